@@ -1,0 +1,35 @@
+# What can be done here? `make help` tells.
+SHELL := bash
+CLUSTER := tests/cluster/cluster
+
+.PHONY: help demo test unit lint bench down kubeconfig kubectl generate
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: ## The whole of it on a real cluster (warm about 4 min); the cluster stays up
+	@tests/demo.sh
+
+test: ## Every test; brings up what it needs (cold less than 45 min, warm less than 12 min)
+	@tests/run.sh
+
+unit: ## The tests that need no cluster (warm: seconds)
+	@cargo test --workspace --exclude fleetprof-tests
+
+lint: ## Formatting, clippy, licences, the chart
+	@tests/lint.sh
+
+bench: ## The figures of the README, measured in one run on the cluster of `make demo`
+	@tests/bench/run.sh
+
+down: ## Removes the cluster and everything in it; caches stay
+	@$(CLUSTER) down; $(CLUSTER) down --api-only
+
+kubeconfig: ## Prints the path of the cluster's kubeconfig
+	@$(CLUSTER) kubeconfig
+
+kubectl: ## Prints the path of a kubectl
+	@$(CLUSTER) kubectl-path
+
+generate: ## Writes the CRD files anew from the types
+	@FLEETPROF_REGENERATE=1 cargo test -q -p fleetprof-crds --test generated

@@ -1,0 +1,127 @@
+{{/*
+Everything is called "fleetprof…", whatever the release is called: a cluster has one fleetprof, since its kinds and its
+APIService are cluster-wide, and messages and documents can name its roles. A second release fails on the first
+cluster-wide object that it does not own.
+*/}}
+
+{{/* Labels of every object. */}}
+{{- define "fleetprof.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/name: fleetprof
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{/* Labels that select the pods of a component; takes (root, component). They never change: selectors are immutable. */}}
+{{- define "fleetprof.selector" -}}
+app.kubernetes.io/name: fleetprof
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{/* Full name of an image; takes (root, values of the image). */}}
+{{- define "fleetprof.image" -}}
+{{- $image := index . 1 -}}
+{{- with $image.registry }}{{ . }}/{{ end }}{{ $image.repository }}:{{ $image.tag | default (index . 0).Chart.AppVersion }}
+{{- end }}
+
+{{/* Name of the Secret with the serving certificate. */}}
+{{- define "fleetprof.tlsSecret" -}}
+{{ .Values.tls.existingSecret | default "fleetprof-tls" }}
+{{- end }}
+
+{{/* Whether only one pod at a time can have the results volume. */}}
+{{- define "fleetprof.exclusiveVolume" -}}
+{{- if and .Values.results.persistence.enabled (eq .Values.results.accessMode "ReadWriteOnce") (le (int .Values.operator.replicas) 1) }}yes{{ end }}
+{{- end }}
+
+{{/* Refuses values that contradict each other, which the schema cannot see. */}}
+{{- define "fleetprof.check" -}}
+{{- $r := .Values.results }}
+{{- if and $r.persistence.enabled (not $r.existingClaim) (eq $r.accessMode "ReadWriteOnce") (gt (int .Values.operator.replicas) 1) }}
+{{- fail "operator.replicas is more than 1, but results.accessMode is ReadWriteOnce: the second replica could not mount the volume on another node. Set results.accessMode=ReadWriteMany with a storage class that offers it, or results.existingClaim, or operator.replicas=1." }}
+{{- end }}
+{{- if and $r.existingClaim (not $r.persistence.enabled) }}
+{{- fail "results.existingClaim is set, but results.persistence.enabled is false: the claim would not be used. Set results.persistence.enabled=true, or leave results.existingClaim empty." }}
+{{- end }}
+{{- if and $r.medium $r.persistence.enabled }}
+{{- fail "results.medium is set, but results.persistence.enabled is true: a medium is for the emptyDir. Leave results.medium empty, or set results.persistence.enabled=false." }}
+{{- end }}
+{{- if eq .Release.Namespace "kube-system" }}
+{{- fail "fleetprof cannot live in kube-system: it never touches pods of that namespace and keeps its own certificates apart. Install it with -n fleetprof --create-namespace." }}
+{{- end }}
+{{- end }}
+
+{{/* Environment that run and webhook share. */}}
+{{- define "fleetprof.env" -}}
+- name: FLEETPROF_NAME
+  value: fleetprof
+- name: FLEETPROF_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: FLEETPROF_AGENT_IMAGE
+  value: {{ include "fleetprof.image" (list . .Values.image.agent) | quote }}
+- name: FLEETPROF_AGENT_PULL_POLICY
+  value: {{ .Values.image.agent.pullPolicy }}
+{{- with .Values.tls.existingSecret }}
+- name: FLEETPROF_TLS_SECRET
+  value: {{ . | quote }}
+{{- end }}
+- name: FLEETPROF_LOG
+  value: {{ .Values.logLevel | quote }}
+{{- end }}
+
+{{/* Annotations of a pod; takes (root, values of the component). */}}
+{{- define "fleetprof.podAnnotations" -}}
+{{- $base := dict }}
+{{- if (index . 0).Values.metrics.annotations }}
+{{- $base = dict "prometheus.io/scrape" "true" "prometheus.io/port" "8080" "prometheus.io/path" "/metrics" }}
+{{- end }}
+{{- with merge (deepCopy (index . 1).podAnnotations) $base }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Where the pods of a component may run; takes the values of the component. */}}
+{{- define "fleetprof.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* Security of a container: passes Pod Security restricted. */}}
+{{- define "fleetprof.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  capabilities: {drop: [ALL]}
+  seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* Probes of a container. Liveness knows nothing of readiness: a pod that waits for the API server is not restarted for it. */}}
+{{- define "fleetprof.probes" -}}
+livenessProbe:
+  httpGet: {path: /livez, port: http}
+  periodSeconds: 10
+  failureThreshold: 3
+readinessProbe:
+  httpGet: {path: /readyz, port: http}
+  periodSeconds: 3
+  failureThreshold: 2
+{{- end }}

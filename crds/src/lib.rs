@@ -1,0 +1,29 @@
+//! What are the words of fleetprof? The kinds that people write, the statuses that they read,
+//! the reasons that explain them, and what an agent and the gateway say to each other.
+//!
+//! This crate holds types alone: no I/O, no clock, no decision.
+
+// A false alarm: each `printcolumn` of the derive repeats the keys of the one before it.
+#![allow(clippy::duplicated_attributes)]
+
+pub mod duration;
+pub mod names;
+pub mod policy;
+pub mod reason;
+pub mod session;
+pub mod session_status;
+pub mod wire;
+
+pub use duration::Duration;
+pub use policy::{ProfilingPolicy, ProfilingPolicySpec, ProfilingPolicyStatus};
+pub use reason::Reason;
+pub use session::{ProfileSession, ProfileSessionSpec};
+pub use session_status::ProfileSessionStatus;
+
+use kube::CustomResourceExt;
+
+/// The CRDs in the order in which they are installed, as (file stem, definition).
+#[must_use]
+pub fn all_crds() -> Vec<(&'static str, k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition)> {
+    vec![("profilingpolicies", ProfilingPolicy::crd()), ("profilesessions", ProfileSession::crd())]
+}

@@ -1,0 +1,422 @@
+//! What does a person say once for a fleet? The `ProfilingPolicy`, and what it answers in its status.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Duration, Reason};
+
+/// Links every pod that it selects in its namespace and profiles them in short bursts.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "fleetprof.dev",
+    version = "v1alpha1",
+    kind = "ProfilingPolicy",
+    plural = "profilingpolicies",
+    shortname = "ppol",
+    category = "fleetprof",
+    namespaced,
+    status = "ProfilingPolicyStatus",
+    derive = "PartialEq",
+    doc = "ProfilingPolicy links every pod that it selects in its namespace, and profiles the linked apps in short bursts.",
+    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must have at most 63 characters, since sessions carry it as a label"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.agent.mode"),
+    printcolumn(name = "Apps", type_ = "integer", json_path = ".status.linkedAppCount"),
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".status.linkedPodCount"),
+    printcolumn(name = "Every", type_ = "string", json_path = ".spec.schedule.every"),
+    printcolumn(name = "Duration", type_ = "string", json_path = ".spec.schedule.duration"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.nextSessionTime"),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.selector.matchExpressions) || self.selector.matchExpressions.all(e, e.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])").message("spec.selector.matchExpressions: operator must be In, NotIn, Exists or DoesNotExist"))]
+#[x_kube(validation = Rule::new("!has(self.selector.matchExpressions) || self.selector.matchExpressions.all(e, (e.operator in ['In', 'NotIn']) == (has(e.values) && e.values.size() > 0))").message("spec.selector.matchExpressions: In and NotIn need values, Exists and DoesNotExist take none"))]
+pub struct ProfilingPolicySpec {
+    /// Selects pods of the policy's namespace by their labels; `{}` selects all of them.
+    #[schemars(schema_with = "label_selector")]
+    pub selector: LabelSelector,
+    /// Which container of a pod is profiled.
+    #[serde(default)]
+    pub containers: Containers,
+    /// How the agent comes to the pods.
+    #[serde(default)]
+    pub agent: AgentSpec,
+    /// When linked apps are profiled without being asked.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// What is captured.
+    #[serde(default = "default_profiles")]
+    #[schemars(length(min = 1, max = 6))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub profiles: Vec<ProfileType>,
+    /// Samples a second and target.
+    #[serde(default = "default_frequency")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub frequency_hz: i32,
+    /// Who is picked in one round.
+    #[serde(default)]
+    pub sampling: Sampling,
+    /// Deadlines and retention of the policy's sessions.
+    #[serde(default)]
+    pub session: SessionRules,
+    /// Starts no new sessions while true; running ones finish.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// Which container of a pod is profiled.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.include) || self.include.all(g, g.matches('^[a-z0-9*?]([-a-z0-9*?]*[a-z0-9*?])?$'))").message("containers.include: a glob is made of lower-case letters, digits, -, * and ?"))]
+#[x_kube(validation = Rule::new("!has(self.exclude) || self.exclude.all(g, g.matches('^[a-z0-9*?]([-a-z0-9*?]*[a-z0-9*?])?$'))").message("containers.exclude: a glob is made of lower-case letters, digits, -, * and ?"))]
+pub struct Containers {
+    /// Globs (`*`, `?`) of container names. The first container that matches is profiled.
+    /// Empty: the container named by the annotation `kubectl.kubernetes.io/default-container`, else the first that is no known sidecar.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    pub include: Vec<String>,
+    /// Globs of container names that are never profiled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    pub exclude: Vec<String>,
+}
+
+/// How the agent comes to the pods.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSpec {
+    /// `Sidecar`: injected when a pod is created. `Ephemeral`: attached when a session needs it.
+    #[serde(default)]
+    pub mode: AgentMode,
+    /// What happens to pods without an agent, such as those older than the policy:
+    /// `AttachOnDemand` attaches one when a session needs it, `Wait` leaves them alone until they are recreated.
+    #[serde(default)]
+    pub existing_pods: ExistingPods,
+}
+
+/// How the agent comes to the pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum AgentMode {
+    /// Injected when a pod is created.
+    #[default]
+    Sidecar,
+    /// Attached when a session needs it.
+    Ephemeral,
+}
+
+/// What happens to pods without an agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ExistingPods {
+    /// An agent is attached when a session needs it.
+    #[default]
+    AttachOnDemand,
+    /// They are left alone until they are recreated.
+    Wait,
+}
+
+/// When linked apps are profiled without being asked.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("duration(self.every) >= duration('1m') && duration(self.every) <= duration('168h')").message("schedule.every must be between 1m and 168h"))]
+#[x_kube(validation = Rule::new("duration(self.duration) >= duration('10s') && duration(self.duration) <= duration('6m')").message("schedule.duration must be between 10s and 6m"))]
+#[x_kube(validation = Rule::new("duration(self.every) > duration(self.duration)").message("schedule.every must be longer than schedule.duration"))]
+pub struct Schedule {
+    /// Time between two rounds, such as `1h`; 1m to 168h. The policy's own offset in it is derived from its uid.
+    #[serde(default = "default_every")]
+    pub every: Duration,
+    /// How long each round captures, such as `2m`; 10s to 6m.
+    #[serde(default = "default_duration")]
+    pub duration: Duration,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self { every: default_every(), duration: default_duration() }
+    }
+}
+
+/// What is captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ProfileType {
+    /// Time on the CPU by stack.
+    Cpu,
+}
+
+impl ProfileType {
+    /// The word in the API, in keys and on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+        }
+    }
+}
+
+/// Who is picked in one round.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sampling {
+    /// Pods of each workload in one round; a rotating pick gives every pod its turn.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 1, max = 50))]
+    pub replicas_per_workload: i32,
+    /// Most targets in one round.
+    #[serde(default = "default_max_targets")]
+    #[schemars(range(min = 1, max = 50))]
+    pub max_targets: i32,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { replicas_per_workload: default_replicas(), max_targets: default_max_targets() }
+    }
+}
+
+/// Deadlines and retention of sessions.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("duration(self.startDeadline) >= duration('5s') && duration(self.startDeadline) <= duration('1h')").message("session.startDeadline must be between 5s and 1h"))]
+#[x_kube(validation = Rule::new("duration(self.resultTimeout) >= duration('10s') && duration(self.resultTimeout) <= duration(self.resultDeadline)").message("session.resultTimeout must be between 10s and session.resultDeadline"))]
+#[x_kube(validation = Rule::new("duration(self.resultDeadline) <= duration('168h')").message("session.resultDeadline must be at most 168h"))]
+#[x_kube(validation = Rule::new("duration(self.ttl) >= duration('1m')").message("session.ttl must be at least 1m"))]
+pub struct SessionRules {
+    /// A target that has not started by then fails; 5s to 1h.
+    #[serde(default = "default_start_deadline")]
+    pub start_deadline: Duration,
+    /// Results later than this after the capture set the condition `ResultsDelayed`; they may still arrive.
+    #[serde(default = "default_result_timeout")]
+    pub result_timeout: Duration,
+    /// Results later than this after the capture are given up.
+    #[serde(default = "default_result_deadline")]
+    pub result_deadline: Duration,
+    /// A session and its profiles are removed this long after it ended.
+    #[serde(default = "default_ttl")]
+    pub ttl: Duration,
+    /// How many ended sessions of the policy are kept.
+    #[serde(default)]
+    pub history: History,
+}
+
+impl Default for SessionRules {
+    fn default() -> Self {
+        Self {
+            start_deadline: default_start_deadline(),
+            result_timeout: default_result_timeout(),
+            result_deadline: default_result_deadline(),
+            ttl: default_ttl(),
+            history: History::default(),
+        }
+    }
+}
+
+/// How many ended sessions of a policy are kept; applies to those that the policy started itself.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct History {
+    /// Sessions that ended `Succeeded` or `PartiallySucceeded`.
+    #[serde(default = "default_history_succeeded")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub succeeded: i32,
+    /// Sessions that ended otherwise.
+    #[serde(default = "default_history_failed")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub failed: i32,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { succeeded: default_history_succeeded(), failed: default_history_failed() }
+    }
+}
+
+pub(crate) fn default_profiles() -> Vec<ProfileType> {
+    vec![ProfileType::Cpu]
+}
+/// 99, not 100, so that sampling does not run in step with timers of 10 ms.
+pub(crate) const fn default_frequency() -> i32 {
+    99
+}
+const fn default_every() -> Duration {
+    Duration::from_secs(3600)
+}
+pub(crate) const fn default_duration() -> Duration {
+    Duration::from_secs(120)
+}
+const fn default_replicas() -> i32 {
+    1
+}
+const fn default_max_targets() -> i32 {
+    50
+}
+pub(crate) const fn default_start_deadline() -> Duration {
+    Duration::from_secs(60)
+}
+pub(crate) const fn default_result_timeout() -> Duration {
+    Duration::from_secs(900)
+}
+pub(crate) const fn default_result_deadline() -> Duration {
+    Duration::from_secs(86_400)
+}
+pub(crate) const fn default_ttl() -> Duration {
+    Duration::from_secs(604_800)
+}
+const fn default_history_succeeded() -> i32 {
+    10
+}
+const fn default_history_failed() -> i32 {
+    5
+}
+
+/// The schema of a label selector with the bounds that make its rules cheap and its labels legal.
+pub(crate) fn label_selector(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let key = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
+    let value = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+    schemars::json_schema!({
+        "type": "object",
+        "description": "A label selector: matchLabels and matchExpressions are ANDed; {} selects everything.",
+        "x-kubernetes-map-type": "atomic",
+        "properties": {
+            "matchLabels": {
+                "type": "object",
+                "description": "Labels that must all be present with these values.",
+                "maxProperties": 32,
+                "additionalProperties": {"type": "string", "maxLength": 63, "pattern": value}
+            },
+            "matchExpressions": {
+                "type": "array",
+                "description": "Requirements that must all hold.",
+                "maxItems": 16,
+                "items": {
+                    "type": "object",
+                    "required": ["key", "operator"],
+                    "properties": {
+                        "key": {"type": "string", "description": "Label key.", "maxLength": 317, "pattern": key},
+                        "operator": {"type": "string", "description": "In, NotIn, Exists or DoesNotExist.", "maxLength": 16},
+                        "values": {
+                            "type": "array",
+                            "description": "Values for In and NotIn.",
+                            "maxItems": 64,
+                            "items": {"type": "string", "maxLength": 63, "pattern": value}
+                        }
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// What a policy has linked and done. Under 20 KB whatever the size of the fleet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfilingPolicyStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Configured`, `AgentsReachable`, `ReceivingProfiles`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Linked apps, one per workload, at most 100, in the order of kind and name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub linked_apps: Vec<LinkedApp>,
+    /// How many workloads are linked in truth.
+    #[serde(default)]
+    pub linked_app_count: i32,
+    /// How many pods are linked in truth.
+    #[serde(default)]
+    pub linked_pod_count: i32,
+    /// Whether `linkedApps` leaves some out.
+    #[serde(default)]
+    pub linked_apps_truncated: bool,
+    /// Sessions of this policy that have not ended; at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub active_sessions: Vec<SessionSummary>,
+    /// The last 10 sessions of this policy that ended, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent_sessions: Vec<SessionSummary>,
+    /// Share of time in which a picked pod is profiled, such as `3.33% of time`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective_overhead: Option<String>,
+    /// When the next round starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_session_time: Option<Time>,
+    /// When the last round started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_session_time: Option<Time>,
+}
+
+/// A workload that a policy has linked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkedApp {
+    /// Kind of the workload, such as `Deployment`; `Pod` for a pod of its own.
+    pub kind: String,
+    /// Name of the workload.
+    pub name: String,
+    /// Container that is profiled.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub container: String,
+    /// Runtime that the agents found, such as `Python 3.11`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Pods of the workload that the policy selects.
+    pub pods: i32,
+    /// Pods of them that can be profiled now: an agent answers, or can be attached.
+    pub linked: i32,
+    /// Versions of the agents, sorted; at most 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agent_versions: Vec<String>,
+    /// Pods whose agent is older than the operator.
+    #[serde(default)]
+    pub outdated: i32,
+    /// What holds for the workload.
+    pub state: LinkState,
+    /// Why: of the pod that is worst off.
+    pub reason: Reason,
+    /// When a profile of it was last captured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_profile_time: Option<Time>,
+}
+
+/// What holds for a linked app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum LinkState {
+    /// Every pod can be profiled.
+    #[default]
+    Linked,
+    /// Some pods can be profiled.
+    PartiallyLinked,
+    /// None can.
+    NotLinked,
+}
+
+/// A line about a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionSummary {
+    /// Name of the `ProfileSession`.
+    pub name: String,
+    /// What started it.
+    pub trigger: crate::session::Trigger,
+    /// Where it stands.
+    pub phase: crate::session_status::Phase,
+    /// Why, in a word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Targets with data, of those wanted, as in `3/3`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub targets: String,
+    /// Samples captured.
+    #[serde(default)]
+    pub samples: i64,
+    /// When it started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<Time>,
+}

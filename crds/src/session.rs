@@ -1,0 +1,217 @@
+//! What does one profiling session ask for? The `ProfileSession`: made by hand ("Profile Now") or by a policy.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{
+    ProfileType, default_duration, default_frequency, default_profiles, default_result_deadline, default_result_timeout,
+    default_start_deadline, default_ttl,
+};
+use crate::session_status::ProfileSessionStatus;
+use crate::{Duration, policy};
+
+/// Captures profiles of its targets once. Its uid is the idempotency key: it never profiles twice.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "fleetprof.dev",
+    version = "v1alpha1",
+    kind = "ProfileSession",
+    plural = "profilesessions",
+    shortname = "psess",
+    category = "fleetprof",
+    namespaced,
+    status = "ProfileSessionStatus",
+    derive = "PartialEq",
+    doc = "ProfileSession captures profiles of its targets once. Create one to profile now; policies create them at their ticks.",
+    printcolumn(name = "Trigger", type_ = "string", json_path = ".spec.trigger"),
+    printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policyRef.name"),
+    printcolumn(name = "App", type_ = "string", json_path = ".status.app"),
+    printcolumn(name = "Targets", type_ = "string", json_path = ".status.targetsSummary"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Samples", type_ = "integer", json_path = ".status.samples"),
+    printcolumn(name = "CPU%", type_ = "integer", json_path = ".status.cpuPercent"),
+    printcolumn(name = "Mem%", type_ = "integer", json_path = ".status.memoryPercent"),
+    printcolumn(name = "Started", type_ = "date", json_path = ".status.startTime"),
+    printcolumn(name = "Duration", type_ = "string", json_path = ".spec.duration"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
+    printcolumn(name = "RequestedBy", type_ = "string", json_path = ".spec.requestedBy.username", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.policyRef) || has(self.target)").message("give spec.policyRef, spec.target or both: without either there is nothing to profile"))]
+#[x_kube(validation = Rule::new("duration(self.duration) >= duration('10s') && duration(self.duration) <= duration('6m')").message("spec.duration must be between 10s and 6m"))]
+#[x_kube(validation = Rule::new("duration(self.startDeadline) >= duration('5s') && duration(self.startDeadline) <= duration('1h')").message("spec.startDeadline must be between 5s and 1h"))]
+#[x_kube(validation = Rule::new("duration(self.resultTimeout) >= duration('10s') && duration(self.resultTimeout) <= duration(self.resultDeadline)").message("spec.resultTimeout must be between 10s and spec.resultDeadline"))]
+#[x_kube(validation = Rule::new("duration(self.resultDeadline) <= duration('168h')").message("spec.resultDeadline must be at most 168h"))]
+#[x_kube(validation = Rule::new("duration(self.ttl) >= duration('1m')").message("spec.ttl must be at least 1m"))]
+#[x_kube(validation = Rule::new("!oldSelf.cancel || self.cancel").message("spec.cancel cannot be taken back: create a new session"))]
+#[x_kube(validation = Rule::new("has(self.policyRef) == has(oldSelf.policyRef) && (!has(self.policyRef) || self.policyRef == oldSelf.policyRef) && has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && self.container == oldSelf.container && self.duration == oldSelf.duration && self.profiles == oldSelf.profiles && self.frequencyHz == oldSelf.frequencyHz && self.startDeadline == oldSelf.startDeadline && self.resultTimeout == oldSelf.resultTimeout && self.resultDeadline == oldSelf.resultDeadline && self.ttl == oldSelf.ttl && self.labels == oldSelf.labels && has(self.context) == has(oldSelf.context) && (!has(self.context) || self.context == oldSelf.context) && self.trigger == oldSelf.trigger && has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("spec is immutable but for spec.cancel: create a new session instead"))]
+pub struct ProfileSessionSpec {
+    /// The policy under which to profile; needs the verb `profile` on it. Without it the session needs
+    /// `patch pods/ephemeralcontainers`, as attaching by hand would.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_ref: Option<PolicyRef>,
+    /// What to profile. With a policy and no target: every linked app of the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+    /// Container to profile; empty: as the policy says, else the pod's main container.
+    #[serde(default)]
+    #[schemars(length(max = 63), regex(pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"))]
+    pub container: String,
+    /// How long to capture; 10s to 6m.
+    #[serde(default = "default_duration")]
+    pub duration: Duration,
+    /// What is captured.
+    #[serde(default = "default_profiles")]
+    #[schemars(length(min = 1, max = 6))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub profiles: Vec<ProfileType>,
+    /// Samples a second and target.
+    #[serde(default = "default_frequency")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub frequency_hz: i32,
+    /// A target that has not started by then fails; 5s to 1h.
+    #[serde(default = "default_start_deadline")]
+    pub start_deadline: Duration,
+    /// Results later than this after the capture set the condition `ResultsDelayed`; they may still arrive.
+    #[serde(default = "default_result_timeout")]
+    pub result_timeout: Duration,
+    /// Results later than this after the capture are given up.
+    #[serde(default = "default_result_deadline")]
+    pub result_deadline: Duration,
+    /// The session and its profiles are removed this long after it ended.
+    #[serde(default = "default_ttl")]
+    pub ttl: Duration,
+    /// Labels that every sample of the profile carries, such as a build or a test run; at most 16.
+    #[serde(default)]
+    #[schemars(schema_with = "labels_schema")]
+    pub labels: BTreeMap<String, String>,
+    /// Where the question came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<Context>,
+    /// Stops the session; what was captured is kept. The one field that may change.
+    #[serde(default)]
+    pub cancel: bool,
+    /// What started it. Only the operator may set anything but `OnDemand`.
+    #[serde(default)]
+    pub trigger: Trigger,
+    /// Who asked. Written by the webhook from the request's user, whatever was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<Requester>,
+}
+
+/// A policy in the session's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRef {
+    /// Kind of the policy.
+    #[serde(default)]
+    pub kind: PolicyKind,
+    /// Name of the policy.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// Kind of a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum PolicyKind {
+    /// A policy of the session's namespace.
+    #[default]
+    ProfilingPolicy,
+}
+
+/// What to profile: exactly one of the three.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.workload), has(self.podSelector), has(self.pods)].filter(x, x).size() == 1").message("spec.target takes exactly one of workload, podSelector and pods"))]
+pub struct Target {
+    /// Every pod of one workload; under a policy, as many as its `sampling.replicasPerWorkload` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<WorkloadRef>,
+    /// Every pod that these labels select.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "policy::label_selector")]
+    pub pod_selector: Option<LabelSelector>,
+    /// These pods, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub pods: Option<Vec<String>>,
+}
+
+/// A workload of the session's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadRef {
+    /// Kind as in `status.linkedApps`, such as `Deployment`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Z][A-Za-z0-9]*$"))]
+    pub kind: String,
+    /// Name of the workload.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// Where the question came from, for links from and to traces.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Context {
+    /// W3C trace id, 32 hex digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^[0-9a-f]{32}$"))]
+    pub trace_id: Option<String>,
+    /// W3C span id, 16 hex digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = r"^[0-9a-f]{16}$"))]
+    pub span_id: Option<String>,
+    /// A note for whoever reads the session later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub note: Option<String>,
+}
+
+/// What started a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Trigger {
+    /// A person or program created it.
+    #[default]
+    OnDemand,
+    /// The policy's schedule.
+    Schedule,
+}
+
+impl Trigger {
+    /// The word in labels and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OnDemand => "OnDemand",
+            Self::Schedule => "Schedule",
+        }
+    }
+}
+
+/// Who asked for a session: enough to check their rights again before anything starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Requester {
+    /// User name as the API server knows it.
+    #[schemars(length(max = 1024))]
+    pub username: String,
+    /// Groups of the user, as the API server knows them.
+    #[serde(default)]
+    #[schemars(length(max = 128), inner(length(max = 1024)))]
+    pub groups: Vec<String>,
+}
+
+fn labels_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "description": "Labels that every sample of the profile carries, such as a build or a test run; at most 16.",
+        "maxProperties": 16,
+        "default": {},
+        "additionalProperties": {"type": "string", "maxLength": 128}
+    })
+}

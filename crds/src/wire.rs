@@ -1,0 +1,249 @@
+//! What do an agent and the gateway say to each other? JSON over TLS, the agent always dials.
+//!
+//! ```text
+//! agent                                             gateway (the leader)
+//!   POST /v1/enroll     (attached agents: ticket) ──►  bearer credential of this pod
+//!   POST /v1/heartbeat  Heartbeat                 ──►  HeartbeatReply
+//!   GET  /v1/orders?wait=25                       ──►  OrderList (long poll; level-based: every open order, each time)
+//!   PUT  /v1/captures/{capture}/slices/{seq}      ──►  SliceReply (gzip pprof; idempotent)
+//! ```
+//! Every request but `enroll` carries `Authorization: Bearer …`: a sidecar its projected token, an attached agent the
+//! credential that its ticket was exchanged for. Errors are [`ErrorReply`] with a fitting status code;
+//! 429 and 503 carry `Retry-After`. Reports are levels, not edges: a capture is reported in every heartbeat until the
+//! gateway lists it as settled, so nothing is lost when either side restarts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Reason;
+
+/// Protocol that this build speaks. An order says the least protocol that can run it.
+pub const PROTOCOL: u32 = 1;
+/// Most bytes of a heartbeat's body.
+pub const MAX_HEARTBEAT_BYTES: usize = 64 * 1024;
+/// Most bytes of one slice as sent (gzip).
+pub const MAX_SLICE_BYTES: usize = 4 * 1024 * 1024;
+/// Most bytes of one slice unpacked.
+pub const MAX_SLICE_UNPACKED: usize = 32 * 1024 * 1024;
+/// Most slices of one capture: 6 minutes in slices of 10 s, and as many again for safety.
+pub const MAX_SLICES: u32 = 128;
+/// Header of a slice upload: lower-case hex SHA-256 of the body.
+pub const DIGEST_HEADER: &str = "x-fleetprof-sha256";
+
+/// How an agent came into its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum AgentMode {
+    /// Injected at creation of the pod.
+    Sidecar,
+    /// Attached as an ephemeral container.
+    Ephemeral,
+}
+
+/// An attached agent's request for a credential.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Enroll {
+    /// The ticket from the container's environment: valid once, for minutes, from this pod's address.
+    pub ticket: String,
+}
+
+/// The credential of an attached agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnrollReply {
+    /// Bearer credential, kept in memory only.
+    pub credential: String,
+    /// When it ends, seconds since 1970; enrolment cannot be repeated.
+    pub expires_at: i64,
+}
+
+/// What an agent tells of itself, its pod's containers and its captures. Sent every
+/// [`HeartbeatReply::next_ms`] and at once when a capture changes its state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Heartbeat {
+    /// Version of the agent, such as `0.1.0`.
+    pub version: String,
+    /// Protocol that the agent speaks, see [`PROTOCOL`].
+    pub protocol: u32,
+    /// How it came into the pod.
+    pub mode: AgentMode,
+    /// Random name of this process of the agent; changes when it is restarted.
+    pub instance: String,
+    /// The containers whose processes it sees; at most 64.
+    #[serde(default)]
+    pub containers: Vec<ContainerReport>,
+    /// Every capture that is not settled; at most 64.
+    #[serde(default)]
+    pub captures: Vec<CaptureReport>,
+}
+
+/// A container as the agent sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerReport {
+    /// The runtime's id of the container: 64 hex digits, without the `containerd://` prefix.
+    pub id: String,
+    /// Runtime of its main process: `Python 3.11`, `Native`, `Go 1.26`, `JVM`, `Node.js`, `Ruby`, `.NET`.
+    pub runtime: String,
+    /// CPU use in % of the container's own limit (of the node's cores where it has none).
+    pub cpu_percent: Option<i32>,
+    /// Memory use in % of the container's own limit (of the node's memory where it has none).
+    pub memory_percent: Option<i32>,
+    /// Why its processes cannot be profiled, where that is known already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// A reason and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// The reason.
+    pub reason: Reason,
+    /// A sentence for a person.
+    pub message: String,
+}
+
+/// Where a capture stands, as its agent sees it.
+///
+/// ```text
+/// Accepted ─► Running ─► Uploading ─► Finished
+///     └──────────┴───────────┴──────► Failed | Cancelled | Skipped
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CaptureState {
+    /// The order is taken; the worker is starting.
+    Accepted,
+    /// The worker samples the target.
+    Running,
+    /// Sampling is over; slices are on their way.
+    Uploading,
+    /// Every slice is stored by the gateway, or there was none.
+    Finished,
+    /// It failed; what was captured before is uploaded nevertheless.
+    Failed,
+    /// It was cancelled; what was captured before is uploaded nevertheless.
+    Cancelled,
+    /// It was never run.
+    Skipped,
+}
+
+impl CaptureState {
+    /// Whether the agent will do nothing more for the capture.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed | Self::Cancelled | Self::Skipped)
+    }
+}
+
+/// The report of one capture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaptureReport {
+    /// The capture, as in its order.
+    pub capture: String,
+    /// Where it stands.
+    pub state: CaptureState,
+    /// Why it stands there, for the states that need one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+    /// Runtime of the target, such as `Python 3.11`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// What captures: `py-spy`, `perf`, `ptrace`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collector: Option<String>,
+    /// A sentence on why this collector was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collector_why: Option<String>,
+    /// Samples captured so far.
+    #[serde(default)]
+    pub samples: i64,
+    /// Slices written so far; in a final state, all there are.
+    #[serde(default)]
+    pub slices: u32,
+    /// Slices that the gateway has stored.
+    #[serde(default)]
+    pub uploaded: u32,
+    /// When sampling started, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<i64>,
+    /// When sampling ended, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<i64>,
+    /// Mean CPU use of the target during the capture, % of its limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<i32>,
+    /// Highest memory use of the target during the capture, % of its limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_percent: Option<i32>,
+}
+
+/// The gateway's answer to a heartbeat.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeartbeatReply {
+    /// When to send the next one, in milliseconds; the agent adds up to 10 % jitter. 1,000 to 300,000.
+    pub next_ms: u64,
+    /// Captures whose outcome is recorded: the agent forgets their files and reports, but not that it ran them.
+    #[serde(default)]
+    pub settled: Vec<String>,
+    /// The CA certificates to trust from now on (PEM), when they differ from what the agent was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
+}
+
+/// Every open order of the pod: what is not in the list any more is not wanted any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderList {
+    /// Version of the list: sent back as `?have=` so that the next poll waits until it changes.
+    pub version: u64,
+    /// The open orders.
+    pub orders: Vec<Order>,
+}
+
+/// An order to capture one container, or to stop doing so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Order {
+    /// The capture's idempotency key: an agent runs it once, whatever happens.
+    pub capture: String,
+    /// The session's uid, for logs.
+    pub session: String,
+    /// Least protocol that can obey.
+    pub protocol: u32,
+    /// Runtime id of the container to capture.
+    pub container_id: String,
+    /// What to capture; `cpu`.
+    pub profile: String,
+    /// Samples a second, 1 to 1000.
+    pub frequency_hz: u32,
+    /// How long, in milliseconds, 10,000 to 360,000.
+    pub duration_ms: u64,
+    /// Length of a slice, in milliseconds.
+    pub slice_ms: u64,
+    /// Not started by then (seconds since 1970): answer `Skipped(StartDeadlineExceeded)`.
+    pub start_before: i64,
+    /// Stop it: answer with a final state.
+    #[serde(default)]
+    pub cancel: bool,
+}
+
+/// The gateway's answer to an upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SliceReply {
+    /// Whether the same bytes were stored before.
+    pub duplicate: bool,
+}
+
+/// An answer that is not a success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorReply {
+    /// The reason.
+    pub reason: Reason,
+    /// A sentence for a person.
+    pub message: String,
+}

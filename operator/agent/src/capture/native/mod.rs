@@ -1,0 +1,127 @@
+//! Where does a target spend its CPU time, by its machine code? Perf events first, ptrace where these are refused.
+//!
+//! ```text
+//! perf: registers + stack of each sample ─┐
+//! ptrace: the same of a stopped thread ───┴─► space (framehop) ─► stacks ─► symbols (blazesym) ─► slice
+//! ```
+
+mod elf;
+mod go_table;
+mod jit_names;
+mod perf;
+mod ptrace;
+mod registers;
+mod rings;
+mod space;
+mod stacks;
+mod symbols;
+mod tracer;
+
+use std::io;
+
+use self::perf::PerfSampler;
+use self::ptrace::PtraceSampler;
+use self::space::AddressSpace;
+use self::stacks::Stacks;
+use super::protocol::{Failure, FailureReason};
+use super::session::Sampler;
+
+/// A native sampler, what it samples with and why.
+pub struct Chosen {
+    /// The sampler.
+    pub sampler: Box<dyn Sampler>,
+    /// `perf` or `ptrace`.
+    pub method: &'static str,
+    /// A sentence.
+    pub why: String,
+}
+
+/// Tries what the kernel allows: perf events, else ptrace.
+pub fn choose(pid: i32, frequency_hz: u32) -> Result<Chosen, Failure> {
+    let space = || AddressSpace::of(pid);
+    let perf_error = match PerfSampler::open(pid, frequency_hz, space) {
+        Ok(sampler) => {
+            let time = if sampler.grant().kernel { "user and kernel time" } else { "user time only: kernel time needs CAP_PERFMON" };
+            let why = format!("perf events of the CPU clock were allowed ({time})");
+            return Ok(Chosen { sampler: Box::new(sampler), method: "perf", why });
+        }
+        Err(e) => e,
+    };
+    let perf_refusal = format!("perf_event_open was refused with {} ({})", errno_name(&perf_error), perf_advice());
+    match PtraceSampler::open(pid, frequency_hz, space) {
+        Ok(sampler) => Ok(Chosen { sampler: Box::new(sampler), method: "ptrace", why: format!("{perf_refusal}; ptrace is used") }),
+        Err(e) => Err(Failure::new(
+            refusal_reason(&e),
+            format!(
+                "{perf_refusal}, and ptrace with {} ({}); run the agent as the target's user (securityContext.runAsUser)",
+                errno_name(&e),
+                ptrace_advice()
+            ),
+        )),
+    }
+}
+
+/// Why ptrace, the last resort, failed.
+fn refusal_reason(error: &io::Error) -> FailureReason {
+    match error.raw_os_error() {
+        Some(libc::ESRCH | libc::ENOENT) => FailureReason::NoSuchProcess,
+        Some(libc::EPERM | libc::EACCES) => FailureReason::PermissionDenied,
+        _ => FailureReason::Internal,
+    }
+}
+
+/// `EPERM` rather than `Operation not permitted (os error 1)`.
+fn errno_name(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(code) => format!("{:?}", nix::errno::Errno::from_raw(code)),
+        None => error.to_string(),
+    }
+}
+
+fn perf_advice() -> String {
+    let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+    match paranoid.trim().parse::<i32>() {
+        Ok(level) if level > 2 => format!("kernel.perf_event_paranoid is {level}"),
+        _ => "seccomp, another user, or missing capabilities".to_owned(),
+    }
+}
+
+fn ptrace_advice() -> String {
+    let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    match yama.trim().parse::<i32>() {
+        Ok(scope) if scope > 0 => format!("Yama's kernel.yama.ptrace_scope is {scope}, which needs CAP_SYS_PTRACE"),
+        _ => "another user, seccomp, or a debugger is attached".to_owned(),
+    }
+}
+
+/// What a person should know of a native capture.
+fn notes(space: &AddressSpace, stacks: &Stacks, lost: u64, taken: u64) -> Vec<String> {
+    let too_large = |path: &str| format!("the debug information of {path} is too large to be read; its frames have no lines");
+    let mut notes: Vec<String> = space.without_debug().take(4).map(too_large).collect();
+    if lost * 20 > taken {
+        notes.push(format!("{lost} samples were lost beside {taken} taken"));
+    }
+    if stacks.unnamed() * 5 > taken {
+        let unnamed = stacks.unnamed();
+        let advice = "it names it when started so: Node.js with --perf-basic-prof, .NET with DOTNET_PerfMapEnabled=1";
+        notes.push(format!("{unnamed} samples are in code that the target's runtime made, shown as [anon]; {advice}"));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_have_a_reason_and_a_name() {
+        for (code, reason, name) in [
+            (libc::EPERM, FailureReason::PermissionDenied, "EPERM"),
+            (libc::ESRCH, FailureReason::NoSuchProcess, "ESRCH"),
+            (libc::ENOMEM, FailureReason::Internal, "ENOMEM"),
+        ] {
+            let error = io::Error::from_raw_os_error(code);
+            assert_eq!((refusal_reason(&error), errno_name(&error).as_str()), (reason, name));
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! How is a target sampled where perf events are refused? By stopping its running threads for some microseconds each.
+//!
+//! A sample is worth the CPU time that its thread used since its last one, so that the sum is true although a target
+//! that waits for its CPU quota stops late and turns are missed.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::space::AddressSpace;
+use super::stacks::Stacks;
+use super::symbols::Symbols;
+use super::tracer::{Attempt, Tracer, probe};
+use crate::capture::cpu_time::ThreadTimes;
+use crate::capture::procfs;
+use crate::capture::protocol::{Failure, FailureReason};
+use crate::capture::session::{Sampler, Tally};
+use crate::capture::slices::Slice;
+
+/// How often new threads are looked for.
+const RESCAN: Duration = Duration::from_millis(100);
+/// How often the mappings are read again for an address that lies in none.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// Samples one process by ptrace.
+pub struct PtraceSampler {
+    pid: i32,
+    period: Duration,
+    times: ThreadTimes,
+    tracer: Tracer,
+    space: AddressSpace,
+    stacks: Stacks,
+    symbols: Symbols,
+    next_scan: Instant,
+    next_refresh: Instant,
+    taken: u64,
+    lost: u64,
+    pauses: Pauses,
+}
+
+/// How long it took from asking threads to stop until they ran again; the time that one waits for its CPU quota anyway is in it.
+#[derive(Default)]
+struct Pauses {
+    count: u32,
+    sum: Duration,
+    max: Duration,
+}
+
+impl Pauses {
+    fn add(&mut self, pause: Duration) {
+        self.count = self.count.saturating_add(1);
+        self.sum += pause;
+        self.max = self.max.max(pause);
+    }
+
+    fn note(&self) -> Option<String> {
+        let mean = self.sum.checked_div(self.count)?;
+        let (count, mean, max) = (self.count, mean.as_micros(), self.max.as_micros());
+        Some(format!(
+            "{count} samples stopped a thread; from request to running again took {mean} µs on average, {max} µs at most, its wait for CPU quota included"
+        ))
+    }
+}
+
+impl PtraceSampler {
+    /// Makes sure that the kernel lets us trace. The error is what it answered.
+    pub fn open(pid: i32, frequency_hz: u32, space: impl FnOnce() -> io::Result<AddressSpace>) -> io::Result<Self> {
+        probe(pid)?;
+        let now = Instant::now();
+        Ok(Self {
+            pid,
+            period: Duration::from_secs(1) / frequency_hz.max(1),
+            times: ThreadTimes::start(pid)?,
+            tracer: Tracer::new(pid),
+            space: space()?,
+            stacks: Stacks::default(),
+            symbols: Symbols::new(),
+            next_scan: now + RESCAN,
+            next_refresh: now,
+            taken: 0,
+            lost: 0,
+            pauses: Pauses::default(),
+        })
+    }
+
+    fn sample_thread(&mut self, tid: i32) -> Result<(), Failure> {
+        // One that used nothing since its last sample sleeps, or waits for a CPU: it is left alone.
+        let nanos = self.times.uncounted(tid);
+        if nanos == 0 || !self.times.runnable(tid) {
+            return Ok(());
+        }
+        match self.tracer.sample(tid) {
+            Attempt::Sample(registers, stack, pause) => {
+                self.times.count(tid, nanos);
+                self.pauses.add(pause);
+                let addresses = self.space.unwind(&registers, &stack);
+                self.stacks.add(addresses, nanos);
+            }
+            Attempt::Gone => {}
+            Attempt::Stuck => self.lost += 1,
+            Attempt::Refused(e) if procfs::stat(self.pid).is_ok() => return Err(self.refused(&e)),
+            Attempt::Refused(_) => {}
+        }
+        Ok(())
+    }
+
+    fn refused(&self, error: &io::Error) -> Failure {
+        let text = format!(
+            "ptrace of process {} was refused in mid capture ({error}); look whether another tracer or debugger is attached",
+            self.pid
+        );
+        Failure::new(FailureReason::PermissionDenied, text)
+    }
+}
+
+impl Sampler for PtraceSampler {
+    fn interval(&self) -> Duration {
+        self.period
+    }
+
+    fn sample(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        if now >= self.next_scan {
+            self.next_scan = now + RESCAN;
+            let _gone = self.times.refresh();
+        }
+        for tid in self.times.ids() {
+            self.sample_thread(tid)?;
+        }
+        self.taken += 1;
+        if now >= self.next_refresh && self.stacks.leave(&self.space) {
+            self.next_refresh = now + REFRESH;
+            let _gone = self.space.refresh();
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, slice: &mut Slice<'_>) -> Result<(), Failure> {
+        let _gone = self.space.refresh();
+        self.space.refresh_jit_names();
+        self.stacks.drain(&self.space, &mut self.symbols, slice, &mut || {})
+    }
+
+    fn tally(&self) -> Tally {
+        let mut notes = super::notes(&self.space, &self.stacks, self.lost, self.taken);
+        notes.extend(self.pauses.note());
+        Tally { expected: None, taken: self.taken, lost: self.lost, notes }
+    }
+}

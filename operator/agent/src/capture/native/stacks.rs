@@ -1,0 +1,158 @@
+//! How do raw stacks of a slice become named samples?
+
+use std::collections::HashMap;
+
+use fleetprof_profile::{Frame, LocationId, MappingId, MappingInfo};
+
+use super::space::{AddressSpace, CUT, Region};
+use super::symbols::Symbols;
+use crate::capture::protocol::Failure;
+use crate::capture::slices::Slice;
+
+/// Different stacks of one slice that are kept apart.
+const MAX_STACKS: usize = 50_000;
+/// The frame for code without a file: code that a runtime made while it ran.
+const ANONYMOUS: &str = "[anon]";
+/// The frame for the callers that a sample does not hold.
+const CUT_FRAME: &str = "[callers beyond the sampled stack]";
+/// The frame for stacks beyond [`MAX_STACKS`].
+const TRUNCATED: &str = "[truncated]";
+
+/// Samples and nanoseconds of a stack.
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    samples: u64,
+    nanos: u64,
+}
+
+/// The stacks since the last slice, by address.
+#[derive(Default)]
+pub struct Stacks {
+    stacks: HashMap<Vec<u64>, Weight>,
+    overflow: Weight,
+    /// Samples of all slices in code that a runtime made and does not name.
+    unnamed: u64,
+}
+
+impl Stacks {
+    /// Adds one sample that is worth `nanos` of CPU time.
+    pub fn add(&mut self, stack: Vec<u64>, nanos: u64) {
+        let full = self.stacks.len() >= MAX_STACKS && !self.stacks.contains_key(&stack);
+        let weight = if full { &mut self.overflow } else { self.stacks.entry(stack).or_default() };
+        weight.samples += 1;
+        weight.nanos = weight.nanos.saturating_add(nanos);
+    }
+
+    /// Samples in code that a runtime made and does not name, of all slices so far.
+    pub fn unnamed(&self) -> u64 {
+        self.unnamed
+    }
+
+    /// Whether an address of these stacks lies in no known mapping.
+    pub fn leave(&self, space: &AddressSpace) -> bool {
+        self.stacks.keys().filter_map(|s| s.first()).any(|a| space.find(*a).is_none())
+    }
+
+    /// Names the stacks and moves them into a slice; calls `meanwhile` again and again, since that takes time.
+    pub fn drain(
+        &mut self,
+        space: &AddressSpace,
+        symbols: &mut Symbols,
+        slice: &mut Slice<'_>,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<(), Failure> {
+        let mut naming = Naming { space, symbols, mappings: HashMap::new(), locations: HashMap::new() };
+        if let Some(main) = space.main() {
+            naming.mapping(main, slice);
+        }
+        let mut stacks: Vec<(Vec<u64>, Weight)> = self.stacks.drain().collect();
+        stacks.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (stack, weight) in stacks {
+            meanwhile();
+            if stack.first().is_some_and(|leaf| in_memory(space, *leaf) && space.jit_name(*leaf).is_none()) {
+                self.unnamed += weight.samples;
+            }
+            let locations: Vec<LocationId> = stack.iter().map(|a| naming.location(*a, slice)).collect();
+            slice.add_locations(&locations, weight.samples, weight.nanos)?;
+        }
+        let overflow = std::mem::take(&mut self.overflow);
+        if overflow.samples > 0 {
+            slice.add(&[Frame::named(TRUNCATED, "", 0)], overflow.samples, overflow.nanos)?;
+        }
+        Ok(())
+    }
+}
+
+/// What was named for one slice so far.
+struct Naming<'a> {
+    space: &'a AddressSpace,
+    symbols: &'a mut Symbols,
+    mappings: HashMap<u64, MappingId>,
+    locations: HashMap<u64, LocationId>,
+}
+
+impl Naming<'_> {
+    fn mapping(&mut self, region: &Region, slice: &mut Slice<'_>) -> MappingId {
+        let mapping = &region.mapping;
+        let add = || {
+            slice.builder().mapping(&MappingInfo {
+                memory_start: mapping.start,
+                memory_limit: mapping.end,
+                file_offset: mapping.offset,
+                file: &mapping.path,
+                build_id: region.elf.as_ref().map_or("", |e| &e.build_id),
+            })
+        };
+        *self.mappings.entry(mapping.start).or_insert_with(add)
+    }
+
+    fn location(&mut self, address: u64, slice: &mut Slice<'_>) -> LocationId {
+        if let Some(known) = self.locations.get(&address) {
+            return *known;
+        }
+        let location = self.name(address, slice);
+        self.locations.insert(address, location);
+        location
+    }
+
+    fn name(&mut self, address: u64, slice: &mut Slice<'_>) -> LocationId {
+        if address == CUT {
+            return slice.builder().location(&Frame::named(CUT_FRAME, "", 0));
+        }
+        let space = self.space;
+        let region = space.find(address).filter(|_| !in_memory(space, address));
+        let Some(region) = region else {
+            return slice.builder().location(&Frame::named(space.jit_name(address).unwrap_or(ANONYMOUS), "", 0));
+        };
+        let mapping = self.mapping(region, slice);
+        let offset = address - region.mapping.start + region.mapping.offset;
+        let symbol = region.elf.as_ref().and_then(|elf| self.symbols.lookup(elf, offset));
+        match symbol {
+            Some(symbol) => slice.builder().location(&symbol.frame(address, Some(mapping))),
+            None => slice.builder().location(&Frame::unsymbolized(address, Some(mapping))),
+        }
+    }
+}
+
+/// Whether an address lies in no file: a runtime may keep its code in memory, or in a file in memory.
+fn in_memory(space: &AddressSpace, address: u64) -> bool {
+    let in_file = |path: &str| path.starts_with('/') && !path.starts_with("/memfd:");
+    space.find(address).is_none_or(|r| r.elf.is_none() && !in_file(&r.mapping.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_stacks_are_one_and_too_many_are_counted_together() {
+        let mut stacks = Stacks::default();
+        for n in 0..MAX_STACKS as u64 + 3 {
+            stacks.add(vec![n], 10);
+        }
+        stacks.add(vec![0], 5);
+        assert_eq!(stacks.stacks.len(), MAX_STACKS);
+        assert_eq!((stacks.stacks[&vec![0]].samples, stacks.stacks[&vec![0]].nanos), (2, 15));
+        assert_eq!((stacks.overflow.samples, stacks.overflow.nanos), (3, 30));
+    }
+}

@@ -1,0 +1,222 @@
+//! What is the name, file and line of an address in a file? Each address of a file is looked up once in a capture.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::rc::Rc;
+
+use blazesym::symbolize::source::{Elf as ElfSource, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
+use fleetprof_profile::{Frame, Line, MappingId};
+
+use super::elf::Elf;
+
+/// Most addresses that are remembered, about 200 bytes each.
+const MAX_REMEMBERED: usize = 100_000;
+
+/// A function at a place in the source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Its name, demangled.
+    pub function: String,
+    /// Its name as the linker knows it, where that differs.
+    pub system_name: String,
+    /// Source file, or empty.
+    pub file: String,
+    /// Line, or 0.
+    pub line: i64,
+}
+
+impl Place {
+    fn line(&self) -> Line<'_> {
+        Line { function: &self.function, system_name: &self.system_name, file: &self.file, line: self.line, start_line: 0 }
+    }
+}
+
+/// What stands at an address: the function, and what is inlined into it there, innermost first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Symbol {
+    /// The function that the machine code belongs to.
+    pub outer: Place,
+    /// Functions inlined at the address, innermost first.
+    pub inlined: Vec<Place>,
+}
+
+impl Symbol {
+    /// As a frame of a profile.
+    pub fn frame(&self, address: u64, mapping: Option<MappingId>) -> Frame<'_> {
+        let mut frame = Frame::named(&self.outer.function, &self.outer.file, self.outer.line).at(address, mapping);
+        frame.system_name = &self.outer.system_name;
+        frame.inlined = self.inlined.iter().map(Place::line).collect();
+        frame
+    }
+}
+
+/// Looks up addresses in files.
+pub struct Symbols {
+    symbolizer: Symbolizer,
+    known: HashMap<(u32, u64), Option<Rc<Symbol>>>,
+    /// Files that made the library panic or fail; they stay without names.
+    broken: Vec<u32>,
+}
+
+impl Symbols {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        Self { symbolizer: symbolizer(), known: HashMap::new(), broken: Vec::new() }
+    }
+
+    /// The symbol at an offset of a file.
+    pub fn lookup(&mut self, elf: &Elf, offset: u64) -> Option<Rc<Symbol>> {
+        if let Some(known) = self.known.get(&(elf.id, offset)) {
+            return known.clone();
+        }
+        if self.known.len() >= MAX_REMEMBERED {
+            self.known.clear();
+        }
+        let asked = if self.broken.contains(&elf.id) { None } else { self.ask(elf, offset) };
+        let go = || elf.go_place(offset).map(|outer| Symbol { outer, inlined: Vec::new() });
+        let symbol = asked.or_else(go).map(Rc::new);
+        self.known.insert((elf.id, offset), symbol.clone());
+        symbol
+    }
+
+    fn ask(&mut self, elf: &Elf, offset: u64) -> Option<Symbol> {
+        let attempt = |debug: bool| {
+            let mut source = ElfSource::new(elf.path());
+            source.debug_syms = debug;
+            let found = self.symbolizer.symbolize_single(&Source::Elf(source), Input::FileOffset(offset));
+            found.map(|s| s.as_sym().map(symbol_of))
+        };
+        // Damaged debug information must cost the lines only, damaged symbols the names of this file only.
+        let guarded = catch_unwind(AssertUnwindSafe(|| match attempt(elf.debug) {
+            Err(_) if elf.debug => attempt(false),
+            result => result,
+        }));
+        match guarded {
+            Ok(Ok(symbol)) => symbol,
+            Ok(Err(error)) => {
+                tracing::debug!(file.build_id = %elf.build_id, %error, "a file has no readable symbols");
+                self.broken.push(elf.id);
+                None
+            }
+            Err(_) => {
+                self.broken.push(elf.id);
+                self.symbolizer = symbolizer();
+                None
+            }
+        }
+    }
+}
+
+/// Without directories for debug files: those of the agent's image have nothing to do with the target.
+fn symbolizer() -> Symbolizer {
+    let no_directories: Option<[&Path; 0]> = Some([]);
+    Symbolizer::builder()
+        .enable_code_info(true)
+        .enable_inlined_fns(true)
+        .enable_auto_reload(false)
+        .enable_demangling(false)
+        .set_debug_dirs(no_directories)
+        .build()
+}
+
+fn symbol_of(sym: &Sym<'_>) -> Symbol {
+    let outer = place(&sym.name, sym.code_info.as_deref());
+    let inlined = sym.inlined.iter().rev().map(|f| place(&f.name, f.code_info.as_ref())).collect();
+    Symbol { outer, inlined }
+}
+
+fn place(name: &str, code: Option<&CodeInfo<'_>>) -> Place {
+    let demangled = demangle(name);
+    Place {
+        system_name: demangled.as_ref().map(|_| name.to_owned()).unwrap_or_default(),
+        function: demangled.unwrap_or_else(|| name.to_owned()),
+        file: code.map(|c| c.to_path().to_string_lossy().into_owned()).unwrap_or_default(),
+        line: code.and_then(|c| c.line).map_or(0, i64::from),
+    }
+}
+
+/// The name as its author wrote it, where the compiler has mangled it.
+///
+/// Viewers demangle names themselves unless the linker's name stands beside, and cut Rust's `<T as Trait>` doing so.
+fn demangle(name: &str) -> Option<String> {
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        return Some(format!("{rust:#}"));
+    }
+    let symbol = name.starts_with("_Z").then(|| cpp_demangle::Symbol::new(name).ok())??;
+    symbol.demangle().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::space::AddressSpace;
+    use super::*;
+
+    #[inline(never)]
+    fn landmark() -> usize {
+        std::hint::black_box(7)
+    }
+
+    #[test]
+    fn a_function_of_this_program_has_name_file_and_line() {
+        let space = AddressSpace::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let address = landmark as *const () as u64;
+        let region = space.find(address).unwrap();
+        let offset = address - region.mapping.start + region.mapping.offset;
+        let mut symbols = Symbols::new();
+        let elf = region.elf.as_ref().unwrap();
+        let symbol = symbols.lookup(elf, offset).unwrap();
+        assert!(symbol.outer.function.contains("landmark"), "{symbol:?}");
+        assert!(symbol.outer.file.ends_with("symbols.rs") && symbol.outer.line > 0, "{symbol:?}");
+        assert!(Rc::ptr_eq(&symbol, &symbols.lookup(elf, offset).unwrap()), "the second time it is remembered");
+        assert_eq!(symbols.lookup(elf, u64::MAX / 2), None);
+        assert!(landmark() == 7);
+    }
+
+    #[test]
+    fn names_are_demangled_once() {
+        assert_eq!(demangle("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE").as_deref(), Some("core::fmt::Write::write_fmt"));
+        assert_eq!(demangle("_Z6guiltyi").as_deref(), Some("guilty(int)"));
+        assert_eq!(demangle("guilty"), None);
+        assert_eq!(demangle("_ZZZZ"), None);
+    }
+
+    #[test]
+    fn a_frame_keeps_inlined_functions_innermost_first() {
+        let place = |name: &str, line| Place { function: name.into(), file: "a.c".into(), line, ..Place::default() };
+        let symbol = Symbol { outer: place("outer", 1), inlined: vec![place("innermost", 3), place("middle", 2)] };
+        let frame = symbol.frame(0x1234, None);
+        assert_eq!((frame.function, frame.line, frame.address), ("outer", 1, Some(0x1234)));
+        assert_eq!(frame.inlined.iter().map(|l| (l.function, l.line)).collect::<Vec<_>>(), [("innermost", 3), ("middle", 2)]);
+    }
+
+    #[test]
+    fn damaged_files_cost_names_and_nothing_else() {
+        let whole = Elf::vdso_image().unwrap();
+        let mut seed = 7_u64;
+        let mut next = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as usize
+        };
+        let mut symbols = Symbols::new();
+        let mut read = 0;
+        for round in 0..400 {
+            let mut image = whole.clone();
+            for _ in 0..1 + round % 8 {
+                // Every other damage hits the headers.
+                let at = if round % 2 == 0 { next() % 1024 } else { next() % whole.len() };
+                image[at] = next() as u8;
+            }
+            let Ok(elf) = Elf::of_image(round, &image) else { continue };
+            read += 1;
+            for offset in [0x400, 0x900, whole.len() as u64 - 1] {
+                let _any = symbols.lookup(&elf, offset);
+            }
+            let base = 0x7000_0000;
+            let module = framehop::Module::new("damaged".into(), base..base + 0x2000, base, elf.unwind_info());
+            drop(module);
+        }
+        assert!(read > 50, "some damaged files can still be read: {read}");
+    }
+}

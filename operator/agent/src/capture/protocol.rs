@@ -1,0 +1,277 @@
+//! What do supervisor and worker say to each other? One JSON request on stdin, JSON lines on stdout.
+//!
+//! The events of a worker are, in this order: `started`?, `slice`*, then one of `finished` and `failed`.
+//! A worker that ends without either has crashed; the slices it wrote are complete nevertheless.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use fleetprof_crds::Reason;
+use serde::{Deserialize, Serialize};
+
+/// Most bytes of a request.
+pub const MAX_REQUEST_BYTES: u64 = 64 * 1024;
+/// Most labels of a request.
+pub const MAX_LABELS: usize = 32;
+/// Most notes in [`Finished`].
+pub const MAX_NOTES: usize = 8;
+
+/// Which collector to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Collector {
+    /// The best one for the target's runtime.
+    #[default]
+    Auto,
+    /// The Python interpreter's own frames (py-spy, non-blocking).
+    Python,
+    /// Machine code: perf events, or ptrace where these are refused.
+    Native,
+}
+
+/// What to capture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaptureRequest {
+    /// The target, as the worker sees it.
+    pub pid: i32,
+    /// Start time of the target (field 22 of `/proc/PID/stat`), so that a reused pid is noticed.
+    #[serde(default)]
+    pub start_ticks: Option<u64>,
+    /// Which collector to use.
+    #[serde(default)]
+    pub collector: Collector,
+    /// How long, in milliseconds, 100 to 3,600,000.
+    pub duration_ms: u64,
+    /// Samples a second of CPU time, 1 to 1000.
+    pub frequency_hz: u32,
+    /// Length of a slice, in milliseconds, 1,000 to 60,000.
+    pub slice_ms: u64,
+    /// An existing directory for the slices.
+    pub output_dir: PathBuf,
+    /// Labels of every sample; at most [`MAX_LABELS`].
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// As root, become the target's user before touching it.
+    #[serde(default)]
+    pub assume_target_uid: bool,
+}
+
+impl CaptureRequest {
+    /// Checks the ranges; the error names the field and what is allowed.
+    pub fn validate(&self) -> Result<(), Failure> {
+        let ranges = [
+            ("pid", u64::try_from(self.pid).unwrap_or(0), 1, i32::MAX as u64),
+            ("durationMs", self.duration_ms, 100, 3_600_000),
+            ("frequencyHz", u64::from(self.frequency_hz), 1, 1000),
+            ("sliceMs", self.slice_ms, 1000, 60_000),
+        ];
+        for (field, value, low, high) in ranges {
+            if value < low || value > high {
+                return Err(Failure::internal(format!("{field} is {value} in the capture request; give {low} to {high}")));
+            }
+        }
+        if self.labels.len() > MAX_LABELS {
+            let n = self.labels.len();
+            return Err(Failure::internal(format!("the capture request has {n} labels; give at most {MAX_LABELS}")));
+        }
+        Ok(())
+    }
+}
+
+/// One line on the worker's stdout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Event {
+    /// Sampling has started.
+    Started(Started),
+    /// A slice is on disk.
+    Slice(SliceWritten),
+    /// Sampling is over.
+    Finished(Finished),
+    /// Sampling failed.
+    Failed(Failed),
+}
+
+/// How the target is sampled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Started {
+    /// Runtime of the target, such as `Python 3.11`.
+    pub runtime: String,
+    /// The collector, never `Auto`.
+    pub collector: Collector,
+    /// What it samples with: `py-spy`, `perf` or `ptrace`.
+    pub method: String,
+    /// A sentence on why this method was chosen.
+    pub why: String,
+    /// When sampling started, nanoseconds since 1970.
+    pub start_nanos: u64,
+}
+
+/// A slice that was written, synced and renamed to `<seq>.pb.gz`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SliceWritten {
+    /// Its number, from 0, without gaps.
+    pub seq: u32,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Samples in it.
+    pub samples: u64,
+    /// When it starts, nanoseconds since 1970.
+    pub start_nanos: u64,
+    /// How long it is, nanoseconds.
+    pub duration_nanos: u64,
+}
+
+/// What was captured in all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finished {
+    /// Samples in all slices.
+    pub samples: u64,
+    /// Samples that should have been taken. perf: the target's CPU time divided by the period; others: turns of the schedule.
+    pub expected: u64,
+    /// Of these, how many were taken.
+    pub taken: u64,
+    /// Samples that were taken but lost: a full ring buffer, a stack that could not be read.
+    pub lost: u64,
+    /// Slices written.
+    pub slices: u32,
+    /// The target ended during the capture.
+    pub target_exited: bool,
+    /// The worker was asked to stop.
+    pub stopped: bool,
+    /// What a person should know of the quality; at most [`MAX_NOTES`] sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// Why nothing (more) was captured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failed {
+    /// The reason.
+    pub reason: FailureReason,
+    /// A sentence for a person.
+    pub message: String,
+    /// Samples in the slices that were written before.
+    pub samples: u64,
+    /// Slices that were written before; they are complete.
+    pub slices: u32,
+}
+
+/// Why a capture failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureReason {
+    /// The target is not there.
+    NoSuchProcess,
+    /// The target ended before anything was sampled.
+    TargetExited,
+    /// The kernel does not let the worker look at the target.
+    PermissionDenied,
+    /// No collector can read the target.
+    UnsupportedRuntime,
+    /// The collector failed by its own fault.
+    CollectorCrashed,
+    /// The target used no CPU.
+    NoSamples,
+    /// Something else failed that is fleetprof's own fault.
+    Internal,
+}
+
+impl FailureReason {
+    /// The reason in a session's status.
+    #[must_use]
+    pub const fn as_reason(self) -> Reason {
+        match self {
+            Self::NoSuchProcess | Self::TargetExited => Reason::TargetExited,
+            Self::PermissionDenied => Reason::PermissionDenied,
+            Self::UnsupportedRuntime => Reason::UnsupportedRuntime,
+            Self::CollectorCrashed => Reason::CollectorCrashed,
+            Self::NoSamples => Reason::NoSamples,
+            Self::Internal => Reason::Internal,
+        }
+    }
+}
+
+/// A failure on its way to the supervisor: reason and sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The reason.
+    pub reason: FailureReason,
+    /// A sentence for a person.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with a reason and a sentence.
+    pub fn new(reason: FailureReason, message: impl fmt::Display) -> Self {
+        Self { reason, message: bounded(message.to_string(), 2000) }
+    }
+
+    /// A failure that is fleetprof's own fault.
+    pub fn internal(message: impl fmt::Display) -> Self {
+        Self::new(FailureReason::Internal, message)
+    }
+}
+
+/// Cuts a text to at most `max` bytes, at a character boundary.
+pub(crate) fn bounded(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        let end = (0..=max).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> CaptureRequest {
+        serde_json::from_str(r#"{"pid":7,"durationMs":10000,"frequencyHz":99,"sliceMs":10000,"outputDir":"/tmp"}"#).unwrap()
+    }
+
+    #[test]
+    fn a_short_request_has_defaults() {
+        let r = request();
+        assert_eq!((r.collector, r.assume_target_uid, r.start_ticks), (Collector::Auto, false, None));
+        assert_eq!(r.validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_field_out_of_range_is_named() {
+        type Change = fn(&mut CaptureRequest);
+        let cases: [(&str, Change); 5] = [
+            ("pid", |r| r.pid = -1),
+            ("durationMs", |r| r.duration_ms = 99),
+            ("frequencyHz", |r| r.frequency_hz = 1001),
+            ("sliceMs", |r| r.slice_ms = 999),
+            ("labels", |r| r.labels = (0..40).map(|i| (i.to_string(), String::new())).collect()),
+        ];
+        for (field, change) in cases {
+            let mut r = request();
+            change(&mut r);
+            let failure = r.validate().unwrap_err();
+            assert!(failure.message.contains(field), "{failure}");
+            assert_eq!(failure.reason, FailureReason::Internal);
+        }
+    }
+
+    #[test]
+    fn events_are_lines_with_their_name_as_key() {
+        let event = Event::Failed(Failed { reason: FailureReason::NoSamples, message: "m".into(), samples: 0, slices: 0 });
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(text, r#"{"failed":{"reason":"NoSamples","message":"m","samples":0,"slices":0}}"#);
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+
+    #[test]
+    fn a_text_is_cut_at_a_character() {
+        assert_eq!(bounded("aé".into(), 2), "a");
+        assert_eq!(bounded("aé".into(), 3), "aé");
+    }
+}

@@ -1,0 +1,242 @@
+//! Where does a Python target spend its CPU time? Its interpreter's own frames, read without stopping it.
+//!
+//! Each turn reads every thread's stack. A stack counts only when its thread is running, and it is worth the CPU
+//! time that the thread used since it was last counted: waiting for a lock, for I/O or for a CPU quota is worth nothing.
+
+mod thread_ids;
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use fleetprof_profile::Frame;
+use py_spy::config::{LineNo, LockingStrategy};
+use py_spy::{PythonSpy, StackTrace};
+
+use self::thread_ids::ThreadIds;
+use super::cpu_time::ThreadTimes;
+use super::protocol::{Failure, FailureReason};
+use super::session::{Sampler, Tally};
+use super::slices::Slice;
+
+/// Attempts to find the interpreter in a process that may just be starting.
+const ATTEMPTS: u64 = 25;
+/// Deepest stack that is kept; the profile cuts further.
+const MAX_DEPTH: usize = 1024;
+/// Different stacks of one slice that are kept; later ones go to one that says so.
+const MAX_STACKS: usize = 50_000;
+/// The frame for CPU time of threads that run no Python code.
+const NATIVE_THREADS: &str = "[threads without Python code]";
+/// The frame for stacks beyond [`MAX_STACKS`].
+const TRUNCATED: &str = "[truncated]";
+
+/// Function, file and line of a frame.
+type FrameKey = (String, String, i32);
+
+/// Samples and nanoseconds of a stack.
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    samples: u64,
+    nanos: u64,
+}
+
+/// Samples the Python threads of one process.
+pub struct PythonSampler {
+    spy: PythonSpy,
+    times: ThreadTimes,
+    ids: ThreadIds,
+    period: Duration,
+    /// Numbers of frames, so that equal stacks are equal short lists.
+    frames: HashMap<FrameKey, u32>,
+    stacks: HashMap<Vec<u32>, Weight>,
+    /// Threads with Python code seen since the last slice.
+    python_threads: HashSet<i32>,
+    /// Whether the system's id of every Python thread was found since the last slice.
+    all_threads_known: bool,
+    taken: u64,
+    failed: u64,
+}
+
+impl PythonSampler {
+    /// Attaches to the interpreter of a process.
+    pub fn attach(pid: i32, frequency_hz: u32) -> Result<Self, Failure> {
+        let config = py_spy::Config {
+            blocking: LockingStrategy::NonBlocking,
+            lineno: LineNo::LastInstruction,
+            collect_thread_names: false,
+            full_filenames: true,
+            ..py_spy::Config::default()
+        };
+        let spy = PythonSpy::retry_new(pid, &config, ATTEMPTS).map_err(|e| attach_failure(pid, &e))?;
+        let refused = |e| Failure::new(FailureReason::PermissionDenied, format!("the threads of process {pid} cannot be read: {e}"));
+        Ok(Self {
+            spy,
+            times: ThreadTimes::start(pid).map_err(refused)?,
+            ids: ThreadIds::new(pid),
+            period: Duration::from_secs(1) / frequency_hz.max(1),
+            frames: HashMap::new(),
+            stacks: HashMap::new(),
+            python_threads: HashSet::new(),
+            all_threads_known: true,
+            taken: 0,
+            failed: 0,
+        })
+    }
+
+    /// The interpreter's version, such as `3.11.7`.
+    pub fn version(&self) -> String {
+        let v = &self.spy.version;
+        format!("{}.{}.{}", v.major, v.minor, v.patch)
+    }
+
+    fn count(&mut self, trace: &StackTrace) {
+        if trace.frames.is_empty() {
+            return;
+        }
+        let Some(tid) = self.ids.resolve(trace.os_thread_id, trace.thread_id, &mut self.times) else {
+            // Without the system's id nothing tells whether it runs, but the owner of the interpreter's lock does.
+            self.all_threads_known = false;
+            if trace.active && trace.owns_gil {
+                let nanos = super::schedule::saturating_nanos(self.period);
+                self.add(trace, nanos);
+            }
+            return;
+        };
+        self.python_threads.insert(tid);
+        // py-spy has looked at the thread's state where its id is ours; in another pid namespace it could not.
+        let looked_at = trace.os_thread_id == u64::try_from(tid).ok();
+        let running = trace.active && (looked_at || self.times.runnable(tid));
+        let nanos = if running { self.times.uncounted(tid) } else { 0 };
+        if nanos > 0 {
+            self.times.count(tid, nanos);
+            self.add(trace, nanos);
+        }
+    }
+
+    fn add(&mut self, trace: &StackTrace, nanos: u64) {
+        let mut stack = Vec::with_capacity(trace.frames.len().min(MAX_DEPTH));
+        for frame in trace.frames.iter().take(MAX_DEPTH) {
+            stack.push(self.frame(&frame.name, &frame.filename, frame.line));
+        }
+        if self.stacks.len() >= MAX_STACKS && !self.stacks.contains_key(&stack) {
+            stack = vec![self.frame(TRUNCATED, "", 0)];
+        }
+        let weight = self.stacks.entry(stack).or_default();
+        weight.samples += 1;
+        weight.nanos = weight.nanos.saturating_add(nanos);
+    }
+
+    fn frame(&mut self, name: &str, file: &str, line: i32) -> u32 {
+        let next = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
+        *self.frames.entry((name.to_owned(), file.to_owned(), line)).or_insert(next)
+    }
+
+    /// Counts what threads without Python code used: a pool of a numeric library, for example.
+    fn drain_native_threads(&mut self, slice: &mut Slice<'_>) -> Result<(), Failure> {
+        if !self.all_threads_known || self.times.refresh().is_err() {
+            return Ok(());
+        }
+        let period = super::schedule::saturating_nanos(self.period);
+        for tid in self.times.ids() {
+            let nanos = self.times.uncounted(tid);
+            if self.python_threads.contains(&tid) || nanos < period {
+                continue;
+            }
+            self.times.count(tid, nanos);
+            slice.add(&[Frame::named(NATIVE_THREADS, "", 0)], nanos / period, nanos)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sampler for PythonSampler {
+    fn interval(&self) -> Duration {
+        self.period
+    }
+
+    fn sample(&mut self) -> Result<(), Failure> {
+        match self.spy.get_stack_traces() {
+            Ok(traces) => {
+                self.taken += 1;
+                for trace in &traces {
+                    self.count(trace);
+                }
+            }
+            // The target ran on while its memory was read; the CPU time counts with the next turn.
+            Err(_) => self.failed += 1,
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, slice: &mut Slice<'_>) -> Result<(), Failure> {
+        let frames = std::mem::take(&mut self.frames);
+        let mut names: Vec<(u32, &FrameKey)> = frames.iter().map(|(key, n)| (*n, key)).collect();
+        names.sort_unstable_by_key(|(n, _)| *n);
+        let mut stacks: Vec<(Vec<u32>, Weight)> = std::mem::take(&mut self.stacks).into_iter().collect();
+        stacks.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (stack, weight) in stacks {
+            let lookup = |n: &u32| names.get(*n as usize).map(|(_, key)| frame_of(key));
+            let frames: Vec<Frame<'_>> = stack.iter().filter_map(lookup).collect();
+            slice.add(&frames, weight.samples, weight.nanos)?;
+        }
+        self.drain_native_threads(slice)?;
+        self.python_threads.clear();
+        self.all_threads_known = true;
+        Ok(())
+    }
+
+    fn tally(&self) -> Tally {
+        let turns = self.taken + self.failed;
+        let mut notes = Vec::new();
+        if self.failed * 10 > turns {
+            notes.push(format!(
+                "{} of {turns} readings of the interpreter failed because it ran on meanwhile; its hottest code may show less",
+                self.failed
+            ));
+        }
+        Tally { expected: None, taken: self.taken, lost: self.failed, notes }
+    }
+}
+
+/// A frame of the profile.
+///
+/// Viewers take `<module>` and `<lambda>` for C++ templates and cut them, unless the linker's name differs: the file stands in for it.
+fn frame_of((name, file, line): &FrameKey) -> Frame<'_> {
+    let mut frame = Frame::named(name, file, i64::from((*line).max(0)));
+    if name.contains('<') {
+        frame.system_name = file;
+    }
+    frame
+}
+
+/// Why an interpreter could not be attached to.
+fn attach_failure(pid: i32, error: &anyhow::Error) -> Failure {
+    let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let os_error = error.chain().find_map(|e| e.downcast_ref::<std::io::Error>());
+    let refused = os_error.is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+        || chain
+            .iter()
+            .any(|t| t.contains("ermission denied") || t.contains("not permitted") || t.contains("EPERM") || t.contains("EACCES"));
+    let text = chain.join(": ");
+    if refused {
+        let advice =
+            "run the agent as the target's user (securityContext.runAsUser); with Yama's ptrace_scope 1 or higher this is not enough";
+        return Failure::new(
+            FailureReason::PermissionDenied,
+            format!("the memory of Python process {pid} may not be read ({text}); {advice}"),
+        );
+    }
+    Failure::new(FailureReason::UnsupportedRuntime, format!("no Python interpreter that can be read was found in process {pid}: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_from_an_unknown_interpreter() {
+        let refused = anyhow::Error::from(std::io::Error::from_raw_os_error(libc::EPERM)).context("Failed to copy");
+        assert_eq!(attach_failure(1, &refused).reason, FailureReason::PermissionDenied);
+        let unknown = anyhow::anyhow!("Failed to find a python version");
+        assert_eq!(attach_failure(1, &unknown).reason, FailureReason::UnsupportedRuntime);
+    }
+}

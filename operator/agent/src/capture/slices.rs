@@ -1,0 +1,136 @@
+//! How does a slice get to disk so that a file with its final name is always complete?
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use fleetprof_profile::{Frame, Label, LocationId, ProfileBuilder, SampleKind, encode};
+use nix::fcntl::{OFlag, open, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::fsync;
+
+use super::protocol::{Failure, SliceWritten};
+
+/// The stacks of one slice.
+pub struct Slice<'a> {
+    builder: ProfileBuilder,
+    labels: Vec<Label<'a>>,
+    /// Samples in it.
+    pub samples: u64,
+    start_nanos: u64,
+}
+
+impl<'a> Slice<'a> {
+    /// An empty slice that starts at `start_nanos` since 1970.
+    pub fn new(period_nanos: u64, start_nanos: u64, labels: Vec<Label<'a>>) -> Self {
+        let (period, start) = (signed(period_nanos), signed(start_nanos));
+        Self { builder: ProfileBuilder::new(SampleKind::Cpu, period, start), labels, samples: 0, start_nanos }
+    }
+
+    /// The builder, to make mappings and locations known.
+    pub fn builder(&mut self) -> &mut ProfileBuilder {
+        &mut self.builder
+    }
+
+    /// Adds samples of a stack of frames, leaf first, worth `nanos` of CPU time together.
+    pub fn add(&mut self, stack: &[Frame<'_>], samples: u64, nanos: u64) -> Result<(), Failure> {
+        let added = self.builder.add(stack, &[signed(samples), signed(nanos)], &self.labels);
+        self.note(added, samples)
+    }
+
+    /// Adds samples of a stack of known locations, leaf first, worth `nanos` of CPU time together.
+    pub fn add_locations(&mut self, stack: &[LocationId], samples: u64, nanos: u64) -> Result<(), Failure> {
+        let added = self.builder.add_locations(stack, &[signed(samples), signed(nanos)], &self.labels);
+        self.note(added, samples)
+    }
+
+    fn note(&mut self, added: Result<(), fleetprof_profile::BuildError>, samples: u64) -> Result<(), Failure> {
+        added.map_err(|e| Failure::internal(format!("a sample cannot be added to the profile: {e}")))?;
+        self.samples += samples;
+        Ok(())
+    }
+}
+
+/// Pprof numbers are signed.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Writes slices into one directory, numbered from 0.
+pub struct SliceWriter {
+    directory: OwnedFd,
+    next: u32,
+}
+
+impl SliceWriter {
+    /// Opens the directory; it is held open, so that its path does not matter any more.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = open(path, flags, Mode::empty()).map_err(|e| {
+            Failure::internal(format!("the output directory {} cannot be opened ({e}); create it before the capture", path.display()))
+        })?;
+        Ok(Self { directory, next: 0 })
+    }
+
+    /// Slices written so far.
+    pub fn written(&self) -> u32 {
+        self.next
+    }
+
+    /// Writes a slice and syncs it; one without samples is left out.
+    pub fn write(&mut self, slice: Slice<'_>, duration_nanos: u64) -> Result<Option<SliceWritten>, Failure> {
+        let Slice { builder, labels: _, samples, start_nanos } = slice;
+        if samples == 0 {
+            return Ok(None);
+        }
+        let profile = builder.finish(signed(duration_nanos), &[]);
+        let bytes = encode(&profile).map_err(|e| Failure::internal(format!("slice {} cannot be encoded: {e}", self.next)))?;
+        let seq = self.next;
+        self.store(seq, &bytes)
+            .map_err(|e| Failure::internal(format!("slice {seq} cannot be written to the spool ({e}); check that the volume has space")))?;
+        self.next += 1;
+        Ok(Some(SliceWritten { seq, bytes: bytes.len() as u64, samples, start_nanos, duration_nanos }))
+    }
+
+    fn store(&self, seq: u32, bytes: &[u8]) -> io::Result<()> {
+        let (temporary, name) = (format!(".{seq}.tmp"), format!("{seq}.pb.gz"));
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut file = File::from(openat(&self.directory, temporary.as_str(), flags, Mode::from_bits_truncate(0o640))?);
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        renameat(&self.directory, temporary.as_str(), &self.directory, name.as_str())?;
+        Ok(fsync(&self.directory)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fleetprof_profile::{Limits, decode_valid};
+
+    #[test]
+    fn slices_are_numbered_and_empty_ones_are_left_out() {
+        let dir = std::env::temp_dir().join(format!("fleetprof-slices-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let mut writer = SliceWriter::open(&dir).unwrap();
+        assert_eq!(writer.write(Slice::new(10, 5, vec![]), 7), Ok(None));
+        for seq in 0..2 {
+            let mut slice = Slice::new(10, 5, vec![Label::text("team", "payments")]);
+            slice.add(&[Frame::named("f", "f.py", 3)], 2, 21).unwrap();
+            let written = writer.write(slice, 7).unwrap().unwrap();
+            assert_eq!((written.seq, written.samples, written.start_nanos, written.duration_nanos), (seq, 2, 5, 7));
+            let profile = decode_valid(&std::fs::read(dir.join(format!("{seq}.pb.gz"))).unwrap(), &Limits::default()).unwrap();
+            assert_eq!(profile.sample[0].value, [2, 21]);
+            assert_eq!(profile.sample[0].label.len(), 1);
+        }
+        assert_eq!((writer.written(), std::fs::read_dir(&dir).unwrap().count()), (2, 2));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let failure = SliceWriter::open(Path::new("/does/not/exist")).map(|_| ()).unwrap_err();
+        assert!(failure.message.contains("/does/not/exist"), "{failure}");
+    }
+}

@@ -1,0 +1,150 @@
+//! What does a worker process do? Reads one request, bounds itself, captures, reports, ends.
+
+use std::io::{BufRead, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use nix::sys::signal::{SigSet, Signal};
+
+use super::limits;
+use super::native;
+use super::procfs;
+use super::protocol::{CaptureRequest, Collector, Event, Failed, Failure, FailureReason, Finished, MAX_REQUEST_BYTES, Started};
+use super::python::PythonSampler;
+use super::runtime::{self, Runtime};
+use super::session::{Sampler, Session, unix_nanos};
+use super::slices::SliceWriter;
+
+/// Runs a worker: request on stdin, events on stdout. Call it before the process has other threads.
+pub fn main() -> ExitCode {
+    // A crash of a collector is an event, not a wall of text.
+    std::panic::set_hook(Box::new(|info| tracing::error!(error = %info, "the collector crashed")));
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    let crashed =
+        || Failure::new(FailureReason::CollectorCrashed, "the collector crashed; the target runs on, the agent's log has the place");
+    match outcome.unwrap_or_else(|_| Err(crashed())) {
+        Ok(finished) => {
+            emit(&Event::Finished(finished));
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            let (samples, slices) = (limits::progress().samples.load(Ordering::Relaxed), limits::progress().slices.load(Ordering::Relaxed));
+            emit(&Event::Failed(Failed { reason: failure.reason, message: failure.message, samples, slices }));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<Finished, Failure> {
+    let request = read_request(&mut std::io::stdin().lock())?;
+    request.validate()?;
+    confine(&request)?;
+    let start_ticks = identify(&request)?;
+    let mut writer = SliceWriter::open(&request.output_dir)?;
+    if request.assume_target_uid {
+        limits::assume_user_of(request.pid, &request.output_dir)?;
+    }
+    limits::hide_from_target().map_err(|e| Failure::internal(format!("prctl(PR_SET_DUMPABLE) failed: {e}")))?;
+    let (started, mut sampler) = choose(&request)?;
+    emit(&Event::Started(started));
+    Session::new(&request, start_ticks, &mut writer, &mut emit).run(sampler.as_mut())
+}
+
+/// The request: the first line of the input.
+fn read_request(input: &mut impl BufRead) -> Result<CaptureRequest, Failure> {
+    let mut line = Vec::new();
+    let read = input.take(MAX_REQUEST_BYTES).read_until(b'\n', &mut line);
+    read.map_err(|e| Failure::internal(format!("the capture request cannot be read from stdin: {e}")))?;
+    serde_json::from_slice(&line).map_err(|e| Failure::internal(format!("the capture request on stdin is not understood: {e}")))
+}
+
+/// Signals, kill timer and limits, before anything of the target is touched.
+fn confine(request: &CaptureRequest) -> Result<(), Failure> {
+    let failed = |what: &str, e: String| Failure::internal(format!("{what} failed: {e}"));
+    // Stops of traced threads arrive as SIGCHLD; every thread must leave it to the tracer.
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    children.thread_block().map_err(|e| failed("blocking SIGCHLD", e.to_string()))?;
+    limits::catch_stop_signals().map_err(|e| failed("catching SIGTERM", e.to_string()))?;
+    limits::bound_resources(request).map_err(|e| failed("setrlimit", e.to_string()))?;
+    limits::start_watchdog(request).map_err(|e| failed("starting the kill timer", e.to_string()))
+}
+
+/// The target's start time, which with its pid names it for good.
+fn identify(request: &CaptureRequest) -> Result<u64, Failure> {
+    let pid = request.pid;
+    let missing = |why: &str| Failure::new(FailureReason::NoSuchProcess, format!("process {pid} is not there: {why}"));
+    let start = procfs::start_ticks(pid).map_err(|e| missing(&e.to_string()))?;
+    match request.start_ticks {
+        Some(wanted) if wanted != start => Err(missing("its pid belongs to another process now")),
+        _ if procfs::has_exited(pid, start) => Err(missing("it has ended and waits to be reaped")),
+        _ => Ok(start),
+    }
+}
+
+/// The collector for the request and the target's runtime.
+fn choose(request: &CaptureRequest) -> Result<(Started, Box<dyn Sampler>), Failure> {
+    let runtime = runtime::detect(request.pid);
+    match (request.collector, &runtime) {
+        (Collector::Python, _) => python(request, &runtime),
+        (Collector::Auto, Runtime::Python(_)) => python(request, &runtime).or_else(|failure| match failure.reason {
+            // An interpreter that is too new or too odd for py-spy still runs machine code.
+            FailureReason::UnsupportedRuntime => native(request, &runtime, Some(&failure)),
+            _ => Err(failure),
+        }),
+        _ => native(request, &runtime, None),
+    }
+}
+
+fn python(request: &CaptureRequest, runtime: &Runtime) -> Result<(Started, Box<dyn Sampler>), Failure> {
+    let sampler = PythonSampler::attach(request.pid, request.frequency_hz)?;
+    let why = format!("the target runs CPython {}", sampler.version());
+    Ok((started(runtime, Collector::Python, "py-spy", why), Box::new(sampler)))
+}
+
+fn native(request: &CaptureRequest, runtime: &Runtime, instead_of: Option<&Failure>) -> Result<(Started, Box<dyn Sampler>), Failure> {
+    let chosen = native::choose(request.pid, request.frequency_hz)?;
+    let why = match instead_of {
+        Some(failure) => format!("{}; so its machine code is sampled: {}", failure.message, chosen.why),
+        None => chosen.why,
+    };
+    Ok((started(runtime, Collector::Native, chosen.method, why), chosen.sampler))
+}
+
+fn started(runtime: &Runtime, collector: Collector, method: &str, why: String) -> Started {
+    Started { runtime: runtime.to_string(), collector, method: method.to_owned(), why, start_nanos: unix_nanos() }
+}
+
+/// Writes one event; a supervisor that is gone does not read it, and the kill timer notices that.
+fn emit(event: &Event) {
+    let line = serde_json::to_string(event).unwrap_or_default() + "\n";
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+        tracing::warn!(%error, "an event could not be written to stdout");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_one_line() {
+        let text = br#"{"pid":7,"durationMs":10000,"frequencyHz":99,"sliceMs":10000,"outputDir":"/tmp"}"#;
+        let input = [text.as_slice(), b"\nmore"].concat();
+        assert_eq!(read_request(&mut input.as_slice()).unwrap().pid, 7);
+        let failure = read_request(&mut b"{}\n".as_slice()).unwrap_err();
+        assert!(failure.message.contains("missing field"), "{failure}");
+    }
+
+    #[test]
+    fn a_reused_pid_is_noticed() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let text = format!(r#"{{"pid":{pid},"startTicks":1,"durationMs":10000,"frequencyHz":99,"sliceMs":10000,"outputDir":"/tmp"}}"#);
+        let mut request = read_request(&mut text.as_bytes()).unwrap();
+        assert_eq!(identify(&request).unwrap_err().reason, FailureReason::NoSuchProcess);
+        request.start_ticks = None;
+        assert!(identify(&request).is_ok());
+    }
+}

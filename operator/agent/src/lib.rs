@@ -1,0 +1,4 @@
+//! The agent: a supervisor that takes orders, and one worker process per target and collector.
+
+pub mod capture;
+pub mod supervisor;

@@ -1,0 +1,64 @@
+//! The binary `fleetprof-agent`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use fleetprof_agent::capture::worker;
+use fleetprof_agent::supervisor::{self, Settings, look};
+use fleetprof_crds::wire::AgentMode;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Profiles the containers it sits beside.
+#[derive(Parser)]
+#[command(name = "fleetprof-agent", version)]
+enum Command {
+    /// Serve a pod as its sidecar.
+    Sidecar(Settings),
+    /// Serve a pod as an ephemeral container that was attached to it.
+    Attached(Settings),
+    /// Capture one target: request on stdin, events on stdout.
+    #[command(hide = true)]
+    Worker,
+    /// Say what only a process's own user may see of it.
+    #[command(hide = true)]
+    Look {
+        /// The process.
+        #[arg(long)]
+        pid: i32,
+        /// Say its runtime as well.
+        #[arg(long)]
+        runtime: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    log();
+    // Token, environment and memory are for nobody else, not even for processes with the same user id.
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "the process cannot be closed to others of its user");
+    }
+    let result = match Command::parse() {
+        Command::Worker => return worker::main(),
+        Command::Sidecar(settings) => supervisor::run(settings, AgentMode::Sidecar),
+        Command::Attached(settings) => supervisor::run(settings, AgentMode::Ephemeral),
+        Command::Look { pid, runtime } => look::main(pid, runtime).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+    };
+    result.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// JSON lines on stderr; `FLEETPROF_LOG` is a level, or levels by module such as `info,fleetprof_agent=debug`.
+fn log() {
+    let default = || {
+        Targets::new()
+            .with_default(tracing::Level::INFO)
+            .with_targets([("py_spy", tracing::Level::ERROR), ("remoteprocess", tracing::Level::ERROR)])
+    };
+    let targets = std::env::var("FLEETPROF_LOG").ok().and_then(|l| l.parse::<Targets>().ok()).unwrap_or_else(default);
+    let lines = tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(targets).with(lines).init();
+}

@@ -1,0 +1,310 @@
+//! What do the agent's loops share? The table of captures, the spool, the gateway; and every change of the table.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use fleetprof_crds::Reason;
+use fleetprof_crds::wire::{AgentMode, CaptureState, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, Order, PROTOCOL, Problem};
+use tokio::sync::{Mutex, Notify, watch};
+
+use super::captures::{Action, Captures, Stop, problem, record};
+use super::gateway::Gateway;
+use super::observe::Observer;
+use super::processes::ProcTree;
+use super::run_worker;
+use super::settings::Settings;
+use super::spool::{KEPT, MAX_CA_BYTES, Outcome, Record, Spool};
+use super::usage::Node;
+use crate::capture::protocol::{Event, Started, bounded};
+
+/// A capture that nobody has settled for this long is forgotten: results are waited for 24 h.
+const ABANDONED: Duration = Duration::from_secs(26 * 3600);
+
+/// The agent.
+pub struct Agent {
+    /// What it was told at its start.
+    pub settings: Settings,
+    /// How it came into the pod.
+    pub mode: AgentMode,
+    /// Random name of this process.
+    pub instance: String,
+    /// The processes it sees.
+    pub tree: ProcTree,
+    /// What a container without limits is measured against.
+    pub node: Node,
+    /// What outlives it.
+    pub spool: Spool,
+    /// Whom it talks to.
+    pub gateway: Gateway,
+    /// Watches the containers.
+    pub observer: Mutex<Observer>,
+    /// Every capture.
+    pub captures: RefCell<Captures>,
+    /// The newest list of orders.
+    pub orders: RefCell<Vec<Order>>,
+    /// A heartbeat is due at once.
+    pub beat: Notify,
+    /// There may be something to upload.
+    pub upload: Notify,
+    /// The agent is to end.
+    pub shutdown: watch::Sender<bool>,
+    /// When there was something to do last.
+    pub last_work: Cell<Instant>,
+}
+
+impl Agent {
+    /// Takes over what the spool holds, so that no capture runs twice and every slice is still uploaded.
+    pub fn restore(&self) {
+        let mut table = Captures::restore(self.spool.load());
+        for gone in table.prune(seconds() - i64::try_from(KEPT.as_secs()).unwrap_or(0)) {
+            self.spool.forget(&gone);
+        }
+        let unsettled: Vec<String> = table.live().map(|c| c.record.report.capture.clone()).collect();
+        *self.captures.borrow_mut() = table;
+        for capture in &unsettled {
+            tracing::info!(capture, "a capture is taken over from before the restart");
+            self.rescan(capture);
+        }
+    }
+
+    /// Obeys the newest list of orders.
+    pub fn obey(self: &Rc<Self>) {
+        if *self.shutdown.borrow() {
+            return;
+        }
+        let actions = self.captures.borrow().decide(&self.orders.borrow(), seconds());
+        for action in actions {
+            self.last_work.set(Instant::now());
+            match action {
+                Action::Start(order) => self.start(order),
+                Action::Conclude(order, state, why) => self.conclude(&order, state, why),
+                Action::Cancel(capture) => self.stop(&capture, Stop::Cancelled),
+            }
+        }
+    }
+
+    /// The record is on disk before the worker exists: an agent that dies in between never runs the capture again.
+    fn start(self: &Rc<Self>, order: Order) {
+        let record = record(&order, CaptureState::Accepted, seconds());
+        if let Err(error) = self.spool.save(&record) {
+            let why = problem(Reason::SpoolFailed, format!("the capture cannot be recorded, so it is not run: {error}"));
+            return self.conclude(&order, CaptureState::Failed, why);
+        }
+        let (stop, stopped) = watch::channel(None);
+        self.captures.borrow_mut().add(record, Some(stop));
+        self.beat.notify_one();
+        tokio::task::spawn_local(run_worker::run(Rc::clone(self), order, stopped));
+    }
+
+    fn conclude(&self, order: &Order, state: CaptureState, why: Problem) {
+        tracing::info!(capture = order.capture, session = order.session, reason = %why.reason, message = why.message, "not run");
+        self.captures.borrow_mut().add(record(order, state, seconds()), None);
+        self.change(&order.capture, |c| c.ended(Outcome { state, problem: Some(why) }, seconds()));
+    }
+
+    /// Asks a worker to end.
+    fn stop(&self, capture: &str, why: Stop) {
+        if let Some(worker) = self.captures.borrow().get(capture).and_then(|c| c.worker.as_ref()) {
+            worker.send_if_modified(|stop| stop.replace(why).is_none());
+        }
+    }
+
+    /// Asks every worker to end.
+    pub fn stop_all(&self) {
+        let running: Vec<String> = self.captures.borrow().running().map(|c| c.record.report.capture.clone()).collect();
+        running.iter().for_each(|capture| self.stop(capture, Stop::Shutdown));
+    }
+
+    /// A worker says how it goes.
+    pub fn progress(&self, capture: &str, event: Event) {
+        match event {
+            Event::Started(started) => self.change(capture, |c| {
+                tracing::info!(capture, method = started.method, why = started.why, "sampling");
+                apply_started(&mut c.record, started);
+            }),
+            Event::Slice(slice) => {
+                self.change(capture, |c| {
+                    let samples = i64::try_from(slice.samples).unwrap_or(0);
+                    c.record.report.samples = c.record.report.samples.saturating_add(samples);
+                    if slice.seq < fleetprof_crds::wire::MAX_SLICES {
+                        c.written(slice.seq, slice.bytes);
+                    }
+                });
+                self.drop_over_limit();
+                self.upload.notify_one();
+            }
+            Event::Finished(_) | Event::Failed(_) => {}
+        }
+    }
+
+    /// The target's use of CPU and memory during its capture; goes with the next heartbeat.
+    pub fn measured(&self, capture: &str, cpu_percent: Option<i32>, memory_percent: Option<i32>) {
+        if let Some(capture) = self.captures.borrow_mut().get_mut(capture) {
+            capture.record.report.cpu_percent = cpu_percent;
+            capture.record.report.memory_percent = memory_percent;
+        }
+    }
+
+    /// A capture's worker is gone.
+    pub fn ended(self: &Rc<Self>, order: &Order, outcome: Outcome) {
+        let (state, why) = (outcome.state, outcome.problem.as_ref().map(|p| p.message.clone()).unwrap_or_default());
+        tracing::info!(capture = order.capture, session = order.session, state = ?state, message = why, "capture ended");
+        for (seq, bytes) in self.spool.slices(&order.capture) {
+            if let Some(capture) = self.captures.borrow_mut().get_mut(&order.capture) {
+                capture.written(seq, bytes);
+            }
+        }
+        let mut unwanted = false;
+        self.change(&order.capture, |c| {
+            c.ended(outcome, seconds());
+            unwanted = c.unwanted;
+        });
+        if unwanted {
+            self.settle(&order.capture);
+        }
+        self.last_work.set(Instant::now());
+        self.upload.notify_one();
+        self.obey();
+    }
+
+    /// Looks in the spool for slices of a capture that no event told of.
+    fn rescan(&self, capture: &str) {
+        let found = self.spool.slices(capture);
+        self.change(capture, |c| {
+            found.iter().for_each(|(seq, bytes)| c.written(*seq, *bytes));
+            if let Some(outcome) = c.record.outcome.clone() {
+                c.ended(outcome, seconds());
+            }
+        });
+        self.drop_over_limit();
+    }
+
+    /// A slice is stored: recorded first, then removed, so that a crash in between loses neither.
+    pub fn stored(&self, capture: &str, seq: u32) {
+        self.change(capture, |c| c.stored(seq));
+        self.spool.remove_slice(capture, seq);
+        self.last_work.set(Instant::now());
+    }
+
+    /// A slice is given up, and said so.
+    pub fn lose(&self, capture: &str, seq: u32, why: Problem) {
+        tracing::warn!(capture, seq, reason = %why.reason, message = why.message, "a slice is given up");
+        self.change(capture, |c| c.lost(seq, why));
+        self.spool.remove_slice(capture, seq);
+    }
+
+    fn drop_over_limit(&self) {
+        let limit = self.settings.spool_limit;
+        let dropped = self.captures.borrow().over_limit(limit);
+        for (capture, seq) in dropped {
+            let mib = limit / (1024 * 1024);
+            self.lose(
+                &capture,
+                seq,
+                problem(Reason::SpoolFull, format!("slice {seq} was dropped: more than {mib} MiB waited to be uploaded")),
+            );
+        }
+    }
+
+    /// Changes a capture, records that, and has it reported at once.
+    fn change(&self, capture: &str, change: impl FnOnce(&mut super::captures::Capture)) {
+        let mut table = self.captures.borrow_mut();
+        let Some(found) = table.get_mut(capture) else { return };
+        change(found);
+        if let Err(error) = self.spool.save(&found.record) {
+            tracing::error!(capture, %error, "the capture's record cannot be written");
+        }
+        self.beat.notify_one();
+    }
+
+    /// Forgets a capture, but not that it ran; a running one is stopped first.
+    pub fn settle(&self, capture: &str) {
+        self.stop(capture, Stop::Cancelled);
+        let settled = self.captures.borrow_mut().settle(capture);
+        if let Some(mut record) = settled {
+            self.spool.remove_slices(capture);
+            shrink(&mut record);
+            if let Err(error) = self.spool.save(&record) {
+                tracing::error!(capture, %error, "the capture's record cannot be written");
+            }
+            tracing::info!(capture, "settled");
+        }
+    }
+
+    /// Forgets what is too old: records of settled captures, and captures that nobody settles.
+    pub fn tidy(&self) {
+        let before = |age: Duration| seconds() - i64::try_from(age.as_secs()).unwrap_or(0);
+        let abandoned = self.captures.borrow().abandoned(before(ABANDONED));
+        abandoned.iter().for_each(|capture| self.settle(capture));
+        let gone = self.captures.borrow_mut().prune(before(KEPT));
+        gone.iter().for_each(|capture| self.spool.forget(capture));
+    }
+
+    /// What to tell the gateway now.
+    pub async fn heartbeat(&self) -> Heartbeat {
+        let containers = self.observer.lock().await.observe().await;
+        let captures = self.captures.borrow().reports();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let mut heartbeat =
+            Heartbeat { version, protocol: PROTOCOL, mode: self.mode, instance: self.instance.clone(), containers, captures };
+        // The oldest captures come first and are settled first, so the newest can wait for the next heartbeat.
+        while serde_json::to_vec(&heartbeat).is_ok_and(|b| b.len() > MAX_HEARTBEAT_BYTES) && heartbeat.captures.pop().is_some() {}
+        heartbeat
+    }
+
+    /// Takes in the gateway's answer.
+    pub fn heard(&self, reply: &HeartbeatReply) {
+        reply.settled.iter().for_each(|capture| self.settle(capture));
+        let Some(ca) = reply.ca_bundle.as_deref().filter(|ca| ca.len() <= MAX_CA_BYTES) else { return };
+        match self.gateway.trust(ca) {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!("the gateway's CA has changed");
+                if let Err(error) = self.spool.save_ca(ca) {
+                    tracing::error!(%error, "the CA cannot be kept for the next start");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the gateway sent a CA that makes no sense; the present one is kept"),
+        }
+    }
+}
+
+fn apply_started(record: &mut Record, started: Started) {
+    let report = &mut record.report;
+    report.state = CaptureState::Running;
+    report.runtime = Some(bounded(started.runtime, 64));
+    report.collector = Some(bounded(started.method, 64));
+    report.collector_why = Some(bounded(started.why, 256));
+    report.started_at = i64::try_from(started.start_nanos / 1_000_000_000).ok();
+}
+
+/// Of a settled capture only its name and time are kept.
+fn shrink(record: &mut Record) {
+    let report = &mut record.report;
+    (report.problem, report.collector_why, record.outcome, record.loss) = (None, None, None, None);
+    record.stored.clear();
+    record.lost.clear();
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Random in `0.0..1.0`.
+#[must_use]
+pub fn chance() -> f64 {
+    let bytes = random_bytes::<4>();
+    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+}
+
+/// Random bytes from the provider of TLS.
+#[must_use]
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let filled = rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut bytes);
+    debug_assert!(filled.is_ok());
+    bytes
+}

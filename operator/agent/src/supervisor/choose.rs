@@ -1,0 +1,201 @@
+//! Which containers are there to be profiled, and which of a container's processes is its main one? Pure functions.
+//!
+//! The main process is the container's first one. A wrapper (a shell, `tini`, `supervisord`) does nothing itself, so it
+//! stands for the busiest process below it. A server that forks workers of its own kind (gunicorn, `cluster` of Node.js)
+//! is profiled where the work is: in the busiest of them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::processes::Process;
+
+/// Command of an agent, as the kernel cuts it to 15 bytes.
+const AGENT_COMMAND: &str = "fleetprof-agent";
+/// Command of the process that holds a pod's namespaces open.
+const PAUSE_COMMAND: &str = "pause";
+/// Commands that start and watch the real program.
+const WRAPPERS: &[&str] = &[
+    "sh",
+    "bash",
+    "dash",
+    "ash",
+    "busybox",
+    "zsh",
+    "ksh",
+    "tini",
+    "tini-static",
+    "dumb-init",
+    "catatonit",
+    "docker-init",
+    "s6-svscan",
+    "s6-supervise",
+    "runsv",
+    "runsvdir",
+    "supervisord",
+    "sudo",
+    "su",
+    "timeout",
+    "npm",
+    "yarn",
+    "pnpm",
+    "npm exec",
+    "npm start",
+    "npm run start",
+];
+
+/// A container and the processes in it, in the order of their pids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// The runtime's id.
+    pub id: String,
+    /// Its living processes, never empty.
+    pub processes: Vec<Process>,
+}
+
+/// The containers that can be profiled, at most `max`: never our own, another agent's, nor the pod's pause container.
+#[must_use]
+pub fn containers(processes: &[Process], own_pid: i32, max: usize) -> Vec<Container> {
+    let own = processes.iter().find(|p| p.pid == own_pid).and_then(|p| p.container.as_deref());
+    let mut groups: BTreeMap<&str, Vec<Process>> = BTreeMap::new();
+    for process in processes.iter().filter(|p| p.is_alive()) {
+        if let Some(id) = process.container.as_deref().filter(|id| Some(*id) != own) {
+            groups.entry(id).or_default().push(process.clone());
+        }
+    }
+    let profiled = groups.into_iter().filter(|(_, members)| !is_infrastructure(members));
+    let mut all: Vec<Container> = profiled.map(|(id, processes)| Container { id: id.to_owned(), processes }).collect();
+    all.sort_by_key(|c| c.processes.first().map(|p| p.pid));
+    all.truncate(max);
+    all
+}
+
+fn is_infrastructure(members: &[Process]) -> bool {
+    let is_agent = members.first().is_some_and(|p| p.command == AGENT_COMMAND);
+    is_agent || members.iter().all(|p| p.command == PAUSE_COMMAND)
+}
+
+/// Whether the pod's pause container is visible, so that the pod shares its process namespace.
+#[must_use]
+pub fn sees_pause(processes: &[Process]) -> bool {
+    processes.iter().any(|p| p.command == PAUSE_COMMAND)
+}
+
+/// CPU time of processes at an earlier moment, by pid and start time.
+pub type Earlier = HashMap<(i32, u64), u64>;
+
+/// The CPU times of now, for the choice of later.
+#[must_use]
+pub fn cpu_times(processes: &[Process]) -> Earlier {
+    processes.iter().map(|p| ((p.pid, p.start_ticks), p.cpu_ticks)).collect()
+}
+
+/// The processes among which the main one is chosen by its use of CPU; one alone needs no measuring.
+#[must_use]
+pub fn candidates(container: &Container) -> Vec<&Process> {
+    let Some(init) = container.processes.first() else {
+        return Vec::new();
+    };
+    let below = descendants(container, init.pid);
+    if is_wrapper(init) {
+        let real: Vec<&Process> = below.into_iter().filter(|p| !is_wrapper(p)).collect();
+        return if real.is_empty() { vec![init] } else { real };
+    }
+    std::iter::once(init).chain(below.into_iter().filter(|p| p.command == init.command)).collect()
+}
+
+/// The main process: of the candidates, the busiest since `earlier`; where that is even, the busiest of all time, then
+/// the oldest.
+#[must_use]
+pub fn main_process<'a>(container: &'a Container, earlier: &Earlier) -> Option<&'a Process> {
+    let lately = |p: &Process| earlier.get(&(p.pid, p.start_ticks)).map_or(0, |before| p.cpu_ticks.saturating_sub(*before));
+    candidates(container).into_iter().max_by_key(|p| (lately(p), p.cpu_ticks, std::cmp::Reverse(p.pid)))
+}
+
+fn is_wrapper(process: &Process) -> bool {
+    WRAPPERS.contains(&process.command.as_str())
+}
+
+/// The processes below `root`, in the order of their pids.
+fn descendants(container: &Container, root: i32) -> Vec<&Process> {
+    let mut inside = std::collections::HashSet::from([root]);
+    // Pids can wrap around, so that a child may stand before its parent: repeat until nothing is added.
+    loop {
+        let before = inside.len();
+        inside.extend(container.processes.iter().filter(|p| inside.contains(&p.parent)).map(|p| p.pid).collect::<Vec<_>>());
+        if inside.len() == before {
+            break;
+        }
+    }
+    container.processes.iter().filter(|p| p.pid != root && inside.contains(&p.pid)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: i32, parent: i32, command: &str, cpu_ticks: u64, container: &str) -> Process {
+        let container = (!container.is_empty()).then(|| container.to_owned());
+        Process { pid, parent, command: command.into(), state: b'S', cpu_ticks, start_ticks: 5, container }
+    }
+
+    fn container(processes: &[(i32, i32, &str, u64)]) -> Container {
+        let processes = processes.iter().map(|(pid, parent, command, cpu)| process(*pid, *parent, command, *cpu, "a")).collect();
+        Container { id: "a".into(), processes }
+    }
+
+    #[test]
+    fn the_agent_pause_and_the_dead_are_no_targets() {
+        let mut zombie = process(30, 1, "dead", 0, "z");
+        zombie.state = b'Z';
+        let seen = [
+            process(1, 0, "pause", 0, "p"),
+            process(9, 1, "python3", 0, "web"),
+            process(10, 9, "pause", 0, "web"),
+            process(7, 1, "redis", 0, "cache"),
+            process(20, 1, "fleetprof-agent", 0, "own"),
+            process(21, 20, "python3", 0, "own"),
+            process(25, 1, "fleetprof-agent", 0, "other-agent"),
+            zombie,
+            process(99, 0, "sshd", 0, ""),
+        ];
+        let found = containers(&seen, 20, 64);
+        assert_eq!(found.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(), ["cache", "web"]);
+        assert_eq!(found[1].processes.len(), 2);
+        assert_eq!(containers(&seen, 20, 1).len(), 1);
+        assert!(sees_pause(&seen) && !sees_pause(&seen[3..4]));
+    }
+
+    #[test]
+    fn the_main_process_is_where_the_work_is() {
+        type Case = (&'static str, &'static [(i32, i32, &'static str, u64)], &'static [(i32, u64)], i32);
+        let cases: &[Case] = &[
+            ("a single process", &[(1, 0, "server", 3)], &[], 1),
+            ("a shell that waits", &[(1, 0, "sh", 1), (7, 1, "server", 9)], &[], 7),
+            ("a shell in a shell", &[(1, 0, "tini", 0), (2, 1, "bash", 99), (3, 2, "java", 5)], &[], 3),
+            ("a shell that works itself", &[(1, 0, "bash", 99)], &[], 1),
+            ("a child of another kind", &[(1, 0, "java", 10), (8, 1, "convert", 500)], &[], 1),
+            ("gunicorn: the busiest ever", &[(1, 0, "gunicorn", 2), (7, 1, "gunicorn", 50), (8, 1, "gunicorn", 70)], &[], 8),
+            (
+                "gunicorn: the busiest lately",
+                &[(1, 0, "gunicorn", 2), (7, 1, "gunicorn", 50), (8, 1, "gunicorn", 70)],
+                &[(1, 2), (7, 10), (8, 69)],
+                7,
+            ),
+            ("idle workers: the oldest", &[(1, 0, "node", 0), (7, 1, "node", 0)], &[], 1),
+            ("kubectl exec is not below the first process", &[(1, 0, "sh", 0), (5, 1, "server", 1), (50, 0, "yes", 999)], &[], 5),
+            ("pids that wrapped around", &[(3, 0, "sh", 0), (4, 90, "server", 7), (90, 3, "sh", 0)], &[], 4),
+            ("a circle of parents", &[(3, 4, "sh", 0), (4, 3, "server", 7)], &[], 4),
+        ];
+        for (what, processes, earlier, wanted) in cases {
+            let container = container(processes);
+            let earlier = earlier.iter().map(|(pid, cpu)| ((*pid, 5), *cpu)).collect();
+            assert_eq!(main_process(&container, &earlier).map(|p| p.pid), Some(*wanted), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_reused_pid_has_no_past() {
+        let container = container(&[(1, 0, "node", 50), (7, 1, "node", 60)]);
+        let earlier = HashMap::from([((7, 4), 0), ((1, 5), 40)]);
+        assert_eq!(main_process(&container, &earlier).map(|p| p.pid), Some(1));
+    }
+}

@@ -1,0 +1,224 @@
+//! What does the agent do all day? Three loops: it tells how it is, asks for orders, and uploads slices.
+//!
+//! Each loop keeps its own back-off, so that an upload that is refused for now delays no order.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fleetprof_crds::Reason;
+use tokio::time::Instant;
+
+use super::agent::{Agent, chance, seconds};
+use super::backoff::{Backoff, heartbeat_interval};
+use super::captures::problem;
+use super::credential::CredentialError;
+use super::gateway::CallError;
+
+/// Heartbeats that changes ask for are at least this far apart.
+const COALESCE: Duration = Duration::from_millis(100);
+/// A poll that comes back sooner without news is not repeated at once.
+const TOO_SOON: Duration = Duration::from_secs(1);
+/// How long a gateway may not know a capture before its slices are thrown away.
+const UNKNOWN_FOR: Duration = Duration::from_secs(600);
+/// How long an upload of a capture that the gateway does not know is put off.
+const UNKNOWN_AGAIN: Duration = Duration::from_secs(15);
+/// Most orders that are looked at.
+const MAX_ORDERS: usize = 256;
+
+/// Tells the gateway how things are: every interval that it asked for, and at once when something changed.
+pub async fn heartbeats(agent: Rc<Agent>) -> anyhow::Error {
+    let mut backoff = Backoff::default();
+    loop {
+        let heartbeat = agent.heartbeat().await;
+        let pause = match agent.gateway.heartbeat(&heartbeat).await {
+            Ok(reply) => {
+                backoff.reset();
+                agent.heard(&reply);
+                heartbeat_interval(reply.next_ms, chance())
+            }
+            Err(CallError::Credential(never @ CredentialError::Never(_))) => return never.into(),
+            Err(error) => failed("a heartbeat failed", &mut backoff, &error),
+        };
+        let next = Instant::now() + pause;
+        tokio::time::sleep(COALESCE.min(pause)).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = agent.beat.notified(), if !backoff.failing() => {}
+        }
+    }
+}
+
+/// Asks for orders and obeys them; a list that does not come is asked for again.
+pub async fn orders(agent: Rc<Agent>) -> anyhow::Error {
+    let (mut backoff, mut have) = (Backoff::default(), None);
+    let mut losses = agent.gateway.losses();
+    loop {
+        losses.mark_unchanged();
+        let asked = Instant::now();
+        let answer = tokio::select! {
+            answer = agent.gateway.orders(have) => answer,
+            // Another call lost its connection: this poll may hang on the same dead gateway.
+            Ok(()) = losses.changed() => { have = None; continue; }
+        };
+        match answer {
+            Ok(list) => {
+                if backoff.failing() {
+                    // Perhaps another leader, that knows nothing of this agent yet.
+                    agent.beat.notify_one();
+                    backoff.reset();
+                }
+                let news = list.as_ref().is_some_and(|l| have != Some(l.version));
+                if let Some(mut list) = list {
+                    list.orders.truncate(MAX_ORDERS);
+                    have = Some(list.version);
+                    *agent.orders.borrow_mut() = list.orders;
+                }
+                agent.obey();
+                if !news && asked.elapsed() < TOO_SOON {
+                    tokio::time::sleep(TOO_SOON).await;
+                }
+            }
+            Err(CallError::Credential(never @ CredentialError::Never(_))) => return never.into(),
+            Err(error) => {
+                have = None;
+                tokio::time::sleep(failed("asking for orders failed", &mut backoff, &error)).await;
+            }
+        }
+    }
+}
+
+/// Looks again at waiting orders once their deadline has passed, so that the gateway is told.
+pub async fn deadlines(agent: Rc<Agent>) -> anyhow::Error {
+    loop {
+        let next = agent.captures.borrow().next_deadline(&agent.orders.borrow());
+        let wait = next.map_or(60, |at| at.saturating_sub(seconds()).saturating_add(1).clamp(1, 60));
+        tokio::time::sleep(Duration::from_secs(wait.unsigned_abs())).await;
+        agent.obey();
+        agent.tidy();
+    }
+}
+
+/// Uploads slices, oldest first, until the gateway has stored each or refused it for good.
+pub async fn uploads(agent: Rc<Agent>) -> anyhow::Error {
+    let mut backoff = Backoff::default();
+    let mut shutdown = agent.shutdown.subscribe();
+    loop {
+        let next = agent.captures.borrow().next_upload(std::time::Instant::now());
+        let Some((capture, seq)) = next else {
+            let again = agent.captures.borrow().next_try();
+            let again = again.map_or_else(|| Instant::now() + Duration::from_secs(3600), Instant::from_std);
+            tokio::select! {
+                () = agent.upload.notified() => {}
+                () = tokio::time::sleep_until(again) => {}
+            }
+            continue;
+        };
+        if let Some(error) = upload(&agent, &capture, seq).await {
+            let pause = failed("an upload failed", &mut backoff, &error);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // The last seconds are no time for patience.
+                Ok(()) = shutdown.changed() => backoff.reset(),
+            }
+        } else {
+            backoff.reset();
+        }
+    }
+}
+
+/// One try; an error is worth another.
+async fn upload(agent: &Agent, capture: &str, seq: u32) -> Option<CallError> {
+    let slice = match agent.spool.read_slice(capture, seq) {
+        Ok(slice) => Bytes::from(slice),
+        Err(error) => {
+            agent.lose(capture, seq, problem(Reason::SpoolFailed, format!("slice {seq} cannot be sent: {error}")));
+            return None;
+        }
+    };
+    match verdict(agent.gateway.upload(capture, seq, slice).await) {
+        Verdict::Stored => agent.stored(capture, seq),
+        Verdict::Refused(message) => agent.lose(capture, seq, problem(Reason::UploadRejected, message)),
+        Verdict::Unwanted => agent.settle(capture),
+        Verdict::Unknown => {
+            if put_off(agent, capture) > UNKNOWN_FOR {
+                tracing::warn!(capture, "the gateway does not know the capture; it is forgotten");
+                agent.settle(capture);
+            }
+        }
+        Verdict::Again(error) => return Some(error),
+    }
+    None
+}
+
+fn put_off(agent: &Agent, capture: &str) -> Duration {
+    let now = std::time::Instant::now();
+    let mut captures = agent.captures.borrow_mut();
+    captures.get_mut(capture).map_or(Duration::ZERO, |c| c.unknown_until(now, now + UNKNOWN_AGAIN))
+}
+
+/// What an answer to an upload means.
+#[derive(Debug)]
+enum Verdict {
+    Stored,
+    /// This slice is never taken.
+    Refused(String),
+    /// Nothing of the capture is wanted any more.
+    Unwanted,
+    /// The gateway does not know the capture; it may still learn of it.
+    Unknown,
+    /// Worth another try.
+    Again(CallError),
+}
+
+fn verdict(answer: Result<(), CallError>) -> Verdict {
+    match answer {
+        Ok(()) => Verdict::Stored,
+        Err(CallError::Refused { status: 410, .. }) => Verdict::Unwanted,
+        Err(CallError::Refused { status: 404, .. }) => Verdict::Unknown,
+        Err(CallError::Refused { status: 401 | 408 | 425 | 429, retry_after, message }) => {
+            Verdict::Again(CallError::Refused { status: 429, retry_after, message })
+        }
+        Err(CallError::Refused { status: 400..=499, message, .. }) => Verdict::Refused(message),
+        Err(error) => Verdict::Again(error),
+    }
+}
+
+fn failed(what: &str, backoff: &mut Backoff, error: &CallError) -> Duration {
+    let retry_after = match error {
+        CallError::Credential(CredentialError::Later { retry_after, .. }) => *retry_after,
+        error => error.retry_after(),
+    };
+    let first = !backoff.failing();
+    let pause = backoff.next(chance(), retry_after);
+    let retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+    if first {
+        tracing::warn!(%error, retry_ms, "{what}");
+    } else {
+        tracing::debug!(%error, retry_ms, "{what} again");
+    }
+    pause
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(status: u16) -> Result<(), CallError> {
+        Err(CallError::Refused { status, retry_after: None, message: "because".into() })
+    }
+
+    #[test]
+    fn every_answer_to_an_upload_has_its_meaning() {
+        assert!(matches!(verdict(Ok(())), Verdict::Stored));
+        assert!(matches!(verdict(said(410)), Verdict::Unwanted));
+        assert!(matches!(verdict(said(404)), Verdict::Unknown));
+        for status in [400, 403, 409, 413, 415, 422] {
+            assert!(matches!(verdict(said(status)), Verdict::Refused(m) if m == "because"), "{status}");
+        }
+        for status in [401, 408, 425, 429, 500, 502, 503, 504, 507, 302] {
+            assert!(matches!(verdict(said(status)), Verdict::Again(_)), "{status}");
+        }
+        assert!(matches!(verdict(Err(CallError::Transport("reset".into()))), Verdict::Again(_)));
+    }
+}

@@ -1,0 +1,164 @@
+//! What does the agent do between captures, and how does a capture come about? The supervisor: one thread, little memory.
+//!
+//! ```text
+//!            orders (long poll) ─► captures::decide ─► run_worker ─► a process `fleetprof-agent worker`
+//! gateway ◄─ heartbeats ◄───────── captures (table) ◄─ events ─────┘        │ slices
+//!         ◄─ uploads ◄──────────── spool (records, slices) ◄────────────────┘
+//! ```
+//! Decisions are pure: [`captures`], [`choose`], [`outcome`], [`backoff`], [`cgroup`], [`usage`]. What is in the spool decides
+//! what happens after a crash: a record is synced before its worker starts, and a slice is removed after it is stored.
+
+mod agent;
+pub mod backoff;
+pub mod captures;
+pub mod cgroup;
+pub mod choose;
+mod credential;
+mod gateway;
+pub mod look;
+mod loops;
+mod observe;
+pub mod outcome;
+mod processes;
+mod run_worker;
+mod settings;
+mod spool;
+pub mod usage;
+
+use std::cell::{Cell, RefCell};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use fleetprof_crds::wire::AgentMode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::task::LocalSet;
+
+use agent::Agent;
+use captures::Captures;
+use credential::Credential;
+use gateway::Gateway;
+use observe::Observer;
+use processes::ProcTree;
+pub use settings::Settings;
+use spool::Spool;
+
+/// How long a worker may end and slices may be uploaded after SIGTERM.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Runs the agent until it is asked to end, or, attached, has had nothing to do for long enough.
+pub fn run(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    // The one blocking thread resolves names; it ends when it is idle.
+    let runtime = builder.enable_all().max_blocking_threads(1).thread_keep_alive(Duration::from_secs(2)).build()?;
+    let result = LocalSet::new().block_on(&runtime, serve(settings, mode));
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let agent = Rc::new(assemble(settings, mode)?);
+    agent.restore();
+    tracing::info!(mode = ?mode, instance = agent.instance, spool = %agent.spool.root().display(), version = env!("CARGO_PKG_VERSION"), "agent runs");
+    let mut loops = tokio::task::JoinSet::new();
+    loops.spawn_local(loops::heartbeats(Rc::clone(&agent)));
+    loops.spawn_local(loops::orders(Rc::clone(&agent)));
+    loops.spawn_local(loops::uploads(Rc::clone(&agent)));
+    loops.spawn_local(loops::deadlines(Rc::clone(&agent)));
+    let why = tokio::select! {
+        _ = terminate.recv() => "asked to end",
+        _ = interrupt.recv() => "asked to end",
+        () = idle_for_long(&agent) => "nothing to do for long enough",
+        Some(ended) = loops.join_next() => return Err(ended.unwrap_or_else(|e| anyhow::anyhow!("a loop of the agent ended: {e}"))),
+    };
+    tracing::info!(why, "agent ends");
+    take_leave(&agent).await;
+    if mode == AgentMode::Ephemeral {
+        // An ephemeral container is never restarted.
+        agent.spool.remove();
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
+    let instance = spool::hex(&agent::random_bytes::<8>());
+    let spool = Spool::open(&settings.spool_candidates(&instance))?;
+    if spool.root().starts_with(settings::MEMORY_DIR) {
+        settings.spool_limit = settings.spool_limit.min(settings::MEMORY_LIMIT);
+    }
+    let credential = match (mode, &settings.ticket) {
+        (AgentMode::Sidecar, _) => Credential::token_file(settings.token_file.clone()),
+        (AgentMode::Ephemeral, Some(ticket)) => Credential::ticket(ticket.trim().to_owned()),
+        (AgentMode::Ephemeral, None) => {
+            anyhow::bail!("FLEETPROF_TICKET is not set; an attached agent needs the ticket that it was attached with")
+        }
+    };
+    let gateway = gateway(&settings, &spool, credential)?;
+    let tree = ProcTree::new(settings.proc.clone());
+    let observer = Observer::new(tree.clone());
+    Ok(Agent {
+        mode,
+        instance,
+        node: observer.node(),
+        observer: Mutex::new(observer),
+        tree,
+        spool,
+        gateway,
+        captures: RefCell::new(Captures::default()),
+        orders: RefCell::new(Vec::new()),
+        beat: Notify::new(),
+        upload: Notify::new(),
+        shutdown: watch::Sender::new(false),
+        last_work: Cell::new(Instant::now()),
+        settings,
+    })
+}
+
+/// The CA that the gateway sent last is newer than the one in the environment.
+fn gateway(settings: &Settings, spool: &Spool, credential: Credential) -> anyhow::Result<Gateway> {
+    let gateway = Gateway::new(&settings.gateway, &settings.ca, credential)?;
+    if let Some(ca) = spool.ca()
+        && let Err(error) = gateway.trust(&ca)
+    {
+        tracing::warn!(%error, "the CA in the spool makes no sense; the one in FLEETPROF_CA is used");
+    }
+    Ok(gateway)
+}
+
+/// Returns once an attached agent has had nothing to do for [`Settings::idle_exit`]; a sidecar stays with its pod.
+async fn idle_for_long(agent: &Agent) {
+    if agent.mode == AgentMode::Sidecar {
+        return std::future::pending().await;
+    }
+    let limit = agent.settings.idle_exit();
+    loop {
+        let left = limit.saturating_sub(agent.last_work.get().elapsed());
+        let busy = agent.captures.borrow().live().next().is_some();
+        match (left.is_zero(), busy) {
+            (true, false) => return,
+            (true, true) => tokio::time::sleep(limit.clamp(Duration::from_secs(1), Duration::from_secs(30))).await,
+            (false, _) => tokio::time::sleep(left).await,
+        }
+    }
+}
+
+/// Ends the workers, and uploads what can be uploaded in a few seconds; the rest stays in the spool.
+async fn take_leave(agent: &Agent) {
+    agent.shutdown.send_replace(true);
+    agent.stop_all();
+    let done = async {
+        while !agent.captures.borrow().is_idle() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let heartbeat = agent.heartbeat().await;
+        if agent.captures.borrow().live().next().is_some() {
+            let _ = agent.gateway.heartbeat(&heartbeat).await;
+        }
+    };
+    if tokio::time::timeout(FAREWELL, done).await.is_err() {
+        tracing::warn!("not everything could be uploaded before the end");
+    }
+}

@@ -1,0 +1,236 @@
+//! Which containers does the agent see, how busy are they, and which process would it capture?
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use fleetprof_crds::Reason;
+use fleetprof_crds::wire::{ContainerReport, Problem};
+
+use super::captures::problem;
+use super::choose::{self, Container, Earlier};
+use super::look::{self, Sight};
+use super::processes::{ProcTree, Process, read_bounded};
+use super::usage::{self, Node, Reading};
+use crate::capture::protocol::bounded;
+
+/// Most containers in a heartbeat.
+const MAX_CONTAINERS: usize = 64;
+/// Shorter times between two readings give no meaningful percentage.
+const SHORTEST: Duration = Duration::from_secs(2);
+/// A runtime is looked up again after this: a shell may have become another program.
+const RUNTIME_AGE: Duration = Duration::from_secs(300);
+
+/// What is remembered of a container between two heartbeats.
+struct Memory {
+    reading: Reading,
+    at: Instant,
+    cpu_percent: Option<i32>,
+}
+
+/// Watches the containers of the pod.
+pub struct Observer {
+    tree: ProcTree,
+    node: Node,
+    memories: HashMap<String, Memory>,
+    runtimes: HashMap<(i32, u64, String), (String, Instant)>,
+    earlier: Earlier,
+}
+
+/// The process to capture, and what it is said to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its pid, as the agent sees it.
+    pub pid: i32,
+    /// Its start time, which tells a reused pid.
+    pub start_ticks: u64,
+    /// Its command.
+    pub command: String,
+    /// How many processes it was chosen from.
+    pub chosen_from: usize,
+}
+
+impl Observer {
+    /// An observer of the processes in `tree`.
+    #[must_use]
+    pub fn new(tree: ProcTree) -> Self {
+        let text = |path: &std::path::Path| String::from_utf8_lossy(&read_bounded(path, 8192).unwrap_or_default()).into_owned();
+        let node = usage::node(&text("/sys/devices/system/cpu/online".as_ref()), &text(&tree.global("meminfo")));
+        Self { tree, node, memories: HashMap::new(), runtimes: HashMap::new(), earlier: Earlier::new() }
+    }
+
+    /// What a container without limits is measured against.
+    #[must_use]
+    pub const fn node(&self) -> Node {
+        self.node
+    }
+
+    /// The containers, their runtimes and their use of CPU and memory since the last call.
+    pub async fn observe(&mut self) -> Vec<ContainerReport> {
+        let processes = self.processes();
+        let containers = choose::containers(&processes, own_pid(), MAX_CONTAINERS);
+        self.memories.retain(|id, _| containers.iter().any(|c| c.id == *id));
+        let mut reports = Vec::with_capacity(containers.len());
+        for container in &containers {
+            if let Some(main) = choose::main_process(container, &self.earlier) {
+                let report = self.report(container, main).await;
+                reports.push(report);
+            }
+        }
+        self.earlier = choose::cpu_times(&processes);
+        reports
+    }
+
+    async fn report(&mut self, container: &Container, main: &Process) -> ContainerReport {
+        let known = self.runtime(main);
+        let sight = look::at(&self.tree, main.pid, known.is_none()).await;
+        let runtime = known.or_else(|| self.learn(main, sight.runtime.clone())).unwrap_or_else(|| "Unknown".to_owned());
+        let cpu_percent = sight.usage.and_then(|now| self.cpu_percent(&container.id, now));
+        ContainerReport {
+            id: container.id.clone(),
+            runtime,
+            cpu_percent,
+            memory_percent: sight.usage.and_then(|u| u.memory_percent(self.node)),
+            problem: self.obstacle(main),
+        }
+    }
+
+    fn runtime(&mut self, main: &Process) -> Option<String> {
+        self.runtimes.retain(|_, (_, at)| at.elapsed() < RUNTIME_AGE);
+        self.runtimes.get(&(main.pid, main.start_ticks, main.command.clone())).map(|(runtime, _)| runtime.clone())
+    }
+
+    fn learn(&mut self, main: &Process, runtime: Option<String>) -> Option<String> {
+        let runtime = bounded(runtime?, 64);
+        let key = (main.pid, main.start_ticks, main.command.clone());
+        self.runtimes.insert(key, (runtime.clone(), Instant::now()));
+        Some(runtime)
+    }
+
+    fn cpu_percent(&mut self, id: &str, reading: Reading) -> Option<i32> {
+        let at = Instant::now();
+        let before = self.memories.get(id);
+        if let Some(memory) = before.filter(|m| at.duration_since(m.at) < SHORTEST) {
+            return memory.cpu_percent;
+        }
+        let cpu_percent = before.and_then(|m| reading.cpu_percent(&m.reading, nanos(at.duration_since(m.at)), self.node));
+        self.memories.insert(id.to_owned(), Memory { reading, at, cpu_percent });
+        cpu_percent
+    }
+
+    /// Why a process cannot be captured, where that is plain: another user's, and we are not root.
+    fn obstacle(&self, main: &Process) -> Option<Problem> {
+        let own = nix::unistd::geteuid();
+        let (uid, _) = self.tree.owner(main.pid)?;
+        let message = || format!("the agent runs as user {own}, the container's main process as user {uid}: set securityContext.runAsUser");
+        (!own.is_root() && own.as_raw() != uid).then(|| problem(Reason::PermissionDenied, message()))
+    }
+
+    /// The process to capture in a container. Errors when the container is not there.
+    pub fn target(&self, container: &str) -> Result<Target, Problem> {
+        let processes = self.processes();
+        let containers = choose::containers(&processes, own_pid(), MAX_CONTAINERS);
+        let found = containers.iter().find(|c| c.id == container);
+        let chosen = found.and_then(|c| Some((choose::main_process(c, &self.earlier)?, choose::candidates(c).len())));
+        let target = |(p, chosen_from): (&Process, usize)| Target {
+            pid: p.pid,
+            start_ticks: p.start_ticks,
+            command: p.command.clone(),
+            chosen_from,
+        };
+        chosen.map(target).ok_or_else(|| missing(container, &containers, &processes))
+    }
+
+    fn processes(&self) -> Vec<Process> {
+        self.tree.processes().inspect_err(|error| tracing::warn!(%error, "the processes cannot be listed")).unwrap_or_default()
+    }
+}
+
+/// Why a container is not there: it has ended, or the agent sees no other container at all.
+fn missing(container: &str, containers: &[Container], processes: &[Process]) -> Problem {
+    let short: String = container.chars().take(12).collect();
+    if containers.is_empty() && !choose::sees_pause(processes) {
+        let message = format!(
+            "the agent sees no process of the container {short} nor of any other: the pod does not share its process namespace, or its container has ended"
+        );
+        return problem(Reason::ProcessNamespaceConflict, message);
+    }
+    let there: Vec<String> = containers.iter().take(8).map(|c| c.id.chars().take(12).collect()).collect();
+    let message = format!("the container {short} runs no more in this pod; running now: [{}]", there.join(", "));
+    problem(Reason::ContainerRestarted, message)
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or(0)
+}
+
+/// Whole nanoseconds.
+#[must_use]
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Measures a target during its capture: mean CPU use and highest memory use.
+pub struct Gauge {
+    node: Node,
+    first: Option<(Reading, Instant)>,
+    last: Option<(Reading, Instant)>,
+    memory_percent: Option<i32>,
+}
+
+impl Gauge {
+    /// A gauge without a reading.
+    #[must_use]
+    pub const fn new(node: Node) -> Self {
+        Self { node, first: None, last: None, memory_percent: None }
+    }
+
+    /// Takes in what was seen at `at`.
+    pub fn take(&mut self, sight: &Sight, at: Instant) {
+        if let Some(reading) = sight.usage {
+            self.first.get_or_insert((reading, at));
+            self.last = Some((reading, at));
+            self.memory_percent = self.memory_percent.max(reading.memory_percent(self.node));
+        }
+    }
+
+    /// Mean CPU use in % of the target's limit; `None` with fewer than two readings.
+    #[must_use]
+    pub fn cpu_percent(&self) -> Option<i32> {
+        let ((first, start), (last, end)) = (self.first?, self.last?);
+        last.cpu_percent(&first, nanos(end.duration_since(start)), self.node)
+    }
+
+    /// Highest memory use in % of the target's limit.
+    #[must_use]
+    pub const fn memory_percent(&self) -> Option<i32> {
+        self.memory_percent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gauge_tells_the_mean_and_the_peak() {
+        let mut gauge = Gauge::new(Node { cpu_millis: 1000, memory_bytes: 1000 });
+        let start = Instant::now();
+        assert_eq!((gauge.cpu_percent(), gauge.memory_percent()), (None, None));
+        for (second, cpu_seconds, memory) in [(0, 10, 100), (1, 11, 900), (4, 12, 200)] {
+            let usage =
+                Reading { cpu_nanos: cpu_seconds * 1_000_000_000, cpu_limit_millis: None, memory_bytes: memory, memory_limit: None };
+            gauge.take(&Sight { usage: Some(usage), runtime: None }, start + Duration::from_secs(second));
+        }
+        gauge.take(&Sight { usage: None, runtime: None }, start + Duration::from_secs(9));
+        assert_eq!((gauge.cpu_percent(), gauge.memory_percent()), (Some(50), Some(90)));
+    }
+
+    #[test]
+    fn a_missing_container_is_told_from_a_missing_namespace() {
+        let pause = Process { pid: 1, parent: 0, command: "pause".into(), state: b'S', cpu_ticks: 0, start_ticks: 0, container: None };
+        assert_eq!(missing("abc", &[], &[]).reason, Reason::ProcessNamespaceConflict);
+        assert_eq!(missing("abc", &[], std::slice::from_ref(&pause)).reason, Reason::ContainerRestarted);
+        let other = Container { id: "0123456789abcdef".into(), processes: vec![pause] };
+        assert_eq!(missing("abc", &[other], &[]).message, "the container abc runs no more in this pod; running now: [0123456789ab]");
+    }
+}

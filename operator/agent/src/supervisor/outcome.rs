@@ -1,0 +1,124 @@
+//! How did a capture end, seen from its worker's last words and its death? A pure function.
+
+use fleetprof_crds::Reason;
+use fleetprof_crds::wire::CaptureState;
+
+use super::captures::{Stop, problem};
+use super::spool::Outcome;
+use crate::capture::protocol::{Event, Failed, FailureReason, Finished};
+
+/// What is known when a worker is gone.
+#[derive(Clone, Debug, Default)]
+pub struct Ending {
+    /// Its last event, where that was `finished` or `failed`.
+    pub last: Option<Event>,
+    /// Why it was asked to stop.
+    pub stop: Option<Stop>,
+    /// It did not end by itself and was killed.
+    pub killed: bool,
+    /// It had the whole duration and its own grace.
+    pub overdue: bool,
+    /// How it ended, such as `exit status: 2`.
+    pub status: String,
+}
+
+/// The outcome of a capture. A stop wins over everything but a worker that was done already: what a worker says after
+/// a stop follows from it.
+#[must_use]
+pub fn outcome(ending: &Ending) -> Outcome {
+    match &ending.last {
+        Some(Event::Finished(finished)) if !finished.stopped => after(finished),
+        last => ending.stop.map_or_else(|| unasked(ending, last.as_ref()), stopped),
+    }
+}
+
+fn unasked(ending: &Ending, last: Option<&Event>) -> Outcome {
+    match last {
+        Some(Event::Finished(finished)) => after(finished),
+        Some(Event::Failed(failed)) => failure(failed),
+        _ if ending.killed || ending.overdue => {
+            failed(Reason::CaptureTimedOut, "the collector did not end in time and was killed; the target runs on")
+        }
+        _ => {
+            let status = &ending.status;
+            failed(Reason::CollectorCrashed, format!("the collector ended without a result ({status}); the target runs on"))
+        }
+    }
+}
+
+fn stopped(stop: Stop) -> Outcome {
+    match stop {
+        Stop::Cancelled => with(CaptureState::Cancelled, Reason::Cancelled, "stopped as asked; what was captured before is kept"),
+        Stop::Shutdown => failed(Reason::AgentGone, "the agent was asked to end during the capture; what was captured before is uploaded"),
+    }
+}
+
+fn after(finished: &Finished) -> Outcome {
+    if finished.stopped {
+        return failed(Reason::AgentGone, "the collector was stopped from outside; what was captured before is uploaded");
+    }
+    if finished.samples > 0 {
+        return Outcome { state: CaptureState::Finished, problem: None };
+    }
+    if finished.target_exited {
+        return failed(Reason::TargetExited, "the target ended before it used any CPU");
+    }
+    with(CaptureState::Finished, Reason::NoSamples, "the target used no CPU during the capture")
+}
+
+fn failure(event: &Failed) -> Outcome {
+    match event.reason {
+        // The capture went as ordered; there was nothing to see.
+        FailureReason::NoSamples => with(CaptureState::Finished, Reason::NoSamples, &event.message),
+        reason => failed(reason.as_reason(), &event.message),
+    }
+}
+
+fn failed(reason: Reason, message: impl std::fmt::Display) -> Outcome {
+    with(CaptureState::Failed, reason, message)
+}
+
+fn with(state: CaptureState, reason: Reason, message: impl std::fmt::Display) -> Outcome {
+    Outcome { state, problem: Some(problem(reason, message)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finished(samples: u64, stopped: bool, target_exited: bool) -> Option<Event> {
+        Some(Event::Finished(Finished { samples, stopped, target_exited, ..Finished::default() }))
+    }
+
+    fn failure(reason: FailureReason) -> Option<Event> {
+        Some(Event::Failed(Failed { reason, message: "because".into(), samples: 0, slices: 0 }))
+    }
+
+    #[test]
+    fn every_ending_has_its_outcome() {
+        use CaptureState as S;
+        let plain = |last| Ending { last, status: "exit status: 2".into(), ..Ending::default() };
+        let stop = |last, stop| Ending { stop: Some(stop), ..plain(last) };
+        let cases = [
+            ("samples", plain(finished(5, false, false)), S::Finished, None),
+            ("the target ended with samples", plain(finished(5, false, true)), S::Finished, None),
+            ("the target ended without", plain(finished(0, false, true)), S::Failed, Some(Reason::TargetExited)),
+            ("no samples", plain(finished(0, false, false)), S::Finished, Some(Reason::NoSamples)),
+            ("the worker says no samples", plain(failure(FailureReason::NoSamples)), S::Finished, Some(Reason::NoSamples)),
+            ("no such process", plain(failure(FailureReason::NoSuchProcess)), S::Failed, Some(Reason::TargetExited)),
+            ("refused by the kernel", plain(failure(FailureReason::PermissionDenied)), S::Failed, Some(Reason::PermissionDenied)),
+            ("a crash", plain(None), S::Failed, Some(Reason::CollectorCrashed)),
+            ("killed", Ending { killed: true, ..plain(None) }, S::Failed, Some(Reason::CaptureTimedOut)),
+            ("its own watchdog", Ending { overdue: true, ..plain(None) }, S::Failed, Some(Reason::CaptureTimedOut)),
+            ("stopped from outside", plain(finished(5, true, false)), S::Failed, Some(Reason::AgentGone)),
+            ("cancelled", stop(finished(5, true, false), Stop::Cancelled), S::Cancelled, Some(Reason::Cancelled)),
+            ("cancelled too late", stop(finished(5, false, false), Stop::Cancelled), S::Finished, None),
+            ("cancelled, then crashed", stop(None, Stop::Cancelled), S::Cancelled, Some(Reason::Cancelled)),
+            ("the agent ends", stop(finished(5, true, false), Stop::Shutdown), S::Failed, Some(Reason::AgentGone)),
+        ];
+        for (what, ending, state, reason) in cases {
+            let outcome = outcome(&ending);
+            assert_eq!((outcome.state, outcome.problem.map(|p| p.reason)), (state, reason), "{what}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! How does a capture run? One worker process: started, listened to, measured, stopped, and killed when it overstays.
+
+use std::process::Stdio;
+use std::rc::Rc;
+use std::time::Duration;
+
+use fleetprof_crds::Reason;
+use fleetprof_crds::wire::{CaptureState, Order, Problem};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::agent::Agent;
+use super::captures::{Stop, container_id, problem};
+use super::look;
+use super::observe::{Gauge, Target};
+use super::outcome::{Ending, outcome};
+use super::spool::Outcome;
+use crate::capture::protocol::{CaptureRequest, Collector, Event, bounded};
+
+/// Longest line of a worker.
+const MAX_LINE: usize = 16 * 1024;
+/// How long a worker may take to end after SIGTERM.
+const STOP_GRACE: Duration = Duration::from_secs(15);
+/// How long a container that is not seen is looked for once more.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Runs the capture of an order from start to end, and records how it ended.
+pub async fn run(agent: Rc<Agent>, order: Order, stop: watch::Receiver<Option<Stop>>) {
+    let outcome = match start(&agent, &order).await {
+        Ok((target, child)) => Run::new(&agent, &order, target, child, stop).until_it_ends().await,
+        Err(problem) => Outcome { state: CaptureState::Failed, problem: Some(problem) },
+    };
+    agent.ended(&order, outcome);
+}
+
+async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem> {
+    let target = find(agent, container_id(order)).await?;
+    tracing::info!(
+        capture = order.capture,
+        session = order.session,
+        container.id = container_id(order),
+        process.pid = target.pid,
+        process.command = target.command,
+        chosen_from = target.chosen_from,
+        duration_ms = order.duration_ms,
+        "capture starts"
+    );
+    let failed = |e: std::io::Error| problem(Reason::Internal, format!("the collector cannot be started: {e}; look at the agent's log"));
+    let spooled = |e: std::io::Error| problem(Reason::SpoolFailed, format!("the spool cannot take slices: {e}"));
+    let output_dir = agent.spool.slices_dir(&order.capture).map_err(spooled)?;
+    let request = CaptureRequest {
+        pid: target.pid,
+        start_ticks: Some(target.start_ticks),
+        collector: Collector::Auto,
+        duration_ms: order.duration_ms,
+        frequency_hz: order.frequency_hz,
+        slice_ms: order.slice_ms,
+        output_dir,
+        labels: std::collections::BTreeMap::new(),
+        assume_target_uid: true,
+    };
+    let child = spawn(agent, &request).await.map_err(failed)?;
+    Ok((target, child))
+}
+
+/// A container may be a moment behind its status, so it is looked for twice.
+async fn find(agent: &Agent, container: &str) -> Result<Target, Problem> {
+    if let Ok(target) = agent.observer.lock().await.target(container) {
+        return Ok(target);
+    }
+    tokio::time::sleep(LOOK_AGAIN).await;
+    agent.observer.lock().await.target(container)
+}
+
+/// The environment stays here: it holds what a worker with the target's user id must not carry.
+async fn spawn(agent: &Agent, request: &CaptureRequest) -> std::io::Result<Child> {
+    let program = agent.settings.worker.as_deref().unwrap_or_else(|| "/proc/self/exe".as_ref());
+    let mut command = Command::new(program);
+    command.arg0("fleetprof-agent").arg("worker").env_clear();
+    if let Ok(level) = std::env::var("FLEETPROF_LOG") {
+        command.env("FLEETPROF_LOG", level);
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        // A worker that is gone already says so by its exit status.
+        let _ = stdin.write_all(&line).await;
+    }
+    Ok(child)
+}
+
+struct Run<'a> {
+    agent: &'a Agent,
+    order: &'a Order,
+    target: Target,
+    child: Child,
+    lines: Lines,
+    stop: watch::Receiver<Option<Stop>>,
+    gauge: Gauge,
+    started: Instant,
+    kill_at: Instant,
+    ending: Ending,
+}
+
+impl<'a> Run<'a> {
+    fn new(agent: &'a Agent, order: &'a Order, target: Target, mut child: Child, stop: watch::Receiver<Option<Stop>>) -> Self {
+        let lines = Lines { from: child.stdout.take(), buffer: Vec::new() };
+        let started = Instant::now();
+        let allowed = Duration::from_millis(order.duration_ms.min(3_600_000)) + Duration::from_secs(agent.settings.worker_grace);
+        let gauge = Gauge::new(agent.node);
+        Self { agent, order, target, child, lines, stop, gauge, started, kill_at: started + allowed, ending: Ending::default() }
+    }
+
+    async fn until_it_ends(mut self) -> Outcome {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = self.lines.next(), if self.lines.from.is_some() => self.hear(event),
+                status = self.child.wait(), if self.lines.from.is_none() => {
+                    self.ending.status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+                    break;
+                }
+                Ok(()) = self.stop.changed(), if self.ending.stop.is_none() => self.ask_to_stop(),
+                () = tokio::time::sleep_until(self.kill_at), if !self.ending.killed => self.kill(),
+                _ = second.tick() => self.measure().await,
+            }
+        }
+        self.measure().await;
+        self.conclude()
+    }
+
+    fn hear(&mut self, event: Option<Result<Event, String>>) {
+        match event {
+            None => self.lines.from = None,
+            Some(Ok(event @ (Event::Finished(_) | Event::Failed(_)))) => {
+                tracing::debug!(capture = self.order.capture, "the collector is done");
+                self.ending.last = Some(event);
+            }
+            Some(Ok(event)) => self.agent.progress(&self.order.capture, event),
+            Some(Err(error)) => {
+                tracing::warn!(capture = self.order.capture, error, "the collector says what makes no sense; it is killed");
+                let _ = self.child.start_kill();
+                self.lines.from = None;
+            }
+        }
+    }
+
+    fn ask_to_stop(&mut self) {
+        self.ending.stop = *self.stop.borrow_and_update();
+        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            let _ = signal::kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        self.kill_at = self.kill_at.min(Instant::now() + STOP_GRACE);
+    }
+
+    fn kill(&mut self) {
+        tracing::warn!(capture = self.order.capture, "the collector does not end; it is killed");
+        let _ = self.child.start_kill();
+        self.ending.killed = true;
+        // Something that the worker started may hold its stdout open for ever.
+        self.lines.from = None;
+    }
+
+    async fn measure(&mut self) {
+        let sight = look::at(&self.agent.tree, self.target.pid, false).await;
+        self.gauge.take(&sight, std::time::Instant::now());
+        self.agent.measured(&self.order.capture, self.gauge.cpu_percent(), self.gauge.memory_percent());
+    }
+
+    fn conclude(mut self) -> Outcome {
+        self.ending.overdue = self.started.elapsed() >= Duration::from_millis(self.order.duration_ms);
+        if let Some(Event::Finished(done)) = &self.ending.last {
+            tracing::info!(
+                capture = self.order.capture,
+                samples = done.samples,
+                expected = done.expected,
+                taken = done.taken,
+                lost = done.lost,
+                slices = done.slices,
+                notes = bounded(done.notes.join(" "), 1000),
+                "sampling is over"
+            );
+        }
+        outcome(&self.ending)
+    }
+}
+
+/// The lines of a worker, as events.
+struct Lines {
+    from: Option<ChildStdout>,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    /// The next event; an error for a line that is none. `None` at the end. Dropping the future loses nothing.
+    async fn next(&mut self) -> Option<Result<Event, String>> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).map_err(|e| e.to_string()));
+            }
+            if self.buffer.len() > MAX_LINE {
+                return Some(Err(format!("a line of more than {MAX_LINE} bytes")));
+            }
+            let mut chunk = [0_u8; 2048];
+            match self.from.as_mut()?.read(&mut chunk).await {
+                Ok(0) | Err(_) => return None,
+                Ok(n) => self.buffer.extend_from_slice(chunk.get(..n)?),
+            }
+        }
+    }
+}

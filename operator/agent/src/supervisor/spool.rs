@@ -1,0 +1,289 @@
+//! What must outlive the agent's process? Which captures were started, their unsent slices, and the newest CA.
+//!
+//! ```text
+//! spool/captures/<hash>.json   the record of a capture; written and synced before its worker starts, so that none runs twice
+//! spool/slices/<hash>/<seq>.pb.gz   what its worker wrote and the gateway has not stored yet
+//! spool/ca.pem                 the certificates that the gateway told us to trust
+//! ```
+//! A record of a settled capture is kept for [`KEPT`]; everything else of it is removed at once.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fleetprof_crds::wire::{CaptureReport, CaptureState, MAX_SLICE_BYTES, MAX_SLICES, Problem};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// How long the record of a settled capture is kept, so that it is never run again.
+pub const KEPT: Duration = Duration::from_secs(48 * 3600);
+/// Most records that are read at the start.
+const MAX_RECORDS: usize = 8192;
+/// Most bytes of a record.
+const MAX_RECORD_BYTES: u64 = 64 * 1024;
+/// Most bytes of a CA bundle.
+pub const MAX_CA_BYTES: usize = 64 * 1024;
+
+/// How a capture ended, before its slices are all uploaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// A final state.
+    pub state: CaptureState,
+    /// Why, for the states that need one.
+    pub problem: Option<Problem>,
+}
+
+/// What is kept of a capture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The session's uid, for logs.
+    pub session: String,
+    /// The container it captures.
+    pub container: String,
+    /// When the order was taken, seconds since 1970.
+    pub taken_at: i64,
+    /// How it ended; `None` while its worker runs.
+    pub outcome: Option<Outcome>,
+    /// Slices that the gateway has stored.
+    pub stored: BTreeSet<u32>,
+    /// Slices that are given up: dropped for want of space, or refused.
+    pub lost: BTreeSet<u32>,
+    /// Why the first of them was given up.
+    #[serde(default)]
+    pub loss: Option<Problem>,
+    /// The gateway has recorded the outcome, or wants nothing of it.
+    pub settled: bool,
+    /// What the gateway is told.
+    pub report: CaptureReport,
+}
+
+/// A directory that the agent alone writes; its workers write below `slices/`.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    root: PathBuf,
+}
+
+impl Spool {
+    /// Opens the spool in the first of the directories that can be written. Errors name each and why not.
+    pub fn open(candidates: &[PathBuf]) -> io::Result<Self> {
+        let mut refusals = String::new();
+        for root in candidates {
+            match Self::create(root) {
+                Ok(spool) => return Ok(spool),
+                Err(e) => refusals.push_str(&format!(" {}: {e};", root.display())),
+            }
+        }
+        Err(io::Error::other(format!("no directory for the spool can be written:{refusals} mount a volume at the first of them")))
+    }
+
+    fn create(root: &Path) -> io::Result<Self> {
+        for dir in [root.to_owned(), root.join("captures"), root.join("slices")] {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        }
+        let probe = root.join(".probe");
+        write_synced(&probe, b"fleetprof")?;
+        fs::remove_file(probe)?;
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// The directory of the spool.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Writes a record durably: when this returns it survives the agent and the node.
+    pub fn save(&self, record: &Record) -> io::Result<()> {
+        let path = self.record_path(&record.report.capture);
+        write_synced(&path, &serde_json::to_vec(record)?)
+    }
+
+    /// Every readable record; one that is damaged is left out and named in the log.
+    #[must_use]
+    pub fn load(&self) -> Vec<Record> {
+        let files = fs::read_dir(self.root.join("captures")).into_iter().flatten().flatten();
+        let paths = files.map(|f| f.path()).filter(|p| p.extension().is_some_and(|e| e == "json"));
+        paths.take(MAX_RECORDS).filter_map(|path| read_record(&path)).collect()
+    }
+
+    /// Removes the record of a capture.
+    pub fn forget(&self, capture: &str) {
+        let _ = fs::remove_file(self.record_path(capture));
+    }
+
+    /// The directory for the slices of a capture, made when it is not there.
+    pub fn slices_dir(&self, capture: &str) -> io::Result<PathBuf> {
+        let dir = self.dir(capture);
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        Ok(dir)
+    }
+
+    /// The complete slices of a capture, as (sequence number, bytes), in order.
+    #[must_use]
+    pub fn slices(&self, capture: &str) -> Vec<(u32, u64)> {
+        let files = fs::read_dir(self.dir(capture)).into_iter().flatten().flatten().take(4 * MAX_SLICES as usize);
+        let slice = |f: fs::DirEntry| {
+            let seq = f.file_name().to_str()?.strip_suffix(".pb.gz")?.parse::<u32>().ok().filter(|s| *s < MAX_SLICES)?;
+            let meta = f.metadata().ok().filter(fs::Metadata::is_file)?;
+            Some((seq, meta.len()))
+        };
+        let mut all: Vec<(u32, u64)> = files.filter_map(slice).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// The bytes of a slice. Errors when it is longer than the gateway takes, or no regular file: the worker runs as the
+    /// target's user, so the file is as hostile as the target.
+    pub fn read_slice(&self, capture: &str, seq: u32) -> io::Result<Vec<u8>> {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(self.slice_path(capture, seq))?;
+        let length = file.metadata().ok().filter(fs::Metadata::is_file).map(|m| m.len());
+        match length {
+            Some(length) if length <= MAX_SLICE_BYTES as u64 => {
+                let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+                file.take(MAX_SLICE_BYTES as u64).read_to_end(&mut bytes)?;
+                Ok(bytes)
+            }
+            Some(length) => Err(io::Error::other(format!("the slice has {length} bytes; at most {MAX_SLICE_BYTES} can be sent"))),
+            None => Err(io::Error::other("the slice is no regular file")),
+        }
+    }
+
+    /// Removes a slice.
+    pub fn remove_slice(&self, capture: &str, seq: u32) {
+        let _ = fs::remove_file(self.slice_path(capture, seq));
+    }
+
+    /// Removes every slice of a capture.
+    pub fn remove_slices(&self, capture: &str) {
+        let _ = fs::remove_dir_all(self.dir(capture));
+    }
+
+    /// Removes the spool with all that is in it.
+    pub fn remove(&self) {
+        let _ = fs::remove_dir_all(&self.root);
+    }
+
+    /// The CA certificates that were kept, if any.
+    #[must_use]
+    pub fn ca(&self) -> Option<String> {
+        let bytes = super::processes::read_bounded(&self.root.join("ca.pem"), MAX_CA_BYTES as u64).ok()?;
+        String::from_utf8(bytes).ok()
+    }
+
+    /// Keeps CA certificates for the agent's next start.
+    pub fn save_ca(&self, pem: &str) -> io::Result<()> {
+        write_synced(&self.root.join("ca.pem"), pem.as_bytes())
+    }
+
+    fn record_path(&self, capture: &str) -> PathBuf {
+        self.root.join("captures").join(format!("{}.json", file_name(capture)))
+    }
+
+    fn dir(&self, capture: &str) -> PathBuf {
+        self.root.join("slices").join(file_name(capture))
+    }
+
+    fn slice_path(&self, capture: &str, seq: u32) -> PathBuf {
+        self.dir(capture).join(format!("{seq}.pb.gz"))
+    }
+}
+
+/// A name for files that no capture's name can steer.
+fn file_name(capture: &str) -> String {
+    hex(&Sha256::digest(capture.as_bytes())[..16])
+}
+
+/// Lower-case hex.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn read_record(path: &Path) -> Option<Record> {
+    let bytes = super::processes::read_bounded(path, MAX_RECORD_BYTES).ok()?;
+    serde_json::from_slice(&bytes)
+        .inspect_err(|e| tracing::warn!(file = %path.display(), error = %e, "a record in the spool is damaged; it is left out"))
+        .ok()
+}
+
+/// Replaces a file so that after a crash the old or the new one is there, whole.
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::supervisor::captures;
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("fleetprof-spool-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        dir
+    }
+
+    fn record(capture: &str) -> Record {
+        let order = serde_json::json!({"capture": capture, "session": "s", "protocol": 1, "containerId": "c", "profile": "cpu",
+            "frequencyHz": 99, "durationMs": 10_000, "sliceMs": 10_000, "startBefore": 5});
+        captures::record(&serde_json::from_value(order).unwrap(), CaptureState::Running, 7)
+    }
+
+    #[test]
+    fn records_and_slices_survive_and_damage_is_left_out() {
+        let spool = Spool::open(&[scratch("records")]).unwrap();
+        let hostile = record("../../etc/passwd");
+        spool.save(&hostile).unwrap();
+        spool.save(&record("b")).unwrap();
+        fs::write(spool.root().join("captures/torn.json"), b"{\"session\":").unwrap();
+        fs::write(spool.root().join("captures/half.tmp"), b"x").unwrap();
+        let again = Spool::open(&[spool.root().to_owned()]).unwrap();
+        let mut loaded = again.load();
+        loaded.sort_by(|a, b| a.report.capture.cmp(&b.report.capture));
+        assert_eq!(loaded, [hostile, record("b")]);
+        again.forget("b");
+        assert_eq!(again.load().len(), 1);
+        spool.remove();
+        assert!(!spool.root().exists());
+    }
+
+    #[test]
+    fn only_complete_slices_in_range_are_seen() {
+        let spool = Spool::open(&[scratch("slices")]).unwrap();
+        let dir = spool.slices_dir("a").unwrap();
+        for name in ["1.pb.gz", "0.pb.gz", ".2.tmp", "128.pb.gz", "x.pb.gz", "-1.pb.gz"] {
+            fs::write(dir.join(name), b"123").unwrap();
+        }
+        fs::create_dir(dir.join("3.pb.gz")).unwrap();
+        assert_eq!(spool.slices("a"), [(0, 3), (1, 3)]);
+        assert_eq!(spool.read_slice("a", 0).unwrap(), b"123");
+        assert!(spool.read_slice("a", 3).is_err() && spool.read_slice("a", 9).is_err());
+        File::create(dir.join("5.pb.gz")).unwrap().set_len(MAX_SLICE_BYTES as u64 + 1).unwrap();
+        assert!(spool.read_slice("a", 5).unwrap_err().to_string().contains("at most"));
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+        spool.remove_slices("a");
+        assert_eq!(spool.slices("a"), []);
+        spool.remove();
+    }
+
+    #[test]
+    fn the_first_directory_that_can_be_written_is_taken() {
+        let good = scratch("second");
+        let spool = Spool::open(&["/proc/nothing".into(), good.clone(), scratch("third")]).unwrap();
+        assert_eq!(spool.root(), good);
+        spool.remove();
+        let error = Spool::open(&["/proc/nothing".into()]).unwrap_err().to_string();
+        assert!(error.contains("/proc/nothing") && error.contains("mount a volume"), "{error}");
+    }
+}

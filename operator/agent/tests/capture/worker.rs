@@ -1,0 +1,275 @@
+//! Starts targets and workers, and reads what workers say and write.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use fleetprof_agent::capture::procfs;
+use fleetprof_agent::capture::protocol::{CaptureRequest, Collector, Event, Failed, Finished, Started};
+
+/// The capabilities of a container that asks for none: Docker's and containerd's default set.
+pub const DEFAULT_CAPABILITIES: &str = "a80425fb";
+
+/// A fresh directory that every user may write to.
+pub fn directory() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("fleetprof-capture-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&path).unwrap();
+    open_to_all(&path);
+    path
+}
+
+fn open_to_all(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+}
+
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/capture/targets").join(name)
+}
+
+/// A program of `targets/`, compiled once and readable for every user.
+pub fn compiled(name: &str) -> PathBuf {
+    static DONE: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut done = DONE.lock().unwrap();
+    let compile = || {
+        let out = directory().join(name);
+        let flags = ["-O2", "-fomit-frame-pointer", "-g", "-o"];
+        let status = Command::new("gcc").args(flags).arg(&out).arg(source(&format!("{name}.c"))).arg("-lpthread").status().unwrap();
+        assert!(status.success(), "gcc could not compile {name}.c");
+        out
+    };
+    done.entry(name.to_owned()).or_insert_with(compile).clone()
+}
+
+/// The Go program of `targets/`, without symbols and debug information, as images mostly hold it.
+pub fn stripped_go() -> PathBuf {
+    let out = directory().join("hot-go");
+    let status = Command::new("go").args(["build", "-ldflags=-s -w", "-o"]).arg(&out).arg(source("hot.go")).status().unwrap();
+    assert!(status.success(), "go could not build hot.go");
+    out
+}
+
+/// The worker, where every user can run it. It is large, so that one copy of each build is kept.
+fn agent() -> &'static Path {
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    COPY.get_or_init(|| {
+        let built = Path::new(env!("CARGO_BIN_EXE_fleetprof-agent"));
+        let age = built.metadata().unwrap().modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let copy = std::env::temp_dir().join(format!("fleetprof-capture-agent-{}", age.as_nanos()));
+        if !copy.exists() {
+            let fresh = directory().join("fleetprof-agent");
+            std::fs::copy(built, &fresh).unwrap();
+            std::fs::rename(fresh, &copy).unwrap();
+        }
+        copy
+    })
+}
+
+/// A process that ends with the test.
+pub struct Target(pub Child);
+
+impl Target {
+    /// Starts `hot` with arguments.
+    pub fn hot(arguments: &[&str]) -> Self {
+        Self::start(Command::new(compiled("hot")).args(arguments))
+    }
+
+    /// Starts `hot` as another user.
+    pub fn hot_as(uid: &str, arguments: &[&str]) -> Self {
+        Self::start(Command::new(compiled("launch")).args(["-u", uid]).arg(compiled("hot")).args(arguments))
+    }
+
+    /// Starts `busy.py` with an interpreter.
+    pub fn python(interpreter: &str) -> Self {
+        let script = directory().join("busy.py");
+        std::fs::copy(source("busy.py"), &script).unwrap();
+        Self::start(Command::new(interpreter).arg(script))
+    }
+
+    pub fn start(command: &mut Command) -> Self {
+        let target = Self(command.stdout(Stdio::piped()).spawn().unwrap());
+        std::thread::sleep(Duration::from_millis(400));
+        target
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+
+    /// CPU time used so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = procfs::stat(self.pid()).unwrap();
+        Duration::from_millis(10 * (stat.user_ticks + stat.system_ticks))
+    }
+
+    /// A line of the status file, such as `State` or `TracerPid`.
+    pub fn status(&self, key: &str) -> String {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = text.lines().find(|l| l.starts_with(key)).unwrap();
+        line.split_once(':').unwrap().1.trim().to_owned()
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// A request for a capture of so many milliseconds.
+pub fn request(pid: i32, collector: Collector, duration_ms: u64) -> CaptureRequest {
+    CaptureRequest {
+        pid,
+        start_ticks: None,
+        collector,
+        duration_ms,
+        frequency_hz: 99,
+        slice_ms: 1500,
+        output_dir: directory(),
+        labels: BTreeMap::from([("k8s.pod.name".to_owned(), "orders-0".to_owned())]),
+        assume_target_uid: false,
+    }
+}
+
+/// A worker that was started.
+pub struct Worker {
+    pub child: Child,
+    stdin: Option<ChildStdin>,
+    output: BufReader<std::process::ChildStdout>,
+    directory: PathBuf,
+}
+
+impl Worker {
+    /// Starts a worker; `launch` are arguments of `launch` for fewer rights, or none.
+    pub fn start(launch: &[&str], request: &CaptureRequest) -> Self {
+        let mut command = if launch.is_empty() { Command::new(agent()) } else { Command::new(compiled("launch")) };
+        if !launch.is_empty() {
+            command.args(launch).arg(agent());
+        }
+        let mut child = command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take();
+        let line = serde_json::to_string(request).unwrap() + "\n";
+        stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdin, output, directory: request.output_dir.clone() }
+    }
+
+    /// The next event, or none when the worker has ended.
+    pub fn event(&mut self) -> Option<Event> {
+        let mut line = String::new();
+        let n = self.output.read_line(&mut line).unwrap();
+        (n > 0).then(|| serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line}: {e}")))
+    }
+
+    /// Waits for the end.
+    pub fn finish(mut self) -> Outcome {
+        let mut events = Vec::new();
+        while let Some(event) = self.event() {
+            events.push(event);
+        }
+        drop(self.stdin.take());
+        Outcome { events, status: self.child.wait().unwrap(), directory: self.directory.clone() }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+}
+
+/// Everything a worker said and wrote.
+#[derive(Debug)]
+pub struct Outcome {
+    pub events: Vec<Event>,
+    pub status: ExitStatus,
+    pub directory: PathBuf,
+}
+
+impl Outcome {
+    pub fn started(&self) -> &Started {
+        let found = self.events.iter().find_map(|e| if let Event::Started(s) = e { Some(s) } else { None });
+        found.unwrap_or_else(|| panic!("not started: {self:?}"))
+    }
+
+    pub fn finished(&self) -> &Finished {
+        let Some(Event::Finished(finished)) = self.events.last() else { panic!("not finished: {self:?}") };
+        assert_eq!(self.status.code(), Some(0));
+        let slices = self.events.iter().filter(|e| matches!(e, Event::Slice(_))).count();
+        assert_eq!((finished.slices as usize, finished.slices as usize), (slices, self.files().len()), "{self:?}");
+        finished
+    }
+
+    pub fn failed(&self) -> &Failed {
+        let Some(Event::Failed(failed)) = self.events.last() else { panic!("not failed: {self:?}") };
+        assert_eq!(self.status.code(), Some(1));
+        failed
+    }
+
+    /// The slices; nothing else may be in the directory.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(&self.directory).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        for (seq, file) in files.iter().enumerate() {
+            assert_eq!(file.file_name().unwrap().to_str().unwrap(), format!("{seq}.pb.gz"));
+        }
+        files
+    }
+
+    /// `go tool pprof` over all slices: the independent reader of what was written.
+    pub fn pprof(&self, options: &[&str]) -> String {
+        let output = Command::new("go").args(["tool", "pprof", "-symbolize=none"]).args(options).args(self.files()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// CPU time in all slices, by this project's own reader.
+    pub fn cpu(&self) -> Duration {
+        let total = self.profiles().iter().map(|p| fleetprof_profile::total(p, 1)).sum::<i64>();
+        Duration::from_nanos(u64::try_from(total).unwrap())
+    }
+
+    pub fn profiles(&self) -> Vec<fleetprof_profile::Profile> {
+        let read =
+            |f: &PathBuf| fleetprof_profile::decode_valid(&std::fs::read(f).unwrap(), &fleetprof_profile::Limits::default()).unwrap();
+        self.files().iter().map(read).collect()
+    }
+
+    /// The hottest function by `go tool pprof -top` and its share in %.
+    pub fn hottest(&self) -> (String, f64) {
+        let top = self.pprof(&["-top"]);
+        let row = top.lines().skip_while(|l| !l.trim_start().starts_with("flat")).nth(1).unwrap_or_else(|| panic!("{top}"));
+        let fields: Vec<&str> = row.split_ascii_whitespace().collect();
+        (fields[5..].join(" "), fields[1].trim_end_matches('%').parse().unwrap())
+    }
+
+    /// Asserts that `guilty` has nine tenths of the time, with room for a small sample.
+    pub fn blames_the_guilty(&self) {
+        self.blames("guilty");
+    }
+
+    /// The same for a function of another name.
+    pub fn blames(&self, guilty: &str) {
+        let (name, share) = self.hottest();
+        assert!(name == guilty && (75.0..=100.0).contains(&share), "{name} {share} %\n{}", self.pprof(&["-top"]));
+    }
+}
+
+/// Waits until something is so, at most so long.
+pub fn within(limit: Duration, mut check: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if check() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    check()
+}

@@ -1,0 +1,131 @@
+//! Who talks to whom: tokens, tickets, certificates; and what stays secret.
+
+use std::time::Duration;
+
+use fleetprof_crds::wire::{AgentMode, CaptureState};
+
+use super::support::{Agent, Authority, FakeGateway, Scratch, Sleeper, TOKEN, order};
+
+const TICKET: &str = "ticket-for-the-pod";
+
+fn attached(scratch: &Scratch, gateway: &FakeGateway, idle: &str) -> Agent {
+    Agent::start("attached", scratch, gateway, &[("FLEETPROF_TICKET", TICKET), ("FLEETPROF_IDLE_EXIT", idle)])
+}
+
+#[test]
+fn a_ticket_is_redeemed_once_and_an_idle_agent_ends() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    let _target = Sleeper::new(&scratch);
+    scratch.worker("started; slice 0 10; finished 10 false");
+    let agent = attached(&scratch, &gateway, "3s");
+    gateway.order(|o| o.push(order("a")));
+    gateway.wait_for_state("a", CaptureState::Finished);
+    gateway.wait_for_heartbeats(2);
+    assert_eq!(gateway.seen().enrolled, [TICKET]);
+    assert_eq!(gateway.seen().bearers, ["credential-of-the-pod"]);
+    assert_eq!(gateway.seen().heartbeats[0].1.mode, AgentMode::Ephemeral);
+    gateway.seen().settled = vec!["a".into()];
+    assert_eq!(agent.end(Duration::from_secs(20)), Some(0));
+}
+
+#[test]
+fn an_attached_agent_that_is_refused_for_good_ends_with_a_sentence() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    gateway.seen().refuse_enroll = Some(503);
+    let agent = attached(&scratch, &gateway, "2h");
+    std::thread::sleep(Duration::from_millis(800));
+    gateway.seen().refuse_enroll = Some(403);
+    assert_eq!(agent.end(Duration::from_secs(20)), Some(1));
+    assert!(scratch.log().contains("attach another one"));
+    let without = Agent::start("attached", &scratch, &gateway, &[]);
+    assert_eq!(without.end(Duration::from_secs(5)), Some(1));
+    assert!(scratch.log().contains("FLEETPROF_TICKET is not set"));
+}
+
+#[test]
+fn an_attached_agent_needs_no_volume() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    let tmp = scratch.path("tmp");
+    std::fs::create_dir(&tmp).unwrap();
+    let env = [("FLEETPROF_TICKET", TICKET), ("FLEETPROF_SPOOL", "/proc/nothing"), ("TMPDIR", tmp.to_str().unwrap())];
+    let _agent = Agent::start("attached", &scratch, &gateway, &env);
+    gateway.wait_for_heartbeats(1);
+    assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 1);
+}
+
+#[test]
+fn a_renewed_token_is_used_at_once() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    let _agent = Agent::sidecar(&scratch, &gateway, &[]);
+    gateway.wait_for_heartbeats(1);
+    std::fs::write(scratch.path("token"), "renewed\n").unwrap();
+    gateway.wait_for_heartbeats(2);
+    assert_eq!(gateway.seen().bearers.first().map(String::as_str), Some(TOKEN));
+    assert_eq!(gateway.seen().bearers.last().map(String::as_str), Some("renewed"));
+}
+
+#[test]
+fn a_new_authority_is_trusted_once_the_old_one_has_told_of_it() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    let agent = Agent::sidecar(&scratch, &gateway, &[]);
+    gateway.wait_for_heartbeats(1);
+    let new = Authority::new();
+    gateway.seen().ca_bundle = Some(format!("{}{}", gateway.authority.pem(), new.pem()));
+    gateway.wait_for_heartbeats(2);
+    gateway.serve_as(&new, "localhost");
+    gateway.wait_for_heartbeats(2);
+    agent.kill_9();
+    let _agent = Agent::sidecar(&scratch, &gateway, &[]);
+    gateway.wait_for_heartbeats(1);
+}
+
+#[test]
+fn a_stranger_gets_no_token() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    let stranger = Authority::new();
+    for (authority, name) in [(&stranger, "localhost"), (&gateway.authority, "elsewhere")] {
+        gateway.serve_as(authority, name);
+        let agent = Agent::sidecar(&scratch, &gateway, &[]);
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(gateway.seen().heartbeats.len(), 0, "{name}");
+        assert!(gateway.seen().bearers.is_empty());
+        drop(agent);
+    }
+    assert!(scratch.log().contains("certificate"), "the log says why");
+    gateway.serve_as(&gateway.authority, "localhost");
+    let _agent = Agent::sidecar(&scratch, &gateway, &[]);
+    gateway.wait_for_heartbeats(1);
+}
+
+#[test]
+fn no_secret_reaches_the_log_or_a_worker() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    let _target = Sleeper::new(&scratch);
+    scratch.worker("started; slice 0 10; finished 10 false");
+    let _agent = attached(&scratch, &gateway, "2h");
+    gateway.order(|o| o.push(order("a")));
+    gateway.wait_for_state("a", CaptureState::Finished);
+    let log = scratch.log();
+    for secret in [TICKET, TOKEN, "credential-of-the-pod", "BEGIN CERTIFICATE"] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+    assert!(log.contains("\"capture\":\"a\""));
+    let environment = std::fs::read_to_string(scratch.path("runs.env")).unwrap();
+    assert!(!environment.contains("TICKET") && !environment.contains("FLEETPROF_CA"), "{environment}");
+}
+
+#[test]
+fn as_root_the_agent_looks_through_the_eyes_of_the_targets_user() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("only root can become another user; not tested");
+        return;
+    }
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    let _target = Sleeper::of_user(&scratch, 65_534);
+    let _agent = Agent::root_without_ptrace(&scratch, &gateway);
+    gateway.wait("the target's runtime", |s| {
+        let container = s.heartbeats.last()?.1.containers.first()?.clone();
+        assert_eq!(container.problem, None);
+        (container.runtime == "Native").then_some(())
+    });
+}

@@ -1,0 +1,9 @@
+//! Does the supervisor keep its promises, against a real TLS server and across kills, outages and refusals?
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod captures;
+mod identity;
+mod real;
+mod support;
+mod uploads;

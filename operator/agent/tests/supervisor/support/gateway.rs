@@ -1,0 +1,308 @@
+//! A gateway for tests: a real TLS server that speaks the wire protocol, keeps what it is told, and fails on demand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Extension, Json, Router};
+use fleetprof_crds::Reason;
+use fleetprof_crds::wire::{
+    CaptureReport, CaptureState, DIGEST_HEADER, Enroll, EnrollReply, ErrorReply, Heartbeat, HeartbeatReply, Order, OrderList, SliceReply,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_rustls::TlsAcceptor;
+
+/// How an upload fails.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// With a status, and perhaps a Retry-After in seconds.
+    Status(u16, Option<u64>),
+    /// The connection is cut before an answer.
+    Cut,
+    /// The slice is stored, but the connection is cut before the answer.
+    CutAfterStoring,
+}
+
+#[derive(Default)]
+pub struct Seen {
+    pub orders: Vec<Order>,
+    pub version: u64,
+    pub heartbeats: Vec<(Instant, Heartbeat)>,
+    pub bearers: Vec<String>,
+    pub enrolled: Vec<String>,
+    pub refuse_enroll: Option<u16>,
+    pub slices: BTreeMap<(String, u32), Vec<u8>>,
+    pub attempts: BTreeMap<(String, u32), u32>,
+    pub faults: VecDeque<Fault>,
+    pub refused: BTreeMap<(String, u32), u16>,
+    pub settled: Vec<String>,
+    pub ca_bundle: Option<String>,
+    pub next_ms: u64,
+    pub polls: u32,
+}
+
+impl Seen {
+    pub fn last(&self, capture: &str) -> Option<&CaptureReport> {
+        let (_, heartbeat) = self.heartbeats.last()?;
+        heartbeat.captures.iter().find(|c| c.capture == capture)
+    }
+
+    pub fn state(&self, capture: &str) -> Option<CaptureState> {
+        self.last(capture).map(|c| c.state)
+    }
+
+    pub fn reason(&self, capture: &str) -> Option<Reason> {
+        self.last(capture)?.problem.as_ref().map(|p| p.reason)
+    }
+}
+
+struct Shared {
+    seen: Mutex<Seen>,
+    changed: Notify,
+    tls: watch::Sender<Arc<rustls::ServerConfig>>,
+    online: watch::Sender<bool>,
+}
+
+/// A certificate authority.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+    }
+
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    fn server(&self, name: &str) -> Arc<rustls::ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        Arc::new(builder.with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key).unwrap())
+    }
+}
+
+pub struct FakeGateway {
+    shared: Arc<Shared>,
+    port: u16,
+    pub authority: Authority,
+}
+
+impl FakeGateway {
+    pub fn start() -> Self {
+        let authority = Authority::new();
+        let shared = Arc::new(Shared {
+            seen: Mutex::new(Seen { next_ms: 1000, version: 1, ..Seen::default() }),
+            changed: Notify::new(),
+            tls: watch::Sender::new(authority.server("localhost")),
+            online: watch::Sender::new(true),
+        });
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serving = shared.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { accept(TcpListener::from_std(listener).unwrap(), serving).await });
+        });
+        Self { shared, port, authority }
+    }
+
+    pub fn url(&self) -> String {
+        format!("https://localhost:{}", self.port)
+    }
+
+    /// Serves with a certificate of another authority, or for another name; cuts what is connected.
+    pub fn serve_as(&self, authority: &Authority, name: &str) {
+        self.shared.tls.send_replace(authority.server(name));
+        self.set_online(false);
+        self.set_online(true);
+    }
+
+    /// Offline, every connection is cut at once.
+    pub fn set_online(&self, online: bool) {
+        self.shared.online.send_replace(online);
+    }
+
+    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.shared.seen.lock().unwrap()
+    }
+
+    /// Changes the orders; every change is a new version of the list.
+    pub fn order(&self, change: impl FnOnce(&mut Vec<Order>)) {
+        let mut seen = self.seen();
+        change(&mut seen.orders);
+        seen.version += 1;
+        self.shared.changed.notify_waiters();
+    }
+
+    /// Waits until what was seen is so.
+    pub fn wait<T>(&self, what: &str, mut test: impl FnMut(&Seen) -> Option<T>) -> T {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(40) {
+            if let Some(found) = test(&self.seen()) {
+                return found;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let seen = self.seen();
+        panic!("not seen within 40 s: {what}; last heartbeat {:#?}; slices {:?}", seen.heartbeats.last(), seen.slices.keys());
+    }
+
+    pub fn wait_for_state(&self, capture: &str, state: CaptureState) -> CaptureReport {
+        self.wait(&format!("{capture} is {state:?}"), |s| s.last(capture).filter(|c| c.state == state).cloned())
+    }
+
+    /// Waits for `n` more heartbeats.
+    pub fn wait_for_heartbeats(&self, n: usize) {
+        let wanted = self.seen().heartbeats.len() + n;
+        self.wait("more heartbeats", |s| (s.heartbeats.len() >= wanted).then_some(()));
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let (socket, _) = listener.accept().await.unwrap();
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let mut online = shared.online.subscribe();
+            if !*online.borrow_and_update() {
+                return;
+            }
+            let acceptor = TlsAcceptor::from(shared.tls.borrow().clone());
+            let Ok(stream) = acceptor.accept(socket).await else { return };
+            let cut = Arc::new(Notify::new());
+            let service = TowerToHyperService::new(router(shared.clone(), cut.clone()));
+            let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                _ = connection => {}
+                () = cut.notified() => {}
+                _ = online.changed() => {}
+            }
+        });
+    }
+}
+
+type Cut = Extension<Arc<Notify>>;
+
+fn router(shared: Arc<Shared>, cut: Arc<Notify>) -> Router {
+    Router::new()
+        .route("/v1/enroll", post(enroll))
+        .route("/v1/heartbeat", post(heartbeat))
+        .route("/v1/orders", get(orders))
+        .route("/v1/captures/{capture}/slices/{seq}", put(slice))
+        .layer(Extension(cut))
+        .layer(axum::extract::DefaultBodyLimit::max(8 * 1024 * 1024))
+        .with_state(shared)
+}
+
+fn refuse(status: u16, retry_after: Option<u64>) -> Response {
+    let body = Json(ErrorReply { reason: Reason::UploadRejected, message: format!("the test answers {status}") });
+    let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert("retry-after", seconds.into());
+    }
+    response
+}
+
+fn note_bearer(seen: &mut Seen, headers: &HeaderMap) {
+    let bearer = headers["authorization"].to_str().unwrap().strip_prefix("Bearer ").unwrap().to_owned();
+    if seen.bearers.last() != Some(&bearer) {
+        seen.bearers.push(bearer);
+    }
+}
+
+async fn enroll(State(shared): State<Arc<Shared>>, Json(body): Json<Enroll>) -> Response {
+    let mut seen = shared.seen.lock().unwrap();
+    if let Some(status) = seen.refuse_enroll {
+        return refuse(status, None);
+    }
+    if seen.enrolled.contains(&body.ticket) {
+        return refuse(409, None);
+    }
+    seen.enrolled.push(body.ticket);
+    Json(EnrollReply { credential: "credential-of-the-pod".into(), expires_at: 4_000_000_000 }).into_response()
+}
+
+async fn heartbeat(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(body): Json<Heartbeat>) -> Json<HeartbeatReply> {
+    let mut seen = shared.seen.lock().unwrap();
+    note_bearer(&mut seen, &headers);
+    seen.heartbeats.push((Instant::now(), body));
+    Json(HeartbeatReply { next_ms: seen.next_ms, settled: seen.settled.clone(), ca_bundle: seen.ca_bundle.clone() })
+}
+
+#[derive(serde::Deserialize)]
+struct Poll {
+    wait: u64,
+    have: Option<u64>,
+}
+
+async fn orders(State(shared): State<Arc<Shared>>, headers: HeaderMap, Query(poll): Query<Poll>) -> Json<OrderList> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(poll.wait);
+    loop {
+        let changed = shared.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        {
+            let mut seen = shared.seen.lock().unwrap();
+            note_bearer(&mut seen, &headers);
+            if poll.have != Some(seen.version) || tokio::time::Instant::now() >= deadline {
+                seen.polls += 1;
+                return Json(OrderList { version: seen.version, orders: seen.orders.clone() });
+            }
+        }
+        let _ = tokio::time::timeout_at(deadline, changed).await;
+    }
+}
+
+async fn slice(
+    State(shared): State<Arc<Shared>>,
+    Extension(cut): Cut,
+    Path((capture, seq)): Path<(String, u32)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let fault = {
+        let mut seen = shared.seen.lock().unwrap();
+        *seen.attempts.entry((capture.clone(), seq)).or_default() += 1;
+        if let Some(status) = seen.refused.get(&(capture.clone(), seq)) {
+            return refuse(*status, None);
+        }
+        let digest: String = Sha256::digest(&body).iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(headers[DIGEST_HEADER], digest.as_str());
+        let fault = seen.faults.pop_front();
+        match fault {
+            Some(Fault::Status(status, retry_after)) => return refuse(status, retry_after),
+            Some(Fault::Cut) => {}
+            Some(Fault::CutAfterStoring) | None => {
+                let duplicate = seen.slices.insert((capture, seq), body.to_vec()).is_some();
+                if fault.is_none() {
+                    return Json(SliceReply { duplicate }).into_response();
+                }
+            }
+        }
+        fault
+    };
+    assert!(fault.is_some());
+    cut.notify_one();
+    std::future::pending().await
+}

@@ -1,0 +1,126 @@
+//! May the caller read this? The cluster's own authorizer is asked, as the API server asked it before.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fleetprof_crds::names::{DATA_GROUP, VERSION};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use sha2::{Digest, Sha256};
+
+use super::front_proxy::User;
+
+/// How long an answer is believed.
+const BELIEVED: Duration = Duration::from_secs(10);
+/// Most answers remembered.
+const REMEMBERED: usize = 1_024;
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a caller wants to read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Access {
+    /// Namespace of the session.
+    pub namespace: String,
+    /// Name of the session.
+    pub name: String,
+    /// `profile` or `top`.
+    pub subresource: &'static str,
+}
+
+/// Answers whether a caller may read something.
+pub trait Authorize: Send + Sync + 'static {
+    /// Whether `user` may `get` it.
+    ///
+    /// # Errors
+    /// A sentence, when nobody could be asked.
+    fn allows<'a>(&'a self, user: &'a User, access: &'a Access) -> BoxFuture<'a, Result<bool, String>>;
+}
+
+/// Asks the API server by `SubjectAccessReview`; answers are believed for 10 s.
+pub struct AccessReviews {
+    api: Api<SubjectAccessReview>,
+    believed: Duration,
+    answers: Mutex<HashMap<[u8; 32], (Instant, bool)>>,
+}
+
+impl AccessReviews {
+    /// Asks as `client`, which needs `create subjectaccessreviews`.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self::believing(client, BELIEVED)
+    }
+
+    /// The same with another time for which an answer is believed.
+    pub(super) fn believing(client: Client, believed: Duration) -> Self {
+        Self { api: Api::all(client), believed, answers: Mutex::default() }
+    }
+
+    fn known(&self, question: &[u8; 32]) -> Option<bool> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(question).filter(|(asked, _)| asked.elapsed() < self.believed).map(|(_, allowed)| *allowed)
+    }
+
+    fn remember(&self, question: [u8; 32], asked: Instant, allowed: bool) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.len() >= REMEMBERED {
+            answers.retain(|_, (asked, _)| asked.elapsed() < self.believed);
+        }
+        if answers.len() >= REMEMBERED {
+            answers.clear();
+        }
+        answers.insert(question, (asked, allowed));
+    }
+
+    async fn ask(&self, spec: SubjectAccessReviewSpec) -> Result<bool, String> {
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let params = PostParams::default();
+        let answer = tokio::time::timeout(PATIENCE, self.api.create(&params, &review)).await;
+        let failed = |why: String| format!("the API server could not be asked whether this is allowed ({why}): try again");
+        let review = answer.map_err(|_| failed("no answer in time".to_owned()))?.map_err(|error| failed(error.to_string()))?;
+        Ok(review.status.is_some_and(|status| status.allowed && !status.denied.unwrap_or(false)))
+    }
+}
+
+impl Authorize for AccessReviews {
+    fn allows<'a>(&'a self, user: &'a User, access: &'a Access) -> BoxFuture<'a, Result<bool, String>> {
+        async move {
+            let spec = question(user, access);
+            let text = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
+            let digest: [u8; 32] = Sha256::digest(&text).into();
+            if let Some(allowed) = self.known(&digest) {
+                return Ok(allowed);
+            }
+            let asked = Instant::now();
+            let allowed = self.ask(spec).await?;
+            self.remember(digest, asked, allowed);
+            Ok(allowed)
+        }
+        .boxed()
+    }
+}
+
+/// The question as the API server wants it.
+fn question(user: &User, access: &Access) -> SubjectAccessReviewSpec {
+    SubjectAccessReviewSpec {
+        user: Some(user.name.clone()),
+        uid: user.uid.clone(),
+        groups: Some(user.groups.clone()),
+        extra: Some(user.extra.clone()),
+        resource_attributes: Some(ResourceAttributes {
+            group: Some(DATA_GROUP.to_owned()),
+            version: Some(VERSION.to_owned()),
+            resource: Some("profilesessions".to_owned()),
+            subresource: Some(access.subresource.to_owned()),
+            namespace: Some(access.namespace.clone()),
+            name: Some(access.name.clone()),
+            verb: Some("get".to_owned()),
+            ..ResourceAttributes::default()
+        }),
+        non_resource_attributes: None,
+    }
+}

@@ -1,0 +1,157 @@
+//! A front proxy, sessions and rights for tests.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::Body;
+use bytes::Bytes;
+use fleetprof_crds::policy::ProfileType;
+use fleetprof_crds::session_status::{Phase, ProfileSessionStatus, StoredProfile, TargetStatus};
+use fleetprof_crds::{ProfileSession, ProfileSessionSpec};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use http_body_util::BodyExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use rustls_pki_types::CertificateDer;
+use tower::ServiceExt;
+
+use crate::data_api::{Access, Authorize, DataApi, DataApiMetrics, FrontProxy, FrontProxySource, Sessions, User, router};
+use crate::gateway::SliceSink;
+use crate::results::tests::fixtures::{open, scope_of, slice};
+use crate::tls::PeerInfo;
+
+/// A certificate with this common name.
+pub(in crate::data_api) fn certificate(common_name: &str) -> CertificateDer<'static> {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, common_name);
+    let key = rcgen::KeyPair::generate().unwrap();
+    params.self_signed(&key).unwrap().der().clone()
+}
+
+/// The settings that kube-apiserver writes.
+pub(in crate::data_api) fn front_proxy(allowed: &[&str]) -> FrontProxy {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let ca = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem();
+    let data = [
+        ("requestheader-client-ca-file", ca),
+        ("requestheader-allowed-names", serde_json::to_string(allowed).unwrap()),
+        ("requestheader-username-headers", r#"["X-Remote-User"]"#.into()),
+        ("requestheader-uid-headers", r#"["X-Remote-Uid"]"#.into()),
+        ("requestheader-group-headers", r#"["X-Remote-Group"]"#.into()),
+        ("requestheader-extra-headers-prefix", r#"["X-Remote-Extra-"]"#.into()),
+    ];
+    let data = data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    FrontProxy::read(&ConfigMap { data: Some(data), ..ConfigMap::default() })
+}
+
+pub(in crate::data_api) fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    let header = |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs.iter().map(header) {
+        headers.append(name, value);
+    }
+    headers
+}
+
+/// The session `shop/now` with these pods and samples.
+pub(in crate::data_api) fn session(phase: Phase, targets: &[(&str, i64)]) -> ProfileSession {
+    let spec: ProfileSessionSpec = serde_json::from_value(serde_json::json!({"target": {"pods": ["a"]}})).unwrap();
+    let mut session = ProfileSession::new("now", spec);
+    session.metadata.namespace = Some("shop".into());
+    session.metadata.uid = Some("session-1".into());
+    let target = |(pod, samples): &(&str, i64)| TargetStatus {
+        pod: (*pod).into(),
+        profiles: vec![StoredProfile { profile_type: ProfileType::Cpu, uri: "k".into(), bytes: 1, samples: *samples }],
+        ..TargetStatus::default()
+    };
+    let targets = targets.iter().map(target).collect();
+    session.status = Some(ProfileSessionStatus { phase, targets, ..ProfileSessionStatus::default() });
+    session
+}
+
+/// Sessions by name, in any namespace.
+pub(in crate::data_api) struct Table(pub(in crate::data_api) HashMap<&'static str, ProfileSession>);
+
+impl Sessions for Table {
+    fn session<'a>(&'a self, _: &'a str, name: &'a str) -> BoxFuture<'a, Result<Option<ProfileSession>, String>> {
+        async move { if name == "broken" { Err("no answer: try again".into()) } else { Ok(self.0.get(name).cloned()) } }.boxed()
+    }
+}
+
+/// Members of the group `devs` may read everything; counts how often it is asked.
+#[derive(Default)]
+pub(in crate::data_api) struct Devs(AtomicUsize);
+
+impl Authorize for Devs {
+    fn allows<'a>(&'a self, user: &'a User, _: &'a Access) -> BoxFuture<'a, Result<bool, String>> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        async move { Ok(user.groups.iter().any(|group| group == "devs")) }.boxed()
+    }
+}
+
+/// The read API over a volume with the profiles of two pods of `shop/now`.
+pub(in crate::data_api) struct World {
+    pub(in crate::data_api) api: DataApi,
+    _volume: tempfile::TempDir,
+}
+
+impl World {
+    pub(in crate::data_api) async fn new() -> Self {
+        let volume = tempfile::tempdir().unwrap();
+        let results = open(volume.path()).await;
+        for (pod, hits) in [("orders-1", 6), ("orders-2", 3)] {
+            let scope = scope_of(pod, "session-1", pod);
+            let body = Bytes::from(slice(&[("work", hits), ("wait", 1)]));
+            results.put_slice(&scope, 0, body, [0; 32]).await.unwrap();
+            results.assemble(&scope, 1).await.unwrap();
+        }
+        let ended = session(Phase::Succeeded, &[("orders-1", 7), ("orders-2", 4)]);
+        let mut lost = ended.clone();
+        lost.metadata.uid = Some("session-of-yesterday".into());
+        let running = session(Phase::Running, &[]);
+        let (feed, source) = FrontProxySource::channel();
+        feed.replace(front_proxy(&["front-proxy-client"]));
+        let api = DataApi {
+            front_proxy: source,
+            authorize: Arc::new(Devs::default()),
+            sessions: Arc::new(Table(HashMap::from([("now", ended), ("lost", lost), ("running", running)]))),
+            results,
+            metrics: DataApiMetrics::default(),
+        };
+        Self { api, _volume: volume }
+    }
+
+    /// Sends a request as the front proxy does for Ann, a member of `devs`.
+    pub(in crate::data_api) async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[("x-remote-user", "ann"), ("x-remote-group", "devs")], Some("front-proxy-client")).await
+    }
+
+    pub(in crate::data_api) async fn send(&self, method: &str, path: &str, pairs: &[(&str, &str)], name: Option<&str>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        *request.headers_mut() = headers(pairs);
+        let client_certs = name.map(certificate).into_iter().collect();
+        request.extensions_mut().insert(PeerInfo { addr: "10.0.0.1:4000".parse().unwrap(), client_certs });
+        let response = router(self.api.clone()).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        Answer { status: parts.status, headers: parts.headers, body: body.collect().await.unwrap().to_bytes() }
+    }
+}
+
+/// What came back.
+pub(in crate::data_api) struct Answer {
+    pub(in crate::data_api) status: StatusCode,
+    pub(in crate::data_api) headers: HeaderMap,
+    pub(in crate::data_api) body: Bytes,
+}
+
+impl Answer {
+    pub(in crate::data_api) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+    pub(in crate::data_api) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}

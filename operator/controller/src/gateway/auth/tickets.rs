@@ -1,0 +1,167 @@
+//! How does an attached agent prove which pod it is in? An ephemeral container can mount no new token, so the leader
+//! puts a ticket in its environment: good once, for minutes, from the pod's own address. It is exchanged for a
+//! credential that the agent keeps in memory. Both are signed texts, so any leader can check them.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::super::PodId;
+use super::seal::Seal;
+
+/// How long a ticket can be redeemed.
+pub const TICKET_LIFE: SignedDuration = SignedDuration::from_mins(5);
+/// How long a credential is good.
+pub const CREDENTIAL_LIFE: SignedDuration = SignedDuration::from_hours(24);
+const TICKET: &str = "fpt1";
+const CREDENTIAL: &str = "fpc1";
+/// Redeemed tickets that are remembered, each for [`TICKET_LIFE`] at most; more enrolments must wait.
+const MAX_REDEEMED: usize = 16_384;
+
+/// Makes and checks tickets and credentials.
+pub struct Tickets {
+    seal: Seal,
+    // Tickets are signed, so a nonce need not be secret, only its own.
+    nonces: RandomState,
+    minted: std::sync::atomic::AtomicU64,
+    redeemed: Mutex<HashMap<[u8; 32], i64>>,
+}
+
+/// Why a ticket or credential is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TicketError {
+    /// It was not made here, or was changed.
+    #[error("The ticket or credential was not made by this gateway.")]
+    Forged,
+    /// Its time is over.
+    #[error("The ticket or credential has expired; attach a new agent.")]
+    Expired,
+    /// It was redeemed before.
+    #[error("The ticket was redeemed before; each is good once. If this agent did not redeem it, somebody else in the pod did.")]
+    Replayed,
+    /// It came from an address that is not the pod's.
+    #[error("The ticket came from an address that is not its pod's; pods must reach the gateway without their address being masqueraded.")]
+    WrongAddress,
+    /// Too many tickets were redeemed in the last minutes.
+    #[error("Too many agents were attached in the last minutes; try again.")]
+    Busy,
+    /// The text could not be made; a bug.
+    #[error("The text could not be written as JSON.")]
+    Unwritable,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Ticket {
+    pod: PodWords,
+    ips: Vec<IpAddr>,
+    exp: i64,
+    nonce: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Credential {
+    pod: PodWords,
+    exp: i64,
+}
+
+/// Namespace, name, uid.
+#[derive(Serialize, Deserialize)]
+struct PodWords(String, String, String);
+
+impl From<PodWords> for PodId {
+    fn from(PodWords(namespace, name, uid): PodWords) -> Self {
+        Self { namespace, name, uid }
+    }
+}
+
+impl From<&PodId> for PodWords {
+    fn from(pod: &PodId) -> Self {
+        Self(pod.namespace.clone(), pod.name.clone(), pod.uid.clone())
+    }
+}
+
+impl Tickets {
+    /// Tickets of a key that every leader has.
+    #[must_use]
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self { seal: Seal::new(key), nonces: RandomState::new(), minted: std::sync::atomic::AtomicU64::new(0), redeemed: Mutex::default() }
+    }
+
+    /// A ticket for the agent that is about to be attached to the pod, which has these addresses.
+    ///
+    /// # Errors
+    /// [`TicketError::Unwritable`], never in practice.
+    pub fn mint(&self, pod: &PodId, ips: &[IpAddr], now: Timestamp) -> Result<String, TicketError> {
+        let count = self.minted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let ticket = Ticket {
+            pod: pod.into(),
+            ips: ips.iter().map(IpAddr::to_canonical).collect(),
+            exp: expiry(now, TICKET_LIFE),
+            nonce: self.nonces.hash_one(count),
+        };
+        self.seal.close(TICKET, &ticket).map_err(|_| TicketError::Unwritable)
+    }
+
+    /// Exchanges a ticket that came from an address for the pod, a credential, and the second when that ends.
+    ///
+    /// # Errors
+    /// Every [`TicketError`]. A ticket that is refused for its address or age is not used up.
+    pub fn redeem(&self, ticket: &str, peer: IpAddr, now: Timestamp) -> Result<(PodId, String, i64), TicketError> {
+        let opened: Ticket = self.seal.open(TICKET, ticket).ok_or(TicketError::Forged)?;
+        if now.as_second() >= opened.exp {
+            return Err(TicketError::Expired);
+        }
+        if !opened.ips.contains(&peer.to_canonical()) {
+            return Err(TicketError::WrongAddress);
+        }
+        let exp = expiry(now, CREDENTIAL_LIFE);
+        let pod = PodId::from(opened.pod);
+        let credential = Credential { pod: (&pod).into(), exp };
+        let credential = self.seal.close(CREDENTIAL, &credential).map_err(|_| TicketError::Unwritable)?;
+        self.use_up(ticket, opened.exp, now)?;
+        Ok((pod, credential, exp))
+    }
+
+    /// Whether a bearer token claims to be a credential of an attached agent.
+    #[must_use]
+    pub fn is_credential(token: &str) -> bool {
+        token.strip_prefix(CREDENTIAL).is_some_and(|rest| rest.starts_with('.'))
+    }
+
+    /// The pod that a credential was made for.
+    ///
+    /// # Errors
+    /// [`TicketError::Forged`] or [`TicketError::Expired`].
+    pub fn pod(&self, credential: &str, now: Timestamp) -> Result<PodId, TicketError> {
+        let opened: Credential = self.seal.open(CREDENTIAL, credential).ok_or(TicketError::Forged)?;
+        if now.as_second() >= opened.exp {
+            return Err(TicketError::Expired);
+        }
+        Ok(opened.pod.into())
+    }
+
+    fn use_up(&self, ticket: &str, exp: i64, now: Timestamp) -> Result<(), TicketError> {
+        let mut redeemed = self.redeemed.lock().unwrap_or_else(PoisonError::into_inner);
+        if redeemed.len() >= MAX_REDEEMED {
+            redeemed.retain(|_, exp| *exp > now.as_second());
+        }
+        let digest: [u8; 32] = Sha256::digest(ticket).into();
+        if redeemed.contains_key(&digest) {
+            return Err(TicketError::Replayed);
+        }
+        if redeemed.len() >= MAX_REDEEMED {
+            return Err(TicketError::Busy);
+        }
+        redeemed.insert(digest, exp);
+        Ok(())
+    }
+}
+
+fn expiry(now: Timestamp, life: SignedDuration) -> i64 {
+    now.as_second().saturating_add(life.as_secs())
+}

@@ -1,0 +1,151 @@
+//! Which pod does the API server say a projected token belongs to?
+
+use std::time::Duration;
+
+use fleetprof_crds::names::AUDIENCE;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::Semaphore;
+
+use super::super::PodId;
+use super::{Identify, IdentifyError};
+
+/// Reviews that wait for the API server at one time; the others wait for them.
+const AT_ONCE: usize = 32;
+/// How long a caller waits for its review, its turn included.
+const PATIENCE: Duration = Duration::from_secs(5);
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+const ACCOUNT: &str = "system:serviceaccount:";
+
+/// Asks the API server with a `TokenReview`.
+pub struct TokenReviews {
+    api: Api<TokenReview>,
+    turns: Semaphore,
+}
+
+impl TokenReviews {
+    /// Reviews made with this client, which needs `create tokenreviews`.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { api: Api::all(client), turns: Semaphore::new(AT_ONCE) }
+    }
+
+    async fn review(&self, token: &str) -> Result<PodId, IdentifyError> {
+        let _turn = self.turns.acquire().await.map_err(|_| unavailable("The gateway is stopping."))?;
+        let spec = TokenReviewSpec { audiences: Some(vec![AUDIENCE.to_owned()]), token: Some(token.to_owned()) };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        match self.api.create(&PostParams::default(), &review).await {
+            Ok(answer) => pod_of(answer.status.unwrap_or_default()).map_err(IdentifyError::Refused),
+            Err(error) => {
+                tracing::warn!(%error, "the API server did not answer a TokenReview");
+                Err(unavailable("The API server could not be asked about the token; try again."))
+            }
+        }
+    }
+}
+
+impl Identify for TokenReviews {
+    fn identify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<PodId, IdentifyError>> {
+        async move {
+            let late = |_| unavailable("The API server took too long to answer about the token; try again.");
+            tokio::time::timeout(PATIENCE, self.review(token)).await.map_err(late)?
+        }
+        .boxed()
+    }
+}
+
+fn unavailable(sentence: &str) -> IdentifyError {
+    IdentifyError::Unavailable(sentence.to_owned())
+}
+
+/// The pod that a review vouches for, or a sentence on why it vouches for none. The API server's own error is not
+/// passed on: it may quote the token.
+fn pod_of(status: TokenReviewStatus) -> Result<PodId, String> {
+    if status.authenticated != Some(true) {
+        return Err("The API server does not accept the token: it has expired, or its pod is gone.".to_owned());
+    }
+    if !status.audiences.unwrap_or_default().iter().any(|audience| audience == AUDIENCE) {
+        return Err(format!("The token was made for another audience than {AUDIENCE}."));
+    }
+    let user = status.user.unwrap_or_default();
+    let namespace = namespace_of(&user).ok_or("The token does not belong to a service account.")?.to_owned();
+    let unbound = "The token is not bound to a pod; use a projected service-account token.";
+    let name = extra(&user, POD_NAME).ok_or(unbound)?.to_owned();
+    let uid = extra(&user, POD_UID).ok_or(unbound)?.to_owned();
+    Ok(PodId { namespace, name, uid })
+}
+
+fn namespace_of(user: &UserInfo) -> Option<&str> {
+    let (namespace, account) = user.username.as_deref()?.strip_prefix(ACCOUNT)?.split_once(':')?;
+    (!namespace.is_empty() && !account.is_empty()).then_some(namespace)
+}
+
+/// The one value of an extra field; several would be nobody's.
+fn extra<'a>(user: &'a UserInfo, key: &str) -> Option<&'a str> {
+    match user.extra.as_ref()?.get(key)?.as_slice() {
+        [value] if !value.is_empty() => Some(value),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> TokenReviewStatus {
+        let extra = [(POD_NAME, "orders-1"), (POD_UID, "uid-1")];
+        TokenReviewStatus {
+            authenticated: Some(true),
+            audiences: Some(vec![AUDIENCE.to_owned()]),
+            error: None,
+            user: Some(UserInfo {
+                username: Some("system:serviceaccount:shop:default".to_owned()),
+                extra: Some(extra.map(|(key, value)| (key.to_owned(), vec![value.to_owned()])).into()),
+                ..UserInfo::default()
+            }),
+        }
+    }
+
+    fn rejects(change: impl FnOnce(&mut TokenReviewStatus), word: &str) {
+        let mut status = good();
+        change(&mut status);
+        let sentence = pod_of(status).unwrap_err();
+        assert!(sentence.contains(word), "{sentence}");
+    }
+
+    fn change_extra(status: &mut TokenReviewStatus, key: &str, values: &[&str]) {
+        let extra = status.user.as_mut().unwrap().extra.as_mut().unwrap();
+        extra.insert(key.to_owned(), values.iter().map(|&value| value.to_owned()).collect());
+    }
+
+    #[test]
+    fn a_pod_bound_token_of_our_audience_names_its_pod() {
+        let pod = PodId { namespace: "shop".into(), name: "orders-1".into(), uid: "uid-1".into() };
+        assert_eq!(pod_of(good()), Ok(pod));
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        rejects(|status| *status = TokenReviewStatus::default(), "does not accept");
+        rejects(|status| status.authenticated = Some(false), "does not accept");
+        rejects(|status| status.audiences = None, "audience");
+        rejects(|status| status.audiences = Some(vec!["https://kubernetes.default.svc".into()]), "audience");
+        rejects(|status| status.user = None, "service account");
+        rejects(|status| status.user.as_mut().unwrap().username = Some("jane".into()), "service account");
+        rejects(|status| status.user.as_mut().unwrap().username = Some("system:serviceaccount::a".into()), "account");
+        rejects(|status| status.user.as_mut().unwrap().extra = None, "not bound");
+        rejects(|status| change_extra(status, POD_UID, &[]), "not bound");
+        rejects(|status| change_extra(status, POD_UID, &[""]), "not bound");
+        rejects(|status| change_extra(status, POD_NAME, &["a", "b"]), "not bound");
+    }
+
+    #[test]
+    fn the_api_servers_error_is_not_passed_on() {
+        let status = TokenReviewStatus { error: Some("token eyJ0 is bad".into()), ..TokenReviewStatus::default() };
+        assert!(!pod_of(status).unwrap_err().contains("eyJ0"));
+    }
+}

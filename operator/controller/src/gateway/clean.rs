@@ -1,0 +1,183 @@
+//! What of a heartbeat may go on into statuses, logs and labels? An agent shares its pod with the app, so every
+//! word of it may be the app's.
+
+use fleetprof_crds::names::MAX_MESSAGE;
+use fleetprof_crds::wire::{CaptureReport, ContainerReport, Heartbeat, MAX_SLICES, Problem};
+use jiff::Timestamp;
+
+/// Most containers and captures of a heartbeat, as the protocol says.
+const MAX_ROWS: usize = 64;
+/// Most bytes of a version, instance or runtime.
+const MAX_WORD: usize = 64;
+/// Most bytes of a container id or capture name.
+const MAX_ID: usize = 128;
+/// Largest percentage: a container may use more than its limit for a moment, and a limit may be tiny.
+const MAX_PERCENT: i32 = 100_000;
+
+/// A heartbeat that can do no harm, and the number of rows that were dropped for having no possible id.
+pub(super) fn heartbeat(beat: Heartbeat) -> (Heartbeat, usize) {
+    let Heartbeat { version, protocol, mode, instance, containers, captures } = beat;
+    let rows = containers.len() + captures.len();
+    let containers: Vec<_> = containers.into_iter().filter(|row| is_id(&row.id)).take(MAX_ROWS).map(container).collect();
+    let captures: Vec<_> = captures.into_iter().filter(|row| is_id(&row.capture)).take(MAX_ROWS).map(capture).collect();
+    let dropped = rows - containers.len() - captures.len();
+    let (version, instance) = (text(&version, MAX_WORD), text(&instance, MAX_WORD));
+    (Heartbeat { version, protocol, mode, instance, containers, captures }, dropped)
+}
+
+fn container(row: ContainerReport) -> ContainerReport {
+    let ContainerReport { id, runtime, cpu_percent, memory_percent, problem: why } = row;
+    ContainerReport {
+        id,
+        runtime: text(&runtime, MAX_WORD),
+        cpu_percent: percent(cpu_percent),
+        memory_percent: percent(memory_percent),
+        problem: why.map(problem),
+    }
+}
+
+fn capture(row: CaptureReport) -> CaptureReport {
+    let slices = row.slices.min(MAX_SLICES);
+    CaptureReport {
+        capture: row.capture,
+        state: row.state,
+        problem: row.problem.map(problem),
+        runtime: row.runtime.map(|word| text(&word, MAX_WORD)),
+        collector: row.collector.map(|word| text(&word, MAX_WORD)),
+        collector_why: row.collector_why.map(|sentence| text(&sentence, MAX_MESSAGE)),
+        samples: row.samples.max(0),
+        slices,
+        uploaded: row.uploaded.min(slices),
+        started_at: row.started_at.filter(is_second),
+        ended_at: row.ended_at.filter(is_second),
+        cpu_percent: percent(row.cpu_percent),
+        memory_percent: percent(row.memory_percent),
+    }
+}
+
+fn problem(problem: Problem) -> Problem {
+    Problem { reason: problem.reason, message: text(&problem.message, MAX_MESSAGE) }
+}
+
+fn percent(percent: Option<i32>) -> Option<i32> {
+    percent.map(|percent| percent.clamp(0, MAX_PERCENT))
+}
+
+fn is_second(second: &i64) -> bool {
+    *second >= 0 && Timestamp::from_second(*second).is_ok()
+}
+
+/// Names of captures and containers are ours or the runtime's: letters, digits and a few signs.
+fn is_id(id: &str) -> bool {
+    let sign = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    !id.is_empty() && id.len() <= MAX_ID && id.bytes().all(sign)
+}
+
+/// The printable part of a text, at most `most` bytes, with an ellipsis where it was cut.
+pub(super) fn text(text: &str, most: usize) -> String {
+    const ELLIPSIS: &str = "…";
+    let mut kept = String::with_capacity(text.len().min(most));
+    let printable = text.chars().filter(|char| !is_unprintable(*char));
+    for char in printable {
+        kept.push(char);
+        if kept.len() > most {
+            let end = (0..=most.saturating_sub(ELLIPSIS.len())).rev().find(|&end| kept.is_char_boundary(end));
+            kept.truncate(end.unwrap_or(0));
+            kept.push_str(ELLIPSIS);
+            break;
+        }
+    }
+    kept
+}
+
+/// Control characters drive terminals; line separators and direction marks make a line read as what it is not.
+fn is_unprintable(char: char) -> bool {
+    char.is_control() || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetprof_crds::Reason;
+    use fleetprof_crds::wire::{AgentMode, CaptureState};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn report(capture: &str) -> CaptureReport {
+        CaptureReport {
+            capture: capture.to_owned(),
+            state: CaptureState::Running,
+            problem: None,
+            runtime: None,
+            collector: None,
+            collector_why: None,
+            samples: 0,
+            slices: 0,
+            uploaded: 0,
+            started_at: None,
+            ended_at: None,
+            cpu_percent: None,
+            memory_percent: None,
+        }
+    }
+
+    #[test]
+    fn terminals_and_readers_are_not_fooled() {
+        assert_eq!(text("\u{1b}[31mred\u{7}\r\nnext\u{202e}txt.exe", 100), "[31mrednexttxt.exe");
+        assert_eq!(text("naïve – fine", 100), "naïve – fine");
+    }
+
+    #[test]
+    fn numbers_are_brought_into_range() {
+        let wild = CaptureReport {
+            samples: -5,
+            slices: u32::MAX,
+            uploaded: u32::MAX,
+            started_at: Some(i64::MIN),
+            ended_at: Some(i64::MAX),
+            cpu_percent: Some(-1),
+            memory_percent: Some(i32::MAX),
+            ..report("c")
+        };
+        let clean = capture(wild);
+        assert_eq!((clean.samples, clean.slices, clean.uploaded), (0, MAX_SLICES, MAX_SLICES));
+        assert_eq!((clean.started_at, clean.ended_at), (None, None));
+        assert_eq!((clean.cpu_percent, clean.memory_percent), (Some(0), Some(MAX_PERCENT)));
+    }
+
+    #[test]
+    fn rows_without_a_possible_id_and_rows_beyond_the_bound_are_dropped() {
+        let captures = ["", "a/b", "a\nb", &"x".repeat(129), "good"].map(report).to_vec();
+        let containers = (0..100).map(|n| ContainerReport {
+            id: format!("{n:064x}"),
+            runtime: "Native".into(),
+            cpu_percent: None,
+            memory_percent: None,
+            problem: Some(Problem { reason: Reason::PermissionDenied, message: "m".repeat(5000) }),
+        });
+        let beat = Heartbeat {
+            version: "v".repeat(1000),
+            protocol: 1,
+            mode: AgentMode::Sidecar,
+            instance: "i\0".into(),
+            containers: containers.collect(),
+            captures,
+        };
+        let (clean, dropped) = heartbeat(beat);
+        assert_eq!(dropped, 4 + 36);
+        assert_eq!(clean.captures, [report("good")]);
+        assert_eq!(clean.instance, "i");
+        assert!(clean.version.len() <= MAX_WORD && clean.version.ends_with('…'));
+        assert!(clean.containers.iter().all(|row| row.problem.as_ref().unwrap().message.len() <= MAX_MESSAGE));
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_bounded_printable_and_stays_as_it_is_when_cleaned_again(wild: String, most in 3usize..200) {
+            let clean = text(&wild, most);
+            prop_assert!(clean.len() <= most);
+            prop_assert!(!clean.chars().any(is_unprintable));
+            prop_assert_eq!(text(&clean, most), clean);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Which agents are there, what are they ordered to do, and what do they report?
+//!
+//! ```text
+//!            open ──► [order in the pod's list] ──► agent polls ──► reports ──┐
+//! sessions ◄──────────────── Change::Session ◄────────────────────────────────┘
+//!            close ─► [order gone; uploads get 410] ──► next heartbeat lists it as settled
+//! ```
+//! Everything is a level: an order stays in the list until it is closed, a report is repeated until it is settled.
+//! A [`Fleet`] is a cheap handle; the state behind it is changed under one short lock and never does I/O.
+
+mod closed;
+mod doors;
+#[cfg(test)]
+mod inspect;
+mod poll;
+mod state;
+mod version;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, Order};
+use jiff::Timestamp;
+use tokio::sync::broadcast;
+
+use self::doors::Doors;
+pub(super) use self::poll::NotSynced;
+pub(super) use self::state::{Admission, FleetFull, Heard};
+use self::state::{Effects, State};
+use super::{AgentView, CaptureScope, Change, Changes, Clock, PodId};
+
+/// Changes that a slow reader may lag behind before it is told to look at everything.
+const CHANGES_KEPT: usize = 4096;
+/// How often [`expire_forever`] looks for agents that fell silent.
+const EXPIRE_EVERY: Duration = Duration::from_secs(2);
+
+/// Agents, open captures and orders, in memory.
+#[derive(Clone, Debug)]
+pub struct Fleet(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    doors: Doors,
+    changes: broadcast::Sender<Change>,
+}
+
+/// What is known of an open capture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CaptureView {
+    /// What it is of.
+    pub scope: Arc<CaptureScope>,
+    /// The last report of the pod's agent; a final state is never followed by another state.
+    pub report: Option<CaptureReport>,
+    /// When that report came.
+    pub reported: Option<Timestamp>,
+    /// Which process of the agent reported, see [`Heartbeat::instance`].
+    pub instance: Option<String>,
+    /// Uploads that were stored since this leader opened the capture, duplicates included.
+    pub uploads: u32,
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fleet {
+    /// An empty fleet that is not synced.
+    #[must_use]
+    pub fn new() -> Self {
+        let (changes, _) = broadcast::channel(CHANGES_KEPT);
+        Self(Arc::new(Inner { state: Mutex::default(), doors: Doors::default(), changes }))
+    }
+
+    /// The agent of a pod, while it is heard of.
+    #[must_use]
+    pub fn agent(&self, pod_uid: &str) -> Option<Arc<AgentView>> {
+        self.state().agent(pod_uid)
+    }
+
+    /// Every agent that is heard of, in no order. Cheap: the views are shared.
+    #[must_use]
+    pub fn agents(&self) -> Vec<Arc<AgentView>> {
+        self.state().agents()
+    }
+
+    /// Opens a capture, or replaces its order and scope; the same again changes nothing. Wakes the pod's long poll.
+    /// The order's `capture` is taken from the scope.
+    pub fn open(&self, scope: CaptureScope, order: Order) {
+        let effects = self.state().open(scope, order);
+        self.spread(effects);
+    }
+
+    /// Closes a capture whose outcome is recorded. Its order leaves the list, further uploads are refused with 410,
+    /// and the agent is told to forget it as soon as it reports it again.
+    pub fn close(&self, capture: &str) {
+        let effects = self.state().close(capture);
+        self.spread(effects);
+    }
+
+    /// What an open capture is of.
+    #[must_use]
+    pub fn scope(&self, capture: &str) -> Option<Arc<CaptureScope>> {
+        self.state().capture(capture).map(|view| view.scope)
+    }
+
+    /// The last report of an open capture.
+    #[must_use]
+    pub fn report(&self, capture: &str) -> Option<CaptureReport> {
+        self.state().capture(capture).and_then(|view| view.report)
+    }
+
+    /// All that is known of an open capture.
+    #[must_use]
+    pub fn capture(&self, capture: &str) -> Option<CaptureView> {
+        self.state().capture(capture)
+    }
+
+    /// The open captures, in no order.
+    #[must_use]
+    pub fn open_captures(&self) -> Vec<String> {
+        self.state().open_captures()
+    }
+
+    /// Notes that a slice of the capture was stored.
+    pub fn note_stored(&self, capture: &str) {
+        let effects = self.state().note_stored(capture);
+        self.spread(effects);
+    }
+
+    /// Changes from now on. A reader that falls behind gets [`Change::Everything`].
+    #[must_use]
+    pub fn subscribe(&self) -> Changes {
+        Changes(self.0.changes.subscribe())
+    }
+
+    /// Says whether the captures of all live sessions were opened. Until then polls and uploads of unknown captures
+    /// are refused with 503, since the answer could be wrong. `false` sends every hanging poll home.
+    pub fn set_synced(&self, synced: bool, now: Timestamp) {
+        self.state().set_synced(synced, now);
+        self.0.doors.wake_all();
+    }
+
+    /// Whether [`Self::set_synced`] was called with `true`.
+    #[must_use]
+    pub fn synced(&self) -> bool {
+        self.state().synced()
+    }
+
+    /// Whether this leader has listened for so long that an agent of which nothing was heard is not there.
+    #[must_use]
+    pub fn settled_in(&self, now: Timestamp) -> bool {
+        self.state().settled_in(now)
+    }
+
+    /// Sets the CA certificates (PEM) that agents are to trust. Each agent gets them with its next heartbeat.
+    pub fn set_ca_bundle(&self, pem: &str) {
+        self.state().set_ca_bundle(pem);
+    }
+
+    /// Forgets agents that were not heard of for three of their intervals, and says which.
+    pub fn expire(&self, now: Timestamp) -> Vec<PodId> {
+        let gone = self.state().expire(now);
+        for pod in &gone {
+            self.tell(Change::Agent(pod.clone()));
+        }
+        gone
+    }
+
+    /// Takes a cleaned heartbeat of an authenticated pod.
+    pub(super) fn heartbeat(&self, pod: &PodId, heartbeat: Heartbeat, now: Timestamp) -> Result<(HeartbeatReply, usize), FleetFull> {
+        let Heard { reply, ignored, effects } = self.state().heartbeat(pod, heartbeat, now)?;
+        self.spread(effects);
+        Ok((reply, ignored))
+    }
+
+    /// Whether the pod may upload for the capture.
+    pub(super) fn admit(&self, capture: &str, pod_uid: &str) -> Admission {
+        self.state().admit(capture, pod_uid)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock is a bug of ours; the state stays usable, since every change is a plain map update.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spread(&self, effects: Effects) {
+        for pod_uid in &effects.wake {
+            self.0.doors.wake(pod_uid);
+        }
+        for change in effects.changes {
+            self.tell(change);
+        }
+    }
+
+    fn tell(&self, change: Change) {
+        // An error only means that nobody listens.
+        let _ = self.0.changes.send(change);
+    }
+}
+
+/// Forgets silent agents for as long as it is polled.
+pub async fn expire_forever(fleet: Fleet, clock: Clock) {
+    let mut tick = tokio::time::interval(EXPIRE_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = clock();
+    loop {
+        tick.tick().await;
+        let now = clock();
+        let overslept = overslept(last, now);
+        last = now;
+        // Heartbeats came while nobody could take them; they are taken before the next pass.
+        if overslept {
+            continue;
+        }
+        for pod in fleet.expire(now) {
+            tracing::info!(k8s.namespace.name = pod.namespace, k8s.pod.name = pod.name, "agent fell silent");
+        }
+    }
+}
+
+/// Whether this process, not an agent, was silent: it was paused, or the clock was set.
+fn overslept(last: Timestamp, now: Timestamp) -> bool {
+    let gap = now.duration_since(last);
+    gap.is_negative() || gap.unsigned_abs() > EXPIRE_EVERY * 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_was_paused_does_not_take_its_agents_for_dead() {
+        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
+        assert!(!overslept(at(0), at(0)) && !overslept(at(0), at(2_000)) && !overslept(at(0), at(6_000)));
+        assert!(overslept(at(0), at(6_001)) && overslept(at(0), at(3_600_000)) && overslept(at(1), at(0)));
+    }
+}

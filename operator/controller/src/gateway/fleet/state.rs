@@ -1,0 +1,296 @@
+//! What changes in the fleet when a capture is opened or closed, and when an agent reports? Plain data: no I/O, no clock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, Order, OrderList};
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::{AgentView, CaptureScope, Change, PodId, fold, pacing};
+use super::closed::Closed;
+use super::{CaptureView, version};
+
+/// Most agents that are remembered. An agent more is refused with 503.
+pub(in crate::gateway) const MAX_AGENTS: usize = 50_000;
+/// How many of its intervals an agent may be silent.
+const SILENT_INTERVALS: i64 = 3;
+/// How long after syncing a capture that nobody opened is told to be forgotten. Long enough for a session that the last
+/// leader started to be seen by this one.
+const SETTLE_IN: SignedDuration = SignedDuration::from_secs(90);
+/// How often an agent gets the CA certificates although it was sent them: the reply may have been lost.
+const CA_AGAIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// Whether a pod may upload for a capture.
+#[derive(Clone, Debug)]
+pub(in crate::gateway) enum Admission {
+    /// It may.
+    Open(Arc<CaptureScope>),
+    /// The capture was this pod's and is closed.
+    Settled,
+    /// The pod has no such capture.
+    Unknown,
+    /// It is not known yet.
+    NotSynced,
+}
+
+/// More agents than [`MAX_AGENTS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::gateway) struct FleetFull;
+
+/// What is to be told to whom after a change.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Uids of pods whose orders changed.
+    pub(super) wake: Vec<String>,
+    pub(super) changes: Vec<Change>,
+}
+
+/// The outcome of a heartbeat.
+#[derive(Debug)]
+pub(in crate::gateway) struct Heard {
+    pub(super) reply: HeartbeatReply,
+    /// Reports of captures that are not this pod's.
+    pub(super) ignored: usize,
+    pub(super) effects: Effects,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    agents: HashMap<String, Agent>,
+    captures: HashMap<String, CaptureView>,
+    pods: HashMap<String, PodOrders>,
+    closed: Closed,
+    synced_since: Option<Timestamp>,
+    ca: CaBundle,
+}
+
+#[derive(Debug)]
+struct Agent {
+    view: Arc<AgentView>,
+    interval_ms: u64,
+    ca_sent: Option<(u64, Timestamp)>,
+}
+
+#[derive(Debug, Default)]
+struct PodOrders {
+    orders: BTreeMap<String, Order>,
+    version: u64,
+}
+
+#[derive(Debug, Default)]
+struct CaBundle {
+    pem: Option<String>,
+    generation: u64,
+}
+
+impl State {
+    pub(super) fn agent(&self, pod_uid: &str) -> Option<Arc<AgentView>> {
+        self.agents.get(pod_uid).map(|agent| agent.view.clone())
+    }
+
+    pub(super) fn agents(&self) -> Vec<Arc<AgentView>> {
+        self.agents.values().map(|agent| agent.view.clone()).collect()
+    }
+
+    pub(super) fn capture(&self, capture: &str) -> Option<CaptureView> {
+        self.captures.get(capture).cloned()
+    }
+
+    pub(super) fn open_captures(&self) -> Vec<String> {
+        self.captures.keys().cloned().collect()
+    }
+
+    pub(super) fn synced(&self) -> bool {
+        self.synced_since.is_some()
+    }
+
+    pub(super) fn set_synced(&mut self, synced: bool, now: Timestamp) {
+        self.synced_since = synced.then(|| self.synced_since.unwrap_or(now));
+    }
+
+    pub(super) fn settled_in(&self, now: Timestamp) -> bool {
+        self.synced_since.is_some_and(|since| now.duration_since(since) >= SETTLE_IN)
+    }
+
+    pub(super) fn set_ca_bundle(&mut self, pem: &str) {
+        if self.ca.pem.as_deref() != Some(pem) {
+            self.ca = CaBundle { pem: Some(pem.to_owned()), generation: self.ca.generation + 1 };
+        }
+    }
+
+    /// The version of a pod's list; `None` before syncing.
+    pub(super) fn version(&self, pod_uid: &str) -> Option<u64> {
+        self.synced_since?;
+        Some(self.pods.get(pod_uid).map_or(0, |pod| pod.version))
+    }
+
+    /// A pod's list; `None` before syncing.
+    pub(super) fn orders(&self, pod_uid: &str) -> Option<OrderList> {
+        self.synced_since?;
+        Some(self.list(pod_uid))
+    }
+
+    pub(super) fn list(&self, pod_uid: &str) -> OrderList {
+        self.pods
+            .get(pod_uid)
+            .map_or_else(OrderList::default, |pod| OrderList { version: pod.version, orders: pod.orders.values().cloned().collect() })
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> super::inspect::Held {
+        super::inspect::Held { agents: self.agents.len(), captures: self.captures.len(), pods: self.pods.len(), closed: self.closed.len() }
+    }
+
+    pub(super) fn open(&mut self, scope: CaptureScope, mut order: Order) -> Effects {
+        let mut effects = Effects::default();
+        order.capture.clone_from(&scope.capture);
+        self.closed.forget(&scope.capture);
+        if let Some(elsewhere) = self.captures.get(&scope.capture).filter(|c| c.scope.pod_uid != scope.pod_uid) {
+            let pod_uid = elsewhere.scope.pod_uid.clone();
+            self.captures.remove(&scope.capture);
+            self.withdraw(&pod_uid, &scope.capture, &mut effects);
+        }
+        self.place(&scope.pod_uid, order, &mut effects);
+        match self.captures.get_mut(&scope.capture) {
+            Some(known) if *known.scope == scope => {}
+            Some(known) => known.scope = Arc::new(scope),
+            None => self.begin(scope, &mut effects),
+        }
+        effects
+    }
+
+    /// A capture that is new to this leader may be known to the agent: its last heartbeat tells.
+    fn begin(&mut self, scope: CaptureScope, effects: &mut Effects) {
+        let view = self.agents.get(&scope.pod_uid).map(|agent| &agent.view);
+        let report = view.and_then(|view| view.heartbeat.captures.iter().find(|r| r.capture == scope.capture));
+        let reported = view.filter(|_| report.is_some());
+        let capture = CaptureView {
+            report: report.cloned(),
+            reported: reported.map(|view| view.received),
+            instance: reported.map(|view| view.heartbeat.instance.clone()),
+            uploads: 0,
+            scope: Arc::new(scope),
+        };
+        if capture.report.is_some() {
+            effects.changes.push(session_of(&capture.scope));
+        }
+        self.captures.insert(capture.scope.capture.clone(), capture);
+    }
+
+    pub(super) fn close(&mut self, capture: &str) -> Effects {
+        let mut effects = Effects::default();
+        if let Some(closed) = self.captures.remove(capture) {
+            self.withdraw(&closed.scope.pod_uid, capture, &mut effects);
+            self.closed.remember(capture, &closed.scope.pod_uid);
+        }
+        effects
+    }
+
+    pub(super) fn note_stored(&mut self, capture: &str) -> Effects {
+        let mut effects = Effects::default();
+        if let Some(known) = self.captures.get_mut(capture) {
+            known.uploads = known.uploads.saturating_add(1);
+            effects.changes.push(session_of(&known.scope));
+        }
+        effects
+    }
+
+    pub(super) fn admit(&self, capture: &str, pod_uid: &str) -> Admission {
+        match self.captures.get(capture) {
+            Some(known) if known.scope.pod_uid == pod_uid => Admission::Open(known.scope.clone()),
+            _ if self.closed.was_of(capture, pod_uid) => Admission::Settled,
+            _ if self.synced() => Admission::Unknown,
+            _ => Admission::NotSynced,
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self, pod: &PodId, mut beat: Heartbeat, now: Timestamp) -> Result<Heard, FleetFull> {
+        let before = self.agents.get(&pod.uid);
+        if before.is_none() && self.agents.len() >= MAX_AGENTS {
+            return Err(FleetFull);
+        }
+        let mut heard = Heard { reply: HeartbeatReply::default(), ignored: 0, effects: Effects::default() };
+        if before.is_none_or(|agent| fold::looks_different(&agent.view.heartbeat, &beat)) {
+            heard.effects.changes.push(Change::Agent(pod.clone()));
+        }
+        let ca_sent = before.filter(|a| a.view.heartbeat.instance == beat.instance).and_then(|a| a.ca_sent);
+        let instance = beat.instance.clone();
+        beat.captures.retain(|report| self.report(pod, &instance, report, now, &mut heard));
+        let has_open = self.pods.contains_key(&pod.uid);
+        let agents = self.agents.len() + usize::from(!self.agents.contains_key(&pod.uid));
+        heard.reply.next_ms = pacing::next_ms(agents, self.pods.len(), has_open);
+        let ca_sent = self.offer_ca(ca_sent, now, &mut heard.reply);
+        let view = Arc::new(AgentView { pod: pod.clone(), heartbeat: beat, received: now });
+        self.agents.insert(pod.uid.clone(), Agent { view, interval_ms: heard.reply.next_ms, ca_sent });
+        Ok(heard)
+    }
+
+    /// Takes one report; whether it is worth keeping in the agent's view.
+    fn report(&mut self, pod: &PodId, instance: &str, new: &CaptureReport, now: Timestamp, heard: &mut Heard) -> bool {
+        if let Some(known) = self.captures.get_mut(&new.capture).filter(|c| c.scope.pod_uid == pod.uid) {
+            let folded = fold::report(known.report.as_ref(), new);
+            if known.report.as_ref() != Some(&folded) {
+                heard.effects.changes.push(session_of(&known.scope));
+            }
+            known.report = Some(folded);
+            known.reported = Some(now);
+            known.instance = Some(instance.to_owned());
+            return true;
+        }
+        let closed = self.closed.was_of(&new.capture, &pod.uid);
+        heard.ignored += usize::from(!closed);
+        let forget = closed || self.settled_in(now);
+        if forget {
+            heard.reply.settled.push(new.capture.clone());
+        }
+        !forget && !self.captures.contains_key(&new.capture)
+    }
+
+    fn offer_ca(&self, sent: Option<(u64, Timestamp)>, now: Timestamp, reply: &mut HeartbeatReply) -> Option<(u64, Timestamp)> {
+        let fresh = sent.filter(|(generation, at)| *generation == self.ca.generation && now.duration_since(*at) < CA_AGAIN);
+        if fresh.is_some() {
+            return fresh;
+        }
+        reply.ca_bundle.clone_from(&self.ca.pem);
+        self.ca.pem.is_some().then_some((self.ca.generation, now))
+    }
+
+    pub(super) fn expire(&mut self, now: Timestamp) -> Vec<PodId> {
+        let mut gone = Vec::new();
+        self.agents.retain(|_, agent| {
+            let interval = i64::try_from(agent.interval_ms).unwrap_or(i64::MAX);
+            let limit = SignedDuration::from_millis(interval.saturating_mul(SILENT_INTERVALS));
+            let heard_of = now.duration_since(agent.view.received) <= limit;
+            if !heard_of {
+                gone.push(agent.view.pod.clone());
+            }
+            heard_of
+        });
+        gone
+    }
+
+    fn place(&mut self, pod_uid: &str, order: Order, effects: &mut Effects) {
+        let pod = self.pods.entry(pod_uid.to_owned()).or_default();
+        if pod.orders.get(&order.capture) == Some(&order) {
+            return;
+        }
+        pod.orders.insert(order.capture.clone(), order);
+        pod.version = version::of(&pod.orders);
+        effects.wake.push(pod_uid.to_owned());
+    }
+
+    fn withdraw(&mut self, pod_uid: &str, capture: &str, effects: &mut Effects) {
+        let Some(pod) = self.pods.get_mut(pod_uid) else { return };
+        if pod.orders.remove(capture).is_some() {
+            pod.version = version::of(&pod.orders);
+            effects.wake.push(pod_uid.to_owned());
+        }
+        if pod.orders.is_empty() {
+            self.pods.remove(pod_uid);
+        }
+    }
+}
+
+fn session_of(scope: &CaptureScope) -> Change {
+    Change::Session { namespace: scope.session_namespace.clone(), name: scope.session_name.clone() }
+}

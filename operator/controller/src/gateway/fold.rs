@@ -1,0 +1,29 @@
+//! What does a new report change about what was known?
+
+use fleetprof_crds::wire::{CaptureReport, ContainerReport, Heartbeat};
+
+/// The report to keep. A final state stays, and so does its reason: later reports only add to what was captured
+/// and uploaded.
+pub(super) fn report(known: Option<&CaptureReport>, new: &CaptureReport) -> CaptureReport {
+    match known {
+        Some(known) if known.state.is_final() => CaptureReport {
+            samples: known.samples.max(new.samples),
+            slices: known.slices.max(new.slices),
+            uploaded: known.uploaded.max(new.uploaded),
+            ..known.clone()
+        },
+        _ => new.clone(),
+    }
+}
+
+/// Whether an agent looks different to somebody who is not interested in how busy its containers are.
+pub(super) fn looks_different(before: &Heartbeat, after: &Heartbeat) -> bool {
+    let face = |beat: &Heartbeat| (beat.version.clone(), beat.protocol, beat.mode, beat.instance.clone());
+    let same_containers = before.containers.len() == after.containers.len()
+        && before.containers.iter().zip(&after.containers).all(|(a, b)| same_container(a, b));
+    face(before) != face(after) || !same_containers
+}
+
+fn same_container(a: &ContainerReport, b: &ContainerReport) -> bool {
+    a.id == b.id && a.runtime == b.runtime && a.problem == b.problem
+}

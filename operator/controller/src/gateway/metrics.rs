@@ -1,0 +1,190 @@
+//! What can be counted at the gateway?
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleetprof_crds::wire::AgentMode;
+use http::StatusCode;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::Fleet;
+use super::sink::{SinkError, Stored};
+
+/// Versions with a label value of their own; agents of further ones are counted as `other`.
+const MAX_VERSIONS: usize = 16;
+
+/// The gateway's metrics; a cheap handle.
+#[derive(Clone, Debug, Default)]
+pub struct GatewayMetrics {
+    requests: Family<RequestLabels, Counter>,
+    slices: Family<SliceLabels, Counter>,
+    slice_bytes: Counter,
+    ignored: Counter,
+}
+
+impl GatewayMetrics {
+    /// Metrics in the registry, under their full names (`fleetprof_…`), with the agents of the fleet.
+    pub fn register(registry: &mut Registry, fleet: &Fleet) -> Self {
+        let metrics = Self::default();
+        registry.register("fleetprof_gateway_requests", "Requests of agents by endpoint and status code", metrics.requests.clone());
+        registry.register("fleetprof_slices", "Slices that agents uploaded, by outcome", metrics.slices.clone());
+        registry.register("fleetprof_slice_bytes", "Bytes of slices that were stored", metrics.slice_bytes.clone());
+        registry.register(
+            "fleetprof_gateway_ignored_reports",
+            "Rows of heartbeats that were ignored: impossible ids, and captures that are not the pod's",
+            metrics.ignored.clone(),
+        );
+        registry.register_collector(Box::new(Agents(fleet.clone())));
+        metrics
+    }
+
+    pub(super) fn request(&self, endpoint: Endpoint, status: StatusCode) {
+        self.requests.get_or_create(&RequestLabels { endpoint, code: status.as_u16() }).inc();
+    }
+
+    pub(super) fn slice(&self, outcome: SliceOutcome, bytes: u64) {
+        self.slices.get_or_create(&SliceLabels { outcome }).inc();
+        if outcome == SliceOutcome::Stored {
+            self.slice_bytes.inc_by(bytes);
+        }
+    }
+
+    pub(super) fn ignored(&self, rows: usize) {
+        self.ignored.inc_by(rows as u64);
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    endpoint: Endpoint,
+    code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SliceLabels {
+    outcome: SliceOutcome,
+}
+
+/// What a path asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the names are label values")]
+pub(super) enum Endpoint {
+    enroll,
+    heartbeat,
+    orders,
+    slices,
+    other,
+}
+
+impl Endpoint {
+    pub(super) fn of(path: &str) -> Self {
+        match path {
+            "/v1/enroll" => Self::enroll,
+            "/v1/heartbeat" => Self::heartbeat,
+            "/v1/orders" => Self::orders,
+            _ if path.starts_with("/v1/captures/") => Self::slices,
+            _ => Self::other,
+        }
+    }
+}
+
+/// What became of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(super) enum SliceOutcome {
+    /// Stored.
+    Stored,
+    /// Stored before.
+    Duplicate,
+    /// Not even tried to store: see the status codes of the requests.
+    Refused,
+    /// No acceptable profile.
+    Rejected,
+    /// Other bytes under the same number.
+    Conflict,
+    /// No space.
+    Full,
+    /// The volume cannot be written.
+    Failed,
+}
+
+impl SliceOutcome {
+    pub(super) const fn of(stored: &Stored) -> Self {
+        if stored.duplicate { Self::Duplicate } else { Self::Stored }
+    }
+
+    pub(super) const fn failed(error: &SinkError) -> Self {
+        match error {
+            SinkError::Rejected(_) => Self::Rejected,
+            SinkError::Conflict => Self::Conflict,
+            SinkError::Full => Self::Full,
+            SinkError::Io(_) => Self::Failed,
+        }
+    }
+}
+
+/// Counts the agents when somebody asks, so that the number cannot drift.
+#[derive(Debug)]
+struct Agents(Fleet);
+
+impl Collector for Agents {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let agents = self.0.agents();
+        let seen = agents.iter().map(|agent| (agent.heartbeat.mode, agent.heartbeat.version.as_str()));
+        let help = "Agents that were heard of lately, by how they came into their pod and version";
+        let mut family = encoder.encode_descriptor("fleetprof_agents", help, None, MetricType::Gauge)?;
+        for ((mode, version), count) in count(seen) {
+            let labels = [("mode", mode), ("version", version)];
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Agents by mode and version, with a bounded number of versions. The version is an agent's word, so only what looks
+/// like a version becomes a label value.
+fn count<'a>(agents: impl Iterator<Item = (AgentMode, &'a str)> + Clone) -> BTreeMap<(&'static str, &'a str), i64> {
+    let mut versions = BTreeMap::<&str, usize>::new();
+    for (_, version) in agents.clone().filter(|(_, version)| is_version(version)) {
+        *versions.entry(version).or_default() += 1;
+    }
+    // The most used, so that a few invented versions cannot hide the current one.
+    let mut ranked: Vec<_> = versions.into_iter().collect();
+    ranked.sort_by_key(|(_, agents)| Reverse(*agents));
+    let named: BTreeSet<&str> = ranked.into_iter().take(MAX_VERSIONS).map(|(version, _)| version).collect();
+    let mut counts = BTreeMap::new();
+    for (mode, version) in agents {
+        let mode = match mode {
+            AgentMode::Sidecar => "Sidecar",
+            AgentMode::Ephemeral => "Ephemeral",
+        };
+        let version = named.get(version).copied().unwrap_or("other");
+        *counts.entry((mode, version)).or_default() += 1;
+    }
+    counts
+}
+
+fn is_version(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_bounded_whatever_agents_say() {
+        let current = ["0.1.0".to_owned(), "0.1.0".to_owned(), "\"} 1\n".to_owned()];
+        let invented: Vec<String> = (0..1000).map(|n| format!("z.{n}")).chain(current).collect();
+        let counts = count(invented.iter().map(|version| (AgentMode::Sidecar, version.as_str())));
+        assert_eq!(counts.len(), MAX_VERSIONS + 1);
+        assert_eq!(counts.values().sum::<i64>(), 1003);
+        assert_eq!(counts[&("Sidecar", "0.1.0")], 2);
+        assert_eq!(counts[&("Sidecar", "other")], 1003 - 2 - (MAX_VERSIONS as i64 - 1));
+    }
+}

@@ -1,0 +1,45 @@
+//! How do agents reach the leader, and what may each of them do? The gateway: four endpoints behind TLS.
+//!
+//! ```text
+//!                 ┌ auth    who calls?  TokenReview (sidecar) · credential (attached) ──► PodId
+//! agent ──TLS──►  ├ limits  how much?   per-pod rate · open polls · uploads at once
+//!                 ├ POST /v1/enroll      ticket    ─► credential
+//!                 ├ POST /v1/heartbeat   clean ─► Fleet::heartbeat ─► HeartbeatReply
+//!                 ├ GET  /v1/orders      Fleet::orders (sleeps until the pod's orders change)
+//!                 └ PUT  /v1/captures/…  scope ─► bounded body ─► SliceSink ─► Fleet::note_stored
+//!
+//! sessions ──► Fleet::{open, close, report, agent} ──► Changes ──► sessions, policies
+//! ```
+//! The gateway keeps everything in memory: agents repeat what they know with every heartbeat, and the leader opens
+//! again the captures of all live sessions before it calls [`Fleet::set_synced`]. A change of leader loses nothing.
+
+pub mod auth;
+mod body;
+mod change;
+mod clean;
+mod enroll;
+pub mod fleet;
+mod fold;
+mod heartbeat;
+mod limits;
+mod metrics;
+mod orders;
+mod pacing;
+mod rate;
+mod refuse;
+mod router;
+mod scope;
+mod sink;
+mod slices;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use auth::{Identify, IdentifyError, Tickets, TokenReviews};
+pub use change::{Change, Changes};
+pub use fleet::{CaptureView, Fleet, expire_forever};
+pub use metrics::GatewayMetrics;
+pub use router::router;
+pub use scope::{AgentView, CaptureScope, PodId};
+pub use sink::{SinkError, SliceSink, Stored};
+pub use state::{Clock, GatewayConfig, GatewayState, system_clock};

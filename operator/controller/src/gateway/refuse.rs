@@ -1,0 +1,186 @@
+//! How is a request refused? With a status, a reason, a sentence, and when to come back.
+
+use std::hash::{BuildHasher, RandomState};
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use fleetprof_crds::Reason;
+use fleetprof_crds::wire::ErrorReply;
+use http::{HeaderValue, StatusCode, header};
+
+use super::auth::{IdentifyError, TicketError};
+use super::fleet::{FleetFull, NotSynced};
+use super::limits::NoPlace;
+use super::sink::SinkError;
+
+/// Seconds after which to try again what is refused for a moment.
+const SOON: u64 = 2;
+/// Seconds after which to try again what needs somebody to act.
+const LATER: u64 = 30;
+
+/// A refused request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    reason: Reason,
+    message: String,
+    retry_after: Option<u64>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, reason: Reason, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into(), retry_after: None }
+    }
+
+    fn again(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The request cannot be read.
+    pub(super) fn malformed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Reason::MalformedRequest, message)
+    }
+
+    pub(super) fn too_large(what: &str, most: usize) -> Self {
+        let message = format!("The {what} is larger than {most} bytes, the most that is taken.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::MalformedRequest, message)
+    }
+
+    pub(super) fn too_slow(what: &str) -> Self {
+        let message = format!("The {what} did not arrive in time.");
+        Self::new(StatusCode::REQUEST_TIMEOUT, Reason::MalformedRequest, message)
+    }
+
+    pub(super) fn too_many(seconds: u64) -> Self {
+        let message = "This pod makes too many requests; wait as long as Retry-After says.";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, Reason::TooManyRequests, message).again(seconds)
+    }
+
+    pub(super) fn busy(message: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::TooManyRequests, message).again(SOON)
+    }
+
+    pub(super) fn starting() -> Self {
+        let message = "This leader has not read all sessions yet; try again.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::GatewayStarting, message).again(SOON)
+    }
+
+    pub(super) fn unauthenticated(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, Reason::Unauthenticated, message)
+    }
+
+    pub(super) fn unknown_capture() -> Self {
+        let message = "No capture of that name is open for this pod; its session may have been deleted.";
+        Self::new(StatusCode::NOT_FOUND, Reason::CaptureUnknown, message)
+    }
+
+    pub(super) fn settled_capture() -> Self {
+        let message = "The outcome of this capture is recorded; nothing more is taken for it.";
+        Self::new(StatusCode::GONE, Reason::CaptureSettled, message)
+    }
+
+    pub(super) fn rejected(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, Reason::UploadRejected, message)
+    }
+}
+
+impl From<IdentifyError> for Refusal {
+    fn from(error: IdentifyError) -> Self {
+        let message = error.to_string();
+        match error {
+            IdentifyError::Refused(_) => Self::unauthenticated(message),
+            IdentifyError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::TokenReviewFailed, message).again(SOON),
+            IdentifyError::TooMany { after } => Self::new(StatusCode::TOO_MANY_REQUESTS, Reason::TooManyRequests, message).again(after),
+        }
+    }
+}
+
+impl From<TicketError> for Refusal {
+    fn from(error: TicketError) -> Self {
+        let message = error.to_string();
+        match error {
+            TicketError::Forged | TicketError::Expired => Self::unauthenticated(message),
+            TicketError::WrongAddress => Self::new(StatusCode::FORBIDDEN, Reason::Unauthenticated, message),
+            TicketError::Replayed => Self::new(StatusCode::CONFLICT, Reason::TicketUsed, message),
+            TicketError::Busy => Self::busy(&message),
+            TicketError::Unwritable => Self::new(StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal, message),
+        }
+    }
+}
+
+impl From<SinkError> for Refusal {
+    fn from(error: SinkError) -> Self {
+        match error {
+            SinkError::Rejected(why) => Self::rejected(why),
+            SinkError::Conflict => Self::new(StatusCode::CONFLICT, Reason::UploadRejected, error.to_string()),
+            SinkError::Full => Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::StorageFull, error.to_string()).again(LATER),
+            // The sentence may name paths, which are no business of a pod; it stands in the log.
+            SinkError::Io(_) => {
+                let message = "The volume for results cannot be written; look at the operator's log.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::StorageFailed, message).again(LATER)
+            }
+        }
+    }
+}
+
+impl From<NotSynced> for Refusal {
+    fn from(_: NotSynced) -> Self {
+        Self::starting()
+    }
+}
+
+impl From<FleetFull> for Refusal {
+    fn from(_: FleetFull) -> Self {
+        let message = "The leader serves as many agents as it can; try again later.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::TooManyRequests, message).again(LATER)
+    }
+}
+
+impl From<NoPlace> for Refusal {
+    fn from(no_place: NoPlace) -> Self {
+        match no_place {
+            NoPlace::ForPod => Self::too_many(SOON),
+            NoPlace::ForAnyone => Self::busy("The gateway is serving as many requests as it can; try again."),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        tracing::debug!(status = self.status.as_u16(), reason = self.reason.as_str(), message = self.message, "refused");
+        let body = Json(ErrorReply { reason: self.reason, message: self.message });
+        let mut response = (self.status, body).into_response();
+        if let Some(seconds) = self.retry_after {
+            let value = HeaderValue::from(jittered(seconds, RandomState::new().hash_one(self.status)));
+            response.headers_mut().insert(header::RETRY_AFTER, value);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// Between `seconds` and twice that, so that those who were refused together do not come back together.
+fn jittered(seconds: u64, random: u64) -> u64 {
+    seconds + random % (seconds + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_between_once_and_twice() {
+        for random in 0..1000 {
+            assert!((5..=10).contains(&jittered(5, random)));
+        }
+    }
+
+    #[test]
+    fn what_the_volume_says_stays_in_the_log() {
+        let refusal = Refusal::from(SinkError::Io("/var/lib/secret is broken".into()));
+        assert!(!refusal.message.contains("secret"));
+    }
+}

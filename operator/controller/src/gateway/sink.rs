@@ -1,0 +1,44 @@
+//! Where do uploaded slices go? Behind a trait, so that the gateway knows nothing of files.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use super::CaptureScope;
+
+/// What became of a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Whether the same bytes were stored before.
+    pub duplicate: bool,
+}
+
+/// Why a slice is not stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// The bytes are no acceptable profile; the agent gives the slice up. Carries a sentence.
+    #[error("{0}")]
+    Rejected(String),
+    /// Other bytes are stored under the same number; the agent gives the slice up.
+    #[error("Other bytes are stored under the same sequence number.")]
+    Conflict,
+    /// No space is left; the agent tries again later.
+    #[error("The volume for results is full.")]
+    Full,
+    /// The volume cannot be written; the agent tries again later. Carries a sentence for the log.
+    #[error("{0}")]
+    Io(String),
+}
+
+/// Takes slices whose size, digest and right to be there were checked; their content is still hostile.
+pub trait SliceSink: Send + Sync + 'static {
+    /// Stores slice `seq` (below [`fleetprof_crds::wire::MAX_SLICES`]) of the capture. `Ok` promises that it survives
+    /// a crash. The same bytes again are a duplicate, not an error. The future runs to its end even when the agent
+    /// hangs up.
+    fn put_slice<'a>(
+        &'a self,
+        scope: &'a CaptureScope,
+        seq: u32,
+        body: Bytes,
+        sha256: [u8; 32],
+    ) -> BoxFuture<'a, Result<Stored, SinkError>>;
+}

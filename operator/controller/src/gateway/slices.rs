@@ -1,0 +1,135 @@
+//! `PUT /v1/captures/{capture}/slices/{seq}`: is a slice the pod's to upload, and is it whole?
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use fleetprof_crds::Reason;
+use fleetprof_crds::wire::{DIGEST_HEADER, MAX_SLICE_BYTES, MAX_SLICES, SliceReply};
+use http::{HeaderMap, StatusCode};
+use sha2::{Digest, Sha256};
+
+use super::fleet::Admission;
+use super::limits::Place;
+use super::metrics::SliceOutcome;
+use super::refuse::Refusal;
+use super::sink::{SinkError, Stored};
+use super::state::{Caller, GatewayState};
+use super::{CaptureScope, body};
+
+/// How long a slice may take to arrive: 4 MiB at 70 KiB a second.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) async fn put(
+    State(state): State<GatewayState>,
+    Caller(pod): Caller,
+    Path((capture, seq)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<SliceReply>, Refusal> {
+    let checked = async {
+        let scope = scope(&state, &capture, &pod.uid)?;
+        let seq = sequence(&seq)?;
+        let announced = digest(&headers)?;
+        let place = state.limits.uploads.take(&pod.uid)?;
+        let body = body::read("slice", body, MAX_SLICE_BYTES, PATIENCE).await?;
+        whole(&body, announced)?;
+        Ok::<_, Refusal>((Upload { scope, seq, body, sha256: announced }, place))
+    };
+    let (upload, place) = checked.await.inspect_err(|_| state.metrics.slice(SliceOutcome::Refused, 0))?;
+    let stored = store(state, upload, place).await?;
+    Ok(Json(SliceReply { duplicate: stored.duplicate }))
+}
+
+/// A slice that may be stored.
+struct Upload {
+    scope: Arc<CaptureScope>,
+    seq: u32,
+    body: Bytes,
+    sha256: [u8; 32],
+}
+
+fn scope(state: &GatewayState, capture: &str, pod_uid: &str) -> Result<Arc<CaptureScope>, Refusal> {
+    match state.fleet.admit(capture, pod_uid) {
+        Admission::Open(scope) => Ok(scope),
+        Admission::Settled => Err(Refusal::settled_capture()),
+        Admission::Unknown => Err(Refusal::unknown_capture()),
+        Admission::NotSynced => Err(Refusal::starting()),
+    }
+}
+
+fn sequence(text: &str) -> Result<u32, Refusal> {
+    let digits = !text.is_empty() && text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let seq = text.parse::<u32>().ok().filter(|_| digits);
+    let seq = seq.ok_or_else(|| Refusal::malformed("The sequence number of a slice must be a whole number."))?;
+    if seq >= MAX_SLICES {
+        return Err(Refusal::rejected(format!("A capture has at most {MAX_SLICES} slices, numbered from 0.")));
+    }
+    Ok(seq)
+}
+
+fn digest(headers: &HeaderMap) -> Result<[u8; 32], Refusal> {
+    let text = headers.get(DIGEST_HEADER).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    let wrong = || Refusal::malformed(format!("The header {DIGEST_HEADER} must be the body's SHA-256 in lower-case hex."));
+    let mut digest = [0; 32];
+    if text.len() != 2 * digest.len() {
+        return Err(wrong());
+    }
+    for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = nibble(pair[0]).zip(nibble(pair[1])).map(|(high, low)| high << 4 | low).ok_or_else(wrong)?;
+    }
+    Ok(digest)
+}
+
+const fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+fn whole(body: &[u8], announced: [u8; 32]) -> Result<(), Refusal> {
+    if body.is_empty() {
+        return Err(Refusal::rejected("The slice is empty."));
+    }
+    if <[u8; 32]>::from(Sha256::digest(body)) != announced {
+        return Err(Refusal::rejected(format!("The slice's SHA-256 is not the one in {DIGEST_HEADER}.")));
+    }
+    Ok(())
+}
+
+/// Stores in a task of its own: it ends, and is noted, even when the agent hangs up, and holds its place until then.
+async fn store(state: GatewayState, upload: Upload, place: Place) -> Result<Stored, Refusal> {
+    let task = tokio::spawn(async move {
+        let Upload { scope, seq, body, sha256 } = upload;
+        let bytes = body.len() as u64;
+        let outcome = state.sink.put_slice(&scope, seq, body, sha256).await;
+        match &outcome {
+            Ok(stored) => {
+                state.metrics.slice(SliceOutcome::of(stored), bytes);
+                state.fleet.note_stored(&scope.capture);
+            }
+            Err(error) => failed(&state, &scope, seq, error),
+        }
+        drop(place);
+        outcome
+    });
+    let crashed = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal, "Storing the slice failed.");
+    Ok(task.await.map_err(crashed)??)
+}
+
+fn failed(state: &GatewayState, scope: &CaptureScope, seq: u32, error: &SinkError) {
+    state.metrics.slice(SliceOutcome::failed(error), 0);
+    tracing::warn!(
+        k8s.namespace.name = scope.session_namespace,
+        k8s.pod.name = scope.pod_name,
+        fleetprof.capture = scope.capture,
+        fleetprof.slice = seq,
+        %error,
+        "slice was not stored"
+    );
+}

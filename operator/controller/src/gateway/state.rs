@@ -1,0 +1,106 @@
+//! What do the endpoints share?
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use http::{Extensions, HeaderMap, header};
+use jiff::Timestamp;
+
+use super::auth::{Authenticator, Identify, Tickets};
+use super::limits::Limits;
+use super::refuse::Refusal;
+use super::{Fleet, GatewayMetrics, PodId, SliceSink};
+use crate::tls::PeerInfo;
+
+/// Tells the time; tests bring their own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The system's clock.
+#[must_use]
+pub fn system_clock() -> Clock {
+    Arc::new(Timestamp::now)
+}
+
+/// What a gateway is made of.
+pub struct GatewayConfig {
+    /// Agents, captures and orders.
+    pub fleet: Fleet,
+    /// Tells pods by their tokens; [`super::TokenReviews`] in a cluster.
+    pub identify: Arc<dyn Identify>,
+    /// Makes and checks the credentials of attached agents.
+    pub tickets: Arc<Tickets>,
+    /// Takes the slices.
+    pub sink: Arc<dyn SliceSink>,
+    /// Counts.
+    pub metrics: GatewayMetrics,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+/// The shared state of the endpoints; a cheap handle.
+#[derive(Clone)]
+pub struct GatewayState(Arc<Shared>);
+
+/// The parts behind a [`GatewayState`]; not to be named outside of the gateway.
+pub struct Shared {
+    pub(super) fleet: Fleet,
+    pub(super) auth: Authenticator,
+    pub(super) tickets: Arc<Tickets>,
+    pub(super) sink: Arc<dyn SliceSink>,
+    pub(super) metrics: GatewayMetrics,
+    pub(super) limits: Limits,
+    clock: Clock,
+}
+
+impl GatewayState {
+    /// A gateway of these parts, with empty caches and limits.
+    #[must_use]
+    pub fn new(config: GatewayConfig) -> Self {
+        let GatewayConfig { fleet, identify, tickets, sink, metrics, clock } = config;
+        let auth = Authenticator::new(identify, tickets.clone());
+        Self(Arc::new(Shared { fleet, auth, tickets, sink, metrics, limits: Limits::default(), clock }))
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        (self.0.clock)()
+    }
+}
+
+impl std::ops::Deref for GatewayState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// The pod that calls: authenticated, and within its rate.
+pub(super) struct Caller(pub(super) PodId);
+
+impl FromRequestParts<GatewayState> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, Refusal> {
+        let now = state.now();
+        let token = bearer(&parts.headers)?;
+        let pod = state.auth.pod(token, peer(&parts.extensions), now).await?;
+        state.limits.requests.take(&pod.uid, now).map_err(Refusal::too_many)?;
+        Ok(Self(pod))
+    }
+}
+
+/// The address that the request came from, if the server tells.
+pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<PeerInfo>().map(|peer| peer.addr.ip().to_canonical())
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = value.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    match token.map(|(_, token)| token.trim()) {
+        Some(token) if !token.is_empty() => Ok(token),
+        _ => Err(Refusal::unauthenticated("The request has no header Authorization: Bearer with a token.")),
+    }
+}

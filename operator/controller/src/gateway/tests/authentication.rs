@@ -1,0 +1,121 @@
+//! Who is let in?
+
+use std::sync::atomic::Ordering;
+
+use fleetprof_crds::Reason;
+use fleetprof_crds::wire::OrderList;
+use http::header;
+
+use super::rig::{Rig, beat, get, pod, post};
+
+#[tokio::test]
+async fn a_request_without_a_token_is_refused_everywhere() {
+    let rig = Rig::new();
+    let slice = "/v1/captures/c/slices/0";
+    for (method, path) in [("POST", "/v1/heartbeat"), ("GET", "/v1/orders"), ("PUT", slice)] {
+        for value in ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz"] {
+            let mut request = get(path, "x");
+            *request.method_mut() = method.parse().unwrap();
+            request.headers_mut().insert(header::AUTHORIZATION, value.parse().unwrap());
+            let answer = rig.send(request).await;
+            answer.refused(401, Reason::Unauthenticated);
+            assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer");
+        }
+    }
+    assert_eq!(rig.identify.asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_token_that_names_no_pod_is_refused_and_not_quoted() {
+    let rig = Rig::new();
+    let message = rig.send(get("/v1/orders", "stolen-secret")).await.refused(401, Reason::Unauthenticated);
+    assert!(!message.contains("stolen"), "{message}");
+    rig.send(get("/v1/orders", &"x".repeat(9000))).await.refused(401, Reason::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_token_is_asked_about_once_a_minute() {
+    let rig = Rig::new();
+    for _ in 0..5 {
+        rig.poll("a", "").await.accepted::<OrderList>();
+        rig.pass(10);
+    }
+    assert_eq!(rig.identify.asked.load(Ordering::Relaxed), 1);
+    rig.pass(10);
+    rig.poll("a", "").await.accepted::<OrderList>();
+    assert_eq!(rig.identify.asked.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_asked_about_again_after_a_while() {
+    let rig = Rig::new();
+    for _ in 0..3 {
+        rig.send(get("/v1/orders", "bad")).await.refused(401, Reason::Unauthenticated);
+    }
+    assert_eq!(rig.identify.asked.load(Ordering::Relaxed), 1);
+    rig.pass(10);
+    rig.send(get("/v1/orders", "bad")).await.refused(401, Reason::Unauthenticated);
+    assert_eq!(rig.identify.asked.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn an_outage_of_the_api_server_asks_to_come_back_and_spares_known_pods() {
+    let rig = Rig::new();
+    rig.poll("a", "").await.accepted::<OrderList>();
+    rig.identify.outage.store(true, Ordering::Relaxed);
+    rig.poll("b", "").await.refused(503, Reason::TokenReviewFailed);
+    rig.poll("a", "").await.accepted::<OrderList>();
+    rig.identify.outage.store(false, Ordering::Relaxed);
+    rig.poll("b", "").await.accepted::<OrderList>();
+}
+
+#[tokio::test]
+async fn an_address_that_brings_many_bad_tokens_is_slowed_down_but_known_pods_behind_it_are_not() {
+    let rig = Rig::new();
+    rig.poll("a", "").await.accepted::<OrderList>();
+    for n in 0..50 {
+        rig.send(get("/v1/orders", &format!("bad-{n}"))).await.refused(401, Reason::Unauthenticated);
+    }
+    let asked = rig.identify.asked.load(Ordering::Relaxed);
+    rig.send(get("/v1/orders", "bad-again")).await.refused(429, Reason::TooManyRequests);
+    rig.poll("b", "").await.refused(429, Reason::TooManyRequests);
+    rig.poll("a", "").await.accepted::<OrderList>();
+    assert_eq!(rig.identify.asked.load(Ordering::Relaxed), asked, "the API server is spared");
+    rig.pass(2);
+    rig.poll("b", "").await.accepted::<OrderList>();
+}
+
+#[tokio::test]
+async fn an_attached_agent_is_let_in_by_its_credential_without_asking_the_api_server() {
+    let rig = Rig::new();
+    let ticket = rig.tickets.mint(&pod("e"), &["10.1.2.3".parse().unwrap()], rig.now()).unwrap();
+    let (_, credential, _) = rig.tickets.redeem(&ticket, "10.1.2.3".parse().unwrap(), rig.now()).unwrap();
+    let body = serde_json::to_vec(&beat(vec![])).unwrap();
+    rig.send(post("/v1/heartbeat", Some(&credential), body)).await.accepted::<serde_json::Value>();
+    assert_eq!(rig.fleet.agent("uid-e").unwrap().pod, pod("e"));
+    assert_eq!(rig.identify.asked.load(Ordering::Relaxed), 0);
+    rig.send(get("/v1/orders", &format!("{credential}x"))).await.refused(401, Reason::Unauthenticated);
+    rig.send(get("/v1/orders", &ticket)).await.refused(401, Reason::Unauthenticated);
+    rig.pass(24 * 3600);
+    rig.send(get("/v1/orders", &credential)).await.refused(401, Reason::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_pod_that_asks_too_often_is_told_to_wait_and_others_are_not() {
+    let rig = Rig::new();
+    for _ in 0..60 {
+        rig.poll("a", "").await.accepted::<OrderList>();
+    }
+    rig.poll("a", "").await.refused(429, Reason::TooManyRequests);
+    rig.poll("b", "").await.accepted::<OrderList>();
+    rig.pass(1);
+    rig.poll("a", "").await.accepted::<OrderList>();
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_said_in_the_same_words() {
+    let rig = Rig::new();
+    rig.send(get("/v1/captures", "token-a")).await.refused(404, Reason::MalformedRequest);
+    rig.send(get("/../../etc/passwd", "token-a")).await.refused(404, Reason::MalformedRequest);
+    rig.send(get("/v1/heartbeat", "token-a")).await.refused(405, Reason::MalformedRequest);
+}

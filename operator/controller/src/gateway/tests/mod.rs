@@ -1,0 +1,13 @@
+//! Does the gateway do what it says? A gateway with a table of tokens, a sink in memory and a clock that is set by hand.
+
+mod authentication;
+mod enrolment;
+mod fleet;
+mod fleet_arbitrary;
+mod heartbeats;
+mod load;
+mod metrics;
+mod polls;
+mod rig;
+mod tickets;
+mod uploads;

@@ -1,0 +1,136 @@
+//! Which tickets and credentials are good?
+
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use super::rig::{START, pod};
+use crate::gateway::auth::{CREDENTIAL_LIFE, TICKET_LIFE, TicketError, Tickets};
+
+fn now() -> Timestamp {
+    Timestamp::from_second(START).unwrap()
+}
+
+fn home() -> IpAddr {
+    "10.1.2.3".parse().unwrap()
+}
+
+fn tickets() -> Tickets {
+    Tickets::new(&[1; 32])
+}
+
+fn minted(by: &Tickets) -> String {
+    by.mint(&pod("a"), &[home(), "fd00::7".parse().unwrap()], now()).unwrap()
+}
+
+#[track_caller]
+fn rejects(by: &Tickets, ticket: &str, from: IpAddr, at: Timestamp, why: TicketError) {
+    assert_eq!(by.redeem(ticket, from, at).unwrap_err(), why);
+}
+
+#[test]
+fn a_ticket_is_exchanged_for_a_credential_of_its_pod() {
+    let tickets = tickets();
+    let (owner, credential, ends) = tickets.redeem(&minted(&tickets), home(), now()).unwrap();
+    assert_eq!(owner, pod("a"));
+    assert_eq!(ends, START + CREDENTIAL_LIFE.as_secs());
+    assert_eq!(tickets.pod(&credential, now()), Ok(pod("a")));
+}
+
+#[test]
+fn any_of_the_pods_addresses_will_do_in_any_notation() {
+    for from in ["10.1.2.3", "::ffff:10.1.2.3", "fd00::7"] {
+        let tickets = tickets();
+        assert!(tickets.redeem(&minted(&tickets), from.parse().unwrap(), now()).is_ok(), "{from}");
+    }
+}
+
+#[test]
+fn a_ticket_from_elsewhere_is_refused_and_not_used_up() {
+    let tickets = tickets();
+    let ticket = minted(&tickets);
+    rejects(&tickets, &ticket, "10.1.2.4".parse().unwrap(), now(), TicketError::WrongAddress);
+    assert!(tickets.redeem(&ticket, home(), now()).is_ok());
+}
+
+#[test]
+fn a_ticket_is_good_once_also_when_redeemed_from_the_same_address() {
+    let tickets = tickets();
+    let ticket = minted(&tickets);
+    assert!(tickets.redeem(&ticket, home(), now()).is_ok());
+    rejects(&tickets, &ticket, home(), now(), TicketError::Replayed);
+}
+
+#[test]
+fn two_tickets_of_one_moment_are_two_tickets() {
+    let tickets = tickets();
+    let (one, two) = (minted(&tickets), minted(&tickets));
+    assert_ne!(one, two);
+    assert!(tickets.redeem(&one, home(), now()).is_ok() && tickets.redeem(&two, home(), now()).is_ok());
+}
+
+#[test]
+fn a_ticket_is_good_for_minutes() {
+    let tickets = tickets();
+    let ticket = minted(&tickets);
+    rejects(&tickets, &ticket, home(), now() + TICKET_LIFE, TicketError::Expired);
+    assert!(tickets.redeem(&ticket, home(), now() + TICKET_LIFE - SignedDuration::from_secs(1)).is_ok());
+}
+
+#[test]
+fn another_leader_with_the_same_key_accepts_tickets_and_credentials() {
+    let (old, new) = (tickets(), tickets());
+    let (_, credential, _) = new.redeem(&minted(&old), home(), now()).unwrap();
+    assert_eq!(old.pod(&credential, now()), Ok(pod("a")));
+}
+
+#[test]
+fn what_another_key_made_is_forged() {
+    let (tickets, other) = (tickets(), Tickets::new(&[2; 32]));
+    rejects(&tickets, &minted(&other), home(), now(), TicketError::Forged);
+    let (_, credential, _) = other.redeem(&minted(&other), home(), now()).unwrap();
+    assert_eq!(tickets.pod(&credential, now()), Err(TicketError::Forged));
+}
+
+#[test]
+fn a_ticket_is_no_credential_and_a_credential_no_ticket() {
+    let tickets = tickets();
+    let ticket = minted(&tickets);
+    let (_, credential, _) = tickets.redeem(&ticket, home(), now()).unwrap();
+    assert_eq!(tickets.pod(&ticket, now()), Err(TicketError::Forged));
+    assert_eq!(tickets.pod(&ticket.replace("fpt1.", "fpc1."), now()), Err(TicketError::Forged));
+    rejects(&tickets, &credential, home(), now(), TicketError::Forged);
+    rejects(&tickets, &credential.replace("fpc1.", "fpt1."), home(), now(), TicketError::Forged);
+}
+
+#[test]
+fn a_credential_ends() {
+    let tickets = tickets();
+    let (_, credential, _) = tickets.redeem(&minted(&tickets), home(), now()).unwrap();
+    let last = now() + CREDENTIAL_LIFE - SignedDuration::from_secs(1);
+    assert_eq!(tickets.pod(&credential, last), Ok(pod("a")));
+    assert_eq!(tickets.pod(&credential, now() + CREDENTIAL_LIFE), Err(TicketError::Expired));
+}
+
+#[test]
+fn redeemed_tickets_are_forgotten_once_they_have_expired_and_until_then_bounded() {
+    let tickets = tickets();
+    let redeem = |at| tickets.redeem(&tickets.mint(&pod("a"), &[home()], at).unwrap(), home(), at);
+    let busy = (0..20_000).find_map(|n| redeem(now()).err().map(|error| (n, error)));
+    assert_eq!(busy, Some((16_384, TicketError::Busy)));
+    assert!(redeem(now() + TICKET_LIFE).is_ok());
+}
+
+proptest! {
+    #[test]
+    fn a_tampered_ticket_is_refused(at in 0usize..1000, with in proptest::char::range('!', '~')) {
+        let tickets = tickets();
+        let mut ticket: Vec<char> = minted(&tickets).chars().collect();
+        let at = at % ticket.len();
+        prop_assume!(ticket[at] != with);
+        ticket[at] = with;
+        let ticket: String = ticket.into_iter().collect();
+        prop_assert_eq!(tickets.redeem(&ticket, home(), now()).unwrap_err(), TicketError::Forged);
+    }
+}

@@ -1,0 +1,24 @@
+//! The operator's effects: what watches the cluster, talks to agents, keeps results and answers admission.
+//!
+//! ```text
+//! run:      leader ─► policies ─► ProfileSession ─► sessions ─► gateway ◄── agents
+//!                                                     └───────► results ◄── data_api ◄── kubectl
+//! webhook:  pods at CREATE ─► inject (fleetprof-core) ─► JSON patch
+//! ```
+
+pub mod data_api;
+pub mod events;
+pub mod gateway;
+pub mod health;
+pub mod leader;
+pub mod metrics;
+pub mod misses;
+pub mod permission;
+pub mod pods;
+pub mod policies;
+pub mod results;
+pub mod run;
+pub mod sessions;
+pub mod settings;
+pub mod tls;
+pub mod webhook;

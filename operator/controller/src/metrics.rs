@@ -1,0 +1,106 @@
+//! What is counted? Names and labels of the operator's own metrics; labels are enums, never names of objects.
+
+use std::sync::Arc;
+
+use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    trigger: &'static str,
+    phase: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    kind: &'static str,
+}
+
+/// The operator's metrics.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    ended: Family<Ended, Counter>,
+    active: Gauge,
+    starts: Histogram,
+    samples: Counter,
+    errors: Family<Of, Counter>,
+    writes: Family<Of, Counter>,
+    leading: Gauge,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            ended: Family::default(),
+            active: Gauge::default(),
+            // 50 ms to 100 s: the goal is 1 s.
+            starts: Histogram::new(exponential_buckets(0.05, 2.0, 12)),
+            samples: Counter::default(),
+            errors: Family::default(),
+            writes: Family::default(),
+            leading: Gauge::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Metrics registered under `fleetprof_…`.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let m = Self::default();
+        registry.register("fleetprof_sessions", "Sessions that ended, by trigger, phase and reason", m.0.ended.clone());
+        registry.register("fleetprof_sessions_active", "Sessions that have not ended", m.0.active.clone());
+        registry.register(
+            "fleetprof_session_start_seconds",
+            "Time from the creation of a session to its first running target",
+            m.0.starts.clone(),
+        );
+        registry.register("fleetprof_samples", "Samples captured by sessions that ended", m.0.samples.clone());
+        registry.register("fleetprof_reconcile_errors", "Reconciles that failed and are tried again, by kind", m.0.errors.clone());
+        registry.register("fleetprof_status_writes", "Writes of a status, by kind", m.0.writes.clone());
+        registry.register("fleetprof_leading", "1 on the replica that leads", m.0.leading.clone());
+        m
+    }
+
+    /// This replica leads from now on.
+    pub fn lead(&self) {
+        self.0.leading.set(1);
+    }
+
+    /// A reconcile failed.
+    pub fn reconcile_failed(&self, kind: &'static str) {
+        self.0.errors.get_or_create(&Of { kind }).inc();
+    }
+
+    /// A status was written.
+    pub fn status_written(&self, kind: &'static str) {
+        self.0.writes.get_or_create(&Of { kind }).inc();
+    }
+
+    /// How many sessions have not ended.
+    pub fn sessions_active(&self, n: usize) {
+        self.0.active.set(i64::try_from(n).unwrap_or(i64::MAX));
+    }
+
+    /// The first target of a session runs.
+    pub fn session_running(&self, session: &ProfileSession, _status: &ProfileSessionStatus) {
+        if let Some(created) = &session.metadata.creation_timestamp {
+            self.0.starts.observe(jiff::Timestamp::now().duration_since(created.0).as_secs_f64());
+        }
+    }
+
+    /// A session ended.
+    pub fn session_ended(&self, session: &ProfileSession, status: &ProfileSessionStatus) {
+        let reason = status.reason.map_or("", fleetprof_crds::Reason::as_str);
+        self.0.ended.get_or_create(&Ended { trigger: session.spec.trigger.as_str(), phase: status.phase.as_str(), reason }).inc();
+        self.0.samples.inc_by(u64::try_from(status.samples).unwrap_or(0));
+    }
+}

@@ -1,0 +1,70 @@
+//! Is every selected workload linked, and does every round start at its tick? The policy controller.
+
+mod apply;
+mod observe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleetprof_core::policy;
+use fleetprof_crds::{ProfileSession, ProfilingPolicy};
+use kube::{Client, ResourceExt};
+use kube_runtime::controller::Action;
+use kube_runtime::reflector::Store;
+
+use crate::events::Events;
+use crate::gateway::Fleet;
+use crate::metrics::Metrics;
+use crate::misses::Misses;
+use crate::pods::Pods;
+
+/// What the policy controller works with.
+pub struct Context {
+    /// Client with the operator's rights.
+    pub client: Client,
+    /// The pods of the cluster.
+    pub pods: Pods,
+    /// The policies of the cluster.
+    pub policies: Store<ProfilingPolicy>,
+    /// The sessions of the cluster.
+    pub sessions: Store<ProfileSession>,
+    /// Agents.
+    pub fleet: Fleet,
+    /// Says why the webhook would leave a pod out.
+    pub misses: Misses,
+    /// Writes events.
+    pub events: Events,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+/// Why a reconcile did not get through; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused or did not answer.
+    #[error("the Kubernetes API answered: {0}")]
+    Kube(#[from] kube::Error),
+    /// The watch of sessions ended before its first list.
+    #[error("the sessions could not be listed")]
+    NotSynced,
+}
+
+/// One reconcile: observe, decide, apply, report.
+///
+/// # Errors
+/// When the API server cannot be asked or written to; nothing is lost then.
+pub async fn reconcile(policy: Arc<ProfilingPolicy>, context: Arc<Context>) -> Result<Action, Error> {
+    context.sessions.wait_until_ready().await.map_err(|_| Error::NotSynced)?;
+    let seen = observe::Seen::of(&policy, &context);
+    let step = policy::step(&policy, &seen.observed(&context));
+    apply::rounds(&policy, &step, &context).await?;
+    apply::status(&policy, &step, &context).await?;
+    Ok(Action::requeue(Duration::try_from(step.requeue).unwrap_or(Duration::from_secs(1))))
+}
+
+/// When to try again after an error.
+pub fn on_error(policy: Arc<ProfilingPolicy>, error: &Error, context: Arc<Context>) -> Action {
+    context.metrics.reconcile_failed("policies");
+    tracing::warn!(%error, k8s.namespace.name = policy.namespace(), fleetprof.policy.name = policy.name_any(), "a policy could not be reconciled; it is tried again");
+    Action::requeue(Duration::from_secs(5))
+}

@@ -1,0 +1,116 @@
+//! How do the slices of a capture become its profile, whenever the process may stop?
+//!
+//! ```text
+//! slices ─► merge ─► label ─► profile stored (whole or not at all) ─► slices dropped one by one
+//!    ▲                             │
+//!    └── stopped before: again     └── stopped after: the profile stands, the rest of the slices is dropped
+//! ```
+//! A stored profile is never written again, so slices that are already dropped cannot be missed by a second try.
+
+use std::time::SystemTime;
+
+use fleetprof_crds::session_status::StoredProfile;
+use fleetprof_profile::{Profile, total};
+use tracing::warn;
+
+use super::error::ResultsError;
+use super::index::{CaptureSlices, FileFacts};
+use super::key::{Key, capture_component};
+use super::metrics::Outcome;
+use super::pprof::{self, Merge};
+use super::store::Store;
+use crate::gateway::CaptureScope;
+
+impl Store {
+    /// Makes the profile of a capture, once.
+    ///
+    /// # Errors
+    /// `Missing`, `Full`, `Io`.
+    pub(super) fn assemble(&self, scope: &CaptureScope, slices: u32) -> Result<StoredProfile, ResultsError> {
+        let made = self.assemble_once(scope, slices);
+        self.metrics.profile(match &made {
+            Ok((_, outcome)) => *outcome,
+            Err(error) => Outcome::from(error),
+        });
+        // A volume that does not answer has failed the work above already.
+        let _ = self.usage();
+        made.map(|(profile, _)| profile)
+    }
+
+    fn assemble_once(&self, scope: &CaptureScope, slices: u32) -> Result<(StoredProfile, Outcome), ResultsError> {
+        let capture = capture_component(&scope.capture);
+        let _one = self.lock_capture(&capture);
+        let _room = self.lock_assembling();
+        let key = self.key(scope);
+        let (profile, outcome) = match self.made_before(scope, &key)? {
+            Some(profile) => (profile, Outcome::Repeated),
+            None => (self.make(scope, key, &capture, slices)?, Outcome::Stored),
+        };
+        self.drop_slices(&capture)?;
+        Ok((profile, outcome))
+    }
+
+    fn made_before(&self, scope: &CaptureScope, key: &Key) -> Result<Option<StoredProfile>, ResultsError> {
+        let found = self.index().same_target(key).map(|(key, facts)| (key.clone(), facts.clone()));
+        let Some((key, facts)) = found else { return Ok(None) };
+        let samples = match facts.samples {
+            Some(samples) => samples,
+            None => self.count_profile(&key, facts.clone())?,
+        };
+        Ok(Some(stored(scope, &key, facts.bytes, samples)))
+    }
+
+    fn count_profile(&self, key: &Key, facts: FileFacts) -> Result<i64, ResultsError> {
+        let samples = pprof::samples(&self.read_profile(key)?, key.as_str())?;
+        self.index().add_profile(key.clone(), FileFacts { samples: Some(samples), ..facts });
+        Ok(samples)
+    }
+
+    fn make(&self, scope: &CaptureScope, key: Key, capture: &str, slices: u32) -> Result<StoredProfile, ResultsError> {
+        let entry = self.index().capture(capture).cloned().unwrap_or_default();
+        let have = u32::try_from(entry.slices.len()).unwrap_or(u32::MAX);
+        if have == 0 || have < slices {
+            return Err(ResultsError::Missing(format!(
+                "capture {capture} has {have} of {slices} slices on the results volume: wait for the rest, or check that the volume was not replaced"
+            )));
+        }
+        let mut profile = self.merge_slices(capture, &entry)?;
+        pprof::label(&mut profile, scope, &self.config.cluster);
+        let samples = total(&profile, 0);
+        let bytes = pprof::pack(&profile)?;
+        self.writer.put(&key.path(&self.profiles()), &bytes)?;
+        let length = bytes.len() as u64;
+        let facts = FileFacts { bytes: length, samples: Some(samples), modified: SystemTime::now() };
+        self.index().add_profile(key.clone(), facts);
+        Ok(stored(scope, &key, length, samples))
+    }
+
+    fn merge_slices(&self, capture: &str, entry: &CaptureSlices) -> Result<Profile, ResultsError> {
+        let folder = self.slices().join(&entry.session).join(capture);
+        let mut merge = Merge::of_slices();
+        for file in entry.slices.keys() {
+            let path = folder.join(file);
+            let bytes = std::fs::read(&path).map_err(|error| ResultsError::io("reading", &path, &error))?;
+            if !merge.add(&bytes, file)? {
+                warn!(capture, slice = %file, "the capture's slices are too large to be merged; this one is left out");
+            }
+        }
+        merge.finish()
+    }
+
+    /// Removes the slices of a capture; none is needed any more.
+    pub(super) fn drop_slices(&self, capture: &str) -> Result<u64, ResultsError> {
+        let Some(entry) = self.index().capture(capture).cloned() else { return Ok(0) };
+        let folder = self.slices().join(&entry.session).join(capture);
+        for file in entry.slices.keys() {
+            self.writer.remove(&folder.join(file))?;
+            self.index().remove_slice(capture, file);
+        }
+        self.writer.prune(&folder, &self.slices());
+        Ok(entry.slices.len() as u64)
+    }
+}
+
+fn stored(scope: &CaptureScope, key: &Key, bytes: u64, samples: i64) -> StoredProfile {
+    StoredProfile { profile_type: scope.profile, uri: key.as_str().to_owned(), bytes: i64::try_from(bytes).unwrap_or(i64::MAX), samples }
+}

@@ -1,0 +1,50 @@
+//! Why were results not stored, made or read?
+
+use std::io;
+use std::path::Path;
+
+use fleetprof_crds::Reason;
+use thiserror::Error;
+
+/// Why results were not stored, made or read. Each says what is wrong, where, and what to do.
+#[derive(Debug, Error)]
+pub enum ResultsError {
+    /// The slice is no profile that is taken; sending it again does not help.
+    #[error("{0}")]
+    Rejected(String),
+    /// Other bytes are stored under the same number already; sending it again does not help.
+    #[error("{0}")]
+    Conflict(String),
+    /// The volume is full; it helps to try again once there is space.
+    #[error("{0}")]
+    Full(String),
+    /// What was asked for is not on the volume.
+    #[error("{0}")]
+    Missing(String),
+    /// The volume failed; it may help to try again.
+    #[error("{0}")]
+    Io(String),
+}
+
+impl ResultsError {
+    /// The failure of `doing` something with `path`, for a person.
+    pub(super) fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
+        let path = path.display();
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(format!(
+                "the results volume is full ({doing} {path}: {error}): free space on it, enlarge it, or lower the ttl of sessions"
+            )),
+            _ => Self::Io(format!("the results volume failed ({doing} {path}: {error}): check that it is mounted, writable and healthy")),
+        }
+    }
+
+    /// The reason for the status of a session.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Rejected(_) | Self::Conflict(_) => Reason::UploadRejected,
+            Self::Full(_) => Reason::StorageFull,
+            Self::Missing(_) | Self::Io(_) => Reason::StorageFailed,
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What do the results show to Prometheus?
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::error::ResultsError;
+use super::space::Usage;
+
+/// What became of a profile that was to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Made and stored.
+    Stored,
+    /// Made before; nothing was left to do.
+    Repeated,
+    /// The volume was full.
+    Full,
+    /// Something else was wrong.
+    Failed,
+}
+
+impl Outcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Repeated => "repeated",
+            Self::Full => "full",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl From<&ResultsError> for Outcome {
+    fn from(error: &ResultsError) -> Self {
+        match error {
+            ResultsError::Full(_) => Self::Full,
+            _ => Self::Failed,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    outcome: &'static str,
+}
+
+/// The metrics of the results.
+#[derive(Clone, Debug, Default)]
+pub struct ResultsMetrics {
+    bytes: Gauge,
+    free: Gauge,
+    profiles: Family<Labels, Counter>,
+}
+
+impl ResultsMetrics {
+    /// Registers `fleetprof_results_bytes`, `fleetprof_results_free_bytes` and `fleetprof_results_profiles_total`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("fleetprof_results_bytes", "Bytes of stored slices and profiles", metrics.bytes.clone());
+        registry.register("fleetprof_results_free_bytes", "Bytes that may still be written to the results volume", metrics.free.clone());
+        registry.register("fleetprof_results_profiles", "Profiles made of slices, by outcome", metrics.profiles.clone());
+        metrics
+    }
+
+    pub(super) fn usage(&self, usage: &Usage) {
+        self.bytes.set(i64::try_from(usage.used).unwrap_or(i64::MAX));
+        self.free.set(i64::try_from(usage.free).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn profile(&self, outcome: Outcome) {
+        self.profiles.get_or_create(&Labels { outcome: outcome.as_str() }).inc();
+    }
+}

@@ -1,0 +1,232 @@
+//! Where do captured profiles stay until their session ends its life? In files on one volume.
+//!
+//! ```text
+//! gateway ─► put_slice ─► slices/SESSION/CAPTURE/TYPE-SEQ.pb.gz
+//!                                      │ assemble: merge, label, store, then drop the slices
+//! sessions ──────────────────────────► profiles/CLUSTER/NAMESPACE/WORKLOAD/DATE/SESSION/POD_CONTAINER_TYPE.pb.gz
+//!                                      │
+//! data_api ◄─ session_profile · top ◄──┘      retention: delete_session · sweep
+//! ```
+//! Guarantees: a file is whole or not there; what was answered with `Ok` survives a crash; every operation may be
+//! repeated after a crash at any point and then ends the same way. One process writes: the leader.
+//! Assumption: no other process writes below the root while this one does.
+
+mod assemble;
+mod disk;
+mod error;
+mod index;
+mod key;
+mod metrics;
+mod pprof;
+mod put;
+mod read;
+mod retention;
+mod scan;
+mod space;
+mod store;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fleetprof_crds::session_status::{StoredProfile, TopFunction};
+use fleetprof_profile::Top;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::Semaphore;
+
+use crate::gateway::{CaptureScope, SinkError, SliceSink, Stored};
+
+pub use error::ResultsError;
+pub use metrics::ResultsMetrics;
+pub use pprof::top_function;
+pub use retention::Removed;
+pub use space::Usage;
+use store::Store;
+
+/// Slices that are checked and written at once; each may take 90 MiB when it is hostile, a few otherwise.
+const UPLOADS: usize = 2;
+/// Merges at once; each may take 250 MiB when its input is hostile, a few otherwise. With the uploads, the operator's
+/// memory limit of 512 MiB holds whatever the agents send.
+const MERGES: usize = 1;
+/// Other work at once.
+const CHORES: usize = 4;
+
+/// Where and how results are kept.
+#[derive(Clone, Debug)]
+pub struct ResultsConfig {
+    /// Folder on the volume, such as `/var/lib/fleetprof`. Made when it is not there.
+    pub root: PathBuf,
+    /// Name of the cluster in keys and labels.
+    pub cluster: String,
+    /// Most bytes to use, for volumes that do not enforce their size, such as an emptyDir with a size limit.
+    pub capacity: Option<u64>,
+}
+
+/// What is stored of some captures that have no profile yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoredSlices {
+    /// Slices.
+    pub slices: u32,
+    /// Samples in them.
+    pub samples: i64,
+    /// Bytes of them, as stored.
+    pub bytes: u64,
+}
+
+/// The results on the volume. Clones share it.
+#[derive(Clone)]
+pub struct Results {
+    store: Arc<Store>,
+    full: Arc<AtomicBool>,
+    uploads: Arc<Semaphore>,
+    merges: Arc<Semaphore>,
+    chores: Arc<Semaphore>,
+}
+
+impl Results {
+    /// Opens the volume: removes unfinished files and indexes the others.
+    ///
+    /// # Errors
+    /// `Io` or `Full`: the volume cannot be read or written.
+    pub async fn open(config: ResultsConfig, metrics: ResultsMetrics) -> Result<Self, ResultsError> {
+        let store = join(tokio::task::spawn_blocking(move || Store::open(config, metrics, Box::new(disk::Volume))).await)?;
+        Ok(Self::of(store))
+    }
+
+    fn of(store: Store) -> Self {
+        let permits = |n| Arc::new(Semaphore::new(n));
+        Self { store: Arc::new(store), full: Arc::default(), uploads: permits(UPLOADS), merges: permits(MERGES), chores: permits(CHORES) }
+    }
+
+    /// What is stored of these captures together; nothing for one whose profile was made.
+    ///
+    /// # Errors
+    /// `Io`: a slice of an earlier process cannot be read.
+    pub async fn stored(&self, captures: &[String]) -> Result<StoredSlices, ResultsError> {
+        let captures = captures.to_vec();
+        self.run(&self.chores, move |store| store.stored(&captures)).await
+    }
+
+    /// Makes the profile of a capture of the slices that are stored, labels it, stores it, and drops the slices.
+    /// May be repeated: once the profile is stored, it is answered again.
+    ///
+    /// # Errors
+    /// `Missing`: fewer than `slices` are stored (or none), and no profile. `Full`, `Io`: try again later.
+    pub async fn assemble(&self, scope: &CaptureScope, slices: u32) -> Result<StoredProfile, ResultsError> {
+        let scope = scope.clone();
+        self.run(&self.merges, move |store| store.assemble(&scope, slices)).await
+    }
+
+    /// The `n` hottest functions over these profiles of a session, for its status; over all when `keys` is empty.
+    ///
+    /// # Errors
+    /// `Missing`: there is none of them. `Rejected`: they are too large to be merged at once. `Io`.
+    pub async fn top(&self, session_uid: &str, keys: &[String], n: usize) -> Result<Vec<TopFunction>, ResultsError> {
+        let (session, keys) = (session_uid.to_owned(), keys.to_vec());
+        let top = self.run(&self.merges, move |store| store.top(&session, &read::Which::Keys(keys), n)).await?;
+        Ok(top.rows.iter().map(top_function).collect())
+    }
+
+    /// The same with all numbers, over all profiles of a session or those of one pod.
+    ///
+    /// # Errors
+    /// As [`top`](Self::top).
+    pub async fn top_table(&self, session_uid: &str, pod: Option<&str>, n: usize) -> Result<Top, ResultsError> {
+        let (session, which) = (session_uid.to_owned(), read::Which::of_pod(pod));
+        self.run(&self.merges, move |store| store.top(&session, &which, n)).await
+    }
+
+    /// All profiles of a session, or those of one pod, merged into one gzipped pprof file.
+    ///
+    /// # Errors
+    /// As [`top`](Self::top).
+    pub async fn session_profile(&self, session_uid: &str, pod: Option<&str>) -> Result<Bytes, ResultsError> {
+        let (session, which) = (session_uid.to_owned(), read::Which::of_pod(pod));
+        self.run(&self.merges, move |store| store.session_profile(&session, &which)).await
+    }
+
+    /// Removes everything of a session.
+    ///
+    /// # Errors
+    /// `Io`: some of it is still there; try again later.
+    pub async fn delete_session(&self, session_uid: &str) -> Result<Removed, ResultsError> {
+        let session = session_uid.to_owned();
+        self.run(&self.chores, move |store| store.delete_session(&session)).await
+    }
+
+    /// Removes everything of sessions whose uid is not in `live` and whose newest file is older than `min_age`.
+    /// `live` must hold **every** session of the cluster: ask only with a cache that is synced.
+    ///
+    /// # Errors
+    /// `Io`: some of it is still there; try again later.
+    pub async fn sweep(&self, live: &HashSet<String>, min_age: Duration) -> Result<Removed, ResultsError> {
+        let live = live.clone();
+        self.run(&self.chores, move |store| store.sweep(&live, min_age)).await
+    }
+
+    /// Whether the last slice was refused because the volume is full. Agents keep it and try again.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// What is used and what is free; also brings the metrics up to date.
+    ///
+    /// # Errors
+    /// `Io`: the volume does not answer.
+    pub async fn usage(&self) -> Result<Usage, ResultsError> {
+        self.run(&self.chores, Store::usage).await
+    }
+
+    /// Runs file work where it may block. It runs to its end even when the caller goes away.
+    async fn run<T: Send + 'static>(
+        &self,
+        permits: &Arc<Semaphore>,
+        work: impl FnOnce(&Store) -> Result<T, ResultsError> + Send + 'static,
+    ) -> Result<T, ResultsError> {
+        let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| stopped())?;
+        let store = Arc::clone(&self.store);
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(&store)
+        });
+        join(done.await)
+    }
+}
+
+fn join<T>(done: Result<Result<T, ResultsError>, tokio::task::JoinError>) -> Result<T, ResultsError> {
+    done.unwrap_or_else(|_| Err(stopped()))
+}
+
+fn stopped() -> ResultsError {
+    ResultsError::Io("the work on the results volume was broken off: look at the operator's log, and try again".to_owned())
+}
+
+impl SliceSink for Results {
+    fn put_slice<'a>(
+        &'a self,
+        scope: &'a CaptureScope,
+        seq: u32,
+        body: Bytes,
+        _sha256: [u8; 32],
+    ) -> BoxFuture<'a, Result<Stored, SinkError>> {
+        let scope = scope.clone();
+        async move {
+            let put = self.run(&self.uploads, move |store| store.put_slice(&scope, seq, &body)).await;
+            self.full.store(matches!(put, Err(ResultsError::Full(_))), Ordering::Relaxed);
+            put.map(|duplicate| Stored { duplicate }).map_err(|error| match error {
+                ResultsError::Rejected(sentence) => SinkError::Rejected(sentence),
+                ResultsError::Conflict(_) => SinkError::Conflict,
+                ResultsError::Full(_) => SinkError::Full,
+                ResultsError::Missing(sentence) | ResultsError::Io(sentence) => SinkError::Io(sentence),
+            })
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,296 @@
+//! What is in a slice, and how do many profiles become one?
+//!
+//! Slices come from agents, so every byte is hostile: each is decoded within limits and validated before it is kept,
+//! and a merge stops at [`MERGE_BUDGET`] of memory whatever the slices hold.
+
+use bytes::Bytes;
+use fleetprof_crds::policy::ProfileType;
+use fleetprof_crds::session_status::TopFunction;
+use fleetprof_crds::wire::{MAX_SLICE_BYTES, MAX_SLICE_UNPACKED};
+use fleetprof_profile::{
+    Limits, Merger, Overlap, Profile, SampleKind, Top, TopRow, decode_valid, encode, retain_labels, sample_types, set_labels, top, total,
+};
+
+use super::error::ResultsError;
+use crate::gateway::CaptureScope;
+
+/// Most memory of what a merge has taken in, in bytes; the last profile that fits may cross it.
+const MERGE_BUDGET: usize = 96 << 20;
+
+/// What one slice may hold.
+const fn slice_limits() -> Limits {
+    Limits {
+        compressed_bytes: MAX_SLICE_BYTES,
+        uncompressed_bytes: MAX_SLICE_UNPACKED,
+        samples: 100_000,
+        strings: 200_000,
+        string_length: 16 << 10,
+        entries: 500_000,
+        list_length: 2_048,
+        memory_bytes: 96 << 20,
+    }
+}
+
+/// What a stored profile may hold: whatever a merge within its budget can make, with labels added.
+const fn profile_limits() -> Limits {
+    Limits {
+        compressed_bytes: 256 << 20,
+        uncompressed_bytes: 512 << 20,
+        samples: 4_000_000,
+        strings: 8_000_000,
+        string_length: 32 << 10,
+        entries: 16_000_000,
+        list_length: 8_192,
+        memory_bytes: 1 << 30,
+    }
+}
+
+/// Checks a slice and counts its samples.
+///
+/// # Errors
+/// `Rejected`: it is no gzip, no pprof, too large, or counts something else than `profile`.
+pub(super) fn check_slice(body: &[u8], profile: ProfileType) -> Result<i64, ResultsError> {
+    if !body.starts_with(&[0x1f, 0x8b]) {
+        return Err(ResultsError::Rejected("the slice is not compressed: send gzip".to_owned()));
+    }
+    let slice = decode_valid(body, &slice_limits()).map_err(|error| ResultsError::Rejected(error.to_string()))?;
+    let wanted = sample_kind(profile).sample_types();
+    let types = sample_types(&slice);
+    if types != wanted {
+        let types: String = types.iter().map(|(name, unit)| format!("{name}/{unit} ")).collect::<String>().chars().take(120).collect();
+        return Err(ResultsError::Rejected(format!(
+            "the slice counts {} where a {} profile was ordered: send the sample types of the order",
+            types.trim_end().escape_debug(),
+            profile.as_str()
+        )));
+    }
+    Ok(total(&slice, 0))
+}
+
+const fn sample_kind(profile: ProfileType) -> SampleKind {
+    match profile {
+        ProfileType::Cpu => SampleKind::Cpu,
+    }
+}
+
+/// Adds profiles to one another until the budget is spent.
+pub(super) struct Merge {
+    merger: Merger,
+    limits: Limits,
+    labels: bool,
+}
+
+impl Merge {
+    /// A merge of the slices of one capture, which follow one another.
+    pub(super) fn of_slices() -> Self {
+        Self { merger: Merger::new(Overlap::Sequential), limits: slice_limits(), labels: true }
+    }
+
+    /// A merge of the profiles of one session, which were captured side by side.
+    pub(super) fn of_profiles() -> Self {
+        Self { merger: Merger::new(Overlap::Parallel), limits: profile_limits(), labels: true }
+    }
+
+    /// The same without labels: the same stacks of different pods become one.
+    pub(super) fn of_stacks() -> Self {
+        Self { labels: false, ..Self::of_profiles() }
+    }
+
+    /// Adds stored bytes; `false` when the budget is spent and they were left out.
+    ///
+    /// # Errors
+    /// `Io`: what is stored is no profile.
+    pub(super) fn add(&mut self, bytes: &[u8], name: &str) -> Result<bool, ResultsError> {
+        if self.merger.memory() > MERGE_BUDGET {
+            return Ok(false);
+        }
+        let mut profile = read(bytes, &self.limits, name)?;
+        if !self.labels {
+            retain_labels(&mut profile, |_| false);
+        }
+        self.merger.add(&profile).map_err(|error| damaged(name, &error))?;
+        Ok(true)
+    }
+
+    /// The merged profile.
+    ///
+    /// # Errors
+    /// `Missing`: nothing was added.
+    pub(super) fn finish(self) -> Result<Profile, ResultsError> {
+        self.merger.finish().map_err(|error| ResultsError::Missing(error.to_string()))
+    }
+}
+
+fn read(bytes: &[u8], limits: &Limits, name: &str) -> Result<Profile, ResultsError> {
+    decode_valid(bytes, limits).map_err(|error| damaged(name, &error))
+}
+
+fn damaged(name: &str, error: &dyn std::error::Error) -> ResultsError {
+    ResultsError::Io(format!("the stored file {name} cannot be read as a profile ({error}): check the results volume for damage"))
+}
+
+/// The samples of a stored slice or profile.
+///
+/// # Errors
+/// `Io`: what is stored is no profile.
+pub(super) fn samples(bytes: &[u8], name: &str) -> Result<i64, ResultsError> {
+    Ok(total(&read(bytes, &profile_limits(), name)?, 0))
+}
+
+/// Packs a profile.
+///
+/// # Errors
+/// `Io`, which has no cause in practice.
+pub(super) fn pack(profile: &Profile) -> Result<Bytes, ResultsError> {
+    encode(profile).map(Bytes::from).map_err(|error| ResultsError::Io(error.to_string()))
+}
+
+/// Writes on every sample whose it is. What the cluster knows wins over a session's own labels, and both over
+/// what the agent says.
+pub(super) fn label(profile: &mut Profile, scope: &CaptureScope, cluster: &str) {
+    let service = scope.workload.split_once('/').map_or(scope.workload.as_str(), |(_, name)| name);
+    let known = [
+        ("service_name", service),
+        ("namespace", &scope.session_namespace),
+        ("pod", &scope.pod_name),
+        ("container", &scope.container),
+        ("node", &scope.node),
+        ("cluster", cluster),
+    ];
+    let own = scope.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let traced = traced(profile);
+    let own = own.filter(|(key, _)| known.iter().all(|(taken, _)| taken != key) && !traced.contains(key));
+    let labels: Vec<(&str, &str)> = known.into_iter().chain(own).collect();
+    set_labels(profile, &labels);
+}
+
+/// The trace labels that samples have of their own: each tells of its sample, and a session's would blot it out.
+fn traced(profile: &Profile) -> Vec<&'static str> {
+    let text = |index: i64| usize::try_from(index).ok().and_then(|index| profile.string_table.get(index)).map_or("", String::as_str);
+    let keys = ["trace_id", "span_id", "profile_id"];
+    let used = |key: &&str| profile.sample.iter().flat_map(|sample| &sample.label).any(|label| text(label.key) == *key);
+    keys.into_iter().filter(used).collect()
+}
+
+/// The `n` hottest functions by the time that they used themselves.
+pub(super) fn hottest(profile: &Profile, n: usize) -> Top {
+    top(profile, fleetprof_profile::default_value_index(profile), n)
+}
+
+/// A row for a status: `cards.py:42`, `87.3`. Names come from targets, so they are printable and bounded.
+#[must_use]
+pub fn top_function(row: &TopRow) -> TopFunction {
+    let file = row.file.rsplit(['/', '\\']).next().unwrap_or_default();
+    let location = match (file, row.line) {
+        ("", _) => String::new(),
+        (file, 0) => bounded(file, 128),
+        (file, line) => format!("{}:{line}", bounded(file, 128)),
+    };
+    TopFunction { name: bounded(&row.name, 256), location, self_percent: format!("{:.1}", row.self_percent) }
+}
+
+/// At most `max` characters, without control characters.
+fn bounded(text: &str, max: usize) -> String {
+    let clean: String = text.chars().filter(|c| !c.is_control()).take(max + 1).collect();
+    match clean.char_indices().nth(max.saturating_sub(1)) {
+        Some((end, _)) if clean.chars().count() > max => format!("{}…", &clean[..end]),
+        _ => clean,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::tests::fixtures::{scope, slice};
+
+    #[test]
+    fn a_good_slice_is_counted() {
+        assert_eq!(check_slice(&slice(&[("work", 7), ("wait", 3)]), ProfileType::Cpu).unwrap(), 10);
+    }
+
+    #[test]
+    fn hostile_slices_are_rejected_with_a_sentence() {
+        let good = slice(&[("work", 7)]);
+        let mut cut = good.clone();
+        cut.truncate(good.len() / 2);
+        let mut trailing = good.clone();
+        trailing.extend_from_slice(b"more");
+        let goroutine = fleetprof_profile::ProfileBuilder::new(SampleKind::Goroutine, 1, 0).finish(0, &[]);
+        let cases = [
+            ("empty", Vec::new()),
+            ("plain text", b"hello".to_vec()),
+            ("cut", cut),
+            ("trailing", trailing),
+            ("bomb", bomb()),
+            ("another type", encode(&goroutine).unwrap()),
+            ("not sampled at all", encode(&Profile::default()).unwrap()),
+        ];
+        for (name, body) in cases {
+            let error = check_slice(&body, ProfileType::Cpu).unwrap_err();
+            assert!(matches!(&error, ResultsError::Rejected(sentence) if sentence.contains(": ")), "{name}: {error}");
+        }
+    }
+
+    /// 64 MiB of zeros in 64 KiB.
+    fn bomb() -> Vec<u8> {
+        use std::io::Write;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&vec![0; 64 << 20]).unwrap();
+        gzip.finish().unwrap()
+    }
+
+    #[test]
+    fn what_the_cluster_knows_wins_over_every_other_label() {
+        let mut scope = scope("one");
+        scope.labels.insert("pod".into(), "another".into());
+        scope.labels.insert("build".into(), "17".into());
+        let mut profile = decode_valid(&slice(&[("work", 1)]), &slice_limits()).unwrap();
+        set_labels(&mut profile, &[("namespace", "stolen"), ("thread", "main")]);
+        label(&mut profile, &scope, "prod");
+        let text = |index: i64| profile.string_table[usize::try_from(index).unwrap()].as_str();
+        let mut labels: Vec<(&str, &str)> = profile.sample[0].label.iter().map(|l| (text(l.key), text(l.str))).collect();
+        labels.sort_unstable();
+        let wanted = [
+            ("build", "17"),
+            ("cluster", "prod"),
+            ("container", "app"),
+            ("namespace", "shop"),
+            ("node", "node-1"),
+            ("pod", "orders-1"),
+            ("service_name", "orders"),
+            ("thread", "main"),
+        ];
+        assert_eq!(labels, wanted);
+    }
+
+    #[test]
+    fn the_trace_of_a_sample_stays_its_own() {
+        let mut scope = scope("one");
+        scope.labels = [("trace_id".into(), "of-the-session".into()), ("span_id".into(), "of-the-session".into())].into();
+        let mut profile = decode_valid(&slice(&[("work", 1)]), &slice_limits()).unwrap();
+        set_labels(&mut profile, &[("trace_id", "of-the-sample")]);
+        label(&mut profile, &scope, "prod");
+        let text = |index: i64| profile.string_table[usize::try_from(index).unwrap()].as_str();
+        let find = |key: &str| profile.sample[0].label.iter().filter(|l| text(l.key) == key).map(|l| text(l.str)).collect::<Vec<_>>();
+        assert_eq!((find("trace_id"), find("span_id")), (vec!["of-the-sample"], vec!["of-the-session"]));
+    }
+
+    #[test]
+    fn a_row_for_people_is_short_and_printable() {
+        let row = |name: &str, file: &str, line| TopRow {
+            name: name.into(),
+            file: file.into(),
+            line,
+            self_value: 1,
+            self_percent: 87.349,
+            cum_value: 1,
+            cum_percent: 87.349,
+        };
+        let made = top_function(&row("check", "/srv/app/cards.py", 42));
+        assert_eq!((made.location.as_str(), made.self_percent.as_str()), ("cards.py:42", "87.3"));
+        let made = top_function(&row(&"é\u{1b}[2J".repeat(400), "", 3));
+        assert!(made.name.chars().count() == 256 && made.name.ends_with('…') && !made.name.contains('\u{1b}'));
+        assert_eq!(made.location, "");
+        assert_eq!(top_function(&row("f", "C:\\x\\y.cs", 0)).location, "y.cs");
+    }
+}

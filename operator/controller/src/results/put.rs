@@ -1,0 +1,114 @@
+//! How is a slice kept, once and for all?
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use fleetprof_crds::wire::MAX_SLICES;
+
+use super::StoredSlices;
+use super::error::ResultsError;
+use super::index::FileFacts;
+use super::key::{capture_component, session_component, slice_file};
+use super::pprof;
+use super::store::Store;
+use crate::gateway::CaptureScope;
+
+impl Store {
+    /// Stores a slice durably; `true` when there was nothing to do: the same bytes are stored already, or the
+    /// capture's profile is made and the agent has merely not heard so.
+    ///
+    /// # Errors
+    /// `Rejected`, `Conflict`, `Full`, `Io`.
+    pub(super) fn put_slice(&self, scope: &CaptureScope, seq: u32, body: &[u8]) -> Result<bool, ResultsError> {
+        if seq >= MAX_SLICES {
+            return Err(ResultsError::Rejected(format!("slice {seq} is beyond the last one, {}: send fewer slices", MAX_SLICES - 1)));
+        }
+        let (session, capture) = (session_component(&scope.session_uid), capture_component(&scope.capture));
+        let file = slice_file(scope.profile.as_str(), seq);
+        let path = self.slices().join(&session).join(&capture).join(&file);
+        let _one = self.lock_capture(&capture);
+        if self.is_stored(&session, &capture, &file)? {
+            return self.same_bytes(&path, body, seq);
+        }
+        if self.index().same_target(&self.key(scope)).is_some() {
+            return Ok(true);
+        }
+        let samples = pprof::check_slice(body, scope.profile)?;
+        self.write_slice(&capture, &path, body)?;
+        let facts = FileFacts { bytes: body.len() as u64, samples: Some(samples), modified: SystemTime::now() };
+        self.index().add_slice(&session, &capture, file, facts);
+        Ok(false)
+    }
+
+    fn is_stored(&self, session: &str, capture: &str, file: &str) -> Result<bool, ResultsError> {
+        let index = self.index();
+        let Some(entry) = index.capture(capture) else { return Ok(false) };
+        if entry.session != session {
+            return Err(ResultsError::Conflict(format!("capture {capture} belongs to another session: use a capture id once")));
+        }
+        Ok(entry.slices.contains_key(file))
+    }
+
+    fn same_bytes(&self, path: &Path, body: &[u8], seq: u32) -> Result<bool, ResultsError> {
+        let stored = std::fs::read(path).map_err(|error| ResultsError::io("reading", path, &error))?;
+        if stored == body {
+            return Ok(true);
+        }
+        Err(ResultsError::Conflict(format!("other bytes are stored as slice {seq}: give each slice a number of its own")))
+    }
+
+    fn write_slice(&self, capture: &str, path: &Path, body: &[u8]) -> Result<(), ResultsError> {
+        let bytes = body.len() as u64;
+        let writing = self.writing.fetch_add(bytes, Ordering::SeqCst);
+        let written = self.admit(capture, bytes, writing).and_then(|()| self.writer.put(path, body));
+        self.writing.fetch_sub(bytes, Ordering::SeqCst);
+        written
+    }
+
+    /// Refuses a slice that would take the room in which profiles are made.
+    fn admit(&self, capture: &str, bytes: u64, writing: u64) -> Result<(), ResultsError> {
+        let usage = self.usage()?;
+        let largest = self.index().largest_with(capture, bytes);
+        if usage.admits(bytes, writing, largest) {
+            return Ok(());
+        }
+        Err(ResultsError::Full(format!(
+            "the results volume is full: {} bytes are free and {} are kept for making profiles; free space on it, enlarge it, or lower the ttl of sessions",
+            usage.free,
+            usage.floor().max(largest)
+        )))
+    }
+
+    /// What is stored of these captures together.
+    ///
+    /// # Errors
+    /// `Io`: a slice cannot be read.
+    pub(super) fn stored(&self, captures: &[String]) -> Result<StoredSlices, ResultsError> {
+        let mut sum = StoredSlices::default();
+        for capture in captures {
+            let capture = capture_component(capture);
+            let Some(entry) = self.index().capture(&capture).cloned() else { continue };
+            let folder = self.slices().join(&entry.session).join(&capture);
+            for (file, facts) in entry.slices {
+                let samples = match facts.samples {
+                    Some(samples) => samples,
+                    None => self.count_slice(&capture, &file, &folder)?,
+                };
+                sum.slices += 1;
+                sum.samples = sum.samples.saturating_add(samples);
+                sum.bytes += facts.bytes;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Counts the samples of a slice that an earlier process stored.
+    fn count_slice(&self, capture: &str, file: &str, folder: &Path) -> Result<i64, ResultsError> {
+        let path = folder.join(file);
+        let bytes = std::fs::read(&path).map_err(|error| ResultsError::io("reading", &path, &error))?;
+        let samples = pprof::samples(&bytes, file)?;
+        self.index().count_slice(capture, file, samples);
+        Ok(samples)
+    }
+}

@@ -1,0 +1,86 @@
+//! What do the profiles of a session say together?
+
+use bytes::Bytes;
+use fleetprof_profile::{Profile, Top};
+
+use super::error::ResultsError;
+use super::key::{Key, pod_prefix, session_component};
+use super::pprof::{self, Merge};
+use super::store::Store;
+
+/// Which profiles of a session.
+pub(super) enum Which {
+    /// Those of one pod.
+    Pod(String),
+    /// These; all when there are none.
+    Keys(Vec<String>),
+}
+
+impl Which {
+    /// Those of a pod, or all.
+    pub(super) fn of_pod(pod: Option<&str>) -> Self {
+        pod.map_or_else(|| Self::Keys(Vec::new()), |pod| Self::Pod(pod.to_owned()))
+    }
+
+    fn picks(&self, key: &Key) -> bool {
+        match self {
+            Self::Pod(pod) => key.file().starts_with(&pod_prefix(pod)),
+            Self::Keys(keys) => keys.is_empty() || keys.iter().any(|wanted| wanted == key.as_str()),
+        }
+    }
+}
+
+impl Store {
+    /// The hottest functions.
+    ///
+    /// # Errors
+    /// `Missing`, `Rejected`, `Io`.
+    pub(super) fn top(&self, session_uid: &str, which: &Which, n: usize) -> Result<Top, ResultsError> {
+        Ok(pprof::hottest(&self.merged(Merge::of_stacks(), &self.keys(session_uid, which)?)?, n))
+    }
+
+    /// One file of all profiles; a single one is passed on as it is stored.
+    ///
+    /// # Errors
+    /// `Missing`, `Rejected`, `Io`.
+    pub(super) fn session_profile(&self, session_uid: &str, which: &Which) -> Result<Bytes, ResultsError> {
+        match self.keys(session_uid, which)?.as_slice() {
+            [key] => self.read_profile(key).map(Bytes::from),
+            keys => pprof::pack(&self.merged(Merge::of_profiles(), keys)?),
+        }
+    }
+
+    fn keys(&self, session_uid: &str, which: &Which) -> Result<Vec<Key>, ResultsError> {
+        let session = session_component(session_uid);
+        let keys: Vec<Key> = self.index().profiles(&session).map(|(key, _)| key.clone()).filter(|key| which.picks(key)).collect();
+        if keys.is_empty() {
+            return Err(ResultsError::Missing(format!(
+                "the results volume holds no such profile of session {session}: it was removed, or the volume was replaced"
+            )));
+        }
+        Ok(keys)
+    }
+
+    fn merged(&self, mut merge: Merge, keys: &[Key]) -> Result<Profile, ResultsError> {
+        for key in keys {
+            if !merge.add(&self.read_profile(key)?, key.as_str())? {
+                return Err(ResultsError::Rejected(format!(
+                    "the session's {} profiles are too large to be merged at once: ask for one pod at a time with ?pod=NAME",
+                    keys.len()
+                )));
+            }
+        }
+        merge.finish()
+    }
+
+    /// The bytes of a stored profile.
+    pub(super) fn read_profile(&self, key: &Key) -> Result<Vec<u8>, ResultsError> {
+        let path = key.path(&self.profiles());
+        std::fs::read(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                ResultsError::Missing(format!("profile {key} is not on the results volume any more: capture it again"))
+            }
+            _ => ResultsError::io("reading", &path, &error),
+        })
+    }
+}

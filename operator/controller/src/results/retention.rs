@@ -1,0 +1,69 @@
+//! When do results go? With their session, and, where that was missed, in a sweep.
+
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+use super::error::ResultsError;
+use super::key::{Key, session_component};
+use super::store::Store;
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Sessions that had anything.
+    pub sessions: u64,
+    /// Files of them, slices and profiles.
+    pub files: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Removes everything of a session.
+    ///
+    /// # Errors
+    /// `Io`: the rest is still there.
+    pub(super) fn delete_session(&self, session_uid: &str) -> Result<Removed, ResultsError> {
+        let mut removed = Removed::default();
+        self.delete(&session_component(session_uid), &mut removed)?;
+        self.usage()?;
+        Ok(removed)
+    }
+
+    /// Removes everything of sessions that are not live and whose newest file is older than `min_age`.
+    ///
+    /// # Errors
+    /// `Io`: the rest is still there.
+    pub(super) fn sweep(&self, live: &HashSet<String>, min_age: Duration) -> Result<Removed, ResultsError> {
+        let live: HashSet<String> = live.iter().map(|uid| session_component(uid)).collect();
+        let before = SystemTime::now().checked_sub(min_age).unwrap_or(SystemTime::UNIX_EPOCH);
+        let abandoned = self.index().abandoned(&live, before);
+        let mut removed = Removed::default();
+        for session in abandoned {
+            self.delete(&session, &mut removed)?;
+        }
+        self.usage()?;
+        Ok(removed)
+    }
+
+    fn delete(&self, session: &str, removed: &mut Removed) -> Result<(), ResultsError> {
+        let before = self.index().bytes();
+        let files = removed.files;
+        let captures = self.index().captures_of(session);
+        for capture in captures {
+            let _one = self.lock_capture(&capture);
+            removed.files += self.drop_slices(&capture)?;
+        }
+        let keys: Vec<Key> = self.index().profiles(session).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            let path = key.path(&self.profiles());
+            self.writer.remove(&path)?;
+            self.index().remove_profile(&key);
+            removed.files += 1;
+            self.writer.prune(path.parent().unwrap_or(&path), &self.profiles());
+        }
+        removed.sessions += u64::from(removed.files > files);
+        removed.bytes += before.saturating_sub(self.index().bytes());
+        Ok(())
+    }
+}

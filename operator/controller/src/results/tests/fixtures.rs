@@ -1,0 +1,94 @@
+//! Slices, captures and volumes for tests.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fleetprof_crds::policy::ProfileType;
+use fleetprof_profile::{Frame, Profile, ProfileBuilder, SampleKind, decode_valid, encode};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use crate::gateway::CaptureScope;
+use crate::results::disk::{Disk, Volume};
+use crate::results::store::Store;
+use crate::results::{Results, ResultsConfig, ResultsMetrics};
+
+/// A capture of the pod `orders-1`.
+pub(crate) fn scope(capture: &str) -> CaptureScope {
+    CaptureScope {
+        capture: capture.into(),
+        session_uid: "session-1".into(),
+        session_namespace: "shop".into(),
+        session_name: "now".into(),
+        pod_uid: "pod-uid-1".into(),
+        pod_name: "orders-1".into(),
+        node: "node-1".into(),
+        workload: "Deployment/orders".into(),
+        container: "app".into(),
+        container_id: "c0ffee".into(),
+        profile: ProfileType::Cpu,
+        labels: BTreeMap::new(),
+        started: Timestamp::from_second(1_700_000_000).unwrap(),
+    }
+}
+
+/// The same of another pod.
+pub(crate) fn scope_of(capture: &str, session_uid: &str, pod: &str) -> CaptureScope {
+    CaptureScope { session_uid: session_uid.into(), pod_name: pod.into(), ..scope(capture) }
+}
+
+/// A slice in which each function was seen that often.
+pub(crate) fn slice(functions: &[(&str, u32)]) -> Vec<u8> {
+    let mut builder = ProfileBuilder::new(SampleKind::Cpu, 10_101_010, 1_700_000_000_000_000_000);
+    for (function, hits) in functions {
+        let stack = [Frame::named(function, "/srv/app/work.py", 42), Frame::named("main", "/srv/app/main.py", 7)];
+        builder.add_hits(&stack, *hits, &[]).unwrap();
+    }
+    encode(&builder.finish(10_000_000_000, &[])).unwrap()
+}
+
+/// A slice of `functions` functions whose names do not compress: some 60 bytes each.
+pub(crate) fn large_slice(seed: u32, functions: u32) -> Vec<u8> {
+    let name = |n: u32| Sha256::digest(format!("{seed} {n}")).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let names: Vec<String> = (0..functions).map(name).collect();
+    slice(&names.iter().map(|name| (name.as_str(), 1)).collect::<Vec<_>>())
+}
+
+pub(crate) fn config(root: &Path) -> ResultsConfig {
+    ResultsConfig { root: root.into(), cluster: "prod".into(), capacity: None }
+}
+
+/// The volume below `root`, opened.
+pub(crate) async fn open(root: &Path) -> Results {
+    Results::open(config(root), ResultsMetrics::default()).await.unwrap()
+}
+
+pub(in crate::results) fn store(root: &Path) -> Store {
+    store_on(root, Box::new(Volume)).unwrap()
+}
+
+pub(in crate::results) fn store_on(root: &Path, disk: Box<dyn Disk>) -> Result<Store, crate::results::ResultsError> {
+    Store::open(config(root), ResultsMetrics::default(), disk)
+}
+
+pub(crate) fn decoded(bytes: &[u8]) -> Profile {
+    decode_valid(bytes, &fleetprof_profile::Limits::default()).unwrap()
+}
+
+/// Every file below `root`, as paths from there, sorted.
+pub(crate) fn files(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}

@@ -1,0 +1,6 @@
+//! Does the volume keep what it promises?
+
+mod crash;
+pub(crate) mod fixtures;
+mod full;
+mod volume;

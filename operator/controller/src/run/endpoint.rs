@@ -1,0 +1,83 @@
+//! How do agents and the API server find the leader? The selectorless Service has one EndpointSlice, and it names this pod.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use k8s_openapi::api::core::v1::Endpoints;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+use crate::settings::RunSettings;
+use fleetprof_crds::names::FIELD_MANAGER;
+
+/// How often it is written again: somebody may have deleted it.
+const EVERY: Duration = Duration::from_secs(60);
+/// Before this minor version the API server's own proxy looks for aggregated APIs in Endpoints, not in EndpointSlices.
+const SLICES_SINCE: u32 = 33;
+
+/// Writes it again every minute, for ever.
+pub async fn keep(client: Client, settings: RunSettings) -> anyhow::Result<()> {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        if let Err(error) = publish(&client, &settings).await {
+            tracing::warn!(error = format!("{error:#}"), "the leader's address could not be written again; it is tried again in a minute");
+        }
+    }
+}
+
+/// Names this pod as the one endpoint of the Service `…-leader`.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn publish(client: &Client, settings: &RunSettings) -> anyhow::Result<()> {
+    slice(client, settings).await?;
+    let version = client.apiserver_version().await.context("the API server does not tell its version")?;
+    let minor: u32 = version.minor.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(SLICES_SINCE);
+    if minor < SLICES_SINCE { endpoints(client, settings).await } else { Ok(()) }
+}
+
+async fn endpoints(client: &Client, settings: &RunSettings) -> anyhow::Result<()> {
+    let name = format!("{}-leader", settings.name);
+    let body = json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": name, "namespace": settings.namespace, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{
+            "addresses": [{"ip": settings.pod_ip.to_string()}],
+            "ports": [
+                {"name": "gateway", "port": settings.gateway_port, "protocol": "TCP"},
+                {"name": "data", "port": settings.data_port, "protocol": "TCP"},
+            ],
+        }],
+    });
+    let api = Api::<Endpoints>::namespaced(client.clone(), &settings.namespace);
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let written = api.patch(&name, &params, &Patch::Apply(body)).await;
+    written.with_context(|| {
+        format!("Endpoints {}/{name} could not be written; check the operator's Role for endpoints", settings.namespace)
+    })?;
+    Ok(())
+}
+
+async fn slice(client: &Client, settings: &RunSettings) -> anyhow::Result<()> {
+    let name = format!("{}-leader", settings.name);
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "name": name, "namespace": settings.namespace,
+            "labels": {"kubernetes.io/service-name": name, "endpointslice.kubernetes.io/managed-by": "fleetprof-operator"},
+        },
+        "addressType": if settings.pod_ip.is_ipv6() { "IPv6" } else { "IPv4" },
+        "endpoints": [{"addresses": [settings.pod_ip.to_string()], "conditions": {"ready": true, "serving": true, "terminating": false}}],
+        "ports": [
+            {"name": "gateway", "port": settings.gateway_port, "protocol": "TCP"},
+            {"name": "data", "port": settings.data_port, "protocol": "TCP"},
+        ],
+    });
+    let api = Api::<EndpointSlice>::namespaced(client.clone(), &settings.namespace);
+    api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(slice)).await.with_context(|| {
+        format!("EndpointSlice {}/{name} could not be written; check the operator's Role for endpointslices", settings.namespace)
+    })?;
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! What does `fleetprof-operator run` do, in which order?
+//!
+//! ```text
+//! every replica:  metrics + health ─► leader election ─┐
+//! the leader:     certificates ─► results ─► watches synced ─► reopen live sessions ─► gateway, data API, controllers
+//!                                                              └─► EndpointSlice names this pod ─► APIService names the leader
+//! ```
+
+mod controllers;
+mod dispatch;
+mod endpoint;
+mod registration;
+mod watches;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use kube::Client;
+use prometheus_client::registry::Registry;
+use tokio::task::JoinSet;
+
+use crate::data_api::{self, AccessReviews, DataApi, DataApiMetrics, FrontProxySource, SessionsByApi};
+use crate::gateway::{self, Fleet, GatewayConfig, GatewayMetrics, GatewayState, Tickets, TokenReviews, system_clock};
+use crate::health::{self, Gates, Health};
+use crate::leader;
+use crate::metrics::Metrics;
+use crate::results::{Results, ResultsConfig, ResultsMetrics};
+use crate::settings::RunSettings;
+use crate::tls::{self, CertificateNames, ClientAuth, TlsSource};
+
+/// All metrics of the process; registered once, before there is a leader.
+#[derive(Clone)]
+struct AllMetrics {
+    own: Metrics,
+    gateway: GatewayMetrics,
+    results: ResultsMetrics,
+    data: DataApiMetrics,
+}
+
+/// Runs until the lease is lost, something essential ends, or the process is asked to stop.
+///
+/// # Errors
+/// When the API server cannot be reached at start, a port is taken, or the lease is lost.
+pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
+    let client = Client::try_default().await.context("no Kubernetes API server is configured; set KUBECONFIG or run in a pod")?;
+    let fleet = Fleet::new();
+    let mut registry = Registry::default();
+    let metrics = AllMetrics {
+        own: Metrics::register(&mut registry),
+        gateway: GatewayMetrics::register(&mut registry, &fleet),
+        results: ResultsMetrics::register(&mut registry),
+        data: DataApiMetrics::register(&mut registry),
+    };
+    // A standby is ready when it takes part in the election; who leads has more gates to open.
+    let gates = Gates::new(&["election"]);
+    let health = health::serve(settings.health_port, Health { gates: gates.clone(), registry: Arc::new(registry) });
+    let lease = format!("{}-operator", settings.name);
+    let work = || lead(client.clone(), settings.clone(), fleet, metrics, gates.clone());
+    let leave = || registration::leave(client.clone(), settings.clone());
+    gates.set("election", true);
+    tokio::select! {
+        result = leader::run(client.clone(), &settings.namespace, &lease, &settings.pod_name, (work, leave), stopped()) => result,
+        result = health => result,
+    }
+}
+
+/// SIGTERM or SIGINT.
+pub async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    tracing::info!("asked to stop");
+}
+
+/// What a leader must have before it can serve; each is a gate of its readiness.
+const STEPS: [&str; 4] = ["certificates", "results", "watches", "serving"];
+
+/// Everything that the leader does; dropped as a whole when it stops to be one.
+async fn lead(client: Client, settings: RunSettings, fleet: Fleet, metrics: AllMetrics, gates: Gates) -> anyhow::Result<()> {
+    metrics.own.lead();
+    STEPS.iter().for_each(|step| gates.set(step, false));
+    let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let names = CertificateNames::of(&settings.name, &settings.namespace);
+    let names = if settings.tls_secret.is_empty() { names } else { names.with_existing(&settings.tls_secret) };
+    let ensured = tls::ensure_certificates(&client, &settings.namespace, &names, Timestamp::now()).await?;
+    let tls = TlsSource::watch(client.clone(), &settings.namespace, &names.tls_secret);
+    tls.clone().loaded().await;
+    gates.set("certificates", true);
+    let config = ResultsConfig { root: settings.results.clone(), cluster: settings.cluster.clone(), capacity: settings.results_capacity };
+    let results = Results::open(config, metrics.results.clone()).await.context("the results volume cannot be used")?;
+    gates.set("results", true);
+    let watches = watches::start(&client, &mut tasks).await?;
+    gates.set("watches", true);
+    let tickets = Arc::new(Tickets::new(&ensured.ticket_key));
+    let own = metrics.own.clone();
+    let parts = controllers::Parts {
+        client: client.clone(),
+        settings: settings.clone(),
+        fleet,
+        results,
+        tickets,
+        tls: tls.clone(),
+        metrics: own,
+        watches,
+    };
+    let servers = Servers { client: client.clone(), settings: settings.clone(), parts: parts.shared(), metrics };
+    controllers::start(parts, &mut tasks).await?;
+    tasks.spawn(endless(registration::renew_certificates(client, settings, names, ensured.recheck)));
+    servers.start(&mut tasks).await?;
+    gates.set("serving", true);
+    tracing::info!("the leader serves");
+    match tasks.join_next().await {
+        Some(Ok(result)) => result.context("a part of the leader ended"),
+        Some(Err(error)) => Err(error).context("a part of the leader broke"),
+        None => Ok(()),
+    }
+}
+
+/// What the leader's two servers are made of.
+struct Servers {
+    client: Client,
+    settings: RunSettings,
+    parts: controllers::Shared,
+    metrics: AllMetrics,
+}
+
+impl Servers {
+    /// Starts the gateway and the read API, then names this pod as their address.
+    async fn start(self, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+        let Self { client, settings, parts: controllers::Shared { fleet, results, tickets, tls }, metrics } = self;
+        let state = GatewayState::new(GatewayConfig {
+            fleet: fleet.clone(),
+            identify: Arc::new(TokenReviews::new(client.clone())),
+            tickets,
+            sink: Arc::new(results.clone()),
+            metrics: metrics.gateway,
+            clock: system_clock(),
+        });
+        tasks.spawn(listen(settings.gateway_port, tls.clone(), gateway::router(state), None));
+        let front_proxy = FrontProxySource::watch(client.clone());
+        let (known, client_auth) = (front_proxy.clone(), front_proxy.client_auth());
+        let data = data_api::router(DataApi {
+            front_proxy,
+            authorize: Arc::new(AccessReviews::new(client.clone())),
+            sessions: Arc::new(SessionsByApi::new(client.clone())),
+            results,
+            metrics: metrics.data,
+        });
+        tasks.spawn(read_api(settings.data_port, tls.clone(), data, known.clone(), client_auth));
+        tasks.spawn(endless(gateway::expire_forever(fleet.clone(), system_clock())));
+        tasks.spawn(endless(registration::follow_ca(fleet, tls.clone())));
+        endpoint::publish(&client, &settings).await?;
+        tasks.spawn(endless(registration::keep_read_api(client.clone(), settings.clone(), tls, known)));
+        tasks.spawn(endpoint::keep(client, settings));
+        Ok(())
+    }
+}
+
+async fn endless(work: impl Future<Output = ()>) -> anyhow::Result<()> {
+    work.await;
+    anyhow::bail!("it ended although it never should")
+}
+
+/// Listens once it is known whom to believe.
+async fn read_api(port: u16, tls: TlsSource, router: axum::Router, known: FrontProxySource, auth: ClientAuth) -> anyhow::Result<()> {
+    known.loaded().await;
+    listen(port, tls, router, Some(auth)).await
+}
+
+async fn listen(port: u16, tls: TlsSource, router: axum::Router, client_auth: Option<ClientAuth>) -> anyhow::Result<()> {
+    let address = SocketAddr::from(([0, 0, 0, 0], port));
+    let listener =
+        tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; is the port taken?"))?;
+    tls::serve(listener, tls, router, client_auth, std::future::pending()).await.with_context(|| format!("the server on {address} ended"))
+}

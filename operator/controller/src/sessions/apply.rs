@@ -1,0 +1,153 @@
+//! How is a decided action done, and what came of it?
+
+use std::collections::BTreeMap;
+
+use fleetprof_core::session::summary::{Assembled, fold_assembled, set_top};
+use fleetprof_core::session::{Action, Permission, conclude, target};
+use fleetprof_crds::session_status::{StoredProfile, TargetPhase, TargetStatus};
+use fleetprof_crds::wire::Order;
+use fleetprof_crds::{ProfileSession, Reason, names, policy::ProfileType};
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{Context, Error, attach};
+use crate::gateway::CaptureScope;
+use crate::permission;
+use crate::results::ResultsError;
+
+/// Does all actions and folds their outcomes into the session. Says whether another step should look at them.
+pub async fn all(
+    session: &mut ProfileSession,
+    actions: Vec<Action>,
+    permission: &mut Permission,
+    context: &Context,
+) -> Result<bool, Error> {
+    let mut again = false;
+    for action in actions {
+        again |= one(session, action, permission, context).await?;
+    }
+    Ok(again)
+}
+
+async fn one(session: &mut ProfileSession, action: Action, permission: &mut Permission, context: &Context) -> Result<bool, Error> {
+    match action {
+        Action::CheckPermission => {
+            *permission = permission::review(&context.client, session).await?;
+            Ok(true)
+        }
+        Action::Attach { target, pod, pod_uid, container, name, user } => {
+            let request = attach::Request { namespace: session.namespace().unwrap_or_default(), pod, pod_uid, container, name, user };
+            let attached = attach::attach(&request, context).await;
+            Ok(fold_attached(session, target, attached))
+        }
+        Action::Open { target, order } => {
+            open(session, target, order, context);
+            Ok(false)
+        }
+        Action::Assemble { target, capture, profile } => Ok(assemble(session, target, &capture, profile, context).await),
+        Action::Close { capture } => {
+            context.fleet.close(&capture);
+            Ok(false)
+        }
+        Action::Summarize => {
+            summarize(session, context).await;
+            Ok(true)
+        }
+    }
+}
+
+fn fold_attached(session: &mut ProfileSession, index: usize, attached: Result<(), String>) -> bool {
+    let (Err(message), Some(target)) = (attached, target_of(session, index)) else { return false };
+    target::finish(target, TargetPhase::Failed, Reason::AttachFailed, message, Timestamp::now());
+    true
+}
+
+fn target_of(session: &mut ProfileSession, index: usize) -> Option<&mut TargetStatus> {
+    session.status.as_mut()?.targets.get_mut(index)
+}
+
+fn open(session: &ProfileSession, index: usize, order: Order, context: &Context) {
+    let Some(target) = session.status.as_ref().and_then(|s| s.targets.get(index)) else { return };
+    context.fleet.open(scope(session, target, ProfileType::Cpu), order);
+}
+
+/// What is captured, for the gateway's checks and the profile's labels.
+pub fn scope(session: &ProfileSession, target: &TargetStatus, profile: ProfileType) -> CaptureScope {
+    let started = session.status.as_ref().and_then(|s| s.start_time.as_ref()).map_or_else(Timestamp::now, |t| t.0);
+    CaptureScope {
+        capture: target.capture.clone(),
+        session_uid: session.uid().unwrap_or_default(),
+        session_namespace: session.namespace().unwrap_or_default(),
+        session_name: session.name_any(),
+        pod_uid: target.pod_uid.clone(),
+        pod_name: target.pod.clone(),
+        node: target.node.clone(),
+        workload: target.workload.clone(),
+        container: target.container.clone(),
+        container_id: target.container_id.clone(),
+        profile,
+        labels: labels(session),
+        started,
+    }
+}
+
+/// The session's own labels, and the trace that it was asked for.
+fn labels(session: &ProfileSession) -> BTreeMap<String, String> {
+    let mut labels = session.spec.labels.clone();
+    let context = session.spec.context.clone().unwrap_or_default();
+    for (key, value) in [("trace_id", context.trace_id), ("span_id", context.span_id)] {
+        if let Some(value) = value {
+            labels.insert(key.into(), value);
+        }
+    }
+    labels
+}
+
+async fn assemble(session: &mut ProfileSession, index: usize, capture: &str, profile: ProfileType, context: &Context) -> bool {
+    let Some(target) = session.status.as_ref().and_then(|s| s.targets.get(index)) else { return false };
+    let scope = scope(session, target, profile);
+    let assembled = match context.results.stored(&[capture.to_owned()]).await {
+        // None may be stored because the profile was made already, by a leader that could not write it down.
+        Ok(stored) => from_result(context.results.assemble(&scope, stored.slices).await, &scope),
+        Err(error) => from_result(Err(error), &scope),
+    };
+    let delayed = matches!(assembled, Assembled::Delayed(..));
+    let now = Timestamp::now();
+    let deadline =
+        session.status.as_ref().and_then(|s| s.capture_end_time.as_ref()).map(|t| t.0 + session.spec.result_deadline.as_signed());
+    let Some(target) = target_of(session, index) else { return false };
+    let before = target.reason;
+    fold_assembled(target, assembled, deadline.is_some_and(|d| now > d), now);
+    !delayed || target.reason != before
+}
+
+fn from_result(result: Result<StoredProfile, ResultsError>, scope: &CaptureScope) -> Assembled {
+    match result {
+        Ok(profile) if profile.samples > 0 => Assembled::Profile(profile),
+        Ok(_) => Assembled::Nothing,
+        Err(ResultsError::Missing(_)) => Assembled::Nothing,
+        Err(ResultsError::Full(_)) => {
+            Assembled::Delayed(Reason::StorageFull, format!("The results volume is full; {}.", Reason::StorageFull.advice()))
+        }
+        Err(error) => {
+            tracing::error!(%error, fleetprof.capture = scope.capture, "a profile could not be assembled; it is tried again");
+            Assembled::Delayed(Reason::StorageFailed, format!("The profile could not be stored: {error}"))
+        }
+    }
+}
+
+/// The hottest functions over all targets; without them the session ends all the same.
+async fn summarize(session: &mut ProfileSession, context: &Context) {
+    let uid = session.uid().unwrap_or_default();
+    let Some(status) = session.status.as_mut() else { return };
+    let keys: Vec<String> = status.targets.iter().flat_map(|t| &t.profiles).map(|p| p.uri.clone()).collect();
+    if !keys.is_empty() {
+        match context.results.top(&uid, &keys, names::MAX_TOP_FUNCTIONS).await {
+            Ok(top) => set_top(status, top),
+            Err(error) => tracing::warn!(%error, "the hottest functions could not be computed"),
+        }
+    }
+    let mut status = status.clone();
+    conclude(session, &mut status, Timestamp::now());
+    session.status = Some(status);
+}

@@ -1,0 +1,116 @@
+//! How does an agent come into a pod that runs already? As an ephemeral container beside its target.
+
+use fleetprof_core::pod::User;
+use fleetprof_crds::Reason;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::{Api, api::Patch, api::PatchParams};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::gateway::PodId;
+
+/// Which agent to attach where.
+pub struct Request {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// The pod.
+    pub pod: String,
+    /// Its uid.
+    pub pod_uid: String,
+    /// The container to attach to.
+    pub container: String,
+    /// Name of the ephemeral container.
+    pub name: String,
+    /// The user that the target is known to run as.
+    pub user: User,
+}
+
+/// Attaches an agent; the same request twice attaches one.
+///
+/// # Errors
+/// A sentence when the API server refuses.
+pub async fn attach(request: &Request, context: &Context) -> Result<(), String> {
+    let pod = PodId { namespace: request.namespace.clone(), name: request.pod.clone(), uid: request.pod_uid.clone() };
+    let facts = context.pods.namespace(&request.namespace).into_iter().find(|p| p.uid == request.pod_uid);
+    let ips = facts.map(|p| p.ips.iter().filter_map(|ip| ip.parse().ok()).collect::<Vec<_>>()).unwrap_or_default();
+    let ticket = context.tickets.mint(&pod, &ips, Timestamp::now()).map_err(|error| error.to_string())?;
+    let ca = context.tls.ca_bundle().ok_or("The gateway's certificate is not loaded yet, so an agent could not trust it.")?;
+    let patch = patch(request, &ticket, &ca, context);
+    let api = Api::<Pod>::namespaced(context.client.clone(), &request.namespace);
+    match api.patch_ephemeral_containers(&request.pod, &PatchParams::default(), &Patch::Strategic(patch)).await {
+        Ok(_) => {
+            tracing::info!(
+                k8s.namespace.name = request.namespace,
+                k8s.pod.name = request.pod,
+                k8s.container.name = request.name,
+                "an agent was attached"
+            );
+            let about = ObjectReference {
+                api_version: Some("v1".into()),
+                kind: Some("Pod".into()),
+                namespace: Some(request.namespace.clone()),
+                name: Some(request.pod.clone()),
+                uid: Some(request.pod_uid.clone()),
+                ..ObjectReference::default()
+            };
+            let note = format!("The agent {} was attached to the container {}.", request.name, request.container);
+            context.events.normal(&about, Reason::AgentAttached, "Attach", note).await;
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) => Err(format!("The API server refused to attach an agent: {}", status.message)),
+        Err(error) => Err(format!("An agent could not be attached: {error}")),
+    }
+}
+
+fn patch(request: &Request, ticket: &str, ca: &str, context: &Context) -> Value {
+    let env = |name: &str, value: &str| json!({"name": name, "value": value});
+    json!({"spec": {"ephemeralContainers": [{
+        "name": request.name,
+        "image": context.settings.agent_image,
+        "imagePullPolicy": context.settings.agent_pull_policy,
+        "args": ["attached"],
+        "targetContainerName": request.container,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "env": [
+            env("FLEETPROF_GATEWAY", &context.settings.gateway_url()),
+            env("FLEETPROF_CA", ca),
+            env("FLEETPROF_TICKET", ticket),
+        ],
+        "securityContext": security(request.user),
+    }]}})
+}
+
+/// With the target's user known the agent needs no right beyond it and passes Pod Security *restricted*. Without, it
+/// runs as root with the runtime's default capabilities, so that its worker can become the target's user.
+fn security(user: User) -> Value {
+    let Some(uid) = user.uid.filter(|uid| *uid != 0) else {
+        return json!({"runAsUser": 0, "runAsNonRoot": false, "allowPrivilegeEscalation": false, "seccompProfile": {"type": "RuntimeDefault"}});
+    };
+    let mut security = json!({
+        "runAsUser": uid,
+        "runAsNonRoot": true,
+        "allowPrivilegeEscalation": false,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if let Some(gid) = user.gid {
+        security["runAsGroup"] = json!(gid);
+    }
+    security
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_user_gets_an_agent_without_any_capability() {
+        let s = security(User { uid: Some(1000), gid: Some(7) });
+        assert_eq!(
+            (&s["runAsUser"], &s["runAsGroup"], &s["runAsNonRoot"], &s["capabilities"]["drop"][0]),
+            (&json!(1000), &json!(7), &json!(true), &json!("ALL"))
+        );
+        assert_eq!(security(User::default())["runAsUser"], json!(0));
+    }
+}

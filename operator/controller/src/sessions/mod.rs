@@ -1,0 +1,123 @@
+//! Does every session reach its end, and does its status tell how? The session controller.
+//!
+//! ```text
+//! observe ─► decide (fleetprof_core::session::step) ─► apply ─► report
+//!    ▲                                                  │
+//!    └───────────── outcomes of the actions ◄───────────┘
+//! ```
+
+mod apply;
+mod attach;
+mod janitor;
+mod observe;
+mod report;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fleetprof_core::session::{self, Permission, Settings};
+use fleetprof_crds::{ProfileSession, ProfileSessionStatus, ProfilingPolicy};
+use jiff::Timestamp;
+use kube::{Client, ResourceExt};
+use kube_runtime::controller::Action;
+use kube_runtime::reflector::Store;
+
+pub use janitor::sweep_forever;
+pub use observe::agents;
+
+use crate::events::Events;
+use crate::gateway::{Fleet, Tickets};
+use crate::metrics::Metrics;
+use crate::pods::Pods;
+use crate::results::Results;
+use crate::settings::RunSettings;
+use crate::tls::TlsSource;
+
+/// Actions can have outcomes that change the next step; a chain is never longer than this.
+const MAX_PASSES: usize = 5;
+
+/// What the session controller works with.
+pub struct Context {
+    /// Client with the operator's rights.
+    pub client: Client,
+    /// Settings of the process.
+    pub settings: RunSettings,
+    /// Settings of the decisions.
+    pub rules: Settings,
+    /// The pods of the cluster.
+    pub pods: Pods,
+    /// The policies of the cluster.
+    pub policies: Store<ProfilingPolicy>,
+    /// Agents, captures, orders.
+    pub fleet: Fleet,
+    /// Stored slices and profiles.
+    pub results: Results,
+    /// Makes tickets for attached agents.
+    pub tickets: Arc<Tickets>,
+    /// The CA that agents are told to trust.
+    pub tls: TlsSource,
+    /// Writes events.
+    pub events: Events,
+    /// Counts.
+    pub metrics: Metrics,
+    /// The statuses that this leader wrote, newer than any watch; the leader is their one writer.
+    pub written: Written,
+}
+
+/// Statuses as they were written last, by session uid.
+#[derive(Default)]
+pub struct Written(Mutex<HashMap<String, (ProfileSessionStatus, Timestamp)>>);
+
+impl Written {
+    fn get(&self, uid: &str) -> Option<(ProfileSessionStatus, Timestamp)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    }
+
+    fn put(&self, uid: &str, status: ProfileSessionStatus, at: Timestamp) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), (status, at));
+    }
+
+    fn retain(&self, live: impl Fn(&str) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| live(uid));
+    }
+}
+
+/// Why a reconcile did not get through; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused or did not answer.
+    #[error("the Kubernetes API answered: {0}")]
+    Kube(#[from] kube::Error),
+}
+
+/// One reconcile.
+///
+/// # Errors
+/// When the API server cannot be asked or written to; nothing is lost then.
+pub async fn reconcile(session: Arc<ProfileSession>, context: Arc<Context>) -> Result<Action, Error> {
+    if report::forget_if_expired(&session, &context).await? {
+        return Ok(Action::await_change());
+    }
+    let mut work = observe::current(&session, &context);
+    report::accept(&mut work, &context).await?;
+    let mut permission = Permission::Unchecked;
+    let mut requeue = None;
+    for _ in 0..MAX_PASSES {
+        let observed = observe::observe(&work, permission.clone(), &context);
+        let step = session::step(&work, &observed, &context.rules);
+        (work.status, requeue) = (Some(step.status), step.requeue);
+        if !apply::all(&mut work, step.actions, &mut permission, &context).await? {
+            break;
+        }
+    }
+    let wait = report::write(&work, &context).await?;
+    Ok(wait.or(requeue.and_then(|r| Duration::try_from(r).ok())).map_or_else(Action::await_change, Action::requeue))
+}
+
+/// When to try again after an error.
+pub fn on_error(session: Arc<ProfileSession>, error: &Error, context: Arc<Context>) -> Action {
+    context.metrics.reconcile_failed("sessions");
+    tracing::warn!(%error, k8s.namespace.name = session.namespace(), fleetprof.session.name = session.name_any(), "a session could not be reconciled; it is tried again");
+    Action::requeue(Duration::from_secs(2))
+}

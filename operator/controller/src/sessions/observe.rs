@@ -1,0 +1,68 @@
+//! What is so right now, for one session?
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fleetprof_core::pod::PodFacts;
+use fleetprof_core::session::{AgentFacts, CaptureFacts, Observed, Permission, PolicyFacts};
+use fleetprof_crds::ProfileSession;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube_runtime::reflector::ObjectRef;
+
+use super::Context;
+use crate::gateway::{AgentView, Fleet};
+
+/// The session with the newest status that is known: the leader's own writes are newer than what the watch brought.
+pub fn current(session: &ProfileSession, context: &Context) -> ProfileSession {
+    let mut work = session.clone();
+    if let Some((status, _)) = context.written.get(&session.uid().unwrap_or_default()) {
+        work.status = Some(status);
+    }
+    work
+}
+
+/// Everything that the next step looks at.
+pub fn observe(session: &ProfileSession, permission: Permission, context: &Context) -> Observed {
+    let pods = context.pods.namespace(&session.namespace().unwrap_or_default());
+    let targets = session.status.iter().flat_map(|s| &s.targets).filter(|t| !t.capture.is_empty());
+    let captures = targets.map(|t| (t.capture.clone(), CaptureFacts { report: context.fleet.report(&t.capture) })).collect();
+    let now = Timestamp::now();
+    Observed {
+        now,
+        settled: context.fleet.settled_in(now),
+        storage_full: context.results.is_full(),
+        permission,
+        policy: policy(session, context),
+        agents: agents(&pods, &context.fleet),
+        captures,
+        pods,
+    }
+}
+
+/// What the agents of these pods are known to be, by pod uid.
+pub fn agents(pods: &[Arc<PodFacts>], fleet: &Fleet) -> HashMap<String, AgentFacts> {
+    pods.iter().filter_map(|p| fleet.agent(&p.uid).map(|view| (p.uid.clone(), agent(&view)))).collect()
+}
+
+fn agent(view: &AgentView) -> AgentFacts {
+    let heartbeat = &view.heartbeat;
+    AgentFacts {
+        version: heartbeat.version.clone(),
+        protocol: heartbeat.protocol,
+        runtimes: heartbeat.containers.iter().map(|c| (c.id.clone(), c.runtime.clone())).collect(),
+    }
+}
+
+fn policy(session: &ProfileSession, context: &Context) -> PolicyFacts {
+    let Some(reference) = &session.spec.policy_ref else { return PolicyFacts::Unnamed };
+    let key = ObjectRef::new(&reference.name).within(&session.namespace().unwrap_or_default());
+    match context.policies.get(&key) {
+        None => PolicyFacts::Missing,
+        Some(policy) => PolicyFacts::Found {
+            uid: policy.uid().unwrap_or_default(),
+            created: policy.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            spec: Box::new(policy.spec.clone()),
+        },
+    }
+}

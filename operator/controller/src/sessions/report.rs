@@ -1,0 +1,116 @@
+//! How does a session's state reach people? Its status, events and metrics; and its removal when its time is over.
+
+use std::time::Duration;
+
+use fleetprof_crds::session_status::Phase;
+use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason, names};
+use jiff::{SignedDuration, Timestamp};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
+
+use super::{Context, Error};
+
+/// Least time between two writes of one session's status that do not change its phase.
+const PACE: SignedDuration = SignedDuration::from_secs(1);
+
+/// Shows a new session as `Pending` at once, so that who waits sees that it was taken.
+pub async fn accept(session: &mut ProfileSession, context: &Context) -> Result<(), Error> {
+    if session.status.is_some() {
+        return Ok(());
+    }
+    let status = ProfileSessionStatus {
+        message: "Checking who asked and what is selected.".into(),
+        trigger: Some(session.spec.trigger),
+        observed_generation: session.metadata.generation,
+        ..ProfileSessionStatus::default()
+    };
+    patch(session, &status, context).await?;
+    session.status = Some(status);
+    Ok(())
+}
+
+/// Writes the status when it differs from what was written last. Says how long to wait where it is too early.
+pub async fn write(session: &ProfileSession, context: &Context) -> Result<Option<Duration>, Error> {
+    let Some(status) = &session.status else { return Ok(None) };
+    let uid = session.uid().unwrap_or_default();
+    let before = context.written.get(&uid);
+    let (old, at) = before.unwrap_or_default();
+    if old == *status {
+        return Ok(None);
+    }
+    let age = Timestamp::now().duration_since(at);
+    if old.phase == status.phase && age < PACE && !status.phase.is_terminal() {
+        context.written.put(&uid, old, at);
+        return Ok(Some(Duration::try_from(PACE - age).unwrap_or(Duration::from_secs(1))));
+    }
+    patch(session, status, context).await?;
+    if old.phase != status.phase {
+        announce(session, status, context).await;
+    }
+    Ok(None)
+}
+
+async fn patch(session: &ProfileSession, status: &ProfileSessionStatus, context: &Context) -> Result<(), Error> {
+    let namespace = session.namespace().unwrap_or_default();
+    let api = Api::<ProfileSession>::namespaced(context.client.clone(), &namespace);
+    let body = json!({
+        "apiVersion": ProfileSession::api_version(&()), "kind": ProfileSession::kind(&()),
+        "metadata": {"name": session.name_any(), "uid": session.uid()},
+        "status": status,
+    });
+    let params = PatchParams::apply(names::FIELD_MANAGER).force();
+    match api.patch_status(&session.name_any(), &params, &Patch::Apply(body)).await {
+        Ok(_) => {
+            context.metrics.status_written("session");
+            context.written.put(&session.uid().unwrap_or_default(), status.clone(), Timestamp::now());
+            Ok(())
+        }
+        // The session was deleted meanwhile; the janitor closes its captures.
+        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An event and a count for a phase that was reached.
+async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, context: &Context) {
+    let about = session.object_ref(&());
+    let reason = status.reason.unwrap_or(Reason::Internal);
+    tracing::info!(
+        k8s.namespace.name = session.namespace(),
+        fleetprof.session.name = session.name_any(),
+        fleetprof.session.phase = status.phase.as_str(),
+        fleetprof.reason = reason.as_str(),
+        "a session reached a phase"
+    );
+    match status.phase {
+        Phase::Running => {
+            context.metrics.session_running(session, status);
+            context.events.normal(&about, Reason::Capturing, "Capture", status.message.clone()).await;
+        }
+        Phase::Succeeded | Phase::Cancelled => context.events.normal(&about, reason, "End", status.message.clone()).await,
+        Phase::Failed | Phase::PartiallySucceeded | Phase::Expired => {
+            let advice = if status.message.contains(reason.advice()) { "" } else { reason.advice() };
+            context.events.warning(&about, reason, "End", format!("{} {advice}", status.message)).await;
+        }
+        _ => {}
+    }
+    if status.phase.is_terminal() {
+        context.metrics.session_ended(session, status);
+    }
+}
+
+/// Deletes a session whose ttl is over, with its profiles. Says whether it did.
+pub async fn forget_if_expired(session: &ProfileSession, context: &Context) -> Result<bool, Error> {
+    let ended = session.status.as_ref().filter(|s| s.phase.is_terminal()).and_then(|s| s.end_time.as_ref()).map(|t| t.0);
+    if ended.is_none_or(|at| Timestamp::now() < at + session.spec.ttl.as_signed()) || session.metadata.deletion_timestamp.is_some() {
+        return Ok(false);
+    }
+    let api = Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
+    let exactly_this = DeleteParams::default().preconditions(Preconditions { uid: session.uid(), resource_version: None });
+    match api.delete(&session.name_any(), &exactly_this).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,92 @@
+//! Where does this process run and what was it told? Settings of `run`, from flags and environment.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Settings of `fleetprof-operator run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunSettings {
+    /// Namespace of the operator.
+    #[arg(long, env = "FLEETPROF_NAMESPACE", default_value = "fleetprof")]
+    pub namespace: String,
+    /// Name from which the names of Services, Secrets and webhooks are made.
+    #[arg(long, env = "FLEETPROF_NAME", default_value = "fleetprof")]
+    pub name: String,
+    /// Name of this pod: the identity in the leader election.
+    #[arg(long, env = "POD_NAME", default_value = "fleetprof-operator")]
+    pub pod_name: String,
+    /// Address of this pod: where agents find the leader.
+    #[arg(long, env = "POD_IP", default_value = "127.0.0.1")]
+    pub pod_ip: IpAddr,
+    /// Image of the agent.
+    #[arg(long, env = "FLEETPROF_AGENT_IMAGE", default_value = concat!("docker.io/library/fleetprof-agent:", env!("CARGO_PKG_VERSION")))]
+    pub agent_image: String,
+    /// Pull policy of the agent's image.
+    #[arg(long, env = "FLEETPROF_AGENT_PULL_POLICY", default_value = "IfNotPresent")]
+    pub agent_pull_policy: String,
+    /// Name of the cluster, a label of every profile and the first part of its key.
+    #[arg(long, env = "FLEETPROF_CLUSTER", default_value = "default")]
+    pub cluster: String,
+    /// Folder of the results volume.
+    #[arg(long, env = "FLEETPROF_RESULTS", default_value = "/var/lib/fleetprof")]
+    pub results: PathBuf,
+    /// Most bytes to keep there, such as `5Gi`, for volumes that do not enforce their size; empty: what the volume holds.
+    #[arg(long, env = "FLEETPROF_RESULTS_CAPACITY", value_parser = bytes)]
+    pub results_capacity: Option<u64>,
+    /// Port for agents.
+    #[arg(long, env = "FLEETPROF_GATEWAY_PORT", default_value_t = 8443)]
+    pub gateway_port: u16,
+    /// Port of the aggregated API.
+    #[arg(long, env = "FLEETPROF_DATA_PORT", default_value_t = 8444)]
+    pub data_port: u16,
+    /// Port for metrics and health, plain HTTP.
+    #[arg(long, env = "FLEETPROF_HEALTH_PORT", default_value_t = 8080)]
+    pub health_port: u16,
+    /// Secret with certificates that somebody else makes (cert-manager); empty: the leader makes and rotates its own.
+    #[arg(long, env = "FLEETPROF_TLS_SECRET", default_value = "")]
+    pub tls_secret: String,
+}
+
+impl RunSettings {
+    /// Address of the gateway as agents dial it.
+    #[must_use]
+    pub fn gateway_url(&self) -> String {
+        format!("https://{}-leader.{}.svc:{}", self.name, self.namespace, self.gateway_port)
+    }
+
+    /// The operator's own user name.
+    #[must_use]
+    pub fn own_user(&self) -> String {
+        format!("system:serviceaccount:{}:{}-operator", self.namespace, self.name)
+    }
+}
+
+/// Reads a Kubernetes quantity of bytes: a whole number with an optional suffix.
+fn bytes(text: &str) -> Result<u64, String> {
+    const SUFFIXES: [(&str, u64); 8] = [
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("Ti", 1 << 40),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
+    ];
+    let (digits, unit) = SUFFIXES.iter().find_map(|(s, n)| text.strip_suffix(s).map(|d| (d, *n))).unwrap_or((text, 1));
+    let number = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+    number.ok_or_else(|| format!("{text:?} is no number of bytes; write it as 5Gi or 500Mi"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_of_bytes() {
+        assert_eq!((bytes("5Gi"), bytes("1k"), bytes("7")), (Ok(5 << 30), Ok(1000), Ok(7)));
+        assert!(bytes("5 GB").is_err() && bytes("-1").is_err() && bytes("99999999Ti").is_err());
+    }
+}

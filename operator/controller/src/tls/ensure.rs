@@ -1,0 +1,147 @@
+//! How do the Secrets come to hold valid certificates?
+//!
+//! One pass reads both Secrets, asks [`super::plan`] and writes at most each of them once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+
+use super::store::{BUNDLE, Data, Store};
+use super::{TlsError, parse, words};
+
+/// How often a pass reads again after it lost a race.
+const TRIES: usize = 5;
+/// Two reads a minute find a Secret that someone deleted.
+const RECHECK: Duration = Duration::from_secs(60);
+
+/// Which Secrets and names the certificates are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateNames {
+    /// Secret with the CA (`ca.crt`, `ca.key`, `bundle.crt`) and the key of the tickets (`ticket.key`); the leader's alone.
+    pub ca_secret: String,
+    /// Secret with what servers present: `tls.crt`, `tls.key`, `ca.crt` (the bundle).
+    pub tls_secret: String,
+    /// Names that the leaf is for.
+    pub dns_names: Vec<String>,
+    /// False when `tls_secret` is made by someone else (cert-manager): then only the key of the tickets is kept.
+    pub managed: bool,
+}
+
+impl CertificateNames {
+    /// The names of an installation called `fullname` (normally `fleetprof`) in `namespace`, with certificates of our own.
+    #[must_use]
+    pub fn of(fullname: &str, namespace: &str) -> Self {
+        let service = |part: &str| format!("{fullname}-{part}.{namespace}.svc");
+        let mut dns_names: Vec<String> =
+            ["leader", "webhook"].into_iter().map(service).flat_map(|name| [format!("{name}.cluster.local"), name]).collect();
+        dns_names.sort();
+        Self { ca_secret: format!("{fullname}-ca"), tls_secret: format!("{fullname}-tls"), dns_names, managed: true }
+    }
+
+    /// The same with a `tls_secret` that someone else makes.
+    #[must_use]
+    pub fn with_existing(mut self, tls_secret: &str) -> Self {
+        tls_secret.clone_into(&mut self.tls_secret);
+        self.managed = false;
+        self
+    }
+}
+
+/// What a pass found or made.
+#[derive(Clone)]
+pub struct Ensured {
+    /// The bundle for `caBundle` fields, PEM.
+    pub ca_bundle: Arc<str>,
+    /// Key that tickets and credentials of attached agents are signed with.
+    pub ticket_key: [u8; 32],
+    /// Whether this pass wrote anything.
+    pub changed: bool,
+    /// When to look again at the latest.
+    pub recheck: Duration,
+}
+
+impl std::fmt::Debug for Ensured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ensured").field("changed", &self.changed).field("recheck", &self.recheck).finish_non_exhaustive()
+    }
+}
+
+/// Makes what is missing and rotates what has used up two thirds of its life. Any number of replicas may call it at once:
+/// Secrets are created, or replaced at the version that was read, and who loses the race reads again.
+///
+/// # Errors
+/// When the API server refuses, or a certificate cannot be made.
+pub async fn ensure_certificates(client: &Client, namespace: &str, names: &CertificateNames, now: Timestamp) -> Result<Ensured, TlsError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    for _ in 0..TRIES {
+        let found = Found { ca: read(&api, &names.ca_secret).await?, tls: read(&api, &names.tls_secret).await? };
+        let before = Store { ca: data(&found.ca), tls: data(&found.tls) };
+        let mut store = before.clone();
+        if names.managed {
+            store.settle(&names.dns_names, now)?;
+        } else if store.ticket_key().is_none() {
+            store.make_ticket_key()?;
+        }
+        // The CA first: a leaf whose CA was lost would be trusted by nobody.
+        let written = (store.ca == before.ca || write(&api, &names.ca_secret, "Opaque", found.ca, &store.ca).await?)
+            && (store.tls == before.tls || write(&api, &names.tls_secret, "kubernetes.io/tls", found.tls, &store.tls).await?);
+        if written {
+            return ensured(&store, store != before);
+        }
+    }
+    Err(TlsError::Contended(format!("{namespace}/{}", names.tls_secret)))
+}
+
+struct Found {
+    ca: Option<Secret>,
+    tls: Option<Secret>,
+}
+
+fn ensured(store: &Store, changed: bool) -> Result<Ensured, TlsError> {
+    let bundle = store.tls.get(BUNDLE).ok_or_else(|| parse::unusable("ca.crt", "the Secret does not have it"))?;
+    parse::certificates("ca.crt", bundle)?;
+    let ca_bundle = std::str::from_utf8(bundle).map_err(|e| parse::unusable("ca.crt", e))?.into();
+    let ticket_key = store.ticket_key().ok_or(TlsError::Random)?;
+    Ok(Ensured { ca_bundle, ticket_key, changed, recheck: RECHECK })
+}
+
+async fn read(api: &Api<Secret>, name: &str) -> Result<Option<Secret>, TlsError> {
+    api.get_opt(name).await.map_err(|e| failed(name, "read", e))
+}
+
+fn data(secret: &Option<Secret>) -> Data {
+    secret.iter().filter_map(|s| s.data.as_ref()).flatten().map(|(k, v)| (k.clone(), v.0.clone())).collect()
+}
+
+/// False when another replica was faster.
+async fn write(api: &Api<Secret>, name: &str, kind: &str, found: Option<Secret>, data: &Data) -> Result<bool, TlsError> {
+    let data = data.iter().map(|(k, v)| (k.clone(), ByteString(v.clone()))).collect();
+    let parameters = PostParams { field_manager: Some(fleetprof_crds::names::FIELD_MANAGER.into()), ..PostParams::default() };
+    let (verb, outcome) = match found {
+        Some(secret) => {
+            let secret = Secret { data: Some(data), ..secret };
+            ("replaced", api.replace(name, &parameters, &secret).await)
+        }
+        None => {
+            let labels = BTreeMap::from([("app.kubernetes.io/managed-by".into(), "fleetprof-operator".into())]);
+            let metadata = ObjectMeta { name: Some(name.into()), labels: Some(labels), ..ObjectMeta::default() };
+            let secret = Secret { metadata, type_: Some(kind.into()), data: Some(data), ..Secret::default() };
+            ("created", api.create(&parameters, &secret).await)
+        }
+    };
+    match outcome {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(failed(name, verb, error)),
+    }
+}
+
+fn failed(secret: &str, verb: &'static str, error: kube::Error) -> TlsError {
+    TlsError::Api { secret: secret.into(), verb, why: words(&error) }
+}

@@ -1,0 +1,61 @@
+//! How is a certificate made? ECDSA P-256; valid from an hour ago, for clocks that are behind.
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData,
+};
+
+use super::plan::{BACKDATED, CA_LIFE, LEAF_LIFE};
+use super::{TlsError, parse};
+
+/// A certificate and its key, PEM.
+pub(super) struct Pair {
+    pub certificate: String,
+    pub key: String,
+}
+
+/// A CA that may sign leaves, no other CAs.
+pub(super) fn ca(now: Timestamp) -> Result<Pair, TlsError> {
+    let failed = |e| TlsError::Issue("of the CA", e);
+    let key = KeyPair::generate().map_err(failed)?;
+    let mut params = params(&format!("fleetprof CA {}", now.strftime("%Y-%m-%d")), now, CA_LIFE);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = params.self_signed(&key).map_err(failed)?;
+    Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+/// A leaf for servers called `dns_names`, signed by the CA in `ca`.
+pub(super) fn leaf(ca: &Pair, dns_names: &[String], now: Timestamp) -> Result<Pair, TlsError> {
+    let failed = |e| TlsError::Issue("of the servers", e);
+    let ca_key = KeyPair::from_pem(&ca.key).map_err(failed)?;
+    let issuer = Issuer::from_ca_cert_pem(&ca.certificate, ca_key).map_err(failed)?;
+    let key = KeyPair::generate().map_err(failed)?;
+    let mut params = params("fleetprof", now, LEAF_LIFE);
+    params.subject_alt_names = CertificateParams::new(dns_names).map_err(failed)?.subject_alt_names;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
+    Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+/// Whether the key is the certificate's; false when either cannot be read.
+pub(super) fn fits(pair: &Pair) -> bool {
+    let (Ok(key), Ok(certificates)) = (KeyPair::from_pem(&pair.key), parse::certificates("a certificate", pair.certificate.as_bytes()))
+    else {
+        return false;
+    };
+    certificates.first().is_some_and(|c| parse::public_key(c).as_deref() == Some(&key.subject_public_key_info()))
+}
+
+fn params(common_name: &str, now: Timestamp, life: SignedDuration) -> CertificateParams {
+    let from = now - BACKDATED;
+    let mut params = CertificateParams::default();
+    params.not_before = std::time::SystemTime::from(from).into();
+    params.not_after = std::time::SystemTime::from(from + life).into();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+}

@@ -1,0 +1,75 @@
+//! What does a PEM say? Certificates and keys as they come from a Secret; nothing in it is trusted to be well formed.
+
+use jiff::Timestamp;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+
+use super::TlsError;
+
+/// Most certificates read from one PEM.
+const MAX_CERTIFICATES: usize = 16;
+
+/// What is known of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CertificateFacts {
+    /// Valid from.
+    pub not_before: Timestamp,
+    /// Valid until.
+    pub not_after: Timestamp,
+    /// DNS names, sorted.
+    pub dns_names: Vec<String>,
+}
+
+/// The certificates in `pem`, in their order; at least one.
+pub(super) fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).take(MAX_CERTIFICATES).collect();
+    let certificates = certificates.map_err(|e| unusable(what, e))?;
+    if certificates.is_empty() {
+        return Err(unusable(what, "it holds no PEM certificate"));
+    }
+    Ok(certificates)
+}
+
+/// The first private key in `pem`. Its bytes never reach an error.
+pub(super) fn private_key(what: &'static str, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| unusable(what, "it holds no PEM private key"))
+}
+
+/// The facts of one certificate.
+pub(super) fn facts(what: &'static str, der: &CertificateDer<'_>) -> Result<CertificateFacts, TlsError> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|e| unusable(what, e))?;
+    let validity = certificate.validity();
+    let time = |seconds| Timestamp::from_second(seconds).map_err(|e| unusable(what, e));
+    let mut dns_names: Vec<String> = certificate
+        .extensions()
+        .iter()
+        .filter_map(|e| match e.parsed_extension() {
+            ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+            _ => None,
+        })
+        .flatten()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        })
+        .collect();
+    dns_names.sort();
+    Ok(CertificateFacts { not_before: time(validity.not_before.timestamp())?, not_after: time(validity.not_after.timestamp())?, dns_names })
+}
+
+/// Whether `leaf` was signed with the key of `ca`; false when either cannot be read.
+pub(super) fn signed_by(leaf: &CertificateDer<'_>, ca: &CertificateDer<'_>) -> bool {
+    let (Ok((_, leaf)), Ok((_, ca))) = (X509Certificate::from_der(leaf), X509Certificate::from_der(ca)) else { return false };
+    leaf.issuer() == ca.subject() && leaf.verify_signature(Some(ca.public_key())).is_ok()
+}
+
+pub(super) fn unusable(what: &'static str, why: impl ToString) -> TlsError {
+    TlsError::Unusable { what, why: why.to_string() }
+}
+
+/// The public key in a certificate, DER; `None` when it cannot be read.
+pub(super) fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Some(certificate.public_key().raw.to_vec())
+}

@@ -1,0 +1,98 @@
+//! What was the webhook told? Its settings, from flags and environment.
+
+use anyhow::Context;
+use clap::Args;
+use fleetprof_core::inject::{AgentSettings, ClusterRules, PodSecurity, default_resources};
+
+/// Settings of `fleetprof-operator webhook`.
+#[derive(Args, Clone, Debug)]
+pub struct WebhookArgs {
+    /// Namespace of the operator.
+    #[arg(long, env = "FLEETPROF_NAMESPACE", default_value = "fleetprof")]
+    pub namespace: String,
+    /// Name from which the names of Services, Secrets and webhooks are made.
+    #[arg(long, env = "FLEETPROF_NAME", default_value = "fleetprof")]
+    pub name: String,
+    /// Image of the agent.
+    #[arg(long, env = "FLEETPROF_AGENT_IMAGE", default_value = concat!("docker.io/library/fleetprof-agent:", env!("CARGO_PKG_VERSION")))]
+    pub agent_image: String,
+    /// Pull policy of the agent's image.
+    #[arg(long, env = "FLEETPROF_AGENT_PULL_POLICY", default_value = "IfNotPresent")]
+    pub agent_pull_policy: String,
+    /// Resources of the agent's container, JSON; empty: 5m CPU and 16Mi requested, at most 256Mi, no CPU limit.
+    #[arg(long, env = "FLEETPROF_AGENT_RESOURCES", default_value = "")]
+    pub agent_resources: String,
+    /// Lifetime of the agent's token in s; 600 to 86400.
+    #[arg(long, env = "FLEETPROF_AGENT_TOKEN_TTL", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(600..=86_400))]
+    pub agent_token_ttl: u32,
+    /// URL of the gateway as agents dial it; empty: port 8443 of the leader's Service.
+    #[arg(long, env = "FLEETPROF_GATEWAY_URL", default_value = "")]
+    pub gateway_url: String,
+    /// Secret with certificates that somebody else makes (cert-manager); empty: the one that the leader keeps.
+    #[arg(long, env = "FLEETPROF_TLS_SECRET", default_value = "")]
+    pub tls_secret: String,
+    /// Namespaces, beside the operator's own, whose pods are never touched.
+    #[arg(long, env = "FLEETPROF_EXCLUDED_NAMESPACES", default_value = "kube-system", value_delimiter = ',')]
+    pub excluded_namespaces: Vec<String>,
+    /// Pod Security level of namespaces that name none: what the API server was configured with.
+    #[arg(long, env = "FLEETPROF_DEFAULT_POD_SECURITY", default_value = "privileged")]
+    pub default_pod_security: String,
+    /// Port for the API server.
+    #[arg(long, env = "FLEETPROF_WEBHOOK_PORT", default_value_t = 9443)]
+    pub port: u16,
+    /// Port on which the read API is answered for while there is no leader.
+    #[arg(long, env = "FLEETPROF_DATA_PORT", default_value_t = 8444)]
+    pub data_port: u16,
+    /// Port for metrics and health, plain HTTP.
+    #[arg(long, env = "FLEETPROF_HEALTH_PORT", default_value_t = 8080)]
+    pub health_port: u16,
+}
+
+impl WebhookArgs {
+    /// How agents are set up; the CA bundle comes with the certificate.
+    pub(super) fn agent(&self) -> anyhow::Result<AgentSettings> {
+        let gateway = if self.gateway_url.is_empty() {
+            format!("https://{}-leader.{}.svc:8443", self.name, self.namespace)
+        } else {
+            self.gateway_url.clone()
+        };
+        let resources = match self.agent_resources.as_str() {
+            "" => default_resources(),
+            text => serde_json::from_str(text).context("FLEETPROF_AGENT_RESOURCES is no JSON; write it as in a container's `resources`")?,
+        };
+        Ok(AgentSettings {
+            image: self.agent_image.clone(),
+            pull_policy: self.agent_pull_policy.clone(),
+            gateway,
+            ca_bundle: String::new(),
+            resources,
+            token_ttl_seconds: self.agent_token_ttl,
+        })
+    }
+
+    /// What holds in the whole cluster.
+    pub(super) fn rules(&self) -> anyhow::Result<ClusterRules> {
+        let level = self.default_pod_security.as_str();
+        anyhow::ensure!(
+            matches!(level, "privileged" | "baseline" | "restricted"),
+            "FLEETPROF_DEFAULT_POD_SECURITY is {level:?}; it is privileged, baseline or restricted"
+        );
+        let mut excluded_namespaces: Vec<String> = self.excluded_namespaces.iter().filter(|n| !n.is_empty()).cloned().collect();
+        excluded_namespaces.push(self.namespace.clone());
+        Ok(ClusterRules { excluded_namespaces, default_pod_security: PodSecurity::parse(level) })
+    }
+
+    pub(super) fn tls_secret(&self) -> String {
+        if self.tls_secret.is_empty() { format!("{}-tls", self.name) } else { self.tls_secret.clone() }
+    }
+
+    /// Name of the Lease that the leader holds.
+    pub(super) fn lease(&self) -> String {
+        format!("{}-operator", self.name)
+    }
+
+    /// The operator's own user name: it may say for whom it creates a session.
+    pub(super) fn own_user(&self) -> String {
+        format!("system:serviceaccount:{}:{}-operator", self.namespace, self.name)
+    }
+}

@@ -1,0 +1,143 @@
+//! What happens to an object before it is stored? New pods get an agent, new sessions are stamped with who asked.
+//!
+//! ```text
+//! API server ── AdmissionReview ──► router ─► pods     ── fleetprof-core: inject ──► JSON patch
+//!                                         └─► sessions ── requestedBy ─────────────► JSON patch
+//! API server ◄── watch: policies, namespaces' labels ── Index      Secret ◄── watch ── TlsSource
+//! API server ── discovery of the read API, while nobody leads ──► data_api::understudy
+//! ```
+//! Every request is allowed, whatever is wrong with it: an error leaves a pod without an agent, and is counted, logged and sent
+//! back as a warning. A pod that is left out has no object yet that an event could speak of; the controllers derive the reason
+//! again with the same function (`fleetprof_core::inject::judge`) once the pod is there.
+
+mod args;
+mod index;
+mod metrics;
+mod pods;
+pub mod registration;
+mod review;
+mod router;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::FutureExt;
+use kube::Client;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+pub use args::WebhookArgs;
+pub use index::Index;
+pub use metrics::Metrics;
+pub use router::{WebhookState, router};
+
+use crate::data_api::registration::{ReadService, stand_by};
+use crate::data_api::understudy;
+use crate::health::{self, Gates, Health};
+use crate::tls::{self, TlsSource};
+use fleetprof_core::inject::AgentSettings;
+
+/// How long requests are still taken after the order to stop: until the API server has heard that this replica is leaving.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// Runs the webhook until the process is told to stop.
+///
+/// # Errors
+/// When the settings are wrong, there is no way to the API server, or a port is taken.
+pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
+    let client = Client::try_default().await.context("no way to the API server: neither a pod's service account nor a kubeconfig")?;
+    let index = Index::watch(client.clone());
+    let tls = TlsSource::watch(client.clone(), &args.namespace, &args.tls_secret());
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    tls::register_expiry(&mut registry, tls.clone());
+    let gates = Gates::new(&[POLICIES, NAMESPACES, CERTIFICATE, SERVING]);
+    let health = health::serve(args.health_port, Health { gates: gates.clone(), registry: Arc::new(registry) });
+    let (leader, instead) = (ReadService::leader(&args.namespace, &args.name), ReadService::understudy(&args.namespace, &args.name));
+    tokio::select! {
+        served = answer(&args, &index, &tls, metrics, &gates) => served,
+        ended = health => ended,
+        () = open_gates(&gates, &index, &tls) => Ok(()),
+        () = stand_by(client, args.lease(), leader, instead) => Ok(()),
+    }
+}
+
+/// Serves the API server from the first certificate until the order to stop.
+async fn answer(args: &WebhookArgs, index: &Index, tls: &TlsSource, metrics: Metrics, gates: &Gates) -> anyhow::Result<()> {
+    let (agent, rules) = (args.agent()?, args.rules()?);
+    let (listener, data_listener) = (listen(args.port).await?, listen(args.data_port).await?);
+    let stopped = crate::run::stopped();
+    tokio::pin!(stopped);
+    // No pod may get an agent that trusts nobody.
+    let first = tokio::select! {
+        first = tls.loaded() => first,
+        () = &mut stopped => return Ok(()),
+    };
+    let agent = follow_bundle(AgentSettings { ca_bundle: first.ca_bundle().to_string(), ..agent }, tls.clone());
+    let state = WebhookState { index: index.clone(), agent, rules: rules.into(), own_user: args.own_user().into(), metrics };
+    gates.set(SERVING, true);
+    let leaving = async {
+        stopped.await;
+        gates.set(SERVING, false);
+        tokio::time::sleep(LEAVE).await;
+    }
+    .shared();
+    let webhook = tls::serve(listener, tls.clone(), router(state), None, leaving.clone());
+    let data = tls::serve(data_listener, tls.clone(), understudy(), None, leaving);
+    tokio::try_join!(webhook, data).context("the webhook's server ended")?;
+    Ok(())
+}
+
+async fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    let address = SocketAddr::from(([0, 0, 0, 0], port));
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; is the port taken?"))
+}
+
+const POLICIES: &str = "policies";
+const NAMESPACES: &str = "namespaces";
+const CERTIFICATE: &str = "certificate";
+const SERVING: &str = "serving";
+
+/// Opens each gate once what it stands for is there; never ends.
+async fn open_gates(gates: &Gates, index: &Index, tls: &TlsSource) {
+    let policies = async {
+        index.policies_synced().await;
+        gates.set(POLICIES, true);
+    };
+    let namespaces = async {
+        index.namespaces_synced().await;
+        gates.set(NAMESPACES, true);
+    };
+    let certificate = async {
+        tls.loaded().await;
+        gates.set(CERTIFICATE, true);
+    };
+    tokio::join!(policies, namespaces, certificate);
+    tracing::info!("the webhook is ready");
+    std::future::pending().await
+}
+
+/// The agent's settings with the CA bundle that holds now.
+fn follow_bundle(agent: AgentSettings, mut tls: TlsSource) -> watch::Receiver<Arc<AgentSettings>> {
+    let (sender, receiver) = watch::channel(Arc::new(agent));
+    tokio::spawn(async move {
+        loop {
+            if let Some(material) = tls.take() {
+                sender.send_modify(|agent| {
+                    *agent = Arc::new(AgentSettings { ca_bundle: material.ca_bundle().to_string(), ..(**agent).clone() })
+                });
+            }
+            tokio::select! {
+                () = tls.changed() => {}
+                () = sender.closed() => return,
+            }
+        }
+    });
+    receiver
+}

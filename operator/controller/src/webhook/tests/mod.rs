@@ -1,0 +1,108 @@
+//! The router without a socket.
+
+mod admission;
+mod registration;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use base64::Engine;
+use fleetprof_core::inject::{AgentSettings, ClusterRules, PodSecurity, default_resources};
+use fleetprof_crds::ProfilingPolicy;
+use http_body_util::BodyExt;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use super::{Index, Metrics, WebhookState, router};
+
+/// A webhook whose namespaces and policies are given.
+pub struct Webhook {
+    pub index: Index,
+    router: axum::Router,
+    registry: Registry,
+}
+
+impl Webhook {
+    /// With the policy `all` in the namespaces `shop` and `quiet`; the latter opted out.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let agent = AgentSettings {
+            image: "agent:1".into(),
+            pull_policy: "Never".into(),
+            gateway: "https://gateway:8443".into(),
+            ca_bundle: "CA".into(),
+            resources: default_resources(),
+            token_ttl_seconds: 3600,
+        };
+        let index = Index::default();
+        let disabled = BTreeMap::from([("fleetprof.dev/profiling".to_owned(), "disabled".to_owned())]);
+        index.set_namespaces([("shop".into(), BTreeMap::new()), ("quiet".into(), disabled)]);
+        index.set_policies([
+            ("shop".into(), vec![policy("shop", "all", json!({}))]),
+            ("quiet".into(), vec![policy("quiet", "all", json!({}))]),
+        ]);
+        let rules = ClusterRules { excluded_namespaces: vec!["kube-system".into()], default_pod_security: PodSecurity::Privileged };
+        let state = WebhookState {
+            index: index.clone(),
+            agent: watch::channel(Arc::new(agent)).1,
+            rules: rules.into(),
+            own_user: "system:serviceaccount:fleetprof:fleetprof-operator".into(),
+            metrics,
+        };
+        Self { index, router: router(state), registry }
+    }
+
+    /// Sends a body and reads the answer's JSON.
+    pub async fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> (StatusCode, Value) {
+        let request = Request::post(path).header("content-type", "application/json").body(Body::from(body.into())).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    /// Asks about an object and gives back the `response`; every one must be allowed and carry the uid.
+    pub async fn review(&self, path: &str, request: Value) -> Value {
+        let (status, answer) =
+            self.post(path, json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).to_string()).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!((&answer["apiVersion"], &answer["kind"]), (&json!("admission.k8s.io/v1"), &json!("AdmissionReview")));
+        let response = answer["response"].clone();
+        assert_eq!((&response["uid"], &response["allowed"]), (&json!("u-1"), &json!(true)));
+        response
+    }
+
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+}
+
+pub fn policy(namespace: &str, name: &str, agent: Value) -> ProfilingPolicy {
+    serde_json::from_value(json!({
+        "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfilingPolicy",
+        "metadata": {"namespace": namespace, "name": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"selector": {}, "agent": agent},
+    }))
+    .unwrap()
+}
+
+/// The operations in a response; none without a patch.
+pub fn patch(response: &Value) -> Vec<Value> {
+    let Some(patch) = response["patch"].as_str() else {
+        assert!(response.get("patchType").is_none());
+        return Vec::new();
+    };
+    assert_eq!(response["patchType"], "JSONPatch");
+    serde_json::from_slice(&base64::engine::general_purpose::STANDARD.decode(patch).unwrap()).unwrap()
+}
+
+pub fn warning(response: &Value) -> &str {
+    response["warnings"][0].as_str().unwrap_or_default()
+}

@@ -1,0 +1,28 @@
+//! How is a stable pseudo-random number made from names? By SHA-256, so that every replica and every run agrees.
+
+use sha2::{Digest, Sha256};
+
+/// A number that depends on all `parts` and their order, evenly spread over the range of `u64`.
+#[must_use]
+pub fn hash(parts: &[&str]) -> u64 {
+    let mut sha = Sha256::new();
+    for part in parts {
+        sha.update((part.len() as u64).to_le_bytes());
+        sha.update(part.as_bytes());
+    }
+    let digest = sha.finalize();
+    digest.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+}
+
+/// The same as 10 lower-case letters and digits, for names.
+#[must_use]
+pub fn short_name(parts: &[&str]) -> String {
+    let mut n = hash(parts);
+    (0..10)
+        .map(|_| {
+            let digit = (n % 36) as u8;
+            n /= 36;
+            char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 })
+        })
+        .collect()
+}

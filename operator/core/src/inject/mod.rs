@@ -1,0 +1,246 @@
+//! Is an agent put into this pod, and how? Raw JSON in, a verdict and the smallest JSON patch out.
+//!
+//! ```text
+//! pod (raw JSON) ─┐
+//! namespace ──────┼─► judge ─► NotSelected | Skipped(reason, message)
+//! policies ───────┘      └──► Inject(policy, container, user) ─► patch ─► applied by the API server
+//! ```
+//! A Pod is never decoded into a type and written again, so that fields that this build does not know survive.
+//! The webhook patches with [`inject`]; the controllers ask [`judge`] why a pod was left out, so both say the same.
+//! A dry run is answered like any other request: nothing here has a side effect.
+
+mod patch;
+mod raw;
+mod rules;
+mod sidecar;
+#[cfg(test)]
+mod tests;
+mod user;
+
+use std::collections::BTreeMap;
+
+use fleetprof_crds::policy::AgentMode;
+use fleetprof_crds::{ProfilingPolicySpec, Reason, names};
+use jiff::Timestamp;
+use serde_json::Value;
+
+pub use patch::PatchOp;
+pub use user::AgentUser;
+
+use crate::{container, selector};
+use raw::RawPod;
+
+/// What a policy says, as far as injection asks. Cheap to make: it borrows.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyView<'a> {
+    /// Name of the policy.
+    pub name: &'a str,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Its spec.
+    pub spec: &'a ProfilingPolicySpec,
+}
+
+/// What the pod itself does not tell.
+#[derive(Clone, Copy, Debug)]
+pub struct AdmissionFacts<'a> {
+    /// Namespace of the request; a pod at creation often does not name its own.
+    pub namespace: &'a str,
+    /// Labels of that namespace.
+    pub namespace_labels: &'a BTreeMap<String, String>,
+    /// What holds in the whole cluster.
+    pub cluster: &'a ClusterRules,
+}
+
+/// What holds in the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterRules {
+    /// Namespaces whose pods are never touched: `kube-system` and the operator's own.
+    pub excluded_namespaces: Vec<String>,
+    /// Pod Security level of namespaces without the label `pod-security.kubernetes.io/enforce`.
+    pub default_pod_security: PodSecurity,
+}
+
+/// A Pod Security level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PodSecurity {
+    /// Everything is allowed.
+    #[default]
+    Privileged,
+    /// Known escalations are not.
+    Baseline,
+    /// Only pods that are hardened.
+    Restricted,
+}
+
+impl PodSecurity {
+    /// The level that a label's value means; as in the API server, a value that is no level means `restricted`.
+    #[must_use]
+    pub fn parse(value: &str) -> Self {
+        match value {
+            "privileged" => Self::Privileged,
+            "baseline" => Self::Baseline,
+            _ => Self::Restricted,
+        }
+    }
+}
+
+impl AdmissionFacts<'_> {
+    fn pod_security(&self) -> PodSecurity {
+        let label = self.namespace_labels.get("pod-security.kubernetes.io/enforce");
+        label.map_or(self.cluster.default_pod_security, |v| PodSecurity::parse(v))
+    }
+}
+
+/// How the injected agent is set up. The same for every pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentSettings {
+    /// Image of the agent.
+    pub image: String,
+    /// `imagePullPolicy`, such as `IfNotPresent`.
+    pub pull_policy: String,
+    /// URL of the gateway.
+    pub gateway: String,
+    /// CA bundle that the gateway's certificate is checked with, PEM.
+    pub ca_bundle: String,
+    /// `resources` of the container, see [`default_resources`].
+    pub resources: Value,
+    /// Lifetime of the pod-bound token in s; the API server takes 600 and more.
+    pub token_ttl_seconds: u32,
+}
+
+/// Requests of an agent that waits, and a memory limit that a capture fits into. No CPU limit: a throttled agent would keep a
+/// stopped target waiting, and count fewer samples than there are. The limit protects the node: a worker reads the symbol
+/// tables of whatever the target maps.
+#[must_use]
+pub fn default_resources() -> Value {
+    serde_json::json!({"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "256Mi"}})
+}
+
+/// What was decided about a pod and, if it is injected, how. Shared by webhook, metrics, log and annotation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InjectionReport {
+    /// The decision.
+    pub outcome: Outcome,
+}
+
+/// The decision about a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It gets an agent, or has it already: then the patch is empty.
+    Injected {
+        /// Policy that serves the pod.
+        policy: String,
+        /// Container that will be profiled.
+        container: String,
+        /// RFC 6902 operations, to be applied in this order.
+        patch: Vec<PatchOp>,
+    },
+    /// A policy selects it, but it gets none.
+    Skipped {
+        /// Why.
+        reason: Reason,
+        /// Why, for a person, with what to do.
+        message: String,
+    },
+    /// No policy selects it.
+    NotSelected,
+}
+
+/// What injection would do with a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict<'a> {
+    /// Put an agent in.
+    Inject {
+        /// Policy that serves the pod.
+        policy: &'a str,
+        /// Container to be profiled.
+        container: &'a str,
+        /// User that the agent runs as.
+        user: AgentUser,
+    },
+    /// The agent is in already.
+    Present,
+    /// Leave it out.
+    Skip(Skip),
+    /// No policy selects the pod.
+    NotSelected,
+}
+
+/// A "no" with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// Why.
+    pub reason: Reason,
+    /// Why in this case, for a person, without the advice.
+    pub cause: String,
+}
+
+impl Skip {
+    fn new(reason: Reason, cause: impl Into<String>) -> Self {
+        Self { reason, cause: cause.into() }
+    }
+
+    /// The cause with what to do about it.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self.reason.advice() {
+            "" => self.cause.clone(),
+            advice => format!("{}: {advice}", self.cause),
+        }
+    }
+}
+
+/// Decides about a pod. Of the policies that select it the oldest serves it (of the same age, the first by name), whatever its
+/// mode; `suspend` stops sessions, not agents, and does not matter here.
+#[must_use]
+pub fn judge<'a>(pod: &'a Value, facts: &AdmissionFacts<'_>, policies: impl IntoIterator<Item = PolicyView<'a>>) -> Verdict<'a> {
+    let raw = match RawPod::read(pod) {
+        Ok(raw) => raw,
+        Err(malformed) => return Verdict::Skip(malformed),
+    };
+    if raw.is_injected() {
+        return Verdict::Present;
+    }
+    let selecting = policies.into_iter().filter(|p| selector::selects_by(&p.spec.selector, |key| raw.label(key)));
+    let Some(policy) = selecting.min_by_key(|p| (p.created, p.name)) else { return Verdict::NotSelected };
+    match admit(&raw, facts, policy.spec) {
+        Ok((container, user)) => Verdict::Inject { policy: policy.name, container, user },
+        Err(skip) => Verdict::Skip(skip),
+    }
+}
+
+fn admit<'a>(raw: &RawPod<'a>, facts: &AdmissionFacts<'_>, spec: &ProfilingPolicySpec) -> Result<(&'a str, AgentUser), Skip> {
+    rules::check(raw, facts)?;
+    if spec.agent.mode != AgentMode::Sidecar {
+        return Err(Skip::new(Reason::AttachedOnDemand, "the policy's agent.mode is not Sidecar"));
+    }
+    let names: Vec<&str> = raw.containers().iter().map(|c| c.name).collect();
+    let chosen = container::choose_container(&names, raw.annotation(names::DEFAULT_CONTAINER_ANNOTATION), &spec.containers)
+        .and_then(|name| raw.containers().iter().find(|c| c.name == name))
+        .ok_or_else(|| Skip::new(Reason::NoSelectedContainer, "no container is selected, or all of them are known sidecars"))?;
+    Ok((chosen.name, user::agent_user(raw, chosen, facts.pod_security())?))
+}
+
+/// Decides about a pod and makes the patch. Injecting twice changes nothing.
+#[must_use]
+pub fn inject<'a>(
+    pod: &'a Value,
+    facts: &AdmissionFacts<'_>,
+    policies: impl IntoIterator<Item = PolicyView<'a>>,
+    settings: &AgentSettings,
+) -> InjectionReport {
+    let outcome = match judge(pod, facts, policies) {
+        Verdict::Inject { policy, container, user } => {
+            let patch = sidecar::patch(pod, settings, user, &sidecar::Note::new(policy, container, user, settings));
+            Outcome::Injected { policy: policy.to_owned(), container: container.to_owned(), patch }
+        }
+        Verdict::Present => {
+            let note = sidecar::Note::of(pod).unwrap_or_default();
+            Outcome::Injected { policy: note.policy, container: note.container, patch: Vec::new() }
+        }
+        Verdict::Skip(skip) => Outcome::Skipped { reason: skip.reason, message: skip.message() },
+        Verdict::NotSelected => Outcome::NotSelected,
+    };
+    InjectionReport { outcome }
+}

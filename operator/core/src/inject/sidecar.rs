@@ -1,0 +1,117 @@
+//! What exactly is put into a pod? A native sidecar, two volumes, the shared process namespace and a note.
+//!
+//! The sidecar comes last of the init containers: it delays none of them, starts when a mesh's sidecar is already up and, since
+//! sidecars end in reverse order, ends before it, so that the last slices can still be sent. It has no startup probe: the app
+//! starts as soon as the container does.
+
+use fleetprof_crds::names;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{AgentSettings, AgentUser, PatchOp, patch};
+
+/// Where the token is mounted. Outside `/var/run/secrets/kubernetes.io`, which tools take for the API server's token.
+const TOKEN_DIR: &str = "/var/run/secrets/fleetprof.dev";
+const TOKEN_FILE: &str = "/var/run/secrets/fleetprof.dev/token";
+const SPOOL_DIR: &str = "/var/spool/fleetprof";
+/// Room for the slices of two captures of six minutes while the gateway cannot be reached.
+const SPOOL_LIMIT: &str = "128Mi";
+
+/// The note on an injected pod: the annotation [`names::INJECTED_ANNOTATION`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Note {
+    /// Policy that serves the pod.
+    #[serde(default)]
+    pub policy: String,
+    /// Container that is profiled.
+    #[serde(default)]
+    pub container: String,
+    /// User of the agent: `uid`, `uid:gid` or `root`.
+    #[serde(default)]
+    pub user: String,
+    /// Image of the agent.
+    #[serde(default)]
+    pub image: String,
+}
+
+impl Note {
+    pub fn new(policy: &str, container: &str, user: AgentUser, settings: &AgentSettings) -> Self {
+        Self { policy: policy.into(), container: container.into(), user: user.to_string(), image: settings.image.clone() }
+    }
+
+    /// The note on a pod; `None` without one that can be read.
+    pub fn of(pod: &Value) -> Option<Self> {
+        let text = pod.get("metadata")?.get("annotations")?.get(names::INJECTED_ANNOTATION)?.as_str()?;
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// The operations that put the agent into `pod`.
+pub(super) fn patch(pod: &Value, settings: &AgentSettings, user: AgentUser, note: &Note) -> Vec<PatchOp> {
+    let (metadata, spec) = (&pod["metadata"], &pod["spec"]);
+    let text = json!(note).to_string();
+    let mut ops = vec![patch::set(&["metadata", "annotations"], metadata.get("annotations"), names::INJECTED_ANNOTATION, text.into())];
+    if spec["shareProcessNamespace"] != true {
+        ops.push(PatchOp::add(&["spec", "shareProcessNamespace"], true.into()));
+    }
+    ops.extend(patch::append(&["spec", "volumes"], spec.get("volumes"), volumes(settings)));
+    ops.extend(patch::append(&["spec", "initContainers"], spec.get("initContainers"), vec![container(settings, user)]));
+    ops
+}
+
+/// The token is bound to the pod and to our gateway, also where `automountServiceAccountToken` is false.
+fn volumes(settings: &AgentSettings) -> Vec<Value> {
+    let token = json!({"audience": names::AUDIENCE, "expirationSeconds": settings.token_ttl_seconds, "path": "token"});
+    vec![
+        json!({"name": names::TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}}),
+        json!({"name": names::SPOOL_VOLUME, "emptyDir": {"sizeLimit": SPOOL_LIMIT}}),
+    ]
+}
+
+fn container(settings: &AgentSettings, user: AgentUser) -> Value {
+    json!({
+        "name": names::SIDECAR_NAME,
+        "image": settings.image,
+        "imagePullPolicy": settings.pull_policy,
+        "args": ["sidecar"],
+        "restartPolicy": "Always",
+        "env": [
+            {"name": "FLEETPROF_GATEWAY", "value": settings.gateway},
+            {"name": "FLEETPROF_CA", "value": settings.ca_bundle},
+            {"name": "FLEETPROF_TOKEN_FILE", "value": TOKEN_FILE},
+            {"name": "FLEETPROF_SPOOL", "value": SPOOL_DIR},
+        ],
+        "resources": settings.resources,
+        "securityContext": security(user),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": names::TOKEN_VOLUME, "mountPath": TOKEN_DIR, "readOnly": true},
+            {"name": names::SPOOL_VOLUME, "mountPath": SPOOL_DIR},
+        ],
+    })
+}
+
+/// As the target's user it passes Pod Security `restricted`, as root `baseline`.
+fn security(user: AgentUser) -> Value {
+    let mut context = json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    match user {
+        AgentUser::Target { uid, gid } => {
+            context["runAsUser"] = uid.into();
+            context["runAsNonRoot"] = true.into();
+            context["capabilities"] = json!({"drop": ["ALL"]});
+            if let Some(gid) = gid {
+                context["runAsGroup"] = gid.into();
+            }
+        }
+        AgentUser::Root => {
+            context["runAsUser"] = 0.into();
+            context["runAsGroup"] = 0.into();
+            context["runAsNonRoot"] = false.into();
+        }
+    }
+    context
+}

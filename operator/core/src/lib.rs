@@ -1,0 +1,11 @@
+//! What should happen? Pure functions: time, randomness and settings are arguments, nothing here can do I/O.
+
+pub mod container;
+pub mod hash;
+pub mod inject;
+pub mod pick;
+pub mod pod;
+pub mod policy;
+pub mod schedule;
+pub mod selector;
+pub mod session;

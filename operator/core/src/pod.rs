@@ -1,0 +1,270 @@
+//! What does the operator need to know of a pod? A pruned view of about 1 KB, made once when the pod changes.
+
+use std::collections::BTreeMap;
+
+use fleetprof_crds::names;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use serde_json::{Value, json};
+
+/// A pod, pruned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodFacts {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Uid.
+    pub uid: String,
+    /// Node it is bound to; empty before scheduling.
+    pub node: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// The workload that it belongs to.
+    pub workload: Workload,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Phase is `Running` and it is not being deleted.
+    pub running: bool,
+    /// It is being deleted, or has ended.
+    pub ending: bool,
+    /// Its addresses.
+    pub ips: Vec<String>,
+    /// Value of `kubectl.kubernetes.io/default-container`.
+    pub default_container: Option<String>,
+    /// Its app containers, in order.
+    pub containers: Vec<ContainerFacts>,
+    /// The injected sidecar, where there is one.
+    pub sidecar: Option<AgentContainer>,
+    /// Attached agents, in the order of their attachment.
+    pub attached: Vec<AgentContainer>,
+    /// What the injection rules look at, kept for pods without a sidecar so that the miss can be explained.
+    pub uninjected: Option<Value>,
+}
+
+/// A workload: the controller of a pod that people know by name, or the pod itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Workload {
+    /// Kind, such as `Deployment`.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+}
+
+impl std::fmt::Display for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.kind, self.name)
+    }
+}
+
+/// An app container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerFacts {
+    /// Name.
+    pub name: String,
+    /// Runtime id without its scheme; empty while it has none.
+    pub id: String,
+    /// It runs.
+    pub running: bool,
+    /// The user and group that it is known to run as.
+    pub user: User,
+}
+
+/// The user and group of a container, as far as they are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// `runAsUser` of the container or the pod, or what the runtime reports.
+    pub uid: Option<i64>,
+    /// `runAsGroup` of the container or the pod, or what the runtime reports.
+    pub gid: Option<i64>,
+}
+
+/// A container of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentContainer {
+    /// Name.
+    pub name: String,
+    /// Container that it was attached to; empty for a sidecar.
+    pub target: String,
+    /// What the kubelet says of it.
+    pub state: AgentContainerState,
+}
+
+/// What the kubelet says of a container of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentContainerState {
+    /// Nothing yet.
+    Unknown,
+    /// Not started, with the kubelet's reason and message.
+    Waiting(String, String),
+    /// It runs.
+    Running,
+    /// It ended, with the kubelet's reason.
+    Ended(String),
+}
+
+impl PodFacts {
+    /// The facts of `pod`; `None` for one without name, namespace or uid.
+    #[must_use]
+    pub fn of(pod: &Pod) -> Option<Self> {
+        let meta = &pod.metadata;
+        let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref());
+        let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
+        let ending = meta.deletion_timestamp.is_some() || matches!(phase, "Succeeded" | "Failed");
+        let sidecar = spec.init_containers.iter().flatten().any(|c| c.name == names::SIDECAR_NAME);
+        Some(Self {
+            namespace: meta.namespace.clone()?,
+            name: meta.name.clone()?,
+            uid: meta.uid.clone()?,
+            node: spec.node_name.clone().unwrap_or_default(),
+            labels: meta.labels.clone().unwrap_or_default(),
+            workload: workload(pod),
+            created: meta.creation_timestamp.as_ref().map(|t| t.0),
+            running: phase == "Running" && !ending,
+            ending,
+            ips: status.and_then(|s| s.pod_ips.as_ref()).into_iter().flatten().map(|ip| ip.ip.clone()).collect(),
+            default_container: meta.annotations.as_ref().and_then(|a| a.get(names::DEFAULT_CONTAINER_ANNOTATION)).cloned(),
+            containers: containers(pod),
+            sidecar: sidecar.then(|| sidecar_facts(pod)),
+            attached: attached(pod),
+            uninjected: (!sidecar).then(|| injection_view(pod)),
+        })
+    }
+
+    /// The container of that name.
+    #[must_use]
+    pub fn container(&self, name: &str) -> Option<&ContainerFacts> {
+        self.containers.iter().find(|c| c.name == name)
+    }
+
+    /// The container that a policy's `containers` picks; an empty `asked` leaves the choice to the policy.
+    #[must_use]
+    pub fn choose(&self, asked: &str, rules: &fleetprof_crds::policy::Containers) -> Option<&ContainerFacts> {
+        if !asked.is_empty() {
+            return self.container(asked);
+        }
+        let names: Vec<&str> = self.containers.iter().map(|c| c.name.as_str()).collect();
+        crate::container::choose_container(&names, self.default_container.as_deref(), rules).and_then(|n| self.container(n))
+    }
+}
+
+/// A ReplicaSet of a Deployment is named after it and the pod's template hash, so no look-up is needed.
+fn workload(pod: &Pod) -> Workload {
+    let meta = &pod.metadata;
+    let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true));
+    let Some(owner) = owner else {
+        return Workload { kind: "Pod".into(), name: meta.name.clone().unwrap_or_default() };
+    };
+    let hash = meta.labels.as_ref().and_then(|l| l.get("pod-template-hash"));
+    if owner.kind == "ReplicaSet"
+        && let Some(deployment) = hash.and_then(|h| owner.name.strip_suffix(h.as_str())).and_then(|n| n.strip_suffix('-'))
+    {
+        return Workload { kind: "Deployment".into(), name: deployment.into() };
+    }
+    Workload { kind: owner.kind.clone(), name: owner.name.clone() }
+}
+
+fn containers(pod: &Pod) -> Vec<ContainerFacts> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let statuses: Vec<&ContainerStatus> = pod.status.iter().filter_map(|s| s.container_statuses.as_ref()).flatten().collect();
+    let pod_user = spec.security_context.as_ref().map(|c| User { uid: c.run_as_user, gid: c.run_as_group }).unwrap_or_default();
+    spec.containers
+        .iter()
+        .map(|c| {
+            let status = statuses.iter().find(|s| s.name == c.name);
+            let own = c.security_context.as_ref().map(|s| User { uid: s.run_as_user, gid: s.run_as_group }).unwrap_or_default();
+            let seen = status
+                .and_then(|s| s.user.as_ref())
+                .and_then(|u| u.linux.as_ref())
+                .map(|l| User { uid: Some(l.uid), gid: Some(l.gid) })
+                .unwrap_or_default();
+            ContainerFacts {
+                name: c.name.clone(),
+                id: status.and_then(|s| s.container_id.as_deref()).map(runtime_id).unwrap_or_default(),
+                running: status.and_then(|s| s.state.as_ref()).is_some_and(|s| s.running.is_some()),
+                user: User { uid: own.uid.or(pod_user.uid).or(seen.uid), gid: own.gid.or(pod_user.gid).or(seen.gid) },
+            }
+        })
+        .collect()
+}
+
+/// `containerd://<id>` → `<id>`.
+fn runtime_id(id: &str) -> String {
+    id.rsplit_once("://").map_or(id, |(_, id)| id).to_owned()
+}
+
+fn sidecar_facts(pod: &Pod) -> AgentContainer {
+    let status = pod.status.iter().filter_map(|s| s.init_container_statuses.as_ref()).flatten().find(|s| s.name == names::SIDECAR_NAME);
+    AgentContainer { name: names::SIDECAR_NAME.into(), target: String::new(), state: container_state(status) }
+}
+
+fn attached(pod: &Pod) -> Vec<AgentContainer> {
+    let statuses = pod.status.as_ref().and_then(|s| s.ephemeral_container_statuses.as_ref());
+    let spec = pod.spec.as_ref().and_then(|s| s.ephemeral_containers.as_ref());
+    spec.into_iter()
+        .flatten()
+        .filter(|c| c.name.starts_with(names::ATTACHED_PREFIX))
+        .map(|c| AgentContainer {
+            name: c.name.clone(),
+            target: c.target_container_name.clone().unwrap_or_default(),
+            state: container_state(statuses.into_iter().flatten().find(|s| s.name == c.name)),
+        })
+        .collect()
+}
+
+fn container_state(status: Option<&ContainerStatus>) -> AgentContainerState {
+    let Some(state) = status.and_then(|s| s.state.as_ref()) else { return AgentContainerState::Unknown };
+    if state.running.is_some() {
+        return AgentContainerState::Running;
+    }
+    if let Some(t) = &state.terminated {
+        return AgentContainerState::Ended(format!("{} (exit code {})", t.reason.as_deref().unwrap_or("Terminated"), t.exit_code));
+    }
+    match &state.waiting {
+        Some(w) => AgentContainerState::Waiting(w.reason.clone().unwrap_or_default(), w.message.clone().unwrap_or_default()),
+        None => AgentContainerState::Unknown,
+    }
+}
+
+/// The parts of a pod that the injection rules read, in the pod's own shape.
+fn injection_view(pod: &Pod) -> Value {
+    let Some(spec) = &pod.spec else { return Value::Null };
+    let named = |names: Vec<&String>| names.into_iter().map(|n| json!({"name": n})).collect::<Vec<_>>();
+    let mut annotations = pod.metadata.annotations.clone().unwrap_or_default();
+    annotations.retain(|k, _| {
+        k == names::DEFAULT_CONTAINER_ANNOTATION || k == "kubernetes.io/config.mirror" || k == "kubernetes.io/config.source"
+    });
+    json!({
+        "metadata": {
+            "name": pod.metadata.name, "namespace": pod.metadata.namespace,
+            "labels": pod.metadata.labels.clone().unwrap_or_default(), "annotations": annotations,
+            "ownerReferences": pod.metadata.owner_references.iter().flatten().map(|o| json!({"kind": o.kind, "name": o.name})).collect::<Vec<_>>(),
+        },
+        "spec": {
+            "hostPID": spec.host_pid, "shareProcessNamespace": spec.share_process_namespace, "os": spec.os,
+            "nodeSelector": spec.node_selector, "securityContext": spec.security_context,
+            "containers": spec.containers.iter().map(|c| json!({"name": c.name, "securityContext": c.security_context})).collect::<Vec<_>>(),
+            "initContainers": named(spec.init_containers.iter().flatten().map(|c| &c.name).collect()),
+            "volumes": named(spec.volumes.iter().flatten().map(|v| &v.name).collect()),
+        }
+    })
+    .as_object()
+    .map(|o| drop_nulls(Value::Object(o.clone())))
+    .unwrap_or_default()
+}
+
+fn drop_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, drop_nulls(v))).collect()),
+        Value::Array(items) => Value::Array(items.into_iter().map(drop_nulls).collect()),
+        other => other,
+    }
+}
+
+impl Workload {
+    /// The name in a text as [`Workload`] displays itself, `Kind/name`.
+    #[must_use]
+    pub fn name_of(text: &str) -> &str {
+        text.split_once('/').map_or(text, |(_, name)| name)
+    }
+}

@@ -1,0 +1,149 @@
+//! Which apps does a policy link, and what keeps the others out?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fleetprof_crds::policy::{AgentMode, ExistingPods, LinkState, LinkedApp};
+use fleetprof_crds::{ProfilingPolicy, ProfilingPolicyStatus, Reason, names};
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::Observed;
+use crate::pod::{AgentContainerState, PodFacts, Workload};
+use crate::selector;
+
+/// How long the agent of a running pod may take to report before it counts as lost.
+const AGENT_START: SignedDuration = SignedDuration::from_secs(120);
+
+/// How a policy sees one pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodLink {
+    /// The pod.
+    pub pod: Arc<PodFacts>,
+    /// Container that would be profiled.
+    pub container: String,
+    /// It can be profiled now.
+    pub linked: bool,
+    /// Why it is so.
+    pub reason: Reason,
+}
+
+/// Every pod that the policy selects and that has not ended, with what holds for it.
+#[must_use]
+pub fn pods(policy: &ProfilingPolicy, observed: &Observed) -> Vec<PodLink> {
+    observed
+        .pods
+        .iter()
+        .filter(|p| !p.ending && selector::selects(&policy.spec.selector, &p.labels))
+        .map(|pod| {
+            let container = pod.choose("", &policy.spec.containers).map(|c| c.name.clone()).unwrap_or_default();
+            let (linked, reason) = if container.is_empty() { (false, Reason::NoSelectedContainer) } else { judge(policy, pod, observed) };
+            PodLink { pod: pod.clone(), container, linked, reason }
+        })
+        .collect()
+}
+
+fn judge(policy: &ProfilingPolicy, pod: &PodFacts, observed: &Observed) -> (bool, Reason) {
+    if pod.labels.get(names::OPT_LABEL).is_some_and(|v| v == names::OPT_DISABLED) {
+        return (false, Reason::OptedOut);
+    }
+    if served_by_older(policy, pod, observed) {
+        return (false, Reason::Conflict);
+    }
+    if !pod.running {
+        return (false, Reason::PodNotRunning);
+    }
+    if observed.agents.contains_key(&pod.uid) {
+        return (true, Reason::Linked);
+    }
+    if let Some(sidecar) = &pod.sidecar {
+        if !observed.settled {
+            return (true, Reason::StatusCheckBlocked);
+        }
+        let young = pod.created.is_some_and(|c| observed.now.duration_since(c) < AGENT_START);
+        let starting = young || matches!(sidecar.state, AgentContainerState::Unknown | AgentContainerState::Waiting(..));
+        return (false, if starting { Reason::AgentStarting } else { Reason::AgentLost });
+    }
+    without_agent(policy, pod, observed)
+}
+
+/// A pod without an agent can be profiled when one may be attached.
+fn without_agent(policy: &ProfilingPolicy, pod: &PodFacts, observed: &Observed) -> (bool, Reason) {
+    let agent = &policy.spec.agent;
+    if agent.mode == AgentMode::Ephemeral {
+        return (true, Reason::AttachedOnDemand);
+    }
+    let policy_created = policy.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    let older = matches!((pod.created, policy_created), (Some(p), Some(q)) if p < q);
+    let refusal = (observed.refusal)(pod);
+    let reason = refusal.unwrap_or(if older { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed });
+    let attachable = agent.existing_pods == ExistingPods::AttachOnDemand
+        && !matches!(reason, Reason::OptedOut | Reason::WindowsNode | Reason::NamespaceExcluded | Reason::StaticPod);
+    (attachable, reason)
+}
+
+/// Of two policies that select a pod the older serves it; of the same age, the first by name.
+fn served_by_older(policy: &ProfilingPolicy, pod: &PodFacts, observed: &Observed) -> bool {
+    let key = |p: &ProfilingPolicy| (p.metadata.creation_timestamp.as_ref().map(|t| t.0), p.metadata.name.clone());
+    observed.policies.iter().any(|other| {
+        other.metadata.uid != policy.metadata.uid && key(other) < key(policy) && selector::selects(&other.spec.selector, &pod.labels)
+    })
+}
+
+/// Writes linked apps and their counts; the list is cut openly, the counts are exact.
+pub fn fill(status: &mut ProfilingPolicyStatus, links: &[PodLink], observed: &Observed) {
+    let mut by_workload: BTreeMap<&Workload, Vec<&PodLink>> = BTreeMap::new();
+    for link in links {
+        by_workload.entry(&link.pod.workload).or_default().push(link);
+    }
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    status.linked_pod_count = count(links.iter().filter(|l| l.linked).count());
+    status.linked_app_count = count(by_workload.values().filter(|pods| pods.iter().any(|l| l.linked)).count());
+    status.linked_apps_truncated = by_workload.len() > names::MAX_LINKED_APPS;
+    let before = std::mem::take(&mut status.linked_apps);
+    status.linked_apps = by_workload
+        .into_iter()
+        .take(names::MAX_LINKED_APPS)
+        .map(|(workload, pods)| {
+            let old = before.iter().find(|a| a.kind == workload.kind && a.name == workload.name);
+            app(workload, &pods, old, observed)
+        })
+        .collect();
+}
+
+fn app(workload: &Workload, pods: &[&PodLink], before: Option<&LinkedApp>, observed: &Observed) -> LinkedApp {
+    let linked = pods.iter().filter(|l| l.linked).count();
+    let agents: Vec<_> = pods.iter().filter_map(|l| observed.agents.get(&l.pod.uid)).collect();
+    let versions: BTreeSet<&str> = agents.iter().map(|a| a.version.as_str()).collect();
+    let runtime = pods.iter().find_map(|l| observed.agents.get(&l.pod.uid)?.runtimes.get(&l.pod.container(&l.container)?.id)).cloned();
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    LinkedApp {
+        kind: workload.kind.clone(),
+        name: workload.name.clone(),
+        container: pods.iter().map(|l| l.container.clone()).find(|c| !c.is_empty()).unwrap_or_default(),
+        runtime: runtime.or_else(|| before.and_then(|b| b.runtime.clone())),
+        pods: count(pods.len()),
+        linked: count(linked),
+        agent_versions: versions.into_iter().take(3).map(str::to_owned).collect(),
+        outdated: count(agents.iter().filter(|a| a.version != observed.version).count()),
+        state: match linked {
+            0 => LinkState::NotLinked,
+            n if n == pods.len() => LinkState::Linked,
+            _ => LinkState::PartiallyLinked,
+        },
+        reason: worst(pods),
+        last_profile_time: last_profile(workload, observed).max(before.and_then(|b| b.last_profile_time.clone())),
+    }
+}
+
+/// The reason of the pod that is worst off: one that cannot be profiled, then one that has no agent yet.
+fn worst(pods: &[&PodLink]) -> Reason {
+    let by_badness = |l: &&&PodLink| (l.linked, l.reason == Reason::Linked, l.reason);
+    pods.iter().min_by_key(by_badness).map_or(Reason::Linked, |l| l.reason)
+}
+
+fn last_profile(workload: &Workload, observed: &Observed) -> Option<Time> {
+    let name = workload.to_string();
+    let targets = observed.sessions.iter().filter_map(|s| s.status.as_ref()).flat_map(|s| &s.targets);
+    targets.filter(|t| t.workload == name && !t.profiles.is_empty()).filter_map(|t| t.end_time.clone()).max()
+}

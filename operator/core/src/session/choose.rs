@@ -1,0 +1,169 @@
+//! Which pods does a session capture? Found once, when it starts; the choice stands in its status from then on.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use fleetprof_crds::policy::{Containers, Sampling};
+use fleetprof_crds::session::{Target, Trigger};
+use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
+use fleetprof_crds::{ProfileSession, Reason, names};
+
+use super::observed::{Observed, PolicyFacts};
+use crate::hash::{hash, short_name};
+use crate::pick::{Candidate, pick};
+use crate::pod::{PodFacts, Workload};
+use crate::selector;
+
+/// The targets of a session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chosen {
+    /// One workload, or how many.
+    pub app: String,
+    /// The targets, ordered by pod name.
+    pub targets: Vec<TargetStatus>,
+}
+
+/// Why there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub reason: Reason,
+    /// The same for a person.
+    pub message: String,
+}
+
+/// The targets of `session`, or why there is none. Pods that were asked for by name but cannot be captured are
+/// targets that are `Skipped` with the reason.
+///
+/// # Errors
+/// A [`Refusal`] when nothing that runs is selected.
+pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, Refusal> {
+    let named = select(session, observed)?;
+    let allowed = |pod: &PodFacts| match &observed.policy {
+        PolicyFacts::Found { spec, .. } => selector::selects(&spec.selector, &pod.labels),
+        _ => true,
+    };
+    let by_name = session.spec.target.as_ref().is_some_and(|t| t.pods.is_some());
+    let (mine, foreign): (Vec<_>, Vec<_>) = named.into_iter().partition(|p| allowed(p));
+    let (live, rest): (Vec<_>, Vec<_>) = mine.into_iter().partition(|p| p.running && !opted_out(p));
+    let mut targets: Vec<TargetStatus> = live_picks(session, observed, &live).iter().map(|pod| target(session, observed, pod)).collect();
+    if by_name {
+        targets.extend(foreign.iter().map(|p| skipped(p, Reason::NotSelected)));
+        targets.extend(rest.iter().map(|p| skipped(p, if opted_out(p) { Reason::OptedOut } else { Reason::PodNotRunning })));
+    }
+    if targets.is_empty() {
+        return Err(nothing(session, rest.len() + live.len(), foreign.len()));
+    }
+    targets.sort_by(|a, b| a.pod.cmp(&b.pod));
+    targets.truncate(names::MAX_TARGETS);
+    Ok(Chosen { app: app(&targets), targets })
+}
+
+fn opted_out(pod: &PodFacts) -> bool {
+    pod.labels.get(names::OPT_LABEL).is_some_and(|v| v == names::OPT_DISABLED)
+}
+
+/// Every pod that the session's target names, running or not.
+fn select(session: &ProfileSession, observed: &Observed) -> Result<Vec<Arc<PodFacts>>, Refusal> {
+    let all = || observed.pods.iter().filter(|p| !p.ending).cloned();
+    let Some(Target { workload, pod_selector, pods }) = &session.spec.target else {
+        return Ok(all().collect());
+    };
+    if let Some(w) = workload {
+        let found: Vec<_> = all().filter(|p| p.workload.kind == w.kind && p.workload.name == w.name).collect();
+        if found.is_empty() {
+            let message = format!("No pod in this namespace belongs to {}/{}; {}.", w.kind, w.name, Reason::TargetNotFound.advice());
+            return Err(Refusal { reason: Reason::TargetNotFound, message });
+        }
+        return Ok(found);
+    }
+    if let Some(s) = pod_selector {
+        return Ok(all().filter(|p| selector::selects(s, &p.labels)).collect());
+    }
+    let wanted: HashSet<&String> = pods.iter().flatten().collect();
+    let missing: Vec<&str> = wanted.iter().filter(|n| !all().any(|p| p.name == n.as_str())).map(|n| n.as_str()).collect();
+    if !missing.is_empty() {
+        let message = format!("There is no pod {} in this namespace; {}.", missing.join(", "), Reason::TargetNotFound.advice());
+        return Err(Refusal { reason: Reason::TargetNotFound, message });
+    }
+    Ok(all().filter(|p| wanted.contains(&p.name)).collect())
+}
+
+/// Pods named one by one or by labels are all captured; of a workload, and of a whole policy, as many as the policy says.
+fn live_picks(session: &ProfileSession, observed: &Observed, live: &[Arc<PodFacts>]) -> Vec<Arc<PodFacts>> {
+    let (seed, sampling) = match &observed.policy {
+        PolicyFacts::Found { uid, spec, .. } => (uid.as_str(), spec.sampling.clone()),
+        _ => ("", Sampling { replicas_per_workload: i32::MAX, ..Sampling::default() }),
+    };
+    let explicit = session.spec.target.as_ref().is_some_and(|t| t.workload.is_none());
+    let replicas = if explicit { usize::MAX } else { usize::try_from(sampling.replicas_per_workload).unwrap_or(1) };
+    let max = if explicit { names::MAX_TARGETS } else { usize::try_from(sampling.max_targets).unwrap_or(1) };
+    let candidates: Vec<Candidate> = live.iter().map(|p| Candidate { pod_uid: p.uid.clone(), workload: p.workload.clone() }).collect();
+    let picked: HashSet<String> = pick(seed, round(session), &candidates, replicas, max).into_iter().collect();
+    live.iter().filter(|p| picked.contains(&p.uid)).cloned().collect()
+}
+
+/// A round of the policy's schedule carries its number; a session made by hand picks by its own uid.
+fn round(session: &ProfileSession) -> u64 {
+    let annotation = session.metadata.annotations.as_ref().and_then(|a| a.get(names::ROUND_ANNOTATION));
+    match (session.spec.trigger, annotation.and_then(|r| r.parse().ok())) {
+        (Trigger::Schedule, Some(round)) => round,
+        _ => hash(&[session.metadata.uid.as_deref().unwrap_or_default()]),
+    }
+}
+
+fn target(session: &ProfileSession, observed: &Observed, pod: &PodFacts) -> TargetStatus {
+    let rules = match &observed.policy {
+        PolicyFacts::Found { spec, .. } => spec.containers.clone(),
+        _ => Containers::default(),
+    };
+    let Some(container) = pod.choose(&session.spec.container, &rules) else {
+        return skipped(pod, Reason::NoSelectedContainer);
+    };
+    let uid = session.metadata.uid.as_deref().unwrap_or_default();
+    TargetStatus {
+        container: container.name.clone(),
+        container_id: container.id.clone(),
+        capture: format!("{uid}-{}", short_name(&[&pod.uid, &container.name])),
+        ..bare(pod)
+    }
+}
+
+fn bare(pod: &PodFacts) -> TargetStatus {
+    TargetStatus {
+        pod: pod.name.clone(),
+        pod_uid: pod.uid.clone(),
+        node: pod.node.clone(),
+        workload: pod.workload.to_string(),
+        ..TargetStatus::default()
+    }
+}
+
+fn skipped(pod: &PodFacts, reason: Reason) -> TargetStatus {
+    let mut target = TargetStatus { phase: TargetPhase::Skipped, ..bare(pod) };
+    super::target::explain(&mut target, reason, String::new());
+    target
+}
+
+fn nothing(session: &ProfileSession, mine: usize, foreign: usize) -> Refusal {
+    let policy = session.spec.policy_ref.as_ref().map_or("", |p| p.name.as_str());
+    if mine == 0 && foreign > 0 && session.spec.target.is_some() {
+        let message =
+            format!("None of the {foreign} pods of spec.target is selected by the policy {policy:?}; {}.", Reason::NotSelected.advice());
+        return Refusal { reason: Reason::NotSelected, message };
+    }
+    let message = if mine > 0 {
+        format!("Of {mine} selected pods none is running and open to profiling; look at kubectl get pods.")
+    } else {
+        format!("No pod matches; {}.", Reason::NoMatchingPods.advice())
+    };
+    Refusal { reason: Reason::NoMatchingPods, message }
+}
+
+fn app(targets: &[TargetStatus]) -> String {
+    let apps: HashSet<&str> = targets.iter().map(|t| t.workload.as_str()).collect();
+    match targets.first() {
+        Some(first) if apps.len() == 1 => Workload::name_of(&first.workload).to_owned(),
+        _ => format!("{} apps", apps.len()),
+    }
+}

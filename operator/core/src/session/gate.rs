@@ -1,0 +1,53 @@
+//! May this session start at all? Checked before anything is done, and again by every new leader.
+
+use fleetprof_crds::session::Trigger;
+use fleetprof_crds::session_status::Phase;
+use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
+
+use super::observed::{Observed, Permission, PolicyFacts};
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The API server has to be asked first.
+    Ask,
+    /// The session ends here.
+    End(Phase, Reason, String),
+    /// It may go on.
+    Go,
+}
+
+/// Checks what must hold before targets are picked; a session that has started goes on.
+#[must_use]
+pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: &Observed) -> Verdict {
+    if status.start_time.is_some() {
+        return Verdict::Go;
+    }
+    let failed = |reason, message| Verdict::End(Phase::Failed, reason, message);
+    if session.spec.cancel {
+        return Verdict::End(Phase::Cancelled, Reason::Cancelled, "Cancelled before anything was started.".into());
+    }
+    match &observed.permission {
+        Permission::Unchecked => return Verdict::Ask,
+        Permission::Denied(why) => return failed(Reason::Forbidden, why.clone()),
+        Permission::Allowed => {}
+    }
+    let name = session.spec.policy_ref.as_ref().map_or("", |p| p.name.as_str());
+    match &observed.policy {
+        PolicyFacts::Missing => failed(
+            Reason::PolicyNotFound,
+            format!("There is no ProfilingPolicy {name:?} in this namespace; {}.", Reason::PolicyNotFound.advice()),
+        ),
+        PolicyFacts::Found { spec, .. } if spec.suspend => {
+            failed(Reason::PolicySuspended, format!("The policy {name:?} is suspended; {}.", Reason::PolicySuspended.advice()))
+        }
+        _ => Verdict::Go,
+    }
+}
+
+/// Whether the rights of who asked are to be checked with the API server: the operator's own sessions were checked
+/// when their policy was written.
+#[must_use]
+pub fn needs_review(session: &ProfileSession) -> bool {
+    session.spec.trigger == Trigger::OnDemand
+}

@@ -1,0 +1,121 @@
+//! What should happen next with a session? One pure step: `step(session, observed, settings) → status + actions`.
+//!
+//! ```text
+//!            permission?        pick             one step a target            fold
+//! observed ─► gate::check ─► choose::targets ─► target::step … ─► summary::fold ─► status
+//!                                                    └──────────────────────────► actions
+//! ```
+//! Steps are level-based: the same observation gives the same step, an action that was done already is harmless, and
+//! nothing but the session's own status is remembered. So a new leader goes on where the old one stopped.
+
+pub mod choose;
+pub mod conditions;
+pub mod gate;
+pub mod observed;
+pub mod summary;
+pub mod target;
+
+use fleetprof_crds::session_status::{Phase, TargetPhase};
+use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+pub use observed::{Action, AgentFacts, CaptureFacts, Observed, Permission, PolicyFacts, Settings};
+
+/// What [`step`] decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The status as it should be, before the outcomes of the actions are folded in.
+    pub status: ProfileSessionStatus,
+    /// What to do now.
+    pub actions: Vec<Action>,
+    /// When to look again although nothing was heard.
+    pub requeue: Option<SignedDuration>,
+}
+
+/// The next step of a session.
+#[must_use]
+pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) -> Step {
+    let mut status = session.status.clone().unwrap_or_default();
+    status.observed_generation = session.metadata.generation;
+    status.trigger = Some(session.spec.trigger);
+    if status.phase.is_terminal() {
+        let actions = close_all(&status);
+        return Step { status, actions, requeue: None };
+    }
+    let actions = match gate::check(session, &status, observed) {
+        gate::Verdict::Ask => vec![Action::CheckPermission],
+        gate::Verdict::End(phase, reason, message) => {
+            end(&mut status, phase, observed.now);
+            status.reason = Some(reason);
+            status.message = message;
+            Vec::new()
+        }
+        gate::Verdict::Go => advance(session, &mut status, observed, settings),
+    };
+    let requeue = (!status.phase.is_terminal()).then(|| next_deadline(session, &status, observed.now));
+    Step { status, actions, requeue }
+}
+
+/// Picks targets once, steps each of them, and folds them into the session's own state.
+fn advance(session: &ProfileSession, status: &mut ProfileSessionStatus, observed: &Observed, settings: &Settings) -> Vec<Action> {
+    if status.start_time.is_none() {
+        match choose::targets(session, observed) {
+            Ok(chosen) => {
+                status.start_time = Some(Time(observed.now));
+                status.app = chosen.app;
+                status.targets = chosen.targets;
+            }
+            Err(refusal) => {
+                end(status, Phase::Failed, observed.now);
+                (status.reason, status.message) = (Some(refusal.reason), refusal.message);
+                return Vec::new();
+            }
+        }
+    }
+    if session.spec.cancel && status.cancel_time.is_none() {
+        status.cancel_time = Some(Time(observed.now));
+    }
+    let context = target::Context::new(session, status, observed, settings);
+    let mut actions: Vec<Action> = Vec::new();
+    for (index, target) in status.targets.iter_mut().enumerate() {
+        actions.extend(target::step(index, target, &context));
+    }
+    summary::fold(session, status, observed.now);
+    if status.phase == Phase::Processing && status.targets.iter().all(|t| t.phase.is_terminal()) {
+        actions.push(Action::Summarize);
+    }
+    actions
+}
+
+/// Ends the session after its results were summarized; the phase follows from the targets.
+pub fn conclude(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) {
+    let phase = summary::outcome(status);
+    end(status, phase, now);
+    summary::conclude(session, status, now);
+}
+
+fn end(status: &mut ProfileSessionStatus, phase: Phase, now: Timestamp) {
+    status.phase = phase;
+    status.end_time = Some(Time(now));
+}
+
+fn close_all(status: &ProfileSessionStatus) -> Vec<Action> {
+    status.targets.iter().filter(|t| !t.capture.is_empty()).map(|t| Action::Close { capture: t.capture.clone() }).collect()
+}
+
+/// The time until the earliest deadline of the session, 1 s to 60 s.
+fn next_deadline(session: &ProfileSession, status: &ProfileSessionStatus, now: Timestamp) -> SignedDuration {
+    let spec = &session.spec;
+    let start = status.start_time.as_ref().map(|t| t.0 + spec.start_deadline.as_signed());
+    let results = status.capture_end_time.as_ref().map(|t| t.0 + spec.result_timeout.as_signed());
+    let waiting = status.targets.iter().any(|t| matches!(t.phase, TargetPhase::Pending | TargetPhase::Attaching | TargetPhase::Ordered));
+    let mut next = SignedDuration::from_secs(10);
+    for at in [start.filter(|_| waiting), results].into_iter().flatten() {
+        let left = at.duration_since(now);
+        if left > SignedDuration::ZERO {
+            next = next.min(left);
+        }
+    }
+    next.max(SignedDuration::from_secs(1))
+}

@@ -1,0 +1,139 @@
+//! What does a step look at, what can it ask for, and which settings does it obey?
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fleetprof_crds::ProfilingPolicySpec;
+use fleetprof_crds::policy::ProfileType;
+use fleetprof_crds::wire::{CaptureReport, Order};
+use jiff::Timestamp;
+
+use crate::pod::{PodFacts, User};
+
+/// Everything that a step looks at beside the session itself.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The time.
+    pub now: Timestamp,
+    /// Whether every agent has had the time to report since this leader took over; until then silence means nothing.
+    pub settled: bool,
+    /// Whether slices are refused because the results volume is full.
+    pub storage_full: bool,
+    /// Whether who asked may profile.
+    pub permission: Permission,
+    /// The policy that the session names.
+    pub policy: PolicyFacts,
+    /// The pods of the session's namespace.
+    pub pods: Vec<Arc<PodFacts>>,
+    /// Agents that were heard of lately, by pod uid.
+    pub agents: HashMap<String, AgentFacts>,
+    /// Captures of the session, by capture.
+    pub captures: HashMap<String, CaptureFacts>,
+}
+
+/// Whether who asked may profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Nobody asked the API server yet.
+    Unchecked,
+    /// They may.
+    Allowed,
+    /// They may not; the sentence names what is missing.
+    Denied(String),
+}
+
+/// The policy that a session names.
+#[derive(Clone, Debug)]
+pub enum PolicyFacts {
+    /// The session names none.
+    Unnamed,
+    /// There is none of that name.
+    Missing,
+    /// It is there.
+    Found {
+        /// Its uid: the seed of picks.
+        uid: String,
+        /// When it was created.
+        created: Option<Timestamp>,
+        /// Its spec.
+        spec: Box<ProfilingPolicySpec>,
+    },
+}
+
+/// What is known of the agent in a pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AgentFacts {
+    /// Version of the agent.
+    pub version: String,
+    /// Protocol that it speaks.
+    pub protocol: u32,
+    /// Runtime by container id.
+    pub runtimes: HashMap<String, String>,
+}
+
+/// What is known of a capture.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CaptureFacts {
+    /// The agent's last report.
+    pub report: Option<CaptureReport>,
+}
+
+/// Settings of the operator that a step obeys.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Length of a slice in seconds, 10 to 15.
+    pub slice_seconds: u32,
+    /// Protocol that orders need.
+    pub protocol: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { slice_seconds: 10, protocol: fleetprof_crds::wire::PROTOCOL }
+    }
+}
+
+/// What a step asks for. Each may be done twice without harm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Ask the API server whether who asked may profile.
+    CheckPermission,
+    /// Attach an agent to a pod.
+    Attach {
+        /// Index of the target.
+        target: usize,
+        /// The pod's name.
+        pod: String,
+        /// The pod's uid.
+        pod_uid: String,
+        /// The container to attach to.
+        container: String,
+        /// Name of the new ephemeral container.
+        name: String,
+        /// The user that the agent has to be.
+        user: User,
+    },
+    /// Keep an order open.
+    Open {
+        /// Index of the target.
+        target: usize,
+        /// The order.
+        order: Order,
+    },
+    /// Make one profile of the stored slices.
+    Assemble {
+        /// Index of the target.
+        target: usize,
+        /// The capture.
+        capture: String,
+        /// What was captured.
+        profile: ProfileType,
+    },
+    /// Close an order: its outcome is recorded.
+    Close {
+        /// The capture.
+        capture: String,
+    },
+    /// Compute the hottest functions over all targets, then end the session.
+    Summarize,
+}

@@ -1,0 +1,255 @@
+//! What do all targets together say of their session?
+
+use fleetprof_crds::session_status::{Counts, Link, Phase, StoredProfile, TargetPhase, TargetStatus, TopFunction};
+use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason, names};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::conditions::{self, Truth, Wanted};
+use super::target::{explain, finish};
+
+/// Folds the targets into counts, phase, message and conditions. The phase never goes backwards.
+pub fn fold(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) {
+    status.counts = counts(&status.targets);
+    status.targets_summary = format!("{}/{}", with_data(&status.targets), status.counts.desired);
+    status.samples = status.targets.iter().map(|t| t.samples).sum();
+    status.cpu_percent = mean(status.targets.iter().filter_map(|t| t.cpu_percent));
+    status.memory_percent = status.targets.iter().filter_map(|t| t.memory_percent).max();
+    if status.running_time.is_none() {
+        status.running_time = status.targets.iter().filter_map(|t| t.start_time.clone()).min();
+    }
+    let capturing = status.targets.iter().any(|t| is_capturing(t.phase));
+    if !capturing && status.capture_end_time.is_none() {
+        status.capture_end_time = Some(Time(now));
+    }
+    let late = status.capture_end_time.as_ref().is_some_and(|t| now > t.0 + session.spec.result_timeout.as_signed());
+    status.phase = status.phase.max(phase(&status.targets, status.phase, late));
+    (status.reason, status.message) = explanation(session, status, late);
+    let generation = session.metadata.generation;
+    let delayed = late && status.targets.iter().any(|t| !t.phase.is_terminal());
+    if delayed {
+        let message = format!(
+            "Results are later than {}; they may still arrive until {} after the capture.",
+            session.spec.result_timeout, session.spec.result_deadline
+        );
+        conditions::set(
+            &mut status.conditions,
+            "ResultsDelayed",
+            Wanted::new(Truth::True, Reason::ResultsDelayed, message),
+            generation,
+            now,
+        );
+    }
+    let reachable = reachable(&status.targets);
+    conditions::set(&mut status.conditions, "AgentReachable", reachable, generation, now);
+    let running = Wanted::new(Truth::False, status.reason.unwrap_or(Reason::Capturing), status.message.clone());
+    conditions::set(&mut status.conditions, "Complete", running, generation, now);
+}
+
+const fn is_capturing(phase: TargetPhase) -> bool {
+    matches!(phase, TargetPhase::Pending | TargetPhase::Attaching | TargetPhase::Ordered | TargetPhase::Running)
+}
+
+fn phase(targets: &[TargetStatus], was: Phase, late: bool) -> Phase {
+    let any = |f: fn(TargetPhase) -> bool| targets.iter().any(|t| f(t.phase));
+    if targets.iter().all(|t| t.phase.is_terminal()) {
+        return Phase::Processing;
+    }
+    if any(|p| p == TargetPhase::Running) {
+        return Phase::Running;
+    }
+    if any(is_capturing) {
+        return if was >= Phase::Running { Phase::Running } else { Phase::Starting };
+    }
+    if late { Phase::Processing } else { Phase::Uploading }
+}
+
+fn counts(targets: &[TargetStatus]) -> Counts {
+    let count = |f: &dyn Fn(&TargetStatus) -> bool| i32::try_from(targets.iter().filter(|t| f(t)).count()).unwrap_or(i32::MAX);
+    Counts {
+        desired: count(&|_| true),
+        started: count(&|t| t.start_time.is_some()),
+        succeeded: count(&|t| t.phase == TargetPhase::Succeeded),
+        failed: count(&|t| matches!(t.phase, TargetPhase::Failed | TargetPhase::Cancelled)),
+        skipped: count(&|t| t.phase == TargetPhase::Skipped),
+    }
+}
+
+fn with_data(targets: &[TargetStatus]) -> usize {
+    targets.iter().filter(|t| !t.profiles.is_empty()).count()
+}
+
+fn mean(values: impl Iterator<Item = i32>) -> Option<i32> {
+    let (sum, n) = values.fold((0i64, 0i64), |(sum, n), v| (sum + i64::from(v), n + 1));
+    (n > 0).then(|| i32::try_from(sum / n).unwrap_or(i32::MAX))
+}
+
+fn explanation(session: &ProfileSession, status: &ProfileSessionStatus, late: bool) -> (Option<Reason>, String) {
+    let n = status.counts.desired;
+    let live: Vec<&TargetStatus> = status.targets.iter().filter(|t| !t.phase.is_terminal()).collect();
+    if session.spec.cancel {
+        return (Some(Reason::Cancelled), format!("Cancelling: {} of {n} targets have not ended yet.", live.len()));
+    }
+    let stuck = live.iter().find(|t| matches!(t.reason, Some(Reason::StorageFull | Reason::StorageFailed)));
+    if let Some(stuck) = stuck {
+        return (stuck.reason, stuck.message.clone());
+    }
+    match status.phase {
+        Phase::Pending | Phase::Starting => {
+            let waits = live.first().and_then(|t| t.reason).unwrap_or(Reason::WaitingForAgent);
+            let text = if waits == Reason::Attaching { "Attaching an agent" } else { "Waiting for the agent" };
+            (Some(waits), format!("{text}: {} of {n} targets have not started.", live.len()))
+        }
+        Phase::Running => {
+            (Some(Reason::Capturing), format!("Capturing {n} target{} for {}.", if n == 1 { "" } else { "s" }, session.spec.duration))
+        }
+        Phase::Uploading => (Some(Reason::Uploading), format!("Captured; {} of {n} profiles are on their way.", live.len())),
+        _ if late && !live.is_empty() => (Some(Reason::ResultsDelayed), format!("{} of {n} profiles are late.", live.len())),
+        _ => (Some(Reason::Processing), "All profiles are here; computing the hottest functions.".into()),
+    }
+}
+
+fn reachable(targets: &[TargetStatus]) -> Wanted {
+    let silent = targets
+        .iter()
+        .filter(|t| {
+            matches!(t.reason, Some(Reason::StartDeadlineExceeded | Reason::AgentGone | Reason::AgentImageFailed | Reason::AttachFailed))
+        })
+        .count();
+    let waiting = targets.iter().filter(|t| matches!(t.phase, TargetPhase::Pending | TargetPhase::Attaching)).count();
+    if silent > 0 {
+        return Wanted::new(Truth::False, Reason::AgentsSilent, format!("{silent} of {} agents did not answer.", targets.len()));
+    }
+    if waiting > 0 {
+        return Wanted::new(
+            Truth::Unknown,
+            Reason::StatusCheckBlocked,
+            format!("{waiting} of {} agents have not been heard of yet; this stops nothing.", targets.len()),
+        );
+    }
+    Wanted::new(Truth::True, Reason::AgentsAnswer, format!("{} of {} agents answer.", targets.len(), targets.len()))
+}
+
+/// The phase of a session all of whose targets have ended.
+#[must_use]
+pub fn outcome(status: &ProfileSessionStatus) -> Phase {
+    let targets = &status.targets;
+    let good = targets.iter().filter(|t| t.phase == TargetPhase::Succeeded).count();
+    if good > 0 && good == targets.len() {
+        Phase::Succeeded
+    } else if status.cancel_time.is_some() {
+        Phase::Cancelled
+    } else if with_data(targets) > 0 {
+        Phase::PartiallySucceeded
+    } else if targets.iter().any(|t| t.reason == Some(Reason::ResultDeadlineExceeded)) {
+        Phase::Expired
+    } else {
+        Phase::Failed
+    }
+}
+
+/// Says how an ended session ended.
+pub fn conclude(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) {
+    status.counts = counts(&status.targets);
+    status.targets_summary = format!("{}/{}", with_data(&status.targets), status.counts.desired);
+    (status.reason, status.message) = conclusion(status);
+    let generation = session.metadata.generation;
+    if conditions::is_true(&status.conditions, "ResultsDelayed") {
+        status.completed_late = with_data(&status.targets) > 0;
+        let wanted = Wanted::new(Truth::False, Reason::Completed, "The results came late.");
+        conditions::set(&mut status.conditions, "ResultsDelayed", wanted, generation, now);
+    }
+    let complete = Wanted::new(Truth::True, status.reason.unwrap_or(Reason::Completed), status.message.clone());
+    conditions::set(&mut status.conditions, "Complete", complete, generation, now);
+    if with_data(&status.targets) > 0 {
+        status.links = links(session);
+    }
+}
+
+fn conclusion(status: &ProfileSessionStatus) -> (Option<Reason>, String) {
+    let (n, data) = (status.targets.len(), with_data(&status.targets));
+    let first = status.targets.iter().find(|t| t.phase != TargetPhase::Succeeded);
+    let why = first.map(|t| format!("{}: {}: {}", t.pod, t.reason.map_or("", Reason::as_str), t.message)).unwrap_or_default();
+    match status.phase {
+        Phase::Succeeded => {
+            let top = status.top_functions.first().map(|t| format!(" Hottest: {} ({} %).", t.name, t.self_percent)).unwrap_or_default();
+            (Some(Reason::Completed), format!("{} samples of {data} of {n} targets.{top}", status.samples))
+        }
+        Phase::PartiallySucceeded => (Some(Reason::SomeTargetsFailed), format!("{data} of {n} targets gave data; {why}")),
+        Phase::Cancelled => (Some(Reason::Cancelled), format!("Cancelled; {data} of {n} targets gave data until then.")),
+        Phase::Expired => (Some(Reason::ResultDeadlineExceeded), format!("No result arrived by the result deadline; {why}")),
+        _ => (Some(failure(&status.targets)), format!("None of {n} targets gave data; {why}")),
+    }
+}
+
+/// The reason of a session without data: the targets' own where they agree.
+fn failure(targets: &[TargetStatus]) -> Reason {
+    if targets.iter().all(|t| t.phase == TargetPhase::Skipped) && targets.iter().any(|t| t.reason == Some(Reason::AgentTooOld)) {
+        return Reason::NoCapableAgents;
+    }
+    match targets.first().and_then(|t| t.reason) {
+        Some(reason) if targets.iter().all(|t| t.reason == Some(reason)) => reason,
+        _ => Reason::AllTargetsFailed,
+    }
+}
+
+fn links(session: &ProfileSession) -> Vec<Link> {
+    let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
+    let name = session.metadata.name.as_deref().unwrap_or_default();
+    let base = format!("/apis/{}/{}/namespaces/{namespace}/profilesessions/{name}", names::DATA_GROUP, names::VERSION);
+    ["profile", "top"].iter().map(|n| Link { name: (*n).into(), url: format!("{base}/{n}") }).collect()
+}
+
+/// What came of assembling a target's slices.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Assembled {
+    /// One profile was stored.
+    Profile(StoredProfile),
+    /// There was no slice, or none with a sample.
+    Nothing,
+    /// It could not be stored now; try again.
+    Delayed(Reason, String),
+}
+
+/// Folds what came of assembling into a target: with data it succeeded, unless something else ended its capture.
+pub fn fold_assembled(target: &mut TargetStatus, assembled: Assembled, given_up: bool, now: Timestamp) {
+    let progress = matches!(
+        target.reason,
+        None | Some(
+            Reason::Uploading
+                | Reason::Capturing
+                | Reason::WaitingForAgent
+                | Reason::Processing
+                | Reason::StorageFull
+                | Reason::StorageFailed
+        )
+    );
+    match assembled {
+        Assembled::Profile(profile) => {
+            target.samples = profile.samples;
+            target.profiles = vec![profile];
+            match target.reason {
+                _ if progress => finish(target, TargetPhase::Succeeded, Reason::Completed, String::new(), now),
+                Some(Reason::TargetExited) => target.phase = TargetPhase::Succeeded,
+                Some(Reason::Cancelled) => {
+                    finish(target, TargetPhase::Cancelled, Reason::Cancelled, "What was captured until then is kept.".into(), now)
+                }
+                _ => target.phase = TargetPhase::Failed,
+            }
+        }
+        Assembled::Nothing if target.reason == Some(Reason::Cancelled) => target.phase = TargetPhase::Cancelled,
+        Assembled::Nothing if progress && given_up => {
+            finish(target, TargetPhase::Failed, Reason::ResultDeadlineExceeded, String::new(), now)
+        }
+        Assembled::Nothing if progress => finish(target, TargetPhase::Failed, Reason::NoSamples, String::new(), now),
+        Assembled::Nothing => target.phase = TargetPhase::Failed,
+        Assembled::Delayed(reason, message) if given_up => finish(target, TargetPhase::Failed, reason, message, now),
+        Assembled::Delayed(reason, message) => explain(target, reason, message),
+    }
+}
+
+/// The hottest functions as they stand in the status.
+pub fn set_top(status: &mut ProfileSessionStatus, mut top: Vec<TopFunction>) {
+    top.truncate(names::MAX_TOP_FUNCTIONS);
+    status.top_functions = top;
+}

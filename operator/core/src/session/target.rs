@@ -1,0 +1,384 @@
+//! What happens next with one target? A state machine over what its pod, its agent and its capture say.
+//!
+//! ```text
+//!              agent?           report          final report        assembled
+//! Pending ─► Attaching ─► Ordered ─► Running ─────► Uploading ────────► Succeeded
+//!    └─agent there──────────►┘          (no data, or an error: Failed; never tried: Skipped)
+//! ```
+
+use fleetprof_crds::policy::{AgentMode, ExistingPods, ProfileType};
+use fleetprof_crds::session_status::{ProfileSessionStatus, TargetPhase, TargetStatus};
+use fleetprof_crds::wire::{CaptureReport, CaptureState, Order, Problem};
+use fleetprof_crds::{ProfileSession, Reason, names};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::observed::{Action, Observed, PolicyFacts, Settings};
+use crate::hash::short_name;
+use crate::pod::{AgentContainerState, PodFacts};
+
+/// How long after its end a capture may stay silent.
+const GRACE: SignedDuration = SignedDuration::from_secs(45);
+/// How long a cancelled target's agent may take to answer.
+const CANCEL_GRACE: SignedDuration = SignedDuration::from_secs(30);
+
+/// What all targets of a step have in common.
+pub struct Context<'a> {
+    session: &'a ProfileSession,
+    observed: &'a Observed,
+    settings: &'a Settings,
+    start_before: Timestamp,
+    cancelled_at: Option<Timestamp>,
+    results_until: Option<Timestamp>,
+}
+
+impl<'a> Context<'a> {
+    /// The context of this step.
+    #[must_use]
+    pub fn new(session: &'a ProfileSession, status: &ProfileSessionStatus, observed: &'a Observed, settings: &'a Settings) -> Self {
+        let started = status.start_time.as_ref().map_or(observed.now, |t| t.0);
+        Self {
+            session,
+            observed,
+            settings,
+            start_before: started + session.spec.start_deadline.as_signed(),
+            cancelled_at: status.cancel_time.as_ref().map(|t| t.0),
+            results_until: status.capture_end_time.as_ref().map(|t| t.0 + session.spec.result_deadline.as_signed()),
+        }
+    }
+
+    fn pod(&self, target: &TargetStatus) -> Option<&'a PodFacts> {
+        self.observed.pods.iter().find(|p| p.uid == target.pod_uid).map(|p| &**p)
+    }
+}
+
+/// Moves `target` on and says what to do for it.
+#[must_use]
+pub fn step(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<Action> {
+    use TargetPhase as P;
+    match target.phase {
+        P::Succeeded | P::Failed | P::Skipped | P::Cancelled => {}
+        P::Pending | P::Attaching => prepare(target, context),
+        P::Ordered | P::Running | P::Uploading => follow(target, context),
+    }
+    actions(index, target, context)
+}
+
+/// Before an order is out: is there an agent, can one be attached, how long may it take?
+fn prepare(target: &mut TargetStatus, context: &Context) {
+    let now = context.observed.now;
+    if context.cancelled_at.is_some() {
+        return finish(target, TargetPhase::Cancelled, Reason::Cancelled, String::new(), now);
+    }
+    let Some(pod) = context.pod(target).filter(|p| !p.ending) else {
+        return finish(target, TargetPhase::Failed, Reason::PodGone, "The pod ended before its capture started.".into(), now);
+    };
+    if let Some(agent) = context.observed.agents.get(&target.pod_uid) {
+        if agent.protocol < context.settings.protocol {
+            let message = format!(
+                "The agent {} speaks protocol {}, the order needs {}; {}.",
+                agent.version,
+                agent.protocol,
+                context.settings.protocol,
+                Reason::AgentTooOld.advice()
+            );
+            return finish(target, TargetPhase::Skipped, Reason::AgentTooOld, message, now);
+        }
+        target.phase = TargetPhase::Ordered;
+        target.container_id = pod.container(&target.container).map(|c| c.id.clone()).unwrap_or_default();
+        target.runtime = agent.runtimes.get(&target.container_id).cloned();
+        return explain(target, Reason::WaitingForAgent, "The order is out.".into());
+    }
+    if now > context.start_before && context.observed.settled {
+        let (reason, message) = late_start(target, pod, context);
+        return finish(target, TargetPhase::Failed, reason, message, now);
+    }
+    wait_for_agent(target, pod, context);
+}
+
+fn wait_for_agent(target: &mut TargetStatus, pod: &PodFacts, context: &Context) {
+    let now = context.observed.now;
+    if pod.sidecar.is_some() {
+        return explain(target, Reason::WaitingForAgent, "The injected agent has not reported yet.".into());
+    }
+    if !may_attach(context) {
+        let created_before = matches!((&context.observed.policy, pod.created), (PolicyFacts::Found { created: Some(policy), .. }, Some(pod)) if pod < *policy);
+        let reason = if created_before { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed };
+        return finish(
+            target,
+            TargetPhase::Skipped,
+            reason,
+            format!("The pod has no agent and agent.existingPods is Wait; {}.", reason.advice()),
+            now,
+        );
+    }
+    if let Some(ours) = pod.attached.iter().find(|a| a.name == target.attached_as) {
+        match &ours.state {
+            AgentContainerState::Ended(why) => {
+                return finish(
+                    target,
+                    TargetPhase::Failed,
+                    Reason::AgentGone,
+                    format!("The attached agent ended before it reported: {why}; {}.", Reason::AgentGone.advice()),
+                    now,
+                );
+            }
+            AgentContainerState::Waiting(why, message) if image_failed(why) => {
+                return finish(
+                    target,
+                    TargetPhase::Failed,
+                    Reason::AgentImageFailed,
+                    format!("The attached agent does not start: {why}: {message}"),
+                    now,
+                );
+            }
+            _ => {}
+        }
+    }
+    if target.attached_as.is_empty() {
+        let uid = context.session.metadata.uid.as_deref().unwrap_or_default();
+        target.attached_as = format!("{}{}", names::ATTACHED_PREFIX, short_name(&[uid, &target.container]));
+    }
+    target.phase = TargetPhase::Attaching;
+    explain(target, Reason::Attaching, "An agent is being attached.".into());
+}
+
+fn may_attach(context: &Context) -> bool {
+    match &context.observed.policy {
+        PolicyFacts::Found { spec, .. } => {
+            spec.agent.mode == AgentMode::Ephemeral || spec.agent.existing_pods == ExistingPods::AttachOnDemand
+        }
+        _ => true,
+    }
+}
+
+fn image_failed(reason: &str) -> bool {
+    ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerError", "CreateContainerConfigError"]
+        .contains(&reason)
+}
+
+/// What was awaited when the start deadline passed.
+fn late_start(target: &TargetStatus, pod: &PodFacts, context: &Context) -> (Reason, String) {
+    let deadline = context.session.spec.start_deadline;
+    let of = |state: &AgentContainerState| match state {
+        AgentContainerState::Unknown => "the kubelet has not said anything of it".to_owned(),
+        AgentContainerState::Waiting(reason, message) => format!("it waits: {reason} {message}"),
+        AgentContainerState::Running => "it runs, but does not reach the gateway".to_owned(),
+        AgentContainerState::Ended(why) => format!("it ended: {why}"),
+    };
+    let ours = pod.sidecar.as_ref().or_else(|| pod.attached.iter().find(|a| a.name == target.attached_as));
+    let state = ours.map_or("it was not attached".to_owned(), |a| format!("container {}: {}", a.name, of(&a.state)));
+    (Reason::StartDeadlineExceeded, format!("No agent reported within {deadline}; {state}."))
+}
+
+/// After an order is out: what does the capture's report say, and is anybody still there?
+fn follow(target: &mut TargetStatus, context: &Context) {
+    let now = context.observed.now;
+    let facts = context.observed.captures.get(&target.capture);
+    if let Some(report) = facts.and_then(|f| f.report.as_ref()) {
+        copy_report(target, report, now);
+    }
+    if target.phase != TargetPhase::Uploading
+        && let Some((reason, message)) = silence(target, context)
+    {
+        target.end_time = Some(Time(now));
+        target.phase = TargetPhase::Uploading;
+        explain(target, reason, message);
+    }
+    if target.phase == TargetPhase::Uploading && !complete(target, context) {
+        tell_storage(target, context.observed.storage_full);
+    }
+}
+
+/// Says that slices wait for a full volume, and takes it back when they no longer do.
+fn tell_storage(target: &mut TargetStatus, full: bool) {
+    match target.reason {
+        Some(Reason::Uploading | Reason::Capturing) if full => {
+            explain(
+                target,
+                Reason::StorageFull,
+                format!("The results volume is full, the agent keeps what it captured; {}.", Reason::StorageFull.advice()),
+            );
+        }
+        Some(Reason::StorageFull) if !full => explain(target, Reason::Uploading, String::new()),
+        _ => {}
+    }
+}
+
+/// Copies what the agent reports. A final report without slices ends the target; with slices they are assembled first.
+fn copy_report(target: &mut TargetStatus, report: &CaptureReport, now: Timestamp) {
+    let was = target.phase;
+    target.runtime = report.runtime.clone().or_else(|| target.runtime.take());
+    target.collector = report.collector.clone().or_else(|| target.collector.take());
+    target.samples = report.samples;
+    target.cpu_percent = report.cpu_percent.or(target.cpu_percent);
+    target.memory_percent = report.memory_percent.or(target.memory_percent);
+    let time = |seconds: Option<i64>| seconds.and_then(|s| Timestamp::from_second(s).ok()).map(|t| Time(t.min(now)));
+    target.start_time = target.start_time.clone().or_else(|| time(report.started_at));
+    target.end_time = target.end_time.clone().or_else(|| time(report.ended_at));
+    match report.state {
+        CaptureState::Accepted => {}
+        CaptureState::Running if was == TargetPhase::Ordered => {
+            target.phase = TargetPhase::Running;
+            target.start_time = target.start_time.clone().or(Some(Time(now)));
+            explain(target, Reason::Capturing, String::new());
+        }
+        CaptureState::Running => {}
+        CaptureState::Uploading | CaptureState::Finished | CaptureState::Failed | CaptureState::Cancelled | CaptureState::Skipped => {
+            target.end_time = target.end_time.clone().or(Some(Time(now)));
+            end_of_capture(target, report, now);
+        }
+    }
+}
+
+fn end_of_capture(target: &mut TargetStatus, report: &CaptureReport, now: Timestamp) {
+    let problem = report.problem.clone();
+    if report.state.is_final() && report.uploaded == 0 {
+        let (phase, fallback) = match report.state {
+            CaptureState::Skipped => (TargetPhase::Skipped, Reason::Internal),
+            CaptureState::Cancelled => (TargetPhase::Cancelled, Reason::Cancelled),
+            CaptureState::Failed => (TargetPhase::Failed, Reason::Internal),
+            _ => (TargetPhase::Failed, Reason::NoSamples),
+        };
+        let Problem { reason, message } = problem.unwrap_or(Problem { reason: fallback, message: String::new() });
+        return finish(target, phase, reason, message, now);
+    }
+    target.phase = TargetPhase::Uploading;
+    match problem {
+        Some(Problem { reason, message }) => explain(target, reason, message),
+        None if report.state == CaptureState::Cancelled => explain(target, Reason::Cancelled, String::new()),
+        None if matches!(target.reason, None | Some(Reason::Capturing | Reason::WaitingForAgent)) => {
+            explain(target, Reason::Uploading, String::new())
+        }
+        None => {}
+    }
+}
+
+/// Why nothing more is to be expected from the agent of an ordered or running target, if so.
+fn silence(target: &TargetStatus, context: &Context) -> Option<(Reason, String)> {
+    let now = context.observed.now;
+    let Some(pod) = context.pod(target) else {
+        return Some((Reason::PodGone, "The pod was deleted during the session.".into()));
+    };
+    if let Some(at) = context.cancelled_at
+        && now > at + CANCEL_GRACE
+    {
+        return Some((Reason::Cancelled, "The agent did not confirm that it stopped.".into()));
+    }
+    if !context.observed.settled {
+        return None;
+    }
+    if target.phase == TargetPhase::Ordered {
+        return unstarted(target, pod, context);
+    }
+    let attached_gone =
+        pod.attached.iter().find(|a| a.name == target.attached_as).is_some_and(|a| matches!(a.state, AgentContainerState::Ended(_)));
+    if attached_gone && !context.observed.agents.contains_key(&target.pod_uid) {
+        return Some((Reason::AgentGone, format!("The attached agent ended during the capture; {}.", Reason::AgentGone.advice())));
+    }
+    let end = target.start_time.as_ref().map(|t| t.0 + context.session.spec.duration.as_signed() + GRACE);
+    if end.is_some_and(|end| now > end) {
+        return Some((
+            Reason::CaptureTimedOut,
+            format!("The agent did not end the capture within {GRACE:#} after its time; {}.", Reason::CaptureTimedOut.advice()),
+        ));
+    }
+    None
+}
+
+/// Why an order that is out was not started, once its deadline has passed. An agent that answers knows why, and is given the
+/// time to say so: it may be busy with another session.
+fn unstarted(target: &TargetStatus, pod: &PodFacts, context: &Context) -> Option<(Reason, String)> {
+    let late = context.observed.now.duration_since(context.start_before);
+    if late <= SignedDuration::from_secs(5) {
+        return None;
+    }
+    if !context.observed.agents.contains_key(&target.pod_uid) {
+        return Some(late_start(target, pod, context));
+    }
+    let message = "The agent answers, but did not start the capture in time; another session may hold the container.";
+    (late > GRACE).then(|| (Reason::StartDeadlineExceeded, message.to_owned()))
+}
+
+/// What to do for a target in its present phase. Orders are kept open until the outcome is recorded, so that a new
+/// leader accepts what is still on its way.
+fn actions(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<Action> {
+    let profile = context.session.spec.profiles.first().copied().unwrap_or(ProfileType::Cpu);
+    let open = |target: &TargetStatus| Action::Open { target: index, order: order(target, profile, context) };
+    match target.phase {
+        TargetPhase::Attaching => attach(index, target, context).into_iter().collect(),
+        TargetPhase::Ordered | TargetPhase::Running => vec![open(target)],
+        TargetPhase::Uploading if complete(target, context) => {
+            vec![open(target), Action::Assemble { target: index, capture: target.capture.clone(), profile }]
+        }
+        TargetPhase::Uploading => vec![open(target)],
+        TargetPhase::Succeeded | TargetPhase::Failed | TargetPhase::Skipped | TargetPhase::Cancelled if !target.capture.is_empty() => {
+            vec![Action::Close { capture: target.capture.clone() }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn attach(index: usize, target: &TargetStatus, context: &Context) -> Option<Action> {
+    let pod = context.pod(target)?;
+    if pod.attached.iter().any(|a| a.name == target.attached_as || matches!(a.state, AgentContainerState::Running)) {
+        return None;
+    }
+    let user = pod.container(&target.container).map(|c| c.user).unwrap_or_default();
+    let (pod, pod_uid, container) = (target.pod.clone(), target.pod_uid.clone(), target.container.clone());
+    Some(Action::Attach { target: index, pod, pod_uid, container, name: target.attached_as.clone(), user })
+}
+
+/// Whether everything that will come has come: the agent says so, or there is nobody left to send more.
+fn complete(target: &TargetStatus, context: &Context) -> bool {
+    let report = context.observed.captures.get(&target.capture).and_then(|f| f.report.as_ref());
+    if report.is_some_and(|r| r.state.is_final()) {
+        return true;
+    }
+    let now = context.observed.now;
+    let given_up = context.results_until.is_some_and(|until| now > until);
+    let nobody = context.pod(target).is_none()
+        || matches!(target.reason, Some(Reason::AgentGone | Reason::CaptureTimedOut | Reason::StartDeadlineExceeded))
+        || context.cancelled_at.is_some_and(|at| now > at + CANCEL_GRACE);
+    given_up || nobody
+}
+
+fn order(target: &TargetStatus, profile: ProfileType, context: &Context) -> Order {
+    let spec = &context.session.spec;
+    Order {
+        capture: target.capture.clone(),
+        session: context.session.metadata.uid.clone().unwrap_or_default(),
+        protocol: context.settings.protocol,
+        container_id: target.container_id.clone(),
+        profile: profile.as_str().into(),
+        frequency_hz: u32::try_from(spec.frequency_hz).unwrap_or(99),
+        duration_ms: u64::from(spec.duration.as_secs()) * 1000,
+        slice_ms: u64::from(context.settings.slice_seconds) * 1000,
+        start_before: context.start_before.as_second(),
+        cancel: context.cancelled_at.is_some(),
+    }
+}
+
+/// Sets reason and message; an empty message becomes the reason's advice.
+pub fn explain(target: &mut TargetStatus, reason: Reason, message: String) {
+    target.reason = Some(reason);
+    let mut text = if message.is_empty() { sentence(reason.advice()) } else { message };
+    if text.len() > names::MAX_MESSAGE {
+        let cut = (0..=names::MAX_MESSAGE - 3).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.truncate(cut);
+        text.push('…');
+    }
+    target.message = text;
+}
+
+fn sentence(advice: &str) -> String {
+    let mut chars = advice.chars();
+    chars.next().map_or(String::new(), |c| format!("{}{}.", c.to_uppercase(), chars.as_str()))
+}
+
+/// Ends a target.
+pub fn finish(target: &mut TargetStatus, phase: TargetPhase, reason: Reason, message: String, now: Timestamp) {
+    target.phase = phase;
+    explain(target, reason, message);
+    target.end_time = target.end_time.clone().or(Some(Time(now)));
+}

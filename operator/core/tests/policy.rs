@@ -1,0 +1,250 @@
+//! A policy, step by step: what is linked and why not, when rounds start, what is forgotten.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, PodFacts, User, Workload};
+use fleetprof_core::policy::{Observed, Step, step};
+use fleetprof_core::schedule;
+use fleetprof_core::session::AgentFacts;
+use fleetprof_crds::policy::LinkState;
+use fleetprof_crds::{ProfileSession, ProfilingPolicy, Reason};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+const CREATED: i64 = 1_799_990_000;
+const NOW: i64 = 1_800_000_000;
+
+fn policy_of(name: &str, created: i64, spec: Value) -> ProfilingPolicy {
+    let mut full = json!({"selector": {}});
+    for (key, value) in spec.as_object().unwrap() {
+        full[key] = value.clone();
+    }
+    let created = Timestamp::from_second(created).unwrap().to_string();
+    serde_json::from_value(json!({
+        "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfilingPolicy", "spec": full,
+        "metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}"), "generation": 3, "creationTimestamp": created},
+    }))
+    .unwrap()
+}
+
+fn pod(name: &str, app: &str) -> PodFacts {
+    PodFacts {
+        namespace: "shop".into(),
+        name: name.into(),
+        uid: format!("uid-{name}"),
+        node: "n1".into(),
+        labels: [("app".to_owned(), app.to_owned())].into(),
+        workload: Workload { kind: "Deployment".into(), name: app.into() },
+        created: Some(Timestamp::from_second(CREATED + 60).unwrap()),
+        running: true,
+        ending: false,
+        ips: vec![],
+        default_container: None,
+        containers: vec![ContainerFacts { name: "app".into(), id: format!("{name}-c"), running: true, user: User::default() }],
+        sidecar: Some(AgentContainer { name: "fleetprof-agent".into(), target: String::new(), state: AgentContainerState::Running }),
+        attached: vec![],
+        uninjected: None,
+    }
+}
+
+fn bare(mut pod: PodFacts) -> PodFacts {
+    pod.sidecar = None;
+    pod
+}
+
+struct World {
+    now: Timestamp,
+    settled: bool,
+    pods: Vec<PodFacts>,
+    agents: HashMap<String, AgentFacts>,
+    sessions: Vec<ProfileSession>,
+    others: Vec<ProfilingPolicy>,
+    refusal: Option<Reason>,
+}
+
+impl World {
+    fn new(pods: Vec<PodFacts>) -> Self {
+        let now = Timestamp::from_second(NOW).unwrap();
+        Self { now, settled: true, pods, agents: HashMap::new(), sessions: vec![], others: vec![], refusal: None }
+    }
+    fn heard_of(mut self, pods: &[&str]) -> Self {
+        for name in pods {
+            let runtimes = [(format!("{name}-c"), "Python 3.11".to_owned())].into();
+            self.agents.insert(format!("uid-{name}"), AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes });
+        }
+        self
+    }
+    fn step(&self, policy: &ProfilingPolicy) -> Step {
+        let refusal = |_: &PodFacts| self.refusal;
+        let policies = self.others.iter().cloned().chain([policy.clone()]).map(Arc::new).collect();
+        step(
+            policy,
+            &Observed {
+                now: self.now,
+                pods: self.pods.iter().cloned().map(Arc::new).collect(),
+                agents: self.agents.clone(),
+                settled: self.settled,
+                sessions: self.sessions.iter().cloned().map(Arc::new).collect(),
+                policies,
+                version: "0.1.0",
+                refusal: &refusal,
+            },
+        )
+    }
+}
+
+fn session(name: &str, trigger: &str, phase: &str, ended: i64) -> ProfileSession {
+    serde_json::from_value(json!({
+        "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession", "metadata": {"name": name, "namespace": "shop", "uid": name},
+        "spec": {"policyRef": {"name": "p"}, "trigger": trigger},
+        "status": {"phase": phase, "endTime": Timestamp::from_second(ended).unwrap().to_string()},
+    }))
+    .unwrap()
+}
+
+fn condition<'a>(step: &'a Step, type_: &str) -> (&'a str, &'a str) {
+    let c = step.status.conditions.iter().find(|c| c.type_ == type_).unwrap();
+    assert_eq!(c.observed_generation, Some(3));
+    (&c.status, &c.reason)
+}
+
+#[test]
+fn each_pod_is_linked_or_says_why_not() {
+    let older = |mut p: PodFacts| {
+        p.created = Some(Timestamp::from_second(CREATED - 60).unwrap());
+        p
+    };
+    let young = |mut p: PodFacts| {
+        p.created = Some(Timestamp::from_second(NOW - 30).unwrap());
+        p
+    };
+    let opted_out = |mut p: PodFacts| {
+        p.labels.insert("fleetprof.dev/profiling".into(), "disabled".into());
+        p
+    };
+    let waiting = |mut p: PodFacts| {
+        p.running = false;
+        p
+    };
+    let p = || pod("a", "web");
+    let sidecar = json!({});
+    let wait = json!({"agent": {"existingPods": "Wait"}});
+    let ephemeral = json!({"agent": {"mode": "Ephemeral"}});
+    let cases = [
+        (p(), true, None, &sidecar, true, Reason::Linked),
+        (p(), false, None, &sidecar, false, Reason::AgentLost),
+        (young(p()), false, None, &sidecar, false, Reason::AgentStarting),
+        (bare(older(p())), false, None, &sidecar, true, Reason::CreatedBeforePolicy),
+        (bare(older(p())), false, None, &wait, false, Reason::CreatedBeforePolicy),
+        (bare(p()), false, None, &sidecar, true, Reason::WebhookMissed),
+        (bare(p()), false, Some(Reason::HostPid), &sidecar, true, Reason::HostPid),
+        (bare(p()), false, Some(Reason::UnknownUser), &wait, false, Reason::UnknownUser),
+        (bare(p()), false, Some(Reason::WindowsNode), &sidecar, false, Reason::WindowsNode),
+        (bare(p()), false, None, &ephemeral, true, Reason::AttachedOnDemand),
+        (opted_out(p()), true, None, &sidecar, false, Reason::OptedOut),
+        (waiting(p()), false, None, &sidecar, false, Reason::PodNotRunning),
+    ];
+    for (pod, heard, refusal, spec, linked, reason) in cases {
+        let mut world = World::new(vec![pod]).heard_of(if heard { &["a"] } else { &[] });
+        world.refusal = refusal;
+        let app = &world.step(&policy_of("p", CREATED, spec.clone())).status.linked_apps[0];
+        assert_eq!((app.linked == 1, app.reason), (linked, reason), "{spec}");
+    }
+}
+
+#[test]
+fn a_new_leader_does_not_call_agents_lost_before_they_could_report() {
+    let mut world = World::new(vec![pod("a", "web")]);
+    world.settled = false;
+    let step = world.step(&policy_of("p", CREATED, json!({})));
+    assert_eq!((step.status.linked_pod_count, step.status.linked_apps[0].reason), (1, Reason::StatusCheckBlocked));
+    assert_eq!(condition(&step, "AgentsReachable"), ("Unknown", "StatusCheckBlocked"));
+}
+
+#[test]
+fn apps_are_counted_by_workload_and_the_list_is_cut_openly() {
+    let mut pods: Vec<PodFacts> = (0..150).map(|n| pod(&format!("p{n}"), &format!("app{n:03}"))).collect();
+    pods.push(pod("p0b", "app000"));
+    let names: Vec<String> = pods.iter().skip(1).map(|p| p.name.clone()).collect();
+    let world = World::new(pods).heard_of(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let step = world.step(&policy_of("p", CREATED, json!({})));
+    let s = &step.status;
+    assert_eq!((s.linked_app_count, s.linked_pod_count, s.linked_apps.len(), s.linked_apps_truncated), (150, 150, 100, true));
+    let first = &s.linked_apps[0];
+    assert_eq!(
+        (first.name.as_str(), first.pods, first.linked, first.state, first.runtime.as_deref()),
+        ("app000", 2, 1, LinkState::PartiallyLinked, Some("Python 3.11"))
+    );
+    assert!(serde_json::to_vec(s).unwrap().len() < 20 * 1024 * 2, "the list of 100 apps alone");
+}
+
+#[test]
+fn of_two_policies_the_older_serves_a_pod() {
+    let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
+    world.others = vec![policy_of("older", CREATED - 1, json!({}))];
+    let step = world.step(&policy_of("p", CREATED, json!({})));
+    assert_eq!(
+        (condition(&step, "Configured"), condition(&step, "Ready"), step.status.linked_pod_count),
+        (("False", "Conflict"), ("False", "Conflict"), 0)
+    );
+    world.others = vec![policy_of("younger", CREATED + 1, json!({}))];
+    assert_eq!(condition(&world.step(&policy_of("p", CREATED, json!({}))), "Ready"), ("True", "Active"));
+}
+
+#[test]
+fn a_round_starts_once_at_its_tick() {
+    let policy = policy_of("p", CREATED, json!({"schedule": {"every": "10m", "duration": "30s"}, "frequencyHz": 49}));
+    let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
+    let tick = schedule::ticks("uid-p", &policy.spec.schedule, world.now).1;
+    world.now = tick.at + SignedDuration::from_secs(1);
+    let first = world.step(&policy);
+    let created = first.create.unwrap();
+    assert_eq!(created.metadata.name, Some(format!("p-{}", tick.round)));
+    assert_eq!((created.spec.duration.as_secs(), created.spec.frequency_hz), (30, 49));
+    assert_eq!(created.metadata.owner_references.unwrap()[0].uid, "uid-p");
+    let mut again = policy.clone();
+    again.status = Some(first.status);
+    assert_eq!(world.step(&again).create, None, "once");
+    let suspended = json!({"suspend": true, "schedule": {"every": "10m", "duration": "30s"}});
+    assert_eq!(world.step(&policy_of("p", CREATED, suspended)).create, None, "suspended");
+    world.sessions = vec![session("p-1", "Schedule", "Running", NOW)];
+    assert_eq!(world.step(&policy).create, None, "while the round before still captures");
+    world.sessions.clear();
+    world.pods.clear();
+    assert_eq!(world.step(&policy).create, None, "nothing to profile");
+    world.pods = vec![pod("a", "web")];
+    world.now = tick.at + SignedDuration::from_secs(60);
+    assert_eq!(world.step(&policy).create, None, "a missed tick is skipped");
+}
+
+#[test]
+fn history_limits_forget_the_oldest_of_the_policys_own_sessions() {
+    let policy = policy_of("p", CREATED, json!({"session": {"history": {"succeeded": 1, "failed": 1}}}));
+    let mut world = World::new(vec![]);
+    world.sessions = vec![
+        session("good-old", "Schedule", "Succeeded", NOW - 300),
+        session("good-new", "Schedule", "PartiallySucceeded", NOW - 100),
+        session("bad-old", "Schedule", "Failed", NOW - 300),
+        session("bad-new", "Schedule", "Expired", NOW - 100),
+        session("mine", "OnDemand", "Succeeded", NOW - 900),
+        session("live", "Schedule", "Running", NOW),
+    ];
+    let step = world.step(&policy);
+    assert_eq!(step.delete, ["good-old", "bad-old"]);
+    assert_eq!((step.status.active_sessions.len(), step.status.recent_sessions.len()), (1, 5));
+    assert_eq!(condition(&step, "ReceivingProfiles").0, "False", "the newest that ended is bad-new");
+}
+
+#[test]
+fn recent_sessions_outlive_their_objects_and_stay_ten() {
+    let policy = policy_of("p", CREATED, json!({}));
+    let mut world = World::new(vec![]);
+    world.sessions = (0..8).map(|n| session(&format!("s{n}"), "OnDemand", "Succeeded", NOW - n)).collect();
+    let mut later = policy.clone();
+    later.status = Some(world.step(&policy).status);
+    world.sessions = (8..14).map(|n| session(&format!("s{n}"), "OnDemand", "Succeeded", NOW + n)).collect();
+    let recent: Vec<String> = world.step(&later).status.recent_sessions.into_iter().map(|s| s.name).collect();
+    assert_eq!(recent, ["s13", "s12", "s11", "s10", "s9", "s8", "s0", "s1", "s2", "s3"]);
+}

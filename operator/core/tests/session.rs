@@ -1,0 +1,464 @@
+//! A session, step by step: what each observation leads to, and that every session ends whatever happens.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, PodFacts, User, Workload};
+use fleetprof_core::session::summary::{Assembled, fold_assembled};
+use fleetprof_core::session::{Action, AgentFacts, CaptureFacts, Observed, Permission, PolicyFacts, Settings, conclude, step};
+use fleetprof_crds::policy::ProfileType;
+use fleetprof_crds::session_status::{Phase, StoredProfile, TargetPhase};
+use fleetprof_crds::wire::{CaptureReport, CaptureState, Problem};
+use fleetprof_crds::{ProfileSession, ProfilingPolicySpec, Reason};
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// A namespace with one session, its pods and its agents, and a clock.
+struct World {
+    now: Timestamp,
+    session: ProfileSession,
+    observed: Observed,
+    /// What was asked for in the last pass.
+    actions: Vec<Action>,
+    results_full: bool,
+}
+
+fn session(spec: Value) -> ProfileSession {
+    serde_json::from_value(json!({
+        "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession",
+        "metadata": {"name": "now", "namespace": "shop", "uid": "s-1", "generation": 1}, "spec": spec,
+    }))
+    .unwrap()
+}
+
+fn policy(spec: Value) -> PolicyFacts {
+    let spec: ProfilingPolicySpec = serde_json::from_value(spec).unwrap();
+    PolicyFacts::Found { uid: "p-1".into(), created: Some(Timestamp::from_second(1000).unwrap()), spec: Box::new(spec) }
+}
+
+fn pod(name: &str) -> PodFacts {
+    PodFacts {
+        namespace: "shop".into(),
+        name: name.into(),
+        uid: format!("uid-{name}"),
+        node: "n1".into(),
+        labels: [("app".to_owned(), "orders".to_owned())].into(),
+        workload: Workload { kind: "Deployment".into(), name: "orders".into() },
+        created: Some(Timestamp::from_second(2000).unwrap()),
+        running: true,
+        ending: false,
+        ips: vec!["10.0.0.1".into()],
+        default_container: None,
+        containers: vec![ContainerFacts {
+            name: "app".into(),
+            id: format!("{name}-container"),
+            running: true,
+            user: User { uid: Some(1000), gid: None },
+        }],
+        sidecar: Some(AgentContainer { name: "fleetprof-agent".into(), target: String::new(), state: AgentContainerState::Running }),
+        attached: vec![],
+        uninjected: None,
+    }
+}
+
+impl World {
+    fn new(spec: Value) -> Self {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let observed = Observed {
+            now,
+            settled: true,
+            storage_full: false,
+            permission: Permission::Allowed,
+            policy: PolicyFacts::Unnamed,
+            pods: vec![],
+            agents: HashMap::new(),
+            captures: HashMap::new(),
+        };
+        Self { now, session: session(spec), observed, actions: vec![], results_full: false }
+    }
+    fn with_policy(mut self, spec: Value) -> Self {
+        self.observed.policy = policy(spec);
+        self
+    }
+    fn with_pod(mut self, pod: PodFacts) -> Self {
+        self.observed.pods.push(Arc::new(pod));
+        self
+    }
+    fn with_agent(mut self, pod: &str) -> Self {
+        self.observed.agents.insert(format!("uid-{pod}"), AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes: HashMap::new() });
+        self
+    }
+    fn after(&mut self, seconds: i64) -> &mut Self {
+        self.now += SignedDuration::from_secs(seconds);
+        self.observed.now = self.now;
+        self.step()
+    }
+    /// Steps until nothing new comes of it, doing what the controller does with the actions.
+    fn step(&mut self) -> &mut Self {
+        for _ in 0..8 {
+            let step = step(&self.session, &self.observed, &Settings::default());
+            self.session.status = Some(step.status);
+            self.actions.clone_from(&step.actions);
+            if !self.act(step.actions) {
+                break;
+            }
+        }
+        self
+    }
+    fn act(&mut self, actions: Vec<Action>) -> bool {
+        let mut again = false;
+        for action in actions {
+            match action {
+                Action::Assemble { target, capture, .. } => {
+                    let slices = self.observed.captures.get(&capture).and_then(|c| c.report.as_ref()).map_or(0, |r| r.slices);
+                    let assembled = match (self.results_full, slices) {
+                        (_, 0) => Assembled::Nothing,
+                        (true, _) => Assembled::Delayed(Reason::StorageFull, "full".into()),
+                        _ => Assembled::Profile(StoredProfile { profile_type: ProfileType::Cpu, uri: "k".into(), bytes: 1, samples: 42 }),
+                    };
+                    let delayed = matches!(assembled, Assembled::Delayed(..));
+                    let status = self.session.status.as_mut().unwrap();
+                    let until = status.capture_end_time.as_ref().map(|t| t.0 + self.session.spec.result_deadline.as_signed());
+                    let before = status.targets[target].reason;
+                    fold_assembled(&mut status.targets[target], assembled, until.is_some_and(|u| self.now > u), self.now);
+                    again |= !delayed || status.targets[target].reason != before;
+                }
+                Action::Summarize => {
+                    let mut status = self.session.status.clone().unwrap();
+                    conclude(&self.session, &mut status, self.now);
+                    self.session.status = Some(status);
+                    again = true;
+                }
+                _ => {}
+            }
+        }
+        again
+    }
+    fn report(&mut self, pod: &str, state: CaptureState, slices: u32, problem: Option<Reason>) -> &mut Self {
+        let capture = self.target(pod).capture.clone();
+        let problem = problem.map(|reason| Problem { reason, message: String::new() });
+        let started_at = (state != CaptureState::Accepted).then(|| self.now.as_second());
+        let report = CaptureReport {
+            capture: capture.clone(),
+            state,
+            problem,
+            runtime: None,
+            collector: Some("py-spy".into()),
+            collector_why: None,
+            samples: i64::from(slices) * 10,
+            slices,
+            uploaded: slices,
+            started_at,
+            ended_at: None,
+            cpu_percent: Some(80),
+            memory_percent: Some(30),
+        };
+        self.observed.captures.insert(capture, CaptureFacts { report: Some(report) });
+        self.step()
+    }
+    fn target(&self, pod: &str) -> &fleetprof_crds::session_status::TargetStatus {
+        self.status().targets.iter().find(|t| t.pod == pod).unwrap()
+    }
+    fn status(&self) -> &fleetprof_crds::ProfileSessionStatus {
+        self.session.status.as_ref().unwrap()
+    }
+    fn is(&self, phase: Phase, reason: Reason) {
+        assert_eq!((self.status().phase, self.status().reason), (phase, Some(reason)), "{:#?}", self.status());
+    }
+    fn asked_to<T>(&self, f: impl Fn(&Action) -> Option<T>) -> Vec<T> {
+        self.actions.iter().filter_map(f).collect()
+    }
+}
+
+fn one_pod() -> World {
+    World::new(json!({"target": {"pods": ["a"]}, "duration": "10s"})).with_pod(pod("a")).with_agent("a")
+}
+
+#[test]
+fn walks_from_pending_to_succeeded() {
+    let mut w = one_pod();
+    w.step().is(Phase::Starting, Reason::WaitingForAgent);
+    assert_eq!(
+        w.asked_to(|a| if let Action::Open { order, .. } = a { Some((order.container_id.clone(), order.duration_ms)) } else { None }),
+        [("a-container".to_owned(), 10_000)]
+    );
+    w.report("a", CaptureState::Running, 0, None).is(Phase::Running, Reason::Capturing);
+    w.after(10).report("a", CaptureState::Uploading, 1, None).is(Phase::Uploading, Reason::Uploading);
+    w.report("a", CaptureState::Finished, 1, None).is(Phase::Succeeded, Reason::Completed);
+    let s = w.status();
+    assert_eq!(
+        (s.samples, s.counts.succeeded, s.targets_summary.as_str(), s.cpu_percent, s.memory_percent),
+        (42, 1, "1/1", Some(80), Some(30))
+    );
+    assert_eq!(s.links.len(), 2);
+    w.step();
+    assert_eq!(w.asked_to(|a| matches!(a, Action::Close { .. }).then_some(())).len(), 1, "an ended session closes its captures");
+}
+
+#[test]
+fn asks_before_anything_starts() {
+    let mut w = one_pod();
+    w.observed.permission = Permission::Unchecked;
+    w.step();
+    assert_eq!((w.actions.clone(), w.status().start_time.is_some()), (vec![Action::CheckPermission], false));
+    w.observed.permission = Permission::Denied("eve may not profile".into());
+    w.step().is(Phase::Failed, Reason::Forbidden);
+    assert!(w.status().message.contains("eve"));
+}
+
+#[test]
+fn fails_with_a_reason_when_there_is_nothing_to_profile() {
+    let cases = [
+        (World::new(json!({"target": {"pods": ["gone"]}})), Reason::TargetNotFound),
+        (World::new(json!({"target": {"workload": {"kind": "Deployment", "name": "gone"}}})), Reason::TargetNotFound),
+        (World::new(json!({"target": {"podSelector": {"matchLabels": {"app": "x"}}}})).with_pod(pod("a")), Reason::NoMatchingPods),
+        (World::new(json!({"policyRef": {"name": "p"}})).with_policy(json!({"selector": {}, "suspend": true})), Reason::PolicySuspended),
+        (
+            World::new(json!({"policyRef": {"name": "p"}, "target": {"podSelector": {}}}))
+                .with_policy(json!({"selector": {"matchLabels": {"app": "x"}}}))
+                .with_pod(pod("a")),
+            Reason::NotSelected,
+        ),
+    ];
+    for (mut world, reason) in cases {
+        world.step().is(Phase::Failed, reason);
+    }
+    let mut missing = World::new(json!({"policyRef": {"name": "p"}}));
+    missing.observed.policy = PolicyFacts::Missing;
+    missing.step().is(Phase::Failed, Reason::PolicyNotFound);
+}
+
+#[test]
+fn attaches_to_a_pod_without_an_agent() {
+    let mut bare = pod("a");
+    bare.sidecar = None;
+    let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare.clone());
+    w.step().is(Phase::Starting, Reason::Attaching);
+    let names = w.asked_to(|a| if let Action::Attach { name, user, .. } = a { Some((name.clone(), user.uid)) } else { None });
+    assert!(names[0].0.starts_with("fleetprof-agent-") && names[0].1 == Some(1000), "{names:?}");
+    bare.attached.push(AgentContainer { name: names[0].0.clone(), target: "app".into(), state: AgentContainerState::Running });
+    w.observed.pods = vec![Arc::new(bare)];
+    w.step();
+    assert!(w.actions.is_empty(), "it is attached once: {:?}", w.actions);
+    w = w.with_agent("a");
+    w.step().is(Phase::Starting, Reason::WaitingForAgent);
+    assert_eq!(w.target("a").phase, TargetPhase::Ordered);
+}
+
+#[test]
+fn waits_or_skips_as_existing_pods_says() {
+    let mut bare = pod("a");
+    bare.sidecar = None;
+    bare.created = Some(Timestamp::from_second(1).unwrap());
+    let wait = json!({"selector": {}, "agent": {"existingPods": "Wait"}});
+    let mut w = World::new(json!({"policyRef": {"name": "p"}})).with_policy(wait).with_pod(bare);
+    w.step().is(Phase::Failed, Reason::CreatedBeforePolicy);
+    assert_eq!(w.target("a").phase, TargetPhase::Skipped);
+}
+
+#[test]
+fn an_agent_that_is_too_old_is_skipped_with_what_to_do() {
+    let mut w = one_pod();
+    w.observed.agents.get_mut("uid-a").unwrap().protocol = 0;
+    w.step().is(Phase::Failed, Reason::NoCapableAgents);
+    assert_eq!((w.target("a").phase, w.target("a").reason), (TargetPhase::Skipped, Some(Reason::AgentTooOld)));
+    assert!(w.target("a").message.contains("protocol 0") && w.target("a").message.contains("restart"), "{}", w.target("a").message);
+}
+
+#[test]
+fn no_agent_by_the_start_deadline_fails_with_what_was_awaited() {
+    let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(pod("a"));
+    w.step().is(Phase::Starting, Reason::WaitingForAgent);
+    w.after(61).is(Phase::Failed, Reason::StartDeadlineExceeded);
+    assert!(w.target("a").message.contains("it runs, but does not reach the gateway"), "{}", w.target("a").message);
+}
+
+#[test]
+fn a_pod_that_goes_mid_session_keeps_what_it_sent() {
+    for (slices, phase) in [(0, Phase::Failed), (2, Phase::PartiallySucceeded)] {
+        let mut w = one_pod();
+        w.step();
+        w.report("a", CaptureState::Running, slices, None);
+        w.observed.pods.clear();
+        w.step();
+        assert_eq!((w.status().phase, w.target("a").reason), (phase, Some(Reason::PodGone)), "{:#?}", w.status());
+    }
+}
+
+#[test]
+fn a_new_leader_waits_for_agents_before_it_gives_them_up() {
+    let mut w = one_pod();
+    w.step();
+    w.observed.settled = false;
+    w.after(120).is(Phase::Starting, Reason::WaitingForAgent);
+    w.observed.settled = true;
+    w.observed.agents.clear();
+    w.after(1).is(Phase::Failed, Reason::StartDeadlineExceeded);
+}
+
+#[test]
+fn an_agent_that_answers_is_not_called_unreachable() {
+    let mut w = one_pod();
+    w.step();
+    w.after(70).is(Phase::Starting, Reason::WaitingForAgent);
+    w.report("a", CaptureState::Skipped, 0, Some(Reason::StartDeadlineExceeded)).is(Phase::Failed, Reason::StartDeadlineExceeded);
+    let mut silent = one_pod();
+    silent.step();
+    silent.after(200).is(Phase::Failed, Reason::StartDeadlineExceeded);
+    assert!(silent.target("a").message.contains("another session"), "{}", silent.target("a").message);
+}
+
+#[test]
+fn slices_that_were_all_refused_are_no_profile() {
+    let mut w = one_pod();
+    w.step();
+    let capture = w.target("a").capture.clone();
+    w.report("a", CaptureState::Running, 2, None);
+    let mut report = w.observed.captures[&capture].report.clone().unwrap();
+    (report.state, report.uploaded) = (CaptureState::Failed, 0);
+    report.problem = Some(Problem { reason: Reason::UploadRejected, message: "422: the profile has no samples".into() });
+    w.observed.captures.insert(capture, CaptureFacts { report: Some(report) });
+    w.step().is(Phase::Failed, Reason::UploadRejected);
+}
+
+#[test]
+fn an_idle_target_is_no_success() {
+    let mut w = one_pod();
+    w.step();
+    w.report("a", CaptureState::Running, 0, None).after(10);
+    w.report("a", CaptureState::Failed, 0, Some(Reason::NoSamples)).is(Phase::Failed, Reason::NoSamples);
+}
+
+#[test]
+fn late_results_are_delayed_then_complete_late() {
+    let mut w = one_pod();
+    w.step();
+    w.report("a", CaptureState::Running, 1, None).after(10).report("a", CaptureState::Uploading, 2, None);
+    w.after(899).is(Phase::Uploading, Reason::Uploading);
+    w.after(2).is(Phase::Processing, Reason::ResultsDelayed);
+    assert!(w.status().conditions.iter().any(|c| c.type_ == "ResultsDelayed" && c.status == "True"));
+    w.after(3600).report("a", CaptureState::Finished, 2, None).is(Phase::Succeeded, Reason::Completed);
+    assert!(w.status().completed_late);
+}
+
+#[test]
+fn a_full_volume_delays_and_never_loses() {
+    let mut w = one_pod();
+    w.results_full = true;
+    w.step();
+    w.report("a", CaptureState::Running, 0, None)
+        .after(10)
+        .report("a", CaptureState::Finished, 1, None)
+        .is(Phase::Uploading, Reason::StorageFull);
+    w.results_full = false;
+    w.after(5).is(Phase::Succeeded, Reason::Completed);
+}
+
+#[test]
+fn a_full_volume_is_told_while_slices_wait() {
+    let mut w = one_pod();
+    w.step();
+    w.report("a", CaptureState::Running, 0, None).after(10).report("a", CaptureState::Uploading, 1, None);
+    w.observed.storage_full = true;
+    w.after(2).is(Phase::Uploading, Reason::StorageFull);
+    w.after(900).is(Phase::Processing, Reason::StorageFull);
+    w.observed.storage_full = false;
+    w.after(2).is(Phase::Processing, Reason::ResultsDelayed);
+    w.report("a", CaptureState::Finished, 1, None).is(Phase::Succeeded, Reason::Completed);
+}
+
+#[test]
+fn cancel_keeps_what_was_captured() {
+    let mut w = one_pod();
+    w.step();
+    w.report("a", CaptureState::Running, 1, None);
+    w.session.spec.cancel = true;
+    w.step().is(Phase::Running, Reason::Cancelled);
+    assert_eq!(w.asked_to(|a| if let Action::Open { order, .. } = a { Some(order.cancel) } else { None }), [true]);
+    w.report("a", CaptureState::Cancelled, 1, None).is(Phase::Cancelled, Reason::Cancelled);
+    assert_eq!((w.target("a").phase, w.target("a").profiles.len()), (TargetPhase::Cancelled, 1));
+}
+
+#[test]
+fn some_targets_may_fail() {
+    let mut w = World::new(json!({"target": {"podSelector": {}}})).with_pod(pod("a")).with_pod(pod("b")).with_agent("a").with_agent("b");
+    w.step();
+    w.report("a", CaptureState::Running, 0, None).report("b", CaptureState::Failed, 0, Some(Reason::PermissionDenied));
+    w.report("a", CaptureState::Finished, 3, None).is(Phase::PartiallySucceeded, Reason::SomeTargetsFailed);
+    assert_eq!(w.status().targets_summary, "1/2");
+    assert!(w.status().message.contains("PermissionDenied"));
+}
+
+#[test]
+fn under_a_policy_one_pod_of_each_workload_is_picked() {
+    let mut w = World::new(json!({"policyRef": {"name": "p"}})).with_policy(json!({"selector": {}}));
+    for name in ["a", "b", "c"] {
+        w = w.with_pod(pod(name)).with_agent(name);
+    }
+    assert_eq!(w.step().status().targets.len(), 1);
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Time(i64),
+    Report(usize, CaptureState, u32),
+    PodGone(usize),
+    AgentGone(usize),
+    AgentBack(usize),
+    Cancel,
+    Full(bool),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    use CaptureState as S;
+    let states = prop::sample::select(vec![S::Accepted, S::Running, S::Uploading, S::Finished, S::Failed, S::Cancelled, S::Skipped]);
+    prop_oneof![
+        (1i64..400).prop_map(Event::Time),
+        (0usize..3, states, 0u32..4).prop_map(|(p, s, n)| Event::Report(p, s, n)),
+        (0usize..3).prop_map(Event::PodGone),
+        (0usize..3).prop_map(Event::AgentGone),
+        (0usize..3).prop_map(Event::AgentBack),
+        Just(Event::Cancel),
+        any::<bool>().prop_map(Event::Full),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_session_ends_and_its_phase_never_goes_back(events in prop::collection::vec(event(), 0..30)) {
+        let names = ["a", "b", "c"];
+        let mut w = World::new(json!({"target": {"podSelector": {}}, "duration": "10s", "resultTimeout": "15m", "resultDeadline": "1h"}));
+        for name in names {
+            w = w.with_pod(pod(name)).with_agent(name);
+        }
+        w.step();
+        let mut before = w.status().phase;
+        for event in events {
+            match event {
+                Event::Time(seconds) => { w.after(seconds); }
+                Event::Report(p, state, slices) if !w.target(names[p]).capture.is_empty() => { w.report(names[p], state, slices, None); }
+                Event::Report(..) => {}
+                Event::PodGone(p) => w.observed.pods.retain(|pod| pod.name != names[p]),
+                Event::AgentGone(p) => { w.observed.agents.remove(&format!("uid-{}", names[p])); }
+                Event::AgentBack(p) => w = w.with_agent(names[p]),
+                Event::Cancel => w.session.spec.cancel = true,
+                Event::Full(full) => w.results_full = full,
+            }
+            w.step();
+            prop_assert!(w.status().phase >= before, "{:?} after {before:?}", w.status().phase);
+            before = w.status().phase;
+        }
+        for _ in 0..5 {
+            w.after(3601);
+        }
+        let status = w.status();
+        prop_assert!(status.phase.is_terminal(), "{status:#?}");
+        prop_assert!(status.targets.iter().all(|t| t.phase.is_terminal()));
+        prop_assert!(status.end_time.is_some() && status.reason.is_some() && !status.message.is_empty());
+        let good = status.targets.iter().filter(|t| !t.profiles.is_empty()).count();
+        prop_assert_eq!(matches!(status.phase, Phase::Succeeded | Phase::PartiallySucceeded), good > 0 && status.cancel_time.is_none() || status.phase == Phase::Succeeded);
+        prop_assert!(status.phase != Phase::Succeeded || good == status.targets.len());
+    }
+}

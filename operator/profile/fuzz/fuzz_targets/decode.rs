@@ -1,0 +1,39 @@
+//! Bytes from a target: are they refused or read, and does what was read stay sound?
+
+#![no_main]
+
+use fleetprof_profile::{
+    Limits, Overlap, decode, decode_valid, diff, encode, fold, merge, render_top, set_labels, top, total, tree, validate,
+};
+use libfuzzer_sys::fuzz_target;
+use prost::Message;
+
+fuzz_target!(|bytes: &[u8]| {
+    let limits = Limits { memory_bytes: 16 << 20, ..Limits::default() };
+    let Ok(mut profile) = decode(bytes, &limits) else {
+        return;
+    };
+    for index in 0..3 {
+        let _ = render_top(&top(&profile, index, 10));
+        let _ = fold(&profile, index);
+        let _ = tree(&profile, index, 0.1);
+        let _ = diff(&profile, &profile, index, 10);
+    }
+    let valid = validate(&profile).is_ok();
+    let merged = merge([&profile, &profile], Overlap::Sequential);
+    set_labels(&mut profile, &[("pod", "cart-0")]);
+    if !valid {
+        return;
+    }
+    let merged = merged.unwrap_or_else(|error| panic!("a profile merges with itself: {error}"));
+    assert_eq!(validate(&merged), Ok(()), "a merge of valid profiles is valid");
+    assert_eq!(total(&merged, 0), total(&profile, 0).saturating_mul(2), "a merge keeps sums");
+    let Ok(written) = encode(&profile) else {
+        panic!("a valid profile is written");
+    };
+    let generous = Limits { memory_bytes: 1 << 30, list_length: usize::MAX, ..Limits::default() };
+    match decode_valid(&written, &generous) {
+        Ok(read) => assert_eq!(read.encode_to_vec(), profile.encode_to_vec()),
+        Err(error) => panic!("what we wrote is read back: {error}"),
+    }
+});

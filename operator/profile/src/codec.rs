@@ -1,0 +1,154 @@
+//! How does a profile become bytes, and hostile bytes a profile?
+
+use std::io::{self, Read, Write};
+
+use flate2::Compression;
+use flate2::bufread::GzDecoder;
+use flate2::write::GzEncoder;
+use prost::Message;
+
+use crate::proto::Profile;
+use crate::validate::{Invalid, validate};
+use crate::wire;
+
+/// Bounds of what [`decode`] takes; nothing is allocated beyond them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes as they came.
+    pub compressed_bytes: usize,
+    /// Bytes after decompression.
+    pub uncompressed_bytes: usize,
+    /// Samples.
+    pub samples: usize,
+    /// Entries of the string table.
+    pub strings: usize,
+    /// Bytes of one string.
+    pub string_length: usize,
+    /// Mappings, locations, lines and functions together.
+    pub entries: usize,
+    /// Locations, values or labels of one sample, and lines of one location.
+    pub list_length: usize,
+    /// Bytes of memory of the decoded profile, estimated from above.
+    pub memory_bytes: usize,
+}
+
+impl Default for Limits {
+    /// What one slice of 10–15 s may be: 8 MiB compressed, 32 MiB not, 100 000 samples.
+    fn default() -> Self {
+        Self {
+            compressed_bytes: 8 << 20,
+            uncompressed_bytes: 32 << 20,
+            samples: 100_000,
+            strings: 500_000,
+            string_length: 16 << 10,
+            entries: 1_000_000,
+            list_length: 4_096,
+            memory_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Why bytes are no profile that is taken.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// More than a limit allows.
+    #[error("the profile has {have} {what}, the limit is {most}: send shorter slices")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many were counted until the limit was crossed.
+        have: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// Broken gzip.
+    #[error("the profile's gzip data is broken ({0}): send one complete gzip stream")]
+    Gzip(#[source] io::Error),
+    /// Something follows the gzip stream.
+    #[error("{0} bytes follow the profile's gzip stream: send one gzip stream alone")]
+    Trailing(usize),
+    /// Broken protobuf structure.
+    #[error("the profile is no protobuf message: a field is cut off or of an unknown wire type")]
+    Malformed,
+    /// Broken protobuf content.
+    #[error("the profile is no pprof message ({0}): write it as perftools.profiles.Profile")]
+    Protobuf(#[from] prost::DecodeError),
+    /// A rule of the format is broken.
+    #[error("the profile breaks a rule of pprof: {0}")]
+    Invalid(#[from] Invalid),
+}
+
+impl DecodeError {
+    pub(crate) fn too_many(what: &'static str, have: usize, most: usize) -> Self {
+        Self::TooMany { what, have, most }
+    }
+
+    /// Whether a limit was crossed (HTTP 413) rather than the content bad (HTTP 400).
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooMany { .. })
+    }
+}
+
+/// Why a profile could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the profile could not be compressed: {0}")]
+pub struct EncodeError(#[from] io::Error);
+
+/// The profile as gzipped protobuf; equal profiles give equal bytes (no time stamp in the header).
+///
+/// # Errors
+/// Only when the compressor fails, which it has no reason to in memory.
+pub fn encode(profile: &Profile) -> Result<Vec<u8>, EncodeError> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(&profile.encode_to_vec())?;
+    Ok(gzip.finish()?)
+}
+
+/// Reads a gzipped (or plain) pprof message within `limits`.
+///
+/// The result has the right shape but is not checked: call [`validate`], or [`decode_valid`] for both.
+///
+/// # Errors
+/// A limit is crossed, or the bytes are broken; see [`DecodeError::is_too_large`].
+pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Profile, DecodeError> {
+    if bytes.len() > limits.compressed_bytes {
+        let most = limits.compressed_bytes;
+        return Err(DecodeError::too_many("compressed bytes", bytes.len(), most));
+    }
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        return decode_message(&gunzip(bytes, limits.uncompressed_bytes)?, limits);
+    }
+    decode_message(bytes, limits)
+}
+
+/// [`decode`] and [`validate`]: for bytes that nobody vouches for.
+///
+/// # Errors
+/// As both.
+pub fn decode_valid(bytes: &[u8], limits: &Limits) -> Result<Profile, DecodeError> {
+    let profile = decode(bytes, limits)?;
+    validate(&profile)?;
+    Ok(profile)
+}
+
+fn decode_message(message: &[u8], limits: &Limits) -> Result<Profile, DecodeError> {
+    if message.len() > limits.uncompressed_bytes {
+        let most = limits.uncompressed_bytes;
+        return Err(DecodeError::too_many("uncompressed bytes", message.len(), most));
+    }
+    wire::measure(message, limits)?;
+    Ok(Profile::decode(message)?)
+}
+
+fn gunzip(bytes: &[u8], most: usize) -> Result<Vec<u8>, DecodeError> {
+    let mut message = Vec::new();
+    let mut gzip = GzDecoder::new(bytes);
+    gzip.by_ref().take(most as u64 + 1).read_to_end(&mut message).map_err(DecodeError::Gzip)?;
+    if message.len() > most {
+        return Err(DecodeError::too_many("uncompressed bytes", message.len(), most));
+    }
+    match gzip.into_inner().len() {
+        0 => Ok(message),
+        trailing => Err(DecodeError::Trailing(trailing)),
+    }
+}

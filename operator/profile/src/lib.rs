@@ -1,0 +1,47 @@
+//! What does a profile hold, and how is it built, read, checked, merged and summed?
+//!
+//! A pure crate: bytes and numbers in, bytes and numbers out; no file, no network, no clock.
+//!
+//! ```text
+//! collector ─► ProfileBuilder ─► Profile ─► set_labels ─► encode ─► bytes ─► decode + validate ─► Profile
+//!                                                                                                  │
+//!                                              merge ◄─────────────────────────────────────────────┤
+//!                                                └────────────► top · fold · tree · diff ◄──────────┘
+//! ```
+//! Functions that read a [`Profile`] never panic, also on one that was not validated: what points nowhere is left out.
+
+pub mod builder;
+pub mod codec;
+pub mod diff;
+pub mod fold;
+#[cfg(test)]
+mod hostile;
+pub mod kind;
+pub mod labels;
+pub mod merge;
+pub mod proto;
+mod samples;
+mod strings;
+#[cfg(test)]
+mod testing;
+pub mod text;
+pub mod top;
+pub mod tree;
+pub mod validate;
+mod view;
+mod wire;
+
+pub use builder::{
+    BuildError, BuilderLimits, Frame, Label, LabelValue, Line, LocationId, MappingId, MappingInfo, ProfileBuilder, Truncation,
+};
+pub use codec::{DecodeError, EncodeError, Limits, decode, decode_valid, encode};
+pub use diff::{Diff, DiffRow, diff, render_diff};
+pub use fold::fold;
+pub use kind::{SampleKind, UnknownKind};
+pub use labels::{retain_labels, set_labels};
+pub use merge::{MergeError, Merger, Overlap, merge};
+pub use proto::Profile;
+pub use top::{Top, TopRow, render_top, top};
+pub use tree::{FlameNode, tree};
+pub use validate::{Invalid, validate};
+pub use view::{default_value_index, sample_types, total, value_index};

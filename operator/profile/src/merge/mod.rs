@@ -1,0 +1,237 @@
+//! What do several profiles say together?
+//!
+//! The rules are those of `go tool pprof`: the profiles must count the same things; samples with the same stack and the
+//! same labels are added up; functions, locations and mappings are told apart by what they are, not by id; addresses
+//! are taken relative to their mapping, so two processes with different layouts meet. Samples that are all 0 go away.
+//! Other than there, durations are added only where the profiles follow one another.
+
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use crate::proto::{Function, Line, Location, Mapping, Profile, ValueType};
+use crate::samples::SampleTable;
+use crate::strings::StringTable;
+use crate::view::{View, sample_types, text};
+use source::Source;
+
+/// How the times of profiles lie to one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    /// Slices of one target, one after the other: durations are added.
+    Sequential,
+    /// Targets that were captured at the same time: the longest duration counts.
+    Parallel,
+}
+
+/// Why profiles could not be merged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// No profile at all.
+    #[error("there is no profile to merge: give at least one")]
+    Nothing,
+    /// The profiles count different things.
+    #[error("a profile of [{have}] cannot be merged into one of [{need}]: merge only profiles of one type")]
+    SampleTypes {
+        /// The sample types of the profile that does not fit, with the period's.
+        have: String,
+        /// Those of the first profile.
+        need: String,
+    },
+}
+
+/// Merges profiles, all of them in memory at once; for many use a [`Merger`].
+///
+/// # Errors
+/// No profile, or profiles of different types.
+pub fn merge<'a>(profiles: impl IntoIterator<Item = &'a Profile>, overlap: Overlap) -> Result<Profile, MergeError> {
+    let mut merger = Merger::new(overlap);
+    for profile in profiles {
+        merger.add(profile)?;
+    }
+    merger.finish()
+}
+
+/// Merges profiles one by one; holds the result only.
+#[derive(Debug)]
+pub struct Merger {
+    overlap: Overlap,
+    header: Option<Profile>,
+    types: String,
+    tables: Tables,
+    samples: SampleTable,
+}
+
+/// The tables of the merged profile; an id is a position plus one.
+#[derive(Debug)]
+struct Tables {
+    strings: StringTable,
+    mappings: Vec<Mapping>,
+    locations: Vec<Location>,
+    functions: Vec<Function>,
+    mapping_ids: HashMap<MappingKey, u64>,
+    location_ids: HashMap<LocationKey, u64>,
+    function_ids: HashMap<Function, u64>,
+}
+
+/// Size in pages, offset, build id or else file.
+type MappingKey = (u64, u64, i64);
+/// Mapping, address, lines, folded.
+type LocationKey = (u64, u64, Vec<Line>, bool);
+
+impl Tables {
+    /// Everything stands in a table and, as a key, in a map; both may hold twice what they need.
+    fn memory(&self) -> usize {
+        let strings = self.strings.bytes() + 2 * size_of::<(String, i64)>() * self.strings.len();
+        let lines: usize = self.locations.iter().map(|location| 2 * size_of::<Line>() * location.line.len()).sum();
+        let locations = 2 * (size_of::<Location>() + size_of::<(LocationKey, u64)>()) * self.locations.len();
+        let functions = 2 * (2 * size_of::<Function>() + size_of::<u64>()) * self.functions.len();
+        let mappings = 2 * (size_of::<Mapping>() + size_of::<(MappingKey, u64)>()) * self.mappings.len();
+        strings + lines + locations + functions + mappings
+    }
+}
+
+impl Merger {
+    /// A merger of nothing yet.
+    pub fn new(overlap: Overlap) -> Self {
+        Self {
+            overlap,
+            header: None,
+            types: String::new(),
+            tables: Tables {
+                strings: StringTable::new(),
+                mappings: Vec::new(),
+                locations: Vec::new(),
+                functions: Vec::new(),
+                mapping_ids: HashMap::new(),
+                location_ids: HashMap::new(),
+                function_ids: HashMap::new(),
+            },
+            samples: SampleTable::default(),
+        }
+    }
+
+    /// Adds a profile.
+    ///
+    /// # Errors
+    /// It counts other things than the first one; the merger is unchanged then and takes others.
+    pub fn add(&mut self, profile: &Profile) -> Result<(), MergeError> {
+        let types = type_names(profile);
+        if self.header.is_some() && types != self.types {
+            return Err(MergeError::SampleTypes { have: types, need: self.types.clone() });
+        }
+        self.types = types;
+        self.add_header(profile);
+        let width = profile.sample_type.len();
+        let mut source = Source::new(View::new(profile), &mut self.tables);
+        source.main_mapping();
+        for sample in &profile.sample {
+            if sample.value.iter().any(|value| *value != 0) {
+                let key = source.sample_key(sample);
+                self.samples.add(key, &sample.value, width);
+            }
+        }
+        Ok(())
+    }
+
+    /// Different stacks held so far.
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Whether nothing was added that counts.
+    pub fn is_empty(&self) -> bool {
+        self.samples.len() == 0
+    }
+
+    /// Bytes of memory that it holds, estimated from above; for those who stop before it is too much.
+    pub fn memory(&self) -> usize {
+        self.tables.memory() + self.samples.memory()
+    }
+
+    /// The merged profile.
+    ///
+    /// # Errors
+    /// Nothing was added.
+    pub fn finish(self) -> Result<Profile, MergeError> {
+        let header = self.header.ok_or(MergeError::Nothing)?;
+        Ok(Profile {
+            sample: self.samples.into_samples(),
+            mapping: self.tables.mappings,
+            location: self.tables.locations,
+            function: self.tables.functions,
+            string_table: self.tables.strings.into_entries(0),
+            ..header
+        })
+    }
+
+    fn add_header(&mut self, profile: &Profile) {
+        let strings = &mut self.tables.strings;
+        let comment = profile.comment.iter().map(|index| strings.intern(text(&profile.string_table, *index))).collect();
+        match &mut self.header {
+            None => self.header = Some(first_header(profile, comment, strings)),
+            Some(header) => join_header(header, profile, comment, self.overlap),
+        }
+    }
+}
+
+/// What the merged profile takes from the first one.
+fn first_header(profile: &Profile, comment: Vec<i64>, strings: &mut StringTable) -> Profile {
+    let mut moved = |index: i64| strings.intern(text(&profile.string_table, index));
+    let [drop_frames, keep_frames, default_sample_type, doc_url] =
+        [profile.drop_frames, profile.keep_frames, profile.default_sample_type, profile.doc_url].map(&mut moved);
+    let mut moved_type = |kind: &ValueType| ValueType { r#type: moved(kind.r#type), unit: moved(kind.unit) };
+    Profile {
+        sample_type: profile.sample_type.iter().map(&mut moved_type).collect(),
+        period_type: profile.period_type.as_ref().map(&mut moved_type),
+        drop_frames,
+        keep_frames,
+        default_sample_type,
+        doc_url,
+        comment: unique(comment),
+        time_nanos: profile.time_nanos,
+        duration_nanos: profile.duration_nanos,
+        period: profile.period,
+        ..Profile::default()
+    }
+}
+
+/// What the merged profile takes from every other one.
+fn join_header(header: &mut Profile, profile: &Profile, comment: Vec<i64>, overlap: Overlap) {
+    header.comment.extend(comment);
+    header.comment = unique(std::mem::take(&mut header.comment));
+    header.time_nanos = earliest(header.time_nanos, profile.time_nanos);
+    header.period = header.period.max(profile.period);
+    header.duration_nanos = match overlap {
+        Overlap::Sequential => header.duration_nanos.saturating_add(profile.duration_nanos),
+        Overlap::Parallel => header.duration_nanos.max(profile.duration_nanos),
+    };
+}
+
+/// The earlier of two times; 0 means unknown.
+fn earliest(one: i64, other: i64) -> i64 {
+    match (one, other) {
+        (0, known) | (known, 0) => known,
+        (one, other) => one.min(other),
+    }
+}
+
+/// Each number once, in the order of first appearance.
+fn unique(mut numbers: Vec<i64>) -> Vec<i64> {
+    let mut seen = std::collections::HashSet::new();
+    numbers.retain(|number| seen.insert(*number));
+    numbers
+}
+
+/// What a profile counts, as a text to compare and to show: `samples/count cpu/nanoseconds per cpu/nanoseconds`.
+fn type_names(profile: &Profile) -> String {
+    let strings = &profile.string_table;
+    let mut names: Vec<String> = sample_types(profile).iter().map(|(name, unit)| format!("{name}/{unit}")).collect();
+    if let Some(period) = &profile.period_type {
+        let (name, unit) = (text(strings, period.r#type), text(strings, period.unit));
+        names.push(format!("per {name}/{unit}"));
+    }
+    names.join(" ")
+}

@@ -1,0 +1,148 @@
+//! Does a merge lose or invent anything?
+
+use proptest::prelude::*;
+
+use super::{MergeError, Merger, Overlap, merge};
+use crate::builder::{Frame, MappingInfo, ProfileBuilder};
+use crate::kind::SampleKind;
+use crate::labels::set_labels;
+use crate::proto::Profile;
+use crate::testing::{PERIOD, canonical, cpu, profiles};
+use crate::top::{Top, top};
+use crate::validate::validate;
+use crate::view::total;
+
+#[test]
+fn equal_stacks_are_added_up_and_functions_stand_once() {
+    let one = cpu(&[(&["leaf", "main"], 2), (&["main"], 1)]);
+    let two = cpu(&[(&["leaf", "main"], 3), (&["other"], 4)]);
+    let merged = merge([&one, &two], Overlap::Sequential).expect("they merge");
+    assert_eq!(canonical(&merged), canonical(&cpu(&[(&["leaf", "main"], 5), (&["main"], 1), (&["other"], 4)])));
+    assert_eq!(merged.function.len(), 3);
+    assert_eq!(merged.duration_nanos, 20_000_000_000);
+}
+
+#[test]
+fn memory_grows_with_what_is_new_alone() {
+    let (one, other) = (cpu(&[(&["leaf", "main"], 2)]), cpu(&[(&["another leaf", "main"], 2)]));
+    let mut merger = Merger::new(Overlap::Sequential);
+    merger.add(&one).expect("it fits");
+    let first = merger.memory();
+    merger.add(&one).expect("it fits");
+    assert!(first > 200 && merger.memory() == first, "{first} {}", merger.memory());
+    merger.add(&other).expect("it fits");
+    assert!(merger.memory() > first);
+}
+
+#[test]
+fn targets_at_the_same_time_last_as_long_as_the_longest() {
+    let one = cpu(&[(&["main"], 1)]);
+    let merged = merge([&one, &one], Overlap::Parallel).expect("they merge");
+    assert_eq!(merged.duration_nanos, one.duration_nanos);
+    assert_eq!(merged.time_nanos, one.time_nanos);
+}
+
+#[test]
+fn pods_stay_apart_by_their_labels() {
+    let (mut one, mut two) = (cpu(&[(&["main"], 1)]), cpu(&[(&["main"], 1)]));
+    set_labels(&mut one, &[("pod", "cart-0")]);
+    set_labels(&mut two, &[("pod", "cart-1")]);
+    let merged = merge([&one, &two], Overlap::Parallel).expect("they merge");
+    assert_eq!(merged.sample.len(), 2);
+}
+
+#[test]
+fn what_counts_other_things_is_refused_and_leaves_the_merger_usable() {
+    let cpu = cpu(&[(&["main"], 1)]);
+    let heap = ProfileBuilder::new(SampleKind::Heap, 1, 0).finish(0, &[]);
+    let error = merge([&cpu, &heap], Overlap::Parallel).expect_err("cpu and heap");
+    assert!(error.to_string().contains("inuse_space/bytes"), "{error}");
+    assert_eq!(merge([], Overlap::Parallel), Err(MergeError::Nothing));
+
+    let mut merger = super::Merger::new(Overlap::Sequential);
+    merger.add(&cpu).expect("the first");
+    merger.add(&heap).expect_err("another type");
+    merger.add(&cpu).expect("the second");
+    assert_eq!(total(&merger.finish().expect("two slices"), 0), 2);
+}
+
+fn native(start: u64) -> Profile {
+    let mut builder = ProfileBuilder::new(SampleKind::Cpu, PERIOD, 0);
+    let mapping =
+        builder.mapping(&MappingInfo { memory_start: start, memory_limit: start + 0x2000, file: "/app/main", ..MappingInfo::default() });
+    let frame = Frame::unsymbolized(start + 0x123, Some(mapping));
+    builder.add_hits(&[frame], 1, &[]).expect("a sample");
+    builder.finish(1, &[])
+}
+
+#[test]
+fn two_processes_with_different_layouts_meet() {
+    let merged = merge([&native(0x5000_0000), &native(0x7000_0000)], Overlap::Parallel);
+    let merged = merged.expect("they merge");
+    assert_eq!((merged.sample.len(), merged.location.len(), merged.mapping.len()), (1, 1, 1));
+    assert_eq!(merged.location[0].address, 0x5000_0123);
+    assert_eq!(total(&merged, 0), 2);
+}
+
+fn by_function(top: &Top) -> Vec<(String, String, i64, i64)> {
+    let mut rows: Vec<_> = top.rows.iter().map(|row| (row.name.clone(), row.file.clone(), row.self_value, row.cum_value)).collect();
+    rows.sort();
+    rows
+}
+
+fn added(one: &Top, other: &Top) -> Vec<(String, String, i64, i64)> {
+    let mut sums = std::collections::BTreeMap::new();
+    for (name, file, own, cum) in by_function(one).into_iter().chain(by_function(other)) {
+        let sum = sums.entry((name, file)).or_insert((0, 0));
+        *sum = (sum.0 + own, sum.1 + cum);
+    }
+    sums.into_iter().map(|((name, file), (own, cum))| (name, file, own, cum)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_order_does_not_matter(one in profiles(), two in profiles()) {
+        let forth = merge([&one, &two], Overlap::Sequential).expect("they merge");
+        let back = merge([&two, &one], Overlap::Sequential).expect("they merge");
+        prop_assert_eq!(canonical(&forth), canonical(&back));
+        prop_assert_eq!(forth.duration_nanos, back.duration_nanos);
+        prop_assert_eq!(forth.time_nanos, back.time_nanos);
+    }
+
+    #[test]
+    fn grouping_does_not_matter(one in profiles(), two in profiles(), three in profiles()) {
+        let left = merge([&one, &two], Overlap::Sequential).expect("they merge");
+        let left = merge([&left, &three], Overlap::Sequential).expect("they merge");
+        let all = merge([&one, &two, &three], Overlap::Sequential).expect("they merge");
+        prop_assert_eq!(canonical(&left), canonical(&all));
+    }
+
+    #[test]
+    fn a_merge_is_valid_and_keeps_every_sum(one in profiles(), two in profiles()) {
+        let merged = merge([&one, &two], Overlap::Sequential).expect("they merge");
+        prop_assert_eq!(validate(&merged), Ok(()));
+        for index in 0..2 {
+            prop_assert_eq!(total(&merged, index), total(&one, index) + total(&two, index));
+        }
+    }
+
+    #[test]
+    fn top_of_a_merge_is_the_sum_of_tops(one in profiles(), two in profiles()) {
+        let merged = merge([&one, &two], Overlap::Sequential).expect("they merge");
+        let sum = added(&top(&one, 1, usize::MAX), &top(&two, 1, usize::MAX));
+        prop_assert_eq!(by_function(&top(&merged, 1, usize::MAX)), sum);
+    }
+
+    #[test]
+    fn a_merge_of_one_says_the_same(one in profiles()) {
+        let merged = merge([&one], Overlap::Sequential).expect("it merges");
+        let counted = |profile: &Profile| {
+            let mut profile = profile.clone();
+            profile.sample.retain(|sample| sample.value.iter().any(|value| *value != 0));
+            canonical(&profile)
+        };
+        prop_assert_eq!(counted(&merged), counted(&one));
+    }
+}

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# The whole of fleetprof in one go, on a real cluster: install, link, profile now, read the profile, wait for the schedule,
+# and be refused. Prints what a person would see and stops at the first thing that is not so.
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+cd "$root"
+data=/apis/data.fleetprof.dev/v1alpha1/namespaces/shop/profilesessions
+
+step "1/8  A Kubernetes (about 12 min the first time, then 30 s; 0 s when it runs)"
+up
+kubectl get nodes
+
+step "2/8  helm install (images: about 8 min the first time, then seconds)"
+tests/images.sh
+helm upgrade --install fleetprof charts/fleetprof -n fleetprof --create-namespace --wait --timeout 3m
+# The same tag may hold a newer build of this checkout.
+kubectl -n fleetprof rollout restart deployment >/dev/null
+kubectl -n fleetprof rollout status deployment/fleetprof-operator --timeout 2m
+kubectl -n fleetprof rollout status deployment/fleetprof-webhook --timeout 2m
+kubectl -n fleetprof get pods
+
+step "3/8  A shop whose POST /api/orders is slow, its customers, and a native worker (20 s)"
+kubectl -n shop delete ppol,psess --all --ignore-not-found >/dev/null 2>&1 || true
+kubectl -n shop delete deployment,job --all --ignore-not-found --wait >/dev/null 2>&1 || true
+kubectl apply -k examples/orders
+kubectl -n shop rollout status deployment/orders --timeout 2m
+kubectl -n shop rollout status deployment/worker --timeout 2m
+
+step "4/8  One policy links both apps, although their pods are older than it"
+kubectl apply -f examples/policy.yaml
+both_linked() { [ "$(kubectl -n shop get ppol shop -o jsonpath='{.status.linkedAppCount}')" = 2 ]; }
+within 30 both_linked
+echo "…and new pods get the agent's sidecar when they are created:"
+kubectl -n shop rollout restart deployment/worker
+kubectl -n shop rollout status deployment/worker --timeout 2m
+has_sidecar() { kubectl -n shop get pods -l app.kubernetes.io/name=worker -o jsonpath='{.items[*].spec.initContainers[*].name}' | grep -q fleetprof-agent; }
+within 20 has_sidecar
+kubectl -n shop get pods -o custom-columns='POD:.metadata.name,SIDECAR:.spec.initContainers[*].name,CONTAINERS:.spec.containers[*].name'
+worker_linked() { [ "$(kubectl -n shop get ppol shop -o jsonpath='{.status.linkedApps[?(@.name=="worker")].reason}')" = Linked ]; }
+within 60 worker_linked
+kubectl -n shop get ppol shop -o yaml | sed -n '/^status:/,$p'
+
+# profile_now APP GUILTY-FUNCTION
+profile_now() {
+    local session top
+    session=$(kubectl create -f - -o name <<YAML
+$(sed -e "s/orders-now-/$1-now-/" -e "s/name: orders$/name: $1/" -e 's/duration: 30s/duration: 15s/' examples/session.yaml)
+YAML
+)
+    echo "created $session"
+    kubectl -n shop get "$session" -w --request-timeout 90s &
+    local watch=$!
+    kubectl -n shop wait "$session" --for=condition=Complete --timeout 120s >/dev/null
+    sleep 0.5
+    kill $watch 2>/dev/null || true
+    wait $watch 2>/dev/null || true
+    kubectl -n shop get "$session" -o jsonpath='{.status.phase}: {.status.message}{"\n"}CPU {.status.cpuPercent} %, memory {.status.memoryPercent} %, collector {.status.targets[0].collector} ({.status.targets[0].runtime}), agent attached as {.status.targets[0].attachedAs}{"\n"}'
+    kubectl -n shop get "$session" -o jsonpath='{range .status.topFunctions[*]}{.selfPercent}{" %  "}{.name}{"  "}{.location}{"\n"}{end}'
+    [ "$(kubectl -n shop get "$session" -o jsonpath='{.status.phase}')" = Succeeded ]
+    mkdir -p target/demo
+    kubectl get --raw "$data/${session#*/}/profile" >"target/demo/$1.pb.gz"
+    echo "\$ go tool pprof -top -lines $1.pb.gz"
+    top=$(go tool pprof -top -lines -nodecount 6 "target/demo/$1.pb.gz" 2>/dev/null)
+    echo "$top"
+    go tool pprof -top -nodecount 6 "target/demo/$1.pb.gz" 2>/dev/null | sed -n '/flat%/{n;p;}' | grep -q "$2" || {
+        echo "The hottest function of $1 is not $2." >&2
+        exit 1
+    }
+    echo "$top" | grep -Eq "$2.*:[0-9]+" || { echo "The profile of $1 has no line numbers." >&2; exit 1; }
+}
+step "5+6/8  Profile Now: the shop, by an agent that is attached to the running pod (30 s)"
+profile_now orders find_issuer
+step "5+6/8  Profile Now: the native worker, by its sidecar (30 s)"
+profile_now worker soften
+
+step "7/8  The policy profiles by itself, at its tick (every minute for the demo; up to 2 min)"
+kubectl -n shop patch ppol shop --type=merge -p '{"spec":{"schedule":{"every":"1m","duration":"10s"}}}'
+scheduled() { kubectl -n shop get psess -o jsonpath='{range .items[?(@.spec.trigger=="Schedule")]}{.status.phase}{"\n"}{end}' | grep -q Succeeded; }
+within 150 scheduled
+kubectl -n shop get psess
+kubectl -n shop get ppol
+
+step "8/8  Without the right it is refused, and told what is missing"
+refused() { # refused USER EXPECTED-TEXT
+    local answer
+    echo "\$ kubectl --as $1 create -f examples/session.yaml"
+    if answer=$(kubectl --as "$1" --as-group system:authenticated create -f examples/session.yaml 2>&1); then
+        echo "$1 was let through: $answer" >&2
+        exit 1
+    fi
+    echo "$answer"
+    grep -q "$2" <<<"$answer"
+}
+refused eve 'cannot create resource "profilesessions"'
+kubectl -n shop create role session-creator --verb=create --resource=profilesessions.fleetprof.dev --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+kubectl -n shop create rolebinding mallory-creates --role=session-creator --user=mallory --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+refused mallory 'profile'
+
+cat <<END
+
+It works. The cluster stays up; look around with
+  export KUBECONFIG=$KUBECONFIG
+  export PATH=$(dirname "$(command -v kubectl)"):\$PATH
+  kubectl -n shop get ppol,psess
+  kubectl -n shop describe psess
+Remove all of it with: make down
+END

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Builds the images of the operator, the agent and the example from this checkout, and loads them into the cluster.
+#   tests/images.sh            into the project's own cluster
+# With a KUBECONFIG of yours: push images made by operator/*/Dockerfile and examples/orders/*/Dockerfile where its nodes pull from.
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+
+if [ "$own_cluster" = no ]; then
+    echo "KUBECONFIG is yours, so no image is loaded; its nodes must be able to pull fleetprof-operator and fleetprof-agent."
+    exit 0
+fi
+cd "$root"
+version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+target=x86_64-unknown-linux-gnu
+out=target/images
+mkdir -p "$out"
+started=$(date +%s)
+echo "Building the operator and the agent as static binaries (about 7 min on 2 cores the first time, then as long as the change takes)"
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --locked --target $target -p fleetprof-operator -p fleetprof-agent
+# An attached agent has no volume of its own and spools in /tmp.
+mkdir -p $out/tmp
+for name in operator agent; do
+    "$cluster" image fleetprof-$name:"$version" --layer target/$target/release/fleetprof-$name=/fleetprof-$name:0755 --layer $out/tmp=/tmp:1777 \
+        --entrypoint "[\"/fleetprof-$name\"]" --user 65532 -o $out/$name.tar
+done
+examples=$(examples/orders/build-images.sh "$out")
+# shellcheck disable=SC2086
+"$cluster" load $out/operator.tar $out/agent.tar $examples
+echo "Built and loaded in $(($(date +%s) - started)) s"

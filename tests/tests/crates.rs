@@ -1,0 +1,69 @@
+//! Can types and decisions do I/O? Their dependency lists say no.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// Crates that reach the network, the clock's timers, other processes or a cluster.
+const IO: &[&str] = &[
+    "tokio",
+    "hyper",
+    "reqwest",
+    "axum",
+    "kube-client",
+    "kube-runtime",
+    "object_store",
+    "mio",
+    "socket2",
+    "rustls",
+    "rand",
+    "tracing-subscriber",
+    "libc",
+    "nix",
+];
+
+fn dependencies(package: &str) -> BTreeSet<String> {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "-p", package, "-e", "normal,no-proc-macro", "--prefix", "none", "--locked"])
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    String::from_utf8_lossy(&tree.stdout).lines().filter_map(|l| l.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn types_and_decisions_depend_on_nothing_that_does_io() {
+    for package in ["fleetprof-crds", "fleetprof-core", "fleetprof-profile"] {
+        let all = dependencies(package);
+        assert!(all.contains(package), "the tree of {package} is empty");
+        let found: Vec<&str> = IO.iter().copied().filter(|io| all.contains(*io)).collect();
+        assert!(found.is_empty(), "{package} depends on {found:?}");
+    }
+}
+
+#[test]
+fn effects_are_found_by_the_same_look() {
+    assert!(dependencies("fleetprof-operator").contains("tokio"), "the look would find nothing anywhere");
+}
+
+#[test]
+fn decisions_read_no_clock_and_no_randomness() {
+    for folder in ["operator/core/src", "operator/profile/src", "crds/src"] {
+        for file in files(&fleetprof_tests::root().join(folder)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for word in ["Timestamp::now", "SystemTime::now", "Instant::now", "std::fs", "std::net", "std::env::var"] {
+                let code = text.split("#[cfg(test)]").next().unwrap();
+                assert!(!code.contains(word), "{} uses {word}", file.display());
+            }
+        }
+    }
+}
+
+fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .flatten()
+        .flat_map(|e| if e.path().is_dir() { files(&e.path()) } else { vec![e.path()] })
+        .filter(|p| p.extension().is_some_and(|e| e == "rs") && !p.components().any(|c| c.as_os_str() == "tests"))
+        .collect()
+}

@@ -1,0 +1,208 @@
+//! Who may profile? The gate of the chart on a real API server, asked by people with different roles, while neither the
+//! operator nor the webhook runs.
+#![allow(missing_docs)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use fleetprof_tests::people::{accepts, create, object, rejects};
+use fleetprof_tests::{admin, api_server, chart, person, wait_for};
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "gate";
+const OPERATOR: &str = "system:serviceaccount:fleetprof:fleetprof-operator";
+
+/// The gate with two policies, and these people: `nobody` without rights, `creator` who may create sessions and nothing
+/// else, `narrow` who may besides profile under the policy `one`, `runner` and `attacher` with the roles of those names.
+async fn gate() -> Result<std::path::PathBuf> {
+    let kubeconfig = api_server()?;
+    let kube = |args: &[&str], input: Option<&str>| chart::kubectl(&kubeconfig, args, input);
+    for crd in ["profilingpolicies", "profilesessions"] {
+        let file = fleetprof_tests::root().join(format!("crds/{crd}.yaml"));
+        kube(&["apply", "--server-side", "--force-conflicts", "-f", &file.to_string_lossy()], None)?;
+    }
+    kube(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None)?;
+    chart::apply(&kubeconfig, &["templates/access/"], &[])?;
+    apply(&kubeconfig, &setup())?;
+    let client = person(&kubeconfig, Some("creator"), &["system:authenticated"]).await?;
+    wait_for("the gate is in force", Duration::from_secs(30), || {
+        let client = client.clone();
+        async move { Ok(rejects(&client, &session("creator", "one"), "may not profile under").await.ok()) }
+    })
+    .await?;
+    Ok(kubeconfig)
+}
+
+fn apply(kubeconfig: &Path, objects: &[Value]) -> Result<()> {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    chart::kubectl(kubeconfig, &["apply", "--server-side", "--force-conflicts", "-f", "-"], Some(&list.to_string())).map(drop)
+}
+
+fn setup() -> Vec<Value> {
+    let role = |name: &str, rules: Value| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name, "namespace": NAMESPACE}, "rules": rules});
+    let bind = |user: &str, kind: &str, role: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": format!("{user}-{role}"), "namespace": NAMESPACE},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role}, "subjects": [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}]})
+    };
+    let policy = |name: &str| object("ProfilingPolicy", NAMESPACE, name, &json!({"selector": {}}));
+    vec![
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+        policy("one"),
+        policy("two"),
+        role("create", json!([{"apiGroups": ["fleetprof.dev"], "resources": ["profilesessions"], "verbs": ["create"]}])),
+        role(
+            "profile-one",
+            json!([{"apiGroups": ["fleetprof.dev"], "resources": ["profilingpolicies"], "resourceNames": ["one"], "verbs": ["profile"]}]),
+        ),
+        bind("creator", "Role", "create"),
+        bind("narrow", "Role", "create"),
+        bind("narrow", "Role", "profile-one"),
+        bind("runner", "ClusterRole", "fleetprof-runner"),
+        bind("attacher", "ClusterRole", "fleetprof-runner"),
+        bind("attacher", "ClusterRole", "fleetprof-attacher"),
+        bind(OPERATOR, "Role", "create"),
+    ]
+    .into_iter()
+    .map(|mut o| {
+        // A user name with colons is no object name.
+        let name = o["metadata"]["name"].as_str().unwrap_or_default().replace(':', ".");
+        o["metadata"]["name"] = json!(name);
+        o
+    })
+    .collect()
+}
+
+/// A session as the webhook would stamp it; without a policy where `policy` is empty.
+fn session(user: &str, policy: &str) -> Value {
+    let mut spec = json!({"target": {"pods": ["a"]}, "requestedBy": {"username": user, "groups": ["system:authenticated"]}});
+    if !policy.is_empty() {
+        spec["policyRef"] = json!({"name": policy});
+    }
+    object("ProfileSession", NAMESPACE, "now", &spec)
+}
+
+#[tokio::test]
+async fn people_may_what_their_roles_say_and_are_told_what_is_missing() -> Result<()> {
+    let kubeconfig = gate().await?;
+    let profile = "the verb profile on profilingpolicies.fleetprof.dev/";
+    let attach = "the verb patch on pods/ephemeralcontainers is missing in namespace gate";
+    let cases = [
+        ("nobody", "one", Err("cannot create resource \"profilesessions\"")),
+        ("creator", "one", Err(profile)),
+        ("creator", "", Err(attach)),
+        ("narrow", "one", Ok(())),
+        ("narrow", "two", Err("profilingpolicies.fleetprof.dev/two is missing in namespace gate")),
+        ("narrow", "", Err(attach)),
+        ("runner", "one", Ok(())),
+        ("runner", "two", Ok(())),
+        ("runner", "", Err(attach)),
+        ("attacher", "", Ok(())),
+    ];
+    for (user, policy, expected) in cases {
+        let client = person(&kubeconfig, Some(user), &["system:authenticated"]).await?;
+        match expected {
+            Ok(()) => drop(accepts(&client, &session(user, policy)).await?),
+            Err(words) => assert_eq!(rejects(&client, &session(user, policy), words).await?, 403, "{user} under {policy:?}"),
+        }
+    }
+    let client = person(&kubeconfig, Some("creator"), &["system:authenticated"]).await?;
+    rejects(&client, &session("creator", "one"), "The ClusterRole fleetprof-runner has it").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_asks_in_anothers_name_or_passes_for_a_schedule() -> Result<()> {
+    let kubeconfig = gate().await?;
+    let runner = person(&kubeconfig, Some("runner"), &["system:authenticated"]).await?;
+    rejects(&runner, &session("somebody-else", "one"), "spec.requestedBy.username is somebody-else, but you are runner").await?;
+    let mut forged = session("runner", "one");
+    forged["spec"]["requestedBy"]["groups"] = json!(["system:masters"]);
+    rejects(&runner, &forged, "a group that user runner is not in").await?;
+    let mut unstamped = session("runner", "one");
+    unstamped["spec"]["requestedBy"] = Value::Null;
+    rejects(&runner, &unstamped, "The fleetprof webhook writes it and did not answer").await?;
+    let mut scheduled = session("runner", "one");
+    scheduled["spec"]["trigger"] = json!("Schedule");
+    rejects(&runner, &scheduled, "may not set spec.trigger to Schedule").await?;
+    let operator = person(&kubeconfig, Some(OPERATOR), &["system:serviceaccounts"]).await?;
+    scheduled["spec"]["requestedBy"] = Value::Null;
+    accepts(&operator, &scheduled).await?;
+    Ok(())
+}
+
+/// Whether `user` may `verb` the resource, as `group/resource` or `group/resource/subresource`, in the namespace.
+async fn can(client: &kube::Client, user: &str, verb: &str, resource: &str) -> Result<bool> {
+    let parts: Vec<&str> = resource.split('/').collect();
+    let review: SubjectAccessReview = serde_json::from_value(json!({"metadata": {}, "spec": {"user": user, "resourceAttributes": {
+        "namespace": NAMESPACE, "verb": verb, "group": parts[0], "resource": parts[1], "subresource": parts.get(2)}}}))?;
+    let answer = Api::<SubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &review).await?;
+    Ok(answer.status.is_some_and(|s| s.allowed))
+}
+
+#[tokio::test]
+async fn the_roles_reach_view_edit_and_admin() -> Result<()> {
+    let kubeconfig = gate().await?;
+    let bind = |role: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": format!("has-{role}"), "namespace": NAMESPACE},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}, "subjects": [{"kind": "User", "name": format!("has-{role}"), "apiGroup": "rbac.authorization.k8s.io"}]})
+    };
+    apply(&kubeconfig, &["view", "edit", "admin"].map(bind))?;
+    let client = admin(&kubeconfig).await?;
+    wait_for("the roles are aggregated", Duration::from_secs(30), || async {
+        Ok(can(&client, "has-admin", "create", "fleetprof.dev/profilingpolicies").await?.then_some(()))
+    })
+    .await?;
+    let table = [
+        ("has-view", "get", "fleetprof.dev/profilesessions", true),
+        ("has-view", "get", "data.fleetprof.dev/profilesessions/profile", true),
+        ("has-view", "create", "fleetprof.dev/profilesessions", false),
+        ("has-view", "profile", "fleetprof.dev/profilingpolicies", false),
+        ("has-edit", "create", "fleetprof.dev/profilesessions", true),
+        ("has-edit", "profile", "fleetprof.dev/profilingpolicies", true),
+        ("has-edit", "create", "fleetprof.dev/profilingpolicies", false),
+        ("has-admin", "create", "fleetprof.dev/profilingpolicies", true),
+        ("has-admin", "patch", "fleetprof.dev/profilesessions/status", false),
+    ];
+    for (user, verb, resource, expected) in table {
+        assert_eq!(can(&client, user, verb, resource).await?, expected, "{user} {verb} {resource}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn cancelling_needs_no_more_than_update() -> Result<()> {
+    let kubeconfig = gate().await?;
+    let runner = person(&kubeconfig, Some("runner"), &["system:authenticated"]).await?;
+    let mut wanted = session("runner", "one");
+    wanted["metadata"] = json!({"generateName": "cancel-", "namespace": NAMESPACE});
+    let name = create(&runner, &wanted, false).await?.metadata.name.unwrap_or_default();
+    chart::kubectl(
+        &kubeconfig,
+        &[
+            "patch",
+            "psess",
+            &name,
+            "-n",
+            NAMESPACE,
+            "--as",
+            "runner",
+            "--as-group",
+            "system:authenticated",
+            "--type=merge",
+            "-p",
+            r#"{"spec":{"cancel":true}}"#,
+        ],
+        None,
+    )?;
+    let _ = admin(&kubeconfig).await?;
+    chart::kubectl(
+        &kubeconfig,
+        &["delete", "psess", &name, "-n", NAMESPACE, "--as", "runner", "--as-group", "system:authenticated"],
+        None,
+    )?;
+    Ok(())
+}

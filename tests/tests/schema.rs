@@ -1,0 +1,209 @@
+//! Does the API server refuse what one object can tell is wrong, in words that say what to do? Every rule of the CRDs has
+//! a case that is accepted and one that is refused, against a real kube-apiserver.
+#![allow(missing_docs)]
+
+use std::time::Duration;
+
+use anyhow::Result;
+use fleetprof_tests::people::{accepts, create, object, rejects, resource};
+use fleetprof_tests::{admin, api_server, chart, wait_for};
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+/// An API server with the CRDs and without the gate, which has tests of its own.
+async fn server() -> Result<Client> {
+    let kubeconfig = api_server()?;
+    for crd in ["profilingpolicies", "profilesessions"] {
+        let file = fleetprof_tests::root().join(format!("crds/{crd}.yaml"));
+        chart::kubectl(&kubeconfig, &["apply", "--server-side", "--force-conflicts", "-f", &file.to_string_lossy()], None)?;
+    }
+    chart::kubectl(&kubeconfig, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None)?;
+    // The tests of the gate use the same server and may have come first.
+    chart::kubectl(&kubeconfig, &["delete", "validatingadmissionpolicybinding", "fleetprof-gate", "--ignore-not-found"], None)?;
+    let client = admin(&kubeconfig).await?;
+    wait_for("the gate is out of force", Duration::from_secs(30), || async { accepts(&client, &session(&json!({}))).await.map(Some) })
+        .await?;
+    Ok(client)
+}
+
+fn policy(spec: &Value) -> Value {
+    let mut full = json!({"selector": {}});
+    merge(&mut full, spec);
+    object("ProfilingPolicy", "default", "p", &full)
+}
+
+fn session(spec: &Value) -> Value {
+    let mut full = json!({"target": {"pods": ["a"]}});
+    merge(&mut full, spec);
+    object("ProfileSession", "default", "s", &full)
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    for (key, value) in from.as_object().into_iter().flatten() {
+        into[key] = value.clone();
+    }
+}
+
+#[tokio::test]
+async fn policies() -> Result<()> {
+    let client = server().await?;
+    let good = [
+        json!({}),
+        json!({"selector": {"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "tier", "operator": "In", "values": ["front"]}, {"key": "x", "operator": "Exists"}]}}),
+        json!({"containers": {"include": ["app-*"], "exclude": ["*-proxy"]}}),
+        json!({"agent": {"mode": "Ephemeral", "existingPods": "Wait"}}),
+        json!({"schedule": {"every": "1m", "duration": "10s"}}),
+        json!({"schedule": {"every": "168h", "duration": "6m"}}),
+        json!({"schedule": {"every": "1h30m"}}),
+        json!({"frequencyHz": 1000, "profiles": ["cpu"], "sampling": {"replicasPerWorkload": 50, "maxTargets": 1}}),
+        json!({"session": {"startDeadline": "5s", "resultTimeout": "10s", "resultDeadline": "10s", "ttl": "1m", "history": {"succeeded": 0, "failed": 1000}}}),
+    ];
+    for spec in &good {
+        accepts(&client, &policy(spec)).await?;
+    }
+    let bad = [
+        (json!({"selector": null}), "spec.selector"),
+        (
+            json!({"selector": {"matchExpressions": [{"key": "a", "operator": "Near", "values": ["b"]}]}}),
+            "operator must be In, NotIn, Exists or DoesNotExist",
+        ),
+        (json!({"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}), "In and NotIn need values"),
+        (
+            json!({"selector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}),
+            "Exists and DoesNotExist take none",
+        ),
+        (json!({"selector": {"matchLabels": {"app": "not a label"}}}), "spec.selector.matchLabels"),
+        (json!({"containers": {"include": ["App[1]"]}}), "containers.include: a glob is made of"),
+        (json!({"containers": {"exclude": ["-"]}}), "containers.exclude: a glob is made of"),
+        (json!({"agent": {"mode": "Magic"}}), "spec.agent.mode: Unsupported value: \"Magic\""),
+        (json!({"agent": {"existingPods": "Kill"}}), "spec.agent.existingPods: Unsupported value"),
+        (json!({"schedule": {"every": "59s", "duration": "10s"}}), "schedule.every must be between 1m and 168h"),
+        (json!({"schedule": {"every": "169h"}}), "schedule.every must be between 1m and 168h"),
+        (json!({"schedule": {"every": "soon"}}), "spec.schedule.every"),
+        (json!({"schedule": {"every": "-1h"}}), "spec.schedule.every"),
+        (json!({"schedule": {"duration": "9s"}}), "schedule.duration must be between 10s and 6m"),
+        (json!({"schedule": {"duration": "7m"}}), "schedule.duration must be between 10s and 6m"),
+        (json!({"schedule": {"every": "2m", "duration": "2m"}}), "schedule.every must be longer than schedule.duration"),
+        (json!({"profiles": []}), "spec.profiles"),
+        (json!({"profiles": ["cpu", "cpu"]}), "Duplicate value"),
+        (json!({"profiles": ["smell"]}), "Unsupported value: \"smell\""),
+        (json!({"frequencyHz": 0}), "spec.frequencyHz"),
+        (json!({"frequencyHz": 1001}), "spec.frequencyHz"),
+        (json!({"sampling": {"replicasPerWorkload": 0}}), "spec.sampling.replicasPerWorkload"),
+        (json!({"sampling": {"maxTargets": 51}}), "spec.sampling.maxTargets"),
+        (json!({"session": {"startDeadline": "4s"}}), "session.startDeadline must be between 5s and 1h"),
+        (json!({"session": {"resultTimeout": "9s"}}), "session.resultTimeout must be between 10s and session.resultDeadline"),
+        (json!({"session": {"resultDeadline": "1m"}}), "session.resultTimeout must be between 10s and session.resultDeadline"),
+        (json!({"session": {"resultDeadline": "169h"}}), "session.resultDeadline must be at most 168h"),
+        (json!({"session": {"ttl": "59s"}}), "session.ttl must be at least 1m"),
+        (json!({"session": {"history": {"succeeded": -1}}}), "spec.session.history.succeeded"),
+    ];
+    for (spec, words) in &bad {
+        rejects(&client, &policy(spec), words).await?;
+    }
+    rejects(&client, &object("ProfilingPolicy", "default", &"p".repeat(64), &json!({"selector": {}})), "at most 63 characters").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn sessions() -> Result<()> {
+    let client = server().await?;
+    let good = [
+        json!({}),
+        json!({"target": null, "policyRef": {"name": "p"}}),
+        json!({"target": {"workload": {"kind": "Deployment", "name": "orders"}}, "policyRef": {"kind": "ProfilingPolicy", "name": "p"}}),
+        json!({"target": {"podSelector": {"matchLabels": {"app": "x"}}}}),
+        json!({"duration": "10s", "container": "app", "frequencyHz": 1, "labels": {"build": "17"}}),
+        json!({"duration": "6m", "startDeadline": "1h", "resultTimeout": "15m", "resultDeadline": "168h", "ttl": "720h"}),
+        json!({"context": {"traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331", "note": "slow"}}),
+    ];
+    for spec in &good {
+        accepts(&client, &session(spec)).await?;
+    }
+    let bad = [
+        (json!({"target": null}), "give spec.policyRef, spec.target or both"),
+        (json!({"target": {}}), "exactly one of workload, podSelector and pods"),
+        (json!({"target": {"pods": ["a"], "podSelector": {}}}), "exactly one of workload, podSelector and pods"),
+        (json!({"target": {"pods": []}}), "spec.target.pods"),
+        (json!({"target": {"pods": ["A b"]}}), "spec.target.pods"),
+        (json!({"target": {"workload": {"kind": "deployment", "name": "x"}}}), "spec.target.workload.kind"),
+        (json!({"policyRef": {"name": ""}}), "spec.policyRef.name"),
+        (json!({"policyRef": {"kind": "Wish", "name": "p"}}), "spec.policyRef.kind: Unsupported value"),
+        (json!({"container": "App"}), "spec.container"),
+        (json!({"duration": "5s"}), "spec.duration must be between 10s and 6m"),
+        (json!({"duration": "1h"}), "spec.duration must be between 10s and 6m"),
+        (json!({"duration": "two minutes"}), "spec.duration"),
+        (json!({"startDeadline": "1s"}), "spec.startDeadline must be between 5s and 1h"),
+        (json!({"resultTimeout": "1s"}), "spec.resultTimeout must be between 10s and spec.resultDeadline"),
+        (json!({"resultDeadline": "999h"}), "spec.resultDeadline must be at most 168h"),
+        (json!({"ttl": "1s"}), "spec.ttl must be at least 1m"),
+        (json!({"frequencyHz": -5}), "spec.frequencyHz"),
+        (json!({"trigger": "Boredom"}), "spec.trigger: Unsupported value"),
+        (json!({"context": {"traceId": "XYZ"}}), "spec.context.traceId"),
+        (json!({"context": {"spanId": "1"}}), "spec.context.spanId"),
+        (json!({"labels": (0..17).map(|n| (format!("l{n}"), json!("v"))).collect::<serde_json::Map<_, _>>()}), "spec.labels"),
+    ];
+    for (spec, words) in &bad {
+        rejects(&client, &session(spec), words).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn defaults_stand_in_what_is_stored() -> Result<()> {
+    let client = server().await?;
+    let stored = accepts(&client, &policy(&json!({}))).await?;
+    let expected = json!({
+        "selector": {}, "containers": {}, "agent": {"mode": "Sidecar", "existingPods": "AttachOnDemand"},
+        "schedule": {"every": "1h", "duration": "2m"}, "profiles": ["cpu"], "frequencyHz": 99,
+        "sampling": {"replicasPerWorkload": 1, "maxTargets": 50}, "suspend": false,
+        "session": {"startDeadline": "1m", "resultTimeout": "15m", "resultDeadline": "24h", "ttl": "168h", "history": {"succeeded": 10, "failed": 5}},
+    });
+    assert_eq!(stored["spec"], expected);
+    let stored = accepts(&client, &session(&json!({}))).await?;
+    assert_eq!(
+        (&stored["spec"]["duration"], &stored["spec"]["trigger"], &stored["spec"]["cancel"]),
+        (&json!("2m"), &json!("OnDemand"), &json!(false))
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_is_immutable_but_for_cancel() -> Result<()> {
+    let client = server().await?;
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource("ProfileSession"));
+    let mut wanted = session(&json!({"policyRef": {"name": "p"}, "labels": {"a": "b"}}));
+    wanted["metadata"] = json!({"generateName": "immutable-", "namespace": "default"});
+    let name = create(&client, &wanted, false).await?.metadata.name.unwrap_or_default();
+    let patch = |spec: Value| {
+        let (api, name) = (api.clone(), name.clone());
+        async move { api.patch(&name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await }
+    };
+    let changes = [
+        json!({"duration": "30s"}),
+        json!({"target": {"pods": ["b"]}}),
+        json!({"target": null}),
+        json!({"policyRef": null}),
+        json!({"policyRef": {"name": "q"}}),
+        json!({"container": "x"}),
+        json!({"frequencyHz": 5}),
+        json!({"startDeadline": "30s"}),
+        json!({"resultTimeout": "1m"}),
+        json!({"resultDeadline": "1h"}),
+        json!({"ttl": "1h"}),
+        json!({"labels": {"a": "c"}}),
+        json!({"context": {"note": "n"}}),
+        json!({"trigger": "Schedule"}),
+        json!({"requestedBy": {"username": "eve"}}),
+    ];
+    for change in changes {
+        let error = patch(change.clone()).await.err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("immutable but for spec.cancel"), "{change}: {error}");
+    }
+    patch(json!({"cancel": true})).await?;
+    let error = patch(json!({"cancel": false})).await.err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("spec.cancel cannot be taken back"), "{error}");
+    api.delete(&name, &kube::api::DeleteParams::default()).await?;
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! Does a real API server take what the webhook answers? Certificates, registration, injection under each Pod Security level,
+//! stamping of sessions, and life without the webhook.
+#![allow(missing_docs)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use fleetprof_core::inject::{AgentSettings, ClusterRules, PodSecurity, default_resources};
+use fleetprof_crds::ProfilingPolicy;
+use fleetprof_operator::tls::{CertificateNames, TlsSource, ensure_certificates, serve};
+use fleetprof_operator::webhook::registration::{self, Names};
+use fleetprof_operator::webhook::{Index, Metrics, WebhookState, router};
+use fleetprof_tests::people::{create, object};
+use fleetprof_tests::{admin, api_server, chart, person, wait_for};
+use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+
+const SOON: Duration = Duration::from_secs(20);
+
+async fn server() -> Result<Client> {
+    let kubeconfig = api_server()?;
+    for crd in ["profilingpolicies", "profilesessions"] {
+        let file = fleetprof_tests::root().join(format!("crds/{crd}.yaml"));
+        chart::kubectl(&kubeconfig, &["apply", "--server-side", "--force-conflicts", "-f", &file.to_string_lossy()], None)?;
+    }
+    chart::kubectl(&kubeconfig, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None)?;
+    admin(&kubeconfig).await
+}
+
+/// A namespace of its own, which can run pods.
+async fn namespace(client: &Client, name: &str, labels: Value) -> Result<String> {
+    let body = serde_json::from_value(json!({"metadata": {"generateName": format!("{name}-"), "labels": labels}}))?;
+    let name = Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &body).await?.name_any();
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &name);
+    wait_for("the namespace has its service account", SOON, || async { Ok(accounts.get_opt("default").await?) }).await?;
+    Ok(name)
+}
+
+fn certificate_names(name: &str) -> CertificateNames {
+    CertificateNames { dns_names: vec!["localhost".into()], ..CertificateNames::of(name, "unused") }
+}
+
+#[tokio::test]
+async fn replicas_that_race_agree_on_one_certificate_and_a_new_one_arrives_by_the_watch() -> Result<()> {
+    let client = server().await?;
+    let namespace = namespace(&client, "certificates", json!({})).await?;
+    let names = certificate_names("race");
+    let now = Timestamp::now();
+    let pass = || ensure_certificates(&client, &namespace, &names, now);
+    let (a, b, c) = tokio::join!(pass(), pass(), pass());
+    let (a, b, c) = (a?, b?, c?);
+    assert!(a.ca_bundle == b.ca_bundle && b.ca_bundle == c.ca_bundle, "one CA");
+    assert!(a.ticket_key == b.ticket_key && b.ticket_key == c.ticket_key, "one key for tickets");
+    assert!(a.changed || b.changed || c.changed);
+    assert!(!pass().await?.changed, "what is good is left alone");
+
+    let mut tls = TlsSource::watch(client.clone(), &namespace, &names.tls_secret);
+    assert_eq!(tls.loaded().await.ca_bundle(), a.ca_bundle);
+    let first = tls.take().context("loaded")?.not_after();
+    let later = now + jiff::SignedDuration::from_hours(24 * 61);
+    assert!(ensure_certificates(&client, &namespace, &names, later).await?.changed, "two thirds of the leaf's life are over");
+    tokio::time::timeout(SOON, tls.changed()).await.context("the watch brings the new leaf")?;
+    assert!(tls.take().context("loaded")?.not_after() > first);
+
+    let secrets = Api::<Secret>::namespaced(client.clone(), &namespace);
+    secrets.delete(&names.tls_secret, &DeleteParams::default()).await?;
+    let again = ensure_certificates(&client, &namespace, &names, later).await?;
+    assert!(again.changed && again.ca_bundle == a.ca_bundle, "a leaf that was deleted is made anew by the same CA");
+    let foreign = names.clone().with_existing("made-elsewhere");
+    let refused = ensure_certificates(&client, &namespace, &foreign, later).await.err().context("there is no such Secret")?;
+    assert!(refused.to_string().contains("ca.crt cannot be used"), "{refused}");
+    Ok(())
+}
+
+/// A webhook that serves the API server by URL.
+struct Webhook {
+    names: Names,
+    port: u16,
+    tls: TlsSource,
+    stop: oneshot::Sender<()>,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+impl Webhook {
+    async fn start(client: &Client, own: &str) -> Result<Self> {
+        let secrets = certificate_names("webhook");
+        ensure_certificates(client, own, &secrets, Timestamp::now()).await?;
+        let tls = TlsSource::watch(client.clone(), own, &secrets.tls_secret);
+        let agent = AgentSettings {
+            image: "fleetprof-agent:test".into(),
+            pull_policy: "Never".into(),
+            gateway: "https://gateway:8443".into(),
+            ca_bundle: tls.loaded().await.ca_bundle().to_string(),
+            resources: default_resources(),
+            token_ttl_seconds: 3600,
+        };
+        let index = Index::watch(client.clone());
+        index.policies_synced().await;
+        index.namespaces_synced().await;
+        let state = WebhookState {
+            index,
+            agent: watch::channel(Arc::new(agent)).1,
+            rules: ClusterRules {
+                excluded_namespaces: vec!["kube-system".into(), own.into()],
+                default_pod_security: PodSecurity::Privileged,
+            }
+            .into(),
+            own_user: "system:serviceaccount:fleetprof:fleetprof-operator".into(),
+            metrics: Metrics::register(&mut prometheus_client::registry::Registry::default()),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = serve(listener, tls.clone(), router(state), None, async move {
+            let _ = stopped.await;
+        });
+        let ended = tokio::spawn(async move {
+            let _ = serving.await;
+        });
+        let names = Names { fullname: format!("fleetprof-{own}"), namespace: own.into() };
+        let empty = serde_json::from_value(json!({"metadata": {"name": names.fullname}}))?;
+        Api::<MutatingWebhookConfiguration>::all(client.clone()).create(&PostParams::default(), &empty).await?;
+        Ok(Self { names, port, tls, stop, ended })
+    }
+
+    /// What the leader would register for the policies of `namespaces`, but by URL.
+    async fn webhooks(&self, client: &Client, namespaces: &[&str]) -> Result<Vec<Value>> {
+        let policies = Api::<ProfilingPolicy>::all(client.clone()).list(&ListParams::default()).await?;
+        let ours = policies.items.into_iter().filter(|p| p.namespace().is_some_and(|n| namespaces.contains(&n.as_str())));
+        let ca = self.tls.ca_bundle().context("loaded")?;
+        let mut webhooks = registration::webhooks(&ours.map(Arc::new).collect::<Vec<_>>(), &ca, &self.names);
+        for webhook in &mut webhooks {
+            let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap_or_default().to_owned();
+            webhook["clientConfig"] =
+                json!({"caBundle": webhook["clientConfig"]["caBundle"], "url": format!("https://localhost:{}{path}", self.port)});
+            if path.ends_with("sessions") {
+                // Sessions of other tests on this API server are none of ours.
+                let ours = [namespaces, &[&self.names.namespace]].concat();
+                webhook["namespaceSelector"] =
+                    json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ours}]});
+            }
+        }
+        Ok(webhooks)
+    }
+}
+
+async fn policy(client: &Client, namespace: &str) -> Result<()> {
+    create(client, &object("ProfilingPolicy", namespace, "all", &json!({"selector": {}})), false).await?;
+    Ok(())
+}
+
+/// A pod that passes Pod Security `restricted`, but for what `security` of its container says.
+fn pod(security: Value) -> Pod {
+    let mut context = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+    for (key, value) in security.as_object().into_iter().flatten() {
+        context[key] = value.clone();
+    }
+    let pod = json!({"metadata": {"generateName": "p-"}, "spec": {"containers": [{"name": "app", "image": "app:1", "securityContext": context}]}});
+    serde_json::from_value(pod).unwrap_or_default()
+}
+
+/// Creates `pod` for real and gives it back if it has the sidecar as its last init container.
+async fn injected(client: &Client, namespace: &str, pod: &Pod) -> Result<Option<Pod>> {
+    let stored = Api::<Pod>::namespaced(client.clone(), namespace).create(&PostParams::default(), pod).await?;
+    let spec = stored.spec.as_ref().context("a spec")?;
+    let last = spec.init_containers.iter().flatten().last();
+    Ok(last.is_some_and(|c| c.name == "fleetprof-agent" && c.restart_policy.as_deref() == Some("Always")).then_some(stored))
+}
+
+#[tokio::test]
+async fn pods_are_injected_sessions_are_stamped_and_nothing_ever_waits_for_the_webhook() -> Result<()> {
+    let client = server().await?;
+    let own = namespace(&client, "own", json!({})).await?;
+    let plain = namespace(&client, "plain", json!({})).await?;
+    let restricted = namespace(&client, "restricted", json!({"pod-security.kubernetes.io/enforce": "restricted"})).await?;
+    let baseline = namespace(&client, "baseline", json!({"pod-security.kubernetes.io/enforce": "baseline"})).await?;
+    let namespaces = [plain.as_str(), restricted.as_str(), baseline.as_str()];
+    for namespace in namespaces {
+        policy(&client, namespace).await?;
+    }
+    let webhook = Webhook::start(&client, &own).await?;
+    register(&client, &webhook, &namespaces).await?;
+    let user = json!({"runAsUser": 1000, "runAsGroup": 1000});
+    wait_for("the API server sends pods", SOON, || async { injected(&client, &plain, &pod(user.clone())).await }).await?;
+    pod_security(&client, &plain, &restricted, &baseline).await?;
+    opt_out_and_twice(&client, &plain).await?;
+    stamped(&plain).await?;
+    withdrawn(&client, &webhook, &namespaces).await?;
+    without_webhook(&client, webhook, &plain).await
+}
+
+/// Writes the webhooks; writing them again is not needed, so what the API server adds is what we write out.
+async fn register(client: &Client, webhook: &Webhook, namespaces: &[&str]) -> Result<()> {
+    let wanted = webhook.webhooks(client, namespaces).await?;
+    assert_eq!(wanted.len(), 2);
+    assert!(registration::apply(client, &webhook.names, &wanted).await?);
+    assert!(!registration::apply(client, &webhook.names, &wanted).await?, "nothing differs");
+    Ok(())
+}
+
+async fn pod_security(client: &Client, plain: &str, restricted: &str, baseline: &str) -> Result<()> {
+    let known = pod(json!({"runAsUser": 1000, "runAsGroup": 2000}));
+    let stored = injected(client, restricted, &known).await?.context("a known user passes restricted")?;
+    let spec = stored.spec.context("a spec")?;
+    let agent = spec.init_containers.iter().flatten().last().context("the agent")?;
+    let security = agent.security_context.as_ref().context("a security context")?;
+    assert_eq!((security.run_as_user, security.run_as_group, spec.share_process_namespace), (Some(1000), Some(2000), Some(true)));
+    assert!(injected(client, restricted, &pod(json!({}))).await?.is_none(), "an unknown user is left out of restricted, and starts");
+    let unknown = pod(json!({"runAsNonRoot": null}));
+    for namespace in [baseline, plain] {
+        let stored = injected(client, namespace, &unknown).await?.with_context(|| format!("root passes in {namespace}"))?;
+        assert!(stored.annotations()["fleetprof.dev/injected"].contains("\"user\":\"root\""));
+    }
+    Ok(())
+}
+
+async fn opt_out_and_twice(client: &Client, namespace: &str) -> Result<()> {
+    let mut out = pod(json!({"runAsUser": 1}));
+    out.metadata.labels = Some([("fleetprof.dev/profiling".to_owned(), "disabled".to_owned())].into());
+    assert!(injected(client, namespace, &out).await?.is_none());
+    let mut host = pod(json!({"runAsUser": 1}));
+    host.spec.get_or_insert_default().host_pid = Some(true);
+    assert!(injected(client, namespace, &host).await?.is_none());
+
+    let once = injected(client, namespace, &pod(json!({"runAsUser": 1}))).await?.context("injected")?;
+    let mut copy = Pod { spec: once.spec.clone(), ..Pod::default() };
+    copy.metadata.generate_name = Some("copy-".into());
+    copy.metadata.annotations = once.metadata.annotations.clone();
+    let again = injected(client, namespace, &copy).await?.context("still injected")?;
+    assert_eq!(again.spec.map(|s| s.init_containers), once.spec.map(|s| s.init_containers), "a copy of an injected pod is left alone");
+    Ok(())
+}
+
+async fn stamped(namespace: &str) -> Result<()> {
+    let spoofed = json!({"target": {"pods": ["a"]}, "requestedBy": {"username": "admin", "groups": ["system:masters"]}});
+    let eve = person(&api_server()?, Some("eve"), &["system:masters", "dev"]).await?;
+    let stored = create(&eve, &object("ProfileSession", namespace, "spoofed", &spoofed), false).await?;
+    assert_eq!(stored.data["spec"]["requestedBy"], json!({"username": "eve", "groups": ["system:masters", "dev", "system:authenticated"]}));
+    let operator = person(&api_server()?, Some("system:serviceaccount:fleetprof:fleetprof-operator"), &["system:masters"]).await?;
+    let stored = create(&operator, &object("ProfileSession", namespace, "on-behalf", &spoofed), false).await?;
+    assert_eq!(stored.data["spec"]["requestedBy"]["username"], "admin");
+    Ok(())
+}
+
+/// Without policies no pod is sent; what was uninstalled is not made again.
+async fn withdrawn(client: &Client, webhook: &Webhook, namespaces: &[&str]) -> Result<()> {
+    let configurations = Api::<MutatingWebhookConfiguration>::all(client.clone());
+    let none = webhook.webhooks(client, &[]).await?;
+    assert!(registration::apply(client, &webhook.names, &none).await?);
+    let left = configurations.get(&webhook.names.fullname).await?.webhooks.unwrap_or_default();
+    assert_eq!(left.iter().map(|w| w.name.as_str()).collect::<Vec<_>>(), ["profilesessions.fleetprof.dev"]);
+    assert!(registration::apply(client, &webhook.names, &webhook.webhooks(client, namespaces).await?).await?);
+
+    let other = Names { fullname: format!("{}-gone", webhook.names.fullname), ..webhook.names.clone() };
+    let refused = registration::apply(client, &other, &none).await.err().context("there is nothing to write into")?;
+    assert!(refused.to_string().contains("install or upgrade the chart"), "{refused}");
+    assert!(configurations.get_opt(&other.fullname).await?.is_none());
+    Ok(())
+}
+
+async fn without_webhook(client: &Client, webhook: Webhook, namespace: &str) -> Result<()> {
+    let again = || async { injected(client, namespace, &pod(json!({"runAsUser": 1}))).await };
+    wait_for("pods are sent again", SOON, again).await?;
+    let _ = webhook.stop.send(());
+    webhook.ended.await?;
+    let began = std::time::Instant::now();
+    assert!(injected(client, namespace, &pod(json!({"runAsUser": 1}))).await?.is_none(), "the pod starts without an agent");
+    assert!(began.elapsed() < Duration::from_secs(4), "and soon: {:?}", began.elapsed());
+    Api::<MutatingWebhookConfiguration>::all(client.clone()).delete(&webhook.names.fullname, &DeleteParams::default()).await?;
+    Ok(())
+}
