@@ -9,22 +9,27 @@ macro_rules! reasons {
     ($($(#[doc = $doc:expr])+ $name:ident => $advice:expr),+ $(,)?) => {
         /// The reason behind a state. The doc of each says what is so; [`Reason::advice`] says what to do.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-        pub enum Reason { $($(#[doc = $doc])+ $name),+ }
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name,)+
+            /// A reason that this version does not know; a newer one wrote it.
+            #[serde(other)]
+            Unknown,
+        }
 
         impl Reason {
             /// Every reason, in the order of their declaration.
-            pub const ALL: &'static [Reason] = &[$(Reason::$name),+];
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)+ Reason::Unknown];
 
             /// The reason as it stands in conditions, events and metric labels.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
-                match self { $(Reason::$name => stringify!($name)),+ }
+                match self { $(Reason::$name => stringify!($name),)+ Reason::Unknown => "Unknown" }
             }
 
             /// What a person can do about it; empty where nothing needs doing.
             #[must_use]
             pub const fn advice(self) -> &'static str {
-                match self { $(Reason::$name => $advice),+ }
+                match self { $(Reason::$name => $advice,)+ Reason::Unknown => "bring agents and operator to the same version" }
             }
         }
     };
@@ -144,8 +149,8 @@ reasons! {
     StorageFailed => "look at the operator's log",
     /// The person that asked cancelled it.
     Cancelled => "",
-    /// Other targets of the session took all places.
-    TooManyTargets => "a session captures at most 50 targets",
+    /// More pods are selected than one session captures.
+    TooManyTargets => "a session captures at most 50 targets: select fewer pods, or create a session for each part of them",
     /// The spec cannot be obeyed.
     InvalidSpec => "see the message for the field",
     /// Something failed that is fleetprof's own fault.
@@ -209,5 +214,11 @@ mod tests {
             assert!(s.chars().next().unwrap().is_ascii_uppercase() && s.chars().all(|c| c.is_ascii_alphanumeric()), "{s}");
             assert_eq!(serde_json::to_value(reason).unwrap(), serde_json::json!(s));
         }
+    }
+
+    #[test]
+    fn a_reason_of_a_newer_version_is_read_all_the_same() {
+        assert_eq!(serde_json::from_str::<Reason>("\"Linked\"").unwrap(), Reason::Linked);
+        assert_eq!(serde_json::from_str::<Reason>("\"InventedIn2031\"").unwrap(), Reason::Unknown);
     }
 }

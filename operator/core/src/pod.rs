@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use fleetprof_crds::names;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
 /// A pod, pruned.
@@ -22,6 +23,8 @@ pub struct PodFacts {
     pub labels: BTreeMap<String, String>,
     /// The workload that it belongs to.
     pub workload: Workload,
+    /// Its controller; `None` for a pod that stands alone.
+    pub owner: Option<Owner>,
     /// When it was created.
     pub created: Option<Timestamp>,
     /// Phase is `Running` and it is not being deleted.
@@ -49,6 +52,19 @@ pub struct Workload {
     pub kind: String,
     /// Name.
     pub name: String,
+}
+
+/// The direct controller of a pod, such as the ReplicaSet of a Deployment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// Its API version, such as `apps/v1`.
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
 }
 
 impl std::fmt::Display for Workload {
@@ -119,6 +135,12 @@ impl PodFacts {
             node: spec.node_name.clone().unwrap_or_default(),
             labels: meta.labels.clone().unwrap_or_default(),
             workload: workload(pod),
+            owner: controller(pod).map(|o| Owner {
+                api_version: o.api_version.clone(),
+                kind: o.kind.clone(),
+                name: o.name.clone(),
+                uid: o.uid.clone(),
+            }),
             created: meta.creation_timestamp.as_ref().map(|t| t.0),
             running: phase == "Running" && !ending,
             ending,
@@ -148,11 +170,14 @@ impl PodFacts {
     }
 }
 
+fn controller(pod: &Pod) -> Option<&OwnerReference> {
+    pod.metadata.owner_references.iter().flatten().find(|o| o.controller == Some(true))
+}
+
 /// A ReplicaSet of a Deployment is named after it and the pod's template hash, so no look-up is needed.
 fn workload(pod: &Pod) -> Workload {
     let meta = &pod.metadata;
-    let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true));
-    let Some(owner) = owner else {
+    let Some(owner) = controller(pod) else {
         return Workload { kind: "Pod".into(), name: meta.name.clone().unwrap_or_default() };
     };
     let hash = meta.labels.as_ref().and_then(|l| l.get("pod-template-hash"));

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, PodFacts, User, Workload};
+use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, PodFacts, User, Owner, Workload};
 use fleetprof_core::policy::{Observed, Step, step};
 use fleetprof_core::schedule;
 use fleetprof_core::session::AgentFacts;
@@ -37,6 +37,7 @@ fn pod(name: &str, app: &str) -> PodFacts {
         node: "n1".into(),
         labels: [("app".to_owned(), app.to_owned())].into(),
         workload: Workload { kind: "Deployment".into(), name: app.into() },
+        owner: None,
         created: Some(Timestamp::from_second(CREATED + 60).unwrap()),
         running: true,
         ending: false,
@@ -247,4 +248,18 @@ fn recent_sessions_outlive_their_objects_and_stay_ten() {
     world.sessions = (8..14).map(|n| session(&format!("s{n}"), "OnDemand", "Succeeded", NOW + n)).collect();
     let recent: Vec<String> = world.step(&later).status.recent_sessions.into_iter().map(|s| s.name).collect();
     assert_eq!(recent, ["s13", "s12", "s11", "s10", "s9", "s8", "s0", "s1", "s2", "s3"]);
+}
+
+#[test]
+fn what_a_person_would_ask_about_is_told_once() {
+    let mut left_alone = bare(pod("a", "web"));
+    left_alone.owner = Some(Owner { api_version: "apps/v1".into(), kind: "ReplicaSet".into(), name: "web-1".into(), uid: "rs".into() });
+    let world = World::new(vec![left_alone.clone(), pod("b", "api")]).heard_of(&["b"]);
+    let mut p = policy_of("p", CREATED, json!({"agent": {"existingPods": "Wait"}}));
+    let first = world.step(&p);
+    let [news] = first.news.as_slice() else { panic!("{:?}", first.news) };
+    assert_eq!((news.workload.to_string().as_str(), news.reason, news.warning), ("Deployment/web", Reason::WebhookMissed, true));
+    assert_eq!(Some(&news.owner), left_alone.owner.as_ref());
+    p.status = Some(first.status);
+    assert_eq!(world.step(&p).news, []);
 }

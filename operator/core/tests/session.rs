@@ -46,6 +46,7 @@ fn pod(name: &str) -> PodFacts {
         node: "n1".into(),
         labels: [("app".to_owned(), "orders".to_owned())].into(),
         workload: Workload { kind: "Deployment".into(), name: "orders".into() },
+        owner: None,
         created: Some(Timestamp::from_second(2000).unwrap()),
         running: true,
         ending: false,
@@ -461,4 +462,41 @@ proptest! {
         prop_assert_eq!(matches!(status.phase, Phase::Succeeded | Phase::PartiallySucceeded), good > 0 && status.cancel_time.is_none() || status.phase == Phase::Succeeded);
         prop_assert!(status.phase != Phase::Succeeded || good == status.targets.len());
     }
+}
+
+#[test]
+fn an_ended_session_is_kept_for_its_ttl() {
+    let mut w = World::new(json!({"target": {"pods": ["a"]}, "duration": "10s", "ttl": "1h"}));
+    w.step().is(Phase::Failed, Reason::TargetNotFound);
+    let requeue = |w: &World| step(&w.session, &w.observed, &Settings::default()).requeue;
+    assert_eq!((w.actions.contains(&Action::Forget), requeue(&w)), (false, Some(SignedDuration::from_secs(3600))));
+    w.after(3599);
+    assert_eq!((w.actions.contains(&Action::Forget), requeue(&w)), (false, Some(SignedDuration::from_secs(1))));
+    w.after(1);
+    assert_eq!((w.actions.contains(&Action::Forget), requeue(&w)), (true, None));
+}
+
+#[test]
+fn pods_that_have_no_place_are_said() {
+    let mut w = World::new(json!({"target": {"podSelector": {"matchLabels": {"app": "orders"}}}, "duration": "10s"}));
+    for n in 0..120 {
+        w = w.with_pod(pod(&format!("p{n}"))).with_agent(&format!("p{n}"));
+    }
+    w.step().is(Phase::Starting, Reason::WaitingForAgent);
+    assert_eq!(w.status().targets.len(), 50);
+    let limited = w.status().conditions.iter().find(|c| c.type_ == "TargetsLimited").unwrap();
+    assert_eq!((limited.status.as_str(), limited.reason.as_str()), ("True", "TooManyTargets"));
+    assert!(limited.message.starts_with("120 pods are selected, 70 of them are left out"), "{}", limited.message);
+    let mut all = World::new(json!({"target": {"podSelector": {"matchLabels": {"app": "orders"}}}})).with_pod(pod("a")).with_agent("a");
+    assert!(all.step().status().conditions.iter().all(|c| c.type_ != "TargetsLimited"));
+}
+
+#[test]
+fn a_target_that_ended_early_is_said() {
+    let mut w = one_pod();
+    w.step();
+    w.report("a", CaptureState::Running, 0, None);
+    w.after(3).report("a", CaptureState::Finished, 1, Some(Reason::TargetExited)).is(Phase::Succeeded, Reason::Completed);
+    assert_eq!(w.target("a").reason, Some(Reason::TargetExited));
+    assert!(w.status().message.ends_with("1 target ended before the time was over."), "{}", w.status().message);
 }

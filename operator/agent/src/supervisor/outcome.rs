@@ -57,13 +57,14 @@ fn after(finished: &Finished) -> Outcome {
     if finished.stopped {
         return failed(Reason::AgentGone, "the collector was stopped from outside; what was captured before is uploaded");
     }
-    if finished.samples > 0 {
-        return Outcome { state: CaptureState::Finished, problem: None };
+    match (finished.samples > 0, finished.target_exited) {
+        (true, false) => Outcome { state: CaptureState::Finished, problem: None },
+        (true, true) => {
+            with(CaptureState::Finished, Reason::TargetExited, "the target ended during the capture; what was captured before is kept")
+        }
+        (false, true) => failed(Reason::TargetExited, "the target ended before it used any CPU"),
+        (false, false) => with(CaptureState::Finished, Reason::NoSamples, "the target used no CPU during the capture"),
     }
-    if finished.target_exited {
-        return failed(Reason::TargetExited, "the target ended before it used any CPU");
-    }
-    with(CaptureState::Finished, Reason::NoSamples, "the target used no CPU during the capture")
 }
 
 fn failure(event: &Failed) -> Outcome {
@@ -101,7 +102,7 @@ mod tests {
         let stop = |last, stop| Ending { stop: Some(stop), ..plain(last) };
         let cases = [
             ("samples", plain(finished(5, false, false)), S::Finished, None),
-            ("the target ended with samples", plain(finished(5, false, true)), S::Finished, None),
+            ("the target ended with samples", plain(finished(5, false, true)), S::Finished, Some(Reason::TargetExited)),
             ("the target ended without", plain(finished(0, false, true)), S::Failed, Some(Reason::TargetExited)),
             ("no samples", plain(finished(0, false, false)), S::Finished, Some(Reason::NoSamples)),
             ("the worker says no samples", plain(failure(FailureReason::NoSamples)), S::Finished, Some(Reason::NoSamples)),

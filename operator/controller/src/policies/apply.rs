@@ -1,7 +1,11 @@
 //! How does a decision about a policy reach the cluster?
 
+use fleetprof_core::pod::Owner;
 use fleetprof_core::policy::Step;
+use fleetprof_core::policy::news::News;
 use fleetprof_crds::{ProfileSession, ProfilingPolicy, Reason, names};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
@@ -59,21 +63,42 @@ pub async fn status(policy: &ProfilingPolicy, step: &Step, context: &Context) ->
     Ok(())
 }
 
-/// An event for each app that has come to a reason that a person would ask about.
+/// An event for each app that has come to a reason that a person would ask about: on the policy and on the app itself.
 async fn announce_links(policy: &ProfilingPolicy, step: &Step, context: &Context) {
-    let before = policy.status.as_ref().map(|s| s.linked_apps.as_slice()).unwrap_or_default();
-    let quiet = [Reason::Linked, Reason::AgentStarting, Reason::AttachedOnDemand, Reason::PodNotRunning, Reason::StatusCheckBlocked];
-    for app in step.status.linked_apps.iter().filter(|a| !quiet.contains(&a.reason)) {
-        if before.iter().any(|b| b.kind == app.kind && b.name == app.name && b.reason == app.reason) {
-            continue;
+    for news in &step.news {
+        let owner = reference(news, context).await;
+        for about in [&policy.object_ref(&()), &owner] {
+            if news.warning {
+                context.events.warning(about, news.reason, "Link", news.note.clone()).await;
+            } else {
+                context.events.normal(about, news.reason, "Link", news.note.clone()).await;
+            }
         }
-        let about = policy.object_ref(&());
-        let note = format!("{}/{}: {} of {} pods can be profiled; {}.", app.kind, app.name, app.linked, app.pods, app.reason.advice());
-        if app.linked == app.pods {
-            context.events.normal(&about, app.reason, "Link", note).await;
-        } else {
-            context.events.warning(&about, app.reason, "Link", note).await;
+    }
+}
+
+/// The object that `kubectl describe` is asked for. Pods of a Deployment name its ReplicaSet alone, so its uid is looked
+/// up; where that fails, the ReplicaSet is told.
+async fn reference(news: &News, context: &Context) -> ObjectReference {
+    let Owner { mut api_version, mut kind, mut name, mut uid } = news.owner.clone();
+    if news.workload.kind == "Deployment" {
+        let api = Api::<Deployment>::namespaced(context.client.clone(), &news.namespace);
+        match api.get_metadata(&news.workload.name).await {
+            Ok(found) => {
+                uid = found.metadata.uid.unwrap_or_default();
+                api_version = "apps/v1".into();
+                (kind, name) = (news.workload.kind.clone(), news.workload.name.clone());
+            }
+            Err(error) => tracing::debug!(%error, k8s.deployment.name = news.workload.name, "a Deployment could not be looked up"),
         }
+    }
+    ObjectReference {
+        api_version: Some(api_version),
+        kind: Some(kind),
+        namespace: Some(news.namespace.clone()),
+        name: Some(name),
+        uid: Some(uid),
+        ..ObjectReference::default()
     }
 }
 

@@ -10,7 +10,7 @@ use fleetprof_crds::{ProfileSession, Reason, names, policy::ProfileType};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Context, Error, attach};
+use super::{Context, Error, attach, report};
 use crate::gateway::CaptureScope;
 use crate::permission;
 use crate::results::ResultsError;
@@ -49,6 +49,7 @@ async fn one(session: &mut ProfileSession, action: Action, permission: &mut Perm
             context.fleet.close(&capture);
             Ok(false)
         }
+        Action::Forget => report::forget(session, context).await.map(|()| false),
         Action::Summarize => {
             summarize(session, context).await;
             Ok(true)

@@ -96,20 +96,16 @@ pub enum Error {
 /// # Errors
 /// When the API server cannot be asked or written to; nothing is lost then.
 pub async fn reconcile(session: Arc<ProfileSession>, context: Arc<Context>) -> Result<Action, Error> {
-    if report::forget_if_expired(&session, &context).await? {
-        return Ok(Action::await_change());
-    }
     let mut work = observe::current(&session, &context);
     report::accept(&mut work, &context).await?;
-    let mut permission = Permission::Unchecked;
-    let mut requeue = None;
-    for _ in 0..MAX_PASSES {
+    let (mut permission, mut requeue) = (Permission::Unchecked, None);
+    let (mut outcomes, mut pass) = (true, 0);
+    while outcomes && pass < MAX_PASSES {
         let observed = observe::observe(&work, permission.clone(), &context);
         let step = session::step(&work, &observed, &context.rules);
         (work.status, requeue) = (Some(step.status), step.requeue);
-        if !apply::all(&mut work, step.actions, &mut permission, &context).await? {
-            break;
-        }
+        outcomes = apply::all(&mut work, step.actions, &mut permission, &context).await?;
+        pass += 1;
     }
     let wait = report::write(&work, &context).await?;
     Ok(wait.or(requeue.and_then(|r| Duration::try_from(r).ok())).map_or_else(Action::await_change, Action::requeue))

@@ -100,17 +100,13 @@ async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, conte
     }
 }
 
-/// Deletes a session whose ttl is over, with its profiles. Says whether it did.
-pub async fn forget_if_expired(session: &ProfileSession, context: &Context) -> Result<bool, Error> {
-    let ended = session.status.as_ref().filter(|s| s.phase.is_terminal()).and_then(|s| s.end_time.as_ref()).map(|t| t.0);
-    if ended.is_none_or(|at| Timestamp::now() < at + session.spec.ttl.as_signed()) || session.metadata.deletion_timestamp.is_some() {
-        return Ok(false);
-    }
+/// Deletes a session whose time is over; its profiles go with it.
+pub async fn forget(session: &ProfileSession, context: &Context) -> Result<(), Error> {
     let api = Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
     let exactly_this = DeleteParams::default().preconditions(Preconditions { uid: session.uid(), resource_version: None });
     match api.delete(&session.name_any(), &exactly_this).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(true),
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod link;
+pub mod news;
 pub mod rounds;
 pub mod verdict;
 
@@ -50,6 +51,8 @@ pub struct Step {
     pub create: Option<ProfileSession>,
     /// Names of sessions to delete: history and ttl.
     pub delete: Vec<String>,
+    /// What to tell about apps, once the status is written.
+    pub news: Vec<news::News>,
     /// When to look again although nothing was heard.
     pub requeue: SignedDuration,
 }
@@ -73,6 +76,7 @@ pub fn step(policy: &ProfilingPolicy, observed: &Observed) -> Step {
     verdict::fill(policy, &mut status, &links, observed);
     let until_next = next.at.duration_since(observed.now);
     Step {
+        news: news::between(policy.status.as_ref(), &status, &links),
         status,
         create: create.map(|tick| rounds::session(policy, tick)),
         delete: rounds::expired(policy, &observed.sessions, observed.now),

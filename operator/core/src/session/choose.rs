@@ -21,6 +21,8 @@ pub struct Chosen {
     pub app: String,
     /// The targets, ordered by pod name.
     pub targets: Vec<TargetStatus>,
+    /// Pods that were asked for, but have no place in the session.
+    pub left_out: usize,
 }
 
 /// Why there is none.
@@ -47,6 +49,7 @@ pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, 
     let (mine, foreign): (Vec<_>, Vec<_>) = named.into_iter().partition(|p| allowed(p));
     let (live, rest): (Vec<_>, Vec<_>) = mine.into_iter().partition(|p| p.running && !opted_out(p));
     let mut targets: Vec<TargetStatus> = live_picks(session, observed, &live).iter().map(|pod| target(session, observed, pod)).collect();
+    let picked = targets.len();
     if by_name {
         targets.extend(foreign.iter().map(|p| skipped(p, Reason::NotSelected)));
         targets.extend(rest.iter().map(|p| skipped(p, if opted_out(p) { Reason::OptedOut } else { Reason::PodNotRunning })));
@@ -54,9 +57,11 @@ pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, 
     if targets.is_empty() {
         return Err(nothing(session, rest.len() + live.len(), foreign.len()));
     }
+    let places = names::MAX_TARGETS.min(targets.len());
+    let asked = if wants_all(session, observed) { targets.len() + live.len() - picked } else { targets.len() };
     targets.sort_by(|a, b| a.pod.cmp(&b.pod));
-    targets.truncate(names::MAX_TARGETS);
-    Ok(Chosen { app: app(&targets), targets })
+    targets.truncate(places);
+    Ok(Chosen { app: app(&targets), targets, left_out: asked - places })
 }
 
 fn opted_out(pod: &PodFacts) -> bool {
@@ -89,13 +94,23 @@ fn select(session: &ProfileSession, observed: &Observed) -> Result<Vec<Arc<PodFa
     Ok(all().filter(|p| wanted.contains(&p.name)).collect())
 }
 
+/// Whether every pod that is named was asked for: those of a policy's sampling are a pick.
+fn wants_all(session: &ProfileSession, observed: &Observed) -> bool {
+    is_explicit(session) || !matches!(observed.policy, PolicyFacts::Found { .. })
+}
+
+/// Whether the session names pods one by one or by labels.
+fn is_explicit(session: &ProfileSession) -> bool {
+    session.spec.target.as_ref().is_some_and(|t| t.workload.is_none())
+}
+
 /// Pods named one by one or by labels are all captured; of a workload, and of a whole policy, as many as the policy says.
 fn live_picks(session: &ProfileSession, observed: &Observed, live: &[Arc<PodFacts>]) -> Vec<Arc<PodFacts>> {
     let (seed, sampling) = match &observed.policy {
         PolicyFacts::Found { uid, spec, .. } => (uid.as_str(), spec.sampling.clone()),
         _ => ("", Sampling { replicas_per_workload: i32::MAX, ..Sampling::default() }),
     };
-    let explicit = session.spec.target.as_ref().is_some_and(|t| t.workload.is_none());
+    let explicit = is_explicit(session);
     let replicas = if explicit { usize::MAX } else { usize::try_from(sampling.replicas_per_workload).unwrap_or(1) };
     let max = if explicit { names::MAX_TARGETS } else { usize::try_from(sampling.max_targets).unwrap_or(1) };
     let candidates: Vec<Candidate> = live.iter().map(|p| Candidate { pod_uid: p.uid.clone(), workload: p.workload.clone() }).collect();

@@ -16,11 +16,16 @@ pub mod summary;
 pub mod target;
 
 use fleetprof_crds::session_status::{Phase, TargetPhase};
-use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
+use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use conditions::{Truth, Wanted};
+
 pub use observed::{Action, AgentFacts, CaptureFacts, Observed, Permission, PolicyFacts, Settings};
+
+/// An ended session is looked at again at least this often, so that its ttl is kept.
+const FORGET_CHECK: SignedDuration = SignedDuration::from_hours(1);
 
 /// What [`step`] decided.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,8 +45,7 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
     status.observed_generation = session.metadata.generation;
     status.trigger = Some(session.spec.trigger);
     if status.phase.is_terminal() {
-        let actions = close_all(&status);
-        return Step { status, actions, requeue: None };
+        return ended(session, status, observed.now);
     }
     let actions = match gate::check(session, &status, observed) {
         gate::Verdict::Ask => vec![Action::CheckPermission],
@@ -57,15 +61,22 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
     Step { status, actions, requeue }
 }
 
+/// An ended session has its captures closed, and is kept until its ttl is over.
+fn ended(session: &ProfileSession, status: ProfileSessionStatus, now: Timestamp) -> Step {
+    let mut actions = close_all(&status);
+    let left = status.end_time.as_ref().map(|t| (t.0 + session.spec.ttl.as_signed()).duration_since(now));
+    let over = left.is_some_and(|left| left <= SignedDuration::ZERO);
+    if over && session.metadata.deletion_timestamp.is_none() {
+        actions.push(Action::Forget);
+    }
+    Step { status, actions, requeue: left.filter(|_| !over).map(|left| left.min(FORGET_CHECK)) }
+}
+
 /// Picks targets once, steps each of them, and folds them into the session's own state.
 fn advance(session: &ProfileSession, status: &mut ProfileSessionStatus, observed: &Observed, settings: &Settings) -> Vec<Action> {
     if status.start_time.is_none() {
         match choose::targets(session, observed) {
-            Ok(chosen) => {
-                status.start_time = Some(Time(observed.now));
-                status.app = chosen.app;
-                status.targets = chosen.targets;
-            }
+            Ok(chosen) => begin(session, status, chosen, observed.now),
             Err(refusal) => {
                 end(status, Phase::Failed, observed.now);
                 (status.reason, status.message) = (Some(refusal.reason), refusal.message);
@@ -86,6 +97,20 @@ fn advance(session: &ProfileSession, status: &mut ProfileSessionStatus, observed
         actions.push(Action::Summarize);
     }
     actions
+}
+
+/// The choice stands in the status from here on.
+fn begin(session: &ProfileSession, status: &mut ProfileSessionStatus, chosen: choose::Chosen, now: Timestamp) {
+    let (taken, left_out) = (chosen.targets.len(), chosen.left_out);
+    status.start_time = Some(Time(now));
+    status.app = chosen.app;
+    status.targets = chosen.targets;
+    if left_out > 0 {
+        let message =
+            format!("{} pods are selected, {left_out} of them are left out: {}.", taken + left_out, Reason::TooManyTargets.advice());
+        let limited = Wanted::new(Truth::True, Reason::TooManyTargets, message);
+        conditions::set(&mut status.conditions, "TargetsLimited", limited, session.metadata.generation, now);
+    }
 }
 
 /// Ends the session after its results were summarized; the phase follows from the targets.

@@ -136,4 +136,6 @@ pub enum Action {
     },
     /// Compute the hottest functions over all targets, then end the session.
     Summarize,
+    /// Delete the session and its profiles: its ttl is over.
+    Forget,
 }

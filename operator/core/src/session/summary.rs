@@ -173,7 +173,12 @@ fn conclusion(status: &ProfileSessionStatus) -> (Option<Reason>, String) {
     match status.phase {
         Phase::Succeeded => {
             let top = status.top_functions.first().map(|t| format!(" Hottest: {} ({} %).", t.name, t.self_percent)).unwrap_or_default();
-            (Some(Reason::Completed), format!("{} samples of {data} of {n} targets.{top}", status.samples))
+            let early = match status.targets.iter().filter(|t| t.reason == Some(Reason::TargetExited)).count() {
+                0 => String::new(),
+                1 => " 1 target ended before the time was over.".to_owned(),
+                n => format!(" {n} targets ended before the time was over."),
+            };
+            (Some(Reason::Completed), format!("{} samples of {data} of {n} targets.{top}{early}", status.samples))
         }
         Phase::PartiallySucceeded => (Some(Reason::SomeTargetsFailed), format!("{data} of {n} targets gave data; {why}")),
         Phase::Cancelled => (Some(Reason::Cancelled), format!("Cancelled; {data} of {n} targets gave data until then.")),

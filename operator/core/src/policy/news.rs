@@ -1,0 +1,53 @@
+//! What has a policy to say about its apps that a person would ask about? Told once, when it becomes so.
+
+use fleetprof_crds::policy::LinkedApp;
+use fleetprof_crds::{ProfilingPolicyStatus, Reason};
+
+use super::link::PodLink;
+use crate::pod::{Owner, PodFacts, Workload};
+
+/// An app came to a reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Namespace of the app.
+    pub namespace: String,
+    /// The app.
+    pub workload: Workload,
+    /// The object that stands for the app in the cluster: the controller of its pods, or its one pod.
+    pub owner: Owner,
+    /// Some of its pods cannot be profiled.
+    pub warning: bool,
+    /// The reason of the pod that is worst off.
+    pub reason: Reason,
+    /// The same for a person.
+    pub note: String,
+}
+
+/// Reasons that need nobody's attention.
+const QUIET: [Reason; 5] =
+    [Reason::Linked, Reason::AgentStarting, Reason::AttachedOnDemand, Reason::PodNotRunning, Reason::StatusCheckBlocked];
+
+/// The news between two statuses, in the order of the linked apps.
+#[must_use]
+pub fn between(before: Option<&ProfilingPolicyStatus>, after: &ProfilingPolicyStatus, links: &[PodLink]) -> Vec<News> {
+    let before = before.map(|s| s.linked_apps.as_slice()).unwrap_or_default();
+    let told = |app: &LinkedApp| before.iter().any(|b| b.kind == app.kind && b.name == app.name && b.reason == app.reason);
+    after.linked_apps.iter().filter(|app| !QUIET.contains(&app.reason) && !told(app)).filter_map(|app| news(app, links)).collect()
+}
+
+fn news(app: &LinkedApp, links: &[PodLink]) -> Option<News> {
+    let pod = &links.iter().find(|l| l.pod.workload.kind == app.kind && l.pod.workload.name == app.name)?.pod;
+    Some(News {
+        namespace: pod.namespace.clone(),
+        workload: pod.workload.clone(),
+        owner: owner(pod),
+        warning: app.linked < app.pods,
+        reason: app.reason,
+        note: format!("{}/{}: {} of {} pods can be profiled; {}.", app.kind, app.name, app.linked, app.pods, app.reason.advice()),
+    })
+}
+
+fn owner(pod: &PodFacts) -> Owner {
+    let itself = || Owner { api_version: "v1".into(), kind: "Pod".into(), name: pod.name.clone(), uid: pod.uid.clone() };
+    pod.owner.clone().unwrap_or_else(itself)
+}
