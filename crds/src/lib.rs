@@ -7,6 +7,7 @@
 #![allow(clippy::duplicated_attributes)]
 
 pub mod duration;
+pub mod load;
 pub mod names;
 pub mod policy;
 pub mod reason;

@@ -20,6 +20,8 @@ pub const INJECTED_ANNOTATION: &str = "fleetprof.dev/injected";
 pub const POLICY_LABEL: &str = "fleetprof.dev/policy";
 /// Annotation on a session of a schedule: the number of its round.
 pub const ROUND_ANNOTATION: &str = "fleetprof.dev/round";
+/// Label on a session that repeats another: the name of the session that asked for it.
+pub const ROOT_LABEL: &str = "fleetprof.dev/repeats";
 /// Label on a session: what started it, as in `spec.trigger`.
 pub const TRIGGER_LABEL: &str = "fleetprof.dev/trigger";
 
@@ -42,6 +44,8 @@ pub const FIELD_MANAGER: &str = "fleetprof-operator";
 
 /// Most targets of one session, and so of one round.
 pub const MAX_TARGETS: usize = 50;
+/// Most captures of one session with `spec.repeat`, its own included.
+pub const MAX_REPEATS: i32 = 50;
 /// Most rows in `status.linkedApps`.
 pub const MAX_LINKED_APPS: usize = 100;
 /// Rows kept in `status.recentSessions`.

@@ -89,6 +89,14 @@ reasons! {
     NotSelected => "leave out spec.policyRef, or change the policy's selector",
     /// The person that asked may not profile.
     Forbidden => "ask for the ClusterRole fleetprof-runner in the namespace",
+    /// The load that the session waits for does not run yet.
+    WaitingForLoad => "",
+    /// The load that the session waits for did not run by its deadline.
+    LoadNotStarted => "check the name or the labels in spec.startWhen, start the load, or raise spec.startWhen.deadline",
+    /// The load that the session waits for has ended.
+    LoadEnded => "a finished Job does not run again: delete it and create it anew, and the session with it",
+    /// More captures follow.
+    Repeating => "",
     /// Waiting for agents to be attached.
     Attaching => "",
     /// Orders are out; no agent has answered yet.

@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::load::{Repeat, StartWhen};
 use crate::policy::{
     ProfileType, default_duration, default_frequency, default_profiles, default_result_deadline, default_result_timeout,
     default_start_deadline, default_ttl,
@@ -27,6 +28,7 @@ use crate::{Duration, policy};
     status = "ProfileSessionStatus",
     derive = "PartialEq",
     doc = "ProfileSession captures profiles of its targets once. Create one to profile now; policies create them at their ticks.",
+    validation = Rule::new("!has(self.spec.repeat) || self.metadata.name.size() <= 60").message("metadata.name must have at most 60 characters with spec.repeat, since the sessions that repeat it are named after it"),
     printcolumn(name = "Trigger", type_ = "string", json_path = ".spec.trigger"),
     printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policyRef.name"),
     printcolumn(name = "App", type_ = "string", json_path = ".status.app"),
@@ -37,6 +39,7 @@ use crate::{Duration, policy};
     printcolumn(name = "Mem%", type_ = "integer", json_path = ".status.memoryPercent"),
     printcolumn(name = "Started", type_ = "date", json_path = ".status.startTime"),
     printcolumn(name = "Duration", type_ = "string", json_path = ".spec.duration"),
+    printcolumn(name = "Captures", type_ = "integer", json_path = ".status.repeat.made", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     printcolumn(name = "RequestedBy", type_ = "string", json_path = ".spec.requestedBy.username", priority = 1)
 )]
@@ -47,8 +50,10 @@ use crate::{Duration, policy};
 #[x_kube(validation = Rule::new("duration(self.resultTimeout) >= duration('10s') && duration(self.resultTimeout) <= duration(self.resultDeadline)").message("spec.resultTimeout must be between 10s and spec.resultDeadline"))]
 #[x_kube(validation = Rule::new("duration(self.resultDeadline) <= duration('168h')").message("spec.resultDeadline must be at most 168h"))]
 #[x_kube(validation = Rule::new("duration(self.ttl) >= duration('1m')").message("spec.ttl must be at least 1m"))]
+#[x_kube(validation = Rule::new("!has(self.repeat) || !has(self.repeat.untilLoadEnds) || has(self.startWhen)").message("spec.repeat.untilLoadEnds needs spec.startWhen, which names the load"))]
+#[x_kube(validation = Rule::new("!has(self.repeat) || duration(self.repeat.interval) >= duration(self.duration)").message("spec.repeat.interval counts from start to start and must be at least spec.duration"))]
 #[x_kube(validation = Rule::new("!oldSelf.cancel || self.cancel").message("spec.cancel cannot be taken back: create a new session"))]
-#[x_kube(validation = Rule::new("has(self.policyRef) == has(oldSelf.policyRef) && (!has(self.policyRef) || self.policyRef == oldSelf.policyRef) && has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && self.container == oldSelf.container && self.duration == oldSelf.duration && self.profiles == oldSelf.profiles && self.frequencyHz == oldSelf.frequencyHz && self.startDeadline == oldSelf.startDeadline && self.resultTimeout == oldSelf.resultTimeout && self.resultDeadline == oldSelf.resultDeadline && self.ttl == oldSelf.ttl && self.labels == oldSelf.labels && has(self.context) == has(oldSelf.context) && (!has(self.context) || self.context == oldSelf.context) && self.trigger == oldSelf.trigger && has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("spec is immutable but for spec.cancel: create a new session instead"))]
+#[x_kube(validation = Rule::new("has(self.policyRef) == has(oldSelf.policyRef) && (!has(self.policyRef) || self.policyRef == oldSelf.policyRef) && has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.startWhen) == has(oldSelf.startWhen) && (!has(self.startWhen) || self.startWhen == oldSelf.startWhen) && has(self.repeat) == has(oldSelf.repeat) && (!has(self.repeat) || self.repeat == oldSelf.repeat) && self.container == oldSelf.container && self.duration == oldSelf.duration && self.profiles == oldSelf.profiles && self.frequencyHz == oldSelf.frequencyHz && self.startDeadline == oldSelf.startDeadline && self.resultTimeout == oldSelf.resultTimeout && self.resultDeadline == oldSelf.resultDeadline && self.ttl == oldSelf.ttl && self.labels == oldSelf.labels && has(self.context) == has(oldSelf.context) && (!has(self.context) || self.context == oldSelf.context) && self.trigger == oldSelf.trigger && has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("spec is immutable but for spec.cancel: create a new session instead"))]
 pub struct ProfileSessionSpec {
     /// The policy under which to profile; needs the verb `profile` on it. Without it the session needs
     /// `patch pods/ephemeralcontainers`, as attaching by hand would.
@@ -76,6 +81,12 @@ pub struct ProfileSessionSpec {
     /// A target that has not started by then fails; 5s to 1h.
     #[serde(default = "default_start_deadline")]
     pub start_deadline: Duration,
+    /// Waits for a load test: the session stays `Pending` until the load runs. `startDeadline` counts from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_when: Option<StartWhen>,
+    /// Captures again and again, to cover a load that runs longer than one capture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<Repeat>,
     /// Results later than this after the capture set the condition `ResultsDelayed`; they may still arrive.
     #[serde(default = "default_result_timeout")]
     pub result_timeout: Duration,

@@ -162,7 +162,10 @@ pub struct ProfileSessionStatus {
     /// Where to read the results.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
-    /// `AgentReachable`, `ResultsDelayed`, `Complete`.
+    /// What became of `spec.repeat`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<crate::load::RepeatStatus>,
+    /// `AgentReachable`, `ResultsDelayed`, `Complete`, `RepeatsComplete`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Generation of the spec that this status speaks of.

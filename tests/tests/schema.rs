@@ -116,12 +116,35 @@ async fn sessions() -> Result<()> {
         json!({"target": {"podSelector": {"matchLabels": {"app": "x"}}}}),
         json!({"duration": "10s", "container": "app", "frequencyHz": 1, "labels": {"build": "17"}}),
         json!({"duration": "6m", "startDeadline": "1h", "resultTimeout": "15m", "resultDeadline": "168h", "ttl": "720h"}),
+        json!({"startWhen": {"jobRef": {"name": "load"}}}),
+        json!({"startWhen": {"podSelector": {"matchLabels": {"app": "load"}}, "deadline": "24h"}, "repeat": {"untilLoadEnds": true}}),
+        json!({"duration": "30s", "repeat": {"count": 50, "interval": "30s"}}),
+        json!({"duration": "6m", "repeat": {"count": 1}}),
         json!({"context": {"traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331", "note": "slow"}}),
     ];
     for spec in &good {
         accepts(&client, &session(spec)).await?;
     }
     let bad = [
+        (json!({"startWhen": {}}), "spec.startWhen takes exactly one of jobRef and podSelector"),
+        (json!({"startWhen": {"jobRef": {"name": "a"}, "podSelector": {}}}), "spec.startWhen takes exactly one of jobRef and podSelector"),
+        (json!({"startWhen": {"jobRef": {"name": "A b"}}}), "spec.startWhen.jobRef.name"),
+        (json!({"startWhen": {"jobRef": {"name": "a"}, "deadline": "9s"}}), "spec.startWhen.deadline must be between 10s and 24h"),
+        (json!({"startWhen": {"jobRef": {"name": "a"}, "deadline": "25h"}}), "spec.startWhen.deadline must be between 10s and 24h"),
+        (json!({"repeat": {}}), "spec.repeat takes exactly one of count and untilLoadEnds: true"),
+        (json!({"repeat": {"untilLoadEnds": false}}), "spec.repeat takes exactly one of count and untilLoadEnds: true"),
+        (
+            json!({"repeat": {"count": 2, "untilLoadEnds": true}, "startWhen": {"jobRef": {"name": "a"}}}),
+            "spec.repeat takes exactly one of count and untilLoadEnds: true",
+        ),
+        (json!({"repeat": {"untilLoadEnds": true}}), "spec.repeat.untilLoadEnds needs spec.startWhen"),
+        (json!({"repeat": {"count": 0}}), "spec.repeat.count"),
+        (json!({"repeat": {"count": 51}}), "spec.repeat.count"),
+        (
+            json!({"repeat": {"count": 2, "interval": "1m"}}),
+            "spec.repeat.interval counts from start to start and must be at least spec.duration",
+        ),
+        (json!({"repeat": {"count": 2, "interval": "25h"}}), "spec.repeat.interval must be at most 24h"),
         (json!({"target": null}), "give spec.policyRef, spec.target or both"),
         (json!({"target": {}}), "exactly one of workload, podSelector and pods"),
         (json!({"target": {"pods": ["a"], "podSelector": {}}}), "exactly one of workload, podSelector and pods"),
@@ -147,6 +170,8 @@ async fn sessions() -> Result<()> {
     for (spec, words) in &bad {
         rejects(&client, &session(spec), words).await?;
     }
+    let repeated = object("ProfileSession", "default", &"s".repeat(61), &json!({"target": {"pods": ["a"]}, "repeat": {"count": 2}}));
+    rejects(&client, &repeated, "at most 60 characters with spec.repeat").await?;
     Ok(())
 }
 
@@ -196,6 +221,8 @@ async fn a_session_is_immutable_but_for_cancel() -> Result<()> {
         json!({"context": {"note": "n"}}),
         json!({"trigger": "Schedule"}),
         json!({"requestedBy": {"username": "eve"}}),
+        json!({"startWhen": {"jobRef": {"name": "load"}}}),
+        json!({"repeat": {"count": 3}}),
     ];
     for change in changes {
         let error = patch(change.clone()).await.err().map(|e| e.to_string()).unwrap_or_default();

@@ -33,6 +33,12 @@ impl Pods {
         self.read(|all| all.get(namespace).map(|pods| pods.values().cloned().collect()).unwrap_or_default())
     }
 
+    /// One pod of a namespace.
+    #[must_use]
+    pub fn get(&self, namespace: &str, uid: &str) -> Option<Arc<PodFacts>> {
+        self.read(|all| all.get(namespace)?.get(uid).cloned())
+    }
+
     /// How many pods are known.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -29,6 +29,8 @@ pub struct PodFacts {
     pub created: Option<Timestamp>,
     /// Phase is `Running` and it is not being deleted.
     pub running: bool,
+    /// It is running and its condition `Ready` is true.
+    pub ready: bool,
     /// It is being deleted, or has ended.
     pub ending: bool,
     /// Its addresses.
@@ -143,6 +145,7 @@ impl PodFacts {
             }),
             created: meta.creation_timestamp.as_ref().map(|t| t.0),
             running: phase == "Running" && !ending,
+            ready: phase == "Running" && !ending && ready(pod),
             ending,
             ips: status.and_then(|s| s.pod_ips.as_ref()).into_iter().flatten().map(|ip| ip.ip.clone()).collect(),
             default_container: meta.annotations.as_ref().and_then(|a| a.get(names::DEFAULT_CONTAINER_ANNOTATION)).cloned(),
@@ -172,6 +175,11 @@ impl PodFacts {
 
 fn controller(pod: &Pod) -> Option<&OwnerReference> {
     pod.metadata.owner_references.iter().flatten().find(|o| o.controller == Some(true))
+}
+
+fn ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// A ReplicaSet of a Deployment is named after it and the pod's template hash, so no look-up is needed.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, PodFacts, User, Owner, Workload};
+use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, Owner, PodFacts, User, Workload};
 use fleetprof_core::policy::{Observed, Step, step};
 use fleetprof_core::schedule;
 use fleetprof_core::session::AgentFacts;
@@ -40,6 +40,7 @@ fn pod(name: &str, app: &str) -> PodFacts {
         owner: None,
         created: Some(Timestamp::from_second(CREATED + 60).unwrap()),
         running: true,
+        ready: true,
         ending: false,
         ips: vec![],
         default_container: None,

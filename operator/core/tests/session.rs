@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, PodFacts, User, Workload};
 use fleetprof_core::session::summary::{Assembled, fold_assembled};
-use fleetprof_core::session::{Action, AgentFacts, CaptureFacts, Observed, Permission, PolicyFacts, Settings, conclude, step};
+use fleetprof_core::session::{Action, AgentFacts, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, conclude, step};
 use fleetprof_crds::policy::ProfileType;
 use fleetprof_crds::session_status::{Phase, StoredProfile, TargetPhase};
 use fleetprof_crds::wire::{CaptureReport, CaptureState, Problem};
@@ -49,6 +49,7 @@ fn pod(name: &str) -> PodFacts {
         owner: None,
         created: Some(Timestamp::from_second(2000).unwrap()),
         running: true,
+        ready: true,
         ending: false,
         ips: vec!["10.0.0.1".into()],
         default_container: None,
@@ -76,6 +77,8 @@ impl World {
             pods: vec![],
             agents: HashMap::new(),
             captures: HashMap::new(),
+            job: JobFacts::Unasked,
+            follow_ups: vec![],
         };
         Self { now, session: session(spec), observed, actions: vec![], results_full: false }
     }

@@ -78,6 +78,7 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
         rules: Settings::default(),
         pods: watches.pods.clone(),
         policies: watches.policies.clone(),
+        sessions: watches.sessions.clone(),
         fleet: fleet.clone(),
         results,
         tickets,

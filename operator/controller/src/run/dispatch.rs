@@ -1,8 +1,10 @@
 //! Who has to look again? What happened to a pod, an agent or a session is told to the sessions and policies it concerns.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetprof_core::session::{load, repeat};
 use fleetprof_crds::{ProfileSession, ProfilingPolicy};
 use kube::ResourceExt;
 use kube_runtime::reflector::{ObjectRef, Store};
@@ -31,6 +33,7 @@ pub async fn run(fleet: Fleet, mut watches: Watches, pokes: Pokes) -> anyhow::Re
         tokio::select! {
             Some(pod) = watches.pod_changes.recv() => {
                 pokes.sessions_with(&watches.sessions, &pod.namespace, Some(&pod.uid));
+                pokes.sessions_awaiting(&watches, &pod.namespace, &pod.uid);
                 pokes.policies_in(&watches.policies, &pod.namespace);
             }
             change = changes.next() => match change {
@@ -42,7 +45,10 @@ pub async fn run(fleet: Fleet, mut watches: Watches, pokes: Pokes) -> anyhow::Re
                 Some(Change::Everything) => pokes.everything(&watches),
                 None => anyhow::bail!("the fleet is gone"),
             },
-            _ = look.tick() => pokes.policies_of_changed(&watches.sessions, &mut versions),
+            _ = look.tick() => {
+                pokes.policies_of_changed(&watches.sessions, &mut versions);
+                pokes.repeats_of_cancelled(&watches.sessions);
+            }
         }
     }
 }
@@ -60,6 +66,26 @@ impl Pokes {
                 && targets.is_some_and(|t| pod_uid.is_none_or(|uid| t.iter().any(|t| t.pod_uid == uid)))
         };
         for session in sessions.state().iter().filter(|s| concerned(s)) {
+            let _ = self.sessions.send(ObjectRef::from_obj(&**session));
+        }
+    }
+
+    /// Sessions that wait for a load that the pod is a part of.
+    fn sessions_awaiting(&self, watches: &Watches, namespace: &str, pod_uid: &str) {
+        let Some(pod) = watches.pods.get(namespace, pod_uid) else { return };
+        let awaits = |s: &&Arc<ProfileSession>| s.namespace().as_deref() == Some(namespace) && load::is_awaited(s, &pod);
+        for session in watches.sessions.state().iter().filter(awaits) {
+            let _ = self.sessions.send(ObjectRef::from_obj(&**session));
+        }
+    }
+
+    /// Live sessions that repeat one that was cancelled.
+    fn repeats_of_cancelled(&self, sessions: &Store<ProfileSession>) {
+        let all = sessions.state();
+        let cancelled: HashSet<String> = all.iter().filter(|s| s.spec.cancel && s.spec.repeat.is_some()).filter_map(|s| s.uid()).collect();
+        let live = |s: &ProfileSession| s.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
+        let concerned = |s: &&Arc<ProfileSession>| live(s) && repeat::root(s).is_some_and(|root| cancelled.contains(&root.uid));
+        for session in all.iter().filter(concerned) {
             let _ = self.sessions.send(ObjectRef::from_obj(&**session));
         }
     }

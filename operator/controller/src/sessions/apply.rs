@@ -3,37 +3,41 @@
 use std::collections::BTreeMap;
 
 use fleetprof_core::session::summary::{Assembled, fold_assembled, set_top};
-use fleetprof_core::session::{Action, Permission, conclude, target};
+use fleetprof_core::session::{Action, conclude, target};
 use fleetprof_crds::session_status::{StoredProfile, TargetPhase, TargetStatus};
 use fleetprof_crds::wire::Order;
 use fleetprof_crds::{ProfileSession, Reason, names, policy::ProfileType};
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::api::PostParams;
+use kube::{Api, Resource, ResourceExt};
 
-use super::{Context, Error, attach, report};
+use super::{Answers, Context, Error, attach, job, report};
 use crate::gateway::CaptureScope;
 use crate::permission;
 use crate::results::ResultsError;
 
 /// Does all actions and folds their outcomes into the session. Says whether another step should look at them.
-pub async fn all(
-    session: &mut ProfileSession,
-    actions: Vec<Action>,
-    permission: &mut Permission,
-    context: &Context,
-) -> Result<bool, Error> {
+pub async fn all(session: &mut ProfileSession, actions: Vec<Action>, answers: &mut Answers, context: &Context) -> Result<bool, Error> {
     let mut again = false;
     for action in actions {
-        again |= one(session, action, permission, context).await?;
+        again |= one(session, action, answers, context).await?;
     }
     Ok(again)
 }
 
-async fn one(session: &mut ProfileSession, action: Action, permission: &mut Permission, context: &Context) -> Result<bool, Error> {
+async fn one(session: &mut ProfileSession, action: Action, answers: &mut Answers, context: &Context) -> Result<bool, Error> {
     match action {
         Action::CheckPermission => {
-            *permission = permission::review(&context.client, session).await?;
+            answers.permission = permission::review(&context.client, session).await?;
             Ok(true)
+        }
+        Action::LookAtJob => {
+            answers.job = job::look(session, context).await?;
+            Ok(true)
+        }
+        Action::Repeat { number, session: follow_up } => {
+            repeat(session, number, &follow_up, context).await?;
+            Ok(false)
         }
         Action::Attach { target, pod, pod_uid, container, name, user } => {
             let request = attach::Request { namespace: session.namespace().unwrap_or_default(), pod, pod_uid, container, name, user };
@@ -54,6 +58,20 @@ async fn one(session: &mut ProfileSession, action: Action, permission: &mut Perm
             summarize(session, context).await;
             Ok(true)
         }
+    }
+}
+
+/// Makes the session that captures once more; one that is there already was made before.
+async fn repeat(root: &ProfileSession, number: i32, follow_up: &ProfileSession, context: &Context) -> Result<(), Error> {
+    let api = Api::<ProfileSession>::namespaced(context.client.clone(), &root.namespace().unwrap_or_default());
+    match api.create(&PostParams::default(), follow_up).await {
+        Ok(_) => {
+            let note = format!("Capture {number} starts as session {}.", follow_up.name_any());
+            context.events.normal(&root.object_ref(&()), Reason::SessionCreated, "Repeat", note).await;
+            Ok(())
+        }
+        Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -9,6 +9,7 @@
 mod apply;
 mod attach;
 mod janitor;
+mod job;
 mod observe;
 mod report;
 
@@ -16,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fleetprof_core::session::{self, Permission, Settings};
+use fleetprof_core::session::{self, JobFacts, Permission, Settings};
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, ProfilingPolicy};
 use jiff::Timestamp;
 use kube::{Client, ResourceExt};
@@ -49,6 +50,8 @@ pub struct Context {
     pub pods: Pods,
     /// The policies of the cluster.
     pub policies: Store<ProfilingPolicy>,
+    /// The sessions of the cluster.
+    pub sessions: Store<ProfileSession>,
     /// Agents, captures, orders.
     pub fleet: Fleet,
     /// Stored slices and profiles.
@@ -83,6 +86,19 @@ impl Written {
     }
 }
 
+/// What the API server answered to the questions of the steps of one reconcile.
+#[derive(Debug)]
+pub struct Answers {
+    permission: Permission,
+    job: JobFacts,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { permission: Permission::Unchecked, job: JobFacts::Unasked }
+    }
+}
+
 /// Why a reconcile did not get through; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -98,13 +114,13 @@ pub enum Error {
 pub async fn reconcile(session: Arc<ProfileSession>, context: Arc<Context>) -> Result<Action, Error> {
     let mut work = observe::current(&session, &context);
     report::accept(&mut work, &context).await?;
-    let (mut permission, mut requeue) = (Permission::Unchecked, None);
+    let (mut answers, mut requeue) = (Answers::default(), None);
     let (mut outcomes, mut pass) = (true, 0);
     while outcomes && pass < MAX_PASSES {
-        let observed = observe::observe(&work, permission.clone(), &context);
+        let observed = observe::observe(&work, &answers, &context);
         let step = session::step(&work, &observed, &context.rules);
         (work.status, requeue) = (Some(step.status), step.requeue);
-        outcomes = apply::all(&mut work, step.actions, &mut permission, &context).await?;
+        outcomes = apply::all(&mut work, step.actions, &mut answers, &context).await?;
         pass += 1;
     }
     let wait = report::write(&work, &context).await?;

@@ -4,26 +4,42 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::session::{AgentFacts, CaptureFacts, Observed, Permission, PolicyFacts};
+use fleetprof_core::session::{AgentFacts, CaptureFacts, Observed, PolicyFacts, repeat};
 use fleetprof_crds::ProfileSession;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
 
-use super::Context;
+use super::{Answers, Context};
 use crate::gateway::{AgentView, Fleet};
 
-/// The session with the newest status that is known: the leader's own writes are newer than what the watch brought.
+/// The session with the newest status that is known: the leader's own writes are newer than what the watch brought. A session
+/// that repeats another is cancelled with it.
 pub fn current(session: &ProfileSession, context: &Context) -> ProfileSession {
     let mut work = session.clone();
     if let Some((status, _)) = context.written.get(&session.uid().unwrap_or_default()) {
         work.status = Some(status);
     }
+    work.spec.cancel |= root_is_cancelled(session, context);
     work
 }
 
+fn root_is_cancelled(session: &ProfileSession, context: &Context) -> bool {
+    let root = repeat::root(session).and_then(|root| {
+        let key = ObjectRef::new(&root.name).within(&session.namespace().unwrap_or_default());
+        context.sessions.get(&key).filter(|s| s.uid().as_ref() == Some(&root.uid))
+    });
+    root.is_some_and(|root| root.spec.cancel)
+}
+
+/// The sessions that were made to repeat this one, with their newest statuses.
+fn follow_ups(session: &ProfileSession, context: &Context) -> Vec<Arc<ProfileSession>> {
+    let (Some(_), Some(uid)) = (&session.spec.repeat, session.uid()) else { return Vec::new() };
+    context.sessions.state().into_iter().filter(|s| repeat::repeats(s, &uid)).collect()
+}
+
 /// Everything that the next step looks at.
-pub fn observe(session: &ProfileSession, permission: Permission, context: &Context) -> Observed {
+pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -> Observed {
     let pods = context.pods.namespace(&session.namespace().unwrap_or_default());
     let targets = session.status.iter().flat_map(|s| &s.targets).filter(|t| !t.capture.is_empty());
     let captures = targets.map(|t| (t.capture.clone(), CaptureFacts { report: context.fleet.report(&t.capture) })).collect();
@@ -32,7 +48,9 @@ pub fn observe(session: &ProfileSession, permission: Permission, context: &Conte
         now,
         settled: context.fleet.settled_in(now),
         storage_full: context.results.is_full(),
-        permission,
+        permission: answers.permission.clone(),
+        job: answers.job.clone(),
+        follow_ups: follow_ups(session, context),
         policy: policy(session, context),
         agents: agents(&pods, &context.fleet),
         captures,

@@ -48,6 +48,7 @@ pub async fn write(session: &ProfileSession, context: &Context) -> Result<Option
     if old.phase != status.phase {
         announce(session, status, context).await;
     }
+    announce_changes(session, &old, status, context).await;
     Ok(None)
 }
 
@@ -97,6 +98,19 @@ async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, conte
     }
     if status.phase.is_terminal() {
         context.metrics.session_ended(session, status);
+    }
+}
+
+/// An event when the session begins to wait for its load, and when nothing will repeat it any more.
+async fn announce_changes(session: &ProfileSession, old: &ProfileSessionStatus, new: &ProfileSessionStatus, context: &Context) {
+    let about = session.object_ref(&());
+    if new.reason == Some(Reason::WaitingForLoad) && old.reason != new.reason {
+        context.events.normal(&about, Reason::WaitingForLoad, "Wait", new.message.clone()).await;
+    }
+    let ended = |s: &ProfileSessionStatus| s.repeat.clone().filter(|r| r.end_time.is_some());
+    if let (None, Some(series)) = (ended(old), ended(new)) {
+        let note = format!("{} captures, {} with data. {}", series.made, series.succeeded, series.message);
+        context.events.normal(&about, series.reason.unwrap_or(Reason::Completed), "Repeat", note).await;
     }
 }
 

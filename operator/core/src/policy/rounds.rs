@@ -63,6 +63,8 @@ pub fn session(policy: &ProfilingPolicy, tick: Tick) -> ProfileSession {
         profiles: policy.spec.profiles.clone(),
         frequency_hz: policy.spec.frequency_hz,
         start_deadline: policy.spec.session.start_deadline,
+        start_when: None,
+        repeat: None,
         result_timeout: policy.spec.session.result_timeout,
         result_deadline: policy.spec.session.result_deadline,
         ttl: policy.spec.session.ttl,

@@ -4,13 +4,16 @@ use fleetprof_crds::session::Trigger;
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
 
-use super::observed::{Observed, Permission, PolicyFacts};
+use super::load::{self, Wait};
+use super::observed::{Action, Observed, Permission, PolicyFacts};
 
 /// The answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// The API server has to be asked first.
-    Ask,
+    Ask(Action),
+    /// It waits for its load.
+    Wait(String),
     /// The session ends here.
     End(Phase, Reason, String),
     /// It may go on.
@@ -28,7 +31,7 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
         return Verdict::End(Phase::Cancelled, Reason::Cancelled, "Cancelled before anything was started.".into());
     }
     match &observed.permission {
-        Permission::Unchecked => return Verdict::Ask,
+        Permission::Unchecked => return Verdict::Ask(Action::CheckPermission),
         Permission::Denied(why) => return failed(Reason::Forbidden, why.clone()),
         Permission::Allowed => {}
     }
@@ -41,7 +44,17 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
         PolicyFacts::Found { spec, .. } if spec.suspend => {
             failed(Reason::PolicySuspended, format!("The policy {name:?} is suspended; {}.", Reason::PolicySuspended.advice()))
         }
-        _ => Verdict::Go,
+        _ => wait(session, observed),
+    }
+}
+
+/// Whether the load runs that the session waits for; the last check, so that nobody waits in vain for a refusal.
+fn wait(session: &ProfileSession, observed: &Observed) -> Verdict {
+    match load::wait(session, observed) {
+        Wait::Ask => Verdict::Ask(Action::LookAtJob),
+        Wait::Over => Verdict::Go,
+        Wait::Longer(message) => Verdict::Wait(message),
+        Wait::InVain(reason, message) => Verdict::End(Phase::Failed, reason, message),
     }
 }
 

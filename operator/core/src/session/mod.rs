@@ -1,7 +1,7 @@
 //! What should happen next with a session? One pure step: `step(session, observed, settings) → status + actions`.
 //!
 //! ```text
-//!            permission?        pick             one step a target            fold
+//!            permission? load?  pick             one step a target            fold
 //! observed ─► gate::check ─► choose::targets ─► target::step … ─► summary::fold ─► status
 //!                                                    └──────────────────────────► actions
 //! ```
@@ -11,7 +11,9 @@
 pub mod choose;
 pub mod conditions;
 pub mod gate;
+pub mod load;
 pub mod observed;
+pub mod repeat;
 pub mod summary;
 pub mod target;
 
@@ -21,8 +23,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use conditions::{Truth, Wanted};
+pub use observed::{Action, AgentFacts, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings};
 
-pub use observed::{Action, AgentFacts, CaptureFacts, Observed, Permission, PolicyFacts, Settings};
+/// A session looks again this often although nothing was heard.
+const LOOK: SignedDuration = SignedDuration::from_secs(10);
 
 /// An ended session is looked at again at least this often, so that its ttl is kept.
 const FORGET_CHECK: SignedDuration = SignedDuration::from_hours(1);
@@ -45,10 +49,14 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
     status.observed_generation = session.metadata.generation;
     status.trigger = Some(session.spec.trigger);
     if status.phase.is_terminal() {
-        return ended(session, status, observed.now);
+        return ended(session, status, observed);
     }
-    let actions = match gate::check(session, &status, observed) {
-        gate::Verdict::Ask => vec![Action::CheckPermission],
+    let mut actions = match gate::check(session, &status, observed) {
+        gate::Verdict::Ask(question) => vec![question],
+        gate::Verdict::Wait(message) => {
+            wait(session, &mut status, message, observed.now);
+            Vec::new()
+        }
         gate::Verdict::End(phase, reason, message) => {
             end(&mut status, phase, observed.now);
             status.reason = Some(reason);
@@ -57,19 +65,28 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
         }
         gate::Verdict::Go => advance(session, &mut status, observed, settings),
     };
+    actions.extend(repeat::step(session, &mut status, observed));
     let requeue = (!status.phase.is_terminal()).then(|| next_deadline(session, &status, observed.now));
     Step { status, actions, requeue }
 }
 
-/// An ended session has its captures closed, and is kept until its ttl is over.
-fn ended(session: &ProfileSession, status: ProfileSessionStatus, now: Timestamp) -> Step {
+/// An ended session has its captures closed, goes on making those that repeat it, and is kept until its ttl is over.
+fn ended(session: &ProfileSession, mut status: ProfileSessionStatus, observed: &Observed) -> Step {
     let mut actions = close_all(&status);
-    let left = status.end_time.as_ref().map(|t| (t.0 + session.spec.ttl.as_signed()).duration_since(now));
+    actions.extend(repeat::step(session, &mut status, observed));
+    let left = expires(session, &status).map(|at| at.duration_since(observed.now));
     let over = left.is_some_and(|left| left <= SignedDuration::ZERO);
     if over && session.metadata.deletion_timestamp.is_none() {
         actions.push(Action::Forget);
     }
-    Step { status, actions, requeue: left.filter(|_| !over).map(|left| left.min(FORGET_CHECK)) }
+    Step { status, actions, requeue: left.map_or(Some(LOOK), |left| (!over).then(|| left.min(FORGET_CHECK))) }
+}
+
+/// Says that the session waits for its load, and for which.
+fn wait(session: &ProfileSession, status: &mut ProfileSessionStatus, message: String, now: Timestamp) {
+    let wanted = Wanted::new(Truth::False, Reason::WaitingForLoad, message.clone());
+    conditions::set(&mut status.conditions, "Complete", wanted, session.metadata.generation, now);
+    (status.reason, status.message) = (Some(Reason::WaitingForLoad), message);
 }
 
 /// Picks targets once, steps each of them, and folds them into the session's own state.
@@ -125,6 +142,16 @@ fn end(status: &mut ProfileSessionStatus, phase: Phase, now: Timestamp) {
     status.end_time = Some(Time(now));
 }
 
+/// When an ended session and its profiles are removed. While others repeat it, it stays: they go with it.
+fn expires(session: &ProfileSession, status: &ProfileSessionStatus) -> Option<Timestamp> {
+    if repeat::is_open(session, status) {
+        return None;
+    }
+    let repeated = status.repeat.as_ref().and_then(|r| r.end_time.as_ref());
+    let end = [status.end_time.as_ref(), repeated].into_iter().flatten().map(|t| t.0).max()?;
+    Some(end + session.spec.ttl.as_signed())
+}
+
 fn close_all(status: &ProfileSessionStatus) -> Vec<Action> {
     status.targets.iter().filter(|t| !t.capture.is_empty()).map(|t| Action::Close { capture: t.capture.clone() }).collect()
 }
@@ -135,8 +162,9 @@ fn next_deadline(session: &ProfileSession, status: &ProfileSessionStatus, now: T
     let start = status.start_time.as_ref().map(|t| t.0 + spec.start_deadline.as_signed());
     let results = status.capture_end_time.as_ref().map(|t| t.0 + spec.result_timeout.as_signed());
     let waiting = status.targets.iter().any(|t| matches!(t.phase, TargetPhase::Pending | TargetPhase::Attaching | TargetPhase::Ordered));
-    let mut next = SignedDuration::from_secs(10);
-    for at in [start.filter(|_| waiting), results].into_iter().flatten() {
+    let load = load::deadline(session, status, now);
+    let mut next = LOOK;
+    for at in [start.filter(|_| waiting), results, load].into_iter().flatten() {
         let left = at.duration_since(now);
         if left > SignedDuration::ZERO {
             next = next.min(left);

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleetprof_crds::ProfilingPolicySpec;
 use fleetprof_crds::policy::ProfileType;
 use fleetprof_crds::wire::{CaptureReport, Order};
+use fleetprof_crds::{ProfileSession, ProfilingPolicySpec};
 use jiff::Timestamp;
 
 use crate::pod::{PodFacts, User};
@@ -29,6 +29,26 @@ pub struct Observed {
     pub agents: HashMap<String, AgentFacts>,
     /// Captures of the session, by capture.
     pub captures: HashMap<String, CaptureFacts>,
+    /// The Job that the session waits for.
+    pub job: JobFacts,
+    /// Sessions that were made to repeat this one.
+    pub follow_ups: Vec<Arc<ProfileSession>>,
+}
+
+/// The Job that a session waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum JobFacts {
+    /// Nobody asked the API server yet.
+    #[default]
+    Unasked,
+    /// There is none of that name.
+    Missing,
+    /// It is suspended.
+    Suspended,
+    /// It runs, or will.
+    Active,
+    /// It has ended; the text says how, as in `has completed`.
+    Ended(String),
 }
 
 /// Whether who asked may profile.
@@ -98,6 +118,15 @@ impl Default for Settings {
 pub enum Action {
     /// Ask the API server whether who asked may profile.
     CheckPermission,
+    /// Ask the API server how the Job stands that the session waits for.
+    LookAtJob,
+    /// Make the session that captures once more.
+    Repeat {
+        /// Which capture it is, the root's own being the first.
+        number: i32,
+        /// The session.
+        session: Box<ProfileSession>,
+    },
     /// Attach an agent to a pod.
     Attach {
         /// Index of the target.

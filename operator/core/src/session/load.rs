@@ -1,0 +1,128 @@
+//! Does the load run that a session waits for?
+//!
+//! ```text
+//! Absent ─► Expected ─► Runs ─► Ended        (of pods found by labels the end is Absent again)
+//! ```
+//! A Job's pods tell that it runs; only the Job itself tells that none will come any more, so it is asked for only
+//! while no pod of it runs.
+
+use fleetprof_crds::load::StartWhen;
+use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
+use jiff::Timestamp;
+
+use super::observed::{JobFacts, Observed};
+use crate::pod::PodFacts;
+use crate::selector;
+
+/// Where a load stands, with the reason as a part of a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// The Job has to be looked at first.
+    Unasked,
+    /// A pod of it is running and ready.
+    Runs,
+    /// It is there and will run.
+    Expected(String),
+    /// Nothing of it is there now.
+    Absent(String),
+    /// It will not run any more; the text says why, as in `has completed`.
+    Ended(String),
+}
+
+/// What to do with a session that may have to wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The Job has to be looked at first.
+    Ask,
+    /// It need not wait, or not any more.
+    Over,
+    /// It waits; the sentence says for what and until when.
+    Longer(String),
+    /// It waits in vain.
+    InVain(Reason, String),
+}
+
+/// Where the load of `start` stands.
+#[must_use]
+pub fn load(start: &StartWhen, observed: &Observed) -> Load {
+    let pods: Vec<&PodFacts> = observed.pods.iter().map(|p| &**p).filter(|p| !p.ending && is_part(start, p)).collect();
+    if pods.iter().any(|p| p.ready) {
+        return Load::Runs;
+    }
+    let unready = pods.iter().map(|p| p.name.as_str()).min().map(|name| format!("its pod {name} is not ready yet"));
+    match (start.job_ref.is_some(), &observed.job) {
+        (true, JobFacts::Unasked) => Load::Unasked,
+        (true, JobFacts::Ended(how)) => Load::Ended(how.clone()),
+        (true, JobFacts::Missing) => Load::Absent("there is no such Job".into()),
+        (true, JobFacts::Suspended) => Load::Expected("the Job is suspended".into()),
+        (true, JobFacts::Active) => Load::Expected(unready.unwrap_or_else(|| "the Job has no pod yet".into())),
+        (false, _) => unready.map_or_else(|| Load::Absent("there is no such pod".into()), Load::Expected),
+    }
+}
+
+/// Whether `pod` is a part of the load.
+#[must_use]
+pub fn is_part(start: &StartWhen, pod: &PodFacts) -> bool {
+    match (&start.job_ref, &start.pod_selector) {
+        (Some(job), _) => pod.workload.kind == "Job" && pod.workload.name == job.name,
+        (None, Some(selector)) => selector::selects(selector, &pod.labels),
+        (None, None) => false,
+    }
+}
+
+/// Whether `session` waits for a load that `pod` is a part of.
+#[must_use]
+pub fn is_awaited(session: &ProfileSession, pod: &PodFacts) -> bool {
+    let waits = session.status.as_ref().is_some_and(|s| s.reason == Some(Reason::WaitingForLoad) && !s.phase.is_terminal());
+    waits && session.spec.start_when.as_ref().is_some_and(|start| is_part(start, pod))
+}
+
+/// The Job that `session` has to ask for, if any.
+#[must_use]
+pub fn job(session: &ProfileSession) -> Option<&str> {
+    Some(session.spec.start_when.as_ref()?.job_ref.as_ref()?.name.as_str())
+}
+
+/// Whether `session`, which has not started, waits for its load. The deadline counts from its creation.
+#[must_use]
+pub fn wait(session: &ProfileSession, observed: &Observed) -> Wait {
+    let Some(start) = &session.spec.start_when else { return Wait::Over };
+    let what = describe(start);
+    let until = until(session, start, observed.now);
+    match load(start, observed) {
+        Load::Unasked => Wait::Ask,
+        Load::Runs => Wait::Over,
+        Load::Ended(how) => Wait::InVain(Reason::LoadEnded, format!("The load, {what}, {how}; {}.", Reason::LoadEnded.advice())),
+        Load::Expected(why) | Load::Absent(why) if observed.now >= until => Wait::InVain(
+            Reason::LoadNotStarted,
+            format!("The load, {what}, did not run within {}: {why}; {}.", start.deadline, Reason::LoadNotStarted.advice()),
+        ),
+        Load::Expected(why) | Load::Absent(why) => Wait::Longer(format!("Waiting until {until} for the load, {what}: {why}.")),
+    }
+}
+
+/// When `session` gives the load up; `None` once it has started, and where it never waits.
+#[must_use]
+pub fn deadline(session: &ProfileSession, status: &ProfileSessionStatus, now: Timestamp) -> Option<Timestamp> {
+    session.spec.start_when.as_ref().filter(|_| status.start_time.is_none()).map(|start| until(session, start, now))
+}
+
+fn until(session: &ProfileSession, start: &StartWhen, now: Timestamp) -> Timestamp {
+    session.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0) + start.deadline.as_signed()
+}
+
+/// The load in words, such as `the Job load` or `pods with app=load`.
+#[must_use]
+pub fn describe(start: &StartWhen) -> String {
+    match (&start.job_ref, &start.pod_selector) {
+        (Some(job), _) => format!("the Job {}", job.name),
+        (None, Some(selector)) => match selector.match_labels.as_ref().filter(|l| !l.is_empty()) {
+            Some(labels) => {
+                let pairs: Vec<String> = labels.iter().take(4).map(|(k, v)| format!("{k}={v}")).collect();
+                format!("pods with {}", pairs.join(","))
+            }
+            None => "pods that spec.startWhen.podSelector selects".into(),
+        },
+        (None, None) => "nothing".into(),
+    }
+}
