@@ -6,11 +6,13 @@
 // A false alarm: each `printcolumn` of the derive repeats the keys of the one before it.
 #![allow(clippy::duplicated_attributes)]
 
+pub mod budget;
 pub mod duration;
 pub mod load;
 pub mod names;
 pub mod policy;
 pub mod reason;
+pub mod schedule;
 pub mod session;
 pub mod session_status;
 pub mod wire;

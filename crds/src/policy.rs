@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Budget;
+pub use crate::schedule::{Preset, Schedule, SuspendBehavior};
 use crate::{Duration, Reason};
 
 /// Links every pod that it selects in its namespace and profiles them in short bursts.
@@ -24,8 +26,7 @@ use crate::{Duration, Reason};
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.agent.mode"),
     printcolumn(name = "Apps", type_ = "integer", json_path = ".status.linkedAppCount"),
     printcolumn(name = "Pods", type_ = "integer", json_path = ".status.linkedPodCount"),
-    printcolumn(name = "Every", type_ = "string", json_path = ".spec.schedule.every"),
-    printcolumn(name = "Duration", type_ = "string", json_path = ".spec.schedule.duration"),
+    printcolumn(name = "Schedule", type_ = "string", json_path = ".status.schedule"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Next", type_ = "string", json_path = ".status.nextSessionTime"),
@@ -45,7 +46,7 @@ pub struct ProfilingPolicySpec {
     /// How the agent comes to the pods.
     #[serde(default)]
     pub agent: AgentSpec,
-    /// When linked apps are profiled without being asked.
+    /// When linked apps are profiled without being asked; by default every hour for 2 minutes.
     #[serde(default)]
     pub schedule: Schedule,
     /// What is captured.
@@ -63,9 +64,15 @@ pub struct ProfilingPolicySpec {
     /// Deadlines and retention of the policy's sessions.
     #[serde(default)]
     pub session: SessionRules,
-    /// Starts no new sessions while true; running ones finish.
+    /// Starts no new sessions while true.
     #[serde(default)]
     pub suspend: bool,
+    /// What becomes of running sessions when `suspend` is set: `Finish` lets them end, `Cancel` stops them.
+    #[serde(default)]
+    pub suspend_behavior: SuspendBehavior,
+    /// How much may be captured at the same time.
+    #[serde(default)]
+    pub budget: Budget,
 }
 
 /// Which container of a pod is profiled.
@@ -118,27 +125,6 @@ pub enum ExistingPods {
     Wait,
 }
 
-/// When linked apps are profiled without being asked.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("duration(self.every) >= duration('1m') && duration(self.every) <= duration('168h')").message("schedule.every must be between 1m and 168h"))]
-#[x_kube(validation = Rule::new("duration(self.duration) >= duration('10s') && duration(self.duration) <= duration('6m')").message("schedule.duration must be between 10s and 6m"))]
-#[x_kube(validation = Rule::new("duration(self.every) > duration(self.duration)").message("schedule.every must be longer than schedule.duration"))]
-pub struct Schedule {
-    /// Time between two rounds, such as `1h`; 1m to 168h. The policy's own offset in it is derived from its uid.
-    #[serde(default = "default_every")]
-    pub every: Duration,
-    /// How long each round captures, such as `2m`; 10s to 6m.
-    #[serde(default = "default_duration")]
-    pub duration: Duration,
-}
-
-impl Default for Schedule {
-    fn default() -> Self {
-        Self { every: default_every(), duration: default_duration() }
-    }
-}
-
 /// What is captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -161,6 +147,10 @@ impl ProfileType {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sampling {
+    /// Most targets in one round, in percent of the pods that can be profiled; rounded up. 0: no rounds.
+    #[serde(default = "default_percent")]
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: i32,
     /// Pods of each workload in one round; a rotating pick gives every pod its turn.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 1, max = 50))]
@@ -173,7 +163,7 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { replicas_per_workload: default_replicas(), max_targets: default_max_targets() }
+        Self { percent: default_percent(), replicas_per_workload: default_replicas(), max_targets: default_max_targets() }
     }
 }
 
@@ -241,11 +231,11 @@ pub(crate) fn default_profiles() -> Vec<ProfileType> {
 pub(crate) const fn default_frequency() -> i32 {
     99
 }
-const fn default_every() -> Duration {
-    Duration::from_secs(3600)
-}
 pub(crate) const fn default_duration() -> Duration {
     Duration::from_secs(120)
+}
+const fn default_percent() -> i32 {
+    100
 }
 const fn default_replicas() -> i32 {
     1
@@ -338,6 +328,9 @@ pub struct ProfilingPolicyStatus {
     /// The last 10 sessions of this policy that ended, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent_sessions: Vec<SessionSummary>,
+    /// The schedule that is followed, such as `every 1h for 2m`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub schedule: String,
     /// Share of time in which a picked pod is profiled, such as `3.33% of time`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_overhead: Option<String>,
@@ -347,6 +340,15 @@ pub struct ProfilingPolicyStatus {
     /// When the last round started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_session_time: Option<Time>,
+    /// The last tick that passed without a round, since another round was still going on or nobody led; it is not made up for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_missed_time: Option<Time>,
+    /// How the last 20 targets ended, newest first: `+` with a profile, `-` without.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub outcomes: String,
+    /// Until when sessions are counted in `outcomes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcomes_until: Option<Time>,
 }
 
 /// A workload that a policy has linked.

@@ -45,6 +45,8 @@ reasons! {
     ProcessNamespaceConflict => "remove shareProcessNamespace: false, or use agent.mode Ephemeral",
     /// The user id of the container is not known and the pod's security level forbids an agent that finds it out.
     UnknownUser => "set securityContext.runAsUser on the container or the pod",
+    /// The container's CPU limit is below the policy's `budget.minContainerCPU`.
+    TooSmall => "raise the container's CPU limit, or lower budget.minContainerCPU of the policy",
     /// The pod runs on Windows.
     WindowsNode => "fleetprof profiles Linux containers only",
     /// No container of the pod is selected by the policy.
@@ -157,6 +159,12 @@ reasons! {
     StorageFailed => "look at the operator's log",
     /// The person that asked cancelled it.
     Cancelled => "",
+    /// Other captures run on the target's node.
+    NodeBusy => "profile it again later, or raise budget.maxConcurrentPerNode of the policy",
+    /// Other captures take all places of the policy, the namespace or the fleet.
+    BudgetExhausted => "profile it again later, or raise the budget that the message names",
+    /// Too many of the last targets failed; rounds are further apart until one succeeds.
+    FailureRate => "look at status.recentSessions for what fails",
     /// More pods are selected than one session captures.
     TooManyTargets => "a session captures at most 50 targets: select fewer pods, or create a session for each part of them",
     /// The spec cannot be obeyed.
@@ -182,7 +190,7 @@ reasons! {
     /// A session was created.
     SessionCreated => "",
     /// A tick passed while it could not be served; it is skipped, never queued.
-    TickMissed => "",
+    TickMissed => "the round before it was still going on, or no operator was there to start it; it is not made up for",
     /// An agent was attached to a pod.
     AgentAttached => "",
 

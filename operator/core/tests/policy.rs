@@ -199,7 +199,7 @@ fn of_two_policies_the_older_serves_a_pod() {
 fn a_round_starts_once_at_its_tick() {
     let policy = policy_of("p", CREATED, json!({"schedule": {"every": "10m", "duration": "30s"}, "frequencyHz": 49}));
     let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
-    let tick = schedule::ticks("uid-p", &policy.spec.schedule, world.now).1;
+    let tick = schedule::Plan::read("uid-p", &policy.spec.schedule).unwrap().ticks(world.now).1.unwrap();
     world.now = tick.at + SignedDuration::from_secs(1);
     let first = world.step(&policy);
     let created = first.create.unwrap();

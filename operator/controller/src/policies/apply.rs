@@ -19,6 +19,10 @@ pub async fn rounds(policy: &ProfilingPolicy, step: &Step, context: &Context) ->
     for name in &step.delete {
         ignore(api.delete(name, &DeleteParams::default()).await.map(drop), 404)?;
     }
+    if let Some(tick) = step.missed {
+        let note = format!("The tick of {} passed without a round: {}.", tick.at, Reason::TickMissed.advice());
+        context.events.warning(&policy.object_ref(&()), Reason::TickMissed, "Schedule", note).await;
+    }
     let Some(session) = &step.create else { return Ok(()) };
     match api.create(&PostParams::default(), session).await {
         Ok(_) => {

@@ -8,6 +8,8 @@
 
 pub mod link;
 pub mod news;
+pub mod outcomes;
+pub mod pace;
 pub mod rounds;
 pub mod verdict;
 
@@ -19,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::PodFacts;
-use crate::schedule;
+use crate::schedule::{self, Plan, Tick};
 use crate::session::AgentFacts;
 
 /// Everything that a step of a policy looks at beside the policy itself.
@@ -49,6 +51,8 @@ pub struct Step {
     pub status: ProfilingPolicyStatus,
     /// The session of the round that is due.
     pub create: Option<ProfileSession>,
+    /// A tick that passed without a round: to be told once.
+    pub missed: Option<Tick>,
     /// Names of sessions to delete: history and ttl.
     pub delete: Vec<String>,
     /// What to tell about apps, once the status is written.
@@ -65,36 +69,30 @@ pub fn step(policy: &ProfilingPolicy, observed: &Observed) -> Step {
     let links = link::pods(policy, observed);
     link::fill(&mut status, &links, observed);
     rounds::fill(&mut status, &observed.sessions);
+    outcomes::fill(&mut status, &observed.sessions);
     let uid = policy.metadata.uid.as_deref().unwrap_or_default();
-    let create = round_due(policy, &status, &links, observed);
-    if let Some(tick) = &create {
-        status.last_session_time = Some(Time(tick.at));
-    }
-    let next = schedule::ticks(uid, &policy.spec.schedule, observed.now).1;
-    status.next_session_time = (!policy.spec.suspend).then_some(Time(next.at));
-    status.effective_overhead = Some(schedule::effective_overhead(&policy.spec.schedule));
-    verdict::fill(policy, &mut status, &links, observed);
-    let until_next = next.at.duration_since(observed.now);
+    let plan = Plan::read(uid, &policy.spec.schedule);
+    let pace = plan.as_ref().map(|plan| pace::pace(plan, created(policy), &status, observed.now)).unwrap_or_default();
+    let may_start = !policy.spec.suspend && links.iter().any(|l| l.linked);
+    let create = pace.due.filter(|_| may_start && !rounds::capturing(&observed.sessions));
+    let missed = pace.missed.filter(|_| may_start);
+    status.last_session_time = create.map(|tick| Time(tick.at)).or(status.last_session_time);
+    status.last_missed_time = missed.map(|tick| Time(tick.at)).or(status.last_missed_time);
+    status.next_session_time = pace.next.filter(|_| !policy.spec.suspend).map(Time);
+    status.schedule = schedule::describe(&policy.spec.schedule);
+    status.effective_overhead = plan.as_ref().ok().and_then(|plan| plan.overhead(observed.now));
+    verdict::fill(&verdict::Facts { policy, links: &links, observed, plan: &plan, pace }, &mut status);
+    let until_next = pace.next.map_or(SignedDuration::MAX, |next| next.duration_since(observed.now));
     Step {
         news: news::between(policy.status.as_ref(), &status, &links),
         status,
         create: create.map(|tick| rounds::session(policy, tick)),
+        missed,
         delete: rounds::expired(policy, &observed.sessions, observed.now),
         requeue: until_next.clamp(SignedDuration::from_secs(1), SignedDuration::from_secs(15)),
     }
 }
 
-fn round_due(
-    policy: &ProfilingPolicy,
-    status: &ProfilingPolicyStatus,
-    links: &[link::PodLink],
-    observed: &Observed,
-) -> Option<schedule::Tick> {
-    let uid = policy.metadata.uid.as_deref().unwrap_or_default();
-    let created = policy.metadata.creation_timestamp.as_ref().map_or(Timestamp::MIN, |t| t.0);
-    if policy.spec.suspend || !links.iter().any(|l| l.linked) || rounds::capturing(&observed.sessions) {
-        return None;
-    }
-    let last = status.last_session_time.as_ref().map(|t| t.0);
-    schedule::due(uid, &policy.spec.schedule, created, last, observed.now)
+fn created(policy: &ProfilingPolicy) -> Timestamp {
+    policy.metadata.creation_timestamp.as_ref().map_or(Timestamp::MIN, |t| t.0)
 }

@@ -1,22 +1,39 @@
 //! How does a policy stand, in conditions?
 
-use fleetprof_crds::session_status::Phase;
+use fleetprof_crds::session_status::{Phase, TargetStatus};
 use fleetprof_crds::{ProfilingPolicy, ProfilingPolicyStatus, Reason};
 
-use super::Observed;
 use super::link::PodLink;
+use super::pace::Pace;
+use super::{Observed, outcomes};
+use crate::schedule::{Invalid, Plan};
 use crate::session::conditions::{self, Truth, Wanted};
 
-/// Writes the conditions `Configured`, `AgentsReachable`, `ReceivingProfiles` and `Ready`.
-pub fn fill(policy: &ProfilingPolicy, status: &mut ProfilingPolicyStatus, links: &[PodLink], observed: &Observed) {
+/// What the conditions are made of.
+pub struct Facts<'a> {
+    /// The policy.
+    pub policy: &'a ProfilingPolicy,
+    /// Its pods.
+    pub links: &'a [PodLink],
+    /// What was seen.
+    pub observed: &'a Observed<'a>,
+    /// Its schedule, or what is wrong with it.
+    pub plan: &'a Result<Plan, Invalid>,
+    /// How its rounds stand.
+    pub pace: Pace,
+}
+
+/// Writes the conditions `Configured`, `AgentsReachable`, `ReceivingProfiles`, `WithinBudget` and `Ready`.
+pub fn fill(facts: &Facts, status: &mut ProfilingPolicyStatus) {
     let all = [
-        ("Configured", configured(links)),
-        ("AgentsReachable", agents(links)),
+        ("Configured", configured(facts)),
+        ("AgentsReachable", agents(facts.links)),
         ("ReceivingProfiles", receiving(status)),
-        ("Ready", ready(policy, links)),
+        ("WithinBudget", within_budget(facts.observed)),
+        ("Ready", ready(facts, status)),
     ];
     for (type_, wanted) in all {
-        conditions::set(&mut status.conditions, type_, wanted, policy.metadata.generation, observed.now);
+        conditions::set(&mut status.conditions, type_, wanted, facts.policy.metadata.generation, facts.observed.now);
     }
 }
 
@@ -24,8 +41,14 @@ fn count(links: &[PodLink], reason: Reason) -> usize {
     links.iter().filter(|l| l.reason == reason).count()
 }
 
-fn configured(links: &[PodLink]) -> Wanted {
-    match count(links, Reason::Conflict) {
+fn configured(facts: &Facts) -> Wanted {
+    if let Err(invalid) = facts.plan {
+        return Wanted::new(Truth::False, Reason::InvalidSpec, format!("{}: {}.", invalid.field, invalid.message));
+    }
+    if facts.pace.next.is_none() {
+        return Wanted::new(Truth::False, Reason::InvalidSpec, "spec.schedule.cron: names a time that never comes.");
+    }
+    match count(facts.links, Reason::Conflict) {
         0 => Wanted::new(Truth::True, Reason::Valid, "The policy is in order."),
         n => Wanted::new(Truth::False, Reason::Conflict, format!("{n} pods are served by an older policy; {}.", Reason::Conflict.advice())),
     }
@@ -63,7 +86,32 @@ fn receiving(status: &ProfilingPolicyStatus) -> Wanted {
     }
 }
 
-fn ready(policy: &ProfilingPolicy, links: &[PodLink]) -> Wanted {
+/// What the newest ended session says.
+fn within_budget(observed: &Observed) -> Wanted {
+    let ended = observed.sessions.iter().filter_map(|s| Some((s.status.as_ref()?.end_time.as_ref()?.0, s)));
+    let Some((_, newest)) = ended.max_by_key(|(at, _)| *at) else {
+        return Wanted::new(Truth::True, Reason::Valid, "No target has had to give way.");
+    };
+    let gave_way = |t: &&TargetStatus| matches!(t.reason, Some(Reason::NodeBusy | Reason::BudgetExhausted));
+    let targets = newest.status.as_ref().map(|s| s.targets.as_slice()).unwrap_or_default();
+    let name = newest.metadata.name.as_deref().unwrap_or_default();
+    match targets.iter().find(gave_way) {
+        None => Wanted::new(Truth::True, Reason::Valid, format!("Every target of session {name} got its place.")),
+        Some(first) => Wanted::new(
+            Truth::False,
+            first.reason.unwrap_or(Reason::BudgetExhausted),
+            format!(
+                "{} of {} targets of session {name} got no place; {}",
+                targets.iter().filter(gave_way).count(),
+                targets.len(),
+                first.message
+            ),
+        ),
+    }
+}
+
+fn ready(facts: &Facts, status: &ProfilingPolicyStatus) -> Wanted {
+    let Facts { policy, links, .. } = facts;
     let linked = links.iter().filter(|l| l.linked).count();
     if policy.spec.suspend {
         return Wanted::new(Truth::False, Reason::PolicySuspended, format!("No new sessions; {}.", Reason::PolicySuspended.advice()));
@@ -78,6 +126,19 @@ fn ready(policy: &ProfilingPolicy, links: &[PodLink]) -> Wanted {
             reason,
             format!("None of {} selected pods can be profiled now; see status.linkedApps.", links.len()),
         );
+    }
+    if facts.plan.is_err() {
+        return Wanted::new(Truth::False, Reason::InvalidSpec, "The schedule cannot be followed; see the condition Configured.");
+    }
+    if facts.pace.stretch > 1 {
+        let failed = outcomes::failed(&status.outcomes);
+        let message = format!(
+            "{failed} of the last {} targets failed; rounds are {} times further apart until one brings a profile; {}.",
+            status.outcomes.len(),
+            facts.pace.stretch,
+            Reason::FailureRate.advice()
+        );
+        return Wanted::new(Truth::False, Reason::FailureRate, message);
     }
     Wanted::new(Truth::True, Reason::Active, format!("{linked} of {} selected pods can be profiled.", links.len()))
 }
