@@ -7,6 +7,7 @@
 #![allow(clippy::duplicated_attributes)]
 
 pub mod budget;
+pub mod cluster_policy;
 pub mod duration;
 pub mod load;
 pub mod names;
@@ -17,6 +18,7 @@ pub mod session;
 pub mod session_status;
 pub mod wire;
 
+pub use cluster_policy::{ClusterProfilingPolicy, ClusterProfilingPolicySpec};
 pub use duration::Duration;
 pub use policy::{ProfilingPolicy, ProfilingPolicySpec, ProfilingPolicyStatus};
 pub use reason::Reason;
@@ -28,5 +30,9 @@ use kube::CustomResourceExt;
 /// The CRDs in the order in which they are installed, as (file stem, definition).
 #[must_use]
 pub fn all_crds() -> Vec<(&'static str, k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition)> {
-    vec![("profilingpolicies", ProfilingPolicy::crd()), ("profilesessions", ProfileSession::crd())]
+    vec![
+        ("profilingpolicies", ProfilingPolicy::crd()),
+        ("clusterprofilingpolicies", ClusterProfilingPolicy::crd()),
+        ("profilesessions", ProfileSession::crd()),
+    ]
 }

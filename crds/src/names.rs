@@ -18,6 +18,8 @@ pub const OPT_ENABLED: &str = "enabled";
 pub const INJECTED_ANNOTATION: &str = "fleetprof.dev/injected";
 /// Label on a session: the name of the policy whose round it is.
 pub const POLICY_LABEL: &str = "fleetprof.dev/policy";
+/// Label on a session: the name of the cluster policy whose round it is.
+pub const CLUSTER_POLICY_LABEL: &str = "fleetprof.dev/cluster-policy";
 /// Annotation on a session of a schedule: the number of its round.
 pub const ROUND_ANNOTATION: &str = "fleetprof.dev/round";
 /// Label on a session that repeats another: the name of the session that asked for it.

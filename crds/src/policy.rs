@@ -204,7 +204,7 @@ impl Default for SessionRules {
     }
 }
 
-/// How many ended sessions of a policy are kept; applies to those that the policy started itself.
+/// How many ended sessions of a policy are kept in each namespace; applies to those that the policy started itself.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct History {
@@ -310,7 +310,7 @@ pub struct ProfilingPolicyStatus {
     /// `Ready`, `Configured`, `AgentsReachable`, `ReceivingProfiles`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// Linked apps, one per workload, at most 100, in the order of kind and name.
+    /// Linked apps, one per workload, at most 100, in the order of namespace, kind and name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub linked_apps: Vec<LinkedApp>,
     /// How many workloads are linked in truth.
@@ -355,6 +355,9 @@ pub struct ProfilingPolicyStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LinkedApp {
+    /// Namespace of the workload, under a `ClusterProfilingPolicy` alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
     /// Kind of the workload, such as `Deployment`; `Pod` for a pod of its own.
     pub kind: String,
     /// Name of the workload.
@@ -400,6 +403,9 @@ pub enum LinkState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionSummary {
+    /// Namespace of the `ProfileSession`, under a `ClusterProfilingPolicy` alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
     /// Name of the `ProfileSession`.
     pub name: String,
     /// What started it.

@@ -59,6 +59,8 @@ reasons! {
     AttachedOnDemand => "",
     /// An older policy already serves the pod.
     Conflict => "narrow one of the two selectors",
+    /// A policy of the pod's own namespace serves the pod, and wins over that of the cluster.
+    Overridden => "name the policy of the namespace in spec.policyRef",
     /// The pod is managed by the kubelet itself (mirror pod).
     StaticPod => "fleetprof cannot change a static pod; profile it in Node mode",
     /// The pod already has a container or volume with a name that the agent needs.
@@ -81,8 +83,8 @@ reasons! {
     // Why a session or target is where it is.
     /// Nothing selected runs now.
     NoMatchingPods => "check the selector with kubectl get pods -l, and that the pods are running",
-    /// The named policy is not in this namespace.
-    PolicyNotFound => "check spec.policyRef.name with kubectl get profilingpolicies",
+    /// The named policy is not there.
+    PolicyNotFound => "check spec.policyRef with kubectl get profilingpolicies,clusterprofilingpolicies",
     /// The policy is suspended.
     PolicySuspended => "set suspend to false on the policy",
     /// The named workload or pod is not in this namespace.

@@ -114,7 +114,7 @@ pub struct ProfileSessionSpec {
     pub requested_by: Option<Requester>,
 }
 
-/// A policy in the session's namespace.
+/// A policy of the session's namespace, or one of the cluster that selects that namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyRef {
@@ -132,6 +132,28 @@ pub enum PolicyKind {
     /// A policy of the session's namespace.
     #[default]
     ProfilingPolicy,
+    /// A policy of the cluster that selects the session's namespace.
+    ClusterProfilingPolicy,
+}
+
+impl PolicyKind {
+    /// The kind in owner references and messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ProfilingPolicy => "ProfilingPolicy",
+            Self::ClusterProfilingPolicy => "ClusterProfilingPolicy",
+        }
+    }
+
+    /// The resource in RBAC rules and access reviews.
+    #[must_use]
+    pub const fn resource(self) -> &'static str {
+        match self {
+            Self::ProfilingPolicy => "profilingpolicies",
+            Self::ClusterProfilingPolicy => "clusterprofilingpolicies",
+        }
+    }
 }
 
 /// What to profile: exactly one of the three.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleetprof_core::inject::{AdmissionFacts, ClusterRules, PolicyView, Verdict, judge};
+use fleetprof_core::inject::{AdmissionFacts, ClusterRules, Verdict, judge};
 use fleetprof_core::pod::PodFacts;
+use fleetprof_core::policy::PolicyView;
 use fleetprof_crds::{ProfilingPolicy, Reason};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
@@ -31,19 +32,15 @@ impl Misses {
         let facts = AdmissionFacts { namespace: &pod.namespace, namespace_labels: &labels, cluster: &self.rules };
         let policies: Vec<Arc<ProfilingPolicy>> =
             self.policies.state().into_iter().filter(|p| p.namespace().as_deref() == Some(&pod.namespace)).collect();
-        let names: Vec<String> = policies.iter().map(|p| p.name_any()).collect();
-        let views = policies.iter().zip(&names).map(|(p, name)| PolicyView {
-            name,
-            created: p.metadata.creation_timestamp.as_ref().map(|t| t.0),
-            spec: &p.spec,
-        });
-        match judge(view, &facts, views) {
+        match judge(view, &facts, policies.iter().map(|p| PolicyView::from(&**p))) {
             Verdict::Skip(skip) => Some(skip.reason),
             Verdict::Inject { .. } | Verdict::Present | Verdict::NotSelected => None,
         }
     }
 
-    fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
+    /// Labels of a namespace.
+    #[must_use]
+    pub fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
         let found = self.namespaces.get(&ObjectRef::new(namespace));
         found.and_then(|n| n.metadata.labels.clone()).unwrap_or_default()
     }

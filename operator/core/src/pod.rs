@@ -156,6 +156,14 @@ impl PodFacts {
         })
     }
 
+    /// Whether the pod is kept out by its label, or where it has none by that of its namespace.
+    #[must_use]
+    pub fn opted_out(&self, namespace_labels: Option<&BTreeMap<String, String>>) -> bool {
+        let own = self.labels.get(names::OPT_LABEL).map(String::as_str);
+        let of_namespace = namespace_labels.and_then(|l| l.get(names::OPT_LABEL)).map(String::as_str);
+        own == Some(names::OPT_DISABLED) || own != Some(names::OPT_ENABLED) && of_namespace == Some(names::OPT_DISABLED)
+    }
+
     /// The container of that name.
     #[must_use]
     pub fn container(&self, name: &str) -> Option<&ContainerFacts> {

@@ -66,6 +66,7 @@ impl World {
             storage_full: false,
             permission: Permission::Allowed,
             policy: PolicyFacts::Unnamed,
+            namespace_labels: std::collections::BTreeMap::new(),
             pods: vec![Arc::new(pod("orders-1", "Deployment", "orders", true))],
             agents: [("uid-orders-1".to_owned(), agent)].into(),
             captures: HashMap::new(),

@@ -1,11 +1,11 @@
 //! A policy, step by step: what is linked and why not, when rounds start, what is forgotten.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, Owner, PodFacts, User, Workload};
-use fleetprof_core::policy::{Observed, Step, step};
+use fleetprof_core::policy::{Observed, PolicyView, Step, step};
 use fleetprof_core::schedule;
 use fleetprof_core::session::AgentFacts;
 use fleetprof_crds::policy::LinkState;
@@ -80,9 +80,9 @@ impl World {
     }
     fn step(&self, policy: &ProfilingPolicy) -> Step {
         let refusal = |_: &PodFacts| self.refusal;
-        let policies = self.others.iter().cloned().chain([policy.clone()]).map(Arc::new).collect();
+        let policies = self.others.iter().chain([policy]).map(PolicyView::from).collect();
         step(
-            policy,
+            &policy.into(),
             &Observed {
                 now: self.now,
                 pods: self.pods.iter().cloned().map(Arc::new).collect(),
@@ -90,6 +90,7 @@ impl World {
                 settled: self.settled,
                 sessions: self.sessions.iter().cloned().map(Arc::new).collect(),
                 policies,
+                namespaces: [("shop".to_owned(), BTreeMap::new())].into(),
                 version: "0.1.0",
                 refusal: &refusal,
             },
@@ -202,23 +203,23 @@ fn a_round_starts_once_at_its_tick() {
     let tick = schedule::Plan::read("uid-p", &policy.spec.schedule).unwrap().ticks(world.now).1.unwrap();
     world.now = tick.at + SignedDuration::from_secs(1);
     let first = world.step(&policy);
-    let created = first.create.unwrap();
+    let [created] = <[ProfileSession; 1]>::try_from(first.create).unwrap();
     assert_eq!(created.metadata.name, Some(format!("p-{}", tick.round)));
     assert_eq!((created.spec.duration.as_secs(), created.spec.frequency_hz), (30, 49));
     assert_eq!(created.metadata.owner_references.unwrap()[0].uid, "uid-p");
     let mut again = policy.clone();
     again.status = Some(first.status);
-    assert_eq!(world.step(&again).create, None, "once");
+    assert_eq!(world.step(&again).create, [], "once");
     let suspended = json!({"suspend": true, "schedule": {"every": "10m", "duration": "30s"}});
-    assert_eq!(world.step(&policy_of("p", CREATED, suspended)).create, None, "suspended");
+    assert_eq!(world.step(&policy_of("p", CREATED, suspended)).create, [], "suspended");
     world.sessions = vec![session("p-1", "Schedule", "Running", NOW)];
-    assert_eq!(world.step(&policy).create, None, "while the round before still captures");
+    assert_eq!(world.step(&policy).create, [], "while the round before still captures");
     world.sessions.clear();
     world.pods.clear();
-    assert_eq!(world.step(&policy).create, None, "nothing to profile");
+    assert_eq!(world.step(&policy).create, [], "nothing to profile");
     world.pods = vec![pod("a", "web")];
     world.now = tick.at + SignedDuration::from_secs(60);
-    assert_eq!(world.step(&policy).create, None, "a missed tick is skipped");
+    assert_eq!(world.step(&policy).create, [], "a missed tick is skipped");
 }
 
 #[test]
@@ -234,7 +235,8 @@ fn history_limits_forget_the_oldest_of_the_policys_own_sessions() {
         session("live", "Schedule", "Running", NOW),
     ];
     let step = world.step(&policy);
-    assert_eq!(step.delete, ["good-old", "bad-old"]);
+    let deleted: Vec<_> = step.delete.iter().map(|(namespace, name)| (namespace.as_str(), name.as_str())).collect();
+    assert_eq!(deleted, [("shop", "good-old"), ("shop", "bad-old")]);
     assert_eq!((step.status.active_sessions.len(), step.status.recent_sessions.len()), (1, 5));
     assert_eq!(condition(&step, "ReceivingProfiles").0, "False", "the newest that ended is bad-new");
 }

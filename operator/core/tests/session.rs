@@ -1,7 +1,7 @@
 //! A session, step by step: what each observation leads to, and that every session ends whatever happens.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, PodFacts, User, Workload};
@@ -35,7 +35,12 @@ fn session(spec: Value) -> ProfileSession {
 
 fn policy(spec: Value) -> PolicyFacts {
     let spec: ProfilingPolicySpec = serde_json::from_value(spec).unwrap();
-    PolicyFacts::Found { uid: "p-1".into(), created: Some(Timestamp::from_second(1000).unwrap()), spec: Box::new(spec) }
+    PolicyFacts::Found {
+        uid: "p-1".into(),
+        created: Some(Timestamp::from_second(1000).unwrap()),
+        spec: Box::new(spec),
+        yielded: HashMap::new(),
+    }
 }
 
 fn pod(name: &str) -> PodFacts {
@@ -74,6 +79,7 @@ impl World {
             storage_full: false,
             permission: Permission::Allowed,
             policy: PolicyFacts::Unnamed,
+            namespace_labels: BTreeMap::new(),
             pods: vec![],
             agents: HashMap::new(),
             captures: HashMap::new(),

@@ -13,21 +13,28 @@ use serde_json::json;
 
 use super::{Context, Error};
 
-/// Creates the session of the round that is due and deletes those over the limits.
+/// Creates the sessions of the round that is due and deletes those over the limits.
 pub async fn rounds(policy: &ProfilingPolicy, step: &Step, context: &Context) -> Result<(), Error> {
-    let api = Api::<ProfileSession>::namespaced(context.client.clone(), &policy.namespace().unwrap_or_default());
-    for name in &step.delete {
-        ignore(api.delete(name, &DeleteParams::default()).await.map(drop), 404)?;
+    let api = |namespace: &str| Api::<ProfileSession>::namespaced(context.client.clone(), namespace);
+    for (namespace, name) in &step.delete {
+        ignore(api(namespace).delete(name, &DeleteParams::default()).await.map(drop), 404)?;
     }
     if let Some(tick) = step.missed {
         let note = format!("The tick of {} passed without a round: {}.", tick.at, Reason::TickMissed.advice());
         context.events.warning(&policy.object_ref(&()), Reason::TickMissed, "Schedule", note).await;
     }
-    let Some(session) = &step.create else { return Ok(()) };
+    for session in &step.create {
+        create(policy, session, context).await?;
+    }
+    Ok(())
+}
+
+async fn create(policy: &ProfilingPolicy, session: &ProfileSession, context: &Context) -> Result<(), Error> {
+    let api = Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
     match api.create(&PostParams::default(), session).await {
         Ok(_) => {
-            let note =
-                format!("Round {} starts as session {}.", session.name_any().rsplit('-').next().unwrap_or_default(), session.name_any());
+            let round = session.annotations().get(names::ROUND_ANNOTATION).map_or("", String::as_str);
+            let note = format!("Round {round} starts as session {}.", session.name_any());
             context.events.normal(&policy.object_ref(&()), Reason::SessionCreated, "Schedule", note).await;
             Ok(())
         }

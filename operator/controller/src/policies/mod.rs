@@ -56,7 +56,7 @@ pub enum Error {
 pub async fn reconcile(policy: Arc<ProfilingPolicy>, context: Arc<Context>) -> Result<Action, Error> {
     context.sessions.wait_until_ready().await.map_err(|_| Error::NotSynced)?;
     let seen = observe::Seen::of(&policy, &context);
-    let step = policy::step(&policy, &seen.observed(&context));
+    let step = policy::step(&(&*policy).into(), &seen.observed(&context));
     apply::rounds(&policy, &step, &context).await?;
     apply::status(&policy, &step, &context).await?;
     Ok(Action::requeue(Duration::try_from(step.requeue).unwrap_or(Duration::from_secs(1))))

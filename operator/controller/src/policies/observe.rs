@@ -1,10 +1,10 @@
 //! What is so right now, for one policy?
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::policy::Observed;
+use fleetprof_core::policy::{Labels, Observed, PolicyView};
 use fleetprof_core::session::AgentFacts;
 use fleetprof_crds::{ProfileSession, ProfilingPolicy, Reason};
 use jiff::Timestamp;
@@ -22,6 +22,7 @@ pub struct Seen<'a> {
     agents: HashMap<String, AgentFacts>,
     sessions: Vec<Arc<ProfileSession>>,
     policies: Vec<Arc<ProfilingPolicy>>,
+    namespaces: BTreeMap<String, Labels>,
     refusal: Box<Refusal<'a>>,
 }
 
@@ -36,6 +37,7 @@ impl<'a> Seen<'a> {
             agents: sessions::agents(&pods, &context.fleet),
             sessions: context.sessions.state().into_iter().filter(named).collect(),
             policies: context.policies.state().into_iter().filter(|p| p.namespace() == namespace).collect(),
+            namespaces: namespace.iter().map(|n| (n.clone(), context.misses.labels(n))).collect(),
             refusal: Box::new(move |pod| context.misses.refusal(pod)),
             pods,
         }
@@ -50,7 +52,8 @@ impl<'a> Seen<'a> {
             pods: self.pods.clone(),
             agents: self.agents.clone(),
             sessions: self.sessions.clone(),
-            policies: self.policies.clone(),
+            policies: self.policies.iter().map(|p| PolicyView::from(&**p)).collect(),
+            namespaces: self.namespaces.clone(),
             version: env!("CARGO_PKG_VERSION"),
             refusal: &*self.refusal,
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_core::pod::PodFacts;
+use fleetprof_core::policy::{Labels, PolicyView};
 use fleetprof_core::session::{AgentFacts, CaptureFacts, Observed, PolicyFacts, repeat};
 use fleetprof_crds::ProfileSession;
 use jiff::Timestamp;
@@ -51,7 +52,8 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         permission: answers.permission.clone(),
         job: answers.job.clone(),
         follow_ups: follow_ups(session, context),
-        policy: policy(session, context),
+        policy: policy(session, &pods, context),
+        namespace_labels: Labels::new(),
         agents: agents(&pods, &context.fleet),
         captures,
         pods,
@@ -72,15 +74,10 @@ fn agent(view: &AgentView) -> AgentFacts {
     }
 }
 
-fn policy(session: &ProfileSession, context: &Context) -> PolicyFacts {
+fn policy(session: &ProfileSession, pods: &[Arc<PodFacts>], context: &Context) -> PolicyFacts {
     let Some(reference) = &session.spec.policy_ref else { return PolicyFacts::Unnamed };
-    let key = ObjectRef::new(&reference.name).within(&session.namespace().unwrap_or_default());
-    match context.policies.get(&key) {
-        None => PolicyFacts::Missing,
-        Some(policy) => PolicyFacts::Found {
-            uid: policy.uid().unwrap_or_default(),
-            created: policy.metadata.creation_timestamp.as_ref().map(|t| t.0),
-            spec: Box::new(policy.spec.clone()),
-        },
-    }
+    let namespace = session.namespace().unwrap_or_default();
+    let policies: Vec<_> = context.policies.state().into_iter().filter(|p| p.namespace().as_deref() == Some(&namespace)).collect();
+    let views: Vec<PolicyView> = policies.iter().map(|p| PolicyView::from(&**p)).collect();
+    PolicyFacts::find(reference, &namespace, None, &views, pods)
 }

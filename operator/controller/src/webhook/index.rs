@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use fleetprof_core::inject::PolicyView;
-use fleetprof_crds::{ProfilingPolicy, ProfilingPolicySpec};
+use fleetprof_core::policy::PolicyView;
+use fleetprof_crds::ProfilingPolicy;
 use futures::TryStreamExt;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::{Api, Client, ResourceExt};
@@ -20,25 +19,22 @@ pub type Labels = Arc<BTreeMap<String, String>>;
 /// Policies of a namespace.
 pub type Policies = Arc<Vec<Policy>>;
 
-/// What injection asks of a policy.
+/// A policy without what injection does not ask for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Policy {
-    name: String,
-    created: Option<Timestamp>,
-    spec: ProfilingPolicySpec,
-}
+pub struct Policy(ProfilingPolicy);
 
 impl Policy {
     /// As injection looks at it.
     #[must_use]
     pub fn view(&self) -> PolicyView<'_> {
-        PolicyView { name: &self.name, created: self.created, spec: &self.spec }
+        (&self.0).into()
     }
 }
 
 impl From<ProfilingPolicy> for Policy {
-    fn from(policy: ProfilingPolicy) -> Self {
-        Self { name: policy.name_any(), created: policy.metadata.creation_timestamp.map(|t| t.0), spec: policy.spec }
+    fn from(mut policy: ProfilingPolicy) -> Self {
+        policy.metadata.managed_fields = None;
+        Self(ProfilingPolicy { status: None, ..policy })
     }
 }
 

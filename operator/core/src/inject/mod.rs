@@ -21,25 +21,15 @@ use std::collections::BTreeMap;
 
 use fleetprof_crds::policy::AgentMode;
 use fleetprof_crds::{ProfilingPolicySpec, Reason, names};
-use jiff::Timestamp;
 use serde_json::Value;
 
 pub use patch::PatchOp;
 pub use user::AgentUser;
 
-use crate::{container, selector};
+use crate::container;
+use crate::policy::PolicyView;
+use crate::policy::view::serving;
 use raw::RawPod;
-
-/// What a policy says, as far as injection asks. Cheap to make: it borrows.
-#[derive(Clone, Copy, Debug)]
-pub struct PolicyView<'a> {
-    /// Name of the policy.
-    pub name: &'a str,
-    /// When it was created.
-    pub created: Option<Timestamp>,
-    /// Its spec.
-    pub spec: &'a ProfilingPolicySpec,
-}
 
 /// What the pod itself does not tell.
 #[derive(Clone, Copy, Debug)]
@@ -191,8 +181,7 @@ impl Skip {
     }
 }
 
-/// Decides about a pod. Of the policies that select it the oldest serves it (of the same age, the first by name), whatever its
-/// mode; `suspend` stops sessions, not agents, and does not matter here.
+/// Decides about a pod. The policy that serves it (see [`crate::policy::view`]) is obeyed whatever its mode; `suspend` stops sessions, not agents, and does not matter here.
 #[must_use]
 pub fn judge<'a>(pod: &'a Value, facts: &AdmissionFacts<'_>, policies: impl IntoIterator<Item = PolicyView<'a>>) -> Verdict<'a> {
     let raw = match RawPod::read(pod) {
@@ -202,8 +191,8 @@ pub fn judge<'a>(pod: &'a Value, facts: &AdmissionFacts<'_>, policies: impl Into
     if raw.is_injected() {
         return Verdict::Present;
     }
-    let selecting = policies.into_iter().filter(|p| selector::selects_by(&p.spec.selector, |key| raw.label(key)));
-    let Some(policy) = selecting.min_by_key(|p| (p.created, p.name)) else { return Verdict::NotSelected };
+    let served = serving(policies, facts.namespace, Some(facts.namespace_labels), |key| raw.label(key));
+    let Some(policy) = served else { return Verdict::NotSelected };
     match admit(&raw, facts, policy.spec) {
         Ok((container, user)) => Verdict::Inject { policy: policy.name, container, user },
         Err(skip) => Verdict::Skip(skip),

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fleetprof_crds::policy::{AgentMode, ExistingPods, LinkState, LinkedApp};
-use fleetprof_crds::{ProfilingPolicy, ProfilingPolicyStatus, Reason, names};
+use fleetprof_crds::{ProfilingPolicyStatus, Reason, names};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::Observed;
+use super::{Observed, PolicyView};
 use crate::pod::{AgentContainerState, PodFacts, Workload};
 use crate::selector;
 
@@ -30,25 +30,30 @@ pub struct PodLink {
 
 /// Every pod that the policy selects and that has not ended, with what holds for it.
 #[must_use]
-pub fn pods(policy: &ProfilingPolicy, observed: &Observed) -> Vec<PodLink> {
+pub fn pods(policy: &PolicyView, observed: &Observed) -> Vec<PodLink> {
+    let covered = |p: &PodFacts| policy.covers(&p.namespace, observed.namespaces.get(&p.namespace));
     observed
         .pods
         .iter()
-        .filter(|p| !p.ending && selector::selects(&policy.spec.selector, &p.labels))
+        .filter(|p| !p.ending && selector::selects(&policy.spec.selector, &p.labels) && covered(p))
         .map(|pod| {
             let container = pod.choose("", &policy.spec.containers).map(|c| c.name.clone()).unwrap_or_default();
-            let (linked, reason) = if container.is_empty() { (false, Reason::NoSelectedContainer) } else { judge(policy, pod, observed) };
+            let (linked, reason) = judge(policy, pod, &container, observed);
             PodLink { pod: pod.clone(), container, linked, reason }
         })
         .collect()
 }
 
-fn judge(policy: &ProfilingPolicy, pod: &PodFacts, observed: &Observed) -> (bool, Reason) {
-    if pod.labels.get(names::OPT_LABEL).is_some_and(|v| v == names::OPT_DISABLED) {
+fn judge(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observed) -> (bool, Reason) {
+    let namespace = observed.namespaces.get(&pod.namespace);
+    if let Some(reason) = policy.yields(pod, namespace, &observed.policies) {
+        return (false, reason);
+    }
+    if pod.opted_out(namespace) {
         return (false, Reason::OptedOut);
     }
-    if served_by_older(policy, pod, observed) {
-        return (false, Reason::Conflict);
+    if container.is_empty() {
+        return (false, Reason::NoSelectedContainer);
     }
     if !pod.running {
         return (false, Reason::PodNotRunning);
@@ -68,13 +73,12 @@ fn judge(policy: &ProfilingPolicy, pod: &PodFacts, observed: &Observed) -> (bool
 }
 
 /// A pod without an agent can be profiled when one may be attached.
-fn without_agent(policy: &ProfilingPolicy, pod: &PodFacts, observed: &Observed) -> (bool, Reason) {
+fn without_agent(policy: &PolicyView, pod: &PodFacts, observed: &Observed) -> (bool, Reason) {
     let agent = &policy.spec.agent;
     if agent.mode == AgentMode::Ephemeral {
         return (true, Reason::AttachedOnDemand);
     }
-    let policy_created = policy.metadata.creation_timestamp.as_ref().map(|t| t.0);
-    let older = matches!((pod.created, policy_created), (Some(p), Some(q)) if p < q);
+    let older = matches!((pod.created, policy.created), (Some(p), Some(q)) if p < q);
     let refusal = (observed.refusal)(pod);
     let reason = refusal.unwrap_or(if older { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed });
     let attachable = agent.existing_pods == ExistingPods::AttachOnDemand
@@ -82,19 +86,11 @@ fn without_agent(policy: &ProfilingPolicy, pod: &PodFacts, observed: &Observed) 
     (attachable, reason)
 }
 
-/// Of two policies that select a pod the older serves it; of the same age, the first by name.
-fn served_by_older(policy: &ProfilingPolicy, pod: &PodFacts, observed: &Observed) -> bool {
-    let key = |p: &ProfilingPolicy| (p.metadata.creation_timestamp.as_ref().map(|t| t.0), p.metadata.name.clone());
-    observed.policies.iter().any(|other| {
-        other.metadata.uid != policy.metadata.uid && key(other) < key(policy) && selector::selects(&other.spec.selector, &pod.labels)
-    })
-}
-
 /// Writes linked apps and their counts; the list is cut openly, the counts are exact.
-pub fn fill(status: &mut ProfilingPolicyStatus, links: &[PodLink], observed: &Observed) {
-    let mut by_workload: BTreeMap<&Workload, Vec<&PodLink>> = BTreeMap::new();
+pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, links: &[PodLink], observed: &Observed) {
+    let mut by_workload: BTreeMap<(&str, &Workload), Vec<&PodLink>> = BTreeMap::new();
     for link in links {
-        by_workload.entry(&link.pod.workload).or_default().push(link);
+        by_workload.entry((policy.shown(&link.pod.namespace), &link.pod.workload)).or_default().push(link);
     }
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     status.linked_pod_count = count(links.iter().filter(|l| l.linked).count());
@@ -104,9 +100,9 @@ pub fn fill(status: &mut ProfilingPolicyStatus, links: &[PodLink], observed: &Ob
     status.linked_apps = by_workload
         .into_iter()
         .take(names::MAX_LINKED_APPS)
-        .map(|(workload, pods)| {
-            let old = before.iter().find(|a| a.kind == workload.kind && a.name == workload.name);
-            app(workload, &pods, old, observed)
+        .map(|((namespace, workload), pods)| {
+            let old = before.iter().find(|a| a.namespace == namespace && a.kind == workload.kind && a.name == workload.name);
+            LinkedApp { namespace: namespace.to_owned(), ..app(workload, &pods, old, observed) }
         })
         .collect();
 }
@@ -118,6 +114,7 @@ fn app(workload: &Workload, pods: &[&PodLink], before: Option<&LinkedApp>, obser
     let runtime = pods.iter().find_map(|l| observed.agents.get(&l.pod.uid)?.runtimes.get(&l.pod.container(&l.container)?.id)).cloned();
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     LinkedApp {
+        namespace: String::new(),
         kind: workload.kind.clone(),
         name: workload.name.clone(),
         container: pods.iter().map(|l| l.container.clone()).find(|c| !c.is_empty()).unwrap_or_default(),
@@ -132,7 +129,7 @@ fn app(workload: &Workload, pods: &[&PodLink], before: Option<&LinkedApp>, obser
             _ => LinkState::PartiallyLinked,
         },
         reason: worst(pods),
-        last_profile_time: last_profile(workload, observed).max(before.and_then(|b| b.last_profile_time.clone())),
+        last_profile_time: last_profile(pods, observed).max(before.and_then(|b| b.last_profile_time.clone())),
     }
 }
 
@@ -142,8 +139,10 @@ fn worst(pods: &[&PodLink]) -> Reason {
     pods.iter().min_by_key(by_badness).map_or(Reason::Linked, |l| l.reason)
 }
 
-fn last_profile(workload: &Workload, observed: &Observed) -> Option<Time> {
+fn last_profile(pods: &[&PodLink], observed: &Observed) -> Option<Time> {
+    let PodFacts { namespace, workload, .. } = &*pods.first()?.pod;
     let name = workload.to_string();
-    let targets = observed.sessions.iter().filter_map(|s| s.status.as_ref()).flat_map(|s| &s.targets);
+    let sessions = observed.sessions.iter().filter(|s| s.metadata.namespace.as_ref() == Some(namespace));
+    let targets = sessions.filter_map(|s| s.status.as_ref()).flat_map(|s| &s.targets);
     targets.filter(|t| t.workload == name && !t.profiles.is_empty()).filter_map(|t| t.end_time.clone()).max()
 }

@@ -12,11 +12,12 @@ pub mod outcomes;
 pub mod pace;
 pub mod rounds;
 pub mod verdict;
+pub mod view;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_crds::{ProfileSession, ProfilingPolicy, ProfilingPolicyStatus};
+use fleetprof_crds::{ProfileSession, ProfilingPolicyStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -24,11 +25,13 @@ use crate::pod::PodFacts;
 use crate::schedule::{self, Plan, Tick};
 use crate::session::AgentFacts;
 
+pub use view::{Labels, PolicyView};
+
 /// Everything that a step of a policy looks at beside the policy itself.
 pub struct Observed<'a> {
     /// The time.
     pub now: Timestamp,
-    /// The pods of the policy's namespace.
+    /// The pods of the namespaces that the policy covers.
     pub pods: Vec<Arc<PodFacts>>,
     /// Agents that were heard of lately, by pod uid.
     pub agents: HashMap<String, AgentFacts>,
@@ -36,8 +39,10 @@ pub struct Observed<'a> {
     pub settled: bool,
     /// Sessions that name this policy.
     pub sessions: Vec<Arc<ProfileSession>>,
-    /// Every policy of the namespace, this one too.
-    pub policies: Vec<Arc<ProfilingPolicy>>,
+    /// Every policy that may select the same pods, this one too.
+    pub policies: Vec<PolicyView<'a>>,
+    /// The labels of the pods' namespaces. Namespaces that no cluster policy reaches, `kube-system` and the operator's own, are left out.
+    pub namespaces: BTreeMap<String, Labels>,
     /// Version of the operator: other agents are outdated.
     pub version: &'a str,
     /// Why the webhook would leave out a pod that has no sidecar; `None` where it would inject it.
@@ -49,12 +54,12 @@ pub struct Observed<'a> {
 pub struct Step {
     /// The status as it should be.
     pub status: ProfilingPolicyStatus,
-    /// The session of the round that is due.
-    pub create: Option<ProfileSession>,
+    /// The sessions of the round that is due: one, or under a cluster policy one for each namespace in which pods were picked.
+    pub create: Vec<ProfileSession>,
     /// A tick that passed without a round: to be told once.
     pub missed: Option<Tick>,
-    /// Names of sessions to delete: history and ttl.
-    pub delete: Vec<String>,
+    /// Sessions to delete, as (namespace, name): what is over the history limits.
+    pub delete: Vec<(String, String)>,
     /// What to tell about apps, once the status is written.
     pub news: Vec<news::News>,
     /// When to look again although nothing was heard.
@@ -63,16 +68,17 @@ pub struct Step {
 
 /// The next step of a policy.
 #[must_use]
-pub fn step(policy: &ProfilingPolicy, observed: &Observed) -> Step {
-    let mut status = policy.status.clone().unwrap_or_default();
-    status.observed_generation = policy.metadata.generation;
-    let links = link::pods(policy, observed);
-    link::fill(&mut status, &links, observed);
-    rounds::fill(&mut status, &observed.sessions);
+pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
+    let mut status = policy.status.cloned().unwrap_or_default();
+    status.observed_generation = policy.generation;
+    let all = link::pods(policy, observed).into_iter();
+    let (overridden, links): (Vec<_>, Vec<_>) = all.partition(|l| l.reason == Reason::Overridden);
+    link::fill(policy, &mut status, &links, observed);
+    rounds::fill(policy, &mut status, &observed.sessions);
     outcomes::fill(&mut status, &observed.sessions);
-    let uid = policy.metadata.uid.as_deref().unwrap_or_default();
-    let plan = Plan::read(uid, &policy.spec.schedule);
-    let pace = plan.as_ref().map(|plan| pace::pace(plan, created(policy), &status, observed.now)).unwrap_or_default();
+    let plan = Plan::read(policy.uid, &policy.spec.schedule);
+    let pace =
+        plan.as_ref().map(|plan| pace::pace(plan, policy.created.unwrap_or(Timestamp::MIN), &status, observed.now)).unwrap_or_default();
     let may_start = !policy.spec.suspend && links.iter().any(|l| l.linked);
     let create = pace.due.filter(|_| may_start && !rounds::capturing(&observed.sessions));
     let missed = pace.missed.filter(|_| may_start);
@@ -81,18 +87,14 @@ pub fn step(policy: &ProfilingPolicy, observed: &Observed) -> Step {
     status.next_session_time = pace.next.filter(|_| !policy.spec.suspend).map(Time);
     status.schedule = schedule::describe(&policy.spec.schedule);
     status.effective_overhead = plan.as_ref().ok().and_then(|plan| plan.overhead(observed.now));
-    verdict::fill(&verdict::Facts { policy, links: &links, observed, plan: &plan, pace }, &mut status);
+    verdict::fill(&verdict::Facts { policy, links: &links, overridden: overridden.len(), observed, plan: &plan, pace }, &mut status);
     let until_next = pace.next.map_or(SignedDuration::MAX, |next| next.duration_since(observed.now));
     Step {
-        news: news::between(policy.status.as_ref(), &status, &links),
+        news: news::between(policy.status, &status, &links),
         status,
-        create: create.map(|tick| rounds::session(policy, tick)),
+        create: create.map(|tick| rounds::sessions(policy, tick, &links)).unwrap_or_default(),
         missed,
         delete: rounds::expired(policy, &observed.sessions, observed.now),
         requeue: until_next.clamp(SignedDuration::from_secs(1), SignedDuration::from_secs(15)),
     }
-}
-
-fn created(policy: &ProfilingPolicy) -> Timestamp {
-    policy.metadata.creation_timestamp.as_ref().map_or(Timestamp::MIN, |t| t.0)
 }

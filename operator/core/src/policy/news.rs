@@ -31,12 +31,15 @@ const QUIET: [Reason; 5] =
 #[must_use]
 pub fn between(before: Option<&ProfilingPolicyStatus>, after: &ProfilingPolicyStatus, links: &[PodLink]) -> Vec<News> {
     let before = before.map(|s| s.linked_apps.as_slice()).unwrap_or_default();
-    let told = |app: &LinkedApp| before.iter().any(|b| b.kind == app.kind && b.name == app.name && b.reason == app.reason);
+    let told = |app: &LinkedApp| {
+        before.iter().any(|b| b.namespace == app.namespace && b.kind == app.kind && b.name == app.name && b.reason == app.reason)
+    };
     after.linked_apps.iter().filter(|app| !QUIET.contains(&app.reason) && !told(app)).filter_map(|app| news(app, links)).collect()
 }
 
 fn news(app: &LinkedApp, links: &[PodLink]) -> Option<News> {
-    let pod = &links.iter().find(|l| l.pod.workload.kind == app.kind && l.pod.workload.name == app.name)?.pod;
+    let here = |pod: &PodFacts| app.namespace.is_empty() || pod.namespace == app.namespace;
+    let pod = &links.iter().find(|l| l.pod.workload.kind == app.kind && l.pod.workload.name == app.name && here(&l.pod))?.pod;
     Some(News {
         namespace: pod.namespace.clone(),
         workload: pod.workload.clone(),

@@ -1,28 +1,34 @@
 //! Which sessions has a policy, which one is next, and which are forgotten?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use fleetprof_crds::policy::SessionSummary;
-use fleetprof_crds::session::{PolicyKind, PolicyRef, Trigger};
+use fleetprof_crds::session::{Target, Trigger};
 use fleetprof_crds::session_status::Phase;
-use fleetprof_crds::{ProfileSession, ProfileSessionSpec, ProfilingPolicy, ProfilingPolicyStatus, names};
+use fleetprof_crds::{ProfileSession, ProfileSessionSpec, ProfilingPolicyStatus, names};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::PolicyView;
+use super::link::PodLink;
+use crate::pick::{Candidate, pick};
+use crate::pod::Workload;
 use crate::schedule::Tick;
 
 /// Writes active and recent sessions; a recent one stays in the list after its object is gone.
-pub fn fill(status: &mut ProfilingPolicyStatus, sessions: &[Arc<ProfileSession>]) {
+pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, sessions: &[Arc<ProfileSession>]) {
+    let key = |s: &SessionSummary| (s.namespace.clone(), s.name.clone());
     let (ended, active): (Vec<_>, Vec<_>) = sessions.iter().partition(|s| phase(s).is_terminal());
-    let mut live: Vec<SessionSummary> = active.iter().map(|s| summary(s)).collect();
-    live.sort_by(|a, b| b.start_time.cmp(&a.start_time).then_with(|| a.name.cmp(&b.name)));
+    let mut live: Vec<SessionSummary> = active.iter().map(|s| summary(policy, s)).collect();
+    live.sort_by(|a, b| b.start_time.cmp(&a.start_time).then_with(|| key(a).cmp(&key(b))));
     live.truncate(names::MAX_RECENT_SESSIONS);
     status.active_sessions = live;
-    let mut recent: Vec<SessionSummary> = ended.iter().map(|s| summary(s)).collect();
+    let mut recent: Vec<SessionSummary> = ended.iter().map(|s| summary(policy, s)).collect();
+    let there: HashSet<(String, String)> = recent.iter().chain(&status.active_sessions).map(key).collect();
     let gone = std::mem::take(&mut status.recent_sessions);
-    recent.extend(gone.into_iter().filter(|old| !sessions.iter().any(|s| s.metadata.name.as_deref() == Some(&old.name))));
-    recent.sort_by(|a, b| b.end_time.cmp(&a.end_time).then_with(|| a.name.cmp(&b.name)));
+    recent.extend(gone.into_iter().filter(|old| !there.contains(&key(old))));
+    recent.sort_by(|a, b| b.end_time.cmp(&a.end_time).then_with(|| key(a).cmp(&key(b))));
     recent.truncate(names::MAX_RECENT_SESSIONS);
     status.recent_sessions = recent;
 }
@@ -31,9 +37,10 @@ fn phase(session: &ProfileSession) -> Phase {
     session.status.as_ref().map(|s| s.phase).unwrap_or_default()
 }
 
-fn summary(session: &ProfileSession) -> SessionSummary {
+fn summary(policy: &PolicyView, session: &ProfileSession) -> SessionSummary {
     let status = session.status.clone().unwrap_or_default();
     SessionSummary {
+        namespace: policy.shown(session.metadata.namespace.as_deref().unwrap_or_default()).to_owned(),
         name: session.metadata.name.clone().unwrap_or_default(),
         trigger: session.spec.trigger,
         phase: status.phase,
@@ -51,12 +58,52 @@ pub fn capturing(sessions: &[Arc<ProfileSession>]) -> bool {
     sessions.iter().any(|s| s.spec.trigger == Trigger::Schedule && matches!(phase(s), Phase::Pending | Phase::Starting | Phase::Running))
 }
 
-/// The session of a round. Its name is made of policy and round, so that a round is never started twice.
+/// The sessions of a round. Their names are made of policy and round, so that a round is never started twice.
+///
+/// A policy of a namespace has one, which picks its targets when it starts. One of the cluster picks here, over all namespaces
+/// at once, so that its bounds hold for the round as a whole; each namespace with a picked pod has a session of just those.
 #[must_use]
-pub fn session(policy: &ProfilingPolicy, tick: Tick) -> ProfileSession {
-    let name = policy.metadata.name.clone().unwrap_or_default();
+pub fn sessions(policy: &PolicyView, tick: Tick, links: &[PodLink]) -> Vec<ProfileSession> {
+    let name = format!("{}-{}", policy.name, tick.round);
+    let numbered = |mut session: ProfileSession| {
+        session.metadata.annotations = Some([(names::ROUND_ANNOTATION.to_owned(), tick.round.to_string())].into());
+        session
+    };
+    if let Some(namespace) = policy.namespace {
+        return vec![numbered(draft(policy, namespace, name, Trigger::Schedule))];
+    }
+    let of_namespace = |(namespace, pods): (&str, Vec<String>)| {
+        // The ending keeps it apart from a session of a policy with the same name in that namespace.
+        let mut session = numbered(draft(policy, namespace, format!("{name}-cluster"), Trigger::Schedule));
+        session.spec.target = Some(Target { pods: Some(pods), ..Target::default() });
+        session
+    };
+    picked(policy, tick.round, links).into_iter().map(of_namespace).collect()
+}
+
+/// Names of the pods that a round of a cluster policy captures, by namespace.
+fn picked<'l>(policy: &PolicyView, round: u64, links: &'l [PodLink]) -> BTreeMap<&'l str, Vec<String>> {
+    // Workloads of two namespaces with one name are two.
+    let place = |l: &PodLink| Workload { name: format!("{}/{}", l.pod.namespace, l.pod.workload.name), ..l.pod.workload.clone() };
+    let linked = || links.iter().filter(|l| l.linked);
+    let candidates: Vec<Candidate> = linked().map(|l| Candidate { pod_uid: l.pod.uid.clone(), workload: place(l) }).collect();
+    let count = |n: i32| usize::try_from(n).unwrap_or(1);
+    let sampling = &policy.spec.sampling;
+    let uids: HashSet<String> =
+        pick(policy.uid, round, &candidates, count(sampling.replicas_per_workload), count(sampling.max_targets)).into_iter().collect();
+    let mut by_namespace: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for link in linked().filter(|l| uids.contains(&l.pod.uid)) {
+        by_namespace.entry(&link.pod.namespace).or_default().push(link.pod.name.clone());
+    }
+    by_namespace.values_mut().for_each(|pods| pods.sort());
+    by_namespace
+}
+
+/// A session that a policy starts itself, with the policy's own settings: labelled and owned, so that it is found and goes with it.
+#[must_use]
+pub fn draft(policy: &PolicyView, namespace: &str, name: String, trigger: Trigger) -> ProfileSession {
     let spec = ProfileSessionSpec {
-        policy_ref: Some(PolicyRef { kind: PolicyKind::ProfilingPolicy, name: name.clone() }),
+        policy_ref: Some(policy.reference()),
         target: None,
         container: String::new(),
         duration: policy.spec.schedule.duration,
@@ -71,43 +118,34 @@ pub fn session(policy: &ProfilingPolicy, tick: Tick) -> ProfileSession {
         labels: BTreeMap::new(),
         context: None,
         cancel: false,
-        trigger: Trigger::Schedule,
+        trigger,
         requested_by: None,
     };
-    let text = |k: &str, v: &str| (k.to_owned(), v.to_owned());
     let metadata = ObjectMeta {
-        name: Some(format!("{name}-{}", tick.round)),
-        namespace: policy.metadata.namespace.clone(),
-        labels: Some([text(names::POLICY_LABEL, &name), text(names::TRIGGER_LABEL, Trigger::Schedule.as_str())].into()),
-        annotations: Some([text(names::ROUND_ANNOTATION, &tick.round.to_string())].into()),
-        owner_references: Some(vec![OwnerReference {
-            api_version: format!("{}/{}", names::GROUP, names::VERSION),
-            kind: "ProfilingPolicy".into(),
-            name,
-            uid: policy.metadata.uid.clone().unwrap_or_default(),
-            controller: Some(true),
-            block_owner_deletion: None,
-        }]),
+        name: Some(name),
+        namespace: Some(namespace.to_owned()),
+        labels: Some([policy.label(), (names::TRIGGER_LABEL.to_owned(), trigger.as_str().to_owned())].into()),
+        owner_references: Some(vec![policy.owner()]),
         ..ObjectMeta::default()
     };
     ProfileSession { metadata, spec, status: None }
 }
 
-/// Sessions to delete: of the policy's own, what is over the history limits; ttl is kept by the session itself.
+/// Sessions to delete, as (namespace, name): of the policy's own, in each namespace, what is over the history limits; ttl is kept
+/// by the session itself.
 #[must_use]
-pub fn expired(policy: &ProfilingPolicy, sessions: &[Arc<ProfileSession>], now: Timestamp) -> Vec<String> {
+pub fn expired(policy: &PolicyView, sessions: &[Arc<ProfileSession>], now: Timestamp) -> Vec<(String, String)> {
     let history = &policy.spec.session.history;
-    let own = |good: bool| {
-        let mut ended: Vec<&Arc<ProfileSession>> = sessions
-            .iter()
-            .filter(|s| s.spec.trigger == Trigger::Schedule && phase(s).is_terminal())
-            .filter(|s| matches!(phase(s), Phase::Succeeded | Phase::PartiallySucceeded) == good)
-            .collect();
-        ended.sort_by_key(|s| std::cmp::Reverse(s.status.as_ref().and_then(|s| s.end_time.as_ref()).map_or(now, |t| t.0)));
-        ended
+    let mut ended: BTreeMap<(&str, bool), Vec<&ProfileSession>> = BTreeMap::new();
+    for session in sessions.iter().filter(|s| s.spec.trigger == Trigger::Schedule && phase(s).is_terminal()) {
+        let bad = !matches!(phase(session), Phase::Succeeded | Phase::PartiallySucceeded);
+        ended.entry((session.metadata.namespace.as_deref().unwrap_or_default(), bad)).or_default().push(session);
+    }
+    let over = |((namespace, bad), mut sessions): ((&str, bool), Vec<&ProfileSession>)| {
+        let keep = usize::try_from(if bad { history.failed } else { history.succeeded }).unwrap_or(0);
+        sessions.sort_by_key(|s| std::cmp::Reverse(s.status.as_ref().and_then(|s| s.end_time.as_ref()).map_or(now, |t| t.0)));
+        let over = sessions.into_iter().skip(keep).filter_map(|s| s.metadata.name.clone());
+        over.map(|name| (namespace.to_owned(), name)).collect::<Vec<_>>()
     };
-    let over = |good: bool, keep: i32| {
-        own(good).into_iter().skip(usize::try_from(keep).unwrap_or(0)).filter_map(|s| s.metadata.name.clone()).collect::<Vec<_>>()
-    };
-    [over(true, history.succeeded), over(false, history.failed)].concat()
+    ended.into_iter().flat_map(over).collect()
 }

@@ -1,20 +1,22 @@
 //! How does a policy stand, in conditions?
 
 use fleetprof_crds::session_status::{Phase, TargetStatus};
-use fleetprof_crds::{ProfilingPolicy, ProfilingPolicyStatus, Reason};
+use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 
 use super::link::PodLink;
 use super::pace::Pace;
-use super::{Observed, outcomes};
+use super::{Observed, PolicyView, outcomes};
 use crate::schedule::{Invalid, Plan};
 use crate::session::conditions::{self, Truth, Wanted};
 
 /// What the conditions are made of.
 pub struct Facts<'a> {
     /// The policy.
-    pub policy: &'a ProfilingPolicy,
+    pub policy: &'a PolicyView<'a>,
     /// Its pods.
     pub links: &'a [PodLink],
+    /// How many pods it leaves to policies of their own namespaces: as it should be, so it is said, and no more.
+    pub overridden: usize,
     /// What was seen.
     pub observed: &'a Observed<'a>,
     /// Its schedule, or what is wrong with it.
@@ -33,7 +35,7 @@ pub fn fill(facts: &Facts, status: &mut ProfilingPolicyStatus) {
         ("Ready", ready(facts, status)),
     ];
     for (type_, wanted) in all {
-        conditions::set(&mut status.conditions, type_, wanted, facts.policy.metadata.generation, facts.observed.now);
+        conditions::set(&mut status.conditions, type_, wanted, facts.policy.generation, facts.observed.now);
     }
 }
 
@@ -49,6 +51,11 @@ fn configured(facts: &Facts) -> Wanted {
         return Wanted::new(Truth::False, Reason::InvalidSpec, "spec.schedule.cron: names a time that never comes.");
     }
     match count(facts.links, Reason::Conflict) {
+        0 if facts.overridden > 0 => {
+            let n = facts.overridden;
+            let message = format!("The policy is in order; policies of their own namespaces serve {n} of the selected pods.");
+            Wanted::new(Truth::True, Reason::Valid, message)
+        }
         0 => Wanted::new(Truth::True, Reason::Valid, "The policy is in order."),
         n => Wanted::new(Truth::False, Reason::Conflict, format!("{n} pods are served by an older policy; {}.", Reason::Conflict.advice())),
     }

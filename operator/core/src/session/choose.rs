@@ -41,17 +41,15 @@ pub struct Refusal {
 /// A [`Refusal`] when nothing that runs is selected.
 pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, Refusal> {
     let named = select(session, observed)?;
-    let allowed = |pod: &PodFacts| match &observed.policy {
-        PolicyFacts::Found { spec, .. } => selector::selects(&spec.selector, &pod.labels),
-        _ => true,
-    };
+    let allowed = |pod: &PodFacts| foreign_by(pod, observed).is_none();
     let by_name = session.spec.target.as_ref().is_some_and(|t| t.pods.is_some());
     let (mine, foreign): (Vec<_>, Vec<_>) = named.into_iter().partition(|p| allowed(p));
+    let opted_out = |p: &PodFacts| p.opted_out(Some(&observed.namespace_labels));
     let (live, rest): (Vec<_>, Vec<_>) = mine.into_iter().partition(|p| p.running && !opted_out(p));
     let mut targets: Vec<TargetStatus> = live_picks(session, observed, &live).iter().map(|pod| target(session, observed, pod)).collect();
     let picked = targets.len();
     if by_name {
-        targets.extend(foreign.iter().map(|p| skipped(p, Reason::NotSelected)));
+        targets.extend(foreign.iter().map(|p| skipped(p, foreign_by(p, observed).unwrap_or(Reason::NotSelected))));
         targets.extend(rest.iter().map(|p| skipped(p, if opted_out(p) { Reason::OptedOut } else { Reason::PodNotRunning })));
     }
     if targets.is_empty() {
@@ -64,8 +62,13 @@ pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, 
     Ok(Chosen { app: app(&targets), targets, left_out: asked - places })
 }
 
-fn opted_out(pod: &PodFacts) -> bool {
-    pod.labels.get(names::OPT_LABEL).is_some_and(|v| v == names::OPT_DISABLED)
+/// Why the policy has no say over the pod; `None` where it has, or where the session names no policy.
+fn foreign_by(pod: &PodFacts, observed: &Observed) -> Option<Reason> {
+    let PolicyFacts::Found { spec, yielded, .. } = &observed.policy else { return None };
+    if !selector::selects(&spec.selector, &pod.labels) {
+        return Some(Reason::NotSelected);
+    }
+    yielded.get(&pod.uid).copied()
 }
 
 /// Every pod that the session's target names, running or not.

@@ -35,11 +35,16 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
         Permission::Denied(why) => return failed(Reason::Forbidden, why.clone()),
         Permission::Allowed => {}
     }
-    let name = session.spec.policy_ref.as_ref().map_or("", |p| p.name.as_str());
+    let (kind, name) = session.spec.policy_ref.as_ref().map_or(("", ""), |p| (p.kind.as_str(), p.name.as_str()));
     match &observed.policy {
-        PolicyFacts::Missing => failed(
-            Reason::PolicyNotFound,
-            format!("There is no ProfilingPolicy {name:?} in this namespace; {}.", Reason::PolicyNotFound.advice()),
+        PolicyFacts::Missing => {
+            failed(Reason::PolicyNotFound, format!("There is no {kind} {name:?} for this namespace; {}.", Reason::PolicyNotFound.advice()))
+        }
+        PolicyFacts::Elsewhere => failed(
+            Reason::NotSelected,
+            format!(
+                "The {kind} {name:?} does not select this namespace: its spec.namespaceSelector does not match the namespace's labels."
+            ),
         ),
         PolicyFacts::Found { spec, .. } if spec.suspend => {
             failed(Reason::PolicySuspended, format!("The policy {name:?} is suspended; {}.", Reason::PolicySuspended.advice()))

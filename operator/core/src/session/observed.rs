@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_crds::policy::ProfileType;
+use fleetprof_crds::session::PolicyRef;
 use fleetprof_crds::wire::{CaptureReport, Order};
-use fleetprof_crds::{ProfileSession, ProfilingPolicySpec};
+use fleetprof_crds::{ProfileSession, ProfilingPolicySpec, Reason};
 use jiff::Timestamp;
 
 use crate::pod::{PodFacts, User};
+use crate::policy::{Labels, PolicyView};
 
 /// Everything that a step looks at beside the session itself.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub struct Observed {
     pub permission: Permission,
     /// The policy that the session names.
     pub policy: PolicyFacts,
+    /// The labels of the session's namespace.
+    pub namespace_labels: Labels,
     /// The pods of the session's namespace.
     pub pods: Vec<Arc<PodFacts>>,
     /// Agents that were heard of lately, by pod uid.
@@ -69,6 +73,8 @@ pub enum PolicyFacts {
     Unnamed,
     /// There is none of that name.
     Missing,
+    /// It is one of the cluster, and does not select the session's namespace.
+    Elsewhere,
     /// It is there.
     Found {
         /// Its uid: the seed of picks.
@@ -77,7 +83,29 @@ pub enum PolicyFacts {
         created: Option<Timestamp>,
         /// Its spec.
         spec: Box<ProfilingPolicySpec>,
+        /// Pods that it selects but another policy serves, by uid, with the reason.
+        yielded: HashMap<String, Reason>,
     },
+}
+
+impl PolicyFacts {
+    /// The policy that `reference` names, for a session in `namespace`; `policies` are all that may select pods there.
+    /// `labels` are the namespace's; `None` for one that no cluster policy reaches.
+    #[must_use]
+    pub fn find(
+        reference: &PolicyRef,
+        namespace: &str,
+        labels: Option<&Labels>,
+        policies: &[PolicyView<'_>],
+        pods: &[Arc<PodFacts>],
+    ) -> Self {
+        let Some(policy) = policies.iter().find(|p| p.kind == reference.kind && p.name == reference.name) else { return Self::Missing };
+        if !policy.covers(namespace, labels) {
+            return Self::Elsewhere;
+        }
+        let yielded = pods.iter().filter_map(|pod| Some((pod.uid.clone(), policy.yields(pod, labels, policies)?)));
+        Self::Found { uid: policy.uid.to_owned(), created: policy.created, spec: Box::new(policy.spec.clone()), yielded: yielded.collect() }
+    }
 }
 
 /// What is known of the agent in a pod.

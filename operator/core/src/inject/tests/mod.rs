@@ -7,6 +7,8 @@ mod verdicts;
 use std::collections::BTreeMap;
 
 use fleetprof_crds::ProfilingPolicySpec;
+use fleetprof_crds::session::PolicyKind;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
 use super::*;
@@ -16,6 +18,8 @@ pub struct Policy {
     pub name: &'static str,
     pub created: &'static str,
     pub spec: ProfilingPolicySpec,
+    /// Of a policy of the cluster: the namespaces that it selects.
+    pub namespaces: Option<LabelSelector>,
 }
 
 impl Policy {
@@ -23,11 +27,27 @@ impl Policy {
     pub fn new(name: &'static str, created: &'static str, spec: Value) -> Self {
         let mut full = json!({"selector": {}});
         full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-        Self { name, created, spec: serde_json::from_value(full).unwrap() }
+        Self { name, created, spec: serde_json::from_value(full).unwrap(), namespaces: None }
     }
 
-    pub fn view(&self) -> PolicyView<'_> {
-        PolicyView { name: self.name, created: self.created.parse().ok(), spec: &self.spec }
+    /// The same as a policy of the cluster.
+    pub fn of_cluster(self, namespaces: Value) -> Self {
+        Self { namespaces: Some(serde_json::from_value(namespaces).unwrap()), ..self }
+    }
+
+    /// As seen from a pod of `namespace`.
+    pub fn view<'a>(&'a self, namespace: &'a str) -> PolicyView<'a> {
+        PolicyView {
+            kind: if self.namespaces.is_some() { PolicyKind::ClusterProfilingPolicy } else { PolicyKind::ProfilingPolicy },
+            namespace: self.namespaces.is_none().then_some(namespace),
+            name: self.name,
+            uid: self.name,
+            created: self.created.parse().ok(),
+            generation: None,
+            spec: &self.spec,
+            namespace_selector: self.namespaces.as_ref(),
+            status: None,
+        }
     }
 }
 
@@ -89,7 +109,7 @@ pub fn outcome(pod: &Value, namespace_labels: &[(&str, &str)], policies: &[Polic
 pub fn outcome_in(namespace: &str, pod: &Value, namespace_labels: &[(&str, &str)], policies: &[Policy]) -> Outcome {
     let (namespace_labels, cluster) = (labels(namespace_labels), cluster());
     let facts = AdmissionFacts { namespace, namespace_labels: &namespace_labels, cluster: &cluster };
-    inject(pod, &facts, policies.iter().map(Policy::view), &settings()).outcome
+    inject(pod, &facts, policies.iter().map(|p| p.view(namespace)), &settings()).outcome
 }
 
 /// `pod` as the API server would have it after `outcome`.

@@ -164,7 +164,7 @@ fn the_level_of_the_cluster_holds_where_a_namespace_names_none() {
     let cluster = ClusterRules { default_pod_security: PodSecurity::Restricted, ..cluster() };
     let policy = all();
     let verdict =
-        |namespace_labels| judge(&pod, &AdmissionFacts { namespace: "shop", namespace_labels, cluster: &cluster }, [policy.view()]);
+        |namespace_labels| judge(&pod, &AdmissionFacts { namespace: "shop", namespace_labels, cluster: &cluster }, [policy.view("shop")]);
     assert!(matches!(verdict(&none), Verdict::Skip(Skip { reason: UnknownUser, .. })));
     assert_eq!(verdict(&baseline), Verdict::Inject { policy: "all", container: "orders", user: AgentUser::Root });
 }

@@ -1,0 +1,44 @@
+//! What does an admin of the cluster say once for many namespaces? The `ClusterProfilingPolicy`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{ProfilingPolicySpec, ProfilingPolicyStatus};
+
+/// Links every pod that it selects in every namespace that it selects. Where a `ProfilingPolicy` selects the same pod, that one wins.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "fleetprof.dev",
+    version = "v1alpha1",
+    kind = "ClusterProfilingPolicy",
+    plural = "clusterprofilingpolicies",
+    shortname = "cppol",
+    category = "fleetprof",
+    status = "ProfilingPolicyStatus",
+    derive = "PartialEq",
+    doc = "ClusterProfilingPolicy links every pod that it selects in the namespaces that it selects, and profiles the linked apps in short bursts. A ProfilingPolicy that selects the same pod wins over it. kube-system and the operator's own namespace are never selected.",
+    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must have at most 63 characters, since sessions carry it as a label"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.agent.mode"),
+    printcolumn(name = "Apps", type_ = "integer", json_path = ".status.linkedAppCount"),
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".status.linkedPodCount"),
+    printcolumn(name = "Every", type_ = "string", json_path = ".spec.schedule.every"),
+    printcolumn(name = "Duration", type_ = "string", json_path = ".spec.schedule.duration"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.nextSessionTime"),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.namespaceSelector.matchExpressions) || self.namespaceSelector.matchExpressions.all(e, e.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])").message("spec.namespaceSelector.matchExpressions: operator must be In, NotIn, Exists or DoesNotExist"))]
+#[x_kube(validation = Rule::new("!has(self.namespaceSelector.matchExpressions) || self.namespaceSelector.matchExpressions.all(e, (e.operator in ['In', 'NotIn']) == (has(e.values) && e.values.size() > 0))").message("spec.namespaceSelector.matchExpressions: In and NotIn need values, Exists and DoesNotExist take none"))]
+pub struct ClusterProfilingPolicySpec {
+    /// Selects namespaces by their labels; `{}` selects all but `kube-system` and the operator's own.
+    /// One namespace by name: `matchLabels: {kubernetes.io/metadata.name: NAME}`.
+    #[schemars(schema_with = "crate::policy::label_selector")]
+    pub namespace_selector: LabelSelector,
+    /// The rest is as in a `ProfilingPolicy`, for each namespace.
+    #[serde(flatten)]
+    pub policy: ProfilingPolicySpec,
+}

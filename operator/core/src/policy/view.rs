@@ -1,0 +1,150 @@
+//! What is a policy, whichever of the two kinds it is? One view for every decision, and one order between policies.
+//!
+//! A `ProfilingPolicy` covers its namespace, a `ClusterProfilingPolicy` those that it selects. Of the policies that select a
+//! pod one serves it: one of the pod's namespace before one of the cluster, then the older, then the first by name.
+
+use std::collections::BTreeMap;
+
+use fleetprof_crds::session::{PolicyKind, PolicyRef};
+use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy, ProfilingPolicySpec, ProfilingPolicyStatus, Reason, names};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+
+use crate::pod::PodFacts;
+use crate::selector;
+
+/// Labels of a namespace.
+pub type Labels = BTreeMap<String, String>;
+
+/// A policy of either kind. Cheap to make and to copy: it borrows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PolicyView<'a> {
+    /// Its kind.
+    pub kind: PolicyKind,
+    /// Its namespace; `None` for one of the cluster.
+    pub namespace: Option<&'a str>,
+    /// Its name.
+    pub name: &'a str,
+    /// Its uid.
+    pub uid: &'a str,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Generation of its spec.
+    pub generation: Option<i64>,
+    /// What both kinds say.
+    pub spec: &'a ProfilingPolicySpec,
+    /// The namespaces that it selects; `None` for one of a namespace.
+    pub namespace_selector: Option<&'a LabelSelector>,
+    /// What it answered so far.
+    pub status: Option<&'a ProfilingPolicyStatus>,
+}
+
+impl<'a> From<&'a ProfilingPolicy> for PolicyView<'a> {
+    fn from(p: &'a ProfilingPolicy) -> Self {
+        Self {
+            namespace: p.metadata.namespace.as_deref(),
+            ..Self::of(PolicyKind::ProfilingPolicy, &p.metadata, &p.spec, p.status.as_ref())
+        }
+    }
+}
+
+impl<'a> From<&'a ClusterProfilingPolicy> for PolicyView<'a> {
+    fn from(p: &'a ClusterProfilingPolicy) -> Self {
+        Self {
+            namespace_selector: Some(&p.spec.namespace_selector),
+            ..Self::of(PolicyKind::ClusterProfilingPolicy, &p.metadata, &p.spec.policy, p.status.as_ref())
+        }
+    }
+}
+
+impl<'a> PolicyView<'a> {
+    fn of(kind: PolicyKind, meta: &'a ObjectMeta, spec: &'a ProfilingPolicySpec, status: Option<&'a ProfilingPolicyStatus>) -> Self {
+        Self {
+            kind,
+            namespace: None,
+            name: meta.name.as_deref().unwrap_or_default(),
+            uid: meta.uid.as_deref().unwrap_or_default(),
+            created: meta.creation_timestamp.as_ref().map(|t| t.0),
+            generation: meta.generation,
+            spec,
+            namespace_selector: None,
+            status,
+        }
+    }
+
+    /// Whether it is one of the cluster.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.kind == PolicyKind::ClusterProfilingPolicy
+    }
+
+    /// Smaller goes first. Two policies that can select the same pod never have the same key.
+    #[must_use]
+    pub fn precedence(&self) -> (bool, Option<Timestamp>, &'a str) {
+        (self.is_cluster(), self.created, self.name)
+    }
+
+    /// The namespace as it stands in the status: rows of a policy of a namespace need none.
+    #[must_use]
+    pub fn shown<'n>(&self, namespace: &'n str) -> &'n str {
+        if self.is_cluster() { namespace } else { "" }
+    }
+
+    /// Whether it looks into the namespace at all. `labels` are the namespace's; `None` for one that no cluster policy reaches.
+    #[must_use]
+    pub fn covers(&self, namespace: &str, labels: Option<&Labels>) -> bool {
+        match self.namespace_selector {
+            Some(selector) => labels.is_some_and(|l| selector::selects(selector, l)),
+            None => self.namespace == Some(namespace),
+        }
+    }
+
+    /// Why it leaves a pod that it selects to another policy; `None` where it serves the pod itself.
+    #[must_use]
+    pub fn yields(&self, pod: &PodFacts, labels: Option<&Labels>, policies: &[PolicyView<'_>]) -> Option<Reason> {
+        let server = serving(policies.iter().copied(), &pod.namespace, labels, |key| pod.labels.get(key).map(String::as_str))?;
+        if server.precedence() >= self.precedence() {
+            return None;
+        }
+        Some(if server.kind == self.kind { Reason::Conflict } else { Reason::Overridden })
+    }
+
+    /// How a session names it.
+    #[must_use]
+    pub fn reference(&self) -> PolicyRef {
+        PolicyRef { kind: self.kind, name: self.name.to_owned() }
+    }
+
+    /// How an object says that it belongs to it, so that it goes with it.
+    #[must_use]
+    pub fn owner(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: format!("{}/{}", names::GROUP, names::VERSION),
+            kind: self.kind.as_str().into(),
+            name: self.name.to_owned(),
+            uid: self.uid.to_owned(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }
+    }
+
+    /// The label by which its sessions are found, as (key, value).
+    #[must_use]
+    pub fn label(&self) -> (String, String) {
+        let key = if self.is_cluster() { names::CLUSTER_POLICY_LABEL } else { names::POLICY_LABEL };
+        (key.to_owned(), self.name.to_owned())
+    }
+}
+
+/// The policy that serves a pod with these labels, whatever the order of `policies`.
+pub fn serving<'p, 'l>(
+    policies: impl IntoIterator<Item = PolicyView<'p>>,
+    namespace: &str,
+    namespace_labels: Option<&Labels>,
+    label: impl Fn(&str) -> Option<&'l str>,
+) -> Option<PolicyView<'p>> {
+    policies
+        .into_iter()
+        .filter(|p| p.covers(namespace, namespace_labels) && selector::selects_by(&p.spec.selector, &label))
+        .min_by_key(PolicyView::precedence)
+}
