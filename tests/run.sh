@@ -23,13 +23,13 @@ took "cluster" "$t"
 
 t=$(date +%s)
 step "4/5  Schema, gate, webhook and leader on an API server of their own (2 min)"
-cargo test -p fleetprof-tests --locked --test crates --test schema --test gate --test webhook --test leader
+cargo test -p fleetprof-tests --locked --test crates --test schema --test gate --test webhook --test leader --test loadtests -- --test-threads=1
 took "API tests" "$t"
 
 t=$(date +%s)
 step "5/5  The demo, then failures, on the cluster (cold 15 min, warm 8 min)"
 tests/demo.sh
-cargo test -p fleetprof-tests --locked --test failures -- --test-threads=1
+cargo test -p fleetprof-tests --locked --test failures --test shop_load -- --test-threads=1
 took "cluster tests" "$t"
 
 took "All tests passed" "$began"

@@ -136,9 +136,10 @@ fn go_on(
         None => (status.phase, status.start_time.as_ref().map_or(now, |t| t.0)),
     };
     let next = began + repeat.interval.as_signed();
+    let said = Timestamp::from_second(next.as_second()).unwrap_or(next);
     series.next_time = Some(Time(next));
     series.reason = Some(Reason::Repeating);
-    series.message = format!("The next capture starts at {next}, or when the one before has ended.");
+    series.message = format!("The next capture starts at {said}, or when the one before has ended.");
     if phase <= Phase::Running || now < next {
         return None;
     }

@@ -1,0 +1,81 @@
+//! How does the operator run beside an API server that has no node? As a process of this machine, with the rights of the
+//! chart's ServiceAccount and no others.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::{chart, root, run, wait_for};
+
+/// The user whose rights the operator has.
+pub const ACCOUNT: &str = "system:serviceaccount:fleetprof:fleetprof-operator";
+
+/// A running operator; it is stopped when the test ends.
+pub struct Operator {
+    child: Child,
+    /// Where its log is.
+    pub log: PathBuf,
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // Asked to stop, it gives its lease back, so that the next one need not wait until it runs out.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+impl Operator {
+    /// Installs the CRDs, the operator's roles and the gate as the chart does, with these arguments for Helm, and starts the
+    /// operator with these flags. Comes back when it leads.
+    ///
+    /// # Errors
+    /// When it cannot be built, or does not lead within a minute.
+    pub async fn start(kubeconfig: &Path, helm: &[&str], flags: &[&str]) -> Result<Self> {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "fleetprof"}}).to_string();
+        chart::kubectl(kubeconfig, &["apply", "--server-side", "-f", "-"], Some(&namespace))?;
+        chart::apply(kubeconfig, &["templates/crds.yaml", "templates/access/", "templates/operator/rbac.yaml"], helm)?;
+        chart::kubectl(kubeconfig, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None)?;
+        run(env!("CARGO"), &["build", "--quiet", "--offline", "-p", "fleetprof-operator"])?;
+        let folder = root().join("target/tests").join(format!("operator-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let own = folder.join("kubeconfig");
+        std::fs::write(&own, as_account(kubeconfig)?)?;
+        let log = folder.join("log");
+        let mut command = Command::new(root().join("target/debug/fleetprof-operator"));
+        command.arg("run").env("KUBECONFIG", &own).env("POD_NAME", format!("operator-{}", std::process::id()));
+        // An EndpointSlice takes no loopback address; nobody connects to this one.
+        command.env("POD_IP", "192.0.2.1");
+        for (flag, port) in [("--gateway-port", port()?), ("--data-port", port()?), ("--health-port", port()?)] {
+            command.arg(flag).arg(port.to_string());
+        }
+        command.arg("--results").arg(folder.join("results")).args(flags);
+        let child = command.stdout(Stdio::null()).stderr(std::fs::File::create(&log)?).spawn().context("the operator did not start")?;
+        let operator = Self { child, log };
+        wait_for(&format!("the operator leads; see {}", operator.log.display()), Duration::from_secs(60), || async {
+            Ok(std::fs::read_to_string(&operator.log)?.contains("the leader serves").then_some(()))
+        })
+        .await?;
+        Ok(operator)
+    }
+}
+
+/// A port that was free a moment ago.
+fn port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The same kubeconfig, acting as the operator's account.
+fn as_account(kubeconfig: &Path) -> Result<String> {
+    let text = chart::kubectl(kubeconfig, &["config", "view", "--raw", "-o", "json"], None)?;
+    let mut config: Value = serde_json::from_str(&text)?;
+    for user in config["users"].as_array_mut().into_iter().flatten() {
+        user["user"]["as"] = json!(ACCOUNT);
+        user["user"]["as-groups"] = json!(["system:serviceaccounts", "system:serviceaccounts:fleetprof", "system:authenticated"]);
+    }
+    Ok(config.to_string())
+}
