@@ -13,6 +13,7 @@ pub mod load;
 pub mod names;
 pub mod policy;
 pub mod reason;
+pub mod restart;
 pub mod schedule;
 pub mod session;
 pub mod session_status;

@@ -38,6 +38,11 @@ pub const SPOOL_VOLUME: &str = "fleetprof-spool";
 /// Audience of the agents' service-account tokens.
 pub const AUDIENCE: &str = "fleetprof.dev/gateway";
 
+/// Annotation on the pod template of a workload that a policy restarted: the agent version that it was restarted for.
+pub const RESTARTED_FOR_ANNOTATION: &str = "fleetprof.dev/restarted-for";
+/// Annotation on the pod template of a workload that a policy restarted: when.
+pub const RESTARTED_AT_ANNOTATION: &str = "fleetprof.dev/restarted-at";
+
 /// The annotation that names a pod's main container.
 pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-container";
 

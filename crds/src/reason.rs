@@ -189,6 +189,16 @@ reasons! {
     Active => "",
     /// The policy is in order.
     Valid => "",
+    /// Workloads are restarted one after another, so that their pods get the agent.
+    Restarting => "",
+    /// Every workload has the agent that new pods get.
+    UpToDate => "",
+    /// `agent.existingPods` is `Restart`, but the operator may not change workloads.
+    RestartDisabled => "an admin allows it with the chart's value restart.enabled=true; pods that are recreated get the agent meanwhile",
+    /// No workload that lacks the agent may be restarted now.
+    RestartBlocked => "",
+    /// A workload did not become ready after it was restarted, so that no other one is.
+    RestartFailed => "look at the workload's pods; any change of the policy's spec goes on with the next workload",
     /// A session was created.
     SessionCreated => "",
     /// A tick passed while it could not be served; it is skipped, never queued.

@@ -10,6 +10,7 @@ pub mod link;
 pub mod news;
 pub mod outcomes;
 pub mod pace;
+pub mod restart;
 pub mod rounds;
 pub mod verdict;
 pub mod view;

@@ -1,0 +1,344 @@
+//! Which workload is restarted next so that its pods get the agent of today, and when is that stopped?
+//!
+//! ```text
+//! links ─► candidates ─► looks ─(facts)─► decide ─► status ─► the next look touches the workload
+//!
+//!            fit?              agent in every pod
+//! candidate ─────► Restarting ─────────────────► Restarted ─30 s─► the next candidate
+//!                      └─10 min without progress─► Failed: nothing more, until the policy or the agent changes
+//! ```
+//! One workload of a policy at a time. What is decided is written to the policy's status first and done in the next step, so
+//! that a leader that dies in between leaves no second workload in flight. The pod template says for which agent version a
+//! workload was restarted: it is never restarted for the same one again, whoever asks.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use fleetprof_crds::Reason;
+use fleetprof_crds::restart::{RestartState, RestartStatus};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+
+use super::link::PodLink;
+use crate::pod::Workload;
+use crate::selector;
+use crate::session::AgentFacts;
+use crate::session::conditions::{Truth, Wanted};
+
+/// Least time between the end of one restart and the start of the next.
+const INTERVAL: SignedDuration = SignedDuration::from_secs(30);
+/// A restart that brings no further pod for so long has failed: the default of a Deployment's `progressDeadlineSeconds`.
+const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
+/// Most workloads that are looked at in one step.
+const LOOKS: usize = 8;
+/// The kinds that restart their pods when the template changes.
+const KINDS: [&str; 3] = ["DaemonSet", "Deployment", "StatefulSet"];
+/// Reasons of a pod that do not speak against the restart of its workload.
+const OPEN: [Reason; 7] = [
+    Reason::Linked,
+    Reason::AgentStarting,
+    Reason::AgentLost,
+    Reason::PodNotRunning,
+    Reason::StatusCheckBlocked,
+    Reason::CreatedBeforePolicy,
+    Reason::WebhookMissed,
+];
+
+/// A workload in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Its namespace.
+    pub namespace: String,
+    /// What it is.
+    pub workload: Workload,
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.workload)
+    }
+}
+
+/// What the API server says of a workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkloadFacts {
+    /// It is paused, being deleted, or does not restart its pods by itself; the text says which.
+    pub unfit: Option<String>,
+    /// The controller has seen the newest spec, and there are as many pods of it, all of the newest revision, as it wants.
+    pub settled: bool,
+    /// Pods of the newest revision that are ready.
+    pub ready: i32,
+    /// Pods wanted.
+    pub desired: i32,
+    /// The agent version that its template was restarted for.
+    pub restarted_for: Option<String>,
+}
+
+/// What the API server says of a PodDisruptionBudget.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BudgetFacts {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The pods that it protects.
+    pub selector: LabelSelector,
+    /// Pods that may be disrupted now; 0 where it is not known.
+    pub allowed: i32,
+}
+
+/// What was looked at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// The workloads, `None` where there is none of that name. One that was not looked at is missing.
+    pub workloads: HashMap<Key, Option<WorkloadFacts>>,
+    /// The budgets of their namespaces.
+    pub budgets: Vec<BudgetFacts>,
+}
+
+/// The policy and its pods, as far as restarts go.
+#[derive(Clone, Debug)]
+pub struct Situation<'a> {
+    /// The time.
+    pub now: Timestamp,
+    /// Whether an admin lets the operator restart workloads at all.
+    pub enabled: bool,
+    /// The policy is suspended.
+    pub suspended: bool,
+    /// Generation of the policy.
+    pub generation: Option<i64>,
+    /// Version of the agent that new pods get.
+    pub version: &'a str,
+    /// The policy's pods.
+    pub links: &'a [PodLink],
+    /// Agents that were heard of lately, by pod uid.
+    pub agents: &'a HashMap<String, AgentFacts>,
+    /// The last restart.
+    pub last: Option<&'a RestartStatus>,
+}
+
+/// What [`decide`] decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The last restart, as it should stand in the status.
+    pub last: Option<RestartStatus>,
+    /// The workload whose template is to be changed now.
+    pub patch: Option<Key>,
+    /// The condition `Restarting`.
+    pub condition: Wanted,
+}
+
+/// The workloads that have a pod without an agent, or with another version of it, and no pod that injection refuses.
+#[must_use]
+pub fn candidates(situation: &Situation) -> BTreeSet<Key> {
+    let mut needs: BTreeMap<Key, bool> = BTreeMap::new();
+    let mut closed: BTreeSet<Key> = BTreeSet::new();
+    for link in situation.links.iter().filter(|l| KINDS.contains(&l.pod.workload.kind.as_str())) {
+        let key = Key { namespace: link.pod.namespace.clone(), workload: link.pod.workload.clone() };
+        if !OPEN.contains(&link.reason) {
+            closed.insert(key.clone());
+        }
+        *needs.entry(key).or_default() |= needs_restart(link, situation);
+    }
+    needs.into_iter().filter(|(key, needs)| *needs && !closed.contains(key)).map(|(key, _)| key).collect()
+}
+
+fn needs_restart(link: &PodLink, situation: &Situation) -> bool {
+    let outdated = || situation.agents.get(&link.pod.uid).is_some_and(|a| a.version != situation.version);
+    matches!(link.reason, Reason::CreatedBeforePolicy | Reason::WebhookMissed) || (link.pod.sidecar.is_some() && outdated())
+}
+
+/// Which workloads to look at before [`decide`]: the one in flight, or a few candidates, others each time.
+#[must_use]
+pub fn looks(situation: &Situation) -> Vec<Key> {
+    match situation.last {
+        Some(last) if last.state == RestartState::Restarting => vec![key(last)],
+        _ if !situation.enabled || situation.suspended || is_stopped(situation) || rest(situation).is_some() => Vec::new(),
+        _ => turn(candidates(situation), situation.now),
+    }
+}
+
+/// A few of many, others every quarter of a minute, so that ones that wait do not hide the rest.
+fn turn(all: BTreeSet<Key>, now: Timestamp) -> Vec<Key> {
+    let mut all: Vec<Key> = all.into_iter().collect();
+    let turns = all.len().div_ceil(LOOKS).max(1);
+    let quarter = usize::try_from(now.as_second().div_euclid(15)).unwrap_or(0);
+    let first = (quarter % turns * LOOKS).min(all.len());
+    all.rotate_left(first);
+    all.truncate(LOOKS);
+    all
+}
+
+fn key(last: &RestartStatus) -> Key {
+    Key { namespace: last.namespace.clone(), workload: Workload { kind: last.kind.clone(), name: last.name.clone() } }
+}
+
+/// Whether a restart has failed that nobody has looked at since.
+fn is_stopped(situation: &Situation) -> bool {
+    situation.last.is_some_and(|l| {
+        l.state == RestartState::Failed && l.agent_version == situation.version && l.failed_generation == situation.generation
+    })
+}
+
+/// Until when nothing is restarted after the last restart.
+fn rest(situation: &Situation) -> Option<Timestamp> {
+    let end = situation.last?.end_time.as_ref()?.0 + INTERVAL;
+    (end > situation.now).then_some(end)
+}
+
+/// What happens next, from what was seen of the workloads that [`looks`] named.
+#[must_use]
+pub fn decide(situation: &Situation, seen: &Seen) -> Decision {
+    match situation.last {
+        Some(last) if last.state == RestartState::Restarting => follow(last, situation, seen),
+        Some(last) if is_stopped(situation) => {
+            let message = format!(
+                "Stopped: {} did not become ready with the agent {}; {}.",
+                key(last),
+                last.agent_version,
+                Reason::RestartFailed.advice()
+            );
+            keep(situation, Wanted::new(Truth::False, Reason::RestartFailed, message))
+        }
+        _ => next(situation, seen),
+    }
+}
+
+fn keep(situation: &Situation, condition: Wanted) -> Decision {
+    Decision { last: situation.last.cloned(), patch: None, condition }
+}
+
+/// The restart in flight: is it begun, does it go on, has it ended?
+fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision {
+    let key = key(last);
+    let on = |what: &str| {
+        Wanted::new(Truth::True, Reason::Restarting, format!("{key} is restarted for the agent {}: {what}.", last.agent_version))
+    };
+    let facts = match seen.workloads.get(&key) {
+        None => return keep(situation, on("it was not looked at now")),
+        Some(None) => return end(last, situation, RestartState::Restarted, on("it is gone")),
+        Some(Some(facts)) => facts,
+    };
+    let begun = facts.restarted_for.as_deref() == Some(&last.agent_version);
+    if !begun && (situation.suspended || !situation.enabled) {
+        return next(&Situation { last: None, ..situation.clone() }, seen);
+    }
+    if !begun && let Err(why) = fit(&key, facts, situation, seen) {
+        let condition = Wanted::new(Truth::False, Reason::RestartBlocked, format!("{key} waits: {why}."));
+        return Decision { last: None, patch: None, condition };
+    }
+    let lacking = candidates(situation).contains(&key);
+    if begun && facts.settled && !lacking {
+        return end(last, situation, RestartState::Restarted, on("all of its pods are ready and have the agent"));
+    }
+    let mut last = last.clone();
+    if begun && facts.ready > last.ready {
+        (last.ready, last.progress_time) = (facts.ready, Time(situation.now));
+    }
+    if situation.now > last.progress_time.0 + DEADLINE {
+        return fail(&last, facts, situation);
+    }
+    let condition = on(&format!("{} of {} pods are new and ready", if begun { facts.ready } else { 0 }, facts.desired));
+    Decision { last: Some(last), patch: (!begun).then_some(key), condition }
+}
+
+fn end(last: &RestartStatus, situation: &Situation, state: RestartState, condition: Wanted) -> Decision {
+    let last = RestartStatus { state, end_time: Some(Time(situation.now)), ..last.clone() };
+    Decision { last: Some(last), patch: None, condition }
+}
+
+fn fail(last: &RestartStatus, facts: &WorkloadFacts, situation: &Situation) -> Decision {
+    let what = match facts.settled {
+        true if facts.restarted_for.is_none() => "the operator could not change it; see its log".to_owned(),
+        true => "its pods are ready but have no agent; check that the fleetprof webhook is running".to_owned(),
+        false => format!("{} of {} pods are new and ready", facts.ready, facts.desired),
+    };
+    let message = format!(
+        "Stopped: {} was restarted and brought no further pod for {DEADLINE:#}: {what}; {}.",
+        key(last),
+        Reason::RestartFailed.advice()
+    );
+    let last = RestartStatus { failed_generation: situation.generation, ..last.clone() };
+    end(&last, situation, RestartState::Failed, Wanted::new(Truth::False, Reason::RestartFailed, message))
+}
+
+/// Nothing is in flight: is there work, may it be done, and which of what was looked at is fit?
+fn next(situation: &Situation, seen: &Seen) -> Decision {
+    let all = candidates(situation);
+    let idle = |reason: Reason, message: String| keep(situation, Wanted::new(Truth::False, reason, message));
+    if all.is_empty() {
+        return idle(Reason::UpToDate, format!("No workload lacks the agent {}.", situation.version));
+    }
+    let n = all.len();
+    if !situation.enabled {
+        return idle(
+            Reason::RestartDisabled,
+            format!("{n} workloads lack the agent {}; {}.", situation.version, Reason::RestartDisabled.advice()),
+        );
+    }
+    if situation.suspended {
+        return idle(Reason::PolicySuspended, format!("{n} workloads wait; {}.", Reason::PolicySuspended.advice()));
+    }
+    if rest(situation).is_some() {
+        let message = format!("{n} workloads wait; the next one is restarted {INTERVAL:#} after the one before.");
+        return keep(situation, Wanted::new(Truth::True, Reason::Restarting, message));
+    }
+    choose(&all, situation, seen)
+}
+
+fn choose(all: &BTreeSet<Key>, situation: &Situation, seen: &Seen) -> Decision {
+    let mut blocked: Option<(&Key, String)> = None;
+    for key in turn(all.clone(), situation.now).iter().filter_map(|k| all.get(k)) {
+        let Some(Some(facts)) = seen.workloads.get(key) else { continue };
+        match fit(key, facts, situation, seen) {
+            Ok(()) => return begin(key, situation),
+            Err(why) => blocked = blocked.or(Some((key, why))),
+        }
+    }
+    let condition = match blocked {
+        Some((key, why)) => Wanted::new(Truth::False, Reason::RestartBlocked, format!("{} workloads wait; {key}: {why}.", all.len())),
+        None => Wanted::new(Truth::True, Reason::Restarting, format!("{} workloads wait for their turn.", all.len())),
+    };
+    keep(situation, condition)
+}
+
+fn begin(key: &Key, situation: &Situation) -> Decision {
+    let now = Time(situation.now);
+    let last = RestartStatus {
+        namespace: key.namespace.clone(),
+        kind: key.workload.kind.clone(),
+        name: key.workload.name.clone(),
+        agent_version: situation.version.to_owned(),
+        state: RestartState::Restarting,
+        start_time: now.clone(),
+        progress_time: now,
+        ready: 0,
+        end_time: None,
+        failed_generation: None,
+    };
+    let condition = Wanted::new(Truth::True, Reason::Restarting, format!("{key} is next for the agent {}.", situation.version));
+    Decision { last: Some(last), patch: None, condition }
+}
+
+/// Whether the workload may be restarted now, or why not.
+fn fit(key: &Key, facts: &WorkloadFacts, situation: &Situation, seen: &Seen) -> Result<(), String> {
+    if facts.restarted_for.as_deref() == Some(situation.version) {
+        let version = situation.version;
+        return Err(format!(
+            "it was restarted for the agent {version} before, and is not a second time; restart it with kubectl rollout restart"
+        ));
+    }
+    if let Some(unfit) = &facts.unfit {
+        return Err(unfit.clone());
+    }
+    if !facts.settled {
+        return Err("it is being rolled out, or not all of its pods are ready".into());
+    }
+    let protects = |b: &&BudgetFacts| {
+        let mut pods = situation.links.iter().filter(|l| l.pod.namespace == key.namespace && l.pod.workload == key.workload);
+        b.namespace == key.namespace && pods.any(|l| selector::selects(&b.selector, &l.pod.labels))
+    };
+    match seen.budgets.iter().filter(|b| b.allowed <= 0).find(protects) {
+        Some(budget) => Err(format!("the PodDisruptionBudget {} allows no disruption now", budget.name)),
+        None => Ok(()),
+    }
+}
