@@ -17,6 +17,7 @@ pub mod restart;
 pub mod schedule;
 pub mod session;
 pub mod session_status;
+pub mod triggers;
 pub mod wire;
 
 pub use cluster_policy::{ClusterProfilingPolicy, ClusterProfilingPolicySpec};

@@ -27,6 +27,11 @@ pub const ROOT_LABEL: &str = "fleetprof.dev/repeats";
 /// Label on a session: what started it, as in `spec.trigger`.
 pub const TRIGGER_LABEL: &str = "fleetprof.dev/trigger";
 
+/// Annotation on a session of a trigger: the workload that it is about, as in `Deployment/orders`.
+pub const WORKLOAD_ANNOTATION: &str = "fleetprof.dev/workload";
+/// Annotation on a session of a trigger: which trigger of the policy it was, such as `cpu`.
+pub const SOURCE_ANNOTATION: &str = "fleetprof.dev/source";
+
 /// Name of the injected native sidecar.
 pub const SIDECAR_NAME: &str = "fleetprof-agent";
 /// Prefix of the names of attached (ephemeral) agents.
@@ -61,3 +66,5 @@ pub const MAX_RECENT_SESSIONS: usize = 10;
 pub const MAX_TOP_FUNCTIONS: usize = 5;
 /// Most bytes of a message in a status; longer ones are cut with an ellipsis.
 pub const MAX_MESSAGE: usize = 512;
+/// Most bytes of `spec.cause` of a session.
+pub const MAX_CAUSE: usize = 512;

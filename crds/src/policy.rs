@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::Budget;
 pub use crate::schedule::{Preset, Schedule, SuspendBehavior};
+use crate::triggers::Triggers;
 use crate::{Duration, Reason};
 
 /// Links every pod that it selects in its namespace and profiles them in short bursts.
@@ -49,6 +50,9 @@ pub struct ProfilingPolicySpec {
     /// When linked apps are profiled without being asked; by default every hour for 2 minutes.
     #[serde(default)]
     pub schedule: Schedule,
+    /// What else starts a session; each trigger is off unless it is there.
+    #[serde(default, skip_serializing_if = "Triggers::is_empty")]
+    pub triggers: Triggers,
     /// What is captured.
     #[serde(default = "default_profiles")]
     #[schemars(length(min = 1, max = 6))]

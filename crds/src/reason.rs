@@ -206,6 +206,12 @@ reasons! {
     /// An agent was attached to a pod.
     AgentAttached => "",
 
+    // What triggers do.
+    /// A trigger of the policy started a session.
+    TriggerFired => "",
+    /// A trigger fired for a workload that was profiled too short a time ago.
+    TriggerHeldBack => "wait for the cooldown, shorten it, or profile now by hand",
+
     // Why the gateway refuses an agent's request.
     /// The request carries no credential that names a pod.
     Unauthenticated => "look at the log of the agent's container; its token may have expired, or its pod be gone",

@@ -53,7 +53,7 @@ use crate::{Duration, policy};
 #[x_kube(validation = Rule::new("!has(self.repeat) || !has(self.repeat.untilLoadEnds) || has(self.startWhen)").message("spec.repeat.untilLoadEnds needs spec.startWhen, which names the load"))]
 #[x_kube(validation = Rule::new("!has(self.repeat) || duration(self.repeat.interval) >= duration(self.duration)").message("spec.repeat.interval counts from start to start and must be at least spec.duration"))]
 #[x_kube(validation = Rule::new("!oldSelf.cancel || self.cancel").message("spec.cancel cannot be taken back: create a new session"))]
-#[x_kube(validation = Rule::new("has(self.policyRef) == has(oldSelf.policyRef) && (!has(self.policyRef) || self.policyRef == oldSelf.policyRef) && has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.startWhen) == has(oldSelf.startWhen) && (!has(self.startWhen) || self.startWhen == oldSelf.startWhen) && has(self.repeat) == has(oldSelf.repeat) && (!has(self.repeat) || self.repeat == oldSelf.repeat) && self.container == oldSelf.container && self.duration == oldSelf.duration && self.profiles == oldSelf.profiles && self.frequencyHz == oldSelf.frequencyHz && self.startDeadline == oldSelf.startDeadline && self.resultTimeout == oldSelf.resultTimeout && self.resultDeadline == oldSelf.resultDeadline && self.ttl == oldSelf.ttl && self.labels == oldSelf.labels && has(self.context) == has(oldSelf.context) && (!has(self.context) || self.context == oldSelf.context) && self.trigger == oldSelf.trigger && has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("spec is immutable but for spec.cancel: create a new session instead"))]
+#[x_kube(validation = Rule::new("has(self.policyRef) == has(oldSelf.policyRef) && (!has(self.policyRef) || self.policyRef == oldSelf.policyRef) && has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.startWhen) == has(oldSelf.startWhen) && (!has(self.startWhen) || self.startWhen == oldSelf.startWhen) && has(self.repeat) == has(oldSelf.repeat) && (!has(self.repeat) || self.repeat == oldSelf.repeat) && self.container == oldSelf.container && self.duration == oldSelf.duration && self.profiles == oldSelf.profiles && self.frequencyHz == oldSelf.frequencyHz && self.startDeadline == oldSelf.startDeadline && self.resultTimeout == oldSelf.resultTimeout && self.resultDeadline == oldSelf.resultDeadline && self.ttl == oldSelf.ttl && self.labels == oldSelf.labels && has(self.context) == has(oldSelf.context) && (!has(self.context) || self.context == oldSelf.context) && self.trigger == oldSelf.trigger && has(self.cause) == has(oldSelf.cause) && (!has(self.cause) || self.cause == oldSelf.cause) && has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("spec is immutable but for spec.cancel: create a new session instead"))]
 pub struct ProfileSessionSpec {
     /// The policy under which to profile; needs the verb `profile` on it. Without it the session needs
     /// `patch pods/ephemeralcontainers`, as attaching by hand would.
@@ -109,6 +109,10 @@ pub struct ProfileSessionSpec {
     /// What started it. Only the operator may set anything but `OnDemand`.
     #[serde(default)]
     pub trigger: Trigger,
+    /// What crossed which line, where a trigger started it. Only the operator may set it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub cause: String,
     /// Who asked. Written by the webhook from the request's user, whatever was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<Requester>,
@@ -213,6 +217,11 @@ pub enum Trigger {
     OnDemand,
     /// The policy's schedule.
     Schedule,
+    /// A container used much CPU for a while.
+    #[serde(rename = "CPU")]
+    Cpu,
+    /// A container used much memory for a while.
+    Memory,
 }
 
 impl Trigger {
@@ -222,7 +231,15 @@ impl Trigger {
         match self {
             Self::OnDemand => "OnDemand",
             Self::Schedule => "Schedule",
+            Self::Cpu => "CPU",
+            Self::Memory => "Memory",
         }
+    }
+
+    /// Whether a trigger of a policy started it, in contrast to a person and the schedule.
+    #[must_use]
+    pub const fn is_event(self) -> bool {
+        !matches!(self, Self::OnDemand | Self::Schedule)
     }
 }
 

@@ -89,6 +89,12 @@ pub struct ContainerReport {
     pub cpu_percent: Option<i32>,
     /// Memory use in % of the container's own limit (of the node's memory where it has none).
     pub memory_percent: Option<i32>,
+    /// Its CPU is not limited, so that its use is of the node's cores.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cpu_of_node: bool,
+    /// Its memory is not limited, so that its use is of the node's memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory_of_node: bool,
     /// Why its processes cannot be profiled, where that is known already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
@@ -188,9 +194,40 @@ pub struct HeartbeatReply {
     /// Captures whose outcome is recorded: the agent forgets their files and reports, but not that it ran them.
     #[serde(default)]
     pub settled: Vec<String>,
+    /// Lines that a trigger waits for: the agent measures every few seconds and reports at once when one is crossed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
     /// The CA certificates to trust from now on (PEM), when they differ from what the agent was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,
+}
+
+/// Lines that a trigger waits for, in % as in [`ContainerReport`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Watch {
+    /// CPU use of a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<i32>,
+    /// Memory use of a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_percent: Option<i32>,
+}
+
+impl Watch {
+    /// Whether one of the containers has reached one of the lines.
+    #[must_use]
+    pub fn reached(&self, containers: &[ContainerReport]) -> bool {
+        let over = |line: Option<i32>, value: Option<i32>| matches!((line, value), (Some(line), Some(value)) if value >= line);
+        containers.iter().any(|c| over(self.cpu_percent, c.cpu_percent) || over(self.memory_percent, c.memory_percent))
+    }
+
+    /// The lower line of both, measure by measure.
+    #[must_use]
+    pub fn or_lower(self, other: Self) -> Self {
+        let lower = |a: Option<i32>, b: Option<i32>| a.into_iter().chain(b).min();
+        Self { cpu_percent: lower(self.cpu_percent, other.cpu_percent), memory_percent: lower(self.memory_percent, other.memory_percent) }
+    }
 }
 
 /// Every open order of the pod: what is not in the list any more is not wanted any more.

@@ -128,9 +128,15 @@ async fn nobody_asks_in_anothers_name_or_passes_for_a_schedule() -> Result<()> {
     let mut scheduled = session("runner", "one");
     scheduled["spec"]["trigger"] = json!("Schedule");
     rejects(&runner, &scheduled, "may not set spec.trigger to Schedule").await?;
+    let mut excused = session("runner", "one");
+    excused["spec"]["cause"] = json!("CPU was 93 %");
+    rejects(&runner, &excused, "may not set spec.cause").await?;
     let operator = person(&kubeconfig, Some(OPERATOR), &["system:serviceaccounts"]).await?;
     scheduled["spec"]["requestedBy"] = Value::Null;
     accepts(&operator, &scheduled).await?;
+    excused["spec"]["trigger"] = json!("CPU");
+    excused["spec"]["requestedBy"] = Value::Null;
+    accepts(&operator, &excused).await?;
     Ok(())
 }
 

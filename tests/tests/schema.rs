@@ -57,6 +57,8 @@ async fn policies() -> Result<()> {
         json!({"schedule": {"every": "168h", "duration": "6m"}}),
         json!({"schedule": {"every": "1h30m"}}),
         json!({"frequencyHz": 1000, "profiles": ["cpu"], "sampling": {"replicasPerWorkload": 50, "maxTargets": 1}}),
+        json!({"triggers": {"cpu": {}, "memory": {"threshold": 1, "window": "10s", "duration": "10s", "cooldown": "2m"}}}),
+        json!({"triggers": {"cpu": {"threshold": 100, "window": "1h", "duration": "6m", "cooldown": "168h"}}}),
         json!({"session": {"startDeadline": "5s", "resultTimeout": "10s", "resultDeadline": "10s", "ttl": "1m", "history": {"succeeded": 0, "failed": 1000}}}),
     ];
     for spec in &good {
@@ -85,6 +87,14 @@ async fn policies() -> Result<()> {
         (json!({"schedule": {"duration": "9s"}}), "schedule.duration must be between 10s and 6m"),
         (json!({"schedule": {"duration": "7m"}}), "schedule.duration must be between 10s and 6m"),
         (json!({"schedule": {"every": "2m", "duration": "2m"}}), "schedule.every must be longer than schedule.duration"),
+        (json!({"triggers": {"cpu": {"threshold": 0}}}), "spec.triggers.cpu.threshold"),
+        (json!({"triggers": {"cpu": {"threshold": 101}}}), "spec.triggers.cpu.threshold"),
+        (json!({"triggers": {"memory": {"window": "9s"}}}), "spec.triggers.memory: Invalid value: window must be between 10s and 1h"),
+        (json!({"triggers": {"cpu": {"window": "61m"}}}), "window must be between 10s and 1h"),
+        (json!({"triggers": {"cpu": {"duration": "9s"}}}), "duration must be between 10s and 6m"),
+        (json!({"triggers": {"cpu": {"duration": "7m"}}}), "duration must be between 10s and 6m"),
+        (json!({"triggers": {"cpu": {"cooldown": "119s"}}}), "cooldown must be between 2m and 168h"),
+        (json!({"triggers": {"cpu": {"cooldown": "169h"}}}), "cooldown must be between 2m and 168h"),
         (json!({"profiles": []}), "spec.profiles"),
         (json!({"profiles": ["cpu", "cpu"]}), "Duplicate value"),
         (json!({"profiles": ["smell"]}), "Unsupported value: \"smell\""),
@@ -120,6 +130,7 @@ async fn sessions() -> Result<()> {
         json!({"startWhen": {"podSelector": {"matchLabels": {"app": "load"}}, "deadline": "24h"}, "repeat": {"untilLoadEnds": true}}),
         json!({"duration": "30s", "repeat": {"count": 50, "interval": "30s"}}),
         json!({"duration": "6m", "repeat": {"count": 1}}),
+        json!({"trigger": "CPU", "cause": "CPU of container shop in pod shop-x was 93 % of its limit for 30 s (threshold 80 %)"}),
         json!({"context": {"traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331", "note": "slow"}}),
     ];
     for spec in &good {
@@ -163,6 +174,7 @@ async fn sessions() -> Result<()> {
         (json!({"ttl": "1s"}), "spec.ttl must be at least 1m"),
         (json!({"frequencyHz": -5}), "spec.frequencyHz"),
         (json!({"trigger": "Boredom"}), "spec.trigger: Unsupported value"),
+        (json!({"cause": "x".repeat(513)}), "spec.cause"),
         (json!({"context": {"traceId": "XYZ"}}), "spec.context.traceId"),
         (json!({"context": {"spanId": "1"}}), "spec.context.spanId"),
         (json!({"labels": (0..17).map(|n| (format!("l{n}"), json!("v"))).collect::<serde_json::Map<_, _>>()}), "spec.labels"),
@@ -220,6 +232,7 @@ async fn a_session_is_immutable_but_for_cancel() -> Result<()> {
         json!({"labels": {"a": "c"}}),
         json!({"context": {"note": "n"}}),
         json!({"trigger": "Schedule"}),
+        json!({"cause": "because"}),
         json!({"requestedBy": {"username": "eve"}}),
         json!({"startWhen": {"jobRef": {"name": "load"}}}),
         json!({"repeat": {"count": 3}}),

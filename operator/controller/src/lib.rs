@@ -21,4 +21,5 @@ pub mod run;
 pub mod sessions;
 pub mod settings;
 pub mod tls;
+pub mod triggers;
 pub mod webhook;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fleetprof_crds::session::Trigger;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -15,6 +16,12 @@ struct Ended {
     trigger: &'static str,
     phase: &'static str,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Fired {
+    trigger: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -34,6 +41,7 @@ struct Inner {
     errors: Family<Of, Counter>,
     writes: Family<Of, Counter>,
     leading: Gauge,
+    fired: Family<Fired, Counter>,
 }
 
 impl Default for Inner {
@@ -47,6 +55,7 @@ impl Default for Inner {
             errors: Family::default(),
             writes: Family::default(),
             leading: Gauge::default(),
+            fired: Family::default(),
         }
     }
 }
@@ -67,7 +76,18 @@ impl Metrics {
         registry.register("fleetprof_reconcile_errors", "Reconciles that failed and are tried again, by kind", m.0.errors.clone());
         registry.register("fleetprof_status_writes", "Writes of a status, by kind", m.0.writes.clone());
         registry.register("fleetprof_leading", "1 on the replica that leads", m.0.leading.clone());
+        registry.register(
+            "fleetprof_trigger_firings",
+            "Firings of triggers, by trigger and by what came of them: a session, or held back by a cooldown",
+            m.0.fired.clone(),
+        );
         m
+    }
+
+    /// A trigger fired and started a session, or was held back by a cooldown.
+    pub fn trigger_fired(&self, trigger: Trigger, started: bool) {
+        let outcome = if started { "started" } else { "held" };
+        self.0.fired.get_or_create(&Fired { trigger: trigger.as_str(), outcome }).inc();
     }
 
     /// This replica leads from now on.

@@ -9,3 +9,5 @@ pub mod policy;
 pub mod schedule;
 pub mod selector;
 pub mod session;
+pub mod text;
+pub mod trigger;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fleetprof_crds::Reason;
-use fleetprof_crds::wire::{AgentMode, CaptureState, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, Order, PROTOCOL, Problem};
+use fleetprof_crds::wire::{AgentMode, CaptureState, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, Order, PROTOCOL, Problem, Watch};
 use tokio::sync::{Mutex, Notify, watch};
 
 use super::captures::{Action, Captures, Stop, problem, record};
@@ -18,6 +18,8 @@ use super::spool::{KEPT, MAX_CA_BYTES, Outcome, Record, Spool};
 use super::usage::Node;
 use crate::capture::protocol::{Event, Started, bounded};
 
+/// The shortest time between two heartbeats of an agent whose container stays over a line.
+pub const HOT: Duration = Duration::from_secs(9);
 /// A capture that nobody has settled for this long is forgotten: results are waited for 24 h.
 const ABANDONED: Duration = Duration::from_secs(26 * 3600);
 
@@ -45,6 +47,12 @@ pub struct Agent {
     pub orders: RefCell<Vec<Order>>,
     /// A heartbeat is due at once.
     pub beat: Notify,
+    /// Lines that the gateway wants to hear of at once.
+    pub watch: Cell<Option<Watch>>,
+    /// When the last heartbeat was sent.
+    pub last_beat: Cell<Instant>,
+    /// How often it is told that a container is still over a line.
+    pub hot: Cell<Duration>,
     /// There may be something to upload.
     pub upload: Notify,
     /// The agent is to end.
@@ -256,6 +264,8 @@ impl Agent {
     /// Takes in the gateway's answer.
     pub fn heard(&self, reply: &HeartbeatReply) {
         reply.settled.iter().for_each(|capture| self.settle(capture));
+        self.watch.set(reply.watch);
+        self.hot.set(HOT.max(Duration::from_millis(reply.next_ms.min(300_000) / 3)));
         let Some(ca) = reply.ca_bundle.as_deref().filter(|ca| ca.len() <= MAX_CA_BYTES) else { return };
         match self.gateway.trust(ca) {
             Ok(false) => {}

@@ -120,4 +120,30 @@ mod tests {
         assert_eq!(direct(&tree, 7, false).usage.unwrap().memory_bytes, 50, "the node's whole tree");
         std::fs::remove_dir_all(dir).unwrap();
     }
+
+    #[test]
+    fn a_container_of_cgroup_v1_is_measured_against_its_own_limits() {
+        let dir = scratch("v1");
+        let mount = dir.join("7/root/sys/fs/cgroup");
+        // As runc mounts it: a folder for each pair of controllers, and a link for each of the two.
+        for folder in ["memory", "cpu,cpuacct"] {
+            std::fs::create_dir_all(mount.join(folder)).unwrap();
+        }
+        for link in ["cpu", "cpuacct"] {
+            std::os::unix::fs::symlink("cpu,cpuacct", mount.join(link)).unwrap();
+        }
+        let files = [
+            ("memory/memory.usage_in_bytes", "1000"),
+            ("memory/memory.limit_in_bytes", "2000"),
+            ("memory/memory.stat", "total_inactive_file 200"),
+            ("cpu,cpuacct/cpuacct.usage", "7"),
+            ("cpu,cpuacct/cpu.cfs_quota_us", "40000"),
+            ("cpu,cpuacct/cpu.cfs_period_us", "100000"),
+        ];
+        files.iter().for_each(|(name, text)| std::fs::write(mount.join(name), text).unwrap());
+        std::fs::write(dir.join("7/cgroup"), "4:memory:/kubepods/pod1/abc\n0::/\n").unwrap();
+        let wanted = Reading { cpu_nanos: 7, cpu_limit_millis: Some(400), memory_bytes: 800, memory_limit: Some(2000) };
+        assert_eq!(direct(&ProcTree::new(&dir), 7, false).usage, Some(wanted));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }

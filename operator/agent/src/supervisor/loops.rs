@@ -1,4 +1,4 @@
-//! What does the agent do all day? Three loops: it tells how it is, asks for orders, and uploads slices.
+//! What does the agent do all day? Loops: it tells how it is, measures, asks for orders, and uploads slices.
 //!
 //! Each loop keeps its own back-off, so that an upload that is refused for now delays no order.
 
@@ -17,6 +17,8 @@ use super::gateway::CallError;
 
 /// Heartbeats that changes ask for are at least this far apart.
 const COALESCE: Duration = Duration::from_millis(100);
+/// How often use is measured while a trigger waits for a line.
+const MEASURE: Duration = Duration::from_secs(5);
 /// A poll that comes back sooner without news is not repeated at once.
 const TOO_SOON: Duration = Duration::from_secs(1);
 /// How long a gateway may not know a capture before its slices are thrown away.
@@ -34,6 +36,7 @@ pub async fn heartbeats(agent: Rc<Agent>) -> anyhow::Error {
         let pause = match agent.gateway.heartbeat(&heartbeat).await {
             Ok(reply) => {
                 backoff.reset();
+                agent.last_beat.set(std::time::Instant::now());
                 agent.heard(&reply);
                 heartbeat_interval(reply.next_ms, chance())
             }
@@ -46,6 +49,24 @@ pub async fn heartbeats(agent: Rc<Agent>) -> anyhow::Error {
             () = tokio::time::sleep_until(next) => {}
             () = agent.beat.notified(), if !backoff.failing() => {}
         }
+    }
+}
+
+/// While a trigger waits for a line, measures often and has it told at once when a line is crossed, in either direction;
+/// above it, every [`Agent::hot`].
+pub async fn levels(agent: Rc<Agent>) -> anyhow::Error {
+    let mut was_over = false;
+    loop {
+        tokio::time::sleep(MEASURE).await;
+        let Some(watch) = agent.watch.get() else {
+            was_over = false;
+            continue;
+        };
+        let over = watch.reached(&agent.observer.lock().await.observe().await);
+        if over != was_over || (over && agent.last_beat.get().elapsed() >= agent.hot.get()) {
+            agent.beat.notify_one();
+        }
+        was_over = over;
     }
 }
 

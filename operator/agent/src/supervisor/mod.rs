@@ -66,6 +66,7 @@ async fn serve(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> 
     let mut loops = tokio::task::JoinSet::new();
     loops.spawn_local(loops::heartbeats(Rc::clone(&agent)));
     loops.spawn_local(loops::orders(Rc::clone(&agent)));
+    loops.spawn_local(loops::levels(Rc::clone(&agent)));
     loops.spawn_local(loops::uploads(Rc::clone(&agent)));
     loops.spawn_local(loops::deadlines(Rc::clone(&agent)));
     let why = tokio::select! {
@@ -110,6 +111,9 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
         captures: RefCell::new(Captures::default()),
         orders: RefCell::new(Vec::new()),
         beat: Notify::new(),
+        watch: Cell::new(None),
+        last_beat: Cell::new(Instant::now()),
+        hot: Cell::new(agent::HOT),
         upload: Notify::new(),
         shutdown: watch::Sender::new(false),
         last_work: Cell::new(Instant::now()),

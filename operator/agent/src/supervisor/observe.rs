@@ -90,6 +90,8 @@ impl Observer {
             runtime,
             cpu_percent,
             memory_percent: sight.usage.and_then(|u| u.memory_percent(self.node)),
+            cpu_of_node: sight.usage.is_some_and(|u| u.cpu_limit_millis.is_none()),
+            memory_of_node: sight.usage.is_some_and(|u| u.memory_limit.is_none()),
             problem: self.obstacle(main),
         }
     }

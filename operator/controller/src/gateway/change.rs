@@ -15,7 +15,7 @@ pub enum Change {
         /// Name of the session.
         name: String,
     },
-    /// An agent appeared, vanished, was restarted, or sees other containers.
+    /// An agent appeared, vanished, was restarted, sees other containers, or a container is over a line that is watched.
     Agent(PodId),
     /// The reader was too slow and changes were dropped: look at everything again.
     Everything,

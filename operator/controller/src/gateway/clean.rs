@@ -26,12 +26,14 @@ pub(super) fn heartbeat(beat: Heartbeat) -> (Heartbeat, usize) {
 }
 
 fn container(row: ContainerReport) -> ContainerReport {
-    let ContainerReport { id, runtime, cpu_percent, memory_percent, problem: why } = row;
+    let ContainerReport { id, runtime, cpu_percent, memory_percent, cpu_of_node, memory_of_node, problem: why } = row;
     ContainerReport {
         id,
         runtime: text(&runtime, MAX_WORD),
         cpu_percent: percent(cpu_percent),
         memory_percent: percent(memory_percent),
+        cpu_of_node,
+        memory_of_node,
         problem: why.map(problem),
     }
 }
@@ -153,6 +155,8 @@ mod tests {
             runtime: "Native".into(),
             cpu_percent: None,
             memory_percent: None,
+            cpu_of_node: false,
+            memory_of_node: true,
             problem: Some(Problem { reason: Reason::PermissionDenied, message: "m".repeat(5000) }),
         });
         let beat = Heartbeat {

@@ -6,7 +6,7 @@ mod observe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetprof_core::policy;
+use fleetprof_core::policy::{self, PolicyView};
 use fleetprof_crds::{ProfileSession, ProfilingPolicy};
 use kube::{Client, ResourceExt};
 use kube_runtime::controller::Action;
@@ -17,6 +17,7 @@ use crate::gateway::Fleet;
 use crate::metrics::Metrics;
 use crate::misses::Misses;
 use crate::pods::Pods;
+use crate::triggers::{self, Triggers};
 
 /// What the policy controller works with.
 pub struct Context {
@@ -32,6 +33,8 @@ pub struct Context {
     pub fleet: Fleet,
     /// Says why the webhook would leave a pod out.
     pub misses: Misses,
+    /// What is remembered of triggers.
+    pub triggers: Triggers,
     /// Writes events.
     pub events: Events,
     /// Counts.
@@ -56,7 +59,10 @@ pub enum Error {
 pub async fn reconcile(policy: Arc<ProfilingPolicy>, context: Arc<Context>) -> Result<Action, Error> {
     context.sessions.wait_until_ready().await.map_err(|_| Error::NotSynced)?;
     let seen = observe::Seen::of(&policy, &context);
-    let step = policy::step(&(&*policy).into(), &seen.observed(&context));
+    let observed = seen.observed(&context);
+    let view = PolicyView::from(&*policy);
+    let step = policy::step(&view, &observed);
+    triggers::look(&view, &observed, &context).await?;
     apply::rounds(&policy, &step, &context).await?;
     apply::status(&policy, &step, &context).await?;
     Ok(Action::requeue(Duration::try_from(step.requeue).unwrap_or(Duration::from_secs(1))))

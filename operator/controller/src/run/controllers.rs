@@ -23,6 +23,7 @@ use crate::misses::Misses;
 use crate::results::Results;
 use crate::settings::RunSettings;
 use crate::tls::TlsSource;
+use crate::triggers::Triggers;
 use crate::{policies, sessions};
 
 /// Sessions that are reconciled at once.
@@ -94,6 +95,7 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
         sessions: watches.sessions.clone(),
         fleet: fleet.clone(),
         misses,
+        triggers: Triggers::default(),
         events,
         metrics,
     });

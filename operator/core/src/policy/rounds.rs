@@ -15,6 +15,7 @@ use super::link::PodLink;
 use crate::pick::{Candidate, pick};
 use crate::pod::Workload;
 use crate::schedule::Tick;
+use crate::trigger::admit::still_counts;
 
 /// Writes active and recent sessions; a recent one stays in the list after its object is gone.
 pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, sessions: &[Arc<ProfileSession>]) {
@@ -119,6 +120,7 @@ pub fn draft(policy: &PolicyView, namespace: &str, name: String, trigger: Trigge
         context: None,
         cancel: false,
         trigger,
+        cause: String::new(),
         requested_by: None,
     };
     let metadata = ObjectMeta {
@@ -137,7 +139,9 @@ pub fn draft(policy: &PolicyView, namespace: &str, name: String, trigger: Trigge
 pub fn expired(policy: &PolicyView, sessions: &[Arc<ProfileSession>], now: Timestamp) -> Vec<(String, String)> {
     let history = &policy.spec.session.history;
     let mut ended: BTreeMap<(&str, bool), Vec<&ProfileSession>> = BTreeMap::new();
-    for session in sessions.iter().filter(|s| s.spec.trigger == Trigger::Schedule && phase(s).is_terminal()) {
+    // Without one whose workload still cools down, nobody would know that it does.
+    let own = |s: &Arc<ProfileSession>| s.spec.trigger != Trigger::OnDemand && phase(s).is_terminal() && !still_counts(policy, s, now);
+    for session in sessions.iter().filter(|s| own(s)) {
         let bad = !matches!(phase(session), Phase::Succeeded | Phase::PartiallySucceeded);
         ended.entry((session.metadata.namespace.as_deref().unwrap_or_default(), bad)).or_default().push(session);
     }

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::conditions::{self, Truth, Wanted};
 use super::target::{explain, finish};
+use crate::text::cut;
 
 /// Folds the targets into counts, phase, message and conditions. The phase never goes backwards.
 pub fn fold(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) {
@@ -24,7 +25,7 @@ pub fn fold(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Ti
     }
     let late = status.capture_end_time.as_ref().is_some_and(|t| now > t.0 + session.spec.result_timeout.as_signed());
     status.phase = status.phase.max(phase(&status.targets, status.phase, late));
-    (status.reason, status.message) = explanation(session, status, late);
+    (status.reason, status.message) = because(session, explanation(session, status, late));
     let generation = session.metadata.generation;
     let delayed = late && status.targets.iter().any(|t| !t.phase.is_terminal());
     if delayed {
@@ -109,6 +110,13 @@ fn explanation(session: &ProfileSession, status: &ProfileSessionStatus, late: bo
     }
 }
 
+/// The same with what crossed which line, for a session of a trigger.
+fn because(session: &ProfileSession, (reason, message): (Option<Reason>, String)) -> (Option<Reason>, String) {
+    let cause = &session.spec.cause;
+    let message = if cause.is_empty() { message } else { format!("{message} Started by {}: {cause}.", session.spec.trigger.as_str()) };
+    (reason, cut(&message, names::MAX_MESSAGE))
+}
+
 fn reachable(targets: &[TargetStatus]) -> Wanted {
     let silent = targets
         .iter()
@@ -152,7 +160,7 @@ pub fn outcome(status: &ProfileSessionStatus) -> Phase {
 pub fn conclude(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) {
     status.counts = counts(&status.targets);
     status.targets_summary = format!("{}/{}", with_data(&status.targets), status.counts.desired);
-    (status.reason, status.message) = conclusion(status);
+    (status.reason, status.message) = because(session, conclusion(status));
     let generation = session.metadata.generation;
     if conditions::is_true(&status.conditions, "ResultsDelayed") {
         status.completed_late = with_data(&status.targets) > 0;

@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::observed::{Action, Observed, PolicyFacts, Settings};
 use crate::hash::short_name;
 use crate::pod::{AgentContainerState, PodFacts};
+use crate::text::cut;
 
 /// How long after its end a capture may stay silent.
 const GRACE: SignedDuration = SignedDuration::from_secs(45);
@@ -362,13 +363,8 @@ fn order(target: &TargetStatus, profile: ProfileType, context: &Context) -> Orde
 /// Sets reason and message; an empty message becomes the reason's advice.
 pub fn explain(target: &mut TargetStatus, reason: Reason, message: String) {
     target.reason = Some(reason);
-    let mut text = if message.is_empty() { sentence(reason.advice()) } else { message };
-    if text.len() > names::MAX_MESSAGE {
-        let cut = (0..=names::MAX_MESSAGE - 3).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-        text.truncate(cut);
-        text.push('…');
-    }
-    target.message = text;
+    let text = if message.is_empty() { sentence(reason.advice()) } else { message };
+    target.message = cut(&text, names::MAX_MESSAGE);
 }
 
 fn sentence(advice: &str) -> String {

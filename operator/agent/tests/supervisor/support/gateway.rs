@@ -247,7 +247,7 @@ async fn heartbeat(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(b
     let mut seen = shared.seen.lock().unwrap();
     note_bearer(&mut seen, &headers);
     seen.heartbeats.push((Instant::now(), body));
-    Json(HeartbeatReply { next_ms: seen.next_ms, settled: seen.settled.clone(), ca_bundle: seen.ca_bundle.clone() })
+    Json(HeartbeatReply { next_ms: seen.next_ms, settled: seen.settled.clone(), watch: None, ca_bundle: seen.ca_bundle.clone() })
 }
 
 #[derive(serde::Deserialize)]

@@ -19,7 +19,7 @@ mod version;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, Order};
+use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, Order, Watch};
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
@@ -158,6 +158,12 @@ impl Fleet {
     /// Sets the CA certificates (PEM) that agents are to trust. Each agent gets them with its next heartbeat.
     pub fn set_ca_bundle(&self, pem: &str) {
         self.state().set_ca_bundle(pem);
+    }
+
+    /// Sets the lines that agents of these pods, by uid, are asked to watch, until `until`. They learn it with their next
+    /// heartbeat; a heartbeat over a line is a [`Change::Agent`].
+    pub fn watch(&self, lines: impl IntoIterator<Item = (String, Watch)>, until: Timestamp) {
+        self.state().watch(lines, until);
     }
 
     /// Forgets agents that were not heard of for three of their intervals, and says which.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, Order, OrderList};
+use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, Order, OrderList, Watch};
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::{AgentView, CaptureScope, Change, PodId, fold, pacing};
@@ -62,6 +62,7 @@ pub(super) struct State {
     closed: Closed,
     synced_since: Option<Timestamp>,
     ca: CaBundle,
+    watches: HashMap<String, (Watch, Timestamp)>,
 }
 
 #[derive(Debug)]
@@ -116,6 +117,11 @@ impl State {
         if self.ca.pem.as_deref() != Some(pem) {
             self.ca = CaBundle { pem: Some(pem.to_owned()), generation: self.ca.generation + 1 };
         }
+    }
+
+    /// Sets the lines that agents of these pods are asked to watch, until `until`.
+    pub(super) fn watch(&mut self, lines: impl IntoIterator<Item = (String, Watch)>, until: Timestamp) {
+        self.watches.extend(lines.into_iter().map(|(pod_uid, watch)| (pod_uid, (watch, until))));
     }
 
     /// The version of a pod's list; `None` before syncing.
@@ -213,6 +219,11 @@ impl State {
         if before.is_none_or(|agent| fold::looks_different(&agent.view.heartbeat, &beat)) {
             heard.effects.changes.push(Change::Agent(pod.clone()));
         }
+        heard.reply.watch = self.watches.get(&pod.uid).filter(|(_, until)| now < *until).map(|(watch, _)| *watch);
+        let over = |beat: &Heartbeat| heard.reply.watch.is_some_and(|w| w.reached(&beat.containers));
+        if heard.effects.changes.is_empty() && (over(&beat) || before.is_some_and(|agent| over(&agent.view.heartbeat))) {
+            heard.effects.changes.push(Change::Agent(pod.clone()));
+        }
         let ca_sent = before.filter(|a| a.view.heartbeat.instance == beat.instance).and_then(|a| a.ca_sent);
         let instance = beat.instance.clone();
         beat.captures.retain(|report| self.report(pod, &instance, report, now, &mut heard));
@@ -256,6 +267,7 @@ impl State {
     }
 
     pub(super) fn expire(&mut self, now: Timestamp) -> Vec<PodId> {
+        self.watches.retain(|_, (_, until)| now < *until);
         let mut gone = Vec::new();
         self.agents.retain(|_, agent| {
             let interval = i64::try_from(agent.interval_ms).unwrap_or(i64::MAX);

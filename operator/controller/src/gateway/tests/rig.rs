@@ -221,6 +221,8 @@ pub(super) fn beat(captures: Vec<CaptureReport>) -> Heartbeat {
             runtime: "Python 3.11".into(),
             cpu_percent: Some(20),
             memory_percent: Some(30),
+            cpu_of_node: false,
+            memory_of_node: false,
             problem: None,
         }],
         captures,

@@ -1,0 +1,58 @@
+//! What starts a session beside the schedule and people? The triggers of a policy; each is off unless it is there.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Duration;
+
+/// What starts a session beside the schedule and people. Each is off unless it is there.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Triggers {
+    /// A container uses much CPU for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<LevelTrigger>,
+    /// A container uses much memory for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<LevelTrigger>,
+}
+
+impl Triggers {
+    /// Whether none is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A container uses much of what it may for a while.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("duration(self.window) >= duration('10s') && duration(self.window) <= duration('1h')").message("window must be between 10s and 1h"))]
+#[x_kube(validation = Rule::new("duration(self.duration) >= duration('10s') && duration(self.duration) <= duration('6m')").message("duration must be between 10s and 6m"))]
+#[x_kube(validation = Rule::new("duration(self.cooldown) >= duration('2m') && duration(self.cooldown) <= duration('168h')").message("cooldown must be between 2m and 168h"))]
+pub struct LevelTrigger {
+    /// Per cent of the container's own limit; of the node's cores or memory where it has none.
+    #[serde(default = "default_threshold")]
+    #[schemars(range(min = 1, max = 100))]
+    pub threshold: i32,
+    /// For how long it has to be reached; 10s to 1h. A drop of less than 5 points below the threshold does not interrupt it.
+    #[serde(default = "default_window")]
+    pub window: Duration,
+    /// How long the session captures; 10s to 6m.
+    #[serde(default = "default_window")]
+    pub duration: Duration,
+    /// For how long this trigger starts no other session of the same workload; 2m to 168h.
+    #[serde(default = "default_cooldown")]
+    pub cooldown: Duration,
+}
+
+const fn default_threshold() -> i32 {
+    80
+}
+const fn default_window() -> Duration {
+    Duration::from_secs(30)
+}
+const fn default_cooldown() -> Duration {
+    Duration::from_secs(4 * 3600)
+}

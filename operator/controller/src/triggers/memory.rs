@@ -1,0 +1,86 @@
+//! What does a leader remember of triggers between two looks? How long lines are crossed, which sessions it made just now, and
+//! what it has told already. All of it may be lost: sessions tell what matters.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fleetprof_core::policy::PolicyView;
+use fleetprof_core::trigger::{Held, Levels};
+use fleetprof_crds::ProfileSession;
+use jiff::{SignedDuration, Timestamp};
+
+/// By then the watch has brought a session that was created.
+const FRESH: SignedDuration = SignedDuration::from_secs(30);
+/// What was told is forgotten as a whole at this many rows.
+const MAX_TOLD: usize = 10_000;
+
+/// The leader's memory of triggers; a cheap handle.
+#[derive(Clone, Default)]
+pub struct Triggers(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    state: Mutex<State>,
+    one_at_a_time: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    levels: HashMap<String, Levels>,
+    created: Vec<(Timestamp, Arc<ProfileSession>)>,
+    told: HashSet<(String, String, String)>,
+}
+
+impl Triggers {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on the runs of a policy.
+    pub(super) fn levels<T>(&self, policy_uid: &str, work: impl FnOnce(&mut Levels) -> T) -> T {
+        work(self.state().levels.entry(policy_uid.to_owned()).or_default())
+    }
+
+    /// Forgets the runs of a policy without triggers.
+    pub(super) fn forget(&self, policy: &PolicyView<'_>) {
+        self.state().levels.remove(policy.uid);
+    }
+
+    /// Two firings never look at the same past: whoever holds this decides and creates alone.
+    pub(super) async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.one_at_a_time.lock().await
+    }
+
+    /// Notes a session that was created.
+    pub(super) fn created(&self, session: ProfileSession, now: Timestamp) {
+        self.state().created.push((now, Arc::new(session)));
+    }
+
+    /// `seen` and what was created so lately that the watch may not have brought it yet.
+    pub(super) fn with_created(
+        &self,
+        mut seen: Vec<Arc<ProfileSession>>,
+        policy: &PolicyView<'_>,
+        now: Timestamp,
+    ) -> Vec<Arc<ProfileSession>> {
+        let mut state = self.state();
+        state.created.retain(|(at, _)| now.duration_since(*at) < FRESH);
+        let of_policy = |s: &ProfileSession| s.metadata.owner_references.iter().flatten().any(|o| o.uid == policy.uid);
+        for (_, session) in state.created.iter().filter(|(_, s)| of_policy(s)) {
+            if !seen.iter().any(|s| s.metadata.uid == session.metadata.uid) {
+                seen.push(session.clone());
+            }
+        }
+        seen
+    }
+
+    /// Whether it was not told yet that this firing is held back by that session.
+    pub(super) fn tell_once(&self, policy: &PolicyView<'_>, held: &Held) -> bool {
+        let mut state = self.state();
+        if state.told.len() >= MAX_TOLD {
+            state.told.clear();
+        }
+        let about = format!("{}/{} {}", held.firing.namespace, held.firing.workload, held.firing.source);
+        state.told.insert((policy.uid.to_owned(), about, held.after.clone()))
+    }
+}

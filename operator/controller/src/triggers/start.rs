@@ -1,0 +1,98 @@
+//! How does a firing become a session? Decided and created by one at a time, then told.
+
+use std::sync::Arc;
+
+use fleetprof_core::policy::PolicyView;
+use fleetprof_core::trigger::{Firing, Held, admit};
+use fleetprof_crds::{ProfileSession, Reason, names};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::PostParams;
+use kube::{Api, Resource, ResourceExt};
+
+use crate::policies::{Context, Error};
+
+/// Starts a session for each firing that may have one.
+///
+/// # Errors
+/// When one could not be created; those before it are there.
+pub(super) async fn start(policy: &PolicyView<'_>, firings: Vec<Firing>, context: &Context) -> Result<(), Error> {
+    if firings.is_empty() {
+        return Ok(());
+    }
+    let _alone = context.triggers.alone().await;
+    let now = Timestamp::now();
+    let sessions = context.triggers.with_created(sessions(policy, context), policy, now);
+    let admitted = admit(policy, firings, &sessions, now);
+    for held in &admitted.held {
+        tell_held(policy, held, context).await;
+    }
+    for session in &admitted.create {
+        create(policy, session, context).await?;
+    }
+    Ok(())
+}
+
+/// The sessions that name the policy.
+fn sessions(policy: &PolicyView<'_>, context: &Context) -> Vec<Arc<ProfileSession>> {
+    let reference = policy.reference();
+    let of_policy = |s: &Arc<ProfileSession>| {
+        s.spec.policy_ref.as_ref() == Some(&reference) && (policy.is_cluster() || s.metadata.namespace.as_deref() == policy.namespace)
+    };
+    context.sessions.state().into_iter().filter(of_policy).collect()
+}
+
+async fn create(policy: &PolicyView<'_>, session: &ProfileSession, context: &Context) -> Result<(), Error> {
+    let api = Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
+    let created = match api.create(&PostParams::default(), session).await {
+        Ok(created) => created,
+        // The same firing started it before, by this leader or the one before it.
+        Err(kube::Error::Api(answer)) if answer.code == 409 => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let (name, cause, trigger) = (created.name_any(), created.spec.cause.clone(), created.spec.trigger);
+    let about = created.object_ref(&());
+    context.triggers.created(created, Timestamp::now());
+    context.metrics.trigger_fired(trigger, true);
+    tracing::info!(
+        k8s.namespace.name = about.namespace,
+        fleetprof.policy.name = policy.name,
+        fleetprof.session.name = name,
+        fleetprof.trigger = trigger.as_str(),
+        cause,
+        "a trigger started a session"
+    );
+    let note = format!("{cause}: session {name} starts.");
+    context.events.normal(&reference(policy), Reason::TriggerFired, "Trigger", note).await;
+    context.events.normal(&about, Reason::TriggerFired, "Trigger", format!("{cause}.")).await;
+    Ok(())
+}
+
+/// An event, once for each session that keeps firings of a workload waiting.
+async fn tell_held(policy: &PolicyView<'_>, held: &Held, context: &Context) {
+    if !context.triggers.tell_once(policy, held) {
+        return;
+    }
+    context.metrics.trigger_fired(held.firing.trigger, false);
+    let note = format!(
+        "{}; no session starts, since session {} profiled {} lately: not before {}. {}.",
+        held.firing.cause,
+        held.after,
+        held.firing.workload,
+        held.until.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        Reason::TriggerHeldBack.advice()
+    );
+    context.events.normal(&reference(policy), Reason::TriggerHeldBack, "Trigger", note).await;
+}
+
+/// The policy as events name it.
+pub(super) fn reference(policy: &PolicyView<'_>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(format!("{}/{}", names::GROUP, names::VERSION)),
+        kind: Some(policy.kind.as_str().into()),
+        namespace: policy.namespace.map(str::to_owned),
+        name: Some(policy.name.to_owned()),
+        uid: Some(policy.uid.to_owned()),
+        ..ObjectReference::default()
+    }
+}

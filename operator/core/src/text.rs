@@ -1,0 +1,22 @@
+//! How is a text kept within what a field may hold?
+
+/// `text`, cut at a character with an ellipsis where it has more than `bytes` bytes; `bytes` is at least 3.
+#[must_use]
+pub fn cut(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let end = (0..=bytes.saturating_sub(3)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_at_a_character() {
+        assert_eq!((cut("abc", 3), cut("abcd", 3), cut("äääää", 6)), ("abc".into(), "…".into(), "ä…".into()));
+        assert!(cut(&"é".repeat(400), 512).len() <= 512);
+    }
+}

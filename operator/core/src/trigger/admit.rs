@@ -1,0 +1,128 @@
+//! Which firings become sessions? Each once, none while its workload cools down.
+//!
+//! What was done before stands in the sessions: their trigger, source, workload and time of creation. So the answer is the same
+//! after a change of leader.
+
+use std::sync::Arc;
+
+use fleetprof_crds::session::{Target, WorkloadRef};
+use fleetprof_crds::{Duration, ProfileSession, names};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::Firing;
+use crate::hash::short_name;
+use crate::policy::{PolicyView, rounds};
+
+/// No two triggers of whatever kind start sessions of one workload within this time.
+pub const GLOBAL_COOLDOWN: SignedDuration = SignedDuration::from_secs(120);
+
+/// What [`admit`] decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Admitted {
+    /// The sessions to create.
+    pub create: Vec<ProfileSession>,
+    /// Firings that start nothing.
+    pub held: Vec<Held>,
+}
+
+/// A firing that starts nothing, since its workload was profiled too short a time ago.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The firing.
+    pub firing: Firing,
+    /// Name of the session that it comes too soon after.
+    pub after: String,
+    /// When the cooldown is over.
+    pub until: Timestamp,
+}
+
+/// Which of `firings` become sessions, in their order. `sessions` are those that name the policy.
+#[must_use]
+pub fn admit(policy: &PolicyView, firings: Vec<Firing>, sessions: &[Arc<ProfileSession>], now: Timestamp) -> Admitted {
+    let mut past: Vec<Arc<ProfileSession>> = sessions.iter().filter(|s| s.spec.trigger.is_event()).cloned().collect();
+    let mut admitted = Admitted::default();
+    for firing in firings {
+        let session = session(policy, &firing);
+        if past.iter().any(|s| same_object(s, &session)) {
+            continue;
+        }
+        match cooling(&firing, &past, now) {
+            Some((after, until)) => admitted.held.push(Held { firing, after, until }),
+            None => {
+                let mut known = session.clone();
+                known.metadata.creation_timestamp = Some(Time(now));
+                past.push(Arc::new(known));
+                admitted.create.push(session);
+            }
+        }
+    }
+    admitted
+}
+
+fn same_object(a: &ProfileSession, b: &ProfileSession) -> bool {
+    a.metadata.name == b.metadata.name && a.metadata.namespace == b.metadata.namespace
+}
+
+/// The session that keeps a firing waiting longest, and until when.
+fn cooling(firing: &Firing, past: &[Arc<ProfileSession>], now: Timestamp) -> Option<(String, Timestamp)> {
+    let of_workload = past.iter().filter(|s| {
+        s.metadata.namespace.as_deref() == Some(&firing.namespace)
+            && annotation(s, names::WORKLOAD_ANNOTATION) == Some(&firing.workload.to_string())
+    });
+    let until = |s: &Arc<ProfileSession>| {
+        let same = annotation(s, names::SOURCE_ANNOTATION) == Some(&firing.source);
+        let wait = if same { firing.cooldown.as_signed().max(GLOBAL_COOLDOWN) } else { GLOBAL_COOLDOWN };
+        created(s, now) + wait
+    };
+    let longest = of_workload.map(|s| (s.metadata.name.clone().unwrap_or_default(), until(s))).max_by_key(|(_, until)| *until);
+    longest.filter(|(_, until)| now < *until)
+}
+
+fn annotation<'a>(session: &'a ProfileSession, key: &str) -> Option<&'a str> {
+    session.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+fn created(session: &ProfileSession, now: Timestamp) -> Timestamp {
+    session.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0)
+}
+
+/// Whether a session is still needed to know when its workload may be profiled again. Asked before history is pruned.
+#[must_use]
+pub fn still_counts(policy: &PolicyView, session: &ProfileSession, now: Timestamp) -> bool {
+    session.spec.trigger.is_event() && now < created(session, now) + longest_cooldown(policy)
+}
+
+fn longest_cooldown(policy: &PolicyView) -> SignedDuration {
+    let triggers = &policy.spec.triggers;
+    let levels = [&triggers.cpu, &triggers.memory].into_iter().flatten().map(|t| t.cooldown);
+    levels.map(Duration::as_signed).max().unwrap_or(GLOBAL_COOLDOWN).max(GLOBAL_COOLDOWN)
+}
+
+/// The session of a firing. Its name is made of what fired, so that the same firing never starts two.
+fn session(policy: &PolicyView, firing: &Firing) -> ProfileSession {
+    let workload = firing.workload.to_string();
+    let trigger = firing.trigger;
+    let short = short_name(&[policy.kind.as_str(), &firing.namespace, &workload, &firing.source, &firing.key]);
+    let name = format!("{}-{}-{short}", policy.name, trigger.as_str().to_lowercase());
+    let mut session = rounds::draft(policy, &firing.namespace, name, trigger);
+    let text = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+    session.metadata.annotations =
+        Some([text(names::WORKLOAD_ANNOTATION, &workload), text(names::SOURCE_ANNOTATION, &firing.source)].into());
+    let spec = &mut session.spec;
+    spec.cause = crate::text::cut(&firing.cause, names::MAX_CAUSE);
+    spec.duration = firing.duration;
+    // Gone before its cooldown is over, it would be forgotten that the workload was profiled.
+    spec.ttl = spec.ttl.max(firing.cooldown);
+    spec.labels.clone_from(&firing.labels);
+    spec.target = Some(target(firing));
+    session
+}
+
+fn target(firing: &Firing) -> Target {
+    if firing.pods.is_empty() {
+        let workload = WorkloadRef { kind: firing.workload.kind.clone(), name: firing.workload.name.clone() };
+        return Target { workload: Some(workload), ..Target::default() };
+    }
+    Target { pods: Some(firing.pods.iter().take(names::MAX_TARGETS).cloned().collect()), ..Target::default() }
+}

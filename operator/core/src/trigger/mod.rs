@@ -1,0 +1,47 @@
+//! Which triggers of a policy fire now, and which of these firings becomes a session?
+//!
+//! ```text
+//! heartbeats ─► level (window, hysteresis) ──┐
+//!                                            ├─► Firing ─► admit (once, cooldowns) ─► ProfileSession
+//!                                            │                  └─► Held: told once
+//! ```
+//! What was profiled when is read from the sessions themselves, so that a new leader decides as the old one would have. Only
+//! how long a line has been crossed is remembered in between, and a new leader finds that out within one window.
+
+pub mod admit;
+pub mod level;
+
+use std::collections::BTreeMap;
+
+use fleetprof_crds::Duration;
+use fleetprof_crds::session::Trigger;
+
+pub use admit::{Admitted, Held, admit};
+pub use level::{Heard, Levels};
+
+use crate::pod::Workload;
+
+/// A trigger found what it looks for on one workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Firing {
+    /// Kind of the trigger.
+    pub trigger: Trigger,
+    /// Which trigger of the policy it is, such as `cpu`: cooldowns are counted for each.
+    pub source: String,
+    /// Namespace of the workload.
+    pub namespace: String,
+    /// The workload.
+    pub workload: Workload,
+    /// The pods that it was found on, by name; empty for the workload as a whole.
+    pub pods: Vec<String>,
+    /// What crossed which line, in a sentence.
+    pub cause: String,
+    /// Tells this firing from others of the same source and workload: the same key never starts a second session.
+    pub key: String,
+    /// How long to capture.
+    pub duration: Duration,
+    /// For how long this source starts no other session of the workload.
+    pub cooldown: Duration,
+    /// Labels of the profile.
+    pub labels: BTreeMap<String, String>,
+}
