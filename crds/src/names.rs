@@ -60,6 +60,8 @@ pub const MAX_TARGETS: usize = 50;
 pub const MAX_REPEATS: i32 = 50;
 /// Most rows in `status.linkedApps`.
 pub const MAX_LINKED_APPS: usize = 100;
+/// Most bytes of the rows in `status.linkedApps` as JSON, so that a policy stays under 20 KB.
+pub const MAX_LINKED_APPS_BYTES: usize = 13_000;
 /// Rows kept in `status.recentSessions`.
 pub const MAX_RECENT_SESSIONS: usize = 10;
 /// Rows kept in `status.topFunctions`.

@@ -314,7 +314,7 @@ pub struct ProfilingPolicyStatus {
     /// `Ready`, `Configured`, `AgentsReachable`, `ReceivingProfiles`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// Linked apps, one per workload, at most 100, in the order of namespace, kind and name.
+    /// Linked apps, one per workload, at most 100 and 13 kB, in the order of namespace, kind and name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub linked_apps: Vec<LinkedApp>,
     /// How many workloads are linked in truth.

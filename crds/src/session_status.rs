@@ -94,6 +94,12 @@ pub enum TargetPhase {
 }
 
 impl TargetPhase {
+    /// Whether the target takes a place in the budgets: it is captured, or may be at any moment.
+    #[must_use]
+    pub const fn takes_place(self) -> bool {
+        matches!(self, Self::Attaching | Self::Ordered | Self::Running)
+    }
+
     /// Whether nothing more will happen to the target.
     #[must_use]
     pub const fn is_terminal(self) -> bool {

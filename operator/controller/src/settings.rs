@@ -35,6 +35,12 @@ pub struct RunSettings {
     /// Most bytes to keep there, such as `5Gi`, for volumes that do not enforce their size; empty: what the volume holds.
     #[arg(long, env = "FLEETPROF_RESULTS_CAPACITY", value_parser = bytes)]
     pub results_capacity: Option<u64>,
+    /// Most targets of one namespace that are captured at the same time.
+    #[arg(long, env = "FLEETPROF_NAMESPACE_BUDGET", default_value_t = 100)]
+    pub namespace_budget: usize,
+    /// Most targets in the cluster that are captured at the same time.
+    #[arg(long, env = "FLEETPROF_FLEET_BUDGET", default_value_t = 1000)]
+    pub fleet_budget: usize,
     /// Port for agents.
     #[arg(long, env = "FLEETPROF_GATEWAY_PORT", default_value_t = 8443)]
     pub gateway_port: u16,

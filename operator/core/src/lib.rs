@@ -1,5 +1,6 @@
 //! What should happen? Pure functions: time, randomness and settings are arguments, nothing here can do I/O.
 
+pub mod budget;
 pub mod container;
 pub mod hash;
 pub mod inject;

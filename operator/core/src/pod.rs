@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use fleetprof_crds::budget::{Budget, millicores};
 use fleetprof_crds::names;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
@@ -86,6 +87,16 @@ pub struct ContainerFacts {
     pub running: bool,
     /// The user and group that it is known to run as.
     pub user: User,
+    /// Its CPU limit in thousandths of a core.
+    pub cpu_limit: Option<i64>,
+}
+
+impl ContainerFacts {
+    /// The container's CPU limit in thousandths of a core, where it is below what the budget asks for.
+    #[must_use]
+    pub fn below(&self, budget: &Budget) -> Option<i64> {
+        self.cpu_limit.filter(|limit| budget.min_container_cpu.get().is_some_and(|least| *limit < least))
+    }
 }
 
 /// The user and group of a container, as far as they are known.
@@ -224,6 +235,7 @@ fn containers(pod: &Pod) -> Vec<ContainerFacts> {
                 id: status.and_then(|s| s.container_id.as_deref()).map(runtime_id).unwrap_or_default(),
                 running: status.and_then(|s| s.state.as_ref()).is_some_and(|s| s.running.is_some()),
                 user: User { uid: own.uid.or(pod_user.uid).or(seen.uid), gid: own.gid.or(pod_user.gid).or(seen.gid) },
+                cpu_limit: c.resources.as_ref().and_then(|r| millicores(&r.limits.as_ref()?.get("cpu")?.0)),
             }
         })
         .collect()
@@ -284,7 +296,7 @@ fn injection_view(pod: &Pod) -> Value {
         "spec": {
             "hostPID": spec.host_pid, "shareProcessNamespace": spec.share_process_namespace, "os": spec.os,
             "nodeSelector": spec.node_selector, "securityContext": spec.security_context,
-            "containers": spec.containers.iter().map(|c| json!({"name": c.name, "securityContext": c.security_context})).collect::<Vec<_>>(),
+            "containers": spec.containers.iter().map(|c| json!({"name": c.name, "securityContext": c.security_context, "resources": cpu_limit(c)})).collect::<Vec<_>>(),
             "initContainers": named(spec.init_containers.iter().flatten().map(|c| &c.name).collect()),
             "volumes": named(spec.volumes.iter().flatten().map(|v| &v.name).collect()),
         }
@@ -292,6 +304,10 @@ fn injection_view(pod: &Pod) -> Value {
     .as_object()
     .map(|o| drop_nulls(Value::Object(o.clone())))
     .unwrap_or_default()
+}
+
+fn cpu_limit(container: &Container) -> Option<Value> {
+    Some(json!({"limits": {"cpu": container.resources.as_ref()?.limits.as_ref()?.get("cpu")?}}))
 }
 
 fn drop_nulls(value: Value) -> Value {

@@ -41,7 +41,13 @@ fn pod(name: &str, kind: &str, owner: &str, ready: bool) -> PodFacts {
         ending: false,
         ips: vec![],
         default_container: None,
-        containers: vec![ContainerFacts { name: "app".into(), id: format!("{name}-c"), running: true, user: User::default() }],
+        containers: vec![ContainerFacts {
+            name: "app".into(),
+            id: format!("{name}-c"),
+            running: true,
+            user: User::default(),
+            cpu_limit: None,
+        }],
         sidecar: None,
         attached: vec![],
         uninjected: None,
@@ -70,6 +76,7 @@ impl World {
             pods: vec![Arc::new(pod("orders-1", "Deployment", "orders", true))],
             agents: [("uid-orders-1".to_owned(), agent)].into(),
             captures: HashMap::new(),
+            places: HashMap::new(),
             job: JobFacts::Missing,
             follow_ups: vec![],
         };

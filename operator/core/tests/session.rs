@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use fleetprof_core::budget::{Ledger, Place};
 use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, PodFacts, User, Workload};
 use fleetprof_core::session::summary::{Assembled, fold_assembled};
 use fleetprof_core::session::{Action, AgentFacts, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, conclude, step};
@@ -22,6 +23,7 @@ struct World {
     observed: Observed,
     /// What was asked for in the last pass.
     actions: Vec<Action>,
+    ledger: Ledger,
     results_full: bool,
 }
 
@@ -63,6 +65,7 @@ fn pod(name: &str) -> PodFacts {
             id: format!("{name}-container"),
             running: true,
             user: User { uid: Some(1000), gid: None },
+            cpu_limit: None,
         }],
         sidecar: Some(AgentContainer { name: "fleetprof-agent".into(), target: String::new(), state: AgentContainerState::Running }),
         attached: vec![],
@@ -83,10 +86,11 @@ impl World {
             pods: vec![],
             agents: HashMap::new(),
             captures: HashMap::new(),
+            places: HashMap::new(),
             job: JobFacts::Unasked,
             follow_ups: vec![],
         };
-        Self { now, session: session(spec), observed, actions: vec![], results_full: false }
+        Self { now, session: session(spec), observed, actions: vec![], ledger: Ledger::default(), results_full: false }
     }
     fn with_policy(mut self, spec: Value) -> Self {
         self.observed.policy = policy(spec);
@@ -107,6 +111,7 @@ impl World {
     }
     /// Steps until nothing new comes of it, doing what the controller does with the actions.
     fn step(&mut self) -> &mut Self {
+        self.observed.places.clear();
         for _ in 0..8 {
             let step = step(&self.session, &self.observed, &Settings::default());
             self.session.status = Some(step.status);
@@ -135,6 +140,15 @@ impl World {
                     fold_assembled(&mut status.targets[target], assembled, until.is_some_and(|u| self.now > u), self.now);
                     again |= !delayed || status.targets[target].reason != before;
                 }
+                Action::Claim(claim) => {
+                    let place = self.ledger.claim(claim.clone(), self.now);
+                    self.observed.places.insert(claim.capture, place);
+                    again = true;
+                }
+                Action::Record => again = true,
+                Action::Open { place: Some(claim), .. } => self.ledger.hold(claim),
+                Action::Open { place: None, order, .. } => self.ledger.release(&order.capture),
+                Action::Close { capture } => self.ledger.release(&capture),
                 Action::Summarize => {
                     let mut status = self.session.status.clone().unwrap();
                     conclude(&self.session, &mut status, self.now);
@@ -508,4 +522,114 @@ fn a_target_that_ended_early_is_said() {
     w.after(3).report("a", CaptureState::Finished, 1, Some(Reason::TargetExited)).is(Phase::Succeeded, Reason::Completed);
     assert_eq!(w.target("a").reason, Some(Reason::TargetExited));
     assert!(w.status().message.ends_with("1 target ended before the time was over."), "{}", w.status().message);
+}
+
+/// Two pods on one node under a policy that lets one capture run on a node.
+fn two_on_a_node(budget: Value) -> World {
+    World::new(json!({"policyRef": {"name": "p"}, "target": {"pods": ["a", "b"]}, "duration": "2m", "startDeadline": "60s"}))
+        .with_policy(json!({"selector": {}, "budget": budget}))
+        .with_pod(pod("a"))
+        .with_pod(pod("b"))
+        .with_agent("a")
+        .with_agent("b")
+}
+
+fn open_orders(w: &World) -> usize {
+    w.asked_to(|a| if let Action::Open { place: Some(_), .. } = a { Some(()) } else { None }).len()
+}
+
+#[test]
+fn who_finds_the_node_busy_waits_and_gets_the_place() {
+    let mut w = two_on_a_node(json!({}));
+    w.step();
+    assert_eq!((open_orders(&w), w.target("b").phase, w.target("b").reason), (1, TargetPhase::Pending, Some(Reason::NodeBusy)));
+    assert!(w.target("b").message.contains("budget.maxConcurrentPerNode is 1; waiting for a place until"), "{}", w.target("b").message);
+    w.report("a", CaptureState::Running, 0, None).is(Phase::Running, Reason::Capturing);
+    w.after(10).report("a", CaptureState::Finished, 1, None);
+    w.after(1);
+    assert_eq!(w.target("b").phase, TargetPhase::Ordered);
+    w.report("b", CaptureState::Running, 0, None);
+    w.after(10).report("b", CaptureState::Finished, 1, None).is(Phase::Succeeded, Reason::Completed);
+    assert!(w.ledger.is_empty());
+}
+
+#[test]
+fn who_gets_no_place_in_time_is_skipped() {
+    let mut w = two_on_a_node(json!({}));
+    w.step();
+    w.report("a", CaptureState::Running, 0, None);
+    w.after(61);
+    assert_eq!((w.target("b").phase, w.target("b").reason), (TargetPhase::Skipped, Some(Reason::NodeBusy)));
+    w.report("a", CaptureState::Finished, 1, None).is(Phase::PartiallySucceeded, Reason::SomeTargetsFailed);
+    assert_eq!((w.status().counts.succeeded, w.status().counts.skipped), (1, 1));
+    assert!(w.status().message.contains("raise budget.maxConcurrentPerNode"), "{}", w.status().message);
+}
+
+#[test]
+fn a_policys_own_budget_binds() {
+    let mut w = two_on_a_node(json!({"maxConcurrentPerNode": 5, "maxConcurrent": 1}));
+    w.step();
+    assert_eq!((open_orders(&w), w.target("b").reason), (1, Some(Reason::BudgetExhausted)));
+    let mut wide = two_on_a_node(json!({"maxConcurrentPerNode": 5}));
+    wide.step();
+    assert_eq!(open_orders(&wide), 2);
+}
+
+#[test]
+fn a_place_is_on_record_before_its_order_is_out() {
+    let mut w = one_pod();
+    let first = step(&w.session, &w.observed, &Settings::default());
+    assert!(matches!(first.actions.as_slice(), [Action::Claim(_)]), "{:?}", first.actions);
+    let capture = first.status.targets[0].capture.clone();
+    w.session.status = Some(first.status);
+    w.observed.places.insert(capture, Place::Granted);
+    let second = step(&w.session, &w.observed, &Settings::default());
+    assert_eq!((second.status.targets[0].phase, second.actions.as_slice()), (TargetPhase::Ordered, [Action::Record].as_slice()));
+    w.session.status = Some(second.status);
+    let third = step(&w.session, &w.observed, &Settings::default());
+    assert!(matches!(third.actions.as_slice(), [Action::Open { place: Some(_), .. }]), "{:?}", third.actions);
+}
+
+#[test]
+fn a_small_container_is_left_alone() {
+    let mut small = pod("a");
+    small.containers[0].cpu_limit = Some(50);
+    let mut w = World::new(json!({"policyRef": {"name": "p"}, "target": {"pods": ["a"]}}))
+        .with_policy(json!({"selector": {}}))
+        .with_pod(small)
+        .with_agent("a");
+    w.step().is(Phase::Failed, Reason::TooSmall);
+    assert!(w.target("a").message.contains("limit of 50m, and budget.minContainerCPU is 100m"), "{}", w.target("a").message);
+}
+
+#[test]
+fn suspending_with_cancel_stops_what_runs() {
+    for (behavior, phase) in [("Finish", Phase::Running), ("Cancel", Phase::Cancelled)] {
+        let mut w = two_on_a_node(json!({"maxConcurrentPerNode": 2}));
+        w.step();
+        w.report("a", CaptureState::Running, 0, None);
+        w.report("b", CaptureState::Running, 0, None);
+        let mut w = w.with_policy(json!({"selector": {}, "suspend": true, "suspendBehavior": behavior}));
+        w.step();
+        if behavior == "Cancel" {
+            assert!(w.asked_to(|a| if let Action::Open { order, .. } = a { Some(order.cancel) } else { None }).iter().all(|c| *c));
+            w.report("a", CaptureState::Cancelled, 0, None);
+            w.report("b", CaptureState::Cancelled, 0, None);
+        }
+        assert_eq!(w.status().phase, phase, "{behavior}: {:#?}", w.status());
+    }
+}
+
+#[test]
+fn percent_bounds_a_round() {
+    for (percent, wanted) in [(100, 10), (50, 5), (1, 1)] {
+        let mut w = World::new(json!({"policyRef": {"name": "p"}, "trigger": "Schedule"})).with_policy(
+            json!({"selector": {}, "sampling": {"percent": percent, "replicasPerWorkload": 50}, "budget": {"maxConcurrentPerNode": 50}}),
+        );
+        for n in 0..10 {
+            w = w.with_pod(pod(&format!("p{n}"))).with_agent(&format!("p{n}"));
+        }
+        w.step();
+        assert_eq!(w.status().targets.len(), wanted, "{percent} %");
+    }
 }

@@ -76,7 +76,7 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
     let session_context = Arc::new(sessions::Context {
         client: client.clone(),
         settings: settings.clone(),
-        rules: Settings::default(),
+        rules: Settings { namespace_budget: settings.namespace_budget, fleet_budget: settings.fleet_budget, ..Settings::default() },
         pods: watches.pods.clone(),
         policies: watches.policies.clone(),
         sessions: watches.sessions.clone(),
@@ -86,6 +86,7 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
         tls: tls.clone(),
         events: events.clone(),
         metrics: metrics.clone(),
+        places: sessions::Places::default(),
         written: sessions::Written::default(),
     });
     let policy_context = Arc::new(policies::Context {
@@ -117,6 +118,7 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
 async fn reopen(watches: &Watches, context: &Arc<sessions::Context>) {
     let live = |s: &Arc<ProfileSession>| s.status.as_ref().is_some_and(|s| !s.phase.is_terminal());
     let mut left: Vec<_> = watches.sessions.state().into_iter().filter(live).collect();
+    left.iter().for_each(|session| sessions::hold_places(session, context));
     while !left.is_empty() {
         let mut failed = Vec::new();
         for session in left {

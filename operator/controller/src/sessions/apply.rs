@@ -44,12 +44,27 @@ async fn one(session: &mut ProfileSession, action: Action, answers: &mut Answers
             let attached = attach::attach(&request, context).await;
             Ok(fold_attached(session, target, attached))
         }
-        Action::Open { target, order } => {
+        Action::Claim(claim) => {
+            let (capture, now) = (claim.capture.clone(), Timestamp::now());
+            let place = context.places.with(|ledger| ledger.claim(claim, now));
+            answers.places.insert(capture, place);
+            Ok(true)
+        }
+        Action::Record => {
+            report::record(session, context).await?;
+            Ok(true)
+        }
+        Action::Open { target, order, place } => {
+            context.places.with(|ledger| match place {
+                Some(claim) => ledger.hold(claim),
+                None => ledger.release(&order.capture),
+            });
             open(session, target, order, context);
             Ok(false)
         }
         Action::Assemble { target, capture, profile } => Ok(assemble(session, target, &capture, profile, context).await),
         Action::Close { capture } => {
+            context.places.with(|ledger| ledger.release(&capture));
             context.fleet.close(&capture);
             Ok(false)
         }

@@ -28,6 +28,7 @@ pub async fn sweep_forever(sessions: Store<ProfileSession>, context: Arc<Context
         let live: HashSet<String> = sessions.state().iter().filter_map(|s| s.uid()).collect();
         close_orphans(&live, &context);
         context.written.retain(|uid| live.contains(uid));
+        context.places.with(|ledger| ledger.retain_sessions(|uid| live.contains(uid)));
         for gone in known.difference(&live) {
             if let Err(error) = context.results.delete_session(gone).await {
                 tracing::warn!(%error, "the profiles of a deleted session could not be removed; it is tried again");

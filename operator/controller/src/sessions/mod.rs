@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fleetprof_core::budget::{Ledger, Place};
 use fleetprof_core::session::{self, JobFacts, Permission, Settings};
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, ProfilingPolicy};
 use jiff::Timestamp;
@@ -36,7 +37,7 @@ use crate::settings::RunSettings;
 use crate::tls::TlsSource;
 
 /// Actions can have outcomes that change the next step; a chain is never longer than this.
-const MAX_PASSES: usize = 5;
+const MAX_PASSES: usize = 8;
 
 /// What the session controller works with.
 pub struct Context {
@@ -64,8 +65,30 @@ pub struct Context {
     pub events: Events,
     /// Counts.
     pub metrics: Metrics,
+    /// Who is captured now, and who waits for it.
+    pub places: Places,
     /// The statuses that this leader wrote, newer than any watch; the leader is their one writer.
     pub written: Written,
+}
+
+/// The leader's one ledger of places.
+#[derive(Default)]
+pub struct Places(Mutex<Ledger>);
+
+impl Places {
+    fn with<T>(&self, f: impl FnOnce(&mut Ledger) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Takes the places of targets whose orders may be out, before any place is given away.
+pub fn hold_places(session: &ProfileSession, context: &Context) {
+    let pods = context.pods.namespace(&session.namespace().unwrap_or_default());
+    let policy = observe::policy(session, &pods, context);
+    for target in session.status.iter().flat_map(|s| &s.targets).filter(|t| t.phase.takes_place()) {
+        let claim = session::target::claim(target, session, &policy, &context.rules);
+        context.places.with(|ledger| ledger.hold(claim));
+    }
 }
 
 /// Statuses as they were written last, by session uid.
@@ -91,11 +114,12 @@ impl Written {
 pub struct Answers {
     permission: Permission,
     job: JobFacts,
+    places: HashMap<String, Place>,
 }
 
 impl Default for Answers {
     fn default() -> Self {
-        Self { permission: Permission::Unchecked, job: JobFacts::Unasked }
+        Self { permission: Permission::Unchecked, job: JobFacts::Unasked, places: HashMap::new() }
     }
 }
 

@@ -51,6 +51,7 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         storage_full: context.results.is_full(),
         permission: answers.permission.clone(),
         job: answers.job.clone(),
+        places: answers.places.clone(),
         follow_ups: follow_ups(session, context),
         policy: policy(session, &pods, context),
         namespace_labels: Labels::new(),
@@ -74,7 +75,8 @@ fn agent(view: &AgentView) -> AgentFacts {
     }
 }
 
-fn policy(session: &ProfileSession, pods: &[Arc<PodFacts>], context: &Context) -> PolicyFacts {
+/// The policy that the session names.
+pub fn policy(session: &ProfileSession, pods: &[Arc<PodFacts>], context: &Context) -> PolicyFacts {
     let Some(reference) = &session.spec.policy_ref else { return PolicyFacts::Unnamed };
     let namespace = session.namespace().unwrap_or_default();
     let policies: Vec<_> = context.policies.state().into_iter().filter(|p| p.namespace().as_deref() == Some(&namespace)).collect();

@@ -30,6 +30,17 @@ pub async fn accept(session: &mut ProfileSession, context: &Context) -> Result<(
     Ok(())
 }
 
+/// Writes the status now: what follows must be known to the next leader.
+pub async fn record(session: &ProfileSession, context: &Context) -> Result<(), Error> {
+    let Some(status) = &session.status else { return Ok(()) };
+    let before = context.written.get(&session.uid().unwrap_or_default()).map(|(old, _)| old.phase).unwrap_or_default();
+    patch(session, status, context).await?;
+    if before != status.phase {
+        announce(session, status, context).await;
+    }
+    Ok(())
+}
+
 /// Writes the status when it differs from what was written last. Says how long to wait where it is too early.
 pub async fn write(session: &ProfileSession, context: &Context) -> Result<Option<Duration>, Error> {
     let Some(status) = &session.status else { return Ok(None) };

@@ -208,6 +208,13 @@ fn admit<'a>(raw: &RawPod<'a>, facts: &AdmissionFacts<'_>, spec: &ProfilingPolic
     let chosen = container::choose_container(&names, raw.annotation(names::DEFAULT_CONTAINER_ANNOTATION), &spec.containers)
         .and_then(|name| raw.containers().iter().find(|c| c.name == name))
         .ok_or_else(|| Skip::new(Reason::NoSelectedContainer, "no container is selected, or all of them are known sidecars"))?;
+    let (limit, least) = (chosen.cpu_limit, spec.budget.min_container_cpu.get());
+    if let (Some(limit), Some(least)) = (limit, least)
+        && limit < least
+    {
+        let cause = format!("the container {} has a CPU limit of {limit}m, and budget.minContainerCPU is {least}m", chosen.name);
+        return Err(Skip::new(Reason::TooSmall, cause));
+    }
     Ok((chosen.name, user::agent_user(raw, chosen, facts.pod_security())?))
 }
 

@@ -1,5 +1,6 @@
 //! What does a pod's raw JSON say about the few things that injection asks? Null means absent, a wrong type is a named error.
 
+use fleetprof_crds::budget::millicores;
 use fleetprof_crds::{Reason, names};
 use serde_json::{Map, Value};
 
@@ -18,6 +19,8 @@ pub(super) struct RawPod<'a> {
 pub(super) struct RawContainer<'a> {
     pub name: &'a str,
     pub security: Option<&'a Map<String, Value>>,
+    /// CPU limit in thousandths of a core.
+    pub cpu_limit: Option<i64>,
 }
 
 impl<'a> RawPod<'a> {
@@ -74,7 +77,13 @@ impl<'a> RawContainer<'a> {
     fn read(container: &'a Value) -> Result<Self, Skip> {
         let container = container.as_object().ok_or_else(|| malformed("spec.containers[]", "an object"))?;
         let name = string(container, "name")?.ok_or_else(|| malformed("spec.containers[].name", "present"))?;
-        Ok(Self { name, security: object(container, "securityContext")? })
+        // A quantity may stand as a number as well; one that cannot be read is the API server's to refuse.
+        let cpu_limit = container.get("resources").and_then(|r| r.pointer("/limits/cpu")).and_then(|cpu| match cpu {
+            Value::String(text) => millicores(text),
+            Value::Number(number) => millicores(&number.to_string()),
+            _ => None,
+        });
+        Ok(Self { name, security: object(container, "securityContext")?, cpu_limit })
     }
 }
 

@@ -55,6 +55,9 @@ fn judge(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observ
     if container.is_empty() {
         return (false, Reason::NoSelectedContainer);
     }
+    if pod.container(container).is_some_and(|c| c.below(&policy.spec.budget).is_some()) {
+        return (false, Reason::TooSmall);
+    }
     if !pod.running {
         return (false, Reason::PodNotRunning);
     }
@@ -95,7 +98,7 @@ pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, links: &[Po
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     status.linked_pod_count = count(links.iter().filter(|l| l.linked).count());
     status.linked_app_count = count(by_workload.values().filter(|pods| pods.iter().any(|l| l.linked)).count());
-    status.linked_apps_truncated = by_workload.len() > names::MAX_LINKED_APPS;
+    let workloads = by_workload.len();
     let before = std::mem::take(&mut status.linked_apps);
     status.linked_apps = by_workload
         .into_iter()
@@ -105,6 +108,21 @@ pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, links: &[Po
             LinkedApp { namespace: namespace.to_owned(), ..app(workload, &pods, old, observed) }
         })
         .collect();
+    cut(&mut status.linked_apps);
+    status.linked_apps_truncated = workloads > status.linked_apps.len();
+}
+
+/// Keeps as many rows as the status has room for, whatever the length of their names.
+fn cut(rows: &mut Vec<LinkedApp>) {
+    let mut room = names::MAX_LINKED_APPS_BYTES;
+    let kept = rows
+        .iter()
+        .map_while(|row| {
+            room = room.checked_sub(serde_json::to_vec(row).ok()?.len() + 1)?;
+            Some(())
+        })
+        .count();
+    rows.truncate(kept);
 }
 
 fn app(workload: &Workload, pods: &[&PodLink], before: Option<&LinkedApp>, observed: &Observed) -> LinkedApp {

@@ -80,7 +80,7 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     let plan = Plan::read(policy.uid, &policy.spec.schedule);
     let pace =
         plan.as_ref().map(|plan| pace::pace(plan, policy.created.unwrap_or(Timestamp::MIN), &status, observed.now)).unwrap_or_default();
-    let may_start = !policy.spec.suspend && links.iter().any(|l| l.linked);
+    let may_start = !policy.spec.suspend && policy.spec.sampling.percent > 0 && links.iter().any(|l| l.linked);
     let create = pace.due.filter(|_| may_start && !rounds::capturing(&observed.sessions));
     let missed = pace.missed.filter(|_| may_start);
     status.last_session_time = create.map(|tick| Time(tick.at)).or(status.last_session_time);

@@ -11,7 +11,7 @@ use fleetprof_crds::{ProfileSession, Reason, names};
 use super::observed::{Observed, PolicyFacts};
 use crate::hash::{hash, short_name};
 use crate::pick::{Candidate, pick};
-use crate::pod::{PodFacts, Workload};
+use crate::pod::{ContainerFacts, PodFacts, Workload};
 use crate::selector;
 
 /// The targets of a session.
@@ -115,10 +115,17 @@ fn live_picks(session: &ProfileSession, observed: &Observed, live: &[Arc<PodFact
     };
     let explicit = is_explicit(session);
     let replicas = if explicit { usize::MAX } else { usize::try_from(sampling.replicas_per_workload).unwrap_or(1) };
-    let max = if explicit { names::MAX_TARGETS } else { usize::try_from(sampling.max_targets).unwrap_or(1) };
+    let max = if explicit { names::MAX_TARGETS } else { most(session, &sampling, live.len()) };
     let candidates: Vec<Candidate> = live.iter().map(|p| Candidate { pod_uid: p.uid.clone(), workload: p.workload.clone() }).collect();
     let picked: HashSet<String> = pick(seed, round(session), &candidates, replicas, max).into_iter().collect();
     live.iter().filter(|p| picked.contains(&p.uid)).cloned().collect()
+}
+
+/// Most targets of a pick among so many pods; a share of them is taken of whole policies alone.
+fn most(session: &ProfileSession, sampling: &Sampling, pods: usize) -> usize {
+    let max = usize::try_from(sampling.max_targets).unwrap_or(1);
+    let share = (pods * usize::try_from(sampling.percent).unwrap_or(100)).div_ceil(100);
+    if session.spec.target.is_none() { max.min(share) } else { max }
 }
 
 /// A round of the policy's schedule carries its number; a session made by hand picks by its own uid.
@@ -138,6 +145,11 @@ fn target(session: &ProfileSession, observed: &Observed, pod: &PodFacts) -> Targ
     let Some(container) = pod.choose(&session.spec.container, &rules) else {
         return skipped(pod, Reason::NoSelectedContainer);
     };
+    if let Some(message) = too_small(container, &observed.policy) {
+        let mut target = TargetStatus { container: container.name.clone(), phase: TargetPhase::Skipped, ..bare(pod) };
+        super::target::explain(&mut target, Reason::TooSmall, message);
+        return target;
+    }
     let uid = session.metadata.uid.as_deref().unwrap_or_default();
     TargetStatus {
         container: container.name.clone(),
@@ -145,6 +157,14 @@ fn target(session: &ProfileSession, observed: &Observed, pod: &PodFacts) -> Targ
         capture: format!("{uid}-{}", short_name(&[&pod.uid, &container.name])),
         ..bare(pod)
     }
+}
+
+/// Why a container is too small for the policy, if it is.
+fn too_small(container: &ContainerFacts, policy: &PolicyFacts) -> Option<String> {
+    let PolicyFacts::Found { spec, .. } = policy else { return None };
+    let limit = container.below(&spec.budget)?;
+    let (name, least) = (&container.name, &spec.budget.min_container_cpu.0);
+    Some(format!("The container {name} has a CPU limit of {limit}m, and budget.minContainerCPU is {least}; {}.", Reason::TooSmall.advice()))
 }
 
 fn bare(pod: &PodFacts) -> TargetStatus {

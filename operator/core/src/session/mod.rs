@@ -17,6 +17,7 @@ pub mod repeat;
 pub mod summary;
 pub mod target;
 
+use fleetprof_crds::policy::SuspendBehavior;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
@@ -101,7 +102,9 @@ fn advance(session: &ProfileSession, status: &mut ProfileSessionStatus, observed
             }
         }
     }
-    if session.spec.cancel && status.cancel_time.is_none() {
+    let stopped =
+        matches!(&observed.policy, PolicyFacts::Found { spec, .. } if spec.suspend && spec.suspend_behavior == SuspendBehavior::Cancel);
+    if (session.spec.cancel || stopped) && status.cancel_time.is_none() {
         status.cancel_time = Some(Time(observed.now));
     }
     let context = target::Context::new(session, status, observed, settings);
@@ -109,11 +112,21 @@ fn advance(session: &ProfileSession, status: &mut ProfileSessionStatus, observed
     for (index, target) in status.targets.iter_mut().enumerate() {
         actions.extend(target::step(index, target, &context));
     }
+    record_once(&mut actions);
     summary::fold(session, status, observed.now);
     if status.phase == Phase::Processing && status.targets.iter().all(|t| t.phase.is_terminal()) {
         actions.push(Action::Summarize);
     }
     actions
+}
+
+/// However many places were granted, the status is written once.
+fn record_once(actions: &mut Vec<Action>) {
+    let many = actions.len();
+    actions.retain(|a| *a != Action::Record);
+    if actions.len() < many {
+        actions.push(Action::Record);
+    }
 }
 
 /// The choice stands in the status from here on.
@@ -163,7 +176,11 @@ fn next_deadline(session: &ProfileSession, status: &ProfileSessionStatus, now: T
     let results = status.capture_end_time.as_ref().map(|t| t.0 + spec.result_timeout.as_signed());
     let waiting = status.targets.iter().any(|t| matches!(t.phase, TargetPhase::Pending | TargetPhase::Attaching | TargetPhase::Ordered));
     let load = load::deadline(session, status, now);
-    let mut next = LOOK;
+    let waits_for_place = status
+        .targets
+        .iter()
+        .any(|t| t.phase == TargetPhase::Pending && matches!(t.reason, Some(Reason::NodeBusy | Reason::BudgetExhausted)));
+    let mut next = if waits_for_place { SignedDuration::from_secs(1) } else { LOOK };
     for at in [start.filter(|_| waiting), results, load].into_iter().flatten() {
         let left = at.duration_since(now);
         if left > SignedDuration::ZERO {

@@ -9,6 +9,7 @@ use fleetprof_crds::wire::{CaptureReport, Order};
 use fleetprof_crds::{ProfileSession, ProfilingPolicySpec, Reason};
 use jiff::Timestamp;
 
+use crate::budget::{Claim, Place};
 use crate::pod::{PodFacts, User};
 use crate::policy::{Labels, PolicyView};
 
@@ -33,6 +34,8 @@ pub struct Observed {
     pub agents: HashMap<String, AgentFacts>,
     /// Captures of the session, by capture.
     pub captures: HashMap<String, CaptureFacts>,
+    /// Answers to the claims of targets that were made since the reconcile began, by capture.
+    pub places: HashMap<String, Place>,
     /// The Job that the session waits for.
     pub job: JobFacts,
     /// Sessions that were made to repeat this one.
@@ -133,11 +136,15 @@ pub struct Settings {
     pub slice_seconds: u32,
     /// Protocol that orders need.
     pub protocol: u32,
+    /// Most targets of a namespace that are captured at the same time.
+    pub namespace_budget: usize,
+    /// Most targets that are captured at the same time.
+    pub fleet_budget: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { slice_seconds: 10, protocol: fleetprof_crds::wire::PROTOCOL }
+        Self { slice_seconds: 10, protocol: fleetprof_crds::wire::PROTOCOL, namespace_budget: 100, fleet_budget: 1000 }
     }
 }
 
@@ -155,6 +162,10 @@ pub enum Action {
         /// The session.
         session: Box<ProfileSession>,
     },
+    /// Ask for a place in the budgets.
+    Claim(Claim),
+    /// Write the status before anything else is done: places were granted, and the next leader must know.
+    Record,
     /// Attach an agent to a pod.
     Attach {
         /// Index of the target.
@@ -176,6 +187,8 @@ pub enum Action {
         target: usize,
         /// The order.
         order: Order,
+        /// The place that the capture takes; `None` once it is over.
+        place: Option<Claim>,
     },
     /// Make one profile of the stored slices.
     Assemble {

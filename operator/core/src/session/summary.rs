@@ -88,7 +88,7 @@ fn mean(values: impl Iterator<Item = i32>) -> Option<i32> {
 fn explanation(session: &ProfileSession, status: &ProfileSessionStatus, late: bool) -> (Option<Reason>, String) {
     let n = status.counts.desired;
     let live: Vec<&TargetStatus> = status.targets.iter().filter(|t| !t.phase.is_terminal()).collect();
-    if session.spec.cancel {
+    if status.cancel_time.is_some() {
         return (Some(Reason::Cancelled), format!("Cancelling: {} of {n} targets have not ended yet.", live.len()));
     }
     let stuck = live.iter().find(|t| matches!(t.reason, Some(Reason::StorageFull | Reason::StorageFailed)));
@@ -98,7 +98,11 @@ fn explanation(session: &ProfileSession, status: &ProfileSessionStatus, late: bo
     match status.phase {
         Phase::Pending | Phase::Starting => {
             let waits = live.first().and_then(|t| t.reason).unwrap_or(Reason::WaitingForAgent);
-            let text = if waits == Reason::Attaching { "Attaching an agent" } else { "Waiting for the agent" };
+            let text = match waits {
+                Reason::Attaching => "Attaching an agent",
+                Reason::NodeBusy | Reason::BudgetExhausted => "Waiting for a place in the budgets",
+                _ => "Waiting for the agent",
+            };
             (Some(waits), format!("{text}: {} of {n} targets have not started.", live.len()))
         }
         Phase::Running => {

@@ -6,6 +6,7 @@
 //!    └─agent there──────────►┘          (no data, or an error: Failed; never tried: Skipped)
 //! ```
 
+use fleetprof_crds::budget::Budget;
 use fleetprof_crds::policy::{AgentMode, ExistingPods, ProfileType};
 use fleetprof_crds::session_status::{ProfileSessionStatus, TargetPhase, TargetStatus};
 use fleetprof_crds::wire::{CaptureReport, CaptureState, Order, Problem};
@@ -14,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::observed::{Action, Observed, PolicyFacts, Settings};
+use crate::budget::{Claim, Limits, Place};
 use crate::hash::short_name;
 use crate::pod::{AgentContainerState, PodFacts};
 use crate::text::cut;
@@ -57,84 +59,156 @@ impl<'a> Context<'a> {
 #[must_use]
 pub fn step(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<Action> {
     use TargetPhase as P;
-    match target.phase {
-        P::Succeeded | P::Failed | P::Skipped | P::Cancelled => {}
+    let was = target.phase;
+    let asked = match was {
+        P::Succeeded | P::Failed | P::Skipped | P::Cancelled => None,
         P::Pending | P::Attaching => prepare(target, context),
-        P::Ordered | P::Running | P::Uploading => follow(target, context),
+        P::Ordered | P::Running | P::Uploading => {
+            follow(target, context);
+            None
+        }
+    };
+    match (was, target.phase, asked) {
+        (_, _, Some(claim)) => vec![Action::Claim(claim)],
+        // The place has to be on record before anything is done with it.
+        (P::Pending, P::Attaching | P::Ordered, None) => vec![Action::Record],
+        _ => actions(index, target, context),
     }
-    actions(index, target, context)
 }
 
-/// Before an order is out: is there an agent, can one be attached, how long may it take?
-fn prepare(target: &mut TargetStatus, context: &Context) {
+/// Before an order is out: is there an agent, can one be attached, is there a place in the budgets, how long may it take?
+/// Gives back the claim that has to be answered first.
+fn prepare(target: &mut TargetStatus, context: &Context) -> Option<Claim> {
     let now = context.observed.now;
     if context.cancelled_at.is_some() {
-        return finish(target, TargetPhase::Cancelled, Reason::Cancelled, String::new(), now);
+        finish(target, TargetPhase::Cancelled, Reason::Cancelled, String::new(), now);
+        return None;
     }
     let Some(pod) = context.pod(target).filter(|p| !p.ending) else {
-        return finish(target, TargetPhase::Failed, Reason::PodGone, "The pod ended before its capture started.".into(), now);
+        finish(target, TargetPhase::Failed, Reason::PodGone, "The pod ended before its capture started.".into(), now);
+        return None;
     };
-    if let Some(agent) = context.observed.agents.get(&target.pod_uid) {
-        if agent.protocol < context.settings.protocol {
-            let message = format!(
-                "The agent {} speaks protocol {}, the order needs {}; {}.",
-                agent.version,
-                agent.protocol,
-                context.settings.protocol,
-                Reason::AgentTooOld.advice()
-            );
-            return finish(target, TargetPhase::Skipped, Reason::AgentTooOld, message, now);
+    let Some(agent) = context.observed.agents.get(&target.pod_uid) else { return without_agent(target, pod, context) };
+    if agent.protocol < context.settings.protocol {
+        let (version, has, need) = (&agent.version, agent.protocol, context.settings.protocol);
+        let message = format!("The agent {version} speaks protocol {has}, the order needs {need}; {}.", Reason::AgentTooOld.advice());
+        finish(target, TargetPhase::Skipped, Reason::AgentTooOld, message, now);
+        return None;
+    }
+    match turn(target, context) {
+        Turn::Ask(claim) => return Some(claim),
+        Turn::Wait => {}
+        Turn::Go => {
+            target.phase = TargetPhase::Ordered;
+            target.container_id = pod.container(&target.container).map(|c| c.id.clone()).unwrap_or_default();
+            target.runtime = agent.runtimes.get(&target.container_id).cloned();
+            explain(target, Reason::WaitingForAgent, "The order is out.".into());
         }
-        target.phase = TargetPhase::Ordered;
-        target.container_id = pod.container(&target.container).map(|c| c.id.clone()).unwrap_or_default();
-        target.runtime = agent.runtimes.get(&target.container_id).cloned();
-        return explain(target, Reason::WaitingForAgent, "The order is out.".into());
     }
-    if now > context.start_before && context.observed.settled {
-        let (reason, message) = late_start(target, pod, context);
-        return finish(target, TargetPhase::Failed, reason, message, now);
-    }
-    wait_for_agent(target, pod, context);
+    None
 }
 
-fn wait_for_agent(target: &mut TargetStatus, pod: &PodFacts, context: &Context) {
+/// Whether it is the target's turn.
+enum Turn {
+    /// It has its place.
+    Go,
+    /// It waits, or has given up.
+    Wait,
+    /// The ledger must be asked.
+    Ask(Claim),
+}
+
+fn turn(target: &mut TargetStatus, context: &Context) -> Turn {
+    if target.phase != TargetPhase::Pending {
+        return Turn::Go;
+    }
+    let busy = match context.observed.places.get(&target.capture) {
+        None => return Turn::Ask(claim(target, context.session, &context.observed.policy, context.settings)),
+        Some(Place::Granted) => return Turn::Go,
+        Some(Place::Busy(busy)) => busy,
+    };
     let now = context.observed.now;
+    if now > context.start_before {
+        let message = format!("{}; {}.", busy.message, busy.reason.advice());
+        finish(target, TargetPhase::Skipped, busy.reason, message, now);
+    } else {
+        let message = format!("{}; waiting for a place until {}.", busy.message, context.start_before.strftime("%H:%M:%S UTC"));
+        explain(target, busy.reason, message);
+    }
+    Turn::Wait
+}
+
+/// The place that the target's capture takes.
+#[must_use]
+pub fn claim(target: &TargetStatus, session: &ProfileSession, policy: &PolicyFacts, settings: &Settings) -> Claim {
+    let (policy, budget) = match policy {
+        PolicyFacts::Found { uid, spec, .. } => (uid.clone(), spec.budget.clone()),
+        _ => (String::new(), Budget { max_concurrent: i32::MAX, ..Budget::default() }),
+    };
+    let limit = |n: i32| usize::try_from(n).unwrap_or(1);
+    Claim {
+        capture: target.capture.clone(),
+        session: session.metadata.uid.clone().unwrap_or_default(),
+        namespace: session.metadata.namespace.clone().unwrap_or_default(),
+        policy,
+        node: target.node.clone(),
+        priority: budget.priority,
+        since: session.metadata.creation_timestamp.as_ref().map_or(Timestamp::MIN, |t| t.0),
+        limits: Limits {
+            node: limit(budget.max_concurrent_per_node),
+            namespace: settings.namespace_budget,
+            policy: limit(budget.max_concurrent),
+            fleet: settings.fleet_budget,
+        },
+    }
+}
+
+fn without_agent(target: &mut TargetStatus, pod: &PodFacts, context: &Context) -> Option<Claim> {
+    let now = context.observed.now;
+    let awaited = pod.sidecar.is_some() || target.phase == TargetPhase::Attaching;
+    if awaited && now > context.start_before && context.observed.settled {
+        let (reason, message) = late_start(target, pod, context);
+        finish(target, TargetPhase::Failed, reason, message, now);
+        return None;
+    }
     if pod.sidecar.is_some() {
-        return explain(target, Reason::WaitingForAgent, "The injected agent has not reported yet.".into());
+        explain(target, Reason::WaitingForAgent, "The injected agent has not reported yet.".into());
+        return None;
     }
     if !may_attach(context) {
-        let created_before = matches!((&context.observed.policy, pod.created), (PolicyFacts::Found { created: Some(policy), .. }, Some(pod)) if pod < *policy);
-        let reason = if created_before { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed };
-        return finish(
-            target,
-            TargetPhase::Skipped,
-            reason,
-            format!("The pod has no agent and agent.existingPods is Wait; {}.", reason.advice()),
-            now,
-        );
+        leave(target, pod, context);
+        return None;
     }
-    if let Some(ours) = pod.attached.iter().find(|a| a.name == target.attached_as) {
-        match &ours.state {
-            AgentContainerState::Ended(why) => {
-                return finish(
-                    target,
-                    TargetPhase::Failed,
-                    Reason::AgentGone,
-                    format!("The attached agent ended before it reported: {why}; {}.", Reason::AgentGone.advice()),
-                    now,
-                );
-            }
-            AgentContainerState::Waiting(why, message) if image_failed(why) => {
-                return finish(
-                    target,
-                    TargetPhase::Failed,
-                    Reason::AgentImageFailed,
-                    format!("The attached agent does not start: {why}: {message}"),
-                    now,
-                );
-            }
-            _ => {}
+    match turn(target, context) {
+        Turn::Ask(claim) => return Some(claim),
+        Turn::Wait => {}
+        Turn::Go => attach_or_give_up(target, pod, context),
+    }
+    None
+}
+
+/// A pod without an agent that none may be attached to.
+fn leave(target: &mut TargetStatus, pod: &PodFacts, context: &Context) {
+    let created_before =
+        matches!((&context.observed.policy, pod.created), (PolicyFacts::Found { created: Some(policy), .. }, Some(pod)) if pod < *policy);
+    let reason = if created_before { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed };
+    let message = format!("The pod has no agent and agent.existingPods is Wait; {}.", reason.advice());
+    finish(target, TargetPhase::Skipped, reason, message, context.observed.now);
+}
+
+fn attach_or_give_up(target: &mut TargetStatus, pod: &PodFacts, context: &Context) {
+    let ours = pod.attached.iter().find(|a| a.name == target.attached_as).map(|a| &a.state);
+    let failed = match ours {
+        Some(AgentContainerState::Ended(why)) => {
+            Some((Reason::AgentGone, format!("The attached agent ended before it reported: {why}; {}.", Reason::AgentGone.advice())))
         }
+        Some(AgentContainerState::Waiting(why, message)) if image_failed(why) => {
+            Some((Reason::AgentImageFailed, format!("The attached agent does not start: {why}: {message}")))
+        }
+        _ => None,
+    };
+    if let Some((reason, message)) = failed {
+        return finish(target, TargetPhase::Failed, reason, message, context.observed.now);
     }
     if target.attached_as.is_empty() {
         let uid = context.session.metadata.uid.as_deref().unwrap_or_default();
@@ -305,7 +379,12 @@ fn unstarted(target: &TargetStatus, pod: &PodFacts, context: &Context) -> Option
 /// leader accepts what is still on its way.
 fn actions(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<Action> {
     let profile = context.session.spec.profiles.first().copied().unwrap_or(ProfileType::Cpu);
-    let open = |target: &TargetStatus| Action::Open { target: index, order: order(target, profile, context) };
+    let place = |target: &TargetStatus| claim(target, context.session, &context.observed.policy, context.settings);
+    let open = |target: &TargetStatus| Action::Open {
+        target: index,
+        order: order(target, profile, context),
+        place: (target.phase != TargetPhase::Uploading).then(|| place(target)),
+    };
     match target.phase {
         TargetPhase::Attaching => attach(index, target, context).into_iter().collect(),
         TargetPhase::Ordered | TargetPhase::Running => vec![open(target)],

@@ -1,0 +1,142 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const WIDE: Limits = Limits { node: 100, namespace: 100, policy: 100, fleet: 100 };
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn claim(capture: &str, node: &str, priority: i32, limits: Limits) -> Claim {
+    Claim {
+        capture: capture.into(),
+        session: format!("s-{capture}"),
+        namespace: "shop".into(),
+        policy: "p".into(),
+        node: node.into(),
+        priority,
+        since: at(0),
+        limits,
+    }
+}
+
+fn reason(place: Place) -> Option<Reason> {
+    match place {
+        Place::Granted => None,
+        Place::Busy(busy) => Some(busy.reason),
+    }
+}
+
+#[test]
+fn each_account_binds_and_is_named() {
+    let cases = [
+        (Limits { node: 1, ..WIDE }, Reason::NodeBusy, "budget.maxConcurrentPerNode is 1"),
+        (Limits { namespace: 1, ..WIDE }, Reason::BudgetExhausted, "budgets.namespace"),
+        (Limits { policy: 1, ..WIDE }, Reason::BudgetExhausted, "budget.maxConcurrent is 1"),
+        (Limits { fleet: 1, ..WIDE }, Reason::BudgetExhausted, "budgets.fleet"),
+        (Limits { node: 1, namespace: 1, policy: 1, fleet: 1 }, Reason::NodeBusy, "on the node n1"),
+    ];
+    for (limits, wanted, words) in cases {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.claim(claim("a", "n1", 0, limits), at(0)), Place::Granted);
+        assert_eq!(ledger.claim(claim("a", "n1", 0, limits), at(0)), Place::Granted, "the same again");
+        let Place::Busy(busy) = ledger.claim(claim("b", "n1", 0, limits), at(0)) else { panic!("{words}") };
+        assert!(busy.reason == wanted && busy.message.contains(words), "{busy:?}");
+        ledger.release("a");
+        assert_eq!(ledger.claim(claim("b", "n1", 0, limits), at(0)), Place::Granted);
+    }
+}
+
+#[test]
+fn who_waits_with_a_higher_priority_goes_first() {
+    let one = Limits { node: 1, ..WIDE };
+    let mut ledger = Ledger::default();
+    assert_eq!(ledger.claim(claim("running", "n1", 0, one), at(0)), Place::Granted);
+    assert_eq!(reason(ledger.claim(claim("low", "n1", 1, one), at(0))), Some(Reason::NodeBusy));
+    assert_eq!(reason(ledger.claim(claim("high", "n1", 5, one), at(1))), Some(Reason::NodeBusy));
+    ledger.release("running");
+    assert_eq!(reason(ledger.claim(claim("low", "n1", 1, one), at(2))), Some(Reason::NodeBusy), "the place is for who goes before");
+    assert_eq!(ledger.claim(claim("other node", "n2", 0, one), at(2)), Place::Granted);
+    assert_eq!(ledger.claim(claim("high", "n1", 5, one), at(2)), Place::Granted);
+    ledger.release("high");
+    assert_eq!(ledger.claim(claim("low", "n1", 1, one), at(3)), Place::Granted);
+}
+
+#[test]
+fn who_asks_no_more_keeps_nobody_waiting() {
+    let one = Limits { node: 1, ..WIDE };
+    let mut ledger = Ledger::default();
+    ledger.hold(claim("running", "n1", 0, one));
+    assert_eq!(reason(ledger.claim(claim("gone", "n1", 9, one), at(0))), Some(Reason::NodeBusy));
+    ledger.release("running");
+    assert_eq!(reason(ledger.claim(claim("b", "n1", 0, one), at(14))), Some(Reason::NodeBusy));
+    assert_eq!(ledger.claim(claim("b", "n1", 0, one), at(15)), Place::Granted);
+}
+
+#[test]
+fn sessions_without_a_policy_do_not_share_an_account() {
+    let mine = |capture: &str| Claim { policy: String::new(), ..claim(capture, capture, 0, Limits { policy: 1, ..WIDE }) };
+    let mut ledger = Ledger::default();
+    assert_eq!([ledger.claim(mine("a"), at(0)), ledger.claim(mine("b"), at(0))], [Place::Granted, Place::Granted]);
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Claim {
+        capture: u8,
+        priority: i8,
+    },
+    Release(u8),
+    SessionGone(u8),
+    /// The leader is gone; the next one holds what was granted before it answers anybody.
+    Failover,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (0..40u8, -2..3i8).prop_map(|(capture, priority)| Event::Claim { capture, priority }),
+        3 => (0..40u8).prop_map(Event::Release),
+        1 => (0..40u8).prop_map(Event::SessionGone),
+        1 => Just(Event::Failover),
+    ]
+}
+
+proptest! {
+    /// Whatever is asked in whatever order, also over changes of the leader: no account holds more than its limit.
+    #[test]
+    fn no_account_is_overdrawn(events in prop::collection::vec(event(), 1..200), node in 1..3usize, namespace in 1..6usize, policy in 1..5usize, fleet in 1..8usize) {
+        let limits = Limits { node, namespace, policy, fleet };
+        let mut ledger = Ledger::default();
+        for (n, event) in events.into_iter().enumerate() {
+            match event {
+                Event::Claim { capture, priority } => {
+                    // A capture has one pod, so one node, namespace and policy.
+                    let claim = Claim {
+                        namespace: (capture % 3).to_string(),
+                        policy: (capture / 3 % 3).to_string(),
+                        ..claim(&capture.to_string(), &(capture / 9).to_string(), i32::from(priority), limits)
+                    };
+                    let _ = ledger.claim(claim, at(i64::try_from(n).unwrap()));
+                }
+                Event::Release(capture) => ledger.release(&capture.to_string()),
+                Event::SessionGone(capture) => ledger.retain_sessions(|s| s != format!("s-{capture}")),
+                Event::Failover => {
+                    let mut next = Ledger::default();
+                    ledger.held.values().cloned().for_each(|claim| next.hold(claim));
+                    ledger = next;
+                }
+            }
+            let count = |of: &dyn Fn(&Claim) -> String| {
+                let mut counts = HashMap::new();
+                ledger.held.values().for_each(|c| *counts.entry(of(c)).or_insert(0usize) += 1);
+                counts.values().copied().max().unwrap_or(0)
+            };
+            prop_assert!(count(&|c| c.node.clone()) <= limits.node);
+            prop_assert!(count(&|c| c.namespace.clone()) <= limits.namespace);
+            prop_assert!(count(&|c| c.policy.clone()) <= limits.policy);
+            prop_assert!(ledger.len() <= limits.fleet);
+            prop_assert_eq!(ledger.used.get(&Account::Fleet).copied().unwrap_or(0), ledger.len());
+        }
+    }
+}
