@@ -28,8 +28,8 @@ export KUBECONFIG
 trap cleanup EXIT
 
 apply() { "$kubectl" apply --server-side --force-conflicts -f - >/dev/null; }
-"$kubectl" apply --server-side --force-conflicts -f "$root/crds/profilingpolicies.yaml" >/dev/null
-"$kubectl" wait --for=condition=Established crd/profilingpolicies.fleetprof.dev --timeout=30s >/dev/null
+"$kubectl" apply --server-side --force-conflicts -f "$root/crds/profilingpolicies.yaml" -f "$root/crds/clusterprofilingpolicies.yaml" >/dev/null
+"$kubectl" wait --for=condition=Established crd/profilingpolicies.fleetprof.dev crd/clusterprofilingpolicies.fleetprof.dev --timeout=30s >/dev/null
 for namespace in fleetprof-bench fleetprof-bench-system; do
     "$kubectl" create namespace $namespace --dry-run=client -o yaml | apply
 done

@@ -16,6 +16,18 @@ pub fn tool(name: &str) -> Result<String> {
     tools.lines().find_map(|l| l.strip_prefix(&key)).map(str::to_owned).with_context(|| format!("the rig has no {name}"))
 }
 
+/// Applies the kinds, and waits until the API server knows them.
+///
+/// # Errors
+/// When the API server refuses.
+pub fn crds(kubeconfig: &Path) -> Result<()> {
+    for (stem, _) in fleetprof_crds::all_crds() {
+        let file = crate::root().join(format!("crds/{stem}.yaml"));
+        kubectl(kubeconfig, &["apply", "--server-side", "--force-conflicts", "-f", &file.to_string_lossy()], None)?;
+    }
+    kubectl(kubeconfig, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None).map(drop)
+}
+
 /// Applies the templates of the chart whose path contains one of `parts`, with `arguments` for Helm.
 ///
 /// # Errors

@@ -9,7 +9,11 @@ use serde_json::{Value, json};
 /// The resource of a kind of ours.
 #[must_use]
 pub fn resource(kind: &str) -> ApiResource {
-    let plural = if kind == "ProfilingPolicy" { "profilingpolicies" } else { "profilesessions" };
+    let plural = match kind {
+        "ProfilingPolicy" => "profilingpolicies",
+        "ClusterProfilingPolicy" => "clusterprofilingpolicies",
+        _ => "profilesessions",
+    };
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("fleetprof.dev", "v1alpha1", kind), plural)
 }
 
@@ -22,14 +26,22 @@ pub fn object(kind: &str, namespace: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "fleetprof.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec})
 }
 
+/// A policy of the cluster with this spec.
+#[must_use]
+pub fn cluster_policy(name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "fleetprof.dev/v1alpha1", "kind": "ClusterProfilingPolicy", "metadata": {"name": name}, "spec": spec})
+}
+
 /// Creates it for real, or as a dry run.
 ///
 /// # Errors
 /// What the API server answered.
 pub async fn create(client: &Client, object: &Value, dry_run: bool) -> kube::Result<DynamicObject> {
     let kind = object["kind"].as_str().unwrap_or_default();
-    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource(kind));
+    let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
+        Some(namespace) if kind != "ClusterProfilingPolicy" => Api::namespaced_with(client.clone(), namespace, &resource(kind)),
+        _ => Api::all_with(client.clone(), &resource(kind)),
+    };
     let object: DynamicObject = serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
     api.create(&PostParams { dry_run, field_manager: None }, &object).await
 }

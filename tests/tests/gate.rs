@@ -20,12 +20,7 @@ const OPERATOR: &str = "system:serviceaccount:fleetprof:fleetprof-operator";
 /// else, `narrow` who may besides profile under the policy `one`, `runner` and `attacher` with the roles of those names.
 async fn gate() -> Result<std::path::PathBuf> {
     let kubeconfig = api_server()?;
-    let kube = |args: &[&str], input: Option<&str>| chart::kubectl(&kubeconfig, args, input);
-    for crd in ["profilingpolicies", "profilesessions"] {
-        let file = fleetprof_tests::root().join(format!("crds/{crd}.yaml"));
-        kube(&["apply", "--server-side", "--force-conflicts", "-f", &file.to_string_lossy()], None)?;
-    }
-    kube(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None)?;
+    chart::crds(&kubeconfig)?;
     chart::apply(&kubeconfig, &["templates/access/"], &[])?;
     apply(&kubeconfig, &setup())?;
     let client = person(&kubeconfig, Some("creator"), &["system:authenticated"]).await?;

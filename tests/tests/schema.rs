@@ -14,11 +14,7 @@ use serde_json::{Value, json};
 /// An API server with the CRDs and without the gate, which has tests of its own.
 async fn server() -> Result<Client> {
     let kubeconfig = api_server()?;
-    for crd in ["profilingpolicies", "profilesessions"] {
-        let file = fleetprof_tests::root().join(format!("crds/{crd}.yaml"));
-        chart::kubectl(&kubeconfig, &["apply", "--server-side", "--force-conflicts", "-f", &file.to_string_lossy()], None)?;
-    }
-    chart::kubectl(&kubeconfig, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None)?;
+    chart::crds(&kubeconfig)?;
     // The tests of the gate use the same server and may have come first.
     chart::kubectl(&kubeconfig, &["delete", "validatingadmissionpolicybinding", "fleetprof-gate", "--ignore-not-found"], None)?;
     let client = admin(&kubeconfig).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use fleetprof_core::inject::{AgentSettings, ClusterRules, PodSecurity, default_resources};
+use fleetprof_core::policy::PolicyView;
 use fleetprof_crds::ProfilingPolicy;
 use fleetprof_operator::tls::{CertificateNames, TlsSource, ensure_certificates, serve};
 use fleetprof_operator::webhook::registration::{self, Names};
@@ -26,11 +27,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 async fn server() -> Result<Client> {
     let kubeconfig = api_server()?;
-    for crd in ["profilingpolicies", "profilesessions"] {
-        let file = fleetprof_tests::root().join(format!("crds/{crd}.yaml"));
-        chart::kubectl(&kubeconfig, &["apply", "--server-side", "--force-conflicts", "-f", &file.to_string_lossy()], None)?;
-    }
-    chart::kubectl(&kubeconfig, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None)?;
+    chart::crds(&kubeconfig)?;
     admin(&kubeconfig).await
 }
 
@@ -135,7 +132,8 @@ impl Webhook {
         let policies = Api::<ProfilingPolicy>::all(client.clone()).list(&ListParams::default()).await?;
         let ours = policies.items.into_iter().filter(|p| p.namespace().is_some_and(|n| namespaces.contains(&n.as_str())));
         let ca = self.tls.ca_bundle().context("loaded")?;
-        let mut webhooks = registration::webhooks(&ours.map(Arc::new).collect::<Vec<_>>(), &ca, &self.names);
+        let ours: Vec<ProfilingPolicy> = ours.collect();
+        let mut webhooks = registration::webhooks(ours.iter().map(PolicyView::from), &ca, &self.names);
         for webhook in &mut webhooks {
             let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap_or_default().to_owned();
             webhook["clientConfig"] =

@@ -13,6 +13,7 @@ pub mod health;
 pub mod leader;
 pub mod metrics;
 pub mod misses;
+pub mod namespaces;
 pub mod permission;
 pub mod pods;
 pub mod policies;

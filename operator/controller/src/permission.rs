@@ -41,14 +41,15 @@ pub async fn review(client: &Client, session: &ProfileSession) -> kube::Result<P
     )))
 }
 
-/// With a policy: the verb `profile` on it. Without: what attaching by hand needs.
+/// With a policy: the verb `profile` on it, asked for in the session's namespace also where the policy is one of the cluster, so that
+/// a RoleBinding there is enough. Without: what attaching by hand needs.
 fn attributes(session: &ProfileSession) -> ResourceAttributes {
     let namespace = session.metadata.namespace.clone();
     let text = |s: &str| Some(s.to_owned());
     match &session.spec.policy_ref {
         Some(policy) => ResourceAttributes {
             group: text(GROUP),
-            resource: text("profilingpolicies"),
+            resource: text(policy.kind.resource()),
             name: Some(policy.name.clone()),
             verb: text("profile"),
             namespace,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, Owner, PodFacts, User, Workload};
-use fleetprof_core::policy::{Observed, PolicyView, Step, step};
+use fleetprof_core::policy::{Observed, Policies, PolicyView, Step, step};
 use fleetprof_core::schedule;
 use fleetprof_core::session::AgentFacts;
 use fleetprof_crds::policy::LinkState;
@@ -85,7 +85,7 @@ impl World {
         self
     }
     fn step(&self, policy: &ProfilingPolicy) -> Step {
-        let refusal = |_: &PodFacts| self.refusal;
+        let refusal = |_: &PodFacts, _: &Policies<'_>| self.refusal;
         let policies = self.others.iter().chain([policy]).map(PolicyView::from).collect();
         step(
             &policy.into(),

@@ -3,18 +3,20 @@
 use fleetprof_core::pod::Owner;
 use fleetprof_core::policy::Step;
 use fleetprof_core::policy::news::News;
-use fleetprof_crds::{ProfileSession, ProfilingPolicy, Reason, names};
+use fleetprof_crds::{ProfileSession, Reason, names};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{Context, Error};
+use super::{Context, Error, PolicyObject};
 
 /// Creates the sessions of the round that is due and deletes those over the limits.
-pub async fn rounds(policy: &ProfilingPolicy, step: &Step, context: &Context) -> Result<(), Error> {
+///
+/// A namespace that takes no session, such as one that is being deleted, keeps no other from having its own.
+pub async fn rounds<P: PolicyObject>(policy: &P, step: &Step, context: &Context) -> Result<(), Error> {
     let api = |namespace: &str| Api::<ProfileSession>::namespaced(context.client.clone(), namespace);
     for (namespace, name) in &step.delete {
         ignore(api(namespace).delete(name, &DeleteParams::default()).await.map(drop), 404)?;
@@ -23,13 +25,23 @@ pub async fn rounds(policy: &ProfilingPolicy, step: &Step, context: &Context) ->
         let note = format!("The tick of {} passed without a round: {}.", tick.at, Reason::TickMissed.advice());
         context.events.warning(&policy.object_ref(&()), Reason::TickMissed, "Schedule", note).await;
     }
+    let mut refused = Vec::new();
     for session in &step.create {
-        create(policy, session, context).await?;
+        if let Err(error) = create(policy, session, context).await {
+            refused.push((session.namespace().unwrap_or_default(), error));
+        }
+    }
+    if refused.len() == step.create.len() {
+        return refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error));
+    }
+    for (namespace, error) in refused {
+        let note = format!("The round has no session in namespace {namespace}, which has to wait for the next one: {error}");
+        context.events.warning(&policy.object_ref(&()), Reason::Internal, "Schedule", note).await;
     }
     Ok(())
 }
 
-async fn create(policy: &ProfilingPolicy, session: &ProfileSession, context: &Context) -> Result<(), Error> {
+async fn create<P: PolicyObject>(policy: &P, session: &ProfileSession, context: &Context) -> Result<(), Error> {
     let api = Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
     match api.create(&PostParams::default(), session).await {
         Ok(_) => {
@@ -52,13 +64,13 @@ fn ignore(result: kube::Result<()>, code: u16) -> Result<(), Error> {
 }
 
 /// Writes the status when it differs, and an event when `Ready` changed.
-pub async fn status(policy: &ProfilingPolicy, step: &Step, context: &Context) -> Result<(), Error> {
-    if policy.status.as_ref() == Some(&step.status) {
+pub async fn status<P: PolicyObject>(policy: &P, step: &Step, context: &Context) -> Result<(), Error> {
+    if policy.view().status == Some(&step.status) {
         return Ok(());
     }
-    let api = Api::<ProfilingPolicy>::namespaced(context.client.clone(), &policy.namespace().unwrap_or_default());
+    let api = policy.api(context.client.clone());
     let body = json!({
-        "apiVersion": ProfilingPolicy::api_version(&()), "kind": ProfilingPolicy::kind(&()),
+        "apiVersion": P::api_version(&()), "kind": P::kind(&()),
         "metadata": {"name": policy.name_any(), "uid": policy.uid()},
         "status": step.status,
     });
@@ -75,7 +87,7 @@ pub async fn status(policy: &ProfilingPolicy, step: &Step, context: &Context) ->
 }
 
 /// An event for each app that has come to a reason that a person would ask about: on the policy and on the app itself.
-async fn announce_links(policy: &ProfilingPolicy, step: &Step, context: &Context) {
+async fn announce_links<P: PolicyObject>(policy: &P, step: &Step, context: &Context) {
     for news in &step.news {
         let owner = reference(news, context).await;
         for about in [&policy.object_ref(&()), &owner] {
@@ -114,9 +126,9 @@ async fn reference(news: &News, context: &Context) -> ObjectReference {
 }
 
 /// An event when `Ready` or its reason changed.
-async fn announce(policy: &ProfilingPolicy, step: &Step, context: &Context) {
+async fn announce<P: PolicyObject>(policy: &P, step: &Step, context: &Context) {
     let of = |all: &[Condition]| all.iter().find(|c| c.type_ == "Ready").map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()));
-    let before = policy.status.as_ref().and_then(|s| of(&s.conditions));
+    let before = policy.view().status.and_then(|s| of(&s.conditions));
     let Some((status, reason, message)) = of(&step.status.conditions) else { return };
     if before.is_some_and(|(s, r, _)| s == status && r == reason) {
         return;

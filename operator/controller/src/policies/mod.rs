@@ -1,16 +1,19 @@
 //! Is every selected workload linked, and does every round start at its tick? The policy controller.
 
 mod apply;
+mod kinds;
 mod observe;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetprof_core::policy::{self, PolicyView};
-use fleetprof_crds::{ProfileSession, ProfilingPolicy};
+use fleetprof_core::policy;
+use fleetprof_crds::ProfileSession;
 use kube::{Client, ResourceExt};
 use kube_runtime::controller::Action;
 use kube_runtime::reflector::Store;
+
+pub use kinds::{PolicyObject, PolicyStores};
 
 use crate::events::Events;
 use crate::gateway::Fleet;
@@ -25,8 +28,8 @@ pub struct Context {
     pub client: Client,
     /// The pods of the cluster.
     pub pods: Pods,
-    /// The policies of the cluster.
-    pub policies: Store<ProfilingPolicy>,
+    /// The policies of both kinds.
+    pub policies: PolicyStores,
     /// The sessions of the cluster.
     pub sessions: Store<ProfileSession>,
     /// Agents.
@@ -56,20 +59,20 @@ pub enum Error {
 ///
 /// # Errors
 /// When the API server cannot be asked or written to; nothing is lost then.
-pub async fn reconcile(policy: Arc<ProfilingPolicy>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile<P: PolicyObject>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, Error> {
     context.sessions.wait_until_ready().await.map_err(|_| Error::NotSynced)?;
-    let seen = observe::Seen::of(&policy, &context);
+    let view = policy.view();
+    let seen = observe::Seen::of(&view, &context);
     let observed = seen.observed(&context);
-    let view = PolicyView::from(&*policy);
     let step = policy::step(&view, &observed);
     triggers::look(&view, &observed, &context).await?;
-    apply::rounds(&policy, &step, &context).await?;
-    apply::status(&policy, &step, &context).await?;
+    apply::rounds(&*policy, &step, &context).await?;
+    apply::status(&*policy, &step, &context).await?;
     Ok(Action::requeue(Duration::try_from(step.requeue).unwrap_or(Duration::from_secs(1))))
 }
 
 /// When to try again after an error.
-pub fn on_error(policy: Arc<ProfilingPolicy>, error: &Error, context: Arc<Context>) -> Action {
+pub fn on_error<P: PolicyObject>(policy: Arc<P>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.reconcile_failed("policies");
     tracing::warn!(%error, k8s.namespace.name = policy.namespace(), fleetprof.policy.name = policy.name_any(), "a policy could not be reconciled; it is tried again");
     Action::requeue(Duration::from_secs(5))

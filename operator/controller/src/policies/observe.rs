@@ -4,41 +4,40 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::policy::{Labels, Observed, PolicyView};
+use fleetprof_core::policy::{Labels, Observed, Policies, PolicyView};
 use fleetprof_core::session::AgentFacts;
-use fleetprof_crds::{ProfileSession, ProfilingPolicy, Reason};
+use fleetprof_crds::{ProfileSession, Reason};
 use jiff::Timestamp;
-use kube::ResourceExt;
 
 use super::Context;
+use super::kinds::Snapshot;
 use crate::sessions;
 
 /// Why the webhook would leave a pod out.
-type Refusal<'a> = dyn Fn(&PodFacts) -> Option<Reason> + Sync + Send + 'a;
+type Refusal<'a> = dyn Fn(&PodFacts, &Policies<'_>) -> Option<Reason> + Sync + Send + 'a;
 
 /// What was seen, with what it borrows.
 pub struct Seen<'a> {
     pods: Vec<Arc<PodFacts>>,
     agents: HashMap<String, AgentFacts>,
     sessions: Vec<Arc<ProfileSession>>,
-    policies: Vec<Arc<ProfilingPolicy>>,
+    policies: Snapshot,
     namespaces: BTreeMap<String, Labels>,
     refusal: Box<Refusal<'a>>,
 }
 
 impl<'a> Seen<'a> {
     /// Looks at everything that belongs to `policy`.
-    pub fn of(policy: &'a ProfilingPolicy, context: &'a Context) -> Self {
-        let namespace = policy.namespace();
-        let name = policy.name_any();
-        let pods = context.pods.namespace(namespace.as_deref().unwrap_or_default());
-        let named = |s: &Arc<ProfileSession>| s.namespace() == namespace && s.spec.policy_ref.as_ref().is_some_and(|p| p.name == name);
+    pub fn of(policy: &PolicyView<'_>, context: &'a Context) -> Self {
+        let namespaces = namespaces(policy, context);
+        let pods: Vec<_> = namespaces.keys().flat_map(|n| context.pods.namespace(n)).collect();
+        let named = |s: &Arc<ProfileSession>| policy.owns(s);
         Self {
             agents: sessions::agents(&pods, &context.fleet),
             sessions: context.sessions.state().into_iter().filter(named).collect(),
-            policies: context.policies.state().into_iter().filter(|p| p.namespace() == namespace).collect(),
-            namespaces: namespace.iter().map(|n| (n.clone(), context.misses.labels(n))).collect(),
-            refusal: Box::new(move |pod| context.misses.refusal(pod)),
+            policies: policy.namespace.map_or_else(|| context.policies.all(), |n| context.policies.near(n)),
+            refusal: Box::new(move |pod, policies| context.misses.refusal(pod, policies)),
+            namespaces,
             pods,
         }
     }
@@ -52,10 +51,19 @@ impl<'a> Seen<'a> {
             pods: self.pods.clone(),
             agents: self.agents.clone(),
             sessions: self.sessions.clone(),
-            policies: self.policies.iter().map(|p| PolicyView::from(&**p)).collect(),
+            policies: self.policies.views(),
             namespaces: self.namespaces.clone(),
             version: env!("CARGO_PKG_VERSION"),
             refusal: &*self.refusal,
         }
+    }
+}
+
+/// The namespaces that the policy covers, with their labels.
+fn namespaces(policy: &PolicyView<'_>, context: &Context) -> BTreeMap<String, Labels> {
+    let all = &context.misses.namespaces;
+    match policy.namespace {
+        Some(own) => [(own.to_owned(), all.labels(own))].into(),
+        None => all.all_reached().into_iter().filter(|(name, labels)| policy.covers(name, Some(labels))).collect(),
     }
 }

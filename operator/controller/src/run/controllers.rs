@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleetprof_core::inject::{ClusterRules, PodSecurity};
 use fleetprof_core::session::Settings;
-use fleetprof_crds::{ProfileSession, ProfilingPolicy};
+use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy};
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube::{Api, Client};
@@ -20,6 +20,8 @@ use crate::events::Events;
 use crate::gateway::{Fleet, Tickets};
 use crate::metrics::Metrics;
 use crate::misses::Misses;
+use crate::namespaces::Namespaces;
+use crate::policies::PolicyObject;
 use crate::results::Results;
 use crate::settings::RunSettings;
 use crate::tls::TlsSource;
@@ -30,8 +32,8 @@ use crate::{policies, sessions};
 const SESSIONS_AT_ONCE: u16 = 32;
 /// Policies that are reconciled at once.
 const POLICIES_AT_ONCE: u16 = 16;
-/// Changes of a policy's pods within this time are looked at together.
-const POLICY_DEBOUNCE: Duration = Duration::from_millis(500);
+/// Policies of the cluster that are reconciled at once; each may look at all its pods.
+const CLUSTER_POLICIES_AT_ONCE: u16 = 2;
 
 /// How long is waited before sessions that could not be opened again are tried once more.
 const REOPEN_AGAIN: Duration = Duration::from_secs(1);
@@ -72,13 +74,15 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
         excluded_namespaces: vec!["kube-system".into(), settings.namespace.clone()],
         default_pod_security: PodSecurity::default(),
     });
-    let misses = Misses { policies: watches.policies.clone(), namespaces: watches.namespaces.clone(), rules };
+    let namespaces = Namespaces::new(watches.namespaces.clone(), rules.clone());
+    let misses = Misses { namespaces: namespaces.clone(), rules };
     let session_context = Arc::new(sessions::Context {
         client: client.clone(),
         settings: settings.clone(),
         rules: Settings { namespace_budget: settings.namespace_budget, fleet_budget: settings.fleet_budget, ..Settings::default() },
         pods: watches.pods.clone(),
         policies: watches.policies.clone(),
+        namespaces: namespaces.clone(),
         sessions: watches.sessions.clone(),
         fleet: fleet.clone(),
         results,
@@ -104,13 +108,15 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
     fleet.set_synced(true, Timestamp::now());
     let (session_pokes, session_queue) = mpsc::unbounded_channel();
     let (policy_pokes, policy_queue) = mpsc::unbounded_channel();
+    let (cluster_pokes, cluster_queue) = mpsc::unbounded_channel();
     tasks.spawn(run_sessions(client.clone(), session_context.clone(), session_queue));
-    tasks.spawn(run_policies(client.clone(), policy_context, policy_queue));
+    tasks.spawn(run_policies::<ProfilingPolicy>(client.clone(), POLICIES_AT_ONCE, policy_context.clone(), policy_queue));
+    tasks.spawn(run_policies::<ClusterProfilingPolicy>(client.clone(), CLUSTER_POLICIES_AT_ONCE, policy_context, cluster_queue));
     tasks.spawn(registration::leave_with_namespace(client.clone(), settings.clone(), watches.namespaces.clone()));
     tasks.spawn(registration::keep(client, settings, tls, watches.policies.clone()));
     tasks.spawn(sessions::sweep_forever(watches.sessions.clone(), session_context));
-    let pokes = dispatch::Pokes { sessions: session_pokes, policies: policy_pokes };
-    tasks.spawn(dispatch::run(fleet, watches, pokes));
+    let pokes = dispatch::Pokes { sessions: session_pokes, policies: policy_pokes, cluster_policies: cluster_pokes };
+    tasks.spawn(dispatch::run(fleet, watches, namespaces, pokes));
     Ok(())
 }
 
@@ -147,9 +153,12 @@ async fn run_sessions(client: Client, context: Arc<sessions::Context>, queue: Qu
     anyhow::bail!("the session controller ended")
 }
 
-async fn run_policies(client: Client, context: Arc<policies::Context>, queue: Queue<ProfilingPolicy>) -> anyhow::Result<()> {
-    let config = controller::Config::default().concurrency(POLICIES_AT_ONCE).debounce(POLICY_DEBOUNCE);
-    Controller::new(Api::<ProfilingPolicy>::all(client), watcher::Config::default())
+async fn run_policies<P>(client: Client, at_once: u16, context: Arc<policies::Context>, queue: Queue<P>) -> anyhow::Result<()>
+where
+    P: PolicyObject,
+{
+    let config = controller::Config::default().concurrency(at_once);
+    Controller::new(Api::<P>::all(client), watcher::Config::default())
         .with_config(config)
         .reconcile_on(UnboundedReceiverStream::new(queue))
         .run(policies::reconcile, policies::on_error, context)

@@ -1,17 +1,21 @@
 //! Who has to look again? What happened to a pod, an agent or a session is told to the sessions and policies it concerns.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetprof_core::policy::PolicyView;
 use fleetprof_core::session::{load, repeat};
-use fleetprof_crds::{ProfileSession, ProfilingPolicy};
+use fleetprof_crds::session::PolicyKind;
+use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy};
 use kube::ResourceExt;
 use kube_runtime::reflector::{ObjectRef, Store};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::watches::Watches;
 use crate::gateway::{Change, Fleet};
+use crate::namespaces::Namespaces;
+use crate::policies::PolicyStores;
 
 /// Where pokes go.
 pub struct Pokes {
@@ -19,33 +23,38 @@ pub struct Pokes {
     pub sessions: UnboundedSender<ObjectRef<ProfileSession>>,
     /// To the policy controller.
     pub policies: UnboundedSender<ObjectRef<ProfilingPolicy>>,
+    /// To the controller of the cluster's policies.
+    pub cluster_policies: UnboundedSender<ObjectRef<ClusterProfilingPolicy>>,
 }
 
-/// How often every policy looks again although nothing was heard: sessions of it may have ended.
-const SESSIONS_LOOK: Duration = Duration::from_secs(1);
+/// How often policies are told what has happened meanwhile to their sessions and pods. All of it at once: a debounce in the
+/// controller would begin anew with each change, and a policy whose pods change all the time would never be looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Passes on what happens, for ever.
-pub async fn run(fleet: Fleet, mut watches: Watches, pokes: Pokes) -> anyhow::Result<()> {
+pub async fn run(fleet: Fleet, mut watches: Watches, namespaces: Namespaces, pokes: Pokes) -> anyhow::Result<()> {
     let mut changes = fleet.subscribe();
-    let mut look = tokio::time::interval(SESSIONS_LOOK);
-    let mut versions = std::collections::HashMap::new();
+    let mut look = tokio::time::interval(LOOK);
+    let mut versions = HashMap::new();
+    let mut changed = HashSet::new();
     loop {
         tokio::select! {
             Some(pod) = watches.pod_changes.recv() => {
                 pokes.sessions_with(&watches.sessions, &pod.namespace, Some(&pod.uid));
                 pokes.sessions_awaiting(&watches, &pod.namespace, &pod.uid);
-                pokes.policies_in(&watches.policies, &pod.namespace);
+                changed.insert(pod.namespace);
             }
             change = changes.next() => match change {
                 Some(Change::Session { namespace, name }) => pokes.session(&namespace, &name),
                 Some(Change::Agent(pod)) => {
                     pokes.sessions_with(&watches.sessions, &pod.namespace, Some(&pod.uid));
-                    pokes.policies_in(&watches.policies, &pod.namespace);
+                    changed.insert(pod.namespace);
                 }
                 Some(Change::Everything) => pokes.everything(&watches),
                 None => anyhow::bail!("the fleet is gone"),
             },
             _ = look.tick() => {
+                pokes.policies_over(&watches.policies, &namespaces, &std::mem::take(&mut changed));
                 pokes.policies_of_changed(&watches.sessions, &mut versions);
                 pokes.repeats_of_cancelled(&watches.sessions);
             }
@@ -90,37 +99,51 @@ impl Pokes {
         }
     }
 
-    fn policies_in(&self, policies: &Store<ProfilingPolicy>, namespace: &str) {
-        for policy in policies.state().iter().filter(|p| p.namespace().as_deref() == Some(namespace)) {
-            let _ = self.policies.send(ObjectRef::from_obj(&**policy));
+    /// Policies that cover one of the namespaces.
+    fn policies_over(&self, policies: &PolicyStores, namespaces: &Namespaces, changed: &HashSet<String>) {
+        if changed.is_empty() {
+            return;
         }
+        let labels: Vec<_> = changed.iter().map(|n| (n, namespaces.reached(n))).collect();
+        let all = policies.all();
+        for policy in all.views().iter().filter(|p| labels.iter().any(|(n, labels)| p.covers(n, labels.as_ref()))) {
+            self.policy(&policy);
+        }
+    }
+
+    fn policy(&self, policy: &PolicyView<'_>) {
+        self.policy_named(policy.kind, policy.namespace.unwrap_or_default(), policy.name);
+    }
+
+    fn policy_named(&self, kind: PolicyKind, namespace: &str, name: &str) {
+        let _ = match kind {
+            PolicyKind::ProfilingPolicy => self.policies.send(ObjectRef::new(name).within(namespace)).is_ok(),
+            PolicyKind::ClusterProfilingPolicy => self.cluster_policies.send(ObjectRef::new(name)).is_ok(),
+        };
     }
 
     fn everything(&self, watches: &Watches) {
         for session in &watches.sessions.state() {
             let _ = self.sessions.send(ObjectRef::from_obj(&**session));
         }
-        for policy in &watches.policies.state() {
-            let _ = self.policies.send(ObjectRef::from_obj(&**policy));
+        for policy in watches.policies.all().views().iter() {
+            self.policy(&policy);
         }
     }
 
     /// Policies one of whose sessions was written since the last look.
-    fn policies_of_changed(
-        &self,
-        sessions: &Store<ProfileSession>,
-        versions: &mut std::collections::HashMap<String, (String, String, String)>,
-    ) {
-        let mut now = std::collections::HashMap::new();
+    fn policies_of_changed(&self, sessions: &Store<ProfileSession>, versions: &mut HashMap<String, (String, String, PolicyKind, String)>) {
+        let mut now = HashMap::new();
         for session in sessions.state() {
             let Some(policy) = &session.spec.policy_ref else { continue };
-            let row = (session.resource_version().unwrap_or_default(), session.namespace().unwrap_or_default(), policy.name.clone());
+            let row =
+                (session.resource_version().unwrap_or_default(), session.namespace().unwrap_or_default(), policy.kind, policy.name.clone());
             now.insert(session.uid().unwrap_or_default(), row);
         }
         let changed = now.iter().filter(|(uid, row)| versions.get(*uid) != Some(row)).map(|(_, row)| row);
         let gone = versions.iter().filter(|(uid, _)| !now.contains_key(*uid)).map(|(_, row)| row);
-        for (_, namespace, name) in changed.chain(gone) {
-            let _ = self.policies.send(ObjectRef::new(name).within(namespace));
+        for (_, namespace, kind, name) in changed.chain(gone) {
+            self.policy_named(*kind, namespace, name);
         }
         *versions = now;
     }

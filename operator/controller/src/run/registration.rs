@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use fleetprof_crds::ProfilingPolicy;
 use fleetprof_crds::names::{DATA_GROUP, VERSION};
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -17,6 +16,7 @@ use kube_runtime::reflector::{ObjectRef, Store};
 use crate::data_api::FrontProxySource;
 use crate::data_api::registration::{ReadService, hand_over, register};
 use crate::gateway::Fleet;
+use crate::policies::PolicyStores;
 use crate::settings::RunSettings;
 use crate::tls::{self, CertificateNames, TlsSource};
 use crate::webhook::registration;
@@ -31,12 +31,12 @@ const AGAIN: Duration = Duration::from_secs(5);
 const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// Keeps the webhooks as they should be, for ever. A refusal is logged and tried again.
-pub async fn keep(client: Client, settings: RunSettings, tls: TlsSource, policies: Store<ProfilingPolicy>) -> anyhow::Result<()> {
+pub async fn keep(client: Client, settings: RunSettings, tls: TlsSource, policies: PolicyStores) -> anyhow::Result<()> {
     let mut last: Option<Vec<serde_json::Value>> = None;
     for look in 1u32.. {
         if let Some(ca) = tls.ca_bundle() {
             let names = registration::Names { fullname: settings.name.clone(), namespace: settings.namespace.clone() };
-            let wanted = registration::webhooks(&policies.state(), &ca, &names);
+            let wanted = registration::webhooks(policies.all().views().iter(), &ca, &names);
             if last.as_ref() != Some(&wanted) || look % COMPARE == 0 {
                 match registration::apply(&client, &names, &wanted).await {
                     Ok(_) => last = Some(wanted),

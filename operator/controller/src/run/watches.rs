@@ -1,7 +1,7 @@
 //! What does the leader watch, and when has it seen everything once?
 
 use anyhow::Context;
-use fleetprof_crds::{ProfileSession, ProfilingPolicy};
+use fleetprof_crds::ProfileSession;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::pods::{PodChange, Pods};
+use crate::policies::PolicyStores;
 
 /// The leader's copies of the cluster, synced.
 pub struct Watches {
@@ -19,8 +20,8 @@ pub struct Watches {
     pub pods: Pods,
     /// Pods that changed.
     pub pod_changes: mpsc::UnboundedReceiver<PodChange>,
-    /// The policies.
-    pub policies: Store<ProfilingPolicy>,
+    /// The policies of both kinds.
+    pub policies: PolicyStores,
     /// The sessions.
     pub sessions: Store<ProfileSession>,
     /// The namespaces, metadata alone.
@@ -38,11 +39,15 @@ pub async fn start(client: &Client, tasks: &mut JoinSet<anyhow::Result<()>>) -> 
         sender.map(|s| s.send(()));
     };
     tasks.spawn(pods.clone().follow(client.clone(), sender, done));
-    let policies = reflect(watcher(Api::<ProfilingPolicy>::all(client.clone()), watcher::Config::default()), tasks);
+    let policies = PolicyStores {
+        namespaced: reflect(watcher(Api::all(client.clone()), watcher::Config::default()), tasks),
+        cluster: reflect(watcher(Api::all(client.clone()), watcher::Config::default()), tasks),
+    };
     let sessions = reflect(watcher(Api::<ProfileSession>::all(client.clone()), watcher::Config::default()), tasks);
     let namespaces = reflect(watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default()), tasks);
     pods_synced.await.context("the pods could not be listed")?;
-    policies.wait_until_ready().await.context("the policies could not be listed")?;
+    policies.namespaced.wait_until_ready().await.context("the policies could not be listed")?;
+    policies.cluster.wait_until_ready().await.context("the policies of the cluster could not be listed")?;
     sessions.wait_until_ready().await.context("the sessions could not be listed")?;
     namespaces.wait_until_ready().await.context("the namespaces could not be listed")?;
     Ok(Watches { pods, pod_changes, policies, sessions, namespaces })

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use fleetprof_core::budget::{Ledger, Place};
 use fleetprof_core::session::{self, JobFacts, Permission, Settings};
-use fleetprof_crds::{ProfileSession, ProfileSessionStatus, ProfilingPolicy};
+use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use kube_runtime::controller::Action;
@@ -31,7 +31,9 @@ pub use observe::agents;
 use crate::events::Events;
 use crate::gateway::{Fleet, Tickets};
 use crate::metrics::Metrics;
+use crate::namespaces::Namespaces;
 use crate::pods::Pods;
+use crate::policies::PolicyStores;
 use crate::results::Results;
 use crate::settings::RunSettings;
 use crate::tls::TlsSource;
@@ -49,8 +51,10 @@ pub struct Context {
     pub rules: Settings,
     /// The pods of the cluster.
     pub pods: Pods,
-    /// The policies of the cluster.
-    pub policies: Store<ProfilingPolicy>,
+    /// The policies of both kinds.
+    pub policies: PolicyStores,
+    /// The namespaces of the cluster.
+    pub namespaces: Namespaces,
     /// The sessions of the cluster.
     pub sessions: Store<ProfileSession>,
     /// Agents, captures, orders.

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::policy::{Labels, PolicyView};
 use fleetprof_core::session::{AgentFacts, CaptureFacts, Observed, PolicyFacts, repeat};
 use fleetprof_crds::ProfileSession;
 use jiff::Timestamp;
@@ -54,7 +53,7 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         places: answers.places.clone(),
         follow_ups: follow_ups(session, context),
         policy: policy(session, &pods, context),
-        namespace_labels: Labels::new(),
+        namespace_labels: context.namespaces.labels(&session.namespace().unwrap_or_default()),
         agents: agents(&pods, &context.fleet),
         captures,
         pods,
@@ -79,7 +78,6 @@ fn agent(view: &AgentView) -> AgentFacts {
 pub fn policy(session: &ProfileSession, pods: &[Arc<PodFacts>], context: &Context) -> PolicyFacts {
     let Some(reference) = &session.spec.policy_ref else { return PolicyFacts::Unnamed };
     let namespace = session.namespace().unwrap_or_default();
-    let policies: Vec<_> = context.policies.state().into_iter().filter(|p| p.namespace().as_deref() == Some(&namespace)).collect();
-    let views: Vec<PolicyView> = policies.iter().map(|p| PolicyView::from(&**p)).collect();
-    PolicyFacts::find(reference, &namespace, None, &views, pods)
+    let labels = context.namespaces.reached(&namespace);
+    PolicyFacts::find(reference, &namespace, labels.as_ref(), &context.policies.near(&namespace).views(), pods)
 }

@@ -1,10 +1,11 @@
 //! Which policies and labels does a namespace have now? Kept in memory by two watches; a request only reads.
 
 use std::collections::{BTreeMap, HashMap};
+use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fleetprof_core::policy::PolicyView;
-use fleetprof_crds::ProfilingPolicy;
+use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -16,25 +17,40 @@ use tokio::sync::watch;
 
 /// Labels of a namespace.
 pub type Labels = Arc<BTreeMap<String, String>>;
-/// Policies of a namespace.
+/// Policies of a namespace, or of the cluster.
 pub type Policies = Arc<Vec<Policy>>;
 
 /// A policy without what injection does not ask for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Policy(ProfilingPolicy);
+pub enum Policy {
+    /// One of a namespace.
+    Namespaced(ProfilingPolicy),
+    /// One of the cluster.
+    Cluster(ClusterProfilingPolicy),
+}
 
 impl Policy {
     /// As injection looks at it.
     #[must_use]
     pub fn view(&self) -> PolicyView<'_> {
-        (&self.0).into()
+        match self {
+            Self::Namespaced(policy) => policy.into(),
+            Self::Cluster(policy) => policy.into(),
+        }
     }
 }
 
 impl From<ProfilingPolicy> for Policy {
     fn from(mut policy: ProfilingPolicy) -> Self {
         policy.metadata.managed_fields = None;
-        Self(ProfilingPolicy { status: None, ..policy })
+        Self::Namespaced(ProfilingPolicy { status: None, ..policy })
+    }
+}
+
+impl From<ClusterProfilingPolicy> for Policy {
+    fn from(mut policy: ClusterProfilingPolicy) -> Self {
+        policy.metadata.managed_fields = None;
+        Self::Cluster(ClusterProfilingPolicy { status: None, ..policy })
     }
 }
 
@@ -44,6 +60,8 @@ pub struct Index(Arc<Inner>);
 
 struct Inner {
     policies: Table<Policies>,
+    /// Those of the cluster, under the empty name.
+    cluster: Table<Policies>,
     namespaces: Table<Labels>,
 }
 
@@ -78,19 +96,21 @@ impl<V: Clone> Table<V> {
 
 impl Default for Index {
     fn default() -> Self {
-        Self(Arc::new(Inner { policies: Table::new(), namespaces: Table::new() }))
+        Self(Arc::new(Inner { policies: Table::new(), cluster: Table::new(), namespaces: Table::new() }))
     }
 }
 
 impl Index {
-    /// An index that two watches keep, for ever. Must be called inside a tokio runtime.
+    /// An index that three watches keep, for ever. Must be called inside a tokio runtime.
     #[must_use]
     pub fn watch(client: Client) -> Self {
         let index = Self::default();
         let policies = Api::<DeserializeGuard<ProfilingPolicy>>::all(client.clone());
+        let cluster = Api::<DeserializeGuard<ClusterProfilingPolicy>>::all(client.clone());
         let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client);
-        let (of_policies, of_namespaces) = (index.clone(), index.clone());
-        tokio::spawn(async move { follow("policies", policies, PolicyWriter { index: of_policies, names: HashMap::new() }).await });
+        let (of_policies, of_cluster, of_namespaces) = (index.clone(), index.clone(), index.clone());
+        tokio::spawn(async move { follow("policies", policies, PolicyWriter::new(of_policies, |inner| &inner.policies)).await });
+        tokio::spawn(async move { follow("cluster policies", cluster, PolicyWriter::new(of_cluster, |inner| &inner.cluster)).await });
         tokio::spawn(
             async move { follow("namespaces", namespaces, NamespaceWriter { index: of_namespaces, fresh: HashMap::new() }).await },
         );
@@ -101,6 +121,12 @@ impl Index {
     #[must_use]
     pub fn policies(&self, namespace: &str) -> Option<Policies> {
         self.0.policies.get(namespace)
+    }
+
+    /// Policies of the cluster.
+    #[must_use]
+    pub fn cluster_policies(&self) -> Option<Policies> {
+        self.0.cluster.get("")
     }
 
     /// Labels of a namespace.
@@ -115,6 +141,12 @@ impl Index {
         self.0.policies.replace(map);
     }
 
+    /// Replaces the policies of the cluster.
+    pub fn set_cluster_policies(&self, policies: impl IntoIterator<Item = ClusterProfilingPolicy>) {
+        let policies: Vec<Policy> = policies.into_iter().map(Policy::from).collect();
+        self.0.cluster.replace(HashMap::from([(String::new(), Arc::new(policies))]));
+    }
+
     /// Replaces the namespaces, as (name, labels).
     pub fn set_namespaces(&self, namespaces: impl IntoIterator<Item = (String, BTreeMap<String, String>)>) {
         self.0.namespaces.replace(namespaces.into_iter().map(|(n, l)| (n, Arc::new(l))).collect());
@@ -123,6 +155,7 @@ impl Index {
     /// Waits until every policy has been seen.
     pub async fn policies_synced(&self) {
         self.0.policies.synced().await;
+        self.0.cluster.synced().await;
     }
 
     /// Waits until every namespace has been seen.
@@ -160,13 +193,22 @@ where
 }
 
 /// By namespace and name; a policy that cannot be read is left out, and never stalls the others.
-struct PolicyWriter {
+struct PolicyWriter<K> {
     index: Index,
+    table: fn(&Inner) -> &Table<Policies>,
     names: HashMap<String, BTreeMap<String, Policy>>,
+    kind: PhantomData<fn(K)>,
 }
 
-impl PolicyWriter {
-    fn put(&mut self, guard: DeserializeGuard<ProfilingPolicy>) -> String {
+impl<K: kube::Resource + Into<Policy>> PolicyWriter<K>
+where
+    DeserializeGuard<K>: kube::Resource,
+{
+    fn new(index: Index, table: fn(&Inner) -> &Table<Policies>) -> Self {
+        Self { index, table, names: HashMap::new(), kind: PhantomData }
+    }
+
+    fn put(&mut self, guard: DeserializeGuard<K>) -> String {
         let (namespace, name) = (guard.namespace().unwrap_or_default(), guard.name_any());
         let policies = self.names.entry(namespace.clone()).or_default();
         match guard.0 {
@@ -181,29 +223,32 @@ impl PolicyWriter {
 
     fn publish(&self, namespace: &str) {
         let policies = self.names.get(namespace).map(|p| p.values().cloned().collect::<Vec<_>>()).unwrap_or_default();
-        self.index.0.policies.change(|map| match policies.is_empty() {
+        (self.table)(&self.index.0).change(|map| match policies.is_empty() {
             true => drop(map.remove(namespace)),
             false => drop(map.insert(namespace.to_owned(), Arc::new(policies))),
         });
     }
 }
 
-impl Writer<DeserializeGuard<ProfilingPolicy>> for PolicyWriter {
+impl<K: kube::Resource + Into<Policy>> Writer<DeserializeGuard<K>> for PolicyWriter<K>
+where
+    DeserializeGuard<K>: kube::Resource,
+{
     fn begin(&mut self) {
         self.names.clear();
     }
-    fn listed(&mut self, object: DeserializeGuard<ProfilingPolicy>) {
+    fn listed(&mut self, object: DeserializeGuard<K>) {
         self.put(object);
     }
     fn end(&mut self) {
         let full = self.names.iter().filter(|(_, p)| !p.is_empty());
-        self.index.0.policies.replace(full.map(|(n, p)| (n.clone(), Arc::new(p.values().cloned().collect()))).collect());
+        (self.table)(&self.index.0).replace(full.map(|(n, p)| (n.clone(), Arc::new(p.values().cloned().collect()))).collect());
     }
-    fn apply(&mut self, object: DeserializeGuard<ProfilingPolicy>) {
+    fn apply(&mut self, object: DeserializeGuard<K>) {
         let namespace = self.put(object);
         self.publish(&namespace);
     }
-    fn delete(&mut self, object: DeserializeGuard<ProfilingPolicy>) {
+    fn delete(&mut self, object: DeserializeGuard<K>) {
         let namespace = object.namespace().unwrap_or_default();
         if let Some(policies) = self.names.get_mut(&namespace) {
             policies.remove(&object.name_any());
@@ -260,7 +305,7 @@ mod tests {
     #[test]
     fn the_index_follows_the_watch() {
         let index = Index::default();
-        let mut writer = PolicyWriter { index: index.clone(), names: HashMap::new() };
+        let mut writer = PolicyWriter::<ProfilingPolicy>::new(index.clone(), |inner| &inner.policies);
         let good = || json!({"selector": {}});
         writer.begin();
         writer.listed(policy("shop", "a", good()));
@@ -283,7 +328,7 @@ mod tests {
     #[test]
     fn a_policy_that_cannot_be_read_stalls_no_other() {
         let index = Index::default();
-        let mut writer = PolicyWriter { index: index.clone(), names: HashMap::new() };
+        let mut writer = PolicyWriter::<ProfilingPolicy>::new(index.clone(), |inner| &inner.policies);
         writer.begin();
         writer.listed(policy("shop", "broken", json!({"selector": 7})));
         writer.listed(policy("shop", "good", json!({"selector": {}})));

@@ -3,16 +3,17 @@
 //! The chart makes the `MutatingWebhookConfiguration` without webhooks, so that uninstalling removes it; the leader fills it in.
 //! The namespace's own opt-out label is not a selector here, since a pod's `enabled` wins over it: the handler decides.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use fleetprof_core::policy::PolicyView;
+use fleetprof_crds::names;
 use fleetprof_crds::names::FIELD_MANAGER;
 use fleetprof_crds::policy::AgentMode;
-use fleetprof_crds::{ProfilingPolicy, names};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -34,12 +35,19 @@ pub struct Names {
 /// The `.webhooks` that belong to `policies`, with every default of the API server written out, so that what is and what
 /// should be can be compared. `ca_bundle` is PEM.
 #[must_use]
-pub fn webhooks(policies: &[Arc<ProfilingPolicy>], ca_bundle: &str, names: &Names) -> Vec<Value> {
-    let sidecar = policies.iter().filter(|p| p.spec.agent.mode == AgentMode::Sidecar);
-    let namespaces: BTreeSet<&str> =
-        sidecar.filter_map(|p| p.metadata.namespace.as_deref()).filter(|n| !excluded(names).contains(n)).collect();
+pub fn webhooks<'a>(policies: impl IntoIterator<Item = PolicyView<'a>>, ca_bundle: &str, names: &Names) -> Vec<Value> {
+    let sidecar = policies.into_iter().filter(|p| p.spec.agent.mode == AgentMode::Sidecar);
+    let (mut namespaces, mut cluster) = (BTreeSet::new(), BTreeMap::new());
+    for policy in sidecar {
+        match (policy.namespace, policy.namespace_selector) {
+            (Some(namespace), _) if !excluded(names).contains(&namespace) => drop(namespaces.insert(namespace)),
+            (None, Some(selector)) => drop(cluster.insert(policy.name, (selector, &policy.spec.selector))),
+            _ => {}
+        }
+    }
     let pods = (!namespaces.is_empty()).then(|| pods(&namespaces, ca_bundle, names));
-    pods.into_iter().chain([sessions(ca_bundle, names)]).collect()
+    let cluster = cluster.into_iter().map(|(name, selectors)| cluster_pods(name, selectors, ca_bundle, names));
+    pods.into_iter().chain(cluster).chain([sessions(ca_bundle, names)]).collect()
 }
 
 fn excluded(names: &Names) -> [&str; 2] {
@@ -54,6 +62,31 @@ fn pods(namespaces: &BTreeSet<&str>, ca_bundle: &str, of: &Names) -> Value {
     ]});
     let opted_in = json!({"matchExpressions": [{"key": names::OPT_LABEL, "operator": "NotIn", "values": [names::OPT_DISABLED]}]});
     webhook("pods", ("", "v1"), (namespaces, opted_in), ca_bundle, of)
+}
+
+/// One for each policy of the cluster, with its own selectors, which an `In` over all of them could not express.
+fn cluster_pods(name: &str, (namespaces, pods): (&LabelSelector, &LabelSelector), ca_bundle: &str, of: &Names) -> Value {
+    let out = json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": excluded(of)});
+    let opted_in = json!({"key": names::OPT_LABEL, "operator": "NotIn", "values": [names::OPT_DISABLED]});
+    let mut webhook = webhook("pods", ("", "v1"), (narrowed(namespaces, out), narrowed(pods, opted_in)), ca_bundle, of);
+    webhook["name"] = json!(format!("{name}.cluster.pods.fleetprof.dev"));
+    webhook
+}
+
+/// The selector with one more requirement, without the empty lists and maps that the API server leaves out.
+fn narrowed(selector: &LabelSelector, requirement: Value) -> Value {
+    let own = selector.match_expressions.iter().flatten().map(|r| {
+        let mut own = json!({"key": r.key, "operator": r.operator});
+        if let Some(values) = r.values.as_ref().filter(|v| !v.is_empty()) {
+            own["values"] = json!(values);
+        }
+        own
+    });
+    let mut narrowed = json!({"matchExpressions": own.chain([requirement]).collect::<Vec<_>>()});
+    if let Some(labels) = selector.match_labels.as_ref().filter(|l| !l.is_empty()) {
+        narrowed["matchLabels"] = json!(labels);
+    }
+    narrowed
 }
 
 fn sessions(ca_bundle: &str, of: &Names) -> Value {

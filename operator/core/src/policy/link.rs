@@ -82,7 +82,7 @@ fn without_agent(policy: &PolicyView, pod: &PodFacts, observed: &Observed) -> (b
         return (true, Reason::AttachedOnDemand);
     }
     let older = matches!((pod.created, policy.created), (Some(p), Some(q)) if p < q);
-    let refusal = (observed.refusal)(pod);
+    let refusal = (observed.refusal)(pod, &observed.policies);
     let reason = refusal.unwrap_or(if older { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed });
     let attachable = agent.existing_pods == ExistingPods::AttachOnDemand
         && !matches!(reason, Reason::OptedOut | Reason::WindowsNode | Reason::NamespaceExcluded | Reason::StaticPod);

@@ -26,7 +26,7 @@ use crate::pod::PodFacts;
 use crate::schedule::{self, Plan, Tick};
 use crate::session::AgentFacts;
 
-pub use view::{Labels, PolicyView};
+pub use view::{Labels, Policies, PolicyView};
 
 /// Everything that a step of a policy looks at beside the policy itself.
 pub struct Observed<'a> {
@@ -41,13 +41,13 @@ pub struct Observed<'a> {
     /// Sessions that name this policy.
     pub sessions: Vec<Arc<ProfileSession>>,
     /// Every policy that may select the same pods, this one too.
-    pub policies: Vec<PolicyView<'a>>,
+    pub policies: Policies<'a>,
     /// The labels of the pods' namespaces. Namespaces that no cluster policy reaches, `kube-system` and the operator's own, are left out.
     pub namespaces: BTreeMap<String, Labels>,
     /// Version of the operator: other agents are outdated.
     pub version: &'a str,
     /// Why the webhook would leave out a pod that has no sidecar; `None` where it would inject it.
-    pub refusal: &'a (dyn Fn(&PodFacts) -> Option<fleetprof_crds::Reason> + Sync),
+    pub refusal: &'a (dyn Fn(&PodFacts, &Policies<'_>) -> Option<Reason> + Sync),
 }
 
 /// What [`step`] decided.

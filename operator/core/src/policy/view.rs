@@ -3,10 +3,10 @@
 //! A `ProfilingPolicy` covers its namespace, a `ClusterProfilingPolicy` those that it selects. Of the policies that select a
 //! pod one serves it: one of the pod's namespace before one of the cluster, then the older, then the first by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fleetprof_crds::session::{PolicyKind, PolicyRef};
-use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy, ProfilingPolicySpec, ProfilingPolicyStatus, Reason, names};
+use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy, ProfilingPolicySpec, ProfilingPolicyStatus, Reason, names};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
@@ -101,12 +101,20 @@ impl<'a> PolicyView<'a> {
 
     /// Why it leaves a pod that it selects to another policy; `None` where it serves the pod itself.
     #[must_use]
-    pub fn yields(&self, pod: &PodFacts, labels: Option<&Labels>, policies: &[PolicyView<'_>]) -> Option<Reason> {
-        let server = serving(policies.iter().copied(), &pod.namespace, labels, |key| pod.labels.get(key).map(String::as_str))?;
+    pub fn yields(&self, pod: &PodFacts, labels: Option<&Labels>, policies: &Policies<'_>) -> Option<Reason> {
+        let near = policies.near(&pod.namespace);
+        let server = serving(near, &pod.namespace, labels, |key| pod.labels.get(key).map(String::as_str))?;
         if server.precedence() >= self.precedence() {
             return None;
         }
         Some(if server.kind == self.kind { Reason::Conflict } else { Reason::Overridden })
+    }
+
+    /// Whether a session names it.
+    #[must_use]
+    pub fn owns(&self, session: &ProfileSession) -> bool {
+        let named = session.spec.policy_ref.as_ref().is_some_and(|p| p.kind == self.kind && p.name == self.name);
+        named && (self.is_cluster() || session.metadata.namespace.as_deref() == self.namespace)
     }
 
     /// How a session names it.
@@ -133,6 +141,38 @@ impl<'a> PolicyView<'a> {
     pub fn label(&self) -> (String, String) {
         let key = if self.is_cluster() { names::CLUSTER_POLICY_LABEL } else { names::POLICY_LABEL };
         (key.to_owned(), self.name.to_owned())
+    }
+}
+
+/// Many policies, found by the namespace of a pod.
+#[derive(Clone, Debug, Default)]
+pub struct Policies<'a> {
+    namespaced: HashMap<&'a str, Vec<PolicyView<'a>>>,
+    cluster: Vec<PolicyView<'a>>,
+}
+
+impl<'a> FromIterator<PolicyView<'a>> for Policies<'a> {
+    fn from_iter<T: IntoIterator<Item = PolicyView<'a>>>(policies: T) -> Self {
+        let mut all = Self::default();
+        for policy in policies {
+            match policy.namespace {
+                Some(namespace) => all.namespaced.entry(namespace).or_default().push(policy),
+                None => all.cluster.push(policy),
+            }
+        }
+        all
+    }
+}
+
+impl<'a> Policies<'a> {
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = PolicyView<'a>> {
+        self.namespaced.values().flatten().chain(&self.cluster).copied()
+    }
+
+    /// Those that may select pods of the namespace.
+    pub fn near(&self, namespace: &str) -> impl Iterator<Item = PolicyView<'a>> {
+        self.namespaced.get(namespace).into_iter().flatten().chain(&self.cluster).copied()
     }
 }
 

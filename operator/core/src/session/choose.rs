@@ -49,6 +49,7 @@ pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, 
     let mut targets: Vec<TargetStatus> = live_picks(session, observed, &live).iter().map(|pod| target(session, observed, pod)).collect();
     let picked = targets.len();
     if by_name {
+        targets.extend(gone(session, observed).map(absent));
         targets.extend(foreign.iter().map(|p| skipped(p, foreign_by(p, observed).unwrap_or(Reason::NotSelected))));
         targets.extend(rest.iter().map(|p| skipped(p, if opted_out(p) { Reason::OptedOut } else { Reason::PodNotRunning })));
     }
@@ -89,12 +90,19 @@ fn select(session: &ProfileSession, observed: &Observed) -> Result<Vec<Arc<PodFa
         return Ok(all().filter(|p| selector::selects(s, &p.labels)).collect());
     }
     let wanted: HashSet<&String> = pods.iter().flatten().collect();
-    let missing: Vec<&str> = wanted.iter().filter(|n| !all().any(|p| p.name == n.as_str())).map(|n| n.as_str()).collect();
-    if !missing.is_empty() {
+    let missing: Vec<&str> = gone(session, observed).collect();
+    if !missing.is_empty() && session.spec.trigger == Trigger::OnDemand {
         let message = format!("There is no pod {} in this namespace; {}.", missing.join(", "), Reason::TargetNotFound.advice());
         return Err(Refusal { reason: Reason::TargetNotFound, message });
     }
     Ok(all().filter(|p| wanted.contains(&p.name)).collect())
+}
+
+/// Pods that the session names and that are not there, or ending. A person has mistyped one; the operator named it when it was there.
+fn gone<'s>(session: &'s ProfileSession, observed: &'s Observed) -> impl Iterator<Item = &'s str> {
+    let there: HashSet<&str> = observed.pods.iter().filter(|p| !p.ending).map(|p| p.name.as_str()).collect();
+    let named = session.spec.target.iter().flat_map(|t| &t.pods).flatten();
+    named.map(String::as_str).filter(move |name| !there.contains(name))
 }
 
 /// Whether every pod that is named was asked for: those of a policy's sampling are a pick.
@@ -178,7 +186,16 @@ fn bare(pod: &PodFacts) -> TargetStatus {
 }
 
 fn skipped(pod: &PodFacts, reason: Reason) -> TargetStatus {
-    let mut target = TargetStatus { phase: TargetPhase::Skipped, ..bare(pod) };
+    skip(bare(pod), reason)
+}
+
+/// A target whose pod went between the pick and the start.
+fn absent(pod: &str) -> TargetStatus {
+    skip(TargetStatus { pod: pod.to_owned(), ..TargetStatus::default() }, Reason::PodGone)
+}
+
+fn skip(mut target: TargetStatus, reason: Reason) -> TargetStatus {
+    target.phase = TargetPhase::Skipped;
     super::target::explain(&mut target, reason, String::new());
     target
 }

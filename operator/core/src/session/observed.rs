@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::budget::{Claim, Place};
 use crate::pod::{PodFacts, User};
-use crate::policy::{Labels, PolicyView};
+use crate::policy::{Labels, Policies};
 
 /// Everything that a step looks at beside the session itself.
 #[derive(Clone, Debug)]
@@ -95,14 +95,9 @@ impl PolicyFacts {
     /// The policy that `reference` names, for a session in `namespace`; `policies` are all that may select pods there.
     /// `labels` are the namespace's; `None` for one that no cluster policy reaches.
     #[must_use]
-    pub fn find(
-        reference: &PolicyRef,
-        namespace: &str,
-        labels: Option<&Labels>,
-        policies: &[PolicyView<'_>],
-        pods: &[Arc<PodFacts>],
-    ) -> Self {
-        let Some(policy) = policies.iter().find(|p| p.kind == reference.kind && p.name == reference.name) else { return Self::Missing };
+    pub fn find(reference: &PolicyRef, namespace: &str, labels: Option<&Labels>, policies: &Policies<'_>, pods: &[Arc<PodFacts>]) -> Self {
+        let named = policies.near(namespace).find(|p| p.kind == reference.kind && p.name == reference.name);
+        let Some(policy) = named else { return Self::Missing };
         if !policy.covers(namespace, labels) {
             return Self::Elsewhere;
         }

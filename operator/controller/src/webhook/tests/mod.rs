@@ -46,6 +46,7 @@ impl Webhook {
             ("shop".into(), vec![policy("shop", "all", json!({}))]),
             ("quiet".into(), vec![policy("quiet", "all", json!({}))]),
         ]);
+        index.set_cluster_policies([]);
         let rules = ClusterRules { excluded_namespaces: vec!["kube-system".into()], default_pod_security: PodSecurity::Privileged };
         let state = WebhookState {
             index: index.clone(),

@@ -1,5 +1,8 @@
 //! Which webhooks belong to which policies.
 
+use fleetprof_core::policy::PolicyView;
+use fleetprof_crds::ClusterProfilingPolicy;
+
 use super::*;
 use crate::webhook::registration::{Names, webhooks};
 
@@ -10,7 +13,7 @@ fn names() -> Names {
 fn registered(policies: &[(&str, &str)]) -> Vec<Value> {
     let policies: Vec<_> =
         policies.iter().enumerate().map(|(n, (ns, mode))| Arc::new(policy(ns, &format!("p{n}"), json!({"mode": mode})))).collect();
-    webhooks(&policies, "PEM", &names())
+    webhooks(policies.iter().map(|p| PolicyView::from(&**p)), "PEM", &names())
 }
 
 /// Namespaces whose pods are sent; `None` when no pod is.
@@ -51,6 +54,48 @@ fn the_webhook_of_pods_never_blocks_a_pod() {
         "timeoutSeconds": 3,
     });
     assert_eq!(pods, expected);
+}
+
+fn cluster_policy(name: &str, spec: Value) -> ClusterProfilingPolicy {
+    let mut full = json!({"selector": {}, "namespaceSelector": {}});
+    full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    serde_json::from_value(json!({
+        "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ClusterProfilingPolicy",
+        "metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": full,
+    }))
+    .unwrap()
+}
+
+#[test]
+fn each_policy_of_the_cluster_has_a_webhook_as_narrow_as_itself() {
+    let cluster = [
+        cluster_policy("b.all", json!({})),
+        cluster_policy(
+            "a",
+            json!({
+                "namespaceSelector": {"matchLabels": {"team": "x"}, "matchExpressions": [{"key": "env", "operator": "Exists", "values": []}]},
+                "selector": {"matchLabels": {"app": "web"}},
+            }),
+        ),
+        cluster_policy("quiet", json!({"agent": {"mode": "Ephemeral"}})),
+    ];
+    let registered = webhooks(cluster.iter().map(PolicyView::from), "PEM", &names());
+    let of: Vec<&str> = registered.iter().map(|w| w["name"].as_str().unwrap()).collect();
+    assert_eq!(of, ["a.cluster.pods.fleetprof.dev", "b.all.cluster.pods.fleetprof.dev", "profilesessions.fleetprof.dev"]);
+    let out = json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", "fleetprof"]});
+    let opted_in = json!({"key": "fleetprof.dev/profiling", "operator": "NotIn", "values": ["disabled"]});
+    assert_eq!(
+        registered[0]["namespaceSelector"],
+        json!({"matchLabels": {"team": "x"}, "matchExpressions": [{"key": "env", "operator": "Exists"}, out.clone()]})
+    );
+    assert_eq!(registered[0]["objectSelector"], json!({"matchLabels": {"app": "web"}, "matchExpressions": [opted_in.clone()]}));
+    assert_eq!(registered[1]["namespaceSelector"], json!({"matchExpressions": [out]}));
+    assert_eq!(registered[1]["objectSelector"], json!({"matchExpressions": [opted_in]}));
+    for webhook in registered {
+        assert_eq!((&webhook["failurePolicy"], &webhook["timeoutSeconds"]), (&json!("Ignore"), &json!(3)));
+        let typed: k8s_openapi::api::admissionregistration::v1::MutatingWebhook = serde_json::from_value(webhook.clone()).unwrap();
+        assert_eq!(json!(typed), webhook, "so that what is and what should be can be compared");
+    }
 }
 
 #[test]

@@ -1,0 +1,76 @@
+//! Which policies are there? The leader's copies of both kinds, and what the controller must know of a kind.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use fleetprof_core::policy::{Policies, PolicyView};
+use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
+use kube::{Api, Client, Resource, ResourceExt};
+use kube_runtime::reflector::Store;
+use serde::de::DeserializeOwned;
+
+/// A kind of policy.
+pub trait PolicyObject: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+    /// As decisions look at it.
+    fn view(&self) -> PolicyView<'_>;
+    /// The API through which this object is written.
+    fn api(&self, client: Client) -> Api<Self>;
+}
+
+impl PolicyObject for ProfilingPolicy {
+    fn view(&self) -> PolicyView<'_> {
+        self.into()
+    }
+    fn api(&self, client: Client) -> Api<Self> {
+        Api::namespaced(client, &self.namespace().unwrap_or_default())
+    }
+}
+
+impl PolicyObject for ClusterProfilingPolicy {
+    fn view(&self) -> PolicyView<'_> {
+        self.into()
+    }
+    fn api(&self, client: Client) -> Api<Self> {
+        Api::all(client)
+    }
+}
+
+/// The policies of the cluster, kept by watches.
+#[derive(Clone)]
+pub struct PolicyStores {
+    /// Those of namespaces.
+    pub namespaced: Store<ProfilingPolicy>,
+    /// Those of the cluster.
+    pub cluster: Store<ClusterProfilingPolicy>,
+}
+
+/// Policies at one moment.
+pub struct Snapshot {
+    namespaced: Vec<Arc<ProfilingPolicy>>,
+    cluster: Vec<Arc<ClusterProfilingPolicy>>,
+}
+
+impl PolicyStores {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Snapshot {
+        Snapshot { namespaced: self.namespaced.state(), cluster: self.cluster.state() }
+    }
+
+    /// Those that may select pods of the namespace.
+    #[must_use]
+    pub fn near(&self, namespace: &str) -> Snapshot {
+        let mut all = self.all();
+        all.namespaced.retain(|p| p.metadata.namespace.as_deref() == Some(namespace));
+        all
+    }
+}
+
+impl Snapshot {
+    /// As decisions look at them.
+    #[must_use]
+    pub fn views(&self) -> Policies<'_> {
+        let namespaced = self.namespaced.iter().map(|p| PolicyView::from(&**p));
+        namespaced.chain(self.cluster.iter().map(|p| PolicyView::from(&**p))).collect()
+    }
+}
