@@ -44,7 +44,13 @@ fn serde_pod(pod: &str, app: &str) -> PodFacts {
     .unwrap();
     PodFacts {
         workload: Workload { kind: "Deployment".into(), name: app.into() },
-        containers: vec![ContainerFacts { name: "app".into(), id: format!("{pod}-c"), running: true, user: User::default() }],
+        containers: vec![ContainerFacts {
+            name: "app".into(),
+            id: format!("{pod}-c"),
+            running: true,
+            user: User::default(),
+            cpu_limit: None,
+        }],
         ..PodFacts::of(&made).unwrap()
     }
 }
