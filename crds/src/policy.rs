@@ -99,12 +99,15 @@ pub struct Containers {
 /// How the agent comes to the pods.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(self.mode == 'Ephemeral' && self.existingPods == 'Restart')").message("agent.existingPods: Restart needs agent.mode Sidecar: with Ephemeral, a restart brings no agent"))]
 pub struct AgentSpec {
     /// `Sidecar`: injected when a pod is created. `Ephemeral`: attached when a session needs it.
     #[serde(default)]
     pub mode: AgentMode,
     /// What happens to pods without an agent, such as those older than the policy:
-    /// `AttachOnDemand` attaches one when a session needs it, `Wait` leaves them alone until they are recreated.
+    /// `AttachOnDemand` attaches one when a session needs it, `Wait` leaves them alone until they are recreated,
+    /// `Restart` restarts their workloads one after another, those with an older agent too; an admin must allow it
+    /// (chart value `restart.enabled`).
     #[serde(default)]
     pub existing_pods: ExistingPods,
 }
@@ -127,6 +130,8 @@ pub enum ExistingPods {
     AttachOnDemand,
     /// They are left alone until they are recreated.
     Wait,
+    /// Their workloads are restarted one after another, where an admin lets the operator do so.
+    Restart,
 }
 
 /// What is captured.
@@ -320,6 +325,13 @@ pub struct ProfilingPolicyStatus {
     /// How many workloads are linked in truth.
     #[serde(default)]
     pub linked_app_count: i32,
+    /// How many workloads have pods whose agent is older than the operator. An agent changes with its pod alone: when the pod is
+    /// recreated, or by `agent.existingPods: Restart`.
+    #[serde(default)]
+    pub outdated_apps: i32,
+    /// The workload that is restarted now, or was last, under `agent.existingPods: Restart`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<crate::restart::RestartStatus>,
     /// How many pods are linked in truth.
     #[serde(default)]
     pub linked_pod_count: i32,

@@ -61,6 +61,8 @@ pub struct Step {
     pub missed: Option<Tick>,
     /// Sessions to delete, as (namespace, name): what is over the history limits.
     pub delete: Vec<(String, String)>,
+    /// The policy's pods: what may be restarted is found among them.
+    pub links: Vec<link::PodLink>,
     /// What to tell about apps, once the status is written.
     pub news: Vec<news::News>,
     /// When to look again although nothing was heard.
@@ -96,6 +98,7 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
         create: create.map(|tick| rounds::sessions(policy, tick, &links)).unwrap_or_default(),
         missed,
         delete: rounds::expired(policy, &observed.sessions, observed.now),
+        links,
         requeue: until_next.clamp(SignedDuration::from_secs(1), SignedDuration::from_secs(15)),
     }
 }

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use fleetprof_crds::Reason;
+use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 use fleetprof_crds::restart::{RestartState, RestartStatus};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
@@ -22,8 +22,10 @@ use super::link::PodLink;
 use crate::pod::Workload;
 use crate::selector;
 use crate::session::AgentFacts;
-use crate::session::conditions::{Truth, Wanted};
+use crate::session::conditions::{self, Truth, Wanted};
 
+/// The condition that tells how restarts stand.
+pub const CONDITION: &str = "Restarting";
 /// Least time between the end of one restart and the start of the next.
 const INTERVAL: SignedDuration = SignedDuration::from_secs(30);
 /// A restart that brings no further pod for so long has failed: the default of a Deployment's `progressDeadlineSeconds`.
@@ -50,6 +52,14 @@ pub struct Key {
     pub namespace: String,
     /// What it is.
     pub workload: Workload,
+}
+
+impl Key {
+    /// The workload of a restart.
+    #[must_use]
+    pub fn of(last: &RestartStatus) -> Self {
+        Self { namespace: last.namespace.clone(), workload: Workload { kind: last.kind.clone(), name: last.name.clone() } }
+    }
 }
 
 impl std::fmt::Display for Key {
@@ -151,7 +161,7 @@ fn needs_restart(link: &PodLink, situation: &Situation) -> bool {
 #[must_use]
 pub fn looks(situation: &Situation) -> Vec<Key> {
     match situation.last {
-        Some(last) if last.state == RestartState::Restarting => vec![key(last)],
+        Some(last) if last.state == RestartState::Restarting => vec![Key::of(last)],
         _ if !situation.enabled || situation.suspended || is_stopped(situation) || rest(situation).is_some() => Vec::new(),
         _ => turn(candidates(situation), situation.now),
     }
@@ -166,10 +176,6 @@ fn turn(all: BTreeSet<Key>, now: Timestamp) -> Vec<Key> {
     all.rotate_left(first);
     all.truncate(LOOKS);
     all
-}
-
-fn key(last: &RestartStatus) -> Key {
-    Key { namespace: last.namespace.clone(), workload: Workload { kind: last.kind.clone(), name: last.name.clone() } }
 }
 
 /// Whether a restart has failed that nobody has looked at since.
@@ -193,7 +199,7 @@ pub fn decide(situation: &Situation, seen: &Seen) -> Decision {
         Some(last) if is_stopped(situation) => {
             let message = format!(
                 "Stopped: {} did not become ready with the agent {}; {}.",
-                key(last),
+                Key::of(last),
                 last.agent_version,
                 Reason::RestartFailed.advice()
             );
@@ -203,13 +209,22 @@ pub fn decide(situation: &Situation, seen: &Seen) -> Decision {
     }
 }
 
+/// Writes a decision into the status of the policy. Without one nothing is restarted, and nothing said about it.
+pub fn fill(status: &mut ProfilingPolicyStatus, decision: Option<&Decision>, generation: Option<i64>, now: Timestamp) {
+    status.restart = decision.and_then(|d| d.last.clone());
+    match decision {
+        Some(decision) => conditions::set(&mut status.conditions, CONDITION, decision.condition.clone(), generation, now),
+        None => status.conditions.retain(|c| c.type_ != CONDITION),
+    }
+}
+
 fn keep(situation: &Situation, condition: Wanted) -> Decision {
     Decision { last: situation.last.cloned(), patch: None, condition }
 }
 
 /// The restart in flight: is it begun, does it go on, has it ended?
 fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision {
-    let key = key(last);
+    let key = Key::of(last);
     let on = |what: &str| {
         Wanted::new(Truth::True, Reason::Restarting, format!("{key} is restarted for the agent {}: {what}.", last.agent_version))
     };
@@ -254,7 +269,7 @@ fn fail(last: &RestartStatus, facts: &WorkloadFacts, situation: &Situation) -> D
     };
     let message = format!(
         "Stopped: {} was restarted and brought no further pod for {DEADLINE:#}: {what}; {}.",
-        key(last),
+        Key::of(last),
         Reason::RestartFailed.advice()
     );
     let last = RestartStatus { failed_generation: situation.generation, ..last.clone() };

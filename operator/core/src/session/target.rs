@@ -192,7 +192,7 @@ fn leave(target: &mut TargetStatus, pod: &PodFacts, context: &Context) {
     let created_before =
         matches!((&context.observed.policy, pod.created), (PolicyFacts::Found { created: Some(policy), .. }, Some(pod)) if pod < *policy);
     let reason = if created_before { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed };
-    let message = format!("The pod has no agent and agent.existingPods is Wait; {}.", reason.advice());
+    let message = format!("The pod has no agent, and agent.existingPods does not let a session attach one; {}.", reason.advice());
     finish(target, TargetPhase::Skipped, reason, message, context.observed.now);
 }
 
