@@ -50,6 +50,9 @@ pub struct RunSettings {
     /// Port for metrics and health, plain HTTP.
     #[arg(long, env = "FLEETPROF_HEALTH_PORT", default_value_t = 8080)]
     pub health_port: u16,
+    /// Whether workloads may be restarted, for policies with `agent.existingPods: Restart`.
+    #[arg(long, env = "FLEETPROF_RESTART")]
+    pub restart: bool,
     /// Secret with certificates that somebody else makes (cert-manager); empty: the leader makes and rotates its own.
     #[arg(long, env = "FLEETPROF_TLS_SECRET", default_value = "")]
     pub tls_secret: String,

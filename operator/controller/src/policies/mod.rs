@@ -3,6 +3,7 @@
 mod apply;
 mod kinds;
 mod observe;
+mod restart;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use kube_runtime::controller::Action;
 use kube_runtime::reflector::Store;
 
 pub use kinds::{PolicyObject, PolicyStores};
+pub use restart::Restarts;
 
 use crate::events::Events;
 use crate::gateway::Fleet;
@@ -36,6 +38,8 @@ pub struct Context {
     pub fleet: Fleet,
     /// Says why the webhook would leave a pod out.
     pub misses: Misses,
+    /// What is remembered of restarts.
+    pub restarts: Restarts,
     /// What is remembered of triggers.
     pub triggers: Triggers,
     /// Writes events.
@@ -64,8 +68,9 @@ pub async fn reconcile<P: PolicyObject>(policy: Arc<P>, context: Arc<Context>) -
     let view = policy.view();
     let seen = observe::Seen::of(&view, &context);
     let observed = seen.observed(&context);
-    let step = policy::step(&view, &observed);
+    let mut step = policy::step(&view, &observed);
     triggers::look(&view, &observed, &context).await?;
+    restart::run(&view, &observed, &mut step, &context).await;
     apply::rounds(&*policy, &step, &context).await?;
     apply::status(&*policy, &step, &context).await?;
     Ok(Action::requeue(Duration::try_from(step.requeue).unwrap_or(Duration::from_secs(1))))

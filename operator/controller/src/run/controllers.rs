@@ -100,6 +100,7 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
         sessions: watches.sessions.clone(),
         fleet: fleet.clone(),
         misses,
+        restarts: policies::Restarts::new(settings.restart),
         triggers: Triggers::default(),
         events,
         metrics,

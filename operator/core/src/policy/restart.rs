@@ -13,8 +13,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 use fleetprof_crds::restart::{RestartState, RestartStatus};
+use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 

@@ -107,7 +107,9 @@ fn stateful_set(found: &StatefulSet) -> WorkloadFacts {
     let one_revision = status.current_revision == status.update_revision;
     WorkloadFacts {
         unfit: unfit(found, why),
-        settled: status.observed_generation == found.metadata.generation && one_revision && [status.replicas, ready].iter().all(|c| *c == desired),
+        settled: status.observed_generation == found.metadata.generation
+            && one_revision
+            && [status.replicas, ready].iter().all(|c| *c == desired),
         ready: if one_revision { ready } else { (updated - (status.replicas - ready)).max(0) },
         desired,
         restarted_for: restarted_for(&spec.template),
@@ -187,7 +189,9 @@ mod tests {
     #[test]
     fn a_stateful_set_or_daemon_set_that_does_not_restart_its_pods_is_unfit() {
         let set = |strategy: Value, status: Value| {
-            stateful_set(&of(json!({"metadata": {"generation": 1}, "spec": {"replicas": 2, "serviceName": "a", "selector": {}, "template": {}, "updateStrategy": strategy}, "status": status})))
+            stateful_set(&of(
+                json!({"metadata": {"generation": 1}, "spec": {"replicas": 2, "serviceName": "a", "selector": {}, "template": {}, "updateStrategy": strategy}, "status": status}),
+            ))
         };
         let good = json!({"observedGeneration": 1, "replicas": 2, "readyReplicas": 2, "updatedReplicas": 2, "currentRevision": "r", "updateRevision": "r"});
         let halfway = json!({"observedGeneration": 1, "replicas": 2, "readyReplicas": 2, "updatedReplicas": 1, "currentRevision": "r", "updateRevision": "s"});
@@ -198,15 +202,19 @@ mod tests {
         assert!(set(json!({"type": "OnDelete"}), good.clone()).unfit.unwrap().contains("OnDelete"));
         assert!(set(json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}), good).unfit.unwrap().contains("partition"));
         let daemon = |strategy: &str| {
-            daemon_set(&of(json!({"metadata": {"generation": 1}, "spec": {"selector": {}, "template": {}, "updateStrategy": {"type": strategy}},
-                "status": {"observedGeneration": 1, "desiredNumberScheduled": 3, "updatedNumberScheduled": 3, "numberReady": 3, "currentNumberScheduled": 3, "numberMisscheduled": 0}})))
+            daemon_set(&of(
+                json!({"metadata": {"generation": 1}, "spec": {"selector": {}, "template": {}, "updateStrategy": {"type": strategy}},
+                "status": {"observedGeneration": 1, "desiredNumberScheduled": 3, "updatedNumberScheduled": 3, "numberReady": 3, "currentNumberScheduled": 3, "numberMisscheduled": 0}}),
+            ))
         };
         assert!(daemon("RollingUpdate").settled && daemon("RollingUpdate").unfit.is_none() && daemon("OnDelete").unfit.is_some());
     }
 
     #[test]
     fn a_budget_that_is_not_known_allows_nothing() {
-        let a = |spec: Value, status: Value| budget("shop", of(json!({"metadata": {"name": "b", "generation": 2}, "spec": spec, "status": status})));
+        let a = |spec: Value, status: Value| {
+            budget("shop", of(json!({"metadata": {"name": "b", "generation": 2}, "spec": spec, "status": status})))
+        };
         let counts = |seen: i64| json!({"observedGeneration": seen, "disruptionsAllowed": 1, "currentHealthy": 1, "desiredHealthy": 0, "expectedPods": 1});
         let selector = json!({"selector": {"matchLabels": {"app": "a"}}});
         assert_eq!(a(selector.clone(), counts(2)).unwrap().allowed, 1);

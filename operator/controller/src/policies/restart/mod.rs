@@ -58,21 +58,19 @@ impl Restarts {
     }
 }
 
-/// Decides about restarts, does what was decided and written before, and writes how it stands into the step's status.
-///
-/// # Errors
-/// When the API server cannot be asked; nothing is lost then.
-pub async fn run(policy: &PolicyView<'_>, observed: &Observed<'_>, step: &mut Step, context: &Context) -> kube::Result<()> {
+/// Decides about restarts, does what was decided and written before, and writes how it stands into the step's status. When
+/// the API server cannot be asked, all stays as it is: a policy profiles on although nothing can be restarted.
+pub async fn run(policy: &PolicyView<'_>, observed: &Observed<'_>, step: &mut Step, context: &Context) {
     let now = Timestamp::from_second(observed.now.as_second()).unwrap_or(observed.now);
     let before = context.restarts.recall(policy.uid);
     if policy.spec.agent.existing_pods != ExistingPods::Restart {
         context.restarts.forget(policy.uid);
         restart::fill(&mut step.status, None, policy.generation, now);
-        return Ok(());
+        return;
     }
     if let Some(memory) = before.as_ref().filter(|m| now.duration_since(m.looked) < PACE) {
         restart::fill(&mut step.status, Some(&memory.decision), policy.generation, now);
-        return Ok(());
+        return;
     }
     let known = policy.status.and_then(|s| s.restart.as_ref());
     let last = before.as_ref().map_or(known, |m| m.decision.last.as_ref());
@@ -86,7 +84,13 @@ pub async fn run(policy: &PolicyView<'_>, observed: &Observed<'_>, step: &mut St
         agents: &observed.agents,
         last,
     };
-    let found = look::at(&restart::looks(&situation), context).await?;
+    let found = match look::at(&restart::looks(&situation), context).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, fleetprof.policy.name = policy.name, "workloads could not be looked at; it is tried again");
+            return;
+        }
+    };
     let decision = restart::decide(&situation, &found.seen);
     let written = decision.last.as_ref().zip(known).is_some_and(|(wanted, known)| same(wanted, known));
     if let Some(key) = decision.patch.as_ref().filter(|_| written) {
@@ -95,7 +99,6 @@ pub async fn run(policy: &PolicyView<'_>, observed: &Observed<'_>, step: &mut St
     tell(policy, before.as_ref().map(|m| &m.decision), &decision, context).await;
     restart::fill(&mut step.status, Some(&decision), policy.generation, now);
     context.restarts.remember(policy.uid, now, decision);
-    Ok(())
 }
 
 /// Whether both speak of the same restart; times are cut when they are stored.
@@ -130,7 +133,9 @@ async fn patch(policy: &PolicyView<'_>, key: &Key, found: &Found, version: &str,
                 context.events.normal(about, Reason::Restarting, "Restart", note.clone()).await;
             }
         }
-        Err(error) => tracing::warn!(%error, fleetprof.policy.name = policy.name, k8s.object.name = %key, "a workload could not be restarted; it is tried again"),
+        Err(error) => {
+            tracing::warn!(%error, fleetprof.policy.name = policy.name, k8s.object.name = %key, "a workload could not be restarted; it is tried again")
+        }
     }
 }
 
