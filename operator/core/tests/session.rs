@@ -141,12 +141,12 @@ impl World {
                     again |= !delayed || status.targets[target].reason != before;
                 }
                 Action::Claim(claim) => {
-                    let place = self.ledger.claim(claim.clone(), self.now);
+                    let place = self.ledger.claim((*claim).clone(), self.now);
                     self.observed.places.insert(claim.capture, place);
                     again = true;
                 }
                 Action::Record => again = true,
-                Action::Open { place: Some(claim), .. } => self.ledger.hold(claim),
+                Action::Open { place: Some(claim), .. } => self.ledger.hold(*claim),
                 Action::Open { place: None, order, .. } => self.ledger.release(&order.capture),
                 Action::Close { capture } => self.ledger.release(&capture),
                 Action::Summarize => {

@@ -46,7 +46,7 @@ async fn one(session: &mut ProfileSession, action: Action, answers: &mut Answers
         }
         Action::Claim(claim) => {
             let (capture, now) = (claim.capture.clone(), Timestamp::now());
-            let place = context.places.with(|ledger| ledger.claim(claim, now));
+            let place = context.places.with(|ledger| ledger.claim(*claim, now));
             answers.places.insert(capture, place);
             Ok(true)
         }
@@ -56,7 +56,7 @@ async fn one(session: &mut ProfileSession, action: Action, answers: &mut Answers
         }
         Action::Open { target, order, place } => {
             context.places.with(|ledger| match place {
-                Some(claim) => ledger.hold(claim),
+                Some(claim) => ledger.hold(*claim),
                 None => ledger.release(&order.capture),
             });
             open(session, target, order, context);

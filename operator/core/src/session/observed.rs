@@ -158,7 +158,7 @@ pub enum Action {
         session: Box<ProfileSession>,
     },
     /// Ask for a place in the budgets.
-    Claim(Claim),
+    Claim(Box<Claim>),
     /// Write the status before anything else is done: places were granted, and the next leader must know.
     Record,
     /// Attach an agent to a pod.
@@ -183,7 +183,7 @@ pub enum Action {
         /// The order.
         order: Order,
         /// The place that the capture takes; `None` once it is over.
-        place: Option<Claim>,
+        place: Option<Box<Claim>>,
     },
     /// Make one profile of the stored slices.
     Assemble {

@@ -69,7 +69,7 @@ pub fn step(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<A
         }
     };
     match (was, target.phase, asked) {
-        (_, _, Some(claim)) => vec![Action::Claim(claim)],
+        (_, _, Some(claim)) => vec![Action::Claim(Box::new(claim))],
         // The place has to be on record before anything is done with it.
         (P::Pending, P::Attaching | P::Ordered, None) => vec![Action::Record],
         _ => actions(index, target, context),
@@ -383,7 +383,7 @@ fn actions(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<Ac
     let open = |target: &TargetStatus| Action::Open {
         target: index,
         order: order(target, profile, context),
-        place: (target.phase != TargetPhase::Uploading).then(|| place(target)),
+        place: (target.phase != TargetPhase::Uploading).then(|| Box::new(place(target))),
     };
     match target.phase {
         TargetPhase::Attaching => attach(index, target, context).into_iter().collect(),

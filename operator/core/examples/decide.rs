@@ -1,0 +1,125 @@
+//! What do the decisions of a whole fleet cost? 10,000 policies and 150,000 pods in memory: bytes of each pod, time of one
+//! pass over all policies, and how evenly their rounds start. Prints rows of the table of `make bench`.
+//!
+//! `cargo run --release -p fleetprof-core --example decide`
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use fleetprof_core::pod::PodFacts;
+use fleetprof_core::policy::{self, Observed, PolicyView};
+use fleetprof_core::schedule::Plan;
+use fleetprof_core::session::AgentFacts;
+use fleetprof_crds::ProfilingPolicy;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+const POLICIES: usize = 10_000;
+const PODS_EACH: usize = 15;
+
+fn main() {
+    let before = resident();
+    let namespaces: Vec<Vec<Arc<PodFacts>>> =
+        (0..POLICIES).map(|n| (0..PODS_EACH).map(|p| Arc::new(PodFacts::of(&pod(n, p)).unwrap())).collect()).collect();
+    let pods = POLICIES * PODS_EACH;
+    println!("| memory of a pod that is known, {pods} pods | {} bytes | about 1 KB | |", (resident() - before) / pods);
+    let mut policies: Vec<ProfilingPolicy> = (0..POLICIES).map(policy).collect();
+    let (first, second) = (pass(&mut policies, &namespaces, 0), pass(&mut policies, &namespaces, 15));
+    println!(
+        "| one pass over {POLICIES} policies and {pods} pods | {first:.2} s at first, {second:.2} s with the statuses there, {:.0} µs a policy | – | one core; a policy is looked at when its pods change, and every 15 s |",
+        second * 1e6 / POLICIES as f64
+    );
+    evenness(&policies);
+}
+
+fn pass(policies: &mut [ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>], seconds: i64) -> f64 {
+    let now = Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+    let agents: Vec<HashMap<String, AgentFacts>> = namespaces.iter().map(|pods| pods.iter().map(agent).collect()).collect();
+    let began = Instant::now();
+    for ((policy, pods), agents) in policies.iter_mut().zip(namespaces).zip(agents) {
+        let view = PolicyView::from(&*policy);
+        let observed = Observed {
+            now,
+            pods: pods.clone(),
+            agents,
+            settled: true,
+            sessions: Vec::new(),
+            policies: vec![view],
+            namespaces: BTreeMap::new(),
+            version: "0.1.0",
+            refusal: &|_| None,
+        };
+        let status = policy::step(&view, &observed).status;
+        assert_eq!(status.linked_pod_count, i32::try_from(PODS_EACH).unwrap());
+        policy.status = Some(status);
+    }
+    began.elapsed().as_secs_f64()
+}
+
+fn evenness(policies: &[ProfilingPolicy]) {
+    let from = Timestamp::from_second(1_800_000_000).unwrap();
+    let mut starts = vec![0u32; 3600];
+    for policy in policies {
+        let plan = Plan::read(policy.metadata.uid.as_deref().unwrap(), &policy.spec.schedule).unwrap();
+        let mut tick = plan.ticks(from).1.unwrap().at;
+        while tick < from + SignedDuration::from_hours(1) {
+            starts[usize::try_from(tick.duration_since(from).as_secs()).unwrap()] += 1;
+            tick = plan.ticks(tick).1.unwrap().at;
+        }
+    }
+    let (most, mean) = (*starts.iter().max().unwrap(), f64::from(starts.iter().sum::<u32>()) / 3600.0);
+    println!(
+        "| starts of {POLICIES} hourly policies | at most {most} in a second, mean {mean:.2}, max/mean {:.1} | – | by chance alone: 10 to 13 |",
+        f64::from(most) / mean
+    );
+}
+
+fn agent(pod: &Arc<PodFacts>) -> (String, AgentFacts) {
+    let runtimes = pod.containers.iter().map(|c| (c.id.clone(), "Python 3.11".to_owned())).collect();
+    (pod.uid.clone(), AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes })
+}
+
+fn policy(n: usize) -> ProfilingPolicy {
+    serde_json::from_value(json!({
+        "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfilingPolicy",
+        "metadata": {"name": "team", "namespace": format!("team-{n}"), "uid": uid(n, 99), "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"selector": {"matchLabels": {"app.kubernetes.io/part-of": "shop"}}},
+    }))
+    .unwrap()
+}
+
+fn uid(n: usize, p: usize) -> String {
+    format!("{n:08x}-5026-485d-9c63-{p:012x}")
+}
+
+/// A pod as a cluster has them: a Deployment's, with a sidecar, two containers, volumes and a status.
+fn pod(n: usize, p: usize) -> Pod {
+    let (id, name) = (format!("containerd://{:064x}", n * 100 + p), format!("orders-{:02}-766597549f-{n:05x}", p / 3));
+    serde_json::from_value(json!({
+        "metadata": {
+            "name": format!("{name}{p}"), "namespace": format!("team-{n}"), "uid": uid(n, p), "creationTimestamp": "2026-01-02T00:00:00Z",
+            "labels": {"app.kubernetes.io/name": format!("orders-{:02}", p / 3), "app.kubernetes.io/part-of": "shop", "app.kubernetes.io/version": "1.7.3", "pod-template-hash": "766597549f"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("orders-{:02}-766597549f", p / 3), "uid": uid(n, 50), "controller": true}],
+        },
+        "spec": {
+            "nodeName": format!("ip-10-0-{}-{}.eu-central-1.compute.internal", n % 250, p),
+            "initContainers": [{"name": "fleetprof-agent", "image": "fleetprof-agent:0.1.0", "restartPolicy": "Always"}],
+            "containers": [{"name": "orders", "image": "orders:1.7.3", "resources": {"limits": {"cpu": "2", "memory": "1Gi"}}}, {"name": "envoy", "image": "envoy:1.30"}],
+        },
+        "status": {
+            "phase": "Running", "podIPs": [{"ip": format!("10.244.{}.{}", n % 250, p)}],
+            "containerStatuses": [{"name": "orders", "image": "x", "imageID": "y", "ready": true, "restartCount": 0, "containerID": id, "state": {"running": {"startedAt": "2026-01-02T00:00:05Z"}}}],
+            "initContainerStatuses": [{"name": "fleetprof-agent", "image": "x", "imageID": "y", "ready": true, "restartCount": 0, "state": {"running": {"startedAt": "2026-01-02T00:00:05Z"}}}],
+        },
+    }))
+    .unwrap()
+}
+
+/// Bytes of this process in memory.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
