@@ -47,10 +47,10 @@ fn pass(policies: &mut [ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>], sec
             agents,
             settled: true,
             sessions: Vec::new(),
-            policies: vec![view],
+            policies: [view].into_iter().collect(),
             namespaces: BTreeMap::new(),
             version: "0.1.0",
-            refusal: &|_| None,
+            refusal: &|_, _| None,
         };
         let status = policy::step(&view, &observed).status;
         assert_eq!(status.linked_pod_count, i32::try_from(PODS_EACH).unwrap());

@@ -172,3 +172,22 @@ fn a_stack_that_is_too_large_for_a_sample_says_so() {
     };
     assert!(!whole.pprof(&["-traces"]).contains("[callers beyond"), "{}", whole.pprof(&["-traces"]));
 }
+
+#[test]
+fn ptrace_blames_no_sleep_for_the_work_before_it() {
+    let target = Target::hot(&["doze"]);
+    let before = target.cpu();
+    let outcome = Worker::start(&["-s"], &request(target.pid(), Collector::Native, 4000)).finish();
+    let used = target.cpu() - before;
+    assert_eq!(outcome.started().method, "ptrace");
+    let top = outcome.pprof(&["-top", "-nodefraction=0"]);
+    let asleep: f64 = top
+        .lines()
+        .filter(|l| l.contains("nanosleep"))
+        .map(|l| l.split_ascii_whitespace().nth(1).unwrap().trim_end_matches('%').parse::<f64>().unwrap())
+        .sum();
+    assert!(asleep < 5.0, "{asleep} % in nanosleep:\n{top}");
+    outcome.blames_the_guilty();
+    let part = covered(&outcome, used);
+    assert!((0.7..1.2).contains(&part), "{part} of the CPU time is in the profile");
+}

@@ -95,7 +95,7 @@ impl PtraceSampler {
                 let addresses = self.space.unwind(&registers, &stack);
                 self.stacks.add(addresses, nanos);
             }
-            Attempt::Gone => {}
+            Attempt::Waiting | Attempt::Gone => {}
             Attempt::Stuck => self.lost += 1,
             Attempt::Refused(e) if procfs::stat(self.pid).is_ok() => return Err(self.refused(&e)),
             Attempt::Refused(_) => {}

@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::registers::Registers;
+use super::registers::{Registers, was_waiting};
 
 /// Bytes of stack that are copied while the thread is stopped.
 const STACK_BYTES: usize = 32 * 1024;
@@ -26,6 +26,8 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(120);
 
 /// What came of an attempt to sample a thread.
 pub enum Attempt {
+    /// It waited in a system call: what it has used belongs to where it runs next.
+    Waiting,
     /// Registers, the stack from the stack pointer on, and the time from asking the thread to stop until it ran again.
     Sample(Registers, Vec<u8>, Duration),
     /// The thread has ended.
@@ -105,15 +107,19 @@ fn sample(tid: i32, memory: &File, stops: &SignalFd) -> Attempt {
         Stop::Gone => return Attempt::Gone,
         Stop::Late => return Attempt::Stuck,
     };
-    let read = registers(tid).map(|registers| {
+    let read = registers(tid, memory).map(|(registers, waiting)| {
+        if waiting {
+            return None;
+        }
         let mut stack = vec![0; STACK_BYTES];
         let n = memory.read_at(&mut stack, registers.sp).unwrap_or(0);
         stack.truncate(n);
-        (registers, stack)
+        Some((registers, stack))
     });
     let detached = request(libc::PTRACE_DETACH, tid, signal);
     match (read, detached) {
-        (Ok((registers, stack)), Ok(())) => Attempt::Sample(registers, stack, asked.elapsed()),
+        (Ok(Some((registers, stack))), Ok(())) => Attempt::Sample(registers, stack, asked.elapsed()),
+        (Ok(None), Ok(())) => Attempt::Waiting,
         // Killed while it was stopped.
         _ => Attempt::Gone,
     }
@@ -170,7 +176,8 @@ fn request(what: libc::c_uint, tid: i32, data: i32) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn registers(tid: i32) -> io::Result<Registers> {
+/// The registers, and whether the thread was waiting in a system call.
+fn registers(tid: i32, memory: &File) -> io::Result<(Registers, bool)> {
     let mut regs = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
     let mut part = libc::iovec { iov_base: regs.as_mut_ptr().cast(), iov_len: size_of::<libc::user_regs_struct>() };
     // SAFETY: the vector describes the memory of `regs`, which outlives the call.
@@ -182,7 +189,12 @@ fn registers(tid: i32) -> io::Result<Registers> {
         return Err(io::Error::other("it is a 32-bit thread"));
     }
     // SAFETY: zeroed memory is a valid value of this plain struct, and the kernel has filled it.
-    Ok(Registers::from_user(unsafe { regs.assume_init_ref() }))
+    let regs = unsafe { regs.assume_init_ref() };
+    let word = |at| {
+        let mut bytes = [0; 4];
+        memory.read_exact_at(&mut bytes, at).ok().map(|()| u32::from_ne_bytes(bytes))
+    };
+    Ok((Registers::from_user(regs), was_waiting(regs, word)))
 }
 
 #[cfg(test)]
