@@ -100,7 +100,7 @@ pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, links: &[Po
     status.linked_app_count = count(by_workload.values().filter(|pods| pods.iter().any(|l| l.linked)).count());
     let workloads = by_workload.len();
     let outdated = |l: &&PodLink| observed.agents.get(&l.pod.uid).is_some_and(|a| a.version != observed.version);
-    status.outdated_apps = count(by_workload.values().filter(|pods| pods.iter().any(|l| outdated(l))).count());
+    status.outdated_apps = count(by_workload.values().filter(|pods| pods.iter().any(&outdated)).count());
     let before = std::mem::take(&mut status.linked_apps);
     status.linked_apps = by_workload
         .into_iter()
