@@ -255,6 +255,29 @@ fn fails_with_a_reason_when_there_is_nothing_to_profile() {
 }
 
 #[test]
+fn a_round_goes_on_without_pods_that_went_since_it_picked_them() {
+    let spec = json!({"policyRef": {"kind": "ClusterProfilingPolicy", "name": "p"}, "target": {"pods": ["a", "gone", "theirs"]}, "trigger": "Schedule"});
+    let mut w = World::new(spec).with_policy(json!({"selector": {}})).with_pod(pod("a")).with_pod(pod("theirs")).with_agent("a");
+    if let PolicyFacts::Found { yielded, .. } = &mut w.observed.policy {
+        yielded.insert("uid-theirs".into(), Reason::Overridden);
+    }
+    w.step();
+    let targets: Vec<_> = w.status().targets.iter().map(|t| (t.pod.as_str(), t.phase, t.reason)).collect();
+    assert_eq!(targets[0].0, "a");
+    assert!(!targets[0].1.is_terminal());
+    assert_eq!(targets[1], ("gone", TargetPhase::Skipped, Some(Reason::PodGone)));
+    assert_eq!(targets[2], ("theirs", TargetPhase::Skipped, Some(Reason::Overridden)));
+}
+
+#[test]
+fn a_session_whose_policy_does_not_reach_the_namespace_says_so() {
+    let mut w = World::new(json!({"policyRef": {"kind": "ClusterProfilingPolicy", "name": "p"}})).with_pod(pod("a"));
+    w.observed.policy = PolicyFacts::Elsewhere;
+    w.step().is(Phase::Failed, Reason::NotSelected);
+    assert!(w.status().message.contains("spec.namespaceSelector"), "{}", w.status().message);
+}
+
+#[test]
 fn attaches_to_a_pod_without_an_agent() {
     let mut bare = pod("a");
     bare.sidecar = None;

@@ -198,6 +198,23 @@ fn the_oldest_policy_that_selects_the_pod_serves_it() {
 }
 
 #[test]
+fn a_policy_of_the_cluster_serves_where_none_of_the_namespace_does() {
+    let (old, new) = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z");
+    let everywhere = |name, created| Policy::new(name, created, json!({})).of_cluster(json!({}));
+    let in_team = || Policy::new("team", old, json!({})).of_cluster(json!({"matchLabels": {"team": "a"}}));
+    let pod = pod();
+    assert_eq!(served_by(&pod, &[everywhere("all", old)]).as_deref(), Some("all"));
+    assert_eq!(served_by(&pod, &[everywhere("all", old), Policy::new("own", new, json!({}))]).as_deref(), Some("own"), "whatever the age");
+    assert_eq!(served_by(&pod, &[everywhere("b", new), everywhere("a", old)]).as_deref(), Some("a"), "of two the older");
+    assert_eq!(outcome(&pod, &[("team", "b")], &[in_team()]), Outcome::NotSelected, "the namespace is not selected");
+    assert!(matches!(outcome(&pod, &[("team", "a")], &[in_team()]), Outcome::Injected { .. }));
+    let skipped = outcome(&pod, &[("team", "a"), DISABLED[0]], &[in_team()]);
+    assert!(matches!(skipped, Outcome::Skipped { reason: OptedOut, .. }), "its people opt out by a label");
+    let excluded = outcome_in("kube-system", &pod, &[], &[everywhere("all", old)]);
+    assert!(matches!(excluded, Outcome::Skipped { reason: NamespaceExcluded, .. }));
+}
+
+#[test]
 fn a_policy_that_attaches_on_demand_keeps_the_sidecar_out() {
     let ephemeral = || Policy::new("old", "2026-01-01T00:00:00Z", json!({"agent": {"mode": "Ephemeral"}}));
     let sidecar = Policy::new("new", "2026-02-01T00:00:00Z", json!({}));
