@@ -273,7 +273,7 @@ const fn default_history_failed() -> i32 {
 
 /// The schema of a label selector with the bounds that make its rules cheap and its labels legal.
 pub(crate) fn label_selector(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    let key = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
+    let key = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
     let value = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
     schemars::json_schema!({
         "type": "object",

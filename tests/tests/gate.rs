@@ -53,7 +53,13 @@ fn setup() -> Vec<Value> {
             "profile-one",
             json!([{"apiGroups": ["fleetprof.dev"], "resources": ["profilingpolicies"], "resourceNames": ["one"], "verbs": ["profile"]}]),
         ),
+        role(
+            "profile-cluster",
+            json!([{"apiGroups": ["fleetprof.dev"], "resources": ["clusterprofilingpolicies"], "resourceNames": ["one"], "verbs": ["profile"]}]),
+        ),
         bind("creator", "Role", "create"),
+        bind("guest", "Role", "create"),
+        bind("guest", "Role", "profile-cluster"),
         bind("narrow", "Role", "create"),
         bind("narrow", "Role", "profile-one"),
         bind("runner", "ClusterRole", "fleetprof-runner"),
@@ -106,6 +112,40 @@ async fn people_may_what_their_roles_say_and_are_told_what_is_missing() -> Resul
     }
     let client = person(&kubeconfig, Some("creator"), &["system:authenticated"]).await?;
     rejects(&client, &session("creator", "one"), "The ClusterRole fleetprof-runner has it").await?;
+    Ok(())
+}
+
+/// The verb on a policy of the cluster is granted in the namespace of the session, and is another one than that on a policy of
+/// the namespace with the same name.
+#[tokio::test]
+async fn a_role_binding_is_enough_to_profile_under_a_policy_of_the_cluster() -> Result<()> {
+    let kubeconfig = gate().await?;
+    let under = |user: &str, name: &str, namespace: &str| {
+        let mut session = session(user, name);
+        session["spec"]["policyRef"]["kind"] = json!("ClusterProfilingPolicy");
+        session["metadata"]["namespace"] = json!(namespace);
+        session
+    };
+    let missing = |name: &str| format!("the verb profile on clusterprofilingpolicies.fleetprof.dev/{name} is missing in namespace gate");
+    let cases = [
+        ("guest", "one", None),
+        ("guest", "two", Some(missing("two"))),
+        ("narrow", "one", Some(missing("one"))),
+        ("creator", "one", Some(missing("one"))),
+        ("runner", "one", None),
+        ("runner", "two", None),
+    ];
+    for (user, name, refusal) in cases {
+        let client = person(&kubeconfig, Some(user), &["system:authenticated"]).await?;
+        match refusal {
+            None => drop(accepts(&client, &under(user, name, NAMESPACE)).await?),
+            Some(words) => assert_eq!(rejects(&client, &under(user, name, NAMESPACE), &words).await?, 403, "{user} under {name}"),
+        }
+    }
+    let guest = person(&kubeconfig, Some("guest"), &["system:authenticated"]).await?;
+    rejects(&guest, &session("guest", "one"), "the verb profile on profilingpolicies.fleetprof.dev/one").await?;
+    let elsewhere = rejects(&guest, &under("guest", "one", "default"), "cannot create resource \"profilesessions\"").await?;
+    assert_eq!(elsewhere, 403, "in another namespace nothing was granted");
     Ok(())
 }
 
@@ -165,6 +205,13 @@ async fn the_roles_reach_view_edit_and_admin() -> Result<()> {
         ("has-edit", "create", "fleetprof.dev/profilesessions", true),
         ("has-edit", "profile", "fleetprof.dev/profilingpolicies", true),
         ("has-edit", "create", "fleetprof.dev/profilingpolicies", false),
+        ("has-view", "list", "fleetprof.dev/clusterprofilingpolicies", true),
+        ("has-edit", "profile", "fleetprof.dev/clusterprofilingpolicies", true),
+        ("has-edit", "create", "fleetprof.dev/clusterprofilingpolicies", false),
+        ("has-admin", "profile", "fleetprof.dev/clusterprofilingpolicies", true),
+        // Whoever writes one puts agents into pods of other namespaces.
+        ("has-admin", "create", "fleetprof.dev/clusterprofilingpolicies", false),
+        ("has-admin", "patch", "fleetprof.dev/clusterprofilingpolicies", false),
         ("has-admin", "create", "fleetprof.dev/profilingpolicies", true),
         ("has-admin", "patch", "fleetprof.dev/profilesessions/status", false),
     ];

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use fleetprof_tests::people::{accepts, create, object, rejects, resource};
+use fleetprof_tests::people::{accepts, cluster_policy, create, object, rejects, resource};
 use fleetprof_tests::{admin, api_server, chart, wait_for};
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
@@ -139,12 +139,58 @@ async fn policies() -> Result<()> {
 }
 
 #[tokio::test]
+async fn cluster_policies() -> Result<()> {
+    let client = server().await?;
+    let policy = |spec: &Value| {
+        let mut full = json!({"selector": {}, "namespaceSelector": {}});
+        merge(&mut full, spec);
+        cluster_policy("p", &full)
+    };
+    let good = [
+        json!({}),
+        json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}}),
+        json!({"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["a"]}, {"key": "env", "operator": "Exists"}]}}),
+        json!({"agent": {"mode": "Ephemeral"}, "schedule": {"every": "1m", "duration": "10s"}, "sampling": {"maxTargets": 1}}),
+    ];
+    for spec in &good {
+        accepts(&client, &policy(spec)).await?;
+    }
+    let expression = |requirement: Value| json!({"namespaceSelector": {"matchExpressions": [requirement]}});
+    let bad = [
+        (json!({"namespaceSelector": null}), "spec.namespaceSelector"),
+        (json!({"namespaceSelector": {"matchLabels": {"team": "not a label"}}}), "spec.namespaceSelector.matchLabels"),
+        (json!({"namespaceSelector": {"matchLabels": {"team": "a".repeat(64)}}}), "spec.namespaceSelector.matchLabels"),
+        (
+            expression(json!({"key": "a", "operator": "Near", "values": ["b"]})),
+            "spec.namespaceSelector.matchExpressions: operator must be In, NotIn, Exists or DoesNotExist",
+        ),
+        (expression(json!({"key": "a", "operator": "In"})), "spec.namespaceSelector.matchExpressions: In and NotIn need values"),
+        (expression(json!({"key": "a", "operator": "Exists", "values": ["b"]})), "Exists and DoesNotExist take none"),
+        (expression(json!({"key": "no key", "operator": "Exists"})), "spec.namespaceSelector.matchExpressions[0].key"),
+        (expression(json!({"key": "a".repeat(64), "operator": "Exists"})), "spec.namespaceSelector.matchExpressions[0].key"),
+        (json!({"selector": null}), "spec.selector"),
+        (
+            json!({"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}),
+            "spec.selector.matchExpressions: In and NotIn need values",
+        ),
+        (json!({"schedule": {"every": "2m", "duration": "2m"}}), "schedule.every must be longer than schedule.duration"),
+        (json!({"containers": {"include": ["App[1]"]}}), "containers.include: a glob is made of"),
+    ];
+    for (spec, words) in &bad {
+        rejects(&client, &policy(spec), words).await?;
+    }
+    rejects(&client, &cluster_policy(&"p".repeat(64), &json!({"selector": {}, "namespaceSelector": {}})), "at most 63 characters").await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn sessions() -> Result<()> {
     let client = server().await?;
     let good = [
         json!({}),
         json!({"target": null, "policyRef": {"name": "p"}}),
         json!({"target": {"workload": {"kind": "Deployment", "name": "orders"}}, "policyRef": {"kind": "ProfilingPolicy", "name": "p"}}),
+        json!({"target": null, "policyRef": {"kind": "ClusterProfilingPolicy", "name": "p"}}),
         json!({"target": {"podSelector": {"matchLabels": {"app": "x"}}}}),
         json!({"duration": "10s", "container": "app", "frequencyHz": 1, "labels": {"build": "17"}}),
         json!({"duration": "6m", "startDeadline": "1h", "resultTimeout": "15m", "resultDeadline": "168h", "ttl": "720h"}),
