@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 
 pub mod chart;
+pub mod kubelet;
 pub mod operator;
 pub mod people;
 pub mod shop;

@@ -1,0 +1,119 @@
+//! How do pods and workloads live beside an API server that has no node? A namespace in which the test writes what a kubelet and
+//! the workload controllers would.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use kube::api::DynamicObject;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::people::resource;
+use crate::{admin, chart, wait_for};
+
+/// A namespace of one test.
+pub struct Place {
+    /// A client with all rights.
+    pub client: Client,
+    /// How the API server is reached.
+    pub kubeconfig: PathBuf,
+    /// The namespace.
+    pub namespace: String,
+}
+
+impl Place {
+    /// Makes the namespace, whose name begins with `name`, and waits until pods can be made in it.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn new(kubeconfig: &Path, name: &str) -> Result<Self> {
+        let namespace = format!("{name}-{}", std::process::id());
+        let place = Self { client: admin(kubeconfig).await?, kubeconfig: kubeconfig.to_owned(), namespace };
+        place.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.namespace}}))?;
+        let account = || async { place.kubectl(&["get", "serviceaccount", "default"]).map(Some) };
+        wait_for("the namespace has its service account", Duration::from_secs(20), account).await?;
+        Ok(place)
+    }
+
+    /// Runs kubectl in the namespace.
+    ///
+    /// # Errors
+    /// What it said.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        chart::kubectl(&self.kubeconfig, &[&["-n", &self.namespace], arguments].concat(), None)
+    }
+
+    /// Applies an object.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn apply(&self, object: &Value) -> Result<()> {
+        chart::kubectl(&self.kubeconfig, &["apply", "--server-side", "--force-conflicts", "-f", "-"], Some(&object.to_string())).map(drop)
+    }
+
+    /// A pod that is running and ready, changed by `edit` before it is made.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn pod(&self, name: &str, labels: &Value, owner: Option<&Value>, edit: impl Fn(&mut Value)) -> Result<()> {
+        let mut pod = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": self.namespace, "labels": labels, "ownerReferences": owner.into_iter().collect::<Vec<_>>()},
+            "spec": {"nodeName": "nowhere", "containers": [{"name": "app", "image": "app:1"}]}});
+        edit(&mut pod);
+        self.apply(&pod)?;
+        self.status("pod", name, &json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}))
+    }
+
+    /// Ends a pod as if it had never been.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn end(&self, pod: &str) -> Result<()> {
+        self.kubectl(&["delete", "pod", pod, "--force", "--grace-period=0"]).map(drop)
+    }
+
+    /// Writes a status.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn status(&self, kind: &str, name: &str, status: &Value) -> Result<()> {
+        let patch = json!({"status": status}).to_string();
+        self.kubectl(&["patch", kind, name, "--subresource=status", "--type=merge", "-p", &patch]).map(drop)
+    }
+
+    /// How a pod names its controller.
+    ///
+    /// # Errors
+    /// When the controller is not there.
+    pub fn owner(&self, api_version: &str, kind: &str, name: &str) -> Result<Value> {
+        let uid = self.kubectl(&["get", kind, name, "-o", "jsonpath={.metadata.uid}"])?;
+        Ok(json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true}))
+    }
+
+    /// Objects of ours in the namespace.
+    #[must_use]
+    pub fn ours(&self, kind: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource(kind))
+    }
+
+    /// Waits until the status of an object of ours passes `test`.
+    ///
+    /// # Errors
+    /// When it does not within `seconds`; the error holds the last status.
+    pub async fn until(&self, kind: &str, name: &str, seconds: u64, test: impl Fn(&Value) -> bool) -> Result<Value> {
+        let look = || async { Ok(self.ours(kind).get(name).await?.data["status"].clone()) };
+        match wait_for(name, Duration::from_secs(seconds), || async { look().await.map(|s: Value| test(&s).then_some(s)) }).await {
+            Ok(status) => Ok(status),
+            Err(error) => bail!("{error:#}: {:#}", look().await?),
+        }
+    }
+
+    /// Deletes the namespace without waiting for its end.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn forget(&self) -> Result<()> {
+        self.kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]).map(drop)
+    }
+}

@@ -1,0 +1,107 @@
+//! Are workloads whose pods lack the agent restarted one after another, where an admin allows it and no budget forbids it? On a
+//! real API server; the test moves the workloads as their controllers would, the operator has the rights of the chart.
+#![allow(missing_docs)]
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use fleetprof_tests::kubelet::Place;
+use fleetprof_tests::operator::Operator;
+use fleetprof_tests::people::{create, object};
+use fleetprof_tests::{api_server, wait_for};
+use serde_json::{Value, json};
+
+const POLICY: &str = "ProfilingPolicy";
+
+struct Apps(Place);
+
+impl Apps {
+    /// A Deployment of one pod without an agent, settled.
+    fn deploy(&self, name: &str) -> Result<()> {
+        let labels = json!({"app": name, "pod-template-hash": "old"});
+        let spec = json!({"replicas": 1, "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}}});
+        let metadata = |name: &str, owners: &[Value]| json!({"name": name, "namespace": self.0.namespace, "ownerReferences": owners});
+        self.0.apply(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(name, &[]), "spec": spec}))?;
+        for hash in ["old", "new"] {
+            let set = format!("{name}-{hash}");
+            let owner = self.0.owner("apps/v1", "Deployment", name)?;
+            self.0.apply(&json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata(&set, &[owner]), "spec": spec}))?;
+        }
+        self.0.pod(&format!("{name}-old-1"), &labels, Some(&self.0.owner("apps/v1", "ReplicaSet", &format!("{name}-old"))?), |_| ())?;
+        self.settle(name)
+    }
+
+    /// The Deployment's controller has seen its newest spec, and its pod is ready.
+    fn settle(&self, name: &str) -> Result<()> {
+        let generation: i64 = self.0.kubectl(&["get", "deployment", name, "-o", "jsonpath={.metadata.generation}"])?.parse()?;
+        let one =
+            json!({"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "readyReplicas": 1});
+        self.0.status("deployment", name, &one)
+    }
+
+    /// The new pod, with the sidecar that the webhook would have put in, takes the place of the old one.
+    fn roll_out(&self, name: &str) -> Result<()> {
+        let labels = json!({"app": name, "pod-template-hash": "new"});
+        let owner = self.0.owner("apps/v1", "ReplicaSet", &format!("{name}-new"))?;
+        self.0.pod(&format!("{name}-new-1"), &labels, Some(&owner), |pod| {
+            pod["spec"]["initContainers"] = json!([{"name": "fleetprof-agent", "image": "agent:1", "restartPolicy": "Always"}]);
+        })?;
+        self.0.end(&format!("{name}-old-1"))?;
+        self.settle(name)
+    }
+
+    fn restarted(&self, name: &str) -> Result<bool> {
+        let template = self.0.kubectl(&["get", "deployment", name, "-o", "jsonpath={.spec.template.metadata.annotations}"])?;
+        Ok(template.contains("fleetprof.dev/restarted-for") && template.contains(env!("CARGO_PKG_VERSION")))
+    }
+
+    async fn condition(&self, seconds: u64, status: &str, reason: &str, words: &str) -> Result<Value> {
+        self.0
+            .until(POLICY, "all", seconds, |s| {
+                s["conditions"].as_array().into_iter().flatten().any(|c| {
+                    c["type"] == "Restarting"
+                        && c["status"] == status
+                        && c["reason"] == reason
+                        && c["message"].as_str().is_some_and(|m| m.contains(words))
+                })
+            })
+            .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workloads_without_the_agent_are_restarted_one_after_another() -> Result<()> {
+    let kubeconfig = api_server()?;
+    let without_rights = Operator::start(&kubeconfig, &[], &[]).await?;
+    let apps = Apps(Place::new(&kubeconfig, "restarts").await?);
+    for name in ["a", "b", "guarded"] {
+        apps.deploy(name)?;
+    }
+    let budget = json!({"selector": {"matchLabels": {"app": "guarded"}}, "maxUnavailable": 0});
+    let metadata = json!({"name": "keep", "namespace": apps.0.namespace});
+    apps.0.apply(&json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata, "spec": budget}))?;
+    let spec = json!({"selector": {}, "agent": {"existingPods": "Restart"}, "schedule": {"every": "168h"}});
+    create(&apps.0.client, &object(POLICY, &apps.0.namespace, "all", &spec), false).await?;
+    apps.condition(20, "False", "RestartDisabled", "3 workloads lack the agent").await?;
+    drop(without_rights);
+
+    let operator = Operator::start(&kubeconfig, &["--set", "restart.enabled=true"], &["--restart"]).await?;
+    wait_for("the first is restarted", Duration::from_secs(40), || async { Ok(apps.restarted("a")?.then_some(())) }).await?;
+    let status = apps.condition(20, "True", "Restarting", "Deployment/a is restarted").await?;
+    ensure!(status["restart"]["name"] == "a" && status["restart"]["state"] == "Restarting", "{status:#}");
+    ensure!(!apps.restarted("b")? && !apps.restarted("guarded")?, "one at a time");
+    apps.roll_out("a")?;
+    apps.0.until(POLICY, "all", 30, |s| s["restart"]["state"] == "Restarted").await?;
+    ensure!(!apps.restarted("b")?, "there is a pause between two");
+    wait_for("the second is restarted", Duration::from_secs(60), || async { Ok(apps.restarted("b")?.then_some(())) }).await?;
+
+    // A new leader goes on where the old one stopped.
+    drop(operator);
+    let _operator = Operator::start(&kubeconfig, &["--set", "restart.enabled=true"], &["--restart"]).await?;
+    apps.roll_out("b")?;
+    apps.0.until(POLICY, "all", 30, |s| s["restart"]["name"] == "b" && s["restart"]["state"] == "Restarted").await?;
+    apps.condition(60, "False", "RestartBlocked", "the PodDisruptionBudget keep allows no disruption now").await?;
+    ensure!(!apps.restarted("guarded")?, "a budget is respected");
+    apps.0.forget()
+}
