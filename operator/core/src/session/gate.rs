@@ -5,13 +5,15 @@ use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
 
 use super::load::{self, Wait};
-use super::observed::{Action, Observed, Permission, PolicyFacts};
+use super::observed::{Observed, Permission, PolicyFacts};
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// The API server has to be asked first.
-    Ask(Action),
+    Ask,
+    /// The Job that it waits for has to be looked at first.
+    Look,
     /// It waits for its load.
     Wait(String),
     /// The session ends here.
@@ -31,7 +33,7 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
         return Verdict::End(Phase::Cancelled, Reason::Cancelled, "Cancelled before anything was started.".into());
     }
     match &observed.permission {
-        Permission::Unchecked => return Verdict::Ask(Action::CheckPermission),
+        Permission::Unchecked => return Verdict::Ask,
         Permission::Denied(why) => return failed(Reason::Forbidden, why.clone()),
         Permission::Allowed => {}
     }
@@ -56,7 +58,7 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
 /// Whether the load runs that the session waits for; the last check, so that nobody waits in vain for a refusal.
 fn wait(session: &ProfileSession, observed: &Observed) -> Verdict {
     match load::wait(session, observed) {
-        Wait::Ask => Verdict::Ask(Action::LookAtJob),
+        Wait::Ask => Verdict::Look,
         Wait::Over => Verdict::Go,
         Wait::Longer(message) => Verdict::Wait(message),
         Wait::InVain(reason, message) => Verdict::End(Phase::Failed, reason, message),

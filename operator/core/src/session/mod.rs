@@ -53,7 +53,8 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
         return ended(session, status, observed);
     }
     let mut actions = match gate::check(session, &status, observed) {
-        gate::Verdict::Ask(question) => vec![question],
+        gate::Verdict::Ask => vec![Action::CheckPermission],
+        gate::Verdict::Look => vec![Action::LookAtJob],
         gate::Verdict::Wait(message) => {
             wait(session, &mut status, message, observed.now);
             Vec::new()
