@@ -27,6 +27,8 @@ pub const ROOT_LABEL: &str = "fleetprof.dev/repeats";
 /// Label on a session: what started it, as in `spec.trigger`.
 pub const TRIGGER_LABEL: &str = "fleetprof.dev/trigger";
 
+/// Label on a session of a rollout: the revision, as its pods carry it.
+pub const REVISION_LABEL: &str = "fleetprof.dev/revision";
 /// Annotation on a session of a trigger: the workload that it is about, as in `Deployment/orders`.
 pub const WORKLOAD_ANNOTATION: &str = "fleetprof.dev/workload";
 /// Annotation on a session of a trigger: which trigger of the policy it was, such as `cpu`.

@@ -212,6 +212,9 @@ reasons! {
     /// A trigger fired for a workload that was profiled too short a time ago.
     TriggerHeldBack => "wait for the cooldown, shorten it, or profile now by hand",
 
+    /// The policy has alert triggers, but the administrator has not turned the receiver on.
+    AlertReceiverOff => "the administrator turns it on with the chart's value alerts.enabled",
+
     // Why the gateway refuses an agent's request.
     /// The request carries no credential that names a pod.
     Unauthenticated => "look at the log of the agent's container; its token may have expired, or its pod be gone",

@@ -222,6 +222,10 @@ pub enum Trigger {
     Cpu,
     /// A container used much memory for a while.
     Memory,
+    /// An alert of Alertmanager.
+    Alert,
+    /// A new revision was rolled out.
+    Rollout,
 }
 
 impl Trigger {
@@ -233,6 +237,8 @@ impl Trigger {
             Self::Schedule => "Schedule",
             Self::Cpu => "CPU",
             Self::Memory => "Memory",
+            Self::Alert => "Alert",
+            Self::Rollout => "Rollout",
         }
     }
 

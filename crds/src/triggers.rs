@@ -15,6 +15,13 @@ pub struct Triggers {
     /// A container uses much memory for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<LevelTrigger>,
+    /// An alert fires; needs the alert receiver, which the administrator turns on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub alerts: Vec<AlertTrigger>,
+    /// A new revision is rolled out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutTrigger>,
 }
 
 impl Triggers {
@@ -55,4 +62,41 @@ const fn default_window() -> Duration {
 }
 const fn default_cooldown() -> Duration {
     Duration::from_secs(4 * 3600)
+}
+
+/// An alert of Alertmanager starts a session of the workload that its labels name.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.matchers.all(m, m.matches('^[a-zA-Z_][a-zA-Z0-9_]*[ ]*(=|!=|=~|!~)[ ]*(\".*\"|[^\" ]+)$'))").message("matchers: write each as alertname=\"SlowOrders\", with =, !=, =~ or !~"))]
+#[x_kube(validation = Rule::new("duration(self.duration) >= duration('10s') && duration(self.duration) <= duration('6m')").message("duration must be between 10s and 6m"))]
+#[x_kube(validation = Rule::new("duration(self.cooldown) >= duration('2m') && duration(self.cooldown) <= duration('168h')").message("cooldown must be between 2m and 168h"))]
+pub struct AlertTrigger {
+    /// Labels that the alert must have, all of them, as in Alertmanager: `alertname="SlowOrders"`, `severity=~"page|critical"`.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 2, max = 256)))]
+    pub matchers: Vec<String>,
+    /// How long the session captures; 10s to 6m.
+    #[serde(default = "default_window")]
+    pub duration: Duration,
+    /// For how long this trigger starts no other session of the same workload; 2m to 168h.
+    #[serde(default = "default_cooldown")]
+    pub cooldown: Duration,
+}
+
+/// A new revision of a Deployment, StatefulSet or DaemonSet is profiled once.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("duration(self.delay) <= duration('24h')").message("delay must be at most 24h"))]
+#[x_kube(validation = Rule::new("duration(self.duration) >= duration('10s') && duration(self.duration) <= duration('6m')").message("duration must be between 10s and 6m"))]
+pub struct RolloutTrigger {
+    /// How long after the first pod of the revision is ready; up to 24h.
+    #[serde(default = "default_delay")]
+    pub delay: Duration,
+    /// How long the session captures; 10s to 6m.
+    #[serde(default = "default_window")]
+    pub duration: Duration,
+}
+
+/// Caches are warm and the first customers are there.
+const fn default_delay() -> Duration {
+    Duration::from_secs(60)
 }

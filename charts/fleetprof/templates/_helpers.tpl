@@ -31,6 +31,11 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ .Values.tls.existingSecret | default "fleetprof-tls" }}
 {{- end }}
 
+{{/* The Secret with which one may tell of alerts. */}}
+{{- define "fleetprof.alertsSecret" -}}
+{{ .Values.alerts.existingSecret | default "fleetprof-alerts" }}
+{{- end }}
+
 {{/* Whether only one pod at a time can have the results volume. */}}
 {{- define "fleetprof.exclusiveVolume" -}}
 {{- if and .Values.results.persistence.enabled (eq .Values.results.accessMode "ReadWriteOnce") (le (int .Values.operator.replicas) 1) }}yes{{ end }}

@@ -25,6 +25,11 @@ struct Fired {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Of {
     kind: &'static str,
 }
@@ -42,6 +47,7 @@ struct Inner {
     writes: Family<Of, Counter>,
     leading: Gauge,
     fired: Family<Fired, Counter>,
+    notifications: Family<Answered, Counter>,
 }
 
 impl Default for Inner {
@@ -56,6 +62,7 @@ impl Default for Inner {
             writes: Family::default(),
             leading: Gauge::default(),
             fired: Family::default(),
+            notifications: Family::default(),
         }
     }
 }
@@ -81,7 +88,17 @@ impl Metrics {
             "Firings of triggers, by trigger and by what came of them: a session, or held back by a cooldown",
             m.0.fired.clone(),
         );
+        registry.register(
+            "fleetprof_alert_notifications",
+            "Notifications of Alertmanager by the code of our answer: 200, 400 malformed, 401 forged, 408, 413 oversized, 503",
+            m.0.notifications.clone(),
+        );
         m
+    }
+
+    /// A notification of Alertmanager was answered.
+    pub fn notification(&self, code: &'static str) {
+        self.0.notifications.get_or_create(&Answered { code }).inc();
     }
 
     /// A trigger fired and started a session, or was held back by a cooldown.

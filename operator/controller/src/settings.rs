@@ -47,6 +47,13 @@ pub struct RunSettings {
     /// Port of the aggregated API.
     #[arg(long, env = "FLEETPROF_DATA_PORT", default_value_t = 8444)]
     pub data_port: u16,
+    /// Secret with the bearer token (`token`) or the CA of the client certificates (`ca.crt`) of those who may tell of alerts;
+    /// made with a random token where it is not there. Empty: no alert receiver.
+    #[arg(long, env = "FLEETPROF_ALERTS_SECRET", default_value = "")]
+    pub alerts_secret: String,
+    /// Port of the alert receiver.
+    #[arg(long, env = "FLEETPROF_ALERTS_PORT", default_value_t = 8445)]
+    pub alerts_port: u16,
     /// Port for metrics and health, plain HTTP.
     #[arg(long, env = "FLEETPROF_HEALTH_PORT", default_value_t = 8080)]
     pub health_port: u16,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fleetprof_crds::budget::{Budget, millicores};
 use fleetprof_crds::names;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
@@ -32,6 +32,8 @@ pub struct PodFacts {
     pub running: bool,
     /// It is running and its condition `Ready` is true.
     pub ready: bool,
+    /// Since when it is ready; `None` while it is not.
+    pub ready_since: Option<Timestamp>,
     /// It is being deleted, or has ended.
     pub ending: bool,
     /// Its addresses.
@@ -157,6 +159,7 @@ impl PodFacts {
             created: meta.creation_timestamp.as_ref().map(|t| t.0),
             running: phase == "Running" && !ending,
             ready: phase == "Running" && !ending && ready(pod),
+            ready_since: ready_since(pod).filter(|_| phase == "Running" && !ending),
             ending,
             ips: status.and_then(|s| s.pod_ips.as_ref()).into_iter().flatten().map(|ip| ip.ip.clone()).collect(),
             default_container: meta.annotations.as_ref().and_then(|a| a.get(names::DEFAULT_CONTAINER_ANNOTATION)).cloned(),
@@ -197,8 +200,16 @@ fn controller(pod: &Pod) -> Option<&OwnerReference> {
 }
 
 fn ready(pod: &Pod) -> bool {
+    ready_condition(pod).is_some()
+}
+
+fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    ready_condition(pod)?.last_transition_time.as_ref().map(|t| t.0)
+}
+
+fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+    conditions.into_iter().flatten().find(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// A ReplicaSet of a Deployment is named after it and the pod's template hash, so no look-up is needed.

@@ -50,6 +50,7 @@ fn pod(namespace: &str, name: &str, app: &str) -> PodFacts {
         created: Some(at(CREATED + 60)),
         running: true,
         ready: true,
+        ready_since: None,
         ending: false,
         ips: vec![],
         default_container: None,

@@ -38,6 +38,7 @@ fn pod(name: &str, kind: &str, owner: &str, ready: bool) -> PodFacts {
         created: Some(Timestamp::from_second(2000).unwrap()),
         running: ready,
         ready,
+        ready_since: None,
         ending: false,
         ips: vec![],
         default_container: None,

@@ -41,6 +41,7 @@ fn pod(name: &str, app: &str) -> PodFacts {
         created: Some(Timestamp::from_second(CREATED + 60).unwrap()),
         running: true,
         ready: true,
+        ready_since: None,
         ending: false,
         ips: vec![],
         default_container: None,

@@ -56,6 +56,7 @@ fn link(name: &str, app: &App) -> PodLink {
         created: None,
         running: true,
         ready: true,
+        ready_since: None,
         ending: false,
         ips: vec![],
         default_container: None,

@@ -57,6 +57,7 @@ fn pod(name: &str) -> PodFacts {
         created: Some(Timestamp::from_second(2000).unwrap()),
         running: true,
         ready: true,
+        ready_since: None,
         ending: false,
         ips: vec!["10.0.0.1".into()],
         default_container: None,

@@ -8,8 +8,10 @@ use fleetprof_core::pod::{ContainerFacts, PodFacts, User, Workload};
 use fleetprof_core::policy::link::PodLink;
 use fleetprof_core::policy::rounds;
 use fleetprof_core::trigger::admit::GLOBAL_COOLDOWN;
+use fleetprof_core::trigger::alert::Alert;
 use fleetprof_core::trigger::level::{Level, Measure};
-use fleetprof_core::trigger::{Admitted, Firing, Heard, Levels, admit};
+use fleetprof_core::trigger::place::places;
+use fleetprof_core::trigger::{Admitted, Firing, Heard, Levels, admit, alert, rollout, verdict};
 use fleetprof_crds::session::Trigger;
 use fleetprof_crds::{Duration, ProfileSession, ProfilingPolicy, Reason};
 use jiff::{SignedDuration, Timestamp};
@@ -263,4 +265,133 @@ proptest! {
             prop_assert_eq!(new.admit(second, vec![what.clone()]), old.admit(second, vec![what]));
         }
     }
+}
+
+fn alert_of(name: &str, labels: &[(&str, &str)], print: &str) -> Alert {
+    let labels = [("alertname", name)].iter().chain(labels).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    Alert { labels, fingerprint: print.into(), starts_at: at(0) }
+}
+
+#[test]
+fn an_alert_finds_its_workload_by_namespace_and_pod_workload_or_app() {
+    let mut labelled = link("web-1", "web");
+    Arc::get_mut(&mut labelled.pod).unwrap().labels = [("app.kubernetes.io/name".to_owned(), "front".to_owned())].into();
+    let mut unlinked = link("old-1", "old");
+    unlinked.linked = false;
+    let links = [link("shop-x", "shop"), link("shop-y", "shop"), labelled, unlinked];
+    let found = |labels: &[(&str, &str)]| {
+        let places = places(&alert_of("A", labels, "0").labels, None, &links);
+        places.iter().map(|p| format!("{}:{}", p.workload, p.pods.join(","))).collect::<Vec<_>>().join(" ")
+    };
+    let cases = [
+        (vec![("namespace", "shop"), ("pod", "shop-y"), ("deployment", "web")], "Deployment/shop:shop-y"),
+        (vec![("namespace", "shop"), ("pod", "gone"), ("deployment", "web")], "Deployment/web:"),
+        (vec![("namespace", "shop"), ("deployment", "shop")], "Deployment/shop:"),
+        (vec![("namespace", "shop"), ("statefulset", "shop")], ""),
+        (vec![("namespace", "shop"), ("service", "shop")], "Deployment/shop:"),
+        (vec![("namespace", "shop"), ("app", "front")], "Deployment/web:"),
+        (vec![("namespace", "other"), ("pod", "shop-y")], ""),
+        (vec![("pod", "shop-y")], ""),
+        (vec![("namespace", "shop"), ("pod", "old-1")], ""),
+        (vec![("namespace", "shop")], ""),
+    ];
+    for (labels, wanted) in cases {
+        assert_eq!(found(&labels), wanted, "{labels:?}");
+    }
+}
+
+#[test]
+fn an_alert_that_is_repeated_starts_no_second_session_even_after_the_cooldown() {
+    let triggers =
+        json!({"alerts": [{"matchers": ["alertname=\"Slow\"", "severity=~\"page|warn\""], "cooldown": "2m", "duration": "15s"}]});
+    let mut world = World::new(triggers, vec![link("shop-x", "shop")]);
+    let labels = [("namespace", "shop"), ("pod", "shop-x"), ("severity", "page"), ("evil", "\u{1b}[31m\u{202e}x")];
+    let tell = |world: &mut World, second, alert: Alert| {
+        let firings = alert::firings(&(&world.policy).into(), &world.links, &[alert]);
+        world.admit(second, firings)
+    };
+    assert!(tell(&mut world, 0, alert_of("Fast", &labels, "a1")).create.is_empty(), "another alert");
+    let created = tell(&mut world, 0, alert_of("Slow", &labels, "a1")).create.remove(0);
+    assert_eq!((created.spec.trigger, created.spec.duration.as_secs()), (Trigger::Alert, 15));
+    assert_eq!(
+        created.spec.cause,
+        "an alert fires since 2027-01-15T08:00:00Z: alertname=Slow, evil=[31mx, namespace=shop, pod=shop-x, severity=page"
+    );
+    for second in [1, 100, 121, 100_000] {
+        assert_eq!(tell(&mut world, second, alert_of("Slow", &labels, "a1")), Admitted::default(), "repeated after {second} s");
+    }
+    let mut later = alert_of("Slow", &labels, "a1");
+    later.starts_at = at(110);
+    assert_eq!(tell(&mut world, 110, later.clone()).held.len(), 1, "a new firing within the cooldown");
+    assert_eq!(tell(&mut world, 121, later).create.len(), 1, "and after it");
+}
+
+#[test]
+fn matchers_that_cannot_be_read_are_named_with_their_field() {
+    let world = World::new(json!({"alerts": [{"matchers": ["a=b"]}, {"matchers": ["a=b", "c=~\"(\""]}]}), vec![]);
+    let problems = alert::problems(&(&world.policy).into());
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].starts_with("spec.triggers.alerts[1].matchers[1]: \"(\" is no pattern: "), "{problems:?}");
+    let mut status = fleetprof_crds::ProfilingPolicyStatus::default();
+    verdict::fill(&(&world.policy).into(), &mut status, verdict::Setup { receiver: true }, at(0));
+    assert_eq!((status.conditions[0].type_.as_str(), status.conditions[0].reason.as_str()), ("TriggersReady", "InvalidSpec"));
+}
+
+/// A pod of a revision; times are seconds after now, the policy is of -1000.
+fn revised(pod: &str, revision: &str, created: i64, ready: Option<i64>) -> PodLink {
+    let mut link = link(pod, "shop");
+    let facts = Arc::get_mut(&mut link.pod).unwrap();
+    facts.labels = [("pod-template-hash".to_owned(), revision.to_owned())].into();
+    (facts.created, facts.ready_since) = (Some(at(created)), ready.map(at));
+    link
+}
+
+#[test]
+fn a_new_revision_is_profiled_once_after_its_delay_and_the_first_one_never() {
+    let mut world = World::new(json!({"rollout": {"delay": "1m", "duration": "20s"}}), vec![]);
+    world.policy.metadata.creation_timestamp = Some(Time(at(-1000)));
+    let revision = |label: &str| rollout::Revision {
+        namespace: "shop".into(),
+        workload: Workload { kind: "Deployment".into(), name: "shop".into() },
+        object: format!("shop-{label}"),
+        label: label.into(),
+    };
+    let made: HashMap<_, _> = [("old", -5000), ("new", 0), ("back", -4000)].map(|(l, s)| (revision(l), at(s))).into();
+    let look = |world: &mut World, second: i64, links: Vec<PodLink>| {
+        let view = (&world.policy).into();
+        assert!(rollout::questions(&view, &links, at(second)).iter().all(|q| made.contains_key(q)));
+        let firings = rollout::firings(&view, &links, &made, at(second));
+        world.admit(second, firings).create
+    };
+    let old = || revised("shop-old-1", "old", -4900, Some(-4890));
+    assert!(look(&mut world, 0, vec![old()]).is_empty(), "it was there before the policy");
+    assert!(look(&mut world, 0, vec![revised("shop-old-2", "old", -100, Some(-90))]).is_empty(), "a pod of it was replaced");
+    assert!(look(&mut world, 0, vec![revised("shop-back-1", "back", -100, Some(-90))]).is_empty(), "a rollback");
+    assert!(look(&mut world, 69, vec![old(), revised("shop-new-1", "new", 1, None)]).is_empty(), "it is not ready");
+    assert!(look(&mut world, 69, vec![old(), revised("shop-new-1", "new", 1, Some(10))]).is_empty(), "the delay is not over");
+    let created = look(&mut world, 70, vec![old(), revised("shop-new-1", "new", 1, Some(10))]).remove(0);
+    assert_eq!(created.metadata.labels.unwrap()["fleetprof.dev/revision"], "new");
+    assert_eq!(
+        (created.spec.labels["revision"].as_str(), created.spec.target.unwrap().pods.unwrap()),
+        ("new", vec!["shop-new-1".to_owned()])
+    );
+    assert_eq!(created.spec.cause, "Deployment/shop has the new revision new, whose first pod shop-new-1 was ready for 60 s (delay 1m)");
+    for second in [71, 500, 3000, 50_000] {
+        assert!(look(&mut world, second, vec![revised("shop-new-2", "new", second - 70, Some(second - 65))]).is_empty(), "once");
+    }
+}
+
+#[test]
+fn revisions_of_stateful_sets_and_daemon_sets_have_objects_of_their_own_names() {
+    let of = |kind: &str, label: &str| {
+        let mut link = revised("shop-0", "x", 1, Some(2));
+        let facts = Arc::get_mut(&mut link.pod).unwrap();
+        facts.workload.kind = kind.into();
+        facts.labels = [("controller-revision-hash".to_owned(), label.to_owned())].into();
+        let policy = policy(json!({"rollout": {"delay": "0s"}}));
+        rollout::questions(&(&policy).into(), &[link], at(3)).into_iter().map(|q| q.object).collect::<Vec<_>>()
+    };
+    assert_eq!(of("StatefulSet", "shop-6c5f9b"), ["shop-6c5f9b"]);
+    assert_eq!(of("DaemonSet", "6c5f9b"), ["shop-6c5f9b"]);
+    assert!(of("Job", "6c5f9b").is_empty());
 }

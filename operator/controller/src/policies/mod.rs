@@ -8,7 +8,8 @@ mod restart;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetprof_core::policy;
+use fleetprof_core::policy::{self, PolicyView};
+use fleetprof_core::trigger::verdict::Setup;
 use fleetprof_crds::ProfileSession;
 use kube::{Client, ResourceExt};
 use kube_runtime::controller::Action;
@@ -42,6 +43,8 @@ pub struct Context {
     pub restarts: Restarts,
     /// What is remembered of triggers.
     pub triggers: Triggers,
+    /// What triggers can rely on.
+    pub trigger_setup: Setup,
     /// Writes events.
     pub events: Events,
     /// Counts.
@@ -71,9 +74,25 @@ pub async fn reconcile<P: PolicyObject>(policy: Arc<P>, context: Arc<Context>) -
     let mut step = policy::step(&view, &observed);
     triggers::look(&view, &observed, &context).await?;
     restart::run(&view, &observed, &mut step, &context).await;
+    triggers::report(&view, &mut step.status, &observed, &context);
     apply::rounds(&*policy, &step, &context).await?;
     apply::status(&*policy, &step, &context).await?;
     Ok(Action::requeue(Duration::try_from(step.requeue).unwrap_or(Duration::from_secs(1))))
+}
+
+/// Looks at the triggers of the policies that `wants` picks, beside their reconciles: something that they wait for has come.
+/// Says whether all of them could do what they wanted.
+pub async fn triggered(context: &Context, wants: impl Fn(&PolicyView<'_>) -> bool) -> bool {
+    let policies = context.policies.all();
+    let mut fine = true;
+    for view in policies.views().iter().filter(|view| wants(view)) {
+        let seen = observe::Seen::of(&view, context);
+        if let Err(error) = triggers::look(&view, &seen.observed(context), context).await {
+            tracing::warn!(%error, fleetprof.policy.name = view.name, "a trigger could not start its session; it is tried again");
+            fine = false;
+        }
+    }
+    fine
 }
 
 /// When to try again after an error.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fleetprof_core::inject::{ClusterRules, PodSecurity};
 use fleetprof_core::session::Settings;
+use fleetprof_core::trigger::verdict::Setup;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy};
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -66,8 +67,9 @@ impl Parts {
     }
 }
 
-/// Opens the captures of all live sessions again, then starts both controllers and what feeds them.
-pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+/// Opens the captures of all live sessions again, then starts both controllers and what feeds them. Gives back what the policy
+/// controller works with, for those who bring it news.
+pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<Arc<policies::Context>> {
     let Parts { client, settings, fleet, results, tickets, tls, metrics, watches } = parts;
     let events = Events::new(client.clone(), &settings.pod_name);
     let rules = Arc::new(ClusterRules {
@@ -102,6 +104,7 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
         misses,
         restarts: policies::Restarts::new(settings.restart),
         triggers: Triggers::default(),
+        trigger_setup: Setup { receiver: !settings.alerts_secret.is_empty() },
         events,
         metrics,
     });
@@ -112,13 +115,13 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
     let (cluster_pokes, cluster_queue) = mpsc::unbounded_channel();
     tasks.spawn(run_sessions(client.clone(), session_context.clone(), session_queue));
     tasks.spawn(run_policies::<ProfilingPolicy>(client.clone(), POLICIES_AT_ONCE, policy_context.clone(), policy_queue));
-    tasks.spawn(run_policies::<ClusterProfilingPolicy>(client.clone(), CLUSTER_POLICIES_AT_ONCE, policy_context, cluster_queue));
+    tasks.spawn(run_policies::<ClusterProfilingPolicy>(client.clone(), CLUSTER_POLICIES_AT_ONCE, policy_context.clone(), cluster_queue));
     tasks.spawn(registration::leave_with_namespace(client.clone(), settings.clone(), watches.namespaces.clone()));
     tasks.spawn(registration::keep(client, settings, tls, watches.policies.clone()));
     tasks.spawn(sessions::sweep_forever(watches.sessions.clone(), session_context));
     let pokes = dispatch::Pokes { sessions: session_pokes, policies: policy_pokes, cluster_policies: cluster_pokes };
     tasks.spawn(dispatch::run(fleet, watches, namespaces, pokes));
-    Ok(())
+    Ok(policy_context)
 }
 
 /// Until every one is open no agent is answered: an order that is missing from a list stops its capture.

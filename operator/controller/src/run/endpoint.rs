@@ -1,4 +1,4 @@
-//! How do agents and the API server find the leader? The selectorless Service has one EndpointSlice, and it names this pod.
+//! How do agents and the API server find the leader? Each selectorless Service has one EndpointSlice, and it names this pod.
 
 use std::time::Duration;
 
@@ -32,10 +32,30 @@ pub async fn keep(client: Client, settings: RunSettings) -> anyhow::Result<()> {
 /// # Errors
 /// When the API server refuses.
 pub async fn publish(client: &Client, settings: &RunSettings) -> anyhow::Result<()> {
-    slice(client, settings).await?;
+    for service in services(settings) {
+        slice(client, settings, &service).await?;
+    }
     let version = client.apiserver_version().await.context("the API server does not tell its version")?;
     let minor: u32 = version.minor.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(SLICES_SINCE);
     if minor < SLICES_SINCE { endpoints(client, settings).await } else { Ok(()) }
+}
+
+/// A Service without a selector, and the ports behind it.
+struct Service {
+    name: String,
+    ports: Vec<serde_json::Value>,
+}
+
+/// The Services that the leader alone serves.
+fn services(settings: &RunSettings) -> Vec<Service> {
+    let port = |name: &str, port: u16| json!({"name": name, "port": port, "protocol": "TCP"});
+    let leader = Service {
+        name: format!("{}-leader", settings.name),
+        ports: vec![port("gateway", settings.gateway_port), port("data", settings.data_port)],
+    };
+    let alerts = Service { name: format!("{}-alerts", settings.name), ports: vec![port("alerts", settings.alerts_port)] };
+    let alerts = (!settings.alerts_secret.is_empty()).then_some(alerts);
+    [leader].into_iter().chain(alerts).collect()
 }
 
 async fn endpoints(client: &Client, settings: &RunSettings) -> anyhow::Result<()> {
@@ -60,8 +80,8 @@ async fn endpoints(client: &Client, settings: &RunSettings) -> anyhow::Result<()
     Ok(())
 }
 
-async fn slice(client: &Client, settings: &RunSettings) -> anyhow::Result<()> {
-    let name = format!("{}-leader", settings.name);
+async fn slice(client: &Client, settings: &RunSettings, service: &Service) -> anyhow::Result<()> {
+    let Service { name, ports } = service;
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
@@ -70,13 +90,10 @@ async fn slice(client: &Client, settings: &RunSettings) -> anyhow::Result<()> {
         },
         "addressType": if settings.pod_ip.is_ipv6() { "IPv6" } else { "IPv4" },
         "endpoints": [{"addresses": [settings.pod_ip.to_string()], "conditions": {"ready": true, "serving": true, "terminating": false}}],
-        "ports": [
-            {"name": "gateway", "port": settings.gateway_port, "protocol": "TCP"},
-            {"name": "data", "port": settings.data_port, "protocol": "TCP"},
-        ],
+        "ports": ports,
     });
     let api = Api::<EndpointSlice>::namespaced(client.clone(), &settings.namespace);
-    api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(slice)).await.with_context(|| {
+    api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(slice)).await.with_context(|| {
         format!("EndpointSlice {}/{name} could not be written; check the operator's Role for endpointslices", settings.namespace)
     })?;
     Ok(())

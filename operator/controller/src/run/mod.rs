@@ -6,6 +6,7 @@
 //!                                                              └─► EndpointSlice names this pod ─► APIService names the leader
 //! ```
 
+mod alerts;
 mod controllers;
 mod dispatch;
 mod endpoint;
@@ -108,7 +109,8 @@ async fn lead(client: Client, settings: RunSettings, fleet: Fleet, metrics: AllM
         watches,
     };
     let servers = Servers { client: client.clone(), settings: settings.clone(), parts: parts.shared(), metrics };
-    controllers::start(parts, &mut tasks).await?;
+    let policies = controllers::start(parts, &mut tasks).await?;
+    alerts::serve(&client, &settings, policies, &tls, &mut tasks).await?;
     tasks.spawn(endless(registration::renew_certificates(client, settings, names, ensured.recheck)));
     servers.start(&mut tasks).await?;
     gates.set("serving", true);

@@ -39,7 +39,7 @@ impl CertificateNames {
     pub fn of(fullname: &str, namespace: &str) -> Self {
         let service = |part: &str| format!("{fullname}-{part}.{namespace}.svc");
         let mut dns_names: Vec<String> =
-            ["leader", "webhook"].into_iter().map(service).flat_map(|name| [format!("{name}.cluster.local"), name]).collect();
+            ["alerts", "leader", "webhook"].into_iter().map(service).flat_map(|name| [format!("{name}.cluster.local"), name]).collect();
         dns_names.sort();
         Self { ca_secret: format!("{fullname}-ca"), tls_secret: format!("{fullname}-tls"), dns_names, managed: true }
     }

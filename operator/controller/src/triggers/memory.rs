@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleetprof_core::policy::PolicyView;
+use fleetprof_core::trigger::alert::{Alert, Notification};
+use fleetprof_core::trigger::rollout::Revision;
 use fleetprof_core::trigger::{Held, Levels};
 use fleetprof_crds::ProfileSession;
 use jiff::{SignedDuration, Timestamp};
@@ -13,6 +15,13 @@ use jiff::{SignedDuration, Timestamp};
 const FRESH: SignedDuration = SignedDuration::from_secs(30);
 /// What was told is forgotten as a whole at this many rows.
 const MAX_TOLD: usize = 10_000;
+/// Most alerts that are remembered; the oldest give way.
+const MAX_ALERTS: usize = 10_000;
+/// An alert that could start no session for so long is forgotten until Alertmanager repeats it: longer than the cooldown
+/// between two triggers.
+const ALERT_KEPT: SignedDuration = SignedDuration::from_secs(300);
+/// Revisions are forgotten as a whole at this many.
+const MAX_REVISIONS: usize = 10_000;
 
 /// The leader's memory of triggers; a cheap handle.
 #[derive(Clone, Default)]
@@ -29,6 +38,8 @@ struct State {
     levels: HashMap<String, Levels>,
     created: Vec<(Timestamp, Arc<ProfileSession>)>,
     told: HashSet<(String, String, String)>,
+    alerts: Vec<(Timestamp, Alert)>,
+    revisions: HashMap<Revision, Timestamp>,
 }
 
 impl Triggers {
@@ -72,6 +83,36 @@ impl Triggers {
             }
         }
         seen
+    }
+
+    /// Takes in a notification: what fires is kept for five minutes, what is resolved is forgotten.
+    pub(super) fn take_alerts(&self, notification: Notification, now: Timestamp) {
+        let Notification { firing, resolved, ignored: _ } = notification;
+        let mut state = self.state();
+        let again = |old: &Alert| firing.iter().any(|a| a.fingerprint == old.fingerprint && a.starts_at == old.starts_at);
+        state.alerts.retain(|(at, old)| now.duration_since(*at) < ALERT_KEPT && !resolved.contains(&old.fingerprint) && !again(old));
+        state.alerts.extend(firing.into_iter().map(|alert| (now, alert)));
+        let over = state.alerts.len().saturating_sub(MAX_ALERTS);
+        state.alerts.drain(..over);
+    }
+
+    /// The alerts that fired lately.
+    pub(super) fn alerts(&self, now: Timestamp) -> Vec<Alert> {
+        self.state().alerts.iter().filter(|(at, _)| now.duration_since(*at) < ALERT_KEPT).map(|(_, alert)| alert.clone()).collect()
+    }
+
+    /// When a revision was made, where that is known.
+    pub(super) fn revision(&self, revision: &Revision) -> Option<Timestamp> {
+        self.state().revisions.get(revision).copied()
+    }
+
+    /// Remembers when a revision was made, which never changes.
+    pub(super) fn note_revision(&self, revision: Revision, created: Timestamp) {
+        let mut state = self.state();
+        if state.revisions.len() >= MAX_REVISIONS {
+            state.revisions.clear();
+        }
+        state.revisions.insert(revision, created);
     }
 
     /// Whether it was not told yet that this firing is held back by that session.

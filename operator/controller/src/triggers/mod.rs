@@ -1,25 +1,32 @@
 //! What starts sessions beside the schedule and people? Finds out which triggers of a policy fire, and starts their sessions.
 //!
 //! ```text
-//! heartbeats ──► firings (fleetprof_core::trigger) ──► start: one at a time ──► ProfileSession, events, metrics
+//! Alertmanager ─► receiver ─► inbox ─┐
+//! heartbeats, pods ──────────────────┴─► firings (fleetprof_core::trigger) ──► start: one at a time ──► ProfileSession, events, metrics
 //! ```
 
+pub mod credentials;
 mod memory;
+pub mod receiver;
+mod revisions;
 mod start;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use fleetprof_core::policy::link::{self, PodLink};
 use fleetprof_core::policy::{Observed, PolicyView};
 use fleetprof_core::trigger::level::{Level, Measure};
-use fleetprof_core::trigger::{Firing, Heard};
+use fleetprof_core::trigger::{Firing, Heard, alert, rollout, verdict};
+use fleetprof_crds::ProfilingPolicyStatus;
 use fleetprof_crds::wire::{ContainerReport, Watch};
+use futures::future::BoxFuture;
 use jiff::SignedDuration;
 
 pub use memory::Triggers;
 
 use crate::gateway::{AgentView, Fleet};
-use crate::policies::{Context, Error};
+use crate::policies::{self, Context, Error};
 
 /// For how long agents are asked to watch a line; asked again with every look at the policy, every 15 s.
 const WATCH_FOR: SignedDuration = SignedDuration::from_secs(120);
@@ -35,13 +42,54 @@ pub async fn look(policy: &PolicyView<'_>, observed: &Observed<'_>, context: &Co
     }
     let links = link::pods(policy, observed);
     watch(policy, &links, observed, &context.fleet);
-    let firings = firings(policy, &links, context);
+    let mut firings = now(policy, &links, observed, context);
+    firings.extend(rollouts(policy, &links, observed, context).await?);
     start::start(policy, firings, context).await
 }
 
-fn firings(policy: &PolicyView<'_>, links: &[PodLink], context: &Context) -> Vec<Firing> {
+/// Says in the status whether the triggers can do what they say.
+pub fn report(policy: &PolicyView<'_>, status: &mut ProfilingPolicyStatus, observed: &Observed<'_>, context: &Context) {
+    verdict::fill(policy, status, context.trigger_setup, observed.now);
+}
+
+/// Looks at the policies that alerts of some namespaces may concern.
+pub struct OfAlerts(pub Arc<Context>);
+
+impl receiver::Look for OfAlerts {
+    fn look(&self, namespaces: Vec<String>) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let concerned = |p: &PolicyView<'_>| {
+                !p.spec.triggers.alerts.is_empty() && namespaces.iter().any(|n| p.namespace.is_none_or(|own| own == n))
+            };
+            policies::triggered(&self.0, concerned).await
+        })
+    }
+}
+
+/// What fires by what is known already.
+fn now(policy: &PolicyView<'_>, links: &[PodLink], observed: &Observed<'_>, context: &Context) -> Vec<Firing> {
     let heard = heard(policy, links, &context.fleet);
-    context.triggers.levels(policy.uid, |levels| levels.firings(policy, links, &heard))
+    let mut firings = context.triggers.levels(policy.uid, |levels| levels.firings(policy, links, &heard));
+    if !policy.spec.triggers.alerts.is_empty() {
+        firings.extend(alert::firings(policy, links, &context.triggers.alerts(observed.now)));
+    }
+    firings
+}
+
+/// New revisions; the API server is asked about each once.
+async fn rollouts(policy: &PolicyView<'_>, links: &[PodLink], observed: &Observed<'_>, context: &Context) -> Result<Vec<Firing>, Error> {
+    let mut created = HashMap::new();
+    for revision in rollout::questions(policy, links, observed.now) {
+        let known = match context.triggers.revision(&revision) {
+            Some(at) => Some(at),
+            None => revisions::created(&context.client, &revision).await?,
+        };
+        if let Some(at) = known {
+            context.triggers.note_revision(revision.clone(), at);
+            created.insert(revision, at);
+        }
+    }
+    Ok(rollout::firings(policy, links, &created, observed.now))
 }
 
 /// Asks the agents to report at once when a line is crossed.

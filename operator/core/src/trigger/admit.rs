@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use fleetprof_crds::session::{Target, WorkloadRef};
+use fleetprof_crds::session::{Target, Trigger, WorkloadRef};
 use fleetprof_crds::{Duration, ProfileSession, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::Firing;
+use super::{Firing, rollout};
 use crate::hash::short_name;
 use crate::policy::{PolicyView, rounds};
 
@@ -96,7 +96,9 @@ pub fn still_counts(policy: &PolicyView, session: &ProfileSession, now: Timestam
 fn longest_cooldown(policy: &PolicyView) -> SignedDuration {
     let triggers = &policy.spec.triggers;
     let levels = [&triggers.cpu, &triggers.memory].into_iter().flatten().map(|t| t.cooldown);
-    levels.map(Duration::as_signed).max().unwrap_or(GLOBAL_COOLDOWN).max(GLOBAL_COOLDOWN)
+    let cooldowns = levels.chain(triggers.alerts.iter().map(|t| t.cooldown)).map(Duration::as_signed);
+    let rollout = triggers.rollout.iter().map(|t| rollout::NEW + t.delay.as_signed());
+    cooldowns.chain(rollout).max().unwrap_or(GLOBAL_COOLDOWN).max(GLOBAL_COOLDOWN)
 }
 
 /// The session of a firing. Its name is made of what fired, so that the same firing never starts two.
@@ -109,6 +111,9 @@ fn session(policy: &PolicyView, firing: &Firing) -> ProfileSession {
     let text = |k: &str, v: &str| (k.to_owned(), v.to_owned());
     session.metadata.annotations =
         Some([text(names::WORKLOAD_ANNOTATION, &workload), text(names::SOURCE_ANNOTATION, &firing.source)].into());
+    if firing.trigger == Trigger::Rollout {
+        session.metadata.labels.get_or_insert_default().insert(names::REVISION_LABEL.into(), firing.key.clone());
+    }
     let spec = &mut session.spec;
     spec.cause = crate::text::cut(&firing.cause, names::MAX_CAUSE);
     spec.duration = firing.duration;

@@ -2,14 +2,20 @@
 //!
 //! ```text
 //! heartbeats ─► level (window, hysteresis) ──┐
-//!                                            ├─► Firing ─► admit (once, cooldowns) ─► ProfileSession
+//! alerts ──────► alert (matchers, labels) ───┤
+//! pods ────────► rollout (new revisions) ────┼─► Firing ─► admit (once, cooldowns) ─► ProfileSession
 //!                                            │                  └─► Held: told once
 //! ```
 //! What was profiled when is read from the sessions themselves, so that a new leader decides as the old one would have. Only
 //! how long a line has been crossed is remembered in between, and a new leader finds that out within one window.
 
 pub mod admit;
+pub mod alert;
 pub mod level;
+pub mod matcher;
+pub mod place;
+pub mod rollout;
+pub mod verdict;
 
 use std::collections::BTreeMap;
 

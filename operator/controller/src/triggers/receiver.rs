@@ -1,0 +1,242 @@
+//! Who tells of alerts, and may they? The receiver of Alertmanager's webhook.
+//!
+//! ```text
+//! POST /v1/alerts ─► client certificate or bearer token? 401 ─► at most 1 MiB? 413 ─► version 4? 400 ─► sessions ─► 200
+//! ```
+//! A request that is refused changes nothing, and says nothing but why. Sessions are created before the answer, so that
+//! Alertmanager tries again (503) where they could not be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Extension, Router};
+use fleetprof_core::trigger::alert::{self, Alert, Malformed};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::credentials::Credentials;
+use super::memory::Triggers;
+use crate::metrics::Metrics;
+use crate::tls::PeerInfo;
+
+/// How long a body may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Notifications that are worked on at once; more wait.
+const AT_ONCE: usize = 8;
+
+/// Looks at the policies that alerts may concern.
+pub trait Look: Send + Sync + 'static {
+    /// Starts the sessions of what the inbox holds for these namespaces. Says whether everything could be done.
+    fn look(&self, namespaces: Vec<String>) -> futures::future::BoxFuture<'_, bool>;
+}
+
+/// What the receiver works with.
+#[derive(Clone)]
+pub struct Receiver {
+    /// Who may tell.
+    pub credentials: Credentials,
+    /// Where alerts go.
+    pub triggers: Triggers,
+    /// Who looks at them.
+    pub look: Arc<dyn Look>,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+/// The router with `/v1/alerts`.
+pub fn router(receiver: Receiver) -> Router {
+    let limit = tower::limit::GlobalConcurrencyLimitLayer::new(AT_ONCE);
+    Router::new().route("/v1/alerts", post(alerts)).layer(limit).with_state(receiver)
+}
+
+async fn alerts(State(receiver): State<Receiver>, peer: Option<Extension<PeerInfo>>, headers: HeaderMap, body: Body) -> Response {
+    let certified = peer.is_some_and(|Extension(peer)| !peer.client_certs.is_empty());
+    let outcome = match certified || may(&receiver.credentials, &headers) {
+        true => take(&receiver, body).await,
+        false => Err(Refusal::Unauthenticated),
+    };
+    receiver.metrics.notification(outcome.as_ref().map_or_else(Refusal::code, |_| "200"));
+    outcome.map_or_else(IntoResponse::into_response, |n| format!("{n} alerts taken\n").into_response())
+}
+
+/// Both are hashed, so that the time of the comparison tells nothing of the token.
+fn may(credentials: &Credentials, headers: &HeaderMap) -> bool {
+    let shown = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let (Some(shown), Some(token)) = (shown, credentials.token()) else { return false };
+    Sha256::digest(shown.trim()) == Sha256::digest(token.as_bytes())
+}
+
+async fn take(receiver: &Receiver, body: Body) -> Result<usize, Refusal> {
+    let body = read(body).await?;
+    let notification = alert::parse(&body).map_err(Refusal::Malformed)?;
+    let namespaces = namespaces(&notification.firing);
+    let taken = notification.firing.len();
+    receiver.triggers.take_alerts(notification, Timestamp::now());
+    if receiver.look.look(namespaces).await { Ok(taken) } else { Err(Refusal::TryAgain) }
+}
+
+async fn read(body: Body) -> Result<bytes::Bytes, Refusal> {
+    let collect = Limited::new(body, alert::MAX_BYTES).collect();
+    match tokio::time::timeout(PATIENCE, collect).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge),
+        Ok(Err(_)) => Err(Refusal::Broken),
+        Err(_) => Err(Refusal::Slow),
+    }
+}
+
+fn namespaces(alerts: &[Alert]) -> Vec<String> {
+    let mut named: Vec<String> = alerts.iter().filter_map(|a| a.labels.get("namespace").cloned()).collect();
+    named.sort();
+    named.dedup();
+    named
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+enum Refusal {
+    Unauthenticated,
+    TooLarge,
+    Malformed(Malformed),
+    Broken,
+    Slow,
+    TryAgain,
+}
+
+impl Refusal {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "401",
+            Self::TooLarge => "413",
+            Self::Malformed(_) | Self::Broken => "400",
+            Self::Slow => "408",
+            Self::TryAgain => "503",
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (code, text) = match self {
+            Self::Unauthenticated => (
+                StatusCode::UNAUTHORIZED,
+                "show the token of the Secret of the alert receiver as Authorization: Bearer, or a client certificate of its CA".to_owned(),
+            ),
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("a notification has at most {} bytes; set max_alerts of the receiver", alert::MAX_BYTES),
+            ),
+            Self::Malformed(why) => (StatusCode::BAD_REQUEST, why.to_string()),
+            Self::Broken => (StatusCode::BAD_REQUEST, "the body broke off".to_owned()),
+            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned()),
+            Self::TryAgain => (StatusCode::SERVICE_UNAVAILABLE, "a session could not be created; send it again".to_owned()),
+        };
+        (code, text + "\n").into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+    use serde_json::{Value, json};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    struct Fine(bool);
+
+    impl Look for Fine {
+        fn look(&self, _: Vec<String>) -> futures::future::BoxFuture<'_, bool> {
+            Box::pin(std::future::ready(self.0))
+        }
+    }
+
+    fn receiver(fine: bool) -> Receiver {
+        Receiver {
+            credentials: Credentials::fixed("secret"),
+            triggers: Triggers::default(),
+            look: Arc::new(Fine(fine)),
+            metrics: Metrics::default(),
+        }
+    }
+
+    fn payload() -> Value {
+        let alert = |status: &str, print: &str| json!({"status": status, "labels": {"alertname": "Slow", "namespace": "shop"}, "annotations": {}, "startsAt": "2026-11-21T12:00:00.5Z", "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": print});
+        json!({"version": "4", "status": "firing", "receiver": "fleetprof", "alerts": [alert("firing", "00ff"), alert("resolved", "00fe")]})
+    }
+
+    async fn send(receiver: &Receiver, token: Option<&str>, body: impl Into<Body>) -> (u16, usize) {
+        let mut request = Request::post("/v1/alerts");
+        if let Some(token) = token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let answer = router(receiver.clone()).oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        (answer.status().as_u16(), receiver.triggers.alerts(Timestamp::now()).len())
+    }
+
+    #[tokio::test]
+    async fn what_is_forged_oversized_malformed_or_of_another_version_changes_nothing() {
+        let good = payload().to_string();
+        let large = format!("{}{}", " ".repeat(alert::MAX_BYTES), good);
+        let many = json!({"version": "4", "alerts": vec![payload()["alerts"][0].clone(); alert::MAX_ALERTS + 1]}).to_string();
+        let mut wrong = payload();
+        wrong["version"] = json!("5");
+        let cases = [
+            (None, good.clone(), 401),
+            (Some("guess"), good.clone(), 401),
+            (Some(""), good.clone(), 401),
+            (Some("secret"), large, 413),
+            (Some("secret"), "[1, 2".into(), 400),
+            (Some("secret"), "{}".into(), 400),
+            (Some("secret"), String::new(), 400),
+            (Some("secret"), wrong.to_string(), 400),
+            (Some("secret"), many, 400),
+            (Some("secret"), good.replace("\"alerts\":[", "\"alerts\":[7,"), 400),
+        ];
+        for (token, body, code) in cases {
+            let what = body.chars().take(60).collect::<String>();
+            assert_eq!(send(&receiver(true), token, body).await, (code, 0), "{token:?} {what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_alert_is_kept_once_and_gone_when_it_is_resolved() {
+        let receiver = receiver(true);
+        let mut body = payload();
+        assert_eq!(send(&receiver, Some("secret"), body.to_string()).await, (200, 1));
+        assert_eq!(send(&receiver, Some("secret"), body.to_string()).await, (200, 1), "repeated");
+        body["alerts"][0]["status"] = json!("resolved");
+        assert_eq!(send(&receiver, Some("secret"), body.to_string()).await, (200, 0));
+    }
+
+    #[tokio::test]
+    async fn alertmanager_is_asked_to_try_again_when_a_session_could_not_be_created() {
+        assert_eq!(send(&receiver(false), Some("secret"), payload().to_string()).await, (503, 1));
+    }
+
+    #[tokio::test]
+    async fn nobody_may_tell_while_there_is_no_token() {
+        let receiver = Receiver { credentials: Credentials::none(), ..receiver(true) };
+        assert_eq!(send(&receiver, Some(""), payload().to_string()).await, (401, 0));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_body_breaks_it(body in proptest::collection::vec(proptest::num::u8::ANY, 0..300), cut in 0usize..400) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let good = payload().to_string().into_bytes();
+            let mut mixed = good[..cut.min(good.len())].to_vec();
+            mixed.extend(&body);
+            for body in [body, mixed] {
+                let (code, _) = runtime.block_on(send(&receiver(true), Some("secret"), body));
+                proptest::prop_assert!([200, 400].contains(&code), "{}", code);
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What does Alertmanager tell, and which workloads of a policy does it concern? Its webhook's payload, version 4.
+
+use std::collections::BTreeMap;
+
+use fleetprof_crds::session::Trigger;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::Firing;
+use super::matcher::Matcher;
+use super::place::{Labels, places, words};
+use crate::hash::short_name;
+use crate::policy::PolicyView;
+use crate::policy::link::PodLink;
+
+/// Most bytes of a notification.
+pub const MAX_BYTES: usize = 1024 * 1024;
+/// Most alerts of one notification; `max_alerts` in Alertmanager's configuration keeps below it.
+pub const MAX_ALERTS: usize = 1000;
+/// Most labels of one alert.
+const MAX_LABELS: usize = 64;
+/// Most bytes of a label's name or value.
+const MAX_LABEL: usize = 1024;
+
+/// An alert that fires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// Its labels.
+    pub labels: Labels,
+    /// Alertmanager's name for this set of labels.
+    pub fingerprint: String,
+    /// Since when it fires; with the fingerprint it tells one firing from the next.
+    pub starts_at: Timestamp,
+}
+
+/// What a notification tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notification {
+    /// Alerts that fire.
+    pub firing: Vec<Alert>,
+    /// Fingerprints of alerts that fire no more.
+    pub resolved: Vec<String>,
+    /// Alerts that name nothing here, or are larger than an alert can be.
+    pub ignored: usize,
+}
+
+/// Why a notification is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// It is no JSON of the right shape.
+    #[error("the body is no notification of Alertmanager: line {0}, column {1}")]
+    Shape(usize, usize),
+    /// It is of another version.
+    #[error("the notification has version {0:?}; fleetprof reads version \"4\"")]
+    Version(String),
+    /// It holds too many alerts.
+    #[error("the notification holds {0} alerts, more than {MAX_ALERTS}; set max_alerts of the receiver")]
+    TooMany(usize),
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    version: String,
+    alerts: Vec<PayloadAlert>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PayloadAlert {
+    status: String,
+    labels: Labels,
+    starts_at: String,
+    fingerprint: String,
+}
+
+/// Reads the body of a notification.
+///
+/// # Errors
+/// When it is not what Alertmanager sends; nothing of it is to be believed then.
+pub fn parse(body: &[u8]) -> Result<Notification, Malformed> {
+    // The version first: another one may have another shape.
+    #[derive(Deserialize)]
+    struct Version {
+        version: String,
+    }
+    let shape = |e: &serde_json::Error| Malformed::Shape(e.line(), e.column());
+    let Version { version } = serde_json::from_slice(body).map_err(|e| shape(&e))?;
+    if version != "4" {
+        return Err(Malformed::Version(version.chars().take(16).collect()));
+    }
+    let payload: Payload = serde_json::from_slice(body).map_err(|e| shape(&e))?;
+    debug_assert_eq!(payload.version, "4");
+    if payload.alerts.len() > MAX_ALERTS {
+        return Err(Malformed::TooMany(payload.alerts.len()));
+    }
+    let mut notification = Notification::default();
+    for alert in payload.alerts {
+        match (alert.status.as_str(), read(&alert)) {
+            ("firing", Some(read)) => notification.firing.push(read),
+            ("resolved", Some(read)) => notification.resolved.push(read.fingerprint),
+            _ => notification.ignored += 1,
+        }
+    }
+    Ok(notification)
+}
+
+fn read(alert: &PayloadAlert) -> Option<Alert> {
+    let PayloadAlert { labels, starts_at, fingerprint, .. } = alert;
+    let hex = (1..=64).contains(&fingerprint.len()) && fingerprint.bytes().all(|b| b.is_ascii_hexdigit());
+    let small = labels.len() <= MAX_LABELS && labels.iter().all(|(k, v)| k.len() <= MAX_LABEL && v.len() <= MAX_LABEL);
+    let starts_at = starts_at.parse().ok()?;
+    (hex && small).then(|| Alert { labels: labels.clone(), fingerprint: fingerprint.clone(), starts_at })
+}
+
+/// What is wrong with the matchers of `spec.triggers.alerts`, as sentences that begin with the field.
+#[must_use]
+pub fn problems(policy: &PolicyView) -> Vec<String> {
+    let rules = policy.spec.triggers.alerts.iter().enumerate();
+    let of_rule = rules.flat_map(|(n, rule)| rule.matchers.iter().enumerate().map(move |(m, text)| (n, m, text)));
+    of_rule
+        .filter_map(|(n, m, text)| Matcher::parse(text).err().map(|why| format!("spec.triggers.alerts[{n}].matchers[{m}]: {why}")))
+        .collect()
+}
+
+/// The firings of the alerts that a policy asks for, on its linked workloads. The first rule that an alert passes counts.
+#[must_use]
+pub fn firings(policy: &PolicyView, links: &[PodLink], alerts: &[Alert]) -> Vec<Firing> {
+    let rules: Vec<_> = policy
+        .spec
+        .triggers
+        .alerts
+        .iter()
+        .filter_map(|rule| Some((rule, rule.matchers.iter().map(|m| Matcher::parse(m)).collect::<Result<Vec<_>, _>>().ok()?)))
+        .collect();
+    let mut firings = Vec::new();
+    for alert in alerts {
+        let Some((rule, _)) = rules.iter().find(|(_, matchers)| matchers.iter().all(|m| m.holds(&alert.labels))) else { continue };
+        let matchers: Vec<&str> = rule.matchers.iter().map(String::as_str).collect();
+        // A label of an alert that names no namespace could mean any: it means none.
+        firings.extend(places(&alert.labels, None, links).into_iter().map(|place| Firing {
+            trigger: Trigger::Alert,
+            source: format!("alert-{}", short_name(&matchers)),
+            namespace: place.namespace,
+            workload: place.workload,
+            pods: place.pods,
+            cause: format!("an alert fires since {}: {}", alert.starts_at.strftime("%Y-%m-%dT%H:%M:%SZ"), words(&alert.labels)),
+            key: format!("{} {}", alert.fingerprint, alert.starts_at),
+            duration: rule.duration,
+            cooldown: rule.cooldown,
+            labels: BTreeMap::new(),
+        }));
+    }
+    firings
+}

@@ -1,0 +1,125 @@
+//! Does an alert have these labels? Matchers as Alertmanager writes them: `severity="page"`, `team=~"shop|pay.*"`.
+
+use regex::{Regex, RegexBuilder};
+
+use super::place::Labels;
+
+/// Most bytes that a compiled pattern may take.
+const MAX_COMPILED: usize = 256 * 1024;
+
+/// One matcher.
+#[derive(Clone, Debug)]
+pub struct Matcher {
+    name: String,
+    wanted: bool,
+    value: Value,
+}
+
+#[derive(Clone, Debug)]
+enum Value {
+    Text(String),
+    Pattern(Regex),
+}
+
+impl Matcher {
+    /// Reads `name="value"`, with `=`, `!=`, `=~` or `!~`; the quotes may be left out. A pattern has to match the whole value.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let shape = || format!("{text:?} is no matcher; write it as alertname=\"SlowOrders\", with =, !=, =~ or !~");
+        let at = text.find(['=', '!']).ok_or_else(shape)?;
+        let (name, rest) = text.split_at(at);
+        let operators = [("=~", true, true), ("!~", false, true), ("!=", false, false), ("=", true, false)];
+        let (rest, wanted, is_pattern) =
+            operators.iter().find_map(|(op, wanted, pattern)| Some((rest.strip_prefix(op)?, *wanted, *pattern))).ok_or_else(shape)?;
+        let name = name.trim().to_owned();
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            return Err(shape());
+        }
+        let value = unquoted(rest.trim()).ok_or_else(shape)?;
+        let value = if is_pattern { Value::Pattern(pattern(&value)?) } else { Value::Text(value) };
+        Ok(Self { name, wanted, value })
+    }
+
+    /// Whether it holds; a label that is not there is an empty one.
+    #[must_use]
+    pub fn holds(&self, labels: &Labels) -> bool {
+        let value = labels.get(&self.name).map_or("", String::as_str);
+        let equal = match &self.value {
+            Value::Text(text) => text == value,
+            Value::Pattern(pattern) => pattern.is_match(value),
+        };
+        equal == self.wanted
+    }
+}
+
+fn pattern(text: &str) -> Result<Regex, String> {
+    let built = RegexBuilder::new(&format!("^(?:{text})$")).size_limit(MAX_COMPILED).build();
+    built.map_err(|error| format!("{text:?} is no pattern: {}", error.to_string().lines().last().unwrap_or_default().trim()))
+}
+
+/// The text between double quotes, with `\"`, `\\` and `\n` undone; a text without quotes as it stands.
+fn unquoted(text: &str) -> Option<String> {
+    let Some(inner) = text.strip_prefix('"') else {
+        return (!text.contains('"')).then(|| text.to_owned());
+    };
+    let mut chars = inner.strip_suffix('"')?.chars();
+    let mut out = String::new();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => return None,
+            '\\' => match chars.next()? {
+                'n' => out.push('\n'),
+                c @ ('"' | '\\') => out.push(c),
+                // A pattern's own escape, such as `\d`.
+                c => out.extend(['\\', c]),
+            },
+            c => out.push(c),
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matchers_are_read_as_alertmanager_reads_them() {
+        let labels: Labels = [("alertname", "SlowOrders"), ("severity", "page")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let cases = [
+            (r#"alertname="SlowOrders""#, true),
+            ("alertname=SlowOrders", true),
+            (r#"alertname = "Slow""#, false),
+            (r#"alertname=~"Slow.*""#, true),
+            (r#"alertname=~"Slow""#, false),
+            (r#"severity!="warn""#, true),
+            (r#"severity!~"pag.|warn""#, false),
+            (r#"team="""#, true),
+            (r#"team!="""#, false),
+            (r#"alertname=~"\w+Orders""#, true),
+        ];
+        for (text, holds) in cases {
+            assert_eq!(Matcher::parse(text).unwrap().holds(&labels), holds, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_matcher_says_so() {
+        for text in ["", "alertname", "=x", "a b=c", "a==\"x", "a=\"x\"y\"", "a!x", "ä=b"] {
+            assert!(Matcher::parse(text).unwrap_err().contains("is no matcher"), "{text}");
+        }
+        assert!(Matcher::parse("a=~\"(\"").unwrap_err().contains("is no pattern: error: unclosed group"));
+        assert!(Matcher::parse("a=~\"(((a{99}){99}){99}){99}\"").unwrap_err().contains("is no pattern"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_breaks_it(text in ".{0,80}", value in ".{0,40}") {
+            if let Ok(matcher) = Matcher::parse(&text) {
+                let _ = matcher.holds(&[("a".to_owned(), value)].into());
+            }
+        }
+    }
+}

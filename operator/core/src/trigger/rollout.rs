@@ -1,0 +1,117 @@
+//! Is there a new revision of a workload that was never profiled?
+//!
+//! A revision is a ReplicaSet of a Deployment, or a ControllerRevision of a StatefulSet or DaemonSet: made when the template
+//! changes, taken up again by a rollback. So the time of its creation tells a new revision from pods that were merely
+//! replaced, and from the revision that was there before the policy. A rollback is no new revision.
+
+use std::collections::{BTreeMap, HashMap};
+
+use fleetprof_crds::session::Trigger;
+use fleetprof_crds::triggers::RolloutTrigger;
+use jiff::{SignedDuration, Timestamp};
+
+use super::Firing;
+use crate::pod::Workload;
+use crate::policy::PolicyView;
+use crate::policy::link::PodLink;
+
+/// A revision is new for so long after its creation, and for the trigger's delay. What becomes ready later is missed, never
+/// queued; within it the revision's session is kept, so that it is known to have been profiled.
+pub const NEW: SignedDuration = SignedDuration::from_hours(1);
+
+/// The object that stands for a revision in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Revision {
+    /// Its namespace.
+    pub namespace: String,
+    /// The workload.
+    pub workload: Workload,
+    /// Name of the ReplicaSet, or of the ControllerRevision for other workloads than Deployments.
+    pub object: String,
+    /// What pods of the revision carry as a label.
+    pub label: String,
+}
+
+impl Revision {
+    /// The revision of a pod; `None` for pods of other workloads.
+    fn of(link: &PodLink) -> Option<Self> {
+        let pod = &link.pod;
+        let key = if pod.workload.kind == "Deployment" { "pod-template-hash" } else { "controller-revision-hash" };
+        let label = pod.labels.get(key)?.clone();
+        let object = match pod.workload.kind.as_str() {
+            "Deployment" | "DaemonSet" => format!("{}-{label}", pod.workload.name),
+            "StatefulSet" => label.clone(),
+            _ => return None,
+        };
+        Some(Self { namespace: pod.namespace.clone(), workload: pod.workload.clone(), object, label })
+    }
+}
+
+/// The pods of each revision that may be profiled now, as far as pods alone can tell.
+fn candidates<'a>(policy: &PolicyView, links: &'a [PodLink], now: Timestamp) -> BTreeMap<Revision, Vec<&'a PodLink>> {
+    let Some(rule) = &policy.spec.triggers.rollout else { return BTreeMap::new() };
+    let mut found: BTreeMap<Revision, Vec<&PodLink>> = BTreeMap::new();
+    for link in links {
+        if let Some(revision) = Revision::of(link) {
+            found.entry(revision).or_default().push(link);
+        }
+    }
+    found.retain(|_, pods| {
+        // No revision is younger than its pods.
+        let oldest = pods.iter().filter_map(|l| l.pod.created).min();
+        let young = oldest.is_some_and(|at| policy.created.is_none_or(|p| p < at) && is_new(at, rule, now));
+        young && first_ready(pods).is_some_and(|(_, at)| now.duration_since(at) >= rule.delay.as_signed())
+    });
+    found
+}
+
+fn is_new(created: Timestamp, rule: &RolloutTrigger, now: Timestamp) -> bool {
+    now.duration_since(created) < NEW + rule.delay.as_signed()
+}
+
+fn first_ready<'a>(pods: &[&'a PodLink]) -> Option<(&'a PodLink, Timestamp)> {
+    let ready = pods.iter().filter(|l| l.linked).filter_map(|l| Some((*l, l.pod.ready_since?)));
+    ready.min_by(|a, b| a.1.cmp(&b.1).then_with(|| a.0.pod.name.cmp(&b.0.pod.name)))
+}
+
+/// The revisions whose time of creation has to be known for [`firings`].
+#[must_use]
+pub fn questions(policy: &PolicyView, links: &[PodLink], now: Timestamp) -> Vec<Revision> {
+    candidates(policy, links, now).into_keys().collect()
+}
+
+/// A firing for each revision that is new and ready for the delay. `created` are the answers to [`questions`]; a revision that
+/// is gone has none.
+#[must_use]
+pub fn firings(policy: &PolicyView, links: &[PodLink], created: &HashMap<Revision, Timestamp>, now: Timestamp) -> Vec<Firing> {
+    let Some(rule) = &policy.spec.triggers.rollout else { return Vec::new() };
+    let fresh = |r: &Revision| created.get(r).is_some_and(|at| policy.created.is_none_or(|p| p < *at) && is_new(*at, rule, now));
+    let candidates = candidates(policy, links, now);
+    candidates.iter().filter(|(r, _)| fresh(r)).filter_map(|(r, pods)| firing(policy, rule, r, pods, now)).collect()
+}
+
+fn firing(policy: &PolicyView, rule: &RolloutTrigger, revision: &Revision, pods: &[&PodLink], now: Timestamp) -> Option<Firing> {
+    let (first, since) = first_ready(pods)?;
+    let mut names: Vec<String> = pods.iter().filter(|l| l.linked && l.pod.ready_since.is_some()).map(|l| l.pod.name.clone()).collect();
+    names.sort();
+    names.truncate(usize::try_from(policy.spec.sampling.replicas_per_workload).unwrap_or(1).max(1));
+    let (workload, label) = (&revision.workload, &revision.label);
+    Some(Firing {
+        trigger: Trigger::Rollout,
+        source: "rollout".into(),
+        namespace: revision.namespace.clone(),
+        workload: workload.clone(),
+        pods: names,
+        cause: format!(
+            "{workload} has the new revision {label}, whose first pod {} was ready for {} s (delay {})",
+            first.pod.name,
+            now.duration_since(since).as_secs(),
+            rule.delay
+        ),
+        key: label.clone(),
+        duration: rule.duration,
+        // Each revision once; how soon after each other is up to who rolls them out.
+        cooldown: fleetprof_crds::Duration::from_secs(0),
+        labels: [("revision".to_owned(), label.clone())].into(),
+    })
+}
