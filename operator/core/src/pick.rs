@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use fleetprof_crds::policy::Sampling;
+
 use crate::hash::hash;
 use crate::pod::Workload;
 
@@ -37,6 +39,13 @@ pub fn pick(seed: &str, round: u64, candidates: &[Candidate], replicas: usize, m
     let mut picked: Vec<String> = picks.iter().cycle().skip(start).take(picks.len()).flatten().cloned().collect();
     picked.truncate(max_targets);
     picked
+}
+
+/// Most targets of a round among so many pods: `maxTargets`, and no more than `percent` of them.
+#[must_use]
+pub fn most_of(sampling: &Sampling, pods: usize) -> usize {
+    let share = (pods * usize::try_from(sampling.percent).unwrap_or(100)).div_ceil(100);
+    usize::try_from(sampling.max_targets).unwrap_or(1).min(share)
 }
 
 fn rotate(seed: &str, round: u64, mut pods: Vec<&str>, replicas: usize) -> Vec<String> {

@@ -18,6 +18,47 @@ pub fn selects_by<'a>(selector: &LabelSelector, label: impl Fn(&str) -> Option<&
     equal && selector.match_expressions.iter().flatten().all(|r| holds(r, label(&r.key)))
 }
 
+/// What the API server would refuse in `selector` where it is a part of a webhook or a list: the field under it, with the reason.
+/// The schema refuses most of it; it cannot look at the keys of `matchLabels`.
+#[must_use]
+pub fn fault(selector: &LabelSelector) -> Option<String> {
+    let labels = selector.match_labels.iter().flatten().find_map(|(key, value)| {
+        let wrong = if is_key(key) { (!is_value(value)).then_some(value) } else { Some(key) };
+        wrong.map(|text| format!("matchLabels: {text:?} is no legal label"))
+    });
+    let of_requirement = |(n, r): (usize, &LabelSelectorRequirement)| {
+        let values = r.values.as_deref().unwrap_or_default();
+        let takes_values = match r.operator.as_str() {
+            "In" | "NotIn" => true,
+            "Exists" | "DoesNotExist" => false,
+            other => return Some(format!("matchExpressions[{n}].operator: {other:?} is not In, NotIn, Exists or DoesNotExist")),
+        };
+        let wrong = if is_key(&r.key) { values.iter().find(|v| !is_value(v)) } else { Some(&r.key) };
+        match wrong {
+            Some(text) => Some(format!("matchExpressions[{n}]: {text:?} is no legal label")),
+            None => (takes_values == values.is_empty())
+                .then(|| format!("matchExpressions[{n}].values: In and NotIn need some, the others take none")),
+        }
+    };
+    labels.or_else(|| selector.match_expressions.iter().flatten().enumerate().find_map(of_requirement))
+}
+
+/// A name of up to 63 characters, with or without the DNS name of who made it (up to 253) before a slash.
+fn is_key(key: &str) -> bool {
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let dns = |part: &str| {
+        let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        !part.is_empty() && part.chars().all(|c| lower(c) || c == '-') && part.starts_with(lower) && part.ends_with(lower)
+    };
+    !name.is_empty() && is_value(name) && prefix.is_none_or(|p| p.len() <= 253 && p.split('.').all(dns))
+}
+
+fn is_value(value: &str) -> bool {
+    let outer = |c: char| c.is_ascii_alphanumeric();
+    let inner = |c: char| outer(c) || matches!(c, '-' | '_' | '.');
+    value.is_empty() || value.len() <= 63 && value.chars().all(inner) && value.starts_with(outer) && value.ends_with(outer)
+}
+
 fn holds(requirement: &LabelSelectorRequirement, value: Option<&str>) -> bool {
     let values = requirement.values.as_deref().unwrap_or_default();
     let listed = value.is_some_and(|v| values.iter().any(|w| w == v));
@@ -82,6 +123,39 @@ mod tests {
         ];
         for (selector, expected, sentence) in cases {
             assert_eq!(selects(&selector, &web), expected, "{sentence}: {selector:?}");
+        }
+    }
+
+    #[test]
+    fn says_what_the_api_server_would_refuse() {
+        let long = |n: usize| "a".repeat(n);
+        let label = |key: &str, value: &str| selector(json!({"matchLabels": {key: value}}));
+        let cases = [
+            (selector(json!({})), None),
+            (label("app", "web"), None),
+            (label("kubernetes.io/metadata.name", "a_b-c.D"), None),
+            (label(&format!("{}/{}", long(253), long(63)), ""), None),
+            (label("", "x"), Some("matchLabels: \"\" is no legal label")),
+            (label(&long(64), "x"), Some("matchLabels: \"aaaa")),
+            (label(&format!("{}/a", long(254)), "x"), Some("matchLabels: \"aaaa")),
+            (label("a/b/c", "x"), Some("matchLabels: \"a/b/c\"")),
+            (label("Prefix/a", "x"), Some("matchLabels: \"Prefix/a\"")),
+            (label("a..b/c", "x"), Some("matchLabels: \"a..b/c\"")),
+            (label("no key", "x"), Some("matchLabels: \"no key\"")),
+            (label("app", "-x"), Some("matchLabels: \"-x\"")),
+            (label("app", &long(64)), Some("matchLabels: \"aaaa")),
+            (one("app", "In", &["a", "b c"]), Some("matchExpressions[0]: \"b c\"")),
+            (one("app", "In", &[]), Some("matchExpressions[0].values")),
+            (one("app", "Exists", &["a"]), Some("matchExpressions[0].values")),
+            (one("a b", "Exists", &[]), Some("matchExpressions[0]: \"a b\"")),
+            (one("app", "Near", &[]), Some("matchExpressions[0].operator: \"Near\"")),
+        ];
+        for (selector, words) in cases {
+            let found = fault(&selector);
+            assert!(
+                found.is_some() == words.is_some() && found.iter().zip(words).all(|(f, w)| f.starts_with(w)),
+                "{selector:?}: {found:?}"
+            );
         }
     }
 

@@ -190,6 +190,25 @@ fn of_two_policies_of_the_cluster_the_older_serves_and_the_other_says_so() {
 }
 
 #[test]
+fn a_selector_that_the_api_server_does_not_understand_is_named() {
+    let world = World::new(vec![pod("shop", "a", "web")]);
+    let step = world.step(&cluster("all", CREATED, json!({"namespaceSelector": {"matchLabels": {"no key": "x"}}})));
+    assert_eq!(
+        condition(&step, "Configured"),
+        ("False", "InvalidSpec", "spec.namespaceSelector.matchLabels: \"no key\" is no legal label.")
+    );
+    assert_eq!(step.status.linked_pod_count, 0);
+}
+
+#[test]
+fn a_round_takes_its_share_of_all_pods() {
+    let mut world = World::new((0..20).map(|n| pod(["shop", "bank"][n % 2], &format!("p{n}"), &format!("app{n}"))).collect());
+    let spec = json!({"schedule": {"every": "10m", "duration": "30s"}, "sampling": {"percent": 25}});
+    let picked = targets(&world.at_tick(&cluster("all", CREATED, spec)).1);
+    assert_eq!(picked.iter().map(|(_, pods)| pods.len()).sum::<usize>(), 5);
+}
+
+#[test]
 fn a_round_is_one_session_of_exactly_the_picked_pods_in_each_namespace() {
     let schedule = json!({"every": "10m", "duration": "30s"});
     let pods = vec![pod("shop", "a", "web"), pod("shop", "b", "web"), pod("shop", "c", "api"), pod("bank", "a", "web")];

@@ -36,7 +36,8 @@ pub struct Names {
 /// should be can be compared. `ca_bundle` is PEM.
 #[must_use]
 pub fn webhooks<'a>(policies: impl IntoIterator<Item = PolicyView<'a>>, ca_bundle: &str, names: &Names) -> Vec<Value> {
-    let sidecar = policies.into_iter().filter(|p| p.spec.agent.mode == AgentMode::Sidecar);
+    // One selector that the API server does not understand would make it refuse all webhooks.
+    let sidecar = policies.into_iter().filter(|p| p.spec.agent.mode == AgentMode::Sidecar && !(p.is_cluster() && p.fault().is_some()));
     let (mut namespaces, mut cluster) = (BTreeSet::new(), BTreeMap::new());
     for policy in sidecar {
         match (policy.namespace, policy.namespace_selector) {

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::PolicyView;
 use super::link::PodLink;
-use crate::pick::{Candidate, pick};
+use crate::pick::{Candidate, most_of, pick};
 use crate::pod::Workload;
 use crate::schedule::Tick;
 use crate::trigger::admit::still_counts;
@@ -88,10 +88,9 @@ fn picked<'l>(policy: &PolicyView, round: u64, links: &'l [PodLink]) -> BTreeMap
     let place = |l: &PodLink| Workload { name: format!("{}/{}", l.pod.namespace, l.pod.workload.name), ..l.pod.workload.clone() };
     let linked = || links.iter().filter(|l| l.linked);
     let candidates: Vec<Candidate> = linked().map(|l| Candidate { pod_uid: l.pod.uid.clone(), workload: place(l) }).collect();
-    let count = |n: i32| usize::try_from(n).unwrap_or(1);
     let sampling = &policy.spec.sampling;
-    let uids: HashSet<String> =
-        pick(policy.uid, round, &candidates, count(sampling.replicas_per_workload), count(sampling.max_targets)).into_iter().collect();
+    let replicas = usize::try_from(sampling.replicas_per_workload).unwrap_or(1);
+    let uids: HashSet<String> = pick(policy.uid, round, &candidates, replicas, most_of(sampling, candidates.len())).into_iter().collect();
     let mut by_namespace: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for link in linked().filter(|l| uids.contains(&l.pod.uid)) {
         by_namespace.entry(&link.pod.namespace).or_default().push(link.pod.name.clone());

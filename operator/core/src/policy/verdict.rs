@@ -44,6 +44,9 @@ fn count(links: &[PodLink], reason: Reason) -> usize {
 }
 
 fn configured(facts: &Facts) -> Wanted {
+    if let Some(fault) = facts.policy.fault() {
+        return Wanted::new(Truth::False, Reason::InvalidSpec, format!("{fault}."));
+    }
     if let Err(invalid) = facts.plan {
         return Wanted::new(Truth::False, Reason::InvalidSpec, format!("{}: {}.", invalid.field, invalid.message));
     }

@@ -117,6 +117,13 @@ impl<'a> PolicyView<'a> {
         named && (self.is_cluster() || session.metadata.namespace.as_deref() == self.namespace)
     }
 
+    /// The first field of its selectors that the API server would not understand, with the reason.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let of_pods = selector::fault(&self.spec.selector).map(|fault| format!("spec.selector.{fault}"));
+        of_pods.or_else(|| Some(format!("spec.namespaceSelector.{}", selector::fault(self.namespace_selector?)?)))
+    }
+
     /// How a session names it.
     #[must_use]
     pub fn reference(&self) -> PolicyRef {

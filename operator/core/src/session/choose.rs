@@ -10,7 +10,7 @@ use fleetprof_crds::{ProfileSession, Reason, names};
 
 use super::observed::{Observed, PolicyFacts};
 use crate::hash::{hash, short_name};
-use crate::pick::{Candidate, pick};
+use crate::pick::{Candidate, most_of, pick};
 use crate::pod::{ContainerFacts, PodFacts, Workload};
 use crate::selector;
 
@@ -131,9 +131,7 @@ fn live_picks(session: &ProfileSession, observed: &Observed, live: &[Arc<PodFact
 
 /// Most targets of a pick among so many pods; a share of them is taken of whole policies alone.
 fn most(session: &ProfileSession, sampling: &Sampling, pods: usize) -> usize {
-    let max = usize::try_from(sampling.max_targets).unwrap_or(1);
-    let share = (pods * usize::try_from(sampling.percent).unwrap_or(100)).div_ceil(100);
-    if session.spec.target.is_none() { max.min(share) } else { max }
+    if session.spec.target.is_none() { most_of(sampling, pods) } else { usize::try_from(sampling.max_targets).unwrap_or(1) }
 }
 
 /// A round of the policy's schedule carries its number; a session made by hand picks by its own uid.

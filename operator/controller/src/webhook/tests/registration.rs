@@ -77,6 +77,7 @@ fn each_policy_of_the_cluster_has_a_webhook_as_narrow_as_itself() {
                 "selector": {"matchLabels": {"app": "web"}},
             }),
         ),
+        cluster_policy("broken", json!({"namespaceSelector": {"matchLabels": {"no key": "x"}}})),
         cluster_policy("quiet", json!({"agent": {"mode": "Ephemeral"}})),
     ];
     let registered = webhooks(cluster.iter().map(PolicyView::from), "PEM", &names());
