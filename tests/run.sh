@@ -24,7 +24,7 @@ took "cluster" "$t"
 t=$(date +%s)
 step "4/5  Schema, gate, webhook and leader on an API server of their own (2 min)"
 cargo test -p fleetprof-tests --locked --test crates --test schema --test gate --test webhook --test leader
-cargo test -p fleetprof-tests --locked --test loadtests --test restarts -- --test-threads=1
+cargo test -p fleetprof-tests --locked --test cluster_policy --test loadtests --test restarts -- --test-threads=1
 took "API tests" "$t"
 
 t=$(date +%s)

@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use fleetprof_core::inject::{AgentSettings, ClusterRules, PodSecurity, default_resources};
 use fleetprof_core::policy::PolicyView;
-use fleetprof_crds::ProfilingPolicy;
+use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use fleetprof_operator::tls::{CertificateNames, TlsSource, ensure_certificates, serve};
 use fleetprof_operator::webhook::registration::{self, Names};
 use fleetprof_operator::webhook::{Index, Metrics, WebhookState, router};
-use fleetprof_tests::people::{create, object};
+use fleetprof_tests::people::{cluster_policy, create, object};
 use fleetprof_tests::{admin, api_server, chart, person, wait_for};
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -131,9 +131,14 @@ impl Webhook {
     async fn webhooks(&self, client: &Client, namespaces: &[&str]) -> Result<Vec<Value>> {
         let policies = Api::<ProfilingPolicy>::all(client.clone()).list(&ListParams::default()).await?;
         let ours = policies.items.into_iter().filter(|p| p.namespace().is_some_and(|n| namespaces.contains(&n.as_str())));
-        let ca = self.tls.ca_bundle().context("loaded")?;
         let ours: Vec<ProfilingPolicy> = ours.collect();
-        let mut webhooks = registration::webhooks(ours.iter().map(PolicyView::from), &ca, &self.names);
+        self.webhooks_of(ours.iter().map(PolicyView::from), namespaces)
+    }
+
+    /// The same for these policies; sessions of `namespaces` alone are stamped.
+    fn webhooks_of<'a>(&self, policies: impl IntoIterator<Item = PolicyView<'a>>, namespaces: &[&str]) -> Result<Vec<Value>> {
+        let ca = self.tls.ca_bundle().context("loaded")?;
+        let mut webhooks = registration::webhooks(policies, &ca, &self.names);
         for webhook in &mut webhooks {
             let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap_or_default().to_owned();
             webhook["clientConfig"] =
@@ -200,6 +205,48 @@ async fn register(client: &Client, webhook: &Webhook, namespaces: &[&str]) -> Re
     assert_eq!(wanted.len(), 2);
     assert!(registration::apply(client, &webhook.names, &wanted).await?);
     assert!(!registration::apply(client, &webhook.names, &wanted).await?, "nothing differs");
+    Ok(())
+}
+
+#[tokio::test]
+async fn policies_of_the_cluster_inject_in_the_namespaces_that_they_select() -> Result<()> {
+    let client = server().await?;
+    let team = format!("team-{}", std::process::id());
+    let own = namespace(&client, "own", json!({"team": team})).await?;
+    let shop = namespace(&client, "shop", json!({"team": team})).await?;
+    let quiet = namespace(&client, "quiet", json!({"team": team})).await?;
+    let out = namespace(&client, "out", json!({"team": team, "fleetprof.dev/profiling": "disabled"})).await?;
+    let other = namespace(&client, "other", json!({})).await?;
+    let spec = json!({"selector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["db"]}]}, "namespaceSelector": {"matchLabels": {"team": team}}});
+    let stored = create(&client, &cluster_policy(&team, &spec), false).await?;
+    // The policy of the namespace wins, and wants no sidecar.
+    create(&client, &object("ProfilingPolicy", &quiet, "own", &json!({"selector": {}, "agent": {"mode": "Ephemeral"}})), false).await?;
+    let webhook = Webhook::start(&client, &own).await?;
+    let policy: ClusterProfilingPolicy = serde_json::from_value(serde_json::to_value(stored)?)?;
+    let wanted = webhook.webhooks_of([PolicyView::from(&policy)], &[&shop])?;
+    assert_eq!(wanted[0]["name"], format!("{team}.cluster.pods.fleetprof.dev"));
+    assert!(registration::apply(&client, &webhook.names, &wanted).await?);
+    assert!(!registration::apply(&client, &webhook.names, &wanted).await?, "nothing differs");
+
+    let app = || pod(json!({"runAsUser": 1000}));
+    let stored = wait_for("the API server sends pods", SOON, || async { injected(&client, &shop, &app()).await }).await?;
+    assert!(stored.annotations()["fleetprof.dev/injected"].contains(&team), "{:?}", stored.annotations());
+    let mut database = app();
+    database.metadata.labels = Some([("app".to_owned(), "db".to_owned())].into());
+    assert!(injected(&client, &shop, &database).await?.is_none(), "the policy does not select it");
+    for (namespace, why) in
+        [(&other, "not selected"), (&quiet, "served by the namespace's own"), (&out, "opted out"), (&own, "the operator's own")]
+    {
+        assert!(injected(&client, namespace, &app()).await?.is_none(), "{why}");
+    }
+    let mut back = app();
+    back.metadata.labels = Some([("fleetprof.dev/profiling".to_owned(), "enabled".to_owned())].into());
+    assert!(injected(&client, &out, &back).await?.is_some(), "a pod's own label wins over its namespace's");
+
+    Api::<ClusterProfilingPolicy>::all(client.clone()).delete(&team, &DeleteParams::default()).await?;
+    Api::<MutatingWebhookConfiguration>::all(client.clone()).delete(&webhook.names.fullname, &DeleteParams::default()).await?;
+    let _ = webhook.stop.send(());
+    webhook.ended.await?;
     Ok(())
 }
 
