@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_core::pod::{ContainerFacts, PodFacts, User, Workload};
-use fleetprof_core::session::{Action, AgentFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, load, step};
+use fleetprof_core::session::{Action, AgentFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, load, repeat, step};
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, Reason};
 use jiff::{SignedDuration, Timestamp};
@@ -240,6 +240,8 @@ fn captures_follow_one_another_in_the_name_of_who_asked() {
     assert_eq!((&second.spec.repeat, second.spec.requested_by.as_ref().unwrap().username.as_str()), (&None, "ann"));
     w.after(600);
     assert_eq!(w.made.len(), 1, "one after another");
+    let due = |w: &World, phase| repeat::is_due(&w.session, w.now, |name| (name == "peak-2").then_some(phase));
+    assert_eq!((due(&w, Phase::Running), due(&w, Phase::Uploading)), (false, true));
     w.good(2);
     assert_eq!((w.made.len(), w.series().made), (2, 3));
     assert!(!w.forgotten, "it stays while others repeat it");

@@ -8,6 +8,7 @@ use fleetprof_core::policy::PolicyView;
 use fleetprof_core::session::{load, repeat};
 use fleetprof_crds::session::PolicyKind;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube_runtime::reflector::{ObjectRef, Store};
 use tokio::sync::mpsc::UnboundedSender;
@@ -57,6 +58,7 @@ pub async fn run(fleet: Fleet, mut watches: Watches, namespaces: Namespaces, pok
                 pokes.policies_over(&watches.policies, &namespaces, &std::mem::take(&mut changed));
                 pokes.policies_of_changed(&watches.sessions, &mut versions);
                 pokes.repeats_of_cancelled(&watches.sessions);
+                pokes.repeats_due(&watches.sessions);
             }
         }
     }
@@ -96,6 +98,18 @@ impl Pokes {
         let concerned = |s: &&Arc<ProfileSession>| live(s) && repeat::root(s).is_some_and(|root| cancelled.contains(&root.uid));
         for session in all.iter().filter(concerned) {
             let _ = self.sessions.send(ObjectRef::from_obj(&**session));
+        }
+    }
+
+    /// Sessions whose next capture can be made: the one before it has just ended, or the interval has.
+    fn repeats_due(&self, sessions: &Store<ProfileSession>) {
+        let now = Timestamp::now();
+        for session in sessions.state().iter().filter(|s| s.spec.repeat.is_some()) {
+            let namespace = session.namespace().unwrap_or_default();
+            let phase = |name: &str| sessions.get(&ObjectRef::new(name).within(&namespace))?.status.as_ref().map(|s| s.phase);
+            if repeat::is_due(session, now, phase) {
+                let _ = self.sessions.send(ObjectRef::from_obj(&**session));
+            }
         }
     }
 

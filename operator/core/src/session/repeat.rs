@@ -51,6 +51,14 @@ pub fn is_open(session: &ProfileSession, status: &ProfileSessionStatus) -> bool 
     session.spec.repeat.is_some() && status.repeat.as_ref().is_none_or(|r| r.end_time.is_none())
 }
 
+/// Whether the next capture of `session` can be made now; `phase` tells where the session of that name stands.
+pub fn is_due(session: &ProfileSession, now: Timestamp, phase: impl Fn(&str) -> Option<Phase>) -> bool {
+    let Some(status) = session.status.as_ref().filter(|s| is_open(session, s)) else { return false };
+    let Some(series) = status.repeat.as_ref().filter(|r| r.next_time.as_ref().is_some_and(|t| t.0 <= now)) else { return false };
+    let last = series.captures.last().map_or(Some(status.phase), |row| phase(&row.name));
+    last.is_some_and(|phase| phase > Phase::Running)
+}
+
 /// The session that `session` repeats, if any.
 #[must_use]
 pub fn root(session: &ProfileSession) -> Option<&OwnerReference> {
