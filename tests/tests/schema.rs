@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use fleetprof_tests::people::{accepts, cluster_policy, create, object, rejects, resource};
 use fleetprof_tests::{admin, api_server, chart, wait_for};
 use kube::api::{DynamicObject, Patch, PatchParams};
@@ -324,5 +324,30 @@ async fn a_session_is_immutable_but_for_cancel() -> Result<()> {
     let error = patch(json!({"cancel": false})).await.err().map(|e| e.to_string()).unwrap_or_default();
     assert!(error.contains("spec.cancel cannot be taken back"), "{error}");
     api.delete(&name, &kube::api::DeleteParams::default()).await?;
+    Ok(())
+}
+
+/// Every manifest in the README and in docs/ is one that the API server takes.
+#[tokio::test]
+async fn manifests_in_the_documents() -> Result<()> {
+    let client = server().await?;
+    let mut files = vec![fleetprof_tests::root().join("README.md")];
+    for entry in std::fs::read_dir(fleetprof_tests::root().join("docs"))? {
+        files.push(entry?.path());
+    }
+    let mut seen = 0;
+    for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "md")) {
+        let text = std::fs::read_to_string(file)?;
+        let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        for block in blocks.filter(|b| b.contains("apiVersion: fleetprof.dev/")) {
+            let mut manifest: Value = serde_yaml::from_str(block).with_context(|| format!("{}: {block}", file.display()))?;
+            if manifest["metadata"]["namespace"].is_string() {
+                manifest["metadata"]["namespace"] = json!("default");
+            }
+            accepts(&client, &manifest).await.with_context(|| format!("{}: {block}", file.display()))?;
+            seen += 1;
+        }
+    }
+    ensure!(seen >= 2, "{seen} manifests");
     Ok(())
 }

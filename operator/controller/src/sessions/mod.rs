@@ -71,7 +71,7 @@ pub struct Context {
     pub metrics: Metrics,
     /// Who is captured now, and who waits for it.
     pub places: Places,
-    /// The statuses that this leader wrote, newer than any watch; the leader is their one writer.
+    /// The statuses as this leader decided them, newer than any watch; the leader is their one writer.
     pub written: Written,
 }
 
@@ -95,17 +95,33 @@ pub fn hold_places(session: &ProfileSession, context: &Context) {
     }
 }
 
-/// Statuses as they were written last, by session uid.
+/// The statuses of live sessions, by session uid. What is not worth a write yet is remembered all the same.
 #[derive(Default)]
-pub struct Written(Mutex<HashMap<String, (ProfileSessionStatus, Timestamp)>>);
+pub struct Written(Mutex<HashMap<String, Entry>>);
+
+/// One session's status.
+#[derive(Clone, Default)]
+pub struct Entry {
+    /// As it was decided last.
+    pub latest: ProfileSessionStatus,
+    /// As it was written last.
+    pub written: ProfileSessionStatus,
+    /// When that was.
+    pub at: Timestamp,
+}
 
 impl Written {
-    fn get(&self, uid: &str) -> Option<(ProfileSessionStatus, Timestamp)> {
+    fn get(&self, uid: &str) -> Option<Entry> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
     }
 
-    fn put(&self, uid: &str, status: ProfileSessionStatus, at: Timestamp) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), (status, at));
+    fn wrote(&self, uid: &str, status: &ProfileSessionStatus) {
+        let entry = Entry { latest: status.clone(), written: status.clone(), at: Timestamp::now() };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), entry);
+    }
+
+    fn remember(&self, uid: &str, status: &ProfileSessionStatus) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.to_owned()).or_default().latest = status.clone();
     }
 
     fn retain(&self, live: impl Fn(&str) -> bool) {
@@ -152,7 +168,8 @@ pub async fn reconcile(session: Arc<ProfileSession>, context: Arc<Context>) -> R
         pass += 1;
     }
     let wait = report::write(&work, &context).await?;
-    Ok(wait.or(requeue.and_then(|r| Duration::try_from(r).ok())).map_or_else(Action::await_change, Action::requeue))
+    let again = [wait, requeue.and_then(|r| Duration::try_from(r).ok())].into_iter().flatten().min();
+    Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
 /// When to try again after an error.

@@ -17,8 +17,8 @@ use crate::gateway::{AgentView, Fleet};
 /// that repeats another is cancelled with it.
 pub fn current(session: &ProfileSession, context: &Context) -> ProfileSession {
     let mut work = session.clone();
-    if let Some((status, _)) = context.written.get(&session.uid().unwrap_or_default()) {
-        work.status = Some(status);
+    if let Some(entry) = context.written.get(&session.uid().unwrap_or_default()) {
+        work.status = Some(entry.latest);
     }
     work.spec.cancel |= root_is_cancelled(session, context);
     work

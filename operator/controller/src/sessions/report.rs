@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
+use fleetprof_core::session::pacing::{self, Due};
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason, names};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
-use super::{Context, Error};
-
-/// Least time between two writes of one session's status that do not change its phase.
-const PACE: SignedDuration = SignedDuration::from_secs(1);
+use super::{Context, Entry, Error};
 
 /// Shows a new session as `Pending` at once, so that who waits sees that it was taken.
 pub async fn accept(session: &mut ProfileSession, context: &Context) -> Result<(), Error> {
@@ -33,7 +31,7 @@ pub async fn accept(session: &mut ProfileSession, context: &Context) -> Result<(
 /// Writes the status now: what follows must be known to the next leader.
 pub async fn record(session: &ProfileSession, context: &Context) -> Result<(), Error> {
     let Some(status) = &session.status else { return Ok(()) };
-    let before = context.written.get(&session.uid().unwrap_or_default()).map(|(old, _)| old.phase).unwrap_or_default();
+    let before = context.written.get(&session.uid().unwrap_or_default()).map(|entry| entry.written.phase).unwrap_or_default();
     patch(session, status, context).await?;
     if before != status.phase {
         announce(session, status, context).await;
@@ -41,25 +39,26 @@ pub async fn record(session: &ProfileSession, context: &Context) -> Result<(), E
     Ok(())
 }
 
-/// Writes the status when it differs from what was written last. Says how long to wait where it is too early.
+/// Writes the status when that is due. Says how long to wait where it is too early.
 pub async fn write(session: &ProfileSession, context: &Context) -> Result<Option<Duration>, Error> {
     let Some(status) = &session.status else { return Ok(None) };
     let uid = session.uid().unwrap_or_default();
-    let before = context.written.get(&uid);
-    let (old, at) = before.unwrap_or_default();
-    if old == *status {
-        return Ok(None);
+    let Entry { written: old, at, .. } = context.written.get(&uid).unwrap_or_default();
+    let now = Timestamp::now();
+    match pacing::due(session, &old, status, now.duration_since(at), now) {
+        Due::Never => context.written.remember(&uid, status),
+        Due::In(wait) => {
+            context.written.remember(&uid, status);
+            return Ok(Some(Duration::try_from(wait).unwrap_or(Duration::from_secs(1))));
+        }
+        Due::Now => {
+            patch(session, status, context).await?;
+            if old.phase != status.phase {
+                announce(session, status, context).await;
+            }
+            announce_changes(session, &old, status, context).await;
+        }
     }
-    let age = Timestamp::now().duration_since(at);
-    if old.phase == status.phase && age < PACE && !status.phase.is_terminal() {
-        context.written.put(&uid, old, at);
-        return Ok(Some(Duration::try_from(PACE - age).unwrap_or(Duration::from_secs(1))));
-    }
-    patch(session, status, context).await?;
-    if old.phase != status.phase {
-        announce(session, status, context).await;
-    }
-    announce_changes(session, &old, status, context).await;
     Ok(None)
 }
 
@@ -75,7 +74,7 @@ async fn patch(session: &ProfileSession, status: &ProfileSessionStatus, context:
     match api.patch_status(&session.name_any(), &params, &Patch::Apply(body)).await {
         Ok(_) => {
             context.metrics.status_written("session");
-            context.written.put(&session.uid().unwrap_or_default(), status.clone(), Timestamp::now());
+            context.written.wrote(&session.uid().unwrap_or_default(), status);
             Ok(())
         }
         // The session was deleted meanwhile; the janitor closes its captures.

@@ -13,6 +13,7 @@ pub mod conditions;
 pub mod gate;
 pub mod load;
 pub mod observed;
+pub mod pacing;
 pub mod repeat;
 pub mod summary;
 pub mod target;

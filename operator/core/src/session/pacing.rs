@@ -1,0 +1,96 @@
+//! When is a session's status worth a write? At once when something happened that a person waits for, else now and then,
+//! so that a session of 50 targets is a handful of writes.
+
+use fleetprof_crds::session_status::Phase;
+use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
+use jiff::{SignedDuration, Timestamp};
+
+/// Least time between two writes that do not change the phase.
+const PACE: SignedDuration = SignedDuration::from_secs(1);
+/// Phases between the capture and the end last milliseconds when all is well; they are written when they last longer.
+const BRIEF: SignedDuration = SignedDuration::from_secs(1);
+/// Least time between two writes that tell of progress alone, such as samples; longer sessions: half their duration.
+const PROGRESS: SignedDuration = SignedDuration::from_secs(10);
+
+/// When to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Now.
+    Now,
+    /// After so long, unless there is more to tell then.
+    In(SignedDuration),
+    /// Nothing has changed.
+    Never,
+}
+
+/// When `new` is to be written, `age` after `written` was.
+#[must_use]
+pub fn due(
+    session: &ProfileSession,
+    written: &ProfileSessionStatus,
+    new: &ProfileSessionStatus,
+    age: SignedDuration,
+    now: Timestamp,
+) -> Due {
+    let after = |pace: SignedDuration, age: SignedDuration| if age >= pace { Due::Now } else { Due::In(pace - age) };
+    let brief = matches!(new.phase, Phase::Uploading | Phase::Processing);
+    match () {
+        () if written == new => Due::Never,
+        () if new.phase.is_terminal() => Due::Now,
+        () if written.phase != new.phase && brief => {
+            after(BRIEF, new.capture_end_time.as_ref().map_or(BRIEF, |ended| now.duration_since(ended.0)))
+        }
+        () if written.phase != new.phase => Due::Now,
+        () if told(written) != told(new) => after(PACE, age),
+        () => after(PROGRESS.max(session.spec.duration.as_signed() / 2), age),
+    }
+}
+
+/// What somebody may be waiting to read.
+fn told(status: &ProfileSessionStatus) -> impl PartialEq {
+    let conditions: Vec<_> = status.conditions.iter().map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone())).collect();
+    (status.reason, status.cancel_time.is_some(), status.repeat.clone(), conditions)
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetprof_crds::Reason;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
+    use super::*;
+
+    const fn seconds(n: i64) -> SignedDuration {
+        SignedDuration::from_secs(n)
+    }
+
+    #[test]
+    fn what_a_person_waits_for_is_written_at_once_and_progress_now_and_then() {
+        let session: ProfileSession = serde_json::from_value(
+            json!({"apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession", "metadata": {"name": "s"}, "spec": {"duration": "2m"}}),
+        )
+        .unwrap();
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let of = |phase, reason, samples| ProfileSessionStatus { phase, reason: Some(reason), samples, ..ProfileSessionStatus::default() };
+        let running = of(Phase::Running, Reason::Capturing, 5);
+        let uploading = |ago: i64| ProfileSessionStatus {
+            capture_end_time: Some(Time(now - seconds(ago))),
+            ..of(Phase::Uploading, Reason::Uploading, 5)
+        };
+        let cases = [
+            ("nothing new", running.clone(), 99, Due::Never),
+            ("the end", of(Phase::Succeeded, Reason::Completed, 5), 0, Due::Now),
+            ("a new phase", of(Phase::Running, Reason::Capturing, 5), 0, Due::Never),
+            ("uploading since a moment", uploading(0), 60, Due::In(seconds(1))),
+            ("uploading since a while", uploading(1), 60, Due::Now),
+            ("samples", of(Phase::Running, Reason::Capturing, 99), 20, Due::In(seconds(40))),
+            ("samples after a while", of(Phase::Running, Reason::Capturing, 99), 60, Due::Now),
+            ("another reason", of(Phase::Running, Reason::StorageFull, 5), 0, Due::In(seconds(1))),
+            ("another reason later", of(Phase::Running, Reason::StorageFull, 5), 1, Due::Now),
+        ];
+        for (what, new, age, wanted) in cases {
+            assert_eq!(due(&session, &running, &new, seconds(age), now), wanted, "{what}");
+        }
+        assert_eq!(due(&session, &of(Phase::Starting, Reason::WaitingForAgent, 0), &running, seconds(0), now), Due::Now);
+    }
+}
