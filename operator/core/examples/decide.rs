@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::policy::{self, Observed, PolicyView};
+use fleetprof_core::policy::{self, Labels, Observed, PolicyView};
 use fleetprof_core::schedule::Plan;
 use fleetprof_core::session::AgentFacts;
-use fleetprof_crds::ProfilingPolicy;
+use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -33,6 +33,42 @@ fn main() {
         second * 1e6 / POLICIES as f64
     );
     evenness(&policies);
+    cluster_pass(&policies, &namespaces);
+}
+
+/// One policy of the cluster over all pods, of which policies of every other namespace take half.
+fn cluster_pass(policies: &[ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>]) {
+    let policy: ClusterProfilingPolicy = serde_json::from_value(json!({
+        "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ClusterProfilingPolicy",
+        "metadata": {"name": "fleet", "uid": "fleet", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"selector": {}, "namespaceSelector": {"matchLabels": {"profiling": "on"}}},
+    }))
+    .unwrap();
+    let labels = Labels::from([("profiling".to_owned(), "on".to_owned())]);
+    let view = PolicyView::from(&policy);
+    let plan = Plan::read(view.uid, &view.spec.schedule).unwrap();
+    let observed = Observed {
+        now: plan.ticks(Timestamp::from_second(1_800_000_000).unwrap()).1.unwrap().at,
+        pods: namespaces.iter().flatten().cloned().collect(),
+        agents: namespaces.iter().flatten().map(agent).collect(),
+        settled: true,
+        sessions: Vec::new(),
+        policies: policies.iter().step_by(2).map(PolicyView::from).chain([view]).collect(),
+        namespaces: (0..POLICIES).map(|n| (format!("team-{n}"), labels.clone())).collect(),
+        version: "0.1.0",
+        refusal: &|_, _| None,
+    };
+    let began = Instant::now();
+    let step = policy::step(&view, &observed);
+    let took = began.elapsed().as_secs_f64();
+    let status = serde_json::to_vec(&step.status).unwrap().len();
+    let targets: usize = step.create.iter().flat_map(|s| s.spec.target.iter().flat_map(|t| &t.pods)).map(Vec::len).sum();
+    assert_eq!((step.status.linked_pod_count, targets), (75_000, 50));
+    println!(
+        "| one policy of the cluster over {} pods, {POLICIES} namespaces | {took:.2} s with a round, {} sessions, status of {status} bytes | under 20 KB | one core; looked at every 5 s at most |",
+        POLICIES * PODS_EACH,
+        step.create.len()
+    );
 }
 
 fn pass(policies: &mut [ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>], seconds: i64) -> f64 {

@@ -112,7 +112,9 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
     fleet.set_synced(true, Timestamp::now());
     let (session_pokes, session_queue) = mpsc::unbounded_channel();
     let (policy_pokes, policy_queue) = mpsc::unbounded_channel();
-    let (cluster_pokes, cluster_queue) = mpsc::unbounded_channel();
+    let (cluster_pokes, cluster_told) = mpsc::unbounded_channel();
+    let (cluster_paced, cluster_queue) = mpsc::unbounded_channel();
+    tasks.spawn(dispatch::pace_cluster_policies(cluster_told, cluster_paced));
     tasks.spawn(run_sessions(client.clone(), session_context.clone(), session_queue));
     tasks.spawn(run_policies::<ProfilingPolicy>(client.clone(), POLICIES_AT_ONCE, policy_context.clone(), policy_queue));
     tasks.spawn(run_policies::<ClusterProfilingPolicy>(client.clone(), CLUSTER_POLICIES_AT_ONCE, policy_context.clone(), cluster_queue));

@@ -11,7 +11,7 @@ use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube_runtime::reflector::{ObjectRef, Store};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::watches::Watches;
 use crate::gateway::{Change, Fleet};
@@ -24,13 +24,31 @@ pub struct Pokes {
     pub sessions: UnboundedSender<ObjectRef<ProfileSession>>,
     /// To the policy controller.
     pub policies: UnboundedSender<ObjectRef<ProfilingPolicy>>,
-    /// To the controller of the cluster's policies.
+    /// To the controller of the cluster's policies, by way of [`pace_cluster_policies`].
     pub cluster_policies: UnboundedSender<ObjectRef<ClusterProfilingPolicy>>,
 }
 
 /// How often policies are told what has happened meanwhile to their sessions and pods. All of it at once: a debounce in the
 /// controller would begin anew with each change, and a policy whose pods change all the time would never be looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// The same for policies of the cluster: one looks at all the pods that it covers, which in a large cluster change all the time.
+/// Their rounds start on time all the same.
+const CLUSTER_LOOK: Duration = Duration::from_secs(5);
+
+/// Passes on to the controller of the cluster's policies what it was told since the last look, each policy once, for ever.
+pub async fn pace_cluster_policies(
+    mut told: UnboundedReceiver<ObjectRef<ClusterProfilingPolicy>>,
+    controller: UnboundedSender<ObjectRef<ClusterProfilingPolicy>>,
+) -> anyhow::Result<()> {
+    let (mut waiting, mut look) = (HashSet::new(), tokio::time::interval(CLUSTER_LOOK));
+    loop {
+        tokio::select! {
+            Some(policy) = told.recv() => drop(waiting.insert(policy)),
+            _ = look.tick() => waiting.drain().for_each(|policy| drop(controller.send(policy))),
+        }
+    }
+}
 
 /// Passes on what happens, for ever.
 pub async fn run(fleet: Fleet, mut watches: Watches, namespaces: Namespaces, pokes: Pokes) -> anyhow::Result<()> {
