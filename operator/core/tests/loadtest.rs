@@ -189,6 +189,8 @@ fn a_load_that_never_comes_fails_the_session_with_what_to_do() {
         w.observed.job = job;
         let text = w.after(seconds).is(Phase::Failed, reason).to_owned();
         assert!(text.contains(reason.advice()) && text.contains("load"), "{text}");
+        let complete = w.status().conditions.iter().find(|c| c.type_ == "Complete").unwrap();
+        assert_eq!((complete.status.as_str(), complete.reason.as_str()), ("True", reason.as_str()), "who waits for the end learns it");
     }
 }
 

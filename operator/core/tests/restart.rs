@@ -31,6 +31,7 @@ struct World {
     now: Timestamp,
     enabled: bool,
     suspended: bool,
+    since: Timestamp,
     generation: i64,
     version: &'static str,
     apps: BTreeMap<&'static str, App>,
@@ -78,6 +79,7 @@ impl World {
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             enabled: true,
             suspended: false,
+            since: Timestamp::MIN,
             generation: 1,
             version: "2",
             apps: apps.iter().cloned().collect(),
@@ -102,6 +104,7 @@ impl World {
         let situation = Situation {
             now: self.now,
             enabled: self.enabled,
+            since: self.since,
             suspended: self.suspended,
             generation: Some(self.generation),
             version: self.version,
@@ -164,6 +167,17 @@ fn one_after_another_with_a_pause_between() {
     assert_eq!(w.patched, ["a", "b"]);
     w.rolled_out("b");
     w.after(60).is(Truth::False, Reason::UpToDate);
+}
+
+#[test]
+fn a_young_policy_or_leader_restarts_nothing() {
+    let mut w = World::new(&[("a", app("Deployment", Reason::CreatedBeforePolicy))]);
+    w.since = w.now;
+    assert!(w.step().is(Truth::True, Reason::Restarting).contains("1 workloads wait"));
+    w.after(29);
+    assert!(w.last.is_none());
+    w.after(1);
+    assert_eq!(w.state(), Some(RestartState::Restarting));
 }
 
 #[test]

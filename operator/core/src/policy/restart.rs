@@ -26,7 +26,8 @@ use crate::session::conditions::{self, Truth, Wanted};
 
 /// The condition that tells how restarts stand.
 pub const CONDITION: &str = "Restarting";
-/// Least time between the end of one restart and the start of the next.
+/// Least time between the end of one restart and the start of the next; as long, nothing is restarted after a policy was made or
+/// a leader has taken over, so that the webhook knows the policy and gives out the agent of this version.
 const INTERVAL: SignedDuration = SignedDuration::from_secs(30);
 /// A restart that brings no further pod for so long has failed: the default of a Deployment's `progressDeadlineSeconds`.
 const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
@@ -112,6 +113,8 @@ pub struct Situation<'a> {
     pub now: Timestamp,
     /// Whether an admin lets the operator restart workloads at all.
     pub enabled: bool,
+    /// When the policy was made, or this leader took over: the later of the two.
+    pub since: Timestamp,
     /// The policy is suspended.
     pub suspended: bool,
     /// Generation of the policy.
@@ -162,7 +165,7 @@ fn needs_restart(link: &PodLink, situation: &Situation) -> bool {
 pub fn looks(situation: &Situation) -> Vec<Key> {
     match situation.last {
         Some(last) if last.state == RestartState::Restarting => vec![Key::of(last)],
-        _ if !situation.enabled || situation.suspended || is_stopped(situation) || rest(situation).is_some() => Vec::new(),
+        _ if !situation.enabled || situation.suspended || is_stopped(situation) || rests(situation) => Vec::new(),
         _ => turn(candidates(situation), situation.now),
     }
 }
@@ -185,10 +188,10 @@ fn is_stopped(situation: &Situation) -> bool {
     })
 }
 
-/// Until when nothing is restarted after the last restart.
-fn rest(situation: &Situation) -> Option<Timestamp> {
-    let end = situation.last?.end_time.as_ref()?.0 + INTERVAL;
-    (end > situation.now).then_some(end)
+/// Whether nothing is restarted yet: the last restart, the policy or the leader is too young.
+fn rests(situation: &Situation) -> bool {
+    let ended = situation.last.and_then(|l| l.end_time.as_ref()).map_or(situation.since, |end| end.0.max(situation.since));
+    ended + INTERVAL > situation.now
 }
 
 /// What happens next, from what was seen of the workloads that [`looks`] named.
@@ -263,7 +266,7 @@ fn end(last: &RestartStatus, situation: &Situation, state: RestartState, conditi
 
 fn fail(last: &RestartStatus, facts: &WorkloadFacts, situation: &Situation) -> Decision {
     let what = match facts.settled {
-        true if facts.restarted_for.is_none() => "the operator could not change it; see its log".to_owned(),
+        _ if facts.restarted_for.as_deref() != Some(&last.agent_version) => "the operator could not change it; see its log".to_owned(),
         true => "its pods are ready but have no agent; check that the fleetprof webhook is running".to_owned(),
         false => format!("{} of {} pods are new and ready", facts.ready, facts.desired),
     };
@@ -293,8 +296,8 @@ fn next(situation: &Situation, seen: &Seen) -> Decision {
     if situation.suspended {
         return idle(Reason::PolicySuspended, format!("{n} workloads wait; {}.", Reason::PolicySuspended.advice()));
     }
-    if rest(situation).is_some() {
-        let message = format!("{n} workloads wait; the next one is restarted {INTERVAL:#} after the one before.");
+    if rests(situation) {
+        let message = format!("{n} workloads wait; there are {INTERVAL:#} between two, and before the first.");
         return keep(situation, Wanted::new(Truth::True, Reason::Restarting, message));
     }
     choose(&all, situation, seen)

@@ -61,9 +61,7 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
             Vec::new()
         }
         gate::Verdict::End(phase, reason, message) => {
-            end(&mut status, phase, observed.now);
-            status.reason = Some(reason);
-            status.message = message;
+            end_early(session, &mut status, phase, (reason, message), observed.now);
             Vec::new()
         }
         gate::Verdict::Go => advance(session, &mut status, observed, settings),
@@ -98,8 +96,7 @@ fn advance(session: &ProfileSession, status: &mut ProfileSessionStatus, observed
         match choose::targets(session, observed) {
             Ok(chosen) => begin(session, status, chosen, observed.now),
             Err(refusal) => {
-                end(status, Phase::Failed, observed.now);
-                (status.reason, status.message) = (Some(refusal.reason), refusal.message);
+                end_early(session, status, Phase::Failed, (refusal.reason, refusal.message), observed.now);
                 return Vec::new();
             }
         }
@@ -165,6 +162,14 @@ fn expires(session: &ProfileSession, status: &ProfileSessionStatus) -> Option<Ti
     let repeated = status.repeat.as_ref().and_then(|r| r.end_time.as_ref());
     let end = [status.end_time.as_ref(), repeated].into_iter().flatten().map(|t| t.0).max()?;
     Some(end + session.spec.ttl.as_signed())
+}
+
+/// Ends a session that has captured nothing; who waits for `Complete` learns it as of any other end.
+fn end_early(session: &ProfileSession, status: &mut ProfileSessionStatus, phase: Phase, why: (Reason, String), now: Timestamp) {
+    end(status, phase, now);
+    let wanted = Wanted::new(Truth::True, why.0, why.1.clone());
+    conditions::set(&mut status.conditions, "Complete", wanted, session.metadata.generation, now);
+    (status.reason, status.message) = (Some(why.0), why.1);
 }
 
 fn close_all(status: &ProfileSessionStatus) -> Vec<Action> {

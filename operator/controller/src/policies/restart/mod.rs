@@ -24,11 +24,14 @@ use look::Found;
 /// Least time between two looks at the workloads of one policy.
 const PACE: SignedDuration = SignedDuration::from_secs(5);
 
+/// A policy that was not looked at for so long is gone.
+const FORGET: SignedDuration = SignedDuration::from_mins(10);
+
 /// What this leader decided last for each policy, by uid: newer than any watch.
-#[derive(Default)]
 pub struct Restarts {
     /// Whether an admin lets the operator restart workloads.
     pub enabled: bool,
+    since: Timestamp,
     memory: Mutex<HashMap<String, Memory>>,
 }
 
@@ -42,7 +45,7 @@ impl Restarts {
     /// Restarts that an admin allows, or not.
     #[must_use]
     pub fn new(enabled: bool) -> Self {
-        Self { enabled, memory: Mutex::default() }
+        Self { enabled, since: Timestamp::now(), memory: Mutex::default() }
     }
 
     fn recall(&self, uid: &str) -> Option<Memory> {
@@ -50,7 +53,12 @@ impl Restarts {
     }
 
     fn remember(&self, uid: &str, looked: Timestamp, decision: Decision) {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), Memory { looked, decision });
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if !memory.contains_key(uid) {
+            // Policies that are gone are looked at no more.
+            memory.retain(|_, m| looked.duration_since(m.looked) < FORGET);
+        }
+        memory.insert(uid.to_owned(), Memory { looked, decision });
     }
 
     fn forget(&self, uid: &str) {
@@ -77,6 +85,7 @@ pub async fn run(policy: &PolicyView<'_>, observed: &Observed<'_>, step: &mut St
     let situation = Situation {
         now,
         enabled: context.restarts.enabled,
+        since: policy.created.unwrap_or(Timestamp::MIN).max(context.restarts.since),
         suspended: policy.spec.suspend,
         generation: policy.generation,
         version: observed.version,
