@@ -215,6 +215,11 @@ reasons! {
     /// The policy has alert triggers, but the administrator has not turned the receiver on.
     AlertReceiverOff => "the administrator turns it on with the chart's value alerts.enabled",
 
+    /// The policy has PromQL triggers, but the administrator has named no Prometheus.
+    PrometheusUnset => "the administrator names one with the chart's value prometheus.url",
+    /// Prometheus does not answer.
+    PrometheusFailed => "it is asked again every 15 s",
+
     // Why the gateway refuses an agent's request.
     /// The request carries no credential that names a pod.
     Unauthenticated => "look at the log of the agent's container; its token may have expired, or its pod be gone",

@@ -224,6 +224,9 @@ pub enum Trigger {
     Memory,
     /// An alert of Alertmanager.
     Alert,
+    /// A query of Prometheus.
+    #[serde(rename = "PromQL")]
+    PromQl,
     /// A new revision was rolled out.
     Rollout,
 }
@@ -238,6 +241,7 @@ impl Trigger {
             Self::Cpu => "CPU",
             Self::Memory => "Memory",
             Self::Alert => "Alert",
+            Self::PromQl => "PromQL",
             Self::Rollout => "Rollout",
         }
     }

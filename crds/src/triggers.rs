@@ -8,6 +8,7 @@ use crate::Duration;
 /// What starts a session beside the schedule and people. Each is off unless it is there.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.promQL) || self.promQL.all(a, self.promQL.exists_one(b, a.name == b.name))").message("promQL: each trigger needs a name of its own"))]
 pub struct Triggers {
     /// A container uses much CPU for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -19,6 +20,10 @@ pub struct Triggers {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub alerts: Vec<AlertTrigger>,
+    /// A query of the administrator's Prometheus gives a series.
+    #[serde(rename = "promQL", default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub prom_ql: Vec<PromQlTrigger>,
     /// A new revision is rolled out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutTrigger>,
@@ -98,5 +103,34 @@ pub struct RolloutTrigger {
 
 /// Caches are warm and the first customers are there.
 const fn default_delay() -> Duration {
+    Duration::from_secs(60)
+}
+
+/// A query of the administrator's Prometheus gives a series for a while.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("duration(self.__for__) <= duration('24h')").message("for must be at most 24h"))]
+#[x_kube(validation = Rule::new("duration(self.duration) >= duration('10s') && duration(self.duration) <= duration('6m')").message("duration must be between 10s and 6m"))]
+#[x_kube(validation = Rule::new("duration(self.cooldown) >= duration('2m') && duration(self.cooldown) <= duration('168h')").message("cooldown must be between 2m and 168h"))]
+pub struct PromQlTrigger {
+    /// Names the trigger in causes and cooldowns.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// An expression that gives an instant vector. Every series that it gives fires, whatever its value; its labels name the
+    /// workload, as those of an alert do.
+    #[schemars(length(min = 1, max = 2048))]
+    pub query: String,
+    /// For how long a series has to be there; up to 24h.
+    #[serde(rename = "for", default = "default_for")]
+    pub for_: Duration,
+    /// How long the session captures; 10s to 6m.
+    #[serde(default = "default_window")]
+    pub duration: Duration,
+    /// For how long this trigger starts no other session of the same workload; 2m to 168h.
+    #[serde(default = "default_cooldown")]
+    pub cooldown: Duration,
+}
+
+const fn default_for() -> Duration {
     Duration::from_secs(60)
 }

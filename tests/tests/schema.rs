@@ -62,6 +62,7 @@ async fn policies() -> Result<()> {
         json!({"triggers": {"cpu": {}, "memory": {"threshold": 1, "window": "10s", "duration": "10s", "cooldown": "2m"}}}),
         json!({"triggers": {"rollout": {}, "alerts": [{"matchers": ["alertname=\"Slow Orders\"", "severity=~\"page|warn\"", "team!=shop"]}]}}),
         json!({"triggers": {"rollout": {"delay": "0s", "duration": "6m"}, "alerts": [{"matchers": ["a=b"], "duration": "10s", "cooldown": "2m"}]}}),
+        json!({"triggers": {"promQL": [{"name": "slow", "query": "latency > 0.5"}, {"name": "slower", "query": "latency > 1", "for": "0s", "duration": "6m", "cooldown": "2m"}]}}),
         json!({"triggers": {"cpu": {"threshold": 100, "window": "1h", "duration": "6m", "cooldown": "168h"}}}),
         json!({"session": {"startDeadline": "5s", "resultTimeout": "10s", "resultDeadline": "10s", "ttl": "1m", "history": {"succeeded": 0, "failed": 1000}}}),
     ];
@@ -111,6 +112,15 @@ async fn policies() -> Result<()> {
         (json!({"budget": {"minContainerCPU": "a lot"}}), "spec.budget.minContainerCPU"),
         (json!({"budget": {"priority": 1001}}), "spec.budget.priority"),
         (json!({"schedule": {"every": "2m", "duration": "2m"}}), "schedule.every must be longer than schedule.duration"),
+        (
+            json!({"triggers": {"promQL": [{"name": "a", "query": "x"}, {"name": "a", "query": "y"}]}}),
+            "promQL: each trigger needs a name of its own",
+        ),
+        (json!({"triggers": {"promQL": [{"name": "A b", "query": "x"}]}}), "spec.triggers.promQL[0].name"),
+        (json!({"triggers": {"promQL": [{"name": "a", "query": ""}]}}), "spec.triggers.promQL[0].query"),
+        (json!({"triggers": {"promQL": [{"name": "a", "query": "x", "for": "25h"}]}}), "for must be at most 24h"),
+        (json!({"triggers": {"promQL": [{"name": "a", "query": "x", "duration": "7m"}]}}), "duration must be between 10s and 6m"),
+        (json!({"triggers": {"promQL": [{"name": "a", "query": "x", "cooldown": "1m"}]}}), "cooldown must be between 2m and 168h"),
         (json!({"triggers": {"alerts": [{}]}}), "spec.triggers.alerts[0].matchers"),
         (json!({"triggers": {"alerts": [{"matchers": []}]}}), "spec.triggers.alerts[0].matchers"),
         (json!({"triggers": {"alerts": [{"matchers": ["alertname"]}]}}), "matchers: write each as alertname="),

@@ -1,4 +1,4 @@
-"""The shop on the network: GET /healthz, /api/products, /api/stock and POST /api/orders."""
+"""The shop on the network: GET /healthz, /metrics, /api/products, /api/stock and POST /api/orders."""
 
 import itertools
 import json
@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import basket
 import cards
 import catalog
+import metrics
 import pricing
 
 MAX_BODY = 64 * 1024
@@ -54,11 +55,14 @@ class Handler(BaseHTTPRequestHandler):
     # Head and body go out in two writes: without this the second waits for the client's delayed acknowledgement.
     disable_nagle_algorithm = True
     shop = Shop()
+    latency = metrics.Latency()
 
     def do_GET(self):
         """Everything that only reads."""
         if self.path == "/healthz":
             self.answer(200, {"status": "ok"})
+        elif self.path == "/metrics":
+            self.send(200, "text/plain; version=0.0.4", self.latency.text().encode())
         elif self.path == "/api/products":
             self.answer(200, [vars(product) for product in catalog.PRODUCTS.values()])
         elif self.path == "/api/stock":
@@ -80,7 +84,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         status, reply = self.place(body)
         self.answer(status, reply)
-        took = round((time.perf_counter() - began) * 1000, 1)
+        seconds = time.perf_counter() - began
+        self.latency.add(self.path, status, seconds)
+        took = round(seconds * 1000, 1)
         if took > SLOW_MS:
             log("slow order", status=status, ms=took)
 
@@ -97,9 +103,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status, body):
         """Sends `body` as JSON."""
-        data = json.dumps(body).encode()
+        self.send(status, "application/json", json.dumps(body).encode())
+
+    def send(self, status, kind, data):
+        """Sends `data`, which is of the media type `kind`."""
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -54,6 +54,12 @@ pub struct RunSettings {
     /// Port of the alert receiver.
     #[arg(long, env = "FLEETPROF_ALERTS_PORT", default_value_t = 8445)]
     pub alerts_port: u16,
+    /// Prometheus that PromQL triggers are asked of, such as `http://prometheus.monitoring:9090`. Empty: none.
+    #[arg(long, env = "FLEETPROF_PROMETHEUS_URL", default_value = "")]
+    pub prometheus_url: String,
+    /// Secret with the token that Prometheus wants (`token`) and the CA of its certificate (`ca.crt`). Empty: it wants none.
+    #[arg(long, env = "FLEETPROF_PROMETHEUS_SECRET", default_value = "")]
+    pub prometheus_secret: String,
     /// Port for metrics and health, plain HTTP.
     #[arg(long, env = "FLEETPROF_HEALTH_PORT", default_value_t = 8080)]
     pub health_port: u16,

@@ -11,7 +11,7 @@ use fleetprof_core::trigger::admit::GLOBAL_COOLDOWN;
 use fleetprof_core::trigger::alert::Alert;
 use fleetprof_core::trigger::level::{Level, Measure};
 use fleetprof_core::trigger::place::places;
-use fleetprof_core::trigger::{Admitted, Firing, Heard, Levels, admit, alert, rollout, verdict};
+use fleetprof_core::trigger::{Admitted, Firing, Heard, Levels, admit, alert, promql, rollout, verdict};
 use fleetprof_crds::session::Trigger;
 use fleetprof_crds::{Duration, ProfileSession, ProfilingPolicy, Reason};
 use jiff::{SignedDuration, Timestamp};
@@ -333,7 +333,7 @@ fn matchers_that_cannot_be_read_are_named_with_their_field() {
     assert_eq!(problems.len(), 1);
     assert!(problems[0].starts_with("spec.triggers.alerts[1].matchers[1]: \"(\" is no pattern: "), "{problems:?}");
     let mut status = fleetprof_crds::ProfilingPolicyStatus::default();
-    verdict::fill(&(&world.policy).into(), &mut status, verdict::Setup { receiver: true }, at(0));
+    verdict::fill(&(&world.policy).into(), &mut status, verdict::Setup { receiver: true, prometheus: true }, &HashMap::new(), at(0));
     assert_eq!((status.conditions[0].type_.as_str(), status.conditions[0].reason.as_str()), ("TriggersReady", "InvalidSpec"));
 }
 
@@ -394,4 +394,35 @@ fn revisions_of_stateful_sets_and_daemon_sets_have_objects_of_their_own_names() 
     assert_eq!(of("StatefulSet", "shop-6c5f9b"), ["shop-6c5f9b"]);
     assert_eq!(of("DaemonSet", "6c5f9b"), ["shop-6c5f9b"]);
     assert!(of("Job", "6c5f9b").is_empty());
+}
+
+#[test]
+fn a_query_fires_once_its_series_is_there_for_long_enough_and_its_problem_names_the_field() {
+    let rule =
+        json!({"promQL": [{"name": "ok", "query": "a"}, {"name": "slow", "query": "latency > 0.5", "for": "1m", "cooldown": "10m"}]});
+    let mut world = World::new(rule, vec![link("shop-x", "shop")]);
+    let series = |pod: &str| [("__name__", "latency"), ("pod", pod)].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let mut known: HashMap<String, promql::Known> = HashMap::new();
+    let mut starts = vec![];
+    for second in (0..900).step_by(15) {
+        let answer = Ok(vec![series("shop-x"), series("elsewhere")]);
+        known.insert("slow".into(), promql::follow(known.get("slow"), "latency > 0.5", answer, at(second)));
+        let firings = promql::firings(&(&world.policy).into(), &world.links, &known, at(second));
+        starts.extend(world.admit(second, firings).create.into_iter().map(|s| (second, s.spec.cause, s.spec.trigger)));
+    }
+    let cause = "query slow gives {pod=shop-x} for 60 s".to_owned();
+    assert_eq!(starts, [(60, cause, Trigger::PromQl)], "the same series fires once, however long it is there");
+    known.insert("slow".into(), promql::follow(None, "latency > 0.5", Err(promql::Problem::Invalid("1:3: parse error".into())), at(0)));
+    assert!(promql::firings(&(&world.policy).into(), &world.links, &known, at(900)).is_empty());
+    let mut status = fleetprof_crds::ProfilingPolicyStatus::default();
+    let mut said = |setup, known: &HashMap<String, promql::Known>| {
+        verdict::fill(&(&world.policy).into(), &mut status, setup, known, at(0));
+        (status.conditions[0].reason.clone(), status.conditions[0].message.clone())
+    };
+    let there = verdict::Setup { receiver: false, prometheus: true };
+    assert_eq!(said(there, &known), ("InvalidSpec".into(), "spec.triggers.promQL[1].query: 1:3: parse error.".into()));
+    assert_eq!(said(verdict::Setup::default(), &HashMap::new()).0, "PrometheusUnset");
+    known.insert("slow".into(), promql::follow(None, "latency > 0.5", Err(promql::Problem::Failed("down".into())), at(0)));
+    assert_eq!(said(there, &known).0, "PrometheusFailed");
+    assert_eq!(said(there, &HashMap::new()).0, "Valid");
 }

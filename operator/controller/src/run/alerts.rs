@@ -1,4 +1,5 @@
-//! How does the leader hear of alerts? A server of its own, on a port of its own, where the administrator turned it on.
+//! How does the leader hear of what others measure? A server for Alertmanager, on a port of its own, and questions to a Prometheus;
+//! each where the administrator turned it on.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::settings::RunSettings;
 use crate::tls::TlsSource;
 use crate::triggers::OfAlerts;
 use crate::triggers::credentials::{self, Credentials};
+use crate::triggers::prometheus::{self, Prometheus};
 use crate::triggers::receiver::{self, Receiver};
 
 /// Starts the alert receiver, unless it is off.
@@ -39,4 +41,15 @@ pub async fn serve(
     });
     tasks.spawn(listen(settings.alerts_port, tls.clone(), router, Some(client_auth)));
     Ok(())
+}
+
+/// Starts to ask Prometheus, unless there is none.
+pub fn ask(client: &Client, settings: &RunSettings, context: Arc<policies::Context>, tasks: &mut JoinSet<anyhow::Result<()>>) {
+    if settings.prometheus_url.is_empty() {
+        return;
+    }
+    let secret = &settings.prometheus_secret;
+    let credentials = (!secret.is_empty()).then(|| Credentials::watch(client.clone(), &settings.namespace, secret));
+    let server = Prometheus { url: settings.prometheus_url.trim_end_matches('/').to_owned(), credentials };
+    tasks.spawn(prometheus::ask_forever(server, context));
 }

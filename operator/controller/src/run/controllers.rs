@@ -104,7 +104,7 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
         misses,
         restarts: policies::Restarts::new(settings.restart),
         triggers: Triggers::default(),
-        trigger_setup: Setup { receiver: !settings.alerts_secret.is_empty() },
+        trigger_setup: Setup { receiver: !settings.alerts_secret.is_empty(), prometheus: !settings.prometheus_url.is_empty() },
         events,
         metrics,
     });

@@ -110,6 +110,7 @@ async fn lead(client: Client, settings: RunSettings, fleet: Fleet, metrics: AllM
     };
     let servers = Servers { client: client.clone(), settings: settings.clone(), parts: parts.shared(), metrics };
     let policies = controllers::start(parts, &mut tasks).await?;
+    alerts::ask(&client, &settings, policies.clone(), &mut tasks);
     alerts::serve(&client, &settings, policies, &tls, &mut tasks).await?;
     tasks.spawn(endless(registration::renew_certificates(client, settings, names, ensured.recheck)));
     servers.start(&mut tasks).await?;

@@ -1,5 +1,5 @@
-//! Who may tell of alerts? Whoever shows the token of a Secret, or a client certificate of its CA. Followed, so that a new
-//! token holds at once.
+//! Which token and which CA hold? Those of a Secret of the administrator: who tells of alerts shows the token or a certificate
+//! of the CA; Prometheus is shown the token and checked with the CA. Followed, so that a new one holds at once.
 
 use futures::TryStreamExt;
 use k8s_openapi::ByteString;
@@ -50,7 +50,7 @@ impl Credentials {
                     }
                     Ok(Some(_)) => {}
                     Ok(None) => return,
-                    Err(error) => tracing::warn!(%error, "the Secret of the alert receiver cannot be watched; it is tried again"),
+                    Err(error) => tracing::warn!(%error, "the Secret with the token cannot be watched; it is tried again"),
                 }
             }
         });
@@ -61,6 +61,12 @@ impl Credentials {
     #[must_use]
     pub fn token(&self) -> Option<String> {
         self.token.borrow().clone()
+    }
+
+    /// The CAs, if there are any.
+    #[must_use]
+    pub fn roots(&self) -> Vec<CertificateDer<'static>> {
+        self.roots.borrow().clone()
     }
 
     /// Asks clients for a certificate of the CAs, while there are any.
@@ -88,7 +94,7 @@ fn field<'a>(secret: &'a Secret, key: &str) -> Option<&'a ByteString> {
 fn token(secret: &Secret) -> Option<String> {
     let text = std::str::from_utf8(&field(secret, TOKEN)?.0).ok()?.trim().to_owned();
     if text.len() < 16 {
-        tracing::error!("the token in the Secret of the alert receiver has fewer than 16 characters; it is not used");
+        tracing::error!("the token in the Secret has fewer than 16 characters; it is not used");
         return None;
     }
     Some(text)
@@ -99,7 +105,7 @@ fn roots(secret: &Secret) -> Vec<CertificateDer<'static>> {
     match CertificateDer::pem_slice_iter(&pem.0).collect::<Result<Vec<_>, _>>() {
         Ok(roots) => roots,
         Err(error) => {
-            tracing::error!(%error, "ca.crt in the Secret of the alert receiver cannot be read; no client certificate is taken");
+            tracing::error!(%error, "ca.crt in the Secret cannot be read; nobody is believed by a certificate");
             Vec::new()
         }
     }

@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleetprof_core::policy::PolicyView;
 use fleetprof_core::trigger::alert::{Alert, Notification};
+use fleetprof_core::trigger::promql;
 use fleetprof_core::trigger::rollout::Revision;
 use fleetprof_core::trigger::{Held, Levels};
 use fleetprof_crds::ProfileSession;
 use jiff::{SignedDuration, Timestamp};
+
+use super::prometheus::{Answers, KnownByPolicy};
 
 /// By then the watch has brought a session that was created.
 const FRESH: SignedDuration = SignedDuration::from_secs(30);
@@ -40,6 +43,7 @@ struct State {
     told: HashSet<(String, String, String)>,
     alerts: Vec<(Timestamp, Alert)>,
     revisions: HashMap<Revision, Timestamp>,
+    queries: KnownByPolicy,
 }
 
 impl Triggers {
@@ -99,6 +103,21 @@ impl Triggers {
     /// The alerts that fired lately.
     pub(super) fn alerts(&self, now: Timestamp) -> Vec<Alert> {
         self.state().alerts.iter().filter(|(at, _)| now.duration_since(*at) < ALERT_KEPT).map(|(_, alert)| alert.clone()).collect()
+    }
+
+    /// Takes in the answers of one round of questions; what was not asked is forgotten.
+    pub(super) fn take_answers(&self, answers: Answers, now: Timestamp) {
+        let mut state = self.state();
+        let before = std::mem::take(&mut state.queries);
+        for (policy, name, query, answer) in answers {
+            let known = promql::follow(before.get(&policy).and_then(|of| of.get(&name)), &query, answer, now);
+            state.queries.entry(policy).or_default().insert(name, known);
+        }
+    }
+
+    /// What is known of the queries of a policy, by name.
+    pub(super) fn queries(&self, policy: &PolicyView<'_>) -> HashMap<String, promql::Known> {
+        self.state().queries.get(policy.uid).cloned().unwrap_or_default()
     }
 
     /// When a revision was made, where that is known.

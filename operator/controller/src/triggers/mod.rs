@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! Alertmanager ─► receiver ─► inbox ─┐
+//! Prometheus ◄─ asked every 15 s ─────┤
 //! heartbeats, pods ──────────────────┴─► firings (fleetprof_core::trigger) ──► start: one at a time ──► ProfileSession, events, metrics
 //! ```
 
 pub mod credentials;
 mod memory;
+pub mod prometheus;
 pub mod receiver;
 mod revisions;
 mod start;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use fleetprof_core::policy::link::{self, PodLink};
 use fleetprof_core::policy::{Observed, PolicyView};
 use fleetprof_core::trigger::level::{Level, Measure};
-use fleetprof_core::trigger::{Firing, Heard, alert, rollout, verdict};
+use fleetprof_core::trigger::{Firing, Heard, alert, promql, rollout, verdict};
 use fleetprof_crds::ProfilingPolicyStatus;
 use fleetprof_crds::wire::{ContainerReport, Watch};
 use futures::future::BoxFuture;
@@ -49,7 +51,7 @@ pub async fn look(policy: &PolicyView<'_>, observed: &Observed<'_>, context: &Co
 
 /// Says in the status whether the triggers can do what they say.
 pub fn report(policy: &PolicyView<'_>, status: &mut ProfilingPolicyStatus, observed: &Observed<'_>, context: &Context) {
-    verdict::fill(policy, status, context.trigger_setup, observed.now);
+    verdict::fill(policy, status, context.trigger_setup, &context.triggers.queries(policy), observed.now);
 }
 
 /// Looks at the policies that alerts of some namespaces may concern.
@@ -72,6 +74,9 @@ fn now(policy: &PolicyView<'_>, links: &[PodLink], observed: &Observed<'_>, cont
     let mut firings = context.triggers.levels(policy.uid, |levels| levels.firings(policy, links, &heard));
     if !policy.spec.triggers.alerts.is_empty() {
         firings.extend(alert::firings(policy, links, &context.triggers.alerts(observed.now)));
+    }
+    if !policy.spec.triggers.prom_ql.is_empty() {
+        firings.extend(promql::firings(policy, links, &context.triggers.queries(policy), observed.now));
     }
     firings
 }

@@ -96,7 +96,10 @@ pub fn still_counts(policy: &PolicyView, session: &ProfileSession, now: Timestam
 fn longest_cooldown(policy: &PolicyView) -> SignedDuration {
     let triggers = &policy.spec.triggers;
     let levels = [&triggers.cpu, &triggers.memory].into_iter().flatten().map(|t| t.cooldown);
-    let cooldowns = levels.chain(triggers.alerts.iter().map(|t| t.cooldown)).map(Duration::as_signed);
+    let cooldowns = levels
+        .chain(triggers.alerts.iter().map(|t| t.cooldown))
+        .chain(triggers.prom_ql.iter().map(|t| t.cooldown))
+        .map(Duration::as_signed);
     let rollout = triggers.rollout.iter().map(|t| rollout::NEW + t.delay.as_signed());
     cooldowns.chain(rollout).max().unwrap_or(GLOBAL_COOLDOWN).max(GLOBAL_COOLDOWN)
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! heartbeats ─► level (window, hysteresis) ──┐
 //! alerts ──────► alert (matchers, labels) ───┤
+//! Prometheus ──► promql (series, for) ────────┤
 //! pods ────────► rollout (new revisions) ────┼─► Firing ─► admit (once, cooldowns) ─► ProfileSession
 //!                                            │                  └─► Held: told once
 //! ```
@@ -14,6 +15,7 @@ pub mod alert;
 pub mod level;
 pub mod matcher;
 pub mod place;
+pub mod promql;
 pub mod rollout;
 pub mod verdict;
 

@@ -1,9 +1,12 @@
 //! Can the triggers of a policy do what they say? The condition `TriggersReady`, there while a policy has triggers.
 
+use std::collections::HashMap;
+
 use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 use jiff::Timestamp;
 
-use super::alert;
+use super::promql::Known;
+use super::{alert, promql};
 use crate::policy::PolicyView;
 use crate::session::conditions::{self, Truth, Wanted};
 use crate::text::cut;
@@ -18,26 +21,37 @@ const MAX_MESSAGE: usize = 1024;
 pub struct Setup {
     /// The alert receiver listens.
     pub receiver: bool,
+    /// There is a Prometheus to ask.
+    pub prometheus: bool,
 }
 
 /// Writes the condition, or takes it away from a policy without triggers.
-pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, setup: Setup, now: Timestamp) {
+pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, setup: Setup, known: &HashMap<String, Known>, now: Timestamp) {
     if policy.spec.triggers.is_empty() {
         status.conditions.retain(|c| c.type_ != TYPE);
         return;
     }
-    conditions::set(&mut status.conditions, TYPE, wanted(policy, setup), policy.generation, now);
+    conditions::set(&mut status.conditions, TYPE, wanted(policy, setup, known), policy.generation, now);
 }
 
-fn wanted(policy: &PolicyView, setup: Setup) -> Wanted {
+fn wanted(policy: &PolicyView, setup: Setup, known: &HashMap<String, Known>) -> Wanted {
     let bad = |reason, problems: &[String]| Wanted::new(Truth::False, reason, cut(&problems.join(" "), MAX_MESSAGE));
-    let malformed = alert::problems(policy);
+    let (invalid, failed): (Vec<_>, Vec<_>) = promql::problems(policy, known).into_iter().partition(|(_, invalid)| *invalid);
+    let words = |problems: Vec<(String, bool)>| problems.into_iter().map(|(p, _)| format!("{p}."));
+    let malformed: Vec<String> = alert::problems(policy).into_iter().map(|p| format!("{p}.")).chain(words(invalid)).collect();
     if !malformed.is_empty() {
-        return bad(Reason::InvalidSpec, &malformed.iter().map(|p| format!("{p}.")).collect::<Vec<_>>());
+        return bad(Reason::InvalidSpec, &malformed);
     }
     if !policy.spec.triggers.alerts.is_empty() && !setup.receiver {
         let why = format!("spec.triggers.alerts: the alert receiver is off; {}.", Reason::AlertReceiverOff.advice());
         return bad(Reason::AlertReceiverOff, &[why]);
+    }
+    if !policy.spec.triggers.prom_ql.is_empty() && !setup.prometheus {
+        let why = format!("spec.triggers.promQL: there is no Prometheus to ask; {}.", Reason::PrometheusUnset.advice());
+        return bad(Reason::PrometheusUnset, &[why]);
+    }
+    if !failed.is_empty() {
+        return bad(Reason::PrometheusFailed, &words(failed).collect::<Vec<_>>());
     }
     Wanted::new(Truth::True, Reason::Valid, "Every trigger can fire.")
 }

@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# Triggers on a real cluster: a rule of a real Prometheus about the shop's latency fires, a real Alertmanager tells fleetprof, and
+# the session that starts names the guilty function. Then what is forged or repeated, CPU, PromQL, and a rollout.
+# Needs the cluster and the shop of tests/demo.sh, and the Debian packages prometheus and prometheus-alertmanager. 6 min.
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+cd "$root"
+if [ "$own_cluster" = no ]; then
+    echo "KUBECONFIG is yours: Prometheus runs on this machine here, where your pods may not reach it. Nothing was tested."
+    exit 0
+fi
+up
+dir=$root/target/triggers
+mkdir -p "$dir"
+pids=()
+cleanup() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+}
+trap cleanup EXIT
+
+for program in prometheus prometheus-alertmanager promtool; do
+    command -v $program >/dev/null || {
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus prometheus-alertmanager >/dev/null
+    }
+done
+
+# The node's address on the bridge: where pods reach this machine.
+host=10.244.0.1
+field() { kubectl -n "$1" get "$2" -o jsonpath="$3"; }
+# sessions TRIGGER: the names of its sessions, oldest first.
+sessions() { kubectl -n shop get psess --sort-by=.metadata.creationTimestamp -o jsonpath="{range .items[?(@.spec.trigger==\"$1\")]}{.metadata.name}{'\n'}{end}"; }
+has_session() { [ -n "$(sessions "$1")" ]; }
+count() { kubectl -n shop get psess -o name | wc -l; }
+# finish TRIGGER [FUNCTION]: waits for its session, and shows why it was started and what it found.
+finish() {
+    local name
+    name=$(sessions "$1" | tail -1)
+    kubectl -n shop wait "psess/$name" --for=condition=Complete --timeout=150s >/dev/null
+    field shop "psess/$name" '{.metadata.name}: {.status.phase}{"\n"}  because {.spec.cause}{"\n"}  {.status.message}{"\n"}'
+    [ -z "${2:-}" ] || [[ $(field shop "psess/$name" '{.status.topFunctions[0].name}') == *"$2"* ]] || {
+        echo "The hottest function of $name is not $2: $(field shop "psess/$name" '{.status.topFunctions}')" >&2
+        exit 1
+    }
+}
+# quiet: no trigger, no session, and no cooldown that a session would keep.
+quiet() {
+    kubectl -n shop patch ppol shop --type=merge -p '{"spec":{"triggers":null,"schedule":{"every":"168h","duration":"10s","cron":null,"preset":null},"suspend":false}}' >/dev/null
+    kubectl -n shop delete psess --all --wait >/dev/null
+    # The leader remembers what it has just created for half a minute, whatever the watch says.
+    sleep "${1:-0}"
+}
+triggers() { kubectl -n shop patch ppol shop --type=merge -p "{\"spec\":{\"triggers\":$1}}"; }
+
+step "1/6  The receiver and the way to Prometheus are turned on; the shop has customers"
+helm upgrade fleetprof charts/fleetprof -n fleetprof --reset-then-reuse-values --wait --timeout 3m \
+    --set alerts.enabled=true --set prometheus.url=http://$host:19090 >/dev/null
+kubectl -n fleetprof rollout status deployment/fleetprof-operator --timeout 2m
+kubectl apply -k examples/orders >/dev/null
+kubectl apply -f examples/policy.yaml >/dev/null
+kubectl -n shop rollout status deployment/orders --timeout 2m
+kubectl -n shop rollout status deployment/worker --timeout 2m
+quiet
+listens() { [ -n "$(field fleetprof endpointslice/fleetprof-alerts '{.endpoints[0].addresses[0]}')" ] && [ -n "$(field fleetprof secret/fleetprof-alerts '{.data.token}')" ]; }
+within 60 listens
+field fleetprof secret/fleetprof-alerts '{.data.token}' | base64 -d >"$dir/token"
+field fleetprof secret/fleetprof-tls '{.data.ca\.crt}' | base64 -d >"$dir/ca.crt"
+alerts=$(field fleetprof service/fleetprof-alerts '{.spec.clusterIP}')
+orders=$(field shop service/orders '{.spec.clusterIP}')
+
+cat >"$dir/rules.yml" <<YAML
+groups:
+  - name: shop
+    interval: 2s
+    rules:
+      - alert: SlowOrders
+        expr: rate(shop_request_seconds_sum{path="/api/orders"}[20s]) / rate(shop_request_seconds_count{path="/api/orders"}[20s]) > 0.04
+        for: 4s
+        labels: {severity: page}
+YAML
+cat >"$dir/prometheus.yml" <<YAML
+global: {scrape_interval: 2s, evaluation_interval: 2s}
+rule_files: [$dir/rules.yml]
+alerting:
+  alertmanagers: [{static_configs: [{targets: ["127.0.0.1:19093"]}]}]
+scrape_configs:
+  - job_name: shop
+    static_configs:
+      - targets: ["$orders:8080"]
+        labels: {namespace: shop, deployment: orders}
+YAML
+cat >"$dir/alertmanager.yml" <<YAML
+route: {receiver: fleetprof, group_by: [alertname, namespace], group_wait: 0s, group_interval: 1s, repeat_interval: 5s}
+receivers:
+  - name: fleetprof
+    webhook_configs:
+      - url: https://$alerts:8445/v1/alerts
+        max_alerts: 500
+        http_config:
+          authorization: {type: Bearer, credentials_file: $dir/token}
+          # In the cluster the URL is https://fleetprof-alerts.fleetprof.svc:8445/v1/alerts, and needs no server_name.
+          tls_config: {ca_file: $dir/ca.crt, server_name: fleetprof-alerts.fleetprof.svc}
+YAML
+promtool check config "$dir/prometheus.yml" >/dev/null
+rm -rf "$dir/data" "$dir/amdata"
+
+step "2/6  A rule about the shop's latency fires: Prometheus, Alertmanager, fleetprof, the guilty function (1 min)"
+triggers '{"alerts":[{"matchers":["alertname=\"SlowOrders\"","severity=~\"page|critical\""],"duration":"15s","cooldown":"2m"}]}'
+prometheus-alertmanager --config.file="$dir/alertmanager.yml" --storage.path="$dir/amdata" --web.listen-address=127.0.0.1:19093 --cluster.listen-address= >"$dir/alertmanager.log" 2>&1 &
+pids+=($!)
+prometheus --config.file="$dir/prometheus.yml" --storage.tsdb.path="$dir/data" --web.listen-address=0.0.0.0:19090 --rules.alert.resend-delay=1s >"$dir/prometheus.log" 2>&1 &
+pids+=($!)
+began=$(date +%s)
+within 90 has_session Alert
+echo "The session is there $(($(date +%s) - began)) s after Prometheus was started."
+finish Alert find_issuer
+sleep 12
+[ "$(sessions Alert | wc -l)" = 1 ] || { echo "Alertmanager repeated the alert, and there is a second session." >&2; exit 1; }
+echo "Alertmanager repeats it every 5 s; there is still one session."
+
+step "3/6  What is forged, oversized, malformed or of another version is refused and changes nothing"
+before=$(count)
+post() { # post TOKEN-FILE BODY-FILE: the code of the answer
+    curl -s -o "$dir/answer" -w '%{http_code}' --cacert "$dir/ca.crt" --connect-to "::$alerts:8445" -H "Authorization: Bearer $(cat "$1")" \
+        --data-binary "@$2" https://fleetprof-alerts.fleetprof.svc:8445/v1/alerts
+}
+expect() { # expect CODE WHAT TOKEN-FILE BODY-FILE
+    local code
+    code=$(post "$3" "$4")
+    echo "$2: $code $(tr -d '\n' <"$dir/answer")"
+    [ "$code" = "$1" ]
+}
+body() { printf '{"version":"%s","alerts":[{"status":"firing","labels":{"alertname":"SlowOrders","severity":"page","namespace":"shop","deployment":"worker"},"annotations":{},"startsAt":"2026-01-01T00:00:00Z","fingerprint":"0000000000000001"}]}' "$1"; }
+body 4 >"$dir/good.json"
+body 3 >"$dir/version.json"
+head -c 2000000 /dev/zero | tr '\0' ' ' >"$dir/large.json"
+echo '{"version":"4","alerts":[7]}' >"$dir/malformed.json"
+echo 0123456789abcdef0123456789abcdef >"$dir/forged"
+expect 401 "forged" "$dir/forged" "$dir/good.json"
+expect 413 "oversized" "$dir/token" "$dir/large.json"
+expect 400 "malformed" "$dir/token" "$dir/malformed.json"
+expect 400 "of another version" "$dir/token" "$dir/version.json"
+[ "$(count)" = "$before" ] || { echo "A refused notification started a session." >&2; exit 1; }
+expect 200 "a good one about the worker" "$dir/token" "$dir/good.json"
+expect 200 "the same again" "$dir/token" "$dir/good.json"
+[ "$(count)" = $((before + 1)) ] || { echo "There are $(count) sessions, not $((before + 1))." >&2; exit 1; }
+kubectl -n shop get psess
+
+step "4/6  CPU over its threshold for a while (1 min)"
+quiet 30
+triggers '{"cpu":{"threshold":40,"window":"15s","duration":"10s","cooldown":"2m"}}'
+within 120 has_session CPU
+finish CPU
+
+step "5/6  A query of Prometheus; a query that is none is named in the condition"
+quiet 30
+query='rate(shop_request_seconds_sum{path=\"/api/orders\"}[20s]) / rate(shop_request_seconds_count{path=\"/api/orders\"}[20s]) > 0.04'
+triggers "{\"promQL\":[{\"name\":\"slow\",\"query\":\"$query\",\"for\":\"5s\",\"duration\":\"15s\",\"cooldown\":\"2m\"},{\"name\":\"wrong\",\"query\":\"rate(\"}]}"
+within 90 has_session PromQL
+finish PromQL find_issuer
+condition() { field shop ppol/shop '{.status.conditions[?(@.type=="TriggersReady")].reason}: {.status.conditions[?(@.type=="TriggersReady")].message}'; }
+invalid() { condition | grep -F 'InvalidSpec: spec.triggers.promQL[1].query:'; }
+within 30 invalid
+condition
+echo
+
+step "6/6  A new revision is profiled once, the present one is not (1 min)"
+quiet 30
+triggers '{"rollout":{"delay":"5s","duration":"10s"}}'
+sleep 20
+has_session Rollout && { echo "The revision that was there before was profiled." >&2; exit 1; }
+kubectl -n shop rollout restart deployment/worker
+kubectl -n shop rollout status deployment/worker --timeout 2m
+within 60 has_session Rollout
+finish Rollout soften
+kubectl -n shop get psess -L fleetprof.dev/revision
+kubectl -n shop get events --field-selector reason=TriggerFired -o custom-columns=ABOUT:.regarding.kind,NOTE:.note --sort-by=.metadata.creationTimestamp | tail -6
+quiet
+echo "All triggers fired, each once."
