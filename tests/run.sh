@@ -30,7 +30,7 @@ took "API tests" "$t"
 t=$(date +%s)
 step "5/5  The demo, then failures and control, on the cluster (cold 16 min, warm 10 min)"
 tests/demo.sh
-cargo test -p fleetprof-tests --locked --test failures --test shop_load -- --test-threads=1
+cargo test -p fleetprof-tests --locked --test failures --test control --test shop_load -- --test-threads=1
 took "cluster tests" "$t"
 
 took "All tests passed" "$began"
