@@ -18,27 +18,50 @@ pub struct Candidate {
 
 /// Picks `replicas` pods of each workload and at most `max_targets` in all, as pod uids.
 ///
-/// Pods of a workload are put into an order by hash, and round `n` takes the next `replicas` of them, so that with an
-/// unchanged set every pod has its turn after `ceil(pods / replicas)` rounds. Workloads take turns the same way where
-/// `max_targets` does not reach for all.
+/// Pods of a workload are put into an order by hash, and each round takes the next `replicas` of them, so that every pod has
+/// its turn within [`cycle`] rounds. Where `max_targets` does not reach for all workloads, they take turns in the same way, and
+/// the pods of one move on whenever it has had its turn.
+///
+/// Nothing is remembered, so pods that come and go move the others by a place: now and then one loses its turn, and has
+/// it in the next cycle.
 #[must_use]
 pub fn pick(seed: &str, round: u64, candidates: &[Candidate], replicas: usize, max_targets: usize) -> Vec<String> {
     let mut by_workload: BTreeMap<&Workload, Vec<&str>> = BTreeMap::new();
     for c in candidates {
         by_workload.entry(&c.workload).or_default().push(&c.pod_uid);
     }
-    let mut picks: Vec<(u64, Vec<String>)> = by_workload
-        .into_iter()
-        .map(|(workload, pods)| (hash(&[seed, &workload.kind, &workload.name]), rotate(seed, round, pods, replicas)))
-        .collect();
-    picks.sort();
-    let picks: Vec<Vec<String>> = picks.into_iter().map(|(_, pods)| pods).collect();
-    // A round that cannot serve every workload starts where the one before it ended.
+    let mut workloads: Vec<(u64, Vec<&str>)> =
+        by_workload.into_iter().map(|(workload, pods)| (hash(&[seed, &workload.kind, &workload.name]), pods)).collect();
+    workloads.sort();
     let per_round = max_targets.div_euclid(replicas.max(1)).max(1);
-    let start = if picks.len() > per_round { offset(round, per_round, picks.len()) } else { 0 };
-    let mut picked: Vec<String> = picks.iter().cycle().skip(start).take(picks.len()).flatten().cloned().collect();
-    picked.truncate(max_targets);
-    picked
+    let all_served = workloads.len() <= per_round;
+    let turn = if all_served { round } else { round / cycle(workloads.len(), per_round) };
+    let start = if all_served { 0 } else { start(round, workloads.len(), per_round) };
+    let order = workloads.iter().cycle().skip(start).take(workloads.len());
+    order.flat_map(|(_, pods)| next(seed, turn, pods.clone(), replicas)).take(max_targets).collect()
+}
+
+/// Within how many rounds each of `len` has its turn, when a round takes `step`: `len / step`, rounded up, and for more than 16
+/// up to an eighth more, so that the rhythm stays the same while a few come and go.
+#[must_use]
+pub fn cycle(len: usize, step: usize) -> u64 {
+    let bits = usize::BITS - len.leading_zeros();
+    let grain = 1usize << bits.saturating_sub(4);
+    u64::try_from(len.next_multiple_of(grain).div_ceil(step.max(1))).unwrap_or(1).max(1)
+}
+
+/// Where in an order of `len` the round begins: cycles go from the first to the last in steps of the same share.
+fn start(round: u64, len: usize, step: usize) -> usize {
+    let cycle = u128::from(cycle(len, step));
+    usize::try_from(u128::from(round) % cycle * len as u128 / cycle).unwrap_or(0)
+}
+
+/// The pods whose turn it is.
+fn next(seed: &str, turn: u64, mut pods: Vec<&str>, replicas: usize) -> Vec<String> {
+    pods.sort_by_cached_key(|uid| (hash(&[seed, uid]), *uid));
+    pods.dedup();
+    let start = start(turn, pods.len(), replicas);
+    pods.iter().cycle().skip(start).take(replicas.min(pods.len())).map(|uid| (*uid).to_owned()).collect()
 }
 
 /// Most targets of a round among so many pods: `maxTargets`, and no more than `percent` of them.
@@ -46,23 +69,6 @@ pub fn pick(seed: &str, round: u64, candidates: &[Candidate], replicas: usize, m
 pub fn most_of(sampling: &Sampling, pods: usize) -> usize {
     let share = (pods * usize::try_from(sampling.percent).unwrap_or(100)).div_ceil(100);
     usize::try_from(sampling.max_targets).unwrap_or(1).min(share)
-}
-
-fn rotate(seed: &str, round: u64, mut pods: Vec<&str>, replicas: usize) -> Vec<String> {
-    pods.sort_by_key(|uid| (hash(&[seed, uid]), *uid));
-    pods.dedup();
-    let take = replicas.min(pods.len());
-    let start = offset(round, replicas, pods.len());
-    pods.iter().cycle().skip(start).take(take).map(|uid| (*uid).to_owned()).collect()
-}
-
-/// `(round × step) mod len`, without overflow.
-fn offset(round: u64, step: usize, len: usize) -> usize {
-    if len == 0 {
-        return 0;
-    }
-    let n = u128::from(round) * step as u128 % len as u128;
-    usize::try_from(n).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -86,9 +92,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_pod_has_its_turn(pods in 1usize..60, replicas in 1usize..8, first in 0u64..1_000_000) {
+        fn every_pod_has_its_turn(pods in 1usize..200, replicas in 1usize..8, first in 0u64..1_000_000) {
             let all = candidates(2, pods);
-            let rounds = pods.div_ceil(replicas) as u64;
+            let rounds = cycle(pods, replicas);
+            prop_assert!(rounds <= (pods + pods / 8 + 1).div_ceil(replicas) as u64);
             let seen: HashSet<String> = (first..first + rounds).flat_map(|r| pick("p", r, &all, replicas, 1000)).collect();
             prop_assert_eq!(seen.len(), all.len());
         }
@@ -96,9 +103,20 @@ mod tests {
         #[test]
         fn every_workload_has_its_turn_under_max_targets(workloads in 1usize..40, max in 1usize..10) {
             let all = candidates(workloads, 1);
-            let rounds = workloads.div_ceil(max) as u64;
+            let rounds = cycle(workloads, max);
             let seen: HashSet<String> = (7..7 + rounds).flat_map(|r| pick("p", r, &all, 1, max)).collect();
             prop_assert_eq!(seen.len(), workloads);
+        }
+
+        /// The workloads' turns and their pods' turns do not fall into step.
+        #[test]
+        fn every_pod_of_every_workload_has_its_turn(workloads in 1usize..24, pods in 1usize..6, max in 1usize..10, first in 0u64..1_000_000) {
+            let all = candidates(workloads, pods);
+            let of_workloads = if workloads <= max { 1 } else { cycle(workloads, max) };
+            // A cycle that has begun is not counted.
+            let rounds = of_workloads * (cycle(pods, 1) + 1);
+            let seen: HashSet<String> = (first..first + rounds).flat_map(|r| pick("p", r, &all, 1, max)).collect();
+            prop_assert_eq!(seen.len(), all.len());
         }
 
         #[test]
@@ -115,6 +133,42 @@ mod tests {
             let one = pick("p", round, &all, 2, 50);
             all.reverse();
             prop_assert_eq!(one, pick("p", round, &all, 2, 50));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(6))]
+
+        /// 500 replicas, of which one in ten rounds is replaced, and which are scaled up and down by up to 20.
+        #[test]
+        fn every_pod_that_stays_has_its_turn_while_others_come_and_go(seed in 0u64..40, replicas in 2usize..6) {
+            let chance = |what: &str, round: u64, of: u64| hash(&[what, &seed.to_string(), &round.to_string()]) % of;
+            let mut pods = candidates(1, 500);
+            let born = pods.clone();
+            let cycle = cycle(500, replicas);
+            let mut seen: HashSet<String> = HashSet::new();
+            let mut after_one = 0;
+            for round in 0..3 * cycle {
+                if chance("replaced", round, 10) == 0 {
+                    let gone = usize::try_from(chance("who", round, pods.len() as u64)).unwrap();
+                    pods[gone].pod_uid = format!("new-{round}");
+                }
+                if chance("scaled", round, 50) == 0 {
+                    let scaled = 490 + usize::try_from(chance("to", round, 21)).unwrap();
+                    let workload = pods[0].workload.clone();
+                    while pods.len() < scaled {
+                        pods.push(Candidate { pod_uid: format!("more-{round}-{}", pods.len()), workload: workload.clone() });
+                    }
+                    pods.truncate(scaled);
+                }
+                seen.extend(pick("p", round + seed * 1000 * cycle, &pods, replicas, 50));
+                if round + 1 == cycle {
+                    after_one = seen.iter().filter(|uid| uid.starts_with("0-")).count();
+                }
+            }
+            let stayed: Vec<_> = pods.iter().filter(|p| born.contains(p)).collect();
+            prop_assert!(stayed.iter().all(|p| seen.contains(&p.pod_uid)), "within three cycles");
+            prop_assert!(after_one * 100 >= 85 * 500, "{} of 500 within one cycle", after_one);
         }
     }
 }
