@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use fleetprof_tests::operator::Operator;
 use fleetprof_tests::people::{cluster_policy, create, object, resource};
-use fleetprof_tests::{admin, api_server, chart, wait_for};
+use fleetprof_tests::{admin, api_server, chart, person, wait_for};
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -135,6 +135,7 @@ async fn a_policy_of_the_cluster_lives_and_goes() -> Result<()> {
     ensure!(younger["linkedPodCount"] == 0, "{younger:#}");
 
     a_round(&rig).await?;
+    on_demand(&rig).await?;
     a_namespace_that_joins_and_leaves(&rig).await?;
     gone(&rig).await
 }
@@ -170,6 +171,49 @@ async fn a_namespace_that_joins_and_leaves(rig: &Rig) -> Result<()> {
     rig.kubectl(&["label", "namespace", &rig.space("else"), "fleetprof.dev/profiling=disabled"])?;
     let opted_out = rig.until("all", "its people opt out by another", 30, |s| s["linkedPodCount"] == 2).await?;
     ensure!(rows(&opted_out).iter().any(|r| r == &format!("{} web-1 \"OptedOut\"", rig.space("else"))), "{opted_out:#}");
+    Ok(())
+}
+
+/// Whoever has the verb on the policy in a namespace profiles there, after the operator has asked once more; what is not the
+/// policy's is refused with the reason.
+async fn on_demand(rig: &Rig) -> Result<()> {
+    let (shop, policy) = (rig.space("shop"), format!("all-{}", rig.run));
+    let rules = json!([
+        {"apiGroups": ["fleetprof.dev"], "resources": ["profilesessions"], "verbs": ["create"]},
+        {"apiGroups": ["fleetprof.dev"], "resources": ["clusterprofilingpolicies"], "resourceNames": [policy], "verbs": ["profile"]},
+    ]);
+    let rbac = "rbac.authorization.k8s.io";
+    let meta = json!({"name": "guest", "namespace": shop});
+    rig.apply(&json!({"apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": meta, "rules": rules}))?;
+    rig.apply(&json!({"apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": meta,
+        "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "guest"}, "subjects": [{"apiGroup": rbac, "kind": "User", "name": "guest"}]}))?;
+    let guest = person(&rig.kubeconfig, Some("guest"), &["system:authenticated"]).await?;
+    let me = rig.kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])?;
+    let session = |namespace: &str, name: &str, user: &str, groups: Value, pods: Value| {
+        let spec = json!({"policyRef": {"kind": "ClusterProfilingPolicy", "name": policy}, "target": {"pods": pods}, "duration": "10s",
+            "startDeadline": "5s", "requestedBy": {"username": user, "groups": groups}});
+        object("ProfileSession", namespace, name, &spec)
+    };
+    let now = session(&shop, "now", "guest", json!(["system:authenticated"]), json!(["api-1", "web-1"]));
+    wait_for("the guest's rights hold", Duration::from_secs(20), || async { Ok(create(&guest, &now, false).await.ok()) }).await?;
+    let look = |namespace: String, name: &'static str, field: &'static str| async move {
+        wait_for(name, Duration::from_secs(30), || async {
+            let status = rig.status("ProfileSession", Some(&namespace), name).await?;
+            Ok((!status[field].is_null()).then_some(status))
+        })
+        .await
+    };
+    let started = look(shop.clone(), "now", "startTime").await?;
+    let targets = &started["targets"];
+    ensure!(targets[0]["pod"] == "api-1" && targets[0]["reason"] == "Overridden" && targets[0]["phase"] == "Skipped", "{started:#}");
+    ensure!(targets[1]["pod"] == "web-1" && targets[1]["phase"] != "Skipped", "{started:#}");
+    create(&rig.client, &session("default", "elsewhere", &me, json!(["system:masters"]), json!(["a"])), false).await?;
+    let refused = look("default".into(), "elsewhere", "endTime").await?;
+    rig.kubectl(&["-n", "default", "delete", "psess", "elsewhere"])?;
+    ensure!(
+        refused["reason"] == "NotSelected" && refused["message"].as_str().is_some_and(|m| m.contains("namespaceSelector")),
+        "{refused:#}"
+    );
     Ok(())
 }
 

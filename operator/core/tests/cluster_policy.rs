@@ -177,6 +177,16 @@ fn a_policy_of_the_namespace_wins_and_that_is_no_conflict() {
 }
 
 #[test]
+fn a_policy_whose_pods_are_all_served_by_their_namespaces_says_so() {
+    let mut world = World::new(vec![pod("shop", "a", "web")]);
+    world.namespaced = vec![namespaced("shop", "own", CREATED + 50, json!({}))];
+    let step = world.step(&cluster("all", CREATED, json!({})));
+    let (status, reason, message) = condition(&step, "Ready");
+    assert_eq!((status, reason), ("False", "Overridden"));
+    assert!(message.contains("serve all 1 selected pods"), "{message}");
+}
+
+#[test]
 fn of_two_policies_of_the_cluster_the_older_serves_and_the_other_says_so() {
     let mut world = World::new(vec![pod("shop", "a", "web"), pod("other", "a", "web")]);
     world.cluster = vec![cluster("older", CREATED - 1, json!({"namespaceSelector": {"matchLabels": {"team": "a"}}}))];
@@ -226,6 +236,9 @@ fn a_round_is_one_session_of_exactly_the_picked_pods_in_each_namespace() {
         let named = PolicyRef { kind: PolicyKind::ClusterProfilingPolicy, name: "all".into() };
         assert_eq!((session.spec.policy_ref.as_ref(), session.spec.frequency_hz), (Some(&named), 49));
     }
+    // The leader went after the first session, before it could note the round: the next one makes the others, under the same names.
+    world.sessions = vec![step.create[0].clone()];
+    assert_eq!(world.step(&policy).create, step.create);
     let mut again = policy.clone();
     again.status = Some(step.status);
     assert_eq!(world.step(&again).create, [], "once");

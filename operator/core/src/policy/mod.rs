@@ -83,7 +83,7 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     let pace =
         plan.as_ref().map(|plan| pace::pace(plan, policy.created.unwrap_or(Timestamp::MIN), &status, observed.now)).unwrap_or_default();
     let may_start = !policy.spec.suspend && policy.spec.sampling.percent > 0 && links.iter().any(|l| l.linked);
-    let create = pace.due.filter(|_| may_start && !rounds::capturing(&observed.sessions));
+    let create = pace.due.filter(|tick| may_start && !rounds::capturing(&observed.sessions, tick.round));
     let missed = pace.missed.filter(|_| may_start);
     status.last_session_time = create.map(|tick| Time(tick.at)).or(status.last_session_time);
     status.last_missed_time = missed.map(|tick| Time(tick.at)).or(status.last_missed_time);

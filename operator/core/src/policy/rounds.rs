@@ -53,10 +53,14 @@ fn summary(policy: &PolicyView, session: &ProfileSession) -> SessionSummary {
     }
 }
 
-/// Whether a round of the schedule still captures: the next one does not start meanwhile.
+/// Whether an earlier round of the schedule still captures: the next one does not start meanwhile. What a leader has started of
+/// the same round before it went does not count, so that the next leader starts the rest.
 #[must_use]
-pub fn capturing(sessions: &[Arc<ProfileSession>]) -> bool {
-    sessions.iter().any(|s| s.spec.trigger == Trigger::Schedule && matches!(phase(s), Phase::Pending | Phase::Starting | Phase::Running))
+pub fn capturing(sessions: &[Arc<ProfileSession>], round: u64) -> bool {
+    let number = round.to_string();
+    let same = |s: &ProfileSession| s.metadata.annotations.as_ref().and_then(|a| a.get(names::ROUND_ANNOTATION)) == Some(&number);
+    let captures = |s: &ProfileSession| matches!(phase(s), Phase::Pending | Phase::Starting | Phase::Running);
+    sessions.iter().any(|s| s.spec.trigger == Trigger::Schedule && captures(s) && !same(s))
 }
 
 /// The sessions of a round. Their names are made of policy and round, so that a round is never started twice.

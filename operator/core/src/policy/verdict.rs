@@ -126,6 +126,10 @@ fn ready(facts: &Facts, status: &ProfilingPolicyStatus) -> Wanted {
     if policy.spec.suspend {
         return Wanted::new(Truth::False, Reason::PolicySuspended, format!("No new sessions; {}.", Reason::PolicySuspended.advice()));
     }
+    if links.is_empty() && facts.overridden > 0 {
+        let message = format!("Policies of their own namespaces serve all {} selected pods; this one has nothing to do.", facts.overridden);
+        return Wanted::new(Truth::False, Reason::Overridden, message);
+    }
     if links.is_empty() {
         return Wanted::new(Truth::False, Reason::NoMatchingPods, format!("No pod is selected; {}.", Reason::NoMatchingPods.advice()));
     }
