@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Triggers on a real cluster: a rule of a real Prometheus about the shop's latency fires, a real Alertmanager tells fleetprof, and
 # the session that starts names the guilty function. Then what is forged or repeated, CPU, PromQL, and a rollout.
+#   tests/triggers.sh [alert] [refusals] [cpu] [promql] [rollout]      all of them without an argument
 # Needs the cluster and the shop of tests/demo.sh, and the Debian packages prometheus and prometheus-alertmanager. 6 min.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
@@ -104,76 +105,95 @@ YAML
 promtool check config "$dir/prometheus.yml" >/dev/null
 rm -rf "$dir/data" "$dir/amdata"
 
-step "2/6  A rule about the shop's latency fires: Prometheus, Alertmanager, fleetprof, the guilty function (1 min)"
-triggers '{"alerts":[{"matchers":["alertname=\"SlowOrders\"","severity=~\"page|critical\""],"duration":"15s","cooldown":"2m"}]}'
+# The alert comes by itself once both run.
 prometheus-alertmanager --config.file="$dir/alertmanager.yml" --storage.path="$dir/amdata" --web.listen-address=127.0.0.1:19093 --cluster.listen-address= >"$dir/alertmanager.log" 2>&1 &
 pids+=($!)
 prometheus --config.file="$dir/prometheus.yml" --storage.tsdb.path="$dir/data" --web.listen-address=0.0.0.0:19090 --rules.alert.resend-delay=1s >"$dir/prometheus.log" 2>&1 &
 pids+=($!)
-began=$(date +%s)
-within 90 has_session Alert
-echo "The session is there $(($(date +%s) - began)) s after Prometheus was started."
-finish Alert find_issuer
-sleep 12
-[ "$(sessions Alert | wc -l)" = 1 ] || { echo "Alertmanager repeated the alert, and there is a second session." >&2; exit 1; }
-echo "Alertmanager repeats it every 5 s; there is still one session."
 
-step "3/6  What is forged, oversized, malformed or of another version is refused and changes nothing"
-before=$(count)
-post() { # post TOKEN-FILE BODY-FILE: the code of the answer
-    curl -s -o "$dir/answer" -w '%{http_code}' --cacert "$dir/ca.crt" --connect-to "::$alerts:8445" -H "Authorization: Bearer $(cat "$1")" \
-        --data-binary "@$2" https://fleetprof-alerts.fleetprof.svc:8445/v1/alerts
+alerts_asked() { triggers '{"alerts":[{"matchers":["alertname=\"SlowOrders\"","severity=~\"page|critical\""],"duration":"15s","cooldown":"10m"}]}'; }
+
+part_alert() {
+    step "2/6  A rule about the shop's latency fires: Prometheus, Alertmanager, fleetprof, the guilty function (1 min)"
+    alerts_asked
+    began=$(date +%s)
+    within 90 has_session Alert
+    echo "The session is there $(($(date +%s) - began)) s after the policy asked for it."
+    finish Alert find_issuer
+    sleep 12
+    [ "$(sessions Alert | wc -l)" = 1 ] || { echo "Alertmanager repeated the alert, and there is a second session." >&2; exit 1; }
+    echo "Alertmanager repeats it every 5 s; there is still one session."
 }
-expect() { # expect CODE WHAT TOKEN-FILE BODY-FILE
-    local code
-    code=$(post "$3" "$4")
-    echo "$2: $code $(tr -d '\n' <"$dir/answer")"
-    [ "$code" = "$1" ]
+
+part_refusals() {
+    step "3/6  What is forged, oversized, malformed or of another version is refused and changes nothing"
+    alerts_asked
+    before=$(count)
+    post() { # post TOKEN-FILE BODY-FILE: the code of the answer
+        curl -s -o "$dir/answer" -w '%{http_code}' --cacert "$dir/ca.crt" --connect-to "::$alerts:8445" -H "Authorization: Bearer $(cat "$1")" \
+            --data-binary "@$2" https://fleetprof-alerts.fleetprof.svc:8445/v1/alerts
+    }
+    expect() { # expect CODE WHAT TOKEN-FILE BODY-FILE
+        local code
+        code=$(post "$3" "$4")
+        echo "$2: $code $(tr -d '\n' <"$dir/answer")"
+        [ "$code" = "$1" ]
+    }
+    body() { printf '{"version":"%s","alerts":[{"status":"firing","labels":{"alertname":"SlowOrders","severity":"page","namespace":"shop","deployment":"worker"},"annotations":{},"startsAt":"2026-01-01T00:00:00Z","fingerprint":"0000000000000001"}]}' "$1"; }
+    body 4 >"$dir/good.json"
+    body 3 >"$dir/version.json"
+    head -c 2000000 /dev/zero | tr '\0' ' ' >"$dir/large.json"
+    echo '{"version":"4","alerts":[7]}' >"$dir/malformed.json"
+    echo 0123456789abcdef0123456789abcdef >"$dir/forged"
+    expect 401 "forged" "$dir/forged" "$dir/good.json"
+    expect 413 "oversized" "$dir/token" "$dir/large.json"
+    expect 400 "malformed" "$dir/token" "$dir/malformed.json"
+    expect 400 "of another version" "$dir/token" "$dir/version.json"
+    [ "$(count)" = "$before" ] || { echo "A refused notification started a session." >&2; exit 1; }
+    expect 200 "a good one about the worker" "$dir/token" "$dir/good.json"
+    expect 200 "the same again" "$dir/token" "$dir/good.json"
+    [ "$(count)" = $((before + 1)) ] || { echo "There are $(count) sessions, not $((before + 1))." >&2; exit 1; }
+    kubectl -n shop get psess
 }
-body() { printf '{"version":"%s","alerts":[{"status":"firing","labels":{"alertname":"SlowOrders","severity":"page","namespace":"shop","deployment":"worker"},"annotations":{},"startsAt":"2026-01-01T00:00:00Z","fingerprint":"0000000000000001"}]}' "$1"; }
-body 4 >"$dir/good.json"
-body 3 >"$dir/version.json"
-head -c 2000000 /dev/zero | tr '\0' ' ' >"$dir/large.json"
-echo '{"version":"4","alerts":[7]}' >"$dir/malformed.json"
-echo 0123456789abcdef0123456789abcdef >"$dir/forged"
-expect 401 "forged" "$dir/forged" "$dir/good.json"
-expect 413 "oversized" "$dir/token" "$dir/large.json"
-expect 400 "malformed" "$dir/token" "$dir/malformed.json"
-expect 400 "of another version" "$dir/token" "$dir/version.json"
-[ "$(count)" = "$before" ] || { echo "A refused notification started a session." >&2; exit 1; }
-expect 200 "a good one about the worker" "$dir/token" "$dir/good.json"
-expect 200 "the same again" "$dir/token" "$dir/good.json"
-[ "$(count)" = $((before + 1)) ] || { echo "There are $(count) sessions, not $((before + 1))." >&2; exit 1; }
-kubectl -n shop get psess
 
-step "4/6  CPU over its threshold for a while (1 min)"
-quiet 30
-triggers '{"cpu":{"threshold":40,"window":"15s","duration":"10s","cooldown":"2m"}}'
-within 120 has_session CPU
-finish CPU
+part_cpu() {
+    step "4/6  CPU over its threshold for a while (1 min)"
+    quiet 30
+    triggers '{"cpu":{"threshold":40,"window":"15s","duration":"10s","cooldown":"2m"}}'
+    within 120 has_session CPU
+    finish CPU
+}
 
-step "5/6  A query of Prometheus; a query that is none is named in the condition"
-quiet 30
-query='rate(shop_request_seconds_sum{path=\"/api/orders\"}[20s]) / rate(shop_request_seconds_count{path=\"/api/orders\"}[20s]) > 0.04'
-triggers "{\"promQL\":[{\"name\":\"slow\",\"query\":\"$query\",\"for\":\"5s\",\"duration\":\"15s\",\"cooldown\":\"2m\"},{\"name\":\"wrong\",\"query\":\"rate(\"}]}"
-within 90 has_session PromQL
-finish PromQL find_issuer
-condition() { field shop ppol/shop '{.status.conditions[?(@.type=="TriggersReady")].reason}: {.status.conditions[?(@.type=="TriggersReady")].message}'; }
-invalid() { condition | grep -F 'InvalidSpec: spec.triggers.promQL[1].query:'; }
-within 30 invalid
-condition
-echo
+part_promql() {
+    step "5/6  A query of Prometheus; a query that is none is named in the condition"
+    quiet 30
+    query='rate(shop_request_seconds_sum{path=\"/api/orders\"}[20s]) / rate(shop_request_seconds_count{path=\"/api/orders\"}[20s]) > 0.04'
+    triggers "{\"promQL\":[{\"name\":\"slow\",\"query\":\"$query\",\"for\":\"5s\",\"duration\":\"15s\",\"cooldown\":\"2m\"},{\"name\":\"wrong\",\"query\":\"rate(\"}]}"
+    within 90 has_session PromQL
+    finish PromQL find_issuer
+    condition() { field shop ppol/shop '{.status.conditions[?(@.type=="TriggersReady")].reason}: {.status.conditions[?(@.type=="TriggersReady")].message}'; }
+    invalid() { condition | grep -F 'InvalidSpec: spec.triggers.promQL[1].query:'; }
+    within 30 invalid
+    condition
+    echo
+}
 
-step "6/6  A new revision is profiled once, the present one is not (1 min)"
-quiet 30
-triggers '{"rollout":{"delay":"5s","duration":"10s"}}'
-sleep 20
-has_session Rollout && { echo "The revision that was there before was profiled." >&2; exit 1; }
-kubectl -n shop rollout restart deployment/worker
-kubectl -n shop rollout status deployment/worker --timeout 2m
-within 60 has_session Rollout
-finish Rollout soften
-kubectl -n shop get psess -L fleetprof.dev/revision
-kubectl -n shop get events --field-selector reason=TriggerFired -o custom-columns=ABOUT:.regarding.kind,NOTE:.note --sort-by=.metadata.creationTimestamp | tail -6
+part_rollout() {
+    step "6/6  A new revision is profiled once, the present one is not (1 min)"
+    quiet 30
+    triggers '{"rollout":{"delay":"5s","duration":"10s"}}'
+    sleep 20
+    has_session Rollout && { echo "The revision that was there before was profiled." >&2; exit 1; }
+    kubectl -n shop rollout restart deployment/worker
+    kubectl -n shop rollout status deployment/worker --timeout 2m
+    within 60 has_session Rollout
+    finish Rollout soften
+    kubectl -n shop get psess -L fleetprof.dev/revision
+    kubectl -n shop get events --field-selector reason=TriggerFired -o custom-columns=ABOUT:.regarding.kind,NOTE:.note --sort-by=.metadata.creationTimestamp | tail -6
+}
+
+for part in ${*:-alert refusals cpu promql rollout}; do
+    "part_$part"
+done
 quiet
-echo "All triggers fired, each once."
+echo "Every trigger fired, each once."

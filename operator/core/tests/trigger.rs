@@ -164,6 +164,8 @@ fn silence_a_short_drop_and_a_missing_limit() {
     for second in (0..600).step_by(10) {
         assert!(world.tell(second, &[("a", if second == 0 { 80 } else { 76 }, 0)]).create.is_empty(), "below the line as a whole");
     }
+    let after: Vec<usize> = [600, 610, 620, 630].map(|s| world.tell(s, &[("a", 81, 0)]).create.len()).into();
+    assert_eq!(after, [0, 0, 0, 1], "what was long ago does not count");
     let mut world = World::new(rule, vec![link("a", "shop")]);
     let free = |s| {
         heard(s, &[("a", 90, 0)])

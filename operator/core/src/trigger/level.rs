@@ -75,7 +75,11 @@ impl Run {
     /// Whether the line has been crossed for the window.
     #[must_use]
     pub fn fires(&self, rule: &LevelTrigger) -> bool {
-        self.last.duration_since(self.since) >= rule.window.as_signed() && self.mean() >= i64::from(rule.threshold)
+        self.lasted(rule) && self.mean() >= i64::from(rule.threshold)
+    }
+
+    fn lasted(&self, rule: &LevelTrigger) -> bool {
+        self.last.duration_since(self.since) >= rule.window.as_signed()
     }
 }
 
@@ -85,6 +89,10 @@ pub fn follow(run: Option<Run>, at: Timestamp, level: Level, rule: &LevelTrigger
     let run = run.filter(|r| at.duration_since(r.last) <= SILENCE);
     match run {
         Some(run) if at <= run.last => Some(run),
+        // Long just below the line, now over it: what was before says nothing of now.
+        Some(run) if level.percent >= rule.threshold && run.lasted(rule) && run.mean() < i64::from(rule.threshold) => {
+            Some(Run::start(at, level))
+        }
         Some(run) if level.percent >= rule.threshold - HYSTERESIS => Some(Run {
             last: at,
             sum: run.sum.saturating_add(i64::from(level.percent)),
