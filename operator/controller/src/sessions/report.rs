@@ -114,8 +114,10 @@ async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, conte
 /// An event when the session begins to wait for its load, and when nothing will repeat it any more.
 async fn announce_changes(session: &ProfileSession, old: &ProfileSessionStatus, new: &ProfileSessionStatus, context: &Context) {
     let about = session.object_ref(&());
-    if new.reason == Some(Reason::WaitingForLoad) && old.reason != new.reason {
-        context.events.normal(&about, Reason::WaitingForLoad, "Wait", new.message.clone()).await;
+    let waits = [Reason::WaitingForLoad, Reason::NodeBusy, Reason::BudgetExhausted];
+    if let Some(reason) = new.reason.filter(|r| waits.contains(r) && old.reason != new.reason && !new.phase.is_terminal()) {
+        let first = new.targets.iter().find(|t| t.reason == Some(reason)).map(|t| format!(" {}: {}", t.pod, t.message)).unwrap_or_default();
+        context.events.normal(&about, reason, "Wait", format!("{}{first}", new.message)).await;
     }
     let ended = |s: &ProfileSessionStatus| s.repeat.clone().filter(|r| r.end_time.is_some());
     if let (None, Some(series)) = (ended(old), ended(new)) {

@@ -1,0 +1,6 @@
+//! A session, step by step: what each observation leads to, and that every session ends whatever happens.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod life;
+mod places;
+mod world;
