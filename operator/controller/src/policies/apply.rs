@@ -46,7 +46,8 @@ async fn create<P: PolicyObject>(policy: &P, session: &ProfileSession, context: 
     match api.create(&PostParams::default(), session).await {
         Ok(_) => {
             let round = session.annotations().get(names::ROUND_ANNOTATION).map_or("", String::as_str);
-            let note = format!("Round {round} starts as session {}.", session.name_any());
+            let (namespace, name) = (session.namespace().unwrap_or_default(), session.name_any());
+            let note = format!("Round {round} starts as session {name} in namespace {namespace}.");
             context.events.normal(&policy.object_ref(&()), Reason::SessionCreated, "Schedule", note).await;
             Ok(())
         }
