@@ -22,7 +22,7 @@ up
 took "cluster" "$t"
 
 t=$(date +%s)
-step "4/5  Schema, gate, webhook and leader on an API server of their own (2 min)"
+step "4/5  Schema, gate, webhook, leader, policies, load tests and restarts on an API server of their own (7 min)"
 cargo test -p fleetprof-tests --locked --test crates --test schema --test gate --test webhook --test leader
 cargo test -p fleetprof-tests --locked --test cluster_policy --test loadtests --test restarts -- --test-threads=1
 took "API tests" "$t"
@@ -30,7 +30,7 @@ took "API tests" "$t"
 t=$(date +%s)
 step "5/5  The demo, then failures and control, on the cluster (cold 16 min, warm 10 min)"
 tests/demo.sh
-cargo test -p fleetprof-tests --locked --test failures --test control --test shop_load -- --test-threads=1
+cargo test -p fleetprof-tests --locked --test failures --test control --test shop_load --test shop_restart -- --test-threads=1
 took "cluster tests" "$t"
 
 took "All tests passed" "$began"

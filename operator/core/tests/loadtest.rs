@@ -181,6 +181,7 @@ fn a_load_that_never_comes_fails_the_session_with_what_to_do() {
     let cases = [
         (json!({"jobRef": {"name": "load"}}), JobFacts::Missing, 901, Reason::LoadNotStarted),
         (json!({"jobRef": {"name": "load"}, "deadline": "10s"}), JobFacts::Suspended, 10, Reason::LoadNotStarted),
+        (json!({"jobRef": {"name": "load"}, "deadline": "10s"}), JobFacts::Hidden, 10, Reason::LoadNotStarted),
         (json!({"jobRef": {"name": "load"}}), JobFacts::Ended("has completed".into()), 0, Reason::LoadEnded),
         (json!({"podSelector": {"matchLabels": {"app": "load"}}, "deadline": "1m"}), JobFacts::Unasked, 60, Reason::LoadNotStarted),
     ];

@@ -54,6 +54,9 @@ pub fn load(start: &StartWhen, observed: &Observed) -> Load {
         (true, JobFacts::Unasked) => Load::Unasked,
         (true, JobFacts::Ended(how)) => Load::Ended(how.clone()),
         (true, JobFacts::Missing) => Load::Absent("there is no such Job".into()),
+        (true, JobFacts::Hidden) => {
+            Load::Expected("no pod of it is ready, and the operator may not read the Job; upgrade its chart".into())
+        }
         (true, JobFacts::Suspended) => Load::Expected("the Job is suspended".into()),
         (true, JobFacts::Active) => Load::Expected(unready.unwrap_or_else(|| "the Job has no pod yet".into())),
         (false, _) => unready.map_or_else(|| Load::Absent("there is no such pod".into()), Load::Expected),

@@ -52,6 +52,8 @@ pub enum JobFacts {
     Missing,
     /// It is suspended.
     Suspended,
+    /// The operator may not read it.
+    Hidden,
     /// It runs, or will.
     Active,
     /// It has ended; the text says how, as in `has completed`.
