@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
-use fleetprof_core::pod::PodFacts;
+use fleetprof_core::pod::{PodFacts, SharedLabels};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
@@ -64,13 +64,13 @@ impl Pods {
     /// # Errors
     /// None in practice: the watch retries for ever with back-off.
     pub async fn follow(self, client: Client, changes: UnboundedSender<PodChange>, synced: impl Fn()) -> anyhow::Result<()> {
-        let mut listing: Option<ByNamespace> = None;
+        let (mut listing, mut shared) = (None, SharedLabels::default());
         let mut events = watch(Api::<Pod>::all(client), watcher::Config::default()).default_backoff().boxed();
         loop {
             match events.try_next().await {
                 Ok(Some(event)) => {
                     let done = matches!(event, Event::InitDone);
-                    self.take(event, &mut listing, &changes);
+                    self.take(event, (&mut listing, &mut shared), &changes);
                     if done {
                         synced();
                     }
@@ -81,11 +81,21 @@ impl Pods {
         }
     }
 
-    fn take(&self, event: Event<Pod>, listing: &mut Option<ByNamespace>, changes: &UnboundedSender<PodChange>) {
+    fn take(
+        &self,
+        event: Event<Pod>,
+        (listing, shared): (&mut Option<ByNamespace>, &mut SharedLabels),
+        changes: &UnboundedSender<PodChange>,
+    ) {
+        let mut facts_of = |pod: &Pod| {
+            let mut facts = PodFacts::of(pod)?;
+            shared.share(&mut facts);
+            Some(facts)
+        };
         match event {
             Event::Init => *listing = Some(ByNamespace::default()),
             Event::InitApply(pod) => {
-                if let (Some(all), Some(facts)) = (listing.as_mut(), PodFacts::of(&pod)) {
+                if let (Some(all), Some(facts)) = (listing.as_mut(), facts_of(&pod)) {
                     insert(all, facts);
                 }
             }
@@ -95,7 +105,7 @@ impl Pods {
                 }
             }
             Event::Apply(pod) => {
-                let Some(facts) = PodFacts::of(&pod) else { return };
+                let Some(facts) = facts_of(&pod) else { return };
                 let change = PodChange { namespace: facts.namespace.clone(), uid: facts.uid.clone() };
                 if self.write(|all| insert(all, facts)) {
                     let _ = changes.send(change);

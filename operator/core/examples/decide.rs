@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use fleetprof_core::pod::PodFacts;
+use fleetprof_core::pod::{PodFacts, SharedLabels};
 use fleetprof_core::policy::{self, Labels, Observed, PolicyView};
 use fleetprof_core::schedule::Plan;
 use fleetprof_core::session::AgentFacts;
@@ -22,8 +22,13 @@ const PODS_EACH: usize = 15;
 
 fn main() {
     let before = resident();
-    let namespaces: Vec<Vec<Arc<PodFacts>>> =
-        (0..POLICIES).map(|n| (0..PODS_EACH).map(|p| Arc::new(PodFacts::of(&pod(n, p)).unwrap())).collect()).collect();
+    let mut shared = SharedLabels::default();
+    let mut known = |n, p| {
+        let mut facts = PodFacts::of(&pod(n, p)).unwrap();
+        shared.share(&mut facts);
+        Arc::new(facts)
+    };
+    let namespaces: Vec<Vec<Arc<PodFacts>>> = (0..POLICIES).map(|n| (0..PODS_EACH).map(|p| known(n, p)).collect()).collect();
     let pods = POLICIES * PODS_EACH;
     println!("| memory of a pod that is known, {pods} pods | {} bytes | about 1 KB | |", (resident() - before) / pods);
     let mut policies: Vec<ProfilingPolicy> = (0..POLICIES).map(policy).collect();

@@ -1,6 +1,7 @@
 //! What does the operator need to know of a pod? A pruned view of about 1 KB, made once when the pod changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use fleetprof_crds::budget::{Budget, millicores};
 use fleetprof_crds::names;
@@ -21,7 +22,7 @@ pub struct PodFacts {
     /// Node it is bound to; empty before scheduling.
     pub node: String,
     /// Labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Arc<BTreeMap<String, String>>,
     /// The workload that it belongs to.
     pub workload: Workload,
     /// Its controller; `None` for a pod that stands alone.
@@ -46,8 +47,30 @@ pub struct PodFacts {
     pub sidecar: Option<AgentContainer>,
     /// Attached agents, in the order of their attachment.
     pub attached: Vec<AgentContainer>,
-    /// What the injection rules look at, kept for pods without a sidecar so that the miss can be explained.
-    pub uninjected: Option<Value>,
+    /// What the injection rules look at, as JSON, kept for pods without a sidecar so that the miss can be explained.
+    pub uninjected: Option<Box<str>>,
+}
+
+/// Labels that many pods share are kept once: those of a workload's replicas are the same.
+#[derive(Debug, Default)]
+pub struct SharedLabels {
+    known: HashSet<Arc<BTreeMap<String, String>>>,
+    clean_at: usize,
+}
+
+impl SharedLabels {
+    /// Lets the pod share its labels with those that were seen before.
+    pub fn share(&mut self, pod: &mut PodFacts) {
+        if let Some(known) = self.known.get(&pod.labels) {
+            pod.labels = known.clone();
+            return;
+        }
+        if self.known.len() >= self.clean_at {
+            self.known.retain(|labels| Arc::strong_count(labels) > 1);
+            self.clean_at = (self.known.len() * 2).max(1024);
+        }
+        self.known.insert(pod.labels.clone());
+    }
 }
 
 /// A workload: the controller of a pod that people know by name, or the pod itself.
@@ -148,7 +171,7 @@ impl PodFacts {
             name: meta.name.clone()?,
             uid: meta.uid.clone()?,
             node: spec.node_name.clone().unwrap_or_default(),
-            labels: meta.labels.clone().unwrap_or_default(),
+            labels: Arc::new(meta.labels.clone().unwrap_or_default()),
             workload: workload(pod),
             owner: controller(pod).map(|o| Owner {
                 api_version: o.api_version.clone(),
@@ -166,7 +189,7 @@ impl PodFacts {
             containers: containers(pod),
             sidecar: sidecar.then(|| sidecar_facts(pod)),
             attached: attached(pod),
-            uninjected: (!sidecar).then(|| injection_view(pod)),
+            uninjected: (!sidecar).then(|| injection_view(pod).to_string().into()),
         })
     }
 

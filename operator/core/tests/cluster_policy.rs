@@ -44,7 +44,7 @@ fn pod(namespace: &str, name: &str, app: &str) -> PodFacts {
         name: name.into(),
         uid: format!("uid-{namespace}-{name}"),
         node: "n1".into(),
-        labels: [("app".to_owned(), app.to_owned())].into(),
+        labels: Arc::new([("app".to_owned(), app.to_owned())].into()),
         workload: Workload { kind: "Deployment".into(), name: app.into() },
         owner: None,
         created: Some(at(CREATED + 60)),
@@ -142,7 +142,7 @@ fn apps_are_linked_in_every_selected_namespace_and_told_apart() {
 #[test]
 fn a_namespace_opts_out_and_a_pod_in_again() {
     let mut back = pod("shop", "b", "back");
-    back.labels.insert("fleetprof.dev/profiling".into(), "enabled".into());
+    Arc::make_mut(&mut back.labels).insert("fleetprof.dev/profiling".into(), "enabled".into());
     let mut world = World::new(vec![pod("shop", "a", "web"), back]);
     world.namespaces.get_mut("shop").unwrap().insert("fleetprof.dev/profiling".into(), "disabled".into());
     for mode in ["Sidecar", "Ephemeral"] {

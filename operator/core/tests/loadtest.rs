@@ -32,7 +32,7 @@ fn pod(name: &str, kind: &str, owner: &str, ready: bool) -> PodFacts {
         name: name.into(),
         uid: format!("uid-{name}"),
         node: "n1".into(),
-        labels: [("app".to_owned(), owner.to_owned())].into(),
+        labels: Arc::new([("app".to_owned(), owner.to_owned())].into()),
         workload: Workload { kind: kind.into(), name: owner.into() },
         owner: None,
         created: Some(Timestamp::from_second(2000).unwrap()),

@@ -35,7 +35,7 @@ fn pod(name: &str, app: &str) -> PodFacts {
         name: name.into(),
         uid: format!("uid-{name}"),
         node: "n1".into(),
-        labels: [("app".to_owned(), app.to_owned())].into(),
+        labels: Arc::new([("app".to_owned(), app.to_owned())].into()),
         workload: Workload { kind: "Deployment".into(), name: app.into() },
         owner: None,
         created: Some(Timestamp::from_second(CREATED + 60).unwrap()),
@@ -131,7 +131,7 @@ fn each_pod_is_linked_or_says_why_not() {
         p
     };
     let opted_out = |mut p: PodFacts| {
-        p.labels.insert("fleetprof.dev/profiling".into(), "disabled".into());
+        Arc::make_mut(&mut p.labels).insert("fleetprof.dev/profiling".into(), "disabled".into());
         p
     };
     let waiting = |mut p: PodFacts| {

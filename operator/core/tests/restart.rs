@@ -51,7 +51,7 @@ fn link(name: &str, app: &App) -> PodLink {
         name: format!("{name}-1"),
         uid: format!("uid-{name}"),
         node: "n1".into(),
-        labels: [("app".to_owned(), name.to_owned())].into(),
+        labels: Arc::new([("app".to_owned(), name.to_owned())].into()),
         workload: Workload { kind: app.kind.into(), name: name.into() },
         owner: None,
         created: None,

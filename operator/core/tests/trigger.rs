@@ -277,7 +277,7 @@ fn alert_of(name: &str, labels: &[(&str, &str)], print: &str) -> Alert {
 #[test]
 fn an_alert_finds_its_workload_by_namespace_and_pod_workload_or_app() {
     let mut labelled = link("web-1", "web");
-    Arc::get_mut(&mut labelled.pod).unwrap().labels = [("app.kubernetes.io/name".to_owned(), "front".to_owned())].into();
+    Arc::get_mut(&mut labelled.pod).unwrap().labels = Arc::new([("app.kubernetes.io/name".to_owned(), "front".to_owned())].into());
     let mut unlinked = link("old-1", "old");
     unlinked.linked = false;
     let links = [link("shop-x", "shop"), link("shop-y", "shop"), labelled, unlinked];
@@ -343,7 +343,7 @@ fn matchers_that_cannot_be_read_are_named_with_their_field() {
 fn revised(pod: &str, revision: &str, created: i64, ready: Option<i64>) -> PodLink {
     let mut link = link(pod, "shop");
     let facts = Arc::get_mut(&mut link.pod).unwrap();
-    facts.labels = [("pod-template-hash".to_owned(), revision.to_owned())].into();
+    facts.labels = Arc::new([("pod-template-hash".to_owned(), revision.to_owned())].into());
     (facts.created, facts.ready_since) = (Some(at(created)), ready.map(at));
     link
 }
@@ -389,7 +389,7 @@ fn revisions_of_stateful_sets_and_daemon_sets_have_objects_of_their_own_names() 
         let mut link = revised("shop-0", "x", 1, Some(2));
         let facts = Arc::get_mut(&mut link.pod).unwrap();
         facts.workload.kind = kind.into();
-        facts.labels = [("controller-revision-hash".to_owned(), label.to_owned())].into();
+        facts.labels = Arc::new([("controller-revision-hash".to_owned(), label.to_owned())].into());
         let policy = policy(json!({"rollout": {"delay": "0s"}}));
         rollout::questions(&(&policy).into(), &[link], at(3)).into_iter().map(|q| q.object).collect::<Vec<_>>()
     };

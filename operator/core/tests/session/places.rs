@@ -1,12 +1,11 @@
 //! Places in the budgets, and what a policy bounds or stops.
 
-
 use crate::world::*;
 use fleetprof_core::budget::Place;
 use fleetprof_core::session::{Action, Settings, step};
+use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
 use fleetprof_crds::wire::CaptureState;
-use fleetprof_crds::Reason;
 use serde_json::{Value, json};
 
 /// Two pods on one node under a policy that lets one capture run on a node.

@@ -49,7 +49,7 @@ pub fn pod(name: &str) -> PodFacts {
         name: name.into(),
         uid: format!("uid-{name}"),
         node: "n1".into(),
-        labels: [("app".to_owned(), "orders".to_owned())].into(),
+        labels: Arc::new([("app".to_owned(), "orders".to_owned())].into()),
         workload: Workload { kind: "Deployment".into(), name: "orders".into() },
         owner: None,
         created: Some(Timestamp::from_second(2000).unwrap()),
