@@ -75,7 +75,7 @@ groups:
     interval: 2s
     rules:
       - alert: SlowOrders
-        expr: rate(shop_request_seconds_sum{path="/api/orders"}[20s]) / rate(shop_request_seconds_count{path="/api/orders"}[20s]) > 0.04
+        expr: rate(shop_request_seconds_sum{path="/api/orders"}[20s]) / rate(shop_request_seconds_count{path="/api/orders"}[20s]) > 0.01
         for: 4s
         labels: {severity: page}
 YAML
@@ -167,7 +167,7 @@ part_cpu() {
 part_promql() {
     step "5/6  A query of Prometheus; a query that is none is named in the condition"
     quiet 30
-    query='rate(shop_request_seconds_sum{path=\"/api/orders\"}[20s]) / rate(shop_request_seconds_count{path=\"/api/orders\"}[20s]) > 0.04'
+    query='rate(shop_request_seconds_sum{path=\"/api/orders\"}[20s]) / rate(shop_request_seconds_count{path=\"/api/orders\"}[20s]) > 0.01'
     triggers "{\"promQL\":[{\"name\":\"slow\",\"query\":\"$query\",\"for\":\"5s\",\"duration\":\"15s\",\"cooldown\":\"2m\"},{\"name\":\"wrong\",\"query\":\"rate(\"}]}"
     within 90 has_session PromQL
     finish PromQL find_issuer

@@ -1,0 +1,145 @@
+//! Do an alert and a rollout start one session each, whoever leads? On a real API server, whose pods are moved by the test as a
+//! kubelet would; the operator runs with the rights that the chart gives it. CPU, Prometheus and Alertmanager: tests/triggers.sh.
+#![allow(missing_docs)]
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use fleetprof_tests::kubelet::Place;
+use fleetprof_tests::operator::Operator;
+use fleetprof_tests::people::object;
+use fleetprof_tests::{api_server, chart, run, wait_for};
+use kube::api::ListParams;
+use serde_json::{Value, json};
+
+struct Receiver {
+    port: u16,
+    token: String,
+    folder: std::path::PathBuf,
+}
+
+impl Receiver {
+    /// The credentials as the operator made them.
+    fn new(place: &Place, port: u16) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("fleetprof-triggers-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let secret = |name: &str, key: &str| {
+            let template = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
+            chart::kubectl(&place.kubeconfig, &["-n", "fleetprof", "get", "secret", name, "-o", &template], None)
+        };
+        std::fs::write(folder.join("ca.crt"), secret("fleetprof-tls", "ca.crt")?)?;
+        Ok(Self { port, token: secret("fleetprof-alerts", "token")?, folder })
+    }
+
+    /// The code of the answer to a notification.
+    fn post(&self, token: &str, body: &Value) -> Result<String> {
+        let file = self.folder.join("body.json");
+        std::fs::write(&file, body.to_string())?;
+        let host = "fleetprof-alerts.fleetprof.svc";
+        let (resolve, ca) = (format!("{host}:{}:127.0.0.1", self.port), self.folder.join("ca.crt"));
+        let (data, authorization) = (format!("@{}", file.display()), format!("Authorization: Bearer {token}"));
+        let url = format!("https://{host}:{}/v1/alerts", self.port);
+        let ca = ca.to_string_lossy();
+        run(
+            "curl",
+            &[
+                "-s",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "--cacert",
+                &ca,
+                "--resolve",
+                &resolve,
+                "-H",
+                &authorization,
+                "--data-binary",
+                &data,
+                &url,
+            ],
+        )
+    }
+}
+
+fn notification(place: &Place, starts_at: &str) -> Value {
+    json!({"version": "4", "alerts": [{"status": "firing", "startsAt": starts_at, "fingerprint": "00ff", "annotations": {},
+        "labels": {"alertname": "Slow", "namespace": place.namespace, "deployment": "web"}}]})
+}
+
+/// A pod of a revision of the Deployment `web`, ready since now.
+fn revision(place: &Place, label: &str) -> Result<()> {
+    let labels = json!({"app": "web", "pod-template-hash": label});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}});
+    let name = format!("web-{label}");
+    place.apply(&json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name, "namespace": place.namespace},
+        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}}))?;
+    let owner = place.owner("apps/v1", "ReplicaSet", &name)?;
+    let pod = format!("{name}-1");
+    place.pod(&pod, &labels, Some(&owner), |_| ())?;
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    place.status("pod", &pod, &json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}]}))
+}
+
+async fn sessions(place: &Place, trigger: &str) -> Result<Vec<Value>> {
+    let all = place.ours("ProfileSession").list(&ListParams::default()).await?;
+    let of = all.items.into_iter().filter(|s| s.data["spec"]["trigger"] == trigger);
+    of.map(|s| serde_json::to_value(s).context("a session is no JSON")).collect()
+}
+
+async fn one(place: &Place, trigger: &str) -> Result<Value> {
+    wait_for(trigger, Duration::from_secs(30), || async { Ok(sessions(place, trigger).await?.pop()) }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_and_a_rollout_start_one_session_each_whoever_leads() -> Result<()> {
+    let kubeconfig = api_server()?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let (helm, flags) = (["--set", "alerts.enabled=true"], ["--alerts-secret", "fleetprof-alerts", "--alerts-port", &port.to_string()]);
+    let operator = Operator::start(&kubeconfig, &helm, &flags).await?;
+    let place = Place::new(&kubeconfig, "triggers").await?;
+    revision(&place, "old")?;
+    let triggers = json!({"alerts": [{"matchers": ["alertname=~\"Sl.w\""], "duration": "10s", "cooldown": "1h"}]});
+    let spec =
+        json!({"selector": {}, "agent": {"mode": "Ephemeral"}, "schedule": {"every": "168h", "duration": "10s"}, "triggers": triggers});
+    place.apply(&object("ProfilingPolicy", &place.namespace, "all", &spec))?;
+    place.until("ProfilingPolicy", "all", 20, |s| s["linkedPodCount"] == 1).await?;
+
+    let receiver = Receiver::new(&place, port)?;
+    let first = notification(&place, "2026-11-21T10:00:00Z");
+    ensure!(receiver.post("0123456789abcdef0123456789abcdef", &first)? == "401");
+    ensure!(receiver.post(&receiver.token, &json!({"version": "3"}))? == "400");
+    ensure!(sessions(&place, "Alert").await?.is_empty(), "a refused notification started a session");
+    ensure!(receiver.post(&receiver.token, &first)? == "200");
+    let session = one(&place, "Alert").await?;
+    let cause = format!("an alert fires since 2026-11-21T10:00:00Z: alertname=Slow, deployment=web, namespace={}", place.namespace);
+    ensure!(session["spec"]["cause"] == cause && session["spec"]["target"]["workload"]["name"] == "web", "{session:#}");
+
+    drop(operator);
+    let _operator = Operator::start(&kubeconfig, &helm, &flags).await?;
+    ensure!(receiver.post(&receiver.token, &first)? == "200", "repeated to the next leader");
+    ensure!(receiver.post(&receiver.token, &notification(&place, "2026-11-21T10:30:00Z"))? == "200", "again, within the cooldown");
+    ensure!(sessions(&place, "Alert").await?.len() == 1, "the next leader forgot the cooldown");
+
+    // Two minutes lie between triggers of one workload, so its session goes; the present leader did not create it.
+    place.kubectl(&["delete", "psess", "--all"])?;
+    place.kubectl(&[
+        "patch",
+        "ppol",
+        "all",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"triggers":{"alerts":null,"rollout":{"delay":"2s","duration":"10s"}}}}"#,
+    ])?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    ensure!(sessions(&place, "Rollout").await?.is_empty(), "the revision that was there before the policy was profiled");
+    revision(&place, "new")?;
+    let session = one(&place, "Rollout").await?;
+    ensure!(
+        session["metadata"]["labels"]["fleetprof.dev/revision"] == "new" && session["spec"]["labels"]["revision"] == "new",
+        "{session:#}"
+    );
+    ensure!(session["spec"]["target"]["pods"] == json!(["web-new-1"]), "{session:#}");
+    place.forget()
+}
