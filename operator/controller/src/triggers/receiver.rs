@@ -221,6 +221,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_certificate_that_was_verified_needs_no_token() {
+        let receiver = Receiver { credentials: Credentials::none(), ..receiver(true) };
+        let send = async |certificates: Vec<rustls_pki_types::CertificateDer<'static>>| {
+            let peer = PeerInfo { addr: ([127, 0, 0, 1], 1).into(), client_certs: certificates.into() };
+            let request = Request::post("/v1/alerts").extension(peer).body(Body::from(payload().to_string())).unwrap();
+            router(receiver.clone()).oneshot(request).await.unwrap().status().as_u16()
+        };
+        assert_eq!((send(vec![]).await, send(vec![vec![1].into()]).await), (401, 200));
+    }
+
+    #[tokio::test]
     async fn nobody_may_tell_while_there_is_no_token() {
         let receiver = Receiver { credentials: Credentials::none(), ..receiver(true) };
         assert_eq!(send(&receiver, Some(""), payload().to_string()).await, (401, 0));
