@@ -180,6 +180,9 @@ part_promql() {
 
 part_rollout() {
     step "6/6  A new revision is profiled once, the present one is not (1 min)"
+    # Present is what was there before the policy, so the policy is made anew.
+    kubectl -n shop delete ppol shop >/dev/null
+    kubectl apply -f examples/policy.yaml >/dev/null
     quiet 30
     triggers '{"rollout":{"delay":"5s","duration":"10s"}}'
     sleep 20
