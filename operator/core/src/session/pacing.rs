@@ -49,7 +49,9 @@ pub fn due(
 /// What somebody may be waiting to read.
 fn told(status: &ProfileSessionStatus) -> impl PartialEq {
     let conditions: Vec<_> = status.conditions.iter().map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone())).collect();
-    (status.reason, status.cancel_time.is_some(), status.repeat.clone(), conditions)
+    // While it waits, the message says for what.
+    let waits = (status.phase == Phase::Pending).then(|| status.message.clone());
+    (status.reason, status.cancel_time.is_some(), status.repeat.clone(), waits, conditions)
 }
 
 #[cfg(test)]
@@ -91,6 +93,8 @@ mod tests {
         for (what, new, age, wanted) in cases {
             assert_eq!(due(&session, &running, &new, seconds(age), now), wanted, "{what}");
         }
+        let waiting = |message: &str| ProfileSessionStatus { message: message.into(), ..of(Phase::Pending, Reason::WaitingForLoad, 0) };
+        assert_eq!(due(&session, &waiting("no Job"), &waiting("no pod"), seconds(1), now), Due::Now, "what it waits for");
         assert_eq!(due(&session, &of(Phase::Starting, Reason::WaitingForAgent, 0), &running, seconds(0), now), Due::Now);
     }
 }
