@@ -192,7 +192,7 @@ part_rollout() {
     within 60 has_session Rollout
     finish Rollout soften
     kubectl -n shop get psess -L fleetprof.dev/revision
-    kubectl -n shop get events --field-selector reason=TriggerFired -o custom-columns=ABOUT:.regarding.kind,NOTE:.note --sort-by=.metadata.creationTimestamp | tail -6
+    kubectl -n shop get events --field-selector reason=TriggerFired -o custom-columns=ABOUT:.involvedObject.kind,NOTE:.message --sort-by=.metadata.creationTimestamp | tail -6
 }
 
 for part in ${*:-alert refusals cpu promql rollout}; do
