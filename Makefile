@@ -2,7 +2,7 @@
 SHELL := bash
 CLUSTER := tests/cluster/cluster
 
-.PHONY: help demo test unit lint bench down kubeconfig kubectl generate
+.PHONY: help demo test triggers unit lint bench down kubeconfig kubectl generate
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -12,6 +12,9 @@ demo: ## The whole of it on a real cluster (warm about 4 min); the cluster stays
 
 test: ## Every test; brings up what it needs (cold less than 45 min, warm less than 12 min)
 	@tests/run.sh
+
+triggers: ## A rule of a real Prometheus fires, a session says why; after `make demo` (6 min)
+	@tests/triggers.sh
 
 unit: ## The tests that need no cluster (warm: seconds)
 	@cargo test --workspace --exclude fleetprof-tests
