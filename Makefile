@@ -10,7 +10,7 @@ help: ## This list
 demo: ## The whole of it on a real cluster (warm about 4 min); the cluster stays up
 	@tests/demo.sh
 
-test: ## Every test; brings up what it needs (on 2 cores: cold about 32 min, warm about 14 min)
+test: ## Every test; brings up what it needs (on 2 cores 23 min once crates and Kubernetes are built)
 	@tests/run.sh
 
 triggers: ## A rule of a real Prometheus fires, a session says why; after `make demo` (6 min)
