@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What does an injection cost? The webhook over TLS with keep-alive, a 4 KB pod that is really injected.
 #   tests/bench/webhook.sh            prints rows of the table of `make bench`; about 50 s with a built operator
-# Needs wrk (Debian: apt-get install wrk), openssl and curl. FLEETPROF_OPERATOR names another binary; SECONDS_EACH another length.
+# Installs wrk, openssl and curl where they are missing. FLEETPROF_OPERATOR names another binary; SECONDS_EACH another length.
 # What it names beside ours was measured by the same method on a machine of this kind.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -10,7 +10,7 @@ cluster=$root/tests/cluster/cluster
 operator=${FLEETPROF_OPERATOR:-$root/target/x86_64-unknown-linux-gnu/release/fleetprof-operator}
 seconds=${SECONDS_EACH:-15}
 for tool in wrk openssl curl; do
-    command -v "$tool" >/dev/null || { echo "$tool is missing: apt-get install $tool" >&2; exit 1; }
+    command -v "$tool" >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$tool"; } >/dev/null
 done
 [ -x "$operator" ] || { echo "There is no $operator: run tests/images.sh, or name another in FLEETPROF_OPERATOR." >&2; exit 1; }
 
