@@ -13,7 +13,7 @@ demo: ## The whole of it on a real cluster (warm about 4 min); the cluster stays
 test: ## Every test; brings up what it needs (on 2 cores 23 min once crates and Kubernetes are built)
 	@tests/run.sh
 
-triggers: ## A rule of a real Prometheus fires, a session says why; after `make demo` (6 min)
+triggers: ## A rule of a real Prometheus fires, a session says why; after `make demo`
 	@tests/triggers.sh
 
 unit: ## The tests that need no cluster (warm: seconds)

@@ -2,7 +2,7 @@
 # Triggers on a real cluster: a rule of a real Prometheus about the shop's latency fires, a real Alertmanager tells fleetprof, and
 # the session that starts names the guilty function. Then what is forged or repeated, CPU, PromQL, and a rollout.
 #   tests/triggers.sh [alert] [refusals] [cpu] [promql] [rollout]      all of them without an argument
-# Needs the cluster and the shop of tests/demo.sh, and the Debian packages prometheus and prometheus-alertmanager. 6 min.
+# Needs the cluster and the shop of tests/demo.sh, and the Debian packages prometheus and prometheus-alertmanager.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 cd "$root"

@@ -50,7 +50,7 @@ const fn default_per_node() -> i32 {
 pub struct Millicores(#[schemars(length(min = 1, max = 16), regex(pattern = r"^([0-9]{1,9}m|[0-9]{1,6}([.][0-9]{1,3})?)$"))] pub String);
 
 impl Default for Millicores {
-    /// 100m: an agent that captures takes about a tenth of that.
+    /// 100m: a capture of a Python process at 99 Hz was measured at 70 to 90m.
     fn default() -> Self {
         Self("100m".into())
     }

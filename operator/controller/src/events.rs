@@ -1,6 +1,7 @@
 //! What would `kubectl describe` tell? Kubernetes events, with the same reasons as the status.
 
-use fleetprof_crds::Reason;
+use fleetprof_core::policy::PolicyView;
+use fleetprof_crds::{Reason, names};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube_runtime::events::{Event, EventType, Recorder, Reporter};
@@ -33,5 +34,18 @@ impl Events {
         if let Err(error) = self.0.publish(&event, about).await {
             tracing::warn!(%error, k8s.object.name = about.name, "an event could not be written");
         }
+    }
+}
+
+/// A policy as events name it.
+#[must_use]
+pub fn policy(policy: &PolicyView<'_>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(format!("{}/{}", names::GROUP, names::VERSION)),
+        kind: Some(policy.kind.as_str().into()),
+        namespace: policy.namespace.map(str::to_owned),
+        name: Some(policy.name.to_owned()),
+        uid: Some(policy.uid.to_owned()),
+        ..ObjectReference::default()
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use fleetprof_operator::settings::RunSettings;
 use fleetprof_operator::{run, webhook};
+use tokio::runtime::Builder;
 use tracing_subscriber::EnvFilter;
 
 /// Controls profiling of a fleet of Kubernetes workloads.
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime(&arguments.command).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "no runtime could be started");
@@ -56,5 +57,13 @@ fn main() -> ExitCode {
             tracing::error!(error = format!("{error:#}"), "stopped");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A request of the webhook is some ten microseconds of work and never waits: to wake a second thread for it would cost a third more.
+fn runtime(command: &Command) -> Builder {
+    match command {
+        Command::Run(_) => Builder::new_multi_thread(),
+        Command::Webhook(_) => Builder::new_current_thread(),
     }
 }

@@ -1,10 +1,12 @@
 //! A policy of the cluster, step by step: which pods it serves beside others, how a round is spread over namespaces.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, PodFacts, User, Workload};
+use fleetprof_core::pod::PodFacts;
 use fleetprof_core::policy::view::serving;
 use fleetprof_core::policy::{Labels, Observed, Policies, PolicyView, Step, step};
 use fleetprof_core::schedule::Plan;
@@ -39,32 +41,7 @@ fn namespaced(namespace: &str, name: &str, created: i64, spec: Value) -> Profili
 }
 
 fn pod(namespace: &str, name: &str, app: &str) -> PodFacts {
-    PodFacts {
-        namespace: namespace.into(),
-        name: name.into(),
-        uid: format!("uid-{namespace}-{name}"),
-        node: "n1".into(),
-        labels: Arc::new([("app".to_owned(), app.to_owned())].into()),
-        workload: Workload { kind: "Deployment".into(), name: app.into() },
-        owner: None,
-        created: Some(at(CREATED + 60)),
-        running: true,
-        ready: true,
-        ready_since: None,
-        ending: false,
-        ips: vec![],
-        default_container: None,
-        containers: vec![ContainerFacts {
-            name: "app".into(),
-            id: format!("{name}-c"),
-            running: true,
-            user: User::default(),
-            cpu_limit: None,
-        }],
-        sidecar: Some(AgentContainer { name: "fleetprof-agent".into(), target: String::new(), state: AgentContainerState::Running }),
-        attached: vec![],
-        uninjected: None,
-    }
+    PodFacts { uid: format!("uid-{namespace}-{name}"), ..common::pod(namespace, name, app, CREATED + 60) }
 }
 
 /// Three namespaces that cluster policies reach; every agent was heard of.

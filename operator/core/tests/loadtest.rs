@@ -1,10 +1,12 @@
 //! Sessions that wait for a load and repeat while it runs: when they start, when they stop, and that they always stop.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleetprof_core::pod::{ContainerFacts, PodFacts, User, Workload};
+use fleetprof_core::pod::{PodFacts, Workload};
 use fleetprof_core::session::{Action, AgentFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, load, repeat, step};
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, Reason};
@@ -27,32 +29,8 @@ struct World {
 }
 
 fn pod(name: &str, kind: &str, owner: &str, ready: bool) -> PodFacts {
-    PodFacts {
-        namespace: "shop".into(),
-        name: name.into(),
-        uid: format!("uid-{name}"),
-        node: "n1".into(),
-        labels: Arc::new([("app".to_owned(), owner.to_owned())].into()),
-        workload: Workload { kind: kind.into(), name: owner.into() },
-        owner: None,
-        created: Some(Timestamp::from_second(2000).unwrap()),
-        running: ready,
-        ready,
-        ready_since: None,
-        ending: false,
-        ips: vec![],
-        default_container: None,
-        containers: vec![ContainerFacts {
-            name: "app".into(),
-            id: format!("{name}-c"),
-            running: true,
-            user: User::default(),
-            cpu_limit: None,
-        }],
-        sidecar: None,
-        attached: vec![],
-        uninjected: None,
-    }
+    let workload = Workload { kind: kind.into(), name: owner.into() };
+    PodFacts { workload, running: ready, ready, sidecar: None, ..common::pod("shop", name, owner, 2000) }
 }
 
 impl World {

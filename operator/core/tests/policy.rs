@@ -1,10 +1,12 @@
 //! A policy, step by step: what is linked and why not, when rounds start, what is forgotten.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, Owner, PodFacts, User, Workload};
+use fleetprof_core::pod::{Owner, PodFacts};
 use fleetprof_core::policy::{Observed, Policies, PolicyView, Step, step};
 use fleetprof_core::schedule;
 use fleetprof_core::session::AgentFacts;
@@ -30,32 +32,7 @@ fn policy_of(name: &str, created: i64, spec: Value) -> ProfilingPolicy {
 }
 
 fn pod(name: &str, app: &str) -> PodFacts {
-    PodFacts {
-        namespace: "shop".into(),
-        name: name.into(),
-        uid: format!("uid-{name}"),
-        node: "n1".into(),
-        labels: Arc::new([("app".to_owned(), app.to_owned())].into()),
-        workload: Workload { kind: "Deployment".into(), name: app.into() },
-        owner: None,
-        created: Some(Timestamp::from_second(CREATED + 60).unwrap()),
-        running: true,
-        ready: true,
-        ready_since: None,
-        ending: false,
-        ips: vec![],
-        default_container: None,
-        containers: vec![ContainerFacts {
-            name: "app".into(),
-            id: format!("{name}-c"),
-            running: true,
-            user: User::default(),
-            cpu_limit: None,
-        }],
-        sidecar: Some(AgentContainer { name: "fleetprof-agent".into(), target: String::new(), state: AgentContainerState::Running }),
-        attached: vec![],
-        uninjected: None,
-    }
+    common::pod("shop", name, app, CREATED + 60)
 }
 
 fn bare(mut pod: PodFacts) -> PodFacts {

@@ -1,10 +1,12 @@
 //! Restarts of workloads whose pods lack the agent: one at a time, never twice, and nothing more after one that failed.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_core::pod::{AgentContainer, AgentContainerState, PodFacts, Workload};
+use fleetprof_core::pod::{PodFacts, Workload};
 use fleetprof_core::policy::link::PodLink;
 use fleetprof_core::policy::restart::{BudgetFacts, Decision, Key, Seen, Situation, WorkloadFacts, candidates, decide, looks};
 use fleetprof_core::session::AgentFacts;
@@ -46,30 +48,9 @@ fn app(kind: &'static str, reason: Reason) -> App {
 }
 
 fn link(name: &str, app: &App) -> PodLink {
-    let pod = PodFacts {
-        namespace: "shop".into(),
-        name: format!("{name}-1"),
-        uid: format!("uid-{name}"),
-        node: "n1".into(),
-        labels: Arc::new([("app".to_owned(), name.to_owned())].into()),
-        workload: Workload { kind: app.kind.into(), name: name.into() },
-        owner: None,
-        created: None,
-        running: true,
-        ready: true,
-        ready_since: None,
-        ending: false,
-        ips: vec![],
-        default_container: None,
-        containers: vec![],
-        sidecar: app.agent.map(|_| AgentContainer {
-            name: "fleetprof-agent".into(),
-            target: String::new(),
-            state: AgentContainerState::Running,
-        }),
-        attached: vec![],
-        uninjected: None,
-    };
+    let pod = common::pod("shop", name, name, 2000);
+    let workload = Workload { kind: app.kind.into(), name: name.into() };
+    let pod = PodFacts { workload, sidecar: pod.sidecar.clone().filter(|_| app.agent.is_some()), ..pod };
     PodLink { pod: Arc::new(pod), container: "app".into(), linked: false, reason: app.reason }
 }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use fleetprof_core::policy::PolicyView;
 use fleetprof_core::trigger::{Firing, Held, admit};
-use fleetprof_crds::{ProfileSession, Reason, names};
+use fleetprof_crds::{ProfileSession, Reason};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt};
 
+use crate::events;
 use crate::policies::{Context, Error};
 
 /// Starts a session for each firing that may have one.
@@ -63,7 +63,7 @@ async fn create(policy: &PolicyView<'_>, session: &ProfileSession, context: &Con
         "a trigger started a session"
     );
     let note = format!("{cause}: session {name} starts.");
-    context.events.normal(&reference(policy), Reason::TriggerFired, "Trigger", note).await;
+    context.events.normal(&events::policy(policy), Reason::TriggerFired, "Trigger", note).await;
     context.events.normal(&about, Reason::TriggerFired, "Trigger", format!("{cause}.")).await;
     Ok(())
 }
@@ -82,17 +82,5 @@ async fn tell_held(policy: &PolicyView<'_>, held: &Held, context: &Context) {
         held.until.strftime("%Y-%m-%dT%H:%M:%SZ"),
         Reason::TriggerHeldBack.advice()
     );
-    context.events.normal(&reference(policy), Reason::TriggerHeldBack, "Trigger", note).await;
-}
-
-/// The policy as events name it.
-pub(super) fn reference(policy: &PolicyView<'_>) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(format!("{}/{}", names::GROUP, names::VERSION)),
-        kind: Some(policy.kind.as_str().into()),
-        namespace: policy.namespace.map(str::to_owned),
-        name: Some(policy.name.to_owned()),
-        uid: Some(policy.uid.to_owned()),
-        ..ObjectReference::default()
-    }
+    context.events.normal(&events::policy(policy), Reason::TriggerHeldBack, "Trigger", note).await;
 }

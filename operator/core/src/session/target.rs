@@ -17,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::observed::{Action, Observed, PolicyFacts, Settings};
 use crate::budget::{Claim, Limits, Place};
 use crate::hash::short_name;
-use crate::pod::{AgentContainerState, PodFacts};
+use crate::pod::{AgentContainer, AgentContainerState, PodFacts};
 use crate::text::cut;
 
 /// How long after its end a capture may stay silent.
@@ -166,7 +166,9 @@ pub fn claim(target: &TargetStatus, session: &ProfileSession, policy: &PolicyFac
 fn without_agent(target: &mut TargetStatus, pod: &PodFacts, context: &Context) -> Option<Claim> {
     let now = context.observed.now;
     let awaited = pod.sidecar.is_some() || target.phase == TargetPhase::Attaching;
-    if awaited && now > context.start_before && context.observed.settled {
+    // Who does not run cannot have reported to the leader before this one either.
+    let may_be_unheard = !context.observed.settled && ours(target, pod).is_some_and(|a| a.state == AgentContainerState::Running);
+    if awaited && now > context.start_before && !may_be_unheard {
         let (reason, message) = late_start(target, pod, context);
         finish(target, TargetPhase::Failed, reason, message, now);
         return None;
@@ -232,6 +234,11 @@ fn image_failed(reason: &str) -> bool {
         .contains(&reason)
 }
 
+/// The container of the agent that the target waits for.
+fn ours<'a>(target: &TargetStatus, pod: &'a PodFacts) -> Option<&'a AgentContainer> {
+    pod.sidecar.as_ref().or_else(|| pod.attached.iter().find(|a| a.name == target.attached_as))
+}
+
 /// What was awaited when the start deadline passed.
 fn late_start(target: &TargetStatus, pod: &PodFacts, context: &Context) -> (Reason, String) {
     let deadline = context.session.spec.start_deadline;
@@ -241,8 +248,7 @@ fn late_start(target: &TargetStatus, pod: &PodFacts, context: &Context) -> (Reas
         AgentContainerState::Running => "it runs, but does not reach the gateway".to_owned(),
         AgentContainerState::Ended(why) => format!("it ended: {why}"),
     };
-    let ours = pod.sidecar.as_ref().or_else(|| pod.attached.iter().find(|a| a.name == target.attached_as));
-    let state = ours.map_or("it was not attached".to_owned(), |a| format!("container {}: {}", a.name, of(&a.state)));
+    let state = ours(target, pod).map_or("it was not attached".to_owned(), |a| format!("container {}: {}", a.name, of(&a.state)));
     (Reason::StartDeadlineExceeded, format!("No agent reported within {deadline}; {state}."))
 }
 

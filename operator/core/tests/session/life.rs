@@ -18,7 +18,7 @@ fn walks_from_pending_to_succeeded() {
     w.step().is(Phase::Starting, Reason::WaitingForAgent);
     assert_eq!(
         w.asked_to(|a| if let Action::Open { order, .. } = a { Some((order.container_id.clone(), order.duration_ms)) } else { None }),
-        [("a-container".to_owned(), 10_000)]
+        [("a-c".to_owned(), 10_000)]
     );
     w.report("a", CaptureState::Running, 0, None).is(Phase::Running, Reason::Capturing);
     w.after(10).report("a", CaptureState::Uploading, 1, None).is(Phase::Uploading, Reason::Uploading);
@@ -155,6 +155,24 @@ fn a_new_leader_waits_for_agents_before_it_gives_them_up() {
     w.observed.settled = true;
     w.observed.agents.clear();
     w.after(1).is(Phase::Failed, Reason::StartDeadlineExceeded);
+}
+
+#[test]
+fn a_new_leader_waits_for_no_agent_that_does_not_run() {
+    let mut bare = pod("a");
+    bare.sidecar = None;
+    let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare.clone());
+    w.step();
+    assert_eq!(w.target("a").phase, TargetPhase::Attaching);
+    let attached = |state| AgentContainer { name: w.target("a").attached_as.clone(), target: "app".into(), state };
+    let (running, waiting) = (attached(AgentContainerState::Running), attached(AgentContainerState::Unknown));
+    w.observed.settled = false;
+    bare.attached = vec![running];
+    w.observed.pods = vec![Arc::new(bare.clone())];
+    w.after(61).is(Phase::Starting, Reason::Attaching);
+    bare.attached = vec![waiting];
+    w.observed.pods = vec![Arc::new(bare)];
+    w.step().is(Phase::Failed, Reason::StartDeadlineExceeded);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A session, step by step: what each observation leads to, and that every session ends whatever happens.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod life;
 mod places;
 mod world;

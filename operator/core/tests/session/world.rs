@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::common;
 use fleetprof_core::budget::Ledger;
-use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, PodFacts, User, Workload};
+use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::summary::{Assembled, fold_assembled};
 use fleetprof_core::session::{Action, AgentFacts, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, conclude, step};
 use fleetprof_crds::policy::ProfileType;
@@ -44,32 +45,10 @@ pub fn policy(spec: Value) -> PolicyFacts {
 }
 
 pub fn pod(name: &str) -> PodFacts {
-    PodFacts {
-        namespace: "shop".into(),
-        name: name.into(),
-        uid: format!("uid-{name}"),
-        node: "n1".into(),
-        labels: Arc::new([("app".to_owned(), "orders".to_owned())].into()),
-        workload: Workload { kind: "Deployment".into(), name: "orders".into() },
-        owner: None,
-        created: Some(Timestamp::from_second(2000).unwrap()),
-        running: true,
-        ready: true,
-        ready_since: None,
-        ending: false,
-        ips: vec!["10.0.0.1".into()],
-        default_container: None,
-        containers: vec![ContainerFacts {
-            name: "app".into(),
-            id: format!("{name}-container"),
-            running: true,
-            user: User { uid: Some(1000), gid: None },
-            cpu_limit: None,
-        }],
-        sidecar: Some(AgentContainer { name: "fleetprof-agent".into(), target: String::new(), state: AgentContainerState::Running }),
-        attached: vec![],
-        uninjected: None,
-    }
+    let mut pod = common::pod("shop", name, "orders", 2000);
+    pod.ips = vec!["10.0.0.1".into()];
+    pod.containers[0].user.uid = Some(1000);
+    pod
 }
 
 impl World {

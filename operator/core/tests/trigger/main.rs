@@ -1,12 +1,14 @@
 //! Triggers, sample by sample: what fires, what becomes a session, what is held back, and what a new leader would do.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod sources;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_core::pod::{ContainerFacts, PodFacts, User, Workload};
+use fleetprof_core::pod::Workload;
 use fleetprof_core::policy::link::PodLink;
 use fleetprof_core::policy::rounds;
 use fleetprof_core::trigger::admit::GLOBAL_COOLDOWN;
@@ -37,26 +39,7 @@ fn policy(triggers: Value) -> ProfilingPolicy {
 }
 
 fn link(pod: &str, app: &str) -> PodLink {
-    let facts: PodFacts = serde_pod(pod, app);
-    PodLink { pod: Arc::new(facts), container: "app".into(), linked: true, reason: Reason::Linked }
-}
-
-fn serde_pod(pod: &str, app: &str) -> PodFacts {
-    let made: k8s_openapi::api::core::v1::Pod = serde_json::from_value(json!({
-        "metadata": {"name": pod, "namespace": "shop", "uid": format!("uid-{pod}")}, "spec": {"containers": []},
-    }))
-    .unwrap();
-    PodFacts {
-        workload: Workload { kind: "Deployment".into(), name: app.into() },
-        containers: vec![ContainerFacts {
-            name: "app".into(),
-            id: format!("{pod}-c"),
-            running: true,
-            user: User::default(),
-            cpu_limit: None,
-        }],
-        ..PodFacts::of(&made).unwrap()
-    }
+    PodLink { pod: Arc::new(common::pod("shop", pod, app, 1_799_990_000)), container: "app".into(), linked: true, reason: Reason::Linked }
 }
 
 /// What agents tell: CPU and memory of each pod.

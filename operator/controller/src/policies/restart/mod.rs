@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::json;
 
 use super::Context;
+use crate::events;
 use look::Found;
 
 /// Least time between two looks at the workloads of one policy.
@@ -138,7 +139,7 @@ async fn patch(policy: &PolicyView<'_>, key: &Key, found: &Found, version: &str,
                 uid: Some(identity.uid.clone()),
                 ..ObjectReference::default()
             };
-            for about in [&workload, &reference(policy)] {
+            for about in [&workload, &events::policy(policy)] {
                 context.events.normal(about, Reason::Restarting, "Restart", note.clone()).await;
             }
         }
@@ -153,17 +154,6 @@ async fn tell(policy: &PolicyView<'_>, before: Option<&Decision>, now: &Decision
     let reason = now.condition.reason;
     let loud = matches!(reason, Reason::RestartFailed | Reason::RestartBlocked | Reason::RestartDisabled);
     if loud && before.is_none_or(|b| b.condition.reason != reason) {
-        context.events.warning(&reference(policy), reason, "Restart", now.condition.message.clone()).await;
-    }
-}
-
-fn reference(policy: &PolicyView<'_>) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(format!("{}/{}", names::GROUP, names::VERSION)),
-        kind: Some(policy.kind.as_str().into()),
-        namespace: policy.namespace.map(str::to_owned),
-        name: Some(policy.name.to_owned()),
-        uid: Some(policy.uid.to_owned()),
-        ..ObjectReference::default()
+        context.events.warning(&events::policy(policy), reason, "Restart", now.condition.message.clone()).await;
     }
 }

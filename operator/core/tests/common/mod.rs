@@ -1,0 +1,36 @@
+//! The pod that most tests begin with.
+
+use std::sync::Arc;
+
+use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, PodFacts, User, Workload};
+use jiff::Timestamp;
+
+/// A ready pod of the Deployment `app` with one container, `app`, and an injected agent that runs.
+pub fn pod(namespace: &str, name: &str, app: &str, created: i64) -> PodFacts {
+    PodFacts {
+        namespace: namespace.into(),
+        name: name.into(),
+        uid: format!("uid-{name}"),
+        node: "n1".into(),
+        labels: Arc::new([("app".to_owned(), app.to_owned())].into()),
+        workload: Workload { kind: "Deployment".into(), name: app.into() },
+        owner: None,
+        created: Timestamp::from_second(created).ok(),
+        running: true,
+        ready: true,
+        ready_since: None,
+        ending: false,
+        ips: vec![],
+        default_container: None,
+        containers: vec![ContainerFacts {
+            name: "app".into(),
+            id: format!("{name}-c"),
+            running: true,
+            user: User::default(),
+            cpu_limit: None,
+        }],
+        sidecar: Some(AgentContainer { name: "fleetprof-agent".into(), target: String::new(), state: AgentContainerState::Running }),
+        attached: vec![],
+        uninjected: None,
+    }
+}
