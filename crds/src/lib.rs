@@ -6,6 +6,7 @@
 // A false alarm: each `printcolumn` of the derive repeats the keys of the one before it.
 #![allow(clippy::duplicated_attributes)]
 
+pub mod agent_resources;
 pub mod budget;
 pub mod cluster_policy;
 pub mod duration;

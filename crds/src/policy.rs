@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::agent_resources::AgentResources;
 use crate::budget::Budget;
 pub use crate::schedule::{Preset, Schedule, SuspendBehavior};
 use crate::triggers::Triggers;
@@ -110,6 +111,15 @@ pub struct AgentSpec {
     /// (chart value `restart.enabled`).
     #[serde(default)]
     pub existing_pods: ExistingPods,
+    /// Image of the agents of this policy: one that an admin allows (chart value `image.agent.allowed`). Without it they have the
+    /// chart's. Pods that have an agent already keep it until they are recreated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"))]
+    pub image: Option<String>,
+    /// Resources of the injected container, in place of the chart's `agent.resources`. An attached agent has none of its own:
+    /// Kubernetes allows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<AgentResources>,
 }
 
 /// How the agent comes to the pods.

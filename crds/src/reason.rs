@@ -47,6 +47,8 @@ reasons! {
     UnknownUser => "set securityContext.runAsUser on the container or the pod",
     /// The container's CPU limit is below the policy's `budget.minContainerCPU`.
     TooSmall => "raise the container's CPU limit, or lower budget.minContainerCPU of the policy",
+    /// The policy names an image of the agent that no admin allows.
+    ImageNotAllowed => "name one of the images that the policy's condition Configured lists, or leave agent.image out",
     /// The pod runs on Windows.
     WindowsNode => "fleetprof profiles Linux containers only",
     /// No container of the pod is selected by the policy.

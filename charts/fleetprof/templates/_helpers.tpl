@@ -66,6 +66,10 @@ app.kubernetes.io/component: {{ index . 1 }}
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: FLEETPROF_AGENT_IMAGE
   value: {{ include "fleetprof.image" (list . .Values.image.agent) | quote }}
+{{- with .Values.image.agent.allowed }}
+- name: FLEETPROF_ALLOWED_AGENT_IMAGES
+  value: {{ join "," . | quote }}
+{{- end }}
 - name: FLEETPROF_AGENT_PULL_POLICY
   value: {{ .Values.image.agent.pullPolicy }}
 {{- with .Values.tls.existingSecret }}

@@ -4,6 +4,27 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use fleetprof_core::image::AgentImages;
+
+/// The images that agents may have: settings of `run` and of `webhook`.
+#[derive(Args, Clone, Debug)]
+pub struct ImageArgs {
+    /// Image of agents whose policy names none.
+    #[arg(long, env = "FLEETPROF_AGENT_IMAGE", default_value = concat!("docker.io/library/fleetprof-agent:", env!("CARGO_PKG_VERSION")))]
+    pub agent_image: String,
+    /// Images that policies may name in agent.image, beside that one; `*` stands for any run of characters.
+    #[arg(long, env = "FLEETPROF_ALLOWED_AGENT_IMAGES", default_value = "", value_delimiter = ',')]
+    pub allowed_agent_images: Vec<String>,
+}
+
+impl ImageArgs {
+    /// As decisions look at them.
+    #[must_use]
+    pub fn get(&self) -> AgentImages {
+        let allowed = self.allowed_agent_images.iter().filter(|image| !image.is_empty()).cloned().collect();
+        AgentImages { default: self.agent_image.clone(), allowed }
+    }
+}
 
 /// Settings of `fleetprof-operator run`.
 #[derive(Args, Clone, Debug)]
@@ -20,9 +41,9 @@ pub struct RunSettings {
     /// Address of this pod: where agents find the leader.
     #[arg(long, env = "POD_IP", default_value = "127.0.0.1")]
     pub pod_ip: IpAddr,
-    /// Image of the agent.
-    #[arg(long, env = "FLEETPROF_AGENT_IMAGE", default_value = concat!("docker.io/library/fleetprof-agent:", env!("CARGO_PKG_VERSION")))]
-    pub agent_image: String,
+    /// Images of agents.
+    #[command(flatten)]
+    pub images: ImageArgs,
     /// Pull policy of the agent's image.
     #[arg(long, env = "FLEETPROF_AGENT_PULL_POLICY", default_value = "IfNotPresent")]
     pub agent_pull_policy: String,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use fleetprof_core::image::AgentImages;
 use fleetprof_core::pod::{PodFacts, SharedLabels};
 use fleetprof_core::policy::{self, Labels, Observed, PolicyView};
 use fleetprof_core::schedule::Plan;
@@ -49,6 +50,7 @@ fn cluster_pass(policies: &[ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>])
         "spec": {"selector": {}, "namespaceSelector": {"matchLabels": {"profiling": "on"}}},
     }))
     .unwrap();
+    let images = AgentImages::default();
     let labels = Labels::from([("profiling".to_owned(), "on".to_owned())]);
     let view = PolicyView::from(&policy);
     let plan = Plan::read(view.uid, &view.spec.schedule).unwrap();
@@ -61,6 +63,7 @@ fn cluster_pass(policies: &[ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>])
         policies: policies.iter().step_by(2).map(PolicyView::from).chain([view]).collect(),
         namespaces: (0..POLICIES).map(|n| (format!("team-{n}"), labels.clone())).collect(),
         version: "0.1.0",
+        images: &images,
         refusal: &|_, _| None,
     };
     let began = Instant::now();
@@ -82,6 +85,7 @@ fn pass(policies: &mut [ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>], sec
     let began = Instant::now();
     for ((policy, pods), agents) in policies.iter_mut().zip(namespaces).zip(agents) {
         let view = PolicyView::from(&*policy);
+        let images = AgentImages::default();
         let observed = Observed {
             now,
             pods: pods.clone(),
@@ -91,6 +95,7 @@ fn pass(policies: &mut [ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>], sec
             policies: [view].into_iter().collect(),
             namespaces: BTreeMap::new(),
             version: "0.1.0",
+            images: &images,
             refusal: &|_, _| None,
         };
         let status = policy::step(&view, &observed).status;

@@ -3,6 +3,7 @@
 pub mod budget;
 pub mod container;
 pub mod hash;
+pub mod image;
 pub mod inject;
 pub mod pick;
 pub mod pod;

@@ -75,6 +75,7 @@ impl World {
                 policies: cluster.chain(self.namespaced.iter().map(PolicyView::from)).collect(),
                 namespaces: self.namespaces.clone(),
                 version: "0.1.0",
+                images: common::images(),
                 refusal: &|_: &PodFacts, _: &Policies<'_>| None,
             },
         )

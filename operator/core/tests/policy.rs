@@ -76,6 +76,7 @@ impl World {
                 policies,
                 namespaces: [("shop".to_owned(), BTreeMap::new())].into(),
                 version: "0.1.0",
+                images: common::images(),
                 refusal: &refusal,
             },
         )
@@ -345,4 +346,28 @@ fn ten_thousand_linked_workloads_fit_in_20_kilobytes() {
     assert_eq!((status.linked_app_count, status.linked_pod_count, status.linked_apps_truncated), (10_000, 10_000, true));
     let bytes = serde_json::to_string(&status).unwrap().len();
     assert!(status.linked_apps.len() >= 40 && bytes < 20_000, "{} rows, {bytes} bytes", status.linked_apps.len());
+}
+
+#[test]
+fn an_image_that_no_admin_allows_is_named_and_gets_into_no_pod() {
+    let world = World::new(vec![bare(pod("a", "web")), pod("b", "web")]).heard_of(&["b"]);
+    for mode in ["Sidecar", "Ephemeral"] {
+        let step = world.step(&policy_of("p", CREATED, json!({"agent": {"mode": mode, "image": "evil.example/agent:1"}})));
+        assert_eq!(condition(&step, "Configured"), ("False", "InvalidSpec"));
+        let configured = step.status.conditions.iter().find(|c| c.type_ == "Configured").unwrap();
+        let words = "spec.agent.image: \"evil.example/agent:1\" is no image that an admin allows: agent:1, mirror.example/agent:*.";
+        assert_eq!(configured.message, words);
+        let app = &step.status.linked_apps[0];
+        assert_eq!((app.linked, app.reason, app.state), (1, Reason::ImageNotAllowed, LinkState::PartiallyLinked), "who has an agent keeps it");
+    }
+}
+
+#[test]
+fn agents_of_an_image_that_the_policy_names_are_never_outdated() {
+    let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
+    world.agents.get_mut("uid-a").unwrap().version = "0.0.9".into();
+    for (agent, outdated) in [(json!({}), 1), (json!({"image": "mirror.example/agent:0.0.9"}), 0)] {
+        let status = world.step(&policy_of("p", CREATED, json!({"agent": agent}))).status;
+        assert_eq!((status.outdated_apps, status.linked_apps[0].outdated), (outdated, outdated));
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::policy::{Labels, Observed, Policies, PolicyView};
 use fleetprof_core::session::AgentFacts;
@@ -24,6 +25,7 @@ pub struct Seen<'a> {
     policies: Snapshot,
     namespaces: BTreeMap<String, Labels>,
     refusal: Box<Refusal<'a>>,
+    rules: &'a ClusterRules,
 }
 
 impl<'a> Seen<'a> {
@@ -39,6 +41,7 @@ impl<'a> Seen<'a> {
             refusal: Box::new(move |pod, policies| context.misses.refusal(pod, policies)),
             namespaces,
             pods,
+            rules: &context.misses.rules,
         }
     }
 
@@ -54,6 +57,7 @@ impl<'a> Seen<'a> {
             policies: self.policies.views(),
             namespaces: self.namespaces.clone(),
             version: env!("CARGO_PKG_VERSION"),
+            images: &self.rules.images,
             refusal: &*self.refusal,
         }
     }

@@ -75,13 +75,19 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
     let rules = Arc::new(ClusterRules {
         excluded_namespaces: vec!["kube-system".into(), settings.namespace.clone()],
         default_pod_security: PodSecurity::default(),
+        images: settings.images.get(),
     });
     let namespaces = Namespaces::new(watches.namespaces.clone(), rules.clone());
-    let misses = Misses { namespaces: namespaces.clone(), rules };
+    let misses = Misses { namespaces: namespaces.clone(), rules: rules.clone() };
     let session_context = Arc::new(sessions::Context {
         client: client.clone(),
         settings: settings.clone(),
-        rules: Settings { namespace_budget: settings.namespace_budget, fleet_budget: settings.fleet_budget, ..Settings::default() },
+        rules: Settings {
+            namespace_budget: settings.namespace_budget,
+            fleet_budget: settings.fleet_budget,
+            images: settings.images.get(),
+            ..Settings::default()
+        },
         pods: watches.pods.clone(),
         policies: watches.policies.clone(),
         namespaces: namespaces.clone(),

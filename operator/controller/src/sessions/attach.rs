@@ -22,6 +22,8 @@ pub struct Request {
     pub container: String,
     /// Name of the ephemeral container.
     pub name: String,
+    /// Image of the agent.
+    pub image: String,
     /// The user that the target is known to run as.
     pub user: User,
 }
@@ -67,7 +69,7 @@ fn patch(request: &Request, ticket: &str, ca: &str, context: &Context) -> Value 
     let env = |name: &str, value: &str| json!({"name": name, "value": value});
     json!({"spec": {"ephemeralContainers": [{
         "name": request.name,
-        "image": context.settings.agent_image,
+        "image": request.image,
         "imagePullPolicy": context.settings.agent_pull_policy,
         "args": ["attached"],
         "targetContainerName": request.container,

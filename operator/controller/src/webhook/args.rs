@@ -4,6 +4,8 @@ use anyhow::Context;
 use clap::Args;
 use fleetprof_core::inject::{AgentSettings, ClusterRules, PodSecurity, default_resources};
 
+use crate::settings::ImageArgs;
+
 /// Settings of `fleetprof-operator webhook`.
 #[derive(Args, Clone, Debug)]
 pub struct WebhookArgs {
@@ -13,9 +15,9 @@ pub struct WebhookArgs {
     /// Name from which the names of Services, Secrets and webhooks are made.
     #[arg(long, env = "FLEETPROF_NAME", default_value = "fleetprof")]
     pub name: String,
-    /// Image of the agent.
-    #[arg(long, env = "FLEETPROF_AGENT_IMAGE", default_value = concat!("docker.io/library/fleetprof-agent:", env!("CARGO_PKG_VERSION")))]
-    pub agent_image: String,
+    /// Images of agents.
+    #[command(flatten)]
+    pub images: ImageArgs,
     /// Pull policy of the agent's image.
     #[arg(long, env = "FLEETPROF_AGENT_PULL_POLICY", default_value = "IfNotPresent")]
     pub agent_pull_policy: String,
@@ -61,7 +63,6 @@ impl WebhookArgs {
             text => serde_json::from_str(text).context("FLEETPROF_AGENT_RESOURCES is no JSON; write it as in a container's `resources`")?,
         };
         Ok(AgentSettings {
-            image: self.agent_image.clone(),
             pull_policy: self.agent_pull_policy.clone(),
             gateway,
             ca_bundle: String::new(),
@@ -79,7 +80,7 @@ impl WebhookArgs {
         );
         let mut excluded_namespaces: Vec<String> = self.excluded_namespaces.iter().filter(|n| !n.is_empty()).cloned().collect();
         excluded_namespaces.push(self.namespace.clone());
-        Ok(ClusterRules { excluded_namespaces, default_pod_security: PodSecurity::parse(level) })
+        Ok(ClusterRules { excluded_namespaces, default_pod_security: PodSecurity::parse(level), images: self.images.get() })
     }
 
     pub(super) fn tls_secret(&self) -> String {

@@ -19,6 +19,7 @@ mod user;
 
 use std::collections::BTreeMap;
 
+use fleetprof_crds::agent_resources::AgentResources;
 use fleetprof_crds::policy::AgentMode;
 use fleetprof_crds::{ProfilingPolicySpec, Reason, names};
 use serde_json::Value;
@@ -27,6 +28,7 @@ pub use patch::PatchOp;
 pub use user::AgentUser;
 
 use crate::container;
+use crate::image::AgentImages;
 use crate::policy::PolicyView;
 use crate::policy::view::serving;
 use raw::RawPod;
@@ -49,6 +51,8 @@ pub struct ClusterRules {
     pub excluded_namespaces: Vec<String>,
     /// Pod Security level of namespaces without the label `pod-security.kubernetes.io/enforce`.
     pub default_pod_security: PodSecurity,
+    /// The images that agents may have.
+    pub images: AgentImages,
 }
 
 /// A Pod Security level.
@@ -82,11 +86,9 @@ impl AdmissionFacts<'_> {
     }
 }
 
-/// How the injected agent is set up. The same for every pod.
+/// How injected agents are set up where their policy says nothing else.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentSettings {
-    /// Image of the agent.
-    pub image: String,
     /// `imagePullPolicy`, such as `IfNotPresent`.
     pub pull_policy: String,
     /// URL of the gateway.
@@ -146,8 +148,8 @@ pub enum Verdict<'a> {
         policy: &'a str,
         /// Container to be profiled.
         container: &'a str,
-        /// User that the agent runs as.
-        user: AgentUser,
+        /// The agent.
+        agent: Agent<'a>,
     },
     /// The agent is in already.
     Present,
@@ -155,6 +157,17 @@ pub enum Verdict<'a> {
     Skip(Skip),
     /// No policy selects the pod.
     NotSelected,
+}
+
+/// How the agent of one pod is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agent<'a> {
+    /// User that it runs as.
+    pub user: AgentUser,
+    /// Its image.
+    pub image: &'a str,
+    /// Its resources; `None`: those of all agents.
+    pub resources: Option<&'a AgentResources>,
 }
 
 /// A "no" with its reason.
@@ -183,7 +196,7 @@ impl Skip {
 
 /// Decides about a pod. The policy that serves it (see [`crate::policy::view`]) is obeyed whatever its mode; `suspend` stops sessions, not agents, and does not matter here.
 #[must_use]
-pub fn judge<'a>(pod: &'a Value, facts: &AdmissionFacts<'_>, policies: impl IntoIterator<Item = PolicyView<'a>>) -> Verdict<'a> {
+pub fn judge<'a>(pod: &'a Value, facts: &AdmissionFacts<'a>, policies: impl IntoIterator<Item = PolicyView<'a>>) -> Verdict<'a> {
     let raw = match RawPod::read(pod) {
         Ok(raw) => raw,
         Err(malformed) => return Verdict::Skip(malformed),
@@ -194,12 +207,12 @@ pub fn judge<'a>(pod: &'a Value, facts: &AdmissionFacts<'_>, policies: impl Into
     let served = serving(policies, facts.namespace, Some(facts.namespace_labels), |key| raw.label(key));
     let Some(policy) = served else { return Verdict::NotSelected };
     match admit(&raw, facts, policy.spec) {
-        Ok((container, user)) => Verdict::Inject { policy: policy.name, container, user },
+        Ok((container, agent)) => Verdict::Inject { policy: policy.name, container, agent },
         Err(skip) => Verdict::Skip(skip),
     }
 }
 
-fn admit<'a>(raw: &RawPod<'a>, facts: &AdmissionFacts<'_>, spec: &ProfilingPolicySpec) -> Result<(&'a str, AgentUser), Skip> {
+fn admit<'a>(raw: &RawPod<'a>, facts: &AdmissionFacts<'a>, spec: &'a ProfilingPolicySpec) -> Result<(&'a str, Agent<'a>), Skip> {
     rules::check(raw, facts)?;
     if spec.agent.mode != AgentMode::Sidecar {
         return Err(Skip::new(Reason::AttachedOnDemand, "the policy's agent.mode is not Sidecar"));
@@ -215,20 +228,22 @@ fn admit<'a>(raw: &RawPod<'a>, facts: &AdmissionFacts<'_>, spec: &ProfilingPolic
         let cause = format!("the container {} has a CPU limit of {limit}m, and budget.minContainerCPU is {least}m", chosen.name);
         return Err(Skip::new(Reason::TooSmall, cause));
     }
-    Ok((chosen.name, user::agent_user(raw, chosen, facts.pod_security())?))
+    let image = facts.cluster.images.of(spec).map_err(|cause| Skip::new(Reason::ImageNotAllowed, format!("agent.image of the policy: {cause}")))?;
+    let user = user::agent_user(raw, chosen, facts.pod_security())?;
+    Ok((chosen.name, Agent { user, image, resources: spec.agent.resources.as_ref() }))
 }
 
 /// Decides about a pod and makes the patch. Injecting twice changes nothing.
 #[must_use]
 pub fn inject<'a>(
     pod: &'a Value,
-    facts: &AdmissionFacts<'_>,
+    facts: &AdmissionFacts<'a>,
     policies: impl IntoIterator<Item = PolicyView<'a>>,
     settings: &AgentSettings,
 ) -> InjectionReport {
     let outcome = match judge(pod, facts, policies) {
-        Verdict::Inject { policy, container, user } => {
-            let patch = sidecar::patch(pod, settings, user, &sidecar::Note::new(policy, container, user, settings));
+        Verdict::Inject { policy, container, agent } => {
+            let patch = sidecar::patch(pod, settings, agent, &sidecar::Note::new(policy, container, agent));
             Outcome::Injected { policy: policy.to_owned(), container: container.to_owned(), patch }
         }
         Verdict::Present => {

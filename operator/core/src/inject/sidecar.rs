@@ -8,7 +8,7 @@ use fleetprof_crds::names;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{AgentSettings, AgentUser, PatchOp, patch};
+use super::{Agent, AgentSettings, AgentUser, PatchOp, patch};
 
 /// Where the token is mounted. Outside `/var/run/secrets/kubernetes.io`, which tools take for the API server's token.
 const TOKEN_DIR: &str = "/var/run/secrets/fleetprof.dev";
@@ -35,8 +35,8 @@ pub(super) struct Note {
 }
 
 impl Note {
-    pub fn new(policy: &str, container: &str, user: AgentUser, settings: &AgentSettings) -> Self {
-        Self { policy: policy.into(), container: container.into(), user: user.to_string(), image: settings.image.clone() }
+    pub fn new(policy: &str, container: &str, agent: Agent<'_>) -> Self {
+        Self { policy: policy.into(), container: container.into(), user: agent.user.to_string(), image: agent.image.into() }
     }
 
     /// The note on a pod; `None` without one that can be read.
@@ -47,7 +47,7 @@ impl Note {
 }
 
 /// The operations that put the agent into `pod`.
-pub(super) fn patch(pod: &Value, settings: &AgentSettings, user: AgentUser, note: &Note) -> Vec<PatchOp> {
+pub(super) fn patch(pod: &Value, settings: &AgentSettings, agent: Agent<'_>, note: &Note) -> Vec<PatchOp> {
     let (metadata, spec) = (&pod["metadata"], &pod["spec"]);
     let text = json!(note).to_string();
     let mut ops = vec![patch::set(&["metadata", "annotations"], metadata.get("annotations"), names::INJECTED_ANNOTATION, text.into())];
@@ -55,7 +55,7 @@ pub(super) fn patch(pod: &Value, settings: &AgentSettings, user: AgentUser, note
         ops.push(PatchOp::add(&["spec", "shareProcessNamespace"], true.into()));
     }
     ops.extend(patch::append(&["spec", "volumes"], spec.get("volumes"), volumes(settings)));
-    ops.extend(patch::append(&["spec", "initContainers"], spec.get("initContainers"), vec![container(settings, user)]));
+    ops.extend(patch::append(&["spec", "initContainers"], spec.get("initContainers"), vec![container(settings, agent)]));
     ops
 }
 
@@ -68,10 +68,11 @@ fn volumes(settings: &AgentSettings) -> Vec<Value> {
     ]
 }
 
-fn container(settings: &AgentSettings, user: AgentUser) -> Value {
+fn container(settings: &AgentSettings, agent: Agent<'_>) -> Value {
+    let resources = agent.resources.map_or_else(|| settings.resources.clone(), |resources| json!(resources));
     json!({
         "name": names::SIDECAR_NAME,
-        "image": settings.image,
+        "image": agent.image,
         "imagePullPolicy": settings.pull_policy,
         "args": ["sidecar"],
         "restartPolicy": "Always",
@@ -81,8 +82,8 @@ fn container(settings: &AgentSettings, user: AgentUser) -> Value {
             {"name": "FLEETPROF_TOKEN_FILE", "value": TOKEN_FILE},
             {"name": "FLEETPROF_SPOOL", "value": SPOOL_DIR},
         ],
-        "resources": settings.resources,
-        "securityContext": security(user),
+        "resources": resources,
+        "securityContext": security(agent.user),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": names::TOKEN_VOLUME, "mountPath": TOKEN_DIR, "readOnly": true},

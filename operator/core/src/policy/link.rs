@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Observed, PolicyView};
 use crate::pod::{AgentContainerState, PodFacts, Workload};
 use crate::selector;
+use crate::session::AgentFacts;
 
 /// How long the agent of a running pod may take to report before it counts as lost.
 const AGENT_START: SignedDuration = SignedDuration::from_secs(120);
@@ -78,6 +79,9 @@ fn judge(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observ
 /// A pod without an agent can be profiled when one may be attached.
 fn without_agent(policy: &PolicyView, pod: &PodFacts, observed: &Observed) -> (bool, Reason) {
     let agent = &policy.spec.agent;
+    if observed.images.of(policy.spec).is_err() {
+        return (false, Reason::ImageNotAllowed);
+    }
     if agent.mode == AgentMode::Ephemeral {
         return (true, Reason::AttachedOnDemand);
     }
@@ -99,7 +103,8 @@ pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, links: &[Po
     status.linked_pod_count = count(links.iter().filter(|l| l.linked).count());
     status.linked_app_count = count(by_workload.values().filter(|pods| pods.iter().any(|l| l.linked)).count());
     let workloads = by_workload.len();
-    let outdated = |l: &&PodLink| observed.agents.get(&l.pod.uid).is_some_and(|a| a.version != observed.version);
+    let pinned = policy.spec.agent.image.is_some();
+    let outdated = |l: &&PodLink| observed.agents.get(&l.pod.uid).is_some_and(|a| is_outdated(pinned, a, observed.version));
     status.outdated_apps = count(by_workload.values().filter(|pods| pods.iter().any(&outdated)).count());
     let before = std::mem::take(&mut status.linked_apps);
     status.linked_apps = by_workload
@@ -107,7 +112,7 @@ pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, links: &[Po
         .take(names::MAX_LINKED_APPS)
         .map(|((namespace, workload), pods)| {
             let old = before.iter().find(|a| a.namespace == namespace && a.kind == workload.kind && a.name == workload.name);
-            LinkedApp { namespace: namespace.to_owned(), ..app(workload, &pods, old, observed) }
+            LinkedApp { namespace: namespace.to_owned(), ..app(policy, workload, &pods, old, observed) }
         })
         .collect();
     cut(&mut status.linked_apps);
@@ -127,8 +132,15 @@ fn cut(rows: &mut Vec<LinkedApp>) {
     rows.truncate(kept);
 }
 
-fn app(workload: &Workload, pods: &[&PodLink], before: Option<&LinkedApp>, observed: &Observed) -> LinkedApp {
+/// Whether an agent is of another version than new pods get. A policy that names an image has `pinned` its version.
+#[must_use]
+pub fn is_outdated(pinned: bool, agent: &AgentFacts, version: &str) -> bool {
+    !pinned && agent.version != version
+}
+
+fn app(policy: &PolicyView, workload: &Workload, pods: &[&PodLink], before: Option<&LinkedApp>, observed: &Observed) -> LinkedApp {
     let linked = pods.iter().filter(|l| l.linked).count();
+    let pinned = policy.spec.agent.image.is_some();
     let agents: Vec<_> = pods.iter().filter_map(|l| observed.agents.get(&l.pod.uid)).collect();
     let versions: BTreeSet<&str> = agents.iter().map(|a| a.version.as_str()).collect();
     let runtime = pods.iter().find_map(|l| observed.agents.get(&l.pod.uid)?.runtimes.get(&l.pod.container(&l.container)?.id)).cloned();
@@ -142,7 +154,7 @@ fn app(workload: &Workload, pods: &[&PodLink], before: Option<&LinkedApp>, obser
         pods: count(pods.len()),
         linked: count(linked),
         agent_versions: versions.into_iter().take(3).map(str::to_owned).collect(),
-        outdated: count(agents.iter().filter(|a| a.version != observed.version).count()),
+        outdated: count(agents.iter().filter(|a| is_outdated(pinned, a, observed.version)).count()),
         state: match linked {
             0 => LinkState::NotLinked,
             n if n == pods.len() => LinkState::Linked,

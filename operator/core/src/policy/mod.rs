@@ -22,6 +22,7 @@ use fleetprof_crds::{ProfileSession, ProfilingPolicyStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::image::AgentImages;
 use crate::pod::PodFacts;
 use crate::schedule::{self, Plan, Tick};
 use crate::session::AgentFacts;
@@ -44,8 +45,10 @@ pub struct Observed<'a> {
     pub policies: Policies<'a>,
     /// The labels of the pods' namespaces. Namespaces that no cluster policy reaches, `kube-system` and the operator's own, are left out.
     pub namespaces: BTreeMap<String, Labels>,
-    /// Version of the operator: other agents are outdated.
+    /// Version of the operator: other agents are outdated, but for those whose policy names their image.
     pub version: &'a str,
+    /// The images that agents may have.
+    pub images: &'a AgentImages,
     /// Why the webhook would leave out a pod that has no sidecar; `None` where it would inject it.
     pub refusal: &'a (dyn Fn(&PodFacts, &Policies<'_>) -> Option<Reason> + Sync),
 }

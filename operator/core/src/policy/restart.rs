@@ -18,7 +18,7 @@ use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 
-use super::link::PodLink;
+use super::link::{PodLink, is_outdated};
 use crate::pod::Workload;
 use crate::selector;
 use crate::session::AgentFacts;
@@ -121,6 +121,8 @@ pub struct Situation<'a> {
     pub generation: Option<i64>,
     /// Version of the agent that new pods get.
     pub version: &'a str,
+    /// Whether the policy names the agent's image, so that no agent is outdated.
+    pub pinned: bool,
     /// The policy's pods.
     pub links: &'a [PodLink],
     /// Agents that were heard of lately, by pod uid.
@@ -156,7 +158,7 @@ pub fn candidates(situation: &Situation) -> BTreeSet<Key> {
 }
 
 fn needs_restart(link: &PodLink, situation: &Situation) -> bool {
-    let outdated = || situation.agents.get(&link.pod.uid).is_some_and(|a| a.version != situation.version);
+    let outdated = || situation.agents.get(&link.pod.uid).is_some_and(|a| is_outdated(situation.pinned, a, situation.version));
     matches!(link.reason, Reason::CreatedBeforePolicy | Reason::WebhookMissed) || (link.pod.sidecar.is_some() && outdated())
 }
 

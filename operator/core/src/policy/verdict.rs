@@ -47,6 +47,9 @@ fn configured(facts: &Facts) -> Wanted {
     if let Some(fault) = facts.policy.fault() {
         return Wanted::new(Truth::False, Reason::InvalidSpec, format!("{fault}."));
     }
+    if let Err(cause) = facts.observed.images.of(facts.policy.spec) {
+        return Wanted::new(Truth::False, Reason::InvalidSpec, format!("spec.agent.image: {cause}."));
+    }
     if let Err(invalid) = facts.plan {
         return Wanted::new(Truth::False, Reason::InvalidSpec, format!("{}: {}.", invalid.field, invalid.message));
     }

@@ -10,6 +10,7 @@ use fleetprof_crds::{ProfileSession, ProfilingPolicySpec, Reason};
 use jiff::Timestamp;
 
 use crate::budget::{Claim, Place};
+use crate::image::AgentImages;
 use crate::pod::{PodFacts, User};
 use crate::policy::{Labels, Policies};
 
@@ -137,11 +138,13 @@ pub struct Settings {
     pub namespace_budget: usize,
     /// Most targets that are captured at the same time.
     pub fleet_budget: usize,
+    /// The images that agents may have.
+    pub images: AgentImages,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { slice_seconds: 10, protocol: fleetprof_crds::wire::PROTOCOL, namespace_budget: 100, fleet_budget: 1000 }
+        Self { slice_seconds: 10, protocol: fleetprof_crds::wire::PROTOCOL, namespace_budget: 100, fleet_budget: 1000, images: AgentImages::default() }
     }
 }
 
@@ -175,6 +178,8 @@ pub enum Action {
         container: String,
         /// Name of the new ephemeral container.
         name: String,
+        /// Image of the agent.
+        image: String,
         /// The user that the agent has to be.
         user: User,
     },

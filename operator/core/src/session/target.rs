@@ -200,6 +200,10 @@ fn leave(target: &mut TargetStatus, pod: &PodFacts, context: &Context) {
 
 fn attach_or_give_up(target: &mut TargetStatus, pod: &PodFacts, context: &Context) {
     let ours = pod.attached.iter().find(|a| a.name == target.attached_as).map(|a| &a.state);
+    if let (None, Err(cause)) = (ours, image(context)) {
+        let message = format!("agent.image of the policy: {cause}; {}.", Reason::ImageNotAllowed.advice());
+        return finish(target, TargetPhase::Skipped, Reason::ImageNotAllowed, message, context.observed.now);
+    }
     let failed = match ours {
         Some(AgentContainerState::Ended(why)) => {
             Some((Reason::AgentGone, format!("The attached agent ended before it reported: {why}; {}.", Reason::AgentGone.advice())))
@@ -218,6 +222,14 @@ fn attach_or_give_up(target: &mut TargetStatus, pod: &PodFacts, context: &Contex
     }
     target.phase = TargetPhase::Attaching;
     explain(target, Reason::Attaching, "An agent is being attached.".into());
+}
+
+/// The image of the agents that the session attaches.
+fn image<'a>(context: &Context<'a>) -> Result<&'a str, String> {
+    match &context.observed.policy {
+        PolicyFacts::Found { spec, .. } => context.settings.images.of(spec),
+        _ => Ok(&context.settings.images.default),
+    }
 }
 
 fn may_attach(context: &Context) -> bool {
@@ -412,7 +424,8 @@ fn attach(index: usize, target: &TargetStatus, context: &Context) -> Option<Acti
     }
     let user = pod.container(&target.container).map(|c| c.user).unwrap_or_default();
     let (pod, pod_uid, container) = (target.pod.clone(), target.pod_uid.clone(), target.container.clone());
-    Some(Action::Attach { target: index, pod, pod_uid, container, name: target.attached_as.clone(), user })
+    let image = image(context).ok()?.to_owned();
+    Some(Action::Attach { target: index, pod, pod_uid, container, name: target.attached_as.clone(), image, user })
 }
 
 /// Whether everything that will come has come: the agent says so, or there is nobody left to send more.

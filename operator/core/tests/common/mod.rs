@@ -1,9 +1,18 @@
-//! The pod that most tests begin with.
+//! What most tests begin with: a pod, and the images of agents.
+#![allow(dead_code)]
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use fleetprof_core::image::AgentImages;
 use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, PodFacts, User, Workload};
 use jiff::Timestamp;
+
+/// The images that agents may have.
+pub fn images() -> &'static AgentImages {
+    static IMAGES: LazyLock<AgentImages> =
+        LazyLock::new(|| AgentImages { default: "agent:1".into(), allowed: vec!["mirror.example/agent:*".into()] });
+    &IMAGES
+}
 
 /// A ready pod of the Deployment `app` with one container, `app`, and an injected agent that runs.
 pub fn pod(namespace: &str, name: &str, app: &str, created: i64) -> PodFacts {

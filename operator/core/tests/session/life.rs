@@ -107,6 +107,28 @@ fn attaches_to_a_pod_without_an_agent() {
 }
 
 #[test]
+fn attaches_the_image_that_the_policy_names_where_an_admin_allows_it() {
+    let mut bare = pod("a");
+    bare.sidecar = None;
+    for (image, allowed) in [("mirror.example/agent:7", true), ("evil.example/agent:7", false)] {
+        let spec = json!({"selector": {}, "agent": {"mode": "Ephemeral", "image": image}});
+        let mut w = World::new(json!({"policyRef": {"name": "p"}})).with_policy(spec).with_pod(bare.clone());
+        w.step();
+        if allowed {
+            let attached = w.asked_to(|a| match a {
+                Action::Attach { image, .. } => Some(image.clone()),
+                _ => None,
+            });
+            assert_eq!(attached, [image]);
+        } else {
+            assert_eq!((w.target("a").phase, w.target("a").reason), (TargetPhase::Skipped, Some(Reason::ImageNotAllowed)));
+            assert!(w.target("a").message.contains("\"evil.example/agent:7\" is no image that an admin allows"), "{}", w.target("a").message);
+            assert_eq!(w.status().phase, Phase::Failed);
+        }
+    }
+}
+
+#[test]
 fn waits_or_skips_as_existing_pods_says() {
     let mut bare = pod("a");
     bare.sidecar = None;

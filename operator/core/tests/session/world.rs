@@ -91,7 +91,7 @@ impl World {
     pub fn step(&mut self) -> &mut Self {
         self.observed.places.clear();
         for _ in 0..8 {
-            let step = step(&self.session, &self.observed, &Settings::default());
+            let step = step(&self.session, &self.observed, &Settings { images: common::images().clone(), ..Settings::default() });
             self.session.status = Some(step.status);
             self.actions.clone_from(&step.actions);
             if !self.act(step.actions) {

@@ -90,6 +90,7 @@ pub async fn run(policy: &PolicyView<'_>, observed: &Observed<'_>, step: &mut St
         suspended: policy.spec.suspend,
         generation: policy.generation,
         version: observed.version,
+        pinned: policy.spec.agent.image.is_some(),
         links: &step.links,
         agents: &observed.agents,
         last,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use base64::Engine;
+use fleetprof_core::image::AgentImages;
 use fleetprof_core::inject::{AgentSettings, ClusterRules, PodSecurity, default_resources};
 use fleetprof_crds::ProfilingPolicy;
 use http_body_util::BodyExt;
@@ -32,7 +33,6 @@ impl Webhook {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let agent = AgentSettings {
-            image: "agent:1".into(),
             pull_policy: "Never".into(),
             gateway: "https://gateway:8443".into(),
             ca_bundle: "CA".into(),
@@ -47,7 +47,8 @@ impl Webhook {
             ("quiet".into(), vec![policy("quiet", "all", json!({}))]),
         ]);
         index.set_cluster_policies([]);
-        let rules = ClusterRules { excluded_namespaces: vec!["kube-system".into()], default_pod_security: PodSecurity::Privileged };
+        let images = AgentImages { default: "agent:1".into(), allowed: vec![] };
+        let rules = ClusterRules { excluded_namespaces: vec!["kube-system".into()], default_pod_security: PodSecurity::Privileged, images };
         let state = WebhookState {
             index: index.clone(),
             agent: watch::channel(Arc::new(agent)).1,

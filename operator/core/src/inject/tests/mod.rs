@@ -57,12 +57,15 @@ pub fn all() -> Policy {
 }
 
 pub fn cluster() -> ClusterRules {
-    ClusterRules { excluded_namespaces: vec!["kube-system".into(), "fleetprof".into()], default_pod_security: PodSecurity::Privileged }
+    ClusterRules { excluded_namespaces: vec!["kube-system".into(), "fleetprof".into()], default_pod_security: PodSecurity::Privileged, images: images() }
+}
+
+pub fn images() -> AgentImages {
+    AgentImages { default: "fleetprof-agent:0.1.0".into(), allowed: vec!["mirror.example/fleetprof-agent:*".into()] }
 }
 
 pub fn settings() -> AgentSettings {
     AgentSettings {
-        image: "fleetprof-agent:0.1.0".into(),
         pull_policy: "IfNotPresent".into(),
         gateway: "https://fleetprof-leader.fleetprof.svc:8443".into(),
         ca_bundle: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".into(),

@@ -166,7 +166,23 @@ fn the_level_of_the_cluster_holds_where_a_namespace_names_none() {
     let verdict =
         |namespace_labels| judge(&pod, &AdmissionFacts { namespace: "shop", namespace_labels, cluster: &cluster }, [policy.view("shop")]);
     assert!(matches!(verdict(&none), Verdict::Skip(Skip { reason: UnknownUser, .. })));
-    assert_eq!(verdict(&baseline), Verdict::Inject { policy: "all", container: "orders", user: AgentUser::Root });
+    let agent = Agent { user: AgentUser::Root, image: "fleetprof-agent:0.1.0", resources: None };
+    assert_eq!(verdict(&baseline), Verdict::Inject { policy: "all", container: "orders", agent });
+}
+
+#[test]
+fn a_policy_sets_image_and_resources_of_its_agents_within_what_an_admin_allows() {
+    let agent = json!({"image": "mirror.example/fleetprof-agent:7", "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}}});
+    let Outcome::Injected { patch, .. } = outcome(&pod(), &[], &[Policy::new("p", "2026-01-01T00:00:00Z", json!({"agent": agent}))]) else {
+        panic!("not injected")
+    };
+    let container = &patch.last().unwrap().value()[0];
+    assert_eq!((&container["image"], &container["resources"]), (&agent["image"], &agent["resources"]));
+
+    let other = json!({"agent": {"image": "evil.example/fleetprof-agent:7"}});
+    let outcome = outcome(&pod(), &[], &[Policy::new("p", "2026-01-01T00:00:00Z", other)]);
+    let Outcome::Skipped { reason: ImageNotAllowed, message } = &outcome else { panic!("{outcome:?}") };
+    assert!(message.contains("\"evil.example/fleetprof-agent:7\" is no image that an admin allows"), "{message}");
 }
 
 fn served_by(pod: &Value, policies: &[Policy]) -> Option<String> {
