@@ -102,7 +102,6 @@ async fn policies() -> Result<()> {
             json!({"agent": {"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1000Mi"}}}}),
             "agent.resources.requests.memory is higher than agent.resources.limits.memory",
         ),
-        (json!({"destination": "nowhere"}), "unknown field \"spec.destination\""),
         (json!({"schedule": {"every": "59s", "duration": "10s"}}), "schedule.every must be between 1m and 168h"),
         (json!({"schedule": {"every": "169h"}}), "schedule.every must be between 1m and 168h"),
         (json!({"schedule": {"every": "soon"}}), "spec.schedule.every"),
@@ -289,6 +288,19 @@ async fn sessions() -> Result<()> {
     }
     let repeated = object("ProfileSession", "default", &"s".repeat(61), &json!({"target": {"pods": ["a"]}, "repeat": {"count": 2}}));
     rejects(&client, &repeated, "at most 60 characters with spec.repeat").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_field_that_there_is_not_is_refused_by_name() -> Result<()> {
+    server().await?;
+    for (spec, field) in [(json!({"destination": "nowhere"}), "spec.destination"), (json!({"agent": {"imag": "x"}}), "spec.agent.imag")] {
+        let policy = policy(&spec).to_string();
+        let Err(error) = chart::kubectl(&api_server()?, &["apply", "--dry-run=server", "-f", "-"], Some(&policy)) else {
+            anyhow::bail!("{field} was taken")
+        };
+        ensure!(format!("{error:#}").contains(&format!("unknown field \"{field}\"")), "{error:#}");
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use fleetprof_core::image::AgentImages;
 use fleetprof_core::inject::{AgentSettings, ClusterRules, PodSecurity, default_resources};
 use fleetprof_core::policy::PolicyView;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
@@ -91,7 +92,6 @@ impl Webhook {
         ensure_certificates(client, own, &secrets, Timestamp::now()).await?;
         let tls = TlsSource::watch(client.clone(), own, &secrets.tls_secret);
         let agent = AgentSettings {
-            image: "fleetprof-agent:test".into(),
             pull_policy: "Never".into(),
             gateway: "https://gateway:8443".into(),
             ca_bundle: tls.loaded().await.ca_bundle().to_string(),
@@ -107,6 +107,7 @@ impl Webhook {
             rules: ClusterRules {
                 excluded_namespaces: vec!["kube-system".into(), own.into()],
                 default_pod_security: PodSecurity::Privileged,
+                images: AgentImages { default: "fleetprof-agent:test".into(), allowed: vec![] },
             }
             .into(),
             own_user: "system:serviceaccount:fleetprof:fleetprof-operator".into(),

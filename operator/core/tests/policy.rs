@@ -358,7 +358,11 @@ fn an_image_that_no_admin_allows_is_named_and_gets_into_no_pod() {
         let words = "spec.agent.image: \"evil.example/agent:1\" is no image that an admin allows: agent:1, mirror.example/agent:*.";
         assert_eq!(configured.message, words);
         let app = &step.status.linked_apps[0];
-        assert_eq!((app.linked, app.reason, app.state), (1, Reason::ImageNotAllowed, LinkState::PartiallyLinked), "who has an agent keeps it");
+        assert_eq!(
+            (app.linked, app.reason, app.state),
+            (1, Reason::ImageNotAllowed, LinkState::PartiallyLinked),
+            "who has an agent keeps it"
+        );
     }
 }
 

@@ -40,7 +40,8 @@ async fn one(session: &mut ProfileSession, action: Action, answers: &mut Answers
             Ok(false)
         }
         Action::Attach { target, pod, pod_uid, container, name, image, user } => {
-            let request = attach::Request { namespace: session.namespace().unwrap_or_default(), pod, pod_uid, container, name, image, user };
+            let request =
+                attach::Request { namespace: session.namespace().unwrap_or_default(), pod, pod_uid, container, name, image, user };
             let attached = attach::attach(&request, context).await;
             Ok(fold_attached(session, target, attached))
         }

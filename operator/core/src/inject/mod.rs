@@ -228,7 +228,8 @@ fn admit<'a>(raw: &RawPod<'a>, facts: &AdmissionFacts<'a>, spec: &'a ProfilingPo
         let cause = format!("the container {} has a CPU limit of {limit}m, and budget.minContainerCPU is {least}m", chosen.name);
         return Err(Skip::new(Reason::TooSmall, cause));
     }
-    let image = facts.cluster.images.of(spec).map_err(|cause| Skip::new(Reason::ImageNotAllowed, format!("agent.image of the policy: {cause}")))?;
+    let image =
+        facts.cluster.images.of(spec).map_err(|cause| Skip::new(Reason::ImageNotAllowed, format!("agent.image of the policy: {cause}")))?;
     let user = user::agent_user(raw, chosen, facts.pod_security())?;
     Ok((chosen.name, Agent { user, image, resources: spec.agent.resources.as_ref() }))
 }

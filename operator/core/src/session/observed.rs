@@ -144,7 +144,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { slice_seconds: 10, protocol: fleetprof_crds::wire::PROTOCOL, namespace_budget: 100, fleet_budget: 1000, images: AgentImages::default() }
+        Self {
+            slice_seconds: 10,
+            protocol: fleetprof_crds::wire::PROTOCOL,
+            namespace_budget: 100,
+            fleet_budget: 1000,
+            images: AgentImages::default(),
+        }
     }
 }
 

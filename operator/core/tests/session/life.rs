@@ -122,7 +122,11 @@ fn attaches_the_image_that_the_policy_names_where_an_admin_allows_it() {
             assert_eq!(attached, [image]);
         } else {
             assert_eq!((w.target("a").phase, w.target("a").reason), (TargetPhase::Skipped, Some(Reason::ImageNotAllowed)));
-            assert!(w.target("a").message.contains("\"evil.example/agent:7\" is no image that an admin allows"), "{}", w.target("a").message);
+            assert!(
+                w.target("a").message.contains("\"evil.example/agent:7\" is no image that an admin allows"),
+                "{}",
+                w.target("a").message
+            );
             assert_eq!(w.status().phase, Phase::Failed);
         }
     }

@@ -57,7 +57,11 @@ pub fn all() -> Policy {
 }
 
 pub fn cluster() -> ClusterRules {
-    ClusterRules { excluded_namespaces: vec!["kube-system".into(), "fleetprof".into()], default_pod_security: PodSecurity::Privileged, images: images() }
+    ClusterRules {
+        excluded_namespaces: vec!["kube-system".into(), "fleetprof".into()],
+        default_pod_security: PodSecurity::Privileged,
+        images: images(),
+    }
 }
 
 pub fn images() -> AgentImages {

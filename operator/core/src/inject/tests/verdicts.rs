@@ -172,7 +172,8 @@ fn the_level_of_the_cluster_holds_where_a_namespace_names_none() {
 
 #[test]
 fn a_policy_sets_image_and_resources_of_its_agents_within_what_an_admin_allows() {
-    let agent = json!({"image": "mirror.example/fleetprof-agent:7", "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}}});
+    let agent =
+        json!({"image": "mirror.example/fleetprof-agent:7", "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}}});
     let Outcome::Injected { patch, .. } = outcome(&pod(), &[], &[Policy::new("p", "2026-01-01T00:00:00Z", json!({"agent": agent}))]) else {
         panic!("not injected")
     };
