@@ -14,6 +14,8 @@ pub const OPT_DISABLED: &str = "disabled";
 /// Value of [`OPT_LABEL`] on a pod that lets fleetprof in although the namespace says `disabled`.
 pub const OPT_ENABLED: &str = "enabled";
 
+/// Annotation with which a kubelet marks a pod that mirrors one of a file of its node.
+pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// Annotation on an injected pod: the JSON of the injection report.
 pub const INJECTED_ANNOTATION: &str = "fleetprof.dev/injected";
 /// Label on a session: the name of the policy whose round it is.

@@ -318,9 +318,8 @@ fn injection_view(pod: &Pod) -> Value {
     let Some(spec) = &pod.spec else { return Value::Null };
     let named = |names: Vec<&String>| names.into_iter().map(|n| json!({"name": n})).collect::<Vec<_>>();
     let mut annotations = pod.metadata.annotations.clone().unwrap_or_default();
-    annotations.retain(|k, _| {
-        k == names::DEFAULT_CONTAINER_ANNOTATION || k == "kubernetes.io/config.mirror" || k == "kubernetes.io/config.source"
-    });
+    annotations
+        .retain(|k, _| k == names::DEFAULT_CONTAINER_ANNOTATION || k == names::MIRROR_ANNOTATION || k == "kubernetes.io/config.source");
     json!({
         "metadata": {
             "name": pod.metadata.name, "namespace": pod.metadata.namespace,

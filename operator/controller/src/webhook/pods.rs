@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fleetprof_core::inject::{AdmissionFacts, Outcome, inject};
+use fleetprof_core::inject::{AdmissionFacts, Outcome, inject, read};
 use fleetprof_crds::Reason;
 use serde_json::Value;
 
@@ -15,8 +15,7 @@ const PODS: &str = "pods";
 /// Answers one request.
 pub(super) fn review<'a>(state: &WebhookState, request: &'a Request<'_>) -> (Reply<'a>, Answer) {
     let answer = |outcome, reason| Answer { webhook: PODS, outcome, reason };
-    let pod: Result<Value, _> = serde_json::from_str(request.object.map_or("null", |o| o.get()));
-    let outcome = pod.map(|pod| decide(state, &request.namespace, &pod));
+    let outcome = read(request.object.map_or("null", |o| o.get())).map(|pod| decide(state, &request.namespace, &pod));
     match outcome {
         Ok(Outcome::Injected { patch, .. }) => {
             let outcome = if patch.is_empty() { "present" } else { "injected" };

@@ -11,6 +11,7 @@
 
 mod patch;
 mod raw;
+mod read;
 mod rules;
 mod sidecar;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use fleetprof_crds::{ProfilingPolicySpec, Reason, names};
 use serde_json::Value;
 
 pub use patch::PatchOp;
+pub use read::read;
 pub use user::AgentUser;
 
 use crate::container;

@@ -37,7 +37,7 @@ fn opted_in(pod: &RawPod<'_>, facts: &AdmissionFacts<'_>) -> Result<(), Skip> {
 
 /// A mirror pod shows what a kubelet runs from a file; changing it changes nothing on the node.
 fn not_static(pod: &RawPod<'_>) -> Result<(), Skip> {
-    if pod.annotation("kubernetes.io/config.mirror").is_some() || pod.owner_kinds().any(|kind| kind == "Node") {
+    if pod.annotation(names::MIRROR_ANNOTATION).is_some() || pod.owner_kinds().any(|kind| kind == "Node") {
         return Err(Skip::new(Reason::StaticPod, "the pod mirrors a static pod of a node"));
     }
     Ok(())

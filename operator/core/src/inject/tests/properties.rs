@@ -47,6 +47,7 @@ fn pod_like() -> impl Strategy<Value = Value> {
 
 fn holds_for(pod: &Value) -> Result<(), TestCaseError> {
     let first = outcome(pod, &[], &[all()]);
+    prop_assert_eq!(&outcome(&read(&pod.to_string()).unwrap(), &[], &[all()]), &first, "what is not read changes nothing");
     let once = applied(pod, &first);
     if let Outcome::Injected { policy, container, patch } = &first {
         let names: Vec<&str> = pod["spec"]["containers"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
