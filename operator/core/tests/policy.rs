@@ -269,15 +269,30 @@ fn a_schedule_that_cannot_be_followed_names_its_field() {
     }
 }
 
+/// A session with four targets, all of them good or none.
+fn tried(name: &str, good: bool, ended: i64) -> ProfileSession {
+    let phase = if good { "Succeeded" } else { "Failed" };
+    let mut s = session(name, "Schedule", phase, ended);
+    let target = json!({"pod": "a", "podUid": "u", "node": "n", "container": "c", "workload": "Deployment/web", "capture": "", "phase": phase, "reason": "AgentGone"});
+    s.status.as_mut().unwrap().targets = vec![serde_json::from_value(target).unwrap(); 4];
+    s
+}
+
+#[test]
+fn sessions_that_end_in_the_same_second_are_all_counted() {
+    let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
+    let mut p = policy_of("p", CREATED, json!({}));
+    for (second, known, wanted) in [(1, 1, ""), (2, 2, ""), (8, 2, "----++++"), (9, 2, "----++++")] {
+        world.now = Timestamp::from_second(NOW + second).unwrap();
+        world.sessions = vec![tried("p-a", true, NOW), tried("p-b", false, NOW)];
+        world.sessions.truncate(known);
+        p.status = Some(world.step(&p).status);
+        assert_eq!(p.status.as_ref().unwrap().outcomes, wanted, "after {second} s");
+    }
+}
+
 #[test]
 fn a_failing_fleet_backs_off_and_one_good_session_ends_it() {
-    let tried = |name: &str, good: bool, ended: i64| {
-        let mut s = session(name, "Schedule", if good { "Succeeded" } else { "Failed" }, ended);
-        let phase = if good { "Succeeded" } else { "Failed" };
-        let target = json!({"pod": "a", "podUid": "u", "node": "n", "container": "c", "workload": "Deployment/web", "capture": "", "phase": phase, "reason": "AgentGone"});
-        s.status.as_mut().unwrap().targets = vec![serde_json::from_value(target).unwrap(); 4];
-        s
-    };
     let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
     let p = policy_of("p", CREATED, json!({"schedule": {"every": "10m", "duration": "30s"}}));
     world.sessions = (0..3).map(|n| tried(&format!("p-{n}"), false, NOW - 100 + n)).collect();

@@ -13,6 +13,9 @@ use serde_json::json;
 
 use super::{Context, Error, PolicyObject};
 
+/// Of this many namespaces that take no session an event tells the reason.
+const TOLD: usize = 5;
+
 /// Creates the sessions of the round that is due and deletes those over the limits.
 ///
 /// A namespace that takes no session, such as one that is being deleted, keeps no other from having its own.
@@ -25,20 +28,23 @@ pub async fn rounds<P: PolicyObject>(policy: &P, step: &Step, context: &Context)
         let note = format!("The tick of {} passed without a round: {}.", tick.at, Reason::TickMissed.advice());
         context.events.warning(&policy.object_ref(&()), Reason::TickMissed, "Schedule", note).await;
     }
-    let mut refused = Vec::new();
+    let (mut any, mut refused) = (step.create.is_empty(), Vec::new());
     for session in &step.create {
-        if let Err(error) = create(policy, session, context).await {
-            refused.push((session.namespace().unwrap_or_default(), error));
+        match create(policy, session, context).await {
+            Ok(()) => any = true,
+            Err(error) => refused.push((session.namespace().unwrap_or_default(), error)),
         }
     }
-    if refused.len() == step.create.len() {
-        return refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error));
+    for (namespace, error) in refused.iter().take(TOLD) {
+        let (reason, all) = (Reason::SessionRefused, refused.len());
+        let note =
+            format!("{all} sessions of the round were not created, that of namespace {namespace} since {error}; {}.", reason.advice());
+        context.events.warning(&policy.object_ref(&()), reason, "Schedule", note).await;
     }
-    for (namespace, error) in refused {
-        let note = format!("The round has no session in namespace {namespace}, which has to wait for the next one: {error}");
-        context.events.warning(&policy.object_ref(&()), Reason::Internal, "Schedule", note).await;
+    match refused.into_iter().next() {
+        Some((_, error)) if !any => Err(error),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 async fn create<P: PolicyObject>(policy: &P, session: &ProfileSession, context: &Context) -> Result<(), Error> {

@@ -15,8 +15,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
+use bytes::{Bytes, BytesMut};
 use fleetprof_core::trigger::alert::{self, Alert, Malformed};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -27,6 +28,9 @@ use crate::tls::PeerInfo;
 
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Of a body that is too large so many bytes are read at most: what Alertmanager makes of some ten thousand alerts.
+const MOST_DRAINED: usize = 16 * 1024 * 1024;
+
 /// Notifications that are worked on at once; more wait.
 const AT_ONCE: usize = 8;
 
@@ -81,14 +85,26 @@ async fn take(receiver: &Receiver, body: Body) -> Result<usize, Refusal> {
     if receiver.look.look(namespaces).await { Ok(taken) } else { Err(Refusal::TryAgain) }
 }
 
-async fn read(body: Body) -> Result<bytes::Bytes, Refusal> {
-    let collect = Limited::new(body, alert::MAX_BYTES).collect();
-    match tokio::time::timeout(PATIENCE, collect).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge),
-        Ok(Err(_)) => Err(Refusal::Broken),
-        Err(_) => Err(Refusal::Slow),
+async fn read(body: Body) -> Result<Bytes, Refusal> {
+    tokio::time::timeout(PATIENCE, collect(body)).await.unwrap_or(Err(Refusal::Slow))
+}
+
+/// A body that is too large is read to its end all the same, and forgotten: a sender that is cut short sees a broken connection,
+/// and never learns why.
+async fn collect(mut body: Body) -> Result<Bytes, Refusal> {
+    let (mut taken, mut size) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let data = frame.map_err(|_| Refusal::Broken)?.into_data().unwrap_or_default();
+        size += data.len();
+        if size <= alert::MAX_BYTES {
+            taken.extend_from_slice(&data);
+        } else if size <= MOST_DRAINED {
+            taken = BytesMut::new();
+        } else {
+            break;
+        }
     }
+    if size > alert::MAX_BYTES { Err(Refusal::TooLarge) } else { Ok(taken.freeze()) }
 }
 
 fn namespaces(alerts: &[Alert]) -> Vec<String> {
@@ -144,6 +160,7 @@ impl IntoResponse for Refusal {
 #[cfg(test)]
 mod tests {
     use axum::http::Request;
+    use futures::StreamExt;
     use serde_json::{Value, json};
     use tower::ServiceExt;
 
@@ -202,6 +219,21 @@ mod tests {
         for (token, body, code) in cases {
             let what = body.chars().take(60).collect::<String>();
             assert_eq!(send(&receiver(true), token, body).await, (code, 0), "{token:?} {what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_is_read_to_its_end_within_reason() {
+        for (chunks, wanted) in [(3, 3), (64, 17)] {
+            let chunk = Bytes::from(vec![b' '; 1 << 20]);
+            let stream = futures::stream::iter((0..chunks).map(move |_| chunk.clone()));
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let stream = stream.map(move |chunk| {
+                let _ = sender.send(());
+                Ok::<_, std::io::Error>(chunk)
+            });
+            assert!(matches!(collect(Body::from_stream(stream)).await, Err(Refusal::TooLarge)));
+            assert_eq!(receiver.try_iter().count(), wanted);
         }
     }
 

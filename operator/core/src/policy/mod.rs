@@ -81,7 +81,7 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     let (overridden, links): (Vec<_>, Vec<_>) = all.partition(|l| l.reason == Reason::Overridden);
     link::fill(policy, &mut status, &links, observed);
     rounds::fill(policy, &mut status, &observed.sessions);
-    outcomes::fill(&mut status, &observed.sessions);
+    outcomes::fill(&mut status, &observed.sessions, observed.now);
     let plan = Plan::read(policy.uid, &policy.spec.schedule);
     let pace =
         plan.as_ref().map(|plan| pace::pace(plan, policy.created.unwrap_or(Timestamp::MIN), &status, observed.now)).unwrap_or_default();
