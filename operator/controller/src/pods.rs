@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
-use fleetprof_core::pod::{PodFacts, SharedLabels};
+use fleetprof_core::pod::{PodFacts, SharedFacts};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
@@ -64,7 +64,7 @@ impl Pods {
     /// # Errors
     /// None in practice: the watch retries for ever with back-off.
     pub async fn follow(self, client: Client, changes: UnboundedSender<PodChange>, synced: impl Fn()) -> anyhow::Result<()> {
-        let (mut listing, mut shared) = (None, SharedLabels::default());
+        let (mut listing, mut shared) = (None, SharedFacts::default());
         let mut events = watch(Api::<Pod>::all(client), watcher::Config::default()).default_backoff().boxed();
         loop {
             match events.try_next().await {
@@ -84,7 +84,7 @@ impl Pods {
     fn take(
         &self,
         event: Event<Pod>,
-        (listing, shared): (&mut Option<ByNamespace>, &mut SharedLabels),
+        (listing, shared): (&mut Option<ByNamespace>, &mut SharedFacts),
         changes: &UnboundedSender<PodChange>,
     ) {
         let mut facts_of = |pod: &Pod| {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fleetprof_core::image::AgentImages;
-use fleetprof_core::pod::{PodFacts, SharedLabels};
+use fleetprof_core::pod::{PodFacts, SharedFacts};
 use fleetprof_core::policy::{self, Labels, Observed, PolicyView};
 use fleetprof_core::schedule::Plan;
 use fleetprof_core::session::AgentFacts;
@@ -23,7 +23,7 @@ const PODS_EACH: usize = 15;
 
 fn main() {
     let before = resident();
-    let mut shared = SharedLabels::default();
+    let mut shared = SharedFacts::default();
     let mut known = |n, p| {
         let mut facts = PodFacts::of(&pod(n, p)).unwrap();
         shared.share(&mut facts);

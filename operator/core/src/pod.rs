@@ -1,6 +1,8 @@
 //! What does the operator need to know of a pod? A pruned view of about 1 KB, made once when the pod changes.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use fleetprof_crds::budget::{Budget, millicores};
@@ -26,7 +28,7 @@ pub struct PodFacts {
     /// The workload that it belongs to.
     pub workload: Workload,
     /// Its controller; `None` for a pod that stands alone.
-    pub owner: Option<Owner>,
+    pub owner: Option<Arc<Owner>>,
     /// When it was created.
     pub created: Option<Timestamp>,
     /// Phase is `Running` and it is not being deleted.
@@ -38,7 +40,7 @@ pub struct PodFacts {
     /// It is being deleted, or has ended.
     pub ending: bool,
     /// Its addresses.
-    pub ips: Vec<String>,
+    pub ips: Vec<IpAddr>,
     /// Value of `kubectl.kubernetes.io/default-container`.
     pub default_container: Option<String>,
     /// Its app containers, in order.
@@ -51,25 +53,47 @@ pub struct PodFacts {
     pub uninjected: Option<Box<str>>,
 }
 
-/// Labels that many pods share are kept once: those of a workload's replicas are the same.
+/// What the replicas of a workload have in common, their labels and their controller, is kept once.
 #[derive(Debug, Default)]
-pub struct SharedLabels {
-    known: HashSet<Arc<BTreeMap<String, String>>>,
+pub struct SharedFacts {
+    labels: Pool<BTreeMap<String, String>>,
+    owners: Pool<Owner>,
+}
+
+impl SharedFacts {
+    /// Lets the pod share with those that were seen before.
+    pub fn share(&mut self, pod: &mut PodFacts) {
+        self.labels.share(&mut pod.labels);
+        if let Some(owner) = &mut pod.owner {
+            self.owners.share(owner);
+        }
+    }
+}
+
+/// Values that are kept once, for as long as somebody has them.
+#[derive(Debug)]
+struct Pool<T> {
+    known: HashSet<Arc<T>>,
     clean_at: usize,
 }
 
-impl SharedLabels {
-    /// Lets the pod share its labels with those that were seen before.
-    pub fn share(&mut self, pod: &mut PodFacts) {
-        if let Some(known) = self.known.get(&pod.labels) {
-            pod.labels = known.clone();
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Self { known: HashSet::new(), clean_at: 0 }
+    }
+}
+
+impl<T: Eq + Hash> Pool<T> {
+    fn share(&mut self, value: &mut Arc<T>) {
+        if let Some(known) = self.known.get(value) {
+            *value = known.clone();
             return;
         }
         if self.known.len() >= self.clean_at {
-            self.known.retain(|labels| Arc::strong_count(labels) > 1);
+            self.known.retain(|value| Arc::strong_count(value) > 1);
             self.clean_at = (self.known.len() * 2).max(1024);
         }
-        self.known.insert(pod.labels.clone());
+        self.known.insert(value.clone());
     }
 }
 
@@ -83,7 +107,7 @@ pub struct Workload {
 }
 
 /// The direct controller of a pod, such as the ReplicaSet of a Deployment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// Its API version, such as `apps/v1`.
     pub api_version: String,
@@ -173,18 +197,16 @@ impl PodFacts {
             node: spec.node_name.clone().unwrap_or_default(),
             labels: Arc::new(meta.labels.clone().unwrap_or_default()),
             workload: workload(pod),
-            owner: controller(pod).map(|o| Owner {
-                api_version: o.api_version.clone(),
-                kind: o.kind.clone(),
-                name: o.name.clone(),
-                uid: o.uid.clone(),
+            owner: controller(pod).map(|o| {
+                let (api_version, kind, name, uid) = (o.api_version.clone(), o.kind.clone(), o.name.clone(), o.uid.clone());
+                Arc::new(Owner { api_version, kind, name, uid })
             }),
             created: meta.creation_timestamp.as_ref().map(|t| t.0),
             running: phase == "Running" && !ending,
             ready: phase == "Running" && !ending && ready(pod),
             ready_since: ready_since(pod).filter(|_| phase == "Running" && !ending),
             ending,
-            ips: status.and_then(|s| s.pod_ips.as_ref()).into_iter().flatten().map(|ip| ip.ip.clone()).collect(),
+            ips: status.and_then(|s| s.pod_ips.as_ref()).into_iter().flatten().filter_map(|ip| ip.ip.parse().ok()).collect(),
             default_container: meta.annotations.as_ref().and_then(|a| a.get(names::DEFAULT_CONTAINER_ANNOTATION)).cloned(),
             containers: containers(pod),
             sidecar: sidecar.then(|| sidecar_facts(pod)),

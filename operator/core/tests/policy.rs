@@ -242,13 +242,14 @@ fn recent_sessions_outlive_their_objects_and_stay_ten() {
 #[test]
 fn what_a_person_would_ask_about_is_told_once() {
     let mut left_alone = bare(pod("a", "web"));
-    left_alone.owner = Some(Owner { api_version: "apps/v1".into(), kind: "ReplicaSet".into(), name: "web-1".into(), uid: "rs".into() });
+    left_alone.owner =
+        Some(Owner { api_version: "apps/v1".into(), kind: "ReplicaSet".into(), name: "web-1".into(), uid: "rs".into() }.into());
     let world = World::new(vec![left_alone.clone(), pod("b", "api")]).heard_of(&["b"]);
     let mut p = policy_of("p", CREATED, json!({"agent": {"existingPods": "Wait"}}));
     let first = world.step(&p);
     let [news] = first.news.as_slice() else { panic!("{:?}", first.news) };
     assert_eq!((news.workload.to_string().as_str(), news.reason, news.warning), ("Deployment/web", Reason::WebhookMissed, true));
-    assert_eq!(Some(&news.owner), left_alone.owner.as_ref());
+    assert_eq!(Some(&news.owner), left_alone.owner.as_deref());
     p.status = Some(first.status);
     assert_eq!(world.step(&p).news, []);
 }

@@ -35,7 +35,7 @@ pub struct Request {
 pub async fn attach(request: &Request, context: &Context) -> Result<(), String> {
     let pod = PodId { namespace: request.namespace.clone(), name: request.pod.clone(), uid: request.pod_uid.clone() };
     let facts = context.pods.namespace(&request.namespace).into_iter().find(|p| p.uid == request.pod_uid);
-    let ips = facts.map(|p| p.ips.iter().filter_map(|ip| ip.parse().ok()).collect::<Vec<_>>()).unwrap_or_default();
+    let ips = facts.map(|p| p.ips.clone()).unwrap_or_default();
     let ticket = context.tickets.mint(&pod, &ips, Timestamp::now()).map_err(|error| error.to_string())?;
     let ca = context.tls.ca_bundle().ok_or("The gateway's certificate is not loaded yet, so an agent could not trust it.")?;
     let patch = patch(request, &ticket, &ca, context);

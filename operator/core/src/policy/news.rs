@@ -52,5 +52,5 @@ fn news(app: &LinkedApp, links: &[PodLink]) -> Option<News> {
 
 fn owner(pod: &PodFacts) -> Owner {
     let itself = || Owner { api_version: "v1".into(), kind: "Pod".into(), name: pod.name.clone(), uid: pod.uid.clone() };
-    pod.owner.clone().unwrap_or_else(itself)
+    pod.owner.as_deref().cloned().unwrap_or_else(itself)
 }
