@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Triggers on a real cluster: a rule of a real Prometheus about the shop's latency fires, a real Alertmanager tells fleetprof, and
-# the session that starts names the guilty function. Then what is forged or repeated, CPU, PromQL, and a rollout.
-#   tests/triggers.sh [alert] [refusals] [cpu] [promql] [rollout]      all of them without an argument
+# the session that starts names the guilty function. Then what is forged or repeated, an operator that is killed meanwhile, CPU,
+# memory, PromQL, cron, and a rollout.
+#   tests/triggers.sh [alert] [refusals] [killed] [cpu] [memory] [promql] [cron] [rollout]      all of them without an argument
 # Needs the cluster and the shop of tests/demo.sh, and the Debian packages prometheus and prometheus-alertmanager.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
@@ -53,7 +54,7 @@ quiet() {
 }
 triggers() { kubectl -n shop patch ppol shop --type=merge -p "{\"spec\":{\"triggers\":$1}}"; }
 
-step "1/6  The receiver and the way to Prometheus are turned on; the shop has customers"
+step "1/9  The receiver and the way to Prometheus are turned on; the shop has customers"
 helm upgrade fleetprof charts/fleetprof -n fleetprof --reset-then-reuse-values --wait --timeout 3m \
     --set alerts.enabled=true --set prometheus.url=http://$host:19090 >/dev/null
 kubectl -n fleetprof rollout status deployment/fleetprof-operator --timeout 2m
@@ -113,8 +114,11 @@ pids+=($!)
 
 alerts_asked() { triggers '{"alerts":[{"matchers":["alertname=\"SlowOrders\"","severity=~\"page|critical\""],"duration":"15s","cooldown":"10m"}]}'; }
 
+# body VERSION FINGERPRINT: what Alertmanager sends of an alert about the worker.
+body() { printf '{"version":"%s","alerts":[{"status":"firing","labels":{"alertname":"SlowOrders","severity":"page","namespace":"shop","deployment":"worker"},"annotations":{},"startsAt":"2026-01-01T00:00:00Z","fingerprint":"%016d"}]}' "$1" "$2"; }
+
 part_alert() {
-    step "2/6  A rule about the shop's latency fires: Prometheus, Alertmanager, fleetprof, the guilty function (1 min)"
+    step "2/9  A rule about the shop's latency fires: Prometheus, Alertmanager, fleetprof, the guilty function (1 min)"
     alerts_asked
     began=$(date +%s)
     within 90 has_session Alert
@@ -126,7 +130,7 @@ part_alert() {
 }
 
 part_refusals() {
-    step "3/6  What is forged, oversized, malformed or of another version is refused and changes nothing"
+    step "3/9  What is forged, oversized, malformed or of another version is refused and changes nothing"
     alerts_asked
     before=$(count)
     post() { # post TOKEN-FILE BODY-FILE: the code of the answer
@@ -139,9 +143,8 @@ part_refusals() {
         echo "$2: $code $(tr -d '\n' <"$dir/answer")"
         [ "$code" = "$1" ]
     }
-    body() { printf '{"version":"%s","alerts":[{"status":"firing","labels":{"alertname":"SlowOrders","severity":"page","namespace":"shop","deployment":"worker"},"annotations":{},"startsAt":"2026-01-01T00:00:00Z","fingerprint":"0000000000000001"}]}' "$1"; }
-    body 4 >"$dir/good.json"
-    body 3 >"$dir/version.json"
+    body 4 1 >"$dir/good.json"
+    body 3 1 >"$dir/version.json"
     head -c 2000000 /dev/zero | tr '\0' ' ' >"$dir/large.json"
     echo '{"version":"4","alerts":[7]}' >"$dir/malformed.json"
     echo 0123456789abcdef0123456789abcdef >"$dir/forged"
@@ -156,16 +159,49 @@ part_refusals() {
     kubectl -n shop get psess
 }
 
+part_killed() {
+    step "4/9  The operator is killed while it is told of an alert, and told again: one session (1 min)"
+    quiet 30
+    alerts_asked
+    body 4 2 >"$dir/other.json"
+    tell() { curl -s -m 3 -o /dev/null -w '%{http_code}' --cacert "$dir/ca.crt" --connect-to "::$alerts:8445" -H "Authorization: Bearer $(cat "$dir/token")" \
+        --data-binary "@$dir/other.json" https://fleetprof-alerts.fleetprof.svc:8445/v1/alerts || true; }
+    taken() { [ "$(tell)" = 200 ]; }
+    uid=$(kubectl -n fleetprof get pod -l app.kubernetes.io/component=operator -o jsonpath='{.items[0].metadata.uid}')
+    leader=$(grep -ls "${uid:?}" /proc/[0-9]*/cgroup | while IFS=/ read -r _ _ pid _; do grep -qsz fleetprof-operator "/proc/$pid/cmdline" && echo "$pid"; done | head -1)
+    tell >"$dir/answer" &
+    # The answer takes some 30 ms: sometimes before it, sometimes after it.
+    sleep "0.0$((RANDOM % 5 + 1))"
+    kill -9 "$leader"
+    wait $! || true
+    echo "Killed; the answer was $(cat "$dir/answer"), and there were $(sessions Alert | wc -l) sessions."
+    within 90 taken
+    taken
+    [ "$(sessions Alert | wc -l)" = 1 ] || { echo "There are $(sessions Alert | wc -l) sessions, not one." >&2; exit 1; }
+    finish Alert soften
+}
+
 part_cpu() {
-    step "4/6  CPU over its threshold for a while (1 min)"
+    step "5/9  CPU over its threshold for a while (1 min)"
     quiet 30
     triggers '{"cpu":{"threshold":40,"window":"15s","duration":"10s","cooldown":"2m"}}'
     within 120 has_session CPU
     finish CPU
 }
 
+part_memory() {
+    step "6/9  Memory over its threshold for a while (2 min)"
+    # Levels come from agents that are there all the time: the shop gets one when it is created anew.
+    kubectl -n shop rollout restart deployment/orders >/dev/null
+    kubectl -n shop rollout status deployment/orders --timeout 2m
+    quiet 30
+    triggers '{"memory":{"threshold":5,"window":"15s","duration":"10s","cooldown":"2m"}}'
+    within 120 has_session Memory
+    finish Memory
+}
+
 part_promql() {
-    step "5/6  A query of Prometheus; a query that is none is named in the condition"
+    step "7/9  A query of Prometheus; a query that is none is named in the condition"
     quiet 30
     query='rate(shop_request_seconds_sum{path=\"/api/orders\"}[20s]) / rate(shop_request_seconds_count{path=\"/api/orders\"}[20s]) > 0.01'
     triggers "{\"promQL\":[{\"name\":\"slow\",\"query\":\"$query\",\"for\":\"5s\",\"duration\":\"15s\",\"cooldown\":\"2m\"},{\"name\":\"wrong\",\"query\":\"rate(\"}]}"
@@ -178,8 +214,18 @@ part_promql() {
     echo
 }
 
+part_cron() {
+    step "8/9  A cron schedule in a time zone (2 min)"
+    quiet 30
+    kubectl -n shop patch ppol shop --type=merge -p '{"spec":{"schedule":{"every":null,"cron":"* * * * *","timeZone":"Asia/Kolkata","duration":"10s"}}}'
+    within 10 field shop ppol/shop '{.status.nextSessionTime}'
+    echo "next: $(field shop ppol/shop '{.status.schedule}, {.status.nextSessionTime}, {.status.effectiveOverhead}')"
+    within 90 has_session Schedule
+    finish Schedule
+}
+
 part_rollout() {
-    step "6/6  A new revision is profiled once, the present one is not (1 min)"
+    step "9/9  A new revision is profiled once, the present one is not (1 min)"
     # Present is what was there before the policy, so the policy is made anew.
     kubectl -n shop delete ppol shop >/dev/null
     kubectl apply -f examples/policy.yaml >/dev/null
@@ -195,7 +241,7 @@ part_rollout() {
     kubectl -n shop get events --field-selector reason=TriggerFired -o custom-columns=ABOUT:.involvedObject.kind,NOTE:.message --sort-by=.metadata.creationTimestamp | tail -6
 }
 
-for part in ${*:-alert refusals cpu promql rollout}; do
+for part in ${*:-alert refusals killed cpu memory promql cron rollout}; do
     "part_$part"
 done
 quiet

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::support::{Agent, BOX, FakeGateway, Scratch, Sleeper, any_file, order};
 
-const HANG: &str = "started; slice 0 1000; trap 'finished 10 true' TERM; while :; do sleep 0.05; done";
+const HANG: &str = "started; slice 0 1000; trap 'finished 10 true' TERM; while [ -e \"$0\" ]; do sleep 0.05; done";
 
 #[test]
 fn an_order_is_run_once_though_the_list_comes_ten_times_and_the_agent_is_killed() {
@@ -120,7 +120,7 @@ fn what_cannot_be_run_says_why() {
 fn a_worker_that_hangs_is_killed_and_one_that_crashes_is_reported() {
     let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
     let _target = Sleeper::new(&scratch);
-    scratch.worker("started; slice 0 10; trap '' TERM; while :; do sleep 0.05; done");
+    scratch.worker("started; slice 0 10; trap '' TERM; while [ -e \"$0\" ]; do sleep 0.05; done");
     let _agent = Agent::sidecar(&scratch, &gateway, &[("FLEETPROF_WORKER_GRACE", "1")]);
     let short = |name: &str| fleetprof_crds::wire::Order { duration_ms: 200, ..order(name) };
     gateway.order(|o| *o = vec![short("hangs")]);
@@ -143,7 +143,7 @@ fn a_worker_that_hangs_is_killed_and_one_that_crashes_is_reported() {
 fn asked_to_end_the_agent_ends_its_worker_and_uploads() {
     let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
     let _target = Sleeper::new(&scratch);
-    scratch.worker("started; trap 'slice 0 5000; finished 10 true' TERM; while :; do sleep 0.05; done");
+    scratch.worker("started; trap 'slice 0 5000; finished 10 true' TERM; while [ -e \"$0\" ]; do sleep 0.05; done");
     let agent = Agent::sidecar(&scratch, &gateway, &[]);
     gateway.order(|o| o.push(order("a")));
     gateway.wait_for_state("a", CaptureState::Running);
