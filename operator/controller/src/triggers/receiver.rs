@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Of a body that is too large so many bytes are read at most: what Alertmanager makes of some ten thousand alerts.
 const MOST_DRAINED: usize = 16 * 1024 * 1024;
 
+/// So long at most the body of somebody who may not tell is read before it is refused.
+const STRANGER: Duration = Duration::from_secs(1);
+
 /// Notifications that are worked on at once; more wait.
 const AT_ONCE: usize = 8;
 
@@ -63,7 +66,10 @@ async fn alerts(State(receiver): State<Receiver>, peer: Option<Extension<PeerInf
     let certified = peer.is_some_and(|Extension(peer)| !peer.client_certs.is_empty());
     let outcome = match certified || may(&receiver.credentials, &headers) {
         true => take(&receiver, body).await,
-        false => Err(Refusal::Unauthenticated),
+        false => {
+            let _ = tokio::time::timeout(STRANGER, drain(body, alert::MAX_BYTES)).await;
+            Err(Refusal::Unauthenticated)
+        }
     };
     receiver.metrics.notification(outcome.as_ref().map_or_else(Refusal::code, |_| "200"));
     outcome.map_or_else(IntoResponse::into_response, |n| format!("{n} alerts taken\n").into_response())
@@ -89,22 +95,27 @@ async fn read(body: Body) -> Result<Bytes, Refusal> {
     tokio::time::timeout(PATIENCE, collect(body)).await.unwrap_or(Err(Refusal::Slow))
 }
 
-/// A body that is too large is read to its end all the same, and forgotten: a sender that is cut short sees a broken connection,
-/// and never learns why.
 async fn collect(mut body: Body) -> Result<Bytes, Refusal> {
-    let (mut taken, mut size) = (BytesMut::new(), 0);
+    let mut taken = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let data = frame.map_err(|_| Refusal::Broken)?.into_data().unwrap_or_default();
-        size += data.len();
-        if size <= alert::MAX_BYTES {
-            taken.extend_from_slice(&data);
-        } else if size <= MOST_DRAINED {
-            taken = BytesMut::new();
-        } else {
-            break;
+        taken.extend_from_slice(&frame.map_err(|_| Refusal::Broken)?.into_data().unwrap_or_default());
+        if taken.len() > alert::MAX_BYTES {
+            drain(body, MOST_DRAINED).await;
+            return Err(Refusal::TooLarge);
         }
     }
-    if size > alert::MAX_BYTES { Err(Refusal::TooLarge) } else { Ok(taken.freeze()) }
+    Ok(taken.freeze())
+}
+
+/// Reads a body that is refused, and forgets it: a sender that is cut short sees a broken connection, and never learns why.
+async fn drain(mut body: Body, most: usize) {
+    let mut size = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        size += frame.into_data().unwrap_or_default().len();
+        if size > most {
+            return;
+        }
+    }
 }
 
 fn namespaces(alerts: &[Alert]) -> Vec<String> {
@@ -224,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_is_too_large_is_read_to_its_end_within_reason() {
-        for (chunks, wanted) in [(3, 3), (64, 17)] {
+        for (chunks, wanted) in [(3, 3), (64, 19)] {
             let chunk = Bytes::from(vec![b' '; 1 << 20]);
             let stream = futures::stream::iter((0..chunks).map(move |_| chunk.clone()));
             let (sender, receiver) = std::sync::mpsc::channel();
