@@ -113,15 +113,20 @@ async fn a_suspended_policy_cancels_what_runs_where_it_says_so() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_schedule_that_cannot_be_followed_names_its_field() -> Result<()> {
+async fn what_cannot_be_obeyed_is_named_by_its_field() -> Result<()> {
     let shop = Shop::open().await?;
-    let back = json!({"schedule": {"every": "168h", "cron": null, "timeZone": null}});
-    for (cron, zone, words) in
-        [("0 0 31 2 *", "UTC", "spec.schedule.cron: "), ("0 3 * * *", "Europe/Atlantis", "spec.schedule.timeZone: \"Europe/Atlantis\"")]
-    {
-        let spec = json!({"schedule": {"every": null, "cron": cron, "timeZone": zone}});
+    let schedule = |cron: &str, zone: &str| json!({"schedule": {"every": null, "cron": cron, "timeZone": zone}});
+    let back = json!({"schedule": {"every": "168h", "cron": null, "timeZone": null}, "agent": {"image": null}});
+    for (spec, words) in [
+        (schedule("0 0 31 2 *", "UTC"), "spec.schedule.cron: "),
+        (schedule("0 3 * * *", "Europe/Atlantis"), "spec.schedule.timeZone: \"Europe/Atlantis\""),
+        (
+            json!({"agent": {"image": "evil.example/agent:1"}}),
+            "spec.agent.image: \"evil.example/agent:1\" is no image that an admin allows: ",
+        ),
+    ] {
         with_policy(&shop, &spec, &back, || async {
-            wait_for("the condition", Duration::from_secs(20), || async {
+            wait_for(words, Duration::from_secs(20), || async {
                 let (status, reason, message) = condition(&shop, "Configured")?;
                 Ok((status == "False" && reason == "InvalidSpec" && message.starts_with(words)).then_some(()))
             })
