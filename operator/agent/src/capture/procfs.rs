@@ -81,11 +81,16 @@ pub fn maps(pid: i32) -> io::Result<Vec<Mapping>> {
     Ok(parse_maps(&String::from_utf8_lossy(&bytes)))
 }
 
+/// The kernel's flag of a task that is being taken apart, as in its `include/linux/sched.h`.
+const PF_EXITING: u64 = 4;
+
 /// What is used of `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// `R` runs or waits for a CPU, `S` sleeps, `D`, `T`, `Z` …
     pub state: u8,
+    /// It has ended, or is about to: the kernel takes it apart, and lets nobody trace it any more.
+    pub ending: bool,
     /// CPU time in user mode, in clock ticks.
     pub user_ticks: u64,
     /// CPU time in kernel mode, in clock ticks.
@@ -103,13 +108,21 @@ pub fn parse_stat(text: &[u8]) -> Option<Stat> {
     let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
     // The state is field 3 of the file and field 0 here.
     let number = |n: usize| fields.get(n - 3)?.parse::<u64>().ok();
+    let state = *fields.first()?.as_bytes().first()?;
     Some(Stat {
-        state: *fields.first()?.as_bytes().first()?,
+        state,
+        ending: matches!(state, b'Z' | b'X' | b'x') || number(9)? & PF_EXITING != 0,
         user_ticks: number(14)?,
         system_ticks: number(15)?,
         threads: number(20)?,
         start_ticks: number(22)?,
     })
+}
+
+/// `/proc/PID/task/TID/stat` of a thread.
+pub fn thread_stat(pid: i32, tid: i32) -> io::Result<Stat> {
+    let bytes = read_bounded(format!("/proc/{pid}/task/{tid}/stat"), 4096)?;
+    parse_stat(&bytes).ok_or_else(|| io::Error::other("the stat file makes no sense"))
 }
 
 /// `/proc/PID/stat` of a process.
@@ -192,7 +205,14 @@ mod tests {
     #[test]
     fn a_hostile_command_does_not_shift_fields() {
         let stat = b"7 (a) R 1 (b) ) S 1 7 7 0 -1 4194304 1 0 0 0 30 12 0 0 20 0 3 0 5555 1000 1";
-        assert_eq!(parse_stat(stat), Some(Stat { state: b'S', user_ticks: 30, system_ticks: 12, threads: 3, start_ticks: 5555 }));
+        assert_eq!(
+            parse_stat(stat),
+            Some(Stat { state: b'S', ending: false, user_ticks: 30, system_ticks: 12, threads: 3, start_ticks: 5555 })
+        );
+        for (text, ending) in [("S 1 7 7 0 -1 4194308", true), ("Z 1 7 7 0 -1 4194304", true), ("R 1 7 7 0 -1 1077936128", false)] {
+            let text = format!("7 (a) {text} 1 0 0 0 30 12 0 0 20 0 3 0 5555 1000 1");
+            assert_eq!(parse_stat(text.as_bytes()).unwrap().ending, ending, "{text}");
+        }
         assert_eq!(parse_stat(b"7 no command"), None);
         assert_eq!(parse_stat(b"7 (x) R 1"), None);
     }

@@ -269,8 +269,7 @@ fn cpu_ticks(pid: i32, kernel: bool) -> io::Result<u64> {
 }
 
 fn thread_ticks(pid: i32, tid: i32) -> u64 {
-    let text = procfs::read_bounded(format!("/proc/{pid}/task/{tid}/stat"), 4096).unwrap_or_default();
-    procfs::parse_stat(&text).map_or(0, |s| s.user_ticks)
+    procfs::thread_stat(pid, tid).map_or(0, |s| s.user_ticks)
 }
 
 #[cfg(test)]

@@ -97,7 +97,8 @@ impl PtraceSampler {
             }
             Attempt::Waiting | Attempt::Gone => {}
             Attempt::Stuck => self.lost += 1,
-            Attempt::Refused(e) if procfs::stat(self.pid).is_ok() => return Err(self.refused(&e)),
+            // A thread that ends is refused as one is that may not be looked at.
+            Attempt::Refused(e) if procfs::thread_stat(self.pid, tid).is_ok_and(|s| !s.ending) => return Err(self.refused(&e)),
             Attempt::Refused(_) => {}
         }
         Ok(())
