@@ -2,7 +2,7 @@
 # Triggers on a real cluster: a rule of a real Prometheus about the shop's latency fires, a real Alertmanager tells fleetprof, and
 # the session that starts names the guilty function. Then what is forged or repeated, an operator that is killed meanwhile, CPU,
 # memory, PromQL, cron, and a rollout.
-#   tests/triggers.sh [alert] [refusals] [killed] [cpu] [memory] [promql] [cron] [rollout]      all of them without an argument
+#   tests/triggers.sh [alert] [refusals] [certificate] [killed] [cpu] [memory] [promql] [cron] [rollout]      all of them without an argument
 # Needs the cluster and the shop of tests/demo.sh, and the Debian packages prometheus and prometheus-alertmanager.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
@@ -54,7 +54,7 @@ quiet() {
 }
 triggers() { kubectl -n shop patch ppol shop --type=merge -p "{\"spec\":{\"triggers\":$1}}"; }
 
-step "1/9  The receiver and the way to Prometheus are turned on; the shop has customers"
+step "1/10  The receiver and the way to Prometheus are turned on; the shop has customers"
 helm upgrade fleetprof charts/fleetprof -n fleetprof --reset-then-reuse-values --wait --timeout 3m \
     --set alerts.enabled=true --set prometheus.url=http://$host:19090 >/dev/null
 kubectl -n fleetprof rollout status deployment/fleetprof-operator --timeout 2m
@@ -118,7 +118,7 @@ alerts_asked() { triggers '{"alerts":[{"matchers":["alertname=\"SlowOrders\"","s
 body() { printf '{"version":"%s","alerts":[{"status":"firing","labels":{"alertname":"SlowOrders","severity":"page","namespace":"shop","deployment":"worker"},"annotations":{},"startsAt":"2026-01-01T00:00:00Z","fingerprint":"%016d"}]}' "$1" "$2"; }
 
 part_alert() {
-    step "2/9  A rule about the shop's latency fires: Prometheus, Alertmanager, fleetprof, the guilty function (1 min)"
+    step "2/10  A rule about the shop's latency fires: Prometheus, Alertmanager, fleetprof, the guilty function (1 min)"
     alerts_asked
     began=$(date +%s)
     within 90 has_session Alert
@@ -130,7 +130,7 @@ part_alert() {
 }
 
 part_refusals() {
-    step "3/9  What is forged, oversized, malformed or of another version is refused and changes nothing"
+    step "3/10  What is forged, oversized, malformed or of another version is refused and changes nothing"
     alerts_asked
     before=$(count)
     post() { # post TOKEN-FILE BODY-FILE: the code of the answer
@@ -159,8 +159,31 @@ part_refusals() {
     kubectl -n shop get psess
 }
 
+part_certificate() {
+    step "4/10  A client certificate instead of the token"
+    triggers '{"alerts":[{"matchers":["deployment=\"worker\""],"duration":"15s","cooldown":"10m"}]}'
+    body 4 3 >"$dir/certified.json"
+    local ca curve=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
+    for ca in known unknown; do
+        openssl req -x509 "${curve[@]}" -days 2 -subj "/CN=$ca" -keyout "$dir/$ca-ca.key" -out "$dir/$ca-ca.crt" 2>/dev/null
+        openssl req -new "${curve[@]}" -subj /CN=alertmanager -keyout "$dir/$ca.key" -out "$dir/$ca.csr" 2>/dev/null
+        openssl x509 -req -days 2 -in "$dir/$ca.csr" -CA "$dir/$ca-ca.crt" -CAkey "$dir/$ca-ca.key" -CAcreateserial -out "$dir/$ca.crt" \
+            -extfile <(echo extendedKeyUsage=clientAuth) 2>/dev/null
+    done
+    secret() { kubectl -n fleetprof patch secret fleetprof-alerts --type=merge -p "{\"data\":{\"ca.crt\":$1}}" >/dev/null; }
+    certified() { curl -s -o /dev/null -w '%{http_code}' --cacert "$dir/ca.crt" --connect-to "::$alerts:8445" --cert "$dir/$1.crt" --key "$dir/$1.key" \
+        --data-binary "@$dir/certified.json" https://fleetprof-alerts.fleetprof.svc:8445/v1/alerts || true; }
+    [ "$(certified known)" = 401 ] || { echo "A certificate of a CA that nobody named was let in." >&2; exit 1; }
+    secret "\"$(base64 -w0 <"$dir/known-ca.crt")\""
+    taken() { [ "$(certified known)" = 200 ]; }
+    within 30 taken
+    echo "of the CA in the Secret: $(certified known); of another: $(certified unknown), the handshake fails"
+    [ "$(certified unknown)" = 000 ]
+    secret null
+}
+
 part_killed() {
-    step "4/9  The operator is killed while it is told of an alert, and told again: one session (1 min)"
+    step "5/10  The operator is killed while it is told of an alert, and told again: one session (1 min)"
     quiet 30
     triggers '{"alerts":[{"matchers":["deployment=\"worker\""],"duration":"15s","cooldown":"10m"}]}'
     body 4 2 >"$dir/other.json"
@@ -182,7 +205,7 @@ part_killed() {
 }
 
 part_cpu() {
-    step "5/9  CPU over its threshold for a while (1 min)"
+    step "6/10  CPU over its threshold for a while (1 min)"
     quiet 30
     triggers '{"cpu":{"threshold":40,"window":"15s","duration":"10s","cooldown":"2m"}}'
     within 120 has_session CPU
@@ -190,7 +213,7 @@ part_cpu() {
 }
 
 part_memory() {
-    step "6/9  Memory over its threshold for a while (2 min)"
+    step "7/10  Memory over its threshold for a while (2 min)"
     # Levels come from agents that are there all the time: the shop gets one when it is created anew.
     kubectl -n shop rollout restart deployment/orders >/dev/null
     kubectl -n shop rollout status deployment/orders --timeout 2m
@@ -201,7 +224,7 @@ part_memory() {
 }
 
 part_promql() {
-    step "7/9  A query of Prometheus; a query that is none is named in the condition"
+    step "8/10  A query of Prometheus; a query that is none is named in the condition"
     quiet 30
     query='rate(shop_request_seconds_sum{path=\"/api/orders\"}[20s]) / rate(shop_request_seconds_count{path=\"/api/orders\"}[20s]) > 0.01'
     triggers "{\"promQL\":[{\"name\":\"slow\",\"query\":\"$query\",\"for\":\"5s\",\"duration\":\"15s\",\"cooldown\":\"2m\"},{\"name\":\"wrong\",\"query\":\"rate(\"}]}"
@@ -215,7 +238,7 @@ part_promql() {
 }
 
 part_cron() {
-    step "8/9  A cron schedule in a time zone (2 min)"
+    step "9/10  A cron schedule in a time zone (2 min)"
     quiet 30
     kubectl -n shop patch ppol shop --type=merge -p '{"spec":{"schedule":{"every":null,"cron":"* * * * *","timeZone":"Asia/Kolkata","duration":"10s"}}}'
     within 10 field shop ppol/shop '{.status.nextSessionTime}'
@@ -225,7 +248,7 @@ part_cron() {
 }
 
 part_rollout() {
-    step "9/9  A new revision is profiled once, the present one is not (1 min)"
+    step "10/10  A new revision is profiled once, the present one is not (1 min)"
     # Present is what was there before the policy, so the policy is made anew.
     kubectl -n shop delete ppol shop >/dev/null
     kubectl apply -f examples/policy.yaml >/dev/null
@@ -241,7 +264,7 @@ part_rollout() {
     kubectl -n shop get events --field-selector reason=TriggerFired -o custom-columns=ABOUT:.involvedObject.kind,NOTE:.message --sort-by=.metadata.creationTimestamp | tail -6
 }
 
-for part in ${*:-alert refusals killed cpu memory promql cron rollout}; do
+for part in ${*:-alert refusals certificate killed cpu memory promql cron rollout}; do
     "part_$part"
 done
 quiet
