@@ -8,6 +8,10 @@ use fleetprof_operator::{run, webhook};
 use tokio::runtime::Builder;
 use tracing_subscriber::EnvFilter;
 
+/// A request of the webhook is hundreds of small allocations, and the C library's way with them is slow in a static binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Controls profiling of a fleet of Kubernetes workloads.
 #[derive(Parser)]
 #[command(name = "fleetprof-operator", version)]
