@@ -173,7 +173,8 @@ part_certificate() {
     secret() { kubectl -n fleetprof patch secret fleetprof-alerts --type=merge -p "{\"data\":{\"ca.crt\":$1}}" >/dev/null; }
     certified() { curl -s -o /dev/null -w '%{http_code}' --cacert "$dir/ca.crt" --connect-to "::$alerts:8445" --cert "$dir/$1.crt" --key "$dir/$1.key" \
         --data-binary "@$dir/certified.json" https://fleetprof-alerts.fleetprof.svc:8445/v1/alerts || true; }
-    [ "$(certified known)" = 401 ] || { echo "A certificate of a CA that nobody named was let in." >&2; exit 1; }
+    stranger() { [ "$(certified known)" = 401 ]; }
+    within 30 stranger
     secret "\"$(base64 -w0 <"$dir/known-ca.crt")\""
     taken() { [ "$(certified known)" = 200 ]; }
     within 30 taken
