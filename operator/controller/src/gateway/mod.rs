@@ -35,7 +35,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use auth::{Identify, IdentifyError, Tickets, TokenReviews};
+pub use auth::{Identify, IdentifyError, TICKET, Tickets, TokenReviews};
 pub use change::{Change, Changes};
 pub use fleet::{CaptureView, Fleet, expire_forever};
 pub use metrics::GatewayMetrics;

@@ -4,11 +4,12 @@ use fleetprof_core::pod::User;
 use fleetprof_crds::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use kube::{Api, api::Patch, api::PatchParams};
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::gateway::PodId;
+use crate::gateway::{PodId, TICKET};
 
 /// Which agent to attach where.
 pub struct Request {
@@ -28,7 +29,7 @@ pub struct Request {
     pub user: User,
 }
 
-/// Attaches an agent; the same request twice attaches one.
+/// Attaches an agent; the same request twice attaches one, also where the first was not heard of yet.
 ///
 /// # Errors
 /// A sentence when the API server refuses.
@@ -60,9 +61,25 @@ pub async fn attach(request: &Request, context: &Context) -> Result<(), String> 
             context.events.normal(&about, Reason::AgentAttached, "Attach", note).await;
             Ok(())
         }
-        Err(kube::Error::Api(status)) => Err(format!("The API server refused to attach an agent: {}", status.message)),
+        // An ephemeral container never changes, and each request carries a ticket of its own.
+        Err(kube::Error::Api(answer)) if answer.code == 422 && is_attached(&api, request).await => Ok(()),
+        Err(kube::Error::Api(answer)) => Err(format!("The API server refused to attach an agent: {}", told(&answer.message))),
         Err(error) => Err(format!("An agent could not be attached: {error}")),
     }
+}
+
+/// Whether the container is in the pod already.
+async fn is_attached(api: &Api<Pod>, request: &Request) -> bool {
+    let named = ListParams::default().fields(&format!("metadata.name={}", request.pod));
+    let pods = api.list(&named).await.map(|pods| pods.items).unwrap_or_default();
+    let pod = pods.into_iter().find(|pod| pod.metadata.uid.as_ref() == Some(&request.pod_uid));
+    let containers = pod.and_then(|pod| pod.spec?.ephemeral_containers);
+    containers.into_iter().flatten().any(|container| container.name == request.name)
+}
+
+/// What people are told of an answer of the API server. What follows its first line quotes the request, and so its ticket.
+fn told(message: &str) -> &str {
+    message.lines().next().filter(|line| !line.contains(TICKET)).unwrap_or("it does not take the container")
 }
 
 fn patch(request: &Request, ticket: &str, ca: &str, context: &Context) -> Value {
@@ -105,6 +122,14 @@ fn security(user: User) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_ticket_gets_into_a_status() {
+        let quoted = "Pod \"a\" is invalid: spec.ephemeralContainers: Forbidden: existing ephemeral containers may not be changed\n\
+            +    \"Value\": \"fpt1.eyJwb2QiOlsi\"";
+        assert!(told(quoted).ends_with("may not be changed") && !told(quoted).contains("fpt1"));
+        assert_eq!(told("Invalid value: fpt1.eyJwb2Qi"), "it does not take the container");
+    }
 
     #[test]
     fn a_known_user_gets_an_agent_without_any_capability() {

@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use self::cache::Cache;
-pub use self::tickets::{CREDENTIAL_LIFE, TICKET_LIFE, TicketError, Tickets};
+pub use self::tickets::{CREDENTIAL_LIFE, TICKET, TICKET_LIFE, TicketError, Tickets};
 pub use self::token_review::TokenReviews;
 use super::PodId;
 use super::rate::Buckets;

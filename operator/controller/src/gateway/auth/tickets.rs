@@ -18,7 +18,8 @@ use super::seal::Seal;
 pub const TICKET_LIFE: SignedDuration = SignedDuration::from_mins(5);
 /// How long a credential is good.
 pub const CREDENTIAL_LIFE: SignedDuration = SignedDuration::from_hours(24);
-const TICKET: &str = "fpt1";
+/// How every ticket begins.
+pub const TICKET: &str = "fpt1";
 const CREDENTIAL: &str = "fpc1";
 /// Redeemed tickets that are remembered, each for [`TICKET_LIFE`] at most; more enrolments must wait.
 const MAX_REDEEMED: usize = 16_384;
