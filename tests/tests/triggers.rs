@@ -122,16 +122,12 @@ async fn an_alert_and_a_rollout_start_one_session_each_whoever_leads() -> Result
     ensure!(receiver.post(&receiver.token, &notification(&place, "2026-11-21T10:30:00Z"))? == "200", "again, within the cooldown");
     ensure!(sessions(&place, "Alert").await?.len() == 1, "the next leader forgot the cooldown");
 
-    // Two minutes lie between triggers of one workload, so its session goes; the present leader did not create it.
+    // Two minutes lie between triggers of one workload, so its session goes, but not before the alert that waits for its cooldown
+    // is asked for no more. The present leader did not create it.
+    let rollout = r#"{"spec":{"triggers":{"alerts":null,"rollout":{"delay":"2s","duration":"10s"}}}}"#;
+    place.kubectl(&["patch", "ppol", "all", "--type=merge", "-p", rollout])?;
+    place.until("ProfilingPolicy", "all", 20, |s| s["observedGeneration"] == 2).await?;
     place.kubectl(&["delete", "psess", "--all"])?;
-    place.kubectl(&[
-        "patch",
-        "ppol",
-        "all",
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"triggers":{"alerts":null,"rollout":{"delay":"2s","duration":"10s"}}}}"#,
-    ])?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     ensure!(sessions(&place, "Rollout").await?.is_empty(), "the revision that was there before the policy was profiled");
     revision(&place, "new")?;
