@@ -7,13 +7,13 @@ CLUSTER := tests/cluster/cluster
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: ## The whole of it on a real cluster (warm about 4 min); the cluster stays up
+demo: ## The whole of it on a real cluster (warm about 3 min); the cluster stays up
 	@tests/demo.sh
 
-test: ## Every test; brings up what it needs (on 2 cores 23 min once crates and Kubernetes are built)
+test: ## Every test; brings up what it needs (on 2 cores warm about 11 min, else 26 min once crates and Kubernetes are built)
 	@tests/run.sh
 
-triggers: ## A rule of a real Prometheus fires, a session says why; after `make demo`
+triggers: ## A rule of a real Prometheus fires, a session says why; after `make demo` (8 min)
 	@tests/triggers.sh
 
 unit: ## The tests that need no cluster (warm: seconds)
