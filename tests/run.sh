@@ -31,7 +31,7 @@ cargo test -p fleetprof-tests --locked --quiet --no-run
 # On an API server of their own, beside everything that follows.
 api_tests() {
     cargo test -p fleetprof-tests --locked --test crates --test schema --test gate --test webhook --test leader &&
-        cargo test -p fleetprof-tests --locked --test cluster_policy --test loadtests --test restarts --test triggers -- --test-threads=1
+        cargo test -p fleetprof-tests --locked --test cluster_policy --test failover --test loadtests --test restarts --test triggers -- --test-threads=1
 }
 api_tests >target/api-tests.log 2>&1 &
 api=$!

@@ -6,6 +6,7 @@
 //! webhook:  pods at CREATE ─► inject (fleetprof-core) ─► JSON patch
 //! ```
 
+pub mod copies;
 pub mod data_api;
 pub mod events;
 pub mod gateway;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use fleetprof_core::policy::{Policies, PolicyView};
 use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use kube::{Api, Client, Resource, ResourceExt};
-use kube_runtime::reflector::Store;
 use serde::de::DeserializeOwned;
+
+use crate::copies::Copies;
 
 /// A kind of policy.
 pub trait PolicyObject: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
@@ -39,9 +40,9 @@ impl PolicyObject for ClusterProfilingPolicy {
 #[derive(Clone)]
 pub struct PolicyStores {
     /// Those of namespaces.
-    pub namespaced: Store<ProfilingPolicy>,
+    pub namespaced: Copies<ProfilingPolicy>,
     /// Those of the cluster.
-    pub cluster: Store<ClusterProfilingPolicy>,
+    pub cluster: Copies<ClusterProfilingPolicy>,
 }
 
 /// Policies at one moment.
@@ -54,15 +55,13 @@ impl PolicyStores {
     /// All of them.
     #[must_use]
     pub fn all(&self) -> Snapshot {
-        Snapshot { namespaced: self.namespaced.state(), cluster: self.cluster.state() }
+        Snapshot { namespaced: self.namespaced.all(), cluster: self.cluster.all() }
     }
 
     /// Those that may select pods of the namespace.
     #[must_use]
     pub fn near(&self, namespace: &str) -> Snapshot {
-        let mut all = self.all();
-        all.namespaced.retain(|p| p.metadata.namespace.as_deref() == Some(namespace));
-        all
+        Snapshot { namespaced: self.namespaced.of(namespace), cluster: self.cluster.all() }
     }
 }
 

@@ -13,11 +13,11 @@ use fleetprof_core::trigger::verdict::Setup;
 use fleetprof_crds::ProfileSession;
 use kube::{Client, ResourceExt};
 use kube_runtime::controller::Action;
-use kube_runtime::reflector::Store;
 
 pub use kinds::{PolicyObject, PolicyStores};
 pub use restart::Restarts;
 
+use crate::copies::Copies;
 use crate::events::Events;
 use crate::gateway::Fleet;
 use crate::metrics::Metrics;
@@ -34,7 +34,7 @@ pub struct Context {
     /// The policies of both kinds.
     pub policies: PolicyStores,
     /// The sessions of the cluster.
-    pub sessions: Store<ProfileSession>,
+    pub sessions: Copies<ProfileSession>,
     /// Agents.
     pub fleet: Fleet,
     /// Says why the webhook would leave a pod out.
@@ -51,15 +51,23 @@ pub struct Context {
     pub metrics: Metrics,
 }
 
+impl Context {
+    /// The sessions that name a policy.
+    #[must_use]
+    pub fn sessions_of(&self, policy: &PolicyView<'_>) -> Vec<Arc<ProfileSession>> {
+        match policy.namespace {
+            Some(own) => self.sessions.of(own).into_iter().filter(|s| policy.owns(s)).collect(),
+            None => self.sessions.filter(|s| policy.owns(s)),
+        }
+    }
+}
+
 /// Why a reconcile did not get through; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or did not answer.
     #[error("the Kubernetes API answered: {0}")]
     Kube(#[from] kube::Error),
-    /// The watch of sessions ended before its first list.
-    #[error("the sessions could not be listed")]
-    NotSynced,
 }
 
 /// One reconcile: observe, decide, apply, report.
@@ -67,7 +75,6 @@ pub enum Error {
 /// # Errors
 /// When the API server cannot be asked or written to; nothing is lost then.
 pub async fn reconcile<P: PolicyObject>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, Error> {
-    context.sessions.wait_until_ready().await.map_err(|_| Error::NotSynced)?;
     let view = policy.view();
     let seen = observe::Seen::of(&view, &context);
     let observed = seen.observed(&context);

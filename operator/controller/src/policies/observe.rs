@@ -33,10 +33,9 @@ impl<'a> Seen<'a> {
     pub fn of(policy: &PolicyView<'_>, context: &'a Context) -> Self {
         let namespaces = namespaces(policy, context);
         let pods: Vec<_> = namespaces.keys().flat_map(|n| context.pods.namespace(n)).collect();
-        let named = |s: &Arc<ProfileSession>| policy.owns(s);
         Self {
             agents: sessions::agents(&pods, &context.fleet),
-            sessions: context.sessions.state().into_iter().filter(named).collect(),
+            sessions: context.sessions_of(policy),
             policies: policy.namespace.map_or_else(|| context.policies.all(), |n| context.policies.near(n)),
             refusal: Box::new(move |pod, policies| context.misses.refusal(pod, policies)),
             namespaces,

@@ -1,22 +1,26 @@
 //! How are the controllers started? Live sessions first, so that the gateway knows every capture before agents report.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleetprof_core::inject::{ClusterRules, PodSecurity};
 use fleetprof_core::session::Settings;
 use fleetprof_core::trigger::verdict::Setup;
-use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy};
+use fleetprof_crds::ProfileSession;
 use futures::StreamExt;
 use jiff::Timestamp;
-use kube::{Api, Client};
-use kube_runtime::{Controller, controller, watcher};
+use kube::{Client, Resource};
+use kube_runtime::reflector::{ObjectRef, Store};
+use kube_runtime::{Controller, controller};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
+use super::dispatch::{self, Pokes, Queues};
+use super::registration;
 use super::watches::Watches;
-use super::{dispatch, registration};
 use crate::events::Events;
 use crate::gateway::{Fleet, Tickets};
 use crate::metrics::Metrics;
@@ -38,6 +42,8 @@ const CLUSTER_POLICIES_AT_ONCE: u16 = 2;
 
 /// How long is waited before sessions that could not be opened again are tried once more.
 const REOPEN_AGAIN: Duration = Duration::from_secs(1);
+/// How often they are tried: a session that the API server will not have must not keep all others from being served.
+const REOPEN_TRIES: usize = 30;
 
 /// What the controllers are made of.
 pub struct Parts {
@@ -49,6 +55,8 @@ pub struct Parts {
     pub tls: TlsSource,
     pub metrics: Metrics,
     pub watches: Watches,
+    /// What tells the controllers to look, and where they hear of it.
+    pub pokes: (Pokes, Queues),
 }
 
 /// The parts that the servers work with as well.
@@ -70,7 +78,7 @@ impl Parts {
 /// Opens the captures of all live sessions again, then starts both controllers and what feeds them. Gives back what the policy
 /// controller works with, for those who bring it news.
 pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<Arc<policies::Context>> {
-    let Parts { client, settings, fleet, results, tickets, tls, metrics, watches } = parts;
+    let Parts { client, settings, fleet, results, tickets, tls, metrics, watches, pokes: (pokes, queues) } = parts;
     let events = Events::new(client.clone(), &settings.pod_name);
     let rules = Arc::new(ClusterRules {
         excluded_namespaces: vec!["kube-system".into(), settings.namespace.clone()],
@@ -116,28 +124,26 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
     });
     reopen(&watches, &session_context).await;
     fleet.set_synced(true, Timestamp::now());
-    let (session_pokes, session_queue) = mpsc::unbounded_channel();
-    let (policy_pokes, policy_queue) = mpsc::unbounded_channel();
-    let (cluster_pokes, cluster_told) = mpsc::unbounded_channel();
-    let (cluster_paced, cluster_queue) = mpsc::unbounded_channel();
-    tasks.spawn(dispatch::pace_cluster_policies(cluster_told, cluster_paced));
-    tasks.spawn(run_sessions(client.clone(), session_context.clone(), session_queue));
-    tasks.spawn(run_policies::<ProfilingPolicy>(client.clone(), POLICIES_AT_ONCE, policy_context.clone(), policy_queue));
-    tasks.spawn(run_policies::<ClusterProfilingPolicy>(client.clone(), CLUSTER_POLICIES_AT_ONCE, policy_context.clone(), cluster_queue));
+    let store = watches.sessions.store();
+    tasks.spawn(run_sessions(store, session_context.clone(), queues.sessions));
+    let store = watches.policies.namespaced.store();
+    tasks.spawn(run_policies(store, POLICIES_AT_ONCE, policy_context.clone(), queues.policies));
+    tasks.spawn(dispatch::pace_cluster_policies(queues.cluster_told, pokes.edited.clone()));
+    let store = watches.policies.cluster.store();
+    tasks.spawn(run_policies(store, CLUSTER_POLICIES_AT_ONCE, policy_context.clone(), queues.cluster_policies));
     tasks.spawn(registration::leave_with_namespace(client.clone(), settings.clone(), watches.namespaces.clone()));
     tasks.spawn(registration::keep(client, settings, tls, watches.policies.clone()));
     tasks.spawn(sessions::sweep_forever(watches.sessions.clone(), session_context));
-    let pokes = dispatch::Pokes { sessions: session_pokes, policies: policy_pokes, cluster_policies: cluster_pokes };
     tasks.spawn(dispatch::run(fleet, watches, namespaces, pokes));
     Ok(policy_context)
 }
 
 /// Until every one is open no agent is answered: an order that is missing from a list stops its capture.
 async fn reopen(watches: &Watches, context: &Arc<sessions::Context>) {
-    let live = |s: &Arc<ProfileSession>| s.status.as_ref().is_some_and(|s| !s.phase.is_terminal());
-    let mut left: Vec<_> = watches.sessions.state().into_iter().filter(live).collect();
+    let live = |s: &ProfileSession| s.status.as_ref().is_some_and(|s| !s.phase.is_terminal());
+    let mut left = watches.sessions.filter(live);
     left.iter().for_each(|session| sessions::hold_places(session, context));
-    while !left.is_empty() {
+    for _ in 0..REOPEN_TRIES {
         let mut failed = Vec::new();
         for session in left {
             if let Err(error) = sessions::reconcile(session.clone(), context.clone()).await {
@@ -145,36 +151,37 @@ async fn reopen(watches: &Watches, context: &Arc<sessions::Context>) {
                 failed.push(session);
             }
         }
-        if !failed.is_empty() {
-            tokio::time::sleep(REOPEN_AGAIN).await;
+        if failed.is_empty() {
+            return;
         }
         left = failed;
+        tokio::time::sleep(REOPEN_AGAIN).await;
     }
+    tracing::warn!(sessions = left.len(), "some live sessions could not be opened again; the others do not wait for them any longer");
 }
 
-type Queue<K> = mpsc::UnboundedReceiver<kube_runtime::reflector::ObjectRef<K>>;
+type Queue<K> = mpsc::UnboundedReceiver<ObjectRef<K>>;
 
-async fn run_sessions(client: Client, context: Arc<sessions::Context>, queue: Queue<ProfileSession>) -> anyhow::Result<()> {
-    let config = controller::Config::default().concurrency(SESSIONS_AT_ONCE);
-    Controller::new(Api::<ProfileSession>::all(client), watcher::Config::default())
-        .with_config(config)
-        .reconcile_on(UnboundedReceiverStream::new(queue))
-        .run(sessions::reconcile, sessions::on_error, context)
-        .for_each(|_| futures::future::ready(()))
-        .await;
+/// The copies bring their own changes, by way of the queue.
+fn controller<K>(store: Store<K>, queue: Queue<K>, at_once: u16) -> Controller<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let config = controller::Config::default().concurrency(at_once);
+    Controller::for_stream(futures::stream::pending(), store).with_config(config).reconcile_on(UnboundedReceiverStream::new(queue))
+}
+
+async fn run_sessions(store: Store<ProfileSession>, context: Arc<sessions::Context>, queue: Queue<ProfileSession>) -> anyhow::Result<()> {
+    let controller = controller(store, queue, SESSIONS_AT_ONCE);
+    controller.run(sessions::reconcile, sessions::on_error, context).for_each(|_| futures::future::ready(())).await;
     anyhow::bail!("the session controller ended")
 }
 
-async fn run_policies<P>(client: Client, at_once: u16, context: Arc<policies::Context>, queue: Queue<P>) -> anyhow::Result<()>
+async fn run_policies<P>(store: Store<P>, at_once: u16, context: Arc<policies::Context>, queue: Queue<P>) -> anyhow::Result<()>
 where
     P: PolicyObject,
 {
-    let config = controller::Config::default().concurrency(at_once);
-    Controller::new(Api::<P>::all(client), watcher::Config::default())
-        .with_config(config)
-        .reconcile_on(UnboundedReceiverStream::new(queue))
-        .run(policies::reconcile, policies::on_error, context)
-        .for_each(|_| futures::future::ready(()))
-        .await;
+    let controller = controller(store, queue, at_once);
+    controller.run(policies::reconcile, policies::on_error, context).for_each(|_| futures::future::ready(())).await;
     anyhow::bail!("the policy controller ended")
 }

@@ -1,6 +1,6 @@
 //! Who has to look again? What happened to a pod, an agent or a session is told to the sessions and policies it concerns.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +10,17 @@ use fleetprof_crds::session::PolicyKind;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kube_runtime::reflector::{ObjectRef, Store};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use kube_runtime::reflector::ObjectRef;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::watches::Watches;
+use crate::copies::Copies;
 use crate::gateway::{Change, Fleet};
 use crate::namespaces::Namespaces;
 use crate::policies::PolicyStores;
 
 /// Where pokes go.
+#[derive(Clone)]
 pub struct Pokes {
     /// To the session controller.
     pub sessions: UnboundedSender<ObjectRef<ProfileSession>>,
@@ -26,6 +28,50 @@ pub struct Pokes {
     pub policies: UnboundedSender<ObjectRef<ProfilingPolicy>>,
     /// To the controller of the cluster's policies, by way of [`pace_cluster_policies`].
     pub cluster_policies: UnboundedSender<ObjectRef<ClusterProfilingPolicy>>,
+    /// To the controller of the cluster's policies at once: the policy itself has changed.
+    pub edited: UnboundedSender<ObjectRef<ClusterProfilingPolicy>>,
+}
+
+/// The other ends of [`Pokes`].
+pub struct Queues {
+    /// Sessions to look at.
+    pub sessions: UnboundedReceiver<ObjectRef<ProfileSession>>,
+    /// Policies to look at.
+    pub policies: UnboundedReceiver<ObjectRef<ProfilingPolicy>>,
+    /// Policies of the cluster of which something was told.
+    pub cluster_told: UnboundedReceiver<ObjectRef<ClusterProfilingPolicy>>,
+    /// Policies of the cluster to look at.
+    pub cluster_policies: UnboundedReceiver<ObjectRef<ClusterProfilingPolicy>>,
+}
+
+/// Pokes, and where they arrive.
+pub fn pokes() -> (Pokes, Queues) {
+    let (to_sessions, sessions) = unbounded_channel();
+    let (to_policies, policies) = unbounded_channel();
+    let (tell_cluster, cluster_told) = unbounded_channel();
+    let (edited, cluster_policies) = unbounded_channel();
+    let pokes = Pokes { sessions: to_sessions, policies: to_policies, cluster_policies: tell_cluster, edited };
+    (pokes, Queues { sessions, policies, cluster_told, cluster_policies })
+}
+
+/// A policy as a session names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Concerned {
+    kind: PolicyKind,
+    namespace: String,
+    name: String,
+}
+
+impl Concerned {
+    /// The policy that the session names.
+    pub fn of(session: &ProfileSession) -> Option<Self> {
+        let policy = session.spec.policy_ref.as_ref()?;
+        let namespace = match policy.kind {
+            PolicyKind::ProfilingPolicy => session.namespace()?,
+            PolicyKind::ClusterProfilingPolicy => String::new(),
+        };
+        Some(Self { kind: policy.kind, namespace, name: policy.name.clone() })
+    }
 }
 
 /// How often policies are told what has happened meanwhile to their sessions and pods. All of it at once: a debounce in the
@@ -54,27 +100,27 @@ pub async fn pace_cluster_policies(
 pub async fn run(fleet: Fleet, mut watches: Watches, namespaces: Namespaces, pokes: Pokes) -> anyhow::Result<()> {
     let mut changes = fleet.subscribe();
     let mut look = tokio::time::interval(LOOK);
-    let mut versions = HashMap::new();
-    let mut changed = HashSet::new();
+    let (mut changed, mut concerned) = (HashSet::new(), HashSet::new());
     loop {
         tokio::select! {
             Some(pod) = watches.pod_changes.recv() => {
-                pokes.sessions_with(&watches.sessions, &pod.namespace, Some(&pod.uid));
+                pokes.sessions_with(&watches.sessions, &pod.namespace, &pod.uid);
                 pokes.sessions_awaiting(&watches, &pod.namespace, &pod.uid);
                 changed.insert(pod.namespace);
             }
             change = changes.next() => match change {
                 Some(Change::Session { namespace, name }) => pokes.session(&namespace, &name),
                 Some(Change::Agent(pod)) => {
-                    pokes.sessions_with(&watches.sessions, &pod.namespace, Some(&pod.uid));
+                    pokes.sessions_with(&watches.sessions, &pod.namespace, &pod.uid);
                     changed.insert(pod.namespace);
                 }
                 Some(Change::Everything) => pokes.everything(&watches),
                 None => anyhow::bail!("the fleet is gone"),
             },
+            Some(policy) = watches.session_changes.recv() => drop(concerned.insert(policy)),
             _ = look.tick() => {
                 pokes.policies_over(&watches.policies, &namespaces, &std::mem::take(&mut changed));
-                pokes.policies_of_changed(&watches.sessions, &mut versions);
+                concerned.drain().for_each(|policy: Concerned| pokes.policy_named(policy.kind, &policy.namespace, &policy.name));
                 pokes.repeats_of_cancelled(&watches.sessions);
                 pokes.repeats_due(&watches.sessions);
             }
@@ -88,13 +134,11 @@ impl Pokes {
     }
 
     /// Live sessions of the namespace that capture the pod.
-    fn sessions_with(&self, sessions: &Store<ProfileSession>, namespace: &str, pod_uid: Option<&str>) {
-        let concerned = |s: &Arc<ProfileSession>| {
-            let targets = s.status.as_ref().filter(|s| !s.phase.is_terminal()).map(|s| &s.targets);
-            s.namespace().as_deref() == Some(namespace)
-                && targets.is_some_and(|t| pod_uid.is_none_or(|uid| t.iter().any(|t| t.pod_uid == uid)))
+    fn sessions_with(&self, sessions: &Copies<ProfileSession>, namespace: &str, pod_uid: &str) {
+        let concerned = |s: &&Arc<ProfileSession>| {
+            s.status.as_ref().is_some_and(|s| !s.phase.is_terminal() && s.targets.iter().any(|t| t.pod_uid == pod_uid))
         };
-        for session in sessions.state().iter().filter(|s| concerned(s)) {
+        for session in sessions.of(namespace).iter().filter(concerned) {
             let _ = self.sessions.send(ObjectRef::from_obj(&**session));
         }
     }
@@ -102,29 +146,29 @@ impl Pokes {
     /// Sessions that wait for a load that the pod is a part of.
     fn sessions_awaiting(&self, watches: &Watches, namespace: &str, pod_uid: &str) {
         let Some(pod) = watches.pods.get(namespace, pod_uid) else { return };
-        let awaits = |s: &&Arc<ProfileSession>| s.namespace().as_deref() == Some(namespace) && load::is_awaited(s, &pod);
-        for session in watches.sessions.state().iter().filter(awaits) {
+        for session in watches.sessions.of(namespace).iter().filter(|s| load::is_awaited(s, &pod)) {
             let _ = self.sessions.send(ObjectRef::from_obj(&**session));
         }
     }
 
     /// Live sessions that repeat one that was cancelled.
-    fn repeats_of_cancelled(&self, sessions: &Store<ProfileSession>) {
-        let all = sessions.state();
-        let cancelled: HashSet<String> = all.iter().filter(|s| s.spec.cancel && s.spec.repeat.is_some()).filter_map(|s| s.uid()).collect();
+    fn repeats_of_cancelled(&self, sessions: &Copies<ProfileSession>) {
+        let cancelled = sessions.filter(|s| s.spec.cancel && s.spec.repeat.is_some());
         let live = |s: &ProfileSession| s.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
-        let concerned = |s: &&Arc<ProfileSession>| live(s) && repeat::root(s).is_some_and(|root| cancelled.contains(&root.uid));
-        for session in all.iter().filter(concerned) {
-            let _ = self.sessions.send(ObjectRef::from_obj(&**session));
+        for root in &cancelled {
+            let (namespace, uid) = (root.namespace().unwrap_or_default(), root.uid().unwrap_or_default());
+            for session in sessions.of(&namespace).iter().filter(|s| live(s) && repeat::repeats(s, &uid)) {
+                let _ = self.sessions.send(ObjectRef::from_obj(&**session));
+            }
         }
     }
 
     /// Sessions whose next capture can be made: the one before it has just ended, or the interval has.
-    fn repeats_due(&self, sessions: &Store<ProfileSession>) {
+    fn repeats_due(&self, sessions: &Copies<ProfileSession>) {
         let now = Timestamp::now();
-        for session in sessions.state().iter().filter(|s| s.spec.repeat.is_some()) {
+        for session in &sessions.filter(|s| s.spec.repeat.is_some()) {
             let namespace = session.namespace().unwrap_or_default();
-            let phase = |name: &str| sessions.get(&ObjectRef::new(name).within(&namespace))?.status.as_ref().map(|s| s.phase);
+            let phase = |name: &str| sessions.get(&namespace, name)?.status.as_ref().map(|s| s.phase);
             if repeat::is_due(session, now, phase) {
                 let _ = self.sessions.send(ObjectRef::from_obj(&**session));
             }
@@ -155,28 +199,11 @@ impl Pokes {
     }
 
     fn everything(&self, watches: &Watches) {
-        for session in &watches.sessions.state() {
+        for session in &watches.sessions.all() {
             let _ = self.sessions.send(ObjectRef::from_obj(&**session));
         }
         for policy in watches.policies.all().views().iter() {
             self.policy(&policy);
         }
-    }
-
-    /// Policies one of whose sessions was written since the last look.
-    fn policies_of_changed(&self, sessions: &Store<ProfileSession>, versions: &mut HashMap<String, (String, String, PolicyKind, String)>) {
-        let mut now = HashMap::new();
-        for session in sessions.state() {
-            let Some(policy) = &session.spec.policy_ref else { continue };
-            let row =
-                (session.resource_version().unwrap_or_default(), session.namespace().unwrap_or_default(), policy.kind, policy.name.clone());
-            now.insert(session.uid().unwrap_or_default(), row);
-        }
-        let changed = now.iter().filter(|(uid, row)| versions.get(*uid) != Some(row)).map(|(_, row)| row);
-        let gone = versions.iter().filter(|(uid, _)| !now.contains_key(*uid)).map(|(_, row)| row);
-        for (_, namespace, kind, name) in changed.chain(gone) {
-            self.policy_named(*kind, namespace, name);
-        }
-        *versions = now;
     }
 }

@@ -94,7 +94,8 @@ async fn lead(client: Client, settings: RunSettings, fleet: Fleet, metrics: AllM
     let config = ResultsConfig { root: settings.results.clone(), cluster: settings.cluster.clone(), capacity: settings.results_capacity };
     let results = Results::open(config, metrics.results.clone()).await.context("the results volume cannot be used")?;
     gates.set("results", true);
-    let watches = watches::start(&client, &mut tasks).await?;
+    let (pokes, queues) = dispatch::pokes();
+    let watches = watches::start(&client, &pokes, &mut tasks).await?;
     gates.set("watches", true);
     let tickets = Arc::new(Tickets::new(&ensured.ticket_key));
     let own = metrics.own.clone();
@@ -107,6 +108,7 @@ async fn lead(client: Client, settings: RunSettings, fleet: Fleet, metrics: AllM
         tls: tls.clone(),
         metrics: own,
         watches,
+        pokes: (pokes, queues),
     };
     let servers = Servers { client: client.clone(), settings: settings.clone(), parts: parts.shared(), metrics };
     let policies = controllers::start(parts, &mut tasks).await?;

@@ -1,16 +1,21 @@
 //! What does the leader watch, and when has it seen everything once?
 
+use std::fmt::Debug;
+
 use anyhow::Context;
-use fleetprof_crds::ProfileSession;
+use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
-use kube::{Api, Client, Resource};
-use kube_runtime::reflector::{self, Store};
+use kube::{Api, Client, Resource, ResourceExt};
+use kube_runtime::reflector::{self, ObjectRef, Store};
 use kube_runtime::{WatchStreamExt, watcher};
+use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::dispatch::{Concerned, Pokes};
+use crate::copies::Copies;
 use crate::pods::{PodChange, Pods};
 use crate::policies::PolicyStores;
 
@@ -23,13 +28,15 @@ pub struct Watches {
     /// The policies of both kinds.
     pub policies: PolicyStores,
     /// The sessions.
-    pub sessions: Store<ProfileSession>,
+    pub sessions: Copies<ProfileSession>,
+    /// Policies one of whose sessions changed.
+    pub session_changes: mpsc::UnboundedReceiver<Concerned>,
     /// The namespaces, metadata alone.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
 }
 
-/// Starts the watches and waits until each has listed everything once.
-pub async fn start(client: &Client, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<Watches> {
+/// Starts the watches and waits until each has listed everything once. What changes is told to the controllers by `pokes`.
+pub async fn start(client: &Client, pokes: &Pokes, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<Watches> {
     let (sender, pod_changes) = mpsc::unbounded_channel();
     let (synced, pods_synced) = oneshot::channel();
     let pods = Pods::default();
@@ -39,18 +46,37 @@ pub async fn start(client: &Client, tasks: &mut JoinSet<anyhow::Result<()>>) -> 
         sender.map(|s| s.send(()));
     };
     tasks.spawn(pods.clone().follow(client.clone(), sender, done));
-    let policies = PolicyStores {
-        namespaced: reflect(watcher(Api::all(client.clone()), watcher::Config::default()), tasks),
-        cluster: reflect(watcher(Api::all(client.clone()), watcher::Config::default()), tasks),
-    };
-    let sessions = reflect(watcher(Api::<ProfileSession>::all(client.clone()), watcher::Config::default()), tasks);
+    let (concerned, session_changes) = mpsc::unbounded_channel();
+    let queue = pokes.clone();
+    let sessions = copy(client, tasks, move |session: &ProfileSession| {
+        let _ = queue.sessions.send(ObjectRef::from_obj(session));
+        Concerned::of(session).map(|policy| concerned.send(policy));
+    });
+    let queue = pokes.clone();
+    let namespaced = copy(client, tasks, move |policy: &ProfilingPolicy| drop(queue.policies.send(ObjectRef::from_obj(policy))));
+    // A policy of the cluster that was edited is looked at without waiting for its pace.
+    let queue = pokes.clone();
+    let cluster = copy(client, tasks, move |policy: &ClusterProfilingPolicy| drop(queue.edited.send(ObjectRef::from_obj(policy))));
+    let policies = PolicyStores { namespaced, cluster };
     let namespaces = reflect(watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default()), tasks);
     pods_synced.await.context("the pods could not be listed")?;
-    policies.namespaced.wait_until_ready().await.context("the policies could not be listed")?;
-    policies.cluster.wait_until_ready().await.context("the policies of the cluster could not be listed")?;
-    sessions.wait_until_ready().await.context("the sessions could not be listed")?;
+    policies.namespaced.store().wait_until_ready().await.context("the policies could not be listed")?;
+    policies.cluster.store().wait_until_ready().await.context("the policies of the cluster could not be listed")?;
+    sessions.store().wait_until_ready().await.context("the sessions could not be listed")?;
     namespaces.wait_until_ready().await.context("the namespaces could not be listed")?;
-    Ok(Watches { pods, pod_changes, policies, sessions, namespaces })
+    Ok(Watches { pods, pod_changes, policies, sessions, session_changes, namespaces })
+}
+
+/// One copy of all objects of a kind; `tell` hears of each that changes. Who wrote which field, often half of an object, is of
+/// no interest here.
+fn copy<K>(client: &Client, tasks: &mut JoinSet<anyhow::Result<()>>, tell: impl Fn(&K) + Send + 'static) -> Copies<K>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+{
+    let (copies, keeper) = Copies::new();
+    let watch = watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff();
+    tasks.spawn(keeper.keep(watch.modify(|object| object.managed_fields_mut().clear()), tell));
+    copies
 }
 
 fn reflect<K>(

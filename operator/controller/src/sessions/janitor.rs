@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use fleetprof_crds::ProfileSession;
 use kube::ResourceExt;
-use kube_runtime::reflector::Store;
 
 use super::Context;
+use crate::copies::Copies;
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(2);
@@ -19,13 +19,12 @@ const SWEEP: u32 = 30;
 const YOUNG: Duration = Duration::from_secs(600);
 
 /// Closes the captures of sessions that are gone, and removes their profiles, for ever.
-pub async fn sweep_forever(sessions: Store<ProfileSession>, context: Arc<Context>) -> anyhow::Result<()> {
-    let _ = sessions.wait_until_ready().await;
+pub async fn sweep_forever(sessions: Copies<ProfileSession>, context: Arc<Context>) -> anyhow::Result<()> {
     let mut known: HashSet<String> = HashSet::new();
     let mut round: u32 = 0;
     loop {
         tokio::time::sleep(EVERY).await;
-        let live: HashSet<String> = sessions.state().iter().filter_map(|s| s.uid()).collect();
+        let live: HashSet<String> = sessions.all().iter().filter_map(|s| s.uid()).collect();
         close_orphans(&live, &context);
         context.written.retain(|uid| live.contains(uid));
         context.places.with(|ledger| ledger.retain_sessions(|uid| live.contains(uid)));
@@ -39,9 +38,7 @@ pub async fn sweep_forever(sessions: Store<ProfileSession>, context: Arc<Context
         {
             tracing::warn!(%error, "the results volume could not be swept; it is tried again");
         }
-        context
-            .metrics
-            .sessions_active(sessions.state().iter().filter(|s| s.status.as_ref().is_none_or(|s| !s.phase.is_terminal())).count());
+        context.metrics.sessions_active(sessions.filter(|s| s.status.as_ref().is_none_or(|s| !s.phase.is_terminal())).len());
         known = live;
         round = round.wrapping_add(1);
     }

@@ -12,6 +12,7 @@ mod janitor;
 mod job;
 mod observe;
 mod report;
+mod written;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,15 +20,15 @@ use std::time::Duration;
 
 use fleetprof_core::budget::{Ledger, Place};
 use fleetprof_core::session::{self, JobFacts, Permission, Settings};
-use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
-use jiff::Timestamp;
+use fleetprof_crds::ProfileSession;
 use kube::{Client, ResourceExt};
 use kube_runtime::controller::Action;
-use kube_runtime::reflector::Store;
 
 pub use janitor::sweep_forever;
 pub use observe::agents;
+pub use written::Written;
 
+use crate::copies::Copies;
 use crate::events::Events;
 use crate::gateway::{Fleet, Tickets};
 use crate::metrics::Metrics;
@@ -56,7 +57,7 @@ pub struct Context {
     /// The namespaces of the cluster.
     pub namespaces: Namespaces,
     /// The sessions of the cluster.
-    pub sessions: Store<ProfileSession>,
+    pub sessions: Copies<ProfileSession>,
     /// Agents, captures, orders.
     pub fleet: Fleet,
     /// Stored slices and profiles.
@@ -95,40 +96,6 @@ pub fn hold_places(session: &ProfileSession, context: &Context) {
     }
 }
 
-/// The statuses of live sessions, by session uid. What is not worth a write yet is remembered all the same.
-#[derive(Default)]
-pub struct Written(Mutex<HashMap<String, Entry>>);
-
-/// One session's status.
-#[derive(Clone, Default)]
-pub struct Entry {
-    /// As it was decided last.
-    pub latest: ProfileSessionStatus,
-    /// As it was written last.
-    pub written: ProfileSessionStatus,
-    /// When that was.
-    pub at: Timestamp,
-}
-
-impl Written {
-    fn get(&self, uid: &str) -> Option<Entry> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
-    }
-
-    fn wrote(&self, uid: &str, status: &ProfileSessionStatus) {
-        let entry = Entry { latest: status.clone(), written: status.clone(), at: Timestamp::now() };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), entry);
-    }
-
-    fn remember(&self, uid: &str, status: &ProfileSessionStatus) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.to_owned()).or_default().latest = status.clone();
-    }
-
-    fn retain(&self, live: impl Fn(&str) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| live(uid));
-    }
-}
-
 /// What the API server answered to the questions of the steps of one reconcile.
 #[derive(Debug)]
 pub struct Answers {
@@ -156,6 +123,7 @@ pub enum Error {
 /// # Errors
 /// When the API server cannot be asked or written to; nothing is lost then.
 pub async fn reconcile(session: Arc<ProfileSession>, context: Arc<Context>) -> Result<Action, Error> {
+    context.written.begin(&session);
     let mut work = observe::current(&session, &context);
     report::accept(&mut work, &context).await?;
     let (mut answers, mut requeue) = (Answers::default(), None);
@@ -168,6 +136,7 @@ pub async fn reconcile(session: Arc<ProfileSession>, context: Arc<Context>) -> R
         pass += 1;
     }
     let wait = report::write(&work, &context).await?;
+    context.written.settle(&session);
     let again = [wait, requeue.and_then(|r| Duration::try_from(r).ok())].into_iter().flatten().min();
     Ok(again.map_or_else(Action::await_change, Action::requeue))
 }

@@ -8,7 +8,6 @@ use fleetprof_core::session::{AgentFacts, CaptureFacts, Observed, PolicyFacts, r
 use fleetprof_crds::ProfileSession;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kube_runtime::reflector::ObjectRef;
 
 use super::{Answers, Context};
 use crate::gateway::{AgentView, Fleet};
@@ -17,8 +16,8 @@ use crate::gateway::{AgentView, Fleet};
 /// that repeats another is cancelled with it.
 pub fn current(session: &ProfileSession, context: &Context) -> ProfileSession {
     let mut work = session.clone();
-    if let Some(entry) = context.written.get(&session.uid().unwrap_or_default()) {
-        work.status = Some(entry.latest);
+    if let Some(latest) = context.written.latest(&session.uid().unwrap_or_default()) {
+        work.status = Some(latest);
     }
     work.spec.cancel |= root_is_cancelled(session, context);
     work
@@ -26,8 +25,8 @@ pub fn current(session: &ProfileSession, context: &Context) -> ProfileSession {
 
 fn root_is_cancelled(session: &ProfileSession, context: &Context) -> bool {
     let root = repeat::root(session).and_then(|root| {
-        let key = ObjectRef::new(&root.name).within(&session.namespace().unwrap_or_default());
-        context.sessions.get(&key).filter(|s| s.uid().as_ref() == Some(&root.uid))
+        let found = context.sessions.get(&session.namespace().unwrap_or_default(), &root.name);
+        found.filter(|s| s.uid().as_ref() == Some(&root.uid))
     });
     root.is_some_and(|root| root.spec.cancel)
 }
@@ -35,7 +34,8 @@ fn root_is_cancelled(session: &ProfileSession, context: &Context) -> bool {
 /// The sessions that were made to repeat this one, with their newest statuses.
 fn follow_ups(session: &ProfileSession, context: &Context) -> Vec<Arc<ProfileSession>> {
     let (Some(_), Some(uid)) = (&session.spec.repeat, session.uid()) else { return Vec::new() };
-    context.sessions.state().into_iter().filter(|s| repeat::repeats(s, &uid)).collect()
+    let near = context.sessions.of(&session.namespace().unwrap_or_default());
+    near.into_iter().filter(|s| repeat::repeats(s, &uid)).collect()
 }
 
 /// Everything that the next step looks at.

@@ -10,7 +10,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
-use super::{Context, Entry, Error};
+use super::written::Entry;
+use super::{Context, Error};
 
 /// Shows a new session as `Pending` at once, so that who waits sees that it was taken.
 pub async fn accept(session: &mut ProfileSession, context: &Context) -> Result<(), Error> {
@@ -31,7 +32,7 @@ pub async fn accept(session: &mut ProfileSession, context: &Context) -> Result<(
 /// Writes the status now: what follows must be known to the next leader.
 pub async fn record(session: &ProfileSession, context: &Context) -> Result<(), Error> {
     let Some(status) = &session.status else { return Ok(()) };
-    let before = context.written.get(&session.uid().unwrap_or_default()).map(|entry| entry.written.phase).unwrap_or_default();
+    let before = context.written.get(&session.uid().unwrap_or_default()).written.phase;
     patch(session, status, context).await?;
     if before != status.phase {
         announce(session, status, context).await;
@@ -43,12 +44,12 @@ pub async fn record(session: &ProfileSession, context: &Context) -> Result<(), E
 pub async fn write(session: &ProfileSession, context: &Context) -> Result<Option<Duration>, Error> {
     let Some(status) = &session.status else { return Ok(None) };
     let uid = session.uid().unwrap_or_default();
-    let Entry { written: old, at, .. } = context.written.get(&uid).unwrap_or_default();
+    let Entry { written: old, at, .. } = context.written.get(&uid);
     let now = Timestamp::now();
     match pacing::due(session, &old, status, now.duration_since(at), now) {
-        Due::Never => context.written.remember(&uid, status),
+        Due::Never => context.written.decided(&uid, status),
         Due::In(wait) => {
-            context.written.remember(&uid, status);
+            context.written.decided(&uid, status);
             return Ok(Some(Duration::try_from(wait).unwrap_or(Duration::from_secs(1))));
         }
         Due::Now => {
@@ -72,9 +73,9 @@ async fn patch(session: &ProfileSession, status: &ProfileSessionStatus, context:
     });
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     match api.patch_status(&session.name_any(), &params, &Patch::Apply(body)).await {
-        Ok(_) => {
+        Ok(written) => {
             context.metrics.status_written("session");
-            context.written.wrote(&session.uid().unwrap_or_default(), status);
+            context.written.wrote(&session.uid().unwrap_or_default(), status, written.resource_version());
             Ok(())
         }
         // The session was deleted meanwhile; the janitor closes its captures.

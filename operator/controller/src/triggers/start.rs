@@ -35,11 +35,7 @@ pub(super) async fn start(policy: &PolicyView<'_>, firings: Vec<Firing>, context
 
 /// The sessions that name the policy.
 fn sessions(policy: &PolicyView<'_>, context: &Context) -> Vec<Arc<ProfileSession>> {
-    let reference = policy.reference();
-    let of_policy = |s: &Arc<ProfileSession>| {
-        s.spec.policy_ref.as_ref() == Some(&reference) && (policy.is_cluster() || s.metadata.namespace.as_deref() == policy.namespace)
-    };
-    context.sessions.state().into_iter().filter(of_policy).collect()
+    context.sessions_of(policy)
 }
 
 async fn create(policy: &PolicyView<'_>, session: &ProfileSession, context: &Context) -> Result<(), Error> {

@@ -1,0 +1,198 @@
+//! Which objects of a kind are there? One copy for the whole leader, kept by one watch, and found by namespace: with 10,000
+//! policies and the sessions of each, nobody may have to look through all of them to find a few.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::{Stream, StreamExt};
+use kube::{Resource, ResourceExt};
+use kube_runtime::reflector::store::{Store, Writer};
+use kube_runtime::reflector::{self, ObjectRef};
+use kube_runtime::watcher::{self, Event};
+
+type ByNamespace<K> = HashMap<String, HashMap<String, Arc<K>>>;
+
+/// The objects of a kind.
+pub struct Copies<K: Resource<DynamicType = ()> + Clone + 'static> {
+    store: Store<K>,
+    by_namespace: Arc<RwLock<ByNamespace<K>>>,
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Copies<K> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone(), by_namespace: self.by_namespace.clone() }
+    }
+}
+
+impl<K> Copies<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+{
+    /// No objects yet, and what brings them.
+    #[must_use]
+    pub fn new() -> (Self, Keeper<K>) {
+        let (store, writer) = reflector::store();
+        let copies = Self { store, by_namespace: Arc::default() };
+        (copies.clone(), Keeper { copies, writer })
+    }
+
+    /// The same as a controller wants it.
+    #[must_use]
+    pub fn store(&self) -> Store<K> {
+        self.store.clone()
+    }
+
+    /// One object.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.read(|all| all.get(namespace)?.get(name).cloned())
+    }
+
+    /// The objects of a namespace, in no order.
+    #[must_use]
+    pub fn of(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.read(|all| all.get(namespace).map(|objects| objects.values().cloned().collect()).unwrap_or_default())
+    }
+
+    /// Those of all objects that `wanted` picks, in no order. It is called for every one: not for what happens often.
+    #[must_use]
+    pub fn filter(&self, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        self.read(|all| all.values().flat_map(HashMap::values).filter(|object| wanted(object)).cloned().collect())
+    }
+
+    /// All objects, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.filter(|_| true)
+    }
+
+    fn read<T>(&self, f: impl FnOnce(&ByNamespace<K>) -> T) -> T {
+        f(&self.by_namespace.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, f: impl FnOnce(&mut ByNamespace<K>) -> T) -> T {
+        f(&mut self.by_namespace.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Takes what a watch brings into the copies.
+pub struct Keeper<K: Resource<DynamicType = ()> + Clone + 'static> {
+    copies: Copies<K>,
+    writer: Writer<K>,
+}
+
+impl<K> Keeper<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+{
+    /// Keeps the copies for as long as `watch` goes on, which is for ever; `tell` is called with each object that is new, other
+    /// than before, or gone, once the copies know it.
+    ///
+    /// # Errors
+    /// When the watch ends.
+    pub async fn keep(
+        mut self,
+        watch: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+        tell: impl Fn(&K) + Send,
+    ) -> anyhow::Result<()> {
+        let kind = K::kind(&());
+        let mut watch = std::pin::pin!(watch);
+        while let Some(event) = watch.next().await {
+            match event {
+                Ok(event) => self.take(event, &tell),
+                Err(error) => tracing::warn!(%error, %kind, "a watch was interrupted; it is tried again"),
+            }
+        }
+        anyhow::bail!("the watch of {kind} ended")
+    }
+
+    fn take(&mut self, event: Event<K>, tell: &impl Fn(&K)) {
+        self.writer.apply_watcher_event(&event);
+        match event {
+            Event::Apply(object) => {
+                if let Some(kept) = self.copies.store.get(&ObjectRef::from_obj(&object)) {
+                    self.copies.write(|all| insert(all, kept));
+                }
+                tell(&object);
+            }
+            Event::Delete(object) => {
+                self.copies.write(|all| remove(all, &object));
+                tell(&object);
+            }
+            Event::InitDone => {
+                let mut listed = ByNamespace::new();
+                self.copies.store.state().into_iter().for_each(|object| insert(&mut listed, object));
+                let before = self.copies.write(|all| std::mem::replace(all, listed));
+                self.copies.all().iter().for_each(|object| tell(object));
+                let gone = |object: &&Arc<K>| self.copies.get(&object.namespace().unwrap_or_default(), &object.name_any()).is_none();
+                before.values().flat_map(HashMap::values).filter(gone).for_each(|object| tell(object));
+            }
+            Event::Init | Event::InitApply(_) => {}
+        }
+    }
+}
+
+fn insert<K: Resource>(all: &mut ByNamespace<K>, object: Arc<K>) {
+    all.entry(object.namespace().unwrap_or_default()).or_default().insert(object.name_any(), object);
+}
+
+fn remove<K: Resource>(all: &mut ByNamespace<K>, object: &K) {
+    let namespace = object.namespace().unwrap_or_default();
+    let Some(objects) = all.get_mut(&namespace) else { return };
+    objects.remove(&object.name_any());
+    if objects.is_empty() {
+        all.remove(&namespace);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(name: &str, value: &str) -> ConfigMap {
+        let (namespace, name) = name.split_once('/').unwrap();
+        serde_json::from_value(json!({"metadata": {"namespace": namespace, "name": name}, "data": {"v": value}})).unwrap()
+    }
+
+    fn names(objects: &[Arc<ConfigMap>]) -> BTreeSet<String> {
+        objects.iter().map(|o| format!("{}/{}={}", o.namespace().unwrap(), o.name_any(), o.data.as_ref().unwrap()["v"])).collect()
+    }
+
+    #[test]
+    fn what_a_watch_brings_is_found_by_namespace_and_told_once() {
+        let (copies, mut keeper) = Copies::new();
+        let told = RefCell::new(Vec::new());
+        let tell = |o: &ConfigMap| told.borrow_mut().push(o.name_any());
+        let list = |keeper: &mut Keeper<ConfigMap>, names: &[&str]| {
+            keeper.take(Event::Init, &tell);
+            names.iter().for_each(|n| keeper.take(Event::InitApply(object(n, "listed")), &tell));
+            keeper.take(Event::InitDone, &tell);
+        };
+        list(&mut keeper, &["a/one", "a/two", "b/three"]);
+        assert_eq!(names(&copies.of("a")), ["a/one=listed", "a/two=listed"].map(String::from).into());
+        assert_eq!(std::mem::take(&mut *told.borrow_mut()).len(), 3);
+
+        keeper.take(Event::Apply(object("a/one", "new")), &tell);
+        keeper.take(Event::Apply(object("c/four", "new")), &tell);
+        keeper.take(Event::Delete(object("b/three", "old")), &tell);
+        assert_eq!(std::mem::take(&mut *told.borrow_mut()), ["one", "four", "three"]);
+        assert_eq!(names(&copies.all()), ["a/one=new", "a/two=listed", "c/four=new"].map(String::from).into());
+        assert_eq!((copies.of("b").len(), copies.get("b", "three"), copies.store().len()), (0, None, 3));
+        assert!(Arc::ptr_eq(&copies.get("a", "one").unwrap(), &copies.store().get(&ObjectRef::new("one").within("a")).unwrap()));
+
+        list(&mut keeper, &["a/two"]);
+        assert_eq!(names(&copies.all()), ["a/two=listed"].map(String::from).into(), "a new list replaces the old one");
+        assert_eq!(
+            told.take().into_iter().collect::<BTreeSet<_>>(),
+            ["two", "one", "four"].map(String::from).into(),
+            "who is gone is told too"
+        );
+    }
+}
