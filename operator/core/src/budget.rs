@@ -7,7 +7,8 @@
 //! The leader keeps one ledger. A target's place is written into its session's status before its order goes out, so that the
 //! next leader holds the same places before it gives any away.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 
 use fleetprof_crds::Reason;
 use jiff::{SignedDuration, Timestamp};
@@ -75,11 +76,69 @@ enum Account {
     Fleet,
 }
 
-#[derive(Clone, Debug)]
-struct Waiting {
-    claim: Claim,
-    at: Account,
-    seen: Timestamp,
+/// Who goes first: the smaller.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    priority: Reverse<i32>,
+    since: Timestamp,
+    session: String,
+    capture: String,
+}
+
+/// Who waits: for each account the claims that found it full, in their order, and when each was made last. A claim looks only at
+/// those before it on its own four accounts, so that thousands may wait and ask every second.
+#[derive(Clone, Debug, Default)]
+struct Queues {
+    by_account: HashMap<Account, BTreeMap<Rank, Timestamp>>,
+    /// Where each capture waits.
+    by_capture: HashMap<String, (Account, Rank)>,
+    swept: Timestamp,
+}
+
+impl Queues {
+    fn push(&mut self, account: Account, rank: Rank, now: Timestamp) {
+        self.by_capture.insert(rank.capture.clone(), (account.clone(), rank.clone()));
+        self.by_account.entry(account).or_default().insert(rank, now);
+    }
+
+    fn remove(&mut self, capture: &str) {
+        let Some((account, rank)) = self.by_capture.remove(capture) else { return };
+        if let Some(queue) = self.by_account.get_mut(&account) {
+            queue.remove(&rank);
+            if queue.is_empty() {
+                self.by_account.remove(&account);
+            }
+        }
+    }
+
+    /// Whether at least `room` claims wait for the account that go before `rank` and are still made.
+    fn at_least(&self, room: usize, account: &Account, rank: &Rank, now: Timestamp) -> bool {
+        let before = self.by_account.get(account).into_iter().flat_map(|queue| queue.range(..rank));
+        before.filter(|(_, seen)| is_made(**seen, now)).take(room).count() >= room
+    }
+
+    /// Forgets claims that are made no more. They count for nobody before that, so now and then is enough.
+    fn sweep(&mut self, now: Timestamp) {
+        if is_made(self.swept, now) {
+            return;
+        }
+        self.swept = now;
+        let seen = |(account, rank): &(Account, Rank)| self.by_account.get(account).and_then(|queue| queue.get(rank));
+        let over = |at: &(Account, Rank)| seen(at).is_none_or(|seen| !is_made(*seen, now));
+        let gone: Vec<String> = self.by_capture.iter().filter(|(_, at)| over(at)).map(|(capture, _)| capture.clone()).collect();
+        gone.iter().for_each(|capture| self.remove(capture));
+    }
+
+    fn retain_sessions(&mut self, lives: impl Fn(&str) -> bool) {
+        let gone: Vec<String> =
+            self.by_capture.values().filter(|(_, rank)| !lives(&rank.session)).map(|(_, rank)| rank.capture.clone()).collect();
+        gone.iter().for_each(|capture| self.remove(capture));
+    }
+}
+
+/// Whether a claim that was made last at `seen` still counts.
+fn is_made(seen: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(seen) < FORGOTTEN_AFTER
 }
 
 /// Who holds a place and who waits for one.
@@ -87,7 +146,7 @@ struct Waiting {
 pub struct Ledger {
     held: HashMap<String, Claim>,
     used: HashMap<Account, usize>,
-    waiting: HashMap<String, Waiting>,
+    waiting: Queues,
 }
 
 impl Ledger {
@@ -96,13 +155,14 @@ impl Ledger {
         if self.held.contains_key(&claim.capture) {
             return Place::Granted;
         }
-        self.waiting.retain(|_, w| now.duration_since(w.seen) < FORGOTTEN_AFTER);
+        self.waiting.sweep(now);
+        self.waiting.remove(&claim.capture);
+        let rank = rank(&claim);
         for (account, limit) in accounts(&claim) {
             let used = self.used.get(&account).copied().unwrap_or_default();
-            let ahead = self.waiting.values().filter(|w| w.at == account && goes_before(&w.claim, &claim)).count();
-            if used + ahead >= limit {
+            if self.waiting.at_least(limit.saturating_sub(used), &account, &rank, now) {
                 let busy = busy(&account, used, limit);
-                self.waiting.insert(claim.capture.clone(), Waiting { claim, at: account, seen: now });
+                self.waiting.push(account, rank, now);
                 return Place::Busy(busy);
             }
         }
@@ -140,7 +200,7 @@ impl Ledger {
     pub fn retain_sessions(&mut self, lives: impl Fn(&str) -> bool) {
         let gone: Vec<String> = self.held.values().filter(|c| !lives(&c.session)).map(|c| c.capture.clone()).collect();
         gone.iter().for_each(|capture| self.release(capture));
-        self.waiting.retain(|_, w| lives(&w.claim.session));
+        self.waiting.retain_sessions(lives);
     }
 
     /// How many places are held.
@@ -169,9 +229,9 @@ fn accounts(claim: &Claim) -> [(Account, usize); 4] {
     ]
 }
 
-fn goes_before(a: &Claim, b: &Claim) -> bool {
-    let rank = |c: &Claim| (std::cmp::Reverse(c.priority), c.since, c.session.clone(), c.capture.clone());
-    rank(a) < rank(b)
+fn rank(claim: &Claim) -> Rank {
+    let Claim { priority, since, session, capture, .. } = claim;
+    Rank { priority: Reverse(*priority), since: *since, session: session.clone(), capture: capture.clone() }
 }
 
 fn busy(account: &Account, used: usize, limit: usize) -> Busy {

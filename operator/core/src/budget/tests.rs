@@ -81,6 +81,37 @@ fn sessions_without_a_policy_do_not_share_an_account() {
     assert_eq!([ledger.claim(mine("a"), at(0)), ledger.claim(mine("b"), at(0))], [Place::Granted, Place::Granted]);
 }
 
+/// The same without queues: every claim looks at all that wait.
+#[derive(Default)]
+struct Plain {
+    held: Vec<Claim>,
+    waiting: Vec<(Claim, Account, Timestamp)>,
+}
+
+impl Plain {
+    fn claim(&mut self, claim: &Claim, now: Timestamp) -> Option<Reason> {
+        if self.held.iter().any(|c| c.capture == claim.capture) {
+            return None;
+        }
+        self.waiting.retain(|(c, _, seen)| c.capture != claim.capture && now.duration_since(*seen) < FORGOTTEN_AFTER);
+        for (account, limit) in accounts(claim) {
+            let used = self.held.iter().filter(|c| accounts(c).iter().any(|(a, _)| *a == account)).count();
+            let ahead = self.waiting.iter().filter(|(c, at, _)| *at == account && rank(c) < rank(claim)).count();
+            if used + ahead >= limit {
+                let reason = busy(&account, used, limit).reason;
+                self.waiting.push((claim.clone(), account, now));
+                return Some(reason);
+            }
+        }
+        self.held.push(claim.clone());
+        None
+    }
+    fn keep(&mut self, keeps: impl Fn(&Claim) -> bool) {
+        self.held.retain(&keeps);
+        self.waiting.retain(|(c, ..)| keeps(c));
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Claim {
@@ -103,6 +134,46 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
+    /// The queues answer as a look at all that wait does, whoever comes, goes, changes its priority or is silent for a while.
+    #[test]
+    fn queues_decide_as_a_look_at_everybody_does(
+        events in prop::collection::vec((event(), 0..4i64), 1..200), node in 1..3usize, namespace in 1..6usize, policy in 1..5usize, fleet in 0..8usize
+    ) {
+        let limits = Limits { node, namespace, policy, fleet };
+        let (mut ledger, mut plain, mut now) = (Ledger::default(), Plain::default(), 0);
+        for (event, pause) in events {
+            now += pause;
+            match event {
+                Event::Claim { capture, priority } => {
+                    let claim = Claim {
+                        namespace: (capture % 3).to_string(),
+                        policy: (capture / 3 % 3).to_string(),
+                        ..claim(&capture.to_string(), &(capture / 9).to_string(), i32::from(priority), limits)
+                    };
+                    let wanted = plain.claim(&claim, at(now));
+                    prop_assert_eq!(reason(ledger.claim(claim, at(now))), wanted);
+                }
+                Event::Release(capture) => {
+                    plain.keep(|c| c.capture != capture.to_string());
+                    ledger.release(&capture.to_string());
+                }
+                Event::SessionGone(capture) => {
+                    plain.keep(|c| c.capture != capture.to_string());
+                    ledger.retain_sessions(|s| s != format!("s-{capture}"));
+                }
+                Event::Failover => {
+                    plain.waiting.clear();
+                    let mut next = Ledger::default();
+                    ledger.held.values().cloned().for_each(|claim| next.hold(claim));
+                    ledger = next;
+                }
+            }
+            prop_assert!(ledger.waiting.by_capture.len() <= 40);
+            let in_queues: usize = ledger.waiting.by_account.values().map(BTreeMap::len).sum();
+            prop_assert_eq!(in_queues, ledger.waiting.by_capture.len());
+        }
+    }
+
     /// Whatever is asked in whatever order, also over changes of the leader: no account holds more than its limit.
     #[test]
     fn no_account_is_overdrawn(events in prop::collection::vec(event(), 1..200), node in 1..3usize, namespace in 1..6usize, policy in 1..5usize, fleet in 1..8usize) {
