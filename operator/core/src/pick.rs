@@ -20,12 +20,14 @@ pub struct Candidate {
 ///
 /// Pods of a workload are put into an order by hash, and each round takes the next `replicas` of them, so that every pod has
 /// its turn within [`cycle`] rounds. Where `max_targets` does not reach for all workloads, they take turns in the same way, and
-/// the pods of one move on whenever it has had its turn.
+/// the pods of one move on whenever it has had its turn. Where `max_targets` is below `replicas`, it is the step: pods that the
+/// bound cuts off would otherwise count as having had their turn, and never have one.
 ///
 /// Nothing is remembered, so pods that come and go move the others by a place: now and then one loses its turn, and has
 /// it in the next cycle.
 #[must_use]
 pub fn pick(seed: &str, round: u64, candidates: &[Candidate], replicas: usize, max_targets: usize) -> Vec<String> {
+    let replicas = replicas.min(max_targets.max(1));
     let mut by_workload: BTreeMap<&Workload, Vec<&str>> = BTreeMap::new();
     for c in candidates {
         by_workload.entry(&c.workload).or_default().push(&c.pod_uid);
@@ -116,6 +118,19 @@ mod tests {
             // A cycle that has begun is not counted.
             let rounds = of_workloads * (cycle(pods, 1) + 1);
             let seen: HashSet<String> = (first..first + rounds).flat_map(|r| pick("p", r, &all, 1, max)).collect();
+            prop_assert_eq!(seen.len(), all.len());
+        }
+
+        /// `maxTargets` or `percent` may leave less than `replicasPerWorkload`.
+        #[test]
+        fn every_pod_has_its_turn_where_the_bound_is_below_the_replicas(
+            workloads in 1usize..4, pods in 1usize..50, replicas in 2usize..60, max in 1usize..12, first in 0u64..1_000_000
+        ) {
+            let max = max.min(replicas);
+            let all = candidates(workloads, pods);
+            let of_workloads = if workloads == 1 { 1 } else { cycle(workloads, 1) };
+            let rounds = of_workloads * (cycle(pods, max) + 1);
+            let seen: HashSet<String> = (first..first + rounds).flat_map(|r| pick("p", r, &all, replicas, max)).collect();
             prop_assert_eq!(seen.len(), all.len());
         }
 
