@@ -1,4 +1,17 @@
-//! How is a text kept within what a field may hold?
+//! How does a text read, and how is it kept within what a field may hold?
+
+use std::fmt::Display;
+
+use fleetprof_crds::Reason;
+
+/// `cause; advice.`, or `cause.` where the reason needs nothing done.
+#[must_use]
+pub fn advised(cause: impl Display, reason: Reason) -> String {
+    match reason.advice() {
+        "" => format!("{cause}."),
+        advice => format!("{cause}; {advice}."),
+    }
+}
 
 /// `text`, cut at a character with an ellipsis where it has more than `bytes` bytes; `bytes` is at least 3.
 #[must_use]
@@ -13,6 +26,12 @@ pub fn cut(text: &str, bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_advice_follows_its_cause_where_there_is_one() {
+        assert_eq!(advised("The pod ended", Reason::PodGone), "The pod ended.");
+        assert_eq!(advised("There is none", Reason::TargetNotFound), "There is none; check spec.target.");
+    }
 
     #[test]
     fn a_text_is_cut_at_a_character() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fleetprof_core::session::summary::{Assembled, fold_assembled, set_top};
 use fleetprof_core::session::{Action, conclude, target};
+use fleetprof_core::text::advised;
 use fleetprof_crds::session_status::{StoredProfile, TargetPhase, TargetStatus};
 use fleetprof_crds::wire::Order;
 use fleetprof_crds::{ProfileSession, Reason, names, policy::ProfileType};
@@ -161,9 +162,7 @@ fn from_result(result: Result<StoredProfile, ResultsError>, scope: &CaptureScope
         Ok(profile) if profile.samples > 0 => Assembled::Profile(profile),
         Ok(_) => Assembled::Nothing,
         Err(ResultsError::Missing(_)) => Assembled::Nothing,
-        Err(ResultsError::Full(_)) => {
-            Assembled::Delayed(Reason::StorageFull, format!("The results volume is full; {}.", Reason::StorageFull.advice()))
-        }
+        Err(ResultsError::Full(_)) => Assembled::Delayed(Reason::StorageFull, advised("The results volume is full", Reason::StorageFull)),
         Err(error) => {
             tracing::error!(%error, fleetprof.capture = scope.capture, "a profile could not be assembled; it is tried again");
             Assembled::Delayed(Reason::StorageFailed, format!("The profile could not be stored: {error}"))

@@ -5,6 +5,7 @@ use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 
 use super::link::PodLink;
 use crate::pod::{Owner, PodFacts, Workload};
+use crate::text::advised;
 
 /// An app came to a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ fn news(app: &LinkedApp, links: &[PodLink]) -> Option<News> {
         owner: owner(pod),
         warning: app.linked < app.pods,
         reason: app.reason,
-        note: format!("{}/{}: {} of {} pods can be profiled; {}.", app.kind, app.name, app.linked, app.pods, app.reason.advice()),
+        note: advised(format!("{}/{}: {} of {} pods can be profiled", app.kind, app.name, app.linked, app.pods), app.reason),
     })
 }
 

@@ -23,6 +23,7 @@ use crate::pod::Workload;
 use crate::selector;
 use crate::session::AgentFacts;
 use crate::session::conditions::{self, Truth, Wanted};
+use crate::text::advised;
 
 /// The condition that tells how restarts stand.
 pub const CONDITION: &str = "Restarting";
@@ -202,11 +203,9 @@ pub fn decide(situation: &Situation, seen: &Seen) -> Decision {
     match situation.last {
         Some(last) if last.state == RestartState::Restarting => follow(last, situation, seen),
         Some(last) if is_stopped(situation) => {
-            let message = format!(
-                "Stopped: {} did not become ready with the agent {}; {}.",
-                Key::of(last),
-                last.agent_version,
-                Reason::RestartFailed.advice()
+            let message = advised(
+                format!("Stopped: {} did not become ready with the agent {}", Key::of(last), last.agent_version),
+                Reason::RestartFailed,
             );
             keep(situation, Wanted::new(Truth::False, Reason::RestartFailed, message))
         }
@@ -272,10 +271,9 @@ fn fail(last: &RestartStatus, facts: &WorkloadFacts, situation: &Situation) -> D
         true => "its pods are ready but have no agent; check that the fleetprof webhook is running".to_owned(),
         false => format!("{} of {} pods are new and ready", facts.ready, facts.desired),
     };
-    let message = format!(
-        "Stopped: {} was restarted and brought no further pod for {DEADLINE:#}: {what}; {}.",
-        Key::of(last),
-        Reason::RestartFailed.advice()
+    let message = advised(
+        format!("Stopped: {} was restarted and brought no further pod for {DEADLINE:#}: {what}", Key::of(last)),
+        Reason::RestartFailed,
     );
     let last = RestartStatus { failed_generation: situation.generation, ..last.clone() };
     end(&last, situation, RestartState::Failed, Wanted::new(Truth::False, Reason::RestartFailed, message))
@@ -292,11 +290,11 @@ fn next(situation: &Situation, seen: &Seen) -> Decision {
     if !situation.enabled {
         return idle(
             Reason::RestartDisabled,
-            format!("{n} workloads lack the agent {}; {}.", situation.version, Reason::RestartDisabled.advice()),
+            advised(format!("{n} workloads lack the agent {}", situation.version), Reason::RestartDisabled),
         );
     }
     if situation.suspended {
-        return idle(Reason::PolicySuspended, format!("{n} workloads wait; {}.", Reason::PolicySuspended.advice()));
+        return idle(Reason::PolicySuspended, advised(format!("{n} workloads wait"), Reason::PolicySuspended));
     }
     if rests(situation) {
         let message = format!("{n} workloads wait; there are {INTERVAL:#} between two, and before the first.");

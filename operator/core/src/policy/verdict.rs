@@ -8,6 +8,7 @@ use super::pace::Pace;
 use super::{Observed, PolicyView, outcomes};
 use crate::schedule::{Invalid, Plan};
 use crate::session::conditions::{self, Truth, Wanted};
+use crate::text::advised;
 
 /// What the conditions are made of.
 pub struct Facts<'a> {
@@ -63,7 +64,7 @@ fn configured(facts: &Facts) -> Wanted {
             Wanted::new(Truth::True, Reason::Valid, message)
         }
         0 => Wanted::new(Truth::True, Reason::Valid, "The policy is in order."),
-        n => Wanted::new(Truth::False, Reason::Conflict, format!("{n} pods are served by an older policy; {}.", Reason::Conflict.advice())),
+        n => Wanted::new(Truth::False, Reason::Conflict, advised(format!("{n} pods are served by an older policy"), Reason::Conflict)),
     }
 }
 
@@ -77,7 +78,7 @@ fn agents(links: &[PodLink]) -> Wanted {
             Reason::StatusCheckBlocked,
             format!("No agent was heard of yet, {starting} are starting; this stops nothing."),
         ),
-        lost => Wanted::new(Truth::False, Reason::AgentsSilent, format!("{lost} agents do not answer; {}.", Reason::AgentLost.advice())),
+        lost => Wanted::new(Truth::False, Reason::AgentsSilent, advised(format!("{lost} agents do not answer"), Reason::AgentLost)),
     }
 }
 
@@ -94,7 +95,7 @@ fn receiving(status: &ProfilingPolicyStatus) -> Wanted {
         Some(s) => {
             let reason =
                 if s.reason == Some(Reason::NoSamples) { Reason::NoActivity } else { s.reason.unwrap_or(Reason::AllTargetsFailed) };
-            Wanted::new(Truth::False, reason, format!("Session {} ended {}; {}.", s.name, s.phase.as_str(), reason.advice()))
+            Wanted::new(Truth::False, reason, advised(format!("Session {} ended {}", s.name, s.phase.as_str()), reason))
         }
     }
 }
@@ -134,7 +135,7 @@ fn ready(facts: &Facts, status: &ProfilingPolicyStatus) -> Wanted {
         return Wanted::new(Truth::False, Reason::Overridden, message);
     }
     if links.is_empty() {
-        return Wanted::new(Truth::False, Reason::NoMatchingPods, format!("No pod is selected; {}.", Reason::NoMatchingPods.advice()));
+        return Wanted::new(Truth::False, Reason::NoMatchingPods, advised("No pod is selected", Reason::NoMatchingPods));
     }
     if linked == 0 {
         let reason = links.iter().map(|l| l.reason).min().unwrap_or(Reason::NoMatchingPods);

@@ -13,6 +13,7 @@ use crate::hash::{hash, short_name};
 use crate::pick::{Candidate, most_of, pick};
 use crate::pod::{ContainerFacts, PodFacts, Workload};
 use crate::selector;
+use crate::text::advised;
 
 /// The targets of a session.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +82,7 @@ fn select(session: &ProfileSession, observed: &Observed) -> Result<Vec<Arc<PodFa
     if let Some(w) = workload {
         let found: Vec<_> = all().filter(|p| p.workload.kind == w.kind && p.workload.name == w.name).collect();
         if found.is_empty() {
-            let message = format!("No pod in this namespace belongs to {}/{}; {}.", w.kind, w.name, Reason::TargetNotFound.advice());
+            let message = advised(format!("No pod in this namespace belongs to {}/{}", w.kind, w.name), Reason::TargetNotFound);
             return Err(Refusal { reason: Reason::TargetNotFound, message });
         }
         return Ok(found);
@@ -92,7 +93,7 @@ fn select(session: &ProfileSession, observed: &Observed) -> Result<Vec<Arc<PodFa
     let wanted: HashSet<&String> = pods.iter().flatten().collect();
     let missing: Vec<&str> = gone(session, observed).collect();
     if !missing.is_empty() && session.spec.trigger == Trigger::OnDemand {
-        let message = format!("There is no pod {} in this namespace; {}.", missing.join(", "), Reason::TargetNotFound.advice());
+        let message = advised(format!("There is no pod {} in this namespace", missing.join(", ")), Reason::TargetNotFound);
         return Err(Refusal { reason: Reason::TargetNotFound, message });
     }
     Ok(all().filter(|p| wanted.contains(&p.name)).collect())
@@ -170,7 +171,7 @@ fn too_small(container: &ContainerFacts, policy: &PolicyFacts) -> Option<String>
     let PolicyFacts::Found { spec, .. } = policy else { return None };
     let limit = container.below(&spec.budget)?;
     let (name, least) = (&container.name, &spec.budget.min_container_cpu.0);
-    Some(format!("The container {name} has a CPU limit of {limit}m, and budget.minContainerCPU is {least}; {}.", Reason::TooSmall.advice()))
+    Some(advised(format!("The container {name} has a CPU limit of {limit}m, and budget.minContainerCPU is {least}"), Reason::TooSmall))
 }
 
 fn bare(pod: &PodFacts) -> TargetStatus {
@@ -202,13 +203,13 @@ fn nothing(session: &ProfileSession, mine: usize, foreign: usize) -> Refusal {
     let policy = session.spec.policy_ref.as_ref().map_or("", |p| p.name.as_str());
     if mine == 0 && foreign > 0 && session.spec.target.is_some() {
         let message =
-            format!("None of the {foreign} pods of spec.target is selected by the policy {policy:?}; {}.", Reason::NotSelected.advice());
+            advised(format!("None of the {foreign} pods of spec.target is selected by the policy {policy:?}"), Reason::NotSelected);
         return Refusal { reason: Reason::NotSelected, message };
     }
     let message = if mine > 0 {
         format!("Of {mine} selected pods none is running and open to profiling; look at kubectl get pods.")
     } else {
-        format!("No pod matches; {}.", Reason::NoMatchingPods.advice())
+        advised("No pod matches", Reason::NoMatchingPods)
     };
     Refusal { reason: Reason::NoMatchingPods, message }
 }

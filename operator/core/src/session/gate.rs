@@ -6,6 +6,7 @@ use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
 
 use super::load::{self, Wait};
 use super::observed::{Observed, Permission, PolicyFacts};
+use crate::text::advised;
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +41,7 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
     let (kind, name) = session.spec.policy_ref.as_ref().map_or(("", ""), |p| (p.kind.as_str(), p.name.as_str()));
     match &observed.policy {
         PolicyFacts::Missing => {
-            failed(Reason::PolicyNotFound, format!("There is no {kind} {name:?} for this namespace; {}.", Reason::PolicyNotFound.advice()))
+            failed(Reason::PolicyNotFound, advised(format!("There is no {kind} {name:?} for this namespace"), Reason::PolicyNotFound))
         }
         PolicyFacts::Elsewhere => failed(
             Reason::NotSelected,
@@ -49,7 +50,7 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
             ),
         ),
         PolicyFacts::Found { spec, .. } if spec.suspend => {
-            failed(Reason::PolicySuspended, format!("The policy {name:?} is suspended; {}.", Reason::PolicySuspended.advice()))
+            failed(Reason::PolicySuspended, advised(format!("The policy {name:?} is suspended"), Reason::PolicySuspended))
         }
         _ => wait(session, observed),
     }

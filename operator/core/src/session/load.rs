@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::observed::{JobFacts, Observed};
 use crate::pod::PodFacts;
 use crate::selector;
+use crate::text::advised;
 
 /// Where a load stands, with the reason as a part of a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,10 +96,10 @@ pub fn wait(session: &ProfileSession, observed: &Observed) -> Wait {
     match load(start, observed) {
         Load::Unasked => Wait::Ask,
         Load::Runs => Wait::Over,
-        Load::Ended(how) => Wait::InVain(Reason::LoadEnded, format!("The load, {what}, {how}; {}.", Reason::LoadEnded.advice())),
+        Load::Ended(how) => Wait::InVain(Reason::LoadEnded, advised(format!("The load, {what}, {how}"), Reason::LoadEnded)),
         Load::Expected(why) | Load::Absent(why) if observed.now >= until => Wait::InVain(
             Reason::LoadNotStarted,
-            format!("The load, {what}, did not run within {}: {why}; {}.", start.deadline, Reason::LoadNotStarted.advice()),
+            advised(format!("The load, {what}, did not run within {}: {why}", start.deadline), Reason::LoadNotStarted),
         ),
         Load::Expected(why) | Load::Absent(why) => Wait::Longer(format!("Waiting until {until} for the load, {what}: {why}.")),
     }

@@ -18,7 +18,7 @@ use super::observed::{Action, Observed, PolicyFacts, Settings};
 use crate::budget::{Claim, Limits, Place};
 use crate::hash::short_name;
 use crate::pod::{AgentContainer, AgentContainerState, PodFacts};
-use crate::text::cut;
+use crate::text::{advised, cut};
 
 /// How long after its end a capture may stay silent.
 const GRACE: SignedDuration = SignedDuration::from_secs(45);
@@ -91,7 +91,7 @@ fn prepare(target: &mut TargetStatus, context: &Context) -> Option<Claim> {
     let Some(agent) = context.observed.agents.get(&target.pod_uid) else { return without_agent(target, pod, context) };
     if agent.protocol < context.settings.protocol {
         let (version, has, need) = (&agent.version, agent.protocol, context.settings.protocol);
-        let message = format!("The agent {version} speaks protocol {has}, the order needs {need}; {}.", Reason::AgentTooOld.advice());
+        let message = advised(format!("The agent {version} speaks protocol {has}, the order needs {need}"), Reason::AgentTooOld);
         finish(target, TargetPhase::Skipped, Reason::AgentTooOld, message, now);
         return None;
     }
@@ -129,7 +129,7 @@ fn turn(target: &mut TargetStatus, context: &Context) -> Turn {
     };
     let now = context.observed.now;
     if now > context.start_before {
-        let message = format!("{}; {}.", busy.message, busy.reason.advice());
+        let message = advised(&busy.message, busy.reason);
         finish(target, TargetPhase::Skipped, busy.reason, message, now);
     } else {
         let message = format!("{}; waiting for a place until {}.", busy.message, context.start_before.strftime("%H:%M:%S UTC"));
@@ -194,19 +194,19 @@ fn leave(target: &mut TargetStatus, pod: &PodFacts, context: &Context) {
     let created_before =
         matches!((&context.observed.policy, pod.created), (PolicyFacts::Found { created: Some(policy), .. }, Some(pod)) if pod < *policy);
     let reason = if created_before { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed };
-    let message = format!("The pod has no agent, and agent.existingPods does not let a session attach one; {}.", reason.advice());
+    let message = advised("The pod has no agent, and agent.existingPods does not let a session attach one", reason);
     finish(target, TargetPhase::Skipped, reason, message, context.observed.now);
 }
 
 fn attach_or_give_up(target: &mut TargetStatus, pod: &PodFacts, context: &Context) {
     let ours = pod.attached.iter().find(|a| a.name == target.attached_as).map(|a| &a.state);
     if let (None, Err(cause)) = (ours, image(context)) {
-        let message = format!("agent.image of the policy: {cause}; {}.", Reason::ImageNotAllowed.advice());
+        let message = advised(format!("agent.image of the policy: {cause}"), Reason::ImageNotAllowed);
         return finish(target, TargetPhase::Skipped, Reason::ImageNotAllowed, message, context.observed.now);
     }
     let failed = match ours {
         Some(AgentContainerState::Ended(why)) => {
-            Some((Reason::AgentGone, format!("The attached agent ended before it reported: {why}; {}.", Reason::AgentGone.advice())))
+            Some((Reason::AgentGone, advised(format!("The attached agent ended before it reported: {why}"), Reason::AgentGone)))
         }
         Some(AgentContainerState::Waiting(why, message)) if image_failed(why) => {
             Some((Reason::AgentImageFailed, format!("The attached agent does not start: {why}: {message}")))
@@ -290,7 +290,7 @@ fn tell_storage(target: &mut TargetStatus, full: bool) {
             explain(
                 target,
                 Reason::StorageFull,
-                format!("The results volume is full, the agent keeps what it captured; {}.", Reason::StorageFull.advice()),
+                advised("The results volume is full, the agent keeps what it captured", Reason::StorageFull),
             );
         }
         Some(Reason::StorageFull) if !full => explain(target, Reason::Uploading, String::new()),
@@ -367,13 +367,13 @@ fn silence(target: &TargetStatus, context: &Context) -> Option<(Reason, String)>
     let attached_gone =
         pod.attached.iter().find(|a| a.name == target.attached_as).is_some_and(|a| matches!(a.state, AgentContainerState::Ended(_)));
     if attached_gone && !context.observed.agents.contains_key(&target.pod_uid) {
-        return Some((Reason::AgentGone, format!("The attached agent ended during the capture; {}.", Reason::AgentGone.advice())));
+        return Some((Reason::AgentGone, advised("The attached agent ended during the capture", Reason::AgentGone)));
     }
     let end = target.start_time.as_ref().map(|t| t.0 + context.session.spec.duration.as_signed() + GRACE);
     if end.is_some_and(|end| now > end) {
         return Some((
             Reason::CaptureTimedOut,
-            format!("The agent did not end the capture within {GRACE:#} after its time; {}.", Reason::CaptureTimedOut.advice()),
+            advised(format!("The agent did not end the capture within {GRACE:#} after its time"), Reason::CaptureTimedOut),
         ));
     }
     None

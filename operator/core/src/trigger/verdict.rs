@@ -9,7 +9,7 @@ use super::promql::Known;
 use super::{alert, promql};
 use crate::policy::PolicyView;
 use crate::session::conditions::{self, Truth, Wanted};
-use crate::text::cut;
+use crate::text::{advised, cut};
 
 /// The type of the condition.
 const TYPE: &str = "TriggersReady";
@@ -43,11 +43,11 @@ fn wanted(policy: &PolicyView, setup: Setup, known: &HashMap<String, Known>) -> 
         return bad(Reason::InvalidSpec, &malformed);
     }
     if !policy.spec.triggers.alerts.is_empty() && !setup.receiver {
-        let why = format!("spec.triggers.alerts: the alert receiver is off; {}.", Reason::AlertReceiverOff.advice());
+        let why = advised("spec.triggers.alerts: the alert receiver is off", Reason::AlertReceiverOff);
         return bad(Reason::AlertReceiverOff, &[why]);
     }
     if !policy.spec.triggers.prom_ql.is_empty() && !setup.prometheus {
-        let why = format!("spec.triggers.promQL: there is no Prometheus to ask; {}.", Reason::PrometheusUnset.advice());
+        let why = advised("spec.triggers.promQL: there is no Prometheus to ask", Reason::PrometheusUnset);
         return bad(Reason::PrometheusUnset, &[why]);
     }
     if !failed.is_empty() {
