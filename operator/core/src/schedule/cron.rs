@@ -36,6 +36,23 @@ impl Clock {
         Ok(Self { cron, zone })
     }
 
+    /// How many ticks lie in the seven days from that of `now` on. Each day that has one is looked at once and has the line's hours
+    /// times its minutes; what daylight saving adds to a day or takes from it does not count.
+    #[must_use]
+    pub fn ticks_in_a_week(&self, now: Timestamp) -> i64 {
+        let Ok(mut day) = now.to_zoned(self.zone.clone()).start_of_day() else { return 0 };
+        let mut days = 0;
+        for _ in 0..7 {
+            let Ok(tomorrow) = day.tomorrow().and_then(|next| next.start_of_day()) else { break };
+            let first = self.cron.find_next_occurrence(&day, true).ok();
+            days += i64::from(first.is_some_and(|first| first < tomorrow));
+            day = tomorrow;
+        }
+        let pattern = &self.cron.pattern;
+        let of_day = [&pattern.hours, &pattern.minutes, &pattern.seconds].map(|part| i64::try_from(part.values().len()).unwrap_or(1));
+        days * of_day.iter().product::<i64>()
+    }
+
     /// The last tick at or before `now`.
     #[must_use]
     pub fn last(&self, now: Timestamp) -> Option<Timestamp> {

@@ -12,6 +12,8 @@ use crate::hash::hash;
 pub const TICK_GRACE: SignedDuration = SignedDuration::from_secs(30);
 /// Time between two rounds of a schedule that names none, in seconds.
 const DEFAULT_EVERY: i64 = 3600;
+/// Seconds.
+const WEEK: i64 = 7 * 86_400;
 /// Policies with the same cron line start within this many seconds.
 const CRON_SPREAD: i64 = 30;
 
@@ -104,15 +106,34 @@ impl Plan {
         Tick { round: u64::try_from(round).unwrap_or(0), at }
     }
 
-    /// Seconds between two rounds about `now`; `None` when there is no next one.
+    /// The `n`th tick after that of `at`; `None` when there is none.
+    #[must_use]
+    pub fn after(&self, at: Timestamp, n: u32) -> Option<Tick> {
+        match &self.rhythm {
+            Rhythm::Every(every) => {
+                let (last, next) = self.in_interval(*every, at);
+                let round = i64::try_from(last.map_or(next.round.saturating_sub(1), |last| last.round)).unwrap_or(i64::MAX);
+                Some(self.tick(*every, round.saturating_add(i64::from(n))))
+            }
+            Rhythm::Cron(_) => (0..n).try_fold(Tick { round: 0, at }, |tick, _| self.ticks(tick.at).1),
+        }
+    }
+
+    /// Seconds between two rounds on average; `None` when there is no next one.
+    ///
+    /// By the clock it is that of a week, so that a line such as `0 9-17 * * MON-FRI` has the same on a Friday evening; where a
+    /// week has less than two ticks, the time between the next two.
     #[must_use]
     pub fn gap(&self, now: Timestamp) -> Option<i64> {
         match &self.rhythm {
             Rhythm::Every(every) => Some(*every),
-            Rhythm::Cron(clock) => {
-                let next = clock.next(now)?;
-                Some(clock.next(next)?.duration_since(next).as_secs())
-            }
+            Rhythm::Cron(clock) => match clock.ticks_in_a_week(now) {
+                ticks @ 2.. => Some(WEEK / ticks),
+                _ => {
+                    let next = clock.next(now)?;
+                    Some(clock.next(next)?.duration_since(next).as_secs())
+                }
+            },
         }
     }
 

@@ -48,6 +48,46 @@ fn presets_are_shares_of_time() {
 }
 
 #[test]
+fn the_overhead_of_an_irregular_line_is_that_of_its_week_whenever_it_is_asked() {
+    let cases = [
+        ("0 9-17 * * MON-FRI", "0.89% of time"),
+        ("*/5 9-17 * * MON-FRI", "10.71% of time"),
+        ("* * * * *", "200.00% of time"),
+        ("30 2 * * *", "0.14% of time"),
+        ("0 3 * * MON", "0.02% of time"),
+        ("0,30 3 * * MON,THU", "0.08% of time"),
+    ];
+    for (line, wanted) in cases {
+        let plan = plan("u", &Schedule { cron: Some(line.into()), time_zone: Some("Europe/Berlin".into()), ..Schedule::default() });
+        // Over the change to summer time, a Friday evening among them.
+        for hours in 0..200 {
+            let now = "2026-03-25T00:15:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_hours(hours);
+            assert_eq!(plan.overhead(now).as_deref(), Some(wanted), "{line} at {now}");
+        }
+    }
+    let monthly = plan("u", &Schedule { cron: Some("0 3 1 * *".into()), ..Schedule::default() });
+    assert_eq!(monthly.gap("2026-05-20T00:00:00Z".parse().unwrap()), Some(30 * 86_400), "from the first of June to that of July");
+    let never = plan("u", &Schedule { cron: Some("0 0 31 2 *".into()), ..Schedule::default() });
+    assert_eq!((never.gap(at(1_800_000_000)), never.after(at(1_800_000_000), 2)), (None, None));
+}
+
+proptest! {
+    /// Ticks are counted, whatever lies between them.
+    #[test]
+    fn the_tick_after_is_the_nth_one(now in 1_700_000_000i64..1_900_000_000, n in 1u32..17, schedule in prop::sample::select(vec![
+        every(60), every(3600), every(604_800), Schedule { cron: Some("0 9-17 * * MON-FRI".into()), ..Schedule::default() },
+    ])) {
+        let plan = plan("u", &schedule);
+        let start = plan.ticks(at(now)).0.unwrap();
+        let mut tick = start;
+        for _ in 0..n {
+            tick = plan.ticks(tick.at).1.unwrap();
+        }
+        prop_assert_eq!(plan.after(start.at, n), Some(tick));
+    }
+}
+
+#[test]
 fn a_schedule_without_a_word_is_hourly() {
     let plan = plan("u", &Schedule::default());
     assert_eq!(plan.overhead(at(1_800_000_000)).as_deref(), Some("3.33% of time"));
