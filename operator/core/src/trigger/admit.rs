@@ -43,11 +43,14 @@ pub fn admit(policy: &PolicyView, firings: Vec<Firing>, sessions: &[Arc<ProfileS
     let mut past: Vec<Arc<ProfileSession>> = sessions.iter().filter(|s| s.spec.trigger.is_event()).cloned().collect();
     let mut admitted = Admitted::default();
     for firing in firings {
-        let session = session(policy, &firing);
+        let answer = answer(&firing, &past, now);
+        let session = session(policy, &firing, answer.as_deref());
         if past.iter().any(|s| same_object(s, &session)) {
             continue;
         }
         match cooling(&firing, &past, now) {
+            // It goes on, and was answered: nobody needs to be told.
+            Some((after, _)) if Some(&after) == answer.as_ref() => {}
             Some((after, until)) => admitted.held.push(Held { firing, after, until }),
             None => {
                 let mut known = session.clone();
@@ -64,18 +67,33 @@ fn same_object(a: &ProfileSession, b: &ProfileSession) -> bool {
     a.metadata.name == b.metadata.name && a.metadata.namespace == b.metadata.namespace
 }
 
+/// Name of the last session that a firing which goes on has started: its source's last one of the workload since then. A firing
+/// that comes again is named after it, so that whoever leads gives it the same name.
+fn answer(firing: &Firing, past: &[Arc<ProfileSession>], now: Timestamp) -> Option<String> {
+    let since = firing.ongoing?;
+    let answers = of_workload(firing, past).filter(|s| same_source(s, firing) && created(s, now) >= since);
+    answers.max_by_key(|s| (created(s, now), s.metadata.name.clone()))?.metadata.name.clone()
+}
+
+fn of_workload<'a>(firing: &'a Firing, past: &'a [Arc<ProfileSession>]) -> impl Iterator<Item = &'a Arc<ProfileSession>> {
+    let workload = firing.workload.to_string();
+    past.iter().filter(move |s| {
+        s.metadata.namespace.as_deref() == Some(&firing.namespace) && annotation(s, names::WORKLOAD_ANNOTATION) == Some(&workload)
+    })
+}
+
+fn same_source(session: &ProfileSession, firing: &Firing) -> bool {
+    annotation(session, names::SOURCE_ANNOTATION) == Some(&firing.source)
+}
+
 /// The session that keeps a firing waiting longest, and until when.
 fn cooling(firing: &Firing, past: &[Arc<ProfileSession>], now: Timestamp) -> Option<(String, Timestamp)> {
-    let of_workload = past.iter().filter(|s| {
-        s.metadata.namespace.as_deref() == Some(&firing.namespace)
-            && annotation(s, names::WORKLOAD_ANNOTATION) == Some(&firing.workload.to_string())
-    });
     let until = |s: &Arc<ProfileSession>| {
-        let same = annotation(s, names::SOURCE_ANNOTATION) == Some(&firing.source);
-        let wait = if same { firing.cooldown.as_signed().max(GLOBAL_COOLDOWN) } else { GLOBAL_COOLDOWN };
+        let wait = if same_source(s, firing) { firing.cooldown.as_signed().max(GLOBAL_COOLDOWN) } else { GLOBAL_COOLDOWN };
         created(s, now) + wait
     };
-    let longest = of_workload.map(|s| (s.metadata.name.clone().unwrap_or_default(), until(s))).max_by_key(|(_, until)| *until);
+    let longest =
+        of_workload(firing, past).map(|s| (s.metadata.name.clone().unwrap_or_default(), until(s))).max_by_key(|(_, until)| *until);
     longest.filter(|(_, until)| now < *until)
 }
 
@@ -104,11 +122,13 @@ fn longest_cooldown(policy: &PolicyView) -> SignedDuration {
     cooldowns.chain(rollout).max().unwrap_or(GLOBAL_COOLDOWN).max(GLOBAL_COOLDOWN)
 }
 
-/// The session of a firing. Its name is made of what fired, so that the same firing never starts two.
-fn session(policy: &PolicyView, firing: &Firing) -> ProfileSession {
+/// The session of a firing. Its name is made of what fired, and for one that goes on of the session that it started before, so
+/// that the same firing never starts two.
+fn session(policy: &PolicyView, firing: &Firing, before: Option<&str>) -> ProfileSession {
     let workload = firing.workload.to_string();
     let trigger = firing.trigger;
-    let short = short_name(&[policy.kind.as_str(), &firing.namespace, &workload, &firing.source, &firing.key]);
+    let fired = [policy.kind.as_str(), &firing.namespace, &workload, &firing.source, &firing.key];
+    let short = short_name(&fired.into_iter().chain(before).collect::<Vec<_>>());
     let name = format!("{}-{}-{short}", policy.name, trigger.as_str().to_lowercase());
     let mut session = rounds::draft(policy, &firing.namespace, name, trigger);
     let text = |k: &str, v: &str| (k.to_owned(), v.to_owned());

@@ -183,6 +183,7 @@ fn firing(
         pods: found.iter().map(|c| c.link.pod.name.clone()).collect(),
         cause,
         key: first.as_second().to_string(),
+        ongoing: Some(first),
         duration: rule.duration,
         cooldown: rule.cooldown,
         labels: BTreeMap::new(),

@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 
 use fleetprof_crds::Duration;
 use fleetprof_crds::session::Trigger;
+use jiff::Timestamp;
 
 pub use admit::{Admitted, Held, admit};
 pub use level::{Heard, Levels};
@@ -46,6 +47,8 @@ pub struct Firing {
     pub cause: String,
     /// Tells this firing from others of the same source and workload: the same key never starts a second session.
     pub key: String,
+    /// Since when it has been so, for what fires again after each cooldown while it goes on; `None` for what fires once.
+    pub ongoing: Option<Timestamp>,
     /// How long to capture.
     pub duration: Duration,
     /// For how long this source starts no other session of the workload.

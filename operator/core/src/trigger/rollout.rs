@@ -109,6 +109,7 @@ fn firing(policy: &PolicyView, rule: &RolloutTrigger, revision: &Revision, pods:
             rule.delay
         ),
         key: label.clone(),
+        ongoing: None,
         duration: rule.duration,
         // Each revision once; how soon after each other is up to who rolls them out.
         cooldown: fleetprof_crds::Duration::from_secs(0),

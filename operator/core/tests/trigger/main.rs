@@ -92,6 +92,7 @@ fn firing(source: &str, app: &str, key: &str, cooldown: u32) -> Firing {
         pods: vec![],
         cause: "it was so".into(),
         key: key.into(),
+        ongoing: None,
         duration: Duration::from_secs(30),
         cooldown: Duration::from_secs(cooldown),
         labels: BTreeMap::new(),
@@ -123,6 +124,40 @@ fn the_line_is_crossed_again_only_after_the_cooldown() {
         starts.extend(world.tell(second, &[("a", 0, memory)]).create.iter().map(|_| second));
     }
     assert_eq!(starts, [10, 610, 1210]);
+}
+
+#[test]
+fn a_container_that_stays_hot_fires_again_after_each_cooldown_and_nobody_is_told_in_between() {
+    let hot = |history_keeps: usize, leader_every: i64| {
+        let mut world = World::new(json!({"cpu": {"window": "30s", "cooldown": "10m"}}), vec![link("a", "shop")]);
+        let (mut starts, mut held) = (vec![], 0);
+        for second in (0..2500).step_by(10) {
+            if second > 0 && second % leader_every == 0 {
+                world.restart();
+            }
+            let admitted = world.tell(second, &[("a", 90, 0)]);
+            held += admitted.held.len();
+            starts.extend(admitted.create.iter().map(|_| second));
+            let over = world.sessions.len().saturating_sub(history_keeps);
+            world.sessions.drain(..over);
+        }
+        (starts, held)
+    };
+    assert_eq!(hot(100, 9999), (vec![30, 630, 1230, 1830, 2430], 0));
+    assert_eq!(hot(1, 9999), (vec![30, 630, 1230, 1830, 2430], 0), "history keeps the last one alone");
+    let (starts, _) = hot(100, 400);
+    assert_eq!(starts, [30, 630, 1230, 1830, 2430], "each new leader finds its window over by then");
+}
+
+#[test]
+fn two_leaders_give_a_firing_that_comes_again_the_same_name() {
+    let mut world = World::new(json!({"cpu": {}}), vec![]);
+    let hot = Firing { ongoing: Some(at(-30)), ..firing("cpu", "a", "1", 600) };
+    let first = world.admit(0, vec![hot.clone()]).create.remove(0).metadata.name;
+    let seen = world.sessions.clone();
+    let one = world.admit(600, vec![hot.clone()]).create.remove(0).metadata.name;
+    let other = admit(&(&world.policy).into(), vec![hot], &seen, at(605)).create.remove(0).metadata.name;
+    assert_eq!((one == first, &one), (false, &other));
 }
 
 #[test]
