@@ -118,7 +118,7 @@ fn longest_cooldown(policy: &PolicyView) -> SignedDuration {
         .chain(triggers.alerts.iter().map(|t| t.cooldown))
         .chain(triggers.prom_ql.iter().map(|t| t.cooldown))
         .map(Duration::as_signed);
-    let rollout = triggers.rollout.iter().map(|t| rollout::NEW + t.delay.as_signed());
+    let rollout = triggers.rollout.iter().map(rollout::new_for);
     cooldowns.chain(rollout).max().unwrap_or(GLOBAL_COOLDOWN).max(GLOBAL_COOLDOWN)
 }
 
@@ -140,11 +140,16 @@ fn session(policy: &PolicyView, firing: &Firing, before: Option<&str>) -> Profil
     let spec = &mut session.spec;
     spec.cause = crate::text::cut(&firing.cause, names::MAX_CAUSE);
     spec.duration = firing.duration;
-    // Gone before its cooldown is over, it would be forgotten that the workload was profiled.
-    spec.ttl = spec.ttl.max(firing.cooldown);
+    // Gone before its cooldown is over, or while its revision is new, it would be forgotten that the workload was profiled.
+    spec.ttl = spec.ttl.max(firing.cooldown).max(while_new(policy, trigger));
     spec.labels.clone_from(&firing.labels);
     spec.target = Some(target(firing));
     session
+}
+
+fn while_new(policy: &PolicyView, trigger: Trigger) -> Duration {
+    let rule = policy.spec.triggers.rollout.as_ref().filter(|_| trigger == Trigger::Rollout);
+    rule.map_or(Duration::default(), |rule| Duration::from_secs(u32::try_from(rollout::new_for(rule).as_secs()).unwrap_or(u32::MAX)))
 }
 
 fn target(firing: &Firing) -> Target {

@@ -66,7 +66,13 @@ fn candidates<'a>(policy: &PolicyView, links: &'a [PodLink], now: Timestamp) -> 
 }
 
 fn is_new(created: Timestamp, rule: &RolloutTrigger, now: Timestamp) -> bool {
-    now.duration_since(created) < NEW + rule.delay.as_signed()
+    now.duration_since(created) < new_for(rule)
+}
+
+/// For how long a revision is new, and so for how long its session has to be known.
+#[must_use]
+pub fn new_for(rule: &RolloutTrigger) -> SignedDuration {
+    NEW + rule.delay.as_signed()
 }
 
 fn first_ready<'a>(pods: &[&'a PodLink]) -> Option<(&'a PodLink, Timestamp)> {

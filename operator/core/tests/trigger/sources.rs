@@ -117,6 +117,19 @@ fn a_new_revision_is_profiled_once_after_its_delay_and_the_first_one_never() {
 }
 
 #[test]
+fn a_session_of_a_rollout_is_kept_while_its_revision_is_new() {
+    let session = |triggers, trigger| {
+        let mut world = World::new(triggers, vec![]);
+        world.policy.spec.session.ttl = Duration::from_secs(60);
+        let firing = Firing { trigger, ..firing("any", "shop", "new", 0) };
+        world.admit(0, vec![firing]).create.remove(0).spec.ttl.as_secs()
+    };
+    let rollout = || json!({"rollout": {"delay": "30m"}, "cpu": {}});
+    assert_eq!(session(rollout(), Trigger::Rollout), 3600 + 1800, "gone sooner, the same revision would fire again");
+    assert_eq!(session(rollout(), Trigger::Cpu), 60);
+}
+
+#[test]
 fn revisions_of_stateful_sets_and_daemon_sets_have_objects_of_their_own_names() {
     let of = |kind: &str, label: &str| {
         let mut link = revised("shop-0", "x", 1, Some(2));
