@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleetprof_core::policy::PolicyView;
-use fleetprof_core::trigger::alert::{Alert, Notification};
+use fleetprof_core::trigger::alert::{Alert, KNOWN, Notification, Told};
 use fleetprof_core::trigger::promql;
 use fleetprof_core::trigger::rollout::Revision;
 use fleetprof_core::trigger::{Held, Levels};
 use fleetprof_crds::ProfileSession;
 use jiff::{SignedDuration, Timestamp};
 
-use super::prometheus::{Answers, KnownByPolicy};
+use super::prometheus::{Answers, KnownQueries};
 
 /// By then the watch has brought a session that was created.
 const FRESH: SignedDuration = SignedDuration::from_secs(30);
@@ -20,9 +20,6 @@ const FRESH: SignedDuration = SignedDuration::from_secs(30);
 const MAX_TOLD: usize = 10_000;
 /// Most alerts that are remembered; the oldest give way.
 const MAX_ALERTS: usize = 10_000;
-/// An alert that could start no session for so long is forgotten until Alertmanager repeats it: longer than the cooldown
-/// between two triggers.
-const ALERT_KEPT: SignedDuration = SignedDuration::from_secs(300);
 /// Revisions are forgotten as a whole at this many.
 const MAX_REVISIONS: usize = 10_000;
 
@@ -41,9 +38,9 @@ struct State {
     levels: HashMap<String, Levels>,
     created: Vec<(Timestamp, Arc<ProfileSession>)>,
     told: HashSet<(String, String, String)>,
-    alerts: Vec<(Timestamp, Alert)>,
+    alerts: Vec<Told>,
     revisions: HashMap<Revision, Timestamp>,
-    queries: KnownByPolicy,
+    queries: HashMap<String, Arc<KnownQueries>>,
 }
 
 impl Triggers {
@@ -89,34 +86,36 @@ impl Triggers {
         seen
     }
 
-    /// Takes in a notification: what fires is kept for five minutes, what is resolved is forgotten.
+    /// Takes in a notification: what fires is kept for an hour, what is resolved is forgotten.
     pub(super) fn take_alerts(&self, notification: Notification, now: Timestamp) {
         let Notification { firing, resolved, ignored: _ } = notification;
         let mut state = self.state();
         let again = |old: &Alert| firing.iter().any(|a| a.fingerprint == old.fingerprint && a.starts_at == old.starts_at);
-        state.alerts.retain(|(at, old)| now.duration_since(*at) < ALERT_KEPT && !resolved.contains(&old.fingerprint) && !again(old));
-        state.alerts.extend(firing.into_iter().map(|alert| (now, alert)));
+        state.alerts.retain(|old| is_known(old, now) && !resolved.contains(&old.alert.fingerprint) && !again(&old.alert));
+        state.alerts.extend(firing.into_iter().map(|alert| Told { at: now, alert }));
         let over = state.alerts.len().saturating_sub(MAX_ALERTS);
         state.alerts.drain(..over);
     }
 
-    /// The alerts that fired lately.
-    pub(super) fn alerts(&self, now: Timestamp) -> Vec<Alert> {
-        self.state().alerts.iter().filter(|(at, _)| now.duration_since(*at) < ALERT_KEPT).map(|(_, alert)| alert.clone()).collect()
+    /// The alerts that are known to fire.
+    pub(super) fn alerts(&self, now: Timestamp) -> Vec<Told> {
+        self.state().alerts.iter().filter(|told| is_known(told, now)).cloned().collect()
     }
 
     /// Takes in the answers of one round of questions; what was not asked is forgotten.
     pub(super) fn take_answers(&self, answers: Answers, now: Timestamp) {
         let mut state = self.state();
         let before = std::mem::take(&mut state.queries);
+        let mut after: HashMap<String, KnownQueries> = HashMap::new();
         for (policy, name, query, answer) in answers {
             let known = promql::follow(before.get(&policy).and_then(|of| of.get(&name)), &query, answer, now);
-            state.queries.entry(policy).or_default().insert(name, known);
+            after.entry(policy).or_default().insert(name, known);
         }
+        state.queries = after.into_iter().map(|(policy, known)| (policy, Arc::new(known))).collect();
     }
 
     /// What is known of the queries of a policy, by name.
-    pub(super) fn queries(&self, policy: &PolicyView<'_>) -> HashMap<String, promql::Known> {
+    pub(super) fn queries(&self, policy: &PolicyView<'_>) -> Arc<KnownQueries> {
         self.state().queries.get(policy.uid).cloned().unwrap_or_default()
     }
 
@@ -143,4 +142,8 @@ impl Triggers {
         let about = format!("{}/{} {}", held.firing.namespace, held.firing.workload, held.firing.source);
         state.told.insert((policy.uid.to_owned(), about, held.after.clone()))
     }
+}
+
+fn is_known(told: &Told, now: Timestamp) -> bool {
+    now.duration_since(told.at) < KNOWN
 }

@@ -73,7 +73,7 @@ fn now(policy: &PolicyView<'_>, links: &[PodLink], observed: &Observed<'_>, cont
     let heard = heard(policy, links, &context.fleet);
     let mut firings = context.triggers.levels(policy.uid, |levels| levels.firings(policy, links, &heard));
     if !policy.spec.triggers.alerts.is_empty() {
-        firings.extend(alert::firings(policy, links, &context.triggers.alerts(observed.now)));
+        firings.extend(alert::firings(policy, links, &context.triggers.alerts(observed.now), observed.now));
     }
     if !policy.spec.triggers.prom_ql.is_empty() {
         firings.extend(promql::firings(policy, links, &context.triggers.queries(policy), observed.now));

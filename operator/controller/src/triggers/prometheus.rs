@@ -6,8 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetprof_core::trigger::place::Labels;
-use fleetprof_core::trigger::promql::{self, Problem};
+use fleetprof_core::trigger::promql::{self, Problem, Series};
 use futures::StreamExt;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -94,7 +93,7 @@ impl Prometheus {
         Ok(Client::builder(TokioExecutor::new()).build(connector))
     }
 
-    async fn ask(&self, client: &HttpsClient, query: &str) -> Result<Vec<Labels>, Problem> {
+    async fn ask(&self, client: &HttpsClient, query: &str) -> Result<Vec<Series>, Problem> {
         match tokio::time::timeout(PATIENCE, self.answer(client, query)).await {
             Ok(Ok(body)) => promql::parse(&body),
             Ok(Err(why)) => Err(Problem::Failed(why)),
@@ -125,10 +124,10 @@ impl Prometheus {
 }
 
 /// Answers by policy and name, for the memory.
-pub(super) type Answers = Vec<(String, String, String, Result<Vec<Labels>, Problem>)>;
+pub(super) type Answers = Vec<(String, String, String, Result<Vec<Series>, Problem>)>;
 
-/// What is known of the queries of each policy, by uid and name.
-pub(super) type KnownByPolicy = HashMap<String, HashMap<String, promql::Known>>;
+/// What is known of the queries of a policy, by name.
+pub(super) type KnownQueries = HashMap<String, promql::Known>;
 
 #[cfg(test)]
 mod tests {
@@ -149,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn a_query_is_asked_and_its_problem_told() {
         let good = server(r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"pod":"a"},"value":[1,"0"]}]}}"#).await;
-        assert_eq!(good.ask(&good.client().unwrap(), "up == 0").await.unwrap()[0]["pod"], "a");
+        assert_eq!(good.ask(&good.client().unwrap(), "up == 0").await.unwrap()[0].label("pod"), Some("a"));
         let bad = server(r#"{"status":"error","errorType":"bad_data","error":"1:4: parse error"}"#).await;
         assert_eq!(bad.ask(&bad.client().unwrap(), "up == 0").await, Err(Problem::Invalid("1:4: parse error".into())));
         let gone = Prometheus { url: "http://127.0.0.1:1".into(), credentials: None };

@@ -1,15 +1,18 @@
 //! What does Alertmanager tell, and which workloads of a policy does it concern? Its webhook's payload, version 4.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleetprof_crds::session::Trigger;
-use jiff::Timestamp;
+use fleetprof_crds::triggers::AlertTrigger;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::Firing;
 use super::matcher::Matcher;
 use super::place::{Labels, places, words};
+use super::together::{Found, Together, together};
+use super::{Firing, most_pods};
 use crate::hash::short_name;
+use crate::pod::Workload;
 use crate::policy::PolicyView;
 use crate::policy::link::PodLink;
 
@@ -22,6 +25,13 @@ const MAX_LABELS: usize = 64;
 /// Most bytes of a label's name or value.
 const MAX_LABEL: usize = 1024;
 
+/// An alert that starts no session is tried again for so long, then not before Alertmanager repeats it: longer than the cooldown
+/// between two triggers.
+pub const TRIED: SignedDuration = SignedDuration::from_secs(300);
+/// For so long an alert is known that is neither repeated nor resolved, so that what begins on other pods meanwhile is known to be
+/// the same firing.
+pub const KNOWN: SignedDuration = SignedDuration::from_hours(1);
+
 /// An alert that fires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alert {
@@ -31,6 +41,15 @@ pub struct Alert {
     pub fingerprint: String,
     /// Since when it fires; with the fingerprint it tells one firing from the next.
     pub starts_at: Timestamp,
+}
+
+/// An alert, and when Alertmanager told of it last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// When.
+    pub at: Timestamp,
+    /// The alert.
+    pub alert: Alert,
 }
 
 /// What a notification tells.
@@ -124,31 +143,57 @@ pub fn problems(policy: &PolicyView) -> Vec<String> {
 
 /// The firings of the alerts that a policy asks for, on its linked workloads. The first rule that an alert passes counts.
 #[must_use]
-pub fn firings(policy: &PolicyView, links: &[PodLink], alerts: &[Alert]) -> Vec<Firing> {
-    let rules: Vec<_> = policy
+pub fn firings(policy: &PolicyView, links: &[PodLink], alerts: &[Told], now: Timestamp) -> Vec<Firing> {
+    let tried = |told: &Told| now.duration_since(told.at) < TRIED;
+    if !alerts.iter().any(tried) {
+        return Vec::new();
+    }
+    let rules: Vec<(&AlertTrigger, Vec<Matcher>)> = policy
         .spec
         .triggers
         .alerts
         .iter()
         .filter_map(|rule| Some((rule, rule.matchers.iter().map(|m| Matcher::parse(m)).collect::<Result<Vec<_>, _>>().ok()?)))
         .collect();
-    let mut firings = Vec::new();
-    for alert in alerts {
-        let Some((rule, _)) = rules.iter().find(|(_, matchers)| matchers.iter().all(|m| m.holds(&alert.labels))) else { continue };
-        let matchers: Vec<&str> = rule.matchers.iter().map(String::as_str).collect();
+    let mut found: Vec<Vec<Found<&Told>>> = rules.iter().map(|_| Vec::new()).collect();
+    let mut in_order: Vec<&Told> = alerts.iter().collect();
+    in_order.sort_by(|a, b| a.alert.fingerprint.cmp(&b.alert.fingerprint));
+    for told in in_order {
+        let labels = &told.alert.labels;
+        let Some(rule) = rules.iter().position(|(_, matchers)| matchers.iter().all(|m| m.holds(labels))) else { continue };
         // A label of an alert that names no namespace could mean any: it means none.
-        firings.extend(places(&alert.labels, None, links).into_iter().map(|place| Firing {
-            trigger: Trigger::Alert,
-            source: format!("alert-{}", short_name(&matchers)),
-            namespace: place.namespace,
-            workload: place.workload,
-            pods: place.pods,
-            cause: format!("an alert fires since {}: {}", alert.starts_at.strftime("%Y-%m-%dT%H:%M:%SZ"), words(&alert.labels)),
-            key: format!("{} {}", alert.fingerprint, alert.starts_at),
-            duration: rule.duration,
-            cooldown: rule.cooldown,
-            labels: BTreeMap::new(),
-        }));
+        let places = places(|name| labels.get(name).map(String::as_str), None, links);
+        found[rule].extend(places.into_iter().map(|place| Found { since: told.alert.starts_at, place, what: told }));
     }
-    firings
+    let of_rule = rules.iter().zip(found);
+    of_rule.flat_map(|((rule, _), found)| of_one_rule(policy, rule, found, tried)).collect()
+}
+
+/// One firing for each workload that has an alert of the rule of which Alertmanager told lately.
+fn of_one_rule(policy: &PolicyView, rule: &AlertTrigger, found: Vec<Found<&Told>>, tried: impl Fn(&Told) -> bool) -> Vec<Firing> {
+    let lately: BTreeSet<(String, Workload)> =
+        found.iter().filter(|f| tried(f.what)).map(|f| (f.place.namespace.clone(), f.place.workload.clone())).collect();
+    let matchers: Vec<&str> = rule.matchers.iter().map(String::as_str).collect();
+    let source = format!("alert-{}", short_name(&matchers));
+    let firing = |t: Together<&Told>| Firing {
+        trigger: Trigger::Alert,
+        source: source.clone(),
+        cause: cause(&t),
+        namespace: t.namespace,
+        workload: t.workload,
+        pods: t.pods,
+        key: t.since.to_string(),
+        ongoing: None,
+        duration: rule.duration,
+        cooldown: rule.cooldown,
+        labels: BTreeMap::new(),
+    };
+    let all = together(found, rule.cooldown, most_pods(policy)).into_iter();
+    all.filter(|t| lately.contains(&(t.namespace.clone(), t.workload.clone()))).map(firing).collect()
+}
+
+fn cause(together: &Together<&Told>) -> String {
+    let alert = &together.first.alert;
+    let others = if together.count > 1 { format!("; {} alerts fire together", together.count) } else { String::new() };
+    format!("an alert fires since {}: {}{others}", alert.starts_at.strftime("%Y-%m-%dT%H:%M:%SZ"), words(&alert.labels))
 }

@@ -170,7 +170,7 @@ fn firing(
     let crossed = found.len();
     let first = found.iter().map(|c| c.run.since).min().unwrap_or_default();
     let cause = found.first().map(|c| cause(measure, rule, c, crossed)).unwrap_or_default();
-    found.truncate(usize::try_from(policy.spec.sampling.replicas_per_workload).unwrap_or(1).max(1));
+    found.truncate(super::most_pods(policy));
     let (trigger, source) = match measure {
         Measure::Cpu => (Trigger::Cpu, "cpu"),
         Measure::Memory => (Trigger::Memory, "memory"),

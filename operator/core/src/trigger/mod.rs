@@ -17,6 +17,7 @@ pub mod matcher;
 pub mod place;
 pub mod promql;
 pub mod rollout;
+mod together;
 pub mod verdict;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,12 @@ pub use admit::{Admitted, Held, admit};
 pub use level::{Heard, Levels};
 
 use crate::pod::Workload;
+use crate::policy::PolicyView;
+
+/// How many pods a firing captures at most.
+fn most_pods(policy: &PolicyView) -> usize {
+    usize::try_from(policy.spec.sampling.replicas_per_workload).unwrap_or(1).max(1)
+}
 
 /// A trigger found what it looks for on one workload.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,6 +18,12 @@ const APPS: [&str; 5] = ["workload", "service", "app", "app_kubernetes_io_name",
 /// Labels by which pods say which app they are.
 const APP_LABELS: [&str; 3] = ["app.kubernetes.io/name", "app", "k8s-app"];
 
+/// The labels that [`places`] looks at, those that bind first before the others.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    let apps = APPS.into_iter().filter(|app| KINDS.iter().all(|(label, _)| label != app));
+    ["namespace"].into_iter().chain(POD).chain(KINDS.map(|(label, _)| label)).chain(apps)
+}
+
 /// A workload, and the pods of it that the labels name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -29,27 +35,28 @@ pub struct Place {
     pub pods: Vec<String>,
 }
 
-/// The linked workloads that `labels` speak of: the pod that they name, else the workload, else the app. None without the
-/// label `namespace`, for which `namespace` stands in where there is one.
+/// The linked workloads that labels speak of, of which `label` gives the value: the pod that they name, else the workload, else
+/// the app. None without the label `namespace`, for which `namespace` stands in where there is one.
 #[must_use]
-pub fn places(labels: &Labels, namespace: Option<&str>, links: &[PodLink]) -> BTreeSet<Place> {
-    let Some(namespace) = labels.get("namespace").map(String::as_str).or(namespace) else { return BTreeSet::new() };
+pub fn places<'a>(label: impl Fn(&str) -> Option<&'a str>, namespace: Option<&str>, links: &[PodLink]) -> BTreeSet<Place> {
+    let Some(namespace) = label("namespace").or(namespace) else { return BTreeSet::new() };
     let here: Vec<&PodLink> = links.iter().filter(|l| l.linked && l.pod.namespace == namespace).collect();
-    let pods = of_pods(labels, &here);
+    let pods = of_pods(&label, &here);
     if !pods.is_empty() {
         return pods;
     }
     let workloads =
-        of(&here, |l| KINDS.iter().any(|(label, kind)| l.pod.workload.kind == *kind && labels.get(*label) == Some(&l.pod.workload.name)));
+        of(&here, |l| KINDS.iter().any(|(name, kind)| l.pod.workload.kind == *kind && label(name) == Some(&l.pod.workload.name)));
     if !workloads.is_empty() {
         return workloads;
     }
-    let apps: Vec<&String> = APPS.iter().filter_map(|label| labels.get(*label)).collect();
-    of(&here, |l| apps.iter().any(|app| l.pod.workload.name == **app || APP_LABELS.iter().any(|k| l.pod.labels.get(*k) == Some(*app))))
+    let apps: Vec<&str> = APPS.iter().filter_map(|name| label(name)).collect();
+    let carries = |l: &PodLink, app: &str| APP_LABELS.iter().any(|k| l.pod.labels.get(*k).is_some_and(|v| v == app));
+    of(&here, |l| apps.iter().any(|app| l.pod.workload.name == *app || carries(l, app)))
 }
 
-fn of_pods(labels: &Labels, here: &[&PodLink]) -> BTreeSet<Place> {
-    let named = |l: &&&PodLink| POD.iter().any(|label| labels.get(*label) == Some(&l.pod.name));
+fn of_pods<'a>(label: impl Fn(&str) -> Option<&'a str>, here: &[&PodLink]) -> BTreeSet<Place> {
+    let named = |l: &&&PodLink| POD.iter().any(|name| label(name) == Some(&l.pod.name));
     let place = |l: &&PodLink| Place { pods: vec![l.pod.name.clone()], ..place(l) };
     here.iter().filter(named).map(place).collect()
 }

@@ -9,8 +9,10 @@ use fleetprof_crds::session::Trigger;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::Firing;
-use super::place::{Labels, places, words};
+use super::place::{self, Labels, places};
+use super::together::{Found, Together, together};
+use super::{Firing, most_pods};
+use crate::hash::hash;
 use crate::policy::PolicyView;
 use crate::policy::link::PodLink;
 use crate::text::cut;
@@ -21,6 +23,10 @@ pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 pub const MAX_SERIES: usize = 1000;
 /// Most bytes of what Prometheus says about a query.
 const MAX_WORDS: usize = 300;
+/// Longer values of labels name nothing in Kubernetes.
+const MAX_NAME: usize = 253;
+/// Most bytes of the values that are kept of one series.
+const MAX_KEPT: usize = 512;
 
 /// Why a query gives nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,21 +56,49 @@ struct Data {
 }
 
 #[derive(Deserialize)]
-struct Series {
+struct Sample {
     metric: Labels,
+}
+
+/// What is kept of a series: the labels that may name a workload, and which series it is. A query can give any series of the
+/// server, so the others are kept no longer than it takes to read them, and shown to nobody.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Series {
+    names: Box<[(&'static str, Box<str>)]>,
+    id: u64,
+}
+
+impl Series {
+    /// Of a series with these labels. Values beyond 512 bytes in all are left out.
+    #[must_use]
+    pub fn of(labels: &Labels) -> Self {
+        let mut room = MAX_KEPT;
+        let mut names = Vec::new();
+        for name in place::names() {
+            let Some(value) = labels.get(name).filter(|v| v.len() <= MAX_NAME.min(room)) else { continue };
+            room -= value.len();
+            names.push((name, value.as_str().into()));
+        }
+        let all: Vec<&str> = labels.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect();
+        Self { names: names.into(), id: hash(&all) }
+    }
+
+    /// The value of a label that may name a workload.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.names.iter().find(|(n, _)| *n == name).map(|(_, value)| &**value)
+    }
 }
 
 /// Reads the answer to an instant query.
 ///
 /// # Errors
 /// When the query is wrong, or this is no answer of Prometheus.
-pub fn parse(body: &[u8]) -> Result<Vec<Labels>, Problem> {
+pub fn parse(body: &[u8]) -> Result<Vec<Series>, Problem> {
     let failed = || Problem::Failed("the server's answer is none of Prometheus; is the URL right?".into());
     let answer: Answer = serde_json::from_slice(body).map_err(|_| failed())?;
     if answer.status != "success" {
-        let said = cut(&plain(&answer.error), MAX_WORDS);
-        let wrong = matches!(answer.error_type.as_str(), "bad_data" | "execution");
-        return Err(if wrong { Problem::Invalid(said) } else { Problem::Failed(said) });
+        return Err(refused(&answer));
     }
     let data = answer.data.ok_or_else(failed)?;
     if data.result_type != "vector" {
@@ -73,11 +107,23 @@ pub fn parse(body: &[u8]) -> Result<Vec<Labels>, Problem> {
             "it gives a {kind}; write an expression that gives an instant vector, such as latency > 0.5"
         )));
     }
-    let series: Vec<Series> = serde_json::from_value(data.result).map_err(|_| failed())?;
-    if series.len() > MAX_SERIES {
-        return Err(Problem::Invalid(format!("it gives {} series, more than {MAX_SERIES}; narrow it", series.len())));
+    let samples: Vec<Sample> = serde_json::from_value(data.result).map_err(|_| failed())?;
+    if samples.len() > MAX_SERIES {
+        return Err(Problem::Invalid(format!("it gives {} series, more than {MAX_SERIES}; narrow it", samples.len())));
     }
-    Ok(series.into_iter().map(|s| s.metric).collect())
+    Ok(samples.iter().map(|s| Series::of(&s.metric)).collect())
+}
+
+/// Why a query was not answered. The words of Prometheus are shown where they speak of the query and the server alone: those about
+/// an evaluation name series, which may be others' than the query's author's.
+fn refused(answer: &Answer) -> Problem {
+    let said = || cut(&plain(&answer.error), MAX_WORDS);
+    match answer.error_type.as_str() {
+        "bad_data" => Problem::Invalid(said()),
+        "timeout" | "canceled" | "unavailable" => Problem::Failed(said()),
+        "execution" => Problem::Invalid("Prometheus cannot evaluate it; ask Prometheus itself to see why".into()),
+        other => Problem::Failed(format!("Prometheus answers with the error {:?}", cut(&plain(other), 20))),
+    }
 }
 
 fn plain(text: &str) -> String {
@@ -90,19 +136,25 @@ pub struct Known {
     /// The query, as it was asked.
     pub query: String,
     /// Since when each series is there.
-    pub since: HashMap<Labels, Timestamp>,
+    pub since: HashMap<Series, Timestamp>,
     /// Why the last try gave nothing.
     pub problem: Option<Problem>,
 }
 
 /// What is known after one more answer. A server that does not answer takes nothing away; another query begins anew.
 #[must_use]
-pub fn follow(before: Option<&Known>, query: &str, answer: Result<Vec<Labels>, Problem>, now: Timestamp) -> Known {
+pub fn follow(before: Option<&Known>, query: &str, answer: Result<Vec<Series>, Problem>, now: Timestamp) -> Known {
     let before = before.filter(|k| k.query == query);
-    let since = |labels: &Labels| before.and_then(|k| k.since.get(labels)).copied().unwrap_or(now);
+    let since = |series: &Series| before.and_then(|k| k.since.get(series)).copied().unwrap_or(now);
     let query = query.to_owned();
     match answer {
-        Ok(series) => Known { query, since: series.into_iter().map(|l| (l.clone(), since(&l))).collect(), problem: None },
+        Ok(series) => {
+            let dated = series.into_iter().map(|s| {
+                let at = since(&s);
+                (s, at)
+            });
+            Known { query, since: dated.collect(), problem: None }
+        }
         Err(problem @ Problem::Failed(_)) => {
             Known { query, since: before.map(|k| k.since.clone()).unwrap_or_default(), problem: Some(problem) }
         }
@@ -130,27 +182,37 @@ pub fn firings(policy: &PolicyView, links: &[PodLink], known: &HashMap<String, K
     let mut firings = Vec::new();
     for rule in &policy.spec.triggers.prom_ql {
         let Some(known) = known.get(&rule.name).filter(|k| k.problem.is_none() && k.query == rule.query) else { continue };
-        let long_enough = known.since.iter().filter(|(_, since)| now.duration_since(**since) >= rule.for_.as_signed());
-        let mut found: BTreeMap<_, _> = BTreeMap::new();
-        for (labels, since) in long_enough {
-            for place in places(labels, policy.namespace, links) {
-                found.entry(place).or_insert((labels, *since));
-            }
-        }
-        firings.extend(found.into_iter().map(|(place, (labels, since))| Firing {
+        let mut long_enough: Vec<_> =
+            known.since.iter().filter(|(_, since)| now.duration_since(**since) >= rule.for_.as_signed()).collect();
+        long_enough.sort();
+        let of_series = |(series, since): (&Series, &Timestamp)| {
+            let places = places(|name| series.label(name), policy.namespace, links);
+            places.into_iter().map(|place| Found { since: *since, place, what: () }).collect::<Vec<_>>()
+        };
+        let found = long_enough.into_iter().flat_map(of_series).collect();
+        firings.extend(together(found, rule.cooldown, most_pods(policy)).into_iter().map(|t| Firing {
             trigger: Trigger::PromQl,
             source: format!("promql-{}", rule.name),
-            namespace: place.namespace,
-            workload: place.workload,
-            pods: place.pods,
-            cause: format!("query {} gives {{{}}} for {} s", rule.name, words(labels), now.duration_since(since).as_secs()),
-            key: since.as_second().to_string(),
+            cause: cause(&rule.name, &t, now),
+            key: t.since.as_second().to_string(),
+            namespace: t.namespace,
+            workload: t.workload,
+            pods: t.pods,
+            ongoing: None,
             duration: rule.duration,
             cooldown: rule.cooldown,
             labels: BTreeMap::new(),
         }));
     }
     firings
+}
+
+/// Names what was found in our own words: labels of a query's series can be those of other people's series.
+fn cause(query: &str, together: &Together<()>, now: Timestamp) -> String {
+    let Together { since, namespace, workload, pods, first: (), count } = together;
+    let pod = pods.first().map(|pod| format!("pod {pod} of ")).unwrap_or_default();
+    let others = if *count > 1 { format!("; {count} of its series are there together") } else { String::new() };
+    format!("query {query} gives {pod}{workload} in namespace {namespace} for {} s{others}", now.duration_since(*since).as_secs())
 }
 
 #[cfg(test)]
@@ -164,7 +226,7 @@ mod tests {
     #[test]
     fn answers_of_prometheus_are_read() {
         let vector = br#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"pod":"a"},"value":[1.5,"NaN"]}]}}"#;
-        assert_eq!(parse(vector), Ok(vec![labels(&[("pod", "a")])]));
+        assert_eq!(parse(vector), Ok(vec![Series::of(&labels(&[("pod", "a")]))]));
         let bad = br#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 1:3: parse error"}"#;
         assert_eq!(parse(bad), Err(Problem::Invalid("invalid parameter \"query\": 1:3: parse error".into())));
         let busy = br#"{"status":"error","errorType":"timeout","error":"query timed out"}"#;
@@ -175,9 +237,34 @@ mod tests {
     }
 
     #[test]
+    fn an_error_shows_no_series_of_others() {
+        for kind in ["execution", "422", "internal"] {
+            let body = format!(r#"{{"status":"error","errorType":"{kind}","error":"many-to-many matching: {{secret=\"x\"}}"}}"#);
+            let (Problem::Invalid(words) | Problem::Failed(words)) = parse(body.as_bytes()).unwrap_err();
+            assert!(!words.contains("secret") && words.starts_with("Prometheus "), "{words}");
+        }
+    }
+
+    #[test]
+    fn of_a_series_no_more_is_kept_than_names_a_workload() {
+        let long = "x".repeat(MAX_NAME + 1);
+        let all = labels(&[("namespace", "shop"), ("pod", "a"), ("secret", "s"), ("__name__", "m"), ("app", &long)]);
+        let series = Series::of(&all);
+        assert_eq!((series.label("namespace"), series.label("pod"), series.label("app")), (Some("shop"), Some("a"), None));
+        assert_eq!(series.names.len(), 2);
+        let mut other = all;
+        other.insert("secret".into(), "t".into());
+        assert_ne!(Series::of(&other), series, "it is another series all the same");
+        let name = "n".repeat(MAX_NAME);
+        let every = Series::of(&place::names().map(|label| (label.to_owned(), name.clone())).collect());
+        assert!(every.names.iter().map(|(_, value)| value.len()).sum::<usize>() <= MAX_KEPT);
+        assert_eq!(every.names[0].0, "namespace", "what binds first is kept");
+    }
+
+    #[test]
     fn a_series_is_there_since_it_came_and_a_silent_server_takes_nothing_away() {
         let at = |s| Timestamp::from_second(s).unwrap();
-        let a = labels(&[("pod", "a")]);
+        let a = Series::of(&labels(&[("pod", "a")]));
         let first = follow(None, "q", Ok(vec![a.clone()]), at(10));
         let silent = follow(Some(&first), "q", Err(Problem::Failed("down".into())), at(20));
         let again = follow(Some(&silent), "q", Ok(vec![a.clone()]), at(30));

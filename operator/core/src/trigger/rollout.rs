@@ -100,7 +100,7 @@ fn firing(policy: &PolicyView, rule: &RolloutTrigger, revision: &Revision, pods:
     let (first, since) = first_ready(pods)?;
     let mut names: Vec<String> = pods.iter().filter(|l| l.linked && l.pod.ready_since.is_some()).map(|l| l.pod.name.clone()).collect();
     names.sort();
-    names.truncate(usize::try_from(policy.spec.sampling.replicas_per_workload).unwrap_or(1).max(1));
+    names.truncate(super::most_pods(policy));
     let (workload, label) = (&revision.workload, &revision.label);
     Some(Firing {
         trigger: Trigger::Rollout,

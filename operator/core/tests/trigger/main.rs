@@ -12,7 +12,7 @@ use fleetprof_core::pod::Workload;
 use fleetprof_core::policy::link::PodLink;
 use fleetprof_core::policy::rounds;
 use fleetprof_core::trigger::admit::GLOBAL_COOLDOWN;
-use fleetprof_core::trigger::alert::Alert;
+use fleetprof_core::trigger::alert::{Alert, Told};
 use fleetprof_core::trigger::level::{Level, Measure};
 use fleetprof_core::trigger::place::places;
 use fleetprof_core::trigger::{Admitted, Firing, Heard, Levels, admit, alert, promql, rollout, verdict};

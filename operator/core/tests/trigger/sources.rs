@@ -15,7 +15,8 @@ fn an_alert_finds_its_workload_by_namespace_and_pod_workload_or_app() {
     unlinked.linked = false;
     let links = [link("shop-x", "shop"), link("shop-y", "shop"), labelled, unlinked];
     let found = |labels: &[(&str, &str)]| {
-        let places = places(&alert_of("A", labels, "0").labels, None, &links);
+        let labels = alert_of("A", labels, "0").labels;
+        let places = places(|name| labels.get(name).map(String::as_str), None, &links);
         places.iter().map(|p| format!("{}:{}", p.workload, p.pods.join(","))).collect::<Vec<_>>().join(" ")
     };
     let cases = [
@@ -42,7 +43,7 @@ fn an_alert_that_is_repeated_starts_no_second_session_even_after_the_cooldown() 
     let mut world = World::new(triggers, vec![link("shop-x", "shop")]);
     let labels = [("namespace", "shop"), ("pod", "shop-x"), ("severity", "page"), ("evil", "\u{1b}[31m\u{202e}x")];
     let tell = |world: &mut World, second, alert: Alert| {
-        let firings = alert::firings(&(&world.policy).into(), &world.links, &[alert]);
+        let firings = alert::firings(&(&world.policy).into(), &world.links, &[Told { at: at(second), alert }], at(second));
         world.admit(second, firings)
     };
     assert!(tell(&mut world, 0, alert_of("Fast", &labels, "a1")).create.is_empty(), "another alert");
@@ -59,6 +60,38 @@ fn an_alert_that_is_repeated_starts_no_second_session_even_after_the_cooldown() 
     later.starts_at = at(110);
     assert_eq!(tell(&mut world, 110, later.clone()).held.len(), 1, "a new firing within the cooldown");
     assert_eq!(tell(&mut world, 121, later).create.len(), 1, "and after it");
+}
+
+#[test]
+fn alerts_of_several_pods_are_one_firing_that_captures_as_many_as_the_policy_says() {
+    let triggers = json!({"alerts": [{"matchers": ["alertname=~\"Slow.*\""], "cooldown": "2m"}]});
+    let links = ["a", "b", "c"].map(|pod| link(pod, "shop")).into_iter().chain([link("d", "other")]).collect();
+    let mut world = World::new(triggers, links);
+    world.policy.spec.sampling.replicas_per_workload = 2;
+    // The pods' alerts begin, and are told, a minute apart; each is told once.
+    let alert = |pod: &str, print: &str, second: i64| {
+        let mut alert = alert_of("Slow", &[("namespace", "shop"), ("pod", pod)], print);
+        alert.starts_at = at(second);
+        Told { at: at(second + 5), alert }
+    };
+    let told = [alert("b", "b2", 0), alert("c", "c3", 1), alert("a", "a1", 60), alert("d", "d4", 60)];
+    let (mut starts, mut held) = (vec![], 0);
+    for second in (5..700).step_by(5) {
+        let known: Vec<Told> = told.iter().filter(|t| t.at <= at(second)).cloned().collect();
+        let firings = alert::firings(&(&world.policy).into(), &world.links, &known, at(second));
+        let admitted = world.admit(second, firings);
+        held += admitted.held.len();
+        starts.extend(admitted.create.into_iter().map(|s| (second, s.spec.target.unwrap().pods.unwrap().join(","))));
+    }
+    assert_eq!((starts, held), (vec![(5, "b".to_owned()), (65, "d".to_owned())], 0), "5 s: the second one was not known yet");
+    let firings = alert::firings(&(&world.policy).into(), &world.links, &told, at(70));
+    let shop = firings.iter().find(|f| f.workload.name == "shop").unwrap();
+    assert_eq!(shop.pods, ["b", "c"]);
+    assert!(shop.cause.starts_with("an alert fires since 2027-01-15T08:00:00Z: ") && shop.cause.ends_with("; 3 alerts fire together"));
+    assert!(alert::firings(&(&world.policy).into(), &world.links, &told, at(700)).is_empty(), "not before Alertmanager repeats it");
+    let later = [&told[..], &[alert("c", "c3", 400)]].concat();
+    let firings = alert::firings(&(&world.policy).into(), &world.links, &later, at(405));
+    assert_eq!(world.admit(405, firings).create.len(), 1, "what began after a cooldown is another firing, though the first goes on");
 }
 
 #[test]
@@ -149,7 +182,7 @@ fn a_query_fires_once_its_series_is_there_for_long_enough_and_its_problem_names_
     let rule =
         json!({"promQL": [{"name": "ok", "query": "a"}, {"name": "slow", "query": "latency > 0.5", "for": "1m", "cooldown": "10m"}]});
     let mut world = World::new(rule, vec![link("shop-x", "shop")]);
-    let series = |pod: &str| [("__name__", "latency"), ("pod", pod)].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let series = |pod: &str| promql::Series::of(&[("secret", "x"), ("pod", pod)].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
     let mut known: HashMap<String, promql::Known> = HashMap::new();
     let mut starts = vec![];
     for second in (0..900).step_by(15) {
@@ -158,7 +191,7 @@ fn a_query_fires_once_its_series_is_there_for_long_enough_and_its_problem_names_
         let firings = promql::firings(&(&world.policy).into(), &world.links, &known, at(second));
         starts.extend(world.admit(second, firings).create.into_iter().map(|s| (second, s.spec.cause, s.spec.trigger)));
     }
-    let cause = "query slow gives {pod=shop-x} for 60 s".to_owned();
+    let cause = "query slow gives pod shop-x of Deployment/shop in namespace shop for 60 s".to_owned();
     assert_eq!(starts, [(60, cause, Trigger::PromQl)], "the same series fires once, however long it is there");
     known.insert("slow".into(), promql::follow(None, "latency > 0.5", Err(promql::Problem::Invalid("1:3: parse error".into())), at(0)));
     assert!(promql::firings(&(&world.policy).into(), &world.links, &known, at(900)).is_empty());
@@ -173,4 +206,30 @@ fn a_query_fires_once_its_series_is_there_for_long_enough_and_its_problem_names_
     known.insert("slow".into(), promql::follow(None, "latency > 0.5", Err(promql::Problem::Failed("down".into())), at(0)));
     assert_eq!(said(there, &known).0, "PrometheusFailed");
     assert_eq!(said(there, &HashMap::new()).0, "Valid");
+}
+
+#[test]
+fn series_of_several_pods_are_one_firing_whose_key_does_not_change_by_chance() {
+    let rule = json!({"promQL": [{"name": "slow", "query": "q", "for": "0s", "cooldown": "2m"}]});
+    let mut world = World::new(rule, vec![link("a", "shop"), link("b", "shop"), link("c", "shop")]);
+    world.policy.spec.sampling.replicas_per_workload = 2;
+    // Several series on each pod, which come one after another.
+    let series = |pod: &str, path: usize| {
+        let labels = [("pod", pod.to_owned()), ("path", path.to_string())];
+        promql::Series::of(&labels.map(|(k, v)| (k.to_owned(), v)).into())
+    };
+    let (mut known, mut admitted) = (HashMap::new(), vec![]);
+    for second in (0..105).step_by(15) {
+        let there = usize::try_from(second / 15).unwrap() + 1;
+        let all = (0..5).flat_map(|path| ["c", "a", "b"].map(|pod| series(pod, path))).take(there).collect();
+        known.insert("slow".to_owned(), promql::follow(known.get("slow"), "q", Ok(all), at(second)));
+        let firings = promql::firings(&(&world.policy).into(), &world.links, &known, at(second));
+        assert_eq!(firings.len(), 1);
+        admitted.push((firings[0].key.clone(), firings[0].cause.clone(), firings[0].pods.join(",")));
+        let step = world.admit(second, firings);
+        assert_eq!((step.create.len(), step.held.len()), (usize::from(second == 0), 0), "at {second}");
+    }
+    assert!(admitted.iter().all(|(key, ..)| *key == NOW.to_string()));
+    let last = ("query slow gives pod c of Deployment/shop in namespace shop for 90 s; 7 of its series are there together", "c,a");
+    assert_eq!((admitted[6].1.as_str(), admitted[6].2.as_str()), last);
 }
