@@ -266,6 +266,8 @@ fn a_schedule_that_cannot_be_followed_names_its_field() {
         assert_eq!(condition(&step, "Configured"), ("False", "InvalidSpec"), "{words}");
         let configured = step.status.conditions.iter().find(|c| c.type_ == "Configured").unwrap();
         assert!(configured.message.starts_with(words), "{}", configured.message);
+        let ready = step.status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+        assert_eq!((condition(&step, "Ready"), &ready.message), (("False", "InvalidSpec"), &configured.message));
         assert_eq!((step.create, step.status.next_session_time), (vec![], None));
     }
 }

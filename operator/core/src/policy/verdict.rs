@@ -28,12 +28,14 @@ pub struct Facts<'a> {
 
 /// Writes the conditions `Configured`, `AgentsReachable`, `ReceivingProfiles`, `WithinBudget` and `Ready`.
 pub fn fill(facts: &Facts, status: &mut ProfilingPolicyStatus) {
+    let configured = configured(facts);
+    let ready = ready(facts, &configured, status);
     let all = [
-        ("Configured", configured(facts)),
+        ("Configured", configured),
         ("AgentsReachable", agents(facts.links)),
         ("ReceivingProfiles", receiving(status)),
         ("WithinBudget", within_budget(facts.observed)),
-        ("Ready", ready(facts, status)),
+        ("Ready", ready),
     ];
     for (type_, wanted) in all {
         conditions::set(&mut status.conditions, type_, wanted, facts.policy.generation, facts.observed.now);
@@ -124,11 +126,15 @@ fn within_budget(observed: &Observed) -> Wanted {
     }
 }
 
-fn ready(facts: &Facts, status: &ProfilingPolicyStatus) -> Wanted {
+/// Whether the policy does what it says; with a spec that cannot be obeyed it does not.
+fn ready(facts: &Facts, configured: &Wanted, status: &ProfilingPolicyStatus) -> Wanted {
     let Facts { policy, links, .. } = facts;
     let linked = links.iter().filter(|l| l.linked).count();
     if policy.spec.suspend {
-        return Wanted::new(Truth::False, Reason::PolicySuspended, format!("No new sessions; {}.", Reason::PolicySuspended.advice()));
+        return Wanted::new(Truth::False, Reason::PolicySuspended, advised("No new sessions", Reason::PolicySuspended));
+    }
+    if configured.reason == Reason::InvalidSpec {
+        return configured.clone();
     }
     if links.is_empty() && facts.overridden > 0 {
         let message = format!("Policies of their own namespaces serve all {} selected pods; this one has nothing to do.", facts.overridden);
@@ -144,9 +150,6 @@ fn ready(facts: &Facts, status: &ProfilingPolicyStatus) -> Wanted {
             reason,
             format!("None of {} selected pods can be profiled now; see status.linkedApps.", links.len()),
         );
-    }
-    if facts.plan.is_err() {
-        return Wanted::new(Truth::False, Reason::InvalidSpec, "The schedule cannot be followed; see the condition Configured.");
     }
     if facts.pace.stretch > 1 {
         let failed = outcomes::failed(&status.outcomes);
