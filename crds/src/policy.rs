@@ -372,9 +372,22 @@ pub struct ProfilingPolicyStatus {
     /// How the last 20 targets ended, newest first: `+` with a profile, `-` without.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub outcomes: String,
-    /// Until when sessions are counted in `outcomes`.
+    /// Until when sessions are counted in `outcomes` and `failedRounds`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcomes_until: Option<Time>,
+    /// Rounds of the schedule in a row of which more targets failed than brought a profile. While more than half of `outcomes`
+    /// failed, each of them doubles the distance between rounds, up to 16 times.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_rounds: i32,
+    /// The last tick that found nothing to start: the policy was suspended, or no pod could be profiled. It is not missed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_idle_time: Option<Time>,
+}
+
+// Serde passes what it skips by reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 /// A workload that a policy has linked.

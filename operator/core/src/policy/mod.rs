@@ -90,6 +90,8 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     let missed = pace.missed.filter(|_| may_start);
     status.last_session_time = create.map(|tick| Time(tick.at)).or(status.last_session_time);
     status.last_missed_time = missed.map(|tick| Time(tick.at)).or(status.last_missed_time);
+    // Nobody waited for this tick: when pods come or the policy goes on, it has not been missed.
+    status.last_idle_time = pace.due.or(pace.missed).filter(|_| !may_start).map(|tick| Time(tick.at)).or(status.last_idle_time);
     status.next_session_time = pace.next.filter(|_| !policy.spec.suspend).map(Time);
     status.schedule = schedule::describe(&policy.spec.schedule);
     status.effective_overhead = plan.as_ref().ok().and_then(|plan| plan.overhead(observed.now));

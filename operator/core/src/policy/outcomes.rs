@@ -1,5 +1,7 @@
-//! Do a policy's targets fail? The last 20 of them, whoever asked, in a text of one character each.
+//! Do a policy's targets fail? The last 20 of them, whoever asked, in a text of one character each; and the rounds of its schedule
+//! in a row that failed, whatever the number of their sessions.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_crds::policy::ProfilingPolicyStatus;
@@ -8,29 +10,60 @@ use fleetprof_crds::{ProfileSession, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::rounds::number_of;
+
 /// How many targets are remembered.
 pub const REMEMBERED: usize = 20;
 
 /// How long after its end a session is counted: by then every other one that ended in the same second is known as well.
 const SETTLED: SignedDuration = SignedDuration::from_secs(3);
 
-/// Adds the targets of sessions that ended since the last time.
+/// Adds the targets of sessions that ended since the last time, and the rounds whose last session did.
 pub fn fill(status: &mut ProfilingPolicyStatus, sessions: &[Arc<ProfileSession>], now: Timestamp) {
     let since = status.outcomes_until.as_ref().map(|t| t.0);
     let mut ended: Vec<(&Time, &ProfileSession)> = sessions
         .iter()
         .filter_map(|s| {
-            let at = s.status.as_ref().filter(|s| s.phase.is_terminal())?.end_time.as_ref()?;
-            let settled = now.duration_since(at.0) >= SETTLED;
-            (settled && since.is_none_or(|since| at.0 > since)).then_some((at, &**s))
+            let at = ended(s, now)?;
+            since.is_none_or(|since| at.0 > since).then_some((at, &**s))
         })
         .collect();
     ended.sort_by(|a, b| a.0.cmp(b.0).then_with(|| a.1.metadata.name.cmp(&b.1.metadata.name)));
-    for (at, session) in ended {
-        let new: String = session.status.iter().flat_map(|s| &s.targets).filter_map(outcome).collect();
-        status.outcomes = new.chars().chain(status.outcomes.chars()).take(REMEMBERED).collect();
-        status.outcomes_until = Some(at.clone());
+    // A round is counted with the last of its sessions, so once.
+    let last_of_round: HashMap<&str, usize> = ended.iter().enumerate().filter_map(|(n, (_, s))| Some((number_of(s)?, n))).collect();
+    for (n, (at, session)) in ended.iter().enumerate() {
+        status.outcomes = of(session).chain(status.outcomes.chars()).take(REMEMBERED).collect();
+        status.outcomes_until = Some((*at).clone());
+        if let Some(round) = number_of(session).filter(|round| last_of_round.get(round) == Some(&n)) {
+            count(status, round, sessions, now);
+        }
     }
+}
+
+/// When a session ended, once every other one that ended then is known as well.
+fn ended(session: &ProfileSession, now: Timestamp) -> Option<&Time> {
+    let at = session.status.as_ref().filter(|s| s.phase.is_terminal())?.end_time.as_ref()?;
+    (now.duration_since(at.0) >= SETTLED).then_some(at)
+}
+
+/// Counts a round all of whose sessions have ended: one that failed is one more in a row, one that did not ends the row, and one
+/// of which nothing was tried is neither.
+fn count(status: &mut ProfilingPolicyStatus, round: &str, sessions: &[Arc<ProfileSession>], now: Timestamp) {
+    let of_round = || sessions.iter().filter(|s| number_of(s) == Some(round));
+    if !of_round().all(|s| ended(s, now).is_some()) {
+        return;
+    }
+    let (good, bad) =
+        of_round().flat_map(|s| of(s)).fold((0, 0), |(good, bad), c| if c == '+' { (good + 1, bad) } else { (good, bad + 1) });
+    if bad > good {
+        status.failed_rounds = status.failed_rounds.saturating_add(1);
+    } else if good > 0 {
+        status.failed_rounds = 0;
+    }
+}
+
+fn of(session: &ProfileSession) -> impl Iterator<Item = char> {
+    session.status.iter().flat_map(|s| &s.targets).filter_map(outcome)
 }
 
 /// `+` with a profile, `-` without. What was never tried, stopped by a person, or idle, is neither.

@@ -1,9 +1,7 @@
 //! Which round is due, which was missed, which comes next, and how far apart are rounds while they fail?
 
 use fleetprof_crds::policy::ProfilingPolicyStatus;
-use fleetprof_crds::session::Trigger;
-use fleetprof_crds::session_status::Phase;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::outcomes;
 use crate::schedule::{self, Plan, Tick};
@@ -29,14 +27,15 @@ pub struct Pace {
 pub fn pace(plan: &Plan, created: Timestamp, status: &ProfilingPolicyStatus, now: Timestamp) -> Pace {
     let stretch = stretch(status);
     let last_round = status.last_session_time.as_ref().map(|t| t.0);
-    let earliest = if stretch > 1 { resume(plan, last_round, stretch, now) } else { Timestamp::MIN };
-    let (last, _) = plan.ticks(now);
-    let last = last.filter(|tick| tick.at >= earliest);
-    let known = last_round.max(status.last_missed_time.as_ref().map(|t| t.0));
+    // While rounds fail, so many ticks are counted from the last one: those in between are no rounds, and are not missed.
+    let resume = last_round.filter(|_| stretch > 1).and_then(|last| plan.after(last, stretch));
+    let (last, next) = plan.ticks(now);
+    let last = last.filter(|tick| resume.is_none_or(|resume| tick.at >= resume.at));
+    let known = [&status.last_session_time, &status.last_missed_time, &status.last_idle_time].into_iter().flatten().map(|t| t.0).max();
     Pace {
         due: schedule::due(last, created, last_round, now),
         missed: schedule::missed(last, created, known, now),
-        next: plan.ticks(now.max(earliest)).1.map(|tick| tick.at),
+        next: resume.filter(|resume| resume.at > now).or(next).map(|tick| tick.at),
         stretch,
     }
 }
@@ -45,13 +44,5 @@ fn stretch(status: &ProfilingPolicyStatus) -> u32 {
     if !outcomes::failing(&status.outcomes) {
         return 1;
     }
-    let rounds = status.recent_sessions.iter().filter(|s| s.trigger == Trigger::Schedule);
-    let failed = rounds.take_while(|s| !matches!(s.phase, Phase::Succeeded | Phase::PartiallySucceeded)).count();
-    2u32.pow(u32::try_from(failed).unwrap_or(MOST_DOUBLINGS).min(MOST_DOUBLINGS))
-}
-
-/// From when on the next round may start. A tenth of an interval earlier than full intervals, since ticks jitter.
-fn resume(plan: &Plan, last_round: Option<Timestamp>, stretch: u32, now: Timestamp) -> Timestamp {
-    let gap = plan.gap(now).unwrap_or_default();
-    last_round.map_or(Timestamp::MIN, |last| last + SignedDuration::from_secs(gap * i64::from(stretch) - gap / 10))
+    2u32.pow(u32::try_from(status.failed_rounds).unwrap_or(0).min(MOST_DOUBLINGS))
 }

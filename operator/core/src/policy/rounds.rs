@@ -58,9 +58,15 @@ fn summary(policy: &PolicyView, session: &ProfileSession) -> SessionSummary {
 #[must_use]
 pub fn capturing(sessions: &[Arc<ProfileSession>], round: u64) -> bool {
     let number = round.to_string();
-    let same = |s: &ProfileSession| s.metadata.annotations.as_ref().and_then(|a| a.get(names::ROUND_ANNOTATION)) == Some(&number);
     let captures = |s: &ProfileSession| matches!(phase(s), Phase::Pending | Phase::Starting | Phase::Running);
-    sessions.iter().any(|s| s.spec.trigger == Trigger::Schedule && captures(s) && !same(s))
+    sessions.iter().any(|s| s.spec.trigger == Trigger::Schedule && captures(s) && number_of(s) != Some(&number))
+}
+
+/// The number of the round that a session is of; `None` for one that the schedule did not start.
+#[must_use]
+pub fn number_of(session: &ProfileSession) -> Option<&str> {
+    let annotations = session.metadata.annotations.as_ref().filter(|_| session.spec.trigger == Trigger::Schedule)?;
+    annotations.get(names::ROUND_ANNOTATION).map(String::as_str)
 }
 
 /// The sessions of a round. Their names are made of policy and round, so that a round is never started twice.

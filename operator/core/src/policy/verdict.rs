@@ -153,13 +153,10 @@ fn ready(facts: &Facts, configured: &Wanted, status: &ProfilingPolicyStatus) -> 
     }
     if facts.pace.stretch > 1 {
         let failed = outcomes::failed(&status.outcomes);
-        let message = format!(
-            "{failed} of the last {} targets failed; rounds are {} times further apart until one brings a profile; {}.",
-            status.outcomes.len(),
-            facts.pace.stretch,
-            Reason::FailureRate.advice()
-        );
-        return Wanted::new(Truth::False, Reason::FailureRate, message);
+        let (last, stretch) = (status.outcomes.len(), facts.pace.stretch);
+        let cause =
+            format!("{failed} of the last {last} targets failed; rounds are {stretch} times further apart until one of them succeeds");
+        return Wanted::new(Truth::False, Reason::FailureRate, advised(cause, Reason::FailureRate));
     }
     Wanted::new(Truth::True, Reason::Active, format!("{linked} of {} selected pods can be profiled.", links.len()))
 }

@@ -92,6 +92,12 @@ fn session(name: &str, trigger: &str, phase: &str, ended: i64) -> ProfileSession
     .unwrap()
 }
 
+/// Makes a session one of a round.
+fn of_round(mut session: ProfileSession, round: u64) -> ProfileSession {
+    session.metadata.annotations = Some([("fleetprof.dev/round".to_owned(), round.to_string())].into());
+    session
+}
+
 fn condition<'a>(step: &'a Step, type_: &str) -> (&'a str, &'a str) {
     let c = step.status.conditions.iter().find(|c| c.type_ == type_).unwrap();
     assert_eq!(c.observed_generation, Some(3));
@@ -272,12 +278,13 @@ fn a_schedule_that_cannot_be_followed_names_its_field() {
     }
 }
 
-/// A session with four targets, all of them good or none.
-fn tried(name: &str, good: bool, ended: i64) -> ProfileSession {
-    let phase = if good { "Succeeded" } else { "Failed" };
-    let mut s = session(name, "Schedule", phase, ended);
-    let target = json!({"pod": "a", "podUid": "u", "node": "n", "container": "c", "workload": "Deployment/web", "capture": "", "phase": phase, "reason": "AgentGone"});
-    s.status.as_mut().unwrap().targets = vec![serde_json::from_value(target).unwrap(); 4];
+/// A session of a round with so many targets that brought a profile, and so many that did not.
+fn tried(name: &str, round: u64, (good, bad): (usize, usize), ended: i64) -> ProfileSession {
+    let phase = if good > 0 { "Succeeded" } else { "Failed" };
+    let mut s = of_round(session(name, "Schedule", phase, ended), round);
+    let target = |phase| json!({"pod": "a", "podUid": "u", "node": "n", "container": "c", "workload": "Deployment/web", "capture": "", "phase": phase, "reason": "AgentGone"});
+    let targets = (0..good).map(|_| target("Succeeded")).chain((0..bad).map(|_| target("Failed")));
+    s.status.as_mut().unwrap().targets = targets.map(|t| serde_json::from_value(t).unwrap()).collect();
     s
 }
 
@@ -287,7 +294,7 @@ fn sessions_that_end_in_the_same_second_are_all_counted() {
     let mut p = policy_of("p", CREATED, json!({}));
     for (second, known, wanted) in [(1, 1, ""), (2, 2, ""), (8, 2, "----++++"), (9, 2, "----++++")] {
         world.now = Timestamp::from_second(NOW + second).unwrap();
-        world.sessions = vec![tried("p-a", true, NOW), tried("p-b", false, NOW)];
+        world.sessions = vec![tried("p-a", 1, (4, 0), NOW), tried("p-b", 2, (0, 4), NOW)];
         world.sessions.truncate(known);
         p.status = Some(world.step(&p).status);
         assert_eq!(p.status.as_ref().unwrap().outcomes, wanted, "after {second} s");
@@ -298,17 +305,70 @@ fn sessions_that_end_in_the_same_second_are_all_counted() {
 fn a_failing_fleet_backs_off_and_one_good_session_ends_it() {
     let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
     let p = policy_of("p", CREATED, json!({"schedule": {"every": "10m", "duration": "30s"}}));
-    world.sessions = (0..3).map(|n| tried(&format!("p-{n}"), false, NOW - 100 + n)).collect();
+    world.sessions = (0..3).map(|n| tried(&format!("p-{n}"), n, (0, 4), NOW - 100 + i64::try_from(n).unwrap())).collect();
     let step = world.step(&p);
     assert_eq!(condition(&step, "Ready"), ("False", "FailureRate"), "{:#?}", step.status);
     let ready = step.status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
     assert!(ready.message.contains("12 of the last 12 targets failed; rounds are 8 times further apart"), "{}", ready.message);
-    world.sessions.push(tried("p-3", true, NOW - 10));
+    world.sessions.push(tried("p-3", 3, (4, 0), NOW - 10));
     let mut after = p.clone();
     after.status = Some(step.status);
     let step = world.step(&after);
     assert_eq!(condition(&step, "Ready"), ("True", "Active"), "{:#?}", step.status);
     assert_eq!(step.status.outcomes, "++++------------");
+}
+
+#[test]
+fn rounds_that_fail_are_counted_whatever_the_number_of_their_sessions_and_targets() {
+    // Rounds as (good, bad) targets of each session, and how many times further apart rounds are after each.
+    type Rounds<'a> = &'a [(&'a [(usize, usize)], u32)];
+    let five: &[(usize, usize)] = &[(0, 5); 5];
+    let cases: &[(&str, Rounds)] = &[
+        ("five namespaces of one round", &[(five, 2), (five, 4)]),
+        ("most targets of each round", &[(&[(5, 45)], 2), (&[(5, 45)], 4), (&[(5, 45)], 8), (&[(5, 45)], 16), (&[(5, 45)], 16)]),
+        ("one of five namespaces fails", &[(&[(5, 0), (5, 0), (0, 5), (5, 0), (5, 0)], 1)]),
+        ("a round that succeeds ends it", &[(five, 2), (&[(12, 8)], 1), (five, 2)]),
+        ("a round of which nothing was tried is neither", &[(five, 2), (&[(0, 0)], 2), (five, 4)]),
+    ];
+    for (what, rounds) in cases {
+        let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
+        let mut p = policy_of("p", CREATED, json!({}));
+        for (n, (sessions, wanted)) in (0u64..).zip(*rounds) {
+            let ended = NOW + 100 * i64::try_from(n).unwrap();
+            for (m, targets) in (0..).zip(*sessions) {
+                // The sessions of a round end one after another.
+                world.sessions.push(tried(&format!("p-{n}-{m}"), n, *targets, ended + m));
+            }
+            // People's sessions fill the ring of the recent ones, and are no rounds.
+            world.sessions.extend((0..10).map(|m| session(&format!("mine-{n}-{m}"), "OnDemand", "Succeeded", ended + 20 + m)));
+            for second in 0..60 {
+                world.now = Timestamp::from_second(ended + second).unwrap();
+                let there = world.sessions.clone();
+                world.sessions.retain(|s| s.status.as_ref().unwrap().end_time.as_ref().unwrap().0 <= world.now);
+                p.status = Some(world.step(&p).status);
+                world.sessions = there;
+            }
+            let step = world.step(&p);
+            let ready = step.status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+            let stretch = if *wanted == 1 { "can be profiled".into() } else { format!("rounds are {wanted} times further apart") };
+            assert!(ready.message.contains(&stretch), "{what}, round {n}: {} {:?}", ready.message, step.status);
+        }
+    }
+}
+
+#[test]
+fn rounds_by_the_clock_that_fail_are_so_many_ticks_apart() {
+    let spec = json!({"schedule": {"cron": "0 9-17 * * MON-FRI", "duration": "30s"}});
+    let mut p = policy_of("p", CREATED, spec);
+    // A Friday: the last round failed at 16, as did the one before.
+    let friday: Timestamp = "2027-01-15T16:30:00Z".parse().unwrap();
+    let last = schedule::Plan::read("uid-p", &p.spec.schedule).unwrap().ticks(friday).0.unwrap().at;
+    p.status =
+        Some(serde_json::from_value(json!({"outcomes": "-".repeat(20), "failedRounds": 2, "lastSessionTime": last.to_string()})).unwrap());
+    let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
+    world.now = friday;
+    let next = world.step(&p).status.next_session_time.unwrap().0;
+    assert!(next.to_string().starts_with("2027-01-18T11:00:"), "four ticks: 17 h, and Monday 9, 10, 11 h: {next}");
 }
 
 #[test]
@@ -325,10 +385,8 @@ fn rounds_come_less_often_while_they_fail() {
         p.status = Some(step.status);
         if let Some(created) = step.create.into_iter().next() {
             starts.push(second);
-            let mut failed = session(&created.metadata.name.unwrap(), "Schedule", "Failed", NOW + second);
-            let target = json!({"pod": "a", "podUid": "u", "node": "n", "container": "c", "workload": "Deployment/web", "capture": "", "phase": "Failed", "reason": "AgentGone"});
-            failed.status.as_mut().unwrap().targets = vec![serde_json::from_value(target).unwrap(); 6];
-            world.sessions.push(failed);
+            let round = created.metadata.annotations.unwrap()["fleetprof.dev/round"].parse().unwrap();
+            world.sessions.push(tried(&created.metadata.name.unwrap(), round, (0, 6), NOW + second));
         }
     }
     let gaps: Vec<i64> = starts.windows(2).map(|w| (w[1] - w[0]) / 60).collect();
