@@ -457,6 +457,9 @@ pub struct SessionSummary {
     /// Targets with data, of those wanted, as in `3/3`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub targets: String,
+    /// Every target of it was skipped, so that nothing was tried.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
     /// Samples captured.
     #[serde(default)]
     pub samples: i64,

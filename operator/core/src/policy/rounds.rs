@@ -47,6 +47,7 @@ fn summary(policy: &PolicyView, session: &ProfileSession) -> SessionSummary {
         phase: status.phase,
         reason: status.reason,
         targets: status.targets_summary,
+        skipped: status.counts.desired > 0 && status.counts.skipped == status.counts.desired,
         samples: status.samples,
         start_time: status.start_time,
         end_time: status.end_time,

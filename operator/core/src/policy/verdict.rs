@@ -1,5 +1,6 @@
 //! How does a policy stand, in conditions?
 
+use fleetprof_crds::policy::SessionSummary;
 use fleetprof_crds::session_status::{Phase, TargetStatus};
 use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 
@@ -84,11 +85,13 @@ fn agents(links: &[PodLink]) -> Wanted {
     }
 }
 
-/// What the newest ended session says.
+/// What the newest ended session says of those that tried to capture something: one that was refused, or whose targets were all
+/// skipped, tells nothing of the way that profiles take.
 fn receiving(status: &ProfilingPolicyStatus) -> Wanted {
-    let newest = status.recent_sessions.iter().find(|s| s.phase != Phase::Cancelled);
+    let tried = |s: &&SessionSummary| s.phase != Phase::Cancelled && s.start_time.is_some() && !s.skipped;
+    let newest = status.recent_sessions.iter().find(tried);
     match newest {
-        None => Wanted::new(Truth::Unknown, Reason::NoProfilesYet, "No session of this policy has ended yet."),
+        None => Wanted::new(Truth::Unknown, Reason::NoProfilesYet, "No session of this policy has captured anything yet."),
         Some(s) if matches!(s.phase, Phase::Succeeded | Phase::PartiallySucceeded) => Wanted::new(
             Truth::True,
             Reason::ProfilesArrive,

@@ -87,7 +87,8 @@ fn session(name: &str, trigger: &str, phase: &str, ended: i64) -> ProfileSession
     serde_json::from_value(json!({
         "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession", "metadata": {"name": name, "namespace": "shop", "uid": name},
         "spec": {"policyRef": {"name": "p"}, "trigger": trigger},
-        "status": {"phase": phase, "endTime": Timestamp::from_second(ended).unwrap().to_string()},
+        "status": {"phase": phase, "startTime": Timestamp::from_second(ended - 60).unwrap().to_string(),
+            "endTime": Timestamp::from_second(ended).unwrap().to_string()},
     }))
     .unwrap()
 }
@@ -403,6 +404,75 @@ fn a_tick_that_nobody_served_is_told_once() {
     assert_eq!((step.missed, step.create), (Some(tick), vec![]));
     p.status = Some(step.status);
     assert_eq!(world.step(&p).missed, None);
+}
+
+#[test]
+fn a_tick_that_found_nothing_to_start_is_not_missed_once_there_is_something() {
+    let spec = |suspend: bool| json!({"suspend": suspend, "schedule": {"every": "1h", "duration": "30s"}});
+    let tick = schedule::Plan::read("uid-p", &policy_of("p", CREATED, spec(false)).spec.schedule).unwrap();
+    let tick = tick.ticks(Timestamp::from_second(NOW).unwrap()).1.unwrap();
+    let there = || World::new(vec![pod("a", "web")]).heard_of(&["a"]);
+    let cases = [
+        ("suspended", there(), true, (None, 0)),
+        ("no pod", World::new(vec![]), false, (None, 0)),
+        ("nobody led, though it could start", there(), false, (Some(tick), 0)),
+    ];
+    for (what, mut world, suspended, wanted) in cases {
+        let mut p = policy_of("p", CREATED, spec(suspended));
+        if what != "nobody led, though it could start" {
+            for second in (0..1200).step_by(15) {
+                world.now = tick.at + SignedDuration::from_secs(second);
+                let step = world.step(&p);
+                assert_eq!((step.missed, step.create.len()), (None, 0), "{what}");
+                p.status = Some(step.status);
+            }
+        }
+        let status = p.status.take();
+        p = policy_of("p", CREATED, spec(false));
+        p.status = status;
+        world = there();
+        world.now = tick.at + SignedDuration::from_secs(1200);
+        let step = world.step(&p);
+        assert_eq!((step.missed, step.create.len()), wanted, "{what}");
+        assert_eq!(step.status.last_missed_time.is_some(), wanted.0.is_some(), "{what}");
+    }
+    // Within the grace, a tick that found nothing at first starts its round.
+    let mut world = World::new(vec![]);
+    let mut p = policy_of("p", CREATED, spec(false));
+    world.now = tick.at + SignedDuration::from_secs(5);
+    p.status = Some(world.step(&p).status);
+    world = there();
+    world.now = tick.at + SignedDuration::from_secs(20);
+    assert_eq!(world.step(&p).create.len(), 1);
+}
+
+#[test]
+fn sessions_that_captured_nothing_say_nothing_of_the_way_of_profiles() {
+    let mut refused = session("typo", "OnDemand", "Failed", NOW - 10);
+    refused.status.as_mut().unwrap().start_time = None;
+    let mut skipped = session("busy", "OnDemand", "Failed", NOW - 20);
+    skipped.status.as_mut().unwrap().counts =
+        serde_json::from_value(json!({"desired": 2, "started": 0, "succeeded": 0, "failed": 0, "skipped": 2})).unwrap();
+    let mut expired = session("late", "OnDemand", "Expired", NOW - 30);
+    expired.status.as_mut().unwrap().reason = Some(Reason::ResultDeadlineExceeded);
+    let good = || session("good", "Schedule", "Succeeded", NOW - 100);
+    let cases = [
+        (vec![refused.clone(), skipped.clone(), good()], ("True", "ProfilesArrive"), "Session good brought 0 samples of  targets."),
+        (vec![refused, skipped], ("Unknown", "NoProfilesYet"), "No session of this policy has captured anything yet."),
+        (vec![expired, good()], ("False", "ResultDeadlineExceeded"), "Session late ended Expired."),
+    ];
+    for (sessions, wanted, words) in cases {
+        let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
+        world.sessions = sessions;
+        let mut p = policy_of("p", CREATED, json!({}));
+        for there in [true, false] {
+            let step = world.step(&p);
+            let receiving = step.status.conditions.iter().find(|c| c.type_ == "ReceivingProfiles").unwrap();
+            assert_eq!((condition(&step, "ReceivingProfiles"), receiving.message.as_str()), (wanted, words), "objects there: {there}");
+            p.status = Some(step.status);
+            world.sessions.clear();
+        }
+    }
 }
 
 #[test]
