@@ -97,7 +97,7 @@ async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, conte
     );
     match status.phase {
         Phase::Running => {
-            context.metrics.session_running(session, status);
+            context.metrics.session_running(session);
             context.events.normal(&about, Reason::Capturing, "Capture", status.message.clone()).await;
         }
         Phase::Succeeded | Phase::Cancelled => context.events.normal(&about, reason, "End", status.message.clone()).await,

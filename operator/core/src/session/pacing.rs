@@ -79,22 +79,23 @@ mod tests {
             capture_end_time: Some(Time(now - seconds(ago))),
             ..of(Phase::Uploading, Reason::Uploading, 5)
         };
-        let cases = [
-            ("nothing new", running.clone(), 99, Due::Never),
-            ("the end", of(Phase::Succeeded, Reason::Completed, 5), 0, Due::Now),
-            ("a new phase", of(Phase::Running, Reason::Capturing, 5), 0, Due::Never),
-            ("uploading since a moment", uploading(0), 60, Due::In(seconds(1))),
-            ("uploading since a while", uploading(1), 60, Due::Now),
-            ("samples", of(Phase::Running, Reason::Capturing, 99), 20, Due::In(seconds(40))),
-            ("samples after a while", of(Phase::Running, Reason::Capturing, 99), 60, Due::Now),
-            ("another reason", of(Phase::Running, Reason::StorageFull, 5), 0, Due::In(seconds(1))),
-            ("another reason later", of(Phase::Running, Reason::StorageFull, 5), 1, Due::Now),
-        ];
-        for (what, new, age, wanted) in cases {
-            assert_eq!(due(&session, &running, &new, seconds(age), now), wanted, "{what}");
-        }
         let waiting = |message: &str| ProfileSessionStatus { message: message.into(), ..of(Phase::Pending, Reason::WaitingForLoad, 0) };
-        assert_eq!(due(&session, &waiting("no Job"), &waiting("no pod"), seconds(1), now), Due::Now, "what it waits for");
-        assert_eq!(due(&session, &of(Phase::Starting, Reason::WaitingForAgent, 0), &running, seconds(0), now), Due::Now);
+        let starting = of(Phase::Starting, Reason::WaitingForAgent, 0);
+        let cases = [
+            ("nothing new", &running, running.clone(), 99, Due::Never),
+            ("the end", &running, of(Phase::Succeeded, Reason::Completed, 5), 0, Due::Now),
+            ("a new phase", &starting, running.clone(), 0, Due::Now),
+            ("uploading since a moment", &running, uploading(0), 60, Due::In(seconds(1))),
+            ("uploading since a while", &running, uploading(1), 60, Due::Now),
+            ("samples", &running, of(Phase::Running, Reason::Capturing, 99), 20, Due::In(seconds(40))),
+            ("samples after a while", &running, of(Phase::Running, Reason::Capturing, 99), 60, Due::Now),
+            ("another reason", &running, of(Phase::Running, Reason::StorageFull, 5), 0, Due::In(seconds(1))),
+            ("another reason later", &running, of(Phase::Running, Reason::StorageFull, 5), 1, Due::Now),
+            ("what it waits for", &waiting("no Job"), waiting("no pod"), 0, Due::In(seconds(1))),
+            ("what it waits for, later", &waiting("no Job"), waiting("no pod"), 1, Due::Now),
+        ];
+        for (what, written, new, age, wanted) in cases {
+            assert_eq!(due(&session, written, &new, seconds(age), now), wanted, "{what}");
+        }
     }
 }
