@@ -326,7 +326,8 @@ pub struct ProfilingPolicyStatus {
     /// Generation of the spec that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Configured`, `AgentsReachable`, `ReceivingProfiles`, `WithinBudget`, `Restarting`.
+    /// `Ready`, `Configured`, `AgentsReachable`, `ReceivingProfiles`, `WithinBudget`; `Restarting` with
+    /// `agent.existingPods: Restart`, `TriggersReady` with triggers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Linked apps, one per workload, at most 100 and 13 kB, in the order of namespace, kind and name.
