@@ -239,14 +239,16 @@ fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision 
         Some(Some(facts)) => facts,
     };
     let begun = facts.restarted_for.as_deref() == Some(&last.agent_version);
-    if !begun && (situation.suspended || !situation.enabled) {
+    // An operator of another version has taken over: for its agents it is decided anew.
+    let ours = last.agent_version == situation.version;
+    if !begun && (situation.suspended || !situation.enabled || !ours) {
         return next(&Situation { last: None, ..situation.clone() }, seen);
     }
     if !begun && let Err(why) = fit(&key, facts, situation, seen) {
         let condition = Wanted::new(Truth::False, Reason::RestartBlocked, format!("{key} waits: {why}."));
         return Decision { last: None, patch: None, condition };
     }
-    let lacking = candidates(situation).contains(&key);
+    let lacking = ours && candidates(situation).contains(&key);
     if begun && facts.settled && !lacking {
         return end(last, situation, RestartState::Restarted, on("all of its pods are ready and have the agent"));
     }
