@@ -34,11 +34,13 @@ use crate::{Duration, policy};
     printcolumn(name = "App", type_ = "string", json_path = ".status.app"),
     printcolumn(name = "Targets", type_ = "string", json_path = ".status.targetsSummary"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Samples", type_ = "integer", json_path = ".status.samples"),
     printcolumn(name = "CPU%", type_ = "integer", json_path = ".status.cpuPercent"),
     printcolumn(name = "Mem%", type_ = "integer", json_path = ".status.memoryPercent"),
     printcolumn(name = "Started", type_ = "date", json_path = ".status.startTime"),
     printcolumn(name = "Duration", type_ = "string", json_path = ".spec.duration"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Captures", type_ = "integer", json_path = ".status.repeat.made", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     printcolumn(name = "RequestedBy", type_ = "string", json_path = ".spec.requestedBy.username", priority = 1)

@@ -130,6 +130,16 @@ fn waits_for_job() -> World {
 }
 
 #[test]
+fn who_waits_for_a_load_asks_less_and_less_often() {
+    let mut w = World::new(json!({"startWhen": {"jobRef": {"name": "load"}, "deadline": "24h"}}));
+    let mut asked = |seconds: i64| {
+        w.after(seconds);
+        step(&w.session, &w.observed, &Settings::default()).requeue.unwrap().as_secs()
+    };
+    assert_eq!([asked(1), asked(59), asked(180), asked(360)], [10, 10, 40, 60]);
+}
+
+#[test]
 fn waits_until_a_pod_of_the_job_is_ready() {
     let mut w = waits_for_job();
     let text = w.step().is(Phase::Pending, Reason::WaitingForLoad).to_owned();

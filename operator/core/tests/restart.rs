@@ -187,6 +187,16 @@ fn an_upgraded_operator_goes_on_with_one_workload_at_a_time() {
 }
 
 #[test]
+fn a_pod_that_only_names_a_workload_restarts_it_not() {
+    let mut forged = app("Deployment", Reason::CreatedBeforePolicy);
+    forged.facts.selector = LabelSelector { match_labels: Some([("app".into(), "another".into())].into()), ..LabelSelector::default() };
+    let mut w = World::new(&[("a", forged)]);
+    assert!(w.step().is(Truth::False, Reason::RestartBlocked).contains("not its own by its selector"));
+    w.after(60).after(60);
+    assert!(w.patched.is_empty());
+}
+
+#[test]
 fn outdated_agents_are_replaced_once_for_each_version() {
     let mut old = app("Deployment", Reason::Linked);
     old.agent = Some("1");

@@ -70,7 +70,7 @@ impl std::fmt::Display for Key {
 }
 
 /// What the API server says of a workload.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkloadFacts {
     /// It is paused, being deleted, or does not restart its pods by itself; the text says which.
     pub unfit: Option<String>,
@@ -82,6 +82,8 @@ pub struct WorkloadFacts {
     pub desired: i32,
     /// The agent version that its template was restarted for.
     pub restarted_for: Option<String>,
+    /// The pods that it takes for its own: anybody who may create pods can make one that names it as its controller.
+    pub selector: LabelSelector,
 }
 
 /// What the API server says of a PodDisruptionBudget.
@@ -160,6 +162,14 @@ pub fn candidates(situation: &Situation) -> BTreeSet<Key> {
 fn needs_restart(link: &PodLink, situation: &Situation) -> bool {
     let outdated = || situation.agents.get(&link.pod.uid).is_some_and(|a| is_outdated(situation.pinned, a, situation.version));
     matches!(link.reason, Reason::CreatedBeforePolicy | Reason::WebhookMissed) || (link.pod.sidecar.is_some() && outdated())
+}
+
+/// Whether one of the workload's own pods needs the restart.
+fn lacks(key: &Key, facts: &WorkloadFacts, situation: &Situation) -> bool {
+    let own = |l: &&PodLink| {
+        l.pod.namespace == key.namespace && l.pod.workload == key.workload && selector::selects(&facts.selector, &l.pod.labels)
+    };
+    situation.links.iter().filter(own).any(|l| needs_restart(l, situation))
 }
 
 /// Which workloads to look at before [`decide`]: the one in flight, or a few candidates, others each time.
@@ -248,7 +258,7 @@ fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision 
         let condition = Wanted::new(Truth::False, Reason::RestartBlocked, format!("{key} waits: {why}."));
         return Decision { last: None, patch: None, condition };
     }
-    let lacking = ours && candidates(situation).contains(&key);
+    let lacking = ours && lacks(&key, facts, situation) && candidates(situation).contains(&key);
     if begun && facts.settled && !lacking {
         return end(last, situation, RestartState::Restarted, on("all of its pods are ready and have the agent"));
     }
@@ -351,6 +361,9 @@ fn fit(key: &Key, facts: &WorkloadFacts, situation: &Situation, seen: &Seen) -> 
     }
     if let Some(unfit) = &facts.unfit {
         return Err(unfit.clone());
+    }
+    if !lacks(key, facts, situation) {
+        return Err("the pods without the agent that name it as their controller are not its own by its selector".into());
     }
     if !facts.settled {
         return Err("it is being rolled out, or not all of its pods are ready".into());
