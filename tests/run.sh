@@ -61,7 +61,7 @@ took "demo" "$t"
 t=$(date +%s)
 step "5/5  Failures and control on the cluster (7 min)"
 cluster_tests=passed
-cargo test -p fleetprof-tests --locked --test failures --test control --test shop_load --test shop_restart -- --test-threads=1 || cluster_tests=failed
+cargo test -p fleetprof-tests --locked --test failures --test control --test shop_load --test shop_restart --test uninstall -- --test-threads=1 || cluster_tests=failed
 api_result=passed
 wait "$api" || api_result=failed
 api=

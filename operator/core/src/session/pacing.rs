@@ -1,6 +1,8 @@
 //! When is a session's status worth a write? At once when something happened that a person waits for, else now and then,
 //! so that a session of 50 targets is a handful of writes.
 
+use std::time::Duration;
+
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use jiff::{SignedDuration, Timestamp};
@@ -46,6 +48,12 @@ pub fn due(
     }
 }
 
+/// How long is left until the next write that does not change the phase, `age` after the last one; `None` where it is due.
+#[must_use]
+pub fn until_next(age: SignedDuration) -> Option<Duration> {
+    Duration::try_from(PACE.saturating_sub(age)).ok().filter(|left| !left.is_zero())
+}
+
 /// What somebody may be waiting to read.
 fn told(status: &ProfileSessionStatus) -> impl PartialEq {
     let conditions: Vec<_> = status.conditions.iter().map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone())).collect();
@@ -64,6 +72,13 @@ mod tests {
 
     const fn seconds(n: i64) -> SignedDuration {
         SignedDuration::from_secs(n)
+    }
+
+    #[test]
+    fn writes_without_a_new_phase_are_a_second_apart() {
+        let left = |millis: i64| until_next(SignedDuration::from_millis(millis)).map(|left| left.as_millis());
+        assert_eq!([left(0), left(300), left(1000), left(90_000)], [Some(1000), Some(700), None, None]);
+        assert_eq!(until_next(SignedDuration::MAX), None);
     }
 
     #[test]
