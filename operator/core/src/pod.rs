@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fleetprof_crds::budget::{Budget, millicores};
 use fleetprof_crds::names;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
@@ -148,13 +148,15 @@ impl ContainerFacts {
     }
 }
 
-/// The user and group of a container, as far as they are known.
+/// The user and group of a container, as far as they are known. What the container says wins over what its pod says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct User {
-    /// `runAsUser` of the container or the pod, or what the runtime reports.
+    /// `runAsUser`, or what the runtime reports.
     pub uid: Option<i64>,
-    /// `runAsGroup` of the container or the pod, or what the runtime reports.
+    /// `runAsGroup`, or what the runtime reports.
     pub gid: Option<i64>,
+    /// `runAsNonRoot`: its author demands that it never is root.
+    pub non_root: bool,
 }
 
 /// A container of ours.
@@ -275,26 +277,28 @@ fn workload(pod: &Pod) -> Workload {
 fn containers(pod: &Pod) -> Vec<ContainerFacts> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let statuses: Vec<&ContainerStatus> = pod.status.iter().filter_map(|s| s.container_statuses.as_ref()).flatten().collect();
-    let pod_user = spec.security_context.as_ref().map(|c| User { uid: c.run_as_user, gid: c.run_as_group }).unwrap_or_default();
     spec.containers
         .iter()
         .map(|c| {
             let status = statuses.iter().find(|s| s.name == c.name);
-            let own = c.security_context.as_ref().map(|s| User { uid: s.run_as_user, gid: s.run_as_group }).unwrap_or_default();
-            let seen = status
-                .and_then(|s| s.user.as_ref())
-                .and_then(|u| u.linux.as_ref())
-                .map(|l| User { uid: Some(l.uid), gid: Some(l.gid) })
-                .unwrap_or_default();
             ContainerFacts {
                 name: c.name.clone(),
                 id: status.and_then(|s| s.container_id.as_deref()).map(runtime_id).unwrap_or_default(),
                 running: status.and_then(|s| s.state.as_ref()).is_some_and(|s| s.running.is_some()),
-                user: User { uid: own.uid.or(pod_user.uid).or(seen.uid), gid: own.gid.or(pod_user.gid).or(seen.gid) },
+                user: user(spec, c, status.copied()),
                 cpu_limit: c.resources.as_ref().and_then(|r| millicores(&r.limits.as_ref()?.get("cpu")?.0)),
             }
         })
         .collect()
+}
+
+fn user(spec: &PodSpec, container: &Container, status: Option<&ContainerStatus>) -> User {
+    let (own, of_pod) = (container.security_context.as_ref(), spec.security_context.as_ref());
+    let seen = status.and_then(|s| s.user.as_ref()?.linux.as_ref());
+    let uid = own.and_then(|c| c.run_as_user).or_else(|| of_pod?.run_as_user);
+    let gid = own.and_then(|c| c.run_as_group).or_else(|| of_pod?.run_as_group);
+    let non_root = own.and_then(|c| c.run_as_non_root).or_else(|| of_pod?.run_as_non_root);
+    User { uid: uid.or(seen.map(|l| l.uid)), gid: gid.or(seen.map(|l| l.gid)), non_root: non_root == Some(true) }
 }
 
 /// `containerd://<id>` → `<id>`.

@@ -1,6 +1,6 @@
 //! How does an agent come into a pod that runs already? As an ephemeral container beside its target.
 
-use fleetprof_core::pod::User;
+use fleetprof_core::inject::AgentUser;
 use fleetprof_crds::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
@@ -25,8 +25,8 @@ pub struct Request {
     pub name: String,
     /// Image of the agent.
     pub image: String,
-    /// The user that the target is known to run as.
-    pub user: User,
+    /// The user that the agent runs as.
+    pub user: AgentUser,
 }
 
 /// Attaches an agent; the same request twice attaches one, also where the first was not heard of yet.
@@ -102,8 +102,8 @@ fn patch(request: &Request, ticket: &str, ca: &str, context: &Context) -> Value 
 
 /// With the target's user known the agent needs no right beyond it and passes Pod Security *restricted*. Without, it
 /// runs as root with the runtime's default capabilities, so that its worker can become the target's user.
-fn security(user: User) -> Value {
-    let Some(uid) = user.uid.filter(|uid| *uid != 0) else {
+fn security(user: AgentUser) -> Value {
+    let AgentUser::Target { uid, gid } = user else {
         return json!({"runAsUser": 0, "runAsNonRoot": false, "allowPrivilegeEscalation": false, "seccompProfile": {"type": "RuntimeDefault"}});
     };
     let mut security = json!({
@@ -113,7 +113,7 @@ fn security(user: User) -> Value {
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     });
-    if let Some(gid) = user.gid {
+    if let Some(gid) = gid {
         security["runAsGroup"] = json!(gid);
     }
     security
@@ -133,11 +133,11 @@ mod tests {
 
     #[test]
     fn a_known_user_gets_an_agent_without_any_capability() {
-        let s = security(User { uid: Some(1000), gid: Some(7) });
+        let s = security(AgentUser::Target { uid: 1000, gid: Some(7) });
         assert_eq!(
             (&s["runAsUser"], &s["runAsGroup"], &s["runAsNonRoot"], &s["capabilities"]["drop"][0]),
             (&json!(1000), &json!(7), &json!(true), &json!("ALL"))
         );
-        assert_eq!(security(User::default())["runAsUser"], json!(0));
+        assert_eq!(security(AgentUser::Root)["runAsUser"], json!(0));
     }
 }

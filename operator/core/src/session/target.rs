@@ -17,8 +17,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::observed::{Action, Observed, PolicyFacts, Settings};
 use crate::budget::{Claim, Limits, Place};
 use crate::hash::short_name;
+use crate::inject::{AgentUser, PodSecurity, Skip, agent_user};
 use crate::pod::{AgentContainer, AgentContainerState, PodFacts};
-use crate::text::cut;
+use crate::text::{cut, sentence};
 
 /// How long after its end a capture may stay silent.
 const GRACE: SignedDuration = SignedDuration::from_secs(45);
@@ -181,6 +182,12 @@ fn without_agent(target: &mut TargetStatus, pod: &PodFacts, context: &Context) -
         leave(target, pod, context);
         return None;
     }
+    if !is_attached(target, pod)
+        && let Err(skip) = user(target, pod, context)
+    {
+        finish(target, TargetPhase::Skipped, skip.reason, skip.sentence(), now);
+        return None;
+    }
     match turn(target, context) {
         Turn::Ask(claim) => return Some(claim),
         Turn::Wait => {}
@@ -230,6 +237,18 @@ fn image<'a>(context: &Context<'a>) -> Result<&'a str, String> {
         PolicyFacts::Found { spec, .. } => context.settings.images.of(spec),
         _ => Ok(&context.settings.images.default),
     }
+}
+
+/// The user of an agent that is attached to the target.
+fn user(target: &TargetStatus, pod: &PodFacts, context: &Context) -> Result<AgentUser, Skip> {
+    let level = PodSecurity::enforced(&context.observed.namespace_labels, context.settings.pod_security);
+    let of_target = pod.container(&target.container).map(|c| c.user).unwrap_or_default();
+    agent_user(&target.container, of_target, level)
+}
+
+/// Whether the pod has the agent that the target waits for, or that of another session.
+fn is_attached(target: &TargetStatus, pod: &PodFacts) -> bool {
+    pod.attached.iter().any(|a| a.name == target.attached_as || matches!(a.state, AgentContainerState::Running))
 }
 
 fn may_attach(context: &Context) -> bool {
@@ -419,12 +438,11 @@ fn actions(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<Ac
 
 fn attach(index: usize, target: &TargetStatus, context: &Context) -> Option<Action> {
     let pod = context.pod(target)?;
-    if pod.attached.iter().any(|a| a.name == target.attached_as || matches!(a.state, AgentContainerState::Running)) {
+    if is_attached(target, pod) {
         return None;
     }
-    let user = pod.container(&target.container).map(|c| c.user).unwrap_or_default();
+    let (user, image) = (user(target, pod, context).ok()?, image(context).ok()?.to_owned());
     let (pod, pod_uid, container) = (target.pod.clone(), target.pod_uid.clone(), target.container.clone());
-    let image = image(context).ok()?.to_owned();
     Some(Action::Attach { target: index, pod, pod_uid, container, name: target.attached_as.clone(), image, user })
 }
 
@@ -463,11 +481,6 @@ pub fn explain(target: &mut TargetStatus, reason: Reason, message: String) {
     target.reason = Some(reason);
     let text = if message.is_empty() { sentence(reason.advice()) } else { message };
     target.message = cut(&text, names::MAX_MESSAGE);
-}
-
-fn sentence(advice: &str) -> String {
-    let mut chars = advice.chars();
-    chars.next().map_or(String::new(), |c| format!("{}{}.", c.to_uppercase(), chars.as_str()))
 }
 
 /// Ends a target.

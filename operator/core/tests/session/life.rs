@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::world::*;
-use fleetprof_core::pod::{AgentContainer, AgentContainerState};
+use fleetprof_core::inject::AgentUser;
+use fleetprof_core::pod::{AgentContainer, AgentContainerState, User};
 use fleetprof_core::session::{Action, CaptureFacts, Permission, PolicyFacts, Settings, step};
 use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
@@ -95,8 +96,8 @@ fn attaches_to_a_pod_without_an_agent() {
     bare.sidecar = None;
     let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare.clone());
     w.step().is(Phase::Starting, Reason::Attaching);
-    let names = w.asked_to(|a| if let Action::Attach { name, user, .. } = a { Some((name.clone(), user.uid)) } else { None });
-    assert!(names[0].0.starts_with("fleetprof-agent-") && names[0].1 == Some(1000), "{names:?}");
+    let names = w.asked_to(|a| if let Action::Attach { name, user, .. } = a { Some((name.clone(), *user)) } else { None });
+    assert!(names[0].0.starts_with("fleetprof-agent-") && names[0].1 == AgentUser::Target { uid: 1000, gid: None }, "{names:?}");
     bare.attached.push(AgentContainer { name: names[0].0.clone(), target: "app".into(), state: AgentContainerState::Running });
     w.observed.pods = vec![Arc::new(bare)];
     w.step();
@@ -104,6 +105,44 @@ fn attaches_to_a_pod_without_an_agent() {
     w = w.with_agent("a");
     w.step().is(Phase::Starting, Reason::WaitingForAgent);
     assert_eq!(w.target("a").phase, TargetPhase::Ordered);
+}
+
+#[test]
+fn no_agent_is_attached_as_root_where_that_is_forbidden() {
+    const ATTACHED: Result<AgentUser, &str> = Ok(AgentUser::Root);
+    let unknown = Err("The user that the container app runs as is not known, and it demands runAsNonRoot");
+    let restricted = Err("The user that the container app runs as is not known, and the namespace enforces Pod Security restricted");
+    // (sentence, uid, runAsNonRoot, the level that the namespace enforces, outcome)
+    let cases = [
+        ("a known user", Some(1000), true, "restricted", Ok(AgentUser::Target { uid: 1000, gid: None })),
+        ("an unknown user", None, false, "baseline", ATTACHED),
+        ("an unknown user that must not be root", None, true, "privileged", unknown),
+        ("an unknown user under restricted", None, false, "restricted", restricted),
+        ("root", Some(0), false, "baseline", ATTACHED),
+        ("root under restricted", Some(0), false, "restricted", Err("The container app runs as root, and the namespace enforces")),
+    ];
+    for (sentence, uid, non_root, level, expected) in cases {
+        let mut bare = pod("a");
+        bare.sidecar = None;
+        bare.containers[0].user = User { uid, gid: None, non_root };
+        let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare.clone());
+        w.observed.namespace_labels.insert("pod-security.kubernetes.io/enforce".into(), level.into());
+        w.step();
+        let attached = w.asked_to(|a| if let Action::Attach { user, .. } = a { Some(*user) } else { None });
+        match expected {
+            Ok(user) => assert_eq!(attached, [user], "{sentence}"),
+            Err(words) => {
+                w.is(Phase::Failed, Reason::UnknownUser);
+                let target = w.target("a");
+                assert_eq!((target.phase, attached.len()), (TargetPhase::Skipped, 0), "{sentence}");
+                assert!(target.message.starts_with(words), "{sentence}: {}", target.message);
+                assert!(target.message.ends_with("; set securityContext.runAsUser on the container or the pod."), "{}", target.message);
+            }
+        }
+        bare.attached.push(AgentContainer { name: "other".into(), target: "app".into(), state: AgentContainerState::Running });
+        let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare);
+        w.step().is(Phase::Starting, Reason::Attaching);
+    }
 }
 
 #[test]
