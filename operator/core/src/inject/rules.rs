@@ -7,10 +7,10 @@ use super::{AdmissionFacts, Skip};
 
 /// Passes the pods that may get a sidecar, whoever its container and user turn out to be.
 pub(super) fn check(pod: &RawPod<'_>, facts: &AdmissionFacts<'_>) -> Result<(), Skip> {
-    namespace(facts)?;
     opted_in(pod, facts)?;
     not_static(pod)?;
     linux(pod)?;
+    namespace(facts)?;
     processes(pod)?;
     names_free(pod)
 }

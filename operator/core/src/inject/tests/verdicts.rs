@@ -155,6 +155,9 @@ fn nothing_is_injected_in_our_own_namespaces() {
     for namespace in ["kube-system", "fleetprof"] {
         let outcome = outcome_in(namespace, &pod(), &[], &[all()]);
         assert!(matches!(outcome, Outcome::Skipped { reason: NamespaceExcluded, .. }), "{namespace}: {outcome:?}");
+        let mirror = pod_with("/metadata/annotations", json!({"kubernetes.io/config.mirror": "abc"}));
+        let outcome = outcome_in(namespace, &mirror, &[], &[all()]);
+        assert!(matches!(outcome, Outcome::Skipped { reason: StaticPod, .. }), "what keeps every agent out is said first: {outcome:?}");
     }
 }
 
