@@ -62,7 +62,7 @@ pub struct ProfileSessionSpec {
     /// What to profile. With a policy and no target: every linked app of the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Container to profile; empty: as the policy says, else the pod's main container.
+    /// Container to profile, of those that the policy's `containers` allow; empty: as the policy says, else the pod's main container.
     #[serde(default)]
     #[schemars(length(max = 63), regex(pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"))]
     pub container: String,

@@ -6,11 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use fleetprof_crds::budget::{Budget, millicores};
-use fleetprof_crds::names;
+use fleetprof_crds::policy::Containers;
+use fleetprof_crds::{Reason, names};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
+
+use crate::container::{barred_by, choose_container};
 
 /// A pod, pruned.
 #[derive(Clone, Debug, PartialEq)]
@@ -231,14 +234,25 @@ impl PodFacts {
         self.containers.iter().find(|c| c.name == name)
     }
 
-    /// The container that a policy's `containers` picks; an empty `asked` leaves the choice to the policy.
-    #[must_use]
-    pub fn choose(&self, asked: &str, rules: &fleetprof_crds::policy::Containers) -> Option<&ContainerFacts> {
-        if !asked.is_empty() {
-            return self.container(asked);
-        }
+    /// The container that is profiled: the one that is asked for, within what a policy's `containers` allow; an empty `asked`
+    /// leaves the choice to the policy.
+    ///
+    /// # Errors
+    /// When there is none: why, and what to do, as a sentence of a status.
+    pub fn choose(&self, asked: &str, rules: &Containers) -> Result<&ContainerFacts, String> {
         let names: Vec<&str> = self.containers.iter().map(|c| c.name.as_str()).collect();
-        crate::container::choose_container(&names, self.default_container.as_deref(), rules).and_then(|n| self.container(n))
+        if asked.is_empty() {
+            let chosen = choose_container(&names, self.default_container.as_deref(), rules).and_then(|name| self.container(name));
+            let why = "No container of the pod is selected, or all of them are known sidecars";
+            return chosen.ok_or_else(|| format!("{why}; {}, or name one in spec.container.", Reason::NoSelectedContainer.advice()));
+        }
+        if let Some(rule) = barred_by(asked, rules) {
+            return Err(format!(
+                "The container {asked} must not be profiled: {rule}; name another one in spec.container, or leave it out."
+            ));
+        }
+        let none = || format!("The pod has no container {asked}; name one of {} in spec.container, or leave it out.", names.join(", "));
+        self.container(asked).ok_or_else(none)
     }
 }
 

@@ -148,13 +148,15 @@ fn target(session: &ProfileSession, observed: &Observed, pod: &PodFacts) -> Targ
         PolicyFacts::Found { spec, .. } => spec.containers.clone(),
         _ => Containers::default(),
     };
-    let Some(container) = pod.choose(&session.spec.container, &rules) else {
-        return skipped(pod, Reason::NoSelectedContainer);
+    let container = match pod.choose(&session.spec.container, &rules) {
+        Ok(container) => container,
+        Err(why) => {
+            let target = TargetStatus { container: session.spec.container.clone(), ..bare(pod) };
+            return skip(target, Reason::NoSelectedContainer, why);
+        }
     };
     if let Some(message) = too_small(container, &observed.policy) {
-        let mut target = TargetStatus { container: container.name.clone(), phase: TargetPhase::Skipped, ..bare(pod) };
-        super::target::explain(&mut target, Reason::TooSmall, message);
-        return target;
+        return skip(TargetStatus { container: container.name.clone(), ..bare(pod) }, Reason::TooSmall, message);
     }
     let uid = session.metadata.uid.as_deref().unwrap_or_default();
     TargetStatus {
@@ -184,17 +186,17 @@ fn bare(pod: &PodFacts) -> TargetStatus {
 }
 
 fn skipped(pod: &PodFacts, reason: Reason) -> TargetStatus {
-    skip(bare(pod), reason)
+    skip(bare(pod), reason, String::new())
 }
 
 /// A target whose pod went between the pick and the start.
 fn absent(pod: &str) -> TargetStatus {
-    skip(TargetStatus { pod: pod.to_owned(), ..TargetStatus::default() }, Reason::PodGone)
+    skip(TargetStatus { pod: pod.to_owned(), ..TargetStatus::default() }, Reason::PodGone, String::new())
 }
 
-fn skip(mut target: TargetStatus, reason: Reason) -> TargetStatus {
+fn skip(mut target: TargetStatus, reason: Reason, message: String) -> TargetStatus {
     target.phase = TargetPhase::Skipped;
-    super::target::explain(&mut target, reason, String::new());
+    super::target::explain(&mut target, reason, message);
     target
 }
 

@@ -334,6 +334,33 @@ fn some_targets_may_fail() {
 }
 
 #[test]
+fn a_policy_keeps_its_rules_on_containers_when_one_is_asked_for() {
+    let barred = "must not be profiled: containers.exclude of the policy has \"app\"; name another one in spec.container, or leave it out.";
+    // (spec.container, the policy's containers, why not)
+    let cases = [
+        ("app", json!({}), None),
+        ("app", json!({"include": ["a*"]}), None),
+        ("app", json!({"exclude": ["app"]}), Some(barred)),
+        ("app", json!({"include": ["web"]}), Some("must not be profiled: containers.include of the policy has only web;")),
+        ("db", json!({}), Some("The pod has no container db; name one of app in spec.container, or leave it out.")),
+        ("", json!({"exclude": ["*"]}), Some("check containers.include and containers.exclude of the policy")),
+    ];
+    for (container, rules, why) in cases {
+        let spec = json!({"policyRef": {"name": "p"}, "target": {"pods": ["a"]}, "container": container});
+        let mut w = World::new(spec).with_policy(json!({"selector": {}, "containers": rules})).with_pod(pod("a")).with_agent("a");
+        w.step();
+        let Some(words) = why else {
+            assert_eq!(w.target("a").phase, TargetPhase::Ordered, "{container} {rules}");
+            continue;
+        };
+        w.is(Phase::Failed, Reason::NoSelectedContainer);
+        assert!(w.target("a").message.contains(words), "{}", w.target("a").message);
+    }
+    let mut unnamed = World::new(json!({"target": {"pods": ["a"]}, "container": "app"})).with_pod(pod("a")).with_agent("a");
+    unnamed.step().is(Phase::Starting, Reason::WaitingForAgent);
+}
+
+#[test]
 fn under_a_policy_one_pod_of_each_workload_is_picked() {
     let mut w = World::new(json!({"policyRef": {"name": "p"}})).with_policy(json!({"selector": {}}));
     for name in ["a", "b", "c"] {
