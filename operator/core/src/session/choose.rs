@@ -129,9 +129,11 @@ fn live_picks(session: &ProfileSession, observed: &Observed, live: &[Arc<PodFact
     live.iter().filter(|p| picked.contains(&p.uid)).cloned().collect()
 }
 
-/// Most targets of a pick among so many pods; a share of them is taken of whole policies alone.
+/// Most targets of a pick among so many pods; a share of them is taken of whole policies alone. A share of 0 stops the policy's
+/// rounds, and no session that somebody asked for.
 fn most(session: &ProfileSession, sampling: &Sampling, pods: usize) -> usize {
-    if session.spec.target.is_none() { most_of(sampling, pods) } else { usize::try_from(sampling.max_targets).unwrap_or(1) }
+    let stops_rounds = sampling.percent == 0 && session.spec.trigger != Trigger::Schedule;
+    if session.spec.target.is_some() || stops_rounds { usize::try_from(sampling.max_targets).unwrap_or(1) } else { most_of(sampling, pods) }
 }
 
 /// A round of the policy's schedule carries its number; a session made by hand picks by its own uid.
