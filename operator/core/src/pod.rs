@@ -186,6 +186,15 @@ pub enum AgentContainerState {
     Ended(String),
 }
 
+/// Whose label keeps a pod out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptOut {
+    /// The pod's own.
+    Pod,
+    /// Its namespace's.
+    Namespace,
+}
+
 impl PodFacts {
     /// The facts of `pod`; `None` for one without name, namespace or uid.
     #[must_use]
@@ -223,9 +232,19 @@ impl PodFacts {
     /// Whether the pod is kept out by its label, or where it has none by that of its namespace.
     #[must_use]
     pub fn opted_out(&self, namespace_labels: Option<&BTreeMap<String, String>>) -> bool {
-        let own = self.labels.get(names::OPT_LABEL).map(String::as_str);
+        self.opted_out_by(namespace_labels).is_some()
+    }
+
+    /// Whose label keeps the pod out, if one does.
+    #[must_use]
+    pub fn opted_out_by(&self, namespace_labels: Option<&BTreeMap<String, String>>) -> Option<OptOut> {
         let of_namespace = namespace_labels.and_then(|l| l.get(names::OPT_LABEL)).map(String::as_str);
-        own == Some(names::OPT_DISABLED) || own != Some(names::OPT_ENABLED) && of_namespace == Some(names::OPT_DISABLED)
+        match (self.labels.get(names::OPT_LABEL).map(String::as_str), of_namespace) {
+            (Some(names::OPT_DISABLED), _) => Some(OptOut::Pod),
+            (Some(names::OPT_ENABLED), _) => None,
+            (_, Some(names::OPT_DISABLED)) => Some(OptOut::Namespace),
+            _ => None,
+        }
     }
 
     /// The container of that name.

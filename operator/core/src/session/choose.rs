@@ -11,7 +11,7 @@ use fleetprof_crds::{ProfileSession, Reason, names};
 use super::observed::{Observed, PolicyFacts};
 use crate::hash::{hash, short_name};
 use crate::pick::{Candidate, most_of, pick};
-use crate::pod::{ContainerFacts, PodFacts, Workload};
+use crate::pod::{ContainerFacts, OptOut, PodFacts, Workload};
 use crate::selector;
 
 /// The targets of a session.
@@ -54,7 +54,7 @@ pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, 
         targets.extend(rest.iter().map(|p| skipped(p, if opted_out(p) { Reason::OptedOut } else { Reason::PodNotRunning })));
     }
     if targets.is_empty() {
-        return Err(nothing(session, rest.len() + live.len(), foreign.len()));
+        return Err(opted_out_all(&rest, observed).unwrap_or_else(|| nothing(session, rest.len() + live.len(), foreign.len())));
     }
     let places = names::MAX_TARGETS.min(targets.len());
     let asked = if wants_all(session, observed) { targets.len() + live.len() - picked } else { targets.len() };
@@ -200,6 +200,22 @@ fn skip(mut target: TargetStatus, reason: Reason, message: String) -> TargetStat
     target.phase = TargetPhase::Skipped;
     super::target::explain(&mut target, reason, message);
     target
+}
+
+/// The refusal of a session all of whose running pods are opted out; `rest` are those that run and are, and those that do not run.
+fn opted_out_all(rest: &[Arc<PodFacts>], observed: &Observed) -> Option<Refusal> {
+    let by = |p: &Arc<PodFacts>| p.opted_out_by(Some(&observed.namespace_labels));
+    let running = rest.iter().filter(|p| p.running).count();
+    let own = rest.iter().filter(|p| p.running && by(p) == Some(OptOut::Pod)).count();
+    let whose = match (own, running - own) {
+        (0, 0) => return None,
+        (_, 0) => "the pods".to_owned(),
+        (0, _) => "the namespace".to_owned(),
+        (own, others) => format!("the pods ({own}) and the namespace ({others})"),
+    };
+    let (key, value, advice) = (names::OPT_LABEL, names::OPT_DISABLED, Reason::OptedOut.advice());
+    let message = format!("Every pod that is selected and runs is opted out by the label {key}={value} of {whose}; {advice}.");
+    Some(Refusal { reason: Reason::OptedOut, message })
 }
 
 fn nothing(session: &ProfileSession, mine: usize, foreign: usize) -> Refusal {

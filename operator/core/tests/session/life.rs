@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::world::*;
 use fleetprof_core::inject::AgentUser;
-use fleetprof_core::pod::{AgentContainer, AgentContainerState, User};
+use fleetprof_core::pod::{AgentContainer, AgentContainerState, PodFacts, User};
 use fleetprof_core::session::{Action, CaptureFacts, Permission, PolicyFacts, Settings, step};
 use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
@@ -65,6 +65,43 @@ fn fails_with_a_reason_when_there_is_nothing_to_profile() {
     let mut missing = World::new(json!({"policyRef": {"name": "p"}}));
     missing.observed.policy = PolicyFacts::Missing;
     missing.step().is(Phase::Failed, Reason::PolicyNotFound);
+}
+
+#[test]
+fn says_whose_label_opts_the_pods_out() {
+    let labelled = |name: &str, value: &str| {
+        let mut pod = pod(name);
+        Arc::make_mut(&mut pod.labels).insert("fleetprof.dev/profiling".into(), value.into());
+        pod
+    };
+    let waiting = |mut pod: PodFacts| {
+        (pod.running, pod.ready) = (false, false);
+        pod
+    };
+    let disabled = || labelled("a", "disabled");
+    let none_runs = "Of 1 selected pods none is running and open to profiling; look at kubectl get pods.";
+    let of_pod = " the label fleetprof.dev/profiling=disabled of the pods; remove the label";
+    let of_namespace = " the label fleetprof.dev/profiling=disabled of the namespace; remove the label";
+    let of_both = " the label fleetprof.dev/profiling=disabled of the pods (1) and the namespace (1); remove the label";
+    // (pods, the namespace's label, reason, words)
+    let cases = [
+        (vec![disabled()], "", Reason::OptedOut, of_pod),
+        (vec![disabled(), waiting(pod("b"))], "", Reason::OptedOut, of_pod),
+        (vec![pod("a"), pod("b")], "disabled", Reason::OptedOut, of_namespace),
+        (vec![disabled(), pod("b")], "disabled", Reason::OptedOut, of_both),
+        (vec![waiting(disabled())], "", Reason::NoMatchingPods, none_runs),
+        (vec![labelled("a", "enabled"), waiting(pod("b"))], "disabled", Reason::WaitingForAgent, "Waiting for the agent"),
+    ];
+    for (pods, label, reason, words) in cases {
+        for spec in [json!({"target": {"workload": {"kind": "Deployment", "name": "orders"}}}), json!({"target": {"podSelector": {}}})] {
+            let mut w = World::new(spec);
+            w.observed.pods = pods.iter().cloned().map(Arc::new).collect();
+            w.observed.namespace_labels.insert("fleetprof.dev/profiling".into(), label.into());
+            w.step();
+            assert_eq!(w.status().reason, Some(reason), "{words}");
+            assert!(w.status().message.contains(words), "{}", w.status().message);
+        }
+    }
 }
 
 #[test]
