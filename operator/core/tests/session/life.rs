@@ -311,6 +311,23 @@ fn an_idle_target_is_no_success() {
 }
 
 #[test]
+fn samples_that_cannot_be_are_not_counted() {
+    let mut w = World::new(json!({"target": {"podSelector": {}}, "duration": "10s"}));
+    for name in ["a", "b", "c"] {
+        w = w.with_pod(PodFacts { node: name.into(), ..pod(name) }).with_agent(name);
+    }
+    w.step();
+    for (name, samples) in [("a", i64::MAX), ("b", i64::MAX), ("c", -7)] {
+        w.report(name, CaptureState::Running, 1, None);
+        let capture = w.target(name).capture.clone();
+        w.observed.captures.get_mut(&capture).unwrap().report.as_mut().unwrap().samples = samples;
+    }
+    w.step();
+    let most = 10 * 99 * 4096;
+    assert_eq!((w.status().samples, w.target("a").samples, w.target("c").samples), (2 * most, most, 0));
+}
+
+#[test]
 fn late_results_are_delayed_then_complete_late() {
     let mut w = one_pod();
     w.step();
