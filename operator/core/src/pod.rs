@@ -387,7 +387,7 @@ fn injection_view(pod: &Pod) -> Value {
         },
         "spec": {
             "hostPID": spec.host_pid, "shareProcessNamespace": spec.share_process_namespace, "os": spec.os,
-            "nodeSelector": spec.node_selector, "securityContext": spec.security_context,
+            "nodeSelector": spec.node_selector, "affinity": required_nodes(spec), "securityContext": spec.security_context,
             "containers": spec.containers.iter().map(|c| json!({"name": c.name, "securityContext": c.security_context, "resources": cpu_limit(c)})).collect::<Vec<_>>(),
             "initContainers": named(spec.init_containers.iter().flatten().map(|c| &c.name).collect()),
             "volumes": named(spec.volumes.iter().flatten().map(|v| &v.name).collect()),
@@ -396,6 +396,11 @@ fn injection_view(pod: &Pod) -> Value {
     .as_object()
     .map(|o| drop_nulls(Value::Object(o.clone())))
     .unwrap_or_default()
+}
+
+fn required_nodes(spec: &PodSpec) -> Option<Value> {
+    let required = spec.affinity.as_ref()?.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
+    Some(json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}))
 }
 
 fn cpu_limit(container: &Container) -> Option<Value> {

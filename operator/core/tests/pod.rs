@@ -1,7 +1,13 @@
 //! What is known of a pod, and what the webhook's rules say of it later.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
+use fleetprof_core::image::AgentImages;
+use fleetprof_core::inject::{AdmissionFacts, ClusterRules, PodSecurity, Verdict, judge};
 use fleetprof_core::pod::{PodFacts, User};
+use fleetprof_core::policy::PolicyView;
+use fleetprof_crds::{ProfilingPolicy, Reason};
 use serde_json::{Value, json};
 
 fn facts(spec: &Value, status: &Value) -> PodFacts {
@@ -27,5 +33,39 @@ fn the_container_says_its_user_before_the_pod_and_the_pod_before_the_runtime() {
         let status = json!({"name": "app", "image": "", "imageID": "", "ready": true, "restartCount": 0, "user": runtime});
         let facts = facts(&spec, &json!({"containerStatuses": [status]}));
         assert_eq!(facts.containers[0].user, expected, "{spec}");
+    }
+}
+
+/// What the webhook's rules say of what is kept of a pod without an agent.
+fn refusal(spec: &Value) -> Option<Reason> {
+    let facts = facts(spec, &json!({}));
+    let view = serde_json::from_str(facts.uninjected.as_deref().unwrap()).unwrap();
+    let policy = json!({"apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfilingPolicy", "metadata": {"name": "p", "namespace": "shop"}, "spec": {"selector": {}}});
+    let policy: ProfilingPolicy = serde_json::from_value(policy).unwrap();
+    let cluster =
+        ClusterRules { excluded_namespaces: vec![], default_pod_security: PodSecurity::Privileged, images: AgentImages::default() };
+    let facts = AdmissionFacts { namespace: "shop", namespace_labels: &BTreeMap::new(), cluster: &cluster };
+    let verdict = judge(&view, &facts, [PolicyView::from(&policy)]);
+    assert!(matches!(verdict, Verdict::Skip(_) | Verdict::Inject { .. }), "{verdict:?}");
+    if let Verdict::Skip(skip) = verdict { Some(skip.reason) } else { None }
+}
+
+#[test]
+fn what_is_kept_of_a_pod_tells_why_it_has_no_agent() {
+    let of_windows = json!({"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["windows"]}]});
+    let of_windows = json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [of_windows]}});
+    let cases = [
+        (json!({}), None),
+        (json!({"hostPID": true}), Some(Reason::HostPid)),
+        (json!({"os": {"name": "windows"}}), Some(Reason::WindowsNode)),
+        (json!({"nodeSelector": {"kubernetes.io/os": "windows"}}), Some(Reason::WindowsNode)),
+        (json!({"affinity": {"nodeAffinity": of_windows}}), Some(Reason::WindowsNode)),
+        (json!({"affinity": {"podAffinity": {}}}), None),
+        (json!({"securityContext": {"runAsNonRoot": true}}), Some(Reason::UnknownUser)),
+        (json!({"volumes": [{"name": "fleetprof-token"}]}), Some(Reason::NameConflict)),
+    ];
+    for (mut spec, reason) in cases {
+        spec["containers"] = json!([{"name": "app"}]);
+        assert_eq!(refusal(&spec), reason, "{spec}");
     }
 }
