@@ -2,10 +2,11 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fleetprof_core::image::AgentImages;
 use fleetprof_core::inject::{AdmissionFacts, ClusterRules, PodSecurity, Verdict, judge};
-use fleetprof_core::pod::{PodFacts, User};
+use fleetprof_core::pod::{PodFacts, SharedFacts, User};
 use fleetprof_core::policy::PolicyView;
 use fleetprof_crds::{ProfilingPolicy, Reason};
 use serde_json::{Value, json};
@@ -68,4 +69,24 @@ fn what_is_kept_of_a_pod_tells_why_it_has_no_agent() {
         spec["containers"] = json!([{"name": "app"}]);
         assert_eq!(refusal(&spec), reason, "{spec}");
     }
+}
+
+#[test]
+fn replicas_have_in_common_what_is_the_same_for_all_of_them() {
+    let mut shared = SharedFacts::default();
+    let mut replica = |name: &str| {
+        let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5f", "uid": "rs", "controller": true});
+        let pod = json!({
+            "metadata": {"name": name, "namespace": "shop", "uid": name, "labels": {"app": "web"}, "ownerReferences": [owner]},
+            "spec": {"nodeName": "n1", "containers": [{"name": "app"}], "volumes": [{"name": format!("kube-api-access-{name}")}]},
+        });
+        let mut facts = PodFacts::of(&serde_json::from_value(pod).unwrap()).unwrap();
+        shared.share(&mut facts);
+        facts
+    };
+    let (a, b) = (replica("a"), replica("b"));
+    assert_ne!(a.name, b.name);
+    assert!(Arc::ptr_eq(&a.namespace, &b.namespace) && Arc::ptr_eq(&a.node, &b.node) && Arc::ptr_eq(&a.workload, &b.workload));
+    assert!(Arc::ptr_eq(&a.labels, &b.labels) && Arc::ptr_eq(&a.containers[0].name, &b.containers[0].name));
+    assert!(Arc::ptr_eq(&a.owner.unwrap(), &b.owner.unwrap()) && Arc::ptr_eq(&a.uninjected.unwrap(), &b.uninjected.unwrap()));
 }

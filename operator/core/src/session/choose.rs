@@ -124,7 +124,7 @@ fn live_picks(session: &ProfileSession, observed: &Observed, live: &[Arc<PodFact
     let explicit = is_explicit(session);
     let replicas = if explicit { usize::MAX } else { usize::try_from(sampling.replicas_per_workload).unwrap_or(1) };
     let max = if explicit { names::MAX_TARGETS } else { most(session, &sampling, live.len()) };
-    let candidates: Vec<Candidate> = live.iter().map(|p| Candidate { pod_uid: p.uid.clone(), workload: p.workload.clone() }).collect();
+    let candidates: Vec<Candidate> = live.iter().map(|p| Candidate { pod_uid: p.uid.clone(), workload: (*p.workload).clone() }).collect();
     let picked: HashSet<String> = pick(seed, round(session), &candidates, replicas, max).into_iter().collect();
     live.iter().filter(|p| picked.contains(&p.uid)).cloned().collect()
 }
@@ -158,11 +158,11 @@ fn target(session: &ProfileSession, observed: &Observed, pod: &PodFacts) -> Targ
         }
     };
     if let Some(message) = too_small(container, &observed.policy) {
-        return skip(TargetStatus { container: container.name.clone(), ..bare(pod) }, Reason::TooSmall, message);
+        return skip(TargetStatus { container: container.name.to_string(), ..bare(pod) }, Reason::TooSmall, message);
     }
     let uid = session.metadata.uid.as_deref().unwrap_or_default();
     TargetStatus {
-        container: container.name.clone(),
+        container: container.name.to_string(),
         container_id: container.id.clone(),
         capture: format!("{uid}-{}", short_name(&[&pod.uid, &container.name])),
         ..bare(pod)
@@ -181,7 +181,7 @@ fn bare(pod: &PodFacts) -> TargetStatus {
     TargetStatus {
         pod: pod.name.clone(),
         pod_uid: pod.uid.clone(),
-        node: pod.node.clone(),
+        node: pod.node.to_string(),
         workload: pod.workload.to_string(),
         ..TargetStatus::default()
     }

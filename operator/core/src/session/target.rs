@@ -18,7 +18,7 @@ use super::observed::{Action, Observed, PolicyFacts, Settings};
 use crate::budget::{Claim, Limits, Place};
 use crate::hash::short_name;
 use crate::inject::{AgentUser, PodSecurity, Skip, agent_user};
-use crate::pod::{AgentContainer, AgentContainerState, PodFacts};
+use crate::pod::{AgentContainerState, PodFacts};
 use crate::text::{cut, sentence};
 
 /// How long after its end a capture may stay silent.
@@ -168,7 +168,7 @@ fn without_agent(target: &mut TargetStatus, pod: &PodFacts, context: &Context) -
     let now = context.observed.now;
     let awaited = pod.sidecar.is_some() || target.phase == TargetPhase::Attaching;
     // Who does not run cannot have reported to the leader before this one either.
-    let may_be_unheard = !context.observed.settled && ours(target, pod).is_some_and(|a| a.state == AgentContainerState::Running);
+    let may_be_unheard = !context.observed.settled && ours(target, pod).is_some_and(|(_, state)| *state == AgentContainerState::Running);
     if awaited && now > context.start_before && !may_be_unheard {
         let (reason, message) = late_start(target, pod, context);
         finish(target, TargetPhase::Failed, reason, message, now);
@@ -265,9 +265,10 @@ fn image_failed(reason: &str) -> bool {
         .contains(&reason)
 }
 
-/// The container of the agent that the target waits for.
-fn ours<'a>(target: &TargetStatus, pod: &'a PodFacts) -> Option<&'a AgentContainer> {
-    pod.sidecar.as_ref().or_else(|| pod.attached.iter().find(|a| a.name == target.attached_as))
+/// Name and state of the container of the agent that the target waits for.
+fn ours<'a>(target: &TargetStatus, pod: &'a PodFacts) -> Option<(&'a str, &'a AgentContainerState)> {
+    let attached = || pod.attached.iter().find(|a| a.name == target.attached_as).map(|a| (a.name.as_str(), &a.state));
+    pod.sidecar.as_ref().map(|state| (names::SIDECAR_NAME, state)).or_else(attached)
 }
 
 /// What was awaited when the start deadline passed.
@@ -279,7 +280,7 @@ fn late_start(target: &TargetStatus, pod: &PodFacts, context: &Context) -> (Reas
         AgentContainerState::Running => "it runs, but does not reach the gateway".to_owned(),
         AgentContainerState::Ended(why) => format!("it ended: {why}"),
     };
-    let state = ours(target, pod).map_or("it was not attached".to_owned(), |a| format!("container {}: {}", a.name, of(&a.state)));
+    let state = ours(target, pod).map_or("it was not attached".to_owned(), |(name, state)| format!("container {name}: {}", of(state)));
     (Reason::StartDeadlineExceeded, format!("No agent reported within {deadline}; {state}."))
 }
 
