@@ -166,7 +166,8 @@ impl ProfileType {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sampling {
-    /// Most targets in one round, in percent of the pods that can be profiled; rounded up. 0: no rounds.
+    /// Most targets in one round, in percent of the pods that can be profiled; rounded up. 0: no rounds;
+    /// sessions by hand and by triggers pick as with 100.
     #[serde(default = "default_percent")]
     #[schemars(range(min = 0, max = 100))]
     pub percent: i32,

@@ -229,6 +229,7 @@ async fn sessions() -> Result<()> {
         json!({"target": null, "policyRef": {"kind": "ClusterProfilingPolicy", "name": "p"}}),
         json!({"target": {"podSelector": {"matchLabels": {"app": "x"}}}}),
         json!({"duration": "10s", "container": "app", "frequencyHz": 1, "labels": {"build": "17"}}),
+        json!({"labels": {"_test.run/load-7": "v".repeat(128), "k".repeat(63): "an odd value: é, \"quoted\""}}),
         json!({"duration": "6m", "startDeadline": "1h", "resultTimeout": "15m", "resultDeadline": "168h", "ttl": "720h"}),
         json!({"startWhen": {"jobRef": {"name": "load"}}}),
         json!({"startWhen": {"podSelector": {"matchLabels": {"app": "load"}}, "deadline": "24h"}, "repeat": {"untilLoadEnds": true}}),
@@ -282,6 +283,13 @@ async fn sessions() -> Result<()> {
         (json!({"context": {"traceId": "XYZ"}}), "spec.context.traceId"),
         (json!({"context": {"spanId": "1"}}), "spec.context.spanId"),
         (json!({"labels": (0..17).map(|n| (format!("l{n}"), json!("v"))).collect::<serde_json::Map<_, _>>()}), "spec.labels"),
+        (json!({"labels": {"k".repeat(64): "v"}}), "spec.labels: a key has at most 63 letters"),
+        (json!({"labels": {"k".repeat(40_000): "v"}}), "spec.labels: a key has at most 63 letters"),
+        (json!({"labels": {"": "v"}}), "spec.labels: a key has at most 63 letters"),
+        (json!({"labels": {"7th": "v"}}), "spec.labels: a key has at most 63 letters"),
+        (json!({"labels": {"a b": "v"}}), "spec.labels: a key has at most 63 letters"),
+        (json!({"labels": {"build\nid": "v"}}), "spec.labels: a key has at most 63 letters"),
+        (json!({"labels": {"build": "v".repeat(129)}}), "spec.labels.build"),
     ];
     for (spec, words) in &bad {
         rejects(&client, &session(spec), words).await?;

@@ -1,4 +1,4 @@
-//! How is a text kept within what a field may hold?
+//! How is a text made a sentence, and kept within what a field may hold?
 
 /// `text`, cut at a character with an ellipsis where it has more than `bytes` bytes; `bytes` is at least 3.
 #[must_use]
@@ -8,6 +8,13 @@ pub fn cut(text: &str, bytes: usize) -> String {
     }
     let end = (0..=bytes.saturating_sub(3)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
     format!("{}…", &text[..end])
+}
+
+/// `text` with a capital and a full stop; nothing of nothing.
+#[must_use]
+pub fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |c| format!("{}{}.", c.to_uppercase(), chars.as_str()))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ struct World {
 }
 
 fn pod(name: &str, kind: &str, owner: &str, ready: bool) -> PodFacts {
-    let workload = Workload { kind: kind.into(), name: owner.into() };
+    let workload = Arc::new(Workload { kind: kind.into(), name: owner.into() });
     PodFacts { workload, running: ready, ready, sidecar: None, ..common::pod("shop", name, owner, 2000) }
 }
 

@@ -50,7 +50,7 @@ fn app(kind: &'static str, reason: Reason) -> App {
 
 fn link(name: &str, app: &App) -> PodLink {
     let pod = common::pod("shop", name, name, 2000);
-    let workload = Workload { kind: app.kind.into(), name: name.into() };
+    let workload = Arc::new(Workload { kind: app.kind.into(), name: name.into() });
     let pod = PodFacts { workload, sidecar: pod.sidecar.clone().filter(|_| app.agent.is_some()), ..pod };
     PodLink { pod: Arc::new(pod), container: "app".into(), linked: false, reason: app.reason }
 }

@@ -97,9 +97,9 @@ async fn repeat(root: &mut ProfileSession, number: i32, follow_up: &ProfileSessi
     }
 }
 
-fn fold_attached(session: &mut ProfileSession, index: usize, attached: Result<(), String>) -> bool {
-    let (Err(message), Some(target)) = (attached, target_of(session, index)) else { return false };
-    target::finish(target, TargetPhase::Failed, Reason::AttachFailed, message, Timestamp::now());
+fn fold_attached(session: &mut ProfileSession, index: usize, attached: Result<(), attach::Refused>) -> bool {
+    let (Err((reason, message)), Some(target)) = (attached, target_of(session, index)) else { return false };
+    target::finish(target, TargetPhase::Failed, reason, message, Timestamp::now());
     true
 }
 

@@ -38,11 +38,11 @@ pub fn between(before: Option<&ProfilingPolicyStatus>, after: &ProfilingPolicySt
 }
 
 fn news(app: &LinkedApp, links: &[PodLink]) -> Option<News> {
-    let here = |pod: &PodFacts| app.namespace.is_empty() || pod.namespace == app.namespace;
+    let here = |pod: &PodFacts| app.namespace.is_empty() || *pod.namespace == *app.namespace;
     let pod = &links.iter().find(|l| l.pod.workload.kind == app.kind && l.pod.workload.name == app.name && here(&l.pod))?.pod;
     Some(News {
-        namespace: pod.namespace.clone(),
-        workload: pod.workload.clone(),
+        namespace: pod.namespace.to_string(),
+        workload: (*pod.workload).clone(),
         owner: owner(pod),
         warning: app.linked < app.pods,
         reason: app.reason,

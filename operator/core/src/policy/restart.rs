@@ -150,7 +150,7 @@ pub fn candidates(situation: &Situation) -> BTreeSet<Key> {
     let mut needs: BTreeMap<Key, bool> = BTreeMap::new();
     let mut closed: BTreeSet<Key> = BTreeSet::new();
     for link in situation.links.iter().filter(|l| KINDS.contains(&l.pod.workload.kind.as_str())) {
-        let key = Key { namespace: link.pod.namespace.clone(), workload: link.pod.workload.clone() };
+        let key = Key { namespace: link.pod.namespace.to_string(), workload: (*link.pod.workload).clone() };
         if !OPEN.contains(&link.reason) {
             closed.insert(key.clone());
         }
@@ -369,7 +369,7 @@ fn fit(key: &Key, facts: &WorkloadFacts, situation: &Situation, seen: &Seen) -> 
         return Err("it is being rolled out, or not all of its pods are ready".into());
     }
     let protects = |b: &&BudgetFacts| {
-        let mut pods = situation.links.iter().filter(|l| l.pod.namespace == key.namespace && l.pod.workload == key.workload);
+        let mut pods = situation.links.iter().filter(|l| *l.pod.namespace == *key.namespace && *l.pod.workload == key.workload);
         b.namespace == key.namespace && pods.any(|l| selector::selects(&b.selector, &l.pod.labels))
     };
     match seen.budgets.iter().filter(|b| b.allowed <= 0).find(protects) {
