@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 
 use super::link::{PodLink, is_outdated};
-use crate::pod::Workload;
+use crate::pod::{PodFacts, Workload};
 use crate::selector;
 use crate::session::AgentFacts;
 use crate::session::conditions::{self, Truth, Wanted};
@@ -60,6 +60,13 @@ impl Key {
     #[must_use]
     pub fn of(last: &RestartStatus) -> Self {
         Self { namespace: last.namespace.clone(), workload: Workload { kind: last.kind.clone(), name: last.name.clone() } }
+    }
+}
+
+impl Key {
+    /// Whether the pod names this workload as its own.
+    fn is_of(&self, pod: &PodFacts) -> bool {
+        *pod.namespace == *self.namespace && *pod.workload == self.workload
     }
 }
 
@@ -166,9 +173,7 @@ fn needs_restart(link: &PodLink, situation: &Situation) -> bool {
 
 /// Whether one of the workload's own pods needs the restart.
 fn lacks(key: &Key, facts: &WorkloadFacts, situation: &Situation) -> bool {
-    let own = |l: &&PodLink| {
-        l.pod.namespace == key.namespace && l.pod.workload == key.workload && selector::selects(&facts.selector, &l.pod.labels)
-    };
+    let own = |l: &&PodLink| key.is_of(&l.pod) && selector::selects(&facts.selector, &l.pod.labels);
     situation.links.iter().filter(own).any(|l| needs_restart(l, situation))
 }
 
@@ -369,7 +374,7 @@ fn fit(key: &Key, facts: &WorkloadFacts, situation: &Situation, seen: &Seen) -> 
         return Err("it is being rolled out, or not all of its pods are ready".into());
     }
     let protects = |b: &&BudgetFacts| {
-        let mut pods = situation.links.iter().filter(|l| *l.pod.namespace == *key.namespace && *l.pod.workload == key.workload);
+        let mut pods = situation.links.iter().filter(|l| key.is_of(&l.pod));
         b.namespace == key.namespace && pods.any(|l| selector::selects(&b.selector, &l.pod.labels))
     };
     match seen.budgets.iter().filter(|b| b.allowed <= 0).find(protects) {
