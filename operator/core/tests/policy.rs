@@ -411,6 +411,21 @@ fn ten_thousand_linked_workloads_fit_in_20_kilobytes() {
 }
 
 #[test]
+fn of_more_apps_than_rows_those_with_a_trouble_have_one() {
+    let names: Vec<String> = (0..250).map(|n| format!("app-{n:03}")).collect();
+    let pods = names.iter().map(|name| pod(name, name)).collect();
+    let heard: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != "app-200" && *name != "app-240").collect();
+    let step = World::new(pods).heard_of(&heard).step(&policy_of("p", CREATED, json!({})));
+    let rows = &step.status.linked_apps;
+    assert_eq!((step.status.linked_app_count, step.status.linked_apps_truncated), (248, true));
+    assert!((50..=100).contains(&rows.len()), "as many as there is room for: {}", rows.len());
+    let lost: Vec<&str> = rows.iter().filter(|a| a.reason == Reason::AgentLost).map(|a| a.name.as_str()).collect();
+    assert_eq!(lost, ["app-200", "app-240"]);
+    assert!(rows.is_sorted_by_key(|a| a.name.as_str()), "rows are found by name all the same");
+    assert_eq!(step.news.len(), 2, "and are told of");
+}
+
+#[test]
 fn an_image_that_no_admin_allows_is_named_and_gets_into_no_pod() {
     let world = World::new(vec![bare(pod("a", "web")), pod("b", "web")]).heard_of(&["b"]);
     for mode in ["Sidecar", "Ephemeral"] {

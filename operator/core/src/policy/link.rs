@@ -8,7 +8,7 @@ use fleetprof_crds::{ProfilingPolicyStatus, Reason, names};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Observed, PolicyView};
+use super::{Observed, PolicyView, news};
 use crate::inject::{AgentUser, PodSecurity, Skip, agent_user};
 use crate::pod::{AgentContainerState, PodFacts, Workload};
 use crate::selector;
@@ -116,7 +116,7 @@ fn attached_user(pod: &PodFacts, container: &str, observed: &Observed) -> Result
 
 /// Writes linked apps and their counts; the list is cut openly, the counts are exact.
 pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, links: &[PodLink], observed: &Observed) {
-    let mut by_workload: BTreeMap<(&str, &Workload), Vec<&PodLink>> = BTreeMap::new();
+    let mut by_workload = Workloads::new();
     for link in links {
         by_workload.entry((policy.shown(&link.pod.namespace), &link.pod.workload)).or_default().push(link);
     }
@@ -128,16 +128,29 @@ pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, links: &[Po
     let outdated = |l: &&PodLink| observed.agents.get(&l.pod.uid).is_some_and(|a| is_outdated(pinned, a, observed.version));
     status.outdated_apps = count(by_workload.values().filter(|pods| pods.iter().any(&outdated)).count());
     let before = std::mem::take(&mut status.linked_apps);
-    status.linked_apps = by_workload
+    status.linked_apps = worth_a_row(by_workload)
         .into_iter()
-        .take(names::MAX_LINKED_APPS)
         .map(|((namespace, workload), pods)| {
             let old = before.iter().find(|a| a.namespace == namespace && a.kind == workload.kind && a.name == workload.name);
             LinkedApp { namespace: namespace.to_owned(), ..app(policy, workload, &pods, old, observed) }
         })
         .collect();
     cut(&mut status.linked_apps);
+    status.linked_apps.sort_by(|a, b| (&a.namespace, &a.kind, &a.name).cmp(&(&b.namespace, &b.kind, &b.name)));
     status.linked_apps_truncated = workloads > status.linked_apps.len();
+}
+
+type Workloads<'a> = BTreeMap<(&'a str, &'a Workload), Vec<&'a PodLink>>;
+
+/// As many workloads as there are rows. Where not all have one, those with a trouble come first: they are what is looked for.
+fn worth_a_row(all: Workloads<'_>) -> Vec<((&str, &Workload), Vec<&PodLink>)> {
+    let cut = all.len() > names::MAX_LINKED_APPS;
+    let mut rows: Vec<_> = all.into_iter().collect();
+    if cut {
+        rows.sort_by_key(|(_, pods)| news::is_quiet(worst(pods)));
+        rows.truncate(names::MAX_LINKED_APPS);
+    }
+    rows
 }
 
 /// Keeps as many rows as the status has room for, whatever the length of their names.
