@@ -18,6 +18,7 @@ triggers: ## A rule of a real Prometheus fires, a session says why; after `make 
 
 unit: ## The tests that need no cluster (warm: seconds)
 	@cargo test --workspace --exclude fleetprof-tests
+	@python3 -B -m unittest discover --quiet --buffer --start-directory tests/cluster
 
 lint: ## Formatting, clippy, licences, the chart
 	@tests/lint.sh

@@ -1,18 +1,67 @@
 #!/usr/bin/env bash
 # The whole of fleetprof in one go, on a real cluster: install, link, profile now, read the profile, wait for the schedule,
 # and be refused. Prints what a person would see and stops at the first thing that is not so.
+#   tests/demo.sh                                                             on the project's own cluster
+#   KUBECONFIG=… FLEETPROF_REGISTRY=registry.example.com/team tests/demo.sh    on yours, with images from there (see images.sh)
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 cd "$root"
 data=/apis/data.fleetprof.dev/v1alpha1/namespaces/shop/profilesessions
+mkdir -p target/demo
+mine=app.kubernetes.io/managed-by
+registry=${FLEETPROF_REGISTRY:-}
+registry=${registry%/}
+
+# Nodes that are not ours cannot have images that exist only on this machine.
+if [ "$own_cluster" = no ] && [ -z "$registry" ]; then
+    cat >&2 <<END
+KUBECONFIG is yours, and its nodes cannot pull images that nobody has pushed. Build these four, push them where its nodes pull without
+a pull secret, and name that place in FLEETPROF_REGISTRY, such as registry.example.com/team; or unset KUBECONFIG for a cluster on this machine:
+  fleetprof-operator:$(version)  operator/controller/Dockerfile
+  fleetprof-agent:$(version)     operator/agent/Dockerfile
+  fleetprof-orders:demo     examples/orders/shop/Dockerfile
+  fleetprof-worker:demo     examples/orders/worker/Dockerfile
+END
+    exit 1
+fi
+images=()
+if [ "$own_cluster" = no ]; then
+    images=(--set "image.operator.registry=$registry" --set "image.agent.registry=$registry")
+else
+    registry=docker.io/library # where the images that images.sh loads seem to come from
+fi
+
+# only_ours NAMESPACE: in a cluster of somebody else, stops before a namespace that the demo has not made: it deletes in one and
+# upgrades what runs in the other.
+only_ours() {
+    local found
+    found=$(kubectl get namespace "$1" --ignore-not-found -o jsonpath="{.metadata.name} {.metadata.labels.${mine//./\\.}}")
+    [ -z "$found" ] || [ "$found" = "$1 fleetprof-demo" ] || {
+        echo "The cluster of $KUBECONFIG has a namespace $1 that this demo did not make (no label $mine=fleetprof-demo), and the demo would" \
+            "delete or replace what is in it. Nothing was changed. Use another cluster, or delete that namespace if nobody needs it." >&2
+        exit 1
+    }
+}
+
+# namespace NAME: makes it with our label, which tells a later run, and people, whose it is.
+namespace() {
+    kubectl get namespace "$1" -o name >/dev/null 2>&1 || kubectl create -f - <<YAML
+{apiVersion: v1, kind: Namespace, metadata: {name: $1, labels: {$mine: fleetprof-demo}}}
+YAML
+}
 
 step "1/8  A Kubernetes (about 12 min the first time, then 30 s; 0 s when it runs)"
 up
+if [ "$own_cluster" = no ]; then
+    only_ours shop
+    only_ours fleetprof
+fi
 kubectl get nodes
 
 step "2/8  helm install (images: about 8 min the first time, then seconds)"
 tests/images.sh
-helm upgrade --install fleetprof charts/fleetprof -n fleetprof --create-namespace --wait --timeout 3m
+namespace fleetprof
+helm upgrade --install fleetprof charts/fleetprof -n fleetprof --wait --timeout 3m "${images[@]}"
 # The same tag may hold a newer build of this checkout.
 kubectl -n fleetprof rollout restart deployment >/dev/null
 kubectl -n fleetprof rollout status deployment/fleetprof-operator --timeout 2m
@@ -22,7 +71,15 @@ kubectl -n fleetprof get pods
 step "3/8  A shop whose POST /api/orders is slow, its customers, and a native worker (20 s)"
 kubectl -n shop delete ppol,psess --all --ignore-not-found >/dev/null 2>&1 || true
 kubectl -n shop delete deployment,job --all --ignore-not-found --wait >/dev/null 2>&1 || true
-kubectl apply -k examples/orders
+cat >target/demo/kustomization.yaml <<YAML
+resources: [../../examples/orders]
+images:
+  - {name: docker.io/library/fleetprof-orders, newName: $registry/fleetprof-orders}
+  - {name: docker.io/library/fleetprof-worker, newName: $registry/fleetprof-worker}
+patches:
+  - patch: '{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {$mine: fleetprof-demo}}}'
+YAML
+kubectl apply -k target/demo
 kubectl -n shop rollout status deployment/orders --timeout 2m
 kubectl -n shop rollout status deployment/worker --timeout 2m
 
@@ -57,7 +114,6 @@ YAML
     kubectl -n shop get "$session" -o jsonpath='{.status.phase}: {.status.message}{"\n"}CPU {.status.cpuPercent} %, memory {.status.memoryPercent} %, collector {.status.targets[0].collector} ({.status.targets[0].runtime}), agent attached as {.status.targets[0].attachedAs}{"\n"}'
     kubectl -n shop get "$session" -o jsonpath='{range .status.topFunctions[*]}{.selfPercent}{" %  "}{.name}{"  "}{.location}{"\n"}{end}'
     [ "$(kubectl -n shop get "$session" -o jsonpath='{.status.phase}')" = Succeeded ]
-    mkdir -p target/demo
     kubectl get --raw "$data/${session#*/}/profile" >"target/demo/$1.pb.gz"
     echo "\$ go tool pprof -top -lines $1.pb.gz"
     top=$(go tool pprof -top -lines -nodecount 6 "target/demo/$1.pb.gz" 2>/dev/null)
@@ -96,6 +152,13 @@ kubectl -n shop create role session-creator --verb=create --resource=profilesess
 kubectl -n shop create rolebinding mallory-creates --role=session-creator --user=mallory --dry-run=client -o yaml | kubectl apply -f - >/dev/null
 refused mallory 'profile'
 
+removal=" make down"
+[ "$own_cluster" = yes ] || removal="
+  helm uninstall fleetprof -n fleetprof
+  kubectl delete namespace shop
+  kubectl delete validatingadmissionpolicybinding,validatingadmissionpolicy fleetprof-gate
+  kubectl delete crd profilesessions.fleetprof.dev profilingpolicies.fleetprof.dev clusterprofilingpolicies.fleetprof.dev
+  kubectl delete namespace fleetprof"
 cat <<END
 
 It works. The cluster stays up; look around with
@@ -103,5 +166,5 @@ It works. The cluster stays up; look around with
   export PATH=$(dirname "$(command -v kubectl)"):\$PATH
   kubectl -n shop get ppol,psess
   kubectl -n shop describe psess
-Remove all of it with: make down
+Remove all of it with:$removal
 END

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Which cluster, which kubectl, which helm? Sourced by the scripts beside it.
 # A KUBECONFIG that is set is used as it is; otherwise the project's own cluster is, and `up` starts it.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -19,6 +20,9 @@ up() {
     fi
     kubectl version >/dev/null || { echo "The API server of $KUBECONFIG does not answer: look at kubectl version." >&2; exit 1; }
 }
+
+# The version of the images, which is that of the crates and of the chart.
+version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$root/Cargo.toml"; }
 
 # Says what comes, and how long it takes.
 step() { printf '\n\033[1m── %s\033[0m\n' "$*"; }

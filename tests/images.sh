@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # Builds the images of the operator, the agent and the example from this checkout, and loads them into the cluster.
 #   tests/images.sh            into the project's own cluster
-# With a KUBECONFIG of yours: push images made by operator/*/Dockerfile and examples/orders/*/Dockerfile where its nodes pull from.
+# With a KUBECONFIG of yours: push images made by operator/*/Dockerfile and examples/orders/*/Dockerfile where its nodes pull from, under
+# the names fleetprof-operator, fleetprof-agent (tag: the version), fleetprof-orders and fleetprof-worker (tag: demo); name the place in
+# FLEETPROF_REGISTRY.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 
 if [ "$own_cluster" = no ]; then
-    echo "KUBECONFIG is yours, so no image is loaded; its nodes must be able to pull fleetprof-operator and fleetprof-agent."
+    echo "KUBECONFIG is yours, so no image is loaded; its nodes must be able to pull all four from ${FLEETPROF_REGISTRY:-a registry}."
     exit 0
 fi
 cd "$root"
-version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+version=$(version)
 target=x86_64-unknown-linux-gnu
 out=target/images
 mkdir -p "$out"

@@ -8,6 +8,4 @@ cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 deny=${XDG_CACHE_HOME:-$HOME/.cache}/fleetprof/cargo-deny
 [ -x "$deny/bin/cargo-deny" ] || cargo install --quiet --locked --root "$deny" cargo-deny
 "$deny/bin/cargo-deny" --log-level error check licenses bans
-PATH=$("$cluster" tools | sed -n 's/^BIN_DIR=//p'):$PATH
-helm lint --quiet charts/fleetprof
-helm template fleetprof charts/fleetprof -n fleetprof >/dev/null
+tests/chart.sh

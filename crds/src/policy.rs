@@ -166,7 +166,8 @@ impl ProfileType {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sampling {
-    /// Most targets in one round, in percent of the pods that can be profiled; rounded up. 0: no rounds.
+    /// Most targets in one round, in percent of the pods that can be profiled; rounded up. 0: no rounds;
+    /// sessions by hand and by triggers pick as with 100.
     #[serde(default = "default_percent")]
     #[schemars(range(min = 0, max = 100))]
     pub percent: i32,
@@ -326,7 +327,8 @@ pub struct ProfilingPolicyStatus {
     /// Generation of the spec that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Configured`, `AgentsReachable`, `ReceivingProfiles`, `WithinBudget`, `Restarting`.
+    /// `Ready`, `Configured`, `AgentsReachable`, `ReceivingProfiles`, `WithinBudget`; `Restarting` with
+    /// `agent.existingPods: Restart`, `TriggersReady` with triggers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Linked apps, one per workload, at most 100 and 13 kB, in the order of namespace, kind and name.

@@ -64,7 +64,7 @@ reasons! {
     /// A policy of the pod's own namespace serves the pod, and wins over that of the cluster.
     Overridden => "name the policy of the namespace in spec.policyRef",
     /// The pod is managed by the kubelet itself (mirror pod).
-    StaticPod => "fleetprof cannot change a static pod; profile it in Node mode",
+    StaticPod => "fleetprof cannot profile a static pod; run the app as a DaemonSet",
     /// The pod already has a container or volume with a name that the agent needs.
     NameConflict => "rename the pod's container or volume that starts with fleetprof-",
     /// The pod is in a namespace where fleetprof never injects.

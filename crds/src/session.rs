@@ -34,11 +34,13 @@ use crate::{Duration, policy};
     printcolumn(name = "App", type_ = "string", json_path = ".status.app"),
     printcolumn(name = "Targets", type_ = "string", json_path = ".status.targetsSummary"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Samples", type_ = "integer", json_path = ".status.samples"),
     printcolumn(name = "CPU%", type_ = "integer", json_path = ".status.cpuPercent"),
     printcolumn(name = "Mem%", type_ = "integer", json_path = ".status.memoryPercent"),
     printcolumn(name = "Started", type_ = "date", json_path = ".status.startTime"),
     printcolumn(name = "Duration", type_ = "string", json_path = ".spec.duration"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Captures", type_ = "integer", json_path = ".status.repeat.made", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     printcolumn(name = "RequestedBy", type_ = "string", json_path = ".spec.requestedBy.username", priority = 1)
@@ -62,7 +64,7 @@ pub struct ProfileSessionSpec {
     /// What to profile. With a policy and no target: every linked app of the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Container to profile; empty: as the policy says, else the pod's main container.
+    /// Container to profile, of those that the policy's `containers` allow; empty: as the policy says, else the pod's main container.
     #[serde(default)]
     #[schemars(length(max = 63), regex(pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"))]
     pub container: String,
@@ -96,7 +98,7 @@ pub struct ProfileSessionSpec {
     /// The session and its profiles are removed this long after it ended.
     #[serde(default = "default_ttl")]
     pub ttl: Duration,
-    /// Labels that every sample of the profile carries, such as a build or a test run; at most 16.
+    /// Labels that every sample of the profile carries, such as a build or a test run; at most 16, with keys of at most 63 characters.
     #[serde(default)]
     #[schemars(schema_with = "labels_schema")]
     pub labels: BTreeMap<String, String>,
@@ -269,9 +271,13 @@ pub struct Requester {
 fn labels_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "object",
-        "description": "Labels that every sample of the profile carries, such as a build or a test run; at most 16.",
+        "description": "Labels that every sample of the profile carries, such as a build or a test run; at most 16, with keys of at most 63 characters.",
         "maxProperties": 16,
         "default": {},
-        "additionalProperties": {"type": "string", "maxLength": 128}
+        "additionalProperties": {"type": "string", "maxLength": 128},
+        "x-kubernetes-validations": [{
+            "rule": "self.all(key, key.size() <= 63 && key.matches('^[A-Za-z_][A-Za-z0-9_./-]*$'))",
+            "message": "spec.labels: a key has at most 63 letters, digits, _, ., / and -, and begins with a letter or _"
+        }]
     })
 }

@@ -171,7 +171,8 @@ pub struct ProfileSessionStatus {
     /// What became of `spec.repeat`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<crate::load::RepeatStatus>,
-    /// `AgentReachable`, `ResultsDelayed`, `Complete`, `RepeatsComplete`.
+    /// `Complete`, `AgentReachable`; `TargetsLimited` where pods were left out, `ResultsDelayed` where results are late,
+    /// `RepeatsComplete` with `spec.repeat`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Generation of the spec that this status speaks of.

@@ -26,6 +26,10 @@ pub const MAX_SLICE_BYTES: usize = 4 * 1024 * 1024;
 pub const MAX_SLICE_UNPACKED: usize = 32 * 1024 * 1024;
 /// Most slices of one capture: 6 minutes in slices of 10 s, and as many again for safety.
 pub const MAX_SLICES: u32 = 128;
+/// Most threads of a target that run at one moment, and so most samples of one tick: more CPUs than any node has.
+pub const MAX_RUNNING_THREADS: i64 = 4_096;
+/// Most samples of one capture: those of 6 minutes at 1000 Hz. A report that says more says nothing.
+pub const MAX_SAMPLES: i64 = 360 * 1_000 * MAX_RUNNING_THREADS;
 /// Header of a slice upload: lower-case hex SHA-256 of the body.
 pub const DIGEST_HEADER: &str = "x-fleetprof-sha256";
 
@@ -162,7 +166,7 @@ pub struct CaptureReport {
     /// A sentence on why this collector was chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collector_why: Option<String>,
-    /// Samples captured so far.
+    /// Samples captured so far; at most [`MAX_SAMPLES`] are believed.
     #[serde(default)]
     pub samples: i64,
     /// Slices written so far; in a final state, all there are.

@@ -1,7 +1,10 @@
-//! Are the committed CRD files what the types say? `FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds` rewrites them.
-#![allow(missing_docs, clippy::unwrap_used)]
+//! Are the committed CRD files and the table of reasons what the types say?
+//! `FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds` rewrites them.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::path::PathBuf;
+
+use fleetprof_crds::Reason;
 
 /// The CRDs stand beside the types and, since Helm reads nothing outside a chart, in the chart.
 fn places() -> [PathBuf; 2] {
@@ -51,5 +54,41 @@ fn committed_crds_are_what_the_types_say() {
             let found = std::fs::read_to_string(&path).unwrap_or_default();
             assert!(found == wanted, "{} is stale: run FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds", path.display());
         }
+    }
+}
+
+/// What stands before and behind the table of reasons in docs/operate.md.
+const TABLE: (&str, &str) = (
+    "<!-- reasons: generated from crds/src/reason.rs; FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds -->\n",
+    "<!-- end of reasons -->\n",
+);
+
+/// Every reason with what its documentation says and its advice, in the order of the alphabet.
+fn reasons() -> String {
+    let schema = serde_json::to_value(schemars::schema_for!(Reason)).unwrap();
+    let documented = schema["oneOf"].as_array().unwrap();
+    let mut rows: Vec<String> = Reason::ALL
+        .iter()
+        .map(|reason| {
+            let of_reason = documented.iter().find(|d| d["const"] == reason.as_str());
+            let meaning = of_reason.and_then(|d| d["description"].as_str()).unwrap_or_else(|| panic!("{reason} has no documentation"));
+            format!("| `{reason}` | {} | {} |\n", meaning.trim().replace('\n', " ").trim_end_matches('.'), reason.advice())
+        })
+        .collect();
+    rows.sort();
+    format!("| reason | what is so | what to do |\n|---|---|---|\n{}", rows.concat())
+}
+
+#[test]
+fn the_table_of_reasons_is_what_the_types_say() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/operate.md");
+    let found = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = found.split_once(TABLE.0).unwrap();
+    let (_, after) = rest.split_once(TABLE.1).unwrap();
+    let wanted = [before, TABLE.0, &reasons(), TABLE.1, after].concat();
+    if std::env::var_os("FLEETPROF_REGENERATE").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    } else {
+        assert!(found == wanted, "{} is stale: run FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds", path.display());
     }
 }

@@ -82,6 +82,17 @@ impl Place {
         self.kubectl(&["patch", kind, name, "--subresource=status", "--type=merge", "-p", &patch]).map(drop)
     }
 
+    /// Lets no further session be made here.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn fill_quota(&self) -> Result<()> {
+        let hard = json!({"count/profilesessions.fleetprof.dev": "0"});
+        let metadata = json!({"name": "full", "namespace": self.namespace});
+        self.apply(&json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}}))?;
+        self.status("resourcequota", "full", &json!({"hard": hard, "used": hard}))
+    }
+
     /// How a pod names its controller.
     ///
     /// # Errors

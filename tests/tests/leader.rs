@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use fleetprof_operator::leader;
 use fleetprof_tests::{admin, api_server, wait_for};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::{Api, Client};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -100,4 +103,64 @@ async fn losing_the_lease_stops_the_work_at_once() -> Result<()> {
     let error = one.end.await?.err().map(|e| e.to_string()).unwrap_or_default();
     ensure!(error.contains("was lost") || error.contains("leader election ended"), "{error}");
     Ok(())
+}
+
+/// Bytes to the API server and back, until they stop, without a word and without an end, as in a network that was cut.
+async fn cut_off(server: &str) -> Result<(u16, Arc<AtomicBool>)> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let (port, cut, server) = (listener.local_addr()?.port(), Arc::new(AtomicBool::new(false)), server.to_owned());
+    let flag = cut.clone();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let (server, flag) = (server.clone(), flag.clone());
+            tokio::spawn(async move {
+                let far = tokio::net::TcpStream::connect(server).await?;
+                let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+                tokio::try_join!(pass(near_in, far_out, &flag), pass(far_in, near_out, &flag))
+            });
+        }
+    });
+    Ok((port, cut))
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, cut: &AtomicBool) -> std::io::Result<()> {
+    let mut bytes = vec![0; 16 * 1024];
+    loop {
+        let read = from.read(&mut bytes).await?;
+        if cut.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&bytes[..read]).await?;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_stops_before_another_leads() -> Result<()> {
+    let kubeconfig = api_server()?;
+    let client = admin(&kubeconfig).await?;
+    let leases: Api<Lease> = Api::namespaced(client.clone(), "default");
+    let _ = leases.delete("leader-cut", &DeleteParams::default()).await;
+    let mut config = Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig)?, &KubeConfigOptions::default()).await?;
+    let (port, cut) = cut_off(config.cluster_url.authority().context("the API server has no address")?.as_str()).await?;
+    config.cluster_url = format!("https://127.0.0.1:{port}").parse()?;
+    let one = replica(&Client::try_from(config)?, "leader-cut", "one");
+    working(&one, true, 20).await?;
+    let two = replica(&client, "leader-cut", "two");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    ensure!(one.works.load(Ordering::SeqCst) && !two.works.load(Ordering::SeqCst), "a lease that is renewed is kept");
+
+    cut.store(true, Ordering::SeqCst);
+    let both = wait_for("the other leads", Duration::from_secs(30), || async {
+        let works = (one.works.load(Ordering::SeqCst), two.works.load(Ordering::SeqCst));
+        Ok(works.1.then_some(works.0))
+    })
+    .await?;
+    ensure!(!both, "two replicas act at once");
+    let error = one.end.await?.err().map(|e| e.to_string()).unwrap_or_default();
+    ensure!(error.contains("could not be renewed for 10s"), "{error}");
+    two.stop.send(()).unwrap();
+    two.end.await?
 }

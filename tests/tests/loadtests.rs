@@ -135,3 +135,18 @@ async fn cancelling_the_first_session_cancels_what_repeats_it() -> Result<()> {
     ensure!(ended["repeat"]["reason"] == "Cancelled" && ended["repeat"]["made"] == 2, "{ended:#}");
     rig.place.forget()
 }
+
+/// A quota is full when the second capture is due: it is told, the others get their turn, and the series ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_that_is_refused_ends_its_series_in_time() -> Result<()> {
+    let rig = Rig::new("refused").await?;
+    rig.session("thrice", json!({"repeat": {"count": 3, "interval": "10s"}})).await?;
+    rig.until("thrice", 15, |s| s["startTime"].is_string()).await?;
+    rig.place.fill_quota()?;
+    let ended = rig.until("thrice", 45, |s| s["repeat"]["endTime"].is_string()).await?;
+    let rows = &ended["repeat"]["captures"];
+    ensure!(rows[0]["reason"] == "SessionRefused" && rows[1]["phase"] == "Failed" && ended["repeat"]["made"] == 3, "{ended:#}");
+    let events = rig.place.kubectl(&["get", "events", "-o", "jsonpath={.items[?(@.reason=='SessionRefused')].message}"])?;
+    ensure!(events.contains("Capture 2 was not made") && events.contains("exceeded quota"), "{events}");
+    rig.place.forget()
+}

@@ -229,6 +229,7 @@ async fn sessions() -> Result<()> {
         json!({"target": null, "policyRef": {"kind": "ClusterProfilingPolicy", "name": "p"}}),
         json!({"target": {"podSelector": {"matchLabels": {"app": "x"}}}}),
         json!({"duration": "10s", "container": "app", "frequencyHz": 1, "labels": {"build": "17"}}),
+        json!({"labels": {"_test.run/load-7": "v".repeat(128), "k".repeat(63): "an odd value: é, \"quoted\""}}),
         json!({"duration": "6m", "startDeadline": "1h", "resultTimeout": "15m", "resultDeadline": "168h", "ttl": "720h"}),
         json!({"startWhen": {"jobRef": {"name": "load"}}}),
         json!({"startWhen": {"podSelector": {"matchLabels": {"app": "load"}}, "deadline": "24h"}, "repeat": {"untilLoadEnds": true}}),
@@ -282,6 +283,13 @@ async fn sessions() -> Result<()> {
         (json!({"context": {"traceId": "XYZ"}}), "spec.context.traceId"),
         (json!({"context": {"spanId": "1"}}), "spec.context.spanId"),
         (json!({"labels": (0..17).map(|n| (format!("l{n}"), json!("v"))).collect::<serde_json::Map<_, _>>()}), "spec.labels"),
+        (json!({"labels": {"k".repeat(64): "v"}}), "spec.labels: a key has at most 63 letters"),
+        (json!({"labels": {"k".repeat(40_000): "v"}}), "spec.labels: a key has at most 63 letters"),
+        (json!({"labels": {"": "v"}}), "spec.labels: a key has at most 63 letters"),
+        (json!({"labels": {"7th": "v"}}), "spec.labels: a key has at most 63 letters"),
+        (json!({"labels": {"a b": "v"}}), "spec.labels: a key has at most 63 letters"),
+        (json!({"labels": {"build\nid": "v"}}), "spec.labels: a key has at most 63 letters"),
+        (json!({"labels": {"build": "v".repeat(129)}}), "spec.labels.build"),
     ];
     for (spec, words) in &bad {
         rejects(&client, &session(spec), words).await?;
@@ -366,27 +374,49 @@ async fn a_session_is_immutable_but_for_cancel() -> Result<()> {
     Ok(())
 }
 
-/// Every manifest in the README and in docs/ is one that the API server takes.
+/// Every manifest in the README, in docs/ and in examples/ is one that the API server takes. Other kinds are not asked about.
 #[tokio::test]
 async fn manifests_in_the_documents() -> Result<()> {
     let client = server().await?;
-    let mut files = vec![fleetprof_tests::root().join("README.md")];
-    for entry in std::fs::read_dir(fleetprof_tests::root().join("docs"))? {
-        files.push(entry?.path());
+    let root = fleetprof_tests::root();
+    let mut files = vec![root.join("README.md")];
+    for folder in ["docs", "examples"] {
+        for entry in std::fs::read_dir(root.join(folder))? {
+            files.push(entry?.path());
+        }
     }
     let mut seen = 0;
-    for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "md")) {
+    for file in files.iter().filter(|f| f.is_file()) {
         let text = std::fs::read_to_string(file)?;
-        let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
-        for block in blocks.filter(|b| b.contains("apiVersion: fleetprof.dev/")) {
+        let whole = file.extension().is_some_and(|e| e == "yaml");
+        let blocks = if whole { vec![text.as_str()] } else { blocks(&text) };
+        for block in blocks.iter().filter(|b| b.contains("apiVersion: fleetprof.dev/")) {
             let mut manifest: Value = serde_yaml::from_str(block).with_context(|| format!("{}: {block}", file.display()))?;
-            if manifest["metadata"]["namespace"].is_string() {
+            if manifest["kind"] != "ClusterProfilingPolicy" {
                 manifest["metadata"]["namespace"] = json!("default");
             }
             accepts(&client, &manifest).await.with_context(|| format!("{}: {block}", file.display()))?;
             seen += 1;
         }
     }
-    ensure!(seen >= 2, "{seen} manifests");
+    ensure!(seen >= 11, "{seen} manifests");
+    Ok(())
+}
+
+/// What stands in a document between ```yaml and ```, and in its commands between <<'EOF' and EOF.
+fn blocks(text: &str) -> Vec<&str> {
+    let between = |from: &str, to: &str| text.split(from).skip(1).filter_map(|rest| rest.split(to).next()).collect::<Vec<_>>();
+    [between("```yaml\n", "```"), between("<<'EOF'\n", "\nEOF")].concat()
+}
+
+/// Who checks a certificate asks for the short names.
+#[test]
+fn the_certificate_among_the_examples_has_the_names_that_are_asked_for() -> Result<()> {
+    let text = std::fs::read_to_string(fleetprof_tests::root().join("examples/certificate.yaml"))?;
+    let certificate: Value = serde_yaml::from_str(&text)?;
+    let mut names: Vec<String> = serde_json::from_value(certificate["spec"]["dnsNames"].clone())?;
+    names.sort();
+    let asked_for = fleetprof_operator::tls::CertificateNames::of("fleetprof", "fleetprof").dns_names;
+    assert_eq!(names, asked_for.into_iter().filter(|name| name.ends_with(".svc")).collect::<Vec<_>>());
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use fleetprof_tests::kubelet::Place;
 use fleetprof_tests::operator::Operator;
-use fleetprof_tests::people::object;
+use fleetprof_tests::people::{cluster_policy, object};
 use fleetprof_tests::{api_server, chart, run, wait_for};
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -63,9 +63,14 @@ impl Receiver {
     }
 }
 
+fn alert(place: &Place, starts_at: &str) -> Value {
+    let fingerprint: String = place.namespace.bytes().map(|b| format!("{b:02x}")).collect();
+    json!({"status": "firing", "startsAt": starts_at, "fingerprint": fingerprint, "annotations": {},
+        "labels": {"alertname": "Slow", "namespace": place.namespace, "deployment": "web"}})
+}
+
 fn notification(place: &Place, starts_at: &str) -> Value {
-    json!({"version": "4", "alerts": [{"status": "firing", "startsAt": starts_at, "fingerprint": "00ff", "annotations": {},
-        "labels": {"alertname": "Slow", "namespace": place.namespace, "deployment": "web"}}]})
+    json!({"version": "4", "alerts": [alert(place, starts_at)]})
 }
 
 /// A pod of a revision of the Deployment `web`, ready since now.
@@ -138,4 +143,53 @@ async fn an_alert_and_a_rollout_start_one_session_each_whoever_leads() -> Result
     );
     ensure!(session["spec"]["target"]["pods"] == json!(["web-new-1"]), "{session:#}");
     place.forget()
+}
+
+/// Of two namespaces under one policy the first in their order takes no session: the second has its own, and the policy says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_takes_no_session_keeps_no_other_from_having_its_own() -> Result<()> {
+    let kubeconfig = api_server()?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let (helm, flags) = (["--set", "alerts.enabled=true"], ["--alerts-secret", "fleetprof-alerts", "--alerts-port", &port.to_string()]);
+    let _operator = Operator::start(&kubeconfig, &helm, &flags).await?;
+    let (full, open) = (Place::new(&kubeconfig, "a-full").await?, Place::new(&kubeconfig, "b-open").await?);
+    let name = full.namespace.clone();
+    for place in [&full, &open] {
+        place.kubectl(&["label", "namespace", &place.namespace, &format!("profiled={name}")])?;
+        revision(place, "one")?;
+    }
+    full.fill_quota()?;
+    let triggers = json!({"alerts": [{"matchers": ["alertname=Slow"], "duration": "10s", "cooldown": "1h"}]});
+    let spec = json!({"selector": {}, "namespaceSelector": {"matchLabels": {"profiled": name}}, "agent": {"mode": "Ephemeral"},
+        "schedule": {"every": "168h", "duration": "10s"}, "triggers": triggers});
+    full.apply(&cluster_policy(&name, &spec))?;
+    let status = |test: fn(&Value) -> bool| {
+        let (full, name) = (&full, &name);
+        wait_for("the policy's status", Duration::from_secs(30), move || async move {
+            let status: Value = serde_json::from_str(&full.kubectl(&["get", "cppol", name, "-o", "jsonpath={.status}"])?)?;
+            Ok(test(&status).then_some(()))
+        })
+    };
+    status(|s| s["linkedPodCount"] == 2).await?;
+    let receiver = Receiver::new(&full, port)?;
+    let starts_at = "2026-11-21T10:00:00Z";
+    receiver.post(&receiver.token, &json!({"version": "4", "alerts": [alert(&full, starts_at), alert(&open, starts_at)]}))?;
+    one(&open, "Alert").await?;
+    ensure!(sessions(&full, "Alert").await?.is_empty(), "a session over the quota");
+    // The policy is looked at all the same, while the refused firing goes on.
+    full.kubectl(&["patch", "cppol", &name, "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#])?;
+    status(|s| s["observedGeneration"] == 2).await?;
+    let events = full.kubectl(&[
+        "get",
+        "events",
+        "-A",
+        "--field-selector",
+        &format!("involvedObject.name={name},reason=SessionRefused"),
+        "-o",
+        "jsonpath={.items[*].message}",
+    ])?;
+    ensure!(events.contains("exceeded quota") && events.contains(&full.namespace), "{events}");
+    full.kubectl(&["delete", "cppol", &name])?;
+    full.forget()?;
+    open.forget()
 }

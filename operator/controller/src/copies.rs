@@ -86,15 +86,15 @@ impl<K> Keeper<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {
-    /// Keeps the copies for as long as `watch` goes on, which is for ever; `tell` is called with each object that is new, other
-    /// than before, or gone, once the copies know it.
+    /// Keeps the copies for as long as `watch` goes on, which is for ever; `tell` is called with each object as it was before and
+    /// as it is now, once the copies know it: `None` before for a new one, `None` now for one that is gone.
     ///
     /// # Errors
     /// When the watch ends.
     pub async fn keep(
         mut self,
         watch: impl Stream<Item = watcher::Result<Event<K>>> + Send,
-        tell: impl Fn(&K) + Send,
+        tell: impl Fn(Option<&K>, Option<&K>) + Send,
     ) -> anyhow::Result<()> {
         let kind = K::kind(&());
         let mut watch = std::pin::pin!(watch);
@@ -107,43 +107,44 @@ where
         anyhow::bail!("the watch of {kind} ended")
     }
 
-    fn take(&mut self, event: Event<K>, tell: &impl Fn(&K)) {
+    fn take(&mut self, event: Event<K>, tell: &impl Fn(Option<&K>, Option<&K>)) {
         self.writer.apply_watcher_event(&event);
         match event {
             Event::Apply(object) => {
-                if let Some(kept) = self.copies.store.get(&ObjectRef::from_obj(&object)) {
-                    self.copies.write(|all| insert(all, kept));
-                }
-                tell(&object);
+                let kept = self.copies.store.get(&ObjectRef::from_obj(&object));
+                let before = kept.and_then(|kept| self.copies.write(|all| insert(all, kept)));
+                tell(before.as_deref(), Some(&object));
             }
             Event::Delete(object) => {
                 self.copies.write(|all| remove(all, &object));
-                tell(&object);
+                tell(Some(&object), None);
             }
             Event::InitDone => {
                 let mut listed = ByNamespace::new();
-                self.copies.store.state().into_iter().for_each(|object| insert(&mut listed, object));
-                let before = self.copies.write(|all| std::mem::replace(all, listed));
-                self.copies.all().iter().for_each(|object| tell(object));
-                let gone = |object: &&Arc<K>| self.copies.get(&object.namespace().unwrap_or_default(), &object.name_any()).is_none();
-                before.values().flat_map(HashMap::values).filter(gone).for_each(|object| tell(object));
+                self.copies.store.state().into_iter().for_each(|object| drop(insert(&mut listed, object)));
+                let mut before = self.copies.write(|all| std::mem::replace(all, listed));
+                self.copies.all().iter().for_each(|object| tell(remove(&mut before, &**object).as_deref(), Some(object)));
+                before.values().flat_map(HashMap::values).for_each(|gone| tell(Some(gone), None));
             }
             Event::Init | Event::InitApply(_) => {}
         }
     }
 }
 
-fn insert<K: Resource>(all: &mut ByNamespace<K>, object: Arc<K>) {
-    all.entry(object.namespace().unwrap_or_default()).or_default().insert(object.name_any(), object);
+/// The object that was there before.
+fn insert<K: Resource>(all: &mut ByNamespace<K>, object: Arc<K>) -> Option<Arc<K>> {
+    all.entry(object.namespace().unwrap_or_default()).or_default().insert(object.name_any(), object)
 }
 
-fn remove<K: Resource>(all: &mut ByNamespace<K>, object: &K) {
+/// The object that was there.
+fn remove<K: Resource>(all: &mut ByNamespace<K>, object: &K) -> Option<Arc<K>> {
     let namespace = object.namespace().unwrap_or_default();
-    let Some(objects) = all.get_mut(&namespace) else { return };
-    objects.remove(&object.name_any());
+    let objects = all.get_mut(&namespace)?;
+    let was = objects.remove(&object.name_any());
     if objects.is_empty() {
         all.remove(&namespace);
     }
+    was
 }
 
 #[cfg(test)]
@@ -169,7 +170,10 @@ mod tests {
     fn what_a_watch_brings_is_found_by_namespace_and_told_once() {
         let (copies, mut keeper) = Copies::new();
         let told = RefCell::new(Vec::new());
-        let tell = |o: &ConfigMap| told.borrow_mut().push(o.name_any());
+        let value = |o: Option<&ConfigMap>| o.map_or("-".to_owned(), |o| o.data.as_ref().unwrap()["v"].clone());
+        let tell = |before: Option<&ConfigMap>, now: Option<&ConfigMap>| {
+            told.borrow_mut().push(format!("{} {}>{}", before.or(now).unwrap().name_any(), value(before), value(now)));
+        };
         let list = |keeper: &mut Keeper<ConfigMap>, names: &[&str]| {
             keeper.take(Event::Init, &tell);
             names.iter().for_each(|n| keeper.take(Event::InitApply(object(n, "listed")), &tell));
@@ -182,7 +186,7 @@ mod tests {
         keeper.take(Event::Apply(object("a/one", "new")), &tell);
         keeper.take(Event::Apply(object("c/four", "new")), &tell);
         keeper.take(Event::Delete(object("b/three", "old")), &tell);
-        assert_eq!(std::mem::take(&mut *told.borrow_mut()), ["one", "four", "three"]);
+        assert_eq!(std::mem::take(&mut *told.borrow_mut()), ["one listed>new", "four ->new", "three old>-"]);
         assert_eq!(names(&copies.all()), ["a/one=new", "a/two=listed", "c/four=new"].map(String::from).into());
         assert_eq!((copies.of("b").len(), copies.get("b", "three"), copies.store().len()), (0, None, 3));
         assert!(Arc::ptr_eq(&copies.get("a", "one").unwrap(), &copies.store().get(&ObjectRef::new("one").within("a")).unwrap()));
@@ -191,7 +195,7 @@ mod tests {
         assert_eq!(names(&copies.all()), ["a/two=listed"].map(String::from).into(), "a new list replaces the old one");
         assert_eq!(
             told.take().into_iter().collect::<BTreeSet<_>>(),
-            ["two", "one", "four"].map(String::from).into(),
+            ["two listed>listed", "one new>-", "four new>-"].map(String::from).into(),
             "who is gone is told too"
         );
     }

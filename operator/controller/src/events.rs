@@ -37,6 +37,13 @@ impl Events {
     }
 }
 
+/// Whether the API server will not have what it was asked to write, now or a moment later: a full quota, a namespace that is being
+/// deleted, a rule. Anything else, such as no answer, is worth another try at once.
+#[must_use]
+pub fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(answer) if (400..500).contains(&answer.code) && !matches!(answer.code, 401 | 408 | 409 | 429))
+}
+
 /// A policy as events name it.
 #[must_use]
 pub fn policy(policy: &PolicyView<'_>) -> ObjectReference {

@@ -128,7 +128,7 @@ impl Metrics {
     }
 
     /// The first target of a session runs.
-    pub fn session_running(&self, session: &ProfileSession, _status: &ProfileSessionStatus) {
+    pub fn session_running(&self, session: &ProfileSession) {
         if let Some(created) = &session.metadata.creation_timestamp {
             self.0.starts.observe(jiff::Timestamp::now().duration_since(created.0).as_secs_f64());
         }

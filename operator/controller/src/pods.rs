@@ -106,7 +106,7 @@ impl Pods {
             }
             Event::Apply(pod) => {
                 let Some(facts) = facts_of(&pod) else { return };
-                let change = PodChange { namespace: facts.namespace.clone(), uid: facts.uid.clone() };
+                let change = PodChange { namespace: facts.namespace.to_string(), uid: facts.uid.clone() };
                 if self.write(|all| insert(all, facts)) {
                     let _ = changes.send(change);
                 }
@@ -122,7 +122,7 @@ impl Pods {
 
 /// Whether anything that matters has changed.
 fn insert(all: &mut ByNamespace, facts: PodFacts) -> bool {
-    let pods = all.entry(facts.namespace.clone()).or_default();
+    let pods = all.entry(facts.namespace.to_string()).or_default();
     if pods.get(&facts.uid).is_some_and(|old| **old == facts) {
         return false;
     }

@@ -106,21 +106,27 @@ impl RunSettings {
     }
 }
 
-/// Reads a Kubernetes quantity of bytes: a whole number with an optional suffix.
+/// Reads a Kubernetes quantity of bytes, such as 5Gi, 1.5G or 500e6; a part of a byte is cut.
 fn bytes(text: &str) -> Result<u64, String> {
-    const SUFFIXES: [(&str, u64); 8] = [
-        ("Ki", 1 << 10),
-        ("Mi", 1 << 20),
-        ("Gi", 1 << 30),
-        ("Ti", 1 << 40),
-        ("k", 1_000),
-        ("M", 1_000_000),
-        ("G", 1_000_000_000),
-        ("T", 1_000_000_000_000),
+    const SUFFIXES: [(&str, f64); 13] = [
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+        ("Pi", 1_125_899_906_842_624.0),
+        ("Ei", 1_152_921_504_606_846_976.0),
+        ("m", 1e-3),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("P", 1e15),
+        ("E", 1e18),
     ];
-    let (digits, unit) = SUFFIXES.iter().find_map(|(s, n)| text.strip_suffix(s).map(|d| (d, *n))).unwrap_or((text, 1));
-    let number = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
-    number.ok_or_else(|| format!("{text:?} is no number of bytes; write it as 5Gi or 500Mi"))
+    let (digits, unit) = SUFFIXES.iter().find_map(|(s, n)| text.strip_suffix(s).map(|d| (d, *n))).unwrap_or((text, 1.0));
+    let number = digits.parse::<f64>().ok().map(|n| n * unit).filter(|n| (0.0..1e19).contains(n));
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    number.map(|n| n as u64).ok_or_else(|| format!("{text:?} is no number of bytes; write it as 5Gi or 500Mi"))
 }
 
 #[cfg(test)]
@@ -129,7 +135,12 @@ mod tests {
 
     #[test]
     fn quantities_of_bytes() {
-        assert_eq!((bytes("5Gi"), bytes("1k"), bytes("7")), (Ok(5 << 30), Ok(1000), Ok(7)));
-        assert!(bytes("5 GB").is_err() && bytes("-1").is_err() && bytes("99999999Ti").is_err());
+        let cases = [("5Gi", 5 << 30), ("1.5Gi", 3 << 29), ("1k", 1000), ("7", 7), ("1Pi", 1 << 50), ("1P", 1_000_000_000_000_000)];
+        for (text, wanted) in cases.into_iter().chain([("5e9", 5_000_000_000), ("1500m", 1)]) {
+            assert_eq!(bytes(text), Ok(wanted), "{text}");
+        }
+        for text in ["5 GB", "-1", "99999999Ti", "", "Gi", "NaN", "inf"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fleetprof_core::image::AgentImages;
+use fleetprof_core::inject::PodSecurity;
 use fleetprof_core::pod::{PodFacts, SharedFacts};
 use fleetprof_core::policy::{self, Labels, Observed, PolicyView};
 use fleetprof_core::schedule::Plan;
@@ -64,6 +65,7 @@ fn cluster_pass(policies: &[ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>])
         namespaces: (0..POLICIES).map(|n| (format!("team-{n}"), labels.clone())).collect(),
         version: "0.1.0",
         images: &images,
+        pod_security: PodSecurity::default(),
         refusal: &|_, _| None,
     };
     let began = Instant::now();
@@ -96,6 +98,7 @@ fn pass(policies: &mut [ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>], sec
             namespaces: BTreeMap::new(),
             version: "0.1.0",
             images: &images,
+            pod_security: PodSecurity::default(),
             refusal: &|_, _| None,
         };
         let status = policy::step(&view, &observed).status;

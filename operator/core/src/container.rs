@@ -49,13 +49,22 @@ const KNOWN_SIDECARS: &[&str] = &[
 /// 3. Without: the container that the annotation names, else the first that is no known sidecar.
 #[must_use]
 pub fn choose_container<'a>(names: &[&'a str], annotation: Option<&str>, rules: &Containers) -> Option<&'a str> {
-    let allowed = |name: &&'a str| !is_agent(name) && !any_glob(&rules.exclude, name);
-    let mut candidates = names.iter().copied().filter(allowed);
+    let mut candidates = names.iter().copied().filter(|name| !is_agent(name) && barred_by(name, rules).is_none());
     if !rules.include.is_empty() {
-        return candidates.find(|name| any_glob(&rules.include, name));
+        return candidates.next();
     }
     let named = candidates.clone().find(|name| annotation == Some(*name));
     named.or_else(|| candidates.find(|name| !KNOWN_SIDECARS.contains(name)))
+}
+
+/// The rule of a policy that keeps a container from being profiled, also where somebody asks for it by name.
+#[must_use]
+pub fn barred_by(name: &str, rules: &Containers) -> Option<String> {
+    if let Some(glob) = rules.exclude.iter().find(|glob| matches_glob(glob, name)) {
+        return Some(format!("containers.exclude of the policy has {glob:?}"));
+    }
+    let included = rules.include.is_empty() || any_glob(&rules.include, name);
+    (!included).then(|| format!("containers.include of the policy has only {}", rules.include.join(", ")))
 }
 
 fn is_agent(name: &str) -> bool {
@@ -129,6 +138,19 @@ mod tests {
         ];
         for (containers, annotation, rules, expected, sentence) in cases {
             assert_eq!(choose_container(containers, *annotation, rules), *expected, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_container_that_is_asked_for_by_name_is_held_to_the_rules() {
+        for (name, rules, rule) in [
+            ("envoy", rules(&[], &[]), None),
+            ("envoy", rules(&["envoy"], &[]), None),
+            ("envoy", rules(&[], &["app", "env*"]), Some("containers.exclude of the policy has \"env*\"")),
+            ("envoy", rules(&["*"], &["envoy"]), Some("containers.exclude of the policy has \"envoy\"")),
+            ("envoy", rules(&["app", "web-*"], &[]), Some("containers.include of the policy has only app, web-*")),
+        ] {
+            assert_eq!(barred_by(name, &rules).as_deref(), rule);
         }
     }
 

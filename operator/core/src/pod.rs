@@ -1,32 +1,38 @@
 //! What does the operator need to know of a pod? A pruned view of about 1 KB, made once when the pod changes.
 
-use std::collections::{BTreeMap, HashSet};
-use std::hash::Hash;
+mod shared;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use fleetprof_crds::budget::{Budget, millicores};
-use fleetprof_crds::names;
+use fleetprof_crds::policy::Containers;
+use fleetprof_crds::{Reason, names};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
+
+use crate::container::{barred_by, choose_container};
+
+pub use shared::SharedFacts;
 
 /// A pod, pruned.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodFacts {
     /// Namespace.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Name.
     pub name: String,
     /// Uid.
     pub uid: String,
     /// Node it is bound to; empty before scheduling.
-    pub node: String,
+    pub node: Arc<str>,
     /// Labels.
     pub labels: Arc<BTreeMap<String, String>>,
     /// The workload that it belongs to.
-    pub workload: Workload,
+    pub workload: Arc<Workload>,
     /// Its controller; `None` for a pod that stands alone.
     pub owner: Option<Arc<Owner>>,
     /// When it was created.
@@ -40,61 +46,18 @@ pub struct PodFacts {
     /// It is being deleted, or has ended.
     pub ending: bool,
     /// Its addresses.
-    pub ips: Vec<IpAddr>,
+    pub ips: Box<[IpAddr]>,
     /// Value of `kubectl.kubernetes.io/default-container`.
-    pub default_container: Option<String>,
+    pub default_container: Option<Box<str>>,
     /// Its app containers, in order.
-    pub containers: Vec<ContainerFacts>,
-    /// The injected sidecar, where there is one.
-    pub sidecar: Option<AgentContainer>,
+    pub containers: Box<[ContainerFacts]>,
+    /// What the kubelet says of the injected sidecar, where there is one.
+    pub sidecar: Option<AgentContainerState>,
     /// Attached agents, in the order of their attachment.
     pub attached: Vec<AgentContainer>,
-    /// What the injection rules look at, as JSON, kept for pods without a sidecar so that the miss can be explained.
-    pub uninjected: Option<Box<str>>,
-}
-
-/// What the replicas of a workload have in common, their labels and their controller, is kept once.
-#[derive(Debug, Default)]
-pub struct SharedFacts {
-    labels: Pool<BTreeMap<String, String>>,
-    owners: Pool<Owner>,
-}
-
-impl SharedFacts {
-    /// Lets the pod share with those that were seen before.
-    pub fn share(&mut self, pod: &mut PodFacts) {
-        self.labels.share(&mut pod.labels);
-        if let Some(owner) = &mut pod.owner {
-            self.owners.share(owner);
-        }
-    }
-}
-
-/// Values that are kept once, for as long as somebody has them.
-#[derive(Debug)]
-struct Pool<T> {
-    known: HashSet<Arc<T>>,
-    clean_at: usize,
-}
-
-impl<T> Default for Pool<T> {
-    fn default() -> Self {
-        Self { known: HashSet::new(), clean_at: 0 }
-    }
-}
-
-impl<T: Eq + Hash> Pool<T> {
-    fn share(&mut self, value: &mut Arc<T>) {
-        if let Some(known) = self.known.get(value) {
-            *value = known.clone();
-            return;
-        }
-        if self.known.len() >= self.clean_at {
-            self.known.retain(|value| Arc::strong_count(value) > 1);
-            self.clean_at = (self.known.len() * 2).max(1024);
-        }
-        self.known.insert(value.clone());
-    }
+    /// What the injection rules look at, as JSON, kept for pods without a sidecar so that the miss can be explained. Names of its own
+    /// are left out, so that replicas can share it.
+    pub uninjected: Option<Arc<str>>,
 }
 
 /// A workload: the controller of a pod that people know by name, or the pod itself.
@@ -129,7 +92,7 @@ impl std::fmt::Display for Workload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerFacts {
     /// Name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Runtime id without its scheme; empty while it has none.
     pub id: String,
     /// It runs.
@@ -148,21 +111,23 @@ impl ContainerFacts {
     }
 }
 
-/// The user and group of a container, as far as they are known.
+/// The user and group of a container, as far as they are known. What the container says wins over what its pod says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct User {
-    /// `runAsUser` of the container or the pod, or what the runtime reports.
+    /// `runAsUser`, or what the runtime reports.
     pub uid: Option<i64>,
-    /// `runAsGroup` of the container or the pod, or what the runtime reports.
+    /// `runAsGroup`, or what the runtime reports.
     pub gid: Option<i64>,
+    /// `runAsNonRoot`: its author demands that it never is root.
+    pub non_root: bool,
 }
 
-/// A container of ours.
+/// An attached agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentContainer {
     /// Name.
     pub name: String,
-    /// Container that it was attached to; empty for a sidecar.
+    /// Container that it was attached to.
     pub target: String,
     /// What the kubelet says of it.
     pub state: AgentContainerState,
@@ -174,11 +139,20 @@ pub enum AgentContainerState {
     /// Nothing yet.
     Unknown,
     /// Not started, with the kubelet's reason and message.
-    Waiting(String, String),
+    Waiting(Box<str>, Box<str>),
     /// It runs.
     Running,
     /// It ended, with the kubelet's reason.
-    Ended(String),
+    Ended(Box<str>),
+}
+
+/// Whose label keeps a pod out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptOut {
+    /// The pod's own.
+    Pod,
+    /// Its namespace's.
+    Namespace,
 }
 
 impl PodFacts {
@@ -191,12 +165,12 @@ impl PodFacts {
         let ending = meta.deletion_timestamp.is_some() || matches!(phase, "Succeeded" | "Failed");
         let sidecar = spec.init_containers.iter().flatten().any(|c| c.name == names::SIDECAR_NAME);
         Some(Self {
-            namespace: meta.namespace.clone()?,
+            namespace: meta.namespace.as_deref()?.into(),
             name: meta.name.clone()?,
             uid: meta.uid.clone()?,
-            node: spec.node_name.clone().unwrap_or_default(),
+            node: spec.node_name.as_deref().unwrap_or_default().into(),
             labels: Arc::new(meta.labels.clone().unwrap_or_default()),
-            workload: workload(pod),
+            workload: Arc::new(workload(pod)),
             owner: controller(pod).map(|o| {
                 let (api_version, kind, name, uid) = (o.api_version.clone(), o.kind.clone(), o.name.clone(), o.uid.clone());
                 Arc::new(Owner { api_version, kind, name, uid })
@@ -207,9 +181,9 @@ impl PodFacts {
             ready_since: ready_since(pod).filter(|_| phase == "Running" && !ending),
             ending,
             ips: status.and_then(|s| s.pod_ips.as_ref()).into_iter().flatten().filter_map(|ip| ip.ip.parse().ok()).collect(),
-            default_container: meta.annotations.as_ref().and_then(|a| a.get(names::DEFAULT_CONTAINER_ANNOTATION)).cloned(),
+            default_container: annotation(pod, names::DEFAULT_CONTAINER_ANNOTATION).map(Into::into),
             containers: containers(pod),
-            sidecar: sidecar.then(|| sidecar_facts(pod)),
+            sidecar: sidecar.then(|| sidecar_state(pod)),
             attached: attached(pod),
             uninjected: (!sidecar).then(|| injection_view(pod).to_string().into()),
         })
@@ -218,26 +192,51 @@ impl PodFacts {
     /// Whether the pod is kept out by its label, or where it has none by that of its namespace.
     #[must_use]
     pub fn opted_out(&self, namespace_labels: Option<&BTreeMap<String, String>>) -> bool {
-        let own = self.labels.get(names::OPT_LABEL).map(String::as_str);
+        self.opted_out_by(namespace_labels).is_some()
+    }
+
+    /// Whose label keeps the pod out, if one does.
+    #[must_use]
+    pub fn opted_out_by(&self, namespace_labels: Option<&BTreeMap<String, String>>) -> Option<OptOut> {
         let of_namespace = namespace_labels.and_then(|l| l.get(names::OPT_LABEL)).map(String::as_str);
-        own == Some(names::OPT_DISABLED) || own != Some(names::OPT_ENABLED) && of_namespace == Some(names::OPT_DISABLED)
+        match (self.labels.get(names::OPT_LABEL).map(String::as_str), of_namespace) {
+            (Some(names::OPT_DISABLED), _) => Some(OptOut::Pod),
+            (Some(names::OPT_ENABLED), _) => None,
+            (_, Some(names::OPT_DISABLED)) => Some(OptOut::Namespace),
+            _ => None,
+        }
     }
 
     /// The container of that name.
     #[must_use]
     pub fn container(&self, name: &str) -> Option<&ContainerFacts> {
-        self.containers.iter().find(|c| c.name == name)
+        self.containers.iter().find(|c| &*c.name == name)
     }
 
-    /// The container that a policy's `containers` picks; an empty `asked` leaves the choice to the policy.
-    #[must_use]
-    pub fn choose(&self, asked: &str, rules: &fleetprof_crds::policy::Containers) -> Option<&ContainerFacts> {
-        if !asked.is_empty() {
-            return self.container(asked);
+    /// The container that is profiled: the one that is asked for, within what a policy's `containers` allow; an empty `asked`
+    /// leaves the choice to the policy.
+    ///
+    /// # Errors
+    /// When there is none: why, and what to do, as a sentence of a status.
+    pub fn choose(&self, asked: &str, rules: &Containers) -> Result<&ContainerFacts, String> {
+        let names: Vec<&str> = self.containers.iter().map(|c| &*c.name).collect();
+        if asked.is_empty() {
+            let chosen = choose_container(&names, self.default_container.as_deref(), rules).and_then(|name| self.container(name));
+            let why = "No container of the pod is selected, or all of them are known sidecars";
+            return chosen.ok_or_else(|| format!("{why}; {}, or name one in spec.container.", Reason::NoSelectedContainer.advice()));
         }
-        let names: Vec<&str> = self.containers.iter().map(|c| c.name.as_str()).collect();
-        crate::container::choose_container(&names, self.default_container.as_deref(), rules).and_then(|n| self.container(n))
+        if let Some(rule) = barred_by(asked, rules) {
+            return Err(format!(
+                "The container {asked} must not be profiled: {rule}; name another one in spec.container, or leave it out."
+            ));
+        }
+        let none = || format!("The pod has no container {asked}; name one of {} in spec.container, or leave it out.", names.join(", "));
+        self.container(asked).ok_or_else(none)
     }
+}
+
+fn annotation<'p>(pod: &'p Pod, key: &str) -> Option<&'p str> {
+    pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
 fn controller(pod: &Pod) -> Option<&OwnerReference> {
@@ -272,29 +271,31 @@ fn workload(pod: &Pod) -> Workload {
     Workload { kind: owner.kind.clone(), name: owner.name.clone() }
 }
 
-fn containers(pod: &Pod) -> Vec<ContainerFacts> {
-    let Some(spec) = &pod.spec else { return Vec::new() };
+fn containers(pod: &Pod) -> Box<[ContainerFacts]> {
+    let Some(spec) = &pod.spec else { return Box::default() };
     let statuses: Vec<&ContainerStatus> = pod.status.iter().filter_map(|s| s.container_statuses.as_ref()).flatten().collect();
-    let pod_user = spec.security_context.as_ref().map(|c| User { uid: c.run_as_user, gid: c.run_as_group }).unwrap_or_default();
     spec.containers
         .iter()
         .map(|c| {
             let status = statuses.iter().find(|s| s.name == c.name);
-            let own = c.security_context.as_ref().map(|s| User { uid: s.run_as_user, gid: s.run_as_group }).unwrap_or_default();
-            let seen = status
-                .and_then(|s| s.user.as_ref())
-                .and_then(|u| u.linux.as_ref())
-                .map(|l| User { uid: Some(l.uid), gid: Some(l.gid) })
-                .unwrap_or_default();
             ContainerFacts {
-                name: c.name.clone(),
+                name: c.name.as_str().into(),
                 id: status.and_then(|s| s.container_id.as_deref()).map(runtime_id).unwrap_or_default(),
                 running: status.and_then(|s| s.state.as_ref()).is_some_and(|s| s.running.is_some()),
-                user: User { uid: own.uid.or(pod_user.uid).or(seen.uid), gid: own.gid.or(pod_user.gid).or(seen.gid) },
+                user: user(spec, c, status.copied()),
                 cpu_limit: c.resources.as_ref().and_then(|r| millicores(&r.limits.as_ref()?.get("cpu")?.0)),
             }
         })
         .collect()
+}
+
+fn user(spec: &PodSpec, container: &Container, status: Option<&ContainerStatus>) -> User {
+    let (own, of_pod) = (container.security_context.as_ref(), spec.security_context.as_ref());
+    let seen = status.and_then(|s| s.user.as_ref()?.linux.as_ref());
+    let uid = own.and_then(|c| c.run_as_user).or_else(|| of_pod?.run_as_user);
+    let gid = own.and_then(|c| c.run_as_group).or_else(|| of_pod?.run_as_group);
+    let non_root = own.and_then(|c| c.run_as_non_root).or_else(|| of_pod?.run_as_non_root);
+    User { uid: uid.or(seen.map(|l| l.uid)), gid: gid.or(seen.map(|l| l.gid)), non_root: non_root == Some(true) }
 }
 
 /// `containerd://<id>` → `<id>`.
@@ -302,9 +303,9 @@ fn runtime_id(id: &str) -> String {
     id.rsplit_once("://").map_or(id, |(_, id)| id).to_owned()
 }
 
-fn sidecar_facts(pod: &Pod) -> AgentContainer {
-    let status = pod.status.iter().filter_map(|s| s.init_container_statuses.as_ref()).flatten().find(|s| s.name == names::SIDECAR_NAME);
-    AgentContainer { name: names::SIDECAR_NAME.into(), target: String::new(), state: container_state(status) }
+fn sidecar_state(pod: &Pod) -> AgentContainerState {
+    let statuses = pod.status.iter().filter_map(|s| s.init_container_statuses.as_ref()).flatten();
+    container_state(statuses.into_iter().find(|s| s.name == names::SIDECAR_NAME))
 }
 
 fn attached(pod: &Pod) -> Vec<AgentContainer> {
@@ -327,30 +328,32 @@ fn container_state(status: Option<&ContainerStatus>) -> AgentContainerState {
         return AgentContainerState::Running;
     }
     if let Some(t) = &state.terminated {
-        return AgentContainerState::Ended(format!("{} (exit code {})", t.reason.as_deref().unwrap_or("Terminated"), t.exit_code));
+        return AgentContainerState::Ended(format!("{} (exit code {})", t.reason.as_deref().unwrap_or("Terminated"), t.exit_code).into());
     }
+    let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
     match &state.waiting {
-        Some(w) => AgentContainerState::Waiting(w.reason.clone().unwrap_or_default(), w.message.clone().unwrap_or_default()),
+        Some(w) => AgentContainerState::Waiting(text(&w.reason), text(&w.message)),
         None => AgentContainerState::Unknown,
     }
 }
 
-/// The parts of a pod that the injection rules read, in the pod's own shape.
+/// The parts of a pod that the injection rules read, in the pod's own shape. Of names they ask for those of ours alone; others, such
+/// as that of the volume of a service account's token, are made for each pod.
 fn injection_view(pod: &Pod) -> Value {
     let Some(spec) = &pod.spec else { return Value::Null };
-    let named = |names: Vec<&String>| names.into_iter().map(|n| json!({"name": n})).collect::<Vec<_>>();
+    let ours = |name: &&String| [names::SIDECAR_NAME, names::TOKEN_VOLUME, names::SPOOL_VOLUME].contains(&name.as_str());
+    let named = |all: Vec<&String>| all.into_iter().filter(ours).map(|name| json!({"name": name})).collect::<Vec<_>>();
     let mut annotations = pod.metadata.annotations.clone().unwrap_or_default();
     annotations
         .retain(|k, _| k == names::DEFAULT_CONTAINER_ANNOTATION || k == names::MIRROR_ANNOTATION || k == "kubernetes.io/config.source");
     json!({
         "metadata": {
-            "name": pod.metadata.name, "namespace": pod.metadata.namespace,
             "labels": pod.metadata.labels.clone().unwrap_or_default(), "annotations": annotations,
-            "ownerReferences": pod.metadata.owner_references.iter().flatten().map(|o| json!({"kind": o.kind, "name": o.name})).collect::<Vec<_>>(),
+            "ownerReferences": pod.metadata.owner_references.iter().flatten().map(|o| json!({"kind": o.kind})).collect::<Vec<_>>(),
         },
         "spec": {
             "hostPID": spec.host_pid, "shareProcessNamespace": spec.share_process_namespace, "os": spec.os,
-            "nodeSelector": spec.node_selector, "securityContext": spec.security_context,
+            "nodeSelector": spec.node_selector, "affinity": required_nodes(spec), "securityContext": spec.security_context,
             "containers": spec.containers.iter().map(|c| json!({"name": c.name, "securityContext": c.security_context, "resources": cpu_limit(c)})).collect::<Vec<_>>(),
             "initContainers": named(spec.init_containers.iter().flatten().map(|c| &c.name).collect()),
             "volumes": named(spec.volumes.iter().flatten().map(|v| &v.name).collect()),
@@ -359,6 +362,11 @@ fn injection_view(pod: &Pod) -> Value {
     .as_object()
     .map(|o| drop_nulls(Value::Object(o.clone())))
     .unwrap_or_default()
+}
+
+fn required_nodes(spec: &PodSpec) -> Option<Value> {
+    let required = spec.affinity.as_ref()?.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
+    Some(json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}))
 }
 
 fn cpu_limit(container: &Container) -> Option<Value> {

@@ -1,4 +1,4 @@
-//! How does a text read, and how is it kept within what a field may hold?
+//! How does a text read as a sentence, and how is it kept within what a field may hold?
 
 use std::fmt::Display;
 
@@ -21,6 +21,13 @@ pub fn cut(text: &str, bytes: usize) -> String {
     }
     let end = (0..=bytes.saturating_sub(3)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
     format!("{}…", &text[..end])
+}
+
+/// `text` with a capital and a full stop; nothing of nothing.
+#[must_use]
+pub fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |c| format!("{}{}.", c.to_uppercase(), chars.as_str()))
 }
 
 #[cfg(test)]

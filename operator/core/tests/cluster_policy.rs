@@ -6,6 +6,7 @@ mod common;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use fleetprof_core::inject::PodSecurity;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::policy::view::serving;
 use fleetprof_core::policy::{Labels, Observed, Policies, PolicyView, Step, step};
@@ -76,6 +77,7 @@ impl World {
                 namespaces: self.namespaces.clone(),
                 version: "0.1.0",
                 images: common::images(),
+                pod_security: PodSecurity::default(),
                 refusal: &|_: &PodFacts, _: &Policies<'_>| None,
             },
         )

@@ -29,7 +29,7 @@ struct World {
 }
 
 fn pod(name: &str, kind: &str, owner: &str, ready: bool) -> PodFacts {
-    let workload = Workload { kind: kind.into(), name: owner.into() };
+    let workload = Arc::new(Workload { kind: kind.into(), name: owner.into() });
     PodFacts { workload, running: ready, ready, sidecar: None, ..common::pod("shop", name, owner, 2000) }
 }
 
@@ -127,6 +127,16 @@ impl World {
 
 fn waits_for_job() -> World {
     World::new(json!({"startWhen": {"jobRef": {"name": "load"}}}))
+}
+
+#[test]
+fn who_waits_for_a_load_asks_less_and_less_often() {
+    let mut w = World::new(json!({"startWhen": {"jobRef": {"name": "load"}, "deadline": "24h"}}));
+    let mut asked = |seconds: i64| {
+        w.after(seconds);
+        step(&w.session, &w.observed, &Settings::default()).requeue.unwrap().as_secs()
+    };
+    assert_eq!([asked(1), asked(59), asked(180), asked(360)], [10, 10, 40, 60]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn app(kind: &'static str, reason: Reason) -> App {
 
 fn link(name: &str, app: &App) -> PodLink {
     let pod = common::pod("shop", name, name, 2000);
-    let workload = Workload { kind: app.kind.into(), name: name.into() };
+    let workload = Arc::new(Workload { kind: app.kind.into(), name: name.into() });
     let pod = PodFacts { workload, sidecar: pod.sidecar.clone().filter(|_| app.agent.is_some()), ..pod };
     PodLink { pod: Arc::new(pod), container: "app".into(), linked: false, reason: app.reason }
 }
@@ -162,6 +162,38 @@ fn a_young_policy_or_leader_restarts_nothing() {
     assert!(w.last.is_none());
     w.after(1);
     assert_eq!(w.state(), Some(RestartState::Restarting));
+}
+
+/// The operator is upgraded between the decision and what follows from it: still one workload at a time, and none is left out.
+#[test]
+fn an_upgraded_operator_goes_on_with_one_workload_at_a_time() {
+    let apps = [("a", app("Deployment", Reason::CreatedBeforePolicy)), ("b", app("Deployment", Reason::CreatedBeforePolicy))];
+    let mut w = World::new(&apps);
+    w.step();
+    assert!(w.patched.is_empty() && w.state() == Some(RestartState::Restarting));
+    w.version = "3";
+    w.step().step();
+    assert_eq!((w.patched.as_slice(), w.last.as_ref().unwrap().agent_version.as_str()), (["a".to_owned()].as_slice(), "3"));
+    w.version = "4";
+    assert!(w.after(60).is(Truth::True, Reason::Restarting).contains("restarted for the agent 3: 0 of 2 pods"));
+    assert_eq!(w.patched, ["a"], "the rollout that was begun is waited for");
+    // The webhook was still of the version before when the new pods came.
+    let rolled = w.apps.get_mut("a").unwrap();
+    (rolled.facts.settled, rolled.facts.ready, rolled.reason, rolled.agent) = (true, 2, Reason::Linked, Some("3"));
+    w.step();
+    assert_eq!(w.state(), Some(RestartState::Restarted));
+    w.after(30).after(1);
+    assert_eq!(w.patched, ["a", "a"], "its agents are outdated now");
+}
+
+#[test]
+fn a_pod_that_only_names_a_workload_restarts_it_not() {
+    let mut forged = app("Deployment", Reason::CreatedBeforePolicy);
+    forged.facts.selector = LabelSelector { match_labels: Some([("app".into(), "another".into())].into()), ..LabelSelector::default() };
+    let mut w = World::new(&[("a", forged)]);
+    assert!(w.step().is(Truth::False, Reason::RestartBlocked).contains("not its own by its selector"));
+    w.after(60).after(60);
+    assert!(w.patched.is_empty());
 }
 
 #[test]

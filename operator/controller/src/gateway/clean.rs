@@ -2,7 +2,7 @@
 //! word of it may be the app's.
 
 use fleetprof_crds::names::MAX_MESSAGE;
-use fleetprof_crds::wire::{CaptureReport, ContainerReport, Heartbeat, MAX_SLICES, Problem};
+use fleetprof_crds::wire::{CaptureReport, ContainerReport, Heartbeat, MAX_SAMPLES, MAX_SLICES, Problem};
 use jiff::Timestamp;
 
 /// Most containers and captures of a heartbeat, as the protocol says.
@@ -47,7 +47,7 @@ fn capture(row: CaptureReport) -> CaptureReport {
         runtime: row.runtime.map(|word| text(&word, MAX_WORD)),
         collector: row.collector.map(|word| text(&word, MAX_WORD)),
         collector_why: row.collector_why.map(|sentence| text(&sentence, MAX_MESSAGE)),
-        samples: row.samples.max(0),
+        samples: row.samples.clamp(0, MAX_SAMPLES),
         slices,
         uploaded: row.uploaded.min(slices),
         started_at: row.started_at.filter(is_second),
@@ -145,6 +145,7 @@ mod tests {
         assert_eq!((clean.samples, clean.slices, clean.uploaded), (0, MAX_SLICES, MAX_SLICES));
         assert_eq!((clean.started_at, clean.ended_at), (None, None));
         assert_eq!((clean.cpu_percent, clean.memory_percent), (Some(0), Some(MAX_PERCENT)));
+        assert_eq!(capture(CaptureReport { samples: i64::MAX, ..report("c") }).samples, MAX_SAMPLES);
     }
 
     #[test]

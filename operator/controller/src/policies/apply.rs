@@ -18,11 +18,13 @@ const TOLD: usize = 5;
 
 /// Creates the sessions of the round that is due and deletes those over the limits.
 ///
-/// A namespace that takes no session, such as one that is being deleted, keeps no other from having its own.
-pub async fn rounds<P: PolicyObject>(policy: &P, step: &Step, context: &Context) -> Result<(), Error> {
+/// A namespace that takes no session, such as one that is being deleted, keeps no other from having its own. Where none takes one,
+/// the round has not begun: the status says so, and it is tried again.
+pub async fn rounds<P: PolicyObject>(policy: &P, step: &mut Step, context: &Context) -> Result<(), Error> {
     let api = |namespace: &str| Api::<ProfileSession>::namespaced(context.client.clone(), namespace);
+    let mut kept = Ok(());
     for (namespace, name) in &step.delete {
-        ignore(api(namespace).delete(name, &DeleteParams::default()).await.map(drop), 404)?;
+        kept = kept.and(ignore(api(namespace).delete(name, &DeleteParams::default()).await.map(drop), 404));
     }
     if let Some(tick) = step.missed {
         let note = format!("The tick of {} passed without a round: {}.", tick.at, Reason::TickMissed.advice());
@@ -42,8 +44,11 @@ pub async fn rounds<P: PolicyObject>(policy: &P, step: &Step, context: &Context)
         context.events.warning(&policy.object_ref(&()), reason, "Schedule", note).await;
     }
     match refused.into_iter().next() {
-        Some((_, error)) if !any => Err(error),
-        _ => Ok(()),
+        Some((_, error)) if !any => {
+            step.status.last_session_time = policy.view().status.and_then(|s| s.last_session_time.clone());
+            Err(error)
+        }
+        _ => kept,
     }
 }
 

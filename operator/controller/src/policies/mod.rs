@@ -70,7 +70,7 @@ pub enum Error {
     Kube(#[from] kube::Error),
 }
 
-/// One reconcile: observe, decide, apply, report.
+/// One reconcile: observe, decide, apply, report. Whatever is refused, the rest is done and the status tells.
 ///
 /// # Errors
 /// When the API server cannot be asked or written to; nothing is lost then.
@@ -79,11 +79,12 @@ pub async fn reconcile<P: PolicyObject>(policy: Arc<P>, context: Arc<Context>) -
     let seen = observe::Seen::of(&view, &context);
     let observed = seen.observed(&context);
     let mut step = policy::step(&view, &observed);
-    triggers::look(&view, &observed, &context).await?;
+    let triggered = triggers::look(&view, &observed, &context).await;
     restart::run(&view, &observed, &mut step, &context).await;
     triggers::report(&view, &mut step.status, &observed, &context);
-    apply::rounds(&*policy, &step, &context).await?;
+    let rounds = apply::rounds(&*policy, &mut step, &context).await;
     apply::status(&*policy, &step, &context).await?;
+    triggered.and(rounds)?;
     Ok(Action::requeue(Duration::try_from(step.requeue).unwrap_or(Duration::from_secs(1))))
 }
 

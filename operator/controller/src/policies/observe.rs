@@ -57,6 +57,7 @@ impl<'a> Seen<'a> {
             namespaces: self.namespaces.clone(),
             version: env!("CARGO_PKG_VERSION"),
             images: &self.rules.images,
+            pod_security: self.rules.default_pod_security,
             refusal: &*self.refusal,
         }
     }

@@ -93,7 +93,8 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
         rules: Settings {
             namespace_budget: settings.namespace_budget,
             fleet_budget: settings.fleet_budget,
-            images: settings.images.get(),
+            images: rules.images.clone(),
+            pod_security: rules.default_pod_security,
             ..Settings::default()
         },
         pods: watches.pods.clone(),

@@ -48,15 +48,19 @@ pub async fn start(client: &Client, pokes: &Pokes, tasks: &mut JoinSet<anyhow::R
     tasks.spawn(pods.clone().follow(client.clone(), sender, done));
     let (concerned, session_changes) = mpsc::unbounded_channel();
     let queue = pokes.clone();
-    let sessions = copy(client, tasks, move |session: &ProfileSession| {
-        let _ = queue.sessions.send(ObjectRef::from_obj(session));
-        Concerned::of(session).map(|policy| concerned.send(policy));
+    let sessions = copy(client, tasks, move |before: Option<&ProfileSession>, now: Option<&ProfileSession>| {
+        now.map(|session| queue.sessions.send(ObjectRef::from_obj(session)));
+        now.or(before).and_then(Concerned::of).map(|policy| concerned.send(policy));
+    });
+    // A policy that was edited is looked at without waiting for any pace, but not because its status was written, by us.
+    let queue = pokes.clone();
+    let namespaced = copy(client, tasks, move |before: Option<&ProfilingPolicy>, now: Option<&ProfilingPolicy>| {
+        edited(before, now).map(|policy| queue.policies.send(ObjectRef::from_obj(policy)));
     });
     let queue = pokes.clone();
-    let namespaced = copy(client, tasks, move |policy: &ProfilingPolicy| drop(queue.policies.send(ObjectRef::from_obj(policy))));
-    // A policy of the cluster that was edited is looked at without waiting for its pace.
-    let queue = pokes.clone();
-    let cluster = copy(client, tasks, move |policy: &ClusterProfilingPolicy| drop(queue.edited.send(ObjectRef::from_obj(policy))));
+    let cluster = copy(client, tasks, move |before: Option<&ClusterProfilingPolicy>, now: Option<&ClusterProfilingPolicy>| {
+        edited(before, now).map(|policy| queue.edited.send(ObjectRef::from_obj(policy)));
+    });
     let policies = PolicyStores { namespaced, cluster };
     let namespaces = reflect(watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default()), tasks);
     pods_synced.await.context("the pods could not be listed")?;
@@ -67,9 +71,14 @@ pub async fn start(client: &Client, pokes: &Pokes, tasks: &mut JoinSet<anyhow::R
     Ok(Watches { pods, pod_changes, policies, sessions, session_changes, namespaces })
 }
 
+/// The object, where it is new or somebody changed what it asks for.
+fn edited<'a, K: Resource>(before: Option<&K>, now: Option<&'a K>) -> Option<&'a K> {
+    now.filter(|now| before.is_none_or(|before| before.meta().generation != now.meta().generation || before.uid() != now.uid()))
+}
+
 /// One copy of all objects of a kind; `tell` hears of each that changes. Who wrote which field, often half of an object, is of
 /// no interest here.
-fn copy<K>(client: &Client, tasks: &mut JoinSet<anyhow::Result<()>>, tell: impl Fn(&K) + Send + 'static) -> Copies<K>
+fn copy<K>(client: &Client, tasks: &mut JoinSet<anyhow::Result<()>>, tell: impl Fn(Option<&K>, Option<&K>) + Send + 'static) -> Copies<K>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {

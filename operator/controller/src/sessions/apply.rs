@@ -13,6 +13,7 @@ use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt};
 
 use super::{Answers, Context, Error, attach, job, report};
+use crate::events::is_refusal;
 use crate::gateway::CaptureScope;
 use crate::permission;
 use crate::results::ResultsError;
@@ -36,10 +37,7 @@ async fn one(session: &mut ProfileSession, action: Action, answers: &mut Answers
             answers.job = job::look(session, context).await?;
             Ok(true)
         }
-        Action::Repeat { number, session: follow_up } => {
-            repeat(session, number, &follow_up, context).await?;
-            Ok(false)
-        }
+        Action::Repeat { number, session: follow_up } => repeat(session, number, &follow_up, context).await,
         Action::Attach { target, pod, pod_uid, container, name, image, user } => {
             let request =
                 attach::Request { namespace: session.namespace().unwrap_or_default(), pod, pod_uid, container, name, image, user };
@@ -78,23 +76,31 @@ async fn one(session: &mut ProfileSession, action: Action, answers: &mut Answers
     }
 }
 
-/// Makes the session that captures once more; one that is there already was made before.
-async fn repeat(root: &ProfileSession, number: i32, follow_up: &ProfileSession, context: &Context) -> Result<(), Error> {
+/// Makes the session that captures once more; one that is there already was made before. Says whether another step should look.
+async fn repeat(root: &mut ProfileSession, number: i32, follow_up: &ProfileSession, context: &Context) -> Result<bool, Error> {
     let api = Api::<ProfileSession>::namespaced(context.client.clone(), &root.namespace().unwrap_or_default());
+    let about = root.object_ref(&());
     match api.create(&PostParams::default(), follow_up).await {
         Ok(_) => {
             let note = format!("Capture {number} starts as session {}.", follow_up.name_any());
-            context.events.normal(&root.object_ref(&()), Reason::SessionCreated, "Repeat", note).await;
-            Ok(())
+            context.events.normal(&about, Reason::SessionCreated, "Repeat", note).await;
+            Ok(false)
         }
-        Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(false),
+        Err(error) if is_refusal(&error) => {
+            let reason = Reason::SessionRefused;
+            let note = format!("Capture {number} was not made: the Kubernetes API answered: {error}; {}.", reason.advice());
+            context.events.warning(&about, reason, "Repeat", note).await;
+            root.status.iter_mut().for_each(|status| fleetprof_core::session::repeat::refuse(status, &follow_up.name_any()));
+            Ok(true)
+        }
         Err(error) => Err(error.into()),
     }
 }
 
-fn fold_attached(session: &mut ProfileSession, index: usize, attached: Result<(), String>) -> bool {
-    let (Err(message), Some(target)) = (attached, target_of(session, index)) else { return false };
-    target::finish(target, TargetPhase::Failed, Reason::AttachFailed, message, Timestamp::now());
+fn fold_attached(session: &mut ProfileSession, index: usize, attached: Result<(), attach::Refused>) -> bool {
+    let (Err((reason, message)), Some(target)) = (attached, target_of(session, index)) else { return false };
+    target::finish(target, TargetPhase::Failed, reason, message, Timestamp::now());
     true
 }
 

@@ -1,6 +1,6 @@
 //! How does an agent come into a pod that runs already? As an ephemeral container beside its target.
 
-use fleetprof_core::pod::User;
+use fleetprof_core::inject::AgentUser;
 use fleetprof_crds::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
@@ -25,20 +25,25 @@ pub struct Request {
     pub name: String,
     /// Image of the agent.
     pub image: String,
-    /// The user that the target is known to run as.
-    pub user: User,
+    /// The user that the agent runs as.
+    pub user: AgentUser,
 }
+
+/// Why no agent was attached: the reason, and a sentence.
+pub type Refused = (Reason, String);
 
 /// Attaches an agent; the same request twice attaches one, also where the first was not heard of yet.
 ///
 /// # Errors
-/// A sentence when the API server refuses.
-pub async fn attach(request: &Request, context: &Context) -> Result<(), String> {
+/// `PodGone` when the pod is no longer there or was replaced, else `AttachFailed`.
+pub async fn attach(request: &Request, context: &Context) -> Result<(), Refused> {
+    let failed = |message: String| (Reason::AttachFailed, message);
     let pod = PodId { namespace: request.namespace.clone(), name: request.pod.clone(), uid: request.pod_uid.clone() };
     let facts = context.pods.namespace(&request.namespace).into_iter().find(|p| p.uid == request.pod_uid);
     let ips = facts.map(|p| p.ips.clone()).unwrap_or_default();
-    let ticket = context.tickets.mint(&pod, &ips, Timestamp::now()).map_err(|error| error.to_string())?;
-    let ca = context.tls.ca_bundle().ok_or("The gateway's certificate is not loaded yet, so an agent could not trust it.")?;
+    let ticket = context.tickets.mint(&pod, &ips, Timestamp::now()).map_err(|error| failed(error.to_string()))?;
+    let ca = context.tls.ca_bundle();
+    let ca = ca.ok_or_else(|| failed("The gateway's certificate is not loaded yet, so an agent could not trust it.".to_owned()))?;
     let patch = patch(request, &ticket, &ca, context);
     let api = Api::<Pod>::namespaced(context.client.clone(), &request.namespace);
     match api.patch_ephemeral_containers(&request.pod, &PatchParams::default(), &Patch::Strategic(patch)).await {
@@ -61,20 +66,52 @@ pub async fn attach(request: &Request, context: &Context) -> Result<(), String> 
             context.events.normal(&about, Reason::AgentAttached, "Attach", note).await;
             Ok(())
         }
-        // An ephemeral container never changes, and each request carries a ticket of its own.
-        Err(kube::Error::Api(answer)) if answer.code == 422 && is_attached(&api, request).await => Ok(()),
-        Err(kube::Error::Api(answer)) => Err(format!("The API server refused to attach an agent: {}", told(&answer.message))),
-        Err(error) => Err(format!("An agent could not be attached: {error}")),
+        Err(kube::Error::Api(answer)) => {
+            let found = if may_be_gone(answer.code) { look(&api, request).await } else { None };
+            judge(answer.code, &answer.message, found)
+        }
+        Err(error) => Err(failed(format!("An agent could not be attached: {error}"))),
     }
 }
 
-/// Whether the container is in the pod already.
-async fn is_attached(api: &Api<Pod>, request: &Request) -> bool {
+/// What was found of a pod that an agent was refused to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// It is there, with the agent.
+    Attached,
+    /// It is there, without it.
+    Bare,
+    /// There is no pod of that uid.
+    Gone,
+}
+
+/// Codes of the API server for a pod that is not there, or that another one of its name has replaced: the patch names its uid.
+const fn may_be_gone(code: u16) -> bool {
+    matches!(code, 404 | 409 | 422)
+}
+
+/// `None` when the API server does not tell.
+async fn look(api: &Api<Pod>, request: &Request) -> Option<Found> {
     let named = ListParams::default().fields(&format!("metadata.name={}", request.pod));
-    let pods = api.list(&named).await.map(|pods| pods.items).unwrap_or_default();
-    let pod = pods.into_iter().find(|pod| pod.metadata.uid.as_ref() == Some(&request.pod_uid));
-    let containers = pod.and_then(|pod| pod.spec?.ephemeral_containers);
-    containers.into_iter().flatten().any(|container| container.name == request.name)
+    let pods = api.list(&named).await.ok()?.items;
+    Some(find(&pods, request))
+}
+
+fn find(pods: &[Pod], request: &Request) -> Found {
+    let Some(pod) = pods.iter().find(|pod| pod.metadata.uid.as_ref() == Some(&request.pod_uid)) else { return Found::Gone };
+    let containers = pod.spec.as_ref().and_then(|spec| spec.ephemeral_containers.as_ref());
+    let attached = containers.into_iter().flatten().any(|container| container.name == request.name);
+    if attached { Found::Attached } else { Found::Bare }
+}
+
+/// What an answer of the API server means for the target, given what was found of the pod since.
+fn judge(code: u16, message: &str, found: Option<Found>) -> Result<(), Refused> {
+    match found {
+        // An ephemeral container never changes, and each request carries a ticket of its own.
+        Some(Found::Attached) if code == 422 => Ok(()),
+        Some(Found::Gone) => Err((Reason::PodGone, "The pod ended or was replaced before an agent was attached.".to_owned())),
+        _ => Err((Reason::AttachFailed, format!("The API server refused to attach an agent: {}", told(message)))),
+    }
 }
 
 /// What people are told of an answer of the API server. What follows its first line quotes the request, and so its ticket.
@@ -82,9 +119,10 @@ fn told(message: &str) -> &str {
     message.lines().next().filter(|line| !line.contains(TICKET)).unwrap_or("it does not take the container")
 }
 
+/// The uid keeps the agent, and the ticket, out of another pod of the same name.
 fn patch(request: &Request, ticket: &str, ca: &str, context: &Context) -> Value {
     let env = |name: &str, value: &str| json!({"name": name, "value": value});
-    json!({"spec": {"ephemeralContainers": [{
+    json!({"metadata": {"uid": request.pod_uid}, "spec": {"ephemeralContainers": [{
         "name": request.name,
         "image": request.image,
         "imagePullPolicy": context.settings.agent_pull_policy,
@@ -102,8 +140,8 @@ fn patch(request: &Request, ticket: &str, ca: &str, context: &Context) -> Value 
 
 /// With the target's user known the agent needs no right beyond it and passes Pod Security *restricted*. Without, it
 /// runs as root with the runtime's default capabilities, so that its worker can become the target's user.
-fn security(user: User) -> Value {
-    let Some(uid) = user.uid.filter(|uid| *uid != 0) else {
+fn security(user: AgentUser) -> Value {
+    let AgentUser::Target { uid, gid } = user else {
         return json!({"runAsUser": 0, "runAsNonRoot": false, "allowPrivilegeEscalation": false, "seccompProfile": {"type": "RuntimeDefault"}});
     };
     let mut security = json!({
@@ -113,7 +151,7 @@ fn security(user: User) -> Value {
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     });
-    if let Some(gid) = user.gid {
+    if let Some(gid) = gid {
         security["runAsGroup"] = json!(gid);
     }
     security
@@ -132,12 +170,52 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_was_replaced_is_gone_and_one_that_has_the_agent_is_attached() {
+        let request = Request {
+            namespace: "shop".into(),
+            pod: "a".into(),
+            pod_uid: "u-1".into(),
+            container: "app".into(),
+            name: "fleetprof-agent-1".into(),
+            image: "agent:1".into(),
+            user: AgentUser::Root,
+        };
+        let pod = |uid: &str, agent: &str| -> Pod {
+            let agents = json!([{"name": agent}]);
+            serde_json::from_value(
+                json!({"metadata": {"name": "a", "uid": uid}, "spec": {"containers": [], "ephemeralContainers": agents}}),
+            )
+            .unwrap()
+        };
+        assert_eq!(find(&[], &request), Found::Gone);
+        assert_eq!(find(&[pod("u-2", "fleetprof-agent-1")], &request), Found::Gone);
+        assert_eq!(find(&[pod("u-1", "debugger")], &request), Found::Bare);
+        assert_eq!(find(&[pod("u-1", "fleetprof-agent-1")], &request), Found::Attached);
+
+        let (gone, failed) = (Err(Reason::PodGone), Err(Reason::AttachFailed));
+        let cases = [
+            (404, Some(Found::Gone), gone),
+            (409, Some(Found::Gone), gone),
+            (422, Some(Found::Gone), gone),
+            (422, Some(Found::Attached), Ok(())),
+            (422, Some(Found::Bare), failed),
+            (409, Some(Found::Bare), failed),
+            (409, None, failed),
+            (403, None, failed),
+        ];
+        for (code, found, expected) in cases {
+            assert_eq!(judge(code, "no", found).map_err(|refused| refused.0), expected, "{code} {found:?}");
+        }
+        assert!([404, 409, 422].into_iter().all(may_be_gone) && !may_be_gone(403));
+    }
+
+    #[test]
     fn a_known_user_gets_an_agent_without_any_capability() {
-        let s = security(User { uid: Some(1000), gid: Some(7) });
+        let s = security(AgentUser::Target { uid: 1000, gid: Some(7) });
         assert_eq!(
             (&s["runAsUser"], &s["runAsGroup"], &s["runAsNonRoot"], &s["capabilities"]["drop"][0]),
             (&json!(1000), &json!(7), &json!(true), &json!("ALL"))
         );
-        assert_eq!(security(User::default())["runAsUser"], json!(0));
+        assert_eq!(security(AgentUser::Root)["runAsUser"], json!(0));
     }
 }

@@ -29,10 +29,17 @@ pub async fn accept(session: &mut ProfileSession, context: &Context) -> Result<(
     Ok(())
 }
 
-/// Writes the status now: what follows must be known to the next leader.
+/// Writes the status before anything follows from it: that must be known to the next leader. Places that come free one after
+/// another are written down once a second; who waits for the first target does not wait here.
 pub async fn record(session: &ProfileSession, context: &Context) -> Result<(), Error> {
     let Some(status) = &session.status else { return Ok(()) };
-    let before = context.written.get(&session.uid().unwrap_or_default()).written.phase;
+    let Entry { written, at, .. } = context.written.get(&session.uid().unwrap_or_default());
+    let before = written.phase;
+    if before != Phase::Pending
+        && let Some(left) = pacing::until_next(Timestamp::now().duration_since(at))
+    {
+        tokio::time::sleep(left).await;
+    }
     patch(session, status, context).await?;
     if before != status.phase {
         announce(session, status, context).await;
@@ -97,7 +104,7 @@ async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, conte
     );
     match status.phase {
         Phase::Running => {
-            context.metrics.session_running(session, status);
+            context.metrics.session_running(session);
             context.events.normal(&about, Reason::Capturing, "Capture", status.message.clone()).await;
         }
         Phase::Succeeded | Phase::Cancelled => context.events.normal(&about, reason, "End", status.message.clone()).await,

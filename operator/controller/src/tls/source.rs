@@ -61,12 +61,6 @@ impl TlsSource {
         source
     }
 
-    /// Whether a certificate has been loaded.
-    #[must_use]
-    pub fn is_loaded(&self) -> bool {
-        self.current.borrow().is_some()
-    }
-
     /// Waits until a certificate has been loaded; never returns when the feed is gone before.
     pub async fn loaded(&self) -> Arc<TlsMaterial> {
         let mut current = self.current.clone();

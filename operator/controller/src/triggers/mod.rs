@@ -36,7 +36,8 @@ const WATCH_FOR: SignedDuration = SignedDuration::from_secs(120);
 /// Looks at every trigger of a policy and starts the sessions of those that fire.
 ///
 /// # Errors
-/// When a session could not be created; it is tried again with the next look.
+/// When a session could not be created, or a revision not be looked up; it is tried again with the next look. Everything else
+/// was done.
 pub async fn look(policy: &PolicyView<'_>, observed: &Observed<'_>, context: &Context) -> Result<(), Error> {
     if policy.spec.suspend || policy.spec.triggers.is_empty() {
         context.triggers.forget(policy);
@@ -45,8 +46,8 @@ pub async fn look(policy: &PolicyView<'_>, observed: &Observed<'_>, context: &Co
     let links = link::pods(policy, observed);
     watch(policy, &links, observed, &context.fleet);
     let mut firings = now(policy, &links, observed, context);
-    firings.extend(rollouts(policy, &links, observed, context).await?);
-    start::start(policy, firings, context).await
+    let unknown = rollouts(policy, &links, observed, context, &mut firings).await;
+    start::start(policy, firings, context).await.and(unknown)
 }
 
 /// Says in the status whether the triggers can do what they say.
@@ -81,20 +82,31 @@ fn now(policy: &PolicyView<'_>, links: &[PodLink], observed: &Observed<'_>, cont
     firings
 }
 
-/// New revisions; the API server is asked about each once.
-async fn rollouts(policy: &PolicyView<'_>, links: &[PodLink], observed: &Observed<'_>, context: &Context) -> Result<Vec<Firing>, Error> {
-    let mut created = HashMap::new();
+/// Adds new revisions; the API server is asked about each once.
+async fn rollouts(
+    policy: &PolicyView<'_>,
+    links: &[PodLink],
+    observed: &Observed<'_>,
+    context: &Context,
+    firings: &mut Vec<Firing>,
+) -> Result<(), Error> {
+    let (mut created, mut unknown) = (HashMap::new(), Ok(()));
     for revision in rollout::questions(policy, links, observed.now) {
         let known = match context.triggers.revision(&revision) {
-            Some(at) => Some(at),
-            None => revisions::created(&context.client, &revision).await?,
+            Some(at) => Ok(Some(at)),
+            None => revisions::created(&context.client, &revision).await,
         };
-        if let Some(at) = known {
-            context.triggers.note_revision(revision.clone(), at);
-            created.insert(revision, at);
+        match known {
+            Ok(Some(at)) => {
+                context.triggers.note_revision(revision.clone(), at);
+                created.insert(revision, at);
+            }
+            Ok(None) => {}
+            Err(error) => unknown = unknown.and(Err(error.into())),
         }
     }
-    Ok(rollout::firings(policy, links, &created, observed.now))
+    firings.extend(rollout::firings(policy, links, &created, observed.now));
+    unknown
 }
 
 /// Asks the agents to report at once when a line is crossed.

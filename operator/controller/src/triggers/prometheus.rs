@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SERVER_PATIENCE: &str = "8s";
 /// Questions at once.
 const AT_ONCE: usize = 4;
+/// What to look at when nobody answers: a network policy in the way drops packets, which looks like a server that is slow.
+const ADVICE: &str = "the administrator checks the chart's value prometheus.url, and that networkPolicy.prometheusPorts has the port on which its pods listen";
 
 /// The administrator's Prometheus.
 pub struct Prometheus {
@@ -97,7 +99,7 @@ impl Prometheus {
         match tokio::time::timeout(PATIENCE, self.answer(client, query)).await {
             Ok(Ok(body)) => promql::parse(&body),
             Ok(Err(why)) => Err(Problem::Failed(why)),
-            Err(_) => Err(Problem::Failed(format!("Prometheus did not answer within {} s", PATIENCE.as_secs()))),
+            Err(_) => Err(Problem::Failed(format!("Prometheus did not answer within {} s; {ADVICE}", PATIENCE.as_secs()))),
         }
     }
 
@@ -110,10 +112,7 @@ impl Prometheus {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request.body(Full::from(form)).map_err(|error| format!("the URL of Prometheus is no URL: {error}"))?;
-        let answer = client
-            .request(request)
-            .await
-            .map_err(|_| "Prometheus could not be reached; the administrator checks the chart's value prometheus.url".to_owned())?;
+        let answer = client.request(request).await.map_err(|_| format!("Prometheus could not be reached; {ADVICE}"))?;
         let status = answer.status();
         if matches!(status.as_u16(), 401 | 403) {
             return Err(format!("Prometheus answered {status}; the administrator checks the token in the Secret"));
@@ -152,9 +151,10 @@ mod tests {
         let bad = server(r#"{"status":"error","errorType":"bad_data","error":"1:4: parse error"}"#).await;
         assert_eq!(bad.ask(&bad.client().unwrap(), "up == 0").await, Err(Problem::Invalid("1:4: parse error".into())));
         let gone = Prometheus { url: "http://127.0.0.1:1".into(), credentials: None };
-        assert!(
-            matches!(gone.ask(&gone.client().unwrap(), "up == 0").await, Err(Problem::Failed(w)) if w.contains("could not be reached"))
-        );
+        let Err(Problem::Failed(why)) = gone.ask(&gone.client().unwrap(), "up == 0").await else { panic!("it answered") };
+        for words in ["could not be reached", "prometheus.url", "networkPolicy.prometheusPorts"] {
+            assert!(why.contains(words), "{why}");
+        }
         let no_ca = Prometheus { url: "https://127.0.0.1:1".into(), credentials: None };
         assert!(matches!(no_ca.client(), Err(Problem::Failed(w)) if w.contains("ca.crt")));
     }

@@ -12,10 +12,10 @@ use kube::{Api, Resource, ResourceExt};
 use crate::events;
 use crate::policies::{Context, Error};
 
-/// Starts a session for each firing that may have one.
+/// Starts a session for each firing that may have one. One that is refused keeps no other from having its own.
 ///
 /// # Errors
-/// When one could not be created; those before it are there.
+/// When one could not be created; all others are there.
 pub(super) async fn start(policy: &PolicyView<'_>, firings: Vec<Firing>, context: &Context) -> Result<(), Error> {
     if firings.is_empty() {
         return Ok(());
@@ -27,10 +27,25 @@ pub(super) async fn start(policy: &PolicyView<'_>, firings: Vec<Firing>, context
     for held in &admitted.held {
         tell_held(policy, held, context).await;
     }
+    let mut refused = Ok(());
     for session in &admitted.create {
-        create(policy, session, context).await?;
+        if let Err(error) = create(policy, session, context).await {
+            tell_refused(policy, session, &error, context).await;
+            refused = refused.and(Err(error));
+        }
     }
-    Ok(())
+    refused
+}
+
+/// An event where the API server will not have the session; anything else is told by who tries it again.
+async fn tell_refused(policy: &PolicyView<'_>, session: &ProfileSession, error: &Error, context: &Context) {
+    let Error::Kube(kube) = error;
+    if events::is_refusal(kube) {
+        let (reason, namespace) = (Reason::SessionRefused, session.namespace().unwrap_or_default());
+        let note =
+            format!("{}; its session in namespace {namespace} was not created, since {error}; {}.", session.spec.cause, reason.advice());
+        context.events.warning(&events::policy(policy), reason, "Trigger", note).await;
+    }
 }
 
 /// The sessions that name the policy.

@@ -27,12 +27,13 @@ use serde_json::Value;
 
 pub use patch::PatchOp;
 pub use read::read;
-pub use user::AgentUser;
+pub use user::{AgentUser, agent_user};
 
 use crate::container;
 use crate::image::AgentImages;
 use crate::policy::PolicyView;
 use crate::policy::view::serving;
+use crate::text::sentence;
 use raw::RawPod;
 
 /// What the pod itself does not tell.
@@ -79,12 +80,17 @@ impl PodSecurity {
             _ => Self::Restricted,
         }
     }
+
+    /// The level that a namespace with these labels enforces; `default` where it names none.
+    #[must_use]
+    pub fn enforced(namespace_labels: &BTreeMap<String, String>, default: Self) -> Self {
+        namespace_labels.get("pod-security.kubernetes.io/enforce").map_or(default, |value| Self::parse(value))
+    }
 }
 
 impl AdmissionFacts<'_> {
     fn pod_security(&self) -> PodSecurity {
-        let label = self.namespace_labels.get("pod-security.kubernetes.io/enforce");
-        label.map_or(self.cluster.default_pod_security, |v| PodSecurity::parse(v))
+        PodSecurity::enforced(self.namespace_labels, self.cluster.default_pod_security)
     }
 }
 
@@ -186,6 +192,12 @@ impl Skip {
         Self { reason, cause: cause.into() }
     }
 
+    /// The cause with what to do about it, as a sentence of a status.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        sentence(&format!("{}; {}", self.cause, self.reason.advice()))
+    }
+
     /// The cause with what to do about it.
     #[must_use]
     pub fn message(&self) -> String {
@@ -232,7 +244,7 @@ fn admit<'a>(raw: &RawPod<'a>, facts: &AdmissionFacts<'a>, spec: &'a ProfilingPo
     }
     let image =
         facts.cluster.images.of(spec).map_err(|cause| Skip::new(Reason::ImageNotAllowed, format!("agent.image of the policy: {cause}")))?;
-    let user = user::agent_user(raw, chosen, facts.pod_security())?;
+    let user = agent_user(chosen.name, user::user_of(raw, chosen)?, facts.pod_security())?;
     Ok((chosen.name, Agent { user, image, resources: spec.agent.resources.as_ref() }))
 }
 

@@ -108,8 +108,14 @@ pub(super) fn id(map: &Map<String, Value>, key: &str) -> Result<Option<i64>, Ski
     read(map, key, "an id from 0 to 2147483647", in_range)
 }
 
-fn array<'a>(map: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], Skip> {
+/// The list at `key`; an absent one is empty.
+pub(super) fn array<'a>(map: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], Skip> {
     Ok(read(map, key, "a list", Value::as_array)?.map_or(&[], Vec::as_slice))
+}
+
+/// The objects of the list at `key`; an absent one is empty.
+pub(super) fn objects<'a>(map: &'a Map<String, Value>, key: &str) -> Result<Vec<&'a Map<String, Value>>, Skip> {
+    array(map, key)?.iter().map(|item| item.as_object().ok_or_else(|| malformed(key, "a list of objects"))).collect()
 }
 
 fn read<'a, T>(

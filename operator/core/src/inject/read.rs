@@ -34,6 +34,7 @@ const SPEC: Part = Fields(&[
     ("hostPID", &Whole),
     ("os", &Whole),
     ("nodeSelector", &Whole),
+    ("affinity", &Fields(&[("nodeAffinity", &Fields(&[("requiredDuringSchedulingIgnoredDuringExecution", &Whole)]))])),
 ]);
 
 /// The pod in `json`, as [`super::inject`] and [`super::judge`] need it and no more. What is not read may be anything.

@@ -1,16 +1,20 @@
 //! What keeps an agent out of a pod that a policy selects? A chain of small checks; the first "no" is the answer.
 
 use fleetprof_crds::{Reason, names};
+use serde_json::{Map, Value};
 
-use super::raw::{RawPod, boolean, object, string};
+use super::raw::{RawPod, array, boolean, object, objects, string};
 use super::{AdmissionFacts, Skip};
+
+/// The labels that every node has for its operating system.
+const OS_LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
 
 /// Passes the pods that may get a sidecar, whoever its container and user turn out to be.
 pub(super) fn check(pod: &RawPod<'_>, facts: &AdmissionFacts<'_>) -> Result<(), Skip> {
-    namespace(facts)?;
     opted_in(pod, facts)?;
     not_static(pod)?;
     linux(pod)?;
+    namespace(facts)?;
     processes(pod)?;
     names_free(pod)
 }
@@ -47,11 +51,46 @@ fn linux(pod: &RawPod<'_>) -> Result<(), Skip> {
     let os = object(pod.spec(), "os")?.map(|os| string(os, "name")).transpose()?.flatten();
     let selector = object(pod.spec(), "nodeSelector")?;
     let selected = |key| selector.map(|s| string(s, key)).transpose().map(Option::flatten);
-    let asked = [os, selected("kubernetes.io/os")?, selected("beta.kubernetes.io/os")?];
+    let asked = [os, selected(OS_LABELS[0])?, selected(OS_LABELS[1])?];
     if asked.contains(&Some("windows")) {
         return Err(Skip::new(Reason::WindowsNode, "the pod asks for Windows"));
     }
+    if affinity_bars_linux(pod)? {
+        return Err(Skip::new(Reason::WindowsNode, "the pod's required node affinity leaves out every Linux node"));
+    }
     Ok(())
+}
+
+/// Whether the required node affinity leaves out every Linux node. One of its terms is enough for a node, and a term without any
+/// requirement takes none.
+fn affinity_bars_linux(pod: &RawPod<'_>) -> Result<bool, Skip> {
+    let Some(affinity) = object(pod.spec(), "affinity")? else { return Ok(false) };
+    let Some(of_nodes) = object(affinity, "nodeAffinity")? else { return Ok(false) };
+    let Some(required) = object(of_nodes, "requiredDuringSchedulingIgnoredDuringExecution")? else { return Ok(false) };
+    let mut some = false;
+    for term in objects(required, "nodeSelectorTerms")? {
+        let expressions = objects(term, "matchExpressions")?;
+        if expressions.is_empty() && array(term, "matchFields")?.is_empty() {
+            continue;
+        }
+        some = true;
+        if !expressions.into_iter().map(bars_linux).collect::<Result<Vec<_>, _>>()?.contains(&true) {
+            return Ok(false);
+        }
+    }
+    Ok(some)
+}
+
+/// Whether a requirement on a node's labels leaves out every Linux node.
+fn bars_linux(requirement: &Map<String, Value>) -> Result<bool, Skip> {
+    let key = string(requirement, "key")?.unwrap_or_default();
+    let names_linux = array(requirement, "values")?.iter().any(|value| value == "linux");
+    Ok(OS_LABELS.contains(&key)
+        && match string(requirement, "operator")? {
+            Some("In") => !names_linux,
+            Some("NotIn") => names_linux,
+            _ => false,
+        })
 }
 
 /// The sidecar sees its target only when the containers share one process namespace; the host's would show it everything.

@@ -1,4 +1,5 @@
-//! Which user does the agent run as? The target's own, or root where that is not known and root is allowed.
+//! Which user does the agent run as? The target's own, or root where that is not known and root is allowed. The same answer for
+//! agents that are injected and for those that are attached.
 //!
 //! The kernel lets a process look into another of the same user *and* group without any capability, as long as the other has no
 //! capability that it lacks itself. So a known user that is not root needs nothing, and a root target needs an agent with the
@@ -8,6 +9,7 @@ use fleetprof_crds::Reason;
 
 use super::raw::{RawContainer, RawPod, boolean, id};
 use super::{PodSecurity, Skip};
+use crate::pod::User;
 
 /// The user that the agent runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,25 +35,32 @@ impl std::fmt::Display for AgentUser {
     }
 }
 
-/// The user for an agent beside `target`; what the container says wins over what the pod says.
-pub(super) fn agent_user(pod: &RawPod<'_>, target: &RawContainer<'_>, level: PodSecurity) -> Result<AgentUser, Skip> {
-    let contexts = [target.security, pod.security()?];
-    let first_id = |key| contexts.iter().flatten().map(|c| id(c, key)).find(|v| !matches!(v, Ok(None))).unwrap_or(Ok(None));
-    let first_bool = |key| contexts.iter().flatten().map(|c| boolean(c, key)).find(|v| !matches!(v, Ok(None))).unwrap_or(Ok(None));
-    let (uid, gid, non_root) = (first_id("runAsUser")?, first_id("runAsGroup")?, first_bool("runAsNonRoot")?);
-    if let Some(uid) = uid.filter(|uid| *uid != 0) {
-        return Ok(AgentUser::Target { uid, gid });
+/// The user of an agent beside the container `name` that runs as `user`, in a namespace with this Pod Security level.
+///
+/// # Errors
+/// `UnknownUser` where that agent would have to be root, and the container's author or the namespace forbid it.
+pub fn agent_user(name: &str, user: User, level: PodSecurity) -> Result<AgentUser, Skip> {
+    if let Some(uid) = user.uid.filter(|uid| *uid != 0) {
+        return Ok(AgentUser::Target { uid, gid: user.gid });
     }
-    let user = if uid.is_some() { "runs as root" } else { "does not say which user it runs as" };
+    let why = match user.uid {
+        Some(_) => format!("the container {name} runs as root"),
+        None => format!("the user that the container {name} runs as is not known"),
+    };
     if level == PodSecurity::Restricted {
-        return Err(unknown(target, user, "the namespace enforces Pod Security restricted"));
+        return Err(Skip::new(Reason::UnknownUser, format!("{why}, and the namespace enforces Pod Security restricted")));
     }
-    if non_root == Some(true) {
-        return Err(unknown(target, user, "it demands runAsNonRoot, which an agent beside it keeps to"));
+    if user.non_root {
+        return Err(Skip::new(Reason::UnknownUser, format!("{why}, and it demands runAsNonRoot, which an agent beside it keeps to")));
     }
     Ok(AgentUser::Root)
 }
 
-fn unknown(target: &RawContainer<'_>, user: &str, rule: &str) -> Skip {
-    Skip::new(Reason::UnknownUser, format!("the container {} {user}, and {rule}", target.name))
+/// What a pod's JSON says of the user of `target`; what the container says wins over what the pod says.
+pub(super) fn user_of(pod: &RawPod<'_>, target: &RawContainer<'_>) -> Result<User, Skip> {
+    let contexts = [target.security, pod.security()?];
+    let first_id = |key| contexts.iter().flatten().map(|c| id(c, key)).find(|v| !matches!(v, Ok(None))).unwrap_or(Ok(None));
+    let first_bool = |key| contexts.iter().flatten().map(|c| boolean(c, key)).find(|v| !matches!(v, Ok(None))).unwrap_or(Ok(None));
+    let non_root = first_bool("runAsNonRoot")? == Some(true);
+    Ok(User { uid: first_id("runAsUser")?, gid: first_id("runAsGroup")?, non_root })
 }

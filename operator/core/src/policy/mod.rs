@@ -23,6 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::image::AgentImages;
+use crate::inject::PodSecurity;
 use crate::pod::PodFacts;
 use crate::schedule::{self, Plan, Tick};
 use crate::session::AgentFacts;
@@ -49,6 +50,8 @@ pub struct Observed<'a> {
     pub version: &'a str,
     /// The images that agents may have.
     pub images: &'a AgentImages,
+    /// Pod Security level of namespaces that name none.
+    pub pod_security: PodSecurity,
     /// Why the webhook would leave out a pod that has no sidecar; `None` where it would inject it.
     pub refusal: &'a (dyn Fn(&PodFacts, &Policies<'_>) -> Option<Reason> + Sync),
 }

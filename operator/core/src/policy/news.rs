@@ -28,6 +28,12 @@ pub struct News {
 const QUIET: [Reason; 5] =
     [Reason::Linked, Reason::AgentStarting, Reason::AttachedOnDemand, Reason::PodNotRunning, Reason::StatusCheckBlocked];
 
+/// Whether nobody needs to look at an app because of `reason`.
+#[must_use]
+pub fn is_quiet(reason: Reason) -> bool {
+    QUIET.contains(&reason)
+}
+
 /// The news between two statuses, in the order of the linked apps.
 #[must_use]
 pub fn between(before: Option<&ProfilingPolicyStatus>, after: &ProfilingPolicyStatus, links: &[PodLink]) -> Vec<News> {
@@ -35,15 +41,15 @@ pub fn between(before: Option<&ProfilingPolicyStatus>, after: &ProfilingPolicySt
     let told = |app: &LinkedApp| {
         before.iter().any(|b| b.namespace == app.namespace && b.kind == app.kind && b.name == app.name && b.reason == app.reason)
     };
-    after.linked_apps.iter().filter(|app| !QUIET.contains(&app.reason) && !told(app)).filter_map(|app| news(app, links)).collect()
+    after.linked_apps.iter().filter(|app| !is_quiet(app.reason) && !told(app)).filter_map(|app| news(app, links)).collect()
 }
 
 fn news(app: &LinkedApp, links: &[PodLink]) -> Option<News> {
-    let here = |pod: &PodFacts| app.namespace.is_empty() || pod.namespace == app.namespace;
+    let here = |pod: &PodFacts| app.namespace.is_empty() || *pod.namespace == *app.namespace;
     let pod = &links.iter().find(|l| l.pod.workload.kind == app.kind && l.pod.workload.name == app.name && here(&l.pod))?.pod;
     Some(News {
-        namespace: pod.namespace.clone(),
-        workload: pod.workload.clone(),
+        namespace: pod.namespace.to_string(),
+        workload: (*pod.workload).clone(),
         owner: owner(pod),
         warning: app.linked < app.pods,
         reason: app.reason,

@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 
 use super::link::{PodLink, is_outdated};
-use crate::pod::Workload;
+use crate::pod::{PodFacts, Workload};
 use crate::selector;
 use crate::session::AgentFacts;
 use crate::session::conditions::{self, Truth, Wanted};
@@ -64,6 +64,13 @@ impl Key {
     }
 }
 
+impl Key {
+    /// Whether the pod names this workload as its own.
+    fn is_of(&self, pod: &PodFacts) -> bool {
+        *pod.namespace == *self.namespace && *pod.workload == self.workload
+    }
+}
+
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.workload)
@@ -71,7 +78,7 @@ impl std::fmt::Display for Key {
 }
 
 /// What the API server says of a workload.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkloadFacts {
     /// It is paused, being deleted, or does not restart its pods by itself; the text says which.
     pub unfit: Option<String>,
@@ -83,6 +90,8 @@ pub struct WorkloadFacts {
     pub desired: i32,
     /// The agent version that its template was restarted for.
     pub restarted_for: Option<String>,
+    /// The pods that it takes for its own: anybody who may create pods can make one that names it as its controller.
+    pub selector: LabelSelector,
 }
 
 /// What the API server says of a PodDisruptionBudget.
@@ -149,7 +158,7 @@ pub fn candidates(situation: &Situation) -> BTreeSet<Key> {
     let mut needs: BTreeMap<Key, bool> = BTreeMap::new();
     let mut closed: BTreeSet<Key> = BTreeSet::new();
     for link in situation.links.iter().filter(|l| KINDS.contains(&l.pod.workload.kind.as_str())) {
-        let key = Key { namespace: link.pod.namespace.clone(), workload: link.pod.workload.clone() };
+        let key = Key { namespace: link.pod.namespace.to_string(), workload: (*link.pod.workload).clone() };
         if !OPEN.contains(&link.reason) {
             closed.insert(key.clone());
         }
@@ -161,6 +170,12 @@ pub fn candidates(situation: &Situation) -> BTreeSet<Key> {
 fn needs_restart(link: &PodLink, situation: &Situation) -> bool {
     let outdated = || situation.agents.get(&link.pod.uid).is_some_and(|a| is_outdated(situation.pinned, a, situation.version));
     matches!(link.reason, Reason::CreatedBeforePolicy | Reason::WebhookMissed) || (link.pod.sidecar.is_some() && outdated())
+}
+
+/// Whether one of the workload's own pods needs the restart.
+fn lacks(key: &Key, facts: &WorkloadFacts, situation: &Situation) -> bool {
+    let own = |l: &&PodLink| key.is_of(&l.pod) && selector::selects(&facts.selector, &l.pod.labels);
+    situation.links.iter().filter(own).any(|l| needs_restart(l, situation))
 }
 
 /// Which workloads to look at before [`decide`]: the one in flight, or a few candidates, others each time.
@@ -238,14 +253,16 @@ fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision 
         Some(Some(facts)) => facts,
     };
     let begun = facts.restarted_for.as_deref() == Some(&last.agent_version);
-    if !begun && (situation.suspended || !situation.enabled) {
+    // An operator of another version has taken over: for its agents it is decided anew.
+    let ours = last.agent_version == situation.version;
+    if !begun && (situation.suspended || !situation.enabled || !ours) {
         return next(&Situation { last: None, ..situation.clone() }, seen);
     }
     if !begun && let Err(why) = fit(&key, facts, situation, seen) {
         let condition = Wanted::new(Truth::False, Reason::RestartBlocked, format!("{key} waits: {why}."));
         return Decision { last: None, patch: None, condition };
     }
-    let lacking = candidates(situation).contains(&key);
+    let lacking = ours && lacks(&key, facts, situation) && candidates(situation).contains(&key);
     if begun && facts.settled && !lacking {
         return end(last, situation, RestartState::Restarted, on("all of its pods are ready and have the agent"));
     }
@@ -348,11 +365,14 @@ fn fit(key: &Key, facts: &WorkloadFacts, situation: &Situation, seen: &Seen) -> 
     if let Some(unfit) = &facts.unfit {
         return Err(unfit.clone());
     }
+    if !lacks(key, facts, situation) {
+        return Err("the pods without the agent that name it as their controller are not its own by its selector".into());
+    }
     if !facts.settled {
         return Err("it is being rolled out, or not all of its pods are ready".into());
     }
     let protects = |b: &&BudgetFacts| {
-        let mut pods = situation.links.iter().filter(|l| l.pod.namespace == key.namespace && l.pod.workload == key.workload);
+        let mut pods = situation.links.iter().filter(|l| key.is_of(&l.pod));
         b.namespace == key.namespace && pods.any(|l| selector::selects(&b.selector, &l.pod.labels))
     };
     match seen.budgets.iter().filter(|b| b.allowed <= 0).find(protects) {

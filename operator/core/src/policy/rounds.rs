@@ -96,7 +96,7 @@ pub fn sessions(policy: &PolicyView, tick: Tick, links: &[PodLink]) -> Vec<Profi
 /// Names of the pods that a round of a cluster policy captures, by namespace.
 fn picked<'l>(policy: &PolicyView, round: u64, links: &'l [PodLink]) -> BTreeMap<&'l str, Vec<String>> {
     // Workloads of two namespaces with one name are two.
-    let place = |l: &PodLink| Workload { name: format!("{}/{}", l.pod.namespace, l.pod.workload.name), ..l.pod.workload.clone() };
+    let place = |l: &PodLink| Workload { name: format!("{}/{}", l.pod.namespace, l.pod.workload.name), ..(*l.pod.workload).clone() };
     let linked = || links.iter().filter(|l| l.linked);
     let candidates: Vec<Candidate> = linked().map(|l| Candidate { pod_uid: l.pod.uid.clone(), workload: place(l) }).collect();
     let sampling = &policy.spec.sampling;

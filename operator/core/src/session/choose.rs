@@ -11,7 +11,7 @@ use fleetprof_crds::{ProfileSession, Reason, names};
 use super::observed::{Observed, PolicyFacts};
 use crate::hash::{hash, short_name};
 use crate::pick::{Candidate, most_of, pick};
-use crate::pod::{ContainerFacts, PodFacts, Workload};
+use crate::pod::{ContainerFacts, OptOut, PodFacts, Workload};
 use crate::selector;
 use crate::text::advised;
 
@@ -55,7 +55,7 @@ pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, 
         targets.extend(rest.iter().map(|p| skipped(p, if opted_out(p) { Reason::OptedOut } else { Reason::PodNotRunning })));
     }
     if targets.is_empty() {
-        return Err(nothing(session, rest.len() + live.len(), foreign.len()));
+        return Err(opted_out_all(&rest, observed).unwrap_or_else(|| nothing(session, rest.len() + live.len(), foreign.len())));
     }
     let places = names::MAX_TARGETS.min(targets.len());
     let asked = if wants_all(session, observed) { targets.len() + live.len() - picked } else { targets.len() };
@@ -125,14 +125,16 @@ fn live_picks(session: &ProfileSession, observed: &Observed, live: &[Arc<PodFact
     let explicit = is_explicit(session);
     let replicas = if explicit { usize::MAX } else { usize::try_from(sampling.replicas_per_workload).unwrap_or(1) };
     let max = if explicit { names::MAX_TARGETS } else { most(session, &sampling, live.len()) };
-    let candidates: Vec<Candidate> = live.iter().map(|p| Candidate { pod_uid: p.uid.clone(), workload: p.workload.clone() }).collect();
+    let candidates: Vec<Candidate> = live.iter().map(|p| Candidate { pod_uid: p.uid.clone(), workload: (*p.workload).clone() }).collect();
     let picked: HashSet<String> = pick(seed, round(session), &candidates, replicas, max).into_iter().collect();
     live.iter().filter(|p| picked.contains(&p.uid)).cloned().collect()
 }
 
-/// Most targets of a pick among so many pods; a share of them is taken of whole policies alone.
+/// Most targets of a pick among so many pods; a share of them is taken of whole policies alone. A share of 0 stops the policy's
+/// rounds, and no session that somebody asked for.
 fn most(session: &ProfileSession, sampling: &Sampling, pods: usize) -> usize {
-    if session.spec.target.is_none() { most_of(sampling, pods) } else { usize::try_from(sampling.max_targets).unwrap_or(1) }
+    let stops_rounds = sampling.percent == 0 && session.spec.trigger != Trigger::Schedule;
+    if session.spec.target.is_some() || stops_rounds { usize::try_from(sampling.max_targets).unwrap_or(1) } else { most_of(sampling, pods) }
 }
 
 /// A round of the policy's schedule carries its number; a session made by hand picks by its own uid.
@@ -149,17 +151,19 @@ fn target(session: &ProfileSession, observed: &Observed, pod: &PodFacts) -> Targ
         PolicyFacts::Found { spec, .. } => spec.containers.clone(),
         _ => Containers::default(),
     };
-    let Some(container) = pod.choose(&session.spec.container, &rules) else {
-        return skipped(pod, Reason::NoSelectedContainer);
+    let container = match pod.choose(&session.spec.container, &rules) {
+        Ok(container) => container,
+        Err(why) => {
+            let target = TargetStatus { container: session.spec.container.clone(), ..bare(pod) };
+            return skip(target, Reason::NoSelectedContainer, why);
+        }
     };
     if let Some(message) = too_small(container, &observed.policy) {
-        let mut target = TargetStatus { container: container.name.clone(), phase: TargetPhase::Skipped, ..bare(pod) };
-        super::target::explain(&mut target, Reason::TooSmall, message);
-        return target;
+        return skip(TargetStatus { container: container.name.to_string(), ..bare(pod) }, Reason::TooSmall, message);
     }
     let uid = session.metadata.uid.as_deref().unwrap_or_default();
     TargetStatus {
-        container: container.name.clone(),
+        container: container.name.to_string(),
         container_id: container.id.clone(),
         capture: format!("{uid}-{}", short_name(&[&pod.uid, &container.name])),
         ..bare(pod)
@@ -178,25 +182,41 @@ fn bare(pod: &PodFacts) -> TargetStatus {
     TargetStatus {
         pod: pod.name.clone(),
         pod_uid: pod.uid.clone(),
-        node: pod.node.clone(),
+        node: pod.node.to_string(),
         workload: pod.workload.to_string(),
         ..TargetStatus::default()
     }
 }
 
 fn skipped(pod: &PodFacts, reason: Reason) -> TargetStatus {
-    skip(bare(pod), reason)
+    skip(bare(pod), reason, String::new())
 }
 
 /// A target whose pod went between the pick and the start.
 fn absent(pod: &str) -> TargetStatus {
-    skip(TargetStatus { pod: pod.to_owned(), ..TargetStatus::default() }, Reason::PodGone)
+    skip(TargetStatus { pod: pod.to_owned(), ..TargetStatus::default() }, Reason::PodGone, String::new())
 }
 
-fn skip(mut target: TargetStatus, reason: Reason) -> TargetStatus {
+fn skip(mut target: TargetStatus, reason: Reason, message: String) -> TargetStatus {
     target.phase = TargetPhase::Skipped;
-    super::target::explain(&mut target, reason, String::new());
+    super::target::explain(&mut target, reason, message);
     target
+}
+
+/// The refusal of a session all of whose running pods are opted out; `rest` are those that run and are, and those that do not run.
+fn opted_out_all(rest: &[Arc<PodFacts>], observed: &Observed) -> Option<Refusal> {
+    let by = |p: &Arc<PodFacts>| p.opted_out_by(Some(&observed.namespace_labels));
+    let running = rest.iter().filter(|p| p.running).count();
+    let own = rest.iter().filter(|p| p.running && by(p) == Some(OptOut::Pod)).count();
+    let whose = match (own, running - own) {
+        (0, 0) => return None,
+        (_, 0) => "the pods".to_owned(),
+        (0, _) => "the namespace".to_owned(),
+        (own, others) => format!("the pods ({own}) and the namespace ({others})"),
+    };
+    let (key, value, advice) = (names::OPT_LABEL, names::OPT_DISABLED, Reason::OptedOut.advice());
+    let message = format!("Every pod that is selected and runs is opted out by the label {key}={value} of {whose}; {advice}.");
+    Some(Refusal { reason: Reason::OptedOut, message })
 }
 
 fn nothing(session: &ProfileSession, mine: usize, foreign: usize) -> Refusal {

@@ -39,7 +39,7 @@ impl Truth {
 }
 
 impl Wanted {
-    /// A condition; an empty message becomes the reason's advice.
+    /// A condition that says just this: an empty message stays empty.
     #[must_use]
     pub fn new(status: Truth, reason: Reason, message: impl Into<String>) -> Self {
         Self { status, reason, message: message.into() }

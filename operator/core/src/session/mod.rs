@@ -30,6 +30,10 @@ pub use observed::{Action, AgentFacts, CaptureFacts, JobFacts, Observed, Permiss
 /// A session looks again this often although nothing was heard.
 const LOOK: SignedDuration = SignedDuration::from_secs(10);
 
+/// A session that waits for its load asks for it less and less often, up to this: there may be many, for a day each, and the
+/// first pod of the load wakes it anyway.
+const LOOK_FOR_LOAD: SignedDuration = SignedDuration::from_secs(60);
+
 /// An ended session is looked at again at least this often, so that its ttl is kept.
 const FORGET_CHECK: SignedDuration = SignedDuration::from_hours(1);
 
@@ -187,7 +191,14 @@ fn next_deadline(session: &ProfileSession, status: &ProfileSessionStatus, now: T
         .targets
         .iter()
         .any(|t| t.phase == TargetPhase::Pending && matches!(t.reason, Some(Reason::NodeBusy | Reason::BudgetExhausted)));
-    let mut next = if waits_for_place { SignedDuration::from_secs(1) } else { LOOK };
+    let mut next = match status.reason {
+        _ if waits_for_place => SignedDuration::from_secs(1),
+        Some(Reason::WaitingForLoad) => {
+            let waited = session.metadata.creation_timestamp.as_ref().map_or(SignedDuration::ZERO, |t| now.duration_since(t.0));
+            (waited / 6).clamp(LOOK, LOOK_FOR_LOAD)
+        }
+        _ => LOOK,
+    };
     for at in [start.filter(|_| waiting), results, load].into_iter().flatten() {
         let left = at.duration_since(now);
         if left > SignedDuration::ZERO {

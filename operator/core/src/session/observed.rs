@@ -11,7 +11,8 @@ use jiff::Timestamp;
 
 use crate::budget::{Claim, Place};
 use crate::image::AgentImages;
-use crate::pod::{PodFacts, User};
+use crate::inject::{AgentUser, PodSecurity};
+use crate::pod::PodFacts;
 use crate::policy::{Labels, Policies};
 
 /// Everything that a step looks at beside the session itself.
@@ -140,6 +141,8 @@ pub struct Settings {
     pub fleet_budget: usize,
     /// The images that agents may have.
     pub images: AgentImages,
+    /// Pod Security level of namespaces that name none.
+    pub pod_security: PodSecurity,
 }
 
 impl Default for Settings {
@@ -150,6 +153,7 @@ impl Default for Settings {
             namespace_budget: 100,
             fleet_budget: 1000,
             images: AgentImages::default(),
+            pod_security: PodSecurity::default(),
         }
     }
 }
@@ -186,8 +190,8 @@ pub enum Action {
         name: String,
         /// Image of the agent.
         image: String,
-        /// The user that the agent has to be.
-        user: User,
+        /// The user that the agent runs as.
+        user: AgentUser,
     },
     /// Keep an order open.
     Open {

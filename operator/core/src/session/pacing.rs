@@ -1,6 +1,8 @@
 //! When is a session's status worth a write? At once when something happened that a person waits for, else now and then,
 //! so that a session of 50 targets is a handful of writes.
 
+use std::time::Duration;
+
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use jiff::{SignedDuration, Timestamp};
@@ -46,6 +48,12 @@ pub fn due(
     }
 }
 
+/// How long is left until the next write that does not change the phase, `age` after the last one; `None` where it is due.
+#[must_use]
+pub fn until_next(age: SignedDuration) -> Option<Duration> {
+    Duration::try_from(PACE.saturating_sub(age)).ok().filter(|left| !left.is_zero())
+}
+
 /// What somebody may be waiting to read.
 fn told(status: &ProfileSessionStatus) -> impl PartialEq {
     let conditions: Vec<_> = status.conditions.iter().map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone())).collect();
@@ -67,6 +75,13 @@ mod tests {
     }
 
     #[test]
+    fn writes_without_a_new_phase_are_a_second_apart() {
+        let left = |millis: i64| until_next(SignedDuration::from_millis(millis)).map(|left| left.as_millis());
+        assert_eq!([left(0), left(300), left(1000), left(90_000)], [Some(1000), Some(700), None, None]);
+        assert_eq!(until_next(SignedDuration::MAX), None);
+    }
+
+    #[test]
     fn what_a_person_waits_for_is_written_at_once_and_progress_now_and_then() {
         let session: ProfileSession = serde_json::from_value(
             json!({"apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession", "metadata": {"name": "s"}, "spec": {"duration": "2m"}}),
@@ -79,22 +94,23 @@ mod tests {
             capture_end_time: Some(Time(now - seconds(ago))),
             ..of(Phase::Uploading, Reason::Uploading, 5)
         };
-        let cases = [
-            ("nothing new", running.clone(), 99, Due::Never),
-            ("the end", of(Phase::Succeeded, Reason::Completed, 5), 0, Due::Now),
-            ("a new phase", of(Phase::Running, Reason::Capturing, 5), 0, Due::Never),
-            ("uploading since a moment", uploading(0), 60, Due::In(seconds(1))),
-            ("uploading since a while", uploading(1), 60, Due::Now),
-            ("samples", of(Phase::Running, Reason::Capturing, 99), 20, Due::In(seconds(40))),
-            ("samples after a while", of(Phase::Running, Reason::Capturing, 99), 60, Due::Now),
-            ("another reason", of(Phase::Running, Reason::StorageFull, 5), 0, Due::In(seconds(1))),
-            ("another reason later", of(Phase::Running, Reason::StorageFull, 5), 1, Due::Now),
-        ];
-        for (what, new, age, wanted) in cases {
-            assert_eq!(due(&session, &running, &new, seconds(age), now), wanted, "{what}");
-        }
         let waiting = |message: &str| ProfileSessionStatus { message: message.into(), ..of(Phase::Pending, Reason::WaitingForLoad, 0) };
-        assert_eq!(due(&session, &waiting("no Job"), &waiting("no pod"), seconds(1), now), Due::Now, "what it waits for");
-        assert_eq!(due(&session, &of(Phase::Starting, Reason::WaitingForAgent, 0), &running, seconds(0), now), Due::Now);
+        let starting = of(Phase::Starting, Reason::WaitingForAgent, 0);
+        let cases = [
+            ("nothing new", &running, running.clone(), 99, Due::Never),
+            ("the end", &running, of(Phase::Succeeded, Reason::Completed, 5), 0, Due::Now),
+            ("a new phase", &starting, running.clone(), 0, Due::Now),
+            ("uploading since a moment", &running, uploading(0), 60, Due::In(seconds(1))),
+            ("uploading since a while", &running, uploading(1), 60, Due::Now),
+            ("samples", &running, of(Phase::Running, Reason::Capturing, 99), 20, Due::In(seconds(40))),
+            ("samples after a while", &running, of(Phase::Running, Reason::Capturing, 99), 60, Due::Now),
+            ("another reason", &running, of(Phase::Running, Reason::StorageFull, 5), 0, Due::In(seconds(1))),
+            ("another reason later", &running, of(Phase::Running, Reason::StorageFull, 5), 1, Due::Now),
+            ("what it waits for", &waiting("no Job"), waiting("no pod"), 0, Due::In(seconds(1))),
+            ("what it waits for, later", &waiting("no Job"), waiting("no pod"), 1, Due::Now),
+        ];
+        for (what, written, new, age, wanted) in cases {
+            assert_eq!(due(&session, written, &new, seconds(age), now), wanted, "{what}");
+        }
     }
 }

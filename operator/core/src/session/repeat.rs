@@ -159,6 +159,15 @@ fn go_on(
     Some(Action::Repeat { number, session: Box::new(follow_up) })
 }
 
+/// Notes that the session `name`, which was to capture once more, was refused: it counts as a capture without data. The others
+/// still get their turn, since a quota may have room by then.
+pub fn refuse(status: &mut ProfileSessionStatus, name: &str) {
+    let rows = status.repeat.iter_mut().flat_map(|series| &mut series.captures);
+    for row in rows.filter(|row| row.name == name) {
+        (row.phase, row.reason) = (Phase::Failed, Some(Reason::SessionRefused));
+    }
+}
+
 fn finish(series: &mut RepeatStatus, status: &ProfileSessionStatus, reason: Reason, message: String, now: Timestamp) {
     (series.reason, series.message, series.next_time) = (Some(reason), message, None);
     if status.phase.is_terminal() && series.captures.iter().all(|r| r.phase.is_terminal()) {

@@ -1,6 +1,7 @@
 //! What do all targets together say of their session?
 
 use fleetprof_crds::session_status::{Counts, Link, Phase, StoredProfile, TargetPhase, TargetStatus, TopFunction};
+use fleetprof_crds::wire::MAX_RUNNING_THREADS;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason, names};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -13,7 +14,7 @@ use crate::text::cut;
 pub fn fold(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) {
     status.counts = counts(&status.targets);
     status.targets_summary = format!("{}/{}", with_data(&status.targets), status.counts.desired);
-    status.samples = status.targets.iter().map(|t| t.samples).sum();
+    status.samples = samples(session, &mut status.targets);
     status.cpu_percent = mean(status.targets.iter().filter_map(|t| t.cpu_percent));
     status.memory_percent = status.targets.iter().filter_map(|t| t.memory_percent).max();
     if status.running_time.is_none() {
@@ -74,6 +75,17 @@ fn counts(targets: &[TargetStatus]) -> Counts {
         failed: count(&|t| matches!(t.phase, TargetPhase::Failed | TargetPhase::Cancelled)),
         skipped: count(&|t| t.phase == TargetPhase::Skipped),
     }
+}
+
+/// The samples of all targets. An agent shares its pod with the app, and a slice is what the agent says it is: each target has at
+/// most as many as there are ticks and threads that can run at one.
+fn samples(session: &ProfileSession, targets: &mut [TargetStatus]) -> i64 {
+    let ticks = i64::from(session.spec.duration.as_secs()).saturating_mul(session.spec.frequency_hz.into());
+    let most = ticks.saturating_mul(MAX_RUNNING_THREADS).max(0);
+    targets.iter_mut().fold(0, |sum: i64, target| {
+        target.samples = target.samples.clamp(0, most);
+        sum.saturating_add(target.samples)
+    })
 }
 
 fn with_data(targets: &[TargetStatus]) -> usize {

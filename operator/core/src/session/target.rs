@@ -17,8 +17,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::observed::{Action, Observed, PolicyFacts, Settings};
 use crate::budget::{Claim, Limits, Place};
 use crate::hash::short_name;
-use crate::pod::{AgentContainer, AgentContainerState, PodFacts};
-use crate::text::{advised, cut};
+use crate::inject::{AgentUser, PodSecurity, Skip, agent_user};
+use crate::pod::{AgentContainerState, PodFacts};
+use crate::text::{advised, cut, sentence};
 
 /// How long after its end a capture may stay silent.
 const GRACE: SignedDuration = SignedDuration::from_secs(45);
@@ -167,7 +168,7 @@ fn without_agent(target: &mut TargetStatus, pod: &PodFacts, context: &Context) -
     let now = context.observed.now;
     let awaited = pod.sidecar.is_some() || target.phase == TargetPhase::Attaching;
     // Who does not run cannot have reported to the leader before this one either.
-    let may_be_unheard = !context.observed.settled && ours(target, pod).is_some_and(|a| a.state == AgentContainerState::Running);
+    let may_be_unheard = !context.observed.settled && ours(target, pod).is_some_and(|(_, state)| *state == AgentContainerState::Running);
     if awaited && now > context.start_before && !may_be_unheard {
         let (reason, message) = late_start(target, pod, context);
         finish(target, TargetPhase::Failed, reason, message, now);
@@ -179,6 +180,12 @@ fn without_agent(target: &mut TargetStatus, pod: &PodFacts, context: &Context) -
     }
     if !may_attach(context) {
         leave(target, pod, context);
+        return None;
+    }
+    if !is_attached(target, pod)
+        && let Err(skip) = user(target, pod, context)
+    {
+        finish(target, TargetPhase::Skipped, skip.reason, skip.sentence(), now);
         return None;
     }
     match turn(target, context) {
@@ -232,6 +239,18 @@ fn image<'a>(context: &Context<'a>) -> Result<&'a str, String> {
     }
 }
 
+/// The user of an agent that is attached to the target.
+fn user(target: &TargetStatus, pod: &PodFacts, context: &Context) -> Result<AgentUser, Skip> {
+    let level = PodSecurity::enforced(&context.observed.namespace_labels, context.settings.pod_security);
+    let of_target = pod.container(&target.container).map(|c| c.user).unwrap_or_default();
+    agent_user(&target.container, of_target, level)
+}
+
+/// Whether the pod has the agent that the target waits for, or that of another session.
+fn is_attached(target: &TargetStatus, pod: &PodFacts) -> bool {
+    pod.attached.iter().any(|a| a.name == target.attached_as || matches!(a.state, AgentContainerState::Running))
+}
+
 fn may_attach(context: &Context) -> bool {
     match &context.observed.policy {
         PolicyFacts::Found { spec, .. } => {
@@ -246,9 +265,10 @@ fn image_failed(reason: &str) -> bool {
         .contains(&reason)
 }
 
-/// The container of the agent that the target waits for.
-fn ours<'a>(target: &TargetStatus, pod: &'a PodFacts) -> Option<&'a AgentContainer> {
-    pod.sidecar.as_ref().or_else(|| pod.attached.iter().find(|a| a.name == target.attached_as))
+/// Name and state of the container of the agent that the target waits for.
+fn ours<'a>(target: &TargetStatus, pod: &'a PodFacts) -> Option<(&'a str, &'a AgentContainerState)> {
+    let attached = || pod.attached.iter().find(|a| a.name == target.attached_as).map(|a| (a.name.as_str(), &a.state));
+    pod.sidecar.as_ref().map(|state| (names::SIDECAR_NAME, state)).or_else(attached)
 }
 
 /// What was awaited when the start deadline passed.
@@ -260,7 +280,7 @@ fn late_start(target: &TargetStatus, pod: &PodFacts, context: &Context) -> (Reas
         AgentContainerState::Running => "it runs, but does not reach the gateway".to_owned(),
         AgentContainerState::Ended(why) => format!("it ended: {why}"),
     };
-    let state = ours(target, pod).map_or("it was not attached".to_owned(), |a| format!("container {}: {}", a.name, of(&a.state)));
+    let state = ours(target, pod).map_or("it was not attached".to_owned(), |(name, state)| format!("container {name}: {}", of(state)));
     (Reason::StartDeadlineExceeded, format!("No agent reported within {deadline}; {state}."))
 }
 
@@ -419,12 +439,11 @@ fn actions(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<Ac
 
 fn attach(index: usize, target: &TargetStatus, context: &Context) -> Option<Action> {
     let pod = context.pod(target)?;
-    if pod.attached.iter().any(|a| a.name == target.attached_as || matches!(a.state, AgentContainerState::Running)) {
+    if is_attached(target, pod) {
         return None;
     }
-    let user = pod.container(&target.container).map(|c| c.user).unwrap_or_default();
+    let (user, image) = (user(target, pod, context).ok()?, image(context).ok()?.to_owned());
     let (pod, pod_uid, container) = (target.pod.clone(), target.pod_uid.clone(), target.container.clone());
-    let image = image(context).ok()?.to_owned();
     Some(Action::Attach { target: index, pod, pod_uid, container, name: target.attached_as.clone(), image, user })
 }
 
@@ -463,11 +482,6 @@ pub fn explain(target: &mut TargetStatus, reason: Reason, message: String) {
     target.reason = Some(reason);
     let text = if message.is_empty() { sentence(reason.advice()) } else { message };
     target.message = cut(&text, names::MAX_MESSAGE);
-}
-
-fn sentence(advice: &str) -> String {
-    let mut chars = advice.chars();
-    chars.next().map_or(String::new(), |c| format!("{}{}.", c.to_uppercase(), chars.as_str()))
 }
 
 /// Ends a target.

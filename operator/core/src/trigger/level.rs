@@ -151,7 +151,7 @@ impl Levels {
             let Some(run) = follow(before.get(&key).copied(), heard.at, *level, rule) else { continue };
             self.0.insert(key, run);
             if run.fires(rule) {
-                found.entry((link.pod.namespace.as_str(), &link.pod.workload)).or_default().push(Crossing { link, run });
+                found.entry((&*link.pod.namespace, &*link.pod.workload)).or_default().push(Crossing { link, run });
             }
         }
         found

@@ -40,7 +40,7 @@ pub struct Place {
 #[must_use]
 pub fn places<'a>(label: impl Fn(&str) -> Option<&'a str>, namespace: Option<&str>, links: &[PodLink]) -> BTreeSet<Place> {
     let Some(namespace) = label("namespace").or(namespace) else { return BTreeSet::new() };
-    let here: Vec<&PodLink> = links.iter().filter(|l| l.linked && l.pod.namespace == namespace).collect();
+    let here: Vec<&PodLink> = links.iter().filter(|l| l.linked && *l.pod.namespace == *namespace).collect();
     let pods = of_pods(&label, &here);
     if !pods.is_empty() {
         return pods;
@@ -66,7 +66,7 @@ fn of(here: &[&PodLink], is: impl Fn(&PodLink) -> bool) -> BTreeSet<Place> {
 }
 
 fn place(link: &PodLink) -> Place {
-    Place { namespace: link.pod.namespace.clone(), workload: link.pod.workload.clone(), pods: vec![] }
+    Place { namespace: link.pod.namespace.to_string(), workload: (*link.pod.workload).clone(), pods: vec![] }
 }
 
 /// What a person needs of labels that strangers wrote: `a=b, c=d`, without characters that a terminal would obey.

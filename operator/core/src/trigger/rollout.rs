@@ -43,7 +43,7 @@ impl Revision {
             "StatefulSet" => label.clone(),
             _ => return None,
         };
-        Some(Self { namespace: pod.namespace.clone(), workload: pod.workload.clone(), object, label })
+        Some(Self { namespace: pod.namespace.to_string(), workload: (*pod.workload).clone(), object, label })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::{Arc, LazyLock};
 
 use fleetprof_core::image::AgentImages;
-use fleetprof_core::pod::{AgentContainer, AgentContainerState, ContainerFacts, PodFacts, User, Workload};
+use fleetprof_core::pod::{AgentContainerState, ContainerFacts, PodFacts, User, Workload};
 use jiff::Timestamp;
 
 /// The images that agents may have.
@@ -22,23 +22,23 @@ pub fn pod(namespace: &str, name: &str, app: &str, created: i64) -> PodFacts {
         uid: format!("uid-{name}"),
         node: "n1".into(),
         labels: Arc::new([("app".to_owned(), app.to_owned())].into()),
-        workload: Workload { kind: "Deployment".into(), name: app.into() },
+        workload: Arc::new(Workload { kind: "Deployment".into(), name: app.into() }),
         owner: None,
         created: Timestamp::from_second(created).ok(),
         running: true,
         ready: true,
         ready_since: None,
         ending: false,
-        ips: vec![],
+        ips: Box::default(),
         default_container: None,
-        containers: vec![ContainerFacts {
+        containers: Box::new([ContainerFacts {
             name: "app".into(),
             id: format!("{name}-c"),
             running: true,
             user: User::default(),
             cpu_limit: None,
-        }],
-        sidecar: Some(AgentContainer { name: "fleetprof-agent".into(), target: String::new(), state: AgentContainerState::Running }),
+        }]),
+        sidecar: Some(AgentContainerState::Running),
         attached: vec![],
         uninjected: None,
     }

@@ -8,7 +8,8 @@ mod pace;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_core::pod::{Owner, PodFacts};
+use fleetprof_core::inject::PodSecurity;
+use fleetprof_core::pod::{Owner, PodFacts, User};
 use fleetprof_core::policy::{Observed, Policies, PolicyView, Step, step};
 use fleetprof_core::schedule;
 use fleetprof_core::session::AgentFacts;
@@ -50,12 +51,22 @@ struct World {
     sessions: Vec<ProfileSession>,
     others: Vec<ProfilingPolicy>,
     refusal: Option<Reason>,
+    pod_security: PodSecurity,
 }
 
 impl World {
     fn new(pods: Vec<PodFacts>) -> Self {
         let now = Timestamp::from_second(NOW).unwrap();
-        Self { now, settled: true, pods, agents: HashMap::new(), sessions: vec![], others: vec![], refusal: None }
+        Self {
+            now,
+            settled: true,
+            pods,
+            agents: HashMap::new(),
+            sessions: vec![],
+            others: vec![],
+            refusal: None,
+            pod_security: PodSecurity::default(),
+        }
     }
     fn heard_of(mut self, pods: &[&str]) -> Self {
         for name in pods {
@@ -79,6 +90,7 @@ impl World {
                 namespaces: [("shop".to_owned(), BTreeMap::new())].into(),
                 version: "0.1.0",
                 images: common::images(),
+                pod_security: self.pod_security,
                 refusal: &refusal,
             },
         )
@@ -134,6 +146,12 @@ fn each_pod_is_linked_or_says_why_not() {
         (bare(p()), false, Some(Reason::UnknownUser), &wait, false, Reason::UnknownUser),
         (bare(p()), false, Some(Reason::WindowsNode), &sidecar, false, Reason::WindowsNode),
         (bare(p()), false, None, &ephemeral, true, Reason::AttachedOnDemand),
+        (bare(p()), false, Some(Reason::AttachedOnDemand), &ephemeral, true, Reason::AttachedOnDemand),
+        (bare(p()), false, Some(Reason::HostPid), &ephemeral, true, Reason::AttachedOnDemand),
+        (bare(p()), false, Some(Reason::StaticPod), &ephemeral, false, Reason::StaticPod),
+        (bare(p()), false, Some(Reason::WindowsNode), &ephemeral, false, Reason::WindowsNode),
+        (bare(p()), false, Some(Reason::NamespaceExcluded), &ephemeral, true, Reason::AttachedOnDemand),
+        (bare(p()), false, Some(Reason::NamespaceExcluded), &sidecar, false, Reason::NamespaceExcluded),
         (opted_out(p()), true, None, &sidecar, false, Reason::OptedOut),
         (waiting(p()), false, None, &sidecar, false, Reason::PodNotRunning),
     ];
@@ -142,6 +160,34 @@ fn each_pod_is_linked_or_says_why_not() {
         world.refusal = refusal;
         let app = &world.step(&policy_of("p", CREATED, spec.clone())).status.linked_apps[0];
         assert_eq!((app.linked == 1, app.reason), (linked, reason), "{spec}");
+    }
+}
+
+#[test]
+fn a_pod_to_which_no_agent_may_be_attached_is_not_linked() {
+    let user = |uid, non_root| User { uid, gid: None, non_root };
+    let (sidecar, ephemeral) = (json!({}), json!({"agent": {"mode": "Ephemeral"}}));
+    let refused = Some(Reason::UnknownUser);
+    // (user, the level of the cluster, why the webhook leaves the pod out, policy, linked, reason)
+    let cases = [
+        (user(None, true), PodSecurity::Privileged, refused, &sidecar, false, Reason::UnknownUser),
+        (user(None, true), PodSecurity::Privileged, None, &ephemeral, false, Reason::UnknownUser),
+        (user(None, false), PodSecurity::Restricted, refused, &sidecar, false, Reason::UnknownUser),
+        (user(None, false), PodSecurity::Restricted, Some(Reason::HostPid), &sidecar, false, Reason::UnknownUser),
+        (user(None, false), PodSecurity::Restricted, None, &ephemeral, false, Reason::UnknownUser),
+        (user(Some(0), false), PodSecurity::Restricted, None, &ephemeral, false, Reason::UnknownUser),
+        (user(None, false), PodSecurity::Baseline, None, &ephemeral, true, Reason::AttachedOnDemand),
+        // The runtime reports the user, which the webhook could not know.
+        (user(Some(7), true), PodSecurity::Restricted, refused, &sidecar, true, Reason::UnknownUser),
+        (user(Some(7), true), PodSecurity::Restricted, None, &ephemeral, true, Reason::AttachedOnDemand),
+    ];
+    for (user, level, refusal, spec, linked, reason) in cases {
+        let mut pod = bare(pod("a", "web"));
+        pod.containers[0].user = user;
+        let mut world = World::new(vec![pod]);
+        (world.refusal, world.pod_security) = (refusal, level);
+        let app = &world.step(&policy_of("p", CREATED, spec.clone())).status.linked_apps[0];
+        assert_eq!((app.linked == 1, app.reason), (linked, reason), "{user:?} {level:?} {spec}");
     }
 }
 
@@ -295,6 +341,21 @@ fn ten_thousand_linked_workloads_fit_in_20_kilobytes() {
     assert_eq!((status.linked_app_count, status.linked_pod_count, status.linked_apps_truncated), (10_000, 10_000, true));
     let bytes = serde_json::to_string(&status).unwrap().len();
     assert!(status.linked_apps.len() >= 40 && bytes < 20_000, "{} rows, {bytes} bytes", status.linked_apps.len());
+}
+
+#[test]
+fn of_more_apps_than_rows_those_with_a_trouble_have_one() {
+    let names: Vec<String> = (0..250).map(|n| format!("app-{n:03}")).collect();
+    let pods = names.iter().map(|name| pod(name, name)).collect();
+    let heard: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != "app-200" && *name != "app-240").collect();
+    let step = World::new(pods).heard_of(&heard).step(&policy_of("p", CREATED, json!({})));
+    let rows = &step.status.linked_apps;
+    assert_eq!((step.status.linked_app_count, step.status.linked_apps_truncated), (248, true));
+    assert!((50..=100).contains(&rows.len()), "as many as there is room for: {}", rows.len());
+    let lost: Vec<&str> = rows.iter().filter(|a| a.reason == Reason::AgentLost).map(|a| a.name.as_str()).collect();
+    assert_eq!(lost, ["app-200", "app-240"]);
+    assert!(rows.is_sorted_by_key(|a| a.name.as_str()), "rows are found by name all the same");
+    assert_eq!(step.news.len(), 2, "and are told of");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::world::*;
-use fleetprof_core::pod::{AgentContainer, AgentContainerState};
+use fleetprof_core::inject::AgentUser;
+use fleetprof_core::pod::{AgentContainer, AgentContainerState, PodFacts, User};
 use fleetprof_core::session::{Action, CaptureFacts, Permission, PolicyFacts, Settings, step};
 use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
@@ -67,6 +68,43 @@ fn fails_with_a_reason_when_there_is_nothing_to_profile() {
 }
 
 #[test]
+fn says_whose_label_opts_the_pods_out() {
+    let labelled = |name: &str, value: &str| {
+        let mut pod = pod(name);
+        Arc::make_mut(&mut pod.labels).insert("fleetprof.dev/profiling".into(), value.into());
+        pod
+    };
+    let waiting = |mut pod: PodFacts| {
+        (pod.running, pod.ready) = (false, false);
+        pod
+    };
+    let disabled = || labelled("a", "disabled");
+    let none_runs = "Of 1 selected pods none is running and open to profiling; look at kubectl get pods.";
+    let of_pod = " the label fleetprof.dev/profiling=disabled of the pods; remove the label";
+    let of_namespace = " the label fleetprof.dev/profiling=disabled of the namespace; remove the label";
+    let of_both = " the label fleetprof.dev/profiling=disabled of the pods (1) and the namespace (1); remove the label";
+    // (pods, the namespace's label, reason, words)
+    let cases = [
+        (vec![disabled()], "", Reason::OptedOut, of_pod),
+        (vec![disabled(), waiting(pod("b"))], "", Reason::OptedOut, of_pod),
+        (vec![pod("a"), pod("b")], "disabled", Reason::OptedOut, of_namespace),
+        (vec![disabled(), pod("b")], "disabled", Reason::OptedOut, of_both),
+        (vec![waiting(disabled())], "", Reason::NoMatchingPods, none_runs),
+        (vec![labelled("a", "enabled"), waiting(pod("b"))], "disabled", Reason::WaitingForAgent, "Waiting for the agent"),
+    ];
+    for (pods, label, reason, words) in cases {
+        for spec in [json!({"target": {"workload": {"kind": "Deployment", "name": "orders"}}}), json!({"target": {"podSelector": {}}})] {
+            let mut w = World::new(spec);
+            w.observed.pods = pods.iter().cloned().map(Arc::new).collect();
+            w.observed.namespace_labels.insert("fleetprof.dev/profiling".into(), label.into());
+            w.step();
+            assert_eq!(w.status().reason, Some(reason), "{words}");
+            assert!(w.status().message.contains(words), "{}", w.status().message);
+        }
+    }
+}
+
+#[test]
 fn a_round_goes_on_without_pods_that_went_since_it_picked_them() {
     let spec = json!({"policyRef": {"kind": "ClusterProfilingPolicy", "name": "p"}, "target": {"pods": ["a", "gone", "theirs"]}, "trigger": "Schedule"});
     let mut w = World::new(spec).with_policy(json!({"selector": {}})).with_pod(pod("a")).with_pod(pod("theirs")).with_agent("a");
@@ -95,8 +133,8 @@ fn attaches_to_a_pod_without_an_agent() {
     bare.sidecar = None;
     let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare.clone());
     w.step().is(Phase::Starting, Reason::Attaching);
-    let names = w.asked_to(|a| if let Action::Attach { name, user, .. } = a { Some((name.clone(), user.uid)) } else { None });
-    assert!(names[0].0.starts_with("fleetprof-agent-") && names[0].1 == Some(1000), "{names:?}");
+    let names = w.asked_to(|a| if let Action::Attach { name, user, .. } = a { Some((name.clone(), *user)) } else { None });
+    assert!(names[0].0.starts_with("fleetprof-agent-") && names[0].1 == AgentUser::Target { uid: 1000, gid: None }, "{names:?}");
     bare.attached.push(AgentContainer { name: names[0].0.clone(), target: "app".into(), state: AgentContainerState::Running });
     w.observed.pods = vec![Arc::new(bare)];
     w.step();
@@ -104,6 +142,44 @@ fn attaches_to_a_pod_without_an_agent() {
     w = w.with_agent("a");
     w.step().is(Phase::Starting, Reason::WaitingForAgent);
     assert_eq!(w.target("a").phase, TargetPhase::Ordered);
+}
+
+#[test]
+fn no_agent_is_attached_as_root_where_that_is_forbidden() {
+    const ATTACHED: Result<AgentUser, &str> = Ok(AgentUser::Root);
+    let unknown = Err("The user that the container app runs as is not known, and it demands runAsNonRoot");
+    let restricted = Err("The user that the container app runs as is not known, and the namespace enforces Pod Security restricted");
+    // (sentence, uid, runAsNonRoot, the level that the namespace enforces, outcome)
+    let cases = [
+        ("a known user", Some(1000), true, "restricted", Ok(AgentUser::Target { uid: 1000, gid: None })),
+        ("an unknown user", None, false, "baseline", ATTACHED),
+        ("an unknown user that must not be root", None, true, "privileged", unknown),
+        ("an unknown user under restricted", None, false, "restricted", restricted),
+        ("root", Some(0), false, "baseline", ATTACHED),
+        ("root under restricted", Some(0), false, "restricted", Err("The container app runs as root, and the namespace enforces")),
+    ];
+    for (sentence, uid, non_root, level, expected) in cases {
+        let mut bare = pod("a");
+        bare.sidecar = None;
+        bare.containers[0].user = User { uid, gid: None, non_root };
+        let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare.clone());
+        w.observed.namespace_labels.insert("pod-security.kubernetes.io/enforce".into(), level.into());
+        w.step();
+        let attached = w.asked_to(|a| if let Action::Attach { user, .. } = a { Some(*user) } else { None });
+        match expected {
+            Ok(user) => assert_eq!(attached, [user], "{sentence}"),
+            Err(words) => {
+                w.is(Phase::Failed, Reason::UnknownUser);
+                let target = w.target("a");
+                assert_eq!((target.phase, attached.len()), (TargetPhase::Skipped, 0), "{sentence}");
+                assert!(target.message.starts_with(words), "{sentence}: {}", target.message);
+                assert!(target.message.ends_with("; set securityContext.runAsUser on the container or the pod."), "{}", target.message);
+            }
+        }
+        bare.attached.push(AgentContainer { name: "other".into(), target: "app".into(), state: AgentContainerState::Running });
+        let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare);
+        w.step().is(Phase::Starting, Reason::Attaching);
+    }
 }
 
 #[test]
@@ -235,6 +311,23 @@ fn an_idle_target_is_no_success() {
 }
 
 #[test]
+fn samples_that_cannot_be_are_not_counted() {
+    let mut w = World::new(json!({"target": {"podSelector": {}}, "duration": "10s"}));
+    for name in ["a", "b", "c"] {
+        w = w.with_pod(PodFacts { node: name.into(), ..pod(name) }).with_agent(name);
+    }
+    w.step();
+    for (name, samples) in [("a", i64::MAX), ("b", i64::MAX), ("c", -7)] {
+        w.report(name, CaptureState::Running, 1, None);
+        let capture = w.target(name).capture.clone();
+        w.observed.captures.get_mut(&capture).unwrap().report.as_mut().unwrap().samples = samples;
+    }
+    w.step();
+    let most = 10 * 99 * 4096;
+    assert_eq!((w.status().samples, w.target("a").samples, w.target("c").samples), (2 * most, most, 0));
+}
+
+#[test]
 fn late_results_are_delayed_then_complete_late() {
     let mut w = one_pod();
     w.step();
@@ -292,6 +385,33 @@ fn some_targets_may_fail() {
     w.report("a", CaptureState::Finished, 3, None).is(Phase::PartiallySucceeded, Reason::SomeTargetsFailed);
     assert_eq!(w.status().targets_summary, "1/2");
     assert!(w.status().message.contains("PermissionDenied"));
+}
+
+#[test]
+fn a_policy_keeps_its_rules_on_containers_when_one_is_asked_for() {
+    let barred = "must not be profiled: containers.exclude of the policy has \"app\"; name another one in spec.container, or leave it out.";
+    // (spec.container, the policy's containers, why not)
+    let cases = [
+        ("app", json!({}), None),
+        ("app", json!({"include": ["a*"]}), None),
+        ("app", json!({"exclude": ["app"]}), Some(barred)),
+        ("app", json!({"include": ["web"]}), Some("must not be profiled: containers.include of the policy has only web;")),
+        ("db", json!({}), Some("The pod has no container db; name one of app in spec.container, or leave it out.")),
+        ("", json!({"exclude": ["*"]}), Some("check containers.include and containers.exclude of the policy")),
+    ];
+    for (container, rules, why) in cases {
+        let spec = json!({"policyRef": {"name": "p"}, "target": {"pods": ["a"]}, "container": container});
+        let mut w = World::new(spec).with_policy(json!({"selector": {}, "containers": rules})).with_pod(pod("a")).with_agent("a");
+        w.step();
+        let Some(words) = why else {
+            assert_eq!(w.target("a").phase, TargetPhase::Ordered, "{container} {rules}");
+            continue;
+        };
+        w.is(Phase::Failed, Reason::NoSelectedContainer);
+        assert!(w.target("a").message.contains(words), "{}", w.target("a").message);
+    }
+    let mut unnamed = World::new(json!({"target": {"pods": ["a"]}, "container": "app"})).with_pod(pod("a")).with_agent("a");
+    unnamed.step().is(Phase::Starting, Reason::WaitingForAgent);
 }
 
 #[test]

@@ -106,14 +106,15 @@ fn suspending_with_cancel_stops_what_runs() {
 
 #[test]
 fn percent_bounds_a_round() {
-    for (percent, wanted) in [(100, 10), (50, 5), (1, 1)] {
-        let mut w = World::new(json!({"policyRef": {"name": "p"}, "trigger": "Schedule"})).with_policy(
+    let cases = [("Schedule", 100, 10), ("Schedule", 50, 5), ("Schedule", 1, 1), ("OnDemand", 50, 5), ("OnDemand", 0, 10), ("CPU", 0, 10)];
+    for (trigger, percent, wanted) in cases {
+        let mut w = World::new(json!({"policyRef": {"name": "p"}, "trigger": trigger})).with_policy(
             json!({"selector": {}, "sampling": {"percent": percent, "replicasPerWorkload": 50}, "budget": {"maxConcurrentPerNode": 50}}),
         );
         for n in 0..10 {
             w = w.with_pod(pod(&format!("p{n}"))).with_agent(&format!("p{n}"));
         }
         w.step();
-        assert_eq!(w.status().targets.len(), wanted, "{percent} %");
+        assert_eq!(w.status().targets.len(), wanted, "{trigger} {percent} %");
     }
 }

@@ -46,7 +46,7 @@ pub fn policy(spec: Value) -> PolicyFacts {
 
 pub fn pod(name: &str) -> PodFacts {
     let mut pod = common::pod("shop", name, "orders", 2000);
-    pod.ips = vec![[10, 0, 0, 1].into()];
+    pod.ips = Box::new([[10, 0, 0, 1].into()]);
     pod.containers[0].user.uid = Some(1000);
     pod
 }

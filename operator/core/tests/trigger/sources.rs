@@ -167,7 +167,7 @@ fn revisions_of_stateful_sets_and_daemon_sets_have_objects_of_their_own_names() 
     let of = |kind: &str, label: &str| {
         let mut link = revised("shop-0", "x", 1, Some(2));
         let facts = Arc::get_mut(&mut link.pod).unwrap();
-        facts.workload.kind = kind.into();
+        Arc::make_mut(&mut facts.workload).kind = kind.into();
         facts.labels = Arc::new([("controller-revision-hash".to_owned(), label.to_owned())].into());
         let policy = policy(json!({"rollout": {"delay": "0s"}}));
         rollout::questions(&(&policy).into(), &[link], at(3)).into_iter().map(|q| q.object).collect::<Vec<_>>()

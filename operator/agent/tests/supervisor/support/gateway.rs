@@ -17,6 +17,7 @@ use fleetprof_crds::wire::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::AlertDescription;
 use rustls::pki_types::PrivateKeyDer;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -50,6 +51,8 @@ pub struct Seen {
     pub ca_bundle: Option<String>,
     pub next_ms: u64,
     pub polls: u32,
+    /// What clients said when they refused the certificate.
+    pub alerts: Vec<AlertDescription>,
 }
 
 impl Seen {
@@ -188,7 +191,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 return;
             }
             let acceptor = TlsAcceptor::from(shared.tls.borrow().clone());
-            let Ok(stream) = acceptor.accept(socket).await else { return };
+            let stream = match acceptor.accept(socket).await {
+                Ok(stream) => stream,
+                Err(error) => return shared.seen.lock().unwrap().alerts.extend(alert(&error)),
+            };
             let cut = Arc::new(Notify::new());
             let service = TowerToHyperService::new(router(shared.clone(), cut.clone()));
             let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
@@ -199,6 +205,14 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 _ = online.changed() => {}
             }
         });
+    }
+}
+
+/// What the client said before it hung up, unless it just went away.
+fn alert(error: &std::io::Error) -> Option<AlertDescription> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
     }
 }
 

@@ -7,7 +7,8 @@ use fleetprof_crds::wire::OrderList;
 
 use super::rig::{Rig, order, scope};
 
-const SOON: Duration = Duration::from_millis(50);
+/// Far less than the 25 s of a poll that nothing wakes, far more than a busy machine makes of a few milliseconds.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Polls with a long wait while something happens 30 ms later, and gives the answer's age after that.
 async fn woken_by(rig: &Rig, have: u64, event: impl FnOnce()) -> (super::rig::Answer, Duration) {
@@ -39,7 +40,7 @@ async fn a_pod_sees_its_own_orders_only() {
 }
 
 #[tokio::test]
-async fn a_placed_order_is_delivered_within_milliseconds() {
+async fn a_placed_order_is_delivered_at_once() {
     let rig = Rig::new();
     let (answer, took) = woken_by(&rig, 0, || rig.open("c", "a")).await;
     assert_eq!(answer.accepted::<OrderList>().orders, [order("c")]);
@@ -47,7 +48,7 @@ async fn a_placed_order_is_delivered_within_milliseconds() {
 }
 
 #[tokio::test]
-async fn a_cancelled_order_is_delivered_within_milliseconds() {
+async fn a_cancelled_order_is_delivered_at_once() {
     let rig = Rig::new();
     rig.open("c", "a");
     let have = rig.poll("a", "").await.accepted::<OrderList>().version;

@@ -91,6 +91,7 @@ fn deployment(found: &Deployment) -> WorkloadFacts {
         ready: (updated - (n(status.replicas) - available)).max(0),
         desired,
         restarted_for: restarted_for(&spec.template),
+        selector: spec.selector,
     }
 }
 
@@ -113,6 +114,7 @@ fn stateful_set(found: &StatefulSet) -> WorkloadFacts {
         ready: if one_revision { ready } else { (updated - (status.replicas - ready)).max(0) },
         desired,
         restarted_for: restarted_for(&spec.template),
+        selector: spec.selector,
     }
 }
 
@@ -127,6 +129,7 @@ fn daemon_set(found: &DaemonSet) -> WorkloadFacts {
         ready: (updated - (desired - status.number_ready)).max(0),
         desired,
         restarted_for: restarted_for(&spec.template),
+        selector: spec.selector,
     }
 }
 

@@ -23,7 +23,7 @@ fn json_value() -> impl Strategy<Value = Value> {
 }
 
 fn member() -> impl Strategy<Value = String> {
-    "name|labels|annotations|securityContext|runAsUser|runAsNonRoot|kubernetes.io/os|fleetprof.dev/profiling|fleetprof.dev/injected|[a-z/~]{1,4}"
+    "name|labels|annotations|affinity|nodeAffinity|requiredDuringSchedulingIgnoredDuringExecution|securityContext|runAsUser|runAsNonRoot|kubernetes.io/os|fleetprof.dev/profiling|fleetprof.dev/injected|[a-z/~]{1,4}"
 }
 
 /// Something of the shape of a pod, whose parts may be anything.
@@ -31,7 +31,7 @@ fn pod_like() -> impl Strategy<Value = Value> {
     let part = || prop::option::weighted(0.3, json_value());
     let containers = prop::collection::vec(("[a-c]|istio-proxy|fleetprof-agent", part()), 0..4);
     let fields = prop::collection::btree_map(
-        "hostPID|shareProcessNamespace|os|nodeSelector|securityContext|volumes|initContainers|other",
+        "hostPID|shareProcessNamespace|os|nodeSelector|affinity|securityContext|volumes|initContainers|other",
         prop_oneof![json_value(), Just(json!([])), Just(json!({})), Just(json!(true))],
         0..4,
     );

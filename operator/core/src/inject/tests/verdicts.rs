@@ -56,6 +56,47 @@ fn platform() -> Vec<Case> {
     ]
 }
 
+fn nodes() -> Vec<Case> {
+    let placed = |terms: Value| {
+        pod_with(
+            "/spec/affinity",
+            json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}),
+        )
+    };
+    let os = |operator: &str, values: Value| json!({"key": "kubernetes.io/os", "operator": operator, "values": values});
+    let zone = || json!({"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"]});
+    let term = |expressions: Value| json!({"matchExpressions": expressions});
+    let windows = || os("In", json!(["windows"]));
+    let old = json!({"key": "beta.kubernetes.io/os", "operator": "In", "values": ["windows"]});
+    let preferred = json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": term(json!([windows()]))}]}});
+    vec![
+        ("nodes of Windows", placed(json!([term(json!([windows()]))])), &[], Some(WindowsNode)),
+        ("nodes of Windows by the old label", placed(json!([term(json!([old]))])), &[], Some(WindowsNode)),
+        ("no node of Linux", placed(json!([term(json!([os("NotIn", json!(["linux"]))]))])), &[], Some(WindowsNode)),
+        ("nodes of Windows in one zone", placed(json!([term(json!([zone(), windows()]))])), &[], Some(WindowsNode)),
+        (
+            "nodes of Windows, whatever the zone",
+            placed(json!([term(json!([zone(), windows()])), term(json!([windows()]))])),
+            &[],
+            Some(WindowsNode),
+        ),
+        ("beside a term that takes no node", placed(json!([term(json!([windows()])), {}])), &[], Some(WindowsNode)),
+        ("nodes of Windows, or of one zone", placed(json!([term(json!([windows()])), term(json!([zone()]))])), &[], None),
+        (
+            "nodes of Windows, or one by name",
+            placed(json!([term(json!([windows()])), {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}])),
+            &[],
+            None,
+        ),
+        ("nodes of both", placed(json!([term(json!([os("In", json!(["windows", "linux"]))]))])), &[], None),
+        ("nodes of Linux", placed(json!([term(json!([os("In", json!(["linux"]))]))])), &[], None),
+        ("no node of Windows", placed(json!([term(json!([os("NotIn", json!(["windows"]))]))])), &[], None),
+        ("nodes that say their system", placed(json!([term(json!([os("Exists", json!(null))]))])), &[], None),
+        ("a wish for Windows is no demand", pod_with("/spec/affinity", preferred), &[], None),
+        ("no terms", placed(json!([])), &[], None),
+    ]
+}
+
 fn names_taken() -> Vec<Case> {
     let named = |name: &str| json!([{"name": name}]);
     vec![
@@ -117,6 +158,15 @@ fn malformed() -> Vec<Case> {
         ("a user that cannot be", pod_with(USER, json!({"runAsUser": -1})), &[], Some(MalformedPod)),
         ("a user beyond all users", pod_with(USER, json!({"runAsUser": 4_294_967_296_i64})), &[], Some(MalformedPod)),
         ("hostPID of a wrong type", pod_with("/spec/hostPID", json!("yes")), &[], Some(MalformedPod)),
+        (
+            "terms that are no list",
+            pod_with(
+                "/spec/affinity",
+                json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": "x"}}}),
+            ),
+            &[],
+            Some(MalformedPod),
+        ),
         ("no containers", pod_with("/spec/containers", json!([])), &[], Some(NoSelectedContainer)),
         ("null lists are missing lists", edit(pod_with("/spec/volumes", json!(null)), "/spec/initContainers", json!(null)), &[], None),
     ]
@@ -124,7 +174,7 @@ fn malformed() -> Vec<Case> {
 
 #[test]
 fn every_pod_gets_an_agent_or_a_reason() {
-    let cases = [opting_out(), platform(), names_taken(), users(), malformed()].concat();
+    let cases = [opting_out(), platform(), nodes(), names_taken(), users(), malformed()].concat();
     assert!(cases.len() > 50);
     for (sentence, pod, namespace_labels, expected) in cases {
         match (outcome(&pod, namespace_labels, &[all()]), expected) {
@@ -143,7 +193,7 @@ fn every_pod_gets_an_agent_or_a_reason() {
 
 #[test]
 fn no_reason_goes_untested() {
-    let cases = [opting_out(), platform(), names_taken(), users(), malformed()].concat();
+    let cases = [opting_out(), platform(), nodes(), names_taken(), users(), malformed()].concat();
     let met: std::collections::BTreeSet<Reason> = cases.iter().filter_map(|c| c.3).collect();
     let known =
         [OptedOut, HostPid, ProcessNamespaceConflict, UnknownUser, WindowsNode, NoSelectedContainer, StaticPod, NameConflict, MalformedPod];
@@ -155,6 +205,9 @@ fn nothing_is_injected_in_our_own_namespaces() {
     for namespace in ["kube-system", "fleetprof"] {
         let outcome = outcome_in(namespace, &pod(), &[], &[all()]);
         assert!(matches!(outcome, Outcome::Skipped { reason: NamespaceExcluded, .. }), "{namespace}: {outcome:?}");
+        let mirror = pod_with("/metadata/annotations", json!({"kubernetes.io/config.mirror": "abc"}));
+        let outcome = outcome_in(namespace, &mirror, &[], &[all()]);
+        assert!(matches!(outcome, Outcome::Skipped { reason: StaticPod, .. }), "what keeps every agent out is said first: {outcome:?}");
     }
 }
 
