@@ -1,7 +1,6 @@
 //! Is this process alive, and is it ready? Readiness has named gates, so that "not ready" says what is missing.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
@@ -72,10 +71,7 @@ async fn metrics(State(health): State<Health>) -> (StatusCode, [(&'static str, &
 /// # Errors
 /// When the port cannot be bound.
 pub async fn serve(port: u16, health: Health) -> anyhow::Result<()> {
-    let address = SocketAddr::from(([0, 0, 0, 0], port));
-    let listener = tokio::net::TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} for health and metrics; is the port taken?"))?;
+    let listener = crate::server::bind(port).context("health and metrics cannot be served")?;
     axum::serve(listener, router(health)).await.context("the health server ended")
 }
 

@@ -20,6 +20,7 @@ pub mod pods;
 pub mod policies;
 pub mod results;
 pub mod run;
+pub mod server;
 pub mod sessions;
 pub mod settings;
 pub mod tls;

@@ -13,7 +13,6 @@ mod endpoint;
 mod registration;
 mod watches;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -28,6 +27,7 @@ use crate::health::{self, Gates, Health};
 use crate::leader;
 use crate::metrics::Metrics;
 use crate::results::{Results, ResultsConfig, ResultsMetrics};
+use crate::server;
 use crate::settings::RunSettings;
 use crate::tls::{self, CertificateNames, ClientAuth, TlsSource};
 
@@ -177,8 +177,6 @@ async fn read_api(port: u16, tls: TlsSource, router: axum::Router, known: FrontP
 }
 
 async fn listen(port: u16, tls: TlsSource, router: axum::Router, client_auth: Option<ClientAuth>) -> anyhow::Result<()> {
-    let address = SocketAddr::from(([0, 0, 0, 0], port));
-    let listener =
-        tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; is the port taken?"))?;
-    tls::serve(listener, tls, router, client_auth, std::future::pending()).await.with_context(|| format!("the server on {address} ended"))
+    let listener = server::bind(port)?;
+    tls::serve(listener, tls, router, client_auth, std::future::pending()).await.with_context(|| format!("the server on port {port} ended"))
 }

@@ -21,7 +21,6 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +28,6 @@ use anyhow::Context;
 use futures::FutureExt;
 use kube::Client;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use args::WebhookArgs;
@@ -40,6 +38,7 @@ pub use router::{WebhookState, router};
 use crate::data_api::registration::{ReadService, stand_by};
 use crate::data_api::understudy;
 use crate::health::{self, Gates, Health};
+use crate::server;
 use crate::tls::{self, TlsSource};
 use fleetprof_core::inject::AgentSettings;
 
@@ -71,7 +70,7 @@ pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
 /// Serves the API server from the first certificate until the order to stop.
 async fn answer(args: &WebhookArgs, index: &Index, tls: &TlsSource, metrics: Metrics, gates: &Gates) -> anyhow::Result<()> {
     let (agent, rules) = (args.agent()?, args.rules()?);
-    let (listener, data_listener) = (listen(args.port).await?, listen(args.data_port).await?);
+    let (listener, data_listener) = (server::bind(args.port)?, server::bind(args.data_port)?);
     let stopped = crate::run::stopped();
     tokio::pin!(stopped);
     // No pod may get an agent that trusts nobody.
@@ -92,11 +91,6 @@ async fn answer(args: &WebhookArgs, index: &Index, tls: &TlsSource, metrics: Met
     let data = tls::serve(data_listener, tls.clone(), understudy(), None, leaving);
     tokio::try_join!(webhook, data).context("the webhook's server ended")?;
     Ok(())
-}
-
-async fn listen(port: u16) -> anyhow::Result<TcpListener> {
-    let address = SocketAddr::from(([0, 0, 0, 0], port));
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; is the port taken?"))
 }
 
 const POLICIES: &str = "policies";

@@ -1,0 +1,5 @@
+//! What do all servers of the operator share?
+
+mod bind;
+
+pub use bind::bind;
