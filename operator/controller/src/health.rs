@@ -9,6 +9,8 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 
+use crate::server::{self, Limits};
+
 /// The gates of readiness; all must be open.
 #[derive(Clone, Default)]
 pub struct Gates(Arc<Mutex<BTreeMap<&'static str, bool>>>);
@@ -66,13 +68,13 @@ async fn metrics(State(health): State<Health>) -> (StatusCode, [(&'static str, &
     (code, [("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }
 
-/// Serves the router on all addresses until the process ends.
+/// Serves the router on all addresses within `limits` until the process ends.
 ///
 /// # Errors
 /// When the port cannot be bound.
-pub async fn serve(port: u16, health: Health) -> anyhow::Result<()> {
-    let listener = crate::server::bind(port).context("health and metrics cannot be served")?;
-    axum::serve(listener, router(health)).await.context("the health server ended")
+pub async fn serve(port: u16, health: Health, limits: Limits) -> anyhow::Result<()> {
+    let listener = server::bind(port).context("health and metrics cannot be served")?;
+    match server::serve_plain(listener, router(health), limits).await {}
 }
 
 #[cfg(test)]

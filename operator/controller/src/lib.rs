@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod misses;
 pub mod namespaces;
 pub mod permission;
+mod places;
 pub mod pods;
 pub mod policies;
 pub mod results;
