@@ -91,7 +91,7 @@ impl From<IdentifyError> for Refusal {
         match error {
             IdentifyError::Refused(_) => Self::unauthenticated(message),
             IdentifyError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::TokenReviewFailed, message).again(SOON),
-            IdentifyError::TooMany { after } => Self::new(StatusCode::TOO_MANY_REQUESTS, Reason::TooManyRequests, message).again(after),
+            IdentifyError::Crowded { after } | IdentifyError::TooMany { after } => Self::new(StatusCode::TOO_MANY_REQUESTS, Reason::TooManyRequests, message).again(after),
         }
     }
 }
