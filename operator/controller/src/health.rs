@@ -1,7 +1,6 @@
 //! Is this process alive, and is it ready? Readiness has named gates, so that "not ready" says what is missing.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
@@ -9,6 +8,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use prometheus_client::registry::Registry;
+
+use crate::server::{self, Limits};
 
 /// The gates of readiness; all must be open.
 #[derive(Clone, Default)]
@@ -67,16 +68,13 @@ async fn metrics(State(health): State<Health>) -> (StatusCode, [(&'static str, &
     (code, [("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }
 
-/// Serves the router on all addresses until the process ends.
+/// Serves the router on all addresses within `limits` until the process ends.
 ///
 /// # Errors
 /// When the port cannot be bound.
-pub async fn serve(port: u16, health: Health) -> anyhow::Result<()> {
-    let address = SocketAddr::from(([0, 0, 0, 0], port));
-    let listener = tokio::net::TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} for health and metrics; is the port taken?"))?;
-    axum::serve(listener, router(health)).await.context("the health server ended")
+pub async fn serve(port: u16, health: Health, limits: Limits) -> anyhow::Result<()> {
+    let listener = server::bind(port).context("health and metrics cannot be served")?;
+    match server::serve_plain(listener, router(health), limits).await {}
 }
 
 #[cfg(test)]

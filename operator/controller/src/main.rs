@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use fleetprof_operator::settings::RunSettings;
-use fleetprof_operator::{run, webhook};
+use fleetprof_operator::{run, server, webhook};
 use tokio::runtime::Builder;
 use tracing_subscriber::EnvFilter;
 
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    server::raise_files();
     let runtime = match runtime(&arguments.command).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

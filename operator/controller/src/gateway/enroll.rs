@@ -10,17 +10,17 @@ use fleetprof_crds::wire::{Enroll, EnrollReply};
 use http::{Extensions, StatusCode};
 
 use super::auth::TicketError;
-use super::body;
+use super::body::{self, Pace};
 use super::refuse::Refusal;
 use super::state::{GatewayState, peer};
 
 const MAX_BYTES: usize = 8 * 1024;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PACE: Pace = Pace::within(Duration::from_secs(10));
 
 pub(super) async fn enroll(State(state): State<GatewayState>, extensions: Extensions, body: Body) -> Result<Json<EnrollReply>, Refusal> {
     let from = peer(&extensions).ok_or_else(no_peer)?;
     state.auth.may_ask(Some(from), state.now())?;
-    let body = body::read("enrolment", body, MAX_BYTES, PATIENCE).await?;
+    let body = body::read("enrolment", body, MAX_BYTES, PACE).await?;
     let enroll: Enroll =
         serde_json::from_slice(&body).map_err(|_| Refusal::malformed("The body is no JSON object with the text field \"ticket\"."))?;
     let now = state.now();

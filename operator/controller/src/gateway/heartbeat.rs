@@ -7,14 +7,15 @@ use axum::body::Body;
 use axum::extract::State;
 use fleetprof_crds::wire::{Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES};
 
+use super::body::Pace;
 use super::refuse::Refusal;
 use super::state::{Caller, GatewayState};
 use super::{body, clean};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PACE: Pace = Pace::within(Duration::from_secs(10));
 
 pub(super) async fn heartbeat(State(state): State<GatewayState>, Caller(pod): Caller, body: Body) -> Result<Json<HeartbeatReply>, Refusal> {
-    let body = body::read("heartbeat", body, MAX_HEARTBEAT_BYTES, PATIENCE).await?;
+    let body = body::read("heartbeat", body, MAX_HEARTBEAT_BYTES, PACE).await?;
     let beat: Heartbeat = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
     let (beat, dropped) = clean::heartbeat(beat);
     let (reply, ignored) = state.fleet.heartbeat(&pod, beat, state.now())?;

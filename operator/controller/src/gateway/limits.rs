@@ -1,9 +1,8 @@
-//! How much may one pod, and how much may all of them, ask for at one time?
+//! How much may one pod, one namespace, and how much may all of them, ask for at one time?
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
+use super::PodId;
 use super::rate::Buckets;
+use crate::places::{NoPlace, Place, Places};
 
 /// Requests of a pod, in a row and a second. An agent that was cut off uploads dozens of slices in a row.
 const REQUESTS: (f64, f64) = (60.0, 10.0);
@@ -13,82 +12,61 @@ const POLLS_EACH: usize = 4;
 const POLLS: usize = 100_000;
 /// Uploads of one pod at one time.
 const UPLOADS_EACH: usize = 4;
-/// Uploads at one time; with [`fleetprof_crds::wire::MAX_SLICE_BYTES`] it bounds their memory to 128 MiB.
-const UPLOADS: usize = 32;
+/// MiB of uploads at one time, each rounded up: the memory that their bodies take at most. The sum that it is a part of
+/// stands at [`crate::results`]. 32 usual slices (some ten KiB) fit, or 8 of the largest.
+const UPLOADS_MIB: usize = 32;
+/// MiB of uploads of one namespace at one time: half, so that no tenant can take the other half.
+const UPLOADS_OF_NAMESPACE_MIB: usize = UPLOADS_MIB / 2;
 
 /// The gateway's limits.
 pub(super) struct Limits {
     pub(super) requests: Buckets<String>,
-    pub(super) polls: Places,
-    pub(super) uploads: Places,
+    pub(super) polls: Places<String>,
+    pub(super) uploads: Uploads,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            requests: Buckets::new(REQUESTS.0, REQUESTS.1),
-            polls: Places::new(POLLS_EACH, POLLS),
-            uploads: Places::new(UPLOADS_EACH, UPLOADS),
-        }
+        Self { requests: Buckets::new(REQUESTS.0, REQUESTS.1), polls: Places::new(POLLS_EACH, POLLS), uploads: Uploads::default() }
     }
 }
 
-/// Places that pods take and give back.
-pub(super) struct Places {
-    each: usize,
-    all: usize,
-    held: Arc<Mutex<Held>>,
+/// Places for uploads.
+pub(super) struct Uploads {
+    of_pods: Places<String>,
+    mib: Places<String>,
 }
 
-#[derive(Default)]
-struct Held {
-    by_pod: HashMap<String, usize>,
-    all: usize,
-}
+/// A place for one upload.
+pub(super) struct UploadPlace(#[expect(dead_code, reason = "held, and given back when dropped")] [Place<String>; 2]);
 
-/// A taken place; dropping it gives it back.
-pub(super) struct Place {
-    pod_uid: String,
-    held: Arc<Mutex<Held>>,
-}
-
-/// No place is left.
+/// Why there is no place for an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoPlace {
-    ForPod,
-    ForAnyone,
+pub(super) enum NoUpload {
+    Pod,
+    Namespace,
+    Anyone,
 }
 
-impl Places {
-    pub(super) fn new(each: usize, all: usize) -> Self {
-        Self { each, all, held: Arc::default() }
-    }
-
-    pub(super) fn take(&self, pod_uid: &str) -> Result<Place, NoPlace> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.by_pod.get(pod_uid).is_some_and(|taken| *taken >= self.each) {
-            return Err(NoPlace::ForPod);
-        }
-        if held.all >= self.all {
-            return Err(NoPlace::ForAnyone);
-        }
-        held.all += 1;
-        *held.by_pod.entry(pod_uid.to_owned()).or_default() += 1;
-        Ok(Place { pod_uid: pod_uid.to_owned(), held: self.held.clone() })
+impl Default for Uploads {
+    fn default() -> Self {
+        Self { of_pods: Places::new(UPLOADS_EACH, UPLOADS_MIB), mib: Places::new(UPLOADS_OF_NAMESPACE_MIB, UPLOADS_MIB) }
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.all = held.all.saturating_sub(1);
-        if let Some(taken) = held.by_pod.get_mut(&self.pod_uid) {
-            *taken = taken.saturating_sub(1);
-            if *taken == 0 {
-                held.by_pod.remove(&self.pod_uid);
-            }
-        }
+impl Uploads {
+    /// A place for a body of at most `bytes`.
+    pub(super) fn take(&self, pod: &PodId, bytes: u64) -> Result<UploadPlace, NoUpload> {
+        let refused = |holder| move |no_place| if no_place == NoPlace::ForHolder { holder } else { NoUpload::Anyone };
+        let of_pod = self.of_pods.take(&pod.uid).map_err(refused(NoUpload::Pod))?;
+        let mib = self.mib.take_many(&pod.namespace, mib(bytes)).map_err(refused(NoUpload::Namespace))?;
+        Ok(UploadPlace([of_pod, mib]))
     }
+}
+
+/// Whole MiB, at least one.
+fn mib(bytes: u64) -> usize {
+    bytes.div_ceil(1024 * 1024).max(1) as usize
 }
 
 #[cfg(test)]
@@ -96,16 +74,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_bounded_for_each_and_for_all_and_given_back() {
-        let places = Places::new(2, 3);
-        let a = [places.take("a"), places.take("a")];
-        assert_eq!(places.take("a").err(), Some(NoPlace::ForPod));
-        let b = places.take("b");
-        assert_eq!(places.take("c").err(), Some(NoPlace::ForAnyone));
-        drop(b);
-        assert!(places.take("c").is_ok());
-        drop(a);
-        let held = places.held.lock().unwrap();
-        assert_eq!((held.all, held.by_pod.len()), (0, 0), "nothing is kept of a pod that holds no place");
+    fn a_body_weighs_at_least_a_mib() {
+        for (bytes, wanted) in [(0, 1), (1, 1), (1 << 20, 1), ((1 << 20) + 1, 2), (4 << 20, 4)] {
+            assert_eq!(mib(bytes), wanted, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn no_pod_no_namespace_and_not_all_of_them_take_more_than_their_share() {
+        let pod = |namespace: &str, n: usize| PodId { namespace: namespace.into(), name: "p".into(), uid: format!("{namespace}-{n}") };
+        let uploads = Uploads::default();
+        let large = 4 << 20;
+        let shop: Vec<_> = (0..4).map(|n| uploads.take(&pod("shop", n), large).ok().unwrap()).collect();
+        assert_eq!(uploads.take(&pod("shop", 9), 1).err(), Some(NoUpload::Namespace));
+        let small: Vec<_> = (0..4).map(|_| uploads.take(&pod("bank", 1), 1).ok().unwrap()).collect();
+        assert_eq!(uploads.take(&pod("bank", 1), 1).err(), Some(NoUpload::Pod));
+        let more: Vec<_> = (0..3).map(|n| uploads.take(&pod("zoo", n), large).ok().unwrap()).collect();
+        assert_eq!(uploads.take(&pod("farm", 1), 1).err(), Some(NoUpload::Anyone));
+        drop((shop, small, more));
+        assert!((0..4).all(|n| uploads.take(&pod("shop", n), large).is_ok()), "what was refused took nothing");
     }
 }

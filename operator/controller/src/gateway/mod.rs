@@ -37,6 +37,7 @@ mod tests;
 
 pub use auth::{Identify, IdentifyError, TICKET, Tickets, TokenReviews};
 pub use change::{Change, Changes};
+pub(crate) use fleet::MAX_AGENTS;
 pub use fleet::{CaptureView, Fleet, expire_forever};
 pub use metrics::GatewayMetrics;
 pub use router::router;

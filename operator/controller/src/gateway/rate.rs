@@ -63,6 +63,18 @@ impl<K: Clone + Eq + Hash> Buckets<K> {
         if tokens < 1.0 { Err(self.until_one(tokens)) } else { Ok(()) }
     }
 
+    /// Puts a token back that was taken for nothing.
+    pub(super) fn give_back(&self, caller: &K, now: Timestamp) {
+        let mut held = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = held.by_caller.get(caller).copied() else { return };
+        let tokens = self.filled(Some(known), now) + 1.0;
+        if tokens >= self.burst {
+            held.by_caller.remove(caller);
+        } else {
+            held.by_caller.insert(caller.clone(), Bucket { tokens, at: now });
+        }
+    }
+
     fn filled(&self, bucket: Option<Bucket>, now: Timestamp) -> f64 {
         bucket.map_or(self.burst, |Bucket { tokens, at }| {
             // A clock that went back fills nothing.
@@ -102,6 +114,19 @@ mod tests {
         assert_eq!(buckets.take(&"b", at(0)), Ok(()), "callers do not share a bucket");
         assert_eq!(buckets.take(&"a", at(500)), Ok(()));
         assert_eq!(buckets.take(&"a", at(500)), Err(1));
+    }
+
+    #[test]
+    fn a_token_that_was_given_back_was_never_taken() {
+        let buckets = Buckets::new(2.0, 1.0);
+        buckets.give_back(&"a", at(0));
+        for _ in 0..5 {
+            assert_eq!((buckets.take(&"a", at(0)), buckets.take(&"a", at(0))), (Ok(()), Ok(())));
+            assert_eq!(buckets.take(&"a", at(0)), Err(1), "no more than before");
+            buckets.give_back(&"a", at(0));
+            buckets.give_back(&"a", at(0));
+        }
+        assert!(buckets.buckets.lock().unwrap().by_caller.is_empty(), "a full bucket is not stored");
     }
 
     #[test]

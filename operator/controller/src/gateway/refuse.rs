@@ -10,8 +10,9 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::auth::{IdentifyError, TicketError};
 use super::fleet::{FleetFull, NotSynced};
-use super::limits::NoPlace;
+use super::limits::NoUpload;
 use super::sink::SinkError;
+use crate::places::NoPlace;
 
 /// Seconds after which to try again what is refused for a moment.
 const SOON: u64 = 2;
@@ -91,7 +92,9 @@ impl From<IdentifyError> for Refusal {
         match error {
             IdentifyError::Refused(_) => Self::unauthenticated(message),
             IdentifyError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::TokenReviewFailed, message).again(SOON),
-            IdentifyError::TooMany { after } => Self::new(StatusCode::TOO_MANY_REQUESTS, Reason::TooManyRequests, message).again(after),
+            IdentifyError::Crowded { after } | IdentifyError::TooMany { after } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, Reason::TooManyRequests, message).again(after)
+            }
         }
     }
 }
@@ -140,8 +143,18 @@ impl From<FleetFull> for Refusal {
 impl From<NoPlace> for Refusal {
     fn from(no_place: NoPlace) -> Self {
         match no_place {
-            NoPlace::ForPod => Self::too_many(SOON),
+            NoPlace::ForHolder => Self::too_many(SOON),
             NoPlace::ForAnyone => Self::busy("The gateway is serving as many requests as it can; try again."),
+        }
+    }
+}
+
+impl From<NoUpload> for Refusal {
+    fn from(no_place: NoUpload) -> Self {
+        match no_place {
+            NoUpload::Pod => Self::too_many(SOON),
+            NoUpload::Namespace => Self::busy("The pods of this namespace upload as much at one time as one namespace may; try again."),
+            NoUpload::Anyone => Self::busy("The gateway is taking as many uploads as it can; try again."),
         }
     }
 }

@@ -51,8 +51,11 @@ use store::Store;
 
 /// Slices that are checked and written at once; each may take 90 MiB when it is hostile, a few otherwise.
 const UPLOADS: usize = 2;
-/// Merges at once; each may take 250 MiB when its input is hostile, a few otherwise. With the uploads, the operator's
-/// memory limit of 512 MiB holds whatever the agents send.
+/// Merges at once; each may take 250 MiB when its input is hostile, a few otherwise.
+///
+/// So the operator's memory limit of 512 MiB holds whatever agents send: 2 × 90 + 250, and the 32 MiB of bodies that arrive or
+/// wait (`UPLOADS_MIB` of the gateway), are 462. What is left is for the process and its connections, see
+/// [`crate::server::Server`].
 const MERGES: usize = 1;
 /// Other work at once.
 const CHORES: usize = 4;

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::listen;
 use crate::policies;
+use crate::server::Limits;
 use crate::settings::RunSettings;
 use crate::tls::TlsSource;
 use crate::triggers::OfAlerts;
@@ -24,7 +25,7 @@ pub async fn serve(
     client: &Client,
     settings: &RunSettings,
     context: Arc<policies::Context>,
-    tls: &TlsSource,
+    (tls, limits): (&TlsSource, Limits),
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
     if settings.alerts_secret.is_empty() {
@@ -39,7 +40,7 @@ pub async fn serve(
         metrics: context.metrics.clone(),
         look: Arc::new(OfAlerts(context)),
     });
-    tasks.spawn(listen(settings.alerts_port, tls.clone(), router, Some(client_auth)));
+    tasks.spawn(listen(settings.alerts_port, tls.clone(), router, Some(client_auth), limits));
     Ok(())
 }
 

@@ -13,7 +13,6 @@ mod endpoint;
 mod registration;
 mod watches;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -28,6 +27,7 @@ use crate::health::{self, Gates, Health};
 use crate::leader;
 use crate::metrics::Metrics;
 use crate::results::{Results, ResultsConfig, ResultsMetrics};
+use crate::server::{self, ConnectionMetrics, Limits, Server};
 use crate::settings::RunSettings;
 use crate::tls::{self, CertificateNames, ClientAuth, TlsSource};
 
@@ -38,6 +38,7 @@ struct AllMetrics {
     gateway: GatewayMetrics,
     results: ResultsMetrics,
     data: DataApiMetrics,
+    connections: ConnectionMetrics,
 }
 
 /// Runs until the lease is lost, something essential ends, or the process is asked to stop.
@@ -53,10 +54,12 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         gateway: GatewayMetrics::register(&mut registry, &fleet),
         results: ResultsMetrics::register(&mut registry),
         data: DataApiMetrics::register(&mut registry),
+        connections: ConnectionMetrics::register(&mut registry),
     };
     // A standby is ready when it takes part in the election; who leads has more gates to open.
     let gates = Gates::new(&["election"]);
-    let health = health::serve(settings.health_port, Health { gates: gates.clone(), registry: Arc::new(registry) });
+    let limits = Limits::of(Server::health, metrics.connections.clone());
+    let health = health::serve(settings.health_port, Health { gates: gates.clone(), registry: Arc::new(registry) }, limits);
     let lease = format!("{}-operator", settings.name);
     let work = || lead(client.clone(), settings.clone(), fleet, metrics, gates.clone());
     let leave = || registration::leave(client.clone(), settings.clone());
@@ -113,7 +116,8 @@ async fn lead(client: Client, settings: RunSettings, fleet: Fleet, metrics: AllM
     let servers = Servers { client: client.clone(), settings: settings.clone(), parts: parts.shared(), metrics };
     let policies = controllers::start(parts, &mut tasks).await?;
     alerts::ask(&client, &settings, policies.clone(), &mut tasks);
-    alerts::serve(&client, &settings, policies, &tls, &mut tasks).await?;
+    let limits = Limits::of(Server::alerts, servers.metrics.connections.clone());
+    alerts::serve(&client, &settings, policies, (&tls, limits), &mut tasks).await?;
     tasks.spawn(endless(registration::renew_certificates(client, settings, names, ensured.recheck)));
     servers.start(&mut tasks).await?;
     gates.set("serving", true);
@@ -145,9 +149,10 @@ impl Servers {
             metrics: metrics.gateway,
             clock: system_clock(),
         });
-        tasks.spawn(listen(settings.gateway_port, tls.clone(), gateway::router(state), None));
+        let limits = Limits::of(Server::gateway, metrics.connections.clone()).within(server::raise_files());
+        tasks.spawn(listen(settings.gateway_port, tls.clone(), gateway::router(state), None, limits));
         let front_proxy = FrontProxySource::watch(client.clone());
-        let (known, client_auth) = (front_proxy.clone(), front_proxy.client_auth());
+        let (known, client_auth) = (front_proxy.clone(), front_proxy.client_auth().required());
         let data = data_api::router(DataApi {
             front_proxy,
             authorize: Arc::new(AccessReviews::new(client.clone())),
@@ -155,7 +160,9 @@ impl Servers {
             results,
             metrics: metrics.data,
         });
-        tasks.spawn(read_api(settings.data_port, tls.clone(), data, known.clone(), client_auth));
+        let limits = Limits::of(Server::read_api, metrics.connections);
+        let read_api = listen(settings.data_port, tls.clone(), data, Some(client_auth), limits);
+        tasks.spawn(once_known(known.clone(), read_api));
         tasks.spawn(endless(gateway::expire_forever(fleet.clone(), system_clock())));
         tasks.spawn(endless(registration::follow_ca(fleet, tls.clone())));
         endpoint::publish(&client, &settings).await?;
@@ -170,15 +177,15 @@ async fn endless(work: impl Future<Output = ()>) -> anyhow::Result<()> {
     anyhow::bail!("it ended although it never should")
 }
 
-/// Listens once it is known whom to believe.
-async fn read_api(port: u16, tls: TlsSource, router: axum::Router, known: FrontProxySource, auth: ClientAuth) -> anyhow::Result<()> {
-    known.loaded().await;
-    listen(port, tls, router, Some(auth)).await
+/// Serves once it is known whom to believe.
+async fn once_known(front_proxy: FrontProxySource, server: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    front_proxy.loaded().await;
+    server.await
 }
 
-async fn listen(port: u16, tls: TlsSource, router: axum::Router, client_auth: Option<ClientAuth>) -> anyhow::Result<()> {
-    let address = SocketAddr::from(([0, 0, 0, 0], port));
-    let listener =
-        tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; is the port taken?"))?;
-    tls::serve(listener, tls, router, client_auth, std::future::pending()).await.with_context(|| format!("the server on {address} ended"))
+async fn listen(port: u16, tls: TlsSource, router: axum::Router, client_auth: Option<ClientAuth>, limits: Limits) -> anyhow::Result<()> {
+    let listener = server::bind(port)?;
+    tls::serve(listener, tls, router, client_auth, limits, std::future::pending())
+        .await
+        .with_context(|| format!("the server on port {port} ended"))
 }

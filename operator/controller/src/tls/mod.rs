@@ -22,8 +22,10 @@ mod tests;
 pub use ensure::{CertificateNames, Ensured, ensure_certificates};
 pub use expiry::register_expiry;
 pub use material::TlsMaterial;
-pub use server::{ClientAuth, PeerInfo, serve};
+pub use server::{ClientAuth, serve};
 pub use source::{TlsFeed, TlsSource};
+
+pub use crate::server::PeerInfo;
 
 /// What went wrong with a certificate, a Secret or a listener.
 #[derive(Debug, thiserror::Error)]

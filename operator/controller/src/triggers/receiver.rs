@@ -1,8 +1,9 @@
 //! Who tells of alerts, and may they? The receiver of Alertmanager's webhook.
 //!
 //! ```text
-//! POST /v1/alerts ─► client certificate or bearer token? 401 ─► at most 1 MiB? 413 ─► version 4? 400 ─► sessions ─► 200
+//! POST /v1/alerts ─► client certificate or bearer token? 401 ─► one of 8 turns ─► at most 1 MiB? 413 ─► version 4? 400 ─► sessions ─► 200
 //! ```
+//! Who may not tell is known by the headers, and gets no turn.
 //! A request that is refused changes nothing, and says nothing but why. Sessions are created before the answer, so that
 //! Alertmanager tries again (503) where they could not be.
 
@@ -20,6 +21,7 @@ use fleetprof_core::trigger::alert::{self, Alert, Malformed};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use super::credentials::Credentials;
 use super::memory::Triggers;
@@ -34,8 +36,10 @@ const MOST_DRAINED: usize = 16 * 1024 * 1024;
 /// So long at most the body of somebody who may not tell is read before it is refused.
 const STRANGER: Duration = Duration::from_secs(1);
 
-/// Notifications that are worked on at once; more wait.
+/// Notifications that are worked on at once; more of those who may tell wait.
 const AT_ONCE: usize = 8;
+/// Strangers whose bodies are read at once; more are answered and cut short. It costs them an answer that they may not see.
+const STRANGERS: usize = 32;
 
 /// Looks at the policies that alerts may concern.
 pub trait Look: Send + Sync + 'static {
@@ -56,23 +60,47 @@ pub struct Receiver {
     pub metrics: Metrics,
 }
 
-/// The router with `/v1/alerts`.
-pub fn router(receiver: Receiver) -> Router {
-    let limit = tower::limit::GlobalConcurrencyLimitLayer::new(AT_ONCE);
-    Router::new().route("/v1/alerts", post(alerts)).layer(limit).with_state(receiver)
+/// The receiver with its limits.
+#[derive(Clone)]
+struct Desk {
+    receiver: Receiver,
+    turns: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
 }
 
-async fn alerts(State(receiver): State<Receiver>, peer: Option<Extension<PeerInfo>>, headers: HeaderMap, body: Body) -> Response {
+/// The router with `/v1/alerts`.
+pub fn router(receiver: Receiver) -> Router {
+    let semaphore = |n| Arc::new(Semaphore::new(n));
+    Router::new().route("/v1/alerts", post(alerts)).with_state(Desk {
+        receiver,
+        turns: semaphore(AT_ONCE),
+        strangers: semaphore(STRANGERS),
+    })
+}
+
+async fn alerts(State(desk): State<Desk>, peer: Option<Extension<PeerInfo>>, headers: HeaderMap, body: Body) -> Response {
     let certified = peer.is_some_and(|Extension(peer)| !peer.client_certs.is_empty());
-    let outcome = match certified || may(&receiver.credentials, &headers) {
-        true => take(&receiver, body).await,
-        false => {
-            let _ = tokio::time::timeout(STRANGER, drain(body, alert::MAX_BYTES)).await;
-            Err(Refusal::Unauthenticated)
-        }
+    let outcome = match certified || may(&desk.receiver.credentials, &headers) {
+        true => desk.take(body).await,
+        false => Err(desk.refuse(body).await),
     };
-    receiver.metrics.notification(outcome.as_ref().map_or_else(Refusal::code, |_| "200"));
+    desk.receiver.metrics.notification(outcome.as_ref().map_or_else(Refusal::code, |_| "200"));
     outcome.map_or_else(IntoResponse::into_response, |n| format!("{n} alerts taken\n").into_response())
+}
+
+impl Desk {
+    async fn take(&self, body: Body) -> Result<usize, Refusal> {
+        // It is never closed.
+        let _turn = self.turns.acquire().await;
+        take(&self.receiver, body).await
+    }
+
+    async fn refuse(&self, body: Body) -> Refusal {
+        if let Ok(_place) = self.strangers.try_acquire() {
+            let _ = tokio::time::timeout(STRANGER, drain(body, alert::MAX_BYTES)).await;
+        }
+        Refusal::Unauthenticated
+    }
 }
 
 /// Both are hashed, so that the time of the comparison tells nothing of the token.
@@ -231,6 +259,50 @@ mod tests {
             let what = body.chars().take(60).collect::<String>();
             assert_eq!(send(&receiver(true), token, body).await, (code, 0), "{token:?} {what}");
         }
+    }
+
+    fn never() -> Body {
+        Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>())
+    }
+
+    fn post_of(token: &str, body: Body) -> Request<Body> {
+        Request::post("/v1/alerts").header("Authorization", format!("Bearer {token}")).body(body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn strangers_keep_nobody_waiting() {
+        let router = router(receiver(true));
+        let ask = async |token: &str, body: Body| {
+            let begun = std::time::Instant::now();
+            let answer = router.clone().oneshot(post_of(token, body)).await.unwrap();
+            (answer.status().as_u16(), begun.elapsed() < STRANGER / 2)
+        };
+        let strangers = futures::future::join_all((0..STRANGERS + 5).map(|_| ask("guess", never())));
+        let known = async {
+            tokio::task::yield_now().await;
+            ask("secret", payload().to_string().into()).await
+        };
+        let (strangers, known) = tokio::join!(strangers, known);
+        assert_eq!(known, (200, true));
+        assert_eq!(strangers.iter().filter(|answer| **answer == (401, false)).count(), STRANGERS, "read to be told");
+        assert_eq!(strangers.iter().filter(|answer| **answer == (401, true)).count(), 5, "told at once");
+    }
+
+    #[tokio::test]
+    async fn those_who_may_tell_take_turns() {
+        let router = router(receiver(true));
+        let slow = futures::future::join_all((0..AT_ONCE).map(|_| router.clone().oneshot(post_of("secret", never()))));
+        let next = async {
+            tokio::task::yield_now().await;
+            let next = router.clone().oneshot(post_of("secret", payload().to_string().into()));
+            assert!(tokio::time::timeout(Duration::from_millis(50), next).await.is_err(), "it waits");
+        };
+        tokio::select! {
+            _ = slow => unreachable!("they never end"),
+            () = next => {}
+        }
+        let next = router.oneshot(post_of("secret", payload().to_string().into())).await.unwrap();
+        assert_eq!(next.status(), StatusCode::OK);
     }
 
     #[tokio::test]

@@ -21,7 +21,6 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +28,6 @@ use anyhow::Context;
 use futures::FutureExt;
 use kube::Client;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use args::WebhookArgs;
@@ -40,6 +38,7 @@ pub use router::{WebhookState, router};
 use crate::data_api::registration::{ReadService, stand_by};
 use crate::data_api::understudy;
 use crate::health::{self, Gates, Health};
+use crate::server::{self, ConnectionMetrics, Limits, Server};
 use crate::tls::{self, TlsSource};
 use fleetprof_core::inject::AgentSettings;
 
@@ -58,10 +57,12 @@ pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
     let metrics = Metrics::register(&mut registry);
     tls::register_expiry(&mut registry, tls.clone());
     let gates = Gates::new(&[POLICIES, NAMESPACES, CERTIFICATE, SERVING]);
-    let health = health::serve(args.health_port, Health { gates: gates.clone(), registry: Arc::new(registry) });
+    let connections = ConnectionMetrics::register(&mut registry);
+    let limits = Limits::of(Server::health, connections.clone());
+    let health = health::serve(args.health_port, Health { gates: gates.clone(), registry: Arc::new(registry) }, limits);
     let (leader, instead) = (ReadService::leader(&args.namespace, &args.name), ReadService::understudy(&args.namespace, &args.name));
     tokio::select! {
-        served = answer(&args, &index, &tls, metrics, &gates) => served,
+        served = answer(&args, &index, &tls, (metrics, connections), &gates) => served,
         ended = health => ended,
         () = open_gates(&gates, &index, &tls) => Ok(()),
         () = stand_by(client, args.lease(), leader, instead) => Ok(()),
@@ -69,9 +70,15 @@ pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
 }
 
 /// Serves the API server from the first certificate until the order to stop.
-async fn answer(args: &WebhookArgs, index: &Index, tls: &TlsSource, metrics: Metrics, gates: &Gates) -> anyhow::Result<()> {
+async fn answer(
+    args: &WebhookArgs,
+    index: &Index,
+    tls: &TlsSource,
+    (metrics, connections): (Metrics, ConnectionMetrics),
+    gates: &Gates,
+) -> anyhow::Result<()> {
     let (agent, rules) = (args.agent()?, args.rules()?);
-    let (listener, data_listener) = (listen(args.port).await?, listen(args.data_port).await?);
+    let (listener, data_listener) = (server::bind(args.port)?, server::bind(args.data_port)?);
     let stopped = crate::run::stopped();
     tokio::pin!(stopped);
     // No pod may get an agent that trusts nobody.
@@ -88,15 +95,11 @@ async fn answer(args: &WebhookArgs, index: &Index, tls: &TlsSource, metrics: Met
         tokio::time::sleep(LEAVE).await;
     }
     .shared();
-    let webhook = tls::serve(listener, tls.clone(), router(state), None, leaving.clone());
-    let data = tls::serve(data_listener, tls.clone(), understudy(), None, leaving);
+    let limits = |server| Limits::of(server, connections.clone());
+    let webhook = tls::serve(listener, tls.clone(), router(state), None, limits(Server::webhook), leaving.clone());
+    let data = tls::serve(data_listener, tls.clone(), understudy(), None, limits(Server::understudy), leaving);
     tokio::try_join!(webhook, data).context("the webhook's server ended")?;
     Ok(())
-}
-
-async fn listen(port: u16) -> anyhow::Result<TcpListener> {
-    let address = SocketAddr::from(([0, 0, 0, 0], port));
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; is the port taken?"))
 }
 
 const POLICIES: &str = "policies";

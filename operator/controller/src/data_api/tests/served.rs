@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::data_api::registration::ReadService;
 use crate::data_api::{self, AccessReviews, DataApi, DataApiMetrics, FrontProxySource, SessionsByApi, router};
 use crate::results::Results;
+use crate::server::{ConnectionMetrics, Limits, Server};
 use crate::tls::{ClientAuth, TlsMaterial, TlsSource, serve};
 
 pub(super) const NAMESPACE: &str = "fleetprof-data-api-test";
@@ -61,7 +62,7 @@ impl Served {
 /// Serves the read API on this machine with the cluster's own front proxy, authorizer and sessions.
 pub(super) async fn leader(client: &Client, results: Results, address: SocketAddr, certificates: &Certificates) -> Served {
     let front_proxy = FrontProxySource::watch(client.clone());
-    let client_auth = front_proxy.client_auth();
+    let client_auth = front_proxy.client_auth().required();
     let api = router(DataApi {
         front_proxy,
         authorize: std::sync::Arc::new(AccessReviews::new(client.clone())),
@@ -89,7 +90,7 @@ async fn start(name: &'static str, address: SocketAddr, api: Router, auth: Optio
         let shutdown = async {
             let _ = stopped.await;
         };
-        serve(listener, tls, api, auth, shutdown).await.unwrap();
+        serve(listener, tls, api, auth, Limits::of(Server::read_api, ConnectionMetrics::default()), shutdown).await.unwrap();
     });
     Served { address, name, _stop: stop }
 }

@@ -23,6 +23,8 @@ pub use self::tickets::{CREDENTIAL_LIFE, TICKET, TICKET_LIFE, TicketError, Ticke
 pub use self::token_review::TokenReviews;
 use super::PodId;
 use super::rate::Buckets;
+use crate::places::{NoPlace, Places};
+use crate::server::Network;
 
 /// How long an answer of [`Identify`] that names a pod is believed.
 const BELIEVED: SignedDuration = SignedDuration::from_secs(60);
@@ -32,6 +34,11 @@ const REFUSED: SignedDuration = SignedDuration::from_secs(10);
 const TOKENS_KEPT: usize = 65_536;
 /// Refused tokens an address may bring, in a row and a second; then it waits. Pods behind one address share it.
 const REFUSALS: (f64, f64) = (50.0, 5.0);
+/// Tokens of one address that are asked about at one time: a quarter of the reviews that wait for the API server, each some
+/// milliseconds. More are refused for a second, so that nobody's made-up tokens stand before everybody else's.
+const PENDING_EACH: usize = 8;
+/// Tokens of all addresses that are asked about or wait for their turn: those of a fleet that finds a new leader.
+const PENDING: usize = 4_096;
 /// Longest bearer token. Projected tokens have about 1 KiB.
 const MAX_TOKEN: usize = 8 * 1024;
 
@@ -50,6 +57,12 @@ pub enum IdentifyError {
     /// Nobody could say; ask again. Carries a sentence.
     #[error("{0}")]
     Unavailable(String),
+    /// Too many tokens of the address are being asked about.
+    #[error("Too many tokens from this address are being checked; try again.")]
+    Crowded {
+        /// When to try again, in seconds.
+        after: u64,
+    },
     /// The address brought too many bad tokens.
     #[error("Too many requests with bad credentials came from this address.")]
     TooMany {
@@ -64,7 +77,8 @@ pub(super) struct Authenticator {
     tickets: Arc<Tickets>,
     believed: Cache<PodId>,
     refused: Cache<String>,
-    refusals: Buckets<Option<IpAddr>>,
+    refusals: Buckets<Option<Network>>,
+    pending: Places<Option<Network>>,
 }
 
 impl Authenticator {
@@ -75,6 +89,7 @@ impl Authenticator {
             believed: Cache::new(TOKENS_KEPT, BELIEVED),
             refused: Cache::new(TOKENS_KEPT, REFUSED),
             refusals: Buckets::new(REFUSALS.0, REFUSALS.1),
+            pending: Places::new(PENDING_EACH, PENDING),
         }
     }
 
@@ -93,32 +108,44 @@ impl Authenticator {
         if let Some(why) = self.refused.get(&key, now) {
             return Err(self.refuse(peer, now, why));
         }
-        self.may_ask(peer, now)?;
-        match self.identify.identify(token).await {
-            Ok(pod) => {
-                self.believed.put(key, pod.clone(), now);
-                Ok(pod)
-            }
-            Err(IdentifyError::Refused(why)) => {
-                self.refused.put(key, why.clone(), now);
-                Err(self.refuse(peer, now, why))
-            }
-            Err(other) => Err(other),
+        self.ask(token, key, peer.map(Network::of), now).await
+    }
+
+    /// Counts the token as a bad one until the answer is there: else thousands of them could be asked about at once.
+    async fn ask(&self, token: &str, key: [u8; 32], from: Option<Network>, now: Timestamp) -> Result<PodId, IdentifyError> {
+        let _place = self.pending.take(&from).map_err(crowded)?;
+        self.refusals.take(&from, now).map_err(|after| IdentifyError::TooMany { after })?;
+        let answer = self.identify.identify(token).await;
+        match &answer {
+            Ok(pod) => self.believed.put(key, pod.clone(), now),
+            Err(IdentifyError::Refused(why)) => self.refused.put(key, why.clone(), now),
+            Err(_) => {}
         }
+        if !matches!(answer, Err(IdentifyError::Refused(_))) {
+            self.refusals.give_back(&from, now);
+        }
+        answer
     }
 
     /// Counts a refused ticket like a refused token.
     pub(super) fn note_refused(&self, peer: Option<IpAddr>, now: Timestamp) {
-        let _ = self.refusals.take(&peer, now);
+        let _ = self.refusals.take(&peer.map(Network::of), now);
     }
 
     /// Whether the address may bring another credential that costs something to check.
     pub(super) fn may_ask(&self, peer: Option<IpAddr>, now: Timestamp) -> Result<(), IdentifyError> {
-        self.refusals.peek(&peer, now).map_err(|after| IdentifyError::TooMany { after })
+        self.refusals.peek(&peer.map(Network::of), now).map_err(|after| IdentifyError::TooMany { after })
     }
 
     fn refuse(&self, peer: Option<IpAddr>, now: Timestamp, why: String) -> IdentifyError {
         self.note_refused(peer, now);
         IdentifyError::Refused(why)
+    }
+}
+
+fn crowded(no_place: NoPlace) -> IdentifyError {
+    match no_place {
+        NoPlace::ForHolder => IdentifyError::Crowded { after: 1 },
+        NoPlace::ForAnyone => IdentifyError::Unavailable("The gateway asks about as many tokens as it can; try again.".to_owned()),
     }
 }

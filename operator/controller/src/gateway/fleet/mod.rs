@@ -25,6 +25,7 @@ use tokio::sync::broadcast;
 
 use self::doors::Doors;
 pub(super) use self::poll::NotSynced;
+pub(crate) use self::state::MAX_AGENTS;
 pub(super) use self::state::{Admission, FleetFull, Heard};
 use self::state::{Effects, State};
 use super::{AgentView, CaptureScope, Change, Changes, Clock, PodId};

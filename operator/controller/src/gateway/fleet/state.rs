@@ -11,7 +11,7 @@ use super::closed::Closed;
 use super::{CaptureView, version};
 
 /// Most agents that are remembered. An agent more is refused with 503.
-pub(in crate::gateway) const MAX_AGENTS: usize = 50_000;
+pub(crate) const MAX_AGENTS: usize = 50_000;
 /// How many of its intervals an agent may be silent.
 const SILENT_INTERVALS: i64 = 3;
 /// How long after syncing a capture that nobody opened is told to be forgotten. Long enough for a session that the last

@@ -6,7 +6,7 @@ use fleetprof_crds::Reason;
 use fleetprof_crds::wire::OrderList;
 use http::header;
 
-use super::rig::{Rig, beat, get, pod, post};
+use super::rig::{Rig, beat, from, get, pod, post};
 
 #[tokio::test]
 async fn a_request_without_a_token_is_refused_everywhere() {
@@ -83,6 +83,36 @@ async fn an_address_that_brings_many_bad_tokens_is_slowed_down_but_known_pods_be
     assert_eq!(rig.identify.asked.load(Ordering::Relaxed), asked, "the API server is spared");
     rig.pass(2);
     rig.poll("b", "").await.accepted::<OrderList>();
+}
+
+#[tokio::test]
+async fn thousands_of_tokens_at_once_do_not_stand_before_those_of_other_addresses() {
+    let rig = Rig::new();
+    rig.identify.slow.store(true, Ordering::Relaxed);
+    let flood = futures::future::join_all((0..2_000).map(|n| {
+        let rig = &rig;
+        async move { rig.send(get("/v1/orders", &format!("bad-{n}"))).await.status.as_u16() }
+    }));
+    let other = async {
+        tokio::task::yield_now().await;
+        let mut request = get("/v1/orders", "token-b");
+        request.extensions_mut().insert(from("10.9.9.9:1"));
+        rig.send(request).await.accepted::<OrderList>();
+    };
+    let (answers, ()) = tokio::join!(flood, other);
+    let count = |code| answers.iter().filter(|answer| **answer == code).count();
+    assert_eq!((count(401), count(429)), (8, 1_992));
+    assert_eq!(rig.identify.asked.load(Ordering::Relaxed), 9, "the API server is spared");
+}
+
+#[tokio::test]
+async fn good_tokens_and_outages_cost_an_address_nothing() {
+    let rig = Rig::new();
+    for n in 0..200 {
+        rig.identify.outage.store(n % 2 == 1, Ordering::Relaxed);
+        let answer = rig.poll(&format!("p{n}"), "").await.status.as_u16();
+        assert_eq!(answer, if n % 2 == 1 { 503 } else { 200 }, "{n}");
+    }
 }
 
 #[tokio::test]

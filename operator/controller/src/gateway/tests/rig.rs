@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -135,8 +136,10 @@ impl Answer {
     }
 }
 
+/// The pod of a token: `NAMESPACE.POD`, or a pod of the namespace `shop`.
 pub(super) fn pod(name: &str) -> PodId {
-    PodId { namespace: "shop".into(), name: format!("pod-{name}"), uid: uid(name) }
+    let namespace = name.split_once('.').map_or("shop", |(namespace, _)| namespace);
+    PodId { namespace: namespace.into(), name: format!("pod-{name}"), uid: uid(name) }
 }
 
 pub(super) fn uid(pod: &str) -> String {
@@ -247,10 +250,11 @@ pub(super) fn report(capture: &str, state: CaptureState) -> CaptureReport {
     }
 }
 
-/// Knows `token-a` and `token-b`; `outage` makes it unavailable.
+/// Knows `token-POD`; `outage` makes it unavailable, and `slow` makes it think for 200 ms.
 #[derive(Default)]
 pub(super) struct Table {
     pub(super) asked: AtomicUsize,
+    pub(super) slow: std::sync::atomic::AtomicBool,
     pub(super) outage: std::sync::atomic::AtomicBool,
 }
 
@@ -262,7 +266,14 @@ impl Identify for Table {
             Some(name) => Ok(pod(name)),
             None => Err(IdentifyError::Refused("Nobody knows this token.".into())),
         };
-        std::future::ready(answer).boxed()
+        let slow = self.slow.load(Ordering::Relaxed);
+        async move {
+            if slow {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            answer
+        }
+        .boxed()
     }
 }
 

@@ -151,23 +151,46 @@ async fn uploads_at_one_time_are_bounded_and_those_that_never_end_cost_no_more_t
     rig.upload("a", PATH, SLICE).await.accepted::<SliceReply>();
 }
 
-#[tokio::test]
-async fn all_pods_together_upload_a_bounded_number_at_one_time() {
-    let rig = Rig::new();
-    let pods: Vec<String> = (0..32).map(|n| format!("p{n}")).collect();
-    pods.iter().for_each(|pod| rig.open(pod, pod));
-    rig.open("c", "a");
+/// Uploads of pods of the namespace that never end, each as large as it may be, until what `then` does is done.
+async fn while_stuck(rig: &Rig, uploads: &[(&str, &str)], then: impl Future<Output = ()>) {
     let never = || Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-    let stuck =
-        futures::future::join_all(pods.iter().map(|pod| rig.send(put(&format!("/v1/captures/{pod}/slices/0"), pod, &hex(SLICE), never()))));
-    let more = async {
+    let stuck = uploads.iter().map(|(namespace, pod)| {
+        let name = format!("{namespace}.{pod}");
+        rig.open(&name, &name);
+        rig.send(put(&format!("/v1/captures/{name}/slices/0"), &name, &hex(SLICE), never()))
+    });
+    let stuck = futures::future::join_all(stuck.collect::<Vec<_>>());
+    let then = async {
         tokio::task::yield_now().await;
-        rig.upload("a", PATH, SLICE).await.refused(503, Reason::TooManyRequests);
+        then.await;
     };
     tokio::select! {
         _ = stuck => unreachable!("they never end"),
-        () = more => {}
+        () = then => {}
     }
+}
+
+#[tokio::test]
+async fn one_namespace_takes_half_of_the_room_for_uploads() {
+    let rig = rig();
+    let stuck: Vec<_> = ["1", "2", "3", "4"].map(|pod| ("bank", pod)).to_vec();
+    rig.open("bank.5", "bank.5");
+    while_stuck(&rig, &stuck, async {
+        rig.upload("bank.5", "/v1/captures/bank.5/slices/0", SLICE).await.refused(503, Reason::TooManyRequests);
+        rig.upload("a", PATH, SLICE).await.accepted::<SliceReply>();
+    })
+    .await;
+    rig.upload("bank.5", "/v1/captures/bank.5/slices/0", SLICE).await.accepted::<SliceReply>();
+}
+
+#[tokio::test]
+async fn all_pods_together_upload_a_bounded_number_at_one_time() {
+    let rig = rig();
+    let stuck: Vec<_> = ["bank", "zoo"].iter().flat_map(|namespace| ["1", "2", "3", "4"].map(|pod| (*namespace, pod))).collect();
+    while_stuck(&rig, &stuck, async {
+        rig.upload("a", PATH, SLICE).await.refused(503, Reason::TooManyRequests);
+    })
+    .await;
     rig.upload("a", PATH, SLICE).await.accepted::<SliceReply>();
 }
 

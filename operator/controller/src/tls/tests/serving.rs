@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use super::*;
+use crate::server::{self, ConnectionMetrics, Limits, Patience};
 
 struct Server {
     port: u16,
@@ -18,6 +19,11 @@ struct Server {
 
 impl Server {
     async fn start(client_auth: Option<ClientAuth>) -> Self {
+        Self::start_with(client_auth, Patience::default()).await
+    }
+
+    async fn start_with(client_auth: Option<ClientAuth>, patience: Patience) -> Self {
+        let limits = Limits { patience, ..Limits::of(server::Server::gateway, ConnectionMetrics::default()) };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (feed, source) = TlsSource::channel();
@@ -28,7 +34,7 @@ impl Server {
             "slept"
         };
         let router = axum::Router::new().route("/peer", get(peer)).route("/slow", get(slow));
-        let ended = tokio::spawn(serve(listener, source, router, client_auth, async move { drop(stopped.await) }));
+        let ended = tokio::spawn(serve(listener, source, router, client_auth, limits, async move { drop(stopped.await) }));
         Self { port, feed, stop, ended }
     }
 }
@@ -85,6 +91,19 @@ async fn client_certificates_are_optional_but_never_false() {
     assert!(ask(Some(&other)).await.is_err(), "roots that cannot be used leave the last ones in force");
 }
 
+#[tokio::test]
+async fn where_a_client_certificate_is_required_nobody_connects_without_one() {
+    let (front_proxy, store) = (front_proxy(), fresh());
+    let (_roots, receiver) = watch::channel(parse::certificates("ca", front_proxy.0.as_bytes()).unwrap());
+    let server = Server::start(Some(ClientAuth::new(receiver).required())).await;
+    server.feed.replace(material(&store));
+    let ask =
+        async |own: Option<(&[u8], &[u8])>| Connection::open(server.port, client(&store.tls["ca.crt"], own)).await?.get("/peer").await;
+    assert_eq!(ask(Some((front_proxy.1.as_bytes(), front_proxy.2.as_bytes()))).await.unwrap(), "127.0.0.1 1");
+    let refused = ask(None).await;
+    assert!(refused.is_err(), "{refused:?}");
+}
+
 fn ca_for_clients(store: &Store) -> CertificateDer<'static> {
     parse::certificates("ca.crt", &store.ca["ca.crt"]).unwrap().remove(0)
 }
@@ -138,4 +157,18 @@ async fn a_peer_that_says_nothing_is_hung_up_on() {
     let mut byte = [0; 1];
     assert_eq!(silent.read(&mut byte).await.unwrap_or(0), 0);
     assert!((4..8).contains(&began.elapsed().as_secs()), "after {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_after_the_handshake_is_hung_up_on() {
+    let patience = Patience { first_request: Duration::from_millis(300), ..Patience::default() };
+    let server = Server::start_with(None, patience).await;
+    let store = fresh();
+    server.feed.replace(material(&store));
+    let mut silent = Connection::open(server.port, client(&store.tls["ca.crt"], None)).await.unwrap();
+    let mut asking = Connection::open(server.port, client(&store.tls["ca.crt"], None)).await.unwrap();
+    assert_eq!(asking.get("/peer").await.unwrap(), "127.0.0.1 0");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(silent.get("/peer").await.is_err(), "the silent one is gone");
+    assert_eq!(asking.get("/slow").await.unwrap(), "slept", "who has asked may stay");
 }

@@ -1,0 +1,138 @@
+//! Connections without TLS, over real sockets. Addresses of 127.0.0.0/8 stand for other machines.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::routing::get;
+use http::{Request, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::metrics::Limit;
+use super::*;
+
+const SOON: Duration = Duration::from_millis(100);
+const PATIENCE: Patience =
+    Patience { first_request: Duration::from_millis(300), idle: Duration::from_millis(600), stuck: Duration::from_millis(2000) };
+
+/// The port of a server whose `/poll` hangs for 1 s and whose `/stuck` never answers.
+async fn start(connections: u32, per_peer: u32) -> (u16, ConnectionMetrics) {
+    let metrics = ConnectionMetrics::default();
+    let limits = Limits { connections, per_peer, patience: PATIENCE, ..Limits::of(Server::health, metrics.clone()) };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let poll = || async {
+        sleep(Duration::from_secs(1)).await;
+        "orders"
+    };
+    let router =
+        Router::new().route("/", get(|| async { "hello" })).route("/poll", get(poll)).route("/stuck", get(std::future::pending::<&str>));
+    tokio::spawn(serve_plain(listener, router, limits));
+    (port, metrics)
+}
+
+async fn dial(from: [u8; 4], port: u16) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    socket.connect((Ipv4Addr::LOCALHOST, port).into()).await.unwrap()
+}
+
+async fn ask(stream: &mut TcpStream, path: &str) -> std::io::Result<String> {
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await?;
+    let mut part = [0; 4096];
+    match stream.read(&mut part).await? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        n => Ok(String::from_utf8_lossy(&part[..n]).into_owned()),
+    }
+}
+
+/// After how long the server hangs up.
+async fn hung_up(stream: &mut TcpStream) -> Duration {
+    let (since, mut rest) = (Instant::now(), Vec::new());
+    let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.expect("it stays connected");
+    since.elapsed()
+}
+
+#[tokio::test]
+async fn who_asks_nothing_or_not_to_the_end_is_hung_up_on() {
+    let (port, metrics) = start(10, 10).await;
+    for said in ["", "GET / HTTP/1.1\r\nhost:", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        let after = hung_up(&mut stream).await;
+        assert!(after >= PATIENCE.first_request - SOON && after < 3 * PATIENCE.first_request, "{said} {after:?}");
+    }
+    assert_eq!(metrics.count(Server::health, Limit::first_request), 3);
+}
+
+#[tokio::test]
+async fn an_idle_connection_can_be_used_again_for_a_while_and_is_then_ended() {
+    let (port, _) = start(10, 10).await;
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    for _ in 0..3 {
+        assert!(ask(&mut stream, "/").await.unwrap().ends_with("hello"));
+        sleep(PATIENCE.idle / 2).await;
+    }
+    let after = hung_up(&mut stream).await;
+    assert!(after < 2 * PATIENCE.idle, "{after:?}");
+}
+
+#[tokio::test]
+async fn a_poll_that_hangs_longer_than_idleness_is_answered() {
+    let (port, _) = start(10, 10).await;
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    for _ in 0..2 {
+        assert!(ask(&mut stream, "/poll").await.unwrap().ends_with("orders"));
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_ends() {
+    let (port, metrics) = start(10, 10).await;
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    stream.write_all(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let after = hung_up(&mut stream).await;
+    assert!(after >= PATIENCE.stuck - SOON, "{after:?}");
+    assert_eq!(metrics.count(Server::health, Limit::stuck), 1);
+}
+
+#[tokio::test]
+async fn http2_that_only_answers_pings_is_ended() {
+    let (port, metrics) = start(10, 10).await;
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = |path: &str| Request::get(format!("http://x{path}")).body(Body::empty()).unwrap();
+    assert_eq!(sender.send_request(request("/poll")).await.unwrap().status(), StatusCode::OK);
+    assert!(timeout(4 * PATIENCE.idle, connection).await.is_ok(), "it stays connected");
+    assert_eq!(metrics.count(Server::health, Limit::idle), 1);
+}
+
+#[tokio::test]
+async fn one_peer_takes_its_share_and_no_more() {
+    let (port, metrics) = start(10, 2).await;
+    let mut mine = [dial([127, 0, 0, 1], port).await, dial([127, 0, 0, 1], port).await];
+    for stream in &mut mine {
+        assert!(ask(stream, "/").await.is_ok());
+    }
+    assert!(hung_up(&mut dial([127, 0, 0, 1], port).await).await < SOON);
+    assert!(ask(&mut dial([127, 0, 0, 2], port).await, "/").await.is_ok(), "others are let in");
+    assert_eq!(metrics.count(Server::health, Limit::peer), 1);
+    drop(mine);
+    sleep(SOON).await;
+    assert!(ask(&mut dial([127, 0, 0, 1], port).await, "/").await.is_ok(), "places come back");
+}
+
+#[tokio::test]
+async fn silent_peers_give_their_places_to_those_who_wait() {
+    let (port, metrics) = start(2, 2).await;
+    let _silent = [dial([127, 0, 0, 1], port).await, dial([127, 0, 0, 1], port).await];
+    let mut waiting = dial([127, 0, 0, 2], port).await;
+    let since = Instant::now();
+    assert!(ask(&mut waiting, "/").await.is_ok());
+    assert!(since.elapsed() < 4 * PATIENCE.first_request, "{:?}", since.elapsed());
+    assert!(metrics.count(Server::health, Limit::all) > 0);
+}
