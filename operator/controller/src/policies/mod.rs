@@ -105,7 +105,7 @@ pub async fn triggered(context: &Context, wants: impl Fn(&PolicyView<'_>) -> boo
 
 /// When to try again after an error.
 pub fn on_error<P: PolicyObject>(policy: Arc<P>, error: &Error, context: Arc<Context>) -> Action {
-    context.metrics.reconcile_failed("policies");
+    context.metrics.reconcile_failed("policy");
     tracing::warn!(%error, k8s.namespace.name = policy.namespace(), fleetprof.policy.name = policy.name_any(), "a policy could not be reconciled; it is tried again");
     Action::requeue(Duration::from_secs(5))
 }

@@ -149,7 +149,7 @@ impl Servers {
             metrics: metrics.gateway,
             clock: system_clock(),
         });
-        let limits = Limits::of(Server::gateway, metrics.connections.clone()).within(server::raise_files());
+        let limits = Limits::of(Server::gateway, metrics.connections.clone()).within(server::raise_files(), server::memory_limit());
         tasks.spawn(listen(settings.gateway_port, tls.clone(), gateway::router(state), None, limits));
         let front_proxy = FrontProxySource::watch(client.clone());
         let (known, client_auth) = (front_proxy.clone(), front_proxy.client_auth().required());

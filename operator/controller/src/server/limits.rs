@@ -9,6 +9,9 @@ use crate::gateway::MAX_AGENTS;
 /// and results, logs and the API server's watches.
 const OTHER_FILES: u64 = 6_144;
 
+/// Bytes of a connection that is idle or polls: half of what the load test of the gateway measured for an agent, which has two.
+const CONNECTION_BYTES: u64 = 32 << 10;
+
 /// A server of the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "the names are label values")]
@@ -36,9 +39,9 @@ impl Server {
     /// | API servers | 2,048 to 4,096 | 256 | an API server uses a handful, each for 256 requests at a time; several may come through one tunnel |
     /// | alerts, health | 512 | 64 | an Alertmanager, a Prometheus and the kubelet use a handful |
     ///
-    /// So one pod takes an eighth of a server's places at most. A connection that is idle or polls takes 32 KiB, half of what
-    /// the load test of the gateway measured for an agent (64 KiB, 2,000 agents, debug build): 3 GiB for all places of the
-    /// gateway, 64 MiB of the webhook's 128.
+    /// So one pod takes an eighth of a server's places at most. A connection that is idle or polls takes 32 KiB (2,000 agents, debug
+    /// build): 3 GiB for all places of the gateway, which has as many as half of the memory limit is enough for; 64 MiB of the
+    /// webhook's 128.
     const fn places(self) -> (u32, u32) {
         match self {
             Self::gateway => (2 * MAX_AGENTS as u32, 1_024),
@@ -72,16 +75,18 @@ impl Limits {
         Self { server, connections, per_peer, patience: Patience::default(), metrics }
     }
 
-    /// No more connections than the process may have `files` open: a process without files can neither store nor watch.
+    /// No more connections than the process may have `files` open, and than half of its `memory` limit is enough for: a process
+    /// without files can neither store nor watch, and one without memory is killed.
     #[must_use]
-    pub fn within(mut self, files: u64) -> Self {
-        let affordable = affordable(self.connections, files);
+    pub fn within(mut self, files: u64, memory: Option<u64>) -> Self {
+        let affordable = affordable(self.connections, files, memory);
         if affordable < self.connections {
-            tracing::warn!(
+            tracing::info!(
                 files,
+                memory,
                 connections = affordable,
                 wanted = self.connections,
-                "fewer connections are taken, for want of open files"
+                "as many connections are taken as files and memory are enough for; the memory limit of the container raises them"
             );
         }
         self.connections = affordable;
@@ -89,10 +94,11 @@ impl Limits {
     }
 }
 
-fn affordable(wanted: u32, files: u64) -> u32 {
+fn affordable(wanted: u32, files: u64, memory: Option<u64>) -> u32 {
     // With very few, half of them.
-    let spare = files.saturating_sub(OTHER_FILES).max(files / 2);
-    wanted.min(u32::try_from(spare).unwrap_or(u32::MAX))
+    let files = files.saturating_sub(OTHER_FILES).max(files / 2);
+    let memory = memory.map_or(u64::MAX, |bytes| bytes / 2 / CONNECTION_BYTES);
+    wanted.min(u32::try_from(files.min(memory)).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -100,16 +106,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_leave_files_for_the_rest() {
+    fn connections_leave_files_and_memory_for_the_rest() {
         let cases = [
-            (100_000, 1_048_576, 100_000),
-            (100_000, u64::MAX, 100_000),
-            (100_000, 65_536, 59_392),
-            (100_000, 1_024, 512),
-            (512, 1_048_576, 512),
+            (100_000, 1_048_576, None, 100_000),
+            (100_000, u64::MAX, None, 100_000),
+            (100_000, 65_536, None, 59_392),
+            (100_000, 1_024, None, 512),
+            (512, 1_048_576, Some(512 << 20), 512),
+            (100_000, 1_048_576, Some(512 << 20), 8_192),
+            (100_000, 1_048_576, Some(8 << 30), 100_000),
         ];
-        for (wanted, files, connections) in cases {
-            assert_eq!(affordable(wanted, files), connections, "{wanted} {files}");
+        for (wanted, files, memory, connections) in cases {
+            assert_eq!(affordable(wanted, files, memory), connections, "{wanted} {files} {memory:?}");
         }
     }
 

@@ -11,7 +11,7 @@
 mod activity;
 mod bind;
 mod door;
-mod files;
+mod resources;
 mod guest;
 mod limits;
 mod metrics;
@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 pub use activity::Patience;
 pub use bind::bind;
 pub(crate) use door::Door;
-pub use files::raise_files;
+pub use resources::{memory_limit, raise_files};
 pub(crate) use guest::Guest;
 pub use limits::{Limits, Server};
 pub use metrics::ConnectionMetrics;
