@@ -11,11 +11,11 @@
 mod activity;
 mod bind;
 mod door;
-mod resources;
 mod guest;
 mod limits;
 mod metrics;
 mod network;
+mod resources;
 #[cfg(test)]
 mod tests;
 
@@ -29,11 +29,11 @@ use tokio::net::TcpListener;
 pub use activity::Patience;
 pub use bind::bind;
 pub(crate) use door::Door;
-pub use resources::{memory_limit, raise_files};
 pub(crate) use guest::Guest;
 pub use limits::{Limits, Server};
 pub use metrics::ConnectionMetrics;
 pub(crate) use network::Network;
+pub use resources::{memory_limit, raise_files};
 
 /// Who is at the other end of the connection; an extension of every request.
 #[derive(Clone, Debug)]
