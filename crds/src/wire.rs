@@ -30,6 +30,8 @@ pub const MAX_SLICES: u32 = 128;
 pub const MAX_RUNNING_THREADS: i64 = 4_096;
 /// Most samples of one capture: those of 6 minutes at 1000 Hz. A report that says more says nothing.
 pub const MAX_SAMPLES: i64 = 360 * 1_000 * MAX_RUNNING_THREADS;
+/// Slices of a short capture beside twice those that its length makes: its last one may be short, and a clock may jump.
+const SPARE_SLICES: u64 = 4;
 /// Header of a slice upload: lower-case hex SHA-256 of the body.
 pub const DIGEST_HEADER: &str = "x-fleetprof-sha256";
 
@@ -271,6 +273,16 @@ pub struct Order {
     pub cancel: bool,
 }
 
+impl Order {
+    /// Most slices that the gateway takes of this capture: an agent shares its pod with the app, and one that never comes to an end
+    /// fills nobody else's volume. At most [`MAX_SLICES`].
+    #[must_use]
+    pub fn max_slices(&self) -> u32 {
+        let made = self.duration_ms.div_ceil(self.slice_ms.max(1));
+        u32::try_from(made.saturating_mul(2).saturating_add(SPARE_SLICES)).unwrap_or(MAX_SLICES).min(MAX_SLICES)
+    }
+}
+
 /// The gateway's answer to an upload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -287,4 +299,30 @@ pub struct ErrorReply {
     pub reason: Reason,
     /// A sentence for a person.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_has_as_many_slices_as_its_length_makes_and_some_to_spare() {
+        let order = |duration_ms, slice_ms| Order {
+            capture: "c".into(),
+            session: "s".into(),
+            protocol: PROTOCOL,
+            container_id: "id".into(),
+            profile: "cpu".into(),
+            frequency_hz: 99,
+            duration_ms,
+            slice_ms,
+            start_before: 0,
+            cancel: false,
+        };
+        let cases =
+            [(10_000, 10_000, 6), (120_000, 10_000, 28), (125_000, 10_000, 30), (360_000, 10_000, 76), (360_000, 1_000, 128), (1, 0, 6)];
+        for (duration, slice, wanted) in cases {
+            assert_eq!(order(duration, slice).max_slices(), wanted, "{duration} {slice}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use fleetprof_crds::Reason;
-use fleetprof_crds::wire::{DIGEST_HEADER, MAX_SLICE_BYTES, MAX_SLICES, SliceReply};
+use fleetprof_crds::wire::{DIGEST_HEADER, MAX_SLICE_BYTES, SliceReply};
 use http::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
 
@@ -33,8 +33,8 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<Json<SliceReply>, Refusal> {
     let checked = async {
-        let scope = scope(&state, &capture, &pod.uid)?;
-        let seq = sequence(&seq)?;
+        let (scope, slices) = scope(&state, &capture, &pod.uid)?;
+        let seq = sequence(&seq, slices)?;
         let announced = digest(&headers)?;
         let place = state.limits.uploads.take(&pod, body::size(&body, MAX_SLICE_BYTES))?;
         let body = body::read("slice", body, MAX_SLICE_BYTES, PACE).await?;
@@ -54,21 +54,22 @@ struct Upload {
     sha256: [u8; 32],
 }
 
-fn scope(state: &GatewayState, capture: &str, pod_uid: &str) -> Result<Arc<CaptureScope>, Refusal> {
+/// What is captured, and how many slices of it are taken.
+fn scope(state: &GatewayState, capture: &str, pod_uid: &str) -> Result<(Arc<CaptureScope>, u32), Refusal> {
     match state.fleet.admit(capture, pod_uid) {
-        Admission::Open(scope) => Ok(scope),
+        Admission::Open(scope, slices) => Ok((scope, slices)),
         Admission::Settled => Err(Refusal::settled_capture()),
         Admission::Unknown => Err(Refusal::unknown_capture()),
         Admission::NotSynced => Err(Refusal::starting()),
     }
 }
 
-fn sequence(text: &str) -> Result<u32, Refusal> {
+fn sequence(text: &str, slices: u32) -> Result<u32, Refusal> {
     let digits = !text.is_empty() && text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
     let seq = text.parse::<u32>().ok().filter(|_| digits);
     let seq = seq.ok_or_else(|| Refusal::malformed("The sequence number of a slice must be a whole number."))?;
-    if seq >= MAX_SLICES {
-        return Err(Refusal::rejected(format!("A capture has at most {MAX_SLICES} slices, numbered from 0.")));
+    if seq >= slices {
+        return Err(Refusal::rejected(format!("This capture has at most {slices} slices, numbered from 0.")));
     }
     Ok(seq)
 }

@@ -3,6 +3,7 @@
 use fleetprof_core::pod::Owner;
 use fleetprof_core::policy::Step;
 use fleetprof_core::policy::news::News;
+use fleetprof_core::text::advised;
 use fleetprof_crds::{ProfileSession, Reason, names};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -27,7 +28,7 @@ pub async fn rounds<P: PolicyObject>(policy: &P, step: &mut Step, context: &Cont
         kept = kept.and(ignore(api(namespace).delete(name, &DeleteParams::default()).await.map(drop), 404));
     }
     if let Some(tick) = step.missed {
-        let note = format!("The tick of {} passed without a round: {}.", tick.at, Reason::TickMissed.advice());
+        let note = advised(format!("The tick of {} passed without a round", tick.at), Reason::TickMissed);
         context.events.warning(&policy.object_ref(&()), Reason::TickMissed, "Schedule", note).await;
     }
     let (mut any, mut refused) = (step.create.is_empty(), Vec::new());
@@ -39,8 +40,8 @@ pub async fn rounds<P: PolicyObject>(policy: &P, step: &mut Step, context: &Cont
     }
     for (namespace, error) in refused.iter().take(TOLD) {
         let (reason, all) = (Reason::SessionRefused, refused.len());
-        let note =
-            format!("{all} sessions of the round were not created, that of namespace {namespace} since {error}; {}.", reason.advice());
+        let cause = format!("{all} sessions of the round were not created, that of namespace {namespace} since {error}");
+        let note = advised(cause, reason);
         context.events.warning(&policy.object_ref(&()), reason, "Schedule", note).await;
     }
     match refused.into_iter().next() {

@@ -89,7 +89,7 @@ async fn repeat(root: &mut ProfileSession, number: i32, follow_up: &ProfileSessi
         Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(false),
         Err(error) if is_refusal(&error) => {
             let reason = Reason::SessionRefused;
-            let note = format!("Capture {number} was not made: the Kubernetes API answered: {error}; {}.", reason.advice());
+            let note = advised(format!("Capture {number} was not made: the Kubernetes API answered: {error}"), reason);
             context.events.warning(&about, reason, "Repeat", note).await;
             root.status.iter_mut().for_each(|status| fleetprof_core::session::repeat::refuse(status, &follow_up.name_any()));
             Ok(true)

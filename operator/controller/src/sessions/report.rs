@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fleetprof_core::session::pacing::{self, Due};
+use fleetprof_core::text::sentence;
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason, names};
 use jiff::Timestamp;
@@ -109,8 +110,10 @@ async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, conte
         }
         Phase::Succeeded | Phase::Cancelled => context.events.normal(&about, reason, "End", status.message.clone()).await,
         Phase::Failed | Phase::PartiallySucceeded | Phase::Expired => {
-            let advice = if status.message.contains(reason.advice()) { "" } else { reason.advice() };
-            context.events.warning(&about, reason, "End", format!("{} {advice}", status.message)).await;
+            // What is missing to be allowed differs from one to the next, and stands in the message.
+            let said = reason == Reason::Forbidden || status.message.contains(reason.advice());
+            let advice = if said { String::new() } else { sentence(reason.advice()) };
+            context.events.warning(&about, reason, "End", format!("{} {advice}", status.message).trim_end().to_owned()).await;
         }
         _ => {}
     }

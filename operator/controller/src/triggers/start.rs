@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fleetprof_core::policy::PolicyView;
+use fleetprof_core::text::advised;
 use fleetprof_core::trigger::{Firing, Held, admit};
 use fleetprof_crds::{ProfileSession, Reason};
 use jiff::Timestamp;
@@ -42,8 +43,8 @@ async fn tell_refused(policy: &PolicyView<'_>, session: &ProfileSession, error: 
     let Error::Kube(kube) = error;
     if events::is_refusal(kube) {
         let (reason, namespace) = (Reason::SessionRefused, session.namespace().unwrap_or_default());
-        let note =
-            format!("{}; its session in namespace {namespace} was not created, since {error}; {}.", session.spec.cause, reason.advice());
+        let cause = format!("{}; its session in namespace {namespace} was not created, since {error}", session.spec.cause);
+        let note = advised(cause, reason);
         context.events.warning(&events::policy(policy), reason, "Trigger", note).await;
     }
 }
@@ -85,13 +86,9 @@ async fn tell_held(policy: &PolicyView<'_>, held: &Held, context: &Context) {
         return;
     }
     context.metrics.trigger_fired(held.firing.trigger, false);
-    let note = format!(
-        "{}; no session starts, since session {} profiled {} lately: not before {}. {}.",
-        held.firing.cause,
-        held.after,
-        held.firing.workload,
-        held.until.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        Reason::TriggerHeldBack.advice()
-    );
+    let Held { firing, after, until } = held;
+    let (cause, workload, until) = (&firing.cause, &firing.workload, until.strftime("%Y-%m-%dT%H:%M:%SZ"));
+    let cause = format!("{cause}; no session starts, since session {after} profiled {workload} lately: not before {until}");
+    let note = advised(cause, Reason::TriggerHeldBack);
     context.events.normal(&events::policy(policy), Reason::TriggerHeldBack, "Trigger", note).await;
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, Order, OrderList, Watch};
+use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, MAX_SLICES, Order, OrderList, Watch};
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::{AgentView, CaptureScope, Change, PodId, fold, pacing};
@@ -23,8 +23,8 @@ const CA_AGAIN: SignedDuration = SignedDuration::from_hours(1);
 /// Whether a pod may upload for a capture.
 #[derive(Clone, Debug)]
 pub(in crate::gateway) enum Admission {
-    /// It may.
-    Open(Arc<CaptureScope>),
+    /// It may, so many slices.
+    Open(Arc<CaptureScope>, u32),
     /// The capture was this pod's and is closed.
     Settled,
     /// The pod has no such capture.
@@ -203,7 +203,10 @@ impl State {
 
     pub(super) fn admit(&self, capture: &str, pod_uid: &str) -> Admission {
         match self.captures.get(capture) {
-            Some(known) if known.scope.pod_uid == pod_uid => Admission::Open(known.scope.clone()),
+            Some(known) if known.scope.pod_uid == pod_uid => {
+                let order = self.pods.get(pod_uid).and_then(|pod| pod.orders.get(capture));
+                Admission::Open(known.scope.clone(), order.map_or(MAX_SLICES, Order::max_slices))
+            }
             _ if self.closed.was_of(capture, pod_uid) => Admission::Settled,
             _ if self.synced() => Admission::Unknown,
             _ => Admission::NotSynced,
