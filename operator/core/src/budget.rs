@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, HashMap};
 use fleetprof_crds::Reason;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::text::counted;
+
 /// A claim that was not repeated for so long waits no more.
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_secs(15);
 
@@ -235,18 +237,14 @@ fn rank(claim: &Claim) -> Rank {
 }
 
 fn busy(account: &Account, used: usize, limit: usize) -> Busy {
+    let run = counted(used, "capture runs", "captures run");
     let (reason, message) = match account {
-        Account::Node(node) => {
-            (Reason::NodeBusy, format!("{used} captures run on the node {node}, and budget.maxConcurrentPerNode is {limit}"))
+        Account::Node(node) => (Reason::NodeBusy, format!("{run} on the node {node}, and budget.maxConcurrentPerNode is {limit}")),
+        Account::Namespace(namespace) => {
+            (Reason::BudgetExhausted, format!("{run} in the namespace {namespace}, and the operator allows {limit} (budgets.namespace)"))
         }
-        Account::Namespace(namespace) => (
-            Reason::BudgetExhausted,
-            format!("{used} captures run in the namespace {namespace}, and the operator allows {limit} (budgets.namespace)"),
-        ),
-        Account::Policy(_) => (Reason::BudgetExhausted, format!("{used} captures of the policy run, and budget.maxConcurrent is {limit}")),
-        Account::Fleet => {
-            (Reason::BudgetExhausted, format!("{used} captures run in the cluster, and the operator allows {limit} (budgets.fleet)"))
-        }
+        Account::Policy(_) => (Reason::BudgetExhausted, format!("{run} under the policy, and budget.maxConcurrent is {limit}")),
+        Account::Fleet => (Reason::BudgetExhausted, format!("{run} in the cluster, and the operator allows {limit} (budgets.fleet)")),
     };
     Busy { reason, message }
 }

@@ -23,6 +23,12 @@ pub fn cut(text: &str, bytes: usize) -> String {
     format!("{}…", &text[..end])
 }
 
+/// `1 pod runs`, `2 pods run`: the number with what follows one, or any other.
+#[must_use]
+pub fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 /// `text` with a capital and a full stop; nothing of nothing.
 #[must_use]
 pub fn sentence(text: &str) -> String {
@@ -38,6 +44,12 @@ mod tests {
     fn an_advice_follows_its_cause_where_there_is_one() {
         assert_eq!(advised("The pod ended", Reason::PodGone), "The pod ended.");
         assert_eq!(advised("There is none", Reason::TargetNotFound), "There is none; check spec.target.");
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        let of = |n| counted(n, "pod runs", "pods run");
+        assert_eq!([of(0), of(1), of(2)], ["0 pods run", "1 pod runs", "2 pods run"]);
     }
 
     #[test]

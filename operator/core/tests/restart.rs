@@ -157,7 +157,7 @@ fn one_after_another_with_a_pause_between() {
 fn a_young_policy_or_leader_restarts_nothing() {
     let mut w = World::new(&[("a", app("Deployment", Reason::CreatedBeforePolicy))]);
     w.since = w.now;
-    assert!(w.step().is(Truth::True, Reason::Restarting).contains("1 workloads wait"));
+    assert!(w.step().is(Truth::True, Reason::Restarting).contains("1 workload waits"));
     w.after(29);
     assert!(w.last.is_none());
     w.after(1);

@@ -71,7 +71,7 @@ impl Agent {
         let unsettled: Vec<String> = table.live().map(|c| c.record.report.capture.clone()).collect();
         *self.captures.borrow_mut() = table;
         for capture in &unsettled {
-            tracing::info!(capture, "a capture is taken over from before the restart");
+            tracing::info!(fleetprof.capture = capture, "a capture is taken over from before the restart");
             self.rescan(capture);
         }
     }
@@ -106,7 +106,7 @@ impl Agent {
     }
 
     fn conclude(&self, order: &Order, state: CaptureState, why: Problem) {
-        tracing::info!(capture = order.capture, session = order.session, reason = %why.reason, message = why.message, "not run");
+        tracing::info!(fleetprof.capture = order.capture, fleetprof.session.uid = order.session, reason = %why.reason, message = why.message, "not run");
         self.captures.borrow_mut().add(record(order, state, seconds()), None);
         self.change(&order.capture, |c| c.ended(Outcome { state, problem: Some(why) }, seconds()));
     }
@@ -128,7 +128,7 @@ impl Agent {
     pub fn progress(&self, capture: &str, event: Event) {
         match event {
             Event::Started(started) => self.change(capture, |c| {
-                tracing::info!(capture, method = started.method, why = started.why, "sampling");
+                tracing::info!(fleetprof.capture = capture, method = started.method, why = started.why, "sampling");
                 apply_started(&mut c.record, started);
             }),
             Event::Slice(slice) => {
@@ -157,7 +157,7 @@ impl Agent {
     /// A capture's worker is gone.
     pub fn ended(self: &Rc<Self>, order: &Order, outcome: Outcome) {
         let (state, why) = (outcome.state, outcome.problem.as_ref().map(|p| p.message.clone()).unwrap_or_default());
-        tracing::info!(capture = order.capture, session = order.session, state = ?state, message = why, "capture ended");
+        tracing::info!(fleetprof.capture = order.capture, fleetprof.session.uid = order.session, state = ?state, message = why, "capture ended");
         for (seq, bytes) in self.spool.slices(&order.capture) {
             if let Some(capture) = self.captures.borrow_mut().get_mut(&order.capture) {
                 capture.written(seq, bytes);
@@ -197,7 +197,7 @@ impl Agent {
 
     /// A slice is given up, and said so.
     pub fn lose(&self, capture: &str, seq: u32, why: Problem) {
-        tracing::warn!(capture, seq, reason = %why.reason, message = why.message, "a slice is given up");
+        tracing::warn!(fleetprof.capture = capture, fleetprof.slice = seq, reason = %why.reason, message = why.message, "a slice is given up");
         self.change(capture, |c| c.lost(seq, why));
         self.spool.remove_slice(capture, seq);
     }
@@ -221,7 +221,7 @@ impl Agent {
         let Some(found) = table.get_mut(capture) else { return };
         change(found);
         if let Err(error) = self.spool.save(&found.record) {
-            tracing::error!(capture, %error, "the capture's record cannot be written");
+            tracing::error!(fleetprof.capture = capture, %error, "the capture's record cannot be written");
         }
         self.beat.notify_one();
     }
@@ -234,9 +234,9 @@ impl Agent {
             self.spool.remove_slices(capture);
             shrink(&mut record);
             if let Err(error) = self.spool.save(&record) {
-                tracing::error!(capture, %error, "the capture's record cannot be written");
+                tracing::error!(fleetprof.capture = capture, %error, "the capture's record cannot be written");
             }
-            tracing::info!(capture, "settled");
+            tracing::info!(fleetprof.capture = capture, "settled");
         }
     }
 

@@ -163,7 +163,7 @@ async fn upload(agent: &Agent, capture: &str, seq: u32) -> Option<CallError> {
         Verdict::Unwanted => agent.settle(capture),
         Verdict::Unknown => {
             if put_off(agent, capture) > UNKNOWN_FOR {
-                tracing::warn!(capture, "the gateway does not know the capture; it is forgotten");
+                tracing::warn!(fleetprof.capture = capture, "the gateway does not know the capture; it is forgotten");
                 agent.settle(capture);
             }
         }

@@ -40,8 +40,8 @@ pub async fn run(agent: Rc<Agent>, order: Order, stop: watch::Receiver<Option<St
 async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem> {
     let target = find(agent, container_id(order)).await?;
     tracing::info!(
-        capture = order.capture,
-        session = order.session,
+        fleetprof.capture = order.capture,
+        fleetprof.session.uid = order.session,
         container.id = container_id(order),
         process.pid = target.pid,
         process.command = target.command,
@@ -139,12 +139,12 @@ impl<'a> Run<'a> {
         match event {
             None => self.lines.from = None,
             Some(Ok(event @ (Event::Finished(_) | Event::Failed(_)))) => {
-                tracing::debug!(capture = self.order.capture, "the collector is done");
+                tracing::debug!(fleetprof.capture = self.order.capture, "the collector is done");
                 self.ending.last = Some(event);
             }
             Some(Ok(event)) => self.agent.progress(&self.order.capture, event),
             Some(Err(error)) => {
-                tracing::warn!(capture = self.order.capture, error, "the collector says what makes no sense; it is killed");
+                tracing::warn!(fleetprof.capture = self.order.capture, error, "the collector says what makes no sense; it is killed");
                 let _ = self.child.start_kill();
                 self.lines.from = None;
             }
@@ -160,7 +160,7 @@ impl<'a> Run<'a> {
     }
 
     fn kill(&mut self) {
-        tracing::warn!(capture = self.order.capture, "the collector does not end; it is killed");
+        tracing::warn!(fleetprof.capture = self.order.capture, "the collector does not end; it is killed");
         let _ = self.child.start_kill();
         self.ending.killed = true;
         // Something that the worker started may hold its stdout open for ever.
@@ -177,7 +177,7 @@ impl<'a> Run<'a> {
         self.ending.overdue = self.started.elapsed() >= Duration::from_millis(self.order.duration_ms);
         if let Some(Event::Finished(done)) = &self.ending.last {
             tracing::info!(
-                capture = self.order.capture,
+                fleetprof.capture = self.order.capture,
                 samples = done.samples,
                 expected = done.expected,
                 taken = done.taken,

@@ -116,7 +116,7 @@ fn no_secret_reaches_the_log_or_a_worker() {
     for secret in [TICKET, TOKEN, "credential-of-the-pod", "BEGIN CERTIFICATE"] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
-    assert!(log.contains("\"capture\":\"a\""));
+    assert!(log.contains("\"fleetprof.capture\":\"a\""));
     let environment = std::fs::read_to_string(scratch.path("runs.env")).unwrap();
     assert!(!environment.contains("TICKET") && !environment.contains("FLEETPROF_CA"), "{environment}");
 }

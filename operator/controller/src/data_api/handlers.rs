@@ -128,6 +128,6 @@ async fn find(api: &DataApi, user: &User, access: &Access, pod: Option<&str>) ->
     }
     let session = api.sessions.session(namespace, name).await.map_err(Refusal::unavailable)?.ok_or_else(unknown)?;
     readable(&session, pod)?;
-    info!(k8s.namespace.name = %namespace, session = %name, enduser.id = %user.name, subresource, "captured profile read");
+    info!(k8s.namespace.name = %namespace, fleetprof.session.name = %name, enduser.id = %user.name, subresource, "captured profile read");
     session.metadata.uid.ok_or_else(unknown)
 }

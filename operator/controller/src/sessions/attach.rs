@@ -39,8 +39,7 @@ pub type Refused = (Reason, String);
 pub async fn attach(request: &Request, context: &Context) -> Result<(), Refused> {
     let failed = |message: String| (Reason::AttachFailed, message);
     let pod = PodId { namespace: request.namespace.clone(), name: request.pod.clone(), uid: request.pod_uid.clone() };
-    let facts = context.pods.namespace(&request.namespace).into_iter().find(|p| p.uid == request.pod_uid);
-    let ips = facts.map(|p| p.ips.clone()).unwrap_or_default();
+    let ips = context.pods.get(&request.namespace, &request.pod_uid).map(|p| p.ips.clone()).unwrap_or_default();
     let ticket = context.tickets.mint(&pod, &ips, Timestamp::now()).map_err(|error| failed(error.to_string()))?;
     let ca = context.tls.ca_bundle();
     let ca = ca.ok_or_else(|| failed("The gateway's certificate is not loaded yet, so an agent could not trust it.".to_owned()))?;

@@ -23,7 +23,7 @@ use crate::pod::{PodFacts, Workload};
 use crate::selector;
 use crate::session::AgentFacts;
 use crate::session::conditions::{self, Truth, Wanted};
-use crate::text::advised;
+use crate::text::{advised, counted};
 
 /// The condition that tells how restarts stand.
 pub const CONDITION: &str = "Restarting";
@@ -307,14 +307,14 @@ fn next(situation: &Situation, seen: &Seen) -> Decision {
     if !situation.enabled {
         return idle(
             Reason::RestartDisabled,
-            advised(format!("{n} workloads lack the agent {}", situation.version), Reason::RestartDisabled),
+            advised(format!("{} the agent {}", counted(n, "workload lacks", "workloads lack"), situation.version), Reason::RestartDisabled),
         );
     }
     if situation.suspended {
-        return idle(Reason::PolicySuspended, advised(format!("{n} workloads wait"), Reason::PolicySuspended));
+        return idle(Reason::PolicySuspended, advised(waiting(n), Reason::PolicySuspended));
     }
     if rests(situation) {
-        let message = format!("{n} workloads wait; there are {INTERVAL:#} between two, and before the first.");
+        let message = format!("{}; there are {INTERVAL:#} between two, and before the first.", waiting(n));
         return keep(situation, Wanted::new(Truth::True, Reason::Restarting, message));
     }
     choose(&all, situation, seen)
@@ -330,8 +330,8 @@ fn choose(all: &BTreeSet<Key>, situation: &Situation, seen: &Seen) -> Decision {
         }
     }
     let condition = match blocked {
-        Some((key, why)) => Wanted::new(Truth::False, Reason::RestartBlocked, format!("{} workloads wait; {key}: {why}.", all.len())),
-        None => Wanted::new(Truth::True, Reason::Restarting, format!("{} workloads wait for their turn.", all.len())),
+        Some((key, why)) => Wanted::new(Truth::False, Reason::RestartBlocked, format!("{}; {key}: {why}.", waiting(all.len()))),
+        None => Wanted::new(Truth::True, Reason::Restarting, format!("{}; each has its turn.", waiting(all.len()))),
     };
     keep(situation, condition)
 }
@@ -352,6 +352,10 @@ fn begin(key: &Key, situation: &Situation) -> Decision {
     };
     let condition = Wanted::new(Truth::True, Reason::Restarting, format!("{key} is next for the agent {}.", situation.version));
     Decision { last: Some(last), patch: None, condition }
+}
+
+fn waiting(n: usize) -> String {
+    counted(n, "workload waits", "workloads wait")
 }
 
 /// Whether the workload may be restarted now, or why not.

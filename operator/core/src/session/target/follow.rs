@@ -1,0 +1,128 @@
+//! What does the capture of a target say, or its silence?
+
+use fleetprof_crds::Reason;
+use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
+use fleetprof_crds::wire::{CaptureReport, CaptureState, Problem};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::act::complete;
+use super::prepare::unstarted;
+use super::{CANCEL_GRACE, Context, GRACE, explain, finish};
+use crate::pod::AgentContainerState;
+use crate::text::advised;
+
+/// After an order is out: what does the capture's report say, and is anybody still there?
+pub(super) fn follow(target: &mut TargetStatus, context: &Context) {
+    let now = context.observed.now;
+    let facts = context.observed.captures.get(&target.capture);
+    if let Some(report) = facts.and_then(|f| f.report.as_ref()) {
+        copy_report(target, report, now);
+    }
+    if target.phase != TargetPhase::Uploading
+        && let Some((reason, message)) = silence(target, context)
+    {
+        target.end_time = Some(Time(now));
+        target.phase = TargetPhase::Uploading;
+        explain(target, reason, message);
+    }
+    if target.phase == TargetPhase::Uploading && !complete(target, context) {
+        tell_storage(target, context.observed.storage_full);
+    }
+}
+
+/// Says that slices wait for a full volume, and takes it back when they no longer do.
+fn tell_storage(target: &mut TargetStatus, full: bool) {
+    match target.reason {
+        Some(Reason::Uploading | Reason::Capturing) if full => {
+            explain(
+                target,
+                Reason::StorageFull,
+                advised("The results volume is full, the agent keeps what it captured", Reason::StorageFull),
+            );
+        }
+        Some(Reason::StorageFull) if !full => explain(target, Reason::Uploading, String::new()),
+        _ => {}
+    }
+}
+
+/// Copies what the agent reports. A final report without slices ends the target; with slices they are assembled first.
+fn copy_report(target: &mut TargetStatus, report: &CaptureReport, now: Timestamp) {
+    let was = target.phase;
+    target.runtime = report.runtime.clone().or_else(|| target.runtime.take());
+    target.collector = report.collector.clone().or_else(|| target.collector.take());
+    target.samples = report.samples;
+    target.cpu_percent = report.cpu_percent.or(target.cpu_percent);
+    target.memory_percent = report.memory_percent.or(target.memory_percent);
+    let time = |seconds: Option<i64>| seconds.and_then(|s| Timestamp::from_second(s).ok()).map(|t| Time(t.min(now)));
+    target.start_time = target.start_time.clone().or_else(|| time(report.started_at));
+    target.end_time = target.end_time.clone().or_else(|| time(report.ended_at));
+    match report.state {
+        CaptureState::Accepted => {}
+        CaptureState::Running if was == TargetPhase::Ordered => {
+            target.phase = TargetPhase::Running;
+            target.start_time = target.start_time.clone().or(Some(Time(now)));
+            explain(target, Reason::Capturing, String::new());
+        }
+        CaptureState::Running => {}
+        CaptureState::Uploading | CaptureState::Finished | CaptureState::Failed | CaptureState::Cancelled | CaptureState::Skipped => {
+            target.end_time = target.end_time.clone().or(Some(Time(now)));
+            end_of_capture(target, report, now);
+        }
+    }
+}
+
+fn end_of_capture(target: &mut TargetStatus, report: &CaptureReport, now: Timestamp) {
+    let problem = report.problem.clone();
+    if report.state.is_final() && report.uploaded == 0 {
+        let (phase, fallback) = match report.state {
+            CaptureState::Skipped => (TargetPhase::Skipped, Reason::Internal),
+            CaptureState::Cancelled => (TargetPhase::Cancelled, Reason::Cancelled),
+            CaptureState::Failed => (TargetPhase::Failed, Reason::Internal),
+            _ => (TargetPhase::Failed, Reason::NoSamples),
+        };
+        let Problem { reason, message } = problem.unwrap_or(Problem { reason: fallback, message: String::new() });
+        return finish(target, phase, reason, message, now);
+    }
+    target.phase = TargetPhase::Uploading;
+    match problem {
+        Some(Problem { reason, message }) => explain(target, reason, message),
+        None if report.state == CaptureState::Cancelled => explain(target, Reason::Cancelled, String::new()),
+        None if matches!(target.reason, None | Some(Reason::Capturing | Reason::WaitingForAgent)) => {
+            explain(target, Reason::Uploading, String::new())
+        }
+        None => {}
+    }
+}
+
+/// Why nothing more is to be expected from the agent of an ordered or running target, if so.
+fn silence(target: &TargetStatus, context: &Context) -> Option<(Reason, String)> {
+    let now = context.observed.now;
+    let Some(pod) = context.pod(target) else {
+        return Some((Reason::PodGone, "The pod was deleted during the session.".into()));
+    };
+    if let Some(at) = context.cancelled_at
+        && now > at + CANCEL_GRACE
+    {
+        return Some((Reason::Cancelled, "The agent did not confirm that it stopped.".into()));
+    }
+    if !context.observed.settled {
+        return None;
+    }
+    if target.phase == TargetPhase::Ordered {
+        return unstarted(target, pod, context);
+    }
+    let attached_gone =
+        pod.attached.iter().find(|a| a.name == target.attached_as).is_some_and(|a| matches!(a.state, AgentContainerState::Ended(_)));
+    if attached_gone && !context.observed.agents.contains_key(&target.pod_uid) {
+        return Some((Reason::AgentGone, advised("The attached agent ended during the capture", Reason::AgentGone)));
+    }
+    let end = target.start_time.as_ref().map(|t| t.0 + context.session.spec.duration.as_signed() + GRACE);
+    if end.is_some_and(|end| now > end) {
+        return Some((
+            Reason::CaptureTimedOut,
+            advised(format!("The agent did not end the capture within {GRACE:#} after its time"), Reason::CaptureTimedOut),
+        ));
+    }
+    None
+}

@@ -1,0 +1,94 @@
+//! What happens next with one target? A state machine over what its pod, its agent and its capture say.
+//!
+//! ```text
+//!              agent?           report          final report        assembled
+//! Pending ─► Attaching ─► Ordered ─► Running ─────► Uploading ────────► Succeeded
+//!    └─agent there──────────►┘          (no data, or an error: Failed; never tried: Skipped)
+//! ```
+
+mod act;
+mod follow;
+mod prepare;
+
+use fleetprof_crds::session_status::{ProfileSessionStatus, TargetPhase, TargetStatus};
+use fleetprof_crds::{ProfileSession, Reason, names};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::observed::{Action, Observed, Settings};
+use crate::pod::PodFacts;
+use crate::text::{cut, sentence};
+use act::actions;
+use follow::follow;
+pub use prepare::claim;
+use prepare::prepare;
+
+/// How long after its end a capture may stay silent.
+const GRACE: SignedDuration = SignedDuration::from_secs(45);
+/// How long a cancelled target's agent may take to answer.
+const CANCEL_GRACE: SignedDuration = SignedDuration::from_secs(30);
+
+/// What all targets of a step have in common.
+pub struct Context<'a> {
+    session: &'a ProfileSession,
+    observed: &'a Observed,
+    settings: &'a Settings,
+    start_before: Timestamp,
+    cancelled_at: Option<Timestamp>,
+    results_until: Option<Timestamp>,
+}
+
+impl<'a> Context<'a> {
+    /// The context of this step.
+    #[must_use]
+    pub fn new(session: &'a ProfileSession, status: &ProfileSessionStatus, observed: &'a Observed, settings: &'a Settings) -> Self {
+        let started = status.start_time.as_ref().map_or(observed.now, |t| t.0);
+        Self {
+            session,
+            observed,
+            settings,
+            start_before: started + session.spec.start_deadline.as_signed(),
+            cancelled_at: status.cancel_time.as_ref().map(|t| t.0),
+            results_until: status.capture_end_time.as_ref().map(|t| t.0 + session.spec.result_deadline.as_signed()),
+        }
+    }
+
+    fn pod(&self, target: &TargetStatus) -> Option<&'a PodFacts> {
+        self.observed.pods.iter().find(|p| p.uid == target.pod_uid).map(|p| &**p)
+    }
+}
+
+/// Moves `target` on and says what to do for it.
+#[must_use]
+pub fn step(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<Action> {
+    use TargetPhase as P;
+    let was = target.phase;
+    let asked = match was {
+        P::Succeeded | P::Failed | P::Skipped | P::Cancelled => None,
+        P::Pending | P::Attaching => prepare(target, context),
+        P::Ordered | P::Running | P::Uploading => {
+            follow(target, context);
+            None
+        }
+    };
+    match (was, target.phase, asked) {
+        (_, _, Some(claim)) => vec![Action::Claim(Box::new(claim))],
+        // The place has to be on record before anything is done with it.
+        (P::Pending, P::Attaching | P::Ordered, None) => vec![Action::Record],
+        _ => actions(index, target, context),
+    }
+}
+
+/// Sets reason and message; an empty message becomes the reason's advice.
+pub fn explain(target: &mut TargetStatus, reason: Reason, message: String) {
+    target.reason = Some(reason);
+    let text = if message.is_empty() { sentence(reason.advice()) } else { message };
+    target.message = cut(&text, names::MAX_MESSAGE);
+}
+
+/// Ends a target.
+pub fn finish(target: &mut TargetStatus, phase: TargetPhase, reason: Reason, message: String, now: Timestamp) {
+    target.phase = phase;
+    explain(target, reason, message);
+    target.end_time = target.end_time.clone().or(Some(Time(now)));
+}
