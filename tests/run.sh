@@ -59,7 +59,7 @@ tests/demo.sh
 took "demo" "$t"
 
 t=$(date +%s)
-step "5/5  Failures and control on the cluster (7 min)"
+step "5/5  Failures and control on the cluster (9 min)"
 cluster_tests=passed
 cargo test -p fleetprof-tests --locked --test failures --test control --test shop_load --test shop_restart --test uninstall -- --test-threads=1 || cluster_tests=failed
 api_result=passed

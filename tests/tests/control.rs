@@ -101,7 +101,7 @@ async fn a_suspended_policy_cancels_what_runs_where_it_says_so() -> Result<()> {
     shop.linked("worker", "Linked").await?;
     let session = shop.profile(SHOP, now("worker", "2m", "60s")).await?;
     shop.until(SHOP, &session, 30, |s| s["phase"] == "Running").await?;
-    tokio::time::sleep(Duration::from_secs(12)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let back = json!({"suspend": false, "suspendBehavior": "Finish"});
     with_policy(&shop, &json!({"suspend": true, "suspendBehavior": "Cancel"}), &back, || async {
         let status = shop.ended(SHOP, &session, 60).await?;

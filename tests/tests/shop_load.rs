@@ -35,7 +35,7 @@ async fn a_load_test_is_covered_until_it_ends() -> Result<()> {
         "startWhen": {"jobRef": {"name": "test-load"}, "deadline": "2m"}, "repeat": {"untilLoadEnds": true, "interval": "10s"}});
     let name = shop.profile(SHOP, session).await?;
     shop.until(SHOP, &name, 15, |s| s["reason"] == "WaitingForLoad").await?;
-    let _load = start_load(&shop, "test-load", 45)?;
+    let _load = start_load(&shop, "test-load", 32)?;
     shop.until(SHOP, &name, 60, |s| s["startTime"].is_string()).await?;
     let ended = shop.until(SHOP, &name, 180, |s| s["repeat"]["endTime"].is_string()).await?;
     let series = &ended["repeat"];

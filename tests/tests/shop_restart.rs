@@ -48,7 +48,7 @@ async fn restarted(shop: &Shop) -> Result<()> {
     let template = shop.kubectl(&["-n", SHOP, "get", "deployment", "worker", "-o", "jsonpath={.spec.template.metadata.annotations}"])?;
     ensure!(template.contains("fleetprof.dev/restarted-for"), "{template}");
     let (pod, _) = shop.pod(SHOP, "worker").await?;
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
     ensure!(shop.pod(SHOP, "worker").await?.0 == pod, "it is restarted once");
     Ok(())
 }
