@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use fleetprof_operator::leader;
 use fleetprof_tests::{admin, api_server, wait_for};
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::json;
@@ -102,6 +102,27 @@ async fn losing_the_lease_stops_the_work_at_once() -> Result<()> {
     working(&one, false, 20).await?;
     let error = one.end.await?.err().map(|e| e.to_string()).unwrap_or_default();
     ensure!(error.contains("was lost") || error.contains("leader election ended"), "{error}");
+    Ok(())
+}
+
+/// A container that was killed comes back under its name, when its lease may have run out.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_leads_again_by_its_own_lease() -> Result<()> {
+    let client = admin(&api_server()?).await?;
+    let leases: Api<Lease> = Api::namespaced(client.clone(), "default");
+    for (name, age) in [("leader-back-soon", 3), ("leader-back", 12), ("leader-back-late", 60)] {
+        let _ = leases.delete(name, &DeleteParams::default()).await;
+        let then = (jiff::Timestamp::now() - jiff::SignedDuration::from_secs(age)).strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
+        let spec =
+            json!({"holderIdentity": "one", "renewTime": then, "acquireTime": then, "leaseDurationSeconds": 15, "leaseTransitions": 1});
+        leases.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec}))?).await?;
+        let one = replica(&client, name, "one");
+        working(&one, true, 5).await?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        ensure!(one.works.load(Ordering::SeqCst), "it leads for {age} s and stops");
+        one.stop.send(()).unwrap();
+        one.end.await??;
+    }
     Ok(())
 }
 

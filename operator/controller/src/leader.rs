@@ -63,6 +63,11 @@ where
         end = &mut task => bail!("the leader election ended: {}", ended(end)),
         () = &mut stop => return Ok(()),
     }
+    tokio::select! {
+        () = renewed(&leases, lease, identity) => {}
+        end = &mut task => bail!("the leader election ended: {}", ended(end)),
+        () = &mut stop => return Ok(()),
+    }
     tracing::info!(lease, identity, "this replica leads");
     tokio::select! {
         result = work() => return result,
@@ -79,6 +84,19 @@ where
     drop(leading);
     let _ = tokio::time::timeout(RELEASE, task).await;
     Ok(())
+}
+
+/// Ends when the lease is held and was renewed lately. The manager takes one of our own name for held, also when it has run out while
+/// this container was started again; it renews it then at once.
+async fn renewed(leases: &Api<Lease>, name: &str, identity: &str) {
+    loop {
+        if let Ok(Ok(lease)) = timeout(LOOK, leases.get(name)).await
+            && sure_until(&lease, identity).is_some_and(|sure| sure > Timestamp::now())
+        {
+            return;
+        }
+        sleep(LOOK / 10).await;
+    }
 }
 
 /// Ends when it is no longer sure that the lease is held: the manager tells of a lease that somebody else has, but not of one that
