@@ -23,7 +23,7 @@ unit: ## The tests that need no cluster (warm: seconds)
 lint: ## Formatting, clippy, licences, the chart
 	@tests/lint.sh
 
-bench: ## The figures of the README, measured in one run on the cluster of `make demo`
+bench: ## The figures of docs/figures.md, measured in one run on the cluster of `make demo`
 	@tests/bench/run.sh
 
 down: ## Removes the cluster and everything in it; caches stay

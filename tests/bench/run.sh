@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The figures of the README in one table, which also goes to target/bench.md. After `make demo`; about 12 min.
+# The figures of docs/figures.md in one table, which also goes to target/bench.md. After `make demo`; about 12 min.
 #   tests/bench/run.sh [SESSIONS]      50 unless told
 set -euo pipefail
 . "$(dirname "$0")/../env.sh"
