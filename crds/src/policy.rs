@@ -368,7 +368,8 @@ pub struct ProfilingPolicyStatus {
     /// When the last round started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_session_time: Option<Time>,
-    /// The last tick that passed without a round, since another round was still going on or nobody led; it is not made up for.
+    /// The last tick that passed without a round, since another round was still going on, nobody led, or
+    /// its sessions were refused; it is not made up for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_missed_time: Option<Time>,
     /// How the last 20 targets ended, newest first: `+` with a profile, `-` without.

@@ -206,7 +206,7 @@ reasons! {
     /// The API server did not take the session of a round.
     SessionRefused => "a namespace that is being deleted or whose quota is full takes none",
     /// A tick passed while it could not be served; it is skipped, never queued.
-    TickMissed => "the round before it was still going on, or no operator was there to start it; it is not made up for",
+    TickMissed => "the round before it was still going on, no operator was there to start it, or its sessions were refused; it is not made up for",
     /// An agent was attached to a pod.
     AgentAttached => "",
 

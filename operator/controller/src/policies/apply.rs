@@ -20,7 +20,7 @@ const TOLD: usize = 5;
 /// Creates the sessions of the round that is due and deletes those over the limits.
 ///
 /// A namespace that takes no session, such as one that is being deleted, keeps no other from having its own. Where none takes one,
-/// the round has not begun: the status says so, and it is tried again.
+/// the round has not begun: the event tells why, and until its tick counts as missed it is tried again.
 pub async fn rounds<P: PolicyObject>(policy: &P, step: &mut Step, context: &Context) -> Result<(), Error> {
     let api = |namespace: &str| Api::<ProfileSession>::namespaced(context.client.clone(), namespace);
     let mut kept = Ok(());

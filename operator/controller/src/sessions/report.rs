@@ -31,14 +31,12 @@ pub async fn accept(session: &mut ProfileSession, context: &Context) -> Result<(
 }
 
 /// Writes the status before anything follows from it: that must be known to the next leader. Places that come free one after
-/// another are written down once a second; who waits for the first target does not wait here.
+/// another are written down once a second.
 pub async fn record(session: &ProfileSession, context: &Context) -> Result<(), Error> {
     let Some(status) = &session.status else { return Ok(()) };
     let Entry { written, at, .. } = context.written.get(&session.uid().unwrap_or_default());
     let before = written.phase;
-    if before != Phase::Pending
-        && let Some(left) = pacing::until_next(Timestamp::now().duration_since(at))
-    {
+    if let Some(left) = pacing::until_record(before, Timestamp::now().duration_since(at)) {
         tokio::time::sleep(left).await;
     }
     patch(session, status, context).await?;

@@ -1,7 +1,5 @@
 //! How does a firing become a session? Decided and created by one at a time, then told.
 
-use std::sync::Arc;
-
 use fleetprof_core::policy::PolicyView;
 use fleetprof_core::text::advised;
 use fleetprof_core::trigger::{Firing, Held, admit};
@@ -23,7 +21,7 @@ pub(super) async fn start(policy: &PolicyView<'_>, firings: Vec<Firing>, context
     }
     let _alone = context.triggers.alone().await;
     let now = Timestamp::now();
-    let sessions = context.triggers.with_created(sessions(policy, context), policy, now);
+    let sessions = context.triggers.with_created(context.sessions_of(policy), policy, now);
     let admitted = admit(policy, firings, &sessions, now);
     for held in &admitted.held {
         tell_held(policy, held, context).await;
@@ -47,11 +45,6 @@ async fn tell_refused(policy: &PolicyView<'_>, session: &ProfileSession, error: 
         let note = advised(cause, reason);
         context.events.warning(&events::policy(policy), reason, "Trigger", note).await;
     }
-}
-
-/// The sessions that name the policy.
-fn sessions(policy: &PolicyView<'_>, context: &Context) -> Vec<Arc<ProfileSession>> {
-    context.sessions_of(policy)
 }
 
 async fn create(policy: &PolicyView<'_>, session: &ProfileSession, context: &Context) -> Result<(), Error> {

@@ -133,6 +133,15 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// A capture has one pod, so one node, namespace and policy.
+fn claim_of(capture: u8, priority: i8, limits: Limits) -> Claim {
+    Claim {
+        namespace: (capture % 3).to_string(),
+        policy: (capture / 3 % 3).to_string(),
+        ..claim(&capture.to_string(), &(capture / 9).to_string(), i32::from(priority), limits)
+    }
+}
+
 proptest! {
     /// The queues answer as a look at all that wait does, whoever comes, goes, changes its priority or is silent for a while.
     #[test]
@@ -145,11 +154,7 @@ proptest! {
             now += pause;
             match event {
                 Event::Claim { capture, priority } => {
-                    let claim = Claim {
-                        namespace: (capture % 3).to_string(),
-                        policy: (capture / 3 % 3).to_string(),
-                        ..claim(&capture.to_string(), &(capture / 9).to_string(), i32::from(priority), limits)
-                    };
+                    let claim = claim_of(capture, priority, limits);
                     let wanted = plain.claim(&claim, at(now));
                     prop_assert_eq!(reason(ledger.claim(claim, at(now))), wanted);
                 }
@@ -182,13 +187,7 @@ proptest! {
         for (n, event) in events.into_iter().enumerate() {
             match event {
                 Event::Claim { capture, priority } => {
-                    // A capture has one pod, so one node, namespace and policy.
-                    let claim = Claim {
-                        namespace: (capture % 3).to_string(),
-                        policy: (capture / 3 % 3).to_string(),
-                        ..claim(&capture.to_string(), &(capture / 9).to_string(), i32::from(priority), limits)
-                    };
-                    let _ = ledger.claim(claim, at(i64::try_from(n).unwrap()));
+                    let _ = ledger.claim(claim_of(capture, priority, limits), at(i64::try_from(n).unwrap()));
                 }
                 Event::Release(capture) => ledger.release(&capture.to_string()),
                 Event::SessionGone(capture) => ledger.retain_sessions(|s| s != format!("s-{capture}")),

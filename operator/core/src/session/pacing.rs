@@ -48,10 +48,12 @@ pub fn due(
     }
 }
 
-/// How long is left until the next write that does not change the phase, `age` after the last one; `None` where it is due.
+/// How long is left until places that were granted are written down, `age` after the last write of a session that was in `phase`
+/// then; `None` where it is due. Who waits for the first target does not wait for this.
 #[must_use]
-pub fn until_next(age: SignedDuration) -> Option<Duration> {
-    Duration::try_from(PACE.saturating_sub(age)).ok().filter(|left| !left.is_zero())
+pub fn until_record(phase: Phase, age: SignedDuration) -> Option<Duration> {
+    let left = Duration::try_from(PACE.saturating_sub(age)).ok()?;
+    (phase != Phase::Pending && !left.is_zero()).then_some(left)
 }
 
 /// What somebody may be waiting to read.
@@ -75,10 +77,11 @@ mod tests {
     }
 
     #[test]
-    fn writes_without_a_new_phase_are_a_second_apart() {
-        let left = |millis: i64| until_next(SignedDuration::from_millis(millis)).map(|left| left.as_millis());
-        assert_eq!([left(0), left(300), left(1000), left(90_000)], [Some(1000), Some(700), None, None]);
-        assert_eq!(until_next(SignedDuration::MAX), None);
+    fn places_are_written_down_once_a_second_but_the_first_at_once() {
+        let left = |phase, millis| until_record(phase, SignedDuration::from_millis(millis)).map(|left| left.as_millis());
+        let running = |millis| left(Phase::Running, millis);
+        assert_eq!([running(0), running(300), running(1000), running(90_000)], [Some(1000), Some(700), None, None]);
+        assert_eq!((left(Phase::Pending, 0), until_record(Phase::Running, SignedDuration::MAX)), (None, None));
     }
 
     #[test]

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use crate::world::*;
-use fleetprof_core::inject::AgentUser;
-use fleetprof_core::pod::{AgentContainer, AgentContainerState, PodFacts, User};
-use fleetprof_core::session::{Action, CaptureFacts, Permission, PolicyFacts, Settings, step};
+use fleetprof_core::pod::{AgentContainer, AgentContainerState, PodFacts};
+use fleetprof_core::session::{Action, CaptureFacts, Permission, Settings, step};
 use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
 use fleetprof_crds::wire::{CaptureState, Problem};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -43,197 +42,6 @@ fn asks_before_anything_starts() {
     w.observed.permission = Permission::Denied("eve may not profile".into());
     w.step().is(Phase::Failed, Reason::Forbidden);
     assert!(w.status().message.contains("eve"));
-}
-
-#[test]
-fn fails_with_a_reason_when_there_is_nothing_to_profile() {
-    let cases = [
-        (World::new(json!({"target": {"pods": ["gone"]}})), Reason::TargetNotFound),
-        (World::new(json!({"target": {"workload": {"kind": "Deployment", "name": "gone"}}})), Reason::TargetNotFound),
-        (World::new(json!({"target": {"podSelector": {"matchLabels": {"app": "x"}}}})).with_pod(pod("a")), Reason::NoMatchingPods),
-        (World::new(json!({"policyRef": {"name": "p"}})).with_policy(json!({"selector": {}, "suspend": true})), Reason::PolicySuspended),
-        (
-            World::new(json!({"policyRef": {"name": "p"}, "target": {"podSelector": {}}}))
-                .with_policy(json!({"selector": {"matchLabels": {"app": "x"}}}))
-                .with_pod(pod("a")),
-            Reason::NotSelected,
-        ),
-    ];
-    for (mut world, reason) in cases {
-        world.step().is(Phase::Failed, reason);
-    }
-    let mut missing = World::new(json!({"policyRef": {"name": "p"}}));
-    missing.observed.policy = PolicyFacts::Missing;
-    missing.step().is(Phase::Failed, Reason::PolicyNotFound);
-}
-
-#[test]
-fn says_whose_label_opts_the_pods_out() {
-    let labelled = |name: &str, value: &str| {
-        let mut pod = pod(name);
-        Arc::make_mut(&mut pod.labels).insert("fleetprof.dev/profiling".into(), value.into());
-        pod
-    };
-    let waiting = |mut pod: PodFacts| {
-        (pod.running, pod.ready) = (false, false);
-        pod
-    };
-    let disabled = || labelled("a", "disabled");
-    let none_runs = "Of 1 selected pods none is running and open to profiling; look at kubectl get pods.";
-    let of_pod = " the label fleetprof.dev/profiling=disabled of the pods; remove the label";
-    let of_namespace = " the label fleetprof.dev/profiling=disabled of the namespace; remove the label";
-    let of_both = " the label fleetprof.dev/profiling=disabled of the pods (1) and the namespace (1); remove the label";
-    // (pods, the namespace's label, reason, words)
-    let cases = [
-        (vec![disabled()], "", Reason::OptedOut, of_pod),
-        (vec![disabled(), waiting(pod("b"))], "", Reason::OptedOut, of_pod),
-        (vec![pod("a"), pod("b")], "disabled", Reason::OptedOut, of_namespace),
-        (vec![disabled(), pod("b")], "disabled", Reason::OptedOut, of_both),
-        (vec![waiting(disabled())], "", Reason::NoMatchingPods, none_runs),
-        (vec![labelled("a", "enabled"), waiting(pod("b"))], "disabled", Reason::WaitingForAgent, "Waiting for the agent"),
-    ];
-    for (pods, label, reason, words) in cases {
-        for spec in [json!({"target": {"workload": {"kind": "Deployment", "name": "orders"}}}), json!({"target": {"podSelector": {}}})] {
-            let mut w = World::new(spec);
-            w.observed.pods = pods.iter().cloned().map(Arc::new).collect();
-            w.observed.namespace_labels.insert("fleetprof.dev/profiling".into(), label.into());
-            w.step();
-            assert_eq!(w.status().reason, Some(reason), "{words}");
-            assert!(w.status().message.contains(words), "{}", w.status().message);
-        }
-    }
-}
-
-#[test]
-fn a_round_goes_on_without_pods_that_went_since_it_picked_them() {
-    let spec = json!({"policyRef": {"kind": "ClusterProfilingPolicy", "name": "p"}, "target": {"pods": ["a", "gone", "theirs"]}, "trigger": "Schedule"});
-    let mut w = World::new(spec).with_policy(json!({"selector": {}})).with_pod(pod("a")).with_pod(pod("theirs")).with_agent("a");
-    if let PolicyFacts::Found { yielded, .. } = &mut w.observed.policy {
-        yielded.insert("uid-theirs".into(), Reason::Overridden);
-    }
-    w.step();
-    let targets: Vec<_> = w.status().targets.iter().map(|t| (t.pod.as_str(), t.phase, t.reason)).collect();
-    assert_eq!(targets[0].0, "a");
-    assert!(!targets[0].1.is_terminal());
-    assert_eq!(targets[1], ("gone", TargetPhase::Skipped, Some(Reason::PodGone)));
-    assert_eq!(targets[2], ("theirs", TargetPhase::Skipped, Some(Reason::Overridden)));
-}
-
-#[test]
-fn a_session_whose_policy_does_not_reach_the_namespace_says_so() {
-    let mut w = World::new(json!({"policyRef": {"kind": "ClusterProfilingPolicy", "name": "p"}})).with_pod(pod("a"));
-    w.observed.policy = PolicyFacts::Elsewhere;
-    w.step().is(Phase::Failed, Reason::NotSelected);
-    assert!(w.status().message.contains("spec.namespaceSelector"), "{}", w.status().message);
-}
-
-#[test]
-fn attaches_to_a_pod_without_an_agent() {
-    let mut bare = pod("a");
-    bare.sidecar = None;
-    let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare.clone());
-    w.step().is(Phase::Starting, Reason::Attaching);
-    let names = w.asked_to(|a| if let Action::Attach { name, user, .. } = a { Some((name.clone(), *user)) } else { None });
-    assert!(names[0].0.starts_with("fleetprof-agent-") && names[0].1 == AgentUser::Target { uid: 1000, gid: None }, "{names:?}");
-    bare.attached.push(AgentContainer { name: names[0].0.clone(), target: "app".into(), state: AgentContainerState::Running });
-    w.observed.pods = vec![Arc::new(bare)];
-    w.step();
-    assert!(w.actions.is_empty(), "it is attached once: {:?}", w.actions);
-    w = w.with_agent("a");
-    w.step().is(Phase::Starting, Reason::WaitingForAgent);
-    assert_eq!(w.target("a").phase, TargetPhase::Ordered);
-}
-
-#[test]
-fn no_agent_is_attached_as_root_where_that_is_forbidden() {
-    const ATTACHED: Result<AgentUser, &str> = Ok(AgentUser::Root);
-    let unknown = Err("The user that the container app runs as is not known, and it demands runAsNonRoot");
-    let restricted = Err("The user that the container app runs as is not known, and the namespace enforces Pod Security restricted");
-    // (sentence, uid, runAsNonRoot, the level that the namespace enforces, outcome)
-    let cases = [
-        ("a known user", Some(1000), true, "restricted", Ok(AgentUser::Target { uid: 1000, gid: None })),
-        ("an unknown user", None, false, "baseline", ATTACHED),
-        ("an unknown user that must not be root", None, true, "privileged", unknown),
-        ("an unknown user under restricted", None, false, "restricted", restricted),
-        ("root", Some(0), false, "baseline", ATTACHED),
-        ("root under restricted", Some(0), false, "restricted", Err("The container app runs as root, and the namespace enforces")),
-    ];
-    for (sentence, uid, non_root, level, expected) in cases {
-        let mut bare = pod("a");
-        bare.sidecar = None;
-        bare.containers[0].user = User { uid, gid: None, non_root };
-        let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare.clone());
-        w.observed.namespace_labels.insert("pod-security.kubernetes.io/enforce".into(), level.into());
-        w.step();
-        let attached = w.asked_to(|a| if let Action::Attach { user, .. } = a { Some(*user) } else { None });
-        match expected {
-            Ok(user) => assert_eq!(attached, [user], "{sentence}"),
-            Err(words) => {
-                w.is(Phase::Failed, Reason::UnknownUser);
-                let target = w.target("a");
-                assert_eq!((target.phase, attached.len()), (TargetPhase::Skipped, 0), "{sentence}");
-                assert!(target.message.starts_with(words), "{sentence}: {}", target.message);
-                assert!(target.message.ends_with("; set securityContext.runAsUser on the container or the pod."), "{}", target.message);
-            }
-        }
-        bare.attached.push(AgentContainer { name: "other".into(), target: "app".into(), state: AgentContainerState::Running });
-        let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare);
-        w.step().is(Phase::Starting, Reason::Attaching);
-    }
-}
-
-#[test]
-fn attaches_the_image_that_the_policy_names_where_an_admin_allows_it() {
-    let mut bare = pod("a");
-    bare.sidecar = None;
-    for (image, allowed) in [("mirror.example/agent:7", true), ("evil.example/agent:7", false)] {
-        let spec = json!({"selector": {}, "agent": {"mode": "Ephemeral", "image": image}});
-        let mut w = World::new(json!({"policyRef": {"name": "p"}})).with_policy(spec).with_pod(bare.clone());
-        w.step();
-        if allowed {
-            let attached = w.asked_to(|a| match a {
-                Action::Attach { image, .. } => Some(image.clone()),
-                _ => None,
-            });
-            assert_eq!(attached, [image]);
-        } else {
-            assert_eq!((w.target("a").phase, w.target("a").reason), (TargetPhase::Skipped, Some(Reason::ImageNotAllowed)));
-            assert!(
-                w.target("a").message.contains("\"evil.example/agent:7\" is no image that an admin allows"),
-                "{}",
-                w.target("a").message
-            );
-            assert_eq!(w.status().phase, Phase::Failed);
-        }
-    }
-}
-
-#[test]
-fn waits_or_skips_as_existing_pods_says() {
-    let mut bare = pod("a");
-    bare.sidecar = None;
-    bare.created = Some(Timestamp::from_second(1).unwrap());
-    let wait = json!({"selector": {}, "agent": {"existingPods": "Wait"}});
-    let mut w = World::new(json!({"policyRef": {"name": "p"}})).with_policy(wait).with_pod(bare);
-    w.step().is(Phase::Failed, Reason::CreatedBeforePolicy);
-    assert_eq!(w.target("a").phase, TargetPhase::Skipped);
-}
-
-#[test]
-fn an_agent_that_is_too_old_is_skipped_with_what_to_do() {
-    let mut w = one_pod();
-    w.observed.agents.get_mut("uid-a").unwrap().protocol = 0;
-    w.step().is(Phase::Failed, Reason::NoCapableAgents);
-    assert_eq!((w.target("a").phase, w.target("a").reason), (TargetPhase::Skipped, Some(Reason::AgentTooOld)));
-    assert!(w.target("a").message.contains("protocol 0") && w.target("a").message.contains("restart"), "{}", w.target("a").message);
-}
-
-#[test]
-fn no_agent_by_the_start_deadline_fails_with_what_was_awaited() {
-    let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(pod("a"));
-    w.step().is(Phase::Starting, Reason::WaitingForAgent);
-    w.after(61).is(Phase::Failed, Reason::StartDeadlineExceeded);
-    assert!(w.target("a").message.contains("it runs, but does not reach the gateway"), "{}", w.target("a").message);
 }
 
 #[test]
@@ -385,42 +193,6 @@ fn some_targets_may_fail() {
     w.report("a", CaptureState::Finished, 3, None).is(Phase::PartiallySucceeded, Reason::SomeTargetsFailed);
     assert_eq!(w.status().targets_summary, "1/2");
     assert!(w.status().message.contains("PermissionDenied"));
-}
-
-#[test]
-fn a_policy_keeps_its_rules_on_containers_when_one_is_asked_for() {
-    let barred = "must not be profiled: containers.exclude of the policy has \"app\"; name another one in spec.container, or leave it out.";
-    // (spec.container, the policy's containers, why not)
-    let cases = [
-        ("app", json!({}), None),
-        ("app", json!({"include": ["a*"]}), None),
-        ("app", json!({"exclude": ["app"]}), Some(barred)),
-        ("app", json!({"include": ["web"]}), Some("must not be profiled: containers.include of the policy has only web;")),
-        ("db", json!({}), Some("The pod has no container db; name one of app in spec.container, or leave it out.")),
-        ("", json!({"exclude": ["*"]}), Some("check containers.include and containers.exclude of the policy")),
-    ];
-    for (container, rules, why) in cases {
-        let spec = json!({"policyRef": {"name": "p"}, "target": {"pods": ["a"]}, "container": container});
-        let mut w = World::new(spec).with_policy(json!({"selector": {}, "containers": rules})).with_pod(pod("a")).with_agent("a");
-        w.step();
-        let Some(words) = why else {
-            assert_eq!(w.target("a").phase, TargetPhase::Ordered, "{container} {rules}");
-            continue;
-        };
-        w.is(Phase::Failed, Reason::NoSelectedContainer);
-        assert!(w.target("a").message.contains(words), "{}", w.target("a").message);
-    }
-    let mut unnamed = World::new(json!({"target": {"pods": ["a"]}, "container": "app"})).with_pod(pod("a")).with_agent("a");
-    unnamed.step().is(Phase::Starting, Reason::WaitingForAgent);
-}
-
-#[test]
-fn under_a_policy_one_pod_of_each_workload_is_picked() {
-    let mut w = World::new(json!({"policyRef": {"name": "p"}})).with_policy(json!({"selector": {}}));
-    for name in ["a", "b", "c"] {
-        w = w.with_pod(pod(name)).with_agent(name);
-    }
-    assert_eq!(w.step().status().targets.len(), 1);
 }
 
 #[derive(Clone, Debug)]

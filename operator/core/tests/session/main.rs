@@ -1,6 +1,8 @@
 //! A session, step by step: what each observation leads to, and that every session ends whatever happens.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod attach;
+mod choose;
 #[path = "../common/mod.rs"]
 mod common;
 mod life;

@@ -1,0 +1,128 @@
+//! Who is captured, and why nobody is.
+
+use std::sync::Arc;
+
+use crate::world::*;
+use fleetprof_core::pod::PodFacts;
+use fleetprof_core::session::PolicyFacts;
+use fleetprof_crds::Reason;
+use fleetprof_crds::session_status::{Phase, TargetPhase};
+use serde_json::json;
+
+#[test]
+fn fails_with_a_reason_when_there_is_nothing_to_profile() {
+    let cases = [
+        (World::new(json!({"target": {"pods": ["gone"]}})), Reason::TargetNotFound),
+        (World::new(json!({"target": {"workload": {"kind": "Deployment", "name": "gone"}}})), Reason::TargetNotFound),
+        (World::new(json!({"target": {"podSelector": {"matchLabels": {"app": "x"}}}})).with_pod(pod("a")), Reason::NoMatchingPods),
+        (World::new(json!({"policyRef": {"name": "p"}})).with_policy(json!({"selector": {}, "suspend": true})), Reason::PolicySuspended),
+        (
+            World::new(json!({"policyRef": {"name": "p"}, "target": {"podSelector": {}}}))
+                .with_policy(json!({"selector": {"matchLabels": {"app": "x"}}}))
+                .with_pod(pod("a")),
+            Reason::NotSelected,
+        ),
+    ];
+    for (mut world, reason) in cases {
+        world.step().is(Phase::Failed, reason);
+    }
+    let mut missing = World::new(json!({"policyRef": {"name": "p"}}));
+    missing.observed.policy = PolicyFacts::Missing;
+    missing.step().is(Phase::Failed, Reason::PolicyNotFound);
+}
+
+#[test]
+fn says_whose_label_opts_the_pods_out() {
+    let labelled = |name: &str, value: &str| {
+        let mut pod = pod(name);
+        Arc::make_mut(&mut pod.labels).insert("fleetprof.dev/profiling".into(), value.into());
+        pod
+    };
+    let waiting = |mut pod: PodFacts| {
+        (pod.running, pod.ready) = (false, false);
+        pod
+    };
+    let disabled = || labelled("a", "disabled");
+    let none_runs = "Of 1 selected pods none is running and open to profiling; look at kubectl get pods.";
+    let of_pod = " the label fleetprof.dev/profiling=disabled of the pods; remove the label";
+    let of_namespace = " the label fleetprof.dev/profiling=disabled of the namespace; remove the label";
+    let of_both = " the label fleetprof.dev/profiling=disabled of the pods (1) and the namespace (1); remove the label";
+    // (pods, the namespace's label, reason, words)
+    let cases = [
+        (vec![disabled()], "", Reason::OptedOut, of_pod),
+        (vec![disabled(), waiting(pod("b"))], "", Reason::OptedOut, of_pod),
+        (vec![pod("a"), pod("b")], "disabled", Reason::OptedOut, of_namespace),
+        (vec![disabled(), pod("b")], "disabled", Reason::OptedOut, of_both),
+        (vec![waiting(disabled())], "", Reason::NoMatchingPods, none_runs),
+        (vec![labelled("a", "enabled"), waiting(pod("b"))], "disabled", Reason::WaitingForAgent, "Waiting for the agent"),
+    ];
+    for (pods, label, reason, words) in cases {
+        for spec in [json!({"target": {"workload": {"kind": "Deployment", "name": "orders"}}}), json!({"target": {"podSelector": {}}})] {
+            let mut w = World::new(spec);
+            w.observed.pods = pods.iter().cloned().map(Arc::new).collect();
+            w.observed.namespace_labels.insert("fleetprof.dev/profiling".into(), label.into());
+            w.step();
+            assert_eq!(w.status().reason, Some(reason), "{words}");
+            assert!(w.status().message.contains(words), "{}", w.status().message);
+        }
+    }
+}
+
+#[test]
+fn a_round_goes_on_without_pods_that_went_since_it_picked_them() {
+    let spec = json!({"policyRef": {"kind": "ClusterProfilingPolicy", "name": "p"}, "target": {"pods": ["a", "gone", "theirs"]}, "trigger": "Schedule"});
+    let mut w = World::new(spec).with_policy(json!({"selector": {}})).with_pod(pod("a")).with_pod(pod("theirs")).with_agent("a");
+    if let PolicyFacts::Found { yielded, .. } = &mut w.observed.policy {
+        yielded.insert("uid-theirs".into(), Reason::Overridden);
+    }
+    w.step();
+    let targets: Vec<_> = w.status().targets.iter().map(|t| (t.pod.as_str(), t.phase, t.reason)).collect();
+    assert_eq!(targets[0].0, "a");
+    assert!(!targets[0].1.is_terminal());
+    assert_eq!(targets[1], ("gone", TargetPhase::Skipped, Some(Reason::PodGone)));
+    assert_eq!(targets[2], ("theirs", TargetPhase::Skipped, Some(Reason::Overridden)));
+}
+
+#[test]
+fn a_session_whose_policy_does_not_reach_the_namespace_says_so() {
+    let mut w = World::new(json!({"policyRef": {"kind": "ClusterProfilingPolicy", "name": "p"}})).with_pod(pod("a"));
+    w.observed.policy = PolicyFacts::Elsewhere;
+    w.step().is(Phase::Failed, Reason::NotSelected);
+    assert!(w.status().message.contains("spec.namespaceSelector"), "{}", w.status().message);
+}
+
+#[test]
+fn a_policy_keeps_its_rules_on_containers_when_one_is_asked_for() {
+    let barred = "must not be profiled: containers.exclude of the policy has \"app\"; name another one in spec.container, or leave it out.";
+    // (spec.container, the policy's containers, why not)
+    let cases = [
+        ("app", json!({}), None),
+        ("app", json!({"include": ["a*"]}), None),
+        ("app", json!({"exclude": ["app"]}), Some(barred)),
+        ("app", json!({"include": ["web"]}), Some("must not be profiled: containers.include of the policy has only web;")),
+        ("db", json!({}), Some("The pod has no container db; name one of app in spec.container, or leave it out.")),
+        ("", json!({"exclude": ["*"]}), Some("check containers.include and containers.exclude of the policy")),
+    ];
+    for (container, rules, why) in cases {
+        let spec = json!({"policyRef": {"name": "p"}, "target": {"pods": ["a"]}, "container": container});
+        let mut w = World::new(spec).with_policy(json!({"selector": {}, "containers": rules})).with_pod(pod("a")).with_agent("a");
+        w.step();
+        let Some(words) = why else {
+            assert_eq!(w.target("a").phase, TargetPhase::Ordered, "{container} {rules}");
+            continue;
+        };
+        w.is(Phase::Failed, Reason::NoSelectedContainer);
+        assert!(w.target("a").message.contains(words), "{}", w.target("a").message);
+    }
+    let mut unnamed = World::new(json!({"target": {"pods": ["a"]}, "container": "app"})).with_pod(pod("a")).with_agent("a");
+    unnamed.step().is(Phase::Starting, Reason::WaitingForAgent);
+}
+
+#[test]
+fn under_a_policy_one_pod_of_each_workload_is_picked() {
+    let mut w = World::new(json!({"policyRef": {"name": "p"}})).with_policy(json!({"selector": {}}));
+    for name in ["a", "b", "c"] {
+        w = w.with_pod(pod(name)).with_agent(name);
+    }
+    assert_eq!(w.step().status().targets.len(), 1);
+}
