@@ -9,14 +9,35 @@ use crate::budget::Millicores;
 /// Resources of an injected agent. What is not named is not set, whatever the chart says.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.requests) || !has(self.limits) || !has(self.requests.cpu) || !has(self.limits.cpu) || quantity(self.requests.cpu).compareTo(quantity(self.limits.cpu)) <= 0").message("agent.resources.requests.cpu is higher than agent.resources.limits.cpu: pods with such an agent would be refused"))]
-#[x_kube(validation = Rule::new("!has(self.requests) || !has(self.limits) || !has(self.requests.memory) || !has(self.limits.memory) || quantity(self.requests.memory).compareTo(quantity(self.limits.memory)) <= 0").message("agent.resources.requests.memory is higher than agent.resources.limits.memory: pods with such an agent would be refused"))]
-#[x_kube(validation = Rule::new("!has(self.limits) || !has(self.limits.memory) || quantity(self.limits.memory).compareTo(quantity('32Mi')) >= 0").message("agent.resources.limits.memory is below 32Mi: an agent takes 9 MB while it waits, and a capture more"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.requests) || !has(self.limits) || !has(self.requests.cpu) || !has(self.limits.cpu) || \
+     quantity(self.requests.cpu).compareTo(quantity(self.limits.cpu)) <= 0"
+)
+.message(
+    "agent.resources.requests.cpu is higher than agent.resources.limits.cpu: pods with such an agent would \
+     be refused"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.requests) || !has(self.limits) || !has(self.requests.memory) || !has(self.limits.memory) || \
+     quantity(self.requests.memory).compareTo(quantity(self.limits.memory)) <= 0"
+)
+.message(
+    "agent.resources.requests.memory is higher than agent.resources.limits.memory: pods with such an agent \
+     would be refused"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.limits) || !has(self.limits.memory) || \
+     quantity(self.limits.memory).compareTo(quantity('32Mi')) >= 0"
+)
+.message(
+    "agent.resources.limits.memory is below 32Mi: an agent takes 9 MB while it waits, and a capture more"
+))]
 pub struct AgentResources {
     /// What the scheduler reserves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<ResourceAmounts>,
-    /// What the agent can have at most. A CPU limit makes it sample late and count fewer samples than there are.
+    /// What the agent can have at most. A CPU limit makes it sample late and count fewer samples than there
+    /// are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<ResourceAmounts>,
 }
@@ -36,4 +57,6 @@ pub struct ResourceAmounts {
 /// An amount of memory as Kubernetes writes it, in bytes: `64Mi`, `1G`, `33554432`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Memory(#[schemars(length(min = 1, max = 16), regex(pattern = r"^[0-9]{1,12}(k|M|G|Ki|Mi|Gi)?$"))] pub String);
+pub struct Memory(
+    #[schemars(length(min = 1, max = 16), regex(pattern = r"^[0-9]{1,12}(k|M|G|Ki|Mi|Gi)?$"))] pub String,
+);

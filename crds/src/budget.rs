@@ -4,8 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How much may be captured at the same time. A target that gets no place by its start deadline is `Skipped`, with
-/// the reason `NodeBusy` or `BudgetExhausted`.
+/// How much may be captured at the same time. A target that gets no place by its start deadline is `Skipped`,
+/// with the reason `NodeBusy` or `BudgetExhausted`.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Budget {
@@ -17,7 +17,8 @@ pub struct Budget {
     #[serde(default = "default_per_node")]
     #[schemars(range(min = 1, max = 100))]
     pub max_concurrent_per_node: i32,
-    /// Containers with a lower CPU limit are left alone, since an agent would weigh too much beside them, such as `100m`.
+    /// Containers with a lower CPU limit are left alone, since an agent would weigh too much beside them,
+    /// such as `100m`.
     #[serde(default, rename = "minContainerCPU")]
     pub min_container_cpu: Millicores,
     /// Of targets that wait for a place, those with the higher number go first.
@@ -47,7 +48,10 @@ const fn default_per_node() -> i32 {
 /// An amount of CPU as Kubernetes writes it, in thousandths of a core: `100m`, `2`, `0.5`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Millicores(#[schemars(length(min = 1, max = 16), regex(pattern = r"^([0-9]{1,9}m|[0-9]{1,6}([.][0-9]{1,3})?)$"))] pub String);
+pub struct Millicores(
+    #[schemars(length(min = 1, max = 16), regex(pattern = r"^([0-9]{1,9}m|[0-9]{1,6}([.][0-9]{1,3})?)$"))]
+    pub String,
+);
 
 impl Default for Millicores {
     /// 100m: a capture of a Python process at 99 Hz was measured at 70 to 90m.
@@ -85,7 +89,15 @@ mod tests {
 
     #[test]
     fn amounts_of_cpu() {
-        for (text, wanted) in [("100m", 100), ("2", 2000), ("0.5", 500), ("1.5", 1500), ("1e1", 10_000), ("500u", 1), ("3k", 3_000_000)] {
+        for (text, wanted) in [
+            ("100m", 100),
+            ("2", 2000),
+            ("0.5", 500),
+            ("1.5", 1500),
+            ("1e1", 10_000),
+            ("500u", 1),
+            ("3k", 3_000_000),
+        ] {
             assert_eq!(millicores(text), Some(wanted), "{text}");
         }
         for text in ["", "m", "-1", "x", "NaN", "inf", "1 0"] {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::{ProfilingPolicySpec, ProfilingPolicyStatus};
 
-/// Links every pod that it selects in every namespace that it selects. Where a `ProfilingPolicy` selects the same pod, that one wins.
+/// Links every pod that it selects in every namespace that it selects. Where a `ProfilingPolicy` selects the
+/// same pod, that one wins.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "fleetprof.dev",
@@ -17,8 +18,15 @@ use crate::policy::{ProfilingPolicySpec, ProfilingPolicyStatus};
     category = "fleetprof",
     status = "ProfilingPolicyStatus",
     derive = "PartialEq",
-    doc = "ClusterProfilingPolicy links every pod that it selects in the namespaces that it selects, and profiles the linked apps in short bursts. A ProfilingPolicy that selects the same pod wins over it. kube-system and the operator's own namespace are never selected.",
-    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must have at most 63 characters, since sessions carry it as a label"),
+    doc = "ClusterProfilingPolicy links every pod that it selects in the namespaces that it selects, and \
+           profiles the linked apps in short bursts. A ProfilingPolicy that selects the same pod wins over \
+           it. kube-system and the operator's own namespace are never selected.",
+    validation = Rule::new(
+        "self.metadata.name.size() <= 63"
+    )
+    .message(
+        "metadata.name must have at most 63 characters, since sessions carry it as a label"
+    ),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.agent.mode"),
     printcolumn(name = "Apps", type_ = "integer", json_path = ".status.linkedAppCount"),
     printcolumn(name = "Pods", type_ = "integer", json_path = ".status.linkedPodCount"),
@@ -30,8 +38,20 @@ use crate::policy::{ProfilingPolicySpec, ProfilingPolicyStatus};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.namespaceSelector.matchExpressions) || self.namespaceSelector.matchExpressions.all(e, e.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])").message("spec.namespaceSelector.matchExpressions: operator must be In, NotIn, Exists or DoesNotExist"))]
-#[x_kube(validation = Rule::new("!has(self.namespaceSelector.matchExpressions) || self.namespaceSelector.matchExpressions.all(e, (e.operator in ['In', 'NotIn']) == (has(e.values) && e.values.size() > 0))").message("spec.namespaceSelector.matchExpressions: In and NotIn need values, Exists and DoesNotExist take none"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.namespaceSelector.matchExpressions) || self.namespaceSelector.matchExpressions.all(e, \
+     e.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])"
+)
+.message(
+    "spec.namespaceSelector.matchExpressions: operator must be In, NotIn, Exists or DoesNotExist"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.namespaceSelector.matchExpressions) || self.namespaceSelector.matchExpressions.all(e, \
+     (e.operator in ['In', 'NotIn']) == (has(e.values) && e.values.size() > 0))"
+)
+.message(
+    "spec.namespaceSelector.matchExpressions: In and NotIn need values, Exists and DoesNotExist take none"
+))]
 pub struct ClusterProfilingPolicySpec {
     /// Selects namespaces by their labels; `{}` selects all but `kube-system` and the operator's own.
     /// One namespace by name: `matchLabels: {kubernetes.io/metadata.name: NAME}`.

@@ -56,7 +56,11 @@ pub struct ParseDurationError(String);
 
 impl fmt::Display for ParseDurationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no duration; write hours, minutes and seconds in whole numbers, such as 1h30m or 90s", self.0)
+        write!(
+            f,
+            "{:?} is no duration; write hours, minutes and seconds in whole numbers, such as 1h30m or 90s",
+            self.0
+        )
     }
 }
 
@@ -134,9 +138,13 @@ mod tests {
 
     #[test]
     fn reads_back_what_it_writes() {
-        for (text, secs, back) in
-            [("2m", 120, "2m"), ("1h30m", 5400, "1h30m"), ("90s", 90, "1m30s"), ("168h", 604_800, "168h"), ("0s", 0, "0s")]
-        {
+        for (text, secs, back) in [
+            ("2m", 120, "2m"),
+            ("1h30m", 5400, "1h30m"),
+            ("90s", 90, "1m30s"),
+            ("168h", 604_800, "168h"),
+            ("0s", 0, "0s"),
+        ] {
             let d: Duration = text.parse().unwrap();
             assert_eq!(d.as_secs(), secs);
             assert_eq!(d.to_string(), back);

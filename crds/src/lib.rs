@@ -32,7 +32,10 @@ use kube::CustomResourceExt;
 
 /// The CRDs in the order in which they are installed, as (file stem, definition).
 #[must_use]
-pub fn all_crds() -> Vec<(&'static str, k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition)> {
+pub fn all_crds() -> Vec<(
+    &'static str,
+    k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+)> {
     vec![
         ("profilingpolicies", ProfilingPolicy::crd()),
         ("clusterprofilingpolicies", ClusterProfilingPolicy::crd()),

@@ -11,8 +11,18 @@ use crate::{Duration, Reason, policy};
 /// Waits until a load runs: a pod of the Job, or a pod that the labels select, is running and ready.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.jobRef) != has(self.podSelector)").message("spec.startWhen takes exactly one of jobRef and podSelector"))]
-#[x_kube(validation = Rule::new("duration(self.deadline) >= duration('10s') && duration(self.deadline) <= duration('24h')").message("spec.startWhen.deadline must be between 10s and 24h"))]
+#[x_kube(validation = Rule::new(
+    "has(self.jobRef) != has(self.podSelector)"
+)
+.message(
+    "spec.startWhen takes exactly one of jobRef and podSelector"
+))]
+#[x_kube(validation = Rule::new(
+    "duration(self.deadline) >= duration('10s') && duration(self.deadline) <= duration('24h')"
+)
+.message(
+    "spec.startWhen.deadline must be between 10s and 24h"
+))]
 pub struct StartWhen {
     /// A Job of the session's namespace; it may be created after the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,12 +45,22 @@ pub struct JobRef {
     pub name: String,
 }
 
-/// Covers a long load by several captures one after another. The first is the session's own; each further one is a session
-/// that the operator makes, named after this one and owned by it.
+/// Covers a long load by several captures one after another. The first is the session's own; each further one
+/// is a session that the operator makes, named after this one and owned by it.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.count) != (has(self.untilLoadEnds) && self.untilLoadEnds)").message("spec.repeat takes exactly one of count and untilLoadEnds: true"))]
-#[x_kube(validation = Rule::new("duration(self.interval) <= duration('24h')").message("spec.repeat.interval must be at most 24h"))]
+#[x_kube(validation = Rule::new(
+    "has(self.count) != (has(self.untilLoadEnds) && self.untilLoadEnds)"
+)
+.message(
+    "spec.repeat takes exactly one of count and untilLoadEnds: true"
+))]
+#[x_kube(validation = Rule::new(
+    "duration(self.interval) <= duration('24h')"
+)
+.message(
+    "spec.repeat.interval must be at most 24h"
+))]
 pub struct Repeat {
     /// Captures in all, the first included; 1 to 50. Fewer are made when the load of `startWhen` ends before.
     #[serde(default, skip_serializing_if = "Option::is_none")]

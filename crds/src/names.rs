@@ -7,7 +7,8 @@ pub const DATA_GROUP: &str = "data.fleetprof.dev";
 /// The version of both groups.
 pub const VERSION: &str = "v1alpha1";
 
-/// Opt-out label on a pod or namespace; value `disabled` keeps fleetprof out, `enabled` on a pod wins over its namespace.
+/// Opt-out label on a pod or namespace; value `disabled` keeps fleetprof out, `enabled` on a pod wins over
+/// its namespace.
 pub const OPT_LABEL: &str = "fleetprof.dev/profiling";
 /// Value of [`OPT_LABEL`] that keeps fleetprof out.
 pub const OPT_DISABLED: &str = "disabled";
@@ -47,7 +48,8 @@ pub const SPOOL_VOLUME: &str = "fleetprof-spool";
 /// Audience of the agents' service-account tokens.
 pub const AUDIENCE: &str = "fleetprof.dev/gateway";
 
-/// Annotation on the pod template of a workload that a policy restarted: the agent version that it was restarted for.
+/// Annotation on the pod template of a workload that a policy restarted: the agent version that it was
+/// restarted for.
 pub const RESTARTED_FOR_ANNOTATION: &str = "fleetprof.dev/restarted-for";
 /// Annotation on the pod template of a workload that a policy restarted: when.
 pub const RESTARTED_AT_ANNOTATION: &str = "fleetprof.dev/restarted-at";

@@ -23,8 +23,14 @@ use crate::{Duration, Reason};
     namespaced,
     status = "ProfilingPolicyStatus",
     derive = "PartialEq",
-    doc = "ProfilingPolicy links every pod that it selects in its namespace, and profiles the linked apps in short bursts.",
-    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must have at most 63 characters, since sessions carry it as a label"),
+    doc = "ProfilingPolicy links every pod that it selects in its namespace, and profiles the linked apps in \
+           short bursts.",
+    validation = Rule::new(
+        "self.metadata.name.size() <= 63"
+    )
+    .message(
+        "metadata.name must have at most 63 characters, since sessions carry it as a label"
+    ),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.agent.mode"),
     printcolumn(name = "Apps", type_ = "integer", json_path = ".status.linkedAppCount"),
     printcolumn(name = "Pods", type_ = "integer", json_path = ".status.linkedPodCount"),
@@ -36,8 +42,20 @@ use crate::{Duration, Reason};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.selector.matchExpressions) || self.selector.matchExpressions.all(e, e.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])").message("spec.selector.matchExpressions: operator must be In, NotIn, Exists or DoesNotExist"))]
-#[x_kube(validation = Rule::new("!has(self.selector.matchExpressions) || self.selector.matchExpressions.all(e, (e.operator in ['In', 'NotIn']) == (has(e.values) && e.values.size() > 0))").message("spec.selector.matchExpressions: In and NotIn need values, Exists and DoesNotExist take none"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.selector.matchExpressions) || self.selector.matchExpressions.all(e, e.operator in ['In', \
+     'NotIn', 'Exists', 'DoesNotExist'])"
+)
+.message(
+    "spec.selector.matchExpressions: operator must be In, NotIn, Exists or DoesNotExist"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.selector.matchExpressions) || self.selector.matchExpressions.all(e, (e.operator in ['In', \
+     'NotIn']) == (has(e.values) && e.values.size() > 0))"
+)
+.message(
+    "spec.selector.matchExpressions: In and NotIn need values, Exists and DoesNotExist take none"
+))]
 pub struct ProfilingPolicySpec {
     /// Selects pods of the policy's namespace by their labels; `{}` selects all of them.
     #[schemars(schema_with = "label_selector")]
@@ -83,11 +101,22 @@ pub struct ProfilingPolicySpec {
 /// Which container of a pod is profiled.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.include) || self.include.all(g, g.matches('^[a-z0-9*?]([-a-z0-9*?]*[a-z0-9*?])?$'))").message("containers.include: a glob is made of lower-case letters, digits, -, * and ?"))]
-#[x_kube(validation = Rule::new("!has(self.exclude) || self.exclude.all(g, g.matches('^[a-z0-9*?]([-a-z0-9*?]*[a-z0-9*?])?$'))").message("containers.exclude: a glob is made of lower-case letters, digits, -, * and ?"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.include) || self.include.all(g, g.matches('^[a-z0-9*?]([-a-z0-9*?]*[a-z0-9*?])?$'))"
+)
+.message(
+    "containers.include: a glob is made of lower-case letters, digits, -, * and ?"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.exclude) || self.exclude.all(g, g.matches('^[a-z0-9*?]([-a-z0-9*?]*[a-z0-9*?])?$'))"
+)
+.message(
+    "containers.exclude: a glob is made of lower-case letters, digits, -, * and ?"
+))]
 pub struct Containers {
-    /// Globs (`*`, `?`) of container names. The first container that matches is profiled.
-    /// Empty: the container named by the annotation `kubectl.kubernetes.io/default-container`, else the first that is no known sidecar.
+    /// Globs (`*`, `?`) of container names. The first container that matches is profiled. Empty: the
+    /// container named by the annotation `kubectl.kubernetes.io/default-container`, else the first that is no
+    /// known sidecar.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
     pub include: Vec<String>,
@@ -100,24 +129,29 @@ pub struct Containers {
 /// How the agent comes to the pods.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!(self.mode == 'Ephemeral' && self.existingPods == 'Restart')").message("agent.existingPods: Restart needs agent.mode Sidecar: with Ephemeral, a restart brings no agent"))]
+#[x_kube(validation = Rule::new(
+    "!(self.mode == 'Ephemeral' && self.existingPods == 'Restart')"
+)
+.message(
+    "agent.existingPods: Restart needs agent.mode Sidecar: with Ephemeral, a restart brings no agent"
+))]
 pub struct AgentSpec {
     /// `Sidecar`: injected when a pod is created. `Ephemeral`: attached when a session needs it.
     #[serde(default)]
     pub mode: AgentMode,
-    /// What happens to pods without an agent, such as those older than the policy:
-    /// `AttachOnDemand` attaches one when a session needs it, `Wait` leaves them alone until they are recreated,
-    /// `Restart` restarts their workloads one after another, those with an older agent too; an admin must allow it
-    /// (chart value `restart.enabled`).
+    /// What happens to pods without an agent, such as those older than the policy: `AttachOnDemand` attaches
+    /// one when a session needs it, `Wait` leaves them alone until they are recreated, `Restart` restarts
+    /// their workloads one after another, those with an older agent too; an admin must allow it (chart value
+    /// `restart.enabled`).
     #[serde(default)]
     pub existing_pods: ExistingPods,
-    /// Image of the agents of this policy: one that an admin allows (chart value `image.agent.allowed`). Without it they have the
-    /// chart's. Pods that have an agent already keep it until they are recreated.
+    /// Image of the agents of this policy: one that an admin allows (chart value `image.agent.allowed`).
+    /// Without it they have the chart's. Pods that have an agent already keep it until they are recreated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"))]
     pub image: Option<String>,
-    /// Resources of the injected container, in place of the chart's `agent.resources`. An attached agent has none of its own:
-    /// Kubernetes allows none.
+    /// Resources of the injected container, in place of the chart's `agent.resources`. An attached agent has
+    /// none of its own: Kubernetes allows none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<AgentResources>,
 }
@@ -183,17 +217,42 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { percent: default_percent(), replicas_per_workload: default_replicas(), max_targets: default_max_targets() }
+        Self {
+            percent: default_percent(),
+            replicas_per_workload: default_replicas(),
+            max_targets: default_max_targets(),
+        }
     }
 }
 
 /// Deadlines and retention of sessions.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("duration(self.startDeadline) >= duration('5s') && duration(self.startDeadline) <= duration('1h')").message("session.startDeadline must be between 5s and 1h"))]
-#[x_kube(validation = Rule::new("duration(self.resultTimeout) >= duration('10s') && duration(self.resultTimeout) <= duration(self.resultDeadline)").message("session.resultTimeout must be between 10s and session.resultDeadline"))]
-#[x_kube(validation = Rule::new("duration(self.resultDeadline) <= duration('168h')").message("session.resultDeadline must be at most 168h"))]
-#[x_kube(validation = Rule::new("duration(self.ttl) >= duration('1m')").message("session.ttl must be at least 1m"))]
+#[x_kube(validation = Rule::new(
+    "duration(self.startDeadline) >= duration('5s') && duration(self.startDeadline) <= duration('1h')"
+)
+.message(
+    "session.startDeadline must be between 5s and 1h"
+))]
+#[x_kube(validation = Rule::new(
+    "duration(self.resultTimeout) >= duration('10s') && duration(self.resultTimeout) <= \
+     duration(self.resultDeadline)"
+)
+.message(
+    "session.resultTimeout must be between 10s and session.resultDeadline"
+))]
+#[x_kube(validation = Rule::new(
+    "duration(self.resultDeadline) <= duration('168h')"
+)
+.message(
+    "session.resultDeadline must be at most 168h"
+))]
+#[x_kube(validation = Rule::new(
+    "duration(self.ttl) >= duration('1m')"
+)
+.message(
+    "session.ttl must be at least 1m"
+))]
 pub struct SessionRules {
     /// A target that has not started by then fails; 5s to 1h.
     #[serde(default = "default_start_deadline")]
@@ -224,7 +283,8 @@ impl Default for SessionRules {
     }
 }
 
-/// How many ended sessions of a policy are kept in each namespace; applies to those that the policy started itself.
+/// How many ended sessions of a policy are kept in each namespace; applies to those that the policy started
+/// itself.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct History {
@@ -337,8 +397,8 @@ pub struct ProfilingPolicyStatus {
     /// How many workloads are linked in truth.
     #[serde(default)]
     pub linked_app_count: i32,
-    /// How many workloads have pods whose agent is older than the operator. An agent changes with its pod alone: when the pod is
-    /// recreated, or by `agent.existingPods: Restart`.
+    /// How many workloads have pods whose agent is older than the operator. An agent changes with its pod
+    /// alone: when the pod is recreated, or by `agent.existingPods: Restart`.
     #[serde(default)]
     pub outdated_apps: i32,
     /// The workload that is restarted now, or was last, under `agent.existingPods: Restart`.
@@ -378,11 +438,12 @@ pub struct ProfilingPolicyStatus {
     /// Until when sessions are counted in `outcomes` and `failedRounds`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcomes_until: Option<Time>,
-    /// Rounds of the schedule in a row of which more targets failed than brought a profile. While more than half of `outcomes`
-    /// failed, each of them doubles the distance between rounds, up to 16 times.
+    /// Rounds of the schedule in a row of which more targets failed than brought a profile. While more than
+    /// half of `outcomes` failed, each of them doubles the distance between rounds, up to 16 times.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_rounds: i32,
-    /// The last tick that found nothing to start: the policy was suspended, or no pod could be profiled. It is not missed.
+    /// The last tick that found nothing to start: the policy was suspended, or no pod could be profiled. It
+    /// is not missed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_idle_time: Option<Time>,
 }
@@ -430,7 +491,9 @@ pub struct LinkedApp {
 }
 
 /// What holds for a linked app.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum LinkState {
     /// Every pod can be profiled.
     #[default]

@@ -29,7 +29,8 @@ macro_rules! reasons {
             /// What a person can do about it; empty where nothing needs doing.
             #[must_use]
             pub const fn advice(self) -> &'static str {
-                match self { $(Reason::$name => $advice,)+ Reason::Unknown => "bring agents and operator to the same version" }
+                match self { $(Reason::$name => $advice,)+ Reason::Unknown => "bring agents and operator to \
+                    the same version" }
             }
         }
     };
@@ -43,18 +44,21 @@ reasons! {
     HostPid => "remove hostPID, or use agent.mode Ephemeral",
     /// The pod sets `shareProcessNamespace: false`, which the sidecar needs to be true.
     ProcessNamespaceConflict => "remove shareProcessNamespace: false, or use agent.mode Ephemeral",
-    /// The user id of the container is not known and the pod's security level forbids an agent that finds it out.
+    /// The user id of the container is not known and the pod's security level forbids an agent that finds it
+    /// out.
     UnknownUser => "set securityContext.runAsUser on the container or the pod",
     /// The container's CPU limit is below the policy's `budget.minContainerCPU`.
     TooSmall => "raise the container's CPU limit, or lower budget.minContainerCPU of the policy",
     /// The policy names an image of the agent that no admin allows.
-    ImageNotAllowed => "name one of the images that the policy's condition Configured lists, or leave agent.image out",
+    ImageNotAllowed => "name one of the images that the policy's condition Configured lists, or leave \
+                        agent.image out",
     /// The pod runs on Windows.
     WindowsNode => "fleetprof profiles Linux containers only",
     /// No container of the pod is selected by the policy.
     NoSelectedContainer => "check containers.include and containers.exclude of the policy",
     /// The pod was created before the policy, so nothing was injected.
-    CreatedBeforePolicy => "a session attaches an agent when agent.existingPods is AttachOnDemand; or restart the workload",
+    CreatedBeforePolicy => "a session attaches an agent when agent.existingPods is AttachOnDemand; or \
+                            restart the workload",
     /// The pod was created after the policy, but the webhook did not inject it.
     WebhookMissed => "check that the fleetprof webhook is running; a session attaches an agent meanwhile",
     /// The policy of the pod attaches agents when a session needs them.
@@ -98,7 +102,8 @@ reasons! {
     /// The load that the session waits for does not run yet.
     WaitingForLoad => "",
     /// The load that the session waits for did not run by its deadline.
-    LoadNotStarted => "check the name or the labels in spec.startWhen, start the load, or raise spec.startWhen.deadline",
+    LoadNotStarted => "check the name or the labels in spec.startWhen, start the load, or raise \
+                       spec.startWhen.deadline",
     /// The load that the session waits for has ended.
     LoadEnded => "a finished Job does not run again: delete it and create it anew, and the session with it",
     /// More captures follow.
@@ -142,7 +147,8 @@ reasons! {
     /// The agent's image did not start in the pod.
     AgentImageFailed => "check that the node can pull the agent's image",
     /// The agent may not look at the target process.
-    PermissionDenied => "the agent must have the target's user and group: set securityContext.runAsUser and runAsGroup",
+    PermissionDenied => "the agent must have the target's user and group: set securityContext.runAsUser and \
+                         runAsGroup",
     /// No collector can read this kind of process.
     UnsupportedRuntime => "",
     /// The collector crashed; the target runs on.
@@ -170,7 +176,8 @@ reasons! {
     /// Too many of the last targets failed; rounds are further apart until one succeeds.
     FailureRate => "look at status.recentSessions for what fails",
     /// More pods are selected than one session captures.
-    TooManyTargets => "a session captures at most 50 targets: select fewer pods, or create a session for each part of them",
+    TooManyTargets => "a session captures at most 50 targets: select fewer pods, or create a session for \
+                       each part of them",
     /// The spec cannot be obeyed.
     InvalidSpec => "see the message for the field",
     /// Something failed that is fleetprof's own fault.
@@ -196,17 +203,20 @@ reasons! {
     /// Every workload has the agent that new pods get.
     UpToDate => "",
     /// `agent.existingPods` is `Restart`, but the operator may not change workloads.
-    RestartDisabled => "an admin allows it with the chart's value restart.enabled=true; pods that are recreated get the agent meanwhile",
+    RestartDisabled => "an admin allows it with the chart's value restart.enabled=true; pods that are \
+                        recreated get the agent meanwhile",
     /// No workload that lacks the agent may be restarted now.
     RestartBlocked => "",
     /// A workload did not become ready after it was restarted, so that no other one is.
-    RestartFailed => "look at the workload's pods; any change of the policy's spec goes on with the next workload",
+    RestartFailed => "look at the workload's pods; any change of the policy's spec goes on with the next \
+                      workload",
     /// A session was created.
     SessionCreated => "",
     /// The API server did not take the session of a round.
     SessionRefused => "a namespace that is being deleted or whose quota is full takes none",
     /// A tick passed while it could not be served; it is skipped, never queued.
-    TickMissed => "the round before it was still going on, no operator was there to start it, or its sessions were refused; it is not made up for",
+    TickMissed => "the round before it was still going on, no operator was there to start it, or its \
+                   sessions were refused; it is not made up for",
     /// An agent was attached to a pod.
     AgentAttached => "",
 
@@ -226,7 +236,8 @@ reasons! {
 
     // Why the gateway refuses an agent's request.
     /// The request carries no credential that names a pod.
-    Unauthenticated => "look at the log of the agent's container; its token may have expired, or its pod be gone",
+    Unauthenticated => "look at the log of the agent's container; its token may have expired, or its pod be \
+                        gone",
     /// The API server could not be asked whose token it is.
     TokenReviewFailed => "look at the operator's log",
     /// The ticket of an attached agent was redeemed before.
@@ -257,7 +268,11 @@ mod tests {
     fn every_reason_is_a_legal_condition_reason() {
         for reason in Reason::ALL {
             let s = reason.as_str();
-            assert!(s.chars().next().unwrap().is_ascii_uppercase() && s.chars().all(|c| c.is_ascii_alphanumeric()), "{s}");
+            assert!(
+                s.chars().next().unwrap().is_ascii_uppercase()
+                    && s.chars().all(|c| c.is_ascii_alphanumeric()),
+                "{s}"
+            );
             assert_eq!(serde_json::to_value(reason).unwrap(), serde_json::json!(s));
         }
     }

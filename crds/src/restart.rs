@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The workload that a policy with `agent.existingPods: Restart` restarts now, or has restarted last. It is written before the
-/// workload is touched, so that a new leader knows what is going on.
+/// The workload that a policy with `agent.existingPods: Restart` restarts now, or has restarted last. It is
+/// written before the workload is touched, so that a new leader knows what is going on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RestartStatus {

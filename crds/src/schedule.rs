@@ -9,12 +9,22 @@ use crate::Duration;
 /// The CEL pattern of one field of a cron line: values, ranges and steps, separated by commas.
 macro_rules! field {
     ($value:literal) => {
-        concat!(r"(\*|", $value, "(-", $value, r")?)(/[0-9]{1,2})?(,(\*|", $value, "(-", $value, ")?)(/[0-9]{1,2})?)*")
+        concat!(
+            r"(\*|",
+            $value,
+            "(-",
+            $value,
+            r")?)(/[0-9]{1,2})?(,(\*|",
+            $value,
+            "(-",
+            $value,
+            ")?)(/[0-9]{1,2})?)*"
+        )
     };
 }
 
-/// What CEL can tell of a cron line. That it names a time which never comes, such as 30 February, is told by the policy's
-/// condition `Configured`.
+/// What CEL can tell of a cron line. That it names a time which never comes, such as 30 February, is told by
+/// the policy's condition `Configured`.
 const CRON: &str = concat!(
     r"!has(self.cron) || self.cron.matches(r'^(?i)(@(hourly|daily|weekly|monthly)|",
     field!(r"[0-5]?[0-9]"),
@@ -29,21 +39,55 @@ const CRON: &str = concat!(
     r")$')"
 );
 
-/// When linked apps are profiled without being asked: by `every`, `cron` or `preset`; with none of them every hour.
+/// When linked apps are profiled without being asked: by `every`, `cron` or `preset`; with none of them every
+/// hour.
 ///
-/// No default of `every` stands in the schema: it would be stored with the object, and a change to `cron` would then have to
-/// take it out again.
+/// No default of `every` stands in the schema: it would be stored with the object, and a change to `cron`
+/// would then have to take it out again.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.every), has(self.cron), has(self.preset)].filter(x, x).size() <= 1").message("schedule takes one of every, cron and preset; remove the others"))]
-#[x_kube(validation = Rule::new("!has(self.every) || (duration(self.every) >= duration('1m') && duration(self.every) <= duration('168h'))").message("schedule.every must be between 1m and 168h"))]
-#[x_kube(validation = Rule::new("duration(self.duration) >= duration('10s') && duration(self.duration) <= duration('6m')").message("schedule.duration must be between 10s and 6m"))]
-#[x_kube(validation = Rule::new("!has(self.every) || duration(self.every) > duration(self.duration)").message("schedule.every must be longer than schedule.duration"))]
-#[x_kube(validation = Rule::new("!has(self.preset) || duration(self.duration) >= duration('45s')").message("schedule.duration must be at least 45s with a preset, so that there is at most one round a minute"))]
-#[x_kube(validation = Rule::new("!has(self.timeZone) || has(self.cron)").message("schedule.timeZone needs schedule.cron"))]
-#[x_kube(validation = Rule::new(CRON).message("schedule.cron must have five fields, minute hour day-of-month month day-of-week, such as 0 3 * * MON-FRI, or be @hourly, @daily, @weekly or @monthly"))]
+#[x_kube(validation = Rule::new(
+    "[has(self.every), has(self.cron), has(self.preset)].filter(x, x).size() <= 1"
+)
+.message(
+    "schedule takes one of every, cron and preset; remove the others"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.every) || (duration(self.every) >= duration('1m') && duration(self.every) <= duration('168h'))"
+)
+.message(
+    "schedule.every must be between 1m and 168h"
+))]
+#[x_kube(validation = Rule::new(
+    "duration(self.duration) >= duration('10s') && duration(self.duration) <= duration('6m')"
+)
+.message(
+    "schedule.duration must be between 10s and 6m"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.every) || duration(self.every) > duration(self.duration)"
+)
+.message(
+    "schedule.every must be longer than schedule.duration"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.preset) || duration(self.duration) >= duration('45s')"
+)
+.message(
+    "schedule.duration must be at least 45s with a preset, so that there is at most one round a minute"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.timeZone) || has(self.cron)"
+)
+.message(
+    "schedule.timeZone needs schedule.cron"
+))]
+#[x_kube(validation = Rule::new(CRON).message("schedule.cron must have five fields, minute hour day-of-month \
+                                               month day-of-week, such as 0 3 * * MON-FRI, or be @hourly, \
+                                               @daily, @weekly or @monthly"))]
 pub struct Schedule {
-    /// Time between two rounds, such as `1h`; 1m to 168h. The policy's own offset in it is derived from its uid.
+    /// Time between two rounds, such as `1h`; 1m to 168h. The policy's own offset in it is derived from its
+    /// uid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
     /// Rounds by the clock, as in `0 3 * * MON-FRI`: minute, hour, day of month, month, day of week.
@@ -51,12 +95,14 @@ pub struct Schedule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub cron: Option<String>,
-    /// The zone of the clock that `cron` goes by, such as `Europe/Berlin`; UTC where it is left out. When clocks are put
-    /// forward, a fixed time that is skipped runs right after; when they are put back, it runs once.
+    /// The zone of the clock that `cron` goes by, such as `Europe/Berlin`; UTC where it is left out. When
+    /// clocks are put forward, a fixed time that is skipped runs right after; when they are put back, it runs
+    /// once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"))]
     pub time_zone: Option<String>,
-    /// Rounds so often that a picked pod is profiled for this share of time: `Normal` 5 %, `High` 50 %, `Maximum` 75 %.
+    /// Rounds so often that a picked pod is profiled for this share of time: `Normal` 5 %, `High` 50 %,
+    /// `Maximum` 75 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
     /// How long each round captures, such as `2m`; 10s to 6m.
@@ -66,7 +112,13 @@ pub struct Schedule {
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { every: None, cron: None, time_zone: None, preset: None, duration: crate::policy::default_duration() }
+        Self {
+            every: None,
+            cron: None,
+            time_zone: None,
+            preset: None,
+            duration: crate::policy::default_duration(),
+        }
     }
 }
 

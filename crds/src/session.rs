@@ -1,4 +1,5 @@
-//! What does one profiling session ask for? The `ProfileSession`: made by hand ("Profile Now") or by a policy.
+//! What does one profiling session ask for? The `ProfileSession`: made by hand ("Profile Now") or by a
+//! policy.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::{Repeat, StartWhen};
 use crate::policy::{
-    ProfileType, default_duration, default_frequency, default_profiles, default_result_deadline, default_result_timeout,
-    default_start_deadline, default_ttl,
+    ProfileType, default_duration, default_frequency, default_profiles, default_result_deadline,
+    default_result_timeout, default_start_deadline, default_ttl,
 };
 use crate::session_status::ProfileSessionStatus;
 use crate::{Duration, policy};
@@ -27,8 +28,15 @@ use crate::{Duration, policy};
     namespaced,
     status = "ProfileSessionStatus",
     derive = "PartialEq",
-    doc = "ProfileSession captures profiles of its targets once. Create one to profile now; policies create them at their ticks.",
-    validation = Rule::new("!has(self.spec.repeat) || self.metadata.name.size() <= 60").message("metadata.name must have at most 60 characters with spec.repeat, since the sessions that repeat it are named after it"),
+    doc = "ProfileSession captures profiles of its targets once. Create one to profile now; policies create \
+           them at their ticks.",
+    validation = Rule::new(
+        "!has(self.spec.repeat) || self.metadata.name.size() <= 60"
+    )
+    .message(
+        "metadata.name must have at most 60 characters with spec.repeat, since the sessions that repeat it \
+         are named after it"
+    ),
     printcolumn(name = "Trigger", type_ = "string", json_path = ".spec.trigger"),
     printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policyRef.name"),
     printcolumn(name = "App", type_ = "string", json_path = ".status.app"),
@@ -46,16 +54,78 @@ use crate::{Duration, policy};
     printcolumn(name = "RequestedBy", type_ = "string", json_path = ".spec.requestedBy.username", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.policyRef) || has(self.target)").message("give spec.policyRef, spec.target or both: without either there is nothing to profile"))]
-#[x_kube(validation = Rule::new("duration(self.duration) >= duration('10s') && duration(self.duration) <= duration('6m')").message("spec.duration must be between 10s and 6m"))]
-#[x_kube(validation = Rule::new("duration(self.startDeadline) >= duration('5s') && duration(self.startDeadline) <= duration('1h')").message("spec.startDeadline must be between 5s and 1h"))]
-#[x_kube(validation = Rule::new("duration(self.resultTimeout) >= duration('10s') && duration(self.resultTimeout) <= duration(self.resultDeadline)").message("spec.resultTimeout must be between 10s and spec.resultDeadline"))]
-#[x_kube(validation = Rule::new("duration(self.resultDeadline) <= duration('168h')").message("spec.resultDeadline must be at most 168h"))]
-#[x_kube(validation = Rule::new("duration(self.ttl) >= duration('1m')").message("spec.ttl must be at least 1m"))]
-#[x_kube(validation = Rule::new("!has(self.repeat) || !has(self.repeat.untilLoadEnds) || has(self.startWhen)").message("spec.repeat.untilLoadEnds needs spec.startWhen, which names the load"))]
-#[x_kube(validation = Rule::new("!has(self.repeat) || duration(self.repeat.interval) >= duration(self.duration)").message("spec.repeat.interval counts from start to start and must be at least spec.duration"))]
-#[x_kube(validation = Rule::new("!oldSelf.cancel || self.cancel").message("spec.cancel cannot be taken back: create a new session"))]
-#[x_kube(validation = Rule::new("has(self.policyRef) == has(oldSelf.policyRef) && (!has(self.policyRef) || self.policyRef == oldSelf.policyRef) && has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.startWhen) == has(oldSelf.startWhen) && (!has(self.startWhen) || self.startWhen == oldSelf.startWhen) && has(self.repeat) == has(oldSelf.repeat) && (!has(self.repeat) || self.repeat == oldSelf.repeat) && self.container == oldSelf.container && self.duration == oldSelf.duration && self.profiles == oldSelf.profiles && self.frequencyHz == oldSelf.frequencyHz && self.startDeadline == oldSelf.startDeadline && self.resultTimeout == oldSelf.resultTimeout && self.resultDeadline == oldSelf.resultDeadline && self.ttl == oldSelf.ttl && self.labels == oldSelf.labels && has(self.context) == has(oldSelf.context) && (!has(self.context) || self.context == oldSelf.context) && self.trigger == oldSelf.trigger && has(self.cause) == has(oldSelf.cause) && (!has(self.cause) || self.cause == oldSelf.cause) && has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("spec is immutable but for spec.cancel: create a new session instead"))]
+#[x_kube(validation = Rule::new(
+    "has(self.policyRef) || has(self.target)"
+)
+.message(
+    "give spec.policyRef, spec.target or both: without either there is nothing to profile"
+))]
+#[x_kube(validation = Rule::new(
+    "duration(self.duration) >= duration('10s') && duration(self.duration) <= duration('6m')"
+)
+.message(
+    "spec.duration must be between 10s and 6m"
+))]
+#[x_kube(validation = Rule::new(
+    "duration(self.startDeadline) >= duration('5s') && duration(self.startDeadline) <= duration('1h')"
+)
+.message(
+    "spec.startDeadline must be between 5s and 1h"
+))]
+#[x_kube(validation = Rule::new(
+    "duration(self.resultTimeout) >= duration('10s') && duration(self.resultTimeout) <= \
+     duration(self.resultDeadline)"
+)
+.message(
+    "spec.resultTimeout must be between 10s and spec.resultDeadline"
+))]
+#[x_kube(validation = Rule::new(
+    "duration(self.resultDeadline) <= duration('168h')"
+)
+.message(
+    "spec.resultDeadline must be at most 168h"
+))]
+#[x_kube(validation = Rule::new(
+    "duration(self.ttl) >= duration('1m')"
+)
+.message(
+    "spec.ttl must be at least 1m"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.repeat) || !has(self.repeat.untilLoadEnds) || has(self.startWhen)"
+)
+.message(
+    "spec.repeat.untilLoadEnds needs spec.startWhen, which names the load"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.repeat) || duration(self.repeat.interval) >= duration(self.duration)"
+)
+.message(
+    "spec.repeat.interval counts from start to start and must be at least spec.duration"
+))]
+#[x_kube(validation = Rule::new(
+    "!oldSelf.cancel || self.cancel"
+)
+.message(
+    "spec.cancel cannot be taken back: create a new session"
+))]
+#[x_kube(validation = Rule::new(
+    "has(self.policyRef) == has(oldSelf.policyRef) && (!has(self.policyRef) || self.policyRef == \
+     oldSelf.policyRef) && has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == \
+     oldSelf.target) && has(self.startWhen) == has(oldSelf.startWhen) && (!has(self.startWhen) || \
+     self.startWhen == oldSelf.startWhen) && has(self.repeat) == has(oldSelf.repeat) && (!has(self.repeat) \
+     || self.repeat == oldSelf.repeat) && self.container == oldSelf.container && self.duration == \
+     oldSelf.duration && self.profiles == oldSelf.profiles && self.frequencyHz == oldSelf.frequencyHz && \
+     self.startDeadline == oldSelf.startDeadline && self.resultTimeout == oldSelf.resultTimeout && \
+     self.resultDeadline == oldSelf.resultDeadline && self.ttl == oldSelf.ttl && self.labels == \
+     oldSelf.labels && has(self.context) == has(oldSelf.context) && (!has(self.context) || self.context == \
+     oldSelf.context) && self.trigger == oldSelf.trigger && has(self.cause) == has(oldSelf.cause) && \
+     (!has(self.cause) || self.cause == oldSelf.cause) && has(self.requestedBy) == has(oldSelf.requestedBy) \
+     && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)"
+)
+.message(
+    "spec is immutable but for spec.cancel: create a new session instead"
+))]
 pub struct ProfileSessionSpec {
     /// The policy under which to profile; needs the verb `profile` on it. Without it the session needs
     /// `patch pods/ephemeralcontainers`, as attaching by hand would.
@@ -64,7 +134,8 @@ pub struct ProfileSessionSpec {
     /// What to profile. With a policy and no target: every linked app of the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Container to profile, of those that the policy's `containers` allow; empty: as the policy says, else the pod's main container.
+    /// Container to profile, of those that the policy's `containers` allow; empty: as the policy says, else
+    /// the pod's main container.
     #[serde(default)]
     #[schemars(length(max = 63), regex(pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"))]
     pub container: String,
@@ -83,7 +154,8 @@ pub struct ProfileSessionSpec {
     /// A target that has not started by then fails; 5s to 1h.
     #[serde(default = "default_start_deadline")]
     pub start_deadline: Duration,
-    /// Waits for a load test: the session stays `Pending` until the load runs. `startDeadline` counts from then on.
+    /// Waits for a load test: the session stays `Pending` until the load runs. `startDeadline` counts from
+    /// then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_when: Option<StartWhen>,
     /// Captures again and again, to cover a load that runs longer than one capture.
@@ -98,7 +170,8 @@ pub struct ProfileSessionSpec {
     /// The session and its profiles are removed this long after it ended.
     #[serde(default = "default_ttl")]
     pub ttl: Duration,
-    /// Labels that every sample of the profile carries, such as a build or a test run; at most 16, with keys of at most 63 characters.
+    /// Labels that every sample of the profile carries, such as a build or a test run; at most 16, with keys
+    /// of at most 63 characters.
     #[serde(default)]
     #[schemars(schema_with = "labels_schema")]
     pub labels: BTreeMap<String, String>,
@@ -165,7 +238,12 @@ impl PolicyKind {
 /// What to profile: exactly one of the three.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.workload), has(self.podSelector), has(self.pods)].filter(x, x).size() == 1").message("spec.target takes exactly one of workload, podSelector and pods"))]
+#[x_kube(validation = Rule::new(
+    "[has(self.workload), has(self.podSelector), has(self.pods)].filter(x, x).size() == 1"
+)
+.message(
+    "spec.target takes exactly one of workload, podSelector and pods"
+))]
 pub struct Target {
     /// Every pod of one workload; under a policy, as many as its `sampling.replicasPerWorkload` says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,7 +254,10 @@ pub struct Target {
     pub pod_selector: Option<LabelSelector>,
     /// These pods, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")))]
+    #[schemars(
+        length(min = 1, max = 50),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))
+    )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub pods: Option<Vec<String>>,
 }
@@ -212,7 +293,9 @@ pub struct Context {
 }
 
 /// What started a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum Trigger {
     /// A person or program created it.
     #[default]
@@ -271,13 +354,15 @@ pub struct Requester {
 fn labels_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "object",
-        "description": "Labels that every sample of the profile carries, such as a build or a test run; at most 16, with keys of at most 63 characters.",
+        "description": "Labels that every sample of the profile carries, such as a build or a test run; at \
+                        most 16, with keys of at most 63 characters.",
         "maxProperties": 16,
         "default": {},
         "additionalProperties": {"type": "string", "maxLength": 128},
         "x-kubernetes-validations": [{
             "rule": "self.all(key, key.size() <= 63 && key.matches('^[A-Za-z_][A-Za-z0-9_./-]*$'))",
-            "message": "spec.labels: a key has at most 63 letters, digits, _, ., / and -, and begins with a letter or _"
+            "message": "spec.labels: a key has at most 63 letters, digits, _, ., / and -, and begins with a \
+                        letter or _"
         }]
     })
 }

@@ -14,7 +14,9 @@ use crate::Reason;
 ///    └──────────┴───────────┴────────────┴────────────┴──────► Failed | Cancelled | Expired
 /// ```
 /// Every state that is not an end has a deadline. `Expired`: results did not come by `resultDeadline`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum Phase {
     /// Accepted; nothing has been asked of any agent.
     #[default]
@@ -43,7 +45,10 @@ impl Phase {
     /// Whether nothing more will happen.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Succeeded | Self::PartiallySucceeded | Self::Failed | Self::Cancelled | Self::Expired)
+        matches!(
+            self,
+            Self::Succeeded | Self::PartiallySucceeded | Self::Failed | Self::Cancelled | Self::Expired
+        )
     }
 
     /// The word in status, logs and metrics.
@@ -70,7 +75,9 @@ impl Phase {
 /// Pending ─► Attaching ─► Ordered ─► Running ─► Uploading ─► Succeeded
 ///                 (any) ─► Failed | Skipped | Cancelled
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum TargetPhase {
     /// Picked.
     #[default]
@@ -171,8 +178,8 @@ pub struct ProfileSessionStatus {
     /// What became of `spec.repeat`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<crate::load::RepeatStatus>,
-    /// `Complete`, `AgentReachable`; `TargetsLimited` where pods were left out, `ResultsDelayed` where results are late,
-    /// `RepeatsComplete` with `spec.repeat`.
+    /// `Complete`, `AgentReachable`; `TargetsLimited` where pods were left out, `ResultsDelayed` where
+    /// results are late, `RepeatsComplete` with `spec.repeat`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Generation of the spec that this status speaks of.

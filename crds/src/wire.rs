@@ -7,10 +7,10 @@
 //!   GET  /v1/orders?wait=25                       ──►  OrderList (long poll; level-based: every open order, each time)
 //!   PUT  /v1/captures/{capture}/slices/{seq}      ──►  SliceReply (gzip pprof; idempotent)
 //! ```
-//! Every request but `enroll` carries `Authorization: Bearer …`: a sidecar its projected token, an attached agent the
-//! credential that its ticket was exchanged for. Errors are [`ErrorReply`] with a fitting status code;
-//! 429 and 503 carry `Retry-After`. Reports are levels, not edges: a capture is reported in every heartbeat until the
-//! gateway lists it as settled, so nothing is lost when either side restarts.
+//! Every request but `enroll` carries `Authorization: Bearer …`: a sidecar its projected token, an attached
+//! agent the credential that its ticket was exchanged for. Errors are [`ErrorReply`] with a fitting status
+//! code; 429 and 503 carry `Retry-After`. Reports are levels, not edges: a capture is reported in every
+//! heartbeat until the gateway lists it as settled, so nothing is lost when either side restarts.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,11 +26,13 @@ pub const MAX_SLICE_BYTES: usize = 4 * 1024 * 1024;
 pub const MAX_SLICE_UNPACKED: usize = 32 * 1024 * 1024;
 /// Most slices of one capture: 6 minutes in slices of 10 s, and as many again for safety.
 pub const MAX_SLICES: u32 = 128;
-/// Most threads of a target that run at one moment, and so most samples of one tick: more CPUs than any node has.
+/// Most threads of a target that run at one moment, and so most samples of one tick: more CPUs than any node
+/// has.
 pub const MAX_RUNNING_THREADS: i64 = 4_096;
 /// Most samples of one capture: those of 6 minutes at 1000 Hz. A report that says more says nothing.
 pub const MAX_SAMPLES: i64 = 360 * 1_000 * MAX_RUNNING_THREADS;
-/// Slices of a short capture beside twice those that its length makes: its last one may be short, and a clock may jump.
+/// Slices of a short capture beside twice those that its length makes: its last one may be short, and a clock
+/// may jump.
 const SPARE_SLICES: u64 = 4;
 /// Header of a slice upload: lower-case hex SHA-256 of the body.
 pub const DIGEST_HEADER: &str = "x-fleetprof-sha256";
@@ -197,10 +199,12 @@ pub struct CaptureReport {
 pub struct HeartbeatReply {
     /// When to send the next one, in milliseconds; the agent adds up to 10 % jitter. 1,000 to 300,000.
     pub next_ms: u64,
-    /// Captures whose outcome is recorded: the agent forgets their files and reports, but not that it ran them.
+    /// Captures whose outcome is recorded: the agent forgets their files and reports, but not that it ran
+    /// them.
     #[serde(default)]
     pub settled: Vec<String>,
-    /// Lines that a trigger waits for: the agent measures every few seconds and reports at once when one is crossed.
+    /// Lines that a trigger waits for: the agent measures every few seconds and reports at once when one is
+    /// crossed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watch: Option<Watch>,
     /// The CA certificates to trust from now on (PEM), when they differ from what the agent was given.
@@ -225,14 +229,19 @@ impl Watch {
     #[must_use]
     pub fn reached(&self, containers: &[ContainerReport]) -> bool {
         let over = |line: Option<i32>, value: Option<i32>| matches!((line, value), (Some(line), Some(value)) if value >= line);
-        containers.iter().any(|c| over(self.cpu_percent, c.cpu_percent) || over(self.memory_percent, c.memory_percent))
+        containers
+            .iter()
+            .any(|c| over(self.cpu_percent, c.cpu_percent) || over(self.memory_percent, c.memory_percent))
     }
 
     /// The lower line of both, measure by measure.
     #[must_use]
     pub fn or_lower(self, other: Self) -> Self {
         let lower = |a: Option<i32>, b: Option<i32>| a.into_iter().chain(b).min();
-        Self { cpu_percent: lower(self.cpu_percent, other.cpu_percent), memory_percent: lower(self.memory_percent, other.memory_percent) }
+        Self {
+            cpu_percent: lower(self.cpu_percent, other.cpu_percent),
+            memory_percent: lower(self.memory_percent, other.memory_percent),
+        }
     }
 }
 
@@ -274,12 +283,14 @@ pub struct Order {
 }
 
 impl Order {
-    /// Most slices that the gateway takes of this capture: an agent shares its pod with the app, and one that never comes to an end
-    /// fills nobody else's volume. At most [`MAX_SLICES`].
+    /// Most slices that the gateway takes of this capture: an agent shares its pod with the app, and one that
+    /// never comes to an end fills nobody else's volume. At most [`MAX_SLICES`].
     #[must_use]
     pub fn max_slices(&self) -> u32 {
         let made = self.duration_ms.div_ceil(self.slice_ms.max(1));
-        u32::try_from(made.saturating_mul(2).saturating_add(SPARE_SLICES)).unwrap_or(MAX_SLICES).min(MAX_SLICES)
+        u32::try_from(made.saturating_mul(2).saturating_add(SPARE_SLICES))
+            .unwrap_or(MAX_SLICES)
+            .min(MAX_SLICES)
     }
 }
 
@@ -319,8 +330,14 @@ mod tests {
             start_before: 0,
             cancel: false,
         };
-        let cases =
-            [(10_000, 10_000, 6), (120_000, 10_000, 28), (125_000, 10_000, 30), (360_000, 10_000, 76), (360_000, 1_000, 128), (1, 0, 6)];
+        let cases = [
+            (10_000, 10_000, 6),
+            (120_000, 10_000, 28),
+            (125_000, 10_000, 30),
+            (360_000, 10_000, 76),
+            (360_000, 1_000, 128),
+            (1, 0, 6),
+        ];
         for (duration, slice, wanted) in cases {
             assert_eq!(order(duration, slice).max_slices(), wanted, "{duration} {slice}");
         }

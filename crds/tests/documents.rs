@@ -1,5 +1,5 @@
-//! Do the documents name fields and metrics that there are, and the reference all of them? No cluster is needed to tell;
-//! `tests/tests/schema.rs` gives the same manifests to a real API server.
+//! Do the documents name fields and metrics that there are, and the reference all of them? No cluster is
+//! needed to tell; `tests/tests/schema.rs` gives the same manifests to a real API server.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -27,7 +27,9 @@ fn files(folders: &[&str], ending: &str) -> Vec<(PathBuf, String)> {
 
 /// What stands in a document between ```yaml and ```, and between <<'EOF' and EOF.
 fn blocks(text: &str) -> Vec<&str> {
-    let between = |from: &str, to: &str| text.split(from).skip(1).filter_map(|rest| rest.split(to).next()).collect::<Vec<_>>();
+    let between = |from: &str, to: &str| {
+        text.split(from).skip(1).filter_map(|rest| rest.split(to).next()).collect::<Vec<_>>()
+    };
     [between("```yaml\n", "```"), between("<<'EOF'\n", "\nEOF")].concat()
 }
 
@@ -40,7 +42,11 @@ fn ours<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<(&'a str, Value)> {
 /// The schema of a kind's spec.
 fn schema(kind: &str) -> Value {
     let crds = fleetprof_crds::all_crds();
-    let crd = crds.iter().map(|(_, crd)| crd).find(|crd| crd.spec.names.kind == kind).unwrap_or_else(|| panic!("there is no kind {kind}"));
+    let crd = crds
+        .iter()
+        .map(|(_, crd)| crd)
+        .find(|crd| crd.spec.names.kind == kind)
+        .unwrap_or_else(|| panic!("there is no kind {kind}"));
     let schema = serde_json::to_value(crd.spec.versions[0].schema.as_ref().unwrap()).unwrap();
     schema["openAPIV3Schema"]["properties"]["spec"].clone()
 }
@@ -63,9 +69,13 @@ fn unknown(value: &Value, schema: &Value, path: &str, found: &mut Vec<String>) {
 
 #[test]
 fn manifests_have_no_field_that_there_is_not() {
-    let documents = [files(&["README.md", "docs"], ".md"), files(&["charts/fleetprof/templates"], "NOTES.txt")].concat();
+    let documents =
+        [files(&["README.md", "docs"], ".md"), files(&["charts/fleetprof/templates"], "NOTES.txt")].concat();
     let examples = files(&["examples"], ".yaml");
-    let texts = documents.iter().flat_map(|(_, text)| blocks(text)).chain(examples.iter().map(|(_, text)| text.as_str()));
+    let texts = documents
+        .iter()
+        .flat_map(|(_, text)| blocks(text))
+        .chain(examples.iter().map(|(_, text)| text.as_str()));
     let manifests = ours(texts);
     assert!(manifests.len() >= 12, "{} manifests", manifests.len());
     for (text, manifest) in manifests {
@@ -75,7 +85,8 @@ fn manifests_have_no_field_that_there_is_not() {
     }
 }
 
-/// What the reference leaves out of a schema, or says wrong: a field that is neither written nor in a comment, a default.
+/// What the reference leaves out of a schema, or says wrong: a field that is neither written nor in a
+/// comment, a default.
 fn lacks(text: &str, value: Option<&Value>, schema: &Value, path: &str, found: &mut Vec<String>) {
     if let (Some(value), Some(default)) = (value, schema.get("default"))
         && !default.is_object()
@@ -89,7 +100,8 @@ fn lacks(text: &str, value: Option<&Value>, schema: &Value, path: &str, found: &
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");
         let written = value.and_then(|v| v.get(name));
-        if written.is_none() && !text.lines().any(|line| line.trim_start().starts_with(&format!("# {name}:"))) {
+        if written.is_none() && !text.lines().any(|line| line.trim_start().starts_with(&format!("# {name}:")))
+        {
             found.push(format!("{path} is missing"));
         } else if written.is_some() {
             lacks(text, written, inner, &path, found);
@@ -111,7 +123,11 @@ fn the_reference_has_every_field_and_its_default() {
 
 /// The first text in each call of a function.
 fn calls(source: &str, function: &str) -> Vec<String> {
-    source.split(function).skip(1).filter_map(|rest| Some(rest.trim_start().strip_prefix('"')?.split('"').next()?.to_owned())).collect()
+    source
+        .split(function)
+        .skip(1)
+        .filter_map(|rest| Some(rest.trim_start().strip_prefix('"')?.split('"').next()?.to_owned()))
+        .collect()
 }
 
 #[test]
@@ -124,7 +140,8 @@ fn the_metrics_in_the_documents_are_those_that_are_registered() {
         .collect();
     let document = std::fs::read_to_string(root().join("docs/operate.md")).unwrap();
     let names = document.match_indices("fleetprof_").map(|(at, _)| &document[at..]);
-    let names = names.map(|rest| rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap_or_default());
+    let names = names
+        .map(|rest| rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap_or_default());
     // Counters are registered without the ending that a scrape shows.
     let told: BTreeSet<String> = names.map(|name| name.trim_end_matches("_total").to_owned()).collect();
     assert_eq!(told, registered);

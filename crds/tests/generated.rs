@@ -16,7 +16,8 @@ fn render(crd: &impl serde::Serialize) -> String {
     let mut value = serde_json::to_value(crd).unwrap();
     whole_bounds(&mut value);
     format!(
-        "# Generated from crds/src; to change it, change the types and run: FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds\n{}",
+        "# Generated from crds/src; to change it, change the types and run: FLEETPROF_REGENERATE=1 cargo \
+         test -p fleetprof-crds\n{}",
         serde_yaml::to_string(&value).unwrap()
     )
 }
@@ -52,14 +53,19 @@ fn committed_crds_are_what_the_types_say() {
                 std::fs::write(&path, &wanted).unwrap();
             }
             let found = std::fs::read_to_string(&path).unwrap_or_default();
-            assert!(found == wanted, "{} is stale: run FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds", path.display());
+            assert!(
+                found == wanted,
+                "{} is stale: run FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds",
+                path.display()
+            );
         }
     }
 }
 
 /// What stands before and behind the table of reasons in docs/operate.md.
 const TABLE: (&str, &str) = (
-    "<!-- reasons: generated from crds/src/reason.rs; FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds -->\n",
+    "<!-- reasons: generated from crds/src/reason.rs; FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds \
+     -->\n",
     "<!-- end of reasons -->\n",
 );
 
@@ -71,8 +77,14 @@ fn reasons() -> String {
         .iter()
         .map(|reason| {
             let of_reason = documented.iter().find(|d| d["const"] == reason.as_str());
-            let meaning = of_reason.and_then(|d| d["description"].as_str()).unwrap_or_else(|| panic!("{reason} has no documentation"));
-            format!("| `{reason}` | {} | {} |\n", meaning.trim().replace('\n', " ").trim_end_matches('.'), reason.advice())
+            let meaning = of_reason
+                .and_then(|d| d["description"].as_str())
+                .unwrap_or_else(|| panic!("{reason} has no documentation"));
+            format!(
+                "| `{reason}` | {} | {} |\n",
+                meaning.trim().replace('\n', " ").trim_end_matches('.'),
+                reason.advice()
+            )
         })
         .collect();
     rows.sort();
@@ -89,6 +101,10 @@ fn the_table_of_reasons_is_what_the_types_say() {
     if std::env::var_os("FLEETPROF_REGENERATE").is_some() {
         std::fs::write(&path, &wanted).unwrap();
     } else {
-        assert!(found == wanted, "{} is stale: run FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds", path.display());
+        assert!(
+            found == wanted,
+            "{} is stale: run FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds",
+            path.display()
+        );
     }
 }

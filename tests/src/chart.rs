@@ -13,7 +13,11 @@ use anyhow::{Context, Result, bail};
 pub fn tool(name: &str) -> Result<String> {
     let tools = crate::run(&crate::root().join("tests/cluster/cluster").to_string_lossy(), &["tools"])?;
     let key = format!("{}=", name.to_uppercase());
-    tools.lines().find_map(|l| l.strip_prefix(&key)).map(str::to_owned).with_context(|| format!("the rig has no {name}"))
+    tools
+        .lines()
+        .find_map(|l| l.strip_prefix(&key))
+        .map(str::to_owned)
+        .with_context(|| format!("the rig has no {name}"))
 }
 
 /// Applies the kinds, and waits until the API server knows them.
@@ -23,9 +27,14 @@ pub fn tool(name: &str) -> Result<String> {
 pub fn crds(kubeconfig: &Path) -> Result<()> {
     for (stem, _) in fleetprof_crds::all_crds() {
         let file = crate::root().join(format!("crds/{stem}.yaml"));
-        kubectl(kubeconfig, &["apply", "--server-side", "--force-conflicts", "-f", &file.to_string_lossy()], None)?;
+        kubectl(
+            kubeconfig,
+            &["apply", "--server-side", "--force-conflicts", "-f", &file.to_string_lossy()],
+            None,
+        )?;
     }
-    kubectl(kubeconfig, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None).map(drop)
+    kubectl(kubeconfig, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None)
+        .map(drop)
 }
 
 /// Applies the templates of the chart whose path contains one of `parts`, with `arguments` for Helm.
@@ -36,8 +45,10 @@ pub fn apply(kubeconfig: &Path, parts: &[&str], arguments: &[&str]) -> Result<()
     let mut helm = vec!["template", "fleetprof", "charts/fleetprof", "-n", "fleetprof"];
     helm.extend(arguments);
     let all = crate::run(&tool("helm")?, &helm)?;
-    let wanted: Vec<&str> =
-        all.split("\n---").filter(|d| d.lines().any(|l| l.starts_with("# Source:") && parts.iter().any(|p| l.contains(p)))).collect();
+    let wanted: Vec<&str> = all
+        .split("\n---")
+        .filter(|d| d.lines().any(|l| l.starts_with("# Source:") && parts.iter().any(|p| l.contains(p))))
+        .collect();
     if wanted.is_empty() {
         bail!("the chart has no template like {parts:?}");
     }

@@ -1,5 +1,5 @@
-//! How do pods and workloads live beside an API server that has no node? A namespace in which the test writes what a kubelet and
-//! the workload controllers would.
+//! How do pods and workloads live beside an API server that has no node? A namespace in which the test writes
+//! what a kubelet and the workload controllers would.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,7 +30,9 @@ impl Place {
     pub async fn new(kubeconfig: &Path, name: &str) -> Result<Self> {
         let namespace = format!("{name}-{}", std::process::id());
         let place = Self { client: admin(kubeconfig).await?, kubeconfig: kubeconfig.to_owned(), namespace };
-        place.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.namespace}}))?;
+        place.apply(
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.namespace}}),
+        )?;
         let account = || async { place.kubectl(&["get", "serviceaccount", "default"]).map(Some) };
         wait_for("the namespace has its service account", Duration::from_secs(20), account).await?;
         Ok(place)
@@ -49,20 +51,35 @@ impl Place {
     /// # Errors
     /// When the API server refuses.
     pub fn apply(&self, object: &Value) -> Result<()> {
-        chart::kubectl(&self.kubeconfig, &["apply", "--server-side", "--force-conflicts", "-f", "-"], Some(&object.to_string())).map(drop)
+        chart::kubectl(
+            &self.kubeconfig,
+            &["apply", "--server-side", "--force-conflicts", "-f", "-"],
+            Some(&object.to_string()),
+        )
+        .map(drop)
     }
 
     /// A pod that is running and ready, changed by `edit` before it is made.
     ///
     /// # Errors
     /// When the API server refuses.
-    pub fn pod(&self, name: &str, labels: &Value, owner: Option<&Value>, edit: impl Fn(&mut Value)) -> Result<()> {
+    pub fn pod(
+        &self,
+        name: &str,
+        labels: &Value,
+        owner: Option<&Value>,
+        edit: impl Fn(&mut Value),
+    ) -> Result<()> {
         let mut pod = json!({"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": self.namespace, "labels": labels, "ownerReferences": owner.into_iter().collect::<Vec<_>>()},
             "spec": {"nodeName": "nowhere", "containers": [{"name": "app", "image": "app:1"}]}});
         edit(&mut pod);
         self.apply(&pod)?;
-        self.status("pod", name, &json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}))
+        self.status(
+            "pod",
+            name,
+            &json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}),
+        )
     }
 
     /// Ends a pod as if it had never been.
@@ -112,9 +129,19 @@ impl Place {
     ///
     /// # Errors
     /// When it does not within `seconds`; the error holds the last status.
-    pub async fn until(&self, kind: &str, name: &str, seconds: u64, test: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub async fn until(
+        &self,
+        kind: &str,
+        name: &str,
+        seconds: u64,
+        test: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         let look = || async { Ok(self.ours(kind).get(name).await?.data["status"].clone()) };
-        match wait_for(name, Duration::from_secs(seconds), || async { look().await.map(|s: Value| test(&s).then_some(s)) }).await {
+        match wait_for(name, Duration::from_secs(seconds), || async {
+            look().await.map(|s: Value| test(&s).then_some(s))
+        })
+        .await
+        {
             Ok(status) => Ok(status),
             Err(error) => bail!("{error:#}: {:#}", look().await?),
         }

@@ -1,4 +1,5 @@
-//! What do all tests against a real Kubernetes need? A cluster, clients of different people, and a way to wait.
+//! What do all tests against a real Kubernetes need? A cluster, clients of different people, and a way to
+//! wait.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -25,11 +26,18 @@ pub fn root() -> PathBuf {
 /// # Errors
 /// When it fails, with what it said.
 pub fn run(program: &str, arguments: &[&str]) -> Result<String> {
-    let output =
-        Command::new(program).args(arguments).current_dir(root()).output().with_context(|| format!("{program} could not be started"))?;
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .with_context(|| format!("{program} could not be started"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
-        bail!("{program} {arguments:?} failed ({}): {text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{program} {arguments:?} failed ({}): {text}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(text)
 }
@@ -42,9 +50,13 @@ pub fn api_server() -> Result<PathBuf> {
     static STARTED: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
     let started = STARTED.get_or_init(|| {
         let rig = root().join("tests/cluster/cluster");
-        run(&rig.to_string_lossy(), &["up", "--api-only", "--with-controllers"]).map_err(|e| format!("{e:#}"))?;
+        run(&rig.to_string_lossy(), &["up", "--api-only", "--with-controllers"])
+            .map_err(|e| format!("{e:#}"))?;
         let tools = run(&rig.to_string_lossy(), &["tools"]).map_err(|e| format!("{e:#}"))?;
-        let path = tools.lines().find_map(|l| l.strip_prefix("API_KUBECONFIG=")).ok_or("the rig names no API_KUBECONFIG")?;
+        let path = tools
+            .lines()
+            .find_map(|l| l.strip_prefix("API_KUBECONFIG="))
+            .ok_or("the rig names no API_KUBECONFIG")?;
         Ok(PathBuf::from(path))
     });
     started.clone().map_err(anyhow::Error::msg)
@@ -57,7 +69,9 @@ pub fn api_server() -> Result<PathBuf> {
 pub fn cluster() -> Result<PathBuf> {
     match std::env::var_os("KUBECONFIG") {
         Some(path) => Ok(path.into()),
-        None => Ok(run(&root().join("tests/cluster/cluster").to_string_lossy(), &["kubeconfig"])?.trim().into()),
+        None => {
+            Ok(run(&root().join("tests/cluster/cluster").to_string_lossy(), &["kubeconfig"])?.trim().into())
+        }
     }
 }
 
@@ -75,9 +89,12 @@ pub async fn admin(kubeconfig: &std::path::Path) -> Result<Client> {
 /// When the kubeconfig cannot be read.
 pub async fn person(kubeconfig: &std::path::Path, user: Option<&str>, groups: &[&str]) -> Result<Client> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
+    let mut config =
+        Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default())
+            .await?;
     config.auth_info.impersonate = user.map(str::to_owned);
-    config.auth_info.impersonate_groups = (!groups.is_empty()).then(|| groups.iter().map(|g| (*g).to_owned()).collect());
+    config.auth_info.impersonate_groups =
+        (!groups.is_empty()).then(|| groups.iter().map(|g| (*g).to_owned()).collect());
     Ok(Client::try_from(config)?)
 }
 
@@ -95,7 +112,10 @@ where
         match look().await {
             Ok(Some(found)) => return Ok(found),
             other if Instant::now() > end => {
-                bail!("not so within {limit:?}: {what}{}", other.err().map(|e| format!(" ({e:#})")).unwrap_or_default())
+                bail!(
+                    "not so within {limit:?}: {what}{}",
+                    other.err().map(|e| format!(" ({e:#})")).unwrap_or_default()
+                )
             }
             _ => tokio::time::sleep(Duration::from_millis(200)).await,
         }

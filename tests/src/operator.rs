@@ -1,5 +1,5 @@
-//! How does the operator run beside an API server that has no node? As a process of this machine, with the rights of the
-//! chart's ServiceAccount and no others.
+//! How does the operator run beside an API server that has no node? As a process of this machine, with the
+//! rights of the chart's ServiceAccount and no others.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -30,16 +30,25 @@ impl Drop for Operator {
 }
 
 impl Operator {
-    /// Installs the CRDs, the operator's roles and the gate as the chart does, with these arguments for Helm, and starts the
-    /// operator with these flags. Comes back when it leads.
+    /// Installs the CRDs, the operator's roles and the gate as the chart does, with these arguments for Helm,
+    /// and starts the operator with these flags. Comes back when it leads.
     ///
     /// # Errors
     /// When it cannot be built, or does not lead within a minute.
     pub async fn start(kubeconfig: &Path, helm: &[&str], flags: &[&str]) -> Result<Self> {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "fleetprof"}}).to_string();
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "fleetprof"}}).to_string();
         chart::kubectl(kubeconfig, &["apply", "--server-side", "-f", "-"], Some(&namespace))?;
-        chart::apply(kubeconfig, &["templates/crds.yaml", "templates/access/", "templates/operator/rbac.yaml"], helm)?;
-        chart::kubectl(kubeconfig, &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], None)?;
+        chart::apply(
+            kubeconfig,
+            &["templates/crds.yaml", "templates/access/", "templates/operator/rbac.yaml"],
+            helm,
+        )?;
+        chart::kubectl(
+            kubeconfig,
+            &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"],
+            None,
+        )?;
         run(env!("CARGO"), &["build", "--quiet", "--offline", "-p", "fleetprof-operator"])?;
         let folder = root().join("target/tests").join(format!("operator-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
@@ -47,18 +56,31 @@ impl Operator {
         std::fs::write(&own, as_account(kubeconfig)?)?;
         let log = folder.join("log");
         let mut command = Command::new(root().join("target/debug/fleetprof-operator"));
-        command.arg("run").env("KUBECONFIG", &own).env("POD_NAME", format!("operator-{}", std::process::id()));
+        command
+            .arg("run")
+            .env("KUBECONFIG", &own)
+            .env("POD_NAME", format!("operator-{}", std::process::id()));
         // An EndpointSlice takes no loopback address; nobody connects to this one.
         command.env("POD_IP", "192.0.2.1");
-        for (flag, port) in [("--gateway-port", port()?), ("--data-port", port()?), ("--health-port", port()?)] {
+        for (flag, port) in
+            [("--gateway-port", port()?), ("--data-port", port()?), ("--health-port", port()?)]
+        {
             command.arg(flag).arg(port.to_string());
         }
         command.arg("--results").arg(folder.join("results")).args(flags);
-        let child = command.stdout(Stdio::null()).stderr(std::fs::File::create(&log)?).spawn().context("the operator did not start")?;
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log)?)
+            .spawn()
+            .context("the operator did not start")?;
         let operator = Self { child, log };
-        wait_for(&format!("the operator leads; see {}", operator.log.display()), Duration::from_secs(60), || async {
-            Ok(std::fs::read_to_string(&operator.log)?.contains("the leader serves").then_some(()))
-        })
+        wait_for(
+            &format!("the operator leads; see {}", operator.log.display()),
+            Duration::from_secs(60),
+            || async {
+                Ok(std::fs::read_to_string(&operator.log)?.contains("the leader serves").then_some(()))
+            },
+        )
         .await?;
         Ok(operator)
     }
@@ -75,7 +97,8 @@ fn as_account(kubeconfig: &Path) -> Result<String> {
     let mut config: Value = serde_json::from_str(&text)?;
     for user in config["users"].as_array_mut().into_iter().flatten() {
         user["user"]["as"] = json!(ACCOUNT);
-        user["user"]["as-groups"] = json!(["system:serviceaccounts", "system:serviceaccounts:fleetprof", "system:authenticated"]);
+        user["user"]["as-groups"] =
+            json!(["system:serviceaccounts", "system:serviceaccounts:fleetprof", "system:authenticated"]);
     }
     Ok(config.to_string())
 }

@@ -1,4 +1,5 @@
-//! What does the API server say to an object, and to whom? `accepts` and `rejects`, with the words of the refusal.
+//! What does the API server say to an object, and to whom? `accepts` and `rejects`, with the words of the
+//! refusal.
 
 use anyhow::{Result, bail};
 use kube::api::{DynamicObject, PostParams};
@@ -39,7 +40,9 @@ pub fn cluster_policy(name: &str, spec: &Value) -> Value {
 pub async fn create(client: &Client, object: &Value, dry_run: bool) -> kube::Result<DynamicObject> {
     let kind = object["kind"].as_str().unwrap_or_default();
     let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
-        Some(namespace) if kind != "ClusterProfilingPolicy" => Api::namespaced_with(client.clone(), namespace, &resource(kind)),
+        Some(namespace) if kind != "ClusterProfilingPolicy" => {
+            Api::namespaced_with(client.clone(), namespace, &resource(kind))
+        }
         _ => Api::all_with(client.clone(), &resource(kind)),
     };
     let object: DynamicObject = serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;

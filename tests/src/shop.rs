@@ -57,7 +57,8 @@ impl Shop {
     /// # Errors
     /// When the API server refuses.
     pub fn apply(&self, object: &Value) -> Result<()> {
-        chart::kubectl(&self.kubeconfig, &["apply", "--server-side", "-f", "-"], Some(&object.to_string())).map(drop)
+        chart::kubectl(&self.kubeconfig, &["apply", "--server-side", "-f", "-"], Some(&object.to_string()))
+            .map(drop)
     }
 
     /// Upgrades fleetprof with these arguments beside the chart's own values, and waits for it.
@@ -81,7 +82,15 @@ impl Shop {
         ];
         all.extend(arguments);
         crate::run(&chart::tool("helm")?, &all)?;
-        self.kubectl(&["-n", "fleetprof", "rollout", "status", "deployment/fleetprof-operator", "--timeout=90s"]).map(drop)
+        self.kubectl(&[
+            "-n",
+            "fleetprof",
+            "rollout",
+            "status",
+            "deployment/fleetprof-operator",
+            "--timeout=90s",
+        ])
+        .map(drop)
     }
 
     fn sessions(&self, namespace: &str) -> Api<DynamicObject> {
@@ -110,7 +119,13 @@ impl Shop {
     ///
     /// # Errors
     /// When it does not within `seconds`; the error holds the last status.
-    pub async fn until(&self, namespace: &str, name: &str, seconds: u64, test: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub async fn until(
+        &self,
+        namespace: &str,
+        name: &str,
+        seconds: u64,
+        test: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         let waited = wait_for("the session", Duration::from_secs(seconds), || async {
             let status = self.status(namespace, name).await?;
             Ok(test(&status).then_some(status))
@@ -135,11 +150,12 @@ impl Shop {
     /// When there is none.
     pub async fn pod(&self, namespace: &str, app: &str) -> Result<(String, String)> {
         let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), namespace);
-        let found = pods.list(&ListParams::default().labels(&format!("app.kubernetes.io/name={app}"))).await?;
-        let live = found
-            .items
-            .into_iter()
-            .find(|p| p.metadata.deletion_timestamp.is_none() && p.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Running")));
+        let found =
+            pods.list(&ListParams::default().labels(&format!("app.kubernetes.io/name={app}"))).await?;
+        let live = found.items.into_iter().find(|p| {
+            p.metadata.deletion_timestamp.is_none()
+                && p.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Running"))
+        });
         let pod = live.with_context(|| format!("no pod of {app} runs"))?;
         Ok((pod.metadata.name.unwrap_or_default(), pod.metadata.uid.unwrap_or_default()))
     }
@@ -149,7 +165,8 @@ impl Shop {
     /// # Errors
     /// When it is not within a minute.
     pub async fn linked(&self, app: &str, reason: &str) -> Result<Value> {
-        let policies: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), SHOP, &resource("ProfilingPolicy"));
+        let policies: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), SHOP, &resource("ProfilingPolicy"));
         wait_for(&format!("{app} is {reason}"), Duration::from_secs(90), || async {
             let policy = policies.get("shop").await?;
             let apps = policy.data["status"]["linkedApps"].as_array().cloned().unwrap_or_default();

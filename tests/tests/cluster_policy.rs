@@ -1,5 +1,6 @@
-//! Does a policy of the cluster link, profile and clean up in every namespace that it selects, and in no other? On a real API
-//! server, whose pods are moved by the test as a kubelet would; the operator runs with the rights that the chart gives it.
+//! Does a policy of the cluster link, profile and clean up in every namespace that it selects, and in no
+//! other? On a real API server, whose pods are moved by the test as a kubelet would; the operator runs with
+//! the rights that the chart gives it.
 #![allow(missing_docs)]
 
 use std::path::PathBuf;
@@ -25,8 +26,15 @@ impl Rig {
     async fn new() -> Result<Self> {
         let kubeconfig = api_server()?;
         let operator = Operator::start(&kubeconfig, &[], &[]).await?;
-        let rig = Self { client: admin(&kubeconfig).await?, kubeconfig, run: format!("t{}", std::process::id()), _operator: operator };
-        for (name, labels) in [("shop", json!({"team": rig.run})), ("bank", json!({"team": rig.run})), ("else", json!({}))] {
+        let rig = Self {
+            client: admin(&kubeconfig).await?,
+            kubeconfig,
+            run: format!("t{}", std::process::id()),
+            _operator: operator,
+        };
+        for (name, labels) in
+            [("shop", json!({"team": rig.run})), ("bank", json!({"team": rig.run})), ("else", json!({}))]
+        {
             rig.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": rig.space(name), "labels": labels}}))?;
             wait_for("the namespace has its service account", Duration::from_secs(20), || async {
                 rig.kubectl(&["-n", &rig.space(name), "get", "serviceaccount", "default"]).map(Some)
@@ -45,7 +53,8 @@ impl Rig {
     }
 
     fn apply(&self, object: &Value) -> Result<()> {
-        chart::kubectl(&self.kubeconfig, &["apply", "--server-side", "-f", "-"], Some(&object.to_string())).map(drop)
+        chart::kubectl(&self.kubeconfig, &["apply", "--server-side", "-f", "-"], Some(&object.to_string()))
+            .map(drop)
     }
 
     /// A pod that is running and ready.
@@ -55,9 +64,19 @@ impl Rig {
             "spec": {"nodeName": "nowhere", "containers": [{"name": "app", "image": "app:1"}]}}))?;
         let state = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
         let container = json!({"name": "app", "image": "app:1", "imageID": "i", "ready": true, "restartCount": 0, "containerID": format!("containerd://{namespace}-{name}"), "state": state});
-        let status =
-            json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [container]}});
-        self.kubectl(&["-n", &namespace, "patch", "pod", name, "--subresource=status", "--type=merge", "-p", &status.to_string()]).map(drop)
+        let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [container]}});
+        self.kubectl(&[
+            "-n",
+            &namespace,
+            "patch",
+            "pod",
+            name,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &status.to_string(),
+        ])
+        .map(drop)
     }
 
     /// A policy for the two namespaces, whose rounds come every minute.
@@ -76,10 +95,20 @@ impl Rig {
         Ok(api.get(name).await?.data["status"].clone())
     }
 
-    async fn until(&self, name: &str, what: &str, seconds: u64, test: impl Fn(&Value) -> bool) -> Result<Value> {
+    async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        seconds: u64,
+        test: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         let name = format!("{name}-{}", self.run);
         let look = || self.status("ClusterProfilingPolicy", None, &name);
-        match wait_for(what, Duration::from_secs(seconds), || async { look().await.map(|s| test(&s).then_some(s)) }).await {
+        match wait_for(what, Duration::from_secs(seconds), || async {
+            look().await.map(|s| test(&s).then_some(s))
+        })
+        .await
+        {
             Ok(status) => Ok(status),
             Err(error) => bail!("{error:#}: {:#}", look().await?),
         }
@@ -88,9 +117,15 @@ impl Rig {
     /// The sessions of the policy, as (namespace without its suffix, the session).
     async fn sessions(&self, policy: &str) -> Result<Vec<(String, DynamicObject)>> {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource("ProfileSession"));
-        let found = api.list(&ListParams::default().labels(&format!("fleetprof.dev/cluster-policy={policy}-{}", self.run))).await?;
+        let found = api
+            .list(
+                &ListParams::default().labels(&format!("fleetprof.dev/cluster-policy={policy}-{}", self.run)),
+            )
+            .await?;
         let suffix = format!("-{}", self.run);
-        let place = |s: &DynamicObject| s.metadata.namespace.clone().unwrap_or_default().trim_end_matches(&suffix).to_owned();
+        let place = |s: &DynamicObject| {
+            s.metadata.namespace.clone().unwrap_or_default().trim_end_matches(&suffix).to_owned()
+        };
         let mut sessions: Vec<_> = found.items.into_iter().map(|s| (place(&s), s)).collect();
         sessions.sort_by(|a, b| (&a.0, &a.1.metadata.name).cmp(&(&b.0, &b.1.metadata.name)));
         Ok(sessions)
@@ -99,8 +134,15 @@ impl Rig {
 
 fn rows(status: &Value) -> Vec<String> {
     let rows = status["linkedApps"].as_array().into_iter().flatten();
-    rows.map(|a| format!("{} {} {}", a["namespace"].as_str().unwrap_or_default(), a["name"].as_str().unwrap_or_default(), a["reason"]))
-        .collect()
+    rows.map(|a| {
+        format!(
+            "{} {} {}",
+            a["namespace"].as_str().unwrap_or_default(),
+            a["name"].as_str().unwrap_or_default(),
+            a["reason"]
+        )
+    })
+    .collect()
 }
 
 fn condition<'a>(status: &'a Value, type_: &str) -> &'a Value {
@@ -114,24 +156,38 @@ fn pods(session: &DynamicObject) -> &Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_of_the_cluster_lives_and_goes() -> Result<()> {
     let rig = Rig::new().await?;
-    for (namespace, name, app) in [("shop", "web-1", "web"), ("shop", "api-1", "api"), ("bank", "web-1", "web"), ("else", "web-1", "web")] {
+    for (namespace, name, app) in [
+        ("shop", "web-1", "web"),
+        ("shop", "api-1", "api"),
+        ("bank", "web-1", "web"),
+        ("else", "web-1", "web"),
+    ] {
         rig.pod(namespace, name, app)?;
     }
     rig.policy("all").await?;
     let status = rig.until("all", "three pods are linked", 20, |s| s["linkedPodCount"] == 3).await?;
     ensure!(rows(&status).len() == 3 && rows(&status)[0].starts_with(&rig.space("bank")), "{status:#}");
 
-    // A policy of the namespace takes its pod over, which is no conflict; a younger one of the cluster gets none, which is.
+    // A policy of the namespace takes its pod over, which is no conflict; a younger one of the cluster gets
+    // none, which is.
     let own = json!({"selector": {"matchLabels": {"app": "api"}}, "agent": {"mode": "Ephemeral"}, "schedule": {"every": "24h", "duration": "10s"}});
     create(&rig.client, &object("ProfilingPolicy", &rig.space("shop"), "own", &own), false).await?;
-    let status = rig.until("all", "the namespace's own policy wins", 20, |s| s["linkedPodCount"] == 2).await?;
+    let status =
+        rig.until("all", "the namespace's own policy wins", 20, |s| s["linkedPodCount"] == 2).await?;
     ensure!(condition(&status, "Configured")["reason"] == "Valid", "{status:#}");
-    ensure!(condition(&status, "Configured")["message"].as_str().is_some_and(|m| m.contains("serve 1 of the selected pods")), "{status:#}");
+    ensure!(
+        condition(&status, "Configured")["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("serve 1 of the selected pods")),
+        "{status:#}"
+    );
     let taken = rig.status("ProfilingPolicy", Some(&rig.space("shop")), "own").await?;
     ensure!(taken["linkedPodCount"] == 1 && taken["linkedApps"][0]["namespace"].is_null(), "{taken:#}");
     tokio::time::sleep(Duration::from_secs(1)).await;
     rig.policy("younger").await?;
-    let younger = rig.until("younger", "the younger says so", 20, |s| condition(s, "Configured")["reason"] == "Conflict").await?;
+    let younger = rig
+        .until("younger", "the younger says so", 20, |s| condition(s, "Configured")["reason"] == "Conflict")
+        .await?;
     ensure!(younger["linkedPodCount"] == 0, "{younger:#}");
 
     a_round(&rig).await?;
@@ -142,22 +198,34 @@ async fn a_policy_of_the_cluster_lives_and_goes() -> Result<()> {
 
 /// One session in each namespace, of the pods that the policy serves, and of no other.
 async fn a_round(rig: &Rig) -> Result<()> {
-    let first = || async { Ok(rig.sessions("all").await?.first().map(|(_, s)| s.metadata.annotations.clone().unwrap_or_default())) };
-    let round = wait_for("a round starts", Duration::from_secs(80), first).await?["fleetprof.dev/round"].clone();
+    let first = || async {
+        Ok(rig
+            .sessions("all")
+            .await?
+            .first()
+            .map(|(_, s)| s.metadata.annotations.clone().unwrap_or_default()))
+    };
+    let round =
+        wait_for("a round starts", Duration::from_secs(80), first).await?["fleetprof.dev/round"].clone();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let sessions = rig.sessions("all").await?;
-    let of_round: Vec<_> = sessions.iter().filter(|(_, s)| s.metadata.name == Some(format!("all-{}-{round}-cluster", rig.run))).collect();
+    let of_round: Vec<_> = sessions
+        .iter()
+        .filter(|(_, s)| s.metadata.name == Some(format!("all-{}-{round}-cluster", rig.run)))
+        .collect();
     let wanted = [("bank", json!(["web-1"])), ("shop", json!(["web-1"]))];
     ensure!(
         of_round.iter().map(|(n, s)| (n.as_str(), pods(s).clone())).eq(wanted),
         "{:#}",
         json!(of_round.iter().map(|(n, s)| (n, &s.data["spec"])).collect::<Vec<_>>())
     );
-    let owner = of_round[0].1.metadata.owner_references.as_ref().and_then(|o| o.first()).context("an owner")?;
+    let owner =
+        of_round[0].1.metadata.owner_references.as_ref().and_then(|o| o.first()).context("an owner")?;
     ensure!(owner.kind == "ClusterProfilingPolicy" && owner.name == format!("all-{}", rig.run), "{owner:?}");
     ensure!(rig.sessions("younger").await?.is_empty(), "the younger has nothing to profile");
     let both = |s: &Value| {
-        let recent: Vec<_> = s["recentSessions"].as_array().into_iter().flatten().map(|r| r["namespace"].clone()).collect();
+        let recent: Vec<_> =
+            s["recentSessions"].as_array().into_iter().flatten().map(|r| r["namespace"].clone()).collect();
         recent.contains(&json!(rig.space("shop"))) && recent.contains(&json!(rig.space("bank")))
     };
     rig.until("all", "both sessions ended and stand in the status", 40, both).await?;
@@ -169,13 +237,17 @@ async fn a_namespace_that_joins_and_leaves(rig: &Rig) -> Result<()> {
     rig.kubectl(&["label", "namespace", &rig.space("else"), &team])?;
     rig.until("all", "a namespace joins by its label", 30, |s| s["linkedPodCount"] == 3).await?;
     rig.kubectl(&["label", "namespace", &rig.space("else"), "fleetprof.dev/profiling=disabled"])?;
-    let opted_out = rig.until("all", "its people opt out by another", 30, |s| s["linkedPodCount"] == 2).await?;
-    ensure!(rows(&opted_out).iter().any(|r| r == &format!("{} web-1 \"OptedOut\"", rig.space("else"))), "{opted_out:#}");
+    let opted_out =
+        rig.until("all", "its people opt out by another", 30, |s| s["linkedPodCount"] == 2).await?;
+    ensure!(
+        rows(&opted_out).iter().any(|r| r == &format!("{} web-1 \"OptedOut\"", rig.space("else"))),
+        "{opted_out:#}"
+    );
     Ok(())
 }
 
-/// Whoever has the verb on the policy in a namespace profiles there, after the operator has asked once more; what is not the
-/// policy's is refused with the reason.
+/// Whoever has the verb on the policy in a namespace profiles there, after the operator has asked once more;
+/// what is not the policy's is refused with the reason.
 async fn on_demand(rig: &Rig) -> Result<()> {
     let (shop, policy) = (rig.space("shop"), format!("all-{}", rig.run));
     let rules = json!([
@@ -184,7 +256,9 @@ async fn on_demand(rig: &Rig) -> Result<()> {
     ]);
     let rbac = "rbac.authorization.k8s.io";
     let meta = json!({"name": "guest", "namespace": shop});
-    rig.apply(&json!({"apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": meta, "rules": rules}))?;
+    rig.apply(
+        &json!({"apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": meta, "rules": rules}),
+    )?;
     rig.apply(&json!({"apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": meta,
         "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "guest"}, "subjects": [{"apiGroup": rbac, "kind": "User", "name": "guest"}]}))?;
     let guest = person(&rig.kubeconfig, Some("guest"), &["system:authenticated"]).await?;
@@ -195,7 +269,10 @@ async fn on_demand(rig: &Rig) -> Result<()> {
         object("ProfileSession", namespace, name, &spec)
     };
     let now = session(&shop, "now", "guest", json!(["system:authenticated"]), json!(["api-1", "web-1"]));
-    wait_for("the guest's rights hold", Duration::from_secs(20), || async { Ok(create(&guest, &now, false).await.ok()) }).await?;
+    wait_for("the guest's rights hold", Duration::from_secs(20), || async {
+        Ok(create(&guest, &now, false).await.ok())
+    })
+    .await?;
     let look = |namespace: String, name: &'static str, field: &'static str| async move {
         wait_for(name, Duration::from_secs(30), || async {
             let status = rig.status("ProfileSession", Some(&namespace), name).await?;
@@ -205,13 +282,24 @@ async fn on_demand(rig: &Rig) -> Result<()> {
     };
     let started = look(shop.clone(), "now", "startTime").await?;
     let targets = &started["targets"];
-    ensure!(targets[0]["pod"] == "api-1" && targets[0]["reason"] == "Overridden" && targets[0]["phase"] == "Skipped", "{started:#}");
+    ensure!(
+        targets[0]["pod"] == "api-1"
+            && targets[0]["reason"] == "Overridden"
+            && targets[0]["phase"] == "Skipped",
+        "{started:#}"
+    );
     ensure!(targets[1]["pod"] == "web-1" && targets[1]["phase"] != "Skipped", "{started:#}");
-    create(&rig.client, &session("default", "elsewhere", &me, json!(["system:masters"]), json!(["a"])), false).await?;
+    create(
+        &rig.client,
+        &session("default", "elsewhere", &me, json!(["system:masters"]), json!(["a"])),
+        false,
+    )
+    .await?;
     let refused = look("default".into(), "elsewhere", "endTime").await?;
     rig.kubectl(&["-n", "default", "delete", "psess", "elsewhere"])?;
     ensure!(
-        refused["reason"] == "NotSelected" && refused["message"].as_str().is_some_and(|m| m.contains("namespaceSelector")),
+        refused["reason"] == "NotSelected"
+            && refused["message"].as_str().is_some_and(|m| m.contains("namespaceSelector")),
         "{refused:#}"
     );
     Ok(())
@@ -221,8 +309,10 @@ async fn on_demand(rig: &Rig) -> Result<()> {
 async fn gone(rig: &Rig) -> Result<()> {
     ensure!(!rig.sessions("all").await?.is_empty());
     rig.kubectl(&["delete", "cppol", &format!("all-{}", rig.run)])?;
-    wait_for("its sessions go with it", Duration::from_secs(40), || async { Ok(rig.sessions("all").await?.is_empty().then_some(())) })
-        .await?;
+    wait_for("its sessions go with it", Duration::from_secs(40), || async {
+        Ok(rig.sessions("all").await?.is_empty().then_some(()))
+    })
+    .await?;
     let heir = rig.until("younger", "the younger takes over", 30, |s| s["linkedPodCount"] == 2).await?;
     ensure!(condition(&heir, "Configured")["status"] == "True", "{heir:#}");
     rig.kubectl(&["delete", "cppol", &format!("younger-{}", rig.run)])?;

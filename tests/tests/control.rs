@@ -1,5 +1,5 @@
-//! Do schedules, budgets and events do what the policy says, on a real node? On the full cluster with the shop of the demo.
-//! Runs one test at a time: `--test-threads=1`.
+//! Do schedules, budgets and events do what the policy says, on a real node? On the full cluster with the
+//! shop of the demo. Runs one test at a time: `--test-threads=1`.
 #![allow(missing_docs)]
 
 use std::time::Duration;
@@ -22,7 +22,12 @@ fn time(value: &Value) -> Result<Timestamp> {
 }
 
 /// Runs `test` with a changed policy, and puts the policy back.
-async fn with_policy<F: Future<Output = Result<()>>>(shop: &Shop, spec: &Value, back: &Value, test: impl FnOnce() -> F) -> Result<()> {
+async fn with_policy<F: Future<Output = Result<()>>>(
+    shop: &Shop,
+    spec: &Value,
+    back: &Value,
+    test: impl FnOnce() -> F,
+) -> Result<()> {
     let patch = |spec: &Value| {
         let body = json!({"spec": spec}).to_string();
         shop.kubectl(&["-n", SHOP, "patch", "ppol", "shop", "--type=merge", "-p", &body]).map(drop)
@@ -34,7 +39,8 @@ async fn with_policy<F: Future<Output = Result<()>>>(shop: &Shop, spec: &Value, 
 }
 
 fn condition(shop: &Shop, type_: &str) -> Result<(String, String, String)> {
-    let policy: Value = serde_json::from_str(&shop.kubectl(&["-n", SHOP, "get", "ppol", "shop", "-o", "json"])?)?;
+    let policy: Value =
+        serde_json::from_str(&shop.kubectl(&["-n", SHOP, "get", "ppol", "shop", "-o", "json"])?)?;
     let all = policy["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let found = all.into_iter().find(|c| c["type"] == type_).unwrap_or_default();
     let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
@@ -43,7 +49,15 @@ fn condition(shop: &Shop, type_: &str) -> Result<(String, String, String)> {
 
 /// Uid of the pod that holds the lease.
 fn leader(shop: &Shop) -> Result<String> {
-    let pod = shop.kubectl(&["-n", "fleetprof", "get", "lease", "fleetprof-operator", "-o", "jsonpath={.spec.holderIdentity}"])?;
+    let pod = shop.kubectl(&[
+        "-n",
+        "fleetprof",
+        "get",
+        "lease",
+        "fleetprof-operator",
+        "-o",
+        "jsonpath={.spec.holderIdentity}",
+    ])?;
     shop.kubectl(&["-n", "fleetprof", "get", "pod", pod.trim(), "-o", "jsonpath={.metadata.uid}"])
 }
 
@@ -73,7 +87,14 @@ async fn a_budget_holds_across_a_failover() -> Result<()> {
     let shop = Shop::open().await?;
     shop.linked("worker", "Linked").await?;
     shop.kubectl(&["-n", "fleetprof", "scale", "deployment/fleetprof-operator", "--replicas=2"])?;
-    shop.kubectl(&["-n", "fleetprof", "rollout", "status", "deployment/fleetprof-operator", "--timeout=90s"])?;
+    shop.kubectl(&[
+        "-n",
+        "fleetprof",
+        "rollout",
+        "status",
+        "deployment/fleetprof-operator",
+        "--timeout=90s",
+    ])?;
     let outcome = async {
         let first = shop.profile(SHOP, now("worker", "45s", "60s")).await?;
         shop.until(SHOP, &first, 30, |s| s["phase"] == "Running").await?;
@@ -90,7 +111,14 @@ async fn a_budget_holds_across_a_failover() -> Result<()> {
     }
     .await;
     shop.kubectl(&["-n", "fleetprof", "scale", "deployment/fleetprof-operator", "--replicas=1"])?;
-    shop.kubectl(&["-n", "fleetprof", "rollout", "status", "deployment/fleetprof-operator", "--timeout=90s"])?;
+    shop.kubectl(&[
+        "-n",
+        "fleetprof",
+        "rollout",
+        "status",
+        "deployment/fleetprof-operator",
+        "--timeout=90s",
+    ])?;
     shop.linked("worker", "Linked").await?;
     outcome
 }
@@ -105,7 +133,10 @@ async fn a_suspended_policy_cancels_what_runs_where_it_says_so() -> Result<()> {
     let back = json!({"suspend": false, "suspendBehavior": "Finish"});
     with_policy(&shop, &json!({"suspend": true, "suspendBehavior": "Cancel"}), &back, || async {
         let status = shop.ended(SHOP, &session, 60).await?;
-        ensure!(status["phase"] == "Cancelled" && status["samples"].as_i64() > Some(0), "what was captured is kept: {status:#}");
+        ensure!(
+            status["phase"] == "Cancelled" && status["samples"].as_i64() > Some(0),
+            "what was captured is kept: {status:#}"
+        );
         ensure!(condition(&shop, "Ready")?.1 == "PolicySuspended");
         Ok(())
     })
@@ -115,8 +146,10 @@ async fn a_suspended_policy_cancels_what_runs_where_it_says_so() -> Result<()> {
 #[tokio::test]
 async fn what_cannot_be_obeyed_is_named_by_its_field() -> Result<()> {
     let shop = Shop::open().await?;
-    let schedule = |cron: &str, zone: &str| json!({"schedule": {"every": null, "cron": cron, "timeZone": zone}});
-    let back = json!({"schedule": {"every": "168h", "cron": null, "timeZone": null}, "agent": {"image": null}});
+    let schedule =
+        |cron: &str, zone: &str| json!({"schedule": {"every": null, "cron": cron, "timeZone": zone}});
+    let back =
+        json!({"schedule": {"every": "168h", "cron": null, "timeZone": null}, "agent": {"image": null}});
     for (spec, words) in [
         (schedule("0 0 31 2 *", "UTC"), "spec.schedule.cron: "),
         (schedule("0 3 * * *", "Europe/Atlantis"), "spec.schedule.timeZone: \"Europe/Atlantis\""),
@@ -141,14 +174,19 @@ async fn what_cannot_be_obeyed_is_named_by_its_field() -> Result<()> {
 async fn why_an_app_is_left_out_stands_on_the_app_itself() -> Result<()> {
     let shop = Shop::open().await?;
     let label = |value: Value| {
-        let body = json!({"spec": {"template": {"metadata": {"labels": {"fleetprof.dev/profiling": value}}}}}).to_string();
+        let body =
+            json!({"spec": {"template": {"metadata": {"labels": {"fleetprof.dev/profiling": value}}}}})
+                .to_string();
         shop.kubectl(&["-n", SHOP, "patch", "deployment", "worker", "--type=merge", "-p", &body])?;
         shop.kubectl(&["-n", SHOP, "rollout", "status", "deployment/worker", "--timeout=90s"]).map(drop)
     };
     label(json!("disabled"))?;
     let outcome = wait_for("an event on the Deployment", Duration::from_secs(90), || async {
         let described = shop.kubectl(&["-n", SHOP, "describe", "deployment", "worker"])?;
-        Ok(described.lines().any(|l| l.contains("OptedOut") && l.contains("fleetprof-operator")).then_some(()))
+        Ok(described
+            .lines()
+            .any(|l| l.contains("OptedOut") && l.contains("fleetprof-operator"))
+            .then_some(()))
     })
     .await;
     label(Value::Null)?;

@@ -28,7 +28,11 @@ fn dependencies(package: &str) -> BTreeSet<String> {
         .output()
         .unwrap();
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
-    String::from_utf8_lossy(&tree.stdout).lines().filter_map(|l| l.split(' ').next()).map(str::to_owned).collect()
+    String::from_utf8_lossy(&tree.stdout)
+        .lines()
+        .filter_map(|l| l.split(' ').next())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -51,7 +55,9 @@ fn decisions_read_no_clock_and_no_randomness() {
     for folder in ["operator/core/src", "operator/profile/src", "crds/src"] {
         for file in files(&fleetprof_tests::root().join(folder)) {
             let text = std::fs::read_to_string(&file).unwrap();
-            for word in ["Timestamp::now", "SystemTime::now", "Instant::now", "std::fs", "std::net", "std::env::var"] {
+            for word in
+                ["Timestamp::now", "SystemTime::now", "Instant::now", "std::fs", "std::net", "std::env::var"]
+            {
                 let code = text.split("#[cfg(test)]").next().unwrap();
                 assert!(!code.contains(word), "{} uses {word}", file.display());
             }
@@ -64,6 +70,8 @@ fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
         .unwrap()
         .flatten()
         .flat_map(|e| if e.path().is_dir() { files(&e.path()) } else { vec![e.path()] })
-        .filter(|p| p.extension().is_some_and(|e| e == "rs") && !p.components().any(|c| c.as_os_str() == "tests"))
+        .filter(|p| {
+            p.extension().is_some_and(|e| e == "rs") && !p.components().any(|c| c.as_os_str() == "tests")
+        })
         .collect()
 }

@@ -1,4 +1,5 @@
-//! What does a new leader make of what was so before it? On a real API server; both leaders are processes of this machine.
+//! What does a new leader make of what was so before it? On a real API server; both leaders are processes of
+//! this machine.
 #![allow(missing_docs)]
 
 use std::time::Duration;
@@ -10,7 +11,8 @@ use fleetprof_tests::people::{create, object};
 use fleetprof_tests::{api_server, wait_for};
 use serde_json::json;
 
-/// Every session that is kept would be written and told of again with each change of the leader: in a large cluster 100,000.
+/// Every session that is kept would be written and told of again with each change of the leader: in a large
+/// cluster 100,000.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_ended_is_not_told_again_by_the_next_leader() -> Result<()> {
     let kubeconfig = api_server()?;
@@ -18,25 +20,33 @@ async fn what_has_ended_is_not_told_again_by_the_next_leader() -> Result<()> {
     let me = place.kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])?;
     place.pod("orders-1", &json!({"app": "orders", "fleetprof.dev/profiling": "disabled"}), None, |_| ())?;
     let profile = async |name: &str| -> Result<()> {
-        let spec =
-            json!({"target": {"pods": ["orders-1"]}, "duration": "10s", "requestedBy": {"username": me, "groups": ["system:masters"]}});
+        let spec = json!({"target": {"pods": ["orders-1"]}, "duration": "10s", "requestedBy": {"username": me, "groups": ["system:masters"]}});
         create(&place.client, &object("ProfileSession", &place.namespace, name, &spec), false).await?;
         place.until("ProfileSession", name, 20, |s| s["phase"] == "Failed").await?;
         Ok(())
     };
     let ends = |log: &std::path::Path, name: &str| -> Result<usize> {
         let text = std::fs::read_to_string(log).context("the operator's log")?;
-        Ok(text.lines().filter(|l| l.contains("a session reached a phase") && l.contains(&format!("\"{name}\""))).count())
+        Ok(text
+            .lines()
+            .filter(|l| l.contains("a session reached a phase") && l.contains(&format!("\"{name}\"")))
+            .count())
     };
 
     let first = Operator::start(&kubeconfig, &[], &[]).await?;
     profile("before").await?;
-    wait_for("the end is told", Duration::from_secs(5), || async { Ok((ends(&first.log, "before")? == 1).then_some(())) }).await?;
+    wait_for("the end is told", Duration::from_secs(5), || async {
+        Ok((ends(&first.log, "before")? == 1).then_some(()))
+    })
+    .await?;
     drop(first);
 
     let second = Operator::start(&kubeconfig, &[], &[]).await?;
     profile("after").await?;
-    wait_for("the end is told", Duration::from_secs(5), || async { Ok((ends(&second.log, "after")? == 1).then_some(())) }).await?;
+    wait_for("the end is told", Duration::from_secs(5), || async {
+        Ok((ends(&second.log, "after")? == 1).then_some(()))
+    })
+    .await?;
     ensure!(ends(&second.log, "before")? == 0, "see {}", second.log.display());
     place.forget()
 }

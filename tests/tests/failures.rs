@@ -1,5 +1,6 @@
-//! What happens when something breaks in the middle? On the full cluster with the shop of the demo. Whatever breaks, every
-//! session ends with a reason and no policy tells an untruth. Runs one test at a time: `--test-threads=1`.
+//! What happens when something breaks in the middle? On the full cluster with the shop of the demo. Whatever
+//! breaks, every session ends with a reason and no policy tells an untruth. Runs one test at a time:
+//! `--test-threads=1`.
 #![allow(missing_docs)]
 
 use std::time::Duration;
@@ -21,18 +22,28 @@ fn running(status: &Value) -> bool {
 /// A session of the worker that runs, and goes on for a while, when its first slice is stored.
 async fn with_a_slice(shop: &Shop) -> Result<String> {
     let (leader, _) = operator(shop).await?;
-    let before = wait_for("the leader's metrics", Duration::from_secs(30), || async { stored(shop, &leader).map(Some) }).await?;
+    let before = wait_for("the leader's metrics", Duration::from_secs(30), || async {
+        stored(shop, &leader).map(Some)
+    })
+    .await?;
     let name = shop.profile(SHOP, now("worker", "2m")).await?;
     shop.until(SHOP, &name, 60, running).await?;
-    // A slice is 10 s long; the status tells of samples later, and never of what is stored. Nothing else is captured meanwhile.
-    wait_for("the first slice is stored", Duration::from_secs(80), || async { Ok((stored(shop, &leader)? > before).then_some(())) })
-        .await?;
+    // A slice is 10 s long; the status tells of samples later, and never of what is stored. Nothing else is
+    // captured meanwhile.
+    wait_for("the first slice is stored", Duration::from_secs(80), || async {
+        Ok((stored(shop, &leader)? > before).then_some(()))
+    })
+    .await?;
     Ok(name)
 }
 
 /// How many slices this operator has stored since it was started.
 fn stored(shop: &Shop, operator: &str) -> Result<u64> {
-    let metrics = shop.kubectl(&["get", "--raw", &format!("/api/v1/namespaces/fleetprof/pods/{operator}:8080/proxy/metrics")])?;
+    let metrics = shop.kubectl(&[
+        "get",
+        "--raw",
+        &format!("/api/v1/namespaces/fleetprof/pods/{operator}:8080/proxy/metrics"),
+    ])?;
     let count = metrics.lines().find_map(|l| l.strip_prefix("fleetprof_slices_total{outcome=\"Stored\"} "));
     Ok(count.map_or(Ok(0), str::parse)?)
 }
@@ -40,7 +51,12 @@ fn stored(shop: &Shop, operator: &str) -> Result<u64> {
 #[tokio::test]
 async fn no_pod_matches() -> Result<()> {
     let shop = Shop::open().await?;
-    let name = shop.profile(SHOP, json!({"target": {"podSelector": {"matchLabels": {"app": "nothing"}}}, "duration": "10s"})).await?;
+    let name = shop
+        .profile(
+            SHOP,
+            json!({"target": {"podSelector": {"matchLabels": {"app": "nothing"}}}, "duration": "10s"}),
+        )
+        .await?;
     let status = shop.ended(SHOP, &name, 15).await?;
     ensure!(status["phase"] == "Failed" && status["reason"] == "NoMatchingPods", "{status:#}");
     ensure!(status["message"].as_str().is_some_and(|m| m.contains("kubectl get pods -l")), "{status:#}");
@@ -48,7 +64,8 @@ async fn no_pod_matches() -> Result<()> {
         shop.profile(SHOP, json!({"policyRef": {"name": "shop"}, "target": {"workload": {"kind": "Deployment", "name": "typo"}}})).await?;
     let status = shop.ended(SHOP, &name, 15).await?;
     ensure!(
-        status["reason"] == "TargetNotFound" && status["message"].as_str().is_some_and(|m| m.contains("Deployment/typo")),
+        status["reason"] == "TargetNotFound"
+            && status["message"].as_str().is_some_and(|m| m.contains("Deployment/typo")),
         "{status:#}"
     );
     Ok(())
@@ -67,8 +84,8 @@ async fn the_pod_goes_in_the_middle() -> Result<()> {
         target["profiles"].as_array().is_some_and(|p| !p.is_empty()),
         "the first slice was stored before the pod went, and must be kept: {status:#}"
     );
-    // Which of them is seen first is chance. A program that ends has been captured to its end; what lost its pod or its agent
-    // has failed, with what it had sent: some data, and never a success.
+    // Which of them is seen first is chance. A program that ends has been captured to its end; what lost its
+    // pod or its agent has failed, with what it had sent: some data, and never a success.
     let (of_target, of_session) = match target["reason"].as_str().unwrap_or_default() {
         "TargetExited" => ("Succeeded", "Succeeded"),
         "PodGone" | "AgentGone" => ("Failed", "PartiallySucceeded"),
@@ -90,7 +107,10 @@ async fn the_agent_is_killed_in_the_middle() -> Result<()> {
     kill_9(agents[0])?;
     let status = shop.ended(SHOP, &name, 120).await?;
     ensure!(status["targets"][0]["reason"] == "AgentGone", "{status:#}");
-    ensure!(status["phase"] == "PartiallySucceeded" && status["samples"].as_i64() > Some(0), "what was spooled before is kept: {status:#}");
+    ensure!(
+        status["phase"] == "PartiallySucceeded" && status["samples"].as_i64() > Some(0),
+        "what was spooled before is kept: {status:#}"
+    );
     ensure!(!processes(&uid, &["worker"]).is_empty(), "the target runs on");
     shop.linked("worker", "Linked").await?;
     Ok(())
@@ -112,7 +132,10 @@ async fn the_leader_is_killed_in_the_middle() -> Result<()> {
     let samples = status["samples"].as_i64().unwrap_or_default();
     ensure!((50..1500).contains(&samples), "{samples} samples");
     let raw = format!("/apis/data.fleetprof.dev/v1alpha1/namespaces/{SHOP}/profilesessions/{name}/top");
-    wait_for("the profile can be read", Duration::from_secs(60), || async { shop.kubectl(&["get", "--raw", &raw]).map(Some) }).await?;
+    wait_for("the profile can be read", Duration::from_secs(60), || async {
+        shop.kubectl(&["get", "--raw", &raw]).map(Some)
+    })
+    .await?;
     shop.linked("worker", "Linked").await?;
     Ok(())
 }
@@ -144,7 +167,16 @@ async fn operator(shop: &Shop) -> Result<(String, String)> {
 async fn the_webhook_is_down() -> Result<()> {
     let shop = Shop::open().await?;
     shop.kubectl(&["-n", "fleetprof", "scale", "deployment/fleetprof-webhook", "--replicas=0"])?;
-    shop.kubectl(&["-n", "fleetprof", "wait", "pods", "-l", "app.kubernetes.io/component=webhook", "--for=delete", "--timeout=60s"])?;
+    shop.kubectl(&[
+        "-n",
+        "fleetprof",
+        "wait",
+        "pods",
+        "-l",
+        "app.kubernetes.io/component=webhook",
+        "--for=delete",
+        "--timeout=60s",
+    ])?;
     let outcome = async {
         shop.kubectl(&["-n", SHOP, "rollout", "restart", "deployment/worker"])?;
         shop.kubectl(&["-n", SHOP, "rollout", "status", "deployment/worker", "--timeout=90s"])?;
@@ -153,7 +185,10 @@ async fn the_webhook_is_down() -> Result<()> {
         let mut spec = now("worker", "10s");
         let me = shop.kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])?;
         spec["requestedBy"] = json!({"username": me, "groups": ["system:masters"]});
-        let name = shop.profile(SHOP, spec).await.context("a person that names themself is let through while the webhook is down")?;
+        let name = shop
+            .profile(SHOP, spec)
+            .await
+            .context("a person that names themself is let through while the webhook is down")?;
         let status = shop.ended(SHOP, &name, 120).await?;
         ensure!(status["phase"] == "Succeeded", "{status:#}");
         Ok::<_, anyhow::Error>(())
@@ -174,7 +209,16 @@ async fn a_cancelled_session_keeps_what_it_has() -> Result<()> {
     let name = shop.profile(SHOP, now("worker", "2m")).await?;
     shop.until(SHOP, &name, 20, running).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    shop.kubectl(&["-n", SHOP, "patch", "psess", &name, "--type=merge", "-p", r#"{"spec":{"cancel":true}}"#])?;
+    shop.kubectl(&[
+        "-n",
+        SHOP,
+        "patch",
+        "psess",
+        &name,
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"cancel":true}}"#,
+    ])?;
     let status = shop.ended(SHOP, &name, 40).await?;
     ensure!(status["phase"] == "Cancelled" && status["samples"].as_i64() > Some(0), "{status:#}");
     Ok(())
@@ -188,12 +232,14 @@ async fn a_deleted_session_stops_its_capture_and_holds_nothing() -> Result<()> {
     let name = shop.profile(SHOP, now("worker", "2m")).await?;
     shop.until(SHOP, &name, 20, running).await?;
     ensure!(
-        !processes(&uid, &["fleetprof-agent", "worker"]).is_empty() || !processes(&uid, &["exe", "worker"]).is_empty(),
+        !processes(&uid, &["fleetprof-agent", "worker"]).is_empty()
+            || !processes(&uid, &["exe", "worker"]).is_empty(),
         "a worker captures"
     );
     shop.forget(SHOP, &name).await?;
     wait_for("the worker stops", Duration::from_secs(40), || async {
-        let live = [processes(&uid, &["fleetprof-agent", "worker"]), processes(&uid, &["exe", "worker"])].concat();
+        let live =
+            [processes(&uid, &["fleetprof-agent", "worker"]), processes(&uid, &["exe", "worker"])].concat();
         Ok(live.is_empty().then_some(()))
     })
     .await
@@ -203,18 +249,27 @@ async fn a_deleted_session_stops_its_capture_and_holds_nothing() -> Result<()> {
 #[tokio::test]
 async fn who_asked_has_lost_the_right() -> Result<()> {
     let shop = Shop::open().await?;
-    let operator =
-        person(&shop.kubeconfig, Some("system:serviceaccount:fleetprof:fleetprof-operator"), &["system:serviceaccounts"]).await?;
+    let operator = person(
+        &shop.kubeconfig,
+        Some("system:serviceaccount:fleetprof:fleetprof-operator"),
+        &["system:serviceaccounts"],
+    )
+    .await?;
     let mut spec = now("worker", "10s");
     spec["requestedBy"] = json!({"username": "eve", "groups": ["system:authenticated"]});
     let mut session = object("ProfileSession", SHOP, "", &spec);
     session["metadata"] = json!({"generateName": "test-", "namespace": SHOP});
     let name = create(&operator, &session, false).await?.metadata.name.unwrap_or_default();
     let status = shop.ended(SHOP, &name, 15).await?;
-    ensure!(status["phase"] == "Failed" && status["reason"] == "Forbidden" && status["targets"].is_null(), "{status:#}");
+    ensure!(
+        status["phase"] == "Failed" && status["reason"] == "Forbidden" && status["targets"].is_null(),
+        "{status:#}"
+    );
     let message = status["message"].as_str().unwrap_or_default();
     ensure!(
-        message.contains("eve") && message.contains("profile profilingpolicies/shop") && message.contains("fleetprof-runner"),
+        message.contains("eve")
+            && message.contains("profile profilingpolicies/shop")
+            && message.contains("fleetprof-runner"),
         "{message}"
     );
     Ok(())
@@ -235,16 +290,23 @@ async fn the_results_volume_is_full() -> Result<()> {
 async fn full_volume(shop: &Shop) -> Result<()> {
     shop.linked("worker", "Linked").await?;
     let (_, uid) = operator(shop).await?;
-    let pid = *processes(&uid, &["fleetprof-operator", "run"]).first().context("the operator runs on this node")?;
+    let pid =
+        *processes(&uid, &["fleetprof-operator", "run"]).first().context("the operator runs on this node")?;
     let filler = format!("/proc/{pid}/root/var/lib/fleetprof/filler");
     // Writing until nothing fits any more is the point.
     let _ = std::fs::write(&filler, vec![0u8; 4 << 20]);
     let name = shop.profile(SHOP, now("worker", "10s")).await?;
     let status = shop.until(SHOP, &name, 60, |s| s["reason"] == "StorageFull").await?;
-    ensure!(status["message"].as_str().is_some_and(|m| m.contains("free space on the results volume")), "{status:#}");
+    ensure!(
+        status["message"].as_str().is_some_and(|m| m.contains("free space on the results volume")),
+        "{status:#}"
+    );
     std::fs::remove_file(&filler)?;
     let status = shop.ended(SHOP, &name, 120).await?;
-    ensure!(status["phase"] == "Succeeded" && status["samples"].as_i64() > Some(0), "nothing was lost meanwhile: {status:#}");
+    ensure!(
+        status["phase"] == "Succeeded" && status["samples"].as_i64() > Some(0),
+        "nothing was lost meanwhile: {status:#}"
+    );
     Ok(())
 }
 
@@ -280,9 +342,17 @@ async fn old_agent(shop: &Shop, namespace: &str) -> Result<()> {
         "--bound-object-uid",
         &uid,
     ])?;
-    let address =
-        shop.kubectl(&["-n", "fleetprof", "get", "endpointslice", "fleetprof-leader", "-o", "jsonpath={.endpoints[0].addresses[0]}"])?;
-    let heartbeat = json!({"version": "0.0.1", "protocol": 0, "mode": "Sidecar", "instance": "old"}).to_string();
+    let address = shop.kubectl(&[
+        "-n",
+        "fleetprof",
+        "get",
+        "endpointslice",
+        "fleetprof-leader",
+        "-o",
+        "jsonpath={.endpoints[0].addresses[0]}",
+    ])?;
+    let heartbeat =
+        json!({"version": "0.0.1", "protocol": 0, "mode": "Sidecar", "instance": "old"}).to_string();
     let answer = fleetprof_tests::run(
         "curl",
         &[
@@ -304,6 +374,9 @@ async fn old_agent(shop: &Shop, namespace: &str) -> Result<()> {
     ensure!(status["phase"] == "Failed" && status["reason"] == "NoCapableAgents", "{status:#}");
     let target = &status["targets"][0];
     ensure!(target["phase"] == "Skipped" && target["reason"] == "AgentTooOld", "{status:#}");
-    ensure!(target["message"].as_str().is_some_and(|m| m.contains("protocol 0") && m.contains("restart the pod")), "{status:#}");
+    ensure!(
+        target["message"].as_str().is_some_and(|m| m.contains("protocol 0") && m.contains("restart the pod")),
+        "{status:#}"
+    );
     Ok(())
 }

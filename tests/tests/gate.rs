@@ -1,5 +1,5 @@
-//! Who may profile? The gate of the chart on a real API server, asked by people with different roles, while neither the
-//! operator nor the webhook runs.
+//! Who may profile? The gate of the chart on a real API server, asked by people with different roles, while
+//! neither the operator nor the webhook runs.
 #![allow(missing_docs)]
 
 use std::path::Path;
@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 const NAMESPACE: &str = "gate";
 const OPERATOR: &str = "system:serviceaccount:fleetprof:fleetprof-operator";
 
-/// The gate with two policies, and these people: `nobody` without rights, `creator` who may create sessions and nothing
-/// else, `narrow` who may besides profile under the policy `one`, `runner` and `attacher` with the roles of those names.
+/// The gate with two policies, and these people: `nobody` without rights, `creator` who may create sessions
+/// and nothing else, `narrow` who may besides profile under the policy `one`, `runner` and `attacher` with
+/// the roles of those names.
 async fn gate() -> Result<std::path::PathBuf> {
     let kubeconfig = api_server()?;
     chart::crds(&kubeconfig)?;
@@ -34,7 +35,12 @@ async fn gate() -> Result<std::path::PathBuf> {
 
 fn apply(kubeconfig: &Path, objects: &[Value]) -> Result<()> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-    chart::kubectl(kubeconfig, &["apply", "--server-side", "--force-conflicts", "-f", "-"], Some(&list.to_string())).map(drop)
+    chart::kubectl(
+        kubeconfig,
+        &["apply", "--server-side", "--force-conflicts", "-f", "-"],
+        Some(&list.to_string()),
+    )
+    .map(drop)
 }
 
 fn setup() -> Vec<Value> {
@@ -107,7 +113,11 @@ async fn people_may_what_their_roles_say_and_are_told_what_is_missing() -> Resul
         let client = person(&kubeconfig, Some(user), &["system:authenticated"]).await?;
         match expected {
             Ok(()) => drop(accepts(&client, &session(user, policy)).await?),
-            Err(words) => assert_eq!(rejects(&client, &session(user, policy), words).await?, 403, "{user} under {policy:?}"),
+            Err(words) => assert_eq!(
+                rejects(&client, &session(user, policy), words).await?,
+                403,
+                "{user} under {policy:?}"
+            ),
         }
     }
     let client = person(&kubeconfig, Some("creator"), &["system:authenticated"]).await?;
@@ -115,8 +125,8 @@ async fn people_may_what_their_roles_say_and_are_told_what_is_missing() -> Resul
     Ok(())
 }
 
-/// The verb on a policy of the cluster is granted in the namespace of the session, and is another one than that on a policy of
-/// the namespace with the same name.
+/// The verb on a policy of the cluster is granted in the namespace of the session, and is another one than
+/// that on a policy of the namespace with the same name.
 #[tokio::test]
 async fn a_role_binding_is_enough_to_profile_under_a_policy_of_the_cluster() -> Result<()> {
     let kubeconfig = gate().await?;
@@ -126,7 +136,11 @@ async fn a_role_binding_is_enough_to_profile_under_a_policy_of_the_cluster() -> 
         session["metadata"]["namespace"] = json!(namespace);
         session
     };
-    let missing = |name: &str| format!("the verb profile on clusterprofilingpolicies.fleetprof.dev/{name} is missing in namespace gate");
+    let missing = |name: &str| {
+        format!(
+            "the verb profile on clusterprofilingpolicies.fleetprof.dev/{name} is missing in namespace gate"
+        )
+    };
     let cases = [
         ("guest", "one", None),
         ("guest", "two", Some(missing("two"))),
@@ -139,12 +153,19 @@ async fn a_role_binding_is_enough_to_profile_under_a_policy_of_the_cluster() -> 
         let client = person(&kubeconfig, Some(user), &["system:authenticated"]).await?;
         match refusal {
             None => drop(accepts(&client, &under(user, name, NAMESPACE)).await?),
-            Some(words) => assert_eq!(rejects(&client, &under(user, name, NAMESPACE), &words).await?, 403, "{user} under {name}"),
+            Some(words) => assert_eq!(
+                rejects(&client, &under(user, name, NAMESPACE), &words).await?,
+                403,
+                "{user} under {name}"
+            ),
         }
     }
     let guest = person(&kubeconfig, Some("guest"), &["system:authenticated"]).await?;
-    rejects(&guest, &session("guest", "one"), "the verb profile on profilingpolicies.fleetprof.dev/one").await?;
-    let elsewhere = rejects(&guest, &under("guest", "one", "default"), "cannot create resource \"profilesessions\"").await?;
+    rejects(&guest, &session("guest", "one"), "the verb profile on profilingpolicies.fleetprof.dev/one")
+        .await?;
+    let elsewhere =
+        rejects(&guest, &under("guest", "one", "default"), "cannot create resource \"profilesessions\"")
+            .await?;
     assert_eq!(elsewhere, 403, "in another namespace nothing was granted");
     Ok(())
 }
@@ -153,7 +174,12 @@ async fn a_role_binding_is_enough_to_profile_under_a_policy_of_the_cluster() -> 
 async fn nobody_asks_in_anothers_name_or_passes_for_a_schedule() -> Result<()> {
     let kubeconfig = gate().await?;
     let runner = person(&kubeconfig, Some("runner"), &["system:authenticated"]).await?;
-    rejects(&runner, &session("somebody-else", "one"), "spec.requestedBy.username is somebody-else, but you are runner").await?;
+    rejects(
+        &runner,
+        &session("somebody-else", "one"),
+        "spec.requestedBy.username is somebody-else, but you are runner",
+    )
+    .await?;
     let mut forged = session("runner", "one");
     forged["spec"]["requestedBy"]["groups"] = json!(["system:masters"]);
     rejects(&runner, &forged, "a group that user runner is not in").await?;
@@ -175,12 +201,16 @@ async fn nobody_asks_in_anothers_name_or_passes_for_a_schedule() -> Result<()> {
     Ok(())
 }
 
-/// Whether `user` may `verb` the resource, as `group/resource` or `group/resource/subresource`, in the namespace.
+/// Whether `user` may `verb` the resource, as `group/resource` or `group/resource/subresource`, in the
+/// namespace.
 async fn can(client: &kube::Client, user: &str, verb: &str, resource: &str) -> Result<bool> {
     let parts: Vec<&str> = resource.split('/').collect();
-    let review: SubjectAccessReview = serde_json::from_value(json!({"metadata": {}, "spec": {"user": user, "resourceAttributes": {
-        "namespace": NAMESPACE, "verb": verb, "group": parts[0], "resource": parts[1], "subresource": parts.get(2)}}}))?;
-    let answer = Api::<SubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &review).await?;
+    let review: SubjectAccessReview = serde_json::from_value(
+        json!({"metadata": {}, "spec": {"user": user, "resourceAttributes": {
+        "namespace": NAMESPACE, "verb": verb, "group": parts[0], "resource": parts[1], "subresource": parts.get(2)}}}),
+    )?;
+    let answer =
+        Api::<SubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &review).await?;
     Ok(answer.status.is_some_and(|s| s.allowed))
 }
 

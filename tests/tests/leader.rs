@@ -112,10 +112,16 @@ async fn who_comes_back_leads_again_by_its_own_lease() -> Result<()> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), "default");
     for (name, age) in [("leader-back-soon", 3), ("leader-back", 12), ("leader-back-late", 60)] {
         let _ = leases.delete(name, &DeleteParams::default()).await;
-        let then = (jiff::Timestamp::now() - jiff::SignedDuration::from_secs(age)).strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
-        let spec =
-            json!({"holderIdentity": "one", "renewTime": then, "acquireTime": then, "leaseDurationSeconds": 15, "leaseTransitions": 1});
-        leases.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec}))?).await?;
+        let then = (jiff::Timestamp::now() - jiff::SignedDuration::from_secs(age))
+            .strftime("%Y-%m-%dT%H:%M:%S.000000Z")
+            .to_string();
+        let spec = json!({"holderIdentity": "one", "renewTime": then, "acquireTime": then, "leaseDurationSeconds": 15, "leaseTransitions": 1});
+        leases
+            .create(
+                &PostParams::default(),
+                &serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec}))?,
+            )
+            .await?;
         let one = replica(&client, name, "one");
         working(&one, true, 5).await?;
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -126,10 +132,12 @@ async fn who_comes_back_leads_again_by_its_own_lease() -> Result<()> {
     Ok(())
 }
 
-/// Bytes to the API server and back, until they stop, without a word and without an end, as in a network that was cut.
+/// Bytes to the API server and back, until they stop, without a word and without an end, as in a network that
+/// was cut.
 async fn cut_off(server: &str) -> Result<(u16, Arc<AtomicBool>)> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let (port, cut, server) = (listener.local_addr()?.port(), Arc::new(AtomicBool::new(false)), server.to_owned());
+    let (port, cut, server) =
+        (listener.local_addr()?.port(), Arc::new(AtomicBool::new(false)), server.to_owned());
     let flag = cut.clone();
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
@@ -164,14 +172,20 @@ async fn a_leader_that_is_cut_off_stops_before_another_leads() -> Result<()> {
     let client = admin(&kubeconfig).await?;
     let leases: Api<Lease> = Api::namespaced(client.clone(), "default");
     let _ = leases.delete("leader-cut", &DeleteParams::default()).await;
-    let mut config = Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig)?, &KubeConfigOptions::default()).await?;
-    let (port, cut) = cut_off(config.cluster_url.authority().context("the API server has no address")?.as_str()).await?;
+    let mut config =
+        Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig)?, &KubeConfigOptions::default())
+            .await?;
+    let (port, cut) =
+        cut_off(config.cluster_url.authority().context("the API server has no address")?.as_str()).await?;
     config.cluster_url = format!("https://127.0.0.1:{port}").parse()?;
     let one = replica(&Client::try_from(config)?, "leader-cut", "one");
     working(&one, true, 20).await?;
     let two = replica(&client, "leader-cut", "two");
     tokio::time::sleep(Duration::from_secs(6)).await;
-    ensure!(one.works.load(Ordering::SeqCst) && !two.works.load(Ordering::SeqCst), "a lease that is renewed is kept");
+    ensure!(
+        one.works.load(Ordering::SeqCst) && !two.works.load(Ordering::SeqCst),
+        "a lease that is renewed is kept"
+    );
 
     cut.store(true, Ordering::SeqCst);
     let both = wait_for("the other leads", Duration::from_secs(30), || async {

@@ -1,5 +1,6 @@
-//! Does a session wait for a load test, and do others repeat it while the load runs? On a real API server, whose pods are moved
-//! by the test as a kubelet would; the operator runs with the rights that the chart gives it.
+//! Does a session wait for a load test, and do others repeat it while the load runs? On a real API server,
+//! whose pods are moved by the test as a kubelet would; the operator runs with the rights that the chart
+//! gives it.
 #![allow(missing_docs)]
 
 use std::time::Duration;
@@ -25,14 +26,20 @@ impl Rig {
         let place = Place::new(&kubeconfig, name).await?;
         let me = place.kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])?;
         // A capture of a pod that has opted out ends at once, which is all that is needed of it here.
-        place.pod("orders-1", &json!({"app": "orders", "fleetprof.dev/profiling": "disabled"}), None, |_| ())?;
+        place.pod(
+            "orders-1",
+            &json!({"app": "orders", "fleetprof.dev/profiling": "disabled"}),
+            None,
+            |_| (),
+        )?;
         place.pod("worker-1", &json!({"app": "worker"}), None, |_| ())?;
         Ok(Self { place, me, _operator: operator })
     }
 
     /// A Job without a controller: its pods and its end come from the test.
     fn job(&self) -> Result<Value> {
-        let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "load", "image": "load:1"}]}});
+        let template =
+            json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "load", "image": "load:1"}]}});
         let metadata = json!({"name": "load", "namespace": self.place.namespace});
         self.place.apply(&json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template}}))?;
         self.place.owner("batch/v1", "Job", "load")
@@ -42,14 +49,19 @@ impl Rig {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let condition = |type_: &str| json!({"type": type_, "status": "True", "lastTransitionTime": now, "lastProbeTime": now});
         let conditions = [condition("SuccessCriteriaMet"), condition("Complete")];
-        self.place.status("job", "load", &json!({"startTime": now, "completionTime": now, "succeeded": 1, "conditions": conditions}))
+        self.place.status(
+            "job",
+            "load",
+            &json!({"startTime": now, "completionTime": now, "succeeded": 1, "conditions": conditions}),
+        )
     }
 
     async fn session(&self, name: &str, extra: Value) -> Result<()> {
         let mut spec = json!({"target": {"pods": ["orders-1"]}, "duration": "10s", "startDeadline": "5s",
             "requestedBy": {"username": self.me, "groups": ["system:masters"]}});
         extra.as_object().into_iter().flatten().for_each(|(k, v)| spec[k] = v.clone());
-        create(&self.place.client, &object("ProfileSession", &self.place.namespace, name, &spec), false).await?;
+        create(&self.place.client, &object("ProfileSession", &self.place.namespace, name, &spec), false)
+            .await?;
         Ok(())
     }
 
@@ -63,15 +75,19 @@ impl Rig {
 }
 
 fn waiting(status: &Value, words: &str) -> bool {
-    status["phase"] == "Pending" && status["reason"] == "WaitingForLoad" && status["message"].as_str().is_some_and(|m| m.contains(words))
+    status["phase"] == "Pending"
+        && status["reason"] == "WaitingForLoad"
+        && status["message"].as_str().is_some_and(|m| m.contains(words))
 }
 
-/// Every answer of one life of a Job: not there, without a pod, running, ended; and what repeats while it runs.
+/// Every answer of one life of a Job: not there, without a pod, running, ended; and what repeats while it
+/// runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_waits_for_a_job_and_repeats_until_it_ends() -> Result<()> {
     let rig = Rig::new("load").await?;
     let load = json!({"jobRef": {"name": "load"}});
-    rig.session("peak", json!({"startWhen": load, "repeat": {"untilLoadEnds": true, "interval": "10s"}})).await?;
+    rig.session("peak", json!({"startWhen": load, "repeat": {"untilLoadEnds": true, "interval": "10s"}}))
+        .await?;
     rig.session("short", json!({"startWhen": {"jobRef": {"name": "other"}, "deadline": "10s"}})).await?;
     rig.session("gone", json!({"startWhen": load})).await?;
     rig.until("peak", 15, |s| waiting(s, "for the load, the Job load: there is no such Job")).await?;
@@ -79,7 +95,8 @@ async fn a_session_waits_for_a_job_and_repeats_until_it_ends() -> Result<()> {
     rig.until("gone", 10, |s| s["phase"] == "Cancelled").await?;
     let late = rig.until("short", 30, |s| s["phase"] == "Failed").await?;
     ensure!(
-        late["reason"] == "LoadNotStarted" && late["message"].as_str().is_some_and(|m| m.contains("raise spec.startWhen.deadline")),
+        late["reason"] == "LoadNotStarted"
+            && late["message"].as_str().is_some_and(|m| m.contains("raise spec.startWhen.deadline")),
         "{late:#}"
     );
 
@@ -99,10 +116,15 @@ async fn a_session_waits_for_a_job_and_repeats_until_it_ends() -> Result<()> {
     rig.job_ends()?;
     let ended = rig.until("peak", 45, |s| s["repeat"]["endTime"].is_string()).await?;
     ensure!(
-        ended["repeat"]["reason"] == "LoadEnded" && ended["repeat"]["message"].as_str().is_some_and(|m| m.contains("has completed")),
+        ended["repeat"]["reason"] == "LoadEnded"
+            && ended["repeat"]["message"].as_str().is_some_and(|m| m.contains("has completed")),
         "{ended:#}"
     );
-    ensure!(ended["repeat"]["made"] == ended["repeat"]["failed"] && ended["repeat"]["captures"][0]["name"] == "peak-2", "{ended:#}");
+    ensure!(
+        ended["repeat"]["made"] == ended["repeat"]["failed"]
+            && ended["repeat"]["captures"][0]["name"] == "peak-2",
+        "{ended:#}"
+    );
     rig.place.kubectl(&["wait", "psess/peak", "--for=condition=RepeatsComplete", "--timeout=5s"])?;
 
     rig.session("after", json!({"startWhen": load})).await?;
@@ -112,7 +134,11 @@ async fn a_session_waits_for_a_job_and_repeats_until_it_ends() -> Result<()> {
     rig.place.kubectl(&["delete", "psess", "peak"])?;
     wait_for("what repeated it goes with it", Duration::from_secs(30), || async {
         let left = rig.place.ours("ProfileSession").list(&ListParams::default()).await?;
-        Ok(left.items.iter().all(|s| s.metadata.name.as_deref().is_some_and(|n| !n.starts_with("peak"))).then_some(()))
+        Ok(left
+            .items
+            .iter()
+            .all(|s| s.metadata.name.as_deref().is_some_and(|n| !n.starts_with("peak")))
+            .then_some(()))
     })
     .await?;
     rig.place.forget()
@@ -136,7 +162,8 @@ async fn cancelling_the_first_session_cancels_what_repeats_it() -> Result<()> {
     rig.place.forget()
 }
 
-/// A quota is full when the second capture is due: it is told, the others get their turn, and the series ends.
+/// A quota is full when the second capture is due: it is told, the others get their turn, and the series
+/// ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_capture_that_is_refused_ends_its_series_in_time() -> Result<()> {
     let rig = Rig::new("refused").await?;
@@ -145,8 +172,16 @@ async fn a_capture_that_is_refused_ends_its_series_in_time() -> Result<()> {
     rig.place.fill_quota()?;
     let ended = rig.until("thrice", 45, |s| s["repeat"]["endTime"].is_string()).await?;
     let rows = &ended["repeat"]["captures"];
-    ensure!(rows[0]["reason"] == "SessionRefused" && rows[1]["phase"] == "Failed" && ended["repeat"]["made"] == 3, "{ended:#}");
-    let events = rig.place.kubectl(&["get", "events", "-o", "jsonpath={.items[?(@.reason=='SessionRefused')].message}"])?;
+    ensure!(
+        rows[0]["reason"] == "SessionRefused" && rows[1]["phase"] == "Failed" && ended["repeat"]["made"] == 3,
+        "{ended:#}"
+    );
+    let events = rig.place.kubectl(&[
+        "get",
+        "events",
+        "-o",
+        "jsonpath={.items[?(@.reason=='SessionRefused')].message}",
+    ])?;
     ensure!(events.contains("Capture 2 was not made") && events.contains("exceeded quota"), "{events}");
     rig.place.forget()
 }

@@ -1,5 +1,6 @@
-//! Are workloads whose pods lack the agent restarted one after another, where an admin allows it and no budget forbids it? On a
-//! real API server; the test moves the workloads as their controllers would, the operator has the rights of the chart.
+//! Are workloads whose pods lack the agent restarted one after another, where an admin allows it and no
+//! budget forbids it? On a real API server; the test moves the workloads as their controllers would, the
+//! operator has the rights of the chart.
 #![allow(missing_docs)]
 
 use std::time::Duration;
@@ -28,15 +29,20 @@ impl Apps {
             let owner = self.0.owner("apps/v1", "Deployment", name)?;
             self.0.apply(&json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata(&set, &[owner]), "spec": spec}))?;
         }
-        self.0.pod(&format!("{name}-old-1"), &labels, Some(&self.0.owner("apps/v1", "ReplicaSet", &format!("{name}-old"))?), |_| ())?;
+        self.0.pod(
+            &format!("{name}-old-1"),
+            &labels,
+            Some(&self.0.owner("apps/v1", "ReplicaSet", &format!("{name}-old"))?),
+            |_| (),
+        )?;
         self.settle(name)
     }
 
     /// The Deployment's controller has seen its newest spec, and its pod is ready.
     fn settle(&self, name: &str) -> Result<()> {
-        let generation: i64 = self.0.kubectl(&["get", "deployment", name, "-o", "jsonpath={.metadata.generation}"])?.parse()?;
-        let one =
-            json!({"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "readyReplicas": 1});
+        let generation: i64 =
+            self.0.kubectl(&["get", "deployment", name, "-o", "jsonpath={.metadata.generation}"])?.parse()?;
+        let one = json!({"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "readyReplicas": 1});
         self.0.status("deployment", name, &one)
     }
 
@@ -45,14 +51,21 @@ impl Apps {
         let labels = json!({"app": name, "pod-template-hash": "new"});
         let owner = self.0.owner("apps/v1", "ReplicaSet", &format!("{name}-new"))?;
         self.0.pod(&format!("{name}-new-1"), &labels, Some(&owner), |pod| {
-            pod["spec"]["initContainers"] = json!([{"name": "fleetprof-agent", "image": "agent:1", "restartPolicy": "Always"}]);
+            pod["spec"]["initContainers"] =
+                json!([{"name": "fleetprof-agent", "image": "agent:1", "restartPolicy": "Always"}]);
         })?;
         self.0.end(&format!("{name}-old-1"))?;
         self.settle(name)
     }
 
     fn restarted(&self, name: &str) -> Result<bool> {
-        let template = self.0.kubectl(&["get", "deployment", name, "-o", "jsonpath={.spec.template.metadata.annotations}"])?;
+        let template = self.0.kubectl(&[
+            "get",
+            "deployment",
+            name,
+            "-o",
+            "jsonpath={.spec.template.metadata.annotations}",
+        ])?;
         Ok(template.contains("fleetprof.dev/restarted-for") && template.contains(env!("CARGO_PKG_VERSION")))
     }
 
@@ -87,7 +100,10 @@ async fn workloads_without_the_agent_are_restarted_one_after_another() -> Result
     drop(without_rights);
 
     let operator = Operator::start(&kubeconfig, &["--set", "restart.enabled=true"], &["--restart"]).await?;
-    wait_for("the first is restarted", Duration::from_secs(70), || async { Ok(apps.restarted("b")?.then_some(())) }).await?;
+    wait_for("the first is restarted", Duration::from_secs(70), || async {
+        Ok(apps.restarted("b")?.then_some(()))
+    })
+    .await?;
     let status = apps.condition(20, "True", "Restarting", "Deployment/b is restarted").await?;
     ensure!(status["restart"]["name"] == "b" && status["restart"]["state"] == "Restarting", "{status:#}");
     ensure!(!apps.restarted("a-guarded")?, "a budget is respected");
@@ -95,12 +111,17 @@ async fn workloads_without_the_agent_are_restarted_one_after_another() -> Result
     apps.roll_out("b")?;
     apps.0.until(POLICY, "all", 30, |s| s["restart"]["state"] == "Restarted").await?;
     ensure!(!apps.restarted("c")?, "there is a pause between two");
-    wait_for("the second is restarted", Duration::from_secs(60), || async { Ok(apps.restarted("c")?.then_some(())) }).await?;
+    wait_for("the second is restarted", Duration::from_secs(60), || async {
+        Ok(apps.restarted("c")?.then_some(()))
+    })
+    .await?;
 
     // A new leader goes on where the old one stopped.
     drop(operator);
     let _operator = Operator::start(&kubeconfig, &["--set", "restart.enabled=true"], &["--restart"]).await?;
     apps.roll_out("c")?;
-    apps.0.until(POLICY, "all", 30, |s| s["restart"]["name"] == "c" && s["restart"]["state"] == "Restarted").await?;
+    apps.0
+        .until(POLICY, "all", 30, |s| s["restart"]["name"] == "c" && s["restart"]["state"] == "Restarted")
+        .await?;
     apps.0.forget()
 }

@@ -1,5 +1,5 @@
-//! Does the API server refuse what one object can tell is wrong, in words that say what to do? Every rule of the CRDs has
-//! a case that is accepted and one that is refused, against a real kube-apiserver.
+//! Does the API server refuse what one object can tell is wrong, in words that say what to do? Every rule of
+//! the CRDs has a case that is accepted and one that is refused, against a real kube-apiserver.
 #![allow(missing_docs)]
 
 use std::time::Duration;
@@ -16,10 +16,16 @@ async fn server() -> Result<Client> {
     let kubeconfig = api_server()?;
     chart::crds(&kubeconfig)?;
     // The tests of the gate use the same server and may have come first.
-    chart::kubectl(&kubeconfig, &["delete", "validatingadmissionpolicybinding", "fleetprof-gate", "--ignore-not-found"], None)?;
+    chart::kubectl(
+        &kubeconfig,
+        &["delete", "validatingadmissionpolicybinding", "fleetprof-gate", "--ignore-not-found"],
+        None,
+    )?;
     let client = admin(&kubeconfig).await?;
-    wait_for("the gate is out of force", Duration::from_secs(30), || async { accepts(&client, &session(&json!({}))).await.map(Some) })
-        .await?;
+    wait_for("the gate is out of force", Duration::from_secs(30), || async {
+        accepts(&client, &session(&json!({}))).await.map(Some)
+    })
+    .await?;
     Ok(client)
 }
 
@@ -78,7 +84,10 @@ async fn policies() -> Result<()> {
             json!({"selector": {"matchExpressions": [{"key": "a", "operator": "Near", "values": ["b"]}]}}),
             "operator must be In, NotIn, Exists or DoesNotExist",
         ),
-        (json!({"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}), "In and NotIn need values"),
+        (
+            json!({"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}),
+            "In and NotIn need values",
+        ),
         (
             json!({"selector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}),
             "Exists and DoesNotExist take none",
@@ -88,10 +97,16 @@ async fn policies() -> Result<()> {
         (json!({"containers": {"exclude": ["-"]}}), "containers.exclude: a glob is made of"),
         (json!({"agent": {"mode": "Magic"}}), "spec.agent.mode: Unsupported value: \"Magic\""),
         (json!({"agent": {"existingPods": "Kill"}}), "spec.agent.existingPods: Unsupported value"),
-        (json!({"agent": {"mode": "Ephemeral", "existingPods": "Restart"}}), "agent.existingPods: Restart needs agent.mode Sidecar"),
+        (
+            json!({"agent": {"mode": "Ephemeral", "existingPods": "Restart"}}),
+            "agent.existingPods: Restart needs agent.mode Sidecar",
+        ),
         (json!({"agent": {"image": "two words"}}), "spec.agent.image"),
         (json!({"agent": {"image": ""}}), "spec.agent.image"),
-        (json!({"agent": {"resources": {"limits": {"memory": "31Mi"}}}}), "agent.resources.limits.memory is below 32Mi"),
+        (
+            json!({"agent": {"resources": {"limits": {"memory": "31Mi"}}}}),
+            "agent.resources.limits.memory is below 32Mi",
+        ),
         (json!({"agent": {"resources": {"limits": {"memory": "-1"}}}}), "spec.agent.resources.limits.memory"),
         (json!({"agent": {"resources": {"requests": {"cpu": "much"}}}}), "spec.agent.resources.requests.cpu"),
         (
@@ -102,14 +117,23 @@ async fn policies() -> Result<()> {
             json!({"agent": {"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1000Mi"}}}}),
             "agent.resources.requests.memory is higher than agent.resources.limits.memory",
         ),
-        (json!({"schedule": {"every": "59s", "duration": "10s"}}), "schedule.every must be between 1m and 168h"),
+        (
+            json!({"schedule": {"every": "59s", "duration": "10s"}}),
+            "schedule.every must be between 1m and 168h",
+        ),
         (json!({"schedule": {"every": "169h"}}), "schedule.every must be between 1m and 168h"),
         (json!({"schedule": {"every": "soon"}}), "spec.schedule.every"),
         (json!({"schedule": {"every": "-1h"}}), "spec.schedule.every"),
         (json!({"schedule": {"duration": "9s"}}), "schedule.duration must be between 10s and 6m"),
         (json!({"schedule": {"duration": "7m"}}), "schedule.duration must be between 10s and 6m"),
-        (json!({"schedule": {"every": "1h", "cron": "0 3 * * *"}}), "schedule takes one of every, cron and preset"),
-        (json!({"schedule": {"every": "1h", "preset": "High"}}), "schedule takes one of every, cron and preset"),
+        (
+            json!({"schedule": {"every": "1h", "cron": "0 3 * * *"}}),
+            "schedule takes one of every, cron and preset",
+        ),
+        (
+            json!({"schedule": {"every": "1h", "preset": "High"}}),
+            "schedule takes one of every, cron and preset",
+        ),
         (json!({"schedule": {"cron": "0 3 * *"}}), "schedule.cron must have five fields"),
         (json!({"schedule": {"cron": "60 3 * * *"}}), "schedule.cron must have five fields"),
         (json!({"schedule": {"cron": "0 3 * * FOO"}}), "schedule.cron must have five fields"),
@@ -118,7 +142,10 @@ async fn policies() -> Result<()> {
         (json!({"schedule": {"timeZone": "UTC"}}), "schedule.timeZone needs schedule.cron"),
         (json!({"schedule": {"cron": "0 3 * * *", "timeZone": "../etc/passwd"}}), "spec.schedule.timeZone"),
         (json!({"schedule": {"preset": "Insane"}}), "spec.schedule.preset: Unsupported value"),
-        (json!({"schedule": {"preset": "Maximum", "duration": "44s"}}), "schedule.duration must be at least 45s with a preset"),
+        (
+            json!({"schedule": {"preset": "Maximum", "duration": "44s"}}),
+            "schedule.duration must be at least 45s with a preset",
+        ),
         (json!({"suspendBehavior": "Explode"}), "spec.suspendBehavior: Unsupported value"),
         (json!({"sampling": {"percent": -1}}), "spec.sampling.percent"),
         (json!({"sampling": {"percent": 101}}), "spec.sampling.percent"),
@@ -127,27 +154,51 @@ async fn policies() -> Result<()> {
         (json!({"budget": {"minContainerCPU": "-100m"}}), "spec.budget.minContainerCPU"),
         (json!({"budget": {"minContainerCPU": "a lot"}}), "spec.budget.minContainerCPU"),
         (json!({"budget": {"priority": 1001}}), "spec.budget.priority"),
-        (json!({"schedule": {"every": "2m", "duration": "2m"}}), "schedule.every must be longer than schedule.duration"),
+        (
+            json!({"schedule": {"every": "2m", "duration": "2m"}}),
+            "schedule.every must be longer than schedule.duration",
+        ),
         (
             json!({"triggers": {"promQL": [{"name": "a", "query": "x"}, {"name": "a", "query": "y"}]}}),
             "promQL: each trigger needs a name of its own",
         ),
         (json!({"triggers": {"promQL": [{"name": "A b", "query": "x"}]}}), "spec.triggers.promQL[0].name"),
         (json!({"triggers": {"promQL": [{"name": "a", "query": ""}]}}), "spec.triggers.promQL[0].query"),
-        (json!({"triggers": {"promQL": [{"name": "a", "query": "x", "for": "25h"}]}}), "for must be at most 24h"),
-        (json!({"triggers": {"promQL": [{"name": "a", "query": "x", "duration": "7m"}]}}), "duration must be between 10s and 6m"),
-        (json!({"triggers": {"promQL": [{"name": "a", "query": "x", "cooldown": "1m"}]}}), "cooldown must be between 2m and 168h"),
+        (
+            json!({"triggers": {"promQL": [{"name": "a", "query": "x", "for": "25h"}]}}),
+            "for must be at most 24h",
+        ),
+        (
+            json!({"triggers": {"promQL": [{"name": "a", "query": "x", "duration": "7m"}]}}),
+            "duration must be between 10s and 6m",
+        ),
+        (
+            json!({"triggers": {"promQL": [{"name": "a", "query": "x", "cooldown": "1m"}]}}),
+            "cooldown must be between 2m and 168h",
+        ),
         (json!({"triggers": {"alerts": [{}]}}), "spec.triggers.alerts[0].matchers"),
         (json!({"triggers": {"alerts": [{"matchers": []}]}}), "spec.triggers.alerts[0].matchers"),
-        (json!({"triggers": {"alerts": [{"matchers": ["alertname"]}]}}), "matchers: write each as alertname="),
+        (
+            json!({"triggers": {"alerts": [{"matchers": ["alertname"]}]}}),
+            "matchers: write each as alertname=",
+        ),
         (json!({"triggers": {"alerts": [{"matchers": ["a=\"b"]}]}}), "matchers: write each as alertname="),
-        (json!({"triggers": {"alerts": [{"matchers": ["a=b"], "cooldown": "1m"}]}}), "cooldown must be between 2m and 168h"),
-        (json!({"triggers": {"alerts": [{"matchers": ["a=b"], "duration": "7m"}]}}), "duration must be between 10s and 6m"),
+        (
+            json!({"triggers": {"alerts": [{"matchers": ["a=b"], "cooldown": "1m"}]}}),
+            "cooldown must be between 2m and 168h",
+        ),
+        (
+            json!({"triggers": {"alerts": [{"matchers": ["a=b"], "duration": "7m"}]}}),
+            "duration must be between 10s and 6m",
+        ),
         (json!({"triggers": {"rollout": {"delay": "25h"}}}), "delay must be at most 24h"),
         (json!({"triggers": {"rollout": {"duration": "1s"}}}), "duration must be between 10s and 6m"),
         (json!({"triggers": {"cpu": {"threshold": 0}}}), "spec.triggers.cpu.threshold"),
         (json!({"triggers": {"cpu": {"threshold": 101}}}), "spec.triggers.cpu.threshold"),
-        (json!({"triggers": {"memory": {"window": "9s"}}}), "spec.triggers.memory: Invalid value: window must be between 10s and 1h"),
+        (
+            json!({"triggers": {"memory": {"window": "9s"}}}),
+            "spec.triggers.memory: Invalid value: window must be between 10s and 1h",
+        ),
         (json!({"triggers": {"cpu": {"window": "61m"}}}), "window must be between 10s and 1h"),
         (json!({"triggers": {"cpu": {"duration": "9s"}}}), "duration must be between 10s and 6m"),
         (json!({"triggers": {"cpu": {"duration": "7m"}}}), "duration must be between 10s and 6m"),
@@ -161,8 +212,14 @@ async fn policies() -> Result<()> {
         (json!({"sampling": {"replicasPerWorkload": 0}}), "spec.sampling.replicasPerWorkload"),
         (json!({"sampling": {"maxTargets": 51}}), "spec.sampling.maxTargets"),
         (json!({"session": {"startDeadline": "4s"}}), "session.startDeadline must be between 5s and 1h"),
-        (json!({"session": {"resultTimeout": "9s"}}), "session.resultTimeout must be between 10s and session.resultDeadline"),
-        (json!({"session": {"resultDeadline": "1m"}}), "session.resultTimeout must be between 10s and session.resultDeadline"),
+        (
+            json!({"session": {"resultTimeout": "9s"}}),
+            "session.resultTimeout must be between 10s and session.resultDeadline",
+        ),
+        (
+            json!({"session": {"resultDeadline": "1m"}}),
+            "session.resultTimeout must be between 10s and session.resultDeadline",
+        ),
         (json!({"session": {"resultDeadline": "169h"}}), "session.resultDeadline must be at most 168h"),
         (json!({"session": {"ttl": "59s"}}), "session.ttl must be at least 1m"),
         (json!({"session": {"history": {"succeeded": -1}}}), "spec.session.history.succeeded"),
@@ -170,7 +227,12 @@ async fn policies() -> Result<()> {
     for (spec, words) in &bad {
         rejects(&client, &policy(spec), words).await?;
     }
-    rejects(&client, &object("ProfilingPolicy", "default", &"p".repeat(64), &json!({"selector": {}})), "at most 63 characters").await?;
+    rejects(
+        &client,
+        &object("ProfilingPolicy", "default", &"p".repeat(64), &json!({"selector": {}})),
+        "at most 63 characters",
+    )
+    .await?;
     Ok(())
 }
 
@@ -194,28 +256,54 @@ async fn cluster_policies() -> Result<()> {
     let expression = |requirement: Value| json!({"namespaceSelector": {"matchExpressions": [requirement]}});
     let bad = [
         (json!({"namespaceSelector": null}), "spec.namespaceSelector"),
-        (json!({"namespaceSelector": {"matchLabels": {"team": "not a label"}}}), "spec.namespaceSelector.matchLabels"),
-        (json!({"namespaceSelector": {"matchLabels": {"team": "a".repeat(64)}}}), "spec.namespaceSelector.matchLabels"),
+        (
+            json!({"namespaceSelector": {"matchLabels": {"team": "not a label"}}}),
+            "spec.namespaceSelector.matchLabels",
+        ),
+        (
+            json!({"namespaceSelector": {"matchLabels": {"team": "a".repeat(64)}}}),
+            "spec.namespaceSelector.matchLabels",
+        ),
         (
             expression(json!({"key": "a", "operator": "Near", "values": ["b"]})),
             "spec.namespaceSelector.matchExpressions: operator must be In, NotIn, Exists or DoesNotExist",
         ),
-        (expression(json!({"key": "a", "operator": "In"})), "spec.namespaceSelector.matchExpressions: In and NotIn need values"),
-        (expression(json!({"key": "a", "operator": "Exists", "values": ["b"]})), "Exists and DoesNotExist take none"),
-        (expression(json!({"key": "no key", "operator": "Exists"})), "spec.namespaceSelector.matchExpressions[0].key"),
-        (expression(json!({"key": "a".repeat(64), "operator": "Exists"})), "spec.namespaceSelector.matchExpressions[0].key"),
+        (
+            expression(json!({"key": "a", "operator": "In"})),
+            "spec.namespaceSelector.matchExpressions: In and NotIn need values",
+        ),
+        (
+            expression(json!({"key": "a", "operator": "Exists", "values": ["b"]})),
+            "Exists and DoesNotExist take none",
+        ),
+        (
+            expression(json!({"key": "no key", "operator": "Exists"})),
+            "spec.namespaceSelector.matchExpressions[0].key",
+        ),
+        (
+            expression(json!({"key": "a".repeat(64), "operator": "Exists"})),
+            "spec.namespaceSelector.matchExpressions[0].key",
+        ),
         (json!({"selector": null}), "spec.selector"),
         (
             json!({"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}),
             "spec.selector.matchExpressions: In and NotIn need values",
         ),
-        (json!({"schedule": {"every": "2m", "duration": "2m"}}), "schedule.every must be longer than schedule.duration"),
+        (
+            json!({"schedule": {"every": "2m", "duration": "2m"}}),
+            "schedule.every must be longer than schedule.duration",
+        ),
         (json!({"containers": {"include": ["App[1]"]}}), "containers.include: a glob is made of"),
     ];
     for (spec, words) in &bad {
         rejects(&client, &policy(spec), words).await?;
     }
-    rejects(&client, &cluster_policy(&"p".repeat(64), &json!({"selector": {}, "namespaceSelector": {}})), "at most 63 characters").await?;
+    rejects(
+        &client,
+        &cluster_policy(&"p".repeat(64), &json!({"selector": {}, "namespaceSelector": {}})),
+        "at most 63 characters",
+    )
+    .await?;
     Ok(())
 }
 
@@ -235,7 +323,8 @@ async fn sessions() -> Result<()> {
         json!({"startWhen": {"podSelector": {"matchLabels": {"app": "load"}}, "deadline": "24h"}, "repeat": {"untilLoadEnds": true}}),
         json!({"duration": "30s", "repeat": {"count": 50, "interval": "30s"}}),
         json!({"duration": "6m", "repeat": {"count": 1}}),
-        json!({"trigger": "CPU", "cause": "CPU of container shop in pod shop-x was 93 % of its limit for 30 s (threshold 80 %)"}),
+        json!({"trigger": "CPU", "cause": "CPU of container shop in pod shop-x was 93 % of its limit for 30 \
+                                           s (threshold 80 %)"}),
         json!({"context": {"traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331", "note": "slow"}}),
     ];
     for spec in &good {
@@ -243,12 +332,24 @@ async fn sessions() -> Result<()> {
     }
     let bad = [
         (json!({"startWhen": {}}), "spec.startWhen takes exactly one of jobRef and podSelector"),
-        (json!({"startWhen": {"jobRef": {"name": "a"}, "podSelector": {}}}), "spec.startWhen takes exactly one of jobRef and podSelector"),
+        (
+            json!({"startWhen": {"jobRef": {"name": "a"}, "podSelector": {}}}),
+            "spec.startWhen takes exactly one of jobRef and podSelector",
+        ),
         (json!({"startWhen": {"jobRef": {"name": "A b"}}}), "spec.startWhen.jobRef.name"),
-        (json!({"startWhen": {"jobRef": {"name": "a"}, "deadline": "9s"}}), "spec.startWhen.deadline must be between 10s and 24h"),
-        (json!({"startWhen": {"jobRef": {"name": "a"}, "deadline": "25h"}}), "spec.startWhen.deadline must be between 10s and 24h"),
+        (
+            json!({"startWhen": {"jobRef": {"name": "a"}, "deadline": "9s"}}),
+            "spec.startWhen.deadline must be between 10s and 24h",
+        ),
+        (
+            json!({"startWhen": {"jobRef": {"name": "a"}, "deadline": "25h"}}),
+            "spec.startWhen.deadline must be between 10s and 24h",
+        ),
         (json!({"repeat": {}}), "spec.repeat takes exactly one of count and untilLoadEnds: true"),
-        (json!({"repeat": {"untilLoadEnds": false}}), "spec.repeat takes exactly one of count and untilLoadEnds: true"),
+        (
+            json!({"repeat": {"untilLoadEnds": false}}),
+            "spec.repeat takes exactly one of count and untilLoadEnds: true",
+        ),
         (
             json!({"repeat": {"count": 2, "untilLoadEnds": true}, "startWhen": {"jobRef": {"name": "a"}}}),
             "spec.repeat takes exactly one of count and untilLoadEnds: true",
@@ -263,7 +364,10 @@ async fn sessions() -> Result<()> {
         (json!({"repeat": {"count": 2, "interval": "25h"}}), "spec.repeat.interval must be at most 24h"),
         (json!({"target": null}), "give spec.policyRef, spec.target or both"),
         (json!({"target": {}}), "exactly one of workload, podSelector and pods"),
-        (json!({"target": {"pods": ["a"], "podSelector": {}}}), "exactly one of workload, podSelector and pods"),
+        (
+            json!({"target": {"pods": ["a"], "podSelector": {}}}),
+            "exactly one of workload, podSelector and pods",
+        ),
         (json!({"target": {"pods": []}}), "spec.target.pods"),
         (json!({"target": {"pods": ["A b"]}}), "spec.target.pods"),
         (json!({"target": {"workload": {"kind": "deployment", "name": "x"}}}), "spec.target.workload.kind"),
@@ -282,7 +386,10 @@ async fn sessions() -> Result<()> {
         (json!({"cause": "x".repeat(513)}), "spec.cause"),
         (json!({"context": {"traceId": "XYZ"}}), "spec.context.traceId"),
         (json!({"context": {"spanId": "1"}}), "spec.context.spanId"),
-        (json!({"labels": (0..17).map(|n| (format!("l{n}"), json!("v"))).collect::<serde_json::Map<_, _>>()}), "spec.labels"),
+        (
+            json!({"labels": (0..17).map(|n| (format!("l{n}"), json!("v"))).collect::<serde_json::Map<_, _>>()}),
+            "spec.labels",
+        ),
         (json!({"labels": {"k".repeat(64): "v"}}), "spec.labels: a key has at most 63 letters"),
         (json!({"labels": {"k".repeat(40_000): "v"}}), "spec.labels: a key has at most 63 letters"),
         (json!({"labels": {"": "v"}}), "spec.labels: a key has at most 63 letters"),
@@ -294,7 +401,12 @@ async fn sessions() -> Result<()> {
     for (spec, words) in &bad {
         rejects(&client, &session(spec), words).await?;
     }
-    let repeated = object("ProfileSession", "default", &"s".repeat(61), &json!({"target": {"pods": ["a"]}, "repeat": {"count": 2}}));
+    let repeated = object(
+        "ProfileSession",
+        "default",
+        &"s".repeat(61),
+        &json!({"target": {"pods": ["a"]}, "repeat": {"count": 2}}),
+    );
     rejects(&client, &repeated, "at most 60 characters with spec.repeat").await?;
     Ok(())
 }
@@ -302,9 +414,14 @@ async fn sessions() -> Result<()> {
 #[tokio::test]
 async fn a_field_that_there_is_not_is_refused_by_name() -> Result<()> {
     server().await?;
-    for (spec, field) in [(json!({"destination": "nowhere"}), "spec.destination"), (json!({"agent": {"imag": "x"}}), "spec.agent.imag")] {
+    for (spec, field) in [
+        (json!({"destination": "nowhere"}), "spec.destination"),
+        (json!({"agent": {"imag": "x"}}), "spec.agent.imag"),
+    ] {
         let policy = policy(&spec).to_string();
-        let Err(error) = chart::kubectl(&api_server()?, &["apply", "--dry-run=server", "-f", "-"], Some(&policy)) else {
+        let Err(error) =
+            chart::kubectl(&api_server()?, &["apply", "--dry-run=server", "-f", "-"], Some(&policy))
+        else {
             anyhow::bail!("{field} was taken")
         };
         ensure!(format!("{error:#}").contains(&format!("unknown field \"{field}\"")), "{error:#}");
@@ -335,7 +452,8 @@ async fn defaults_stand_in_what_is_stored() -> Result<()> {
 #[tokio::test]
 async fn a_session_is_immutable_but_for_cancel() -> Result<()> {
     let client = server().await?;
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource("ProfileSession"));
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), "default", &resource("ProfileSession"));
     let mut wanted = session(&json!({"policyRef": {"name": "p"}, "labels": {"a": "b"}}));
     wanted["metadata"] = json!({"generateName": "immutable-", "namespace": "default"});
     let name = create(&client, &wanted, false).await?.metadata.name.unwrap_or_default();
@@ -374,7 +492,8 @@ async fn a_session_is_immutable_but_for_cancel() -> Result<()> {
     Ok(())
 }
 
-/// Every manifest in the README, in docs/ and in examples/ is one that the API server takes. Other kinds are not asked about.
+/// Every manifest in the README, in docs/ and in examples/ is one that the API server takes. Other kinds are
+/// not asked about.
 #[tokio::test]
 async fn manifests_in_the_documents() -> Result<()> {
     let client = server().await?;
@@ -391,7 +510,8 @@ async fn manifests_in_the_documents() -> Result<()> {
         let whole = file.extension().is_some_and(|e| e == "yaml");
         let blocks = if whole { vec![text.as_str()] } else { blocks(&text) };
         for block in blocks.iter().filter(|b| b.contains("apiVersion: fleetprof.dev/")) {
-            let mut manifest: Value = serde_yaml::from_str(block).with_context(|| format!("{}: {block}", file.display()))?;
+            let mut manifest: Value =
+                serde_yaml::from_str(block).with_context(|| format!("{}: {block}", file.display()))?;
             if manifest["kind"] != "ClusterProfilingPolicy" {
                 manifest["metadata"]["namespace"] = json!("default");
             }
@@ -405,7 +525,9 @@ async fn manifests_in_the_documents() -> Result<()> {
 
 /// What stands in a document between ```yaml and ```, and in its commands between <<'EOF' and EOF.
 fn blocks(text: &str) -> Vec<&str> {
-    let between = |from: &str, to: &str| text.split(from).skip(1).filter_map(|rest| rest.split(to).next()).collect::<Vec<_>>();
+    let between = |from: &str, to: &str| {
+        text.split(from).skip(1).filter_map(|rest| rest.split(to).next()).collect::<Vec<_>>()
+    };
     [between("```yaml\n", "```"), between("<<'EOF'\n", "\nEOF")].concat()
 }
 

@@ -1,5 +1,5 @@
-//! Is a real load test covered from its first to its last minute? The shop's customers as a Job on the full cluster. Runs one
-//! test at a time: `--test-threads=1`.
+//! Is a real load test covered from its first to its last minute? The shop's customers as a Job on the full
+//! cluster. Runs one test at a time: `--test-threads=1`.
 #![allow(missing_docs)]
 
 use anyhow::{Context, Result, ensure};
@@ -20,7 +20,9 @@ fn start_load<'a>(shop: &'a Shop, name: &'static str, seconds: u32) -> Result<Lo
     let text = shop.kubectl(&["create", "--dry-run=client", "-o", "json", "-f", &file.to_string_lossy()])?;
     let mut job: Value = serde_json::from_str(&text)?;
     job["metadata"]["name"] = json!(name);
-    let env = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array_mut().context("the Job's container has an environment")?;
+    let env = job["spec"]["template"]["spec"]["containers"][0]["env"]
+        .as_array_mut()
+        .context("the Job's container has an environment")?;
     for variable in env.iter_mut().filter(|v| v["name"] == "DURATION") {
         variable["value"] = json!(seconds.to_string());
     }
@@ -41,7 +43,10 @@ async fn a_load_test_is_covered_until_it_ends() -> Result<()> {
     let series = &ended["repeat"];
     ensure!(series["reason"] == "LoadEnded", "{ended:#}");
     ensure!(series["made"].as_i64() >= Some(2) && series["succeeded"].as_i64() >= Some(2), "{ended:#}");
-    ensure!(ended["topFunctions"][0]["name"].as_str().is_some_and(|f| f.contains("find_issuer")), "{ended:#}");
+    ensure!(
+        ended["topFunctions"][0]["name"].as_str().is_some_and(|f| f.contains("find_issuer")),
+        "{ended:#}"
+    );
     for row in series["captures"].as_array().into_iter().flatten() {
         let follow_up = shop.ended(SHOP, row["name"].as_str().unwrap_or_default(), 5).await?;
         ensure!(follow_up["phase"] == row["phase"], "{follow_up:#}");

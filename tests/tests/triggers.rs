@@ -1,5 +1,6 @@
-//! Do an alert and a rollout start one session each, whoever leads? On a real API server, whose pods are moved by the test as a
-//! kubelet would; the operator runs with the rights that the chart gives it. CPU, Prometheus and Alertmanager: tests/triggers.sh.
+//! Do an alert and a rollout start one session each, whoever leads? On a real API server, whose pods are
+//! moved by the test as a kubelet would; the operator runs with the rights that the chart gives it. CPU,
+//! Prometheus and Alertmanager: tests/triggers.sh.
 #![allow(missing_docs)]
 
 use std::net::TcpListener;
@@ -26,7 +27,11 @@ impl Receiver {
         std::fs::create_dir_all(&folder)?;
         let secret = |name: &str, key: &str| {
             let template = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
-            chart::kubectl(&place.kubeconfig, &["-n", "fleetprof", "get", "secret", name, "-o", &template], None)
+            chart::kubectl(
+                &place.kubeconfig,
+                &["-n", "fleetprof", "get", "secret", name, "-o", &template],
+                None,
+            )
         };
         std::fs::write(folder.join("ca.crt"), secret("fleetprof-tls", "ca.crt")?)?;
         Ok(Self { port, token: secret("fleetprof-alerts", "token")?, folder })
@@ -38,7 +43,8 @@ impl Receiver {
         std::fs::write(&file, body.to_string())?;
         let host = "fleetprof-alerts.fleetprof.svc";
         let (resolve, ca) = (format!("{host}:{}:127.0.0.1", self.port), self.folder.join("ca.crt"));
-        let (data, authorization) = (format!("@{}", file.display()), format!("Authorization: Bearer {token}"));
+        let (data, authorization) =
+            (format!("@{}", file.display()), format!("Authorization: Bearer {token}"));
         let url = format!("https://{host}:{}/v1/alerts", self.port);
         let ca = ca.to_string_lossy();
         run(
@@ -76,7 +82,8 @@ fn notification(place: &Place, starts_at: &str) -> Value {
 /// A pod of a revision of the Deployment `web`, ready since now.
 fn revision(place: &Place, label: &str) -> Result<()> {
     let labels = json!({"app": "web", "pod-template-hash": label});
-    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}});
+    let template =
+        json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}});
     let name = format!("web-{label}");
     place.apply(&json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name, "namespace": place.namespace},
         "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}}))?;
@@ -101,13 +108,16 @@ async fn one(place: &Place, trigger: &str) -> Result<Value> {
 async fn an_alert_and_a_rollout_start_one_session_each_whoever_leads() -> Result<()> {
     let kubeconfig = api_server()?;
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let (helm, flags) = (["--set", "alerts.enabled=true"], ["--alerts-secret", "fleetprof-alerts", "--alerts-port", &port.to_string()]);
+    let (helm, flags) = (
+        ["--set", "alerts.enabled=true"],
+        ["--alerts-secret", "fleetprof-alerts", "--alerts-port", &port.to_string()],
+    );
     let operator = Operator::start(&kubeconfig, &helm, &flags).await?;
     let place = Place::new(&kubeconfig, "triggers").await?;
     revision(&place, "old")?;
-    let triggers = json!({"alerts": [{"matchers": ["alertname=~\"Sl.w\""], "duration": "10s", "cooldown": "1h"}]});
-    let spec =
-        json!({"selector": {}, "agent": {"mode": "Ephemeral"}, "schedule": {"every": "168h", "duration": "10s"}, "triggers": triggers});
+    let triggers =
+        json!({"alerts": [{"matchers": ["alertname=~\"Sl.w\""], "duration": "10s", "cooldown": "1h"}]});
+    let spec = json!({"selector": {}, "agent": {"mode": "Ephemeral"}, "schedule": {"every": "168h", "duration": "10s"}, "triggers": triggers});
     place.apply(&object("ProfilingPolicy", &place.namespace, "all", &spec))?;
     place.until("ProfilingPolicy", "all", 20, |s| s["linkedPodCount"] == 1).await?;
 
@@ -118,39 +128,56 @@ async fn an_alert_and_a_rollout_start_one_session_each_whoever_leads() -> Result
     ensure!(sessions(&place, "Alert").await?.is_empty(), "a refused notification started a session");
     ensure!(receiver.post(&receiver.token, &first)? == "200");
     let session = one(&place, "Alert").await?;
-    let cause = format!("an alert fires since 2026-11-21T10:00:00Z: alertname=Slow, deployment=web, namespace={}", place.namespace);
-    ensure!(session["spec"]["cause"] == cause && session["spec"]["target"]["workload"]["name"] == "web", "{session:#}");
+    let cause = format!(
+        "an alert fires since 2026-11-21T10:00:00Z: alertname=Slow, deployment=web, namespace={}",
+        place.namespace
+    );
+    ensure!(
+        session["spec"]["cause"] == cause && session["spec"]["target"]["workload"]["name"] == "web",
+        "{session:#}"
+    );
 
     drop(operator);
     let _operator = Operator::start(&kubeconfig, &helm, &flags).await?;
     ensure!(receiver.post(&receiver.token, &first)? == "200", "repeated to the next leader");
-    ensure!(receiver.post(&receiver.token, &notification(&place, "2026-11-21T10:30:00Z"))? == "200", "again, within the cooldown");
+    ensure!(
+        receiver.post(&receiver.token, &notification(&place, "2026-11-21T10:30:00Z"))? == "200",
+        "again, within the cooldown"
+    );
     ensure!(sessions(&place, "Alert").await?.len() == 1, "the next leader forgot the cooldown");
 
-    // Two minutes lie between triggers of one workload, so its session goes, but not before the alert that waits for its cooldown
-    // is asked for no more. The present leader did not create it.
+    // Two minutes lie between triggers of one workload, so its session goes, but not before the alert that
+    // waits for its cooldown is asked for no more. The present leader did not create it.
     let rollout = r#"{"spec":{"triggers":{"alerts":null,"rollout":{"delay":"2s","duration":"10s"}}}}"#;
     place.kubectl(&["patch", "ppol", "all", "--type=merge", "-p", rollout])?;
     place.until("ProfilingPolicy", "all", 20, |s| s["observedGeneration"] == 2).await?;
     place.kubectl(&["delete", "psess", "--all"])?;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    ensure!(sessions(&place, "Rollout").await?.is_empty(), "the revision that was there before the policy was profiled");
+    ensure!(
+        sessions(&place, "Rollout").await?.is_empty(),
+        "the revision that was there before the policy was profiled"
+    );
     revision(&place, "new")?;
     let session = one(&place, "Rollout").await?;
     ensure!(
-        session["metadata"]["labels"]["fleetprof.dev/revision"] == "new" && session["spec"]["labels"]["revision"] == "new",
+        session["metadata"]["labels"]["fleetprof.dev/revision"] == "new"
+            && session["spec"]["labels"]["revision"] == "new",
         "{session:#}"
     );
     ensure!(session["spec"]["target"]["pods"] == json!(["web-new-1"]), "{session:#}");
     place.forget()
 }
 
-/// Of two namespaces under one policy the first in their order takes no session: the second has its own, and the policy says so.
+/// Of two namespaces under one policy the first in their order takes no session: the second has its own, and
+/// the policy says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_takes_no_session_keeps_no_other_from_having_its_own() -> Result<()> {
     let kubeconfig = api_server()?;
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let (helm, flags) = (["--set", "alerts.enabled=true"], ["--alerts-secret", "fleetprof-alerts", "--alerts-port", &port.to_string()]);
+    let (helm, flags) = (
+        ["--set", "alerts.enabled=true"],
+        ["--alerts-secret", "fleetprof-alerts", "--alerts-port", &port.to_string()],
+    );
     let _operator = Operator::start(&kubeconfig, &helm, &flags).await?;
     let (full, open) = (Place::new(&kubeconfig, "a-full").await?, Place::new(&kubeconfig, "b-open").await?);
     let name = full.namespace.clone();
@@ -166,14 +193,18 @@ async fn a_namespace_that_takes_no_session_keeps_no_other_from_having_its_own() 
     let status = |test: fn(&Value) -> bool| {
         let (full, name) = (&full, &name);
         wait_for("the policy's status", Duration::from_secs(30), move || async move {
-            let status: Value = serde_json::from_str(&full.kubectl(&["get", "cppol", name, "-o", "jsonpath={.status}"])?)?;
+            let status: Value =
+                serde_json::from_str(&full.kubectl(&["get", "cppol", name, "-o", "jsonpath={.status}"])?)?;
             Ok(test(&status).then_some(()))
         })
     };
     status(|s| s["linkedPodCount"] == 2).await?;
     let receiver = Receiver::new(&full, port)?;
     let starts_at = "2026-11-21T10:00:00Z";
-    receiver.post(&receiver.token, &json!({"version": "4", "alerts": [alert(&full, starts_at), alert(&open, starts_at)]}))?;
+    receiver.post(
+        &receiver.token,
+        &json!({"version": "4", "alerts": [alert(&full, starts_at), alert(&open, starts_at)]}),
+    )?;
     one(&open, "Alert").await?;
     ensure!(sessions(&full, "Alert").await?.is_empty(), "a session over the quota");
     // The policy is looked at all the same, while the refused firing goes on.

@@ -1,5 +1,5 @@
-//! What is left behind when fleetprof is taken away, and is everything there when it comes back? On the full cluster with the shop,
-//! after all other tests of it.
+//! What is left behind when fleetprof is taken away, and is everything there when it comes back? On the full
+//! cluster with the shop, after all other tests of it.
 #![allow(missing_docs)]
 
 use std::time::Duration;
@@ -13,7 +13,10 @@ const AFTER: &str = "after-uninstall";
 
 fn helm(shop: &Shop, arguments: &[&str]) -> Result<String> {
     let kubeconfig = shop.kubeconfig.to_string_lossy();
-    run(&chart::tool("helm")?, &[arguments, &["--kubeconfig", &kubeconfig, "-n", "fleetprof", "--wait", "--timeout", "3m"]].concat())
+    run(
+        &chart::tool("helm")?,
+        &[arguments, &["--kubeconfig", &kubeconfig, "-n", "fleetprof", "--wait", "--timeout", "3m"]].concat(),
+    )
 }
 
 #[tokio::test]
@@ -29,20 +32,38 @@ async fn an_uninstalled_fleetprof_stands_in_nobodys_way_and_comes_back_with_ever
 
     let after = shop.profile(SHOP, json!({"policyRef": {"name": "shop"}, "duration": "10s"})).await?;
     let status = shop.ended(SHOP, &after, 90).await?;
-    ensure!(status["phase"] == "Succeeded", "the agents of the pods that ran on serve the next installation: {status:#}");
+    ensure!(
+        status["phase"] == "Succeeded",
+        "the agents of the pods that ran on serve the next installation: {status:#}"
+    );
     Ok(())
 }
 
 /// Pods start, namespaces go, apps with an agent live on, and who wants a session hears why there is none.
 async fn without(shop: &Shop) -> Result<()> {
-    let left = shop.kubectl(&["get", "mutatingwebhookconfigurations,apiservices,clusterrolebindings", "-o", "name"])?;
+    let left = shop.kubectl(&[
+        "get",
+        "mutatingwebhookconfigurations,apiservices,clusterrolebindings",
+        "-o",
+        "name",
+    ])?;
     // The CRDs, and what is in them, stay until a person deletes them.
-    let left: Vec<&str> = left.lines().filter(|l| l.contains("fleetprof") && !l.ends_with("/v1alpha1.fleetprof.dev")).collect();
+    let left: Vec<&str> =
+        left.lines().filter(|l| l.contains("fleetprof") && !l.ends_with("/v1alpha1.fleetprof.dev")).collect();
     ensure!(left.is_empty(), "{left:?}");
-    let restarts = ["-n", SHOP, "get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[*].restartCount}"];
+    let restarts =
+        ["-n", SHOP, "get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[*].restartCount}"];
     let before = shop.kubectl(&restarts)?;
 
-    let image = shop.kubectl(&["-n", SHOP, "get", "deployment", "worker", "-o", "jsonpath={.spec.template.spec.containers[0].image}"])?;
+    let image = shop.kubectl(&[
+        "-n",
+        SHOP,
+        "get",
+        "deployment",
+        "worker",
+        "-o",
+        "jsonpath={.spec.template.spec.containers[0].image}",
+    ])?;
     let metadata = |name: &str| json!({"name": name, "namespace": AFTER});
     shop.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": AFTER, "labels": {"profiling": "on"}}}))?;
     let account = || async { shop.kubectl(&["-n", AFTER, "get", "serviceaccount", "default"]).map(Some) };

@@ -1,5 +1,5 @@
-//! Does a real API server take what the webhook answers? Certificates, registration, injection under each Pod Security level,
-//! stamping of sessions, and life without the webhook.
+//! Does a real API server take what the webhook answers? Certificates, registration, injection under each Pod
+//! Security level, stamping of sessions, and life without the webhook.
 #![allow(missing_docs)]
 
 use std::sync::Arc;
@@ -35,10 +35,14 @@ async fn server() -> Result<Client> {
 
 /// A namespace of its own, which can run pods.
 async fn namespace(client: &Client, name: &str, labels: Value) -> Result<String> {
-    let body = serde_json::from_value(json!({"metadata": {"generateName": format!("{name}-"), "labels": labels}}))?;
+    let body =
+        serde_json::from_value(json!({"metadata": {"generateName": format!("{name}-"), "labels": labels}}))?;
     let name = Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &body).await?.name_any();
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &name);
-    wait_for("the namespace has its service account", SOON, || async { Ok(accounts.get_opt("default").await?) }).await?;
+    wait_for("the namespace has its service account", SOON, || async {
+        Ok(accounts.get_opt("default").await?)
+    })
+    .await?;
     Ok(name)
 }
 
@@ -64,16 +68,25 @@ async fn replicas_that_race_agree_on_one_certificate_and_a_new_one_arrives_by_th
     assert_eq!(tls.loaded().await.ca_bundle(), a.ca_bundle);
     let first = tls.take().context("loaded")?.not_after();
     let later = now + jiff::SignedDuration::from_hours(24 * 61);
-    assert!(ensure_certificates(&client, &namespace, &names, later).await?.changed, "two thirds of the leaf's life are over");
+    assert!(
+        ensure_certificates(&client, &namespace, &names, later).await?.changed,
+        "two thirds of the leaf's life are over"
+    );
     tokio::time::timeout(SOON, tls.changed()).await.context("the watch brings the new leaf")?;
     assert!(tls.take().context("loaded")?.not_after() > first);
 
     let secrets = Api::<Secret>::namespaced(client.clone(), &namespace);
     secrets.delete(&names.tls_secret, &DeleteParams::default()).await?;
     let again = ensure_certificates(&client, &namespace, &names, later).await?;
-    assert!(again.changed && again.ca_bundle == a.ca_bundle, "a leaf that was deleted is made anew by the same CA");
+    assert!(
+        again.changed && again.ca_bundle == a.ca_bundle,
+        "a leaf that was deleted is made anew by the same CA"
+    );
     let foreign = names.clone().with_existing("made-elsewhere");
-    let refused = ensure_certificates(&client, &namespace, &foreign, later).await.err().context("there is no such Secret")?;
+    let refused = ensure_certificates(&client, &namespace, &foreign, later)
+        .await
+        .err()
+        .context("there is no such Secret")?;
     assert!(refused.to_string().contains("ca.crt cannot be used"), "{refused}");
     Ok(())
 }
@@ -117,7 +130,10 @@ impl Webhook {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let (stop, stopped) = oneshot::channel::<()>();
-        let limits = Limits::of(Server::webhook, ConnectionMetrics::register(&mut prometheus_client::registry::Registry::default()));
+        let limits = Limits::of(
+            Server::webhook,
+            ConnectionMetrics::register(&mut prometheus_client::registry::Registry::default()),
+        );
         let serving = serve(listener, tls.clone(), router(state), None, limits, async move {
             let _ = stopped.await;
         });
@@ -126,31 +142,38 @@ impl Webhook {
         });
         let names = Names { fullname: format!("fleetprof-{own}"), namespace: own.into() };
         let empty = serde_json::from_value(json!({"metadata": {"name": names.fullname}}))?;
-        Api::<MutatingWebhookConfiguration>::all(client.clone()).create(&PostParams::default(), &empty).await?;
+        Api::<MutatingWebhookConfiguration>::all(client.clone())
+            .create(&PostParams::default(), &empty)
+            .await?;
         Ok(Self { names, port, tls, stop, ended })
     }
 
     /// What the leader would register for the policies of `namespaces`, but by URL.
     async fn webhooks(&self, client: &Client, namespaces: &[&str]) -> Result<Vec<Value>> {
         let policies = Api::<ProfilingPolicy>::all(client.clone()).list(&ListParams::default()).await?;
-        let ours = policies.items.into_iter().filter(|p| p.namespace().is_some_and(|n| namespaces.contains(&n.as_str())));
+        let ours = policies
+            .items
+            .into_iter()
+            .filter(|p| p.namespace().is_some_and(|n| namespaces.contains(&n.as_str())));
         let ours: Vec<ProfilingPolicy> = ours.collect();
         self.webhooks_of(ours.iter().map(PolicyView::from), namespaces)
     }
 
     /// The same for these policies; sessions of `namespaces` alone are stamped.
-    fn webhooks_of<'a>(&self, policies: impl IntoIterator<Item = PolicyView<'a>>, namespaces: &[&str]) -> Result<Vec<Value>> {
+    fn webhooks_of<'a>(
+        &self,
+        policies: impl IntoIterator<Item = PolicyView<'a>>,
+        namespaces: &[&str],
+    ) -> Result<Vec<Value>> {
         let ca = self.tls.ca_bundle().context("loaded")?;
         let mut webhooks = registration::webhooks(policies, &ca, &self.names);
         for webhook in &mut webhooks {
             let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap_or_default().to_owned();
-            webhook["clientConfig"] =
-                json!({"caBundle": webhook["clientConfig"]["caBundle"], "url": format!("https://localhost:{}{path}", self.port)});
+            webhook["clientConfig"] = json!({"caBundle": webhook["clientConfig"]["caBundle"], "url": format!("https://localhost:{}{path}", self.port)});
             if path.ends_with("sessions") {
                 // Sessions of other tests on this API server are none of ours.
                 let ours = [namespaces, &[&self.names.namespace]].concat();
-                webhook["namespaceSelector"] =
-                    json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ours}]});
+                webhook["namespaceSelector"] = json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ours}]});
             }
         }
         Ok(webhooks)
@@ -174,10 +197,13 @@ fn pod(security: Value) -> Pod {
 
 /// Creates `pod` for real and gives it back if it has the sidecar as its last init container.
 async fn injected(client: &Client, namespace: &str, pod: &Pod) -> Result<Option<Pod>> {
-    let stored = Api::<Pod>::namespaced(client.clone(), namespace).create(&PostParams::default(), pod).await?;
+    let stored =
+        Api::<Pod>::namespaced(client.clone(), namespace).create(&PostParams::default(), pod).await?;
     let spec = stored.spec.as_ref().context("a spec")?;
     let last = spec.init_containers.iter().flatten().last();
-    Ok(last.is_some_and(|c| c.name == "fleetprof-agent" && c.restart_policy.as_deref() == Some("Always")).then_some(stored))
+    Ok(last
+        .is_some_and(|c| c.name == "fleetprof-agent" && c.restart_policy.as_deref() == Some("Always"))
+        .then_some(stored))
 }
 
 #[tokio::test]
@@ -185,8 +211,10 @@ async fn pods_are_injected_sessions_are_stamped_and_nothing_ever_waits_for_the_w
     let client = server().await?;
     let own = namespace(&client, "own", json!({})).await?;
     let plain = namespace(&client, "plain", json!({})).await?;
-    let restricted = namespace(&client, "restricted", json!({"pod-security.kubernetes.io/enforce": "restricted"})).await?;
-    let baseline = namespace(&client, "baseline", json!({"pod-security.kubernetes.io/enforce": "baseline"})).await?;
+    let restricted =
+        namespace(&client, "restricted", json!({"pod-security.kubernetes.io/enforce": "restricted"})).await?;
+    let baseline =
+        namespace(&client, "baseline", json!({"pod-security.kubernetes.io/enforce": "baseline"})).await?;
     let namespaces = [plain.as_str(), restricted.as_str(), baseline.as_str()];
     for namespace in namespaces {
         policy(&client, namespace).await?;
@@ -194,7 +222,10 @@ async fn pods_are_injected_sessions_are_stamped_and_nothing_ever_waits_for_the_w
     let webhook = Webhook::start(&client, &own).await?;
     register(&client, &webhook, &namespaces).await?;
     let user = json!({"runAsUser": 1000, "runAsGroup": 1000});
-    wait_for("the API server sends pods", SOON, || async { injected(&client, &plain, &pod(user.clone())).await }).await?;
+    wait_for("the API server sends pods", SOON, || async {
+        injected(&client, &plain, &pod(user.clone())).await
+    })
+    .await?;
     pod_security(&client, &plain, &restricted, &baseline).await?;
     opt_out_and_twice(&client, &plain).await?;
     stamped(&plain).await?;
@@ -223,7 +254,12 @@ async fn policies_of_the_cluster_inject_in_the_namespaces_that_they_select() -> 
     let spec = json!({"selector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["db"]}]}, "namespaceSelector": {"matchLabels": {"team": team}}});
     let stored = create(&client, &cluster_policy(&team, &spec), false).await?;
     // The policy of the namespace wins, and wants no sidecar.
-    create(&client, &object("ProfilingPolicy", &quiet, "own", &json!({"selector": {}, "agent": {"mode": "Ephemeral"}})), false).await?;
+    create(
+        &client,
+        &object("ProfilingPolicy", &quiet, "own", &json!({"selector": {}, "agent": {"mode": "Ephemeral"}})),
+        false,
+    )
+    .await?;
     let webhook = Webhook::start(&client, &own).await?;
     let policy: ClusterProfilingPolicy = serde_json::from_value(serde_json::to_value(stored)?)?;
     let wanted = webhook.webhooks_of([PolicyView::from(&policy)], &[&shop])?;
@@ -232,14 +268,19 @@ async fn policies_of_the_cluster_inject_in_the_namespaces_that_they_select() -> 
     assert!(!registration::apply(&client, &webhook.names, &wanted).await?, "nothing differs");
 
     let app = || pod(json!({"runAsUser": 1000}));
-    let stored = wait_for("the API server sends pods", SOON, || async { injected(&client, &shop, &app()).await }).await?;
+    let stored =
+        wait_for("the API server sends pods", SOON, || async { injected(&client, &shop, &app()).await })
+            .await?;
     assert!(stored.annotations()["fleetprof.dev/injected"].contains(&team), "{:?}", stored.annotations());
     let mut database = app();
     database.metadata.labels = Some([("app".to_owned(), "db".to_owned())].into());
     assert!(injected(&client, &shop, &database).await?.is_none(), "the policy does not select it");
-    for (namespace, why) in
-        [(&other, "not selected"), (&quiet, "served by the namespace's own"), (&out, "opted out"), (&own, "the operator's own")]
-    {
+    for (namespace, why) in [
+        (&other, "not selected"),
+        (&quiet, "served by the namespace's own"),
+        (&out, "opted out"),
+        (&own, "the operator's own"),
+    ] {
         assert!(injected(&client, namespace, &app()).await?.is_none(), "{why}");
     }
     let mut back = app();
@@ -247,7 +288,9 @@ async fn policies_of_the_cluster_inject_in_the_namespaces_that_they_select() -> 
     assert!(injected(&client, &out, &back).await?.is_some(), "a pod's own label wins over its namespace's");
 
     Api::<ClusterProfilingPolicy>::all(client.clone()).delete(&team, &DeleteParams::default()).await?;
-    Api::<MutatingWebhookConfiguration>::all(client.clone()).delete(&webhook.names.fullname, &DeleteParams::default()).await?;
+    Api::<MutatingWebhookConfiguration>::all(client.clone())
+        .delete(&webhook.names.fullname, &DeleteParams::default())
+        .await?;
     let _ = webhook.stop.send(());
     webhook.ended.await?;
     Ok(())
@@ -259,11 +302,19 @@ async fn pod_security(client: &Client, plain: &str, restricted: &str, baseline: 
     let spec = stored.spec.context("a spec")?;
     let agent = spec.init_containers.iter().flatten().last().context("the agent")?;
     let security = agent.security_context.as_ref().context("a security context")?;
-    assert_eq!((security.run_as_user, security.run_as_group, spec.share_process_namespace), (Some(1000), Some(2000), Some(true)));
-    assert!(injected(client, restricted, &pod(json!({}))).await?.is_none(), "an unknown user is left out of restricted, and starts");
+    assert_eq!(
+        (security.run_as_user, security.run_as_group, spec.share_process_namespace),
+        (Some(1000), Some(2000), Some(true))
+    );
+    assert!(
+        injected(client, restricted, &pod(json!({}))).await?.is_none(),
+        "an unknown user is left out of restricted, and starts"
+    );
     let unknown = pod(json!({"runAsNonRoot": null}));
     for namespace in [baseline, plain] {
-        let stored = injected(client, namespace, &unknown).await?.with_context(|| format!("root passes in {namespace}"))?;
+        let stored = injected(client, namespace, &unknown)
+            .await?
+            .with_context(|| format!("root passes in {namespace}"))?;
         assert!(stored.annotations()["fleetprof.dev/injected"].contains("\"user\":\"root\""));
     }
     Ok(())
@@ -282,7 +333,11 @@ async fn opt_out_and_twice(client: &Client, namespace: &str) -> Result<()> {
     copy.metadata.generate_name = Some("copy-".into());
     copy.metadata.annotations = once.metadata.annotations.clone();
     let again = injected(client, namespace, &copy).await?.context("still injected")?;
-    assert_eq!(again.spec.map(|s| s.init_containers), once.spec.map(|s| s.init_containers), "a copy of an injected pod is left alone");
+    assert_eq!(
+        again.spec.map(|s| s.init_containers),
+        once.spec.map(|s| s.init_containers),
+        "a copy of an injected pod is left alone"
+    );
     Ok(())
 }
 
@@ -290,9 +345,18 @@ async fn stamped(namespace: &str) -> Result<()> {
     let spoofed = json!({"target": {"pods": ["a"]}, "requestedBy": {"username": "admin", "groups": ["system:masters"]}});
     let eve = person(&api_server()?, Some("eve"), &["system:masters", "dev"]).await?;
     let stored = create(&eve, &object("ProfileSession", namespace, "spoofed", &spoofed), false).await?;
-    assert_eq!(stored.data["spec"]["requestedBy"], json!({"username": "eve", "groups": ["system:masters", "dev", "system:authenticated"]}));
-    let operator = person(&api_server()?, Some("system:serviceaccount:fleetprof:fleetprof-operator"), &["system:masters"]).await?;
-    let stored = create(&operator, &object("ProfileSession", namespace, "on-behalf", &spoofed), false).await?;
+    assert_eq!(
+        stored.data["spec"]["requestedBy"],
+        json!({"username": "eve", "groups": ["system:masters", "dev", "system:authenticated"]})
+    );
+    let operator = person(
+        &api_server()?,
+        Some("system:serviceaccount:fleetprof:fleetprof-operator"),
+        &["system:masters"],
+    )
+    .await?;
+    let stored =
+        create(&operator, &object("ProfileSession", namespace, "on-behalf", &spoofed), false).await?;
     assert_eq!(stored.data["spec"]["requestedBy"]["username"], "admin");
     Ok(())
 }
@@ -307,7 +371,8 @@ async fn withdrawn(client: &Client, webhook: &Webhook, namespaces: &[&str]) -> R
     assert!(registration::apply(client, &webhook.names, &webhook.webhooks(client, namespaces).await?).await?);
 
     let other = Names { fullname: format!("{}-gone", webhook.names.fullname), ..webhook.names.clone() };
-    let refused = registration::apply(client, &other, &none).await.err().context("there is nothing to write into")?;
+    let refused =
+        registration::apply(client, &other, &none).await.err().context("there is nothing to write into")?;
     assert!(refused.to_string().contains("install or upgrade the chart"), "{refused}");
     assert!(configurations.get_opt(&other.fullname).await?.is_none());
     Ok(())
@@ -319,8 +384,13 @@ async fn without_webhook(client: &Client, webhook: Webhook, namespace: &str) -> 
     let _ = webhook.stop.send(());
     webhook.ended.await?;
     let began = std::time::Instant::now();
-    assert!(injected(client, namespace, &pod(json!({"runAsUser": 1}))).await?.is_none(), "the pod starts without an agent");
+    assert!(
+        injected(client, namespace, &pod(json!({"runAsUser": 1}))).await?.is_none(),
+        "the pod starts without an agent"
+    );
     assert!(began.elapsed() < Duration::from_secs(4), "and soon: {:?}", began.elapsed());
-    Api::<MutatingWebhookConfiguration>::all(client.clone()).delete(&webhook.names.fullname, &DeleteParams::default()).await?;
+    Api::<MutatingWebhookConfiguration>::all(client.clone())
+        .delete(&webhook.names.fullname, &DeleteParams::default())
+        .await?;
     Ok(())
 }

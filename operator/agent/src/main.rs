@@ -43,7 +43,9 @@ fn main() -> ExitCode {
         Command::Worker => return worker::main(),
         Command::Sidecar(settings) => supervisor::run(settings, AgentMode::Sidecar),
         Command::Attached(settings) => supervisor::run(settings, AgentMode::Ephemeral),
-        Command::Look { pid, runtime } => look::main(pid, runtime).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::Look { pid, runtime } => {
+            look::main(pid, runtime).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
     };
     result.unwrap_or_else(|error| {
         tracing::error!("{error:#}");
@@ -51,14 +53,16 @@ fn main() -> ExitCode {
     })
 }
 
-/// JSON lines on stderr; `FLEETPROF_LOG` is a level, or levels by module such as `info,fleetprof_agent=debug`.
+/// JSON lines on stderr; `FLEETPROF_LOG` is a level, or levels by module such as
+/// `info,fleetprof_agent=debug`.
 fn log() {
     let default = || {
         Targets::new()
             .with_default(tracing::Level::INFO)
             .with_targets([("py_spy", tracing::Level::ERROR), ("remoteprocess", tracing::Level::ERROR)])
     };
-    let targets = std::env::var("FLEETPROF_LOG").ok().and_then(|l| l.parse::<Targets>().ok()).unwrap_or_else(default);
+    let targets =
+        std::env::var("FLEETPROF_LOG").ok().and_then(|l| l.parse::<Targets>().ok()).unwrap_or_else(default);
     let lines = tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr);
     tracing_subscriber::registry().with(targets).with(lines).init();
 }

@@ -1,5 +1,6 @@
-//! Which objects of a kind are there? One copy for the whole leader, kept by one watch, and found by namespace: with 10,000
-//! policies and the sessions of each, nobody may have to look through all of them to find a few.
+//! Which objects of a kind are there? One copy for the whole leader, kept by one watch, and found by
+//! namespace: with 10,000 policies and the sessions of each, nobody may have to look through all of them to
+//! find a few.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -52,13 +53,18 @@ where
     /// The objects of a namespace, in no order.
     #[must_use]
     pub fn of(&self, namespace: &str) -> Vec<Arc<K>> {
-        self.read(|all| all.get(namespace).map(|objects| objects.values().cloned().collect()).unwrap_or_default())
+        self.read(|all| {
+            all.get(namespace).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+        })
     }
 
-    /// Those of all objects that `wanted` picks, in no order. It is called for every one: not for what happens often.
+    /// Those of all objects that `wanted` picks, in no order. It is called for every one: not for what
+    /// happens often.
     #[must_use]
     pub fn filter(&self, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        self.read(|all| all.values().flat_map(HashMap::values).filter(|object| wanted(object)).cloned().collect())
+        self.read(|all| {
+            all.values().flat_map(HashMap::values).filter(|object| wanted(object)).cloned().collect()
+        })
     }
 
     /// All objects, in no order.
@@ -86,8 +92,9 @@ impl<K> Keeper<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {
-    /// Keeps the copies for as long as `watch` goes on, which is for ever; `tell` is called with each object as it was before and
-    /// as it is now, once the copies know it: `None` before for a new one, `None` now for one that is gone.
+    /// Keeps the copies for as long as `watch` goes on, which is for ever; `tell` is called with each object
+    /// as it was before and as it is now, once the copies know it: `None` before for a new one, `None` now
+    /// for one that is gone.
     ///
     /// # Errors
     /// When the watch ends.
@@ -123,7 +130,10 @@ where
                 let mut listed = ByNamespace::new();
                 self.copies.store.state().into_iter().for_each(|object| drop(insert(&mut listed, object)));
                 let mut before = self.copies.write(|all| std::mem::replace(all, listed));
-                self.copies.all().iter().for_each(|object| tell(remove(&mut before, &**object).as_deref(), Some(object)));
+                self.copies
+                    .all()
+                    .iter()
+                    .for_each(|object| tell(remove(&mut before, &**object).as_deref(), Some(object)));
                 before.values().flat_map(HashMap::values).for_each(|gone| tell(Some(gone), None));
             }
             Event::Init | Event::InitApply(_) => {}
@@ -159,20 +169,32 @@ mod tests {
 
     fn object(name: &str, value: &str) -> ConfigMap {
         let (namespace, name) = name.split_once('/').unwrap();
-        serde_json::from_value(json!({"metadata": {"namespace": namespace, "name": name}, "data": {"v": value}})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"namespace": namespace, "name": name}, "data": {"v": value}}),
+        )
+        .unwrap()
     }
 
     fn names(objects: &[Arc<ConfigMap>]) -> BTreeSet<String> {
-        objects.iter().map(|o| format!("{}/{}={}", o.namespace().unwrap(), o.name_any(), o.data.as_ref().unwrap()["v"])).collect()
+        objects
+            .iter()
+            .map(|o| format!("{}/{}={}", o.namespace().unwrap(), o.name_any(), o.data.as_ref().unwrap()["v"]))
+            .collect()
     }
 
     #[test]
     fn what_a_watch_brings_is_found_by_namespace_and_told_once() {
         let (copies, mut keeper) = Copies::new();
         let told = RefCell::new(Vec::new());
-        let value = |o: Option<&ConfigMap>| o.map_or("-".to_owned(), |o| o.data.as_ref().unwrap()["v"].clone());
+        let value =
+            |o: Option<&ConfigMap>| o.map_or("-".to_owned(), |o| o.data.as_ref().unwrap()["v"].clone());
         let tell = |before: Option<&ConfigMap>, now: Option<&ConfigMap>| {
-            told.borrow_mut().push(format!("{} {}>{}", before.or(now).unwrap().name_any(), value(before), value(now)));
+            told.borrow_mut().push(format!(
+                "{} {}>{}",
+                before.or(now).unwrap().name_any(),
+                value(before),
+                value(now)
+            ));
         };
         let list = |keeper: &mut Keeper<ConfigMap>, names: &[&str]| {
             keeper.take(Event::Init, &tell);
@@ -187,12 +209,22 @@ mod tests {
         keeper.take(Event::Apply(object("c/four", "new")), &tell);
         keeper.take(Event::Delete(object("b/three", "old")), &tell);
         assert_eq!(std::mem::take(&mut *told.borrow_mut()), ["one listed>new", "four ->new", "three old>-"]);
-        assert_eq!(names(&copies.all()), ["a/one=new", "a/two=listed", "c/four=new"].map(String::from).into());
+        assert_eq!(
+            names(&copies.all()),
+            ["a/one=new", "a/two=listed", "c/four=new"].map(String::from).into()
+        );
         assert_eq!((copies.of("b").len(), copies.get("b", "three"), copies.store().len()), (0, None, 3));
-        assert!(Arc::ptr_eq(&copies.get("a", "one").unwrap(), &copies.store().get(&ObjectRef::new("one").within("a")).unwrap()));
+        assert!(Arc::ptr_eq(
+            &copies.get("a", "one").unwrap(),
+            &copies.store().get(&ObjectRef::new("one").within("a")).unwrap()
+        ));
 
         list(&mut keeper, &["a/two"]);
-        assert_eq!(names(&copies.all()), ["a/two=listed"].map(String::from).into(), "a new list replaces the old one");
+        assert_eq!(
+            names(&copies.all()),
+            ["a/two=listed"].map(String::from).into(),
+            "a new list replaces the old one"
+        );
         assert_eq!(
             told.take().into_iter().collect::<BTreeSet<_>>(),
             ["two listed>listed", "one new>-", "four new>-"].map(String::from).into(),

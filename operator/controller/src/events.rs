@@ -14,7 +14,10 @@ impl Events {
     /// A recorder for this replica.
     #[must_use]
     pub fn new(client: Client, instance: &str) -> Self {
-        Self(Recorder::new(client, Reporter { controller: "fleetprof-operator".into(), instance: Some(instance.to_owned()) }))
+        Self(Recorder::new(
+            client,
+            Reporter { controller: "fleetprof-operator".into(), instance: Some(instance.to_owned()) },
+        ))
     }
 
     /// Something went as wanted.
@@ -27,18 +30,31 @@ impl Events {
         self.publish(about, EventType::Warning, reason, action, note).await;
     }
 
-    async fn publish(&self, about: &ObjectReference, type_: EventType, reason: Reason, action: &str, mut note: String) {
+    async fn publish(
+        &self,
+        about: &ObjectReference,
+        type_: EventType,
+        reason: Reason,
+        action: &str,
+        mut note: String,
+    ) {
         // The API takes notes of up to 1 KiB.
         note.truncate((0..=1000).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0));
-        let event = Event { type_, reason: reason.as_str().into(), note: Some(note), action: action.into(), secondary: None };
+        let event = Event {
+            type_,
+            reason: reason.as_str().into(),
+            note: Some(note),
+            action: action.into(),
+            secondary: None,
+        };
         if let Err(error) = self.0.publish(&event, about).await {
             tracing::warn!(%error, k8s.object.name = about.name, "an event could not be written");
         }
     }
 }
 
-/// Whether the API server will not have what it was asked to write, now or a moment later: a full quota, a namespace that is being
-/// deleted, a rule. Anything else, such as no answer, is worth another try at once.
+/// Whether the API server will not have what it was asked to write, now or a moment later: a full quota, a
+/// namespace that is being deleted, a rule. Anything else, such as no answer, is worth another try at once.
 #[must_use]
 pub fn is_refusal(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(answer) if (400..500).contains(&answer.code) && !matches!(answer.code, 401 | 408 | 409 | 429))

@@ -1,4 +1,5 @@
-//! Is this process alive, and is it ready? Readiness has named gates, so that "not ready" says what is missing.
+//! Is this process alive, and is it ready? Readiness has named gates, so that "not ready" says what is
+//! missing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -31,7 +32,10 @@ impl Gates {
     #[must_use]
     pub fn report(&self) -> (bool, String) {
         let gates = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let lines = gates.iter().map(|(name, open)| format!("[{}] {name}\n", if *open { '+' } else { '-' })).collect();
+        let lines = gates
+            .iter()
+            .map(|(name, open)| format!("[{}] {name}\n", if *open { '+' } else { '-' }))
+            .collect();
         (gates.values().all(|open| *open), lines)
     }
 }

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 const LEASE_SECONDS: u64 = 15;
 /// How long before its end it is renewed, in seconds.
 const RENEW_SECONDS: u64 = 10;
-/// A leader whose lease is older than this stops although nobody else has taken it: what is left of the lease is for clocks that
-/// differ. Between two renewals, every 5 s, one may fail.
+/// A leader whose lease is older than this stops although nobody else has taken it: what is left of the lease
+/// is for clocks that differ. Between two renewals, every 5 s, one may fail.
 const SURE: SignedDuration = SignedDuration::from_secs(10);
 /// How often the leader looks whether it is sure, and how long it waits for the answer.
 const LOOK: Duration = Duration::from_secs(2);
@@ -25,8 +25,9 @@ const RELEASE: Duration = Duration::from_secs(5);
 
 /// Waits until this process holds the lease, then runs `work` for as long as it does, or until `stop`.
 ///
-/// `work` is dropped, and so stopped, in the moment in which the lease is lost; the process is expected to end then.
-/// At `stop` a leader does `leave`, still at work, and gives the lease back, so that the next one need not wait for its end.
+/// `work` is dropped, and so stopped, in the moment in which the lease is lost; the process is expected to
+/// end then. At `stop` a leader does `leave`, still at work, and gives the lease back, so that the next one
+/// need not wait for its end.
 ///
 /// # Errors
 /// When the lease is lost, cannot be managed, or when `work` ends.
@@ -54,7 +55,10 @@ where
         .build()
         .await
         .with_context(|| {
-            format!("cannot take part in the leader election by Lease {namespace}/{lease}; check the operator's Role for leases")
+            format!(
+                "cannot take part in the leader election by Lease {namespace}/{lease}; check the \
+                     operator's Role for leases"
+            )
         })?;
     let (mut leading, mut task) = manager.watch().await;
     tracing::info!(lease, identity, "waiting to become the leader");
@@ -73,10 +77,12 @@ where
         result = work() => return result,
         () = async { stop.await; leave().await } => {}
         _ = leading.wait_for(|held| !*held) => {
-            bail!("the Lease {namespace}/{lease} was lost; this replica stops at once and starts again as a follower")
+            bail!("the Lease {namespace}/{lease} was lost; this replica stops at once and starts again as a \
+                   follower")
         }
         why = doubtful(&leases, lease, identity) => {
-            bail!("the Lease {namespace}/{lease} {why}; this replica stops before two lead, and starts again as a follower")
+            bail!("the Lease {namespace}/{lease} {why}; this replica stops before two lead, and starts again \
+                   as a follower")
         }
         end = &mut task => bail!("the leader election ended: {}", ended(end)),
     }
@@ -86,8 +92,8 @@ where
     Ok(())
 }
 
-/// Ends when the lease is held and was renewed lately. The manager takes one of our own name for held, also when it has run out while
-/// this container was started again; it renews it then at once.
+/// Ends when the lease is held and was renewed lately. The manager takes one of our own name for held, also
+/// when it has run out while this container was started again; it renews it then at once.
 async fn renewed(leases: &Api<Lease>, name: &str, identity: &str) {
     loop {
         if let Ok(Ok(lease)) = timeout(LOOK, leases.get(name)).await
@@ -99,8 +105,8 @@ async fn renewed(leases: &Api<Lease>, name: &str, identity: &str) {
     }
 }
 
-/// Ends when it is no longer sure that the lease is held: the manager tells of a lease that somebody else has, but not of one that
-/// it cannot renew, be it that the API server answers with errors or not at all.
+/// Ends when it is no longer sure that the lease is held: the manager tells of a lease that somebody else
+/// has, but not of one that it cannot renew, be it that the API server answers with errors or not at all.
 async fn doubtful(leases: &Api<Lease>, name: &str, identity: &str) -> String {
     let mut until = Instant::now() + SURE.unsigned_abs();
     while Instant::now() < until {
@@ -137,7 +143,9 @@ mod tests {
 
     #[test]
     fn who_holds_the_lease_is_sure_of_it_for_a_while_after_each_renewal() {
-        let lease = |spec: serde_json::Value| serde_json::from_value::<Lease>(json!({"metadata": {"name": "l"}, "spec": spec})).unwrap();
+        let lease = |spec: serde_json::Value| {
+            serde_json::from_value::<Lease>(json!({"metadata": {"name": "l"}, "spec": spec})).unwrap()
+        };
         let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
         let renewed = "2026-01-01T00:00:00.500000Z";
         let cases = [

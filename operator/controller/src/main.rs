@@ -8,7 +8,8 @@ use fleetprof_operator::{run, server, webhook};
 use tokio::runtime::Builder;
 use tracing_subscriber::EnvFilter;
 
-/// A request of the webhook is hundreds of small allocations, and the C library's way with them is slow in a static binary.
+/// A request of the webhook is hundreds of small allocations, and the C library's way with them is slow in a
+/// static binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -65,7 +66,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// A request of the webhook is some ten microseconds of work and never waits: to wake a second thread for it would cost a third more.
+/// A request of the webhook is some ten microseconds of work and never waits: to wake a second thread for it
+/// would cost a third more.
 fn runtime(command: &Command) -> Builder {
     match command {
         Command::Run(_) => Builder::new_multi_thread(),

@@ -72,15 +72,27 @@ impl Metrics {
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let m = Self::default();
-        registry.register("fleetprof_sessions", "Sessions that ended, by trigger, phase and reason", m.0.ended.clone());
+        registry.register(
+            "fleetprof_sessions",
+            "Sessions that ended, by trigger, phase and reason",
+            m.0.ended.clone(),
+        );
         registry.register("fleetprof_sessions_active", "Sessions that have not ended", m.0.active.clone());
         registry.register(
             "fleetprof_session_start_seconds",
             "Time from the creation of a session to its first running target",
             m.0.starts.clone(),
         );
-        registry.register("fleetprof_samples", "Samples captured by sessions that ended", m.0.samples.clone());
-        registry.register("fleetprof_reconcile_errors", "Reconciles that failed and are tried again, by kind", m.0.errors.clone());
+        registry.register(
+            "fleetprof_samples",
+            "Samples captured by sessions that ended",
+            m.0.samples.clone(),
+        );
+        registry.register(
+            "fleetprof_reconcile_errors",
+            "Reconciles that failed and are tried again, by kind",
+            m.0.errors.clone(),
+        );
         registry.register("fleetprof_status_writes", "Writes of a status, by kind", m.0.writes.clone());
         registry.register("fleetprof_leading", "1 on the replica that leads", m.0.leading.clone());
         registry.register(
@@ -90,7 +102,8 @@ impl Metrics {
         );
         registry.register(
             "fleetprof_alert_notifications",
-            "Notifications of Alertmanager by the code of our answer: 200, 400 malformed, 401 forged, 408, 413 oversized, 503",
+            "Notifications of Alertmanager by the code of our answer: 200, 400 malformed, 401 forged, 408, \
+             413 oversized, 503",
             m.0.notifications.clone(),
         );
         m
@@ -137,7 +150,14 @@ impl Metrics {
     /// A session ended.
     pub fn session_ended(&self, session: &ProfileSession, status: &ProfileSessionStatus) {
         let reason = status.reason.map_or("", fleetprof_crds::Reason::as_str);
-        self.0.ended.get_or_create(&Ended { trigger: session.spec.trigger.as_str(), phase: status.phase.as_str(), reason }).inc();
+        self.0
+            .ended
+            .get_or_create(&Ended {
+                trigger: session.spec.trigger.as_str(),
+                phase: status.phase.as_str(),
+                reason,
+            })
+            .inc();
         self.0.samples.inc_by(u64::try_from(status.samples).unwrap_or(0));
     }
 }

@@ -19,12 +19,14 @@ pub struct Misses {
 }
 
 impl Misses {
-    /// The reason for which the webhook leaves `pod` out under these policies; `None` where it would inject it.
+    /// The reason for which the webhook leaves `pod` out under these policies; `None` where it would inject
+    /// it.
     #[must_use]
     pub fn refusal(&self, pod: &PodFacts, policies: &Policies<'_>) -> Option<Reason> {
         let view = &serde_json::from_str(pod.uninjected.as_deref()?).ok()?;
         let labels = self.namespaces.labels(&pod.namespace);
-        let facts = AdmissionFacts { namespace: &pod.namespace, namespace_labels: &labels, cluster: &self.rules };
+        let facts =
+            AdmissionFacts { namespace: &pod.namespace, namespace_labels: &labels, cluster: &self.rules };
         match judge(view, &facts, policies.near(&pod.namespace)) {
             Verdict::Skip(skip) => Some(skip.reason),
             Verdict::Inject { .. } | Verdict::Present | Verdict::NotSelected => None,

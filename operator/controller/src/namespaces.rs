@@ -39,7 +39,11 @@ impl Namespaces {
     /// All namespaces that cluster policies reach.
     #[must_use]
     pub fn all_reached(&self) -> BTreeMap<String, Labels> {
-        let known = self.store.state().into_iter().map(|n| (n.name_any(), n.metadata.labels.clone().unwrap_or_default()));
+        let known = self
+            .store
+            .state()
+            .into_iter()
+            .map(|n| (n.name_any(), n.metadata.labels.clone().unwrap_or_default()));
         known.filter(|(name, _)| self.is_open(name)).collect()
     }
 

@@ -1,4 +1,5 @@
-//! May who asked for a session profile? Asked of the API server before anything starts, beside the admission policy.
+//! May who asked for a session profile? Asked of the API server before anything starts, beside the admission
+//! policy.
 
 use fleetprof_core::session::{Permission, gate};
 use fleetprof_crds::ProfileSession;
@@ -15,7 +16,12 @@ pub async fn review(client: &Client, session: &ProfileSession) -> kube::Result<P
         return Ok(Permission::Allowed);
     }
     let Some(user) = session.spec.requested_by.clone().filter(|u| !u.username.is_empty()) else {
-        return Ok(Permission::Denied("spec.requestedBy is not set, so nobody's rights can be checked; the fleetprof webhook writes it: check that it runs, then create the session again.".into()));
+        return Ok(Permission::Denied(
+            "spec.requestedBy is not set, so nobody's rights can be checked; the \
+                                      fleetprof webhook writes it: check that it runs, then create the \
+                                      session again."
+                .into(),
+        ));
     };
     let attributes = attributes(session);
     let missing = describe(&attributes);
@@ -30,18 +36,20 @@ pub async fn review(client: &Client, session: &ProfileSession) -> kube::Result<P
         },
         ..SubjectAccessReview::default()
     };
-    let answer = Api::<SubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &review).await?;
+    let answer =
+        Api::<SubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &review).await?;
     if answer.status.is_some_and(|s| s.allowed) {
         return Ok(Permission::Allowed);
     }
     Ok(Permission::Denied(format!(
-        "{:?} may not {missing} in namespace {namespace:?}; the ClusterRole {role} has that right: bind it to them in the namespace.",
+        "{:?} may not {missing} in namespace {namespace:?}; the ClusterRole {role} has that right: bind it \
+         to them in the namespace.",
         user.username
     )))
 }
 
-/// With a policy: the verb `profile` on it, asked for in the session's namespace also where the policy is one of the cluster, so that
-/// a RoleBinding there is enough. Without: what attaching by hand needs.
+/// With a policy: the verb `profile` on it, asked for in the session's namespace also where the policy is one
+/// of the cluster, so that a RoleBinding there is enough. Without: what attaching by hand needs.
 fn attributes(session: &ProfileSession) -> ResourceAttributes {
     let namespace = session.metadata.namespace.clone();
     let text = |s: &str| Some(s.to_owned());

@@ -63,7 +63,12 @@ impl Pods {
     ///
     /// # Errors
     /// None in practice: the watch retries for ever with back-off.
-    pub async fn follow(self, client: Client, changes: UnboundedSender<PodChange>, synced: impl Fn()) -> anyhow::Result<()> {
+    pub async fn follow(
+        self,
+        client: Client,
+        changes: UnboundedSender<PodChange>,
+        synced: impl Fn(),
+    ) -> anyhow::Result<()> {
         let (mut listing, mut shared) = (None, SharedFacts::default());
         let mut events = watch(Api::<Pod>::all(client), watcher::Config::default()).default_backoff().boxed();
         loop {

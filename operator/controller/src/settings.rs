@@ -53,7 +53,8 @@ pub struct RunSettings {
     /// Folder of the results volume.
     #[arg(long, env = "FLEETPROF_RESULTS", default_value = "/var/lib/fleetprof")]
     pub results: PathBuf,
-    /// Most bytes to keep there, such as `5Gi`, for volumes that do not enforce their size; empty: what the volume holds.
+    /// Most bytes to keep there, such as `5Gi`, for volumes that do not enforce their size; empty: what the
+    /// volume holds.
     #[arg(long, env = "FLEETPROF_RESULTS_CAPACITY", value_parser = bytes)]
     pub results_capacity: Option<u64>,
     /// Most targets of one namespace that are captured at the same time.
@@ -68,17 +69,19 @@ pub struct RunSettings {
     /// Port of the aggregated API.
     #[arg(long, env = "FLEETPROF_DATA_PORT", default_value_t = 8444)]
     pub data_port: u16,
-    /// Secret with the bearer token (`token`) or the CA of the client certificates (`ca.crt`) of those who may tell of alerts;
-    /// made with a random token where it is not there. Empty: no alert receiver.
+    /// Secret with the bearer token (`token`) or the CA of the client certificates (`ca.crt`) of those who
+    /// may tell of alerts; made with a random token where it is not there. Empty: no alert receiver.
     #[arg(long, env = "FLEETPROF_ALERTS_SECRET", default_value = "")]
     pub alerts_secret: String,
     /// Port of the alert receiver.
     #[arg(long, env = "FLEETPROF_ALERTS_PORT", default_value_t = 8445)]
     pub alerts_port: u16,
-    /// Prometheus that PromQL triggers are asked of, such as `http://prometheus.monitoring:9090`. Empty: none.
+    /// Prometheus that PromQL triggers are asked of, such as `http://prometheus.monitoring:9090`. Empty:
+    /// none.
     #[arg(long, env = "FLEETPROF_PROMETHEUS_URL", default_value = "")]
     pub prometheus_url: String,
-    /// Secret with the token that Prometheus wants (`token`) and the CA of its certificate (`ca.crt`). Empty: it wants none.
+    /// Secret with the token that Prometheus wants (`token`) and the CA of its certificate (`ca.crt`). Empty:
+    /// it wants none.
     #[arg(long, env = "FLEETPROF_PROMETHEUS_SECRET", default_value = "")]
     pub prometheus_secret: String,
     /// Port for metrics and health, plain HTTP.
@@ -87,7 +90,8 @@ pub struct RunSettings {
     /// Whether workloads may be restarted, for policies with `agent.existingPods: Restart`.
     #[arg(long, env = "FLEETPROF_RESTART")]
     pub restart: bool,
-    /// Secret with certificates that somebody else makes (cert-manager); empty: the leader makes and rotates its own.
+    /// Secret with certificates that somebody else makes (cert-manager); empty: the leader makes and rotates
+    /// its own.
     #[arg(long, env = "FLEETPROF_TLS_SECRET", default_value = "")]
     pub tls_secret: String,
 }
@@ -123,10 +127,13 @@ fn bytes(text: &str) -> Result<u64, String> {
         ("P", 1e15),
         ("E", 1e18),
     ];
-    let (digits, unit) = SUFFIXES.iter().find_map(|(s, n)| text.strip_suffix(s).map(|d| (d, *n))).unwrap_or((text, 1.0));
+    let (digits, unit) =
+        SUFFIXES.iter().find_map(|(s, n)| text.strip_suffix(s).map(|d| (d, *n))).unwrap_or((text, 1.0));
     let number = digits.parse::<f64>().ok().map(|n| n * unit).filter(|n| (0.0..1e19).contains(n));
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    number.map(|n| n as u64).ok_or_else(|| format!("{text:?} is no number of bytes; write it as 5Gi or 500Mi"))
+    number
+        .map(|n| n as u64)
+        .ok_or_else(|| format!("{text:?} is no number of bytes; write it as 5Gi or 500Mi"))
 }
 
 #[cfg(test)]
@@ -135,7 +142,14 @@ mod tests {
 
     #[test]
     fn quantities_of_bytes() {
-        let cases = [("5Gi", 5 << 30), ("1.5Gi", 3 << 29), ("1k", 1000), ("7", 7), ("1Pi", 1 << 50), ("1P", 1_000_000_000_000_000)];
+        let cases = [
+            ("5Gi", 5 << 30),
+            ("1.5Gi", 3 << 29),
+            ("1k", 1000),
+            ("7", 7),
+            ("1Pi", 1 << 50),
+            ("1P", 1_000_000_000_000_000),
+        ];
         for (text, wanted) in cases.into_iter().chain([("5e9", 5_000_000_000), ("1500m", 1)]) {
             assert_eq!(bytes(text), Ok(wanted), "{text}");
         }

@@ -1,5 +1,6 @@
-//! What do the decisions of a whole fleet cost? 10,000 policies and 150,000 pods in memory: bytes of each pod, time of one
-//! pass over all policies, and how evenly their rounds start. Prints rows of the table of `make bench`.
+//! What do the decisions of a whole fleet cost? 10,000 policies and 150,000 pods in memory: bytes of each
+//! pod, time of one pass over all policies, and how evenly their rounds start. Prints rows of the table of
+//! `make bench`.
 //!
 //! `cargo run --release -p fleetprof-core --example decide`
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
@@ -30,13 +31,19 @@ fn main() {
         shared.share(&mut facts);
         Arc::new(facts)
     };
-    let namespaces: Vec<Vec<Arc<PodFacts>>> = (0..POLICIES).map(|n| (0..PODS_EACH).map(|p| known(n, p)).collect()).collect();
+    let namespaces: Vec<Vec<Arc<PodFacts>>> =
+        (0..POLICIES).map(|n| (0..PODS_EACH).map(|p| known(n, p)).collect()).collect();
     let pods = POLICIES * PODS_EACH;
-    println!("| memory of a pod that is known, {pods} pods | {} bytes | about 1 KB | |", (resident() - before) / pods);
+    println!(
+        "| memory of a pod that is known, {pods} pods | {} bytes | about 1 KB | |",
+        (resident() - before) / pods
+    );
     let mut policies: Vec<ProfilingPolicy> = (0..POLICIES).map(policy).collect();
     let (first, second) = (pass(&mut policies, &namespaces, 0), pass(&mut policies, &namespaces, 15));
     println!(
-        "| one pass over {POLICIES} policies and {pods} pods | {first:.2} s at first, {second:.2} s with the statuses there, {:.0} µs a policy | – | one core; a policy is looked at when its pods change, and every 15 s |",
+        "| one pass over {POLICIES} policies and {pods} pods | {first:.2} s at first, {second:.2} s with the \
+         statuses there, {:.0} µs a policy | – | one core; a policy is looked at when its pods change, and \
+         every 15 s |",
         second * 1e6 / POLICIES as f64
     );
     evenness(&policies);
@@ -72,10 +79,12 @@ fn cluster_pass(policies: &[ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>])
     let step = policy::step(&view, &observed);
     let took = began.elapsed().as_secs_f64();
     let status = serde_json::to_vec(&step.status).unwrap().len();
-    let targets: usize = step.create.iter().flat_map(|s| s.spec.target.iter().flat_map(|t| &t.pods)).map(Vec::len).sum();
+    let targets: usize =
+        step.create.iter().flat_map(|s| s.spec.target.iter().flat_map(|t| &t.pods)).map(Vec::len).sum();
     assert_eq!((step.status.linked_pod_count, targets), (75_000, 50));
     println!(
-        "| one policy of the cluster over {} pods, {POLICIES} namespaces | {took:.2} s with a round, {} sessions, status of {status} bytes | under 20 KB | one core; looked at every 5 s at most |",
+        "| one policy of the cluster over {} pods, {POLICIES} namespaces | {took:.2} s with a round, {} \
+         sessions, status of {status} bytes | under 20 KB | one core; looked at every 5 s at most |",
         POLICIES * PODS_EACH,
         step.create.len()
     );
@@ -83,7 +92,8 @@ fn cluster_pass(policies: &[ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>])
 
 fn pass(policies: &mut [ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>], seconds: i64) -> f64 {
     let now = Timestamp::from_second(1_800_000_000 + seconds).unwrap();
-    let agents: Vec<HashMap<String, AgentFacts>> = namespaces.iter().map(|pods| pods.iter().map(agent).collect()).collect();
+    let agents: Vec<HashMap<String, AgentFacts>> =
+        namespaces.iter().map(|pods| pods.iter().map(agent).collect()).collect();
     let began = Instant::now();
     for ((policy, pods), agents) in policies.iter_mut().zip(namespaces).zip(agents) {
         let view = PolicyView::from(&*policy);
@@ -121,7 +131,8 @@ fn evenness(policies: &[ProfilingPolicy]) {
     }
     let (most, mean) = (*starts.iter().max().unwrap(), f64::from(starts.iter().sum::<u32>()) / 3600.0);
     println!(
-        "| starts of {POLICIES} hourly policies | at most {most} in a second, mean {mean:.2}, max/mean {:.1} | – | by chance alone: 10 to 13 |",
+        "| starts of {POLICIES} hourly policies | at most {most} in a second, mean {mean:.2}, max/mean {:.1} \
+         | – | by chance alone: 10 to 13 |",
         f64::from(most) / mean
     );
 }
@@ -146,7 +157,8 @@ fn uid(n: usize, p: usize) -> String {
 
 /// A pod as a cluster has them: a Deployment's, with a sidecar, two containers, volumes and a status.
 fn pod(n: usize, p: usize) -> Pod {
-    let (id, name) = (format!("containerd://{:064x}", n * 100 + p), format!("orders-{:02}-766597549f-{n:05x}", p / 3));
+    let (id, name) =
+        (format!("containerd://{:064x}", n * 100 + p), format!("orders-{:02}-766597549f-{n:05x}", p / 3));
     serde_json::from_value(json!({
         "metadata": {
             "name": format!("{name}{p}"), "namespace": format!("team-{n}"), "uid": uid(n, p), "creationTimestamp": "2026-01-02T00:00:00Z",

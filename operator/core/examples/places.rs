@@ -1,4 +1,5 @@
-//! What does the ledger of places cost when many wait? 2,000 targets ask every second while the fleet is full.
+//! What does the ledger of places cost when many wait? 2,000 targets ask every second while the fleet is
+//! full.
 //!
 //! `cargo run --release -p fleetprof-core --example places`
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)]

@@ -1,11 +1,12 @@
-//! May one more target be captured now? A ledger of places that is never overdrawn: by node, namespace, policy and fleet.
+//! May one more target be captured now? A ledger of places that is never overdrawn: by node, namespace,
+//! policy and fleet.
 //!
 //! ```text
 //! claim ─► held (there was room on every account)            ─► release, when the capture is over
 //!      └─► waiting (said which account is full), asked again ─► held | forgotten
 //! ```
-//! The leader keeps one ledger. A target's place is written into its session's status before its order goes out, so that the
-//! next leader holds the same places before it gives any away.
+//! The leader keeps one ledger. A target's place is written into its session's status before its order goes
+//! out, so that the next leader holds the same places before it gives any away.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -87,8 +88,9 @@ struct Rank {
     capture: String,
 }
 
-/// Who waits: for each account the claims that found it full, in their order, and when each was made last. A claim looks only at
-/// those before it on its own four accounts, so that thousands may wait and ask every second.
+/// Who waits: for each account the claims that found it full, in their order, and when each was made last. A
+/// claim looks only at those before it on its own four accounts, so that thousands may wait and ask every
+/// second.
 #[derive(Clone, Debug, Default)]
 struct Queues {
     by_account: HashMap<Account, BTreeMap<Rank, Timestamp>>,
@@ -125,15 +127,22 @@ impl Queues {
             return;
         }
         self.swept = now;
-        let seen = |(account, rank): &(Account, Rank)| self.by_account.get(account).and_then(|queue| queue.get(rank));
+        let seen = |(account, rank): &(Account, Rank)| {
+            self.by_account.get(account).and_then(|queue| queue.get(rank))
+        };
         let over = |at: &(Account, Rank)| seen(at).is_none_or(|seen| !is_made(*seen, now));
-        let gone: Vec<String> = self.by_capture.iter().filter(|(_, at)| over(at)).map(|(capture, _)| capture.clone()).collect();
+        let gone: Vec<String> =
+            self.by_capture.iter().filter(|(_, at)| over(at)).map(|(capture, _)| capture.clone()).collect();
         gone.iter().for_each(|capture| self.remove(capture));
     }
 
     fn retain_sessions(&mut self, lives: impl Fn(&str) -> bool) {
-        let gone: Vec<String> =
-            self.by_capture.values().filter(|(_, rank)| !lives(&rank.session)).map(|(_, rank)| rank.capture.clone()).collect();
+        let gone: Vec<String> = self
+            .by_capture
+            .values()
+            .filter(|(_, rank)| !lives(&rank.session))
+            .map(|(_, rank)| rank.capture.clone())
+            .collect();
         gone.iter().for_each(|capture| self.remove(capture));
     }
 }
@@ -152,7 +161,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Asks for a place. One that is held is granted again; a claim that must wait is to be repeated within 15 s.
+    /// Asks for a place. One that is held is granted again; a claim that must wait is to be repeated within
+    /// 15 s.
     pub fn claim(&mut self, claim: Claim, now: Timestamp) -> Place {
         if self.held.contains_key(&claim.capture) {
             return Place::Granted;
@@ -200,7 +210,8 @@ impl Ledger {
 
     /// Gives back the places of sessions that are gone.
     pub fn retain_sessions(&mut self, lives: impl Fn(&str) -> bool) {
-        let gone: Vec<String> = self.held.values().filter(|c| !lives(&c.session)).map(|c| c.capture.clone()).collect();
+        let gone: Vec<String> =
+            self.held.values().filter(|c| !lives(&c.session)).map(|c| c.capture.clone()).collect();
         gone.iter().for_each(|capture| self.release(capture));
         self.waiting.retain_sessions(lives);
     }
@@ -239,12 +250,23 @@ fn rank(claim: &Claim) -> Rank {
 fn busy(account: &Account, used: usize, limit: usize) -> Busy {
     let run = counted(used, "capture runs", "captures run");
     let (reason, message) = match account {
-        Account::Node(node) => (Reason::NodeBusy, format!("{run} on the node {node}, and budget.maxConcurrentPerNode is {limit}")),
-        Account::Namespace(namespace) => {
-            (Reason::BudgetExhausted, format!("{run} in the namespace {namespace}, and the operator allows {limit} (budgets.namespace)"))
+        Account::Node(node) => (
+            Reason::NodeBusy,
+            format!("{run} on the node {node}, and budget.maxConcurrentPerNode is {limit}"),
+        ),
+        Account::Namespace(namespace) => (
+            Reason::BudgetExhausted,
+            format!(
+                "{run} in the namespace {namespace}, and the operator allows {limit} (budgets.namespace)"
+            ),
+        ),
+        Account::Policy(_) => {
+            (Reason::BudgetExhausted, format!("{run} under the policy, and budget.maxConcurrent is {limit}"))
         }
-        Account::Policy(_) => (Reason::BudgetExhausted, format!("{run} under the policy, and budget.maxConcurrent is {limit}")),
-        Account::Fleet => (Reason::BudgetExhausted, format!("{run} in the cluster, and the operator allows {limit} (budgets.fleet)")),
+        Account::Fleet => (
+            Reason::BudgetExhausted,
+            format!("{run} in the cluster, and the operator allows {limit} (budgets.fleet)"),
+        ),
     };
     Busy { reason, message }
 }

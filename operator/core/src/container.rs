@@ -41,15 +41,20 @@ const KNOWN_SIDECARS: &[&str] = &[
     "vector",
 ];
 
-/// The container of a pod that `rules` pick, of its app containers' `names` in their order; `annotation` is the value of
-/// [`names::DEFAULT_CONTAINER_ANNOTATION`]. `None` when the rules leave nothing.
+/// The container of a pod that `rules` pick, of its app containers' `names` in their order; `annotation` is
+/// the value of [`names::DEFAULT_CONTAINER_ANNOTATION`]. `None` when the rules leave nothing.
 ///
 /// 1. What `exclude` matches is out, and our own agent.
 /// 2. With `include`: the first container that it matches.
 /// 3. Without: the container that the annotation names, else the first that is no known sidecar.
 #[must_use]
-pub fn choose_container<'a>(names: &[&'a str], annotation: Option<&str>, rules: &Containers) -> Option<&'a str> {
-    let mut candidates = names.iter().copied().filter(|name| !is_agent(name) && barred_by(name, rules).is_none());
+pub fn choose_container<'a>(
+    names: &[&'a str],
+    annotation: Option<&str>,
+    rules: &Containers,
+) -> Option<&'a str> {
+    let mut candidates =
+        names.iter().copied().filter(|name| !is_agent(name) && barred_by(name, rules).is_none());
     if !rules.include.is_empty() {
         return candidates.next();
     }
@@ -127,13 +132,31 @@ mod tests {
             (&["envoy"], Some("envoy"), rules(&[], &[]), Some("envoy"), "unless the annotation names it"),
             (&["envoy"], None, rules(&["envoy"], &[]), Some("envoy"), "or include does"),
             (&["a", "b"], Some("b"), rules(&[], &[]), Some("b"), "the annotation wins over the order"),
-            (&["a", "b"], Some("gone"), rules(&[], &[]), Some("a"), "an annotation that names nothing is passed over"),
+            (
+                &["a", "b"],
+                Some("gone"),
+                rules(&[], &[]),
+                Some("a"),
+                "an annotation that names nothing is passed over",
+            ),
             (&["a", "b"], Some("b"), rules(&[], &["b"]), Some("a"), "exclude wins over the annotation"),
             (&["a", "b"], Some("a"), rules(&["b"], &[]), Some("b"), "include wins over the annotation"),
-            (&["web-1", "web-2"], None, rules(&["web-*"], &["*-1"]), Some("web-2"), "exclude wins over include"),
+            (
+                &["web-1", "web-2"],
+                None,
+                rules(&["web-*"], &["*-1"]),
+                Some("web-2"),
+                "exclude wins over include",
+            ),
             (&["a", "b"], None, rules(&["c"], &[]), None, "include matches nothing"),
             (&["a", "b"], None, rules(&[], &["*"]), None, "everything is excluded"),
-            (&["fleetprof-agent", "app"], None, rules(&["*"], &[]), Some("app"), "the agent never profiles itself"),
+            (
+                &["fleetprof-agent", "app"],
+                None,
+                rules(&["*"], &[]),
+                Some("app"),
+                "the agent never profiles itself",
+            ),
             (&[], None, rules(&[], &[]), None, "no container"),
         ];
         for (containers, annotation, rules, expected, sentence) in cases {
@@ -148,7 +171,11 @@ mod tests {
             ("envoy", rules(&["envoy"], &[]), None),
             ("envoy", rules(&[], &["app", "env*"]), Some("containers.exclude of the policy has \"env*\"")),
             ("envoy", rules(&["*"], &["envoy"]), Some("containers.exclude of the policy has \"envoy\"")),
-            ("envoy", rules(&["app", "web-*"], &[]), Some("containers.include of the policy has only app, web-*")),
+            (
+                "envoy",
+                rules(&["app", "web-*"], &[]),
+                Some("containers.include of the policy has only app, web-*"),
+            ),
         ] {
             assert_eq!(barred_by(name, &rules).as_deref(), rule);
         }
@@ -184,7 +211,9 @@ mod tests {
     fn by_definition(glob: &[u8], text: &[u8]) -> bool {
         match (glob.split_first(), text.split_first()) {
             (None, None) => true,
-            (Some((b'*', rest)), _) => by_definition(rest, text) || text.split_first().is_some_and(|(_, t)| by_definition(glob, t)),
+            (Some((b'*', rest)), _) => {
+                by_definition(rest, text) || text.split_first().is_some_and(|(_, t)| by_definition(glob, t))
+            }
             (Some((g, rest)), Some((t, text))) => (*g == b'?' || g == t) && by_definition(rest, text),
             _ => false,
         }

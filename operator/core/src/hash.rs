@@ -1,4 +1,5 @@
-//! How is a stable pseudo-random number made from names? By SHA-256, so that every replica and every run agrees.
+//! How is a stable pseudo-random number made from names? By SHA-256, so that every replica and every run
+//! agrees.
 
 use sha2::{Digest, Sha256};
 

@@ -18,22 +18,31 @@ pub struct Candidate {
 
 /// Picks `replicas` pods of each workload and at most `max_targets` in all, as pod uids.
 ///
-/// Pods of a workload are put into an order by hash, and each round takes the next `replicas` of them, so that every pod has
-/// its turn within [`cycle`] rounds. Where `max_targets` does not reach for all workloads, they take turns in the same way, and
-/// the pods of one move on whenever it has had its turn. Where `max_targets` is below `replicas`, it is the step: pods that the
-/// bound cuts off would otherwise count as having had their turn, and never have one.
+/// Pods of a workload are put into an order by hash, and each round takes the next `replicas` of them, so
+/// that every pod has its turn within [`cycle`] rounds. Where `max_targets` does not reach for all workloads,
+/// they take turns in the same way, and the pods of one move on whenever it has had its turn. Where
+/// `max_targets` is below `replicas`, it is the step: pods that the bound cuts off would otherwise count as
+/// having had their turn, and never have one.
 ///
-/// Nothing is remembered, so pods that come and go move the others by a place: now and then one loses its turn, and has
-/// it in the next cycle.
+/// Nothing is remembered, so pods that come and go move the others by a place: now and then one loses its
+/// turn, and has it in the next cycle.
 #[must_use]
-pub fn pick(seed: &str, round: u64, candidates: &[Candidate], replicas: usize, max_targets: usize) -> Vec<String> {
+pub fn pick(
+    seed: &str,
+    round: u64,
+    candidates: &[Candidate],
+    replicas: usize,
+    max_targets: usize,
+) -> Vec<String> {
     let replicas = replicas.min(max_targets.max(1));
     let mut by_workload: BTreeMap<&Workload, Vec<&str>> = BTreeMap::new();
     for c in candidates {
         by_workload.entry(&c.workload).or_default().push(&c.pod_uid);
     }
-    let mut workloads: Vec<(u64, Vec<&str>)> =
-        by_workload.into_iter().map(|(workload, pods)| (hash(&[seed, &workload.kind, &workload.name]), pods)).collect();
+    let mut workloads: Vec<(u64, Vec<&str>)> = by_workload
+        .into_iter()
+        .map(|(workload, pods)| (hash(&[seed, &workload.kind, &workload.name]), pods))
+        .collect();
     workloads.sort();
     let per_round = max_targets.div_euclid(replicas.max(1)).max(1);
     let all_served = workloads.len() <= per_round;
@@ -43,8 +52,8 @@ pub fn pick(seed: &str, round: u64, candidates: &[Candidate], replicas: usize, m
     order.flat_map(|(_, pods)| next(seed, turn, pods.clone(), replicas)).take(max_targets).collect()
 }
 
-/// Within how many rounds each of `len` has its turn, when a round takes `step`: `len / step`, rounded up, and for more than 16
-/// up to an eighth more, so that the rhythm stays the same while a few come and go.
+/// Within how many rounds each of `len` has its turn, when a round takes `step`: `len / step`, rounded up,
+/// and for more than 16 up to an eighth more, so that the rhythm stays the same while a few come and go.
 #[must_use]
 pub fn cycle(len: usize, step: usize) -> u64 {
     let bits = usize::BITS - len.leading_zeros();
@@ -52,7 +61,8 @@ pub fn cycle(len: usize, step: usize) -> u64 {
     u64::try_from(len.next_multiple_of(grain).div_ceil(step.max(1))).unwrap_or(1).max(1)
 }
 
-/// Where in an order of `len` the round begins: cycles go from the first to the last in steps of the same share.
+/// Where in an order of `len` the round begins: cycles go from the first to the last in steps of the same
+/// share.
 fn start(round: u64, len: usize, step: usize) -> usize {
     let cycle = u128::from(cycle(len, step));
     usize::try_from(u128::from(round) % cycle * len as u128 / cycle).unwrap_or(0)
@@ -154,7 +164,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(6))]
 
-        /// 500 replicas, of which one in ten rounds is replaced, and which are scaled up and down by up to 20.
+        /// 500 replicas, of which one in ten rounds is replaced, and which are scaled up and down by up to
+        /// 20.
         #[test]
         fn every_pod_that_stays_has_its_turn_while_others_come_and_go(seed in 0u64..40, replicas in 2usize..6) {
             let chance = |what: &str, round: u64, of: u64| hash(&[what, &seed.to_string(), &round.to_string()]) % of;

@@ -55,8 +55,8 @@ pub struct PodFacts {
     pub sidecar: Option<AgentContainerState>,
     /// Attached agents, in the order of their attachment.
     pub attached: Vec<AgentContainer>,
-    /// What the injection rules look at, as JSON, kept for pods without a sidecar so that the miss can be explained. Names of its own
-    /// are left out, so that replicas can share it.
+    /// What the injection rules look at, as JSON, kept for pods without a sidecar so that the miss can be
+    /// explained. Names of its own are left out, so that replicas can share it.
     pub uninjected: Option<Arc<str>>,
 }
 
@@ -111,7 +111,8 @@ impl ContainerFacts {
     }
 }
 
-/// The user and group of a container, as far as they are known. What the container says wins over what its pod says.
+/// The user and group of a container, as far as they are known. What the container says wins over what its
+/// pod says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct User {
     /// `runAsUser`, or what the runtime reports.
@@ -172,7 +173,8 @@ impl PodFacts {
             labels: Arc::new(meta.labels.clone().unwrap_or_default()),
             workload: Arc::new(workload(pod)),
             owner: controller(pod).map(|o| {
-                let (api_version, kind, name, uid) = (o.api_version.clone(), o.kind.clone(), o.name.clone(), o.uid.clone());
+                let (api_version, kind, name, uid) =
+                    (o.api_version.clone(), o.kind.clone(), o.name.clone(), o.uid.clone());
                 Arc::new(Owner { api_version, kind, name, uid })
             }),
             created: meta.creation_timestamp.as_ref().map(|t| t.0),
@@ -180,7 +182,12 @@ impl PodFacts {
             ready: phase == "Running" && !ending && ready(pod),
             ready_since: ready_since(pod).filter(|_| phase == "Running" && !ending),
             ending,
-            ips: status.and_then(|s| s.pod_ips.as_ref()).into_iter().flatten().filter_map(|ip| ip.ip.parse().ok()).collect(),
+            ips: status
+                .and_then(|s| s.pod_ips.as_ref())
+                .into_iter()
+                .flatten()
+                .filter_map(|ip| ip.ip.parse().ok())
+                .collect(),
             default_container: annotation(pod, names::DEFAULT_CONTAINER_ANNOTATION).map(Into::into),
             containers: containers(pod),
             sidecar: sidecar.then(|| sidecar_state(pod)),
@@ -213,24 +220,33 @@ impl PodFacts {
         self.containers.iter().find(|c| &*c.name == name)
     }
 
-    /// The container that is profiled: the one that is asked for, within what a policy's `containers` allow; an empty `asked`
-    /// leaves the choice to the policy.
+    /// The container that is profiled: the one that is asked for, within what a policy's `containers` allow;
+    /// an empty `asked` leaves the choice to the policy.
     ///
     /// # Errors
     /// When there is none: why, and what to do, as a sentence of a status.
     pub fn choose(&self, asked: &str, rules: &Containers) -> Result<&ContainerFacts, String> {
         let names: Vec<&str> = self.containers.iter().map(|c| &*c.name).collect();
         if asked.is_empty() {
-            let chosen = choose_container(&names, self.default_container.as_deref(), rules).and_then(|name| self.container(name));
+            let chosen = choose_container(&names, self.default_container.as_deref(), rules)
+                .and_then(|name| self.container(name));
             let why = "No container of the pod is selected, or all of them are known sidecars";
-            return chosen.ok_or_else(|| format!("{why}; {}, or name one in spec.container.", Reason::NoSelectedContainer.advice()));
+            return chosen.ok_or_else(|| {
+                format!("{why}; {}, or name one in spec.container.", Reason::NoSelectedContainer.advice())
+            });
         }
         if let Some(rule) = barred_by(asked, rules) {
             return Err(format!(
-                "The container {asked} must not be profiled: {rule}; name another one in spec.container, or leave it out."
+                "The container {asked} must not be profiled: {rule}; name another one in spec.container, or \
+                 leave it out."
             ));
         }
-        let none = || format!("The pod has no container {asked}; name one of {} in spec.container, or leave it out.", names.join(", "));
+        let none = || {
+            format!(
+                "The pod has no container {asked}; name one of {} in spec.container, or leave it out.",
+                names.join(", ")
+            )
+        };
         self.container(asked).ok_or_else(none)
     }
 }
@@ -264,7 +280,8 @@ fn workload(pod: &Pod) -> Workload {
     };
     let hash = meta.labels.as_ref().and_then(|l| l.get("pod-template-hash"));
     if owner.kind == "ReplicaSet"
-        && let Some(deployment) = hash.and_then(|h| owner.name.strip_suffix(h.as_str())).and_then(|n| n.strip_suffix('-'))
+        && let Some(deployment) =
+            hash.and_then(|h| owner.name.strip_suffix(h.as_str())).and_then(|n| n.strip_suffix('-'))
     {
         return Workload { kind: "Deployment".into(), name: deployment.into() };
     }
@@ -273,7 +290,8 @@ fn workload(pod: &Pod) -> Workload {
 
 fn containers(pod: &Pod) -> Box<[ContainerFacts]> {
     let Some(spec) = &pod.spec else { return Box::default() };
-    let statuses: Vec<&ContainerStatus> = pod.status.iter().filter_map(|s| s.container_statuses.as_ref()).flatten().collect();
+    let statuses: Vec<&ContainerStatus> =
+        pod.status.iter().filter_map(|s| s.container_statuses.as_ref()).flatten().collect();
     spec.containers
         .iter()
         .map(|c| {
@@ -295,7 +313,11 @@ fn user(spec: &PodSpec, container: &Container, status: Option<&ContainerStatus>)
     let uid = own.and_then(|c| c.run_as_user).or_else(|| of_pod?.run_as_user);
     let gid = own.and_then(|c| c.run_as_group).or_else(|| of_pod?.run_as_group);
     let non_root = own.and_then(|c| c.run_as_non_root).or_else(|| of_pod?.run_as_non_root);
-    User { uid: uid.or(seen.map(|l| l.uid)), gid: gid.or(seen.map(|l| l.gid)), non_root: non_root == Some(true) }
+    User {
+        uid: uid.or(seen.map(|l| l.uid)),
+        gid: gid.or(seen.map(|l| l.gid)),
+        non_root: non_root == Some(true),
+    }
 }
 
 /// `containerd://<id>` → `<id>`.
@@ -328,7 +350,9 @@ fn container_state(status: Option<&ContainerStatus>) -> AgentContainerState {
         return AgentContainerState::Running;
     }
     if let Some(t) = &state.terminated {
-        return AgentContainerState::Ended(format!("{} (exit code {})", t.reason.as_deref().unwrap_or("Terminated"), t.exit_code).into());
+        return AgentContainerState::Ended(
+            format!("{} (exit code {})", t.reason.as_deref().unwrap_or("Terminated"), t.exit_code).into(),
+        );
     }
     let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
     match &state.waiting {
@@ -337,15 +361,22 @@ fn container_state(status: Option<&ContainerStatus>) -> AgentContainerState {
     }
 }
 
-/// The parts of a pod that the injection rules read, in the pod's own shape. Of names they ask for those of ours alone; others, such
-/// as that of the volume of a service account's token, are made for each pod.
+/// The parts of a pod that the injection rules read, in the pod's own shape. Of names they ask for those of
+/// ours alone; others, such as that of the volume of a service account's token, are made for each pod.
 fn injection_view(pod: &Pod) -> Value {
     let Some(spec) = &pod.spec else { return Value::Null };
-    let ours = |name: &&String| [names::SIDECAR_NAME, names::TOKEN_VOLUME, names::SPOOL_VOLUME].contains(&name.as_str());
-    let named = |all: Vec<&String>| all.into_iter().filter(ours).map(|name| json!({"name": name})).collect::<Vec<_>>();
+    let ours = |name: &&String| {
+        [names::SIDECAR_NAME, names::TOKEN_VOLUME, names::SPOOL_VOLUME].contains(&name.as_str())
+    };
+    let named = |all: Vec<&String>| {
+        all.into_iter().filter(ours).map(|name| json!({"name": name})).collect::<Vec<_>>()
+    };
     let mut annotations = pod.metadata.annotations.clone().unwrap_or_default();
-    annotations
-        .retain(|k, _| k == names::DEFAULT_CONTAINER_ANNOTATION || k == names::MIRROR_ANNOTATION || k == "kubernetes.io/config.source");
+    annotations.retain(|k, _| {
+        k == names::DEFAULT_CONTAINER_ANNOTATION
+            || k == names::MIRROR_ANNOTATION
+            || k == "kubernetes.io/config.source"
+    });
     json!({
         "metadata": {
             "labels": pod.metadata.labels.clone().unwrap_or_default(), "annotations": annotations,
@@ -365,7 +396,13 @@ fn injection_view(pod: &Pod) -> Value {
 }
 
 fn required_nodes(spec: &PodSpec) -> Option<Value> {
-    let required = spec.affinity.as_ref()?.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let required = spec
+        .affinity
+        .as_ref()?
+        .node_affinity
+        .as_ref()?
+        .required_during_scheduling_ignored_during_execution
+        .as_ref()?;
     Some(json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}))
 }
 
@@ -375,7 +412,9 @@ fn cpu_limit(container: &Container) -> Option<Value> {
 
 fn drop_nulls(value: Value) -> Value {
     match value {
-        Value::Object(map) => Value::Object(map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, drop_nulls(v))).collect()),
+        Value::Object(map) => Value::Object(
+            map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, drop_nulls(v))).collect(),
+        ),
         Value::Array(items) => Value::Array(items.into_iter().map(drop_nulls).collect()),
         other => other,
     }

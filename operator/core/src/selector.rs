@@ -18,8 +18,8 @@ pub fn selects_by<'a>(selector: &LabelSelector, label: impl Fn(&str) -> Option<&
     equal && selector.match_expressions.iter().flatten().all(|r| holds(r, label(&r.key)))
 }
 
-/// What the API server would refuse in `selector` where it is a part of a webhook or a list: the field under it, with the reason.
-/// The schema refuses most of it; it cannot look at the keys of `matchLabels`.
+/// What the API server would refuse in `selector` where it is a part of a webhook or a list: the field under
+/// it, with the reason. The schema refuses most of it; it cannot look at the keys of `matchLabels`.
 #[must_use]
 pub fn fault(selector: &LabelSelector) -> Option<String> {
     let labels = selector.match_labels.iter().flatten().find_map(|(key, value)| {
@@ -31,13 +31,18 @@ pub fn fault(selector: &LabelSelector) -> Option<String> {
         let takes_values = match r.operator.as_str() {
             "In" | "NotIn" => true,
             "Exists" | "DoesNotExist" => false,
-            other => return Some(format!("matchExpressions[{n}].operator: {other:?} is not In, NotIn, Exists or DoesNotExist")),
+            other => {
+                return Some(format!(
+                    "matchExpressions[{n}].operator: {other:?} is not In, NotIn, Exists or DoesNotExist"
+                ));
+            }
         };
         let wrong = if is_key(&r.key) { values.iter().find(|v| !is_value(v)) } else { Some(&r.key) };
         match wrong {
             Some(text) => Some(format!("matchExpressions[{n}]: {text:?} is no legal label")),
-            None => (takes_values == values.is_empty())
-                .then(|| format!("matchExpressions[{n}].values: In and NotIn need some, the others take none")),
+            None => (takes_values == values.is_empty()).then(|| {
+                format!("matchExpressions[{n}].values: In and NotIn need some, the others take none")
+            }),
         }
     };
     labels.or_else(|| selector.match_expressions.iter().flatten().enumerate().find_map(of_requirement))
@@ -48,7 +53,10 @@ fn is_key(key: &str) -> bool {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let dns = |part: &str| {
         let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        !part.is_empty() && part.chars().all(|c| lower(c) || c == '-') && part.starts_with(lower) && part.ends_with(lower)
+        !part.is_empty()
+            && part.chars().all(|c| lower(c) || c == '-')
+            && part.starts_with(lower)
+            && part.ends_with(lower)
     };
     !name.is_empty() && is_value(name) && prefix.is_none_or(|p| p.len() <= 253 && p.split('.').all(dns))
 }
@@ -56,7 +64,8 @@ fn is_key(key: &str) -> bool {
 fn is_value(value: &str) -> bool {
     let outer = |c: char| c.is_ascii_alphanumeric();
     let inner = |c: char| outer(c) || matches!(c, '-' | '_' | '.');
-    value.is_empty() || value.len() <= 63 && value.chars().all(inner) && value.starts_with(outer) && value.ends_with(outer)
+    value.is_empty()
+        || value.len() <= 63 && value.chars().all(inner) && value.starts_with(outer) && value.ends_with(outer)
 }
 
 fn holds(requirement: &LabelSelectorRequirement, value: Option<&str>) -> bool {
@@ -97,7 +106,11 @@ mod tests {
             (selector(json!({})), true, "the empty selector selects everything"),
             (selector(json!({"matchLabels": {"app": "web"}})), true, "an equal label"),
             (selector(json!({"matchLabels": {"app": "api"}})), false, "another value"),
-            (selector(json!({"matchLabels": {"app": "web", "zone": "a"}})), false, "all labels must be there"),
+            (
+                selector(json!({"matchLabels": {"app": "web", "zone": "a"}})),
+                false,
+                "all labels must be there",
+            ),
             (selector(json!({"matchLabels": {"empty": ""}})), true, "an empty value is a value"),
             (selector(json!({"matchLabels": {"gone": ""}})), false, "a missing label is not an empty value"),
             (one("app", "In", &["api", "web"]), true, "In, listed"),

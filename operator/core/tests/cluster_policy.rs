@@ -1,4 +1,5 @@
-//! A policy of the cluster, step by step: which pods it serves beside others, how a round is spread over namespaces.
+//! A policy of the cluster, step by step: which pods it serves beside others, how a round is spread over
+//! namespaces.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
@@ -25,12 +26,21 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
 }
 
-fn object<K: serde::de::DeserializeOwned>(kind: &str, namespace: Option<&str>, name: &str, created: i64, spec: Value) -> K {
+fn object<K: serde::de::DeserializeOwned>(
+    kind: &str,
+    namespace: Option<&str>,
+    name: &str,
+    created: i64,
+    spec: Value,
+) -> K {
     let mut full = json!({"selector": {}, "namespaceSelector": {}});
     full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     let uid = format!("uid-{}-{name}", namespace.unwrap_or("cluster"));
     let meta = json!({"name": name, "namespace": namespace, "uid": uid, "generation": 1, "creationTimestamp": at(created).to_string()});
-    serde_json::from_value(json!({"apiVersion": "fleetprof.dev/v1alpha1", "kind": kind, "metadata": meta, "spec": full})).unwrap()
+    serde_json::from_value(
+        json!({"apiVersion": "fleetprof.dev/v1alpha1", "kind": kind, "metadata": meta, "spec": full}),
+    )
+    .unwrap()
 }
 
 fn cluster(name: &str, created: i64, spec: Value) -> ClusterProfilingPolicy {
@@ -58,12 +68,22 @@ struct World {
 impl World {
     fn new(pods: Vec<PodFacts>) -> Self {
         let team = |team: &str| Labels::from([("team".to_owned(), team.to_owned())]);
-        let namespaces = [("shop".to_owned(), team("a")), ("bank".to_owned(), team("a")), ("other".to_owned(), team("b"))];
-        Self { now: at(NOW), pods, sessions: vec![], cluster: vec![], namespaced: vec![], namespaces: namespaces.into() }
+        let namespaces =
+            [("shop".to_owned(), team("a")), ("bank".to_owned(), team("a")), ("other".to_owned(), team("b"))];
+        Self {
+            now: at(NOW),
+            pods,
+            sessions: vec![],
+            cluster: vec![],
+            namespaced: vec![],
+            namespaces: namespaces.into(),
+        }
     }
 
     fn step(&self, policy: &ClusterProfilingPolicy) -> Step {
-        let agent = |p: &PodFacts| (p.uid.clone(), AgentFacts { version: "0.1.0".into(), protocol: 1, ..AgentFacts::default() });
+        let agent = |p: &PodFacts| {
+            (p.uid.clone(), AgentFacts { version: "0.1.0".into(), protocol: 1, ..AgentFacts::default() })
+        };
         let cluster = self.cluster.iter().chain([policy]).map(PolicyView::from);
         step(
             &policy.into(),
@@ -102,20 +122,33 @@ fn condition<'a>(step: &'a Step, type_: &str) -> (&'a str, &'a str, &'a str) {
 }
 
 fn targets(step: &Step) -> Vec<(String, Vec<String>)> {
-    let of = |s: &ProfileSession| (s.metadata.namespace.clone().unwrap(), s.spec.target.clone().unwrap().pods.unwrap());
+    let of = |s: &ProfileSession| {
+        (s.metadata.namespace.clone().unwrap(), s.spec.target.clone().unwrap().pods.unwrap())
+    };
     step.create.iter().map(of).collect()
 }
 
 #[test]
 fn apps_are_linked_in_every_selected_namespace_and_told_apart() {
-    let pods = vec![pod("shop", "a", "web"), pod("bank", "a", "web"), pod("other", "a", "web"), pod("kube-system", "dns", "dns")];
+    let pods = vec![
+        pod("shop", "a", "web"),
+        pod("bank", "a", "web"),
+        pod("other", "a", "web"),
+        pod("kube-system", "dns", "dns"),
+    ];
     let world = World::new(pods);
     let all = world.step(&cluster("all", CREATED, json!({})));
-    assert_eq!(apps(&all), [("bank", "web", 1), ("other", "web", 1), ("shop", "web", 1)], "kube-system is not reached");
+    assert_eq!(
+        apps(&all),
+        [("bank", "web", 1), ("other", "web", 1), ("shop", "web", 1)],
+        "kube-system is not reached"
+    );
     assert_eq!((all.status.linked_app_count, all.status.linked_pod_count), (3, 3));
-    let team = world.step(&cluster("team", CREATED, json!({"namespaceSelector": {"matchLabels": {"team": "a"}}})));
+    let team =
+        world.step(&cluster("team", CREATED, json!({"namespaceSelector": {"matchLabels": {"team": "a"}}})));
     assert_eq!(apps(&team), [("bank", "web", 1), ("shop", "web", 1)]);
-    let nobody = world.step(&cluster("nobody", CREATED, json!({"namespaceSelector": {"matchLabels": {"team": "z"}}})));
+    let nobody =
+        world.step(&cluster("nobody", CREATED, json!({"namespaceSelector": {"matchLabels": {"team": "z"}}})));
     assert_eq!(condition(&nobody, "Ready").1, "NoMatchingPods");
 }
 
@@ -134,7 +167,11 @@ fn a_namespace_opts_out_and_a_pod_in_again() {
 
 #[test]
 fn the_list_is_cut_openly_and_the_counts_are_exact() {
-    let mut world = World::new((0..150).map(|n| pod(["shop", "bank", "other"][n % 3], &format!("p{n}"), &format!("app{n}"))).collect());
+    let mut world = World::new(
+        (0..150)
+            .map(|n| pod(["shop", "bank", "other"][n % 3], &format!("p{n}"), &format!("app{n}")))
+            .collect(),
+    );
     world.pods.push(pod("shop", "again", "app0"));
     let status = world.step(&cluster("all", CREATED, json!({}))).status;
     assert_eq!((status.linked_app_count, status.linked_pod_count), (150, 151));
@@ -144,7 +181,8 @@ fn the_list_is_cut_openly_and_the_counts_are_exact() {
 
 #[test]
 fn a_policy_of_the_namespace_wins_and_that_is_no_conflict() {
-    let mut world = World::new(vec![pod("shop", "a", "web"), pod("shop", "b", "api"), pod("bank", "a", "web")]);
+    let mut world =
+        World::new(vec![pod("shop", "a", "web"), pod("shop", "b", "api"), pod("bank", "a", "web")]);
     // Younger than the cluster's, and of a mode of its own.
     let spec = json!({"selector": {"matchLabels": {"app": "web"}}, "agent": {"mode": "Ephemeral"}});
     world.namespaced = vec![namespaced("shop", "own", CREATED + 50, spec)];
@@ -169,20 +207,26 @@ fn a_policy_whose_pods_are_all_served_by_their_namespaces_says_so() {
 #[test]
 fn of_two_policies_of_the_cluster_the_older_serves_and_the_other_says_so() {
     let mut world = World::new(vec![pod("shop", "a", "web"), pod("other", "a", "web")]);
-    world.cluster = vec![cluster("older", CREATED - 1, json!({"namespaceSelector": {"matchLabels": {"team": "a"}}}))];
+    world.cluster =
+        vec![cluster("older", CREATED - 1, json!({"namespaceSelector": {"matchLabels": {"team": "a"}}}))];
     let step = world.step(&cluster("all", CREATED, json!({})));
     assert_eq!(apps(&step), [("other", "web", 1), ("shop", "web", 0)]);
     assert_eq!((condition(&step, "Configured").0, condition(&step, "Configured").1), ("False", "Conflict"));
     let mut same_age = World::new(vec![pod("shop", "a", "web")]);
     same_age.cluster = vec![cluster("b", CREATED, json!({}))];
-    assert_eq!(apps(&same_age.step(&cluster("a", CREATED, json!({})))), [("shop", "web", 1)], "of the same age the first by name");
+    assert_eq!(
+        apps(&same_age.step(&cluster("a", CREATED, json!({})))),
+        [("shop", "web", 1)],
+        "of the same age the first by name"
+    );
     assert_eq!(apps(&same_age.step(&cluster("c", CREATED, json!({})))), [("shop", "web", 0)]);
 }
 
 #[test]
 fn a_selector_that_the_api_server_does_not_understand_is_named() {
     let world = World::new(vec![pod("shop", "a", "web")]);
-    let step = world.step(&cluster("all", CREATED, json!({"namespaceSelector": {"matchLabels": {"no key": "x"}}})));
+    let step =
+        world.step(&cluster("all", CREATED, json!({"namespaceSelector": {"matchLabels": {"no key": "x"}}})));
     assert_eq!(
         condition(&step, "Configured"),
         ("False", "InvalidSpec", "spec.namespaceSelector.matchLabels: \"no key\" is no legal label.")
@@ -192,7 +236,9 @@ fn a_selector_that_the_api_server_does_not_understand_is_named() {
 
 #[test]
 fn a_round_takes_its_share_of_all_pods() {
-    let mut world = World::new((0..20).map(|n| pod(["shop", "bank"][n % 2], &format!("p{n}"), &format!("app{n}"))).collect());
+    let mut world = World::new(
+        (0..20).map(|n| pod(["shop", "bank"][n % 2], &format!("p{n}"), &format!("app{n}"))).collect(),
+    );
     let spec = json!({"schedule": {"every": "10m", "duration": "30s"}, "sampling": {"percent": 25}});
     let picked = targets(&world.at_tick(&cluster("all", CREATED, spec)).1);
     assert_eq!(picked.iter().map(|(_, pods)| pods.len()).sum::<usize>(), 5);
@@ -201,12 +247,20 @@ fn a_round_takes_its_share_of_all_pods() {
 #[test]
 fn a_round_is_one_session_of_exactly_the_picked_pods_in_each_namespace() {
     let schedule = json!({"every": "10m", "duration": "30s"});
-    let pods = vec![pod("shop", "a", "web"), pod("shop", "b", "web"), pod("shop", "c", "api"), pod("bank", "a", "web")];
+    let pods = vec![
+        pod("shop", "a", "web"),
+        pod("shop", "b", "web"),
+        pod("shop", "c", "api"),
+        pod("bank", "a", "web"),
+    ];
     let mut world = World::new(pods);
     let policy = cluster("all", CREATED, json!({"schedule": schedule, "frequencyHz": 49}));
     let (round, step) = world.at_tick(&policy);
     let picked = targets(&step);
-    assert_eq!(picked.iter().map(|(n, pods)| (n.as_str(), pods.len())).collect::<Vec<_>>(), [("bank", 1), ("shop", 2)]);
+    assert_eq!(
+        picked.iter().map(|(n, pods)| (n.as_str(), pods.len())).collect::<Vec<_>>(),
+        [("bank", 1), ("shop", 2)]
+    );
     for session in &step.create {
         let meta = &session.metadata;
         assert_eq!(meta.name, Some(format!("all-{round}-cluster")));
@@ -216,7 +270,8 @@ fn a_round_is_one_session_of_exactly_the_picked_pods_in_each_namespace() {
         let named = PolicyRef { kind: PolicyKind::ClusterProfilingPolicy, name: "all".into() };
         assert_eq!((session.spec.policy_ref.as_ref(), session.spec.frequency_hz), (Some(&named), 49));
     }
-    // The leader went after the first session, before it could note the round: the next one makes the others, under the same names.
+    // The leader went after the first session, before it could note the round: the next one makes the others,
+    // under the same names.
     world.sessions = vec![step.create[0].clone()];
     assert_eq!(world.step(&policy).create, step.create);
     let mut again = policy.clone();
@@ -235,7 +290,11 @@ fn the_bounds_of_a_round_hold_over_all_namespaces_and_each_has_its_turn() {
         let picked = targets(&world.at_tick(&policy).1);
         assert_eq!(picked.iter().map(|(_, pods)| pods.len()).sum::<usize>(), 4);
         assert_eq!(picked.len(), 2, "two of the three workloads of the same name");
-        seen.extend(picked.into_iter().flat_map(|(namespace, pods)| pods.into_iter().map(move |p| (namespace.clone(), p))));
+        seen.extend(
+            picked
+                .into_iter()
+                .flat_map(|(namespace, pods)| pods.into_iter().map(move |p| (namespace.clone(), p))),
+        );
     }
     assert_eq!(seen.len(), 12);
 }
@@ -256,10 +315,16 @@ fn history_is_kept_in_each_namespace_and_rows_name_theirs() {
     let step = world.step(&policy);
     assert_eq!(step.delete, [("shop".to_owned(), "s".to_owned())]);
     policy.status = Some(step.status);
-    world.sessions.retain(|s| s.metadata.name.as_deref() != Some("s") || s.metadata.namespace.as_deref() == Some("bank"));
+    world.sessions.retain(|s| {
+        s.metadata.name.as_deref() != Some("s") || s.metadata.namespace.as_deref() == Some("bank")
+    });
     let recent = world.step(&policy).status.recent_sessions;
     let rows: HashSet<_> = recent.iter().map(|s| (s.namespace.as_str(), s.name.as_str())).collect();
-    assert_eq!(rows, [("shop", "s"), ("shop", "t"), ("bank", "s")].into(), "one of the same name elsewhere is another");
+    assert_eq!(
+        rows,
+        [("shop", "s"), ("shop", "t"), ("bank", "s")].into(),
+        "one of the same name elsewhere is another"
+    );
 }
 
 #[test]
@@ -272,13 +337,31 @@ fn a_session_finds_its_policy_as_the_links_do() {
     let find = |kind, name: &str, labels: Option<&Labels>| {
         PolicyFacts::find(&PolicyRef { kind, name: name.into() }, "shop", labels, &policies, &pods)
     };
-    let PolicyFacts::Found { uid, yielded, .. } = find(PolicyKind::ClusterProfilingPolicy, "all", Some(&labels("a"))) else { panic!() };
-    assert_eq!((uid.as_str(), yielded), ("uid-cluster-all", [("uid-shop-a".to_owned(), Reason::Overridden)].into()));
-    let PolicyFacts::Found { uid, yielded, .. } = find(PolicyKind::ProfilingPolicy, "all", None) else { panic!() };
+    let PolicyFacts::Found { uid, yielded, .. } =
+        find(PolicyKind::ClusterProfilingPolicy, "all", Some(&labels("a")))
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (uid.as_str(), yielded),
+        ("uid-cluster-all", [("uid-shop-a".to_owned(), Reason::Overridden)].into())
+    );
+    let PolicyFacts::Found { uid, yielded, .. } = find(PolicyKind::ProfilingPolicy, "all", None) else {
+        panic!()
+    };
     assert_eq!((uid.as_str(), yielded), ("uid-shop-all", HashMap::new()));
-    assert!(matches!(find(PolicyKind::ClusterProfilingPolicy, "all", Some(&labels("b"))), PolicyFacts::Elsewhere));
-    assert!(matches!(find(PolicyKind::ClusterProfilingPolicy, "all", None), PolicyFacts::Elsewhere), "not reached at all");
-    assert!(matches!(find(PolicyKind::ClusterProfilingPolicy, "gone", Some(&labels("a"))), PolicyFacts::Missing));
+    assert!(matches!(
+        find(PolicyKind::ClusterProfilingPolicy, "all", Some(&labels("b"))),
+        PolicyFacts::Elsewhere
+    ));
+    assert!(
+        matches!(find(PolicyKind::ClusterProfilingPolicy, "all", None), PolicyFacts::Elsewhere),
+        "not reached at all"
+    );
+    assert!(matches!(
+        find(PolicyKind::ClusterProfilingPolicy, "gone", Some(&labels("a"))),
+        PolicyFacts::Missing
+    ));
 }
 
 /// A policy of either kind with a name and an age of which there are few, so that ages tie.
@@ -288,8 +371,8 @@ fn any_policy() -> impl Strategy<Value = (Option<&'static str>, String, i64, Opt
 }
 
 proptest! {
-    /// Precedence is total (exactly one policy serves a pod that any selects) and stable (the order of policies does not matter),
-    /// and what a policy yields agrees with who serves.
+    /// Precedence is total (exactly one policy serves a pod that any selects) and stable (the order of
+    /// policies does not matter), and what a policy yields agrees with who serves.
     #[test]
     fn one_policy_serves_a_pod_whatever_the_order(mut wanted in prop::collection::vec(any_policy(), 0..12), turn in 0usize..12, app in "web|api") {
         let mut names = HashSet::new();

@@ -1,4 +1,5 @@
-//! Sessions that wait for a load and repeat while it runs: when they start, when they stop, and that they always stop.
+//! Sessions that wait for a load and repeat while it runs: when they start, when they stop, and that they
+//! always stop.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
@@ -7,7 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_core::pod::{PodFacts, Workload};
-use fleetprof_core::session::{Action, AgentFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, load, repeat, step};
+use fleetprof_core::session::{
+    Action, AgentFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, load, repeat, step,
+};
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, Reason};
 use jiff::{SignedDuration, Timestamp};
@@ -36,7 +39,8 @@ fn pod(name: &str, kind: &str, owner: &str, ready: bool) -> PodFacts {
 impl World {
     fn new(extra: Value) -> Self {
         let now = Timestamp::from_second(BEGIN).unwrap();
-        let mut spec = json!({"target": {"workload": {"kind": "Deployment", "name": "orders"}}, "duration": "30s"});
+        let mut spec =
+            json!({"target": {"workload": {"kind": "Deployment", "name": "orders"}}, "duration": "30s"});
         extra.as_object().unwrap().iter().for_each(|(k, v)| spec[k] = v.clone());
         let mut session: ProfileSession = serde_json::from_value(json!({
             "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession",
@@ -69,14 +73,20 @@ impl World {
     fn step(&mut self) -> &mut Self {
         let step = step(&self.session, &self.observed, &Settings::default());
         self.session.status = Some(step.status);
-        assert!(self.status().phase.is_terminal() || step.requeue.is_some(), "a live session looks again by itself");
+        assert!(
+            self.status().phase.is_terminal() || step.requeue.is_some(),
+            "a live session looks again by itself"
+        );
         assert!(!self.forgotten || self.status().phase.is_terminal());
         for action in step.actions {
             match action {
                 Action::Repeat { session, .. } => {
                     let mut made = *session;
                     made.metadata.uid = Some(format!("s-{}", made.metadata.name.as_deref().unwrap()));
-                    assert!(self.made.iter().all(|m| m.metadata.name != made.metadata.name), "no capture is made twice");
+                    assert!(
+                        self.made.iter().all(|m| m.metadata.name != made.metadata.name),
+                        "no capture is made twice"
+                    );
                     self.observed.follow_ups.push(Arc::new(made.clone()));
                     self.made.push(made);
                 }
@@ -120,7 +130,12 @@ impl World {
         self.status().repeat.as_ref().unwrap()
     }
     fn is(&self, phase: Phase, reason: Reason) -> &str {
-        assert_eq!((self.status().phase, self.status().reason), (phase, Some(reason)), "{:#?}", self.status());
+        assert_eq!(
+            (self.status().phase, self.status().reason),
+            (phase, Some(reason)),
+            "{:#?}",
+            self.status()
+        );
         &self.status().message
     }
 }
@@ -147,7 +162,12 @@ fn waits_until_a_pod_of_the_job_is_ready() {
     assert!(w.status().start_time.is_none(), "nothing is picked meanwhile");
     w.observed.job = JobFacts::Active;
     assert!(w.after(1).is(Phase::Pending, Reason::WaitingForLoad).contains("has no pod yet"));
-    assert!(w.load(false).after(1).is(Phase::Pending, Reason::WaitingForLoad).contains("its pod load-1 is not ready yet"));
+    assert!(
+        w.load(false)
+            .after(1)
+            .is(Phase::Pending, Reason::WaitingForLoad)
+            .contains("its pod load-1 is not ready yet")
+    );
     w.load(true).after(600);
     w.is(Phase::Starting, Reason::WaitingForAgent);
     assert_eq!(w.status().start_time.as_ref().unwrap().0, w.now, "startDeadline counts from the start");
@@ -168,10 +188,25 @@ fn the_job_is_asked_for_only_while_no_pod_of_it_runs() {
 fn a_load_that_never_comes_fails_the_session_with_what_to_do() {
     let cases = [
         (json!({"jobRef": {"name": "load"}}), JobFacts::Missing, 901, Reason::LoadNotStarted),
-        (json!({"jobRef": {"name": "load"}, "deadline": "10s"}), JobFacts::Suspended, 10, Reason::LoadNotStarted),
-        (json!({"jobRef": {"name": "load"}, "deadline": "10s"}), JobFacts::Hidden, 10, Reason::LoadNotStarted),
+        (
+            json!({"jobRef": {"name": "load"}, "deadline": "10s"}),
+            JobFacts::Suspended,
+            10,
+            Reason::LoadNotStarted,
+        ),
+        (
+            json!({"jobRef": {"name": "load"}, "deadline": "10s"}),
+            JobFacts::Hidden,
+            10,
+            Reason::LoadNotStarted,
+        ),
         (json!({"jobRef": {"name": "load"}}), JobFacts::Ended("has completed".into()), 0, Reason::LoadEnded),
-        (json!({"podSelector": {"matchLabels": {"app": "load"}}, "deadline": "1m"}), JobFacts::Unasked, 60, Reason::LoadNotStarted),
+        (
+            json!({"podSelector": {"matchLabels": {"app": "load"}}, "deadline": "1m"}),
+            JobFacts::Unasked,
+            60,
+            Reason::LoadNotStarted,
+        ),
     ];
     for (start, job, seconds, reason) in cases {
         let mut w = World::new(json!({"startWhen": start}));
@@ -179,7 +214,11 @@ fn a_load_that_never_comes_fails_the_session_with_what_to_do() {
         let text = w.after(seconds).is(Phase::Failed, reason).to_owned();
         assert!(text.contains(reason.advice()) && text.contains("load"), "{text}");
         let complete = w.status().conditions.iter().find(|c| c.type_ == "Complete").unwrap();
-        assert_eq!((complete.status.as_str(), complete.reason.as_str()), ("True", reason.as_str()), "who waits for the end learns it");
+        assert_eq!(
+            (complete.status.as_str(), complete.reason.as_str()),
+            ("True", reason.as_str()),
+            "who waits for the end learns it"
+        );
     }
 }
 
@@ -189,7 +228,11 @@ fn labels_find_a_load_too_and_pods_that_ended_are_none() {
     let mut old = pod("load-0", "Job", "load", true);
     (old.ending, old.ready) = (true, false);
     w.observed.pods.push(Arc::new(old));
-    assert!(w.step().is(Phase::Pending, Reason::WaitingForLoad).contains("pods with app=load: there is no such pod"));
+    assert!(
+        w.step()
+            .is(Phase::Pending, Reason::WaitingForLoad)
+            .contains("pods with app=load: there is no such pod")
+    );
     w.load(true).after(1).is(Phase::Starting, Reason::WaitingForAgent);
 }
 
@@ -209,15 +252,19 @@ fn a_pod_of_the_load_wakes_who_waits_for_it() {
     let mut w = waits_for_job();
     w.step();
     let awaited = |w: &World, kind, name| load::is_awaited(&w.session, &pod("x", kind, name, true));
-    assert_eq!((awaited(&w, "Job", "load"), awaited(&w, "Job", "other"), awaited(&w, "Deployment", "load")), (true, false, false));
+    assert_eq!(
+        (awaited(&w, "Job", "load"), awaited(&w, "Job", "other"), awaited(&w, "Deployment", "load")),
+        (true, false, false)
+    );
     w.load(true).step();
     assert!(!awaited(&w, "Job", "load"), "it waits no more");
 }
 
 #[test]
 fn captures_follow_one_another_in_the_name_of_who_asked() {
-    let mut w =
-        World::new(json!({"repeat": {"count": 3, "interval": "1m"}, "requestedBy": {"username": "ann", "groups": ["g"]}, "ttl": "1h"}));
+    let mut w = World::new(
+        json!({"repeat": {"count": 3, "interval": "1m"}, "requestedBy": {"username": "ann", "groups": ["g"]}, "ttl": "1h"}),
+    );
     w.step();
     assert_eq!((w.series().made, w.series().reason), (1, Some(Reason::Repeating)));
     w.after(59).good(1);
@@ -228,10 +275,14 @@ fn captures_follow_one_another_in_the_name_of_who_asked() {
     assert_eq!(second.metadata.labels.as_ref().unwrap()["fleetprof.dev/repeats"], "peak");
     assert_eq!(second.metadata.labels.as_ref().unwrap()["build"], "17");
     assert_eq!(second.metadata.owner_references.as_ref().unwrap()[0].uid, "s-1");
-    assert_eq!((&second.spec.repeat, second.spec.requested_by.as_ref().unwrap().username.as_str()), (&None, "ann"));
+    assert_eq!(
+        (&second.spec.repeat, second.spec.requested_by.as_ref().unwrap().username.as_str()),
+        (&None, "ann")
+    );
     w.after(600);
     assert_eq!(w.made.len(), 1, "one after another");
-    let due = |w: &World, phase| repeat::is_due(&w.session, w.now, |name| (name == "peak-2").then_some(phase));
+    let due =
+        |w: &World, phase| repeat::is_due(&w.session, w.now, |name| (name == "peak-2").then_some(phase));
     assert_eq!((due(&w, Phase::Running), due(&w, Phase::Uploading)), (false, true));
     w.good(2);
     assert_eq!((w.made.len(), w.series().made), (2, 3));
@@ -253,7 +304,9 @@ fn captures_follow_one_another_in_the_name_of_who_asked() {
 
 #[test]
 fn a_long_load_is_covered_until_it_ends() {
-    let mut w = World::new(json!({"startWhen": {"jobRef": {"name": "load"}}, "repeat": {"untilLoadEnds": true, "interval": "1m"}}));
+    let mut w = World::new(
+        json!({"startWhen": {"jobRef": {"name": "load"}}, "repeat": {"untilLoadEnds": true, "interval": "1m"}}),
+    );
     w.step();
     assert!(w.status().repeat.is_none(), "nothing repeats what has not started");
     w.load(true).after(100);
@@ -261,15 +314,26 @@ fn a_long_load_is_covered_until_it_ends() {
         w.good(number).after(60);
         assert_eq!(w.made.len(), number);
     }
-    assert!(w.made.iter().all(|m| m.spec.start_when.is_some()), "they wait for the load as well, if it pauses");
+    assert!(
+        w.made.iter().all(|m| m.spec.start_when.is_some()),
+        "they wait for the load as well, if it pauses"
+    );
     w.no_load().observed.job = JobFacts::Active;
     w.good(5).after(60);
     assert_eq!(w.made.len(), 5, "between two pods of a Job the load goes on");
     w.observed.job = JobFacts::Ended("has completed".into());
     w.after(1);
-    assert_eq!((w.series().reason, w.series().end_time.is_some()), (Some(Reason::LoadEnded), false), "the last capture goes on");
+    assert_eq!(
+        (w.series().reason, w.series().end_time.is_some()),
+        (Some(Reason::LoadEnded), false),
+        "the last capture goes on"
+    );
     w.good(6);
-    assert!(w.series().end_time.is_some() && w.series().message.contains("the Job load, has completed"), "{:?}", w.series());
+    assert!(
+        w.series().end_time.is_some() && w.series().message.contains("the Job load, has completed"),
+        "{:?}",
+        w.series()
+    );
     assert_eq!((w.series().made, w.series().succeeded), (6, 6));
 }
 
@@ -280,7 +344,10 @@ fn a_series_stops_when_it_is_cancelled_refused_or_pointless() {
     w.step().after(1).good(1).after(30);
     w.session.spec.cancel = true;
     w.end(2, Phase::Cancelled, Reason::Cancelled);
-    assert_eq!((w.series().reason, w.series().end_time.is_some(), w.made.len()), (Some(Reason::Cancelled), true, 1));
+    assert_eq!(
+        (w.series().reason, w.series().end_time.is_some(), w.made.len()),
+        (Some(Reason::Cancelled), true, 1)
+    );
     let mut w = series();
     w.step().after(1).good(1).after(30).end(2, Phase::Failed, Reason::Forbidden);
     assert_eq!((w.series().reason, w.series().end_time.is_some()), (Some(Reason::Forbidden), true));
@@ -293,7 +360,11 @@ fn a_series_stops_when_it_is_cancelled_refused_or_pointless() {
     w.after(30);
     assert_eq!(w.series().captures[0].phase, Phase::Pending, "it may not have come to this leader's watch");
     w.after(31);
-    assert_eq!((w.series().captures[0].phase, w.made.len()), (Phase::Cancelled, 2), "one that was deleted holds nothing up");
+    assert_eq!(
+        (w.series().captures[0].phase, w.made.len()),
+        (Phase::Cancelled, 2),
+        "one that was deleted holds nothing up"
+    );
 }
 
 #[derive(Clone, Debug)]

@@ -12,7 +12,8 @@ use fleetprof_crds::{ProfilingPolicy, Reason};
 use serde_json::{Value, json};
 
 fn facts(spec: &Value, status: &Value) -> PodFacts {
-    let pod = json!({"metadata": {"name": "a", "namespace": "shop", "uid": "u"}, "spec": spec, "status": status});
+    let pod =
+        json!({"metadata": {"name": "a", "namespace": "shop", "uid": "u"}, "spec": spec, "status": status});
     PodFacts::of(&serde_json::from_value(pod).unwrap()).unwrap()
 }
 
@@ -24,13 +25,19 @@ fn the_container_says_its_user_before_the_pod_and_the_pod_before_the_runtime() {
     let cases = [
         (json!({}), json!({}), json!(null), User::default()),
         (json!({}), json!({}), seen.clone(), user(Some(3), Some(30), false)),
-        (json!({"runAsUser": 1}), json!({"runAsUser": 2, "runAsGroup": 20}), seen.clone(), user(Some(1), Some(20), false)),
+        (
+            json!({"runAsUser": 1}),
+            json!({"runAsUser": 2, "runAsGroup": 20}),
+            seen.clone(),
+            user(Some(1), Some(20), false),
+        ),
         (json!({}), json!({"runAsNonRoot": true}), json!(null), user(None, None, true)),
         (json!({"runAsNonRoot": true}), json!({"runAsNonRoot": false}), seen, user(Some(3), Some(30), true)),
         (json!({"runAsNonRoot": false}), json!({"runAsNonRoot": true}), json!(null), User::default()),
     ];
     for (container, pod, runtime, expected) in cases {
-        let spec = json!({"securityContext": pod, "containers": [{"name": "app", "securityContext": container}]});
+        let spec =
+            json!({"securityContext": pod, "containers": [{"name": "app", "securityContext": container}]});
         let status = json!({"name": "app", "image": "", "imageID": "", "ready": true, "restartCount": 0, "user": runtime});
         let facts = facts(&spec, &json!({"containerStatuses": [status]}));
         assert_eq!(facts.containers[0].user, expected, "{spec}");
@@ -43,8 +50,11 @@ fn refusal(spec: &Value) -> Option<Reason> {
     let view = serde_json::from_str(facts.uninjected.as_deref().unwrap()).unwrap();
     let policy = json!({"apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfilingPolicy", "metadata": {"name": "p", "namespace": "shop"}, "spec": {"selector": {}}});
     let policy: ProfilingPolicy = serde_json::from_value(policy).unwrap();
-    let cluster =
-        ClusterRules { excluded_namespaces: vec![], default_pod_security: PodSecurity::Privileged, images: AgentImages::default() };
+    let cluster = ClusterRules {
+        excluded_namespaces: vec![],
+        default_pod_security: PodSecurity::Privileged,
+        images: AgentImages::default(),
+    };
     let facts = AdmissionFacts { namespace: "shop", namespace_labels: &BTreeMap::new(), cluster: &cluster };
     let verdict = judge(&view, &facts, [PolicyView::from(&policy)]);
     assert!(matches!(verdict, Verdict::Skip(_) | Verdict::Inject { .. }), "{verdict:?}");
@@ -53,8 +63,10 @@ fn refusal(spec: &Value) -> Option<Reason> {
 
 #[test]
 fn what_is_kept_of_a_pod_tells_why_it_has_no_agent() {
-    let of_windows = json!({"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["windows"]}]});
-    let of_windows = json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [of_windows]}});
+    let of_windows =
+        json!({"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["windows"]}]});
+    let of_windows =
+        json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [of_windows]}});
     let cases = [
         (json!({}), None),
         (json!({"hostPID": true}), Some(Reason::HostPid)),
@@ -86,7 +98,14 @@ fn replicas_have_in_common_what_is_the_same_for_all_of_them() {
     };
     let (a, b) = (replica("a"), replica("b"));
     assert_ne!(a.name, b.name);
-    assert!(Arc::ptr_eq(&a.namespace, &b.namespace) && Arc::ptr_eq(&a.node, &b.node) && Arc::ptr_eq(&a.workload, &b.workload));
+    assert!(
+        Arc::ptr_eq(&a.namespace, &b.namespace)
+            && Arc::ptr_eq(&a.node, &b.node)
+            && Arc::ptr_eq(&a.workload, &b.workload)
+    );
     assert!(Arc::ptr_eq(&a.labels, &b.labels) && Arc::ptr_eq(&a.containers[0].name, &b.containers[0].name));
-    assert!(Arc::ptr_eq(&a.owner.unwrap(), &b.owner.unwrap()) && Arc::ptr_eq(&a.uninjected.unwrap(), &b.uninjected.unwrap()));
+    assert!(
+        Arc::ptr_eq(&a.owner.unwrap(), &b.owner.unwrap())
+            && Arc::ptr_eq(&a.uninjected.unwrap(), &b.uninjected.unwrap())
+    );
 }

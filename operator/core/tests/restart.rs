@@ -1,4 +1,5 @@
-//! Restarts of workloads whose pods lack the agent: one at a time, never twice, and nothing more after one that failed.
+//! Restarts of workloads whose pods lack the agent: one at a time, never twice, and nothing more after one
+//! that failed.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
@@ -8,7 +9,9 @@ use std::sync::Arc;
 
 use fleetprof_core::pod::{PodFacts, Workload};
 use fleetprof_core::policy::link::PodLink;
-use fleetprof_core::policy::restart::{BudgetFacts, Decision, Key, Seen, Situation, WorkloadFacts, candidates, decide, looks};
+use fleetprof_core::policy::restart::{
+    BudgetFacts, Decision, Key, Seen, Situation, WorkloadFacts, candidates, decide, looks,
+};
 use fleetprof_core::session::AgentFacts;
 use fleetprof_core::session::conditions::Truth;
 use fleetprof_crds::Reason;
@@ -45,7 +48,12 @@ struct World {
 }
 
 fn app(kind: &'static str, reason: Reason) -> App {
-    App { kind, facts: WorkloadFacts { settled: true, ready: 2, desired: 2, ..WorkloadFacts::default() }, reason, agent: None }
+    App {
+        kind,
+        facts: WorkloadFacts { settled: true, ready: 2, desired: 2, ..WorkloadFacts::default() },
+        reason,
+        agent: None,
+    }
 }
 
 fn link(name: &str, app: &App) -> PodLink {
@@ -81,7 +89,12 @@ impl World {
         let agents: HashMap<String, AgentFacts> = self
             .apps
             .iter()
-            .filter_map(|(n, a)| Some((format!("uid-{n}"), AgentFacts { version: a.agent?.into(), protocol: 1, runtimes: HashMap::new() })))
+            .filter_map(|(n, a)| {
+                Some((
+                    format!("uid-{n}"),
+                    AgentFacts { version: a.agent?.into(), protocol: 1, runtimes: HashMap::new() },
+                ))
+            })
             .collect();
         let last = self.last.clone();
         let situation = Situation {
@@ -99,13 +112,17 @@ impl World {
         let looked = looks(&situation);
         assert!(looked.len() <= 8, "a step looks at a few");
         let facts = |k: &Key| self.apps.get(k.workload.name.as_str()).map(|a| a.facts.clone());
-        let seen = Seen { workloads: looked.iter().map(|k| (k.clone(), facts(k))).collect(), budgets: self.budgets.clone() };
+        let seen = Seen {
+            workloads: looked.iter().map(|k| (k.clone(), facts(k))).collect(),
+            budgets: self.budgets.clone(),
+        };
         let decision = decide(&situation, &seen);
         if let Some(key) = &decision.patch {
             assert!(candidates(&situation).contains(key), "only what lacks the agent is touched");
             let app = self.apps.get_mut(key.workload.name.as_str()).unwrap();
             assert!(app.facts.restarted_for.as_deref() != Some(self.version), "never twice for one version");
-            (app.facts.restarted_for, app.facts.settled, app.facts.ready) = (Some(last.unwrap().agent_version), false, 0);
+            (app.facts.restarted_for, app.facts.settled, app.facts.ready) =
+                (Some(last.unwrap().agent_version), false, 0);
             self.patched.push(key.workload.name.clone());
         }
         self.last.clone_from(&decision.last);
@@ -116,7 +133,8 @@ impl World {
     fn rolled_out(&mut self, name: &str) -> &mut Self {
         let version = self.version;
         let app = self.apps.get_mut(name).unwrap();
-        (app.facts.settled, app.facts.ready, app.reason, app.agent) = (true, 2, Reason::Linked, Some(version));
+        (app.facts.settled, app.facts.ready, app.reason, app.agent) =
+            (true, 2, Reason::Linked, Some(version));
         self.step()
     }
     fn is(&self, truth: Truth, reason: Reason) -> &str {
@@ -140,7 +158,11 @@ fn one_after_another_with_a_pause_between() {
     assert!(w.patched.is_empty(), "the decision is written before anything is touched");
     w.after(1);
     assert_eq!(w.patched, ["a"]);
-    assert!(w.after(60).is(Truth::True, Reason::Restarting).contains("shop/Deployment/a is restarted for the agent 2: 0 of 2 pods"));
+    assert!(
+        w.after(60)
+            .is(Truth::True, Reason::Restarting)
+            .contains("shop/Deployment/a is restarted for the agent 2: 0 of 2 pods")
+    );
     assert_eq!(w.patched, ["a"], "nothing else meanwhile");
     w.rolled_out("a");
     assert_eq!(w.state(), Some(RestartState::Restarted));
@@ -164,22 +186,32 @@ fn a_young_policy_or_leader_restarts_nothing() {
     assert_eq!(w.state(), Some(RestartState::Restarting));
 }
 
-/// The operator is upgraded between the decision and what follows from it: still one workload at a time, and none is left out.
+/// The operator is upgraded between the decision and what follows from it: still one workload at a time, and
+/// none is left out.
 #[test]
 fn an_upgraded_operator_goes_on_with_one_workload_at_a_time() {
-    let apps = [("a", app("Deployment", Reason::CreatedBeforePolicy)), ("b", app("Deployment", Reason::CreatedBeforePolicy))];
+    let apps = [
+        ("a", app("Deployment", Reason::CreatedBeforePolicy)),
+        ("b", app("Deployment", Reason::CreatedBeforePolicy)),
+    ];
     let mut w = World::new(&apps);
     w.step();
     assert!(w.patched.is_empty() && w.state() == Some(RestartState::Restarting));
     w.version = "3";
     w.step().step();
-    assert_eq!((w.patched.as_slice(), w.last.as_ref().unwrap().agent_version.as_str()), (["a".to_owned()].as_slice(), "3"));
+    assert_eq!(
+        (w.patched.as_slice(), w.last.as_ref().unwrap().agent_version.as_str()),
+        (["a".to_owned()].as_slice(), "3")
+    );
     w.version = "4";
-    assert!(w.after(60).is(Truth::True, Reason::Restarting).contains("restarted for the agent 3: 0 of 2 pods"));
+    assert!(
+        w.after(60).is(Truth::True, Reason::Restarting).contains("restarted for the agent 3: 0 of 2 pods")
+    );
     assert_eq!(w.patched, ["a"], "the rollout that was begun is waited for");
     // The webhook was still of the version before when the new pods came.
     let rolled = w.apps.get_mut("a").unwrap();
-    (rolled.facts.settled, rolled.facts.ready, rolled.reason, rolled.agent) = (true, 2, Reason::Linked, Some("3"));
+    (rolled.facts.settled, rolled.facts.ready, rolled.reason, rolled.agent) =
+        (true, 2, Reason::Linked, Some("3"));
     w.step();
     assert_eq!(w.state(), Some(RestartState::Restarted));
     w.after(30).after(1);
@@ -189,7 +221,10 @@ fn an_upgraded_operator_goes_on_with_one_workload_at_a_time() {
 #[test]
 fn a_pod_that_only_names_a_workload_restarts_it_not() {
     let mut forged = app("Deployment", Reason::CreatedBeforePolicy);
-    forged.facts.selector = LabelSelector { match_labels: Some([("app".into(), "another".into())].into()), ..LabelSelector::default() };
+    forged.facts.selector = LabelSelector {
+        match_labels: Some([("app".into(), "another".into())].into()),
+        ..LabelSelector::default()
+    };
     let mut w = World::new(&[("a", forged)]);
     assert!(w.step().is(Truth::False, Reason::RestartBlocked).contains("not its own by its selector"));
     w.after(60).after(60);
@@ -226,26 +261,48 @@ fn what_may_not_be_restarted_waits_and_is_named() {
         w.after(99).after(99);
         assert!(w.patched.is_empty());
     }
-    let mut w = World::new(&[("a", app("Deployment", Reason::CreatedBeforePolicy)), ("b", app("Deployment", Reason::CreatedBeforePolicy))]);
-    let selector = LabelSelector { match_labels: Some([("app".to_owned(), "a".to_owned())].into()), match_expressions: None };
+    let mut w = World::new(&[
+        ("a", app("Deployment", Reason::CreatedBeforePolicy)),
+        ("b", app("Deployment", Reason::CreatedBeforePolicy)),
+    ]);
+    let selector = LabelSelector {
+        match_labels: Some([("app".to_owned(), "a".to_owned())].into()),
+        match_expressions: None,
+    };
     w.budgets.push(BudgetFacts { namespace: "shop".into(), name: "keep-a".into(), selector, allowed: 0 });
     w.step().step().rolled_out("b");
     assert_eq!(w.patched, ["b"], "a budget holds up its own workload alone");
-    assert!(w.after(31).is(Truth::False, Reason::RestartBlocked).contains("the PodDisruptionBudget keep-a allows no disruption now"));
+    assert!(
+        w.after(31)
+            .is(Truth::False, Reason::RestartBlocked)
+            .contains("the PodDisruptionBudget keep-a allows no disruption now")
+    );
     w.budgets[0].allowed = 1;
     w.after(1);
     w.budgets[0].allowed = 0;
-    assert!(w.after(1).is(Truth::False, Reason::RestartBlocked).contains("keep-a"), "it is asked again right before the change");
+    assert!(
+        w.after(1).is(Truth::False, Reason::RestartBlocked).contains("keep-a"),
+        "it is asked again right before the change"
+    );
     assert_eq!((w.patched.len(), w.state()), (1, None));
 }
 
 #[test]
 fn what_injection_refuses_and_what_is_no_workload_is_never_touched() {
-    for reason in [Reason::OptedOut, Reason::HostPid, Reason::UnknownUser, Reason::Conflict, Reason::NamespaceExcluded, Reason::StaticPod] {
+    for reason in [
+        Reason::OptedOut,
+        Reason::HostPid,
+        Reason::UnknownUser,
+        Reason::Conflict,
+        Reason::NamespaceExcluded,
+        Reason::StaticPod,
+    ] {
         World::new(&[("a", app("Deployment", reason))]).step().is(Truth::False, Reason::UpToDate);
     }
     for kind in ["Job", "Pod", "ReplicaSet", "Rollout"] {
-        World::new(&[("a", app(kind, Reason::CreatedBeforePolicy))]).step().is(Truth::False, Reason::UpToDate);
+        World::new(&[("a", app(kind, Reason::CreatedBeforePolicy))])
+            .step()
+            .is(Truth::False, Reason::UpToDate);
     }
 }
 
@@ -266,7 +323,10 @@ fn nothing_is_touched_unless_an_admin_allows_it() {
 
 #[test]
 fn after_a_failure_nothing_more_is_restarted_until_a_person_has_looked() {
-    let mut w = World::new(&[("a", app("Deployment", Reason::CreatedBeforePolicy)), ("b", app("Deployment", Reason::CreatedBeforePolicy))]);
+    let mut w = World::new(&[
+        ("a", app("Deployment", Reason::CreatedBeforePolicy)),
+        ("b", app("Deployment", Reason::CreatedBeforePolicy)),
+    ]);
     w.step().step();
     w.apps.get_mut("a").unwrap().facts.ready = 1;
     w.after(590).is(Truth::True, Reason::Restarting);
@@ -283,7 +343,10 @@ fn after_a_failure_nothing_more_is_restarted_until_a_person_has_looked() {
 
 #[test]
 fn pods_that_are_ready_without_an_agent_stop_it_too() {
-    let mut w = World::new(&[("a", app("Deployment", Reason::WebhookMissed)), ("b", app("Deployment", Reason::WebhookMissed))]);
+    let mut w = World::new(&[
+        ("a", app("Deployment", Reason::WebhookMissed)),
+        ("b", app("Deployment", Reason::WebhookMissed)),
+    ]);
     w.step().step();
     let a = w.apps.get_mut("a").unwrap();
     (a.facts.settled, a.facts.ready) = (true, 2);

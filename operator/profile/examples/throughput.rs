@@ -1,12 +1,14 @@
 //! How fast are profiles written, read, merged and summed?
 //!
-//! `cargo run --release -p fleetprof-profile --example throughput` on a profile of 10 000 different stacks, 40 deep.
+//! `cargo run --release -p fleetprof-profile --example throughput` on a profile of 10 000 different stacks,
+//! 40 deep.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use fleetprof_profile::{
-    Frame, Limits, Overlap, Profile, ProfileBuilder, SampleKind, decode_valid, encode, fold, merge, set_labels, top, tree,
+    Frame, Limits, Overlap, Profile, ProfileBuilder, SampleKind, decode_valid, encode, fold, merge,
+    set_labels, top, tree,
 };
 
 const STACKS: usize = 10_000;
@@ -24,13 +26,16 @@ impl Numbers {
 }
 
 fn build(seed: u64) -> Result<Profile, Box<dyn std::error::Error>> {
-    let names: Vec<String> = (0..3_000).map(|n| format!("shop::cart::module_{}::function_{n}", n % 90)).collect();
+    let names: Vec<String> =
+        (0..3_000).map(|n| format!("shop::cart::module_{}::function_{n}", n % 90)).collect();
     let files: Vec<String> = (0..90).map(|n| format!("/src/cart/module_{n}.rs")).collect();
     let mut numbers = Numbers(seed);
     let mut builder = ProfileBuilder::new(SampleKind::Cpu, 10_101_010, 0);
     for _ in 0..STACKS {
-        let frames: Vec<Frame<'_>> =
-            (0..DEPTH).map(|_| numbers.below(names.len())).map(|n| Frame::named(&names[n], &files[n % 90], (n % 500) as i64 + 1)).collect();
+        let frames: Vec<Frame<'_>> = (0..DEPTH)
+            .map(|_| numbers.below(names.len()))
+            .map(|n| Frame::named(&names[n], &files[n % 90], (n % 500) as i64 + 1))
+            .collect();
         builder.add_hits(&frames, 1, &[])?;
     }
     Ok(builder.finish(15_000_000_000, &[]))
@@ -57,7 +62,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     set_labels(&mut one, &[("pod", "cart-0"), ("namespace", "shop"), ("cluster", "test")]);
     let message = prost::Message::encoded_len(&one);
     let packed = encode(&one)?;
-    println!("{STACKS} samples, {} locations, {message} bytes, {} gzipped; best of {ROUNDS}", one.location.len(), packed.len());
+    println!(
+        "{STACKS} samples, {} locations, {message} bytes, {} gzipped; best of {ROUNDS}",
+        one.location.len(),
+        packed.len()
+    );
     measure("build", message, || build(1).map(|profile| profile.sample.len()).ok());
     measure("encode", message, || encode(&one).ok());
     measure("decode and validate", message, || decode_valid(&packed, &Limits::default()).ok());

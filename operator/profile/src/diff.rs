@@ -11,8 +11,8 @@ use crate::text::printable;
 use crate::top::{Top, TopRow, top};
 use crate::view::sample_types;
 
-/// Two profiles compared function by function. Shares of the total are compared, not values: captures differ in
-/// length and number of targets.
+/// Two profiles compared function by function. Shares of the total are compared, not values: captures differ
+/// in length and number of targets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Diff {
@@ -58,7 +58,10 @@ pub fn diff(base: &Profile, profile: &Profile, value_index: usize, n: usize) -> 
     let kind = |profile| sample_types(profile).get(value_index).copied().unwrap_or_default();
     let (before, after) = (kind(base), kind(profile));
     if before != after {
-        return Err(MergeError::SampleTypes { have: format!("{}/{}", after.0, after.1), need: format!("{}/{}", before.0, before.1) });
+        return Err(MergeError::SampleTypes {
+            have: format!("{}/{}", after.0, after.1),
+            need: format!("{}/{}", before.0, before.1),
+        });
     }
     let before = top(base, value_index, usize::MAX);
     let after = top(profile, value_index, usize::MAX);
@@ -80,7 +83,13 @@ fn compare(base: Top, after: Top, n: usize) -> Diff {
     let mut rows: Vec<DiffRow> = rows.into_values().map(with_deltas).collect();
     rows.sort_by(larger_change);
     rows.truncate(n);
-    Diff { sample_type: after.sample_type, unit: after.unit, base_total: base.total, total: after.total, rows }
+    Diff {
+        sample_type: after.sample_type,
+        unit: after.unit,
+        base_total: base.total,
+        total: after.total,
+        rows,
+    }
 }
 
 fn entry<'a>(rows: &'a mut HashMap<(String, String), DiffRow>, row: &TopRow) -> &'a mut DiffRow {
@@ -97,7 +106,11 @@ fn entry<'a>(rows: &'a mut HashMap<(String, String), DiffRow>, row: &TopRow) -> 
 }
 
 fn with_deltas(row: DiffRow) -> DiffRow {
-    DiffRow { self_delta: row.self_percent - row.base_self_percent, cum_delta: row.cum_percent - row.base_cum_percent, ..row }
+    DiffRow {
+        self_delta: row.self_percent - row.base_self_percent,
+        cum_delta: row.cum_percent - row.base_cum_percent,
+        ..row
+    }
 }
 
 fn larger_change(one: &DiffRow, other: &DiffRow) -> std::cmp::Ordering {
@@ -139,7 +152,8 @@ mod tests {
         let base = cpu(&[(&["a", "main"], 50), (&["b", "main"], 50)]);
         let after = cpu(&[(&["a", "main"], 160), (&["c", "main"], 40)]);
         let diff = diff(&base, &after, 0, 10).expect("the same type");
-        let rows: Vec<(&str, f64, f64)> = diff.rows.iter().map(|row| (row.name.as_str(), row.self_delta, row.cum_delta)).collect();
+        let rows: Vec<(&str, f64, f64)> =
+            diff.rows.iter().map(|row| (row.name.as_str(), row.self_delta, row.cum_delta)).collect();
         let expected = [("b", -50.0, -50.0), ("a", 30.0, 30.0), ("c", 20.0, 20.0), ("main", 0.0, 0.0)];
         assert_eq!(rows, expected);
         assert_eq!((diff.base_total, diff.total), (100, 200));

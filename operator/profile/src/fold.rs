@@ -7,11 +7,13 @@ use crate::proto::Profile;
 use crate::text::printable;
 use crate::view::{Symbols, value};
 
-/// One line a stack, root first, frames parted by `;`, then a space and the sum of the value at `value_index`; sorted.
-/// A `;` in a name becomes `:`, a control character `\u{fffd}`. Stacks without a frame are `[no stack]`.
+/// One line a stack, root first, frames parted by `;`, then a space and the sum of the value at
+/// `value_index`; sorted. A `;` in a name becomes `:`, a control character `\u{fffd}`. Stacks without a frame
+/// are `[no stack]`.
 pub fn fold(profile: &Profile, value_index: usize) -> String {
     let symbols = Symbols::new(profile);
-    let names: Vec<String> = symbols.names.iter().map(|(name, _)| printable(name).replace(';', ":")).collect();
+    let names: Vec<String> =
+        symbols.names.iter().map(|(name, _)| printable(name).replace(';', ":")).collect();
     let mut stacks: BTreeMap<Vec<usize>, i64> = BTreeMap::new();
     for sample in &profile.sample {
         let mut stack: Vec<usize> = symbols.frames(sample).map(|place| place.name).collect();
@@ -35,7 +37,8 @@ fn line(stack: &[usize], names: &[String]) -> String {
     if stack.is_empty() {
         return "[no stack]".to_owned();
     }
-    let frames: Vec<&str> = stack.iter().filter_map(|number| names.get(*number)).map(String::as_str).collect();
+    let frames: Vec<&str> =
+        stack.iter().filter_map(|number| names.get(*number)).map(String::as_str).collect();
     frames.join(";")
 }
 

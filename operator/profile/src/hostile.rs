@@ -100,7 +100,12 @@ fn wild_profiles() -> impl Strategy<Value = Profile> {
         sample: samples.into_iter().map(|(ids, value, text)| wild_sample(ids, value, text)).collect(),
         mapping: tables
             .iter()
-            .map(|&(id, start, text)| Mapping { id, memory_start: start, filename: text, ..Mapping::default() })
+            .map(|&(id, start, text)| Mapping {
+                id,
+                memory_start: start,
+                filename: text,
+                ..Mapping::default()
+            })
             .collect(),
         location: tables
             .iter()
@@ -114,7 +119,13 @@ fn wild_profiles() -> impl Strategy<Value = Profile> {
             .collect(),
         function: tables
             .iter()
-            .map(|&(id, _, text)| Function { id, name: text, system_name: text, filename: text, start_line: text })
+            .map(|&(id, _, text)| Function {
+                id,
+                name: text,
+                system_name: text,
+                filename: text,
+                start_line: text,
+            })
             .collect(),
         string_table: vec![String::new(), "a".to_owned(), "pprof::b".to_owned()],
         time_nanos: time,
@@ -156,7 +167,10 @@ fn small_bytes_that_grow_in_memory_are_refused() {
 fn a_long_string_and_a_long_stack_are_refused() {
     let long = Profile { string_table: vec![String::new(), "x".repeat(1_001)], ..Profile::default() };
     let error = refused(&encode(&long).expect("it encodes"));
-    assert_eq!(error.to_string(), "the profile has 1001 bytes in one string, the limit is 1000: send shorter slices");
+    assert_eq!(
+        error.to_string(),
+        "the profile has 1001 bytes in one string, the limit is 1000: send shorter slices"
+    );
     let sample = crate::proto::Sample { location_id: vec![1; 101], ..Default::default() };
     let deep = Profile { sample: vec![sample], ..Profile::default() };
     assert!(refused(&encode(&deep).expect("it encodes")).is_too_large());

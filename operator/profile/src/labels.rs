@@ -1,13 +1,13 @@
 //! Where does a profile say whom it belongs to?
 //!
-//! pprof has labels on samples only, none on a profile. So who was profiled (`service_name`, `namespace`, `pod`,
-//! `container`, `node`, `cluster`, `session`) is written on **every sample**: `go tool pprof -tagfocus=pod=…`
-//! and its readers find it there, and it survives a merge, after which one file still tells the pods apart.
-//! A comment would survive too, but no reader filters by it. The price is small: the texts stand once in the string
-//! table, each label is about five bytes that compress to nearly none.
+//! pprof has labels on samples only, none on a profile. So who was profiled (`service_name`, `namespace`,
+//! `pod`, `container`, `node`, `cluster`, `session`) is written on **every sample**: `go tool pprof
+//! -tagfocus=pod=…` and its readers find it there, and it survives a merge, after which one file still tells
+//! the pods apart. A comment would survive too, but no reader filters by it. The price is small: the texts
+//! stand once in the string table, each label is about five bytes that compress to nearly none.
 //!
-//! A destination that keeps such labels beside the profile (Pyroscope's series labels) should take them out with
-//! [`retain_labels`] before it pushes: there every sample label makes a series.
+//! A destination that keeps such labels beside the profile (Pyroscope's series labels) should take them out
+//! with [`retain_labels`] before it pushes: there every sample label makes a series.
 
 use std::collections::HashMap;
 
@@ -23,9 +23,9 @@ pub fn is_reserved(key: &str) -> bool {
     key.starts_with(RESERVED_PREFIX)
 }
 
-/// Writes each `(key, value)` on every sample, in place of what the samples said under that key before;
-/// so what an agent claims about itself is overwritten by what the gateway knows. An empty value removes the key.
-/// Reserved keys are left out.
+/// Writes each `(key, value)` on every sample, in place of what the samples said under that key before; so
+/// what an agent claims about itself is overwritten by what the gateway knows. An empty value removes the
+/// key. Reserved keys are left out.
 pub fn set_labels(profile: &mut Profile, labels: &[(&str, &str)]) {
     let labels: Vec<(&str, &str)> = labels.iter().copied().filter(|(key, _)| !is_reserved(key)).collect();
     retain_labels(profile, |key| labels.iter().all(|(set, _)| *set != key));
@@ -50,7 +50,9 @@ pub fn retain_labels(profile: &mut Profile, keep: impl Fn(&str) -> bool) {
     let strings = &profile.string_table;
     let mut known: HashMap<i64, bool> = HashMap::new();
     for sample in &mut profile.sample {
-        sample.label.retain(|label| *known.entry(label.key).or_insert_with(|| keep(text(strings, label.key))));
+        sample
+            .label
+            .retain(|label| *known.entry(label.key).or_insert_with(|| keep(text(strings, label.key))));
     }
 }
 

@@ -8,7 +8,8 @@
 //!                                              merge ◄─────────────────────────────────────────────┤
 //!                                                └────────────► top · fold · tree · diff ◄──────────┘
 //! ```
-//! Functions that read a [`Profile`] never panic, also on one that was not validated: what points nowhere is left out.
+//! Functions that read a [`Profile`] never panic, also on one that was not validated: what points nowhere is
+//! left out.
 
 pub mod builder;
 pub mod codec;
@@ -32,7 +33,8 @@ mod view;
 mod wire;
 
 pub use builder::{
-    BuildError, BuilderLimits, Frame, Label, LabelValue, Line, LocationId, MappingId, MappingInfo, ProfileBuilder, Truncation,
+    BuildError, BuilderLimits, Frame, Label, LabelValue, Line, LocationId, MappingId, MappingInfo,
+    ProfileBuilder, Truncation,
 };
 pub use codec::{DecodeError, EncodeError, Limits, decode, decode_valid, encode};
 pub use diff::{Diff, DiffRow, diff, render_diff};

@@ -22,7 +22,8 @@ impl SampleTable {
 
     /// Bytes of memory, estimated from above.
     pub(crate) fn memory(&self) -> usize {
-        // A row is a key, its place in the map and its values; vectors and maps may hold twice what they need.
+        // A row is a key, its place in the map and its values; vectors and maps may hold twice what they
+        // need.
         const ROW: usize = 2 * (size_of::<(SampleKey, usize)>() + size_of::<Vec<i64>>());
         self.len() * ROW + self.parts
     }
@@ -51,7 +52,10 @@ impl SampleTable {
     pub(crate) fn into_samples(self) -> Vec<Sample> {
         let mut keys: Vec<(SampleKey, usize)> = self.rows.into_iter().collect();
         keys.sort_unstable_by_key(|(_, row)| *row);
-        keys.into_iter().zip(self.values).map(|(((location_id, label), _), value)| Sample { location_id, value, label }).collect()
+        keys.into_iter()
+            .zip(self.values)
+            .map(|(((location_id, label), _), value)| Sample { location_id, value, label })
+            .collect()
     }
 }
 

@@ -15,7 +15,8 @@ impl StringTable {
         Self::continued(&[String::new()])
     }
 
-    /// A table that goes on after the entries of `table`; of a text that stands there twice, the first number counts.
+    /// A table that goes on after the entries of `table`; of a text that stands there twice, the first number
+    /// counts.
     pub(crate) fn continued(table: &[String]) -> Self {
         let mut strings = Self { index: HashMap::with_capacity(table.len()), next: 0, bytes: 0 };
         for text in table {
@@ -49,7 +50,8 @@ impl StringTable {
 
     /// The entries from number `first` on, in order.
     pub(crate) fn into_entries(self, first: i64) -> Vec<String> {
-        let mut entries: Vec<(String, i64)> = self.index.into_iter().filter(|(_, number)| *number >= first).collect();
+        let mut entries: Vec<(String, i64)> =
+            self.index.into_iter().filter(|(_, number)| *number >= first).collect();
         entries.sort_unstable_by_key(|(_, number)| *number);
         entries.into_iter().map(|(text, _)| text).collect()
     }

@@ -15,7 +15,8 @@ pub(crate) fn cpu(stacks: &[(&[&str], u32)]) -> Profile {
     let mut builder = ProfileBuilder::new(SampleKind::Cpu, PERIOD, 1_000);
     for (stack, hits) in stacks {
         let files: Vec<String> = stack.iter().map(|name| format!("{name}.rs")).collect();
-        let frames: Vec<Frame<'_>> = stack.iter().zip(&files).map(|(name, file)| Frame::named(name, file, 7)).collect();
+        let frames: Vec<Frame<'_>> =
+            stack.iter().zip(&files).map(|(name, file)| Frame::named(name, file, 7)).collect();
         builder.add_hits(&frames, *hits, &[]).expect("a sample");
     }
     builder.finish(10_000_000_000, &[])
@@ -36,12 +37,8 @@ const FILES: [&str; 3] = ["a.rs", "b.rs", ""];
 fn frame() -> impl Strategy<Value = ArbitraryFrame> {
     let address = proptest::option::of(0x1000_u64..0x1010);
     let inlined = proptest::option::of(0..NAMES.len());
-    (0..NAMES.len(), 0..4_i64, address, inlined).prop_map(|(function, line, address, inlined)| ArbitraryFrame {
-        function,
-        line,
-        address,
-        inlined,
-    })
+    (0..NAMES.len(), 0..4_i64, address, inlined)
+        .prop_map(|(function, line, address, inlined)| ArbitraryFrame { function, line, address, inlined })
 }
 
 type ArbitrarySample = (Vec<ArbitraryFrame>, u32, Option<u8>);
@@ -90,7 +87,8 @@ fn build(samples: &[ArbitrarySample], slide: u64, time: i64) -> Profile {
     builder.finish(10_000_000_000, &["made by a test"])
 }
 
-/// A profile as a sorted list of texts, so that two with other ids or another order compare equal when they say the same.
+/// A profile as a sorted list of texts, so that two with other ids or another order compare equal when they
+/// say the same.
 pub(crate) fn canonical(profile: &Profile) -> Vec<String> {
     let symbols = Symbols::new(profile);
     let view = View::new(profile);
@@ -98,8 +96,10 @@ pub(crate) fn canonical(profile: &Profile) -> Vec<String> {
         .sample
         .iter()
         .map(|sample| {
-            let frames: Vec<String> =
-                symbols.frames(sample).map(|place| format!("{:?}:{}", symbols.names[place.name], place.line)).collect();
+            let frames: Vec<String> = symbols
+                .frames(sample)
+                .map(|place| format!("{:?}:{}", symbols.names[place.name], place.line))
+                .collect();
             let offsets: Vec<u64> = sample
                 .location_id
                 .iter()
@@ -109,8 +109,11 @@ pub(crate) fn canonical(profile: &Profile) -> Vec<String> {
                     None => location.address,
                 })
                 .collect();
-            let mut labels: Vec<String> =
-                sample.label.iter().map(|label| format!("{}={}{}", view.text(label.key), view.text(label.str), label.num)).collect();
+            let mut labels: Vec<String> = sample
+                .label
+                .iter()
+                .map(|label| format!("{}={}{}", view.text(label.key), view.text(label.str), label.num))
+                .collect();
             labels.sort();
             format!("{frames:?} {offsets:?} {labels:?} {:?}", sample.value)
         })

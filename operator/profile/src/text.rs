@@ -10,13 +10,22 @@ fn is_unsafe(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A value of `unit` (as pprof names units) in the largest unit that leaves it at 1 or more: `1.20s`, `1.5kB`, `300`.
+/// A value of `unit` (as pprof names units) in the largest unit that leaves it at 1 or more: `1.20s`,
+/// `1.5kB`, `300`.
 pub fn value_with_unit(value: i64, unit: &str) -> String {
     let scale: &[(f64, &str)] = match unit {
-        "nanoseconds" | "ns" => &[(3.6e12, "hrs"), (6e10, "mins"), (1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns")],
+        "nanoseconds" | "ns" => {
+            &[(3.6e12, "hrs"), (6e10, "mins"), (1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns")]
+        }
         "microseconds" | "us" => &[(3.6e9, "hrs"), (6e7, "mins"), (1e6, "s"), (1e3, "ms"), (1.0, "us")],
         "milliseconds" | "ms" => &[(3.6e6, "hrs"), (6e4, "mins"), (1e3, "s"), (1.0, "ms")],
-        "bytes" => &[(1_099_511_627_776.0, "TB"), (1_073_741_824.0, "GB"), (1_048_576.0, "MB"), (1024.0, "kB"), (1.0, "B")],
+        "bytes" => &[
+            (1_099_511_627_776.0, "TB"),
+            (1_073_741_824.0, "GB"),
+            (1_048_576.0, "MB"),
+            (1024.0, "kB"),
+            (1.0, "B"),
+        ],
         _ => &[],
     };
     let magnitude = value.unsigned_abs() as f64;

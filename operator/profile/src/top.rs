@@ -47,8 +47,8 @@ pub struct TopRow {
     pub cum_percent: f64,
 }
 
-/// The `n` heaviest functions by the value at `value_index`. Frames inlined into others are functions of their own.
-/// The profile's `drop_frames` is not applied: a pattern from a target is hostile.
+/// The `n` heaviest functions by the value at `value_index`. Frames inlined into others are functions of
+/// their own. The profile's `drop_frames` is not applied: a pattern from a target is hostile.
 pub fn top(profile: &Profile, value_index: usize, n: usize) -> Top {
     let symbols = Symbols::new(profile);
     let sums = Sums::of(profile, &symbols, value_index);
@@ -83,7 +83,8 @@ struct Sums {
 impl Sums {
     fn of(profile: &Profile, symbols: &Symbols<'_>, value_index: usize) -> Self {
         let functions = symbols.names.len();
-        let mut sums = Self { total: 0, own: vec![0; functions], cum: vec![0; functions], lines: HashMap::new() };
+        let mut sums =
+            Self { total: 0, own: vec![0; functions], cum: vec![0; functions], lines: HashMap::new() };
         // The number of the last sample that counted a function, so that recursion counts once.
         let mut counted = vec![0_usize; functions];
         for (position, sample) in profile.sample.iter().enumerate() {
@@ -125,7 +126,9 @@ impl Sums {
                 TopRow {
                     name: name.clone(),
                     file: file.clone(),
-                    line: hottest.get(&position).map_or_else(|| number(&symbols.start_lines, position), |(_, line)| *line),
+                    line: hottest
+                        .get(&position)
+                        .map_or_else(|| number(&symbols.start_lines, position), |(_, line)| *line),
                     self_value: own,
                     self_percent: percent(own, self.total),
                     cum_value: cum,

@@ -8,7 +8,8 @@ use crate::proto::Profile;
 use crate::text::percent;
 use crate::view::{Symbols, value};
 
-/// Frames deeper than this are folded into one called [`DEEPER`], so that no reader of the tree runs out of stack.
+/// Frames deeper than this are folded into one called [`DEEPER`], so that no reader of the tree runs out of
+/// stack.
 pub const MAX_DEPTH: usize = 512;
 /// The name of what lies below [`MAX_DEPTH`].
 pub const DEEPER: &str = "[deeper]";
@@ -18,15 +19,16 @@ pub const DEEPER: &str = "[deeper]";
 pub struct FlameNode {
     /// The function's name, as it stands in the profile: make it safe before it is shown.
     pub name: String,
-    /// What it and all below it used; more than its children's sum by what it used itself and what was pruned.
+    /// What it and all below it used; more than its children's sum by what it used itself and what was
+    /// pruned.
     pub value: i64,
     /// What it called, the heaviest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<FlameNode>,
 }
 
-/// The call tree by the value at `value_index` under a root called `total`; a node below `min_share` percent of the
-/// total is left out with all its children.
+/// The call tree by the value at `value_index` under a root called `total`; a node below `min_share` percent
+/// of the total is left out with all its children.
 pub fn tree(profile: &Profile, value_index: usize, min_share: f64) -> FlameNode {
     let symbols = Symbols::new(profile);
     let mut arena = Arena::new();
@@ -101,8 +103,11 @@ impl Arena {
                 continue;
             }
             sort(&mut below);
-            let built =
-                FlameNode { name: node.name.map_or(DEEPER, |number| symbols.name(number)).to_owned(), value: node.value, children: below };
+            let built = FlameNode {
+                name: node.name.map_or(DEEPER, |number| symbols.name(number)).to_owned(),
+                value: node.value,
+                children: below,
+            };
             if let Some(siblings) = children.get_mut(node.parent) {
                 siblings.push(built);
             }

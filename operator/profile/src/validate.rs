@@ -35,7 +35,10 @@ pub enum Invalid {
         id: u64,
     },
     /// An id points at nothing.
-    #[error("{holder} {position} points at {table} {id}, which does not exist: write it or leave the reference out")]
+    #[error(
+        "{holder} {position} points at {table} {id}, which does not exist: write it or leave the reference \
+         out"
+    )]
     Dangling {
         /// What holds the reference.
         holder: &'static str,
@@ -69,7 +72,10 @@ pub enum Invalid {
         need: usize,
     },
     /// A number is below 0.
-    #[error("{holder} {position} has the negative number {value}: only a comparison may hold one, and it is no capture")]
+    #[error(
+        "{holder} {position} has the negative number {value}: only a comparison may hold one, and it is no \
+         capture"
+    )]
     Negative {
         /// What holds the number.
         holder: &'static str,
@@ -140,7 +146,8 @@ impl Check<'_> {
         if types.is_empty() || types.len() > MAX_SAMPLE_TYPES || !types.iter().all(named) {
             return Err(Invalid::SampleTypes(types.len()));
         }
-        let indices = [profile.drop_frames, profile.keep_frames, profile.default_sample_type, profile.doc_url];
+        let indices =
+            [profile.drop_frames, profile.keep_frames, profile.default_sample_type, profile.doc_url];
         self.strings("header", 0, &indices)?;
         self.strings("comment", 0, &profile.comment)?;
         let numbers = [profile.time_nanos, profile.duration_nanos, profile.period];
@@ -224,7 +231,13 @@ impl Check<'_> {
     }
 }
 
-fn exists(holder: &'static str, position: usize, table: &'static str, ids: &HashSet<u64>, id: u64) -> Result<(), Invalid> {
+fn exists(
+    holder: &'static str,
+    position: usize,
+    table: &'static str,
+    ids: &HashSet<u64>,
+    id: u64,
+) -> Result<(), Invalid> {
     if ids.contains(&id) {
         return Ok(());
     }

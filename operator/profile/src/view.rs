@@ -13,7 +13,11 @@ pub(crate) fn text(strings: &[String], index: i64) -> &str {
 
 /// `(type, unit)` of every value, in order.
 pub fn sample_types(profile: &Profile) -> Vec<(&str, &str)> {
-    profile.sample_type.iter().map(|kind| (text(&profile.string_table, kind.r#type), text(&profile.string_table, kind.unit))).collect()
+    profile
+        .sample_type
+        .iter()
+        .map(|kind| (text(&profile.string_table, kind.r#type), text(&profile.string_table, kind.unit)))
+        .collect()
 }
 
 /// Which value has this type, such as `cpu` or `inuse_space`.

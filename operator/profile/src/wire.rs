@@ -1,7 +1,7 @@
 //! How large would a profile become in memory, told from its bytes alone?
 //!
-//! Two bytes on the wire can become a hundred in memory, so hostile bytes are measured here, without allocating,
-//! before anything is decoded.
+//! Two bytes on the wire can become a hundred in memory, so hostile bytes are measured here, without
+//! allocating, before anything is decoded.
 
 use crate::codec::{DecodeError, Limits};
 
@@ -131,7 +131,10 @@ impl Measure {
 }
 
 /// Calls `visit` for every field of a message.
-fn walk<'a>(mut bytes: &'a [u8], mut visit: impl FnMut(u64, Field<'a>) -> Result<(), DecodeError>) -> Result<(), DecodeError> {
+fn walk<'a>(
+    mut bytes: &'a [u8],
+    mut visit: impl FnMut(u64, Field<'a>) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
     while !bytes.is_empty() {
         let (number, field, rest) = field(bytes).ok_or(DecodeError::Malformed)?;
         visit(number, field)?;

@@ -7,7 +7,9 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fleetprof_profile::{Limits, Overlap, Profile, decode_valid, default_value_index, encode, merge, retain_labels, top, total};
+use fleetprof_profile::{
+    Limits, Overlap, Profile, decode_valid, default_value_index, encode, merge, retain_labels, top, total,
+};
 use support::{Stored, our_top, pprof_top};
 
 /// Burns time, memory and locks, and writes a profile of each kind into the directory it is given.
@@ -108,7 +110,12 @@ fn run_the_program() -> Directory {
     let directory = Directory(path);
     let source = directory.0.join("main.go");
     std::fs::write(&source, PROGRAM).expect("a file");
-    let output = Command::new("go").arg("run").args([&source, &directory.0]).env("GOFLAGS", "-mod=mod").output().expect("go is installed");
+    let output = Command::new("go")
+        .arg("run")
+        .args([&source, &directory.0])
+        .env("GOFLAGS", "-mod=mod")
+        .output()
+        .expect("go is installed");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "go run: {errors}");
     directory

@@ -29,5 +29,9 @@ fn the_checked_in_code_is_fresh() {
         std::fs::write(&checked_in, &fresh).expect("the fresh code is written");
     }
     let stored = std::fs::read_to_string(&checked_in).unwrap_or_default();
-    assert!(stored == fresh, "src/generated/{FILE} is stale: run FLEETPROF_REGENERATE=1 cargo test -p fleetprof-profile --test generated");
+    assert!(
+        stored == fresh,
+        "src/generated/{FILE} is stale: run FLEETPROF_REGENERATE=1 cargo test -p fleetprof-profile --test \
+         generated"
+    );
 }

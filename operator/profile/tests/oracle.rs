@@ -5,8 +5,8 @@
 mod support;
 
 use fleetprof_profile::{
-    Frame, Label, Limits, Overlap, Profile, ProfileBuilder, SampleKind, decode_valid, default_value_index, merge, sample_types, set_labels,
-    top, total,
+    Frame, Label, Limits, Overlap, Profile, ProfileBuilder, SampleKind, decode_valid, default_value_index,
+    merge, sample_types, set_labels, top, total,
 };
 use support::{PERIOD, Stored, our_top, pprof, pprof_text, pprof_top, rich};
 

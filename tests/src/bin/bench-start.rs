@@ -1,7 +1,7 @@
 //! How long from creating a session to its target running, and what does an agent cost while it waits?
 //!
-//! `cargo run -p fleetprof-tests --bin bench-start [SESSIONS]`: on the cluster of `make demo`, against the worker's
-//! sidecar. Prints rows of the table of `make bench`.
+//! `cargo run -p fleetprof-tests --bin bench-start [SESSIONS]`: on the cluster of `make demo`, against the
+//! worker's sidecar. Prints rows of the table of `make bench`.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,10 @@ use serde_json::json;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let sessions: usize = std::env::args().nth(1).map_or(Ok(50), |n| n.parse()).context("the argument is the number of sessions")?;
+    let sessions: usize = std::env::args()
+        .nth(1)
+        .map_or(Ok(50), |n| n.parse())
+        .context("the argument is the number of sessions")?;
     let shop = Shop::open().await?;
     shop.linked("worker", "Linked").await?;
     quiet(&shop).await?;
@@ -26,7 +29,8 @@ async fn main() -> Result<()> {
     took.sort();
     let at = |q: f64| took[((took.len() - 1) as f64 * q).round() as usize].as_secs_f64();
     println!(
-        "| create of a ProfileSession → target Running, {sessions} sessions | p50 {:.3} s, p99 {:.3} s, longest {:.3} s | p99 ≤ 1 s: {} | |",
+        "| create of a ProfileSession → target Running, {sessions} sessions | p50 {:.3} s, p99 {:.3} s, \
+         longest {:.3} s | p99 ≤ 1 s: {} | |",
         at(0.5),
         at(0.99),
         at(1.0),
@@ -42,7 +46,8 @@ fn met(yes: bool) -> &'static str {
 
 /// Waits until no session is under way, of a round that began before this.
 async fn quiet(shop: &Shop) -> Result<()> {
-    let api: Api<DynamicObject> = Api::namespaced_with(shop.client.clone(), SHOP, &fleetprof_tests::people::resource("ProfileSession"));
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(shop.client.clone(), SHOP, &fleetprof_tests::people::resource("ProfileSession"));
     fleetprof_tests::wait_for("every session has ended", Duration::from_secs(240), || async {
         let all = api.list(&kube::api::ListParams::default()).await?;
         Ok(all.items.iter().all(|s| s.data["status"]["endTime"].is_string()).then_some(()))
@@ -52,9 +57,15 @@ async fn quiet(shop: &Shop) -> Result<()> {
 
 /// One session, from the call that creates it to the watch event that shows it running; cancelled then.
 async fn one(shop: &Shop) -> Result<Duration> {
-    let api: Api<DynamicObject> = Api::namespaced_with(shop.client.clone(), SHOP, &fleetprof_tests::people::resource("ProfileSession"));
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(shop.client.clone(), SHOP, &fleetprof_tests::people::resource("ProfileSession"));
     let params = WatchParams::default().timeout(60);
-    let version = api.list_metadata(&kube::api::ListParams::default().limit(1)).await?.metadata.resource_version.unwrap_or_default();
+    let version = api
+        .list_metadata(&kube::api::ListParams::default().limit(1))
+        .await?
+        .metadata
+        .resource_version
+        .unwrap_or_default();
     let mut events = Box::pin(api.watch(&params, &version).await?);
     let began = Instant::now();
     let spec = json!({"policyRef": {"name": "shop"}, "target": {"workload": {"kind": "Deployment", "name": "worker"}}, "duration": "10s"});
@@ -72,7 +83,16 @@ async fn one(shop: &Shop) -> Result<Duration> {
             break;
         }
     }
-    shop.kubectl(&["-n", SHOP, "patch", "psess", &name, "--type=merge", "-p", r#"{"spec":{"cancel":true}}"#])?;
+    shop.kubectl(&[
+        "-n",
+        SHOP,
+        "patch",
+        "psess",
+        &name,
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"cancel":true}}"#,
+    ])?;
     shop.ended(SHOP, &name, 60).await?;
     shop.forget(SHOP, &name).await?;
     took.with_context(|| format!("session {name} was never seen running"))
@@ -95,7 +115,8 @@ async fn idle(shop: &Shop) -> Result<()> {
         .context("no VmRSS")?;
     let mib = rss / 1024.0;
     println!(
-        "| agent that waits: memory | RSS {mib:.1} MB | ≤ 12 MB: {} | |\n| agent that waits: CPU | {:.3} % of a core over 30 s | – | |",
+        "| agent that waits: memory | RSS {mib:.1} MB | ≤ 12 MB: {} | |\n| agent that waits: CPU | {:.3} % \
+         of a core over 30 s | – | |",
         met(mib <= 12.0),
         used as f64 / 30e9 * 100.0
     );
@@ -107,7 +128,8 @@ fn cpu_nanos(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
-        sum += stat.split(' ').next().and_then(|n| n.parse::<u64>().ok()).context("schedstat has no number")?;
+        sum +=
+            stat.split(' ').next().and_then(|n| n.parse::<u64>().ok()).context("schedstat has no number")?;
     }
     Ok(sum)
 }

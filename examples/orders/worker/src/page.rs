@@ -43,8 +43,9 @@ fn shadow() -> Page {
     page
 }
 
-/// Blurs: every pixel becomes the mean of the square of `radius` around it. Adds up each square anew, although it shares
-/// all but two columns with its neighbour's, and although rows and columns could be done one after the other.
+/// Blurs: every pixel becomes the mean of the square of `radius` around it. Adds up each square anew,
+/// although it shares all but two columns with its neighbour's, and although rows and columns could be done
+/// one after the other.
 #[inline(never)]
 fn soften(page: &Page, radius: usize) -> Page {
     let mut soft = Page::new(page.width, page.height, 0);

@@ -138,7 +138,8 @@ mod tests {
             let used = times.uncounted(me);
             times.count(me, used);
             let again = times.uncounted(me);
-            let others: u64 = times.ids().into_iter().filter(|t| *t != me && !times.runnable(*t)).count() as u64;
+            let others: u64 =
+                times.ids().into_iter().filter(|t| *t != me && !times.runnable(*t)).count() as u64;
             (used, again, others)
         });
         let (used, again, others) = spin.join().unwrap();

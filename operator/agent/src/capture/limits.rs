@@ -1,4 +1,5 @@
-//! What keeps a worker harmless? Limits of the kernel, a kill timer, the target's user, and signals that end it in order.
+//! What keeps a worker harmless? Limits of the kernel, a kill timer, the target's user, and signals that end
+//! it in order.
 
 use std::io::Write;
 use std::path::Path;
@@ -17,7 +18,8 @@ use super::protocol::{CaptureRequest, Event, Failed, Failure, FailureReason};
 const GRACE: Duration = Duration::from_secs(20);
 /// How often the kill timer looks at clock and parent.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
-/// Address space of a worker: programs and debug information that are mapped count, though they are not resident.
+/// Address space of a worker: programs and debug information that are mapped count, though they are not
+/// resident.
 const ADDRESS_SPACE: u64 = 32 << 30;
 /// Memory of a worker's own: what it allocates. Ten times of what captures of large programs took.
 const DATA: u64 = 512 << 20;
@@ -107,7 +109,8 @@ pub fn start_watchdog(request: &CaptureRequest) -> std::io::Result<()> {
 
 /// Writes the final event past the lock of stdout, which the hanging thread may hold.
 fn report_timeout(allowed: Duration) {
-    let message = format!("the worker did not end within {} s; it was stopped, the target runs on", allowed.as_secs());
+    let message =
+        format!("the worker did not end within {} s; it was stopped, the target runs on", allowed.as_secs());
     let event = Event::Failed(Failed {
         reason: FailureReason::CollectorCrashed,
         message,
@@ -125,18 +128,24 @@ fn report_timeout(allowed: Duration) {
 /// `output_dir` goes to that user first: without capabilities root's own files are out of reach.
 pub fn assume_user_of(pid: i32, output_dir: &Path) -> Result<Option<procfs::Owner>, Failure> {
     let owner = procfs::owner(pid).map_err(|e| {
-        Failure::new(FailureReason::NoSuchProcess, format!("the user of process {pid} cannot be read ({e}); it may have ended"))
+        Failure::new(
+            FailureReason::NoSuchProcess,
+            format!("the user of process {pid} cannot be read ({e}); it may have ended"),
+        )
     })?;
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
     if !Uid::effective().is_root() || uid.is_root() {
         return Ok(None);
     }
-    let step = |what: &str, result: nix::Result<()>| {
-        result.map_err(|e| {
-            let advice = "give the agent the runtime's default capabilities, or run it as the target's user (securityContext.runAsUser)";
-            Failure::new(FailureReason::PermissionDenied, format!("{what} failed on the way to user {uid} ({e}); {advice}"))
+    let step =
+        |what: &str, result: nix::Result<()>| {
+            result.map_err(|e| {
+            let advice = "give the agent the runtime's default capabilities, or run it as the target's user \
+                          (securityContext.runAsUser)";
+            Failure::new(FailureReason::PermissionDenied, format!("{what} failed on the way to user {uid} \
+                ({e}); {advice}"))
         })
-    };
+        };
     step("chown of the output directory", nix::unistd::chown(output_dir, Some(uid), Some(gid)))?;
     step("setgroups", setgroups(&[]))?;
     step("setgid", setgid(gid))?;

@@ -156,7 +156,9 @@ pub struct Owner {
 
 /// The effective user and group in the text of `/proc/PID/status`.
 pub fn parse_owner(status: &str) -> Option<Owner> {
-    let effective = |key: &str| status.lines().find_map(|l| l.strip_prefix(key))?.split_ascii_whitespace().nth(1)?.parse().ok();
+    let effective = |key: &str| {
+        status.lines().find_map(|l| l.strip_prefix(key))?.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
     Some(Owner { uid: effective("Uid:")?, gid: effective("Gid:")? })
 }
 
@@ -196,7 +198,10 @@ mod tests {
                     9-1 r-xp 0 0:0 0\n";
         let maps = parse_maps(text);
         assert_eq!(maps.len(), 4);
-        assert_eq!((maps[0].file(), maps[0].executable, maps[0].offset), (Some("/app/my server"), true, 0x2000));
+        assert_eq!(
+            (maps[0].file(), maps[0].executable, maps[0].offset),
+            (Some("/app/my server"), true, 0x2000)
+        );
         assert_eq!((maps[1].file(), maps[1].executable, maps[1].path.as_str()), (None, false, ""));
         assert_eq!(maps[2].path, "[vdso]");
         assert_eq!(maps[3].file(), None);
@@ -207,9 +212,20 @@ mod tests {
         let stat = b"7 (a) R 1 (b) ) S 1 7 7 0 -1 4194304 1 0 0 0 30 12 0 0 20 0 3 0 5555 1000 1";
         assert_eq!(
             parse_stat(stat),
-            Some(Stat { state: b'S', ending: false, user_ticks: 30, system_ticks: 12, threads: 3, start_ticks: 5555 })
+            Some(Stat {
+                state: b'S',
+                ending: false,
+                user_ticks: 30,
+                system_ticks: 12,
+                threads: 3,
+                start_ticks: 5555
+            })
         );
-        for (text, ending) in [("S 1 7 7 0 -1 4194308", true), ("Z 1 7 7 0 -1 4194304", true), ("R 1 7 7 0 -1 1077936128", false)] {
+        for (text, ending) in [
+            ("S 1 7 7 0 -1 4194308", true),
+            ("Z 1 7 7 0 -1 4194304", true),
+            ("R 1 7 7 0 -1 1077936128", false),
+        ] {
             let text = format!("7 (a) {text} 1 0 0 0 30 12 0 0 20 0 3 0 5555 1000 1");
             assert_eq!(parse_stat(text.as_bytes()).unwrap().ending, ending, "{text}");
         }

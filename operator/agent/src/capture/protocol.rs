@@ -68,12 +68,16 @@ impl CaptureRequest {
         ];
         for (field, value, low, high) in ranges {
             if value < low || value > high {
-                return Err(Failure::internal(format!("{field} is {value} in the capture request; give {low} to {high}")));
+                return Err(Failure::internal(format!(
+                    "{field} is {value} in the capture request; give {low} to {high}"
+                )));
             }
         }
         if self.labels.len() > MAX_LABELS {
             let n = self.labels.len();
-            return Err(Failure::internal(format!("the capture request has {n} labels; give at most {MAX_LABELS}")));
+            return Err(Failure::internal(format!(
+                "the capture request has {n} labels; give at most {MAX_LABELS}"
+            )));
         }
         Ok(())
     }
@@ -131,7 +135,8 @@ pub struct SliceWritten {
 pub struct Finished {
     /// Samples in all slices.
     pub samples: u64,
-    /// Samples that should have been taken. perf: the target's CPU time divided by the period; others: turns of the schedule.
+    /// Samples that should have been taken. perf: the target's CPU time divided by the period; others: turns
+    /// of the schedule.
     pub expected: u64,
     /// Of these, how many were taken.
     pub taken: u64,
@@ -232,7 +237,10 @@ mod tests {
     use super::*;
 
     fn request() -> CaptureRequest {
-        serde_json::from_str(r#"{"pid":7,"durationMs":10000,"frequencyHz":99,"sliceMs":10000,"outputDir":"/tmp"}"#).unwrap()
+        serde_json::from_str(
+            r#"{"pid":7,"durationMs":10000,"frequencyHz":99,"sliceMs":10000,"outputDir":"/tmp"}"#,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -263,7 +271,12 @@ mod tests {
 
     #[test]
     fn events_are_lines_with_their_name_as_key() {
-        let event = Event::Failed(Failed { reason: FailureReason::NoSamples, message: "m".into(), samples: 0, slices: 0 });
+        let event = Event::Failed(Failed {
+            reason: FailureReason::NoSamples,
+            message: "m".into(),
+            samples: 0,
+            slices: 0,
+        });
         let text = serde_json::to_string(&event).unwrap();
         assert_eq!(text, r#"{"failed":{"reason":"NoSamples","message":"m","samples":0,"slices":0}}"#);
         assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);

@@ -1,4 +1,5 @@
-//! Which runtime does a target run? A pure function over its path, mappings and build marks, and a thin reader.
+//! Which runtime does a target run? A pure function over its path, mappings and build marks, and a thin
+//! reader.
 
 use std::fmt;
 use std::fs::File;
@@ -58,7 +59,8 @@ pub fn detect(pid: i32) -> Runtime {
     classify(&exe.to_string_lossy(), &maps, || go_version(pid).ok().flatten())
 }
 
-/// The runtime by the executable's path, the mappings, and Go's build mark (asked last; `Some("")` is Go of unknown version).
+/// The runtime by the executable's path, the mappings, and Go's build mark (asked last; `Some("")` is Go of
+/// unknown version).
 pub fn classify(exe: &str, maps: &[Mapping], go: impl FnOnce() -> Option<String>) -> Runtime {
     let name = base_name(exe);
     let libraries = || maps.iter().filter_map(Mapping::file).map(base_name);
@@ -68,7 +70,8 @@ pub fn classify(exe: &str, maps: &[Mapping], go: impl FnOnce() -> Option<String>
     if libraries().any(|l| l == "libcoreclr.so") {
         return Runtime::DotNet;
     }
-    let version = libraries().find_map(|l| python_version(l, "libpython")).or_else(|| python_version(name, "python"));
+    let version =
+        libraries().find_map(|l| python_version(l, "libpython")).or_else(|| python_version(name, "python"));
     if version.is_some() || name == "python" || name == "python3" {
         return Runtime::Python(version);
     }
@@ -157,7 +160,11 @@ mod tests {
             ("/usr/bin/rubyfruit", &[], None, "Native"),
         ];
         for (exe, libraries, go, wanted) in cases {
-            assert_eq!(classify(exe, &maps(libraries), || go.map(str::to_owned)).to_string(), *wanted, "{exe} {libraries:?}");
+            assert_eq!(
+                classify(exe, &maps(libraries), || go.map(str::to_owned)).to_string(),
+                *wanted,
+                "{exe} {libraries:?}"
+            );
         }
     }
 

@@ -1,4 +1,5 @@
-//! When is the next sample due? A wall-clock schedule without drift; a turn that is missed is counted, never made up for.
+//! When is the next sample due? A wall-clock schedule without drift; a turn that is missed is counted, never
+//! made up for.
 
 use std::time::Duration;
 

@@ -66,7 +66,12 @@ enum End {
 
 impl<'a> Session<'a> {
     /// A capture of the target that started at `start_ticks` after boot.
-    pub fn new(request: &'a CaptureRequest, start_ticks: u64, writer: &'a mut SliceWriter, emit: &'a mut dyn FnMut(&Event)) -> Self {
+    pub fn new(
+        request: &'a CaptureRequest,
+        start_ticks: u64,
+        writer: &'a mut SliceWriter,
+        emit: &'a mut dyn FnMut(&Event),
+    ) -> Self {
         Self { request, start_ticks, writer, emit, start: Instant::now(), samples: 0 }
     }
 
@@ -135,7 +140,11 @@ impl<'a> Session<'a> {
     }
 
     /// Writes what was collected since `start`; gives back when it was, which is where the next slice starts.
-    fn write_slice(&mut self, sampler: &mut dyn Sampler, start: (Duration, u64)) -> Result<(Duration, u64), Failure> {
+    fn write_slice(
+        &mut self,
+        sampler: &mut dyn Sampler,
+        start: (Duration, u64),
+    ) -> Result<(Duration, u64), Failure> {
         let labels = self.request.labels.iter().map(|(k, v)| Label::text(k, v)).collect();
         let period = 1_000_000_000 / u64::from(self.request.frequency_hz);
         let mut slice = Slice::new(period, start.1, labels);
@@ -154,13 +163,18 @@ impl<'a> Session<'a> {
     fn finish(&self, end: End, tally: Tally, turns: u64, missed: u64) -> Result<Finished, Failure> {
         let pid = self.request.pid;
         if self.samples == 0 && end == End::TargetExited {
-            return Err(Failure::new(FailureReason::TargetExited, format!("process {pid} ended before anything was sampled")));
+            return Err(Failure::new(
+                FailureReason::TargetExited,
+                format!("process {pid} ended before anything was sampled"),
+            ));
         }
         if self.samples == 0 && end == End::Duration {
             let ms = self.request.duration_ms;
             return Err(Failure::new(
                 FailureReason::NoSamples,
-                format!("process {pid} used no CPU time during the {ms} ms of the capture; profile it under load"),
+                format!(
+                    "process {pid} used no CPU time during the {ms} ms of the capture; profile it under load"
+                ),
             ));
         }
         Ok(Finished {

@@ -45,7 +45,11 @@ impl<'a> Slice<'a> {
         self.note(added, samples)
     }
 
-    fn note(&mut self, added: Result<(), fleetprof_profile::BuildError>, samples: u64) -> Result<(), Failure> {
+    fn note(
+        &mut self,
+        added: Result<(), fleetprof_profile::BuildError>,
+        samples: u64,
+    ) -> Result<(), Failure> {
         added.map_err(|e| Failure::internal(format!("a sample cannot be added to the profile: {e}")))?;
         self.samples += samples;
         Ok(())
@@ -68,7 +72,10 @@ impl SliceWriter {
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(path, flags, Mode::empty()).map_err(|e| {
-            Failure::internal(format!("the output directory {} cannot be opened ({e}); create it before the capture", path.display()))
+            Failure::internal(format!(
+                "the output directory {} cannot be opened ({e}); create it before the capture",
+                path.display()
+            ))
         })?;
         Ok(Self { directory, next: 0 })
     }
@@ -85,10 +92,14 @@ impl SliceWriter {
             return Ok(None);
         }
         let profile = builder.finish(signed(duration_nanos), &[]);
-        let bytes = encode(&profile).map_err(|e| Failure::internal(format!("slice {} cannot be encoded: {e}", self.next)))?;
+        let bytes = encode(&profile)
+            .map_err(|e| Failure::internal(format!("slice {} cannot be encoded: {e}", self.next)))?;
         let seq = self.next;
-        self.store(seq, &bytes)
-            .map_err(|e| Failure::internal(format!("slice {seq} cannot be written to the spool ({e}); check that the volume has space")))?;
+        self.store(seq, &bytes).map_err(|e| {
+            Failure::internal(format!(
+                "slice {seq} cannot be written to the spool ({e}); check that the volume has space"
+            ))
+        })?;
         self.next += 1;
         Ok(Some(SliceWritten { seq, bytes: bytes.len() as u64, samples, start_nanos, duration_nanos }))
     }
@@ -96,7 +107,8 @@ impl SliceWriter {
     fn store(&self, seq: u32, bytes: &[u8]) -> io::Result<()> {
         let (temporary, name) = (format!(".{seq}.tmp"), format!("{seq}.pb.gz"));
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut file = File::from(openat(&self.directory, temporary.as_str(), flags, Mode::from_bits_truncate(0o640))?);
+        let mut file =
+            File::from(openat(&self.directory, temporary.as_str(), flags, Mode::from_bits_truncate(0o640))?);
         file.write_all(bytes)?;
         file.sync_all()?;
         renameat(&self.directory, temporary.as_str(), &self.directory, name.as_str())?;
@@ -119,8 +131,13 @@ mod tests {
             let mut slice = Slice::new(10, 5, vec![Label::text("team", "payments")]);
             slice.add(&[Frame::named("f", "f.py", 3)], 2, 21).unwrap();
             let written = writer.write(slice, 7).unwrap().unwrap();
-            assert_eq!((written.seq, written.samples, written.start_nanos, written.duration_nanos), (seq, 2, 5, 7));
-            let profile = decode_valid(&std::fs::read(dir.join(format!("{seq}.pb.gz"))).unwrap(), &Limits::default()).unwrap();
+            assert_eq!(
+                (written.seq, written.samples, written.start_nanos, written.duration_nanos),
+                (seq, 2, 5, 7)
+            );
+            let profile =
+                decode_valid(&std::fs::read(dir.join(format!("{seq}.pb.gz"))).unwrap(), &Limits::default())
+                    .unwrap();
             assert_eq!(profile.sample[0].value, [2, 21]);
             assert_eq!(profile.sample[0].label.len(), 1);
         }

@@ -10,7 +10,9 @@ use nix::sys::signal::{SigSet, Signal};
 use super::limits;
 use super::native;
 use super::procfs;
-use super::protocol::{CaptureRequest, Collector, Event, Failed, Failure, FailureReason, Finished, MAX_REQUEST_BYTES, Started};
+use super::protocol::{
+    CaptureRequest, Collector, Event, Failed, Failure, FailureReason, Finished, MAX_REQUEST_BYTES, Started,
+};
 use super::python::PythonSampler;
 use super::runtime::{self, Runtime};
 use super::session::{Sampler, Session, unix_nanos};
@@ -21,16 +23,28 @@ pub fn main() -> ExitCode {
     // A crash of a collector is an event, not a wall of text.
     std::panic::set_hook(Box::new(|info| tracing::error!(error = %info, "the collector crashed")));
     let outcome = catch_unwind(AssertUnwindSafe(run));
-    let crashed =
-        || Failure::new(FailureReason::CollectorCrashed, "the collector crashed; the target runs on, the agent's log has the place");
+    let crashed = || {
+        Failure::new(
+            FailureReason::CollectorCrashed,
+            "the collector crashed; the target runs on, the agent's log has the place",
+        )
+    };
     match outcome.unwrap_or_else(|_| Err(crashed())) {
         Ok(finished) => {
             emit(&Event::Finished(finished));
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            let (samples, slices) = (limits::progress().samples.load(Ordering::Relaxed), limits::progress().slices.load(Ordering::Relaxed));
-            emit(&Event::Failed(Failed { reason: failure.reason, message: failure.message, samples, slices }));
+            let (samples, slices) = (
+                limits::progress().samples.load(Ordering::Relaxed),
+                limits::progress().slices.load(Ordering::Relaxed),
+            );
+            emit(&Event::Failed(Failed {
+                reason: failure.reason,
+                message: failure.message,
+                samples,
+                slices,
+            }));
             ExitCode::FAILURE
         }
     }
@@ -45,7 +59,8 @@ fn run() -> Result<Finished, Failure> {
     if request.assume_target_uid {
         limits::assume_user_of(request.pid, &request.output_dir)?;
     }
-    limits::hide_from_target().map_err(|e| Failure::internal(format!("prctl(PR_SET_DUMPABLE) failed: {e}")))?;
+    limits::hide_from_target()
+        .map_err(|e| Failure::internal(format!("prctl(PR_SET_DUMPABLE) failed: {e}")))?;
     let (started, mut sampler) = choose(&request)?;
     emit(&Event::Started(started));
     Session::new(&request, start_ticks, &mut writer, &mut emit).run(sampler.as_mut())
@@ -56,7 +71,8 @@ fn read_request(input: &mut impl BufRead) -> Result<CaptureRequest, Failure> {
     let mut line = Vec::new();
     let read = input.take(MAX_REQUEST_BYTES).read_until(b'\n', &mut line);
     read.map_err(|e| Failure::internal(format!("the capture request cannot be read from stdin: {e}")))?;
-    serde_json::from_slice(&line).map_err(|e| Failure::internal(format!("the capture request on stdin is not understood: {e}")))
+    serde_json::from_slice(&line)
+        .map_err(|e| Failure::internal(format!("the capture request on stdin is not understood: {e}")))
 }
 
 /// Signals, kill timer and limits, before anything of the target is touched.
@@ -74,7 +90,8 @@ fn confine(request: &CaptureRequest) -> Result<(), Failure> {
 /// The target's start time, which with its pid names it for good.
 fn identify(request: &CaptureRequest) -> Result<u64, Failure> {
     let pid = request.pid;
-    let missing = |why: &str| Failure::new(FailureReason::NoSuchProcess, format!("process {pid} is not there: {why}"));
+    let missing =
+        |why: &str| Failure::new(FailureReason::NoSuchProcess, format!("process {pid} is not there: {why}"));
     let start = procfs::start_ticks(pid).map_err(|e| missing(&e.to_string()))?;
     match request.start_ticks {
         Some(wanted) if wanted != start => Err(missing("its pid belongs to another process now")),
@@ -88,11 +105,13 @@ fn choose(request: &CaptureRequest) -> Result<(Started, Box<dyn Sampler>), Failu
     let runtime = runtime::detect(request.pid);
     match (request.collector, &runtime) {
         (Collector::Python, _) => python(request, &runtime),
-        (Collector::Auto, Runtime::Python(_)) => python(request, &runtime).or_else(|failure| match failure.reason {
-            // An interpreter that is too new or too odd for py-spy still runs machine code.
-            FailureReason::UnsupportedRuntime => native(request, &runtime, Some(&failure)),
-            _ => Err(failure),
-        }),
+        (Collector::Auto, Runtime::Python(_)) => {
+            python(request, &runtime).or_else(|failure| match failure.reason {
+                // An interpreter that is too new or too odd for py-spy still runs machine code.
+                FailureReason::UnsupportedRuntime => native(request, &runtime, Some(&failure)),
+                _ => Err(failure),
+            })
+        }
         _ => native(request, &runtime, None),
     }
 }
@@ -103,7 +122,11 @@ fn python(request: &CaptureRequest, runtime: &Runtime) -> Result<(Started, Box<d
     Ok((started(runtime, Collector::Python, "py-spy", why), Box::new(sampler)))
 }
 
-fn native(request: &CaptureRequest, runtime: &Runtime, instead_of: Option<&Failure>) -> Result<(Started, Box<dyn Sampler>), Failure> {
+fn native(
+    request: &CaptureRequest,
+    runtime: &Runtime,
+    instead_of: Option<&Failure>,
+) -> Result<(Started, Box<dyn Sampler>), Failure> {
     let chosen = native::choose(request.pid, request.frequency_hz)?;
     let why = match instead_of {
         Some(failure) => format!("{}; so its machine code is sampled: {}", failure.message, chosen.why),
@@ -113,7 +136,13 @@ fn native(request: &CaptureRequest, runtime: &Runtime, instead_of: Option<&Failu
 }
 
 fn started(runtime: &Runtime, collector: Collector, method: &str, why: String) -> Started {
-    Started { runtime: runtime.to_string(), collector, method: method.to_owned(), why, start_nanos: unix_nanos() }
+    Started {
+        runtime: runtime.to_string(),
+        collector,
+        method: method.to_owned(),
+        why,
+        start_nanos: unix_nanos(),
+    }
 }
 
 /// Writes one event; a supervisor that is gone does not read it, and the kill timer notices that.
@@ -141,7 +170,9 @@ mod tests {
     #[test]
     fn a_reused_pid_is_noticed() {
         let pid = i32::try_from(std::process::id()).unwrap();
-        let text = format!(r#"{{"pid":{pid},"startTicks":1,"durationMs":10000,"frequencyHz":99,"sliceMs":10000,"outputDir":"/tmp"}}"#);
+        let text = format!(
+            r#"{{"pid":{pid},"startTicks":1,"durationMs":10000,"frequencyHz":99,"sliceMs":10000,"outputDir":"/tmp"}}"#
+        );
         let mut request = read_request(&mut text.as_bytes()).unwrap();
         assert_eq!(identify(&request).unwrap_err().reason, FailureReason::NoSuchProcess);
         request.start_ticks = None;

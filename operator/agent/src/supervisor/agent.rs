@@ -1,11 +1,14 @@
-//! What do the agent's loops share? The table of captures, the spool, the gateway; and every change of the table.
+//! What do the agent's loops share? The table of captures, the spool, the gateway; and every change of the
+//! table.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fleetprof_crds::Reason;
-use fleetprof_crds::wire::{AgentMode, CaptureState, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, Order, PROTOCOL, Problem, Watch};
+use fleetprof_crds::wire::{
+    AgentMode, CaptureState, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, Order, PROTOCOL, Problem, Watch,
+};
 use tokio::sync::{Mutex, Notify, watch};
 
 use super::captures::{Action, Captures, Stop, problem, record};
@@ -92,11 +95,15 @@ impl Agent {
         }
     }
 
-    /// The record is on disk before the worker exists: an agent that dies in between never runs the capture again.
+    /// The record is on disk before the worker exists: an agent that dies in between never runs the capture
+    /// again.
     fn start(self: &Rc<Self>, order: Order) {
         let record = record(&order, CaptureState::Accepted, seconds());
         if let Err(error) = self.spool.save(&record) {
-            let why = problem(Reason::SpoolFailed, format!("the capture cannot be recorded, so it is not run: {error}"));
+            let why = problem(
+                Reason::SpoolFailed,
+                format!("the capture cannot be recorded, so it is not run: {error}"),
+            );
             return self.conclude(&order, CaptureState::Failed, why);
         }
         let (stop, stopped) = watch::channel(None);
@@ -106,7 +113,13 @@ impl Agent {
     }
 
     fn conclude(&self, order: &Order, state: CaptureState, why: Problem) {
-        tracing::info!(fleetprof.capture = order.capture, fleetprof.session.uid = order.session, reason = %why.reason, message = why.message, "not run");
+        tracing::info!(
+            fleetprof.capture = order.capture,
+            fleetprof.session.uid = order.session,
+            reason = %why.reason,
+            message = why.message,
+            "not run"
+        );
         self.captures.borrow_mut().add(record(order, state, seconds()), None);
         self.change(&order.capture, |c| c.ended(Outcome { state, problem: Some(why) }, seconds()));
     }
@@ -120,7 +133,8 @@ impl Agent {
 
     /// Asks every worker to end.
     pub fn stop_all(&self) {
-        let running: Vec<String> = self.captures.borrow().running().map(|c| c.record.report.capture.clone()).collect();
+        let running: Vec<String> =
+            self.captures.borrow().running().map(|c| c.record.report.capture.clone()).collect();
         running.iter().for_each(|capture| self.stop(capture, Stop::Shutdown));
     }
 
@@ -128,7 +142,12 @@ impl Agent {
     pub fn progress(&self, capture: &str, event: Event) {
         match event {
             Event::Started(started) => self.change(capture, |c| {
-                tracing::info!(fleetprof.capture = capture, method = started.method, why = started.why, "sampling");
+                tracing::info!(
+                    fleetprof.capture = capture,
+                    method = started.method,
+                    why = started.why,
+                    "sampling"
+                );
                 apply_started(&mut c.record, started);
             }),
             Event::Slice(slice) => {
@@ -156,8 +175,15 @@ impl Agent {
 
     /// A capture's worker is gone.
     pub fn ended(self: &Rc<Self>, order: &Order, outcome: Outcome) {
-        let (state, why) = (outcome.state, outcome.problem.as_ref().map(|p| p.message.clone()).unwrap_or_default());
-        tracing::info!(fleetprof.capture = order.capture, fleetprof.session.uid = order.session, state = ?state, message = why, "capture ended");
+        let (state, why) =
+            (outcome.state, outcome.problem.as_ref().map(|p| p.message.clone()).unwrap_or_default());
+        tracing::info!(
+            fleetprof.capture = order.capture,
+            fleetprof.session.uid = order.session,
+            state = ?state,
+            message = why,
+            "capture ended"
+        );
         for (seq, bytes) in self.spool.slices(&order.capture) {
             if let Some(capture) = self.captures.borrow_mut().get_mut(&order.capture) {
                 capture.written(seq, bytes);
@@ -197,7 +223,13 @@ impl Agent {
 
     /// A slice is given up, and said so.
     pub fn lose(&self, capture: &str, seq: u32, why: Problem) {
-        tracing::warn!(fleetprof.capture = capture, fleetprof.slice = seq, reason = %why.reason, message = why.message, "a slice is given up");
+        tracing::warn!(
+            fleetprof.capture = capture,
+            fleetprof.slice = seq,
+            reason = %why.reason,
+            message = why.message,
+            "a slice is given up"
+        );
         self.change(capture, |c| c.lost(seq, why));
         self.spool.remove_slice(capture, seq);
     }
@@ -210,7 +242,10 @@ impl Agent {
             self.lose(
                 &capture,
                 seq,
-                problem(Reason::SpoolFull, format!("slice {seq} was dropped: more than {mib} MiB waited to be uploaded")),
+                problem(
+                    Reason::SpoolFull,
+                    format!("slice {seq} was dropped: more than {mib} MiB waited to be uploaded"),
+                ),
             );
         }
     }
@@ -234,7 +269,11 @@ impl Agent {
             self.spool.remove_slices(capture);
             shrink(&mut record);
             if let Err(error) = self.spool.save(&record) {
-                tracing::error!(fleetprof.capture = capture, %error, "the capture's record cannot be written");
+                tracing::error!(
+                    fleetprof.capture = capture,
+                    %error,
+                    "the capture's record cannot be written"
+                );
             }
             tracing::info!(fleetprof.capture = capture, "settled");
         }
@@ -254,10 +293,19 @@ impl Agent {
         let containers = self.observer.lock().await.observe().await;
         let captures = self.captures.borrow().reports();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let mut heartbeat =
-            Heartbeat { version, protocol: PROTOCOL, mode: self.mode, instance: self.instance.clone(), containers, captures };
-        // The oldest captures come first and are settled first, so the newest can wait for the next heartbeat.
-        while serde_json::to_vec(&heartbeat).is_ok_and(|b| b.len() > MAX_HEARTBEAT_BYTES) && heartbeat.captures.pop().is_some() {}
+        let mut heartbeat = Heartbeat {
+            version,
+            protocol: PROTOCOL,
+            mode: self.mode,
+            instance: self.instance.clone(),
+            containers,
+            captures,
+        };
+        // The oldest captures come first and are settled first, so the newest can wait for the next
+        // heartbeat.
+        while serde_json::to_vec(&heartbeat).is_ok_and(|b| b.len() > MAX_HEARTBEAT_BYTES)
+            && heartbeat.captures.pop().is_some()
+        {}
         heartbeat
     }
 
@@ -275,7 +323,9 @@ impl Agent {
                     tracing::error!(%error, "the CA cannot be kept for the next start");
                 }
             }
-            Err(error) => tracing::warn!(%error, "the gateway sent a CA that makes no sense; the present one is kept"),
+            Err(error) => {
+                tracing::warn!(%error, "the gateway sent a CA that makes no sense; the present one is kept")
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How long until the next try? Full jitter between nothing and a doubling cap, and never before the server's `Retry-After`.
+//! How long until the next try? Full jitter between nothing and a doubling cap, and never before the server's
+//! `Retry-After`.
 
 use std::time::Duration;
 
@@ -27,11 +28,13 @@ impl Backoff {
 
     /// After a failure: how long to wait. `chance` is random in `0.0..1.0`.
     pub fn next(&mut self, chance: f64, retry_after: Option<Duration>) -> Duration {
-        let cap = FIRST.saturating_mul(1_u32.checked_shl(self.failures.min(16)).unwrap_or(u32::MAX)).min(LAST);
+        let cap =
+            FIRST.saturating_mul(1_u32.checked_shl(self.failures.min(16)).unwrap_or(u32::MAX)).min(LAST);
         self.failures = self.failures.saturating_add(1);
         let jittered = cap.mul_f64(chance.clamp(0.0, 1.0));
         // A tenth on top, so that a fleet that was told the same second does not come back in it.
-        let told = retry_after.map_or(Duration::ZERO, |t| t.min(LONGEST).mul_f64(1.0 + 0.1 * chance.clamp(0.0, 1.0)));
+        let told = retry_after
+            .map_or(Duration::ZERO, |t| t.min(LONGEST).mul_f64(1.0 + 0.1 * chance.clamp(0.0, 1.0)));
         jittered.max(told)
     }
 }
@@ -49,7 +52,8 @@ mod tests {
     #[test]
     fn the_cap_doubles_to_thirty_seconds() {
         let mut backoff = Backoff::default();
-        let waits: Vec<u64> = (0..10).map(|_| u64::try_from(backoff.next(1.0, None).as_millis()).unwrap()).collect();
+        let waits: Vec<u64> =
+            (0..10).map(|_| u64::try_from(backoff.next(1.0, None).as_millis()).unwrap()).collect();
         assert_eq!(waits, [200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000]);
         (0..1000).for_each(|_| assert!(backoff.next(1.0, None) <= LAST));
         assert_eq!(backoff.next(0.5, None), Duration::from_secs(15));

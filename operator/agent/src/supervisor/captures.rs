@@ -1,4 +1,5 @@
-//! What does the agent do for each order, and where does each capture stand? A table in memory; no I/O, no clock.
+//! What does the agent do for each order, and where does each capture stand? A table in memory; no I/O, no
+//! clock.
 //!
 //! ```text
 //!           decide                 worker                  uploads done
@@ -76,10 +77,20 @@ impl Captures {
                 continue;
             }
             if record.outcome.is_none() {
-                let message = "the agent was restarted during the capture; what was captured before is uploaded";
-                record.outcome = Some(Outcome { state: CaptureState::Failed, problem: Some(problem(Reason::AgentGone, message)) });
+                let message =
+                    "the agent was restarted during the capture; what was captured before is uploaded";
+                record.outcome = Some(Outcome {
+                    state: CaptureState::Failed,
+                    problem: Some(problem(Reason::AgentGone, message)),
+                });
             }
-            table.live.push(Capture { record, pending: BTreeMap::new(), worker: None, unknown: None, unwanted: false });
+            table.live.push(Capture {
+                record,
+                pending: BTreeMap::new(),
+                worker: None,
+                unknown: None,
+                unwanted: false,
+            });
         }
         table.live.sort_by_key(|c| c.record.taken_at);
         table
@@ -107,7 +118,8 @@ impl Captures {
                 actions.push(action);
             }
         }
-        let unwanted = self.running().map(|c| &c.record.report.capture).filter(|name| !seen.contains(name.as_str()));
+        let unwanted =
+            self.running().map(|c| &c.record.report.capture).filter(|name| !seen.contains(name.as_str()));
         actions.extend(unwanted.map(|name| Action::Cancel(name.clone())));
         actions
     }
@@ -115,7 +127,9 @@ impl Captures {
     /// When the first waiting order may no longer be started, seconds since 1970; `None` when none waits.
     #[must_use]
     pub fn next_deadline(&self, orders: &[Order]) -> Option<i64> {
-        let waiting = |o: &&Order| is_legal(o) && self.get(&o.capture).is_none() && !self.settled.contains_key(&o.capture);
+        let waiting = |o: &&Order| {
+            is_legal(o) && self.get(&o.capture).is_none() && !self.settled.contains_key(&o.capture)
+        };
         orders.iter().filter(waiting).map(|o| o.start_before).min()
     }
 
@@ -174,7 +188,8 @@ impl Captures {
     /// The oldest slices that must go so that at most `limit` bytes wait: those of the oldest captures first.
     #[must_use]
     pub fn over_limit(&self, limit: u64) -> Vec<(String, u32)> {
-        let all = || self.live.iter().flat_map(|c| c.pending.iter().map(move |(seq, bytes)| (c, *seq, *bytes)));
+        let all =
+            || self.live.iter().flat_map(|c| c.pending.iter().map(move |(seq, bytes)| (c, *seq, *bytes)));
         let mut total = all().fold(0_u64, |sum, (_, _, bytes)| sum.saturating_add(bytes));
         let mut dropped = Vec::new();
         for (capture, seq, bytes) in all() {
@@ -187,8 +202,8 @@ impl Captures {
         dropped
     }
 
-    /// Takes a capture out of the table for good; it is remembered, so that it never runs again. `None` when it is not
-    /// known, or its worker still runs: then it is marked.
+    /// Takes a capture out of the table for good; it is remembered, so that it never runs again. `None` when
+    /// it is not known, or its worker still runs: then it is marked.
     pub fn settle(&mut self, capture: &str) -> Option<Record> {
         if let Some(running) = self.get_mut(capture).filter(|c| c.worker.is_some()) {
             running.unwanted = true;
@@ -201,9 +216,11 @@ impl Captures {
         Some(record)
     }
 
-    /// Forgets settled captures that were taken before `oldest` (seconds since 1970), and the oldest ones of too many.
+    /// Forgets settled captures that were taken before `oldest` (seconds since 1970), and the oldest ones of
+    /// too many.
     pub fn prune(&mut self, oldest: i64) -> Vec<String> {
-        let mut by_age: Vec<(i64, String)> = self.settled.iter().map(|(name, at)| (*at, name.clone())).collect();
+        let mut by_age: Vec<(i64, String)> =
+            self.settled.iter().map(|(name, at)| (*at, name.clone())).collect();
         by_age.sort_unstable();
         let too_many = by_age.len().saturating_sub(MAX_SETTLED);
         let gone = by_age.into_iter().enumerate().filter(|(n, (at, _))| *n < too_many || *at < oldest);
@@ -334,25 +351,37 @@ fn refusal(order: &Order, now: i64, busy: bool) -> Option<(CaptureState, Problem
     use fleetprof_crds::wire::PROTOCOL;
     let skipped = |reason, message: String| Some((CaptureState::Skipped, problem(reason, message)));
     if order.cancel {
-        return Some((CaptureState::Cancelled, problem(Reason::Cancelled, "cancelled before it was started")));
+        return Some((
+            CaptureState::Cancelled,
+            problem(Reason::Cancelled, "cancelled before it was started"),
+        ));
     }
     if order.protocol > PROTOCOL {
         let (need, have, version) = (order.protocol, PROTOCOL, env!("CARGO_PKG_VERSION"));
-        let message =
-            format!("the order needs protocol {need}; the agent {version} has {have}: restart the pod so that it gets the current agent");
+        let message = format!(
+            "the order needs protocol {need}; the agent {version} has {have}: restart the pod so that it \
+             gets the current agent"
+        );
         return skipped(Reason::AgentTooOld, message);
     }
     if order.profile != "cpu" {
         let profile: String = order.profile.chars().take(40).collect();
-        return skipped(Reason::AgentTooOld, format!("the order asks for the profile {profile:?}; this agent captures cpu"));
+        return skipped(
+            Reason::AgentTooOld,
+            format!("the order asks for the profile {profile:?}; this agent captures cpu"),
+        );
     }
     if now > order.start_before {
         let late = now.saturating_sub(order.start_before);
         if busy {
-            let message = "another session captures this container; profile it again when that one has ended, or raise spec.startDeadline";
+            let message = "another session captures this container; profile it again when that one has \
+                           ended, or raise spec.startDeadline";
             return skipped(Reason::StartDeadlineExceeded, message.to_owned());
         }
-        return skipped(Reason::StartDeadlineExceeded, format!("the order could not be started in time; the deadline passed {late} s ago"));
+        return skipped(
+            Reason::StartDeadlineExceeded,
+            format!("the order could not be started in time; the deadline passed {late} s ago"),
+        );
     }
     None
 }

@@ -58,7 +58,11 @@ fn a_new_order_is_started_or_refused_with_a_reason() {
         (with("a", |o| (o.cancel, o.start_before) = (true, 0)), "Cancelled(Cancelled) a"),
     ];
     for (order, wanted) in cases {
-        assert_eq!(said(&Captures::default().decide(std::slice::from_ref(&order), NOW)), [wanted], "{order:?}");
+        assert_eq!(
+            said(&Captures::default().decide(std::slice::from_ref(&order), NOW)),
+            [wanted],
+            "{order:?}"
+        );
     }
     let message = match &Captures::default().decide(&[with("a", |o| o.protocol = 9)], NOW)[..] {
         [Action::Conclude(_, _, problem)] => problem.message.clone(),
@@ -69,7 +73,8 @@ fn a_new_order_is_started_or_refused_with_a_reason() {
 
 #[test]
 fn an_order_that_cannot_be_answered_is_ignored() {
-    let orders = [with("", |_| ()), with(&"x".repeat(257), |_| ()), with("a", |o| o.container_id = "c".repeat(300))];
+    let orders =
+        [with("", |_| ()), with(&"x".repeat(257), |_| ()), with("a", |o| o.container_id = "c".repeat(300))];
     assert_eq!(Captures::default().decide(&orders, NOW), []);
 }
 
@@ -98,8 +103,7 @@ fn one_worker_a_container() {
     assert_eq!(table.next_deadline(&orders), Some(NOW + 60));
     let late = table.decide(&orders, NOW + 61);
     assert_eq!(said(&late), ["Skipped(StartDeadlineExceeded) b"]);
-    let told =
-        matches!(&late[..], [Action::Conclude(_, _, problem)] if problem.message.contains("another session captures this container"));
+    let told = matches!(&late[..], [Action::Conclude(_, _, problem)] if problem.message.contains("another session captures this container"));
     assert!(told, "{late:?}");
     table.get_mut("a").unwrap().ended(outcome(CaptureState::Finished), NOW);
     assert_eq!(said(&table.decide(&orders, NOW)), ["start b"]);
@@ -139,7 +143,10 @@ fn a_final_state_waits_for_the_last_slice() {
     capture.written(0, 10);
     capture.written(1, 10);
     capture.stored(0);
-    assert_eq!((capture.record.report.state, capture.record.report.slices, capture.record.report.uploaded), (CaptureState::Accepted, 2, 1));
+    assert_eq!(
+        (capture.record.report.state, capture.record.report.slices, capture.record.report.uploaded),
+        (CaptureState::Accepted, 2, 1)
+    );
     let gone = Outcome { state: CaptureState::Failed, problem: Some(problem(Reason::TargetExited, "gone")) };
     capture.ended(gone, NOW + 9);
     assert_eq!(capture.record.report.state, CaptureState::Uploading);
@@ -148,7 +155,10 @@ fn a_final_state_waits_for_the_last_slice() {
     assert_eq!(capture.pending.len(), 1, "a stored slice does not come back");
     capture.stored(1);
     let report = &capture.record.report;
-    assert_eq!((report.state, report.slices, report.uploaded, report.ended_at), (CaptureState::Failed, 2, 2, Some(NOW + 9)));
+    assert_eq!(
+        (report.state, report.slices, report.uploaded, report.ended_at),
+        (CaptureState::Failed, 2, 2, Some(NOW + 9))
+    );
 }
 
 #[test]
@@ -158,13 +168,21 @@ fn a_lost_slice_is_never_silent() {
     let capture = table.get_mut("a").unwrap();
     (0..3).for_each(|seq| capture.written(seq, 10));
     capture.lost(1, problem(Reason::SpoolFull, "dropped"));
-    assert_eq!(capture.record.report.problem.as_ref().map(|p| p.reason), Some(Reason::SpoolFull), "said while it runs");
+    assert_eq!(
+        capture.record.report.problem.as_ref().map(|p| p.reason),
+        Some(Reason::SpoolFull),
+        "said while it runs"
+    );
     capture.lost(2, problem(Reason::UploadRejected, "refused"));
     capture.ended(outcome(CaptureState::Finished), NOW);
     capture.stored(0);
     let report = &capture.record.report;
     assert_eq!((report.state, report.slices, report.uploaded), (CaptureState::Failed, 3, 1));
-    assert_eq!(report.problem.as_ref().map(|p| p.reason), Some(Reason::SpoolFull), "the first loss is the cause");
+    assert_eq!(
+        report.problem.as_ref().map(|p| p.reason),
+        Some(Reason::SpoolFull),
+        "the first loss is the cause"
+    );
 }
 
 #[test]
@@ -205,7 +223,9 @@ fn a_restart_ends_what_was_running() {
     let mut settled = fresh("settled");
     settled.settled = true;
     let table = Captures::restore(vec![fresh("running"), done, settled]);
-    let reason = |name: &str| table.get(name).unwrap().record.outcome.as_ref().unwrap().problem.as_ref().map(|p| p.reason);
+    let reason = |name: &str| {
+        table.get(name).unwrap().record.outcome.as_ref().unwrap().problem.as_ref().map(|p| p.reason)
+    };
     assert_eq!((reason("running"), reason("done")), (Some(Reason::AgentGone), None));
     assert!(table.get("settled").is_none());
     let orders = ["running", "done", "settled"].map(|n| order(n, n));

@@ -1,20 +1,22 @@
-//! Which container does a process belong to? The id of the container, told by the lines of `/proc/PID/cgroup`.
+//! Which container does a process belong to? The id of the container, told by the lines of
+//! `/proc/PID/cgroup`.
 
 /// Length of a container's id in hex digits, with every runtime.
 const ID_LENGTH: usize = 64;
 
-/// The id of the container in the text of a `/proc/PID/cgroup`; `None` for a process of the host, and for one whose
-/// container shares our own cgroup namespace (then it is our own container).
+/// The id of the container in the text of a `/proc/PID/cgroup`; `None` for a process of the host, and for one
+/// whose container shares our own cgroup namespace (then it is our own container).
 ///
-/// Understood: cgroup v1 and v2; the cgroupfs and systemd drivers; containerd, CRI-O, Docker and Podman; paths seen from
-/// within another cgroup namespace (`/../<id>`); nodes that are containers themselves.
+/// Understood: cgroup v1 and v2; the cgroupfs and systemd drivers; containerd, CRI-O, Docker and Podman;
+/// paths seen from within another cgroup namespace (`/../<id>`); nodes that are containers themselves.
 #[must_use]
 pub fn container_id(text: &str) -> Option<&str> {
     text.lines().take(64).find_map(|line| in_path(line.splitn(3, ':').nth(2)?))
 }
 
-/// A node can be a container, and a container can hold containers. The kubelet's own container is the first one below
-/// the last `kubepods`; seen through a cgroup namespace it is the first at all; elsewhere it is the innermost.
+/// A node can be a container, and a container can hold containers. The kubelet's own container is the first
+/// one below the last `kubepods`; seen through a cgroup namespace it is the first at all; elsewhere it is the
+/// innermost.
 fn in_path(path: &str) -> Option<&str> {
     if let Some(at) = path.rfind("kubepods") {
         let below = path.get(at..)?;
@@ -65,7 +67,11 @@ mod tests {
                 Some(A),
             ),
             ("cgroup v1, the first line without id", "3:cpuset:/\n2:cpu,cpuacct:/kubepods/pod1/{A}", Some(A)),
-            ("containerd's slice with colons", "1:memory:/system.slice/containerd.service/kubepods-podX.slice:cri-containerd:{A}", Some(A)),
+            (
+                "containerd's slice with colons",
+                "1:memory:/system.slice/containerd.service/kubepods-podX.slice:cri-containerd:{A}",
+                Some(A),
+            ),
             ("a node that is a container", "0::/docker/{B}/kubelet/kubepods/pod1/{A}", Some(A)),
             ("a container in a container", "0::/kubepods/pod1/{A}/docker/{B}", Some(A)),
             ("Docker alone", "0::/docker/{A}", Some(A)),
@@ -75,7 +81,11 @@ mod tests {
             ("CRI-O's monitor", "0::/kubepods.slice/crio-conmon-{A}.scope", None),
             ("an id that is too long", "0::/kubepods/f{A}", None),
             ("an id that is too short", "0::/kubepods/8391a15b064721d58d9b0229df8983b0", None),
-            ("upper case is no id", "0::/kubepods/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", None),
+            (
+                "upper case is no id",
+                "0::/kubepods/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+                None,
+            ),
             ("a character of several bytes at the cut", "0::/kubepods/é{A}", None),
             ("nothing", "", None),
             ("no cgroup line", "garbage", None),

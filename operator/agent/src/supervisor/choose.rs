@@ -1,8 +1,9 @@
-//! Which containers are there to be profiled, and which of a container's processes is its main one? Pure functions.
+//! Which containers are there to be profiled, and which of a container's processes is its main one? Pure
+//! functions.
 //!
-//! The main process is the container's first one. A wrapper (a shell, `tini`, `supervisord`) does nothing itself, so it
-//! stands for the busiest process below it. A server that forks workers of its own kind (gunicorn, `cluster` of Node.js)
-//! is profiled where the work is: in the busiest of them.
+//! The main process is the container's first one. A wrapper (a shell, `tini`, `supervisord`) does nothing
+//! itself, so it stands for the busiest process below it. A server that forks workers of its own kind
+//! (gunicorn, `cluster` of Node.js) is profiled where the work is: in the busiest of them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -51,7 +52,8 @@ pub struct Container {
     pub processes: Vec<Process>,
 }
 
-/// The containers that can be profiled, at most `max`: never our own, another agent's, nor the pod's pause container.
+/// The containers that can be profiled, at most `max`: never our own, another agent's, nor the pod's pause
+/// container.
 #[must_use]
 pub fn containers(processes: &[Process], own_pid: i32, max: usize) -> Vec<Container> {
     let own = processes.iter().find(|p| p.pid == own_pid).and_then(|p| p.container.as_deref());
@@ -62,7 +64,8 @@ pub fn containers(processes: &[Process], own_pid: i32, max: usize) -> Vec<Contai
         }
     }
     let profiled = groups.into_iter().filter(|(_, members)| !is_infrastructure(members));
-    let mut all: Vec<Container> = profiled.map(|(id, processes)| Container { id: id.to_owned(), processes }).collect();
+    let mut all: Vec<Container> =
+        profiled.map(|(id, processes)| Container { id: id.to_owned(), processes }).collect();
     all.sort_by_key(|c| c.processes.first().map(|p| p.pid));
     all.truncate(max);
     all
@@ -102,11 +105,13 @@ pub fn candidates(container: &Container) -> Vec<&Process> {
     std::iter::once(init).chain(below.into_iter().filter(|p| p.command == init.command)).collect()
 }
 
-/// The main process: of the candidates, the busiest since `earlier`; where that is even, the busiest of all time, then
-/// the oldest.
+/// The main process: of the candidates, the busiest since `earlier`; where that is even, the busiest of all
+/// time, then the oldest.
 #[must_use]
 pub fn main_process<'a>(container: &'a Container, earlier: &Earlier) -> Option<&'a Process> {
-    let lately = |p: &Process| earlier.get(&(p.pid, p.start_ticks)).map_or(0, |before| p.cpu_ticks.saturating_sub(*before));
+    let lately = |p: &Process| {
+        earlier.get(&(p.pid, p.start_ticks)).map_or(0, |before| p.cpu_ticks.saturating_sub(*before))
+    };
     candidates(container).into_iter().max_by_key(|p| (lately(p), p.cpu_ticks, std::cmp::Reverse(p.pid)))
 }
 
@@ -120,7 +125,14 @@ fn descendants(container: &Container, root: i32) -> Vec<&Process> {
     // Pids can wrap around, so that a child may stand before its parent: repeat until nothing is added.
     loop {
         let before = inside.len();
-        inside.extend(container.processes.iter().filter(|p| inside.contains(&p.parent)).map(|p| p.pid).collect::<Vec<_>>());
+        inside.extend(
+            container
+                .processes
+                .iter()
+                .filter(|p| inside.contains(&p.parent))
+                .map(|p| p.pid)
+                .collect::<Vec<_>>(),
+        );
         if inside.len() == before {
             break;
         }
@@ -138,7 +150,10 @@ mod tests {
     }
 
     fn container(processes: &[(i32, i32, &str, u64)]) -> Container {
-        let processes = processes.iter().map(|(pid, parent, command, cpu)| process(*pid, *parent, command, *cpu, "a")).collect();
+        let processes = processes
+            .iter()
+            .map(|(pid, parent, command, cpu)| process(*pid, *parent, command, *cpu, "a"))
+            .collect();
         Container { id: "a".into(), processes }
     }
 
@@ -173,7 +188,12 @@ mod tests {
             ("a shell in a shell", &[(1, 0, "tini", 0), (2, 1, "bash", 99), (3, 2, "java", 5)], &[], 3),
             ("a shell that works itself", &[(1, 0, "bash", 99)], &[], 1),
             ("a child of another kind", &[(1, 0, "java", 10), (8, 1, "convert", 500)], &[], 1),
-            ("gunicorn: the busiest ever", &[(1, 0, "gunicorn", 2), (7, 1, "gunicorn", 50), (8, 1, "gunicorn", 70)], &[], 8),
+            (
+                "gunicorn: the busiest ever",
+                &[(1, 0, "gunicorn", 2), (7, 1, "gunicorn", 50), (8, 1, "gunicorn", 70)],
+                &[],
+                8,
+            ),
             (
                 "gunicorn: the busiest lately",
                 &[(1, 0, "gunicorn", 2), (7, 1, "gunicorn", 50), (8, 1, "gunicorn", 70)],
@@ -181,7 +201,12 @@ mod tests {
                 7,
             ),
             ("idle workers: the oldest", &[(1, 0, "node", 0), (7, 1, "node", 0)], &[], 1),
-            ("kubectl exec is not below the first process", &[(1, 0, "sh", 0), (5, 1, "server", 1), (50, 0, "yes", 999)], &[], 5),
+            (
+                "kubectl exec is not below the first process",
+                &[(1, 0, "sh", 0), (5, 1, "server", 1), (50, 0, "yes", 999)],
+                &[],
+                5,
+            ),
             ("pids that wrapped around", &[(3, 0, "sh", 0), (4, 90, "server", 7), (90, 3, "sh", 0)], &[], 4),
             ("a circle of parents", &[(3, 4, "sh", 0), (4, 3, "server", 7)], &[], 4),
         ];

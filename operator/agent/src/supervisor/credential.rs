@@ -1,4 +1,5 @@
-//! Who is the agent to the gateway? A sidecar shows its projected token, an attached agent what its ticket was exchanged for.
+//! Who is the agent to the gateway? A sidecar shows its projected token, an attached agent what its ticket
+//! was exchanged for.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -82,8 +83,8 @@ impl Credential {
         }
     }
 
-    /// The gateway refused the credential. A token may have been renewed meanwhile; a ticket is shown again, which tells
-    /// whether this agent is still wanted: redeemed tickets are refused for good.
+    /// The gateway refused the credential. A token may have been renewed meanwhile; a ticket is shown again,
+    /// which tells whether this agent is still wanted: redeemed tickets are refused for good.
     pub fn refused(&self, bearer: &str) {
         if let Self::Ticket { redeemed, .. } = self
             && let Ok(mut redeemed) = redeemed.try_lock()
@@ -107,7 +108,9 @@ fn read_token(path: &std::path::Path) -> Result<String, CredentialError> {
 /// A refusal is final, unless it says when to come back or is the server's own trouble.
 fn classify(error: CallError) -> CredentialError {
     match &error {
-        CallError::Refused { status: 400..=407 | 409..=428, message, .. } => CredentialError::Never(message.clone()),
+        CallError::Refused { status: 400..=407 | 409..=428, message, .. } => {
+            CredentialError::Never(message.clone())
+        }
         _ => CredentialError::Later { message: error.to_string(), retry_after: error.retry_after() },
     }
 }
@@ -122,7 +125,9 @@ mod tests {
         for status in [400, 401, 403, 409, 410] {
             assert!(matches!(classify(refused(status)), CredentialError::Never(_)), "{status}");
         }
-        for error in [refused(408), refused(429), refused(500), refused(503), CallError::Transport("x".into())] {
+        for error in
+            [refused(408), refused(429), refused(500), refused(503), CallError::Transport("x".into())]
+        {
             assert!(matches!(classify(error), CredentialError::Later { .. }));
         }
     }

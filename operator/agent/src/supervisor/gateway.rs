@@ -1,11 +1,14 @@
-//! How does the agent talk to the gateway? HTTP/1.1 over TLS 1.3, trusting the given CA alone, with every answer bounded.
+//! How does the agent talk to the gateway? HTTP/1.1 over TLS 1.3, trusting the given CA alone, with every
+//! answer bounded.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetprof_crds::wire::{DIGEST_HEADER, Enroll, EnrollReply, ErrorReply, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, OrderList};
+use fleetprof_crds::wire::{
+    DIGEST_HEADER, Enroll, EnrollReply, ErrorReply, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, OrderList,
+};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnector;
@@ -81,17 +84,22 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway at `url` that is trusted by `ca` (PEM). Errors when the URL is not https or no certificate is in the PEM.
+    /// A gateway at `url` that is trusted by `ca` (PEM). Errors when the URL is not https or no certificate
+    /// is in the PEM.
     pub fn new(url: &str, ca: &str, credential: Credential) -> anyhow::Result<Self> {
         let base = url.trim_end_matches('/').to_owned();
         if !base.starts_with("https://") || base.parse::<http::Uri>().is_err() {
-            anyhow::bail!("FLEETPROF_GATEWAY is {base:?}; give a URL such as https://fleetprof-leader.fleetprof.svc:8443");
+            anyhow::bail!(
+                "FLEETPROF_GATEWAY is {base:?}; give a URL such as \
+                 https://fleetprof-leader.fleetprof.svc:8443"
+            );
         }
         let http = RefCell::new(client(ca)?);
         Ok(Self { base, http, ca: RefCell::new(ca.to_owned()), credential, losses: watch::Sender::new(0) })
     }
 
-    /// Trusts other certificates from now on; says whether that is a change. Errors leave the present ones in force.
+    /// Trusts other certificates from now on; says whether that is a change. Errors leave the present ones in
+    /// force.
     pub fn trust(&self, ca: &str) -> anyhow::Result<bool> {
         if *self.ca.borrow() == ca {
             return Ok(false);
@@ -129,7 +137,14 @@ impl Gateway {
         self.authorized(Method::PUT, &path, slice, Some(&digest), UPLOAD).await.map(drop)
     }
 
-    async fn authorized(&self, method: Method, path: &str, body: Bytes, digest: Option<&str>, limit: Duration) -> Result<Bytes, CallError> {
+    async fn authorized(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        digest: Option<&str>,
+        limit: Duration,
+    ) -> Result<Bytes, CallError> {
         let bearer = self.credential.bearer(|enroll| self.enroll(enroll)).await?;
         let result = self.call(method, path, body, digest, Some(&bearer), limit).await;
         if matches!(result, Err(CallError::Refused { status: 401, .. })) {
@@ -161,7 +176,9 @@ impl Gateway {
         });
         let late = || CallError::Transport(format!("no answer within {} s", limit.as_secs()));
         match answer.await.unwrap_or_else(|_| Err(late())) {
-            Ok((head, body)) if head.status.is_success() || head.status == StatusCode::NOT_MODIFIED => Ok(body),
+            Ok((head, body)) if head.status.is_success() || head.status == StatusCode::NOT_MODIFIED => {
+                Ok(body)
+            }
             Ok((head, body)) => Err(refusal(&head, &body)),
             Err(error) => {
                 self.lost();
@@ -184,15 +201,17 @@ impl Gateway {
 fn client(ca: &str) -> anyhow::Result<Http> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()).take(64) {
-        let certificate =
-            certificate.map_err(|e| anyhow::anyhow!("FLEETPROF_CA is no PEM: {e:?}; give the text of the CA's certificates"))?;
+        let certificate = certificate.map_err(|e| {
+            anyhow::anyhow!("FLEETPROF_CA is no PEM: {e:?}; give the text of the CA's certificates")
+        })?;
         roots.add(certificate)?;
     }
     if roots.is_empty() {
         anyhow::bail!("FLEETPROF_CA holds no certificate; give the text of the CA's certificates, PEM");
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?;
     let mut tls = builder.with_root_certificates(roots).with_no_client_auth();
     tls.resumption = Resumption::in_memory_sessions(2);
     let mut tcp = HttpConnector::new();
@@ -203,9 +222,16 @@ fn client(ca: &str) -> anyhow::Result<Http> {
     tcp.set_keepalive_interval(Some(Duration::from_secs(5)));
     tcp.set_keepalive_retries(Some(3));
     tcp.set_tcp_user_timeout(Some(Duration::from_secs(20)));
-    let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp);
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_only()
+        .enable_http1()
+        .wrap_connector(tcp);
     let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_idle_timeout(Duration::from_secs(90)).pool_max_idle_per_host(2).pool_timer(TokioTimer::new());
+    builder
+        .pool_idle_timeout(Duration::from_secs(90))
+        .pool_max_idle_per_host(2)
+        .pool_timer(TokioTimer::new());
     builder.http1_max_buf_size(64 * 1024);
     Ok(builder.build(connector))
 }
@@ -246,9 +272,14 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
 }
 
 fn refusal(head: &http::response::Parts, body: &[u8]) -> CallError {
-    let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.trim().parse().ok()).map(Duration::from_secs);
+    let retry_after = head
+        .headers
+        .get(header::RETRY_AFTER)
+        .and_then(|v| v.to_str().ok()?.trim().parse().ok())
+        .map(Duration::from_secs);
     let said = serde_json::from_slice::<ErrorReply>(body).ok().map(|r| r.message);
-    let message = said.unwrap_or_else(|| head.status.canonical_reason().unwrap_or("without a reason").to_owned());
+    let message =
+        said.unwrap_or_else(|| head.status.canonical_reason().unwrap_or("without a reason").to_owned());
     CallError::Refused { status: head.status.as_u16(), retry_after, message: bounded(message, 400) }
 }
 
@@ -272,7 +303,9 @@ mod tests {
 
     #[test]
     fn a_captures_name_cannot_leave_its_segment() {
-        for (name, wanted) in [("a-1.b_c~", "a-1.b_c~"), ("../x?y#z", "..%2Fx%3Fy%23z"), ("..", "%2E%2E"), ("é", "%C3%A9")] {
+        for (name, wanted) in
+            [("a-1.b_c~", "a-1.b_c~"), ("../x?y#z", "..%2Fx%3Fy%23z"), ("..", "%2E%2E"), ("é", "%C3%A9")]
+        {
             assert_eq!(path_segment(name), wanted);
         }
     }
@@ -280,9 +313,11 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_said_at_the_start() {
         let credential = || Credential::token_file("/nonexistent".into());
-        for (url, ca, word) in
-            [("http://x:1", "", "FLEETPROF_GATEWAY"), ("https://x:1", "", "no certificate"), ("https://x y", "", "GATEWAY")]
-        {
+        for (url, ca, word) in [
+            ("http://x:1", "", "FLEETPROF_GATEWAY"),
+            ("https://x:1", "", "no certificate"),
+            ("https://x y", "", "GATEWAY"),
+        ] {
             let error = Gateway::new(url, ca, credential()).err().unwrap().to_string();
             assert!(error.contains(word), "{error}");
         }

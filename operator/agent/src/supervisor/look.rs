@@ -1,8 +1,8 @@
 //! What can be learnt of a process that only its own user may look at? Its cgroup's figures and its runtime.
 //!
-//! `/proc/PID/root` and `/proc/PID/exe` open only to the process's own user. A root agent with the runtime's default
-//! capabilities is nobody special there, but may start a child as the target's user: `fleetprof-agent look --pid N`
-//! looks and prints one line of JSON.
+//! `/proc/PID/root` and `/proc/PID/exe` open only to the process's own user. A root agent with the runtime's
+//! default capabilities is nobody special there, but may start a child as the target's user: `fleetprof-agent
+//! look --pid N` looks and prints one line of JSON.
 
 use std::io;
 use std::path::Path;
@@ -39,8 +39,8 @@ pub fn direct(tree: &ProcTree, pid: i32, with_runtime: bool) -> Sight {
     Sight { usage, runtime: runtime.map(|r| r.to_string()) }
 }
 
-/// Where the cgroup of a process may be mounted: at its own `/sys/fs/cgroup`, which holds its container's cgroup alone;
-/// where that shows the node's tree, at its path below it.
+/// Where the cgroup of a process may be mounted: at its own `/sys/fs/cgroup`, which holds its container's
+/// cgroup alone; where that shows the node's tree, at its path below it.
 fn cgroup_roots(tree: &ProcTree, pid: i32) -> impl Iterator<Item = std::path::PathBuf> {
     let mount = tree.path(pid, "root/sys/fs/cgroup");
     let text = super::processes::read_bounded(&tree.path(pid, "cgroup"), 4096).unwrap_or_default();
@@ -142,7 +142,12 @@ mod tests {
         ];
         files.iter().for_each(|(name, text)| std::fs::write(mount.join(name), text).unwrap());
         std::fs::write(dir.join("7/cgroup"), "4:memory:/kubepods/pod1/abc\n0::/\n").unwrap();
-        let wanted = Reading { cpu_nanos: 7, cpu_limit_millis: Some(400), memory_bytes: 800, memory_limit: Some(2000) };
+        let wanted = Reading {
+            cpu_nanos: 7,
+            cpu_limit_millis: Some(400),
+            memory_bytes: 800,
+            memory_limit: Some(2000),
+        };
         assert_eq!(direct(&ProcTree::new(&dir), 7, false).usage, Some(wanted));
         std::fs::remove_dir_all(dir).unwrap();
     }

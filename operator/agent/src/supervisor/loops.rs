@@ -52,8 +52,8 @@ pub async fn heartbeats(agent: Rc<Agent>) -> anyhow::Error {
     }
 }
 
-/// While a trigger waits for a line, measures often and has it told at once when a line is crossed, in either direction;
-/// above it, every [`Agent::hot`].
+/// While a trigger waits for a line, measures often and has it told at once when a line is crossed, in either
+/// direction; above it, every [`Agent::hot`].
 pub async fn levels(agent: Rc<Agent>) -> anyhow::Error {
     let mut was_over = false;
     loop {
@@ -153,7 +153,11 @@ async fn upload(agent: &Agent, capture: &str, seq: u32) -> Option<CallError> {
     let slice = match agent.spool.read_slice(capture, seq) {
         Ok(slice) => Bytes::from(slice),
         Err(error) => {
-            agent.lose(capture, seq, problem(Reason::SpoolFailed, format!("slice {seq} cannot be sent: {error}")));
+            agent.lose(
+                capture,
+                seq,
+                problem(Reason::SpoolFailed, format!("slice {seq} cannot be sent: {error}")),
+            );
             return None;
         }
     };
@@ -163,7 +167,10 @@ async fn upload(agent: &Agent, capture: &str, seq: u32) -> Option<CallError> {
         Verdict::Unwanted => agent.settle(capture),
         Verdict::Unknown => {
             if put_off(agent, capture) > UNKNOWN_FOR {
-                tracing::warn!(fleetprof.capture = capture, "the gateway does not know the capture; it is forgotten");
+                tracing::warn!(
+                    fleetprof.capture = capture,
+                    "the gateway does not know the capture; it is forgotten"
+                );
                 agent.settle(capture);
             }
         }

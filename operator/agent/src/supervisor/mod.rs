@@ -1,12 +1,14 @@
-//! What does the agent do between captures, and how does a capture come about? The supervisor: one thread, little memory.
+//! What does the agent do between captures, and how does a capture come about? The supervisor: one thread,
+//! little memory.
 //!
 //! ```text
 //!            orders (long poll) ─► captures::decide ─► run_worker ─► a process `fleetprof-agent worker`
 //! gateway ◄─ heartbeats ◄───────── captures (table) ◄─ events ─────┘        │ slices
 //!         ◄─ uploads ◄──────────── spool (records, slices) ◄────────────────┘
 //! ```
-//! Decisions are pure: [`captures`], [`choose`], [`outcome`], [`backoff`], [`cgroup`], [`usage`]. What is in the spool decides
-//! what happens after a crash: a record is synced before its worker starts, and a slice is removed after it is stored.
+//! Decisions are pure: [`captures`], [`choose`], [`outcome`], [`backoff`], [`cgroup`], [`usage`]. What is in
+//! the spool decides what happens after a crash: a record is synced before its worker starts, and a slice is
+//! removed after it is stored.
 
 mod agent;
 pub mod backoff;
@@ -51,7 +53,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub fn run(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     // The one blocking thread resolves names; it ends when it is idle.
-    let runtime = builder.enable_all().max_blocking_threads(1).thread_keep_alive(Duration::from_secs(2)).build()?;
+    let runtime =
+        builder.enable_all().max_blocking_threads(1).thread_keep_alive(Duration::from_secs(2)).build()?;
     let result = LocalSet::new().block_on(&runtime, serve(settings, mode));
     runtime.shutdown_background();
     result
@@ -62,7 +65,13 @@ async fn serve(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> 
     let mut interrupt = signal(SignalKind::interrupt())?;
     let agent = Rc::new(assemble(settings, mode)?);
     agent.restore();
-    tracing::info!(mode = ?mode, instance = agent.instance, spool = %agent.spool.root().display(), version = env!("CARGO_PKG_VERSION"), "agent runs");
+    tracing::info!(
+        mode = ?mode,
+        instance = agent.instance,
+        spool = %agent.spool.root().display(),
+        version = env!("CARGO_PKG_VERSION"),
+        "agent runs"
+    );
     let mut loops = tokio::task::JoinSet::new();
     loops.spawn_local(loops::heartbeats(Rc::clone(&agent)));
     loops.spawn_local(loops::orders(Rc::clone(&agent)));
@@ -94,7 +103,9 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
         (AgentMode::Sidecar, _) => Credential::token_file(settings.token_file.clone()),
         (AgentMode::Ephemeral, Some(ticket)) => Credential::ticket(ticket.trim().to_owned()),
         (AgentMode::Ephemeral, None) => {
-            anyhow::bail!("FLEETPROF_TICKET is not set; an attached agent needs the ticket that it was attached with")
+            anyhow::bail!(
+                "FLEETPROF_TICKET is not set; an attached agent needs the ticket that it was attached with"
+            )
         }
     };
     let gateway = gateway(&settings, &spool, credential)?;
@@ -132,7 +143,8 @@ fn gateway(settings: &Settings, spool: &Spool, credential: Credential) -> anyhow
     Ok(gateway)
 }
 
-/// Returns once an attached agent has had nothing to do for [`Settings::idle_exit`]; a sidecar stays with its pod.
+/// Returns once an attached agent has had nothing to do for [`Settings::idle_exit`]; a sidecar stays with its
+/// pod.
 async fn idle_for_long(agent: &Agent) {
     if agent.mode == AgentMode::Sidecar {
         return std::future::pending().await;
@@ -143,7 +155,9 @@ async fn idle_for_long(agent: &Agent) {
         let busy = agent.captures.borrow().live().next().is_some();
         match (left.is_zero(), busy) {
             (true, false) => return,
-            (true, true) => tokio::time::sleep(limit.clamp(Duration::from_secs(1), Duration::from_secs(30))).await,
+            (true, true) => {
+                tokio::time::sleep(limit.clamp(Duration::from_secs(1), Duration::from_secs(30))).await
+            }
             (false, _) => tokio::time::sleep(left).await,
         }
     }

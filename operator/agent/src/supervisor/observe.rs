@@ -53,8 +53,11 @@ impl Observer {
     /// An observer of the processes in `tree`.
     #[must_use]
     pub fn new(tree: ProcTree) -> Self {
-        let text = |path: &std::path::Path| String::from_utf8_lossy(&read_bounded(path, 8192).unwrap_or_default()).into_owned();
-        let node = usage::node(&text("/sys/devices/system/cpu/online".as_ref()), &text(&tree.global("meminfo")));
+        let text = |path: &std::path::Path| {
+            String::from_utf8_lossy(&read_bounded(path, 8192).unwrap_or_default()).into_owned()
+        };
+        let node =
+            usage::node(&text("/sys/devices/system/cpu/online".as_ref()), &text(&tree.global("meminfo")));
         Self { tree, node, memories: HashMap::new(), runtimes: HashMap::new(), earlier: Earlier::new() }
     }
 
@@ -83,7 +86,8 @@ impl Observer {
     async fn report(&mut self, container: &Container, main: &Process) -> ContainerReport {
         let known = self.runtime(main);
         let sight = look::at(&self.tree, main.pid, known.is_none()).await;
-        let runtime = known.or_else(|| self.learn(main, sight.runtime.clone())).unwrap_or_else(|| "Unknown".to_owned());
+        let runtime =
+            known.or_else(|| self.learn(main, sight.runtime.clone())).unwrap_or_else(|| "Unknown".to_owned());
         let cpu_percent = sight.usage.and_then(|now| self.cpu_percent(&container.id, now));
         ContainerReport {
             id: container.id.clone(),
@@ -98,7 +102,9 @@ impl Observer {
 
     fn runtime(&mut self, main: &Process) -> Option<String> {
         self.runtimes.retain(|_, (_, at)| at.elapsed() < RUNTIME_AGE);
-        self.runtimes.get(&(main.pid, main.start_ticks, main.command.clone())).map(|(runtime, _)| runtime.clone())
+        self.runtimes
+            .get(&(main.pid, main.start_ticks, main.command.clone()))
+            .map(|(runtime, _)| runtime.clone())
     }
 
     fn learn(&mut self, main: &Process, runtime: Option<String>) -> Option<String> {
@@ -114,7 +120,8 @@ impl Observer {
         if let Some(memory) = before.filter(|m| at.duration_since(m.at) < SHORTEST) {
             return memory.cpu_percent;
         }
-        let cpu_percent = before.and_then(|m| reading.cpu_percent(&m.reading, nanos(at.duration_since(m.at)), self.node));
+        let cpu_percent =
+            before.and_then(|m| reading.cpu_percent(&m.reading, nanos(at.duration_since(m.at)), self.node));
         self.memories.insert(id.to_owned(), Memory { reading, at, cpu_percent });
         cpu_percent
     }
@@ -123,7 +130,12 @@ impl Observer {
     fn obstacle(&self, main: &Process) -> Option<Problem> {
         let own = nix::unistd::geteuid();
         let (uid, _) = self.tree.owner(main.pid)?;
-        let message = || format!("the agent runs as user {own}, the container's main process as user {uid}: set securityContext.runAsUser");
+        let message = || {
+            format!(
+                "the agent runs as user {own}, the container's main process as user {uid}: set \
+                 securityContext.runAsUser"
+            )
+        };
         (!own.is_root() && own.as_raw() != uid).then(|| problem(Reason::PermissionDenied, message()))
     }
 
@@ -132,7 +144,8 @@ impl Observer {
         let processes = self.processes();
         let containers = choose::containers(&processes, own_pid(), MAX_CONTAINERS);
         let found = containers.iter().find(|c| c.id == container);
-        let chosen = found.and_then(|c| Some((choose::main_process(c, &self.earlier)?, choose::candidates(c).len())));
+        let chosen =
+            found.and_then(|c| Some((choose::main_process(c, &self.earlier)?, choose::candidates(c).len())));
         let target = |(p, chosen_from): (&Process, usize)| Target {
             pid: p.pid,
             start_ticks: p.start_ticks,
@@ -143,7 +156,10 @@ impl Observer {
     }
 
     fn processes(&self) -> Vec<Process> {
-        self.tree.processes().inspect_err(|error| tracing::warn!(%error, "the processes cannot be listed")).unwrap_or_default()
+        self.tree
+            .processes()
+            .inspect_err(|error| tracing::warn!(%error, "the processes cannot be listed"))
+            .unwrap_or_default()
     }
 }
 
@@ -152,12 +168,14 @@ fn missing(container: &str, containers: &[Container], processes: &[Process]) -> 
     let short: String = container.chars().take(12).collect();
     if containers.is_empty() && !choose::sees_pause(processes) {
         let message = format!(
-            "the agent sees no process of the container {short} nor of any other: the pod does not share its process namespace, or its container has ended"
+            "the agent sees no process of the container {short} nor of any other: the pod does not share its \
+             process namespace, or its container has ended"
         );
         return problem(Reason::ProcessNamespaceConflict, message);
     }
     let there: Vec<String> = containers.iter().take(8).map(|c| c.id.chars().take(12).collect()).collect();
-    let message = format!("the container {short} runs no more in this pod; running now: [{}]", there.join(", "));
+    let message =
+        format!("the container {short} runs no more in this pod; running now: [{}]", there.join(", "));
     problem(Reason::ContainerRestarted, message)
 }
 
@@ -219,8 +237,12 @@ mod tests {
         let start = Instant::now();
         assert_eq!((gauge.cpu_percent(), gauge.memory_percent()), (None, None));
         for (second, cpu_seconds, memory) in [(0, 10, 100), (1, 11, 900), (4, 12, 200)] {
-            let usage =
-                Reading { cpu_nanos: cpu_seconds * 1_000_000_000, cpu_limit_millis: None, memory_bytes: memory, memory_limit: None };
+            let usage = Reading {
+                cpu_nanos: cpu_seconds * 1_000_000_000,
+                cpu_limit_millis: None,
+                memory_bytes: memory,
+                memory_limit: None,
+            };
             gauge.take(&Sight { usage: Some(usage), runtime: None }, start + Duration::from_secs(second));
         }
         gauge.take(&Sight { usage: None, runtime: None }, start + Duration::from_secs(9));
@@ -229,10 +251,21 @@ mod tests {
 
     #[test]
     fn a_missing_container_is_told_from_a_missing_namespace() {
-        let pause = Process { pid: 1, parent: 0, command: "pause".into(), state: b'S', cpu_ticks: 0, start_ticks: 0, container: None };
+        let pause = Process {
+            pid: 1,
+            parent: 0,
+            command: "pause".into(),
+            state: b'S',
+            cpu_ticks: 0,
+            start_ticks: 0,
+            container: None,
+        };
         assert_eq!(missing("abc", &[], &[]).reason, Reason::ProcessNamespaceConflict);
         assert_eq!(missing("abc", &[], std::slice::from_ref(&pause)).reason, Reason::ContainerRestarted);
         let other = Container { id: "0123456789abcdef".into(), processes: vec![pause] };
-        assert_eq!(missing("abc", &[other], &[]).message, "the container abc runs no more in this pod; running now: [0123456789ab]");
+        assert_eq!(
+            missing("abc", &[other], &[]).message,
+            "the container abc runs no more in this pod; running now: [0123456789ab]"
+        );
     }
 }

@@ -22,8 +22,8 @@ pub struct Ending {
     pub status: String,
 }
 
-/// The outcome of a capture. A stop wins over everything but a worker that was done already: what a worker says after
-/// a stop follows from it.
+/// The outcome of a capture. A stop wins over everything but a worker that was done already: what a worker
+/// says after a stop follows from it.
 #[must_use]
 pub fn outcome(ending: &Ending) -> Outcome {
     match &ending.last {
@@ -36,34 +36,52 @@ fn unasked(ending: &Ending, last: Option<&Event>) -> Outcome {
     match last {
         Some(Event::Finished(finished)) => after(finished),
         Some(Event::Failed(failed)) => failure(failed),
-        _ if ending.killed || ending.overdue => {
-            failed(Reason::CaptureTimedOut, "the collector did not end in time and was killed; the target runs on")
-        }
+        _ if ending.killed || ending.overdue => failed(
+            Reason::CaptureTimedOut,
+            "the collector did not end in time and was killed; the target runs on",
+        ),
         _ => {
             let status = &ending.status;
-            failed(Reason::CollectorCrashed, format!("the collector ended without a result ({status}); the target runs on"))
+            failed(
+                Reason::CollectorCrashed,
+                format!("the collector ended without a result ({status}); the target runs on"),
+            )
         }
     }
 }
 
 fn stopped(stop: Stop) -> Outcome {
     match stop {
-        Stop::Cancelled => with(CaptureState::Cancelled, Reason::Cancelled, "stopped as asked; what was captured before is kept"),
-        Stop::Shutdown => failed(Reason::AgentGone, "the agent was asked to end during the capture; what was captured before is uploaded"),
+        Stop::Cancelled => with(
+            CaptureState::Cancelled,
+            Reason::Cancelled,
+            "stopped as asked; what was captured before is kept",
+        ),
+        Stop::Shutdown => failed(
+            Reason::AgentGone,
+            "the agent was asked to end during the capture; what was captured before is uploaded",
+        ),
     }
 }
 
 fn after(finished: &Finished) -> Outcome {
     if finished.stopped {
-        return failed(Reason::AgentGone, "the collector was stopped from outside; what was captured before is uploaded");
+        return failed(
+            Reason::AgentGone,
+            "the collector was stopped from outside; what was captured before is uploaded",
+        );
     }
     match (finished.samples > 0, finished.target_exited) {
         (true, false) => Outcome { state: CaptureState::Finished, problem: None },
-        (true, true) => {
-            with(CaptureState::Finished, Reason::TargetExited, "the target ended during the capture; what was captured before is kept")
-        }
+        (true, true) => with(
+            CaptureState::Finished,
+            Reason::TargetExited,
+            "the target ended during the capture; what was captured before is kept",
+        ),
         (false, true) => failed(Reason::TargetExited, "the target ended before it used any CPU"),
-        (false, false) => with(CaptureState::Finished, Reason::NoSamples, "the target used no CPU during the capture"),
+        (false, false) => {
+            with(CaptureState::Finished, Reason::NoSamples, "the target used no CPU during the capture")
+        }
     }
 }
 
@@ -102,20 +120,60 @@ mod tests {
         let stop = |last, stop| Ending { stop: Some(stop), ..plain(last) };
         let cases = [
             ("samples", plain(finished(5, false, false)), S::Finished, None),
-            ("the target ended with samples", plain(finished(5, false, true)), S::Finished, Some(Reason::TargetExited)),
-            ("the target ended without", plain(finished(0, false, true)), S::Failed, Some(Reason::TargetExited)),
+            (
+                "the target ended with samples",
+                plain(finished(5, false, true)),
+                S::Finished,
+                Some(Reason::TargetExited),
+            ),
+            (
+                "the target ended without",
+                plain(finished(0, false, true)),
+                S::Failed,
+                Some(Reason::TargetExited),
+            ),
             ("no samples", plain(finished(0, false, false)), S::Finished, Some(Reason::NoSamples)),
-            ("the worker says no samples", plain(failure(FailureReason::NoSamples)), S::Finished, Some(Reason::NoSamples)),
-            ("no such process", plain(failure(FailureReason::NoSuchProcess)), S::Failed, Some(Reason::TargetExited)),
-            ("refused by the kernel", plain(failure(FailureReason::PermissionDenied)), S::Failed, Some(Reason::PermissionDenied)),
+            (
+                "the worker says no samples",
+                plain(failure(FailureReason::NoSamples)),
+                S::Finished,
+                Some(Reason::NoSamples),
+            ),
+            (
+                "no such process",
+                plain(failure(FailureReason::NoSuchProcess)),
+                S::Failed,
+                Some(Reason::TargetExited),
+            ),
+            (
+                "refused by the kernel",
+                plain(failure(FailureReason::PermissionDenied)),
+                S::Failed,
+                Some(Reason::PermissionDenied),
+            ),
             ("a crash", plain(None), S::Failed, Some(Reason::CollectorCrashed)),
             ("killed", Ending { killed: true, ..plain(None) }, S::Failed, Some(Reason::CaptureTimedOut)),
-            ("its own watchdog", Ending { overdue: true, ..plain(None) }, S::Failed, Some(Reason::CaptureTimedOut)),
+            (
+                "its own watchdog",
+                Ending { overdue: true, ..plain(None) },
+                S::Failed,
+                Some(Reason::CaptureTimedOut),
+            ),
             ("stopped from outside", plain(finished(5, true, false)), S::Failed, Some(Reason::AgentGone)),
-            ("cancelled", stop(finished(5, true, false), Stop::Cancelled), S::Cancelled, Some(Reason::Cancelled)),
+            (
+                "cancelled",
+                stop(finished(5, true, false), Stop::Cancelled),
+                S::Cancelled,
+                Some(Reason::Cancelled),
+            ),
             ("cancelled too late", stop(finished(5, false, false), Stop::Cancelled), S::Finished, None),
             ("cancelled, then crashed", stop(None, Stop::Cancelled), S::Cancelled, Some(Reason::Cancelled)),
-            ("the agent ends", stop(finished(5, true, false), Stop::Shutdown), S::Failed, Some(Reason::AgentGone)),
+            (
+                "the agent ends",
+                stop(finished(5, true, false), Stop::Shutdown),
+                S::Failed,
+                Some(Reason::AgentGone),
+            ),
         ];
         for (what, ending, state, reason) in cases {
             let outcome = outcome(&ending);

@@ -1,4 +1,5 @@
-//! Which processes does the agent see? Bounded reads of `/proc`, and parsers that are pure functions over text.
+//! Which processes does the agent see? Bounded reads of `/proc`, and parsers that are pure functions over
+//! text.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -66,9 +67,11 @@ impl ProcTree {
         self.root.join(file)
     }
 
-    /// Every visible process; those that end meanwhile are left out. Errors when the tree itself cannot be read.
+    /// Every visible process; those that end meanwhile are left out. Errors when the tree itself cannot be
+    /// read.
     pub fn processes(&self) -> io::Result<Vec<Process>> {
-        let pids = std::fs::read_dir(&self.root)?.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+        let pids =
+            std::fs::read_dir(&self.root)?.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
         let mut all: Vec<Process> = pids.take(MAX_PROCESSES).filter_map(|pid| self.process(pid)).collect();
         all.sort_unstable_by_key(|p| p.pid);
         Ok(all)
@@ -92,7 +95,8 @@ impl ProcTree {
     }
 }
 
-/// Reads at most `max` bytes of a regular file; what is longer is cut. Never waits for the other end of a pipe.
+/// Reads at most `max` bytes of a regular file; what is longer is cut. Never waits for the other end of a
+/// pipe.
 pub(super) fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     if !file.metadata()?.is_file() {
@@ -133,7 +137,13 @@ mod tests {
         let p = parse_stat(7, stat).unwrap();
         assert_eq!((p.parent, p.command.as_str(), p.state), (3, "a) R 1 (b) ", b'S'));
         assert_eq!((p.cpu_ticks, p.start_ticks), (42, 5555));
-        for bad in [&b"7 no command"[..], b"7 (x) R 1", b")(", b"", b"7 (x) S -1 7 7 0 -1 4 1 0 0 0 30 12 0 0 20 0 3 0 5 1"] {
+        for bad in [
+            &b"7 no command"[..],
+            b"7 (x) R 1",
+            b")(",
+            b"",
+            b"7 (x) S -1 7 7 0 -1 4 1 0 0 0 30 12 0 0 20 0 3 0 5 1",
+        ] {
             assert_eq!(parse_stat(7, bad), None, "{}", String::from_utf8_lossy(bad));
         }
     }

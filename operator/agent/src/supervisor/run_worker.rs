@@ -1,4 +1,5 @@
-//! How does a capture run? One worker process: started, listened to, measured, stopped, and killed when it overstays.
+//! How does a capture run? One worker process: started, listened to, measured, stopped, and killed when it
+//! overstays.
 
 use std::process::Stdio;
 use std::rc::Rc;
@@ -49,8 +50,11 @@ async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem>
         duration_ms = order.duration_ms,
         "capture starts"
     );
-    let failed = |e: std::io::Error| problem(Reason::Internal, format!("the collector cannot be started: {e}; look at the agent's log"));
-    let spooled = |e: std::io::Error| problem(Reason::SpoolFailed, format!("the spool cannot take slices: {e}"));
+    let failed = |e: std::io::Error| {
+        problem(Reason::Internal, format!("the collector cannot be started: {e}; look at the agent's log"))
+    };
+    let spooled =
+        |e: std::io::Error| problem(Reason::SpoolFailed, format!("the spool cannot take slices: {e}"));
     let output_dir = agent.spool.slices_dir(&order.capture).map_err(spooled)?;
     let request = CaptureRequest {
         pid: target.pid,
@@ -108,12 +112,30 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(agent: &'a Agent, order: &'a Order, target: Target, mut child: Child, stop: watch::Receiver<Option<Stop>>) -> Self {
+    fn new(
+        agent: &'a Agent,
+        order: &'a Order,
+        target: Target,
+        mut child: Child,
+        stop: watch::Receiver<Option<Stop>>,
+    ) -> Self {
         let lines = Lines { from: child.stdout.take(), buffer: Vec::new() };
         let started = Instant::now();
-        let allowed = Duration::from_millis(order.duration_ms.min(3_600_000)) + Duration::from_secs(agent.settings.worker_grace);
+        let allowed = Duration::from_millis(order.duration_ms.min(3_600_000))
+            + Duration::from_secs(agent.settings.worker_grace);
         let gauge = Gauge::new(agent.node);
-        Self { agent, order, target, child, lines, stop, gauge, started, kill_at: started + allowed, ending: Ending::default() }
+        Self {
+            agent,
+            order,
+            target,
+            child,
+            lines,
+            stop,
+            gauge,
+            started,
+            kill_at: started + allowed,
+            ending: Ending::default(),
+        }
     }
 
     async fn until_it_ends(mut self) -> Outcome {
@@ -144,7 +166,11 @@ impl<'a> Run<'a> {
             }
             Some(Ok(event)) => self.agent.progress(&self.order.capture, event),
             Some(Err(error)) => {
-                tracing::warn!(fleetprof.capture = self.order.capture, error, "the collector says what makes no sense; it is killed");
+                tracing::warn!(
+                    fleetprof.capture = self.order.capture,
+                    error,
+                    "the collector says what makes no sense; it is killed"
+                );
                 let _ = self.child.start_kill();
                 self.lines.from = None;
             }
@@ -198,7 +224,8 @@ struct Lines {
 }
 
 impl Lines {
-    /// The next event; an error for a line that is none. `None` at the end. Dropping the future loses nothing.
+    /// The next event; an error for a line that is none. `None` at the end. Dropping the future loses
+    /// nothing.
     async fn next(&mut self) -> Option<Result<Event, String>> {
         loop {
             if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {

@@ -1,4 +1,5 @@
-//! What does the agent get told at its start? Everything by environment, as the webhook and the controller write it.
+//! What does the agent get told at its start? Everything by environment, as the webhook and the controller
+//! write it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,8 +47,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Where the spool may be, best first: the volume of a sidecar outlives the agent's restarts. An attached agent has no
-    /// volume: it takes a private directory in `/tmp`, or in memory where even that is read-only.
+    /// Where the spool may be, best first: the volume of a sidecar outlives the agent's restarts. An attached
+    /// agent has no volume: it takes a private directory in `/tmp`, or in memory where even that is
+    /// read-only.
     #[must_use]
     pub fn spool_candidates(&self, instance: &str) -> Vec<PathBuf> {
         let private = format!("fleetprof-{instance}");

@@ -1,4 +1,5 @@
-//! What must outlive the agent's process? Which captures were started, their unsent slices, and the newest CA.
+//! What must outlive the agent's process? Which captures were started, their unsent slices, and the newest
+//! CA.
 //!
 //! ```text
 //! spool/captures/<hash>.json   the record of a capture; written and synced before its worker starts, so that none runs twice
@@ -77,7 +78,9 @@ impl Spool {
                 Err(e) => refusals.push_str(&format!(" {}: {e};", root.display())),
             }
         }
-        Err(io::Error::other(format!("no directory for the spool can be written:{refusals} mount a volume at the first of them")))
+        Err(io::Error::other(format!(
+            "no directory for the spool can be written:{refusals} mount a volume at the first of them"
+        )))
     }
 
     fn create(root: &Path) -> io::Result<Self> {
@@ -125,9 +128,16 @@ impl Spool {
     /// The complete slices of a capture, as (sequence number, bytes), in order.
     #[must_use]
     pub fn slices(&self, capture: &str) -> Vec<(u32, u64)> {
-        let files = fs::read_dir(self.dir(capture)).into_iter().flatten().flatten().take(4 * MAX_SLICES as usize);
+        let files =
+            fs::read_dir(self.dir(capture)).into_iter().flatten().flatten().take(4 * MAX_SLICES as usize);
         let slice = |f: fs::DirEntry| {
-            let seq = f.file_name().to_str()?.strip_suffix(".pb.gz")?.parse::<u32>().ok().filter(|s| *s < MAX_SLICES)?;
+            let seq = f
+                .file_name()
+                .to_str()?
+                .strip_suffix(".pb.gz")?
+                .parse::<u32>()
+                .ok()
+                .filter(|s| *s < MAX_SLICES)?;
             let meta = f.metadata().ok().filter(fs::Metadata::is_file)?;
             Some((seq, meta.len()))
         };
@@ -136,8 +146,8 @@ impl Spool {
         all
     }
 
-    /// The bytes of a slice. Errors when it is longer than the gateway takes, or no regular file: the worker runs as the
-    /// target's user, so the file is as hostile as the target.
+    /// The bytes of a slice. Errors when it is longer than the gateway takes, or no regular file: the worker
+    /// runs as the target's user, so the file is as hostile as the target.
     pub fn read_slice(&self, capture: &str, seq: u32) -> io::Result<Vec<u8>> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(self.slice_path(capture, seq))?;
@@ -148,7 +158,9 @@ impl Spool {
                 file.take(MAX_SLICE_BYTES as u64).read_to_end(&mut bytes)?;
                 Ok(bytes)
             }
-            Some(length) => Err(io::Error::other(format!("the slice has {length} bytes; at most {MAX_SLICE_BYTES} can be sent"))),
+            Some(length) => Err(io::Error::other(format!(
+                "the slice has {length} bytes; at most {MAX_SLICE_BYTES} can be sent"
+            ))),
             None => Err(io::Error::other("the slice is no regular file")),
         }
     }
@@ -207,7 +219,10 @@ pub fn hex(bytes: &[u8]) -> String {
 fn read_record(path: &Path) -> Option<Record> {
     let bytes = super::processes::read_bounded(path, MAX_RECORD_BYTES).ok()?;
     serde_json::from_slice(&bytes)
-        .inspect_err(|e| tracing::warn!(file = %path.display(), error = %e, "a record in the spool is damaged; it is left out"))
+        .inspect_err(|e| {
+            tracing::warn!(file = %path.display(), error = %e, "a record in the spool is \
+            damaged; it is left out")
+        })
         .ok()
 }
 

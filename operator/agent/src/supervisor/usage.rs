@@ -1,7 +1,8 @@
-//! How much CPU and memory does a container use, of what it may? Its own cgroup's figures, and percentages of them.
+//! How much CPU and memory does a container use, of what it may? Its own cgroup's figures, and percentages of
+//! them.
 //!
-//! Memory is the working set as the kubelet counts it: usage less the file cache that can be dropped. Without a limit of
-//! its own a container is measured against the node.
+//! Memory is the working set as the kubelet counts it: usage less the file cache that can be dropped. Without
+//! a limit of its own a container is measured against the node.
 
 use std::io;
 use std::path::Path;
@@ -45,8 +46,8 @@ impl Reading {
         percent(u128::from(self.memory_bytes), u128::from(self.memory_limit.unwrap_or(node.memory_bytes)))
     }
 
-    /// CPU use in % of the container's limit, else of the node's cores, over the `nanos` since an earlier reading.
-    /// `None` without time between the two, and when the container was restarted in between.
+    /// CPU use in % of the container's limit, else of the node's cores, over the `nanos` since an earlier
+    /// reading. `None` without time between the two, and when the container was restarted in between.
     #[must_use]
     pub fn cpu_percent(&self, earlier: &Self, nanos: u64, node: Node) -> Option<i32> {
         let used = u128::from(self.cpu_nanos.checked_sub(earlier.cpu_nanos)?) * 1000;
@@ -62,9 +63,17 @@ fn percent(part: u128, whole: u128) -> Option<i32> {
 
 /// The figures of the cgroup that is mounted at `root`, v2 or v1. Errors when neither can be read.
 pub fn read(root: &Path) -> io::Result<Reading> {
-    let text = |file: &str| read_bounded(&root.join(file), MAX_FILE_BYTES).map(|b| String::from_utf8_lossy(&b).into_owned());
+    let text = |file: &str| {
+        read_bounded(&root.join(file), MAX_FILE_BYTES).map(|b| String::from_utf8_lossy(&b).into_owned())
+    };
     match text("memory.current") {
-        Ok(current) => parse_v2(&current, &text("memory.max")?, &text("memory.stat")?, &text("cpu.stat")?, &text("cpu.max")?),
+        Ok(current) => parse_v2(
+            &current,
+            &text("memory.max")?,
+            &text("memory.stat")?,
+            &text("cpu.stat")?,
+            &text("cpu.max")?,
+        ),
         Err(e) if e.kind() == io::ErrorKind::NotFound => parse_v1(
             &text("memory/memory.usage_in_bytes")?,
             &text("memory/memory.limit_in_bytes")?,
@@ -89,7 +98,14 @@ fn parse_v2(current: &str, max: &str, stat: &str, cpu_stat: &str, cpu_max: &str)
     })
 }
 
-fn parse_v1(usage: &str, limit: &str, stat: &str, cpu_usage: &str, quota: &str, period: &str) -> Option<Reading> {
+fn parse_v1(
+    usage: &str,
+    limit: &str,
+    stat: &str,
+    cpu_usage: &str,
+    quota: &str,
+    period: &str,
+) -> Option<Reading> {
     Some(Reading {
         cpu_nanos: number(cpu_usage)?,
         cpu_limit_millis: number(quota).and_then(|q| millis(q, number(period)?)),
@@ -113,11 +129,17 @@ fn field(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))?.trim().parse().ok()
 }
 
-/// The node's cores and memory, from the lists of the kernel. What cannot be read counts as 0, which gives no percentages.
+/// The node's cores and memory, from the lists of the kernel. What cannot be read counts as 0, which gives no
+/// percentages.
 #[must_use]
 pub fn node(cpus_online: &str, meminfo: &str) -> Node {
-    let kib = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    Node { cpu_millis: count_cpus(cpus_online).saturating_mul(1000), memory_bytes: kib.unwrap_or(0).saturating_mul(1024) }
+    let kib = meminfo
+        .lines()
+        .find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    Node {
+        cpu_millis: count_cpus(cpus_online).saturating_mul(1000),
+        memory_bytes: kib.unwrap_or(0).saturating_mul(1024),
+    }
 }
 
 /// Counts a list such as `0-3,8,10-11`.
@@ -142,8 +164,23 @@ mod tests {
 
     #[test]
     fn cgroup_v2() {
-        let limited = v2("1000\n", "4000\n", "anon 5\ninactive_file 200\n", "usage_usec 7\nuser_usec 3\n", "50000 100000\n").unwrap();
-        assert_eq!(limited, Reading { cpu_nanos: 7000, cpu_limit_millis: Some(500), memory_bytes: 800, memory_limit: Some(4000) });
+        let limited = v2(
+            "1000\n",
+            "4000\n",
+            "anon 5\ninactive_file 200\n",
+            "usage_usec 7\nuser_usec 3\n",
+            "50000 100000\n",
+        )
+        .unwrap();
+        assert_eq!(
+            limited,
+            Reading {
+                cpu_nanos: 7000,
+                cpu_limit_millis: Some(500),
+                memory_bytes: 800,
+                memory_limit: Some(4000)
+            }
+        );
         let free = v2("1000", "max", "inactive_file 2000", "usage_usec 7", "max 100000").unwrap();
         assert_eq!((free.memory_bytes, free.memory_limit, free.cpu_limit_millis), (0, None, None));
         assert_eq!(v2("x", "max", "", "usage_usec 7", "max 100000"), None);
@@ -155,7 +192,15 @@ mod tests {
     fn cgroup_v1() {
         let stat = "inactive_file 9\ntotal_inactive_file 300\n";
         let limited = parse_v1("1000", "2000", stat, "42", "200000", "100000").unwrap();
-        assert_eq!(limited, Reading { cpu_nanos: 42, cpu_limit_millis: Some(2000), memory_bytes: 700, memory_limit: Some(2000) });
+        assert_eq!(
+            limited,
+            Reading {
+                cpu_nanos: 42,
+                cpu_limit_millis: Some(2000),
+                memory_bytes: 700,
+                memory_limit: Some(2000)
+            }
+        );
         let free = parse_v1("1000", "9223372036854771712", stat, "42", "-1", "100000").unwrap();
         assert_eq!((free.memory_limit, free.cpu_limit_millis), (None, None));
     }
@@ -163,15 +208,29 @@ mod tests {
     #[test]
     fn percentages_are_of_the_own_limit_or_of_the_node() {
         let second = 1_000_000_000;
-        let reading =
-            |cpu_nanos, cpu_limit_millis, memory_bytes, memory_limit| Reading { cpu_nanos, cpu_limit_millis, memory_bytes, memory_limit };
+        let reading = |cpu_nanos, cpu_limit_millis, memory_bytes, memory_limit| Reading {
+            cpu_nanos,
+            cpu_limit_millis,
+            memory_bytes,
+            memory_limit,
+        };
         let zero = reading(0, None, 0, None);
         let cases = [
             ("half a core of half a core", reading(second / 2, Some(500), 0, None), Some(100), Some(0)),
             ("a core of four", reading(second, None, 8 * GIB, None), Some(25), Some(50)),
-            ("over the limit for a moment", reading(2 * second, Some(1000), 3 * GIB, Some(2 * GIB)), Some(200), Some(150)),
+            (
+                "over the limit for a moment",
+                reading(2 * second, Some(1000), 3 * GIB, Some(2 * GIB)),
+                Some(200),
+                Some(150),
+            ),
             ("rounded", reading(second / 1000 * 6, Some(1000), 1, Some(GIB)), Some(1), Some(0)),
-            ("absurd figures are cut", reading(u64::MAX, Some(1), u64::MAX, Some(1)), Some(10_000), Some(10_000)),
+            (
+                "absurd figures are cut",
+                reading(u64::MAX, Some(1), u64::MAX, Some(1)),
+                Some(10_000),
+                Some(10_000),
+            ),
             ("a limit of nothing", reading(0, None, 5, Some(0)), Some(0), None),
         ];
         for (what, now, cpu, memory) in cases {

@@ -20,7 +20,10 @@ fn blames_the_line_of(outcome: &Outcome, file: &str, source: &str) {
     let line = source.lines().position(|l| l.ends_with("// the guilty line")).unwrap() + 1;
     let places = [format!("{file}:{line}"), format!("{file}:{}", line - 1)];
     let lines = outcome.pprof(&["-top", "-lines"]);
-    assert!(lines.lines().any(|l| l.contains("guilty") && places.iter().any(|p| l.ends_with(p))), "{places:?}\n{lines}");
+    assert!(
+        lines.lines().any(|l| l.contains("guilty") && places.iter().any(|p| l.ends_with(p))),
+        "{places:?}\n{lines}"
+    );
 }
 
 #[test]
@@ -37,7 +40,10 @@ fn perf_blames_the_guilty_function_with_its_line() {
     let part = covered(&outcome, used);
     assert!((0.7..1.2).contains(&part), "{part} of the CPU time is in the profile");
     let finished = outcome.finished();
-    assert!(finished.slices >= 2 && finished.taken.abs_diff(finished.expected) <= finished.expected / 4, "{finished:?}");
+    assert!(
+        finished.slices >= 2 && finished.taken.abs_diff(finished.expected) <= finished.expected / 4,
+        "{finished:?}"
+    );
 }
 
 #[test]
@@ -75,7 +81,10 @@ fn where_perf_is_refused_ptrace_blames_the_guilty_function() {
     let started = outcome.started();
     assert_eq!(started.method, "ptrace");
     assert!(started.why.contains("EPERM") && started.why.contains("ptrace is used"), "{}", started.why);
-    assert!((0.7..1.2).contains(&part), "{part} of the CPU time is in the profile, however many samples came late");
+    assert!(
+        (0.7..1.2).contains(&part),
+        "{part} of the CPU time is in the profile, however many samples came late"
+    );
     blames_the_guilty_line(&outcome);
 }
 
@@ -98,11 +107,14 @@ fn ptrace_passes_signals_on_that_arrive_meanwhile() {
 #[test]
 fn the_same_user_without_capabilities_is_enough() {
     let target = Target::hot_as("1000", &["spin"]);
-    let perf = Worker::start(&["-u", "1000", "-c", "0"], &request(target.pid(), Collector::Auto, 2500)).finish();
+    let perf =
+        Worker::start(&["-u", "1000", "-c", "0"], &request(target.pid(), Collector::Auto, 2500)).finish();
     perf.blames_the_guilty();
     assert_eq!(perf.started().method, "perf");
     assert!(perf.started().why.contains("user time only"), "{}", perf.started().why);
-    let ptrace = Worker::start(&["-u", "1000", "-c", "0", "-s"], &request(target.pid(), Collector::Auto, 2500)).finish();
+    let ptrace =
+        Worker::start(&["-u", "1000", "-c", "0", "-s"], &request(target.pid(), Collector::Auto, 2500))
+            .finish();
     ptrace.blames_the_guilty();
     assert_eq!(ptrace.started().method, "ptrace");
 }
@@ -120,14 +132,20 @@ fn root_with_default_capabilities_becomes_the_targets_user() {
         let outcome = Worker::start(&[&["-c", DEFAULT_CAPABILITIES], more].concat(), &wanted).finish();
         outcome.blames_the_guilty();
         let ptrace = outcome.started().method == "ptrace";
-        assert_eq!(outcome.finished().notes.iter().any(|n| n.contains("stopped a thread")), ptrace, "{:?}", outcome.finished());
+        assert_eq!(
+            outcome.finished().notes.iter().any(|n| n.contains("stopped a thread")),
+            ptrace,
+            "{:?}",
+            outcome.finished()
+        );
     }
 }
 
 #[test]
 fn another_user_is_refused_with_a_reason() {
     let target = Target::hot_as("1000", &["spin"]);
-    let outcome = Worker::start(&["-u", "1001", "-c", "0"], &request(target.pid(), Collector::Native, 1000)).finish();
+    let outcome =
+        Worker::start(&["-u", "1001", "-c", "0"], &request(target.pid(), Collector::Native, 1000)).finish();
     let failed = outcome.failed();
     assert_eq!(failed.reason, FailureReason::PermissionDenied);
     assert!(failed.message.contains("perf_event_open") && failed.message.contains("ptrace"), "{failed:?}");
@@ -143,7 +161,8 @@ fn a_stripped_go_program_is_named_by_its_own_table() {
         blames_the_line_of(&outcome, "hot.go", include_str!("targets/hot.go"));
         let callers = outcome.pprof(&["-traces", "-focus=main.guilty"]);
         let chain = ["main.guilty", "main.work", "main.main", "runtime.main"];
-        let found = chain.iter().try_fold(0, |from, name| callers.get(from..)?.find(name).map(|at| from + at));
+        let found =
+            chain.iter().try_fold(0, |from, name| callers.get(from..)?.find(name).map(|at| from + at));
         assert!(found.is_some(), "the callers of a function without frame are known: {callers}");
     }
 }
@@ -156,7 +175,11 @@ fn code_that_a_runtime_made_has_the_name_that_it_tells() {
     outcome.blames("made:guilty");
     let without = Worker::start(&[], &request(target.pid(), Collector::Native, 2000)).finish();
     without.blames("[anon]");
-    assert!(without.finished().notes.iter().any(|n| n.contains("--perf-basic-prof")), "{:?}", without.finished());
+    assert!(
+        without.finished().notes.iter().any(|n| n.contains("--perf-basic-prof")),
+        "{:?}",
+        without.finished()
+    );
 }
 
 #[test]

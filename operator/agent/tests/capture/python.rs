@@ -28,10 +28,19 @@ fn the_guilty_function_is_blamed_with_its_line() {
         let used = target.cpu() - before;
         outcome.blames_the_guilty();
         let started = outcome.started();
-        assert_eq!((started.method.as_str(), started.collector), ("py-spy", Collector::Python), "{interpreter}");
+        assert_eq!(
+            (started.method.as_str(), started.collector),
+            ("py-spy", Collector::Python),
+            "{interpreter}"
+        );
         assert!(started.runtime.starts_with("Python 3."), "{}", started.runtime);
         let lines = outcome.pprof(&["-top", "-lines"]);
-        assert!(lines.lines().any(|l| l.contains("guilty") && (l.contains("busy.py:10") || l.contains("busy.py:9"))), "{lines}");
+        assert!(
+            lines
+                .lines()
+                .any(|l| l.contains("guilty") && (l.contains("busy.py:10") || l.contains("busy.py:9"))),
+            "{lines}"
+        );
         let part = outcome.cpu().as_secs_f64() / used.as_secs_f64();
         assert!((0.7..1.2).contains(&part), "{part} of the CPU time is in the profile");
     }
@@ -44,7 +53,9 @@ fn a_sleeping_thread_and_the_names_of_python_code() {
     let top = outcome.pprof(&["-top", "-cum", "-nodefraction=0"]);
     let share = |name: &str| {
         let row = top.lines().find(|l| l.ends_with(&format!(" {name}")));
-        row.map_or(0.0, |r| r.split_ascii_whitespace().nth(4).unwrap().trim_end_matches('%').parse::<f64>().unwrap())
+        row.map_or(0.0, |r| {
+            r.split_ascii_whitespace().nth(4).unwrap().trim_end_matches('%').parse::<f64>().unwrap()
+        })
     };
     assert!(share("sleeper") < 5.0, "sleeping is not CPU time:\n{top}");
     assert!(share("<module>") > 80.0, "the module's frame keeps its name:\n{top}");
@@ -52,8 +63,14 @@ fn a_sleeping_thread_and_the_names_of_python_code() {
 
 #[test]
 fn under_a_strict_seccomp_filter_as_the_same_user() {
-    let target = Target::start(Command::new(crate::worker::compiled("launch")).args(["-u", "1000", "/usr/bin/python3"]).arg(script()));
-    let outcome = Worker::start(&["-u", "1000", "-c", "0", "-s"], &request(target.pid(), Collector::Auto, 3000)).finish();
+    let target = Target::start(
+        Command::new(crate::worker::compiled("launch"))
+            .args(["-u", "1000", "/usr/bin/python3"])
+            .arg(script()),
+    );
+    let outcome =
+        Worker::start(&["-u", "1000", "-c", "0", "-s"], &request(target.pid(), Collector::Auto, 3000))
+            .finish();
     outcome.blames_the_guilty();
     assert_eq!(outcome.started().method, "py-spy");
 }

@@ -31,7 +31,11 @@ fn a_target_runs_on_when_its_tracing_worker_is_killed() {
         for tid in procfs::threads(target.pid()).unwrap() {
             let stat = std::fs::read(format!("/proc/{}/task/{tid}/stat", target.pid())).unwrap();
             let state = procfs::parse_stat(&stat).unwrap().state;
-            assert!(matches!(state, b'R' | b'S'), "round {round}: thread {tid} is in state {}", char::from(state));
+            assert!(
+                matches!(state, b'R' | b'S'),
+                "round {round}: thread {tid} is in state {}",
+                char::from(state)
+            );
         }
     }
 }
@@ -60,7 +64,11 @@ fn what_was_sampled_before_the_target_ended_is_kept() {
         let worker = Worker::start(launch, &request(target.pid(), collector, 30_000));
         // Nobody reaps the target meanwhile: a zombie has ended too.
         let outcome = worker.finish();
-        assert!(outcome.finished().target_exited && outcome.finished().samples > 20, "{:?}", outcome.finished());
+        assert!(
+            outcome.finished().target_exited && outcome.finished().samples > 20,
+            "{:?}",
+            outcome.finished()
+        );
         outcome.blames_the_guilty();
         assert!(target.0.wait().unwrap().success());
     }
@@ -128,8 +136,12 @@ fn a_worker_ends_with_its_parent() {
     std::fs::write(&file, serde_json::to_string(&wanted).unwrap()).unwrap();
     // The shell starts the worker, says its pid, and ends.
     let script = r#""$0" worker < "$1" > /dev/null & echo $!; sleep 1"#;
-    let parent =
-        Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_fleetprof-agent")]).arg(&file).stdout(Stdio::piped()).spawn().unwrap();
+    let parent = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_fleetprof-agent")])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let output = parent.wait_with_output().unwrap();
     let worker: i32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
     let gone = || procfs::stat(worker).map_or(true, |s| s.state == b'Z');

@@ -40,7 +40,13 @@ pub fn compiled(name: &str) -> PathBuf {
     let compile = || {
         let out = directory().join(name);
         let flags = ["-O2", "-fomit-frame-pointer", "-g", "-o"];
-        let status = Command::new("gcc").args(flags).arg(&out).arg(source(&format!("{name}.c"))).arg("-lpthread").status().unwrap();
+        let status = Command::new("gcc")
+            .args(flags)
+            .arg(&out)
+            .arg(source(&format!("{name}.c")))
+            .arg("-lpthread")
+            .status()
+            .unwrap();
         assert!(status.success(), "gcc could not compile {name}.c");
         out
     };
@@ -50,7 +56,12 @@ pub fn compiled(name: &str) -> PathBuf {
 /// The Go program of `targets/`, without symbols and debug information, as images mostly hold it.
 pub fn stripped_go() -> PathBuf {
     let out = directory().join("hot-go");
-    let status = Command::new("go").args(["build", "-ldflags=-s -w", "-o"]).arg(&out).arg(source("hot.go")).status().unwrap();
+    let status = Command::new("go")
+        .args(["build", "-ldflags=-s -w", "-o"])
+        .arg(&out)
+        .arg(source("hot.go"))
+        .status()
+        .unwrap();
     assert!(status.success(), "go could not build hot.go");
     out
 }
@@ -60,7 +71,8 @@ fn agent() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     COPY.get_or_init(|| {
         let built = Path::new(env!("CARGO_BIN_EXE_fleetprof-agent"));
-        let age = built.metadata().unwrap().modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let age =
+            built.metadata().unwrap().modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
         let copy = std::env::temp_dir().join(format!("fleetprof-capture-agent-{}", age.as_nanos()));
         if !copy.exists() {
             let fresh = directory().join("fleetprof-agent");
@@ -149,7 +161,8 @@ pub struct Worker {
 impl Worker {
     /// Starts a worker; `launch` are arguments of `launch` for fewer rights, or none.
     pub fn start(launch: &[&str], request: &CaptureRequest) -> Self {
-        let mut command = if launch.is_empty() { Command::new(agent()) } else { Command::new(compiled("launch")) };
+        let mut command =
+            if launch.is_empty() { Command::new(agent()) } else { Command::new(compiled("launch")) };
         if !launch.is_empty() {
             command.args(launch).arg(agent());
         }
@@ -203,7 +216,11 @@ impl Outcome {
         let Some(Event::Finished(finished)) = self.events.last() else { panic!("not finished: {self:?}") };
         assert_eq!(self.status.code(), Some(0));
         let slices = self.events.iter().filter(|e| matches!(e, Event::Slice(_))).count();
-        assert_eq!((finished.slices as usize, finished.slices as usize), (slices, self.files().len()), "{self:?}");
+        assert_eq!(
+            (finished.slices as usize, finished.slices as usize),
+            (slices, self.files().len()),
+            "{self:?}"
+        );
         finished
     }
 
@@ -215,7 +232,8 @@ impl Outcome {
 
     /// The slices; nothing else may be in the directory.
     pub fn files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = std::fs::read_dir(&self.directory).unwrap().map(|e| e.unwrap().path()).collect();
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(&self.directory).unwrap().map(|e| e.unwrap().path()).collect();
         files.sort();
         for (seq, file) in files.iter().enumerate() {
             assert_eq!(file.file_name().unwrap().to_str().unwrap(), format!("{seq}.pb.gz"));
@@ -225,7 +243,12 @@ impl Outcome {
 
     /// `go tool pprof` over all slices: the independent reader of what was written.
     pub fn pprof(&self, options: &[&str]) -> String {
-        let output = Command::new("go").args(["tool", "pprof", "-symbolize=none"]).args(options).args(self.files()).output().unwrap();
+        let output = Command::new("go")
+            .args(["tool", "pprof", "-symbolize=none"])
+            .args(options)
+            .args(self.files())
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -237,15 +260,21 @@ impl Outcome {
     }
 
     pub fn profiles(&self) -> Vec<fleetprof_profile::Profile> {
-        let read =
-            |f: &PathBuf| fleetprof_profile::decode_valid(&std::fs::read(f).unwrap(), &fleetprof_profile::Limits::default()).unwrap();
+        let read = |f: &PathBuf| {
+            fleetprof_profile::decode_valid(&std::fs::read(f).unwrap(), &fleetprof_profile::Limits::default())
+                .unwrap()
+        };
         self.files().iter().map(read).collect()
     }
 
     /// The hottest function by `go tool pprof -top` and its share in %.
     pub fn hottest(&self) -> (String, f64) {
         let top = self.pprof(&["-top"]);
-        let row = top.lines().skip_while(|l| !l.trim_start().starts_with("flat")).nth(1).unwrap_or_else(|| panic!("{top}"));
+        let row = top
+            .lines()
+            .skip_while(|l| !l.trim_start().starts_with("flat"))
+            .nth(1)
+            .unwrap_or_else(|| panic!("{top}"));
         let fields: Vec<&str> = row.split_ascii_whitespace().collect();
         (fields[5..].join(" "), fields[1].trim_end_matches('%').parse().unwrap())
     }
@@ -258,7 +287,11 @@ impl Outcome {
     /// The same for a function of another name.
     pub fn blames(&self, guilty: &str) {
         let (name, share) = self.hottest();
-        assert!(name == guilty && (75.0..=100.0).contains(&share), "{name} {share} %\n{}", self.pprof(&["-top"]));
+        assert!(
+            name == guilty && (75.0..=100.0).contains(&share),
+            "{name} {share} %\n{}",
+            self.pprof(&["-top"])
+        );
     }
 }
 

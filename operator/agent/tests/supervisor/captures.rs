@@ -8,7 +8,8 @@ use nix::sys::signal::Signal;
 
 use super::support::{Agent, BOX, FakeGateway, Scratch, Sleeper, any_file, order};
 
-const HANG: &str = "started; slice 0 1000; trap 'finished 10 true' TERM; while [ -e \"$0\" ]; do sleep 0.05; done";
+const HANG: &str =
+    "started; slice 0 1000; trap 'finished 10 true' TERM; while [ -e \"$0\" ]; do sleep 0.05; done";
 
 #[test]
 fn an_order_is_run_once_though_the_list_comes_ten_times_and_the_agent_is_killed() {
@@ -29,7 +30,11 @@ fn an_order_is_run_once_though_the_list_comes_ten_times_and_the_agent_is_killed(
     let report = gateway.wait_for_state("a", CaptureState::Failed);
     assert_eq!(report.problem.unwrap().reason, Reason::AgentGone);
     assert_eq!((report.slices, report.uploaded), (1, 1));
-    assert_eq!(gateway.seen().slices[&("a".into(), 0)], scratch.kept(0), "what was captured before is uploaded");
+    assert_eq!(
+        gateway.seen().slices[&("a".into(), 0)],
+        scratch.kept(0),
+        "what was captured before is uploaded"
+    );
 
     gateway.seen().settled = vec!["a".into()];
     gateway.wait("nothing is reported of a settled capture", |s| s.last("a").is_none().then_some(()));
@@ -61,13 +66,29 @@ fn an_order_reaches_its_worker_at_once() {
     eprintln!("from order to worker: {delays:?} ms");
     assert!(delays.iter().min().unwrap() < &100, "{delays:?} ms");
     let report = gateway.seen().last("4").cloned().unwrap();
-    assert_eq!((report.samples, report.slices, report.started_at, report.memory_percent), (10, 1, Some(5), Some(25)));
-    assert_eq!((report.runtime.as_deref(), report.collector.as_deref()), (Some("Python 3.11"), Some("py-spy")));
+    assert_eq!(
+        (report.samples, report.slices, report.started_at, report.memory_percent),
+        (10, 1, Some(5), Some(25))
+    );
+    assert_eq!(
+        (report.runtime.as_deref(), report.collector.as_deref()),
+        (Some("Python 3.11"), Some("py-spy"))
+    );
     let (_, heartbeat) = gateway.seen().heartbeats.last().cloned().unwrap();
-    assert_eq!((heartbeat.mode, heartbeat.protocol, heartbeat.containers.len()), (AgentMode::Sidecar, PROTOCOL, 1));
-    assert_eq!((heartbeat.containers[0].id.as_str(), heartbeat.containers[0].memory_percent), (BOX, Some(25)));
+    assert_eq!(
+        (heartbeat.mode, heartbeat.protocol, heartbeat.containers.len()),
+        (AgentMode::Sidecar, PROTOCOL, 1)
+    );
+    assert_eq!(
+        (heartbeat.containers[0].id.as_str(), heartbeat.containers[0].memory_percent),
+        (BOX, Some(25))
+    );
     let request = &scratch.runs()[0].1;
-    assert!(request.contains(&format!("\"pid\":{}", target.0.id())) && request.contains("\"assumeTargetUid\":true"), "{request}");
+    assert!(
+        request.contains(&format!("\"pid\":{}", target.0.id()))
+            && request.contains("\"assumeTargetUid\":true"),
+        "{request}"
+    );
 }
 
 #[test]
@@ -95,7 +116,8 @@ fn what_cannot_be_run_says_why() {
     scratch.worker("finished 1 false");
     let _agent = Agent::sidecar(&scratch, &gateway, &[]);
     gateway.order(|o| {
-        let (mut old, mut late, mut gone, mut cancelled) = (order("old"), order("late"), order("gone"), order("cancelled"));
+        let (mut old, mut late, mut gone, mut cancelled) =
+            (order("old"), order("late"), order("gone"), order("cancelled"));
         old.protocol = PROTOCOL + 1;
         late.start_before = 1;
         gone.container_id = "f".repeat(64);
@@ -143,7 +165,9 @@ fn a_worker_that_hangs_is_killed_and_one_that_crashes_is_reported() {
 fn asked_to_end_the_agent_ends_its_worker_and_uploads() {
     let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
     let _target = Sleeper::new(&scratch);
-    scratch.worker("started; trap 'slice 0 5000; finished 10 true' TERM; while [ -e \"$0\" ]; do sleep 0.05; done");
+    scratch.worker(
+        "started; trap 'slice 0 5000; finished 10 true' TERM; while [ -e \"$0\" ]; do sleep 0.05; done",
+    );
     let agent = Agent::sidecar(&scratch, &gateway, &[]);
     gateway.order(|o| o.push(order("a")));
     gateway.wait_for_state("a", CaptureState::Running);

@@ -48,7 +48,11 @@ fn an_attached_agent_needs_no_volume() {
     let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
     let tmp = scratch.path("tmp");
     std::fs::create_dir(&tmp).unwrap();
-    let env = [("FLEETPROF_TICKET", TICKET), ("FLEETPROF_SPOOL", "/proc/nothing"), ("TMPDIR", tmp.to_str().unwrap())];
+    let env = [
+        ("FLEETPROF_TICKET", TICKET),
+        ("FLEETPROF_SPOOL", "/proc/nothing"),
+        ("TMPDIR", tmp.to_str().unwrap()),
+    ];
     let _agent = Agent::start("attached", &scratch, &gateway, &env);
     gateway.wait_for_heartbeats(1);
     assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 1);
@@ -92,9 +96,10 @@ fn a_stranger_gets_no_token() {
     for (authority, name, refusal, why) in strangers {
         gateway.serve_as(authority, name);
         let agent = Agent::sidecar(&scratch, &gateway, &[]);
-        gateway.wait(&format!("the agent refuses the certificate with {refusal:?}, and its log says {why:?}"), |s| {
-            (s.alerts.contains(&refusal) && scratch.log().contains(why)).then_some(())
-        });
+        gateway.wait(
+            &format!("the agent refuses the certificate with {refusal:?}, and its log says {why:?}"),
+            |s| (s.alerts.contains(&refusal) && scratch.log().contains(why)).then_some(()),
+        );
         drop(agent);
         assert_eq!(gateway.seen().heartbeats.len(), 0, "{name}");
         assert!(gateway.seen().bearers.is_empty());

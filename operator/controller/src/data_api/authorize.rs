@@ -62,7 +62,10 @@ impl AccessReviews {
 
     fn known(&self, question: &[u8; 32]) -> Option<bool> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.get(question).filter(|(asked, _)| asked.elapsed() < self.believed).map(|(_, allowed)| *allowed)
+        answers
+            .get(question)
+            .filter(|(asked, _)| asked.elapsed() < self.believed)
+            .map(|(_, allowed)| *allowed)
     }
 
     fn remember(&self, question: [u8; 32], asked: Instant, allowed: bool) {
@@ -80,8 +83,12 @@ impl AccessReviews {
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
         let params = PostParams::default();
         let answer = tokio::time::timeout(PATIENCE, self.api.create(&params, &review)).await;
-        let failed = |why: String| format!("the API server could not be asked whether this is allowed ({why}): try again");
-        let review = answer.map_err(|_| failed("no answer in time".to_owned()))?.map_err(|error| failed(error.to_string()))?;
+        let failed = |why: String| {
+            format!("the API server could not be asked whether this is allowed ({why}): try again")
+        };
+        let review = answer
+            .map_err(|_| failed("no answer in time".to_owned()))?
+            .map_err(|error| failed(error.to_string()))?;
         Ok(review.status.is_some_and(|status| status.allowed && !status.denied.unwrap_or(false)))
     }
 }

@@ -1,7 +1,8 @@
 //! What does this API offer? The documents that the API server, kubectl and the namespace controller ask for.
 //!
-//! Only subresources with the verb `get` are listed. The namespace controller deletes whatever is listed with `list`
-//! and `delete`; a session's results go with their session instead, so nothing here may look deletable.
+//! Only subresources with the verb `get` are listed. The namespace controller deletes whatever is listed with
+//! `list` and `delete`; a session's results go with their session instead, so nothing here may look
+//! deletable.
 
 use axum::Json;
 use axum::extract::Path;
@@ -24,7 +25,9 @@ pub(super) async fn groups() -> Json<Value> {
 /// `/apis/GROUP`.
 pub(super) async fn group(Path(group): Path<String>) -> Result<Json<Value>, Refusal> {
     if group != DATA_GROUP {
-        return Err(Refusal::not_found(format!("this server serves the group {DATA_GROUP} alone: see /apis")));
+        return Err(Refusal::not_found(format!(
+            "this server serves the group {DATA_GROUP} alone: see /apis"
+        )));
     }
     let mut object = group_object();
     object["kind"] = json!("APIGroup");
@@ -33,9 +36,13 @@ pub(super) async fn group(Path(group): Path<String>) -> Result<Json<Value>, Refu
 }
 
 /// `/apis/GROUP/VERSION`.
-pub(super) async fn resources(Path((group, version)): Path<(String, String)>) -> Result<Json<Value>, Refusal> {
+pub(super) async fn resources(
+    Path((group, version)): Path<(String, String)>,
+) -> Result<Json<Value>, Refusal> {
     if (group.as_str(), version.as_str()) != (DATA_GROUP, VERSION) {
-        return Err(Refusal::not_found(format!("this server serves {DATA_GROUP}/{VERSION} alone: see /apis")));
+        return Err(Refusal::not_found(format!(
+            "this server serves {DATA_GROUP}/{VERSION} alone: see /apis"
+        )));
     }
     let resources: Vec<Value> = SUBRESOURCES
         .iter()
@@ -50,7 +57,9 @@ pub(super) async fn resources(Path((group, version)): Path<(String, String)>) ->
         })
         .collect();
     let group_version = format!("{DATA_GROUP}/{VERSION}");
-    Ok(Json(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources})))
+    Ok(Json(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}),
+    ))
 }
 
 fn group_object() -> Value {

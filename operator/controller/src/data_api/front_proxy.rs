@@ -1,8 +1,9 @@
 //! Who is the caller? The API server says so in headers, and only it may.
 //!
-//! The API server authenticates callers and passes requests on with its *front proxy* client certificate and the
-//! caller's name in headers. Whoever else reaches the port could write the same headers, so they count only on a
-//! connection whose certificate was verified against the front proxy's own CA and bears an allowed name.
+//! The API server authenticates callers and passes requests on with its *front proxy* client certificate and
+//! the caller's name in headers. Whoever else reaches the port could write the same headers, so they count
+//! only on a connection whose certificate was verified against the front proxy's own CA and bears an allowed
+//! name.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,8 @@ use super::status::Refusal;
 /// Most groups and extra values of a caller; the API server itself sends a few dozen at most.
 const MAX_VALUES: usize = 1_000;
 
-/// How the cluster's front proxy is recognised, as the ConfigMap `kube-system/extension-apiserver-authentication` says.
+/// How the cluster's front proxy is recognised, as the ConfigMap
+/// `kube-system/extension-apiserver-authentication` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FrontProxy {
     /// The CAs of its client certificate; none: nobody is believed.
@@ -51,7 +53,9 @@ impl FrontProxy {
         let list = |key: &str| serde_json::from_str::<Vec<String>>(value(key));
         let names = list("requestheader-allowed-names");
         let mut roots: Vec<_> =
-            CertificateDer::pem_slice_iter(value("requestheader-client-ca-file").as_bytes()).filter_map(Result::ok).collect();
+            CertificateDer::pem_slice_iter(value("requestheader-client-ca-file").as_bytes())
+                .filter_map(Result::ok)
+                .collect();
         if names.is_err() && !value("requestheader-allowed-names").is_empty() {
             // A list of allowed names that cannot be read must not come to mean that all names are allowed.
             roots.clear();
@@ -70,22 +74,32 @@ impl FrontProxy {
     ///
     /// # Errors
     /// 401: the connection is not the front proxy's, or it names nobody.
-    pub(super) fn identify(&self, certificates: &[CertificateDer<'_>], headers: &HeaderMap) -> Result<User, Refusal> {
+    pub(super) fn identify(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        headers: &HeaderMap,
+    ) -> Result<User, Refusal> {
         if self.roots.is_empty() {
             return Err(Refusal::unauthorized(
-                "the API server's front proxy is not known: check the ConfigMap kube-system/extension-apiserver-authentication and the operator's right to read it",
+                "the API server's front proxy is not known: check the ConfigMap \
+                 kube-system/extension-apiserver-authentication and the operator's right to read it",
             ));
         }
         self.check(certificates)?;
         let first = |names: &[String]| names.iter().find_map(|name| texts(headers, name).next());
-        let name = first(&self.username_headers)
-            .ok_or_else(|| Refusal::unauthorized("the front proxy named no user: reach this API through the Kubernetes API server"))?;
-        let groups = self.group_headers.iter().flat_map(|name| texts(headers, name)).take(MAX_VALUES).collect();
+        let name = first(&self.username_headers).ok_or_else(|| {
+            Refusal::unauthorized(
+                "the front proxy named no user: reach this API through the Kubernetes API server",
+            )
+        })?;
+        let groups =
+            self.group_headers.iter().flat_map(|name| texts(headers, name)).take(MAX_VALUES).collect();
         Ok(User { name, uid: first(&self.uid_headers), groups, extra: self.extra(headers) })
     }
 
     fn check(&self, certificates: &[CertificateDer<'_>]) -> Result<(), Refusal> {
-        let direct = "this API answers the Kubernetes API server alone: use kubectl get --raw /apis/data.fleetprof.dev/v1alpha1/…";
+        let direct = "this API answers the Kubernetes API server alone: use kubectl get --raw \
+                      /apis/data.fleetprof.dev/v1alpha1/…";
         let leaf = certificates.first().ok_or_else(|| Refusal::unauthorized(direct))?;
         if self.allowed_names.is_empty() {
             return Ok(());
@@ -94,15 +108,23 @@ impl FrontProxy {
         if self.allowed_names.contains(&name) {
             return Ok(());
         }
-        Err(Refusal::unauthorized("the client certificate's name is not in requestheader-allowed-names of the API server"))
+        Err(Refusal::unauthorized(
+            "the client certificate's name is not in requestheader-allowed-names of the API server",
+        ))
     }
 
     fn extra(&self, headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
         let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for name in headers.keys() {
-            let key = self.extra_prefixes.iter().find_map(|prefix| name.as_str().strip_prefix(&prefix.to_ascii_lowercase()));
+            let key = self
+                .extra_prefixes
+                .iter()
+                .find_map(|prefix| name.as_str().strip_prefix(&prefix.to_ascii_lowercase()));
             if let Some(key) = key.filter(|_| extra.len() < MAX_VALUES) {
-                extra.entry(unescape(key)).or_default().extend(texts(headers, name.as_str()).take(MAX_VALUES));
+                extra
+                    .entry(unescape(key))
+                    .or_default()
+                    .extend(texts(headers, name.as_str()).take(MAX_VALUES));
             }
         }
         extra
@@ -113,7 +135,9 @@ impl FrontProxy {
 fn texts<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = String> + use<'a> {
     let values = http::HeaderName::from_bytes(name.as_bytes()).ok().map(|name| headers.get_all(name));
     let values = values.into_iter().flat_map(|values| values.iter());
-    values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).filter(|value| !value.is_empty())
+    values
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .filter(|value| !value.is_empty())
 }
 
 /// Decodes `%2f` and the like; a text that is no such code stays as it is.
@@ -121,7 +145,8 @@ fn unescape(key: &str) -> String {
     let mut bytes = Vec::with_capacity(key.len());
     let mut rest = key.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
-        let code = (first == b'%').then(|| tail.get(..2)).flatten().and_then(|hex| std::str::from_utf8(hex).ok());
+        let code =
+            (first == b'%').then(|| tail.get(..2)).flatten().and_then(|hex| std::str::from_utf8(hex).ok());
         match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) => {
                 bytes.push(byte);
@@ -160,7 +185,8 @@ mod tests {
                 ("x-other", "ignored"),
             ]),
         );
-        let extra = BTreeMap::from([("example.org/scope".to_owned(), vec!["one".to_owned(), "two".to_owned()])]);
+        let extra =
+            BTreeMap::from([("example.org/scope".to_owned(), vec!["one".to_owned(), "two".to_owned()])]);
         let groups = vec!["devs".into(), "system:authenticated".into()];
         assert_eq!(got, Ok(User { name: "ann".into(), uid: Some("u-1".into()), groups, extra }));
     }
@@ -171,11 +197,31 @@ mod tests {
         let ours = certificate("front-proxy-client");
         let cases = [
             ("no certificate", front_proxy(&["front-proxy-client"]), vec![], named.clone()),
-            ("another name", front_proxy(&["front-proxy-client"]), vec![certificate("mallory")], named.clone()),
-            ("a broken certificate", front_proxy(&["x"]), vec![CertificateDer::from(vec![1, 2, 3])], named.clone()),
+            (
+                "another name",
+                front_proxy(&["front-proxy-client"]),
+                vec![certificate("mallory")],
+                named.clone(),
+            ),
+            (
+                "a broken certificate",
+                front_proxy(&["x"]),
+                vec![CertificateDer::from(vec![1, 2, 3])],
+                named.clone(),
+            ),
             ("no settings", FrontProxy::default(), vec![ours.clone()], named),
-            ("nobody named", front_proxy(&["front-proxy-client"]), vec![ours.clone()], headers(&[("x-remote-group", "a")])),
-            ("an empty name", front_proxy(&["front-proxy-client"]), vec![ours], headers(&[("x-remote-user", "")])),
+            (
+                "nobody named",
+                front_proxy(&["front-proxy-client"]),
+                vec![ours.clone()],
+                headers(&[("x-remote-group", "a")]),
+            ),
+            (
+                "an empty name",
+                front_proxy(&["front-proxy-client"]),
+                vec![ours],
+                headers(&[("x-remote-user", "")]),
+            ),
         ];
         for (case, proxy, certificates, headers) in cases {
             let refusal = proxy.identify(&certificates, &headers).unwrap_err();
@@ -185,7 +231,9 @@ mod tests {
 
     #[test]
     fn without_a_list_of_names_any_certificate_of_the_ca_counts() {
-        let user = front_proxy(&[]).identify(&[certificate("whoever")], &headers(&[("x-remote-user", "ann")])).unwrap();
+        let user = front_proxy(&[])
+            .identify(&[certificate("whoever")], &headers(&[("x-remote-user", "ann")]))
+            .unwrap();
         assert_eq!((user.name.as_str(), user.groups.len(), user.uid), ("ann", 0, None));
     }
 
@@ -193,7 +241,8 @@ mod tests {
     fn a_list_of_names_that_cannot_be_read_closes_the_door() {
         let mut config = ConfigMap::default();
         let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        let data = [("requestheader-client-ca-file", pem), ("requestheader-allowed-names", "front-proxy-client")];
+        let data =
+            [("requestheader-client-ca-file", pem), ("requestheader-allowed-names", "front-proxy-client")];
         config.data = Some(data.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
         assert!(FrontProxy::read(&config).roots.is_empty());
         assert!(FrontProxy::read(&ConfigMap::default()).roots.is_empty());
@@ -201,7 +250,9 @@ mod tests {
 
     #[test]
     fn codes_are_decoded_and_the_rest_is_kept() {
-        for (text, wanted) in [("a%2fb", "a/b"), ("a%", "a%"), ("%zz", "%zz"), ("%2", "%2"), ("%ff", "%ff"), ("%c3%a9", "é")] {
+        for (text, wanted) in
+            [("a%2fb", "a/b"), ("a%", "a%"), ("%zz", "%zz"), ("%2", "%2"), ("%ff", "%ff"), ("%c3%a9", "é")]
+        {
             assert_eq!(unescape(text), wanted, "{text}");
         }
     }

@@ -62,8 +62,11 @@ pub(super) async fn profile(
     let uid = find(&api, &user, &access, pod.as_deref()).await?;
     let bytes = api.results.session_profile(&uid, pod.as_deref()).await?;
     let file = format!("attachment; filename=\"{}-{}.pb.gz\"", access.namespace, access.name);
-    let headers =
-        [(CONTENT_TYPE, "application/octet-stream".to_owned()), (CONTENT_DISPOSITION, file), (CACHE_CONTROL, "no-store".to_owned())];
+    let headers = [
+        (CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (CONTENT_DISPOSITION, file),
+        (CACHE_CONTROL, "no-store".to_owned()),
+    ];
     Ok((headers, bytes).into_response())
 }
 
@@ -96,7 +99,8 @@ pub(super) async fn top(
 /// Any other path.
 pub(super) async fn unknown() -> Refusal {
     Refusal::not_found(format!(
-        "there is nothing here: read /apis/{DATA_GROUP}/{VERSION}/namespaces/NAMESPACE/profilesessions/NAME/profile or …/top"
+        "there is nothing here: read \
+         /apis/{DATA_GROUP}/{VERSION}/namespaces/NAMESPACE/profilesessions/NAME/profile or …/top"
     ))
 }
 
@@ -115,19 +119,30 @@ fn asked<T>(query: Asked<T>) -> Result<T, Refusal> {
 async fn find(api: &DataApi, user: &User, access: &Access, pod: Option<&str>) -> Result<String, Refusal> {
     let Access { namespace, name, subresource } = access;
     let unknown = || {
-        Refusal::not_found(format!("profilesessions.fleetprof.dev \"{name}\" not found: see kubectl get profilesessions -n {namespace}"))
+        Refusal::not_found(format!(
+            "profilesessions.fleetprof.dev \"{name}\" not found: see kubectl get profilesessions -n \
+             {namespace}"
+        ))
     };
     if !is_name(namespace) || !is_name(name) {
         return Err(Refusal::not_found("no session can have this name: see kubectl get profilesessions"));
     }
     if !api.authorize.allows(user, access).await.map_err(Refusal::unavailable)? {
         return Err(Refusal::forbidden(format!(
-            "user {:?} cannot get resource \"profilesessions/{subresource}\" in API group \"{DATA_GROUP}\" in the namespace \"{namespace}\": ask for the ClusterRole fleetprof-viewer there",
+            "user {:?} cannot get resource \"profilesessions/{subresource}\" in API group \"{DATA_GROUP}\" \
+             in the namespace \"{namespace}\": ask for the ClusterRole fleetprof-viewer there",
             user.name
         )));
     }
-    let session = api.sessions.session(namespace, name).await.map_err(Refusal::unavailable)?.ok_or_else(unknown)?;
+    let session =
+        api.sessions.session(namespace, name).await.map_err(Refusal::unavailable)?.ok_or_else(unknown)?;
     readable(&session, pod)?;
-    info!(k8s.namespace.name = %namespace, fleetprof.session.name = %name, enduser.id = %user.name, subresource, "captured profile read");
+    info!(
+        k8s.namespace.name = %namespace,
+        fleetprof.session.name = %name,
+        enduser.id = %user.name,
+        subresource,
+        "captured profile read"
+    );
     session.metadata.uid.ok_or_else(unknown)
 }

@@ -76,7 +76,8 @@ pub fn understudy() -> Router {
     documents()
         .fallback(|| async {
             Refusal::unavailable(
-                "no leader of fleetprof is running, and only it can read profiles: check the Deployment fleetprof-operator, and try again",
+                "no leader of fleetprof is running, and only it can read profiles: check the Deployment \
+                 fleetprof-operator, and try again",
             )
         })
         .method_not_allowed_fallback(|| async { Refusal::method_not_allowed() })
@@ -95,7 +96,8 @@ fn documents<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 /// Lets nobody in but those whom the API server names.
 async fn authenticate(State(api): State<DataApi>, mut request: Request, next: Next) -> Response {
-    let certificates = request.extensions().get::<PeerInfo>().map(|peer| Arc::clone(&peer.client_certs)).unwrap_or_default();
+    let certificates =
+        request.extensions().get::<PeerInfo>().map(|peer| Arc::clone(&peer.client_certs)).unwrap_or_default();
     match api.front_proxy.current().identify(&certificates, request.headers()) {
         Ok(user) => {
             request.extensions_mut().insert(user);

@@ -1,4 +1,5 @@
-//! How is this API described? Two small OpenAPI documents, so that the API server can merge them with its own.
+//! How is this API described? Two small OpenAPI documents, so that the API server can merge them with its
+//! own.
 
 use axum::Json;
 use fleetprof_crds::names::{DATA_GROUP, VERSION};
@@ -29,7 +30,9 @@ pub(super) async fn v2() -> Json<Value> {
 /// `/openapi/v3`.
 pub(super) async fn v3_index() -> Json<Value> {
     let path = format!("apis/{DATA_GROUP}/{VERSION}");
-    Json(json!({"paths": {&path: {"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", env!("CARGO_PKG_VERSION"))}}}))
+    Json(
+        json!({"paths": {&path: {"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", env!("CARGO_PKG_VERSION"))}}}),
+    )
 }
 
 /// `/openapi/v3/apis/GROUP/VERSION`.
@@ -53,7 +56,10 @@ pub(super) async fn v3() -> Json<Value> {
     Json(json!({"openapi": "3.0.0", "info": {"title": "fleetprof", "version": VERSION}, "paths": paths}))
 }
 
-fn paths(operation: impl Fn(&str, &str, &str, Vec<Value>) -> Value, parameter: impl Fn(&str, &str, &str) -> Value) -> Map<String, Value> {
+fn paths(
+    operation: impl Fn(&str, &str, &str, Vec<Value>) -> Value,
+    parameter: impl Fn(&str, &str, &str) -> Value,
+) -> Map<String, Value> {
     let described = SUBRESOURCES.iter().map(|(name, media, about)| {
         let mut parameters = vec![
             parameter("namespace", "path", "Namespace of the session"),
@@ -64,7 +70,8 @@ fn paths(operation: impl Fn(&str, &str, &str, Vec<Value>) -> Value, parameter: i
             parameters.push(parameter("n", "query", "How many functions, 1 to 1000"));
             parameters.push(parameter("format", "query", "text or json"));
         }
-        let path = format!("/apis/{DATA_GROUP}/{VERSION}/namespaces/{{namespace}}/profilesessions/{{name}}/{name}");
+        let path =
+            format!("/apis/{DATA_GROUP}/{VERSION}/namespaces/{{namespace}}/profilesessions/{{name}}/{name}");
         let id = format!("readDataFleetprofDevV1alpha1NamespacedProfileSession_{name}");
         (path, json!({"get": operation(about, &id, media, parameters)}))
     });

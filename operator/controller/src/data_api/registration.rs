@@ -8,10 +8,11 @@
 //!    ▲                               replicas when nobody renews the leader's Lease)      the webhook's replicas, which
 //!    └─────────────────────────────── register (the next leader) ◄─────────────────────── know the documents alone
 //! ```
-//! An APIService whose server is down makes discovery fail, and while discovery fails the namespace controller
-//! finishes the deletion of **no** namespace in the whole cluster. A read API that is gone must cost nobody more than
-//! the read API, so somebody always answers for it. Taking `spec.service` away again would not do: API servers go on
-//! asking the server that they were told of first (seen with 1.35), until they are told of another.
+//! An APIService whose server is down makes discovery fail, and while discovery fails the namespace
+//! controller finishes the deletion of **no** namespace in the whole cluster. A read API that is gone must
+//! cost nobody more than the read API, so somebody always answers for it. Taking `spec.service` away again
+//! would not do: API servers go on asking the server that they were told of first (seen with 1.35), until
+//! they are told of another.
 
 use std::time::{Duration, Instant};
 
@@ -61,11 +62,12 @@ fn api_service() -> String {
     format!("{VERSION}.{DATA_GROUP}")
 }
 
-/// Lets the API server send requests for the read API to `service`, whose certificate is of `ca` (PEM). Writes only what differs.
+/// Lets the API server send requests for the read API to `service`, whose certificate is of `ca` (PEM).
+/// Writes only what differs.
 ///
 /// # Errors
-/// The API server refuses; needs `get` and `patch` on this APIService, and no `create`: an APIService that an uninstall
-/// deleted is not made again.
+/// The API server refuses; needs `get` and `patch` on this APIService, and no `create`: an APIService that an
+/// uninstall deleted is not made again.
 pub async fn register(client: &Client, service: &ReadService, ca: &str) -> kube::Result<()> {
     let api = Api::<APIService>::all(client.clone());
     if api.get_opt(&api_service()).await?.is_some_and(|found| registered(&found, service, ca)) {
@@ -91,24 +93,34 @@ fn registered(found: &APIService, service: &ReadService, ca: &str) -> bool {
 }
 
 fn names(spec: &APIServiceSpec, service: &ReadService) -> bool {
-    spec.service.as_ref().is_some_and(|s| s.namespace.as_ref() == Some(&service.namespace) && s.name.as_ref() == Some(&service.name))
+    spec.service.as_ref().is_some_and(|s| {
+        s.namespace.as_ref() == Some(&service.namespace) && s.name.as_ref() == Some(&service.name)
+    })
 }
 
-/// Lets `understudy` answer instead of `leader`. Nothing happens where somebody else is registered, or nobody.
-/// Both have certificates of the same CA.
+/// Lets `understudy` answer instead of `leader`. Nothing happens where somebody else is registered, or
+/// nobody. Both have certificates of the same CA.
 ///
 /// # Errors
 /// The API server refuses; needs `get` and `patch` on this APIService.
 pub async fn hand_over(client: &Client, leader: &ReadService, understudy: &ReadService) -> kube::Result<()> {
     let api = Api::<APIService>::all(client.clone());
-    if !api.get_opt(&api_service()).await?.and_then(|found| found.spec).is_some_and(|spec| names(&spec, leader)) {
+    if !api
+        .get_opt(&api_service())
+        .await?
+        .and_then(|found| found.spec)
+        .is_some_and(|spec| names(&spec, leader))
+    {
         return Ok(());
     }
-    let service = json!({"namespace": understudy.namespace, "name": understudy.name, "port": understudy.port});
-    api.patch(&api_service(), &PatchParams::default(), &Patch::Merge(json!({"spec": {"service": service}}))).await?;
+    let service =
+        json!({"namespace": understudy.namespace, "name": understudy.name, "port": understudy.port});
+    api.patch(&api_service(), &PatchParams::default(), &Patch::Merge(json!({"spec": {"service": service}})))
+        .await?;
     info!(
         service = understudy.name,
-        "no leader serves the read API; this Service answers with its documents, so that namespaces can be deleted"
+        "no leader serves the read API; this Service answers with its documents, so that namespaces can be \
+         deleted"
     );
     Ok(())
 }
@@ -121,7 +133,9 @@ pub async fn stand_by(client: Client, lease: String, leader: ReadService, unders
     loop {
         tokio::time::sleep(EVERY).await;
         let held = match leases.get_opt(&lease).await {
-            Ok(found) => found.and_then(|lease| lease.spec).map(|spec| format!("{:?} {:?}", spec.holder_identity, spec.renew_time)),
+            Ok(found) => found
+                .and_then(|lease| lease.spec)
+                .map(|spec| format!("{:?} {:?}", spec.holder_identity, spec.renew_time)),
             Err(error) => {
                 // Who cannot see the lease cannot tell that it is abandoned.
                 warn!(%error, "the leader's lease cannot be read");
@@ -132,7 +146,8 @@ pub async fn stand_by(client: Client, lease: String, leader: ReadService, unders
         if watch.abandoned(held, Instant::now())
             && let Err(error) = hand_over(&client, &leader, &understudy).await
         {
-            warn!(%error, "no leader serves the read API, and nobody can take over: while it is so, no namespace can be deleted");
+            warn!(%error, "no leader serves the read API, and nobody can take over: while it is so, no \
+                           namespace can be deleted");
         }
     }
 }

@@ -14,7 +14,11 @@ pub trait Sessions: Send + Sync + 'static {
     ///
     /// # Errors
     /// A sentence, when it could not be looked up.
-    fn session<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Option<ProfileSession>, String>>;
+    fn session<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<ProfileSession>, String>>;
 }
 
 /// Looks sessions up at the API server.
@@ -29,10 +33,15 @@ impl SessionsByApi {
 }
 
 impl Sessions for SessionsByApi {
-    fn session<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Option<ProfileSession>, String>> {
+    fn session<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<ProfileSession>, String>> {
         async move {
             let api: Api<ProfileSession> = Api::namespaced(self.0.clone(), namespace);
-            let failed = |error: kube::Error| format!("the session could not be looked up ({error}): try again");
+            let failed =
+                |error: kube::Error| format!("the session could not be looked up ({error}): try again");
             api.get_opt(name).await.map_err(failed)
         }
         .boxed()
@@ -44,7 +53,11 @@ pub(super) fn is_name(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
     let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let bytes = text.as_bytes();
-    bytes.len() <= 253 && bytes.iter().all(|b| inner(*b)) && edge(bytes.first()) && edge(bytes.last()) && !text.contains("..")
+    bytes.len() <= 253
+        && bytes.iter().all(|b| inner(*b))
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && !text.contains("..")
 }
 
 /// Whether the session has ended and holds samples, of `pod` if one is named.
@@ -57,7 +70,8 @@ pub(super) fn readable(session: &ProfileSession, pod: Option<&str>) -> Result<()
     let phase = status.phase.as_str();
     if !status.phase.is_terminal() {
         return Err(Refusal::conflict(format!(
-            "profilesession \"{name}\" is {phase}: its profile can be read once it has ended; wait with kubectl wait --for=condition=Complete --timeout=10m profilesessions/{name} -n {namespace}"
+            "profilesession \"{name}\" is {phase}: its profile can be read once it has ended; wait with \
+             kubectl wait --for=condition=Complete --timeout=10m profilesessions/{name} -n {namespace}"
         )));
     }
     let stored: Vec<&TargetStatus> = status.targets.iter().filter(|target| has_samples(target)).collect();
@@ -67,7 +81,8 @@ pub(super) fn readable(session: &ProfileSession, pod: Option<&str>) -> Result<()
             let pods: Vec<&str> = stored.iter().map(|target| target.pod.as_str()).collect();
             let pod: String = pod.chars().take(253).collect();
             Err(Refusal::not_found(format!(
-                "profilesession \"{name}\" holds no samples of pod {pod:?}: use one of {}, or leave pod out for all of them",
+                "profilesession \"{name}\" holds no samples of pod {pod:?}: use one of {}, or leave pod out \
+                 for all of them",
                 pods.join(", ")
             )))
         }
@@ -124,10 +139,12 @@ mod tests {
         idle.status.as_mut().unwrap().reason = Some(Reason::NoSamples);
         let refusal = readable(&idle, None).unwrap_err();
         assert!(refusal.message().ends_with("profile it under load"), "{}", refusal.message());
-        let refusal = readable(&session(Phase::Succeeded, &[("a", 1), ("b", 1)]), Some("x\u{1b}")).unwrap_err();
+        let refusal =
+            readable(&session(Phase::Succeeded, &[("a", 1), ("b", 1)]), Some("x\u{1b}")).unwrap_err();
         assert_eq!(
             refusal.message(),
-            "profilesession \"now\" holds no samples of pod \"x\\u{1b}\": use one of a, b, or leave pod out for all of them"
+            "profilesession \"now\" holds no samples of pod \"x\\u{1b}\": use one of a, b, or leave pod out \
+             for all of them"
         );
     }
 
@@ -136,7 +153,22 @@ mod tests {
         for good in ["a", "now-x7", "a.b-c.9"] {
             assert!(is_name(good), "{good}");
         }
-        for bad in ["", ".", "..", "a/b", "../secrets", "A", "a b", "-a", "a-", "a..b", "ü", "a?b", "a%2fb", &"a".repeat(254)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "../secrets",
+            "A",
+            "a b",
+            "-a",
+            "a-",
+            "a..b",
+            "ü",
+            "a?b",
+            "a%2fb",
+            &"a".repeat(254),
+        ] {
             assert!(!is_name(bad), "{bad}");
         }
     }

@@ -66,8 +66,8 @@ impl FrontProxySource {
         source
     }
 
-    /// Waits until a front proxy is known. A connection that is accepted earlier is asked for no client certificate, and the
-    /// API server would keep it open and be refused on it for as long as it lives.
+    /// Waits until a front proxy is known. A connection that is accepted earlier is asked for no client
+    /// certificate, and the API server would keep it open and be refused on it for as long as it lives.
     pub async fn loaded(&self) {
         // The sender lives as long as the watch; without it nobody is ever believed anyway.
         let _ = self.roots.clone().wait_for(|roots| !roots.is_empty()).await;
@@ -98,7 +98,8 @@ async fn follow(client: Client, feed: &FrontProxyFeed) {
             Ok(None) => return,
             Err(error) => warn!(
                 error = %error,
-                "ConfigMap {NAMESPACE}/{NAME} cannot be watched: bind the Role extension-apiserver-authentication-reader to the operator"
+                "ConfigMap {NAMESPACE}/{NAME} cannot be watched: bind the Role \
+                 extension-apiserver-authentication-reader to the operator"
             ),
         }
     }

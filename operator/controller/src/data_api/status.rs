@@ -72,8 +72,12 @@ impl From<ResultsError> for Refusal {
     fn from(error: ResultsError) -> Self {
         let (code, reason) = match &error {
             ResultsError::Missing(_) => (StatusCode::GONE, "Gone"),
-            ResultsError::Rejected(_) | ResultsError::Conflict(_) => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
-            ResultsError::Full(_) | ResultsError::Io(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+            ResultsError::Rejected(_) | ResultsError::Conflict(_) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge")
+            }
+            ResultsError::Full(_) | ResultsError::Io(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
+            }
         };
         Self::new(code, reason, error.to_string())
     }

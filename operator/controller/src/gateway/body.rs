@@ -41,15 +41,18 @@ pub(super) fn size(body: &Body, most: usize) -> u64 {
     body.size_hint().upper().unwrap_or(u64::MAX).min(most as u64)
 }
 
-/// Reads a body of at most `most` bytes that arrives at this pace. An announced length that is too large is refused before
-/// anything is read.
+/// Reads a body of at most `most` bytes that arrives at this pace. An announced length that is too large is
+/// refused before anything is read.
 pub(super) async fn read(what: &str, mut body: Body, most: usize, pace: Pace) -> Result<Bytes, Refusal> {
     if body.size_hint().lower() > most as u64 {
         return Err(Refusal::too_large(what, most));
     }
     let begun = Instant::now();
     let mut read = BytesMut::with_capacity(FIRST.min(most));
-    while let Some(frame) = timeout_at(begun + pace.allows(read.len()), body.frame()).await.map_err(|_| Refusal::too_slow(what))? {
+    while let Some(frame) = timeout_at(begun + pace.allows(read.len()), body.frame())
+        .await
+        .map_err(|_| Refusal::too_slow(what))?
+    {
         let frame = frame.map_err(|_| Refusal::malformed(format!("The {what} broke off.")))?;
         let Some(data) = frame.data_ref() else { continue };
         if read.len() + data.len() > most {
@@ -70,7 +73,12 @@ mod tests {
 
     #[test]
     fn what_has_come_buys_time() {
-        let cases = [(PACE, 0, 10), (PACE, 64 * 1024, 11), (PACE, 4 << 20, 74), (Pace::within(Duration::from_secs(5)), 4 << 20, 5)];
+        let cases = [
+            (PACE, 0, 10),
+            (PACE, 64 * 1024, 11),
+            (PACE, 4 << 20, 74),
+            (Pace::within(Duration::from_secs(5)), 4 << 20, 5),
+        ];
         for (pace, read, seconds) in cases {
             assert_eq!(pace.allows(read), Duration::from_secs(seconds), "{read}");
         }
@@ -86,7 +94,12 @@ mod tests {
                 Ok::<_, std::io::Error>(vec![0; bytes])
             });
             let read = read("slice", Body::from_stream(parts), usize::MAX, pace).await;
-            assert_eq!((read.is_ok(), begun.elapsed().as_millis() < 900), (taken, !taken), "{bytes} {:?}", begun.elapsed());
+            assert_eq!(
+                (read.is_ok(), begun.elapsed().as_millis() < 900),
+                (taken, !taken),
+                "{bytes} {:?}",
+                begun.elapsed()
+            );
         }
     }
 }

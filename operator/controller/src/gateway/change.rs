@@ -15,7 +15,8 @@ pub enum Change {
         /// Name of the session.
         name: String,
     },
-    /// An agent appeared, vanished, was restarted, sees other containers, or a container is over a line that is watched.
+    /// An agent appeared, vanished, was restarted, sees other containers, or a container is over a line that
+    /// is watched.
     Agent(PodId),
     /// The reader was too slow and changes were dropped: look at everything again.
     Everything,

@@ -1,5 +1,5 @@
-//! What of a heartbeat may go on into statuses, logs and labels? An agent shares its pod with the app, so every
-//! word of it may be the app's.
+//! What of a heartbeat may go on into statuses, logs and labels? An agent shares its pod with the app, so
+//! every word of it may be the app's.
 
 use fleetprof_crds::names::MAX_MESSAGE;
 use fleetprof_crds::wire::{CaptureReport, ContainerReport, Heartbeat, MAX_SAMPLES, MAX_SLICES, Problem};
@@ -18,15 +18,25 @@ const MAX_PERCENT: i32 = 100_000;
 pub(super) fn heartbeat(beat: Heartbeat) -> (Heartbeat, usize) {
     let Heartbeat { version, protocol, mode, instance, containers, captures } = beat;
     let rows = containers.len() + captures.len();
-    let containers: Vec<_> = containers.into_iter().filter(|row| is_id(&row.id)).take(MAX_ROWS).map(container).collect();
-    let captures: Vec<_> = captures.into_iter().filter(|row| is_id(&row.capture)).take(MAX_ROWS).map(capture).collect();
+    let containers: Vec<_> =
+        containers.into_iter().filter(|row| is_id(&row.id)).take(MAX_ROWS).map(container).collect();
+    let captures: Vec<_> =
+        captures.into_iter().filter(|row| is_id(&row.capture)).take(MAX_ROWS).map(capture).collect();
     let dropped = rows - containers.len() - captures.len();
     let (version, instance) = (text(&version, MAX_WORD), text(&instance, MAX_WORD));
     (Heartbeat { version, protocol, mode, instance, containers, captures }, dropped)
 }
 
 fn container(row: ContainerReport) -> ContainerReport {
-    let ContainerReport { id, runtime, cpu_percent, memory_percent, cpu_of_node, memory_of_node, problem: why } = row;
+    let ContainerReport {
+        id,
+        runtime,
+        cpu_percent,
+        memory_percent,
+        cpu_of_node,
+        memory_of_node,
+        problem: why,
+    } = row;
     ContainerReport {
         id,
         runtime: text(&runtime, MAX_WORD),
@@ -92,9 +102,11 @@ pub(super) fn text(text: &str, most: usize) -> String {
     kept
 }
 
-/// Control characters drive terminals; line separators and direction marks make a line read as what it is not.
+/// Control characters drive terminals; line separators and direction marks make a line read as what it is
+/// not.
 fn is_unprintable(char: char) -> bool {
-    char.is_control() || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    char.is_control()
+        || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -173,7 +185,9 @@ mod tests {
         assert_eq!(clean.captures, [report("good")]);
         assert_eq!(clean.instance, "i");
         assert!(clean.version.len() <= MAX_WORD && clean.version.ends_with('…'));
-        assert!(clean.containers.iter().all(|row| row.problem.as_ref().unwrap().message.len() <= MAX_MESSAGE));
+        assert!(
+            clean.containers.iter().all(|row| row.problem.as_ref().unwrap().message.len() <= MAX_MESSAGE)
+        );
     }
 
     proptest! {

@@ -17,20 +17,25 @@ use super::state::{GatewayState, peer};
 const MAX_BYTES: usize = 8 * 1024;
 const PACE: Pace = Pace::within(Duration::from_secs(10));
 
-pub(super) async fn enroll(State(state): State<GatewayState>, extensions: Extensions, body: Body) -> Result<Json<EnrollReply>, Refusal> {
+pub(super) async fn enroll(
+    State(state): State<GatewayState>,
+    extensions: Extensions,
+    body: Body,
+) -> Result<Json<EnrollReply>, Refusal> {
     let from = peer(&extensions).ok_or_else(no_peer)?;
     state.auth.may_ask(Some(from), state.now())?;
     let body = body::read("enrolment", body, MAX_BYTES, PACE).await?;
-    let enroll: Enroll =
-        serde_json::from_slice(&body).map_err(|_| Refusal::malformed("The body is no JSON object with the text field \"ticket\"."))?;
+    let enroll: Enroll = serde_json::from_slice(&body)
+        .map_err(|_| Refusal::malformed("The body is no JSON object with the text field \"ticket\"."))?;
     let now = state.now();
-    let (pod, credential, expires_at) = state.tickets.redeem(&enroll.ticket, from, now).inspect_err(|error| {
-        // The address tells whether traffic to Services is masqueraded, which no ticket survives.
-        tracing::warn!(client.address = %from, %error, "an attached agent was not enrolled");
-        if *error != TicketError::Busy {
-            state.auth.note_refused(Some(from), now);
-        }
-    })?;
+    let (pod, credential, expires_at) =
+        state.tickets.redeem(&enroll.ticket, from, now).inspect_err(|error| {
+            // The address tells whether traffic to Services is masqueraded, which no ticket survives.
+            tracing::warn!(client.address = %from, %error, "an attached agent was not enrolled");
+            if *error != TicketError::Busy {
+                state.auth.note_refused(Some(from), now);
+            }
+        })?;
     tracing::info!(k8s.namespace.name = pod.namespace, k8s.pod.name = pod.name, "attached agent enrolled");
     Ok(Json(EnrollReply { credential, expires_at }))
 }

@@ -2,8 +2,8 @@
 
 use fleetprof_crds::wire::{CaptureReport, ContainerReport, Heartbeat};
 
-/// The report to keep. A final state stays, and so does its reason: later reports only add to what was captured
-/// and uploaded.
+/// The report to keep. A final state stays, and so does its reason: later reports only add to what was
+/// captured and uploaded.
 pub(super) fn report(known: Option<&CaptureReport>, new: &CaptureReport) -> CaptureReport {
     match known {
         Some(known) if known.state.is_final() => CaptureReport {

@@ -14,7 +14,11 @@ use super::{body, clean};
 
 const PACE: Pace = Pace::within(Duration::from_secs(10));
 
-pub(super) async fn heartbeat(State(state): State<GatewayState>, Caller(pod): Caller, body: Body) -> Result<Json<HeartbeatReply>, Refusal> {
+pub(super) async fn heartbeat(
+    State(state): State<GatewayState>,
+    Caller(pod): Caller,
+    body: Body,
+) -> Result<Json<HeartbeatReply>, Refusal> {
     let body = body::read("heartbeat", body, MAX_HEARTBEAT_BYTES, PACE).await?;
     let beat: Heartbeat = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
     let (beat, dropped) = clean::heartbeat(beat);
@@ -27,5 +31,7 @@ pub(super) async fn heartbeat(State(state): State<GatewayState>, Caller(pod): Ca
 fn unreadable(error: &serde_json::Error) -> Refusal {
     let kind = if error.is_data() { "does not fit the protocol" } else { "is no JSON" };
     let (line, column) = (error.line(), error.column());
-    Refusal::malformed(format!("The heartbeat {kind} at line {line}, column {column}; is the agent newer than the operator?"))
+    Refusal::malformed(format!(
+        "The heartbeat {kind} at line {line}, column {column}; is the agent newer than the operator?"
+    ))
 }

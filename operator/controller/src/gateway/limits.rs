@@ -12,8 +12,8 @@ const POLLS_EACH: usize = 4;
 const POLLS: usize = 100_000;
 /// Uploads of one pod at one time.
 const UPLOADS_EACH: usize = 4;
-/// MiB of uploads at one time, each rounded up: the memory that their bodies take at most. The sum that it is a part of
-/// stands at [`crate::results`]. 32 usual slices (some ten KiB) fit, or 8 of the largest.
+/// MiB of uploads at one time, each rounded up: the memory that their bodies take at most. The sum that it is
+/// a part of stands at [`crate::results`]. 32 usual slices (some ten KiB) fit, or 8 of the largest.
 const UPLOADS_MIB: usize = 32;
 /// MiB of uploads of one namespace at one time: half, so that no tenant can take the other half.
 const UPLOADS_OF_NAMESPACE_MIB: usize = UPLOADS_MIB / 2;
@@ -27,7 +27,11 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests: Buckets::new(REQUESTS.0, REQUESTS.1), polls: Places::new(POLLS_EACH, POLLS), uploads: Uploads::default() }
+        Self {
+            requests: Buckets::new(REQUESTS.0, REQUESTS.1),
+            polls: Places::new(POLLS_EACH, POLLS),
+            uploads: Uploads::default(),
+        }
     }
 }
 
@@ -38,7 +42,9 @@ pub(super) struct Uploads {
 }
 
 /// A place for one upload.
-pub(super) struct UploadPlace(#[expect(dead_code, reason = "held, and given back when dropped")] [Place<String>; 2]);
+pub(super) struct UploadPlace(
+    #[expect(dead_code, reason = "held, and given back when dropped")] [Place<String>; 2],
+);
 
 /// Why there is no place for an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +56,18 @@ pub(super) enum NoUpload {
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self { of_pods: Places::new(UPLOADS_EACH, UPLOADS_MIB), mib: Places::new(UPLOADS_OF_NAMESPACE_MIB, UPLOADS_MIB) }
+        Self {
+            of_pods: Places::new(UPLOADS_EACH, UPLOADS_MIB),
+            mib: Places::new(UPLOADS_OF_NAMESPACE_MIB, UPLOADS_MIB),
+        }
     }
 }
 
 impl Uploads {
     /// A place for a body of at most `bytes`.
     pub(super) fn take(&self, pod: &PodId, bytes: u64) -> Result<UploadPlace, NoUpload> {
-        let refused = |holder| move |no_place| if no_place == NoPlace::ForHolder { holder } else { NoUpload::Anyone };
+        let refused =
+            |holder| move |no_place| if no_place == NoPlace::ForHolder { holder } else { NoUpload::Anyone };
         let of_pod = self.of_pods.take(&pod.uid).map_err(refused(NoUpload::Pod))?;
         let mib = self.mib.take_many(&pod.namespace, mib(bytes)).map_err(refused(NoUpload::Namespace))?;
         Ok(UploadPlace([of_pod, mib]))
@@ -82,7 +92,11 @@ mod tests {
 
     #[test]
     fn no_pod_no_namespace_and_not_all_of_them_take_more_than_their_share() {
-        let pod = |namespace: &str, n: usize| PodId { namespace: namespace.into(), name: "p".into(), uid: format!("{namespace}-{n}") };
+        let pod = |namespace: &str, n: usize| PodId {
+            namespace: namespace.into(),
+            name: "p".into(),
+            uid: format!("{namespace}-{n}"),
+        };
         let uploads = Uploads::default();
         let large = 4 << 20;
         let shop: Vec<_> = (0..4).map(|n| uploads.take(&pod("shop", n), large).ok().unwrap()).collect();
@@ -92,6 +106,9 @@ mod tests {
         let more: Vec<_> = (0..3).map(|n| uploads.take(&pod("zoo", n), large).ok().unwrap()).collect();
         assert_eq!(uploads.take(&pod("farm", 1), 1).err(), Some(NoUpload::Anyone));
         drop((shop, small, more));
-        assert!((0..4).all(|n| uploads.take(&pod("shop", n), large).is_ok()), "what was refused took nothing");
+        assert!(
+            (0..4).all(|n| uploads.take(&pod("shop", n), large).is_ok()),
+            "what was refused took nothing"
+        );
     }
 }

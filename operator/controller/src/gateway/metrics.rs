@@ -32,9 +32,21 @@ impl GatewayMetrics {
     /// Metrics in the registry, under their full names (`fleetprof_…`), with the agents of the fleet.
     pub fn register(registry: &mut Registry, fleet: &Fleet) -> Self {
         let metrics = Self::default();
-        registry.register("fleetprof_gateway_requests", "Requests of agents by endpoint and status code", metrics.requests.clone());
-        registry.register("fleetprof_slices", "Slices that agents uploaded, by outcome", metrics.slices.clone());
-        registry.register("fleetprof_slice_bytes", "Bytes of slices that were stored", metrics.slice_bytes.clone());
+        registry.register(
+            "fleetprof_gateway_requests",
+            "Requests of agents by endpoint and status code",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "fleetprof_slices",
+            "Slices that agents uploaded, by outcome",
+            metrics.slices.clone(),
+        );
+        registry.register(
+            "fleetprof_slice_bytes",
+            "Bytes of slices that were stored",
+            metrics.slice_bytes.clone(),
+        );
         registry.register(
             "fleetprof_gateway_ignored_reports",
             "Rows of heartbeats that were ignored: impossible ids, and captures that are not the pod's",
@@ -146,9 +158,11 @@ impl Collector for Agents {
     }
 }
 
-/// Agents by mode and version, with a bounded number of versions. The version is an agent's word, so only what looks
-/// like a version becomes a label value.
-fn count<'a>(agents: impl Iterator<Item = (AgentMode, &'a str)> + Clone) -> BTreeMap<(&'static str, &'a str), i64> {
+/// Agents by mode and version, with a bounded number of versions. The version is an agent's word, so only
+/// what looks like a version becomes a label value.
+fn count<'a>(
+    agents: impl Iterator<Item = (AgentMode, &'a str)> + Clone,
+) -> BTreeMap<(&'static str, &'a str), i64> {
     let mut versions = BTreeMap::<&str, usize>::new();
     for (_, version) in agents.clone().filter(|(_, version)| is_version(version)) {
         *versions.entry(version).or_default() += 1;
@@ -170,7 +184,8 @@ fn count<'a>(agents: impl Iterator<Item = (AgentMode, &'a str)> + Clone) -> BTre
 }
 
 fn is_version(text: &str) -> bool {
-    (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-".contains(&byte))
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-".contains(&byte))
 }
 
 #[cfg(test)]

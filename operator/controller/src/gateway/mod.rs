@@ -10,8 +10,9 @@
 //!
 //! sessions ──► Fleet::{open, close, report, agent} ──► Changes ──► sessions, policies
 //! ```
-//! The gateway keeps everything in memory: agents repeat what they know with every heartbeat, and the leader opens
-//! again the captures of all live sessions before it calls [`Fleet::set_synced`]. A change of leader loses nothing.
+//! The gateway keeps everything in memory: agents repeat what they know with every heartbeat, and the leader
+//! opens again the captures of all live sessions before it calls [`Fleet::set_synced`]. A change of leader
+//! loses nothing.
 
 pub mod auth;
 mod body;

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use super::refuse::Refusal;
 use super::state::{Caller, GatewayState};
 
-/// Longest that a poll hangs, in seconds; longer wishes are cut. Below the idle timeouts of usual load balancers.
+/// Longest that a poll hangs, in seconds; longer wishes are cut. Below the idle timeouts of usual load
+/// balancers.
 pub(super) const MAX_WAIT: u64 = 25;
 
 #[derive(Deserialize)]
@@ -29,7 +30,8 @@ pub(super) async fn orders(
     Caller(pod): Caller,
     poll: Result<Query<Poll>, QueryRejection>,
 ) -> Result<Json<OrderList>, Refusal> {
-    let Query(poll) = poll.map_err(|_| Refusal::malformed("?wait= and ?have= must be whole numbers, not negative."))?;
+    let Query(poll) =
+        poll.map_err(|_| Refusal::malformed("?wait= and ?have= must be whole numbers, not negative."))?;
     let _place = state.limits.polls.take(&pod.uid)?;
     let wait = Duration::from_secs(poll.wait.min(MAX_WAIT));
     Ok(Json(state.fleet.orders(&pod.uid, poll.have, wait).await?))

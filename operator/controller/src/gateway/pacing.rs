@@ -9,9 +9,9 @@ pub(super) const MAX_PER_SECOND: u64 = 100;
 /// The longest interval that the wire allows.
 pub(super) const LONGEST_MS: u64 = 300_000;
 
-/// Milliseconds until the next heartbeat of an agent, in a fleet of `agents` of which `active` have open captures.
-/// All intervals are stretched by the same factor when the fleet is so large that together they would send more than
-/// [`MAX_PER_SECOND`].
+/// Milliseconds until the next heartbeat of an agent, in a fleet of `agents` of which `active` have open
+/// captures. All intervals are stretched by the same factor when the fleet is so large that together they
+/// would send more than [`MAX_PER_SECOND`].
 pub(super) fn next_ms(agents: usize, active: usize, has_open: bool) -> u64 {
     let base = if has_open { ACTIVE_MS } else { IDLE_MS };
     let active = (active as u64).min(agents as u64);

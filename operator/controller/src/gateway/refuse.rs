@@ -91,7 +91,9 @@ impl From<IdentifyError> for Refusal {
         let message = error.to_string();
         match error {
             IdentifyError::Refused(_) => Self::unauthenticated(message),
-            IdentifyError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::TokenReviewFailed, message).again(SOON),
+            IdentifyError::Unavailable(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::TokenReviewFailed, message).again(SOON)
+            }
             IdentifyError::Crowded { after } | IdentifyError::TooMany { after } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, Reason::TooManyRequests, message).again(after)
             }
@@ -107,7 +109,9 @@ impl From<TicketError> for Refusal {
             TicketError::WrongAddress => Self::new(StatusCode::FORBIDDEN, Reason::Unauthenticated, message),
             TicketError::Replayed => Self::new(StatusCode::CONFLICT, Reason::TicketUsed, message),
             TicketError::Busy => Self::busy(&message),
-            TicketError::Unwritable => Self::new(StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal, message),
+            TicketError::Unwritable => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal, message)
+            }
         }
     }
 }
@@ -117,7 +121,10 @@ impl From<SinkError> for Refusal {
         match error {
             SinkError::Rejected(why) => Self::rejected(why),
             SinkError::Conflict => Self::new(StatusCode::CONFLICT, Reason::UploadRejected, error.to_string()),
-            SinkError::Full => Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::StorageFull, error.to_string()).again(LATER),
+            SinkError::Full => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::StorageFull, error.to_string())
+                    .again(LATER)
+            }
             // The sentence may name paths, which are no business of a pod; it stands in the log.
             SinkError::Io(_) => {
                 let message = "The volume for results cannot be written; look at the operator's log.";
@@ -153,7 +160,9 @@ impl From<NoUpload> for Refusal {
     fn from(no_place: NoUpload) -> Self {
         match no_place {
             NoUpload::Pod => Self::too_many(SOON),
-            NoUpload::Namespace => Self::busy("The pods of this namespace upload as much at one time as one namespace may; try again."),
+            NoUpload::Namespace => Self::busy(
+                "The pods of this namespace upload as much at one time as one namespace may; try again.",
+            ),
             NoUpload::Anyone => Self::busy("The gateway is taking as many uploads as it can; try again."),
         }
     }
@@ -161,7 +170,12 @@ impl From<NoUpload> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        tracing::debug!(status = self.status.as_u16(), reason = self.reason.as_str(), message = self.message, "refused");
+        tracing::debug!(
+            status = self.status.as_u16(),
+            reason = self.reason.as_str(),
+            message = self.message,
+            "refused"
+        );
         let body = Json(ErrorReply { reason: self.reason, message: self.message });
         let mut response = (self.status, body).into_response();
         if let Some(seconds) = self.retry_after {

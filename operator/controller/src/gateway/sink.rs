@@ -31,9 +31,9 @@ pub enum SinkError {
 
 /// Takes slices whose size, digest and right to be there were checked; their content is still hostile.
 pub trait SliceSink: Send + Sync + 'static {
-    /// Stores slice `seq` (below [`fleetprof_crds::wire::MAX_SLICES`]) of the capture. `Ok` promises that it survives
-    /// a crash. The same bytes again are a duplicate, not an error. The future runs to its end even when the agent
-    /// hangs up.
+    /// Stores slice `seq` (below [`fleetprof_crds::wire::MAX_SLICES`]) of the capture. `Ok` promises that it
+    /// survives a crash. The same bytes again are a duplicate, not an error. The future runs to its end even
+    /// when the agent hangs up.
     fn put_slice<'a>(
         &'a self,
         scope: &'a CaptureScope,

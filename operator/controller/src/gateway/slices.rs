@@ -21,8 +21,9 @@ use super::sink::{SinkError, Stored};
 use super::state::{Caller, GatewayState};
 use super::{CaptureScope, body};
 
-/// How fast a slice must arrive. Its place and its memory are taken meanwhile, and agents send what lies on their disk: 64 KiB a
-/// second is the slowest line that one would profile over; the largest slice takes 74 s there.
+/// How fast a slice must arrive. Its place and its memory are taken meanwhile, and agents send what lies on
+/// their disk: 64 KiB a second is the slowest line that one would profile over; the largest slice takes 74 s
+/// there.
 const PACE: Pace = Pace { grace: Duration::from_secs(10), bytes_per_second: 64 * 1024 };
 
 pub(super) async fn put(
@@ -67,7 +68,8 @@ fn scope(state: &GatewayState, capture: &str, pod_uid: &str) -> Result<(Arc<Capt
 fn sequence(text: &str, slices: u32) -> Result<u32, Refusal> {
     let digits = !text.is_empty() && text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
     let seq = text.parse::<u32>().ok().filter(|_| digits);
-    let seq = seq.ok_or_else(|| Refusal::malformed("The sequence number of a slice must be a whole number."))?;
+    let seq =
+        seq.ok_or_else(|| Refusal::malformed("The sequence number of a slice must be a whole number."))?;
     if seq >= slices {
         return Err(Refusal::rejected(format!("This capture has at most {slices} slices, numbered from 0.")));
     }
@@ -76,7 +78,11 @@ fn sequence(text: &str, slices: u32) -> Result<u32, Refusal> {
 
 fn digest(headers: &HeaderMap) -> Result<[u8; 32], Refusal> {
     let text = headers.get(DIGEST_HEADER).map(http::HeaderValue::as_bytes).unwrap_or_default();
-    let wrong = || Refusal::malformed(format!("The header {DIGEST_HEADER} must be the body's SHA-256 in lower-case hex."));
+    let wrong = || {
+        Refusal::malformed(format!(
+            "The header {DIGEST_HEADER} must be the body's SHA-256 in lower-case hex."
+        ))
+    };
     let mut digest = [0; 32];
     if text.len() != 2 * digest.len() {
         return Err(wrong());
@@ -105,7 +111,8 @@ fn whole(body: &[u8], announced: [u8; 32]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Stores in a task of its own: it ends, and is noted, even when the agent hangs up, and holds its place until then.
+/// Stores in a task of its own: it ends, and is noted, even when the agent hangs up, and holds its place
+/// until then.
 async fn store(state: GatewayState, upload: Upload, place: UploadPlace) -> Result<Stored, Refusal> {
     let task = tokio::spawn(async move {
         let Upload { scope, seq, body, sha256 } = upload;
@@ -121,7 +128,8 @@ async fn store(state: GatewayState, upload: Upload, place: UploadPlace) -> Resul
         drop(place);
         outcome
     });
-    let crashed = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal, "Storing the slice failed.");
+    let crashed =
+        |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal, "Storing the slice failed.");
     Ok(task.await.map_err(crashed)??)
 }
 

@@ -98,7 +98,8 @@ pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = value.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    let token =
+        value.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
     match token.map(|(_, token)| token.trim()) {
         Some(token) if !token.is_empty() => Ok(token),
         _ => Err(Refusal::unauthenticated("The request has no header Authorization: Bearer with a token.")),

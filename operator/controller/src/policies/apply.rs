@@ -19,8 +19,9 @@ const TOLD: usize = 5;
 
 /// Creates the sessions of the round that is due and deletes those over the limits.
 ///
-/// A namespace that takes no session, such as one that is being deleted, keeps no other from having its own. Where none takes one,
-/// the round has not begun: the event tells why, and until its tick counts as missed it is tried again.
+/// A namespace that takes no session, such as one that is being deleted, keeps no other from having its own.
+/// Where none takes one, the round has not begun: the event tells why, and until its tick counts as missed it
+/// is tried again.
 pub async fn rounds<P: PolicyObject>(policy: &P, step: &mut Step, context: &Context) -> Result<(), Error> {
     let api = |namespace: &str| Api::<ProfileSession>::namespaced(context.client.clone(), namespace);
     let mut kept = Ok(());
@@ -40,7 +41,9 @@ pub async fn rounds<P: PolicyObject>(policy: &P, step: &mut Step, context: &Cont
     }
     for (namespace, error) in refused.iter().take(TOLD) {
         let (reason, all) = (Reason::SessionRefused, refused.len());
-        let cause = format!("{all} sessions of the round were not created, that of namespace {namespace} since {error}");
+        let cause = format!(
+            "{all} sessions of the round were not created, that of namespace {namespace} since {error}"
+        );
         let note = advised(cause, reason);
         context.events.warning(&policy.object_ref(&()), reason, "Schedule", note).await;
     }
@@ -53,8 +56,13 @@ pub async fn rounds<P: PolicyObject>(policy: &P, step: &mut Step, context: &Cont
     }
 }
 
-async fn create<P: PolicyObject>(policy: &P, session: &ProfileSession, context: &Context) -> Result<(), Error> {
-    let api = Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
+async fn create<P: PolicyObject>(
+    policy: &P,
+    session: &ProfileSession,
+    context: &Context,
+) -> Result<(), Error> {
+    let api =
+        Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
     match api.create(&PostParams::default(), session).await {
         Ok(_) => {
             let round = session.annotations().get(names::ROUND_ANNOTATION).map_or("", String::as_str);
@@ -87,7 +95,13 @@ pub async fn status<P: PolicyObject>(policy: &P, step: &Step, context: &Context)
         "metadata": {"name": policy.name_any(), "uid": policy.uid()},
         "status": step.status,
     });
-    let written = api.patch_status(&policy.name_any(), &PatchParams::apply(names::FIELD_MANAGER).force(), &Patch::Apply(body)).await;
+    let written = api
+        .patch_status(
+            &policy.name_any(),
+            &PatchParams::apply(names::FIELD_MANAGER).force(),
+            &Patch::Apply(body),
+        )
+        .await;
     match written {
         Ok(_) => context.metrics.status_written("policy"),
         // Deleted, or deleted and made anew, meanwhile.
@@ -99,7 +113,8 @@ pub async fn status<P: PolicyObject>(policy: &P, step: &Step, context: &Context)
     Ok(())
 }
 
-/// An event for each app that has come to a reason that a person would ask about: on the policy and on the app itself.
+/// An event for each app that has come to a reason that a person would ask about: on the policy and on the
+/// app itself.
 async fn announce_links<P: PolicyObject>(policy: &P, step: &Step, context: &Context) {
     for news in &step.news {
         let owner = reference(news, context).await;
@@ -113,8 +128,8 @@ async fn announce_links<P: PolicyObject>(policy: &P, step: &Step, context: &Cont
     }
 }
 
-/// The object that `kubectl describe` is asked for. Pods of a Deployment name its ReplicaSet alone, so its uid is looked
-/// up; where that fails, the ReplicaSet is told.
+/// The object that `kubectl describe` is asked for. Pods of a Deployment name its ReplicaSet alone, so its
+/// uid is looked up; where that fails, the ReplicaSet is told.
 async fn reference(news: &News, context: &Context) -> ObjectReference {
     let Owner { mut api_version, mut kind, mut name, mut uid } = news.owner.clone();
     if news.workload.kind == "Deployment" {
@@ -125,7 +140,13 @@ async fn reference(news: &News, context: &Context) -> ObjectReference {
                 api_version = "apps/v1".into();
                 (kind, name) = (news.workload.kind.clone(), news.workload.name.clone());
             }
-            Err(error) => tracing::debug!(%error, k8s.deployment.name = news.workload.name, "a Deployment could not be looked up"),
+            Err(error) => {
+                tracing::debug!(
+                    %error,
+                    k8s.deployment.name = news.workload.name,
+                    "a Deployment could not be looked up"
+                )
+            }
         }
     }
     ObjectReference {
@@ -140,7 +161,11 @@ async fn reference(news: &News, context: &Context) -> ObjectReference {
 
 /// An event when `Ready` or its reason changed.
 async fn announce<P: PolicyObject>(policy: &P, step: &Step, context: &Context) {
-    let of = |all: &[Condition]| all.iter().find(|c| c.type_ == "Ready").map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()));
+    let of = |all: &[Condition]| {
+        all.iter()
+            .find(|c| c.type_ == "Ready")
+            .map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()))
+    };
     let before = policy.view().status.and_then(|s| of(&s.conditions));
     let Some((status, reason, message)) = of(&step.status.conditions) else { return };
     if before.is_some_and(|(s, r, _)| s == status && r == reason) {

@@ -11,7 +11,9 @@ use serde::de::DeserializeOwned;
 use crate::copies::Copies;
 
 /// A kind of policy.
-pub trait PolicyObject: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+pub trait PolicyObject:
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
     /// As decisions look at it.
     fn view(&self) -> PolicyView<'_>;
     /// The API through which this object is written.

@@ -88,15 +88,16 @@ pub async fn reconcile<P: PolicyObject>(policy: Arc<P>, context: Arc<Context>) -
     Ok(Action::requeue(Duration::try_from(step.requeue).unwrap_or(Duration::from_secs(1))))
 }
 
-/// Looks at the triggers of the policies that `wants` picks, beside their reconciles: something that they wait for has come.
-/// Says whether all of them could do what they wanted.
+/// Looks at the triggers of the policies that `wants` picks, beside their reconciles: something that they
+/// wait for has come. Says whether all of them could do what they wanted.
 pub async fn triggered(context: &Context, wants: impl Fn(&PolicyView<'_>) -> bool) -> bool {
     let policies = context.policies.all();
     let mut fine = true;
     for view in policies.views().iter().filter(|view| wants(view)) {
         let seen = observe::Seen::of(&view, context);
         if let Err(error) = triggers::look(&view, &seen.observed(context), context).await {
-            tracing::warn!(%error, fleetprof.policy.name = view.name, "a trigger could not start its session; it is tried again");
+            tracing::warn!(%error, fleetprof.policy.name = view.name, "a trigger could not start its \
+                session; it is tried again");
             fine = false;
         }
     }
@@ -106,6 +107,11 @@ pub async fn triggered(context: &Context, wants: impl Fn(&PolicyView<'_>) -> boo
 /// When to try again after an error.
 pub fn on_error<P: PolicyObject>(policy: Arc<P>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.reconcile_failed("policy");
-    tracing::warn!(%error, k8s.namespace.name = policy.namespace(), fleetprof.policy.name = policy.name_any(), "a policy could not be reconciled; it is tried again");
+    tracing::warn!(
+        %error,
+        k8s.namespace.name = policy.namespace(),
+        fleetprof.policy.name = policy.name_any(),
+        "a policy could not be reconciled; it is tried again"
+    );
     Action::requeue(Duration::from_secs(5))
 }

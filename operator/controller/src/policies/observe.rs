@@ -68,6 +68,8 @@ fn namespaces(policy: &PolicyView<'_>, context: &Context) -> BTreeMap<String, La
     let all = &context.misses.namespaces;
     match policy.namespace {
         Some(own) => [(own.to_owned(), all.labels(own))].into(),
-        None => all.all_reached().into_iter().filter(|(name, labels)| policy.covers(name, Some(labels))).collect(),
+        None => {
+            all.all_reached().into_iter().filter(|(name, labels)| policy.covers(name, Some(labels))).collect()
+        }
     }
 }

@@ -5,7 +5,8 @@
 //!    ▲                             │
 //!    └── stopped before: again     └── stopped after: the profile stands, the rest of the slices is dropped
 //! ```
-//! A stored profile is never written again, so slices that are already dropped cannot be missed by a second try.
+//! A stored profile is never written again, so slices that are already dropped cannot be missed by a second
+//! try.
 
 use std::time::SystemTime;
 
@@ -37,7 +38,11 @@ impl Store {
         made.map(|(profile, _)| profile)
     }
 
-    fn assemble_once(&self, scope: &CaptureScope, slices: u32) -> Result<(StoredProfile, Outcome), ResultsError> {
+    fn assemble_once(
+        &self,
+        scope: &CaptureScope,
+        slices: u32,
+    ) -> Result<(StoredProfile, Outcome), ResultsError> {
         let capture = capture_component(&scope.capture);
         let _one = self.lock_capture(&capture);
         let _room = self.lock_assembling();
@@ -66,12 +71,19 @@ impl Store {
         Ok(samples)
     }
 
-    fn make(&self, scope: &CaptureScope, key: Key, capture: &str, slices: u32) -> Result<StoredProfile, ResultsError> {
+    fn make(
+        &self,
+        scope: &CaptureScope,
+        key: Key,
+        capture: &str,
+        slices: u32,
+    ) -> Result<StoredProfile, ResultsError> {
         let entry = self.index().capture(capture).cloned().unwrap_or_default();
         let have = u32::try_from(entry.slices.len()).unwrap_or(u32::MAX);
         if have == 0 || have < slices {
             return Err(ResultsError::Missing(format!(
-                "capture {capture} has {have} of {slices} slices on the results volume: wait for the rest, or check that the volume was not replaced"
+                "capture {capture} has {have} of {slices} slices on the results volume: wait for the rest, \
+                 or check that the volume was not replaced"
             )));
         }
         let mut profile = self.merge_slices(capture, &entry)?;
@@ -92,7 +104,8 @@ impl Store {
             let path = folder.join(file);
             let bytes = std::fs::read(&path).map_err(|error| ResultsError::io("reading", &path, &error))?;
             if !merge.add(&bytes, file)? {
-                warn!(capture, slice = %file, "the capture's slices are too large to be merged; this one is left out");
+                warn!(capture, slice = %file, "the capture's slices are too large to be merged; this one is \
+                                               left out");
             }
         }
         merge.finish()
@@ -112,5 +125,10 @@ impl Store {
 }
 
 fn stored(scope: &CaptureScope, key: &Key, bytes: u64, samples: i64) -> StoredProfile {
-    StoredProfile { profile_type: scope.profile, uri: key.as_str().to_owned(), bytes: i64::try_from(bytes).unwrap_or(i64::MAX), samples }
+    StoredProfile {
+        profile_type: scope.profile,
+        uri: key.as_str().to_owned(),
+        bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
+        samples,
+    }
 }

@@ -74,7 +74,8 @@ pub(super) struct Writer {
 
 /// A name for an unfinished file that neither this process nor one before it has used.
 fn tmp_name() -> String {
-    static STARTED: LazyLock<u128> = LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos()));
+    static STARTED: LazyLock<u128> =
+        LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos()));
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("{:x}-{}", *STARTED, NEXT.fetch_add(1, Ordering::Relaxed))
 }
@@ -135,7 +136,9 @@ impl Writer {
     /// Removes a file; no error when it is gone.
     pub(super) fn remove(&self, path: &Path) -> Result<(), ResultsError> {
         match self.disk.remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ResultsError::io("removing", path, &error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ResultsError::io("removing", path, &error))
+            }
             _ => Ok(()),
         }
     }

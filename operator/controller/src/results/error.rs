@@ -32,9 +32,13 @@ impl ResultsError {
         let path = path.display();
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(format!(
-                "the results volume is full ({doing} {path}: {error}): free space on it, enlarge it, or lower the ttl of sessions"
+                "the results volume is full ({doing} {path}: {error}): free space on it, enlarge it, or \
+                 lower the ttl of sessions"
             )),
-            _ => Self::Io(format!("the results volume failed ({doing} {path}: {error}): check that it is mounted, writable and healthy")),
+            _ => Self::Io(format!(
+                "the results volume failed ({doing} {path}: {error}): check that it is mounted, writable and \
+                 healthy"
+            )),
         }
     }
 

@@ -105,7 +105,8 @@ impl Index {
         }
     }
 
-    /// The profile that was made of the same target for the same session as `key` says, whatever day it was filed under.
+    /// The profile that was made of the same target for the same session as `key` says, whatever day it was
+    /// filed under.
     pub(super) fn same_target(&self, key: &Key) -> Option<(&Key, &FileFacts)> {
         let session = self.profiles.get(key.session())?;
         session.iter().find(|(have, _)| have.file() == key.file() && have.workload() == key.workload())
@@ -118,19 +119,30 @@ impl Index {
 
     /// The captures of a session's component that have slices.
     pub(super) fn captures_of(&self, session: &str) -> Vec<String> {
-        self.captures.iter().filter(|(_, entry)| entry.session == session).map(|(capture, _)| capture.clone()).collect()
+        self.captures
+            .iter()
+            .filter(|(_, entry)| entry.session == session)
+            .map(|(capture, _)| capture.clone())
+            .collect()
     }
 
     /// The components of sessions that are not in `live` and whose newest file is older than `before`.
     pub(super) fn abandoned(&self, live: &HashSet<String>, before: SystemTime) -> Vec<String> {
         let mut newest: BTreeMap<&str, SystemTime> = BTreeMap::new();
-        let profiles = self.profiles.iter().flat_map(|(session, files)| files.values().map(move |facts| (session, facts)));
-        let slices = self.captures.values().flat_map(|entry| entry.slices.values().map(move |facts| (&entry.session, facts)));
+        let profiles = self
+            .profiles
+            .iter()
+            .flat_map(|(session, files)| files.values().map(move |facts| (session, facts)));
+        let slices = self
+            .captures
+            .values()
+            .flat_map(|entry| entry.slices.values().map(move |facts| (&entry.session, facts)));
         for (session, facts) in profiles.chain(slices) {
             let latest = newest.entry(session).or_insert(facts.modified);
             *latest = facts.modified.max(*latest);
         }
-        let gone = newest.into_iter().filter(|(session, latest)| !live.contains(*session) && *latest < before);
+        let gone =
+            newest.into_iter().filter(|(session, latest)| !live.contains(*session) && *latest < before);
         gone.map(|(session, _)| session.to_owned()).collect()
     }
 }
@@ -142,7 +154,11 @@ mod tests {
     use super::*;
 
     fn facts(bytes: u64, age: u64) -> FileFacts {
-        FileFacts { bytes, samples: None, modified: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 - age) }
+        FileFacts {
+            bytes,
+            samples: None,
+            modified: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 - age),
+        }
     }
 
     fn key(day: &str, pod: &str) -> Key {

@@ -4,9 +4,9 @@
 //! slices/SESSION-UID/CAPTURE/TYPE-SEQ.pb.gz
 //! profiles/CLUSTER/NAMESPACE/WORKLOAD/DATE/SESSION-UID/POD_CONTAINER_TYPE.pb.gz
 //! ```
-//! Every part comes from outside, so each is made a harmless path component first. The parts of the last component
-//! are joined by `_`, which no Kubernetes name contains: `a-b`+`c` and `a`+`b-c` stay two files, and a pod's files
-//! are found by their beginning.
+//! Every part comes from outside, so each is made a harmless path component first. The parts of the last
+//! component are joined by `_`, which no Kubernetes name contains: `a-b`+`c` and `a`+`b-c` stay two files,
+//! and a pod's files are found by their beginning.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,8 @@ const MAX_WORKLOAD: usize = 128;
 const MAX_POD: usize = 128;
 const MAX_TYPE: usize = 16;
 const MAX_COMPONENT: usize = 255;
-/// `~` and 16 hex digits: no harmless text contains `~`, so a text that was changed never equals one that was not.
+/// `~` and 16 hex digits: no harmless text contains `~`, so a text that was changed never equals one that was
+/// not.
 const MARK: usize = 17;
 
 /// Makes a path component of at most `max` bytes out of any text; different texts give different components.
@@ -36,7 +37,8 @@ pub(super) fn component(text: &str, max: usize) -> String {
     }
     let digest = Sha256::digest(text.as_bytes());
     let mark: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let kept: String = text.chars().take(max.saturating_sub(MARK)).map(|c| if allowed(c) { c } else { '-' }).collect();
+    let kept: String =
+        text.chars().take(max.saturating_sub(MARK)).map(|c| if allowed(c) { c } else { '-' }).collect();
     let kept = if kept.starts_with('.') { kept.replacen('.', "-", 1) } else { kept };
     format!("{kept}~{mark}")
 }
@@ -165,18 +167,43 @@ mod tests {
     #[test]
     fn an_ordinary_key_reads_as_the_layout_says() {
         let names: Vec<String> =
-            ["prod", "shop", "Deployment/orders", "0b5e7e26-uid", "orders-5d8f-x2x", "app", "cpu"].map(Into::into).into();
+            ["prod", "shop", "Deployment/orders", "0b5e7e26-uid", "orders-5d8f-x2x", "app", "cpu"]
+                .map(Into::into)
+                .into();
         let key = Key::new(&parts(&names));
-        assert_eq!(key.as_str(), "prod/shop/Deployment-orders/2023-11-14/0b5e7e26-uid/orders-5d8f-x2x_app_cpu.pb.gz");
+        assert_eq!(
+            key.as_str(),
+            "prod/shop/Deployment-orders/2023-11-14/0b5e7e26-uid/orders-5d8f-x2x_app_cpu.pb.gz"
+        );
         assert_eq!((key.session(), key.workload()), ("0b5e7e26-uid", "Deployment-orders"));
-        assert!(key.file().starts_with(&pod_prefix("orders-5d8f-x2x")) && !key.file().starts_with(&pod_prefix("orders-5d8f")));
+        assert!(
+            key.file().starts_with(&pod_prefix("orders-5d8f-x2x"))
+                && !key.file().starts_with(&pod_prefix("orders-5d8f"))
+        );
     }
 
     #[test]
     fn hostile_names_become_one_harmless_component() {
-        for text in ["", ".", "..", "../../etc/passwd", "a/b", "a\0b", "~", "_", "ü", ".hidden", &"x".repeat(5000), "a\\b", "a\nb"] {
+        for text in [
+            "",
+            ".",
+            "..",
+            "../../etc/passwd",
+            "a/b",
+            "a\0b",
+            "~",
+            "_",
+            "ü",
+            ".hidden",
+            &"x".repeat(5000),
+            "a\\b",
+            "a\nb",
+        ] {
             let made = component(text, 63);
-            assert!(made.len() <= 63 && !made.starts_with('.') && !made.contains(['/', '\0', '\\', '\n', '_']), "{text:?} {made}");
+            assert!(
+                made.len() <= 63 && !made.starts_with('.') && !made.contains(['/', '\0', '\\', '\n', '_']),
+                "{text:?} {made}"
+            );
         }
         assert_ne!(component("a/b", 63), component("a-b", 63));
         assert_ne!(component(&"x".repeat(64), 63), component(&"x".repeat(65), 63));
@@ -186,7 +213,9 @@ mod tests {
     fn a_slice_reads_back() {
         assert_eq!(slice_file("cpu", 17), "cpu-17.pb.gz");
         assert_eq!(slice_seq("cpu-17.pb.gz"), Some(17));
-        for name in ["cpu-017.pb.gz", "cpu.pb.gz", "cpu-1.pb", "-1.pb.gz", "cpu-+1.pb.gz", "cpu-99999999999.pb.gz"] {
+        for name in
+            ["cpu-017.pb.gz", "cpu.pb.gz", "cpu-1.pb", "-1.pb.gz", "cpu-+1.pb.gz", "cpu-99999999999.pb.gz"]
+        {
             assert_eq!(slice_seq(name), None, "{name}");
         }
     }

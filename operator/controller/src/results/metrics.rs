@@ -56,12 +56,25 @@ pub struct ResultsMetrics {
 }
 
 impl ResultsMetrics {
-    /// Registers `fleetprof_results_bytes`, `fleetprof_results_free_bytes` and `fleetprof_results_profiles_total`.
+    /// Registers `fleetprof_results_bytes`, `fleetprof_results_free_bytes` and
+    /// `fleetprof_results_profiles_total`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("fleetprof_results_bytes", "Bytes of stored slices and profiles", metrics.bytes.clone());
-        registry.register("fleetprof_results_free_bytes", "Bytes that may still be written to the results volume", metrics.free.clone());
-        registry.register("fleetprof_results_profiles", "Profiles made of slices, by outcome", metrics.profiles.clone());
+        registry.register(
+            "fleetprof_results_bytes",
+            "Bytes of stored slices and profiles",
+            metrics.bytes.clone(),
+        );
+        registry.register(
+            "fleetprof_results_free_bytes",
+            "Bytes that may still be written to the results volume",
+            metrics.free.clone(),
+        );
+        registry.register(
+            "fleetprof_results_profiles",
+            "Profiles made of slices, by outcome",
+            metrics.profiles.clone(),
+        );
         metrics
     }
 

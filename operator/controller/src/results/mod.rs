@@ -7,8 +7,8 @@
 //!                                      │
 //! data_api ◄─ session_profile · top ◄──┘      retention: delete_session · sweep
 //! ```
-//! Guarantees: a file is whole or not there; what was answered with `Ok` survives a crash; every operation may be
-//! repeated after a crash at any point and then ends the same way. One process writes: the leader.
+//! Guarantees: a file is whole or not there; what was answered with `Ok` survives a crash; every operation
+//! may be repeated after a crash at any point and then ends the same way. One process writes: the leader.
 //! Assumption: no other process writes below the root while this one does.
 
 mod assemble;
@@ -53,9 +53,9 @@ use store::Store;
 const UPLOADS: usize = 2;
 /// Merges at once; each may take 250 MiB when its input is hostile, a few otherwise.
 ///
-/// So the operator's memory limit of 512 MiB holds whatever agents send: 2 × 90 + 250, and the 32 MiB of bodies that arrive or
-/// wait (`UPLOADS_MIB` of the gateway), are 462. What is left is for the process and its connections, see
-/// [`crate::server::Server`].
+/// So the operator's memory limit of 512 MiB holds whatever agents send: 2 × 90 + 250, and the 32 MiB of
+/// bodies that arrive or wait (`UPLOADS_MIB` of the gateway), are 462. What is left is for the process and
+/// its connections, see [`crate::server::Server`].
 const MERGES: usize = 1;
 /// Other work at once.
 const CHORES: usize = 4;
@@ -98,13 +98,21 @@ impl Results {
     /// # Errors
     /// `Io` or `Full`: the volume cannot be read or written.
     pub async fn open(config: ResultsConfig, metrics: ResultsMetrics) -> Result<Self, ResultsError> {
-        let store = join(tokio::task::spawn_blocking(move || Store::open(config, metrics, Box::new(disk::Volume))).await)?;
+        let store = join(
+            tokio::task::spawn_blocking(move || Store::open(config, metrics, Box::new(disk::Volume))).await,
+        )?;
         Ok(Self::of(store))
     }
 
     fn of(store: Store) -> Self {
         let permits = |n| Arc::new(Semaphore::new(n));
-        Self { store: Arc::new(store), full: Arc::default(), uploads: permits(UPLOADS), merges: permits(MERGES), chores: permits(CHORES) }
+        Self {
+            store: Arc::new(store),
+            full: Arc::default(),
+            uploads: permits(UPLOADS),
+            merges: permits(MERGES),
+            chores: permits(CHORES),
+        }
     }
 
     /// What is stored of these captures together; nothing for one whose profile was made.
@@ -116,8 +124,8 @@ impl Results {
         self.run(&self.chores, move |store| store.stored(&captures)).await
     }
 
-    /// Makes the profile of a capture of the slices that are stored, labels it, stores it, and drops the slices.
-    /// May be repeated: once the profile is stored, it is answered again.
+    /// Makes the profile of a capture of the slices that are stored, labels it, stores it, and drops the
+    /// slices. May be repeated: once the profile is stored, it is answered again.
     ///
     /// # Errors
     /// `Missing`: fewer than `slices` are stored (or none), and no profile. `Full`, `Io`: try again later.
@@ -126,13 +134,20 @@ impl Results {
         self.run(&self.merges, move |store| store.assemble(&scope, slices)).await
     }
 
-    /// The `n` hottest functions over these profiles of a session, for its status; over all when `keys` is empty.
+    /// The `n` hottest functions over these profiles of a session, for its status; over all when `keys` is
+    /// empty.
     ///
     /// # Errors
     /// `Missing`: there is none of them. `Rejected`: they are too large to be merged at once. `Io`.
-    pub async fn top(&self, session_uid: &str, keys: &[String], n: usize) -> Result<Vec<TopFunction>, ResultsError> {
+    pub async fn top(
+        &self,
+        session_uid: &str,
+        keys: &[String],
+        n: usize,
+    ) -> Result<Vec<TopFunction>, ResultsError> {
         let (session, keys) = (session_uid.to_owned(), keys.to_vec());
-        let top = self.run(&self.merges, move |store| store.top(&session, &read::Which::Keys(keys), n)).await?;
+        let top =
+            self.run(&self.merges, move |store| store.top(&session, &read::Which::Keys(keys), n)).await?;
         Ok(top.rows.iter().map(top_function).collect())
     }
 
@@ -140,7 +155,12 @@ impl Results {
     ///
     /// # Errors
     /// As [`top`](Self::top).
-    pub async fn top_table(&self, session_uid: &str, pod: Option<&str>, n: usize) -> Result<Top, ResultsError> {
+    pub async fn top_table(
+        &self,
+        session_uid: &str,
+        pod: Option<&str>,
+        n: usize,
+    ) -> Result<Top, ResultsError> {
         let (session, which) = (session_uid.to_owned(), read::Which::of_pod(pod));
         self.run(&self.merges, move |store| store.top(&session, &which, n)).await
     }
@@ -163,8 +183,8 @@ impl Results {
         self.run(&self.chores, move |store| store.delete_session(&session)).await
     }
 
-    /// Removes everything of sessions whose uid is not in `live` and whose newest file is older than `min_age`.
-    /// `live` must hold **every** session of the cluster: ask only with a cache that is synced.
+    /// Removes everything of sessions whose uid is not in `live` and whose newest file is older than
+    /// `min_age`. `live` must hold **every** session of the cluster: ask only with a cache that is synced.
     ///
     /// # Errors
     /// `Io`: some of it is still there; try again later.
@@ -208,7 +228,9 @@ fn join<T>(done: Result<Result<T, ResultsError>, tokio::task::JoinError>) -> Res
 }
 
 fn stopped() -> ResultsError {
-    ResultsError::Io("the work on the results volume was broken off: look at the operator's log, and try again".to_owned())
+    ResultsError::Io(
+        "the work on the results volume was broken off: look at the operator's log, and try again".to_owned(),
+    )
 }
 
 impl SliceSink for Results {

@@ -1,14 +1,15 @@
 //! What is in a slice, and how do many profiles become one?
 //!
-//! Slices come from agents, so every byte is hostile: each is decoded within limits and validated before it is kept,
-//! and a merge stops at [`MERGE_BUDGET`] of memory whatever the slices hold.
+//! Slices come from agents, so every byte is hostile: each is decoded within limits and validated before it
+//! is kept, and a merge stops at [`MERGE_BUDGET`] of memory whatever the slices hold.
 
 use bytes::Bytes;
 use fleetprof_crds::policy::ProfileType;
 use fleetprof_crds::session_status::TopFunction;
 use fleetprof_crds::wire::{MAX_SLICE_BYTES, MAX_SLICE_UNPACKED};
 use fleetprof_profile::{
-    Limits, Merger, Overlap, Profile, SampleKind, Top, TopRow, decode_valid, encode, retain_labels, sample_types, set_labels, top, total,
+    Limits, Merger, Overlap, Profile, SampleKind, Top, TopRow, decode_valid, encode, retain_labels,
+    sample_types, set_labels, top, total,
 };
 
 use super::error::ResultsError;
@@ -53,11 +54,18 @@ pub(super) fn check_slice(body: &[u8], profile: ProfileType) -> Result<i64, Resu
     if !body.starts_with(&[0x1f, 0x8b]) {
         return Err(ResultsError::Rejected("the slice is not compressed: send gzip".to_owned()));
     }
-    let slice = decode_valid(body, &slice_limits()).map_err(|error| ResultsError::Rejected(error.to_string()))?;
+    let slice =
+        decode_valid(body, &slice_limits()).map_err(|error| ResultsError::Rejected(error.to_string()))?;
     let wanted = sample_kind(profile).sample_types();
     let types = sample_types(&slice);
     if types != wanted {
-        let types: String = types.iter().map(|(name, unit)| format!("{name}/{unit} ")).collect::<String>().chars().take(120).collect();
+        let types: String = types
+            .iter()
+            .map(|(name, unit)| format!("{name}/{unit} "))
+            .collect::<String>()
+            .chars()
+            .take(120)
+            .collect();
         return Err(ResultsError::Rejected(format!(
             "the slice counts {} where a {} profile was ordered: send the sample types of the order",
             types.trim_end().escape_debug(),
@@ -126,7 +134,9 @@ fn read(bytes: &[u8], limits: &Limits, name: &str) -> Result<Profile, ResultsErr
 }
 
 fn damaged(name: &str, error: &dyn std::error::Error) -> ResultsError {
-    ResultsError::Io(format!("the stored file {name} cannot be read as a profile ({error}): check the results volume for damage"))
+    ResultsError::Io(format!(
+        "the stored file {name} cannot be read as a profile ({error}): check the results volume for damage"
+    ))
 }
 
 /// The samples of a stored slice or profile.
@@ -164,11 +174,19 @@ pub(super) fn label(profile: &mut Profile, scope: &CaptureScope, cluster: &str) 
     set_labels(profile, &labels);
 }
 
-/// The trace labels that samples have of their own: each tells of its sample, and a session's would blot it out.
+/// The trace labels that samples have of their own: each tells of its sample, and a session's would blot it
+/// out.
 fn traced(profile: &Profile) -> Vec<&'static str> {
-    let text = |index: i64| usize::try_from(index).ok().and_then(|index| profile.string_table.get(index)).map_or("", String::as_str);
+    let text = |index: i64| {
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| profile.string_table.get(index))
+            .map_or("", String::as_str)
+    };
     let keys = ["trace_id", "span_id", "profile_id"];
-    let used = |key: &&str| profile.sample.iter().flat_map(|sample| &sample.label).any(|label| text(label.key) == *key);
+    let used = |key: &&str| {
+        profile.sample.iter().flat_map(|sample| &sample.label).any(|label| text(label.key) == *key)
+    };
     keys.into_iter().filter(used).collect()
 }
 
@@ -227,7 +245,10 @@ mod tests {
         ];
         for (name, body) in cases {
             let error = check_slice(&body, ProfileType::Cpu).unwrap_err();
-            assert!(matches!(&error, ResultsError::Rejected(sentence) if sentence.contains(": ")), "{name}: {error}");
+            assert!(
+                matches!(&error, ResultsError::Rejected(sentence) if sentence.contains(": ")),
+                "{name}: {error}"
+            );
         }
     }
 
@@ -248,7 +269,8 @@ mod tests {
         set_labels(&mut profile, &[("namespace", "stolen"), ("thread", "main")]);
         label(&mut profile, &scope, "prod");
         let text = |index: i64| profile.string_table[usize::try_from(index).unwrap()].as_str();
-        let mut labels: Vec<(&str, &str)> = profile.sample[0].label.iter().map(|l| (text(l.key), text(l.str))).collect();
+        let mut labels: Vec<(&str, &str)> =
+            profile.sample[0].label.iter().map(|l| (text(l.key), text(l.str))).collect();
         labels.sort_unstable();
         let wanted = [
             ("build", "17"),
@@ -266,12 +288,21 @@ mod tests {
     #[test]
     fn the_trace_of_a_sample_stays_its_own() {
         let mut scope = scope("one");
-        scope.labels = [("trace_id".into(), "of-the-session".into()), ("span_id".into(), "of-the-session".into())].into();
+        scope.labels =
+            [("trace_id".into(), "of-the-session".into()), ("span_id".into(), "of-the-session".into())]
+                .into();
         let mut profile = decode_valid(&slice(&[("work", 1)]), &slice_limits()).unwrap();
         set_labels(&mut profile, &[("trace_id", "of-the-sample")]);
         label(&mut profile, &scope, "prod");
         let text = |index: i64| profile.string_table[usize::try_from(index).unwrap()].as_str();
-        let find = |key: &str| profile.sample[0].label.iter().filter(|l| text(l.key) == key).map(|l| text(l.str)).collect::<Vec<_>>();
+        let find = |key: &str| {
+            profile.sample[0]
+                .label
+                .iter()
+                .filter(|l| text(l.key) == key)
+                .map(|l| text(l.str))
+                .collect::<Vec<_>>()
+        };
         assert_eq!((find("trace_id"), find("span_id")), (vec!["of-the-sample"], vec!["of-the-session"]));
     }
 
@@ -289,7 +320,9 @@ mod tests {
         let made = top_function(&row("check", "/srv/app/cards.py", 42));
         assert_eq!((made.location.as_str(), made.self_percent.as_str()), ("cards.py:42", "87.3"));
         let made = top_function(&row(&"é\u{1b}[2J".repeat(400), "", 3));
-        assert!(made.name.chars().count() == 256 && made.name.ends_with('…') && !made.name.contains('\u{1b}'));
+        assert!(
+            made.name.chars().count() == 256 && made.name.ends_with('…') && !made.name.contains('\u{1b}')
+        );
         assert_eq!(made.location, "");
         assert_eq!(top_function(&row("f", "C:\\x\\y.cs", 0)).location, "y.cs");
     }

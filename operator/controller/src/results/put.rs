@@ -20,9 +20,17 @@ impl Store {
     ///
     /// # Errors
     /// `Rejected`, `Conflict`, `Full`, `Io`.
-    pub(super) fn put_slice(&self, scope: &CaptureScope, seq: u32, body: &[u8]) -> Result<bool, ResultsError> {
+    pub(super) fn put_slice(
+        &self,
+        scope: &CaptureScope,
+        seq: u32,
+        body: &[u8],
+    ) -> Result<bool, ResultsError> {
         if seq >= MAX_SLICES {
-            return Err(ResultsError::Rejected(format!("slice {seq} is beyond the last one, {}: send fewer slices", MAX_SLICES - 1)));
+            return Err(ResultsError::Rejected(format!(
+                "slice {seq} is beyond the last one, {}: send fewer slices",
+                MAX_SLICES - 1
+            )));
         }
         let (session, capture) = (session_component(&scope.session_uid), capture_component(&scope.capture));
         let file = slice_file(scope.profile.as_str(), seq);
@@ -36,7 +44,8 @@ impl Store {
         }
         let samples = pprof::check_slice(body, scope.profile)?;
         self.write_slice(&capture, &path, body)?;
-        let facts = FileFacts { bytes: body.len() as u64, samples: Some(samples), modified: SystemTime::now() };
+        let facts =
+            FileFacts { bytes: body.len() as u64, samples: Some(samples), modified: SystemTime::now() };
         self.index().add_slice(&session, &capture, file, facts);
         Ok(false)
     }
@@ -45,7 +54,9 @@ impl Store {
         let index = self.index();
         let Some(entry) = index.capture(capture) else { return Ok(false) };
         if entry.session != session {
-            return Err(ResultsError::Conflict(format!("capture {capture} belongs to another session: use a capture id once")));
+            return Err(ResultsError::Conflict(format!(
+                "capture {capture} belongs to another session: use a capture id once"
+            )));
         }
         Ok(entry.slices.contains_key(file))
     }
@@ -55,7 +66,9 @@ impl Store {
         if stored == body {
             return Ok(true);
         }
-        Err(ResultsError::Conflict(format!("other bytes are stored as slice {seq}: give each slice a number of its own")))
+        Err(ResultsError::Conflict(format!(
+            "other bytes are stored as slice {seq}: give each slice a number of its own"
+        )))
     }
 
     fn write_slice(&self, capture: &str, path: &Path, body: &[u8]) -> Result<(), ResultsError> {
@@ -74,7 +87,8 @@ impl Store {
             return Ok(());
         }
         Err(ResultsError::Full(format!(
-            "the results volume is full: {} bytes are free and {} are kept for making profiles; free space on it, enlarge it, or lower the ttl of sessions",
+            "the results volume is full: {} bytes are free and {} are kept for making profiles; free space \
+             on it, enlarge it, or lower the ttl of sessions",
             usage.free,
             usage.floor().max(largest)
         )))

@@ -52,10 +52,16 @@ impl Store {
 
     fn keys(&self, session_uid: &str, which: &Which) -> Result<Vec<Key>, ResultsError> {
         let session = session_component(session_uid);
-        let keys: Vec<Key> = self.index().profiles(&session).map(|(key, _)| key.clone()).filter(|key| which.picks(key)).collect();
+        let keys: Vec<Key> = self
+            .index()
+            .profiles(&session)
+            .map(|(key, _)| key.clone())
+            .filter(|key| which.picks(key))
+            .collect();
         if keys.is_empty() {
             return Err(ResultsError::Missing(format!(
-                "the results volume holds no such profile of session {session}: it was removed, or the volume was replaced"
+                "the results volume holds no such profile of session {session}: it was removed, or the \
+                 volume was replaced"
             )));
         }
         Ok(keys)
@@ -65,7 +71,8 @@ impl Store {
         for key in keys {
             if !merge.add(&self.read_profile(key)?, key.as_str())? {
                 return Err(ResultsError::Rejected(format!(
-                    "the session's {} profiles are too large to be merged at once: ask for one pod at a time with ?pod=NAME",
+                    "the session's {} profiles are too large to be merged at once: ask for one pod at a time \
+                     with ?pod=NAME",
                     keys.len()
                 )));
             }
@@ -77,9 +84,9 @@ impl Store {
     pub(super) fn read_profile(&self, key: &Key) -> Result<Vec<u8>, ResultsError> {
         let path = key.path(&self.profiles());
         std::fs::read(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                ResultsError::Missing(format!("profile {key} is not on the results volume any more: capture it again"))
-            }
+            std::io::ErrorKind::NotFound => ResultsError::Missing(format!(
+                "profile {key} is not on the results volume any more: capture it again"
+            )),
             _ => ResultsError::io("reading", &path, &error),
         })
     }

@@ -1,6 +1,7 @@
 //! What did an earlier process leave on the volume?
 //!
-//! Only names and lengths are read, so a start is quick. What is not ours is counted and left alone; links are not followed.
+//! Only names and lengths are read, so a start is quick. What is not ours is counted and left alone; links
+//! are not followed.
 
 use std::fs::{DirEntry, FileType};
 use std::io;
@@ -36,7 +37,9 @@ pub(super) fn scan(slices: &Path, profiles: &Path) -> io::Result<Scan> {
         }
         _ => scan.strange += 1,
     })?;
-    walk(profiles, PROFILE_DEPTH, &mut Vec::new(), &mut found, &mut |scan, names, facts| match Key::read(names) {
+    walk(profiles, PROFILE_DEPTH, &mut Vec::new(), &mut found, &mut |scan, names, facts| match Key::read(
+        names,
+    ) {
         Some(key) => scan.index.add_profile(key, facts),
         None => scan.strange += 1,
     })?;
@@ -46,7 +49,13 @@ pub(super) fn scan(slices: &Path, profiles: &Path) -> io::Result<Scan> {
 type Found<'a> = &'a mut dyn FnMut(&mut Scan, &[String], FileFacts);
 
 /// Calls `found` with the names of every file exactly `depth` components below `folder`.
-fn walk(folder: &Path, depth: usize, names: &mut Vec<String>, scan: &mut Scan, found: Found<'_>) -> io::Result<()> {
+fn walk(
+    folder: &Path,
+    depth: usize,
+    names: &mut Vec<String>,
+    scan: &mut Scan,
+    found: Found<'_>,
+) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let Some((name, kind)) = name_and_type(&entry) else {
@@ -71,7 +80,11 @@ fn name_and_type(entry: &DirEntry) -> Option<(String, FileType)> {
 
 fn facts(entry: &DirEntry) -> io::Result<FileFacts> {
     let meta = entry.metadata()?;
-    Ok(FileFacts { bytes: meta.len(), samples: None, modified: meta.modified().unwrap_or(SystemTime::UNIX_EPOCH) })
+    Ok(FileFacts {
+        bytes: meta.len(),
+        samples: None,
+        modified: meta.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Is there room for another slice, so that what is stored can still be made into profiles?
 //!
-//! Making a profile needs about as much again as the slices of its capture, which are removed only afterwards.
-//! So a slice is refused while there is still room for that: the floor, or the largest capture, whichever is more.
-//! Captures are made into profiles one after the other, so the room for one is enough for all.
+//! Making a profile needs about as much again as the slices of its capture, which are removed only
+//! afterwards. So a slice is refused while there is still room for that: the floor, or the largest capture,
+//! whichever is more. Captures are made into profiles one after the other, so the room for one is enough for
+//! all.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +16,8 @@ pub(super) const FLOOR: u64 = 8 << 20;
 pub struct Usage {
     /// Bytes of stored slices and profiles.
     pub used: u64,
-    /// Bytes that may still be written: free on the volume, or left of the configured capacity if that is less.
+    /// Bytes that may still be written: free on the volume, or left of the configured capacity if that is
+    /// less.
     pub free: u64,
     /// Bytes of the volume, or the configured capacity if that is less.
     pub total: u64,

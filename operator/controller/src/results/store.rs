@@ -38,7 +38,11 @@ impl Store {
     ///
     /// # Errors
     /// `Io` or `Full`.
-    pub(super) fn open(config: ResultsConfig, metrics: ResultsMetrics, disk: Box<dyn Disk>) -> Result<Self, ResultsError> {
+    pub(super) fn open(
+        config: ResultsConfig,
+        metrics: ResultsMetrics,
+        disk: Box<dyn Disk>,
+    ) -> Result<Self, ResultsError> {
         let root = &config.root;
         let failed = |error: std::io::Error| ResultsError::io("opening", root, &error);
         std::fs::create_dir_all(root).map_err(failed)?;
@@ -49,7 +53,8 @@ impl Store {
         writer.clear_tmp().map_err(failed)?;
         let found = scan::scan(&root.join("slices"), &root.join("profiles")).map_err(failed)?;
         if found.strange > 0 {
-            warn!(count = found.strange, path = %root.display(), "the results volume holds files that are not fleetprof's; they are left alone");
+            warn!(count = found.strange, path = %root.display(), "the results volume holds files that are \
+                not fleetprof's; they are left alone");
         }
         let store = Self {
             index: Mutex::new(found.index),
@@ -61,7 +66,12 @@ impl Store {
             config,
         };
         let usage = store.usage()?;
-        info!(path = %store.config.root.display(), used = usage.used, free = usage.free, "results volume opened");
+        info!(
+            path = %store.config.root.display(),
+            used = usage.used,
+            free = usage.free,
+            "results volume opened"
+        );
         Ok(store)
     }
 

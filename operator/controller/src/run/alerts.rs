@@ -1,5 +1,5 @@
-//! How does the leader hear of what others measure? A server for Alertmanager, on a port of its own, and questions to a Prometheus;
-//! each where the administrator turned it on.
+//! How does the leader hear of what others measure? A server for Alertmanager, on a port of its own, and
+//! questions to a Prometheus; each where the administrator turned it on.
 
 use std::sync::Arc;
 
@@ -31,7 +31,9 @@ pub async fn serve(
     if settings.alerts_secret.is_empty() {
         return Ok(());
     }
-    credentials::ensure(client, &settings.namespace, &settings.alerts_secret).await.context("the alert receiver has no token")?;
+    credentials::ensure(client, &settings.namespace, &settings.alerts_secret)
+        .await
+        .context("the alert receiver has no token")?;
     let credentials = Credentials::watch(client.clone(), &settings.namespace, &settings.alerts_secret);
     let client_auth = credentials.client_auth();
     let router = receiver::router(Receiver {
@@ -45,12 +47,18 @@ pub async fn serve(
 }
 
 /// Starts to ask Prometheus, unless there is none.
-pub fn ask(client: &Client, settings: &RunSettings, context: Arc<policies::Context>, tasks: &mut JoinSet<anyhow::Result<()>>) {
+pub fn ask(
+    client: &Client,
+    settings: &RunSettings,
+    context: Arc<policies::Context>,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) {
     if settings.prometheus_url.is_empty() {
         return;
     }
     let secret = &settings.prometheus_secret;
-    let credentials = (!secret.is_empty()).then(|| Credentials::watch(client.clone(), &settings.namespace, secret));
+    let credentials =
+        (!secret.is_empty()).then(|| Credentials::watch(client.clone(), &settings.namespace, secret));
     let server = Prometheus { url: settings.prometheus_url.trim_end_matches('/').to_owned(), credentials };
     tasks.spawn(prometheus::ask_forever(server, context));
 }

@@ -1,4 +1,5 @@
-//! How are the controllers started? Live sessions first, so that the gateway knows every capture before agents report.
+//! How are the controllers started? Live sessions first, so that the gateway knows every capture before
+//! agents report.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -42,7 +43,8 @@ const CLUSTER_POLICIES_AT_ONCE: u16 = 2;
 
 /// How long is waited before sessions that could not be opened again are tried once more.
 const REOPEN_AGAIN: Duration = Duration::from_secs(1);
-/// How often they are tried: a session that the API server will not have must not keep all others from being served.
+/// How often they are tried: a session that the API server will not have must not keep all others from being
+/// served.
 const REOPEN_TRIES: usize = 30;
 
 /// What the controllers are made of.
@@ -75,10 +77,14 @@ impl Parts {
     }
 }
 
-/// Opens the captures of all live sessions again, then starts both controllers and what feeds them. Gives back what the policy
-/// controller works with, for those who bring it news.
-pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<Arc<policies::Context>> {
-    let Parts { client, settings, fleet, results, tickets, tls, metrics, watches, pokes: (pokes, queues) } = parts;
+/// Opens the captures of all live sessions again, then starts both controllers and what feeds them. Gives
+/// back what the policy controller works with, for those who bring it news.
+pub async fn start(
+    parts: Parts,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<Arc<policies::Context>> {
+    let Parts { client, settings, fleet, results, tickets, tls, metrics, watches, pokes: (pokes, queues) } =
+        parts;
     let events = Events::new(client.clone(), &settings.pod_name);
     let rules = Arc::new(ClusterRules {
         excluded_namespaces: vec!["kube-system".into(), settings.namespace.clone()],
@@ -119,7 +125,10 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
         misses,
         restarts: policies::Restarts::new(settings.restart),
         triggers: Triggers::default(),
-        trigger_setup: Setup { receiver: !settings.alerts_secret.is_empty(), prometheus: !settings.prometheus_url.is_empty() },
+        trigger_setup: Setup {
+            receiver: !settings.alerts_secret.is_empty(),
+            prometheus: !settings.prometheus_url.is_empty(),
+        },
         events,
         metrics,
     });
@@ -131,8 +140,17 @@ pub async fn start(parts: Parts, tasks: &mut JoinSet<anyhow::Result<()>>) -> any
     tasks.spawn(run_policies(store, POLICIES_AT_ONCE, policy_context.clone(), queues.policies));
     tasks.spawn(dispatch::pace_cluster_policies(queues.cluster_told, pokes.edited.clone()));
     let store = watches.policies.cluster.store();
-    tasks.spawn(run_policies(store, CLUSTER_POLICIES_AT_ONCE, policy_context.clone(), queues.cluster_policies));
-    tasks.spawn(registration::leave_with_namespace(client.clone(), settings.clone(), watches.namespaces.clone()));
+    tasks.spawn(run_policies(
+        store,
+        CLUSTER_POLICIES_AT_ONCE,
+        policy_context.clone(),
+        queues.cluster_policies,
+    ));
+    tasks.spawn(registration::leave_with_namespace(
+        client.clone(),
+        settings.clone(),
+        watches.namespaces.clone(),
+    ));
     tasks.spawn(registration::keep(client, settings, tls, watches.policies.clone()));
     tasks.spawn(sessions::sweep_forever(watches.sessions.clone(), session_context));
     tasks.spawn(dispatch::run(fleet, watches, namespaces, pokes));
@@ -158,7 +176,10 @@ async fn reopen(watches: &Watches, context: &Arc<sessions::Context>) {
         left = failed;
         tokio::time::sleep(REOPEN_AGAIN).await;
     }
-    tracing::warn!(sessions = left.len(), "some live sessions could not be opened again; the others do not wait for them any longer");
+    tracing::warn!(
+        sessions = left.len(),
+        "some live sessions could not be opened again; the others do not wait for them any longer"
+    );
 }
 
 type Queue<K> = mpsc::UnboundedReceiver<ObjectRef<K>>;
@@ -169,20 +190,37 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let config = controller::Config::default().concurrency(at_once);
-    Controller::for_stream(futures::stream::pending(), store).with_config(config).reconcile_on(UnboundedReceiverStream::new(queue))
+    Controller::for_stream(futures::stream::pending(), store)
+        .with_config(config)
+        .reconcile_on(UnboundedReceiverStream::new(queue))
 }
 
-async fn run_sessions(store: Store<ProfileSession>, context: Arc<sessions::Context>, queue: Queue<ProfileSession>) -> anyhow::Result<()> {
+async fn run_sessions(
+    store: Store<ProfileSession>,
+    context: Arc<sessions::Context>,
+    queue: Queue<ProfileSession>,
+) -> anyhow::Result<()> {
     let controller = controller(store, queue, SESSIONS_AT_ONCE);
-    controller.run(sessions::reconcile, sessions::on_error, context).for_each(|_| futures::future::ready(())).await;
+    controller
+        .run(sessions::reconcile, sessions::on_error, context)
+        .for_each(|_| futures::future::ready(()))
+        .await;
     anyhow::bail!("the session controller ended")
 }
 
-async fn run_policies<P>(store: Store<P>, at_once: u16, context: Arc<policies::Context>, queue: Queue<P>) -> anyhow::Result<()>
+async fn run_policies<P>(
+    store: Store<P>,
+    at_once: u16,
+    context: Arc<policies::Context>,
+    queue: Queue<P>,
+) -> anyhow::Result<()>
 where
     P: PolicyObject,
 {
     let controller = controller(store, queue, at_once);
-    controller.run(policies::reconcile, policies::on_error, context).for_each(|_| futures::future::ready(())).await;
+    controller
+        .run(policies::reconcile, policies::on_error, context)
+        .for_each(|_| futures::future::ready(()))
+        .await;
     anyhow::bail!("the policy controller ended")
 }

@@ -1,4 +1,5 @@
-//! Who has to look again? What happened to a pod, an agent or a session is told to the sessions and policies it concerns.
+//! Who has to look again? What happened to a pod, an agent or a session is told to the sessions and policies
+//! it concerns.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -50,7 +51,8 @@ pub fn pokes() -> (Pokes, Queues) {
     let (to_policies, policies) = unbounded_channel();
     let (tell_cluster, cluster_told) = unbounded_channel();
     let (edited, cluster_policies) = unbounded_channel();
-    let pokes = Pokes { sessions: to_sessions, policies: to_policies, cluster_policies: tell_cluster, edited };
+    let pokes =
+        Pokes { sessions: to_sessions, policies: to_policies, cluster_policies: tell_cluster, edited };
     (pokes, Queues { sessions, policies, cluster_told, cluster_policies })
 }
 
@@ -74,15 +76,17 @@ impl Concerned {
     }
 }
 
-/// How often policies are told what has happened meanwhile to their sessions and pods. All of it at once: a debounce in the
-/// controller would begin anew with each change, and a policy whose pods change all the time would never be looked at.
+/// How often policies are told what has happened meanwhile to their sessions and pods. All of it at once: a
+/// debounce in the controller would begin anew with each change, and a policy whose pods change all the time
+/// would never be looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The same for policies of the cluster: one looks at all the pods that it covers, which in a large cluster change all the time.
-/// Their rounds start on time all the same.
+/// The same for policies of the cluster: one looks at all the pods that it covers, which in a large cluster
+/// change all the time. Their rounds start on time all the same.
 const CLUSTER_LOOK: Duration = Duration::from_secs(5);
 
-/// Passes on to the controller of the cluster's policies what it was told since the last look, each policy once, for ever.
+/// Passes on to the controller of the cluster's policies what it was told since the last look, each policy
+/// once, for ever.
 pub async fn pace_cluster_policies(
     mut told: UnboundedReceiver<ObjectRef<ClusterProfilingPolicy>>,
     controller: UnboundedSender<ObjectRef<ClusterProfilingPolicy>>,
@@ -97,7 +101,12 @@ pub async fn pace_cluster_policies(
 }
 
 /// Passes on what happens, for ever.
-pub async fn run(fleet: Fleet, mut watches: Watches, namespaces: Namespaces, pokes: Pokes) -> anyhow::Result<()> {
+pub async fn run(
+    fleet: Fleet,
+    mut watches: Watches,
+    namespaces: Namespaces,
+    pokes: Pokes,
+) -> anyhow::Result<()> {
     let mut changes = fleet.subscribe();
     let mut look = tokio::time::interval(LOOK);
     let (mut changed, mut concerned) = (HashSet::new(), HashSet::new());
@@ -136,7 +145,9 @@ impl Pokes {
     /// Live sessions of the namespace that capture the pod.
     fn sessions_with(&self, sessions: &Copies<ProfileSession>, namespace: &str, pod_uid: &str) {
         let concerned = |s: &&Arc<ProfileSession>| {
-            s.status.as_ref().is_some_and(|s| !s.phase.is_terminal() && s.targets.iter().any(|t| t.pod_uid == pod_uid))
+            s.status
+                .as_ref()
+                .is_some_and(|s| !s.phase.is_terminal() && s.targets.iter().any(|t| t.pod_uid == pod_uid))
         };
         for session in sessions.of(namespace).iter().filter(concerned) {
             let _ = self.sessions.send(ObjectRef::from_obj(&**session));
@@ -182,7 +193,9 @@ impl Pokes {
         }
         let labels: Vec<_> = changed.iter().map(|n| (n, namespaces.reached(n))).collect();
         let all = policies.all();
-        for policy in all.views().iter().filter(|p| labels.iter().any(|(n, labels)| p.covers(n, labels.as_ref()))) {
+        for policy in
+            all.views().iter().filter(|p| labels.iter().any(|(n, labels)| p.covers(n, labels.as_ref())))
+        {
             self.policy(&policy);
         }
     }

@@ -1,4 +1,5 @@
-//! How do agents and the API server find the leader? Each selectorless Service has one EndpointSlice, and it names this pod.
+//! How do agents and the API server find the leader? Each selectorless Service has one EndpointSlice, and it
+//! names this pod.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use fleetprof_crds::names::FIELD_MANAGER;
 
 /// How often it is written again: somebody may have deleted it.
 const EVERY: Duration = Duration::from_secs(60);
-/// Before this minor version the API server's own proxy looks for aggregated APIs in Endpoints, not in EndpointSlices.
+/// Before this minor version the API server's own proxy looks for aggregated APIs in Endpoints, not in
+/// EndpointSlices.
 const SLICES_SINCE: u32 = 33;
 
 /// Writes it again every minute, for ever.
@@ -22,7 +24,10 @@ pub async fn keep(client: Client, settings: RunSettings) -> anyhow::Result<()> {
     loop {
         tokio::time::sleep(EVERY).await;
         if let Err(error) = publish(&client, &settings).await {
-            tracing::warn!(error = format!("{error:#}"), "the leader's address could not be written again; it is tried again in a minute");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the leader's address could not be written again; it is tried again in a minute"
+            );
         }
     }
 }
@@ -36,7 +41,13 @@ pub async fn publish(client: &Client, settings: &RunSettings) -> anyhow::Result<
         slice(client, settings, &service).await?;
     }
     let version = client.apiserver_version().await.context("the API server does not tell its version")?;
-    let minor: u32 = version.minor.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(SLICES_SINCE);
+    let minor: u32 = version
+        .minor
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect::<String>()
+        .parse()
+        .unwrap_or(SLICES_SINCE);
     if minor < SLICES_SINCE { endpoints(client, settings).await } else { Ok(()) }
 }
 
@@ -53,7 +64,10 @@ fn services(settings: &RunSettings) -> Vec<Service> {
         name: format!("{}-leader", settings.name),
         ports: vec![port("gateway", settings.gateway_port), port("data", settings.data_port)],
     };
-    let alerts = Service { name: format!("{}-alerts", settings.name), ports: vec![port("alerts", settings.alerts_port)] };
+    let alerts = Service {
+        name: format!("{}-alerts", settings.name),
+        ports: vec![port("alerts", settings.alerts_port)],
+    };
     let alerts = (!settings.alerts_secret.is_empty()).then_some(alerts);
     [leader].into_iter().chain(alerts).collect()
 }
@@ -75,7 +89,10 @@ async fn endpoints(client: &Client, settings: &RunSettings) -> anyhow::Result<()
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let written = api.patch(&name, &params, &Patch::Apply(body)).await;
     written.with_context(|| {
-        format!("Endpoints {}/{name} could not be written; check the operator's Role for endpoints", settings.namespace)
+        format!(
+            "Endpoints {}/{name} could not be written; check the operator's Role for endpoints",
+            settings.namespace
+        )
     })?;
     Ok(())
 }
@@ -93,8 +110,13 @@ async fn slice(client: &Client, settings: &RunSettings, service: &Service) -> an
         "ports": ports,
     });
     let api = Api::<EndpointSlice>::namespaced(client.clone(), &settings.namespace);
-    api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(slice)).await.with_context(|| {
-        format!("EndpointSlice {}/{name} could not be written; check the operator's Role for endpointslices", settings.namespace)
-    })?;
+    api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(slice)).await.with_context(
+        || {
+            format!(
+                "EndpointSlice {}/{name} could not be written; check the operator's Role for endpointslices",
+                settings.namespace
+            )
+        },
+    )?;
     Ok(())
 }

@@ -22,7 +22,9 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
 use crate::data_api::{self, AccessReviews, DataApi, DataApiMetrics, FrontProxySource, SessionsByApi};
-use crate::gateway::{self, Fleet, GatewayConfig, GatewayMetrics, GatewayState, Tickets, TokenReviews, system_clock};
+use crate::gateway::{
+    self, Fleet, GatewayConfig, GatewayMetrics, GatewayState, Tickets, TokenReviews, system_clock,
+};
 use crate::health::{self, Gates, Health};
 use crate::leader;
 use crate::metrics::Metrics;
@@ -46,7 +48,9 @@ struct AllMetrics {
 /// # Errors
 /// When the API server cannot be reached at start, a port is taken, or the lease is lost.
 pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
-    let client = Client::try_default().await.context("no Kubernetes API server is configured; set KUBECONFIG or run in a pod")?;
+    let client = Client::try_default()
+        .await
+        .context("no Kubernetes API server is configured; set KUBECONFIG or run in a pod")?;
     let fleet = Fleet::new();
     let mut registry = Registry::default();
     let metrics = AllMetrics {
@@ -59,7 +63,11 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     // A standby is ready when it takes part in the election; who leads has more gates to open.
     let gates = Gates::new(&["election"]);
     let limits = Limits::of(Server::health, metrics.connections.clone());
-    let health = health::serve(settings.health_port, Health { gates: gates.clone(), registry: Arc::new(registry) }, limits);
+    let health = health::serve(
+        settings.health_port,
+        Health { gates: gates.clone(), registry: Arc::new(registry) },
+        limits,
+    );
     let lease = format!("{}-operator", settings.name);
     let work = || lead(client.clone(), settings.clone(), fleet, metrics, gates.clone());
     let leave = || registration::leave(client.clone(), settings.clone());
@@ -73,7 +81,8 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
 /// SIGTERM or SIGINT.
 pub async fn stopped() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
@@ -84,18 +93,30 @@ pub async fn stopped() {
 const STEPS: [&str; 4] = ["certificates", "results", "watches", "serving"];
 
 /// Everything that the leader does; dropped as a whole when it stops to be one.
-async fn lead(client: Client, settings: RunSettings, fleet: Fleet, metrics: AllMetrics, gates: Gates) -> anyhow::Result<()> {
+async fn lead(
+    client: Client,
+    settings: RunSettings,
+    fleet: Fleet,
+    metrics: AllMetrics,
+    gates: Gates,
+) -> anyhow::Result<()> {
     metrics.own.lead();
     STEPS.iter().for_each(|step| gates.set(step, false));
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let names = CertificateNames::of(&settings.name, &settings.namespace);
-    let names = if settings.tls_secret.is_empty() { names } else { names.with_existing(&settings.tls_secret) };
+    let names =
+        if settings.tls_secret.is_empty() { names } else { names.with_existing(&settings.tls_secret) };
     let ensured = tls::ensure_certificates(&client, &settings.namespace, &names, Timestamp::now()).await?;
     let tls = TlsSource::watch(client.clone(), &settings.namespace, &names.tls_secret);
     tls.clone().loaded().await;
     gates.set("certificates", true);
-    let config = ResultsConfig { root: settings.results.clone(), cluster: settings.cluster.clone(), capacity: settings.results_capacity };
-    let results = Results::open(config, metrics.results.clone()).await.context("the results volume cannot be used")?;
+    let config = ResultsConfig {
+        root: settings.results.clone(),
+        cluster: settings.cluster.clone(),
+        capacity: settings.results_capacity,
+    };
+    let results =
+        Results::open(config, metrics.results.clone()).await.context("the results volume cannot be used")?;
     gates.set("results", true);
     let (pokes, queues) = dispatch::pokes();
     let watches = watches::start(&client, &pokes, &mut tasks).await?;
@@ -113,7 +134,8 @@ async fn lead(client: Client, settings: RunSettings, fleet: Fleet, metrics: AllM
         watches,
         pokes: (pokes, queues),
     };
-    let servers = Servers { client: client.clone(), settings: settings.clone(), parts: parts.shared(), metrics };
+    let servers =
+        Servers { client: client.clone(), settings: settings.clone(), parts: parts.shared(), metrics };
     let policies = controllers::start(parts, &mut tasks).await?;
     alerts::ask(&client, &settings, policies.clone(), &mut tasks);
     let limits = Limits::of(Server::alerts, servers.metrics.connections.clone());
@@ -140,7 +162,8 @@ struct Servers {
 impl Servers {
     /// Starts the gateway and the read API, then names this pod as their address.
     async fn start(self, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
-        let Self { client, settings, parts: controllers::Shared { fleet, results, tickets, tls }, metrics } = self;
+        let Self { client, settings, parts: controllers::Shared { fleet, results, tickets, tls }, metrics } =
+            self;
         let state = GatewayState::new(GatewayConfig {
             fleet: fleet.clone(),
             identify: Arc::new(TokenReviews::new(client.clone())),
@@ -149,7 +172,8 @@ impl Servers {
             metrics: metrics.gateway,
             clock: system_clock(),
         });
-        let limits = Limits::of(Server::gateway, metrics.connections.clone()).within(server::raise_files(), server::memory_limit());
+        let limits = Limits::of(Server::gateway, metrics.connections.clone())
+            .within(server::raise_files(), server::memory_limit());
         tasks.spawn(listen(settings.gateway_port, tls.clone(), gateway::router(state), None, limits));
         let front_proxy = FrontProxySource::watch(client.clone());
         let (known, client_auth) = (front_proxy.clone(), front_proxy.client_auth().required());
@@ -178,12 +202,21 @@ async fn endless(work: impl Future<Output = ()>) -> anyhow::Result<()> {
 }
 
 /// Serves once it is known whom to believe.
-async fn once_known(front_proxy: FrontProxySource, server: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+async fn once_known(
+    front_proxy: FrontProxySource,
+    server: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
     front_proxy.loaded().await;
     server.await
 }
 
-async fn listen(port: u16, tls: TlsSource, router: axum::Router, client_auth: Option<ClientAuth>, limits: Limits) -> anyhow::Result<()> {
+async fn listen(
+    port: u16,
+    tls: TlsSource,
+    router: axum::Router,
+    client_auth: Option<ClientAuth>,
+    limits: Limits,
+) -> anyhow::Result<()> {
     let listener = server::bind(port)?;
     tls::serve(listener, tls, router, client_auth, limits, std::future::pending())
         .await

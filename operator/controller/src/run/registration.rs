@@ -1,5 +1,5 @@
-//! What must the cluster know of our certificates and policies? Webhooks and APIService carry the CA; webhooks are as
-//! narrow as the policies allow; the APIService names the leader only while there is one.
+//! What must the cluster know of our certificates and policies? Webhooks and APIService carry the CA;
+//! webhooks are as narrow as the policies allow; the APIService names the leader only while there is one.
 
 use std::time::Duration;
 
@@ -31,11 +31,19 @@ const AGAIN: Duration = Duration::from_secs(5);
 const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// Keeps the webhooks as they should be, for ever. A refusal is logged and tried again.
-pub async fn keep(client: Client, settings: RunSettings, tls: TlsSource, policies: PolicyStores) -> anyhow::Result<()> {
+pub async fn keep(
+    client: Client,
+    settings: RunSettings,
+    tls: TlsSource,
+    policies: PolicyStores,
+) -> anyhow::Result<()> {
     let mut last: Option<Vec<serde_json::Value>> = None;
     for look in 1u32.. {
         if let Some(ca) = tls.ca_bundle() {
-            let names = registration::Names { fullname: settings.name.clone(), namespace: settings.namespace.clone() };
+            let names = registration::Names {
+                fullname: settings.name.clone(),
+                namespace: settings.namespace.clone(),
+            };
             let wanted = registration::webhooks(policies.all().views().iter(), &ca, &names);
             if last.as_ref() != Some(&wanted) || look % COMPARE == 0 {
                 match registration::apply(&client, &names, &wanted).await {
@@ -52,17 +60,27 @@ pub async fn keep(client: Client, settings: RunSettings, tls: TlsSource, policie
     Ok(())
 }
 
-/// Keeps the APIService as it should be from when the leader can answer, for ever. A refusal is logged and tried again.
-pub async fn keep_read_api(client: Client, settings: RunSettings, mut tls: TlsSource, known: FrontProxySource) {
+/// Keeps the APIService as it should be from when the leader can answer, for ever. A refusal is logged and
+/// tried again.
+pub async fn keep_read_api(
+    client: Client,
+    settings: RunSettings,
+    mut tls: TlsSource,
+    known: FrontProxySource,
+) {
     let leader = ReadService::leader(&settings.namespace, &settings.name);
-    // Earlier the leader does not listen, and an APIService without a server stops the deletion of namespaces.
+    // Earlier the leader does not listen, and an APIService without a server stops the deletion of
+    // namespaces.
     known.loaded().await;
     loop {
         let mut wait = EVERY * COMPARE;
         if let Some(ca) = tls.ca_bundle()
             && let Err(error) = register(&client, &leader, &ca).await
         {
-            tracing::warn!(error = tls::words(&error), "the APIService could not be written; profiles cannot be read through kubectl");
+            tracing::warn!(
+                error = tls::words(&error),
+                "the APIService could not be written; profiles cannot be read through kubectl"
+            );
             wait = AGAIN;
         }
         tokio::select! {
@@ -79,14 +97,19 @@ pub async fn leave(client: Client, settings: RunSettings) {
     match tokio::time::timeout(HAND_OVER, hand_over(&client, &leader, &understudy)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::warn!(error = tls::words(&error), "the read API could not be handed over; the webhook's replicas take it themselves");
+            tracing::warn!(
+                error = tls::words(&error),
+                "the read API could not be handed over; the webhook's replicas take it themselves"
+            );
         }
-        Err(_) => tracing::warn!("the API server was too slow to hand the read API over; the webhook's replicas take it themselves"),
+        Err(_) => tracing::warn!(
+            "the API server was too slow to hand the read API over; the webhook's replicas take it themselves"
+        ),
     }
 }
 
-/// When the operator's own namespace is deleted without `helm uninstall`, takes away what would outlive it and hurt: an
-/// APIService that nobody serves blocks the deletion of every namespace, this one first.
+/// When the operator's own namespace is deleted without `helm uninstall`, takes away what would outlive it
+/// and hurt: an APIService that nobody serves blocks the deletion of every namespace, this one first.
 pub async fn leave_with_namespace(
     client: Client,
     settings: RunSettings,
@@ -114,14 +137,22 @@ pub async fn leave_with_namespace(
 }
 
 /// Looks at the certificates again before any of them comes near its end, for ever.
-pub async fn renew_certificates(client: Client, settings: RunSettings, names: CertificateNames, first: Duration) {
+pub async fn renew_certificates(
+    client: Client,
+    settings: RunSettings,
+    names: CertificateNames,
+    first: Duration,
+) {
     let mut wait = first;
     loop {
         tokio::time::sleep(wait).await;
         wait = match tls::ensure_certificates(&client, &settings.namespace, &names, Timestamp::now()).await {
             Ok(ensured) => ensured.recheck,
             Err(error) => {
-                tracing::error!(%error, "the certificates could not be renewed; it is tried again in a minute");
+                tracing::error!(
+                    %error,
+                    "the certificates could not be renewed; it is tried again in a minute"
+                );
                 Duration::from_secs(60)
             }
         };

@@ -35,8 +35,13 @@ pub struct Watches {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
 }
 
-/// Starts the watches and waits until each has listed everything once. What changes is told to the controllers by `pokes`.
-pub async fn start(client: &Client, pokes: &Pokes, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<Watches> {
+/// Starts the watches and waits until each has listed everything once. What changes is told to the
+/// controllers by `pokes`.
+pub async fn start(
+    client: &Client,
+    pokes: &Pokes,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<Watches> {
     let (sender, pod_changes) = mpsc::unbounded_channel();
     let (synced, pods_synced) = oneshot::channel();
     let pods = Pods::default();
@@ -48,24 +53,39 @@ pub async fn start(client: &Client, pokes: &Pokes, tasks: &mut JoinSet<anyhow::R
     tasks.spawn(pods.clone().follow(client.clone(), sender, done));
     let (concerned, session_changes) = mpsc::unbounded_channel();
     let queue = pokes.clone();
-    let sessions = copy(client, tasks, move |before: Option<&ProfileSession>, now: Option<&ProfileSession>| {
-        now.map(|session| queue.sessions.send(ObjectRef::from_obj(session)));
-        now.or(before).and_then(Concerned::of).map(|policy| concerned.send(policy));
-    });
-    // A policy that was edited is looked at without waiting for any pace, but not because its status was written, by us.
+    let sessions =
+        copy(client, tasks, move |before: Option<&ProfileSession>, now: Option<&ProfileSession>| {
+            now.map(|session| queue.sessions.send(ObjectRef::from_obj(session)));
+            now.or(before).and_then(Concerned::of).map(|policy| concerned.send(policy));
+        });
+    // A policy that was edited is looked at without waiting for any pace, but not because its status was
+    // written, by us.
     let queue = pokes.clone();
-    let namespaced = copy(client, tasks, move |before: Option<&ProfilingPolicy>, now: Option<&ProfilingPolicy>| {
-        edited(before, now).map(|policy| queue.policies.send(ObjectRef::from_obj(policy)));
-    });
+    let namespaced =
+        copy(client, tasks, move |before: Option<&ProfilingPolicy>, now: Option<&ProfilingPolicy>| {
+            edited(before, now).map(|policy| queue.policies.send(ObjectRef::from_obj(policy)));
+        });
     let queue = pokes.clone();
-    let cluster = copy(client, tasks, move |before: Option<&ClusterProfilingPolicy>, now: Option<&ClusterProfilingPolicy>| {
-        edited(before, now).map(|policy| queue.edited.send(ObjectRef::from_obj(policy)));
-    });
+    let cluster = copy(
+        client,
+        tasks,
+        move |before: Option<&ClusterProfilingPolicy>, now: Option<&ClusterProfilingPolicy>| {
+            edited(before, now).map(|policy| queue.edited.send(ObjectRef::from_obj(policy)));
+        },
+    );
     let policies = PolicyStores { namespaced, cluster };
-    let namespaces = reflect(watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default()), tasks);
+    let namespaces = reflect(
+        watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default()),
+        tasks,
+    );
     pods_synced.await.context("the pods could not be listed")?;
     policies.namespaced.store().wait_until_ready().await.context("the policies could not be listed")?;
-    policies.cluster.store().wait_until_ready().await.context("the policies of the cluster could not be listed")?;
+    policies
+        .cluster
+        .store()
+        .wait_until_ready()
+        .await
+        .context("the policies of the cluster could not be listed")?;
     sessions.store().wait_until_ready().await.context("the sessions could not be listed")?;
     namespaces.wait_until_ready().await.context("the namespaces could not be listed")?;
     Ok(Watches { pods, pod_changes, policies, sessions, session_changes, namespaces })
@@ -73,12 +93,20 @@ pub async fn start(client: &Client, pokes: &Pokes, tasks: &mut JoinSet<anyhow::R
 
 /// The object, where it is new or somebody changed what it asks for.
 fn edited<'a, K: Resource>(before: Option<&K>, now: Option<&'a K>) -> Option<&'a K> {
-    now.filter(|now| before.is_none_or(|before| before.meta().generation != now.meta().generation || before.uid() != now.uid()))
+    now.filter(|now| {
+        before.is_none_or(|before| {
+            before.meta().generation != now.meta().generation || before.uid() != now.uid()
+        })
+    })
 }
 
-/// One copy of all objects of a kind; `tell` hears of each that changes. Who wrote which field, often half of an object, is of
-/// no interest here.
-fn copy<K>(client: &Client, tasks: &mut JoinSet<anyhow::Result<()>>, tell: impl Fn(Option<&K>, Option<&K>) + Send + 'static) -> Copies<K>
+/// One copy of all objects of a kind; `tell` hears of each that changes. Who wrote which field, often half of
+/// an object, is of no interest here.
+fn copy<K>(
+    client: &Client,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    tell: impl Fn(Option<&K>, Option<&K>) + Send + 'static,
+) -> Copies<K>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
@@ -102,7 +130,11 @@ where
         let mut stream = std::pin::pin!(stream);
         while let Some(event) = stream.next().await {
             if let Err(error) = event {
-                tracing::warn!(%error, kind = %K::kind(&K::DynamicType::default()), "a watch was interrupted; it is tried again");
+                tracing::warn!(
+                    %error,
+                    kind = %K::kind(&K::DynamicType::default()),
+                    "a watch was interrupted; it is tried again"
+                );
             }
         }
         anyhow::bail!("the watch of {} ended", K::kind(&K::DynamicType::default()))

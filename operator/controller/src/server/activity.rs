@@ -17,11 +17,16 @@ pub struct Patience {
 }
 
 impl Default for Patience {
-    /// 10 s for the first request, as nobody connects without one; 120 s of idleness, since API servers, Prometheus and our
-    /// agents close what is idle after 90 s by themselves and so are never cut off in the middle of a request; 300 s without a
-    /// byte, when polls hang for 25 s and the API server gives up after 60 s.
+    /// 10 s for the first request, as nobody connects without one; 120 s of idleness, since API servers,
+    /// Prometheus and our agents close what is idle after 90 s by themselves and so are never cut off in the
+    /// middle of a request; 300 s without a byte, when polls hang for 25 s and the API server gives up after
+    /// 60 s.
     fn default() -> Self {
-        Self { first_request: Duration::from_secs(10), idle: Duration::from_secs(120), stuck: Duration::from_secs(300) }
+        Self {
+            first_request: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
+            stuck: Duration::from_secs(300),
+        }
     }
 }
 
@@ -107,8 +112,11 @@ fn end(standing: &Standing, patience: Patience) -> (Instant, Overdue) {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience =
-        Patience { first_request: Duration::from_secs(1), idle: Duration::from_secs(10), stuck: Duration::from_secs(100) };
+    const PATIENCE: Patience = Patience {
+        first_request: Duration::from_secs(1),
+        idle: Duration::from_secs(10),
+        stuck: Duration::from_secs(100),
+    };
 
     #[test]
     fn who_never_asked_has_the_least_time_and_who_waits_for_an_answer_the_most() {
@@ -121,12 +129,19 @@ mod tests {
         ];
         for (asked, in_flight, seconds, why) in cases {
             let standing = Standing { asked, in_flight, moved };
-            assert_eq!(end(&standing, PATIENCE), (moved + Duration::from_secs(seconds), why), "{asked} {in_flight}");
+            assert_eq!(
+                end(&standing, PATIENCE),
+                (moved + Duration::from_secs(seconds), why),
+                "{asked} {in_flight}"
+            );
         }
     }
 
-    const QUICK: Patience =
-        Patience { first_request: Duration::from_millis(20), idle: Duration::from_millis(100), stuck: Duration::from_millis(800) };
+    const QUICK: Patience = Patience {
+        first_request: Duration::from_millis(20),
+        idle: Duration::from_millis(100),
+        stuck: Duration::from_millis(800),
+    };
 
     #[tokio::test]
     async fn a_request_keeps_the_connection_and_its_end_lets_it_go() {

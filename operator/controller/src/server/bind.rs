@@ -8,10 +8,12 @@ use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
-/// Connections that the kernel keeps until they are accepted; it cuts the wish to `net.core.somaxconn`, 4096 since Linux 5.4.
+/// Connections that the kernel keeps until they are accepted; it cuts the wish to `net.core.somaxconn`, 4096
+/// since Linux 5.4.
 const BACKLOG: i32 = 4096;
 
-/// Listens on all addresses of both families; of IPv4 alone where the kernel has no IPv6. Must be called inside a tokio runtime.
+/// Listens on all addresses of both families; of IPv4 alone where the kernel has no IPv6. Must be called
+/// inside a tokio runtime.
 ///
 /// # Errors
 /// When the port is taken or may not be opened.
@@ -36,7 +38,8 @@ fn open(address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::from_std(socket.into())
 }
 
-/// Whether the failure says that there is no IPv6 here: the kernel was started without it, or it is turned off.
+/// Whether the failure says that there is no IPv6 here: the kernel was started without it, or it is turned
+/// off.
 fn is_without_ipv6(error: &Error) -> bool {
     error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32) || error.kind() == ErrorKind::AddrNotAvailable
 }

@@ -84,7 +84,12 @@ impl Door {
         let Limits { server, per_peer, ref metrics, .. } = self.limits;
         metrics.limited(server, Limit::peer);
         if is_due(&mut self.told_peer, Instant::now()) {
-            tracing::warn!(?server, client.address = %peer.ip(), limit = per_peer, "this peer has as many connections as one may have; hung up");
+            tracing::warn!(
+                ?server,
+                client.address = %peer.ip(),
+                limit = per_peer,
+                "this peer has as many connections as one may have; hung up"
+            );
         }
     }
 
@@ -112,7 +117,8 @@ mod tests {
     #[test]
     fn the_log_is_told_once_a_minute() {
         let (mut told, begun) = (None, Instant::now());
-        let due = [0, 1, 59, 60, 61, 120].map(|second| is_due(&mut told, begun + Duration::from_secs(second)));
+        let due =
+            [0, 1, 59, 60, 61, 120].map(|second| is_due(&mut told, begun + Duration::from_secs(second)));
         assert_eq!(due, [true, false, false, true, false, true]);
     }
 }

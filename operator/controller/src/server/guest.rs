@@ -49,12 +49,22 @@ impl Guest {
         stopping: watch::Receiver<()>,
         places: (OwnedSemaphorePermit, Place<Network>),
     ) -> Self {
-        Self { addr, limits: limits.clone(), stopping, _counted: limits.metrics.opened(limits.server), _places: places }
+        Self {
+            addr,
+            limits: limits.clone(),
+            stopping,
+            _counted: limits.metrics.opened(limits.server),
+            _places: places,
+        }
     }
 
     /// Serves the connection to its end. HTTP/1.1 and HTTP/2; [`PeerInfo`] is an extension of every request.
-    pub(crate) async fn serve<S>(mut self, stream: S, client_certs: Arc<[CertificateDer<'static>]>, router: Router)
-    where
+    pub(crate) async fn serve<S>(
+        mut self,
+        stream: S,
+        client_certs: Arc<[CertificateDer<'static>]>,
+        router: Router,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Activity::new(Instant::now());
@@ -92,7 +102,8 @@ impl Guest {
 
 fn http(patience: Patience) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
-    // It runs between requests too, so it is no shorter than idleness; the first head is bounded by `first_request`.
+    // It runs between requests too, so it is no shorter than idleness; the first head is bounded by
+    // `first_request`.
     http.http1().timer(TokioTimer::new()).header_read_timeout(patience.idle);
     http.http2()
         .timer(TokioTimer::new())
@@ -112,7 +123,10 @@ impl HttpBody for Watched {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
         if frame.is_ready() {
             self.in_flight.moved(Instant::now());

@@ -5,11 +5,12 @@ use prometheus_client::encoding::EncodeLabelValue;
 use super::{ConnectionMetrics, Patience};
 use crate::gateway::MAX_AGENTS;
 
-/// Files that the process needs beside the gateway's connections: 4,096 places of the read API, a thousand of alerts and health,
-/// and results, logs and the API server's watches.
+/// Files that the process needs beside the gateway's connections: 4,096 places of the read API, a thousand of
+/// alerts and health, and results, logs and the API server's watches.
 const OTHER_FILES: u64 = 6_144;
 
-/// Bytes of a connection that is idle or polls: half of what the load test of the gateway measured for an agent, which has two.
+/// Bytes of a connection that is idle or polls: half of what the load test of the gateway measured for an
+/// agent, which has two.
 const CONNECTION_BYTES: u64 = 32 << 10;
 
 /// A server of the operator.
@@ -39,9 +40,9 @@ impl Server {
     /// | API servers | 2,048 to 4,096 | 256 | an API server uses a handful, each for 256 requests at a time; several may come through one tunnel |
     /// | alerts, health | 512 | 64 | an Alertmanager, a Prometheus and the kubelet use a handful |
     ///
-    /// So one pod takes an eighth of a server's places at most. A connection that is idle or polls takes 32 KiB (2,000 agents, debug
-    /// build): 3 GiB for all places of the gateway, which has as many as half of the memory limit is enough for; 64 MiB of the
-    /// webhook's 128.
+    /// So one pod takes an eighth of a server's places at most. A connection that is idle or polls takes 32
+    /// KiB (2,000 agents, debug build): 3 GiB for all places of the gateway, which has as many as half of the
+    /// memory limit is enough for; 64 MiB of the webhook's 128.
     const fn places(self) -> (u32, u32) {
         match self {
             Self::gateway => (2 * MAX_AGENTS as u32, 1_024),
@@ -75,8 +76,8 @@ impl Limits {
         Self { server, connections, per_peer, patience: Patience::default(), metrics }
     }
 
-    /// No more connections than the process may have `files` open, and than half of its `memory` limit is enough for: a process
-    /// without files can neither store nor watch, and one without memory is killed.
+    /// No more connections than the process may have `files` open, and than half of its `memory` limit is
+    /// enough for: a process without files can neither store nor watch, and one without memory is killed.
     #[must_use]
     pub fn within(mut self, files: u64, memory: Option<u64>) -> Self {
         let affordable = affordable(self.connections, files, memory);
@@ -86,7 +87,8 @@ impl Limits {
                 memory,
                 connections = affordable,
                 wanted = self.connections,
-                "as many connections are taken as files and memory are enough for; the memory limit of the container raises them"
+                "as many connections are taken as files and memory are enough for; the memory limit of the \
+                 container raises them"
             );
         }
         self.connections = affordable;
@@ -124,7 +126,14 @@ mod tests {
     #[test]
     fn every_agent_finds_a_place_and_nobody_takes_them_all() {
         assert_eq!(Server::gateway.places().0 as usize, 2 * MAX_AGENTS);
-        for server in [Server::gateway, Server::read_api, Server::alerts, Server::webhook, Server::understudy, Server::health] {
+        for server in [
+            Server::gateway,
+            Server::read_api,
+            Server::alerts,
+            Server::webhook,
+            Server::understudy,
+            Server::health,
+        ] {
             let (all, one) = server.places();
             assert!(one * 8 <= all, "{server:?}");
         }

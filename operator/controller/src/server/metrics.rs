@@ -70,7 +70,8 @@ impl ConnectionMetrics {
         registry.register("fleetprof_connections", "Open connections, by server", metrics.open.clone());
         registry.register(
             "fleetprof_connections_limited",
-            "Connections that met a limit, by server and limit: all and peer are refused a place, the others have had their time",
+            "Connections that met a limit, by server and limit: all and peer are refused a place, the others \
+             have had their time",
             metrics.limited.clone(),
         );
         metrics

@@ -7,8 +7,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// What container runtimes grant at least, where the number cannot be read.
 const USUAL: u64 = 1024;
 
-/// Raises the soft limit to the hard one, and says what holds then. The soft limit is 1024 in many places for the sake of
-/// `select`, which nothing here uses. Doing it again changes nothing.
+/// Raises the soft limit to the hard one, and says what holds then. The soft limit is 1024 in many places for
+/// the sake of `select`, which nothing here uses. Doing it again changes nothing.
 pub fn raise_files() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return USUAL };
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
@@ -40,7 +40,9 @@ mod tests {
     fn a_limit_is_a_number_of_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("memory.max");
-        for (text, limit) in [("536870912\n", Some(512 << 20)), ("max\n", None), ("9223372036854771712\n", None)] {
+        for (text, limit) in
+            [("536870912\n", Some(512 << 20)), ("max\n", None), ("9223372036854771712\n", None)]
+        {
             std::fs::write(&file, text).unwrap();
             assert_eq!(limit_of(&file), limit, "{text}");
         }

@@ -15,21 +15,27 @@ use super::metrics::Limit;
 use super::*;
 
 const SOON: Duration = Duration::from_millis(100);
-const PATIENCE: Patience =
-    Patience { first_request: Duration::from_millis(300), idle: Duration::from_millis(600), stuck: Duration::from_millis(2000) };
+const PATIENCE: Patience = Patience {
+    first_request: Duration::from_millis(300),
+    idle: Duration::from_millis(600),
+    stuck: Duration::from_millis(2000),
+};
 
 /// The port of a server whose `/poll` hangs for 1 s and whose `/stuck` never answers.
 async fn start(connections: u32, per_peer: u32) -> (u16, ConnectionMetrics) {
     let metrics = ConnectionMetrics::default();
-    let limits = Limits { connections, per_peer, patience: PATIENCE, ..Limits::of(Server::health, metrics.clone()) };
+    let limits =
+        Limits { connections, per_peer, patience: PATIENCE, ..Limits::of(Server::health, metrics.clone()) };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let poll = || async {
         sleep(Duration::from_secs(1)).await;
         "orders"
     };
-    let router =
-        Router::new().route("/", get(|| async { "hello" })).route("/poll", get(poll)).route("/stuck", get(std::future::pending::<&str>));
+    let router = Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route("/poll", get(poll))
+        .route("/stuck", get(std::future::pending::<&str>));
     tokio::spawn(serve_plain(listener, router, limits));
     (port, metrics)
 }
@@ -63,7 +69,10 @@ async fn who_asks_nothing_or_not_to_the_end_is_hung_up_on() {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         stream.write_all(said.as_bytes()).await.unwrap();
         let after = hung_up(&mut stream).await;
-        assert!(after >= PATIENCE.first_request - SOON && after < 3 * PATIENCE.first_request, "{said} {after:?}");
+        assert!(
+            after >= PATIENCE.first_request - SOON && after < 3 * PATIENCE.first_request,
+            "{said} {after:?}"
+        );
     }
     assert_eq!(metrics.count(Server::health, Limit::first_request), 3);
 }
@@ -103,7 +112,8 @@ async fn a_request_that_never_ends_ends() {
 async fn http2_that_only_answers_pings_is_ended() {
     let (port, metrics) = start(10, 10).await;
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     let connection = tokio::spawn(connection);
     let request = |path: &str| Request::get(format!("http://x{path}")).body(Body::empty()).unwrap();
     assert_eq!(sender.send_request(request("/poll")).await.unwrap().status(), StatusCode::OK);

@@ -19,7 +19,12 @@ use crate::permission;
 use crate::results::ResultsError;
 
 /// Does all actions and folds their outcomes into the session. Says whether another step should look at them.
-pub async fn all(session: &mut ProfileSession, actions: Vec<Action>, answers: &mut Answers, context: &Context) -> Result<bool, Error> {
+pub async fn all(
+    session: &mut ProfileSession,
+    actions: Vec<Action>,
+    answers: &mut Answers,
+    context: &Context,
+) -> Result<bool, Error> {
     let mut again = false;
     for action in actions {
         again |= one(session, action, answers, context).await?;
@@ -27,7 +32,12 @@ pub async fn all(session: &mut ProfileSession, actions: Vec<Action>, answers: &m
     Ok(again)
 }
 
-async fn one(session: &mut ProfileSession, action: Action, answers: &mut Answers, context: &Context) -> Result<bool, Error> {
+async fn one(
+    session: &mut ProfileSession,
+    action: Action,
+    answers: &mut Answers,
+    context: &Context,
+) -> Result<bool, Error> {
     match action {
         Action::CheckPermission => {
             answers.permission = permission::review(&context.client, session).await?;
@@ -39,8 +49,15 @@ async fn one(session: &mut ProfileSession, action: Action, answers: &mut Answers
         }
         Action::Repeat { number, session: follow_up } => repeat(session, number, &follow_up, context).await,
         Action::Attach { target, pod, pod_uid, container, name, image, user } => {
-            let request =
-                attach::Request { namespace: session.namespace().unwrap_or_default(), pod, pod_uid, container, name, image, user };
+            let request = attach::Request {
+                namespace: session.namespace().unwrap_or_default(),
+                pod,
+                pod_uid,
+                container,
+                name,
+                image,
+                user,
+            };
             let attached = attach::attach(&request, context).await;
             Ok(fold_attached(session, target, attached))
         }
@@ -62,7 +79,9 @@ async fn one(session: &mut ProfileSession, action: Action, answers: &mut Answers
             open(session, target, order, context);
             Ok(false)
         }
-        Action::Assemble { target, capture, profile } => Ok(assemble(session, target, &capture, profile, context).await),
+        Action::Assemble { target, capture, profile } => {
+            Ok(assemble(session, target, &capture, profile, context).await)
+        }
         Action::Close { capture } => {
             context.places.with(|ledger| ledger.release(&capture));
             context.fleet.close(&capture);
@@ -76,9 +95,16 @@ async fn one(session: &mut ProfileSession, action: Action, answers: &mut Answers
     }
 }
 
-/// Makes the session that captures once more; one that is there already was made before. Says whether another step should look.
-async fn repeat(root: &mut ProfileSession, number: i32, follow_up: &ProfileSession, context: &Context) -> Result<bool, Error> {
-    let api = Api::<ProfileSession>::namespaced(context.client.clone(), &root.namespace().unwrap_or_default());
+/// Makes the session that captures once more; one that is there already was made before. Says whether another
+/// step should look.
+async fn repeat(
+    root: &mut ProfileSession,
+    number: i32,
+    follow_up: &ProfileSession,
+    context: &Context,
+) -> Result<bool, Error> {
+    let api =
+        Api::<ProfileSession>::namespaced(context.client.clone(), &root.namespace().unwrap_or_default());
     let about = root.object_ref(&());
     match api.create(&PostParams::default(), follow_up).await {
         Ok(_) => {
@@ -89,9 +115,14 @@ async fn repeat(root: &mut ProfileSession, number: i32, follow_up: &ProfileSessi
         Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(false),
         Err(error) if is_refusal(&error) => {
             let reason = Reason::SessionRefused;
-            let note = advised(format!("Capture {number} was not made: the Kubernetes API answered: {error}"), reason);
+            let note = advised(
+                format!("Capture {number} was not made: the Kubernetes API answered: {error}"),
+                reason,
+            );
             context.events.warning(&about, reason, "Repeat", note).await;
-            root.status.iter_mut().for_each(|status| fleetprof_core::session::repeat::refuse(status, &follow_up.name_any()));
+            root.status
+                .iter_mut()
+                .for_each(|status| fleetprof_core::session::repeat::refuse(status, &follow_up.name_any()));
             Ok(true)
         }
         Err(error) => Err(error.into()),
@@ -115,7 +146,8 @@ fn open(session: &ProfileSession, index: usize, order: Order, context: &Context)
 
 /// What is captured, for the gateway's checks and the profile's labels.
 pub fn scope(session: &ProfileSession, target: &TargetStatus, profile: ProfileType) -> CaptureScope {
-    let started = session.status.as_ref().and_then(|s| s.start_time.as_ref()).map_or_else(Timestamp::now, |t| t.0);
+    let started =
+        session.status.as_ref().and_then(|s| s.start_time.as_ref()).map_or_else(Timestamp::now, |t| t.0);
     CaptureScope {
         capture: target.capture.clone(),
         session_uid: session.uid().unwrap_or_default(),
@@ -145,7 +177,13 @@ fn labels(session: &ProfileSession) -> BTreeMap<String, String> {
     labels
 }
 
-async fn assemble(session: &mut ProfileSession, index: usize, capture: &str, profile: ProfileType, context: &Context) -> bool {
+async fn assemble(
+    session: &mut ProfileSession,
+    index: usize,
+    capture: &str,
+    profile: ProfileType,
+    context: &Context,
+) -> bool {
     let Some(target) = session.status.as_ref().and_then(|s| s.targets.get(index)) else { return false };
     let scope = scope(session, target, profile);
     let assembled = match context.results.stored(&[capture.to_owned()]).await {
@@ -155,8 +193,11 @@ async fn assemble(session: &mut ProfileSession, index: usize, capture: &str, pro
     };
     let delayed = matches!(assembled, Assembled::Delayed(..));
     let now = Timestamp::now();
-    let deadline =
-        session.status.as_ref().and_then(|s| s.capture_end_time.as_ref()).map(|t| t.0 + session.spec.result_deadline.as_signed());
+    let deadline = session
+        .status
+        .as_ref()
+        .and_then(|s| s.capture_end_time.as_ref())
+        .map(|t| t.0 + session.spec.result_deadline.as_signed());
     let Some(target) = target_of(session, index) else { return false };
     let before = target.reason;
     fold_assembled(target, assembled, deadline.is_some_and(|d| now > d), now);
@@ -168,9 +209,13 @@ fn from_result(result: Result<StoredProfile, ResultsError>, scope: &CaptureScope
         Ok(profile) if profile.samples > 0 => Assembled::Profile(profile),
         Ok(_) => Assembled::Nothing,
         Err(ResultsError::Missing(_)) => Assembled::Nothing,
-        Err(ResultsError::Full(_)) => Assembled::Delayed(Reason::StorageFull, advised("The results volume is full", Reason::StorageFull)),
+        Err(ResultsError::Full(_)) => Assembled::Delayed(
+            Reason::StorageFull,
+            advised("The results volume is full", Reason::StorageFull),
+        ),
         Err(error) => {
-            tracing::error!(%error, fleetprof.capture = scope.capture, "a profile could not be assembled; it is tried again");
+            tracing::error!(%error, fleetprof.capture = scope.capture, "a profile could not be assembled; it \
+                is tried again");
             Assembled::Delayed(Reason::StorageFailed, format!("The profile could not be stored: {error}"))
         }
     }

@@ -38,14 +38,25 @@ pub type Refused = (Reason, String);
 /// `PodGone` when the pod is no longer there or was replaced, else `AttachFailed`.
 pub async fn attach(request: &Request, context: &Context) -> Result<(), Refused> {
     let failed = |message: String| (Reason::AttachFailed, message);
-    let pod = PodId { namespace: request.namespace.clone(), name: request.pod.clone(), uid: request.pod_uid.clone() };
-    let ips = context.pods.get(&request.namespace, &request.pod_uid).map(|p| p.ips.clone()).unwrap_or_default();
-    let ticket = context.tickets.mint(&pod, &ips, Timestamp::now()).map_err(|error| failed(error.to_string()))?;
+    let pod = PodId {
+        namespace: request.namespace.clone(),
+        name: request.pod.clone(),
+        uid: request.pod_uid.clone(),
+    };
+    let ips =
+        context.pods.get(&request.namespace, &request.pod_uid).map(|p| p.ips.clone()).unwrap_or_default();
+    let ticket =
+        context.tickets.mint(&pod, &ips, Timestamp::now()).map_err(|error| failed(error.to_string()))?;
     let ca = context.tls.ca_bundle();
-    let ca = ca.ok_or_else(|| failed("The gateway's certificate is not loaded yet, so an agent could not trust it.".to_owned()))?;
+    let ca = ca.ok_or_else(|| {
+        failed("The gateway's certificate is not loaded yet, so an agent could not trust it.".to_owned())
+    })?;
     let patch = patch(request, &ticket, &ca, context);
     let api = Api::<Pod>::namespaced(context.client.clone(), &request.namespace);
-    match api.patch_ephemeral_containers(&request.pod, &PatchParams::default(), &Patch::Strategic(patch)).await {
+    match api
+        .patch_ephemeral_containers(&request.pod, &PatchParams::default(), &Patch::Strategic(patch))
+        .await
+    {
         Ok(_) => {
             tracing::info!(
                 k8s.namespace.name = request.namespace,
@@ -61,7 +72,8 @@ pub async fn attach(request: &Request, context: &Context) -> Result<(), Refused>
                 uid: Some(request.pod_uid.clone()),
                 ..ObjectReference::default()
             };
-            let note = format!("The agent {} was attached to the container {}.", request.name, request.container);
+            let note =
+                format!("The agent {} was attached to the container {}.", request.name, request.container);
             context.events.normal(&about, Reason::AgentAttached, "Attach", note).await;
             Ok(())
         }
@@ -84,7 +96,8 @@ enum Found {
     Gone,
 }
 
-/// Codes of the API server for a pod that is not there, or that another one of its name has replaced: the patch names its uid.
+/// Codes of the API server for a pod that is not there, or that another one of its name has replaced: the
+/// patch names its uid.
 const fn may_be_gone(code: u16) -> bool {
     matches!(code, 404 | 409 | 422)
 }
@@ -97,7 +110,9 @@ async fn look(api: &Api<Pod>, request: &Request) -> Option<Found> {
 }
 
 fn find(pods: &[Pod], request: &Request) -> Found {
-    let Some(pod) = pods.iter().find(|pod| pod.metadata.uid.as_ref() == Some(&request.pod_uid)) else { return Found::Gone };
+    let Some(pod) = pods.iter().find(|pod| pod.metadata.uid.as_ref() == Some(&request.pod_uid)) else {
+        return Found::Gone;
+    };
     let containers = pod.spec.as_ref().and_then(|spec| spec.ephemeral_containers.as_ref());
     let attached = containers.into_iter().flatten().any(|container| container.name == request.name);
     if attached { Found::Attached } else { Found::Bare }
@@ -108,12 +123,18 @@ fn judge(code: u16, message: &str, found: Option<Found>) -> Result<(), Refused> 
     match found {
         // An ephemeral container never changes, and each request carries a ticket of its own.
         Some(Found::Attached) if code == 422 => Ok(()),
-        Some(Found::Gone) => Err((Reason::PodGone, "The pod ended or was replaced before an agent was attached.".to_owned())),
-        _ => Err((Reason::AttachFailed, format!("The API server refused to attach an agent: {}", told(message)))),
+        Some(Found::Gone) => {
+            Err((Reason::PodGone, "The pod ended or was replaced before an agent was attached.".to_owned()))
+        }
+        _ => Err((
+            Reason::AttachFailed,
+            format!("The API server refused to attach an agent: {}", told(message)),
+        )),
     }
 }
 
-/// What people are told of an answer of the API server. What follows its first line quotes the request, and so its ticket.
+/// What people are told of an answer of the API server. What follows its first line quotes the request, and
+/// so its ticket.
 fn told(message: &str) -> &str {
     message.lines().next().filter(|line| !line.contains(TICKET)).unwrap_or("it does not take the container")
 }
@@ -137,8 +158,9 @@ fn patch(request: &Request, ticket: &str, ca: &str, context: &Context) -> Value 
     }]}})
 }
 
-/// With the target's user known the agent needs no right beyond it and passes Pod Security *restricted*. Without, it
-/// runs as root with the runtime's default capabilities, so that its worker can become the target's user.
+/// With the target's user known the agent needs no right beyond it and passes Pod Security *restricted*.
+/// Without, it runs as root with the runtime's default capabilities, so that its worker can become the
+/// target's user.
 fn security(user: AgentUser) -> Value {
     let AgentUser::Target { uid, gid } = user else {
         return json!({"runAsUser": 0, "runAsNonRoot": false, "allowPrivilegeEscalation": false, "seccompProfile": {"type": "RuntimeDefault"}});

@@ -1,5 +1,5 @@
-//! What happens when a session is deleted? There is no finalizer, so that a namespace never hangs on us: its orders are
-//! closed and its profiles removed here, seconds later.
+//! What happens when a session is deleted? There is no finalizer, so that a namespace never hangs on us: its
+//! orders are closed and its profiles removed here, seconds later.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,7 +30,8 @@ pub async fn sweep_forever(sessions: Copies<ProfileSession>, context: Arc<Contex
         context.places.with(|ledger| ledger.retain_sessions(|uid| live.contains(uid)));
         for gone in known.difference(&live) {
             if let Err(error) = context.results.delete_session(gone).await {
-                tracing::warn!(%error, "the profiles of a deleted session could not be removed; it is tried again");
+                tracing::warn!(%error, "the profiles of a deleted session could not be removed; it is tried \
+                                        again");
             }
         }
         if round.is_multiple_of(SWEEP)
@@ -38,7 +39,9 @@ pub async fn sweep_forever(sessions: Copies<ProfileSession>, context: Arc<Contex
         {
             tracing::warn!(%error, "the results volume could not be swept; it is tried again");
         }
-        context.metrics.sessions_active(sessions.filter(|s| s.status.as_ref().is_none_or(|s| !s.phase.is_terminal())).len());
+        context.metrics.sessions_active(
+            sessions.filter(|s| s.status.as_ref().is_none_or(|s| !s.phase.is_terminal())).len(),
+        );
         known = live;
         round = round.wrapping_add(1);
     }

@@ -24,12 +24,16 @@ pub async fn look(session: &ProfileSession, context: &Context) -> Result<JobFact
 
 fn facts(job: &Job) -> JobFacts {
     let conditions = job.status.as_ref().and_then(|s| s.conditions.as_ref());
-    let holds = |type_: &str| conditions.into_iter().flatten().find(|c| c.type_ == type_ && c.status == "True");
+    let holds =
+        |type_: &str| conditions.into_iter().flatten().find(|c| c.type_ == type_ && c.status == "True");
     if holds("Complete").is_some() {
         return JobFacts::Ended("has completed".into());
     }
     if let Some(failed) = holds("Failed") {
-        return JobFacts::Ended(format!("has failed ({})", failed.reason.as_deref().unwrap_or("no reason is given")));
+        return JobFacts::Ended(format!(
+            "has failed ({})",
+            failed.reason.as_deref().unwrap_or("no reason is given")
+        ));
     }
     // A Job that is being deleted starts no more pods.
     if job.metadata.deletion_timestamp.is_some() {
@@ -60,7 +64,10 @@ mod tests {
             (job(spec(true), json!([{"type": "Suspended", "status": "True"}])), JobFacts::Suspended),
             (job(spec(false), json!([{"type": "SuccessCriteriaMet", "status": "True"}])), JobFacts::Active),
             (job(spec(false), json!([{"type": "Complete", "status": "False"}])), JobFacts::Active),
-            (job(spec(false), json!([{"type": "Complete", "status": "True"}])), JobFacts::Ended("has completed".into())),
+            (
+                job(spec(false), json!([{"type": "Complete", "status": "True"}])),
+                JobFacts::Ended("has completed".into()),
+            ),
             (
                 job(spec(false), json!([{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}])),
                 JobFacts::Ended("has failed (DeadlineExceeded)".into()),

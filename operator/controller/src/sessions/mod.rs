@@ -144,6 +144,11 @@ pub async fn reconcile(session: Arc<ProfileSession>, context: Arc<Context>) -> R
 /// When to try again after an error.
 pub fn on_error(session: Arc<ProfileSession>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.reconcile_failed("session");
-    tracing::warn!(%error, k8s.namespace.name = session.namespace(), fleetprof.session.name = session.name_any(), "a session could not be reconciled; it is tried again");
+    tracing::warn!(
+        %error,
+        k8s.namespace.name = session.namespace(),
+        fleetprof.session.name = session.name_any(),
+        "a session could not be reconciled; it is tried again"
+    );
     Action::requeue(Duration::from_secs(2))
 }

@@ -12,8 +12,8 @@ use kube::ResourceExt;
 use super::{Answers, Context};
 use crate::gateway::{AgentView, Fleet};
 
-/// The session with the newest status that is known: the leader's own writes are newer than what the watch brought. A session
-/// that repeats another is cancelled with it.
+/// The session with the newest status that is known: the leader's own writes are newer than what the watch
+/// brought. A session that repeats another is cancelled with it.
 pub fn current(session: &ProfileSession, context: &Context) -> ProfileSession {
     let mut work = session.clone();
     if let Some(latest) = context.written.latest(&session.uid().unwrap_or_default()) {
@@ -42,7 +42,9 @@ fn follow_ups(session: &ProfileSession, context: &Context) -> Vec<Arc<ProfileSes
 pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -> Observed {
     let pods = context.pods.namespace(&session.namespace().unwrap_or_default());
     let targets = session.status.iter().flat_map(|s| &s.targets).filter(|t| !t.capture.is_empty());
-    let captures = targets.map(|t| (t.capture.clone(), CaptureFacts { report: context.fleet.report(&t.capture) })).collect();
+    let captures = targets
+        .map(|t| (t.capture.clone(), CaptureFacts { report: context.fleet.report(&t.capture) }))
+        .collect();
     let now = Timestamp::now();
     Observed {
         now,
@@ -79,5 +81,11 @@ pub fn policy(session: &ProfileSession, pods: &[Arc<PodFacts>], context: &Contex
     let Some(reference) = &session.spec.policy_ref else { return PolicyFacts::Unnamed };
     let namespace = session.namespace().unwrap_or_default();
     let labels = context.namespaces.reached(&namespace);
-    PolicyFacts::find(reference, &namespace, labels.as_ref(), &context.policies.near(&namespace).views(), pods)
+    PolicyFacts::find(
+        reference,
+        &namespace,
+        labels.as_ref(),
+        &context.policies.near(&namespace).views(),
+        pods,
+    )
 }

@@ -1,4 +1,5 @@
-//! How does a session's state reach people? Its status, events and metrics; and its removal when its time is over.
+//! How does a session's state reach people? Its status, events and metrics; and its removal when its time is
+//! over.
 
 use std::time::Duration;
 
@@ -30,8 +31,8 @@ pub async fn accept(session: &mut ProfileSession, context: &Context) -> Result<(
     Ok(())
 }
 
-/// Writes the status before anything follows from it: that must be known to the next leader. Places that come free one after
-/// another are written down once a second.
+/// Writes the status before anything follows from it: that must be known to the next leader. Places that come
+/// free one after another are written down once a second.
 pub async fn record(session: &ProfileSession, context: &Context) -> Result<(), Error> {
     let Some(status) = &session.status else { return Ok(()) };
     let Entry { written, at, .. } = context.written.get(&session.uid().unwrap_or_default());
@@ -69,7 +70,11 @@ pub async fn write(session: &ProfileSession, context: &Context) -> Result<Option
     Ok(None)
 }
 
-async fn patch(session: &ProfileSession, status: &ProfileSessionStatus, context: &Context) -> Result<(), Error> {
+async fn patch(
+    session: &ProfileSession,
+    status: &ProfileSessionStatus,
+    context: &Context,
+) -> Result<(), Error> {
     let namespace = session.namespace().unwrap_or_default();
     let api = Api::<ProfileSession>::namespaced(context.client.clone(), &namespace);
     let body = json!({
@@ -106,12 +111,17 @@ async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, conte
             context.metrics.session_running(session);
             context.events.normal(&about, Reason::Capturing, "Capture", status.message.clone()).await;
         }
-        Phase::Succeeded | Phase::Cancelled => context.events.normal(&about, reason, "End", status.message.clone()).await,
+        Phase::Succeeded | Phase::Cancelled => {
+            context.events.normal(&about, reason, "End", status.message.clone()).await
+        }
         Phase::Failed | Phase::PartiallySucceeded | Phase::Expired => {
             // What is missing to be allowed differs from one to the next, and stands in the message.
             let said = reason == Reason::Forbidden || status.message.contains(reason.advice());
             let advice = if said { String::new() } else { sentence(reason.advice()) };
-            context.events.warning(&about, reason, "End", format!("{} {advice}", status.message).trim_end().to_owned()).await;
+            context
+                .events
+                .warning(&about, reason, "End", format!("{} {advice}", status.message).trim_end().to_owned())
+                .await;
         }
         _ => {}
     }
@@ -121,11 +131,23 @@ async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, conte
 }
 
 /// An event when the session begins to wait for its load, and when nothing will repeat it any more.
-async fn announce_changes(session: &ProfileSession, old: &ProfileSessionStatus, new: &ProfileSessionStatus, context: &Context) {
+async fn announce_changes(
+    session: &ProfileSession,
+    old: &ProfileSessionStatus,
+    new: &ProfileSessionStatus,
+    context: &Context,
+) {
     let about = session.object_ref(&());
     let waits = [Reason::WaitingForLoad, Reason::NodeBusy, Reason::BudgetExhausted];
-    if let Some(reason) = new.reason.filter(|r| waits.contains(r) && old.reason != new.reason && !new.phase.is_terminal()) {
-        let first = new.targets.iter().find(|t| t.reason == Some(reason)).map(|t| format!(" {}: {}", t.pod, t.message)).unwrap_or_default();
+    if let Some(reason) =
+        new.reason.filter(|r| waits.contains(r) && old.reason != new.reason && !new.phase.is_terminal())
+    {
+        let first = new
+            .targets
+            .iter()
+            .find(|t| t.reason == Some(reason))
+            .map(|t| format!(" {}: {}", t.pod, t.message))
+            .unwrap_or_default();
         context.events.normal(&about, reason, "Wait", format!("{}{first}", new.message)).await;
     }
     let ended = |s: &ProfileSessionStatus| s.repeat.clone().filter(|r| r.end_time.is_some());
@@ -137,8 +159,10 @@ async fn announce_changes(session: &ProfileSession, old: &ProfileSessionStatus, 
 
 /// Deletes a session whose time is over; its profiles go with it.
 pub async fn forget(session: &ProfileSession, context: &Context) -> Result<(), Error> {
-    let api = Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
-    let exactly_this = DeleteParams::default().preconditions(Preconditions { uid: session.uid(), resource_version: None });
+    let api =
+        Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
+    let exactly_this =
+        DeleteParams::default().preconditions(Preconditions { uid: session.uid(), resource_version: None });
     match api.delete(&session.name_any(), &exactly_this).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(()),

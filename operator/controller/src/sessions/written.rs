@@ -1,4 +1,5 @@
-//! Which status has a session now? The leader is the one writer: what it wrote or decided is newer than what its watch brought.
+//! Which status has a session now? The leader is the one writer: what it wrote or decided is newer than what
+//! its watch brought.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +8,8 @@ use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-/// The statuses of the sessions that this leader works on, by session uid. What is not worth a write yet is remembered all the same.
+/// The statuses of the sessions that this leader works on, by session uid. What is not worth a write yet is
+/// remembered all the same.
 #[derive(Default)]
 pub struct Written(Mutex<HashMap<String, Entry>>);
 
@@ -25,10 +27,16 @@ pub struct Entry {
 }
 
 impl Written {
-    /// Takes what the watch brought of a session that this leader has not worked on yet: who wrote its status told of it as well.
+    /// Takes what the watch brought of a session that this leader has not worked on yet: who wrote its status
+    /// told of it as well.
     pub fn begin(&self, seen: &ProfileSession) {
         let Some(status) = &seen.status else { return };
-        let entry = || Entry { latest: status.clone(), written: status.clone(), at: Timestamp::MIN, version: seen.resource_version() };
+        let entry = || Entry {
+            latest: status.clone(),
+            written: status.clone(),
+            at: Timestamp::MIN,
+            version: seen.resource_version(),
+        };
         self.with(|all| {
             all.entry(seen.uid().unwrap_or_default()).or_insert_with(entry);
         });
@@ -55,8 +63,8 @@ impl Written {
         self.with(|all| all.entry(uid.to_owned()).or_default().latest = status.clone());
     }
 
-    /// Forgets an ended session once the watch has brought what was written last: of those there are many, and all of them are
-    /// in memory once already.
+    /// Forgets an ended session once the watch has brought what was written last: of those there are many,
+    /// and all of them are in memory once already.
     pub fn settle(&self, seen: &ProfileSession) {
         let settled = |entry: &Entry| {
             entry.version.is_some()
@@ -100,7 +108,10 @@ mod tests {
         let (written, ended) = (Written::default(), session("1", "Succeeded"));
         written.begin(&ended);
         let entry = written.get("u");
-        assert_eq!((entry.written.phase, entry.latest.phase, entry.at), (Phase::Succeeded, Phase::Succeeded, Timestamp::MIN));
+        assert_eq!(
+            (entry.written.phase, entry.latest.phase, entry.at),
+            (Phase::Succeeded, Phase::Succeeded, Timestamp::MIN)
+        );
         written.settle(&ended);
         assert_eq!(written.latest("u"), None, "nothing is left to write");
     }

@@ -23,25 +23,36 @@ const RECHECK: Duration = Duration::from_secs(60);
 /// Which Secrets and names the certificates are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateNames {
-    /// Secret with the CA (`ca.crt`, `ca.key`, `bundle.crt`) and the key of the tickets (`ticket.key`); the leader's alone.
+    /// Secret with the CA (`ca.crt`, `ca.key`, `bundle.crt`) and the key of the tickets (`ticket.key`); the
+    /// leader's alone.
     pub ca_secret: String,
     /// Secret with what servers present: `tls.crt`, `tls.key`, `ca.crt` (the bundle).
     pub tls_secret: String,
     /// Names that the leaf is for.
     pub dns_names: Vec<String>,
-    /// False when `tls_secret` is made by someone else (cert-manager): then only the key of the tickets is kept.
+    /// False when `tls_secret` is made by someone else (cert-manager): then only the key of the tickets is
+    /// kept.
     pub managed: bool,
 }
 
 impl CertificateNames {
-    /// The names of an installation called `fullname` (normally `fleetprof`) in `namespace`, with certificates of our own.
+    /// The names of an installation called `fullname` (normally `fleetprof`) in `namespace`, with
+    /// certificates of our own.
     #[must_use]
     pub fn of(fullname: &str, namespace: &str) -> Self {
         let service = |part: &str| format!("{fullname}-{part}.{namespace}.svc");
-        let mut dns_names: Vec<String> =
-            ["alerts", "leader", "webhook"].into_iter().map(service).flat_map(|name| [format!("{name}.cluster.local"), name]).collect();
+        let mut dns_names: Vec<String> = ["alerts", "leader", "webhook"]
+            .into_iter()
+            .map(service)
+            .flat_map(|name| [format!("{name}.cluster.local"), name])
+            .collect();
         dns_names.sort();
-        Self { ca_secret: format!("{fullname}-ca"), tls_secret: format!("{fullname}-tls"), dns_names, managed: true }
+        Self {
+            ca_secret: format!("{fullname}-ca"),
+            tls_secret: format!("{fullname}-tls"),
+            dns_names,
+            managed: true,
+        }
     }
 
     /// The same with a `tls_secret` that someone else makes.
@@ -68,19 +79,29 @@ pub struct Ensured {
 
 impl std::fmt::Debug for Ensured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ensured").field("changed", &self.changed).field("recheck", &self.recheck).finish_non_exhaustive()
+        f.debug_struct("Ensured")
+            .field("changed", &self.changed)
+            .field("recheck", &self.recheck)
+            .finish_non_exhaustive()
     }
 }
 
-/// Makes what is missing and rotates what has used up two thirds of its life. Any number of replicas may call it at once:
-/// Secrets are created, or replaced at the version that was read, and who loses the race reads again.
+/// Makes what is missing and rotates what has used up two thirds of its life. Any number of replicas may call
+/// it at once: Secrets are created, or replaced at the version that was read, and who loses the race reads
+/// again.
 ///
 /// # Errors
 /// When the API server refuses, or a certificate cannot be made.
-pub async fn ensure_certificates(client: &Client, namespace: &str, names: &CertificateNames, now: Timestamp) -> Result<Ensured, TlsError> {
+pub async fn ensure_certificates(
+    client: &Client,
+    namespace: &str,
+    names: &CertificateNames,
+    now: Timestamp,
+) -> Result<Ensured, TlsError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     for _ in 0..TRIES {
-        let found = Found { ca: read(&api, &names.ca_secret).await?, tls: read(&api, &names.tls_secret).await? };
+        let found =
+            Found { ca: read(&api, &names.ca_secret).await?, tls: read(&api, &names.tls_secret).await? };
         let before = Store { ca: data(&found.ca), tls: data(&found.tls) };
         let mut store = before.clone();
         if names.managed {
@@ -89,8 +110,10 @@ pub async fn ensure_certificates(client: &Client, namespace: &str, names: &Certi
             store.make_ticket_key()?;
         }
         // The CA first: a leaf whose CA was lost would be trusted by nobody.
-        let written = (store.ca == before.ca || write(&api, &names.ca_secret, "Opaque", found.ca, &store.ca).await?)
-            && (store.tls == before.tls || write(&api, &names.tls_secret, "kubernetes.io/tls", found.tls, &store.tls).await?);
+        let written = (store.ca == before.ca
+            || write(&api, &names.ca_secret, "Opaque", found.ca, &store.ca).await?)
+            && (store.tls == before.tls
+                || write(&api, &names.tls_secret, "kubernetes.io/tls", found.tls, &store.tls).await?);
         if written {
             return ensured(&store, store != before);
         }
@@ -104,7 +127,8 @@ struct Found {
 }
 
 fn ensured(store: &Store, changed: bool) -> Result<Ensured, TlsError> {
-    let bundle = store.tls.get(BUNDLE).ok_or_else(|| parse::unusable("ca.crt", "the Secret does not have it"))?;
+    let bundle =
+        store.tls.get(BUNDLE).ok_or_else(|| parse::unusable("ca.crt", "the Secret does not have it"))?;
     parse::certificates("ca.crt", bundle)?;
     let ca_bundle = std::str::from_utf8(bundle).map_err(|e| parse::unusable("ca.crt", e))?.into();
     let ticket_key = store.ticket_key().ok_or(TlsError::Random)?;
@@ -120,17 +144,28 @@ fn data(secret: &Option<Secret>) -> Data {
 }
 
 /// False when another replica was faster.
-async fn write(api: &Api<Secret>, name: &str, kind: &str, found: Option<Secret>, data: &Data) -> Result<bool, TlsError> {
+async fn write(
+    api: &Api<Secret>,
+    name: &str,
+    kind: &str,
+    found: Option<Secret>,
+    data: &Data,
+) -> Result<bool, TlsError> {
     let data = data.iter().map(|(k, v)| (k.clone(), ByteString(v.clone()))).collect();
-    let parameters = PostParams { field_manager: Some(fleetprof_crds::names::FIELD_MANAGER.into()), ..PostParams::default() };
+    let parameters = PostParams {
+        field_manager: Some(fleetprof_crds::names::FIELD_MANAGER.into()),
+        ..PostParams::default()
+    };
     let (verb, outcome) = match found {
         Some(secret) => {
             let secret = Secret { data: Some(data), ..secret };
             ("replaced", api.replace(name, &parameters, &secret).await)
         }
         None => {
-            let labels = BTreeMap::from([("app.kubernetes.io/managed-by".into(), "fleetprof-operator".into())]);
-            let metadata = ObjectMeta { name: Some(name.into()), labels: Some(labels), ..ObjectMeta::default() };
+            let labels =
+                BTreeMap::from([("app.kubernetes.io/managed-by".into(), "fleetprof-operator".into())]);
+            let metadata =
+                ObjectMeta { name: Some(name.into()), labels: Some(labels), ..ObjectMeta::default() };
             let secret = Secret { metadata, type_: Some(kind.into()), data: Some(data), ..Secret::default() };
             ("created", api.create(&parameters, &secret).await)
         }

@@ -15,8 +15,14 @@ impl Collector for Expiry {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let Some(end) = self.0.not_after() else { return Ok(()) };
         let left = ConstGauge::new(end.duration_since(Timestamp::now()).as_secs());
-        let help = "Time until the TLS certificate in force ends, in s; negative after it, absent before one is loaded";
-        left.encode(encoder.encode_descriptor("fleetprof_certificate_expiry_seconds", help, None, left.metric_type())?)
+        let help = "Time until the TLS certificate in force ends, in s; negative after it, absent before one \
+                    is loaded";
+        left.encode(encoder.encode_descriptor(
+            "fleetprof_certificate_expiry_seconds",
+            help,
+            None,
+            left.metric_type(),
+        )?)
     }
 }
 

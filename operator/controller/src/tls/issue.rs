@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PublicKeyData,
 };
 
 use super::plan::{BACKDATED, CA_LIFE, LEAF_LIFE};
@@ -43,11 +43,14 @@ pub(super) fn leaf(ca: &Pair, dns_names: &[String], now: Timestamp) -> Result<Pa
 
 /// Whether the key is the certificate's; false when either cannot be read.
 pub(super) fn fits(pair: &Pair) -> bool {
-    let (Ok(key), Ok(certificates)) = (KeyPair::from_pem(&pair.key), parse::certificates("a certificate", pair.certificate.as_bytes()))
+    let (Ok(key), Ok(certificates)) =
+        (KeyPair::from_pem(&pair.key), parse::certificates("a certificate", pair.certificate.as_bytes()))
     else {
         return false;
     };
-    certificates.first().is_some_and(|c| parse::public_key(c).as_deref() == Some(&key.subject_public_key_info()))
+    certificates
+        .first()
+        .is_some_and(|c| parse::public_key(c).as_deref() == Some(&key.subject_public_key_info()))
 }
 
 fn params(common_name: &str, now: Timestamp, life: SignedDuration) -> CertificateParams {

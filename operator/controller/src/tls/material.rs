@@ -28,7 +28,8 @@ impl TlsMaterial {
         let key = parse::private_key("tls.key", key)?;
         parse::certificates("ca.crt", ca_bundle)?;
         let ca_bundle = std::str::from_utf8(ca_bundle).map_err(|e| parse::unusable("ca.crt", e))?.into();
-        let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|e| parse::unusable("tls.key", e))?;
+        let certified =
+            CertifiedKey::from_der(chain, key, &provider()).map_err(|e| parse::unusable("tls.key", e))?;
         Ok(Self { certified: Arc::new(certified), ca_bundle, not_after })
     }
 

@@ -1,4 +1,5 @@
-//! Who proves to be whom? Certificates from a Secret, reloaded without a restart, and the server that presents them.
+//! Who proves to be whom? Certificates from a Secret, reloaded without a restart, and the server that
+//! presents them.
 //!
 //! ```text
 //! leader: ensure_certificates ── plan (pure) ── issue ──► Secret fleetprof-ca, Secret fleetprof-tls
@@ -31,7 +32,10 @@ pub use crate::server::PeerInfo;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A certificate, key or bundle cannot be used.
-    #[error("{what} cannot be used: {why}; delete the Secret to have it made anew, or correct it where it is made by hand")]
+    #[error(
+        "{what} cannot be used: {why}; delete the Secret to have it made anew, or correct it where it is \
+         made by hand"
+    )]
     Unusable {
         /// What, such as `tls.crt`.
         what: &'static str,
@@ -45,7 +49,10 @@ pub enum TlsError {
     #[error("the operating system gave no random bytes")]
     Random,
     /// The API server refused or could not be reached.
-    #[error("Secret {secret} could not be {verb}: {why}; check that the API server answers and that the operator's Role allows it")]
+    #[error(
+        "Secret {secret} could not be {verb}: {why}; check that the API server answers and that the \
+         operator's Role allows it"
+    )]
     Api {
         /// Name.
         secret: String,
@@ -55,7 +62,10 @@ pub enum TlsError {
         why: String,
     },
     /// Other replicas kept changing the Secret.
-    #[error("Secret {0} was changed by another replica each time it was written; it is tried again at the next pass")]
+    #[error(
+        "Secret {0} was changed by another replica each time it was written; it is tried again at the next \
+         pass"
+    )]
     Contended(String),
     /// TLS cannot be configured.
     #[error("TLS cannot be configured: {0}")]

@@ -1,4 +1,5 @@
-//! What does a PEM say? Certificates and keys as they come from a Secret; nothing in it is trusted to be well formed.
+//! What does a PEM say? Certificates and keys as they come from a Secret; nothing in it is trusted to be well
+//! formed.
 
 use jiff::Timestamp;
 use rustls_pki_types::pem::PemObject;
@@ -23,7 +24,8 @@ pub(super) struct CertificateFacts {
 
 /// The certificates in `pem`, in their order; at least one.
 pub(super) fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).take(MAX_CERTIFICATES).collect();
+    let certificates: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(pem).take(MAX_CERTIFICATES).collect();
     let certificates = certificates.map_err(|e| unusable(what, e))?;
     if certificates.is_empty() {
         return Err(unusable(what, "it holds no PEM certificate"));
@@ -55,12 +57,19 @@ pub(super) fn facts(what: &'static str, der: &CertificateDer<'_>) -> Result<Cert
         })
         .collect();
     dns_names.sort();
-    Ok(CertificateFacts { not_before: time(validity.not_before.timestamp())?, not_after: time(validity.not_after.timestamp())?, dns_names })
+    Ok(CertificateFacts {
+        not_before: time(validity.not_before.timestamp())?,
+        not_after: time(validity.not_after.timestamp())?,
+        dns_names,
+    })
 }
 
 /// Whether `leaf` was signed with the key of `ca`; false when either cannot be read.
 pub(super) fn signed_by(leaf: &CertificateDer<'_>, ca: &CertificateDer<'_>) -> bool {
-    let (Ok((_, leaf)), Ok((_, ca))) = (X509Certificate::from_der(leaf), X509Certificate::from_der(ca)) else { return false };
+    let (Ok((_, leaf)), Ok((_, ca))) = (X509Certificate::from_der(leaf), X509Certificate::from_der(ca))
+    else {
+        return false;
+    };
     leaf.issuer() == ca.subject() && leaf.verify_signature(Some(ca.public_key())).is_ok()
 }
 

@@ -6,8 +6,8 @@
 //! trust: old         old + next      next + old (until old ends)
 //! leaf:  by old ─────────────────────► by next;  made anew at 2/3 of its own life
 //! ```
-//! The next CA is trusted everywhere long before anything is signed with it: agents carry the bundle of the day on which their
-//! pod was made.
+//! The next CA is trusted everywhere long before anything is signed with it: agents carry the bundle of the
+//! day on which their pod was made.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -84,14 +84,17 @@ pub(super) fn plan(observed: &Observed, dns_names: &[String], now: Timestamp) ->
         Some(next) if now >= middle(next.from, ca.until) => return Step::SwitchToNextCa,
         _ => {}
     }
-    let leaf_is_good = |leaf: &Leaf| leaf.by_ca && leaf.dns_names == dns_names && leaf.life.holds(now) && !leaf.life.is_aged(now);
+    let leaf_is_good = |leaf: &Leaf| {
+        leaf.by_ca && leaf.dns_names == dns_names && leaf.life.holds(now) && !leaf.life.is_aged(now)
+    };
     if !observed.leaf.as_ref().is_some_and(leaf_is_good) {
         return Step::IssueLeaf;
     }
     if observed.bundle_is_right { Step::Keep } else { Step::WriteBundle }
 }
 
-/// Half of the time that is left to the old CA when the next one is announced; a late announcement is no reason to hurry.
+/// Half of the time that is left to the old CA when the next one is announced; a late announcement is no
+/// reason to hurry.
 fn middle(from: Timestamp, until: Timestamp) -> Timestamp {
     from + until.duration_since(from) / 2
 }
@@ -117,7 +120,13 @@ mod tests {
     /// A CA of 3000 days and a leaf of 90 days, both made on day 0.
     fn good() -> Observed {
         let leaf = Leaf { life: life(0, 90).unwrap(), dns_names: names(), by_ca: true };
-        Observed { ca: life(0, 3000), next_ca: None, leaf: Some(leaf), bundle_is_right: true, ticket_key: true }
+        Observed {
+            ca: life(0, 3000),
+            next_ca: None,
+            leaf: Some(leaf),
+            bundle_is_right: true,
+            ticket_key: true,
+        }
     }
 
     fn leaf(edit: impl FnOnce(&mut Leaf)) -> Observed {
@@ -137,7 +146,12 @@ mod tests {
             ("nothing at all", Observed::default(), 0, Step::MakeTicketKey),
             ("no CA", Observed { ca: None, ..good() }, 0, Step::MakeCa),
             ("a CA that has ended", good(), 3000, Step::MakeCa),
-            ("a CA that ended while nobody looked", young_leaf_announced(2800, 2000), 3100, Step::SwitchToNextCa),
+            (
+                "a CA that ended while nobody looked",
+                young_leaf_announced(2800, 2000),
+                3100,
+                Step::SwitchToNextCa,
+            ),
             ("a CA of the future", Observed { ca: life(5, 3005), ..good() }, 4, Step::MakeCa),
             ("no leaf", Observed { leaf: None, ..good() }, 0, Step::IssueLeaf),
             ("all is well", good(), 0, Step::Keep),
@@ -153,7 +167,12 @@ mod tests {
             ("the next CA is announced", announced(2000), 2000, Step::Keep),
             ("before half of the rest", young_leaf_announced(2499, 2000), 2499, Step::Keep),
             ("half of the rest: 5/6", young_leaf_announced(2500, 2000), 2500, Step::SwitchToNextCa),
-            ("an announcement that came late gets its time", young_leaf_announced(2800, 2800), 2800, Step::Keep),
+            (
+                "an announcement that came late gets its time",
+                young_leaf_announced(2800, 2800),
+                2800,
+                Step::Keep,
+            ),
             ("and then is used", young_leaf_announced(2900, 2800), 2900, Step::SwitchToNextCa),
             (
                 "a next CA that has ended is announced anew",
@@ -161,7 +180,12 @@ mod tests {
                 2000,
                 Step::AnnounceNextCa,
             ),
-            ("a ticket key alone is missing", Observed { ticket_key: false, ..good() }, 0, Step::MakeTicketKey),
+            (
+                "a ticket key alone is missing",
+                Observed { ticket_key: false, ..good() },
+                0,
+                Step::MakeTicketKey,
+            ),
         ];
         for (sentence, observed, today, expected) in cases {
             assert_eq!(plan(&observed, &names(), day(today)), expected, "{sentence}");

@@ -42,8 +42,9 @@ impl ClientAuth {
     }
 }
 
-/// Serves `router` on `listener` within `limits` until `shutdown` ends, then lets requests in flight finish for up to 10 s.
-/// Waits for the first certificate before it accepts. HTTP/1.1 and HTTP/2; [`super::PeerInfo`] is an extension of every request.
+/// Serves `router` on `listener` within `limits` until `shutdown` ends, then lets requests in flight finish
+/// for up to 10 s. Waits for the first certificate before it accepts. HTTP/1.1 and HTTP/2;
+/// [`super::PeerInfo`] is an extension of every request.
 ///
 /// # Errors
 /// When `tls` cannot be configured.
@@ -78,9 +79,12 @@ pub async fn serve(
 }
 
 async fn welcome(stream: TcpStream, guest: Guest, config: Arc<ServerConfig>, router: Router) {
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await
+    {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(client.address = %guest.addr, %error, "TLS handshake failed"),
+        Ok(Err(error)) => {
+            return tracing::debug!(client.address = %guest.addr, %error, "TLS handshake failed");
+        }
         Err(_) => return tracing::debug!(client.address = %guest.addr, "TLS handshake took too long"),
     };
     let client_certs = certificates(&stream);
@@ -119,13 +123,17 @@ impl Configs {
 
     fn build(&mut self) -> Result<Arc<ServerConfig>, TlsError> {
         let material = self.tls.take().ok_or_else(|| TlsError::Config("no certificate is loaded".into()))?;
-        let roots = self.client_auth.as_mut().map(|c| c.roots.borrow_and_update().clone()).unwrap_or_default();
+        let roots =
+            self.client_auth.as_mut().map(|c| c.roots.borrow_and_update().clone()).unwrap_or_default();
         let required = self.client_auth.as_ref().is_some_and(|c| c.required);
         server_config(&material, client_verifier(roots, required)?).map(Arc::new)
     }
 }
 
-fn server_config(material: &TlsMaterial, clients: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, TlsError> {
+fn server_config(
+    material: &TlsMaterial,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, TlsError> {
     let config = |e: rustls::Error| TlsError::Config(e.to_string());
     let mut server = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -136,7 +144,10 @@ fn server_config(material: &TlsMaterial, clients: Arc<dyn ClientCertVerifier>) -
     Ok(server)
 }
 
-fn client_verifier(roots: Vec<CertificateDer<'static>>, required: bool) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+fn client_verifier(
+    roots: Vec<CertificateDer<'static>>,
+    required: bool,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     if roots.is_empty() {
         return Ok(Arc::new(NoClientAuth));
     }
@@ -147,5 +158,8 @@ fn client_verifier(roots: Vec<CertificateDer<'static>>, required: bool) -> Resul
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider());
     let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
-    verifier.build().map(|verifier| verifier as Arc<dyn ClientCertVerifier>).map_err(|e| TlsError::Config(e.to_string()))
+    verifier
+        .build()
+        .map(|verifier| verifier as Arc<dyn ClientCertVerifier>)
+        .map_err(|e| TlsError::Config(e.to_string()))
 }

@@ -44,9 +44,9 @@ impl TlsSource {
         (TlsFeed { current: sender }, Self { current })
     }
 
-    /// Follows the Secret `name` by a watch that asks for this one object alone. A Secret that is deleted or cannot be
-    /// used leaves the last good certificate in force and is logged. The watch ends with the last clone of the source.
-    /// Must be called inside a tokio runtime.
+    /// Follows the Secret `name` by a watch that asks for this one object alone. A Secret that is deleted or
+    /// cannot be used leaves the last good certificate in force and is logged. The watch ends with the last
+    /// clone of the source. Must be called inside a tokio runtime.
     #[must_use]
     pub fn watch(client: Client, namespace: &str, name: &str) -> Self {
         let (feed, source) = Self::channel();
@@ -77,7 +77,8 @@ impl TlsSource {
         }
     }
 
-    /// The certificate in force, if any; marks it as seen for [`TlsSource::changed`] and [`TlsSource::has_changed`].
+    /// The certificate in force, if any; marks it as seen for [`TlsSource::changed`] and
+    /// [`TlsSource::has_changed`].
     pub fn take(&mut self) -> Option<Arc<TlsMaterial>> {
         self.current.borrow_and_update().clone()
     }
@@ -105,15 +106,20 @@ async fn follow(api: Api<Secret>, config: watcher::Config, feed: &TlsFeed) {
     let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
     loop {
         match events.try_next().await {
-            Ok(Some(watcher::Event::Apply(secret) | watcher::Event::InitApply(secret))) => load(&secret, feed),
+            Ok(Some(watcher::Event::Apply(secret) | watcher::Event::InitApply(secret))) => {
+                load(&secret, feed)
+            }
             Ok(Some(watcher::Event::Delete(_))) => {
                 tracing::warn!(
-                    "the Secret with the TLS certificate was deleted; the last certificate stays in force until the leader makes a new one"
+                    "the Secret with the TLS certificate was deleted; the last certificate stays in force \
+                     until the leader makes a new one"
                 );
             }
             Ok(Some(_)) => {}
             Ok(None) => return,
-            Err(error) => tracing::warn!(%error, "the Secret with the TLS certificate cannot be watched; trying again"),
+            Err(error) => {
+                tracing::warn!(%error, "the Secret with the TLS certificate cannot be watched; trying again")
+            }
         }
     }
 }
@@ -124,6 +130,9 @@ fn load(secret: &Secret, feed: &TlsFeed) {
             tracing::info!(tls.server.not_after = %material.not_after(), "TLS certificate loaded");
             feed.replace(material);
         }
-        Err(error) => tracing::error!(%error, "the Secret with the TLS certificate cannot be used; the last good one stays in force"),
+        Err(error) => {
+            tracing::error!(%error, "the Secret with the TLS certificate cannot be used; the last good one \
+                                     stays in force")
+        }
     }
 }

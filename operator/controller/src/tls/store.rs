@@ -67,13 +67,19 @@ impl Store {
         let facts = parse::facts("tls.crt", &certificate).ok()?;
         let ca = self.authority("ca").and_then(|ca| first(&ca.certificate));
         let by_ca = ca.is_some_and(|ca| parse::signed_by(&certificate, &ca));
-        Some(Leaf { life: Life { from: facts.not_before, until: facts.not_after }, dns_names: facts.dns_names, by_ca })
+        Some(Leaf {
+            life: Life { from: facts.not_before, until: facts.not_after },
+            dns_names: facts.dns_names,
+            by_ca,
+        })
     }
 
     /// Every CA that a server's certificate may be signed with now: the one in force first.
     fn bundle(&self, now: Timestamp) -> String {
         let text = |name: &str| self.ca.get(name).and_then(|b| String::from_utf8(b.clone()).ok());
-        let lasts = |pem: &String| first(pem).and_then(|c| parse::facts("a CA", &c).ok()).is_some_and(|f| f.not_after > now);
+        let lasts = |pem: &String| {
+            first(pem).and_then(|c| parse::facts("a CA", &c).ok()).is_some_and(|f| f.not_after > now)
+        };
         ["ca.crt", "next.crt", "previous.crt"].into_iter().filter_map(text).filter(lasts).collect()
     }
 

@@ -1,5 +1,6 @@
-//! Which token and which CA hold? Those of a Secret of the administrator: who tells of alerts shows the token or a certificate
-//! of the CA; Prometheus is shown the token and checked with the CA. Followed, so that a new one holds at once.
+//! Which token and which CA hold? Those of a Secret of the administrator: who tells of alerts shows the token
+//! or a certificate of the CA; Prometheus is shown the token and checked with the CA. Followed, so that a new
+//! one holds at once.
 
 use futures::TryStreamExt;
 use k8s_openapi::ByteString;
@@ -50,7 +51,10 @@ impl Credentials {
                     }
                     Ok(Some(_)) => {}
                     Ok(None) => return,
-                    Err(error) => tracing::warn!(%error, "the Secret with the token cannot be watched; it is tried again"),
+                    Err(error) => {
+                        tracing::warn!(%error, "the Secret with the token cannot be watched; it is tried \
+                                                again")
+                    }
                 }
             }
         });
@@ -105,7 +109,10 @@ fn roots(secret: &Secret) -> Vec<CertificateDer<'static>> {
     match CertificateDer::pem_slice_iter(&pem.0).collect::<Result<Vec<_>, _>>() {
         Ok(roots) => roots,
         Err(error) => {
-            tracing::error!(%error, "ca.crt in the Secret cannot be read; nobody is believed by a certificate");
+            tracing::error!(
+                %error,
+                "ca.crt in the Secret cannot be read; nobody is believed by a certificate"
+            );
             Vec::new()
         }
     }
@@ -119,7 +126,10 @@ pub async fn ensure(client: &Client, namespace: &str, name: &str) -> anyhow::Res
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let mut random = [0u8; TOKEN_BYTES];
     let provider = rustls::crypto::aws_lc_rs::default_provider();
-    provider.secure_random.fill(&mut random).map_err(|_| anyhow::anyhow!("the operating system gave no random bytes"))?;
+    provider
+        .secure_random
+        .fill(&mut random)
+        .map_err(|_| anyhow::anyhow!("the operating system gave no random bytes"))?;
     let token = random.iter().map(|b| format!("{b:02x}")).collect::<String>().into_bytes();
     let secret = Secret {
         metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
@@ -130,6 +140,9 @@ pub async fn ensure(client: &Client, namespace: &str, name: &str) -> anyhow::Res
     match api.create(&PostParams::default(), &secret).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(()),
-        Err(error) => Err(anyhow::anyhow!("Secret {namespace}/{name} could not be created: {}", crate::tls::words(&error))),
+        Err(error) => Err(anyhow::anyhow!(
+            "Secret {namespace}/{name} could not be created: {}",
+            crate::tls::words(&error)
+        )),
     }
 }

@@ -1,5 +1,5 @@
-//! What does a leader remember of triggers between two looks? How long lines are crossed, which sessions it made just now, and
-//! what it has told already. All of it may be lost: sessions tell what matters.
+//! What does a leader remember of triggers between two looks? How long lines are crossed, which sessions it
+//! made just now, and what it has told already. All of it may be lost: sessions tell what matters.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,7 +77,8 @@ impl Triggers {
     ) -> Vec<Arc<ProfileSession>> {
         let mut state = self.state();
         state.created.retain(|(at, _)| now.duration_since(*at) < FRESH);
-        let of_policy = |s: &ProfileSession| s.metadata.owner_references.iter().flatten().any(|o| o.uid == policy.uid);
+        let of_policy =
+            |s: &ProfileSession| s.metadata.owner_references.iter().flatten().any(|o| o.uid == policy.uid);
         for (_, session) in state.created.iter().filter(|(_, s)| of_policy(s)) {
             if !seen.iter().any(|s| s.metadata.uid == session.metadata.uid) {
                 seen.push(session.clone());
@@ -90,8 +91,12 @@ impl Triggers {
     pub(super) fn take_alerts(&self, notification: Notification, now: Timestamp) {
         let Notification { firing, resolved, ignored: _ } = notification;
         let mut state = self.state();
-        let again = |old: &Alert| firing.iter().any(|a| a.fingerprint == old.fingerprint && a.starts_at == old.starts_at);
-        state.alerts.retain(|old| is_known(old, now) && !resolved.contains(&old.alert.fingerprint) && !again(&old.alert));
+        let again = |old: &Alert| {
+            firing.iter().any(|a| a.fingerprint == old.fingerprint && a.starts_at == old.starts_at)
+        };
+        state.alerts.retain(|old| {
+            is_known(old, now) && !resolved.contains(&old.alert.fingerprint) && !again(&old.alert)
+        });
         state.alerts.extend(firing.into_iter().map(|alert| Told { at: now, alert }));
         let over = state.alerts.len().saturating_sub(MAX_ALERTS);
         state.alerts.drain(..over);

@@ -1,4 +1,5 @@
-//! What starts sessions beside the schedule and people? Finds out which triggers of a policy fire, and starts their sessions.
+//! What starts sessions beside the schedule and people? Finds out which triggers of a policy fire, and starts
+//! their sessions.
 //!
 //! ```text
 //! Alertmanager ─► receiver ─► inbox ─┐
@@ -36,8 +37,8 @@ const WATCH_FOR: SignedDuration = SignedDuration::from_secs(120);
 /// Looks at every trigger of a policy and starts the sessions of those that fire.
 ///
 /// # Errors
-/// When a session could not be created, or a revision not be looked up; it is tried again with the next look. Everything else
-/// was done.
+/// When a session could not be created, or a revision not be looked up; it is tried again with the next look.
+/// Everything else was done.
 pub async fn look(policy: &PolicyView<'_>, observed: &Observed<'_>, context: &Context) -> Result<(), Error> {
     if policy.spec.suspend || policy.spec.triggers.is_empty() {
         context.triggers.forget(policy);
@@ -51,7 +52,12 @@ pub async fn look(policy: &PolicyView<'_>, observed: &Observed<'_>, context: &Co
 }
 
 /// Says in the status whether the triggers can do what they say.
-pub fn report(policy: &PolicyView<'_>, status: &mut ProfilingPolicyStatus, observed: &Observed<'_>, context: &Context) {
+pub fn report(
+    policy: &PolicyView<'_>,
+    status: &mut ProfilingPolicyStatus,
+    observed: &Observed<'_>,
+    context: &Context,
+) {
     verdict::fill(policy, status, context.trigger_setup, &context.triggers.queries(policy), observed.now);
 }
 
@@ -62,7 +68,8 @@ impl receiver::Look for OfAlerts {
     fn look(&self, namespaces: Vec<String>) -> BoxFuture<'_, bool> {
         Box::pin(async move {
             let concerned = |p: &PolicyView<'_>| {
-                !p.spec.triggers.alerts.is_empty() && namespaces.iter().any(|n| p.namespace.is_none_or(|own| own == n))
+                !p.spec.triggers.alerts.is_empty()
+                    && namespaces.iter().any(|n| p.namespace.is_none_or(|own| own == n))
             };
             policies::triggered(&self.0, concerned).await
         })
@@ -70,7 +77,12 @@ impl receiver::Look for OfAlerts {
 }
 
 /// What fires by what is known already.
-fn now(policy: &PolicyView<'_>, links: &[PodLink], observed: &Observed<'_>, context: &Context) -> Vec<Firing> {
+fn now(
+    policy: &PolicyView<'_>,
+    links: &[PodLink],
+    observed: &Observed<'_>,
+    context: &Context,
+) -> Vec<Firing> {
     let heard = heard(policy, links, &context.fleet);
     let mut firings = context.triggers.levels(policy.uid, |levels| levels.firings(policy, links, &heard));
     if !policy.spec.triggers.alerts.is_empty() {
@@ -112,10 +124,15 @@ async fn rollouts(
 /// Asks the agents to report at once when a line is crossed.
 fn watch(policy: &PolicyView<'_>, links: &[PodLink], observed: &Observed<'_>, fleet: &Fleet) {
     let triggers = &policy.spec.triggers;
-    let line =
-        Watch { cpu_percent: triggers.cpu.as_ref().map(|t| t.threshold), memory_percent: triggers.memory.as_ref().map(|t| t.threshold) };
+    let line = Watch {
+        cpu_percent: triggers.cpu.as_ref().map(|t| t.threshold),
+        memory_percent: triggers.memory.as_ref().map(|t| t.threshold),
+    };
     if line != Watch::default() {
-        fleet.watch(links.iter().filter(|l| l.linked).map(|l| (l.pod.uid.clone(), line)), observed.now + WATCH_FOR);
+        fleet.watch(
+            links.iter().filter(|l| l.linked).map(|l| (l.pod.uid.clone(), line)),
+            observed.now + WATCH_FOR,
+        );
     }
 }
 
@@ -125,7 +142,11 @@ fn heard(policy: &PolicyView<'_>, links: &[PodLink], fleet: &Fleet) -> HashMap<S
     if triggers.cpu.is_none() && triggers.memory.is_none() {
         return HashMap::new();
     }
-    links.iter().filter_map(|l| fleet.agent(&l.pod.uid)).map(|view| (view.pod.uid.clone(), of_view(&view))).collect()
+    links
+        .iter()
+        .filter_map(|l| fleet.agent(&l.pod.uid))
+        .map(|view| (view.pod.uid.clone(), of_view(&view)))
+        .collect()
 }
 
 fn of_view(view: &AgentView) -> Heard {

@@ -1,6 +1,8 @@
-//! What does the administrator's Prometheus answer? The queries of all policies, asked every 15 s by the leader.
+//! What does the administrator's Prometheus answer? The queries of all policies, asked every 15 s by the
+//! leader.
 //!
-//! Each question is bounded in time and size, and only a few are asked at once: a slow server delays triggers, nothing else.
+//! Each question is bounded in time and size, and only a few are asked at once: a slow server delays
+//! triggers, nothing else.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,8 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SERVER_PATIENCE: &str = "8s";
 /// Questions at once.
 const AT_ONCE: usize = 4;
-/// What to look at when nobody answers: a network policy in the way drops packets, which looks like a server that is slow.
-const ADVICE: &str = "the administrator checks the chart's value prometheus.url, and that networkPolicy.prometheusPorts has the port on which its pods listen";
+/// What to look at when nobody answers: a network policy in the way drops packets, which looks like a server
+/// that is slow.
+const ADVICE: &str = "the administrator checks the chart's value prometheus.url, and that \
+                      networkPolicy.prometheusPorts has the port on which its pods listen";
 
 /// The administrator's Prometheus.
 pub struct Prometheus {
@@ -71,7 +75,11 @@ fn questions(context: &Context) -> Vec<(String, String, String)> {
     let policies = context.policies.all();
     let views = policies.views();
     let asking = views.iter().filter(|p| !p.spec.suspend);
-    asking.flat_map(|p| p.spec.triggers.prom_ql.iter().map(move |t| (p.uid.to_owned(), t.name.clone(), t.query.clone()))).collect()
+    asking
+        .flat_map(|p| {
+            p.spec.triggers.prom_ql.iter().map(move |t| (p.uid.to_owned(), t.name.clone(), t.query.clone()))
+        })
+        .collect()
 }
 
 type HttpsClient = Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<bytes::Bytes>>;
@@ -83,15 +91,22 @@ impl Prometheus {
         roots.add_parsable_certificates(given);
         if self.url.starts_with("https:") && roots.is_empty() {
             return Err(Problem::Failed(
-                "there is no CA to check the server with: the administrator puts ca.crt into the Secret of the chart's value prometheus.existingSecret".into(),
+                "there is no CA to check the server with: the administrator puts ca.crt into the Secret of \
+                 the chart's value prometheus.existingSecret"
+                    .into(),
             ));
         }
-        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Problem::Failed(format!("TLS cannot be configured: {error}")))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+        let tls =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|error| Problem::Failed(format!("TLS cannot be configured: {error}")))?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .build();
         Ok(Client::builder(TokioExecutor::new()).build(connector))
     }
 
@@ -99,26 +114,42 @@ impl Prometheus {
         match tokio::time::timeout(PATIENCE, self.answer(client, query)).await {
             Ok(Ok(body)) => promql::parse(&body),
             Ok(Err(why)) => Err(Problem::Failed(why)),
-            Err(_) => Err(Problem::Failed(format!("Prometheus did not answer within {} s; {ADVICE}", PATIENCE.as_secs()))),
+            Err(_) => Err(Problem::Failed(format!(
+                "Prometheus did not answer within {} s; {ADVICE}",
+                PATIENCE.as_secs()
+            ))),
         }
     }
 
     async fn answer(&self, client: &HttpsClient, query: &str) -> Result<bytes::Bytes, String> {
-        let form =
-            form_urlencoded::Serializer::new(String::new()).append_pair("query", query).append_pair("timeout", SERVER_PATIENCE).finish();
-        let mut request =
-            Request::post(format!("{}/api/v1/query", self.url)).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let form = form_urlencoded::Serializer::new(String::new())
+            .append_pair("query", query)
+            .append_pair("timeout", SERVER_PATIENCE)
+            .finish();
+        let mut request = Request::post(format!("{}/api/v1/query", self.url))
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         if let Some(token) = self.credentials.as_ref().and_then(Credentials::token) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(Full::from(form)).map_err(|error| format!("the URL of Prometheus is no URL: {error}"))?;
-        let answer = client.request(request).await.map_err(|_| format!("Prometheus could not be reached; {ADVICE}"))?;
+        let request = request
+            .body(Full::from(form))
+            .map_err(|error| format!("the URL of Prometheus is no URL: {error}"))?;
+        let answer = client
+            .request(request)
+            .await
+            .map_err(|_| format!("Prometheus could not be reached; {ADVICE}"))?;
         let status = answer.status();
         if matches!(status.as_u16(), 401 | 403) {
-            return Err(format!("Prometheus answered {status}; the administrator checks the token in the Secret"));
+            return Err(format!(
+                "Prometheus answered {status}; the administrator checks the token in the Secret"
+            ));
         }
         let body = Limited::new(answer.into_body(), promql::MAX_BYTES).collect().await;
-        Ok(body.map_err(|_| format!("the answer of Prometheus broke off or has more than {} bytes", promql::MAX_BYTES))?.to_bytes())
+        Ok(body
+            .map_err(|_| {
+                format!("the answer of Prometheus broke off or has more than {} bytes", promql::MAX_BYTES)
+            })?
+            .to_bytes())
     }
 }
 
@@ -149,9 +180,14 @@ mod tests {
         let good = server(r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"pod":"a"},"value":[1,"0"]}]}}"#).await;
         assert_eq!(good.ask(&good.client().unwrap(), "up == 0").await.unwrap()[0].label("pod"), Some("a"));
         let bad = server(r#"{"status":"error","errorType":"bad_data","error":"1:4: parse error"}"#).await;
-        assert_eq!(bad.ask(&bad.client().unwrap(), "up == 0").await, Err(Problem::Invalid("1:4: parse error".into())));
+        assert_eq!(
+            bad.ask(&bad.client().unwrap(), "up == 0").await,
+            Err(Problem::Invalid("1:4: parse error".into()))
+        );
         let gone = Prometheus { url: "http://127.0.0.1:1".into(), credentials: None };
-        let Err(Problem::Failed(why)) = gone.ask(&gone.client().unwrap(), "up == 0").await else { panic!("it answered") };
+        let Err(Problem::Failed(why)) = gone.ask(&gone.client().unwrap(), "up == 0").await else {
+            panic!("it answered")
+        };
         for words in ["could not be reached", "prometheus.url", "networkPolicy.prometheusPorts"] {
             assert!(why.contains(words), "{why}");
         }
@@ -161,10 +197,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_without_end_is_cut() {
-        let endless = axum::Router::new().route("/api/v1/query", axum::routing::post(|| async { "x".repeat(promql::MAX_BYTES + 1) }));
+        let endless = axum::Router::new()
+            .route("/api/v1/query", axum::routing::post(|| async { "x".repeat(promql::MAX_BYTES + 1) }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Prometheus { url: format!("http://{}", listener.local_addr().unwrap()), credentials: None };
+        let server =
+            Prometheus { url: format!("http://{}", listener.local_addr().unwrap()), credentials: None };
         tokio::spawn(async move { axum::serve(listener, endless).await });
-        assert!(matches!(server.ask(&server.client().unwrap(), "q").await, Err(Problem::Failed(w)) if w.contains("more than")));
+        assert!(
+            matches!(server.ask(&server.client().unwrap(), "q").await, Err(Problem::Failed(w)) if w.contains("more than"))
+        );
     }
 }

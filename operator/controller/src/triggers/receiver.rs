@@ -3,9 +3,9 @@
 //! ```text
 //! POST /v1/alerts ─► client certificate or bearer token? 401 ─► one of 8 turns ─► at most 1 MiB? 413 ─► version 4? 400 ─► sessions ─► 200
 //! ```
-//! Who may not tell is known by the headers, and gets no turn.
-//! A request that is refused changes nothing, and says nothing but why. Sessions are created before the answer, so that
-//! Alertmanager tries again (503) where they could not be.
+//! Who may not tell is known by the headers, and gets no turn. A request that is refused changes nothing, and
+//! says nothing but why. Sessions are created before the answer, so that Alertmanager tries again (503) where
+//! they could not be.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,8 @@ use crate::tls::PeerInfo;
 
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Of a body that is too large so many bytes are read at most: what Alertmanager makes of some ten thousand alerts.
+/// Of a body that is too large so many bytes are read at most: what Alertmanager makes of some ten thousand
+/// alerts.
 const MOST_DRAINED: usize = 16 * 1024 * 1024;
 
 /// So long at most the body of somebody who may not tell is read before it is refused.
@@ -38,12 +39,14 @@ const STRANGER: Duration = Duration::from_secs(1);
 
 /// Notifications that are worked on at once; more of those who may tell wait.
 const AT_ONCE: usize = 8;
-/// Strangers whose bodies are read at once; more are answered and cut short. It costs them an answer that they may not see.
+/// Strangers whose bodies are read at once; more are answered and cut short. It costs them an answer that
+/// they may not see.
 const STRANGERS: usize = 32;
 
 /// Looks at the policies that alerts may concern.
 pub trait Look: Send + Sync + 'static {
-    /// Starts the sessions of what the inbox holds for these namespaces. Says whether everything could be done.
+    /// Starts the sessions of what the inbox holds for these namespaces. Says whether everything could be
+    /// done.
     fn look(&self, namespaces: Vec<String>) -> futures::future::BoxFuture<'_, bool>;
 }
 
@@ -78,7 +81,12 @@ pub fn router(receiver: Receiver) -> Router {
     })
 }
 
-async fn alerts(State(desk): State<Desk>, peer: Option<Extension<PeerInfo>>, headers: HeaderMap, body: Body) -> Response {
+async fn alerts(
+    State(desk): State<Desk>,
+    peer: Option<Extension<PeerInfo>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let certified = peer.is_some_and(|Extension(peer)| !peer.client_certs.is_empty());
     let outcome = match certified || may(&desk.receiver.credentials, &headers) {
         true => desk.take(body).await,
@@ -105,7 +113,10 @@ impl Desk {
 
 /// Both are hashed, so that the time of the comparison tells nothing of the token.
 fn may(credentials: &Credentials, headers: &HeaderMap) -> bool {
-    let shown = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let shown = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "));
     let (Some(shown), Some(token)) = (shown, credentials.token()) else { return false };
     Sha256::digest(shown.trim()) == Sha256::digest(token.as_bytes())
 }
@@ -135,7 +146,8 @@ async fn collect(mut body: Body) -> Result<Bytes, Refusal> {
     Ok(taken.freeze())
 }
 
-/// Reads a body that is refused, and forgets it: a sender that is cut short sees a broken connection, and never learns why.
+/// Reads a body that is refused, and forgets it: a sender that is cut short sees a broken connection, and
+/// never learns why.
 async fn drain(mut body: Body, most: usize) {
     let mut size = 0;
     while let Some(Ok(frame)) = body.frame().await {
@@ -181,16 +193,26 @@ impl IntoResponse for Refusal {
         let (code, text) = match self {
             Self::Unauthenticated => (
                 StatusCode::UNAUTHORIZED,
-                "show the token of the Secret of the alert receiver as Authorization: Bearer, or a client certificate of its CA".to_owned(),
+                "show the token of the Secret of the alert receiver as Authorization: Bearer, or a client \
+                 certificate of its CA"
+                    .to_owned(),
             ),
             Self::TooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
-                format!("a notification has at most {} bytes; set max_alerts of the receiver", alert::MAX_BYTES),
+                format!(
+                    "a notification has at most {} bytes; set max_alerts of the receiver",
+                    alert::MAX_BYTES
+                ),
             ),
             Self::Malformed(why) => (StatusCode::BAD_REQUEST, why.to_string()),
             Self::Broken => (StatusCode::BAD_REQUEST, "the body broke off".to_owned()),
             Self::Slow => (StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned()),
-            Self::TryAgain => (StatusCode::SERVICE_UNAVAILABLE, "a session could not be created; send it again".to_owned()),
+            Self::TryAgain => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "a session could not be created; send it \
+                again"
+                    .to_owned(),
+            ),
         };
         (code, text + "\n").into_response()
     }
@@ -240,7 +262,9 @@ mod tests {
     async fn what_is_forged_oversized_malformed_or_of_another_version_changes_nothing() {
         let good = payload().to_string();
         let large = format!("{}{}", " ".repeat(alert::MAX_BYTES), good);
-        let many = json!({"version": "4", "alerts": vec![payload()["alerts"][0].clone(); alert::MAX_ALERTS + 1]}).to_string();
+        let many =
+            json!({"version": "4", "alerts": vec![payload()["alerts"][0].clone(); alert::MAX_ALERTS + 1]})
+                .to_string();
         let mut wrong = payload();
         wrong["version"] = json!("5");
         let cases = [
@@ -284,14 +308,20 @@ mod tests {
         };
         let (strangers, known) = tokio::join!(strangers, known);
         assert_eq!(known, (200, true));
-        assert_eq!(strangers.iter().filter(|answer| **answer == (401, false)).count(), STRANGERS, "read to be told");
+        assert_eq!(
+            strangers.iter().filter(|answer| **answer == (401, false)).count(),
+            STRANGERS,
+            "read to be told"
+        );
         assert_eq!(strangers.iter().filter(|answer| **answer == (401, true)).count(), 5, "told at once");
     }
 
     #[tokio::test]
     async fn those_who_may_tell_take_turns() {
         let router = router(receiver(true));
-        let slow = futures::future::join_all((0..AT_ONCE).map(|_| router.clone().oneshot(post_of("secret", never()))));
+        let slow = futures::future::join_all(
+            (0..AT_ONCE).map(|_| router.clone().oneshot(post_of("secret", never()))),
+        );
         let next = async {
             tokio::task::yield_now().await;
             let next = router.clone().oneshot(post_of("secret", payload().to_string().into()));
@@ -340,7 +370,8 @@ mod tests {
         let receiver = Receiver { credentials: Credentials::none(), ..receiver(true) };
         let send = async |certificates: Vec<rustls_pki_types::CertificateDer<'static>>| {
             let peer = PeerInfo { addr: ([127, 0, 0, 1], 1).into(), client_certs: certificates.into() };
-            let request = Request::post("/v1/alerts").extension(peer).body(Body::from(payload().to_string())).unwrap();
+            let request =
+                Request::post("/v1/alerts").extension(peer).body(Body::from(payload().to_string())).unwrap();
             router(receiver.clone()).oneshot(request).await.unwrap().status().as_u16()
         };
         assert_eq!((send(vec![]).await, send(vec![vec![1].into()]).await), (401, 200));

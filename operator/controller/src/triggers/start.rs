@@ -11,11 +11,16 @@ use kube::{Api, Resource, ResourceExt};
 use crate::events;
 use crate::policies::{Context, Error};
 
-/// Starts a session for each firing that may have one. One that is refused keeps no other from having its own.
+/// Starts a session for each firing that may have one. One that is refused keeps no other from having its
+/// own.
 ///
 /// # Errors
 /// When one could not be created; all others are there.
-pub(super) async fn start(policy: &PolicyView<'_>, firings: Vec<Firing>, context: &Context) -> Result<(), Error> {
+pub(super) async fn start(
+    policy: &PolicyView<'_>,
+    firings: Vec<Firing>,
+    context: &Context,
+) -> Result<(), Error> {
     if firings.is_empty() {
         return Ok(());
     }
@@ -41,14 +46,18 @@ async fn tell_refused(policy: &PolicyView<'_>, session: &ProfileSession, error: 
     let Error::Kube(kube) = error;
     if events::is_refusal(kube) {
         let (reason, namespace) = (Reason::SessionRefused, session.namespace().unwrap_or_default());
-        let cause = format!("{}; its session in namespace {namespace} was not created, since {error}", session.spec.cause);
+        let cause = format!(
+            "{}; its session in namespace {namespace} was not created, since {error}",
+            session.spec.cause
+        );
         let note = advised(cause, reason);
         context.events.warning(&events::policy(policy), reason, "Trigger", note).await;
     }
 }
 
 async fn create(policy: &PolicyView<'_>, session: &ProfileSession, context: &Context) -> Result<(), Error> {
-    let api = Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
+    let api =
+        Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
     let created = match api.create(&PostParams::default(), session).await {
         Ok(created) => created,
         // The same firing started it before, by this leader or the one before it.
@@ -81,7 +90,9 @@ async fn tell_held(policy: &PolicyView<'_>, held: &Held, context: &Context) {
     context.metrics.trigger_fired(held.firing.trigger, false);
     let Held { firing, after, until } = held;
     let (cause, workload, until) = (&firing.cause, &firing.workload, until.strftime("%Y-%m-%dT%H:%M:%SZ"));
-    let cause = format!("{cause}; no session starts, since session {after} profiled {workload} lately: not before {until}");
+    let cause = format!(
+        "{cause}; no session starts, since session {after} profiled {workload} lately: not before {until}"
+    );
     let note = advised(cause, Reason::TriggerHeldBack);
     context.events.normal(&events::policy(policy), Reason::TriggerHeldBack, "Trigger", note).await;
 }

@@ -21,7 +21,8 @@ pub struct WebhookArgs {
     /// Pull policy of the agent's image.
     #[arg(long, env = "FLEETPROF_AGENT_PULL_POLICY", default_value = "IfNotPresent")]
     pub agent_pull_policy: String,
-    /// Resources of the agent's container, JSON; empty: 5m CPU and 16Mi requested, at most 256Mi, no CPU limit.
+    /// Resources of the agent's container, JSON; empty: 5m CPU and 16Mi requested, at most 256Mi, no CPU
+    /// limit.
     #[arg(long, env = "FLEETPROF_AGENT_RESOURCES", default_value = "")]
     pub agent_resources: String,
     /// Lifetime of the agent's token in s; 600 to 86400.
@@ -30,7 +31,8 @@ pub struct WebhookArgs {
     /// URL of the gateway as agents dial it; empty: port 8443 of the leader's Service.
     #[arg(long, env = "FLEETPROF_GATEWAY_URL", default_value = "")]
     pub gateway_url: String,
-    /// Secret with certificates that somebody else makes (cert-manager); empty: the one that the leader keeps.
+    /// Secret with certificates that somebody else makes (cert-manager); empty: the one that the leader
+    /// keeps.
     #[arg(long, env = "FLEETPROF_TLS_SECRET", default_value = "")]
     pub tls_secret: String,
     /// Namespaces, beside the operator's own, whose pods are never touched.
@@ -60,7 +62,8 @@ impl WebhookArgs {
         };
         let resources = match self.agent_resources.as_str() {
             "" => default_resources(),
-            text => serde_json::from_str(text).context("FLEETPROF_AGENT_RESOURCES is no JSON; write it as in a container's `resources`")?,
+            text => serde_json::from_str(text)
+                .context("FLEETPROF_AGENT_RESOURCES is no JSON; write it as in a container's `resources`")?,
         };
         Ok(AgentSettings {
             pull_policy: self.agent_pull_policy.clone(),
@@ -78,9 +81,14 @@ impl WebhookArgs {
             matches!(level, "privileged" | "baseline" | "restricted"),
             "FLEETPROF_DEFAULT_POD_SECURITY is {level:?}; it is privileged, baseline or restricted"
         );
-        let mut excluded_namespaces: Vec<String> = self.excluded_namespaces.iter().filter(|n| !n.is_empty()).cloned().collect();
+        let mut excluded_namespaces: Vec<String> =
+            self.excluded_namespaces.iter().filter(|n| !n.is_empty()).cloned().collect();
         excluded_namespaces.push(self.namespace.clone());
-        Ok(ClusterRules { excluded_namespaces, default_pod_security: PodSecurity::parse(level), images: self.images.get() })
+        Ok(ClusterRules {
+            excluded_namespaces,
+            default_pod_security: PodSecurity::parse(level),
+            images: self.images.get(),
+        })
     }
 
     pub(super) fn tls_secret(&self) -> String {

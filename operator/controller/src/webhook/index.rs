@@ -109,11 +109,16 @@ impl Index {
         let cluster = Api::<DeserializeGuard<ClusterProfilingPolicy>>::all(client.clone());
         let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client);
         let (of_policies, of_cluster, of_namespaces) = (index.clone(), index.clone(), index.clone());
-        tokio::spawn(async move { follow("policies", policies, PolicyWriter::new(of_policies, |inner| &inner.policies)).await });
-        tokio::spawn(async move { follow("cluster policies", cluster, PolicyWriter::new(of_cluster, |inner| &inner.cluster)).await });
-        tokio::spawn(
-            async move { follow("namespaces", namespaces, NamespaceWriter { index: of_namespaces, fresh: HashMap::new() }).await },
-        );
+        tokio::spawn(async move {
+            follow("policies", policies, PolicyWriter::new(of_policies, |inner| &inner.policies)).await
+        });
+        tokio::spawn(async move {
+            follow("cluster policies", cluster, PolicyWriter::new(of_cluster, |inner| &inner.cluster)).await
+        });
+        tokio::spawn(async move {
+            follow("namespaces", namespaces, NamespaceWriter { index: of_namespaces, fresh: HashMap::new() })
+                .await
+        });
         index
     }
 
@@ -137,7 +142,10 @@ impl Index {
 
     /// Replaces the policies, as (namespace, policies).
     pub fn set_policies(&self, policies: impl IntoIterator<Item = (String, Vec<ProfilingPolicy>)>) {
-        let map = policies.into_iter().map(|(n, p)| (n, Arc::new(p.into_iter().map(Policy::from).collect()))).collect();
+        let map = policies
+            .into_iter()
+            .map(|(n, p)| (n, Arc::new(p.into_iter().map(Policy::from).collect())))
+            .collect();
         self.0.policies.replace(map);
     }
 
@@ -186,8 +194,13 @@ where
             Ok(Some(Event::InitDone)) => writer.end(),
             Ok(Some(Event::Apply(object))) => writer.apply(object),
             Ok(Some(Event::Delete(object))) => writer.delete(object),
-            Ok(None) => return tracing::error!(what, "a watch ended although it never should; restart the webhook"),
-            Err(error) => tracing::warn!(what, %error, "a watch failed and is tried again; what it told before holds meanwhile"),
+            Ok(None) => {
+                return tracing::error!(what, "a watch ended although it never should; restart the webhook");
+            }
+            Err(error) => {
+                tracing::warn!(what, %error, "a watch failed and is tried again; what it told before holds \
+                                              meanwhile")
+            }
         }
     }
 }
@@ -214,7 +227,12 @@ where
         match guard.0 {
             Ok(policy) => drop(policies.insert(name, policy.into())),
             Err(error) => {
-                tracing::warn!(k8s.namespace.name = namespace, fleetprof.policy = name, %error, "a policy cannot be read and selects no pod; see it with kubectl get -o yaml");
+                tracing::warn!(
+                    k8s.namespace.name = namespace,
+                    fleetprof.policy = name,
+                    %error,
+                    "a policy cannot be read and selects no pod; see it with kubectl get -o yaml"
+                );
                 policies.remove(&name);
             }
         }
@@ -222,7 +240,8 @@ where
     }
 
     fn publish(&self, namespace: &str) {
-        let policies = self.names.get(namespace).map(|p| p.values().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        let policies =
+            self.names.get(namespace).map(|p| p.values().cloned().collect::<Vec<_>>()).unwrap_or_default();
         (self.table)(&self.index.0).change(|map| match policies.is_empty() {
             true => drop(map.remove(namespace)),
             false => drop(map.insert(namespace.to_owned(), Arc::new(policies))),
@@ -242,7 +261,8 @@ where
     }
     fn end(&mut self) {
         let full = self.names.iter().filter(|(_, p)| !p.is_empty());
-        (self.table)(&self.index.0).replace(full.map(|(n, p)| (n.clone(), Arc::new(p.values().cloned().collect()))).collect());
+        (self.table)(&self.index.0)
+            .replace(full.map(|(n, p)| (n.clone(), Arc::new(p.values().cloned().collect()))).collect());
     }
     fn apply(&mut self, object: DeserializeGuard<K>) {
         let namespace = self.put(object);
@@ -309,12 +329,18 @@ mod tests {
         let good = || json!({"selector": {}});
         writer.begin();
         writer.listed(policy("shop", "a", good()));
-        assert!(names(&index, "shop").is_empty() && !*index.0.policies.synced.borrow(), "nothing before the list is complete");
+        assert!(
+            names(&index, "shop").is_empty() && !*index.0.policies.synced.borrow(),
+            "nothing before the list is complete"
+        );
         writer.listed(policy("bank", "b", good()));
         writer.end();
         assert!(*index.0.policies.synced.borrow());
         writer.apply(policy("shop", "c", good()));
-        assert_eq!((names(&index, "shop"), names(&index, "bank")), (vec!["a".into(), "c".into()], vec!["b".into()]));
+        assert_eq!(
+            (names(&index, "shop"), names(&index, "bank")),
+            (vec!["a".into(), "c".into()], vec!["b".into()])
+        );
         writer.delete(policy("bank", "b", good()));
         assert!(index.policies("bank").is_none());
 

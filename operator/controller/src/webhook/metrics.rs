@@ -42,8 +42,16 @@ impl Metrics {
         let durations = Family::<Of, Histogram, fn() -> Histogram>::new_with_constructor(histogram);
         let of = |webhook| durations.get_or_create_owned(&Of { webhook });
         let inner = Inner { answers: Family::default(), pods: of("pods"), sessions: of("profilesessions") };
-        registry.register("fleetprof_admission", "Admission requests answered, by webhook, outcome and skip reason", inner.answers.clone());
-        registry.register("fleetprof_admission_duration_seconds", "Time from the whole request to the whole answer", durations);
+        registry.register(
+            "fleetprof_admission",
+            "Admission requests answered, by webhook, outcome and skip reason",
+            inner.answers.clone(),
+        );
+        registry.register(
+            "fleetprof_admission_duration_seconds",
+            "Time from the whole request to the whole answer",
+            durations,
+        );
         Self(Arc::new(inner))
     }
 

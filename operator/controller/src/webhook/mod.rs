@@ -1,4 +1,5 @@
-//! What happens to an object before it is stored? New pods get an agent, new sessions are stamped with who asked.
+//! What happens to an object before it is stored? New pods get an agent, new sessions are stamped with who
+//! asked.
 //!
 //! ```text
 //! API server ── AdmissionReview ──► router ─► pods     ── fleetprof-core: inject ──► JSON patch
@@ -6,9 +7,10 @@
 //! API server ◄── watch: policies, namespaces' labels ── Index      Secret ◄── watch ── TlsSource
 //! API server ── discovery of the read API, while nobody leads ──► data_api::understudy
 //! ```
-//! Every request is allowed, whatever is wrong with it: an error leaves a pod without an agent, and is counted, logged and sent
-//! back as a warning. A pod that is left out has no object yet that an event could speak of; the controllers derive the reason
-//! again with the same function (`fleetprof_core::inject::judge`) once the pod is there.
+//! Every request is allowed, whatever is wrong with it: an error leaves a pod without an agent, and is
+//! counted, logged and sent back as a warning. A pod that is left out has no object yet that an event could
+//! speak of; the controllers derive the reason again with the same function (`fleetprof_core::inject::judge`)
+//! once the pod is there.
 
 mod args;
 mod index;
@@ -42,7 +44,8 @@ use crate::server::{self, ConnectionMetrics, Limits, Server};
 use crate::tls::{self, TlsSource};
 use fleetprof_core::inject::AgentSettings;
 
-/// How long requests are still taken after the order to stop: until the API server has heard that this replica is leaving.
+/// How long requests are still taken after the order to stop: until the API server has heard that this
+/// replica is leaving.
 const LEAVE: Duration = Duration::from_secs(5);
 
 /// Runs the webhook until the process is told to stop.
@@ -50,7 +53,9 @@ const LEAVE: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the settings are wrong, there is no way to the API server, or a port is taken.
 pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
-    let client = Client::try_default().await.context("no way to the API server: neither a pod's service account nor a kubeconfig")?;
+    let client = Client::try_default()
+        .await
+        .context("no way to the API server: neither a pod's service account nor a kubeconfig")?;
     let index = Index::watch(client.clone());
     let tls = TlsSource::watch(client.clone(), &args.namespace, &args.tls_secret());
     let mut registry = Registry::default();
@@ -59,8 +64,15 @@ pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
     let gates = Gates::new(&[POLICIES, NAMESPACES, CERTIFICATE, SERVING]);
     let connections = ConnectionMetrics::register(&mut registry);
     let limits = Limits::of(Server::health, connections.clone());
-    let health = health::serve(args.health_port, Health { gates: gates.clone(), registry: Arc::new(registry) }, limits);
-    let (leader, instead) = (ReadService::leader(&args.namespace, &args.name), ReadService::understudy(&args.namespace, &args.name));
+    let health = health::serve(
+        args.health_port,
+        Health { gates: gates.clone(), registry: Arc::new(registry) },
+        limits,
+    );
+    let (leader, instead) = (
+        ReadService::leader(&args.namespace, &args.name),
+        ReadService::understudy(&args.namespace, &args.name),
+    );
     tokio::select! {
         served = answer(&args, &index, &tls, (metrics, connections), &gates) => served,
         ended = health => ended,
@@ -86,8 +98,15 @@ async fn answer(
         first = tls.loaded() => first,
         () = &mut stopped => return Ok(()),
     };
-    let agent = follow_bundle(AgentSettings { ca_bundle: first.ca_bundle().to_string(), ..agent }, tls.clone());
-    let state = WebhookState { index: index.clone(), agent, rules: rules.into(), own_user: args.own_user().into(), metrics };
+    let agent =
+        follow_bundle(AgentSettings { ca_bundle: first.ca_bundle().to_string(), ..agent }, tls.clone());
+    let state = WebhookState {
+        index: index.clone(),
+        agent,
+        rules: rules.into(),
+        own_user: args.own_user().into(),
+        metrics,
+    };
     gates.set(SERVING, true);
     let leaving = async {
         stopped.await;
@@ -96,8 +115,10 @@ async fn answer(
     }
     .shared();
     let limits = |server| Limits::of(server, connections.clone());
-    let webhook = tls::serve(listener, tls.clone(), router(state), None, limits(Server::webhook), leaving.clone());
-    let data = tls::serve(data_listener, tls.clone(), understudy(), None, limits(Server::understudy), leaving);
+    let webhook =
+        tls::serve(listener, tls.clone(), router(state), None, limits(Server::webhook), leaving.clone());
+    let data =
+        tls::serve(data_listener, tls.clone(), understudy(), None, limits(Server::understudy), leaving);
     tokio::try_join!(webhook, data).context("the webhook's server ended")?;
     Ok(())
 }
@@ -133,7 +154,10 @@ fn follow_bundle(agent: AgentSettings, mut tls: TlsSource) -> watch::Receiver<Ar
         loop {
             if let Some(material) = tls.take() {
                 sender.send_modify(|agent| {
-                    *agent = Arc::new(AgentSettings { ca_bundle: material.ca_bundle().to_string(), ..(**agent).clone() })
+                    *agent = Arc::new(AgentSettings {
+                        ca_bundle: material.ca_bundle().to_string(),
+                        ..(**agent).clone()
+                    })
                 });
             }
             tokio::select! {

@@ -15,7 +15,8 @@ const PODS: &str = "pods";
 /// Answers one request.
 pub(super) fn review<'a>(state: &WebhookState, request: &'a Request<'_>) -> (Reply<'a>, Answer) {
     let answer = |outcome, reason| Answer { webhook: PODS, outcome, reason };
-    let outcome = read(request.object.map_or("null", |o| o.get())).map(|pod| decide(state, &request.namespace, &pod));
+    let outcome =
+        read(request.object.map_or("null", |o| o.get())).map(|pod| decide(state, &request.namespace, &pod));
     match outcome {
         Ok(Outcome::Injected { patch, .. }) => {
             let outcome = if patch.is_empty() { "present" } else { "injected" };
@@ -23,7 +24,12 @@ pub(super) fn review<'a>(state: &WebhookState, request: &'a Request<'_>) -> (Rep
         }
         Ok(Outcome::Skipped { reason: Reason::MalformedPod, message }) => malformed(request, &message),
         Ok(Outcome::Skipped { reason, message }) => {
-            tracing::debug!(k8s.namespace.name = %request.namespace, reason = reason.as_str(), cause = message, "pod left out");
+            tracing::debug!(
+                k8s.namespace.name = %request.namespace,
+                reason = reason.as_str(),
+                cause = message,
+                "pod left out"
+            );
             (Reply::patched(&request.uid, &[]), answer("skipped", reason.as_str()))
         }
         Ok(Outcome::NotSelected) => (Reply::patched(&request.uid, &[]), answer("not_selected", "")),
@@ -37,12 +43,20 @@ fn decide(state: &WebhookState, namespace: &str, pod: &Value) -> Outcome {
     let labels = state.index.labels(namespace);
     // Every namespace has this label, also one that is too new to be known here.
     let by_name = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())]);
-    let facts = AdmissionFacts { namespace, namespace_labels: labels.as_deref().unwrap_or(&by_name), cluster: &state.rules };
+    let facts = AdmissionFacts {
+        namespace,
+        namespace_labels: labels.as_deref().unwrap_or(&by_name),
+        cluster: &state.rules,
+    };
     let agent = state.agent.borrow().clone();
     inject(pod, &facts, policies.iter().flatten().flat_map(|p| p.iter()).map(|p| p.view()), &agent).outcome
 }
 
 fn malformed<'a>(request: &'a Request<'_>, message: &str) -> (Reply<'a>, Answer) {
-    tracing::warn!(k8s.namespace.name = %request.namespace, cause = message, "a pod cannot be read and starts without an agent");
-    (Reply::warned(&request.uid, message), Answer { webhook: PODS, outcome: "malformed", reason: Reason::MalformedPod.as_str() })
+    tracing::warn!(k8s.namespace.name = %request.namespace, cause = message, "a pod cannot be read and \
+        starts without an agent");
+    (
+        Reply::warned(&request.uid, message),
+        Answer { webhook: PODS, outcome: "malformed", reason: Reason::MalformedPod.as_str() },
+    )
 }

@@ -1,7 +1,9 @@
-//! Which requests does the API server send us? As few as the policies allow: without a policy in `Sidecar` mode, no pod at all.
+//! Which requests does the API server send us? As few as the policies allow: without a policy in `Sidecar`
+//! mode, no pod at all.
 //!
-//! The chart makes the `MutatingWebhookConfiguration` without webhooks, so that uninstalling removes it; the leader fills it in.
-//! The namespace's own opt-out label is not a selector here, since a pod's `enabled` wins over it: the handler decides.
+//! The chart makes the `MutatingWebhookConfiguration` without webhooks, so that uninstalling removes it; the
+//! leader fills it in. The namespace's own opt-out label is not a selector here, since a pod's `enabled` wins
+//! over it: the handler decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,22 +34,31 @@ pub struct Names {
     pub namespace: String,
 }
 
-/// The `.webhooks` that belong to `policies`, with every default of the API server written out, so that what is and what
-/// should be can be compared. `ca_bundle` is PEM.
+/// The `.webhooks` that belong to `policies`, with every default of the API server written out, so that what
+/// is and what should be can be compared. `ca_bundle` is PEM.
 #[must_use]
-pub fn webhooks<'a>(policies: impl IntoIterator<Item = PolicyView<'a>>, ca_bundle: &str, names: &Names) -> Vec<Value> {
+pub fn webhooks<'a>(
+    policies: impl IntoIterator<Item = PolicyView<'a>>,
+    ca_bundle: &str,
+    names: &Names,
+) -> Vec<Value> {
     // One selector that the API server does not understand would make it refuse all webhooks.
-    let sidecar = policies.into_iter().filter(|p| p.spec.agent.mode == AgentMode::Sidecar && !(p.is_cluster() && p.fault().is_some()));
+    let sidecar = policies
+        .into_iter()
+        .filter(|p| p.spec.agent.mode == AgentMode::Sidecar && !(p.is_cluster() && p.fault().is_some()));
     let (mut namespaces, mut cluster) = (BTreeSet::new(), BTreeMap::new());
     for policy in sidecar {
         match (policy.namespace, policy.namespace_selector) {
-            (Some(namespace), _) if !excluded(names).contains(&namespace) => drop(namespaces.insert(namespace)),
+            (Some(namespace), _) if !excluded(names).contains(&namespace) => {
+                drop(namespaces.insert(namespace))
+            }
             (None, Some(selector)) => drop(cluster.insert(policy.name, (selector, &policy.spec.selector))),
             _ => {}
         }
     }
     let pods = (!namespaces.is_empty()).then(|| pods(&namespaces, ca_bundle, names));
-    let cluster = cluster.into_iter().map(|(name, selectors)| cluster_pods(name, selectors, ca_bundle, names));
+    let cluster =
+        cluster.into_iter().map(|(name, selectors)| cluster_pods(name, selectors, ca_bundle, names));
     pods.into_iter().chain(cluster).chain([sessions(ca_bundle, names)]).collect()
 }
 
@@ -65,11 +76,18 @@ fn pods(namespaces: &BTreeSet<&str>, ca_bundle: &str, of: &Names) -> Value {
     webhook("pods", ("", "v1"), (namespaces, opted_in), ca_bundle, of)
 }
 
-/// One for each policy of the cluster, with its own selectors, which an `In` over all of them could not express.
-fn cluster_pods(name: &str, (namespaces, pods): (&LabelSelector, &LabelSelector), ca_bundle: &str, of: &Names) -> Value {
+/// One for each policy of the cluster, with its own selectors, which an `In` over all of them could not
+/// express.
+fn cluster_pods(
+    name: &str,
+    (namespaces, pods): (&LabelSelector, &LabelSelector),
+    ca_bundle: &str,
+    of: &Names,
+) -> Value {
     let out = json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": excluded(of)});
     let opted_in = json!({"key": names::OPT_LABEL, "operator": "NotIn", "values": [names::OPT_DISABLED]});
-    let mut webhook = webhook("pods", ("", "v1"), (narrowed(namespaces, out), narrowed(pods, opted_in)), ca_bundle, of);
+    let mut webhook =
+        webhook("pods", ("", "v1"), (narrowed(namespaces, out), narrowed(pods, opted_in)), ca_bundle, of);
     webhook["name"] = json!(format!("{name}.cluster.pods.fleetprof.dev"));
     webhook
 }
@@ -94,7 +112,13 @@ fn sessions(ca_bundle: &str, of: &Names) -> Value {
     webhook("profilesessions", (names::GROUP, names::VERSION), (json!({}), json!({})), ca_bundle, of)
 }
 
-fn webhook(resource: &str, (group, version): (&str, &str), (namespaces, objects): (Value, Value), ca_bundle: &str, of: &Names) -> Value {
+fn webhook(
+    resource: &str,
+    (group, version): (&str, &str),
+    (namespaces, objects): (Value, Value),
+    ca_bundle: &str,
+    of: &Names,
+) -> Value {
     let path = format!("/mutate/{resource}");
     json!({
         "name": format!("{resource}.fleetprof.dev"),
@@ -114,19 +138,23 @@ fn webhook(resource: &str, (group, version): (&str, &str), (namespaces, objects)
     })
 }
 
-/// Writes `webhooks` where they differ from what is there; true when something was written. Never makes the configuration itself:
-/// what was uninstalled stays so.
+/// Writes `webhooks` where they differ from what is there; true when something was written. Never makes the
+/// configuration itself: what was uninstalled stays so.
 ///
 /// # Errors
 /// When the configuration is not there, or the API server refuses.
 pub async fn apply(client: &Client, names: &Names, webhooks: &[Value]) -> anyhow::Result<bool> {
     let name = names.fullname.as_str();
     let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    let failed =
-        |verb: &str, error: &kube::Error| anyhow::anyhow!("MutatingWebhookConfiguration {name} could not be {verb}: {}", tls::words(error));
+    let failed = |verb: &str, error: &kube::Error| {
+        anyhow::anyhow!("MutatingWebhookConfiguration {name} could not be {verb}: {}", tls::words(error))
+    };
     let found = api.get_opt(name).await.map_err(|e| failed("read", &e))?;
-    let found =
-        found.with_context(|| format!("there is no MutatingWebhookConfiguration {name}; install or upgrade the chart, which makes it"))?;
+    let found = found.with_context(|| {
+        format!(
+            "there is no MutatingWebhookConfiguration {name}; install or upgrade the chart, which makes it"
+        )
+    })?;
     if json!(found.webhooks.unwrap_or_default()) == json!(webhooks) {
         return Ok(false);
     }

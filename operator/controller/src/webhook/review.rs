@@ -1,4 +1,5 @@
-//! How does the API server ask, and how is it answered? Read leniently: what is not asked for may be anything.
+//! How does the API server ask, and how is it answered? Read leniently: what is not asked for may be
+//! anything.
 
 use std::borrow::Cow;
 
@@ -72,8 +73,17 @@ impl<'a> Reply<'a> {
     /// Allowed, changed by `patch`; an empty one changes nothing.
     pub fn patched(uid: &'a str, patch: &[PatchOp]) -> Self {
         // A patch made of JSON values is always written; if not, the object stays as it was.
-        let patch = (!patch.is_empty()).then(|| serde_json::to_vec(patch).ok()).flatten().map(|json| STANDARD.encode(json));
-        Self::new(Response { uid, allowed: true, patch_type: patch.as_ref().map(|_| "JSONPatch"), patch, warnings: None })
+        let patch = (!patch.is_empty())
+            .then(|| serde_json::to_vec(patch).ok())
+            .flatten()
+            .map(|json| STANDARD.encode(json));
+        Self::new(Response {
+            uid,
+            allowed: true,
+            patch_type: patch.as_ref().map(|_| "JSONPatch"),
+            patch,
+            warnings: None,
+        })
     }
 
     /// Allowed as it is, with a warning for whoever asked. The API server cuts it at 256 characters.

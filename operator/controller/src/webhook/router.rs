@@ -36,7 +36,8 @@ pub struct WebhookState {
     pub metrics: Metrics,
 }
 
-/// The router with `POST /mutate/pods` and `POST /mutate/profilesessions`. Its answers are `AdmissionReview`s that allow the request.
+/// The router with `POST /mutate/pods` and `POST /mutate/profilesessions`. Its answers are `AdmissionReview`s
+/// that allow the request.
 pub fn router(state: WebhookState) -> axum::Router {
     axum::Router::new()
         .route("/mutate/pods", post(mutate_pod))
@@ -55,7 +56,12 @@ async fn mutate_session(State(state): State<WebhookState>, body: Result<Bytes, B
 
 type Handler = for<'a> fn(&WebhookState, &'a Request<'_>) -> (Reply<'a>, Answer);
 
-fn answer(state: &WebhookState, webhook: &'static str, body: Result<Bytes, BytesRejection>, handler: Handler) -> Response {
+fn answer(
+    state: &WebhookState,
+    webhook: &'static str,
+    body: Result<Bytes, BytesRejection>,
+    handler: Handler,
+) -> Response {
     let began = Instant::now();
     let body = match body {
         Ok(body) => body,
@@ -71,12 +77,18 @@ fn answer(state: &WebhookState, webhook: &'static str, body: Result<Bytes, Bytes
             (write(&reply), answer)
         }
         Ok(Review { request }) => {
-            let warning = format!("only CREATE is answered, not {:?}; let the operator write its webhooks anew", request.operation);
+            let warning = format!(
+                "only CREATE is answered, not {:?}; let the operator write its webhooks anew",
+                request.operation
+            );
             (write(&Reply::warned(&request.uid, &warning)), malformed(webhook))
         }
         Err(error) => {
             tracing::warn!(webhook, %error, "a request is no AdmissionReview");
-            (write(&Reply::warned(&uid(&body), &format!("the request is no AdmissionReview: {error}"))), malformed(webhook))
+            (
+                write(&Reply::warned(&uid(&body), &format!("the request is no AdmissionReview: {error}"))),
+                malformed(webhook),
+            )
         }
     };
     state.metrics.answered(answer, began.elapsed());
@@ -96,6 +108,9 @@ fn uid(body: &[u8]) -> String {
 fn write(reply: &Reply<'_>) -> Response {
     match serde_json::to_vec(reply) {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the answer could not be written: {error}\n")).into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the answer could not be written: {error}\n"))
+                .into_response()
+        }
     }
 }

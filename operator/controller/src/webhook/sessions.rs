@@ -1,4 +1,5 @@
-//! Who asked for a session? Written from the request's user, whatever the session says; only the operator speaks for others.
+//! Who asked for a session? Written from the request's user, whatever the session says; only the operator
+//! speaks for others.
 
 use fleetprof_core::inject::PatchOp;
 use fleetprof_crds::session::Requester;
@@ -12,7 +13,8 @@ use super::router::WebhookState;
 
 const SESSIONS: &str = "profilesessions";
 
-/// Groups and bytes that the schema of `spec.requestedBy` takes; a user with more could create no session at all.
+/// Groups and bytes that the schema of `spec.requestedBy` takes; a user with more could create no session at
+/// all.
 const MAX_GROUPS: usize = 128;
 const MAX_NAME: usize = 1024;
 
@@ -20,14 +22,21 @@ const MAX_NAME: usize = 1024;
 pub(super) fn review<'a>(state: &WebhookState, request: &'a Request<'_>) -> (Reply<'a>, Answer) {
     let answer = |outcome| Answer { webhook: SESSIONS, outcome, reason: "" };
     let Some(user) = request.user() else {
-        tracing::warn!(k8s.namespace.name = %request.namespace, "a request names no user; the session is not stamped");
-        return (Reply::warned(&request.uid, "the request names no user, so spec.requestedBy was not written"), answer("malformed"));
+        tracing::warn!(k8s.namespace.name = %request.namespace, "a request names no user; the session is not \
+            stamped");
+        return (
+            Reply::warned(&request.uid, "the request names no user, so spec.requestedBy was not written"),
+            answer("malformed"),
+        );
     };
     if user.username == *state.own_user {
         return (Reply::patched(&request.uid, &[]), answer("kept"));
     }
     if !has_spec(request.object) {
-        return (Reply::warned(&request.uid, "the session has no spec, so spec.requestedBy was not written"), answer("malformed"));
+        return (
+            Reply::warned(&request.uid, "the session has no spec, so spec.requestedBy was not written"),
+            answer("malformed"),
+        );
     }
     let stamp = PatchOp::add(&["spec", "requestedBy"], json!(bounded(user)));
     (Reply::patched(&request.uid, &[stamp]), answer("stamped"))
@@ -43,7 +52,8 @@ fn has_spec(session: Option<&RawValue>) -> bool {
     session.is_some_and(|s| serde_json::from_str::<Session>(s.get()).is_ok())
 }
 
-/// The groups in their order as far as there is room; a name that does not fit is left out as a whole, never cut.
+/// The groups in their order as far as there is room; a name that does not fit is left out as a whole, never
+/// cut.
 fn bounded(user: Requester) -> Requester {
     let groups = user.groups.into_iter().filter(|g| g.chars().count() <= MAX_NAME).take(MAX_GROUPS).collect();
     Requester { username: user.username, groups }

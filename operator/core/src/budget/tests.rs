@@ -56,7 +56,11 @@ fn who_waits_with_a_higher_priority_goes_first() {
     assert_eq!(reason(ledger.claim(claim("low", "n1", 1, one), at(0))), Some(Reason::NodeBusy));
     assert_eq!(reason(ledger.claim(claim("high", "n1", 5, one), at(1))), Some(Reason::NodeBusy));
     ledger.release("running");
-    assert_eq!(reason(ledger.claim(claim("low", "n1", 1, one), at(2))), Some(Reason::NodeBusy), "the place is for who goes before");
+    assert_eq!(
+        reason(ledger.claim(claim("low", "n1", 1, one), at(2))),
+        Some(Reason::NodeBusy),
+        "the place is for who goes before"
+    );
     assert_eq!(ledger.claim(claim("other node", "n2", 0, one), at(2)), Place::Granted);
     assert_eq!(ledger.claim(claim("high", "n1", 5, one), at(2)), Place::Granted);
     ledger.release("high");
@@ -76,9 +80,15 @@ fn who_asks_no_more_keeps_nobody_waiting() {
 
 #[test]
 fn sessions_without_a_policy_do_not_share_an_account() {
-    let mine = |capture: &str| Claim { policy: String::new(), ..claim(capture, capture, 0, Limits { policy: 1, ..WIDE }) };
+    let mine = |capture: &str| Claim {
+        policy: String::new(),
+        ..claim(capture, capture, 0, Limits { policy: 1, ..WIDE })
+    };
     let mut ledger = Ledger::default();
-    assert_eq!([ledger.claim(mine("a"), at(0)), ledger.claim(mine("b"), at(0))], [Place::Granted, Place::Granted]);
+    assert_eq!(
+        [ledger.claim(mine("a"), at(0)), ledger.claim(mine("b"), at(0))],
+        [Place::Granted, Place::Granted]
+    );
 }
 
 /// The same without queues: every claim looks at all that wait.
@@ -93,10 +103,12 @@ impl Plain {
         if self.held.iter().any(|c| c.capture == claim.capture) {
             return None;
         }
-        self.waiting.retain(|(c, _, seen)| c.capture != claim.capture && now.duration_since(*seen) < FORGOTTEN_AFTER);
+        self.waiting
+            .retain(|(c, _, seen)| c.capture != claim.capture && now.duration_since(*seen) < FORGOTTEN_AFTER);
         for (account, limit) in accounts(claim) {
             let used = self.held.iter().filter(|c| accounts(c).iter().any(|(a, _)| *a == account)).count();
-            let ahead = self.waiting.iter().filter(|(c, at, _)| *at == account && rank(c) < rank(claim)).count();
+            let ahead =
+                self.waiting.iter().filter(|(c, at, _)| *at == account && rank(c) < rank(claim)).count();
             if used + ahead >= limit {
                 let reason = busy(&account, used, limit).reason;
                 self.waiting.push((claim.clone(), account, now));
@@ -143,7 +155,8 @@ fn claim_of(capture: u8, priority: i8, limits: Limits) -> Claim {
 }
 
 proptest! {
-    /// The queues answer as a look at all that wait does, whoever comes, goes, changes its priority or is silent for a while.
+    /// The queues answer as a look at all that wait does, whoever comes, goes, changes its priority or is
+    /// silent for a while.
     #[test]
     fn queues_decide_as_a_look_at_everybody_does(
         events in prop::collection::vec((event(), 0..4i64), 1..200), node in 1..3usize, namespace in 1..6usize, policy in 1..5usize, fleet in 0..8usize
@@ -179,7 +192,8 @@ proptest! {
         }
     }
 
-    /// Whatever is asked in whatever order, also over changes of the leader: no account holds more than its limit.
+    /// Whatever is asked in whatever order, also over changes of the leader: no account holds more than its
+    /// limit.
     #[test]
     fn no_account_is_overdrawn(events in prop::collection::vec(event(), 1..200), node in 1..3usize, namespace in 1..6usize, policy in 1..5usize, fleet in 1..8usize) {
         let limits = Limits { node, namespace, policy, fleet };

@@ -5,9 +5,9 @@
 //! namespace ──────┼─► judge ─► NotSelected | Skipped(reason, message)
 //! policies ───────┘      └──► Inject(policy, container, user) ─► patch ─► applied by the API server
 //! ```
-//! A Pod is never decoded into a type and written again, so that fields that this build does not know survive.
-//! The webhook patches with [`inject`]; the controllers ask [`judge`] why a pod was left out, so both say the same.
-//! A dry run is answered like any other request: nothing here has a side effect.
+//! A Pod is never decoded into a type and written again, so that fields that this build does not know
+//! survive. The webhook patches with [`inject`]; the controllers ask [`judge`] why a pod was left out, so
+//! both say the same. A dry run is answered like any other request: nothing here has a side effect.
 
 mod patch;
 mod raw;
@@ -71,7 +71,8 @@ pub enum PodSecurity {
 }
 
 impl PodSecurity {
-    /// The level that a label's value means; as in the API server, a value that is no level means `restricted`.
+    /// The level that a label's value means; as in the API server, a value that is no level means
+    /// `restricted`.
     #[must_use]
     pub fn parse(value: &str) -> Self {
         match value {
@@ -109,9 +110,9 @@ pub struct AgentSettings {
     pub token_ttl_seconds: u32,
 }
 
-/// Requests of an agent that waits, and a memory limit that a capture fits into. No CPU limit: a throttled agent would keep a
-/// stopped target waiting, and count fewer samples than there are. The limit protects the node: a worker reads the symbol
-/// tables of whatever the target maps.
+/// Requests of an agent that waits, and a memory limit that a capture fits into. No CPU limit: a throttled
+/// agent would keep a stopped target waiting, and count fewer samples than there are. The limit protects the
+/// node: a worker reads the symbol tables of whatever the target maps.
 #[must_use]
 pub fn default_resources() -> Value {
     serde_json::json!({"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "256Mi"}})
@@ -208,9 +209,14 @@ impl Skip {
     }
 }
 
-/// Decides about a pod. The policy that serves it (see [`crate::policy::view`]) is obeyed whatever its mode; `suspend` stops sessions, not agents, and does not matter here.
+/// Decides about a pod. The policy that serves it (see [`crate::policy::view`]) is obeyed whatever its mode;
+/// `suspend` stops sessions, not agents, and does not matter here.
 #[must_use]
-pub fn judge<'a>(pod: &'a Value, facts: &AdmissionFacts<'a>, policies: impl IntoIterator<Item = PolicyView<'a>>) -> Verdict<'a> {
+pub fn judge<'a>(
+    pod: &'a Value,
+    facts: &AdmissionFacts<'a>,
+    policies: impl IntoIterator<Item = PolicyView<'a>>,
+) -> Verdict<'a> {
     let raw = match RawPod::read(pod) {
         Ok(raw) => raw,
         Err(malformed) => return Verdict::Skip(malformed),
@@ -226,24 +232,39 @@ pub fn judge<'a>(pod: &'a Value, facts: &AdmissionFacts<'a>, policies: impl Into
     }
 }
 
-fn admit<'a>(raw: &RawPod<'a>, facts: &AdmissionFacts<'a>, spec: &'a ProfilingPolicySpec) -> Result<(&'a str, Agent<'a>), Skip> {
+fn admit<'a>(
+    raw: &RawPod<'a>,
+    facts: &AdmissionFacts<'a>,
+    spec: &'a ProfilingPolicySpec,
+) -> Result<(&'a str, Agent<'a>), Skip> {
     rules::check(raw, facts)?;
     if spec.agent.mode != AgentMode::Sidecar {
         return Err(Skip::new(Reason::AttachedOnDemand, "the policy's agent.mode is not Sidecar"));
     }
     let names: Vec<&str> = raw.containers().iter().map(|c| c.name).collect();
-    let chosen = container::choose_container(&names, raw.annotation(names::DEFAULT_CONTAINER_ANNOTATION), &spec.containers)
-        .and_then(|name| raw.containers().iter().find(|c| c.name == name))
-        .ok_or_else(|| Skip::new(Reason::NoSelectedContainer, "no container is selected, or all of them are known sidecars"))?;
+    let chosen = container::choose_container(
+        &names,
+        raw.annotation(names::DEFAULT_CONTAINER_ANNOTATION),
+        &spec.containers,
+    )
+    .and_then(|name| raw.containers().iter().find(|c| c.name == name))
+    .ok_or_else(|| {
+        Skip::new(Reason::NoSelectedContainer, "no container is selected, or all of them are known sidecars")
+    })?;
     let (limit, least) = (chosen.cpu_limit, spec.budget.min_container_cpu.get());
     if let (Some(limit), Some(least)) = (limit, least)
         && limit < least
     {
-        let cause = format!("the container {} has a CPU limit of {limit}m, and budget.minContainerCPU is {least}m", chosen.name);
+        let cause = format!(
+            "the container {} has a CPU limit of {limit}m, and budget.minContainerCPU is {least}m",
+            chosen.name
+        );
         return Err(Skip::new(Reason::TooSmall, cause));
     }
     let image =
-        facts.cluster.images.of(spec).map_err(|cause| Skip::new(Reason::ImageNotAllowed, format!("agent.image of the policy: {cause}")))?;
+        facts.cluster.images.of(spec).map_err(|cause| {
+            Skip::new(Reason::ImageNotAllowed, format!("agent.image of the policy: {cause}"))
+        })?;
     let user = agent_user(chosen.name, user::user_of(raw, chosen)?, facts.pod_security())?;
     Ok((chosen.name, Agent { user, image, resources: spec.agent.resources.as_ref() }))
 }

@@ -1,5 +1,5 @@
-//! How is a change written so that nothing else is touched? As RFC 6902 operations; `add` is all that is needed:
-//! it appends to arrays, and sets members whether they are there or not.
+//! How is a change written so that nothing else is touched? As RFC 6902 operations; `add` is all that is
+//! needed: it appends to arrays, and sets members whether they are there or not.
 
 use serde::Serialize;
 use serde_json::{Map, Value};

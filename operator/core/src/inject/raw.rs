@@ -1,4 +1,5 @@
-//! What does a pod's raw JSON say about the few things that injection asks? Null means absent, a wrong type is a named error.
+//! What does a pod's raw JSON say about the few things that injection asks? Null means absent, a wrong type
+//! is a named error.
 
 use fleetprof_crds::budget::millicores;
 use fleetprof_crds::{Reason, names};
@@ -31,8 +32,15 @@ impl<'a> RawPod<'a> {
         let spec = object(pod, "spec")?.ok_or_else(|| malformed("spec", "present"))?;
         array(spec, "initContainers")?;
         array(spec, "volumes")?;
-        let containers = array(spec, "containers")?.iter().map(RawContainer::read).collect::<Result<_, _>>()?;
-        Ok(Self { metadata, spec, labels: object(metadata, "labels")?, annotations: object(metadata, "annotations")?, containers })
+        let containers =
+            array(spec, "containers")?.iter().map(RawContainer::read).collect::<Result<_, _>>()?;
+        Ok(Self {
+            metadata,
+            spec,
+            labels: object(metadata, "labels")?,
+            annotations: object(metadata, "annotations")?,
+            containers,
+        })
     }
 
     pub fn label(&self, key: &str) -> Option<&'a str> {
@@ -57,7 +65,8 @@ impl<'a> RawPod<'a> {
 
     /// Whether our sidecar is in, with the annotation that tells it from a container of the same name.
     pub fn is_injected(&self) -> bool {
-        self.annotation(names::INJECTED_ANNOTATION).is_some() && self.names("initContainers").any(|n| n == names::SIDECAR_NAME)
+        self.annotation(names::INJECTED_ANNOTATION).is_some()
+            && self.names("initContainers").any(|n| n == names::SIDECAR_NAME)
     }
 
     /// The `name`s in a list of the spec.
@@ -76,19 +85,24 @@ impl<'a> RawPod<'a> {
 impl<'a> RawContainer<'a> {
     fn read(container: &'a Value) -> Result<Self, Skip> {
         let container = container.as_object().ok_or_else(|| malformed("spec.containers[]", "an object"))?;
-        let name = string(container, "name")?.ok_or_else(|| malformed("spec.containers[].name", "present"))?;
+        let name =
+            string(container, "name")?.ok_or_else(|| malformed("spec.containers[].name", "present"))?;
         // A quantity may stand as a number as well; one that cannot be read is the API server's to refuse.
-        let cpu_limit = container.get("resources").and_then(|r| r.pointer("/limits/cpu")).and_then(|cpu| match cpu {
-            Value::String(text) => millicores(text),
-            Value::Number(number) => millicores(&number.to_string()),
-            _ => None,
-        });
+        let cpu_limit =
+            container.get("resources").and_then(|r| r.pointer("/limits/cpu")).and_then(|cpu| match cpu {
+                Value::String(text) => millicores(text),
+                Value::Number(number) => millicores(&number.to_string()),
+                _ => None,
+            });
         Ok(Self { name, security: object(container, "securityContext")?, cpu_limit })
     }
 }
 
 /// The object at `key`.
-pub(super) fn object<'a>(map: &'a Map<String, Value>, key: &str) -> Result<Option<&'a Map<String, Value>>, Skip> {
+pub(super) fn object<'a>(
+    map: &'a Map<String, Value>,
+    key: &str,
+) -> Result<Option<&'a Map<String, Value>>, Skip> {
     read(map, key, "an object", Value::as_object)
 }
 
@@ -114,8 +128,14 @@ pub(super) fn array<'a>(map: &'a Map<String, Value>, key: &str) -> Result<&'a [V
 }
 
 /// The objects of the list at `key`; an absent one is empty.
-pub(super) fn objects<'a>(map: &'a Map<String, Value>, key: &str) -> Result<Vec<&'a Map<String, Value>>, Skip> {
-    array(map, key)?.iter().map(|item| item.as_object().ok_or_else(|| malformed(key, "a list of objects"))).collect()
+pub(super) fn objects<'a>(
+    map: &'a Map<String, Value>,
+    key: &str,
+) -> Result<Vec<&'a Map<String, Value>>, Skip> {
+    array(map, key)?
+        .iter()
+        .map(|item| item.as_object().ok_or_else(|| malformed(key, "a list of objects")))
+        .collect()
 }
 
 fn read<'a, T>(

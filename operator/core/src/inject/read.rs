@@ -1,4 +1,5 @@
-//! Which parts of a pod's JSON are read? Those that a decision or a patch asks for; the rest, most of a pod, is skipped as text.
+//! Which parts of a pod's JSON are read? Those that a decision or a patch asks for; the rest, most of a pod,
+//! is skipped as text.
 
 use fleetprof_crds::names;
 use serde::Deserialize;
@@ -20,10 +21,14 @@ use Part::{Each, Fields, Whole};
 
 const POD: Part = Fields(&[("metadata", &METADATA), ("spec", &SPEC)]);
 
-const METADATA: Part = Fields(&[("labels", &Whole), ("annotations", &ANNOTATIONS), ("ownerReferences", &Whole)]);
+const METADATA: Part =
+    Fields(&[("labels", &Whole), ("annotations", &ANNOTATIONS), ("ownerReferences", &Whole)]);
 
-const ANNOTATIONS: Part =
-    Fields(&[(names::DEFAULT_CONTAINER_ANNOTATION, &Whole), (names::INJECTED_ANNOTATION, &Whole), (names::MIRROR_ANNOTATION, &Whole)]);
+const ANNOTATIONS: Part = Fields(&[
+    (names::DEFAULT_CONTAINER_ANNOTATION, &Whole),
+    (names::INJECTED_ANNOTATION, &Whole),
+    (names::MIRROR_ANNOTATION, &Whole),
+]);
 
 const SPEC: Part = Fields(&[
     ("containers", &Each(&Fields(&[("name", &Whole), ("securityContext", &Whole), ("resources", &Whole)]))),
@@ -34,10 +39,14 @@ const SPEC: Part = Fields(&[
     ("hostPID", &Whole),
     ("os", &Whole),
     ("nodeSelector", &Whole),
-    ("affinity", &Fields(&[("nodeAffinity", &Fields(&[("requiredDuringSchedulingIgnoredDuringExecution", &Whole)]))])),
+    (
+        "affinity",
+        &Fields(&[("nodeAffinity", &Fields(&[("requiredDuringSchedulingIgnoredDuringExecution", &Whole)]))]),
+    ),
 ]);
 
-/// The pod in `json`, as [`super::inject`] and [`super::judge`] need it and no more. What is not read may be anything.
+/// The pod in `json`, as [`super::inject`] and [`super::judge`] need it and no more. What is not read may be
+/// anything.
 ///
 /// # Errors
 /// When `json` is no JSON.

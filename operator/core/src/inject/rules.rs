@@ -1,4 +1,5 @@
-//! What keeps an agent out of a pod that a policy selects? A chain of small checks; the first "no" is the answer.
+//! What keeps an agent out of a pod that a policy selects? A chain of small checks; the first "no" is the
+//! answer.
 
 use fleetprof_crds::{Reason, names};
 use serde_json::{Map, Value};
@@ -21,7 +22,10 @@ pub(super) fn check(pod: &RawPod<'_>, facts: &AdmissionFacts<'_>) -> Result<(), 
 
 fn namespace(facts: &AdmissionFacts<'_>) -> Result<(), Skip> {
     if facts.cluster.excluded_namespaces.iter().any(|n| n == facts.namespace) {
-        return Err(Skip::new(Reason::NamespaceExcluded, format!("the pod is in the namespace {}", facts.namespace)));
+        return Err(Skip::new(
+            Reason::NamespaceExcluded,
+            format!("the pod is in the namespace {}", facts.namespace),
+        ));
     }
     Ok(())
 }
@@ -30,11 +34,14 @@ fn namespace(facts: &AdmissionFacts<'_>) -> Result<(), Skip> {
 fn opted_in(pod: &RawPod<'_>, facts: &AdmissionFacts<'_>) -> Result<(), Skip> {
     let of_namespace = facts.namespace_labels.get(names::OPT_LABEL).map(String::as_str);
     match (pod.label(names::OPT_LABEL), of_namespace) {
-        (Some(names::OPT_DISABLED), _) => Err(Skip::new(Reason::OptedOut, "the pod carries the label fleetprof.dev/profiling=disabled")),
-        (Some(names::OPT_ENABLED), _) => Ok(()),
-        (_, Some(names::OPT_DISABLED)) => {
-            Err(Skip::new(Reason::OptedOut, "the namespace carries the label fleetprof.dev/profiling=disabled"))
+        (Some(names::OPT_DISABLED), _) => {
+            Err(Skip::new(Reason::OptedOut, "the pod carries the label fleetprof.dev/profiling=disabled"))
         }
+        (Some(names::OPT_ENABLED), _) => Ok(()),
+        (_, Some(names::OPT_DISABLED)) => Err(Skip::new(
+            Reason::OptedOut,
+            "the namespace carries the label fleetprof.dev/profiling=disabled",
+        )),
         _ => Ok(()),
     }
 }
@@ -56,17 +63,22 @@ fn linux(pod: &RawPod<'_>) -> Result<(), Skip> {
         return Err(Skip::new(Reason::WindowsNode, "the pod asks for Windows"));
     }
     if affinity_bars_linux(pod)? {
-        return Err(Skip::new(Reason::WindowsNode, "the pod's required node affinity leaves out every Linux node"));
+        return Err(Skip::new(
+            Reason::WindowsNode,
+            "the pod's required node affinity leaves out every Linux node",
+        ));
     }
     Ok(())
 }
 
-/// Whether the required node affinity leaves out every Linux node. One of its terms is enough for a node, and a term without any
-/// requirement takes none.
+/// Whether the required node affinity leaves out every Linux node. One of its terms is enough for a node, and
+/// a term without any requirement takes none.
 fn affinity_bars_linux(pod: &RawPod<'_>) -> Result<bool, Skip> {
     let Some(affinity) = object(pod.spec(), "affinity")? else { return Ok(false) };
     let Some(of_nodes) = object(affinity, "nodeAffinity")? else { return Ok(false) };
-    let Some(required) = object(of_nodes, "requiredDuringSchedulingIgnoredDuringExecution")? else { return Ok(false) };
+    let Some(required) = object(of_nodes, "requiredDuringSchedulingIgnoredDuringExecution")? else {
+        return Ok(false);
+    };
     let mut some = false;
     for term in objects(required, "nodeSelectorTerms")? {
         let expressions = objects(term, "matchExpressions")?;
@@ -93,7 +105,8 @@ fn bars_linux(requirement: &Map<String, Value>) -> Result<bool, Skip> {
         })
 }
 
-/// The sidecar sees its target only when the containers share one process namespace; the host's would show it everything.
+/// The sidecar sees its target only when the containers share one process namespace; the host's would show it
+/// everything.
 fn processes(pod: &RawPod<'_>) -> Result<(), Skip> {
     if boolean(pod.spec(), "hostPID")? == Some(true) {
         return Err(Skip::new(Reason::HostPid, "the pod sets hostPID: true"));
@@ -112,7 +125,10 @@ fn names_free(pod: &RawPod<'_>) -> Result<(), Skip> {
         ("volumes", names::SPOOL_VOLUME),
     ] {
         if pod.names(list).any(|taken| taken == name) {
-            return Err(Skip::new(Reason::NameConflict, format!("spec.{list} of the pod already has the name {name}")));
+            return Err(Skip::new(
+                Reason::NameConflict,
+                format!("spec.{list} of the pod already has the name {name}"),
+            ));
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! What exactly is put into a pod? A native sidecar, two volumes, the shared process namespace and a note.
 //!
-//! The sidecar comes last of the init containers: it delays none of them, starts when a mesh's sidecar is already up and, since
-//! sidecars end in reverse order, ends before it, so that the last slices can still be sent. It has no startup probe: the app
-//! starts as soon as the container does.
+//! The sidecar comes last of the init containers: it delays none of them, starts when a mesh's sidecar is
+//! already up and, since sidecars end in reverse order, ends before it, so that the last slices can still be
+//! sent. It has no startup probe: the app starts as soon as the container does.
 
 use fleetprof_crds::names;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Agent, AgentSettings, AgentUser, PatchOp, patch};
 
-/// Where the token is mounted. Outside `/var/run/secrets/kubernetes.io`, which tools take for the API server's token.
+/// Where the token is mounted. Outside `/var/run/secrets/kubernetes.io`, which tools take for the API
+/// server's token.
 const TOKEN_DIR: &str = "/var/run/secrets/fleetprof.dev";
 const TOKEN_FILE: &str = "/var/run/secrets/fleetprof.dev/token";
 const SPOOL_DIR: &str = "/var/spool/fleetprof";
@@ -36,7 +37,12 @@ pub(super) struct Note {
 
 impl Note {
     pub fn new(policy: &str, container: &str, agent: Agent<'_>) -> Self {
-        Self { policy: policy.into(), container: container.into(), user: agent.user.to_string(), image: agent.image.into() }
+        Self {
+            policy: policy.into(),
+            container: container.into(),
+            user: agent.user.to_string(),
+            image: agent.image.into(),
+        }
     }
 
     /// The note on a pod; `None` without one that can be read.
@@ -50,12 +56,21 @@ impl Note {
 pub(super) fn patch(pod: &Value, settings: &AgentSettings, agent: Agent<'_>, note: &Note) -> Vec<PatchOp> {
     let (metadata, spec) = (&pod["metadata"], &pod["spec"]);
     let text = json!(note).to_string();
-    let mut ops = vec![patch::set(&["metadata", "annotations"], metadata.get("annotations"), names::INJECTED_ANNOTATION, text.into())];
+    let mut ops = vec![patch::set(
+        &["metadata", "annotations"],
+        metadata.get("annotations"),
+        names::INJECTED_ANNOTATION,
+        text.into(),
+    )];
     if spec["shareProcessNamespace"] != true {
         ops.push(PatchOp::add(&["spec", "shareProcessNamespace"], true.into()));
     }
     ops.extend(patch::append(&["spec", "volumes"], spec.get("volumes"), volumes(settings)));
-    ops.extend(patch::append(&["spec", "initContainers"], spec.get("initContainers"), vec![container(settings, agent)]));
+    ops.extend(patch::append(
+        &["spec", "initContainers"],
+        spec.get("initContainers"),
+        vec![container(settings, agent)],
+    ));
     ops
 }
 

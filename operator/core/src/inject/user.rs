@@ -1,9 +1,10 @@
-//! Which user does the agent run as? The target's own, or root where that is not known and root is allowed. The same answer for
-//! agents that are injected and for those that are attached.
+//! Which user does the agent run as? The target's own, or root where that is not known and root is allowed.
+//! The same answer for agents that are injected and for those that are attached.
 //!
-//! The kernel lets a process look into another of the same user *and* group without any capability, as long as the other has no
-//! capability that it lacks itself. So a known user that is not root needs nothing, and a root target needs an agent with the
-//! runtime's default capabilities; with those an agent can also become whatever user it finds in `/proc`.
+//! The kernel lets a process look into another of the same user *and* group without any capability, as long
+//! as the other has no capability that it lacks itself. So a known user that is not root needs nothing, and a
+//! root target needs an agent with the runtime's default capabilities; with those an agent can also become
+//! whatever user it finds in `/proc`.
 
 use fleetprof_crds::Reason;
 
@@ -35,10 +36,12 @@ impl std::fmt::Display for AgentUser {
     }
 }
 
-/// The user of an agent beside the container `name` that runs as `user`, in a namespace with this Pod Security level.
+/// The user of an agent beside the container `name` that runs as `user`, in a namespace with this Pod
+/// Security level.
 ///
 /// # Errors
-/// `UnknownUser` where that agent would have to be root, and the container's author or the namespace forbid it.
+/// `UnknownUser` where that agent would have to be root, and the container's author or the namespace forbid
+/// it.
 pub fn agent_user(name: &str, user: User, level: PodSecurity) -> Result<AgentUser, Skip> {
     if let Some(uid) = user.uid.filter(|uid| *uid != 0) {
         return Ok(AgentUser::Target { uid, gid: user.gid });
@@ -48,10 +51,16 @@ pub fn agent_user(name: &str, user: User, level: PodSecurity) -> Result<AgentUse
         None => format!("the user that the container {name} runs as is not known"),
     };
     if level == PodSecurity::Restricted {
-        return Err(Skip::new(Reason::UnknownUser, format!("{why}, and the namespace enforces Pod Security restricted")));
+        return Err(Skip::new(
+            Reason::UnknownUser,
+            format!("{why}, and the namespace enforces Pod Security restricted"),
+        ));
     }
     if user.non_root {
-        return Err(Skip::new(Reason::UnknownUser, format!("{why}, and it demands runAsNonRoot, which an agent beside it keeps to")));
+        return Err(Skip::new(
+            Reason::UnknownUser,
+            format!("{why}, and it demands runAsNonRoot, which an agent beside it keeps to"),
+        ));
     }
     Ok(AgentUser::Root)
 }
@@ -59,8 +68,17 @@ pub fn agent_user(name: &str, user: User, level: PodSecurity) -> Result<AgentUse
 /// What a pod's JSON says of the user of `target`; what the container says wins over what the pod says.
 pub(super) fn user_of(pod: &RawPod<'_>, target: &RawContainer<'_>) -> Result<User, Skip> {
     let contexts = [target.security, pod.security()?];
-    let first_id = |key| contexts.iter().flatten().map(|c| id(c, key)).find(|v| !matches!(v, Ok(None))).unwrap_or(Ok(None));
-    let first_bool = |key| contexts.iter().flatten().map(|c| boolean(c, key)).find(|v| !matches!(v, Ok(None))).unwrap_or(Ok(None));
+    let first_id = |key| {
+        contexts.iter().flatten().map(|c| id(c, key)).find(|v| !matches!(v, Ok(None))).unwrap_or(Ok(None))
+    };
+    let first_bool = |key| {
+        contexts
+            .iter()
+            .flatten()
+            .map(|c| boolean(c, key))
+            .find(|v| !matches!(v, Ok(None)))
+            .unwrap_or(Ok(None))
+    };
     let non_root = first_bool("runAsNonRoot")? == Some(true);
     Ok(User { uid: first_id("runAsUser")?, gid: first_id("runAsGroup")?, non_root })
 }

@@ -1,4 +1,5 @@
-//! What do pods have in common? Replicas their labels and their controller, many more their namespace or their node.
+//! What do pods have in common? Replicas their labels and their controller, many more their namespace or
+//! their node.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
@@ -6,7 +7,8 @@ use std::sync::Arc;
 
 use super::{Owner, PodFacts, Workload};
 
-/// What many pods have in common, such as their namespace, their node, and with other replicas their labels, is kept once.
+/// What many pods have in common, such as their namespace, their node, and with other replicas their labels,
+/// is kept once.
 #[derive(Debug, Default)]
 pub struct SharedFacts {
     labels: Pool<BTreeMap<String, String>>,

@@ -39,7 +39,8 @@ pub fn pods(policy: &PolicyView, observed: &Observed) -> Vec<PodLink> {
         .iter()
         .filter(|p| !p.ending && selector::selects(&policy.spec.selector, &p.labels) && covered(p))
         .map(|pod| {
-            let container = pod.choose("", &policy.spec.containers).map(|c| c.name.to_string()).unwrap_or_default();
+            let container =
+                pod.choose("", &policy.spec.containers).map(|c| c.name.to_string()).unwrap_or_default();
             let (linked, reason) = judge(policy, pod, &container, observed);
             PodLink { pod: pod.clone(), container, linked, reason }
         })
@@ -71,14 +72,20 @@ fn judge(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observ
             return (true, Reason::StatusCheckBlocked);
         }
         let young = pod.created.is_some_and(|c| observed.now.duration_since(c) < AGENT_START);
-        let starting = young || matches!(sidecar, AgentContainerState::Unknown | AgentContainerState::Waiting(..));
+        let starting =
+            young || matches!(sidecar, AgentContainerState::Unknown | AgentContainerState::Waiting(..));
         return (false, if starting { Reason::AgentStarting } else { Reason::AgentLost });
     }
     without_agent(policy, pod, container, observed)
 }
 
 /// A pod without an agent can be profiled when one may be attached.
-fn without_agent(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observed) -> (bool, Reason) {
+fn without_agent(
+    policy: &PolicyView,
+    pod: &PodFacts,
+    container: &str,
+    observed: &Observed,
+) -> (bool, Reason) {
     let agent = &policy.spec.agent;
     if observed.images.of(policy.spec).is_err() {
         return (false, Reason::ImageNotAllowed);
@@ -98,8 +105,8 @@ fn without_agent(policy: &PolicyView, pod: &PodFacts, container: &str, observed:
     (agent.existing_pods == ExistingPods::AttachOnDemand, reason)
 }
 
-/// Whether what keeps a sidecar out of a pod keeps an attached agent out as well. A policy that attaches alone is written on
-/// purpose, also where nothing is injected.
+/// Whether what keeps a sidecar out of a pod keeps an attached agent out as well. A policy that attaches
+/// alone is written on purpose, also where nothing is injected.
 fn bars_attaching(reason: Reason, mode: AgentMode) -> bool {
     match reason {
         Reason::OptedOut | Reason::WindowsNode | Reason::StaticPod => true,
@@ -110,7 +117,10 @@ fn bars_attaching(reason: Reason, mode: AgentMode) -> bool {
 
 /// The user of an agent that a session would attach.
 fn attached_user(pod: &PodFacts, container: &str, observed: &Observed) -> Result<AgentUser, Skip> {
-    let level = observed.namespaces.get(&*pod.namespace).map_or(observed.pod_security, |l| PodSecurity::enforced(l, observed.pod_security));
+    let level = observed
+        .namespaces
+        .get(&*pod.namespace)
+        .map_or(observed.pod_security, |l| PodSecurity::enforced(l, observed.pod_security));
     agent_user(container, pod.container(container).map(|c| c.user).unwrap_or_default(), level)
 }
 
@@ -122,27 +132,35 @@ pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, links: &[Po
     }
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     status.linked_pod_count = count(links.iter().filter(|l| l.linked).count());
-    status.linked_app_count = count(by_workload.values().filter(|pods| pods.iter().any(|l| l.linked)).count());
+    status.linked_app_count =
+        count(by_workload.values().filter(|pods| pods.iter().any(|l| l.linked)).count());
     let workloads = by_workload.len();
     let pinned = policy.spec.agent.image.is_some();
-    let outdated = |l: &&PodLink| observed.agents.get(&l.pod.uid).is_some_and(|a| is_outdated(pinned, a, observed.version));
+    let outdated = |l: &&PodLink| {
+        observed.agents.get(&l.pod.uid).is_some_and(|a| is_outdated(pinned, a, observed.version))
+    };
     status.outdated_apps = count(by_workload.values().filter(|pods| pods.iter().any(&outdated)).count());
     let before = std::mem::take(&mut status.linked_apps);
     status.linked_apps = worth_a_row(by_workload)
         .into_iter()
         .map(|((namespace, workload), pods)| {
-            let old = before.iter().find(|a| a.namespace == namespace && a.kind == workload.kind && a.name == workload.name);
+            let old = before
+                .iter()
+                .find(|a| a.namespace == namespace && a.kind == workload.kind && a.name == workload.name);
             LinkedApp { namespace: namespace.to_owned(), ..app(policy, workload, &pods, old, observed) }
         })
         .collect();
     cut(&mut status.linked_apps);
-    status.linked_apps.sort_by(|a, b| (&a.namespace, &a.kind, &a.name).cmp(&(&b.namespace, &b.kind, &b.name)));
+    status
+        .linked_apps
+        .sort_by(|a, b| (&a.namespace, &a.kind, &a.name).cmp(&(&b.namespace, &b.kind, &b.name)));
     status.linked_apps_truncated = workloads > status.linked_apps.len();
 }
 
 type Workloads<'a> = BTreeMap<(&'a str, &'a Workload), Vec<&'a PodLink>>;
 
-/// As many workloads as there are rows. Where not all have one, those with a trouble come first: they are what is looked for.
+/// As many workloads as there are rows. Where not all have one, those with a trouble come first: they are
+/// what is looked for.
 fn worth_a_row(all: Workloads<'_>) -> Vec<((&str, &Workload), Vec<&PodLink>)> {
     let cut = all.len() > names::MAX_LINKED_APPS;
     let mut rows: Vec<_> = all.into_iter().collect();
@@ -166,18 +184,28 @@ fn cut(rows: &mut Vec<LinkedApp>) {
     rows.truncate(kept);
 }
 
-/// Whether an agent is of another version than new pods get. A policy that names an image has `pinned` its version.
+/// Whether an agent is of another version than new pods get. A policy that names an image has `pinned` its
+/// version.
 #[must_use]
 pub fn is_outdated(pinned: bool, agent: &AgentFacts, version: &str) -> bool {
     !pinned && agent.version != version
 }
 
-fn app(policy: &PolicyView, workload: &Workload, pods: &[&PodLink], before: Option<&LinkedApp>, observed: &Observed) -> LinkedApp {
+fn app(
+    policy: &PolicyView,
+    workload: &Workload,
+    pods: &[&PodLink],
+    before: Option<&LinkedApp>,
+    observed: &Observed,
+) -> LinkedApp {
     let linked = pods.iter().filter(|l| l.linked).count();
     let pinned = policy.spec.agent.image.is_some();
     let agents: Vec<_> = pods.iter().filter_map(|l| observed.agents.get(&l.pod.uid)).collect();
     let versions: BTreeSet<&str> = agents.iter().map(|a| a.version.as_str()).collect();
-    let runtime = pods.iter().find_map(|l| observed.agents.get(&l.pod.uid)?.runtimes.get(&l.pod.container(&l.container)?.id)).cloned();
+    let runtime = pods
+        .iter()
+        .find_map(|l| observed.agents.get(&l.pod.uid)?.runtimes.get(&l.pod.container(&l.container)?.id))
+        .cloned();
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     LinkedApp {
         namespace: String::new(),

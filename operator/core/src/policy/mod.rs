@@ -1,4 +1,5 @@
-//! What should happen next with a policy? Link its pods, start a round that is due, forget old sessions, say how it stands.
+//! What should happen next with a policy? Link its pods, start a round that is due, forget old sessions, say
+//! how it stands.
 //!
 //! ```text
 //! pods + agents ─► link::apps ──┐
@@ -44,7 +45,8 @@ pub struct Observed<'a> {
     pub sessions: Vec<Arc<ProfileSession>>,
     /// Every policy that may select the same pods, this one too.
     pub policies: Policies<'a>,
-    /// The labels of the pods' namespaces. Namespaces that no cluster policy reaches, `kube-system` and the operator's own, are left out.
+    /// The labels of the pods' namespaces. Namespaces that no cluster policy reaches, `kube-system` and the
+    /// operator's own, are left out.
     pub namespaces: BTreeMap<String, Labels>,
     /// Version of the operator: other agents are outdated, but for those whose policy names their image.
     pub version: &'a str,
@@ -61,7 +63,8 @@ pub struct Observed<'a> {
 pub struct Step {
     /// The status as it should be.
     pub status: ProfilingPolicyStatus,
-    /// The sessions of the round that is due: one, or under a cluster policy one for each namespace in which pods were picked.
+    /// The sessions of the round that is due: one, or under a cluster policy one for each namespace in which
+    /// pods were picked.
     pub create: Vec<ProfileSession>,
     /// A tick that passed without a round: to be told once.
     pub missed: Option<Tick>,
@@ -86,19 +89,26 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     rounds::fill(policy, &mut status, &observed.sessions);
     outcomes::fill(&mut status, &observed.sessions, observed.now);
     let plan = Plan::read(policy.uid, &policy.spec.schedule);
-    let pace =
-        plan.as_ref().map(|plan| pace::pace(plan, policy.created.unwrap_or(Timestamp::MIN), &status, observed.now)).unwrap_or_default();
-    let may_start = !policy.spec.suspend && policy.spec.sampling.percent > 0 && links.iter().any(|l| l.linked);
+    let pace = plan
+        .as_ref()
+        .map(|plan| pace::pace(plan, policy.created.unwrap_or(Timestamp::MIN), &status, observed.now))
+        .unwrap_or_default();
+    let may_start =
+        !policy.spec.suspend && policy.spec.sampling.percent > 0 && links.iter().any(|l| l.linked);
     let create = pace.due.filter(|tick| may_start && !rounds::capturing(&observed.sessions, tick.round));
     let missed = pace.missed.filter(|_| may_start);
     status.last_session_time = create.map(|tick| Time(tick.at)).or(status.last_session_time);
     status.last_missed_time = missed.map(|tick| Time(tick.at)).or(status.last_missed_time);
     // Nobody waited for this tick: when pods come or the policy goes on, it has not been missed.
-    status.last_idle_time = pace.due.or(pace.missed).filter(|_| !may_start).map(|tick| Time(tick.at)).or(status.last_idle_time);
+    status.last_idle_time =
+        pace.due.or(pace.missed).filter(|_| !may_start).map(|tick| Time(tick.at)).or(status.last_idle_time);
     status.next_session_time = pace.next.filter(|_| !policy.spec.suspend).map(Time);
     status.schedule = schedule::describe(&policy.spec.schedule);
     status.effective_overhead = plan.as_ref().ok().and_then(|plan| plan.overhead(observed.now));
-    verdict::fill(&verdict::Facts { policy, links: &links, overridden: overridden.len(), observed, plan: &plan, pace }, &mut status);
+    verdict::fill(
+        &verdict::Facts { policy, links: &links, overridden: overridden.len(), observed, plan: &plan, pace },
+        &mut status,
+    );
     let until_next = pace.next.map_or(SignedDuration::MAX, |next| next.duration_since(observed.now));
     Step {
         news: news::between(policy.status, &status, &links),

@@ -25,8 +25,13 @@ pub struct News {
 }
 
 /// Reasons that need nobody's attention.
-const QUIET: [Reason; 5] =
-    [Reason::Linked, Reason::AgentStarting, Reason::AttachedOnDemand, Reason::PodNotRunning, Reason::StatusCheckBlocked];
+const QUIET: [Reason; 5] = [
+    Reason::Linked,
+    Reason::AgentStarting,
+    Reason::AttachedOnDemand,
+    Reason::PodNotRunning,
+    Reason::StatusCheckBlocked,
+];
 
 /// Whether nobody needs to look at an app because of `reason`.
 #[must_use]
@@ -36,28 +41,50 @@ pub fn is_quiet(reason: Reason) -> bool {
 
 /// The news between two statuses, in the order of the linked apps.
 #[must_use]
-pub fn between(before: Option<&ProfilingPolicyStatus>, after: &ProfilingPolicyStatus, links: &[PodLink]) -> Vec<News> {
+pub fn between(
+    before: Option<&ProfilingPolicyStatus>,
+    after: &ProfilingPolicyStatus,
+    links: &[PodLink],
+) -> Vec<News> {
     let before = before.map(|s| s.linked_apps.as_slice()).unwrap_or_default();
     let told = |app: &LinkedApp| {
-        before.iter().any(|b| b.namespace == app.namespace && b.kind == app.kind && b.name == app.name && b.reason == app.reason)
+        before.iter().any(|b| {
+            b.namespace == app.namespace && b.kind == app.kind && b.name == app.name && b.reason == app.reason
+        })
     };
-    after.linked_apps.iter().filter(|app| !is_quiet(app.reason) && !told(app)).filter_map(|app| news(app, links)).collect()
+    after
+        .linked_apps
+        .iter()
+        .filter(|app| !is_quiet(app.reason) && !told(app))
+        .filter_map(|app| news(app, links))
+        .collect()
 }
 
 fn news(app: &LinkedApp, links: &[PodLink]) -> Option<News> {
     let here = |pod: &PodFacts| app.namespace.is_empty() || *pod.namespace == *app.namespace;
-    let pod = &links.iter().find(|l| l.pod.workload.kind == app.kind && l.pod.workload.name == app.name && here(&l.pod))?.pod;
+    let pod = &links
+        .iter()
+        .find(|l| l.pod.workload.kind == app.kind && l.pod.workload.name == app.name && here(&l.pod))?
+        .pod;
     Some(News {
         namespace: pod.namespace.to_string(),
         workload: (*pod.workload).clone(),
         owner: owner(pod),
         warning: app.linked < app.pods,
         reason: app.reason,
-        note: advised(format!("{}/{}: {} of {} pods can be profiled", app.kind, app.name, app.linked, app.pods), app.reason),
+        note: advised(
+            format!("{}/{}: {} of {} pods can be profiled", app.kind, app.name, app.linked, app.pods),
+            app.reason,
+        ),
     })
 }
 
 fn owner(pod: &PodFacts) -> Owner {
-    let itself = || Owner { api_version: "v1".into(), kind: "Pod".into(), name: pod.name.clone(), uid: pod.uid.clone() };
+    let itself = || Owner {
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        name: pod.name.clone(),
+        uid: pod.uid.clone(),
+    };
     pod.owner.as_deref().cloned().unwrap_or_else(itself)
 }

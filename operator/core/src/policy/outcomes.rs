@@ -1,5 +1,5 @@
-//! Do a policy's targets fail? The last 20 of them, whoever asked, in a text of one character each; and the rounds of its schedule
-//! in a row that failed, whatever the number of their sessions.
+//! Do a policy's targets fail? The last 20 of them, whoever asked, in a text of one character each; and the
+//! rounds of its schedule in a row that failed, whatever the number of their sessions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use super::rounds::number_of;
 /// How many targets are remembered.
 pub const REMEMBERED: usize = 20;
 
-/// How long after its end a session is counted: by then every other one that ended in the same second is known as well.
+/// How long after its end a session is counted: by then every other one that ended in the same second is
+/// known as well.
 const SETTLED: SignedDuration = SignedDuration::from_secs(3);
 
 /// Adds the targets of sessions that ended since the last time, and the rounds whose last session did.
@@ -30,7 +31,8 @@ pub fn fill(status: &mut ProfilingPolicyStatus, sessions: &[Arc<ProfileSession>]
         .collect();
     ended.sort_by(|a, b| a.0.cmp(b.0).then_with(|| a.1.metadata.name.cmp(&b.1.metadata.name)));
     // A round is counted with the last of its sessions, so once.
-    let last_of_round: HashMap<&str, usize> = ended.iter().enumerate().filter_map(|(n, (_, s))| Some((number_of(s)?, n))).collect();
+    let last_of_round: HashMap<&str, usize> =
+        ended.iter().enumerate().filter_map(|(n, (_, s))| Some((number_of(s)?, n))).collect();
     for (n, (at, session)) in ended.iter().enumerate() {
         status.outcomes = of(session).chain(status.outcomes.chars()).take(REMEMBERED).collect();
         status.outcomes_until = Some((*at).clone());
@@ -46,15 +48,16 @@ fn ended(session: &ProfileSession, now: Timestamp) -> Option<&Time> {
     (now.duration_since(at.0) >= SETTLED).then_some(at)
 }
 
-/// Counts a round all of whose sessions have ended: one that failed is one more in a row, one that did not ends the row, and one
-/// of which nothing was tried is neither.
+/// Counts a round all of whose sessions have ended: one that failed is one more in a row, one that did not
+/// ends the row, and one of which nothing was tried is neither.
 fn count(status: &mut ProfilingPolicyStatus, round: &str, sessions: &[Arc<ProfileSession>], now: Timestamp) {
     let of_round = || sessions.iter().filter(|s| number_of(s) == Some(round));
     if !of_round().all(|s| ended(s, now).is_some()) {
         return;
     }
-    let (good, bad) =
-        of_round().flat_map(|s| of(s)).fold((0, 0), |(good, bad), c| if c == '+' { (good + 1, bad) } else { (good, bad + 1) });
+    let (good, bad) = of_round()
+        .flat_map(|s| of(s))
+        .fold((0, 0), |(good, bad), c| if c == '+' { (good + 1, bad) } else { (good, bad + 1) });
     if bad > good {
         status.failed_rounds = status.failed_rounds.saturating_add(1);
     } else if good > 0 {
@@ -70,7 +73,9 @@ fn of(session: &ProfileSession) -> impl Iterator<Item = char> {
 fn outcome(target: &TargetStatus) -> Option<char> {
     match target.phase {
         TargetPhase::Succeeded => Some('+'),
-        TargetPhase::Failed if !matches!(target.reason, Some(Reason::NoSamples | Reason::PodGone)) => Some('-'),
+        TargetPhase::Failed if !matches!(target.reason, Some(Reason::NoSamples | Reason::PodGone)) => {
+            Some('-')
+        }
         _ => None,
     }
 }

@@ -27,11 +27,16 @@ pub struct Pace {
 pub fn pace(plan: &Plan, created: Timestamp, status: &ProfilingPolicyStatus, now: Timestamp) -> Pace {
     let stretch = stretch(status);
     let last_round = status.last_session_time.as_ref().map(|t| t.0);
-    // While rounds fail, so many ticks are counted from the last one: those in between are no rounds, and are not missed.
+    // While rounds fail, so many ticks are counted from the last one: those in between are no rounds, and are
+    // not missed.
     let resume = last_round.filter(|_| stretch > 1).and_then(|last| plan.after(last, stretch));
     let (last, next) = plan.ticks(now);
     let last = last.filter(|tick| resume.is_none_or(|resume| tick.at >= resume.at));
-    let known = [&status.last_session_time, &status.last_missed_time, &status.last_idle_time].into_iter().flatten().map(|t| t.0).max();
+    let known = [&status.last_session_time, &status.last_missed_time, &status.last_idle_time]
+        .into_iter()
+        .flatten()
+        .map(|t| t.0)
+        .max();
     Pace {
         due: schedule::due(last, created, last_round, now),
         missed: schedule::missed(last, created, known, now),

@@ -7,9 +7,10 @@
 //! candidate ─────► Restarting ─────────────────► Restarted ─30 s─► the next candidate
 //!                      └─10 min without progress─► Failed: nothing more, until the policy or the agent changes
 //! ```
-//! One workload of a policy at a time. What is decided is written to the policy's status first and done in the next step, so
-//! that a leader that dies in between leaves no second workload in flight. The pod template says for which agent version a
-//! workload was restarted: it is never restarted for the same one again, whoever asks.
+//! One workload of a policy at a time. What is decided is written to the policy's status first and done in
+//! the next step, so that a leader that dies in between leaves no second workload in flight. The pod template
+//! says for which agent version a workload was restarted: it is never restarted for the same one again,
+//! whoever asks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -27,10 +28,12 @@ use crate::text::{advised, counted};
 
 /// The condition that tells how restarts stand.
 pub const CONDITION: &str = "Restarting";
-/// Least time between the end of one restart and the start of the next; as long, nothing is restarted after a policy was made or
-/// a leader has taken over, so that the webhook knows the policy and gives out the agent of this version.
+/// Least time between the end of one restart and the start of the next; as long, nothing is restarted after a
+/// policy was made or a leader has taken over, so that the webhook knows the policy and gives out the agent
+/// of this version.
 const INTERVAL: SignedDuration = SignedDuration::from_secs(30);
-/// A restart that brings no further pod for so long has failed: the default of a Deployment's `progressDeadlineSeconds`.
+/// A restart that brings no further pod for so long has failed: the default of a Deployment's
+/// `progressDeadlineSeconds`.
 const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 /// Most workloads that are looked at in one step.
 const LOOKS: usize = 8;
@@ -60,7 +63,10 @@ impl Key {
     /// The workload of a restart.
     #[must_use]
     pub fn of(last: &RestartStatus) -> Self {
-        Self { namespace: last.namespace.clone(), workload: Workload { kind: last.kind.clone(), name: last.name.clone() } }
+        Self {
+            namespace: last.namespace.clone(),
+            workload: Workload { kind: last.kind.clone(), name: last.name.clone() },
+        }
     }
 }
 
@@ -82,7 +88,8 @@ impl std::fmt::Display for Key {
 pub struct WorkloadFacts {
     /// It is paused, being deleted, or does not restart its pods by itself; the text says which.
     pub unfit: Option<String>,
-    /// The controller has seen the newest spec, and there are as many pods of it, all of the newest revision, as it wants.
+    /// The controller has seen the newest spec, and there are as many pods of it, all of the newest revision,
+    /// as it wants.
     pub settled: bool,
     /// Pods of the newest revision that are ready.
     pub ready: i32,
@@ -90,7 +97,8 @@ pub struct WorkloadFacts {
     pub desired: i32,
     /// The agent version that its template was restarted for.
     pub restarted_for: Option<String>,
-    /// The pods that it takes for its own: anybody who may create pods can make one that names it as its controller.
+    /// The pods that it takes for its own: anybody who may create pods can make one that names it as its
+    /// controller.
     pub selector: LabelSelector,
 }
 
@@ -152,7 +160,8 @@ pub struct Decision {
     pub condition: Wanted,
 }
 
-/// The workloads that have a pod without an agent, or with another version of it, and no pod that injection refuses.
+/// The workloads that have a pod without an agent, or with another version of it, and no pod that injection
+/// refuses.
 #[must_use]
 pub fn candidates(situation: &Situation) -> BTreeSet<Key> {
     let mut needs: BTreeMap<Key, bool> = BTreeMap::new();
@@ -168,8 +177,14 @@ pub fn candidates(situation: &Situation) -> BTreeSet<Key> {
 }
 
 fn needs_restart(link: &PodLink, situation: &Situation) -> bool {
-    let outdated = || situation.agents.get(&link.pod.uid).is_some_and(|a| is_outdated(situation.pinned, a, situation.version));
-    matches!(link.reason, Reason::CreatedBeforePolicy | Reason::WebhookMissed) || (link.pod.sidecar.is_some() && outdated())
+    let outdated = || {
+        situation
+            .agents
+            .get(&link.pod.uid)
+            .is_some_and(|a| is_outdated(situation.pinned, a, situation.version))
+    };
+    matches!(link.reason, Reason::CreatedBeforePolicy | Reason::WebhookMissed)
+        || (link.pod.sidecar.is_some() && outdated())
 }
 
 /// Whether one of the workload's own pods needs the restart.
@@ -183,7 +198,9 @@ fn lacks(key: &Key, facts: &WorkloadFacts, situation: &Situation) -> bool {
 pub fn looks(situation: &Situation) -> Vec<Key> {
     match situation.last {
         Some(last) if last.state == RestartState::Restarting => vec![Key::of(last)],
-        _ if !situation.enabled || situation.suspended || is_stopped(situation) || rests(situation) => Vec::new(),
+        _ if !situation.enabled || situation.suspended || is_stopped(situation) || rests(situation) => {
+            Vec::new()
+        }
         _ => turn(candidates(situation), situation.now),
     }
 }
@@ -202,13 +219,18 @@ fn turn(all: BTreeSet<Key>, now: Timestamp) -> Vec<Key> {
 /// Whether a restart has failed that nobody has looked at since.
 fn is_stopped(situation: &Situation) -> bool {
     situation.last.is_some_and(|l| {
-        l.state == RestartState::Failed && l.agent_version == situation.version && l.failed_generation == situation.generation
+        l.state == RestartState::Failed
+            && l.agent_version == situation.version
+            && l.failed_generation == situation.generation
     })
 }
 
 /// Whether nothing is restarted yet: the last restart, the policy or the leader is too young.
 fn rests(situation: &Situation) -> bool {
-    let ended = situation.last.and_then(|l| l.end_time.as_ref()).map_or(situation.since, |end| end.0.max(situation.since));
+    let ended = situation
+        .last
+        .and_then(|l| l.end_time.as_ref())
+        .map_or(situation.since, |end| end.0.max(situation.since));
     ended + INTERVAL > situation.now
 }
 
@@ -219,7 +241,11 @@ pub fn decide(situation: &Situation, seen: &Seen) -> Decision {
         Some(last) if last.state == RestartState::Restarting => follow(last, situation, seen),
         Some(last) if is_stopped(situation) => {
             let message = advised(
-                format!("Stopped: {} did not become ready with the agent {}", Key::of(last), last.agent_version),
+                format!(
+                    "Stopped: {} did not become ready with the agent {}",
+                    Key::of(last),
+                    last.agent_version
+                ),
                 Reason::RestartFailed,
             );
             keep(situation, Wanted::new(Truth::False, Reason::RestartFailed, message))
@@ -228,11 +254,19 @@ pub fn decide(situation: &Situation, seen: &Seen) -> Decision {
     }
 }
 
-/// Writes a decision into the status of the policy. Without one nothing is restarted, and nothing said about it.
-pub fn fill(status: &mut ProfilingPolicyStatus, decision: Option<&Decision>, generation: Option<i64>, now: Timestamp) {
+/// Writes a decision into the status of the policy. Without one nothing is restarted, and nothing said about
+/// it.
+pub fn fill(
+    status: &mut ProfilingPolicyStatus,
+    decision: Option<&Decision>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
     status.restart = decision.and_then(|d| d.last.clone());
     match decision {
-        Some(decision) => conditions::set(&mut status.conditions, CONDITION, decision.condition.clone(), generation, now),
+        Some(decision) => {
+            conditions::set(&mut status.conditions, CONDITION, decision.condition.clone(), generation, now)
+        }
         None => status.conditions.retain(|c| c.type_ != CONDITION),
     }
 }
@@ -245,7 +279,11 @@ fn keep(situation: &Situation, condition: Wanted) -> Decision {
 fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision {
     let key = Key::of(last);
     let on = |what: &str| {
-        Wanted::new(Truth::True, Reason::Restarting, format!("{key} is restarted for the agent {}: {what}.", last.agent_version))
+        Wanted::new(
+            Truth::True,
+            Reason::Restarting,
+            format!("{key} is restarted for the agent {}: {what}.", last.agent_version),
+        )
     };
     let facts = match seen.workloads.get(&key) {
         None => return keep(situation, on("it was not looked at now")),
@@ -264,7 +302,12 @@ fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision 
     }
     let lacking = ours && lacks(&key, facts, situation) && candidates(situation).contains(&key);
     if begun && facts.settled && !lacking {
-        return end(last, situation, RestartState::Restarted, on("all of its pods are ready and have the agent"));
+        return end(
+            last,
+            situation,
+            RestartState::Restarted,
+            on("all of its pods are ready and have the agent"),
+        );
     }
     let mut last = last.clone();
     if begun && facts.ready > last.ready {
@@ -273,7 +316,8 @@ fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision 
     if situation.now > last.progress_time.0 + DEADLINE {
         return fail(&last, facts, situation);
     }
-    let condition = on(&format!("{} of {} pods are new and ready", if begun { facts.ready } else { 0 }, facts.desired));
+    let condition =
+        on(&format!("{} of {} pods are new and ready", if begun { facts.ready } else { 0 }, facts.desired));
     Decision { last: Some(last), patch: (!begun).then_some(key), condition }
 }
 
@@ -284,12 +328,19 @@ fn end(last: &RestartStatus, situation: &Situation, state: RestartState, conditi
 
 fn fail(last: &RestartStatus, facts: &WorkloadFacts, situation: &Situation) -> Decision {
     let what = match facts.settled {
-        _ if facts.restarted_for.as_deref() != Some(&last.agent_version) => "the operator could not change it; see its log".to_owned(),
-        true => "its pods are ready but have no agent; check that the fleetprof webhook is running".to_owned(),
+        _ if facts.restarted_for.as_deref() != Some(&last.agent_version) => {
+            "the operator could not change it; see its log".to_owned()
+        }
+        true => {
+            "its pods are ready but have no agent; check that the fleetprof webhook is running".to_owned()
+        }
         false => format!("{} of {} pods are new and ready", facts.ready, facts.desired),
     };
     let message = advised(
-        format!("Stopped: {} was restarted and brought no further pod for {DEADLINE:#}: {what}", Key::of(last)),
+        format!(
+            "Stopped: {} was restarted and brought no further pod for {DEADLINE:#}: {what}",
+            Key::of(last)
+        ),
         Reason::RestartFailed,
     );
     let last = RestartStatus { failed_generation: situation.generation, ..last.clone() };
@@ -307,7 +358,10 @@ fn next(situation: &Situation, seen: &Seen) -> Decision {
     if !situation.enabled {
         return idle(
             Reason::RestartDisabled,
-            advised(format!("{} the agent {}", counted(n, "workload lacks", "workloads lack"), situation.version), Reason::RestartDisabled),
+            advised(
+                format!("{} the agent {}", counted(n, "workload lacks", "workloads lack"), situation.version),
+                Reason::RestartDisabled,
+            ),
         );
     }
     if situation.suspended {
@@ -330,8 +384,16 @@ fn choose(all: &BTreeSet<Key>, situation: &Situation, seen: &Seen) -> Decision {
         }
     }
     let condition = match blocked {
-        Some((key, why)) => Wanted::new(Truth::False, Reason::RestartBlocked, format!("{}; {key}: {why}.", waiting(all.len()))),
-        None => Wanted::new(Truth::True, Reason::Restarting, format!("{}; each has its turn.", waiting(all.len()))),
+        Some((key, why)) => Wanted::new(
+            Truth::False,
+            Reason::RestartBlocked,
+            format!("{}; {key}: {why}.", waiting(all.len())),
+        ),
+        None => Wanted::new(
+            Truth::True,
+            Reason::Restarting,
+            format!("{}; each has its turn.", waiting(all.len())),
+        ),
     };
     keep(situation, condition)
 }
@@ -350,7 +412,11 @@ fn begin(key: &Key, situation: &Situation) -> Decision {
         end_time: None,
         failed_generation: None,
     };
-    let condition = Wanted::new(Truth::True, Reason::Restarting, format!("{key} is next for the agent {}.", situation.version));
+    let condition = Wanted::new(
+        Truth::True,
+        Reason::Restarting,
+        format!("{key} is next for the agent {}.", situation.version),
+    );
     Decision { last: Some(last), patch: None, condition }
 }
 
@@ -363,14 +429,18 @@ fn fit(key: &Key, facts: &WorkloadFacts, situation: &Situation, seen: &Seen) -> 
     if facts.restarted_for.as_deref() == Some(situation.version) {
         let version = situation.version;
         return Err(format!(
-            "it was restarted for the agent {version} before, and is not a second time; restart it with kubectl rollout restart"
+            "it was restarted for the agent {version} before, and is not a second time; restart it with \
+             kubectl rollout restart"
         ));
     }
     if let Some(unfit) = &facts.unfit {
         return Err(unfit.clone());
     }
     if !lacks(key, facts, situation) {
-        return Err("the pods without the agent that name it as their controller are not its own by its selector".into());
+        return Err(
+            "the pods without the agent that name it as their controller are not its own by its selector"
+                .into(),
+        );
     }
     if !facts.settled {
         return Err("it is being rolled out, or not all of its pods are ready".into());

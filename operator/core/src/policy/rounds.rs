@@ -54,31 +54,37 @@ fn summary(policy: &PolicyView, session: &ProfileSession) -> SessionSummary {
     }
 }
 
-/// Whether an earlier round of the schedule still captures: the next one does not start meanwhile. What a leader has started of
-/// the same round before it went does not count, so that the next leader starts the rest.
+/// Whether an earlier round of the schedule still captures: the next one does not start meanwhile. What a
+/// leader has started of the same round before it went does not count, so that the next leader starts the
+/// rest.
 #[must_use]
 pub fn capturing(sessions: &[Arc<ProfileSession>], round: u64) -> bool {
     let number = round.to_string();
     let captures = |s: &ProfileSession| matches!(phase(s), Phase::Pending | Phase::Starting | Phase::Running);
-    sessions.iter().any(|s| s.spec.trigger == Trigger::Schedule && captures(s) && number_of(s) != Some(&number))
+    sessions
+        .iter()
+        .any(|s| s.spec.trigger == Trigger::Schedule && captures(s) && number_of(s) != Some(&number))
 }
 
 /// The number of the round that a session is of; `None` for one that the schedule did not start.
 #[must_use]
 pub fn number_of(session: &ProfileSession) -> Option<&str> {
-    let annotations = session.metadata.annotations.as_ref().filter(|_| session.spec.trigger == Trigger::Schedule)?;
+    let annotations =
+        session.metadata.annotations.as_ref().filter(|_| session.spec.trigger == Trigger::Schedule)?;
     annotations.get(names::ROUND_ANNOTATION).map(String::as_str)
 }
 
 /// The sessions of a round. Their names are made of policy and round, so that a round is never started twice.
 ///
-/// A policy of a namespace has one, which picks its targets when it starts. One of the cluster picks here, over all namespaces
-/// at once, so that its bounds hold for the round as a whole; each namespace with a picked pod has a session of just those.
+/// A policy of a namespace has one, which picks its targets when it starts. One of the cluster picks here,
+/// over all namespaces at once, so that its bounds hold for the round as a whole; each namespace with a
+/// picked pod has a session of just those.
 #[must_use]
 pub fn sessions(policy: &PolicyView, tick: Tick, links: &[PodLink]) -> Vec<ProfileSession> {
     let name = format!("{}-{}", policy.name, tick.round);
     let numbered = |mut session: ProfileSession| {
-        session.metadata.annotations = Some([(names::ROUND_ANNOTATION.to_owned(), tick.round.to_string())].into());
+        session.metadata.annotations =
+            Some([(names::ROUND_ANNOTATION.to_owned(), tick.round.to_string())].into());
         session
     };
     if let Some(namespace) = policy.namespace {
@@ -96,12 +102,19 @@ pub fn sessions(policy: &PolicyView, tick: Tick, links: &[PodLink]) -> Vec<Profi
 /// Names of the pods that a round of a cluster policy captures, by namespace.
 fn picked<'l>(policy: &PolicyView, round: u64, links: &'l [PodLink]) -> BTreeMap<&'l str, Vec<String>> {
     // Workloads of two namespaces with one name are two.
-    let place = |l: &PodLink| Workload { name: format!("{}/{}", l.pod.namespace, l.pod.workload.name), ..(*l.pod.workload).clone() };
+    let place = |l: &PodLink| Workload {
+        name: format!("{}/{}", l.pod.namespace, l.pod.workload.name),
+        ..(*l.pod.workload).clone()
+    };
     let linked = || links.iter().filter(|l| l.linked);
-    let candidates: Vec<Candidate> = linked().map(|l| Candidate { pod_uid: l.pod.uid.clone(), workload: place(l) }).collect();
+    let candidates: Vec<Candidate> =
+        linked().map(|l| Candidate { pod_uid: l.pod.uid.clone(), workload: place(l) }).collect();
     let sampling = &policy.spec.sampling;
     let replicas = usize::try_from(sampling.replicas_per_workload).unwrap_or(1);
-    let uids: HashSet<String> = pick(policy.uid, round, &candidates, replicas, most_of(sampling, candidates.len())).into_iter().collect();
+    let uids: HashSet<String> =
+        pick(policy.uid, round, &candidates, replicas, most_of(sampling, candidates.len()))
+            .into_iter()
+            .collect();
     let mut by_namespace: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for link in linked().filter(|l| uids.contains(&l.pod.uid)) {
         by_namespace.entry(&link.pod.namespace).or_default().push(link.pod.name.clone());
@@ -110,7 +123,8 @@ fn picked<'l>(policy: &PolicyView, round: u64, links: &'l [PodLink]) -> BTreeMap
     by_namespace
 }
 
-/// A session that a policy starts itself, with the policy's own settings: labelled and owned, so that it is found and goes with it.
+/// A session that a policy starts itself, with the policy's own settings: labelled and owned, so that it is
+/// found and goes with it.
 #[must_use]
 pub fn draft(policy: &PolicyView, namespace: &str, name: String, trigger: Trigger) -> ProfileSession {
     let spec = ProfileSessionSpec {
@@ -143,21 +157,32 @@ pub fn draft(policy: &PolicyView, namespace: &str, name: String, trigger: Trigge
     ProfileSession { metadata, spec, status: None }
 }
 
-/// Sessions to delete, as (namespace, name): of the policy's own, in each namespace, what is over the history limits; ttl is kept
-/// by the session itself.
+/// Sessions to delete, as (namespace, name): of the policy's own, in each namespace, what is over the history
+/// limits; ttl is kept by the session itself.
 #[must_use]
-pub fn expired(policy: &PolicyView, sessions: &[Arc<ProfileSession>], now: Timestamp) -> Vec<(String, String)> {
+pub fn expired(
+    policy: &PolicyView,
+    sessions: &[Arc<ProfileSession>],
+    now: Timestamp,
+) -> Vec<(String, String)> {
     let history = &policy.spec.session.history;
     let mut ended: BTreeMap<(&str, bool), Vec<&ProfileSession>> = BTreeMap::new();
     // Without one whose workload still cools down, nobody would know that it does.
-    let own = |s: &Arc<ProfileSession>| s.spec.trigger != Trigger::OnDemand && phase(s).is_terminal() && !still_counts(policy, s, now);
+    let own = |s: &Arc<ProfileSession>| {
+        s.spec.trigger != Trigger::OnDemand && phase(s).is_terminal() && !still_counts(policy, s, now)
+    };
     for session in sessions.iter().filter(|s| own(s)) {
         let bad = !matches!(phase(session), Phase::Succeeded | Phase::PartiallySucceeded);
-        ended.entry((session.metadata.namespace.as_deref().unwrap_or_default(), bad)).or_default().push(session);
+        ended
+            .entry((session.metadata.namespace.as_deref().unwrap_or_default(), bad))
+            .or_default()
+            .push(session);
     }
     let over = |((namespace, bad), mut sessions): ((&str, bool), Vec<&ProfileSession>)| {
         let keep = usize::try_from(if bad { history.failed } else { history.succeeded }).unwrap_or(0);
-        sessions.sort_by_key(|s| std::cmp::Reverse(s.status.as_ref().and_then(|s| s.end_time.as_ref()).map_or(now, |t| t.0)));
+        sessions.sort_by_key(|s| {
+            std::cmp::Reverse(s.status.as_ref().and_then(|s| s.end_time.as_ref()).map_or(now, |t| t.0))
+        });
         let over = sessions.into_iter().skip(keep).filter_map(|s| s.metadata.name.clone());
         over.map(|name| (namespace.to_owned(), name)).collect::<Vec<_>>()
     };

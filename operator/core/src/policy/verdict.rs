@@ -17,7 +17,8 @@ pub struct Facts<'a> {
     pub policy: &'a PolicyView<'a>,
     /// Its pods.
     pub links: &'a [PodLink],
-    /// How many pods it leaves to policies of their own namespaces: as it should be, so it is said, and no more.
+    /// How many pods it leaves to policies of their own namespaces: as it should be, so it is said, and no
+    /// more.
     pub overridden: usize,
     /// What was seen.
     pub observed: &'a Observed<'a>,
@@ -55,19 +56,33 @@ fn configured(facts: &Facts) -> Wanted {
         return Wanted::new(Truth::False, Reason::InvalidSpec, format!("spec.agent.image: {cause}."));
     }
     if let Err(invalid) = facts.plan {
-        return Wanted::new(Truth::False, Reason::InvalidSpec, format!("{}: {}.", invalid.field, invalid.message));
+        return Wanted::new(
+            Truth::False,
+            Reason::InvalidSpec,
+            format!("{}: {}.", invalid.field, invalid.message),
+        );
     }
     if facts.pace.next.is_none() {
-        return Wanted::new(Truth::False, Reason::InvalidSpec, "spec.schedule.cron: names a time that never comes.");
+        return Wanted::new(
+            Truth::False,
+            Reason::InvalidSpec,
+            "spec.schedule.cron: names a time that never comes.",
+        );
     }
     match count(facts.links, Reason::Conflict) {
         0 if facts.overridden > 0 => {
             let n = facts.overridden;
-            let message = format!("The policy is in order; policies of their own namespaces serve {n} of the selected pods.");
+            let message = format!(
+                "The policy is in order; policies of their own namespaces serve {n} of the selected pods."
+            );
             Wanted::new(Truth::True, Reason::Valid, message)
         }
         0 => Wanted::new(Truth::True, Reason::Valid, "The policy is in order."),
-        n => Wanted::new(Truth::False, Reason::Conflict, advised(format!("{n} pods are served by an older policy"), Reason::Conflict)),
+        n => Wanted::new(
+            Truth::False,
+            Reason::Conflict,
+            advised(format!("{n} pods are served by an older policy"), Reason::Conflict),
+        ),
     }
 }
 
@@ -75,32 +90,51 @@ fn agents(links: &[PodLink]) -> Wanted {
     let heard = count(links, Reason::Linked);
     let starting = count(links, Reason::AgentStarting);
     match count(links, Reason::AgentLost) {
-        0 if heard > 0 => Wanted::new(Truth::True, Reason::AgentsAnswer, format!("{heard} agents answer, {starting} are starting.")),
+        0 if heard > 0 => Wanted::new(
+            Truth::True,
+            Reason::AgentsAnswer,
+            format!("{heard} agents answer, {starting} are starting."),
+        ),
         0 => Wanted::new(
             Truth::Unknown,
             Reason::StatusCheckBlocked,
             format!("No agent was heard of yet, {starting} are starting; this stops nothing."),
         ),
-        lost => Wanted::new(Truth::False, Reason::AgentsSilent, advised(format!("{lost} agents do not answer"), Reason::AgentLost)),
+        lost => Wanted::new(
+            Truth::False,
+            Reason::AgentsSilent,
+            advised(format!("{lost} agents do not answer"), Reason::AgentLost),
+        ),
     }
 }
 
-/// What the newest ended session says of those that tried to capture something: one that was refused, or whose targets were all
-/// skipped, tells nothing of the way that profiles take.
+/// What the newest ended session says of those that tried to capture something: one that was refused, or
+/// whose targets were all skipped, tells nothing of the way that profiles take.
 fn receiving(status: &ProfilingPolicyStatus) -> Wanted {
     let tried = |s: &&SessionSummary| s.phase != Phase::Cancelled && s.start_time.is_some() && !s.skipped;
     let newest = status.recent_sessions.iter().find(tried);
     match newest {
-        None => Wanted::new(Truth::Unknown, Reason::NoProfilesYet, "No session of this policy has captured anything yet."),
+        None => Wanted::new(
+            Truth::Unknown,
+            Reason::NoProfilesYet,
+            "No session of this policy has captured anything yet.",
+        ),
         Some(s) if matches!(s.phase, Phase::Succeeded | Phase::PartiallySucceeded) => Wanted::new(
             Truth::True,
             Reason::ProfilesArrive,
             format!("Session {} brought {} samples of {} targets.", s.name, s.samples, s.targets),
         ),
         Some(s) => {
-            let reason =
-                if s.reason == Some(Reason::NoSamples) { Reason::NoActivity } else { s.reason.unwrap_or(Reason::AllTargetsFailed) };
-            Wanted::new(Truth::False, reason, advised(format!("Session {} ended {}", s.name, s.phase.as_str()), reason))
+            let reason = if s.reason == Some(Reason::NoSamples) {
+                Reason::NoActivity
+            } else {
+                s.reason.unwrap_or(Reason::AllTargetsFailed)
+            };
+            Wanted::new(
+                Truth::False,
+                reason,
+                advised(format!("Session {} ended {}", s.name, s.phase.as_str()), reason),
+            )
         }
     }
 }
@@ -115,7 +149,9 @@ fn within_budget(observed: &Observed) -> Wanted {
     let targets = newest.status.as_ref().map(|s| s.targets.as_slice()).unwrap_or_default();
     let name = newest.metadata.name.as_deref().unwrap_or_default();
     match targets.iter().find(gave_way) {
-        None => Wanted::new(Truth::True, Reason::Valid, format!("Every target of session {name} got its place.")),
+        None => {
+            Wanted::new(Truth::True, Reason::Valid, format!("Every target of session {name} got its place."))
+        }
         Some(first) => Wanted::new(
             Truth::False,
             first.reason.unwrap_or(Reason::BudgetExhausted),
@@ -134,17 +170,28 @@ fn ready(facts: &Facts, configured: &Wanted, status: &ProfilingPolicyStatus) -> 
     let Facts { policy, links, .. } = facts;
     let linked = links.iter().filter(|l| l.linked).count();
     if policy.spec.suspend {
-        return Wanted::new(Truth::False, Reason::PolicySuspended, advised("No new sessions", Reason::PolicySuspended));
+        return Wanted::new(
+            Truth::False,
+            Reason::PolicySuspended,
+            advised("No new sessions", Reason::PolicySuspended),
+        );
     }
     if configured.reason == Reason::InvalidSpec {
         return configured.clone();
     }
     if links.is_empty() && facts.overridden > 0 {
-        let message = format!("Policies of their own namespaces serve all {} selected pods; this one has nothing to do.", facts.overridden);
+        let message = format!(
+            "Policies of their own namespaces serve all {} selected pods; this one has nothing to do.",
+            facts.overridden
+        );
         return Wanted::new(Truth::False, Reason::Overridden, message);
     }
     if links.is_empty() {
-        return Wanted::new(Truth::False, Reason::NoMatchingPods, advised("No pod is selected", Reason::NoMatchingPods));
+        return Wanted::new(
+            Truth::False,
+            Reason::NoMatchingPods,
+            advised("No pod is selected", Reason::NoMatchingPods),
+        );
     }
     if linked == 0 {
         let reason = links.iter().map(|l| l.reason).min().unwrap_or(Reason::NoMatchingPods);
@@ -157,9 +204,15 @@ fn ready(facts: &Facts, configured: &Wanted, status: &ProfilingPolicyStatus) -> 
     if facts.pace.stretch > 1 {
         let failed = outcomes::failed(&status.outcomes);
         let (last, stretch) = (status.outcomes.len(), facts.pace.stretch);
-        let cause =
-            format!("{failed} of the last {last} targets failed; rounds are {stretch} times further apart until one of them succeeds");
+        let cause = format!(
+            "{failed} of the last {last} targets failed; rounds are {stretch} times further apart until one \
+             of them succeeds"
+        );
         return Wanted::new(Truth::False, Reason::FailureRate, advised(cause, Reason::FailureRate));
     }
-    Wanted::new(Truth::True, Reason::Active, format!("{linked} of {} selected pods can be profiled.", links.len()))
+    Wanted::new(
+        Truth::True,
+        Reason::Active,
+        format!("{linked} of {} selected pods can be profiled.", links.len()),
+    )
 }

@@ -1,12 +1,17 @@
-//! What is a policy, whichever of the two kinds it is? One view for every decision, and one order between policies.
+//! What is a policy, whichever of the two kinds it is? One view for every decision, and one order between
+//! policies.
 //!
-//! A `ProfilingPolicy` covers its namespace, a `ClusterProfilingPolicy` those that it selects. Of the policies that select a
-//! pod one serves it: one of the pod's namespace before one of the cluster, then the older, then the first by name.
+//! A `ProfilingPolicy` covers its namespace, a `ClusterProfilingPolicy` those that it selects. Of the
+//! policies that select a pod one serves it: one of the pod's namespace before one of the cluster, then the
+//! older, then the first by name.
 
 use std::collections::{BTreeMap, HashMap};
 
 use fleetprof_crds::session::{PolicyKind, PolicyRef};
-use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy, ProfilingPolicySpec, ProfilingPolicyStatus, Reason, names};
+use fleetprof_crds::{
+    ClusterProfilingPolicy, ProfileSession, ProfilingPolicy, ProfilingPolicySpec, ProfilingPolicyStatus,
+    Reason, names,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
@@ -58,7 +63,12 @@ impl<'a> From<&'a ClusterProfilingPolicy> for PolicyView<'a> {
 }
 
 impl<'a> PolicyView<'a> {
-    fn of(kind: PolicyKind, meta: &'a ObjectMeta, spec: &'a ProfilingPolicySpec, status: Option<&'a ProfilingPolicyStatus>) -> Self {
+    fn of(
+        kind: PolicyKind,
+        meta: &'a ObjectMeta,
+        spec: &'a ProfilingPolicySpec,
+        status: Option<&'a ProfilingPolicyStatus>,
+    ) -> Self {
         Self {
             kind,
             namespace: None,
@@ -90,7 +100,8 @@ impl<'a> PolicyView<'a> {
         if self.is_cluster() { namespace } else { "" }
     }
 
-    /// Whether it looks into the namespace at all. `labels` are the namespace's; `None` for one that no cluster policy reaches.
+    /// Whether it looks into the namespace at all. `labels` are the namespace's; `None` for one that no
+    /// cluster policy reaches.
     #[must_use]
     pub fn covers(&self, namespace: &str, labels: Option<&Labels>) -> bool {
         match self.namespace_selector {
@@ -113,7 +124,8 @@ impl<'a> PolicyView<'a> {
     /// Whether a session names it.
     #[must_use]
     pub fn owns(&self, session: &ProfileSession) -> bool {
-        let named = session.spec.policy_ref.as_ref().is_some_and(|p| p.kind == self.kind && p.name == self.name);
+        let named =
+            session.spec.policy_ref.as_ref().is_some_and(|p| p.kind == self.kind && p.name == self.name);
         named && (self.is_cluster() || session.metadata.namespace.as_deref() == self.namespace)
     }
 
@@ -121,7 +133,9 @@ impl<'a> PolicyView<'a> {
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         let of_pods = selector::fault(&self.spec.selector).map(|fault| format!("spec.selector.{fault}"));
-        of_pods.or_else(|| Some(format!("spec.namespaceSelector.{}", selector::fault(self.namespace_selector?)?)))
+        of_pods.or_else(|| {
+            Some(format!("spec.namespaceSelector.{}", selector::fault(self.namespace_selector?)?))
+        })
     }
 
     /// How a session names it.

@@ -1,7 +1,7 @@
 //! When does a cron line tick? Read by `croner`, on the clock of a zone of the bundled time zone database.
 //!
-//! A fixed time that falls into the hour which daylight saving time skips ticks right after it; one in the hour that comes
-//! twice ticks once. Lines with `*` in minute or hour tick in each real minute or hour.
+//! A fixed time that falls into the hour which daylight saving time skips ticks right after it; one in the
+//! hour that comes twice ticks once. Lines with `*` in minute or hour tick in each real minute or hour.
 
 use std::str::FromStr;
 
@@ -24,20 +24,25 @@ impl Clock {
     /// # Errors
     /// [`Invalid`] with the field, when one cannot be read.
     pub fn read(line: &str, zone: Option<&str>) -> Result<Self, Invalid> {
-        let cron =
-            Cron::from_str(line).map_err(|e| Invalid { field: "spec.schedule.cron", message: format!("{line:?} is no cron line: {e}") })?;
+        let cron = Cron::from_str(line).map_err(|e| Invalid {
+            field: "spec.schedule.cron",
+            message: format!("{line:?} is no cron line: {e}"),
+        })?;
         let zone = match zone {
             None => TimeZone::UTC,
             Some(name) => TimeZoneDatabase::bundled().get(name).map_err(|_| Invalid {
                 field: "spec.schedule.timeZone",
-                message: format!("{name:?} is no time zone; use a name of the IANA database, such as Europe/Berlin"),
+                message: format!(
+                    "{name:?} is no time zone; use a name of the IANA database, such as Europe/Berlin"
+                ),
             })?,
         };
         Ok(Self { cron, zone })
     }
 
-    /// How many ticks lie in the seven days from that of `now` on. Each day that has one is looked at once and has the line's hours
-    /// times its minutes; what daylight saving adds to a day or takes from it does not count.
+    /// How many ticks lie in the seven days from that of `now` on. Each day that has one is looked at once
+    /// and has the line's hours times its minutes; what daylight saving adds to a day or takes from it does
+    /// not count.
     #[must_use]
     pub fn ticks_in_a_week(&self, now: Timestamp) -> i64 {
         let Ok(mut day) = now.to_zoned(self.zone.clone()).start_of_day() else { return 0 };
@@ -49,7 +54,8 @@ impl Clock {
             day = tomorrow;
         }
         let pattern = &self.cron.pattern;
-        let of_day = [&pattern.hours, &pattern.minutes, &pattern.seconds].map(|part| i64::try_from(part.values().len()).unwrap_or(1));
+        let of_day = [&pattern.hours, &pattern.minutes, &pattern.seconds]
+            .map(|part| i64::try_from(part.values().len()).unwrap_or(1));
         days * of_day.iter().product::<i64>()
     }
 
@@ -107,8 +113,14 @@ mod tests {
     #[test]
     fn what_cannot_be_read_says_where() {
         assert_eq!(Clock::read("5-1 * * * *", None).unwrap_err().field, "spec.schedule.cron");
-        assert_eq!(Clock::read("0 3 * * *", Some("Europe/Bärlin")).unwrap_err().field, "spec.schedule.timeZone");
-        assert!(Clock::read("0 0 31 2 *", None).is_ok_and(|c| c.next("2026-01-01T00:00:00Z".parse().unwrap()).is_none()));
+        assert_eq!(
+            Clock::read("0 3 * * *", Some("Europe/Bärlin")).unwrap_err().field,
+            "spec.schedule.timeZone"
+        );
+        assert!(
+            Clock::read("0 0 31 2 *", None)
+                .is_ok_and(|c| c.next("2026-01-01T00:00:00Z".parse().unwrap()).is_none())
+        );
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! When is the next round? Every policy has its own offset in its interval, so that a fleet does not start at once.
+//! When is the next round? Every policy has its own offset in its interval, so that a fleet does not start at
+//! once.
 
 mod cron;
 
@@ -68,9 +69,9 @@ impl Plan {
 
     /// The last tick at or before `now`, and the first after it.
     ///
-    /// With an interval, tick `n` is at `n × every + hash(uid) mod every`, plus a jitter of up to 5 % of the interval that
-    /// depends on the round, so that two policies that meet once do not meet every time. By the clock it is up to 30 s
-    /// after the line's time, by the uid.
+    /// With an interval, tick `n` is at `n × every + hash(uid) mod every`, plus a jitter of up to 5 % of the
+    /// interval that depends on the round, so that two policies that meet once do not meet every time. By the
+    /// clock it is up to 30 s after the line's time, by the uid.
     #[must_use]
     pub fn ticks(&self, now: Timestamp) -> (Option<Tick>, Option<Tick>) {
         match &self.rhythm {
@@ -80,7 +81,10 @@ impl Plan {
             }
             Rhythm::Cron(clock) => {
                 let shift = SignedDuration::from_secs(below(CRON_SPREAD, hash(&[&self.uid])));
-                let tick = |at: Timestamp| Tick { round: u64::try_from(at.as_second() / 60).unwrap_or(0), at: at + shift };
+                let tick = |at: Timestamp| Tick {
+                    round: u64::try_from(at.as_second() / 60).unwrap_or(0),
+                    at: at + shift,
+                };
                 (clock.last(now - shift).map(tick), clock.next(now - shift).map(tick))
             }
         }
@@ -102,7 +106,8 @@ impl Plan {
     fn tick(&self, every: i64, round: i64) -> Tick {
         let offset = below(every, hash(&[&self.uid]));
         let jitter = below(every / 20 + 1, hash(&[&self.uid, &round.to_string()]));
-        let at = Timestamp::from_second(round.saturating_mul(every).saturating_add(offset + jitter)).unwrap_or(Timestamp::MAX);
+        let at = Timestamp::from_second(round.saturating_mul(every).saturating_add(offset + jitter))
+            .unwrap_or(Timestamp::MAX);
         Tick { round: u64::try_from(round).unwrap_or(0), at }
     }
 
@@ -112,7 +117,8 @@ impl Plan {
         match &self.rhythm {
             Rhythm::Every(every) => {
                 let (last, next) = self.in_interval(*every, at);
-                let round = i64::try_from(last.map_or(next.round.saturating_sub(1), |last| last.round)).unwrap_or(i64::MAX);
+                let round = i64::try_from(last.map_or(next.round.saturating_sub(1), |last| last.round))
+                    .unwrap_or(i64::MAX);
                 Some(self.tick(*every, round.saturating_add(i64::from(n))))
             }
             Rhythm::Cron(_) => (0..n).try_fold(Tick { round: 0, at }, |tick, _| self.ticks(tick.at).1),
@@ -121,8 +127,8 @@ impl Plan {
 
     /// Seconds between two rounds on average; `None` when there is no next one.
     ///
-    /// By the clock it is that of a week, so that a line such as `0 9-17 * * MON-FRI` has the same on a Friday evening; where a
-    /// week has less than two ticks, the time between the next two.
+    /// By the clock it is that of a week, so that a line such as `0 9-17 * * MON-FRI` has the same on a
+    /// Friday evening; where a week has less than two ticks, the time between the next two.
     #[must_use]
     pub fn gap(&self, now: Timestamp) -> Option<i64> {
         match &self.rhythm {
@@ -137,7 +143,8 @@ impl Plan {
         }
     }
 
-    /// Share of time in which a picked pod is profiled, as `3.33% of time`; `None` when there is no next round.
+    /// Share of time in which a picked pod is profiled, as `3.33% of time`; `None` when there is no next
+    /// round.
     #[must_use]
     pub fn overhead(&self, now: Timestamp) -> Option<String> {
         let gap = self.gap(now)?;
@@ -151,15 +158,26 @@ fn below(limit: i64, hash: u64) -> i64 {
     i64::try_from(hash % u64::try_from(limit.max(1)).unwrap_or(1)).unwrap_or(0)
 }
 
-/// The round that should start now, if any: its tick passed within [`TICK_GRACE`], after the policy was created and after the last round.
+/// The round that should start now, if any: its tick passed within [`TICK_GRACE`], after the policy was
+/// created and after the last round.
 #[must_use]
-pub fn due(last_tick: Option<Tick>, created: Timestamp, last_round: Option<Timestamp>, now: Timestamp) -> Option<Tick> {
+pub fn due(
+    last_tick: Option<Tick>,
+    created: Timestamp,
+    last_round: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Tick> {
     last_tick.filter(|tick| is_new(*tick, created, last_round) && now.duration_since(tick.at) <= TICK_GRACE)
 }
 
 /// The tick that passed without a round and will not be made up for, if any.
 #[must_use]
-pub fn missed(last_tick: Option<Tick>, created: Timestamp, last_round: Option<Timestamp>, now: Timestamp) -> Option<Tick> {
+pub fn missed(
+    last_tick: Option<Tick>,
+    created: Timestamp,
+    last_round: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Tick> {
     last_tick.filter(|tick| is_new(*tick, created, last_round) && now.duration_since(tick.at) > TICK_GRACE)
 }
 

@@ -5,7 +5,11 @@ use proptest::prelude::*;
 use super::*;
 
 fn every(secs: u32) -> Schedule {
-    Schedule { every: Some(Duration::from_secs(secs)), duration: Duration::from_secs(10), ..Schedule::default() }
+    Schedule {
+        every: Some(Duration::from_secs(secs)),
+        duration: Duration::from_secs(10),
+        ..Schedule::default()
+    }
 }
 fn at(secs: i64) -> Timestamp {
     Timestamp::from_second(secs).unwrap()
@@ -39,11 +43,16 @@ proptest! {
 
 #[test]
 fn presets_are_shares_of_time() {
-    for (preset, gap, overhead) in
-        [(Preset::Normal, 2400, "5.00% of time"), (Preset::High, 240, "50.00% of time"), (Preset::Maximum, 160, "75.00% of time")]
-    {
+    for (preset, gap, overhead) in [
+        (Preset::Normal, 2400, "5.00% of time"),
+        (Preset::High, 240, "50.00% of time"),
+        (Preset::Maximum, 160, "75.00% of time"),
+    ] {
         let plan = plan("u", &Schedule { preset: Some(preset), ..Schedule::default() });
-        assert_eq!((plan.gap(at(1_800_000_000)), plan.overhead(at(1_800_000_000)).as_deref()), (Some(gap), Some(overhead)));
+        assert_eq!(
+            (plan.gap(at(1_800_000_000)), plan.overhead(at(1_800_000_000)).as_deref()),
+            (Some(gap), Some(overhead))
+        );
     }
 }
 
@@ -58,15 +67,27 @@ fn the_overhead_of_an_irregular_line_is_that_of_its_week_whenever_it_is_asked() 
         ("0,30 3 * * MON,THU", "0.08% of time"),
     ];
     for (line, wanted) in cases {
-        let plan = plan("u", &Schedule { cron: Some(line.into()), time_zone: Some("Europe/Berlin".into()), ..Schedule::default() });
+        let plan = plan(
+            "u",
+            &Schedule {
+                cron: Some(line.into()),
+                time_zone: Some("Europe/Berlin".into()),
+                ..Schedule::default()
+            },
+        );
         // Over the change to summer time, a Friday evening among them.
         for hours in 0..200 {
-            let now = "2026-03-25T00:15:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_hours(hours);
+            let now =
+                "2026-03-25T00:15:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_hours(hours);
             assert_eq!(plan.overhead(now).as_deref(), Some(wanted), "{line} at {now}");
         }
     }
     let monthly = plan("u", &Schedule { cron: Some("0 3 1 * *".into()), ..Schedule::default() });
-    assert_eq!(monthly.gap("2026-05-20T00:00:00Z".parse().unwrap()), Some(30 * 86_400), "from the first of June to that of July");
+    assert_eq!(
+        monthly.gap("2026-05-20T00:00:00Z".parse().unwrap()),
+        Some(30 * 86_400),
+        "from the first of June to that of July"
+    );
     let never = plan("u", &Schedule { cron: Some("0 0 31 2 *".into()), ..Schedule::default() });
     assert_eq!((never.gap(at(1_800_000_000)), never.after(at(1_800_000_000), 2)), (None, None));
 }
@@ -96,11 +117,23 @@ fn a_schedule_without_a_word_is_hourly() {
 
 #[test]
 fn policies_with_the_same_cron_line_start_within_half_a_minute() {
-    let cron = Schedule { cron: Some("0 3 * * *".into()), time_zone: Some("Europe/Berlin".into()), ..Schedule::default() };
+    let cron = Schedule {
+        cron: Some("0 3 * * *".into()),
+        time_zone: Some("Europe/Berlin".into()),
+        ..Schedule::default()
+    };
     assert_eq!(describe(&cron), "0 3 * * * Europe/Berlin for 2m");
     let base: Timestamp = "2026-07-01T01:00:00Z".parse().unwrap();
     let starts: Vec<i64> = (0..1000)
-        .map(|n| plan(&format!("uid-{n}"), &cron).ticks(base - SignedDuration::from_secs(60)).1.unwrap().at.duration_since(base).as_secs())
+        .map(|n| {
+            plan(&format!("uid-{n}"), &cron)
+                .ticks(base - SignedDuration::from_secs(60))
+                .1
+                .unwrap()
+                .at
+                .duration_since(base)
+                .as_secs()
+        })
         .collect();
     assert_eq!((starts.iter().min(), starts.iter().max()), (Some(&0), Some(&29)));
     let plan = plan("u", &cron);
@@ -123,8 +156,12 @@ fn many_policies_start_evenly() {
             tick = plan.ticks(tick).1.unwrap().at;
         }
     }
-    let (all, second, minute) = (per_second.iter().sum::<u32>(), per_second.iter().max().unwrap(), per_minute.iter().max().unwrap());
-    println!("{all} starts of 10000 policies in an hour: at most {second} a second (mean 2.8), {minute} a minute (mean 167)");
+    let (all, second, minute) =
+        (per_second.iter().sum::<u32>(), per_second.iter().max().unwrap(), per_minute.iter().max().unwrap());
+    println!(
+        "{all} starts of 10000 policies in an hour: at most {second} a second (mean 2.8), {minute} a minute \
+         (mean 167)"
+    );
     // The most of 3600 Poisson numbers with mean 2.8 is 10 to 13, of 60 with mean 167 about 200.
     assert!(*second <= 15 && *minute < 220, "{second} a second, {minute} a minute");
 }

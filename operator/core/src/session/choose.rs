@@ -1,4 +1,5 @@
-//! Which pods does a session capture? Found once, when it starts; the choice stands in its status from then on.
+//! Which pods does a session capture? Found once, when it starts; the choice stands in its status from then
+//! on.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -35,8 +36,8 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// The targets of `session`, or why there is none. Pods that were asked for by name but cannot be captured are
-/// targets that are `Skipped` with the reason.
+/// The targets of `session`, or why there is none. Pods that were asked for by name but cannot be captured
+/// are targets that are `Skipped` with the reason.
 ///
 /// # Errors
 /// A [`Refusal`] when nothing that runs is selected.
@@ -47,18 +48,26 @@ pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, 
     let (mine, foreign): (Vec<_>, Vec<_>) = named.into_iter().partition(|p| allowed(p));
     let opted_out = |p: &PodFacts| p.opted_out(Some(&observed.namespace_labels));
     let (live, rest): (Vec<_>, Vec<_>) = mine.into_iter().partition(|p| p.running && !opted_out(p));
-    let mut targets: Vec<TargetStatus> = live_picks(session, observed, &live).iter().map(|pod| target(session, observed, pod)).collect();
+    let mut targets: Vec<TargetStatus> =
+        live_picks(session, observed, &live).iter().map(|pod| target(session, observed, pod)).collect();
     let picked = targets.len();
     if by_name {
         targets.extend(gone(session, observed).map(absent));
-        targets.extend(foreign.iter().map(|p| skipped(p, foreign_by(p, observed).unwrap_or(Reason::NotSelected))));
-        targets.extend(rest.iter().map(|p| skipped(p, if opted_out(p) { Reason::OptedOut } else { Reason::PodNotRunning })));
+        targets.extend(
+            foreign.iter().map(|p| skipped(p, foreign_by(p, observed).unwrap_or(Reason::NotSelected))),
+        );
+        targets.extend(
+            rest.iter()
+                .map(|p| skipped(p, if opted_out(p) { Reason::OptedOut } else { Reason::PodNotRunning })),
+        );
     }
     if targets.is_empty() {
-        return Err(opted_out_all(&rest, observed).unwrap_or_else(|| nothing(session, rest.len() + live.len(), foreign.len())));
+        return Err(opted_out_all(&rest, observed)
+            .unwrap_or_else(|| nothing(session, rest.len() + live.len(), foreign.len())));
     }
     let places = names::MAX_TARGETS.min(targets.len());
-    let asked = if wants_all(session, observed) { targets.len() + live.len() - picked } else { targets.len() };
+    let asked =
+        if wants_all(session, observed) { targets.len() + live.len() - picked } else { targets.len() };
     targets.sort_by(|a, b| a.pod.cmp(&b.pod));
     targets.truncate(places);
     Ok(Chosen { app: app(&targets), targets, left_out: asked - places })
@@ -80,9 +89,13 @@ fn select(session: &ProfileSession, observed: &Observed) -> Result<Vec<Arc<PodFa
         return Ok(all().collect());
     };
     if let Some(w) = workload {
-        let found: Vec<_> = all().filter(|p| p.workload.kind == w.kind && p.workload.name == w.name).collect();
+        let found: Vec<_> =
+            all().filter(|p| p.workload.kind == w.kind && p.workload.name == w.name).collect();
         if found.is_empty() {
-            let message = advised(format!("No pod in this namespace belongs to {}/{}", w.kind, w.name), Reason::TargetNotFound);
+            let message = advised(
+                format!("No pod in this namespace belongs to {}/{}", w.kind, w.name),
+                Reason::TargetNotFound,
+            );
             return Err(Refusal { reason: Reason::TargetNotFound, message });
         }
         return Ok(found);
@@ -93,13 +106,17 @@ fn select(session: &ProfileSession, observed: &Observed) -> Result<Vec<Arc<PodFa
     let wanted: HashSet<&String> = pods.iter().flatten().collect();
     let missing: Vec<&str> = gone(session, observed).collect();
     if !missing.is_empty() && session.spec.trigger == Trigger::OnDemand {
-        let message = advised(format!("There is no pod {} in this namespace", missing.join(", ")), Reason::TargetNotFound);
+        let message = advised(
+            format!("There is no pod {} in this namespace", missing.join(", ")),
+            Reason::TargetNotFound,
+        );
         return Err(Refusal { reason: Reason::TargetNotFound, message });
     }
     Ok(all().filter(|p| wanted.contains(&p.name)).collect())
 }
 
-/// Pods that the session names and that are not there, or ending. A person has mistyped one; the operator named it when it was there.
+/// Pods that the session names and that are not there, or ending. A person has mistyped one; the operator
+/// named it when it was there.
 fn gone<'s>(session: &'s ProfileSession, observed: &'s Observed) -> impl Iterator<Item = &'s str> {
     let there: HashSet<&str> = observed.pods.iter().filter(|p| !p.ending).map(|p| p.name.as_str()).collect();
     let named = session.spec.target.iter().flat_map(|t| &t.pods).flatten();
@@ -116,25 +133,33 @@ fn is_explicit(session: &ProfileSession) -> bool {
     session.spec.target.as_ref().is_some_and(|t| t.workload.is_none())
 }
 
-/// Pods named one by one or by labels are all captured; of a workload, and of a whole policy, as many as the policy says.
+/// Pods named one by one or by labels are all captured; of a workload, and of a whole policy, as many as the
+/// policy says.
 fn live_picks(session: &ProfileSession, observed: &Observed, live: &[Arc<PodFacts>]) -> Vec<Arc<PodFacts>> {
     let (seed, sampling) = match &observed.policy {
         PolicyFacts::Found { uid, spec, .. } => (uid.as_str(), spec.sampling.clone()),
         _ => ("", Sampling { replicas_per_workload: i32::MAX, ..Sampling::default() }),
     };
     let explicit = is_explicit(session);
-    let replicas = if explicit { usize::MAX } else { usize::try_from(sampling.replicas_per_workload).unwrap_or(1) };
+    let replicas =
+        if explicit { usize::MAX } else { usize::try_from(sampling.replicas_per_workload).unwrap_or(1) };
     let max = if explicit { names::MAX_TARGETS } else { most(session, &sampling, live.len()) };
-    let candidates: Vec<Candidate> = live.iter().map(|p| Candidate { pod_uid: p.uid.clone(), workload: (*p.workload).clone() }).collect();
-    let picked: HashSet<String> = pick(seed, round(session), &candidates, replicas, max).into_iter().collect();
+    let candidates: Vec<Candidate> =
+        live.iter().map(|p| Candidate { pod_uid: p.uid.clone(), workload: (*p.workload).clone() }).collect();
+    let picked: HashSet<String> =
+        pick(seed, round(session), &candidates, replicas, max).into_iter().collect();
     live.iter().filter(|p| picked.contains(&p.uid)).cloned().collect()
 }
 
-/// Most targets of a pick among so many pods; a share of them is taken of whole policies alone. A share of 0 stops the policy's
-/// rounds, and no session that somebody asked for.
+/// Most targets of a pick among so many pods; a share of them is taken of whole policies alone. A share of 0
+/// stops the policy's rounds, and no session that somebody asked for.
 fn most(session: &ProfileSession, sampling: &Sampling, pods: usize) -> usize {
     let stops_rounds = sampling.percent == 0 && session.spec.trigger != Trigger::Schedule;
-    if session.spec.target.is_some() || stops_rounds { usize::try_from(sampling.max_targets).unwrap_or(1) } else { most_of(sampling, pods) }
+    if session.spec.target.is_some() || stops_rounds {
+        usize::try_from(sampling.max_targets).unwrap_or(1)
+    } else {
+        most_of(sampling, pods)
+    }
 }
 
 /// A round of the policy's schedule carries its number; a session made by hand picks by its own uid.
@@ -159,7 +184,11 @@ fn target(session: &ProfileSession, observed: &Observed, pod: &PodFacts) -> Targ
         }
     };
     if let Some(message) = too_small(container, &observed.policy) {
-        return skip(TargetStatus { container: container.name.to_string(), ..bare(pod) }, Reason::TooSmall, message);
+        return skip(
+            TargetStatus { container: container.name.to_string(), ..bare(pod) },
+            Reason::TooSmall,
+            message,
+        );
     }
     let uid = session.metadata.uid.as_deref().unwrap_or_default();
     TargetStatus {
@@ -175,7 +204,10 @@ fn too_small(container: &ContainerFacts, policy: &PolicyFacts) -> Option<String>
     let PolicyFacts::Found { spec, .. } = policy else { return None };
     let limit = container.below(&spec.budget)?;
     let (name, least) = (&container.name, &spec.budget.min_container_cpu.0);
-    Some(advised(format!("The container {name} has a CPU limit of {limit}m, and budget.minContainerCPU is {least}"), Reason::TooSmall))
+    Some(advised(
+        format!("The container {name} has a CPU limit of {limit}m, and budget.minContainerCPU is {least}"),
+        Reason::TooSmall,
+    ))
 }
 
 fn bare(pod: &PodFacts) -> TargetStatus {
@@ -203,7 +235,8 @@ fn skip(mut target: TargetStatus, reason: Reason, message: String) -> TargetStat
     target
 }
 
-/// The refusal of a session all of whose running pods are opted out; `rest` are those that run and are, and those that do not run.
+/// The refusal of a session all of whose running pods are opted out; `rest` are those that run and are, and
+/// those that do not run.
 fn opted_out_all(rest: &[Arc<PodFacts>], observed: &Observed) -> Option<Refusal> {
     let by = |p: &Arc<PodFacts>| p.opted_out_by(Some(&observed.namespace_labels));
     let running = rest.iter().filter(|p| p.running).count();
@@ -215,15 +248,19 @@ fn opted_out_all(rest: &[Arc<PodFacts>], observed: &Observed) -> Option<Refusal>
         (own, others) => format!("the pods ({own}) and the namespace ({others})"),
     };
     let (key, value, advice) = (names::OPT_LABEL, names::OPT_DISABLED, Reason::OptedOut.advice());
-    let message = format!("Every pod that is selected and runs is opted out by the label {key}={value} of {whose}; {advice}.");
+    let message = format!(
+        "Every pod that is selected and runs is opted out by the label {key}={value} of {whose}; {advice}."
+    );
     Some(Refusal { reason: Reason::OptedOut, message })
 }
 
 fn nothing(session: &ProfileSession, mine: usize, foreign: usize) -> Refusal {
     let policy = session.spec.policy_ref.as_ref().map_or("", |p| p.name.as_str());
     if mine == 0 && foreign > 0 && session.spec.target.is_some() {
-        let message =
-            advised(format!("None of the {foreign} pods of spec.target is selected by the policy {policy:?}"), Reason::NotSelected);
+        let message = advised(
+            format!("None of the {foreign} pods of spec.target is selected by the policy {policy:?}"),
+            Reason::NotSelected,
+        );
         return Refusal { reason: Reason::NotSelected, message };
     }
     let message = if mine > 0 {

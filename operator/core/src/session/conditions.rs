@@ -47,7 +47,13 @@ impl Wanted {
 }
 
 /// Sets the condition `type_` of `conditions`.
-pub fn set(conditions: &mut Vec<Condition>, type_: &str, wanted: Wanted, generation: Option<i64>, now: Timestamp) {
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    type_: &str,
+    wanted: Wanted,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
     let new = Condition {
         type_: type_.to_owned(),
         status: wanted.status.as_str().to_owned(),
@@ -58,7 +64,11 @@ pub fn set(conditions: &mut Vec<Condition>, type_: &str, wanted: Wanted, generat
     };
     match conditions.iter_mut().find(|c| c.type_ == type_) {
         Some(old) => {
-            let since = if old.status == new.status { old.last_transition_time.clone() } else { new.last_transition_time.clone() };
+            let since = if old.status == new.status {
+                old.last_transition_time.clone()
+            } else {
+                new.last_transition_time.clone()
+            };
             *old = Condition { last_transition_time: since, ..new };
         }
         None => conditions.push(new),
@@ -81,7 +91,10 @@ mod tests {
         let mut all = Vec::new();
         set(&mut all, "Ready", Wanted::new(Truth::True, Reason::Active, "a"), Some(1), at(1));
         set(&mut all, "Ready", Wanted::new(Truth::True, Reason::Valid, "b"), Some(2), at(2));
-        assert_eq!((all[0].last_transition_time.0, all[0].message.as_str(), all[0].observed_generation), (at(1), "b", Some(2)));
+        assert_eq!(
+            (all[0].last_transition_time.0, all[0].message.as_str(), all[0].observed_generation),
+            (at(1), "b", Some(2))
+        );
         set(&mut all, "Ready", Wanted::new(Truth::False, Reason::Conflict, "c"), Some(2), at(3));
         assert_eq!((all.len(), all[0].last_transition_time.0), (1, at(3)));
     }

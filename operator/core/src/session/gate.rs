@@ -31,32 +31,41 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
     }
     let failed = |reason, message| Verdict::End(Phase::Failed, reason, message);
     if session.spec.cancel {
-        return Verdict::End(Phase::Cancelled, Reason::Cancelled, "Cancelled before anything was started.".into());
+        return Verdict::End(
+            Phase::Cancelled,
+            Reason::Cancelled,
+            "Cancelled before anything was started.".into(),
+        );
     }
     match &observed.permission {
         Permission::Unchecked => return Verdict::Ask,
         Permission::Denied(why) => return failed(Reason::Forbidden, why.clone()),
         Permission::Allowed => {}
     }
-    let (kind, name) = session.spec.policy_ref.as_ref().map_or(("", ""), |p| (p.kind.as_str(), p.name.as_str()));
+    let (kind, name) =
+        session.spec.policy_ref.as_ref().map_or(("", ""), |p| (p.kind.as_str(), p.name.as_str()));
     match &observed.policy {
-        PolicyFacts::Missing => {
-            failed(Reason::PolicyNotFound, advised(format!("There is no {kind} {name:?} for this namespace"), Reason::PolicyNotFound))
-        }
+        PolicyFacts::Missing => failed(
+            Reason::PolicyNotFound,
+            advised(format!("There is no {kind} {name:?} for this namespace"), Reason::PolicyNotFound),
+        ),
         PolicyFacts::Elsewhere => failed(
             Reason::NotSelected,
             format!(
-                "The {kind} {name:?} does not select this namespace: its spec.namespaceSelector does not match the namespace's labels."
+                "The {kind} {name:?} does not select this namespace: its spec.namespaceSelector does not \
+                 match the namespace's labels."
             ),
         ),
-        PolicyFacts::Found { spec, .. } if spec.suspend => {
-            failed(Reason::PolicySuspended, advised(format!("The policy {name:?} is suspended"), Reason::PolicySuspended))
-        }
+        PolicyFacts::Found { spec, .. } if spec.suspend => failed(
+            Reason::PolicySuspended,
+            advised(format!("The policy {name:?} is suspended"), Reason::PolicySuspended),
+        ),
         _ => wait(session, observed),
     }
 }
 
-/// Whether the load runs that the session waits for; the last check, so that nobody waits in vain for a refusal.
+/// Whether the load runs that the session waits for; the last check, so that nobody waits in vain for a
+/// refusal.
 fn wait(session: &ProfileSession, observed: &Observed) -> Verdict {
     match load::wait(session, observed) {
         Wait::Ask => Verdict::Look,
@@ -66,8 +75,8 @@ fn wait(session: &ProfileSession, observed: &Observed) -> Verdict {
     }
 }
 
-/// Whether the rights of who asked are to be checked with the API server: the operator's own sessions were checked
-/// when their policy was written.
+/// Whether the rights of who asked are to be checked with the API server: the operator's own sessions were
+/// checked when their policy was written.
 #[must_use]
 pub fn needs_review(session: &ProfileSession) -> bool {
     session.spec.trigger == Trigger::OnDemand

@@ -3,8 +3,8 @@
 //! ```text
 //! Absent ─► Expected ─► Runs ─► Ended        (of pods found by labels the end is Absent again)
 //! ```
-//! A Job's pods tell that it runs; only the Job itself tells that none will come any more, so it is asked for only
-//! while no pod of it runs.
+//! A Job's pods tell that it runs; only the Job itself tells that none will come any more, so it is asked for
+//! only while no pod of it runs.
 
 use fleetprof_crds::load::StartWhen;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
@@ -46,20 +46,24 @@ pub enum Wait {
 /// Where the load of `start` stands.
 #[must_use]
 pub fn load(start: &StartWhen, observed: &Observed) -> Load {
-    let pods: Vec<&PodFacts> = observed.pods.iter().map(|p| &**p).filter(|p| !p.ending && is_part(start, p)).collect();
+    let pods: Vec<&PodFacts> =
+        observed.pods.iter().map(|p| &**p).filter(|p| !p.ending && is_part(start, p)).collect();
     if pods.iter().any(|p| p.ready) {
         return Load::Runs;
     }
-    let unready = pods.iter().map(|p| p.name.as_str()).min().map(|name| format!("its pod {name} is not ready yet"));
+    let unready =
+        pods.iter().map(|p| p.name.as_str()).min().map(|name| format!("its pod {name} is not ready yet"));
     match (start.job_ref.is_some(), &observed.job) {
         (true, JobFacts::Unasked) => Load::Unasked,
         (true, JobFacts::Ended(how)) => Load::Ended(how.clone()),
         (true, JobFacts::Missing) => Load::Absent("there is no such Job".into()),
-        (true, JobFacts::Hidden) => {
-            Load::Expected("no pod of it is ready, and the operator may not read the Job; upgrade its chart".into())
-        }
+        (true, JobFacts::Hidden) => Load::Expected(
+            "no pod of it is ready, and the operator may not read the Job; upgrade its chart".into(),
+        ),
         (true, JobFacts::Suspended) => Load::Expected("the Job is suspended".into()),
-        (true, JobFacts::Active) => Load::Expected(unready.unwrap_or_else(|| "the Job has no pod yet".into())),
+        (true, JobFacts::Active) => {
+            Load::Expected(unready.unwrap_or_else(|| "the Job has no pod yet".into()))
+        }
         (false, _) => unready.map_or_else(|| Load::Absent("there is no such pod".into()), Load::Expected),
     }
 }
@@ -77,7 +81,10 @@ pub fn is_part(start: &StartWhen, pod: &PodFacts) -> bool {
 /// Whether `session` waits for a load that `pod` is a part of.
 #[must_use]
 pub fn is_awaited(session: &ProfileSession, pod: &PodFacts) -> bool {
-    let waits = session.status.as_ref().is_some_and(|s| s.reason == Some(Reason::WaitingForLoad) && !s.phase.is_terminal());
+    let waits = session
+        .status
+        .as_ref()
+        .is_some_and(|s| s.reason == Some(Reason::WaitingForLoad) && !s.phase.is_terminal());
     waits && session.spec.start_when.as_ref().is_some_and(|start| is_part(start, pod))
 }
 
@@ -96,19 +103,35 @@ pub fn wait(session: &ProfileSession, observed: &Observed) -> Wait {
     match load(start, observed) {
         Load::Unasked => Wait::Ask,
         Load::Runs => Wait::Over,
-        Load::Ended(how) => Wait::InVain(Reason::LoadEnded, advised(format!("The load, {what}, {how}"), Reason::LoadEnded)),
+        Load::Ended(how) => {
+            Wait::InVain(Reason::LoadEnded, advised(format!("The load, {what}, {how}"), Reason::LoadEnded))
+        }
         Load::Expected(why) | Load::Absent(why) if observed.now >= until => Wait::InVain(
             Reason::LoadNotStarted,
-            advised(format!("The load, {what}, did not run within {}: {why}", start.deadline), Reason::LoadNotStarted),
+            advised(
+                format!("The load, {what}, did not run within {}: {why}", start.deadline),
+                Reason::LoadNotStarted,
+            ),
         ),
-        Load::Expected(why) | Load::Absent(why) => Wait::Longer(format!("Waiting until {until} for the load, {what}: {why}.")),
+        Load::Expected(why) | Load::Absent(why) => {
+            Wait::Longer(format!("Waiting until {until} for the load, {what}: {why}."))
+        }
     }
 }
 
 /// When `session` gives the load up; `None` once it has started, and where it never waits.
 #[must_use]
-pub fn deadline(session: &ProfileSession, status: &ProfileSessionStatus, now: Timestamp) -> Option<Timestamp> {
-    session.spec.start_when.as_ref().filter(|_| status.start_time.is_none()).map(|start| until(session, start, now))
+pub fn deadline(
+    session: &ProfileSession,
+    status: &ProfileSessionStatus,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    session
+        .spec
+        .start_when
+        .as_ref()
+        .filter(|_| status.start_time.is_none())
+        .map(|start| until(session, start, now))
 }
 
 fn until(session: &ProfileSession, start: &StartWhen, now: Timestamp) -> Timestamp {

@@ -1,12 +1,14 @@
-//! What should happen next with a session? One pure step: `step(session, observed, settings) → status + actions`.
+//! What should happen next with a session? One pure step: `step(session, observed, settings) → status +
+//! actions`.
 //!
 //! ```text
 //!            permission? load?  pick             one step a target            fold
 //! observed ─► gate::check ─► choose::targets ─► target::step … ─► summary::fold ─► status
 //!                                                    └──────────────────────────► actions
 //! ```
-//! Steps are level-based: the same observation gives the same step, an action that was done already is harmless, and
-//! nothing but the session's own status is remembered. So a new leader goes on where the old one stopped.
+//! Steps are level-based: the same observation gives the same step, an action that was done already is
+//! harmless, and nothing but the session's own status is remembered. So a new leader goes on where the old
+//! one stopped.
 
 pub mod choose;
 pub mod conditions;
@@ -30,8 +32,8 @@ pub use observed::{Action, AgentFacts, CaptureFacts, JobFacts, Observed, Permiss
 /// A session looks again this often although nothing was heard.
 const LOOK: SignedDuration = SignedDuration::from_secs(10);
 
-/// A session that waits for its load asks for it less and less often, up to this: there may be many, for a day each, and the
-/// first pod of the load wakes it anyway.
+/// A session that waits for its load asks for it less and less often, up to this: there may be many, for a
+/// day each, and the first pod of the load wakes it anyway.
 const LOOK_FOR_LOAD: SignedDuration = SignedDuration::from_secs(60);
 
 /// An ended session is looked at again at least this often, so that its ttl is kept.
@@ -75,7 +77,8 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
     Step { status, actions, requeue }
 }
 
-/// An ended session has its captures closed, goes on making those that repeat it, and is kept until its ttl is over.
+/// An ended session has its captures closed, goes on making those that repeat it, and is kept until its ttl
+/// is over.
 fn ended(session: &ProfileSession, mut status: ProfileSessionStatus, observed: &Observed) -> Step {
     let mut actions = close_all(&status);
     actions.extend(repeat::step(session, &mut status, observed));
@@ -95,7 +98,12 @@ fn wait(session: &ProfileSession, status: &mut ProfileSessionStatus, message: St
 }
 
 /// Picks targets once, steps each of them, and folds them into the session's own state.
-fn advance(session: &ProfileSession, status: &mut ProfileSessionStatus, observed: &Observed, settings: &Settings) -> Vec<Action> {
+fn advance(
+    session: &ProfileSession,
+    status: &mut ProfileSessionStatus,
+    observed: &Observed,
+    settings: &Settings,
+) -> Vec<Action> {
     if status.start_time.is_none() {
         match choose::targets(session, observed) {
             Ok(chosen) => begin(session, status, chosen, observed.now),
@@ -105,8 +113,7 @@ fn advance(session: &ProfileSession, status: &mut ProfileSessionStatus, observed
             }
         }
     }
-    let stopped =
-        matches!(&observed.policy, PolicyFacts::Found { spec, .. } if spec.suspend && spec.suspend_behavior == SuspendBehavior::Cancel);
+    let stopped = matches!(&observed.policy, PolicyFacts::Found { spec, .. } if spec.suspend && spec.suspend_behavior == SuspendBehavior::Cancel);
     if (session.spec.cancel || stopped) && status.cancel_time.is_none() {
         status.cancel_time = Some(Time(observed.now));
     }
@@ -133,14 +140,22 @@ fn record_once(actions: &mut Vec<Action>) {
 }
 
 /// The choice stands in the status from here on.
-fn begin(session: &ProfileSession, status: &mut ProfileSessionStatus, chosen: choose::Chosen, now: Timestamp) {
+fn begin(
+    session: &ProfileSession,
+    status: &mut ProfileSessionStatus,
+    chosen: choose::Chosen,
+    now: Timestamp,
+) {
     let (taken, left_out) = (chosen.targets.len(), chosen.left_out);
     status.start_time = Some(Time(now));
     status.app = chosen.app;
     status.targets = chosen.targets;
     if left_out > 0 {
-        let message =
-            format!("{} pods are selected, {left_out} of them are left out: {}.", taken + left_out, Reason::TooManyTargets.advice());
+        let message = format!(
+            "{} pods are selected, {left_out} of them are left out: {}.",
+            taken + left_out,
+            Reason::TooManyTargets.advice()
+        );
         let limited = Wanted::new(Truth::True, Reason::TooManyTargets, message);
         conditions::set(&mut status.conditions, "TargetsLimited", limited, session.metadata.generation, now);
     }
@@ -169,7 +184,13 @@ fn expires(session: &ProfileSession, status: &ProfileSessionStatus) -> Option<Ti
 }
 
 /// Ends a session that has captured nothing; who waits for `Complete` learns it as of any other end.
-fn end_early(session: &ProfileSession, status: &mut ProfileSessionStatus, phase: Phase, why: (Reason, String), now: Timestamp) {
+fn end_early(
+    session: &ProfileSession,
+    status: &mut ProfileSessionStatus,
+    phase: Phase,
+    why: (Reason, String),
+    now: Timestamp,
+) {
     end(status, phase, now);
     let wanted = Wanted::new(Truth::True, why.0, why.1.clone());
     conditions::set(&mut status.conditions, "Complete", wanted, session.metadata.generation, now);
@@ -177,7 +198,12 @@ fn end_early(session: &ProfileSession, status: &mut ProfileSessionStatus, phase:
 }
 
 fn close_all(status: &ProfileSessionStatus) -> Vec<Action> {
-    status.targets.iter().filter(|t| !t.capture.is_empty()).map(|t| Action::Close { capture: t.capture.clone() }).collect()
+    status
+        .targets
+        .iter()
+        .filter(|t| !t.capture.is_empty())
+        .map(|t| Action::Close { capture: t.capture.clone() })
+        .collect()
 }
 
 /// The time until the earliest deadline of the session, 1 s to 60 s.
@@ -185,16 +211,23 @@ fn next_deadline(session: &ProfileSession, status: &ProfileSessionStatus, now: T
     let spec = &session.spec;
     let start = status.start_time.as_ref().map(|t| t.0 + spec.start_deadline.as_signed());
     let results = status.capture_end_time.as_ref().map(|t| t.0 + spec.result_timeout.as_signed());
-    let waiting = status.targets.iter().any(|t| matches!(t.phase, TargetPhase::Pending | TargetPhase::Attaching | TargetPhase::Ordered));
-    let load = load::deadline(session, status, now);
-    let waits_for_place = status
+    let waiting = status
         .targets
         .iter()
-        .any(|t| t.phase == TargetPhase::Pending && matches!(t.reason, Some(Reason::NodeBusy | Reason::BudgetExhausted)));
+        .any(|t| matches!(t.phase, TargetPhase::Pending | TargetPhase::Attaching | TargetPhase::Ordered));
+    let load = load::deadline(session, status, now);
+    let waits_for_place = status.targets.iter().any(|t| {
+        t.phase == TargetPhase::Pending
+            && matches!(t.reason, Some(Reason::NodeBusy | Reason::BudgetExhausted))
+    });
     let mut next = match status.reason {
         _ if waits_for_place => SignedDuration::from_secs(1),
         Some(Reason::WaitingForLoad) => {
-            let waited = session.metadata.creation_timestamp.as_ref().map_or(SignedDuration::ZERO, |t| now.duration_since(t.0));
+            let waited = session
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(SignedDuration::ZERO, |t| now.duration_since(t.0));
             (waited / 6).clamp(LOOK, LOOK_FOR_LOAD)
         }
         _ => LOOK,

@@ -20,7 +20,8 @@ use crate::policy::{Labels, Policies};
 pub struct Observed {
     /// The time.
     pub now: Timestamp,
-    /// Whether every agent has had the time to report since this leader took over; until then silence means nothing.
+    /// Whether every agent has had the time to report since this leader took over; until then silence means
+    /// nothing.
     pub settled: bool,
     /// Whether slices are refused because the results volume is full.
     pub storage_full: bool,
@@ -96,17 +97,29 @@ pub enum PolicyFacts {
 }
 
 impl PolicyFacts {
-    /// The policy that `reference` names, for a session in `namespace`; `policies` are all that may select pods there.
-    /// `labels` are the namespace's; `None` for one that no cluster policy reaches.
+    /// The policy that `reference` names, for a session in `namespace`; `policies` are all that may select
+    /// pods there. `labels` are the namespace's; `None` for one that no cluster policy reaches.
     #[must_use]
-    pub fn find(reference: &PolicyRef, namespace: &str, labels: Option<&Labels>, policies: &Policies<'_>, pods: &[Arc<PodFacts>]) -> Self {
+    pub fn find(
+        reference: &PolicyRef,
+        namespace: &str,
+        labels: Option<&Labels>,
+        policies: &Policies<'_>,
+        pods: &[Arc<PodFacts>],
+    ) -> Self {
         let named = policies.near(namespace).find(|p| p.kind == reference.kind && p.name == reference.name);
         let Some(policy) = named else { return Self::Missing };
         if !policy.covers(namespace, labels) {
             return Self::Elsewhere;
         }
-        let yielded = pods.iter().filter_map(|pod| Some((pod.uid.clone(), policy.yields(pod, labels, policies)?)));
-        Self::Found { uid: policy.uid.to_owned(), created: policy.created, spec: Box::new(policy.spec.clone()), yielded: yielded.collect() }
+        let yielded =
+            pods.iter().filter_map(|pod| Some((pod.uid.clone(), policy.yields(pod, labels, policies)?)));
+        Self::Found {
+            uid: policy.uid.to_owned(),
+            created: policy.created,
+            spec: Box::new(policy.spec.clone()),
+            yielded: yielded.collect(),
+        }
     }
 }
 

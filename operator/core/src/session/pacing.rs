@@ -1,5 +1,5 @@
-//! When is a session's status worth a write? At once when something happened that a person waits for, else now and then,
-//! so that a session of 50 targets is a handful of writes.
+//! When is a session's status worth a write? At once when something happened that a person waits for, else
+//! now and then, so that a session of 50 targets is a handful of writes.
 
 use std::time::Duration;
 
@@ -9,9 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 
 /// Least time between two writes that do not change the phase.
 const PACE: SignedDuration = SignedDuration::from_secs(1);
-/// Phases between the capture and the end last milliseconds when all is well; they are written when they last longer.
+/// Phases between the capture and the end last milliseconds when all is well; they are written when they last
+/// longer.
 const BRIEF: SignedDuration = SignedDuration::from_secs(1);
-/// Least time between two writes that tell of progress alone, such as samples; longer sessions: half their duration.
+/// Least time between two writes that tell of progress alone, such as samples; longer sessions: half their
+/// duration.
 const PROGRESS: SignedDuration = SignedDuration::from_secs(10);
 
 /// When to write.
@@ -34,7 +36,8 @@ pub fn due(
     age: SignedDuration,
     now: Timestamp,
 ) -> Due {
-    let after = |pace: SignedDuration, age: SignedDuration| if age >= pace { Due::Now } else { Due::In(pace - age) };
+    let after =
+        |pace: SignedDuration, age: SignedDuration| if age >= pace { Due::Now } else { Due::In(pace - age) };
     let brief = matches!(new.phase, Phase::Uploading | Phase::Processing);
     match () {
         () if written == new => Due::Never,
@@ -48,8 +51,8 @@ pub fn due(
     }
 }
 
-/// How long is left until places that were granted are written down, `age` after the last write of a session that was in `phase`
-/// then; `None` where it is due. Who waits for the first target does not wait for this.
+/// How long is left until places that were granted are written down, `age` after the last write of a session
+/// that was in `phase` then; `None` where it is due. Who waits for the first target does not wait for this.
 #[must_use]
 pub fn until_record(phase: Phase, age: SignedDuration) -> Option<Duration> {
     let left = Duration::try_from(PACE.saturating_sub(age)).ok()?;
@@ -58,7 +61,8 @@ pub fn until_record(phase: Phase, age: SignedDuration) -> Option<Duration> {
 
 /// What somebody may be waiting to read.
 fn told(status: &ProfileSessionStatus) -> impl PartialEq {
-    let conditions: Vec<_> = status.conditions.iter().map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone())).collect();
+    let conditions: Vec<_> =
+        status.conditions.iter().map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone())).collect();
     // While it waits, the message says for what.
     let waits = (status.phase == Phase::Pending).then(|| status.message.clone());
     (status.reason, status.cancel_time.is_some(), status.repeat.clone(), waits, conditions)
@@ -78,10 +82,18 @@ mod tests {
 
     #[test]
     fn places_are_written_down_once_a_second_but_the_first_at_once() {
-        let left = |phase, millis| until_record(phase, SignedDuration::from_millis(millis)).map(|left| left.as_millis());
+        let left = |phase, millis| {
+            until_record(phase, SignedDuration::from_millis(millis)).map(|left| left.as_millis())
+        };
         let running = |millis| left(Phase::Running, millis);
-        assert_eq!([running(0), running(300), running(1000), running(90_000)], [Some(1000), Some(700), None, None]);
-        assert_eq!((left(Phase::Pending, 0), until_record(Phase::Running, SignedDuration::MAX)), (None, None));
+        assert_eq!(
+            [running(0), running(300), running(1000), running(90_000)],
+            [Some(1000), Some(700), None, None]
+        );
+        assert_eq!(
+            (left(Phase::Pending, 0), until_record(Phase::Running, SignedDuration::MAX)),
+            (None, None)
+        );
     }
 
     #[test]
@@ -91,13 +103,21 @@ mod tests {
         )
         .unwrap();
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let of = |phase, reason, samples| ProfileSessionStatus { phase, reason: Some(reason), samples, ..ProfileSessionStatus::default() };
+        let of = |phase, reason, samples| ProfileSessionStatus {
+            phase,
+            reason: Some(reason),
+            samples,
+            ..ProfileSessionStatus::default()
+        };
         let running = of(Phase::Running, Reason::Capturing, 5);
         let uploading = |ago: i64| ProfileSessionStatus {
             capture_end_time: Some(Time(now - seconds(ago))),
             ..of(Phase::Uploading, Reason::Uploading, 5)
         };
-        let waiting = |message: &str| ProfileSessionStatus { message: message.into(), ..of(Phase::Pending, Reason::WaitingForLoad, 0) };
+        let waiting = |message: &str| ProfileSessionStatus {
+            message: message.into(),
+            ..of(Phase::Pending, Reason::WaitingForLoad, 0)
+        };
         let starting = of(Phase::Starting, Reason::WaitingForAgent, 0);
         let cases = [
             ("nothing new", &running, running.clone(), 99, Due::Never),

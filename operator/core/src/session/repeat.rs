@@ -3,9 +3,10 @@
 //! ```text
 //! root ──interval──► root-2 ──interval──► root-3 …   until count, the end of the load, cancel, or a refusal
 //! ```
-//! One session object stays one capture, since its uid is the idempotency key. So the first session, the root, makes the
-//! others, one after another, each owned by it. They carry who asked for the root and are checked again like any session.
-//! Their names are made of the root's and a number, so that none is made twice, also across leaders.
+//! One session object stays one capture, since its uid is the idempotency key. So the first session, the
+//! root, makes the others, one after another, each owned by it. They carry who asked for the root and are
+//! checked again like any session. Their names are made of the root's and a number, so that none is made
+//! twice, also across leaders.
 
 use fleetprof_crds::load::{FollowUp, Repeat, RepeatStatus};
 use fleetprof_crds::session_status::Phase;
@@ -20,11 +21,20 @@ use super::observed::{Action, Observed};
 /// A session that was made and is not seen this long after is taken to be deleted.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(60);
 /// Reasons of one capture that every further one would end with as well.
-const HOPELESS: [Reason; 5] =
-    [Reason::Forbidden, Reason::PolicyNotFound, Reason::PolicySuspended, Reason::LoadNotStarted, Reason::LoadEnded];
+const HOPELESS: [Reason; 5] = [
+    Reason::Forbidden,
+    Reason::PolicyNotFound,
+    Reason::PolicySuspended,
+    Reason::LoadNotStarted,
+    Reason::LoadEnded,
+];
 
 /// Notes what became of the captures that were made and says whether another one is due.
-pub fn step(session: &ProfileSession, status: &mut ProfileSessionStatus, observed: &Observed) -> Option<Action> {
+pub fn step(
+    session: &ProfileSession,
+    status: &mut ProfileSessionStatus,
+    observed: &Observed,
+) -> Option<Action> {
     let repeat = session.spec.repeat.as_ref()?;
     let mut series = status.repeat.clone().unwrap_or_default();
     if series.end_time.is_some() || (status.start_time.is_none() && !status.phase.is_terminal()) {
@@ -51,10 +61,14 @@ pub fn is_open(session: &ProfileSession, status: &ProfileSessionStatus) -> bool 
     session.spec.repeat.is_some() && status.repeat.as_ref().is_none_or(|r| r.end_time.is_none())
 }
 
-/// Whether the next capture of `session` can be made now; `phase` tells where the session of that name stands.
+/// Whether the next capture of `session` can be made now; `phase` tells where the session of that name
+/// stands.
 pub fn is_due(session: &ProfileSession, now: Timestamp, phase: impl Fn(&str) -> Option<Phase>) -> bool {
     let Some(status) = session.status.as_ref().filter(|s| is_open(session, s)) else { return false };
-    let Some(series) = status.repeat.as_ref().filter(|r| r.next_time.as_ref().is_some_and(|t| t.0 <= now)) else { return false };
+    let Some(series) = status.repeat.as_ref().filter(|r| r.next_time.as_ref().is_some_and(|t| t.0 <= now))
+    else {
+        return false;
+    };
     let last = series.captures.last().map_or(Some(status.phase), |row| phase(&row.name));
     last.is_some_and(|phase| phase > Phase::Running)
 }
@@ -62,7 +76,12 @@ pub fn is_due(session: &ProfileSession, now: Timestamp, phase: impl Fn(&str) -> 
 /// The session that `session` repeats, if any.
 #[must_use]
 pub fn root(session: &ProfileSession) -> Option<&OwnerReference> {
-    session.metadata.owner_references.iter().flatten().find(|o| o.controller == Some(true) && o.kind == "ProfileSession")
+    session
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|o| o.controller == Some(true) && o.kind == "ProfileSession")
 }
 
 /// Whether `session` was made to repeat the session with this uid.
@@ -80,7 +99,9 @@ fn look_at_captures(series: &mut RepeatStatus, observed: &Observed) {
                 let status = found.status.clone().unwrap_or_default();
                 (row.phase, row.reason, row.samples) = (status.phase, status.reason, status.samples);
             }
-            None if observed.now > row.created_time.0 + UNSEEN => (row.phase, row.reason) = (Phase::Cancelled, Some(Reason::Cancelled)),
+            None if observed.now > row.created_time.0 + UNSEEN => {
+                (row.phase, row.reason) = (Phase::Cancelled, Some(Reason::Cancelled))
+            }
             None => {}
         }
     }
@@ -93,7 +114,12 @@ enum Stop {
 }
 
 /// Whether, and why, no further capture is made. A reason that was given once stays.
-fn stop(session: &ProfileSession, status: &ProfileSessionStatus, series: &RepeatStatus, observed: &Observed) -> Stop {
+fn stop(
+    session: &ProfileSession,
+    status: &ProfileSessionStatus,
+    series: &RepeatStatus,
+    observed: &Observed,
+) -> Stop {
     if let Some(reason) = series.reason.filter(|r| *r != Reason::Repeating) {
         return Stop::Because(reason, series.message.clone());
     }
@@ -102,11 +128,20 @@ fn stop(session: &ProfileSession, status: &ProfileSessionStatus, series: &Repeat
     }
     if status.start_time.is_none() {
         let reason = status.reason.unwrap_or(Reason::Internal);
-        return Stop::Because(reason, "The first capture did not start, so that no other one follows.".into());
+        return Stop::Because(
+            reason,
+            "The first capture did not start, so that no other one follows.".into(),
+        );
     }
-    let hopeless = series.captures.iter().find_map(|r| r.reason.filter(|w| r.phase.is_terminal() && HOPELESS.contains(w)).map(|w| (r, w)));
+    let hopeless = series
+        .captures
+        .iter()
+        .find_map(|r| r.reason.filter(|w| r.phase.is_terminal() && HOPELESS.contains(w)).map(|w| (r, w)));
     if let Some((row, reason)) = hopeless {
-        return Stop::Because(reason, format!("The capture {} ended with {reason}, and so would every further one.", row.name));
+        return Stop::Because(
+            reason,
+            format!("The capture {} ended with {reason}, and so would every further one.", row.name),
+        );
     }
     let wanted = wanted(session);
     if made(series) >= wanted {
@@ -154,13 +189,19 @@ fn go_on(
     let number = made(series) + 1;
     let follow_up = follow_up(session, number);
     let name = follow_up.metadata.name.clone().unwrap_or_default();
-    series.captures.push(FollowUp { name, created_time: Time(now), phase: Phase::Pending, reason: None, samples: 0 });
+    series.captures.push(FollowUp {
+        name,
+        created_time: Time(now),
+        phase: Phase::Pending,
+        reason: None,
+        samples: 0,
+    });
     series.next_time = Some(Time(now + repeat.interval.as_signed()));
     Some(Action::Repeat { number, session: Box::new(follow_up) })
 }
 
-/// Notes that the session `name`, which was to capture once more, was refused: it counts as a capture without data. The others
-/// still get their turn, since a quota may have room by then.
+/// Notes that the session `name`, which was to capture once more, was refused: it counts as a capture without
+/// data. The others still get their turn, since a quota may have room by then.
 pub fn refuse(status: &mut ProfileSessionStatus, name: &str) {
     let rows = status.repeat.iter_mut().flat_map(|series| &mut series.captures);
     for row in rows.filter(|row| row.name == name) {
@@ -168,7 +209,13 @@ pub fn refuse(status: &mut ProfileSessionStatus, name: &str) {
     }
 }
 
-fn finish(series: &mut RepeatStatus, status: &ProfileSessionStatus, reason: Reason, message: String, now: Timestamp) {
+fn finish(
+    series: &mut RepeatStatus,
+    status: &ProfileSessionStatus,
+    reason: Reason,
+    message: String,
+    now: Timestamp,
+) {
     (series.reason, series.message, series.next_time) = (Some(reason), message, None);
     if status.phase.is_terminal() && series.captures.iter().all(|r| r.phase.is_terminal()) {
         series.end_time = Some(Time(now));
@@ -179,7 +226,8 @@ fn count(series: &mut RepeatStatus, status: &ProfileSessionStatus) {
     let phases = || series.captures.iter().map(|r| r.phase).chain([status.phase]);
     let good = |p: &Phase| matches!(p, Phase::Succeeded | Phase::PartiallySucceeded);
     let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-    let (succeeded, failed) = (phases().filter(good).count(), phases().filter(|p| p.is_terminal() && !good(p)).count());
+    let (succeeded, failed) =
+        (phases().filter(good).count(), phases().filter(|p| p.is_terminal() && !good(p)).count());
     (series.succeeded, series.failed) = (number(succeeded), number(failed));
     series.made = made(series);
 }

@@ -1,6 +1,8 @@
 //! What do all targets together say of their session?
 
-use fleetprof_crds::session_status::{Counts, Link, Phase, StoredProfile, TargetPhase, TargetStatus, TopFunction};
+use fleetprof_crds::session_status::{
+    Counts, Link, Phase, StoredProfile, TargetPhase, TargetStatus, TopFunction,
+};
 use fleetprof_crds::wire::MAX_RUNNING_THREADS;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason, names};
 use jiff::Timestamp;
@@ -24,7 +26,8 @@ pub fn fold(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Ti
     if !capturing && status.capture_end_time.is_none() {
         status.capture_end_time = Some(Time(now));
     }
-    let late = status.capture_end_time.as_ref().is_some_and(|t| now > t.0 + session.spec.result_timeout.as_signed());
+    let late =
+        status.capture_end_time.as_ref().is_some_and(|t| now > t.0 + session.spec.result_timeout.as_signed());
     status.phase = status.phase.max(phase(&status.targets, status.phase, late));
     (status.reason, status.message) = because(session, explanation(session, status, late));
     let generation = session.metadata.generation;
@@ -44,12 +47,16 @@ pub fn fold(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Ti
     }
     let reachable = reachable(&status.targets);
     conditions::set(&mut status.conditions, "AgentReachable", reachable, generation, now);
-    let running = Wanted::new(Truth::False, status.reason.unwrap_or(Reason::Capturing), status.message.clone());
+    let running =
+        Wanted::new(Truth::False, status.reason.unwrap_or(Reason::Capturing), status.message.clone());
     conditions::set(&mut status.conditions, "Complete", running, generation, now);
 }
 
 const fn is_capturing(phase: TargetPhase) -> bool {
-    matches!(phase, TargetPhase::Pending | TargetPhase::Attaching | TargetPhase::Ordered | TargetPhase::Running)
+    matches!(
+        phase,
+        TargetPhase::Pending | TargetPhase::Attaching | TargetPhase::Ordered | TargetPhase::Running
+    )
 }
 
 fn phase(targets: &[TargetStatus], was: Phase, late: bool) -> Phase {
@@ -67,7 +74,9 @@ fn phase(targets: &[TargetStatus], was: Phase, late: bool) -> Phase {
 }
 
 fn counts(targets: &[TargetStatus]) -> Counts {
-    let count = |f: &dyn Fn(&TargetStatus) -> bool| i32::try_from(targets.iter().filter(|t| f(t)).count()).unwrap_or(i32::MAX);
+    let count = |f: &dyn Fn(&TargetStatus) -> bool| {
+        i32::try_from(targets.iter().filter(|t| f(t)).count()).unwrap_or(i32::MAX)
+    };
     Counts {
         desired: count(&|_| true),
         started: count(&|t| t.start_time.is_some()),
@@ -77,8 +86,8 @@ fn counts(targets: &[TargetStatus]) -> Counts {
     }
 }
 
-/// The samples of all targets. An agent shares its pod with the app, and a slice is what the agent says it is: each target has at
-/// most as many as there are ticks and threads that can run at one.
+/// The samples of all targets. An agent shares its pod with the app, and a slice is what the agent says it
+/// is: each target has at most as many as there are ticks and threads that can run at one.
 fn samples(session: &ProfileSession, targets: &mut [TargetStatus]) -> i64 {
     let ticks = i64::from(session.spec.duration.as_secs()).saturating_mul(session.spec.frequency_hz.into());
     let most = ticks.saturating_mul(MAX_RUNNING_THREADS).max(0);
@@ -97,11 +106,18 @@ fn mean(values: impl Iterator<Item = i32>) -> Option<i32> {
     (n > 0).then(|| i32::try_from(sum / n).unwrap_or(i32::MAX))
 }
 
-fn explanation(session: &ProfileSession, status: &ProfileSessionStatus, late: bool) -> (Option<Reason>, String) {
+fn explanation(
+    session: &ProfileSession,
+    status: &ProfileSessionStatus,
+    late: bool,
+) -> (Option<Reason>, String) {
     let n = status.counts.desired;
     let live: Vec<&TargetStatus> = status.targets.iter().filter(|t| !t.phase.is_terminal()).collect();
     if status.cancel_time.is_some() {
-        return (Some(Reason::Cancelled), format!("Cancelling: {} of {n} targets have not ended yet.", live.len()));
+        return (
+            Some(Reason::Cancelled),
+            format!("Cancelling: {} of {n} targets have not ended yet.", live.len()),
+        );
     }
     let stuck = live.iter().find(|t| matches!(t.reason, Some(Reason::StorageFull | Reason::StorageFailed)));
     if let Some(stuck) = stuck {
@@ -117,19 +133,31 @@ fn explanation(session: &ProfileSession, status: &ProfileSessionStatus, late: bo
             };
             (Some(waits), format!("{text}: {} of {n} targets have not started.", live.len()))
         }
-        Phase::Running => {
-            (Some(Reason::Capturing), format!("Capturing {n} target{} for {}.", if n == 1 { "" } else { "s" }, session.spec.duration))
+        Phase::Running => (
+            Some(Reason::Capturing),
+            format!("Capturing {n} target{} for {}.", if n == 1 { "" } else { "s" }, session.spec.duration),
+        ),
+        Phase::Uploading => {
+            (Some(Reason::Uploading), format!("Captured; {} of {n} profiles are on their way.", live.len()))
         }
-        Phase::Uploading => (Some(Reason::Uploading), format!("Captured; {} of {n} profiles are on their way.", live.len())),
-        _ if late && !live.is_empty() => (Some(Reason::ResultsDelayed), format!("{} of {n} profiles are late.", live.len())),
+        _ if late && !live.is_empty() => {
+            (Some(Reason::ResultsDelayed), format!("{} of {n} profiles are late.", live.len()))
+        }
         _ => (Some(Reason::Processing), "All profiles are here; computing the hottest functions.".into()),
     }
 }
 
 /// The same with what crossed which line, for a session of a trigger.
-fn because(session: &ProfileSession, (reason, message): (Option<Reason>, String)) -> (Option<Reason>, String) {
+fn because(
+    session: &ProfileSession,
+    (reason, message): (Option<Reason>, String),
+) -> (Option<Reason>, String) {
     let cause = &session.spec.cause;
-    let message = if cause.is_empty() { message } else { format!("{message} Started by {}: {cause}.", session.spec.trigger.as_str()) };
+    let message = if cause.is_empty() {
+        message
+    } else {
+        format!("{message} Started by {}: {cause}.", session.spec.trigger.as_str())
+    };
     (reason, cut(&message, names::MAX_MESSAGE))
 }
 
@@ -137,12 +165,25 @@ fn reachable(targets: &[TargetStatus]) -> Wanted {
     let silent = targets
         .iter()
         .filter(|t| {
-            matches!(t.reason, Some(Reason::StartDeadlineExceeded | Reason::AgentGone | Reason::AgentImageFailed | Reason::AttachFailed))
+            matches!(
+                t.reason,
+                Some(
+                    Reason::StartDeadlineExceeded
+                        | Reason::AgentGone
+                        | Reason::AgentImageFailed
+                        | Reason::AttachFailed
+                )
+            )
         })
         .count();
-    let waiting = targets.iter().filter(|t| matches!(t.phase, TargetPhase::Pending | TargetPhase::Attaching)).count();
+    let waiting =
+        targets.iter().filter(|t| matches!(t.phase, TargetPhase::Pending | TargetPhase::Attaching)).count();
     if silent > 0 {
-        return Wanted::new(Truth::False, Reason::AgentsSilent, format!("{silent} of {} agents did not answer.", targets.len()));
+        return Wanted::new(
+            Truth::False,
+            Reason::AgentsSilent,
+            format!("{silent} of {} agents did not answer.", targets.len()),
+        );
     }
     if waiting > 0 {
         return Wanted::new(
@@ -151,7 +192,11 @@ fn reachable(targets: &[TargetStatus]) -> Wanted {
             format!("{waiting} of {} agents have not been heard of yet; this stops nothing.", targets.len()),
         );
     }
-    Wanted::new(Truth::True, Reason::AgentsAnswer, format!("{} of {} agents answer.", targets.len(), targets.len()))
+    Wanted::new(
+        Truth::True,
+        Reason::AgentsAnswer,
+        format!("{} of {} agents answer.", targets.len(), targets.len()),
+    )
 }
 
 /// The phase of a session all of whose targets have ended.
@@ -183,7 +228,8 @@ pub fn conclude(session: &ProfileSession, status: &mut ProfileSessionStatus, now
         let wanted = Wanted::new(Truth::False, Reason::Completed, "The results came late.");
         conditions::set(&mut status.conditions, "ResultsDelayed", wanted, generation, now);
     }
-    let complete = Wanted::new(Truth::True, status.reason.unwrap_or(Reason::Completed), status.message.clone());
+    let complete =
+        Wanted::new(Truth::True, status.reason.unwrap_or(Reason::Completed), status.message.clone());
     conditions::set(&mut status.conditions, "Complete", complete, generation, now);
     if with_data(&status.targets) > 0 {
         status.links = links(session);
@@ -193,27 +239,45 @@ pub fn conclude(session: &ProfileSession, status: &mut ProfileSessionStatus, now
 fn conclusion(status: &ProfileSessionStatus) -> (Option<Reason>, String) {
     let (n, data) = (status.targets.len(), with_data(&status.targets));
     let first = status.targets.iter().find(|t| t.phase != TargetPhase::Succeeded);
-    let why = first.map(|t| format!("{}: {}: {}", t.pod, t.reason.map_or("", Reason::as_str), t.message)).unwrap_or_default();
+    let why = first
+        .map(|t| format!("{}: {}: {}", t.pod, t.reason.map_or("", Reason::as_str), t.message))
+        .unwrap_or_default();
     match status.phase {
         Phase::Succeeded => {
-            let top = status.top_functions.first().map(|t| format!(" Hottest: {} ({} %).", t.name, t.self_percent)).unwrap_or_default();
-            let early = match status.targets.iter().filter(|t| t.reason == Some(Reason::TargetExited)).count() {
+            let top = status
+                .top_functions
+                .first()
+                .map(|t| format!(" Hottest: {} ({} %).", t.name, t.self_percent))
+                .unwrap_or_default();
+            let early = match status.targets.iter().filter(|t| t.reason == Some(Reason::TargetExited)).count()
+            {
                 0 => String::new(),
                 1 => " 1 target ended before the time was over.".to_owned(),
                 n => format!(" {n} targets ended before the time was over."),
             };
-            (Some(Reason::Completed), format!("{} samples of {data} of {n} targets.{top}{early}", status.samples))
+            (
+                Some(Reason::Completed),
+                format!("{} samples of {data} of {n} targets.{top}{early}", status.samples),
+            )
         }
-        Phase::PartiallySucceeded => (Some(Reason::SomeTargetsFailed), format!("{data} of {n} targets gave data; {why}")),
-        Phase::Cancelled => (Some(Reason::Cancelled), format!("Cancelled; {data} of {n} targets gave data until then.")),
-        Phase::Expired => (Some(Reason::ResultDeadlineExceeded), format!("No result arrived by the result deadline; {why}")),
+        Phase::PartiallySucceeded => {
+            (Some(Reason::SomeTargetsFailed), format!("{data} of {n} targets gave data; {why}"))
+        }
+        Phase::Cancelled => {
+            (Some(Reason::Cancelled), format!("Cancelled; {data} of {n} targets gave data until then."))
+        }
+        Phase::Expired => {
+            (Some(Reason::ResultDeadlineExceeded), format!("No result arrived by the result deadline; {why}"))
+        }
         _ => (Some(failure(&status.targets)), format!("None of {n} targets gave data; {why}")),
     }
 }
 
 /// The reason of a session without data: the targets' own where they agree.
 fn failure(targets: &[TargetStatus]) -> Reason {
-    if targets.iter().all(|t| t.phase == TargetPhase::Skipped) && targets.iter().any(|t| t.reason == Some(Reason::AgentTooOld)) {
+    if targets.iter().all(|t| t.phase == TargetPhase::Skipped)
+        && targets.iter().any(|t| t.reason == Some(Reason::AgentTooOld))
+    {
         return Reason::NoCapableAgents;
     }
     match targets.first().and_then(|t| t.reason) {
@@ -225,7 +289,11 @@ fn failure(targets: &[TargetStatus]) -> Reason {
 fn links(session: &ProfileSession) -> Vec<Link> {
     let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
     let name = session.metadata.name.as_deref().unwrap_or_default();
-    let base = format!("/apis/{}/{}/namespaces/{namespace}/profilesessions/{name}", names::DATA_GROUP, names::VERSION);
+    let base = format!(
+        "/apis/{}/{}/namespaces/{namespace}/profilesessions/{name}",
+        names::DATA_GROUP,
+        names::VERSION
+    );
     ["profile", "top"].iter().map(|n| Link { name: (*n).into(), url: format!("{base}/{n}") }).collect()
 }
 
@@ -240,7 +308,8 @@ pub enum Assembled {
     Delayed(Reason, String),
 }
 
-/// Folds what came of assembling into a target: with data it succeeded, unless something else ended its capture.
+/// Folds what came of assembling into a target: with data it succeeded, unless something else ended its
+/// capture.
 pub fn fold_assembled(target: &mut TargetStatus, assembled: Assembled, given_up: bool, now: Timestamp) {
     let progress = matches!(
         target.reason,
@@ -258,21 +327,33 @@ pub fn fold_assembled(target: &mut TargetStatus, assembled: Assembled, given_up:
             target.samples = profile.samples;
             target.profiles = vec![profile];
             match target.reason {
-                _ if progress => finish(target, TargetPhase::Succeeded, Reason::Completed, String::new(), now),
-                Some(Reason::TargetExited) => target.phase = TargetPhase::Succeeded,
-                Some(Reason::Cancelled) => {
-                    finish(target, TargetPhase::Cancelled, Reason::Cancelled, "What was captured until then is kept.".into(), now)
+                _ if progress => {
+                    finish(target, TargetPhase::Succeeded, Reason::Completed, String::new(), now)
                 }
+                Some(Reason::TargetExited) => target.phase = TargetPhase::Succeeded,
+                Some(Reason::Cancelled) => finish(
+                    target,
+                    TargetPhase::Cancelled,
+                    Reason::Cancelled,
+                    "What was captured until then is kept.".into(),
+                    now,
+                ),
                 _ => target.phase = TargetPhase::Failed,
             }
         }
-        Assembled::Nothing if target.reason == Some(Reason::Cancelled) => target.phase = TargetPhase::Cancelled,
+        Assembled::Nothing if target.reason == Some(Reason::Cancelled) => {
+            target.phase = TargetPhase::Cancelled
+        }
         Assembled::Nothing if progress && given_up => {
             finish(target, TargetPhase::Failed, Reason::ResultDeadlineExceeded, String::new(), now)
         }
-        Assembled::Nothing if progress => finish(target, TargetPhase::Failed, Reason::NoSamples, String::new(), now),
+        Assembled::Nothing if progress => {
+            finish(target, TargetPhase::Failed, Reason::NoSamples, String::new(), now)
+        }
         Assembled::Nothing => target.phase = TargetPhase::Failed,
-        Assembled::Delayed(reason, message) if given_up => finish(target, TargetPhase::Failed, reason, message, now),
+        Assembled::Delayed(reason, message) if given_up => {
+            finish(target, TargetPhase::Failed, reason, message, now)
+        }
         Assembled::Delayed(reason, message) => explain(target, reason, message),
     }
 }

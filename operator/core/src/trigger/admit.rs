@@ -1,7 +1,7 @@
 //! Which firings become sessions? Each once, none while its workload cools down.
 //!
-//! What was done before stands in the sessions: their trigger, source, workload and time of creation. So the answer is the same
-//! after a change of leader.
+//! What was done before stands in the sessions: their trigger, source, workload and time of creation. So the
+//! answer is the same after a change of leader.
 
 use std::sync::Arc;
 
@@ -39,8 +39,14 @@ pub struct Held {
 
 /// Which of `firings` become sessions, in their order. `sessions` are those that name the policy.
 #[must_use]
-pub fn admit(policy: &PolicyView, firings: Vec<Firing>, sessions: &[Arc<ProfileSession>], now: Timestamp) -> Admitted {
-    let mut past: Vec<Arc<ProfileSession>> = sessions.iter().filter(|s| s.spec.trigger.is_event()).cloned().collect();
+pub fn admit(
+    policy: &PolicyView,
+    firings: Vec<Firing>,
+    sessions: &[Arc<ProfileSession>],
+    now: Timestamp,
+) -> Admitted {
+    let mut past: Vec<Arc<ProfileSession>> =
+        sessions.iter().filter(|s| s.spec.trigger.is_event()).cloned().collect();
     let mut admitted = Admitted::default();
     for firing in firings {
         let answer = answer(&firing, &past, now);
@@ -67,18 +73,22 @@ fn same_object(a: &ProfileSession, b: &ProfileSession) -> bool {
     a.metadata.name == b.metadata.name && a.metadata.namespace == b.metadata.namespace
 }
 
-/// Name of the last session that a firing which goes on has started: its source's last one of the workload since then. A firing
-/// that comes again is named after it, so that whoever leads gives it the same name.
+/// Name of the last session that a firing which goes on has started: its source's last one of the workload
+/// since then. A firing that comes again is named after it, so that whoever leads gives it the same name.
 fn answer(firing: &Firing, past: &[Arc<ProfileSession>], now: Timestamp) -> Option<String> {
     let since = firing.ongoing?;
     let answers = of_workload(firing, past).filter(|s| same_source(s, firing) && created(s, now) >= since);
     answers.max_by_key(|s| (created(s, now), s.metadata.name.clone()))?.metadata.name.clone()
 }
 
-fn of_workload<'a>(firing: &'a Firing, past: &'a [Arc<ProfileSession>]) -> impl Iterator<Item = &'a Arc<ProfileSession>> {
+fn of_workload<'a>(
+    firing: &'a Firing,
+    past: &'a [Arc<ProfileSession>],
+) -> impl Iterator<Item = &'a Arc<ProfileSession>> {
     let workload = firing.workload.to_string();
     past.iter().filter(move |s| {
-        s.metadata.namespace.as_deref() == Some(&firing.namespace) && annotation(s, names::WORKLOAD_ANNOTATION) == Some(&workload)
+        s.metadata.namespace.as_deref() == Some(&firing.namespace)
+            && annotation(s, names::WORKLOAD_ANNOTATION) == Some(&workload)
     })
 }
 
@@ -89,11 +99,16 @@ fn same_source(session: &ProfileSession, firing: &Firing) -> bool {
 /// The session that keeps a firing waiting longest, and until when.
 fn cooling(firing: &Firing, past: &[Arc<ProfileSession>], now: Timestamp) -> Option<(String, Timestamp)> {
     let until = |s: &Arc<ProfileSession>| {
-        let wait = if same_source(s, firing) { firing.cooldown.as_signed().max(GLOBAL_COOLDOWN) } else { GLOBAL_COOLDOWN };
+        let wait = if same_source(s, firing) {
+            firing.cooldown.as_signed().max(GLOBAL_COOLDOWN)
+        } else {
+            GLOBAL_COOLDOWN
+        };
         created(s, now) + wait
     };
-    let longest =
-        of_workload(firing, past).map(|s| (s.metadata.name.clone().unwrap_or_default(), until(s))).max_by_key(|(_, until)| *until);
+    let longest = of_workload(firing, past)
+        .map(|s| (s.metadata.name.clone().unwrap_or_default(), until(s)))
+        .max_by_key(|(_, until)| *until);
     longest.filter(|(_, until)| now < *until)
 }
 
@@ -105,7 +120,8 @@ fn created(session: &ProfileSession, now: Timestamp) -> Timestamp {
     session.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0)
 }
 
-/// Whether a session is still needed to know when its workload may be profiled again. Asked before history is pruned.
+/// Whether a session is still needed to know when its workload may be profiled again. Asked before history is
+/// pruned.
 #[must_use]
 pub fn still_counts(policy: &PolicyView, session: &ProfileSession, now: Timestamp) -> bool {
     session.spec.trigger.is_event() && now < created(session, now) + longest_cooldown(policy)
@@ -122,8 +138,8 @@ fn longest_cooldown(policy: &PolicyView) -> SignedDuration {
     cooldowns.chain(rollout).max().unwrap_or(GLOBAL_COOLDOWN).max(GLOBAL_COOLDOWN)
 }
 
-/// The session of a firing. Its name is made of what fired, and for one that goes on of the session that it started before, so
-/// that the same firing never starts two.
+/// The session of a firing. Its name is made of what fired, and for one that goes on of the session that it
+/// started before, so that the same firing never starts two.
 fn session(policy: &PolicyView, firing: &Firing, before: Option<&str>) -> ProfileSession {
     let workload = firing.workload.to_string();
     let trigger = firing.trigger;
@@ -132,15 +148,21 @@ fn session(policy: &PolicyView, firing: &Firing, before: Option<&str>) -> Profil
     let name = format!("{}-{}-{short}", policy.name, trigger.as_str().to_lowercase());
     let mut session = rounds::draft(policy, &firing.namespace, name, trigger);
     let text = |k: &str, v: &str| (k.to_owned(), v.to_owned());
-    session.metadata.annotations =
-        Some([text(names::WORKLOAD_ANNOTATION, &workload), text(names::SOURCE_ANNOTATION, &firing.source)].into());
+    session.metadata.annotations = Some(
+        [text(names::WORKLOAD_ANNOTATION, &workload), text(names::SOURCE_ANNOTATION, &firing.source)].into(),
+    );
     if firing.trigger == Trigger::Rollout {
-        session.metadata.labels.get_or_insert_default().insert(names::REVISION_LABEL.into(), firing.key.clone());
+        session
+            .metadata
+            .labels
+            .get_or_insert_default()
+            .insert(names::REVISION_LABEL.into(), firing.key.clone());
     }
     let spec = &mut session.spec;
     spec.cause = crate::text::cut(&firing.cause, names::MAX_CAUSE);
     spec.duration = firing.duration;
-    // Gone before its cooldown is over, or while its revision is new, it would be forgotten that the workload was profiled.
+    // Gone before its cooldown is over, or while its revision is new, it would be forgotten that the workload
+    // was profiled.
     spec.ttl = spec.ttl.max(firing.cooldown).max(while_new(policy, trigger));
     spec.labels.clone_from(&firing.labels);
     spec.target = Some(target(firing));
@@ -149,7 +171,9 @@ fn session(policy: &PolicyView, firing: &Firing, before: Option<&str>) -> Profil
 
 fn while_new(policy: &PolicyView, trigger: Trigger) -> Duration {
     let rule = policy.spec.triggers.rollout.as_ref().filter(|_| trigger == Trigger::Rollout);
-    rule.map_or(Duration::default(), |rule| Duration::from_secs(u32::try_from(rollout::new_for(rule).as_secs()).unwrap_or(u32::MAX)))
+    rule.map_or(Duration::default(), |rule| {
+        Duration::from_secs(u32::try_from(rollout::new_for(rule).as_secs()).unwrap_or(u32::MAX))
+    })
 }
 
 fn target(firing: &Firing) -> Target {

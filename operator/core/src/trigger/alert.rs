@@ -1,4 +1,5 @@
-//! What does Alertmanager tell, and which workloads of a policy does it concern? Its webhook's payload, version 4.
+//! What does Alertmanager tell, and which workloads of a policy does it concern? Its webhook's payload,
+//! version 4.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,11 +26,11 @@ const MAX_LABELS: usize = 64;
 /// Most bytes of a label's name or value.
 const MAX_LABEL: usize = 1024;
 
-/// An alert that starts no session is tried again for so long, then not before Alertmanager repeats it: longer than the cooldown
-/// between two triggers.
+/// An alert that starts no session is tried again for so long, then not before Alertmanager repeats it:
+/// longer than the cooldown between two triggers.
 pub const TRIED: SignedDuration = SignedDuration::from_secs(300);
-/// For so long an alert is known that is neither repeated nor resolved, so that what begins on other pods meanwhile is known to be
-/// the same firing.
+/// For so long an alert is known that is neither repeated nor resolved, so that what begins on other pods
+/// meanwhile is known to be the same firing.
 pub const KNOWN: SignedDuration = SignedDuration::from_hours(1);
 
 /// An alert that fires.
@@ -126,7 +127,8 @@ pub fn parse(body: &[u8]) -> Result<Notification, Malformed> {
 fn read(alert: &PayloadAlert) -> Option<Alert> {
     let PayloadAlert { labels, starts_at, fingerprint, .. } = alert;
     let hex = (1..=64).contains(&fingerprint.len()) && fingerprint.bytes().all(|b| b.is_ascii_hexdigit());
-    let small = labels.len() <= MAX_LABELS && labels.iter().all(|(k, v)| k.len() <= MAX_LABEL && v.len() <= MAX_LABEL);
+    let small = labels.len() <= MAX_LABELS
+        && labels.iter().all(|(k, v)| k.len() <= MAX_LABEL && v.len() <= MAX_LABEL);
     let starts_at = starts_at.parse().ok()?;
     (hex && small).then(|| Alert { labels: labels.clone(), fingerprint: fingerprint.clone(), starts_at })
 }
@@ -135,13 +137,17 @@ fn read(alert: &PayloadAlert) -> Option<Alert> {
 #[must_use]
 pub fn problems(policy: &PolicyView) -> Vec<String> {
     let rules = policy.spec.triggers.alerts.iter().enumerate();
-    let of_rule = rules.flat_map(|(n, rule)| rule.matchers.iter().enumerate().map(move |(m, text)| (n, m, text)));
+    let of_rule =
+        rules.flat_map(|(n, rule)| rule.matchers.iter().enumerate().map(move |(m, text)| (n, m, text)));
     of_rule
-        .filter_map(|(n, m, text)| Matcher::parse(text).err().map(|why| format!("spec.triggers.alerts[{n}].matchers[{m}]: {why}")))
+        .filter_map(|(n, m, text)| {
+            Matcher::parse(text).err().map(|why| format!("spec.triggers.alerts[{n}].matchers[{m}]: {why}"))
+        })
         .collect()
 }
 
-/// The firings of the alerts that a policy asks for, on its linked workloads. The first rule that an alert passes counts.
+/// The firings of the alerts that a policy asks for, on its linked workloads. The first rule that an alert
+/// passes counts.
 #[must_use]
 pub fn firings(policy: &PolicyView, links: &[PodLink], alerts: &[Told], now: Timestamp) -> Vec<Firing> {
     let tried = |told: &Told| now.duration_since(told.at) < TRIED;
@@ -153,26 +159,43 @@ pub fn firings(policy: &PolicyView, links: &[PodLink], alerts: &[Told], now: Tim
         .triggers
         .alerts
         .iter()
-        .filter_map(|rule| Some((rule, rule.matchers.iter().map(|m| Matcher::parse(m)).collect::<Result<Vec<_>, _>>().ok()?)))
+        .filter_map(|rule| {
+            Some((rule, rule.matchers.iter().map(|m| Matcher::parse(m)).collect::<Result<Vec<_>, _>>().ok()?))
+        })
         .collect();
     let mut found: Vec<Vec<Found<&Told>>> = rules.iter().map(|_| Vec::new()).collect();
     let mut in_order: Vec<&Told> = alerts.iter().collect();
     in_order.sort_by(|a, b| a.alert.fingerprint.cmp(&b.alert.fingerprint));
     for told in in_order {
         let labels = &told.alert.labels;
-        let Some(rule) = rules.iter().position(|(_, matchers)| matchers.iter().all(|m| m.holds(labels))) else { continue };
+        let Some(rule) = rules.iter().position(|(_, matchers)| matchers.iter().all(|m| m.holds(labels)))
+        else {
+            continue;
+        };
         // A label of an alert that names no namespace could mean any: it means none.
         let places = places(|name| labels.get(name).map(String::as_str), None, links);
-        found[rule].extend(places.into_iter().map(|place| Found { since: told.alert.starts_at, place, what: told }));
+        found[rule].extend(places.into_iter().map(|place| Found {
+            since: told.alert.starts_at,
+            place,
+            what: told,
+        }));
     }
     let of_rule = rules.iter().zip(found);
     of_rule.flat_map(|((rule, _), found)| of_one_rule(policy, rule, found, tried)).collect()
 }
 
 /// One firing for each workload that has an alert of the rule of which Alertmanager told lately.
-fn of_one_rule(policy: &PolicyView, rule: &AlertTrigger, found: Vec<Found<&Told>>, tried: impl Fn(&Told) -> bool) -> Vec<Firing> {
-    let lately: BTreeSet<(String, Workload)> =
-        found.iter().filter(|f| tried(f.what)).map(|f| (f.place.namespace.clone(), f.place.workload.clone())).collect();
+fn of_one_rule(
+    policy: &PolicyView,
+    rule: &AlertTrigger,
+    found: Vec<Found<&Told>>,
+    tried: impl Fn(&Told) -> bool,
+) -> Vec<Firing> {
+    let lately: BTreeSet<(String, Workload)> = found
+        .iter()
+        .filter(|f| tried(f.what))
+        .map(|f| (f.place.namespace.clone(), f.place.workload.clone()))
+        .collect();
     let matchers: Vec<&str> = rule.matchers.iter().map(String::as_str).collect();
     let source = format!("alert-{}", short_name(&matchers));
     let firing = |t: Together<&Told>| Firing {
@@ -194,6 +217,11 @@ fn of_one_rule(policy: &PolicyView, rule: &AlertTrigger, found: Vec<Found<&Told>
 
 fn cause(together: &Together<&Told>) -> String {
     let alert = &together.first.alert;
-    let others = if together.count > 1 { format!("; {} alerts fire together", together.count) } else { String::new() };
-    format!("an alert fires since {}: {}{others}", alert.starts_at.strftime("%Y-%m-%dT%H:%M:%SZ"), words(&alert.labels))
+    let others =
+        if together.count > 1 { format!("; {} alerts fire together", together.count) } else { String::new() };
+    format!(
+        "an alert fires since {}: {}{others}",
+        alert.starts_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        words(&alert.labels)
+    )
 }

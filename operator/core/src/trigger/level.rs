@@ -18,10 +18,11 @@ use crate::pod::Workload;
 use crate::policy::PolicyView;
 use crate::policy::link::PodLink;
 
-/// Points below the threshold at which a run ends: a container that hovers around the line is over it as a whole or not.
+/// Points below the threshold at which a run ends: a container that hovers around the line is over it as a
+/// whole or not.
 pub const HYSTERESIS: i32 = 5;
-/// A container of which nothing was heard for so long may have been quiet meanwhile. Agents of hot containers report every
-/// 10 s in a small fleet, every 100 s in the largest.
+/// A container of which nothing was heard for so long may have been quiet meanwhile. Agents of hot containers
+/// report every 10 s in a small fleet, every 100 s in the largest.
 pub const SILENCE: SignedDuration = SignedDuration::from_secs(120);
 
 /// What is measured.
@@ -90,7 +91,11 @@ pub fn follow(run: Option<Run>, at: Timestamp, level: Level, rule: &LevelTrigger
     match run {
         Some(run) if at <= run.last => Some(run),
         // Long just below the line, now over it: what was before says nothing of now.
-        Some(run) if level.percent >= rule.threshold && run.lasted(rule) && run.mean() < i64::from(rule.threshold) => {
+        Some(run)
+            if level.percent >= rule.threshold
+                && run.lasted(rule)
+                && run.mean() < i64::from(rule.threshold) =>
+        {
             Some(Run::start(at, level))
         }
         Some(run) if level.percent >= rule.threshold - HYSTERESIS => Some(Run {
@@ -117,14 +122,21 @@ struct Crossing<'a> {
 
 impl Levels {
     /// Takes in what agents told, by pod uid, and says what fires. Containers that are gone are forgotten.
-    pub fn firings(&mut self, policy: &PolicyView, links: &[PodLink], heard: &HashMap<String, Heard>) -> Vec<Firing> {
+    pub fn firings(
+        &mut self,
+        policy: &PolicyView,
+        links: &[PodLink],
+        heard: &HashMap<String, Heard>,
+    ) -> Vec<Firing> {
         let triggers = &policy.spec.triggers;
         let before = std::mem::take(&mut self.0);
         let mut firings = Vec::new();
         for (measure, rule) in [(Measure::Cpu, &triggers.cpu), (Measure::Memory, &triggers.memory)] {
             let Some(rule) = rule else { continue };
             let crossings = self.follow_all(measure, rule, links, heard, &before);
-            firings.extend(crossings.into_iter().map(|(workload, found)| firing(policy, measure, rule, workload, found)));
+            firings.extend(
+                crossings.into_iter().map(|(workload, found)| firing(policy, measure, rule, workload, found)),
+            );
         }
         firings
     }
@@ -145,20 +157,28 @@ impl Levels {
     ) -> BTreeMap<(&'a str, &'a Workload), Vec<Crossing<'a>>> {
         let mut found: BTreeMap<_, Vec<Crossing>> = BTreeMap::new();
         for link in links.iter().filter(|l| l.linked) {
-            let (Some(container), Some(heard)) = (link.pod.container(&link.container), heard.get(&link.pod.uid)) else { continue };
+            let (Some(container), Some(heard)) =
+                (link.pod.container(&link.container), heard.get(&link.pod.uid))
+            else {
+                continue;
+            };
             let key = (container.id.clone(), measure);
             let Some(level) = heard.levels.get(&key) else { continue };
             let Some(run) = follow(before.get(&key).copied(), heard.at, *level, rule) else { continue };
             self.0.insert(key, run);
             if run.fires(rule) {
-                found.entry((&*link.pod.namespace, &*link.pod.workload)).or_default().push(Crossing { link, run });
+                found
+                    .entry((&*link.pod.namespace, &*link.pod.workload))
+                    .or_default()
+                    .push(Crossing { link, run });
             }
         }
         found
     }
 }
 
-/// One firing for a workload, however many of its pods crossed the line: the hottest are captured, as many as the policy says.
+/// One firing for a workload, however many of its pods crossed the line: the hottest are captured, as many as
+/// the policy says.
 fn firing(
     policy: &PolicyView,
     measure: Measure,
@@ -196,7 +216,11 @@ fn cause(measure: Measure, rule: &LevelTrigger, crossing: &Crossing, crossed: us
         Measure::Cpu => ("CPU", "the node's cores", "CPU"),
         Measure::Memory => ("Memory", "the node's memory", "memory"),
     };
-    let of = if run.of_node { format!("of {whole}, since it has no {limit} limit,") } else { "of its limit".into() };
+    let of = if run.of_node {
+        format!("of {whole}, since it has no {limit} limit,")
+    } else {
+        "of its limit".into()
+    };
     let others = if crossed > 1 { format!("; {crossed} pods crossed it together") } else { String::new() };
     format!(
         "{what} of container {} in pod {} was {} % {of} for {} s (threshold {} %){others}",

@@ -1,4 +1,5 @@
-//! Does an alert have these labels? Matchers as Alertmanager writes them: `severity="page"`, `team=~"shop|pay.*"`.
+//! Does an alert have these labels? Matchers as Alertmanager writes them: `severity="page"`,
+//! `team=~"shop|pay.*"`.
 
 use regex::{Regex, RegexBuilder};
 
@@ -22,17 +23,21 @@ enum Value {
 }
 
 impl Matcher {
-    /// Reads `name="value"`, with `=`, `!=`, `=~` or `!~`; the quotes may be left out. A pattern has to match the whole value.
+    /// Reads `name="value"`, with `=`, `!=`, `=~` or `!~`; the quotes may be left out. A pattern has to match
+    /// the whole value.
     ///
     /// # Errors
     /// A sentence that says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let shape = || format!("{text:?} is no matcher; write it as alertname=\"SlowOrders\", with =, !=, =~ or !~");
+        let shape =
+            || format!("{text:?} is no matcher; write it as alertname=\"SlowOrders\", with =, !=, =~ or !~");
         let at = text.find(['=', '!']).ok_or_else(shape)?;
         let (name, rest) = text.split_at(at);
         let operators = [("=~", true, true), ("!~", false, true), ("!=", false, false), ("=", true, false)];
-        let (rest, wanted, is_pattern) =
-            operators.iter().find_map(|(op, wanted, pattern)| Some((rest.strip_prefix(op)?, *wanted, *pattern))).ok_or_else(shape)?;
+        let (rest, wanted, is_pattern) = operators
+            .iter()
+            .find_map(|(op, wanted, pattern)| Some((rest.strip_prefix(op)?, *wanted, *pattern)))
+            .ok_or_else(shape)?;
         let name = name.trim().to_owned();
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return Err(shape());
@@ -56,7 +61,9 @@ impl Matcher {
 
 fn pattern(text: &str) -> Result<Regex, String> {
     let built = RegexBuilder::new(&format!("^(?:{text})$")).size_limit(MAX_COMPILED).build();
-    built.map_err(|error| format!("{text:?} is no pattern: {}", error.to_string().lines().last().unwrap_or_default().trim()))
+    built.map_err(|error| {
+        format!("{text:?} is no pattern: {}", error.to_string().lines().last().unwrap_or_default().trim())
+    })
 }
 
 /// The text between double quotes, with `\"`, `\\` and `\n` undone; a text without quotes as it stands.
@@ -87,7 +94,9 @@ mod tests {
 
     #[test]
     fn matchers_are_read_as_alertmanager_reads_them() {
-        let labels: Labels = [("alertname", "SlowOrders"), ("severity", "page")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let labels: Labels = [("alertname", "SlowOrders"), ("severity", "page")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into();
         let cases = [
             (r#"alertname="SlowOrders""#, true),
             ("alertname=SlowOrders", true),

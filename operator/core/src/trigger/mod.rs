@@ -7,8 +7,9 @@
 //! pods ────────► rollout (new revisions) ────┼─► Firing ─► admit (once, cooldowns) ─► ProfileSession
 //!                                            │                  └─► Held: told once
 //! ```
-//! What was profiled when is read from the sessions themselves, so that a new leader decides as the old one would have. Only
-//! how long a line has been crossed is remembered in between, and a new leader finds that out within one window.
+//! What was profiled when is read from the sessions themselves, so that a new leader decides as the old one
+//! would have. Only how long a line has been crossed is remembered in between, and a new leader finds that
+//! out within one window.
 
 pub mod admit;
 pub mod alert;
@@ -52,9 +53,11 @@ pub struct Firing {
     pub pods: Vec<String>,
     /// What crossed which line, in a sentence.
     pub cause: String,
-    /// Tells this firing from others of the same source and workload: the same key never starts a second session.
+    /// Tells this firing from others of the same source and workload: the same key never starts a second
+    /// session.
     pub key: String,
-    /// Since when it has been so, for what fires again after each cooldown while it goes on; `None` for what fires once.
+    /// Since when it has been so, for what fires again after each cooldown while it goes on; `None` for what
+    /// fires once.
     pub ongoing: Option<Timestamp>,
     /// How long to capture.
     pub duration: Duration,

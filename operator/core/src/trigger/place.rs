@@ -11,8 +11,13 @@ pub type Labels = BTreeMap<String, String>;
 /// Labels that name a pod.
 const POD: [&str; 3] = ["pod", "pod_name", "kubernetes_pod_name"];
 /// Labels that name a workload, and its kind.
-const KINDS: [(&str, &str); 5] =
-    [("deployment", "Deployment"), ("statefulset", "StatefulSet"), ("daemonset", "DaemonSet"), ("job", "Job"), ("job_name", "Job")];
+const KINDS: [(&str, &str); 5] = [
+    ("deployment", "Deployment"),
+    ("statefulset", "StatefulSet"),
+    ("daemonset", "DaemonSet"),
+    ("job", "Job"),
+    ("job_name", "Job"),
+];
 /// Labels that name an app in some other way: a workload of that name, or pods that carry it as a label.
 const APPS: [&str; 5] = ["workload", "service", "app", "app_kubernetes_io_name", "job"];
 /// Labels by which pods say which app they are.
@@ -35,23 +40,32 @@ pub struct Place {
     pub pods: Vec<String>,
 }
 
-/// The linked workloads that labels speak of, of which `label` gives the value: the pod that they name, else the workload, else
-/// the app. None without the label `namespace`, for which `namespace` stands in where there is one.
+/// The linked workloads that labels speak of, of which `label` gives the value: the pod that they name, else
+/// the workload, else the app. None without the label `namespace`, for which `namespace` stands in where
+/// there is one.
 #[must_use]
-pub fn places<'a>(label: impl Fn(&str) -> Option<&'a str>, namespace: Option<&str>, links: &[PodLink]) -> BTreeSet<Place> {
+pub fn places<'a>(
+    label: impl Fn(&str) -> Option<&'a str>,
+    namespace: Option<&str>,
+    links: &[PodLink],
+) -> BTreeSet<Place> {
     let Some(namespace) = label("namespace").or(namespace) else { return BTreeSet::new() };
     let here: Vec<&PodLink> = links.iter().filter(|l| l.linked && *l.pod.namespace == *namespace).collect();
     let pods = of_pods(&label, &here);
     if !pods.is_empty() {
         return pods;
     }
-    let workloads =
-        of(&here, |l| KINDS.iter().any(|(name, kind)| l.pod.workload.kind == *kind && label(name) == Some(&l.pod.workload.name)));
+    let workloads = of(&here, |l| {
+        KINDS
+            .iter()
+            .any(|(name, kind)| l.pod.workload.kind == *kind && label(name) == Some(&l.pod.workload.name))
+    });
     if !workloads.is_empty() {
         return workloads;
     }
     let apps: Vec<&str> = APPS.iter().filter_map(|name| label(name)).collect();
-    let carries = |l: &PodLink, app: &str| APP_LABELS.iter().any(|k| l.pod.labels.get(*k).is_some_and(|v| v == app));
+    let carries =
+        |l: &PodLink, app: &str| APP_LABELS.iter().any(|k| l.pod.labels.get(*k).is_some_and(|v| v == app));
     of(&here, |l| apps.iter().any(|app| l.pod.workload.name == *app || carries(l, app)))
 }
 
@@ -69,12 +83,19 @@ fn place(link: &PodLink) -> Place {
     Place { namespace: link.pod.namespace.to_string(), workload: (*link.pod.workload).clone(), pods: vec![] }
 }
 
-/// What a person needs of labels that strangers wrote: `a=b, c=d`, without characters that a terminal would obey.
+/// What a person needs of labels that strangers wrote: `a=b, c=d`, without characters that a terminal would
+/// obey.
 #[must_use]
 pub fn words(labels: &Labels) -> String {
-    let printable = |text: &str| text.chars().filter(|c| !c.is_control() && !is_invisible(*c)).take(100).collect::<String>();
+    let printable = |text: &str| {
+        text.chars().filter(|c| !c.is_control() && !is_invisible(*c)).take(100).collect::<String>()
+    };
     let pairs = labels.iter().filter(|(name, _)| *name != "__name__");
-    pairs.take(16).map(|(name, value)| format!("{}={}", printable(name), printable(value))).collect::<Vec<_>>().join(", ")
+    pairs
+        .take(16)
+        .map(|(name, value)| format!("{}={}", printable(name), printable(value)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Characters that change how others are shown.

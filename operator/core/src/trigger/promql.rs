@@ -1,7 +1,7 @@
 //! For how long has a query given a series? What Prometheus answers, and which workloads its series speak of.
 //!
-//! As with a rule of Prometheus, every series that a query gives fires, whatever its value: `latency > 0.5` gives the slow
-//! ones alone.
+//! As with a rule of Prometheus, every series that a query gives fires, whatever its value: `latency > 0.5`
+//! gives the slow ones alone.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -60,8 +60,9 @@ struct Sample {
     metric: Labels,
 }
 
-/// What is kept of a series: the labels that may name a workload, and which series it is. A query can give any series of the
-/// server, so the others are kept no longer than it takes to read them, and shown to nobody.
+/// What is kept of a series: the labels that may name a workload, and which series it is. A query can give
+/// any series of the server, so the others are kept no longer than it takes to read them, and shown to
+/// nobody.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Series {
     names: Box<[(&'static str, Box<str>)]>,
@@ -79,7 +80,8 @@ impl Series {
             room -= value.len();
             names.push((name, value.as_str().into()));
         }
-        let all: Vec<&str> = labels.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect();
+        let all: Vec<&str> =
+            labels.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect();
         Self { names: names.into(), id: hash(&all) }
     }
 
@@ -109,19 +111,24 @@ pub fn parse(body: &[u8]) -> Result<Vec<Series>, Problem> {
     }
     let samples: Vec<Sample> = serde_json::from_value(data.result).map_err(|_| failed())?;
     if samples.len() > MAX_SERIES {
-        return Err(Problem::Invalid(format!("it gives {} series, more than {MAX_SERIES}; narrow it", samples.len())));
+        return Err(Problem::Invalid(format!(
+            "it gives {} series, more than {MAX_SERIES}; narrow it",
+            samples.len()
+        )));
     }
     Ok(samples.iter().map(|s| Series::of(&s.metric)).collect())
 }
 
-/// Why a query was not answered. The words of Prometheus are shown where they speak of the query and the server alone: those about
-/// an evaluation name series, which may be others' than the query's author's.
+/// Why a query was not answered. The words of Prometheus are shown where they speak of the query and the
+/// server alone: those about an evaluation name series, which may be others' than the query's author's.
 fn refused(answer: &Answer) -> Problem {
     let said = || cut(&plain(&answer.error), MAX_WORDS);
     match answer.error_type.as_str() {
         "bad_data" => Problem::Invalid(said()),
         "timeout" | "canceled" | "unavailable" => Problem::Failed(said()),
-        "execution" => Problem::Invalid("Prometheus cannot evaluate it; ask Prometheus itself to see why".into()),
+        "execution" => {
+            Problem::Invalid("Prometheus cannot evaluate it; ask Prometheus itself to see why".into())
+        }
         other => Problem::Failed(format!("Prometheus answers with the error {:?}", cut(&plain(other), 20))),
     }
 }
@@ -141,9 +148,15 @@ pub struct Known {
     pub problem: Option<Problem>,
 }
 
-/// What is known after one more answer. A server that does not answer takes nothing away; another query begins anew.
+/// What is known after one more answer. A server that does not answer takes nothing away; another query
+/// begins anew.
 #[must_use]
-pub fn follow(before: Option<&Known>, query: &str, answer: Result<Vec<Series>, Problem>, now: Timestamp) -> Known {
+pub fn follow(
+    before: Option<&Known>,
+    query: &str,
+    answer: Result<Vec<Series>, Problem>,
+    now: Timestamp,
+) -> Known {
     let before = before.filter(|k| k.query == query);
     let since = |series: &Series| before.and_then(|k| k.since.get(series)).copied().unwrap_or(now);
     let query = query.to_owned();
@@ -155,14 +168,17 @@ pub fn follow(before: Option<&Known>, query: &str, answer: Result<Vec<Series>, P
             });
             Known { query, since: dated.collect(), problem: None }
         }
-        Err(problem @ Problem::Failed(_)) => {
-            Known { query, since: before.map(|k| k.since.clone()).unwrap_or_default(), problem: Some(problem) }
-        }
+        Err(problem @ Problem::Failed(_)) => Known {
+            query,
+            since: before.map(|k| k.since.clone()).unwrap_or_default(),
+            problem: Some(problem),
+        },
         Err(problem) => Known { query, since: HashMap::new(), problem: Some(problem) },
     }
 }
 
-/// What is wrong with the queries of a policy, as sentences that begin with the field. `known` is by the trigger's name.
+/// What is wrong with the queries of a policy, as sentences that begin with the field. `known` is by the
+/// trigger's name.
 #[must_use]
 pub fn problems(policy: &PolicyView, known: &HashMap<String, Known>) -> Vec<(String, bool)> {
     let rules = policy.spec.triggers.prom_ql.iter().enumerate();
@@ -178,12 +194,23 @@ pub fn problems(policy: &PolicyView, known: &HashMap<String, Known>) -> Vec<(Str
 
 /// The firings of the queries whose series are there for long enough, on linked workloads.
 #[must_use]
-pub fn firings(policy: &PolicyView, links: &[PodLink], known: &HashMap<String, Known>, now: Timestamp) -> Vec<Firing> {
+pub fn firings(
+    policy: &PolicyView,
+    links: &[PodLink],
+    known: &HashMap<String, Known>,
+    now: Timestamp,
+) -> Vec<Firing> {
     let mut firings = Vec::new();
     for rule in &policy.spec.triggers.prom_ql {
-        let Some(known) = known.get(&rule.name).filter(|k| k.problem.is_none() && k.query == rule.query) else { continue };
-        let mut long_enough: Vec<_> =
-            known.since.iter().filter(|(_, since)| now.duration_since(**since) >= rule.for_.as_signed()).collect();
+        let Some(known) = known.get(&rule.name).filter(|k| k.problem.is_none() && k.query == rule.query)
+        else {
+            continue;
+        };
+        let mut long_enough: Vec<_> = known
+            .since
+            .iter()
+            .filter(|(_, since)| now.duration_since(**since) >= rule.for_.as_signed())
+            .collect();
         long_enough.sort();
         let of_series = |(series, since): (&Series, &Timestamp)| {
             let places = places(|name| series.label(name), policy.namespace, links);
@@ -211,8 +238,12 @@ pub fn firings(policy: &PolicyView, links: &[PodLink], known: &HashMap<String, K
 fn cause(query: &str, together: &Together<()>, now: Timestamp) -> String {
     let Together { since, namespace, workload, pods, first: (), count } = together;
     let pod = pods.first().map(|pod| format!("pod {pod} of ")).unwrap_or_default();
-    let others = if *count > 1 { format!("; {count} of its series are there together") } else { String::new() };
-    format!("query {query} gives {pod}{workload} in namespace {namespace} for {} s{others}", now.duration_since(*since).as_secs())
+    let others =
+        if *count > 1 { format!("; {count} of its series are there together") } else { String::new() };
+    format!(
+        "query {query} gives {pod}{workload} in namespace {namespace} for {} s{others}",
+        now.duration_since(*since).as_secs()
+    )
 }
 
 #[cfg(test)]
@@ -239,7 +270,9 @@ mod tests {
     #[test]
     fn an_error_shows_no_series_of_others() {
         for kind in ["execution", "422", "internal"] {
-            let body = format!(r#"{{"status":"error","errorType":"{kind}","error":"many-to-many matching: {{secret=\"x\"}}"}}"#);
+            let body = format!(
+                r#"{{"status":"error","errorType":"{kind}","error":"many-to-many matching: {{secret=\"x\"}}"}}"#
+            );
             let (Problem::Invalid(words) | Problem::Failed(words)) = parse(body.as_bytes()).unwrap_err();
             assert!(!words.contains("secret") && words.starts_with("Prometheus "), "{words}");
         }
@@ -248,9 +281,18 @@ mod tests {
     #[test]
     fn of_a_series_no_more_is_kept_than_names_a_workload() {
         let long = "x".repeat(MAX_NAME + 1);
-        let all = labels(&[("namespace", "shop"), ("pod", "a"), ("secret", "s"), ("__name__", "m"), ("app", &long)]);
+        let all = labels(&[
+            ("namespace", "shop"),
+            ("pod", "a"),
+            ("secret", "s"),
+            ("__name__", "m"),
+            ("app", &long),
+        ]);
         let series = Series::of(&all);
-        assert_eq!((series.label("namespace"), series.label("pod"), series.label("app")), (Some("shop"), Some("a"), None));
+        assert_eq!(
+            (series.label("namespace"), series.label("pod"), series.label("app")),
+            (Some("shop"), Some("a"), None)
+        );
         assert_eq!(series.names.len(), 2);
         let mut other = all;
         other.insert("secret".into(), "t".into());
@@ -269,7 +311,11 @@ mod tests {
         let silent = follow(Some(&first), "q", Err(Problem::Failed("down".into())), at(20));
         let again = follow(Some(&silent), "q", Ok(vec![a.clone()]), at(30));
         assert_eq!((again.since[&a], &again.problem), (at(10), &None));
-        assert_eq!(follow(Some(&again), "q2", Ok(vec![a.clone()]), at(40)).since[&a], at(40), "another query");
+        assert_eq!(
+            follow(Some(&again), "q2", Ok(vec![a.clone()]), at(40)).since[&a],
+            at(40),
+            "another query"
+        );
         assert!(follow(Some(&again), "q", Ok(vec![]), at(40)).since.is_empty());
         assert!(follow(Some(&again), "q", Err(Problem::Invalid("x".into())), at(40)).since.is_empty());
     }

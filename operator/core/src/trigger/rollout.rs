@@ -1,8 +1,9 @@
 //! Is there a new revision of a workload that was never profiled?
 //!
-//! A revision is a ReplicaSet of a Deployment, or a ControllerRevision of a StatefulSet or DaemonSet: made when the template
-//! changes, taken up again by a rollback. So the time of its creation tells a new revision from pods that were merely
-//! replaced, and from the revision that was there before the policy. A rollback is no new revision.
+//! A revision is a ReplicaSet of a Deployment, or a ControllerRevision of a StatefulSet or DaemonSet: made
+//! when the template changes, taken up again by a rollback. So the time of its creation tells a new revision
+//! from pods that were merely replaced, and from the revision that was there before the policy. A rollback is
+//! no new revision.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,8 +16,8 @@ use crate::pod::Workload;
 use crate::policy::PolicyView;
 use crate::policy::link::PodLink;
 
-/// A revision is new for so long after its creation, and for the trigger's delay. What becomes ready later is missed, never
-/// queued; within it the revision's session is kept, so that it is known to have been profiled.
+/// A revision is new for so long after its creation, and for the trigger's delay. What becomes ready later is
+/// missed, never queued; within it the revision's session is kept, so that it is known to have been profiled.
 pub const NEW: SignedDuration = SignedDuration::from_hours(1);
 
 /// The object that stands for a revision in the cluster.
@@ -36,7 +37,8 @@ impl Revision {
     /// The revision of a pod; `None` for pods of other workloads.
     fn of(link: &PodLink) -> Option<Self> {
         let pod = &link.pod;
-        let key = if pod.workload.kind == "Deployment" { "pod-template-hash" } else { "controller-revision-hash" };
+        let key =
+            if pod.workload.kind == "Deployment" { "pod-template-hash" } else { "controller-revision-hash" };
         let label = pod.labels.get(key)?.clone();
         let object = match pod.workload.kind.as_str() {
             "Deployment" | "DaemonSet" => format!("{}-{label}", pod.workload.name),
@@ -48,7 +50,11 @@ impl Revision {
 }
 
 /// The pods of each revision that may be profiled now, as far as pods alone can tell.
-fn candidates<'a>(policy: &PolicyView, links: &'a [PodLink], now: Timestamp) -> BTreeMap<Revision, Vec<&'a PodLink>> {
+fn candidates<'a>(
+    policy: &PolicyView,
+    links: &'a [PodLink],
+    now: Timestamp,
+) -> BTreeMap<Revision, Vec<&'a PodLink>> {
     let Some(rule) = &policy.spec.triggers.rollout else { return BTreeMap::new() };
     let mut found: BTreeMap<Revision, Vec<&PodLink>> = BTreeMap::new();
     for link in links {
@@ -86,19 +92,37 @@ pub fn questions(policy: &PolicyView, links: &[PodLink], now: Timestamp) -> Vec<
     candidates(policy, links, now).into_keys().collect()
 }
 
-/// A firing for each revision that is new and ready for the delay. `created` are the answers to [`questions`]; a revision that
-/// is gone has none.
+/// A firing for each revision that is new and ready for the delay. `created` are the answers to
+/// [`questions`]; a revision that is gone has none.
 #[must_use]
-pub fn firings(policy: &PolicyView, links: &[PodLink], created: &HashMap<Revision, Timestamp>, now: Timestamp) -> Vec<Firing> {
+pub fn firings(
+    policy: &PolicyView,
+    links: &[PodLink],
+    created: &HashMap<Revision, Timestamp>,
+    now: Timestamp,
+) -> Vec<Firing> {
     let Some(rule) = &policy.spec.triggers.rollout else { return Vec::new() };
-    let fresh = |r: &Revision| created.get(r).is_some_and(|at| policy.created.is_none_or(|p| p < *at) && is_new(*at, rule, now));
+    let fresh = |r: &Revision| {
+        created.get(r).is_some_and(|at| policy.created.is_none_or(|p| p < *at) && is_new(*at, rule, now))
+    };
     let candidates = candidates(policy, links, now);
-    candidates.iter().filter(|(r, _)| fresh(r)).filter_map(|(r, pods)| firing(policy, rule, r, pods, now)).collect()
+    candidates
+        .iter()
+        .filter(|(r, _)| fresh(r))
+        .filter_map(|(r, pods)| firing(policy, rule, r, pods, now))
+        .collect()
 }
 
-fn firing(policy: &PolicyView, rule: &RolloutTrigger, revision: &Revision, pods: &[&PodLink], now: Timestamp) -> Option<Firing> {
+fn firing(
+    policy: &PolicyView,
+    rule: &RolloutTrigger,
+    revision: &Revision,
+    pods: &[&PodLink],
+    now: Timestamp,
+) -> Option<Firing> {
     let (first, since) = first_ready(pods)?;
-    let mut names: Vec<String> = pods.iter().filter(|l| l.linked && l.pod.ready_since.is_some()).map(|l| l.pod.name.clone()).collect();
+    let mut names: Vec<String> =
+        pods.iter().filter(|l| l.linked && l.pod.ready_since.is_some()).map(|l| l.pod.name.clone()).collect();
     names.sort();
     names.truncate(super::most_pods(policy));
     let (workload, label) = (&revision.workload, &revision.label);

@@ -1,4 +1,5 @@
-//! Which of what was found on one workload is one firing? What began within one cooldown of the first of it, on however many pods.
+//! Which of what was found on one workload is one firing? What began within one cooldown of the first of it,
+//! on however many pods.
 
 use jiff::Timestamp;
 
@@ -50,10 +51,14 @@ impl<T> Together<T> {
     }
 }
 
-/// One firing for each workload, in the order of namespace and workload, with at most `most_pods` pods: of several that are still
-/// there the one that began last, since those before it had their session. The order of `found` decides between what began at
-/// the same time; it has to be the same for the same input.
-pub(super) fn together<T>(mut found: Vec<Found<T>>, cooldown: fleetprof_crds::Duration, most_pods: usize) -> Vec<Together<T>> {
+/// One firing for each workload, in the order of namespace and workload, with at most `most_pods` pods: of
+/// several that are still there the one that began last, since those before it had their session. The order
+/// of `found` decides between what began at the same time; it has to be the same for the same input.
+pub(super) fn together<T>(
+    mut found: Vec<Found<T>>,
+    cooldown: fleetprof_crds::Duration,
+    most_pods: usize,
+) -> Vec<Together<T>> {
     found.sort_by(|a, b| {
         let key = |f: &Found<T>| (f.place.namespace.clone(), f.place.workload.clone(), f.since);
         key(a).cmp(&key(b))
@@ -78,21 +83,41 @@ mod tests {
 
     fn found(second: i64, app: &str, pods: &[&str]) -> Found<i64> {
         let workload = Workload { kind: "Deployment".into(), name: app.into() };
-        let place = Place { namespace: "shop".into(), workload, pods: pods.iter().map(|p| (*p).to_owned()).collect() };
+        let place = Place {
+            namespace: "shop".into(),
+            workload,
+            pods: pods.iter().map(|p| (*p).to_owned()).collect(),
+        };
         Found { since: Timestamp::from_second(second).unwrap(), place, what: second }
     }
 
     #[test]
     fn what_began_within_one_cooldown_is_one_firing_and_the_last_one_counts() {
         let of = |all: Vec<Found<i64>>| {
-            let row =
-                |t: Together<i64>| format!("{} {} {} {}×{}", t.workload.name, t.since.as_second(), t.pods.join(","), t.count, t.first);
+            let row = |t: Together<i64>| {
+                format!(
+                    "{} {} {} {}×{}",
+                    t.workload.name,
+                    t.since.as_second(),
+                    t.pods.join(","),
+                    t.count,
+                    t.first
+                )
+            };
             together(all, Duration::from_secs(120), 2).into_iter().map(row).collect::<Vec<_>>()
         };
         let cases = [
             (vec![], vec![]),
             (vec![found(60, "a", &["y"]), found(0, "a", &["x"])], vec!["a 0 x,y 2×0"]),
-            (vec![found(0, "a", &["x"]), found(1, "a", &["x"]), found(2, "a", &["y"]), found(3, "a", &["z"])], vec!["a 0 x,y 4×0"]),
+            (
+                vec![
+                    found(0, "a", &["x"]),
+                    found(1, "a", &["x"]),
+                    found(2, "a", &["y"]),
+                    found(3, "a", &["z"]),
+                ],
+                vec!["a 0 x,y 4×0"],
+            ),
             (vec![found(0, "a", &[]), found(119, "a", &["x"])], vec!["a 0 x 2×0"]),
             (vec![found(0, "a", &["x"]), found(120, "a", &["y"])], vec!["a 120 y 1×120"]),
             (vec![found(5, "b", &["x"]), found(0, "a", &["y"])], vec!["a 0 y 1×0", "b 5 x 1×5"]),

@@ -1,4 +1,5 @@
-//! Can the triggers of a policy do what they say? The condition `TriggersReady`, there while a policy has triggers.
+//! Can the triggers of a policy do what they say? The condition `TriggersReady`, there while a policy has
+//! triggers.
 
 use std::collections::HashMap;
 
@@ -26,7 +27,13 @@ pub struct Setup {
 }
 
 /// Writes the condition, or takes it away from a policy without triggers.
-pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, setup: Setup, known: &HashMap<String, Known>, now: Timestamp) {
+pub fn fill(
+    policy: &PolicyView,
+    status: &mut ProfilingPolicyStatus,
+    setup: Setup,
+    known: &HashMap<String, Known>,
+    now: Timestamp,
+) {
     if policy.spec.triggers.is_empty() {
         status.conditions.retain(|c| c.type_ != TYPE);
         return;
@@ -35,10 +42,14 @@ pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, setup: Setu
 }
 
 fn wanted(policy: &PolicyView, setup: Setup, known: &HashMap<String, Known>) -> Wanted {
-    let bad = |reason, problems: &[String]| Wanted::new(Truth::False, reason, cut(&problems.join(" "), MAX_MESSAGE));
-    let (invalid, failed): (Vec<_>, Vec<_>) = promql::problems(policy, known).into_iter().partition(|(_, invalid)| *invalid);
+    let bad = |reason, problems: &[String]| {
+        Wanted::new(Truth::False, reason, cut(&problems.join(" "), MAX_MESSAGE))
+    };
+    let (invalid, failed): (Vec<_>, Vec<_>) =
+        promql::problems(policy, known).into_iter().partition(|(_, invalid)| *invalid);
     let words = |problems: Vec<(String, bool)>| problems.into_iter().map(|(p, _)| format!("{p}."));
-    let malformed: Vec<String> = alert::problems(policy).into_iter().map(|p| format!("{p}.")).chain(words(invalid)).collect();
+    let malformed: Vec<String> =
+        alert::problems(policy).into_iter().map(|p| format!("{p}.")).chain(words(invalid)).collect();
     if !malformed.is_empty() {
         return bad(Reason::InvalidSpec, &malformed);
     }

@@ -9,8 +9,10 @@ use jiff::Timestamp;
 
 /// The images that agents may have.
 pub fn images() -> &'static AgentImages {
-    static IMAGES: LazyLock<AgentImages> =
-        LazyLock::new(|| AgentImages { default: "agent:1".into(), allowed: vec!["mirror.example/agent:*".into()] });
+    static IMAGES: LazyLock<AgentImages> = LazyLock::new(|| AgentImages {
+        default: "agent:1".into(),
+        allowed: vec!["mirror.example/agent:*".into()],
+    });
     &IMAGES
 }
 

@@ -71,7 +71,8 @@ impl World {
     fn heard_of(mut self, pods: &[&str]) -> Self {
         for name in pods {
             let runtimes = [(format!("{name}-c"), "Python 3.11".to_owned())].into();
-            self.agents.insert(format!("uid-{name}"), AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes });
+            self.agents
+                .insert(format!("uid-{name}"), AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes });
         }
         self
     }
@@ -173,7 +174,14 @@ fn a_pod_to_which_no_agent_may_be_attached_is_not_linked() {
         (user(None, true), PodSecurity::Privileged, refused, &sidecar, false, Reason::UnknownUser),
         (user(None, true), PodSecurity::Privileged, None, &ephemeral, false, Reason::UnknownUser),
         (user(None, false), PodSecurity::Restricted, refused, &sidecar, false, Reason::UnknownUser),
-        (user(None, false), PodSecurity::Restricted, Some(Reason::HostPid), &sidecar, false, Reason::UnknownUser),
+        (
+            user(None, false),
+            PodSecurity::Restricted,
+            Some(Reason::HostPid),
+            &sidecar,
+            false,
+            Reason::UnknownUser,
+        ),
         (user(None, false), PodSecurity::Restricted, None, &ephemeral, false, Reason::UnknownUser),
         (user(Some(0), false), PodSecurity::Restricted, None, &ephemeral, false, Reason::UnknownUser),
         (user(None, false), PodSecurity::Baseline, None, &ephemeral, true, Reason::AttachedOnDemand),
@@ -196,7 +204,10 @@ fn a_new_leader_does_not_call_agents_lost_before_they_could_report() {
     let mut world = World::new(vec![pod("a", "web")]);
     world.settled = false;
     let step = world.step(&policy_of("p", CREATED, json!({})));
-    assert_eq!((step.status.linked_pod_count, step.status.linked_apps[0].reason), (1, Reason::StatusCheckBlocked));
+    assert_eq!(
+        (step.status.linked_pod_count, step.status.linked_apps[0].reason),
+        (1, Reason::StatusCheckBlocked)
+    );
     assert_eq!(condition(&step, "AgentsReachable"), ("Unknown", "StatusCheckBlocked"));
 }
 
@@ -244,7 +255,8 @@ fn history_limits_forget_the_oldest_of_the_policys_own_sessions() {
         session("live", "Schedule", "Running", NOW),
     ];
     let step = world.step(&policy);
-    let deleted: Vec<_> = step.delete.iter().map(|(namespace, name)| (namespace.as_str(), name.as_str())).collect();
+    let deleted: Vec<_> =
+        step.delete.iter().map(|(namespace, name)| (namespace.as_str(), name.as_str())).collect();
     assert_eq!(deleted, [("shop", "good-old"), ("shop", "bad-old")]);
     assert_eq!((step.status.active_sessions.len(), step.status.recent_sessions.len()), (1, 5));
     assert_eq!(condition(&step, "ReceivingProfiles").0, "False", "the newest that ended is bad-new");
@@ -265,13 +277,23 @@ fn recent_sessions_outlive_their_objects_and_stay_ten() {
 #[test]
 fn what_a_person_would_ask_about_is_told_once() {
     let mut left_alone = bare(pod("a", "web"));
-    left_alone.owner =
-        Some(Owner { api_version: "apps/v1".into(), kind: "ReplicaSet".into(), name: "web-1".into(), uid: "rs".into() }.into());
+    left_alone.owner = Some(
+        Owner {
+            api_version: "apps/v1".into(),
+            kind: "ReplicaSet".into(),
+            name: "web-1".into(),
+            uid: "rs".into(),
+        }
+        .into(),
+    );
     let world = World::new(vec![left_alone.clone(), pod("b", "api")]).heard_of(&["b"]);
     let mut p = policy_of("p", CREATED, json!({"agent": {"existingPods": "Wait"}}));
     let first = world.step(&p);
     let [news] = first.news.as_slice() else { panic!("{:?}", first.news) };
-    assert_eq!((news.workload.to_string().as_str(), news.reason, news.warning), ("Deployment/web", Reason::WebhookMissed, true));
+    assert_eq!(
+        (news.workload.to_string().as_str(), news.reason, news.warning),
+        ("Deployment/web", Reason::WebhookMissed, true)
+    );
     assert_eq!(Some(&news.owner), left_alone.owner.as_deref());
     p.status = Some(first.status);
     assert_eq!(world.step(&p).news, []);
@@ -282,7 +304,10 @@ fn a_schedule_that_cannot_be_followed_names_its_field() {
     let world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
     for (schedule, words) in [
         (json!({"cron": "5-1 * * * *"}), "spec.schedule.cron: "),
-        (json!({"cron": "0 3 * * *", "timeZone": "Europe/Atlantis"}), "spec.schedule.timeZone: \"Europe/Atlantis\""),
+        (
+            json!({"cron": "0 3 * * *", "timeZone": "Europe/Atlantis"}),
+            "spec.schedule.timeZone: \"Europe/Atlantis\"",
+        ),
         (json!({"cron": "0 0 31 2 *"}), "spec.schedule.cron: names a time that never comes"),
     ] {
         let step = world.step(&policy_of("p", CREATED, json!({"schedule": schedule})));
@@ -290,7 +315,10 @@ fn a_schedule_that_cannot_be_followed_names_its_field() {
         let configured = step.status.conditions.iter().find(|c| c.type_ == "Configured").unwrap();
         assert!(configured.message.starts_with(words), "{}", configured.message);
         let ready = step.status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
-        assert_eq!((condition(&step, "Ready"), &ready.message), (("False", "InvalidSpec"), &configured.message));
+        assert_eq!(
+            (condition(&step, "Ready"), &ready.message),
+            (("False", "InvalidSpec"), &configured.message)
+        );
         assert_eq!((step.create, step.status.next_session_time), (vec![], None));
     }
 }
@@ -300,14 +328,24 @@ fn sessions_that_captured_nothing_say_nothing_of_the_way_of_profiles() {
     let mut refused = session("typo", "OnDemand", "Failed", NOW - 10);
     refused.status.as_mut().unwrap().start_time = None;
     let mut skipped = session("busy", "OnDemand", "Failed", NOW - 20);
-    skipped.status.as_mut().unwrap().counts =
-        serde_json::from_value(json!({"desired": 2, "started": 0, "succeeded": 0, "failed": 0, "skipped": 2})).unwrap();
+    skipped.status.as_mut().unwrap().counts = serde_json::from_value(
+        json!({"desired": 2, "started": 0, "succeeded": 0, "failed": 0, "skipped": 2}),
+    )
+    .unwrap();
     let mut expired = session("late", "OnDemand", "Expired", NOW - 30);
     expired.status.as_mut().unwrap().reason = Some(Reason::ResultDeadlineExceeded);
     let good = || session("good", "Schedule", "Succeeded", NOW - 100);
     let cases = [
-        (vec![refused.clone(), skipped.clone(), good()], ("True", "ProfilesArrive"), "Session good brought 0 samples of  targets."),
-        (vec![refused, skipped], ("Unknown", "NoProfilesYet"), "No session of this policy has captured anything yet."),
+        (
+            vec![refused.clone(), skipped.clone(), good()],
+            ("True", "ProfilesArrive"),
+            "Session good brought 0 samples of  targets.",
+        ),
+        (
+            vec![refused, skipped],
+            ("Unknown", "NoProfilesYet"),
+            "No session of this policy has captured anything yet.",
+        ),
         (vec![expired, good()], ("False", "ResultDeadlineExceeded"), "Session late ended Expired."),
     ];
     for (sessions, wanted, words) in cases {
@@ -317,7 +355,11 @@ fn sessions_that_captured_nothing_say_nothing_of_the_way_of_profiles() {
         for there in [true, false] {
             let step = world.step(&p);
             let receiving = step.status.conditions.iter().find(|c| c.type_ == "ReceivingProfiles").unwrap();
-            assert_eq!((condition(&step, "ReceivingProfiles"), receiving.message.as_str()), (wanted, words), "objects there: {there}");
+            assert_eq!(
+                (condition(&step, "ReceivingProfiles"), receiving.message.as_str()),
+                (wanted, words),
+                "objects there: {there}"
+            );
             p.status = Some(step.status);
             world.sessions.clear();
         }
@@ -335,24 +377,40 @@ fn ten_thousand_linked_workloads_fit_in_20_kilobytes() {
     let names: Vec<String> = pods.iter().map(|p| p.name.clone()).collect();
     let mut world = World::new(pods).heard_of(&names.iter().map(String::as_str).collect::<Vec<_>>());
     world.sessions = (0..30)
-        .map(|n| session(&format!("a-policy-with-a-long-name-{n}"), "Schedule", if n < 15 { "Succeeded" } else { "Running" }, NOW - n))
+        .map(|n| {
+            session(
+                &format!("a-policy-with-a-long-name-{n}"),
+                "Schedule",
+                if n < 15 { "Succeeded" } else { "Running" },
+                NOW - n,
+            )
+        })
         .collect();
     let status = world.step(&policy_of("p", CREATED, json!({}))).status;
-    assert_eq!((status.linked_app_count, status.linked_pod_count, status.linked_apps_truncated), (10_000, 10_000, true));
+    assert_eq!(
+        (status.linked_app_count, status.linked_pod_count, status.linked_apps_truncated),
+        (10_000, 10_000, true)
+    );
     let bytes = serde_json::to_string(&status).unwrap().len();
-    assert!(status.linked_apps.len() >= 40 && bytes < 20_000, "{} rows, {bytes} bytes", status.linked_apps.len());
+    assert!(
+        status.linked_apps.len() >= 40 && bytes < 20_000,
+        "{} rows, {bytes} bytes",
+        status.linked_apps.len()
+    );
 }
 
 #[test]
 fn of_more_apps_than_rows_those_with_a_trouble_have_one() {
     let names: Vec<String> = (0..250).map(|n| format!("app-{n:03}")).collect();
     let pods = names.iter().map(|name| pod(name, name)).collect();
-    let heard: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != "app-200" && *name != "app-240").collect();
+    let heard: Vec<&str> =
+        names.iter().map(String::as_str).filter(|name| *name != "app-200" && *name != "app-240").collect();
     let step = World::new(pods).heard_of(&heard).step(&policy_of("p", CREATED, json!({})));
     let rows = &step.status.linked_apps;
     assert_eq!((step.status.linked_app_count, step.status.linked_apps_truncated), (248, true));
     assert!((50..=100).contains(&rows.len()), "as many as there is room for: {}", rows.len());
-    let lost: Vec<&str> = rows.iter().filter(|a| a.reason == Reason::AgentLost).map(|a| a.name.as_str()).collect();
+    let lost: Vec<&str> =
+        rows.iter().filter(|a| a.reason == Reason::AgentLost).map(|a| a.name.as_str()).collect();
     assert_eq!(lost, ["app-200", "app-240"]);
     assert!(rows.is_sorted_by_key(|a| a.name.as_str()), "rows are found by name all the same");
     assert_eq!(step.news.len(), 2, "and are told of");
@@ -362,10 +420,15 @@ fn of_more_apps_than_rows_those_with_a_trouble_have_one() {
 fn an_image_that_no_admin_allows_is_named_and_gets_into_no_pod() {
     let world = World::new(vec![bare(pod("a", "web")), pod("b", "web")]).heard_of(&["b"]);
     for mode in ["Sidecar", "Ephemeral"] {
-        let step = world.step(&policy_of("p", CREATED, json!({"agent": {"mode": mode, "image": "evil.example/agent:1"}})));
+        let step = world.step(&policy_of(
+            "p",
+            CREATED,
+            json!({"agent": {"mode": mode, "image": "evil.example/agent:1"}}),
+        ));
         assert_eq!(condition(&step, "Configured"), ("False", "InvalidSpec"));
         let configured = step.status.conditions.iter().find(|c| c.type_ == "Configured").unwrap();
-        let words = "spec.agent.image: \"evil.example/agent:1\" is no image that an admin allows: agent:1, mirror.example/agent:*.";
+        let words = "spec.agent.image: \"evil.example/agent:1\" is no image that an admin allows: agent:1, \
+                     mirror.example/agent:*.";
         assert_eq!(configured.message, words);
         let app = &step.status.linked_apps[0];
         assert_eq!(

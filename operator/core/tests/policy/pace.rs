@@ -10,7 +10,8 @@ fn of_round(mut session: ProfileSession, round: u64) -> ProfileSession {
 
 #[test]
 fn a_round_starts_once_at_its_tick() {
-    let policy = policy_of("p", CREATED, json!({"schedule": {"every": "10m", "duration": "30s"}, "frequencyHz": 49}));
+    let policy =
+        policy_of("p", CREATED, json!({"schedule": {"every": "10m", "duration": "30s"}, "frequencyHz": 49}));
     let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
     let tick = schedule::Plan::read("uid-p", &policy.spec.schedule).unwrap().ticks(world.now).1.unwrap();
     world.now = tick.at + SignedDuration::from_secs(1);
@@ -61,11 +62,16 @@ fn sessions_that_end_in_the_same_second_are_all_counted() {
 fn a_failing_fleet_backs_off_and_one_good_session_ends_it() {
     let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
     let p = policy_of("p", CREATED, json!({"schedule": {"every": "10m", "duration": "30s"}}));
-    world.sessions = (0..3).map(|n| tried(&format!("p-{n}"), n, (0, 4), NOW - 100 + i64::try_from(n).unwrap())).collect();
+    world.sessions =
+        (0..3).map(|n| tried(&format!("p-{n}"), n, (0, 4), NOW - 100 + i64::try_from(n).unwrap())).collect();
     let step = world.step(&p);
     assert_eq!(condition(&step, "Ready"), ("False", "FailureRate"), "{:#?}", step.status);
     let ready = step.status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
-    assert!(ready.message.contains("12 of the last 12 targets failed; rounds are 8 times further apart"), "{}", ready.message);
+    assert!(
+        ready.message.contains("12 of the last 12 targets failed; rounds are 8 times further apart"),
+        "{}",
+        ready.message
+    );
     world.sessions.push(tried("p-3", 3, (4, 0), NOW - 10));
     let mut after = p.clone();
     after.status = Some(step.status);
@@ -81,7 +87,10 @@ fn rounds_that_fail_are_counted_whatever_the_number_of_their_sessions_and_target
     let five: &[(usize, usize)] = &[(0, 5); 5];
     let cases: &[(&str, Rounds)] = &[
         ("five namespaces of one round", &[(five, 2), (five, 4)]),
-        ("most targets of each round", &[(&[(5, 45)], 2), (&[(5, 45)], 4), (&[(5, 45)], 8), (&[(5, 45)], 16), (&[(5, 45)], 16)]),
+        (
+            "most targets of each round",
+            &[(&[(5, 45)], 2), (&[(5, 45)], 4), (&[(5, 45)], 8), (&[(5, 45)], 16), (&[(5, 45)], 16)],
+        ),
         ("one of five namespaces fails", &[(&[(5, 0), (5, 0), (0, 5), (5, 0), (5, 0)], 1)]),
         ("a round that succeeds ends it", &[(five, 2), (&[(12, 8)], 1), (five, 2)]),
         ("a round of which nothing was tried is neither", &[(five, 2), (&[(0, 0)], 2), (five, 4)]),
@@ -96,18 +105,31 @@ fn rounds_that_fail_are_counted_whatever_the_number_of_their_sessions_and_target
                 world.sessions.push(tried(&format!("p-{n}-{m}"), n, *targets, ended + m));
             }
             // People's sessions fill the ring of the recent ones, and are no rounds.
-            world.sessions.extend((0..10).map(|m| session(&format!("mine-{n}-{m}"), "OnDemand", "Succeeded", ended + 20 + m)));
+            world.sessions.extend(
+                (0..10).map(|m| session(&format!("mine-{n}-{m}"), "OnDemand", "Succeeded", ended + 20 + m)),
+            );
             for second in 0..60 {
                 world.now = Timestamp::from_second(ended + second).unwrap();
                 let there = world.sessions.clone();
-                world.sessions.retain(|s| s.status.as_ref().unwrap().end_time.as_ref().unwrap().0 <= world.now);
+                world
+                    .sessions
+                    .retain(|s| s.status.as_ref().unwrap().end_time.as_ref().unwrap().0 <= world.now);
                 p.status = Some(world.step(&p).status);
                 world.sessions = there;
             }
             let step = world.step(&p);
             let ready = step.status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
-            let stretch = if *wanted == 1 { "can be profiled".into() } else { format!("rounds are {wanted} times further apart") };
-            assert!(ready.message.contains(&stretch), "{what}, round {n}: {} {:?}", ready.message, step.status);
+            let stretch = if *wanted == 1 {
+                "can be profiled".into()
+            } else {
+                format!("rounds are {wanted} times further apart")
+            };
+            assert!(
+                ready.message.contains(&stretch),
+                "{what}, round {n}: {} {:?}",
+                ready.message,
+                step.status
+            );
         }
     }
 }
@@ -119,12 +141,19 @@ fn rounds_by_the_clock_that_fail_are_so_many_ticks_apart() {
     // A Friday: the last round failed at 16, as did the one before.
     let friday: Timestamp = "2027-01-15T16:30:00Z".parse().unwrap();
     let last = schedule::Plan::read("uid-p", &p.spec.schedule).unwrap().ticks(friday).0.unwrap().at;
-    p.status =
-        Some(serde_json::from_value(json!({"outcomes": "-".repeat(20), "failedRounds": 2, "lastSessionTime": last.to_string()})).unwrap());
+    p.status = Some(
+        serde_json::from_value(
+            json!({"outcomes": "-".repeat(20), "failedRounds": 2, "lastSessionTime": last.to_string()}),
+        )
+        .unwrap(),
+    );
     let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
     world.now = friday;
     let next = world.step(&p).status.next_session_time.unwrap().0;
-    assert!(next.to_string().starts_with("2027-01-18T11:00:"), "four ticks: 17 h, and Monday 9, 10, 11 h: {next}");
+    assert!(
+        next.to_string().starts_with("2027-01-18T11:00:"),
+        "four ticks: 17 h, and Monday 9, 10, 11 h: {next}"
+    );
 }
 
 #[test]

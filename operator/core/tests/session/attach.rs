@@ -17,9 +17,19 @@ fn attaches_to_a_pod_without_an_agent() {
     bare.sidecar = None;
     let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare.clone());
     w.step().is(Phase::Starting, Reason::Attaching);
-    let names = w.asked_to(|a| if let Action::Attach { name, user, .. } = a { Some((name.clone(), *user)) } else { None });
-    assert!(names[0].0.starts_with("fleetprof-agent-") && names[0].1 == AgentUser::Target { uid: 1000, gid: None }, "{names:?}");
-    bare.attached.push(AgentContainer { name: names[0].0.clone(), target: "app".into(), state: AgentContainerState::Running });
+    let names = w.asked_to(|a| {
+        if let Action::Attach { name, user, .. } = a { Some((name.clone(), *user)) } else { None }
+    });
+    assert!(
+        names[0].0.starts_with("fleetprof-agent-")
+            && names[0].1 == AgentUser::Target { uid: 1000, gid: None },
+        "{names:?}"
+    );
+    bare.attached.push(AgentContainer {
+        name: names[0].0.clone(),
+        target: "app".into(),
+        state: AgentContainerState::Running,
+    });
     w.observed.pods = vec![Arc::new(bare)];
     w.step();
     assert!(w.actions.is_empty(), "it is attached once: {:?}", w.actions);
@@ -32,7 +42,9 @@ fn attaches_to_a_pod_without_an_agent() {
 fn no_agent_is_attached_as_root_where_that_is_forbidden() {
     const ATTACHED: Result<AgentUser, &str> = Ok(AgentUser::Root);
     let unknown = Err("The user that the container app runs as is not known, and it demands runAsNonRoot");
-    let restricted = Err("The user that the container app runs as is not known, and the namespace enforces Pod Security restricted");
+    let restricted =
+        Err("The user that the container app runs as is not known, and the namespace enforces Pod Security \
+         restricted");
     // (sentence, uid, runAsNonRoot, the level that the namespace enforces, outcome)
     let cases = [
         ("a known user", Some(1000), true, "restricted", Ok(AgentUser::Target { uid: 1000, gid: None })),
@@ -40,7 +52,13 @@ fn no_agent_is_attached_as_root_where_that_is_forbidden() {
         ("an unknown user that must not be root", None, true, "privileged", unknown),
         ("an unknown user under restricted", None, false, "restricted", restricted),
         ("root", Some(0), false, "baseline", ATTACHED),
-        ("root under restricted", Some(0), false, "restricted", Err("The container app runs as root, and the namespace enforces")),
+        (
+            "root under restricted",
+            Some(0),
+            false,
+            "restricted",
+            Err("The container app runs as root, and the namespace enforces"),
+        ),
     ];
     for (sentence, uid, non_root, level, expected) in cases {
         let mut bare = pod("a");
@@ -57,10 +75,18 @@ fn no_agent_is_attached_as_root_where_that_is_forbidden() {
                 let target = w.target("a");
                 assert_eq!((target.phase, attached.len()), (TargetPhase::Skipped, 0), "{sentence}");
                 assert!(target.message.starts_with(words), "{sentence}: {}", target.message);
-                assert!(target.message.ends_with("; set securityContext.runAsUser on the container or the pod."), "{}", target.message);
+                assert!(
+                    target.message.ends_with("; set securityContext.runAsUser on the container or the pod."),
+                    "{}",
+                    target.message
+                );
             }
         }
-        bare.attached.push(AgentContainer { name: "other".into(), target: "app".into(), state: AgentContainerState::Running });
+        bare.attached.push(AgentContainer {
+            name: "other".into(),
+            target: "app".into(),
+            state: AgentContainerState::Running,
+        });
         let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare);
         w.step().is(Phase::Starting, Reason::Attaching);
     }
@@ -81,7 +107,10 @@ fn attaches_the_image_that_the_policy_names_where_an_admin_allows_it() {
             });
             assert_eq!(attached, [image]);
         } else {
-            assert_eq!((w.target("a").phase, w.target("a").reason), (TargetPhase::Skipped, Some(Reason::ImageNotAllowed)));
+            assert_eq!(
+                (w.target("a").phase, w.target("a").reason),
+                (TargetPhase::Skipped, Some(Reason::ImageNotAllowed))
+            );
             assert!(
                 w.target("a").message.contains("\"evil.example/agent:7\" is no image that an admin allows"),
                 "{}",
@@ -108,8 +137,15 @@ fn an_agent_that_is_too_old_is_skipped_with_what_to_do() {
     let mut w = one_pod();
     w.observed.agents.get_mut("uid-a").unwrap().protocol = 0;
     w.step().is(Phase::Failed, Reason::NoCapableAgents);
-    assert_eq!((w.target("a").phase, w.target("a").reason), (TargetPhase::Skipped, Some(Reason::AgentTooOld)));
-    assert!(w.target("a").message.contains("protocol 0") && w.target("a").message.contains("restart"), "{}", w.target("a").message);
+    assert_eq!(
+        (w.target("a").phase, w.target("a").reason),
+        (TargetPhase::Skipped, Some(Reason::AgentTooOld))
+    );
+    assert!(
+        w.target("a").message.contains("protocol 0") && w.target("a").message.contains("restart"),
+        "{}",
+        w.target("a").message
+    );
 }
 
 #[test]
@@ -117,5 +153,9 @@ fn no_agent_by_the_start_deadline_fails_with_what_was_awaited() {
     let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(pod("a"));
     w.step().is(Phase::Starting, Reason::WaitingForAgent);
     w.after(61).is(Phase::Failed, Reason::StartDeadlineExceeded);
-    assert!(w.target("a").message.contains("it runs, but does not reach the gateway"), "{}", w.target("a").message);
+    assert!(
+        w.target("a").message.contains("it runs, but does not reach the gateway"),
+        "{}",
+        w.target("a").message
+    );
 }

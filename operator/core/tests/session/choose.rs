@@ -13,9 +13,19 @@ use serde_json::json;
 fn fails_with_a_reason_when_there_is_nothing_to_profile() {
     let cases = [
         (World::new(json!({"target": {"pods": ["gone"]}})), Reason::TargetNotFound),
-        (World::new(json!({"target": {"workload": {"kind": "Deployment", "name": "gone"}}})), Reason::TargetNotFound),
-        (World::new(json!({"target": {"podSelector": {"matchLabels": {"app": "x"}}}})).with_pod(pod("a")), Reason::NoMatchingPods),
-        (World::new(json!({"policyRef": {"name": "p"}})).with_policy(json!({"selector": {}, "suspend": true})), Reason::PolicySuspended),
+        (
+            World::new(json!({"target": {"workload": {"kind": "Deployment", "name": "gone"}}})),
+            Reason::TargetNotFound,
+        ),
+        (
+            World::new(json!({"target": {"podSelector": {"matchLabels": {"app": "x"}}}})).with_pod(pod("a")),
+            Reason::NoMatchingPods,
+        ),
+        (
+            World::new(json!({"policyRef": {"name": "p"}}))
+                .with_policy(json!({"selector": {}, "suspend": true})),
+            Reason::PolicySuspended,
+        ),
         (
             World::new(json!({"policyRef": {"name": "p"}, "target": {"podSelector": {}}}))
                 .with_policy(json!({"selector": {"matchLabels": {"app": "x"}}}))
@@ -46,7 +56,8 @@ fn says_whose_label_opts_the_pods_out() {
     let none_runs = "Of 1 selected pods none is running and open to profiling; look at kubectl get pods.";
     let of_pod = " the label fleetprof.dev/profiling=disabled of the pods; remove the label";
     let of_namespace = " the label fleetprof.dev/profiling=disabled of the namespace; remove the label";
-    let of_both = " the label fleetprof.dev/profiling=disabled of the pods (1) and the namespace (1); remove the label";
+    let of_both =
+        " the label fleetprof.dev/profiling=disabled of the pods (1) and the namespace (1); remove the label";
     // (pods, the namespace's label, reason, words)
     let cases = [
         (vec![disabled()], "", Reason::OptedOut, of_pod),
@@ -54,10 +65,18 @@ fn says_whose_label_opts_the_pods_out() {
         (vec![pod("a"), pod("b")], "disabled", Reason::OptedOut, of_namespace),
         (vec![disabled(), pod("b")], "disabled", Reason::OptedOut, of_both),
         (vec![waiting(disabled())], "", Reason::NoMatchingPods, none_runs),
-        (vec![labelled("a", "enabled"), waiting(pod("b"))], "disabled", Reason::WaitingForAgent, "Waiting for the agent"),
+        (
+            vec![labelled("a", "enabled"), waiting(pod("b"))],
+            "disabled",
+            Reason::WaitingForAgent,
+            "Waiting for the agent",
+        ),
     ];
     for (pods, label, reason, words) in cases {
-        for spec in [json!({"target": {"workload": {"kind": "Deployment", "name": "orders"}}}), json!({"target": {"podSelector": {}}})] {
+        for spec in [
+            json!({"target": {"workload": {"kind": "Deployment", "name": "orders"}}}),
+            json!({"target": {"podSelector": {}}}),
+        ] {
             let mut w = World::new(spec);
             w.observed.pods = pods.iter().cloned().map(Arc::new).collect();
             w.observed.namespace_labels.insert("fleetprof.dev/profiling".into(), label.into());
@@ -71,7 +90,11 @@ fn says_whose_label_opts_the_pods_out() {
 #[test]
 fn a_round_goes_on_without_pods_that_went_since_it_picked_them() {
     let spec = json!({"policyRef": {"kind": "ClusterProfilingPolicy", "name": "p"}, "target": {"pods": ["a", "gone", "theirs"]}, "trigger": "Schedule"});
-    let mut w = World::new(spec).with_policy(json!({"selector": {}})).with_pod(pod("a")).with_pod(pod("theirs")).with_agent("a");
+    let mut w = World::new(spec)
+        .with_policy(json!({"selector": {}}))
+        .with_pod(pod("a"))
+        .with_pod(pod("theirs"))
+        .with_agent("a");
     if let PolicyFacts::Found { yielded, .. } = &mut w.observed.policy {
         yielded.insert("uid-theirs".into(), Reason::Overridden);
     }
@@ -85,7 +108,8 @@ fn a_round_goes_on_without_pods_that_went_since_it_picked_them() {
 
 #[test]
 fn a_session_whose_policy_does_not_reach_the_namespace_says_so() {
-    let mut w = World::new(json!({"policyRef": {"kind": "ClusterProfilingPolicy", "name": "p"}})).with_pod(pod("a"));
+    let mut w =
+        World::new(json!({"policyRef": {"kind": "ClusterProfilingPolicy", "name": "p"}})).with_pod(pod("a"));
     w.observed.policy = PolicyFacts::Elsewhere;
     w.step().is(Phase::Failed, Reason::NotSelected);
     assert!(w.status().message.contains("spec.namespaceSelector"), "{}", w.status().message);
@@ -93,19 +117,35 @@ fn a_session_whose_policy_does_not_reach_the_namespace_says_so() {
 
 #[test]
 fn a_policy_keeps_its_rules_on_containers_when_one_is_asked_for() {
-    let barred = "must not be profiled: containers.exclude of the policy has \"app\"; name another one in spec.container, or leave it out.";
+    let barred = "must not be profiled: containers.exclude of the policy has \"app\"; name another one in \
+                  spec.container, or leave it out.";
     // (spec.container, the policy's containers, why not)
     let cases = [
         ("app", json!({}), None),
         ("app", json!({"include": ["a*"]}), None),
         ("app", json!({"exclude": ["app"]}), Some(barred)),
-        ("app", json!({"include": ["web"]}), Some("must not be profiled: containers.include of the policy has only web;")),
-        ("db", json!({}), Some("The pod has no container db; name one of app in spec.container, or leave it out.")),
-        ("", json!({"exclude": ["*"]}), Some("check containers.include and containers.exclude of the policy")),
+        (
+            "app",
+            json!({"include": ["web"]}),
+            Some("must not be profiled: containers.include of the policy has only web;"),
+        ),
+        (
+            "db",
+            json!({}),
+            Some("The pod has no container db; name one of app in spec.container, or leave it out."),
+        ),
+        (
+            "",
+            json!({"exclude": ["*"]}),
+            Some("check containers.include and containers.exclude of the policy"),
+        ),
     ];
     for (container, rules, why) in cases {
         let spec = json!({"policyRef": {"name": "p"}, "target": {"pods": ["a"]}, "container": container});
-        let mut w = World::new(spec).with_policy(json!({"selector": {}, "containers": rules})).with_pod(pod("a")).with_agent("a");
+        let mut w = World::new(spec)
+            .with_policy(json!({"selector": {}, "containers": rules}))
+            .with_pod(pod("a"))
+            .with_agent("a");
         w.step();
         let Some(words) = why else {
             assert_eq!(w.target("a").phase, TargetPhase::Ordered, "{container} {rules}");
@@ -114,7 +154,8 @@ fn a_policy_keeps_its_rules_on_containers_when_one_is_asked_for() {
         w.is(Phase::Failed, Reason::NoSelectedContainer);
         assert!(w.target("a").message.contains(words), "{}", w.target("a").message);
     }
-    let mut unnamed = World::new(json!({"target": {"pods": ["a"]}, "container": "app"})).with_pod(pod("a")).with_agent("a");
+    let mut unnamed =
+        World::new(json!({"target": {"pods": ["a"]}, "container": "app"})).with_pod(pod("a")).with_agent("a");
     unnamed.step().is(Phase::Starting, Reason::WaitingForAgent);
 }
 

@@ -17,7 +17,11 @@ fn walks_from_pending_to_succeeded() {
     let mut w = one_pod();
     w.step().is(Phase::Starting, Reason::WaitingForAgent);
     assert_eq!(
-        w.asked_to(|a| if let Action::Open { order, .. } = a { Some((order.container_id.clone(), order.duration_ms)) } else { None }),
+        w.asked_to(|a| if let Action::Open { order, .. } = a {
+            Some((order.container_id.clone(), order.duration_ms))
+        } else {
+            None
+        }),
         [("a-c".to_owned(), 10_000)]
     );
     w.report("a", CaptureState::Running, 0, None).is(Phase::Running, Reason::Capturing);
@@ -30,7 +34,11 @@ fn walks_from_pending_to_succeeded() {
     );
     assert_eq!(s.links.len(), 2);
     w.step();
-    assert_eq!(w.asked_to(|a| matches!(a, Action::Close { .. }).then_some(())).len(), 1, "an ended session closes its captures");
+    assert_eq!(
+        w.asked_to(|a| matches!(a, Action::Close { .. }).then_some(())).len(),
+        1,
+        "an ended session closes its captures"
+    );
 }
 
 #[test]
@@ -52,7 +60,12 @@ fn a_pod_that_goes_mid_session_keeps_what_it_sent() {
         w.report("a", CaptureState::Running, slices, None);
         w.observed.pods.clear();
         w.step();
-        assert_eq!((w.status().phase, w.target("a").reason), (phase, Some(Reason::PodGone)), "{:#?}", w.status());
+        assert_eq!(
+            (w.status().phase, w.target("a").reason),
+            (phase, Some(Reason::PodGone)),
+            "{:#?}",
+            w.status()
+        );
     }
 }
 
@@ -74,7 +87,8 @@ fn a_new_leader_waits_for_no_agent_that_does_not_run() {
     let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare.clone());
     w.step();
     assert_eq!(w.target("a").phase, TargetPhase::Attaching);
-    let attached = |state| AgentContainer { name: w.target("a").attached_as.clone(), target: "app".into(), state };
+    let attached =
+        |state| AgentContainer { name: w.target("a").attached_as.clone(), target: "app".into(), state };
     let (running, waiting) = (attached(AgentContainerState::Running), attached(AgentContainerState::Unknown));
     w.observed.settled = false;
     bare.attached = vec![running];
@@ -90,7 +104,8 @@ fn an_agent_that_answers_is_not_called_unreachable() {
     let mut w = one_pod();
     w.step();
     w.after(70).is(Phase::Starting, Reason::WaitingForAgent);
-    w.report("a", CaptureState::Skipped, 0, Some(Reason::StartDeadlineExceeded)).is(Phase::Failed, Reason::StartDeadlineExceeded);
+    w.report("a", CaptureState::Skipped, 0, Some(Reason::StartDeadlineExceeded))
+        .is(Phase::Failed, Reason::StartDeadlineExceeded);
     let mut silent = one_pod();
     silent.step();
     silent.after(200).is(Phase::Failed, Reason::StartDeadlineExceeded);
@@ -105,7 +120,8 @@ fn slices_that_were_all_refused_are_no_profile() {
     w.report("a", CaptureState::Running, 2, None);
     let mut report = w.observed.captures[&capture].report.clone().unwrap();
     (report.state, report.uploaded) = (CaptureState::Failed, 0);
-    report.problem = Some(Problem { reason: Reason::UploadRejected, message: "422: the profile has no samples".into() });
+    report.problem =
+        Some(Problem { reason: Reason::UploadRejected, message: "422: the profile has no samples".into() });
     w.observed.captures.insert(capture, CaptureFacts { report: Some(report) });
     w.step().is(Phase::Failed, Reason::UploadRejected);
 }
@@ -180,16 +196,28 @@ fn cancel_keeps_what_was_captured() {
     w.report("a", CaptureState::Running, 1, None);
     w.session.spec.cancel = true;
     w.step().is(Phase::Running, Reason::Cancelled);
-    assert_eq!(w.asked_to(|a| if let Action::Open { order, .. } = a { Some(order.cancel) } else { None }), [true]);
+    assert_eq!(
+        w.asked_to(|a| if let Action::Open { order, .. } = a { Some(order.cancel) } else { None }),
+        [true]
+    );
     w.report("a", CaptureState::Cancelled, 1, None).is(Phase::Cancelled, Reason::Cancelled);
     assert_eq!((w.target("a").phase, w.target("a").profiles.len()), (TargetPhase::Cancelled, 1));
 }
 
 #[test]
 fn some_targets_may_fail() {
-    let mut w = World::new(json!({"target": {"podSelector": {}}})).with_pod(pod("a")).with_pod(pod("b")).with_agent("a").with_agent("b");
+    let mut w = World::new(json!({"target": {"podSelector": {}}}))
+        .with_pod(pod("a"))
+        .with_pod(pod("b"))
+        .with_agent("a")
+        .with_agent("b");
     w.step();
-    w.report("a", CaptureState::Running, 0, None).report("b", CaptureState::Failed, 0, Some(Reason::PermissionDenied));
+    w.report("a", CaptureState::Running, 0, None).report(
+        "b",
+        CaptureState::Failed,
+        0,
+        Some(Reason::PermissionDenied),
+    );
     w.report("a", CaptureState::Finished, 3, None).is(Phase::PartiallySucceeded, Reason::SomeTargetsFailed);
     assert_eq!(w.status().targets_summary, "1/2");
     assert!(w.status().message.contains("PermissionDenied"));
@@ -208,7 +236,15 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     use CaptureState as S;
-    let states = prop::sample::select(vec![S::Accepted, S::Running, S::Uploading, S::Finished, S::Failed, S::Cancelled, S::Skipped]);
+    let states = prop::sample::select(vec![
+        S::Accepted,
+        S::Running,
+        S::Uploading,
+        S::Finished,
+        S::Failed,
+        S::Cancelled,
+        S::Skipped,
+    ]);
     prop_oneof![
         (1i64..400).prop_map(Event::Time),
         (0usize..3, states, 0u32..4).prop_map(|(p, s, n)| Event::Report(p, s, n)),
@@ -263,16 +299,23 @@ fn an_ended_session_is_kept_for_its_ttl() {
     let mut w = World::new(json!({"target": {"pods": ["a"]}, "duration": "10s", "ttl": "1h"}));
     w.step().is(Phase::Failed, Reason::TargetNotFound);
     let requeue = |w: &World| step(&w.session, &w.observed, &Settings::default()).requeue;
-    assert_eq!((w.actions.contains(&Action::Forget), requeue(&w)), (false, Some(SignedDuration::from_secs(3600))));
+    assert_eq!(
+        (w.actions.contains(&Action::Forget), requeue(&w)),
+        (false, Some(SignedDuration::from_secs(3600)))
+    );
     w.after(3599);
-    assert_eq!((w.actions.contains(&Action::Forget), requeue(&w)), (false, Some(SignedDuration::from_secs(1))));
+    assert_eq!(
+        (w.actions.contains(&Action::Forget), requeue(&w)),
+        (false, Some(SignedDuration::from_secs(1)))
+    );
     w.after(1);
     assert_eq!((w.actions.contains(&Action::Forget), requeue(&w)), (true, None));
 }
 
 #[test]
 fn pods_that_have_no_place_are_said() {
-    let mut w = World::new(json!({"target": {"podSelector": {"matchLabels": {"app": "orders"}}}, "duration": "10s"}));
+    let mut w =
+        World::new(json!({"target": {"podSelector": {"matchLabels": {"app": "orders"}}}, "duration": "10s"}));
     for n in 0..120 {
         w = w.with_pod(pod(&format!("p{n}"))).with_agent(&format!("p{n}"));
     }
@@ -280,8 +323,14 @@ fn pods_that_have_no_place_are_said() {
     assert_eq!(w.status().targets.len(), 50);
     let limited = w.status().conditions.iter().find(|c| c.type_ == "TargetsLimited").unwrap();
     assert_eq!((limited.status.as_str(), limited.reason.as_str()), ("True", "TooManyTargets"));
-    assert!(limited.message.starts_with("120 pods are selected, 70 of them are left out"), "{}", limited.message);
-    let mut all = World::new(json!({"target": {"podSelector": {"matchLabels": {"app": "orders"}}}})).with_pod(pod("a")).with_agent("a");
+    assert!(
+        limited.message.starts_with("120 pods are selected, 70 of them are left out"),
+        "{}",
+        limited.message
+    );
+    let mut all = World::new(json!({"target": {"podSelector": {"matchLabels": {"app": "orders"}}}}))
+        .with_pod(pod("a"))
+        .with_agent("a");
     assert!(all.step().status().conditions.iter().all(|c| c.type_ != "TargetsLimited"));
 }
 
@@ -290,7 +339,13 @@ fn a_target_that_ended_early_is_said() {
     let mut w = one_pod();
     w.step();
     w.report("a", CaptureState::Running, 0, None);
-    w.after(3).report("a", CaptureState::Finished, 1, Some(Reason::TargetExited)).is(Phase::Succeeded, Reason::Completed);
+    w.after(3)
+        .report("a", CaptureState::Finished, 1, Some(Reason::TargetExited))
+        .is(Phase::Succeeded, Reason::Completed);
     assert_eq!(w.target("a").reason, Some(Reason::TargetExited));
-    assert!(w.status().message.ends_with("1 target ended before the time was over."), "{}", w.status().message);
+    assert!(
+        w.status().message.ends_with("1 target ended before the time was over."),
+        "{}",
+        w.status().message
+    );
 }

@@ -26,8 +26,15 @@ fn open_orders(w: &World) -> usize {
 fn who_finds_the_node_busy_waits_and_gets_the_place() {
     let mut w = two_on_a_node(json!({}));
     w.step();
-    assert_eq!((open_orders(&w), w.target("b").phase, w.target("b").reason), (1, TargetPhase::Pending, Some(Reason::NodeBusy)));
-    assert!(w.target("b").message.contains("budget.maxConcurrentPerNode is 1; waiting for a place until"), "{}", w.target("b").message);
+    assert_eq!(
+        (open_orders(&w), w.target("b").phase, w.target("b").reason),
+        (1, TargetPhase::Pending, Some(Reason::NodeBusy))
+    );
+    assert!(
+        w.target("b").message.contains("budget.maxConcurrentPerNode is 1; waiting for a place until"),
+        "{}",
+        w.target("b").message
+    );
     w.report("a", CaptureState::Running, 0, None).is(Phase::Running, Reason::Capturing);
     w.after(10).report("a", CaptureState::Finished, 1, None);
     w.after(1);
@@ -68,7 +75,10 @@ fn a_place_is_on_record_before_its_order_is_out() {
     w.session.status = Some(first.status);
     w.observed.places.insert(capture, Place::Granted);
     let second = step(&w.session, &w.observed, &Settings::default());
-    assert_eq!((second.status.targets[0].phase, second.actions.as_slice()), (TargetPhase::Ordered, [Action::Record].as_slice()));
+    assert_eq!(
+        (second.status.targets[0].phase, second.actions.as_slice()),
+        (TargetPhase::Ordered, [Action::Record].as_slice())
+    );
     w.session.status = Some(second.status);
     let third = step(&w.session, &w.observed, &Settings::default());
     assert!(matches!(third.actions.as_slice(), [Action::Open { place: Some(_), .. }]), "{:?}", third.actions);
@@ -83,7 +93,11 @@ fn a_small_container_is_left_alone() {
         .with_pod(small)
         .with_agent("a");
     w.step().is(Phase::Failed, Reason::TooSmall);
-    assert!(w.target("a").message.contains("limit of 50m, and budget.minContainerCPU is 100m"), "{}", w.target("a").message);
+    assert!(
+        w.target("a").message.contains("limit of 50m, and budget.minContainerCPU is 100m"),
+        "{}",
+        w.target("a").message
+    );
 }
 
 #[test]
@@ -96,7 +110,11 @@ fn suspending_with_cancel_stops_what_runs() {
         let mut w = w.with_policy(json!({"selector": {}, "suspend": true, "suspendBehavior": behavior}));
         w.step();
         if behavior == "Cancel" {
-            assert!(w.asked_to(|a| if let Action::Open { order, .. } = a { Some(order.cancel) } else { None }).iter().all(|c| *c));
+            assert!(
+                w.asked_to(|a| if let Action::Open { order, .. } = a { Some(order.cancel) } else { None })
+                    .iter()
+                    .all(|c| *c)
+            );
             w.report("a", CaptureState::Cancelled, 0, None);
             w.report("b", CaptureState::Cancelled, 0, None);
         }
@@ -106,7 +124,14 @@ fn suspending_with_cancel_stops_what_runs() {
 
 #[test]
 fn percent_bounds_a_round() {
-    let cases = [("Schedule", 100, 10), ("Schedule", 50, 5), ("Schedule", 1, 1), ("OnDemand", 50, 5), ("OnDemand", 0, 10), ("CPU", 0, 10)];
+    let cases = [
+        ("Schedule", 100, 10),
+        ("Schedule", 50, 5),
+        ("Schedule", 1, 1),
+        ("OnDemand", 50, 5),
+        ("OnDemand", 0, 10),
+        ("CPU", 0, 10),
+    ];
     for (trigger, percent, wanted) in cases {
         let mut w = World::new(json!({"policyRef": {"name": "p"}, "trigger": trigger})).with_policy(
             json!({"selector": {}, "sampling": {"percent": percent, "replicasPerWorkload": 50}, "budget": {"maxConcurrentPerNode": 50}}),

@@ -7,7 +7,9 @@ use crate::common;
 use fleetprof_core::budget::Ledger;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::summary::{Assembled, fold_assembled};
-use fleetprof_core::session::{Action, AgentFacts, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, conclude, step};
+use fleetprof_core::session::{
+    Action, AgentFacts, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, conclude, step,
+};
 use fleetprof_crds::policy::ProfileType;
 use fleetprof_crds::session_status::{Phase, StoredProfile};
 use fleetprof_crds::wire::{CaptureReport, CaptureState, Problem};
@@ -68,7 +70,14 @@ impl World {
             job: JobFacts::Unasked,
             follow_ups: vec![],
         };
-        Self { now, session: session(spec), observed, actions: vec![], ledger: Ledger::default(), results_full: false }
+        Self {
+            now,
+            session: session(spec),
+            observed,
+            actions: vec![],
+            ledger: Ledger::default(),
+            results_full: false,
+        }
     }
     pub fn with_policy(mut self, spec: Value) -> Self {
         self.observed.policy = policy(spec);
@@ -79,7 +88,10 @@ impl World {
         self
     }
     pub fn with_agent(mut self, pod: &str) -> Self {
-        self.observed.agents.insert(format!("uid-{pod}"), AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes: HashMap::new() });
+        self.observed.agents.insert(
+            format!("uid-{pod}"),
+            AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes: HashMap::new() },
+        );
         self
     }
     pub fn after(&mut self, seconds: i64) -> &mut Self {
@@ -91,7 +103,11 @@ impl World {
     pub fn step(&mut self) -> &mut Self {
         self.observed.places.clear();
         for _ in 0..8 {
-            let step = step(&self.session, &self.observed, &Settings { images: common::images().clone(), ..Settings::default() });
+            let step = step(
+                &self.session,
+                &self.observed,
+                &Settings { images: common::images().clone(), ..Settings::default() },
+            );
             self.session.status = Some(step.status);
             self.actions.clone_from(&step.actions);
             if !self.act(step.actions) {
@@ -105,17 +121,35 @@ impl World {
         for action in actions {
             match action {
                 Action::Assemble { target, capture, .. } => {
-                    let slices = self.observed.captures.get(&capture).and_then(|c| c.report.as_ref()).map_or(0, |r| r.slices);
+                    let slices = self
+                        .observed
+                        .captures
+                        .get(&capture)
+                        .and_then(|c| c.report.as_ref())
+                        .map_or(0, |r| r.slices);
                     let assembled = match (self.results_full, slices) {
                         (_, 0) => Assembled::Nothing,
                         (true, _) => Assembled::Delayed(Reason::StorageFull, "full".into()),
-                        _ => Assembled::Profile(StoredProfile { profile_type: ProfileType::Cpu, uri: "k".into(), bytes: 1, samples: 42 }),
+                        _ => Assembled::Profile(StoredProfile {
+                            profile_type: ProfileType::Cpu,
+                            uri: "k".into(),
+                            bytes: 1,
+                            samples: 42,
+                        }),
                     };
                     let delayed = matches!(assembled, Assembled::Delayed(..));
                     let status = self.session.status.as_mut().unwrap();
-                    let until = status.capture_end_time.as_ref().map(|t| t.0 + self.session.spec.result_deadline.as_signed());
+                    let until = status
+                        .capture_end_time
+                        .as_ref()
+                        .map(|t| t.0 + self.session.spec.result_deadline.as_signed());
                     let before = status.targets[target].reason;
-                    fold_assembled(&mut status.targets[target], assembled, until.is_some_and(|u| self.now > u), self.now);
+                    fold_assembled(
+                        &mut status.targets[target],
+                        assembled,
+                        until.is_some_and(|u| self.now > u),
+                        self.now,
+                    );
                     again |= !delayed || status.targets[target].reason != before;
                 }
                 Action::Claim(claim) => {
@@ -138,7 +172,13 @@ impl World {
         }
         again
     }
-    pub fn report(&mut self, pod: &str, state: CaptureState, slices: u32, problem: Option<Reason>) -> &mut Self {
+    pub fn report(
+        &mut self,
+        pod: &str,
+        state: CaptureState,
+        slices: u32,
+        problem: Option<Reason>,
+    ) -> &mut Self {
         let capture = self.target(pod).capture.clone();
         let problem = problem.map(|reason| Problem { reason, message: String::new() });
         let started_at = (state != CaptureState::Accepted).then(|| self.now.as_second());
@@ -167,7 +207,12 @@ impl World {
         self.session.status.as_ref().unwrap()
     }
     pub fn is(&self, phase: Phase, reason: Reason) {
-        assert_eq!((self.status().phase, self.status().reason), (phase, Some(reason)), "{:#?}", self.status());
+        assert_eq!(
+            (self.status().phase, self.status().reason),
+            (phase, Some(reason)),
+            "{:#?}",
+            self.status()
+        );
     }
     pub fn asked_to<T>(&self, f: impl Fn(&Action) -> Option<T>) -> Vec<T> {
         self.actions.iter().filter_map(f).collect()

@@ -1,4 +1,5 @@
-//! Triggers, sample by sample: what fires, what becomes a session, what is held back, and what a new leader would do.
+//! Triggers, sample by sample: what fires, what becomes a session, what is held back, and what a new leader
+//! would do.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "../common/mod.rs"]
@@ -39,7 +40,12 @@ fn policy(triggers: Value) -> ProfilingPolicy {
 }
 
 fn link(pod: &str, app: &str) -> PodLink {
-    PodLink { pod: Arc::new(common::pod("shop", pod, app, 1_799_990_000)), container: "app".into(), linked: true, reason: Reason::Linked }
+    PodLink {
+        pod: Arc::new(common::pod("shop", pod, app, 1_799_990_000)),
+        container: "app".into(),
+        linked: true,
+        reason: Reason::Linked,
+    }
 }
 
 /// What agents tell: CPU and memory of each pod.
@@ -101,13 +107,20 @@ fn firing(source: &str, app: &str, key: &str, cooldown: u32) -> Firing {
 
 #[test]
 fn a_container_over_the_line_for_the_window_starts_one_session_that_says_why() {
-    let mut world = World::new(json!({"cpu": {"window": "30s", "duration": "20s"}}), vec![link("shop-x", "shop")]);
+    let mut world =
+        World::new(json!({"cpu": {"window": "30s", "duration": "20s"}}), vec![link("shop-x", "shop")]);
     for (second, cpu) in [(0, 95), (10, 93), (20, 91)] {
         assert!(world.tell(second, &[("shop-x", cpu, 99)]).create.is_empty(), "too early at {second}");
     }
     let created = world.tell(30, &[("shop-x", 93, 99)]).create.remove(0);
-    assert_eq!(created.spec.cause, "CPU of container app in pod shop-x was 93 % of its limit for 30 s (threshold 80 %)");
-    assert_eq!((created.spec.trigger, created.spec.duration.as_secs(), created.spec.ttl.as_secs()), (Trigger::Cpu, 20, 604_800));
+    assert_eq!(
+        created.spec.cause,
+        "CPU of container app in pod shop-x was 93 % of its limit for 30 s (threshold 80 %)"
+    );
+    assert_eq!(
+        (created.spec.trigger, created.spec.duration.as_secs(), created.spec.ttl.as_secs()),
+        (Trigger::Cpu, 20, 604_800)
+    );
     assert_eq!(created.spec.target.clone().unwrap().pods.unwrap(), ["shop-x"]);
     assert!(created.metadata.name.unwrap().starts_with("p-cpu-"));
     let again = world.tell(40, &[("shop-x", 93, 99)]);
@@ -116,7 +129,10 @@ fn a_container_over_the_line_for_the_window_starts_one_session_that_says_why() {
 
 #[test]
 fn the_line_is_crossed_again_only_after_the_cooldown() {
-    let mut world = World::new(json!({"memory": {"threshold": 50, "window": "10s", "cooldown": "10m"}}), vec![link("a", "shop")]);
+    let mut world = World::new(
+        json!({"memory": {"threshold": 50, "window": "10s", "cooldown": "10m"}}),
+        vec![link("a", "shop")],
+    );
     let mut starts = vec![];
     for second in (0..1500).step_by(10) {
         // It comes and goes: 60 s over the line, 60 s far below.
@@ -129,7 +145,8 @@ fn the_line_is_crossed_again_only_after_the_cooldown() {
 #[test]
 fn a_container_that_stays_hot_fires_again_after_each_cooldown_and_nobody_is_told_in_between() {
     let hot = |history_keeps: usize, leader_every: i64| {
-        let mut world = World::new(json!({"cpu": {"window": "30s", "cooldown": "10m"}}), vec![link("a", "shop")]);
+        let mut world =
+            World::new(json!({"cpu": {"window": "30s", "cooldown": "10m"}}), vec![link("a", "shop")]);
         let (mut starts, mut held) = (vec![], 0);
         for second in (0..2500).step_by(10) {
             if second > 0 && second % leader_every == 0 {
@@ -162,10 +179,14 @@ fn two_leaders_give_a_firing_that_comes_again_the_same_name() {
 
 #[test]
 fn many_replicas_that_cross_together_start_one_session_of_the_hottest() {
-    let mut world = World::new(json!({"cpu": {"window": "10s"}}), vec![link("a", "shop"), link("b", "shop"), link("c", "other")]);
+    let mut world = World::new(
+        json!({"cpu": {"window": "10s"}}),
+        vec![link("a", "shop"), link("b", "shop"), link("c", "other")],
+    );
     world.tell(0, &[("a", 85, 0), ("b", 99, 0), ("c", 90, 0)]);
     let created = world.tell(10, &[("a", 85, 0), ("b", 99, 0), ("c", 90, 0)]).create;
-    let targets: Vec<_> = created.iter().map(|s| s.spec.target.clone().unwrap().pods.unwrap().join(",")).collect();
+    let targets: Vec<_> =
+        created.iter().map(|s| s.spec.target.clone().unwrap().pods.unwrap().join(",")).collect();
     assert_eq!(targets, ["c", "b"], "one for each workload");
     assert!(created[1].spec.cause.ends_with("; 2 pods crossed it together"), "{}", created[1].spec.cause);
 }
@@ -178,11 +199,16 @@ fn silence_a_short_drop_and_a_missing_limit() {
     assert!(world.tell(200, &[("a", 90, 0)]).create.is_empty(), "nothing was heard in between");
     assert_eq!(world.tell(230, &[("a", 90, 0)]).create.len(), 1);
     let mut world = World::new(rule.clone(), vec![link("a", "shop")]);
-    let dips: Vec<usize> = [(0, 90), (10, 76), (20, 90), (30, 90)].map(|(s, cpu)| world.tell(s, &[("a", cpu, 0)]).create.len()).into();
+    let dips: Vec<usize> = [(0, 90), (10, 76), (20, 90), (30, 90)]
+        .map(|(s, cpu)| world.tell(s, &[("a", cpu, 0)]).create.len())
+        .into();
     assert_eq!(dips, [0, 0, 0, 1], "less than 5 points below the line");
     let mut world = World::new(rule.clone(), vec![link("a", "shop")]);
     for second in (0..600).step_by(10) {
-        assert!(world.tell(second, &[("a", if second == 0 { 80 } else { 76 }, 0)]).create.is_empty(), "below the line as a whole");
+        assert!(
+            world.tell(second, &[("a", if second == 0 { 80 } else { 76 }, 0)]).create.is_empty(),
+            "below the line as a whole"
+        );
     }
     let after: Vec<usize> = [600, 610, 620, 630].map(|s| world.tell(s, &[("a", 81, 0)]).create.len()).into();
     assert_eq!(after, [0, 0, 0, 1], "what was long ago does not count");
@@ -200,29 +226,42 @@ fn silence_a_short_drop_and_a_missing_limit() {
     };
     world.levels.firings(&(&world.policy).into(), &world.links, &free(0));
     let firings = world.levels.firings(&(&world.policy).into(), &world.links, &free(30));
-    assert!(firings[0].cause.contains("was 90 % of the node's cores, since it has no CPU limit, for 30 s"), "{}", firings[0].cause);
+    assert!(
+        firings[0].cause.contains("was 90 % of the node's cores, since it has no CPU limit, for 30 s"),
+        "{}",
+        firings[0].cause
+    );
 }
 
 #[test]
 fn two_minutes_lie_between_sessions_of_different_triggers() {
     let mut world = World::new(json!({"cpu": {}}), vec![]);
-    assert_eq!(world.admit(0, vec![firing("cpu", "a", "1", 7200), firing("memory", "a", "1", 7200)]).create.len(), 1, "together");
+    assert_eq!(
+        world.admit(0, vec![firing("cpu", "a", "1", 7200), firing("memory", "a", "1", 7200)]).create.len(),
+        1,
+        "together"
+    );
     let held = world.admit(119, vec![firing("memory", "a", "1", 7200)]).held.remove(0);
     assert_eq!((held.after.starts_with("p-cpu-"), held.until), (true, at(120)));
-    assert_eq!(world.admit(120, vec![firing("memory", "a", "1", 7200), firing("cpu", "b", "1", 7200)]).create.len(), 2);
+    assert_eq!(
+        world.admit(120, vec![firing("memory", "a", "1", 7200), firing("cpu", "b", "1", 7200)]).create.len(),
+        2
+    );
     assert_eq!(world.admit(7199, vec![firing("cpu", "a", "2", 7200)]).held[0].until, at(7200));
 }
 
 #[test]
 fn a_session_is_kept_until_its_cooldown_is_over() {
-    let mut world = World::new(json!({"cpu": {"window": "10s", "cooldown": "168h"}}), vec![link("a", "shop")]);
+    let mut world =
+        World::new(json!({"cpu": {"window": "10s", "cooldown": "168h"}}), vec![link("a", "shop")]);
     world.policy.spec.session.history.succeeded = 0;
     world.policy.spec.session.ttl = Duration::from_secs(60);
     world.tell(0, &[("a", 90, 0)]);
     let mut session = world.tell(10, &[("a", 90, 0)]).create.remove(0);
     assert_eq!(session.spec.ttl.as_secs(), 168 * 3600, "its ttl is not shorter than its cooldown");
     session.metadata.creation_timestamp = Some(Time(at(10)));
-    session.status = Some(serde_json::from_value(json!({"phase": "Succeeded", "endTime": at(60).to_string()})).unwrap());
+    session.status =
+        Some(serde_json::from_value(json!({"phase": "Succeeded", "endTime": at(60).to_string()})).unwrap());
     let session = [Arc::new(session)];
     let week = SignedDuration::from_hours(168);
     assert!(rounds::expired(&(&world.policy).into(), &session, at(9) + week).is_empty());

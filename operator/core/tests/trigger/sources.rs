@@ -3,14 +3,16 @@
 use super::*;
 
 fn alert_of(name: &str, labels: &[(&str, &str)], print: &str) -> Alert {
-    let labels = [("alertname", name)].iter().chain(labels).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let labels =
+        [("alertname", name)].iter().chain(labels).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     Alert { labels, fingerprint: print.into(), starts_at: at(0) }
 }
 
 #[test]
 fn an_alert_finds_its_workload_by_namespace_and_pod_workload_or_app() {
     let mut labelled = link("web-1", "web");
-    Arc::get_mut(&mut labelled.pod).unwrap().labels = Arc::new([("app.kubernetes.io/name".to_owned(), "front".to_owned())].into());
+    Arc::get_mut(&mut labelled.pod).unwrap().labels =
+        Arc::new([("app.kubernetes.io/name".to_owned(), "front".to_owned())].into());
     let mut unlinked = link("old-1", "old");
     unlinked.linked = false;
     let links = [link("shop-x", "shop"), link("shop-y", "shop"), labelled, unlinked];
@@ -38,12 +40,17 @@ fn an_alert_finds_its_workload_by_namespace_and_pod_workload_or_app() {
 
 #[test]
 fn an_alert_that_is_repeated_starts_no_second_session_even_after_the_cooldown() {
-    let triggers =
-        json!({"alerts": [{"matchers": ["alertname=\"Slow\"", "severity=~\"page|warn\""], "cooldown": "2m", "duration": "15s"}]});
+    let triggers = json!({"alerts": [{"matchers": ["alertname=\"Slow\"", "severity=~\"page|warn\""], "cooldown": "2m", "duration": "15s"}]});
     let mut world = World::new(triggers, vec![link("shop-x", "shop")]);
-    let labels = [("namespace", "shop"), ("pod", "shop-x"), ("severity", "page"), ("evil", "\u{1b}[31m\u{202e}x")];
+    let labels =
+        [("namespace", "shop"), ("pod", "shop-x"), ("severity", "page"), ("evil", "\u{1b}[31m\u{202e}x")];
     let tell = |world: &mut World, second, alert: Alert| {
-        let firings = alert::firings(&(&world.policy).into(), &world.links, &[Told { at: at(second), alert }], at(second));
+        let firings = alert::firings(
+            &(&world.policy).into(),
+            &world.links,
+            &[Told { at: at(second), alert }],
+            at(second),
+        );
         world.admit(second, firings)
     };
     assert!(tell(&mut world, 0, alert_of("Fast", &labels, "a1")).create.is_empty(), "another alert");
@@ -51,10 +58,15 @@ fn an_alert_that_is_repeated_starts_no_second_session_even_after_the_cooldown() 
     assert_eq!((created.spec.trigger, created.spec.duration.as_secs()), (Trigger::Alert, 15));
     assert_eq!(
         created.spec.cause,
-        "an alert fires since 2027-01-15T08:00:00Z: alertname=Slow, evil=[31mx, namespace=shop, pod=shop-x, severity=page"
+        "an alert fires since 2027-01-15T08:00:00Z: alertname=Slow, evil=[31mx, namespace=shop, pod=shop-x, \
+         severity=page"
     );
     for second in [1, 100, 121, 100_000] {
-        assert_eq!(tell(&mut world, second, alert_of("Slow", &labels, "a1")), Admitted::default(), "repeated after {second} s");
+        assert_eq!(
+            tell(&mut world, second, alert_of("Slow", &labels, "a1")),
+            Admitted::default(),
+            "repeated after {second} s"
+        );
     }
     let mut later = alert_of("Slow", &labels, "a1");
     later.starts_at = at(110);
@@ -65,7 +77,8 @@ fn an_alert_that_is_repeated_starts_no_second_session_even_after_the_cooldown() 
 #[test]
 fn alerts_of_several_pods_are_one_firing_that_captures_as_many_as_the_policy_says() {
     let triggers = json!({"alerts": [{"matchers": ["alertname=~\"Slow.*\""], "cooldown": "2m"}]});
-    let links = ["a", "b", "c"].map(|pod| link(pod, "shop")).into_iter().chain([link("d", "other")]).collect();
+    let links =
+        ["a", "b", "c"].map(|pod| link(pod, "shop")).into_iter().chain([link("d", "other")]).collect();
     let mut world = World::new(triggers, links);
     world.policy.spec.sampling.replicas_per_workload = 2;
     // The pods' alerts begin, and are told, a minute apart; each is told once.
@@ -81,28 +94,57 @@ fn alerts_of_several_pods_are_one_firing_that_captures_as_many_as_the_policy_say
         let firings = alert::firings(&(&world.policy).into(), &world.links, &known, at(second));
         let admitted = world.admit(second, firings);
         held += admitted.held.len();
-        starts.extend(admitted.create.into_iter().map(|s| (second, s.spec.target.unwrap().pods.unwrap().join(","))));
+        starts.extend(
+            admitted.create.into_iter().map(|s| (second, s.spec.target.unwrap().pods.unwrap().join(","))),
+        );
     }
-    assert_eq!((starts, held), (vec![(5, "b".to_owned()), (65, "d".to_owned())], 0), "5 s: the second one was not known yet");
+    assert_eq!(
+        (starts, held),
+        (vec![(5, "b".to_owned()), (65, "d".to_owned())], 0),
+        "5 s: the second one was not known yet"
+    );
     let firings = alert::firings(&(&world.policy).into(), &world.links, &told, at(70));
     let shop = firings.iter().find(|f| f.workload.name == "shop").unwrap();
     assert_eq!(shop.pods, ["b", "c"]);
-    assert!(shop.cause.starts_with("an alert fires since 2027-01-15T08:00:00Z: ") && shop.cause.ends_with("; 3 alerts fire together"));
-    assert!(alert::firings(&(&world.policy).into(), &world.links, &told, at(700)).is_empty(), "not before Alertmanager repeats it");
+    assert!(
+        shop.cause.starts_with("an alert fires since 2027-01-15T08:00:00Z: ")
+            && shop.cause.ends_with("; 3 alerts fire together")
+    );
+    assert!(
+        alert::firings(&(&world.policy).into(), &world.links, &told, at(700)).is_empty(),
+        "not before Alertmanager repeats it"
+    );
     let later = [&told[..], &[alert("c", "c3", 400)]].concat();
     let firings = alert::firings(&(&world.policy).into(), &world.links, &later, at(405));
-    assert_eq!(world.admit(405, firings).create.len(), 1, "what began after a cooldown is another firing, though the first goes on");
+    assert_eq!(
+        world.admit(405, firings).create.len(),
+        1,
+        "what began after a cooldown is another firing, though the first goes on"
+    );
 }
 
 #[test]
 fn matchers_that_cannot_be_read_are_named_with_their_field() {
-    let world = World::new(json!({"alerts": [{"matchers": ["a=b"]}, {"matchers": ["a=b", "c=~\"(\""]}]}), vec![]);
+    let world =
+        World::new(json!({"alerts": [{"matchers": ["a=b"]}, {"matchers": ["a=b", "c=~\"(\""]}]}), vec![]);
     let problems = alert::problems(&(&world.policy).into());
     assert_eq!(problems.len(), 1);
-    assert!(problems[0].starts_with("spec.triggers.alerts[1].matchers[1]: \"(\" is no pattern: "), "{problems:?}");
+    assert!(
+        problems[0].starts_with("spec.triggers.alerts[1].matchers[1]: \"(\" is no pattern: "),
+        "{problems:?}"
+    );
     let mut status = fleetprof_crds::ProfilingPolicyStatus::default();
-    verdict::fill(&(&world.policy).into(), &mut status, verdict::Setup { receiver: true, prometheus: true }, &HashMap::new(), at(0));
-    assert_eq!((status.conditions[0].type_.as_str(), status.conditions[0].reason.as_str()), ("TriggersReady", "InvalidSpec"));
+    verdict::fill(
+        &(&world.policy).into(),
+        &mut status,
+        verdict::Setup { receiver: true, prometheus: true },
+        &HashMap::new(),
+        at(0),
+    );
+    assert_eq!(
+        (status.conditions[0].type_.as_str(), status.conditions[0].reason.as_str()),
+        ("TriggersReady", "InvalidSpec")
+    );
 }
 
 /// A pod of a revision; times are seconds after now, the policy is of -1000.
@@ -124,7 +166,8 @@ fn a_new_revision_is_profiled_once_after_its_delay_and_the_first_one_never() {
         object: format!("shop-{label}"),
         label: label.into(),
     };
-    let made: HashMap<_, _> = [("old", -5000), ("new", 0), ("back", -4000)].map(|(l, s)| (revision(l), at(s))).into();
+    let made: HashMap<_, _> =
+        [("old", -5000), ("new", 0), ("back", -4000)].map(|(l, s)| (revision(l), at(s))).into();
     let look = |world: &mut World, second: i64, links: Vec<PodLink>| {
         let view = (&world.policy).into();
         assert!(rollout::questions(&view, &links, at(second)).iter().all(|q| made.contains_key(q)));
@@ -133,19 +176,38 @@ fn a_new_revision_is_profiled_once_after_its_delay_and_the_first_one_never() {
     };
     let old = || revised("shop-old-1", "old", -4900, Some(-4890));
     assert!(look(&mut world, 0, vec![old()]).is_empty(), "it was there before the policy");
-    assert!(look(&mut world, 0, vec![revised("shop-old-2", "old", -100, Some(-90))]).is_empty(), "a pod of it was replaced");
-    assert!(look(&mut world, 0, vec![revised("shop-back-1", "back", -100, Some(-90))]).is_empty(), "a rollback");
-    assert!(look(&mut world, 69, vec![old(), revised("shop-new-1", "new", 1, None)]).is_empty(), "it is not ready");
-    assert!(look(&mut world, 69, vec![old(), revised("shop-new-1", "new", 1, Some(10))]).is_empty(), "the delay is not over");
+    assert!(
+        look(&mut world, 0, vec![revised("shop-old-2", "old", -100, Some(-90))]).is_empty(),
+        "a pod of it was replaced"
+    );
+    assert!(
+        look(&mut world, 0, vec![revised("shop-back-1", "back", -100, Some(-90))]).is_empty(),
+        "a rollback"
+    );
+    assert!(
+        look(&mut world, 69, vec![old(), revised("shop-new-1", "new", 1, None)]).is_empty(),
+        "it is not ready"
+    );
+    assert!(
+        look(&mut world, 69, vec![old(), revised("shop-new-1", "new", 1, Some(10))]).is_empty(),
+        "the delay is not over"
+    );
     let created = look(&mut world, 70, vec![old(), revised("shop-new-1", "new", 1, Some(10))]).remove(0);
     assert_eq!(created.metadata.labels.unwrap()["fleetprof.dev/revision"], "new");
     assert_eq!(
         (created.spec.labels["revision"].as_str(), created.spec.target.unwrap().pods.unwrap()),
         ("new", vec!["shop-new-1".to_owned()])
     );
-    assert_eq!(created.spec.cause, "Deployment/shop has the new revision new, whose first pod shop-new-1 was ready for 60 s (delay 1m)");
+    assert_eq!(
+        created.spec.cause,
+        "Deployment/shop has the new revision new, whose first pod shop-new-1 was ready for 60 s (delay 1m)"
+    );
     for second in [71, 500, 3000, 50_000] {
-        assert!(look(&mut world, second, vec![revised("shop-new-2", "new", second - 70, Some(second - 65))]).is_empty(), "once");
+        assert!(
+            look(&mut world, second, vec![revised("shop-new-2", "new", second - 70, Some(second - 65))])
+                .is_empty(),
+            "once"
+        );
     }
 }
 
@@ -158,7 +220,11 @@ fn a_session_of_a_rollout_is_kept_while_its_revision_is_new() {
         world.admit(0, vec![firing]).create.remove(0).spec.ttl.as_secs()
     };
     let rollout = || json!({"rollout": {"delay": "30m"}, "cpu": {}});
-    assert_eq!(session(rollout(), Trigger::Rollout), 3600 + 1800, "gone sooner, the same revision would fire again");
+    assert_eq!(
+        session(rollout(), Trigger::Rollout),
+        3600 + 1800,
+        "gone sooner, the same revision would fire again"
+    );
     assert_eq!(session(rollout(), Trigger::Cpu), 60);
 }
 
@@ -170,7 +236,10 @@ fn revisions_of_stateful_sets_and_daemon_sets_have_objects_of_their_own_names() 
         Arc::make_mut(&mut facts.workload).kind = kind.into();
         facts.labels = Arc::new([("controller-revision-hash".to_owned(), label.to_owned())].into());
         let policy = policy(json!({"rollout": {"delay": "0s"}}));
-        rollout::questions(&(&policy).into(), &[link], at(3)).into_iter().map(|q| q.object).collect::<Vec<_>>()
+        rollout::questions(&(&policy).into(), &[link], at(3))
+            .into_iter()
+            .map(|q| q.object)
+            .collect::<Vec<_>>()
     };
     assert_eq!(of("StatefulSet", "shop-6c5f9b"), ["shop-6c5f9b"]);
     assert_eq!(of("DaemonSet", "6c5f9b"), ["shop-6c5f9b"]);
@@ -179,21 +248,36 @@ fn revisions_of_stateful_sets_and_daemon_sets_have_objects_of_their_own_names() 
 
 #[test]
 fn a_query_fires_once_its_series_is_there_for_long_enough_and_its_problem_names_the_field() {
-    let rule =
-        json!({"promQL": [{"name": "ok", "query": "a"}, {"name": "slow", "query": "latency > 0.5", "for": "1m", "cooldown": "10m"}]});
+    let rule = json!({"promQL": [{"name": "ok", "query": "a"}, {"name": "slow", "query": "latency > 0.5", "for": "1m", "cooldown": "10m"}]});
     let mut world = World::new(rule, vec![link("shop-x", "shop")]);
-    let series = |pod: &str| promql::Series::of(&[("secret", "x"), ("pod", pod)].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    let series = |pod: &str| {
+        promql::Series::of(&[("secret", "x"), ("pod", pod)].map(|(k, v)| (k.to_owned(), v.to_owned())).into())
+    };
     let mut known: HashMap<String, promql::Known> = HashMap::new();
     let mut starts = vec![];
     for second in (0..900).step_by(15) {
         let answer = Ok(vec![series("shop-x"), series("elsewhere")]);
         known.insert("slow".into(), promql::follow(known.get("slow"), "latency > 0.5", answer, at(second)));
         let firings = promql::firings(&(&world.policy).into(), &world.links, &known, at(second));
-        starts.extend(world.admit(second, firings).create.into_iter().map(|s| (second, s.spec.cause, s.spec.trigger)));
+        starts.extend(
+            world.admit(second, firings).create.into_iter().map(|s| (second, s.spec.cause, s.spec.trigger)),
+        );
     }
     let cause = "query slow gives pod shop-x of Deployment/shop in namespace shop for 60 s".to_owned();
-    assert_eq!(starts, [(60, cause, Trigger::PromQl)], "the same series fires once, however long it is there");
-    known.insert("slow".into(), promql::follow(None, "latency > 0.5", Err(promql::Problem::Invalid("1:3: parse error".into())), at(0)));
+    assert_eq!(
+        starts,
+        [(60, cause, Trigger::PromQl)],
+        "the same series fires once, however long it is there"
+    );
+    known.insert(
+        "slow".into(),
+        promql::follow(
+            None,
+            "latency > 0.5",
+            Err(promql::Problem::Invalid("1:3: parse error".into())),
+            at(0),
+        ),
+    );
     assert!(promql::firings(&(&world.policy).into(), &world.links, &known, at(900)).is_empty());
     let mut status = fleetprof_crds::ProfilingPolicyStatus::default();
     let mut said = |setup, known: &HashMap<String, promql::Known>| {
@@ -201,9 +285,15 @@ fn a_query_fires_once_its_series_is_there_for_long_enough_and_its_problem_names_
         (status.conditions[0].reason.clone(), status.conditions[0].message.clone())
     };
     let there = verdict::Setup { receiver: false, prometheus: true };
-    assert_eq!(said(there, &known), ("InvalidSpec".into(), "spec.triggers.promQL[1].query: 1:3: parse error.".into()));
+    assert_eq!(
+        said(there, &known),
+        ("InvalidSpec".into(), "spec.triggers.promQL[1].query: 1:3: parse error.".into())
+    );
     assert_eq!(said(verdict::Setup::default(), &HashMap::new()).0, "PrometheusUnset");
-    known.insert("slow".into(), promql::follow(None, "latency > 0.5", Err(promql::Problem::Failed("down".into())), at(0)));
+    known.insert(
+        "slow".into(),
+        promql::follow(None, "latency > 0.5", Err(promql::Problem::Failed("down".into())), at(0)),
+    );
     assert_eq!(said(there, &known).0, "PrometheusFailed");
     assert_eq!(said(there, &HashMap::new()).0, "Valid");
 }
@@ -230,6 +320,10 @@ fn series_of_several_pods_are_one_firing_whose_key_does_not_change_by_chance() {
         assert_eq!((step.create.len(), step.held.len()), (usize::from(second == 0), 0), "at {second}");
     }
     assert!(admitted.iter().all(|(key, ..)| *key == NOW.to_string()));
-    let last = ("query slow gives pod c of Deployment/shop in namespace shop for 90 s; 7 of its series are there together", "c,a");
+    let last = (
+        "query slow gives pod c of Deployment/shop in namespace shop for 90 s; 7 of its series are there \
+         together",
+        "c,a",
+    );
     assert_eq!((admitted[6].1.as_str(), admitted[6].2.as_str()), last);
 }

@@ -32,7 +32,8 @@ pub struct Frame<'a> {
     pub address: Option<u64>,
     /// The mapping that holds the address.
     pub mapping: Option<MappingId>,
-    /// Functions inlined into `function` at this place, **innermost first**; `function` itself is not among them.
+    /// Functions inlined into `function` at this place, **innermost first**; `function` itself is not among
+    /// them.
     pub inlined: Vec<Line<'a>>,
 }
 
@@ -55,7 +56,13 @@ impl<'a> Frame<'a> {
     }
 
     pub(super) fn own_line(&self) -> Line<'a> {
-        Line { function: self.function, system_name: self.system_name, file: self.file, line: self.line, start_line: self.start_line }
+        Line {
+            function: self.function,
+            system_name: self.system_name,
+            file: self.file,
+            line: self.line,
+            start_line: self.start_line,
+        }
     }
 }
 
@@ -78,7 +85,8 @@ pub struct MappingInfo<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MappingId(pub(super) u64);
 
-/// A location known to a [`ProfileBuilder`](super::ProfileBuilder); keep it to symbolize an address once only.
+/// A location known to a [`ProfileBuilder`](super::ProfileBuilder); keep it to symbolize an address once
+/// only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LocationId(pub(super) u64);
 

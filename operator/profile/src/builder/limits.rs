@@ -1,9 +1,11 @@
 //! How much may a builder hold, and what was cut to keep to it?
 
-/// Bounds of one [`ProfileBuilder`](super::ProfileBuilder); what does not fit is counted in [`Truncation`], never lost silently.
+/// Bounds of one [`ProfileBuilder`](super::ProfileBuilder); what does not fit is counted in [`Truncation`],
+/// never lost silently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BuilderLimits {
-    /// Different stacks (with their labels), the overflow bucket included. 16 000 is what Pyroscope takes in one profile.
+    /// Different stacks (with their labels), the overflow bucket included. 16 000 is what Pyroscope takes in
+    /// one profile.
     pub stacks: usize,
     /// Frames of one stack; of a deeper one the frames nearest to the leaf are kept.
     pub depth: usize,
@@ -48,8 +50,8 @@ impl Default for BuilderLimits {
 pub struct Truncation {
     /// Additions whose values went to the stack `[truncated]`.
     pub stacks: u64,
-    /// Frames cut from the root end of stacks deeper than the limit, for which a frame `[truncated]` stands, and
-    /// functions cut from the outer end of those inlined at one place.
+    /// Frames cut from the root end of stacks deeper than the limit, for which a frame `[truncated]` stands,
+    /// and functions cut from the outer end of those inlined at one place.
     pub frames: u64,
     /// Frames named `[truncated]` because a table was full.
     pub names: u64,

@@ -4,8 +4,8 @@
 //! mapping() ─► MappingId ─► location(Frame) ─► LocationId ─► add_locations() ─┐
 //!                                  add(&[Frame]) does both ───────────────────┴─► finish() ─► Profile
 //! ```
-//! Stacks are leaf first. Equal stacks with equal labels become one sample. Values are *unsampled*: the caller
-//! has multiplied by the period where that is meant ([`add_hits`](ProfileBuilder::add_hits) does).
+//! Stacks are leaf first. Equal stacks with equal labels become one sample. Values are *unsampled*: the
+//! caller has multiplied by the period where that is meant ([`add_hits`](ProfileBuilder::add_hits) does).
 
 mod frame;
 mod limits;
@@ -66,8 +66,8 @@ pub struct ProfileBuilder {
 }
 
 impl ProfileBuilder {
-    /// A builder for samples of `kind` that stand `period` apart (nanoseconds of time for CPU and wall, bytes for memory, else 1),
-    /// with a capture that began at `start_ns` since 1970 UTC.
+    /// A builder for samples of `kind` that stand `period` apart (nanoseconds of time for CPU and wall, bytes
+    /// for memory, else 1), with a capture that began at `start_ns` since 1970 UTC.
     pub fn new(kind: SampleKind, period: i64, start_ns: i64) -> Self {
         Self::with_limits(kind, period, start_ns, BuilderLimits::default())
     }
@@ -101,7 +101,12 @@ impl ProfileBuilder {
     ///
     /// # Errors
     /// A wrong number of values, a negative one, or a reserved label; nothing is added then.
-    pub fn add(&mut self, stack: &[Frame<'_>], values: &[i64], labels: &[Label<'_>]) -> Result<(), BuildError> {
+    pub fn add(
+        &mut self,
+        stack: &[Frame<'_>],
+        values: &[i64],
+        labels: &[Label<'_>],
+    ) -> Result<(), BuildError> {
         self.check(values, labels)?;
         let keep = self.kept_depth(stack.len());
         let ids = stack.iter().take(keep).map(|frame| self.location(frame).0).collect();
@@ -113,7 +118,12 @@ impl ProfileBuilder {
     ///
     /// # Errors
     /// As [`add`](Self::add).
-    pub fn add_hits(&mut self, stack: &[Frame<'_>], hits: u32, labels: &[Label<'_>]) -> Result<(), BuildError> {
+    pub fn add_hits(
+        &mut self,
+        stack: &[Frame<'_>],
+        hits: u32,
+        labels: &[Label<'_>],
+    ) -> Result<(), BuildError> {
         let values = self.kind.values(i64::from(hits), self.period_ns);
         self.add(stack, &values, labels)
     }
@@ -122,7 +132,12 @@ impl ProfileBuilder {
     ///
     /// # Errors
     /// As [`add`](Self::add), and a location of another builder.
-    pub fn add_locations(&mut self, stack: &[LocationId], values: &[i64], labels: &[Label<'_>]) -> Result<(), BuildError> {
+    pub fn add_locations(
+        &mut self,
+        stack: &[LocationId],
+        values: &[i64],
+        labels: &[Label<'_>],
+    ) -> Result<(), BuildError> {
         self.check(values, labels)?;
         if let Some(unknown) = stack.iter().find(|id| !self.tables.knows(**id)) {
             return Err(BuildError::UnknownLocation(unknown.0));
@@ -148,11 +163,18 @@ impl ProfileBuilder {
         Truncation { texts: self.cut.texts + self.strings.shortened, ..self.cut }
     }
 
-    /// The profile of a capture that lasted `duration_ns`. Comments are free remarks; what was cut is added to them.
+    /// The profile of a capture that lasted `duration_ns`. Comments are free remarks; what was cut is added
+    /// to them.
     pub fn finish(mut self, duration_ns: i64, comments: &[&str]) -> Profile {
         let cut = self.truncation().sentence();
-        let comment = comments.iter().copied().chain(cut.as_deref()).map(|text| self.strings.intern_own(text)).collect();
-        let sample_type: Vec<ValueType> = self.kind.sample_types().iter().map(|pair| value_type(&mut self.strings, *pair)).collect();
+        let comment = comments
+            .iter()
+            .copied()
+            .chain(cut.as_deref())
+            .map(|text| self.strings.intern_own(text))
+            .collect();
+        let sample_type: Vec<ValueType> =
+            self.kind.sample_types().iter().map(|pair| value_type(&mut self.strings, *pair)).collect();
         Profile {
             default_sample_type: sample_type.last().map_or(0, |last| last.r#type),
             sample_type,
@@ -210,12 +232,17 @@ impl ProfileBuilder {
 
     /// Whether there is room for this stack; one place is kept for the overflow bucket.
     fn fits(&self, key: &SampleKey) -> bool {
-        self.samples.contains(key) || self.samples.len() + 1 < self.limits.stacks && self.entries + key.0.len() <= self.limits.stack_entries
+        self.samples.contains(key)
+            || self.samples.len() + 1 < self.limits.stacks
+                && self.entries + key.0.len() <= self.limits.stack_entries
     }
 
     fn intern_labels(&mut self, labels: &[Label<'_>]) -> Vec<proto::Label> {
-        let mut interned: Vec<proto::Label> =
-            labels.iter().take(self.limits.labels).filter_map(|label| intern_label(label, &mut self.strings, &self.limits)).collect();
+        let mut interned: Vec<proto::Label> = labels
+            .iter()
+            .take(self.limits.labels)
+            .filter_map(|label| intern_label(label, &mut self.strings, &self.limits))
+            .collect();
         self.cut.labels += (labels.len() - interned.len()) as u64;
         sort_labels(&mut interned);
         interned
@@ -225,8 +252,12 @@ impl ProfileBuilder {
 fn intern_label(label: &Label<'_>, strings: &mut Strings, limits: &BuilderLimits) -> Option<proto::Label> {
     let key = strings.intern(label.key, limits)?;
     Some(match label.value {
-        LabelValue::Text(text) => proto::Label { key, str: strings.intern(text, limits)?, ..proto::Label::default() },
-        LabelValue::Number(num, unit) => proto::Label { key, num, num_unit: strings.intern(unit, limits)?, ..proto::Label::default() },
+        LabelValue::Text(text) => {
+            proto::Label { key, str: strings.intern(text, limits)?, ..proto::Label::default() }
+        }
+        LabelValue::Number(num, unit) => {
+            proto::Label { key, num, num_unit: strings.intern(unit, limits)?, ..proto::Label::default() }
+        }
     })
 }
 

@@ -28,7 +28,8 @@ impl Strings {
         if let Some(number) = self.table.get(text) {
             return Some(number);
         }
-        let full = self.table.len() >= limits.strings || self.table.bytes() + text.len() > limits.string_bytes;
+        let full =
+            self.table.len() >= limits.strings || self.table.bytes() + text.len() > limits.string_bytes;
         (!full).then(|| self.table.intern(text))
     }
 

@@ -83,7 +83,8 @@ impl Tables {
             return id;
         }
         let name = strings.intern_own(TRUNCATED);
-        let function_id = self.new_function(proto::Function { name, system_name: name, ..proto::Function::default() });
+        let function_id =
+            self.new_function(proto::Function { name, system_name: name, ..proto::Function::default() });
         let line = proto::Line { function_id, ..proto::Line::default() };
         let id = self.new_location((0, 0, vec![line]));
         self.truncated = Some(id);
@@ -111,7 +112,12 @@ impl Tables {
         }
     }
 
-    fn location_key(&mut self, frame: &Frame<'_>, strings: &mut Strings, limits: &BuilderLimits) -> Option<LocationKey> {
+    fn location_key(
+        &mut self,
+        frame: &Frame<'_>,
+        strings: &mut Strings,
+        limits: &BuilderLimits,
+    ) -> Option<LocationKey> {
         let mapping = frame.mapping.map_or(0, |id| id.0);
         let mapping = if mapping <= self.mappings.len() as u64 { mapping } else { 0 };
         let named = !frame.function.is_empty() || frame.address.is_none();
@@ -136,8 +142,13 @@ impl Tables {
             "" => name,
             system_name => strings.intern(system_name, limits)?,
         };
-        let function =
-            proto::Function { id: 0, name, system_name, filename: strings.intern(line.file, limits)?, start_line: line.start_line.max(0) };
+        let function = proto::Function {
+            id: 0,
+            name,
+            system_name,
+            filename: strings.intern(line.file, limits)?,
+            start_line: line.start_line.max(0),
+        };
         Some(proto::Line { function_id: self.function(function, limits)?, line: line.line.max(0), column: 0 })
     }
 
@@ -156,7 +167,11 @@ impl Tables {
     }
 }
 
-fn mapping_of(info: &MappingInfo<'_>, strings: &mut Strings, limits: &BuilderLimits) -> Option<proto::Mapping> {
+fn mapping_of(
+    info: &MappingInfo<'_>,
+    strings: &mut Strings,
+    limits: &BuilderLimits,
+) -> Option<proto::Mapping> {
     Some(proto::Mapping {
         memory_start: info.memory_start,
         memory_limit: info.memory_limit,

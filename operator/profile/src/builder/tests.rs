@@ -57,7 +57,10 @@ fn equal_stacks_are_one_sample_and_labels_tell_them_apart() {
 fn inlined_functions_come_before_the_one_that_holds_them() {
     let mut builder = builder();
     let frame = Frame {
-        inlined: vec![Line { function: "innermost", ..Line::default() }, Line { function: "middle", ..Line::default() }],
+        inlined: vec![
+            Line { function: "innermost", ..Line::default() },
+            Line { function: "middle", ..Line::default() },
+        ],
         ..Frame::named("outer", "a.rs", 3)
     };
     builder.add_hits(&[frame], 1, &[]).expect("a sample");
@@ -74,7 +77,8 @@ fn inlined_functions_come_before_the_one_that_holds_them() {
 #[test]
 fn known_locations_add_up_like_frames() {
     let mut builder = builder();
-    let mapping = builder.mapping(&MappingInfo { file: "/bin/app", memory_limit: 9, ..MappingInfo::default() });
+    let mapping =
+        builder.mapping(&MappingInfo { file: "/bin/app", memory_limit: 9, ..MappingInfo::default() });
     let frame = Frame::named("main", "a.rs", 3).at(4, Some(mapping));
     let location = builder.location(&frame);
     builder.add_locations(&[location], &[1, 10], &[]).expect("a sample");

@@ -1,9 +1,10 @@
 //! What do several profiles say together?
 //!
-//! The rules are those of `go tool pprof`: the profiles must count the same things; samples with the same stack and the
-//! same labels are added up; functions, locations and mappings are told apart by what they are, not by id; addresses
-//! are taken relative to their mapping, so two processes with different layouts meet. Samples that are all 0 go away.
-//! Other than there, durations are added only where the profiles follow one another.
+//! The rules are those of `go tool pprof`: the profiles must count the same things; samples with the same
+//! stack and the same labels are added up; functions, locations and mappings are told apart by what they are,
+//! not by id; addresses are taken relative to their mapping, so two processes with different layouts meet.
+//! Samples that are all 0 go away. Other than there, durations are added only where the profiles follow one
+//! another.
 
 mod source;
 #[cfg(test)]
@@ -46,7 +47,10 @@ pub enum MergeError {
 ///
 /// # Errors
 /// No profile, or profiles of different types.
-pub fn merge<'a>(profiles: impl IntoIterator<Item = &'a Profile>, overlap: Overlap) -> Result<Profile, MergeError> {
+pub fn merge<'a>(
+    profiles: impl IntoIterator<Item = &'a Profile>,
+    overlap: Overlap,
+) -> Result<Profile, MergeError> {
     let mut merger = Merger::new(overlap);
     for profile in profiles {
         merger.add(profile)?;
@@ -85,7 +89,8 @@ impl Tables {
     /// Everything stands in a table and, as a key, in a map; both may hold twice what they need.
     fn memory(&self) -> usize {
         let strings = self.strings.bytes() + 2 * size_of::<(String, i64)>() * self.strings.len();
-        let lines: usize = self.locations.iter().map(|location| 2 * size_of::<Line>() * location.line.len()).sum();
+        let lines: usize =
+            self.locations.iter().map(|location| 2 * size_of::<Line>() * location.line.len()).sum();
         let locations = 2 * (size_of::<Location>() + size_of::<(LocationKey, u64)>()) * self.locations.len();
         let functions = 2 * (2 * size_of::<Function>() + size_of::<u64>()) * self.functions.len();
         let mappings = 2 * (size_of::<Mapping>() + size_of::<(MappingKey, u64)>()) * self.mappings.len();
@@ -169,7 +174,8 @@ impl Merger {
 
     fn add_header(&mut self, profile: &Profile) {
         let strings = &mut self.tables.strings;
-        let comment = profile.comment.iter().map(|index| strings.intern(text(&profile.string_table, *index))).collect();
+        let comment =
+            profile.comment.iter().map(|index| strings.intern(text(&profile.string_table, *index))).collect();
         match &mut self.header {
             None => self.header = Some(first_header(profile, comment, strings)),
             Some(header) => join_header(header, profile, comment, self.overlap),
@@ -181,7 +187,8 @@ impl Merger {
 fn first_header(profile: &Profile, comment: Vec<i64>, strings: &mut StringTable) -> Profile {
     let mut moved = |index: i64| strings.intern(text(&profile.string_table, index));
     let [drop_frames, keep_frames, default_sample_type, doc_url] =
-        [profile.drop_frames, profile.keep_frames, profile.default_sample_type, profile.doc_url].map(&mut moved);
+        [profile.drop_frames, profile.keep_frames, profile.default_sample_type, profile.doc_url]
+            .map(&mut moved);
     let mut moved_type = |kind: &ValueType| ValueType { r#type: moved(kind.r#type), unit: moved(kind.unit) };
     Profile {
         sample_type: profile.sample_type.iter().map(&mut moved_type).collect(),
@@ -225,10 +232,12 @@ fn unique(mut numbers: Vec<i64>) -> Vec<i64> {
     numbers
 }
 
-/// What a profile counts, as a text to compare and to show: `samples/count cpu/nanoseconds per cpu/nanoseconds`.
+/// What a profile counts, as a text to compare and to show: `samples/count cpu/nanoseconds per
+/// cpu/nanoseconds`.
 fn type_names(profile: &Profile) -> String {
     let strings = &profile.string_table;
-    let mut names: Vec<String> = sample_types(profile).iter().map(|(name, unit)| format!("{name}/{unit}")).collect();
+    let mut names: Vec<String> =
+        sample_types(profile).iter().map(|(name, unit)| format!("{name}/{unit}")).collect();
     if let Some(period) = &profile.period_type {
         let (name, unit) = (text(strings, period.r#type), text(strings, period.unit));
         names.push(format!("per {name}/{unit}"));

@@ -19,7 +19,12 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     pub(super) fn new(view: View<'a>, tables: &'a mut Tables) -> Self {
         let profile = view.profile;
-        Self { strings: vec![None; profile.string_table.len()], locations: vec![None; profile.location.len()], view, tables }
+        Self {
+            strings: vec![None; profile.string_table.len()],
+            locations: vec![None; profile.location.len()],
+            view,
+            tables,
+        }
     }
 
     /// Moves the first mapping before all others: it is the main binary.
@@ -37,7 +42,12 @@ impl<'a> Source<'a> {
     }
 
     fn label(&mut self, label: &Label) -> Label {
-        Label { key: self.text(label.key), str: self.text(label.str), num: label.num, num_unit: self.text(label.num_unit) }
+        Label {
+            key: self.text(label.key),
+            str: self.text(label.str),
+            num: label.num,
+            num_unit: self.text(label.num_unit),
+        }
     }
 
     /// The number of a text in the merged table.
@@ -77,7 +87,13 @@ impl<'a> Source<'a> {
             return *id;
         }
         let id = self.tables.locations.len() as u64 + 1;
-        self.tables.locations.push(Location { id, mapping_id, address, line: key.2.clone(), is_folded: location.is_folded });
+        self.tables.locations.push(Location {
+            id,
+            mapping_id,
+            address,
+            line: key.2.clone(),
+            is_folded: location.is_folded,
+        });
         self.tables.location_ids.insert(key, id);
         id
     }

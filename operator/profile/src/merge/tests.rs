@@ -17,7 +17,10 @@ fn equal_stacks_are_added_up_and_functions_stand_once() {
     let one = cpu(&[(&["leaf", "main"], 2), (&["main"], 1)]);
     let two = cpu(&[(&["leaf", "main"], 3), (&["other"], 4)]);
     let merged = merge([&one, &two], Overlap::Sequential).expect("they merge");
-    assert_eq!(canonical(&merged), canonical(&cpu(&[(&["leaf", "main"], 5), (&["main"], 1), (&["other"], 4)])));
+    assert_eq!(
+        canonical(&merged),
+        canonical(&cpu(&[(&["leaf", "main"], 5), (&["main"], 1), (&["other"], 4)]))
+    );
     assert_eq!(merged.function.len(), 3);
     assert_eq!(merged.duration_nanos, 20_000_000_000);
 }
@@ -68,8 +71,12 @@ fn what_counts_other_things_is_refused_and_leaves_the_merger_usable() {
 
 fn native(start: u64) -> Profile {
     let mut builder = ProfileBuilder::new(SampleKind::Cpu, PERIOD, 0);
-    let mapping =
-        builder.mapping(&MappingInfo { memory_start: start, memory_limit: start + 0x2000, file: "/app/main", ..MappingInfo::default() });
+    let mapping = builder.mapping(&MappingInfo {
+        memory_start: start,
+        memory_limit: start + 0x2000,
+        file: "/app/main",
+        ..MappingInfo::default()
+    });
     let frame = Frame::unsymbolized(start + 0x123, Some(mapping));
     builder.add_hits(&[frame], 1, &[]).expect("a sample");
     builder.finish(1, &[])
@@ -85,7 +92,11 @@ fn two_processes_with_different_layouts_meet() {
 }
 
 fn by_function(top: &Top) -> Vec<(String, String, i64, i64)> {
-    let mut rows: Vec<_> = top.rows.iter().map(|row| (row.name.clone(), row.file.clone(), row.self_value, row.cum_value)).collect();
+    let mut rows: Vec<_> = top
+        .rows
+        .iter()
+        .map(|row| (row.name.clone(), row.file.clone(), row.self_value, row.cum_value))
+        .collect();
     rows.sort();
     rows
 }

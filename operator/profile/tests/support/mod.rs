@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use fleetprof_profile::{Frame, Label, Line, MappingInfo, Profile, ProfileBuilder, SampleKind, Top, TopRow, encode};
+use fleetprof_profile::{
+    Frame, Label, Line, MappingInfo, Profile, ProfileBuilder, SampleKind, Top, TopRow, encode,
+};
 
 /// 10 ms.
 pub const PERIOD: i64 = 10_000_000;
@@ -104,7 +106,8 @@ fn row(line: &str) -> (String, Row) {
         let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
         digits.parse().expect("a whole number")
     };
-    let (own, own_percent, _sum, cum, cum_percent) = (number(column()), column(), column(), number(column()), column());
+    let (own, own_percent, _sum, cum, cum_percent) =
+        (number(column()), column(), column(), number(column()), column());
     let row = Row { own, own_percent, cum, cum_percent };
     (rest.trim_end().trim_end_matches(" (inline)").to_owned(), row)
 }
@@ -141,8 +144,12 @@ pub fn rich(weight: u32, slide: u64) -> Profile {
     let mut builder = ProfileBuilder::new(SampleKind::Cpu, PERIOD, 1_763_700_000_000_000_000);
     let app = builder.mapping(&mapping("/app/cart", 0x40_0000 + slide, "aa11"));
     let libc = builder.mapping(&mapping("/lib/libc.so.6", 0x7f00_0000 + slide, "bb22"));
-    let main = Frame { start_line: 3, ..Frame::named("main", "main.rs", 10) }.at(0x40_1000 + slide, Some(app));
-    let work = |line| Frame { start_line: 20, ..Frame::named("work", "work.rs", line) }.at(0x40_2000 + slide + line as u64, Some(app));
+    let main =
+        Frame { start_line: 3, ..Frame::named("main", "main.rs", 10) }.at(0x40_1000 + slide, Some(app));
+    let work = |line| {
+        Frame { start_line: 20, ..Frame::named("work", "work.rs", line) }
+            .at(0x40_2000 + slide + line as u64, Some(app))
+    };
     let other_work = Frame::named("work", "other.rs", 5);
     let inlined = Frame {
         inlined: vec![line("hash::mix", "mix.rs", 7), line("hash::finish", "hash.rs", 8)],
@@ -171,5 +178,11 @@ fn line<'a>(function: &'a str, file: &'a str, line: i64) -> Line<'a> {
 }
 
 fn mapping<'a>(file: &'a str, memory_start: u64, build_id: &'a str) -> MappingInfo<'a> {
-    MappingInfo { memory_start, memory_limit: memory_start + 0x10_0000, file, build_id, ..MappingInfo::default() }
+    MappingInfo {
+        memory_start,
+        memory_limit: memory_start + 0x10_0000,
+        file,
+        build_id,
+        ..MappingInfo::default()
+    }
 }

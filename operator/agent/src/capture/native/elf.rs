@@ -1,6 +1,8 @@
-//! What is in an ELF file of the target: unwind tables, build id, load segments, Go's own table, and how much debug information?
+//! What is in an ELF file of the target: unwind tables, build id, load segments, Go's own table, and how much
+//! debug information?
 //!
-//! Files are opened below the target's own root, mapped, and kept open: the process may end before its last slice is named.
+//! Files are opened below the target's own root, mapped, and kept open: the process may end before its last
+//! slice is named.
 
 use std::fs::File;
 use std::io;
@@ -85,7 +87,8 @@ impl Elf {
     /// The bytes of the kernel's library.
     pub(super) fn vdso_image() -> io::Result<Vec<u8>> {
         let me = i32::try_from(std::process::id()).map_err(io::Error::other)?;
-        let vdso = procfs::maps(me)?.into_iter().find(|m| m.path == "[vdso]").ok_or(io::ErrorKind::NotFound)?;
+        let vdso =
+            procfs::maps(me)?.into_iter().find(|m| m.path == "[vdso]").ok_or(io::ErrorKind::NotFound)?;
         let length = usize::try_from(vdso.end - vdso.start).map_err(io::Error::other)?.min(1 << 20);
         let mut image = vec![0; length];
         File::open("/proc/self/mem")?.read_exact_at(&mut image, vdso.start)?;
@@ -94,7 +97,8 @@ impl Elf {
 
     /// A file that is in memory.
     pub(super) fn of_image(id: u32, image: &[u8]) -> io::Result<Self> {
-        let copy = File::from(nix::sys::memfd::memfd_create(c"image", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?);
+        let copy =
+            File::from(nix::sys::memfd::memfd_create(c"image", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?);
         copy.write_all_at(image, 0)?;
         Self::read(id, copy)
     }
@@ -106,17 +110,16 @@ impl Elf {
         }
         let map = Arc::new(map_file(&file)?);
         // A hostile file must not end the capture: what panics is a file that cannot be read.
-        catch_unwind(AssertUnwindSafe(|| Self::parse(id, file, map))).unwrap_or_else(|_| Err(io::Error::other("its tables make no sense")))
+        catch_unwind(AssertUnwindSafe(|| Self::parse(id, file, map)))
+            .unwrap_or_else(|_| Err(io::Error::other("its tables make no sense")))
     }
 
     fn parse(id: u32, file: File, map: Arc<Mmap>) -> io::Result<Self> {
         let elf = ElfFile64::<object::Endianness>::parse(&**map).map_err(io::Error::other)?;
         let endian = elf.endian();
         let loads = elf.elf_program_headers().iter().filter(|h| h.p_type(endian) == object::elf::PT_LOAD);
-        let segment = |h: &<object::elf::FileHeader64<object::Endianness> as FileHeader>::ProgramHeader| Segment {
-            offset: h.p_offset(endian),
-            size: h.p_filesz(endian),
-            address: h.p_vaddr(endian),
+        let segment = |h: &<object::elf::FileHeader64<object::Endianness> as FileHeader>::ProgramHeader| {
+            Segment { offset: h.p_offset(endian), size: h.p_filesz(endian), address: h.p_vaddr(endian) }
         };
         let segments = loads.map(segment).take(64).collect();
         let build_id = elf.build_id().ok().flatten().unwrap_or_default();
@@ -124,7 +127,8 @@ impl Elf {
         let sections = elf.sections().filter_map(|s| needed_section(&s)).collect();
         let debug = debug_is_small(&elf);
         let entry = elf.entry();
-        let mut read = Self { id, build_id, debug, file, map: Arc::clone(&map), segments, sections, go: None };
+        let mut read =
+            Self { id, build_id, debug, file, map: Arc::clone(&map), segments, sections, go: None };
         let text = read.section(".text").map_or(0, |(_, address, _)| *address);
         read.go = GoTable::parse(&read.go_table(), text, entry);
         Ok(read)
@@ -157,7 +161,8 @@ impl Elf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
     }
 
-    /// How far a mapping of this file at `start` with file offset `offset` was moved from where it was linked for.
+    /// How far a mapping of this file at `start` with file offset `offset` was moved from where it was linked
+    /// for.
     pub fn bias(&self, start: u64, offset: u64) -> Option<u64> {
         bias(&self.segments, start, offset)
     }
@@ -169,7 +174,9 @@ impl Elf {
 
     /// The unwind tables.
     pub fn unwind_info(&self) -> ExplicitModuleSectionInfo<Part> {
-        let addresses = |name: &str| self.section(name).map(|(_, address, range)| *address..address.saturating_add(range.len() as u64));
+        let addresses = |name: &str| {
+            self.section(name).map(|(_, address, range)| *address..address.saturating_add(range.len() as u64))
+        };
         ExplicitModuleSectionInfo {
             base_svma: self.base(),
             text_svma: addresses(".text"),
@@ -187,15 +194,18 @@ impl Elf {
 
 #[allow(unsafe_code)]
 fn map_file(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the bytes are only read as plain data and every reader tolerates that they change. A target that cuts
-    // the file short ends this worker by SIGBUS; the supervisor reports that, and the target runs on.
+    // SAFETY: the bytes are only read as plain data and every reader tolerates that they change. A target
+    // that cuts the file short ends this worker by SIGBUS; the supervisor reports that, and the target runs
+    // on.
     unsafe { Mmap::map(file) }
 }
 
 /// Opens a path as the target would: links in it are followed below the target's root, not ours.
 pub(super) fn open_below_root(pid: i32, path: &str) -> io::Result<File> {
     let root = File::open(format!("/proc/{pid}/root"))?;
-    let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT);
     match openat2(&root, path, how) {
         Ok(fd) => Ok(File::from(fd)),
         // Old kernels and strict seccomp profiles have no openat2.
@@ -210,8 +220,16 @@ pub(super) fn open_below_root(pid: i32, path: &str) -> io::Result<File> {
 /// Name, address and place in the file of a section that unwinding or naming needs.
 fn needed_section<'d>(section: &impl ObjectSection<'d>) -> Option<(String, u64, Range<usize>)> {
     let name = section.name().ok()?;
-    let wanted =
-        matches!(name, ".text" | ".got" | ".eh_frame" | ".eh_frame_hdr" | ".debug_frame" | ".gopclntab" | ".data.rel.ro.gopclntab");
+    let wanted = matches!(
+        name,
+        ".text"
+            | ".got"
+            | ".eh_frame"
+            | ".eh_frame_hdr"
+            | ".debug_frame"
+            | ".gopclntab"
+            | ".data.rel.ro.gopclntab"
+    );
     let plain = section.compressed_file_range().is_ok_and(|r| r.format == CompressionFormat::None);
     let (offset, size) = section.file_range().filter(|_| wanted && plain)?;
     let start = usize::try_from(offset).ok()?;
@@ -221,9 +239,14 @@ fn needed_section<'d>(section: &impl ObjectSection<'d>) -> Option<(String, u64, 
 
 fn debug_is_small(elf: &ElfFile64<'_>) -> bool {
     let (mut mapped, mut unpacked) = (0_u64, 0_u64);
-    for section in elf.sections().filter(|s| s.name().is_ok_and(|n| n.starts_with(".debug_") || n.starts_with(".zdebug_"))) {
+    for section in elf
+        .sections()
+        .filter(|s| s.name().is_ok_and(|n| n.starts_with(".debug_") || n.starts_with(".zdebug_")))
+    {
         match section.compressed_file_range() {
-            Ok(range) if range.format == CompressionFormat::None => mapped = mapped.saturating_add(range.uncompressed_size),
+            Ok(range) if range.format == CompressionFormat::None => {
+                mapped = mapped.saturating_add(range.uncompressed_size)
+            }
             Ok(range) => unpacked = unpacked.saturating_add(range.uncompressed_size),
             Err(_) => return false,
         }
@@ -252,8 +275,10 @@ mod tests {
 
     #[test]
     fn the_bias_is_found_by_the_segment_that_holds_the_offset() {
-        let segments =
-            [Segment { offset: 0, size: 0x1500, address: 0x40_0000 }, Segment { offset: 0x1500, size: 0x2000, address: 0x40_2500 }];
+        let segments = [
+            Segment { offset: 0, size: 0x1500, address: 0x40_0000 },
+            Segment { offset: 0x1500, size: 0x2000, address: 0x40_2500 },
+        ];
         assert_eq!(bias(&segments, 0x40_0000, 0), Some(0));
         assert_eq!(bias(&segments, 0x40_2000, 0x1000), Some(0));
         assert_eq!(bias(&segments, 0x7f00_0000_2000, 0x1000), Some(0x7f00_0000_2000 - 0x40_2000));

@@ -1,11 +1,13 @@
 //! What is the function, file and line of an address in a Go program without symbols?
 //!
-//! Every Go program carries the table that its own tracebacks use (`.gopclntab`), stripped or not: names, lines, and how
-//! far the stack pointer has moved at each instruction. Read here since Go 1.18; layouts are those of `runtime/symtab.go`.
+//! Every Go program carries the table that its own tracebacks use (`.gopclntab`), stripped or not: names,
+//! lines, and how far the stack pointer has moved at each instruction. Read here since Go 1.18; layouts are
+//! those of `runtime/symtab.go`.
 
 use super::symbols::Place;
 
-/// Header of Go 1.20 and newer, and of 1.18 and 1.19: they differ in the fields of a function that are not read here.
+/// Header of Go 1.20 and newer, and of 1.18 and 1.19: they differ in the fields of a function that are not
+/// read here.
 const MAGICS: [u32; 2] = [0xffff_fff1, 0xffff_fff0];
 /// Most bytes of a name or path that are kept.
 const MAX_TEXT: usize = 1024;
@@ -38,7 +40,8 @@ struct Function {
 impl GoTable {
     /// Reads the header. `text_section` and `entry` are the addresses of `.text` and of the program's start.
     ///
-    /// None where the layout is another one, or where it is not sure at which address the first function was linked.
+    /// None where the layout is another one, or where it is not sure at which address the first function was
+    /// linked.
     pub fn parse(table: &[u8], text_section: u64, entry: u64) -> Option<Self> {
         if !MAGICS.contains(&read_u32(table, 0)?) || table.get(7) != Some(&8) {
             return None;
@@ -55,8 +58,8 @@ impl GoTable {
             index: field(7)?,
         };
         if parsed.text == 0 {
-            // Since Go 1.26 the header does not say it: the first function starts `.text`, unless C code stands before
-            // it. Then the program does not start in a function of Go.
+            // Since Go 1.26 the header does not say it: the first function starts `.text`, unless C code
+            // stands before it. Then the program does not start in a function of Go.
             parsed.text = text_section;
             let start = parsed.function(table, entry)?;
             let name = parsed.name(table, start)?;
@@ -70,7 +73,8 @@ impl GoTable {
         let function = self.function(table, address)?;
         let field = |n: u64| read_u32(table, function.record + 4 * n).map(u64::from);
         let value = |start: u64| self.value(table, start, function.entry, address);
-        let inlined = field(7)? > INLINE_TABLE && field(11 + INLINE_TABLE).is_some_and(|t| t != 0 && value(t).is_some_and(|v| v >= 0));
+        let inlined = field(7)? > INLINE_TABLE
+            && field(11 + INLINE_TABLE).is_some_and(|t| t != 0 && value(t).is_some_and(|v| v >= 0));
         let line = if inlined { None } else { value(field(6)?) };
         let file = field(5).filter(|_| !inlined).and_then(value).and_then(|n| self.file(table, field(8)?, n));
         Some(Place {
@@ -116,7 +120,8 @@ impl GoTable {
         read_text(table, self.files.checked_add(u64::from(place))?)
     }
 
-    /// The value at an address in a table of steps: pairs of a change of value and the bytes of code it holds for.
+    /// The value at an address in a table of steps: pairs of a change of value and the bytes of code it holds
+    /// for.
     fn value(&self, table: &[u8], start: u64, entry: u64, address: u64) -> Option<i32> {
         if start == 0 {
             return None;
@@ -187,7 +192,8 @@ mod tests {
         t.extend(1_u32.to_le_bytes()); // unit 0, file 0 at 100
         t.extend(b"\0/src/main.go\0"); // files at 104
         t.resize(120, 0);
-        // values at 120: depth −1 + 1 = 0 for 4 bytes, then 24 for 28; file 0 for 32; line 7 for 16, then 9 for 16
+        // values at 120: depth −1 + 1 = 0 for 4 bytes, then 24 for 28; file 0 for 32; line 7 for 16, then 9
+        // for 16
         t.extend([0, 2, 4, 48, 28, 0, 2, 32, 0, 16, 16, 4, 16, 0]);
         t.resize(140, 0);
         for (entry, record) in [(0_u32, 24_u32), (32, 72), (48, 0)] {

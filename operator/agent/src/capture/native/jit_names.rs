@@ -1,6 +1,8 @@
-//! What is the name of code that a runtime made while it ran? Some write it to `/tmp/perf-PID.map` when they are asked to.
+//! What is the name of code that a runtime made while it ran? Some write it to `/tmp/perf-PID.map` when they
+//! are asked to.
 //!
-//! Node.js does with `--perf-basic-prof`, .NET with `DOTNET_PerfMapEnabled=1`, Python 3.12 with `-X perf`, Erlang with `+JPperf true`.
+//! Node.js does with `--perf-basic-prof`, .NET with `DOTNET_PerfMapEnabled=1`, Python 3.12 with `-X perf`,
+//! Erlang with `+JPperf true`.
 
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -78,11 +80,15 @@ mod tests {
 
     #[test]
     fn the_latest_function_at_an_address_is_found() {
-        let text = "1000 20 LazyCompile:~old app.js:1\n0x2000 10 Builtin: Call\0\n1000 30 LazyCompile:*hot app.js:7\nnonsense\n3000 zz x\n4000 1\n";
+        let text = "1000 20 LazyCompile:~old app.js:1\n0x2000 10 Builtin: Call\0\n1000 30 LazyCompile:*hot \
+                    app.js:7\nnonsense\n3000 zz x\n4000 1\n";
         let names = JitNames { functions: parse(text), length: 0 };
         assert_eq!(names.find(0x1000), Some("LazyCompile:*hot app.js:7"));
         assert_eq!(names.find(0x102f), Some("LazyCompile:*hot app.js:7"));
         assert_eq!(names.find(0x2005), Some("Builtin: Call"));
-        assert_eq!((names.find(0xfff), names.find(0x1030), names.find(0x3000), names.find(u64::MAX)), (None, None, None, None));
+        assert_eq!(
+            (names.find(0xfff), names.find(0x1030), names.find(0x3000), names.find(u64::MAX)),
+            (None, None, None, None)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Where does a target spend its CPU time, by its machine code? Perf events first, ptrace where these are refused.
+//! Where does a target spend its CPU time, by its machine code? Perf events first, ptrace where these are
+//! refused.
 //!
 //! ```text
 //! perf: registers + stack of each sample ─┐
@@ -41,19 +42,29 @@ pub fn choose(pid: i32, frequency_hz: u32) -> Result<Chosen, Failure> {
     let space = || AddressSpace::of(pid);
     let perf_error = match PerfSampler::open(pid, frequency_hz, space) {
         Ok(sampler) => {
-            let time = if sampler.grant().kernel { "user and kernel time" } else { "user time only: kernel time needs CAP_PERFMON" };
+            let time = if sampler.grant().kernel {
+                "user and kernel time"
+            } else {
+                "user time only: kernel time needs CAP_PERFMON"
+            };
             let why = format!("perf events of the CPU clock were allowed ({time})");
             return Ok(Chosen { sampler: Box::new(sampler), method: "perf", why });
         }
         Err(e) => e,
     };
-    let perf_refusal = format!("perf_event_open was refused with {} ({})", errno_name(&perf_error), perf_advice());
+    let perf_refusal =
+        format!("perf_event_open was refused with {} ({})", errno_name(&perf_error), perf_advice());
     match PtraceSampler::open(pid, frequency_hz, space) {
-        Ok(sampler) => Ok(Chosen { sampler: Box::new(sampler), method: "ptrace", why: format!("{perf_refusal}; ptrace is used") }),
+        Ok(sampler) => Ok(Chosen {
+            sampler: Box::new(sampler),
+            method: "ptrace",
+            why: format!("{perf_refusal}; ptrace is used"),
+        }),
         Err(e) => Err(Failure::new(
             refusal_reason(&e),
             format!(
-                "{perf_refusal}, and ptrace with {} ({}); run the agent as the target's user (securityContext.runAsUser)",
+                "{perf_refusal}, and ptrace with {} ({}); run the agent as the target's user \
+                 (securityContext.runAsUser)",
                 errno_name(&e),
                 ptrace_advice()
             ),
@@ -89,22 +100,29 @@ fn perf_advice() -> String {
 fn ptrace_advice() -> String {
     let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     match yama.trim().parse::<i32>() {
-        Ok(scope) if scope > 0 => format!("Yama's kernel.yama.ptrace_scope is {scope}, which needs CAP_SYS_PTRACE"),
+        Ok(scope) if scope > 0 => {
+            format!("Yama's kernel.yama.ptrace_scope is {scope}, which needs CAP_SYS_PTRACE")
+        }
         _ => "another user, seccomp, or a debugger is attached".to_owned(),
     }
 }
 
 /// What a person should know of a native capture.
 fn notes(space: &AddressSpace, stacks: &Stacks, lost: u64, taken: u64) -> Vec<String> {
-    let too_large = |path: &str| format!("the debug information of {path} is too large to be read; its frames have no lines");
+    let too_large = |path: &str| {
+        format!("the debug information of {path} is too large to be read; its frames have no lines")
+    };
     let mut notes: Vec<String> = space.without_debug().take(4).map(too_large).collect();
     if lost * 20 > taken {
         notes.push(format!("{lost} samples were lost beside {taken} taken"));
     }
     if stacks.unnamed() * 5 > taken {
         let unnamed = stacks.unnamed();
-        let advice = "it names it when started so: Node.js with --perf-basic-prof, .NET with DOTNET_PerfMapEnabled=1";
-        notes.push(format!("{unnamed} samples are in code that the target's runtime made, shown as [anon]; {advice}"));
+        let advice =
+            "it names it when started so: Node.js with --perf-basic-prof, .NET with DOTNET_PerfMapEnabled=1";
+        notes.push(format!(
+            "{unnamed} samples are in code that the target's runtime made, shown as [anon]; {advice}"
+        ));
     }
     notes
 }

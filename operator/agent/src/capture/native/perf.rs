@@ -1,7 +1,9 @@
-//! How does the kernel sample a target for us? By perf events of the CPU clock that record registers and stack.
+//! How does the kernel sample a target for us? By perf events of the CPU clock that record registers and
+//! stack.
 //!
-//! Every thread has one event for each CPU, and the events of one CPU share one ring buffer; threads that a thread
-//! starts inherit its events. Where that would take too many files, each thread has one event with a ring of its own.
+//! Every thread has one event for each CPU, and the events of one CPU share one ring buffer; threads that a
+//! thread starts inherit its events. Where that would take too many files, each thread has one event with a
+//! ring of its own.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -69,7 +71,11 @@ pub struct PerfSampler {
 
 impl PerfSampler {
     /// Opens events for every thread of a process. The error is what the kernel answered.
-    pub fn open(pid: i32, frequency_hz: u32, space: impl FnOnce() -> io::Result<AddressSpace>) -> io::Result<Self> {
+    pub fn open(
+        pid: i32,
+        frequency_hz: u32,
+        space: impl FnOnce() -> io::Result<AddressSpace>,
+    ) -> io::Result<Self> {
         let threads = procfs::threads(pid)?;
         let main = *threads.first().ok_or(io::ErrorKind::NotFound)?;
         let stack_bytes = if frequency_hz > HIGH_RATE_HZ { STACK_BYTES / 2 } else { STACK_BYTES };
@@ -136,7 +142,10 @@ impl PerfSampler {
     /// Gives events to threads that have none: those that were started by a thread before it had its own.
     fn scan_threads(&mut self) -> io::Result<()> {
         for tid in procfs::threads(self.pid)? {
-            if self.opened.contains(&tid) || self.rings.sampled.contains(&tid) || self.rings.events() >= MAX_EVENTS {
+            if self.opened.contains(&tid)
+                || self.rings.sampled.contains(&tid)
+                || self.rings.events() >= MAX_EVENTS
+            {
                 continue;
             }
             let used = thread_ticks(self.pid, tid);
@@ -194,7 +203,10 @@ impl Sampler for PerfSampler {
         let (taken, lost) = (self.rings.taken, self.rings.lost);
         let mut notes = super::notes(&self.space, &self.stacks, lost, taken);
         if expected > 20 && taken + lost < expected * 7 / 10 {
-            notes.push(format!("{taken} samples were taken of {expected} that the CPU time is worth: threads that live shorter than a sampling period are missed"));
+            notes.push(format!(
+                "{taken} samples were taken of {expected} that the CPU time is worth: threads \
+                                that live shorter than a sampling period are missed"
+            ));
         }
         Tally { expected: Some(expected), taken, lost, notes }
     }
@@ -202,7 +214,8 @@ impl Sampler for PerfSampler {
 
 /// What the kernel lets us do with a thread: best first, the error of the last attempt otherwise.
 fn probe(tid: i32, period: Duration, stack_bytes: u32) -> io::Result<Grant> {
-    let grants = [(true, true), (false, true), (true, false), (false, false)].map(|(kernel, inherit)| Grant { kernel, inherit });
+    let grants = [(true, true), (false, true), (true, false), (false, false)]
+        .map(|(kernel, inherit)| Grant { kernel, inherit });
     let mut refusal = io::Error::from(io::ErrorKind::Unsupported);
     let cpu = online_cpus().first().copied().unwrap_or(0);
     for grant in grants {

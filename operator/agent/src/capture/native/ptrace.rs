@@ -1,7 +1,8 @@
-//! How is a target sampled where perf events are refused? By stopping its running threads for some microseconds each.
+//! How is a target sampled where perf events are refused? By stopping its running threads for some
+//! microseconds each.
 //!
-//! A sample is worth the CPU time that its thread used since its last one, so that the sum is true although a target
-//! that waits for its CPU quota stops late and turns are missed.
+//! A sample is worth the CPU time that its thread used since its last one, so that the sum is true although a
+//! target that waits for its CPU quota stops late and turns are missed.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -37,7 +38,8 @@ pub struct PtraceSampler {
     pauses: Pauses,
 }
 
-/// How long it took from asking threads to stop until they ran again; the time that one waits for its CPU quota anyway is in it.
+/// How long it took from asking threads to stop until they ran again; the time that one waits for its CPU
+/// quota anyway is in it.
 #[derive(Default)]
 struct Pauses {
     count: u32,
@@ -56,14 +58,19 @@ impl Pauses {
         let mean = self.sum.checked_div(self.count)?;
         let (count, mean, max) = (self.count, mean.as_micros(), self.max.as_micros());
         Some(format!(
-            "{count} samples stopped a thread; from request to running again took {mean} µs on average, {max} µs at most, its wait for CPU quota included"
+            "{count} samples stopped a thread; from request to running again took {mean} µs on average, \
+             {max} µs at most, its wait for CPU quota included"
         ))
     }
 }
 
 impl PtraceSampler {
     /// Makes sure that the kernel lets us trace. The error is what it answered.
-    pub fn open(pid: i32, frequency_hz: u32, space: impl FnOnce() -> io::Result<AddressSpace>) -> io::Result<Self> {
+    pub fn open(
+        pid: i32,
+        frequency_hz: u32,
+        space: impl FnOnce() -> io::Result<AddressSpace>,
+    ) -> io::Result<Self> {
         probe(pid)?;
         let now = Instant::now();
         Ok(Self {
@@ -98,7 +105,9 @@ impl PtraceSampler {
             Attempt::Waiting | Attempt::Gone => {}
             Attempt::Stuck => self.lost += 1,
             // A thread that ends is refused as one is that may not be looked at.
-            Attempt::Refused(e) if procfs::thread_stat(self.pid, tid).is_ok_and(|s| !s.ending) => return Err(self.refused(&e)),
+            Attempt::Refused(e) if procfs::thread_stat(self.pid, tid).is_ok_and(|s| !s.ending) => {
+                return Err(self.refused(&e));
+            }
             Attempt::Refused(_) => {}
         }
         Ok(())
@@ -106,7 +115,8 @@ impl PtraceSampler {
 
     fn refused(&self, error: &io::Error) -> Failure {
         let text = format!(
-            "ptrace of process {} was refused in mid capture ({error}); look whether another tracer or debugger is attached",
+            "ptrace of process {} was refused in mid capture ({error}); look whether another tracer or \
+             debugger is attached",
             self.pid
         );
         Failure::new(FailureReason::PermissionDenied, text)

@@ -22,12 +22,13 @@ pub const PERF_MASK: u64 = 1 << 6 | 1 << 7 | 1 << 8;
 #[cfg(target_arch = "aarch64")]
 pub const PERF_MASK: u64 = 1 << 29 | 1 << 30 | 1 << 31 | 1 << 32;
 
-/// Results of system calls that the kernel shows to a tracer alone: `ERESTARTSYS`, `ERESTARTNOINTR`, `ERESTARTNOHAND` and
-/// `ERESTART_RESTARTBLOCK` of its `include/linux/errno.h`. The call was waiting, and goes on when the thread does.
+/// Results of system calls that the kernel shows to a tracer alone: `ERESTARTSYS`, `ERESTARTNOINTR`,
+/// `ERESTARTNOHAND` and `ERESTART_RESTARTBLOCK` of its `include/linux/errno.h`. The call was waiting, and
+/// goes on when the thread does.
 const RESTARTS: [i64; 4] = [-512, -513, -514, -516];
 
-/// System calls that do nothing but wait. A thread that stops in one has used its CPU time elsewhere: it is about to sleep,
-/// sleeps, or has just been woken and waits for a CPU.
+/// System calls that do nothing but wait. A thread that stops in one has used its CPU time elsewhere: it is
+/// about to sleep, sleeps, or has just been woken and waits for a CPU.
 const WAITS: [i64; 15] = [
     libc::SYS_nanosleep,
     libc::SYS_clock_nanosleep,
@@ -49,20 +50,23 @@ const WAITS: [i64; 15] = [
 #[cfg(target_arch = "x86_64")]
 const OLD_WAITS: [i64; 4] = [libc::SYS_poll, libc::SYS_select, libc::SYS_epoll_wait, libc::SYS_pause];
 
-/// Whether a stopped thread was waiting in a system call when it was asked to stop. `word` reads the target's memory.
+/// Whether a stopped thread was waiting in a system call when it was asked to stop. `word` reads the target's
+/// memory.
 #[cfg(target_arch = "x86_64")]
 pub fn was_waiting(regs: &libc::user_regs_struct, _word: impl FnOnce(u64) -> Option<u32>) -> bool {
     let call = regs.orig_rax.cast_signed();
     RESTARTS.contains(&regs.rax.cast_signed()) || WAITS.contains(&call) || OLD_WAITS.contains(&call)
 }
 
-/// Whether a stopped thread was waiting in a system call when it was asked to stop. `word` reads the target's memory.
+/// Whether a stopped thread was waiting in a system call when it was asked to stop. `word` reads the target's
+/// memory.
 #[cfg(target_arch = "aarch64")]
 pub fn was_waiting(regs: &libc::user_regs_struct, word: impl FnOnce(u64) -> Option<u32>) -> bool {
     /// The instruction `svc #0`.
     const SVC: u32 = 0xd400_0001;
     let in_call = || word(regs.pc.wrapping_sub(4)) == Some(SVC);
-    RESTARTS.contains(&regs.regs[0].cast_signed()) || (WAITS.contains(&regs.regs[8].cast_signed()) && in_call())
+    RESTARTS.contains(&regs.regs[0].cast_signed())
+        || (WAITS.contains(&regs.regs[8].cast_signed()) && in_call())
 }
 
 #[cfg(target_arch = "x86_64")]

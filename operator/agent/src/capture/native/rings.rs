@@ -1,4 +1,5 @@
-//! Where do the samples of perf events lie, and how are they taken out? In rings that the kernel writes and we read.
+//! Where do the samples of perf events lie, and how are they taken out? In rings that the kernel writes and
+//! we read.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -11,8 +12,8 @@ use perf_event_open::sample::record::sample::{Abi, Sample};
 
 use super::registers::Registers;
 
-/// Pages of a ring as power of two: at most 256 KiB, half of what the kernel lets a user lock for each CPU, so that two
-/// captures of one user fit; at least 32 KiB, one sample.
+/// Pages of a ring as power of two: at most 256 KiB, half of what the kernel lets a user lock for each CPU,
+/// so that two captures of one user fit; at least 32 KiB, one sample.
 pub const RING_PAGES: std::ops::RangeInclusive<u8> = 3..=6;
 /// Pages of all rings together as power of two: 16 MiB.
 const ALL_RING_PAGES: u8 = 12;
@@ -44,7 +45,8 @@ impl Rings {
         self.counters.len()
     }
 
-    /// Starts an event that writes to the ring `key`; the first of a ring opens it. `rings` is how many there will be.
+    /// Starts an event that writes to the ring `key`; the first of a ring opens it. `rings` is how many there
+    /// will be.
     pub fn attach(&mut self, key: u32, counter: Counter, rings: usize) -> io::Result<()> {
         let owner = self.rings.get(&key).and_then(|(n, _)| self.counters.get(*n));
         if let Some(owner) = owner {
@@ -65,7 +67,8 @@ impl Rings {
             for (_, record) in ring.iter().into_iter().flatten() {
                 match record {
                     Record::Sample(sample) => {
-                        sampled.extend(sample.record_id.task.as_ref().and_then(|t| i32::try_from(t.tid).ok()));
+                        sampled
+                            .extend(sample.record_id.task.as_ref().and_then(|t| i32::try_from(t.tid).ok()));
                         match raw_of(*sample) {
                             Some(raw) if held.len() < MAX_HELD => held.push(raw),
                             _ => *lost += 1,
@@ -95,7 +98,8 @@ fn raw_of(sample: Sample) -> Option<Raw> {
 
 /// The ring of an event: smaller where there are many, or where the kernel lets the user lock less.
 fn open_ring(counter: &Counter, rings: usize) -> io::Result<Ring> {
-    let share = ALL_RING_PAGES.saturating_sub(u8::try_from(rings.max(1).next_power_of_two().ilog2()).unwrap_or(u8::MAX));
+    let share = ALL_RING_PAGES
+        .saturating_sub(u8::try_from(rings.max(1).next_power_of_two().ilog2()).unwrap_or(u8::MAX));
     let (least, most) = (*RING_PAGES.start(), *RING_PAGES.end());
     let mut refusal = io::Error::from(io::ErrorKind::OutOfMemory);
     for pages in (least..=share.clamp(least, most)).rev() {
@@ -111,6 +115,7 @@ fn open_ring(counter: &Counter, rings: usize) -> io::Result<Ring> {
 #[allow(unsafe_code)]
 fn redirect(counter: &Counter, owner: &Counter) -> io::Result<()> {
     // SAFETY: both are open perf events; the request takes a file descriptor and no pointer.
-    let result = unsafe { libc::ioctl(counter.file().as_raw_fd(), SET_OUTPUT as _, owner.file().as_raw_fd()) };
+    let result =
+        unsafe { libc::ioctl(counter.file().as_raw_fd(), SET_OUTPUT as _, owner.file().as_raw_fd()) };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

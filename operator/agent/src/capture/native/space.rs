@@ -76,8 +76,13 @@ impl AddressSpace {
         }
         maps.sort_by_key(|m| m.start);
         let exe = std::fs::read_link(format!("/proc/{}/exe", self.pid)).unwrap_or_default();
-        self.main = maps.iter().find(|m| exe.as_os_str() == m.path.as_str()).map(|m| (m.path.clone(), m.inode)).or(self.main.take());
-        let mut old: HashMap<Mapping, Region> = self.regions.drain(..).map(|r| (r.mapping.clone(), r)).collect();
+        self.main = maps
+            .iter()
+            .find(|m| exe.as_os_str() == m.path.as_str())
+            .map(|m| (m.path.clone(), m.inode))
+            .or(self.main.take());
+        let mut old: HashMap<Mapping, Region> =
+            self.regions.drain(..).map(|r| (r.mapping.clone(), r)).collect();
         let fresh: Vec<Mapping> = maps.iter().filter(|m| !old.contains_key(m)).cloned().collect();
         let kept = maps.iter().filter_map(|m| old.remove(m)).collect::<Vec<_>>();
         for gone in old.into_values() {
@@ -105,7 +110,8 @@ impl AddressSpace {
             None => return None,
         };
         if let Err(error) = &opened {
-            tracing::debug!(file.path = %mapping.path, %error, "a mapped file cannot be read; its frames stay without names");
+            tracing::debug!(file.path = %mapping.path, %error, "a mapped file cannot be read; its frames \
+                stay without names");
         }
         let elf = opened.ok().map(Rc::new);
         self.files.insert(key, elf.clone());
@@ -137,10 +143,14 @@ impl AddressSpace {
 
     /// Files whose debug information is too large to be read.
     pub fn without_debug(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().filter(|(_, elf)| elf.as_ref().is_some_and(|e| !e.debug)).map(|((path, _), _)| path.as_str())
+        self.files
+            .iter()
+            .filter(|(_, elf)| elf.as_ref().is_some_and(|e| !e.debug))
+            .map(|((path, _), _)| path.as_str())
     }
 
-    /// The addresses on the stack, leaf first; callers by the address of their call. `stack` starts at the stack pointer.
+    /// The addresses on the stack, leaf first; callers by the address of their call. `stack` starts at the
+    /// stack pointer.
     pub fn unwind(&mut self, registers: &Registers, stack: &[u8]) -> Vec<u64> {
         let mut addresses = Vec::with_capacity(32);
         let mut from = *registers;
@@ -165,7 +175,8 @@ impl AddressSpace {
 
     /// Registers of the caller, where the sample is in a Go function that has no frame (yet).
     ///
-    /// Go keeps frame pointers, so its other functions need no table; of one without a frame the caller would be skipped.
+    /// Go keeps frame pointers, so its other functions need no table; of one without a frame the caller would
+    /// be skipped.
     fn caller_of_go_leaf(&self, registers: &Registers, stack: &[u8]) -> Option<Registers> {
         let region = self.find(registers.ip)?;
         let offset = registers.ip - region.mapping.start + region.mapping.offset;
@@ -175,7 +186,8 @@ impl AddressSpace {
     }
 }
 
-/// Whether an address lies above the part of the stack that a sample holds, but near enough to be on the stack.
+/// Whether an address lies above the part of the stack that a sample holds, but near enough to be on the
+/// stack.
 fn beyond(stack: &[u8], base: u64, address: u64) -> bool {
     let end = base.saturating_add(stack.len() as u64);
     (end.saturating_sub(8)..end.saturating_add(MAX_STACK)).contains(&address)

@@ -53,7 +53,8 @@ impl Stacks {
         self.stacks.keys().filter_map(|s| s.first()).any(|a| space.find(*a).is_none())
     }
 
-    /// Names the stacks and moves them into a slice; calls `meanwhile` again and again, since that takes time.
+    /// Names the stacks and moves them into a slice; calls `meanwhile` again and again, since that takes
+    /// time.
     pub fn drain(
         &mut self,
         space: &AddressSpace,
@@ -122,7 +123,11 @@ impl Naming<'_> {
         let space = self.space;
         let region = space.find(address).filter(|_| !in_memory(space, address));
         let Some(region) = region else {
-            return slice.builder().location(&Frame::named(space.jit_name(address).unwrap_or(ANONYMOUS), "", 0));
+            return slice.builder().location(&Frame::named(
+                space.jit_name(address).unwrap_or(ANONYMOUS),
+                "",
+                0,
+            ));
         };
         let mapping = self.mapping(region, slice);
         let offset = address - region.mapping.start + region.mapping.offset;

@@ -1,4 +1,5 @@
-//! What is the name, file and line of an address in a file? Each address of a file is looked up once in a capture.
+//! What is the name, file and line of an address in a file? Each address of a file is looked up once in a
+//! capture.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +30,13 @@ pub struct Place {
 
 impl Place {
     fn line(&self) -> Line<'_> {
-        Line { function: &self.function, system_name: &self.system_name, file: &self.file, line: self.line, start_line: 0 }
+        Line {
+            function: &self.function,
+            system_name: &self.system_name,
+            file: &self.file,
+            line: self.line,
+            start_line: 0,
+        }
     }
 }
 
@@ -45,7 +52,8 @@ pub struct Symbol {
 impl Symbol {
     /// As a frame of a profile.
     pub fn frame(&self, address: u64, mapping: Option<MappingId>) -> Frame<'_> {
-        let mut frame = Frame::named(&self.outer.function, &self.outer.file, self.outer.line).at(address, mapping);
+        let mut frame =
+            Frame::named(&self.outer.function, &self.outer.file, self.outer.line).at(address, mapping);
         frame.system_name = &self.outer.system_name;
         frame.inlined = self.inlined.iter().map(Place::line).collect();
         frame
@@ -139,7 +147,8 @@ fn place(name: &str, code: Option<&CodeInfo<'_>>) -> Place {
 
 /// The name as its author wrote it, where the compiler has mangled it.
 ///
-/// Viewers demangle names themselves unless the linker's name stands beside, and cut Rust's `<T as Trait>` doing so.
+/// Viewers demangle names themselves unless the linker's name stands beside, and cut Rust's `<T as Trait>`
+/// doing so.
 fn demangle(name: &str) -> Option<String> {
     if let Ok(rust) = rustc_demangle::try_demangle(name) {
         return Some(format!("{rust:#}"));
@@ -169,14 +178,20 @@ mod tests {
         let symbol = symbols.lookup(elf, offset).unwrap();
         assert!(symbol.outer.function.contains("landmark"), "{symbol:?}");
         assert!(symbol.outer.file.ends_with("symbols.rs") && symbol.outer.line > 0, "{symbol:?}");
-        assert!(Rc::ptr_eq(&symbol, &symbols.lookup(elf, offset).unwrap()), "the second time it is remembered");
+        assert!(
+            Rc::ptr_eq(&symbol, &symbols.lookup(elf, offset).unwrap()),
+            "the second time it is remembered"
+        );
         assert_eq!(symbols.lookup(elf, u64::MAX / 2), None);
         assert!(landmark() == 7);
     }
 
     #[test]
     fn names_are_demangled_once() {
-        assert_eq!(demangle("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE").as_deref(), Some("core::fmt::Write::write_fmt"));
+        assert_eq!(
+            demangle("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE").as_deref(),
+            Some("core::fmt::Write::write_fmt")
+        );
         assert_eq!(demangle("_Z6guiltyi").as_deref(), Some("guilty(int)"));
         assert_eq!(demangle("guilty"), None);
         assert_eq!(demangle("_ZZZZ"), None);
@@ -184,11 +199,16 @@ mod tests {
 
     #[test]
     fn a_frame_keeps_inlined_functions_innermost_first() {
-        let place = |name: &str, line| Place { function: name.into(), file: "a.c".into(), line, ..Place::default() };
-        let symbol = Symbol { outer: place("outer", 1), inlined: vec![place("innermost", 3), place("middle", 2)] };
+        let place =
+            |name: &str, line| Place { function: name.into(), file: "a.c".into(), line, ..Place::default() };
+        let symbol =
+            Symbol { outer: place("outer", 1), inlined: vec![place("innermost", 3), place("middle", 2)] };
         let frame = symbol.frame(0x1234, None);
         assert_eq!((frame.function, frame.line, frame.address), ("outer", 1, Some(0x1234)));
-        assert_eq!(frame.inlined.iter().map(|l| (l.function, l.line)).collect::<Vec<_>>(), [("innermost", 3), ("middle", 2)]);
+        assert_eq!(
+            frame.inlined.iter().map(|l| (l.function, l.line)).collect::<Vec<_>>(),
+            [("innermost", 3), ("middle", 2)]
+        );
     }
 
     #[test]
@@ -214,7 +234,8 @@ mod tests {
                 let _any = symbols.lookup(&elf, offset);
             }
             let base = 0x7000_0000;
-            let module = framehop::Module::new("damaged".into(), base..base + 0x2000, base, elf.unwind_info());
+            let module =
+                framehop::Module::new("damaged".into(), base..base + 0x2000, base, elf.unwind_info());
             drop(module);
         }
         assert!(read > 50, "some damaged files can still be read: {read}");

@@ -1,8 +1,10 @@
-//! How is one thread stopped for the time of a sample? Seize, interrupt, read, detach: between samples it is not traced.
+//! How is one thread stopped for the time of a sample? Seize, interrupt, read, detach: between samples it is
+//! not traced.
 //!
-//! A traced thread stops for every signal it gets, so it is traced for microseconds only, and a signal that arrives
-//! meanwhile is passed on. The kernel lets go of what a tracing *thread* held when that thread ends: so the tracer
-//! has a thread of its own, and where a target does not stop in time the tracer ends and a new one takes its place.
+//! A traced thread stops for every signal it gets, so it is traced for microseconds only, and a signal that
+//! arrives meanwhile is passed on. The kernel lets go of what a tracing *thread* held when that thread ends:
+//! so the tracer has a thread of its own, and where a target does not stop in time the tracer ends and a new
+//! one takes its place.
 
 #![allow(unsafe_code)]
 
@@ -28,7 +30,8 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(120);
 pub enum Attempt {
     /// It waited in a system call: what it has used belongs to where it runs next.
     Waiting,
-    /// Registers, the stack from the stack pointer on, and the time from asking the thread to stop until it ran again.
+    /// Registers, the stack from the stack pointer on, and the time from asking the thread to stop until it
+    /// ran again.
     Sample(Registers, Vec<u8>, Duration),
     /// The thread has ended.
     Gone,
@@ -156,7 +159,8 @@ fn wait_for_stop(tid: i32, stops: &SignalFd) -> Stop {
     }
 }
 
-/// What a wait status says. Status bits 16 and up hold the event: an interrupt's stop is one, a signal's is none.
+/// What a wait status says. Status bits 16 and up hold the event: an interrupt's stop is one, a signal's is
+/// none.
 fn stop_of(status: i32) -> Stop {
     if !libc::WIFSTOPPED(status) {
         return Stop::Gone;
@@ -179,7 +183,8 @@ fn request(what: libc::c_uint, tid: i32, data: i32) -> io::Result<()> {
 /// The registers, and whether the thread was waiting in a system call.
 fn registers(tid: i32, memory: &File) -> io::Result<(Registers, bool)> {
     let mut regs = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
-    let mut part = libc::iovec { iov_base: regs.as_mut_ptr().cast(), iov_len: size_of::<libc::user_regs_struct>() };
+    let mut part =
+        libc::iovec { iov_base: regs.as_mut_ptr().cast(), iov_len: size_of::<libc::user_regs_struct>() };
     // SAFETY: the vector describes the memory of `regs`, which outlives the call.
     let result = unsafe { libc::ptrace(libc::PTRACE_GETREGSET, tid, libc::NT_PRSTATUS, &raw mut part) };
     if result == -1 {

@@ -1,7 +1,8 @@
 //! Where does a Python target spend its CPU time? Its interpreter's own frames, read without stopping it.
 //!
-//! Each turn reads every thread's stack. A stack counts only when its thread is running, and it is worth the CPU
-//! time that the thread used since it was last counted: waiting for a lock, for I/O or for a CPU quota is worth nothing.
+//! Each turn reads every thread's stack. A stack counts only when its thread is running, and it is worth the
+//! CPU time that the thread used since it was last counted: waiting for a lock, for I/O or for a CPU quota is
+//! worth nothing.
 
 mod thread_ids;
 
@@ -67,7 +68,12 @@ impl PythonSampler {
             ..py_spy::Config::default()
         };
         let spy = PythonSpy::retry_new(pid, &config, ATTEMPTS).map_err(|e| attach_failure(pid, &e))?;
-        let refused = |e| Failure::new(FailureReason::PermissionDenied, format!("the threads of process {pid} cannot be read: {e}"));
+        let refused = |e| {
+            Failure::new(
+                FailureReason::PermissionDenied,
+                format!("the threads of process {pid} cannot be read: {e}"),
+            )
+        };
         Ok(Self {
             spy,
             times: ThreadTimes::start(pid).map_err(refused)?,
@@ -93,7 +99,8 @@ impl PythonSampler {
             return;
         }
         let Some(tid) = self.ids.resolve(trace.os_thread_id, trace.thread_id, &mut self.times) else {
-            // Without the system's id nothing tells whether it runs, but the owner of the interpreter's lock does.
+            // Without the system's id nothing tells whether it runs, but the owner of the interpreter's lock
+            // does.
             self.all_threads_known = false;
             if trace.active && trace.owns_gil {
                 let nanos = super::schedule::saturating_nanos(self.period);
@@ -102,7 +109,8 @@ impl PythonSampler {
             return;
         };
         self.python_threads.insert(tid);
-        // py-spy has looked at the thread's state where its id is ours; in another pid namespace it could not.
+        // py-spy has looked at the thread's state where its id is ours; in another pid namespace it could
+        // not.
         let looked_at = trace.os_thread_id == u64::try_from(tid).ok();
         let running = trace.active && (looked_at || self.times.runnable(tid));
         let nanos = if running { self.times.uncounted(tid) } else { 0 };
@@ -189,7 +197,8 @@ impl Sampler for PythonSampler {
         let mut notes = Vec::new();
         if self.failed * 10 > turns {
             notes.push(format!(
-                "{} of {turns} readings of the interpreter failed because it ran on meanwhile; its hottest code may show less",
+                "{} of {turns} readings of the interpreter failed because it ran on meanwhile; its hottest \
+                 code may show less",
                 self.failed
             ));
         }
@@ -199,7 +208,8 @@ impl Sampler for PythonSampler {
 
 /// A frame of the profile.
 ///
-/// Viewers take `<module>` and `<lambda>` for C++ templates and cut them, unless the linker's name differs: the file stands in for it.
+/// Viewers take `<module>` and `<lambda>` for C++ templates and cut them, unless the linker's name differs:
+/// the file stands in for it.
 fn frame_of((name, file, line): &FrameKey) -> Frame<'_> {
     let mut frame = Frame::named(name, file, i64::from((*line).max(0)));
     if name.contains('<') {
@@ -213,19 +223,25 @@ fn attach_failure(pid: i32, error: &anyhow::Error) -> Failure {
     let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
     let os_error = error.chain().find_map(|e| e.downcast_ref::<std::io::Error>());
     let refused = os_error.is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
-        || chain
-            .iter()
-            .any(|t| t.contains("ermission denied") || t.contains("not permitted") || t.contains("EPERM") || t.contains("EACCES"));
+        || chain.iter().any(|t| {
+            t.contains("ermission denied")
+                || t.contains("not permitted")
+                || t.contains("EPERM")
+                || t.contains("EACCES")
+        });
     let text = chain.join(": ");
     if refused {
-        let advice =
-            "run the agent as the target's user (securityContext.runAsUser); with Yama's ptrace_scope 1 or higher this is not enough";
+        let advice = "run the agent as the target's user (securityContext.runAsUser); with Yama's \
+                      ptrace_scope 1 or higher this is not enough";
         return Failure::new(
             FailureReason::PermissionDenied,
             format!("the memory of Python process {pid} may not be read ({text}); {advice}"),
         );
     }
-    Failure::new(FailureReason::UnsupportedRuntime, format!("no Python interpreter that can be read was found in process {pid}: {text}"))
+    Failure::new(
+        FailureReason::UnsupportedRuntime,
+        format!("no Python interpreter that can be read was found in process {pid}: {text}"),
+    )
 }
 
 #[cfg(test)]
@@ -234,7 +250,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_from_an_unknown_interpreter() {
-        let refused = anyhow::Error::from(std::io::Error::from_raw_os_error(libc::EPERM)).context("Failed to copy");
+        let refused =
+            anyhow::Error::from(std::io::Error::from_raw_os_error(libc::EPERM)).context("Failed to copy");
         assert_eq!(attach_failure(1, &refused).reason, FailureReason::PermissionDenied);
         let unknown = anyhow::anyhow!("Failed to find a python version");
         assert_eq!(attach_failure(1, &unknown).reason, FailureReason::UnsupportedRuntime);

@@ -1,8 +1,9 @@
 //! Which of the system's threads runs a Python thread?
 //!
-//! Since 3.11 the interpreter keeps the system's id, as its own pid namespace counts. Before, it keeps only the
-//! address of the thread's control block, in which the C library keeps that id. Where it stands depends on the
-//! library, so it is found: the place where every control block holds the id of a thread of this process.
+//! Since 3.11 the interpreter keeps the system's id, as its own pid namespace counts. Before, it keeps only
+//! the address of the thread's control block, in which the C library keeps that id. Where it stands depends
+//! on the library, so it is found: the place where every control block holds the id of a thread of this
+//! process.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -42,7 +43,11 @@ impl ThreadIds {
         }
         // A thread that is not known yet: threads were started since.
         times.refresh().ok()?;
-        self.outer = times.ids().into_iter().filter_map(|tid| Some((procfs::inner_tid(self.pid, tid)?, tid))).collect();
+        self.outer = times
+            .ids()
+            .into_iter()
+            .filter_map(|tid| Some((procfs::inner_tid(self.pid, tid)?, tid)))
+            .collect();
         let inner = inner.or_else(|| self.inner_id(block))?;
         self.outer.get(&inner).copied()
     }
@@ -92,7 +97,11 @@ mod tests {
         let is_thread = |id| (100..110).contains(&id);
         assert_eq!(find_place(&block(&[(0x2d0, 103), (0x44, 104)]), is_thread), Some(0x2d0));
         assert_eq!(find_place(&block(&[(0x44, 104)]), is_thread), Some(0x44));
-        assert_eq!(find_place(&block(&[(0x44, 104), (0x48, 105)]), is_thread), None, "two places: neither is sure");
+        assert_eq!(
+            find_place(&block(&[(0x44, 104), (0x48, 105)]), is_thread),
+            None,
+            "two places: neither is sure"
+        );
         assert_eq!(find_place(&block(&[]), is_thread), None);
         assert_eq!(find_place(&[1, 2], is_thread), None);
     }
@@ -123,15 +132,23 @@ mod tests {
             def say():\n print(threading.get_ident(), threading.get_native_id(), flush=True); time.sleep(60)\n\
             for _ in range(3): threading.Thread(target=say, daemon=True).start(); time.sleep(0.05)\n\
             say()\n";
-        let mut child =
-            std::process::Command::new("/usr/bin/python3").args(["-c", script]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child = std::process::Command::new("/usr/bin/python3")
+            .args(["-c", script])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let lines: Vec<String> = BufReader::new(child.stdout.take().unwrap()).lines().take(4).map(Result::unwrap).collect();
+        let lines: Vec<String> =
+            BufReader::new(child.stdout.take().unwrap()).lines().take(4).map(Result::unwrap).collect();
         let mut times = ThreadTimes::start(pid).unwrap();
         let mut ids = ThreadIds::new(pid);
         for line in &lines {
             let (block, native) = line.split_once(' ').unwrap();
-            assert_eq!(ids.resolve(None, block.parse().unwrap(), &mut times), native.parse().ok(), "{lines:?}");
+            assert_eq!(
+                ids.resolve(None, block.parse().unwrap(), &mut times),
+                native.parse().ok(),
+                "{lines:?}"
+            );
         }
         child.kill().unwrap();
         child.wait().unwrap();

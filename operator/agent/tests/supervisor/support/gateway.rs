@@ -1,4 +1,5 @@
-//! A gateway for tests: a real TLS server that speaks the wire protocol, keeps what it is told, and fails on demand.
+//! A gateway for tests: a real TLS server that speaks the wire protocol, keeps what it is told, and fails on
+//! demand.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,7 +13,8 @@ use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{
-    CaptureReport, CaptureState, DIGEST_HEADER, Enroll, EnrollReply, ErrorReply, Heartbeat, HeartbeatReply, Order, OrderList, SliceReply,
+    CaptureReport, CaptureState, DIGEST_HEADER, Enroll, EnrollReply, ErrorReply, Heartbeat, HeartbeatReply,
+    Order, OrderList, SliceReply,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
@@ -95,9 +97,12 @@ impl Authority {
 
     fn server(&self, name: &str) -> Arc<rustls::ServerConfig> {
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let leaf =
+            CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         Arc::new(builder.with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key).unwrap())
     }
@@ -167,11 +172,17 @@ impl FakeGateway {
             std::thread::sleep(Duration::from_millis(10));
         }
         let seen = self.seen();
-        panic!("not seen within 40 s: {what}; last heartbeat {:#?}; slices {:?}", seen.heartbeats.last(), seen.slices.keys());
+        panic!(
+            "not seen within 40 s: {what}; last heartbeat {:#?}; slices {:?}",
+            seen.heartbeats.last(),
+            seen.slices.keys()
+        );
     }
 
     pub fn wait_for_state(&self, capture: &str, state: CaptureState) -> CaptureReport {
-        self.wait(&format!("{capture} is {state:?}"), |s| s.last(capture).filter(|c| c.state == state).cloned())
+        self.wait(&format!("{capture} is {state:?}"), |s| {
+            s.last(capture).filter(|c| c.state == state).cloned()
+        })
     }
 
     /// Waits for `n` more heartbeats.
@@ -230,7 +241,8 @@ fn router(shared: Arc<Shared>, cut: Arc<Notify>) -> Router {
 }
 
 fn refuse(status: u16, retry_after: Option<u64>) -> Response {
-    let body = Json(ErrorReply { reason: Reason::UploadRejected, message: format!("the test answers {status}") });
+    let body =
+        Json(ErrorReply { reason: Reason::UploadRejected, message: format!("the test answers {status}") });
     let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
     if let Some(seconds) = retry_after {
         response.headers_mut().insert("retry-after", seconds.into());
@@ -254,14 +266,24 @@ async fn enroll(State(shared): State<Arc<Shared>>, Json(body): Json<Enroll>) -> 
         return refuse(409, None);
     }
     seen.enrolled.push(body.ticket);
-    Json(EnrollReply { credential: "credential-of-the-pod".into(), expires_at: 4_000_000_000 }).into_response()
+    Json(EnrollReply { credential: "credential-of-the-pod".into(), expires_at: 4_000_000_000 })
+        .into_response()
 }
 
-async fn heartbeat(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(body): Json<Heartbeat>) -> Json<HeartbeatReply> {
+async fn heartbeat(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    Json(body): Json<Heartbeat>,
+) -> Json<HeartbeatReply> {
     let mut seen = shared.seen.lock().unwrap();
     note_bearer(&mut seen, &headers);
     seen.heartbeats.push((Instant::now(), body));
-    Json(HeartbeatReply { next_ms: seen.next_ms, settled: seen.settled.clone(), watch: None, ca_bundle: seen.ca_bundle.clone() })
+    Json(HeartbeatReply {
+        next_ms: seen.next_ms,
+        settled: seen.settled.clone(),
+        watch: None,
+        ca_bundle: seen.ca_bundle.clone(),
+    })
 }
 
 #[derive(serde::Deserialize)]
@@ -270,7 +292,11 @@ struct Poll {
     have: Option<u64>,
 }
 
-async fn orders(State(shared): State<Arc<Shared>>, headers: HeaderMap, Query(poll): Query<Poll>) -> Json<OrderList> {
+async fn orders(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    Query(poll): Query<Poll>,
+) -> Json<OrderList> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(poll.wait);
     loop {
         let changed = shared.changed.notified();

@@ -1,4 +1,5 @@
-//! What the supervisor's tests stand on: a fake gateway, a tree of processes, workers that are scripts, and the real agent.
+//! What the supervisor's tests stand on: a fake gateway, a tree of processes, workers that are scripts, and
+//! the real agent.
 
 #![allow(dead_code, missing_docs)]
 
@@ -59,7 +60,8 @@ impl Scratch {
         self.0.join(name)
     }
 
-    /// Puts a process into the tree of processes, as the only one of [`BOX`]: it uses no CPU and 25 % of its memory.
+    /// Puts a process into the tree of processes, as the only one of [`BOX`]: it uses no CPU and 25 % of its
+    /// memory.
     pub fn put_process(&self, pid: u32) {
         let dir = self.path(&format!("proc/{pid}"));
         let cgroup = dir.join("root/sys/fs/cgroup");
@@ -78,8 +80,8 @@ impl Scratch {
         files.iter().for_each(|(name, text)| fs::write(cgroup.join(name), text).unwrap());
     }
 
-    /// Writes a worker: a script that notes its request and when it began, and then does `body`. Functions for the body:
-    /// `slice SEQ BYTES`, `started`, `finished SAMPLES STOPPED`.
+    /// Writes a worker: a script that notes its request and when it began, and then does `body`. Functions
+    /// for the body: `slice SEQ BYTES`, `started`, `finished SAMPLES STOPPED`.
     pub fn worker(&self, body: &str) -> PathBuf {
         let path = self.path("worker");
         let kept = self.path("kept");
@@ -110,7 +112,10 @@ finished() {{ echo '{{"finished":{{"samples":'$1',"expected":9,"taken":9,"lost":
     /// When each run of the worker began, nanoseconds since 1970, and its request.
     pub fn runs(&self) -> Vec<(u128, String)> {
         let text = fs::read_to_string(self.path("runs")).unwrap_or_default();
-        text.lines().map(|l| l.split_once(' ').unwrap()).map(|(at, request)| (at.parse().unwrap(), request.to_owned())).collect()
+        text.lines()
+            .map(|l| l.split_once(' ').unwrap())
+            .map(|(at, request)| (at.parse().unwrap(), request.to_owned()))
+            .collect()
     }
 
     pub fn wait_for_runs(&self, n: usize) {
@@ -188,15 +193,27 @@ impl Agent {
     /// Starts the agent as a sidecar that is root with no capability to look at other users' processes.
     pub fn root_without_ptrace(scratch: &Scratch, gateway: &FakeGateway) -> Self {
         let mut command = Command::new("setpriv");
-        command.args(["--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", env!("CARGO_BIN_EXE_fleetprof-agent")]);
+        command.args([
+            "--bounding-set=-sys_ptrace",
+            "--inh-caps=-sys_ptrace",
+            env!("CARGO_BIN_EXE_fleetprof-agent"),
+        ]);
         Self::run(command, "sidecar", scratch, gateway, &[])
     }
 
-    fn run(mut command: Command, mode: &str, scratch: &Scratch, gateway: &FakeGateway, env: &[(&str, &str)]) -> Self {
+    fn run(
+        mut command: Command,
+        mode: &str,
+        scratch: &Scratch,
+        gateway: &FakeGateway,
+        env: &[(&str, &str)],
+    ) -> Self {
         let log = fs::File::options().create(true).append(true).open(scratch.path("log")).unwrap();
         command.arg(mode).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command.env("FLEETPROF_GATEWAY", gateway.url()).env("FLEETPROF_CA", gateway.authority.pem());
-        command.env("FLEETPROF_TOKEN_FILE", scratch.path("token")).env("FLEETPROF_SPOOL", scratch.path("spool"));
+        command
+            .env("FLEETPROF_TOKEN_FILE", scratch.path("token"))
+            .env("FLEETPROF_SPOOL", scratch.path("spool"));
         command.env("FLEETPROF_PROC", scratch.path("proc")).env("FLEETPROF_LOG", "debug");
         if scratch.path("worker").exists() {
             command.env("FLEETPROF_WORKER", scratch.path("worker"));

@@ -17,7 +17,10 @@ const NOW: &str = "/apis/data.fleetprof.dev/v1alpha1/namespaces/shop/profilesess
 async fn a_profile_comes_as_a_pprof_file() {
     let world = World::new().await;
     let answer = world.get(&format!("{NOW}/now/profile")).await;
-    assert_eq!((answer.status.as_u16(), &answer.headers["content-type"]), (200, &"application/octet-stream".parse().unwrap()));
+    assert_eq!(
+        (answer.status.as_u16(), &answer.headers["content-type"]),
+        (200, &"application/octet-stream".parse().unwrap())
+    );
     assert_eq!(answer.headers["content-disposition"], "attachment; filename=\"shop-now.pb.gz\"");
     assert!(!answer.headers.contains_key("content-encoding"), "the gzip is the file's own");
     assert_eq!(total(&decoded(&answer.body), 0), 11);
@@ -29,10 +32,20 @@ async fn a_profile_comes_as_a_pprof_file() {
 async fn a_table_comes_as_text_or_json() {
     let world = World::new().await;
     let text = world.get(&format!("{NOW}/now/top?n=1")).await;
-    assert_eq!((text.status.as_u16(), text.headers["content-type"].to_str().unwrap()), (200, "text/plain; charset=utf-8"));
-    assert!(text.text().contains("work /srv/app/work.py:42") && !text.text().contains("wait"), "{}", text.text());
+    assert_eq!(
+        (text.status.as_u16(), text.headers["content-type"].to_str().unwrap()),
+        (200, "text/plain; charset=utf-8")
+    );
+    assert!(
+        text.text().contains("work /srv/app/work.py:42") && !text.text().contains("wait"),
+        "{}",
+        text.text()
+    );
     let json = world.get(&format!("{NOW}/now/top?format=json&pod=orders-1")).await.json();
-    assert_eq!((&json["kind"], &json["apiVersion"]), (&"ProfileTop".into(), &"data.fleetprof.dev/v1alpha1".into()));
+    assert_eq!(
+        (&json["kind"], &json["apiVersion"]),
+        (&"ProfileTop".into(), &"data.fleetprof.dev/v1alpha1".into())
+    );
     assert_eq!(
         (&json["rows"][0]["name"], &json["rows"][0]["line"], &json["metadata"]["name"]),
         (&"work".into(), &42.into(), &"now".into())
@@ -59,7 +72,10 @@ async fn refusals_say_what_to_do() {
         let answer = world.get(&format!("{NOW}/{path}")).await;
         let status = answer.json();
         assert_eq!(answer.status.as_u16(), code, "{path} {status}");
-        assert_eq!((&status["kind"], &status["apiVersion"], &status["status"]), (&"Status".into(), &"v1".into(), &"Failure".into()));
+        assert_eq!(
+            (&status["kind"], &status["apiVersion"], &status["status"]),
+            (&"Status".into(), &"v1".into(), &"Failure".into())
+        );
         assert_eq!((&status["code"], &status["reason"]), (&code.into(), &reason.into()), "{path}");
         assert!(status["message"].as_str().unwrap().contains(advice), "{path} {status}");
     }
@@ -83,9 +99,12 @@ async fn only_the_api_server_is_believed_and_only_the_allowed_may_read() {
         assert_eq!(world.send("GET", &path, headers, certificate).await.status, code, "{case}");
     }
     assert_eq!(world.send("GET", "/apis", &ann, None).await.status, 401, "documents too");
-    let missing = world.send("GET", &format!("{NOW}/missing/profile"), &bob, Some("front-proxy-client")).await;
+    let missing =
+        world.send("GET", &format!("{NOW}/missing/profile"), &bob, Some("front-proxy-client")).await;
     assert_eq!(missing.status, 403, "who may not read does not learn what there is");
-    assert!(world.send("GET", &path, &bob, Some("front-proxy-client")).await.text().contains("fleetprof-viewer"));
+    assert!(
+        world.send("GET", &path, &bob, Some("front-proxy-client")).await.text().contains("fleetprof-viewer")
+    );
     assert_eq!(world.send("DELETE", &path, &ann, Some("front-proxy-client")).await.status, 405);
 }
 
@@ -93,13 +112,21 @@ async fn only_the_api_server_is_believed_and_only_the_allowed_may_read() {
 async fn discovery_lists_nothing_that_could_be_deleted() {
     let world = World::new().await;
     let groups = world.get("/apis").await.json();
-    assert_eq!((&groups["kind"], &groups["groups"][0]["name"]), (&"APIGroupList".into(), &"data.fleetprof.dev".into()));
+    assert_eq!(
+        (&groups["kind"], &groups["groups"][0]["name"]),
+        (&"APIGroupList".into(), &"data.fleetprof.dev".into())
+    );
     let group = world.get("/apis/data.fleetprof.dev").await.json();
-    assert_eq!((&group["kind"], &group["preferredVersion"]["groupVersion"]), (&"APIGroup".into(), &"data.fleetprof.dev/v1alpha1".into()));
+    assert_eq!(
+        (&group["kind"], &group["preferredVersion"]["groupVersion"]),
+        (&"APIGroup".into(), &"data.fleetprof.dev/v1alpha1".into())
+    );
     let list = world.get("/apis/data.fleetprof.dev/v1alpha1").await;
     assert_eq!(list.headers["content-type"], "application/json");
-    let list: k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList = serde_json::from_slice(&list.body).unwrap();
-    let listed: Vec<(&str, &[String])> = list.resources.iter().map(|r| (r.name.as_str(), r.verbs.as_slice())).collect();
+    let list: k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList =
+        serde_json::from_slice(&list.body).unwrap();
+    let listed: Vec<(&str, &[String])> =
+        list.resources.iter().map(|r| (r.name.as_str(), r.verbs.as_slice())).collect();
     let get: &[String] = &["get".to_owned()];
     assert_eq!(listed, [("profilesessions/profile", get), ("profilesessions/top", get)]);
     for other in ["/apis/apps", "/apis/data.fleetprof.dev/v1"] {
@@ -113,7 +140,8 @@ async fn the_api_is_described() {
     let v2 = world.get("/openapi/v2").await.json();
     assert_eq!((&v2["swagger"], v2["paths"].as_object().unwrap().len()), (&"2.0".into(), 2));
     let index = world.get("/openapi/v3").await.json();
-    let url = index["paths"]["apis/data.fleetprof.dev/v1alpha1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    let url =
+        index["paths"]["apis/data.fleetprof.dev/v1alpha1"]["serverRelativeURL"].as_str().unwrap().to_owned();
     let v3 = world.get(&url).await.json();
     assert_eq!((&v3["openapi"], v3["paths"].as_object().unwrap().len()), (&"3.0.0".into(), 2));
 }
@@ -128,7 +156,11 @@ async fn requests_are_counted_by_what_they_were_for() {
     world.get("/any/thing").await;
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    for line in [r#"{resource="profile",code="200"} 1"#, r#"{resource="top",code="404"} 1"#, r#"{resource="other",code="404"} 1"#] {
+    for line in [
+        r#"{resource="profile",code="200"} 1"#,
+        r#"{resource="top",code="404"} 1"#,
+        r#"{resource="other",code="404"} 1"#,
+    ] {
         assert!(text.contains(&format!("fleetprof_data_api_requests_total{line}")), "{text}");
     }
 }
@@ -141,9 +173,16 @@ async fn an_understudy_knows_the_documents_alone() {
         (response.status().as_u16(), response.into_body().collect().await.unwrap().to_bytes())
     };
     let world = World::new().await;
-    for path in ["/apis", "/apis/data.fleetprof.dev", "/apis/data.fleetprof.dev/v1alpha1", "/openapi/v2", "/openapi/v3"] {
+    for path in [
+        "/apis",
+        "/apis/data.fleetprof.dev",
+        "/apis/data.fleetprof.dev/v1alpha1",
+        "/openapi/v2",
+        "/openapi/v3",
+    ] {
         assert_eq!(ask(path).await, (200, world.get(path).await.body), "{path}");
     }
-    let (code, body) = ask("/apis/data.fleetprof.dev/v1alpha1/namespaces/shop/profilesessions/now/profile").await;
+    let (code, body) =
+        ask("/apis/data.fleetprof.dev/v1alpha1/namespaces/shop/profilesessions/now/profile").await;
     assert!(code == 503 && String::from_utf8_lossy(&body).contains("no leader"), "{code} {body:?}");
 }

@@ -1,7 +1,8 @@
 //! Does a real API server take the read API, and what does it do to namespaces?
 //!
-//! Needs a cluster with controllers, whose API server reaches this machine:
-//! `KUBECONFIG=… FLEETPROF_TEST_ADDRESS=IP cargo test -p fleetprof-operator --lib data_api::tests::cluster -- --ignored --nocapture`
+//! Needs a cluster with controllers, whose API server reaches this machine: `KUBECONFIG=…
+//! FLEETPROF_TEST_ADDRESS=IP cargo test -p fleetprof-operator --lib data_api::tests::cluster -- --ignored
+//! --nocapture`
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,8 @@ use crate::data_api::registration::{self, ReadService};
 use crate::gateway::SliceSink;
 use crate::results::tests::fixtures::{decoded, open, scope_of, slice};
 
-const PROFILE: &str = "/apis/data.fleetprof.dev/v1alpha1/namespaces/fleetprof-data-api-test/profilesessions/now/profile";
+const PROFILE: &str =
+    "/apis/data.fleetprof.dev/v1alpha1/namespaces/fleetprof-data-api-test/profilesessions/now/profile";
 
 /// Waits until `what` is so.
 async fn eventually<F: Future<Output = bool>>(what: &str, seconds: u64, check: impl Fn() -> F) -> Duration {
@@ -44,7 +46,12 @@ async fn get(client: &Client, path: &str) -> (u16, Vec<u8>) {
 }
 
 async fn namespace(client: &Client, name: &str) {
-    apply(Api::<Namespace>::all(client.clone()), name, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await;
+    apply(
+        Api::<Namespace>::all(client.clone()),
+        name,
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+    )
+    .await;
 }
 
 /// Deletes a namespace and says whether it is gone within that time.
@@ -58,8 +65,13 @@ async fn goes(client: &Client, name: &str, seconds: u64) -> Option<Duration> {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let conditions = api.get(name).await.unwrap().status.and_then(|status| status.conditions).unwrap_or_default();
-    let why: Vec<String> = conditions.iter().filter(|c| c.status == "True").map(|c| format!("{}: {:?}", c.type_, c.message)).collect();
+    let conditions =
+        api.get(name).await.unwrap().status.and_then(|status| status.conditions).unwrap_or_default();
+    let why: Vec<String> = conditions
+        .iter()
+        .filter(|c| c.status == "True")
+        .map(|c| format!("{}: {:?}", c.type_, c.message))
+        .collect();
     println!("namespace {name} stays after {seconds} s: {}", why.join("; "));
     None
 }
@@ -68,10 +80,18 @@ async fn goes(client: &Client, name: &str, seconds: u64) -> Option<Duration> {
 async fn ended_session(client: &Client) -> String {
     for (_, crd) in fleetprof_crds::all_crds() {
         let name = crd.name_any();
-        apply(Api::<CustomResourceDefinition>::all(client.clone()), &name, serde_json::to_value(crd).unwrap()).await;
+        apply(
+            Api::<CustomResourceDefinition>::all(client.clone()),
+            &name,
+            serde_json::to_value(crd).unwrap(),
+        )
+        .await;
     }
     let api: Api<ProfileSession> = Api::namespaced(client.clone(), NAMESPACE);
-    eventually("the kinds are served", 30, || async { api.list(&kube::api::ListParams::default()).await.is_ok() }).await;
+    eventually("the kinds are served", 30, || async {
+        api.list(&kube::api::ListParams::default()).await.is_ok()
+    })
+    .await;
     let spec = json!({"target": {"pods": ["orders-1"]}});
     let object = json!({"apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession", "metadata": {"name": "now"}, "spec": spec});
     apply(api.clone(), "now", object).await;
@@ -136,8 +156,14 @@ async fn check_namespace(client: &Client, name: &str, seconds: u64) -> bool {
 
 /// A server that is gone holds up every namespace of the cluster, until its understudy answers.
 async fn check_without_leader(client: &Client, leader: &ReadService, understudy: &ReadService) {
-    eventually("the API server sees that it is down", 60, || async { availability(client).await.0 == "False" }).await;
-    assert!(!check_namespace(client, "fleetprof-while-down", 15).await, "this Kubernetes needs no understudy");
+    eventually("the API server sees that it is down", 60, || async {
+        availability(client).await.0 == "False"
+    })
+    .await;
+    assert!(
+        !check_namespace(client, "fleetprof-while-down", 15).await,
+        "this Kubernetes needs no understudy"
+    );
     registration::hand_over(client, leader, understudy).await.unwrap();
     let api: Api<Namespace> = Api::all(client.clone());
     let freed = eventually("with the understudy the namespace goes", 180, || async {
@@ -162,7 +188,8 @@ async fn stored_profile(volume: &std::path::Path, uid: &str) {
 async fn a_real_api_server_serves_profiles_and_never_holds_up_a_namespace() {
     let client = Client::try_from(config().await).unwrap();
     assert!(served::has_front_proxy(&client).await, "the API server has no aggregation layer");
-    let address = std::env::var("FLEETPROF_TEST_ADDRESS").expect("FLEETPROF_TEST_ADDRESS is this machine's address");
+    let address =
+        std::env::var("FLEETPROF_TEST_ADDRESS").expect("FLEETPROF_TEST_ADDRESS is this machine's address");
     let address = format!("{address}:0").parse().unwrap();
     let (certificates, volume) = (Certificates::new(), tempfile::tempdir().unwrap());
     namespace(&client, NAMESPACE).await;
@@ -175,7 +202,8 @@ async fn a_real_api_server_serves_profiles_and_never_holds_up_a_namespace() {
     served::expose(&client, &leader).await;
     served::expose(&client, &understudy).await;
     registration::register(&client, &leader.service(), &certificates.ca).await.unwrap();
-    let up = eventually("the API server takes it", 60, || async { get(&client, PROFILE).await.0 == 200 }).await;
+    let up =
+        eventually("the API server takes it", 60, || async { get(&client, PROFILE).await.0 == 200 }).await;
     println!("served after {up:?}: {:?}", availability(&client).await);
     check_answers(&client).await;
     check_rights(&client).await;
@@ -186,7 +214,8 @@ async fn a_real_api_server_serves_profiles_and_never_holds_up_a_namespace() {
     check_without_leader(&client, &service, &understudy.service()).await;
     let leader = served::leader(&client, open(volume.path()).await, address, &certificates).await;
     registration::register(&client, &leader.service(), &certificates.ca).await.unwrap();
-    let again = eventually("the next leader is taken", 60, || async { get(&client, PROFILE).await.0 == 200 }).await;
+    let again =
+        eventually("the next leader is taken", 60, || async { get(&client, PROFILE).await.0 == 200 }).await;
     println!("the next leader serves after {again:?}");
     served::uninstall(&client).await;
     assert!(goes(&client, NAMESPACE, 120).await.is_some());

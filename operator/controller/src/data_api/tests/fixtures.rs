@@ -17,7 +17,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use rustls_pki_types::CertificateDer;
 use tower::ServiceExt;
 
-use crate::data_api::{Access, Authorize, DataApi, DataApiMetrics, FrontProxy, FrontProxySource, Sessions, User, router};
+use crate::data_api::{
+    Access, Authorize, DataApi, DataApiMetrics, FrontProxy, FrontProxySource, Sessions, User, router,
+};
 use crate::gateway::SliceSink;
 use crate::results::tests::fixtures::{open, scope_of, slice};
 use crate::tls::PeerInfo;
@@ -48,7 +50,9 @@ pub(in crate::data_api) fn front_proxy(allowed: &[&str]) -> FrontProxy {
 }
 
 pub(in crate::data_api) fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-    let header = |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+    let header = |(name, value): &(&str, &str)| {
+        (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
+    };
     let mut headers = HeaderMap::new();
     for (name, value) in pairs.iter().map(header) {
         headers.append(name, value);
@@ -58,13 +62,19 @@ pub(in crate::data_api) fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
 
 /// The session `shop/now` with these pods and samples.
 pub(in crate::data_api) fn session(phase: Phase, targets: &[(&str, i64)]) -> ProfileSession {
-    let spec: ProfileSessionSpec = serde_json::from_value(serde_json::json!({"target": {"pods": ["a"]}})).unwrap();
+    let spec: ProfileSessionSpec =
+        serde_json::from_value(serde_json::json!({"target": {"pods": ["a"]}})).unwrap();
     let mut session = ProfileSession::new("now", spec);
     session.metadata.namespace = Some("shop".into());
     session.metadata.uid = Some("session-1".into());
     let target = |(pod, samples): &(&str, i64)| TargetStatus {
         pod: (*pod).into(),
-        profiles: vec![StoredProfile { profile_type: ProfileType::Cpu, uri: "k".into(), bytes: 1, samples: *samples }],
+        profiles: vec![StoredProfile {
+            profile_type: ProfileType::Cpu,
+            uri: "k".into(),
+            bytes: 1,
+            samples: *samples,
+        }],
         ..TargetStatus::default()
     };
     let targets = targets.iter().map(target).collect();
@@ -76,8 +86,15 @@ pub(in crate::data_api) fn session(phase: Phase, targets: &[(&str, i64)]) -> Pro
 pub(in crate::data_api) struct Table(pub(in crate::data_api) HashMap<&'static str, ProfileSession>);
 
 impl Sessions for Table {
-    fn session<'a>(&'a self, _: &'a str, name: &'a str) -> BoxFuture<'a, Result<Option<ProfileSession>, String>> {
-        async move { if name == "broken" { Err("no answer: try again".into()) } else { Ok(self.0.get(name).cloned()) } }.boxed()
+    fn session<'a>(
+        &'a self,
+        _: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<ProfileSession>, String>> {
+        async move {
+            if name == "broken" { Err("no answer: try again".into()) } else { Ok(self.0.get(name).cloned()) }
+        }
+        .boxed()
     }
 }
 
@@ -126,17 +143,33 @@ impl World {
 
     /// Sends a request as the front proxy does for Ann, a member of `devs`.
     pub(in crate::data_api) async fn get(&self, path: &str) -> Answer {
-        self.send("GET", path, &[("x-remote-user", "ann"), ("x-remote-group", "devs")], Some("front-proxy-client")).await
+        self.send(
+            "GET",
+            path,
+            &[("x-remote-user", "ann"), ("x-remote-group", "devs")],
+            Some("front-proxy-client"),
+        )
+        .await
     }
 
-    pub(in crate::data_api) async fn send(&self, method: &str, path: &str, pairs: &[(&str, &str)], name: Option<&str>) -> Answer {
+    pub(in crate::data_api) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        pairs: &[(&str, &str)],
+        name: Option<&str>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         *request.headers_mut() = headers(pairs);
         let client_certs = name.map(certificate).into_iter().collect();
         request.extensions_mut().insert(PeerInfo { addr: "10.0.0.1:4000".parse().unwrap(), client_certs });
         let response = router(self.api.clone()).oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
-        Answer { status: parts.status, headers: parts.headers, body: body.collect().await.unwrap().to_bytes() }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.collect().await.unwrap().to_bytes(),
+        }
     }
 }
 

@@ -21,9 +21,12 @@ fn client(asked: &Arc<Mutex<Vec<Value>>>) -> kube::Client {
             let mut review: Value = serde_json::from_slice(&body).unwrap();
             asked.lock().unwrap().push(review["spec"].clone());
             let user = review["spec"]["user"].clone();
-            review["status"] = json!({"allowed": user == "ann" || user == "denied", "denied": user == "denied"});
+            review["status"] =
+                json!({"allowed": user == "ann" || user == "denied", "denied": user == "denied"});
             let code = if user == "nobody" { 500 } else { 201 };
-            Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(Body::from(review.to_string())).unwrap())
+            Ok::<_, std::convert::Infallible>(
+                Response::builder().status(code).body(Body::from(review.to_string())).unwrap(),
+            )
         }
     });
     kube::Client::new(service, "default")
@@ -34,7 +37,12 @@ fn access(name: &str) -> Access {
 }
 
 fn user(name: &str) -> User {
-    User { name: name.into(), groups: vec!["devs".into()], extra: [("scope".into(), vec!["a".into()])].into(), ..User::default() }
+    User {
+        name: name.into(),
+        groups: vec!["devs".into()],
+        extra: [("scope".into(), vec!["a".into()])].into(),
+        ..User::default()
+    }
 }
 
 #[tokio::test]

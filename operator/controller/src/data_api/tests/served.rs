@@ -14,7 +14,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::data_api::registration::ReadService;
-use crate::data_api::{self, AccessReviews, DataApi, DataApiMetrics, FrontProxySource, SessionsByApi, router};
+use crate::data_api::{
+    self, AccessReviews, DataApi, DataApiMetrics, FrontProxySource, SessionsByApi, router,
+};
 use crate::results::Results;
 use crate::server::{ConnectionMetrics, Limits, Server};
 use crate::tls::{ClientAuth, TlsMaterial, TlsSource, serve};
@@ -60,7 +62,12 @@ impl Served {
 }
 
 /// Serves the read API on this machine with the cluster's own front proxy, authorizer and sessions.
-pub(super) async fn leader(client: &Client, results: Results, address: SocketAddr, certificates: &Certificates) -> Served {
+pub(super) async fn leader(
+    client: &Client,
+    results: Results,
+    address: SocketAddr,
+    certificates: &Certificates,
+) -> Served {
     let front_proxy = FrontProxySource::watch(client.clone());
     let client_auth = front_proxy.client_auth().required();
     let api = router(DataApi {
@@ -78,7 +85,13 @@ pub(super) async fn understudy(address: SocketAddr, certificates: &Certificates)
     start(UNDERSTUDY, address, data_api::understudy(), None, certificates).await
 }
 
-async fn start(name: &'static str, address: SocketAddr, api: Router, auth: Option<ClientAuth>, certificates: &Certificates) -> Served {
+async fn start(
+    name: &'static str,
+    address: SocketAddr,
+    api: Router,
+    auth: Option<ClientAuth>,
+    certificates: &Certificates,
+) -> Served {
     let (feed, tls) = TlsSource::channel();
     let Certificates { chain, key, ca } = certificates;
     feed.replace(TlsMaterial::from_pem(chain.as_bytes(), key.as_bytes(), ca.as_bytes()).unwrap());
@@ -90,7 +103,9 @@ async fn start(name: &'static str, address: SocketAddr, api: Router, auth: Optio
         let shutdown = async {
             let _ = stopped.await;
         };
-        serve(listener, tls, api, auth, Limits::of(Server::read_api, ConnectionMetrics::default()), shutdown).await.unwrap();
+        serve(listener, tls, api, auth, Limits::of(Server::read_api, ConnectionMetrics::default()), shutdown)
+            .await
+            .unwrap();
     });
     Served { address, name, _stop: stop }
 }
@@ -105,8 +120,10 @@ where
 
 /// Makes a Service without pods for a server.
 pub(super) async fn expose(client: &Client, served: &Served) {
-    let (name, port) = (served.name, json!([{"name": "data", "port": served.address.port(), "protocol": "TCP"}]));
-    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": port}});
+    let (name, port) =
+        (served.name, json!([{"name": "data", "port": served.address.port(), "protocol": "TCP"}]));
+    let service =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": port}});
     apply(Api::<Service>::namespaced(client.clone(), NAMESPACE), name, service).await;
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "ports": port,
@@ -134,7 +151,10 @@ pub(super) async fn uninstall(client: &Client) {
 pub(super) async fn availability(client: &Client) -> (String, String) {
     let service = Api::<APIService>::all(client.clone()).get(API_SERVICE).await.unwrap();
     let conditions = service.status.and_then(|status| status.conditions).unwrap_or_default();
-    let found = conditions.into_iter().find(|c| c.type_ == "Available").map(|c| (c.status, c.message.unwrap_or_default()));
+    let found = conditions
+        .into_iter()
+        .find(|c| c.type_ == "Available")
+        .map(|c| (c.status, c.message.unwrap_or_default()));
     found.unwrap_or_else(|| ("Unknown".to_owned(), String::new()))
 }
 
@@ -142,5 +162,7 @@ pub(super) async fn availability(client: &Client) -> (String, String) {
 pub(super) async fn has_front_proxy(client: &Client) -> bool {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
     let config = api.get_opt("extension-apiserver-authentication").await.unwrap();
-    config.and_then(|config| config.data).is_some_and(|data| data.contains_key("requestheader-client-ca-file"))
+    config
+        .and_then(|config| config.data)
+        .is_some_and(|data| data.contains_key("requestheader-client-ca-file"))
 }

@@ -5,8 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Answers by the SHA-256 of the token; the token itself is not kept. Two generations bound it: when the young one is
-/// full it becomes the old one, and what was old is forgotten. So it holds at most `most` answers.
+/// Answers by the SHA-256 of the token; the token itself is not kept. Two generations bound it: when the
+/// young one is full it becomes the old one, and what was old is forgotten. So it holds at most `most`
+/// answers.
 #[derive(Debug)]
 pub(super) struct Cache<V> {
     half: usize,

@@ -28,16 +28,20 @@ use crate::server::Network;
 
 /// How long an answer of [`Identify`] that names a pod is believed.
 const BELIEVED: SignedDuration = SignedDuration::from_secs(60);
-/// How long a refusal is believed: short, since a token may be asked about before its pod is known to the API server.
+/// How long a refusal is believed: short, since a token may be asked about before its pod is known to the API
+/// server.
 const REFUSED: SignedDuration = SignedDuration::from_secs(10);
 /// Tokens that are remembered, of either kind.
 const TOKENS_KEPT: usize = 65_536;
-/// Refused tokens an address may bring, in a row and a second; then it waits. Pods behind one address share it.
+/// Refused tokens an address may bring, in a row and a second; then it waits. Pods behind one address share
+/// it.
 const REFUSALS: (f64, f64) = (50.0, 5.0);
-/// Tokens of one address that are asked about at one time: a quarter of the reviews that wait for the API server, each some
-/// milliseconds. More are refused for a second, so that nobody's made-up tokens stand before everybody else's.
+/// Tokens of one address that are asked about at one time: a quarter of the reviews that wait for the API
+/// server, each some milliseconds. More are refused for a second, so that nobody's made-up tokens stand
+/// before everybody else's.
 const PENDING_EACH: usize = 8;
-/// Tokens of all addresses that are asked about or wait for their turn: those of a fleet that finds a new leader.
+/// Tokens of all addresses that are asked about or wait for their turn: those of a fleet that finds a new
+/// leader.
 const PENDING: usize = 4_096;
 /// Longest bearer token. Projected tokens have about 1 KiB.
 const MAX_TOKEN: usize = 8 * 1024;
@@ -94,9 +98,18 @@ impl Authenticator {
     }
 
     /// The pod behind a bearer token that came from an address.
-    pub(super) async fn pod(&self, token: &str, peer: Option<IpAddr>, now: Timestamp) -> Result<PodId, IdentifyError> {
+    pub(super) async fn pod(
+        &self,
+        token: &str,
+        peer: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<PodId, IdentifyError> {
         if token.len() > MAX_TOKEN {
-            return Err(self.refuse(peer, now, format!("The bearer token is longer than {MAX_TOKEN} bytes.")));
+            return Err(self.refuse(
+                peer,
+                now,
+                format!("The bearer token is longer than {MAX_TOKEN} bytes."),
+            ));
         }
         if Tickets::is_credential(token) {
             return self.tickets.pod(token, now).map_err(|error| self.refuse(peer, now, error.to_string()));
@@ -111,8 +124,15 @@ impl Authenticator {
         self.ask(token, key, peer.map(Network::of), now).await
     }
 
-    /// Counts the token as a bad one until the answer is there: else thousands of them could be asked about at once.
-    async fn ask(&self, token: &str, key: [u8; 32], from: Option<Network>, now: Timestamp) -> Result<PodId, IdentifyError> {
+    /// Counts the token as a bad one until the answer is there: else thousands of them could be asked about
+    /// at once.
+    async fn ask(
+        &self,
+        token: &str,
+        key: [u8; 32],
+        from: Option<Network>,
+        now: Timestamp,
+    ) -> Result<PodId, IdentifyError> {
         let _place = self.pending.take(&from).map_err(crowded)?;
         self.refusals.take(&from, now).map_err(|after| IdentifyError::TooMany { after })?;
         let answer = self.identify.identify(token).await;
@@ -146,6 +166,8 @@ impl Authenticator {
 fn crowded(no_place: NoPlace) -> IdentifyError {
     match no_place {
         NoPlace::ForHolder => IdentifyError::Crowded { after: 1 },
-        NoPlace::ForAnyone => IdentifyError::Unavailable("The gateway asks about as many tokens as it can; try again.".to_owned()),
+        NoPlace::ForAnyone => IdentifyError::Unavailable(
+            "The gateway asks about as many tokens as it can; try again.".to_owned(),
+        ),
     }
 }

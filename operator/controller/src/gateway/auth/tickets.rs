@@ -1,6 +1,7 @@
-//! How does an attached agent prove which pod it is in? An ephemeral container can mount no new token, so the leader
-//! puts a ticket in its environment: good once, for minutes, from the pod's own address. It is exchanged for a
-//! credential that the agent keeps in memory. Both are signed texts, so any leader can check them.
+//! How does an attached agent prove which pod it is in? An ephemeral container can mount no new token, so the
+//! leader puts a ticket in its environment: good once, for minutes, from the pod's own address. It is
+//! exchanged for a credential that the agent keeps in memory. Both are signed texts, so any leader can check
+//! them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -43,10 +44,16 @@ pub enum TicketError {
     #[error("The ticket or credential has expired; attach a new agent.")]
     Expired,
     /// It was redeemed before.
-    #[error("The ticket was redeemed before; each is good once. If this agent did not redeem it, somebody else in the pod did.")]
+    #[error(
+        "The ticket was redeemed before; each is good once. If this agent did not redeem it, somebody else \
+         in the pod did."
+    )]
     Replayed,
     /// It came from an address that is not the pod's.
-    #[error("The ticket came from an address that is not its pod's; pods must reach the gateway without their address being masqueraded.")]
+    #[error(
+        "The ticket came from an address that is not its pod's; pods must reach the gateway without their \
+         address being masqueraded."
+    )]
     WrongAddress,
     /// Too many tickets were redeemed in the last minutes.
     #[error("Too many agents were attached in the last minutes; try again.")]
@@ -90,7 +97,12 @@ impl Tickets {
     /// Tickets of a key that every leader has.
     #[must_use]
     pub fn new(key: &[u8; 32]) -> Self {
-        Self { seal: Seal::new(key), nonces: RandomState::new(), minted: std::sync::atomic::AtomicU64::new(0), redeemed: Mutex::default() }
+        Self {
+            seal: Seal::new(key),
+            nonces: RandomState::new(),
+            minted: std::sync::atomic::AtomicU64::new(0),
+            redeemed: Mutex::default(),
+        }
     }
 
     /// A ticket for the agent that is about to be attached to the pod, which has these addresses.
@@ -112,7 +124,12 @@ impl Tickets {
     ///
     /// # Errors
     /// Every [`TicketError`]. A ticket that is refused for its address or age is not used up.
-    pub fn redeem(&self, ticket: &str, peer: IpAddr, now: Timestamp) -> Result<(PodId, String, i64), TicketError> {
+    pub fn redeem(
+        &self,
+        ticket: &str,
+        peer: IpAddr,
+        now: Timestamp,
+    ) -> Result<(PodId, String, i64), TicketError> {
         let opened: Ticket = self.seal.open(TICKET, ticket).ok_or(TicketError::Forged)?;
         if now.as_second() >= opened.exp {
             return Err(TicketError::Expired);

@@ -36,7 +36,8 @@ impl TokenReviews {
 
     async fn review(&self, token: &str) -> Result<PodId, IdentifyError> {
         let _turn = self.turns.acquire().await.map_err(|_| unavailable("The gateway is stopping."))?;
-        let spec = TokenReviewSpec { audiences: Some(vec![AUDIENCE.to_owned()]), token: Some(token.to_owned()) };
+        let spec =
+            TokenReviewSpec { audiences: Some(vec![AUDIENCE.to_owned()]), token: Some(token.to_owned()) };
         let review = TokenReview { spec, ..TokenReview::default() };
         match self.api.create(&PostParams::default(), &review).await {
             Ok(answer) => pod_of(answer.status.unwrap_or_default()).map_err(IdentifyError::Refused),
@@ -62,11 +63,13 @@ fn unavailable(sentence: &str) -> IdentifyError {
     IdentifyError::Unavailable(sentence.to_owned())
 }
 
-/// The pod that a review vouches for, or a sentence on why it vouches for none. The API server's own error is not
-/// passed on: it may quote the token.
+/// The pod that a review vouches for, or a sentence on why it vouches for none. The API server's own error is
+/// not passed on: it may quote the token.
 fn pod_of(status: TokenReviewStatus) -> Result<PodId, String> {
     if status.authenticated != Some(true) {
-        return Err("The API server does not accept the token: it has expired, or its pod is gone.".to_owned());
+        return Err(
+            "The API server does not accept the token: it has expired, or its pod is gone.".to_owned()
+        );
     }
     if !status.audiences.unwrap_or_default().iter().any(|audience| audience == AUDIENCE) {
         return Err(format!("The token was made for another audience than {AUDIENCE}."));
@@ -136,7 +139,10 @@ mod tests {
         rejects(|status| status.audiences = Some(vec!["https://kubernetes.default.svc".into()]), "audience");
         rejects(|status| status.user = None, "service account");
         rejects(|status| status.user.as_mut().unwrap().username = Some("jane".into()), "service account");
-        rejects(|status| status.user.as_mut().unwrap().username = Some("system:serviceaccount::a".into()), "account");
+        rejects(
+            |status| status.user.as_mut().unwrap().username = Some("system:serviceaccount::a".into()),
+            "account",
+        );
         rejects(|status| status.user.as_mut().unwrap().extra = None, "not bound");
         rejects(|status| change_extra(status, POD_UID, &[]), "not bound");
         rejects(|status| change_extra(status, POD_UID, &[""]), "not bound");
@@ -145,7 +151,8 @@ mod tests {
 
     #[test]
     fn the_api_servers_error_is_not_passed_on() {
-        let status = TokenReviewStatus { error: Some("token eyJ0 is bad".into()), ..TokenReviewStatus::default() };
+        let status =
+            TokenReviewStatus { error: Some("token eyJ0 is bad".into()), ..TokenReviewStatus::default() };
         assert!(!pod_of(status).unwrap_err().contains("eyJ0"));
     }
 }

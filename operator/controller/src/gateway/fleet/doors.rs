@@ -4,8 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 
 use tokio::sync::Notify;
 
-/// Doors of the fleet. Memory is fixed whatever the number of pods; the price is that one order wakes the polls of one
-/// pod in so many, which look at their list and sleep again.
+/// Doors of the fleet. Memory is fixed whatever the number of pods; the price is that one order wakes the
+/// polls of one pod in so many, which look at their list and sleep again.
 const DOORS: usize = 1024;
 
 /// A fixed number of places to sleep, shared by pods.

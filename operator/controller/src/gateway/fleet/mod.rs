@@ -5,8 +5,9 @@
 //! sessions ◄──────────────── Change::Session ◄────────────────────────────────┘
 //!            close ─► [order gone; uploads get 410] ──► next heartbeat lists it as settled
 //! ```
-//! Everything is a level: an order stays in the list until it is closed, a report is repeated until it is settled.
-//! A [`Fleet`] is a cheap handle; the state behind it is changed under one short lock and never does I/O.
+//! Everything is a level: an order stays in the list until it is closed, a report is repeated until it is
+//! settled. A [`Fleet`] is a cheap handle; the state behind it is changed under one short lock and never does
+//! I/O.
 
 mod closed;
 mod doors;
@@ -87,15 +88,15 @@ impl Fleet {
         self.state().agents()
     }
 
-    /// Opens a capture, or replaces its order and scope; the same again changes nothing. Wakes the pod's long poll.
-    /// The order's `capture` is taken from the scope.
+    /// Opens a capture, or replaces its order and scope; the same again changes nothing. Wakes the pod's long
+    /// poll. The order's `capture` is taken from the scope.
     pub fn open(&self, scope: CaptureScope, order: Order) {
         let effects = self.state().open(scope, order);
         self.spread(effects);
     }
 
-    /// Closes a capture whose outcome is recorded. Its order leaves the list, further uploads are refused with 410,
-    /// and the agent is told to forget it as soon as it reports it again.
+    /// Closes a capture whose outcome is recorded. Its order leaves the list, further uploads are refused
+    /// with 410, and the agent is told to forget it as soon as it reports it again.
     pub fn close(&self, capture: &str) {
         let effects = self.state().close(capture);
         self.spread(effects);
@@ -137,8 +138,8 @@ impl Fleet {
         Changes(self.0.changes.subscribe())
     }
 
-    /// Says whether the captures of all live sessions were opened. Until then polls and uploads of unknown captures
-    /// are refused with 503, since the answer could be wrong. `false` sends every hanging poll home.
+    /// Says whether the captures of all live sessions were opened. Until then polls and uploads of unknown
+    /// captures are refused with 503, since the answer could be wrong. `false` sends every hanging poll home.
     pub fn set_synced(&self, synced: bool, now: Timestamp) {
         self.state().set_synced(synced, now);
         self.0.doors.wake_all();
@@ -161,8 +162,8 @@ impl Fleet {
         self.state().set_ca_bundle(pem);
     }
 
-    /// Sets the lines that agents of these pods, by uid, are asked to watch, until `until`. They learn it with their next
-    /// heartbeat; a heartbeat over a line is a [`Change::Agent`].
+    /// Sets the lines that agents of these pods, by uid, are asked to watch, until `until`. They learn it
+    /// with their next heartbeat; a heartbeat over a line is a [`Change::Agent`].
     pub fn watch(&self, lines: impl IntoIterator<Item = (String, Watch)>, until: Timestamp) {
         self.state().watch(lines, until);
     }
@@ -177,7 +178,12 @@ impl Fleet {
     }
 
     /// Takes a cleaned heartbeat of an authenticated pod.
-    pub(super) fn heartbeat(&self, pod: &PodId, heartbeat: Heartbeat, now: Timestamp) -> Result<(HeartbeatReply, usize), FleetFull> {
+    pub(super) fn heartbeat(
+        &self,
+        pod: &PodId,
+        heartbeat: Heartbeat,
+        now: Timestamp,
+    ) -> Result<(HeartbeatReply, usize), FleetFull> {
         let Heard { reply, ignored, effects } = self.state().heartbeat(pod, heartbeat, now)?;
         self.spread(effects);
         Ok((reply, ignored))
@@ -189,7 +195,8 @@ impl Fleet {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock is a bug of ours; the state stays usable, since every change is a plain map update.
+        // A panic under the lock is a bug of ours; the state stays usable, since every change is a plain map
+        // update.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -11,9 +11,14 @@ use super::Fleet;
 pub(in crate::gateway) struct NotSynced;
 
 impl Fleet {
-    /// The open orders of a pod: at once when they are another version than the agent has, else as soon as they change,
-    /// at the latest after `wait`. A waiting poll holds the pod's uid and a timer, nothing else.
-    pub(in crate::gateway) async fn orders(&self, pod_uid: &str, have: Option<u64>, wait: Duration) -> Result<OrderList, NotSynced> {
+    /// The open orders of a pod: at once when they are another version than the agent has, else as soon as
+    /// they change, at the latest after `wait`. A waiting poll holds the pod's uid and a timer, nothing else.
+    pub(in crate::gateway) async fn orders(
+        &self,
+        pod_uid: &str,
+        have: Option<u64>,
+        wait: Duration,
+    ) -> Result<OrderList, NotSynced> {
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             // Listens from here on, before looking, so that no change falls between the two.

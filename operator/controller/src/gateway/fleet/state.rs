@@ -1,4 +1,5 @@
-//! What changes in the fleet when a capture is opened or closed, and when an agent reports? Plain data: no I/O, no clock.
+//! What changes in the fleet when a capture is opened or closed, and when an agent reports? Plain data: no
+//! I/O, no clock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use super::{CaptureView, version};
 pub(crate) const MAX_AGENTS: usize = 50_000;
 /// How many of its intervals an agent may be silent.
 const SILENT_INTERVALS: i64 = 3;
-/// How long after syncing a capture that nobody opened is told to be forgotten. Long enough for a session that the last
-/// leader started to be seen by this one.
+/// How long after syncing a capture that nobody opened is told to be forgotten. Long enough for a session
+/// that the last leader started to be seen by this one.
 const SETTLE_IN: SignedDuration = SignedDuration::from_secs(90);
 /// How often an agent gets the CA certificates although it was sent them: the reply may have been lost.
 const CA_AGAIN: SignedDuration = SignedDuration::from_hours(1);
@@ -137,21 +138,29 @@ impl State {
     }
 
     pub(super) fn list(&self, pod_uid: &str) -> OrderList {
-        self.pods
-            .get(pod_uid)
-            .map_or_else(OrderList::default, |pod| OrderList { version: pod.version, orders: pod.orders.values().cloned().collect() })
+        self.pods.get(pod_uid).map_or_else(OrderList::default, |pod| OrderList {
+            version: pod.version,
+            orders: pod.orders.values().cloned().collect(),
+        })
     }
 
     #[cfg(test)]
     pub(super) fn held(&self) -> super::inspect::Held {
-        super::inspect::Held { agents: self.agents.len(), captures: self.captures.len(), pods: self.pods.len(), closed: self.closed.len() }
+        super::inspect::Held {
+            agents: self.agents.len(),
+            captures: self.captures.len(),
+            pods: self.pods.len(),
+            closed: self.closed.len(),
+        }
     }
 
     pub(super) fn open(&mut self, scope: CaptureScope, mut order: Order) -> Effects {
         let mut effects = Effects::default();
         order.capture.clone_from(&scope.capture);
         self.closed.forget(&scope.capture);
-        if let Some(elsewhere) = self.captures.get(&scope.capture).filter(|c| c.scope.pod_uid != scope.pod_uid) {
+        if let Some(elsewhere) =
+            self.captures.get(&scope.capture).filter(|c| c.scope.pod_uid != scope.pod_uid)
+        {
             let pod_uid = elsewhere.scope.pod_uid.clone();
             self.captures.remove(&scope.capture);
             self.withdraw(&pod_uid, &scope.capture, &mut effects);
@@ -168,7 +177,8 @@ impl State {
     /// A capture that is new to this leader may be known to the agent: its last heartbeat tells.
     fn begin(&mut self, scope: CaptureScope, effects: &mut Effects) {
         let view = self.agents.get(&scope.pod_uid).map(|agent| &agent.view);
-        let report = view.and_then(|view| view.heartbeat.captures.iter().find(|r| r.capture == scope.capture));
+        let report =
+            view.and_then(|view| view.heartbeat.captures.iter().find(|r| r.capture == scope.capture));
         let reported = view.filter(|_| report.is_some());
         let capture = CaptureView {
             report: report.cloned(),
@@ -213,7 +223,12 @@ impl State {
         }
     }
 
-    pub(super) fn heartbeat(&mut self, pod: &PodId, mut beat: Heartbeat, now: Timestamp) -> Result<Heard, FleetFull> {
+    pub(super) fn heartbeat(
+        &mut self,
+        pod: &PodId,
+        mut beat: Heartbeat,
+        now: Timestamp,
+    ) -> Result<Heard, FleetFull> {
         let before = self.agents.get(&pod.uid);
         if before.is_none() && self.agents.len() >= MAX_AGENTS {
             return Err(FleetFull);
@@ -222,9 +237,12 @@ impl State {
         if before.is_none_or(|agent| fold::looks_different(&agent.view.heartbeat, &beat)) {
             heard.effects.changes.push(Change::Agent(pod.clone()));
         }
-        heard.reply.watch = self.watches.get(&pod.uid).filter(|(_, until)| now < *until).map(|(watch, _)| *watch);
+        heard.reply.watch =
+            self.watches.get(&pod.uid).filter(|(_, until)| now < *until).map(|(watch, _)| *watch);
         let over = |beat: &Heartbeat| heard.reply.watch.is_some_and(|w| w.reached(&beat.containers));
-        if heard.effects.changes.is_empty() && (over(&beat) || before.is_some_and(|agent| over(&agent.view.heartbeat))) {
+        if heard.effects.changes.is_empty()
+            && (over(&beat) || before.is_some_and(|agent| over(&agent.view.heartbeat)))
+        {
             heard.effects.changes.push(Change::Agent(pod.clone()));
         }
         let ca_sent = before.filter(|a| a.view.heartbeat.instance == beat.instance).and_then(|a| a.ca_sent);
@@ -240,7 +258,14 @@ impl State {
     }
 
     /// Takes one report; whether it is worth keeping in the agent's view.
-    fn report(&mut self, pod: &PodId, instance: &str, new: &CaptureReport, now: Timestamp, heard: &mut Heard) -> bool {
+    fn report(
+        &mut self,
+        pod: &PodId,
+        instance: &str,
+        new: &CaptureReport,
+        now: Timestamp,
+        heard: &mut Heard,
+    ) -> bool {
         if let Some(known) = self.captures.get_mut(&new.capture).filter(|c| c.scope.pod_uid == pod.uid) {
             let folded = fold::report(known.report.as_ref(), new);
             if known.report.as_ref() != Some(&folded) {
@@ -260,8 +285,15 @@ impl State {
         !forget && !self.captures.contains_key(&new.capture)
     }
 
-    fn offer_ca(&self, sent: Option<(u64, Timestamp)>, now: Timestamp, reply: &mut HeartbeatReply) -> Option<(u64, Timestamp)> {
-        let fresh = sent.filter(|(generation, at)| *generation == self.ca.generation && now.duration_since(*at) < CA_AGAIN);
+    fn offer_ca(
+        &self,
+        sent: Option<(u64, Timestamp)>,
+        now: Timestamp,
+        reply: &mut HeartbeatReply,
+    ) -> Option<(u64, Timestamp)> {
+        let fresh = sent.filter(|(generation, at)| {
+            *generation == self.ca.generation && now.duration_since(*at) < CA_AGAIN
+        });
         if fresh.is_some() {
             return fresh;
         }

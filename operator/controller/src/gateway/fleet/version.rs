@@ -8,8 +8,8 @@ use fleetprof_crds::wire::Order;
 /// Largest version: exact in every JSON reader.
 const MASK: u64 = (1 << 53) - 1;
 
-/// The version of a list is a hash of what is in it: nothing needs to be remembered for it, and a new leader that opens
-/// the same orders gives it the same version. An empty list has version 0.
+/// The version of a list is a hash of what is in it: nothing needs to be remembered for it, and a new leader
+/// that opens the same orders gives it the same version. An empty list has version 0.
 pub(super) fn of(orders: &BTreeMap<String, Order>) -> u64 {
     if orders.is_empty() {
         return 0;
@@ -21,7 +21,18 @@ pub(super) fn of(orders: &BTreeMap<String, Order>) -> u64 {
 
 fn hash(order: &Order, hasher: &mut DefaultHasher) {
     // Without `..`: a new field cannot be forgotten.
-    let Order { capture, session, protocol, container_id, profile, frequency_hz, duration_ms, slice_ms, start_before, cancel } = order;
+    let Order {
+        capture,
+        session,
+        protocol,
+        container_id,
+        profile,
+        frequency_hz,
+        duration_ms,
+        slice_ms,
+        start_before,
+        cancel,
+    } = order;
     (capture, session, protocol, container_id, profile).hash(hasher);
     (frequency_hz, duration_ms, slice_ms, start_before, cancel).hash(hasher);
 }

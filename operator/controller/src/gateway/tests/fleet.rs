@@ -98,7 +98,9 @@ fn a_final_report_never_goes_back_but_its_uploads_go_on() {
     let fleet = synced();
     fleet.open(scope("c", "a"), order("c"));
     heard(&fleet, "a", beat(vec![report("c", CaptureState::Failed)]), 0);
-    for state in [CaptureState::Running, CaptureState::Accepted, CaptureState::Finished, CaptureState::Skipped] {
+    for state in
+        [CaptureState::Running, CaptureState::Accepted, CaptureState::Finished, CaptureState::Skipped]
+    {
         let mut later = report("c", state);
         later.uploaded = 1;
         later.samples = 5;

@@ -26,7 +26,8 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     use CaptureState::{Accepted, Cancelled, Failed, Finished, Running, Skipped, Uploading};
-    let state = proptest::sample::select(vec![Accepted, Running, Uploading, Finished, Failed, Cancelled, Skipped]);
+    let state =
+        proptest::sample::select(vec![Accepted, Running, Uploading, Finished, Failed, Cancelled, Skipped]);
     let captures = proptest::collection::vec((0..CAPTURES, state), 0..8);
     prop_oneof![
         4 => (0..CAPTURES, 0..PODS, any::<bool>()).prop_map(|(capture, pod, cancel)| Event::Open { capture, pod, cancel }),
@@ -105,7 +106,8 @@ impl Both {
             wanted.sort();
             let listed = self.fleet.orders_now(&uid(&name)).orders;
             let listed: Vec<_> = listed.iter().map(|order| (order.capture.clone(), order.cancel)).collect();
-            let wanted: Vec<_> = wanted.into_iter().map(|(capture, (_, cancel))| (capture.clone(), *cancel)).collect();
+            let wanted: Vec<_> =
+                wanted.into_iter().map(|(capture, (_, cancel))| (capture.clone(), *cancel)).collect();
             prop_assert_eq!(listed, wanted);
         }
         for (capture, (pod, _)) in &self.open {

@@ -114,7 +114,10 @@ async fn a_body_that_is_no_heartbeat_is_refused_and_not_quoted() {
     let rig = Rig::new();
     let deep = "[".repeat(50_000);
     for body in ["", "null", "{}", "{\"secret\": ", "{\"version\": 1}", &deep] {
-        let message = rig.send(post("/v1/heartbeat", Some("token-a"), body.to_owned())).await.refused(400, Reason::MalformedRequest);
+        let message = rig
+            .send(post("/v1/heartbeat", Some("token-a"), body.to_owned()))
+            .await
+            .refused(400, Reason::MalformedRequest);
         assert!(!message.contains("secret"), "{message}");
     }
     assert!(rig.fleet.agents().is_empty());

@@ -1,5 +1,6 @@
-//! How much does an agent cost the leader? Thousands of agents in a process of their own, with the connections that real
-//! ones hold (HTTP/1.1 over TLS: one for the hanging poll, one for heartbeats), and the gateway in this one.
+//! How much does an agent cost the leader? Thousands of agents in a process of their own, with the
+//! connections that real ones hold (HTTP/1.1 over TLS: one for the hanging poll, one for heartbeats), and the
+//! gateway in this one.
 //!
 //! Not run by default; bounded in number and time, on loopback only:
 //! `cargo test --release -p fleetprof-operator --lib gateway::tests::load -- --ignored --nocapture`
@@ -69,7 +70,8 @@ async fn order_and_wait(fleet: &Fleet, round: usize) -> Duration {
     for (n, capture) in captures.iter().enumerate() {
         fleet.open(scope(capture, &format!("{}", (n * 37 + round) % AGENTS)), order(capture));
     }
-    let taken = |capture: &String| fleet.report(capture).is_some_and(|report| report.state == CaptureState::Accepted);
+    let taken =
+        |capture: &String| fleet.report(capture).is_some_and(|report| report.state == CaptureState::Accepted);
     until("all orders are taken", || captures.iter().all(taken)).await;
     let took = ordered.elapsed();
     captures.iter().for_each(|capture| fleet.close(capture));

@@ -1,4 +1,5 @@
-//! Does the gateway do what it says? A gateway with a table of tokens, a sink in memory and a clock that is set by hand.
+//! Does the gateway do what it says? A gateway with a table of tokens, a sink in memory and a clock that is
+//! set by hand.
 
 mod authentication;
 mod enrolment;

@@ -7,7 +7,8 @@ use fleetprof_crds::wire::OrderList;
 
 use super::rig::{Rig, order, scope};
 
-/// Far less than the 25 s of a poll that nothing wakes, far more than a busy machine makes of a few milliseconds.
+/// Far less than the 25 s of a poll that nothing wakes, far more than a busy machine makes of a few
+/// milliseconds.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Polls with a long wait while something happens 30 ms later, and gives the answer's age after that.
@@ -27,7 +28,10 @@ async fn woken_by(rig: &Rig, have: u64, event: impl FnOnce()) -> (super::rig::An
 #[tokio::test]
 async fn the_first_poll_is_answered_at_once() {
     let rig = Rig::new();
-    assert_eq!(rig.poll("a", "?wait=25").await.accepted::<OrderList>(), OrderList { version: 0, orders: vec![] });
+    assert_eq!(
+        rig.poll("a", "?wait=25").await.accepted::<OrderList>(),
+        OrderList { version: 0, orders: vec![] }
+    );
     rig.open("c", "a");
     assert_eq!(rig.poll("a", "?wait=25").await.accepted::<OrderList>().orders, [order("c")]);
 }

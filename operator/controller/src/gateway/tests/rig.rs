@@ -12,7 +12,8 @@ use bytes::Bytes;
 use fleetprof_crds::Reason;
 use fleetprof_crds::policy::ProfileType;
 use fleetprof_crds::wire::{
-    AgentMode, CaptureReport, CaptureState, ContainerReport, DIGEST_HEADER, ErrorReply, Heartbeat, Order, PROTOCOL,
+    AgentMode, CaptureReport, CaptureState, ContainerReport, DIGEST_HEADER, ErrorReply, Heartbeat, Order,
+    PROTOCOL,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -26,8 +27,8 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use crate::gateway::{
-    CaptureScope, Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, PodId, SinkError, SliceSink, Stored,
-    Tickets, router,
+    CaptureScope, Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, PodId,
+    SinkError, SliceSink, Stored, Tickets, router,
 };
 use crate::tls::PeerInfo;
 
@@ -85,7 +86,11 @@ impl Rig {
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
-        Answer { status: parts.status, headers: parts.headers, body: body.collect().await.unwrap().to_bytes() }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.collect().await.unwrap().to_bytes(),
+        }
     }
 
     pub(super) async fn heartbeat(&self, pod: &str, beat: &Heartbeat) -> Answer {
@@ -128,8 +133,14 @@ impl Answer {
         assert_eq!(self.status.as_u16(), status, "{:?}", self.body);
         let reply: ErrorReply = serde_json::from_slice(&self.body).unwrap();
         assert_eq!(reply.reason, reason, "{}", reply.message);
-        assert!(reply.message.ends_with('.') || reply.message.contains('?') || reply.message.contains(';'), "{reply:?}");
-        let again = self.headers.get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
+        assert!(
+            reply.message.ends_with('.') || reply.message.contains('?') || reply.message.contains(';'),
+            "{reply:?}"
+        );
+        let again = self
+            .headers
+            .get(header::RETRY_AFTER)
+            .map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
         assert_eq!(again.is_some(), matches!(status, 429 | 503), "Retry-After: {again:?}");
         assert!(again.is_none_or(|seconds| (1..=120).contains(&seconds)));
         reply.message
@@ -262,7 +273,9 @@ impl Identify for Table {
     fn identify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<PodId, IdentifyError>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let answer = match token.strip_prefix("token-") {
-            _ if self.outage.load(Ordering::Relaxed) => Err(IdentifyError::Unavailable("The API server is away.".into())),
+            _ if self.outage.load(Ordering::Relaxed) => {
+                Err(IdentifyError::Unavailable("The API server is away.".into()))
+            }
             Some(name) => Ok(pod(name)),
             None => Err(IdentifyError::Refused("Nobody knows this token.".into())),
         };
@@ -286,7 +299,11 @@ pub(super) struct MemorySink {
 
 impl Default for MemorySink {
     fn default() -> Self {
-        Self { slices: Mutex::default(), fails: Mutex::default(), gate: Semaphore::new(Semaphore::MAX_PERMITS) }
+        Self {
+            slices: Mutex::default(),
+            fails: Mutex::default(),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+        }
     }
 }
 

@@ -48,7 +48,9 @@ async fn the_same_slice_again_is_a_duplicate_and_another_one_a_conflict() {
 async fn a_slice_may_be_as_large_as_the_protocol_says_and_no_larger() {
     let rig = rig();
     rig.upload("a", PATH, &vec![7; MAX_SLICE_BYTES]).await.accepted::<SliceReply>();
-    rig.upload("a", "/v1/captures/c/slices/1", &vec![7; MAX_SLICE_BYTES + 1]).await.refused(413, Reason::MalformedRequest);
+    rig.upload("a", "/v1/captures/c/slices/1", &vec![7; MAX_SLICE_BYTES + 1])
+        .await
+        .refused(413, Reason::MalformedRequest);
     let pieces = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![7; 1 << 16])).take(100);
     let unannounced = put("/v1/captures/c/slices/1", "a", &hex(b""), Body::from_stream(pieces));
     rig.send(unannounced).await.refused(413, Reason::MalformedRequest);
@@ -59,7 +61,8 @@ async fn a_slice_may_be_as_large_as_the_protocol_says_and_no_larger() {
 async fn another_pods_capture_looks_like_none() {
     let rig = rig();
     let alien = rig.upload("b", PATH, SLICE).await.refused(404, Reason::CaptureUnknown);
-    let none = rig.upload("b", "/v1/captures/none/slices/0", SLICE).await.refused(404, Reason::CaptureUnknown);
+    let none =
+        rig.upload("b", "/v1/captures/none/slices/0", SLICE).await.refused(404, Reason::CaptureUnknown);
     assert_eq!(alien, none);
     assert_eq!(stored(&rig), 0);
 }
@@ -119,7 +122,10 @@ async fn what_the_sink_says_is_passed_on_with_a_fitting_code() {
     let rig = rig();
     let says = |error| *rig.sink.fails.lock().unwrap() = Some(error);
     says(SinkError::Rejected("The slice is no profile.".into()));
-    assert_eq!(rig.upload("a", PATH, SLICE).await.refused(422, Reason::UploadRejected), "The slice is no profile.");
+    assert_eq!(
+        rig.upload("a", PATH, SLICE).await.refused(422, Reason::UploadRejected),
+        "The slice is no profile."
+    );
     says(SinkError::Conflict);
     rig.upload("a", PATH, SLICE).await.refused(409, Reason::UploadRejected);
     says(SinkError::Full);
@@ -133,7 +139,9 @@ async fn what_the_sink_says_is_passed_on_with_a_fitting_code() {
 async fn a_slice_that_breaks_off_is_refused() {
     let rig = rig();
     let broken = futures::stream::iter([Ok(vec![1; 10]), Err(std::io::Error::other("reset"))]);
-    rig.send(put(PATH, "a", &hex(SLICE), Body::from_stream(broken))).await.refused(400, Reason::MalformedRequest);
+    rig.send(put(PATH, "a", &hex(SLICE), Body::from_stream(broken)))
+        .await
+        .refused(400, Reason::MalformedRequest);
 }
 
 #[tokio::test]
@@ -152,7 +160,8 @@ async fn uploads_at_one_time_are_bounded_and_those_that_never_end_cost_no_more_t
     rig.upload("a", PATH, SLICE).await.accepted::<SliceReply>();
 }
 
-/// Uploads of pods of the namespace that never end, each as large as it may be, until what `then` does is done.
+/// Uploads of pods of the namespace that never end, each as large as it may be, until what `then` does is
+/// done.
 async fn while_stuck(rig: &Rig, uploads: &[(&str, &str)], then: impl Future<Output = ()>) {
     let never = || Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
     let stuck = uploads.iter().map(|(namespace, pod)| {
@@ -177,7 +186,9 @@ async fn one_namespace_takes_half_of_the_room_for_uploads() {
     let stuck: Vec<_> = ["1", "2", "3", "4"].map(|pod| ("bank", pod)).to_vec();
     rig.open("bank.5", "bank.5");
     while_stuck(&rig, &stuck, async {
-        rig.upload("bank.5", "/v1/captures/bank.5/slices/0", SLICE).await.refused(503, Reason::TooManyRequests);
+        rig.upload("bank.5", "/v1/captures/bank.5/slices/0", SLICE)
+            .await
+            .refused(503, Reason::TooManyRequests);
         rig.upload("a", PATH, SLICE).await.accepted::<SliceReply>();
     })
     .await;
@@ -187,7 +198,10 @@ async fn one_namespace_takes_half_of_the_room_for_uploads() {
 #[tokio::test]
 async fn all_pods_together_upload_a_bounded_number_at_one_time() {
     let rig = rig();
-    let stuck: Vec<_> = ["bank", "zoo"].iter().flat_map(|namespace| ["1", "2", "3", "4"].map(|pod| (*namespace, pod))).collect();
+    let stuck: Vec<_> = ["bank", "zoo"]
+        .iter()
+        .flat_map(|namespace| ["1", "2", "3", "4"].map(|pod| (*namespace, pod)))
+        .collect();
     while_stuck(&rig, &stuck, async {
         rig.upload("a", PATH, SLICE).await.refused(503, Reason::TooManyRequests);
     })

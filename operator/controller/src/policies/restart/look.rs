@@ -39,7 +39,9 @@ pub async fn at(keys: &[Key], context: &Context) -> kube::Result<Found> {
     for key in keys {
         let facts = match key.workload.kind.as_str() {
             "Deployment" => get::<Deployment>(key, context).await?.map(|d| (deployment(&d), identity(&d))),
-            "StatefulSet" => get::<StatefulSet>(key, context).await?.map(|s| (stateful_set(&s), identity(&s))),
+            "StatefulSet" => {
+                get::<StatefulSet>(key, context).await?.map(|s| (stateful_set(&s), identity(&s)))
+            }
             _ => get::<DaemonSet>(key, context).await?.map(|d| (daemon_set(&d), identity(&d))),
         };
         let (facts, identity) = facts.unzip();
@@ -49,7 +51,10 @@ pub async fn at(keys: &[Key], context: &Context) -> kube::Result<Found> {
     let namespaces: BTreeSet<&str> = keys.iter().map(|k| k.namespace.as_str()).collect();
     for namespace in namespaces {
         let api = Api::<PodDisruptionBudget>::namespaced(context.client.clone(), namespace);
-        found.seen.budgets.extend(api.list(&ListParams::default()).await?.into_iter().filter_map(|b| budget(namespace, b)));
+        found
+            .seen
+            .budgets
+            .extend(api.list(&ListParams::default()).await?.into_iter().filter_map(|b| budget(namespace, b)));
     }
     Ok(found)
 }
@@ -59,24 +64,38 @@ pub async fn at(keys: &[Key], context: &Context) -> kube::Result<Found> {
 /// # Errors
 /// What the API server answered: a conflict when the workload was changed since it was looked at.
 pub async fn patch(key: &Key, body: &Value, context: &Context) -> kube::Result<()> {
-    let (params, patch) = (PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() }, Patch::Merge(body));
-    let (client, namespace, name) = (context.client.clone(), key.namespace.as_str(), key.workload.name.as_str());
+    let (params, patch) = (
+        PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() },
+        Patch::Merge(body),
+    );
+    let (client, namespace, name) =
+        (context.client.clone(), key.namespace.as_str(), key.workload.name.as_str());
     match key.workload.kind.as_str() {
-        "Deployment" => Api::<Deployment>::namespaced(client, namespace).patch(name, &params, &patch).await.map(drop),
-        "StatefulSet" => Api::<StatefulSet>::namespaced(client, namespace).patch(name, &params, &patch).await.map(drop),
+        "Deployment" => {
+            Api::<Deployment>::namespaced(client, namespace).patch(name, &params, &patch).await.map(drop)
+        }
+        "StatefulSet" => {
+            Api::<StatefulSet>::namespaced(client, namespace).patch(name, &params, &patch).await.map(drop)
+        }
         _ => Api::<DaemonSet>::namespaced(client, namespace).patch(name, &params, &patch).await.map(drop),
     }
 }
 
 async fn get<K>(key: &Key, context: &Context) -> kube::Result<Option<K>>
 where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
 {
     Api::<K>::namespaced(context.client.clone(), &key.namespace).get_opt(&key.workload.name).await
 }
 
 fn identity<K: Resource>(object: &K) -> Identity {
-    Identity { uid: object.uid().unwrap_or_default(), resource_version: object.resource_version().unwrap_or_default() }
+    Identity {
+        uid: object.uid().unwrap_or_default(),
+        resource_version: object.resource_version().unwrap_or_default(),
+    }
 }
 
 fn deployment(found: &Deployment) -> WorkloadFacts {
@@ -125,7 +144,8 @@ fn daemon_set(found: &DaemonSet) -> WorkloadFacts {
     let on_delete = spec.update_strategy.as_ref().and_then(|s| s.type_.as_deref()) == Some("OnDelete");
     WorkloadFacts {
         unfit: unfit(found, on_delete.then_some("its updateStrategy OnDelete does not restart pods")),
-        settled: status.observed_generation == found.metadata.generation && [updated, status.number_ready].iter().all(|c| *c == desired),
+        settled: status.observed_generation == found.metadata.generation
+            && [updated, status.number_ready].iter().all(|c| *c == desired),
         ready: (updated - (desired - status.number_ready)).max(0),
         desired,
         restarted_for: restarted_for(&spec.template),
@@ -145,7 +165,8 @@ fn restarted_for(template: &PodTemplateSpec) -> Option<String> {
 /// A budget without a selector protects nothing; one that its controller has not seen yet allows nothing.
 fn budget(namespace: &str, found: PodDisruptionBudget) -> Option<BudgetFacts> {
     let generation = found.metadata.generation;
-    let current = |s: &k8s_openapi::api::policy::v1::PodDisruptionBudgetStatus| s.observed_generation >= generation;
+    let current =
+        |s: &k8s_openapi::api::policy::v1::PodDisruptionBudgetStatus| s.observed_generation >= generation;
     Some(BudgetFacts {
         namespace: namespace.to_owned(),
         name: found.name_any(),
@@ -166,7 +187,8 @@ mod tests {
 
     fn a_deployment(spec: Value, status: Value) -> WorkloadFacts {
         let mut spec = spec;
-        (spec["selector"], spec["template"]) = (json!({}), json!({"metadata": {"annotations": {"fleetprof.dev/restarted-for": "2"}}}));
+        (spec["selector"], spec["template"]) =
+            (json!({}), json!({"metadata": {"annotations": {"fleetprof.dev/restarted-for": "2"}}}));
         deployment(&of(json!({"metadata": {"name": "a", "generation": 3}, "spec": spec, "status": status})))
     }
 
@@ -203,20 +225,32 @@ mod tests {
         let facts = set(rolling, halfway);
         assert_eq!((facts.settled, facts.ready), (false, 1));
         assert!(set(json!({"type": "OnDelete"}), good.clone()).unfit.unwrap().contains("OnDelete"));
-        assert!(set(json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}), good).unfit.unwrap().contains("partition"));
+        assert!(
+            set(json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}), good)
+                .unfit
+                .unwrap()
+                .contains("partition")
+        );
         let daemon = |strategy: &str| {
             daemon_set(&of(
                 json!({"metadata": {"generation": 1}, "spec": {"selector": {}, "template": {}, "updateStrategy": {"type": strategy}},
                 "status": {"observedGeneration": 1, "desiredNumberScheduled": 3, "updatedNumberScheduled": 3, "numberReady": 3, "currentNumberScheduled": 3, "numberMisscheduled": 0}}),
             ))
         };
-        assert!(daemon("RollingUpdate").settled && daemon("RollingUpdate").unfit.is_none() && daemon("OnDelete").unfit.is_some());
+        assert!(
+            daemon("RollingUpdate").settled
+                && daemon("RollingUpdate").unfit.is_none()
+                && daemon("OnDelete").unfit.is_some()
+        );
     }
 
     #[test]
     fn a_budget_that_is_not_known_allows_nothing() {
         let a = |spec: Value, status: Value| {
-            budget("shop", of(json!({"metadata": {"name": "b", "generation": 2}, "spec": spec, "status": status})))
+            budget(
+                "shop",
+                of(json!({"metadata": {"name": "b", "generation": 2}, "spec": spec, "status": status})),
+            )
         };
         let counts = |seen: i64| json!({"observedGeneration": seen, "disruptionsAllowed": 1, "currentHealthy": 1, "desiredHealthy": 0, "expectedPods": 1});
         let selector = json!({"selector": {"matchLabels": {"app": "a"}}});

@@ -1,4 +1,5 @@
-//! How are workloads restarted so that their pods get the agent? Looked at a few at a time, and touched one at a time.
+//! How are workloads restarted so that their pods get the agent? Looked at a few at a time, and touched one
+//! at a time.
 //!
 //! ```text
 //! looks ─► look (get workloads, list budgets) ─► decide ─► status ─► seen again by the watch ─► patch the template
@@ -67,8 +68,9 @@ impl Restarts {
     }
 }
 
-/// Decides about restarts, does what was decided and written before, and writes how it stands into the step's status. When
-/// the API server cannot be asked, all stays as it is: a policy profiles on although nothing can be restarted.
+/// Decides about restarts, does what was decided and written before, and writes how it stands into the step's
+/// status. When the API server cannot be asked, all stays as it is: a policy profiles on although nothing can
+/// be restarted.
 pub async fn run(policy: &PolicyView<'_>, observed: &Observed<'_>, step: &mut Step, context: &Context) {
     let now = Timestamp::from_second(observed.now.as_second()).unwrap_or(observed.now);
     let before = context.restarts.recall(policy.uid);
@@ -98,7 +100,8 @@ pub async fn run(policy: &PolicyView<'_>, observed: &Observed<'_>, step: &mut St
     let found = match look::at(&restart::looks(&situation), context).await {
         Ok(found) => found,
         Err(error) => {
-            tracing::warn!(%error, fleetprof.policy.name = policy.name, "workloads could not be looked at; it is tried again");
+            tracing::warn!(%error, fleetprof.policy.name = policy.name, "workloads could not be looked at; \
+                it is tried again");
             return;
         }
     };
@@ -117,8 +120,8 @@ fn same(a: &RestartStatus, b: &RestartStatus) -> bool {
     (Key::of(a), &a.agent_version, a.state) == (Key::of(b), &b.agent_version, b.state)
 }
 
-/// Changes the pod template, unless somebody else changed the workload since it was looked at. A refusal is logged; the
-/// restart's deadline says it in the status.
+/// Changes the pod template, unless somebody else changed the workload since it was looked at. A refusal is
+/// logged; the restart's deadline says it in the status.
 async fn patch(policy: &PolicyView<'_>, key: &Key, found: &Found, version: &str, context: &Context) {
     let Some(identity) = found.identities.get(key) else { return };
     let annotations = json!({
@@ -131,7 +134,10 @@ async fn patch(policy: &PolicyView<'_>, key: &Key, found: &Found, version: &str,
     });
     match look::patch(key, &body, context).await {
         Ok(()) => {
-            let note = format!("{key} is restarted for the policy {}, so that its pods get the agent {version}.", policy.name);
+            let note = format!(
+                "{key} is restarted for the policy {}, so that its pods get the agent {version}.",
+                policy.name
+            );
             let workload = ObjectReference {
                 api_version: Some("apps/v1".into()),
                 kind: Some(key.workload.kind.clone()),
@@ -145,7 +151,12 @@ async fn patch(policy: &PolicyView<'_>, key: &Key, found: &Found, version: &str,
             }
         }
         Err(error) => {
-            tracing::warn!(%error, fleetprof.policy.name = policy.name, k8s.object.name = %key, "a workload could not be restarted; it is tried again")
+            tracing::warn!(
+                %error,
+                fleetprof.policy.name = policy.name,
+                k8s.object.name = %key,
+                "a workload could not be restarted; it is tried again"
+            )
         }
     }
 }
@@ -155,6 +166,9 @@ async fn tell(policy: &PolicyView<'_>, before: Option<&Decision>, now: &Decision
     let reason = now.condition.reason;
     let loud = matches!(reason, Reason::RestartFailed | Reason::RestartBlocked | Reason::RestartDisabled);
     if loud && before.is_none_or(|b| b.condition.reason != reason) {
-        context.events.warning(&events::policy(policy), reason, "Restart", now.condition.message.clone()).await;
+        context
+            .events
+            .warning(&events::policy(policy), reason, "Restart", now.condition.message.clone())
+            .await;
     }
 }

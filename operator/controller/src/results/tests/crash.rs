@@ -64,7 +64,8 @@ fn copy(from: &Path) -> tempfile::TempDir {
     to
 }
 
-/// Runs `work` stopped after 0, 1, 2, … steps until it runs to its end; `check` sees the store that follows each stop.
+/// Runs `work` stopped after 0, 1, 2, … steps until it runs to its end; `check` sees the store that follows
+/// each stop.
 fn stopped_anywhere(prepared: &Path, work: impl Fn(&Store) -> bool, check: impl Fn(&Path, &Store)) -> i64 {
     for steps in 0.. {
         let root = copy(prepared);

@@ -41,7 +41,8 @@ pub(crate) fn scope_of(capture: &str, session_uid: &str, pod: &str) -> CaptureSc
 pub(crate) fn slice(functions: &[(&str, u32)]) -> Vec<u8> {
     let mut builder = ProfileBuilder::new(SampleKind::Cpu, 10_101_010, 1_700_000_000_000_000_000);
     for (function, hits) in functions {
-        let stack = [Frame::named(function, "/srv/app/work.py", 42), Frame::named("main", "/srv/app/main.py", 7)];
+        let stack =
+            [Frame::named(function, "/srv/app/work.py", 42), Frame::named("main", "/srv/app/main.py", 7)];
         builder.add_hits(&stack, *hits, &[]).unwrap();
     }
     encode(&builder.finish(10_000_000_000, &[])).unwrap()
@@ -49,7 +50,9 @@ pub(crate) fn slice(functions: &[(&str, u32)]) -> Vec<u8> {
 
 /// A slice of `functions` functions whose names do not compress: some 60 bytes each.
 pub(crate) fn large_slice(seed: u32, functions: u32) -> Vec<u8> {
-    let name = |n: u32| Sha256::digest(format!("{seed} {n}")).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let name = |n: u32| {
+        Sha256::digest(format!("{seed} {n}")).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
     let names: Vec<String> = (0..functions).map(name).collect();
     slice(&names.iter().map(|name| (name.as_str(), 1)).collect::<Vec<_>>())
 }
@@ -67,7 +70,10 @@ pub(in crate::results) fn store(root: &Path) -> Store {
     store_on(root, Box::new(Volume)).unwrap()
 }
 
-pub(in crate::results) fn store_on(root: &Path, disk: Box<dyn Disk>) -> Result<Store, crate::results::ResultsError> {
+pub(in crate::results) fn store_on(
+    root: &Path,
+    disk: Box<dyn Disk>,
+) -> Result<Store, crate::results::ResultsError> {
     Store::open(config(root), ResultsMetrics::default(), disk)
 }
 

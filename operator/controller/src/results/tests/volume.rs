@@ -29,8 +29,14 @@ async fn slices_become_one_labelled_profile_and_go() {
     let results = open(root.path()).await;
     let scope = scope("cap-1");
     assert_eq!(put(&results, &scope, 0, slice(&[("work", 7)])).await, Ok(Stored { duplicate: false }));
-    assert_eq!(put(&results, &scope, 1, slice(&[("work", 2), ("wait", 1)])).await, Ok(Stored { duplicate: false }));
-    assert_eq!(files(root.path()), ["slices/session-1/cap-1/cpu-0.pb.gz", "slices/session-1/cap-1/cpu-1.pb.gz"]);
+    assert_eq!(
+        put(&results, &scope, 1, slice(&[("work", 2), ("wait", 1)])).await,
+        Ok(Stored { duplicate: false })
+    );
+    assert_eq!(
+        files(root.path()),
+        ["slices/session-1/cap-1/cpu-0.pb.gz", "slices/session-1/cap-1/cpu-1.pb.gz"]
+    );
     let have = results.stored(&["cap-1".into(), "unknown".into()]).await.unwrap();
     assert_eq!((have.slices, have.samples, have.bytes), (2, 10, results.usage().await.unwrap().used));
 
@@ -74,7 +80,8 @@ async fn many_uploads_of_one_slice_at_once_store_it_once() {
     let results = open(root.path()).await;
     let scope = scope("cap-1");
     let bodies: Vec<Vec<u8>> = (1..=8).map(|hits| slice(&[("work", hits)])).collect();
-    let stored = futures::future::join_all(bodies.iter().map(|body| put(&results, &scope, 0, body.clone()))).await;
+    let stored =
+        futures::future::join_all(bodies.iter().map(|body| put(&results, &scope, 0, body.clone()))).await;
     assert_eq!(stored.iter().filter(|one| **one == Ok(Stored { duplicate: false })).count(), 1);
     assert_eq!(stored.iter().filter(|one| **one == Err(SinkError::Conflict)).count(), 7);
 }
@@ -121,14 +128,20 @@ async fn sessions_are_read_by_pod_and_as_a_whole() {
     assert_eq!(samples(results.session_profile("session-1", None).await.unwrap()), 11);
     assert_eq!(samples(results.session_profile("session-1", Some("orders-1")).await.unwrap()), 7);
     for (session, pod) in [("session-1", Some("orders")), ("session-2", None), ("../session-1", None)] {
-        assert!(matches!(results.session_profile(session, pod).await, Err(ResultsError::Missing(_))), "{session} {pod:?}");
+        assert!(
+            matches!(results.session_profile(session, pod).await, Err(ResultsError::Missing(_))),
+            "{session} {pod:?}"
+        );
     }
     let top = results.top("session-1", &[], 5).await.unwrap();
     let rows: Vec<(&str, &str, &str)> =
         top.iter().map(|row| (row.name.as_str(), row.location.as_str(), row.self_percent.as_str())).collect();
     assert_eq!(rows[..2], [("work", "work.py:42", "81.8"), ("wait", "work.py:42", "18.2")]);
     assert_eq!(results.top("session-1", &keys[..1], 1).await.unwrap()[0].self_percent, "85.7");
-    assert_eq!(results.top_table("session-1", Some("orders-11"), 1).await.unwrap().rows[0].self_percent, 75.0);
+    assert_eq!(
+        results.top_table("session-1", Some("orders-11"), 1).await.unwrap().rows[0].self_percent,
+        75.0
+    );
     assert!(results.top("session-1", &["../../etc/passwd".into()], 1).await.is_err());
 }
 
@@ -145,7 +158,10 @@ async fn a_session_goes_as_a_whole_and_others_stay() {
     }
     let removed = results.delete_session("session-1").await.unwrap();
     assert_eq!((removed.sessions, removed.files), (1, 2));
-    assert_eq!(files(root.path()), ["profiles/prod/shop/Deployment-orders/2023-11-14/session-2/c3_app_cpu.pb.gz"]);
+    assert_eq!(
+        files(root.path()),
+        ["profiles/prod/shop/Deployment-orders/2023-11-14/session-2/c3_app_cpu.pb.gz"]
+    );
     assert_eq!(results.delete_session("session-1").await.unwrap().sessions, 0);
 
     let young = results.sweep(&HashSet::new(), Duration::from_secs(3600)).await.unwrap();

@@ -12,8 +12,13 @@ fn start() -> Timestamp {
 }
 
 fn trusts(bundle: &[u8], leaf: &CertificateDer<'_>, now: Timestamp) -> bool {
-    let lives = |c: &CertificateDer<'_>| parse::facts("x", c).is_ok_and(|f| f.not_before <= now && now < f.not_after);
-    lives(leaf) && parse::certificates("bundle", bundle).unwrap().iter().any(|ca| lives(ca) && parse::signed_by(leaf, ca))
+    let lives =
+        |c: &CertificateDer<'_>| parse::facts("x", c).is_ok_and(|f| f.not_before <= now && now < f.not_after);
+    lives(leaf)
+        && parse::certificates("bundle", bundle)
+            .unwrap()
+            .iter()
+            .any(|ca| lives(ca) && parse::signed_by(leaf, ca))
 }
 
 #[test]
@@ -50,10 +55,17 @@ fn what_is_spoilt_is_made_anew() {
     let other = settled(Store::default(), start());
     assert!(spoil(&|s| drop(s.tls.remove("tls.key"))).ca == good.ca, "a lost leaf leaves the CA alone");
     assert!(spoil(&|s| drop(s.tls.insert("tls.crt".into(), b"junk".to_vec()))).ca == good.ca);
-    assert!(spoil(&|s| drop(s.tls.insert("tls.key".into(), other.tls["tls.key"].clone()))).ca == good.ca, "a key of another leaf");
-    assert!(spoil(&|s| drop(s.tls.insert("ca.crt".into(), other.tls["ca.crt"].clone()))).tls == good.tls, "another bundle");
     assert!(
-        spoil(&|s| drop(s.ca.insert("ca.key".into(), other.ca["ca.key"].clone()))).ca["ca.crt"] != good.ca["ca.crt"],
+        spoil(&|s| drop(s.tls.insert("tls.key".into(), other.tls["tls.key"].clone()))).ca == good.ca,
+        "a key of another leaf"
+    );
+    assert!(
+        spoil(&|s| drop(s.tls.insert("ca.crt".into(), other.tls["ca.crt"].clone()))).tls == good.tls,
+        "another bundle"
+    );
+    assert!(
+        spoil(&|s| drop(s.ca.insert("ca.key".into(), other.ca["ca.key"].clone()))).ca["ca.crt"]
+            != good.ca["ca.crt"],
         "a CA whose key does not fit"
     );
     assert!(spoil(&|s| s.ca.clear()).ca != good.ca);
@@ -76,7 +88,10 @@ fn through_fifteen_years_whoever_took_a_bundle_in_the_last_year_trusts_the_serve
         for bundle in bundles.iter().rev().take(365 / 15) {
             assert!(trusts(bundle, &leaf, now), "on day {day}");
         }
-        assert!(parse::certificates("bundle", &store.tls["ca.crt"]).unwrap().len() <= 3, "the bundle does not grow");
+        assert!(
+            parse::certificates("bundle", &store.tls["ca.crt"]).unwrap().len() <= 3,
+            "the bundle does not grow"
+        );
     }
     assert_eq!(authorities.len(), 2, "one change of the CA in that time");
 }
@@ -87,7 +102,9 @@ fn no_secret_is_shown() {
     let shown = format!("{:?}", material(&store));
     let key = String::from_utf8(store.tls["tls.key"].clone()).unwrap();
     assert!(!shown.contains(key.lines().nth(1).unwrap()));
-    let junk = TlsMaterial::from_pem(&store.tls["tls.crt"], b"hunter2", &store.tls["ca.crt"]).unwrap_err().to_string();
+    let junk = TlsMaterial::from_pem(&store.tls["tls.crt"], b"hunter2", &store.tls["ca.crt"])
+        .unwrap_err()
+        .to_string();
     assert!(junk.contains("tls.key") && !junk.contains("hunter2"), "{junk}");
 }
 

@@ -38,13 +38,18 @@ pub fn leaf_of(store: &Store) -> CertificateDer<'static> {
 pub fn client(bundle: &[u8], own: Option<(&[u8], &[u8])>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(parse::certificates("bundle", bundle).unwrap());
-    let builder =
-        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
     let config = match own {
         None => builder.with_no_client_auth(),
-        Some((chain, key)) => {
-            builder.with_client_auth_cert(parse::certificates("own", chain).unwrap(), parse::private_key("own", key).unwrap()).unwrap()
-        }
+        Some((chain, key)) => builder
+            .with_client_auth_cert(
+                parse::certificates("own", chain).unwrap(),
+                parse::private_key("own", key).unwrap(),
+            )
+            .unwrap(),
     };
     Arc::new(config)
 }
@@ -72,7 +77,12 @@ impl Connection {
             let text = String::from_utf8_lossy(&answer).into_owned();
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
                 assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-                let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")).unwrap().parse::<usize>().unwrap();
+                let length = head
+                    .lines()
+                    .find_map(|l| l.strip_prefix("content-length: "))
+                    .unwrap()
+                    .parse::<usize>()
+                    .unwrap();
                 if body.len() == length {
                     return Ok(body.to_owned());
                 }

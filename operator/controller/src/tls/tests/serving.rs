@@ -28,13 +28,23 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let (feed, source) = TlsSource::channel();
         let (stop, stopped) = oneshot::channel::<()>();
-        let peer = |Extension(peer): Extension<PeerInfo>| async move { format!("{} {}", peer.addr.ip(), peer.client_certs.len()) };
+        let peer = |Extension(peer): Extension<PeerInfo>| async move {
+            format!("{} {}", peer.addr.ip(), peer.client_certs.len())
+        };
         let slow = || async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             "slept"
         };
         let router = axum::Router::new().route("/peer", get(peer)).route("/slow", get(slow));
-        let ended = tokio::spawn(serve(listener, source, router, client_auth, limits, async move { drop(stopped.await) }));
+        let ended =
+            tokio::spawn(serve(
+                listener,
+                source,
+                router,
+                client_auth,
+                limits,
+                async move { drop(stopped.await) },
+            ));
         Self { port, feed, stop, ended }
     }
 }
@@ -57,7 +67,10 @@ async fn a_new_certificate_is_presented_at_once_and_open_connections_live_on() {
     assert_eq!(after.leaf(), leaf_of(&new));
     assert_eq!(after.get("/peer").await.unwrap(), "127.0.0.1 0");
     assert_eq!(before.get("/peer").await.unwrap(), "127.0.0.1 0", "the old connection lives on");
-    assert!(Connection::open(server.port, client(&old.tls["ca.crt"], None)).await.is_err(), "the old leaf is gone");
+    assert!(
+        Connection::open(server.port, client(&old.tls["ca.crt"], None)).await.is_err(),
+        "the old leaf is gone"
+    );
 }
 
 #[tokio::test]
@@ -97,8 +110,9 @@ async fn where_a_client_certificate_is_required_nobody_connects_without_one() {
     let (_roots, receiver) = watch::channel(parse::certificates("ca", front_proxy.0.as_bytes()).unwrap());
     let server = Server::start(Some(ClientAuth::new(receiver).required())).await;
     server.feed.replace(material(&store));
-    let ask =
-        async |own: Option<(&[u8], &[u8])>| Connection::open(server.port, client(&store.tls["ca.crt"], own)).await?.get("/peer").await;
+    let ask = async |own: Option<(&[u8], &[u8])>| {
+        Connection::open(server.port, client(&store.tls["ca.crt"], own)).await?.get("/peer").await
+    };
     assert_eq!(ask(Some((front_proxy.1.as_bytes(), front_proxy.2.as_bytes()))).await.unwrap(), "127.0.0.1 1");
     let refused = ask(None).await;
     assert!(refused.is_err(), "{refused:?}");
@@ -122,7 +136,8 @@ async fn a_verified_client_certificate_reaches_the_handler() {
 /// A CA, and a certificate of it for clients with its key: what an API server has for its front proxy.
 fn front_proxy() -> (String, String, String) {
     let ca = issue::ca(Timestamp::now()).unwrap();
-    let issuer = rcgen::Issuer::from_ca_cert_pem(&ca.certificate, rcgen::KeyPair::from_pem(&ca.key).unwrap()).unwrap();
+    let issuer =
+        rcgen::Issuer::from_ca_cert_pem(&ca.certificate, rcgen::KeyPair::from_pem(&ca.key).unwrap()).unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name.push(rcgen::DnType::CommonName, "front-proxy-client");

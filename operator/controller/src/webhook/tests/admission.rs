@@ -26,10 +26,16 @@ fn with(mut request: Value, field: &str, value: Value) -> Value {
 async fn a_selected_pod_is_patched_and_counted() {
     let webhook = Webhook::new();
     let response = webhook.review(PODS, create("shop", pod())).await;
-    let paths: Vec<String> = patch(&response).iter().map(|op| op["path"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(paths, ["/metadata/annotations", "/spec/shareProcessNamespace", "/spec/volumes", "/spec/initContainers"]);
+    let paths: Vec<String> =
+        patch(&response).iter().map(|op| op["path"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(
+        paths,
+        ["/metadata/annotations", "/spec/shareProcessNamespace", "/spec/volumes", "/spec/initContainers"]
+    );
     assert!(
-        webhook.metrics().contains("fleetprof_admission_total{webhook=\"pods\",outcome=\"injected\",reason=\"\"} 1"),
+        webhook
+            .metrics()
+            .contains("fleetprof_admission_total{webhook=\"pods\",outcome=\"injected\",reason=\"\"} 1"),
         "{}",
         webhook.metrics()
     );
@@ -54,7 +60,11 @@ async fn pods_that_are_left_out_are_allowed_as_they_are_and_counted_by_reason() 
     ] {
         let response = webhook.review(PODS, create(namespace, pod)).await;
         assert!(patch(&response).is_empty() && warning(&response).is_empty());
-        assert!(webhook.metrics().contains(&format!("{{webhook=\"pods\",{counted}}} 1")), "{counted}: {}", webhook.metrics());
+        assert!(
+            webhook.metrics().contains(&format!("{{webhook=\"pods\",{counted}}} 1")),
+            "{counted}: {}",
+            webhook.metrics()
+        );
     }
 }
 
@@ -79,12 +89,24 @@ async fn policies_that_come_and_go_change_the_next_answer() {
 #[tokio::test]
 async fn a_pod_that_cannot_be_read_is_admitted_with_a_warning() {
     let webhook = Webhook::new();
-    for object in [json!(null), json!([]), json!({"metadata": {}}), json!({"metadata": {}, "spec": {"containers": "x"}})] {
+    for object in [
+        json!(null),
+        json!([]),
+        json!({"metadata": {}}),
+        json!({"metadata": {}, "spec": {"containers": "x"}}),
+    ] {
         let response = webhook.review(PODS, create("shop", object)).await;
         assert!(patch(&response).is_empty());
-        assert!(warning(&response).starts_with("fleetprof: ") && warning(&response).contains("of the pod is not"), "{response}");
+        assert!(
+            warning(&response).starts_with("fleetprof: ") && warning(&response).contains("of the pod is not"),
+            "{response}"
+        );
     }
-    assert!(webhook.metrics().contains("outcome=\"malformed\",reason=\"MalformedPod\"} 4"), "{}", webhook.metrics());
+    assert!(
+        webhook.metrics().contains("outcome=\"malformed\",reason=\"MalformedPod\"} 4"),
+        "{}",
+        webhook.metrics()
+    );
 }
 
 #[tokio::test]
@@ -102,7 +124,11 @@ async fn requests_of_another_shape_are_admitted_with_a_warning() {
         }
         for body in ["", "{", "[]", "null", "\u{0}", "{\"request\": null}", "{\"request\": {\"uid\": 1}}"] {
             let (status, answer) = webhook.post(path, body).await;
-            assert_eq!((status, &answer["response"]["allowed"]), (StatusCode::OK, &json!(true)), "{path} {body}");
+            assert_eq!(
+                (status, &answer["response"]["allowed"]),
+                (StatusCode::OK, &json!(true)),
+                "{path} {body}"
+            );
         }
         let deep = format!(
             "{{\"request\": {{\"uid\": \"u\", \"operation\": \"CREATE\", \"object\": {}{}}}}}",
@@ -110,7 +136,11 @@ async fn requests_of_another_shape_are_admitted_with_a_warning() {
             "]".repeat(100_000)
         );
         let (status, answer) = webhook.post(path, deep).await;
-        assert_eq!((status, &answer["response"]["allowed"]), (StatusCode::OK, &json!(true)), "{path}, nested without end");
+        assert_eq!(
+            (status, &answer["response"]["allowed"]),
+            (StatusCode::OK, &json!(true)),
+            "{path}, nested without end"
+        );
     }
 }
 
@@ -135,8 +165,7 @@ async fn a_session_is_stamped_with_who_asked_whatever_was_sent() {
     let webhook = Webhook::new();
     for sent in [json!(null), json!({"username": "admin", "groups": ["system:masters"]}), json!("junk")] {
         let response = webhook.review(SESSIONS, create("shop", session(sent))).await;
-        let expected =
-            json!([{"op": "add", "path": "/spec/requestedBy", "value": {"username": "eve", "groups": ["dev", "system:authenticated"]}}]);
+        let expected = json!([{"op": "add", "path": "/spec/requestedBy", "value": {"username": "eve", "groups": ["dev", "system:authenticated"]}}]);
         assert_eq!(json!(patch(&response)), expected);
     }
     assert!(webhook.metrics().contains("{webhook=\"profilesessions\",outcome=\"stamped\",reason=\"\"} 3"));
@@ -145,11 +174,18 @@ async fn a_session_is_stamped_with_who_asked_whatever_was_sent() {
 #[tokio::test]
 async fn the_operator_may_say_for_whom_it_asks() {
     let webhook = Webhook::new();
-    let by = |username: &str| with(create("shop", session(json!({"username": "carol"}))), "userInfo", json!({"username": username}));
-    assert!(patch(&webhook.review(SESSIONS, by("system:serviceaccount:fleetprof:fleetprof-operator")).await).is_empty());
-    for other in
-        ["system:serviceaccount:shop:fleetprof-operator", "system:serviceaccount:fleetprof:fleetprof-webhook", "fleetprof-operator"]
-    {
+    let by = |username: &str| {
+        with(create("shop", session(json!({"username": "carol"}))), "userInfo", json!({"username": username}))
+    };
+    assert!(
+        patch(&webhook.review(SESSIONS, by("system:serviceaccount:fleetprof:fleetprof-operator")).await)
+            .is_empty()
+    );
+    for other in [
+        "system:serviceaccount:shop:fleetprof-operator",
+        "system:serviceaccount:fleetprof:fleetprof-webhook",
+        "fleetprof-operator",
+    ] {
         assert_eq!(patch(&webhook.review(SESSIONS, by(other)).await)[0]["value"]["username"], other);
     }
 }
@@ -157,7 +193,8 @@ async fn the_operator_may_say_for_whom_it_asks() {
 #[tokio::test]
 async fn a_stamp_stays_within_the_schema() {
     let groups: Vec<String> = (0..200).map(|n| format!("g{n}")).chain(["x".repeat(2000)]).rev().collect();
-    let request = with(create("shop", session(json!(null))), "userInfo", json!({"username": "eve", "groups": groups}));
+    let request =
+        with(create("shop", session(json!(null))), "userInfo", json!({"username": "eve", "groups": groups}));
     let stamp = patch(&Webhook::new().review(SESSIONS, request).await)[0]["value"].clone();
     let groups = stamp["groups"].as_array().unwrap();
     assert_eq!((groups.len(), &groups[0]), (128, &json!("g199")));

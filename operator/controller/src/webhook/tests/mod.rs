@@ -48,7 +48,11 @@ impl Webhook {
         ]);
         index.set_cluster_policies([]);
         let images = AgentImages { default: "agent:1".into(), allowed: vec![] };
-        let rules = ClusterRules { excluded_namespaces: vec!["kube-system".into()], default_pod_security: PodSecurity::Privileged, images };
+        let rules = ClusterRules {
+            excluded_namespaces: vec!["kube-system".into()],
+            default_pod_security: PodSecurity::Privileged,
+            images,
+        };
         let state = WebhookState {
             index: index.clone(),
             agent: watch::channel(Arc::new(agent)).1,
@@ -61,7 +65,10 @@ impl Webhook {
 
     /// Sends a body and reads the answer's JSON.
     pub async fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> (StatusCode, Value) {
-        let request = Request::post(path).header("content-type", "application/json").body(Body::from(body.into())).unwrap();
+        let request = Request::post(path)
+            .header("content-type", "application/json")
+            .body(Body::from(body.into()))
+            .unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -70,10 +77,18 @@ impl Webhook {
 
     /// Asks about an object and gives back the `response`; every one must be allowed and carry the uid.
     pub async fn review(&self, path: &str, request: Value) -> Value {
-        let (status, answer) =
-            self.post(path, json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).to_string()).await;
+        let (status, answer) = self
+            .post(
+                path,
+                json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request})
+                    .to_string(),
+            )
+            .await;
         assert_eq!(status, StatusCode::OK);
-        assert_eq!((&answer["apiVersion"], &answer["kind"]), (&json!("admission.k8s.io/v1"), &json!("AdmissionReview")));
+        assert_eq!(
+            (&answer["apiVersion"], &answer["kind"]),
+            (&json!("admission.k8s.io/v1"), &json!("AdmissionReview"))
+        );
         let response = answer["response"].clone();
         assert_eq!((&response["uid"], &response["allowed"]), (&json!("u-1"), &json!(true)));
         response

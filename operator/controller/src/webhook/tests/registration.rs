@@ -11,15 +11,22 @@ fn names() -> Names {
 }
 
 fn registered(policies: &[(&str, &str)]) -> Vec<Value> {
-    let policies: Vec<_> =
-        policies.iter().enumerate().map(|(n, (ns, mode))| Arc::new(policy(ns, &format!("p{n}"), json!({"mode": mode})))).collect();
+    let policies: Vec<_> = policies
+        .iter()
+        .enumerate()
+        .map(|(n, (ns, mode))| Arc::new(policy(ns, &format!("p{n}"), json!({"mode": mode}))))
+        .collect();
     webhooks(policies.iter().map(|p| PolicyView::from(&**p)), "PEM", &names())
 }
 
 /// Namespaces whose pods are sent; `None` when no pod is.
 fn namespaces(policies: &[(&str, &str)]) -> Option<Value> {
     let webhooks = registered(policies);
-    assert_eq!(webhooks.last().unwrap()["name"], "profilesessions.fleetprof.dev", "sessions are always stamped");
+    assert_eq!(
+        webhooks.last().unwrap()["name"],
+        "profilesessions.fleetprof.dev",
+        "sessions are always stamped"
+    );
     let pods = webhooks.iter().find(|w| w["name"] == "pods.fleetprof.dev")?;
     Some(pods["namespaceSelector"]["matchExpressions"][0]["values"].clone())
 }
@@ -82,19 +89,26 @@ fn each_policy_of_the_cluster_has_a_webhook_as_narrow_as_itself() {
     ];
     let registered = webhooks(cluster.iter().map(PolicyView::from), "PEM", &names());
     let of: Vec<&str> = registered.iter().map(|w| w["name"].as_str().unwrap()).collect();
-    assert_eq!(of, ["a.cluster.pods.fleetprof.dev", "b.all.cluster.pods.fleetprof.dev", "profilesessions.fleetprof.dev"]);
+    assert_eq!(
+        of,
+        ["a.cluster.pods.fleetprof.dev", "b.all.cluster.pods.fleetprof.dev", "profilesessions.fleetprof.dev"]
+    );
     let out = json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", "fleetprof"]});
     let opted_in = json!({"key": "fleetprof.dev/profiling", "operator": "NotIn", "values": ["disabled"]});
     assert_eq!(
         registered[0]["namespaceSelector"],
         json!({"matchLabels": {"team": "x"}, "matchExpressions": [{"key": "env", "operator": "Exists"}, out.clone()]})
     );
-    assert_eq!(registered[0]["objectSelector"], json!({"matchLabels": {"app": "web"}, "matchExpressions": [opted_in.clone()]}));
+    assert_eq!(
+        registered[0]["objectSelector"],
+        json!({"matchLabels": {"app": "web"}, "matchExpressions": [opted_in.clone()]})
+    );
     assert_eq!(registered[1]["namespaceSelector"], json!({"matchExpressions": [out]}));
     assert_eq!(registered[1]["objectSelector"], json!({"matchExpressions": [opted_in]}));
     for webhook in registered {
         assert_eq!((&webhook["failurePolicy"], &webhook["timeoutSeconds"]), (&json!("Ignore"), &json!(3)));
-        let typed: k8s_openapi::api::admissionregistration::v1::MutatingWebhook = serde_json::from_value(webhook.clone()).unwrap();
+        let typed: k8s_openapi::api::admissionregistration::v1::MutatingWebhook =
+            serde_json::from_value(webhook.clone()).unwrap();
         assert_eq!(json!(typed), webhook, "so that what is and what should be can be compared");
     }
 }

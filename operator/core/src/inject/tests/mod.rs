@@ -38,7 +38,11 @@ impl Policy {
     /// As seen from a pod of `namespace`.
     pub fn view<'a>(&'a self, namespace: &'a str) -> PolicyView<'a> {
         PolicyView {
-            kind: if self.namespaces.is_some() { PolicyKind::ClusterProfilingPolicy } else { PolicyKind::ProfilingPolicy },
+            kind: if self.namespaces.is_some() {
+                PolicyKind::ClusterProfilingPolicy
+            } else {
+                PolicyKind::ProfilingPolicy
+            },
             namespace: self.namespaces.is_none().then_some(namespace),
             name: self.name,
             uid: self.name,
@@ -65,7 +69,10 @@ pub fn cluster() -> ClusterRules {
 }
 
 pub fn images() -> AgentImages {
-    AgentImages { default: "fleetprof-agent:0.1.0".into(), allowed: vec!["mirror.example/fleetprof-agent:*".into()] }
+    AgentImages {
+        default: "fleetprof-agent:0.1.0".into(),
+        allowed: vec!["mirror.example/fleetprof-agent:*".into()],
+    }
 }
 
 pub fn settings() -> AgentSettings {
@@ -113,7 +120,12 @@ pub fn outcome(pod: &Value, namespace_labels: &[(&str, &str)], policies: &[Polic
     outcome_in("shop", pod, namespace_labels, policies)
 }
 
-pub fn outcome_in(namespace: &str, pod: &Value, namespace_labels: &[(&str, &str)], policies: &[Policy]) -> Outcome {
+pub fn outcome_in(
+    namespace: &str,
+    pod: &Value,
+    namespace_labels: &[(&str, &str)],
+    policies: &[Policy],
+) -> Outcome {
     let (namespace_labels, cluster) = (labels(namespace_labels), cluster());
     let facts = AdmissionFacts { namespace, namespace_labels: &namespace_labels, cluster: &cluster };
     inject(pod, &facts, policies.iter().map(|p| p.view(namespace)), &settings()).outcome

@@ -32,7 +32,8 @@ fn the_smallest_pod_gets_everything_that_the_agent_needs() {
             "restartPolicy": "Always",
             "env": [
                 {"name": "FLEETPROF_GATEWAY", "value": "https://fleetprof-leader.fleetprof.svc:8443"},
-                {"name": "FLEETPROF_CA", "value": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"},
+                {"name": "FLEETPROF_CA", "value": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END \
+                    CERTIFICATE-----\n"},
                 {"name": "FLEETPROF_TOKEN_FILE", "value": "/var/run/secrets/fleetprof.dev/token"},
                 {"name": "FLEETPROF_SPOOL", "value": "/var/spool/fleetprof"}],
             "resources": {"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "256Mi"}},
@@ -49,7 +50,11 @@ fn the_smallest_pod_gets_everything_that_the_agent_needs() {
 
 #[test]
 fn lists_that_are_there_are_appended_to() {
-    let pod = edit(pod_with("/spec/volumes", json!([{"name": "data"}])), "/spec/initContainers", json!([{"name": "migrate"}]));
+    let pod = edit(
+        pod_with("/spec/volumes", json!([{"name": "data"}])),
+        "/spec/initContainers",
+        json!([{"name": "migrate"}]),
+    );
     let pod = edit(pod, "/metadata/annotations", json!({"a/b~c": "1"}));
     let Outcome::Injected { patch, .. } = outcome(&pod, &[], &[all()]) else { panic!("not injected") };
     let paths: Vec<&str> = patch.iter().map(PatchOp::path).collect();
@@ -64,9 +69,19 @@ fn lists_that_are_there_are_appended_to() {
         ]
     );
     let after = injected(&pod);
-    let names =
-        |list: &str| after["spec"][list].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
-    assert_eq!(names("initContainers"), ["migrate", "fleetprof-agent"], "the sidecar delays no other init container");
+    let names = |list: &str| {
+        after["spec"][list]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names("initContainers"),
+        ["migrate", "fleetprof-agent"],
+        "the sidecar delays no other init container"
+    );
     assert_eq!(names("volumes"), ["data", "fleetprof-token", "fleetprof-spool"]);
     assert_eq!(after["metadata"]["annotations"]["a/b~c"], "1");
     assert!(sidecar(&after).get("startupProbe").is_none(), "nothing delays the app");
@@ -74,7 +89,9 @@ fn lists_that_are_there_are_appended_to() {
 
 #[test]
 fn a_process_namespace_that_is_shared_already_is_not_written_again() {
-    let Outcome::Injected { patch, .. } = outcome(&pod_with("/spec/shareProcessNamespace", json!(true)), &[], &[all()]) else {
+    let Outcome::Injected { patch, .. } =
+        outcome(&pod_with("/spec/shareProcessNamespace", json!(true)), &[], &[all()])
+    else {
         panic!("not injected")
     };
     assert!(patch.iter().all(|op| !op.path().contains("shareProcessNamespace")));
@@ -82,7 +99,10 @@ fn a_process_namespace_that_is_shared_already_is_not_written_again() {
 
 #[test]
 fn fields_that_this_build_does_not_know_survive() {
-    let mut pod = pod_with("/spec/brandNewField", json!({"deep": [1, {"of": null}], "big": 18_446_744_073_709_551_615_u64}));
+    let mut pod = pod_with(
+        "/spec/brandNewField",
+        json!({"deep": [1, {"of": null}], "big": 18_446_744_073_709_551_615_u64}),
+    );
     pod = edit(pod, "/spec/containers/0/resizePolicyNext", json!([{"x": 1.5}]));
     pod = edit(pod, "/metadata/somethingElse", json!("kept"));
     pod["unheardOf"] = json!({"at": "the top"});
@@ -98,7 +118,11 @@ fn fields_that_this_build_does_not_know_survive() {
 #[test]
 fn the_agent_runs_as_the_target_does() {
     let of = |container: Value, pod_context: Value| {
-        let pod = edit(pod_with("/spec/containers/0/securityContext", container), "/spec/securityContext", pod_context);
+        let pod = edit(
+            pod_with("/spec/containers/0/securityContext", container),
+            "/spec/securityContext",
+            pod_context,
+        );
         let context = sidecar(&injected(&pod))["securityContext"].clone();
         (
             context["runAsUser"].as_i64(),
@@ -113,7 +137,11 @@ fn the_agent_runs_as_the_target_does() {
         "the container wins"
     );
     assert_eq!(of(json!({}), json!({"runAsUser": 7, "runAsGroup": 8})), (Some(7), Some(8), true, true));
-    assert_eq!(of(json!({"runAsUser": 5}), json!({"runAsGroup": 8})), (Some(5), Some(8), true, true), "each from where it is known");
+    assert_eq!(
+        of(json!({"runAsUser": 5}), json!({"runAsGroup": 8})),
+        (Some(5), Some(8), true, true),
+        "each from where it is known"
+    );
     assert_eq!(of(json!({"runAsUser": 5}), json!(null)), (Some(5), None, true, true));
     assert_eq!(
         of(json!({"runAsUser": 0}), json!({"runAsUser": 7})),
@@ -142,7 +170,11 @@ fn injecting_twice_changes_nothing() {
     let after = injected(&pod());
     let expected = Outcome::Injected { policy: "all".into(), container: "orders".into(), patch: Vec::new() };
     assert_eq!(outcome(&after, &[], &[all()]), expected);
-    assert_eq!(outcome(&after, &[("fleetprof.dev/profiling", "disabled")], &[]), expected, "whatever the policies have become");
+    assert_eq!(
+        outcome(&after, &[("fleetprof.dev/profiling", "disabled")], &[]),
+        expected,
+        "whatever the policies have become"
+    );
     let spoilt = edit(after, "/metadata/annotations/fleetprof.dev~1injected", json!("no JSON"));
     assert!(matches!(outcome(&spoilt, &[], &[all()]), Outcome::Injected { patch, .. } if patch.is_empty()));
 }

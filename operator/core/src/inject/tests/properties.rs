@@ -37,8 +37,10 @@ fn pod_like() -> impl Strategy<Value = Value> {
     );
     let metadata = prop::collection::btree_map("labels|annotations|ownerReferences|name", json_value(), 0..3);
     (containers, fields, metadata).prop_map(|(containers, fields, metadata)| {
-        let containers: Vec<Value> =
-            containers.into_iter().map(|(name, security)| json!({"name": name, "securityContext": security})).collect();
+        let containers: Vec<Value> = containers
+            .into_iter()
+            .map(|(name, security)| json!({"name": name, "securityContext": security}))
+            .collect();
         let mut spec = Map::from_iter(fields);
         spec.insert("containers".into(), containers.into());
         json!({"metadata": Map::from_iter(metadata), "spec": spec})
@@ -47,13 +49,25 @@ fn pod_like() -> impl Strategy<Value = Value> {
 
 fn holds_for(pod: &Value) -> Result<(), TestCaseError> {
     let first = outcome(pod, &[], &[all()]);
-    prop_assert_eq!(&outcome(&read(&pod.to_string()).unwrap(), &[], &[all()]), &first, "what is not read changes nothing");
+    prop_assert_eq!(
+        &outcome(&read(&pod.to_string()).unwrap(), &[], &[all()]),
+        &first,
+        "what is not read changes nothing"
+    );
     let once = applied(pod, &first);
     if let Outcome::Injected { policy, container, patch } = &first {
-        let names: Vec<&str> = pod["spec"]["containers"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
+        let names: Vec<&str> = pod["spec"]["containers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|c| c["name"].as_str())
+            .collect();
         prop_assert!(patch.is_empty() || names.contains(&container.as_str()));
         let second = outcome(&once, &[], &[all()]);
-        prop_assert_eq!(&second, &Outcome::Injected { policy: policy.clone(), container: container.clone(), patch: Vec::new() });
+        prop_assert_eq!(
+            &second,
+            &Outcome::Injected { policy: policy.clone(), container: container.clone(), patch: Vec::new() }
+        );
         prop_assert_eq!(applied(&once, &second), once);
     } else {
         prop_assert_eq!(&once, pod);

@@ -33,26 +33,66 @@ fn platform() -> Vec<Case> {
     vec![
         ("hostPID", pod_with("/spec/hostPID", json!(true)), &[], Some(HostPid)),
         ("hostPID: false is nothing", pod_with("/spec/hostPID", json!(false)), &[], None),
-        ("shareProcessNamespace: false", pod_with("/spec/shareProcessNamespace", json!(false)), &[], Some(ProcessNamespaceConflict)),
-        ("shareProcessNamespace: true is welcome", pod_with("/spec/shareProcessNamespace", json!(true)), &[], None),
-        ("shareProcessNamespace: null is unset", pod_with("/spec/shareProcessNamespace", json!(null)), &[], None),
+        (
+            "shareProcessNamespace: false",
+            pod_with("/spec/shareProcessNamespace", json!(false)),
+            &[],
+            Some(ProcessNamespaceConflict),
+        ),
+        (
+            "shareProcessNamespace: true is welcome",
+            pod_with("/spec/shareProcessNamespace", json!(true)),
+            &[],
+            None,
+        ),
+        (
+            "shareProcessNamespace: null is unset",
+            pod_with("/spec/shareProcessNamespace", json!(null)),
+            &[],
+            None,
+        ),
         ("os Windows", pod_with("/spec/os", json!({"name": "windows"})), &[], Some(WindowsNode)),
         ("os Linux", pod_with("/spec/os", json!({"name": "linux"})), &[], None),
-        ("a node selector for Windows", pod_with("/spec/nodeSelector", json!({"kubernetes.io/os": "windows"})), &[], Some(WindowsNode)),
+        (
+            "a node selector for Windows",
+            pod_with("/spec/nodeSelector", json!({"kubernetes.io/os": "windows"})),
+            &[],
+            Some(WindowsNode),
+        ),
         (
             "the old node selector for Windows",
             pod_with("/spec/nodeSelector", json!({"beta.kubernetes.io/os": "windows"})),
             &[],
             Some(WindowsNode),
         ),
-        ("a node selector for Linux", pod_with("/spec/nodeSelector", json!({"kubernetes.io/os": "linux"})), &[], None),
-        ("a mirror pod", pod_with("/metadata/annotations", json!({"kubernetes.io/config.mirror": "abc"})), &[], Some(StaticPod)),
-        ("a pod of a node", pod_with("/metadata/ownerReferences", json!([{"kind": "Node", "name": "n"}])), &[], Some(StaticPod)),
+        (
+            "a node selector for Linux",
+            pod_with("/spec/nodeSelector", json!({"kubernetes.io/os": "linux"})),
+            &[],
+            None,
+        ),
+        (
+            "a mirror pod",
+            pod_with("/metadata/annotations", json!({"kubernetes.io/config.mirror": "abc"})),
+            &[],
+            Some(StaticPod),
+        ),
+        (
+            "a pod of a node",
+            pod_with("/metadata/ownerReferences", json!([{"kind": "Node", "name": "n"}])),
+            &[],
+            Some(StaticPod),
+        ),
         ("the host's network", pod_with("/spec/hostNetwork", json!(true)), &[], None),
         ("the host's IPC", pod_with("/spec/hostIPC", json!(true)), &[], None),
         ("its own user namespace", pod_with("/spec/hostUsers", json!(false)), &[], None),
         ("no mounted token", pod_with("/spec/automountServiceAccountToken", json!(false)), &[], None),
-        ("a group for volumes", pod_with("/spec/securityContext", json!({"fsGroup": 3000})), RESTRICTED, None),
+        (
+            "a group for volumes",
+            pod_with("/spec/securityContext", json!({"fsGroup": 3000})),
+            RESTRICTED,
+            None,
+        ),
     ]
 }
 
@@ -72,19 +112,41 @@ fn nodes() -> Vec<Case> {
     vec![
         ("nodes of Windows", placed(json!([term(json!([windows()]))])), &[], Some(WindowsNode)),
         ("nodes of Windows by the old label", placed(json!([term(json!([old]))])), &[], Some(WindowsNode)),
-        ("no node of Linux", placed(json!([term(json!([os("NotIn", json!(["linux"]))]))])), &[], Some(WindowsNode)),
-        ("nodes of Windows in one zone", placed(json!([term(json!([zone(), windows()]))])), &[], Some(WindowsNode)),
+        (
+            "no node of Linux",
+            placed(json!([term(json!([os("NotIn", json!(["linux"]))]))])),
+            &[],
+            Some(WindowsNode),
+        ),
+        (
+            "nodes of Windows in one zone",
+            placed(json!([term(json!([zone(), windows()]))])),
+            &[],
+            Some(WindowsNode),
+        ),
         (
             "nodes of Windows, whatever the zone",
             placed(json!([term(json!([zone(), windows()])), term(json!([windows()]))])),
             &[],
             Some(WindowsNode),
         ),
-        ("beside a term that takes no node", placed(json!([term(json!([windows()])), {}])), &[], Some(WindowsNode)),
-        ("nodes of Windows, or of one zone", placed(json!([term(json!([windows()])), term(json!([zone()]))])), &[], None),
+        (
+            "beside a term that takes no node",
+            placed(json!([term(json!([windows()])), {}])),
+            &[],
+            Some(WindowsNode),
+        ),
+        (
+            "nodes of Windows, or of one zone",
+            placed(json!([term(json!([windows()])), term(json!([zone()]))])),
+            &[],
+            None,
+        ),
         (
             "nodes of Windows, or one by name",
-            placed(json!([term(json!([windows()])), {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}])),
+            placed(
+                json!([term(json!([windows()])), {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]),
+            ),
             &[],
             None,
         ),
@@ -100,17 +162,42 @@ fn nodes() -> Vec<Case> {
 fn names_taken() -> Vec<Case> {
     let named = |name: &str| json!([{"name": name}]);
     vec![
-        ("a container with our name", pod_with("/spec/containers", named("fleetprof-agent")), &[], Some(NameConflict)),
-        ("an init container with our name", pod_with("/spec/initContainers", named("fleetprof-agent")), &[], Some(NameConflict)),
-        ("a volume named as the token's", pod_with("/spec/volumes", named("fleetprof-token")), &[], Some(NameConflict)),
-        ("a volume named as the spool's", pod_with("/spec/volumes", named("fleetprof-spool")), &[], Some(NameConflict)),
+        (
+            "a container with our name",
+            pod_with("/spec/containers", named("fleetprof-agent")),
+            &[],
+            Some(NameConflict),
+        ),
+        (
+            "an init container with our name",
+            pod_with("/spec/initContainers", named("fleetprof-agent")),
+            &[],
+            Some(NameConflict),
+        ),
+        (
+            "a volume named as the token's",
+            pod_with("/spec/volumes", named("fleetprof-token")),
+            &[],
+            Some(NameConflict),
+        ),
+        (
+            "a volume named as the spool's",
+            pod_with("/spec/volumes", named("fleetprof-spool")),
+            &[],
+            Some(NameConflict),
+        ),
         (
             "an annotation that was copied without the sidecar",
             pod_with("/metadata/annotations", json!({"fleetprof.dev/injected": "{}"})),
             &[],
             None,
         ),
-        ("others in all lists", edit(pod_with("/spec/volumes", named("data")), "/spec/initContainers", named("migrate")), &[], None),
+        (
+            "others in all lists",
+            edit(pod_with("/spec/volumes", named("data")), "/spec/initContainers", named("migrate")),
+            &[],
+            None,
+        ),
     ]
 }
 
@@ -120,7 +207,12 @@ fn users() -> Vec<Case> {
     vec![
         ("a known user under restricted", pod(), RESTRICTED, None),
         ("a known user of the pod under restricted", of_pod(json!({"runAsUser": 7})), RESTRICTED, None),
-        ("an unknown user under restricted", user(json!({"runAsNonRoot": true})), RESTRICTED, Some(UnknownUser)),
+        (
+            "an unknown user under restricted",
+            user(json!({"runAsNonRoot": true})),
+            RESTRICTED,
+            Some(UnknownUser),
+        ),
         (
             "an unknown user under a level that is no level",
             user(json!({})),
@@ -129,16 +221,35 @@ fn users() -> Vec<Case> {
         ),
         ("root under restricted", user(json!({"runAsUser": 0})), RESTRICTED, Some(UnknownUser)),
         ("an unknown user under baseline", user(json!({})), BASELINE, None),
-        ("an unknown user that must not be root", user(json!({"runAsNonRoot": true})), &[], Some(UnknownUser)),
-        ("an unknown user of a pod that must not be root", of_pod(json!({"runAsNonRoot": true})), BASELINE, Some(UnknownUser)),
+        (
+            "an unknown user that must not be root",
+            user(json!({"runAsNonRoot": true})),
+            &[],
+            Some(UnknownUser),
+        ),
+        (
+            "an unknown user of a pod that must not be root",
+            of_pod(json!({"runAsNonRoot": true})),
+            BASELINE,
+            Some(UnknownUser),
+        ),
         (
             "an unknown user that may be root although the pod says no",
-            edit(user(json!({"runAsNonRoot": false})), "/spec/securityContext", json!({"runAsNonRoot": true})),
+            edit(
+                user(json!({"runAsNonRoot": false})),
+                "/spec/securityContext",
+                json!({"runAsNonRoot": true}),
+            ),
             &[],
             None,
         ),
         ("no security context at all", user(json!(null)), &[], None),
-        ("warnings about restricted forbid nothing", user(json!(null)), &[("pod-security.kubernetes.io/warn", "restricted")], None),
+        (
+            "warnings about restricted forbid nothing",
+            user(json!(null)),
+            &[("pod-security.kubernetes.io/warn", "restricted")],
+            None,
+        ),
     ]
 }
 
@@ -149,14 +260,39 @@ fn malformed() -> Vec<Case> {
         ("no metadata", json!({"spec": {"containers": []}}), &[], Some(MalformedPod)),
         ("no spec", json!({"metadata": {}}), &[], Some(MalformedPod)),
         ("metadata of a wrong type", pod_with("/metadata", json!("x")), &[], Some(MalformedPod)),
-        ("annotations of a wrong type", pod_with("/metadata/annotations", json!([])), &[], Some(MalformedPod)),
-        ("init containers of a wrong type", pod_with("/spec/initContainers", json!({})), &[], Some(MalformedPod)),
+        (
+            "annotations of a wrong type",
+            pod_with("/metadata/annotations", json!([])),
+            &[],
+            Some(MalformedPod),
+        ),
+        (
+            "init containers of a wrong type",
+            pod_with("/spec/initContainers", json!({})),
+            &[],
+            Some(MalformedPod),
+        ),
         ("volumes of a wrong type", pod_with("/spec/volumes", json!("v")), &[], Some(MalformedPod)),
-        ("containers of a wrong type", pod_with("/spec/containers", json!({"a": 1})), &[], Some(MalformedPod)),
-        ("a container without a name", pod_with("/spec/containers", json!([{"image": "x"}])), &[], Some(MalformedPod)),
+        (
+            "containers of a wrong type",
+            pod_with("/spec/containers", json!({"a": 1})),
+            &[],
+            Some(MalformedPod),
+        ),
+        (
+            "a container without a name",
+            pod_with("/spec/containers", json!([{"image": "x"}])),
+            &[],
+            Some(MalformedPod),
+        ),
         ("a user that is no number", pod_with(USER, json!({"runAsUser": "root"})), &[], Some(MalformedPod)),
         ("a user that cannot be", pod_with(USER, json!({"runAsUser": -1})), &[], Some(MalformedPod)),
-        ("a user beyond all users", pod_with(USER, json!({"runAsUser": 4_294_967_296_i64})), &[], Some(MalformedPod)),
+        (
+            "a user beyond all users",
+            pod_with(USER, json!({"runAsUser": 4_294_967_296_i64})),
+            &[],
+            Some(MalformedPod),
+        ),
         ("hostPID of a wrong type", pod_with("/spec/hostPID", json!("yes")), &[], Some(MalformedPod)),
         (
             "terms that are no list",
@@ -168,7 +304,12 @@ fn malformed() -> Vec<Case> {
             Some(MalformedPod),
         ),
         ("no containers", pod_with("/spec/containers", json!([])), &[], Some(NoSelectedContainer)),
-        ("null lists are missing lists", edit(pod_with("/spec/volumes", json!(null)), "/spec/initContainers", json!(null)), &[], None),
+        (
+            "null lists are missing lists",
+            edit(pod_with("/spec/volumes", json!(null)), "/spec/initContainers", json!(null)),
+            &[],
+            None,
+        ),
     ]
 }
 
@@ -195,8 +336,17 @@ fn every_pod_gets_an_agent_or_a_reason() {
 fn no_reason_goes_untested() {
     let cases = [opting_out(), platform(), nodes(), names_taken(), users(), malformed()].concat();
     let met: std::collections::BTreeSet<Reason> = cases.iter().filter_map(|c| c.3).collect();
-    let known =
-        [OptedOut, HostPid, ProcessNamespaceConflict, UnknownUser, WindowsNode, NoSelectedContainer, StaticPod, NameConflict, MalformedPod];
+    let known = [
+        OptedOut,
+        HostPid,
+        ProcessNamespaceConflict,
+        UnknownUser,
+        WindowsNode,
+        NoSelectedContainer,
+        StaticPod,
+        NameConflict,
+        MalformedPod,
+    ];
     assert_eq!(met, known.into_iter().collect());
 }
 
@@ -204,10 +354,16 @@ fn no_reason_goes_untested() {
 fn nothing_is_injected_in_our_own_namespaces() {
     for namespace in ["kube-system", "fleetprof"] {
         let outcome = outcome_in(namespace, &pod(), &[], &[all()]);
-        assert!(matches!(outcome, Outcome::Skipped { reason: NamespaceExcluded, .. }), "{namespace}: {outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Skipped { reason: NamespaceExcluded, .. }),
+            "{namespace}: {outcome:?}"
+        );
         let mirror = pod_with("/metadata/annotations", json!({"kubernetes.io/config.mirror": "abc"}));
         let outcome = outcome_in(namespace, &mirror, &[], &[all()]);
-        assert!(matches!(outcome, Outcome::Skipped { reason: StaticPod, .. }), "what keeps every agent out is said first: {outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Skipped { reason: StaticPod, .. }),
+            "what keeps every agent out is said first: {outcome:?}"
+        );
     }
 }
 
@@ -216,8 +372,13 @@ fn the_level_of_the_cluster_holds_where_a_namespace_names_none() {
     let (pod, none, baseline) = (pod_with(USER, json!(null)), labels(&[]), labels(BASELINE));
     let cluster = ClusterRules { default_pod_security: PodSecurity::Restricted, ..cluster() };
     let policy = all();
-    let verdict =
-        |namespace_labels| judge(&pod, &AdmissionFacts { namespace: "shop", namespace_labels, cluster: &cluster }, [policy.view("shop")]);
+    let verdict = |namespace_labels| {
+        judge(
+            &pod,
+            &AdmissionFacts { namespace: "shop", namespace_labels, cluster: &cluster },
+            [policy.view("shop")],
+        )
+    };
     assert!(matches!(verdict(&none), Verdict::Skip(Skip { reason: UnknownUser, .. })));
     let agent = Agent { user: AgentUser::Root, image: "fleetprof-agent:0.1.0", resources: None };
     assert_eq!(verdict(&baseline), Verdict::Inject { policy: "all", container: "orders", agent });
@@ -225,9 +386,10 @@ fn the_level_of_the_cluster_holds_where_a_namespace_names_none() {
 
 #[test]
 fn a_policy_sets_image_and_resources_of_its_agents_within_what_an_admin_allows() {
-    let agent =
-        json!({"image": "mirror.example/fleetprof-agent:7", "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}}});
-    let Outcome::Injected { patch, .. } = outcome(&pod(), &[], &[Policy::new("p", "2026-01-01T00:00:00Z", json!({"agent": agent}))]) else {
+    let agent = json!({"image": "mirror.example/fleetprof-agent:7", "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}}});
+    let Outcome::Injected { patch, .. } =
+        outcome(&pod(), &[], &[Policy::new("p", "2026-01-01T00:00:00Z", json!({"agent": agent}))])
+    else {
         panic!("not injected")
     };
     let container = &patch.last().unwrap().value()[0];
@@ -236,7 +398,10 @@ fn a_policy_sets_image_and_resources_of_its_agents_within_what_an_admin_allows()
     let other = json!({"agent": {"image": "evil.example/fleetprof-agent:7"}});
     let outcome = outcome(&pod(), &[], &[Policy::new("p", "2026-01-01T00:00:00Z", other)]);
     let Outcome::Skipped { reason: ImageNotAllowed, message } = &outcome else { panic!("{outcome:?}") };
-    assert!(message.contains("\"evil.example/fleetprof-agent:7\" is no image that an admin allows"), "{message}");
+    assert!(
+        message.contains("\"evil.example/fleetprof-agent:7\" is no image that an admin allows"),
+        "{message}"
+    );
 }
 
 fn served_by(pod: &Value, policies: &[Policy]) -> Option<String> {
@@ -253,13 +418,20 @@ fn the_oldest_policy_that_selects_the_pod_serves_it() {
     let pod = pod();
     assert_eq!(served_by(&pod, &[]), None);
     assert_eq!(outcome(&pod, &[], &[Policy::new("other", old, only("cart"))]), Outcome::NotSelected);
-    assert_eq!(served_by(&pod, &[Policy::new("b", new, json!({})), Policy::new("a", old, json!({}))]).as_deref(), Some("a"));
+    assert_eq!(
+        served_by(&pod, &[Policy::new("b", new, json!({})), Policy::new("a", old, json!({}))]).as_deref(),
+        Some("a")
+    );
     assert_eq!(
         served_by(&pod, &[Policy::new("b", old, json!({})), Policy::new("a", old, json!({}))]).as_deref(),
         Some("a"),
         "of the same age the first by name"
     );
-    assert_eq!(served_by(&pod, &[Policy::new("b", new, only("orders")), Policy::new("a", old, only("cart"))]).as_deref(), Some("b"));
+    assert_eq!(
+        served_by(&pod, &[Policy::new("b", new, only("orders")), Policy::new("a", old, only("cart"))])
+            .as_deref(),
+        Some("b")
+    );
     assert_eq!(
         served_by(&pod, &[Policy::new("a", old, json!({"suspend": true}))]).as_deref(),
         Some("a"),
@@ -274,9 +446,21 @@ fn a_policy_of_the_cluster_serves_where_none_of_the_namespace_does() {
     let in_team = || Policy::new("team", old, json!({})).of_cluster(json!({"matchLabels": {"team": "a"}}));
     let pod = pod();
     assert_eq!(served_by(&pod, &[everywhere("all", old)]).as_deref(), Some("all"));
-    assert_eq!(served_by(&pod, &[everywhere("all", old), Policy::new("own", new, json!({}))]).as_deref(), Some("own"), "whatever the age");
-    assert_eq!(served_by(&pod, &[everywhere("b", new), everywhere("a", old)]).as_deref(), Some("a"), "of two the older");
-    assert_eq!(outcome(&pod, &[("team", "b")], &[in_team()]), Outcome::NotSelected, "the namespace is not selected");
+    assert_eq!(
+        served_by(&pod, &[everywhere("all", old), Policy::new("own", new, json!({}))]).as_deref(),
+        Some("own"),
+        "whatever the age"
+    );
+    assert_eq!(
+        served_by(&pod, &[everywhere("b", new), everywhere("a", old)]).as_deref(),
+        Some("a"),
+        "of two the older"
+    );
+    assert_eq!(
+        outcome(&pod, &[("team", "b")], &[in_team()]),
+        Outcome::NotSelected,
+        "the namespace is not selected"
+    );
     assert!(matches!(outcome(&pod, &[("team", "a")], &[in_team()]), Outcome::Injected { .. }));
     let skipped = outcome(&pod, &[("team", "a"), DISABLED[0]], &[in_team()]);
     assert!(matches!(skipped, Outcome::Skipped { reason: OptedOut, .. }), "its people opt out by a label");
@@ -288,16 +472,24 @@ fn a_policy_of_the_cluster_serves_where_none_of_the_namespace_does() {
 fn a_policy_that_attaches_on_demand_keeps_the_sidecar_out() {
     let ephemeral = || Policy::new("old", "2026-01-01T00:00:00Z", json!({"agent": {"mode": "Ephemeral"}}));
     let sidecar = Policy::new("new", "2026-02-01T00:00:00Z", json!({}));
-    assert!(matches!(outcome(&pod(), &[], &[ephemeral()]), Outcome::Skipped { reason: AttachedOnDemand, .. }));
+    assert!(matches!(
+        outcome(&pod(), &[], &[ephemeral()]),
+        Outcome::Skipped { reason: AttachedOnDemand, .. }
+    ));
     assert!(
-        matches!(outcome(&pod(), &[], &[sidecar, ephemeral()]), Outcome::Skipped { reason: AttachedOnDemand, .. }),
+        matches!(
+            outcome(&pod(), &[], &[sidecar, ephemeral()]),
+            Outcome::Skipped { reason: AttachedOnDemand, .. }
+        ),
         "the older one serves it"
     );
 }
 
 #[test]
 fn a_pod_that_no_policy_selects_is_none_of_our_business() {
-    let other = || [Policy::new("other", "2026-01-01T00:00:00Z", json!({"selector": {"matchLabels": {"app": "cart"}}}))];
+    let other = || {
+        [Policy::new("other", "2026-01-01T00:00:00Z", json!({"selector": {"matchLabels": {"app": "cart"}}}))]
+    };
     for pod in [pod_with(OPT, json!("disabled")), pod_with("/spec/hostPID", json!(true)), pod()] {
         assert_eq!(outcome(&pod, &[], &other()), Outcome::NotSelected);
     }
@@ -305,7 +497,8 @@ fn a_pod_that_no_policy_selects_is_none_of_our_business() {
 
 #[test]
 fn the_container_is_the_one_that_the_policy_picks() {
-    let mesh = pod_with("/spec/containers", json!([{"name": "istio-proxy"}, {"name": "orders"}, {"name": "cron"}]));
+    let mesh =
+        pod_with("/spec/containers", json!([{"name": "istio-proxy"}, {"name": "orders"}, {"name": "cron"}]));
     let pick = |pod: &Value, containers: Value| match outcome(
         pod,
         &[],
@@ -316,7 +509,11 @@ fn the_container_is_the_one_that_the_policy_picks() {
     };
     assert_eq!(pick(&mesh, json!({})), "orders");
     assert_eq!(pick(&mesh, json!({"include": ["c*"]})), "cron");
-    let annotated = edit(mesh.clone(), "/metadata/annotations", json!({"kubectl.kubernetes.io/default-container": "cron"}));
+    let annotated = edit(
+        mesh.clone(),
+        "/metadata/annotations",
+        json!({"kubectl.kubernetes.io/default-container": "cron"}),
+    );
     assert_eq!(pick(&annotated, json!({})), "cron");
     assert!(matches!(
         outcome(&mesh, &[], &[Policy::new("p", "", json!({"containers": {"include": ["db"]}}))]),

@@ -9,11 +9,12 @@ use super::super::observed::Action;
 use super::prepare::{claim, image, is_attached, user};
 use super::{CANCEL_GRACE, Context};
 
-/// What to do for a target in its present phase. Orders are kept open until the outcome is recorded, so that a new
-/// leader accepts what is still on its way.
+/// What to do for a target in its present phase. Orders are kept open until the outcome is recorded, so that
+/// a new leader accepts what is still on its way.
 pub(super) fn actions(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<Action> {
     let profile = context.session.spec.profiles.first().copied().unwrap_or(ProfileType::Cpu);
-    let place = |target: &TargetStatus| claim(target, context.session, &context.observed.policy, context.settings);
+    let place =
+        |target: &TargetStatus| claim(target, context.session, &context.observed.policy, context.settings);
     let open = |target: &TargetStatus| Action::Open {
         target: index,
         order: order(target, profile, context),
@@ -26,7 +27,9 @@ pub(super) fn actions(index: usize, target: &mut TargetStatus, context: &Context
             vec![open(target), Action::Assemble { target: index, capture: target.capture.clone(), profile }]
         }
         TargetPhase::Uploading => vec![open(target)],
-        TargetPhase::Succeeded | TargetPhase::Failed | TargetPhase::Skipped | TargetPhase::Cancelled if !target.capture.is_empty() => {
+        TargetPhase::Succeeded | TargetPhase::Failed | TargetPhase::Skipped | TargetPhase::Cancelled
+            if !target.capture.is_empty() =>
+        {
             vec![Action::Close { capture: target.capture.clone() }]
         }
         _ => Vec::new(),
@@ -40,7 +43,15 @@ fn attach(index: usize, target: &TargetStatus, context: &Context) -> Option<Acti
     }
     let (user, image) = (user(target, pod, context).ok()?, image(context).ok()?.to_owned());
     let (pod, pod_uid, container) = (target.pod.clone(), target.pod_uid.clone(), target.container.clone());
-    Some(Action::Attach { target: index, pod, pod_uid, container, name: target.attached_as.clone(), image, user })
+    Some(Action::Attach {
+        target: index,
+        pod,
+        pod_uid,
+        container,
+        name: target.attached_as.clone(),
+        image,
+        user,
+    })
 }
 
 /// Whether everything that will come has come: the agent says so, or there is nobody left to send more.
@@ -52,7 +63,10 @@ pub(super) fn complete(target: &TargetStatus, context: &Context) -> bool {
     let now = context.observed.now;
     let given_up = context.results_until.is_some_and(|until| now > until);
     let nobody = context.pod(target).is_none()
-        || matches!(target.reason, Some(Reason::AgentGone | Reason::CaptureTimedOut | Reason::StartDeadlineExceeded))
+        || matches!(
+            target.reason,
+            Some(Reason::AgentGone | Reason::CaptureTimedOut | Reason::StartDeadlineExceeded)
+        )
         || context.cancelled_at.is_some_and(|at| now > at + CANCEL_GRACE);
     given_up || nobody
 }

@@ -46,7 +46,8 @@ fn tell_storage(target: &mut TargetStatus, full: bool) {
     }
 }
 
-/// Copies what the agent reports. A final report without slices ends the target; with slices they are assembled first.
+/// Copies what the agent reports. A final report without slices ends the target; with slices they are
+/// assembled first.
 fn copy_report(target: &mut TargetStatus, report: &CaptureReport, now: Timestamp) {
     let was = target.phase;
     target.runtime = report.runtime.clone().or_else(|| target.runtime.take());
@@ -54,7 +55,8 @@ fn copy_report(target: &mut TargetStatus, report: &CaptureReport, now: Timestamp
     target.samples = report.samples;
     target.cpu_percent = report.cpu_percent.or(target.cpu_percent);
     target.memory_percent = report.memory_percent.or(target.memory_percent);
-    let time = |seconds: Option<i64>| seconds.and_then(|s| Timestamp::from_second(s).ok()).map(|t| Time(t.min(now)));
+    let time =
+        |seconds: Option<i64>| seconds.and_then(|s| Timestamp::from_second(s).ok()).map(|t| Time(t.min(now)));
     target.start_time = target.start_time.clone().or_else(|| time(report.started_at));
     target.end_time = target.end_time.clone().or_else(|| time(report.ended_at));
     match report.state {
@@ -65,7 +67,11 @@ fn copy_report(target: &mut TargetStatus, report: &CaptureReport, now: Timestamp
             explain(target, Reason::Capturing, String::new());
         }
         CaptureState::Running => {}
-        CaptureState::Uploading | CaptureState::Finished | CaptureState::Failed | CaptureState::Cancelled | CaptureState::Skipped => {
+        CaptureState::Uploading
+        | CaptureState::Finished
+        | CaptureState::Failed
+        | CaptureState::Cancelled
+        | CaptureState::Skipped => {
             target.end_time = target.end_time.clone().or(Some(Time(now)));
             end_of_capture(target, report, now);
         }
@@ -81,7 +87,8 @@ fn end_of_capture(target: &mut TargetStatus, report: &CaptureReport, now: Timest
             CaptureState::Failed => (TargetPhase::Failed, Reason::Internal),
             _ => (TargetPhase::Failed, Reason::NoSamples),
         };
-        let Problem { reason, message } = problem.unwrap_or(Problem { reason: fallback, message: String::new() });
+        let Problem { reason, message } =
+            problem.unwrap_or(Problem { reason: fallback, message: String::new() });
         return finish(target, phase, reason, message, now);
     }
     target.phase = TargetPhase::Uploading;
@@ -112,16 +119,25 @@ fn silence(target: &TargetStatus, context: &Context) -> Option<(Reason, String)>
     if target.phase == TargetPhase::Ordered {
         return unstarted(target, pod, context);
     }
-    let attached_gone =
-        pod.attached.iter().find(|a| a.name == target.attached_as).is_some_and(|a| matches!(a.state, AgentContainerState::Ended(_)));
+    let attached_gone = pod
+        .attached
+        .iter()
+        .find(|a| a.name == target.attached_as)
+        .is_some_and(|a| matches!(a.state, AgentContainerState::Ended(_)));
     if attached_gone && !context.observed.agents.contains_key(&target.pod_uid) {
-        return Some((Reason::AgentGone, advised("The attached agent ended during the capture", Reason::AgentGone)));
+        return Some((
+            Reason::AgentGone,
+            advised("The attached agent ended during the capture", Reason::AgentGone),
+        ));
     }
     let end = target.start_time.as_ref().map(|t| t.0 + context.session.spec.duration.as_signed() + GRACE);
     if end.is_some_and(|end| now > end) {
         return Some((
             Reason::CaptureTimedOut,
-            advised(format!("The agent did not end the capture within {GRACE:#} after its time"), Reason::CaptureTimedOut),
+            advised(
+                format!("The agent did not end the capture within {GRACE:#} after its time"),
+                Reason::CaptureTimedOut,
+            ),
         ));
     }
     None

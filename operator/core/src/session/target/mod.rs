@@ -41,7 +41,12 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// The context of this step.
     #[must_use]
-    pub fn new(session: &'a ProfileSession, status: &ProfileSessionStatus, observed: &'a Observed, settings: &'a Settings) -> Self {
+    pub fn new(
+        session: &'a ProfileSession,
+        status: &ProfileSessionStatus,
+        observed: &'a Observed,
+        settings: &'a Settings,
+    ) -> Self {
         let started = status.start_time.as_ref().map_or(observed.now, |t| t.0);
         Self {
             session,
@@ -49,7 +54,10 @@ impl<'a> Context<'a> {
             settings,
             start_before: started + session.spec.start_deadline.as_signed(),
             cancelled_at: status.cancel_time.as_ref().map(|t| t.0),
-            results_until: status.capture_end_time.as_ref().map(|t| t.0 + session.spec.result_deadline.as_signed()),
+            results_until: status
+                .capture_end_time
+                .as_ref()
+                .map(|t| t.0 + session.spec.result_deadline.as_signed()),
         }
     }
 
@@ -87,7 +95,13 @@ pub fn explain(target: &mut TargetStatus, reason: Reason, message: String) {
 }
 
 /// Ends a target.
-pub fn finish(target: &mut TargetStatus, phase: TargetPhase, reason: Reason, message: String, now: Timestamp) {
+pub fn finish(
+    target: &mut TargetStatus,
+    phase: TargetPhase,
+    reason: Reason,
+    message: String,
+    now: Timestamp,
+) {
     target.phase = phase;
     explain(target, reason, message);
     target.end_time = target.end_time.clone().or(Some(Time(now)));

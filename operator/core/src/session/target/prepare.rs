@@ -1,4 +1,5 @@
-//! What is still missing before a target's order can be out: an agent, the right to attach one, a place in the budgets?
+//! What is still missing before a target's order can be out: an agent, the right to attach one, a place in
+//! the budgets?
 
 use fleetprof_crds::budget::Budget;
 use fleetprof_crds::policy::{AgentMode, ExistingPods};
@@ -14,8 +15,8 @@ use crate::inject::{AgentUser, PodSecurity, Skip, agent_user};
 use crate::pod::{AgentContainerState, PodFacts};
 use crate::text::advised;
 
-/// Before an order is out: is there an agent, can one be attached, is there a place in the budgets, how long may it take?
-/// Gives back the claim that has to be answered first.
+/// Before an order is out: is there an agent, can one be attached, is there a place in the budgets, how long
+/// may it take? Gives back the claim that has to be answered first.
 pub(super) fn prepare(target: &mut TargetStatus, context: &Context) -> Option<Claim> {
     let now = context.observed.now;
     if context.cancelled_at.is_some() {
@@ -23,13 +24,24 @@ pub(super) fn prepare(target: &mut TargetStatus, context: &Context) -> Option<Cl
         return None;
     }
     let Some(pod) = context.pod(target).filter(|p| !p.ending) else {
-        finish(target, TargetPhase::Failed, Reason::PodGone, "The pod ended before its capture started.".into(), now);
+        finish(
+            target,
+            TargetPhase::Failed,
+            Reason::PodGone,
+            "The pod ended before its capture started.".into(),
+            now,
+        );
         return None;
     };
-    let Some(agent) = context.observed.agents.get(&target.pod_uid) else { return without_agent(target, pod, context) };
+    let Some(agent) = context.observed.agents.get(&target.pod_uid) else {
+        return without_agent(target, pod, context);
+    };
     if agent.protocol < context.settings.protocol {
         let (version, has, need) = (&agent.version, agent.protocol, context.settings.protocol);
-        let message = advised(format!("The agent {version} speaks protocol {has}, the order needs {need}"), Reason::AgentTooOld);
+        let message = advised(
+            format!("The agent {version} speaks protocol {has}, the order needs {need}"),
+            Reason::AgentTooOld,
+        );
         finish(target, TargetPhase::Skipped, Reason::AgentTooOld, message, now);
         return None;
     }
@@ -70,7 +82,11 @@ fn turn(target: &mut TargetStatus, context: &Context) -> Turn {
         let message = advised(&busy.message, busy.reason);
         finish(target, TargetPhase::Skipped, busy.reason, message, now);
     } else {
-        let message = format!("{}; waiting for a place until {}.", busy.message, context.start_before.strftime("%H:%M:%S UTC"));
+        let message = format!(
+            "{}; waiting for a place until {}.",
+            busy.message,
+            context.start_before.strftime("%H:%M:%S UTC")
+        );
         explain(target, busy.reason, message);
     }
     Turn::Wait
@@ -78,7 +94,12 @@ fn turn(target: &mut TargetStatus, context: &Context) -> Turn {
 
 /// The place that the target's capture takes.
 #[must_use]
-pub fn claim(target: &TargetStatus, session: &ProfileSession, policy: &PolicyFacts, settings: &Settings) -> Claim {
+pub fn claim(
+    target: &TargetStatus,
+    session: &ProfileSession,
+    policy: &PolicyFacts,
+    settings: &Settings,
+) -> Claim {
     let (policy, budget) = match policy {
         PolicyFacts::Found { uid, spec, .. } => (uid.clone(), spec.budget.clone()),
         _ => (String::new(), Budget { max_concurrent: i32::MAX, ..Budget::default() }),
@@ -105,7 +126,8 @@ fn without_agent(target: &mut TargetStatus, pod: &PodFacts, context: &Context) -
     let now = context.observed.now;
     let awaited = pod.sidecar.is_some() || target.phase == TargetPhase::Attaching;
     // Who does not run cannot have reported to the leader before this one either.
-    let may_be_unheard = !context.observed.settled && ours(target, pod).is_some_and(|(_, state)| *state == AgentContainerState::Running);
+    let may_be_unheard = !context.observed.settled
+        && ours(target, pod).is_some_and(|(_, state)| *state == AgentContainerState::Running);
     if awaited && now > context.start_before && !may_be_unheard {
         let (reason, message) = late_start(target, pod, context);
         finish(target, TargetPhase::Failed, reason, message, now);
@@ -135,10 +157,10 @@ fn without_agent(target: &mut TargetStatus, pod: &PodFacts, context: &Context) -
 
 /// A pod without an agent that none may be attached to.
 fn leave(target: &mut TargetStatus, pod: &PodFacts, context: &Context) {
-    let created_before =
-        matches!((&context.observed.policy, pod.created), (PolicyFacts::Found { created: Some(policy), .. }, Some(pod)) if pod < *policy);
+    let created_before = matches!((&context.observed.policy, pod.created), (PolicyFacts::Found { created: Some(policy), .. }, Some(pod)) if pod < *policy);
     let reason = if created_before { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed };
-    let message = advised("The pod has no agent, and agent.existingPods does not let a session attach one", reason);
+    let message =
+        advised("The pod has no agent, and agent.existingPods does not let a session attach one", reason);
     finish(target, TargetPhase::Skipped, reason, message, context.observed.now);
 }
 
@@ -149,9 +171,10 @@ fn attach_or_give_up(target: &mut TargetStatus, pod: &PodFacts, context: &Contex
         return finish(target, TargetPhase::Skipped, Reason::ImageNotAllowed, message, context.observed.now);
     }
     let failed = match ours {
-        Some(AgentContainerState::Ended(why)) => {
-            Some((Reason::AgentGone, advised(format!("The attached agent ended before it reported: {why}"), Reason::AgentGone)))
-        }
+        Some(AgentContainerState::Ended(why)) => Some((
+            Reason::AgentGone,
+            advised(format!("The attached agent ended before it reported: {why}"), Reason::AgentGone),
+        )),
         Some(AgentContainerState::Waiting(why, message)) if image_failed(why) => {
             Some((Reason::AgentImageFailed, format!("The attached agent does not start: {why}: {message}")))
         }
@@ -185,26 +208,37 @@ pub(super) fn user(target: &TargetStatus, pod: &PodFacts, context: &Context) -> 
 
 /// Whether the pod has the agent that the target waits for, or that of another session.
 pub(super) fn is_attached(target: &TargetStatus, pod: &PodFacts) -> bool {
-    pod.attached.iter().any(|a| a.name == target.attached_as || matches!(a.state, AgentContainerState::Running))
+    pod.attached
+        .iter()
+        .any(|a| a.name == target.attached_as || matches!(a.state, AgentContainerState::Running))
 }
 
 fn may_attach(context: &Context) -> bool {
     match &context.observed.policy {
         PolicyFacts::Found { spec, .. } => {
-            spec.agent.mode == AgentMode::Ephemeral || spec.agent.existing_pods == ExistingPods::AttachOnDemand
+            spec.agent.mode == AgentMode::Ephemeral
+                || spec.agent.existing_pods == ExistingPods::AttachOnDemand
         }
         _ => true,
     }
 }
 
 fn image_failed(reason: &str) -> bool {
-    ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerError", "CreateContainerConfigError"]
-        .contains(&reason)
+    [
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "CreateContainerError",
+        "CreateContainerConfigError",
+    ]
+    .contains(&reason)
 }
 
 /// Name and state of the container of the agent that the target waits for.
 fn ours<'a>(target: &TargetStatus, pod: &'a PodFacts) -> Option<(&'a str, &'a AgentContainerState)> {
-    let attached = || pod.attached.iter().find(|a| a.name == target.attached_as).map(|a| (a.name.as_str(), &a.state));
+    let attached =
+        || pod.attached.iter().find(|a| a.name == target.attached_as).map(|a| (a.name.as_str(), &a.state));
     pod.sidecar.as_ref().map(|state| (names::SIDECAR_NAME, state)).or_else(attached)
 }
 
@@ -217,13 +251,18 @@ fn late_start(target: &TargetStatus, pod: &PodFacts, context: &Context) -> (Reas
         AgentContainerState::Running => "it runs, but does not reach the gateway".to_owned(),
         AgentContainerState::Ended(why) => format!("it ended: {why}"),
     };
-    let state = ours(target, pod).map_or("it was not attached".to_owned(), |(name, state)| format!("container {name}: {}", of(state)));
+    let state = ours(target, pod)
+        .map_or("it was not attached".to_owned(), |(name, state)| format!("container {name}: {}", of(state)));
     (Reason::StartDeadlineExceeded, format!("No agent reported within {deadline}; {state}."))
 }
 
-/// Why an order that is out was not started, once its deadline has passed. An agent that answers knows why, and is given the
-/// time to say so: it may be busy with another session.
-pub(super) fn unstarted(target: &TargetStatus, pod: &PodFacts, context: &Context) -> Option<(Reason, String)> {
+/// Why an order that is out was not started, once its deadline has passed. An agent that answers knows why,
+/// and is given the time to say so: it may be busy with another session.
+pub(super) fn unstarted(
+    target: &TargetStatus,
+    pod: &PodFacts,
+    context: &Context,
+) -> Option<(Reason, String)> {
     let late = context.observed.now.duration_since(context.start_before);
     if late <= SignedDuration::from_secs(5) {
         return None;
@@ -231,6 +270,7 @@ pub(super) fn unstarted(target: &TargetStatus, pod: &PodFacts, context: &Context
     if !context.observed.agents.contains_key(&target.pod_uid) {
         return Some(late_start(target, pod, context));
     }
-    let message = "The agent answers, but did not start the capture in time; another session may hold the container.";
+    let message =
+        "The agent answers, but did not start the capture in time; another session may hold the container.";
     (late > GRACE).then(|| (Reason::StartDeadlineExceeded, message.to_owned()))
 }

@@ -1,4 +1,5 @@
-//! What does a fleet of agents send? The plainest client that speaks the protocol, so that many fit into one process.
+//! What does a fleet of agents send? The plainest client that speaks the protocol, so that many fit into one
+//! process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,10 +40,14 @@ pub(super) async fn run(port: u16, pem: &str, agents: usize) {
 
 async fn agent(dial: Dial, name: String) -> std::io::Result<()> {
     let (orders, ordered) = tokio::sync::watch::channel(OrderList::default());
-    tokio::try_join!(poll(dial.open(&name).await?, orders), beat_on(dial.open(&name).await?, ordered)).map(drop)
+    tokio::try_join!(poll(dial.open(&name).await?, orders), beat_on(dial.open(&name).await?, ordered))
+        .map(drop)
 }
 
-async fn beat_on(mut connection: Connection, mut ordered: tokio::sync::watch::Receiver<OrderList>) -> std::io::Result<()> {
+async fn beat_on(
+    mut connection: Connection,
+    mut ordered: tokio::sync::watch::Receiver<OrderList>,
+) -> std::io::Result<()> {
     loop {
         let orders = ordered.borrow_and_update().orders.clone();
         let taken = orders.iter().map(|order| report(&order.capture, CaptureState::Accepted)).collect();
@@ -52,7 +57,10 @@ async fn beat_on(mut connection: Connection, mut ordered: tokio::sync::watch::Re
     }
 }
 
-async fn poll(mut connection: Connection, orders: tokio::sync::watch::Sender<OrderList>) -> std::io::Result<()> {
+async fn poll(
+    mut connection: Connection,
+    orders: tokio::sync::watch::Sender<OrderList>,
+) -> std::io::Result<()> {
     let mut path = "/v1/orders?wait=25".to_owned();
     loop {
         let list: OrderList = connection.ask("GET", &path, "").await?;
@@ -83,9 +91,15 @@ struct Connection {
 
 impl Connection {
     /// Sends a request and reads the JSON of the answer, which must be a success with a length.
-    async fn ask<T: serde::de::DeserializeOwned + Send + 'static>(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<T> {
+    async fn ask<T: serde::de::DeserializeOwned + Send + 'static>(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> std::io::Result<T> {
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-length: \
+             {}\r\n\r\n{body}",
             self.token,
             body.len()
         );
@@ -109,6 +123,7 @@ fn whole(answer: &[u8]) -> Option<&[u8]> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).unwrap();
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    let length: usize =
+        head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
     answer.get(end + 4..end + 4 + length)
 }
