@@ -2,14 +2,16 @@
 //! `FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds` rewrites them.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fleetprof_crds::Reason;
 
-/// The CRDs stand beside the types and, since Helm reads nothing outside a chart, in the chart.
-fn places() -> [PathBuf; 2] {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    [here.clone(), here.join("../charts/fleetprof/files/crds")]
+/// The files of the three kinds.
+fn crd_files() -> impl Iterator<Item = (PathBuf, String)> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fleetprof_crds::all_crds()
+        .into_iter()
+        .map(move |(stem, crd)| (here.join(format!("{stem}.yaml")), render(&crd)))
 }
 
 fn render(crd: &impl serde::Serialize) -> String {
@@ -44,22 +46,29 @@ fn whole_bounds(value: &mut serde_json::Value) {
 #[test]
 fn committed_crds_are_what_the_types_say() {
     let regenerate = std::env::var_os("FLEETPROF_REGENERATE").is_some();
-    for (stem, crd) in fleetprof_crds::all_crds() {
-        let wanted = render(&crd);
-        for place in places() {
-            let path = place.join(format!("{stem}.yaml"));
-            if regenerate {
-                std::fs::create_dir_all(&place).unwrap();
-                std::fs::write(&path, &wanted).unwrap();
-            }
-            let found = std::fs::read_to_string(&path).unwrap_or_default();
-            assert!(
-                found == wanted,
-                "{} is stale: run FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds",
-                path.display()
-            );
+    for (path, wanted) in crd_files() {
+        if regenerate {
+            std::fs::write(&path, &wanted).unwrap();
         }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == wanted,
+            "{} is stale: run FLEETPROF_REGENERATE=1 cargo test -p fleetprof-crds",
+            path.display()
+        );
     }
+}
+
+/// Helm reads nothing outside a chart but follows links out of it, so that there is one copy of each file.
+#[test]
+fn the_chart_links_to_the_crds() {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/fleetprof/files/crds");
+    for (path, _) in crd_files() {
+        let link = chart.join(path.file_name().unwrap());
+        let target = std::fs::read_link(&link).unwrap_or_else(|e| panic!("{}: {e}", link.display()));
+        assert_eq!(chart.join(target).canonicalize().unwrap(), path.canonicalize().unwrap());
+    }
+    assert_eq!(std::fs::read_dir(&chart).unwrap().count(), crd_files().count());
 }
 
 /// What stands before and behind the table of reasons in docs/operate.md.
