@@ -50,9 +50,11 @@ pub fn webhooks<'a>(
     for policy in sidecar {
         match (policy.namespace, policy.namespace_selector) {
             (Some(namespace), _) if !excluded(names).contains(&namespace) => {
-                drop(namespaces.insert(namespace))
+                namespaces.insert(namespace);
             }
-            (None, Some(selector)) => drop(cluster.insert(policy.name, (selector, &policy.spec.selector))),
+            (None, Some(selector)) => {
+                cluster.insert(policy.name, (selector, &policy.spec.selector));
+            }
             _ => {}
         }
     }
