@@ -23,6 +23,7 @@ pub mod wire;
 
 pub use cluster_policy::{ClusterProfilingPolicy, ClusterProfilingPolicySpec};
 pub use duration::Duration;
+pub use fleetprof_profile::ProfileKind;
 pub use policy::{ProfilingPolicy, ProfilingPolicySpec, ProfilingPolicyStatus};
 pub use reason::Reason;
 pub use session::{ProfileSession, ProfileSessionSpec};

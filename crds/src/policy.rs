@@ -9,7 +9,7 @@ use crate::agent_resources::AgentResources;
 use crate::budget::Budget;
 pub use crate::schedule::{Preset, Schedule, SuspendBehavior};
 use crate::triggers::Triggers;
-use crate::{Duration, Reason};
+use crate::{Duration, ProfileKind, Reason};
 
 /// Links every pod that it selects in its namespace and profiles them in short bursts.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ pub struct ProfilingPolicySpec {
     #[serde(default = "default_profiles")]
     #[schemars(length(min = 1, max = 6))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub profiles: Vec<ProfileType>,
+    pub profiles: Vec<ProfileKind>,
     /// Samples a second and target.
     #[serde(default = "default_frequency")]
     #[schemars(range(min = 1, max = 1000))]
@@ -176,24 +176,6 @@ pub enum ExistingPods {
     Wait,
     /// Their workloads are restarted one after another, where an admin lets the operator do so.
     Restart,
-}
-
-/// What is captured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum ProfileType {
-    /// Time on the CPU by stack.
-    Cpu,
-}
-
-impl ProfileType {
-    /// The word in the API, in keys and on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-        }
-    }
 }
 
 /// Who is picked in one round.
@@ -304,8 +286,8 @@ impl Default for History {
     }
 }
 
-pub(crate) fn default_profiles() -> Vec<ProfileType> {
-    vec![ProfileType::Cpu]
+pub(crate) fn default_profiles() -> Vec<ProfileKind> {
+    vec![ProfileKind::Cpu]
 }
 /// 99, not 100, so that sampling does not run in step with timers of 10 ms.
 pub(crate) const fn default_frequency() -> i32 {

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::{Repeat, StartWhen};
 use crate::policy::{
-    ProfileType, default_duration, default_frequency, default_profiles, default_result_deadline,
-    default_result_timeout, default_start_deadline, default_ttl,
+    default_duration, default_frequency, default_profiles, default_result_deadline, default_result_timeout,
+    default_start_deadline, default_ttl,
 };
 use crate::session_status::ProfileSessionStatus;
-use crate::{Duration, policy};
+use crate::{Duration, ProfileKind, policy};
 
 /// Captures profiles of its targets once. Its uid is the idempotency key: it never profiles twice.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -146,7 +146,7 @@ pub struct ProfileSessionSpec {
     #[serde(default = "default_profiles")]
     #[schemars(length(min = 1, max = 6))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub profiles: Vec<ProfileType>,
+    pub profiles: Vec<ProfileKind>,
     /// Samples a second and target.
     #[serde(default = "default_frequency")]
     #[schemars(range(min = 1, max = 1000))]

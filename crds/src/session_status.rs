@@ -284,7 +284,7 @@ pub struct TargetStatus {
 pub struct StoredProfile {
     /// What it is.
     #[serde(rename = "type")]
-    pub profile_type: crate::policy::ProfileType,
+    pub kind: crate::ProfileKind,
     /// Its key in the destination.
     pub uri: String,
     /// Bytes as stored.

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use fleetprof_profile::{
-    Frame, Limits, Overlap, Profile, ProfileBuilder, SampleKind, decode_valid, encode, fold, merge,
+    Frame, Limits, Overlap, Profile, ProfileBuilder, ProfileKind, decode_valid, encode, fold, merge,
     set_labels, top, tree,
 };
 
@@ -30,7 +30,7 @@ fn build(seed: u64) -> Result<Profile, Box<dyn std::error::Error>> {
         (0..3_000).map(|n| format!("shop::cart::module_{}::function_{n}", n % 90)).collect();
     let files: Vec<String> = (0..90).map(|n| format!("/src/cart/module_{n}.rs")).collect();
     let mut numbers = Numbers(seed);
-    let mut builder = ProfileBuilder::new(SampleKind::Cpu, 10_101_010, 0);
+    let mut builder = ProfileBuilder::new(ProfileKind::Cpu, 10_101_010, 0);
     for _ in 0..STACKS {
         let frames: Vec<Frame<'_>> = (0..DEPTH)
             .map(|_| numbers.below(names.len()))

@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn other_types_are_refused() {
-        let heap = crate::ProfileBuilder::new(crate::SampleKind::Heap, 1, 0).finish(1, &[]);
+        let heap = crate::ProfileBuilder::new(crate::ProfileKind::Heap, 1, 0).finish(1, &[]);
         let error = diff(&heap, &cpu(&[]), 1, 1).expect_err("heap and cpu").to_string();
         assert!(error.contains("cpu/nanoseconds") && error.contains("inuse_space/bytes"), "{error}");
     }

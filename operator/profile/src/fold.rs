@@ -46,7 +46,7 @@ fn line(stack: &[usize], names: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::builder::{Frame, Line, ProfileBuilder};
-    use crate::kind::SampleKind;
+    use crate::kind::ProfileKind;
     use crate::testing::cpu;
 
     #[test]
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn names_cannot_break_a_line_and_inlined_frames_have_their_place() {
-        let mut builder = ProfileBuilder::new(SampleKind::Cpu, 1, 0);
+        let mut builder = ProfileBuilder::new(ProfileKind::Cpu, 1, 0);
         let inlined = vec![Line { function: "in;ner", ..Line::default() }];
         let frame = Frame { inlined, ..Frame::named("out\ner", "a.rs", 1) };
         builder.add_hits(&[frame], 1, &[]).expect("a sample");

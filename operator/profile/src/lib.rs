@@ -39,7 +39,7 @@ pub use builder::{
 pub use codec::{DecodeError, EncodeError, Limits, decode, decode_valid, encode};
 pub use diff::{Diff, DiffRow, diff, render_diff};
 pub use fold::fold;
-pub use kind::{SampleKind, UnknownKind};
+pub use kind::{ProfileKind, Rate, UnknownKind};
 pub use labels::{retain_labels, set_labels};
 pub use merge::{MergeError, Merger, Overlap, merge};
 pub use proto::Profile;

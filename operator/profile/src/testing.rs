@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::builder::{Frame, Label, Line, MappingInfo, ProfileBuilder};
-use crate::kind::SampleKind;
+use crate::kind::ProfileKind;
 use crate::proto::Profile;
 use crate::view::{Symbols, View};
 
@@ -12,7 +12,7 @@ pub(crate) const PERIOD: i64 = 10_000_000;
 
 /// A CPU profile of stacks of function names, leaf first, with hits; every function `f` is in `f.rs`, line 7.
 pub(crate) fn cpu(stacks: &[(&[&str], u32)]) -> Profile {
-    let mut builder = ProfileBuilder::new(SampleKind::Cpu, PERIOD, 1_000);
+    let mut builder = ProfileBuilder::new(ProfileKind::Cpu, PERIOD, 1_000);
     for (stack, hits) in stacks {
         let files: Vec<String> = stack.iter().map(|name| format!("{name}.rs")).collect();
         let frames: Vec<Frame<'_>> =
@@ -52,7 +52,7 @@ pub(crate) fn profiles() -> impl Strategy<Value = Profile> {
 }
 
 fn build(samples: &[ArbitrarySample], slide: u64, time: i64) -> Profile {
-    let mut builder = ProfileBuilder::new(SampleKind::Cpu, PERIOD, time);
+    let mut builder = ProfileBuilder::new(ProfileKind::Cpu, PERIOD, time);
     let start = 0x1000 + slide * 0x1_0000;
     let mapping = builder.mapping(&MappingInfo {
         memory_start: start,

@@ -153,7 +153,7 @@ mod tests {
         let profile = cpu(&[(&["f", "f"], 1)]);
         assert_eq!(shape(&tree(&profile, 0, 0.0)), "total=1(f=1(f=1))");
         let limits = crate::builder::BuilderLimits { depth: 10_000, ..Default::default() };
-        let mut builder = crate::ProfileBuilder::with_limits(crate::SampleKind::Cpu, 1, 0, limits);
+        let mut builder = crate::ProfileBuilder::with_limits(crate::ProfileKind::Cpu, 1, 0, limits);
         let frames: Vec<_> = stack.iter().map(|name| crate::Frame::named(name, "", 1)).collect();
         builder.add_hits(&frames, 1, &[]).expect("a sample");
         let tree = tree(&builder.finish(1, &[]), 0, 0.0);

@@ -5,7 +5,7 @@
 mod support;
 
 use fleetprof_profile::{
-    Frame, Label, Limits, Overlap, Profile, ProfileBuilder, SampleKind, decode_valid, default_value_index,
+    Frame, Label, Limits, Overlap, Profile, ProfileBuilder, ProfileKind, decode_valid, default_value_index,
     merge, sample_types, set_labels, top, total,
 };
 use support::{PERIOD, Stored, our_top, pprof, pprof_text, pprof_top, rich};
@@ -104,7 +104,7 @@ fn a_merge_is_what_pprof_merges() {
 
 #[test]
 fn pprof_shows_every_kind_with_the_value_we_mean_first() {
-    for kind in SampleKind::ALL {
+    for kind in ProfileKind::ALL {
         let mut builder = ProfileBuilder::new(kind, 1_000_000, 1_000);
         let size = [Label::number("bytes", 64, "bytes")];
         builder.add_hits(&[Frame::named("main", "main.rs", 1)], 6, &size).expect("a sample");
@@ -119,7 +119,7 @@ fn pprof_shows_every_kind_with_the_value_we_mean_first() {
 #[test]
 fn what_was_cut_is_shown_as_truncated() {
     let limits = fleetprof_profile::BuilderLimits { stacks: 2, ..Default::default() };
-    let mut builder = ProfileBuilder::with_limits(SampleKind::Cpu, PERIOD, 0, limits);
+    let mut builder = ProfileBuilder::with_limits(ProfileKind::Cpu, PERIOD, 0, limits);
     for line in 0..10 {
         builder.add_hits(&[Frame::named("f", "a.rs", line)], 1, &[]).expect("a sample");
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use fleetprof_profile::{Frame, Label, LocationId, ProfileBuilder, SampleKind, encode};
+use fleetprof_profile::{Frame, Label, LocationId, ProfileBuilder, ProfileKind, encode};
 use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::fsync;
@@ -25,7 +25,12 @@ impl<'a> Slice<'a> {
     /// An empty slice that starts at `start_nanos` since 1970.
     pub fn new(period_nanos: u64, start_nanos: u64, labels: Vec<Label<'a>>) -> Self {
         let (period, start) = (signed(period_nanos), signed(start_nanos));
-        Self { builder: ProfileBuilder::new(SampleKind::Cpu, period, start), labels, samples: 0, start_nanos }
+        Self {
+            builder: ProfileBuilder::new(ProfileKind::Cpu, period, start),
+            labels,
+            samples: 0,
+            start_nanos,
+        }
     }
 
     /// The builder, to make mappings and locations known.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fleetprof_crds::policy::ProfileType;
+use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::Heartbeat;
 use jiff::Timestamp;
 
@@ -52,7 +52,7 @@ pub struct CaptureScope {
     /// The runtime's id of the container, without its prefix.
     pub container_id: String,
     /// What is captured.
-    pub profile: ProfileType,
+    pub profile: ProfileKind,
     /// Labels for every sample.
     pub labels: BTreeMap<String, String>,
     /// When the capture was ordered.

@@ -126,7 +126,7 @@ impl Store {
 
 fn stored(scope: &CaptureScope, key: &Key, bytes: u64, samples: i64) -> StoredProfile {
     StoredProfile {
-        profile_type: scope.profile,
+        kind: scope.profile,
         uri: key.as_str().to_owned(),
         bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
         samples,

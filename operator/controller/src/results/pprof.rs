@@ -4,11 +4,10 @@
 //! is kept, and a merge stops at [`MERGE_BUDGET`] of memory whatever the slices hold.
 
 use bytes::Bytes;
-use fleetprof_crds::policy::ProfileType;
 use fleetprof_crds::session_status::TopFunction;
 use fleetprof_crds::wire::{MAX_SLICE_BYTES, MAX_SLICE_UNPACKED};
 use fleetprof_profile::{
-    Limits, Merger, Overlap, Profile, SampleKind, Top, TopRow, decode_valid, encode, retain_labels,
+    Limits, Merger, Overlap, Profile, ProfileKind, Top, TopRow, decode_valid, encode, retain_labels,
     sample_types, set_labels, top, total,
 };
 
@@ -50,13 +49,13 @@ const fn profile_limits() -> Limits {
 ///
 /// # Errors
 /// `Rejected`: it is no gzip, no pprof, too large, or counts something else than `profile`.
-pub(super) fn check_slice(body: &[u8], profile: ProfileType) -> Result<i64, ResultsError> {
+pub(super) fn check_slice(body: &[u8], profile: ProfileKind) -> Result<i64, ResultsError> {
     if !body.starts_with(&[0x1f, 0x8b]) {
         return Err(ResultsError::Rejected("the slice is not compressed: send gzip".to_owned()));
     }
     let slice =
         decode_valid(body, &slice_limits()).map_err(|error| ResultsError::Rejected(error.to_string()))?;
-    let wanted = sample_kind(profile).sample_types();
+    let wanted = profile.sample_types();
     let types = sample_types(&slice);
     if types != wanted {
         let types: String = types
@@ -69,16 +68,10 @@ pub(super) fn check_slice(body: &[u8], profile: ProfileType) -> Result<i64, Resu
         return Err(ResultsError::Rejected(format!(
             "the slice counts {} where a {} profile was ordered: send the sample types of the order",
             types.trim_end().escape_debug(),
-            profile.as_str()
+            profile.name()
         )));
     }
     Ok(total(&slice, 0))
-}
-
-const fn sample_kind(profile: ProfileType) -> SampleKind {
-    match profile {
-        ProfileType::Cpu => SampleKind::Cpu,
-    }
 }
 
 /// Adds profiles to one another until the budget is spent.
@@ -223,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_good_slice_is_counted() {
-        assert_eq!(check_slice(&slice(&[("work", 7), ("wait", 3)]), ProfileType::Cpu).unwrap(), 10);
+        assert_eq!(check_slice(&slice(&[("work", 7), ("wait", 3)]), ProfileKind::Cpu).unwrap(), 10);
     }
 
     #[test]
@@ -233,7 +226,7 @@ mod tests {
         cut.truncate(good.len() / 2);
         let mut trailing = good.clone();
         trailing.extend_from_slice(b"more");
-        let goroutine = fleetprof_profile::ProfileBuilder::new(SampleKind::Goroutine, 1, 0).finish(0, &[]);
+        let goroutine = fleetprof_profile::ProfileBuilder::new(ProfileKind::Goroutine, 1, 0).finish(0, &[]);
         let cases = [
             ("empty", Vec::new()),
             ("plain text", b"hello".to_vec()),
@@ -244,7 +237,7 @@ mod tests {
             ("not sampled at all", encode(&Profile::default()).unwrap()),
         ];
         for (name, body) in cases {
-            let error = check_slice(&body, ProfileType::Cpu).unwrap_err();
+            let error = check_slice(&body, ProfileKind::Cpu).unwrap_err();
             assert!(
                 matches!(&error, ResultsError::Rejected(sentence) if sentence.contains(": ")),
                 "{name}: {error}"

@@ -33,7 +33,7 @@ impl Store {
             )));
         }
         let (session, capture) = (session_component(&scope.session_uid), capture_component(&scope.capture));
-        let file = slice_file(scope.profile.as_str(), seq);
+        let file = slice_file(scope.profile.name(), seq);
         let path = self.slices().join(&session).join(&capture).join(&file);
         let _one = self.lock_capture(&capture);
         if self.is_stored(&session, &capture, &file)? {

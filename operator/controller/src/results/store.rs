@@ -113,7 +113,7 @@ impl Store {
             session_uid: &scope.session_uid,
             pod: &scope.pod_name,
             container: &scope.container,
-            kind: scope.profile.as_str(),
+            kind: scope.profile.name(),
         })
     }
 

@@ -7,7 +7,7 @@ use fleetprof_core::session::{Action, conclude, target};
 use fleetprof_core::text::advised;
 use fleetprof_crds::session_status::{StoredProfile, TargetPhase, TargetStatus};
 use fleetprof_crds::wire::Order;
-use fleetprof_crds::{ProfileSession, Reason, names, policy::ProfileType};
+use fleetprof_crds::{ProfileKind, ProfileSession, Reason, names};
 use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt};
@@ -141,11 +141,11 @@ fn target_of(session: &mut ProfileSession, index: usize) -> Option<&mut TargetSt
 
 fn open(session: &ProfileSession, index: usize, order: Order, context: &Context) {
     let Some(target) = session.status.as_ref().and_then(|s| s.targets.get(index)) else { return };
-    context.fleet.open(scope(session, target, ProfileType::Cpu), order);
+    context.fleet.open(scope(session, target, ProfileKind::Cpu), order);
 }
 
 /// What is captured, for the gateway's checks and the profile's labels.
-pub fn scope(session: &ProfileSession, target: &TargetStatus, profile: ProfileType) -> CaptureScope {
+pub fn scope(session: &ProfileSession, target: &TargetStatus, profile: ProfileKind) -> CaptureScope {
     let started =
         session.status.as_ref().and_then(|s| s.start_time.as_ref()).map_or_else(Timestamp::now, |t| t.0);
     CaptureScope {
@@ -181,7 +181,7 @@ async fn assemble(
     session: &mut ProfileSession,
     index: usize,
     capture: &str,
-    profile: ProfileType,
+    profile: ProfileKind,
     context: &Context,
 ) -> bool {
     let Some(target) = session.status.as_ref().and_then(|s| s.targets.get(index)) else { return false };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleetprof_crds::policy::ProfileType;
+use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session::PolicyRef;
 use fleetprof_crds::wire::{CaptureReport, Order};
 use fleetprof_crds::{ProfileSession, ProfilingPolicySpec, Reason};
@@ -222,7 +222,7 @@ pub enum Action {
         /// The capture.
         capture: String,
         /// What was captured.
-        profile: ProfileType,
+        profile: ProfileKind,
     },
     /// Close an order: its outcome is recorded.
     Close {

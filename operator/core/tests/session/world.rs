@@ -10,7 +10,7 @@ use fleetprof_core::session::summary::{Assembled, fold_assembled};
 use fleetprof_core::session::{
     Action, AgentFacts, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, conclude, step,
 };
-use fleetprof_crds::policy::ProfileType;
+use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::{Phase, StoredProfile};
 use fleetprof_crds::wire::{CaptureReport, CaptureState, Problem};
 use fleetprof_crds::{ProfileSession, ProfilingPolicySpec, Reason};
@@ -131,7 +131,7 @@ impl World {
                         (_, 0) => Assembled::Nothing,
                         (true, _) => Assembled::Delayed(Reason::StorageFull, "full".into()),
                         _ => Assembled::Profile(StoredProfile {
-                            profile_type: ProfileType::Cpu,
+                            kind: ProfileKind::Cpu,
                             uri: "k".into(),
                             bytes: 1,
                             samples: 42,

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use fleetprof_profile::{BuilderLimits, Frame, Label, ProfileBuilder, SampleKind, total, validate};
+use fleetprof_profile::{BuilderLimits, Frame, Label, ProfileBuilder, ProfileKind, total, validate};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|stacks: Vec<(Vec<(String, String, i64, Option<u64>)>, u8, String)>| {
@@ -18,7 +18,7 @@ fuzz_target!(|stacks: Vec<(Vec<(String, String, i64, Option<u64>)>, u8, String)>
         string_length: 16,
         labels: 2,
     };
-    let mut builder = ProfileBuilder::with_limits(SampleKind::Cpu, 10, 0, limits);
+    let mut builder = ProfileBuilder::with_limits(ProfileKind::Cpu, 10, 0, limits);
     let mut expected = 0_i64;
     for (stack, hits, label) in &stacks {
         let frames: Vec<Frame<'_>> = stack

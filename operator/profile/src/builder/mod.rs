@@ -17,7 +17,7 @@ mod tests;
 pub use frame::{Frame, Label, LabelValue, Line, LocationId, MappingId, MappingInfo};
 pub use limits::{BuilderLimits, Truncation};
 
-use crate::kind::SampleKind;
+use crate::kind::ProfileKind;
 use crate::labels::is_reserved;
 use crate::proto::{self, Profile, ValueType};
 use crate::samples::{SampleKey, SampleTable, sort_labels};
@@ -34,7 +34,7 @@ pub enum BuildError {
     #[error("a {kind} sample needs {need} values but got {have}: give one for each of its sample types")]
     ValueCount {
         /// The kind of the profile.
-        kind: SampleKind,
+        kind: ProfileKind,
         /// How many were given.
         have: usize,
         /// How many it takes.
@@ -54,7 +54,7 @@ pub enum BuildError {
 /// Collects the stacks of one slice in bounded memory.
 #[derive(Debug)]
 pub struct ProfileBuilder {
-    kind: SampleKind,
+    kind: ProfileKind,
     period_ns: i64,
     start_ns: i64,
     limits: BuilderLimits,
@@ -68,12 +68,12 @@ pub struct ProfileBuilder {
 impl ProfileBuilder {
     /// A builder for samples of `kind` that stand `period` apart (nanoseconds of time for CPU and wall, bytes
     /// for memory, else 1), with a capture that began at `start_ns` since 1970 UTC.
-    pub fn new(kind: SampleKind, period: i64, start_ns: i64) -> Self {
+    pub fn new(kind: ProfileKind, period: i64, start_ns: i64) -> Self {
         Self::with_limits(kind, period, start_ns, BuilderLimits::default())
     }
 
     /// The same with bounds of one's own.
-    pub fn with_limits(kind: SampleKind, period: i64, start_ns: i64, limits: BuilderLimits) -> Self {
+    pub fn with_limits(kind: ProfileKind, period: i64, start_ns: i64, limits: BuilderLimits) -> Self {
         Self {
             kind,
             period_ns: period,

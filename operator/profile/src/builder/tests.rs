@@ -5,11 +5,11 @@ use crate::validate::validate;
 use crate::view::{sample_types, total};
 
 fn builder() -> ProfileBuilder {
-    ProfileBuilder::new(SampleKind::Cpu, 10, 5)
+    ProfileBuilder::new(ProfileKind::Cpu, 10, 5)
 }
 
 fn small(limits: BuilderLimits) -> ProfileBuilder {
-    ProfileBuilder::with_limits(SampleKind::Cpu, 10, 5, limits)
+    ProfileBuilder::with_limits(ProfileKind::Cpu, 10, 5, limits)
 }
 
 fn texts(profile: &Profile) -> Vec<&str> {
@@ -27,7 +27,7 @@ fn a_cpu_profile_has_counts_first_and_its_period() {
 
 #[test]
 fn every_kind_makes_a_valid_profile() {
-    for kind in SampleKind::ALL {
+    for kind in ProfileKind::ALL {
         let mut builder = ProfileBuilder::new(kind, 10, 5);
         let frame = Frame::named("main", "a.rs", 1);
         builder.add_hits(&[frame], 3, &[]).expect("a sample");

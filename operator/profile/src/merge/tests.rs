@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{MergeError, Merger, Overlap, merge};
 use crate::builder::{Frame, MappingInfo, ProfileBuilder};
-use crate::kind::SampleKind;
+use crate::kind::ProfileKind;
 use crate::labels::set_labels;
 use crate::proto::Profile;
 use crate::testing::{PERIOD, canonical, cpu, profiles};
@@ -57,7 +57,7 @@ fn pods_stay_apart_by_their_labels() {
 #[test]
 fn what_counts_other_things_is_refused_and_leaves_the_merger_usable() {
     let cpu = cpu(&[(&["main"], 1)]);
-    let heap = ProfileBuilder::new(SampleKind::Heap, 1, 0).finish(0, &[]);
+    let heap = ProfileBuilder::new(ProfileKind::Heap, 1, 0).finish(0, &[]);
     let error = merge([&cpu, &heap], Overlap::Parallel).expect_err("cpu and heap");
     assert!(error.to_string().contains("inuse_space/bytes"), "{error}");
     assert_eq!(merge([], Overlap::Parallel), Err(MergeError::Nothing));
@@ -70,7 +70,7 @@ fn what_counts_other_things_is_refused_and_leaves_the_merger_usable() {
 }
 
 fn native(start: u64) -> Profile {
-    let mut builder = ProfileBuilder::new(SampleKind::Cpu, PERIOD, 0);
+    let mut builder = ProfileBuilder::new(ProfileKind::Cpu, PERIOD, 0);
     let mapping = builder.mapping(&MappingInfo {
         memory_start: start,
         memory_limit: start + 0x2000,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::builder::{Frame, Line, MappingInfo, ProfileBuilder};
-use crate::kind::SampleKind;
+use crate::kind::ProfileKind;
 use crate::testing::{PERIOD, cpu};
 
 fn values(top: &Top) -> Vec<(&str, i64, i64)> {
@@ -26,7 +26,7 @@ fn recursion_counts_once_a_sample() {
 
 #[test]
 fn an_inlined_leaf_counts_as_itself() {
-    let mut builder = ProfileBuilder::new(SampleKind::Cpu, PERIOD, 0);
+    let mut builder = ProfileBuilder::new(ProfileKind::Cpu, PERIOD, 0);
     let inlined = vec![
         Line { function: "innermost", file: "i.rs", line: 4, ..Line::default() },
         Line { function: "middle", file: "m.rs", line: 5, ..Line::default() },
@@ -40,7 +40,7 @@ fn an_inlined_leaf_counts_as_itself() {
 
 #[test]
 fn the_line_is_the_hottest_or_else_the_first_of_the_function() {
-    let mut builder = ProfileBuilder::new(SampleKind::Cpu, PERIOD, 0);
+    let mut builder = ProfileBuilder::new(ProfileKind::Cpu, PERIOD, 0);
     let at = |line| Frame { start_line: 10, ..Frame::named("f", "f.rs", line) };
     let main = Frame { start_line: 40, ..Frame::named("main", "main.rs", 44) };
     for (line, hits) in [(12, 2), (13, 5), (14, 5)] {
@@ -52,7 +52,7 @@ fn the_line_is_the_hottest_or_else_the_first_of_the_function() {
 
 #[test]
 fn functions_of_one_name_in_two_files_are_two() {
-    let mut builder = ProfileBuilder::new(SampleKind::Cpu, PERIOD, 0);
+    let mut builder = ProfileBuilder::new(ProfileKind::Cpu, PERIOD, 0);
     builder.add_hits(&[Frame::named("run", "a.py", 1)], 1, &[]).expect("a sample");
     builder.add_hits(&[Frame::named("run", "b.py", 1)], 2, &[]).expect("a sample");
     assert_eq!(top(&builder.finish(1, &[]), 0, 10).functions, 2);
@@ -60,7 +60,7 @@ fn functions_of_one_name_in_two_files_are_two() {
 
 #[test]
 fn what_has_no_symbol_is_named_by_its_file() {
-    let mut builder = ProfileBuilder::new(SampleKind::Cpu, PERIOD, 0);
+    let mut builder = ProfileBuilder::new(ProfileKind::Cpu, PERIOD, 0);
     let info = MappingInfo { file: "/usr/lib/libc.so.6", memory_limit: 9, ..MappingInfo::default() };
     let mapping = builder.mapping(&info);
     builder.add_hits(&[Frame::unsymbolized(1, Some(mapping))], 1, &[]).expect("a sample");

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use fleetprof_profile::{
-    Frame, Label, Line, MappingInfo, Profile, ProfileBuilder, SampleKind, Top, TopRow, encode,
+    Frame, Label, Line, MappingInfo, Profile, ProfileBuilder, ProfileKind, Top, TopRow, encode,
 };
 
 /// 10 ms.
@@ -141,7 +141,7 @@ fn percent(value: f64) -> String {
 /// A CPU profile as a collector makes it: recursion, inlined functions, two functions of one name, a frame
 /// without a symbol, labels, two mappings. `weight` scales it, `slide` moves the process in memory.
 pub fn rich(weight: u32, slide: u64) -> Profile {
-    let mut builder = ProfileBuilder::new(SampleKind::Cpu, PERIOD, 1_763_700_000_000_000_000);
+    let mut builder = ProfileBuilder::new(ProfileKind::Cpu, PERIOD, 1_763_700_000_000_000_000);
     let app = builder.mapping(&mapping("/app/cart", 0x40_0000 + slide, "aa11"));
     let libc = builder.mapping(&mapping("/lib/libc.so.6", 0x7f00_0000 + slide, "bb22"));
     let main =

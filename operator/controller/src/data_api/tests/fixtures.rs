@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Body;
 use bytes::Bytes;
-use fleetprof_crds::policy::ProfileType;
+use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::{Phase, ProfileSessionStatus, StoredProfile, TargetStatus};
 use fleetprof_crds::{ProfileSession, ProfileSessionSpec};
 use futures::FutureExt;
@@ -70,7 +70,7 @@ pub(in crate::data_api) fn session(phase: Phase, targets: &[(&str, i64)]) -> Pro
     let target = |(pod, samples): &(&str, i64)| TargetStatus {
         pod: (*pod).into(),
         profiles: vec![StoredProfile {
-            profile_type: ProfileType::Cpu,
+            kind: ProfileKind::Cpu,
             uri: "k".into(),
             bytes: 1,
             samples: *samples,

@@ -9,8 +9,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
+use fleetprof_crds::ProfileKind;
 use fleetprof_crds::Reason;
-use fleetprof_crds::policy::ProfileType;
 use fleetprof_crds::wire::{
     AgentMode, CaptureReport, CaptureState, ContainerReport, DIGEST_HEADER, ErrorReply, Heartbeat, Order,
     PROTOCOL,
@@ -203,7 +203,7 @@ pub(super) fn scope(capture: &str, pod: &str) -> CaptureScope {
         workload: "Deployment/orders".into(),
         container: "app".into(),
         container_id: "c0ffee".into(),
-        profile: ProfileType::Cpu,
+        profile: ProfileKind::Cpu,
         labels: BTreeMap::new(),
         started: Timestamp::from_second(START).unwrap(),
     }

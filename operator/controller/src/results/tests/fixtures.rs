@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fleetprof_crds::policy::ProfileType;
-use fleetprof_profile::{Frame, Profile, ProfileBuilder, SampleKind, decode_valid, encode};
+use fleetprof_profile::{Frame, Profile, ProfileBuilder, ProfileKind, decode_valid, encode};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -26,7 +25,7 @@ pub(crate) fn scope(capture: &str) -> CaptureScope {
         workload: "Deployment/orders".into(),
         container: "app".into(),
         container_id: "c0ffee".into(),
-        profile: ProfileType::Cpu,
+        profile: ProfileKind::Cpu,
         labels: BTreeMap::new(),
         started: Timestamp::from_second(1_700_000_000).unwrap(),
     }
@@ -39,7 +38,7 @@ pub(crate) fn scope_of(capture: &str, session_uid: &str, pod: &str) -> CaptureSc
 
 /// A slice in which each function was seen that often.
 pub(crate) fn slice(functions: &[(&str, u32)]) -> Vec<u8> {
-    let mut builder = ProfileBuilder::new(SampleKind::Cpu, 10_101_010, 1_700_000_000_000_000_000);
+    let mut builder = ProfileBuilder::new(ProfileKind::Cpu, 10_101_010, 1_700_000_000_000_000_000);
     for (function, hits) in functions {
         let stack =
             [Frame::named(function, "/srv/app/work.py", 42), Frame::named("main", "/srv/app/main.py", 7)];

@@ -1,7 +1,7 @@
 //! What is done for a target as it stands now?
 
+use fleetprof_crds::ProfileKind;
 use fleetprof_crds::Reason;
-use fleetprof_crds::policy::ProfileType;
 use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
 use fleetprof_crds::wire::Order;
 
@@ -12,7 +12,7 @@ use super::{CANCEL_GRACE, Context};
 /// What to do for a target in its present phase. Orders are kept open until the outcome is recorded, so that
 /// a new leader accepts what is still on its way.
 pub(super) fn actions(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<Action> {
-    let profile = context.session.spec.profiles.first().copied().unwrap_or(ProfileType::Cpu);
+    let profile = context.session.spec.profiles.first().copied().unwrap_or(ProfileKind::Cpu);
     let place =
         |target: &TargetStatus| claim(target, context.session, &context.observed.policy, context.settings);
     let open = |target: &TargetStatus| Action::Open {
@@ -71,14 +71,14 @@ pub(super) fn complete(target: &TargetStatus, context: &Context) -> bool {
     given_up || nobody
 }
 
-fn order(target: &TargetStatus, profile: ProfileType, context: &Context) -> Order {
+fn order(target: &TargetStatus, profile: ProfileKind, context: &Context) -> Order {
     let spec = &context.session.spec;
     Order {
         capture: target.capture.clone(),
         session: context.session.metadata.uid.clone().unwrap_or_default(),
         protocol: context.settings.protocol,
         container_id: target.container_id.clone(),
-        profile: profile.as_str().into(),
+        profile: profile.name().into(),
         frequency_hz: u32::try_from(spec.frequency_hz).unwrap_or(99),
         duration_ms: u64::from(spec.duration.as_secs()) * 1000,
         slice_ms: u64::from(context.settings.slice_seconds) * 1000,
