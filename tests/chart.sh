@@ -78,6 +78,6 @@ refuses "two operators and a claim for one" 'operator.replicas is more than 1, b
 refuses "a claim that would not be used" 'results.existingClaim is set, but results.persistence.enabled is false' -- --set results.existingClaim=theirs
 refuses "a claim in memory" 'results.medium is set, but results.persistence.enabled is true' -- \
     --set results.medium=Memory --set results.persistence.enabled=true
-refuses "the namespace kube-system" 'fleetprof cannot live in kube-system' -- -n kube-system
+refuses "the namespace kube-system" 'fleetprof cannot be installed in kube-system' -- -n kube-system
 refuses "a value that is not there" "additional properties 'replica' not allowed" -- --set operator.replica=2
 refuses "a Kubernetes without the gate's policies" 'chart requires kubeVersion: >=1.30.0-0' -- --kube-version 1.29.0

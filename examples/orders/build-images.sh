@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the example's images as OCI tars, without Docker and without a registry:
-#   examples/orders/build-images.sh [DIR]     writes orders.tar and worker.tar there (default: target/images) and prints their paths
+# Builds the example's images as OCI archives, without Docker and without a registry:
+#   examples/orders/build-images.sh [DIR]     writes orders.tar and worker.tar to DIR (default: target/images) and prints their paths
 # With Docker, use shop/Dockerfile and worker/Dockerfile instead.
 set -eu
 

@@ -52,7 +52,7 @@ class Cost:
             return f"{middle:.3f} ({low:.3f}–{high:.3f}; {min(values):.2f}–{max(values):.2f})"
         return (f"| {figure} | wall time × {spread(self.wall)}, CPU time × {spread(self.cpu)} | – | collector: "
                 f"{statistics.median(self.share) * 100:.1f} % of a core and {statistics.median(self.rate):.0f} samples/s, "
-                f"{statistics.median(self.rest):.2f} CPU s to start and end, peak RSS {self.peak:.0f} MB |")
+                f"{statistics.median(self.rest):.2f} CPU s to start and stop, peak RSS {self.peak:.0f} MB |")
 
 
 def window(seconds):
@@ -128,7 +128,7 @@ def main(agent, pyspy, launch, native, rounds="20", seconds="0.8"):
             rounds, seconds)
 
     def refused(pid, folder):
-        print(f"| slowdown of a native app at {HERTZ} Hz by {version} | cannot: “{blocking.refusal(pid, folder)}” | – | |")
+        print(f"| slowdown of a native app at {HERTZ} Hz by {version} | not possible: “{blocking.refusal(pid, folder)}” | – | |")
     compare("slowdown of a native app", [native],
             [Fleetprof("fleetprof, perf", agent, "perf"), Fleetprof("fleetprof, ptrace (perf refused)", agent, "ptrace", [launch, "-s"])],
             rounds, seconds, refused)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What does an injection cost? The webhook over TLS with keep-alive, a 4 KB pod that is really injected.
+# Measures the cost of an injection: the webhook over TLS with keep-alive, injecting a 4 KB pod.
 #   tests/bench/webhook.sh            prints rows of the table of `make bench`; about 50 s with a built operator
-# Installs wrk, openssl and curl where they are missing. FLEETPROF_OPERATOR names another binary; SECONDS_EACH another length.
-# What it names beside ours was measured by the same method on a machine of this kind.
+# Installs wrk, openssl and curl if missing. FLEETPROF_OPERATOR sets the binary, SECONDS_EACH the duration.
+# The figures of other webhooks were measured with the same method on a similar machine.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -12,7 +12,7 @@ seconds=${SECONDS_EACH:-15}
 for tool in wrk openssl curl; do
     command -v "$tool" >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$tool"; } >/dev/null
 done
-[ -x "$operator" ] || { echo "There is no $operator: run tests/images.sh, or name another in FLEETPROF_OPERATOR." >&2; exit 1; }
+[ -x "$operator" ] || { echo "$operator not found: run tests/images.sh, or set FLEETPROF_OPERATOR." >&2; exit 1; }
 
 work=$(mktemp -d)
 pid=
@@ -44,7 +44,7 @@ env -u FLEETPROF_NAME "$operator" --log warn webhook --namespace fleetprof-bench
 pid=$!
 for _ in $(seq 100); do
     curl -fs "http://127.0.0.1:$health/readyz" >/dev/null && break
-    kill -0 $pid 2>/dev/null || { echo "The webhook ended:" >&2; cat "$work/log" >&2; exit 1; }
+    kill -0 $pid 2>/dev/null || { echo "The webhook exited:" >&2; cat "$work/log" >&2; exit 1; }
     sleep 0.1
 done
 REVIEW=$here/webhook.json
@@ -65,7 +65,7 @@ run() {
     CPU=$(awk -v t=$(($(ticks) - before)) -v n="$REQUESTS" 'BEGIN {printf "%.3f", t / 100 / n * 1000}')
     [ "$ERRORS" = 0 ] || { echo "$ERRORS of $REQUESTS requests failed with $1 connections." >&2; exit 1; }
 }
-echo "Measuring 2 times $seconds s" >&2
+echo "Measuring twice for $seconds s" >&2
 run 1 1
 cpu_one=$CPU p50_one=$P50
 run 100 2
@@ -76,8 +76,8 @@ rss=$(awk '/VmRSS/ {printf "%.0f", $2 / 1024}' /proc/$pid/status)
 met() { awk -v v="$1" -v g="$2" 'BEGIN {print (v <= g) ? "met" : "missed"}'; }
 worst=$(printf '%s\n%s\n' "$cpu_one" "$CPU" | sort -g | tail -1)
 cat <<END
-| webhook, a 4 KB pod injected over TLS with keep-alive: CPU for 1000 | $cpu_one s at 1 connection, $CPU s at 100 | ≤ 0.1 s: $(met "$worst" 0.1) | vault-k8s 0.8–1.0 s, linkerd 21–25 s |
-| webhook, p50 at 1 connection | $p50_one ms | ≤ 0.2 ms: $(met "$p50_one" 0.2) | vault-k8s 0.75 ms, linkerd 19 ms |
-| webhook, rate and p99 at 100 connections | $RATE/s, $P99 ms | – | vault-k8s 2,000/s, 380 ms; linkerd 70/s, 3,800 ms |
-| webhook, RSS after it | $rss MB | – | vault-k8s 52 MB, linkerd 107 MB |
+| webhook: CPU time for 1000 injections of a 4 KB pod over TLS with keep-alive | $cpu_one s with 1 connection, $CPU s with 100 | ≤ 0.1 s: $(met "$worst" 0.1) | vault-k8s 0.8–1.0 s, linkerd 21–25 s |
+| webhook: p50 with 1 connection | $p50_one ms | ≤ 0.2 ms: $(met "$p50_one" 0.2) | vault-k8s 0.75 ms, linkerd 19 ms |
+| webhook: rate and p99 with 100 connections | $RATE/s, $P99 ms | – | vault-k8s 2,000/s, 380 ms; linkerd 70/s, 3,800 ms |
+| webhook: RSS afterwards | $rss MB | – | vault-k8s 52 MB, linkerd 107 MB |
 END

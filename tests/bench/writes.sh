@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How many writes does a session of 50 targets cost, and does every one of them give a profile? On the cluster of `make demo`.
+# Counts the status writes of a session with 50 targets, and checks that each returns a profile. On the cluster of `make demo`.
 #   tests/bench/writes.sh [TARGETS]     prints rows of the table of `make bench`; about 2 min
 set -euo pipefail
 . "$(dirname "$0")/../env.sh"
@@ -18,12 +18,12 @@ spec:
   sampling: {replicasPerWorkload: 50}
   budget: {maxConcurrent: 50, maxConcurrentPerNode: 100}
 YAML
-sleep 2 # the webhook learns of the policy
+sleep 2 # until the webhook sees the policy
 kubectl -n shop get deployment orders -o json | python3 -c '
 import json, sys
 d = json.load(sys.stdin)
 image = d["spec"]["template"]["spec"]["containers"][0]["image"]
-# A little work, so that there is something to see: 50 of them must fit on a node.
+# Little work each: 50 pods must fit on one node.
 program = "import time\ndef guilty():\n    end = time.thread_time() + 0.004\n    while time.thread_time() < end:\n        pass\nwhile True:\n    guilty()\n    time.sleep(0.3)\n"
 container = {"name": "app", "image": image, "command": ["python3", "-c", program], "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}},
              "securityContext": {"runAsUser": 1000, "runAsNonRoot": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}
@@ -53,4 +53,4 @@ count=$((after - ${before:-0}))
 read -r phase summary samples <<<"$(kubectl -n $namespace get "$session" -o jsonpath='{.status.phase} {.status.targetsSummary} {.status.samples}')"
 bytes=$(kubectl -n $namespace get "$session" -o json | wc -c)
 met=$([ "$count" -le 6 ] && echo met || echo missed)
-echo "| status writes of a session of $targets targets, 60 s | $count | ≤ 6: $met | $phase, $summary targets with data, $samples samples, the object is $((bytes / 1024)) KiB as JSON |"
+echo "| status writes of a session with $targets targets, 60 s | $count | ≤ 6: $met | $phase, $summary targets with data, $samples samples, object size $((bytes / 1024)) KiB as JSON |"

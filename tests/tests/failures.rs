@@ -44,7 +44,7 @@ fn stored(shop: &Shop, operator: &str) -> Result<u64> {
         "--raw",
         &format!("/api/v1/namespaces/fleetprof/pods/{operator}:8080/proxy/metrics"),
     ])?;
-    let count = metrics.lines().find_map(|l| l.strip_prefix("fleetprof_slices_total{outcome=\"Stored\"} "));
+    let count = metrics.lines().find_map(|l| l.strip_prefix("fleetprof_slices_total{outcome=\"stored\"} "));
     Ok(count.map_or(Ok(0), str::parse)?)
 }
 

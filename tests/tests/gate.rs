@@ -121,7 +121,7 @@ async fn people_may_what_their_roles_say_and_are_told_what_is_missing() -> Resul
         }
     }
     let client = person(&kubeconfig, Some("creator"), &["system:authenticated"]).await?;
-    rejects(&client, &session("creator", "one"), "The ClusterRole fleetprof-runner has it").await?;
+    rejects(&client, &session("creator", "one"), "The ClusterRole fleetprof-runner grants it").await?;
     Ok(())
 }
 

@@ -1,10 +1,10 @@
 {{/*
-Everything is called "fleetprof…", whatever the release is called: a cluster has one fleetprof, since its kinds and its
-APIService are cluster-wide, and messages and documents can name its roles. A second release fails on the first
-cluster-wide object that it does not own.
+All objects are named "fleetprof…", whatever the name of the release: CRDs and APIService are cluster-scoped, so there can
+only be one fleetprof per cluster, and messages and documentation can refer to its roles by name. A second release fails on
+the first cluster-scoped object that it does not own.
 */}}
 
-{{/* Labels of every object. */}}
+{{/* Common labels. */}}
 {{- define "fleetprof.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/name: fleetprof
@@ -31,34 +31,34 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ .Values.tls.existingSecret | default "fleetprof-tls" }}
 {{- end }}
 
-{{/* The Secret with which one may tell of alerts. */}}
+{{/* Name of the Secret with the credentials of the alert receiver. */}}
 {{- define "fleetprof.alertsSecret" -}}
 {{ .Values.alerts.existingSecret | default "fleetprof-alerts" }}
 {{- end }}
 
-{{/* Whether only one pod at a time can have the results volume. */}}
+{{/* Whether only one pod at a time can mount the results volume. */}}
 {{- define "fleetprof.exclusiveVolume" -}}
 {{- if and .Values.results.persistence.enabled (eq .Values.results.accessMode "ReadWriteOnce") (le (int .Values.operator.replicas) 1) }}yes{{ end }}
 {{- end }}
 
-{{/* Refuses values that contradict each other, which the schema cannot see. */}}
+{{/* Rejects conflicting values, which the schema cannot detect. */}}
 {{- define "fleetprof.check" -}}
 {{- $r := .Values.results }}
 {{- if and $r.persistence.enabled (not $r.existingClaim) (eq $r.accessMode "ReadWriteOnce") (gt (int .Values.operator.replicas) 1) }}
-{{- fail "operator.replicas is more than 1, but results.accessMode is ReadWriteOnce: the second replica could not mount the volume on another node. Set results.accessMode=ReadWriteMany with a storage class that offers it, or results.existingClaim, or operator.replicas=1." }}
+{{- fail "operator.replicas is more than 1, but results.accessMode is ReadWriteOnce: a second replica could not mount the volume on another node. Set results.accessMode=ReadWriteMany with a storage class that supports it, or results.existingClaim, or operator.replicas=1." }}
 {{- end }}
 {{- if and $r.existingClaim (not $r.persistence.enabled) }}
-{{- fail "results.existingClaim is set, but results.persistence.enabled is false: the claim would not be used. Set results.persistence.enabled=true, or leave results.existingClaim empty." }}
+{{- fail "results.existingClaim is set, but results.persistence.enabled is false: the claim would not be used. Set results.persistence.enabled=true, or clear results.existingClaim." }}
 {{- end }}
 {{- if and $r.medium $r.persistence.enabled }}
-{{- fail "results.medium is set, but results.persistence.enabled is true: a medium is for the emptyDir. Leave results.medium empty, or set results.persistence.enabled=false." }}
+{{- fail "results.medium is set, but results.persistence.enabled is true: the medium only applies to an emptyDir. Clear results.medium, or set results.persistence.enabled=false." }}
 {{- end }}
 {{- if eq .Release.Namespace "kube-system" }}
-{{- fail "fleetprof cannot live in kube-system: it never touches pods of that namespace and keeps its own certificates apart. Install it with -n fleetprof --create-namespace." }}
+{{- fail "fleetprof cannot be installed in kube-system: it excludes that namespace from profiling and keeps its certificates out of it. Install it with -n fleetprof --create-namespace." }}
 {{- end }}
 {{- end }}
 
-{{/* Environment that run and webhook share. */}}
+{{/* Environment variables of both the operator and the webhook. */}}
 {{- define "fleetprof.env" -}}
 - name: FLEETPROF_NAME
   value: fleetprof
@@ -92,7 +92,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* Where the pods of a component may run; takes the values of the component. */}}
+{{/* Scheduling of a component's pods; takes the values of the component. */}}
 {{- define "fleetprof.placement" -}}
 {{- with .nodeSelector }}
 nodeSelector:
@@ -111,7 +111,7 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
-{{/* Security of a container: passes Pod Security restricted. */}}
+{{/* Container security context; complies with Pod Security restricted. */}}
 {{- define "fleetprof.containerSecurity" -}}
 securityContext:
   allowPrivilegeEscalation: false
@@ -123,7 +123,7 @@ securityContext:
   seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{/* Probes of a container. Liveness knows nothing of readiness: a pod that waits for the API server is not restarted for it. */}}
+{{/* Container probes. Liveness is independent of readiness: a pod that waits for the API server is not restarted. */}}
 {{- define "fleetprof.probes" -}}
 livenessProbe:
   httpGet: {path: /livez, port: http}

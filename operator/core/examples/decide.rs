@@ -35,15 +35,15 @@ fn main() {
         (0..POLICIES).map(|n| (0..PODS_EACH).map(|p| known(n, p)).collect()).collect();
     let pods = POLICIES * PODS_EACH;
     println!(
-        "| memory of a pod that is known, {pods} pods | {} bytes | about 1 KB | |",
+        "| memory per watched pod, {pods} pods | {} bytes | about 1 KB | |",
         (resident() - before) / pods
     );
     let mut policies: Vec<ProfilingPolicy> = (0..POLICIES).map(policy).collect();
     let (first, second) = (pass(&mut policies, &namespaces, 0), pass(&mut policies, &namespaces, 15));
     println!(
-        "| one pass over {POLICIES} policies and {pods} pods | {first:.2} s at first, {second:.2} s with the \
-         statuses there, {:.0} µs a policy | – | one core; a policy is looked at when its pods change, and \
-         every 15 s |",
+        "| one pass over {POLICIES} policies and {pods} pods | {first:.2} s initially, {second:.2} s with \
+         existing statuses, {:.0} µs per policy | – | one core; policies are reconciled when their pods \
+         change, and every 15 s |",
         second * 1e6 / POLICIES as f64
     );
     evenness(&policies);
@@ -83,8 +83,8 @@ fn cluster_pass(policies: &[ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>])
         step.create.iter().flat_map(|s| s.spec.target.iter().flat_map(|t| &t.pods)).map(Vec::len).sum();
     assert_eq!((step.status.linked_pod_count, targets), (75_000, 50));
     println!(
-        "| one policy of the cluster over {} pods, {POLICIES} namespaces | {took:.2} s with a round, {} \
-         sessions, status of {status} bytes | under 20 KB | one core; looked at every 5 s at most |",
+        "| one cluster policy over {} pods in {POLICIES} namespaces | {took:.2} s with a round, {} \
+         sessions, status of {status} bytes | under 20 KB | one core; reconciled at most every 5 s |",
         POLICIES * PODS_EACH,
         step.create.len()
     );
@@ -131,8 +131,8 @@ fn evenness(policies: &[ProfilingPolicy]) {
     }
     let (most, mean) = (*starts.iter().max().unwrap(), f64::from(starts.iter().sum::<u32>()) / 3600.0);
     println!(
-        "| starts of {POLICIES} hourly policies | at most {most} in a second, mean {mean:.2}, max/mean {:.1} \
-         | – | by chance alone: 10 to 13 |",
+        "| session starts of {POLICIES} hourly policies | at most {most} per second, mean {mean:.2}, max/mean \
+         {:.1} | – | random offsets give 10 to 13 |",
         f64::from(most) / mean
     );
 }

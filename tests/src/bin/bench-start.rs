@@ -29,8 +29,8 @@ async fn main() -> Result<()> {
     took.sort();
     let at = |q: f64| took[((took.len() - 1) as f64 * q).round() as usize].as_secs_f64();
     println!(
-        "| create of a ProfileSession → target Running, {sessions} sessions | p50 {:.3} s, p99 {:.3} s, \
-         longest {:.3} s | p99 ≤ 1 s: {} | |",
+        "| ProfileSession created → target Running, {sessions} sessions | p50 {:.3} s, p99 {:.3} s, \
+         max {:.3} s | p99 ≤ 1 s: {} | |",
         at(0.5),
         at(0.99),
         at(1.0),
@@ -115,7 +115,7 @@ async fn idle(shop: &Shop) -> Result<()> {
         .context("no VmRSS")?;
     let mib = rss / 1024.0;
     println!(
-        "| agent that waits: memory | RSS {mib:.1} MB | ≤ 12 MB: {} | |\n| agent that waits: CPU | {:.3} % \
+        "| idle agent: memory | RSS {mib:.1} MB | ≤ 12 MB: {} | |\n| idle agent: CPU | {:.3} % \
          of a core over 30 s | – | |",
         met(mib <= 12.0),
         used as f64 / 30e9 * 100.0

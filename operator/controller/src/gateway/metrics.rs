@@ -34,22 +34,18 @@ impl GatewayMetrics {
         let metrics = Self::default();
         registry.register(
             "fleetprof_gateway_requests",
-            "Requests of agents by endpoint and status code",
+            "Requests from agents, by endpoint and status code",
             metrics.requests.clone(),
         );
         registry.register(
             "fleetprof_slices",
-            "Slices that agents uploaded, by outcome",
+            "Slices uploaded by agents, by outcome",
             metrics.slices.clone(),
         );
-        registry.register(
-            "fleetprof_slice_bytes",
-            "Bytes of slices that were stored",
-            metrics.slice_bytes.clone(),
-        );
+        registry.register("fleetprof_slice_bytes", "Bytes of stored slices", metrics.slice_bytes.clone());
         registry.register(
             "fleetprof_gateway_ignored_reports",
-            "Rows of heartbeats that were ignored: impossible ids, and captures that are not the pod's",
+            "Heartbeat entries ignored: invalid ids, and captures that do not belong to the pod",
             metrics.ignored.clone(),
         );
         registry.register_collector(Box::new(Agents(fleet.clone())));
@@ -61,7 +57,7 @@ impl GatewayMetrics {
     }
 
     pub(super) fn slice(&self, outcome: SliceOutcome, bytes: u64) {
-        self.slices.get_or_create(&SliceLabels { outcome }).inc();
+        self.slices.get_or_create(&SliceLabels { outcome: outcome.as_str() }).inc();
         if outcome == SliceOutcome::Stored {
             self.slice_bytes.inc_by(bytes);
         }
@@ -80,7 +76,7 @@ struct RequestLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SliceLabels {
-    outcome: SliceOutcome,
+    outcome: &'static str,
 }
 
 /// What a path asks for.
@@ -106,28 +102,40 @@ impl Endpoint {
     }
 }
 
-/// What became of an upload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+/// Outcome of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SliceOutcome {
     /// Stored.
     Stored,
     /// Stored before.
     Duplicate,
-    /// Not even tried to store: see the status codes of the requests.
+    /// Refused before it was stored; the status code of the request says why.
     Refused,
-    /// No acceptable profile.
+    /// Not an acceptable profile.
     Rejected,
-    /// Other bytes under the same number.
+    /// Different bytes under the same sequence number.
     Conflict,
     /// No space.
     Full,
-    /// The volume cannot be written.
+    /// The volume is not writable.
     Failed,
 }
 
 impl SliceOutcome {
     pub(super) const fn of(stored: &Stored) -> Self {
         if stored.duplicate { Self::Duplicate } else { Self::Stored }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Duplicate => "duplicate",
+            Self::Refused => "refused",
+            Self::Rejected => "rejected",
+            Self::Conflict => "conflict",
+            Self::Full => "full",
+            Self::Failed => "failed",
+        }
     }
 
     pub(super) const fn failed(error: &SinkError) -> Self {
@@ -148,7 +156,7 @@ impl Collector for Agents {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let agents = self.0.agents();
         let seen = agents.iter().map(|agent| (agent.heartbeat.mode, agent.heartbeat.version.as_str()));
-        let help = "Agents that were heard of lately, by how they came into their pod and version";
+        let help = "Agents that report, by mode and version";
         let mut family = encoder.encode_descriptor("fleetprof_agents", help, None, MetricType::Gauge)?;
         for ((mode, version), count) in count(seen) {
             let labels = [("mode", mode), ("version", version)];

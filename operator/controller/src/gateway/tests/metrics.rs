@@ -31,7 +31,7 @@ async fn slices_are_counted_by_outcome_and_bytes_once() {
     }
     rig.upload("a", "/v1/captures/c/slices/0", b"other").await;
     rig.upload("a", "/v1/captures/d/slices/0", b"12345").await;
-    for outcome in ["Stored", "Duplicate", "Conflict", "Refused"] {
+    for outcome in ["stored", "duplicate", "conflict", "refused"] {
         shows(&rig, &format!("fleetprof_slices_total{{outcome=\"{outcome}\"}} 1"));
     }
     shows(&rig, "fleetprof_slice_bytes_total 5");
