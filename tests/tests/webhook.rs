@@ -10,7 +10,7 @@ use fleetprof_core::image::AgentImages;
 use fleetprof_core::inject::{AgentSettings, ClusterRules, PodSecurity, default_resources};
 use fleetprof_core::policy::PolicyView;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
-use fleetprof_operator::server::{ConnectionMetrics, Limits, Server};
+use fleetprof_operator::server::{ConnectionMetrics, Limits};
 use fleetprof_operator::tls::{CertificateNames, TlsSource, ensure_certificates, serve};
 use fleetprof_operator::webhook::registration::{self, Names};
 use fleetprof_operator::webhook::{Index, Metrics, WebhookState, router};
@@ -130,10 +130,7 @@ impl Webhook {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let (stop, stopped) = oneshot::channel::<()>();
-        let limits = Limits::of(
-            Server::webhook,
-            ConnectionMetrics::register(&mut prometheus_client::registry::Registry::default()),
-        );
+        let limits = Limits::new("webhook", (64, 64), ConnectionMetrics::default());
         let serving = serve(listener, tls.clone(), router(state), None, limits, async move {
             let _ = stopped.await;
         });

@@ -6,24 +6,23 @@
 //! webhook:  pods at CREATE ─► inject (fleetprof-core) ─► JSON patch
 //! ```
 
-pub mod copies;
 pub mod data_api;
 pub mod events;
 pub mod gateway;
 pub mod health;
 pub mod leader;
+pub mod listeners;
 pub mod metrics;
-pub mod misses;
-pub mod namespaces;
 pub mod permission;
-mod places;
-pub mod pods;
+mod permits;
 pub mod policies;
 pub mod results;
 pub mod run;
 pub mod server;
 pub mod sessions;
 pub mod settings;
+pub mod signals;
 pub mod tls;
 pub mod triggers;
+pub mod watched;
 pub mod webhook;

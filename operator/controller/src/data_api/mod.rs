@@ -37,7 +37,7 @@ pub use sessions::{Sessions, SessionsByApi};
 pub use source::{FrontProxyFeed, FrontProxySource};
 
 use crate::results::Results;
-use crate::tls::PeerInfo;
+use crate::server::PeerInfo;
 use metrics::Resource;
 use status::Refusal;
 

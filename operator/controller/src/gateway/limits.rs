@@ -2,7 +2,7 @@
 
 use super::PodId;
 use super::rate::Buckets;
-use crate::places::{NoPlace, Place, Places};
+use crate::permits::{NoPermit, Permit, Permits};
 
 /// Requests of a pod, in a row and a second. An agent that was cut off uploads dozens of slices in a row.
 const REQUESTS: (f64, f64) = (60.0, 10.0);
@@ -13,7 +13,7 @@ const POLLS: usize = 100_000;
 /// Uploads of one pod at one time.
 const UPLOADS_EACH: usize = 4;
 /// MiB of uploads at one time, each rounded up: the memory that their bodies take at most. The sum that it is
-/// a part of stands at [`crate::results`]. 32 usual slices (some ten KiB) fit, or 8 of the largest.
+/// a part of stands in `results/mod.rs`. 32 usual slices (some ten KiB) fit, or 8 of the largest.
 const UPLOADS_MIB: usize = 32;
 /// MiB of uploads of one namespace at one time: half, so that no tenant can take the other half.
 const UPLOADS_OF_NAMESPACE_MIB: usize = UPLOADS_MIB / 2;
@@ -21,7 +21,7 @@ const UPLOADS_OF_NAMESPACE_MIB: usize = UPLOADS_MIB / 2;
 /// The gateway's limits.
 pub(super) struct Limits {
     pub(super) requests: Buckets<String>,
-    pub(super) polls: Places<String>,
+    pub(super) polls: Permits<String>,
     pub(super) uploads: Uploads,
 }
 
@@ -29,21 +29,21 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             requests: Buckets::new(REQUESTS.0, REQUESTS.1),
-            polls: Places::new(POLLS_EACH, POLLS),
+            polls: Permits::new(POLLS_EACH, POLLS),
             uploads: Uploads::default(),
         }
     }
 }
 
-/// Places for uploads.
+/// Permits for uploads.
 pub(super) struct Uploads {
-    of_pods: Places<String>,
-    mib: Places<String>,
+    of_pods: Permits<String>,
+    mib: Permits<String>,
 }
 
 /// A place for one upload.
 pub(super) struct UploadPlace(
-    #[expect(dead_code, reason = "held, and given back when dropped")] [Place<String>; 2],
+    #[expect(dead_code, reason = "held, and given back when dropped")] [Permit<String>; 2],
 );
 
 /// Why there is no place for an upload.
@@ -57,8 +57,8 @@ pub(super) enum NoUpload {
 impl Default for Uploads {
     fn default() -> Self {
         Self {
-            of_pods: Places::new(UPLOADS_EACH, UPLOADS_MIB),
-            mib: Places::new(UPLOADS_OF_NAMESPACE_MIB, UPLOADS_MIB),
+            of_pods: Permits::new(UPLOADS_EACH, UPLOADS_MIB),
+            mib: Permits::new(UPLOADS_OF_NAMESPACE_MIB, UPLOADS_MIB),
         }
     }
 }
@@ -67,7 +67,7 @@ impl Uploads {
     /// A place for a body of at most `bytes`.
     pub(super) fn take(&self, pod: &PodId, bytes: u64) -> Result<UploadPlace, NoUpload> {
         let refused =
-            |holder| move |no_place| if no_place == NoPlace::ForHolder { holder } else { NoUpload::Anyone };
+            |holder| move |denied| if denied == NoPermit::ForHolder { holder } else { NoUpload::Anyone };
         let of_pod = self.of_pods.take(&pod.uid).map_err(refused(NoUpload::Pod))?;
         let mib = self.mib.take_many(&pod.namespace, mib(bytes)).map_err(refused(NoUpload::Namespace))?;
         Ok(UploadPlace([of_pod, mib]))

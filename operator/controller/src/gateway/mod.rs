@@ -19,6 +19,7 @@ mod body;
 mod change;
 mod clean;
 mod enroll;
+mod facts;
 pub mod fleet;
 mod fold;
 mod heartbeat;
@@ -38,6 +39,7 @@ mod tests;
 
 pub use auth::{Identify, IdentifyError, TICKET, Tickets, TokenReviews};
 pub use change::{Change, Changes};
+pub use facts::agents;
 pub(crate) use fleet::MAX_AGENTS;
 pub use fleet::{CaptureView, Fleet, expire_forever};
 pub use metrics::GatewayMetrics;

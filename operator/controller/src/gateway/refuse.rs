@@ -12,7 +12,7 @@ use super::auth::{IdentifyError, TicketError};
 use super::fleet::{FleetFull, NotSynced};
 use super::limits::NoUpload;
 use super::sink::SinkError;
-use crate::places::NoPlace;
+use crate::permits::NoPermit;
 
 /// Seconds after which to try again what is refused for a moment.
 const SOON: u64 = 2;
@@ -147,18 +147,20 @@ impl From<FleetFull> for Refusal {
     }
 }
 
-impl From<NoPlace> for Refusal {
-    fn from(no_place: NoPlace) -> Self {
-        match no_place {
-            NoPlace::ForHolder => Self::too_many(SOON),
-            NoPlace::ForAnyone => Self::busy("The gateway is serving as many requests as it can; try again."),
+impl From<NoPermit> for Refusal {
+    fn from(denied: NoPermit) -> Self {
+        match denied {
+            NoPermit::ForHolder => Self::too_many(SOON),
+            NoPermit::ForAnyone => {
+                Self::busy("The gateway is serving as many requests as it can; try again.")
+            }
         }
     }
 }
 
 impl From<NoUpload> for Refusal {
-    fn from(no_place: NoUpload) -> Self {
-        match no_place {
+    fn from(denied: NoUpload) -> Self {
+        match denied {
             NoUpload::Pod => Self::too_many(SOON),
             NoUpload::Namespace => Self::busy(
                 "The pods of this namespace upload as much at one time as one namespace may; try again.",

@@ -13,7 +13,7 @@ use super::refuse::Refusal;
 use super::state::GatewayState;
 use super::{enroll, heartbeat, orders, slices};
 
-/// The gateway's router. The server has to insert [`crate::tls::PeerInfo`] into each request.
+/// The gateway's router. The server has to insert [`crate::server::PeerInfo`] into each request.
 pub fn router(state: GatewayState) -> Router {
     Router::new()
         .route("/v1/enroll", post(enroll::enroll))

@@ -12,7 +12,7 @@ use super::auth::{Authenticator, Identify, Tickets};
 use super::limits::Limits;
 use super::refuse::Refusal;
 use super::{Fleet, GatewayMetrics, PodId, SliceSink};
-use crate::tls::PeerInfo;
+use crate::server::PeerInfo;
 
 /// Tells the time; tests bring their own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

@@ -1,29 +1,34 @@
 //! Is every selected workload linked, and does every round start at its tick? The policy controller.
+//!
+//! ```text
+//! observe ─► decide (fleetprof_core::policy::step, restarts) ─► apply (triggers, restarts, rounds) ─► report
+//! ```
+//! The status has one writer, [`report`]: it puts together what was decided and what came of it.
 
 mod apply;
-mod kinds;
 mod observe;
+mod recheck;
+mod refusals;
+mod report;
 mod restart;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetprof_core::policy::{self, PolicyView};
-use fleetprof_core::trigger::verdict::Setup;
+use fleetprof_core::policy;
 use fleetprof_crds::ProfileSession;
 use kube::{Client, ResourceExt};
 use kube_runtime::controller::Action;
 
-pub use kinds::{PolicyObject, PolicyStores};
+pub use recheck::Rechecks;
+pub use refusals::Refusals;
 pub use restart::Restarts;
 
-use crate::copies::Copies;
 use crate::events::Events;
 use crate::gateway::Fleet;
 use crate::metrics::Metrics;
-use crate::misses::Misses;
-use crate::pods::Pods;
-use crate::triggers::{self, Triggers};
+use crate::triggers;
+use crate::watched::{Cache, Pods, PolicyCaches, PolicyObject};
 
 /// What the policy controller works with.
 pub struct Context {
@@ -32,37 +37,24 @@ pub struct Context {
     /// The pods of the cluster.
     pub pods: Pods,
     /// The policies of both kinds.
-    pub policies: PolicyStores,
+    pub policies: PolicyCaches,
     /// The sessions of the cluster.
-    pub sessions: Copies<ProfileSession>,
+    pub sessions: Cache<ProfileSession>,
     /// Agents.
     pub fleet: Fleet,
     /// Says why the webhook would leave a pod out.
-    pub misses: Misses,
+    pub refusals: Refusals,
     /// What is remembered of restarts.
     pub restarts: Restarts,
-    /// What is remembered of triggers.
-    pub triggers: Triggers,
-    /// What triggers can rely on.
-    pub trigger_setup: Setup,
+    /// Evaluates triggers.
+    pub triggers: triggers::Context,
     /// Writes events.
     pub events: Events,
     /// Counts.
     pub metrics: Metrics,
 }
 
-impl Context {
-    /// The sessions that name a policy.
-    #[must_use]
-    pub fn sessions_of(&self, policy: &PolicyView<'_>) -> Vec<Arc<ProfileSession>> {
-        match policy.namespace {
-            Some(own) => self.sessions.of(own).into_iter().filter(|s| policy.owns(s)).collect(),
-            None => self.sessions.filter(|s| policy.owns(s)),
-        }
-    }
-}
-
-/// Why a reconcile did not get through; it is tried again.
+/// Why a reconcile failed; it is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or did not answer.
@@ -70,7 +62,7 @@ pub enum Error {
     Kube(#[from] kube::Error),
 }
 
-/// One reconcile: observe, decide, apply, report. Whatever is refused, the rest is done and the status tells.
+/// One reconcile. Whatever is refused, the rest is done and the status tells.
 ///
 /// # Errors
 /// When the API server cannot be asked or written to; nothing is lost then.
@@ -78,30 +70,12 @@ pub async fn reconcile<P: PolicyObject>(policy: Arc<P>, context: Arc<Context>) -
     let view = policy.view();
     let seen = observe::Seen::of(&view, &context);
     let observed = seen.observed(&context);
-    let mut step = policy::step(&view, &observed);
-    let triggered = triggers::look(&view, &observed, &context).await;
-    restart::run(&view, &observed, &mut step, &context).await;
-    triggers::report(&view, &mut step.status, &observed, &context);
-    let rounds = apply::rounds(&*policy, &mut step, &context).await;
-    apply::status(&*policy, &step, &context).await?;
-    triggered.and(rounds)?;
+    let step = policy::step(&view, &observed);
+    let restart = restart::next(&view, &observed, &step.links, &context).await;
+    let applied = apply::all(&*policy, &step, &restart, &context).await;
+    report::write(&*policy, &step, &restart, &applied, &context).await?;
+    applied.errors()?;
     Ok(Action::requeue(Duration::try_from(step.requeue).unwrap_or(Duration::from_secs(1))))
-}
-
-/// Looks at the triggers of the policies that `wants` picks, beside their reconciles: something that they
-/// wait for has come. Says whether all of them could do what they wanted.
-pub async fn triggered(context: &Context, wants: impl Fn(&PolicyView<'_>) -> bool) -> bool {
-    let policies = context.policies.all();
-    let mut fine = true;
-    for view in policies.views().iter().filter(|view| wants(view)) {
-        let seen = observe::Seen::of(&view, context);
-        if let Err(error) = triggers::look(&view, &seen.observed(context), context).await {
-            tracing::warn!(%error, fleetprof.policy.name = view.name, "a trigger could not start its \
-                session; it is tried again");
-            fine = false;
-        }
-    }
-    fine
 }
 
 /// When to try again after an error.
@@ -111,7 +85,7 @@ pub fn on_error<P: PolicyObject>(policy: Arc<P>, error: &Error, context: Arc<Con
         %error,
         k8s.namespace.name = policy.namespace(),
         fleetprof.policy.name = policy.name_any(),
-        "a policy could not be reconciled; it is tried again"
+        "failed to reconcile a policy; retrying"
     );
     Action::requeue(Duration::from_secs(5))
 }

@@ -11,8 +11,8 @@ use fleetprof_crds::{ProfileSession, Reason};
 use jiff::Timestamp;
 
 use super::Context;
-use super::kinds::Snapshot;
-use crate::sessions;
+use crate::gateway;
+use crate::watched::{Snapshot, sessions_of};
 
 /// Why the webhook would leave a pod out.
 type Refusal<'a> = dyn Fn(&PodFacts, &Policies<'_>) -> Option<Reason> + Sync + Send + 'a;
@@ -34,13 +34,13 @@ impl<'a> Seen<'a> {
         let namespaces = namespaces(policy, context);
         let pods: Vec<_> = namespaces.keys().flat_map(|n| context.pods.namespace(n)).collect();
         Self {
-            agents: sessions::agents(&pods, &context.fleet),
-            sessions: context.sessions_of(policy),
+            agents: gateway::agents(&pods, &context.fleet),
+            sessions: sessions_of(&context.sessions, policy),
             policies: policy.namespace.map_or_else(|| context.policies.all(), |n| context.policies.near(n)),
-            refusal: Box::new(move |pod, policies| context.misses.refusal(pod, policies)),
+            refusal: Box::new(move |pod, policies| context.refusals.refusal(pod, policies)),
             namespaces,
             pods,
-            rules: &context.misses.rules,
+            rules: &context.refusals.rules,
         }
     }
 
@@ -65,7 +65,7 @@ impl<'a> Seen<'a> {
 
 /// The namespaces that the policy covers, with their labels.
 fn namespaces(policy: &PolicyView<'_>, context: &Context) -> BTreeMap<String, Labels> {
-    let all = &context.misses.namespaces;
+    let all = &context.refusals.namespaces;
     match policy.namespace {
         Some(own) => [(own.to_owned(), all.labels(own))].into(),
         None => {

@@ -9,10 +9,10 @@ use tokio::task::JoinSet;
 
 use super::listen;
 use crate::policies;
+use crate::policies::Rechecks;
 use crate::server::Limits;
 use crate::settings::RunSettings;
 use crate::tls::TlsSource;
-use crate::triggers::OfAlerts;
 use crate::triggers::credentials::{self, Credentials};
 use crate::triggers::prometheus::{self, Prometheus};
 use crate::triggers::receiver::{self, Receiver};
@@ -38,9 +38,9 @@ pub async fn serve(
     let client_auth = credentials.client_auth();
     let router = receiver::router(Receiver {
         credentials,
-        triggers: context.triggers.clone(),
+        memory: context.triggers.memory.clone(),
         metrics: context.metrics.clone(),
-        look: Arc::new(OfAlerts(context)),
+        recheck: Arc::new(Rechecks(context)),
     });
     tasks.spawn(listen(settings.alerts_port, tls.clone(), router, Some(client_auth), limits));
     Ok(())
@@ -60,5 +60,6 @@ pub fn ask(
     let credentials =
         (!secret.is_empty()).then(|| Credentials::watch(client.clone(), &settings.namespace, secret));
     let server = Prometheus { url: settings.prometheus_url.trim_end_matches('/').to_owned(), credentials };
-    tasks.spawn(prometheus::ask_forever(server, context));
+    let (policies, memory) = (context.policies.clone(), context.triggers.memory.clone());
+    tasks.spawn(prometheus::ask_forever(server, policies, memory, Arc::new(Rechecks(context))));
 }

@@ -19,20 +19,19 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::dispatch::{self, Pokes, Queues};
+use super::dispatch;
 use super::registration;
+use super::requeue::{Queues, Requeues};
 use super::watches::Watches;
 use crate::events::Events;
 use crate::gateway::{Fleet, Tickets};
 use crate::metrics::Metrics;
-use crate::misses::Misses;
-use crate::namespaces::Namespaces;
-use crate::policies::PolicyObject;
 use crate::results::Results;
 use crate::settings::RunSettings;
 use crate::tls::TlsSource;
-use crate::triggers::Triggers;
-use crate::{policies, sessions};
+use crate::watched::Namespaces;
+use crate::watched::PolicyObject;
+use crate::{policies, sessions, triggers};
 
 /// Sessions that are reconciled at once.
 const SESSIONS_AT_ONCE: u16 = 32;
@@ -58,7 +57,7 @@ pub struct Parts {
     pub metrics: Metrics,
     pub watches: Watches,
     /// What tells the controllers to look, and where they hear of it.
-    pub pokes: (Pokes, Queues),
+    pub requeues: (Requeues, Queues),
 }
 
 /// The parts that the servers work with as well.
@@ -83,8 +82,17 @@ pub async fn start(
     parts: Parts,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<Arc<policies::Context>> {
-    let Parts { client, settings, fleet, results, tickets, tls, metrics, watches, pokes: (pokes, queues) } =
-        parts;
+    let Parts {
+        client,
+        settings,
+        fleet,
+        results,
+        tickets,
+        tls,
+        metrics,
+        watches,
+        requeues: (requeues, queues),
+    } = parts;
     let events = Events::new(client.clone(), &settings.pod_name);
     let rules = Arc::new(ClusterRules {
         excluded_namespaces: vec!["kube-system".into(), settings.namespace.clone()],
@@ -92,7 +100,7 @@ pub async fn start(
         images: settings.images.get(),
     });
     let namespaces = Namespaces::new(watches.namespaces.clone(), rules.clone());
-    let misses = Misses { namespaces: namespaces.clone(), rules: rules.clone() };
+    let refusals = policies::Refusals { namespaces: namespaces.clone(), rules: rules.clone() };
     let session_context = Arc::new(sessions::Context {
         client: client.clone(),
         settings: settings.clone(),
@@ -122,12 +130,19 @@ pub async fn start(
         policies: watches.policies.clone(),
         sessions: watches.sessions.clone(),
         fleet: fleet.clone(),
-        misses,
+        refusals,
         restarts: policies::Restarts::new(settings.restart),
-        triggers: Triggers::default(),
-        trigger_setup: Setup {
-            receiver: !settings.alerts_secret.is_empty(),
-            prometheus: !settings.prometheus_url.is_empty(),
+        triggers: triggers::Context {
+            client: client.clone(),
+            sessions: watches.sessions.clone(),
+            fleet: fleet.clone(),
+            memory: triggers::Memory::default(),
+            setup: Setup {
+                receiver: !settings.alerts_secret.is_empty(),
+                prometheus: !settings.prometheus_url.is_empty(),
+            },
+            events: events.clone(),
+            metrics: metrics.clone(),
         },
         events,
         metrics,
@@ -138,7 +153,7 @@ pub async fn start(
     tasks.spawn(run_sessions(store, session_context.clone(), queues.sessions));
     let store = watches.policies.namespaced.store();
     tasks.spawn(run_policies(store, POLICIES_AT_ONCE, policy_context.clone(), queues.policies));
-    tasks.spawn(dispatch::pace_cluster_policies(queues.cluster_told, pokes.edited.clone()));
+    tasks.spawn(dispatch::pace_cluster_policies(queues.cluster_told, requeues.edited.clone()));
     let store = watches.policies.cluster.store();
     tasks.spawn(run_policies(
         store,
@@ -153,7 +168,7 @@ pub async fn start(
     ));
     tasks.spawn(registration::keep(client, settings, tls, watches.policies.clone()));
     tasks.spawn(sessions::sweep_forever(watches.sessions.clone(), session_context));
-    tasks.spawn(dispatch::run(fleet, watches, namespaces, pokes));
+    tasks.spawn(dispatch::run(fleet, watches, namespaces, requeues));
     Ok(policy_context)
 }
 

@@ -11,6 +11,7 @@ mod controllers;
 mod dispatch;
 mod endpoint;
 mod registration;
+mod requeue;
 mod watches;
 
 use std::sync::Arc;
@@ -27,10 +28,12 @@ use crate::gateway::{
 };
 use crate::health::{self, Gates, Health};
 use crate::leader;
+use crate::listeners;
 use crate::metrics::Metrics;
 use crate::results::{Results, ResultsConfig, ResultsMetrics};
-use crate::server::{self, ConnectionMetrics, Limits, Server};
+use crate::server::{self, ConnectionMetrics, Limits};
 use crate::settings::RunSettings;
+use crate::signals;
 use crate::tls::{self, CertificateNames, ClientAuth, TlsSource};
 
 /// All metrics of the process; registered once, before there is a leader.
@@ -62,7 +65,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     };
     // A standby is ready when it takes part in the election; who leads has more gates to open.
     let gates = Gates::new(&["election"]);
-    let limits = Limits::of(Server::health, metrics.connections.clone());
+    let limits = listeners::health(metrics.connections.clone());
     let health = health::serve(
         settings.health_port,
         Health { gates: gates.clone(), registry: Arc::new(registry) },
@@ -73,20 +76,9 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let leave = || registration::leave(client.clone(), settings.clone());
     gates.set("election", true);
     tokio::select! {
-        result = leader::run(client.clone(), &settings.namespace, &lease, &settings.pod_name, (work, leave), stopped()) => result,
+        result = leader::run(client.clone(), &settings.namespace, &lease, &settings.pod_name, (work, leave), signals::stopped()) => result,
         result = health => result,
     }
-}
-
-/// SIGTERM or SIGINT.
-pub async fn stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-    tracing::info!("asked to stop");
 }
 
 /// What a leader must have before it can serve; each is a gate of its readiness.
@@ -118,8 +110,8 @@ async fn lead(
     let results =
         Results::open(config, metrics.results.clone()).await.context("the results volume cannot be used")?;
     gates.set("results", true);
-    let (pokes, queues) = dispatch::pokes();
-    let watches = watches::start(&client, &pokes, &mut tasks).await?;
+    let (requeues, queues) = requeue::requeues();
+    let watches = watches::start(&client, &requeues, &mut tasks).await?;
     gates.set("watches", true);
     let tickets = Arc::new(Tickets::new(&ensured.ticket_key));
     let own = metrics.own.clone();
@@ -132,13 +124,13 @@ async fn lead(
         tls: tls.clone(),
         metrics: own,
         watches,
-        pokes: (pokes, queues),
+        requeues: (requeues, queues),
     };
     let servers =
         Servers { client: client.clone(), settings: settings.clone(), parts: parts.shared(), metrics };
     let policies = controllers::start(parts, &mut tasks).await?;
     alerts::ask(&client, &settings, policies.clone(), &mut tasks);
-    let limits = Limits::of(Server::alerts, servers.metrics.connections.clone());
+    let limits = listeners::alerts(servers.metrics.connections.clone());
     alerts::serve(&client, &settings, policies, (&tls, limits), &mut tasks).await?;
     tasks.spawn(endless(registration::renew_certificates(client, settings, names, ensured.recheck)));
     servers.start(&mut tasks).await?;
@@ -172,8 +164,8 @@ impl Servers {
             metrics: metrics.gateway,
             clock: system_clock(),
         });
-        let limits = Limits::of(Server::gateway, metrics.connections.clone())
-            .within(server::raise_files(), server::memory_limit());
+        let (files, memory) = (server::raise_files(), server::memory_limit());
+        let limits = listeners::gateway(metrics.connections.clone(), files, memory);
         tasks.spawn(listen(settings.gateway_port, tls.clone(), gateway::router(state), None, limits));
         let front_proxy = FrontProxySource::watch(client.clone());
         let (known, client_auth) = (front_proxy.clone(), front_proxy.client_auth().required());
@@ -184,7 +176,7 @@ impl Servers {
             results,
             metrics: metrics.data,
         });
-        let limits = Limits::of(Server::read_api, metrics.connections);
+        let limits = listeners::read_api(metrics.connections);
         let read_api = listen(settings.data_port, tls.clone(), data, Some(client_auth), limits);
         tasks.spawn(once_known(known.clone(), read_api));
         tasks.spawn(endless(gateway::expire_forever(fleet.clone(), system_clock())));

@@ -16,9 +16,9 @@ use kube_runtime::reflector::{ObjectRef, Store};
 use crate::data_api::FrontProxySource;
 use crate::data_api::registration::{ReadService, hand_over, register};
 use crate::gateway::Fleet;
-use crate::policies::PolicyStores;
 use crate::settings::RunSettings;
 use crate::tls::{self, CertificateNames, TlsSource};
+use crate::watched::PolicyCaches;
 use crate::webhook::registration;
 
 /// How often it is looked whether policies or certificates changed what should be registered.
@@ -35,7 +35,7 @@ pub async fn keep(
     client: Client,
     settings: RunSettings,
     tls: TlsSource,
-    policies: PolicyStores,
+    policies: PolicyCaches,
 ) -> anyhow::Result<()> {
     let mut last: Option<Vec<serde_json::Value>> = None;
     for look in 1u32.. {

@@ -14,10 +14,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::dispatch::{Concerned, Pokes};
-use crate::copies::Copies;
-use crate::pods::{PodChange, Pods};
-use crate::policies::PolicyStores;
+use super::requeue::{Concerned, Requeues};
+use crate::watched::Cache;
+use crate::watched::PolicyCaches;
+use crate::watched::{PodChange, Pods};
 
 /// The leader's copies of the cluster, synced.
 pub struct Watches {
@@ -26,9 +26,9 @@ pub struct Watches {
     /// Pods that changed.
     pub pod_changes: mpsc::UnboundedReceiver<PodChange>,
     /// The policies of both kinds.
-    pub policies: PolicyStores,
+    pub policies: PolicyCaches,
     /// The sessions.
-    pub sessions: Copies<ProfileSession>,
+    pub sessions: Cache<ProfileSession>,
     /// Policies one of whose sessions changed.
     pub session_changes: mpsc::UnboundedReceiver<Concerned>,
     /// The namespaces, metadata alone.
@@ -36,10 +36,10 @@ pub struct Watches {
 }
 
 /// Starts the watches and waits until each has listed everything once. What changes is told to the
-/// controllers by `pokes`.
+/// controllers by `requeues`.
 pub async fn start(
     client: &Client,
-    pokes: &Pokes,
+    requeues: &Requeues,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<Watches> {
     let (sender, pod_changes) = mpsc::unbounded_channel();
@@ -52,7 +52,7 @@ pub async fn start(
     };
     tasks.spawn(pods.clone().follow(client.clone(), sender, done));
     let (concerned, session_changes) = mpsc::unbounded_channel();
-    let queue = pokes.clone();
+    let queue = requeues.clone();
     let sessions =
         copy(client, tasks, move |before: Option<&ProfileSession>, now: Option<&ProfileSession>| {
             now.map(|session| queue.sessions.send(ObjectRef::from_obj(session)));
@@ -60,12 +60,12 @@ pub async fn start(
         });
     // A policy that was edited is looked at without waiting for any pace, but not because its status was
     // written, by us.
-    let queue = pokes.clone();
+    let queue = requeues.clone();
     let namespaced =
         copy(client, tasks, move |before: Option<&ProfilingPolicy>, now: Option<&ProfilingPolicy>| {
             edited(before, now).map(|policy| queue.policies.send(ObjectRef::from_obj(policy)));
         });
-    let queue = pokes.clone();
+    let queue = requeues.clone();
     let cluster = copy(
         client,
         tasks,
@@ -73,7 +73,7 @@ pub async fn start(
             edited(before, now).map(|policy| queue.edited.send(ObjectRef::from_obj(policy)));
         },
     );
-    let policies = PolicyStores { namespaced, cluster };
+    let policies = PolicyCaches { namespaced, cluster };
     let namespaces = reflect(
         watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default()),
         tasks,
@@ -106,14 +106,14 @@ fn copy<K>(
     client: &Client,
     tasks: &mut JoinSet<anyhow::Result<()>>,
     tell: impl Fn(Option<&K>, Option<&K>) + Send + 'static,
-) -> Copies<K>
+) -> Cache<K>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
-    let (copies, keeper) = Copies::new();
+    let (cache, writer) = Cache::new();
     let watch = watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff();
-    tasks.spawn(keeper.keep(watch.modify(|object| object.managed_fields_mut().clear()), tell));
-    copies
+    tasks.spawn(writer.keep(watch.modify(|object| object.managed_fields_mut().clear()), tell));
+    cache
 }
 
 fn reflect<K>(

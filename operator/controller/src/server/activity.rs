@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// How long a connection may stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// From the handshake to the end of the first request's head.
     pub first_request: Duration,
     /// Between two requests. After it the connection ends within as long again.
@@ -16,7 +16,7 @@ pub struct Patience {
     pub stuck: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     /// 10 s for the first request, as nobody connects without one; 120 s of idleness, since API servers,
     /// Prometheus and our agents close what is idle after 90 s by themselves and so are never cut off in the
     /// middle of a request; 300 s without a byte, when polls hang for 25 s and the API server gives up after
@@ -66,15 +66,15 @@ impl Activity {
     }
 
     /// Ends when the connection has had its time, and says why.
-    pub(super) async fn overdue(&self, patience: Patience) -> Overdue {
+    pub(super) async fn overdue(&self, timeouts: Timeouts) -> Overdue {
         loop {
             let now = Instant::now();
-            let (at, why) = end(&self.standing(), patience);
+            let (at, why) = end(&self.standing(), timeouts);
             if at <= now {
                 return why;
             }
             // A request that ends meanwhile makes the end come nearer.
-            tokio::time::sleep_until(at.min(now + patience.idle)).await;
+            tokio::time::sleep_until(at.min(now + timeouts.idle)).await;
         }
     }
 
@@ -99,11 +99,11 @@ impl Drop for InFlight {
 }
 
 /// When the connection ends if nothing moves any more, and why.
-fn end(standing: &Standing, patience: Patience) -> (Instant, Overdue) {
+fn end(standing: &Standing, timeouts: Timeouts) -> (Instant, Overdue) {
     let (wait, why) = match standing {
-        Standing { in_flight: 1.., .. } => (patience.stuck, Overdue::Stuck),
-        Standing { asked: true, .. } => (patience.idle, Overdue::Idle),
-        Standing { asked: false, .. } => (patience.first_request, Overdue::FirstRequest),
+        Standing { in_flight: 1.., .. } => (timeouts.stuck, Overdue::Stuck),
+        Standing { asked: true, .. } => (timeouts.idle, Overdue::Idle),
+        Standing { asked: false, .. } => (timeouts.first_request, Overdue::FirstRequest),
     };
     (standing.moved + wait, why)
 }
@@ -112,7 +112,7 @@ fn end(standing: &Standing, patience: Patience) -> (Instant, Overdue) {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience {
+    const TIMEOUTS: Timeouts = Timeouts {
         first_request: Duration::from_secs(1),
         idle: Duration::from_secs(10),
         stuck: Duration::from_secs(100),
@@ -130,14 +130,14 @@ mod tests {
         for (asked, in_flight, seconds, why) in cases {
             let standing = Standing { asked, in_flight, moved };
             assert_eq!(
-                end(&standing, PATIENCE),
+                end(&standing, TIMEOUTS),
                 (moved + Duration::from_secs(seconds), why),
                 "{asked} {in_flight}"
             );
         }
     }
 
-    const QUICK: Patience = Patience {
+    const QUICK: Timeouts = Timeouts {
         first_request: Duration::from_millis(20),
         idle: Duration::from_millis(100),
         stuck: Duration::from_millis(800),

@@ -1,4 +1,4 @@
-//! How many are connected, and who was sent away?
+//! How many connections are open, and which met a limit?
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -6,7 +6,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::Server;
 use super::activity::Overdue;
 
 /// The metrics of all servers of the process; a cheap handle.
@@ -18,12 +17,12 @@ pub struct ConnectionMetrics {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Of {
-    server: Server,
+    server: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Limited {
-    server: Server,
+    server: &'static str,
     limit: Limit,
 }
 
@@ -31,15 +30,15 @@ struct Limited {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "the names are label values")]
 pub(super) enum Limit {
-    /// All places are taken: accepting waits.
+    /// All connections are taken: accepting waits.
     all,
-    /// The peer has as many as one may have: hung up.
+    /// The peer has as many as one may have: closed.
     peer,
-    /// No request came in time: hung up.
+    /// No request came in time: closed.
     first_request,
-    /// No request for a while: hung up. Usual.
+    /// No request for a while: closed. Usual.
     idle,
-    /// A request went on without moving: hung up.
+    /// A request went on without moving: closed.
     stuck,
 }
 
@@ -70,25 +69,25 @@ impl ConnectionMetrics {
         registry.register("fleetprof_connections", "Open connections, by server", metrics.open.clone());
         registry.register(
             "fleetprof_connections_limited",
-            "Connections that met a limit, by server and limit: all and peer are refused a place, the others \
-             have had their time",
+            "Connections that met a limit, by server and limit: all and peer are about their number, the \
+             others are timeouts",
             metrics.limited.clone(),
         );
         metrics
     }
 
-    pub(super) fn opened(&self, server: Server) -> Counted {
+    pub(super) fn opened(&self, server: &'static str) -> Counted {
         let open = self.open.get_or_create_owned(&Of { server });
         open.inc();
         Counted(open)
     }
 
-    pub(super) fn limited(&self, server: Server, limit: Limit) {
+    pub(super) fn limited(&self, server: &'static str, limit: Limit) {
         self.limited.get_or_create(&Limited { server, limit }).inc();
     }
 
     #[cfg(test)]
-    pub(super) fn count(&self, server: Server, limit: Limit) -> u64 {
+    pub(super) fn count(&self, server: &'static str, limit: Limit) -> u64 {
         self.limited.get_or_create(&Limited { server, limit }).get()
     }
 }

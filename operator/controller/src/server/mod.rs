@@ -1,17 +1,18 @@
-//! Who may stay connected, how many of them, and for how long? What all servers of the operator share.
+//! How many connections does a server accept, and how long may each stay? Shared by all servers of the
+//! operator; it knows none of them.
 //!
 //! ```text
-//! bind ─► Door::next ── a place of all, a place of the peer's network ──► Guest
-//!                          │ none: counted, logged, hung up                 │ (tls: handshake within 5 s)
-//!                          ▼                                                ▼
-//!                 fleetprof_connections_limited_total        first request within 10 s, then never idle for 120 s
+//! bind ─► Acceptor::next ── a permit of all, a permit of the peer's network ──► Connection
+//!                          │ none: counted, logged, closed                         │ (tls: handshake within 5 s)
+//!                          ▼                                                       ▼
+//!                 fleetprof_connections_limited_total    first request within 10 s, then never idle for 120 s
 //! ```
-//! Guarantee: a place comes back in bounded time, whatever its holder does or leaves out.
+//! Guarantee: a permit comes back in bounded time, whatever its holder does or fails to do.
 
+mod acceptor;
 mod activity;
 mod bind;
-mod door;
-mod guest;
+mod connection;
 mod limits;
 mod metrics;
 mod network;
@@ -26,16 +27,16 @@ use axum::Router;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpListener;
 
-pub use activity::Patience;
+pub(crate) use acceptor::Acceptor;
+pub use activity::Timeouts;
 pub use bind::bind;
-pub(crate) use door::Door;
-pub(crate) use guest::Guest;
-pub use limits::{Limits, Server};
+pub(crate) use connection::Connection;
+pub use limits::Limits;
 pub use metrics::ConnectionMetrics;
 pub(crate) use network::Network;
 pub use resources::{memory_limit, raise_files};
 
-/// Who is at the other end of the connection; an extension of every request.
+/// The other end of the connection; an extension of every request.
 #[derive(Clone, Debug)]
 pub struct PeerInfo {
     /// Address of the peer; of IPv4 also where it came to a socket of both families.
@@ -46,9 +47,9 @@ pub struct PeerInfo {
 
 /// Serves `router` without TLS, for ever.
 pub async fn serve_plain(listener: TcpListener, router: Router, limits: Limits) -> std::convert::Infallible {
-    let mut door = Door::new(listener, limits);
+    let mut acceptor = Acceptor::new(listener, limits);
     loop {
-        let (stream, guest) = door.next().await;
-        tokio::spawn(guest.serve(stream, Arc::default(), router.clone()));
+        let (stream, connection) = acceptor.next().await;
+        tokio::spawn(connection.serve(stream, Arc::default(), router.clone()));
     }
 }

@@ -14,8 +14,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::metrics::Limit;
 use super::*;
 
+const SERVER: &str = "test";
 const SOON: Duration = Duration::from_millis(100);
-const PATIENCE: Patience = Patience {
+const TIMEOUTS: Timeouts = Timeouts {
     first_request: Duration::from_millis(300),
     idle: Duration::from_millis(600),
     stuck: Duration::from_millis(2000),
@@ -25,7 +26,7 @@ const PATIENCE: Patience = Patience {
 async fn start(connections: u32, per_peer: u32) -> (u16, ConnectionMetrics) {
     let metrics = ConnectionMetrics::default();
     let limits =
-        Limits { connections, per_peer, patience: PATIENCE, ..Limits::of(Server::health, metrics.clone()) };
+        Limits { timeouts: TIMEOUTS, ..Limits::new(SERVER, (connections, per_peer), metrics.clone()) };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let poll = || async {
@@ -70,11 +71,11 @@ async fn who_asks_nothing_or_not_to_the_end_is_hung_up_on() {
         stream.write_all(said.as_bytes()).await.unwrap();
         let after = hung_up(&mut stream).await;
         assert!(
-            after >= PATIENCE.first_request - SOON && after < 3 * PATIENCE.first_request,
+            after >= TIMEOUTS.first_request - SOON && after < 3 * TIMEOUTS.first_request,
             "{said} {after:?}"
         );
     }
-    assert_eq!(metrics.count(Server::health, Limit::first_request), 3);
+    assert_eq!(metrics.count(SERVER, Limit::first_request), 3);
 }
 
 #[tokio::test]
@@ -83,10 +84,10 @@ async fn an_idle_connection_can_be_used_again_for_a_while_and_is_then_ended() {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     for _ in 0..3 {
         assert!(ask(&mut stream, "/").await.unwrap().ends_with("hello"));
-        sleep(PATIENCE.idle / 2).await;
+        sleep(TIMEOUTS.idle / 2).await;
     }
     let after = hung_up(&mut stream).await;
-    assert!(after < 2 * PATIENCE.idle, "{after:?}");
+    assert!(after < 2 * TIMEOUTS.idle, "{after:?}");
 }
 
 #[tokio::test]
@@ -104,8 +105,8 @@ async fn a_request_that_never_ends_ends() {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     stream.write_all(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let after = hung_up(&mut stream).await;
-    assert!(after >= PATIENCE.stuck - SOON, "{after:?}");
-    assert_eq!(metrics.count(Server::health, Limit::stuck), 1);
+    assert!(after >= TIMEOUTS.stuck - SOON, "{after:?}");
+    assert_eq!(metrics.count(SERVER, Limit::stuck), 1);
 }
 
 #[tokio::test]
@@ -117,8 +118,8 @@ async fn http2_that_only_answers_pings_is_ended() {
     let connection = tokio::spawn(connection);
     let request = |path: &str| Request::get(format!("http://x{path}")).body(Body::empty()).unwrap();
     assert_eq!(sender.send_request(request("/poll")).await.unwrap().status(), StatusCode::OK);
-    assert!(timeout(4 * PATIENCE.idle, connection).await.is_ok(), "it stays connected");
-    assert_eq!(metrics.count(Server::health, Limit::idle), 1);
+    assert!(timeout(4 * TIMEOUTS.idle, connection).await.is_ok(), "it stays connected");
+    assert_eq!(metrics.count(SERVER, Limit::idle), 1);
 }
 
 #[tokio::test]
@@ -130,19 +131,19 @@ async fn one_peer_takes_its_share_and_no_more() {
     }
     assert!(hung_up(&mut dial([127, 0, 0, 1], port).await).await < SOON);
     assert!(ask(&mut dial([127, 0, 0, 2], port).await, "/").await.is_ok(), "others are let in");
-    assert_eq!(metrics.count(Server::health, Limit::peer), 1);
+    assert_eq!(metrics.count(SERVER, Limit::peer), 1);
     drop(mine);
     sleep(SOON).await;
-    assert!(ask(&mut dial([127, 0, 0, 1], port).await, "/").await.is_ok(), "places come back");
+    assert!(ask(&mut dial([127, 0, 0, 1], port).await, "/").await.is_ok(), "permits come back");
 }
 
 #[tokio::test]
-async fn silent_peers_give_their_places_to_those_who_wait() {
+async fn silent_peers_give_way_to_those_who_wait() {
     let (port, metrics) = start(2, 2).await;
     let _silent = [dial([127, 0, 0, 1], port).await, dial([127, 0, 0, 1], port).await];
     let mut waiting = dial([127, 0, 0, 2], port).await;
     let since = Instant::now();
     assert!(ask(&mut waiting, "/").await.is_ok());
-    assert!(since.elapsed() < 4 * PATIENCE.first_request, "{:?}", since.elapsed());
-    assert!(metrics.count(Server::health, Limit::all) > 0);
+    assert!(since.elapsed() < 4 * TIMEOUTS.first_request, "{:?}", since.elapsed());
+    assert!(metrics.count(SERVER, Limit::all) > 0);
 }

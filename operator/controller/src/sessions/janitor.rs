@@ -9,7 +9,7 @@ use fleetprof_crds::ProfileSession;
 use kube::ResourceExt;
 
 use super::Context;
-use crate::copies::Copies;
+use crate::watched::Cache;
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(2);
@@ -19,7 +19,7 @@ const SWEEP: u32 = 30;
 const YOUNG: Duration = Duration::from_secs(600);
 
 /// Closes the captures of sessions that are gone, and removes their profiles, for ever.
-pub async fn sweep_forever(sessions: Copies<ProfileSession>, context: Arc<Context>) -> anyhow::Result<()> {
+pub async fn sweep_forever(sessions: Cache<ProfileSession>, context: Arc<Context>) -> anyhow::Result<()> {
     let mut known: HashSet<String> = HashSet::new();
     let mut round: u32 = 0;
     loop {

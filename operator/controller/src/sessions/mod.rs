@@ -25,19 +25,18 @@ use kube::{Client, ResourceExt};
 use kube_runtime::controller::Action;
 
 pub use janitor::sweep_forever;
-pub use observe::agents;
 pub use written::Written;
 
-use crate::copies::Copies;
 use crate::events::Events;
 use crate::gateway::{Fleet, Tickets};
 use crate::metrics::Metrics;
-use crate::namespaces::Namespaces;
-use crate::pods::Pods;
-use crate::policies::PolicyStores;
 use crate::results::Results;
 use crate::settings::RunSettings;
 use crate::tls::TlsSource;
+use crate::watched::Cache;
+use crate::watched::Namespaces;
+use crate::watched::Pods;
+use crate::watched::PolicyCaches;
 
 /// Actions can have outcomes that change the next step; a chain is never longer than this.
 const MAX_PASSES: usize = 8;
@@ -53,11 +52,11 @@ pub struct Context {
     /// The pods of the cluster.
     pub pods: Pods,
     /// The policies of both kinds.
-    pub policies: PolicyStores,
+    pub policies: PolicyCaches,
     /// The namespaces of the cluster.
     pub namespaces: Namespaces,
     /// The sessions of the cluster.
-    pub sessions: Copies<ProfileSession>,
+    pub sessions: Cache<ProfileSession>,
     /// Agents, captures, orders.
     pub fleet: Fleet,
     /// Stored slices and profiles.

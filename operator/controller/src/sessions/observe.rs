@@ -1,16 +1,15 @@
 //! What is so right now, for one session?
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::session::{AgentFacts, CaptureFacts, Observed, PolicyFacts, repeat};
+use fleetprof_core::session::{CaptureFacts, Observed, PolicyFacts, repeat};
 use fleetprof_crds::ProfileSession;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{Answers, Context};
-use crate::gateway::{AgentView, Fleet};
+use crate::gateway;
 
 /// The session with the newest status that is known: the leader's own writes are newer than what the watch
 /// brought. A session that repeats another is cancelled with it.
@@ -56,23 +55,9 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         follow_ups: follow_ups(session, context),
         policy: policy(session, &pods, context),
         namespace_labels: context.namespaces.labels(&session.namespace().unwrap_or_default()),
-        agents: agents(&pods, &context.fleet),
+        agents: gateway::agents(&pods, &context.fleet),
         captures,
         pods,
-    }
-}
-
-/// What the agents of these pods are known to be, by pod uid.
-pub fn agents(pods: &[Arc<PodFacts>], fleet: &Fleet) -> HashMap<String, AgentFacts> {
-    pods.iter().filter_map(|p| fleet.agent(&p.uid).map(|view| (p.uid.clone(), agent(&view)))).collect()
-}
-
-fn agent(view: &AgentView) -> AgentFacts {
-    let heartbeat = &view.heartbeat;
-    AgentFacts {
-        version: heartbeat.version.clone(),
-        protocol: heartbeat.protocol,
-        runtimes: heartbeat.containers.iter().map(|c| (c.id.clone(), c.runtime.clone())).collect(),
     }
 }
 

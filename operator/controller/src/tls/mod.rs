@@ -26,8 +26,6 @@ pub use material::TlsMaterial;
 pub use server::{ClientAuth, serve};
 pub use source::{TlsFeed, TlsSource};
 
-pub use crate::server::PeerInfo;
-
 /// What went wrong with a certificate, a Secret or a listener.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {

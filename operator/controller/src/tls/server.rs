@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::{TlsError, TlsMaterial, TlsSource, provider};
-use crate::server::{Door, Guest, Limits};
+use crate::server::{Acceptor, Connection, Limits};
 
 /// Longest time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ impl ClientAuth {
 
 /// Serves `router` on `listener` within `limits` until `shutdown` ends, then lets requests in flight finish
 /// for up to 10 s. Waits for the first certificate before it accepts. HTTP/1.1 and HTTP/2;
-/// [`super::PeerInfo`] is an extension of every request.
+/// [`crate::server::PeerInfo`] is an extension of every request.
 ///
 /// # Errors
 /// When `tls` cannot be configured.
@@ -61,34 +61,34 @@ pub async fn serve(
         _ = tls.loaded() => {}
         () = &mut shutdown => return Ok(()),
     }
-    let mut door = Door::new(listener, limits);
+    let mut acceptor = Acceptor::new(listener, limits);
     let mut configs = Configs { tls, client_auth, current: None };
     let outcome = loop {
-        let (stream, guest) = tokio::select! {
-            next = door.next() => next,
+        let (stream, connection) = tokio::select! {
+            next = acceptor.next() => next,
             () = &mut shutdown => break Ok(()),
         };
         let config = match configs.current() {
             Ok(config) => config,
             Err(error) => break Err(error),
         };
-        tokio::spawn(welcome(stream, guest, config, router.clone()));
+        tokio::spawn(handshake(stream, connection, config, router.clone()));
     };
-    door.close().await;
+    acceptor.close().await;
     outcome
 }
 
-async fn welcome(stream: TcpStream, guest: Guest, config: Arc<ServerConfig>, router: Router) {
+async fn handshake(stream: TcpStream, connection: Connection, config: Arc<ServerConfig>, router: Router) {
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await
     {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            return tracing::debug!(client.address = %guest.addr, %error, "TLS handshake failed");
+            return tracing::debug!(client.address = %connection.addr, %error, "TLS handshake failed");
         }
-        Err(_) => return tracing::debug!(client.address = %guest.addr, "TLS handshake took too long"),
+        Err(_) => return tracing::debug!(client.address = %connection.addr, "TLS handshake took too long"),
     };
     let client_certs = certificates(&stream);
-    guest.serve(stream, client_certs, router).await;
+    connection.serve(stream, client_certs, router).await;
 }
 
 fn certificates(stream: &TlsStream<TcpStream>) -> Arc<[CertificateDer<'static>]> {

@@ -25,7 +25,7 @@ const MAX_REVISIONS: usize = 10_000;
 
 /// The leader's memory of triggers; a cheap handle.
 #[derive(Clone, Default)]
-pub struct Triggers(Arc<Inner>);
+pub struct Memory(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -43,7 +43,7 @@ struct State {
     queries: HashMap<String, Arc<KnownQueries>>,
 }
 
-impl Triggers {
+impl Memory {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

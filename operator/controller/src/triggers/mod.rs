@@ -11,85 +11,88 @@ pub mod credentials;
 mod memory;
 pub mod prometheus;
 pub mod receiver;
+mod recheck;
 mod revisions;
 mod start;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use fleetprof_core::policy::link::{self, PodLink};
-use fleetprof_core::policy::{Observed, PolicyView};
+use fleetprof_core::policy::PolicyView;
+use fleetprof_core::policy::link::PodLink;
 use fleetprof_core::trigger::level::{Level, Measure};
-use fleetprof_core::trigger::{Firing, Heard, alert, promql, rollout, verdict};
-use fleetprof_crds::ProfilingPolicyStatus;
+use fleetprof_core::trigger::verdict::{self, Setup};
+use fleetprof_core::trigger::{Firing, Heard, alert, promql, rollout};
 use fleetprof_crds::wire::{ContainerReport, Watch};
-use futures::future::BoxFuture;
-use jiff::SignedDuration;
+use fleetprof_crds::{ProfileSession, ProfilingPolicyStatus};
+use jiff::{SignedDuration, Timestamp};
+use kube::Client;
 
-pub use memory::Triggers;
+pub use memory::Memory;
+pub use recheck::{Arrival, Recheck};
 
+use crate::events::Events;
 use crate::gateway::{AgentView, Fleet};
-use crate::policies::{self, Context, Error};
+use crate::metrics::Metrics;
+use crate::watched::Cache;
+
+/// What evaluating triggers needs.
+#[derive(Clone)]
+pub struct Context {
+    /// Client with the operator's rights.
+    pub client: Client,
+    /// The sessions of the cluster.
+    pub sessions: Cache<ProfileSession>,
+    /// Agents.
+    pub fleet: Fleet,
+    /// What is remembered between two looks.
+    pub memory: Memory,
+    /// What the administrator has set up.
+    pub setup: Setup,
+    /// Writes events.
+    pub events: Events,
+    /// Counts.
+    pub metrics: Metrics,
+}
 
 /// For how long agents are asked to watch a line; asked again with every look at the policy, every 15 s.
 const WATCH_FOR: SignedDuration = SignedDuration::from_secs(120);
 
-/// Looks at every trigger of a policy and starts the sessions of those that fire.
+/// Looks at every trigger of a policy, whose pods are `links`, and starts the sessions of those that fire.
 ///
 /// # Errors
 /// When a session could not be created, or a revision not be looked up; it is tried again with the next look.
 /// Everything else was done.
-pub async fn look(policy: &PolicyView<'_>, observed: &Observed<'_>, context: &Context) -> Result<(), Error> {
+pub async fn look(
+    policy: &PolicyView<'_>,
+    links: &[PodLink],
+    now: Timestamp,
+    context: &Context,
+) -> kube::Result<()> {
     if policy.spec.suspend || policy.spec.triggers.is_empty() {
-        context.triggers.forget(policy);
+        context.memory.forget(policy);
         return Ok(());
     }
-    let links = link::pods(policy, observed);
-    watch(policy, &links, observed, &context.fleet);
-    let mut firings = now(policy, &links, observed, context);
-    let unknown = rollouts(policy, &links, observed, context, &mut firings).await;
+    watch(policy, links, now, &context.fleet);
+    let mut firings = known(policy, links, now, context);
+    let unknown = rollouts(policy, links, now, context, &mut firings).await;
     start::start(policy, firings, context).await.and(unknown)
 }
 
-/// Says in the status whether the triggers can do what they say.
-pub fn report(
-    policy: &PolicyView<'_>,
-    status: &mut ProfilingPolicyStatus,
-    observed: &Observed<'_>,
-    context: &Context,
-) {
-    verdict::fill(policy, status, context.trigger_setup, &context.triggers.queries(policy), observed.now);
-}
-
-/// Looks at the policies that alerts of some namespaces may concern.
-pub struct OfAlerts(pub Arc<Context>);
-
-impl receiver::Look for OfAlerts {
-    fn look(&self, namespaces: Vec<String>) -> BoxFuture<'_, bool> {
-        Box::pin(async move {
-            let concerned = |p: &PolicyView<'_>| {
-                !p.spec.triggers.alerts.is_empty()
-                    && namespaces.iter().any(|n| p.namespace.is_none_or(|own| own == n))
-            };
-            policies::triggered(&self.0, concerned).await
-        })
-    }
+/// Writes whether the triggers can do what they say.
+pub fn fill(policy: &PolicyView<'_>, status: &mut ProfilingPolicyStatus, now: Timestamp, context: &Context) {
+    verdict::fill(policy, status, context.setup, &context.memory.queries(policy), now);
 }
 
 /// What fires by what is known already.
-fn now(
-    policy: &PolicyView<'_>,
-    links: &[PodLink],
-    observed: &Observed<'_>,
-    context: &Context,
-) -> Vec<Firing> {
-    let heard = heard(policy, links, &context.fleet);
-    let mut firings = context.triggers.levels(policy.uid, |levels| levels.firings(policy, links, &heard));
+fn known(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, context: &Context) -> Vec<Firing> {
+    let Context { memory, fleet, .. } = context;
+    let heard = heard(policy, links, fleet);
+    let mut firings = memory.levels(policy.uid, |levels| levels.firings(policy, links, &heard));
     if !policy.spec.triggers.alerts.is_empty() {
-        firings.extend(alert::firings(policy, links, &context.triggers.alerts(observed.now), observed.now));
+        firings.extend(alert::firings(policy, links, &memory.alerts(now), now));
     }
     if !policy.spec.triggers.prom_ql.is_empty() {
-        firings.extend(promql::firings(policy, links, &context.triggers.queries(policy), observed.now));
+        firings.extend(promql::firings(policy, links, &memory.queries(policy), now));
     }
     firings
 }
@@ -98,41 +101,38 @@ fn now(
 async fn rollouts(
     policy: &PolicyView<'_>,
     links: &[PodLink],
-    observed: &Observed<'_>,
+    now: Timestamp,
     context: &Context,
     firings: &mut Vec<Firing>,
-) -> Result<(), Error> {
+) -> kube::Result<()> {
     let (mut created, mut unknown) = (HashMap::new(), Ok(()));
-    for revision in rollout::questions(policy, links, observed.now) {
-        let known = match context.triggers.revision(&revision) {
+    for revision in rollout::questions(policy, links, now) {
+        let known = match context.memory.revision(&revision) {
             Some(at) => Ok(Some(at)),
             None => revisions::created(&context.client, &revision).await,
         };
         match known {
             Ok(Some(at)) => {
-                context.triggers.note_revision(revision.clone(), at);
+                context.memory.note_revision(revision.clone(), at);
                 created.insert(revision, at);
             }
             Ok(None) => {}
-            Err(error) => unknown = unknown.and(Err(error.into())),
+            Err(error) => unknown = unknown.and(Err(error)),
         }
     }
-    firings.extend(rollout::firings(policy, links, &created, observed.now));
+    firings.extend(rollout::firings(policy, links, &created, now));
     unknown
 }
 
 /// Asks the agents to report at once when a line is crossed.
-fn watch(policy: &PolicyView<'_>, links: &[PodLink], observed: &Observed<'_>, fleet: &Fleet) {
+fn watch(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, fleet: &Fleet) {
     let triggers = &policy.spec.triggers;
     let line = Watch {
         cpu_percent: triggers.cpu.as_ref().map(|t| t.threshold),
         memory_percent: triggers.memory.as_ref().map(|t| t.threshold),
     };
     if line != Watch::default() {
-        fleet.watch(
-            links.iter().filter(|l| l.linked).map(|l| (l.pod.uid.clone(), line)),
-            observed.now + WATCH_FOR,
-        );
+        fleet.watch(links.iter().filter(|l| l.linked).map(|l| (l.pod.uid.clone(), line)), now + WATCH_FOR);
     }
 }
 

@@ -19,7 +19,9 @@ use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::credentials::Credentials;
-use crate::policies::{self, Context};
+use super::memory::Memory;
+use super::recheck::{Arrival, Recheck};
+use crate::watched::PolicyCaches;
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(15);
@@ -43,12 +45,17 @@ pub struct Prometheus {
 }
 
 /// Asks for ever.
-pub async fn ask_forever(server: Prometheus, context: Arc<Context>) -> anyhow::Result<()> {
+pub async fn ask_forever(
+    server: Prometheus,
+    policies: PolicyCaches,
+    memory: Memory,
+    recheck: Arc<dyn Recheck>,
+) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let questions = questions(&context);
+        let questions = questions(&policies);
         if questions.is_empty() {
             continue;
         }
@@ -65,14 +72,14 @@ pub async fn ask_forever(server: Prometheus, context: Arc<Context>) -> anyhow::R
             }
         });
         let answers: Vec<_> = asked.buffer_unordered(AT_ONCE).collect().await;
-        context.triggers.take_answers(answers, Timestamp::now());
-        policies::triggered(&context, |p| !p.spec.triggers.prom_ql.is_empty()).await;
+        memory.take_answers(answers, Timestamp::now());
+        recheck.recheck(Arrival::QueryResults).await;
     }
 }
 
 /// Each query with the uid of its policy and its name.
-fn questions(context: &Context) -> Vec<(String, String, String)> {
-    let policies = context.policies.all();
+fn questions(policies: &PolicyCaches) -> Vec<(String, String, String)> {
+    let policies = policies.all();
     let views = policies.views();
     let asking = views.iter().filter(|p| !p.spec.suspend);
     asking

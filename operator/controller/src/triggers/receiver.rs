@@ -1,10 +1,11 @@
 //! Who tells of alerts, and may they? The receiver of Alertmanager's webhook.
 //!
 //! ```text
-//! POST /v1/alerts ─► client certificate or bearer token? 401 ─► one of 8 turns ─► at most 1 MiB? 413 ─► version 4? 400 ─► sessions ─► 200
+//! POST /v1/alerts ─► client certificate or bearer token? 401 ─► one of 8 permits
+//!                 ─► at most 1 MiB? 413 ─► version 4? 400 ─► sessions ─► 200
 //! ```
-//! Who may not tell is known by the headers, and gets no turn. A request that is refused changes nothing, and
-//! says nothing but why. Sessions are created before the answer, so that Alertmanager tries again (503) where
+//! A sender without credentials is known by the headers, and gets no permit. A request that is refused changes
+//! nothing, and says nothing but why. Sessions are created before the answer, so that Alertmanager tries again (503) where
 //! they could not be.
 
 use std::sync::Arc;
@@ -24,9 +25,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use super::credentials::Credentials;
-use super::memory::Triggers;
+use super::memory::Memory;
+use super::recheck::{Arrival, Recheck};
 use crate::metrics::Metrics;
-use crate::tls::PeerInfo;
+use crate::server::PeerInfo;
 
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,20 +37,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MOST_DRAINED: usize = 16 * 1024 * 1024;
 
 /// So long at most the body of somebody who may not tell is read before it is refused.
-const STRANGER: Duration = Duration::from_secs(1);
+const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Notifications that are worked on at once; more of those who may tell wait.
 const AT_ONCE: usize = 8;
-/// Strangers whose bodies are read at once; more are answered and cut short. It costs them an answer that
-/// they may not see.
-const STRANGERS: usize = 32;
-
-/// Looks at the policies that alerts may concern.
-pub trait Look: Send + Sync + 'static {
-    /// Starts the sessions of what the inbox holds for these namespaces. Says whether everything could be
-    /// done.
-    fn look(&self, namespaces: Vec<String>) -> futures::future::BoxFuture<'_, bool>;
-}
+/// Unauthenticated requests whose bodies are read at once; more are answered and cut short. It costs them an
+/// answer that they may not see.
+const UNAUTHENTICATED_AT_ONCE: usize = 32;
 
 /// What the receiver works with.
 #[derive(Clone)]
@@ -56,56 +51,56 @@ pub struct Receiver {
     /// Who may tell.
     pub credentials: Credentials,
     /// Where alerts go.
-    pub triggers: Triggers,
-    /// Who looks at them.
-    pub look: Arc<dyn Look>,
+    pub memory: Memory,
+    /// Evaluates the triggers that they concern.
+    pub recheck: Arc<dyn Recheck>,
     /// Counts.
     pub metrics: Metrics,
 }
 
 /// The receiver with its limits.
 #[derive(Clone)]
-struct Desk {
+struct ReceiverState {
     receiver: Receiver,
-    turns: Arc<Semaphore>,
-    strangers: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
+    unauthenticated: Arc<Semaphore>,
 }
 
 /// The router with `/v1/alerts`.
 pub fn router(receiver: Receiver) -> Router {
     let semaphore = |n| Arc::new(Semaphore::new(n));
-    Router::new().route("/v1/alerts", post(alerts)).with_state(Desk {
+    Router::new().route("/v1/alerts", post(alerts)).with_state(ReceiverState {
         receiver,
-        turns: semaphore(AT_ONCE),
-        strangers: semaphore(STRANGERS),
+        permits: semaphore(AT_ONCE),
+        unauthenticated: semaphore(UNAUTHENTICATED_AT_ONCE),
     })
 }
 
 async fn alerts(
-    State(desk): State<Desk>,
+    State(state): State<ReceiverState>,
     peer: Option<Extension<PeerInfo>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let certified = peer.is_some_and(|Extension(peer)| !peer.client_certs.is_empty());
-    let outcome = match certified || may(&desk.receiver.credentials, &headers) {
-        true => desk.take(body).await,
-        false => Err(desk.refuse(body).await),
+    let outcome = match certified || may(&state.receiver.credentials, &headers) {
+        true => state.take(body).await,
+        false => Err(state.refuse(body).await),
     };
-    desk.receiver.metrics.notification(outcome.as_ref().map_or_else(Refusal::code, |_| "200"));
+    state.receiver.metrics.notification(outcome.as_ref().map_or_else(Refusal::code, |_| "200"));
     outcome.map_or_else(IntoResponse::into_response, |n| format!("{n} alerts taken\n").into_response())
 }
 
-impl Desk {
+impl ReceiverState {
     async fn take(&self, body: Body) -> Result<usize, Refusal> {
         // It is never closed.
-        let _turn = self.turns.acquire().await;
+        let _permit = self.permits.acquire().await;
         take(&self.receiver, body).await
     }
 
     async fn refuse(&self, body: Body) -> Refusal {
-        if let Ok(_place) = self.strangers.try_acquire() {
-            let _ = tokio::time::timeout(STRANGER, drain(body, alert::MAX_BYTES)).await;
+        if let Ok(_permit) = self.unauthenticated.try_acquire() {
+            let _ = tokio::time::timeout(UNAUTHENTICATED_TIMEOUT, drain(body, alert::MAX_BYTES)).await;
         }
         Refusal::Unauthenticated
     }
@@ -126,8 +121,12 @@ async fn take(receiver: &Receiver, body: Body) -> Result<usize, Refusal> {
     let notification = alert::parse(&body).map_err(Refusal::Malformed)?;
     let namespaces = namespaces(&notification.firing);
     let taken = notification.firing.len();
-    receiver.triggers.take_alerts(notification, Timestamp::now());
-    if receiver.look.look(namespaces).await { Ok(taken) } else { Err(Refusal::TryAgain) }
+    receiver.memory.take_alerts(notification, Timestamp::now());
+    if receiver.recheck.recheck(Arrival::Alerts(namespaces)).await {
+        Ok(taken)
+    } else {
+        Err(Refusal::TryAgain)
+    }
 }
 
 async fn read(body: Body) -> Result<Bytes, Refusal> {
@@ -229,8 +228,8 @@ mod tests {
 
     struct Fine(bool);
 
-    impl Look for Fine {
-        fn look(&self, _: Vec<String>) -> futures::future::BoxFuture<'_, bool> {
+    impl Recheck for Fine {
+        fn recheck(&self, _: Arrival) -> futures::future::BoxFuture<'_, bool> {
             Box::pin(std::future::ready(self.0))
         }
     }
@@ -238,8 +237,8 @@ mod tests {
     fn receiver(fine: bool) -> Receiver {
         Receiver {
             credentials: Credentials::fixed("secret"),
-            triggers: Triggers::default(),
-            look: Arc::new(Fine(fine)),
+            memory: Memory::default(),
+            recheck: Arc::new(Fine(fine)),
             metrics: Metrics::default(),
         }
     }
@@ -255,7 +254,7 @@ mod tests {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         let answer = router(receiver.clone()).oneshot(request.body(body.into()).unwrap()).await.unwrap();
-        (answer.status().as_u16(), receiver.triggers.alerts(Timestamp::now()).len())
+        (answer.status().as_u16(), receiver.memory.alerts(Timestamp::now()).len())
     }
 
     #[tokio::test]
@@ -294,26 +293,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn strangers_keep_nobody_waiting() {
+    async fn unauthenticated_requests_keep_nobody_waiting() {
         let router = router(receiver(true));
         let ask = async |token: &str, body: Body| {
             let begun = std::time::Instant::now();
             let answer = router.clone().oneshot(post_of(token, body)).await.unwrap();
-            (answer.status().as_u16(), begun.elapsed() < STRANGER / 2)
+            (answer.status().as_u16(), begun.elapsed() < UNAUTHENTICATED_TIMEOUT / 2)
         };
-        let strangers = futures::future::join_all((0..STRANGERS + 5).map(|_| ask("guess", never())));
+        let unauthenticated =
+            futures::future::join_all((0..UNAUTHENTICATED_AT_ONCE + 5).map(|_| ask("guess", never())));
         let known = async {
             tokio::task::yield_now().await;
             ask("secret", payload().to_string().into()).await
         };
-        let (strangers, known) = tokio::join!(strangers, known);
+        let (unauthenticated, known) = tokio::join!(unauthenticated, known);
         assert_eq!(known, (200, true));
         assert_eq!(
-            strangers.iter().filter(|answer| **answer == (401, false)).count(),
-            STRANGERS,
+            unauthenticated.iter().filter(|answer| **answer == (401, false)).count(),
+            UNAUTHENTICATED_AT_ONCE,
             "read to be told"
         );
-        assert_eq!(strangers.iter().filter(|answer| **answer == (401, true)).count(), 5, "told at once");
+        assert_eq!(
+            unauthenticated.iter().filter(|answer| **answer == (401, true)).count(),
+            5,
+            "told at once"
+        );
     }
 
     #[tokio::test]

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt};
 
+use super::Context;
 use crate::events;
-use crate::policies::{Context, Error};
+use crate::watched::sessions_of;
 
 /// Starts a session for each firing that may have one. One that is refused keeps no other from having its
 /// own.
@@ -20,13 +21,13 @@ pub(super) async fn start(
     policy: &PolicyView<'_>,
     firings: Vec<Firing>,
     context: &Context,
-) -> Result<(), Error> {
+) -> kube::Result<()> {
     if firings.is_empty() {
         return Ok(());
     }
-    let _alone = context.triggers.alone().await;
+    let _alone = context.memory.alone().await;
     let now = Timestamp::now();
-    let sessions = context.triggers.with_created(context.sessions_of(policy), policy, now);
+    let sessions = context.memory.with_created(sessions_of(&context.sessions, policy), policy, now);
     let admitted = admit(policy, firings, &sessions, now);
     for held in &admitted.held {
         tell_held(policy, held, context).await;
@@ -42,12 +43,16 @@ pub(super) async fn start(
 }
 
 /// An event where the API server will not have the session; anything else is told by who tries it again.
-async fn tell_refused(policy: &PolicyView<'_>, session: &ProfileSession, error: &Error, context: &Context) {
-    let Error::Kube(kube) = error;
-    if events::is_refusal(kube) {
+async fn tell_refused(
+    policy: &PolicyView<'_>,
+    session: &ProfileSession,
+    error: &kube::Error,
+    context: &Context,
+) {
+    if events::is_refusal(error) {
         let (reason, namespace) = (Reason::SessionRefused, session.namespace().unwrap_or_default());
         let cause = format!(
-            "{}; its session in namespace {namespace} was not created, since {error}",
+            "{}; its session in namespace {namespace} was not created: the Kubernetes API answered: {error}",
             session.spec.cause
         );
         let note = advised(cause, reason);
@@ -55,18 +60,18 @@ async fn tell_refused(policy: &PolicyView<'_>, session: &ProfileSession, error: 
     }
 }
 
-async fn create(policy: &PolicyView<'_>, session: &ProfileSession, context: &Context) -> Result<(), Error> {
+async fn create(policy: &PolicyView<'_>, session: &ProfileSession, context: &Context) -> kube::Result<()> {
     let api =
         Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
     let created = match api.create(&PostParams::default(), session).await {
         Ok(created) => created,
         // The same firing started it before, by this leader or the one before it.
         Err(kube::Error::Api(answer)) if answer.code == 409 => return Ok(()),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
     let (name, cause, trigger) = (created.name_any(), created.spec.cause.clone(), created.spec.trigger);
     let about = created.object_ref(&());
-    context.triggers.created(created, Timestamp::now());
+    context.memory.created(created, Timestamp::now());
     context.metrics.trigger_fired(trigger, true);
     tracing::info!(
         k8s.namespace.name = about.namespace,
@@ -84,7 +89,7 @@ async fn create(policy: &PolicyView<'_>, session: &ProfileSession, context: &Con
 
 /// An event, once for each session that keeps firings of a workload waiting.
 async fn tell_held(policy: &PolicyView<'_>, held: &Held, context: &Context) {
-    if !context.triggers.tell_once(policy, held) {
+    if !context.memory.tell_once(policy, held) {
         return;
     }
     context.metrics.trigger_fired(held.firing.trigger, false);

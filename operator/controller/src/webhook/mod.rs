@@ -40,7 +40,9 @@ pub use router::{WebhookState, router};
 use crate::data_api::registration::{ReadService, stand_by};
 use crate::data_api::understudy;
 use crate::health::{self, Gates, Health};
-use crate::server::{self, ConnectionMetrics, Limits, Server};
+use crate::listeners;
+use crate::server::{self, ConnectionMetrics};
+use crate::signals;
 use crate::tls::{self, TlsSource};
 use fleetprof_core::inject::AgentSettings;
 
@@ -63,7 +65,7 @@ pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
     tls::register_expiry(&mut registry, tls.clone());
     let gates = Gates::new(&[POLICIES, NAMESPACES, CERTIFICATE, SERVING]);
     let connections = ConnectionMetrics::register(&mut registry);
-    let limits = Limits::of(Server::health, connections.clone());
+    let limits = listeners::health(connections.clone());
     let health = health::serve(
         args.health_port,
         Health { gates: gates.clone(), registry: Arc::new(registry) },
@@ -91,7 +93,7 @@ async fn answer(
 ) -> anyhow::Result<()> {
     let (agent, rules) = (args.agent()?, args.rules()?);
     let (listener, data_listener) = (server::bind(args.port)?, server::bind(args.data_port)?);
-    let stopped = crate::run::stopped();
+    let stopped = signals::stopped();
     tokio::pin!(stopped);
     // No pod may get an agent that trusts nobody.
     let first = tokio::select! {
@@ -114,11 +116,22 @@ async fn answer(
         tokio::time::sleep(LEAVE).await;
     }
     .shared();
-    let limits = |server| Limits::of(server, connections.clone());
-    let webhook =
-        tls::serve(listener, tls.clone(), router(state), None, limits(Server::webhook), leaving.clone());
-    let data =
-        tls::serve(data_listener, tls.clone(), understudy(), None, limits(Server::understudy), leaving);
+    let webhook = tls::serve(
+        listener,
+        tls.clone(),
+        router(state),
+        None,
+        listeners::webhook(connections.clone()),
+        leaving.clone(),
+    );
+    let data = tls::serve(
+        data_listener,
+        tls.clone(),
+        understudy(),
+        None,
+        listeners::read_api_standby(connections),
+        leaving,
+    );
     tokio::try_join!(webhook, data).context("the webhook's server ended")?;
     Ok(())
 }

@@ -61,6 +61,8 @@ pub struct Observed<'a> {
 /// What [`step`] decided.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
+    /// When it was decided.
+    pub now: Timestamp,
     /// The status as it should be.
     pub status: ProfilingPolicyStatus,
     /// The sessions of the round that is due: one, or under a cluster policy one for each namespace in which
@@ -111,6 +113,7 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     );
     let until_next = pace.next.map_or(SignedDuration::MAX, |next| next.duration_since(observed.now));
     Step {
+        now: observed.now,
         news: news::between(policy.status, &status, &links),
         status,
         create: create.map(|tick| rounds::sessions(policy, tick, &links)).unwrap_or_default(),

@@ -22,7 +22,7 @@ use crate::data_api::{
 };
 use crate::gateway::SliceSink;
 use crate::results::tests::fixtures::{open, scope_of, slice};
-use crate::tls::PeerInfo;
+use crate::server::PeerInfo;
 
 /// A certificate with this common name.
 pub(in crate::data_api) fn certificate(common_name: &str) -> CertificateDer<'static> {

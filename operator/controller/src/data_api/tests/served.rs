@@ -18,7 +18,7 @@ use crate::data_api::{
     self, AccessReviews, DataApi, DataApiMetrics, FrontProxySource, SessionsByApi, router,
 };
 use crate::results::Results;
-use crate::server::{ConnectionMetrics, Limits, Server};
+use crate::server::{ConnectionMetrics, Limits};
 use crate::tls::{ClientAuth, TlsMaterial, TlsSource, serve};
 
 pub(super) const NAMESPACE: &str = "fleetprof-data-api-test";
@@ -103,9 +103,16 @@ async fn start(
         let shutdown = async {
             let _ = stopped.await;
         };
-        serve(listener, tls, api, auth, Limits::of(Server::read_api, ConnectionMetrics::default()), shutdown)
-            .await
-            .unwrap();
+        serve(
+            listener,
+            tls,
+            api,
+            auth,
+            Limits::new("read_api", (64, 64), ConnectionMetrics::default()),
+            shutdown,
+        )
+        .await
+        .unwrap();
     });
     Served { address, name, _stop: stop }
 }

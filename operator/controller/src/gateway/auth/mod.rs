@@ -23,7 +23,7 @@ pub use self::tickets::{CREDENTIAL_LIFE, TICKET, TICKET_LIFE, TicketError, Ticke
 pub use self::token_review::TokenReviews;
 use super::PodId;
 use super::rate::Buckets;
-use crate::places::{NoPlace, Places};
+use crate::permits::{NoPermit, Permits};
 use crate::server::Network;
 
 /// How long an answer of [`Identify`] that names a pod is believed.
@@ -82,7 +82,7 @@ pub(super) struct Authenticator {
     believed: Cache<PodId>,
     refused: Cache<String>,
     refusals: Buckets<Option<Network>>,
-    pending: Places<Option<Network>>,
+    pending: Permits<Option<Network>>,
 }
 
 impl Authenticator {
@@ -93,7 +93,7 @@ impl Authenticator {
             believed: Cache::new(TOKENS_KEPT, BELIEVED),
             refused: Cache::new(TOKENS_KEPT, REFUSED),
             refusals: Buckets::new(REFUSALS.0, REFUSALS.1),
-            pending: Places::new(PENDING_EACH, PENDING),
+            pending: Permits::new(PENDING_EACH, PENDING),
         }
     }
 
@@ -163,10 +163,10 @@ impl Authenticator {
     }
 }
 
-fn crowded(no_place: NoPlace) -> IdentifyError {
-    match no_place {
-        NoPlace::ForHolder => IdentifyError::Crowded { after: 1 },
-        NoPlace::ForAnyone => IdentifyError::Unavailable(
+fn crowded(denied: NoPermit) -> IdentifyError {
+    match denied {
+        NoPermit::ForHolder => IdentifyError::Crowded { after: 1 },
+        NoPermit::ForAnyone => IdentifyError::Unavailable(
             "The gateway asks about as many tokens as it can; try again.".to_owned(),
         ),
     }

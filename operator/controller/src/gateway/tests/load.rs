@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 use super::rig::{MemorySink, Table, order, scope};
 use crate::gateway::{Fleet, GatewayConfig, GatewayMetrics, GatewayState, Tickets, router, system_clock};
-use crate::server::{ConnectionMetrics, Limits, Server};
+use crate::server::{ConnectionMetrics, Limits};
 use crate::tls::{TlsMaterial, TlsSource, serve};
 
 const AGENTS: usize = 2_000;
@@ -93,7 +93,7 @@ async fn listen(fleet: &Fleet) -> (u16, String) {
         metrics: GatewayMetrics::register(&mut Registry::default(), fleet),
         clock: system_clock(),
     });
-    let limits = Limits { per_peer: u32::MAX, ..Limits::of(Server::gateway, ConnectionMetrics::default()) };
+    let limits = Limits::new("gateway", (200_000, u32::MAX), ConnectionMetrics::default());
     tokio::spawn(async move {
         let _feed = feed;
         serve(listener, tls, router(state), None, limits, std::future::pending()).await

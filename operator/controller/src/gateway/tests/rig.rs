@@ -30,7 +30,7 @@ use crate::gateway::{
     CaptureScope, Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, PodId,
     SinkError, SliceSink, Stored, Tickets, router,
 };
-use crate::tls::PeerInfo;
+use crate::server::PeerInfo;
 
 pub(super) const START: i64 = 1_800_000_000;
 pub(super) const HOME: &str = "10.1.2.3:40000";

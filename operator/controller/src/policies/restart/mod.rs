@@ -10,18 +10,20 @@ mod look;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use fleetprof_core::policy::link::PodLink;
 use fleetprof_core::policy::restart::{self, Decision, Key, Situation};
-use fleetprof_core::policy::{Observed, PolicyView, Step};
+use fleetprof_core::policy::{Observed, PolicyView};
+use fleetprof_core::session::conditions::Wanted;
 use fleetprof_crds::policy::ExistingPods;
 use fleetprof_crds::restart::RestartStatus;
-use fleetprof_crds::{Reason, names};
+use fleetprof_crds::{ProfilingPolicyStatus, Reason, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::json;
 
 use super::Context;
 use crate::events;
-use look::Found;
+use look::{Found, Identity};
 
 /// Least time between two looks at the workloads of one policy.
 const PACE: SignedDuration = SignedDuration::from_secs(5);
@@ -68,23 +70,56 @@ impl Restarts {
     }
 }
 
-/// Decides about restarts, does what was decided and written before, and writes how it stands into the step's
-/// status. When the API server cannot be asked, all stays as it is: a policy profiles on although nothing can
-/// be restarted.
-pub async fn run(policy: &PolicyView<'_>, observed: &Observed<'_>, step: &mut Step, context: &Context) {
-    let now = Timestamp::from_second(observed.now.as_second()).unwrap_or(observed.now);
+/// What comes next with a policy's restarts.
+pub enum Next {
+    /// Nothing is restarted, and nothing is said about it.
+    Off,
+    /// The API server could not be asked: all stays as it is.
+    Unknown,
+    /// As decided a moment ago.
+    Recent(Decision),
+    /// Decided now.
+    Decided {
+        /// What.
+        decision: Decision,
+        /// The workload whose pod template is changed now: that it will be is written already.
+        patch: Option<(Key, Identity)>,
+        /// It has come to a state that a person would ask about.
+        announce: bool,
+    },
+}
+
+impl Next {
+    /// Writes how restarts stand.
+    pub fn fill(&self, policy: &PolicyView<'_>, status: &mut ProfilingPolicyStatus, now: Timestamp) {
+        match self {
+            Self::Unknown => {}
+            Self::Off => restart::fill(status, None, policy.generation, whole_second(now)),
+            Self::Recent(decision) | Self::Decided { decision, .. } => {
+                restart::fill(status, Some(decision), policy.generation, whole_second(now));
+            }
+        }
+    }
+}
+
+/// Looks at the workloads that may be restarted, and decides. A policy goes on profiling while nothing can be
+/// restarted.
+pub async fn next(
+    policy: &PolicyView<'_>,
+    observed: &Observed<'_>,
+    links: &[PodLink],
+    context: &Context,
+) -> Next {
+    let now = whole_second(observed.now);
     let before = context.restarts.recall(policy.uid);
     if policy.spec.agent.existing_pods != ExistingPods::Restart {
         context.restarts.forget(policy.uid);
-        restart::fill(&mut step.status, None, policy.generation, now);
-        return;
+        return Next::Off;
     }
     if let Some(memory) = before.as_ref().filter(|m| now.duration_since(m.looked) < PACE) {
-        restart::fill(&mut step.status, Some(&memory.decision), policy.generation, now);
-        return;
+        return Next::Recent(memory.decision.clone());
     }
     let known = policy.status.and_then(|s| s.restart.as_ref());
-    let last = before.as_ref().map_or(known, |m| m.decision.last.as_ref());
     let situation = Situation {
         now,
         enabled: context.restarts.enabled,
@@ -93,26 +128,38 @@ pub async fn run(policy: &PolicyView<'_>, observed: &Observed<'_>, step: &mut St
         generation: policy.generation,
         version: observed.version,
         pinned: policy.spec.agent.image.is_some(),
-        links: &step.links,
+        links,
         agents: &observed.agents,
-        last,
+        last: before.as_ref().map_or(known, |m| m.decision.last.as_ref()),
     };
     let found = match look::at(&restart::looks(&situation), context).await {
         Ok(found) => found,
         Err(error) => {
-            tracing::warn!(%error, fleetprof.policy.name = policy.name, "workloads could not be looked at; \
-                it is tried again");
-            return;
+            tracing::warn!(%error, fleetprof.policy.name = policy.name, "failed to look at workloads; retrying");
+            return Next::Unknown;
         }
     };
     let decision = restart::decide(&situation, &found.seen);
+    context.restarts.remember(policy.uid, now, decision.clone());
+    let announce = is_announced(before.as_ref().map(|m| &m.decision), &decision);
+    Next::Decided { patch: patch_now(&decision, known, found), announce, decision }
+}
+
+/// Times in the status are whole seconds.
+fn whole_second(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+/// The workload to patch, once the status that names it was read back.
+fn patch_now(
+    decision: &Decision,
+    known: Option<&RestartStatus>,
+    mut found: Found,
+) -> Option<(Key, Identity)> {
     let written = decision.last.as_ref().zip(known).is_some_and(|(wanted, known)| same(wanted, known));
-    if let Some(key) = decision.patch.as_ref().filter(|_| written) {
-        patch(policy, key, &found, observed.version, context).await;
-    }
-    tell(policy, before.as_ref().map(|m| &m.decision), &decision, context).await;
-    restart::fill(&mut step.status, Some(&decision), policy.generation, now);
-    context.restarts.remember(policy.uid, now, decision);
+    let key = decision.patch.clone().filter(|_| written)?;
+    let identity = found.identities.remove(&key)?;
+    Some((key, identity))
 }
 
 /// Whether both speak of the same restart; times are cut when they are stored.
@@ -120,10 +167,22 @@ fn same(a: &RestartStatus, b: &RestartStatus) -> bool {
     (Key::of(a), &a.agent_version, a.state) == (Key::of(b), &b.agent_version, b.state)
 }
 
+/// Patches the workload, and tells.
+pub async fn apply(policy: &PolicyView<'_>, next: &Next, context: &Context) {
+    let Next::Decided { decision, patch: patched, announce } = next else { return };
+    if let Some((key, identity)) = patched {
+        patch(policy, key, identity, context).await;
+    }
+    if *announce {
+        let Wanted { reason, message, .. } = &decision.condition;
+        context.events.warning(&events::policy(policy), *reason, "Restart", message.clone()).await;
+    }
+}
+
 /// Changes the pod template, unless somebody else changed the workload since it was looked at. A refusal is
 /// logged; the restart's deadline says it in the status.
-async fn patch(policy: &PolicyView<'_>, key: &Key, found: &Found, version: &str, context: &Context) {
-    let Some(identity) = found.identities.get(key) else { return };
+async fn patch(policy: &PolicyView<'_>, key: &Key, identity: &Identity, context: &Context) {
+    let version = env!("CARGO_PKG_VERSION");
     let annotations = json!({
         names::RESTARTED_FOR_ANNOTATION: version,
         names::RESTARTED_AT_ANNOTATION: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -161,14 +220,9 @@ async fn patch(policy: &PolicyView<'_>, key: &Key, found: &Found, version: &str,
     }
 }
 
-/// An event when restarts came to a state that a person would ask about.
-async fn tell(policy: &PolicyView<'_>, before: Option<&Decision>, now: &Decision, context: &Context) {
+/// Whether restarts came to a state that a person would ask about.
+fn is_announced(before: Option<&Decision>, now: &Decision) -> bool {
     let reason = now.condition.reason;
     let loud = matches!(reason, Reason::RestartFailed | Reason::RestartBlocked | Reason::RestartDisabled);
-    if loud && before.is_none_or(|b| b.condition.reason != reason) {
-        context
-            .events
-            .warning(&events::policy(policy), reason, "Restart", now.condition.message.clone())
-            .await;
-    }
+    loud && before.is_none_or(|b| b.condition.reason != reason)
 }

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use super::*;
-use crate::server::{self, ConnectionMetrics, Limits, Patience};
+use crate::server::{ConnectionMetrics, Limits, PeerInfo, Timeouts};
 
 struct Server {
     port: u16,
@@ -19,11 +19,11 @@ struct Server {
 
 impl Server {
     async fn start(client_auth: Option<ClientAuth>) -> Self {
-        Self::start_with(client_auth, Patience::default()).await
+        Self::start_with(client_auth, Timeouts::default()).await
     }
 
-    async fn start_with(client_auth: Option<ClientAuth>, patience: Patience) -> Self {
-        let limits = Limits { patience, ..Limits::of(server::Server::gateway, ConnectionMetrics::default()) };
+    async fn start_with(client_auth: Option<ClientAuth>, timeouts: Timeouts) -> Self {
+        let limits = Limits { timeouts, ..Limits::new("test", (64, 64), ConnectionMetrics::default()) };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (feed, source) = TlsSource::channel();
@@ -176,8 +176,8 @@ async fn a_peer_that_says_nothing_is_hung_up_on() {
 
 #[tokio::test]
 async fn a_peer_that_says_nothing_after_the_handshake_is_hung_up_on() {
-    let patience = Patience { first_request: Duration::from_millis(300), ..Patience::default() };
-    let server = Server::start_with(None, patience).await;
+    let timeouts = Timeouts { first_request: Duration::from_millis(300), ..Timeouts::default() };
+    let server = Server::start_with(None, timeouts).await;
     let store = fresh();
     server.feed.replace(material(&store));
     let mut silent = Connection::open(server.port, client(&store.tls["ca.crt"], None)).await.unwrap();

@@ -7,18 +7,18 @@ use fleetprof_core::pod::PodFacts;
 use fleetprof_core::policy::Policies;
 use fleetprof_crds::Reason;
 
-use crate::namespaces::Namespaces;
+use crate::watched::Namespaces;
 
 /// Explains pods without an agent.
 #[derive(Clone)]
-pub struct Misses {
+pub struct Refusals {
     /// The namespaces of the cluster.
     pub namespaces: Namespaces,
     /// What holds in the whole cluster.
     pub rules: Arc<ClusterRules>,
 }
 
-impl Misses {
+impl Refusals {
     /// The reason for which the webhook leaves `pod` out under these policies; `None` where it would inject
     /// it.
     #[must_use]

@@ -1,6 +1,5 @@
-//! Which objects of a kind are there? One copy for the whole leader, kept by one watch, and found by
-//! namespace: with 10,000 policies and the sessions of each, nobody may have to look through all of them to
-//! find a few.
+//! Which objects of a kind are there? One cache for the whole process, filled by one watch and indexed by
+//! namespace: with 10,000 policies and the sessions of each, no lookup may scan all of them.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -8,34 +7,34 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::{Stream, StreamExt};
 use kube::{Resource, ResourceExt};
-use kube_runtime::reflector::store::{Store, Writer};
+use kube_runtime::reflector::store::{self, Store};
 use kube_runtime::reflector::{self, ObjectRef};
 use kube_runtime::watcher::{self, Event};
 
 type ByNamespace<K> = HashMap<String, HashMap<String, Arc<K>>>;
 
 /// The objects of a kind.
-pub struct Copies<K: Resource<DynamicType = ()> + Clone + 'static> {
+pub struct Cache<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
     by_namespace: Arc<RwLock<ByNamespace<K>>>,
 }
 
-impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Copies<K> {
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Cache<K> {
     fn clone(&self) -> Self {
         Self { store: self.store.clone(), by_namespace: self.by_namespace.clone() }
     }
 }
 
-impl<K> Copies<K>
+impl<K> Cache<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {
     /// No objects yet, and what brings them.
     #[must_use]
-    pub fn new() -> (Self, Keeper<K>) {
+    pub fn new() -> (Self, Writer<K>) {
         let (store, writer) = reflector::store();
-        let copies = Self { store, by_namespace: Arc::default() };
-        (copies.clone(), Keeper { copies, writer })
+        let cache = Self { store, by_namespace: Arc::default() };
+        (cache.clone(), Writer { cache, store: writer })
     }
 
     /// The same as a controller wants it.
@@ -82,18 +81,18 @@ where
     }
 }
 
-/// Takes what a watch brings into the copies.
-pub struct Keeper<K: Resource<DynamicType = ()> + Clone + 'static> {
-    copies: Copies<K>,
-    writer: Writer<K>,
+/// Takes what a watch brings into the cache.
+pub struct Writer<K: Resource<DynamicType = ()> + Clone + 'static> {
+    cache: Cache<K>,
+    store: store::Writer<K>,
 }
 
-impl<K> Keeper<K>
+impl<K> Writer<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {
-    /// Keeps the copies for as long as `watch` goes on, which is for ever; `tell` is called with each object
-    /// as it was before and as it is now, once the copies know it: `None` before for a new one, `None` now
+    /// Keeps the cache for as long as `watch` goes on, which is for ever; `tell` is called with each object
+    /// as it was before and as it is now, once the cache know it: `None` before for a new one, `None` now
     /// for one that is gone.
     ///
     /// # Errors
@@ -115,22 +114,22 @@ where
     }
 
     fn take(&mut self, event: Event<K>, tell: &impl Fn(Option<&K>, Option<&K>)) {
-        self.writer.apply_watcher_event(&event);
+        self.store.apply_watcher_event(&event);
         match event {
             Event::Apply(object) => {
-                let kept = self.copies.store.get(&ObjectRef::from_obj(&object));
-                let before = kept.and_then(|kept| self.copies.write(|all| insert(all, kept)));
+                let kept = self.cache.store.get(&ObjectRef::from_obj(&object));
+                let before = kept.and_then(|kept| self.cache.write(|all| insert(all, kept)));
                 tell(before.as_deref(), Some(&object));
             }
             Event::Delete(object) => {
-                self.copies.write(|all| remove(all, &object));
+                self.cache.write(|all| remove(all, &object));
                 tell(Some(&object), None);
             }
             Event::InitDone => {
                 let mut listed = ByNamespace::new();
-                self.copies.store.state().into_iter().for_each(|object| drop(insert(&mut listed, object)));
-                let mut before = self.copies.write(|all| std::mem::replace(all, listed));
-                self.copies
+                self.cache.store.state().into_iter().for_each(|object| drop(insert(&mut listed, object)));
+                let mut before = self.cache.write(|all| std::mem::replace(all, listed));
+                self.cache
                     .all()
                     .iter()
                     .for_each(|object| tell(remove(&mut before, &**object).as_deref(), Some(object)));
@@ -184,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_a_watch_brings_is_found_by_namespace_and_told_once() {
-        let (copies, mut keeper) = Copies::new();
+        let (cache, mut writer) = Cache::new();
         let told = RefCell::new(Vec::new());
         let value =
             |o: Option<&ConfigMap>| o.map_or("-".to_owned(), |o| o.data.as_ref().unwrap()["v"].clone());
@@ -196,32 +195,29 @@ mod tests {
                 value(now)
             ));
         };
-        let list = |keeper: &mut Keeper<ConfigMap>, names: &[&str]| {
-            keeper.take(Event::Init, &tell);
-            names.iter().for_each(|n| keeper.take(Event::InitApply(object(n, "listed")), &tell));
-            keeper.take(Event::InitDone, &tell);
+        let list = |writer: &mut Writer<ConfigMap>, names: &[&str]| {
+            writer.take(Event::Init, &tell);
+            names.iter().for_each(|n| writer.take(Event::InitApply(object(n, "listed")), &tell));
+            writer.take(Event::InitDone, &tell);
         };
-        list(&mut keeper, &["a/one", "a/two", "b/three"]);
-        assert_eq!(names(&copies.of("a")), ["a/one=listed", "a/two=listed"].map(String::from).into());
+        list(&mut writer, &["a/one", "a/two", "b/three"]);
+        assert_eq!(names(&cache.of("a")), ["a/one=listed", "a/two=listed"].map(String::from).into());
         assert_eq!(std::mem::take(&mut *told.borrow_mut()).len(), 3);
 
-        keeper.take(Event::Apply(object("a/one", "new")), &tell);
-        keeper.take(Event::Apply(object("c/four", "new")), &tell);
-        keeper.take(Event::Delete(object("b/three", "old")), &tell);
+        writer.take(Event::Apply(object("a/one", "new")), &tell);
+        writer.take(Event::Apply(object("c/four", "new")), &tell);
+        writer.take(Event::Delete(object("b/three", "old")), &tell);
         assert_eq!(std::mem::take(&mut *told.borrow_mut()), ["one listed>new", "four ->new", "three old>-"]);
-        assert_eq!(
-            names(&copies.all()),
-            ["a/one=new", "a/two=listed", "c/four=new"].map(String::from).into()
-        );
-        assert_eq!((copies.of("b").len(), copies.get("b", "three"), copies.store().len()), (0, None, 3));
+        assert_eq!(names(&cache.all()), ["a/one=new", "a/two=listed", "c/four=new"].map(String::from).into());
+        assert_eq!((cache.of("b").len(), cache.get("b", "three"), cache.store().len()), (0, None, 3));
         assert!(Arc::ptr_eq(
-            &copies.get("a", "one").unwrap(),
-            &copies.store().get(&ObjectRef::new("one").within("a")).unwrap()
+            &cache.get("a", "one").unwrap(),
+            &cache.store().get(&ObjectRef::new("one").within("a")).unwrap()
         ));
 
-        list(&mut keeper, &["a/two"]);
+        list(&mut writer, &["a/two"]);
         assert_eq!(
-            names(&copies.all()),
+            names(&cache.all()),
             ["a/two=listed"].map(String::from).into(),
             "a new list replaces the old one"
         );

@@ -20,41 +20,41 @@ use tower::ServiceExt;
 
 use super::activity::{Activity, InFlight, Overdue};
 use super::metrics::Counted;
-use super::{Limits, Network, Patience, PeerInfo};
-use crate::places::Place;
+use super::{Limits, Network, PeerInfo, Timeouts};
+use crate::permits::Permit;
 
-/// How long requests in flight may take after the order to stop.
+/// How long requests in flight may take after shutdown was requested.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
-/// How long a connection that was idle may take to say goodbye: a request that crosses the word is answered.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long an idle connection may take to close: a request that arrives meanwhile is answered.
+const IDLE_DRAIN: Duration = Duration::from_secs(5);
 /// How often an HTTP/2 connection is asked for a sign of life, and how long that may take.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Streams of one HTTP/2 connection at a time.
 const MAX_STREAMS: u32 = 256;
 
-/// Somebody who was let in, with their place.
-pub(crate) struct Guest {
+/// An accepted connection with its permits.
+pub(crate) struct Connection {
     pub(crate) addr: SocketAddr,
     limits: Limits,
     stopping: watch::Receiver<()>,
     _counted: Counted,
-    _places: (OwnedSemaphorePermit, Place<Network>),
+    _permits: (OwnedSemaphorePermit, Permit<Network>),
 }
 
-impl Guest {
+impl Connection {
     pub(super) fn new(
         addr: SocketAddr,
         limits: &Limits,
         stopping: watch::Receiver<()>,
-        places: (OwnedSemaphorePermit, Place<Network>),
+        permits: (OwnedSemaphorePermit, Permit<Network>),
     ) -> Self {
         Self {
             addr,
             limits: limits.clone(),
             stopping,
             _counted: limits.metrics.opened(limits.server),
-            _places: places,
+            _permits: permits,
         }
     }
 
@@ -75,20 +75,20 @@ impl Guest {
             let answer = router.clone().oneshot(request.map(Body::new));
             async move { answer.await.map(|answer| answer.map(|body| Watched { body, in_flight })) }
         });
-        let patience = self.limits.patience;
-        let http = http(patience);
+        let timeouts = self.limits.timeouts;
+        let http = http(timeouts);
         let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-        let farewell = tokio::select! {
+        let drain = tokio::select! {
             ended = connection.as_mut() => return self.note(ended),
             _ = self.stopping.changed() => DRAIN,
-            why = activity.overdue(patience) => {
-                tracing::debug!(client.address = %self.addr, ?why, "a connection has had its time");
+            why = activity.overdue(timeouts) => {
+                tracing::debug!(client.address = %self.addr, ?why, "closing connection: timeout");
                 self.limits.metrics.limited(self.limits.server, why.into());
-                if why == Overdue::Idle { FAREWELL } else { Duration::ZERO }
+                if why == Overdue::Idle { IDLE_DRAIN } else { Duration::ZERO }
             }
         };
         connection.as_mut().graceful_shutdown();
-        if let Ok(ended) = timeout(farewell, connection).await {
+        if let Ok(ended) = timeout(drain, connection).await {
             self.note(ended);
         }
     }
@@ -100,11 +100,11 @@ impl Guest {
     }
 }
 
-fn http(patience: Patience) -> auto::Builder<TokioExecutor> {
+fn http(timeouts: Timeouts) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     // It runs between requests too, so it is no shorter than idleness; the first head is bounded by
     // `first_request`.
-    http.http1().timer(TokioTimer::new()).header_read_timeout(patience.idle);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(timeouts.idle);
     http.http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL)

@@ -1,4 +1,4 @@
-//! Which policies are there? The leader's copies of both kinds, and what the controller must know of a kind.
+//! Which policies are there? The caches of both kinds, and what the controller must know of a kind.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use crate::copies::Copies;
+use super::Cache;
 
 /// A kind of policy.
 pub trait PolicyObject:
@@ -40,11 +40,11 @@ impl PolicyObject for ClusterProfilingPolicy {
 
 /// The policies of the cluster, kept by watches.
 #[derive(Clone)]
-pub struct PolicyStores {
+pub struct PolicyCaches {
     /// Those of namespaces.
-    pub namespaced: Copies<ProfilingPolicy>,
+    pub namespaced: Cache<ProfilingPolicy>,
     /// Those of the cluster.
-    pub cluster: Copies<ClusterProfilingPolicy>,
+    pub cluster: Cache<ClusterProfilingPolicy>,
 }
 
 /// Policies at one moment.
@@ -53,7 +53,7 @@ pub struct Snapshot {
     cluster: Vec<Arc<ClusterProfilingPolicy>>,
 }
 
-impl PolicyStores {
+impl PolicyCaches {
     /// All of them.
     #[must_use]
     pub fn all(&self) -> Snapshot {

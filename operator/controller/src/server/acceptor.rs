@@ -1,4 +1,4 @@
-//! Who is let in?
+//! Which connections are accepted?
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,71 +8,76 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::guest::DRAIN;
+use super::connection::DRAIN;
 use super::metrics::Limit;
-use super::{Guest, Limits, Network};
-use crate::places::Places;
+use super::{Connection, Limits, Network};
+use crate::permits::Permits;
 
-/// How often the log tells of a limit that is met again and again.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// How often the log mentions a limit that is reached again and again.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// A listener with limits.
-pub(crate) struct Door {
+pub(crate) struct Acceptor {
     listener: TcpListener,
     limits: Limits,
     all: Arc<Semaphore>,
-    peers: Places<Network>,
+    peers: Permits<Network>,
     stop: watch::Sender<()>,
-    told_all: Option<Instant>,
-    told_peer: Option<Instant>,
+    logged_all: Option<Instant>,
+    logged_peer: Option<Instant>,
 }
 
-impl Door {
+impl Acceptor {
     pub(crate) fn new(listener: TcpListener, limits: Limits) -> Self {
         let connections = limits.connections as usize;
         Self {
             all: Arc::new(Semaphore::new(connections)),
-            peers: Places::new(limits.per_peer as usize, connections),
+            peers: Permits::new(limits.per_peer as usize, connections),
             stop: watch::Sender::new(()),
-            told_all: None,
-            told_peer: None,
+            logged_all: None,
+            logged_peer: None,
             listener,
             limits,
         }
     }
 
-    /// The next connection that there is room for. It can be dropped while it waits: nobody is lost.
-    pub(crate) async fn next(&mut self) -> (TcpStream, Guest) {
+    /// Waits for a connection that is within the limits. Cancel-safe: no connection is lost when it is dropped.
+    pub(crate) async fn next(&mut self) -> (TcpStream, Connection) {
         loop {
-            let permit = self.place().await;
+            let permit = self.permit().await;
             match self.listener.accept().await {
                 Ok((stream, addr)) => {
                     let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-                    let Ok(place) = self.peers.take(&Network::of(addr.ip())) else {
+                    let Ok(of_peer) = self.peers.take(&Network::of(addr.ip())) else {
                         self.refuse(addr);
                         continue;
                     };
                     // Without it a small answer waits for the peer's delayed acknowledgement.
                     let _ = stream.set_nodelay(true);
-                    return (stream, Guest::new(addr, &self.limits, self.stop.subscribe(), (permit, place)));
+                    let permits = (permit, of_peer);
+                    return (stream, Connection::new(addr, &self.limits, self.stop.subscribe(), permits));
                 }
                 // The peer's failure, or one that passes (too many files open).
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    tracing::warn!(%error, "failed to accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }
     }
 
-    async fn place(&mut self) -> OwnedSemaphorePermit {
+    async fn permit(&mut self) -> OwnedSemaphorePermit {
         if let Ok(permit) = Arc::clone(&self.all).try_acquire_owned() {
             return permit;
         }
         let Limits { server, connections, ref metrics, .. } = self.limits;
         metrics.limited(server, Limit::all);
-        if is_due(&mut self.told_all, Instant::now()) {
-            tracing::warn!(?server, connections, "all connections are taken; new ones wait until others end");
+        if is_due(&mut self.logged_all, Instant::now()) {
+            tracing::warn!(
+                server,
+                connections,
+                "connection limit reached; new connections wait until others close"
+            );
         }
         match Arc::clone(&self.all).acquire_owned().await {
             Ok(permit) => permit,
@@ -83,17 +88,17 @@ impl Door {
     fn refuse(&mut self, peer: SocketAddr) {
         let Limits { server, per_peer, ref metrics, .. } = self.limits;
         metrics.limited(server, Limit::peer);
-        if is_due(&mut self.told_peer, Instant::now()) {
+        if is_due(&mut self.logged_peer, Instant::now()) {
             tracing::warn!(
-                ?server,
+                server,
                 client.address = %peer.ip(),
                 limit = per_peer,
-                "this peer has as many connections as one may have; hung up"
+                "connection limit of this peer reached; closing the connection"
             );
         }
     }
 
-    /// Lets nobody in any more, and waits up to 10 s for requests in flight.
+    /// Stops accepting, and waits up to 10 s for requests in flight.
     pub(crate) async fn close(self) {
         let Self { listener, stop, all, limits, .. } = self;
         drop((listener, stop));
@@ -101,11 +106,11 @@ impl Door {
     }
 }
 
-/// Whether to tell again; notes that it was told.
-fn is_due(told: &mut Option<Instant>, now: Instant) -> bool {
-    let due = told.is_none_or(|last| now.duration_since(last) >= TELL_EVERY);
+/// Whether to log again; notes that it was logged.
+fn is_due(logged: &mut Option<Instant>, now: Instant) -> bool {
+    let due = logged.is_none_or(|last| now.duration_since(last) >= LOG_EVERY);
     if due {
-        *told = Some(now);
+        *logged = Some(now);
     }
     due
 }
@@ -115,10 +120,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_is_told_once_a_minute() {
-        let (mut told, begun) = (None, Instant::now());
+    fn a_limit_is_logged_once_a_minute() {
+        let (mut logged, begun) = (None, Instant::now());
         let due =
-            [0, 1, 59, 60, 61, 120].map(|second| is_due(&mut told, begun + Duration::from_secs(second)));
+            [0, 1, 59, 60, 61, 120].map(|second| is_due(&mut logged, begun + Duration::from_secs(second)));
         assert_eq!(due, [true, false, false, true, false, true]);
     }
 }

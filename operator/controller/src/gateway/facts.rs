@@ -1,0 +1,24 @@
+//! What do decisions know of an agent?
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fleetprof_core::pod::PodFacts;
+use fleetprof_core::session::AgentFacts;
+
+use super::{AgentView, Fleet};
+
+/// The agents of these pods, by pod uid.
+#[must_use]
+pub fn agents(pods: &[Arc<PodFacts>], fleet: &Fleet) -> HashMap<String, AgentFacts> {
+    pods.iter().filter_map(|p| fleet.agent(&p.uid).map(|view| (p.uid.clone(), facts(&view)))).collect()
+}
+
+fn facts(view: &AgentView) -> AgentFacts {
+    let heartbeat = &view.heartbeat;
+    AgentFacts {
+        version: heartbeat.version.clone(),
+        protocol: heartbeat.protocol,
+        runtimes: heartbeat.containers.iter().map(|c| (c.id.clone(), c.runtime.clone())).collect(),
+    }
+}
