@@ -2,7 +2,7 @@
 SHELL := bash
 CLUSTER := tests/cluster/cluster
 
-.PHONY: help demo test triggers unit lint bench down kubeconfig kubectl generate
+.PHONY: help demo test triggers unit lint bench down kubeconfig kubectl generate fuzz doc release
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,6 +19,7 @@ triggers: ## Fire a real Prometheus alert and show the resulting session; after 
 unit: ## Run the tests that need no cluster (warm: seconds)
 	@cargo test --workspace --exclude fleetprof-tests
 	@python3 -B -m unittest discover --quiet --buffer --start-directory tests/cluster
+	@python3 -B -m unittest discover --quiet --buffer --start-directory .ci
 
 lint: ## Check formatting, clippy, licences and the chart
 	@tests/lint.sh
@@ -37,3 +38,20 @@ kubectl: ## Print the path of a kubectl binary
 
 generate: ## Generate the CRD files from the Rust types
 	@FLEETPROF_REGENERATE=1 cargo test -q -p fleetprof-crds --test generated
+
+# The flags that cargo fuzz would set, but for the sanitizer, so that the pinned compiler is enough.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
+FUZZ_SECONDS ?= 60
+
+fuzz: ## Fuzzes the readers of profiles, FUZZ_SECONDS (60) each
+	@cd operator/profile/fuzz && for target in decode collect; do \
+		RUSTFLAGS="$(FUZZ_FLAGS)" cargo run --quiet --locked --release --target x86_64-unknown-linux-gnu \
+			--target-dir ../../../target/fuzz --bin $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
+doc: ## The documentation of all crates; a warning is an error
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+
+release: ## Sets VERSION everywhere, packages chart and images into target/; DRY_RUN=1 only shows it
+	@.ci/release.py "$(VERSION)"

@@ -21,6 +21,7 @@ t=$(date +%s)
 step "2/5  Tests that need no cluster (cold 5 min, warm 100 s)"
 cargo test --workspace --exclude fleetprof-tests --exclude fleetprof-agent --locked --quiet
 python3 -B -m unittest discover --quiet --buffer --start-directory tests/cluster
+python3 -B -m unittest discover --quiet --buffer --start-directory .ci
 cargo test -p fleetprof-agent --locked --quiet --lib --bins --test capture
 # Most of these wait for something.
 RUST_TEST_THREADS=8 cargo test -p fleetprof-agent --locked --quiet --test supervisor
