@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// A length of time in whole seconds, written with hours, minutes and seconds: `1h30m`, `90s`.
 ///
 /// Range: 0 to [`u32::MAX`] seconds. The schema refuses fractions, signs and other units, so that
-/// what a person reads back is what they wrote.
+/// what a person reads back is what they wrote. No days either: CEL's `duration()` knows none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration(u32);
 

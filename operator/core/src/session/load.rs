@@ -20,7 +20,7 @@ use crate::text::advised;
 pub enum Load {
     /// The Job has to be looked at first.
     Unasked,
-    /// A pod of it is running and ready.
+    /// A pod of it is running and ready: a generator that loads its data first has a probe for that.
     Runs,
     /// It is there and will run.
     Expected(String),
