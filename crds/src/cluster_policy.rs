@@ -4,7 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{ProfilingPolicySpec, ProfilingPolicyStatus};
+use crate::policy::ProfilingPolicySpec;
+use crate::policy_status::ProfilingPolicyStatus;
+use crate::selector::label_selector;
 
 /// Links every pod that it selects in every namespace that it selects. Where a `ProfilingPolicy` selects the
 /// same pod, that one wins.
@@ -55,7 +57,7 @@ use crate::policy::{ProfilingPolicySpec, ProfilingPolicyStatus};
 pub struct ClusterProfilingPolicySpec {
     /// Selects namespaces by their labels; `{}` selects all but `kube-system` and the operator's own.
     /// One namespace by name: `matchLabels: {kubernetes.io/metadata.name: NAME}`.
-    #[schemars(schema_with = "crate::policy::label_selector")]
+    #[schemars(schema_with = "label_selector")]
     pub namespace_selector: LabelSelector,
     /// The rest is as in a `ProfilingPolicy`, for each namespace.
     #[serde(flatten)]

@@ -5,8 +5,9 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::session_status::Phase;
-use crate::{Duration, Reason, policy};
+use crate::phase::Phase;
+use crate::selector::label_selector;
+use crate::{Duration, Reason};
 
 /// Waits until a load runs: a pod of the Job, or a pod that the labels select, is running and ready.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,7 +30,7 @@ pub struct StartWhen {
     pub job_ref: Option<JobRef>,
     /// Labels of the pods that make the load, in the session's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "policy::label_selector")]
+    #[schemars(schema_with = "label_selector")]
     pub pod_selector: Option<LabelSelector>,
     /// A load that does not run this long after the session was created is given up; 10s to 24h.
     #[serde(default = "default_load_deadline")]

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Duration;
+use crate::defaults::default_duration;
 
 /// The CEL pattern of one field of a cron line: values, ranges and steps, separated by commas.
 macro_rules! field {
@@ -106,19 +107,13 @@ pub struct Schedule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
     /// How long each round captures, such as `2m`; 10s to 6m.
-    #[serde(default = "crate::policy::default_duration")]
+    #[serde(default = "default_duration")]
     pub duration: Duration,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self {
-            every: None,
-            cron: None,
-            time_zone: None,
-            preset: None,
-            duration: crate::policy::default_duration(),
-        }
+        Self { every: None, cron: None, time_zone: None, preset: None, duration: default_duration() }
     }
 }
 

@@ -8,13 +8,15 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::load::{Repeat, StartWhen};
-use crate::policy::{
+use crate::defaults::{
     default_duration, default_frequency, default_profiles, default_result_deadline, default_result_timeout,
     default_start_deadline, default_ttl,
 };
+use crate::load::{Repeat, StartWhen};
+use crate::selector::label_selector;
 use crate::session_status::ProfileSessionStatus;
-use crate::{Duration, ProfileKind, policy};
+pub use crate::trigger::Trigger;
+use crate::{Duration, ProfileKind};
 
 /// Captures profiles of its targets once. Its uid is the idempotency key: it never profiles twice.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -250,7 +252,7 @@ pub struct Target {
     pub workload: Option<WorkloadRef>,
     /// Every pod that these labels select.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "policy::label_selector")]
+    #[schemars(schema_with = "label_selector")]
     pub pod_selector: Option<LabelSelector>,
     /// These pods, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -290,52 +292,6 @@ pub struct Context {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub note: Option<String>,
-}
-
-/// What started a session.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-pub enum Trigger {
-    /// A person or program created it.
-    #[default]
-    OnDemand,
-    /// The policy's schedule.
-    Schedule,
-    /// A container used much CPU for a while.
-    #[serde(rename = "CPU")]
-    Cpu,
-    /// A container used much memory for a while.
-    Memory,
-    /// An alert of Alertmanager.
-    Alert,
-    /// A query of Prometheus.
-    #[serde(rename = "PromQL")]
-    PromQl,
-    /// A new revision was rolled out.
-    Rollout,
-}
-
-impl Trigger {
-    /// The word in labels and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OnDemand => "OnDemand",
-            Self::Schedule => "Schedule",
-            Self::Cpu => "CPU",
-            Self::Memory => "Memory",
-            Self::Alert => "Alert",
-            Self::PromQl => "PromQL",
-            Self::Rollout => "Rollout",
-        }
-    }
-
-    /// Whether a trigger of a policy started it, in contrast to a person and the schedule.
-    #[must_use]
-    pub const fn is_event(self) -> bool {
-        !matches!(self, Self::OnDemand | Self::Schedule)
-    }
 }
 
 /// Who asked for a session: enough to check their rights again before anything starts.
