@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use fleetprof_core::agent::PodSecurity;
 use fleetprof_core::image::AgentImages;
-use fleetprof_core::inject::{AgentSettings, ClusterRules, PodSecurity, default_resources};
-use fleetprof_core::policy::PolicyView;
+use fleetprof_core::inject::{AgentSettings, ClusterRules, default_resources};
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use fleetprof_operator::server::{ConnectionMetrics, Limits};
 use fleetprof_operator::tls::{CertificateNames, TlsSource, ensure_certificates, serve};

@@ -1,6 +1,6 @@
 //! What would `kubectl describe` tell? Kubernetes events, with the same reasons as the status.
 
-use fleetprof_core::policy::PolicyView;
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{Reason, names};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;

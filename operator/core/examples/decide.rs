@@ -9,12 +9,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use fleetprof_core::agent::AgentFacts;
+use fleetprof_core::agent::PodSecurity;
 use fleetprof_core::image::AgentImages;
-use fleetprof_core::inject::PodSecurity;
+use fleetprof_core::link::Observed;
 use fleetprof_core::pod::{PodFacts, SharedFacts};
-use fleetprof_core::policy::{self, Labels, Observed, PolicyView};
+use fleetprof_core::policy;
 use fleetprof_core::schedule::Plan;
-use fleetprof_core::session::AgentFacts;
+use fleetprof_core::view::{Labels, PolicyView};
 use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;

@@ -1,10 +1,13 @@
 //! What should happen? Pure functions: time, randomness and settings are arguments, nothing here can do I/O.
 
+pub mod agent;
 pub mod budget;
+pub mod conditions;
 pub mod container;
 pub mod hash;
 pub mod image;
 pub mod inject;
+pub mod link;
 pub mod pick;
 pub mod pod;
 pub mod policy;
@@ -13,3 +16,4 @@ pub mod selector;
 pub mod session;
 pub mod text;
 pub mod trigger;
+pub mod view;

@@ -7,9 +7,10 @@ mod common;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use fleetprof_core::agent::AgentFacts;
 use fleetprof_core::pod::{PodFacts, Workload};
 use fleetprof_core::session::{
-    Action, AgentFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, load, repeat, step,
+    Action, JobFacts, Observed, Permission, PolicyFacts, Settings, load, repeat, step,
 };
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, Reason};

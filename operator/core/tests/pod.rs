@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fleetprof_core::agent::PodSecurity;
 use fleetprof_core::image::AgentImages;
-use fleetprof_core::inject::{AdmissionFacts, ClusterRules, PodSecurity, Verdict, judge};
+use fleetprof_core::inject::{AdmissionFacts, ClusterRules, Verdict, judge};
 use fleetprof_core::pod::{PodFacts, SharedFacts, User};
-use fleetprof_core::policy::PolicyView;
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{ProfilingPolicy, Reason};
 use serde_json::{Value, json};
 

@@ -7,13 +7,13 @@ mod common;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use fleetprof_core::agent::AgentFacts;
+use fleetprof_core::conditions::Truth;
+use fleetprof_core::link::PodLink;
 use fleetprof_core::pod::{PodFacts, Workload};
-use fleetprof_core::policy::link::PodLink;
 use fleetprof_core::policy::restart::{
     BudgetFacts, Decision, Key, Seen, Situation, WorkloadFacts, candidates, decide, looks,
 };
-use fleetprof_core::session::AgentFacts;
-use fleetprof_core::session::conditions::Truth;
 use fleetprof_crds::Reason;
 use fleetprof_crds::restart::{RestartState, RestartStatus};
 use jiff::{SignedDuration, Timestamp};

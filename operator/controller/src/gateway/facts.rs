@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use fleetprof_core::agent::AgentFacts;
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::session::AgentFacts;
 
 use super::{AgentView, Fleet};
 

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use fleetprof_core::agent::AgentFacts;
 use fleetprof_core::inject::ClusterRules;
+use fleetprof_core::link::Observed;
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::policy::{Labels, Observed, Policies, PolicyView};
-use fleetprof_core::session::AgentFacts;
+use fleetprof_core::view::{Labels, Policies, PolicyView};
 use fleetprof_crds::{ProfileSession, Reason};
 use jiff::Timestamp;
 

@@ -23,7 +23,7 @@ async fn recheck(context: &Context, arrival: Arrival) -> bool {
     for view in policies.views().iter().filter(|view| arrival.concerns(view)) {
         let seen = observe::Seen::of(&view, context);
         let observed = seen.observed(context);
-        let links = fleetprof_core::policy::link::pods(&view, &observed);
+        let links = fleetprof_core::link::pods(&view, &observed);
         if let Err(error) = triggers::look(&view, &links, observed.now, &context.triggers).await {
             tracing::warn!(
                 %error,

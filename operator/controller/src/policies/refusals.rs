@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fleetprof_core::inject::{AdmissionFacts, ClusterRules, Verdict, judge};
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::policy::Policies;
+use fleetprof_core::view::Policies;
 use fleetprof_crds::Reason;
 
 use crate::watched::Namespaces;

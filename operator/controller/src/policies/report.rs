@@ -1,8 +1,9 @@
 //! What does the status of a policy say, and which events go with it?
 
 use fleetprof_core::pod::Owner;
+use fleetprof_core::policy::Step;
 use fleetprof_core::policy::news::News;
-use fleetprof_core::policy::{PolicyView, Step};
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{ProfilingPolicyStatus, Reason, names};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;

@@ -5,7 +5,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetprof_core::inject::{ClusterRules, PodSecurity};
+use fleetprof_core::agent::PodSecurity;
+use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::session::Settings;
 use fleetprof_core::trigger::verdict::Setup;
 use fleetprof_crds::ProfileSession;

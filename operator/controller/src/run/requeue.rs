@@ -1,6 +1,6 @@
 //! How are the controllers asked to look again?
 
-use fleetprof_core::policy::PolicyView;
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::session::PolicyKind;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy};
 use kube::ResourceExt;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleetprof_core::session::summary::{Assembled, fold_assembled, set_top};
-use fleetprof_core::session::{Action, conclude, target};
+use fleetprof_core::session::{Action, capture, conclude};
 use fleetprof_core::text::advised;
 use fleetprof_crds::session_status::{StoredProfile, TargetPhase, TargetStatus};
 use fleetprof_crds::wire::Order;
@@ -131,7 +131,7 @@ async fn repeat(
 
 fn fold_attached(session: &mut ProfileSession, index: usize, attached: Result<(), attach::Refused>) -> bool {
     let (Err((reason, message)), Some(target)) = (attached, target_of(session, index)) else { return false };
-    target::finish(target, TargetPhase::Failed, reason, message, Timestamp::now());
+    capture::finish(target, TargetPhase::Failed, reason, message, Timestamp::now());
     true
 }
 

@@ -1,6 +1,6 @@
 //! How does an agent come into a pod that runs already? As an ephemeral container beside its target.
 
-use fleetprof_core::inject::AgentUser;
+use fleetprof_core::agent::AgentUser;
 use fleetprof_crds::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};

@@ -90,7 +90,7 @@ pub fn hold_places(session: &ProfileSession, context: &Context) {
     let pods = context.pods.namespace(&session.namespace().unwrap_or_default());
     let policy = observe::policy(session, &pods, context);
     for target in session.status.iter().flat_map(|s| &s.targets).filter(|t| t.phase.takes_place()) {
-        let claim = session::target::claim(target, session, &policy, &context.rules);
+        let claim = session::capture::claim(target, session, &policy, &context.rules);
         context.places.with(|ledger| ledger.hold(claim));
     }
 }

@@ -4,11 +4,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fleetprof_core::policy::PolicyView;
 use fleetprof_core::trigger::alert::{Alert, KNOWN, Notification, Told};
 use fleetprof_core::trigger::promql;
 use fleetprof_core::trigger::rollout::Revision;
 use fleetprof_core::trigger::{Held, Levels};
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::ProfileSession;
 use jiff::{SignedDuration, Timestamp};
 

@@ -17,11 +17,11 @@ mod start;
 
 use std::collections::HashMap;
 
-use fleetprof_core::policy::PolicyView;
-use fleetprof_core::policy::link::PodLink;
+use fleetprof_core::link::PodLink;
 use fleetprof_core::trigger::level::{Level, Measure};
 use fleetprof_core::trigger::verdict::{self, Setup};
 use fleetprof_core::trigger::{Firing, Heard, alert, promql, rollout};
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::wire::{ContainerReport, Watch};
 use fleetprof_crds::{ProfileSession, ProfilingPolicyStatus};
 use jiff::{SignedDuration, Timestamp};

@@ -1,6 +1,6 @@
 //! What arrives between two reconciles, and which policies does it concern?
 
-use fleetprof_core::policy::PolicyView;
+use fleetprof_core::view::PolicyView;
 use futures::future::BoxFuture;
 
 /// Something that triggers wait for.

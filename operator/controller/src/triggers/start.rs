@@ -1,8 +1,8 @@
 //! How does a firing become a session? Decided and created by one at a time, then told.
 
-use fleetprof_core::policy::PolicyView;
 use fleetprof_core::text::advised;
 use fleetprof_core::trigger::{Firing, Held, admit};
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{ProfileSession, Reason};
 use jiff::Timestamp;
 use kube::api::PostParams;

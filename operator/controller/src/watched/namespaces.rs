@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleetprof_core::inject::ClusterRules;
-use fleetprof_core::policy::Labels;
+use fleetprof_core::view::Labels;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;

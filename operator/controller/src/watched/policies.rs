@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use fleetprof_core::policy::{Policies, PolicyView};
+use fleetprof_core::view::{Policies, PolicyView};
 use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;

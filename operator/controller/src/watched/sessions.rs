@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleetprof_core::policy::PolicyView;
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::ProfileSession;
 
 use super::Cache;

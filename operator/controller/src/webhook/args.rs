@@ -2,7 +2,8 @@
 
 use anyhow::Context;
 use clap::Args;
-use fleetprof_core::inject::{AgentSettings, ClusterRules, PodSecurity, default_resources};
+use fleetprof_core::agent::PodSecurity;
+use fleetprof_core::inject::{AgentSettings, ClusterRules, default_resources};
 
 use crate::settings::ImageArgs;
 

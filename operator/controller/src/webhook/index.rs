@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use fleetprof_core::policy::PolicyView;
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Namespace;

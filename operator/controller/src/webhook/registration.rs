@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use fleetprof_core::policy::PolicyView;
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::names;
 use fleetprof_crds::names::FIELD_MANAGER;
 use fleetprof_crds::policy::AgentMode;

@@ -27,13 +27,11 @@ use serde_json::Value;
 
 pub use patch::PatchOp;
 pub use read::read;
-pub use user::{AgentUser, agent_user};
 
+use crate::agent::{AgentUser, PodSecurity, Skip, agent_user};
 use crate::container;
 use crate::image::AgentImages;
-use crate::policy::PolicyView;
-use crate::policy::view::serving;
-use crate::text::sentence;
+use crate::view::{PolicyView, serving};
 use raw::RawPod;
 
 /// What the pod itself does not tell.
@@ -56,37 +54,6 @@ pub struct ClusterRules {
     pub default_pod_security: PodSecurity,
     /// The images that agents may have.
     pub images: AgentImages,
-}
-
-/// A Pod Security level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum PodSecurity {
-    /// Everything is allowed.
-    #[default]
-    Privileged,
-    /// Known escalations are not.
-    Baseline,
-    /// Only pods that are hardened.
-    Restricted,
-}
-
-impl PodSecurity {
-    /// The level that a label's value means; as in the API server, a value that is no level means
-    /// `restricted`.
-    #[must_use]
-    pub fn parse(value: &str) -> Self {
-        match value {
-            "privileged" => Self::Privileged,
-            "baseline" => Self::Baseline,
-            _ => Self::Restricted,
-        }
-    }
-
-    /// The level that a namespace with these labels enforces; `default` where it names none.
-    #[must_use]
-    pub fn enforced(namespace_labels: &BTreeMap<String, String>, default: Self) -> Self {
-        namespace_labels.get("pod-security.kubernetes.io/enforce").map_or(default, |value| Self::parse(value))
-    }
 }
 
 impl AdmissionFacts<'_> {
@@ -179,37 +146,7 @@ pub struct Agent<'a> {
     pub resources: Option<&'a AgentResources>,
 }
 
-/// A "no" with its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skip {
-    /// Why.
-    pub reason: Reason,
-    /// Why in this case, for a person, without the advice.
-    pub cause: String,
-}
-
-impl Skip {
-    fn new(reason: Reason, cause: impl Into<String>) -> Self {
-        Self { reason, cause: cause.into() }
-    }
-
-    /// The cause with what to do about it, as a sentence of a status.
-    #[must_use]
-    pub fn sentence(&self) -> String {
-        sentence(&format!("{}; {}", self.cause, self.reason.advice()))
-    }
-
-    /// The cause with what to do about it.
-    #[must_use]
-    pub fn message(&self) -> String {
-        match self.reason.advice() {
-            "" => self.cause.clone(),
-            advice => format!("{}: {advice}", self.cause),
-        }
-    }
-}
-
-/// Decides about a pod. The policy that serves it (see [`crate::policy::view`]) is obeyed whatever its mode;
+/// Decides about a pod. The policy that serves it (see [`crate::view`]) is obeyed whatever its mode;
 /// `suspend` stops sessions, not agents, and does not matter here.
 #[must_use]
 pub fn judge<'a>(

@@ -5,7 +5,7 @@ use fleetprof_crds::budget::millicores;
 use fleetprof_crds::{Reason, names};
 use serde_json::{Map, Value};
 
-use super::Skip;
+use crate::agent::Skip;
 
 /// A checked view of a pod's JSON.
 pub(super) struct RawPod<'a> {

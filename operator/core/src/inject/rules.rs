@@ -4,8 +4,9 @@
 use fleetprof_crds::{Reason, names};
 use serde_json::{Map, Value};
 
+use super::AdmissionFacts;
 use super::raw::{RawPod, array, boolean, object, objects, string};
-use super::{AdmissionFacts, Skip};
+use crate::agent::Skip;
 
 /// The labels that every node has for its operating system.
 const OS_LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];

@@ -3,7 +3,7 @@
 use fleetprof_crds::policy::LinkedApp;
 use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 
-use super::link::PodLink;
+use crate::link::{PodLink, is_quiet};
 use crate::pod::{Owner, PodFacts, Workload};
 use crate::text::advised;
 
@@ -22,21 +22,6 @@ pub struct News {
     pub reason: Reason,
     /// The same for a person.
     pub note: String,
-}
-
-/// Reasons that need nobody's attention.
-const QUIET: [Reason; 5] = [
-    Reason::Linked,
-    Reason::AgentStarting,
-    Reason::AttachedOnDemand,
-    Reason::PodNotRunning,
-    Reason::StatusCheckBlocked,
-];
-
-/// Whether nobody needs to look at an app because of `reason`.
-#[must_use]
-pub fn is_quiet(reason: Reason) -> bool {
-    QUIET.contains(&reason)
 }
 
 /// The news between two statuses, in the order of the linked apps.

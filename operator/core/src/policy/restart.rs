@@ -19,11 +19,11 @@ use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 
-use super::link::{PodLink, is_outdated};
+use crate::agent::AgentFacts;
+use crate::conditions::{self, Truth, Wanted};
+use crate::link::PodLink;
 use crate::pod::{PodFacts, Workload};
 use crate::selector;
-use crate::session::AgentFacts;
-use crate::session::conditions::{self, Truth, Wanted};
 use crate::text::{advised, counted};
 
 /// The condition that tells how restarts stand.
@@ -181,7 +181,7 @@ fn needs_restart(link: &PodLink, situation: &Situation) -> bool {
         situation
             .agents
             .get(&link.pod.uid)
-            .is_some_and(|a| is_outdated(situation.pinned, a, situation.version))
+            .is_some_and(|a| a.is_outdated(situation.pinned, situation.version))
     };
     matches!(link.reason, Reason::CreatedBeforePolicy | Reason::WebhookMissed)
         || (link.pod.sidecar.is_some() && outdated())

@@ -6,16 +6,15 @@ use std::sync::Arc;
 use fleetprof_crds::policy::SessionSummary;
 use fleetprof_crds::session::{Target, Trigger};
 use fleetprof_crds::session_status::Phase;
-use fleetprof_crds::{ProfileSession, ProfileSessionSpec, ProfilingPolicyStatus, names};
+use fleetprof_crds::{ProfileSession, ProfilingPolicyStatus, names};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::PolicyView;
-use super::link::PodLink;
+use crate::link::PodLink;
 use crate::pick::{Candidate, most_of, pick};
 use crate::pod::Workload;
 use crate::schedule::Tick;
 use crate::trigger::admit::still_counts;
+use crate::view::PolicyView;
 
 /// Writes active and recent sessions; a recent one stays in the list after its object is gone.
 pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, sessions: &[Arc<ProfileSession>]) {
@@ -88,11 +87,11 @@ pub fn sessions(policy: &PolicyView, tick: Tick, links: &[PodLink]) -> Vec<Profi
         session
     };
     if let Some(namespace) = policy.namespace {
-        return vec![numbered(draft(policy, namespace, name, Trigger::Schedule))];
+        return vec![numbered(policy.draft(namespace, name, Trigger::Schedule))];
     }
     let of_namespace = |(namespace, pods): (&str, Vec<String>)| {
         // The ending keeps it apart from a session of a policy with the same name in that namespace.
-        let mut session = numbered(draft(policy, namespace, format!("{name}-cluster"), Trigger::Schedule));
+        let mut session = numbered(policy.draft(namespace, format!("{name}-cluster"), Trigger::Schedule));
         session.spec.target = Some(Target { pods: Some(pods), ..Target::default() });
         session
     };
@@ -121,40 +120,6 @@ fn picked<'l>(policy: &PolicyView, round: u64, links: &'l [PodLink]) -> BTreeMap
     }
     by_namespace.values_mut().for_each(|pods| pods.sort());
     by_namespace
-}
-
-/// A session that a policy starts itself, with the policy's own settings: labelled and owned, so that it is
-/// found and goes with it.
-#[must_use]
-pub fn draft(policy: &PolicyView, namespace: &str, name: String, trigger: Trigger) -> ProfileSession {
-    let spec = ProfileSessionSpec {
-        policy_ref: Some(policy.reference()),
-        target: None,
-        container: String::new(),
-        duration: policy.spec.schedule.duration,
-        profiles: policy.spec.profiles.clone(),
-        frequency_hz: policy.spec.frequency_hz,
-        start_deadline: policy.spec.session.start_deadline,
-        start_when: None,
-        repeat: None,
-        result_timeout: policy.spec.session.result_timeout,
-        result_deadline: policy.spec.session.result_deadline,
-        ttl: policy.spec.session.ttl,
-        labels: BTreeMap::new(),
-        context: None,
-        cancel: false,
-        trigger,
-        cause: String::new(),
-        requested_by: None,
-    };
-    let metadata = ObjectMeta {
-        name: Some(name),
-        namespace: Some(namespace.to_owned()),
-        labels: Some([policy.label(), (names::TRIGGER_LABEL.to_owned(), trigger.as_str().to_owned())].into()),
-        owner_references: Some(vec![policy.owner()]),
-        ..ObjectMeta::default()
-    };
-    ProfileSession { metadata, spec, status: None }
 }
 
 /// Sessions to delete, as (namespace, name): of the policy's own, in each namespace, what is over the history

@@ -4,12 +4,13 @@ use fleetprof_crds::policy::SessionSummary;
 use fleetprof_crds::session_status::{Phase, TargetStatus};
 use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 
-use super::link::PodLink;
+use super::outcomes;
 use super::pace::Pace;
-use super::{Observed, PolicyView, outcomes};
+use crate::conditions::{self, Truth, Wanted};
+use crate::link::{Observed, PodLink};
 use crate::schedule::{Invalid, Plan};
-use crate::session::conditions::{self, Truth, Wanted};
 use crate::text::advised;
+use crate::view::PolicyView;
 
 /// What the conditions are made of.
 pub struct Facts<'a> {

@@ -231,7 +231,7 @@ fn absent(pod: &str) -> TargetStatus {
 
 fn skip(mut target: TargetStatus, reason: Reason, message: String) -> TargetStatus {
     target.phase = TargetPhase::Skipped;
-    super::target::explain(&mut target, reason, message);
+    super::capture::explain(&mut target, reason, message);
     target
 }
 

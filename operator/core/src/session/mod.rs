@@ -3,22 +3,21 @@
 //!
 //! ```text
 //!            permission? load?  pick             one step a target            fold
-//! observed ─► gate::check ─► choose::targets ─► target::step … ─► summary::fold ─► status
+//! observed ─► gate::check ─► choose::targets ─► capture::step … ─► summary::fold ─► status
 //!                                                    └──────────────────────────► actions
 //! ```
 //! Steps are level-based: the same observation gives the same step, an action that was done already is
 //! harmless, and nothing but the session's own status is remembered. So a new leader goes on where the old
 //! one stopped.
 
+pub mod capture;
 pub mod choose;
-pub mod conditions;
 pub mod gate;
 pub mod load;
 pub mod observed;
 pub mod pacing;
 pub mod repeat;
 pub mod summary;
-pub mod target;
 
 use fleetprof_crds::policy::SuspendBehavior;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
@@ -26,8 +25,8 @@ use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use conditions::{Truth, Wanted};
-pub use observed::{Action, AgentFacts, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings};
+use crate::conditions::{self, Truth, Wanted};
+pub use observed::{Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings};
 
 /// A session looks again this often although nothing was heard.
 const LOOK: SignedDuration = SignedDuration::from_secs(10);
@@ -117,10 +116,10 @@ fn advance(
     if (session.spec.cancel || stopped) && status.cancel_time.is_none() {
         status.cancel_time = Some(Time(observed.now));
     }
-    let context = target::Context::new(session, status, observed, settings);
+    let context = capture::Context::new(session, status, observed, settings);
     let mut actions: Vec<Action> = Vec::new();
     for (index, target) in status.targets.iter_mut().enumerate() {
-        actions.extend(target::step(index, target, &context));
+        actions.extend(capture::step(index, target, &context));
     }
     record_once(&mut actions);
     summary::fold(session, status, observed.now);

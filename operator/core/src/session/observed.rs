@@ -9,11 +9,11 @@ use fleetprof_crds::wire::{CaptureReport, Order};
 use fleetprof_crds::{ProfileSession, ProfilingPolicySpec, Reason};
 use jiff::Timestamp;
 
+use crate::agent::{AgentFacts, AgentUser, PodSecurity};
 use crate::budget::{Claim, Place};
 use crate::image::AgentImages;
-use crate::inject::{AgentUser, PodSecurity};
 use crate::pod::PodFacts;
-use crate::policy::{Labels, Policies};
+use crate::view::{Labels, Policies};
 
 /// Everything that a step looks at beside the session itself.
 #[derive(Clone, Debug)]
@@ -121,17 +121,6 @@ impl PolicyFacts {
             yielded: yielded.collect(),
         }
     }
-}
-
-/// What is known of the agent in a pod.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct AgentFacts {
-    /// Version of the agent.
-    pub version: String,
-    /// Protocol that it speaks.
-    pub protocol: u32,
-    /// Runtime by container id.
-    pub runtimes: HashMap<String, String>,
 }
 
 /// What is known of a capture.

@@ -14,9 +14,9 @@ use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
-use super::conditions::{self, Truth, Wanted};
 use super::load::{self, Load};
 use super::observed::{Action, Observed};
+use crate::conditions::{self, Truth, Wanted};
 
 /// A session that was made and is not seen this long after is taken to be deleted.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(60);

@@ -8,8 +8,8 @@ use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason, names};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::conditions::{self, Truth, Wanted};
-use super::target::{explain, finish};
+use super::capture::{explain, finish};
+use crate::conditions::{self, Truth, Wanted};
 use crate::text::cut;
 
 /// Folds the targets into counts, phase, message and conditions. The phase never goes backwards.

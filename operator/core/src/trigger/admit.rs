@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Firing, rollout};
 use crate::hash::short_name;
-use crate::policy::{PolicyView, rounds};
+use crate::view::PolicyView;
 
 /// No two triggers of whatever kind start sessions of one workload within this time.
 pub const GLOBAL_COOLDOWN: SignedDuration = SignedDuration::from_secs(120);
@@ -146,7 +146,7 @@ fn session(policy: &PolicyView, firing: &Firing, before: Option<&str>) -> Profil
     let fired = [policy.kind.as_str(), &firing.namespace, &workload, &firing.source, &firing.key];
     let short = short_name(&fired.into_iter().chain(before).collect::<Vec<_>>());
     let name = format!("{}-{}-{short}", policy.name, trigger.as_str().to_lowercase());
-    let mut session = rounds::draft(policy, &firing.namespace, name, trigger);
+    let mut session = policy.draft(&firing.namespace, name, trigger);
     let text = |k: &str, v: &str| (k.to_owned(), v.to_owned());
     session.metadata.annotations = Some(
         [text(names::WORKLOAD_ANNOTATION, &workload), text(names::SOURCE_ANNOTATION, &firing.source)].into(),

@@ -13,9 +13,9 @@ use super::place::{Labels, places, words};
 use super::together::{Found, Together, together};
 use super::{Firing, most_pods};
 use crate::hash::short_name;
+use crate::link::PodLink;
 use crate::pod::Workload;
-use crate::policy::PolicyView;
-use crate::policy::link::PodLink;
+use crate::view::PolicyView;
 
 /// Most bytes of a notification.
 pub const MAX_BYTES: usize = 1024 * 1024;

@@ -14,9 +14,9 @@ use fleetprof_crds::triggers::LevelTrigger;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Firing;
+use crate::link::PodLink;
 use crate::pod::Workload;
-use crate::policy::PolicyView;
-use crate::policy::link::PodLink;
+use crate::view::PolicyView;
 
 /// Points below the threshold at which a run ends: a container that hovers around the line is over it as a
 /// whole or not.

@@ -31,7 +31,7 @@ pub use admit::{Admitted, Held, admit};
 pub use level::{Heard, Levels};
 
 use crate::pod::Workload;
-use crate::policy::PolicyView;
+use crate::view::PolicyView;
 
 /// How many pods a firing captures at most.
 fn most_pods(policy: &PolicyView) -> usize {

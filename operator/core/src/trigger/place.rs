@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::link::PodLink;
 use crate::pod::Workload;
-use crate::policy::link::PodLink;
 
 /// Labels of an alert or a sample.
 pub type Labels = BTreeMap<String, String>;

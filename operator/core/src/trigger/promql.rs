@@ -13,9 +13,9 @@ use super::place::{self, Labels, places};
 use super::together::{Found, Together, together};
 use super::{Firing, most_pods};
 use crate::hash::hash;
-use crate::policy::PolicyView;
-use crate::policy::link::PodLink;
+use crate::link::PodLink;
 use crate::text::cut;
+use crate::view::PolicyView;
 
 /// Most bytes of an answer.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;

@@ -12,9 +12,9 @@ use fleetprof_crds::triggers::RolloutTrigger;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Firing;
+use crate::link::PodLink;
 use crate::pod::Workload;
-use crate::policy::PolicyView;
-use crate::policy::link::PodLink;
+use crate::view::PolicyView;
 
 /// A revision is new for so long after its creation, and for the trigger's delay. What becomes ready later is
 /// missed, never queued; within it the revision's session is kept, so that it is known to have been profiled.

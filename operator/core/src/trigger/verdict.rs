@@ -8,9 +8,9 @@ use jiff::Timestamp;
 
 use super::promql::Known;
 use super::{alert, promql};
-use crate::policy::PolicyView;
-use crate::session::conditions::{self, Truth, Wanted};
+use crate::conditions::{self, Truth, Wanted};
 use crate::text::{advised, cut};
+use crate::view::PolicyView;
 
 /// The type of the condition.
 const TYPE: &str = "TriggersReady";

@@ -8,11 +8,13 @@ mod pace;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_core::inject::PodSecurity;
+use fleetprof_core::agent::AgentFacts;
+use fleetprof_core::agent::PodSecurity;
+use fleetprof_core::link::Observed;
 use fleetprof_core::pod::{Owner, PodFacts, User};
-use fleetprof_core::policy::{Observed, Policies, PolicyView, Step, step};
+use fleetprof_core::policy::{Step, step};
 use fleetprof_core::schedule;
-use fleetprof_core::session::AgentFacts;
+use fleetprof_core::view::{Policies, PolicyView};
 use fleetprof_crds::policy::LinkState;
 use fleetprof_crds::{ProfileSession, ProfilingPolicy, Reason};
 use jiff::{SignedDuration, Timestamp};

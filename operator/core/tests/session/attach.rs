@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::world::*;
-use fleetprof_core::inject::AgentUser;
+use fleetprof_core::agent::AgentUser;
 use fleetprof_core::pod::{AgentContainer, AgentContainerState, User};
 use fleetprof_core::session::Action;
 use fleetprof_crds::Reason;

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::common;
+use fleetprof_core::agent::AgentFacts;
 use fleetprof_core::budget::Ledger;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::summary::{Assembled, fold_assembled};
 use fleetprof_core::session::{
-    Action, AgentFacts, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, conclude, step,
+    Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, conclude, step,
 };
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::{Phase, StoredProfile};

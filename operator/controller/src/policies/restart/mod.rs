@@ -10,10 +10,11 @@ mod look;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use fleetprof_core::policy::link::PodLink;
+use fleetprof_core::conditions::Wanted;
+use fleetprof_core::link::Observed;
+use fleetprof_core::link::PodLink;
 use fleetprof_core::policy::restart::{self, Decision, Key, Situation};
-use fleetprof_core::policy::{Observed, PolicyView};
-use fleetprof_core::session::conditions::Wanted;
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::policy::ExistingPods;
 use fleetprof_crds::restart::RestartStatus;
 use fleetprof_crds::{ProfilingPolicyStatus, Reason, names};

@@ -1,6 +1,6 @@
 //! Which webhooks belong to which policies.
 
-use fleetprof_core::policy::PolicyView;
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::ClusterProfilingPolicy;
 
 use super::*;

@@ -9,9 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::observed::{PolicyFacts, Settings};
 use super::{Context, GRACE, explain, finish};
+use crate::agent::{AgentUser, PodSecurity, Skip, agent_user};
 use crate::budget::{Claim, Limits, Place};
 use crate::hash::short_name;
-use crate::inject::{AgentUser, PodSecurity, Skip, agent_user};
 use crate::pod::{AgentContainerState, PodFacts};
 use crate::text::advised;
 

@@ -7,10 +7,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use fleetprof_crds::session::{PolicyKind, PolicyRef};
+use fleetprof_crds::session::{PolicyKind, PolicyRef, Trigger};
 use fleetprof_crds::{
-    ClusterProfilingPolicy, ProfileSession, ProfilingPolicy, ProfilingPolicySpec, ProfilingPolicyStatus,
-    Reason, names,
+    ClusterProfilingPolicy, ProfileSession, ProfileSessionSpec, ProfilingPolicy, ProfilingPolicySpec,
+    ProfilingPolicyStatus, Reason, names,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
@@ -162,6 +162,42 @@ impl<'a> PolicyView<'a> {
     pub fn label(&self) -> (String, String) {
         let key = if self.is_cluster() { names::CLUSTER_POLICY_LABEL } else { names::POLICY_LABEL };
         (key.to_owned(), self.name.to_owned())
+    }
+
+    /// A session that a policy starts itself, with the policy's own settings: labelled and owned, so that it is
+    /// found and goes with it.
+    #[must_use]
+    pub fn draft(&self, namespace: &str, name: String, trigger: Trigger) -> ProfileSession {
+        let spec = ProfileSessionSpec {
+            policy_ref: Some(self.reference()),
+            target: None,
+            container: String::new(),
+            duration: self.spec.schedule.duration,
+            profiles: self.spec.profiles.clone(),
+            frequency_hz: self.spec.frequency_hz,
+            start_deadline: self.spec.session.start_deadline,
+            start_when: None,
+            repeat: None,
+            result_timeout: self.spec.session.result_timeout,
+            result_deadline: self.spec.session.result_deadline,
+            ttl: self.spec.session.ttl,
+            labels: BTreeMap::new(),
+            context: None,
+            cancel: false,
+            trigger,
+            cause: String::new(),
+            requested_by: None,
+        };
+        let metadata = ObjectMeta {
+            name: Some(name),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(
+                [self.label(), (names::TRIGGER_LABEL.to_owned(), trigger.as_str().to_owned())].into(),
+            ),
+            owner_references: Some(vec![self.owner()]),
+            ..ObjectMeta::default()
+        };
+        ProfileSession { metadata, spec, status: None }
     }
 }
 
