@@ -1,5 +1,7 @@
 //! How does a profile become bytes, and hostile bytes a profile?
 
+mod wire;
+
 use std::io::{self, Read, Write};
 
 use flate2::Compression;
@@ -9,7 +11,6 @@ use prost::Message;
 
 use crate::proto::Profile;
 use crate::validate::{Invalid, validate};
-use crate::wire;
 
 /// Bounds of what [`decode`] takes; nothing is allocated beyond them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

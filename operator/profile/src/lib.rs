@@ -30,7 +30,6 @@ pub mod top;
 pub mod tree;
 pub mod validate;
 mod view;
-mod wire;
 
 pub use builder::{
     BuildError, BuilderLimits, Frame, Label, LabelValue, Line, LocationId, MappingId, MappingInfo,

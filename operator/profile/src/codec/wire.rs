@@ -3,7 +3,7 @@
 //! Two bytes on the wire can become a hundred in memory, so hostile bytes are measured here, without
 //! allocating, before anything is decoded.
 
-use crate::codec::{DecodeError, Limits};
+use super::{DecodeError, Limits};
 
 /// What the bytes hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
