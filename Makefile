@@ -2,7 +2,7 @@
 SHELL := bash
 CLUSTER := tests/cluster/cluster
 
-.PHONY: help demo test triggers unit lint bench down kubeconfig kubectl generate fuzz doc release
+.PHONY: help demo test triggers unit lint bench down kubeconfig kubectl generate api cluster fuzz doc release
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -39,19 +39,29 @@ kubectl: ## Print the path of a kubectl binary
 generate: ## Generate the CRD files from the Rust types
 	@FLEETPROF_REGENERATE=1 cargo test -q -p fleetprof-crds --test generated
 
+api: ## Run the tests that start an API server of their own
+	@cargo test -p fleetprof-tests --locked --test crates --test schema --test gate --test webhook --test leader
+	@cargo test -p fleetprof-tests --locked --test cluster_policy --test failover --test loadtests \
+		--test restarts --test triggers -- --test-threads=1
+
+cluster: ## Run the demo, then the tests that break and control things on its cluster; needs root
+	@tests/demo.sh
+	@cargo test -p fleetprof-tests --locked --test failures --test control --test shop_load --test shop_restart \
+		--test uninstall -- --test-threads=1
+
 # The flags that cargo fuzz would set, but for the sanitizer, so that the pinned compiler is enough.
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
 FUZZ_SECONDS ?= 60
 
-fuzz: ## Fuzzes the readers of profiles, FUZZ_SECONDS (60) each
+fuzz: ## Fuzz the profile readers, FUZZ_SECONDS (60) each
 	@cd operator/profile/fuzz && for target in decode collect; do \
 		RUSTFLAGS="$(FUZZ_FLAGS)" cargo run --quiet --locked --release --target x86_64-unknown-linux-gnu \
 			--target-dir ../../../target/fuzz --bin $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
-doc: ## The documentation of all crates; a warning is an error
+doc: ## Build the documentation of all crates; a warning is an error
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 
-release: ## Sets VERSION everywhere, packages chart and images into target/; DRY_RUN=1 only shows it
+release: ## Set VERSION everywhere, package chart and images into target/ (DRY_RUN=1: show it)
 	@.ci/release.py "$(VERSION)"

@@ -1,35 +1,30 @@
 #!/usr/bin/env bash
 # Builds the images of the operator, the agent and the example from this checkout, and loads them into the cluster.
 #   tests/images.sh            into the project's own cluster
-#   tests/images.sh --save DIR writes operator.tar and agent.tar there instead, for a release
 # With a KUBECONFIG of yours: push images made by operator/*/Dockerfile and examples/orders/*/Dockerfile where its nodes pull from, under
 # the names fleetprof-operator, fleetprof-agent (tag: the version), fleetprof-orders and fleetprof-worker (tag: demo); name the place in
 # FLEETPROF_REGISTRY.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 
-save=
-[ "${1:-}" != --save ] || save=${2:?which folder?}
-if [ -z "$save" ] && [ "$own_cluster" = no ]; then
+if [ "$own_cluster" = no ]; then
     echo "KUBECONFIG is yours, so no image is loaded; its nodes must be able to pull all four from ${FLEETPROF_REGISTRY:-a registry}."
     exit 0
 fi
 cd "$root"
 version=$(version)
 target=x86_64-unknown-linux-gnu
-out=${save:-target/images}
+out=target/images
 mkdir -p "$out"
 started=$(date +%s)
 echo "Building the operator and the agent as static binaries (about 7 min on 2 cores the first time, then as long as the change takes)"
 RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --locked --target $target -p fleetprof-operator -p fleetprof-agent
 # An attached agent has no volume of its own and spools in /tmp.
-tmp=target/images/tmp
-mkdir -p $tmp
+mkdir -p $out/tmp
 for name in operator agent; do
-    "$cluster" image fleetprof-$name:"$version" --layer target/$target/release/fleetprof-$name=/fleetprof-$name:0755 --layer $tmp=/tmp:1777 \
-        --entrypoint "[\"/fleetprof-$name\"]" --user 65532 -o "$out/$name.tar"
+    "$cluster" image fleetprof-$name:"$version" --layer target/$target/release/fleetprof-$name=/fleetprof-$name:0755 --layer $out/tmp=/tmp:1777 \
+        --entrypoint "[\"/fleetprof-$name\"]" --user 65532 -o $out/$name.tar
 done
-[ -z "$save" ] || exit 0
 examples=$(examples/orders/build-images.sh "$out")
 # shellcheck disable=SC2086
 "$cluster" load $out/operator.tar $out/agent.tar $examples

@@ -144,6 +144,41 @@ fn every_file_that_a_guide_names_exists() {
     assert!(found.is_empty(), "no such file: {found:#?}");
 }
 
+/// The targets that a line of a document, a guide's command or a workflow gives to make.
+fn made(line: &str) -> Vec<&str> {
+    let starts = line.match_indices("make ").filter(|(at, _)| {
+        let before = line[..*at].chars().next_back();
+        before.is_none_or(|c| c == '`') || line.trim_start().starts_with("- run: ")
+    });
+    let rest = starts.map(|(at, word)| &line[at + word.len()..]);
+    rest.filter_map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next()).collect()
+}
+
+#[test]
+fn every_target_that_a_guide_or_a_workflow_makes_exists() {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    let targets: BTreeSet<&str> =
+        makefile.lines().filter_map(|line| Some(line.split_once(": ## ")?.0)).collect();
+    let workflows = std::fs::read_dir(root().join(".github/workflows")).unwrap();
+    let texts = workflows.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+    let texts: Vec<String> = texts.chain(documents().into_values()).collect();
+    let wanted: BTreeSet<&str> = texts.iter().flat_map(|text| text.lines()).flat_map(made).collect();
+    assert!(wanted.contains("lint") && wanted.contains("demo"), "{wanted:?}");
+    let missing: Vec<&&str> = wanted.difference(&targets).collect();
+    assert!(missing.is_empty(), "the Makefile has no {missing:?}");
+}
+
+#[test]
+fn every_test_against_a_kubernetes_is_run_by_a_target() {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    for entry in std::fs::read_dir(root().join("tests/tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy();
+        let named = makefile.split("--test ").any(|rest| rest.split_whitespace().next() == Some(&name));
+        assert!(named, "neither make api nor make cluster runs tests/tests/{name}.rs");
+    }
+}
+
 #[test]
 fn the_index_for_automated_readers_lists_every_document() {
     let index = Path::new("docs/llms.txt");
