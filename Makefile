@@ -40,7 +40,8 @@ generate: ## Generate the CRD files from the Rust types
 	@FLEETPROF_REGENERATE=1 cargo test -q -p fleetprof-crds --test generated
 
 api: ## Run the tests that start an API server of their own
-	@cargo test -p fleetprof-tests --locked --test crates --test schema --test gate --test webhook --test leader
+	@cargo test -p fleetprof-tests --locked --test crates --test floors --test schema --test gate \
+		--test webhook --test leader
 	@cargo test -p fleetprof-tests --locked --test cluster_policy --test failover --test loadtests \
 		--test restarts --test triggers -- --test-threads=1
 
