@@ -28,7 +28,7 @@ pub mod wire;
 
 pub use cluster_policy::{ClusterProfilingPolicy, ClusterProfilingPolicySpec};
 pub use duration::Duration;
-pub use fleetprof_profile::ProfileKind;
+pub use fleetprof_profile::kind::{ProfileKind, Rate, UnknownKind};
 pub use policy::{ProfilingPolicy, ProfilingPolicySpec};
 pub use policy_status::ProfilingPolicyStatus;
 pub use reason::Reason;

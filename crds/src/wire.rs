@@ -5,16 +5,19 @@
 //!   POST /v1/enroll     (attached agents: ticket) ──►  bearer credential of this pod
 //!   POST /v1/heartbeat  Heartbeat                 ──►  HeartbeatReply
 //!   GET  /v1/orders?wait=25                       ──►  OrderList (long poll; level-based: every open order, each time)
-//!   PUT  /v1/captures/{capture}/slices/{seq}      ──►  SliceReply (gzip pprof; idempotent)
+//!   PUT  /v1/captures/{capture}/{kind}/slices/{seq}  ►  SliceReply (gzip pprof; idempotent)
 //! ```
+//! Protocol 1 knows CPU profiles alone: its path for slices is `/v1/captures/{capture}/slices/{seq}`.
 //! Every request but `enroll` carries `Authorization: Bearer …`: a sidecar its projected token, an attached
 //! agent the credential that its ticket was exchanged for. Errors are [`ErrorReply`] with a fitting status
 //! code; 429 and 503 carry `Retry-After`. Reports are levels, not edges: a capture is reported in every
 //! heartbeat until the gateway lists it as settled, so nothing is lost when either side restarts.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use crate::Reason;
+use crate::{ProfileKind, Reason};
 
 /// Protocol that this build speaks. An order says the least protocol that can run it.
 pub const PROTOCOL: u32 = 1;
@@ -24,13 +27,10 @@ pub const MAX_HEARTBEAT_BYTES: usize = 64 * 1024;
 pub const MAX_SLICE_BYTES: usize = 4 * 1024 * 1024;
 /// Most bytes of one slice unpacked.
 pub const MAX_SLICE_UNPACKED: usize = 32 * 1024 * 1024;
-/// Most slices of one capture: 6 minutes in slices of 10 s, and as many again for safety.
+/// Most slices of one kind in one capture: 6 minutes in slices of 10 s, and as many again for safety.
 pub const MAX_SLICES: u32 = 128;
-/// Most threads of a target that run at one moment, and so most samples of one tick: more CPUs than any node
-/// has.
-pub const MAX_RUNNING_THREADS: i64 = 4_096;
-/// Most samples of one capture: those of 6 minutes at 1000 Hz. A report that says more says nothing.
-pub const MAX_SAMPLES: i64 = 360 * 1_000 * MAX_RUNNING_THREADS;
+/// Most samples of one capture: those of 6 minutes of CPU time at 1000 Hz. A report that says more is cut.
+pub const MAX_SAMPLES: i64 = 360 * 1_000 * fleetprof_profile::kind::MAX_RUNNING_THREADS;
 /// Slices of a short capture beside twice those that its length makes: its last one may be short, and a clock
 /// may jump.
 const SPARE_SLICES: u64 = 4;
@@ -283,14 +283,38 @@ pub struct Order {
 }
 
 impl Order {
-    /// Most slices that the gateway takes of this capture: an agent shares its pod with the app, and one that
-    /// never comes to an end fills nobody else's volume. At most [`MAX_SLICES`].
+    /// Most slices of each kind that the gateway takes of this capture: an agent shares its pod with the app,
+    /// and one that never comes to an end fills nobody else's volume. At most [`MAX_SLICES`].
     #[must_use]
     pub fn max_slices(&self) -> u32 {
         let made = self.duration_ms.div_ceil(self.slice_ms.max(1));
         u32::try_from(made.saturating_mul(2).saturating_add(SPARE_SLICES))
             .unwrap_or(MAX_SLICES)
             .min(MAX_SLICES)
+    }
+}
+
+/// Which slice of a capture: each kind counts its own, from 0. Sorted by number, so that the slices of all
+/// kinds leave in the order in which they were captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SliceId {
+    /// Its sequence number.
+    pub seq: u32,
+    /// What it counts.
+    pub kind: ProfileKind,
+}
+
+impl SliceId {
+    /// Slice `seq` of `kind`.
+    #[must_use]
+    pub const fn new(kind: ProfileKind, seq: u32) -> Self {
+        Self { seq, kind }
+    }
+}
+
+impl fmt::Display for SliceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} slice {}", self.kind, self.seq)
     }
 }
 

@@ -44,7 +44,9 @@ fn stored(shop: &Shop, operator: &str) -> Result<u64> {
         "--raw",
         &format!("/api/v1/namespaces/fleetprof/pods/{operator}:8080/proxy/metrics"),
     ])?;
-    let count = metrics.lines().find_map(|l| l.strip_prefix("fleetprof_slices_total{outcome=\"stored\"} "));
+    let count = metrics
+        .lines()
+        .find_map(|l| l.strip_prefix("fleetprof_slices_total{outcome=\"stored\",kind=\"cpu\"} "));
     Ok(count.map_or(Ok(0), str::parse)?)
 }
 

@@ -4,6 +4,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use fleetprof_crds::ProfileKind;
 use fleetprof_crds::names::{DATA_GROUP, VERSION};
 use fleetprof_profile::render_top;
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use tracing::info;
 use super::DataApi;
 use super::authorize::Access;
 use super::front_proxy::User;
-use super::sessions::{is_name, readable};
+use super::sessions::{is_name, kind_of, readable};
 use super::status::Refusal;
 
 /// Functions in a table when the caller does not say.
@@ -24,6 +25,9 @@ const MAX_ROWS: usize = 1_000;
 /// What can be asked of a profile.
 #[derive(Debug, Deserialize)]
 pub(super) struct ProfileQuery {
+    /// What it counts; the first kind of the session when the caller does not say.
+    #[serde(rename = "type")]
+    kind: Option<String>,
     /// Only this pod's.
     pod: Option<String>,
 }
@@ -31,6 +35,9 @@ pub(super) struct ProfileQuery {
 /// What can be asked of a table.
 #[derive(Debug, Deserialize)]
 pub(super) struct TopQuery {
+    /// What it counts; the first kind of the session when the caller does not say.
+    #[serde(rename = "type")]
+    kind: Option<String>,
     /// Only this pod's.
     pod: Option<String>,
     /// How many functions.
@@ -57,10 +64,10 @@ pub(super) async fn profile(
     Extension(user): Extension<User>,
     query: Asked<ProfileQuery>,
 ) -> Result<Response, Refusal> {
-    let pod = asked(query)?.pod;
+    let ProfileQuery { kind, pod } = asked(query)?;
     let access = Access { namespace, name, subresource: "profile" };
-    let uid = find(&api, &user, &access, pod.as_deref()).await?;
-    let bytes = api.results.session_profile(&uid, pod.as_deref()).await?;
+    let (uid, kind) = find(&api, &user, &access, kind.as_deref(), pod.as_deref()).await?;
+    let bytes = api.results.session_profile(&uid, kind, pod.as_deref()).await?;
     let file = format!("attachment; filename=\"{}-{}.pb.gz\"", access.namespace, access.name);
     let headers = [
         (CONTENT_TYPE, "application/octet-stream".to_owned()),
@@ -77,14 +84,14 @@ pub(super) async fn top(
     Extension(user): Extension<User>,
     query: Asked<TopQuery>,
 ) -> Result<Response, Refusal> {
-    let TopQuery { pod, n, format } = asked(query)?;
+    let TopQuery { kind, pod, n, format } = asked(query)?;
     let n = n.unwrap_or(ROWS);
     if !(1..=MAX_ROWS).contains(&n) {
         return Err(Refusal::bad_request(format!("n is {n}: ask for 1 to {MAX_ROWS} functions")));
     }
     let access = Access { namespace, name, subresource: "top" };
-    let uid = find(&api, &user, &access, pod.as_deref()).await?;
-    let top = api.results.top_table(&uid, pod.as_deref(), n).await?;
+    let (uid, kind) = find(&api, &user, &access, kind.as_deref(), pod.as_deref()).await?;
+    let top = api.results.top_table(&uid, kind, pod.as_deref(), n).await?;
     let headers = [(CACHE_CONTROL, "no-store")];
     if format == Format::Text {
         return Ok((headers, render_top(&top)).into_response());
@@ -108,15 +115,21 @@ fn asked<T>(query: Asked<T>) -> Result<T, Refusal> {
     match query {
         Ok(Query(query)) => Ok(query),
         Err(rejection) => Err(Refusal::bad_request(format!(
-            "{}: the parameters are pod=NAME, and for top also n=20 and format=text or json",
+            "{}: the parameters are pod=NAME and type=cpu, and for top also n=20 and format=text or json",
             rejection.body_text()
         ))),
     }
 }
 
-/// The uid of the session that may be read. The uid, not the name: a session of the same name that came later
+/// The uid of the session that may be read, and the kind of its profiles that is meant. The uid, not the name: a session of the same name that came later
 /// must not show what an earlier one captured.
-async fn find(api: &DataApi, user: &User, access: &Access, pod: Option<&str>) -> Result<String, Refusal> {
+async fn find(
+    api: &DataApi,
+    user: &User,
+    access: &Access,
+    kind: Option<&str>,
+    pod: Option<&str>,
+) -> Result<(String, ProfileKind), Refusal> {
     let Access { namespace, name, subresource } = access;
     let unknown = || {
         Refusal::not_found(format!(
@@ -136,13 +149,15 @@ async fn find(api: &DataApi, user: &User, access: &Access, pod: Option<&str>) ->
     }
     let session =
         api.sessions.session(namespace, name).await.map_err(Refusal::unavailable)?.ok_or_else(unknown)?;
-    readable(&session, pod)?;
+    let kind = kind_of(&session, kind)?;
+    readable(&session, kind, pod)?;
     info!(
         k8s.namespace.name = %namespace,
         fleetprof.session.name = %name,
         enduser.id = %user.name,
+        fleetprof.profile.kind = kind.name(),
         subresource,
         "captured profile read"
     );
-    session.metadata.uid.ok_or_else(unknown)
+    Ok((session.metadata.uid.ok_or_else(unknown)?, kind))
 }

@@ -65,6 +65,7 @@ fn paths(
             parameter("namespace", "path", "Namespace of the session"),
             parameter("name", "path", "Name of the session"),
             parameter("pod", "query", "Only the profile of this pod"),
+            parameter("type", "query", "What it counts, such as cpu; the session's first by default"),
         ];
         if *name == "top" {
             parameters.push(parameter("n", "query", "How many functions, 1 to 1000"));

@@ -1,7 +1,7 @@
 //! Which session is meant, and is there anything to read of it?
 
-use fleetprof_crds::ProfileSession;
 use fleetprof_crds::session_status::{ProfileSessionStatus, TargetStatus};
+use fleetprof_crds::{ProfileKind, ProfileSession, UnknownKind};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kube::{Api, Client, ResourceExt};
@@ -60,11 +60,28 @@ pub(super) fn is_name(text: &str) -> bool {
         && !text.contains("..")
 }
 
-/// Whether the session has ended and holds samples, of `pod` if one is named.
+/// The kind of profile that is meant: the one that is asked for, else the first of the session.
+///
+/// # Errors
+/// 400: no kind is called so. 404: the session asked for none that this version knows.
+pub(super) fn kind_of(session: &ProfileSession, asked: Option<&str>) -> Result<ProfileKind, Refusal> {
+    if let Some(name) = asked {
+        return name.parse().map_err(|error: UnknownKind| Refusal::bad_request(error.to_string()));
+    }
+    session.spec.profiles.iter().copied().find(|kind| kind.is_known()).ok_or_else(|| {
+        Refusal::not_found("this version knows none of the session's profiles: say which one with ?type=")
+    })
+}
+
+/// Whether the session has ended and holds samples of that kind, of `pod` if one is named.
 ///
 /// # Errors
 /// 409: it has not ended. 404: there is nothing to read, and why.
-pub(super) fn readable(session: &ProfileSession, pod: Option<&str>) -> Result<(), Refusal> {
+pub(super) fn readable(
+    session: &ProfileSession,
+    kind: ProfileKind,
+    pod: Option<&str>,
+) -> Result<(), Refusal> {
     let (name, namespace) = (session.name_any(), session.namespace().unwrap_or_default());
     let status = session.status.clone().unwrap_or_default();
     let phase = status.phase.as_str();
@@ -74,9 +91,13 @@ pub(super) fn readable(session: &ProfileSession, pod: Option<&str>) -> Result<()
              kubectl wait --for=condition=Complete --timeout=10m profilesessions/{name} -n {namespace}"
         )));
     }
-    let stored: Vec<&TargetStatus> = status.targets.iter().filter(|target| has_samples(target)).collect();
+    let stored: Vec<&TargetStatus> =
+        status.targets.iter().filter(|target| has_samples(target, kind)).collect();
     match pod {
-        _ if stored.is_empty() => Err(Refusal::not_found(nothing(&name, &status))),
+        _ if stored.is_empty() => Err(Refusal::not_found(match other_kinds(&status) {
+            kinds if kinds.is_empty() => nothing(&name, &status),
+            kinds => format!("profilesession \"{name}\" holds no {kind} samples: use one of type={kinds}"),
+        })),
         Some(pod) if stored.iter().all(|target| target.pod != pod) => {
             let pods: Vec<&str> = stored.iter().map(|target| target.pod.as_str()).collect();
             let pod: String = pod.chars().take(253).collect();
@@ -90,8 +111,16 @@ pub(super) fn readable(session: &ProfileSession, pod: Option<&str>) -> Result<()
     }
 }
 
-fn has_samples(target: &TargetStatus) -> bool {
-    target.profiles.iter().any(|profile| profile.samples > 0)
+fn has_samples(target: &TargetStatus, kind: ProfileKind) -> bool {
+    target.profiles.iter().any(|profile| profile.kind == kind && profile.samples > 0)
+}
+
+/// The kinds that some target holds samples of.
+fn other_kinds(status: &ProfileSessionStatus) -> String {
+    let held = |kind: &ProfileKind| status.targets.iter().any(|target| has_samples(target, *kind));
+    let names: Vec<&str> =
+        ProfileKind::ALL.iter().filter(|kind| held(kind)).map(|kind| kind.name()).collect();
+    names.join(", ")
 }
 
 fn nothing(name: &str, status: &ProfileSessionStatus) -> String {
@@ -127,7 +156,7 @@ mod tests {
             ("another pod", Phase::Succeeded, &[("a", 9), ("b", 0)], Some("b"), 404),
         ];
         for (case, phase, targets, pod, code) in cases {
-            let got = readable(&session(phase, targets), pod);
+            let got = readable(&session(phase, targets), ProfileKind::Cpu, pod);
             assert_eq!(got.as_ref().map_or_else(|refusal| refusal.code().as_u16(), |()| 200), code, "{case}");
             assert!(got.err().is_none_or(|refusal| refusal.message().contains(": ")), "{case}");
         }
@@ -137,15 +166,29 @@ mod tests {
     fn what_to_do_is_said() {
         let mut idle = session(Phase::Succeeded, &[]);
         idle.status.as_mut().unwrap().reason = Some(Reason::NoSamples);
-        let refusal = readable(&idle, None).unwrap_err();
+        let refusal = readable(&idle, ProfileKind::Cpu, None).unwrap_err();
         assert!(refusal.message().ends_with("profile it under load"), "{}", refusal.message());
         let refusal =
-            readable(&session(Phase::Succeeded, &[("a", 1), ("b", 1)]), Some("x\u{1b}")).unwrap_err();
+            readable(&session(Phase::Succeeded, &[("a", 1), ("b", 1)]), ProfileKind::Cpu, Some("x\u{1b}"))
+                .unwrap_err();
         assert_eq!(
             refusal.message(),
             "profilesession \"now\" holds no samples of pod \"x\\u{1b}\": use one of a, b, or leave pod out \
              for all of them"
         );
+    }
+
+    #[test]
+    fn the_first_kind_of_the_session_is_read_unless_another_is_asked_for() {
+        let mut session = session(Phase::Succeeded, &[("a", 9)]);
+        session.spec.profiles = vec![ProfileKind::Unknown, ProfileKind::Wall, ProfileKind::Cpu];
+        assert_eq!(kind_of(&session, None).unwrap(), ProfileKind::Wall);
+        assert_eq!(kind_of(&session, Some("cpu")).unwrap(), ProfileKind::Cpu);
+        assert_eq!(kind_of(&session, Some("energy")).unwrap_err().code().as_u16(), 400);
+        let refusal = readable(&session, ProfileKind::Wall, None).unwrap_err();
+        assert!(refusal.message().ends_with("holds no wall samples: use one of type=cpu"));
+        session.spec.profiles = vec![ProfileKind::Unknown];
+        assert_eq!(kind_of(&session, None).unwrap_err().code().as_u16(), 404, "never read as another kind");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::AgentMode;
 use http::StatusCode;
 use prometheus_client::collector::Collector;
@@ -39,7 +40,7 @@ impl GatewayMetrics {
         );
         registry.register(
             "fleetprof_slices",
-            "Slices uploaded by agents, by outcome",
+            "Slices uploaded by agents, by outcome and kind",
             metrics.slices.clone(),
         );
         registry.register("fleetprof_slice_bytes", "Bytes of stored slices", metrics.slice_bytes.clone());
@@ -56,8 +57,8 @@ impl GatewayMetrics {
         self.requests.get_or_create(&RequestLabels { endpoint, code: status.as_u16() }).inc();
     }
 
-    pub(super) fn slice(&self, outcome: SliceOutcome, bytes: u64) {
-        self.slices.get_or_create(&SliceLabels { outcome: outcome.as_str() }).inc();
+    pub(super) fn slice(&self, outcome: SliceOutcome, kind: ProfileKind, bytes: u64) {
+        self.slices.get_or_create(&SliceLabels { outcome: outcome.as_str(), kind: kind.name() }).inc();
         if outcome == SliceOutcome::Stored {
             self.slice_bytes.inc_by(bytes);
         }
@@ -77,6 +78,7 @@ struct RequestLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SliceLabels {
     outcome: &'static str,
+    kind: &'static str,
 }
 
 /// What a path asks for.

@@ -51,8 +51,8 @@ pub struct CaptureScope {
     pub container: String,
     /// The runtime's id of the container, without its prefix.
     pub container_id: String,
-    /// What is captured.
-    pub profile: ProfileKind,
+    /// What is captured: at least one kind, none of them twice.
+    pub profiles: Vec<ProfileKind>,
     /// Labels for every sample.
     pub labels: BTreeMap<String, String>,
     /// When the capture was ordered.

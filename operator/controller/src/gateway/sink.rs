@@ -1,6 +1,7 @@
 //! Where do uploaded slices go? Behind a trait, so that the gateway knows nothing of files.
 
 use bytes::Bytes;
+use fleetprof_crds::wire::SliceId;
 use futures::future::BoxFuture;
 
 use super::CaptureScope;
@@ -31,13 +32,13 @@ pub enum SinkError {
 
 /// Takes slices whose size, digest and right to be there were checked; their content is still hostile.
 pub trait SliceSink: Send + Sync + 'static {
-    /// Stores slice `seq` (below [`fleetprof_crds::wire::MAX_SLICES`]) of the capture. `Ok` promises that it
-    /// survives a crash. The same bytes again are a duplicate, not an error. The future runs to its end even
+    /// Stores a slice of the capture, of one of its kinds and numbered below
+    /// [`fleetprof_crds::wire::MAX_SLICES`]. `Ok` promises that it survives a crash. The same bytes again are a duplicate, not an error. The future runs to its end even
     /// when the agent hangs up.
     fn put_slice<'a>(
         &'a self,
         scope: &'a CaptureScope,
-        seq: u32,
+        slice: SliceId,
         body: Bytes,
         sha256: [u8; 32],
     ) -> BoxFuture<'a, Result<Stored, SinkError>>;

@@ -1,4 +1,4 @@
-//! `PUT /v1/captures/{capture}/slices/{seq}`: is a slice the pod's to upload, and is it whole?
+//! `PUT /v1/captures/{capture}/{kind}/slices/{seq}`: is a slice the pod's to upload, and is it whole?
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use fleetprof_crds::Reason;
-use fleetprof_crds::wire::{DIGEST_HEADER, MAX_SLICE_BYTES, SliceReply};
+use fleetprof_crds::wire::{DIGEST_HEADER, MAX_SLICE_BYTES, SliceId, SliceReply};
+use fleetprof_crds::{ProfileKind, Reason};
 use http::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
 
@@ -19,7 +19,7 @@ use super::metrics::SliceOutcome;
 use super::refuse::Refusal;
 use super::sink::{SinkError, Stored};
 use super::state::{Caller, GatewayState};
-use super::{CaptureScope, body};
+use super::{CaptureScope, PodId, body};
 
 /// How fast a slice must arrive. Its place and its memory are taken meanwhile, and agents send what lies on
 /// their disk: 64 KiB a second is the slowest line that one would profile over; the largest slice takes 74 s
@@ -29,20 +29,51 @@ const PACE: Pace = Pace { grace: Duration::from_secs(10), bytes_per_second: 64 *
 pub(super) async fn put(
     State(state): State<GatewayState>,
     Caller(pod): Caller,
+    Path((capture, kind, seq)): Path<(String, String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<SliceReply>, Refusal> {
+    let kind = kind.parse().unwrap_or(ProfileKind::Unknown);
+    take(state, pod, Address { capture, kind, seq }, headers, body).await
+}
+
+/// The path of protocol 1, which knows CPU alone.
+pub(super) async fn put_cpu(
+    State(state): State<GatewayState>,
+    Caller(pod): Caller,
     Path((capture, seq)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<SliceReply>, Refusal> {
+    take(state, pod, Address { capture, kind: ProfileKind::Cpu, seq }, headers, body).await
+}
+
+/// Which slice a path names.
+struct Address {
+    capture: String,
+    kind: ProfileKind,
+    seq: String,
+}
+
+async fn take(
+    state: GatewayState,
+    pod: PodId,
+    address: Address,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<SliceReply>, Refusal> {
+    let Address { capture, kind, seq } = address;
     let checked = async {
         let (scope, slices) = scope(&state, &capture, &pod.uid)?;
-        let seq = sequence(&seq, slices)?;
+        let slice = SliceId::new(ordered(kind, &scope)?, sequence(&seq, slices)?);
         let announced = digest(&headers)?;
         let place = state.limits.uploads.take(&pod, body::size(&body, MAX_SLICE_BYTES))?;
         let body = body::read("slice", body, MAX_SLICE_BYTES, PACE).await?;
         whole(&body, announced)?;
-        Ok::<_, Refusal>((Upload { scope, seq, body, sha256: announced }, place))
+        Ok::<_, Refusal>((Upload { scope, slice, body, sha256: announced }, place))
     };
-    let (upload, place) = checked.await.inspect_err(|_| state.metrics.slice(SliceOutcome::Refused, 0))?;
+    let (upload, place) =
+        checked.await.inspect_err(|_| state.metrics.slice(SliceOutcome::Refused, kind, 0))?;
     let stored = store(state, upload, place).await?;
     Ok(Json(SliceReply { duplicate: stored.duplicate }))
 }
@@ -50,12 +81,12 @@ pub(super) async fn put(
 /// A slice that may be stored.
 struct Upload {
     scope: Arc<CaptureScope>,
-    seq: u32,
+    slice: SliceId,
     body: Bytes,
     sha256: [u8; 32],
 }
 
-/// What is captured, and how many slices of it are taken.
+/// What is captured, and how many slices of each kind are taken.
 fn scope(state: &GatewayState, capture: &str, pod_uid: &str) -> Result<(Arc<CaptureScope>, u32), Refusal> {
     match state.fleet.admit(capture, pod_uid) {
         Admission::Open(scope, slices) => Ok((scope, slices)),
@@ -65,13 +96,24 @@ fn scope(state: &GatewayState, capture: &str, pod_uid: &str) -> Result<(Arc<Capt
     }
 }
 
+/// A kind that the capture's order names.
+fn ordered(kind: ProfileKind, scope: &CaptureScope) -> Result<ProfileKind, Refusal> {
+    if scope.profiles.contains(&kind) {
+        return Ok(kind);
+    }
+    let ordered: Vec<&str> = scope.profiles.iter().map(|kind| kind.name()).collect();
+    Err(Refusal::rejected(format!("This capture takes slices of {}, not of {kind}.", ordered.join(", "))))
+}
+
 fn sequence(text: &str, slices: u32) -> Result<u32, Refusal> {
     let digits = !text.is_empty() && text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
     let seq = text.parse::<u32>().ok().filter(|_| digits);
     let seq =
         seq.ok_or_else(|| Refusal::malformed("The sequence number of a slice must be a whole number."))?;
     if seq >= slices {
-        return Err(Refusal::rejected(format!("This capture has at most {slices} slices, numbered from 0.")));
+        return Err(Refusal::rejected(format!(
+            "This capture has at most {slices} slices of a kind, numbered from 0."
+        )));
     }
     Ok(seq)
 }
@@ -115,15 +157,15 @@ fn whole(body: &[u8], announced: [u8; 32]) -> Result<(), Refusal> {
 /// until then.
 async fn store(state: GatewayState, upload: Upload, place: UploadPlace) -> Result<Stored, Refusal> {
     let task = tokio::spawn(async move {
-        let Upload { scope, seq, body, sha256 } = upload;
+        let Upload { scope, slice, body, sha256 } = upload;
         let bytes = body.len() as u64;
-        let outcome = state.sink.put_slice(&scope, seq, body, sha256).await;
+        let outcome = state.sink.put_slice(&scope, slice, body, sha256).await;
         match &outcome {
             Ok(stored) => {
-                state.metrics.slice(SliceOutcome::of(stored), bytes);
+                state.metrics.slice(SliceOutcome::of(stored), slice.kind, bytes);
                 state.fleet.note_stored(&scope.capture);
             }
-            Err(error) => failed(&state, &scope, seq, error),
+            Err(error) => failed(&state, &scope, slice, error),
         }
         drop(place);
         outcome
@@ -133,13 +175,14 @@ async fn store(state: GatewayState, upload: Upload, place: UploadPlace) -> Resul
     Ok(task.await.map_err(crashed)??)
 }
 
-fn failed(state: &GatewayState, scope: &CaptureScope, seq: u32, error: &SinkError) {
-    state.metrics.slice(SliceOutcome::failed(error), 0);
+fn failed(state: &GatewayState, scope: &CaptureScope, slice: SliceId, error: &SinkError) {
+    state.metrics.slice(SliceOutcome::failed(error), slice.kind, 0);
     tracing::warn!(
         k8s.namespace.name = scope.session_namespace,
         k8s.pod.name = scope.pod_name,
         fleetprof.capture = scope.capture,
-        fleetprof.slice = seq,
+        fleetprof.profile.kind = slice.kind.name(),
+        fleetprof.slice = slice.seq,
         %error,
         "slice was not stored"
     );

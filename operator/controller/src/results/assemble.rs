@@ -1,4 +1,4 @@
-//! How do the slices of a capture become its profile, whenever the process may stop?
+//! How do the slices of a capture become its profile, one for each kind, whenever the process may stop?
 //!
 //! ```text
 //! slices ─► merge ─► label ─► profile stored (whole or not at all) ─► slices dropped one by one
@@ -10,29 +10,33 @@
 
 use std::time::SystemTime;
 
+use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::StoredProfile;
 use fleetprof_profile::{Profile, total};
 use tracing::warn;
 
 use super::error::ResultsError;
 use super::index::{CaptureSlices, FileFacts};
-use super::key::{Key, capture_component};
+use super::key::{Key, capture_component, slice_kind};
 use super::metrics::Outcome;
 use super::pprof::{self, Merge};
 use super::store::Store;
 use crate::gateway::CaptureScope;
 
 impl Store {
-    /// Makes the profile of a capture, once.
+    /// Makes the profile of one kind of a capture, once.
     ///
     /// # Errors
     /// `Missing`, `Full`, `Io`.
-    pub(super) fn assemble(&self, scope: &CaptureScope, slices: u32) -> Result<StoredProfile, ResultsError> {
-        let made = self.assemble_once(scope, slices);
-        self.metrics.profile(match &made {
-            Ok((_, outcome)) => *outcome,
-            Err(error) => Outcome::from(error),
-        });
+    pub(super) fn assemble(
+        &self,
+        scope: &CaptureScope,
+        kind: ProfileKind,
+        slices: u32,
+    ) -> Result<StoredProfile, ResultsError> {
+        let made = self.assemble_once(scope, kind, slices);
+        let outcome = made.as_ref().map_or_else(Outcome::from, |(_, outcome)| *outcome);
+        self.metrics.profile(outcome, kind);
         // A volume that does not answer has failed the work above already.
         let _ = self.usage();
         made.map(|(profile, _)| profile)
@@ -41,28 +45,29 @@ impl Store {
     fn assemble_once(
         &self,
         scope: &CaptureScope,
+        kind: ProfileKind,
         slices: u32,
     ) -> Result<(StoredProfile, Outcome), ResultsError> {
         let capture = capture_component(&scope.capture);
         let _one = self.lock_capture(&capture);
         let _room = self.lock_assembling();
-        let key = self.key(scope);
-        let (profile, outcome) = match self.made_before(scope, &key)? {
+        let key = self.key(scope, kind);
+        let (profile, outcome) = match self.made_before(&key)? {
             Some(profile) => (profile, Outcome::Repeated),
             None => (self.make(scope, key, &capture, slices)?, Outcome::Stored),
         };
-        self.drop_slices(&capture)?;
+        self.drop_slices(&capture, Some(kind))?;
         Ok((profile, outcome))
     }
 
-    fn made_before(&self, scope: &CaptureScope, key: &Key) -> Result<Option<StoredProfile>, ResultsError> {
+    fn made_before(&self, key: &Key) -> Result<Option<StoredProfile>, ResultsError> {
         let found = self.index().same_target(key).map(|(key, facts)| (key.clone(), facts.clone()));
         let Some((key, facts)) = found else { return Ok(None) };
         let samples = match facts.samples {
             Some(samples) => samples,
             None => self.count_profile(&key, facts.clone())?,
         };
-        Ok(Some(stored(scope, &key, facts.bytes, samples)))
+        Ok(Some(stored(&key, facts.bytes, samples)))
     }
 
     fn count_profile(&self, key: &Key, facts: FileFacts) -> Result<i64, ResultsError> {
@@ -79,14 +84,15 @@ impl Store {
         slices: u32,
     ) -> Result<StoredProfile, ResultsError> {
         let entry = self.index().capture(capture).cloned().unwrap_or_default();
-        let have = u32::try_from(entry.slices.len()).unwrap_or(u32::MAX);
+        let kind = key.kind();
+        let have = u32::try_from(entry.of(kind).count()).unwrap_or(u32::MAX);
         if have == 0 || have < slices {
             return Err(ResultsError::Missing(format!(
-                "capture {capture} has {have} of {slices} slices on the results volume: wait for the rest, \
+                "capture {capture} has {have} of {slices} {kind} slices on the results volume: wait for the rest, \
                  or check that the volume was not replaced"
             )));
         }
-        let mut profile = self.merge_slices(capture, &entry)?;
+        let mut profile = self.merge_slices(capture, &entry, kind)?;
         pprof::label(&mut profile, scope, &self.config.cluster);
         let samples = total(&profile, 0);
         let bytes = pprof::pack(&profile)?;
@@ -94,13 +100,18 @@ impl Store {
         let length = bytes.len() as u64;
         let facts = FileFacts { bytes: length, samples: Some(samples), modified: SystemTime::now() };
         self.index().add_profile(key.clone(), facts);
-        Ok(stored(scope, &key, length, samples))
+        Ok(stored(&key, length, samples))
     }
 
-    fn merge_slices(&self, capture: &str, entry: &CaptureSlices) -> Result<Profile, ResultsError> {
+    fn merge_slices(
+        &self,
+        capture: &str,
+        entry: &CaptureSlices,
+        kind: ProfileKind,
+    ) -> Result<Profile, ResultsError> {
         let folder = self.slices().join(&entry.session).join(capture);
         let mut merge = Merge::of_slices();
-        for file in entry.slices.keys() {
+        for (file, _) in entry.of(kind) {
             let path = folder.join(file);
             let bytes = std::fs::read(&path).map_err(|error| ResultsError::io("reading", &path, &error))?;
             if !merge.add(&bytes, file)? {
@@ -111,22 +122,27 @@ impl Store {
         merge.finish()
     }
 
-    /// Removes the slices of a capture; none is needed any more.
-    pub(super) fn drop_slices(&self, capture: &str) -> Result<u64, ResultsError> {
+    /// Removes the slices of one kind of a capture, or all of them; none is needed any more.
+    pub(super) fn drop_slices(&self, capture: &str, kind: Option<ProfileKind>) -> Result<u64, ResultsError> {
         let Some(entry) = self.index().capture(capture).cloned() else { return Ok(0) };
         let folder = self.slices().join(&entry.session).join(capture);
+        let mut dropped = 0;
         for file in entry.slices.keys() {
+            if kind.is_some() && kind != slice_kind(file) {
+                continue;
+            }
             self.writer.remove(&folder.join(file))?;
             self.index().remove_slice(capture, file);
+            dropped += 1;
         }
         self.writer.prune(&folder, &self.slices());
-        Ok(entry.slices.len() as u64)
+        Ok(dropped)
     }
 }
 
-fn stored(scope: &CaptureScope, key: &Key, bytes: u64, samples: i64) -> StoredProfile {
+fn stored(key: &Key, bytes: u64, samples: i64) -> StoredProfile {
     StoredProfile {
-        kind: scope.profile,
+        kind: key.kind(),
         uri: key.as_str().to_owned(),
         bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
         samples,

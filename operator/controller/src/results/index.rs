@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::SystemTime;
 
-use super::key::Key;
+use fleetprof_crds::ProfileKind;
+
+use super::key::{Key, slice_kind};
 
 /// What is known of a stored file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,11 @@ pub(super) struct CaptureSlices {
 }
 
 impl CaptureSlices {
+    /// The slices of one kind.
+    pub(super) fn of(&self, kind: ProfileKind) -> impl Iterator<Item = (&String, &FileFacts)> {
+        self.slices.iter().filter(move |(file, _)| slice_kind(file) == Some(kind))
+    }
+
     /// Bytes of all slices.
     pub(super) fn bytes(&self) -> u64 {
         self.slices.values().map(|facts| facts.bytes).sum()

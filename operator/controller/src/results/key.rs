@@ -11,6 +11,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::SliceId;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -20,7 +22,6 @@ pub(super) const SUFFIX: &str = ".pb.gz";
 const MAX_NAME: usize = 63;
 const MAX_WORKLOAD: usize = 128;
 const MAX_POD: usize = 128;
-const MAX_TYPE: usize = 16;
 const MAX_COMPONENT: usize = 255;
 /// `~` and 16 hex digits: no harmless text contains `~`, so a text that was changed never equals one that was
 /// not.
@@ -67,7 +68,7 @@ pub(super) struct KeyParts<'a> {
     pub(super) session_uid: &'a str,
     pub(super) pod: &'a str,
     pub(super) container: &'a str,
-    pub(super) kind: &'a str,
+    pub(super) kind: ProfileKind,
 }
 
 /// The key of a stored profile: its path under `profiles/`, at most 700 bytes.
@@ -87,7 +88,7 @@ impl Key {
             session_component(parts.session_uid),
             pod_prefix(parts.pod),
             component(parts.container, MAX_NAME),
-            component(parts.kind, MAX_TYPE),
+            parts.kind.name(),
         ))
     }
 
@@ -116,6 +117,12 @@ impl Key {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
+    /// What the profile counts; `Unknown` for a file of a newer version.
+    pub(super) fn kind(&self) -> ProfileKind {
+        let name = self.file().strip_suffix(SUFFIX).and_then(|name| name.rsplit('_').next());
+        name.and_then(|name| name.parse().ok()).unwrap_or(ProfileKind::Unknown)
+    }
+
     /// The workload's component.
     pub(super) fn workload(&self) -> &str {
         self.0.split('/').nth(2).unwrap_or_default()
@@ -134,15 +141,17 @@ impl fmt::Display for Key {
 }
 
 /// The name of a slice's file.
-pub(super) fn slice_file(kind: &str, seq: u32) -> String {
-    format!("{}-{seq}{SUFFIX}", component(kind, MAX_TYPE))
+pub(super) fn slice_file(slice: SliceId) -> String {
+    format!("{}-{}{SUFFIX}", slice.kind, slice.seq)
 }
 
-/// The number in the name of a slice's file; nothing when the name is not ours.
-pub(super) fn slice_seq(name: &str) -> Option<u32> {
+/// What the slice in the file of this name counts, `Unknown` for a kind of a newer version; nothing when the
+/// name is not ours.
+pub(super) fn slice_kind(name: &str) -> Option<ProfileKind> {
     let (kind, seq) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
     let seq: u32 = seq.parse().ok()?;
-    (!kind.is_empty() && format!("{kind}-{seq}{SUFFIX}") == name).then_some(seq)
+    let ours = !kind.is_empty() && format!("{kind}-{seq}{SUFFIX}") == name;
+    ours.then(|| kind.parse().unwrap_or(ProfileKind::Unknown))
 }
 
 #[cfg(test)]
@@ -160,22 +169,23 @@ mod tests {
             session_uid: &names[3],
             pod: &names[4],
             container: &names[5],
-            kind: &names[6],
+            kind: ProfileKind::Wall,
         }
     }
 
     #[test]
     fn an_ordinary_key_reads_as_the_layout_says() {
         let names: Vec<String> =
-            ["prod", "shop", "Deployment/orders", "0b5e7e26-uid", "orders-5d8f-x2x", "app", "cpu"]
+            ["prod", "shop", "Deployment/orders", "0b5e7e26-uid", "orders-5d8f-x2x", "app"]
                 .map(Into::into)
                 .into();
         let key = Key::new(&parts(&names));
         assert_eq!(
             key.as_str(),
-            "prod/shop/Deployment-orders/2023-11-14/0b5e7e26-uid/orders-5d8f-x2x_app_cpu.pb.gz"
+            "prod/shop/Deployment-orders/2023-11-14/0b5e7e26-uid/orders-5d8f-x2x_app_wall.pb.gz"
         );
         assert_eq!((key.session(), key.workload()), ("0b5e7e26-uid", "Deployment-orders"));
+        assert_eq!(key.kind(), ProfileKind::Wall);
         assert!(
             key.file().starts_with(&pod_prefix("orders-5d8f-x2x"))
                 && !key.file().starts_with(&pod_prefix("orders-5d8f"))
@@ -211,18 +221,22 @@ mod tests {
 
     #[test]
     fn a_slice_reads_back() {
-        assert_eq!(slice_file("cpu", 17), "cpu-17.pb.gz");
-        assert_eq!(slice_seq("cpu-17.pb.gz"), Some(17));
+        for kind in ProfileKind::ALL {
+            let slice = SliceId::new(kind, 17);
+            assert_eq!(slice_file(slice), format!("{kind}-17.pb.gz"));
+            assert_eq!(slice_kind(&slice_file(slice)), Some(kind));
+        }
+        assert_eq!(slice_kind("energy-1.pb.gz"), Some(ProfileKind::Unknown), "of a newer version");
         for name in
             ["cpu-017.pb.gz", "cpu.pb.gz", "cpu-1.pb", "-1.pb.gz", "cpu-+1.pb.gz", "cpu-99999999999.pb.gz"]
         {
-            assert_eq!(slice_seq(name), None, "{name}");
+            assert_eq!(slice_kind(name), None, "{name}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_name_escapes_its_folder(names in prop::collection::vec("(\\PC|[./\\x00\\\\~_-]){0,300}", 7)) {
+        fn no_name_escapes_its_folder(names in prop::collection::vec("(\\PC|[./\\x00\\\\~_-]){0,300}", 6)) {
             let key = Key::new(&parts(&names));
             let components: Vec<String> = key.as_str().split('/').map(Into::into).collect();
             prop_assert!(Key::read(&components) == Some(key.clone()));
@@ -231,7 +245,7 @@ mod tests {
             let normal = path.components().skip(1).all(|c| matches!(c, std::path::Component::Normal(_)));
             prop_assert!(normal, "{}", path.display());
             prop_assert_eq!(path.components().count(), 3 + 6);
-            prop_assert!(slice_seq(&slice_file(&names[6], 3)) == Some(3));
+            prop_assert_eq!(key.kind(), ProfileKind::Wall);
         }
 
         #[test]

@@ -1,5 +1,6 @@
 //! What do the results show to Prometheus?
 
+use fleetprof_crds::ProfileKind;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -45,6 +46,7 @@ impl From<&ResultsError> for Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
     outcome: &'static str,
+    kind: &'static str,
 }
 
 /// The metrics of the results.
@@ -72,7 +74,7 @@ impl ResultsMetrics {
         );
         registry.register(
             "fleetprof_results_profiles",
-            "Profiles made of slices, by outcome",
+            "Profiles made of slices, by outcome and kind",
             metrics.profiles.clone(),
         );
         metrics
@@ -83,7 +85,7 @@ impl ResultsMetrics {
         self.free.set(i64::try_from(usage.free).unwrap_or(i64::MAX));
     }
 
-    pub(super) fn profile(&self, outcome: Outcome) {
-        self.profiles.get_or_create(&Labels { outcome: outcome.as_str() }).inc();
+    pub(super) fn profile(&self, outcome: Outcome, kind: ProfileKind) {
+        self.profiles.get_or_create(&Labels { outcome: outcome.as_str(), kind: kind.name() }).inc();
     }
 }

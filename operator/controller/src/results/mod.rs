@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! gateway ─► put_slice ─► slices/SESSION/CAPTURE/TYPE-SEQ.pb.gz
-//!                                      │ assemble: merge, label, store, then drop the slices
+//!                                      │ assemble, kind by kind: merge, label, store, drop the slices
 //! sessions ──────────────────────────► profiles/CLUSTER/NAMESPACE/WORKLOAD/DATE/SESSION/POD_CONTAINER_TYPE.pb.gz
 //!                                      │
 //! data_api ◄─ session_profile · top ◄──┘      retention: delete_session · sweep
@@ -34,7 +34,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};
+use fleetprof_crds::wire::SliceId;
 use fleetprof_profile::Top;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -45,6 +47,7 @@ use crate::gateway::{CaptureScope, SinkError, SliceSink, Stored};
 pub use error::ResultsError;
 pub use metrics::ResultsMetrics;
 pub use pprof::top_function;
+use read::Selection;
 pub use retention::Removed;
 pub use space::Usage;
 use store::Store;
@@ -71,7 +74,7 @@ pub struct ResultsConfig {
     pub capacity: Option<u64>,
 }
 
-/// What is stored of some captures that have no profile yet.
+/// What is stored of one kind of a capture that has no profile yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoredSlices {
     /// Slices.
@@ -115,63 +118,74 @@ impl Results {
         }
     }
 
-    /// What is stored of these captures together; nothing for one whose profile was made.
+    /// What is stored of one kind of a capture; nothing once its profile was made.
     ///
     /// # Errors
     /// `Io`: a slice of an earlier process cannot be read.
-    pub async fn stored(&self, captures: &[String]) -> Result<StoredSlices, ResultsError> {
-        let captures = captures.to_vec();
-        self.run(&self.chores, move |store| store.stored(&captures)).await
+    pub async fn stored(&self, capture: &str, kind: ProfileKind) -> Result<StoredSlices, ResultsError> {
+        let capture = capture.to_owned();
+        self.run(&self.chores, move |store| store.stored(&capture, kind)).await
     }
 
-    /// Makes the profile of a capture of the slices that are stored, labels it, stores it, and drops the
-    /// slices. May be repeated: once the profile is stored, it is answered again.
+    /// Makes the profile of one kind of a capture from the slices that are stored, labels it, stores it, and
+    /// drops the slices. May be repeated: once the profile is stored, it is answered again.
     ///
     /// # Errors
     /// `Missing`: fewer than `slices` are stored (or none), and no profile. `Full`, `Io`: try again later.
-    pub async fn assemble(&self, scope: &CaptureScope, slices: u32) -> Result<StoredProfile, ResultsError> {
+    pub async fn assemble(
+        &self,
+        scope: &CaptureScope,
+        kind: ProfileKind,
+        slices: u32,
+    ) -> Result<StoredProfile, ResultsError> {
         let scope = scope.clone();
-        self.run(&self.merges, move |store| store.assemble(&scope, slices)).await
+        self.run(&self.merges, move |store| store.assemble(&scope, kind, slices)).await
     }
 
-    /// The `n` hottest functions over these profiles of a session, for its status; over all when `keys` is
-    /// empty.
+    /// The `n` hottest functions over these profiles of a session, for its status; over all of that kind when
+    /// `keys` is empty.
     ///
     /// # Errors
     /// `Missing`: there is none of them. `Rejected`: they are too large to be merged at once. `Io`.
     pub async fn top(
         &self,
         session_uid: &str,
+        kind: ProfileKind,
         keys: &[String],
         n: usize,
     ) -> Result<Vec<TopFunction>, ResultsError> {
-        let (session, keys) = (session_uid.to_owned(), keys.to_vec());
-        let top =
-            self.run(&self.merges, move |store| store.top(&session, &read::Which::Keys(keys), n)).await?;
+        let (session, selection) = (session_uid.to_owned(), Selection::of_keys(kind, keys));
+        let top = self.run(&self.merges, move |store| store.top(&session, &selection, n)).await?;
         Ok(top.rows.iter().map(top_function).collect())
     }
 
-    /// The same with all numbers, over all profiles of a session or those of one pod.
+    /// The same with all numbers, over all profiles of that kind or those of one pod.
     ///
     /// # Errors
     /// As [`top`](Self::top).
     pub async fn top_table(
         &self,
         session_uid: &str,
+        kind: ProfileKind,
         pod: Option<&str>,
         n: usize,
     ) -> Result<Top, ResultsError> {
-        let (session, which) = (session_uid.to_owned(), read::Which::of_pod(pod));
-        self.run(&self.merges, move |store| store.top(&session, &which, n)).await
+        let (session, selection) = (session_uid.to_owned(), Selection::of_pod(kind, pod));
+        self.run(&self.merges, move |store| store.top(&session, &selection, n)).await
     }
 
-    /// All profiles of a session, or those of one pod, merged into one gzipped pprof file.
+    /// All profiles of one kind of a session, or those of one pod, merged into one gzipped pprof file.
     ///
     /// # Errors
     /// As [`top`](Self::top).
-    pub async fn session_profile(&self, session_uid: &str, pod: Option<&str>) -> Result<Bytes, ResultsError> {
-        let (session, which) = (session_uid.to_owned(), read::Which::of_pod(pod));
-        self.run(&self.merges, move |store| store.session_profile(&session, &which)).await
+    pub async fn session_profile(
+        &self,
+        session_uid: &str,
+        kind: ProfileKind,
+        pod: Option<&str>,
+    ) -> Result<Bytes, ResultsError> {
+        let (session, selection) = (session_uid.to_owned(), Selection::of_pod(kind, pod));
+        self.run(&self.merges, move |store| store.session_profile(&session, &selection)).await
     }
 
     /// Removes everything of a session.
@@ -237,13 +251,13 @@ impl SliceSink for Results {
     fn put_slice<'a>(
         &'a self,
         scope: &'a CaptureScope,
-        seq: u32,
+        slice: SliceId,
         body: Bytes,
         _sha256: [u8; 32],
     ) -> BoxFuture<'a, Result<Stored, SinkError>> {
         let scope = scope.clone();
         async move {
-            let put = self.run(&self.uploads, move |store| store.put_slice(&scope, seq, &body)).await;
+            let put = self.run(&self.uploads, move |store| store.put_slice(&scope, slice, &body)).await;
             self.full.store(matches!(put, Err(ResultsError::Full(_))), Ordering::Relaxed);
             put.map(|duplicate| Stored { duplicate }).map_err(|error| match error {
                 ResultsError::Rejected(sentence) => SinkError::Rejected(sentence),

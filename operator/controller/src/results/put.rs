@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use fleetprof_crds::wire::MAX_SLICES;
+use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::{MAX_SLICES, SliceId};
 
 use super::StoredSlices;
 use super::error::ResultsError;
@@ -23,26 +24,26 @@ impl Store {
     pub(super) fn put_slice(
         &self,
         scope: &CaptureScope,
-        seq: u32,
+        slice: SliceId,
         body: &[u8],
     ) -> Result<bool, ResultsError> {
-        if seq >= MAX_SLICES {
+        if slice.seq >= MAX_SLICES {
             return Err(ResultsError::Rejected(format!(
-                "slice {seq} is beyond the last one, {}: send fewer slices",
+                "{slice} is beyond the last one, {}: send fewer slices",
                 MAX_SLICES - 1
             )));
         }
         let (session, capture) = (session_component(&scope.session_uid), capture_component(&scope.capture));
-        let file = slice_file(scope.profile.name(), seq);
+        let file = slice_file(slice);
         let path = self.slices().join(&session).join(&capture).join(&file);
         let _one = self.lock_capture(&capture);
         if self.is_stored(&session, &capture, &file)? {
-            return self.same_bytes(&path, body, seq);
+            return self.same_bytes(&path, body, slice);
         }
-        if self.index().same_target(&self.key(scope)).is_some() {
+        if self.index().same_target(&self.key(scope, slice.kind)).is_some() {
             return Ok(true);
         }
-        let samples = pprof::check_slice(body, scope.profile)?;
+        let samples = pprof::check_slice(body, slice.kind)?;
         self.write_slice(&capture, &path, body)?;
         let facts =
             FileFacts { bytes: body.len() as u64, samples: Some(samples), modified: SystemTime::now() };
@@ -61,13 +62,13 @@ impl Store {
         Ok(entry.slices.contains_key(file))
     }
 
-    fn same_bytes(&self, path: &Path, body: &[u8], seq: u32) -> Result<bool, ResultsError> {
+    fn same_bytes(&self, path: &Path, body: &[u8], slice: SliceId) -> Result<bool, ResultsError> {
         let stored = std::fs::read(path).map_err(|error| ResultsError::io("reading", path, &error))?;
         if stored == body {
             return Ok(true);
         }
         Err(ResultsError::Conflict(format!(
-            "other bytes are stored as slice {seq}: give each slice a number of its own"
+            "other bytes are stored as {slice}: give each slice a number of its own"
         )))
     }
 
@@ -94,25 +95,23 @@ impl Store {
         )))
     }
 
-    /// What is stored of these captures together.
+    /// What is stored of one kind of a capture.
     ///
     /// # Errors
     /// `Io`: a slice cannot be read.
-    pub(super) fn stored(&self, captures: &[String]) -> Result<StoredSlices, ResultsError> {
+    pub(super) fn stored(&self, capture: &str, kind: ProfileKind) -> Result<StoredSlices, ResultsError> {
+        let capture = capture_component(capture);
+        let Some(entry) = self.index().capture(&capture).cloned() else { return Ok(StoredSlices::default()) };
+        let folder = self.slices().join(&entry.session).join(&capture);
         let mut sum = StoredSlices::default();
-        for capture in captures {
-            let capture = capture_component(capture);
-            let Some(entry) = self.index().capture(&capture).cloned() else { continue };
-            let folder = self.slices().join(&entry.session).join(&capture);
-            for (file, facts) in entry.slices {
-                let samples = match facts.samples {
-                    Some(samples) => samples,
-                    None => self.count_slice(&capture, &file, &folder)?,
-                };
-                sum.slices += 1;
-                sum.samples = sum.samples.saturating_add(samples);
-                sum.bytes += facts.bytes;
-            }
+        for (file, facts) in entry.of(kind) {
+            let samples = match facts.samples {
+                Some(samples) => samples,
+                None => self.count_slice(&capture, file, &folder)?,
+            };
+            sum.slices += 1;
+            sum.samples = sum.samples.saturating_add(samples);
+            sum.bytes += facts.bytes;
         }
         Ok(sum)
     }

@@ -1,6 +1,7 @@
 //! What do the profiles of a session say together?
 
 use bytes::Bytes;
+use fleetprof_crds::ProfileKind;
 use fleetprof_profile::{Profile, Top};
 
 use super::error::ResultsError;
@@ -8,25 +9,36 @@ use super::key::{Key, pod_prefix, session_component};
 use super::pprof::{self, Merge};
 use super::store::Store;
 
-/// Which profiles of a session.
-pub(super) enum Which {
-    /// Those of one pod.
+/// Which profiles of a session: always of one kind, so that kinds are never mixed.
+pub(super) struct Selection {
+    kind: ProfileKind,
+    among: Among,
+}
+
+enum Among {
+    All,
     Pod(String),
-    /// These; all when there are none.
     Keys(Vec<String>),
 }
 
-impl Which {
+impl Selection {
     /// Those of a pod, or all.
-    pub(super) fn of_pod(pod: Option<&str>) -> Self {
-        pod.map_or_else(|| Self::Keys(Vec::new()), |pod| Self::Pod(pod.to_owned()))
+    pub(super) fn of_pod(kind: ProfileKind, pod: Option<&str>) -> Self {
+        Self { kind, among: pod.map_or(Among::All, |pod| Among::Pod(pod.to_owned())) }
+    }
+
+    /// These; all when there are none.
+    pub(super) fn of_keys(kind: ProfileKind, keys: &[String]) -> Self {
+        Self { kind, among: if keys.is_empty() { Among::All } else { Among::Keys(keys.to_vec()) } }
     }
 
     fn picks(&self, key: &Key) -> bool {
-        match self {
-            Self::Pod(pod) => key.file().starts_with(&pod_prefix(pod)),
-            Self::Keys(keys) => keys.is_empty() || keys.iter().any(|wanted| wanted == key.as_str()),
-        }
+        let among = match &self.among {
+            Among::All => true,
+            Among::Pod(pod) => key.file().starts_with(&pod_prefix(pod)),
+            Among::Keys(keys) => keys.iter().any(|wanted| wanted == key.as_str()),
+        };
+        among && key.kind() == self.kind
     }
 }
 
@@ -35,33 +47,43 @@ impl Store {
     ///
     /// # Errors
     /// `Missing`, `Rejected`, `Io`.
-    pub(super) fn top(&self, session_uid: &str, which: &Which, n: usize) -> Result<Top, ResultsError> {
-        Ok(pprof::hottest(&self.merged(Merge::of_stacks(), &self.keys(session_uid, which)?)?, n))
+    pub(super) fn top(
+        &self,
+        session_uid: &str,
+        selection: &Selection,
+        n: usize,
+    ) -> Result<Top, ResultsError> {
+        Ok(pprof::hottest(&self.merged(Merge::of_stacks(), &self.keys(session_uid, selection)?)?, n))
     }
 
     /// One file of all profiles; a single one is passed on as it is stored.
     ///
     /// # Errors
     /// `Missing`, `Rejected`, `Io`.
-    pub(super) fn session_profile(&self, session_uid: &str, which: &Which) -> Result<Bytes, ResultsError> {
-        match self.keys(session_uid, which)?.as_slice() {
+    pub(super) fn session_profile(
+        &self,
+        session_uid: &str,
+        selection: &Selection,
+    ) -> Result<Bytes, ResultsError> {
+        match self.keys(session_uid, selection)?.as_slice() {
             [key] => self.read_profile(key).map(Bytes::from),
             keys => pprof::pack(&self.merged(Merge::of_profiles(), keys)?),
         }
     }
 
-    fn keys(&self, session_uid: &str, which: &Which) -> Result<Vec<Key>, ResultsError> {
+    fn keys(&self, session_uid: &str, selection: &Selection) -> Result<Vec<Key>, ResultsError> {
         let session = session_component(session_uid);
         let keys: Vec<Key> = self
             .index()
             .profiles(&session)
             .map(|(key, _)| key.clone())
-            .filter(|key| which.picks(key))
+            .filter(|key| selection.picks(key))
             .collect();
         if keys.is_empty() {
             return Err(ResultsError::Missing(format!(
-                "the results volume holds no such profile of session {session}: it was removed, or the \
-                 volume was replaced"
+                "the results volume holds no such {} profile of session {session}: it was removed, or the \
+                 volume was replaced",
+                selection.kind
             )));
         }
         Ok(keys)

@@ -52,7 +52,7 @@ impl Store {
         let captures = self.index().captures_of(session);
         for capture in captures {
             let _one = self.lock_capture(&capture);
-            removed.files += self.drop_slices(&capture)?;
+            removed.files += self.drop_slices(&capture, None)?;
         }
         let keys: Vec<Key> = self.index().profiles(session).map(|(key, _)| key.clone()).collect();
         for key in keys {

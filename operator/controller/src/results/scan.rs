@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::index::{FileFacts, Index};
-use super::key::{Key, slice_seq};
+use super::key::{Key, slice_kind};
 
 /// Components below `profiles/`.
 const PROFILE_DEPTH: usize = 6;
@@ -32,7 +32,7 @@ pub(super) struct Scan {
 pub(super) fn scan(slices: &Path, profiles: &Path) -> io::Result<Scan> {
     let mut found = Scan::default();
     walk(slices, SLICE_DEPTH, &mut Vec::new(), &mut found, &mut |scan, names, facts| match names {
-        [session, capture, file] if slice_seq(file).is_some() => {
+        [session, capture, file] if slice_kind(file).is_some() => {
             scan.index.add_slice(session, capture, file.clone(), facts);
         }
         _ => scan.strange += 1,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use fleetprof_crds::ProfileKind;
 use tracing::{info, warn};
 
 use super::disk::{Disk, Writer};
@@ -103,8 +104,8 @@ impl Store {
         self.config.root.join("profiles")
     }
 
-    /// The key of a capture's profile.
-    pub(super) fn key(&self, scope: &CaptureScope) -> Key {
+    /// The key of a capture's profile of one kind.
+    pub(super) fn key(&self, scope: &CaptureScope, kind: ProfileKind) -> Key {
         Key::new(&KeyParts {
             cluster: &self.config.cluster,
             namespace: &scope.session_namespace,
@@ -113,7 +114,7 @@ impl Store {
             session_uid: &scope.session_uid,
             pod: &scope.pod_name,
             container: &scope.container,
-            kind: scope.profile.name(),
+            kind,
         })
     }
 

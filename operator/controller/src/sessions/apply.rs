@@ -141,11 +141,11 @@ fn target_of(session: &mut ProfileSession, index: usize) -> Option<&mut TargetSt
 
 fn open(session: &ProfileSession, index: usize, order: Order, context: &Context) {
     let Some(target) = session.status.as_ref().and_then(|s| s.targets.get(index)) else { return };
-    context.fleet.open(scope(session, target, ProfileKind::Cpu), order);
+    context.fleet.open(scope(session, target), order);
 }
 
 /// What is captured, for the gateway's checks and the profile's labels.
-pub fn scope(session: &ProfileSession, target: &TargetStatus, profile: ProfileKind) -> CaptureScope {
+pub fn scope(session: &ProfileSession, target: &TargetStatus) -> CaptureScope {
     let started =
         session.status.as_ref().and_then(|s| s.start_time.as_ref()).map_or_else(Timestamp::now, |t| t.0);
     CaptureScope {
@@ -159,7 +159,7 @@ pub fn scope(session: &ProfileSession, target: &TargetStatus, profile: ProfileKi
         workload: target.workload.clone(),
         container: target.container.clone(),
         container_id: target.container_id.clone(),
-        profile,
+        profiles: session.spec.profiles.iter().copied().filter(|kind| kind.is_known()).collect(),
         labels: labels(session),
         started,
     }
@@ -185,10 +185,10 @@ async fn assemble(
     context: &Context,
 ) -> bool {
     let Some(target) = session.status.as_ref().and_then(|s| s.targets.get(index)) else { return false };
-    let scope = scope(session, target, profile);
-    let assembled = match context.results.stored(&[capture.to_owned()]).await {
+    let scope = scope(session, target);
+    let assembled = match context.results.stored(capture, profile).await {
         // None may be stored because the profile was made already, by a leader that could not write it down.
-        Ok(stored) => from_result(context.results.assemble(&scope, stored.slices).await, &scope),
+        Ok(stored) => from_result(context.results.assemble(&scope, profile, stored.slices).await, &scope),
         Err(error) => from_result(Err(error), &scope),
     };
     let delayed = matches!(assembled, Assembled::Delayed(..));
@@ -225,9 +225,11 @@ fn from_result(result: Result<StoredProfile, ResultsError>, scope: &CaptureScope
 async fn summarize(session: &mut ProfileSession, context: &Context) {
     let uid = session.uid().unwrap_or_default();
     let Some(status) = session.status.as_mut() else { return };
-    let keys: Vec<String> = status.targets.iter().flat_map(|t| &t.profiles).map(|p| p.uri.clone()).collect();
-    if !keys.is_empty() {
-        match context.results.top(&uid, &keys, names::MAX_TOP_FUNCTIONS).await {
+    let kept = status.targets.iter().flat_map(|target| &target.profiles);
+    let kind = session.spec.profiles.iter().copied().find(|kind| kept.clone().any(|p| p.kind == *kind));
+    if let Some(kind) = kind {
+        let keys: Vec<String> = kept.filter(|p| p.kind == kind).map(|p| p.uri.clone()).collect();
+        match context.results.top(&uid, kind, &keys, names::MAX_TOP_FUNCTIONS).await {
             Ok(top) => set_top(status, top),
             Err(error) => tracing::warn!(%error, "the hottest functions could not be computed"),
         }

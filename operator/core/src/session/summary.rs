@@ -3,8 +3,7 @@
 use fleetprof_crds::session_status::{
     Counts, Link, Phase, StoredProfile, TargetPhase, TargetStatus, TopFunction,
 };
-use fleetprof_crds::wire::MAX_RUNNING_THREADS;
-use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason, names};
+use fleetprof_crds::{ProfileKind, ProfileSession, ProfileSessionStatus, Rate, Reason, names};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -86,13 +85,20 @@ fn counts(targets: &[TargetStatus]) -> Counts {
     }
 }
 
-/// The samples of all targets. An agent shares its pod with the app, and a slice is what the agent says it
-/// is: each target has at most as many as there are ticks and threads that can run at one.
+/// The samples of all targets; those of a target are of the first kind that it has, for kinds count different
+/// things. An agent shares its pod with the app, and a slice is what the agent says it is: so nothing has more
+/// samples than its kind allows.
 fn samples(session: &ProfileSession, targets: &mut [TargetStatus]) -> i64 {
-    let ticks = i64::from(session.spec.duration.as_secs()).saturating_mul(session.spec.frequency_hz.into());
-    let most = ticks.saturating_mul(MAX_RUNNING_THREADS).max(0);
+    let spec = &session.spec;
+    let frequency_hz = u32::try_from(spec.frequency_hz).unwrap_or(0);
+    let rate = Rate { seconds: spec.duration.as_secs(), frequency_hz };
+    let first = spec.profiles.first().copied().unwrap_or(ProfileKind::Unknown);
     targets.iter_mut().fold(0, |sum: i64, target| {
-        target.samples = target.samples.clamp(0, most);
+        for profile in &mut target.profiles {
+            profile.samples = profile.samples.clamp(0, profile.kind.most_samples(rate));
+        }
+        let kind = target.profiles.first().map_or(first, |profile| profile.kind);
+        target.samples = target.samples.clamp(0, kind.most_samples(rate));
         sum.saturating_add(target.samples)
     })
 }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use fleetprof_crds::ProfileSession;
+use fleetprof_crds::{ProfileKind, ProfileSession};
 use http::Request;
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::Namespace;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::served::{self, Certificates, NAMESPACE, apply, availability};
 use crate::data_api::registration::{self, ReadService};
 use crate::gateway::SliceSink;
-use crate::results::tests::fixtures::{decoded, open, scope_of, slice};
+use crate::results::tests::fixtures::{cpu, decoded, open, scope_of, slice};
 
 const PROFILE: &str =
     "/apis/data.fleetprof.dev/v1alpha1/namespaces/fleetprof-data-api-test/profilesessions/now/profile";
@@ -179,8 +179,8 @@ async fn check_without_leader(client: &Client, leader: &ReadService, understudy:
 async fn stored_profile(volume: &std::path::Path, uid: &str) {
     let results = open(volume).await;
     let scope = scope_of("cap", uid, "orders-1");
-    results.put_slice(&scope, 0, slice(&[("work", 6), ("wait", 1)]).into(), [0; 32]).await.unwrap();
-    results.assemble(&scope, 1).await.unwrap();
+    results.put_slice(&scope, cpu(0), slice(&[("work", 6), ("wait", 1)]).into(), [0; 32]).await.unwrap();
+    results.assemble(&scope, ProfileKind::Cpu, 1).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ use crate::data_api::{
     Access, Authorize, DataApi, DataApiMetrics, FrontProxy, FrontProxySource, Sessions, User, router,
 };
 use crate::gateway::SliceSink;
-use crate::results::tests::fixtures::{open, scope_of, slice};
+use crate::results::tests::fixtures::{cpu, open, scope_of, slice};
 use crate::server::PeerInfo;
 
 /// A certificate with this common name.
@@ -122,8 +122,8 @@ impl World {
         for (pod, hits) in [("orders-1", 6), ("orders-2", 3)] {
             let scope = scope_of(pod, "session-1", pod);
             let body = Bytes::from(slice(&[("work", hits), ("wait", 1)]));
-            results.put_slice(&scope, 0, body, [0; 32]).await.unwrap();
-            results.assemble(&scope, 1).await.unwrap();
+            results.put_slice(&scope, cpu(0), body, [0; 32]).await.unwrap();
+            results.assemble(&scope, ProfileKind::Cpu, 1).await.unwrap();
         }
         let ended = session(Phase::Succeeded, &[("orders-1", 7), ("orders-2", 4)]);
         let mut lost = ended.clone();

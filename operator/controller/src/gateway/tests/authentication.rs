@@ -11,7 +11,7 @@ use super::rig::{Rig, beat, from, get, pod, post};
 #[tokio::test]
 async fn a_request_without_a_token_is_refused_everywhere() {
     let rig = Rig::new();
-    let slice = "/v1/captures/c/slices/0";
+    let slice = "/v1/captures/c/cpu/slices/0";
     for (method, path) in [("POST", "/v1/heartbeat"), ("GET", "/v1/orders"), ("PUT", slice)] {
         for value in ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz"] {
             let mut request = get(path, "x");

@@ -27,13 +27,15 @@ async fn slices_are_counted_by_outcome_and_bytes_once() {
     let rig = Rig::new();
     rig.open("c", "a");
     for _ in 0..2 {
-        rig.upload("a", "/v1/captures/c/slices/0", b"12345").await.accepted::<SliceReply>();
+        rig.upload("a", "/v1/captures/c/cpu/slices/0", b"12345").await.accepted::<SliceReply>();
     }
     rig.upload("a", "/v1/captures/c/slices/0", b"other").await;
     rig.upload("a", "/v1/captures/d/slices/0", b"12345").await;
+    rig.upload("a", "/v1/captures/c/energy/slices/0", b"12345").await;
     for outcome in ["stored", "duplicate", "conflict", "refused"] {
-        shows(&rig, &format!("fleetprof_slices_total{{outcome=\"{outcome}\"}} 1"));
+        shows(&rig, &format!("fleetprof_slices_total{{outcome=\"{outcome}\",kind=\"cpu\"}} 1"));
     }
+    shows(&rig, "fleetprof_slices_total{outcome=\"refused\",kind=\"unknown\"} 1");
     shows(&rig, "fleetprof_slice_bytes_total 5");
 }
 

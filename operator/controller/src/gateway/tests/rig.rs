@@ -13,7 +13,7 @@ use fleetprof_crds::ProfileKind;
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{
     AgentMode, CaptureReport, CaptureState, ContainerReport, DIGEST_HEADER, ErrorReply, Heartbeat, Order,
-    PROTOCOL,
+    PROTOCOL, SliceId,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -81,6 +81,11 @@ impl Rig {
 
     pub(super) fn open(&self, capture: &str, pod: &str) {
         self.fleet.open(scope(capture, pod), order(capture));
+    }
+
+    pub(super) fn open_of(&self, capture: &str, pod: &str, profiles: &[ProfileKind]) {
+        let scope = CaptureScope { profiles: profiles.to_vec(), ..scope(capture, pod) };
+        self.fleet.open(scope, order(capture));
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {
@@ -203,7 +208,7 @@ pub(super) fn scope(capture: &str, pod: &str) -> CaptureScope {
         workload: "Deployment/orders".into(),
         container: "app".into(),
         container_id: "c0ffee".into(),
-        profile: ProfileKind::Cpu,
+        profiles: vec![ProfileKind::Cpu, ProfileKind::Wall],
         labels: BTreeMap::new(),
         started: Timestamp::from_second(START).unwrap(),
     }
@@ -292,7 +297,7 @@ impl Identify for Table {
 
 /// Keeps slices in memory; fails when told to, waits while its gate is shut.
 pub(super) struct MemorySink {
-    pub(super) slices: Mutex<HashMap<(String, u32), Bytes>>,
+    pub(super) slices: Mutex<HashMap<(String, SliceId), Bytes>>,
     pub(super) fails: Mutex<Option<SinkError>>,
     pub(super) gate: Semaphore,
 }
@@ -311,7 +316,7 @@ impl SliceSink for MemorySink {
     fn put_slice<'a>(
         &'a self,
         scope: &'a CaptureScope,
-        seq: u32,
+        slice: SliceId,
         body: Bytes,
         sha256: [u8; 32],
     ) -> BoxFuture<'a, Result<Stored, SinkError>> {
@@ -322,11 +327,11 @@ impl SliceSink for MemorySink {
                 return Err(error);
             }
             let mut slices = self.slices.lock().unwrap();
-            match slices.get(&(scope.capture.clone(), seq)) {
+            match slices.get(&(scope.capture.clone(), slice)) {
                 Some(stored) if *stored == body => Ok(Stored { duplicate: true }),
                 Some(_) => Err(SinkError::Conflict),
                 None => {
-                    slices.insert((scope.capture.clone(), seq), body);
+                    slices.insert((scope.capture.clone(), slice), body);
                     Ok(Stored { duplicate: false })
                 }
             }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use fleetprof_crds::Reason;
-use fleetprof_crds::wire::{DIGEST_HEADER, MAX_SLICE_BYTES, SliceReply};
+use fleetprof_crds::wire::{DIGEST_HEADER, MAX_SLICE_BYTES, SliceId, SliceReply};
+use fleetprof_crds::{ProfileKind, Reason};
 use futures::StreamExt;
 
 use super::rig::{Rig, hex, put};
 use crate::gateway::SinkError;
 
-const PATH: &str = "/v1/captures/c/slices/0";
+const PATH: &str = "/v1/captures/c/cpu/slices/0";
 const SLICE: &[u8] = b"a slice";
 
 fn rig() -> Rig {
@@ -30,10 +30,43 @@ async fn a_slice_of_an_open_capture_is_stored_and_noted() {
     let rig = rig();
     let mut changes = rig.fleet.subscribe();
     assert_eq!(rig.upload("a", PATH, SLICE).await.accepted::<SliceReply>(), SliceReply { duplicate: false });
-    assert_eq!(rig.sink.slices.lock().unwrap()[&("c".to_owned(), 0)], Bytes::from_static(SLICE));
+    assert_eq!(
+        rig.sink.slices.lock().unwrap()[&("c".to_owned(), SliceId::new(ProfileKind::Cpu, 0))],
+        Bytes::from_static(SLICE)
+    );
     assert_eq!(rig.fleet.capture("c").unwrap().uploads, 1);
     let told = crate::gateway::Change::Session { namespace: "shop".into(), name: "session".into() };
     assert_eq!(changes.next().await, Some(told));
+}
+
+#[tokio::test]
+async fn each_kind_of_a_capture_has_slices_of_its_own() {
+    let rig = rig();
+    for kind in ["cpu", "wall"] {
+        let path = format!("/v1/captures/c/{kind}/slices/0");
+        let answer = rig.upload("a", &path, kind.as_bytes()).await.accepted::<SliceReply>();
+        assert!(!answer.duplicate, "{kind}");
+    }
+    let slices = rig.sink.slices.lock().unwrap().clone();
+    let wall = slices[&("c".to_owned(), SliceId::new(ProfileKind::Wall, 0))].clone();
+    assert_eq!((slices.len(), wall), (2, Bytes::from_static(b"wall")));
+    for kind in ["heap", "energy", "unknown", "CPU", "%00"] {
+        let path = format!("/v1/captures/c/{kind}/slices/1");
+        let why = rig.upload("a", &path, SLICE).await.refused(422, Reason::UploadRejected);
+        assert!(why.contains("slices of cpu, wall"), "{why}");
+    }
+    rig.upload("a", "/v1/captures/c/wall/slices/28", SLICE).await.refused(422, Reason::UploadRejected);
+    assert_eq!(stored(&rig), 2);
+}
+
+#[tokio::test]
+async fn a_path_without_a_kind_is_that_of_an_agent_of_protocol_1_and_means_cpu() {
+    let rig = rig();
+    rig.upload("a", "/v1/captures/c/slices/0", SLICE).await.accepted::<SliceReply>();
+    assert!(rig.upload("a", PATH, SLICE).await.accepted::<SliceReply>().duplicate, "the same slice");
+    rig.upload("a", "/v1/captures/c/slices/0", b"other").await.refused(409, Reason::UploadRejected);
+    rig.open_of("w", "a", &[ProfileKind::Wall]);
+    rig.upload("a", "/v1/captures/w/slices/0", SLICE).await.refused(422, Reason::UploadRejected);
 }
 
 #[tokio::test]
@@ -48,11 +81,11 @@ async fn the_same_slice_again_is_a_duplicate_and_another_one_a_conflict() {
 async fn a_slice_may_be_as_large_as_the_protocol_says_and_no_larger() {
     let rig = rig();
     rig.upload("a", PATH, &vec![7; MAX_SLICE_BYTES]).await.accepted::<SliceReply>();
-    rig.upload("a", "/v1/captures/c/slices/1", &vec![7; MAX_SLICE_BYTES + 1])
+    rig.upload("a", "/v1/captures/c/cpu/slices/1", &vec![7; MAX_SLICE_BYTES + 1])
         .await
         .refused(413, Reason::MalformedRequest);
     let pieces = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![7; 1 << 16])).take(100);
-    let unannounced = put("/v1/captures/c/slices/1", "a", &hex(b""), Body::from_stream(pieces));
+    let unannounced = put("/v1/captures/c/cpu/slices/1", "a", &hex(b""), Body::from_stream(pieces));
     rig.send(unannounced).await.refused(413, Reason::MalformedRequest);
     assert_eq!(stored(&rig), 1);
 }
@@ -62,7 +95,7 @@ async fn another_pods_capture_looks_like_none() {
     let rig = rig();
     let alien = rig.upload("b", PATH, SLICE).await.refused(404, Reason::CaptureUnknown);
     let none =
-        rig.upload("b", "/v1/captures/none/slices/0", SLICE).await.refused(404, Reason::CaptureUnknown);
+        rig.upload("b", "/v1/captures/none/cpu/slices/0", SLICE).await.refused(404, Reason::CaptureUnknown);
     assert_eq!(alien, none);
     assert_eq!(stored(&rig), 0);
 }
@@ -90,10 +123,10 @@ async fn before_syncing_an_unknown_capture_may_yet_be_opened() {
 async fn a_sequence_number_is_a_small_whole_number() {
     let rig = rig();
     for seq in ["x", "-1", "+1", "1.0", "0x1", "99999999999", "%00"] {
-        let path = format!("/v1/captures/c/slices/{seq}");
+        let path = format!("/v1/captures/c/cpu/slices/{seq}");
         rig.upload("a", &path, SLICE).await.refused(400, Reason::MalformedRequest);
     }
-    let path = |seq| format!("/v1/captures/c/slices/{seq}");
+    let path = |seq| format!("/v1/captures/c/cpu/slices/{seq}");
     // Two minutes in slices of 10 s are 12.
     rig.upload("a", &path(28), SLICE).await.refused(422, Reason::UploadRejected);
     rig.upload("a", &path(27), SLICE).await.accepted::<SliceReply>();
@@ -167,7 +200,7 @@ async fn while_stuck(rig: &Rig, uploads: &[(&str, &str)], then: impl Future<Outp
     let stuck = uploads.iter().map(|(namespace, pod)| {
         let name = format!("{namespace}.{pod}");
         rig.open(&name, &name);
-        rig.send(put(&format!("/v1/captures/{name}/slices/0"), &name, &hex(SLICE), never()))
+        rig.send(put(&format!("/v1/captures/{name}/cpu/slices/0"), &name, &hex(SLICE), never()))
     });
     let stuck = futures::future::join_all(stuck.collect::<Vec<_>>());
     let then = async {
@@ -186,13 +219,13 @@ async fn one_namespace_takes_half_of_the_room_for_uploads() {
     let stuck: Vec<_> = ["1", "2", "3", "4"].map(|pod| ("bank", pod)).to_vec();
     rig.open("bank.5", "bank.5");
     while_stuck(&rig, &stuck, async {
-        rig.upload("bank.5", "/v1/captures/bank.5/slices/0", SLICE)
+        rig.upload("bank.5", "/v1/captures/bank.5/cpu/slices/0", SLICE)
             .await
             .refused(503, Reason::TooManyRequests);
         rig.upload("a", PATH, SLICE).await.accepted::<SliceReply>();
     })
     .await;
-    rig.upload("bank.5", "/v1/captures/bank.5/slices/0", SLICE).await.accepted::<SliceReply>();
+    rig.upload("bank.5", "/v1/captures/bank.5/cpu/slices/0", SLICE).await.accepted::<SliceReply>();
 }
 
 #[tokio::test]

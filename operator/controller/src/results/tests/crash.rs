@@ -6,7 +6,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::fixtures::{decoded, files, scope, slice, store, store_on};
+use fleetprof_crds::ProfileKind;
+
+use super::fixtures::{cpu, decoded, files, scope, slice, store, store_on};
 use crate::results::disk::{Disk, Volume};
 use crate::results::store::Store;
 
@@ -85,7 +87,7 @@ fn prepared() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let store = store(root.path());
     for seq in 0..3 {
-        store.put_slice(&scope("cap-1"), seq, &slice(&[("work", 7), ("wait", seq + 1)])).unwrap();
+        store.put_slice(&scope("cap-1"), cpu(seq), &slice(&[("work", 7), ("wait", seq + 1)])).unwrap();
     }
     root
 }
@@ -95,9 +97,9 @@ fn a_profile_is_made_of_all_slices_wherever_the_process_stopped() {
     let prepared = prepared();
     let steps = stopped_anywhere(
         prepared.path(),
-        |store| store.assemble(&scope("cap-1"), 3).is_ok(),
+        |store| store.assemble(&scope("cap-1"), ProfileKind::Cpu, 3).is_ok(),
         |root, store| {
-            let made = store.assemble(&scope("cap-1"), 3).unwrap();
+            let made = store.assemble(&scope("cap-1"), ProfileKind::Cpu, 3).unwrap();
             assert_eq!(made.samples, 27);
             assert_eq!(files(root), [format!("profiles/{}", made.uri)]);
             let bytes = std::fs::read(root.join("profiles").join(&made.uri)).unwrap();
@@ -116,9 +118,9 @@ fn the_same_process_ends_it_when_the_volume_is_well_again() {
         let root = copy(prepared.path());
         let left = Arc::new(AtomicI64::new(steps));
         let store = store_on(root.path(), Box::new(Stopping { left: Arc::clone(&left) })).unwrap();
-        let first = store.assemble(&scope("cap-1"), 3);
+        let first = store.assemble(&scope("cap-1"), ProfileKind::Cpu, 3);
         left.store(1_000, Ordering::SeqCst);
-        let second = store.assemble(&scope("cap-1"), 3).unwrap();
+        let second = store.assemble(&scope("cap-1"), ProfileKind::Cpu, 3).unwrap();
         assert!(first.is_err() || first.is_ok_and(|first| first == second));
         assert_eq!(second.samples, 27);
         assert_eq!(files(&root.path().join("profiles")), [second.uri.as_str()]);
@@ -133,10 +135,10 @@ fn a_slice_is_whole_or_not_there_wherever_the_process_stopped() {
     let body = slice(&[("work", 7)]);
     stopped_anywhere(
         empty.path(),
-        |store| store.put_slice(&scope("cap-1"), 0, &body).is_ok(),
+        |store| store.put_slice(&scope("cap-1"), cpu(0), &body).is_ok(),
         |root, store| {
-            store.put_slice(&scope("cap-1"), 0, &body).unwrap();
-            assert_eq!(store.stored(&["cap-1".into()]).unwrap().samples, 7);
+            store.put_slice(&scope("cap-1"), cpu(0), &body).unwrap();
+            assert_eq!(store.stored("cap-1", ProfileKind::Cpu).unwrap().samples, 7);
             assert_eq!(files(root), ["slices/session-1/cap-1/cpu-0.pb.gz"]);
         },
     );
@@ -145,8 +147,8 @@ fn a_slice_is_whole_or_not_there_wherever_the_process_stopped() {
 #[test]
 fn a_session_is_removed_wherever_the_process_stopped() {
     let prepared = prepared();
-    store(prepared.path()).assemble(&scope("cap-1"), 3).unwrap();
-    store(prepared.path()).put_slice(&scope("cap-2").other_pod(), 0, &slice(&[("work", 1)])).unwrap();
+    store(prepared.path()).assemble(&scope("cap-1"), ProfileKind::Cpu, 3).unwrap();
+    store(prepared.path()).put_slice(&scope("cap-2").other_pod(), cpu(0), &slice(&[("work", 1)])).unwrap();
     stopped_anywhere(
         prepared.path(),
         |store| store.delete_session("session-1").is_ok(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use fleetprof_crds::wire::SliceId;
 use fleetprof_profile::{Frame, Profile, ProfileBuilder, ProfileKind, decode_valid, encode};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -25,7 +26,7 @@ pub(crate) fn scope(capture: &str) -> CaptureScope {
         workload: "Deployment/orders".into(),
         container: "app".into(),
         container_id: "c0ffee".into(),
-        profile: ProfileKind::Cpu,
+        profiles: vec![ProfileKind::Cpu],
         labels: BTreeMap::new(),
         started: Timestamp::from_second(1_700_000_000).unwrap(),
     }
@@ -36,9 +37,19 @@ pub(crate) fn scope_of(capture: &str, session_uid: &str, pod: &str) -> CaptureSc
     CaptureScope { session_uid: session_uid.into(), pod_name: pod.into(), ..scope(capture) }
 }
 
-/// A slice in which each function was seen that often.
+/// CPU slice `seq`.
+pub(crate) const fn cpu(seq: u32) -> SliceId {
+    SliceId::new(ProfileKind::Cpu, seq)
+}
+
+/// A CPU slice in which each function was seen that often.
 pub(crate) fn slice(functions: &[(&str, u32)]) -> Vec<u8> {
-    let mut builder = ProfileBuilder::new(ProfileKind::Cpu, 10_101_010, 1_700_000_000_000_000_000);
+    slice_of(ProfileKind::Cpu, functions)
+}
+
+/// A slice of that kind in which each function was seen that often.
+pub(crate) fn slice_of(kind: ProfileKind, functions: &[(&str, u32)]) -> Vec<u8> {
+    let mut builder = ProfileBuilder::new(kind, 10_101_010, 1_700_000_000_000_000_000);
     for (function, hits) in functions {
         let stack =
             [Frame::named(function, "/srv/app/work.py", 42), Frame::named("main", "/srv/app/main.py", 7)];

@@ -3,4 +3,5 @@
 mod crash;
 pub(crate) mod fixtures;
 mod full;
+mod kinds;
 mod volume;

@@ -5,13 +5,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleetprof_crds::ProfileKind;
 use fleetprof_profile::{sample_types, total};
 
-use super::fixtures::{decoded, files, large_slice, open, scope, scope_of, slice, store};
+use super::fixtures::{cpu, decoded, files, large_slice, open, scope, scope_of, slice, store};
 use crate::gateway::{SinkError, SliceSink, Stored};
-use crate::results::read::Which;
+use crate::results::read::Selection;
 use crate::results::{ResultsError, StoredSlices};
 
+const CPU: ProfileKind = ProfileKind::Cpu;
 const KEY: &str = "prod/shop/Deployment-orders/2023-11-14/session-1/orders-1_app_cpu.pb.gz";
 
 async fn put(
@@ -20,7 +22,7 @@ async fn put(
     seq: u32,
     body: Vec<u8>,
 ) -> Result<Stored, SinkError> {
-    results.put_slice(scope, seq, Bytes::from(body), [0; 32]).await
+    results.put_slice(scope, cpu(seq), Bytes::from(body), [0; 32]).await
 }
 
 #[tokio::test]
@@ -37,21 +39,21 @@ async fn slices_become_one_labelled_profile_and_go() {
         files(root.path()),
         ["slices/session-1/cap-1/cpu-0.pb.gz", "slices/session-1/cap-1/cpu-1.pb.gz"]
     );
-    let have = results.stored(&["cap-1".into(), "unknown".into()]).await.unwrap();
+    let have = results.stored("cap-1", CPU).await.unwrap();
     assert_eq!((have.slices, have.samples, have.bytes), (2, 10, results.usage().await.unwrap().used));
 
-    let profile = results.assemble(&scope, 2).await.unwrap();
+    let profile = results.assemble(&scope, CPU, 2).await.unwrap();
     assert_eq!((profile.uri.as_str(), profile.samples), (KEY, 10));
     assert_eq!(files(root.path()), [format!("profiles/{KEY}")]);
     assert!(!root.path().join("slices/session-1").exists(), "empty folders go too");
     assert_eq!(u64::try_from(profile.bytes).unwrap(), results.usage().await.unwrap().used);
-    assert_eq!(results.stored(&["cap-1".into()]).await.unwrap(), StoredSlices::default());
+    assert_eq!(results.stored("cap-1", CPU).await.unwrap(), StoredSlices::default());
 
-    let merged = decoded(&results.session_profile("session-1", None).await.unwrap());
+    let merged = decoded(&results.session_profile("session-1", CPU, None).await.unwrap());
     assert_eq!(total(&merged, 0), 10);
     assert_eq!(sample_types(&merged), [("samples", "count"), ("cpu", "nanoseconds")]);
     assert!(merged.string_table.iter().any(|text| text == "service_name"));
-    assert_eq!(results.assemble(&scope, 2).await.unwrap(), profile, "a second time changes nothing");
+    assert_eq!(results.assemble(&scope, CPU, 2).await.unwrap(), profile, "a second time changes nothing");
 }
 
 #[tokio::test]
@@ -68,7 +70,7 @@ async fn a_slice_is_stored_once() {
     assert!(matches!(put(&results, &scope, 1, b"no profile".to_vec()).await, Err(SinkError::Rejected(_))));
     assert_eq!(files(root.path()).len(), 1, "nothing that was refused is kept");
 
-    results.assemble(&scope, 1).await.unwrap();
+    results.assemble(&scope, CPU, 1).await.unwrap();
     let late = put(&results, &scope, 0, slice(&[("work", 7)])).await;
     assert_eq!(late, Ok(Stored { duplicate: true }), "the agent had merely not heard that it was stored");
     assert_eq!(files(root.path()), [format!("profiles/{KEY}")]);
@@ -91,10 +93,10 @@ async fn a_profile_is_not_made_of_fewer_slices_than_wanted() {
     let root = tempfile::tempdir().unwrap();
     let results = open(root.path()).await;
     let scope = scope("cap-1");
-    assert!(matches!(results.assemble(&scope, 0).await, Err(ResultsError::Missing(_))));
+    assert!(matches!(results.assemble(&scope, CPU, 0).await, Err(ResultsError::Missing(_))));
     put(&results, &scope, 3, slice(&[("work", 7)])).await.unwrap();
-    assert!(matches!(results.assemble(&scope, 2).await, Err(ResultsError::Missing(_))));
-    assert_eq!(results.assemble(&scope, 1).await.unwrap().samples, 7, "numbers may have gaps");
+    assert!(matches!(results.assemble(&scope, CPU, 2).await, Err(ResultsError::Missing(_))));
+    assert_eq!(results.assemble(&scope, CPU, 1).await.unwrap().samples, 7, "numbers may have gaps");
 }
 
 #[tokio::test]
@@ -104,12 +106,12 @@ async fn everything_is_found_again_after_a_start() {
         let results = open(root.path()).await;
         put(&results, &scope("cap-1"), 0, slice(&[("work", 7)])).await.unwrap();
         put(&results, &scope_of("cap-2", "session-1", "orders-2"), 0, slice(&[("wait", 5)])).await.unwrap();
-        results.assemble(&scope("cap-1"), 1).await.unwrap();
+        results.assemble(&scope("cap-1"), CPU, 1).await.unwrap();
     }
     std::fs::write(root.path().join("tmp/7"), b"half a file").unwrap();
     let results = open(root.path()).await;
-    assert_eq!(results.stored(&["cap-2".into()]).await.unwrap().samples, 5);
-    assert_eq!(results.assemble(&scope("cap-1"), 1).await.unwrap().samples, 7);
+    assert_eq!(results.stored("cap-2", CPU).await.unwrap().samples, 5);
+    assert_eq!(results.assemble(&scope("cap-1"), CPU, 1).await.unwrap().samples, 7);
     assert_eq!(files(&root.path().join("tmp")), [""; 0]);
     assert_eq!(files(root.path()).len(), 2);
 }
@@ -122,27 +124,27 @@ async fn sessions_are_read_by_pod_and_as_a_whole() {
     for (capture, pod, hits) in [("c1", "orders-1", 6), ("c2", "orders-11", 3)] {
         let scope = scope_of(capture, "session-1", pod);
         put(&results, &scope, 0, slice(&[("work", hits), ("wait", 1)])).await.unwrap();
-        keys.push(results.assemble(&scope, 1).await.unwrap().uri);
+        keys.push(results.assemble(&scope, CPU, 1).await.unwrap().uri);
     }
     let samples = |bytes: Bytes| total(&decoded(&bytes), 0);
-    assert_eq!(samples(results.session_profile("session-1", None).await.unwrap()), 11);
-    assert_eq!(samples(results.session_profile("session-1", Some("orders-1")).await.unwrap()), 7);
+    assert_eq!(samples(results.session_profile("session-1", CPU, None).await.unwrap()), 11);
+    assert_eq!(samples(results.session_profile("session-1", CPU, Some("orders-1")).await.unwrap()), 7);
     for (session, pod) in [("session-1", Some("orders")), ("session-2", None), ("../session-1", None)] {
         assert!(
-            matches!(results.session_profile(session, pod).await, Err(ResultsError::Missing(_))),
+            matches!(results.session_profile(session, CPU, pod).await, Err(ResultsError::Missing(_))),
             "{session} {pod:?}"
         );
     }
-    let top = results.top("session-1", &[], 5).await.unwrap();
+    let top = results.top("session-1", CPU, &[], 5).await.unwrap();
     let rows: Vec<(&str, &str, &str)> =
         top.iter().map(|row| (row.name.as_str(), row.location.as_str(), row.self_percent.as_str())).collect();
     assert_eq!(rows[..2], [("work", "work.py:42", "81.8"), ("wait", "work.py:42", "18.2")]);
-    assert_eq!(results.top("session-1", &keys[..1], 1).await.unwrap()[0].self_percent, "85.7");
+    assert_eq!(results.top("session-1", CPU, &keys[..1], 1).await.unwrap()[0].self_percent, "85.7");
     assert_eq!(
-        results.top_table("session-1", Some("orders-11"), 1).await.unwrap().rows[0].self_percent,
+        results.top_table("session-1", CPU, Some("orders-11"), 1).await.unwrap().rows[0].self_percent,
         75.0
     );
-    assert!(results.top("session-1", &["../../etc/passwd".into()], 1).await.is_err());
+    assert!(results.top("session-1", CPU, &["../../etc/passwd".into()], 1).await.is_err());
 }
 
 #[tokio::test]
@@ -153,7 +155,7 @@ async fn a_session_goes_as_a_whole_and_others_stay() {
         let scope = scope_of(capture, session, capture);
         put(&results, &scope, 0, slice(&[("work", 1)])).await.unwrap();
         if capture != "c2" {
-            results.assemble(&scope, 1).await.unwrap();
+            results.assemble(&scope, CPU, 1).await.unwrap();
         }
     }
     let removed = results.delete_session("session-1").await.unwrap();
@@ -177,9 +179,9 @@ fn only_the_owner_may_read() {
     let outer = tempfile::tempdir().unwrap();
     let root = outer.path().join("volume");
     let store = store(&root);
-    store.put_slice(&scope("cap-1"), 0, &slice(&[("work", 1)])).unwrap();
-    store.put_slice(&scope("cap-2"), 0, &slice(&[("work", 1)])).unwrap();
-    store.assemble(&scope("cap-1"), 1).unwrap();
+    store.put_slice(&scope("cap-1"), cpu(0), &slice(&[("work", 1)])).unwrap();
+    store.put_slice(&scope("cap-2"), cpu(0), &slice(&[("work", 1)])).unwrap();
+    store.assemble(&scope("cap-1"), CPU, 1).unwrap();
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     for file in files(&root) {
         let file = root.join(file);
@@ -194,9 +196,9 @@ fn only_the_owner_may_read() {
 fn a_damaged_file_is_named() {
     let root = tempfile::tempdir().unwrap();
     let store = store(root.path());
-    store.put_slice(&scope("cap-1"), 0, &slice(&[("work", 1)])).unwrap();
+    store.put_slice(&scope("cap-1"), cpu(0), &slice(&[("work", 1)])).unwrap();
     std::fs::write(root.path().join("slices/session-1/cap-1/cpu-0.pb.gz"), b"\x1f\x8bdamage").unwrap();
-    let error = store.assemble(&scope("cap-1"), 1).unwrap_err();
+    let error = store.assemble(&scope("cap-1"), CPU, 1).unwrap_err();
     assert!(matches!(&error, ResultsError::Io(sentence) if sentence.contains("cpu-0.pb.gz")), "{error}");
 }
 
@@ -208,12 +210,12 @@ fn a_merge_of_too_much_is_refused_but_single_pods_and_the_table_can_be_read() {
     for n in 0..9 {
         let mut scope = scope_of(&format!("c{n}"), "session-1", &format!("p{n}"));
         scope.labels = (0..16).map(|label| (format!("label-{label}"), "value".to_owned())).collect();
-        store.put_slice(&scope, 0, &body).unwrap();
-        store.assemble(&scope, 1).unwrap();
+        store.put_slice(&scope, cpu(0), &body).unwrap();
+        store.assemble(&scope, CPU, 1).unwrap();
     }
-    let error = store.session_profile("session-1", &Which::of_pod(None)).unwrap_err();
+    let error = store.session_profile("session-1", &Selection::of_pod(CPU, None)).unwrap_err();
     assert!(matches!(&error, ResultsError::Rejected(sentence) if sentence.contains("?pod=NAME")), "{error}");
-    assert!(store.session_profile("session-1", &Which::of_pod(Some("p3"))).is_ok());
-    let top = store.top("session-1", &Which::of_pod(None), 3).unwrap();
+    assert!(store.session_profile("session-1", &Selection::of_pod(CPU, Some("p3"))).is_ok());
+    let top = store.top("session-1", &Selection::of_pod(CPU, None), 3).unwrap();
     assert_eq!((top.functions, top.rows[0].self_value), (16_001, 9 * 10_101_010));
 }
