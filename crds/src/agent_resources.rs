@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::budget::Millicores;
+use crate::quantity::{Memory, Millicores};
 
 /// Resources of an injected agent. What is not named is not set, whatever the chart says.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,10 +53,3 @@ pub struct ResourceAmounts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
 }
-
-/// An amount of memory as Kubernetes writes it, in bytes: `64Mi`, `1G`, `33554432`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Memory(
-    #[schemars(length(min = 1, max = 16), regex(pattern = r"^[0-9]{1,12}(k|M|G|Ki|Mi|Gi)?$"))] pub String,
-);

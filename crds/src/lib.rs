@@ -16,6 +16,7 @@ pub mod names;
 pub mod phase;
 pub mod policy;
 pub mod policy_status;
+pub mod quantity;
 pub mod reason;
 pub mod restart;
 pub mod schedule;

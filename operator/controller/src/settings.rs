@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use fleetprof_core::image::AgentImages;
+use fleetprof_crds::quantity;
 
 /// The images that agents may have: settings of `run` and of `webhook`.
 #[derive(Args, Clone, Debug)]
@@ -110,30 +111,9 @@ impl RunSettings {
     }
 }
 
-/// Reads a Kubernetes quantity of bytes, such as 5Gi, 1.5G or 500e6; a part of a byte is cut.
+/// Reads a Kubernetes quantity of bytes, such as 5Gi, 1.5G or 500e6.
 fn bytes(text: &str) -> Result<u64, String> {
-    const SUFFIXES: [(&str, f64); 13] = [
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("Pi", 1_125_899_906_842_624.0),
-        ("Ei", 1_152_921_504_606_846_976.0),
-        ("m", 1e-3),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("P", 1e15),
-        ("E", 1e18),
-    ];
-    let (digits, unit) =
-        SUFFIXES.iter().find_map(|(s, n)| text.strip_suffix(s).map(|d| (d, *n))).unwrap_or((text, 1.0));
-    let number = digits.parse::<f64>().ok().map(|n| n * unit).filter(|n| (0.0..1e19).contains(n));
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    number
-        .map(|n| n as u64)
-        .ok_or_else(|| format!("{text:?} is no number of bytes; write it as 5Gi or 500Mi"))
+    quantity::bytes(text).ok_or_else(|| format!("{text:?} is not a size in bytes; write it as 5Gi or 500Mi"))
 }
 
 #[cfg(test)]

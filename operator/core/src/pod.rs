@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fleetprof_crds::budget::{Budget, millicores};
+use fleetprof_crds::budget::Budget;
 use fleetprof_crds::policy::Containers;
+use fleetprof_crds::quantity::millicores;
 use fleetprof_crds::{Reason, names};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodSpec};

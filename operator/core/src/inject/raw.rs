@@ -1,7 +1,7 @@
 //! What does a pod's raw JSON say about the few things that injection asks? Null means absent, a wrong type
 //! is a named error.
 
-use fleetprof_crds::budget::millicores;
+use fleetprof_crds::quantity::millicores;
 use fleetprof_crds::{Reason, names};
 use serde_json::{Map, Value};
 
