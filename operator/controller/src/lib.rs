@@ -21,6 +21,7 @@ pub mod run;
 pub mod server;
 pub mod sessions;
 pub mod settings;
+mod sha256;
 pub mod signals;
 pub mod tls;
 pub mod triggers;

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{self, SHA256};
 use bytes::Bytes;
 use fleetprof_crds::wire::{
     DIGEST_HEADER, Enroll, EnrollReply, ErrorReply, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, OrderList,
@@ -20,7 +21,6 @@ use rustls::client::Resumption;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::credential::{Credential, CredentialError};
@@ -132,7 +132,7 @@ impl Gateway {
 
     /// Uploads a slice; the answer is a success when the gateway has stored it.
     pub async fn upload(&self, capture: &str, seq: u32, slice: Bytes) -> Result<(), CallError> {
-        let digest = hex(&Sha256::digest(&slice));
+        let digest = hex(digest::digest(&SHA256, &slice).as_ref());
         let path = format!("/v1/captures/{}/slices/{seq}", path_segment(capture));
         self.authorized(Method::PUT, &path, slice, Some(&digest), UPLOAD).await.map(drop)
     }

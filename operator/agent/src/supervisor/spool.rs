@@ -15,9 +15,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use fleetprof_crds::wire::{CaptureReport, CaptureState, MAX_SLICE_BYTES, MAX_SLICES, Problem};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// How long the record of a settled capture is kept, so that it is never run again.
 pub const KEPT: Duration = Duration::from_secs(48 * 3600);
@@ -207,7 +207,7 @@ impl Spool {
 
 /// A name for files that no capture's name can steer.
 fn file_name(capture: &str) -> String {
-    hex(&Sha256::digest(capture.as_bytes())[..16])
+    hex(&digest(&SHA256, capture.as_bytes()).as_ref()[..16])
 }
 
 /// Lower-case hex.

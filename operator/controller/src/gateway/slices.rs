@@ -10,7 +10,6 @@ use bytes::Bytes;
 use fleetprof_crds::wire::{DIGEST_HEADER, MAX_SLICE_BYTES, SliceId, SliceReply};
 use fleetprof_crds::{ProfileKind, Reason};
 use http::{HeaderMap, StatusCode};
-use sha2::{Digest, Sha256};
 
 use super::body::Pace;
 use super::fleet::Admission;
@@ -20,6 +19,7 @@ use super::refuse::Refusal;
 use super::sink::{SinkError, Stored};
 use super::state::{Caller, GatewayState};
 use super::{CaptureScope, PodId, body};
+use crate::sha256::sha256;
 
 /// How fast a slice must arrive. Its place and its memory are taken meanwhile, and agents send what lies on
 /// their disk: 64 KiB a second is the slowest line that one would profile over; the largest slice takes 74 s
@@ -147,7 +147,7 @@ fn whole(body: &[u8], announced: [u8; 32]) -> Result<(), Refusal> {
     if body.is_empty() {
         return Err(Refusal::rejected("The slice is empty."));
     }
-    if <[u8; 32]>::from(Sha256::digest(body)) != announced {
+    if sha256(body) != announced {
         return Err(Refusal::rejected(format!("The slice's SHA-256 is not the one in {DIGEST_HEADER}.")));
     }
     Ok(())

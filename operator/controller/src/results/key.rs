@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::SliceId;
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
+
+use crate::sha256::sha256;
 
 /// How the name of every stored file ends.
 pub(super) const SUFFIX: &str = ".pb.gz";
@@ -36,7 +37,7 @@ pub(super) fn component(text: &str, max: usize) -> String {
     if !text.is_empty() && text.len() <= max && !text.starts_with('.') && text.chars().all(allowed) {
         return text.to_owned();
     }
-    let digest = Sha256::digest(text.as_bytes());
+    let digest = sha256(text);
     let mark: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let kept: String =
         text.chars().take(max.saturating_sub(MARK)).map(|c| if allowed(c) { c } else { '-' }).collect();

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -21,7 +22,6 @@ use bytes::{Bytes, BytesMut};
 use fleetprof_core::trigger::alert::{self, Alert, Malformed};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use super::credentials::Credentials;
@@ -29,6 +29,7 @@ use super::memory::Memory;
 use super::recheck::{Arrival, Recheck};
 use crate::metrics::Metrics;
 use crate::server::PeerInfo;
+use crate::sha256::sha256;
 
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -106,14 +107,14 @@ impl ReceiverState {
     }
 }
 
-/// Both are hashed, so that the time of the comparison tells nothing of the token.
+/// Compares the hashes in constant time, so that the time reveals neither the token nor its length.
 fn may(credentials: &Credentials, headers: &HeaderMap) -> bool {
     let shown = headers
         .get(header::AUTHORIZATION)
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.strip_prefix("Bearer "));
     let (Some(shown), Some(token)) = (shown, credentials.token()) else { return false };
-    Sha256::digest(shown.trim()) == Sha256::digest(token.as_bytes())
+    verify_slices_are_equal(&sha256(shown.trim()), &sha256(token)).is_ok()
 }
 
 async fn take(receiver: &Receiver, body: Body) -> Result<usize, Refusal> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -21,7 +22,6 @@ use hyper_util::service::TowerToHyperService;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::AlertDescription;
 use rustls::pki_types::PrivateKeyDer;
-use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
@@ -327,7 +327,7 @@ async fn slice(
         if let Some(status) = seen.refused.get(&(capture.clone(), seq)) {
             return refuse(*status, None);
         }
-        let digest: String = Sha256::digest(&body).iter().map(|b| format!("{b:02x}")).collect();
+        let digest: String = digest(&SHA256, &body).as_ref().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(headers[DIGEST_HEADER], digest.as_str());
         let fault = seen.faults.pop_front();
         match fault {

@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest, Sha256};
 
 use self::cache::Cache;
 pub use self::tickets::{CREDENTIAL_LIFE, TICKET, TICKET_LIFE, TicketError, Tickets};
@@ -25,6 +24,7 @@ use super::PodId;
 use super::rate::Buckets;
 use crate::permits::{NoPermit, Permits};
 use crate::server::Network;
+use crate::sha256::sha256;
 
 /// How long an answer of [`Identify`] that names a pod is believed.
 const BELIEVED: SignedDuration = SignedDuration::from_secs(60);
@@ -114,7 +114,7 @@ impl Authenticator {
         if Tickets::is_credential(token) {
             return self.tickets.pod(token, now).map_err(|error| self.refuse(peer, now, error.to_string()));
         }
-        let key: [u8; 32] = Sha256::digest(token).into();
+        let key = sha256(token);
         if let Some(pod) = self.believed.get(&key, now) {
             return Ok(pod);
         }

@@ -10,10 +10,10 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::super::PodId;
 use super::seal::Seal;
+use crate::sha256::sha256;
 
 /// How long a ticket can be redeemed.
 pub const TICKET_LIFE: SignedDuration = SignedDuration::from_mins(5);
@@ -168,7 +168,7 @@ impl Tickets {
         if redeemed.len() >= MAX_REDEEMED {
             redeemed.retain(|_, exp| *exp > now.as_second());
         }
-        let digest: [u8; 32] = Sha256::digest(ticket).into();
+        let digest = sha256(ticket);
         if redeemed.contains_key(&digest) {
             return Err(TicketError::Replayed);
         }

@@ -6,12 +6,12 @@ use std::path::Path;
 use fleetprof_crds::wire::SliceId;
 use fleetprof_profile::{Frame, Profile, ProfileBuilder, ProfileKind, decode_valid, encode};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use crate::gateway::CaptureScope;
 use crate::results::disk::{Disk, Volume};
 use crate::results::store::Store;
 use crate::results::{Results, ResultsConfig, ResultsMetrics};
+use crate::sha256::sha256;
 
 /// A capture of the pod `orders-1`.
 pub(crate) fn scope(capture: &str) -> CaptureScope {
@@ -60,9 +60,8 @@ pub(crate) fn slice_of(kind: ProfileKind, functions: &[(&str, u32)]) -> Vec<u8> 
 
 /// A slice of `functions` functions whose names do not compress: some 60 bytes each.
 pub(crate) fn large_slice(seed: u32, functions: u32) -> Vec<u8> {
-    let name = |n: u32| {
-        Sha256::digest(format!("{seed} {n}")).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
+    let name =
+        |n: u32| sha256(format!("{seed} {n}")).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let names: Vec<String> = (0..functions).map(name).collect();
     slice(&names.iter().map(|name| (name.as_str(), 1)).collect::<Vec<_>>())
 }
