@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fleetprof_agent::capture::worker;
-use fleetprof_agent::supervisor::{self, Settings, look};
+use fleetprof_agent::supervisor::{self, Settings, inspect};
 use fleetprof_crds::wire::AgentMode;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -21,13 +21,13 @@ enum Command {
     /// Capture one target: request on stdin, events on stdout.
     #[command(hide = true)]
     Worker,
-    /// Say what only a process's own user may see of it.
+    /// Print what only a process's own user may read of it.
     #[command(hide = true)]
-    Look {
+    Inspect {
         /// The process.
         #[arg(long)]
         pid: i32,
-        /// Say its runtime as well.
+        /// Print its runtime as well.
         #[arg(long)]
         runtime: bool,
     },
@@ -35,16 +35,16 @@ enum Command {
 
 fn main() -> ExitCode {
     log();
-    // Token, environment and memory are for nobody else, not even for processes with the same user id.
+    // No other process may read the token, environment and memory, not even one with the same user id.
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        tracing::warn!(%error, "the process cannot be closed to others of its user");
+        tracing::warn!(%error, "failed to make the process undumpable; other processes of its user can read its memory");
     }
     let result = match Command::parse() {
         Command::Worker => return worker::main(),
         Command::Sidecar(settings) => supervisor::run(settings, AgentMode::Sidecar),
         Command::Attached(settings) => supervisor::run(settings, AgentMode::Ephemeral),
-        Command::Look { pid, runtime } => {
-            look::main(pid, runtime).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        Command::Inspect { pid, runtime } => {
+            inspect::main(pid, runtime).map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
     };
     result.unwrap_or_else(|error| {

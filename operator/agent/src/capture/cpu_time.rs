@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::procfs;
+use crate::proc;
 
 /// Nanoseconds of a clock tick: `USER_HZ` is 100 on every architecture that the agent is built for.
 pub const TICK_NANOS: u64 = 10_000_000;
@@ -33,9 +33,9 @@ impl Thread {
         (n > 0).then_some((buffer, n))
     }
 
-    fn stat(&self) -> Option<procfs::Stat> {
+    fn stat(&self) -> Option<proc::Stat> {
         let (buffer, n) = Self::read(&self.stat)?;
-        procfs::parse_stat(&buffer[..n])
+        proc::parse_stat(&buffer[..n])
     }
 
     /// CPU time in nanoseconds: exact where the kernel keeps it, else in clock ticks.
@@ -74,7 +74,7 @@ impl ThreadTimes {
     /// Finds threads that are new and forgets those that are gone. All that a new one used is still to count.
     pub fn refresh(&mut self) -> io::Result<()> {
         let mut kept = HashMap::new();
-        for tid in procfs::threads(self.pid)? {
+        for tid in proc::threads(self.pid)? {
             let known = self.threads.remove(&tid).filter(|t| t.stat().is_some());
             if let Some(thread) = known.or_else(|| Thread::open(self.pid, tid).ok()) {
                 kept.insert(tid, thread);

@@ -11,8 +11,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Gid, Uid, getppid, setgid, setgroups, setuid};
 
-use super::procfs;
 use super::protocol::{CaptureRequest, Event, Failed, Failure, FailureReason};
+use crate::proc;
 
 /// Time after the end of a capture in which the last slice must be written.
 const GRACE: Duration = Duration::from_secs(20);
@@ -109,8 +109,10 @@ pub fn start_watchdog(request: &CaptureRequest) -> std::io::Result<()> {
 
 /// Writes the final event past the lock of stdout, which the hanging thread may hold.
 fn report_timeout(allowed: Duration) {
-    let message =
-        format!("the worker did not end within {} s; it was stopped, the target runs on", allowed.as_secs());
+    let message = format!(
+        "the worker did not finish within {} s and was stopped; the target is unaffected",
+        allowed.as_secs()
+    );
     let event = Event::Failed(Failed {
         reason: FailureReason::CollectorCrashed,
         message,
@@ -126,11 +128,11 @@ fn report_timeout(allowed: Duration) {
 /// As root, becomes the user of the target, so that the kernel's "same user" rules hold without capabilities.
 ///
 /// `output_dir` goes to that user first: without capabilities root's own files are out of reach.
-pub fn assume_user_of(pid: i32, output_dir: &Path) -> Result<Option<procfs::Owner>, Failure> {
-    let owner = procfs::owner(pid).map_err(|e| {
+pub fn assume_user_of(pid: i32, output_dir: &Path) -> Result<Option<proc::Owner>, Failure> {
+    let owner = proc::owner(pid).map_err(|e| {
         Failure::new(
             FailureReason::NoSuchProcess,
-            format!("the user of process {pid} cannot be read ({e}); it may have ended"),
+            format!("failed to read the user of process {pid} ({e}); it may have ended"),
         )
     })?;
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));

@@ -12,7 +12,6 @@
 mod cpu_time;
 mod limits;
 mod native;
-pub mod procfs;
 pub mod protocol;
 mod python;
 pub mod runtime;

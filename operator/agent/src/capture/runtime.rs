@@ -7,7 +7,7 @@ use std::io;
 
 use object::{Object, ObjectSection, ReadCache};
 
-use super::procfs::{self, Mapping};
+use crate::proc::{self, Mapping};
 
 /// Most bytes read of a Go binary's build information.
 const MAX_GO_INFO: u64 = 64 * 1024;
@@ -55,7 +55,7 @@ pub fn detect(pid: i32) -> Runtime {
     let Ok(exe) = std::fs::read_link(format!("/proc/{pid}/exe")) else {
         return Runtime::Unknown;
     };
-    let maps = procfs::maps(pid).unwrap_or_default();
+    let maps = proc::maps(pid).unwrap_or_default();
     classify(&exe.to_string_lossy(), &maps, || go_version(pid).ok().flatten())
 }
 
@@ -137,7 +137,7 @@ mod tests {
 
     fn maps(paths: &[&str]) -> Vec<Mapping> {
         let line = |p: &&str| format!("1000-2000 r-xp 00000000 fd:01 7 {p}\n");
-        procfs::parse_maps(&paths.iter().map(line).collect::<String>())
+        proc::parse_maps(&paths.iter().map(line).collect::<String>())
     }
 
     #[test]

@@ -13,10 +13,10 @@ use fleetprof_profile::Label;
 use nix::time::{ClockId, clock_gettime};
 
 use super::limits;
-use super::procfs;
 use super::protocol::{CaptureRequest, Event, Failure, FailureReason, Finished, MAX_NOTES};
 use super::schedule::{Schedule, saturating_nanos};
 use super::slices::{Slice, SliceWriter};
+use crate::proc;
 
 /// How often the capture looks whether its target lives and whether it shall stop.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -128,7 +128,7 @@ impl<'a> Session<'a> {
         }
         if now >= *next_check {
             *next_check = now + CHECK_INTERVAL;
-            if procfs::has_exited(self.request.pid, self.start_ticks) {
+            if proc::has_exited(self.request.pid, self.start_ticks) {
                 return Some(End::TargetExited);
             }
         }

@@ -9,7 +9,6 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::limits;
 use super::native;
-use super::procfs;
 use super::protocol::{
     CaptureRequest, Collector, Event, Failed, Failure, FailureReason, Finished, MAX_REQUEST_BYTES, Started,
 };
@@ -17,6 +16,7 @@ use super::python::PythonSampler;
 use super::runtime::{self, Runtime};
 use super::session::{Sampler, Session, unix_nanos};
 use super::slices::SliceWriter;
+use crate::proc;
 
 /// Runs a worker: request on stdin, events on stdout. Call it before the process has other threads.
 pub fn main() -> ExitCode {
@@ -92,10 +92,10 @@ fn identify(request: &CaptureRequest) -> Result<u64, Failure> {
     let pid = request.pid;
     let missing =
         |why: &str| Failure::new(FailureReason::NoSuchProcess, format!("process {pid} is not there: {why}"));
-    let start = procfs::start_ticks(pid).map_err(|e| missing(&e.to_string()))?;
+    let start = proc::start_ticks(pid).map_err(|e| missing(&e.to_string()))?;
     match request.start_ticks {
         Some(wanted) if wanted != start => Err(missing("its pid belongs to another process now")),
-        _ if procfs::has_exited(pid, start) => Err(missing("it has ended and waits to be reaped")),
+        _ if proc::has_exited(pid, start) => Err(missing("it has ended and waits to be reaped")),
         _ => Ok(start),
     }
 }

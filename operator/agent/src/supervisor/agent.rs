@@ -14,12 +14,12 @@ use tokio::sync::{Mutex, Notify, watch};
 use super::captures::{Action, Captures, Stop, problem, record};
 use super::gateway::Gateway;
 use super::observe::Observer;
-use super::processes::ProcTree;
 use super::run_worker;
 use super::settings::Settings;
 use super::spool::{KEPT, MAX_CA_BYTES, Outcome, Record, Spool};
 use super::usage::Node;
 use crate::capture::protocol::{Event, Started, bounded};
+use crate::proc::ProcTree;
 
 /// The shortest time between two heartbeats of an agent whose container stays over a line.
 pub const HOT: Duration = Duration::from_secs(9);
@@ -74,7 +74,7 @@ impl Agent {
         let unsettled: Vec<String> = table.live().map(|c| c.record.report.capture.clone()).collect();
         *self.captures.borrow_mut() = table;
         for capture in &unsettled {
-            tracing::info!(fleetprof.capture = capture, "a capture is taken over from before the restart");
+            tracing::info!(fleetprof.capture = capture, "resuming a capture from before the restart");
             self.rescan(capture);
         }
     }
@@ -102,7 +102,7 @@ impl Agent {
         if let Err(error) = self.spool.save(&record) {
             let why = problem(
                 Reason::SpoolFailed,
-                format!("the capture cannot be recorded, so it is not run: {error}"),
+                format!("failed to record the capture, not running it: {error}"),
             );
             return self.conclude(&order, CaptureState::Failed, why);
         }
@@ -228,7 +228,7 @@ impl Agent {
             fleetprof.slice = seq,
             reason = %why.reason,
             message = why.message,
-            "a slice is given up"
+            "dropping a slice"
         );
         self.change(capture, |c| c.lost(seq, why));
         self.spool.remove_slice(capture, seq);
@@ -256,7 +256,7 @@ impl Agent {
         let Some(found) = table.get_mut(capture) else { return };
         change(found);
         if let Err(error) = self.spool.save(&found.record) {
-            tracing::error!(fleetprof.capture = capture, %error, "the capture's record cannot be written");
+            tracing::error!(fleetprof.capture = capture, %error, "failed to write the capture's record");
         }
         self.beat.notify_one();
     }
@@ -272,7 +272,7 @@ impl Agent {
                 tracing::error!(
                     fleetprof.capture = capture,
                     %error,
-                    "the capture's record cannot be written"
+                    "failed to write the capture's record"
                 );
             }
             tracing::info!(fleetprof.capture = capture, "settled");
@@ -318,13 +318,13 @@ impl Agent {
         match self.gateway.trust(ca) {
             Ok(false) => {}
             Ok(true) => {
-                tracing::info!("the gateway's CA has changed");
+                tracing::info!("the gateway's CA changed");
                 if let Err(error) = self.spool.save_ca(ca) {
-                    tracing::error!(%error, "the CA cannot be kept for the next start");
+                    tracing::error!(%error, "failed to save the CA for the next start");
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "the gateway sent a CA that makes no sense; the present one is kept")
+                tracing::warn!(%error, "invalid CA from gateway, keeping the current one")
             }
         }
     }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::processes::Process;
+use crate::proc::Process;
 
 /// Command of an agent, as the kernel cuts it to 15 bytes.
 const AGENT_COMMAND: &str = "fleetprof-agent";

@@ -9,7 +9,7 @@ use fleetprof_crds::wire::{Enroll, EnrollReply};
 use tokio::sync::Mutex;
 
 use super::gateway::CallError;
-use super::processes::read_bounded;
+use crate::proc::read_bounded;
 
 /// Most bytes of a token.
 const MAX_TOKEN_BYTES: u64 = 16 * 1024;
@@ -18,7 +18,7 @@ const MAX_TOKEN_BYTES: u64 = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The token cannot be read now.
-    #[error("the token {path} cannot be read: {error}; check the volume fleetprof-token of the pod")]
+    #[error("failed to read token {path}: {error}; check the pod's volume fleetprof-token")]
     Token {
         /// The file.
         path: String,
@@ -26,7 +26,7 @@ pub enum CredentialError {
         error: String,
     },
     /// The gateway cannot exchange the ticket now.
-    #[error("the ticket cannot be exchanged now: {message}")]
+    #[error("failed to exchange the ticket: {message}")]
     Later {
         /// Why.
         message: String,
@@ -34,7 +34,7 @@ pub enum CredentialError {
         retry_after: Option<Duration>,
     },
     /// The gateway will never exchange the ticket, or takes the credential no more.
-    #[error("the gateway does not take this agent any more: {0}; attach another one")]
+    #[error("the gateway no longer accepts this agent: {0}; attach a new one")]
     Never(String),
 }
 
@@ -100,7 +100,7 @@ fn read_token(path: &std::path::Path) -> Result<String, CredentialError> {
     let bytes = read_bounded(path, MAX_TOKEN_BYTES).map_err(|e| failed(e.to_string()))?;
     let token = String::from_utf8_lossy(&bytes).trim().to_owned();
     if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(failed("it holds no token".to_owned()));
+        return Err(failed("the file holds no token".to_owned()));
     }
     Ok(token)
 }

@@ -41,7 +41,7 @@ pub async fn heartbeats(agent: Rc<Agent>) -> anyhow::Error {
                 heartbeat_interval(reply.next_ms, chance())
             }
             Err(CallError::Credential(never @ CredentialError::Never(_))) => return never.into(),
-            Err(error) => failed("a heartbeat failed", &mut backoff, &error),
+            Err(error) => failed("heartbeat failed", &mut backoff, &error),
         };
         let next = Instant::now() + pause;
         tokio::time::sleep(COALESCE.min(pause)).await;
@@ -103,7 +103,7 @@ pub async fn orders(agent: Rc<Agent>) -> anyhow::Error {
             Err(CallError::Credential(never @ CredentialError::Never(_))) => return never.into(),
             Err(error) => {
                 have = None;
-                tokio::time::sleep(failed("asking for orders failed", &mut backoff, &error)).await;
+                tokio::time::sleep(failed("polling for orders failed", &mut backoff, &error)).await;
             }
         }
     }
@@ -136,7 +136,7 @@ pub async fn uploads(agent: Rc<Agent>) -> anyhow::Error {
             continue;
         };
         if let Some(error) = upload(&agent, &capture, seq).await {
-            let pause = failed("an upload failed", &mut backoff, &error);
+            let pause = failed("upload failed", &mut backoff, &error);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 // The last seconds are no time for patience.
@@ -156,7 +156,7 @@ async fn upload(agent: &Agent, capture: &str, seq: u32) -> Option<CallError> {
             agent.lose(
                 capture,
                 seq,
-                problem(Reason::SpoolFailed, format!("slice {seq} cannot be sent: {error}")),
+                problem(Reason::SpoolFailed, format!("failed to upload slice {seq}: {error}")),
             );
             return None;
         }
@@ -167,10 +167,7 @@ async fn upload(agent: &Agent, capture: &str, seq: u32) -> Option<CallError> {
         Verdict::Unwanted => agent.settle(capture),
         Verdict::Unknown => {
             if put_off(agent, capture) > UNKNOWN_FOR {
-                tracing::warn!(
-                    fleetprof.capture = capture,
-                    "the gateway does not know the capture; it is forgotten"
-                );
+                tracing::warn!(fleetprof.capture = capture, "capture unknown to the gateway, dropping it");
                 agent.settle(capture);
             }
         }

@@ -6,22 +6,20 @@
 //! gateway ◄─ heartbeats ◄───────── captures (table) ◄─ events ─────┘        │ slices
 //!         ◄─ uploads ◄──────────── spool (records, slices) ◄────────────────┘
 //! ```
-//! Decisions are pure: [`captures`], [`choose`], [`outcome`], [`backoff`], [`cgroup`], [`usage`]. What is in
+//! Decisions are pure: [`captures`], [`choose`], [`outcome`], [`backoff`], [`usage`]. What is in
 //! the spool decides what happens after a crash: a record is synced before its worker starts, and a slice is
 //! removed after it is stored.
 
 mod agent;
 pub mod backoff;
 pub mod captures;
-pub mod cgroup;
 pub mod choose;
 mod credential;
 mod gateway;
-pub mod look;
+pub mod inspect;
 mod loops;
 mod observe;
 pub mod outcome;
-mod processes;
 mod run_worker;
 mod settings;
 mod spool;
@@ -37,19 +35,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::LocalSet;
 
+use crate::proc::ProcTree;
 use agent::Agent;
 use captures::Captures;
 use credential::Credential;
 use gateway::Gateway;
 use observe::Observer;
-use processes::ProcTree;
 pub use settings::Settings;
 use spool::Spool;
 
 /// How long a worker may end and slices may be uploaded after SIGTERM.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Runs the agent until it is asked to end, or, attached, has had nothing to do for long enough.
+/// Runs the agent until SIGTERM or SIGINT or, attached, until it has been idle for long enough.
 pub fn run(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     // The one blocking thread resolves names; it ends when it is idle.
@@ -79,12 +77,12 @@ async fn serve(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> 
     loops.spawn_local(loops::uploads(Rc::clone(&agent)));
     loops.spawn_local(loops::deadlines(Rc::clone(&agent)));
     let why = tokio::select! {
-        _ = terminate.recv() => "asked to end",
-        _ = interrupt.recv() => "asked to end",
-        () = idle_for_long(&agent) => "nothing to do for long enough",
+        _ = terminate.recv() => "received SIGTERM",
+        _ = interrupt.recv() => "received SIGINT",
+        () = idle_for_long(&agent) => "idle",
         Some(ended) = loops.join_next() => return Err(ended.unwrap_or_else(|e| anyhow::anyhow!("a loop of the agent ended: {e}"))),
     };
-    tracing::info!(why, "agent ends");
+    tracing::info!(why, "agent shutting down");
     take_leave(&agent).await;
     if mode == AgentMode::Ephemeral {
         // An ephemeral container is never restarted.
@@ -138,7 +136,7 @@ fn gateway(settings: &Settings, spool: &Spool, credential: Credential) -> anyhow
     if let Some(ca) = spool.ca()
         && let Err(error) = gateway.trust(&ca)
     {
-        tracing::warn!(%error, "the CA in the spool makes no sense; the one in FLEETPROF_CA is used");
+        tracing::warn!(%error, "invalid CA in the spool, using the one in FLEETPROF_CA");
     }
     Ok(gateway)
 }
@@ -177,6 +175,6 @@ async fn take_leave(agent: &Agent) {
         }
     };
     if tokio::time::timeout(FAREWELL, done).await.is_err() {
-        tracing::warn!("not everything could be uploaded before the end");
+        tracing::warn!("shutting down before everything was uploaded");
     }
 }

@@ -8,10 +8,10 @@ use fleetprof_crds::wire::{ContainerReport, Problem};
 
 use super::captures::problem;
 use super::choose::{self, Container, Earlier};
-use super::look::{self, Sight};
-use super::processes::{ProcTree, Process, read_bounded};
+use super::inspect::{Inspection, inspect};
 use super::usage::{self, Node, Reading};
 use crate::capture::protocol::bounded;
+use crate::proc::{ProcTree, Process, read_bounded};
 
 /// Most containers in a heartbeat.
 const MAX_CONTAINERS: usize = 64;
@@ -85,17 +85,18 @@ impl Observer {
 
     async fn report(&mut self, container: &Container, main: &Process) -> ContainerReport {
         let known = self.runtime(main);
-        let sight = look::at(&self.tree, main.pid, known.is_none()).await;
-        let runtime =
-            known.or_else(|| self.learn(main, sight.runtime.clone())).unwrap_or_else(|| "Unknown".to_owned());
-        let cpu_percent = sight.usage.and_then(|now| self.cpu_percent(&container.id, now));
+        let inspection = inspect(&self.tree, main.pid, known.is_none()).await;
+        let runtime = known
+            .or_else(|| self.learn(main, inspection.runtime.clone()))
+            .unwrap_or_else(|| "Unknown".to_owned());
+        let cpu_percent = inspection.usage.and_then(|now| self.cpu_percent(&container.id, now));
         ContainerReport {
             id: container.id.clone(),
             runtime,
             cpu_percent,
-            memory_percent: sight.usage.and_then(|u| u.memory_percent(self.node)),
-            cpu_of_node: sight.usage.is_some_and(|u| u.cpu_limit_millis.is_none()),
-            memory_of_node: sight.usage.is_some_and(|u| u.memory_limit.is_none()),
+            memory_percent: inspection.usage.and_then(|u| u.memory_percent(self.node)),
+            cpu_of_node: inspection.usage.is_some_and(|u| u.cpu_limit_millis.is_none()),
+            memory_of_node: inspection.usage.is_some_and(|u| u.memory_limit.is_none()),
             problem: self.obstacle(main),
         }
     }
@@ -129,7 +130,7 @@ impl Observer {
     /// Why a process cannot be captured, where that is plain: another user's, and we are not root.
     fn obstacle(&self, main: &Process) -> Option<Problem> {
         let own = nix::unistd::geteuid();
-        let (uid, _) = self.tree.owner(main.pid)?;
+        let uid = self.tree.owner(main.pid)?.uid;
         let message = || {
             format!(
                 "the agent runs as user {own}, the container's main process as user {uid}: set \
@@ -158,7 +159,7 @@ impl Observer {
     fn processes(&self) -> Vec<Process> {
         self.tree
             .processes()
-            .inspect_err(|error| tracing::warn!(%error, "the processes cannot be listed"))
+            .inspect_err(|error| tracing::warn!(%error, "failed to list processes"))
             .unwrap_or_default()
     }
 }
@@ -175,7 +176,7 @@ fn missing(container: &str, containers: &[Container], processes: &[Process]) -> 
     }
     let there: Vec<String> = containers.iter().take(8).map(|c| c.id.chars().take(12).collect()).collect();
     let message =
-        format!("the container {short} runs no more in this pod; running now: [{}]", there.join(", "));
+        format!("container {short} is no longer running in this pod; running now: [{}]", there.join(", "));
     problem(Reason::ContainerRestarted, message)
 }
 
@@ -205,8 +206,8 @@ impl Gauge {
     }
 
     /// Takes in what was seen at `at`.
-    pub fn take(&mut self, sight: &Sight, at: Instant) {
-        if let Some(reading) = sight.usage {
+    pub fn take(&mut self, inspection: &Inspection, at: Instant) {
+        if let Some(reading) = inspection.usage {
             self.first.get_or_insert((reading, at));
             self.last = Some((reading, at));
             self.memory_percent = self.memory_percent.max(reading.memory_percent(self.node));
@@ -243,9 +244,10 @@ mod tests {
                 memory_bytes: memory,
                 memory_limit: None,
             };
-            gauge.take(&Sight { usage: Some(usage), runtime: None }, start + Duration::from_secs(second));
+            gauge
+                .take(&Inspection { usage: Some(usage), runtime: None }, start + Duration::from_secs(second));
         }
-        gauge.take(&Sight { usage: None, runtime: None }, start + Duration::from_secs(9));
+        gauge.take(&Inspection { usage: None, runtime: None }, start + Duration::from_secs(9));
         assert_eq!((gauge.cpu_percent(), gauge.memory_percent()), (Some(50), Some(90)));
     }
 
@@ -265,7 +267,7 @@ mod tests {
         let other = Container { id: "0123456789abcdef".into(), processes: vec![pause] };
         assert_eq!(
             missing("abc", &[other], &[]).message,
-            "the container abc runs no more in this pod; running now: [0123456789ab]"
+            "container abc is no longer running in this pod; running now: [0123456789ab]"
         );
     }
 }

@@ -38,13 +38,13 @@ fn unasked(ending: &Ending, last: Option<&Event>) -> Outcome {
         Some(Event::Failed(failed)) => failure(failed),
         _ if ending.killed || ending.overdue => failed(
             Reason::CaptureTimedOut,
-            "the collector did not end in time and was killed; the target runs on",
+            "the collector did not finish in time and was killed; the target is unaffected",
         ),
         _ => {
             let status = &ending.status;
             failed(
                 Reason::CollectorCrashed,
-                format!("the collector ended without a result ({status}); the target runs on"),
+                format!("the collector exited without a result ({status}); the target is unaffected"),
             )
         }
     }
@@ -55,11 +55,11 @@ fn stopped(stop: Stop) -> Outcome {
         Stop::Cancelled => with(
             CaptureState::Cancelled,
             Reason::Cancelled,
-            "stopped as asked; what was captured before is kept",
+            "stopped on request; data captured before that is kept",
         ),
         Stop::Shutdown => failed(
             Reason::AgentGone,
-            "the agent was asked to end during the capture; what was captured before is uploaded",
+            "the agent was shut down during the capture; data captured before that is uploaded",
         ),
     }
 }
@@ -68,7 +68,7 @@ fn after(finished: &Finished) -> Outcome {
     if finished.stopped {
         return failed(
             Reason::AgentGone,
-            "the collector was stopped from outside; what was captured before is uploaded",
+            "the collector was stopped by a signal; data captured before that is uploaded",
         );
     }
     match (finished.samples > 0, finished.target_exited) {
@@ -76,7 +76,7 @@ fn after(finished: &Finished) -> Outcome {
         (true, true) => with(
             CaptureState::Finished,
             Reason::TargetExited,
-            "the target ended during the capture; what was captured before is kept",
+            "the target ended during the capture; data captured before that is kept",
         ),
         (false, true) => failed(Reason::TargetExited, "the target ended before it used any CPU"),
         (false, false) => {

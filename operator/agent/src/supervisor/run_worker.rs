@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::agent::Agent;
 use super::captures::{Stop, container_id, problem};
-use super::look;
+use super::inspect::inspect;
 use super::observe::{Gauge, Target};
 use super::outcome::{Ending, outcome};
 use super::spool::Outcome;
@@ -194,8 +194,8 @@ impl<'a> Run<'a> {
     }
 
     async fn measure(&mut self) {
-        let sight = look::at(&self.agent.tree, self.target.pid, false).await;
-        self.gauge.take(&sight, std::time::Instant::now());
+        let inspection = inspect(&self.agent.tree, self.target.pid, false).await;
+        self.gauge.take(&inspection, std::time::Instant::now());
         self.agent.measured(&self.order.capture, self.gauge.cpu_percent(), self.gauge.memory_percent());
     }
 

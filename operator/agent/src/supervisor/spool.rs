@@ -183,7 +183,7 @@ impl Spool {
     /// The CA certificates that were kept, if any.
     #[must_use]
     pub fn ca(&self) -> Option<String> {
-        let bytes = super::processes::read_bounded(&self.root.join("ca.pem"), MAX_CA_BYTES as u64).ok()?;
+        let bytes = crate::proc::read_bounded(self.root.join("ca.pem"), MAX_CA_BYTES as u64).ok()?;
         String::from_utf8(bytes).ok()
     }
 
@@ -217,7 +217,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 fn read_record(path: &Path) -> Option<Record> {
-    let bytes = super::processes::read_bounded(path, MAX_RECORD_BYTES).ok()?;
+    let bytes = crate::proc::read_bounded(path, MAX_RECORD_BYTES).ok()?;
     serde_json::from_slice(&bytes)
         .inspect_err(|e| {
             tracing::warn!(file = %path.display(), error = %e, "a record in the spool is \

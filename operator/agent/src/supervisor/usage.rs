@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::processes::read_bounded;
+use crate::proc::read_bounded;
 
 /// Most bytes of a cgroup file: `memory.stat` has about 2 KiB.
 const MAX_FILE_BYTES: u64 = 16 * 1024;
@@ -64,7 +64,7 @@ fn percent(part: u128, whole: u128) -> Option<i32> {
 /// The figures of the cgroup that is mounted at `root`, v2 or v1. Errors when neither can be read.
 pub fn read(root: &Path) -> io::Result<Reading> {
     let text = |file: &str| {
-        read_bounded(&root.join(file), MAX_FILE_BYTES).map(|b| String::from_utf8_lossy(&b).into_owned())
+        read_bounded(root.join(file), MAX_FILE_BYTES).map(|b| String::from_utf8_lossy(&b).into_owned())
     };
     match text("memory.current") {
         Ok(current) => parse_v2(
@@ -84,7 +84,7 @@ pub fn read(root: &Path) -> io::Result<Reading> {
         ),
         Err(e) => return Err(e),
     }
-    .ok_or_else(|| io::Error::other("the cgroup's files make no sense"))
+    .ok_or_else(|| io::Error::other("malformed cgroup files"))
 }
 
 fn parse_v2(current: &str, max: &str, stat: &str, cpu_stat: &str, cpu_max: &str) -> Option<Reading> {

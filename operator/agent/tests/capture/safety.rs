@@ -3,8 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use fleetprof_agent::capture::procfs;
 use fleetprof_agent::capture::protocol::{Collector, Event, FailureReason};
+use fleetprof_agent::proc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -28,9 +28,9 @@ fn a_target_runs_on_when_its_tracing_worker_is_killed() {
         worker.signal(Signal::SIGKILL);
         worker.child.wait().unwrap();
         assert!(runs_on(&target), "round {round}: {}", target.status("State"));
-        for tid in procfs::threads(target.pid()).unwrap() {
+        for tid in proc::threads(target.pid()).unwrap() {
             let stat = std::fs::read(format!("/proc/{}/task/{tid}/stat", target.pid())).unwrap();
-            let state = procfs::parse_stat(&stat).unwrap().state;
+            let state = proc::parse_stat(&stat).unwrap().state;
             assert!(
                 matches!(state, b'R' | b'S'),
                 "round {round}: thread {tid} is in state {}",
@@ -113,7 +113,7 @@ fn a_process_that_is_not_there_is_said_so() {
     assert_eq!(outcome.failed().reason, FailureReason::NoSuchProcess);
     let target = Target::hot(&["idle"]);
     let mut reused = request(target.pid(), Collector::Auto, 1000);
-    reused.start_ticks = Some(procfs::start_ticks(target.pid()).unwrap() - 1);
+    reused.start_ticks = Some(proc::start_ticks(target.pid()).unwrap() - 1);
     let outcome = Worker::start(&[], &reused).finish();
     assert_eq!(outcome.failed().reason, FailureReason::NoSuchProcess);
     assert!(outcome.failed().message.contains("another process"), "{:?}", outcome.failed());
@@ -144,7 +144,7 @@ fn a_worker_ends_with_its_parent() {
         .unwrap();
     let output = parent.wait_with_output().unwrap();
     let worker: i32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
-    let gone = || procfs::stat(worker).map_or(true, |s| s.state == b'Z');
+    let gone = || proc::stat(worker).map_or(true, |s| s.state == b'Z');
     assert!(within(Duration::from_secs(3), gone), "the worker outlives its parent");
     assert!(runs_on(&target));
 }

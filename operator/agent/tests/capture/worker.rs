@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use fleetprof_agent::capture::procfs;
 use fleetprof_agent::capture::protocol::{CaptureRequest, Collector, Event, Failed, Finished, Started};
+use fleetprof_agent::proc;
 
 /// The capabilities of a container that asks for none: Docker's and containerd's default set.
 pub const DEFAULT_CAPABILITIES: &str = "a80425fb";
@@ -116,7 +116,7 @@ impl Target {
 
     /// CPU time used so far.
     pub fn cpu(&self) -> Duration {
-        let stat = procfs::stat(self.pid()).unwrap();
+        let stat = proc::stat(self.pid()).unwrap();
         Duration::from_millis(10 * (stat.user_ticks + stat.system_ticks))
     }
 

@@ -20,8 +20,8 @@ use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{CompressionFormat, Object, ObjectSection};
 
 use super::go_table::GoTable;
-use super::symbols::Place;
-use crate::capture::procfs;
+use super::symbols::SourceLocation;
+use crate::proc;
 
 /// Largest file that is mapped.
 const MAX_FILE: u64 = 1 << 30;
@@ -87,8 +87,7 @@ impl Elf {
     /// The bytes of the kernel's library.
     pub(super) fn vdso_image() -> io::Result<Vec<u8>> {
         let me = i32::try_from(std::process::id()).map_err(io::Error::other)?;
-        let vdso =
-            procfs::maps(me)?.into_iter().find(|m| m.path == "[vdso]").ok_or(io::ErrorKind::NotFound)?;
+        let vdso = proc::maps(me)?.into_iter().find(|m| m.path == "[vdso]").ok_or(io::ErrorKind::NotFound)?;
         let length = usize::try_from(vdso.end - vdso.start).map_err(io::Error::other)?.min(1 << 20);
         let mut image = vec![0; length];
         File::open("/proc/self/mem")?.read_exact_at(&mut image, vdso.start)?;
@@ -106,12 +105,12 @@ impl Elf {
     fn read(id: u32, file: File) -> io::Result<Self> {
         let meta = file.metadata()?;
         if !meta.is_file() || meta.size() > MAX_FILE {
-            return Err(io::Error::other("it is no file, or larger than 1 GiB"));
+            return Err(io::Error::other("not a regular file, or larger than 1 GiB"));
         }
         let map = Arc::new(map_file(&file)?);
         // A hostile file must not end the capture: what panics is a file that cannot be read.
         catch_unwind(AssertUnwindSafe(|| Self::parse(id, file, map)))
-            .unwrap_or_else(|_| Err(io::Error::other("its tables make no sense")))
+            .unwrap_or_else(|_| Err(io::Error::other("malformed tables")))
     }
 
     fn parse(id: u32, file: File, map: Arc<Mmap>) -> io::Result<Self> {
@@ -147,7 +146,7 @@ impl Elf {
     }
 
     /// The Go function at an offset of the file.
-    pub fn go_place(&self, offset: u64) -> Option<Place> {
+    pub fn go_location(&self, offset: u64) -> Option<SourceLocation> {
         self.go?.lookup(&self.go_table(), linked_at(&self.segments, offset)?)
     }
 

@@ -4,7 +4,7 @@
 //! lines, and how far the stack pointer has moved at each instruction. Read here since Go 1.18; layouts are
 //! those of `runtime/symtab.go`.
 
-use super::symbols::Place;
+use super::symbols::SourceLocation;
 
 /// Header of Go 1.20 and newer, and of 1.18 and 1.19: they differ in the fields of a function that are not
 /// read here.
@@ -69,7 +69,7 @@ impl GoTable {
     }
 
     /// The function at an address as linked, with file and line where no inlined call hides them.
-    pub fn lookup(&self, table: &[u8], address: u64) -> Option<Place> {
+    pub fn lookup(&self, table: &[u8], address: u64) -> Option<SourceLocation> {
         let function = self.function(table, address)?;
         let field = |n: u64| read_u32(table, function.record + 4 * n).map(u64::from);
         let value = |start: u64| self.value(table, start, function.entry, address);
@@ -77,7 +77,7 @@ impl GoTable {
             && field(11 + INLINE_TABLE).is_some_and(|t| t != 0 && value(t).is_some_and(|v| v >= 0));
         let line = if inlined { None } else { value(field(6)?) };
         let file = field(5).filter(|_| !inlined).and_then(value).and_then(|n| self.file(table, field(8)?, n));
-        Some(Place {
+        Some(SourceLocation {
             function: self.name(table, function)?,
             system_name: String::new(),
             file: file.unwrap_or_default(),
@@ -116,8 +116,8 @@ impl GoTable {
 
     fn file(&self, table: &[u8], unit: u64, number: i32) -> Option<String> {
         let number = u64::try_from(number).ok()?;
-        let place = read_u32(table, self.units.checked_add(4 * (unit + number))?)?;
-        read_text(table, self.files.checked_add(u64::from(place))?)
+        let offset = read_u32(table, self.units.checked_add(4 * (unit + number))?)?;
+        read_text(table, self.files.checked_add(u64::from(offset))?)
     }
 
     /// The value at an address in a table of steps: pairs of a change of value and the bytes of code it holds
@@ -126,15 +126,16 @@ impl GoTable {
         if start == 0 {
             return None;
         }
-        let mut place = usize::try_from(self.values.checked_add(start)?).ok()?;
+        let mut cursor = usize::try_from(self.values.checked_add(start)?).ok()?;
         let (mut value, mut code) = (-1_i32, entry);
         for step in 0..MAX_STEPS {
-            let change = read_varint(table, &mut place)?;
+            let change = read_varint(table, &mut cursor)?;
             if change == 0 && step > 0 {
                 return None;
             }
             value = value.wrapping_add((change >> 1) as i32 ^ -((change & 1) as i32));
-            code = code.checked_add(u64::from(read_varint(table, &mut place)?).checked_mul(self.quantum)?)?;
+            code =
+                code.checked_add(u64::from(read_varint(table, &mut cursor)?).checked_mul(self.quantum)?)?;
             if address < code {
                 return Some(value);
             }
@@ -160,11 +161,11 @@ fn read_text(bytes: &[u8], at: u64) -> Option<String> {
     Some(String::from_utf8_lossy(text).into_owned())
 }
 
-fn read_varint(bytes: &[u8], place: &mut usize) -> Option<u32> {
+fn read_varint(bytes: &[u8], cursor: &mut usize) -> Option<u32> {
     let mut value = 0_u32;
     for shift in (0..35).step_by(7) {
-        let byte = *bytes.get(*place)?;
-        *place += 1;
+        let byte = *bytes.get(*cursor)?;
+        *cursor += 1;
         value |= u32::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
         if byte < 0x80 {
             return Some(value);
@@ -213,11 +214,14 @@ mod tests {
     fn functions_files_and_lines() {
         let bytes = table(TEXT);
         let go = GoTable::parse(&bytes, 0, 0).unwrap();
-        let place = |address| go.lookup(&bytes, address).map(|p| (p.function, p.file, p.line));
-        assert_eq!(place(TEXT), Some(("main.a".into(), "/src/main.go".into(), 7)));
-        assert_eq!(place(TEXT + 31), Some(("main.a".into(), "/src/main.go".into(), 9)));
-        assert_eq!(place(TEXT + 32).unwrap().0, "main.b");
-        assert_eq!((place(TEXT + 48), place(TEXT - 1), place(0), place(u64::MAX)), (None, None, None, None));
+        let location = |address| go.lookup(&bytes, address).map(|p| (p.function, p.file, p.line));
+        assert_eq!(location(TEXT), Some(("main.a".into(), "/src/main.go".into(), 7)));
+        assert_eq!(location(TEXT + 31), Some(("main.a".into(), "/src/main.go".into(), 9)));
+        assert_eq!(location(TEXT + 32).unwrap().0, "main.b");
+        assert_eq!(
+            (location(TEXT + 48), location(TEXT - 1), location(0), location(u64::MAX)),
+            (None, None, None, None)
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
 use super::elf::open_below_root;
-use crate::capture::procfs;
+use crate::proc;
 
 /// Most bytes of a file that are read.
 const MAX_BYTES: u64 = 32 << 20;
@@ -36,7 +36,7 @@ pub struct JitNames {
 impl JitNames {
     /// Reads the file again where it has grown; most processes have none.
     pub fn refresh(&mut self, pid: i32) {
-        let Some(inner) = procfs::inner_tid(pid, pid) else { return };
+        let Some(inner) = proc::inner_tid(pid, pid) else { return };
         let Ok(file) = open_below_root(pid, &format!("/tmp/perf-{inner}.map")) else { return };
         let Ok(meta) = file.metadata() else { return };
         if !meta.is_file() || meta.size() == self.length {

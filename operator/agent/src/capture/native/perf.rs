@@ -20,11 +20,11 @@ use super::space::AddressSpace;
 use super::stacks::Stacks;
 use super::symbols::Symbols;
 use crate::capture::cpu_time::TICK_NANOS;
-use crate::capture::procfs;
 use crate::capture::protocol::Failure;
 use crate::capture::schedule::saturating_nanos;
 use crate::capture::session::{Sampler, Tally};
 use crate::capture::slices::Slice;
+use crate::proc;
 
 /// Bytes of stack in a sample; less at high rates, so that rings stay small.
 const STACK_BYTES: u32 = 16 * 1024;
@@ -76,7 +76,7 @@ impl PerfSampler {
         frequency_hz: u32,
         space: impl FnOnce() -> io::Result<AddressSpace>,
     ) -> io::Result<Self> {
-        let threads = procfs::threads(pid)?;
+        let threads = proc::threads(pid)?;
         let main = *threads.first().ok_or(io::ErrorKind::NotFound)?;
         let stack_bytes = if frequency_hz > HIGH_RATE_HZ { STACK_BYTES / 2 } else { STACK_BYTES };
         let period = Duration::from_secs(1) / frequency_hz.max(1);
@@ -141,7 +141,7 @@ impl PerfSampler {
 
     /// Gives events to threads that have none: those that were started by a thread before it had its own.
     fn scan_threads(&mut self) -> io::Result<()> {
-        for tid in procfs::threads(self.pid)? {
+        for tid in proc::threads(self.pid)? {
             if self.opened.contains(&tid)
                 || self.rings.sampled.contains(&tid)
                 || self.rings.events() >= MAX_EVENTS
@@ -177,7 +177,7 @@ impl Sampler for PerfSampler {
             self.next_scan = now + RESCAN[usize::from(!inherits)];
             // A target on its way out has no threads; the session notices that.
             if let Err(error) = self.scan_threads() {
-                tracing::debug!(process.pid = self.pid, %error, "new threads could not be given events");
+                tracing::debug!(process.pid = self.pid, %error, "failed to open perf events for new threads");
             }
         }
         if now >= self.next_refresh && self.stacks.leave(&self.space) {
@@ -278,11 +278,11 @@ fn parse_cpus(text: &str) -> Vec<u32> {
 
 /// CPU time of the process in clock ticks.
 fn cpu_ticks(pid: i32, kernel: bool) -> io::Result<u64> {
-    procfs::stat(pid).map(|s| if kernel { s.user_ticks + s.system_ticks } else { s.user_ticks })
+    proc::stat(pid).map(|s| if kernel { s.user_ticks + s.system_ticks } else { s.user_ticks })
 }
 
 fn thread_ticks(pid: i32, tid: i32) -> u64 {
-    procfs::thread_stat(pid, tid).map_or(0, |s| s.user_ticks)
+    proc::thread_stat(pid, tid).map_or(0, |s| s.user_ticks)
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use super::stacks::Stacks;
 use super::symbols::Symbols;
 use super::tracer::{Attempt, Tracer, probe};
 use crate::capture::cpu_time::ThreadTimes;
-use crate::capture::procfs;
 use crate::capture::protocol::{Failure, FailureReason};
 use crate::capture::session::{Sampler, Tally};
 use crate::capture::slices::Slice;
+use crate::proc;
 
 /// How often new threads are looked for.
 const RESCAN: Duration = Duration::from_millis(100);
@@ -105,7 +105,7 @@ impl PtraceSampler {
             Attempt::Waiting | Attempt::Gone => {}
             Attempt::Stuck => self.lost += 1,
             // A thread that ends is refused as one is that may not be looked at.
-            Attempt::Refused(e) if procfs::thread_stat(self.pid, tid).is_ok_and(|s| !s.ending) => {
+            Attempt::Refused(e) if proc::thread_stat(self.pid, tid).is_ok_and(|s| !s.ending) => {
                 return Err(self.refused(&e));
             }
             Attempt::Refused(_) => {}

@@ -9,7 +9,7 @@ use framehop::{CacheNative, MayAllocateDuringUnwind, Module, Unwinder, UnwinderN
 use super::elf::{Elf, Part};
 use super::jit_names::JitNames;
 use super::registers::Registers;
-use crate::capture::procfs::{self, Mapping};
+use crate::proc::{self, Mapping};
 
 /// Largest stack: that of a main thread where the limit is raised.
 const MAX_STACK: u64 = 64 << 20;
@@ -68,7 +68,7 @@ impl AddressSpace {
 
     /// Reads the mappings again. Files that stay mapped are not read again.
     pub fn refresh(&mut self) -> io::Result<()> {
-        let mut maps = procfs::maps(self.pid)?;
+        let mut maps = proc::maps(self.pid)?;
         maps.retain(|m| m.executable && m.path != "[vsyscall]");
         if maps.is_empty() {
             // A process on its way out has no mappings; what is known still names its last samples.
@@ -110,8 +110,7 @@ impl AddressSpace {
             None => return None,
         };
         if let Err(error) = &opened {
-            tracing::debug!(file.path = %mapping.path, %error, "a mapped file cannot be read; its frames \
-                stay without names");
+            tracing::debug!(file.path = %mapping.path, %error, "failed to read a mapped file, its frames stay unnamed");
         }
         let elf = opened.ok().map(Rc::new);
         self.files.insert(key, elf.clone());

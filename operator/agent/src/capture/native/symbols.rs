@@ -15,9 +15,9 @@ use super::elf::Elf;
 /// Most addresses that are remembered, about 200 bytes each.
 const MAX_REMEMBERED: usize = 100_000;
 
-/// A function at a place in the source.
+/// A function, its source file and line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct SourceLocation {
     /// Its name, demangled.
     pub function: String,
     /// Its name as the linker knows it, where that differs.
@@ -28,7 +28,7 @@ pub struct Place {
     pub line: i64,
 }
 
-impl Place {
+impl SourceLocation {
     fn line(&self) -> Line<'_> {
         Line {
             function: &self.function,
@@ -44,9 +44,9 @@ impl Place {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Symbol {
     /// The function that the machine code belongs to.
-    pub outer: Place,
+    pub outer: SourceLocation,
     /// Functions inlined at the address, innermost first.
-    pub inlined: Vec<Place>,
+    pub inlined: Vec<SourceLocation>,
 }
 
 impl Symbol {
@@ -55,7 +55,7 @@ impl Symbol {
         let mut frame =
             Frame::named(&self.outer.function, &self.outer.file, self.outer.line).at(address, mapping);
         frame.system_name = &self.outer.system_name;
-        frame.inlined = self.inlined.iter().map(Place::line).collect();
+        frame.inlined = self.inlined.iter().map(SourceLocation::line).collect();
         frame
     }
 }
@@ -83,7 +83,7 @@ impl Symbols {
             self.known.clear();
         }
         let asked = if self.broken.contains(&elf.id) { None } else { self.ask(elf, offset) };
-        let go = || elf.go_place(offset).map(|outer| Symbol { outer, inlined: Vec::new() });
+        let go = || elf.go_location(offset).map(|outer| Symbol { outer, inlined: Vec::new() });
         let symbol = asked.or_else(go).map(Rc::new);
         self.known.insert((elf.id, offset), symbol.clone());
         symbol
@@ -104,7 +104,7 @@ impl Symbols {
         match guarded {
             Ok(Ok(symbol)) => symbol,
             Ok(Err(error)) => {
-                tracing::debug!(file.build_id = %elf.build_id, %error, "a file has no readable symbols");
+                tracing::debug!(file.build_id = %elf.build_id, %error, "failed to read the symbols of a file");
                 self.broken.push(elf.id);
                 None
             }
@@ -130,14 +130,14 @@ fn symbolizer() -> Symbolizer {
 }
 
 fn symbol_of(sym: &Sym<'_>) -> Symbol {
-    let outer = place(&sym.name, sym.code_info.as_deref());
-    let inlined = sym.inlined.iter().rev().map(|f| place(&f.name, f.code_info.as_ref())).collect();
+    let outer = location(&sym.name, sym.code_info.as_deref());
+    let inlined = sym.inlined.iter().rev().map(|f| location(&f.name, f.code_info.as_ref())).collect();
     Symbol { outer, inlined }
 }
 
-fn place(name: &str, code: Option<&CodeInfo<'_>>) -> Place {
+fn location(name: &str, code: Option<&CodeInfo<'_>>) -> SourceLocation {
     let demangled = demangle(name);
-    Place {
+    SourceLocation {
         system_name: demangled.as_ref().map(|_| name.to_owned()).unwrap_or_default(),
         function: demangled.unwrap_or_else(|| name.to_owned()),
         file: code.map(|c| c.to_path().to_string_lossy().into_owned()).unwrap_or_default(),
@@ -199,10 +199,16 @@ mod tests {
 
     #[test]
     fn a_frame_keeps_inlined_functions_innermost_first() {
-        let place =
-            |name: &str, line| Place { function: name.into(), file: "a.c".into(), line, ..Place::default() };
-        let symbol =
-            Symbol { outer: place("outer", 1), inlined: vec![place("innermost", 3), place("middle", 2)] };
+        let location = |name: &str, line| SourceLocation {
+            function: name.into(),
+            file: "a.c".into(),
+            line,
+            ..SourceLocation::default()
+        };
+        let symbol = Symbol {
+            outer: location("outer", 1),
+            inlined: vec![location("innermost", 3), location("middle", 2)],
+        };
         let frame = symbol.frame(0x1234, None);
         assert_eq!((frame.function, frame.line, frame.address), ("outer", 1, Some(0x1234)));
         assert_eq!(

@@ -191,7 +191,7 @@ fn registers(tid: i32, memory: &File) -> io::Result<(Registers, bool)> {
         return Err(io::Error::last_os_error());
     }
     if part.iov_len != size_of::<libc::user_regs_struct>() {
-        return Err(io::Error::other("it is a 32-bit thread"));
+        return Err(io::Error::other("a 32-bit thread"));
     }
     // SAFETY: zeroed memory is a valid value of this plain struct, and the kernel has filled it.
     let regs = unsafe { regs.assume_init_ref() };

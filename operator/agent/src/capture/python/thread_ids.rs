@@ -2,7 +2,7 @@
 //!
 //! Since 3.11 the interpreter keeps the system's id, as its own pid namespace counts. Before, it keeps only
 //! the address of the thread's control block, in which the C library keeps that id. Where it stands depends
-//! on the library, so it is found: the place where every control block holds the id of a thread of this
+//! on the library, so it is found: the offset at which every control block holds the id of a thread of this
 //! process.
 
 use std::collections::HashMap;
@@ -10,12 +10,12 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use crate::capture::cpu_time::ThreadTimes;
-use crate::capture::procfs;
+use crate::proc;
 
 /// Bytes of a control block that are searched.
 const BLOCK: usize = 1024;
 /// Where the id stands in glibc on `x86_64` and `aarch64`, and in musl on both: asked first.
-const USUAL_PLACES: [usize; 4] = [0x2d0, 0xd0, 0x30, 0x20];
+const USUAL_OFFSETS: [usize; 4] = [0x2d0, 0xd0, 0x30, 0x20];
 
 /// Finds threads of one process.
 pub struct ThreadIds {
@@ -23,13 +23,13 @@ pub struct ThreadIds {
     memory: Option<File>,
     /// Id inside the target's pid namespace → id here.
     outer: HashMap<i32, i32>,
-    place: Option<usize>,
+    offset: Option<usize>,
 }
 
 impl ThreadIds {
     /// For the threads of a process.
     pub fn new(pid: i32) -> Self {
-        Self { pid, memory: File::open(format!("/proc/{pid}/mem")).ok(), outer: HashMap::new(), place: None }
+        Self { pid, memory: File::open(format!("/proc/{pid}/mem")).ok(), outer: HashMap::new(), offset: None }
     }
 
     /// The system's thread of a Python thread, as seen from here.
@@ -43,11 +43,8 @@ impl ThreadIds {
         }
         // A thread that is not known yet: threads were started since.
         times.refresh().ok()?;
-        self.outer = times
-            .ids()
-            .into_iter()
-            .filter_map(|tid| Some((procfs::inner_tid(self.pid, tid)?, tid)))
-            .collect();
+        self.outer =
+            times.ids().into_iter().filter_map(|tid| Some((proc::inner_tid(self.pid, tid)?, tid))).collect();
         let inner = inner.or_else(|| self.inner_id(block))?;
         self.outer.get(&inner).copied()
     }
@@ -56,28 +53,28 @@ impl ThreadIds {
         let mut bytes = [0; BLOCK];
         let n = self.memory.as_ref()?.read_at(&mut bytes, block).ok()?;
         let bytes = bytes.get(..n)?;
-        if let Some(id) = self.place.and_then(|p| id_at(bytes, p)).filter(|id| self.outer.contains_key(id)) {
+        if let Some(id) = self.offset.and_then(|p| id_at(bytes, p)).filter(|id| self.outer.contains_key(id)) {
             return Some(id);
         }
-        self.place = find_place(bytes, |id| self.outer.contains_key(&id));
-        id_at(bytes, self.place?)
+        self.offset = find_offset(bytes, |id| self.outer.contains_key(&id));
+        id_at(bytes, self.offset?)
     }
 }
 
-fn id_at(block: &[u8], place: usize) -> Option<i32> {
-    let bytes = block.get(place..place.checked_add(4)?)?;
+fn id_at(block: &[u8], offset: usize) -> Option<i32> {
+    let bytes = block.get(offset..offset.checked_add(4)?)?;
     Some(i32::from_ne_bytes(bytes.try_into().ok()?))
 }
 
-/// The place of the id in a control block: a usual one, else the only one.
-fn find_place(block: &[u8], is_thread: impl Fn(i32) -> bool) -> Option<usize> {
-    let holds = |place: &usize| id_at(block, *place).is_some_and(&is_thread);
-    if let Some(place) = USUAL_PLACES.into_iter().find(|p| holds(p)) {
-        return Some(place);
+/// The offset of the id in a control block: a usual one, else the only one.
+fn find_offset(block: &[u8], is_thread: impl Fn(i32) -> bool) -> Option<usize> {
+    let holds = |offset: &usize| id_at(block, *offset).is_some_and(&is_thread);
+    if let Some(offset) = USUAL_OFFSETS.into_iter().find(|p| holds(p)) {
+        return Some(offset);
     }
-    let mut places = (0..block.len()).step_by(4).filter(holds);
-    let first = places.next()?;
-    places.next().is_none().then_some(first)
+    let mut offsets = (0..block.len()).step_by(4).filter(holds);
+    let first = offsets.next()?;
+    offsets.next().is_none().then_some(first)
 }
 
 #[cfg(test)]
@@ -86,24 +83,24 @@ mod tests {
 
     fn block(ids: &[(usize, i32)]) -> Vec<u8> {
         let mut block = vec![0_u8; BLOCK];
-        for (place, id) in ids {
-            block[*place..place + 4].copy_from_slice(&id.to_ne_bytes());
+        for (offset, id) in ids {
+            block[*offset..offset + 4].copy_from_slice(&id.to_ne_bytes());
         }
         block
     }
 
     #[test]
-    fn the_place_of_the_id_is_found() {
+    fn the_offset_of_the_id_is_found() {
         let is_thread = |id| (100..110).contains(&id);
-        assert_eq!(find_place(&block(&[(0x2d0, 103), (0x44, 104)]), is_thread), Some(0x2d0));
-        assert_eq!(find_place(&block(&[(0x44, 104)]), is_thread), Some(0x44));
+        assert_eq!(find_offset(&block(&[(0x2d0, 103), (0x44, 104)]), is_thread), Some(0x2d0));
+        assert_eq!(find_offset(&block(&[(0x44, 104)]), is_thread), Some(0x44));
         assert_eq!(
-            find_place(&block(&[(0x44, 104), (0x48, 105)]), is_thread),
+            find_offset(&block(&[(0x44, 104), (0x48, 105)]), is_thread),
             None,
-            "two places: neither is sure"
+            "two candidates: neither is certain"
         );
-        assert_eq!(find_place(&block(&[]), is_thread), None);
-        assert_eq!(find_place(&[1, 2], is_thread), None);
+        assert_eq!(find_offset(&block(&[]), is_thread), None);
+        assert_eq!(find_offset(&[1, 2], is_thread), None);
     }
 
     #[test]

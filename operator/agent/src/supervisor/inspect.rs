@@ -1,8 +1,8 @@
-//! What can be learnt of a process that only its own user may look at? Its cgroup's figures and its runtime.
+//! What can be read of a process that only its own user may inspect? Its cgroup's figures and its runtime.
 //!
 //! `/proc/PID/root` and `/proc/PID/exe` open only to the process's own user. A root agent with the runtime's
-//! default capabilities is nobody special there, but may start a child as the target's user: `fleetprof-agent
-//! look --pid N` looks and prints one line of JSON.
+//! default capabilities may not open them either, but may start a child as the target's user: `fleetprof-agent
+//! inspect --pid N` prints what it finds as one line of JSON.
 
 use std::io;
 use std::path::Path;
@@ -12,75 +12,75 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
-use super::processes::ProcTree;
 use super::usage::{self, Reading};
 use crate::capture::runtime::{self, Runtime};
+use crate::proc::{Owner, ProcTree};
 
 /// Most bytes of a child's answer.
 const MAX_ANSWER: u64 = 4096;
-/// How long a child may look.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a child may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was seen of a process.
+/// What was read of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Sight {
+pub struct Inspection {
     /// Figures of its container's cgroup; `None` where they cannot be read.
     pub usage: Option<Reading>,
     /// Its runtime, such as `Python 3.11`; `None` where it was not asked for or may not be known.
     pub runtime: Option<String>,
 }
 
-/// Looks at a process as the user that we are.
+/// Inspects a process as the agent's own user.
 #[must_use]
-pub fn direct(tree: &ProcTree, pid: i32, with_runtime: bool) -> Sight {
+pub fn direct(tree: &ProcTree, pid: i32, with_runtime: bool) -> Inspection {
     let usage = cgroup_roots(tree, pid).find_map(|root| usage::read(&root).ok());
     let runtime = with_runtime.then(|| runtime::detect(pid)).filter(|r| *r != Runtime::Unknown);
-    Sight { usage, runtime: runtime.map(|r| r.to_string()) }
+    Inspection { usage, runtime: runtime.map(|r| r.to_string()) }
 }
 
 /// Where the cgroup of a process may be mounted: at its own `/sys/fs/cgroup`, which holds its container's
 /// cgroup alone; where that shows the node's tree, at its path below it.
 fn cgroup_roots(tree: &ProcTree, pid: i32) -> impl Iterator<Item = std::path::PathBuf> {
     let mount = tree.path(pid, "root/sys/fs/cgroup");
-    let text = super::processes::read_bounded(&tree.path(pid, "cgroup"), 4096).unwrap_or_default();
-    let path = String::from_utf8_lossy(&text).lines().find_map(|l| l.strip_prefix("0::/").map(str::to_owned));
+    let path =
+        tree.cgroup(pid).unwrap_or_default().lines().find_map(|l| l.strip_prefix("0::/").map(str::to_owned));
     let below = path.filter(|p| !p.is_empty() && !p.starts_with("..")).map(|p| mount.join(p));
     below.into_iter().chain([mount])
 }
 
-/// Looks at a process; as its own user where we are root and it is another's.
-pub async fn at(tree: &ProcTree, pid: i32, with_runtime: bool) -> Sight {
-    let sight = direct(tree, pid, with_runtime);
-    let owner = tree.owner(pid).filter(|(uid, _)| *uid != 0 && nix::unistd::geteuid().is_root());
+/// Inspects a process; as its own user where the agent is root and the process is not.
+pub async fn inspect(tree: &ProcTree, pid: i32, with_runtime: bool) -> Inspection {
+    let found = direct(tree, pid, with_runtime);
+    let owner = tree.owner(pid).filter(|owner| owner.uid != 0 && nix::unistd::geteuid().is_root());
     match owner {
-        Some(owner) if sight.usage.is_none() || (with_runtime && sight.runtime.is_none()) => {
-            as_user(pid, owner, with_runtime).await.unwrap_or(sight)
+        Some(owner) if found.usage.is_none() || (with_runtime && found.runtime.is_none()) => {
+            as_user(pid, owner, with_runtime).await.unwrap_or(found)
         }
-        _ => sight,
+        _ => found,
     }
 }
 
-async fn as_user(pid: i32, (uid, gid): (u32, u32), with_runtime: bool) -> Option<Sight> {
+async fn as_user(pid: i32, Owner { uid, gid }: Owner, with_runtime: bool) -> Option<Inspection> {
     let mut command = tokio::process::Command::new("/proc/self/exe");
-    command.env_clear().args(["look", "--pid", &pid.to_string()]).uid(uid).gid(gid).kill_on_drop(true);
+    command.env_clear().args(["inspect", "--pid", &pid.to_string()]).uid(uid).gid(gid).kill_on_drop(true);
     if with_runtime {
         command.arg("--runtime");
     }
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
-    // The child is the target's user's, who could make it talk without end.
+    // The child runs as the target's user, who could make it write without end.
     let mut stdout = child.stdout.take()?.take(MAX_ANSWER);
     let mut answer = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stdout.read_to_end(&mut answer)).await;
+    let read = tokio::time::timeout(TIMEOUT, stdout.read_to_end(&mut answer)).await;
     let _ = child.kill().await;
     read.ok()?.ok()?;
     serde_json::from_slice(&answer).ok()
 }
 
-/// The child's whole life: look and say it.
+/// What the child does: inspect the process and print the result.
 pub fn main(pid: i32, with_runtime: bool) -> io::Result<()> {
-    let sight = direct(&ProcTree::new(Path::new("/proc")), pid, with_runtime);
-    serde_json::to_writer(io::stdout().lock(), &sight)?;
+    let found = direct(&ProcTree::new(Path::new("/proc")), pid, with_runtime);
+    serde_json::to_writer(io::stdout().lock(), &found)?;
     Ok(())
 }
 
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     fn scratch(name: &str) -> std::path::PathBuf {
-        let dir = std::env::temp_dir().join(format!("fleetprof-look-{name}-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("fleetprof-inspect-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
         dir
@@ -111,7 +111,7 @@ mod tests {
     fn the_cgroup_is_found_at_its_mount_or_below_it() {
         let dir = scratch("found");
         let (tree, mount) = (ProcTree::new(&dir), dir.join("7/root/sys/fs/cgroup"));
-        assert_eq!(direct(&tree, 7, false), Sight { usage: None, runtime: None });
+        assert_eq!(direct(&tree, 7, false), Inspection { usage: None, runtime: None });
         write_v2(&mount, "1000");
         std::fs::write(dir.join("7/cgroup"), "0::/../abc\n").unwrap();
         assert_eq!(direct(&tree, 7, false).usage.unwrap().memory_bytes, 1000, "a mount of its own");

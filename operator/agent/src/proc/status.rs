@@ -1,0 +1,64 @@
+//! Who owns a process, and which ids does it see itself, as `/proc/PID/status` tells?
+
+use std::io;
+use std::path::Path;
+
+use super::read_bounded;
+
+/// Most bytes of a status file: a process in many groups has a long line of them.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The text of a status file.
+fn read(path: impl AsRef<Path>) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&read_bounded(path, MAX_BYTES)?).into_owned())
+}
+
+/// User and group of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+}
+
+/// The effective user and group in the text of `/proc/PID/status`.
+pub fn parse_owner(status: &str) -> Option<Owner> {
+    let effective = |key: &str| {
+        status.lines().find_map(|l| l.strip_prefix(key))?.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
+    Some(Owner { uid: effective("Uid:")?, gid: effective("Gid:")? })
+}
+
+/// The effective user and group of a process.
+pub fn owner(pid: i32) -> io::Result<Owner> {
+    owner_in(format!("/proc/{pid}/status"))
+}
+
+/// The effective user and group in a status file.
+pub(super) fn owner_in(path: impl AsRef<Path>) -> io::Result<Owner> {
+    parse_owner(&read(path)?).ok_or_else(|| io::Error::other("malformed status file"))
+}
+
+/// The innermost id in the `NSpid` line of a status file: the id that the task itself sees.
+pub fn parse_inner_id(status: &str) -> Option<i32> {
+    status.lines().find_map(|l| l.strip_prefix("NSpid:"))?.split_ascii_whitespace().last()?.parse().ok()
+}
+
+/// The id that a thread of the target itself sees.
+pub fn inner_tid(pid: i32, tid: i32) -> Option<i32> {
+    parse_inner_id(&read(format!("/proc/{pid}/task/{tid}/status")).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_gives_effective_ids_and_the_inner_pid() {
+        let status = "Name:\tx\nUid:\t1000\t1001\t1000\t1000\nGid:\t5\t6\t5\t5\nNSpid:\t4711\t12\t1\n";
+        assert_eq!(parse_owner(status), Some(Owner { uid: 1001, gid: 6 }));
+        assert_eq!(parse_inner_id(status), Some(1));
+        assert_eq!(parse_owner("Name:\tx\n"), None);
+    }
+}
