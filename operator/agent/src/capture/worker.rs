@@ -70,7 +70,7 @@ fn run() -> Result<Finished, Failure> {
 fn read_request(input: &mut impl BufRead) -> Result<CaptureRequest, Failure> {
     let mut line = Vec::new();
     let read = input.take(MAX_REQUEST_BYTES).read_until(b'\n', &mut line);
-    read.map_err(|e| Failure::internal(format!("the capture request cannot be read from stdin: {e}")))?;
+    read.map_err(|e| Failure::internal(format!("failed to read the capture request from stdin: {e}")))?;
     serde_json::from_slice(&line)
         .map_err(|e| Failure::internal(format!("the capture request on stdin is not understood: {e}")))
 }
@@ -91,10 +91,10 @@ fn confine(request: &CaptureRequest) -> Result<(), Failure> {
 fn identify(request: &CaptureRequest) -> Result<u64, Failure> {
     let pid = request.pid;
     let missing =
-        |why: &str| Failure::new(FailureReason::NoSuchProcess, format!("process {pid} is not there: {why}"));
+        |why: &str| Failure::new(FailureReason::NoSuchProcess, format!("no such process {pid}: {why}"));
     let start = proc::start_ticks(pid).map_err(|e| missing(&e.to_string()))?;
     match request.start_ticks {
-        Some(wanted) if wanted != start => Err(missing("its pid belongs to another process now")),
+        Some(wanted) if wanted != start => Err(missing("its pid now belongs to another process")),
         _ if proc::has_exited(pid, start) => Err(missing("it has ended and waits to be reaped")),
         _ => Ok(start),
     }
@@ -150,7 +150,7 @@ fn emit(event: &Event) {
     let line = serde_json::to_string(event).unwrap_or_default() + "\n";
     let mut out = std::io::stdout().lock();
     if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
-        tracing::warn!(%error, "an event could not be written to stdout");
+        tracing::warn!(%error, "failed to write an event to stdout");
     }
 }
 

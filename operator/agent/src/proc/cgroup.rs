@@ -15,7 +15,7 @@ pub fn container_id(text: &str) -> Option<&str> {
 }
 
 /// A node can be a container, and a container can hold containers. The kubelet's own container is the first
-/// one below the last `kubepods`; seen through a cgroup namespace it is the first at all; elsewhere it is the
+/// one below the last `kubepods`; seen through a cgroup namespace it is the first of all; elsewhere it is the
 /// innermost.
 fn in_path(path: &str) -> Option<&str> {
     if let Some(at) = path.rfind("kubepods") {
@@ -82,7 +82,7 @@ mod tests {
             ("an id that is too long", "0::/kubepods/f{A}", None),
             ("an id that is too short", "0::/kubepods/8391a15b064721d58d9b0229df8983b0", None),
             (
-                "upper case is no id",
+                "upper case is not an id",
                 "0::/kubepods/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
                 None,
             ),

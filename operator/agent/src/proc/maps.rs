@@ -34,7 +34,7 @@ impl Mapping {
     }
 }
 
-/// The mappings in the text of `/proc/PID/maps`; lines that make no sense are left out.
+/// The mappings in the text of `/proc/PID/maps`; malformed lines are left out.
 pub fn parse_maps(text: &str) -> Vec<Mapping> {
     text.lines().filter_map(parse_mapping).take(MAX_MAPPINGS).collect()
 }

@@ -1,8 +1,8 @@
 //! What does `/proc` say of a process? The one reader of these files, for the supervisor and the workers.
 //!
-//! Whoever runs in the target decides what stands in its files, so reads are bounded in bytes and lines, and
-//! the parsers are pure functions over text: a line that makes no sense is left out, never an error of the
-//! whole file. The `procfs` crate reads whole files, and gives up on a file for one line of it.
+//! The target controls what these files contain, so reads are bounded in bytes and lines, and the parsers are
+//! pure functions over text that skip malformed lines. The `procfs` crate reads whole files, and rejects a
+//! file for a single line.
 
 mod cgroup;
 mod maps;
@@ -24,8 +24,7 @@ pub use tree::{ProcTree, Process};
 /// Most threads of a process that are listed.
 const MAX_THREADS: usize = 4096;
 
-/// Reads at most `max` bytes of a regular file; what is longer is cut. Never waits for the other end of a
-/// pipe.
+/// Reads at most `max` bytes of a regular file and ignores the rest. Never blocks on a pipe.
 pub fn read_bounded(path: impl AsRef<Path>, max: u64) -> io::Result<Vec<u8>> {
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     if !file.metadata()?.is_file() {

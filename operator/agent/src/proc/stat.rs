@@ -8,7 +8,7 @@ use super::read_bounded;
 /// Most bytes of a stat file: the command in it has at most 64.
 const MAX_BYTES: u64 = 4096;
 
-/// The kernel's flag of a task that is being taken apart, as in its `include/linux/sched.h`.
+/// The kernel's flag of an exiting task, from `include/linux/sched.h`.
 const PF_EXITING: u64 = 4;
 
 /// What is used of `/proc/PID/stat`.
@@ -18,7 +18,7 @@ pub struct Stat {
     pub parent: i32,
     /// `R` runs or waits for a CPU, `S` sleeps, `D`, `T`, `Z` …
     pub state: u8,
-    /// It has ended, or is about to: the kernel takes it apart, and lets nobody trace it any more.
+    /// It has ended or is exiting: the kernel no longer lets anyone trace it.
     pub ending: bool,
     /// CPU time in user mode, in clock ticks.
     pub user_ticks: u64,
@@ -80,7 +80,7 @@ pub fn start_ticks(pid: i32) -> io::Result<u64> {
     stat(pid).map(|s| s.start_ticks)
 }
 
-/// Whether the process runs no more. Its first thread may have ended while others live on.
+/// Whether the process has exited. Its first thread may have ended while others still run.
 pub fn has_exited(pid: i32, start_ticks: u64) -> bool {
     match stat(pid) {
         Err(_) => true,

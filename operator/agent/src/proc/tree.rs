@@ -10,7 +10,7 @@ const MAX_PROCESSES: usize = 4096;
 /// Most bytes of a cgroup file.
 const MAX_CGROUP_BYTES: u64 = 16 * 1024;
 
-/// A process, as `/proc` tells of it.
+/// A process, as `/proc` describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Its pid, as the agent sees it.

@@ -78,7 +78,7 @@ impl Captures {
             }
             if record.outcome.is_none() {
                 let message =
-                    "the agent was restarted during the capture; what was captured before is uploaded";
+                    "the agent was restarted during the capture; data captured before that is uploaded";
                 record.outcome = Some(Outcome {
                     state: CaptureState::Failed,
                     problem: Some(problem(Reason::AgentGone, message)),
@@ -351,10 +351,7 @@ fn refusal(order: &Order, now: i64, busy: bool) -> Option<(CaptureState, Problem
     use fleetprof_crds::wire::PROTOCOL;
     let skipped = |reason, message: String| Some((CaptureState::Skipped, problem(reason, message)));
     if order.cancel {
-        return Some((
-            CaptureState::Cancelled,
-            problem(Reason::Cancelled, "cancelled before it was started"),
-        ));
+        return Some((CaptureState::Cancelled, problem(Reason::Cancelled, "cancelled before it started")));
     }
     if order.protocol > PROTOCOL {
         let (need, have, version) = (order.protocol, PROTOCOL, env!("CARGO_PKG_VERSION"));
@@ -380,7 +377,7 @@ fn refusal(order: &Order, now: i64, busy: bool) -> Option<(CaptureState, Problem
         }
         return skipped(
             Reason::StartDeadlineExceeded,
-            format!("the order could not be started in time; the deadline passed {late} s ago"),
+            format!("the order did not start in time; the deadline passed {late} s ago"),
         );
     }
     None

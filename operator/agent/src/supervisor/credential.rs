@@ -14,7 +14,7 @@ use crate::proc::read_bounded;
 /// Most bytes of a token.
 const MAX_TOKEN_BYTES: u64 = 16 * 1024;
 
-/// Why there is no credential.
+/// Why the agent has no credential.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The token cannot be read now.
@@ -33,7 +33,7 @@ pub enum CredentialError {
         /// When to come back.
         retry_after: Option<Duration>,
     },
-    /// The gateway will never exchange the ticket, or takes the credential no more.
+    /// The gateway will never exchange the ticket, or no longer accepts the credential.
     #[error("the gateway no longer accepts this agent: {0}; attach a new one")]
     Never(String),
 }

@@ -42,7 +42,7 @@ type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// No answer at all.
-    #[error("the gateway cannot be reached: {0}")]
+    #[error("failed to reach the gateway: {0}")]
     Transport(String),
     /// An answer other than a success.
     #[error("the gateway answered {status}: {message}")]
@@ -54,8 +54,8 @@ pub enum CallError {
         /// Its sentence.
         message: String,
     },
-    /// A success that makes no sense.
-    #[error("the gateway's answer makes no sense: {0}")]
+    /// A success with an unexpected body.
+    #[error("unexpected response from gateway: {0}")]
     Nonsense(String),
     /// There is no credential to call with.
     #[error(transparent)]
@@ -174,7 +174,7 @@ impl Gateway {
             let body = Limited::new(body, MAX_REPLY_BYTES).collect().await;
             body.map(|b| (head, b.to_bytes())).map_err(|e| CallError::Transport(e.to_string()))
         });
-        let late = || CallError::Transport(format!("no answer within {} s", limit.as_secs()));
+        let late = || CallError::Transport(format!("no response within {} s", limit.as_secs()));
         match answer.await.unwrap_or_else(|_| Err(late())) {
             Ok((head, body)) if head.status.is_success() || head.status == StatusCode::NOT_MODIFIED => {
                 Ok(body)
@@ -191,7 +191,7 @@ impl Gateway {
     fn lost(&self) {
         match client(&self.ca.borrow()) {
             Ok(fresh) => *self.http.borrow_mut() = fresh,
-            Err(error) => tracing::error!(%error, "the connections to the gateway cannot be made anew"),
+            Err(error) => tracing::error!(%error, "failed to rebuild the connections to the gateway"),
         }
         self.losses.send_modify(|n| *n = n.wrapping_add(1));
     }
@@ -202,7 +202,7 @@ fn client(ca: &str) -> anyhow::Result<Http> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()).take(64) {
         let certificate = certificate.map_err(|e| {
-            anyhow::anyhow!("FLEETPROF_CA is no PEM: {e:?}; give the text of the CA's certificates")
+            anyhow::anyhow!("FLEETPROF_CA is not valid PEM: {e:?}; set it to the CA certificates")
         })?;
         roots.add(certificate)?;
     }
@@ -243,7 +243,7 @@ fn request(
     digest: Option<&str>,
     bearer: Option<&str>,
 ) -> Result<Request<Full<Bytes>>, CallError> {
-    let invalid = |e: http::Error| CallError::Nonsense(format!("the request cannot be made: {e}"));
+    let invalid = |e: http::Error| CallError::Nonsense(format!("failed to build the request: {e}"));
     let kind = if digest.is_some() { "application/gzip" } else { "application/json" };
     let mut builder = Request::builder().method(method).uri(uri);
     builder = builder.header(header::USER_AGENT, concat!("fleetprof-agent/", env!("CARGO_PKG_VERSION")));
@@ -283,7 +283,7 @@ fn refusal(head: &http::response::Parts, body: &[u8]) -> CallError {
     CallError::Refused { status: head.status.as_u16(), retry_after, message: bounded(message, 400) }
 }
 
-/// An error with its causes: the outermost alone says no more than "client error".
+/// An error with its causes: the outermost alone only says "client error".
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |e| e.source()).take(6);
     bounded(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "), 400)

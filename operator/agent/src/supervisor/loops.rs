@@ -139,7 +139,7 @@ pub async fn uploads(agent: Rc<Agent>) -> anyhow::Error {
             let pause = failed("upload failed", &mut backoff, &error);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                // The last seconds are no time for patience.
+                // Little time is left: do not back off.
                 Ok(()) = shutdown.changed() => backoff.reset(),
             }
         } else {

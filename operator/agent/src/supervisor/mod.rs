@@ -45,7 +45,7 @@ pub use settings::Settings;
 use spool::Spool;
 
 /// How long a worker may end and slices may be uploaded after SIGTERM.
-const FAREWELL: Duration = Duration::from_secs(5);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// Runs the agent until SIGTERM or SIGINT or, attached, until it has been idle for long enough.
 pub fn run(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> {
@@ -174,7 +174,7 @@ async fn take_leave(agent: &Agent) {
             let _ = agent.gateway.heartbeat(&heartbeat).await;
         }
     };
-    if tokio::time::timeout(FAREWELL, done).await.is_err() {
+    if tokio::time::timeout(SHUTDOWN_GRACE, done).await.is_err() {
         tracing::warn!("shutting down before everything was uploaded");
     }
 }

@@ -51,10 +51,10 @@ async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem>
         "capture starts"
     );
     let failed = |e: std::io::Error| {
-        problem(Reason::Internal, format!("the collector cannot be started: {e}; look at the agent's log"))
+        problem(Reason::Internal, format!("failed to start the collector: {e}; see the agent's log"))
     };
     let spooled =
-        |e: std::io::Error| problem(Reason::SpoolFailed, format!("the spool cannot take slices: {e}"));
+        |e: std::io::Error| problem(Reason::SpoolFailed, format!("failed to prepare the spool: {e}"));
     let output_dir = agent.spool.slices_dir(&order.capture).map_err(spooled)?;
     let request = CaptureRequest {
         pid: target.pid,
@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
         match event {
             None => self.lines.from = None,
             Some(Ok(event @ (Event::Finished(_) | Event::Failed(_)))) => {
-                tracing::debug!(fleetprof.capture = self.order.capture, "the collector is done");
+                tracing::debug!(fleetprof.capture = self.order.capture, "collector finished");
                 self.ending.last = Some(event);
             }
             Some(Ok(event)) => self.agent.progress(&self.order.capture, event),
@@ -169,7 +169,7 @@ impl<'a> Run<'a> {
                 tracing::warn!(
                     fleetprof.capture = self.order.capture,
                     error,
-                    "the collector says what makes no sense; it is killed"
+                    "invalid output from collector, killing it"
                 );
                 let _ = self.child.start_kill();
                 self.lines.from = None;
@@ -186,7 +186,7 @@ impl<'a> Run<'a> {
     }
 
     fn kill(&mut self) {
-        tracing::warn!(fleetprof.capture = self.order.capture, "the collector does not end; it is killed");
+        tracing::warn!(fleetprof.capture = self.order.capture, "collector does not exit, killing it");
         let _ = self.child.start_kill();
         self.ending.killed = true;
         // Something that the worker started may hold its stdout open for ever.
@@ -210,7 +210,7 @@ impl<'a> Run<'a> {
                 lost = done.lost,
                 slices = done.slices,
                 notes = bounded(done.notes.join(" "), 1000),
-                "sampling is over"
+                "sampling finished"
             );
         }
         outcome(&self.ending)

@@ -161,7 +161,7 @@ impl Spool {
             Some(length) => Err(io::Error::other(format!(
                 "the slice has {length} bytes; at most {MAX_SLICE_BYTES} can be sent"
             ))),
-            None => Err(io::Error::other("the slice is no regular file")),
+            None => Err(io::Error::other("the slice is not a regular file")),
         }
     }
 
