@@ -37,7 +37,7 @@ fn an_attached_agent_that_is_refused_for_good_ends_with_a_sentence() {
     std::thread::sleep(Duration::from_millis(800));
     gateway.seen().refuse_enroll = Some(403);
     assert_eq!(agent.end(Duration::from_secs(20)), Some(1));
-    assert!(scratch.log().contains("attach another one"));
+    assert!(scratch.log().contains("attach a new one"));
     let without = Agent::start("attached", &scratch, &gateway, &[]);
     assert_eq!(without.end(Duration::from_secs(5)), Some(1));
     assert!(scratch.log().contains("FLEETPROF_TICKET is not set"));
