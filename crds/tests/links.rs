@@ -249,6 +249,30 @@ fn every_decision_record_is_complete_and_in_the_index() {
 }
 
 #[test]
+fn the_crates_depend_on_what_the_architecture_says() {
+    let workspace = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let named = |line: &str| Some(line.split_once("name = \"")?.1.split_once('"')?.0.to_owned());
+    let rows = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let rows: Vec<Vec<&str>> = rows
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split('`').skip(1).step_by(2).map(|path| path.trim_end_matches('/')).collect())
+        .filter(|row: &Vec<&str>| root().join(row[0]).join("Cargo.toml").exists())
+        .collect();
+    let members = workspace.split_once("members = [").unwrap().1.split_once(']').unwrap().0;
+    assert_eq!(rows.len(), members.matches('"').count() / 2, "each crate has a row");
+    let manifest = |path: &str| std::fs::read_to_string(root().join(path).join("Cargo.toml")).unwrap();
+    let package: BTreeMap<String, &str> =
+        rows.iter().map(|row| (manifest(row[0]).lines().find_map(named).unwrap(), row[0])).collect();
+    for row in &rows {
+        let text = manifest(row[0]);
+        let keys = text.lines().filter_map(|line| package.get(line.split(['.', ' ', '=']).next()?));
+        let depends: BTreeSet<&str> = keys.copied().collect();
+        assert_eq!(depends, row[1..].iter().copied().collect(), "dependencies of {}", row[0]);
+    }
+}
+
+#[test]
 fn headings_become_the_anchors_that_forges_make() {
     assert_eq!(slug(" What can get in the way?"), "what-can-get-in-the-way");
     assert_eq!(slug(" `profilesessions/NAME` and more"), "profilesessionsname-and-more");
