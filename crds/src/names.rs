@@ -60,6 +60,10 @@ pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-co
 /// Field manager of the controllers.
 pub const FIELD_MANAGER: &str = "fleetprof-operator";
 
+/// What can be read of an ended session: the subresources of [`DATA_GROUP`], and its `status.links`. The read
+/// API has a table of the same names that says what each answers.
+pub const VIEWS: [&str; 2] = ["profile", "top"];
+
 /// Most targets of one session, and so of one round.
 pub const MAX_TARGETS: usize = 50;
 /// Most captures of one session with `spec.repeat`, its own included.

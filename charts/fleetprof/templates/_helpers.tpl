@@ -36,6 +36,11 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ .Values.alerts.existingSecret | default "fleetprof-alerts" }}
 {{- end }}
 
+{{/* What can be read of a session: the views of operator/controller/src/data_api/views.rs, whose test holds this list to them. */}}
+{{- define "fleetprof.views" -}}
+[profilesessions/profile, profilesessions/top]
+{{- end }}
+
 {{/* Whether only one pod at a time can mount the results volume. */}}
 {{- define "fleetprof.exclusiveVolume" -}}
 {{- if and .Values.results.persistence.enabled (eq .Values.results.accessMode "ReadWriteOnce") (le (int .Values.operator.replicas) 1) }}yes{{ end }}

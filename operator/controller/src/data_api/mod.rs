@@ -1,13 +1,13 @@
 //! How does a person read a captured profile? Through the Kubernetes API, with their own rights.
 //!
 //! ```text
-//! kubectl get --raw …/profilesessions/NAME/profile
-//!    └─► API server: who? may they? ─► front proxy certificate + X-Remote-User ─► here:
-//!          front_proxy: is it the API server? who asks? ─► authorize: may they (asked again)?
-//!             ─► sessions: which, has it ended, are there samples? ─► results: merged pprof · table
+//! kubectl get --raw …/profilesessions/NAME/VIEW
+//!    └─► API server: authenticates, authorizes ─► front proxy certificate + X-Remote-User ─► here:
+//!          front_proxy: is it the API server, and for whom? ─► authorize: may they (asked again)?
+//!             ─► sessions: has it ended with samples? ─► results: merged profile ─► views: what is made of it
 //! ```
-//! Every refusal is a Kubernetes `Status` that says what to do. The router is a value: give it to
-//! [`crate::tls::serve`] with [`FrontProxySource::client_auth`].
+//! What can be read is a table, `views`. Every refusal is a Kubernetes `Status` that says what to do. The
+//! router is a value: give it to [`crate::tls::serve`] with [`FrontProxySource::client_auth`].
 
 mod authorize;
 mod discovery;
@@ -15,12 +15,14 @@ mod front_proxy;
 mod handlers;
 mod metrics;
 mod openapi;
+mod params;
 pub mod registration;
 mod sessions;
 mod source;
 mod status;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::sync::Arc;
 
@@ -36,32 +38,36 @@ pub use metrics::DataApiMetrics;
 pub use sessions::{Sessions, SessionsByApi};
 pub use source::{FrontProxyFeed, FrontProxySource};
 
+use fleetprof_crds::names::{DATA_GROUP, VERSION};
+
 use crate::results::Results;
 use crate::server::PeerInfo;
-use metrics::Resource;
 use status::Refusal;
+use views::VIEWS;
 
 /// What the read API needs.
 #[derive(Clone)]
 pub struct DataApi {
-    /// Who the front proxy is.
+    /// Recognises the API server.
     pub front_proxy: FrontProxySource,
-    /// Who may read what.
+    /// Says who may read what.
     pub authorize: Arc<dyn Authorize>,
-    /// Which sessions there are.
+    /// Finds sessions.
     pub sessions: Arc<dyn Sessions>,
-    /// What was captured.
+    /// Holds what was captured.
     pub results: Results,
-    /// Who counts.
+    /// Counts requests.
     pub metrics: DataApiMetrics,
 }
 
 /// The read API as a router. Requests need [`PeerInfo`] as an extension, as [`crate::tls::serve`] gives it.
 pub fn router(api: DataApi) -> Router {
-    let session = "/apis/data.fleetprof.dev/v1alpha1/namespaces/{namespace}/profilesessions/{name}";
-    documents()
-        .route(&format!("{session}/profile"), get(handlers::profile))
-        .route(&format!("{session}/top"), get(handlers::top))
+    let session = format!("/apis/{DATA_GROUP}/{VERSION}/namespaces/{{namespace}}/profilesessions/{{name}}");
+    let with_views = VIEWS.iter().copied().fold(documents(), |router, view| {
+        let answer = move |api, path, user, query| handlers::read(view, api, path, user, query);
+        router.route(&format!("{session}/{}", view.name), get(answer))
+    });
+    with_views
         .fallback(handlers::unknown)
         .method_not_allowed_fallback(|| async { Refusal::method_not_allowed() })
         .layer(from_fn_with_state(api.clone(), authenticate))
@@ -69,15 +75,16 @@ pub fn router(api: DataApi) -> Router {
         .with_state(api)
 }
 
-/// What answers for the read API while there is no leader: the documents about it, and why there is no more.
+/// What answers in place of the read API while there is no leader: the documents about it, and 503 for the
+/// rest.
 ///
-/// It holds no secret and reads nothing, so it asks nobody who they are.
-pub fn understudy() -> Router {
+/// It holds no secret and reads nothing, so it does not authenticate callers.
+pub fn standby_router() -> Router {
     documents()
         .fallback(|| async {
             Refusal::unavailable(
-                "no leader of fleetprof is running, and only it can read profiles: check the Deployment \
-                 fleetprof-operator, and try again",
+                "no leader of fleetprof is running, and only the leader can read profiles: check the \
+                 Deployment fleetprof-operator, and try again",
             )
         })
         .method_not_allowed_fallback(|| async { Refusal::method_not_allowed() })
@@ -94,7 +101,7 @@ fn documents<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/openapi/v3/apis/data.fleetprof.dev/v1alpha1", get(openapi::v3))
 }
 
-/// Lets nobody in but those whom the API server names.
+/// Refuses requests that do not come from the API server on behalf of a user.
 async fn authenticate(State(api): State<DataApi>, mut request: Request, next: Next) -> Response {
     let certificates =
         request.extensions().get::<PeerInfo>().map(|peer| Arc::clone(&peer.client_certs)).unwrap_or_default();
@@ -108,7 +115,7 @@ async fn authenticate(State(api): State<DataApi>, mut request: Request, next: Ne
 }
 
 async fn count(State(api): State<DataApi>, request: Request, next: Next) -> Response {
-    let resource = Resource::of(request.uri().path());
+    let resource = metrics::resource(request.uri().path());
     let response = next.run(request).await;
     api.metrics.count(resource, response.status().as_u16());
     response

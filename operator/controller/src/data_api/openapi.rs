@@ -1,80 +1,104 @@
-//! How is this API described? Two small OpenAPI documents, so that the API server can merge them with its
-//! own.
+//! How is this API described? Two small OpenAPI documents, which the API server merges with its own.
 
 use axum::Json;
 use fleetprof_crds::names::{DATA_GROUP, VERSION};
 use serde_json::{Map, Value, json};
 
-use super::discovery::SUBRESOURCES;
+use super::views::{VIEWS, View};
 
 /// `/openapi/v2`.
 pub(super) async fn v2() -> Json<Value> {
-    let parameter = |name: &str, place: &str, about: &str| json!({"name": name, "in": place, "type": "string", "required": place == "path", "description": about});
-    let paths = paths(
-        |about, id, media, parameters| {
-            json!({
-                "description": about,
-                "operationId": id,
-                "produces": [media],
-                "schemes": ["https"],
-                "tags": ["dataFleetprofDev_v1alpha1"],
-                "parameters": parameters,
-                "responses": {"200": {"description": "OK", "schema": {"type": "string"}}, "401": {"description": "Unauthorized"}},
-            })
-        },
-        parameter,
-    );
-    Json(json!({"swagger": "2.0", "info": {"title": "fleetprof", "version": VERSION}, "paths": paths}))
+    let parameter = |about: &Parameter| {
+        let mut parameter = about.schema.clone();
+        parameter["name"] = json!(about.name);
+        parameter["in"] = json!(about.place);
+        parameter["required"] = json!(about.place == "path");
+        parameter["description"] = json!(about.about);
+        parameter
+    };
+    let operation = |view: &View| {
+        json!({
+            "description": view.about,
+            "operationId": operation_id(view),
+            "produces": view.media,
+            "schemes": ["https"],
+            "tags": ["dataFleetprofDev_v1alpha1"],
+            "parameters": parameters(view).iter().map(parameter).collect::<Vec<_>>(),
+            "responses": {
+                "200": {"description": "OK", "schema": {"type": "string"}},
+                "401": {"description": "Unauthorized"},
+            },
+        })
+    };
+    Json(json!({"swagger": "2.0", "info": info(), "paths": paths(operation)}))
 }
 
 /// `/openapi/v3`.
 pub(super) async fn v3_index() -> Json<Value> {
     let path = format!("apis/{DATA_GROUP}/{VERSION}");
-    Json(
-        json!({"paths": {&path: {"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", env!("CARGO_PKG_VERSION"))}}}),
-    )
+    let url = format!("/openapi/v3/{path}?hash={}", env!("CARGO_PKG_VERSION"));
+    Json(json!({"paths": {path: {"serverRelativeURL": url}}}))
 }
 
 /// `/openapi/v3/apis/GROUP/VERSION`.
 pub(super) async fn v3() -> Json<Value> {
-    let parameter = |name: &str, place: &str, about: &str| json!({"name": name, "in": place, "schema": {"type": "string"}, "required": place == "path", "description": about});
-    let paths = paths(
-        |about, id, media, parameters| {
-            json!({
-                "description": about,
-                "operationId": id,
-                "tags": ["dataFleetprofDev_v1alpha1"],
-                "parameters": parameters,
-                "responses": {
-                    "200": {"description": "OK", "content": {media: {"schema": {"type": "string"}}}},
-                    "401": {"description": "Unauthorized"},
-                },
-            })
-        },
-        parameter,
-    );
-    Json(json!({"openapi": "3.0.0", "info": {"title": "fleetprof", "version": VERSION}, "paths": paths}))
+    let parameter = |about: &Parameter| {
+        json!({
+            "name": about.name,
+            "in": about.place,
+            "schema": about.schema,
+            "required": about.place == "path",
+            "description": about.about,
+        })
+    };
+    let operation = |view: &View| {
+        let schema = json!({"schema": {"type": "string"}});
+        let content: Map<String, Value> =
+            view.media.iter().map(|media| ((*media).to_owned(), schema.clone())).collect();
+        json!({
+            "description": view.about,
+            "operationId": operation_id(view),
+            "tags": ["dataFleetprofDev_v1alpha1"],
+            "parameters": parameters(view).iter().map(parameter).collect::<Vec<_>>(),
+            "responses": {
+                "200": {"description": "OK", "content": content},
+                "401": {"description": "Unauthorized"},
+            },
+        })
+    };
+    Json(json!({"openapi": "3.0.0", "info": info(), "paths": paths(operation)}))
 }
 
-fn paths(
-    operation: impl Fn(&str, &str, &str, Vec<Value>) -> Value,
-    parameter: impl Fn(&str, &str, &str) -> Value,
-) -> Map<String, Value> {
-    let described = SUBRESOURCES.iter().map(|(name, media, about)| {
-        let mut parameters = vec![
-            parameter("namespace", "path", "Namespace of the session"),
-            parameter("name", "path", "Name of the session"),
-            parameter("pod", "query", "Only the profile of this pod"),
-            parameter("type", "query", "What it counts, such as cpu; the session's first by default"),
-        ];
-        if *name == "top" {
-            parameters.push(parameter("n", "query", "How many functions, 1 to 1000"));
-            parameters.push(parameter("format", "query", "text or json"));
-        }
-        let path =
-            format!("/apis/{DATA_GROUP}/{VERSION}/namespaces/{{namespace}}/profilesessions/{{name}}/{name}");
-        let id = format!("readDataFleetprofDevV1alpha1NamespacedProfileSession_{name}");
-        (path, json!({"get": operation(about, &id, media, parameters)}))
+/// A parameter in either version's terms.
+struct Parameter {
+    name: &'static str,
+    place: &'static str,
+    about: &'static str,
+    schema: Value,
+}
+
+fn parameters(view: &View) -> Vec<Parameter> {
+    let text = json!({"type": "string"});
+    let path = [("namespace", "namespace of the session"), ("name", "name of the session")]
+        .map(|(name, about)| Parameter { name, place: "path", about, schema: text.clone() });
+    let query = view.all_params().map(|param| Parameter {
+        name: param.name,
+        place: "query",
+        about: param.about,
+        schema: param.schema(),
     });
-    described.collect()
+    path.into_iter().chain(query).collect()
+}
+
+fn operation_id(view: &View) -> String {
+    format!("readDataFleetprofDevV1alpha1NamespacedProfileSession_{}", view.name)
+}
+
+fn info() -> Value {
+    json!({"title": "fleetprof", "version": VERSION})
+}
+
+fn paths(operation: impl Fn(&View) -> Value) -> Map<String, Value> {
+    let session = format!("/apis/{DATA_GROUP}/{VERSION}/namespaces/{{namespace}}/profilesessions/{{name}}");
+    VIEWS.iter().map(|view| (format!("{session}/{}", view.name), json!({"get": operation(view)}))).collect()
 }

@@ -1,18 +1,18 @@
-//! Who answers for `data.fleetprof.dev` in this cluster: the API server itself, the leader, or an understudy?
+//! Which Service answers for `data.fleetprof.dev`: none, the leader's, or the standby?
 //!
 //! ```text
 //! chart: spec.service is absent, the API server answers 404 itself
 //!    │ register (the leader, once it serves)
 //!    ▼
-//! leader: spec.service names it ──── hand_over (the leader as it stops; the webhook's ──► understudy: spec.service names
+//! leader: spec.service names it ──── hand_over (the leader as it stops; the webhook's ──► standby: spec.service names
 //!    ▲                               replicas when nobody renews the leader's Lease)      the webhook's replicas, which
-//!    └─────────────────────────────── register (the next leader) ◄─────────────────────── know the documents alone
+//!    └─────────────────────────────── register (the next leader) ◄─────────────────────── serve only the documents
 //! ```
 //! An APIService whose server is down makes discovery fail, and while discovery fails the namespace
-//! controller finishes the deletion of **no** namespace in the whole cluster. A read API that is gone must
-//! cost nobody more than the read API, so somebody always answers for it. Taking `spec.service` away again
-//! would not do: API servers go on asking the server that they were told of first (seen with 1.35), until
-//! they are told of another.
+//! controller finishes the deletion of **no** namespace in the whole cluster. A read API that is down must
+//! not break more than the read API, so some Service always answers for it. Removing `spec.service` again
+//! does not help: API servers keep asking the server they were told of first (seen with 1.35) until they are
+//! told of another.
 
 use std::time::{Duration, Instant};
 
@@ -25,12 +25,12 @@ use kube::{Api, Client};
 use serde_json::json;
 use tracing::{info, warn};
 
-/// How often the leader's lease is looked at.
+/// How often the leader's Lease is read.
 const EVERY: Duration = Duration::from_secs(5);
-/// A lease that nobody renewed for so long has no leader: a third more than its own duration.
+/// A Lease that has not been renewed for this long has no leader: a third more than its own duration.
 const ABANDONED: Duration = Duration::from_secs(20);
 
-/// A Service behind which the read API is served.
+/// A Service in front of the read API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadService {
     /// Its namespace.
@@ -41,19 +41,19 @@ pub struct ReadService {
     pub port: u16,
 }
 
-/// Port of the read API at both Services, as the chart makes them.
+/// Port of the read API at both Services of the chart.
 const SERVICE_PORT: u16 = 8444;
 
 impl ReadService {
-    /// The Service of the installation `fullname` behind which its leader is.
+    /// The Service in front of the leader of the installation `fullname`.
     #[must_use]
     pub fn leader(namespace: &str, fullname: &str) -> Self {
         Self { namespace: namespace.into(), name: format!("{fullname}-leader"), port: SERVICE_PORT }
     }
 
-    /// The Service of the installation `fullname` behind which [`super::understudy`] is.
+    /// The Service in front of [`super::standby_router`] of the installation `fullname`.
     #[must_use]
-    pub fn understudy(namespace: &str, fullname: &str) -> Self {
+    pub fn standby(namespace: &str, fullname: &str) -> Self {
         Self { namespace: namespace.into(), name: format!("{fullname}-webhook"), port: SERVICE_PORT }
     }
 }
@@ -62,12 +62,12 @@ fn api_service() -> String {
     format!("{VERSION}.{DATA_GROUP}")
 }
 
-/// Lets the API server send requests for the read API to `service`, whose certificate is of `ca` (PEM).
+/// Makes the API server send requests for the read API to `service`, whose certificate `ca` (PEM) signed.
 /// Writes only what differs.
 ///
 /// # Errors
-/// The API server refuses; needs `get` and `patch` on this APIService, and no `create`: an APIService that an
-/// uninstall deleted is not made again.
+/// The API server refuses; needs `get` and `patch` on this APIService. Not `create`: an APIService that an
+/// uninstall deleted must stay deleted.
 pub async fn register(client: &Client, service: &ReadService, ca: &str) -> kube::Result<()> {
     let api = Api::<APIService>::all(client.clone());
     if api.get_opt(&api_service()).await?.is_some_and(|found| registered(&found, service, ca)) {
@@ -81,7 +81,7 @@ pub async fn register(client: &Client, service: &ReadService, ca: &str) -> kube:
         },
     });
     api.patch(&api_service(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await?;
-    info!(service = service.name, "the read API is registered");
+    info!(service = service.name, "registered the read API");
     Ok(())
 }
 
@@ -98,12 +98,12 @@ fn names(spec: &APIServiceSpec, service: &ReadService) -> bool {
     })
 }
 
-/// Lets `understudy` answer instead of `leader`. Nothing happens where somebody else is registered, or
-/// nobody. Both have certificates of the same CA.
+/// Makes `standby` answer instead of `leader`. Does nothing where another Service is registered, or none.
+/// The same CA signed both certificates.
 ///
 /// # Errors
 /// The API server refuses; needs `get` and `patch` on this APIService.
-pub async fn hand_over(client: &Client, leader: &ReadService, understudy: &ReadService) -> kube::Result<()> {
+pub async fn hand_over(client: &Client, leader: &ReadService, standby: &ReadService) -> kube::Result<()> {
     let api = Api::<APIService>::all(client.clone());
     if !api
         .get_opt(&api_service())
@@ -113,21 +113,20 @@ pub async fn hand_over(client: &Client, leader: &ReadService, understudy: &ReadS
     {
         return Ok(());
     }
-    let service =
-        json!({"namespace": understudy.namespace, "name": understudy.name, "port": understudy.port});
+    let service = json!({"namespace": standby.namespace, "name": standby.name, "port": standby.port});
     api.patch(&api_service(), &PatchParams::default(), &Patch::Merge(json!({"spec": {"service": service}})))
         .await?;
     info!(
-        service = understudy.name,
-        "no leader serves the read API; this Service answers with its documents, so that namespaces can be \
+        service = standby.name,
+        "no leader serves the read API; the standby serves its discovery documents, so that namespaces can be \
          deleted"
     );
     Ok(())
 }
 
-/// Hands over to `understudy` whenever nobody renews the Lease `lease` in the leader's namespace, for ever.
-/// For replicas that do not lead; needs `get` on the Lease, and what [`hand_over`] needs.
-pub async fn stand_by(client: Client, lease: String, leader: ReadService, understudy: ReadService) {
+/// Hands over to `standby` whenever the Lease `lease` in the leader's namespace is no longer renewed; never
+/// ends. Needs `get` on the Lease, and what [`hand_over`] needs.
+pub async fn stand_by(client: Client, lease: String, leader: ReadService, standby: ReadService) {
     let leases: Api<Lease> = Api::namespaced(client.clone(), &leader.namespace);
     let mut watch = LeaseWatch::default();
     loop {
@@ -137,29 +136,29 @@ pub async fn stand_by(client: Client, lease: String, leader: ReadService, unders
                 .and_then(|lease| lease.spec)
                 .map(|spec| format!("{:?} {:?}", spec.holder_identity, spec.renew_time)),
             Err(error) => {
-                // Who cannot see the lease cannot tell that it is abandoned.
-                warn!(%error, "the leader's lease cannot be read");
+                // An unreadable Lease says nothing about whether it is renewed.
+                warn!(%error, "failed to read the leader's Lease");
                 watch = LeaseWatch::default();
                 continue;
             }
         };
         if watch.abandoned(held, Instant::now())
-            && let Err(error) = hand_over(&client, &leader, &understudy).await
+            && let Err(error) = hand_over(&client, &leader, &standby).await
         {
-            warn!(%error, "no leader serves the read API, and nobody can take over: while it is so, no \
-                           namespace can be deleted");
+            warn!(%error, "no leader serves the read API, and registering the standby failed; until one \
+                           succeeds, no namespace can be deleted");
         }
     }
 }
 
-/// Tells an abandoned lease by its standing still. The times in it are of other machines' clocks.
+/// Recognises an abandoned Lease by its not changing: the times in it are of other machines' clocks.
 #[derive(Debug, Default)]
 struct LeaseWatch {
     seen: Option<(Option<String>, Instant)>,
 }
 
 impl LeaseWatch {
-    /// Whether what the lease says has not changed for [`ABANDONED`].
+    /// Whether the Lease has said the same for [`ABANDONED`].
     fn abandoned(&mut self, held: Option<String>, now: Instant) -> bool {
         match &self.seen {
             Some((before, since)) if *before == held => now.duration_since(*since) >= ABANDONED,
@@ -179,14 +178,14 @@ mod tests {
     fn only_what_differs_is_written() {
         let leader = ReadService::leader("fp", "fleetprof");
         let service = json!({"namespace": "fp", "name": "fleetprof-leader", "port": 8444});
-        let understudy = json!({"namespace": "fp", "name": "fleetprof-webhook", "port": 8444});
+        let standby = json!({"namespace": "fp", "name": "fleetprof-webhook", "port": 8444});
         let other_port = json!({"namespace": "fp", "name": "fleetprof-leader", "port": 443});
         let ca = base64::engine::general_purpose::STANDARD.encode("CA");
         for (spec, same) in [
             (json!({"service": service, "caBundle": ca}), true),
             (json!({"service": service}), false),
             (json!({"service": service, "caBundle": "b2xk"}), false),
-            (json!({"service": understudy, "caBundle": ca}), false),
+            (json!({"service": standby, "caBundle": ca}), false),
             (json!({"service": other_port, "caBundle": ca}), false),
             (json!({}), false),
         ] {

@@ -5,7 +5,7 @@
 //!                                      │ assemble, kind by kind: merge, label, store, drop the slices
 //! sessions ──────────────────────────► profiles/CLUSTER/NAMESPACE/WORKLOAD/DATE/SESSION/POD_CONTAINER_TYPE.pb.gz
 //!                                      │
-//! data_api ◄─ session_profile · top ◄──┘      retention: delete_session · sweep
+//! data_api ◄─ session_profile · stacks ┘      retention: delete_session · sweep
 //! ```
 //! Guarantees: a file is whole or not there; what was answered with `Ok` survives a crash; every operation
 //! may be repeated after a crash at any point and then ends the same way. One process writes: the leader.
@@ -37,7 +37,7 @@ use bytes::Bytes;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};
 use fleetprof_crds::wire::SliceId;
-use fleetprof_profile::Top;
+use fleetprof_profile::Profile;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
@@ -155,23 +155,26 @@ impl Results {
         n: usize,
     ) -> Result<Vec<TopFunction>, ResultsError> {
         let (session, selection) = (session_uid.to_owned(), Selection::of_keys(kind, keys));
-        let top = self.run(&self.merges, move |store| store.top(&session, &selection, n)).await?;
-        Ok(top.rows.iter().map(top_function).collect())
+        let hottest =
+            move |store: &Store| store.stacks(&session, &selection).map(|merged| pprof::hottest(&merged, n));
+        Ok(self.run(&self.merges, hottest).await?.rows.iter().map(top_function).collect())
     }
 
-    /// The same with all numbers, over all profiles of that kind or those of one pod.
+    /// What `render` makes of the stacks of all profiles of that kind or those of one pod, merged without
+    /// their labels. It runs where it may block, one merge at a time.
     ///
     /// # Errors
     /// As [`top`](Self::top).
-    pub async fn top_table(
+    pub async fn stacks<T: Send + 'static>(
         &self,
         session_uid: &str,
         kind: ProfileKind,
         pod: Option<&str>,
-        n: usize,
-    ) -> Result<Top, ResultsError> {
+        render: impl FnOnce(&Profile) -> T + Send + 'static,
+    ) -> Result<T, ResultsError> {
         let (session, selection) = (session_uid.to_owned(), Selection::of_pod(kind, pod));
-        self.run(&self.merges, move |store| store.top(&session, &selection, n)).await
+        let rendered = move |store: &Store| store.stacks(&session, &selection).map(|merged| render(&merged));
+        self.run(&self.merges, rendered).await
     }
 
     /// All profiles of one kind of a session, or those of one pod, merged into one gzipped pprof file.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fleetprof_crds::ProfileKind;
-use fleetprof_profile::{Profile, Top};
+use fleetprof_profile::Profile;
 
 use super::error::ResultsError;
 use super::key::{Key, pod_prefix, session_component};
@@ -43,17 +43,12 @@ impl Selection {
 }
 
 impl Store {
-    /// The hottest functions.
+    /// The profiles merged by their stacks, without labels.
     ///
     /// # Errors
     /// `Missing`, `Rejected`, `Io`.
-    pub(super) fn top(
-        &self,
-        session_uid: &str,
-        selection: &Selection,
-        n: usize,
-    ) -> Result<Top, ResultsError> {
-        Ok(pprof::hottest(&self.merged(Merge::of_stacks(), &self.keys(session_uid, selection)?)?, n))
+    pub(super) fn stacks(&self, session_uid: &str, selection: &Selection) -> Result<Profile, ResultsError> {
+        self.merged(Merge::of_stacks(), &self.keys(session_uid, selection)?)
     }
 
     /// One file of all profiles; a single one is passed on as it is stored.

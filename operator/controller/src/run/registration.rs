@@ -93,8 +93,8 @@ pub async fn keep_read_api(
 /// Lets the webhook's replicas answer for the read API before this leader stops.
 pub async fn leave(client: Client, settings: RunSettings) {
     let leader = ReadService::leader(&settings.namespace, &settings.name);
-    let understudy = ReadService::understudy(&settings.namespace, &settings.name);
-    match tokio::time::timeout(HAND_OVER, hand_over(&client, &leader, &understudy)).await {
+    let standby = ReadService::standby(&settings.namespace, &settings.name);
+    match tokio::time::timeout(HAND_OVER, hand_over(&client, &leader, &standby)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(

@@ -5,7 +5,7 @@
 //! API server ── AdmissionReview ──► router ─► pods     ── fleetprof-core: inject ──► JSON patch
 //!                                         └─► sessions ── requestedBy ─────────────► JSON patch
 //! API server ◄── watch: policies, namespaces' labels ── Index      Secret ◄── watch ── TlsSource
-//! API server ── discovery of the read API, while nobody leads ──► data_api::understudy
+//! API server ── discovery of the read API, while nobody leads ──► data_api::standby_router
 //! ```
 //! Every request is allowed, whatever is wrong with it: an error leaves a pod without an agent, and is
 //! counted, logged and sent back as a warning. A pod that is left out has no object yet that an event could
@@ -38,7 +38,7 @@ pub use metrics::Metrics;
 pub use router::{WebhookState, router};
 
 use crate::data_api::registration::{ReadService, stand_by};
-use crate::data_api::understudy;
+use crate::data_api::standby_router;
 use crate::health::{self, Gates, Health};
 use crate::listeners;
 use crate::server::{self, ConnectionMetrics};
@@ -71,10 +71,8 @@ pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
         Health { gates: gates.clone(), registry: Arc::new(registry) },
         limits,
     );
-    let (leader, instead) = (
-        ReadService::leader(&args.namespace, &args.name),
-        ReadService::understudy(&args.namespace, &args.name),
-    );
+    let (leader, instead) =
+        (ReadService::leader(&args.namespace, &args.name), ReadService::standby(&args.namespace, &args.name));
     tokio::select! {
         served = answer(&args, &index, &tls, (metrics, connections), &gates) => served,
         ended = health => ended,
@@ -127,7 +125,7 @@ async fn answer(
     let data = tls::serve(
         data_listener,
         tls.clone(),
-        understudy(),
+        standby_router(),
         None,
         listeners::read_api_standby(connections),
         leaving,

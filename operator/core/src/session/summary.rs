@@ -300,7 +300,7 @@ fn links(session: &ProfileSession) -> Vec<Link> {
         names::DATA_GROUP,
         names::VERSION
     );
-    ["profile", "top"].iter().map(|n| Link { name: (*n).into(), url: format!("{base}/{n}") }).collect()
+    names::VIEWS.iter().map(|n| Link { name: (*n).into(), url: format!("{base}/{n}") }).collect()
 }
 
 /// What came of assembling a target's slices.

@@ -8,7 +8,8 @@ use prometheus_client::registry::Registry;
 use tower::ServiceExt;
 
 use super::fixtures::World;
-use crate::data_api::{DataApiMetrics, understudy};
+use crate::data_api::views::VIEWS;
+use crate::data_api::{DataApiMetrics, standby_router};
 use crate::results::tests::fixtures::decoded;
 
 const NOW: &str = "/apis/data.fleetprof.dev/v1alpha1/namespaces/shop/profilesessions";
@@ -52,6 +53,18 @@ async fn a_table_comes_as_text_or_json() {
     );
 }
 
+/// Whoever adds a view need not add it here.
+#[tokio::test]
+async fn every_view_answers_with_its_media_type() {
+    let world = World::new().await;
+    for view in VIEWS {
+        let answer = world.get(&format!("{NOW}/now/{}", view.name)).await;
+        let media = answer.headers["content-type"].to_str().unwrap();
+        assert_eq!((answer.status.as_u16(), media.split(';').next()), (200, view.media.first().copied()));
+        assert_eq!(answer.headers["cache-control"], "no-store");
+    }
+}
+
 #[tokio::test]
 async fn refusals_say_what_to_do() {
     let world = World::new().await;
@@ -62,11 +75,13 @@ async fn refusals_say_what_to_do() {
         ("broken/profile", 503, "ServiceUnavailable", "try again"),
         ("now/profile?pod=orders", 404, "NotFound", "orders-1, orders-2"),
         ("now/top?n=0", 400, "BadRequest", "1 to 1000"),
+        ("now/top?type=CPU", 400, "BadRequest", "use one of cpu, wall"),
         ("now/top?n=many", 400, "BadRequest", "n=20"),
+        ("now/top?n=1&n=2", 400, "BadRequest", "give it once"),
         ("now/top?format=svg", 400, "BadRequest", "format=text or json"),
-        ("now/flamegraph", 404, "NotFound", "/profile or …/top"),
-        ("now", 404, "NotFound", "/profile or …/top"),
-        ("..%2f..%2fsecrets%2fx/profile", 404, "NotFound", "no session can have this name"),
+        ("now/flamegraph", 404, "NotFound", "VIEW is profile or top"),
+        ("now", 404, "NotFound", "VIEW is profile or top"),
+        ("..%2f..%2fsecrets%2fx/profile", 404, "NotFound", "invalid name of a session"),
     ];
     for (path, code, reason, advice) in cases {
         let answer = world.get(&format!("{NOW}/{path}")).await;
@@ -138,12 +153,18 @@ async fn discovery_lists_nothing_that_could_be_deleted() {
 async fn the_api_is_described() {
     let world = World::new().await;
     let v2 = world.get("/openapi/v2").await.json();
-    assert_eq!((&v2["swagger"], v2["paths"].as_object().unwrap().len()), (&"2.0".into(), 2));
+    assert_eq!((&v2["swagger"], v2["paths"].as_object().unwrap().len()), (&"2.0".into(), VIEWS.len()));
     let index = world.get("/openapi/v3").await.json();
     let url =
         index["paths"]["apis/data.fleetprof.dev/v1alpha1"]["serverRelativeURL"].as_str().unwrap().to_owned();
     let v3 = world.get(&url).await.json();
-    assert_eq!((&v3["openapi"], v3["paths"].as_object().unwrap().len()), (&"3.0.0".into(), 2));
+    assert_eq!((&v3["openapi"], v3["paths"].as_object().unwrap().len()), (&"3.0.0".into(), VIEWS.len()));
+    let top = &v3["paths"][format!("{}/top", NOW.replace("/shop/", "/{namespace}/") + "/{name}")]["get"];
+    let parameters = top["parameters"].as_array().unwrap();
+    let n = parameters.iter().find(|parameter| parameter["name"] == "n").unwrap();
+    assert_eq!((&n["in"], &n["schema"]["maximum"]), (&"query".into(), &1_000.into()));
+    let media: Vec<&String> = top["responses"]["200"]["content"].as_object().unwrap().keys().collect();
+    assert_eq!(media, ["application/json", "text/plain"]);
 }
 
 #[tokio::test]
@@ -166,10 +187,10 @@ async fn requests_are_counted_by_what_they_were_for() {
 }
 
 #[tokio::test]
-async fn an_understudy_knows_the_documents_alone() {
+async fn the_standby_serves_only_the_documents() {
     let ask = |path: &'static str| async move {
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let response = understudy().oneshot(request).await.unwrap();
+        let response = standby_router().oneshot(request).await.unwrap();
         (response.status().as_u16(), response.into_body().collect().await.unwrap().to_bytes())
     };
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! Does a real API server take the read API, and what does it do to namespaces?
+//! Does a real API server serve the read API, and can namespaces still be deleted?
 //!
 //! Needs a cluster with controllers, whose API server reaches this machine: `KUBECONFIG=…
 //! FLEETPROF_TEST_ADDRESS=IP cargo test -p fleetprof-operator --lib data_api::tests::cluster -- --ignored
@@ -154,23 +154,20 @@ async fn check_namespace(client: &Client, name: &str, seconds: u64) -> bool {
     gone.is_some()
 }
 
-/// A server that is gone holds up every namespace of the cluster, until its understudy answers.
-async fn check_without_leader(client: &Client, leader: &ReadService, understudy: &ReadService) {
+/// A server that is gone blocks the deletion of every namespace of the cluster until the standby answers.
+async fn check_without_leader(client: &Client, leader: &ReadService, standby: &ReadService) {
     eventually("the API server sees that it is down", 60, || async {
         availability(client).await.0 == "False"
     })
     .await;
-    assert!(
-        !check_namespace(client, "fleetprof-while-down", 15).await,
-        "this Kubernetes needs no understudy"
-    );
-    registration::hand_over(client, leader, understudy).await.unwrap();
+    assert!(!check_namespace(client, "fleetprof-while-down", 15).await, "this Kubernetes needs no standby");
+    registration::hand_over(client, leader, standby).await.unwrap();
     let api: Api<Namespace> = Api::all(client.clone());
-    let freed = eventually("with the understudy the namespace goes", 180, || async {
+    let freed = eventually("with the standby the namespace goes", 180, || async {
         api.get_opt("fleetprof-while-down").await.unwrap().is_none()
     });
-    println!("once the understudy answers, it goes within {:?}", freed.await);
-    assert!(check_namespace(client, "fleetprof-understudy", 60).await);
+    println!("once the standby answers, it goes within {:?}", freed.await);
+    assert!(check_namespace(client, "fleetprof-standby", 60).await);
     let (code, body) = get(client, PROFILE).await;
     println!("reading without a leader: {code} {}", String::from_utf8_lossy(&body));
     assert_eq!(code, 503);
@@ -198,9 +195,9 @@ async fn a_real_api_server_serves_profiles_and_never_holds_up_a_namespace() {
     assert!(check_namespace(&client, "fleetprof-not-registered", 60).await);
 
     let leader = served::leader(&client, open(volume.path()).await, address, &certificates).await;
-    let understudy = served::understudy(address, &certificates).await;
+    let standby = served::standby(address, &certificates).await;
     served::expose(&client, &leader).await;
-    served::expose(&client, &understudy).await;
+    served::expose(&client, &standby).await;
     registration::register(&client, &leader.service(), &certificates.ca).await.unwrap();
     let up =
         eventually("the API server takes it", 60, || async { get(&client, PROFILE).await.0 == 200 }).await;
@@ -211,7 +208,7 @@ async fn a_real_api_server_serves_profiles_and_never_holds_up_a_namespace() {
 
     let (address, service) = (leader.address, leader.service());
     drop(leader);
-    check_without_leader(&client, &service, &understudy.service()).await;
+    check_without_leader(&client, &service, &standby.service()).await;
     let leader = served::leader(&client, open(volume.path()).await, address, &certificates).await;
     registration::register(&client, &leader.service(), &certificates.ca).await.unwrap();
     let again =

@@ -23,7 +23,7 @@ use crate::tls::{ClientAuth, TlsMaterial, TlsSource, serve};
 
 pub(super) const NAMESPACE: &str = "fleetprof-data-api-test";
 const LEADER: &str = "fleetprof-leader";
-const UNDERSTUDY: &str = "fleetprof-webhook";
+const STANDBY: &str = "fleetprof-webhook";
 const API_SERVICE: &str = "v1alpha1.data.fleetprof.dev";
 
 /// A certificate for both Services: chain, key and CA.
@@ -41,7 +41,7 @@ impl Certificates {
         let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
         let issuer = rcgen::Issuer::new(ca, ca_key);
         let key = rcgen::KeyPair::generate().unwrap();
-        let names = [LEADER, UNDERSTUDY].map(|name| format!("{name}.{NAMESPACE}.svc")).to_vec();
+        let names = [LEADER, STANDBY].map(|name| format!("{name}.{NAMESPACE}.svc")).to_vec();
         let leaf = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
         Self { chain: leaf.pem(), key: key.serialize_pem(), ca: ca_pem }
     }
@@ -81,8 +81,8 @@ pub(super) async fn leader(
 }
 
 /// Serves what is left of it without a leader.
-pub(super) async fn understudy(address: SocketAddr, certificates: &Certificates) -> Served {
-    start(UNDERSTUDY, address, data_api::understudy(), None, certificates).await
+pub(super) async fn standby(address: SocketAddr, certificates: &Certificates) -> Served {
+    start(STANDBY, address, data_api::standby_router(), None, certificates).await
 }
 
 async fn start(

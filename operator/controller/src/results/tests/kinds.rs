@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::SliceId;
-use fleetprof_profile::{sample_types, total};
+use fleetprof_profile::{Profile, sample_types, total};
 use proptest::prelude::*;
 
 use super::fixtures::{cpu, decoded, files, open, scope, scope_of, slice, slice_of, store};
@@ -43,8 +43,9 @@ async fn each_kind_of_a_capture_becomes_a_profile_of_its_own() {
     for (kind, samples) in [(CPU, 7), (WALL, 100)] {
         let read = decoded(&results.session_profile("session-1", kind, None).await.unwrap());
         assert_eq!((total(&read, 0), sample_types(&read)), (samples, kind.sample_types().to_vec()));
-        let top = results.top_table("session-1", kind, Some("orders-1"), 1).await.unwrap();
-        assert_eq!(top.rows[0].self_value, samples * 10_101_010);
+        let sum = |merged: &Profile| (total(merged, 0), total(merged, 1));
+        let stacks = results.stacks("session-1", kind, Some("orders-1"), sum).await.unwrap();
+        assert_eq!(stacks, (samples, samples * 10_101_010));
     }
     let none = results.session_profile("session-1", ProfileKind::Heap, None).await;
     assert!(matches!(&none, Err(ResultsError::Missing(sentence)) if sentence.contains("heap")), "{none:?}");

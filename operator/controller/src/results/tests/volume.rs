@@ -10,6 +10,7 @@ use fleetprof_profile::{sample_types, total};
 
 use super::fixtures::{cpu, decoded, files, large_slice, open, scope, scope_of, slice, store};
 use crate::gateway::{SinkError, SliceSink, Stored};
+use crate::results::pprof::hottest;
 use crate::results::read::Selection;
 use crate::results::{ResultsError, StoredSlices};
 
@@ -140,10 +141,9 @@ async fn sessions_are_read_by_pod_and_as_a_whole() {
         top.iter().map(|row| (row.name.as_str(), row.location.as_str(), row.self_percent.as_str())).collect();
     assert_eq!(rows[..2], [("work", "work.py:42", "81.8"), ("wait", "work.py:42", "18.2")]);
     assert_eq!(results.top("session-1", CPU, &keys[..1], 1).await.unwrap()[0].self_percent, "85.7");
-    assert_eq!(
-        results.top_table("session-1", CPU, Some("orders-11"), 1).await.unwrap().rows[0].self_percent,
-        75.0
-    );
+    let of_pod =
+        results.stacks("session-1", CPU, Some("orders-11"), |merged| total(merged, 0)).await.unwrap();
+    assert_eq!(of_pod, 4);
     assert!(results.top("session-1", CPU, &["../../etc/passwd".into()], 1).await.is_err());
 }
 
@@ -216,6 +216,6 @@ fn a_merge_of_too_much_is_refused_but_single_pods_and_the_table_can_be_read() {
     let error = store.session_profile("session-1", &Selection::of_pod(CPU, None)).unwrap_err();
     assert!(matches!(&error, ResultsError::Rejected(sentence) if sentence.contains("?pod=NAME")), "{error}");
     assert!(store.session_profile("session-1", &Selection::of_pod(CPU, Some("p3"))).is_ok());
-    let top = store.top("session-1", &Selection::of_pod(CPU, None), 3).unwrap();
+    let top = hottest(&store.stacks("session-1", &Selection::of_pod(CPU, None)).unwrap(), 3);
     assert_eq!((top.functions, top.rows[0].self_value), (16_001, 9 * 10_101_010));
 }
