@@ -1,5 +1,6 @@
 //! What does the operator need to know of a pod? A pruned view of about 1 KB, made once when the pod changes.
 
+mod injection;
 mod shared;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,6 @@ use fleetprof_crds::{Reason, names};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use serde_json::{Value, json};
 
 use crate::container::{barred_by, choose_container};
 
@@ -193,7 +193,7 @@ impl PodFacts {
             containers: containers(pod),
             sidecar: sidecar.then(|| sidecar_state(pod)),
             attached: attached(pod),
-            uninjected: (!sidecar).then(|| injection_view(pod).to_string().into()),
+            uninjected: (!sidecar).then(|| injection::view(pod).to_string().into()),
         })
     }
 
@@ -359,65 +359,6 @@ fn container_state(status: Option<&ContainerStatus>) -> AgentContainerState {
     match &state.waiting {
         Some(w) => AgentContainerState::Waiting(text(&w.reason), text(&w.message)),
         None => AgentContainerState::Unknown,
-    }
-}
-
-/// The parts of a pod that the injection rules read, in the pod's own shape. Of names they ask for those of
-/// ours alone; others, such as that of the volume of a service account's token, are made for each pod.
-fn injection_view(pod: &Pod) -> Value {
-    let Some(spec) = &pod.spec else { return Value::Null };
-    let ours = |name: &&String| {
-        [names::SIDECAR_NAME, names::TOKEN_VOLUME, names::SPOOL_VOLUME].contains(&name.as_str())
-    };
-    let named = |all: Vec<&String>| {
-        all.into_iter().filter(ours).map(|name| json!({"name": name})).collect::<Vec<_>>()
-    };
-    let mut annotations = pod.metadata.annotations.clone().unwrap_or_default();
-    annotations.retain(|k, _| {
-        k == names::DEFAULT_CONTAINER_ANNOTATION
-            || k == names::MIRROR_ANNOTATION
-            || k == "kubernetes.io/config.source"
-    });
-    json!({
-        "metadata": {
-            "labels": pod.metadata.labels.clone().unwrap_or_default(), "annotations": annotations,
-            "ownerReferences": pod.metadata.owner_references.iter().flatten().map(|o| json!({"kind": o.kind})).collect::<Vec<_>>(),
-        },
-        "spec": {
-            "hostPID": spec.host_pid, "shareProcessNamespace": spec.share_process_namespace, "os": spec.os,
-            "nodeSelector": spec.node_selector, "affinity": required_nodes(spec), "securityContext": spec.security_context,
-            "containers": spec.containers.iter().map(|c| json!({"name": c.name, "securityContext": c.security_context, "resources": cpu_limit(c)})).collect::<Vec<_>>(),
-            "initContainers": named(spec.init_containers.iter().flatten().map(|c| &c.name).collect()),
-            "volumes": named(spec.volumes.iter().flatten().map(|v| &v.name).collect()),
-        }
-    })
-    .as_object()
-    .map(|o| drop_nulls(Value::Object(o.clone())))
-    .unwrap_or_default()
-}
-
-fn required_nodes(spec: &PodSpec) -> Option<Value> {
-    let required = spec
-        .affinity
-        .as_ref()?
-        .node_affinity
-        .as_ref()?
-        .required_during_scheduling_ignored_during_execution
-        .as_ref()?;
-    Some(json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}))
-}
-
-fn cpu_limit(container: &Container) -> Option<Value> {
-    Some(json!({"limits": {"cpu": container.resources.as_ref()?.limits.as_ref()?.get("cpu")?}}))
-}
-
-fn drop_nulls(value: Value) -> Value {
-    match value {
-        Value::Object(map) => Value::Object(
-            map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, drop_nulls(v))).collect(),
-        ),
-        Value::Array(items) => Value::Array(items.into_iter().map(drop_nulls).collect()),
-        other => other,
     }
 }
 

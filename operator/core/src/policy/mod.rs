@@ -21,6 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::link::{self, Observed};
 use crate::schedule::{self, Plan, Tick};
 use crate::view::PolicyView;
+use pace::Pace;
 
 /// What [`step`] decided.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,11 +64,7 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
         !policy.spec.suspend && policy.spec.sampling.percent > 0 && links.iter().any(|l| l.linked);
     let create = pace.due.filter(|tick| may_start && !rounds::capturing(&observed.sessions, tick.round));
     let missed = pace.missed.filter(|_| may_start);
-    status.last_session_time = create.map(|tick| Time(tick.at)).or(status.last_session_time);
-    status.last_missed_time = missed.map(|tick| Time(tick.at)).or(status.last_missed_time);
-    // Nobody waited for this tick: when pods come or the policy goes on, it has not been missed.
-    status.last_idle_time =
-        pace.due.or(pace.missed).filter(|_| !may_start).map(|tick| Time(tick.at)).or(status.last_idle_time);
+    note_ticks(&mut status, pace, create, may_start);
     status.next_session_time = pace.next.filter(|_| !policy.spec.suspend).map(Time);
     status.schedule = schedule::describe(&policy.spec.schedule);
     status.effective_overhead = plan.as_ref().ok().and_then(|plan| plan.overhead(observed.now));
@@ -86,4 +83,19 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
         links,
         requeue: until_next.clamp(SignedDuration::from_secs(1), SignedDuration::from_secs(15)),
     }
+}
+
+/// Notes what became of the tick that is due or was missed: a round, none, or nothing to start.
+fn note_ticks(status: &mut ProfilingPolicyStatus, pace: Pace, create: Option<Tick>, may_start: bool) {
+    let missed = pace.missed.filter(|_| may_start);
+    // Nobody waited for this tick: when pods come or the policy goes on, it has not been missed.
+    let idle = pace.due.or(pace.missed).filter(|_| !may_start);
+    let note = |tick: Option<Tick>, old: &mut Option<Time>| {
+        if let Some(tick) = tick {
+            *old = Some(Time(tick.at));
+        }
+    };
+    note(create, &mut status.last_session_time);
+    note(missed, &mut status.last_missed_time);
+    note(idle, &mut status.last_idle_time);
 }

@@ -12,19 +12,21 @@
 //! says for which agent version a workload was restarted: it is never restarted for the same one again,
 //! whoever asks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod facts;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleetprof_crds::restart::{RestartState, RestartStatus};
 use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::agent::AgentFacts;
 use crate::conditions::{self, Truth, Wanted};
 use crate::link::PodLink;
-use crate::pod::{PodFacts, Workload};
 use crate::selector;
 use crate::text::{advised, counted};
+
+pub use facts::{BudgetFacts, Key, Seen, Situation, WorkloadFacts};
 
 /// The condition that tells how restarts stand.
 pub const CONDITION: &str = "Restarting";
@@ -49,105 +51,6 @@ const OPEN: [Reason; 7] = [
     Reason::CreatedBeforePolicy,
     Reason::WebhookMissed,
 ];
-
-/// A workload in the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    /// Its namespace.
-    pub namespace: String,
-    /// What it is.
-    pub workload: Workload,
-}
-
-impl Key {
-    /// The workload of a restart.
-    #[must_use]
-    pub fn of(last: &RestartStatus) -> Self {
-        Self {
-            namespace: last.namespace.clone(),
-            workload: Workload { kind: last.kind.clone(), name: last.name.clone() },
-        }
-    }
-}
-
-impl Key {
-    /// Whether the pod names this workload as its own.
-    fn is_of(&self, pod: &PodFacts) -> bool {
-        *pod.namespace == *self.namespace && *pod.workload == self.workload
-    }
-}
-
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.workload)
-    }
-}
-
-/// What the API server says of a workload.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct WorkloadFacts {
-    /// It is paused, being deleted, or does not restart its pods by itself; the text says which.
-    pub unfit: Option<String>,
-    /// The controller has seen the newest spec, and there are as many pods of it, all of the newest revision,
-    /// as it wants.
-    pub settled: bool,
-    /// Pods of the newest revision that are ready.
-    pub ready: i32,
-    /// Pods wanted.
-    pub desired: i32,
-    /// The agent version that its template was restarted for.
-    pub restarted_for: Option<String>,
-    /// The pods that it takes for its own: anybody who may create pods can make one that names it as its
-    /// controller.
-    pub selector: LabelSelector,
-}
-
-/// What the API server says of a PodDisruptionBudget.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BudgetFacts {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// The pods that it protects.
-    pub selector: LabelSelector,
-    /// Pods that may be disrupted now; 0 where it is not known.
-    pub allowed: i32,
-}
-
-/// What was looked at.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Seen {
-    /// The workloads, `None` where there is none of that name. One that was not looked at is missing.
-    pub workloads: HashMap<Key, Option<WorkloadFacts>>,
-    /// The budgets of their namespaces.
-    pub budgets: Vec<BudgetFacts>,
-}
-
-/// The policy and its pods, as far as restarts go.
-#[derive(Clone, Debug)]
-pub struct Situation<'a> {
-    /// The time.
-    pub now: Timestamp,
-    /// Whether an admin lets the operator restart workloads at all.
-    pub enabled: bool,
-    /// When the policy was made, or this leader took over: the later of the two.
-    pub since: Timestamp,
-    /// The policy is suspended.
-    pub suspended: bool,
-    /// Generation of the policy.
-    pub generation: Option<i64>,
-    /// Version of the agent that new pods get.
-    pub version: &'a str,
-    /// Whether the policy names the agent's image, so that no agent is outdated.
-    pub pinned: bool,
-    /// The policy's pods.
-    pub links: &'a [PodLink],
-    /// Agents that were heard of lately, by pod uid.
-    pub agents: &'a HashMap<String, AgentFacts>,
-    /// The last restart.
-    pub last: Option<&'a RestartStatus>,
-}
 
 /// What [`decide`] decided.
 #[derive(Clone, Debug, PartialEq)]
@@ -293,12 +196,8 @@ fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision 
     let begun = facts.restarted_for.as_deref() == Some(&last.agent_version);
     // An operator of another version has taken over: for its agents it is decided anew.
     let ours = last.agent_version == situation.version;
-    if !begun && (situation.suspended || !situation.enabled || !ours) {
-        return next(&Situation { last: None, ..situation.clone() }, seen);
-    }
-    if !begun && let Err(why) = fit(&key, facts, situation, seen) {
-        let condition = Wanted::new(Truth::False, Reason::RestartBlocked, format!("{key} waits: {why}."));
-        return Decision { last: None, patch: None, condition };
+    if let Some(decision) = not_begun(&key, begun, facts, situation, seen) {
+        return decision;
     }
     let lacking = ours && lacks(&key, facts, situation) && candidates(situation).contains(&key);
     if begun && facts.settled && !lacking {
@@ -319,6 +218,25 @@ fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision 
     let condition =
         on(&format!("{} of {} pods are new and ready", if begun { facts.ready } else { 0 }, facts.desired));
     Decision { last: Some(last), patch: (!begun).then_some(key), condition }
+}
+
+/// What becomes of a restart that is decided and not begun, where it does not just go on: something else is
+/// next, or it waits.
+fn not_begun(
+    key: &Key,
+    begun: bool,
+    facts: &WorkloadFacts,
+    situation: &Situation,
+    seen: &Seen,
+) -> Option<Decision> {
+    let last = situation.last.filter(|_| !begun)?;
+    // An operator of another version decides for its own agents.
+    if situation.suspended || !situation.enabled || last.agent_version != situation.version {
+        return Some(next(&Situation { last: None, ..situation.clone() }, seen));
+    }
+    let why = fit(key, facts, situation, seen).err()?;
+    let condition = Wanted::new(Truth::False, Reason::RestartBlocked, format!("{key} waits: {why}."));
+    Some(Decision { last: None, patch: None, condition })
 }
 
 fn end(last: &RestartStatus, situation: &Situation, state: RestartState, condition: Wanted) -> Decision {

@@ -168,9 +168,7 @@ fn within_budget(observed: &Observed) -> Wanted {
 
 /// Whether the policy does what it says; with a spec that cannot be obeyed it does not.
 fn ready(facts: &Facts, configured: &Wanted, status: &ProfilingPolicyStatus) -> Wanted {
-    let Facts { policy, links, .. } = facts;
-    let linked = links.iter().filter(|l| l.linked).count();
-    if policy.spec.suspend {
+    if facts.policy.spec.suspend {
         return Wanted::new(
             Truth::False,
             Reason::PolicySuspended,
@@ -180,28 +178,39 @@ fn ready(facts: &Facts, configured: &Wanted, status: &ProfilingPolicyStatus) -> 
     if configured.reason == Reason::InvalidSpec {
         return configured.clone();
     }
+    without_pods(facts).or_else(|| failing(facts, status)).unwrap_or_else(|| active(facts))
+}
+
+/// Why there is no pod to profile, if so.
+fn without_pods(facts: &Facts) -> Option<Wanted> {
+    let links = facts.links;
     if links.is_empty() && facts.overridden > 0 {
         let message = format!(
             "Policies of their own namespaces serve all {} selected pods; this one has nothing to do.",
             facts.overridden
         );
-        return Wanted::new(Truth::False, Reason::Overridden, message);
+        return Some(Wanted::new(Truth::False, Reason::Overridden, message));
     }
     if links.is_empty() {
-        return Wanted::new(
+        return Some(Wanted::new(
             Truth::False,
             Reason::NoMatchingPods,
             advised("No pod is selected", Reason::NoMatchingPods),
-        );
+        ));
     }
-    if linked == 0 {
+    if !links.iter().any(|l| l.linked) {
         let reason = links.iter().map(|l| l.reason).min().unwrap_or(Reason::NoMatchingPods);
-        return Wanted::new(
+        return Some(Wanted::new(
             Truth::False,
             reason,
             format!("None of {} selected pods can be profiled now; see status.linkedApps.", links.len()),
-        );
+        ));
     }
+    None
+}
+
+/// That rounds are further apart while targets fail.
+fn failing(facts: &Facts, status: &ProfilingPolicyStatus) -> Option<Wanted> {
     if facts.pace.stretch > 1 {
         let failed = outcomes::failed(&status.outcomes);
         let (last, stretch) = (status.outcomes.len(), facts.pace.stretch);
@@ -209,11 +218,12 @@ fn ready(facts: &Facts, configured: &Wanted, status: &ProfilingPolicyStatus) -> 
             "{failed} of the last {last} targets failed; rounds are {stretch} times further apart until one \
              of them succeeds"
         );
-        return Wanted::new(Truth::False, Reason::FailureRate, advised(cause, Reason::FailureRate));
+        return Some(Wanted::new(Truth::False, Reason::FailureRate, advised(cause, Reason::FailureRate)));
     }
-    Wanted::new(
-        Truth::True,
-        Reason::Active,
-        format!("{linked} of {} selected pods can be profiled.", links.len()),
-    )
+    None
+}
+
+fn active(facts: &Facts) -> Wanted {
+    let (linked, all) = (facts.links.iter().filter(|l| l.linked).count(), facts.links.len());
+    Wanted::new(Truth::True, Reason::Active, format!("{linked} of {all} selected pods can be profiled."))
 }

@@ -1,0 +1,64 @@
+//! What do the injection rules read of a pod?
+
+use fleetprof_crds::names;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use serde_json::{Value, json};
+
+/// The parts of a pod that the injection rules read, in the pod's own shape. Of names they ask for those of
+/// ours alone; others, such as that of the volume of a service account's token, are made for each pod.
+pub(super) fn view(pod: &Pod) -> Value {
+    let Some(spec) = &pod.spec else { return Value::Null };
+    let ours = |name: &&String| {
+        [names::SIDECAR_NAME, names::TOKEN_VOLUME, names::SPOOL_VOLUME].contains(&name.as_str())
+    };
+    let named = |all: Vec<&String>| {
+        all.into_iter().filter(ours).map(|name| json!({"name": name})).collect::<Vec<_>>()
+    };
+    let mut annotations = pod.metadata.annotations.clone().unwrap_or_default();
+    annotations.retain(|k, _| {
+        k == names::DEFAULT_CONTAINER_ANNOTATION
+            || k == names::MIRROR_ANNOTATION
+            || k == "kubernetes.io/config.source"
+    });
+    json!({
+        "metadata": {
+            "labels": pod.metadata.labels.clone().unwrap_or_default(), "annotations": annotations,
+            "ownerReferences": pod.metadata.owner_references.iter().flatten().map(|o| json!({"kind": o.kind})).collect::<Vec<_>>(),
+        },
+        "spec": {
+            "hostPID": spec.host_pid, "shareProcessNamespace": spec.share_process_namespace, "os": spec.os,
+            "nodeSelector": spec.node_selector, "affinity": required_nodes(spec), "securityContext": spec.security_context,
+            "containers": spec.containers.iter().map(|c| json!({"name": c.name, "securityContext": c.security_context, "resources": cpu_limit(c)})).collect::<Vec<_>>(),
+            "initContainers": named(spec.init_containers.iter().flatten().map(|c| &c.name).collect()),
+            "volumes": named(spec.volumes.iter().flatten().map(|v| &v.name).collect()),
+        }
+    })
+    .as_object()
+    .map(|o| drop_nulls(Value::Object(o.clone())))
+    .unwrap_or_default()
+}
+
+fn required_nodes(spec: &PodSpec) -> Option<Value> {
+    let required = spec
+        .affinity
+        .as_ref()?
+        .node_affinity
+        .as_ref()?
+        .required_during_scheduling_ignored_during_execution
+        .as_ref()?;
+    Some(json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}))
+}
+
+fn cpu_limit(container: &Container) -> Option<Value> {
+    Some(json!({"limits": {"cpu": container.resources.as_ref()?.limits.as_ref()?.get("cpu")?}}))
+}
+
+fn drop_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(
+            map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, drop_nulls(v))).collect(),
+        ),
+        Value::Array(items) => Value::Array(items.into_iter().map(drop_nulls).collect()),
+        other => other,
+    }
+}
