@@ -19,8 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ProfileKind, Reason};
 
-/// Protocol that this build speaks. An order says the least protocol that can run it.
+/// Protocol that this build speaks. It grows with each word that is new; what an order needs of an agent is
+/// asked by what the order says, see [`needs`].
 pub const PROTOCOL: u32 = 1;
+/// What an order can ask for, and since which protocol agents know it. A kind of profile, or any other field
+/// that an agent must not overlook, is a row.
+const FEATURES: [Feature; 1] = [Feature { since: 1, is_asked_for: |order| order.profile == "cpu" }];
 /// Most bytes of a heartbeat's body.
 pub const MAX_HEARTBEAT_BYTES: usize = 64 * 1024;
 /// Most bytes of one slice as sent (gzip).
@@ -318,6 +322,20 @@ impl fmt::Display for SliceId {
     }
 }
 
+/// Something that an order can ask for.
+struct Feature {
+    since: u32,
+    is_asked_for: fn(&Order) -> bool,
+}
+
+/// Least protocol that knows all that the order asks for, whatever [`PROTOCOL`] is. An order that asks for
+/// nothing known needs a newer build than this one.
+#[must_use]
+pub fn needs(order: &Order) -> u32 {
+    let asked = FEATURES.iter().filter(|feature| (feature.is_asked_for)(order));
+    asked.map(|feature| feature.since).max().unwrap_or(PROTOCOL + 1)
+}
+
 /// The gateway's answer to an upload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -365,5 +383,25 @@ mod tests {
         for (duration, slice, wanted) in cases {
             assert_eq!(order(duration, slice).max_slices(), wanted, "{duration} {slice}");
         }
+    }
+
+    #[test]
+    fn an_order_needs_what_it_asks_for_and_not_what_this_build_speaks() {
+        let order = |profile: &str| Order {
+            capture: "c".into(),
+            session: "s".into(),
+            protocol: 0,
+            container_id: "id".into(),
+            profile: profile.into(),
+            frequency_hz: 99,
+            duration_ms: 10_000,
+            slice_ms: 10_000,
+            start_before: 0,
+            cancel: false,
+        };
+        // The number stands here as such: a higher PROTOCOL must not change it.
+        assert_eq!(needs(&order("cpu")), 1, "agents of the first protocol capture CPU profiles");
+        assert_eq!(needs(&order("no-such-kind")), PROTOCOL + 1, "no agent of today has a word for it");
+        assert!(FEATURES.iter().all(|f| f.since <= PROTOCOL), "a feature is newer than the protocol");
     }
 }

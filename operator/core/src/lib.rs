@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod budget;
+pub mod capture;
 pub mod conditions;
 pub mod container;
 pub mod hash;

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::{Offer, unnamed};
+
 /// What is known of the agent in a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AgentFacts {
@@ -14,6 +16,12 @@ pub struct AgentFacts {
 }
 
 impl AgentFacts {
+    /// What it can capture of a container. Heartbeats name no offers yet.
+    #[must_use]
+    pub fn offers(&self) -> Vec<Offer> {
+        unnamed()
+    }
+
     /// Whether it is of another version than new pods get. A policy that names an image has `pinned` its
     /// version.
     #[must_use]

@@ -1,9 +1,20 @@
-//! What is known of agents, and which user may one run as?
+//! What is known of agents: which pods have one, what it can do, and as which user it may run.
+//!
+//! ```text
+//! pod + policy + heartbeats ─► presence ─► Answers ─► plan: which of the wanted kinds it captures
+//!                                       └► or why there is none
+//! ```
 
 mod facts;
+mod id;
+mod plan;
+mod presence;
 mod skip;
 mod user;
 
 pub use facts::AgentFacts;
+pub use id::{AgentId, PodId};
+pub use plan::{Offer, plan, unnamed};
+pub use presence::{Container, Presence, Terms, World, presence};
 pub use skip::Skip;
 pub use user::{AgentUser, PodSecurity, agent_user};

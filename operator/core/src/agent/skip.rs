@@ -23,7 +23,10 @@ impl Skip {
     /// The cause with what to do about it, as a sentence of a status.
     #[must_use]
     pub fn sentence(&self) -> String {
-        sentence(&format!("{}; {}", self.cause, self.reason.advice()))
+        match self.reason.advice() {
+            "" => sentence(&self.cause),
+            advice => sentence(&format!("{}; {advice}", self.cause)),
+        }
     }
 
     /// The cause with what to do about it.

@@ -31,6 +31,7 @@ pub use read::read;
 use crate::agent::{AgentUser, PodSecurity, Skip, agent_user};
 use crate::container;
 use crate::image::AgentImages;
+use crate::pod::PodFacts;
 use crate::view::{PolicyView, serving};
 use raw::RawPod;
 
@@ -46,7 +47,7 @@ pub struct AdmissionFacts<'a> {
 }
 
 /// What holds in the whole cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterRules {
     /// Namespaces whose pods are never touched: `kube-system` and the operator's own.
     pub excluded_namespaces: Vec<String>,
@@ -204,6 +205,25 @@ fn admit<'a>(
         })?;
     let user = agent_user(chosen.name, user::user_of(raw, chosen)?, facts.pod_security())?;
     Ok((chosen.name, Agent { user, image, resources: spec.agent.resources.as_ref() }))
+}
+
+/// Why injection leaves out a pod that runs without a sidecar, by the policy that serves it; without one,
+/// what bars an agent from it whoever asks. `None` where it would inject it, or where the pod has a sidecar.
+#[must_use]
+pub fn refusal(
+    pod: &PodFacts,
+    facts: &AdmissionFacts<'_>,
+    spec: Option<&ProfilingPolicySpec>,
+) -> Option<Skip> {
+    let view: Value = serde_json::from_str(pod.uninjected.as_deref()?).ok()?;
+    let raw = match RawPod::read(&view) {
+        Ok(raw) => raw,
+        Err(malformed) => return Some(malformed),
+    };
+    match spec {
+        Some(spec) => admit(&raw, facts, spec).err(),
+        None => rules::check(&raw, facts).err(),
+    }
 }
 
 /// Decides about a pod and makes the patch. Injecting twice changes nothing.

@@ -37,3 +37,12 @@ pub struct Observed<'a> {
     /// Why the webhook would leave out a pod that has no sidecar; `None` where it would inject it.
     pub refusal: &'a (dyn Fn(&PodFacts, &Policies<'_>) -> Option<Reason> + Sync),
 }
+
+impl Observed<'_> {
+    /// Pod Security level that a namespace enforces.
+    #[must_use]
+    pub fn pod_security_of(&self, namespace: &str) -> PodSecurity {
+        let labels = self.namespaces.get(namespace);
+        labels.map_or(self.pod_security, |labels| PodSecurity::enforced(labels, self.pod_security))
+    }
+}

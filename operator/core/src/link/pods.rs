@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use fleetprof_crds::Reason;
-use fleetprof_crds::policy::{AgentMode, ExistingPods};
 use jiff::SignedDuration;
 
 use super::Observed;
-use crate::agent::{AgentUser, PodSecurity, Skip, agent_user};
+use crate::agent::{Container, Presence, Skip, Terms, World, presence};
 use crate::pod::{AgentContainerState, PodFacts};
 use crate::selector;
 use crate::view::PolicyView;
@@ -62,62 +61,30 @@ fn judge(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observ
     if !pod.running {
         return (false, Reason::PodNotRunning);
     }
-    if observed.agents.contains_key(&pod.uid) {
-        return (true, Reason::Linked);
-    }
-    if let Some(sidecar) = &pod.sidecar {
-        if !observed.settled {
-            return (true, Reason::StatusCheckBlocked);
-        }
-        let young = pod.created.is_some_and(|c| observed.now.duration_since(c) < AGENT_START);
-        let starting =
-            young || matches!(sidecar, AgentContainerState::Unknown | AgentContainerState::Waiting(..));
-        return (false, if starting { Reason::AgentStarting } else { Reason::AgentLost });
-    }
-    without_agent(policy, pod, container, observed)
+    by_agent(policy, pod, container, observed)
 }
 
-/// A pod without an agent can be profiled when one may be attached.
-fn without_agent(
-    policy: &PolicyView,
-    pod: &PodFacts,
-    container: &str,
-    observed: &Observed,
-) -> (bool, Reason) {
-    let agent = &policy.spec.agent;
-    if observed.images.of(policy.spec).is_err() {
-        return (false, Reason::ImageNotAllowed);
-    }
-    let refusal = (observed.refusal)(pod, &observed.policies);
-    if let Some(reason) = refusal.filter(|reason| bars_attaching(*reason, agent.mode)) {
-        return (false, reason);
-    }
-    if let Err(skip) = attached_user(pod, container, observed) {
-        return (false, skip.reason);
-    }
-    if agent.mode == AgentMode::Ephemeral {
-        return (true, Reason::AttachedOnDemand);
-    }
-    let older = matches!((pod.created, policy.created), (Some(p), Some(q)) if p < q);
-    let reason = refusal.unwrap_or(if older { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed });
-    (agent.existing_pods == ExistingPods::AttachOnDemand, reason)
-}
-
-/// Whether what keeps a sidecar out of a pod keeps an attached agent out as well. A policy that attaches
-/// alone is written on purpose, also where nothing is injected.
-fn bars_attaching(reason: Reason, mode: AgentMode) -> bool {
-    match reason {
-        Reason::OptedOut | Reason::WindowsNode | Reason::StaticPod => true,
-        Reason::NamespaceExcluded => mode != AgentMode::Ephemeral,
-        _ => false,
+/// What follows from the pod's agent: one that answers, comes or can be attached.
+fn by_agent(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observed) -> (bool, Reason) {
+    let world = World {
+        agents: &observed.agents,
+        images: observed.images,
+        level: observed.pod_security_of(&pod.namespace),
+        policy: Some(Terms { spec: policy.spec, created: policy.created }),
+    };
+    let refusal =
+        |pod: &PodFacts| (observed.refusal)(pod, &observed.policies).map(|reason| Skip::new(reason, ""));
+    match presence(pod, Container { name: container, attached_as: "" }, &world, &refusal) {
+        Presence::Answers(_) => (true, Reason::Linked),
+        Presence::Comes(_) if !observed.settled => (true, Reason::StatusCheckBlocked),
+        Presence::Comes(sidecar) if is_starting(pod, sidecar, observed) => (false, Reason::AgentStarting),
+        Presence::Comes(_) => (false, Reason::AgentLost),
+        Presence::Attached { lacks } | Presence::CanBeAttached { lacks, .. } => (true, lacks),
+        Presence::Never(skip) => (false, skip.reason),
     }
 }
 
-/// The user of an agent that a session would attach.
-fn attached_user(pod: &PodFacts, container: &str, observed: &Observed) -> Result<AgentUser, Skip> {
-    let level = observed
-        .namespaces
-        .get(&*pod.namespace)
-        .map_or(observed.pod_security, |l| PodSecurity::enforced(l, observed.pod_security));
-    agent_user(container, pod.container(container).map(|c| c.user).unwrap_or_default(), level)
+fn is_starting(pod: &PodFacts, sidecar: &AgentContainerState, observed: &Observed) -> bool {
+    pod.created.is_some_and(|at| observed.now.duration_since(at) < AGENT_START)
+        || matches!(sidecar, AgentContainerState::Unknown | AgentContainerState::Waiting(..))
 }

@@ -1,0 +1,141 @@
+//! Will this pod have an agent, and if not, why? One answer for links, sessions, triggers and restarts.
+//!
+//! ```text
+//! heard of ────────────────────────────────────► Answers
+//! injected, not heard of ──────────────────────► Comes
+//! neither ─ may a session attach one? ─┬─ yes ─► CanBeAttached, or Attached already
+//!                                      └─ no ──► Never(why)
+//! ```
+
+use std::collections::HashMap;
+
+use fleetprof_crds::policy::{AgentMode, ExistingPods};
+use fleetprof_crds::{ProfilingPolicySpec, Reason};
+use jiff::Timestamp;
+
+use super::{AgentFacts, AgentUser, PodSecurity, Skip, agent_user};
+use crate::image::AgentImages;
+use crate::pod::{AgentContainer, AgentContainerState, PodFacts};
+
+/// The container that is to be profiled.
+#[derive(Clone, Copy, Debug)]
+pub struct Container<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Name of the agent's container that a session has attached to it; empty where it has attached none.
+    pub attached_as: &'a str,
+}
+
+/// What the policy that serves the pod says of agents.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// Its spec.
+    pub spec: &'a ProfilingPolicySpec,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+}
+
+/// What the answer depends on beside the pod.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'a> {
+    /// Agents that were heard of lately, by pod uid.
+    pub agents: &'a HashMap<String, AgentFacts>,
+    /// The images that agents may have.
+    pub images: &'a AgentImages,
+    /// Pod Security level that the pod's namespace enforces.
+    pub level: PodSecurity,
+    /// The policy that serves the pod; `None` for a session that names none, which attaches whatever it needs.
+    pub policy: Option<Terms<'a>>,
+}
+
+/// Whether a pod has, or can have, an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Presence<'a> {
+    /// It has one that answers.
+    Answers(&'a AgentFacts),
+    /// One was injected and has not been heard of; this is what the kubelet says of it.
+    Comes(&'a AgentContainerState),
+    /// One was attached and has not been heard of.
+    Attached {
+        /// Why the pod has no sidecar.
+        lacks: Reason,
+    },
+    /// It has none, and a session may attach one.
+    CanBeAttached {
+        /// The user that the agent would run as.
+        user: AgentUser,
+        /// Its image.
+        image: &'a str,
+        /// Why the pod has no sidecar.
+        lacks: Reason,
+    },
+    /// It has none and gets none.
+    Never(Skip),
+}
+
+/// Whether the pod has, or can have, an agent for one of its containers. `refusal` tells why injection leaves
+/// out a pod that has no sidecar, `None` where it would inject it; it is asked only of a pod without an agent,
+/// since it reads the pod's JSON.
+#[must_use]
+pub fn presence<'a>(
+    pod: &'a PodFacts,
+    container: Container<'_>,
+    world: &World<'a>,
+    refusal: &dyn Fn(&PodFacts) -> Option<Skip>,
+) -> Presence<'a> {
+    if let Some(agent) = world.agents.get(&pod.uid) {
+        return Presence::Answers(agent);
+    }
+    match &pod.sidecar {
+        Some(sidecar) => Presence::Comes(sidecar),
+        None => without_agent(pod, container, world, refusal(pod)).unwrap_or_else(Presence::Never),
+    }
+}
+
+fn without_agent<'a>(
+    pod: &PodFacts,
+    container: Container<'_>,
+    world: &World<'a>,
+    refusal: Option<Skip>,
+) -> Result<Presence<'a>, Skip> {
+    let lacks = may_attach(pod, world.policy, refusal)?;
+    let is_there =
+        |a: &AgentContainer| a.name == container.attached_as || a.state == AgentContainerState::Running;
+    if pod.attached.iter().any(is_there) {
+        return Ok(Presence::Attached { lacks });
+    }
+    let image = world.policy.map_or(Ok(&*world.images.default), |terms| world.images.of(terms.spec));
+    let image = image
+        .map_err(|cause| Skip::new(Reason::ImageNotAllowed, format!("the policy's agent.image: {cause}")))?;
+    let runs_as = pod.container(container.name).map(|c| c.user).unwrap_or_default();
+    Ok(Presence::CanBeAttached { user: agent_user(container.name, runs_as, world.level)?, image, lacks })
+}
+
+/// Why the pod has no sidecar, where a session may attach an agent nevertheless.
+fn may_attach(pod: &PodFacts, policy: Option<Terms<'_>>, refusal: Option<Skip>) -> Result<Reason, Skip> {
+    let mode = policy.map_or(AgentMode::Ephemeral, |terms| terms.spec.agent.mode);
+    if let Some(refusal) = refusal.as_ref().filter(|refusal| bars_attaching(refusal.reason, mode)) {
+        return Err(refusal.clone());
+    }
+    let Some(terms) = policy.filter(|_| mode == AgentMode::Sidecar) else {
+        return Ok(Reason::AttachedOnDemand);
+    };
+    let older = matches!((pod.created, terms.created), (Some(pod), Some(policy)) if pod < policy);
+    let missed = if older { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed };
+    let (lacks, cause) =
+        refusal.map_or((missed, "the pod has no agent".to_owned()), |skip| (skip.reason, skip.cause));
+    if terms.spec.agent.existing_pods == ExistingPods::AttachOnDemand {
+        return Ok(lacks);
+    }
+    Err(Skip::new(lacks, format!("{cause}, and agent.existingPods does not let a session attach one")))
+}
+
+/// Whether what keeps a sidecar out of a pod keeps an attached agent out as well. A policy that attaches
+/// alone is written on purpose, also where nothing is injected.
+fn bars_attaching(reason: Reason, mode: AgentMode) -> bool {
+    match reason {
+        Reason::OptedOut | Reason::WindowsNode | Reason::StaticPod => true,
+        Reason::NamespaceExcluded => mode == AgentMode::Sidecar,
+        _ => false,
+    }
+}
