@@ -65,6 +65,19 @@ fn decisions_read_no_clock_and_no_randomness() {
     }
 }
 
+#[test]
+fn no_reconcile_of_a_session_waits() {
+    let folder = fleetprof_tests::root().join("operator/controller/src/sessions");
+    let all = files(&folder);
+    // The janitor is a loop of its own.
+    let reconcile: Vec<_> = all.iter().filter(|f| !f.ends_with("janitor.rs")).collect();
+    assert!(reconcile.len() > 4, "the session controller is looked for in {}", folder.display());
+    for file in reconcile {
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(!text.contains("sleep("), "{} sleeps; a wait is a requeue", file.display());
+    }
+}
+
 fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     std::fs::read_dir(folder)
         .unwrap()

@@ -1,7 +1,7 @@
 //! May who asked for a session profile? Asked of the API server before anything starts, beside the admission
 //! policy.
 
-use fleetprof_core::session::{Permission, gate};
+use fleetprof_core::session::Permission;
 use fleetprof_crds::ProfileSession;
 use fleetprof_crds::names::GROUP;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -12,9 +12,6 @@ use kube::{Api, Client, api::PostParams};
 /// # Errors
 /// When the API server cannot be asked; nothing starts then.
 pub async fn review(client: &Client, session: &ProfileSession) -> kube::Result<Permission> {
-    if !gate::needs_review(session) {
-        return Ok(Permission::Allowed);
-    }
     let Some(user) = session.spec.requested_by.clone().filter(|u| !u.username.is_empty()) else {
         return Ok(Permission::Denied(
             "spec.requestedBy is not set, so nobody's rights can be checked; the \

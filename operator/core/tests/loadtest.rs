@@ -61,6 +61,7 @@ impl World {
             agents: [("uid-orders-1".to_owned(), agent)].into(),
             captures: HashMap::new(),
             places: HashMap::new(),
+            until_record: None,
             job: JobFacts::Missing,
             follow_ups: vec![],
         };
@@ -92,7 +93,7 @@ impl World {
                     self.made.push(made);
                 }
                 Action::Forget => self.forgotten = true,
-                Action::LookAtJob => self.asked_for_job += 1,
+                Action::LookAtJob { .. } => self.asked_for_job += 1,
                 _ => {}
             }
         }

@@ -1,10 +1,9 @@
 //! Where do uploaded slices go? Behind a trait, so that the gateway knows nothing of files.
 
 use bytes::Bytes;
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::SliceId;
 use futures::future::BoxFuture;
-
-use super::CaptureScope;
 
 /// What became of a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use bytes::Bytes;
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::{DIGEST_HEADER, MAX_SLICE_BYTES, SliceId, SliceReply};
 use fleetprof_crds::{ProfileKind, Reason};
 use http::{HeaderMap, StatusCode};
@@ -18,7 +19,7 @@ use super::metrics::SliceOutcome;
 use super::refuse::Refusal;
 use super::sink::{SinkError, Stored};
 use super::state::{Caller, GatewayState};
-use super::{CaptureScope, PodId, body};
+use super::{PodId, body};
 use crate::sha256::sha256;
 
 /// How fast a slice must arrive. Its place and its memory are taken meanwhile, and agents send what lies on

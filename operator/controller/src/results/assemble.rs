@@ -10,6 +10,7 @@
 
 use std::time::SystemTime;
 
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::StoredProfile;
 use fleetprof_profile::{Profile, total};
@@ -21,7 +22,6 @@ use super::key::{Key, capture_component, slice_kind};
 use super::metrics::Outcome;
 use super::pprof::{self, Merge};
 use super::store::Store;
-use crate::gateway::CaptureScope;
 
 impl Store {
     /// Makes the profile of one kind of a capture, once.

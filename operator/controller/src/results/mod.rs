@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};
 use fleetprof_crds::wire::SliceId;
@@ -42,7 +43,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
-use crate::gateway::{CaptureScope, SinkError, SliceSink, Stored};
+use crate::gateway::{SinkError, SliceSink, Stored};
 
 pub use error::ResultsError;
 pub use metrics::ResultsMetrics;

@@ -4,6 +4,7 @@
 //! is kept, and a merge stops at [`MERGE_BUDGET`] of memory whatever the slices hold.
 
 use bytes::Bytes;
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::session_status::TopFunction;
 use fleetprof_crds::wire::{MAX_SLICE_BYTES, MAX_SLICE_UNPACKED};
 use fleetprof_profile::{
@@ -12,7 +13,6 @@ use fleetprof_profile::{
 };
 
 use super::error::ResultsError;
-use crate::gateway::CaptureScope;
 
 /// Most memory of what a merge has taken in, in bytes; the last profile that fits may cross it.
 const MERGE_BUDGET: usize = 96 << 20;

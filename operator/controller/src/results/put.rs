@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::{MAX_SLICES, SliceId};
 
@@ -13,7 +14,6 @@ use super::index::FileFacts;
 use super::key::{capture_component, session_component, slice_file};
 use super::pprof;
 use super::store::Store;
-use crate::gateway::CaptureScope;
 
 impl Store {
     /// Stores a slice durably; `true` when there was nothing to do: the same bytes are stored already, or the

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
 use tracing::{info, warn};
 
@@ -16,7 +17,6 @@ use super::key::{Key, KeyParts};
 use super::metrics::ResultsMetrics;
 use super::space::{self, Usage};
 use super::{ResultsConfig, scan};
-use crate::gateway::CaptureScope;
 
 const STRIPES: usize = 64;
 

@@ -108,8 +108,7 @@ pub async fn start(
         rules: Settings {
             namespace_budget: settings.namespace_budget,
             fleet_budget: settings.fleet_budget,
-            images: rules.images.clone(),
-            pod_security: rules.default_pod_security,
+            rules: (*rules).clone(),
             ..Settings::default()
         },
         pods: watches.pods.clone(),

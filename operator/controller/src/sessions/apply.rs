@@ -1,108 +1,74 @@
 //! How is a decided action done, and what came of it?
 
-use std::collections::BTreeMap;
-
-use fleetprof_core::session::summary::{Assembled, fold_assembled, set_top};
-use fleetprof_core::session::{Action, capture, conclude};
+use fleetprof_core::budget::Claim;
+use fleetprof_core::capture::CaptureScope;
+use fleetprof_core::session::summary::Assembled;
+use fleetprof_core::session::{Action, Outcome};
 use fleetprof_core::text::advised;
-use fleetprof_crds::session_status::{StoredProfile, TargetPhase, TargetStatus};
+use fleetprof_crds::session_status::{StoredProfile, TopFunction};
 use fleetprof_crds::wire::Order;
 use fleetprof_crds::{ProfileKind, ProfileSession, Reason, names};
 use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt};
 
-use super::{Answers, Context, Error, attach, job, report};
+use super::{Context, Error, attach, job, report};
 use crate::events::is_refusal;
-use crate::gateway::CaptureScope;
 use crate::permission;
 use crate::results::ResultsError;
 
-/// Does all actions and folds their outcomes into the session. Says whether another step should look at them.
+/// Does all actions, in their order, and says what came of each.
 pub async fn all(
-    session: &mut ProfileSession,
+    session: &ProfileSession,
     actions: Vec<Action>,
-    answers: &mut Answers,
     context: &Context,
-) -> Result<bool, Error> {
-    let mut again = false;
+) -> Result<Vec<Outcome>, Error> {
+    let mut outcomes = Vec::with_capacity(actions.len());
     for action in actions {
-        again |= one(session, action, answers, context).await?;
+        outcomes.push(one(session, action, context).await?);
     }
-    Ok(again)
+    Ok(outcomes)
 }
 
-async fn one(
-    session: &mut ProfileSession,
-    action: Action,
-    answers: &mut Answers,
-    context: &Context,
-) -> Result<bool, Error> {
+async fn one(session: &ProfileSession, action: Action, context: &Context) -> Result<Outcome, Error> {
     match action {
         Action::CheckPermission => {
-            answers.permission = permission::review(&context.client, session).await?;
-            Ok(true)
+            permission::review(&context.client, session).await.map(Outcome::Permission).map_err(Error::Kube)
         }
-        Action::LookAtJob => {
-            answers.job = job::look(session, context).await?;
-            Ok(true)
-        }
+        Action::LookAtJob { job } => job::look(session, &job, context).await.map(Outcome::Job),
         Action::Repeat { number, session: follow_up } => repeat(session, number, &follow_up, context).await,
         Action::Attach { target, pod, pod_uid, container, name, image, user } => {
-            let request = attach::Request {
-                namespace: session.namespace().unwrap_or_default(),
-                pod,
-                pod_uid,
-                container,
-                name,
-                image,
-                user,
-            };
-            let attached = attach::attach(&request, context).await;
-            Ok(fold_attached(session, target, attached))
+            let namespace = session.namespace().unwrap_or_default();
+            let request = attach::Request { namespace, pod, pod_uid, container, name, image, user };
+            Ok(attach(target, &request, context).await)
         }
-        Action::Claim(claim) => {
-            let (capture, now) = (claim.capture.clone(), Timestamp::now());
-            let place = context.places.with(|ledger| ledger.claim(*claim, now));
-            answers.places.insert(capture, place);
-            Ok(true)
+        Action::Claim(claim) => Ok(ask_for_place(*claim, context)),
+        Action::Record => report::record(session, context).await.map(|()| Outcome::Recorded),
+        Action::Open { scope, order, place } => {
+            open(*scope, order, place, context);
+            Ok(Outcome::Done)
         }
-        Action::Record => {
-            report::record(session, context).await?;
-            Ok(true)
-        }
-        Action::Open { target, order, place } => {
-            context.places.with(|ledger| match place {
-                Some(claim) => ledger.hold(*claim),
-                None => ledger.release(&order.capture),
-            });
-            open(session, target, order, context);
-            Ok(false)
-        }
-        Action::Assemble { target, capture, profile } => {
-            Ok(assemble(session, target, &capture, profile, context).await)
+        Action::Assemble { target, profile, scope } => {
+            Ok(Outcome::Assembled { target, assembled: assemble(&scope, profile, context).await })
         }
         Action::Close { capture } => {
-            context.places.with(|ledger| ledger.release(&capture));
-            context.fleet.close(&capture);
-            Ok(false)
+            close(&capture, context);
+            Ok(Outcome::Done)
         }
-        Action::Forget => report::forget(session, context).await.map(|()| false),
-        Action::Summarize => {
-            summarize(session, context).await;
-            Ok(true)
+        Action::Summarize { kind, profiles } => {
+            Ok(Outcome::Summarized(top(session, kind, &profiles, context).await))
         }
+        Action::Forget => report::forget(session, context).await.map(|()| Outcome::Done),
     }
 }
 
-/// Makes the session that captures once more; one that is there already was made before. Says whether another
-/// step should look.
+/// Makes the session that captures once more; one that is there already was made before.
 async fn repeat(
-    root: &mut ProfileSession,
+    root: &ProfileSession,
     number: i32,
     follow_up: &ProfileSession,
     context: &Context,
-) -> Result<bool, Error> {
+) -> Result<Outcome, Error> {
     let api =
         Api::<ProfileSession>::namespaced(context.client.clone(), &root.namespace().unwrap_or_default());
     let about = root.object_ref(&());
@@ -110,9 +76,9 @@ async fn repeat(
         Ok(_) => {
             let note = format!("Capture {number} starts as session {}.", follow_up.name_any());
             context.events.normal(&about, Reason::SessionCreated, "Repeat", note).await;
-            Ok(false)
+            Ok(Outcome::Done)
         }
-        Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(false),
+        Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(Outcome::Done),
         Err(error) if is_refusal(&error) => {
             let reason = Reason::SessionRefused;
             let note = advised(
@@ -120,88 +86,44 @@ async fn repeat(
                 reason,
             );
             context.events.warning(&about, reason, "Repeat", note).await;
-            root.status
-                .iter_mut()
-                .for_each(|status| fleetprof_core::session::repeat::refuse(status, &follow_up.name_any()));
-            Ok(true)
+            Ok(Outcome::RepeatRefused(follow_up.name_any()))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn fold_attached(session: &mut ProfileSession, index: usize, attached: Result<(), attach::Refused>) -> bool {
-    let (Err((reason, message)), Some(target)) = (attached, target_of(session, index)) else { return false };
-    capture::finish(target, TargetPhase::Failed, reason, message, Timestamp::now());
-    true
-}
-
-fn target_of(session: &mut ProfileSession, index: usize) -> Option<&mut TargetStatus> {
-    session.status.as_mut()?.targets.get_mut(index)
-}
-
-fn open(session: &ProfileSession, index: usize, order: Order, context: &Context) {
-    let Some(target) = session.status.as_ref().and_then(|s| s.targets.get(index)) else { return };
-    context.fleet.open(scope(session, target), order);
-}
-
-/// What is captured, for the gateway's checks and the profile's labels.
-pub fn scope(session: &ProfileSession, target: &TargetStatus) -> CaptureScope {
-    let started =
-        session.status.as_ref().and_then(|s| s.start_time.as_ref()).map_or_else(Timestamp::now, |t| t.0);
-    CaptureScope {
-        capture: target.capture.clone(),
-        session_uid: session.uid().unwrap_or_default(),
-        session_namespace: session.namespace().unwrap_or_default(),
-        session_name: session.name_any(),
-        pod_uid: target.pod_uid.clone(),
-        pod_name: target.pod.clone(),
-        node: target.node.clone(),
-        workload: target.workload.clone(),
-        container: target.container.clone(),
-        container_id: target.container_id.clone(),
-        profiles: session.spec.profiles.iter().copied().filter(|kind| kind.is_known()).collect(),
-        labels: labels(session),
-        started,
+async fn attach(target: usize, request: &attach::Request, context: &Context) -> Outcome {
+    match attach::attach(request, context).await {
+        Ok(()) => Outcome::Done,
+        Err((reason, message)) => Outcome::NotAttached { target, reason, message },
     }
 }
 
-/// The session's own labels, and the trace that it was asked for.
-fn labels(session: &ProfileSession) -> BTreeMap<String, String> {
-    let mut labels = session.spec.labels.clone();
-    let context = session.spec.context.clone().unwrap_or_default();
-    for (key, value) in [("trace_id", context.trace_id), ("span_id", context.span_id)] {
-        if let Some(value) = value {
-            labels.insert(key.into(), value);
-        }
-    }
-    labels
+fn ask_for_place(claim: Claim, context: &Context) -> Outcome {
+    let capture = claim.capture.clone();
+    let place = context.places.with(|ledger| ledger.claim(claim, Timestamp::now()));
+    Outcome::Place { capture, place }
 }
 
-async fn assemble(
-    session: &mut ProfileSession,
-    index: usize,
-    capture: &str,
-    profile: ProfileKind,
-    context: &Context,
-) -> bool {
-    let Some(target) = session.status.as_ref().and_then(|s| s.targets.get(index)) else { return false };
-    let scope = scope(session, target);
-    let assembled = match context.results.stored(capture, profile).await {
+fn open(scope: CaptureScope, order: Order, place: Option<Box<Claim>>, context: &Context) {
+    context.places.with(|ledger| match place {
+        Some(claim) => ledger.hold(*claim),
+        None => ledger.release(&order.capture),
+    });
+    context.fleet.open(scope, order);
+}
+
+fn close(capture: &str, context: &Context) {
+    context.places.with(|ledger| ledger.release(capture));
+    context.fleet.close(capture);
+}
+
+async fn assemble(scope: &CaptureScope, kind: ProfileKind, context: &Context) -> Assembled {
+    match context.results.stored(&scope.capture, kind).await {
         // None may be stored because the profile was made already, by a leader that could not write it down.
-        Ok(stored) => from_result(context.results.assemble(&scope, profile, stored.slices).await, &scope),
-        Err(error) => from_result(Err(error), &scope),
-    };
-    let delayed = matches!(assembled, Assembled::Delayed(..));
-    let now = Timestamp::now();
-    let deadline = session
-        .status
-        .as_ref()
-        .and_then(|s| s.capture_end_time.as_ref())
-        .map(|t| t.0 + session.spec.result_deadline.as_signed());
-    let Some(target) = target_of(session, index) else { return false };
-    let before = target.reason;
-    fold_assembled(target, assembled, deadline.is_some_and(|d| now > d), now);
-    !delayed || target.reason != before
+        Ok(stored) => from_result(context.results.assemble(scope, kind, stored.slices).await, scope),
+        Err(error) => from_result(Err(error), scope),
+    }
 }
 
 fn from_result(result: Result<StoredProfile, ResultsError>, scope: &CaptureScope) -> Assembled {
@@ -222,19 +144,20 @@ fn from_result(result: Result<StoredProfile, ResultsError>, scope: &CaptureScope
 }
 
 /// The hottest functions over all targets; without them the session ends all the same.
-async fn summarize(session: &mut ProfileSession, context: &Context) {
-    let uid = session.uid().unwrap_or_default();
-    let Some(status) = session.status.as_mut() else { return };
-    let kept = status.targets.iter().flat_map(|target| &target.profiles);
-    let kind = session.spec.profiles.iter().copied().find(|kind| kept.clone().any(|p| p.kind == *kind));
-    if let Some(kind) = kind {
-        let keys: Vec<String> = kept.filter(|p| p.kind == kind).map(|p| p.uri.clone()).collect();
-        match context.results.top(&uid, kind, &keys, names::MAX_TOP_FUNCTIONS).await {
-            Ok(top) => set_top(status, top),
-            Err(error) => tracing::warn!(%error, "the hottest functions could not be computed"),
-        }
+async fn top(
+    session: &ProfileSession,
+    kind: ProfileKind,
+    profiles: &[String],
+    context: &Context,
+) -> Vec<TopFunction> {
+    // With no profile named, the results would take all that they have of the session.
+    if profiles.is_empty() {
+        return Vec::new();
     }
-    let mut status = status.clone();
-    conclude(session, &mut status, Timestamp::now());
-    session.status = Some(status);
+    let uid = session.uid().unwrap_or_default();
+    let top = context.results.top(&uid, kind, profiles, names::MAX_TOP_FUNCTIONS).await;
+    top.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the hottest functions could not be computed");
+        Vec::new()
+    })
 }

@@ -58,23 +58,7 @@ pub async fn attach(request: &Request, context: &Context) -> Result<(), Refused>
         .await
     {
         Ok(_) => {
-            tracing::info!(
-                k8s.namespace.name = request.namespace,
-                k8s.pod.name = request.pod,
-                k8s.container.name = request.name,
-                "an agent was attached"
-            );
-            let about = ObjectReference {
-                api_version: Some("v1".into()),
-                kind: Some("Pod".into()),
-                namespace: Some(request.namespace.clone()),
-                name: Some(request.pod.clone()),
-                uid: Some(request.pod_uid.clone()),
-                ..ObjectReference::default()
-            };
-            let note =
-                format!("The agent {} was attached to the container {}.", request.name, request.container);
-            context.events.normal(&about, Reason::AgentAttached, "Attach", note).await;
+            announce(request, context).await;
             Ok(())
         }
         Err(kube::Error::Api(answer)) => {
@@ -83,6 +67,25 @@ pub async fn attach(request: &Request, context: &Context) -> Result<(), Refused>
         }
         Err(error) => Err(failed(format!("An agent could not be attached: {error}"))),
     }
+}
+
+async fn announce(request: &Request, context: &Context) {
+    tracing::info!(
+        k8s.namespace.name = request.namespace,
+        k8s.pod.name = request.pod,
+        k8s.container.name = request.name,
+        "an agent was attached"
+    );
+    let about = ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        namespace: Some(request.namespace.clone()),
+        name: Some(request.pod.clone()),
+        uid: Some(request.pod_uid.clone()),
+        ..ObjectReference::default()
+    };
+    let note = format!("The agent {} was attached to the container {}.", request.name, request.container);
+    context.events.normal(&about, Reason::AgentAttached, "Attach", note).await;
 }
 
 /// What was found of a pod that an agent was refused to.

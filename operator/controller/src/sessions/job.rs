@@ -1,18 +1,17 @@
 //! How does the Job stand that a session waits for? Asked for only while no pod of it runs.
 
-use fleetprof_core::session::{JobFacts, load};
+use fleetprof_core::session::JobFacts;
 use fleetprof_crds::ProfileSession;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{Api, ResourceExt};
 
 use super::{Context, Error};
 
-/// Asks the API server for the Job that `session` names.
+/// Asks the API server for the Job of this name in the namespace of `session`.
 ///
 /// # Errors
 /// When it cannot be asked; the session waits on.
-pub async fn look(session: &ProfileSession, context: &Context) -> Result<JobFacts, Error> {
-    let Some(name) = load::job(session) else { return Ok(JobFacts::Missing) };
+pub async fn look(session: &ProfileSession, name: &str, context: &Context) -> Result<JobFacts, Error> {
     let api = Api::<Job>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
     match api.get_opt(name).await {
         Ok(job) => Ok(job.map_or(JobFacts::Missing, |job| facts(&job))),

@@ -1,9 +1,9 @@
 //! Does every session reach its end, and does its status tell how? The session controller.
 //!
 //! ```text
-//! observe ─► decide (fleetprof_core::session::step) ─► apply ─► report
-//!    ▲                                                  │
-//!    └───────────── outcomes of the actions ◄───────────┘
+//! observe ─► step ─► apply ─► fold ─► report      (step and fold: fleetprof_core::session)
+//!    ▲                          │
+//!    └──── what came of it ◄────┘
 //! ```
 
 mod apply;
@@ -14,13 +14,13 @@ mod observe;
 mod report;
 mod written;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fleetprof_core::budget::{Ledger, Place};
-use fleetprof_core::session::{self, JobFacts, Permission, Settings};
+use fleetprof_core::budget::Ledger;
+use fleetprof_core::session::{self, Answers, Settings};
 use fleetprof_crds::ProfileSession;
+use jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use kube_runtime::controller::Action;
 
@@ -95,20 +95,6 @@ pub fn hold_places(session: &ProfileSession, context: &Context) {
     }
 }
 
-/// What the API server answered to the questions of the steps of one reconcile.
-#[derive(Debug)]
-pub struct Answers {
-    permission: Permission,
-    job: JobFacts,
-    places: HashMap<String, Place>,
-}
-
-impl Default for Answers {
-    fn default() -> Self {
-        Self { permission: Permission::Unchecked, job: JobFacts::Unasked, places: HashMap::new() }
-    }
-}
-
 /// Why a reconcile did not get through; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -126,13 +112,13 @@ pub async fn reconcile(session: Arc<ProfileSession>, context: Arc<Context>) -> R
     let mut work = observe::current(&session, &context);
     report::accept(&mut work, &context).await?;
     let (mut answers, mut requeue) = (Answers::default(), None);
-    let (mut outcomes, mut pass) = (true, 0);
-    while outcomes && pass < MAX_PASSES {
+    let (mut again, mut passes) = (true, 0..MAX_PASSES);
+    while again && passes.next().is_some() {
         let observed = observe::observe(&work, &answers, &context);
         let step = session::step(&work, &observed, &context.rules);
         (work.status, requeue) = (Some(step.status), step.requeue);
-        outcomes = apply::all(&mut work, step.actions, &mut answers, &context).await?;
-        pass += 1;
+        let outcomes = apply::all(&work, step.actions, &context).await?;
+        again = session::fold_all(&mut work, &mut answers, outcomes, Timestamp::now());
     }
     let wait = report::write(&work, &context).await?;
     context.written.settle(&session);

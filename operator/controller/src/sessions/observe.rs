@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::session::{CaptureFacts, Observed, PolicyFacts, repeat};
+use fleetprof_core::session::{Answers, CaptureFacts, Observed, PolicyFacts, pacing, repeat};
 use fleetprof_crds::ProfileSession;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Answers, Context};
+use super::Context;
 use crate::gateway;
 
 /// The session with the newest status that is known: the leader's own writes are newer than what the watch
@@ -45,6 +45,7 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         .map(|t| (t.capture.clone(), CaptureFacts { report: context.fleet.report(&t.capture) }))
         .collect();
     let now = Timestamp::now();
+    let (phase, written) = context.written.last(&session.uid().unwrap_or_default());
     Observed {
         now,
         settled: context.fleet.settled_in(now),
@@ -52,6 +53,7 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         permission: answers.permission.clone(),
         job: answers.job.clone(),
         places: answers.places.clone(),
+        until_record: pacing::until_record(phase, now.duration_since(written)),
         follow_ups: follow_ups(session, context),
         policy: policy(session, &pods, context),
         namespace_labels: context.namespaces.labels(&session.namespace().unwrap_or_default()),

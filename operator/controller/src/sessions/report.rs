@@ -31,15 +31,10 @@ pub async fn accept(session: &mut ProfileSession, context: &Context) -> Result<(
     Ok(())
 }
 
-/// Writes the status before anything follows from it: that must be known to the next leader. Places that come
-/// free one after another are written down once a second.
+/// Writes the status before anything follows from it: that must be known to the next leader.
 pub async fn record(session: &ProfileSession, context: &Context) -> Result<(), Error> {
     let Some(status) = &session.status else { return Ok(()) };
-    let Entry { written, at, .. } = context.written.get(&session.uid().unwrap_or_default());
-    let before = written.phase;
-    if let Some(left) = pacing::until_record(before, Timestamp::now().duration_since(at)) {
-        tokio::time::sleep(left).await;
-    }
+    let (before, _) = context.written.last(&session.uid().unwrap_or_default());
     patch(session, status, context).await?;
     if before != status.phase {
         announce(session, status, context).await;

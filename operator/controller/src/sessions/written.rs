@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -45,6 +46,11 @@ impl Written {
     /// All that is known of a session's status; nothing is written yet where nothing is known.
     pub fn get(&self, uid: &str) -> Entry {
         self.with(|all| all.get(uid).cloned()).unwrap_or_default()
+    }
+
+    /// The phase that was written last, and when; `Pending` and long ago where nothing was.
+    pub fn last(&self, uid: &str) -> (Phase, Timestamp) {
+        self.with(|all| all.get(uid).map_or((Phase::Pending, Timestamp::MIN), |e| (e.written.phase, e.at)))
     }
 
     /// The status that was decided last; `None` where this leader has decided none.
@@ -92,7 +98,6 @@ impl Written {
 
 #[cfg(test)]
 mod tests {
-    use fleetprof_crds::session_status::Phase;
     use serde_json::json;
 
     use super::*;

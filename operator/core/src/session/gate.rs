@@ -13,8 +13,8 @@ use crate::text::advised;
 pub enum Verdict {
     /// The API server has to be asked first.
     Ask,
-    /// The Job that it waits for has to be looked at first.
-    Look,
+    /// The Job of this name, which it waits for, has to be looked at first.
+    Look(String),
     /// It waits for its load.
     Wait(String),
     /// The session ends here.
@@ -38,9 +38,9 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
         );
     }
     match &observed.permission {
-        Permission::Unchecked => return Verdict::Ask,
+        Permission::Unchecked if needs_review(session) => return Verdict::Ask,
         Permission::Denied(why) => return failed(Reason::Forbidden, why.clone()),
-        Permission::Allowed => {}
+        Permission::Unchecked | Permission::Allowed => {}
     }
     let (kind, name) =
         session.spec.policy_ref.as_ref().map_or(("", ""), |p| (p.kind.as_str(), p.name.as_str()));
@@ -68,7 +68,7 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
 /// refusal.
 fn wait(session: &ProfileSession, observed: &Observed) -> Verdict {
     match load::wait(session, observed) {
-        Wait::Ask => Verdict::Look,
+        Wait::Ask(job) => Verdict::Look(job),
         Wait::Over => Verdict::Go,
         Wait::Longer(message) => Verdict::Wait(message),
         Wait::InVain(reason, message) => Verdict::End(Phase::Failed, reason, message),
@@ -77,7 +77,6 @@ fn wait(session: &ProfileSession, observed: &Observed) -> Verdict {
 
 /// Whether the rights of who asked are to be checked with the API server: the operator's own sessions were
 /// checked when their policy was written.
-#[must_use]
-pub fn needs_review(session: &ProfileSession) -> bool {
+fn needs_review(session: &ProfileSession) -> bool {
     session.spec.trigger == Trigger::OnDemand
 }

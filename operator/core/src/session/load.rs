@@ -18,8 +18,8 @@ use crate::text::advised;
 /// Where a load stands, with the reason as a part of a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// The Job has to be looked at first.
-    Unasked,
+    /// The Job of this name has to be looked at first.
+    Unasked(String),
     /// A pod of it is running and ready: a generator that loads its data first has a probe for that.
     Runs,
     /// It is there and will run.
@@ -33,8 +33,8 @@ pub enum Load {
 /// What to do with a session that may have to wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// The Job has to be looked at first.
-    Ask,
+    /// The Job of this name has to be looked at first.
+    Ask(String),
     /// It need not wait, or not any more.
     Over,
     /// It waits; the sentence says for what and until when.
@@ -53,18 +53,18 @@ pub fn load(start: &StartWhen, observed: &Observed) -> Load {
     }
     let unready =
         pods.iter().map(|p| p.name.as_str()).min().map(|name| format!("its pod {name} is not ready yet"));
-    match (start.job_ref.is_some(), &observed.job) {
-        (true, JobFacts::Unasked) => Load::Unasked,
-        (true, JobFacts::Ended(how)) => Load::Ended(how.clone()),
-        (true, JobFacts::Missing) => Load::Absent("there is no such Job".into()),
-        (true, JobFacts::Hidden) => Load::Expected(
+    match (&start.job_ref, &observed.job) {
+        (Some(job), JobFacts::Unasked) => Load::Unasked(job.name.clone()),
+        (Some(_), JobFacts::Ended(how)) => Load::Ended(how.clone()),
+        (Some(_), JobFacts::Missing) => Load::Absent("there is no such Job".into()),
+        (Some(_), JobFacts::Hidden) => Load::Expected(
             "no pod of it is ready, and the operator may not read the Job; upgrade its chart".into(),
         ),
-        (true, JobFacts::Suspended) => Load::Expected("the Job is suspended".into()),
-        (true, JobFacts::Active) => {
+        (Some(_), JobFacts::Suspended) => Load::Expected("the Job is suspended".into()),
+        (Some(_), JobFacts::Active) => {
             Load::Expected(unready.unwrap_or_else(|| "the Job has no pod yet".into()))
         }
-        (false, _) => unready.map_or_else(|| Load::Absent("there is no such pod".into()), Load::Expected),
+        (None, _) => unready.map_or_else(|| Load::Absent("there is no such pod".into()), Load::Expected),
     }
 }
 
@@ -88,12 +88,6 @@ pub fn is_awaited(session: &ProfileSession, pod: &PodFacts) -> bool {
     waits && session.spec.start_when.as_ref().is_some_and(|start| is_part(start, pod))
 }
 
-/// The Job that `session` has to ask for, if any.
-#[must_use]
-pub fn job(session: &ProfileSession) -> Option<&str> {
-    Some(session.spec.start_when.as_ref()?.job_ref.as_ref()?.name.as_str())
-}
-
 /// Whether `session`, which has not started, waits for its load. The deadline counts from its creation.
 #[must_use]
 pub fn wait(session: &ProfileSession, observed: &Observed) -> Wait {
@@ -101,7 +95,7 @@ pub fn wait(session: &ProfileSession, observed: &Observed) -> Wait {
     let what = describe(start);
     let until = until(session, start, observed.now);
     match load(start, observed) {
-        Load::Unasked => Wait::Ask,
+        Load::Unasked(job) => Wait::Ask(job),
         Load::Runs => Wait::Over,
         Load::Ended(how) => {
             Wait::InVain(Reason::LoadEnded, advised(format!("The load, {what}, {how}"), Reason::LoadEnded))

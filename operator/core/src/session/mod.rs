@@ -12,6 +12,7 @@
 
 pub mod capture;
 pub mod choose;
+pub mod fold;
 pub mod gate;
 pub mod load;
 pub mod observed;
@@ -21,11 +22,13 @@ pub mod summary;
 
 use fleetprof_crds::policy::SuspendBehavior;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
-use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
+use fleetprof_crds::{ProfileKind, ProfileSession, ProfileSessionStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::budget::Place;
 use crate::conditions::{self, Truth, Wanted};
+pub use fold::{Answers, Outcome, fold, fold_all};
 pub use observed::{Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings};
 
 /// A session looks again this often although nothing was heard.
@@ -60,7 +63,7 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
     }
     let mut actions = match gate::check(session, &status, observed) {
         gate::Verdict::Ask => vec![Action::CheckPermission],
-        gate::Verdict::Look => vec![Action::LookAtJob],
+        gate::Verdict::Look(job) => vec![Action::LookAtJob { job }],
         gate::Verdict::Wait(message) => {
             wait(session, &mut status, message, observed.now);
             Vec::new()
@@ -72,7 +75,7 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
         gate::Verdict::Go => advance(session, &mut status, observed, settings),
     };
     actions.extend(repeat::step(session, &mut status, observed));
-    let requeue = (!status.phase.is_terminal()).then(|| next_deadline(session, &status, observed.now));
+    let requeue = (!status.phase.is_terminal()).then(|| next_look(session, &status, observed));
     Step { status, actions, requeue }
 }
 
@@ -124,9 +127,19 @@ fn advance(
     record_once(&mut actions);
     summary::fold(session, status, observed.now);
     if status.phase == Phase::Processing && status.targets.iter().all(|t| t.phase.is_terminal()) {
-        actions.push(Action::Summarize);
+        actions.push(summarize(session, status));
     }
     actions
+}
+
+/// The profiles of the first kind that was asked for and captured: kinds count different things.
+fn summarize(session: &ProfileSession, status: &ProfileSessionStatus) -> Action {
+    let stored = || status.targets.iter().flat_map(|target| &target.profiles);
+    let wanted = session.spec.profiles.iter().copied();
+    let kind = wanted.clone().find(|kind| stored().any(|p| p.kind == *kind));
+    let kind = kind.or(wanted.clone().next()).unwrap_or(ProfileKind::Cpu);
+    let profiles = stored().filter(|p| p.kind == kind).map(|p| p.uri.clone()).collect();
+    Action::Summarize { kind, profiles }
 }
 
 /// However many places were granted, the status is written once.
@@ -203,6 +216,16 @@ fn close_all(status: &ProfileSessionStatus) -> Vec<Action> {
         .filter(|t| !t.capture.is_empty())
         .map(|t| Action::Close { capture: t.capture.clone() })
         .collect()
+}
+
+/// The time until there is something to do that nobody tells of: a deadline of the session, or the record of
+/// a place that was granted.
+fn next_look(session: &ProfileSession, status: &ProfileSessionStatus, observed: &Observed) -> SignedDuration {
+    let granted = |capture: &str| observed.places.get(capture) == Some(&Place::Granted);
+    let unrecorded = status.targets.iter().any(|t| t.phase == TargetPhase::Pending && granted(&t.capture));
+    let record = observed.until_record.filter(|_| unrecorded);
+    let deadline = next_deadline(session, status, observed.now);
+    record.map_or(deadline, |left| left.min(deadline))
 }
 
 /// The time until the earliest deadline of the session, 1 s to 60 s.

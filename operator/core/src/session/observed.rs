@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session::PolicyRef;
 use fleetprof_crds::wire::{CaptureReport, Order};
-use fleetprof_crds::{ProfileSession, ProfilingPolicySpec, Reason};
-use jiff::Timestamp;
+use fleetprof_crds::{ProfileKind, ProfileSession, ProfilingPolicySpec, Reason};
+use jiff::{SignedDuration, Timestamp};
 
-use crate::agent::{AgentFacts, AgentUser, PodSecurity};
+use crate::agent::{AgentFacts, AgentUser};
 use crate::budget::{Claim, Place};
-use crate::image::AgentImages;
+use crate::capture::CaptureScope;
+use crate::inject::ClusterRules;
 use crate::pod::PodFacts;
 use crate::view::{Labels, Policies};
 
@@ -39,6 +39,9 @@ pub struct Observed {
     pub captures: HashMap<String, CaptureFacts>,
     /// Answers to the claims of targets that were made since the reconcile began, by capture.
     pub places: HashMap<String, Place>,
+    /// How long it is until places that were granted may be written down; `None`: now. Nothing is done with a
+    /// place before it is on record.
+    pub until_record: Option<SignedDuration>,
     /// The Job that the session waits for.
     pub job: JobFacts,
     /// Sessions that were made to repeat this one.
@@ -135,28 +138,17 @@ pub struct CaptureFacts {
 pub struct Settings {
     /// Length of a slice in seconds, 10 to 15.
     pub slice_seconds: u32,
-    /// Protocol that orders need.
-    pub protocol: u32,
     /// Most targets of a namespace that are captured at the same time.
     pub namespace_budget: usize,
     /// Most targets that are captured at the same time.
     pub fleet_budget: usize,
-    /// The images that agents may have.
-    pub images: AgentImages,
-    /// Pod Security level of namespaces that name none.
-    pub pod_security: PodSecurity,
+    /// What holds for agents in the whole cluster.
+    pub rules: ClusterRules,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            slice_seconds: 10,
-            protocol: fleetprof_crds::wire::PROTOCOL,
-            namespace_budget: 100,
-            fleet_budget: 1000,
-            images: AgentImages::default(),
-            pod_security: PodSecurity::default(),
-        }
+        Self { slice_seconds: 10, namespace_budget: 100, fleet_budget: 1000, rules: ClusterRules::default() }
     }
 }
 
@@ -166,7 +158,10 @@ pub enum Action {
     /// Ask the API server whether who asked may profile.
     CheckPermission,
     /// Ask the API server how the Job stands that the session waits for.
-    LookAtJob,
+    LookAtJob {
+        /// Its name.
+        job: String,
+    },
     /// Make the session that captures once more.
     Repeat {
         /// Which capture it is, the root's own being the first.
@@ -197,8 +192,8 @@ pub enum Action {
     },
     /// Keep an order open.
     Open {
-        /// Index of the target.
-        target: usize,
+        /// What is captured.
+        scope: Box<CaptureScope>,
         /// The order.
         order: Order,
         /// The place that the capture takes; `None` once it is over.
@@ -208,10 +203,10 @@ pub enum Action {
     Assemble {
         /// Index of the target.
         target: usize,
-        /// The capture.
-        capture: String,
-        /// What was captured.
+        /// The kind.
         profile: ProfileKind,
+        /// What was captured.
+        scope: Box<CaptureScope>,
     },
     /// Close an order: its outcome is recorded.
     Close {
@@ -219,7 +214,12 @@ pub enum Action {
         capture: String,
     },
     /// Compute the hottest functions over all targets, then end the session.
-    Summarize,
+    Summarize {
+        /// The kind of their profiles.
+        kind: ProfileKind,
+        /// Where they are stored; empty: there is none.
+        profiles: Vec<String>,
+    },
     /// Delete the session and its profiles: its ttl is over.
     Forget,
 }

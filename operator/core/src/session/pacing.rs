@@ -1,8 +1,6 @@
 //! When is a session's status worth a write? At once when something happened that a person waits for, else
 //! now and then, so that a session of 50 targets is a handful of writes.
 
-use std::time::Duration;
-
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use jiff::{SignedDuration, Timestamp};
@@ -54,9 +52,9 @@ pub fn due(
 /// How long is left until places that were granted are written down, `age` after the last write of a session
 /// that was in `phase` then; `None` where it is due. Who waits for the first target does not wait for this.
 #[must_use]
-pub fn until_record(phase: Phase, age: SignedDuration) -> Option<Duration> {
-    let left = Duration::try_from(PACE.saturating_sub(age)).ok()?;
-    (phase != Phase::Pending && !left.is_zero()).then_some(left)
+pub fn until_record(phase: Phase, age: SignedDuration) -> Option<SignedDuration> {
+    let left = PACE.saturating_sub(age);
+    (phase != Phase::Pending && left.is_positive()).then_some(left)
 }
 
 /// What somebody may be waiting to read.

@@ -8,7 +8,7 @@
 //! checked again like any session. Their names are made of the root's and a number, so that none is made
 //! twice, also across leaders.
 
-use fleetprof_crds::load::{FollowUp, Repeat, RepeatStatus};
+use fleetprof_crds::load::{FollowUp, Repeat, RepeatStatus, StartWhen};
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason, names};
 use jiff::{SignedDuration, Timestamp};
@@ -42,7 +42,7 @@ pub fn step(
     }
     look_at_captures(&mut series, observed);
     let action = match stop(session, status, &series, observed) {
-        Stop::Ask => return Some(Action::LookAtJob),
+        Stop::Ask(job) => return Some(Action::LookAtJob { job }),
         Stop::Because(reason, message) => {
             finish(&mut series, status, reason, message, observed.now);
             None
@@ -108,7 +108,7 @@ fn look_at_captures(series: &mut RepeatStatus, observed: &Observed) {
 }
 
 enum Stop {
-    Ask,
+    Ask(String),
     No,
     Because(Reason, String),
 }
@@ -147,10 +147,14 @@ fn stop(
     if made(series) >= wanted {
         return Stop::Because(Reason::Completed, format!("All {wanted} captures were made."));
     }
-    let Some(start) = &session.spec.start_when else { return Stop::No };
+    session.spec.start_when.as_ref().map_or(Stop::No, |start| stop_with_load(start, observed))
+}
+
+/// Whether the load has ended, and the captures with it.
+fn stop_with_load(start: &StartWhen, observed: &Observed) -> Stop {
     let what = load::describe(start);
     match load::load(start, observed) {
-        Load::Unasked => Stop::Ask,
+        Load::Unasked(job) => Stop::Ask(job),
         Load::Ended(how) => Stop::Because(Reason::LoadEnded, format!("The load, {what}, {how}.")),
         Load::Absent(why) => Stop::Because(Reason::LoadEnded, format!("The load, {what}, has ended: {why}.")),
         Load::Runs | Load::Expected(_) => Stop::No,

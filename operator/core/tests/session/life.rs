@@ -53,6 +53,18 @@ fn asks_before_anything_starts() {
 }
 
 #[test]
+fn nobody_is_asked_about_sessions_that_the_operator_made() {
+    for trigger in ["Schedule", "CPU", "Memory", "Alert", "PromQL", "Rollout"] {
+        let mut w = World::new(json!({"policyRef": {"name": "p"}, "trigger": trigger}))
+            .with_policy(json!({"selector": {}}))
+            .with_pod(pod("a"))
+            .with_agent("a");
+        w.observed.permission = Permission::Unchecked;
+        w.step().is(Phase::Starting, Reason::WaitingForAgent);
+    }
+}
+
+#[test]
 fn a_pod_that_goes_mid_session_keeps_what_it_sent() {
     for (slices, phase) in [(0, Phase::Failed), (2, Phase::PartiallySucceeded)] {
         let mut w = one_pod();

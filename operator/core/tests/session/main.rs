@@ -5,6 +5,7 @@ mod attach;
 mod choose;
 #[path = "../common/mod.rs"]
 mod common;
+mod fold;
 mod life;
 mod places;
 mod world;

@@ -6,6 +6,7 @@ use fleetprof_core::session::{Action, Settings, step};
 use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
 use fleetprof_crds::wire::CaptureState;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 /// Two pods on one node under a policy that lets one capture run on a node.
@@ -82,6 +83,34 @@ fn a_place_is_on_record_before_its_order_is_out() {
     w.session.status = Some(second.status);
     let third = step(&w.session, &w.observed, &Settings::default());
     assert!(matches!(third.actions.as_slice(), [Action::Open { place: Some(_), .. }]), "{:?}", third.actions);
+}
+
+#[test]
+fn a_place_that_may_not_be_recorded_yet_is_kept_and_nothing_waits_for_it() {
+    let left = SignedDuration::from_millis(700);
+    let mut w = one_pod();
+    w.observed.until_record = Some(left);
+    w.step();
+    assert_eq!((w.target("a").phase, w.ledger.len()), (TargetPhase::Pending, 1), "the place is kept");
+    assert!(w.actions.is_empty(), "neither record nor order: {:?}", w.actions);
+    assert_eq!(w.requeue, Some(left), "it comes back when the record is due");
+    w.step();
+    assert_eq!((w.target("a").phase, w.ledger.len()), (TargetPhase::Pending, 1), "nor does a second look");
+    w.observed.until_record = None;
+    w.step();
+    assert_eq!((w.target("a").phase, open_orders(&w), w.ledger.len()), (TargetPhase::Ordered, 1, 1));
+}
+
+#[test]
+fn a_target_that_ends_before_its_place_is_on_record_gives_it_back() {
+    let mut w = one_pod();
+    w.observed.until_record = Some(SignedDuration::from_millis(700));
+    w.step();
+    assert_eq!(w.ledger.len(), 1);
+    w.session.spec.cancel = true;
+    w.step();
+    w.step();
+    assert_eq!((w.target("a").phase, w.ledger.is_empty()), (TargetPhase::Cancelled, true));
 }
 
 #[test]

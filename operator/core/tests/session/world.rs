@@ -6,10 +6,12 @@ use std::sync::Arc;
 use crate::common;
 use fleetprof_core::agent::AgentFacts;
 use fleetprof_core::budget::Ledger;
+use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::session::summary::{Assembled, fold_assembled};
+use fleetprof_core::session::summary::Assembled;
 use fleetprof_core::session::{
-    Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, conclude, step,
+    Action, Answers, CaptureFacts, JobFacts, Observed, Outcome, Permission, PolicyFacts, Settings, fold_all,
+    step,
 };
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::{Phase, StoredProfile};
@@ -27,6 +29,13 @@ pub struct World {
     pub actions: Vec<Action>,
     pub ledger: Ledger,
     pub results_full: bool,
+    /// When the last step wants to look again.
+    pub requeue: Option<SignedDuration>,
+}
+
+/// What holds in the whole cluster.
+pub fn rules() -> ClusterRules {
+    ClusterRules { images: common::images().clone(), ..ClusterRules::default() }
 }
 
 pub fn session(spec: Value) -> ProfileSession {
@@ -68,6 +77,7 @@ impl World {
             agents: HashMap::new(),
             captures: HashMap::new(),
             places: HashMap::new(),
+            until_record: None,
             job: JobFacts::Unasked,
             follow_ups: vec![],
         };
@@ -78,6 +88,7 @@ impl World {
             actions: vec![],
             ledger: Ledger::default(),
             results_full: false,
+            requeue: None,
         }
     }
     pub fn with_policy(mut self, spec: Value) -> Self {
@@ -104,74 +115,61 @@ impl World {
     pub fn step(&mut self) -> &mut Self {
         self.observed.places.clear();
         for _ in 0..8 {
-            let step = step(
-                &self.session,
-                &self.observed,
-                &Settings { images: common::images().clone(), ..Settings::default() },
-            );
-            self.session.status = Some(step.status);
+            let step =
+                step(&self.session, &self.observed, &Settings { rules: rules(), ..Settings::default() });
+            (self.session.status, self.requeue) = (Some(step.status), step.requeue);
             self.actions.clone_from(&step.actions);
-            if !self.act(step.actions) {
+            let outcomes = step.actions.into_iter().map(|action| self.act(action)).collect();
+            if !self.fold(outcomes) {
                 break;
             }
         }
         self
     }
-    pub fn act(&mut self, actions: Vec<Action>) -> bool {
-        let mut again = false;
-        for action in actions {
-            match action {
-                Action::Assemble { target, capture, .. } => {
-                    let slices = self
-                        .observed
-                        .captures
-                        .get(&capture)
-                        .and_then(|c| c.report.as_ref())
-                        .map_or(0, |r| r.slices);
-                    let assembled = match (self.results_full, slices) {
-                        (_, 0) => Assembled::Nothing,
-                        (true, _) => Assembled::Delayed(Reason::StorageFull, "full".into()),
-                        _ => Assembled::Profile(StoredProfile {
-                            kind: ProfileKind::Cpu,
-                            uri: "k".into(),
-                            bytes: 1,
-                            samples: 42,
-                        }),
-                    };
-                    let delayed = matches!(assembled, Assembled::Delayed(..));
-                    let status = self.session.status.as_mut().unwrap();
-                    let until = status
-                        .capture_end_time
-                        .as_ref()
-                        .map(|t| t.0 + self.session.spec.result_deadline.as_signed());
-                    let before = status.targets[target].reason;
-                    fold_assembled(
-                        &mut status.targets[target],
-                        assembled,
-                        until.is_some_and(|u| self.now > u),
-                        self.now,
-                    );
-                    again |= !delayed || status.targets[target].reason != before;
-                }
-                Action::Claim(claim) => {
-                    let place = self.ledger.claim((*claim).clone(), self.now);
-                    self.observed.places.insert(claim.capture, place);
-                    again = true;
-                }
-                Action::Record => again = true,
-                Action::Open { place: Some(claim), .. } => self.ledger.hold(*claim),
-                Action::Open { place: None, order, .. } => self.ledger.release(&order.capture),
-                Action::Close { capture } => self.ledger.release(&capture),
-                Action::Summarize => {
-                    let mut status = self.session.status.clone().unwrap();
-                    conclude(&self.session, &mut status, self.now);
-                    self.session.status = Some(status);
-                    again = true;
-                }
-                _ => {}
-            }
-        }
+    fn fold(&mut self, outcomes: Vec<Outcome>) -> bool {
+        let mut answers = Answers { places: self.observed.places.clone(), ..Answers::default() };
+        let again = fold_all(&mut self.session, &mut answers, outcomes, self.now);
+        self.observed.places = answers.places;
         again
+    }
+    fn act(&mut self, action: Action) -> Outcome {
+        match action {
+            Action::Assemble { target, scope, .. } => {
+                Outcome::Assembled { target, assembled: self.assemble(&scope.capture) }
+            }
+            Action::Claim(claim) => {
+                let capture = claim.capture.clone();
+                Outcome::Place { capture, place: self.ledger.claim(*claim, self.now) }
+            }
+            Action::Record => Outcome::Recorded,
+            Action::Open { place: Some(claim), .. } => {
+                self.ledger.hold(*claim);
+                Outcome::Done
+            }
+            Action::Open { place: None, order, .. } => {
+                self.ledger.release(&order.capture);
+                Outcome::Done
+            }
+            Action::Close { capture } => {
+                self.ledger.release(&capture);
+                Outcome::Done
+            }
+            Action::Summarize { .. } => Outcome::Summarized(vec![]),
+            _ => Outcome::Done,
+        }
+    }
+    fn assemble(&self, capture: &str) -> Assembled {
+        let report = self.observed.captures.get(capture).and_then(|c| c.report.as_ref());
+        match (self.results_full, report.map_or(0, |r| r.slices)) {
+            (_, 0) => Assembled::Nothing,
+            (true, _) => Assembled::Delayed(Reason::StorageFull, "full".into()),
+            _ => Assembled::Profile(StoredProfile {
+                kind: ProfileKind::Cpu,
+                uri: "k".into(),
+                bytes: 1,
+                samples: 42,
+            }),
+        }
     }
     pub fn report(
         &mut self,

@@ -20,6 +20,7 @@ mod version;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, Order, Watch};
 use jiff::Timestamp;
 use tokio::sync::broadcast;
@@ -29,7 +30,7 @@ pub(super) use self::poll::NotSynced;
 pub(crate) use self::state::MAX_AGENTS;
 pub(super) use self::state::{Admission, FleetFull, Heard};
 use self::state::{Effects, State};
-use super::{AgentView, CaptureScope, Change, Changes, Clock, PodId};
+use super::{AgentView, Change, Changes, Clock, PodId};
 
 /// Changes that a slow reader may lag behind before it is told to look at everything.
 const CHANGES_KEPT: usize = 4096;

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, MAX_SLICES, Order, OrderList, Watch};
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::{AgentView, CaptureScope, Change, PodId, fold, pacing};
+use super::super::{AgentView, Change, PodId, fold, pacing};
 use super::closed::Closed;
 use super::{CaptureView, version};
 

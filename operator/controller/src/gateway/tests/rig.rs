@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{
@@ -26,8 +27,8 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use crate::gateway::{
-    CaptureScope, Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, PodId,
-    SinkError, SliceSink, Stored, Tickets, router,
+    Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, PodId, SinkError, SliceSink,
+    Stored, Tickets, router,
 };
 use crate::server::PeerInfo;
 use crate::sha256::sha256;

@@ -164,7 +164,7 @@ trait OtherPod {
     fn other_pod(self) -> Self;
 }
 
-impl OtherPod for crate::gateway::CaptureScope {
+impl OtherPod for fleetprof_core::capture::CaptureScope {
     fn other_pod(mut self) -> Self {
         self.pod_name = "orders-2".into();
         self

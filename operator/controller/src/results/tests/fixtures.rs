@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::SliceId;
 use fleetprof_profile::{Frame, Profile, ProfileBuilder, ProfileKind, decode_valid, encode};
 use jiff::Timestamp;
 
-use crate::gateway::CaptureScope;
 use crate::results::disk::{Disk, Volume};
 use crate::results::store::Store;
 use crate::results::{Results, ResultsConfig, ResultsMetrics};

@@ -1,13 +1,14 @@
 //! Do the kinds of one capture stay apart, from slice to answer?
 
 use bytes::Bytes;
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::SliceId;
 use fleetprof_profile::{Profile, sample_types, total};
 use proptest::prelude::*;
 
 use super::fixtures::{cpu, decoded, files, open, scope, scope_of, slice, slice_of, store};
-use crate::gateway::{CaptureScope, SinkError, SliceSink};
+use crate::gateway::{SinkError, SliceSink};
 use crate::results::ResultsError;
 use crate::results::read::Selection;
 

@@ -19,7 +19,7 @@ const KEY: &str = "prod/shop/Deployment-orders/2023-11-14/session-1/orders-1_app
 
 async fn put(
     results: &crate::results::Results,
-    scope: &crate::gateway::CaptureScope,
+    scope: &fleetprof_core::capture::CaptureScope,
     seq: u32,
     body: Vec<u8>,
 ) -> Result<Stored, SinkError> {

@@ -1,32 +1,27 @@
 //! What is done for a target as it stands now?
 
-use fleetprof_crds::ProfileKind;
-use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
-use fleetprof_crds::wire::Order;
+use fleetprof_crds::wire::{Order, needs};
+use fleetprof_crds::{ProfileKind, Reason};
 
 use super::super::observed::Action;
-use super::prepare::{claim, image, is_attached, user};
+use super::prepare::claim;
 use super::{CANCEL_GRACE, Context};
+use crate::agent::Presence;
+use crate::budget::Claim;
+use crate::capture::CaptureScope;
 
 /// What to do for a target in its present phase. Orders are kept open until the outcome is recorded, so that
 /// a new leader accepts what is still on its way.
-pub(super) fn actions(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<Action> {
-    let profile = context.session.spec.profiles.first().copied().unwrap_or(ProfileKind::Cpu);
-    let place =
-        |target: &TargetStatus| claim(target, context.session, &context.observed.policy, context.settings);
-    let open = |target: &TargetStatus| Action::Open {
-        target: index,
-        order: order(target, profile, context),
-        place: (target.phase != TargetPhase::Uploading).then(|| Box::new(place(target))),
-    };
+pub(super) fn actions(index: usize, target: &TargetStatus, context: &Context) -> Vec<Action> {
     match target.phase {
         TargetPhase::Attaching => attach(index, target, context).into_iter().collect(),
-        TargetPhase::Ordered | TargetPhase::Running => vec![open(target)],
+        TargetPhase::Ordered | TargetPhase::Running => vec![open(target, context)],
         TargetPhase::Uploading if complete(target, context) => {
-            vec![open(target), Action::Assemble { target: index, capture: target.capture.clone(), profile }]
+            let scope = Box::new(context.scope(target));
+            vec![open(target, context), Action::Assemble { target: index, profile: context.profile(), scope }]
         }
-        TargetPhase::Uploading => vec![open(target)],
+        TargetPhase::Uploading => vec![open(target, context)],
         TargetPhase::Succeeded | TargetPhase::Failed | TargetPhase::Skipped | TargetPhase::Cancelled
             if !target.capture.is_empty() =>
         {
@@ -36,22 +31,19 @@ pub(super) fn actions(index: usize, target: &mut TargetStatus, context: &Context
     }
 }
 
+fn open(target: &TargetStatus, context: &Context) -> Action {
+    let takes_place = target.phase != TargetPhase::Uploading;
+    let place = takes_place.then(|| Box::new(context.claim(target)));
+    Action::Open { scope: Box::new(context.scope(target)), order: context.order(target), place }
+}
+
+/// Nothing where an agent is there already, or none may be attached any more.
 fn attach(index: usize, target: &TargetStatus, context: &Context) -> Option<Action> {
-    let pod = context.pod(target)?;
-    if is_attached(target, pod) {
-        return None;
-    }
-    let (user, image) = (user(target, pod, context).ok()?, image(context).ok()?.to_owned());
+    let presence = context.presence(target, context.pod(target)?);
+    let Presence::CanBeAttached { user, image, .. } = presence else { return None };
     let (pod, pod_uid, container) = (target.pod.clone(), target.pod_uid.clone(), target.container.clone());
-    Some(Action::Attach {
-        target: index,
-        pod,
-        pod_uid,
-        container,
-        name: target.attached_as.clone(),
-        image,
-        user,
-    })
+    let (name, image) = (target.attached_as.clone(), image.to_owned());
+    Some(Action::Attach { target: index, pod, pod_uid, container, name, image, user })
 }
 
 /// Whether everything that will come has come: the agent says so, or there is nobody left to send more.
@@ -71,18 +63,37 @@ pub(super) fn complete(target: &TargetStatus, context: &Context) -> bool {
     given_up || nobody
 }
 
-fn order(target: &TargetStatus, profile: ProfileKind, context: &Context) -> Order {
-    let spec = &context.session.spec;
-    Order {
-        capture: target.capture.clone(),
-        session: context.session.metadata.uid.clone().unwrap_or_default(),
-        protocol: context.settings.protocol,
-        container_id: target.container_id.clone(),
-        profile: profile.name().into(),
-        frequency_hz: u32::try_from(spec.frequency_hz).unwrap_or(99),
-        duration_ms: u64::from(spec.duration.as_secs()) * 1000,
-        slice_ms: u64::from(context.settings.slice_seconds) * 1000,
-        start_before: context.start_before.as_second(),
-        cancel: context.cancelled_at.is_some(),
+impl Context<'_> {
+    fn profile(&self) -> ProfileKind {
+        self.session.spec.profiles.first().copied().unwrap_or(ProfileKind::Cpu)
+    }
+
+    /// What the target's capture is of.
+    fn scope(&self, target: &TargetStatus) -> CaptureScope {
+        CaptureScope::of(self.session, target, self.started)
+    }
+
+    /// The place that the target's capture takes.
+    pub(super) fn claim(&self, target: &TargetStatus) -> Claim {
+        claim(target, self.session, &self.observed.policy, self.settings)
+    }
+
+    /// The order to capture the target. It says the least protocol that knows all it asks for, so that agents
+    /// of the version before this one go on with what they know.
+    pub(super) fn order(&self, target: &TargetStatus) -> Order {
+        let spec = &self.session.spec;
+        let order = Order {
+            capture: target.capture.clone(),
+            session: self.session.metadata.uid.clone().unwrap_or_default(),
+            protocol: 0,
+            container_id: target.container_id.clone(),
+            profile: self.profile().name().into(),
+            frequency_hz: u32::try_from(spec.frequency_hz).unwrap_or(99),
+            duration_ms: u64::from(spec.duration.as_secs()) * 1000,
+            slice_ms: u64::from(self.settings.slice_seconds) * 1000,
+            start_before: self.start_before.as_second(),
+            cancel: self.cancelled_at.is_some(),
+        };
+        Order { protocol: needs(&order), ..order }
     }
 }

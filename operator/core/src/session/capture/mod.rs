@@ -15,7 +15,9 @@ use fleetprof_crds::{ProfileSession, Reason, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::observed::{Action, Observed, Settings};
+use super::observed::{Action, Observed, PolicyFacts, Settings};
+use crate::agent::{Container, PodSecurity, Presence, Terms, World, presence};
+use crate::inject::{self, AdmissionFacts};
 use crate::pod::PodFacts;
 use crate::text::{cut, sentence};
 use act::actions;
@@ -33,6 +35,7 @@ pub struct Context<'a> {
     session: &'a ProfileSession,
     observed: &'a Observed,
     settings: &'a Settings,
+    started: Timestamp,
     start_before: Timestamp,
     cancelled_at: Option<Timestamp>,
     results_until: Option<Timestamp>,
@@ -52,6 +55,7 @@ impl<'a> Context<'a> {
             session,
             observed,
             settings,
+            started,
             start_before: started + session.spec.start_deadline.as_signed(),
             cancelled_at: status.cancel_time.as_ref().map(|t| t.0),
             results_until: status
@@ -59,6 +63,29 @@ impl<'a> Context<'a> {
                 .as_ref()
                 .map(|t| t.0 + session.spec.result_deadline.as_signed()),
         }
+    }
+
+    /// Whether the target's pod has, or can have, an agent.
+    fn presence(&self, target: &TargetStatus, pod: &'a PodFacts) -> Presence<'a> {
+        let rules = &self.settings.rules;
+        let policy = match &self.observed.policy {
+            PolicyFacts::Found { spec, created, .. } => Some(Terms { spec, created: *created }),
+            _ => None,
+        };
+        let labels = &self.observed.namespace_labels;
+        let world = World {
+            agents: &self.observed.agents,
+            images: &rules.images,
+            level: PodSecurity::enforced(labels, rules.default_pod_security),
+            policy,
+        };
+        let refusal = |pod: &PodFacts| {
+            let facts =
+                AdmissionFacts { namespace: &pod.namespace, namespace_labels: labels, cluster: rules };
+            inject::refusal(pod, &facts, policy.map(|terms| terms.spec))
+        };
+        let container = Container { name: &target.container, attached_as: &target.attached_as };
+        presence(pod, container, &world, &refusal)
     }
 
     fn pod(&self, target: &TargetStatus) -> Option<&'a PodFacts> {

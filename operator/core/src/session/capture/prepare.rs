@@ -2,14 +2,13 @@
 //! the budgets?
 
 use fleetprof_crds::budget::Budget;
-use fleetprof_crds::policy::{AgentMode, ExistingPods};
 use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
 use fleetprof_crds::{ProfileSession, Reason, names};
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::observed::{PolicyFacts, Settings};
 use super::{Context, GRACE, explain, finish};
-use crate::agent::{AgentUser, PodSecurity, Skip, agent_user};
+use crate::agent::{AgentFacts, Presence, Skip, plan};
 use crate::budget::{Claim, Limits, Place};
 use crate::hash::short_name;
 use crate::pod::{AgentContainerState, PodFacts};
@@ -33,16 +32,30 @@ pub(super) fn prepare(target: &mut TargetStatus, context: &Context) -> Option<Cl
         );
         return None;
     };
-    let Some(agent) = context.observed.agents.get(&target.pod_uid) else {
-        return without_agent(target, pod, context);
-    };
-    if agent.protocol < context.settings.protocol {
-        let (version, has, need) = (&agent.version, agent.protocol, context.settings.protocol);
-        let message = advised(
-            format!("The agent {version} speaks protocol {has}, the order needs {need}"),
-            Reason::AgentTooOld,
-        );
-        finish(target, TargetPhase::Skipped, Reason::AgentTooOld, message, now);
+    match context.presence(target, pod) {
+        Presence::Answers(agent) => return order(target, pod, agent, context),
+        _ if is_late(target, pod, context) => {
+            let (reason, message) = late_start(target, pod, context);
+            finish(target, TargetPhase::Failed, reason, message, now);
+        }
+        Presence::Comes(_) => {
+            explain(target, Reason::WaitingForAgent, "The injected agent has not reported yet.".into());
+        }
+        Presence::Never(skip) => leave(target, &skip, now),
+        Presence::Attached { .. } | Presence::CanBeAttached { .. } => return attach(target, pod, context),
+    }
+    None
+}
+
+/// Leaves out a target before anything is done for it.
+fn leave(target: &mut TargetStatus, skip: &Skip, now: Timestamp) {
+    finish(target, TargetPhase::Skipped, skip.reason, skip.sentence(), now);
+}
+
+/// There is an agent: the order is out as soon as there is a place.
+fn order(target: &mut TargetStatus, pod: &PodFacts, agent: &AgentFacts, context: &Context) -> Option<Claim> {
+    if let Err(skip) = can_obey(target, agent, context) {
+        leave(target, &skip, context.observed.now);
         return None;
     }
     match turn(target, context) {
@@ -56,6 +69,17 @@ pub(super) fn prepare(target: &mut TargetStatus, context: &Context) -> Option<Cl
         }
     }
     None
+}
+
+/// Whether the agent captures what is wanted, and speaks a protocol that has a word for it.
+fn can_obey(target: &TargetStatus, agent: &AgentFacts, context: &Context) -> Result<(), Skip> {
+    plan(&context.session.spec.profiles, &agent.offers())?;
+    let (version, have, need) = (&agent.version, agent.protocol, context.order(target).protocol);
+    if have < need {
+        let cause = format!("the agent {version} speaks protocol {have}, the order needs {need}");
+        return Err(Skip::new(Reason::AgentTooOld, cause));
+    }
+    Ok(())
 }
 
 /// Whether it is the target's turn.
@@ -73,7 +97,9 @@ fn turn(target: &mut TargetStatus, context: &Context) -> Turn {
         return Turn::Go;
     }
     let busy = match context.observed.places.get(&target.capture) {
-        None => return Turn::Ask(claim(target, context.session, &context.observed.policy, context.settings)),
+        None => return Turn::Ask(context.claim(target)),
+        // The place has to be on record before anything is done with it.
+        Some(Place::Granted) if context.observed.until_record.is_some() => return Turn::Wait,
         Some(Place::Granted) => return Turn::Go,
         Some(Place::Busy(busy)) => busy,
     };
@@ -122,31 +148,17 @@ pub fn claim(
     }
 }
 
-fn without_agent(target: &mut TargetStatus, pod: &PodFacts, context: &Context) -> Option<Claim> {
-    let now = context.observed.now;
+/// Whether an agent was awaited, and the start deadline has passed.
+fn is_late(target: &TargetStatus, pod: &PodFacts, context: &Context) -> bool {
     let awaited = pod.sidecar.is_some() || target.phase == TargetPhase::Attaching;
     // Who does not run cannot have reported to the leader before this one either.
     let may_be_unheard = !context.observed.settled
         && ours(target, pod).is_some_and(|(_, state)| *state == AgentContainerState::Running);
-    if awaited && now > context.start_before && !may_be_unheard {
-        let (reason, message) = late_start(target, pod, context);
-        finish(target, TargetPhase::Failed, reason, message, now);
-        return None;
-    }
-    if pod.sidecar.is_some() {
-        explain(target, Reason::WaitingForAgent, "The injected agent has not reported yet.".into());
-        return None;
-    }
-    if !may_attach(context) {
-        leave(target, pod, context);
-        return None;
-    }
-    if !is_attached(target, pod)
-        && let Err(skip) = user(target, pod, context)
-    {
-        finish(target, TargetPhase::Skipped, skip.reason, skip.sentence(), now);
-        return None;
-    }
+    awaited && context.observed.now > context.start_before && !may_be_unheard
+}
+
+/// An agent is attached as soon as there is a place.
+fn attach(target: &mut TargetStatus, pod: &PodFacts, context: &Context) -> Option<Claim> {
     match turn(target, context) {
         Turn::Ask(claim) => return Some(claim),
         Turn::Wait => {}
@@ -155,21 +167,8 @@ fn without_agent(target: &mut TargetStatus, pod: &PodFacts, context: &Context) -
     None
 }
 
-/// A pod without an agent that none may be attached to.
-fn leave(target: &mut TargetStatus, pod: &PodFacts, context: &Context) {
-    let created_before = matches!((&context.observed.policy, pod.created), (PolicyFacts::Found { created: Some(policy), .. }, Some(pod)) if pod < *policy);
-    let reason = if created_before { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed };
-    let message =
-        advised("The pod has no agent, and agent.existingPods does not let a session attach one", reason);
-    finish(target, TargetPhase::Skipped, reason, message, context.observed.now);
-}
-
 fn attach_or_give_up(target: &mut TargetStatus, pod: &PodFacts, context: &Context) {
     let ours = pod.attached.iter().find(|a| a.name == target.attached_as).map(|a| &a.state);
-    if let (None, Err(cause)) = (ours, image(context)) {
-        let message = advised(format!("agent.image of the policy: {cause}"), Reason::ImageNotAllowed);
-        return finish(target, TargetPhase::Skipped, Reason::ImageNotAllowed, message, context.observed.now);
-    }
     let failed = match ours {
         Some(AgentContainerState::Ended(why)) => Some((
             Reason::AgentGone,
@@ -189,38 +188,6 @@ fn attach_or_give_up(target: &mut TargetStatus, pod: &PodFacts, context: &Contex
     }
     target.phase = TargetPhase::Attaching;
     explain(target, Reason::Attaching, "An agent is being attached.".into());
-}
-
-/// The image of the agents that the session attaches.
-pub(super) fn image<'a>(context: &Context<'a>) -> Result<&'a str, String> {
-    match &context.observed.policy {
-        PolicyFacts::Found { spec, .. } => context.settings.images.of(spec),
-        _ => Ok(&context.settings.images.default),
-    }
-}
-
-/// The user of an agent that is attached to the target.
-pub(super) fn user(target: &TargetStatus, pod: &PodFacts, context: &Context) -> Result<AgentUser, Skip> {
-    let level = PodSecurity::enforced(&context.observed.namespace_labels, context.settings.pod_security);
-    let of_target = pod.container(&target.container).map(|c| c.user).unwrap_or_default();
-    agent_user(&target.container, of_target, level)
-}
-
-/// Whether the pod has the agent that the target waits for, or that of another session.
-pub(super) fn is_attached(target: &TargetStatus, pod: &PodFacts) -> bool {
-    pod.attached
-        .iter()
-        .any(|a| a.name == target.attached_as || matches!(a.state, AgentContainerState::Running))
-}
-
-fn may_attach(context: &Context) -> bool {
-    match &context.observed.policy {
-        PolicyFacts::Found { spec, .. } => {
-            spec.agent.mode == AgentMode::Ephemeral
-                || spec.agent.existing_pods == ExistingPods::AttachOnDemand
-        }
-        _ => true,
-    }
 }
 
 fn image_failed(reason: &str) -> bool {

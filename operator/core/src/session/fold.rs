@@ -1,0 +1,146 @@
+//! What came of an action, and what does it change in the session?
+//!
+//! ```text
+//! step ─► actions ─► (effects) ─► outcomes ─► fold ─► status and answers ─► the next step
+//! ```
+
+use std::collections::HashMap;
+
+use fleetprof_crds::session_status::{ProfileSessionStatus, TargetPhase, TopFunction};
+use fleetprof_crds::{ProfileSession, Reason};
+use jiff::Timestamp;
+
+use super::observed::{JobFacts, Permission};
+use super::summary::{Assembled, fold_assembled, set_top};
+use super::{capture, conclude, repeat};
+use crate::budget::Place;
+
+/// What came of one action.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It is done, and changes nothing for the session.
+    Done,
+    /// The API server told whether who asked may profile.
+    Permission(Permission),
+    /// The API server told how the Job stands.
+    Job(JobFacts),
+    /// The ledger answered a claim.
+    Place {
+        /// The capture that the place is for.
+        capture: String,
+        /// The answer.
+        place: Place,
+    },
+    /// The status is on record, so that what it says may be done.
+    Recorded,
+    /// The session of this name, which was to capture once more, was refused.
+    RepeatRefused(String),
+    /// No agent was attached.
+    NotAttached {
+        /// Index of the target.
+        target: usize,
+        /// Why.
+        reason: Reason,
+        /// The same for a person.
+        message: String,
+    },
+    /// The slices of a target were assembled, or not.
+    Assembled {
+        /// Index of the target.
+        target: usize,
+        /// What came of it.
+        assembled: Assembled,
+    },
+    /// The hottest functions over all targets; none where they could not be computed.
+    Summarized(Vec<TopFunction>),
+}
+
+/// What was answered to the questions of the steps of one reconcile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answers {
+    /// Whether who asked may profile.
+    pub permission: Permission,
+    /// How the Job stands that the session waits for.
+    pub job: JobFacts,
+    /// Answers to claims, by capture.
+    pub places: HashMap<String, Place>,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { permission: Permission::Unchecked, job: JobFacts::Unasked, places: HashMap::new() }
+    }
+}
+
+/// Folds what came of all actions of a step. Says whether another step should look.
+pub fn fold_all(
+    session: &mut ProfileSession,
+    answers: &mut Answers,
+    outcomes: Vec<Outcome>,
+    now: Timestamp,
+) -> bool {
+    outcomes.into_iter().fold(false, |again, outcome| fold(session, answers, outcome, now) || again)
+}
+
+/// Folds an outcome into the session's status, or into the answers that the next step looks at. Says whether
+/// another step should look.
+pub fn fold(session: &mut ProfileSession, answers: &mut Answers, outcome: Outcome, now: Timestamp) -> bool {
+    let mut status = session.status.take().unwrap_or_default();
+    let again = match outcome {
+        Outcome::Done => false,
+        Outcome::Recorded => true,
+        Outcome::Permission(permission) => {
+            answers.permission = permission;
+            true
+        }
+        Outcome::Job(job) => {
+            answers.job = job;
+            true
+        }
+        Outcome::Place { capture, place } => {
+            answers.places.insert(capture, place);
+            true
+        }
+        Outcome::RepeatRefused(name) => {
+            repeat::refuse(&mut status, &name);
+            true
+        }
+        Outcome::NotAttached { target, reason, message } => {
+            not_attached(&mut status, target, (reason, message), now)
+        }
+        Outcome::Assembled { target, assembled } => fold_target(session, &mut status, target, assembled, now),
+        Outcome::Summarized(top) => {
+            set_top(&mut status, top);
+            conclude(session, &mut status, now);
+            true
+        }
+    };
+    session.status = Some(status);
+    again
+}
+
+fn not_attached(
+    status: &mut ProfileSessionStatus,
+    target: usize,
+    (reason, message): (Reason, String),
+    now: Timestamp,
+) -> bool {
+    let Some(target) = status.targets.get_mut(target) else { return false };
+    capture::finish(target, TargetPhase::Failed, reason, message, now);
+    true
+}
+
+/// A delay that was told already is no news: the next attempt comes with the next reconcile.
+fn fold_target(
+    session: &ProfileSession,
+    status: &mut ProfileSessionStatus,
+    target: usize,
+    assembled: Assembled,
+    now: Timestamp,
+) -> bool {
+    let deadline = status.capture_end_time.as_ref().map(|t| t.0 + session.spec.result_deadline.as_signed());
+    let Some(target) = status.targets.get_mut(target) else { return false };
+    let (delayed, before) = (matches!(assembled, Assembled::Delayed(..)), target.reason);
+    fold_assembled(target, assembled, deadline.is_some_and(|d| now > d), now);
+    !delayed || target.reason != before
+}

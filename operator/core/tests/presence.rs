@@ -1,0 +1,182 @@
+//! Do links and sessions give one answer to whether a pod will have an agent, and if not why?
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use fleetprof_core::agent::{AgentFacts, PodSecurity};
+use fleetprof_core::inject::{AdmissionFacts, ClusterRules, refusal};
+use fleetprof_core::link::{self, Observed as PolicyObserved};
+use fleetprof_core::pod::PodFacts;
+use fleetprof_core::session::{self, JobFacts, Observed, Permission, PolicyFacts, Settings};
+use fleetprof_core::view::{Labels, Policies, PolicyView};
+use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
+use fleetprof_crds::{ProfileSession, ProfilingPolicy, Reason};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+/// A running pod without an agent, older than the policy.
+fn pod(namespace: &str, mut spec: Value, annotations: &Value) -> PodFacts {
+    spec["nodeName"] = json!("n1");
+    if spec.get("containers").is_none() {
+        spec["containers"] = json!([{"name": "app", "securityContext": {"runAsUser": 1000}}]);
+    }
+    let pod = json!({
+        "metadata": {"namespace": namespace, "name": "a", "uid": "uid-a", "annotations": annotations,
+            "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": spec,
+        "status": {"phase": "Running"},
+    });
+    PodFacts::of(&serde_json::from_value(pod).unwrap()).unwrap()
+}
+
+fn rules() -> ClusterRules {
+    ClusterRules {
+        excluded_namespaces: vec!["kube-system".into()],
+        default_pod_security: PodSecurity::Baseline,
+        images: common::images().clone(),
+    }
+}
+
+fn policy(namespace: &str, agent: &Value) -> ProfilingPolicy {
+    serde_json::from_value(json!({
+        "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfilingPolicy",
+        "metadata": {"name": "p", "namespace": namespace, "uid": "p-1", "creationTimestamp": "2026-06-01T00:00:00Z"},
+        "spec": {"selector": {}, "agent": agent},
+    }))
+    .unwrap()
+}
+
+/// Whether the policy links the pod, and why.
+fn linked(pod: &PodFacts, policy: &ProfilingPolicy, agents: &HashMap<String, AgentFacts>) -> (bool, Reason) {
+    let (rules, labels) = (rules(), Labels::new());
+    let view = PolicyView::from(policy);
+    let refusal = |pod: &PodFacts, _: &Policies<'_>| {
+        let facts = AdmissionFacts { namespace: &pod.namespace, namespace_labels: &labels, cluster: &rules };
+        refusal(pod, &facts, Some(&policy.spec)).map(|skip| skip.reason)
+    };
+    let links = link::pods(
+        &view,
+        &PolicyObserved {
+            now: NOW,
+            pods: vec![Arc::new(pod.clone())],
+            agents: agents.clone(),
+            settled: true,
+            sessions: vec![],
+            policies: [view].into_iter().collect(),
+            namespaces: [(pod.namespace.to_string(), labels.clone())].into(),
+            version: "0.1.0",
+            images: &rules.images,
+            pod_security: rules.default_pod_security,
+            refusal: &refusal,
+        },
+    );
+    (links[0].linked, links[0].reason)
+}
+
+/// How a target stands after the first steps of a session.
+fn target(pod: &PodFacts, policy: PolicyFacts, agents: &HashMap<String, AgentFacts>) -> TargetStatus {
+    let mut session: ProfileSession = serde_json::from_value(json!({
+        "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession",
+        "metadata": {"name": "now", "namespace": &*pod.namespace, "uid": "s-1"},
+        "spec": {"target": {"pods": ["a"]}},
+    }))
+    .unwrap();
+    let observed = Observed {
+        now: NOW,
+        settled: true,
+        storage_full: false,
+        permission: Permission::Allowed,
+        policy,
+        namespace_labels: BTreeMap::new(),
+        pods: vec![Arc::new(pod.clone())],
+        agents: agents.clone(),
+        captures: HashMap::new(),
+        places: HashMap::new(),
+        until_record: None,
+        job: JobFacts::Unasked,
+        follow_ups: vec![],
+    };
+    let settings = Settings { rules: rules(), ..Settings::default() };
+    session.status = Some(session::step(&session, &observed, &settings).status);
+    session.status.unwrap().targets.remove(0)
+}
+
+fn found(policy: &ProfilingPolicy) -> PolicyFacts {
+    PolicyFacts::Found {
+        uid: "p-1".into(),
+        created: PolicyView::from(policy).created,
+        spec: Box::new(policy.spec.clone()),
+        yielded: HashMap::new(),
+    }
+}
+
+#[test]
+fn links_and_sessions_agree_on_every_pod() {
+    let mirror = json!({"kubernetes.io/config.mirror": "x"});
+    let (none, windows) = (json!({}), json!({"nodeSelector": {"kubernetes.io/os": "windows"}}));
+    let sidecar = json!({"mode": "Sidecar"});
+    let (wait, alone) = (json!({"existingPods": "Wait"}), json!({"mode": "Ephemeral"}));
+    let root = json!({"containers": [{"name": "app", "securityContext": {"runAsNonRoot": true}}]});
+    let host_pid = json!({"hostPID": true});
+    let evil = json!({"mode": "Ephemeral", "image": "evil.example/agent:7"});
+    // (namespace, pod's spec, its annotations, the policy's agent, linked, reason)
+    let cases = [
+        ("shop", &none, &none, &sidecar, true, Reason::CreatedBeforePolicy),
+        ("shop", &none, &none, &wait, false, Reason::CreatedBeforePolicy),
+        ("shop", &none, &none, &alone, true, Reason::AttachedOnDemand),
+        ("shop", &none, &mirror, &sidecar, false, Reason::StaticPod),
+        ("shop", &none, &mirror, &alone, false, Reason::StaticPod),
+        ("shop", &windows, &none, &sidecar, false, Reason::WindowsNode),
+        ("shop", &windows, &none, &alone, false, Reason::WindowsNode),
+        ("shop", &host_pid, &none, &sidecar, true, Reason::HostPid),
+        ("shop", &host_pid, &none, &wait, false, Reason::HostPid),
+        ("shop", &root, &none, &sidecar, false, Reason::UnknownUser),
+        ("shop", &root, &none, &alone, false, Reason::UnknownUser),
+        ("shop", &none, &none, &evil, false, Reason::ImageNotAllowed),
+        ("kube-system", &none, &none, &sidecar, false, Reason::NamespaceExcluded),
+        ("kube-system", &none, &none, &alone, true, Reason::AttachedOnDemand),
+    ];
+    for (namespace, spec, annotations, agent, is_linked, reason) in cases {
+        let case = format!("{namespace} {spec} {annotations} {agent}");
+        let (pod, policy, agents) =
+            (pod(namespace, spec.clone(), annotations), policy(namespace, agent), HashMap::new());
+        assert_eq!(linked(&pod, &policy, &agents), (is_linked, reason), "{case}");
+        let target = target(&pod, found(&policy), &agents);
+        if is_linked {
+            assert_eq!((target.phase, target.reason), (TargetPhase::Pending, None), "{case}");
+        } else {
+            assert_eq!((target.phase, target.reason), (TargetPhase::Skipped, Some(reason)), "{case}");
+            assert!(target.message.ends_with('.') && target.message.len() > 30, "{case}: {}", target.message);
+        }
+    }
+}
+
+#[test]
+fn a_pod_with_an_agent_is_linked_and_captured_whatever_keeps_agents_out_otherwise() {
+    let agent = AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes: HashMap::new() };
+    let agents: HashMap<_, _> = [("uid-a".to_owned(), agent)].into();
+    let policy = policy("shop", &json!({"existingPods": "Wait"}));
+    let pod = pod("shop", json!({"hostPID": true}), &json!({}));
+    assert_eq!(linked(&pod, &policy, &agents), (true, Reason::Linked));
+    assert_eq!(target(&pod, found(&policy), &agents).phase, TargetPhase::Pending);
+}
+
+#[test]
+fn without_a_policy_a_session_attaches_but_never_to_static_and_windows_pods() {
+    let agents = HashMap::new();
+    let state = |pod: &PodFacts| {
+        let target = target(pod, PolicyFacts::Unnamed, &agents);
+        (target.phase, target.reason)
+    };
+    let mirror = json!({"kubernetes.io/config.mirror": "x"});
+    assert_eq!(state(&pod("shop", json!({}), &json!({}))), (TargetPhase::Pending, None));
+    assert_eq!(state(&pod("kube-system", json!({}), &json!({}))), (TargetPhase::Pending, None));
+    assert_eq!(state(&pod("shop", json!({}), &mirror)), (TargetPhase::Skipped, Some(Reason::StaticPod)));
+    let windows = json!({"os": {"name": "windows"}});
+    assert_eq!(state(&pod("shop", windows, &json!({}))), (TargetPhase::Skipped, Some(Reason::WindowsNode)));
+}
