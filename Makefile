@@ -36,8 +36,10 @@ kubeconfig: ## Print the path of the cluster's kubeconfig
 kubectl: ## Print the path of a kubectl binary
 	@$(CLUSTER) kubectl-path
 
-generate: ## Generate the CRD files from the Rust types
+generate: ## Generate the CRD files, the guides' tables and the pprof types
 	@FLEETPROF_REGENERATE=1 cargo test -q -p fleetprof-crds --test generated
+	@FLEETPROF_REGENERATE=1 cargo test -q -p fleetprof-profile --test generated
+	@FLEETPROF_REGENERATE=1 cargo test -q -p fleetprof-operator --lib views
 
 api: ## Run the tests that start an API server of their own
 	@cargo test -p fleetprof-tests --locked --test crates --test floors --test schema --test gate \
