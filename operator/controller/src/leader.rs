@@ -1,36 +1,41 @@
-//! Who acts? One replica of `run` at a time, by a Lease; whoever loses it stops at once.
+//! Which replica of `run` acts? The one that holds the Lease; [`fleetprof_core::election`] decides, this asks
+//! the API server.
+//!
+//! ```text
+//! run: won ─► work ┬─ the work ended, or `stop` and then `leave` ─► work dropped ─► Lease given back ─► end
+//!         ▲        └─ lost ─► work dropped ─► error, the process exits
+//!         └─ the next process, as a standby
+//! ```
+//! Renewals are not a part of the work and cannot be held up by it, and the deadline is not a part of a
+//! renewal: an API server that never answers costs the leader its Lease, not its moment to stop.
 
 use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use jiff::{SignedDuration, Timestamp};
+use anyhow::{Context, anyhow};
+use fleetprof_core::election::{Answer, Candidate, Decision, Lost, Now, Timing};
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::PostParams;
 use kube::{Api, Client};
-use kube_lease_manager::LeaseManagerBuilder;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
 
-/// How long a lease holds without being renewed, in seconds: how long a failover takes at most.
-const LEASE_SECONDS: u64 = 15;
-/// How long before its end it is renewed, in seconds.
-const RENEW_SECONDS: u64 = 10;
-/// A leader whose lease is older than this stops although nobody else has taken it: what is left of the lease
-/// is for clocks that differ. Between two renewals, every 5 s, one may fail.
-const SURE: SignedDuration = SignedDuration::from_secs(10);
-/// How often the leader looks whether it is sure, and how long it waits for the answer.
-const LOOK: Duration = Duration::from_secs(2);
-/// How long giving the lease back may take.
+/// How long the dropped work may take to be gone. A task is dropped when it next waits, mostly at once.
+const DROP: Duration = Duration::from_secs(1);
+/// How long giving the Lease back may take.
 const RELEASE: Duration = Duration::from_secs(5);
 
-/// Waits until this process holds the lease, then runs `work` for as long as it does, or until `stop`.
+/// Waits until this process holds the Lease, then runs `work` for as long as it does, or until `stop`.
 ///
-/// `work` is dropped, and so stopped, in the moment in which the lease is lost; the process is expected to
-/// end then. At `stop` a leader does `leave`, still at work, and gives the lease back, so that the next one
-/// need not wait for its end.
+/// `work` is dropped, and so stopped, as soon as the Lease is lost; the process should exit then. At `stop` a
+/// leader does `leave`, still working and renewing, and gives the Lease back, so that the next one need not
+/// wait until it expires. It gives it back as well when `work` ends by itself.
 ///
 /// # Errors
-/// When the lease is lost, cannot be managed, or when `work` ends.
+/// When the Lease cannot be read at the start or must not be written, when it is lost, or when `work` fails.
 pub async fn run<F, Fut, L, Left>(
     client: Client,
     namespace: &str,
@@ -41,121 +46,227 @@ pub async fn run<F, Fut, L, Left>(
 ) -> anyhow::Result<()>
 where
     F: FnOnce() -> Fut,
-    Fut: Future<Output = anyhow::Result<()>>,
+    Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
     L: FnOnce() -> Left,
     Left: Future<Output = ()>,
 {
     let mut stop = pin!(stop);
-    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    let manager = LeaseManagerBuilder::new(client, lease)
-        .with_namespace(namespace)
-        .with_identity(identity)
-        .with_duration(LEASE_SECONDS)
-        .with_grace(RENEW_SECONDS)
-        .build()
-        .await
-        .with_context(|| {
-            format!(
-                "cannot take part in the leader election by Lease {namespace}/{lease}; check the \
-                     operator's Role for leases"
-            )
-        })?;
-    let (mut leading, mut task) = manager.watch().await;
-    tracing::info!(lease, identity, "waiting to become the leader");
+    let mut election = Election::new(Api::namespaced(client, namespace), namespace, lease, identity);
+    tracing::info!(lease, identity, "waiting for leadership");
     tokio::select! {
-        held = leading.wait_for(|held| *held) => { held.context("the leader election ended")?; }
-        end = &mut task => bail!("the leader election ended: {}", ended(end)),
-        () = &mut stop => return Ok(()),
-    }
-    tokio::select! {
-        () = renewed(&leases, lease, identity) => {}
-        end = &mut task => bail!("the leader election ended: {}", ended(end)),
-        () = &mut stop => return Ok(()),
+        won = election.won() => won?,
+        () = &mut stop => {
+            election.release().await;
+            return Ok(());
+        }
     }
     tracing::info!(lease, identity, "this replica leads");
-    tokio::select! {
-        result = work() => return result,
-        () = async { stop.await; leave().await } => {}
-        _ = leading.wait_for(|held| !*held) => {
-            bail!("the Lease {namespace}/{lease} was lost; this replica stops at once and starts again as a \
-                   follower")
-        }
-        why = doubtful(&leases, lease, identity) => {
-            bail!("the Lease {namespace}/{lease} {why}; this replica stops before two lead, and starts again \
-                   as a follower")
-        }
-        end = &mut task => bail!("the leader election ended: {}", ended(end)),
-    }
-    // The manager gives the lease back when nobody listens any more.
-    drop(leading);
-    let _ = tokio::time::timeout(RELEASE, task).await;
-    Ok(())
+    election
+        .lead(work(), async {
+            stop.await;
+            leave().await
+        })
+        .await
 }
 
-/// Ends when the lease is held and was renewed lately. The manager takes one of our own name for held, also
-/// when it has run out while this container was started again; it renews it then at once.
-async fn renewed(leases: &Api<Lease>, name: &str, identity: &str) {
-    loop {
-        if let Ok(Ok(lease)) = timeout(LOOK, leases.get(name)).await
-            && sure_until(&lease, identity).is_some_and(|sure| sure > Timestamp::now())
-        {
-            return;
+/// This replica's part in the election.
+struct Election {
+    leases: Api<Lease>,
+    namespace: String,
+    name: String,
+    candidate: Candidate,
+    started: Instant,
+    random: RandomState,
+}
+
+/// Why a call failed: the API server's answer, or none in time.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error(transparent)]
+    Refused(#[from] kube::Error),
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+}
+
+impl CallError {
+    fn code(&self) -> Option<u16> {
+        match self {
+            Self::Refused(kube::Error::Api(status)) => Some(status.code),
+            _ => None,
         }
-        sleep(LOOK / 10).await;
-    }
-}
-
-/// Ends when it is no longer sure that the lease is held: the manager tells of a lease that somebody else
-/// has, but not of one that it cannot renew, be it that the API server answers with errors or not at all.
-async fn doubtful(leases: &Api<Lease>, name: &str, identity: &str) -> String {
-    let mut until = Instant::now() + SURE.unsigned_abs();
-    while Instant::now() < until {
-        let (asked, now) = (Instant::now(), Timestamp::now());
-        // Without an answer holds what was known before.
-        if let Ok(Ok(lease)) = timeout(LOOK, leases.get(name)).await {
-            let Some(sure) = sure_until(&lease, identity) else { return "was lost".into() };
-            until = asked + Duration::try_from(sure.duration_since(now)).unwrap_or_default();
-        }
-        sleep(LOOK.min(until.saturating_duration_since(Instant::now()))).await;
-    }
-    format!("could not be renewed for {SURE:#}")
-}
-
-/// Until when `identity` may act by this lease; `None` where it does not hold it.
-fn sure_until(lease: &Lease, identity: &str) -> Option<Timestamp> {
-    let spec = lease.spec.as_ref().filter(|spec| spec.holder_identity.as_deref() == Some(identity))?;
-    spec.renew_time.as_ref()?.0.checked_add(SURE).ok()
-}
-
-fn ended<M, E: std::fmt::Display, J: std::fmt::Display>(end: Result<Result<M, E>, J>) -> String {
-    match end {
-        Ok(Ok(_)) => "it was stopped".into(),
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => error.to_string(),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
+impl Election {
+    fn new(leases: Api<Lease>, namespace: &str, name: &str, identity: &str) -> Self {
+        Self {
+            leases,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            candidate: Candidate::new(name, identity, Timing::default()),
+            started: Instant::now(),
+            random: RandomState::new(),
+        }
+    }
 
-    use super::*;
+    fn now(&self) -> Now {
+        Now { steady: self.started.elapsed(), wall: Timestamp::now() }
+    }
 
-    #[test]
-    fn who_holds_the_lease_is_sure_of_it_for_a_while_after_each_renewal() {
-        let lease = |spec: serde_json::Value| {
-            serde_json::from_value::<Lease>(json!({"metadata": {"name": "l"}, "spec": spec})).unwrap()
+    /// Ends when this replica leads.
+    async fn won(&mut self) -> anyhow::Result<()> {
+        let mut first = true;
+        while self.candidate.leads_until().is_none() {
+            match self.step().await {
+                Err(Stopped::Lost(lost)) => return Err(self.explain(lost)),
+                // Waiting does not help: the Role is missing, or there is no such API server.
+                Err(Stopped::Failed(error)) if first || error.code() == Some(403) => {
+                    let (namespace, name) = (&self.namespace, &self.name);
+                    let advice =
+                        format!("cannot use Lease {namespace}/{name}; check the operator's Role for leases");
+                    return Err(error).context(advice);
+                }
+                Err(Stopped::Failed(error)) => {
+                    tracing::warn!(%error, lease = self.name, "failed to read or take the Lease");
+                }
+                Ok(()) => first = false,
+            }
+        }
+        Ok(())
+    }
+
+    /// Works while this replica leads, until the work or `stopped` ends.
+    async fn lead(
+        &mut self,
+        work: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+        stopped: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        // On a task of its own: what it does between two waits must not delay a renewal.
+        let mut working = JoinSet::new();
+        working.spawn(work);
+        let lost_or_ended = tokio::select! {
+            biased;
+            lost = self.kept() => Err(lost),
+            Some(ended) = working.join_next() => Ok(ended.context("the leader's work panicked").flatten()),
+            () = stopped => Ok(Ok(())),
         };
-        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
-        let renewed = "2026-01-01T00:00:00.500000Z";
-        let cases = [
-            ("held", json!({"holderIdentity": "me", "renewTime": renewed}), at("2026-01-01T00:00:10.5Z")),
-            ("somebody else's", json!({"holderIdentity": "you", "renewTime": renewed}), None),
-            ("nobody's", json!({"renewTime": renewed}), None),
-            ("never renewed", json!({"holderIdentity": "me"}), None),
-        ];
-        for (what, spec, wanted) in cases {
-            assert_eq!(sure_until(&lease(spec), "me"), wanted, "{what}");
+        let dropped = timeout(DROP, working.shutdown()).await.is_ok();
+        match lost_or_ended {
+            Err(lost) => Err(self.explain(lost)),
+            Ok(ended) => {
+                // Work that is still there would go on beside the next leader's.
+                if dropped {
+                    self.release().await;
+                }
+                ended
+            }
         }
+    }
+
+    /// Renews the Lease; ends when this replica may no longer lead.
+    async fn kept(&mut self) -> Lost {
+        loop {
+            match self.step().await {
+                Err(Stopped::Lost(lost)) => return lost,
+                Err(Stopped::Failed(error)) => {
+                    tracing::warn!(%error, lease = self.name, "failed to renew the Lease");
+                }
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Does what is next, and whatever must be waited for.
+    async fn step(&mut self) -> Result<(), Stopped> {
+        let decision = self.candidate.next(self.now());
+        match decision {
+            Decision::Wait(until) => {
+                sleep_until(self.started + until).await;
+                Ok(())
+            }
+            Decision::Lost(lost) => Err(Stopped::Lost(lost)),
+            Decision::Look | Decision::Write(_) => self.call(decision).await.map_err(Stopped::Failed),
+        }
+    }
+
+    /// Makes a call and takes its answer in. Dropped in between, it leaves behind that the answer is unknown.
+    async fn call(&mut self, decision: Decision) -> Result<(), CallError> {
+        let sent = self.now().steady;
+        let limit = self.candidate.call_limit(sent);
+        self.candidate.calls(&decision);
+        let outcome = match timeout(limit, ask(&self.leases, &self.name, decision)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(CallError::Late(limit)),
+        };
+        let (answer, outcome) = match outcome {
+            Ok(answer) => (answer, Ok(())),
+            Err(error) => (Answer::Failed, Err(error)),
+        };
+        let random = self.random.hash_one(sent) as f64 / u64::MAX as f64;
+        self.candidate.heard(answer, sent, self.now().steady, random);
+        outcome
+    }
+
+    /// Gives the Lease back if it is ours, so that a standby need not wait until it expires.
+    async fn release(&mut self) {
+        let released = timeout(RELEASE, async {
+            while let Some(decision) = self.candidate.release(Timestamp::now()) {
+                let writes = matches!(decision, Decision::Write(_));
+                self.candidate.calls(&decision);
+                let sent = self.now().steady;
+                let answer = ask(&self.leases, &self.name, decision).await?;
+                if writes && matches!(answer, Answer::Written(_)) {
+                    tracing::info!(lease = self.name, "released the Lease");
+                    break;
+                }
+                self.candidate.heard(answer, sent, self.now().steady, 0.0);
+            }
+            Ok::<_, CallError>(())
+        });
+        if let Err(error) = released.await.unwrap_or(Err(CallError::Late(RELEASE))) {
+            tracing::warn!(%error, lease = self.name, "failed to release the Lease; it must expire first");
+        }
+    }
+
+    fn explain(&self, lost: Lost) -> anyhow::Error {
+        let place = format!("{}/{}", self.namespace, self.name);
+        match lost {
+            Lost::Taken(holder) => anyhow!("lost Lease {place} to {holder}; exiting to avoid two leaders"),
+            Lost::NotRenewed => {
+                let deadline = Timing::default().deadline;
+                anyhow!("failed to renew Lease {place} for {deadline:?}; exiting to avoid two leaders")
+            }
+        }
+    }
+}
+
+/// Why the election does not go on as it was.
+enum Stopped {
+    /// This replica no longer leads.
+    Lost(Lost),
+    /// A call failed; the next step tries again.
+    Failed(CallError),
+}
+
+/// Makes the call that was decided on.
+async fn ask(leases: &Api<Lease>, name: &str, decision: Decision) -> Result<Answer, CallError> {
+    let params = PostParams::default();
+    let written = match decision {
+        Decision::Write(lease) if lease.metadata.resource_version.is_some() => {
+            match leases.replace(name, &params, &lease).await {
+                // Deleted since it was read.
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Answer::Conflict),
+                written => written,
+            }
+        }
+        Decision::Write(lease) => leases.create(&params, &lease).await,
+        Decision::Look | Decision::Wait(_) | Decision::Lost(_) => {
+            return Ok(Answer::Found(leases.get_opt(name).await?.map(Box::new)));
+        }
+    };
+    match written {
+        Ok(lease) => Ok(Answer::Written(Box::new(lease))),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Answer::Conflict),
+        Err(error) => Err(error.into()),
     }
 }

@@ -5,6 +5,7 @@ pub mod budget;
 pub mod capture;
 pub mod conditions;
 pub mod container;
+pub mod election;
 pub mod hash;
 pub mod image;
 pub mod inject;
