@@ -32,6 +32,7 @@ const GROUND: [&str; 13] = [
 
 /// The folders of the core that decide, with those of them that each may import beside the ground.
 const FLOORS: &[(&str, &[&str])] = &[
+    ("election", &[]),
     ("inject", &[]),
     ("link", &["inject"]),
     ("trigger", &["inject", "link"]),
