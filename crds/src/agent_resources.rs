@@ -1,4 +1,4 @@
-//! What may an injected agent take of its node?
+//! Which resources does an injected agent get?
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::quantity::{Memory, Millicores};
 
-/// Resources of an injected agent. What is not named is not set, whatever the chart says.
+/// Resources of an injected agent. Unset values are not filled in from the chart.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
@@ -14,30 +14,29 @@ use crate::quantity::{Memory, Millicores};
      quantity(self.requests.cpu).compareTo(quantity(self.limits.cpu)) <= 0"
 )
 .message(
-    "agent.resources.requests.cpu is higher than agent.resources.limits.cpu: pods with such an agent would \
-     be refused"
+    "agent.resources.requests.cpu must not exceed agent.resources.limits.cpu: the API server would reject \
+     the pods"
 ))]
 #[x_kube(validation = Rule::new(
     "!has(self.requests) || !has(self.limits) || !has(self.requests.memory) || !has(self.limits.memory) || \
      quantity(self.requests.memory).compareTo(quantity(self.limits.memory)) <= 0"
 )
 .message(
-    "agent.resources.requests.memory is higher than agent.resources.limits.memory: pods with such an agent \
-     would be refused"
+    "agent.resources.requests.memory must not exceed agent.resources.limits.memory: the API server would \
+     reject the pods"
 ))]
 #[x_kube(validation = Rule::new(
     "!has(self.limits) || !has(self.limits.memory) || \
      quantity(self.limits.memory).compareTo(quantity('32Mi')) >= 0"
 )
 .message(
-    "agent.resources.limits.memory is below 32Mi: an agent takes 9 MB while it waits, and a capture more"
+    "agent.resources.limits.memory must be at least 32Mi: an idle agent uses 9 MB, and captures need more"
 ))]
 pub struct AgentResources {
-    /// What the scheduler reserves.
+    /// Resource requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<ResourceAmounts>,
-    /// What the agent can have at most. A CPU limit makes it sample late and count fewer samples than there
-    /// are.
+    /// Resource limits. With a CPU limit, the agent samples late and misses samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<ResourceAmounts>,
 }

@@ -1,28 +1,28 @@
-//! How much may be captured at the same time?
+//! How many captures may run concurrently?
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::Millicores;
 
-/// How much may be captured at the same time. A target that gets no place by its start deadline is `Skipped`,
-/// with the reason `NodeBusy` or `BudgetExhausted`.
+/// Limits for concurrent captures. A target that gets no slot by its start deadline is `Skipped` with the
+/// reason `NodeBusy` or `BudgetExhausted`.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Budget {
-    /// Most targets of this policy that are captured at the same time.
+    /// Maximum number of concurrent captures of this policy.
     #[serde(default = "default_max_concurrent")]
     #[schemars(range(min = 1, max = 10000))]
     pub max_concurrent: i32,
-    /// A target of this policy waits while this many captures run on its node, whoever ordered them.
+    /// Targets of this policy wait while this many captures (of any policy) run on their node.
     #[serde(default = "default_per_node")]
     #[schemars(range(min = 1, max = 100))]
     pub max_concurrent_per_node: i32,
-    /// Containers with a lower CPU limit are left alone, since an agent would weigh too much beside them,
-    /// such as `100m`.
+    /// Containers with a lower CPU limit, such as `100m`, are not profiled because the overhead of an agent
+    /// would be too high.
     #[serde(default, rename = "minContainerCPU")]
     pub min_container_cpu: Millicores,
-    /// Of targets that wait for a place, those with the higher number go first.
+    /// Waiting targets with a higher priority get a slot first.
     #[serde(default)]
     #[schemars(range(min = -1000, max = 1000))]
     pub priority: i32,

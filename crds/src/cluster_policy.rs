@@ -1,4 +1,4 @@
-//! What does an admin of the cluster say once for many namespaces? The `ClusterProfilingPolicy`.
+//! What does a `ClusterProfilingPolicy` consist of?
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
@@ -8,8 +8,8 @@ use crate::policy::ProfilingPolicySpec;
 use crate::policy_status::ProfilingPolicyStatus;
 use crate::selector::label_selector;
 
-/// Links every pod that it selects in every namespace that it selects. Where a `ProfilingPolicy` selects the
-/// same pod, that one wins.
+/// Links the selected pods in all selected namespaces. A `ProfilingPolicy` that selects the same pod takes
+/// precedence.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "fleetprof.dev",
@@ -20,14 +20,14 @@ use crate::selector::label_selector;
     category = "fleetprof",
     status = "ProfilingPolicyStatus",
     derive = "PartialEq",
-    doc = "ClusterProfilingPolicy links every pod that it selects in the namespaces that it selects, and \
-           profiles the linked apps in short bursts. A ProfilingPolicy that selects the same pod wins over \
-           it. kube-system and the operator's own namespace are never selected.",
+    doc = "ClusterProfilingPolicy links the selected pods in all selected namespaces and profiles the linked \
+           apps in short bursts. A ProfilingPolicy that selects the same pod takes precedence. kube-system \
+           and the operator's namespace are never selected.",
     validation = Rule::new(
         "self.metadata.name.size() <= 63"
     )
     .message(
-        "metadata.name must have at most 63 characters, since sessions carry it as a label"
+        "metadata.name must have at most 63 characters because sessions carry it as a label"
     ),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.agent.mode"),
     printcolumn(name = "Apps", type_ = "integer", json_path = ".status.linkedAppCount"),
@@ -52,14 +52,15 @@ use crate::selector::label_selector;
      (e.operator in ['In', 'NotIn']) == (has(e.values) && e.values.size() > 0))"
 )
 .message(
-    "spec.namespaceSelector.matchExpressions: In and NotIn need values, Exists and DoesNotExist take none"
+    "spec.namespaceSelector.matchExpressions: In and NotIn require values, Exists and DoesNotExist do not \
+     allow them"
 ))]
 pub struct ClusterProfilingPolicySpec {
-    /// Selects namespaces by their labels; `{}` selects all but `kube-system` and the operator's own.
-    /// One namespace by name: `matchLabels: {kubernetes.io/metadata.name: NAME}`.
+    /// Label selector for namespaces; `{}` selects all but `kube-system` and the operator's namespace. To
+    /// select a namespace by name, use `matchLabels: {kubernetes.io/metadata.name: NAME}`.
     #[schemars(schema_with = "label_selector")]
     pub namespace_selector: LabelSelector,
-    /// The rest is as in a `ProfilingPolicy`, for each namespace.
+    /// All other fields are those of a `ProfilingPolicy`, for each namespace.
     #[serde(flatten)]
     pub policy: ProfilingPolicySpec,
 }

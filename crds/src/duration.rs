@@ -50,7 +50,7 @@ impl fmt::Display for Duration {
     }
 }
 
-/// Why a text is no [`Duration`].
+/// Why a text is not a valid [`Duration`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct ParseDurationError(String);
 
@@ -58,7 +58,7 @@ impl fmt::Display for ParseDurationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is no duration; write hours, minutes and seconds in whole numbers, such as 1h30m or 90s",
+            "invalid duration {:?}; write hours, minutes and seconds as integers, such as 1h30m or 90s",
             self.0
         )
     }

@@ -1,9 +1,9 @@
-//! What are the words of fleetprof? The kinds that people write, the statuses that they read,
-//! the reasons that explain them, and what an agent and the gateway say to each other.
+//! What are the types of fleetprof's APIs? The custom resources, their reasons, and the protocol between
+//! agents and the gateway.
 //!
-//! This crate holds types alone: no I/O, no clock, no decision.
+//! This crate only contains types: no I/O, no clock, no decisions.
 
-// A false alarm: each `printcolumn` of the derive repeats the keys of the one before it.
+// False positive: each `printcolumn` of the derive repeats the keys of the previous one.
 #![allow(clippy::duplicated_attributes)]
 
 pub mod agent_resources;
@@ -38,7 +38,7 @@ pub use session_status::ProfileSessionStatus;
 
 use kube::CustomResourceExt;
 
-/// The CRDs in the order in which they are installed, as (file stem, definition).
+/// The CRDs in installation order, as (file stem, definition).
 #[must_use]
 pub fn all_crds() -> Vec<(
     &'static str,

@@ -1,4 +1,4 @@
-//! Which load does a session wait for, how often does it capture while the load runs, and what came of it?
+//! Which load does a session wait for, and how does it repeat?
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::KubeSchema;
@@ -9,14 +9,15 @@ use crate::phase::Phase;
 use crate::selector::label_selector;
 use crate::{Duration, Reason};
 
-/// Waits until a load runs: a pod of the Job, or a pod that the labels select, is running and ready.
+/// Waits until a load is running: until a pod of the Job, or a pod matched by the selector, is running and
+/// ready.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "has(self.jobRef) != has(self.podSelector)"
 )
 .message(
-    "spec.startWhen takes exactly one of jobRef and podSelector"
+    "spec.startWhen must have exactly one of jobRef and podSelector"
 ))]
 #[x_kube(validation = Rule::new(
     "duration(self.deadline) >= duration('10s') && duration(self.deadline) <= duration('24h')"
@@ -25,19 +26,19 @@ use crate::{Duration, Reason};
     "spec.startWhen.deadline must be between 10s and 24h"
 ))]
 pub struct StartWhen {
-    /// A Job of the session's namespace; it may be created after the session.
+    /// A Job in the session's namespace. It may be created after the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_ref: Option<JobRef>,
-    /// Labels of the pods that make the load, in the session's namespace.
+    /// Label selector for the pods that generate the load, in the session's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "label_selector")]
     pub pod_selector: Option<LabelSelector>,
-    /// A load that does not run this long after the session was created is given up; 10s to 24h.
+    /// Time after the creation of the session by which the load must be running; 10s to 24h.
     #[serde(default = "default_load_deadline")]
     pub deadline: Duration,
 }
 
-/// A Job of the session's namespace.
+/// A Job in the session's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JobRef {
@@ -46,15 +47,15 @@ pub struct JobRef {
     pub name: String,
 }
 
-/// Covers a long load by several captures one after another. The first is the session's own; each further one
-/// is a session that the operator makes, named after this one and owned by it.
+/// Covers a long load with consecutive captures. The session itself makes the first one. The operator creates
+/// a session for each further one, named after this one and owned by it.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "has(self.count) != (has(self.untilLoadEnds) && self.untilLoadEnds)"
 )
 .message(
-    "spec.repeat takes exactly one of count and untilLoadEnds: true"
+    "spec.repeat must have exactly one of count and untilLoadEnds: true"
 ))]
 #[x_kube(validation = Rule::new(
     "duration(self.interval) <= duration('24h')"
@@ -63,11 +64,11 @@ pub struct JobRef {
     "spec.repeat.interval must be at most 24h"
 ))]
 pub struct Repeat {
-    /// Captures in all, the first included; 1 to 50. Fewer are made when the load of `startWhen` ends before.
+    /// Total number of captures, including the first; 1 to 50. Stops early if the load in `startWhen` ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 50))]
     pub count: Option<i32>,
-    /// Captures until the load of `startWhen` has ended, at most 50 times.
+    /// Captures until the load in `startWhen` has ended, at most 50 times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_load_ends: Option<bool>,
     /// Time from the start of one capture to the start of the next, at least `duration` and at most 24h.
@@ -75,45 +76,45 @@ pub struct Repeat {
     pub interval: Duration,
 }
 
-/// What became of `spec.repeat`.
+/// Status of `spec.repeat`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RepeatStatus {
-    /// Captures made, the session's own included.
+    /// Number of captures made, including the session's own.
     pub made: i32,
-    /// Captures of them that ended with data.
+    /// Number of captures that returned data.
     pub succeeded: i32,
-    /// Captures of them that ended without.
+    /// Number of captures that returned no data.
     pub failed: i32,
-    /// Why it goes on, or why no more are made.
+    /// Why more captures follow, or why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// The same for a person.
+    /// Human-readable message.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// When the next capture starts at the earliest.
+    /// Earliest start of the next capture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_time: Option<Time>,
-    /// When the last capture had ended and no more were to come.
+    /// When the last capture ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_time: Option<Time>,
-    /// The sessions that were made, in their order; at most 49. A row stays after its session is gone.
+    /// The created sessions in order, at most 49. Entries remain after their session is deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub captures: Vec<FollowUp>,
 }
 
-/// A session that was made to repeat another.
+/// A session that repeats another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FollowUp {
     /// Name of the session.
     pub name: String,
-    /// When it was made.
+    /// When it was created.
     pub created_time: Time,
-    /// Where it stands.
+    /// Phase of the session.
     #[serde(default)]
     pub phase: Phase,
-    /// Why, in a word.
+    /// Reason for the phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// Samples captured.
@@ -125,7 +126,7 @@ const fn default_load_deadline() -> Duration {
     Duration::from_secs(900)
 }
 
-/// Longer than the longest capture, so that the default goes with every `duration`.
+/// Longer than the longest capture, so that the default is valid with any `duration`.
 const fn default_interval() -> Duration {
     Duration::from_secs(600)
 }

@@ -7,15 +7,14 @@ pub const DATA_GROUP: &str = "data.fleetprof.dev";
 /// The version of both groups.
 pub const VERSION: &str = "v1alpha1";
 
-/// Opt-out label on a pod or namespace; value `disabled` keeps fleetprof out, `enabled` on a pod wins over
-/// its namespace.
+/// Opt-out label on a pod or namespace: `disabled` opts out, `enabled` on a pod overrides its namespace.
 pub const OPT_LABEL: &str = "fleetprof.dev/profiling";
-/// Value of [`OPT_LABEL`] that keeps fleetprof out.
+/// Value of [`OPT_LABEL`] that opts out.
 pub const OPT_DISABLED: &str = "disabled";
-/// Value of [`OPT_LABEL`] on a pod that lets fleetprof in although the namespace says `disabled`.
+/// Value of [`OPT_LABEL`] on a pod that overrides `disabled` on its namespace.
 pub const OPT_ENABLED: &str = "enabled";
 
-/// Annotation with which a kubelet marks a pod that mirrors one of a file of its node.
+/// Annotation of mirror pods, which the kubelet creates for static pods.
 pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// Annotation on an injected pod: the JSON of the injection report.
 pub const INJECTED_ANNOTATION: &str = "fleetprof.dev/injected";
@@ -23,18 +22,18 @@ pub const INJECTED_ANNOTATION: &str = "fleetprof.dev/injected";
 pub const POLICY_LABEL: &str = "fleetprof.dev/policy";
 /// Label on a session: the name of the cluster policy whose round it is.
 pub const CLUSTER_POLICY_LABEL: &str = "fleetprof.dev/cluster-policy";
-/// Annotation on a session of a schedule: the number of its round.
+/// Annotation on a scheduled session: the round number.
 pub const ROUND_ANNOTATION: &str = "fleetprof.dev/round";
-/// Label on a session that repeats another: the name of the session that asked for it.
+/// Label on a session that repeats another: the name of the first session.
 pub const ROOT_LABEL: &str = "fleetprof.dev/repeats";
 /// Label on a session: what started it, as in `spec.trigger`.
 pub const TRIGGER_LABEL: &str = "fleetprof.dev/trigger";
 
-/// Label on a session of a rollout: the revision, as its pods carry it.
+/// Label on a rollout session: the revision, as in the labels of its pods.
 pub const REVISION_LABEL: &str = "fleetprof.dev/revision";
-/// Annotation on a session of a trigger: the workload that it is about, as in `Deployment/orders`.
+/// Annotation on a triggered session: the workload, as in `Deployment/orders`.
 pub const WORKLOAD_ANNOTATION: &str = "fleetprof.dev/workload";
-/// Annotation on a session of a trigger: which trigger of the policy it was, such as `cpu`.
+/// Annotation on a triggered session: the trigger of the policy, such as `cpu`.
 pub const SOURCE_ANNOTATION: &str = "fleetprof.dev/source";
 
 /// Name of the injected native sidecar.
@@ -51,7 +50,7 @@ pub const AUDIENCE: &str = "fleetprof.dev/gateway";
 /// Annotation on the pod template of a workload that a policy restarted: the agent version that it was
 /// restarted for.
 pub const RESTARTED_FOR_ANNOTATION: &str = "fleetprof.dev/restarted-for";
-/// Annotation on the pod template of a workload that a policy restarted: when.
+/// Annotation on the pod template of a workload that a policy restarted: the time.
 pub const RESTARTED_AT_ANNOTATION: &str = "fleetprof.dev/restarted-at";
 
 /// The annotation that names a pod's main container.
@@ -64,19 +63,19 @@ pub const FIELD_MANAGER: &str = "fleetprof-operator";
 /// API has a table of the same names that says what each answers.
 pub const VIEWS: [&str; 2] = ["profile", "top"];
 
-/// Most targets of one session, and so of one round.
+/// Maximum number of targets per session.
 pub const MAX_TARGETS: usize = 50;
-/// Most captures of one session with `spec.repeat`, its own included.
+/// Maximum number of captures of a session with `spec.repeat`, including its own.
 pub const MAX_REPEATS: i32 = 50;
-/// Most rows in `status.linkedApps`.
+/// Maximum number of entries in `status.linkedApps`.
 pub const MAX_LINKED_APPS: usize = 100;
-/// Most bytes of the rows in `status.linkedApps` as JSON, so that a policy stays under 20 KB.
+/// Maximum size of `status.linkedApps` as JSON, in bytes, so that a policy stays below 20 KB.
 pub const MAX_LINKED_APPS_BYTES: usize = 13_000;
-/// Rows kept in `status.recentSessions`.
+/// Maximum number of entries in `status.recentSessions`.
 pub const MAX_RECENT_SESSIONS: usize = 10;
-/// Rows kept in `status.topFunctions`.
+/// Maximum number of entries in `status.topFunctions`.
 pub const MAX_TOP_FUNCTIONS: usize = 5;
-/// Most bytes of a message in a status; longer ones are cut with an ellipsis.
+/// Maximum size of a status message, in bytes; longer ones are truncated with an ellipsis.
 pub const MAX_MESSAGE: usize = 512;
-/// Most bytes of `spec.cause` of a session.
+/// Maximum size of `spec.cause`, in bytes.
 pub const MAX_CAUSE: usize = 512;

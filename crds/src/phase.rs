@@ -1,45 +1,45 @@
-//! Which states does a session go through, and which its targets?
+//! Which phases do sessions and their targets go through?
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where a session stands.
+/// Phase of a session.
 ///
 /// ```text
 /// Pending ─► Starting ─► Running ─► Uploading ─► Processing ─► Succeeded | PartiallySucceeded
 ///    │          │           │            │            │
 ///    └──────────┴───────────┴────────────┴────────────┴──────► Failed | Cancelled | Expired
 /// ```
-/// Every state that is not an end has a deadline. `Expired`: results did not come by `resultDeadline`.
+/// Every non-terminal phase has a deadline. `Expired`: results did not arrive by `resultDeadline`.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum Phase {
-    /// Accepted; nothing has been asked of any agent.
+    /// Accepted; no capture has been ordered yet.
     #[default]
     Pending,
-    /// Orders are out.
+    /// Captures are ordered.
     Starting,
     /// At least one target is being captured.
     Running,
-    /// Capturing is over; slices are on their way.
+    /// Captures have ended; slices are being uploaded.
     Uploading,
-    /// Every slice that can be had is here; results are being made, or are late.
+    /// All available slices are stored; results are being assembled or are delayed.
     Processing,
-    /// Every target gave data.
+    /// All targets returned data.
     Succeeded,
-    /// Some targets gave data.
+    /// Some targets returned data.
     PartiallySucceeded,
-    /// No target gave data.
+    /// No target returned data.
     Failed,
-    /// Stopped by a person.
+    /// Cancelled by a user.
     Cancelled,
     /// Results did not arrive by the result deadline.
     Expired,
 }
 
 impl Phase {
-    /// Whether nothing more will happen.
+    /// Whether the phase is final.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(
@@ -48,7 +48,7 @@ impl Phase {
         )
     }
 
-    /// The word in status, logs and metrics.
+    /// The name in status, logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ impl Phase {
     }
 }
 
-/// Where a target stands.
+/// Phase of a target.
 ///
 /// ```text
 /// Pending ─► Attaching ─► Ordered ─► Running ─► Uploading ─► Succeeded
@@ -81,30 +81,30 @@ pub enum TargetPhase {
     Pending,
     /// An agent is being attached to the pod.
     Attaching,
-    /// The order is out.
+    /// The capture is ordered.
     Ordered,
     /// Being captured.
     Running,
-    /// Captured; slices are on their way.
+    /// Captured; slices are being uploaded.
     Uploading,
     /// Its profile is stored.
     Succeeded,
-    /// No profile, or not all that was wanted.
+    /// No profile, or an incomplete one.
     Failed,
-    /// Never tried.
+    /// Never attempted.
     Skipped,
-    /// Stopped by a person before there was data.
+    /// Cancelled by a user before there was data.
     Cancelled,
 }
 
 impl TargetPhase {
-    /// Whether the target takes a place in the budgets: it is captured, or may be at any moment.
+    /// Whether the target takes a slot in the budgets: it is being captured, or may be at any moment.
     #[must_use]
     pub const fn takes_place(self) -> bool {
         matches!(self, Self::Attaching | Self::Ordered | Self::Running)
     }
 
-    /// Whether nothing more will happen to the target.
+    /// Whether the phase is final.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Skipped | Self::Cancelled)

@@ -1,4 +1,4 @@
-//! What does a person say once for a fleet? The `ProfilingPolicy`.
+//! What does a `ProfilingPolicy` consist of?
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
@@ -17,7 +17,7 @@ use crate::selector::label_selector;
 use crate::triggers::Triggers;
 use crate::{Duration, ProfileKind};
 
-/// Links every pod that it selects in its namespace and profiles them in short bursts.
+/// Links the selected pods in its namespace and profiles them in short bursts.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "fleetprof.dev",
@@ -29,13 +29,13 @@ use crate::{Duration, ProfileKind};
     namespaced,
     status = "ProfilingPolicyStatus",
     derive = "PartialEq",
-    doc = "ProfilingPolicy links every pod that it selects in its namespace, and profiles the linked apps in \
-           short bursts.",
+    doc = "ProfilingPolicy links the selected pods in its namespace and profiles the linked apps in short \
+           bursts.",
     validation = Rule::new(
         "self.metadata.name.size() <= 63"
     )
     .message(
-        "metadata.name must have at most 63 characters, since sessions carry it as a label"
+        "metadata.name must have at most 63 characters because sessions carry it as a label"
     ),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.agent.mode"),
     printcolumn(name = "Apps", type_ = "integer", json_path = ".status.linkedAppCount"),
@@ -60,109 +60,110 @@ use crate::{Duration, ProfileKind};
      'NotIn']) == (has(e.values) && e.values.size() > 0))"
 )
 .message(
-    "spec.selector.matchExpressions: In and NotIn need values, Exists and DoesNotExist take none"
+    "spec.selector.matchExpressions: In and NotIn require values, Exists and DoesNotExist do not allow them"
 ))]
 pub struct ProfilingPolicySpec {
-    /// Selects pods of the policy's namespace by their labels; `{}` selects all of them.
+    /// Label selector for pods in the policy's namespace; `{}` selects all.
     #[schemars(schema_with = "label_selector")]
     pub selector: LabelSelector,
-    /// Which container of a pod is profiled.
+    /// Selects the container of a pod to profile.
     #[serde(default)]
     pub containers: Containers,
-    /// How the agent comes to the pods.
+    /// How agents get into pods.
     #[serde(default)]
     pub agent: AgentSpec,
-    /// When linked apps are profiled without being asked; by default every hour for 2 minutes.
+    /// Schedule for profiling; defaults to 2 minutes every hour.
     #[serde(default)]
     pub schedule: Schedule,
-    /// What else starts a session; each trigger is off unless it is there.
+    /// Events that start a session. Triggers are off unless they are set.
     #[serde(default, skip_serializing_if = "Triggers::is_empty")]
     pub triggers: Triggers,
-    /// What is captured.
+    /// Types of profiles to capture.
     #[serde(default = "default_profiles")]
     #[schemars(length(min = 1, max = 6))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub profiles: Vec<ProfileKind>,
-    /// Samples a second and target.
+    /// Sampling frequency in Hz, per target.
     #[serde(default = "default_frequency")]
     #[schemars(range(min = 1, max = 1000))]
     pub frequency_hz: i32,
-    /// Who is picked in one round.
+    /// Which pods are picked in each round.
     #[serde(default)]
     pub sampling: Sampling,
-    /// Deadlines and retention of the policy's sessions.
+    /// Deadlines and retention of sessions started by the policy.
     #[serde(default)]
     pub session: SessionRules,
-    /// Starts no new sessions while true.
+    /// If true, no new sessions are started.
     #[serde(default)]
     pub suspend: bool,
-    /// What becomes of running sessions when `suspend` is set: `Finish` lets them end, `Cancel` stops them.
+    /// What happens to running sessions when `suspend` is set: `Finish` lets them finish, `Cancel` stops
+    /// them.
     #[serde(default)]
     pub suspend_behavior: SuspendBehavior,
-    /// How much may be captured at the same time.
+    /// Limits for concurrent captures.
     #[serde(default)]
     pub budget: Budget,
 }
 
-/// Which container of a pod is profiled.
+/// Selects the container of a pod to profile.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "!has(self.include) || self.include.all(g, g.matches('^[a-z0-9*?]([-a-z0-9*?]*[a-z0-9*?])?$'))"
 )
 .message(
-    "containers.include: a glob is made of lower-case letters, digits, -, * and ?"
+    "containers.include: globs may only contain lower-case letters, digits, -, * and ?"
 ))]
 #[x_kube(validation = Rule::new(
     "!has(self.exclude) || self.exclude.all(g, g.matches('^[a-z0-9*?]([-a-z0-9*?]*[a-z0-9*?])?$'))"
 )
 .message(
-    "containers.exclude: a glob is made of lower-case letters, digits, -, * and ?"
+    "containers.exclude: globs may only contain lower-case letters, digits, -, * and ?"
 ))]
 pub struct Containers {
-    /// Globs (`*`, `?`) of container names. The first container that matches is profiled. Empty: the
-    /// container named by the annotation `kubectl.kubernetes.io/default-container`, else the first that is no
-    /// known sidecar.
+    /// Globs (`*`, `?`) of container names. The first matching container is profiled. Defaults to the
+    /// container in the annotation `kubectl.kubernetes.io/default-container`, or the first container that is
+    /// not a known sidecar.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
     pub include: Vec<String>,
-    /// Globs of container names that are never profiled.
+    /// Globs of names of containers that are never profiled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
     pub exclude: Vec<String>,
 }
 
-/// How the agent comes to the pods.
+/// How agents get into pods.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "!(self.mode == 'Ephemeral' && self.existingPods == 'Restart')"
 )
 .message(
-    "agent.existingPods: Restart needs agent.mode Sidecar: with Ephemeral, a restart brings no agent"
+    "agent.existingPods: Restart requires agent.mode Sidecar: with Ephemeral, restarted pods get no agent"
 ))]
 pub struct AgentSpec {
-    /// `Sidecar`: injected when a pod is created. `Ephemeral`: attached when a session needs it.
+    /// `Sidecar` injects the agent when a pod is created. `Ephemeral` attaches it when a session needs it.
     #[serde(default)]
     pub mode: AgentMode,
-    /// What happens to pods without an agent, such as those older than the policy: `AttachOnDemand` attaches
-    /// one when a session needs it, `Wait` leaves them alone until they are recreated, `Restart` restarts
-    /// their workloads one after another, those with an older agent too; an admin must allow it (chart value
-    /// `restart.enabled`).
+    /// What happens to pods without an agent, such as pods older than the policy. `AttachOnDemand` attaches
+    /// one when a session needs it. `Wait` does nothing until they are recreated. `Restart` restarts their
+    /// workloads, and those with an outdated agent, one at a time; an administrator must allow it (chart
+    /// value `restart.enabled`).
     #[serde(default)]
     pub existing_pods: ExistingPods,
-    /// Image of the agents of this policy: one that an admin allows (chart value `image.agent.allowed`).
-    /// Without it they have the chart's. Pods that have an agent already keep it until they are recreated.
+    /// Agent image for this policy. Must be allowed by an administrator (chart value `image.agent.allowed`).
+    /// Defaults to the image set in the chart. Pods keep their agent until they are recreated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"))]
     pub image: Option<String>,
-    /// Resources of the injected container, in place of the chart's `agent.resources`. An attached agent has
-    /// none of its own: Kubernetes allows none.
+    /// Resources of the injected container. Replaces the chart's `agent.resources`. Does not apply to
+    /// attached agents: Kubernetes does not support resources for ephemeral containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<AgentResources>,
 }
 
-/// How the agent comes to the pods.
+/// How agents get into pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum AgentMode {
     /// Injected when a pod is created.
@@ -175,29 +176,29 @@ pub enum AgentMode {
 /// What happens to pods without an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ExistingPods {
-    /// An agent is attached when a session needs it.
+    /// Sessions attach an agent when they need it.
     #[default]
     AttachOnDemand,
-    /// They are left alone until they are recreated.
+    /// Nothing, until they are recreated.
     Wait,
-    /// Their workloads are restarted one after another, where an admin lets the operator do so.
+    /// Their workloads are restarted one at a time, if allowed by an administrator.
     Restart,
 }
 
-/// Who is picked in one round.
+/// Which pods are picked in each round.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sampling {
-    /// Most targets in one round, in percent of the pods that can be profiled; rounded up. 0: no rounds;
-    /// sessions by hand and by triggers pick as with 100.
+    /// Maximum number of targets per round, as a percentage of the pods that can be profiled, rounded up. 0
+    /// disables rounds; on-demand and triggered sessions then pick as with 100.
     #[serde(default = "default_percent")]
     #[schemars(range(min = 0, max = 100))]
     pub percent: i32,
-    /// Pods of each workload in one round; a rotating pick gives every pod its turn.
+    /// Number of pods per workload and round. Rounds rotate through all pods.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 1, max = 50))]
     pub replicas_per_workload: i32,
-    /// Most targets in one round.
+    /// Maximum number of targets per round.
     #[serde(default = "default_max_targets")]
     #[schemars(range(min = 1, max = 50))]
     pub max_targets: i32,
@@ -242,19 +243,20 @@ impl Default for Sampling {
     "session.ttl must be at least 1m"
 ))]
 pub struct SessionRules {
-    /// A target that has not started by then fails; 5s to 1h.
+    /// Targets that have not started by then fail; 5s to 1h.
     #[serde(default = "default_start_deadline")]
     pub start_deadline: Duration,
-    /// Results later than this after the capture set the condition `ResultsDelayed`; they may still arrive.
+    /// Time after the capture until missing results set the condition `ResultsDelayed`. They may still
+    /// arrive.
     #[serde(default = "default_result_timeout")]
     pub result_timeout: Duration,
-    /// Results later than this after the capture are given up.
+    /// Time after the capture until missing results are given up.
     #[serde(default = "default_result_deadline")]
     pub result_deadline: Duration,
-    /// A session and its profiles are removed this long after it ended.
+    /// Sessions and their profiles are deleted this long after the session ended.
     #[serde(default = "default_ttl")]
     pub ttl: Duration,
-    /// How many ended sessions of the policy are kept.
+    /// Number of ended sessions to keep.
     #[serde(default)]
     pub history: History,
 }
@@ -271,8 +273,7 @@ impl Default for SessionRules {
     }
 }
 
-/// How many ended sessions of a policy are kept in each namespace; applies to those that the policy started
-/// itself.
+/// Number of ended sessions to keep per namespace. Only applies to sessions started by the policy.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct History {

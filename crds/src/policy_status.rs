@@ -1,4 +1,4 @@
-//! What does a policy answer in its status?
+//! What does the status of a policy show?
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -9,46 +9,47 @@ use crate::phase::Phase;
 use crate::restart::RestartStatus;
 use crate::trigger::Trigger;
 
-/// What a policy has linked and done. Under 20 KB whatever the size of the fleet.
+/// Status of a policy. Less than 20 KB, whatever the size of the fleet.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfilingPolicyStatus {
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status is based on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`, `Configured`, `AgentsReachable`, `ReceivingProfiles`, `WithinBudget`; `Restarting` with
     /// `agent.existingPods: Restart`, `TriggersReady` with triggers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// Linked apps, one per workload, at most 100 and 13 kB, in the order of namespace, kind and name.
+    /// Linked apps, one entry per workload, sorted by namespace, kind and name. Limited to 100 entries and 13
+    /// kB.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub linked_apps: Vec<LinkedApp>,
-    /// How many workloads are linked in truth.
+    /// Total number of linked workloads, including those omitted from `linkedApps`.
     #[serde(default)]
     pub linked_app_count: i32,
-    /// How many workloads have pods whose agent is older than the operator. An agent changes with its pod
-    /// alone: when the pod is recreated, or by `agent.existingPods: Restart`.
+    /// Number of workloads with pods whose agent is older than the operator. Agents are only replaced when
+    /// their pod is recreated, for example by `agent.existingPods: Restart`.
     #[serde(default)]
     pub outdated_apps: i32,
-    /// The workload that is restarted now, or was last, under `agent.existingPods: Restart`.
+    /// The current or last workload restarted by `agent.existingPods: Restart`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartStatus>,
-    /// How many pods are linked in truth.
+    /// Total number of linked pods, including those omitted from `linkedApps`.
     #[serde(default)]
     pub linked_pod_count: i32,
-    /// Whether `linkedApps` leaves some out.
+    /// Whether `linkedApps` is incomplete.
     #[serde(default)]
     pub linked_apps_truncated: bool,
-    /// Sessions of this policy that have not ended; at most 10.
+    /// Active sessions of this policy, at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub active_sessions: Vec<SessionSummary>,
-    /// The last 10 sessions of this policy that ended, newest first.
+    /// The last 10 ended sessions of this policy, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent_sessions: Vec<SessionSummary>,
-    /// The schedule that is followed, such as `every 1h for 2m`.
+    /// The effective schedule, such as `every 1h for 2m`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub schedule: String,
-    /// Share of time in which a picked pod is profiled, such as `3.33% of time`.
+    /// Share of the time that a picked pod is profiled, such as `3.33% of the time`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_overhead: Option<String>,
     /// When the next round starts.
@@ -57,22 +58,22 @@ pub struct ProfilingPolicyStatus {
     /// When the last round started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_session_time: Option<Time>,
-    /// The last tick that passed without a round, since another round was still going on, nobody led, or
-    /// its sessions were refused; it is not made up for.
+    /// The last scheduled round that did not run because the previous one was still running, there was no
+    /// leader, or its sessions were rejected. Missed rounds are skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_missed_time: Option<Time>,
-    /// How the last 20 targets ended, newest first: `+` with a profile, `-` without.
+    /// Outcomes of the last 20 targets, newest first: `+` with a profile, `-` without.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub outcomes: String,
-    /// Until when sessions are counted in `outcomes` and `failedRounds`.
+    /// Sessions that ended until then are counted in `outcomes` and `failedRounds`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcomes_until: Option<Time>,
-    /// Rounds of the schedule in a row of which more targets failed than brought a profile. While more than
-    /// half of `outcomes` failed, each of them doubles the distance between rounds, up to 16 times.
+    /// Number of consecutive scheduled rounds in which more targets failed than returned a profile. While
+    /// more than half of `outcomes` failed, each of them doubles the interval between rounds, up to 16 times.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_rounds: i32,
-    /// The last tick that found nothing to start: the policy was suspended, or no pod could be profiled. It
-    /// is not missed.
+    /// The last scheduled round with nothing to do because the policy was suspended or no pod could be
+    /// profiled. It does not count as missed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_idle_time: Option<Time>,
 }
@@ -83,76 +84,76 @@ const fn is_zero(number: &i32) -> bool {
     *number == 0
 }
 
-/// A workload that a policy has linked.
+/// A workload linked by a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LinkedApp {
-    /// Namespace of the workload, under a `ClusterProfilingPolicy` alone.
+    /// Namespace of the workload; only set by a `ClusterProfilingPolicy`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub namespace: String,
-    /// Kind of the workload, such as `Deployment`; `Pod` for a pod of its own.
+    /// Kind of the workload, such as `Deployment`; `Pod` for a standalone pod.
     pub kind: String,
     /// Name of the workload.
     pub name: String,
-    /// Container that is profiled.
+    /// The profiled container.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub container: String,
-    /// Runtime that the agents found, such as `Python 3.11`.
+    /// Runtime detected by the agents, such as `Python 3.11`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
-    /// Pods of the workload that the policy selects.
+    /// Number of pods of the workload that the policy selects.
     pub pods: i32,
-    /// Pods of them that can be profiled now: an agent answers, or can be attached.
+    /// Number of pods that can be profiled now: their agent reports, or one can be attached.
     pub linked: i32,
     /// Versions of the agents, sorted; at most 3.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agent_versions: Vec<String>,
-    /// Pods whose agent is older than the operator.
+    /// Number of pods whose agent is older than the operator.
     #[serde(default)]
     pub outdated: i32,
-    /// What holds for the workload.
+    /// State of the workload.
     pub state: LinkState,
-    /// Why: of the pod that is worst off.
+    /// Reason reported by the least healthy pod.
     pub reason: Reason,
-    /// When a profile of it was last captured.
+    /// When the workload was last profiled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_profile_time: Option<Time>,
 }
 
-/// What holds for a linked app.
+/// State of a linked app.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum LinkState {
-    /// Every pod can be profiled.
+    /// All pods can be profiled.
     #[default]
     Linked,
     /// Some pods can be profiled.
     PartiallyLinked,
-    /// None can.
+    /// No pod can be profiled.
     NotLinked,
 }
 
-/// A line about a session.
+/// Summary of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionSummary {
-    /// Namespace of the `ProfileSession`, under a `ClusterProfilingPolicy` alone.
+    /// Namespace of the `ProfileSession`; only set by a `ClusterProfilingPolicy`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub namespace: String,
     /// Name of the `ProfileSession`.
     pub name: String,
-    /// What started it.
+    /// What started the session.
     pub trigger: Trigger,
-    /// Where it stands.
+    /// Phase of the session.
     pub phase: Phase,
-    /// Why, in a word.
+    /// Reason for the phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// Targets with data, of those wanted, as in `3/3`.
+    /// Targets with data out of all targets, as in `3/3`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub targets: String,
-    /// Every target of it was skipped, so that nothing was tried.
+    /// Whether all targets were skipped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
     /// Samples captured.

@@ -1,8 +1,8 @@
-//! How much is an amount that Kubernetes writes as text: `100m`, `64Mi`, `1.5e3`?
+//! How are Kubernetes quantities parsed, such as `100m`, `64Mi` and `1.5e3`?
 //!
-//! The grammar is that of `resource.Quantity` in the API server, whatever form it is written in. An amount is
-//! kept exactly in billionths, the finest that Kubernetes keeps; what is finer is rounded up, as there. An
-//! amount beyond 2^63 - 1 is refused, where Kubernetes would cap it.
+//! The grammar is that of `resource.Quantity` in the API server. Quantities are stored exactly in billionths,
+//! the precision of Kubernetes; finer values are rounded up, as in Kubernetes. Quantities beyond 2^63 - 1 are
+//! rejected, whereas Kubernetes caps them.
 
 use std::str::FromStr;
 
@@ -20,7 +20,7 @@ const MAX_WHOLE_DIGITS: i64 = 28;
 /// Digits after which nothing is left of a fraction: every unit has fewer.
 const UNIT_DIGITS: usize = 40;
 
-/// An amount of CPU as Kubernetes writes it, in thousandths of a core: `100m`, `2`, `0.5`.
+/// CPU quantity with millicore precision, such as `100m`, `2` or `0.5`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Millicores(
@@ -43,7 +43,7 @@ impl Millicores {
     }
 }
 
-/// An amount of memory as Kubernetes writes it, in bytes: `64Mi`, `1G`, `33554432`.
+/// Memory quantity, such as `64Mi`, `1G` or `33554432`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Memory(
@@ -66,7 +66,7 @@ pub fn bytes(text: &str) -> Option<u64> {
     u64::try_from(text.parse::<Quantity>().ok()?.nanos.div_euclid(NANOS)).ok()
 }
 
-/// An exact amount.
+/// An exact quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Quantity {
     nanos: i128,

@@ -1,4 +1,4 @@
-//! Why is it so? One enum, used alike as condition reason, event reason, metric label and text.
+//! Which reasons are there? One enum, used for condition reasons, event reasons, metric labels and text.
 
 use std::fmt;
 
@@ -7,30 +7,30 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! reasons {
     ($($(#[doc = $doc:expr])+ $name:ident => $advice:expr),+ $(,)?) => {
-        /// The reason behind a state. The doc of each says what is so; [`Reason::advice`] says what to do.
+        /// The reason for a state. The doc comment of each is its meaning; [`Reason::advice`] says what to do.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
         pub enum Reason {
             $($(#[doc = $doc])+ $name,)+
-            /// A reason that this version does not know; a newer one wrote it.
+            /// A reason unknown to this version, written by a newer one.
             #[serde(other)]
             Unknown,
         }
 
         impl Reason {
-            /// Every reason, in the order of their declaration.
+            /// All reasons, in the order of declaration.
             pub const ALL: &'static [Reason] = &[$(Reason::$name,)+ Reason::Unknown];
 
-            /// The reason as it stands in conditions, events and metric labels.
+            /// The reason as used in conditions, events and metric labels.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Reason::$name => stringify!($name),)+ Reason::Unknown => "Unknown" }
             }
 
-            /// What a person can do about it; empty where nothing needs doing.
+            /// What to do about it; empty if nothing.
             #[must_use]
             pub const fn advice(self) -> &'static str {
-                match self { $(Reason::$name => $advice,)+ Reason::Unknown => "bring agents and operator to \
-                    the same version" }
+                match self { $(Reason::$name => $advice,)+ Reason::Unknown => "upgrade the older of agent \
+                                                                               and operator" }
             }
         }
     };
@@ -38,219 +38,216 @@ macro_rules! reasons {
 
 reasons! {
     // Why a pod is not injected or not linked.
-    /// The pod or its namespace carries `fleetprof.dev/profiling: disabled`.
-    OptedOut => "remove the label fleetprof.dev/profiling=disabled to profile it",
-    /// The pod shares the host's process namespace.
+    /// The pod or its namespace has the label `fleetprof.dev/profiling: disabled`.
+    OptedOut => "remove the label fleetprof.dev/profiling=disabled",
+    /// The pod shares the host's process namespace (hostPID).
     HostPid => "remove hostPID, or use agent.mode Ephemeral",
-    /// The pod sets `shareProcessNamespace: false`, which the sidecar needs to be true.
+    /// The pod sets `shareProcessNamespace: false`, but the sidecar requires true.
     ProcessNamespaceConflict => "remove shareProcessNamespace: false, or use agent.mode Ephemeral",
-    /// The user id of the container is not known and the pod's security level forbids an agent that finds it
-    /// out.
+    /// The container's user ID is unknown, and the pod's security level does not allow an agent that detects
+    /// it.
     UnknownUser => "set securityContext.runAsUser on the container or the pod",
     /// The container's CPU limit is below the policy's `budget.minContainerCPU`.
     TooSmall => "raise the container's CPU limit, or lower budget.minContainerCPU of the policy",
-    /// The policy names an image of the agent that no admin allows.
-    ImageNotAllowed => "name one of the images that the policy's condition Configured lists, or leave \
-                        agent.image out",
+    /// The policy uses an agent image that the administrator does not allow.
+    ImageNotAllowed => "use one of the images listed in the policy's condition Configured, or unset \
+                        agent.image",
     /// The pod runs on Windows.
-    WindowsNode => "fleetprof profiles Linux containers only",
-    /// No container of the pod is selected by the policy.
+    WindowsNode => "only Linux containers can be profiled",
+    /// The policy selects no container of the pod.
     NoSelectedContainer => "check containers.include and containers.exclude of the policy",
-    /// The pod was created before the policy, so nothing was injected.
-    CreatedBeforePolicy => "a session attaches an agent when agent.existingPods is AttachOnDemand; or \
-                            restart the workload",
+    /// The pod was created before the policy, so it has no sidecar.
+    CreatedBeforePolicy => "use agent.existingPods AttachOnDemand, or restart the workload",
     /// The pod was created after the policy, but the webhook did not inject it.
-    WebhookMissed => "check that the fleetprof webhook is running; a session attaches an agent meanwhile",
-    /// The policy of the pod attaches agents when a session needs them.
+    WebhookMissed => "check that the fleetprof webhook is running; meanwhile sessions attach an agent",
+    /// The policy attaches agents to the pod when a session needs them.
     AttachedOnDemand => "",
-    /// An older policy already serves the pod.
+    /// An older policy applies to the pod.
     Conflict => "narrow one of the two selectors",
-    /// A policy of the pod's own namespace serves the pod, and wins over that of the cluster.
-    Overridden => "name the policy of the namespace in spec.policyRef",
-    /// The pod is managed by the kubelet itself (mirror pod).
-    StaticPod => "fleetprof cannot profile a static pod; run the app as a DaemonSet",
-    /// The pod already has a container or volume with a name that the agent needs.
+    /// A policy in the pod's namespace takes precedence over the cluster policy.
+    Overridden => "set spec.policyRef to the policy in the namespace",
+    /// The pod is a static pod (mirror pod of the kubelet).
+    StaticPod => "static pods cannot be profiled; run the app as a DaemonSet",
+    /// The pod already has a container or volume with a name that the agent uses.
     NameConflict => "rename the pod's container or volume that starts with fleetprof-",
-    /// The pod is in a namespace where fleetprof never injects.
-    NamespaceExcluded => "fleetprof never touches kube-system and its own namespace",
-    /// The pod could not be read as a pod.
-    MalformedPod => "see the webhook's log for the field",
+    /// The pod is in a namespace that is excluded from injection.
+    NamespaceExcluded => "fleetprof never injects into kube-system and its own namespace",
+    /// The pod could not be parsed.
+    MalformedPod => "see the webhook log for the field",
 
     // States of a link.
-    /// An agent serves the pod and reported lately.
+    /// The pod has an agent that reports.
     Linked => "",
     /// The agent of the pod has not reported yet.
     AgentStarting => "",
     /// The agent of the pod has stopped reporting.
-    AgentLost => "look at the container fleetprof-agent of the pod",
+    AgentLost => "check the container fleetprof-agent of the pod",
     /// The pod is not running.
     PodNotRunning => "",
 
     // Why a session or target is where it is.
-    /// Nothing selected runs now.
+    /// No running pod matches.
     NoMatchingPods => "check the selector with kubectl get pods -l, and that the pods are running",
-    /// The named policy is not there.
+    /// The policy does not exist.
     PolicyNotFound => "check spec.policyRef with kubectl get profilingpolicies,clusterprofilingpolicies",
     /// The policy is suspended.
     PolicySuspended => "set suspend to false on the policy",
-    /// The named workload or pod is not in this namespace.
+    /// The workload or pod does not exist in this namespace.
     TargetNotFound => "check spec.target",
-    /// The pod is not selected by the policy that the session names.
-    NotSelected => "leave out spec.policyRef, or change the policy's selector",
-    /// The person that asked may not profile.
+    /// The policy in spec.policyRef does not select the pod.
+    NotSelected => "unset spec.policyRef, or change the policy's selector",
+    /// The requesting user lacks permission to profile.
     Forbidden => "ask for the ClusterRole fleetprof-runner in the namespace",
-    /// The load that the session waits for does not run yet.
+    /// Waiting for the load in spec.startWhen to run.
     WaitingForLoad => "",
-    /// The load that the session waits for did not run by its deadline.
+    /// The load in spec.startWhen was not running by the deadline.
     LoadNotStarted => "check the name or the labels in spec.startWhen, start the load, or raise \
                        spec.startWhen.deadline",
-    /// The load that the session waits for has ended.
-    LoadEnded => "a finished Job does not run again: delete it and create it anew, and the session with it",
-    /// More captures follow.
+    /// The load in spec.startWhen has ended.
+    LoadEnded => "finished Jobs do not run again: delete and recreate the Job and the session",
+    /// More captures will follow.
     Repeating => "",
     /// Waiting for agents to be attached.
     Attaching => "",
-    /// Orders are out; no agent has answered yet.
+    /// Waiting for an agent to start the capture.
     WaitingForAgent => "",
     /// At least one target is being captured.
     Capturing => "",
-    /// Captures are over; slices are on their way.
+    /// Captures have ended; slices are being uploaded.
     Uploading => "",
-    /// Slices are stored; results are being made.
+    /// All slices are stored; results are being assembled.
     Processing => "",
-    /// Everything that was wanted was captured.
+    /// All targets returned data.
     Completed => "",
-    /// Some targets gave data, others did not.
-    SomeTargetsFailed => "see status.targets for each one's reason",
-    /// Every target failed.
-    AllTargetsFailed => "see status.targets for each one's reason",
-    /// No target can run the capture.
-    NoCapableAgents => "see status.targets for what each agent has and needs",
-    /// The capture ran but the target used no CPU.
-    NoSamples => "the target was idle; profile it under load",
-    /// The agent's protocol is older than the order needs.
-    AgentTooOld => "restart the pod so that it gets the current agent",
-    /// No agent started before the start deadline.
-    StartDeadlineExceeded => "look at the agent's container of the pod, or raise spec.startDeadline",
-    /// The agent started but did not end in time.
-    CaptureTimedOut => "look at the log of the container fleetprof-agent",
+    /// Some targets returned data, others failed.
+    SomeTargetsFailed => "see status.targets for the reasons",
+    /// All targets failed.
+    AllTargetsFailed => "see status.targets for the reasons",
+    /// No agent can run the capture.
+    NoCapableAgents => "see status.targets for what each agent supports and lacks",
+    /// The target used no CPU during the capture.
+    NoSamples => "profile the target under load",
+    /// The agent's protocol version is too old for the capture.
+    AgentTooOld => "restart the pod to get the current agent",
+    /// No agent started the capture before the start deadline.
+    StartDeadlineExceeded => "check the container fleetprof-agent of the pod, or raise spec.startDeadline",
+    /// The agent started the capture but did not finish in time.
+    CaptureTimedOut => "see the log of the container fleetprof-agent",
     /// The pod ended during the session.
     PodGone => "",
-    /// The container was restarted during the session.
+    /// The container restarted during the session.
     ContainerRestarted => "",
-    /// The target process ended during the capture.
+    /// The target process exited during the capture.
     TargetExited => "",
     /// The agent stopped during the capture.
-    AgentGone => "look at the container fleetprof-agent of the pod",
-    /// An agent could not be attached to the pod.
-    AttachFailed => "see the message for what the API server answered",
-    /// The agent's image did not start in the pod.
-    AgentImageFailed => "check that the node can pull the agent's image",
-    /// The agent may not look at the target process.
-    PermissionDenied => "the agent must have the target's user and group: set securityContext.runAsUser and \
+    AgentGone => "check the container fleetprof-agent of the pod",
+    /// The agent could not be attached to the pod.
+    AttachFailed => "see the message for the error from the API server",
+    /// The agent image could not be started in the pod.
+    AgentImageFailed => "check that the node can pull the agent image",
+    /// The agent lacks permission to inspect the target process.
+    PermissionDenied => "the agent needs the target's user and group: set securityContext.runAsUser and \
                          runAsGroup",
-    /// No collector can read this kind of process.
+    /// No collector supports this kind of process.
     UnsupportedRuntime => "",
-    /// The collector crashed; the target runs on.
-    CollectorCrashed => "look at the log of the container fleetprof-agent",
-    /// The gateway refused what the agent uploaded.
-    UploadRejected => "see the message for the refusal",
-    /// The agent's spool was full, so that its oldest slices were dropped before they could be uploaded.
-    SpoolFull => "check that the agent reaches the gateway: slices wait in the spool until they are stored",
-    /// The agent's spool cannot be written.
-    SpoolFailed => "look at the volume fleetprof-spool of the pod",
-    /// Results are later than the result timeout; they may still arrive.
+    /// The collector crashed; the target is not affected.
+    CollectorCrashed => "see the log of the container fleetprof-agent",
+    /// The gateway rejected an upload of the agent.
+    UploadRejected => "see the message for the cause",
+    /// The agent's spool was full, so it dropped its oldest slices before they were uploaded.
+    SpoolFull => "check that the agent can reach the gateway: slices stay in the spool until they are stored",
+    /// The agent's spool is not writable.
+    SpoolFailed => "check the volume fleetprof-spool of the pod",
+    /// Results have not arrived by the result timeout; they may still arrive.
     ResultsDelayed => "",
     /// Results did not arrive by the result deadline.
     ResultDeadlineExceeded => "",
-    /// The volume for results is full.
+    /// The results volume is full.
     StorageFull => "free space on the results volume, enlarge it, or lower ttl",
-    /// The volume for results cannot be written.
-    StorageFailed => "look at the operator's log",
-    /// The person that asked cancelled it.
+    /// The results volume is not writable.
+    StorageFailed => "see the operator log",
+    /// The session was cancelled.
     Cancelled => "",
-    /// Other captures run on the target's node.
-    NodeBusy => "profile it again later, or raise budget.maxConcurrentPerNode of the policy",
-    /// Other captures take all places of the policy, the namespace or the fleet.
-    BudgetExhausted => "profile it again later, or raise the budget that the message names",
-    /// Too many of the last targets failed; rounds are further apart until one succeeds.
-    FailureRate => "look at status.recentSessions for what fails",
-    /// More pods are selected than one session captures.
-    TooManyTargets => "a session captures at most 50 targets: select fewer pods, or create a session for \
-                       each part of them",
-    /// The spec cannot be obeyed.
+    /// Other captures are running on the target's node.
+    NodeBusy => "retry later, or raise budget.maxConcurrentPerNode of the policy",
+    /// Other captures use all slots of the policy, the namespace or the fleet.
+    BudgetExhausted => "retry later, or raise the budget named in the message",
+    /// Too many recent targets failed; rounds are spaced out until one succeeds.
+    FailureRate => "check status.recentSessions for the failures",
+    /// The session selects more pods than it can capture.
+    TooManyTargets => "a session captures at most 50 targets: select fewer pods, or create multiple sessions",
+    /// The spec is invalid.
     InvalidSpec => "see the message for the field",
-    /// Something failed that is fleetprof's own fault.
-    Internal => "look at the operator's log",
-    /// An agent cannot be asked for its state right now; this stops nothing.
+    /// Internal error of fleetprof.
+    Internal => "see the operator log",
+    /// The state of an agent is currently unknown; profiling is not blocked.
     StatusCheckBlocked => "",
-    /// Agents answer.
+    /// All agents report.
     AgentsAnswer => "",
-    /// Some agents do not answer.
+    /// Some agents do not report.
     AgentsSilent => "see status.linkedApps",
-    /// Profiles arrive.
+    /// Profiles are being received.
     ProfilesArrive => "",
     /// No profile has been captured yet.
     NoProfilesYet => "",
-    /// The last rounds brought no samples.
+    /// The last rounds returned no samples.
     NoActivity => "the workloads were idle while they were profiled",
-    /// The policy does what it says.
+    /// The policy is active.
     Active => "",
-    /// The policy is in order.
+    /// The spec is valid.
     Valid => "",
-    /// Workloads are restarted one after another, so that their pods get the agent.
+    /// Workloads are being restarted one at a time so that their pods get the agent.
     Restarting => "",
-    /// Every workload has the agent that new pods get.
+    /// All workloads have the current agent.
     UpToDate => "",
-    /// `agent.existingPods` is `Restart`, but the operator may not change workloads.
-    RestartDisabled => "an admin allows it with the chart's value restart.enabled=true; pods that are \
-                        recreated get the agent meanwhile",
-    /// No workload that lacks the agent may be restarted now.
+    /// `agent.existingPods` is `Restart`, but the operator has no permission to patch workloads.
+    RestartDisabled => "ask an administrator to set the chart value restart.enabled=true; recreated pods get \
+                        the agent anyway",
+    /// No workload without the current agent can be restarted now.
     RestartBlocked => "",
-    /// A workload did not become ready after it was restarted, so that no other one is.
-    RestartFailed => "look at the workload's pods; any change of the policy's spec goes on with the next \
-                      workload",
+    /// A restarted workload did not become ready, so restarts have stopped.
+    RestartFailed => "check the workload's pods; change the policy's spec to continue with the next workload",
     /// A session was created.
     SessionCreated => "",
-    /// The API server did not take the session of a round.
-    SessionRefused => "a namespace that is being deleted or whose quota is full takes none",
-    /// A tick passed while it could not be served; it is skipped, never queued.
-    TickMissed => "the round before it was still going on, no operator was there to start it, or its \
-                   sessions were refused; it is not made up for",
+    /// The API server rejected a session of a round.
+    SessionRefused => "check whether the namespace is terminating or its quota is exhausted",
+    /// A scheduled round did not run; missed rounds are skipped, not rescheduled.
+    TickMissed => "the previous round was still running, there was no leader, or all sessions of the round \
+                   were rejected",
     /// An agent was attached to a pod.
     AgentAttached => "",
 
     // What triggers do.
     /// A trigger of the policy started a session.
     TriggerFired => "",
-    /// A trigger fired for a workload that was profiled too short a time ago.
-    TriggerHeldBack => "wait for the cooldown, shorten it, or profile now by hand",
+    /// A trigger fired for a workload that is in its cooldown.
+    TriggerHeldBack => "wait for the cooldown, shorten it, or create a session manually",
 
-    /// The policy has alert triggers, but the administrator has not turned the receiver on.
-    AlertReceiverOff => "the administrator turns it on with the chart's value alerts.enabled",
+    /// The policy has alert triggers, but the alert receiver is disabled.
+    AlertReceiverOff => "ask an administrator to set the chart value alerts.enabled=true",
 
-    /// The policy has PromQL triggers, but the administrator has named no Prometheus.
-    PrometheusUnset => "the administrator names one with the chart's value prometheus.url",
-    /// Prometheus does not answer.
-    PrometheusFailed => "it is asked again every 15 s",
+    /// The policy has PromQL triggers, but no Prometheus is configured.
+    PrometheusUnset => "ask an administrator to set the chart value prometheus.url",
+    /// Prometheus does not respond.
+    PrometheusFailed => "queries are retried every 15 s",
 
     // Why the gateway refuses an agent's request.
-    /// The request carries no credential that names a pod.
-    Unauthenticated => "look at the log of the agent's container; its token may have expired, or its pod be \
-                        gone",
-    /// The API server could not be asked whose token it is.
-    TokenReviewFailed => "look at the operator's log",
-    /// The ticket of an attached agent was redeemed before.
-    TicketUsed => "a new session attaches a new agent",
-    /// The request is not as the protocol says.
+    /// The request has no valid credential for a pod.
+    Unauthenticated => "see the log of the container fleetprof-agent; the token may have expired, or the pod \
+                        may be gone",
+    /// The TokenReview request to the API server failed.
+    TokenReviewFailed => "see the operator log",
+    /// The ticket of the attached agent was already used.
+    TicketUsed => "create a new session to attach a new agent",
+    /// The request does not conform to the protocol.
     MalformedRequest => "check that the agent and the operator have the same version",
-    /// The pod, or all of them together, ask for more than is served.
+    /// The pod, or all pods together, exceed the request limit.
     TooManyRequests => "",
-    /// The leader has not read all sessions yet.
+    /// The leader is still loading sessions.
     GatewayStarting => "",
-    /// No such capture is open for the pod.
+    /// The pod has no open capture with this ID.
     CaptureUnknown => "",
-    /// The outcome of the capture is recorded.
+    /// The outcome of the capture is already recorded.
     CaptureSettled => "",
 }
 

@@ -1,11 +1,11 @@
-//! Which workload does a policy restart, so that its pods get the agent of today?
+//! Which workload does a policy restart so that its pods get the current agent?
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The workload that a policy with `agent.existingPods: Restart` restarts now, or has restarted last. It is
-/// written before the workload is touched, so that a new leader knows what is going on.
+/// The current or last workload restarted by `agent.existingPods: Restart`. It is written before the workload
+/// is patched, so that a new leader can continue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RestartStatus {
@@ -15,33 +15,34 @@ pub struct RestartStatus {
     pub kind: String,
     /// Name of the workload.
     pub name: String,
-    /// Version of the agent that its pods are to get.
+    /// Version of the agent that its pods will get.
     pub agent_version: String,
-    /// Where the restart stands.
+    /// State of the restart.
     pub state: RestartState,
-    /// When it was decided.
+    /// When the restart was decided.
     pub start_time: Time,
-    /// When another pod of it was last seen ready.
+    /// When the number of ready pods last increased.
     pub progress_time: Time,
-    /// Pods of the new revision that were ready then.
+    /// Number of ready pods of the new revision at that time.
     #[serde(default)]
     pub ready: i32,
-    /// When it ended.
+    /// When the restart ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_time: Option<Time>,
-    /// The policy's generation when it failed: a change of the policy lets it go on with the next workload.
+    /// Generation of the policy when the restart failed. Changing the policy continues with the next
+    /// workload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_generation: Option<i64>,
 }
 
-/// Where the restart of a workload stands.
+/// State of a workload's restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RestartState {
-    /// Decided, or going on.
+    /// Pending or in progress.
     #[default]
     Restarting,
-    /// Its pods are ready and have the agent.
+    /// The pods are ready and have the agent.
     Restarted,
-    /// It did not become ready, or its pods have no agent all the same. Nothing else is restarted.
+    /// The workload did not become ready, or its pods still have no agent. No other workload is restarted.
     Failed,
 }

@@ -1,4 +1,4 @@
-//! When are linked apps profiled without being asked?
+//! When are linked apps profiled?
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Duration;
 use crate::defaults::default_duration;
 
-/// The CEL pattern of one field of a cron line: values, ranges and steps, separated by commas.
+/// The CEL pattern of one field of a cron expression: values, ranges and steps, separated by commas.
 macro_rules! field {
     ($value:literal) => {
         concat!(
@@ -24,8 +24,8 @@ macro_rules! field {
     };
 }
 
-/// What CEL can tell of a cron line. That it names a time which never comes, such as 30 February, is told by
-/// the policy's condition `Configured`.
+/// What CEL can check of a cron expression. The policy's condition `Configured` reports expressions that
+/// never match, such as 30 February.
 const CRON: &str = concat!(
     r"!has(self.cron) || self.cron.matches(r'^(?i)(@(hourly|daily|weekly|monthly)|",
     field!(r"[0-5]?[0-9]"),
@@ -40,18 +40,17 @@ const CRON: &str = concat!(
     r")$')"
 );
 
-/// When linked apps are profiled without being asked: by `every`, `cron` or `preset`; with none of them every
-/// hour.
+/// Schedule for profiling linked apps: one of `every`, `cron` and `preset`. Defaults to every hour.
 ///
-/// No default of `every` stands in the schema: it would be stored with the object, and a change to `cron`
-/// would then have to take it out again.
+/// The schema has no default for `every`: it would be stored with the object and would have to be removed
+/// when switching to `cron`.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "[has(self.every), has(self.cron), has(self.preset)].filter(x, x).size() <= 1"
 )
 .message(
-    "schedule takes one of every, cron and preset; remove the others"
+    "schedule must have at most one of every, cron and preset"
 ))]
 #[x_kube(validation = Rule::new(
     "!has(self.every) || (duration(self.every) >= duration('1m') && duration(self.every) <= duration('168h'))"
@@ -81,32 +80,31 @@ const CRON: &str = concat!(
     "!has(self.timeZone) || has(self.cron)"
 )
 .message(
-    "schedule.timeZone needs schedule.cron"
+    "schedule.timeZone requires schedule.cron"
 ))]
-#[x_kube(validation = Rule::new(CRON).message("schedule.cron must have five fields, minute hour day-of-month \
-                                               month day-of-week, such as 0 3 * * MON-FRI, or be @hourly, \
-                                               @daily, @weekly or @monthly"))]
+#[x_kube(validation = Rule::new(CRON).message("schedule.cron must have five fields (minute, hour, day of \
+                                               month, month, day of week), such as 0 3 * * MON-FRI, or be \
+                                               @hourly, @daily, @weekly or @monthly"))]
 pub struct Schedule {
-    /// Time between two rounds, such as `1h`; 1m to 168h. The policy's own offset in it is derived from its
-    /// uid.
+    /// Interval between rounds, such as `1h`; 1m to 168h. The policy's offset within the interval is derived
+    /// from its UID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
-    /// Rounds by the clock, as in `0 3 * * MON-FRI`: minute, hour, day of month, month, day of week.
-    /// A policy starts up to 30 s later than that, by its uid, so that not all start at once.
+    /// Cron expression, as in `0 3 * * MON-FRI`: minute, hour, day of month, month, day of week. Rounds start
+    /// up to 30 s later, depending on the policy's UID, so that not all policies start at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub cron: Option<String>,
-    /// The zone of the clock that `cron` goes by, such as `Europe/Berlin`; UTC where it is left out. When
-    /// clocks are put forward, a fixed time that is skipped runs right after; when they are put back, it runs
-    /// once.
+    /// Time zone of `cron`, such as `Europe/Berlin`; defaults to UTC. Fixed times skipped by daylight saving
+    /// run right after the change; times that occur twice run once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"))]
     pub time_zone: Option<String>,
-    /// Rounds so often that a picked pod is profiled for this share of time: `Normal` 5 %, `High` 50 %,
+    /// Interval derived from the share of the time that a picked pod is profiled: `Normal` 5 %, `High` 50 %,
     /// `Maximum` 75 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
-    /// How long each round captures, such as `2m`; 10s to 6m.
+    /// Capture time per round, such as `2m`; 10s to 6m.
     #[serde(default = "default_duration")]
     pub duration: Duration,
 }
@@ -117,19 +115,19 @@ impl Default for Schedule {
     }
 }
 
-/// How much of the time a picked pod is profiled.
+/// Share of the time that a picked pod is profiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Preset {
-    /// 5 % of time.
+    /// 5 % of the time.
     Normal,
-    /// 50 % of time.
+    /// 50 % of the time.
     High,
-    /// 75 % of time.
+    /// 75 % of the time.
     Maximum,
 }
 
 impl Preset {
-    /// The share of time, in percent.
+    /// The share of the time, in percent.
     #[must_use]
     pub const fn percent(self) -> u32 {
         match self {
@@ -139,7 +137,7 @@ impl Preset {
         }
     }
 
-    /// The word in the API.
+    /// The name in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -150,12 +148,12 @@ impl Preset {
     }
 }
 
-/// What becomes of running sessions when a policy is suspended.
+/// What happens to running sessions when a policy is suspended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum SuspendBehavior {
-    /// They run to their end.
+    /// They finish.
     #[default]
     Finish,
-    /// They are stopped; what was captured is kept.
+    /// They are stopped; captured data is kept.
     Cancel,
 }

@@ -6,18 +6,18 @@ pub(crate) fn label_selector(_: &mut schemars::SchemaGenerator) -> schemars::Sch
     let value = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
     schemars::json_schema!({
         "type": "object",
-        "description": "A label selector: matchLabels and matchExpressions are ANDed; {} selects everything.",
+        "description": "Label selector. matchLabels and matchExpressions are ANDed; {} selects everything.",
         "x-kubernetes-map-type": "atomic",
         "properties": {
             "matchLabels": {
                 "type": "object",
-                "description": "Labels that must all be present with these values.",
+                "description": "Labels that must be present with these values.",
                 "maxProperties": 32,
                 "additionalProperties": {"type": "string", "maxLength": 63, "pattern": value}
             },
             "matchExpressions": {
                 "type": "array",
-                "description": "Requirements that must all hold.",
+                "description": "Requirements that must all be met.",
                 "maxItems": 16,
                 "items": {
                     "type": "object",

@@ -1,5 +1,4 @@
-//! What does one profiling session ask for? The `ProfileSession`: made by hand ("Profile Now") or by a
-//! policy.
+//! What does a `ProfileSession` consist of? It is created by a user ("Profile Now") or by a policy.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +17,7 @@ use crate::session_status::ProfileSessionStatus;
 pub use crate::trigger::Trigger;
 use crate::{Duration, ProfileKind};
 
-/// Captures profiles of its targets once. Its uid is the idempotency key: it never profiles twice.
+/// Captures profiles of its targets once. Its UID is the idempotency key: it never profiles twice.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "fleetprof.dev",
@@ -30,14 +29,14 @@ use crate::{Duration, ProfileKind};
     namespaced,
     status = "ProfileSessionStatus",
     derive = "PartialEq",
-    doc = "ProfileSession captures profiles of its targets once. Create one to profile now; policies create \
-           them at their ticks.",
+    doc = "ProfileSession captures profiles of its targets once. Create one to profile on demand; policies \
+           create them on schedule and by triggers.",
     validation = Rule::new(
         "!has(self.spec.repeat) || self.metadata.name.size() <= 60"
     )
     .message(
-        "metadata.name must have at most 60 characters with spec.repeat, since the sessions that repeat it \
-         are named after it"
+        "metadata.name must have at most 60 characters with spec.repeat because repeated sessions are named \
+         after it"
     ),
     printcolumn(name = "Trigger", type_ = "string", json_path = ".spec.trigger"),
     printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policyRef.name"),
@@ -60,7 +59,7 @@ use crate::{Duration, ProfileKind};
     "has(self.policyRef) || has(self.target)"
 )
 .message(
-    "give spec.policyRef, spec.target or both: without either there is nothing to profile"
+    "set spec.policyRef, spec.target or both"
 ))]
 #[x_kube(validation = Rule::new(
     "duration(self.duration) >= duration('10s') && duration(self.duration) <= duration('6m')"
@@ -97,7 +96,7 @@ use crate::{Duration, ProfileKind};
     "!has(self.repeat) || !has(self.repeat.untilLoadEnds) || has(self.startWhen)"
 )
 .message(
-    "spec.repeat.untilLoadEnds needs spec.startWhen, which names the load"
+    "spec.repeat.untilLoadEnds requires spec.startWhen"
 ))]
 #[x_kube(validation = Rule::new(
     "!has(self.repeat) || duration(self.repeat.interval) >= duration(self.duration)"
@@ -109,7 +108,7 @@ use crate::{Duration, ProfileKind};
     "!oldSelf.cancel || self.cancel"
 )
 .message(
-    "spec.cancel cannot be taken back: create a new session"
+    "spec.cancel cannot be unset: create a new session"
 ))]
 #[x_kube(validation = Rule::new(
     "has(self.policyRef) == has(oldSelf.policyRef) && (!has(self.policyRef) || self.policyRef == \
@@ -126,76 +125,77 @@ use crate::{Duration, ProfileKind};
      && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)"
 )
 .message(
-    "spec is immutable but for spec.cancel: create a new session instead"
+    "spec is immutable except for spec.cancel: create a new session instead"
 ))]
 pub struct ProfileSessionSpec {
-    /// The policy under which to profile; needs the verb `profile` on it. Without it the session needs
-    /// `patch pods/ephemeralcontainers`, as attaching by hand would.
+    /// The policy to profile under; requires the verb `profile` on it. Sessions without a policy require
+    /// `patch` on `pods/ephemeralcontainers`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_ref: Option<PolicyRef>,
-    /// What to profile. With a policy and no target: every linked app of the policy.
+    /// What to profile. Defaults to all linked apps of the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Container to profile, of those that the policy's `containers` allow; empty: as the policy says, else
-    /// the pod's main container.
+    /// Name of the container to profile. Must be allowed by the policy's `containers`. Defaults to the
+    /// container the policy selects, otherwise the pod's default container.
     #[serde(default)]
     #[schemars(length(max = 63), regex(pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"))]
     pub container: String,
     /// How long to capture; 10s to 6m.
     #[serde(default = "default_duration")]
     pub duration: Duration,
-    /// What is captured.
+    /// Types of profiles to capture.
     #[serde(default = "default_profiles")]
     #[schemars(length(min = 1, max = 6))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub profiles: Vec<ProfileKind>,
-    /// Samples a second and target.
+    /// Sampling frequency in Hz, per target.
     #[serde(default = "default_frequency")]
     #[schemars(range(min = 1, max = 1000))]
     pub frequency_hz: i32,
-    /// A target that has not started by then fails; 5s to 1h.
+    /// Targets that have not started by then fail; 5s to 1h.
     #[serde(default = "default_start_deadline")]
     pub start_deadline: Duration,
-    /// Waits for a load test: the session stays `Pending` until the load runs. `startDeadline` counts from
-    /// then on.
+    /// Waits for a load test: the session stays `Pending` until the load is running. `startDeadline` counts
+    /// from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_when: Option<StartWhen>,
-    /// Captures again and again, to cover a load that runs longer than one capture.
+    /// Captures repeatedly, to cover a load that runs longer than one capture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat: Option<Repeat>,
-    /// Results later than this after the capture set the condition `ResultsDelayed`; they may still arrive.
+    /// Time after the capture until missing results set the condition `ResultsDelayed`. They may still
+    /// arrive.
     #[serde(default = "default_result_timeout")]
     pub result_timeout: Duration,
-    /// Results later than this after the capture are given up.
+    /// Time after the capture until missing results are given up.
     #[serde(default = "default_result_deadline")]
     pub result_deadline: Duration,
-    /// The session and its profiles are removed this long after it ended.
+    /// The session and its profiles are deleted this long after it ended.
     #[serde(default = "default_ttl")]
     pub ttl: Duration,
-    /// Labels that every sample of the profile carries, such as a build or a test run; at most 16, with keys
-    /// of at most 63 characters.
+    /// Labels added to every sample of the profile, such as a build or a test run. At most 16, with keys of
+    /// at most 63 characters.
     #[serde(default)]
     #[schemars(schema_with = "labels_schema")]
     pub labels: BTreeMap<String, String>,
-    /// Where the question came from.
+    /// What prompted the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<Context>,
-    /// Stops the session; what was captured is kept. The one field that may change.
+    /// Set to true to stop the session. Captured data is kept. This is the only mutable field.
     #[serde(default)]
     pub cancel: bool,
-    /// What started it. Only the operator may set anything but `OnDemand`.
+    /// What started the session. Only the operator may set a value other than `OnDemand`.
     #[serde(default)]
     pub trigger: Trigger,
-    /// What crossed which line, where a trigger started it. Only the operator may set it.
+    /// Details of the trigger that started the session. Only the operator may set it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]
     pub cause: String,
-    /// Who asked. Written by the webhook from the request's user, whatever was sent.
+    /// The requesting user. Always overwritten by the webhook with the user of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<Requester>,
 }
 
-/// A policy of the session's namespace, or one of the cluster that selects that namespace.
+/// A policy in the session's namespace, or a cluster policy that selects the namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyRef {
@@ -210,10 +210,10 @@ pub struct PolicyRef {
 /// Kind of a policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum PolicyKind {
-    /// A policy of the session's namespace.
+    /// A policy in the session's namespace.
     #[default]
     ProfilingPolicy,
-    /// A policy of the cluster that selects the session's namespace.
+    /// A cluster policy that selects the session's namespace.
     ClusterProfilingPolicy,
 }
 
@@ -237,24 +237,24 @@ impl PolicyKind {
     }
 }
 
-/// What to profile: exactly one of the three.
+/// What to profile. Exactly one of the fields must be set.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "[has(self.workload), has(self.podSelector), has(self.pods)].filter(x, x).size() == 1"
 )
 .message(
-    "spec.target takes exactly one of workload, podSelector and pods"
+    "spec.target must have exactly one of workload, podSelector and pods"
 ))]
 pub struct Target {
-    /// Every pod of one workload; under a policy, as many as its `sampling.replicasPerWorkload` says.
+    /// Pods of one workload: all of them, or with a policy up to its `sampling.replicasPerWorkload`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<WorkloadRef>,
-    /// Every pod that these labels select.
+    /// All pods that match this label selector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "label_selector")]
     pub pod_selector: Option<LabelSelector>,
-    /// These pods, by name.
+    /// Pods by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 50),
@@ -264,7 +264,7 @@ pub struct Target {
     pub pods: Option<Vec<String>>,
 }
 
-/// A workload of the session's namespace.
+/// A workload in the session's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadRef {
@@ -276,32 +276,32 @@ pub struct WorkloadRef {
     pub name: String,
 }
 
-/// Where the question came from, for links from and to traces.
+/// What prompted the session, for correlation with traces.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Context {
-    /// W3C trace id, 32 hex digits.
+    /// W3C trace ID, 32 hex digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = r"^[0-9a-f]{32}$"))]
     pub trace_id: Option<String>,
-    /// W3C span id, 16 hex digits.
+    /// W3C span ID, 16 hex digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = r"^[0-9a-f]{16}$"))]
     pub span_id: Option<String>,
-    /// A note for whoever reads the session later.
+    /// Free-text note.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub note: Option<String>,
 }
 
-/// Who asked for a session: enough to check their rights again before anything starts.
+/// The requesting user of a session, whose permissions are checked again before the session starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Requester {
-    /// User name as the API server knows it.
+    /// Username as known to the API server.
     #[schemars(length(max = 1024))]
     pub username: String,
-    /// Groups of the user, as the API server knows them.
+    /// Groups of the user as known to the API server.
     #[serde(default)]
     #[schemars(length(max = 128), inner(length(max = 1024)))]
     pub groups: Vec<String>,
@@ -310,15 +310,15 @@ pub struct Requester {
 fn labels_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "object",
-        "description": "Labels that every sample of the profile carries, such as a build or a test run; at \
-                        most 16, with keys of at most 63 characters.",
+        "description": "Labels added to every sample of the profile, such as a build or a test run. At most \
+                        16, with keys of at most 63 characters.",
         "maxProperties": 16,
         "default": {},
         "additionalProperties": {"type": "string", "maxLength": 128},
         "x-kubernetes-validations": [{
             "rule": "self.all(key, key.size() <= 63 && key.matches('^[A-Za-z_][A-Za-z0-9_./-]*$'))",
-            "message": "spec.labels: a key has at most 63 letters, digits, _, ., / and -, and begins with a \
-                        letter or _"
+            "message": "spec.labels: keys must have at most 63 letters, digits, _, ., / and -, and begin \
+                        with a letter or _"
         }]
     })
 }

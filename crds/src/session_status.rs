@@ -1,4 +1,4 @@
-//! Where does a session stand, and what came of it?
+//! What does the status of a session show?
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -9,59 +9,59 @@ pub use crate::phase::{Phase, TargetPhase};
 use crate::trigger::Trigger;
 use crate::{ProfileKind, Reason};
 
-/// The status of a session. One writer: the leader.
+/// Status of a session. Only the leader writes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileSessionStatus {
-    /// Where the session stands.
+    /// Phase of the session.
     #[serde(default)]
     pub phase: Phase,
-    /// Why it stands there.
+    /// Reason for the phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// The same for a person.
+    /// Human-readable message.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// What started it.
+    /// What started the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
-    /// What is profiled: one workload, or `3 apps`.
+    /// The profiled workload, or the number of workloads as in `3 apps`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub app: String,
-    /// When targets were picked.
+    /// When the targets were picked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// When the first target was seen running.
+    /// When the first target was running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub running_time: Option<Time>,
     /// When the last capture ended; result deadlines count from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture_end_time: Option<Time>,
-    /// When it was seen that `spec.cancel` is set.
+    /// When the operator noticed that `spec.cancel` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel_time: Option<Time>,
-    /// When the session reached its end.
+    /// When the session ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_time: Option<Time>,
-    /// Whether results came after the result timeout, but came.
+    /// Whether results arrived after the result timeout.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub completed_late: bool,
-    /// How many targets were wanted, started and ended how.
+    /// Number of targets by outcome.
     #[serde(default)]
     pub counts: Counts,
-    /// Targets with data, of those wanted, as in `3/3`.
+    /// Targets with data out of all targets, as in `3/3`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub targets_summary: String,
-    /// Samples captured in all.
+    /// Total number of samples captured.
     #[serde(default)]
     pub samples: i64,
-    /// Mean CPU use of the targets during the capture, % of their limit.
+    /// Mean CPU usage of the targets during the capture, in % of their limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<i32>,
-    /// Highest memory use of a target during the capture, % of its limit.
+    /// Highest memory usage of a target during the capture, in % of its limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_percent: Option<i32>,
-    /// The hottest functions over all targets, at most 5.
+    /// The hottest functions across all targets, at most 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top_functions: Vec<TopFunction>,
     /// The targets, at most 50.
@@ -70,19 +70,19 @@ pub struct ProfileSessionStatus {
     /// Where to read the results.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
-    /// What became of `spec.repeat`.
+    /// Status of `spec.repeat`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<RepeatStatus>,
-    /// `Complete`, `AgentReachable`; `TargetsLimited` where pods were left out, `ResultsDelayed` where
-    /// results are late, `RepeatsComplete` with `spec.repeat`.
+    /// `Complete`, `AgentReachable`; `TargetsLimited` if pods were left out, `ResultsDelayed` if results are
+    /// late, `RepeatsComplete` with `spec.repeat`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status is based on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
 
-/// Targets by outcome.
+/// Number of targets by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
@@ -94,20 +94,20 @@ pub struct Counts {
     pub succeeded: i32,
     /// Targets that failed or were cancelled.
     pub failed: i32,
-    /// Targets that were never tried.
+    /// Targets that were never attempted.
     pub skipped: i32,
 }
 
-/// A function at the top of the profile.
+/// One of the hottest functions of the profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TopFunction {
     /// Name of the function.
     pub name: String,
-    /// Its file and hottest line, as in `cards.py:42`.
+    /// File and hottest line, as in `cards.py:42`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub location: String,
-    /// Share of samples in the function itself, with one digit, as in `87.3`.
+    /// Percentage of samples in the function itself, with one decimal, as in `87.3`.
     pub self_percent: String,
 }
 
@@ -117,7 +117,7 @@ pub struct TopFunction {
 pub struct TargetStatus {
     /// Name of the pod.
     pub pod: String,
-    /// Uid of the pod.
+    /// UID of the pod.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pod_uid: String,
     /// Node of the pod.
@@ -126,46 +126,46 @@ pub struct TargetStatus {
     /// Workload of the pod, as in `Deployment/orders`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub workload: String,
-    /// Container that is captured.
+    /// The captured container.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub container: String,
-    /// Runtime id of the container at the time of the order.
+    /// Container ID at the time of the order.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub container_id: String,
     /// Idempotency key of the capture.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub capture: String,
-    /// Name of the attached agent's container, where one was attached for this session.
+    /// Name of the ephemeral container, if an agent was attached for this session.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub attached_as: String,
     /// Runtime of the target, such as `Python 3.11`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
-    /// What captures, such as `py-spy` or `perf`.
+    /// Collector used, such as `py-spy` or `perf`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collector: Option<String>,
-    /// Where the target stands.
+    /// Phase of the target.
     #[serde(default)]
     pub phase: TargetPhase,
-    /// Why.
+    /// Reason for the phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// The same for a person.
+    /// Human-readable message.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// Samples captured.
     #[serde(default)]
     pub samples: i64,
-    /// Mean CPU use during the capture, % of the container's limit.
+    /// Mean CPU usage during the capture, in % of the container's limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<i32>,
-    /// Highest memory use during the capture, % of the container's limit.
+    /// Highest memory usage during the capture, in % of the container's limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_percent: Option<i32>,
-    /// When capturing started.
+    /// When the capture started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// When capturing ended.
+    /// When the capture ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_time: Option<Time>,
     /// Stored profiles.
@@ -177,22 +177,22 @@ pub struct TargetStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredProfile {
-    /// What it is.
+    /// Type of the profile.
     #[serde(rename = "type")]
     pub kind: ProfileKind,
     /// Its key in the destination.
     pub uri: String,
-    /// Bytes as stored.
+    /// Stored size in bytes.
     pub bytes: i64,
-    /// Samples in it.
+    /// Number of samples.
     pub samples: i64,
 }
 
-/// Where to read something.
+/// Link to a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Link {
-    /// What it shows: `profile`, `top`.
+    /// Name of the result: `profile` or `top`.
     pub name: String,
     /// Path on the Kubernetes API server, for `kubectl get --raw`.
     pub url: String,

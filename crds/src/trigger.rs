@@ -8,27 +8,27 @@ use serde::{Deserialize, Serialize};
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum Trigger {
-    /// A person or program created it.
+    /// Created by a user or a program.
     #[default]
     OnDemand,
     /// The policy's schedule.
     Schedule,
-    /// A container used much CPU for a while.
+    /// High CPU usage of a container.
     #[serde(rename = "CPU")]
     Cpu,
-    /// A container used much memory for a while.
+    /// High memory usage of a container.
     Memory,
-    /// An alert of Alertmanager.
+    /// An alert from Alertmanager.
     Alert,
-    /// A query of Prometheus.
+    /// A Prometheus query.
     #[serde(rename = "PromQL")]
     PromQl,
-    /// A new revision was rolled out.
+    /// Rollout of a new revision.
     Rollout,
 }
 
 impl Trigger {
-    /// The word in labels and metrics.
+    /// The name in labels and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl Trigger {
         }
     }
 
-    /// Whether a trigger of a policy started it, in contrast to a person and the schedule.
+    /// Whether it is an event trigger, rather than a user or the schedule.
     #[must_use]
     pub const fn is_event(self) -> bool {
         !matches!(self, Self::OnDemand | Self::Schedule)

@@ -68,7 +68,7 @@ pub struct EnrollReply {
     pub expires_at: i64,
 }
 
-/// What an agent tells of itself, its pod's containers and its captures. Sent every
+/// The report of an agent about itself, the containers of its pod and its captures. Sent every
 /// [`HeartbeatReply::next_ms`] and at once when a capture changes its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -118,7 +118,7 @@ pub struct ContainerReport {
 pub struct Problem {
     /// The reason.
     pub reason: Reason,
-    /// A sentence for a person.
+    /// Human-readable message.
     pub message: String,
 }
 
@@ -350,7 +350,7 @@ pub struct SliceReply {
 pub struct ErrorReply {
     /// The reason.
     pub reason: Reason,
-    /// A sentence for a person.
+    /// Human-readable message.
     pub message: String,
 }
 

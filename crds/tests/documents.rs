@@ -25,7 +25,7 @@ fn files(folders: &[&str], ending: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// What stands in a document between ```yaml and ```, and between <<'EOF' and EOF.
+/// The blocks of a document between ```yaml and ```, and between <<'EOF' and EOF.
 fn blocks(text: &str) -> Vec<&str> {
     let between = |from: &str, to: &str| {
         text.split(from).skip(1).filter_map(|rest| rest.split(to).next()).collect::<Vec<_>>()

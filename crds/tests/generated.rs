@@ -97,7 +97,7 @@ fn reasons() -> String {
         })
         .collect();
     rows.sort();
-    format!("| reason | what is so | what to do |\n|---|---|---|\n{}", rows.concat())
+    format!("| reason | meaning | what to do |\n|---|---|---|\n{}", rows.concat())
 }
 
 #[test]

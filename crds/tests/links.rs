@@ -47,7 +47,7 @@ fn between<'a>(text: &'a str, open: &str, close: char) -> Vec<&'a str> {
     text.split(open).skip(1).filter_map(|rest| rest.split_once(close)).map(|(inner, _)| inner).collect()
 }
 
-/// A line without what stands in backticks.
+/// A line without the text in backticks.
 fn without_code(line: &str) -> String {
     line.split('`').step_by(2).collect()
 }
@@ -216,7 +216,9 @@ fn every_known_issue_names_a_reason_or_a_decision() {
                 let known = Reason::ALL.iter().any(|reason| reason.as_str() == name);
                 assert!(known, "{title}: there is no reason {name}");
             }
-            (None, Some(link)) => assert!(link.contains("](adr/0"), "{title}: {link} is no decision record"),
+            (None, Some(link)) => {
+                assert!(link.contains("](adr/0"), "{title}: {link} is not a decision record")
+            }
             (None, None) => panic!("{title}: names neither a reason nor a decision record"),
         }
         for part in ["Symptom", "Cause", "What to do"] {

@@ -86,36 +86,36 @@ async fn policies() -> Result<()> {
         ),
         (
             json!({"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}),
-            "In and NotIn need values",
+            "In and NotIn require values",
         ),
         (
             json!({"selector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}),
-            "Exists and DoesNotExist take none",
+            "Exists and DoesNotExist do not allow them",
         ),
         (json!({"selector": {"matchLabels": {"app": "not a label"}}}), "spec.selector.matchLabels"),
-        (json!({"containers": {"include": ["App[1]"]}}), "containers.include: a glob is made of"),
-        (json!({"containers": {"exclude": ["-"]}}), "containers.exclude: a glob is made of"),
+        (json!({"containers": {"include": ["App[1]"]}}), "containers.include: globs may only contain"),
+        (json!({"containers": {"exclude": ["-"]}}), "containers.exclude: globs may only contain"),
         (json!({"agent": {"mode": "Magic"}}), "spec.agent.mode: Unsupported value: \"Magic\""),
         (json!({"agent": {"existingPods": "Kill"}}), "spec.agent.existingPods: Unsupported value"),
         (
             json!({"agent": {"mode": "Ephemeral", "existingPods": "Restart"}}),
-            "agent.existingPods: Restart needs agent.mode Sidecar",
+            "agent.existingPods: Restart requires agent.mode Sidecar",
         ),
         (json!({"agent": {"image": "two words"}}), "spec.agent.image"),
         (json!({"agent": {"image": ""}}), "spec.agent.image"),
         (
             json!({"agent": {"resources": {"limits": {"memory": "31Mi"}}}}),
-            "agent.resources.limits.memory is below 32Mi",
+            "agent.resources.limits.memory must be at least 32Mi",
         ),
         (json!({"agent": {"resources": {"limits": {"memory": "-1"}}}}), "spec.agent.resources.limits.memory"),
         (json!({"agent": {"resources": {"requests": {"cpu": "much"}}}}), "spec.agent.resources.requests.cpu"),
         (
             json!({"agent": {"resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "999m"}}}}),
-            "agent.resources.requests.cpu is higher than agent.resources.limits.cpu",
+            "agent.resources.requests.cpu must not exceed agent.resources.limits.cpu",
         ),
         (
             json!({"agent": {"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1000Mi"}}}}),
-            "agent.resources.requests.memory is higher than agent.resources.limits.memory",
+            "agent.resources.requests.memory must not exceed agent.resources.limits.memory",
         ),
         (
             json!({"schedule": {"every": "59s", "duration": "10s"}}),
@@ -128,18 +128,18 @@ async fn policies() -> Result<()> {
         (json!({"schedule": {"duration": "7m"}}), "schedule.duration must be between 10s and 6m"),
         (
             json!({"schedule": {"every": "1h", "cron": "0 3 * * *"}}),
-            "schedule takes one of every, cron and preset",
+            "schedule must have at most one of every, cron and preset",
         ),
         (
             json!({"schedule": {"every": "1h", "preset": "High"}}),
-            "schedule takes one of every, cron and preset",
+            "schedule must have at most one of every, cron and preset",
         ),
         (json!({"schedule": {"cron": "0 3 * *"}}), "schedule.cron must have five fields"),
         (json!({"schedule": {"cron": "60 3 * * *"}}), "schedule.cron must have five fields"),
         (json!({"schedule": {"cron": "0 3 * * FOO"}}), "schedule.cron must have five fields"),
         (json!({"schedule": {"cron": "0 0 3 * * *"}}), "schedule.cron must have five fields"),
         (json!({"schedule": {"cron": "@reboot"}}), "schedule.cron must have five fields"),
-        (json!({"schedule": {"timeZone": "UTC"}}), "schedule.timeZone needs schedule.cron"),
+        (json!({"schedule": {"timeZone": "UTC"}}), "schedule.timeZone requires schedule.cron"),
         (json!({"schedule": {"cron": "0 3 * * *", "timeZone": "../etc/passwd"}}), "spec.schedule.timeZone"),
         (json!({"schedule": {"preset": "Insane"}}), "spec.schedule.preset: Unsupported value"),
         (
@@ -160,7 +160,7 @@ async fn policies() -> Result<()> {
         ),
         (
             json!({"triggers": {"promQL": [{"name": "a", "query": "x"}, {"name": "a", "query": "y"}]}}),
-            "promQL: each trigger needs a name of its own",
+            "promQL: names must be unique",
         ),
         (json!({"triggers": {"promQL": [{"name": "A b", "query": "x"}]}}), "spec.triggers.promQL[0].name"),
         (json!({"triggers": {"promQL": [{"name": "a", "query": ""}]}}), "spec.triggers.promQL[0].query"),
@@ -180,9 +180,12 @@ async fn policies() -> Result<()> {
         (json!({"triggers": {"alerts": [{"matchers": []}]}}), "spec.triggers.alerts[0].matchers"),
         (
             json!({"triggers": {"alerts": [{"matchers": ["alertname"]}]}}),
-            "matchers: write each as alertname=",
+            "matchers must be written as alertname=",
         ),
-        (json!({"triggers": {"alerts": [{"matchers": ["a=\"b"]}]}}), "matchers: write each as alertname="),
+        (
+            json!({"triggers": {"alerts": [{"matchers": ["a=\"b"]}]}}),
+            "matchers must be written as alertname=",
+        ),
         (
             json!({"triggers": {"alerts": [{"matchers": ["a=b"], "cooldown": "1m"}]}}),
             "cooldown must be between 2m and 168h",
@@ -270,11 +273,11 @@ async fn cluster_policies() -> Result<()> {
         ),
         (
             expression(json!({"key": "a", "operator": "In"})),
-            "spec.namespaceSelector.matchExpressions: In and NotIn need values",
+            "spec.namespaceSelector.matchExpressions: In and NotIn require values",
         ),
         (
             expression(json!({"key": "a", "operator": "Exists", "values": ["b"]})),
-            "Exists and DoesNotExist take none",
+            "Exists and DoesNotExist do not allow them",
         ),
         (
             expression(json!({"key": "no key", "operator": "Exists"})),
@@ -287,13 +290,13 @@ async fn cluster_policies() -> Result<()> {
         (json!({"selector": null}), "spec.selector"),
         (
             json!({"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}),
-            "spec.selector.matchExpressions: In and NotIn need values",
+            "spec.selector.matchExpressions: In and NotIn require values",
         ),
         (
             json!({"schedule": {"every": "2m", "duration": "2m"}}),
             "schedule.every must be longer than schedule.duration",
         ),
-        (json!({"containers": {"include": ["App[1]"]}}), "containers.include: a glob is made of"),
+        (json!({"containers": {"include": ["App[1]"]}}), "containers.include: globs may only contain"),
     ];
     for (spec, words) in &bad {
         rejects(&client, &policy(spec), words).await?;
@@ -331,10 +334,10 @@ async fn sessions() -> Result<()> {
         accepts(&client, &session(spec)).await?;
     }
     let bad = [
-        (json!({"startWhen": {}}), "spec.startWhen takes exactly one of jobRef and podSelector"),
+        (json!({"startWhen": {}}), "spec.startWhen must have exactly one of jobRef and podSelector"),
         (
             json!({"startWhen": {"jobRef": {"name": "a"}, "podSelector": {}}}),
-            "spec.startWhen takes exactly one of jobRef and podSelector",
+            "spec.startWhen must have exactly one of jobRef and podSelector",
         ),
         (json!({"startWhen": {"jobRef": {"name": "A b"}}}), "spec.startWhen.jobRef.name"),
         (
@@ -345,16 +348,16 @@ async fn sessions() -> Result<()> {
             json!({"startWhen": {"jobRef": {"name": "a"}, "deadline": "25h"}}),
             "spec.startWhen.deadline must be between 10s and 24h",
         ),
-        (json!({"repeat": {}}), "spec.repeat takes exactly one of count and untilLoadEnds: true"),
+        (json!({"repeat": {}}), "spec.repeat must have exactly one of count and untilLoadEnds: true"),
         (
             json!({"repeat": {"untilLoadEnds": false}}),
-            "spec.repeat takes exactly one of count and untilLoadEnds: true",
+            "spec.repeat must have exactly one of count and untilLoadEnds: true",
         ),
         (
             json!({"repeat": {"count": 2, "untilLoadEnds": true}, "startWhen": {"jobRef": {"name": "a"}}}),
-            "spec.repeat takes exactly one of count and untilLoadEnds: true",
+            "spec.repeat must have exactly one of count and untilLoadEnds: true",
         ),
-        (json!({"repeat": {"untilLoadEnds": true}}), "spec.repeat.untilLoadEnds needs spec.startWhen"),
+        (json!({"repeat": {"untilLoadEnds": true}}), "spec.repeat.untilLoadEnds requires spec.startWhen"),
         (json!({"repeat": {"count": 0}}), "spec.repeat.count"),
         (json!({"repeat": {"count": 51}}), "spec.repeat.count"),
         (
@@ -362,7 +365,7 @@ async fn sessions() -> Result<()> {
             "spec.repeat.interval counts from start to start and must be at least spec.duration",
         ),
         (json!({"repeat": {"count": 2, "interval": "25h"}}), "spec.repeat.interval must be at most 24h"),
-        (json!({"target": null}), "give spec.policyRef, spec.target or both"),
+        (json!({"target": null}), "set spec.policyRef, spec.target or both"),
         (json!({"target": {}}), "exactly one of workload, podSelector and pods"),
         (
             json!({"target": {"pods": ["a"], "podSelector": {}}}),
@@ -390,12 +393,12 @@ async fn sessions() -> Result<()> {
             json!({"labels": (0..17).map(|n| (format!("l{n}"), json!("v"))).collect::<serde_json::Map<_, _>>()}),
             "spec.labels",
         ),
-        (json!({"labels": {"k".repeat(64): "v"}}), "spec.labels: a key has at most 63 letters"),
-        (json!({"labels": {"k".repeat(40_000): "v"}}), "spec.labels: a key has at most 63 letters"),
-        (json!({"labels": {"": "v"}}), "spec.labels: a key has at most 63 letters"),
-        (json!({"labels": {"7th": "v"}}), "spec.labels: a key has at most 63 letters"),
-        (json!({"labels": {"a b": "v"}}), "spec.labels: a key has at most 63 letters"),
-        (json!({"labels": {"build\nid": "v"}}), "spec.labels: a key has at most 63 letters"),
+        (json!({"labels": {"k".repeat(64): "v"}}), "spec.labels: keys must have at most 63 letters"),
+        (json!({"labels": {"k".repeat(40_000): "v"}}), "spec.labels: keys must have at most 63 letters"),
+        (json!({"labels": {"": "v"}}), "spec.labels: keys must have at most 63 letters"),
+        (json!({"labels": {"7th": "v"}}), "spec.labels: keys must have at most 63 letters"),
+        (json!({"labels": {"a b": "v"}}), "spec.labels: keys must have at most 63 letters"),
+        (json!({"labels": {"build\nid": "v"}}), "spec.labels: keys must have at most 63 letters"),
         (json!({"labels": {"build": "v".repeat(129)}}), "spec.labels.build"),
     ];
     for (spec, words) in &bad {
@@ -483,11 +486,11 @@ async fn a_session_is_immutable_but_for_cancel() -> Result<()> {
     ];
     for change in changes {
         let error = patch(change.clone()).await.err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(error.contains("immutable but for spec.cancel"), "{change}: {error}");
+        assert!(error.contains("immutable except for spec.cancel"), "{change}: {error}");
     }
     patch(json!({"cancel": true})).await?;
     let error = patch(json!({"cancel": false})).await.err().map(|e| e.to_string()).unwrap_or_default();
-    assert!(error.contains("spec.cancel cannot be taken back"), "{error}");
+    assert!(error.contains("spec.cancel cannot be unset"), "{error}");
     api.delete(&name, &kube::api::DeleteParams::default()).await?;
     Ok(())
 }
@@ -523,7 +526,7 @@ async fn manifests_in_the_documents() -> Result<()> {
     Ok(())
 }
 
-/// What stands in a document between ```yaml and ```, and in its commands between <<'EOF' and EOF.
+/// The blocks of a document between ```yaml and ```, and in its commands between <<'EOF' and EOF.
 fn blocks(text: &str) -> Vec<&str> {
     let between = |from: &str, to: &str| {
         text.split(from).skip(1).filter_map(|rest| rest.split(to).next()).collect::<Vec<_>>()
