@@ -1,12 +1,12 @@
-//! May one more target be captured now? A ledger of places that is never overdrawn: by node, namespace,
-//! policy and fleet.
+//! May one more target be captured now? A ledger of slots per node, namespace, policy and fleet that never
+//! exceeds a limit.
 //!
 //! ```text
 //! claim ─► held (there was room on every account)            ─► release, when the capture is over
 //!      └─► waiting (said which account is full), asked again ─► held | forgotten
 //! ```
-//! The leader keeps one ledger. A target's place is written into its session's status before its order goes
-//! out, so that the next leader holds the same places before it gives any away.
+//! The leader keeps one ledger. A target's slot is written to its session's status before the capture is
+//! ordered, so a new leader restores all slots before it grants new ones.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -16,34 +16,34 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::text::counted;
 
-/// A claim that was not repeated for so long waits no more.
+/// A waiting claim that is not repeated within this time is dropped.
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_secs(15);
 
-/// A target that wants a place.
+/// A target that needs a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The target's capture: a place belongs to one.
+    /// The target's capture, which owns the slot.
     pub capture: String,
-    /// Uid of the session.
+    /// UID of the session.
     pub session: String,
     /// Namespace of the session.
     pub namespace: String,
-    /// Uid of the session's policy; empty without one.
+    /// UID of the session's policy; empty without a policy.
     pub policy: String,
     /// Node of the pod.
     pub node: String,
     /// Higher goes first.
     pub priority: i32,
-    /// Of the same priority, earlier goes first.
+    /// With equal priority, the earlier claim goes first.
     pub since: Timestamp,
-    /// What is allowed.
+    /// The limits that apply.
     pub limits: Limits,
 }
 
-/// How many targets may be captured at the same time on the accounts of a claim.
+/// Limits for concurrent captures on the accounts of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// On the claim's node, whoever ordered them.
+    /// On the claim's node, for captures of any policy.
     pub node: usize,
     /// In the claim's namespace.
     pub namespace: usize,
@@ -53,7 +53,7 @@ pub struct Limits {
     pub fleet: usize,
 }
 
-/// The answer to a claim.
+/// The result of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The target may be captured.
@@ -62,12 +62,12 @@ pub enum Place {
     Busy(Busy),
 }
 
-/// Which account is full.
+/// The full account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Busy {
     /// `NodeBusy` or `BudgetExhausted`.
     pub reason: Reason,
-    /// The account and its limit, for a person.
+    /// The account and its limit, as a message.
     pub message: String,
 }
 
@@ -79,7 +79,7 @@ enum Account {
     Fleet,
 }
 
-/// Who goes first: the smaller.
+/// Order of claims: the smaller goes first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     priority: Reverse<i32>,
@@ -88,13 +88,13 @@ struct Rank {
     capture: String,
 }
 
-/// Who waits: for each account the claims that found it full, in their order, and when each was made last. A
-/// claim looks only at those before it on its own four accounts, so that thousands may wait and ask every
+/// Waiting claims: for each account the claims that found it full, in order, and when each was last made. A
+/// claim only looks at those ahead of it on its own four accounts, so thousands can wait and retry every
 /// second.
 #[derive(Clone, Debug, Default)]
 struct Queues {
     by_account: HashMap<Account, BTreeMap<Rank, Timestamp>>,
-    /// Where each capture waits.
+    /// The accounts that each capture waits for.
     by_capture: HashMap<String, (Account, Rank)>,
     swept: Timestamp,
 }
@@ -115,13 +115,13 @@ impl Queues {
         }
     }
 
-    /// Whether at least `room` claims wait for the account that go before `rank` and are still made.
+    /// Whether at least `room` active claims with a rank before `rank` wait for the account.
     fn at_least(&self, room: usize, account: &Account, rank: &Rank, now: Timestamp) -> bool {
         let before = self.by_account.get(account).into_iter().flat_map(|queue| queue.range(..rank));
         before.filter(|(_, seen)| is_made(**seen, now)).take(room).count() >= room
     }
 
-    /// Forgets claims that are made no more. They count for nobody before that, so now and then is enough.
+    /// Drops claims that are no longer made. They do not count anyway, so an occasional call is enough.
     fn sweep(&mut self, now: Timestamp) {
         if is_made(self.swept, now) {
             return;
@@ -147,12 +147,12 @@ impl Queues {
     }
 }
 
-/// Whether a claim that was made last at `seen` still counts.
+/// Whether a claim last made at `seen` still counts.
 fn is_made(seen: Timestamp, now: Timestamp) -> bool {
     now.duration_since(seen) < FORGOTTEN_AFTER
 }
 
-/// Who holds a place and who waits for one.
+/// Which captures hold a slot, and which wait for one.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     held: HashMap<String, Claim>,
@@ -161,7 +161,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Asks for a place. One that is held is granted again; a claim that must wait is to be repeated within
+    /// Claims a slot. A slot that is already held is granted again; a waiting claim must be repeated within
     /// 15 s.
     pub fn claim(&mut self, claim: Claim, now: Timestamp) -> Place {
         if self.held.contains_key(&claim.capture) {
@@ -182,7 +182,7 @@ impl Ledger {
         Place::Granted
     }
 
-    /// Takes a place without asking: the capture runs, or its order may be out.
+    /// Takes a slot unconditionally, because the capture is running or may have been ordered.
     pub fn hold(&mut self, claim: Claim) {
         self.waiting.remove(&claim.capture);
         if self.held.contains_key(&claim.capture) {
@@ -194,7 +194,7 @@ impl Ledger {
         self.held.insert(claim.capture.clone(), claim);
     }
 
-    /// Gives a place back; a capture that holds none has no effect.
+    /// Releases a slot; does nothing if the capture holds none.
     pub fn release(&mut self, capture: &str) {
         self.waiting.remove(capture);
         let Some(claim) = self.held.remove(capture) else { return };
@@ -208,7 +208,7 @@ impl Ledger {
         }
     }
 
-    /// Gives back the places of sessions that are gone.
+    /// Releases the slots of deleted sessions.
     pub fn retain_sessions(&mut self, lives: impl Fn(&str) -> bool) {
         let gone: Vec<String> =
             self.held.values().filter(|c| !lives(&c.session)).map(|c| c.capture.clone()).collect();
@@ -216,23 +216,23 @@ impl Ledger {
         self.waiting.retain_sessions(lives);
     }
 
-    /// How many places are held.
+    /// Number of slots held.
     #[must_use]
     pub fn len(&self) -> usize {
         self.held.len()
     }
 
-    /// Whether no place is held.
+    /// Whether no slot is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 }
 
-/// In the order in which they bind.
+/// In the order in which they are checked.
 fn accounts(claim: &Claim) -> [(Account, usize); 4] {
     let Limits { node, namespace, policy, fleet } = claim.limits;
-    // Sessions without a policy have no account of one: each is its own.
+    // A session without a policy has its own account instead.
     let owner = if claim.policy.is_empty() { &claim.session } else { &claim.policy };
     [
         (Account::Node(claim.node.clone()), node),
@@ -248,24 +248,23 @@ fn rank(claim: &Claim) -> Rank {
 }
 
 fn busy(account: &Account, used: usize, limit: usize) -> Busy {
-    let run = counted(used, "capture runs", "captures run");
+    let run = counted(used, "capture is running", "captures are running");
     let (reason, message) = match account {
         Account::Node(node) => (
             Reason::NodeBusy,
-            format!("{run} on the node {node}, and budget.maxConcurrentPerNode is {limit}"),
+            format!("{run} on node {node}, the limit is {limit} (budget.maxConcurrentPerNode)"),
         ),
         Account::Namespace(namespace) => (
             Reason::BudgetExhausted,
-            format!(
-                "{run} in the namespace {namespace}, and the operator allows {limit} (budgets.namespace)"
-            ),
+            format!("{run} in namespace {namespace}, the limit is {limit} (chart value budgets.namespace)"),
         ),
-        Account::Policy(_) => {
-            (Reason::BudgetExhausted, format!("{run} under the policy, and budget.maxConcurrent is {limit}"))
-        }
+        Account::Policy(_) => (
+            Reason::BudgetExhausted,
+            format!("{run} for the policy, the limit is {limit} (budget.maxConcurrent)"),
+        ),
         Account::Fleet => (
             Reason::BudgetExhausted,
-            format!("{run} in the cluster, and the operator allows {limit} (budgets.fleet)"),
+            format!("{run} in the cluster, the limit is {limit} (chart value budgets.fleet)"),
         ),
     };
     Busy { reason, message }

@@ -1,33 +1,34 @@
-//! How is a condition kept true? The transition time moves only with the status, and it names its generation.
+//! How are conditions updated? The transition time only changes with the status, and each condition has a
+//! generation.
 
 use fleetprof_crds::Reason;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// What a condition should say.
+/// The desired content of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// `True`, `False` or `Unknown`.
     pub status: Truth,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// The same for a person.
+    /// Human-readable message.
     pub message: String,
 }
 
-/// The three values of a condition.
+/// Status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truth {
     /// It holds.
     True,
     /// It does not hold.
     False,
-    /// It cannot be told.
+    /// It is unknown.
     Unknown,
 }
 
 impl Truth {
-    /// The word in the API.
+    /// The name in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,7 +40,7 @@ impl Truth {
 }
 
 impl Wanted {
-    /// A condition that says just this: an empty message stays empty.
+    /// A condition with these values.
     #[must_use]
     pub fn new(status: Truth, reason: Reason, message: impl Into<String>) -> Self {
         Self { status, reason, message: message.into() }

@@ -1,10 +1,10 @@
-//! Which container of a pod is profiled? The same answer for the webhook, the controllers and the tests.
+//! Which container of a pod is profiled? Shared by the webhook, the controllers and the tests.
 
 use fleetprof_crds::names;
 use fleetprof_crds::policy::Containers;
 
-/// Containers that others put beside the app: proxies, secret fetchers, log and metric collectors.
-/// They are profiled only when `containers.include` or the default-container annotation names them.
+/// Common sidecars: proxies, secret injectors, log and metric collectors. They are only profiled if
+/// `containers.include` or the default-container annotation selects them.
 const KNOWN_SIDECARS: &[&str] = &[
     "aws-otel-collector",
     "aws-xray-daemon",
@@ -46,7 +46,7 @@ const KNOWN_SIDECARS: &[&str] = &[
 ///
 /// 1. What `exclude` matches is out, and our own agent.
 /// 2. With `include`: the first container that it matches.
-/// 3. Without: the container that the annotation names, else the first that is no known sidecar.
+/// 3. Without: the container that the annotation names, else the first that is not a known sidecar.
 #[must_use]
 pub fn choose_container<'a>(
     names: &[&'a str],
@@ -62,14 +62,15 @@ pub fn choose_container<'a>(
     named.or_else(|| candidates.find(|name| !KNOWN_SIDECARS.contains(name)))
 }
 
-/// The rule of a policy that keeps a container from being profiled, also where somebody asks for it by name.
+/// The rule of a policy that excludes a container from profiling, even if a session names it.
 #[must_use]
 pub fn barred_by(name: &str, rules: &Containers) -> Option<String> {
     if let Some(glob) = rules.exclude.iter().find(|glob| matches_glob(glob, name)) {
-        return Some(format!("containers.exclude of the policy has {glob:?}"));
+        return Some(format!("it matches {glob:?} in containers.exclude of the policy"));
     }
     let included = rules.include.is_empty() || any_glob(&rules.include, name);
-    (!included).then(|| format!("containers.include of the policy has only {}", rules.include.join(", ")))
+    (!included)
+        .then(|| format!("it does not match containers.include of the policy ({})", rules.include.join(", ")))
 }
 
 fn is_agent(name: &str) -> bool {
@@ -169,12 +170,20 @@ mod tests {
         for (name, rules, rule) in [
             ("envoy", rules(&[], &[]), None),
             ("envoy", rules(&["envoy"], &[]), None),
-            ("envoy", rules(&[], &["app", "env*"]), Some("containers.exclude of the policy has \"env*\"")),
-            ("envoy", rules(&["*"], &["envoy"]), Some("containers.exclude of the policy has \"envoy\"")),
+            (
+                "envoy",
+                rules(&[], &["app", "env*"]),
+                Some("it matches \"env*\" in containers.exclude of the policy"),
+            ),
+            (
+                "envoy",
+                rules(&["*"], &["envoy"]),
+                Some("it matches \"envoy\" in containers.exclude of the policy"),
+            ),
             (
                 "envoy",
                 rules(&["app", "web-*"], &[]),
-                Some("containers.include of the policy has only app, web-*"),
+                Some("it does not match containers.include of the policy (app, web-*)"),
             ),
         ] {
             assert_eq!(barred_by(name, &rules).as_deref(), rule);
@@ -207,7 +216,7 @@ mod tests {
         assert!(!matches_glob(&glob, &"a".repeat(2_000)));
     }
 
-    /// The definition, without care for time.
+    /// The definition, ignoring run time.
     fn by_definition(glob: &[u8], text: &[u8]) -> bool {
         match (glob.split_first(), text.split_first()) {
             (None, None) => true,

@@ -1,5 +1,5 @@
-//! How is a stable pseudo-random number made from names? By SHA-256, so that every replica and every run
-//! agrees.
+//! How are stable pseudo-random numbers derived from names? With SHA-256, so that all replicas and runs
+//! agree.
 
 use sha2::{Digest, Sha256};
 

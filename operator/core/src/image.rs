@@ -1,23 +1,22 @@
-//! Which image has an agent? The chart's, or the one that its policy names, where an admin allows that one.
+//! Which image does an agent use? The chart's, or the one set in its policy, if an administrator allows it.
 
 use fleetprof_crds::ProfilingPolicySpec;
 
 use crate::container::matches_glob;
 
-/// The images that agents may have.
+/// Allowed agent images.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentImages {
-    /// That of policies that name none.
+    /// The default image.
     pub default: String,
-    /// Globs of those that policies may name beside it: `*` stands for any run of characters.
+    /// Globs of additional images that policies may set: `*` matches any characters.
     pub allowed: Vec<String>,
 }
 
 impl AgentImages {
-    /// The image of the agents of a policy.
+    /// The agent image of a policy.
     ///
-    /// # Errors
-    /// A sentence without its full stop, when the policy names one that no admin allows.
+    /// # Errors A sentence without full stop, if the policy sets an image that is not allowed.
     pub fn of<'a>(&'a self, spec: &'a ProfilingPolicySpec) -> Result<&'a str, String> {
         match spec.agent.image.as_deref() {
             None => Ok(&self.default),
@@ -26,7 +25,7 @@ impl AgentImages {
             {
                 Ok(image)
             }
-            Some(image) => Err(format!("{image:?} is no image that an admin allows: {}", self.list())),
+            Some(image) => Err(format!("image {image:?} is not allowed; allowed images: {}", self.list())),
         }
     }
 
@@ -53,8 +52,8 @@ mod tests {
         assert_eq!(of(json!({})), Ok("agent:1".into()));
         assert_eq!(of(json!({"image": "agent:1"})), Ok("agent:1".into()));
         assert_eq!(of(json!({"image": "mirror.example/agent:2"})), Ok("mirror.example/agent:2".into()));
-        let refused = "\"evil.example/mirror.example/agent:2\" is no image that an admin allows: agent:1, \
-                       mirror.example/agent:*";
+        let refused = "image \"evil.example/mirror.example/agent:2\" is not allowed; allowed images: \
+                       agent:1, mirror.example/agent:*";
         assert_eq!(of(json!({"image": "evil.example/mirror.example/agent:2"})), Err(refused.into()));
     }
 }

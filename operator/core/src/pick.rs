@@ -1,4 +1,4 @@
-//! Who is profiled in this round? A stateless rotating pick, reproducible from (policy uid, round).
+//! Which pods are profiled in a round? A stateless rotation, reproducible from policy UID and round.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,22 @@ use fleetprof_crds::policy::Sampling;
 use crate::hash::hash;
 use crate::pod::Workload;
 
-/// A pod that may be picked.
+/// A candidate pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Uid of the pod.
+    /// UID of the pod.
     pub pod_uid: String,
     /// Workload of the pod.
     pub workload: Workload,
 }
 
-/// Picks `replicas` pods of each workload and at most `max_targets` in all, as pod uids.
+/// Picks `replicas` pods of each workload and at most `max_targets` in total, as pod UIDs.
 ///
-/// Pods of a workload are put into an order by hash, and each round takes the next `replicas` of them, so
-/// that every pod has its turn within [`cycle`] rounds. Where `max_targets` does not reach for all workloads,
-/// they take turns in the same way, and the pods of one move on whenever it has had its turn. Where
-/// `max_targets` is below `replicas`, it is the step: pods that the bound cuts off would otherwise count as
-/// having had their turn, and never have one.
+/// The pods of a workload are ordered by hash, and each round takes the next `replicas` of them, so that
+/// every pod is picked within [`cycle`] rounds. If `max_targets` is not sufficient for all workloads, they
+/// rotate in the same way, and the pods of a workload advance whenever it was picked. If `max_targets` is
+/// lower than `replicas`, it is used as the step: otherwise pods cut off by the limit would count as picked
+/// and never be profiled.
 ///
 /// Nothing is remembered, so pods that come and go move the others by a place: now and then one loses its
 /// turn, and has it in the next cycle.
@@ -52,8 +52,9 @@ pub fn pick(
     order.flat_map(|(_, pods)| next(seed, turn, pods.clone(), replicas)).take(max_targets).collect()
 }
 
-/// Within how many rounds each of `len` has its turn, when a round takes `step`: `len / step`, rounded up,
-/// and for more than 16 up to an eighth more, so that the rhythm stays the same while a few come and go.
+/// Number of rounds in which each of `len` pods is picked, with `step` pods per round: `len / step`, rounded
+/// up, and for more than 16 up to an eighth more, so that the cycle stays stable while a few pods come and
+/// go.
 #[must_use]
 pub fn cycle(len: usize, step: usize) -> u64 {
     let bits = usize::BITS - len.leading_zeros();
@@ -61,14 +62,13 @@ pub fn cycle(len: usize, step: usize) -> u64 {
     u64::try_from(len.next_multiple_of(grain).div_ceil(step.max(1))).unwrap_or(1).max(1)
 }
 
-/// Where in an order of `len` the round begins: cycles go from the first to the last in steps of the same
-/// share.
+/// Start position of a round in an order of `len` pods: each cycle goes from first to last in equal steps.
 fn start(round: u64, len: usize, step: usize) -> usize {
     let cycle = u128::from(cycle(len, step));
     usize::try_from(u128::from(round) % cycle * len as u128 / cycle).unwrap_or(0)
 }
 
-/// The pods whose turn it is.
+/// The pods to pick.
 fn next(seed: &str, turn: u64, mut pods: Vec<&str>, replicas: usize) -> Vec<String> {
     pods.sort_by_cached_key(|uid| (hash(&[seed, uid]), *uid));
     pods.dedup();
@@ -76,7 +76,7 @@ fn next(seed: &str, turn: u64, mut pods: Vec<&str>, replicas: usize) -> Vec<Stri
     pods.iter().cycle().skip(start).take(replicas.min(pods.len())).map(|uid| (*uid).to_owned()).collect()
 }
 
-/// Most targets of a round among so many pods: `maxTargets`, and no more than `percent` of them.
+/// Maximum number of targets of a round among `pods` pods: `maxTargets`, and no more than `percent` of them.
 #[must_use]
 pub fn most_of(sampling: &Sampling, pods: usize) -> usize {
     let share = (pods * usize::try_from(sampling.percent).unwrap_or(100)).div_ceil(100);

@@ -1,4 +1,5 @@
-//! What does the operator need to know of a pod? A pruned view of about 1 KB, made once when the pod changes.
+//! What does the operator need to know about a pod? A reduced view of about 1 KB, computed when the pod
+//! changes.
 
 mod injection;
 mod shared;
@@ -19,49 +20,49 @@ use crate::container::{barred_by, choose_container};
 
 pub use shared::SharedFacts;
 
-/// A pod, pruned.
+/// Reduced view of a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodFacts {
     /// Namespace.
     pub namespace: Arc<str>,
     /// Name.
     pub name: String,
-    /// Uid.
+    /// UID.
     pub uid: String,
     /// Node it is bound to; empty before scheduling.
     pub node: Arc<str>,
     /// Labels.
     pub labels: Arc<BTreeMap<String, String>>,
-    /// The workload that it belongs to.
+    /// The workload the pod belongs to.
     pub workload: Arc<Workload>,
-    /// Its controller; `None` for a pod that stands alone.
+    /// Its controller; `None` for a standalone pod.
     pub owner: Option<Arc<Owner>>,
     /// When it was created.
     pub created: Option<Timestamp>,
     /// Phase is `Running` and it is not being deleted.
     pub running: bool,
-    /// It is running and its condition `Ready` is true.
+    /// Running, and its condition `Ready` is true.
     pub ready: bool,
-    /// Since when it is ready; `None` while it is not.
+    /// Since when it has been ready; `None` if not ready.
     pub ready_since: Option<Timestamp>,
-    /// It is being deleted, or has ended.
+    /// Being deleted, or has ended.
     pub ending: bool,
-    /// Its addresses.
+    /// Its IP addresses.
     pub ips: Box<[IpAddr]>,
     /// Value of `kubectl.kubernetes.io/default-container`.
     pub default_container: Option<Box<str>>,
     /// Its app containers, in order.
     pub containers: Box<[ContainerFacts]>,
-    /// What the kubelet says of the injected sidecar, where there is one.
+    /// State of the injected sidecar, if any.
     pub sidecar: Option<AgentContainerState>,
     /// Attached agents, in the order of their attachment.
     pub attached: Vec<AgentContainer>,
-    /// What the injection rules look at, as JSON, kept for pods without a sidecar so that the miss can be
-    /// explained. Names of its own are left out, so that replicas can share it.
+    /// The fields used by the injection rules, as JSON, kept for pods without a sidecar to explain why it is
+    /// missing. Without pod-specific names, so that replicas can share it.
     pub uninjected: Option<Arc<str>>,
 }
 
-/// A workload: the controller of a pod that people know by name, or the pod itself.
+/// A workload: the top-level controller of a pod, or the pod itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Workload {
     /// Kind, such as `Deployment`.
@@ -79,7 +80,7 @@ pub struct Owner {
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// Its uid.
+    /// Its UID.
     pub uid: String,
 }
 
@@ -94,33 +95,32 @@ impl std::fmt::Display for Workload {
 pub struct ContainerFacts {
     /// Name.
     pub name: Arc<str>,
-    /// Runtime id without its scheme; empty while it has none.
+    /// Container ID without scheme; empty if not started.
     pub id: String,
-    /// It runs.
+    /// It is running.
     pub running: bool,
-    /// The user and group that it is known to run as.
+    /// The user and group it runs as, if known.
     pub user: User,
-    /// Its CPU limit in thousandths of a core.
+    /// Its CPU limit in millicores.
     pub cpu_limit: Option<i64>,
 }
 
 impl ContainerFacts {
-    /// The container's CPU limit in thousandths of a core, where it is below what the budget asks for.
+    /// The container's CPU limit in millicores, if it is below the minimum of the budget.
     #[must_use]
     pub fn below(&self, budget: &Budget) -> Option<i64> {
         self.cpu_limit.filter(|limit| budget.min_container_cpu.get().is_some_and(|least| *limit < least))
     }
 }
 
-/// The user and group of a container, as far as they are known. What the container says wins over what its
-/// pod says.
+/// The user and group of a container, if known. Settings of the container override those of the pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct User {
-    /// `runAsUser`, or what the runtime reports.
+    /// `runAsUser`, or the user reported by the runtime.
     pub uid: Option<i64>,
-    /// `runAsGroup`, or what the runtime reports.
+    /// `runAsGroup`, or the group reported by the runtime.
     pub gid: Option<i64>,
-    /// `runAsNonRoot`: its author demands that it never is root.
+    /// `runAsNonRoot`: it must never run as root.
     pub non_root: bool,
 }
 
@@ -129,36 +129,36 @@ pub struct User {
 pub struct AgentContainer {
     /// Name.
     pub name: String,
-    /// Container that it was attached to.
+    /// Container it is attached to.
     pub target: String,
-    /// What the kubelet says of it.
+    /// Its state.
     pub state: AgentContainerState,
 }
 
-/// What the kubelet says of a container of ours.
+/// State of an agent container, as reported by the kubelet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentContainerState {
-    /// Nothing yet.
+    /// Not reported yet.
     Unknown,
     /// Not started, with the kubelet's reason and message.
     Waiting(Box<str>, Box<str>),
-    /// It runs.
+    /// It is running.
     Running,
-    /// It ended, with the kubelet's reason.
+    /// Exited, with the kubelet's reason.
     Ended(Box<str>),
 }
 
-/// Whose label keeps a pod out.
+/// Where the opt-out label is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptOut {
-    /// The pod's own.
+    /// On the pod.
     Pod,
-    /// Its namespace's.
+    /// On its namespace.
     Namespace,
 }
 
 impl PodFacts {
-    /// The facts of `pod`; `None` for one without name, namespace or uid.
+    /// The facts of `pod`; `None` if it has no name, namespace or UID.
     #[must_use]
     pub fn of(pod: &Pod) -> Option<Self> {
         let meta = &pod.metadata;
@@ -197,13 +197,13 @@ impl PodFacts {
         })
     }
 
-    /// Whether the pod is kept out by its label, or where it has none by that of its namespace.
+    /// Whether the pod is opted out by its label, or without one by that of its namespace.
     #[must_use]
     pub fn opted_out(&self, namespace_labels: Option<&BTreeMap<String, String>>) -> bool {
         self.opted_out_by(namespace_labels).is_some()
     }
 
-    /// Whose label keeps the pod out, if one does.
+    /// Where the opt-out label is set, if any.
     #[must_use]
     pub fn opted_out_by(&self, namespace_labels: Option<&BTreeMap<String, String>>) -> Option<OptOut> {
         let of_namespace = namespace_labels.and_then(|l| l.get(names::OPT_LABEL)).map(String::as_str);
@@ -215,36 +215,35 @@ impl PodFacts {
         }
     }
 
-    /// The container of that name.
+    /// The container with this name.
     #[must_use]
     pub fn container(&self, name: &str) -> Option<&ContainerFacts> {
         self.containers.iter().find(|c| &*c.name == name)
     }
 
-    /// The container that is profiled: the one that is asked for, within what a policy's `containers` allow;
-    /// an empty `asked` leaves the choice to the policy.
+    /// The container to profile: `asked`, if the policy's `containers` allow it. If `asked` is empty, the
+    /// policy selects it.
     ///
-    /// # Errors
-    /// When there is none: why, and what to do, as a sentence of a status.
+    /// # Errors If there is none: the reason and what to do, as a status message.
     pub fn choose(&self, asked: &str, rules: &Containers) -> Result<&ContainerFacts, String> {
         let names: Vec<&str> = self.containers.iter().map(|c| &*c.name).collect();
         if asked.is_empty() {
             let chosen = choose_container(&names, self.default_container.as_deref(), rules)
                 .and_then(|name| self.container(name));
-            let why = "No container of the pod is selected, or all of them are known sidecars";
+            let why = "No container of the pod is selected, or all are known sidecars";
             return chosen.ok_or_else(|| {
-                format!("{why}; {}, or name one in spec.container.", Reason::NoSelectedContainer.advice())
+                format!("{why}; {}, or set spec.container.", Reason::NoSelectedContainer.advice())
             });
         }
         if let Some(rule) = barred_by(asked, rules) {
             return Err(format!(
-                "The container {asked} must not be profiled: {rule}; name another one in spec.container, or \
-                 leave it out."
+                "The container {asked} must not be profiled: {rule}; set spec.container to another one, or \
+                 leave it empty."
             ));
         }
         let none = || {
             format!(
-                "The pod has no container {asked}; name one of {} in spec.container, or leave it out.",
+                "The pod has no container {asked}; set spec.container to one of {}, or leave it empty.",
                 names.join(", ")
             )
         };
@@ -273,7 +272,7 @@ fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
     conditions.into_iter().flatten().find(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-/// A ReplicaSet of a Deployment is named after it and the pod's template hash, so no look-up is needed.
+/// ReplicaSets are named after their Deployment and the pod's template hash, so no lookup is needed.
 fn workload(pod: &Pod) -> Workload {
     let meta = &pod.metadata;
     let Some(owner) = controller(pod) else {
@@ -363,7 +362,7 @@ fn container_state(status: Option<&ContainerStatus>) -> AgentContainerState {
 }
 
 impl Workload {
-    /// The name in a text as [`Workload`] displays itself, `Kind/name`.
+    /// The name in `Kind/name`, as displayed by [`Workload`].
     #[must_use]
     pub fn name_of(text: &str) -> &str {
         text.split_once('/').map_or(text, |(_, name)| name)

@@ -1,30 +1,30 @@
-//! Does a label selector select these labels? With the API server's own meaning, for every caller.
+//! Does a label selector match these labels? With the semantics of the API server.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-/// Whether `selector` selects an object with these `labels`. `{}` selects everything; what the API server
-/// would refuse (an unknown operator, `In` or `NotIn` without values) selects nothing.
+/// Whether `selector` matches `labels`. `{}` matches everything; selectors that the API server would reject
+/// (an unknown operator, `In` or `NotIn` without values) match nothing.
 #[must_use]
 pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     selects_by(selector, |key| labels.get(key).map(String::as_str))
 }
 
-/// The same for labels of any shape: `label` gives the value of a key. Does not allocate.
+/// The same for any representation of labels: `label` returns the value of a key. Does not allocate.
 #[must_use]
 pub fn selects_by<'a>(selector: &LabelSelector, label: impl Fn(&str) -> Option<&'a str>) -> bool {
     let equal = selector.match_labels.iter().flatten().all(|(key, value)| label(key) == Some(value.as_str()));
     equal && selector.match_expressions.iter().flatten().all(|r| holds(r, label(&r.key)))
 }
 
-/// What the API server would refuse in `selector` where it is a part of a webhook or a list: the field under
-/// it, with the reason. The schema refuses most of it; it cannot look at the keys of `matchLabels`.
+/// The first field of `selector` that the API server would reject in a webhook or a list request, with the
+/// reason. The schema rejects most of these, but it cannot check the keys of `matchLabels`.
 #[must_use]
 pub fn fault(selector: &LabelSelector) -> Option<String> {
     let labels = selector.match_labels.iter().flatten().find_map(|(key, value)| {
         let wrong = if is_key(key) { (!is_value(value)).then_some(value) } else { Some(key) };
-        wrong.map(|text| format!("matchLabels: {text:?} is no legal label"))
+        wrong.map(|text| format!("matchLabels: {text:?} is not a valid label"))
     });
     let of_requirement = |(n, r): (usize, &LabelSelectorRequirement)| {
         let values = r.values.as_deref().unwrap_or_default();
@@ -33,22 +33,23 @@ pub fn fault(selector: &LabelSelector) -> Option<String> {
             "Exists" | "DoesNotExist" => false,
             other => {
                 return Some(format!(
-                    "matchExpressions[{n}].operator: {other:?} is not In, NotIn, Exists or DoesNotExist"
+                    "matchExpressions[{n}].operator: {other:?} is not one of In, NotIn, Exists and \
+                     DoesNotExist"
                 ));
             }
         };
         let wrong = if is_key(&r.key) { values.iter().find(|v| !is_value(v)) } else { Some(&r.key) };
         match wrong {
-            Some(text) => Some(format!("matchExpressions[{n}]: {text:?} is no legal label")),
+            Some(text) => Some(format!("matchExpressions[{n}]: {text:?} is not a valid label")),
             None => (takes_values == values.is_empty()).then(|| {
-                format!("matchExpressions[{n}].values: In and NotIn need some, the others take none")
+                format!("matchExpressions[{n}].values: required for In and NotIn, not allowed otherwise")
             }),
         }
     };
     labels.or_else(|| selector.match_expressions.iter().flatten().enumerate().find_map(of_requirement))
 }
 
-/// A name of up to 63 characters, with or without the DNS name of who made it (up to 253) before a slash.
+/// A name of up to 63 characters, optionally with a DNS prefix (up to 253) and a slash.
 fn is_key(key: &str) -> bool {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let dns = |part: &str| {
@@ -148,7 +149,7 @@ mod tests {
             (label("app", "web"), None),
             (label("kubernetes.io/metadata.name", "a_b-c.D"), None),
             (label(&format!("{}/{}", long(253), long(63)), ""), None),
-            (label("", "x"), Some("matchLabels: \"\" is no legal label")),
+            (label("", "x"), Some("matchLabels: \"\" is not a valid label")),
             (label(&long(64), "x"), Some("matchLabels: \"aaaa")),
             (label(&format!("{}/a", long(254)), "x"), Some("matchLabels: \"aaaa")),
             (label("a/b/c", "x"), Some("matchLabels: \"a/b/c\"")),

@@ -1,10 +1,10 @@
-//! How does a text read as a sentence, and how is it kept within what a field may hold?
+//! How are messages formatted and limited in length?
 
 use std::fmt::Display;
 
 use fleetprof_crds::Reason;
 
-/// `cause; advice.`, or `cause.` where the reason needs nothing done.
+/// `cause; advice.`, or `cause.` if the reason has no advice.
 #[must_use]
 pub fn advised(cause: impl Display, reason: Reason) -> String {
     match reason.advice() {
@@ -13,7 +13,8 @@ pub fn advised(cause: impl Display, reason: Reason) -> String {
     }
 }
 
-/// `text`, cut at a character with an ellipsis where it has more than `bytes` bytes; `bytes` is at least 3.
+/// `text`, truncated at a character boundary with an ellipsis if longer than `bytes` bytes; `bytes` is at
+/// least 3.
 #[must_use]
 pub fn cut(text: &str, bytes: usize) -> String {
     if text.len() <= bytes {
@@ -23,13 +24,13 @@ pub fn cut(text: &str, bytes: usize) -> String {
     format!("{}…", &text[..end])
 }
 
-/// `1 pod runs`, `2 pods run`: the number with what follows one, or any other.
+/// A number with a singular or plural: `1 pod runs`, `2 pods run`.
 #[must_use]
 pub fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-/// `text` with a capital and a full stop; nothing of nothing.
+/// `text` with a capital letter and a full stop; empty text stays empty.
 #[must_use]
 pub fn sentence(text: &str) -> String {
     let mut chars = text.chars();

@@ -1,9 +1,8 @@
-//! What is a policy, whichever of the two kinds it is? One view for every decision, and one order between
-//! policies.
+//! How are policies of both kinds treated alike? One view for all decisions, and one order between policies.
 //!
-//! A `ProfilingPolicy` covers its namespace, a `ClusterProfilingPolicy` those that it selects. Of the
-//! policies that select a pod one serves it: one of the pod's namespace before one of the cluster, then the
-//! older, then the first by name.
+//! A `ProfilingPolicy` covers its namespace, a `ClusterProfilingPolicy` the selected namespaces. If several
+//! policies select a pod, one applies: policies in the pod's namespace before cluster policies, then the
+//! oldest, then the first by name.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,26 +20,26 @@ use crate::selector;
 /// Labels of a namespace.
 pub type Labels = BTreeMap<String, String>;
 
-/// A policy of either kind. Cheap to make and to copy: it borrows.
+/// A policy of either kind. Borrows, so it is cheap to create and copy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PolicyView<'a> {
     /// Its kind.
     pub kind: PolicyKind,
-    /// Its namespace; `None` for one of the cluster.
+    /// Its namespace; `None` for a cluster policy.
     pub namespace: Option<&'a str>,
     /// Its name.
     pub name: &'a str,
-    /// Its uid.
+    /// Its UID.
     pub uid: &'a str,
     /// When it was created.
     pub created: Option<Timestamp>,
     /// Generation of its spec.
     pub generation: Option<i64>,
-    /// What both kinds say.
+    /// The part of the spec that both kinds share.
     pub spec: &'a ProfilingPolicySpec,
-    /// The namespaces that it selects; `None` for one of a namespace.
+    /// The namespace selector; `None` for a namespaced policy.
     pub namespace_selector: Option<&'a LabelSelector>,
-    /// What it answered so far.
+    /// Its current status.
     pub status: Option<&'a ProfilingPolicyStatus>,
 }
 
@@ -82,7 +81,7 @@ impl<'a> PolicyView<'a> {
         }
     }
 
-    /// Whether it is one of the cluster.
+    /// Whether it is a cluster policy.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         self.kind == PolicyKind::ClusterProfilingPolicy
@@ -94,14 +93,14 @@ impl<'a> PolicyView<'a> {
         (self.is_cluster(), self.created, self.name)
     }
 
-    /// The namespace as it stands in the status: rows of a policy of a namespace need none.
+    /// The namespace as used in the status: empty for namespaced policies.
     #[must_use]
     pub fn shown<'n>(&self, namespace: &'n str) -> &'n str {
         if self.is_cluster() { namespace } else { "" }
     }
 
-    /// Whether it looks into the namespace at all. `labels` are the namespace's; `None` for one that no
-    /// cluster policy reaches.
+    /// Whether it covers the namespace. `labels` are the namespace's; `None` for namespaces excluded from
+    /// cluster policies.
     #[must_use]
     pub fn covers(&self, namespace: &str, labels: Option<&Labels>) -> bool {
         match self.namespace_selector {
@@ -110,7 +109,7 @@ impl<'a> PolicyView<'a> {
         }
     }
 
-    /// Why it leaves a pod that it selects to another policy; `None` where it serves the pod itself.
+    /// Why another policy applies to a selected pod; `None` if this policy applies.
     #[must_use]
     pub fn yields(&self, pod: &PodFacts, labels: Option<&Labels>, policies: &Policies<'_>) -> Option<Reason> {
         let near = policies.near(&pod.namespace);
@@ -121,7 +120,7 @@ impl<'a> PolicyView<'a> {
         Some(if server.kind == self.kind { Reason::Conflict } else { Reason::Overridden })
     }
 
-    /// Whether a session names it.
+    /// Whether a session refers to it.
     #[must_use]
     pub fn owns(&self, session: &ProfileSession) -> bool {
         let named =
@@ -129,7 +128,7 @@ impl<'a> PolicyView<'a> {
         named && (self.is_cluster() || session.metadata.namespace.as_deref() == self.namespace)
     }
 
-    /// The first field of its selectors that the API server would not understand, with the reason.
+    /// The first field of its selectors that the API server would reject, with the reason.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         let of_pods = selector::fault(&self.spec.selector).map(|fault| format!("spec.selector.{fault}"));
@@ -138,13 +137,13 @@ impl<'a> PolicyView<'a> {
         })
     }
 
-    /// How a session names it.
+    /// The reference for sessions.
     #[must_use]
     pub fn reference(&self) -> PolicyRef {
         PolicyRef { kind: self.kind, name: self.name.to_owned() }
     }
 
-    /// How an object says that it belongs to it, so that it goes with it.
+    /// The owner reference for its objects, which are deleted with it.
     #[must_use]
     pub fn owner(&self) -> OwnerReference {
         OwnerReference {
@@ -157,15 +156,14 @@ impl<'a> PolicyView<'a> {
         }
     }
 
-    /// The label by which its sessions are found, as (key, value).
+    /// The label of its sessions, as (key, value).
     #[must_use]
     pub fn label(&self) -> (String, String) {
         let key = if self.is_cluster() { names::CLUSTER_POLICY_LABEL } else { names::POLICY_LABEL };
         (key.to_owned(), self.name.to_owned())
     }
 
-    /// A session that a policy starts itself, with the policy's own settings: labelled and owned, so that it is
-    /// found and goes with it.
+    /// A session started by the policy, with the policy's settings, label and owner reference.
     #[must_use]
     pub fn draft(&self, namespace: &str, name: String, trigger: Trigger) -> ProfileSession {
         let spec = ProfileSessionSpec {
@@ -201,7 +199,7 @@ impl<'a> PolicyView<'a> {
     }
 }
 
-/// Many policies, found by the namespace of a pod.
+/// Policies, indexed by namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Policies<'a> {
     namespaced: HashMap<&'a str, Vec<PolicyView<'a>>>,
@@ -222,18 +220,18 @@ impl<'a> FromIterator<PolicyView<'a>> for Policies<'a> {
 }
 
 impl<'a> Policies<'a> {
-    /// All of them, in no order.
+    /// All policies, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = PolicyView<'a>> {
         self.namespaced.values().flatten().chain(&self.cluster).copied()
     }
 
-    /// Those that may select pods of the namespace.
+    /// Policies that may select pods in the namespace.
     pub fn near(&self, namespace: &str) -> impl Iterator<Item = PolicyView<'a>> {
         self.namespaced.get(namespace).into_iter().flatten().chain(&self.cluster).copied()
     }
 }
 
-/// The policy that serves a pod with these labels, whatever the order of `policies`.
+/// The policy that applies to a pod with these labels, independent of the order of `policies`.
 pub fn serving<'p, 'l>(
     policies: impl IntoIterator<Item = PolicyView<'p>>,
     namespace: &str,

@@ -58,7 +58,7 @@ fn pod(namespace: &str, name: &str, app: &str) -> PodFacts {
     PodFacts { uid: format!("uid-{namespace}-{name}"), ..common::pod(namespace, name, app, CREATED + 60) }
 }
 
-/// Three namespaces that cluster policies reach; every agent was heard of.
+/// Three namespaces covered by cluster policies; all agents report.
 struct World {
     now: Timestamp,
     pods: Vec<PodFacts>,
@@ -193,7 +193,7 @@ fn a_policy_of_the_namespace_wins_and_that_is_no_conflict() {
     assert_eq!(apps(&step), [("bank", "web", 1), ("shop", "api", 1)]);
     let (status, reason, message) = condition(&step, "Configured");
     assert_eq!((status, reason), ("True", "Valid"));
-    assert!(message.contains("policies of their own namespaces serve 1 of the selected pods"), "{message}");
+    assert!(message.contains("policies in their namespaces apply to 1 of the selected pods"), "{message}");
     assert_eq!(step.news, [], "nothing that a person would have to look at");
 }
 
@@ -204,7 +204,7 @@ fn a_policy_whose_pods_are_all_served_by_their_namespaces_says_so() {
     let step = world.step(&cluster("all", CREATED, json!({})));
     let (status, reason, message) = condition(&step, "Ready");
     assert_eq!((status, reason), ("False", "Overridden"));
-    assert!(message.contains("serve all 1 selected pods"), "{message}");
+    assert!(message.contains("apply to all 1 selected pods"), "{message}");
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_selector_that_the_api_server_does_not_understand_is_named() {
         world.step(&cluster("all", CREATED, json!({"namespaceSelector": {"matchLabels": {"no key": "x"}}})));
     assert_eq!(
         condition(&step, "Configured"),
-        ("False", "InvalidSpec", "spec.namespaceSelector.matchLabels: \"no key\" is no legal label.")
+        ("False", "InvalidSpec", "spec.namespaceSelector.matchLabels: \"no key\" is not a valid label.")
     );
     assert_eq!(step.status.linked_pod_count, 0);
 }

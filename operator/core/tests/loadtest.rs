@@ -160,7 +160,10 @@ fn who_waits_for_a_load_asks_less_and_less_often() {
 fn waits_until_a_pod_of_the_job_is_ready() {
     let mut w = waits_for_job();
     let text = w.step().is(Phase::Pending, Reason::WaitingForLoad).to_owned();
-    assert_eq!(text, "Waiting until 2027-01-15T08:15:00Z for the load, the Job load: there is no such Job.");
+    assert_eq!(
+        text,
+        "Waiting until 2027-01-15T08:15:00Z for the load (the Job load): the Job does not exist."
+    );
     assert!(w.status().start_time.is_none(), "nothing is picked meanwhile");
     w.observed.job = JobFacts::Active;
     assert!(w.after(1).is(Phase::Pending, Reason::WaitingForLoad).contains("has no pod yet"));
@@ -233,7 +236,7 @@ fn labels_find_a_load_too_and_pods_that_ended_are_none() {
     assert!(
         w.step()
             .is(Phase::Pending, Reason::WaitingForLoad)
-            .contains("pods with app=load: there is no such pod")
+            .contains("(pods with app=load): there is no matching pod")
     );
     w.load(true).after(1).is(Phase::Starting, Reason::WaitingForAgent);
 }
@@ -296,7 +299,7 @@ fn captures_follow_one_another_in_the_name_of_who_asked() {
     let told = w.status().conditions.iter().find(|c| c.type_ == "RepeatsComplete").unwrap();
     assert_eq!(
         (told.status.as_str(), told.message.as_str()),
-        ("True", "3 of 3 captures made, 2 with data, 1 without. All 3 captures were made.")
+        ("True", "3 of 3 captures made: 2 with data, 1 without. All 3 captures are complete.")
     );
     w.is(Phase::Succeeded, Reason::Completed);
     assert!(!w.after(3599).forgotten, "the ttl counts from the end of the last capture");
@@ -332,7 +335,7 @@ fn a_long_load_is_covered_until_it_ends() {
     );
     w.good(6);
     assert!(
-        w.series().end_time.is_some() && w.series().message.contains("the Job load, has completed"),
+        w.series().end_time.is_some() && w.series().message.contains("(the Job load) has completed"),
         "{:?}",
         w.series()
     );

@@ -161,7 +161,7 @@ fn one_after_another_with_a_pause_between() {
     assert!(
         w.after(60)
             .is(Truth::True, Reason::Restarting)
-            .contains("shop/Deployment/a is restarted for the agent 2: 0 of 2 pods")
+            .contains("Restarting shop/Deployment/a for agent 2: 0 of 2 updated pods")
     );
     assert_eq!(w.patched, ["a"], "nothing else meanwhile");
     w.rolled_out("a");
@@ -179,7 +179,7 @@ fn one_after_another_with_a_pause_between() {
 fn a_young_policy_or_leader_restarts_nothing() {
     let mut w = World::new(&[("a", app("Deployment", Reason::CreatedBeforePolicy))]);
     w.since = w.now;
-    assert!(w.step().is(Truth::True, Reason::Restarting).contains("1 workload waits"));
+    assert!(w.step().is(Truth::True, Reason::Restarting).contains("1 workload is waiting"));
     w.after(29);
     assert!(w.last.is_none());
     w.after(1);
@@ -204,9 +204,7 @@ fn an_upgraded_operator_goes_on_with_one_workload_at_a_time() {
         (["a".to_owned()].as_slice(), "3")
     );
     w.version = "4";
-    assert!(
-        w.after(60).is(Truth::True, Reason::Restarting).contains("restarted for the agent 3: 0 of 2 pods")
-    );
+    assert!(w.after(60).is(Truth::True, Reason::Restarting).contains("for agent 3: 0 of 2 updated pods"));
     assert_eq!(w.patched, ["a"], "the rollout that was begun is waited for");
     // The webhook was still of the version before when the new pods came.
     let rolled = w.apps.get_mut("a").unwrap();
@@ -226,7 +224,7 @@ fn a_pod_that_only_names_a_workload_restarts_it_not() {
         ..LabelSelector::default()
     };
     let mut w = World::new(&[("a", forged)]);
-    assert!(w.step().is(Truth::False, Reason::RestartBlocked).contains("not its own by its selector"));
+    assert!(w.step().is(Truth::False, Reason::RestartBlocked).contains("do not match its selector"));
     w.after(60).after(60);
     assert!(w.patched.is_empty());
 }
@@ -252,8 +250,8 @@ fn what_may_not_be_restarted_waits_and_is_named() {
     };
     let cases = [
         (unfit(|a| a.facts.unfit = Some("its rollout is paused".into())), "its rollout is paused"),
-        (unfit(|a| a.facts.settled = false), "it is being rolled out"),
-        (unfit(|a| a.facts.restarted_for = Some("2".into())), "was restarted for the agent 2 before"),
+        (unfit(|a| a.facts.settled = false), "it is rolling out"),
+        (unfit(|a| a.facts.restarted_for = Some("2".into())), "was already restarted for agent 2"),
     ];
     for (app, words) in cases {
         let mut w = World::new(&[("a", app)]);
@@ -275,7 +273,7 @@ fn what_may_not_be_restarted_waits_and_is_named() {
     assert!(
         w.after(31)
             .is(Truth::False, Reason::RestartBlocked)
-            .contains("the PodDisruptionBudget keep-a allows no disruption now")
+            .contains("the PodDisruptionBudget keep-a currently allows no disruptions")
     );
     w.budgets[0].allowed = 1;
     w.after(1);
@@ -332,7 +330,7 @@ fn after_a_failure_nothing_more_is_restarted_until_a_person_has_looked() {
     w.after(590).is(Truth::True, Reason::Restarting);
     w.after(590).is(Truth::True, Reason::Restarting);
     let text = w.after(11).is(Truth::False, Reason::RestartFailed).to_owned();
-    assert!(text.contains("shop/Deployment/a") && text.contains("1 of 2 pods are new and ready"), "{text}");
+    assert!(text.contains("shop/Deployment/a") && text.contains("1 of 2 updated pods are ready"), "{text}");
     w.rolled_out("a");
     w.after(9999).is(Truth::False, Reason::RestartFailed);
     assert_eq!(w.patched, ["a"]);

@@ -1,4 +1,4 @@
-//! How does a profile become bytes, and hostile bytes a profile?
+//! How are profiles encoded, and untrusted bytes decoded?
 
 mod wire;
 
@@ -12,10 +12,10 @@ use prost::Message;
 use crate::proto::Profile;
 use crate::validate::{Invalid, validate};
 
-/// Bounds of what [`decode`] takes; nothing is allocated beyond them.
+/// Limits of [`decode`], which never allocates beyond them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes as they came.
+    /// Bytes as received.
     pub compressed_bytes: usize,
     /// Bytes after decompression.
     pub uncompressed_bytes: usize,
@@ -34,7 +34,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// What one slice of 10–15 s may be: 8 MiB compressed, 32 MiB not, 100 000 samples.
+    /// Limits for a slice of 10–15 s: 8 MiB compressed, 32 MiB uncompressed, 100 000 samples.
     fn default() -> Self {
         Self {
             compressed_bytes: 8 << 20,
@@ -49,32 +49,32 @@ impl Default for Limits {
     }
 }
 
-/// Why bytes are no profile that is taken.
+/// Why bytes were not accepted as a profile.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// More than a limit allows.
+    /// A limit is exceeded.
     #[error("the profile has {have} {what}, the limit is {most}: send shorter slices")]
     TooMany {
-        /// What there is too much of.
+        /// The exceeded quantity.
         what: &'static str,
-        /// How many were counted until the limit was crossed.
+        /// The count at which the limit was exceeded.
         have: usize,
         /// The limit.
         most: usize,
     },
-    /// Broken gzip.
+    /// Invalid gzip.
     #[error("the profile's gzip data is broken ({0}): send one complete gzip stream")]
     Gzip(#[source] io::Error),
-    /// Something follows the gzip stream.
+    /// Data after the end of the gzip stream.
     #[error("{0} bytes follow the profile's gzip stream: send one gzip stream alone")]
     Trailing(usize),
-    /// Broken protobuf structure.
-    #[error("the profile is no protobuf message: a field is cut off or of an unknown wire type")]
+    /// Invalid protobuf structure.
+    #[error("the profile is not a protobuf message: a field is truncated or of an unknown wire type")]
     Malformed,
-    /// Broken protobuf content.
-    #[error("the profile is no pprof message ({0}): write it as perftools.profiles.Profile")]
+    /// Invalid protobuf content.
+    #[error("the profile is not a pprof message ({0}): write it as perftools.profiles.Profile")]
     Protobuf(#[from] prost::DecodeError),
-    /// A rule of the format is broken.
+    /// A rule of the format is violated.
     #[error("the profile breaks a rule of pprof: {0}")]
     Invalid(#[from] Invalid),
 }
@@ -84,7 +84,7 @@ impl DecodeError {
         Self::TooMany { what, have, most }
     }
 
-    /// Whether a limit was crossed (HTTP 413) rather than the content bad (HTTP 400).
+    /// Whether a limit was exceeded (HTTP 413) rather than the content invalid (HTTP 400).
     pub fn is_too_large(&self) -> bool {
         matches!(self, Self::TooMany { .. })
     }
@@ -97,8 +97,7 @@ pub struct EncodeError(#[from] io::Error);
 
 /// The profile as gzipped protobuf; equal profiles give equal bytes (no time stamp in the header).
 ///
-/// # Errors
-/// Only when the compressor fails, which it has no reason to in memory.
+/// # Errors Only if the compressor fails, which cannot happen in memory.
 pub fn encode(profile: &Profile) -> Result<Vec<u8>, EncodeError> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(&profile.encode_to_vec())?;
@@ -109,8 +108,7 @@ pub fn encode(profile: &Profile) -> Result<Vec<u8>, EncodeError> {
 ///
 /// The result has the right shape but is not checked: call [`validate`], or [`decode_valid`] for both.
 ///
-/// # Errors
-/// A limit is crossed, or the bytes are broken; see [`DecodeError::is_too_large`].
+/// # Errors A limit is exceeded, or the bytes are invalid; see [`DecodeError::is_too_large`].
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Profile, DecodeError> {
     if bytes.len() > limits.compressed_bytes {
         let most = limits.compressed_bytes;
@@ -122,7 +120,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Profile, DecodeError> {
     decode_message(bytes, limits)
 }
 
-/// [`decode`] and [`validate`]: for bytes that nobody vouches for.
+/// [`decode`] and [`validate`], for untrusted bytes.
 ///
 /// # Errors
 /// As both.

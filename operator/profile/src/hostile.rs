@@ -1,4 +1,4 @@
-//! Can bytes from a target hurt who reads them? Property tests over everything that reads.
+//! Can untrusted bytes crash a reader? Property tests of all readers.
 
 use proptest::prelude::*;
 use prost::Message;
@@ -22,7 +22,7 @@ fn limits() -> Limits {
     }
 }
 
-/// Calls everything that reads a profile; what it returns does not matter, that it returns does.
+/// Calls all readers of a profile; only checks that they return.
 fn read_all(profile: &Profile) {
     let _ = validate(profile);
     for index in [0, 1, usize::MAX] {

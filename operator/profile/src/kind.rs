@@ -20,7 +20,7 @@ const MAX_COUNT: i64 = 1 << 53;
 /// What a profile counts. The names are those of `profiles[]` in a policy; the schema offers those that a
 /// collector captures today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(description = "What is captured."))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(description = "Type of profile."))]
 #[serde(rename_all = "lowercase")]
 pub enum ProfileKind {
     /// Time on a processor.
@@ -121,7 +121,7 @@ impl ProfileKind {
         matches!(self, Self::Cpu | Self::Wall)
     }
 
-    /// Most samples that a capture can have. Whoever says more is not believed.
+    /// Maximum number of samples of a capture. Reports of more are ignored.
     #[must_use]
     pub fn most_samples(self, rate: Rate) -> i64 {
         let ticks = i64::from(rate.seconds).saturating_mul(rate.frequency_hz.into());

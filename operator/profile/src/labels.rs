@@ -1,10 +1,10 @@
-//! Where does a profile say whom it belongs to?
+//! How does a profile identify its target?
 //!
-//! pprof has labels on samples only, none on a profile. So who was profiled (`service_name`, `namespace`,
-//! `pod`, `container`, `node`, `cluster`, `session`) is written on **every sample**: `go tool pprof
-//! -tagfocus=pod=…` and its readers find it there, and it survives a merge, after which one file still tells
-//! the pods apart. A comment would survive too, but no reader filters by it. The price is small: the texts
-//! stand once in the string table, each label is about five bytes that compress to nearly none.
+//! pprof has labels on samples only, not on profiles. So the target (`service_name`, `namespace`, `pod`,
+//! `container`, `node`, `cluster`, `session`) is written on **every sample**: `go tool pprof -tagfocus=pod=…`
+//! and its readers find it there, and it survives a merge, after which one file still tells the pods apart. A
+//! comment would survive too, but no reader filters by it. The price is small: the texts stand once in the
+//! string table, each label is about five bytes that compress to nearly none.
 //!
 //! A destination that keeps such labels beside the profile (Pyroscope's series labels) should take them out
 //! with [`retain_labels`] before it pushes: there every sample label makes a series.
@@ -15,10 +15,10 @@ use crate::proto::{Label, Profile};
 use crate::strings::StringTable;
 use crate::view::text;
 
-/// Keys that pprof keeps for itself begin with this.
+/// Prefix of keys reserved by pprof.
 pub const RESERVED_PREFIX: &str = "pprof::";
 
-/// Whether pprof keeps this key for itself.
+/// Whether the key is reserved by pprof.
 pub fn is_reserved(key: &str) -> bool {
     key.starts_with(RESERVED_PREFIX)
 }

@@ -8,8 +8,8 @@
 //!                                              merge ◄─────────────────────────────────────────────┤
 //!                                                └────────────► top · fold · tree · diff ◄──────────┘
 //! ```
-//! Functions that read a [`Profile`] never panic, also on one that was not validated: what points nowhere is
-//! left out.
+//! Functions that read a [`Profile`] never panic, even if it was not validated: dangling references are
+//! skipped.
 
 pub mod builder;
 pub mod codec;

@@ -1,6 +1,6 @@
-//! How is a number or a name shown to people?
+//! How are numbers and names formatted for people?
 
-/// A name without what could steer a terminal or break a line: control characters become `\u{fffd}`.
+/// A name that is safe for terminals: control characters become `\u{fffd}`.
 pub fn printable(name: &str) -> String {
     name.chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()
 }

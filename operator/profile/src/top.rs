@@ -1,4 +1,4 @@
-//! Which functions does a profile spend itself in?
+//! Which functions are the hottest?
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -37,11 +37,11 @@ pub struct TopRow {
     pub file: String,
     /// Its hottest line by self value; where it has none of its own, the line it begins on; 0 where unknown.
     pub line: i64,
-    /// What it used itself, as the leaf of stacks.
+    /// Self value, as the leaf of stacks.
     pub self_value: i64,
     /// The same in percent of the total.
     pub self_percent: f64,
-    /// What it and all it called used; a sample counts once however often the function is in its stack.
+    /// Cumulative value including callees; recursion counts once per sample.
     pub cum_value: i64,
     /// The same in percent of the total.
     pub cum_percent: f64,

@@ -1,4 +1,4 @@
-//! What is a profile as a tree, which a flame graph shows?
+//! How is a profile converted to a call tree for flame graphs?
 
 use std::collections::HashMap;
 
@@ -8,16 +8,16 @@ use crate::proto::Profile;
 use crate::text::percent;
 use crate::view::{Symbols, value};
 
-/// Frames deeper than this are folded into one called [`DEEPER`], so that no reader of the tree runs out of
-/// stack.
+/// Frames deeper than this are folded into one named [`DEEPER`], so that recursive readers do not overflow
+/// the stack.
 pub const MAX_DEPTH: usize = 512;
-/// The name of what lies below [`MAX_DEPTH`].
+/// The name of the node for frames below [`MAX_DEPTH`].
 pub const DEEPER: &str = "[deeper]";
 
 /// A function in one place of the call tree, and what it calls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FlameNode {
-    /// The function's name, as it stands in the profile: make it safe before it is shown.
+    /// The function's name, as in the profile: sanitize it before showing it.
     pub name: String,
     /// What it and all below it used; more than its children's sum by what it used itself and what was
     /// pruned.

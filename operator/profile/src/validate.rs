@@ -1,4 +1,4 @@
-//! Does a profile keep the rules that every reader relies on?
+//! Does a profile follow the rules of the format?
 
 use std::collections::HashSet;
 
@@ -6,10 +6,10 @@ use crate::labels::is_reserved;
 use crate::proto::{Profile, Sample, ValueType};
 use crate::view::text;
 
-/// The most sample types a profile may have.
+/// Maximum number of sample types.
 pub const MAX_SAMPLE_TYPES: usize = 16;
 
-/// Which rule a profile breaks, and where.
+/// The violated rule, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// Entry 0 of the string table is not the empty string.
@@ -73,8 +73,8 @@ pub enum Invalid {
     },
     /// A number is below 0.
     #[error(
-        "{holder} {position} has the negative number {value}: only a comparison may hold one, and it is no \
-         capture"
+        "{holder} {position} has the negative number {value}: only a comparison may contain one, and it is \
+         not capture"
     )]
     Negative {
         /// What holds the number.
@@ -99,10 +99,9 @@ pub enum Invalid {
     },
 }
 
-/// Checks every rule; a profile that passes is read alike by all readers.
+/// Checks all rules; all readers interpret a valid profile alike.
 ///
-/// # Errors
-/// The first rule that is broken, as a sentence.
+/// # Errors The first violated rule, as a message.
 pub fn validate(profile: &Profile) -> Result<(), Invalid> {
     if profile.string_table.first().is_none_or(|first| !first.is_empty()) {
         return Err(Invalid::FirstString);

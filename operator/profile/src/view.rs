@@ -1,6 +1,6 @@
-//! What do the numbers in a profile point at?
+//! How are references in a profile resolved?
 //!
-//! Everything here is total: a number that points nowhere gives an empty text or nothing.
+//! All functions are total: dangling references return an empty string or `None`.
 
 use std::collections::HashMap;
 

@@ -126,7 +126,7 @@ fn read(directory: &Path, name: &str) -> Profile {
     decode_valid(&bytes, &Limits::default()).expect("what Go wrote is valid")
 }
 
-/// What we compute from the profile, and after we wrote it anew, is what pprof computes from Go's own file.
+/// Results from the profile, and after rewriting it, match what pprof computes from Go's own file.
 fn agrees(directory: &Path, name: &str) {
     let profile = read(directory, name);
     assert!(total(&profile, 0) > 0, "{name} holds samples");
@@ -135,8 +135,8 @@ fn agrees(directory: &Path, name: &str) {
     let shown = ["-filefunctions", &format!("-sample_index={index}"), "-unit=minimum"];
     let theirs = pprof_top(&shown, &[&Stored::at(own_file.clone())]);
     let written = Stored::new(&profile);
-    let anew = pprof_top(&shown, &[&written]);
-    assert_eq!(theirs, anew, "{name} as Go and as we wrote it");
+    let rewritten = pprof_top(&shown, &[&written]);
+    assert_eq!(theirs, rewritten, "{name} as Go and as we wrote it");
     let ours = our_top(&top(&profile, index, usize::MAX), 1);
     let percents = |rows: std::collections::BTreeMap<String, support::Row>| {
         let both = |row: support::Row| (row.own_percent, row.cum_percent);

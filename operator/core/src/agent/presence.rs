@@ -1,8 +1,8 @@
 //! Will this pod have an agent, and if not, why? One answer for links, sessions, triggers and restarts.
 //!
 //! ```text
-//! heard of ────────────────────────────────────► Answers
-//! injected, not heard of ──────────────────────► Comes
+//! reports ─────────────────────────────────────► Answers
+//! injected, has not reported ──────────────────► Comes
 //! neither ─ may a session attach one? ─┬─ yes ─► CanBeAttached, or Attached already
 //!                                      └─ no ──► Never(why)
 //! ```
@@ -38,7 +38,7 @@ pub struct Terms<'a> {
 /// What the answer depends on beside the pod.
 #[derive(Clone, Copy, Debug)]
 pub struct World<'a> {
-    /// Agents that were heard of lately, by pod uid.
+    /// Agents that report, by pod UID.
     pub agents: &'a HashMap<String, AgentFacts>,
     /// The images that agents may have.
     pub images: &'a AgentImages,
@@ -53,9 +53,9 @@ pub struct World<'a> {
 pub enum Presence<'a> {
     /// It has one that answers.
     Answers(&'a AgentFacts),
-    /// One was injected and has not been heard of; this is what the kubelet says of it.
+    /// One was injected but has not reported; this is its state according to the kubelet.
     Comes(&'a AgentContainerState),
-    /// One was attached and has not been heard of.
+    /// One was attached but has not reported.
     Attached {
         /// Why the pod has no sidecar.
         lacks: Reason,

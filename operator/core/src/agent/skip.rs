@@ -9,7 +9,7 @@ use crate::text::sentence;
 pub struct Skip {
     /// Why.
     pub reason: Reason,
-    /// Why in this case, for a person, without the advice.
+    /// Why in this case, as a message without the advice.
     pub cause: String,
 }
 

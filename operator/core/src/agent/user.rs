@@ -49,7 +49,7 @@ pub fn agent_user(name: &str, user: User, level: PodSecurity) -> Result<AgentUse
     }
     let why = match user.uid {
         Some(_) => format!("the container {name} runs as root"),
-        None => format!("the user that the container {name} runs as is not known"),
+        None => format!("the user of the container {name} is unknown"),
     };
     if level == PodSecurity::Restricted {
         return Err(Skip::new(
@@ -60,7 +60,7 @@ pub fn agent_user(name: &str, user: User, level: PodSecurity) -> Result<AgentUse
     if user.non_root {
         return Err(Skip::new(
             Reason::UnknownUser,
-            format!("{why}, and it demands runAsNonRoot, which an agent beside it keeps to"),
+            format!("{why}, and it sets runAsNonRoot, which also applies to the agent"),
         ));
     }
     Ok(AgentUser::Root)
@@ -79,8 +79,7 @@ pub enum PodSecurity {
 }
 
 impl PodSecurity {
-    /// The level that a label's value means; as in the API server, a value that is no level means
-    /// `restricted`.
+    /// The level for a label value; as in the API server, an invalid value means `restricted`.
     #[must_use]
     pub fn parse(value: &str) -> Self {
         match value {

@@ -31,11 +31,11 @@ fn reason(place: Place) -> Option<Reason> {
 #[test]
 fn each_account_binds_and_is_named() {
     let cases = [
-        (Limits { node: 1, ..WIDE }, Reason::NodeBusy, "budget.maxConcurrentPerNode is 1"),
+        (Limits { node: 1, ..WIDE }, Reason::NodeBusy, "the limit is 1 (budget.maxConcurrentPerNode)"),
         (Limits { namespace: 1, ..WIDE }, Reason::BudgetExhausted, "budgets.namespace"),
-        (Limits { policy: 1, ..WIDE }, Reason::BudgetExhausted, "budget.maxConcurrent is 1"),
+        (Limits { policy: 1, ..WIDE }, Reason::BudgetExhausted, "the limit is 1 (budget.maxConcurrent)"),
         (Limits { fleet: 1, ..WIDE }, Reason::BudgetExhausted, "budgets.fleet"),
-        (Limits { node: 1, namespace: 1, policy: 1, fleet: 1 }, Reason::NodeBusy, "on the node n1"),
+        (Limits { node: 1, namespace: 1, policy: 1, fleet: 1 }, Reason::NodeBusy, "on node n1"),
     ];
     for (limits, wanted, words) in cases {
         let mut ledger = Ledger::default();

@@ -109,7 +109,7 @@ pub enum Outcome {
     Skipped {
         /// Why.
         reason: Reason,
-        /// Why, for a person, with what to do.
+        /// The reason and what to do, as a message.
         message: String,
     },
     /// No policy selects it.
@@ -194,7 +194,7 @@ fn admit<'a>(
         && limit < least
     {
         let cause = format!(
-            "the container {} has a CPU limit of {limit}m, and budget.minContainerCPU is {least}m",
+            "the container {} has a CPU limit of {limit}m, but budget.minContainerCPU is {least}m",
             chosen.name
         );
         return Err(Skip::new(Reason::TooSmall, cause));

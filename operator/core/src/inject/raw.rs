@@ -119,7 +119,7 @@ pub(super) fn boolean(map: &Map<String, Value>, key: &str) -> Result<Option<bool
 /// The user or group id at `key`.
 pub(super) fn id(map: &Map<String, Value>, key: &str) -> Result<Option<i64>, Skip> {
     let in_range = |v: &Value| v.as_i64().filter(|id| (0..=i64::from(i32::MAX)).contains(id));
-    read(map, key, "an id from 0 to 2147483647", in_range)
+    read(map, key, "an ID from 0 to 2147483647", in_range)
 }
 
 /// The list at `key`; an absent one is empty.
@@ -151,5 +151,5 @@ fn read<'a, T>(
 }
 
 fn malformed(field: &str, expected: &str) -> Skip {
-    Skip::new(Reason::MalformedPod, format!("{field} of the pod is not {expected}"))
+    Skip::new(Reason::MalformedPod, format!("{field} of the pod must be {expected}"))
 }

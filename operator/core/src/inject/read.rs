@@ -48,8 +48,7 @@ const SPEC: Part = Fields(&[
 /// The pod in `json`, as [`super::inject`] and [`super::judge`] need it and no more. What is not read may be
 /// anything.
 ///
-/// # Errors
-/// When `json` is no JSON.
+/// # Errors If `json` is not valid JSON.
 pub fn read(json: &str) -> serde_json::Result<Value> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let pod = (&POD).deserialize(&mut deserializer)?;

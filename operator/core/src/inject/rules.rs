@@ -36,13 +36,12 @@ fn opted_in(pod: &RawPod<'_>, facts: &AdmissionFacts<'_>) -> Result<(), Skip> {
     let of_namespace = facts.namespace_labels.get(names::OPT_LABEL).map(String::as_str);
     match (pod.label(names::OPT_LABEL), of_namespace) {
         (Some(names::OPT_DISABLED), _) => {
-            Err(Skip::new(Reason::OptedOut, "the pod carries the label fleetprof.dev/profiling=disabled"))
+            Err(Skip::new(Reason::OptedOut, "the pod has the label fleetprof.dev/profiling=disabled"))
         }
         (Some(names::OPT_ENABLED), _) => Ok(()),
-        (_, Some(names::OPT_DISABLED)) => Err(Skip::new(
-            Reason::OptedOut,
-            "the namespace carries the label fleetprof.dev/profiling=disabled",
-        )),
+        (_, Some(names::OPT_DISABLED)) => {
+            Err(Skip::new(Reason::OptedOut, "the namespace has the label fleetprof.dev/profiling=disabled"))
+        }
         _ => Ok(()),
     }
 }
@@ -50,7 +49,7 @@ fn opted_in(pod: &RawPod<'_>, facts: &AdmissionFacts<'_>) -> Result<(), Skip> {
 /// A mirror pod shows what a kubelet runs from a file; changing it changes nothing on the node.
 fn not_static(pod: &RawPod<'_>) -> Result<(), Skip> {
     if pod.annotation(names::MIRROR_ANNOTATION).is_some() || pod.owner_kinds().any(|kind| kind == "Node") {
-        return Err(Skip::new(Reason::StaticPod, "the pod mirrors a static pod of a node"));
+        return Err(Skip::new(Reason::StaticPod, "the pod is a mirror pod of a static pod"));
     }
     Ok(())
 }
@@ -61,12 +60,12 @@ fn linux(pod: &RawPod<'_>) -> Result<(), Skip> {
     let selected = |key| selector.map(|s| string(s, key)).transpose().map(Option::flatten);
     let asked = [os, selected(OS_LABELS[0])?, selected(OS_LABELS[1])?];
     if asked.contains(&Some("windows")) {
-        return Err(Skip::new(Reason::WindowsNode, "the pod asks for Windows"));
+        return Err(Skip::new(Reason::WindowsNode, "the pod requires Windows"));
     }
     if affinity_bars_linux(pod)? {
         return Err(Skip::new(
             Reason::WindowsNode,
-            "the pod's required node affinity leaves out every Linux node",
+            "the pod's required node affinity excludes all Linux nodes",
         ));
     }
     Ok(())
@@ -128,7 +127,7 @@ fn names_free(pod: &RawPod<'_>) -> Result<(), Skip> {
         if pod.names(list).any(|taken| taken == name) {
             return Err(Skip::new(
                 Reason::NameConflict,
-                format!("spec.{list} of the pod already has the name {name}"),
+                format!("spec.{list} of the pod already contains the name {name}"),
             ));
         }
     }

@@ -10,7 +10,7 @@ use super::{Observed, PodLink};
 use crate::pod::{PodFacts, Workload};
 use crate::view::PolicyView;
 
-/// Reasons that need nobody's attention.
+/// Reasons that need no attention.
 const QUIET: [Reason; 5] = [
     Reason::Linked,
     Reason::AgentStarting,

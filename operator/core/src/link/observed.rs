@@ -17,7 +17,7 @@ pub struct Observed<'a> {
     pub now: Timestamp,
     /// The pods of the namespaces that the policy covers.
     pub pods: Vec<Arc<PodFacts>>,
-    /// Agents that were heard of lately, by pod uid.
+    /// Agents that report, by pod UID.
     pub agents: HashMap<String, AgentFacts>,
     /// Whether every agent has had the time to report since this leader took over.
     pub settled: bool,

@@ -4,8 +4,8 @@ use fleetprof_crds::names;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use serde_json::{Value, json};
 
-/// The parts of a pod that the injection rules read, in the pod's own shape. Of names they ask for those of
-/// ours alone; others, such as that of the volume of a service account's token, are made for each pod.
+/// The fields of a pod that the injection rules read, in the structure of the pod. Names are only kept if
+/// they belong to fleetprof; others, such as those of service account token volumes, differ for each pod.
 pub(super) fn view(pod: &Pod) -> Value {
     let Some(spec) = &pod.spec else { return Value::Null };
     let ours = |name: &&String| {

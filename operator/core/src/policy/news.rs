@@ -20,7 +20,7 @@ pub struct News {
     pub warning: bool,
     /// The reason of the pod that is worst off.
     pub reason: Reason,
-    /// The same for a person.
+    /// Human-readable message.
     pub note: String,
 }
 

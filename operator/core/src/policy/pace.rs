@@ -9,7 +9,7 @@ use crate::schedule::{self, Plan, Tick};
 /// Rounds that fail one after another double their distance up to 2⁴ times.
 const MOST_DOUBLINGS: u32 = 4;
 
-/// How a policy's rounds stand in time.
+/// The timing of a policy's rounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pace {
     /// The round that should start now.

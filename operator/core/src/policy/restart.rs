@@ -55,7 +55,7 @@ const OPEN: [Reason; 7] = [
 /// What [`decide`] decided.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// The last restart, as it should stand in the status.
+    /// The last restart, for the status.
     pub last: Option<RestartStatus>,
     /// The workload whose template is to be changed now.
     pub patch: Option<Key>,
@@ -144,11 +144,7 @@ pub fn decide(situation: &Situation, seen: &Seen) -> Decision {
         Some(last) if last.state == RestartState::Restarting => follow(last, situation, seen),
         Some(last) if is_stopped(situation) => {
             let message = advised(
-                format!(
-                    "Stopped: {} did not become ready with the agent {}",
-                    Key::of(last),
-                    last.agent_version
-                ),
+                format!("Stopped: {} did not become ready with agent {}", Key::of(last), last.agent_version),
                 Reason::RestartFailed,
             );
             keep(situation, Wanted::new(Truth::False, Reason::RestartFailed, message))
@@ -185,28 +181,23 @@ fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision 
         Wanted::new(
             Truth::True,
             Reason::Restarting,
-            format!("{key} is restarted for the agent {}: {what}.", last.agent_version),
+            format!("Restarting {key} for agent {}: {what}.", last.agent_version),
         )
     };
     let facts = match seen.workloads.get(&key) {
-        None => return keep(situation, on("it was not looked at now")),
-        Some(None) => return end(last, situation, RestartState::Restarted, on("it is gone")),
+        None => return keep(situation, on("its state is not known yet")),
+        Some(None) => return end(last, situation, RestartState::Restarted, on("it was deleted")),
         Some(Some(facts)) => facts,
     };
     let begun = facts.restarted_for.as_deref() == Some(&last.agent_version);
-    // An operator of another version has taken over: for its agents it is decided anew.
+    // An operator of another version has taken over and decides again for its agents.
     let ours = last.agent_version == situation.version;
     if let Some(decision) = not_begun(&key, begun, facts, situation, seen) {
         return decision;
     }
     let lacking = ours && lacks(&key, facts, situation) && candidates(situation).contains(&key);
     if begun && facts.settled && !lacking {
-        return end(
-            last,
-            situation,
-            RestartState::Restarted,
-            on("all of its pods are ready and have the agent"),
-        );
+        return end(last, situation, RestartState::Restarted, on("all pods are ready and have the agent"));
     }
     let mut last = last.clone();
     if begun && facts.ready > last.ready {
@@ -216,7 +207,7 @@ fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision 
         return fail(&last, facts, situation);
     }
     let condition =
-        on(&format!("{} of {} pods are new and ready", if begun { facts.ready } else { 0 }, facts.desired));
+        on(&format!("{} of {} updated pods are ready", if begun { facts.ready } else { 0 }, facts.desired));
     Decision { last: Some(last), patch: (!begun).then_some(key), condition }
 }
 
@@ -235,7 +226,7 @@ fn not_begun(
         return Some(next(&Situation { last: None, ..situation.clone() }, seen));
     }
     let why = fit(key, facts, situation, seen).err()?;
-    let condition = Wanted::new(Truth::False, Reason::RestartBlocked, format!("{key} waits: {why}."));
+    let condition = Wanted::new(Truth::False, Reason::RestartBlocked, format!("{key} is waiting: {why}."));
     Some(Decision { last: None, patch: None, condition })
 }
 
@@ -247,18 +238,15 @@ fn end(last: &RestartStatus, situation: &Situation, state: RestartState, conditi
 fn fail(last: &RestartStatus, facts: &WorkloadFacts, situation: &Situation) -> Decision {
     let what = match facts.settled {
         _ if facts.restarted_for.as_deref() != Some(&last.agent_version) => {
-            "the operator could not change it; see its log".to_owned()
+            "the operator could not patch it; see the operator log".to_owned()
         }
         true => {
             "its pods are ready but have no agent; check that the fleetprof webhook is running".to_owned()
         }
-        false => format!("{} of {} pods are new and ready", facts.ready, facts.desired),
+        false => format!("{} of {} updated pods are ready", facts.ready, facts.desired),
     };
     let message = advised(
-        format!(
-            "Stopped: {} was restarted and brought no further pod for {DEADLINE:#}: {what}",
-            Key::of(last)
-        ),
+        format!("Stopped: {} was restarted but made no progress for {DEADLINE:#}: {what}", Key::of(last)),
         Reason::RestartFailed,
     );
     let last = RestartStatus { failed_generation: situation.generation, ..last.clone() };
@@ -270,14 +258,14 @@ fn next(situation: &Situation, seen: &Seen) -> Decision {
     let all = candidates(situation);
     let idle = |reason: Reason, message: String| keep(situation, Wanted::new(Truth::False, reason, message));
     if all.is_empty() {
-        return idle(Reason::UpToDate, format!("No workload lacks the agent {}.", situation.version));
+        return idle(Reason::UpToDate, format!("All workloads have agent {}.", situation.version));
     }
     let n = all.len();
     if !situation.enabled {
         return idle(
             Reason::RestartDisabled,
             advised(
-                format!("{} the agent {}", counted(n, "workload lacks", "workloads lack"), situation.version),
+                format!("{} agent {}", counted(n, "workload lacks", "workloads lack"), situation.version),
                 Reason::RestartDisabled,
             ),
         );
@@ -286,7 +274,7 @@ fn next(situation: &Situation, seen: &Seen) -> Decision {
         return idle(Reason::PolicySuspended, advised(waiting(n), Reason::PolicySuspended));
     }
     if rests(situation) {
-        let message = format!("{}; there are {INTERVAL:#} between two, and before the first.", waiting(n));
+        let message = format!("{}; the operator waits {INTERVAL:#} before each.", waiting(n));
         return keep(situation, Wanted::new(Truth::True, Reason::Restarting, message));
     }
     choose(&all, situation, seen)
@@ -310,7 +298,7 @@ fn choose(all: &BTreeSet<Key>, situation: &Situation, seen: &Seen) -> Decision {
         None => Wanted::new(
             Truth::True,
             Reason::Restarting,
-            format!("{}; each has its turn.", waiting(all.len())),
+            format!("{}; they are restarted one at a time.", waiting(all.len())),
         ),
     };
     keep(situation, condition)
@@ -333,13 +321,13 @@ fn begin(key: &Key, situation: &Situation) -> Decision {
     let condition = Wanted::new(
         Truth::True,
         Reason::Restarting,
-        format!("{key} is next for the agent {}.", situation.version),
+        format!("Restarting {key} next for agent {}.", situation.version),
     );
     Decision { last: Some(last), patch: None, condition }
 }
 
 fn waiting(n: usize) -> String {
-    counted(n, "workload waits", "workloads wait")
+    counted(n, "workload is waiting", "workloads are waiting")
 }
 
 /// Whether the workload may be restarted now, or why not.
@@ -347,28 +335,26 @@ fn fit(key: &Key, facts: &WorkloadFacts, situation: &Situation, seen: &Seen) -> 
     if facts.restarted_for.as_deref() == Some(situation.version) {
         let version = situation.version;
         return Err(format!(
-            "it was restarted for the agent {version} before, and is not a second time; restart it with \
-             kubectl rollout restart"
+            "it was already restarted for agent {version}; to restart it again, use kubectl rollout restart"
         ));
     }
     if let Some(unfit) = &facts.unfit {
         return Err(unfit.clone());
     }
     if !lacks(key, facts, situation) {
-        return Err(
-            "the pods without the agent that name it as their controller are not its own by its selector"
-                .into(),
-        );
+        return Err("its pods without the agent do not match its selector".into());
     }
     if !facts.settled {
-        return Err("it is being rolled out, or not all of its pods are ready".into());
+        return Err("it is rolling out, or not all of its pods are ready".into());
     }
     let protects = |b: &&BudgetFacts| {
         let mut pods = situation.links.iter().filter(|l| key.is_of(&l.pod));
         b.namespace == key.namespace && pods.any(|l| selector::selects(&b.selector, &l.pod.labels))
     };
     match seen.budgets.iter().filter(|b| b.allowed <= 0).find(protects) {
-        Some(budget) => Err(format!("the PodDisruptionBudget {} allows no disruption now", budget.name)),
+        Some(budget) => {
+            Err(format!("the PodDisruptionBudget {} currently allows no disruptions", budget.name))
+        }
         None => Ok(()),
     }
 }

@@ -64,25 +64,20 @@ fn configured(facts: &Facts) -> Wanted {
         );
     }
     if facts.pace.next.is_none() {
-        return Wanted::new(
-            Truth::False,
-            Reason::InvalidSpec,
-            "spec.schedule.cron: names a time that never comes.",
-        );
+        return Wanted::new(Truth::False, Reason::InvalidSpec, "spec.schedule.cron never matches any time.");
     }
     match count(facts.links, Reason::Conflict) {
         0 if facts.overridden > 0 => {
             let n = facts.overridden;
-            let message = format!(
-                "The policy is in order; policies of their own namespaces serve {n} of the selected pods."
-            );
+            let message =
+                format!("The spec is valid; policies in their namespaces apply to {n} of the selected pods.");
             Wanted::new(Truth::True, Reason::Valid, message)
         }
-        0 => Wanted::new(Truth::True, Reason::Valid, "The policy is in order."),
+        0 => Wanted::new(Truth::True, Reason::Valid, "The spec is valid."),
         n => Wanted::new(
             Truth::False,
             Reason::Conflict,
-            advised(format!("{n} pods are served by an older policy"), Reason::Conflict),
+            advised(format!("an older policy applies to {n} pods"), Reason::Conflict),
         ),
     }
 }
@@ -94,17 +89,17 @@ fn agents(links: &[PodLink]) -> Wanted {
         0 if heard > 0 => Wanted::new(
             Truth::True,
             Reason::AgentsAnswer,
-            format!("{heard} agents answer, {starting} are starting."),
+            format!("{heard} agents report, {starting} are starting."),
         ),
         0 => Wanted::new(
             Truth::Unknown,
             Reason::StatusCheckBlocked,
-            format!("No agent was heard of yet, {starting} are starting; this stops nothing."),
+            format!("No agent has reported yet, {starting} are starting; profiling is not blocked."),
         ),
         lost => Wanted::new(
             Truth::False,
             Reason::AgentsSilent,
-            advised(format!("{lost} agents do not answer"), Reason::AgentLost),
+            advised(format!("{lost} agents do not report"), Reason::AgentLost),
         ),
     }
 }
@@ -118,12 +113,12 @@ fn receiving(status: &ProfilingPolicyStatus) -> Wanted {
         None => Wanted::new(
             Truth::Unknown,
             Reason::NoProfilesYet,
-            "No session of this policy has captured anything yet.",
+            "No session of this policy has captured a profile yet.",
         ),
         Some(s) if matches!(s.phase, Phase::Succeeded | Phase::PartiallySucceeded) => Wanted::new(
             Truth::True,
             Reason::ProfilesArrive,
-            format!("Session {} brought {} samples of {} targets.", s.name, s.samples, s.targets),
+            format!("Session {} captured {} samples from {} targets.", s.name, s.samples, s.targets),
         ),
         Some(s) => {
             let reason = if s.reason == Some(Reason::NoSamples) {
@@ -134,7 +129,7 @@ fn receiving(status: &ProfilingPolicyStatus) -> Wanted {
             Wanted::new(
                 Truth::False,
                 reason,
-                advised(format!("Session {} ended {}", s.name, s.phase.as_str()), reason),
+                advised(format!("Session {} ended as {}", s.name, s.phase.as_str()), reason),
             )
         }
     }
@@ -144,20 +139,18 @@ fn receiving(status: &ProfilingPolicyStatus) -> Wanted {
 fn within_budget(observed: &Observed) -> Wanted {
     let ended = observed.sessions.iter().filter_map(|s| Some((s.status.as_ref()?.end_time.as_ref()?.0, s)));
     let Some((_, newest)) = ended.max_by_key(|(at, _)| *at) else {
-        return Wanted::new(Truth::True, Reason::Valid, "No target has had to give way.");
+        return Wanted::new(Truth::True, Reason::Valid, "No target was denied a slot.");
     };
     let gave_way = |t: &&TargetStatus| matches!(t.reason, Some(Reason::NodeBusy | Reason::BudgetExhausted));
     let targets = newest.status.as_ref().map(|s| s.targets.as_slice()).unwrap_or_default();
     let name = newest.metadata.name.as_deref().unwrap_or_default();
     match targets.iter().find(gave_way) {
-        None => {
-            Wanted::new(Truth::True, Reason::Valid, format!("Every target of session {name} got its place."))
-        }
+        None => Wanted::new(Truth::True, Reason::Valid, format!("All targets of session {name} got a slot.")),
         Some(first) => Wanted::new(
             Truth::False,
             first.reason.unwrap_or(Reason::BudgetExhausted),
             format!(
-                "{} of {} targets of session {name} got no place; {}",
+                "{} of {} targets of session {name} got no slot; {}",
                 targets.iter().filter(gave_way).count(),
                 targets.len(),
                 first.message
@@ -186,7 +179,7 @@ fn without_pods(facts: &Facts) -> Option<Wanted> {
     let links = facts.links;
     if links.is_empty() && facts.overridden > 0 {
         let message = format!(
-            "Policies of their own namespaces serve all {} selected pods; this one has nothing to do.",
+            "Policies in their namespaces apply to all {} selected pods; this policy has no effect.",
             facts.overridden
         );
         return Some(Wanted::new(Truth::False, Reason::Overridden, message));
@@ -203,7 +196,7 @@ fn without_pods(facts: &Facts) -> Option<Wanted> {
         return Some(Wanted::new(
             Truth::False,
             reason,
-            format!("None of {} selected pods can be profiled now; see status.linkedApps.", links.len()),
+            format!("None of {} selected pods can be profiled; see status.linkedApps.", links.len()),
         ));
     }
     None
@@ -215,8 +208,8 @@ fn failing(facts: &Facts, status: &ProfilingPolicyStatus) -> Option<Wanted> {
         let failed = outcomes::failed(&status.outcomes);
         let (last, stretch) = (status.outcomes.len(), facts.pace.stretch);
         let cause = format!(
-            "{failed} of the last {last} targets failed; rounds are {stretch} times further apart until one \
-             of them succeeds"
+            "{failed} of the last {last} targets failed; the interval between rounds is {stretch} times \
+             longer until one succeeds"
         );
         return Some(Wanted::new(Truth::False, Reason::FailureRate, advised(cause, Reason::FailureRate)));
     }

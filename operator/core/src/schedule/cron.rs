@@ -1,7 +1,7 @@
-//! When does a cron line tick? Read by `croner`, on the clock of a zone of the bundled time zone database.
+//! When does a cron expression tick? Parsed by `croner`, in a time zone of the bundled database.
 //!
-//! A fixed time that falls into the hour which daylight saving time skips ticks right after it; one in the
-//! hour that comes twice ticks once. Lines with `*` in minute or hour tick in each real minute or hour.
+//! Fixed times skipped by daylight saving tick right after the change; times that occur twice tick once.
+//! Expressions with `*` in minute or hour tick in each real minute or hour.
 
 use std::str::FromStr;
 
@@ -11,7 +11,7 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::Invalid;
 
-/// A cron line and the clock that it goes by.
+/// A cron expression and its time zone.
 #[derive(Clone, Debug)]
 pub struct Clock {
     cron: Cron,
@@ -19,30 +19,26 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Reads `line` and the name of a zone; `None` is UTC.
+    /// Parses `line` and the name of a time zone; `None` is UTC.
     ///
-    /// # Errors
-    /// [`Invalid`] with the field, when one cannot be read.
+    /// # Errors [`Invalid`] with the field.
     pub fn read(line: &str, zone: Option<&str>) -> Result<Self, Invalid> {
         let cron = Cron::from_str(line).map_err(|e| Invalid {
             field: "spec.schedule.cron",
-            message: format!("{line:?} is no cron line: {e}"),
+            message: format!("invalid cron expression {line:?}: {e}"),
         })?;
         let zone = match zone {
             None => TimeZone::UTC,
             Some(name) => TimeZoneDatabase::bundled().get(name).map_err(|_| Invalid {
                 field: "spec.schedule.timeZone",
-                message: format!(
-                    "{name:?} is no time zone; use a name of the IANA database, such as Europe/Berlin"
-                ),
+                message: format!("unknown time zone {name:?}; use an IANA name such as Europe/Berlin"),
             })?,
         };
         Ok(Self { cron, zone })
     }
 
-    /// How many ticks lie in the seven days from that of `now` on. Each day that has one is looked at once
-    /// and has the line's hours times its minutes; what daylight saving adds to a day or takes from it does
-    /// not count.
+    /// Number of ticks in the seven days starting with that of `now`. Each matching day has the number of
+    /// hours times the number of minutes of the expression; daylight saving changes are ignored.
     #[must_use]
     pub fn ticks_in_a_week(&self, now: Timestamp) -> i64 {
         let Ok(mut day) = now.to_zoned(self.zone.clone()).start_of_day() else { return 0 };
@@ -66,7 +62,7 @@ impl Clock {
         Some(found.timestamp())
     }
 
-    /// The first tick after `now`; `None` when there is none within years.
+    /// The first tick after `now`; `None` if there is none within years.
     #[must_use]
     pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let found = self.cron.find_next_occurrence(&now.to_zoned(self.zone.clone()), false).ok()?;

@@ -1,5 +1,5 @@
-//! When is the next round? Every policy has its own offset in its interval, so that a fleet does not start at
-//! once.
+//! When is the next round? Each policy has its own offset within its interval, so that a fleet does not start
+//! at once.
 
 mod cron;
 
@@ -9,34 +9,34 @@ use jiff::{SignedDuration, Timestamp};
 use self::cron::Clock;
 use crate::hash::hash;
 
-/// A tick that passed longer ago than this is missed: it is skipped, never queued.
+/// A tick older than this is missed: it is skipped, never queued.
 pub const TICK_GRACE: SignedDuration = SignedDuration::from_secs(30);
-/// Time between two rounds of a schedule that names none, in seconds.
+/// Default interval between rounds, in seconds.
 const DEFAULT_EVERY: i64 = 3600;
 /// Seconds.
 const WEEK: i64 = 7 * 86_400;
-/// Policies with the same cron line start within this many seconds.
+/// Policies with the same cron expression start within this many seconds.
 const CRON_SPREAD: i64 = 30;
 
 /// One tick of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick {
-    /// Number of the round; grows with time.
+    /// Round number; increases with time.
     pub round: u64,
     /// When it is due.
     pub at: Timestamp,
 }
 
-/// A schedule that cannot be obeyed.
+/// An invalid schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// The field, from `spec` on.
+    /// Path of the field, starting with `spec`.
     pub field: &'static str,
     /// What is wrong with it.
     pub message: String,
 }
 
-/// A schedule as it was read, for one policy.
+/// The parsed schedule of a policy.
 #[derive(Clone, Debug)]
 pub struct Plan {
     uid: String,
@@ -48,15 +48,14 @@ pub struct Plan {
 enum Rhythm {
     /// Seconds between two rounds.
     Every(i64),
-    /// By the clock.
+    /// By cron expression.
     Cron(Box<Clock>),
 }
 
 impl Plan {
-    /// Reads the schedule of the policy with this uid.
+    /// Parses the schedule of the policy with this UID.
     ///
-    /// # Errors
-    /// [`Invalid`] for a cron line or a zone that cannot be read.
+    /// # Errors [`Invalid`] for an invalid cron expression or time zone.
     pub fn read(policy_uid: &str, schedule: &Schedule) -> Result<Self, Invalid> {
         let duration = i64::from(schedule.duration.as_secs());
         let rhythm = match (&schedule.cron, schedule.preset, schedule.every) {
@@ -70,8 +69,8 @@ impl Plan {
     /// The last tick at or before `now`, and the first after it.
     ///
     /// With an interval, tick `n` is at `n × every + hash(uid) mod every`, plus a jitter of up to 5 % of the
-    /// interval that depends on the round, so that two policies that meet once do not meet every time. By the
-    /// clock it is up to 30 s after the line's time, by the uid.
+    /// interval that depends on the round, so that two policies do not collide in every round. With a cron
+    /// expression, it is up to 30 s later, depending on the UID.
     #[must_use]
     pub fn ticks(&self, now: Timestamp) -> (Option<Tick>, Option<Tick>) {
         match &self.rhythm {
@@ -111,7 +110,7 @@ impl Plan {
         Tick { round: u64::try_from(round).unwrap_or(0), at }
     }
 
-    /// The `n`th tick after that of `at`; `None` when there is none.
+    /// The `n`th tick after that of `at`; `None` if there is none.
     #[must_use]
     pub fn after(&self, at: Timestamp, n: u32) -> Option<Tick> {
         match &self.rhythm {
@@ -125,10 +124,10 @@ impl Plan {
         }
     }
 
-    /// Seconds between two rounds on average; `None` when there is no next one.
+    /// Average number of seconds between rounds; `None` if there is no next one.
     ///
-    /// By the clock it is that of a week, so that a line such as `0 9-17 * * MON-FRI` has the same on a
-    /// Friday evening; where a week has less than two ticks, the time between the next two.
+    /// For cron expressions it is the average over a week, so that `0 9-17 * * MON-FRI` gives the same result
+    /// on a Friday evening; with less than two ticks per week, the time between the next two.
     #[must_use]
     pub fn gap(&self, now: Timestamp) -> Option<i64> {
         match &self.rhythm {
@@ -143,14 +142,14 @@ impl Plan {
         }
     }
 
-    /// Share of time in which a picked pod is profiled, as `3.33% of time`; `None` when there is no next
+    /// Share of the time that a picked pod is profiled, as `3.33% of the time`; `None` if there is no next
     /// round.
     #[must_use]
     pub fn overhead(&self, now: Timestamp) -> Option<String> {
         let gap = self.gap(now)?;
         #[allow(clippy::cast_precision_loss)]
         let share = 100.0 * self.duration as f64 / gap.max(1) as f64;
-        Some(format!("{share:.2}% of time"))
+        Some(format!("{share:.2}% of the time"))
     }
 }
 
@@ -170,7 +169,7 @@ pub fn due(
     last_tick.filter(|tick| is_new(*tick, created, last_round) && now.duration_since(tick.at) <= TICK_GRACE)
 }
 
-/// The tick that passed without a round and will not be made up for, if any.
+/// The missed tick, if any.
 #[must_use]
 pub fn missed(
     last_tick: Option<Tick>,
@@ -185,12 +184,12 @@ fn is_new(tick: Tick, created: Timestamp, last_round: Option<Timestamp>) -> bool
     tick.at >= created && last_round.is_none_or(|last| tick.at > last)
 }
 
-/// The schedule for a person, as `every 1h for 2m`.
+/// The schedule as text, such as `every 1h for 2m`.
 #[must_use]
 pub fn describe(schedule: &Schedule) -> String {
     let when = match (&schedule.cron, schedule.preset, schedule.every) {
         (Some(line), _, _) => format!("{line} {}", schedule.time_zone.as_deref().unwrap_or("UTC")),
-        (_, Some(preset), _) => format!("{} ({} % of time)", preset.as_str(), preset.percent()),
+        (_, Some(preset), _) => format!("{} ({} % of the time)", preset.as_str(), preset.percent()),
         (_, _, Some(every)) => format!("every {every}"),
         (_, _, None) => "every 1h".to_owned(),
     };

@@ -44,9 +44,9 @@ proptest! {
 #[test]
 fn presets_are_shares_of_time() {
     for (preset, gap, overhead) in [
-        (Preset::Normal, 2400, "5.00% of time"),
-        (Preset::High, 240, "50.00% of time"),
-        (Preset::Maximum, 160, "75.00% of time"),
+        (Preset::Normal, 2400, "5.00% of the time"),
+        (Preset::High, 240, "50.00% of the time"),
+        (Preset::Maximum, 160, "75.00% of the time"),
     ] {
         let plan = plan("u", &Schedule { preset: Some(preset), ..Schedule::default() });
         assert_eq!(
@@ -59,12 +59,12 @@ fn presets_are_shares_of_time() {
 #[test]
 fn the_overhead_of_an_irregular_line_is_that_of_its_week_whenever_it_is_asked() {
     let cases = [
-        ("0 9-17 * * MON-FRI", "0.89% of time"),
-        ("*/5 9-17 * * MON-FRI", "10.71% of time"),
-        ("* * * * *", "200.00% of time"),
-        ("30 2 * * *", "0.14% of time"),
-        ("0 3 * * MON", "0.02% of time"),
-        ("0,30 3 * * MON,THU", "0.08% of time"),
+        ("0 9-17 * * MON-FRI", "0.89% of the time"),
+        ("*/5 9-17 * * MON-FRI", "10.71% of the time"),
+        ("* * * * *", "200.00% of the time"),
+        ("30 2 * * *", "0.14% of the time"),
+        ("0 3 * * MON", "0.02% of the time"),
+        ("0,30 3 * * MON,THU", "0.08% of the time"),
     ];
     for (line, wanted) in cases {
         let plan = plan(
@@ -111,7 +111,7 @@ proptest! {
 #[test]
 fn a_schedule_without_a_word_is_hourly() {
     let plan = plan("u", &Schedule::default());
-    assert_eq!(plan.overhead(at(1_800_000_000)).as_deref(), Some("3.33% of time"));
+    assert_eq!(plan.overhead(at(1_800_000_000)).as_deref(), Some("3.33% of the time"));
     assert_eq!(describe(&Schedule::default()), "every 1h for 2m");
 }
 

@@ -1,4 +1,4 @@
-//! Which pods does a session capture? Found once, when it starts; the choice stands in its status from then
+//! Which pods does a session capture? Chosen once, when it starts; the choice is kept in its status from then
 //! on.
 
 use std::collections::HashSet;
@@ -32,7 +32,7 @@ pub struct Chosen {
 pub struct Refusal {
     /// The reason.
     pub reason: Reason,
-    /// The same for a person.
+    /// Human-readable message.
     pub message: String,
 }
 
@@ -107,7 +107,7 @@ fn select(session: &ProfileSession, observed: &Observed) -> Result<Vec<Arc<PodFa
     let missing: Vec<&str> = gone(session, observed).collect();
     if !missing.is_empty() && session.spec.trigger == Trigger::OnDemand {
         let message = advised(
-            format!("There is no pod {} in this namespace", missing.join(", ")),
+            format!("Pod {} does not exist in this namespace", missing.join(", ")),
             Reason::TargetNotFound,
         );
         return Err(Refusal { reason: Reason::TargetNotFound, message });
@@ -205,7 +205,7 @@ fn too_small(container: &ContainerFacts, policy: &PolicyFacts) -> Option<String>
     let limit = container.below(&spec.budget)?;
     let (name, least) = (&container.name, &spec.budget.min_container_cpu.0);
     Some(advised(
-        format!("The container {name} has a CPU limit of {limit}m, and budget.minContainerCPU is {least}"),
+        format!("The container {name} has a CPU limit of {limit}m, but budget.minContainerCPU is {least}"),
         Reason::TooSmall,
     ))
 }
@@ -248,9 +248,8 @@ fn opted_out_all(rest: &[Arc<PodFacts>], observed: &Observed) -> Option<Refusal>
         (own, others) => format!("the pods ({own}) and the namespace ({others})"),
     };
     let (key, value, advice) = (names::OPT_LABEL, names::OPT_DISABLED, Reason::OptedOut.advice());
-    let message = format!(
-        "Every pod that is selected and runs is opted out by the label {key}={value} of {whose}; {advice}."
-    );
+    let message =
+        format!("All selected running pods are opted out by the label {key}={value} on {whose}; {advice}.");
     Some(Refusal { reason: Reason::OptedOut, message })
 }
 
@@ -258,13 +257,13 @@ fn nothing(session: &ProfileSession, mine: usize, foreign: usize) -> Refusal {
     let policy = session.spec.policy_ref.as_ref().map_or("", |p| p.name.as_str());
     if mine == 0 && foreign > 0 && session.spec.target.is_some() {
         let message = advised(
-            format!("None of the {foreign} pods of spec.target is selected by the policy {policy:?}"),
+            format!("The policy {policy:?} selects none of the {foreign} pods in spec.target"),
             Reason::NotSelected,
         );
         return Refusal { reason: Reason::NotSelected, message };
     }
     let message = if mine > 0 {
-        format!("Of {mine} selected pods none is running and open to profiling; look at kubectl get pods.")
+        format!("None of the {mine} selected pods is running and can be profiled; check kubectl get pods.")
     } else {
         advised("No pod matches", Reason::NoMatchingPods)
     };

@@ -41,7 +41,7 @@ pub enum Outcome {
         target: usize,
         /// Why.
         reason: Reason,
-        /// The same for a person.
+        /// Human-readable message.
         message: String,
     },
     /// The slices of a target were assembled, or not.
@@ -130,7 +130,7 @@ fn not_attached(
     true
 }
 
-/// A delay that was told already is no news: the next attempt comes with the next reconcile.
+/// A delay that was already reported is not repeated: the next reconcile retries.
 fn fold_target(
     session: &ProfileSession,
     status: &mut ProfileSessionStatus,

@@ -34,7 +34,7 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
         return Verdict::End(
             Phase::Cancelled,
             Reason::Cancelled,
-            "Cancelled before anything was started.".into(),
+            "Cancelled before the session started.".into(),
         );
     }
     match &observed.permission {
@@ -47,7 +47,7 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
     match &observed.policy {
         PolicyFacts::Missing => failed(
             Reason::PolicyNotFound,
-            advised(format!("There is no {kind} {name:?} for this namespace"), Reason::PolicyNotFound),
+            advised(format!("{kind} {name:?} does not exist"), Reason::PolicyNotFound),
         ),
         PolicyFacts::Elsewhere => failed(
             Reason::NotSelected,

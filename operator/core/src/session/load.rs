@@ -56,15 +56,16 @@ pub fn load(start: &StartWhen, observed: &Observed) -> Load {
     match (&start.job_ref, &observed.job) {
         (Some(job), JobFacts::Unasked) => Load::Unasked(job.name.clone()),
         (Some(_), JobFacts::Ended(how)) => Load::Ended(how.clone()),
-        (Some(_), JobFacts::Missing) => Load::Absent("there is no such Job".into()),
+        (Some(_), JobFacts::Missing) => Load::Absent("the Job does not exist".into()),
         (Some(_), JobFacts::Hidden) => Load::Expected(
-            "no pod of it is ready, and the operator may not read the Job; upgrade its chart".into(),
+            "none of its pods is ready, and the operator has no permission to read Jobs; upgrade the chart"
+                .into(),
         ),
         (Some(_), JobFacts::Suspended) => Load::Expected("the Job is suspended".into()),
         (Some(_), JobFacts::Active) => {
             Load::Expected(unready.unwrap_or_else(|| "the Job has no pod yet".into()))
         }
-        (None, _) => unready.map_or_else(|| Load::Absent("there is no such pod".into()), Load::Expected),
+        (None, _) => unready.map_or_else(|| Load::Absent("there is no matching pod".into()), Load::Expected),
     }
 }
 
@@ -98,17 +99,17 @@ pub fn wait(session: &ProfileSession, observed: &Observed) -> Wait {
         Load::Unasked(job) => Wait::Ask(job),
         Load::Runs => Wait::Over,
         Load::Ended(how) => {
-            Wait::InVain(Reason::LoadEnded, advised(format!("The load, {what}, {how}"), Reason::LoadEnded))
+            Wait::InVain(Reason::LoadEnded, advised(format!("The load ({what}) {how}"), Reason::LoadEnded))
         }
         Load::Expected(why) | Load::Absent(why) if observed.now >= until => Wait::InVain(
             Reason::LoadNotStarted,
             advised(
-                format!("The load, {what}, did not run within {}: {why}", start.deadline),
+                format!("The load ({what}) was not running within {}: {why}", start.deadline),
                 Reason::LoadNotStarted,
             ),
         ),
         Load::Expected(why) | Load::Absent(why) => {
-            Wait::Longer(format!("Waiting until {until} for the load, {what}: {why}."))
+            Wait::Longer(format!("Waiting until {until} for the load ({what}): {why}."))
         }
     }
 }
@@ -142,7 +143,7 @@ pub fn describe(start: &StartWhen) -> String {
                 let pairs: Vec<String> = labels.iter().take(4).map(|(k, v)| format!("{k}={v}")).collect();
                 format!("pods with {}", pairs.join(","))
             }
-            None => "pods that spec.startWhen.podSelector selects".into(),
+            None => "pods that match spec.startWhen.podSelector".into(),
         },
         (None, None) => "nothing".into(),
     }

@@ -151,7 +151,7 @@ fn record_once(actions: &mut Vec<Action>) {
     }
 }
 
-/// The choice stands in the status from here on.
+/// From here on, the choice is kept in the status.
 fn begin(
     session: &ProfileSession,
     status: &mut ProfileSessionStatus,
@@ -164,7 +164,7 @@ fn begin(
     status.targets = chosen.targets;
     if left_out > 0 {
         let message = format!(
-            "{} pods are selected, {left_out} of them are left out: {}.",
+            "{left_out} of {} selected pods are left out: {}.",
             taken + left_out,
             Reason::TooManyTargets.advice()
         );
@@ -218,8 +218,8 @@ fn close_all(status: &ProfileSessionStatus) -> Vec<Action> {
         .collect()
 }
 
-/// The time until there is something to do that nobody tells of: a deadline of the session, or the record of
-/// a place that was granted.
+/// The time until something is due without an event: a deadline of the session, or the record of a granted
+/// slot.
 fn next_look(session: &ProfileSession, status: &ProfileSessionStatus, observed: &Observed) -> SignedDuration {
     let granted = |capture: &str| observed.places.get(capture) == Some(&Place::Granted);
     let unrecorded = status.targets.iter().any(|t| t.phase == TargetPhase::Pending && granted(&t.capture));

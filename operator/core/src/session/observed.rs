@@ -33,7 +33,7 @@ pub struct Observed {
     pub namespace_labels: Labels,
     /// The pods of the session's namespace.
     pub pods: Vec<Arc<PodFacts>>,
-    /// Agents that were heard of lately, by pod uid.
+    /// Agents that report, by pod UID.
     pub agents: HashMap<String, AgentFacts>,
     /// Captures of the session, by capture.
     pub captures: HashMap<String, CaptureFacts>,

@@ -10,7 +10,7 @@ const PACE: SignedDuration = SignedDuration::from_secs(1);
 /// Phases between the capture and the end last milliseconds when all is well; they are written when they last
 /// longer.
 const BRIEF: SignedDuration = SignedDuration::from_secs(1);
-/// Least time between two writes that tell of progress alone, such as samples; longer sessions: half their
+/// Minimum time between two writes that only report progress, such as samples; longer sessions: half their
 /// duration.
 const PROGRESS: SignedDuration = SignedDuration::from_secs(10);
 

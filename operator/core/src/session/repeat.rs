@@ -124,14 +124,11 @@ fn stop(
         return Stop::Because(reason, series.message.clone());
     }
     if session.spec.cancel {
-        return Stop::Because(Reason::Cancelled, "Cancelled: no more captures are made.".into());
+        return Stop::Because(Reason::Cancelled, "Cancelled; no more captures will follow.".into());
     }
     if status.start_time.is_none() {
         let reason = status.reason.unwrap_or(Reason::Internal);
-        return Stop::Because(
-            reason,
-            "The first capture did not start, so that no other one follows.".into(),
-        );
+        return Stop::Because(reason, "The first capture did not start, so no other will follow.".into());
     }
     let hopeless = series
         .captures
@@ -140,12 +137,12 @@ fn stop(
     if let Some((row, reason)) = hopeless {
         return Stop::Because(
             reason,
-            format!("The capture {} ended with {reason}, and so would every further one.", row.name),
+            format!("Capture {} ended with {reason}, as would all further ones.", row.name),
         );
     }
     let wanted = wanted(session);
     if made(series) >= wanted {
-        return Stop::Because(Reason::Completed, format!("All {wanted} captures were made."));
+        return Stop::Because(Reason::Completed, format!("All {wanted} captures are complete."));
     }
     session.spec.start_when.as_ref().map_or(Stop::No, |start| stop_with_load(start, observed))
 }
@@ -155,8 +152,8 @@ fn stop_with_load(start: &StartWhen, observed: &Observed) -> Stop {
     let what = load::describe(start);
     match load::load(start, observed) {
         Load::Unasked(job) => Stop::Ask(job),
-        Load::Ended(how) => Stop::Because(Reason::LoadEnded, format!("The load, {what}, {how}.")),
-        Load::Absent(why) => Stop::Because(Reason::LoadEnded, format!("The load, {what}, has ended: {why}.")),
+        Load::Ended(how) => Stop::Because(Reason::LoadEnded, format!("The load ({what}) {how}.")),
+        Load::Absent(why) => Stop::Because(Reason::LoadEnded, format!("The load ({what}) has ended: {why}.")),
         Load::Runs | Load::Expected(_) => Stop::No,
     }
 }
@@ -186,7 +183,7 @@ fn go_on(
     let said = Timestamp::from_second(next.as_second()).unwrap_or(next);
     series.next_time = Some(Time(next));
     series.reason = Some(Reason::Repeating);
-    series.message = format!("The next capture starts at {said}, or when the one before has ended.");
+    series.message = format!("The next capture starts at {said}, or when the previous one has ended.");
     if phase <= Phase::Running || now < next {
         return None;
     }
@@ -239,7 +236,7 @@ fn count(series: &mut RepeatStatus, status: &ProfileSessionStatus) {
 fn tell(series: &RepeatStatus, session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) {
     let truth = if series.end_time.is_some() { Truth::True } else { Truth::False };
     let message = format!(
-        "{} of {} captures made, {} with data, {} without. {}",
+        "{} of {} captures made: {} with data, {} without. {}",
         series.made,
         wanted(session),
         series.succeeded,

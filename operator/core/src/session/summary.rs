@@ -33,7 +33,7 @@ pub fn fold(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Ti
     let delayed = late && status.targets.iter().any(|t| !t.phase.is_terminal());
     if delayed {
         let message = format!(
-            "Results are later than {}; they may still arrive until {} after the capture.",
+            "Results have not arrived within {}; they are accepted until {} after the capture.",
             session.spec.result_timeout, session.spec.result_deadline
         );
         conditions::set(
@@ -134,7 +134,7 @@ fn explanation(
             let waits = live.first().and_then(|t| t.reason).unwrap_or(Reason::WaitingForAgent);
             let text = match waits {
                 Reason::Attaching => "Attaching an agent",
-                Reason::NodeBusy | Reason::BudgetExhausted => "Waiting for a place in the budgets",
+                Reason::NodeBusy | Reason::BudgetExhausted => "Waiting for a slot in the budgets",
                 _ => "Waiting for the agent",
             };
             (Some(waits), format!("{text}: {} of {n} targets have not started.", live.len()))
@@ -144,12 +144,12 @@ fn explanation(
             format!("Capturing {n} target{} for {}.", if n == 1 { "" } else { "s" }, session.spec.duration),
         ),
         Phase::Uploading => {
-            (Some(Reason::Uploading), format!("Captured; {} of {n} profiles are on their way.", live.len()))
+            (Some(Reason::Uploading), format!("Captured; {} of {n} profiles are being uploaded.", live.len()))
         }
         _ if late && !live.is_empty() => {
-            (Some(Reason::ResultsDelayed), format!("{} of {n} profiles are late.", live.len()))
+            (Some(Reason::ResultsDelayed), format!("{} of {n} profiles are delayed.", live.len()))
         }
-        _ => (Some(Reason::Processing), "All profiles are here; computing the hottest functions.".into()),
+        _ => (Some(Reason::Processing), "All profiles are stored; computing the hottest functions.".into()),
     }
 }
 
@@ -188,20 +188,20 @@ fn reachable(targets: &[TargetStatus]) -> Wanted {
         return Wanted::new(
             Truth::False,
             Reason::AgentsSilent,
-            format!("{silent} of {} agents did not answer.", targets.len()),
+            format!("{silent} of {} agents did not report.", targets.len()),
         );
     }
     if waiting > 0 {
         return Wanted::new(
             Truth::Unknown,
             Reason::StatusCheckBlocked,
-            format!("{waiting} of {} agents have not been heard of yet; this stops nothing.", targets.len()),
+            format!("{waiting} of {} agents have not reported yet; profiling is not blocked.", targets.len()),
         );
     }
     Wanted::new(
         Truth::True,
         Reason::AgentsAnswer,
-        format!("{} of {} agents answer.", targets.len(), targets.len()),
+        format!("{} of {} agents report.", targets.len(), targets.len()),
     )
 }
 
@@ -231,7 +231,7 @@ pub fn conclude(session: &ProfileSession, status: &mut ProfileSessionStatus, now
     let generation = session.metadata.generation;
     if conditions::is_true(&status.conditions, "ResultsDelayed") {
         status.completed_late = with_data(&status.targets) > 0;
-        let wanted = Wanted::new(Truth::False, Reason::Completed, "The results came late.");
+        let wanted = Wanted::new(Truth::False, Reason::Completed, "The results arrived late.");
         conditions::set(&mut status.conditions, "ResultsDelayed", wanted, generation, now);
     }
     let complete =
@@ -258,24 +258,24 @@ fn conclusion(status: &ProfileSessionStatus) -> (Option<Reason>, String) {
             let early = match status.targets.iter().filter(|t| t.reason == Some(Reason::TargetExited)).count()
             {
                 0 => String::new(),
-                1 => " 1 target ended before the time was over.".to_owned(),
-                n => format!(" {n} targets ended before the time was over."),
+                1 => " 1 target exited early.".to_owned(),
+                n => format!(" {n} targets exited early."),
             };
             (
                 Some(Reason::Completed),
-                format!("{} samples of {data} of {n} targets.{top}{early}", status.samples),
+                format!("Captured {} samples from {data}/{n} targets.{top}{early}", status.samples),
             )
         }
         Phase::PartiallySucceeded => {
-            (Some(Reason::SomeTargetsFailed), format!("{data} of {n} targets gave data; {why}"))
+            (Some(Reason::SomeTargetsFailed), format!("{data} of {n} targets returned data; {why}"))
         }
         Phase::Cancelled => {
-            (Some(Reason::Cancelled), format!("Cancelled; {data} of {n} targets gave data until then."))
+            (Some(Reason::Cancelled), format!("Cancelled; {data} of {n} targets had returned data."))
         }
         Phase::Expired => {
             (Some(Reason::ResultDeadlineExceeded), format!("No result arrived by the result deadline; {why}"))
         }
-        _ => (Some(failure(&status.targets)), format!("None of {n} targets gave data; {why}")),
+        _ => (Some(failure(&status.targets)), format!("None of {n} targets returned data; {why}")),
     }
 }
 
@@ -341,7 +341,7 @@ pub fn fold_assembled(target: &mut TargetStatus, assembled: Assembled, given_up:
                     target,
                     TargetPhase::Cancelled,
                     Reason::Cancelled,
-                    "What was captured until then is kept.".into(),
+                    "Data captured so far is kept.".into(),
                     now,
                 ),
                 _ => target.phase = TargetPhase::Failed,
@@ -364,7 +364,7 @@ pub fn fold_assembled(target: &mut TargetStatus, assembled: Assembled, given_up:
     }
 }
 
-/// The hottest functions as they stand in the status.
+/// The hottest functions for the status.
 pub fn set_top(status: &mut ProfileSessionStatus, mut top: Vec<TopFunction>) {
     top.truncate(names::MAX_TOP_FUNCTIONS);
     status.top_functions = top;

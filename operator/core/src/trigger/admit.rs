@@ -1,6 +1,6 @@
 //! Which firings become sessions? Each once, none while its workload cools down.
 //!
-//! What was done before stands in the sessions: their trigger, source, workload and time of creation. So the
+//! The history is taken from the sessions: their trigger, source, workload and time of creation. So the
 //! answer is the same after a change of leader.
 
 use std::sync::Arc;

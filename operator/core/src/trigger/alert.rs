@@ -26,8 +26,8 @@ const MAX_LABELS: usize = 64;
 /// Most bytes of a label's name or value.
 const MAX_LABEL: usize = 1024;
 
-/// An alert that starts no session is tried again for so long, then not before Alertmanager repeats it:
-/// longer than the cooldown between two triggers.
+/// An alert that starts no session is retried for this long, then not before Alertmanager repeats it: longer
+/// than the cooldown between two triggers.
 pub const TRIED: SignedDuration = SignedDuration::from_secs(300);
 /// For so long an alert is known that is neither repeated nor resolved, so that what begins on other pods
 /// meanwhile is known to be the same firing.
@@ -67,14 +67,14 @@ pub struct Notification {
 /// Why a notification is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// It is no JSON of the right shape.
-    #[error("the body is no notification of Alertmanager: line {0}, column {1}")]
+    /// It is not JSON of the right structure.
+    #[error("the body is not an Alertmanager notification: line {0}, column {1}")]
     Shape(usize, usize),
     /// It is of another version.
-    #[error("the notification has version {0:?}; fleetprof reads version \"4\"")]
+    #[error("unsupported notification version {0:?}; fleetprof supports version \"4\"")]
     Version(String),
     /// It holds too many alerts.
-    #[error("the notification holds {0} alerts, more than {MAX_ALERTS}; set max_alerts of the receiver")]
+    #[error("the notification contains {0} alerts, more than {MAX_ALERTS}; set max_alerts of the receiver")]
     TooMany(usize),
 }
 
@@ -217,10 +217,13 @@ fn of_one_rule(
 
 fn cause(together: &Together<&Told>) -> String {
     let alert = &together.first.alert;
-    let others =
-        if together.count > 1 { format!("; {} alerts fire together", together.count) } else { String::new() };
+    let others = if together.count > 1 {
+        format!("; {} alerts are firing together", together.count)
+    } else {
+        String::new()
+    };
     format!(
-        "an alert fires since {}: {}{others}",
+        "an alert is firing since {}: {}{others}",
         alert.starts_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         words(&alert.labels)
     )

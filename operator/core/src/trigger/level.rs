@@ -216,12 +216,9 @@ fn cause(measure: Measure, rule: &LevelTrigger, crossing: &Crossing, crossed: us
         Measure::Cpu => ("CPU", "the node's cores", "CPU"),
         Measure::Memory => ("Memory", "the node's memory", "memory"),
     };
-    let of = if run.of_node {
-        format!("of {whole}, since it has no {limit} limit,")
-    } else {
-        "of its limit".into()
-    };
-    let others = if crossed > 1 { format!("; {crossed} pods crossed it together") } else { String::new() };
+    let of =
+        if run.of_node { format!("of {whole} (it has no {limit} limit)") } else { "of its limit".into() };
+    let others = if crossed > 1 { format!("; {crossed} pods exceeded it together") } else { String::new() };
     format!(
         "{what} of container {} in pod {} was {} % {of} for {} s (threshold {} %){others}",
         link.container,

@@ -29,8 +29,9 @@ impl Matcher {
     /// # Errors
     /// A sentence that says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let shape =
-            || format!("{text:?} is no matcher; write it as alertname=\"SlowOrders\", with =, !=, =~ or !~");
+        let shape = || {
+            format!("invalid matcher {text:?}; write it as alertname=\"SlowOrders\", with =, !=, =~ or !~")
+        };
         let at = text.find(['=', '!']).ok_or_else(shape)?;
         let (name, rest) = text.split_at(at);
         let operators = [("=~", true, true), ("!~", false, true), ("!=", false, false), ("=", true, false)];
@@ -62,11 +63,14 @@ impl Matcher {
 fn pattern(text: &str) -> Result<Regex, String> {
     let built = RegexBuilder::new(&format!("^(?:{text})$")).size_limit(MAX_COMPILED).build();
     built.map_err(|error| {
-        format!("{text:?} is no pattern: {}", error.to_string().lines().last().unwrap_or_default().trim())
+        format!(
+            "invalid regular expression {text:?}: {}",
+            error.to_string().lines().last().unwrap_or_default().trim()
+        )
     })
 }
 
-/// The text between double quotes, with `\"`, `\\` and `\n` undone; a text without quotes as it stands.
+/// The text between double quotes, with `\"`, `\\` and `\n` undone; a text without quotes unchanged.
 fn unquoted(text: &str) -> Option<String> {
     let Some(inner) = text.strip_prefix('"') else {
         return (!text.contains('"')).then(|| text.to_owned());
@@ -117,10 +121,14 @@ mod tests {
     #[test]
     fn what_is_no_matcher_says_so() {
         for text in ["", "alertname", "=x", "a b=c", "a==\"x", "a=\"x\"y\"", "a!x", "ä=b"] {
-            assert!(Matcher::parse(text).unwrap_err().contains("is no matcher"), "{text}");
+            assert!(Matcher::parse(text).unwrap_err().contains("invalid matcher"), "{text}");
         }
-        assert!(Matcher::parse("a=~\"(\"").unwrap_err().contains("is no pattern: error: unclosed group"));
-        assert!(Matcher::parse("a=~\"(((a{99}){99}){99}){99}\"").unwrap_err().contains("is no pattern"));
+        assert!(Matcher::parse("a=~\"(\"").unwrap_err().contains("error: unclosed group"));
+        assert!(
+            Matcher::parse("a=~\"(((a{99}){99}){99}){99}\"")
+                .unwrap_err()
+                .contains("invalid regular expression")
+        );
     }
 
     proptest::proptest! {

@@ -41,7 +41,7 @@ pub struct Place {
 }
 
 /// The linked workloads that labels speak of, of which `label` gives the value: the pod that they name, else
-/// the workload, else the app. None without the label `namespace`, for which `namespace` stands in where
+/// the workload, else the app. None without the label `namespace`, for which `namespace` is the default where
 /// there is one.
 #[must_use]
 pub fn places<'a>(

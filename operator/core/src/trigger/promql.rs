@@ -94,10 +94,9 @@ impl Series {
 
 /// Reads the answer to an instant query.
 ///
-/// # Errors
-/// When the query is wrong, or this is no answer of Prometheus.
+/// # Errors If the query is invalid, or the response is not from Prometheus.
 pub fn parse(body: &[u8]) -> Result<Vec<Series>, Problem> {
-    let failed = || Problem::Failed("the server's answer is none of Prometheus; is the URL right?".into());
+    let failed = || Problem::Failed("the response is not from Prometheus; check the URL".into());
     let answer: Answer = serde_json::from_slice(body).map_err(|_| failed())?;
     if answer.status != "success" {
         return Err(refused(&answer));
@@ -106,13 +105,13 @@ pub fn parse(body: &[u8]) -> Result<Vec<Series>, Problem> {
     if data.result_type != "vector" {
         let kind = cut(&plain(&data.result_type), 20);
         return Err(Problem::Invalid(format!(
-            "it gives a {kind}; write an expression that gives an instant vector, such as latency > 0.5"
+            "it returns a {kind}; write an expression that returns an instant vector, such as latency > 0.5"
         )));
     }
     let samples: Vec<Sample> = serde_json::from_value(data.result).map_err(|_| failed())?;
     if samples.len() > MAX_SERIES {
         return Err(Problem::Invalid(format!(
-            "it gives {} series, more than {MAX_SERIES}; narrow it",
+            "it returns {} series, more than {MAX_SERIES}; make it more specific",
             samples.len()
         )));
     }
@@ -127,9 +126,9 @@ fn refused(answer: &Answer) -> Problem {
         "bad_data" => Problem::Invalid(said()),
         "timeout" | "canceled" | "unavailable" => Problem::Failed(said()),
         "execution" => {
-            Problem::Invalid("Prometheus cannot evaluate it; ask Prometheus itself to see why".into())
+            Problem::Invalid("Prometheus cannot evaluate it; run the query in Prometheus to see why".into())
         }
-        other => Problem::Failed(format!("Prometheus answers with the error {:?}", cut(&plain(other), 20))),
+        other => Problem::Failed(format!("Prometheus returned the error {:?}", cut(&plain(other), 20))),
     }
 }
 
@@ -149,7 +148,7 @@ pub struct Known {
 }
 
 /// What is known after one more answer. A server that does not answer takes nothing away; another query
-/// begins anew.
+/// restarts.
 #[must_use]
 pub fn follow(
     before: Option<&Known>,
@@ -238,10 +237,9 @@ pub fn firings(
 fn cause(query: &str, together: &Together<()>, now: Timestamp) -> String {
     let Together { since, namespace, workload, pods, first: (), count } = together;
     let pod = pods.first().map(|pod| format!("pod {pod} of ")).unwrap_or_default();
-    let others =
-        if *count > 1 { format!("; {count} of its series are there together") } else { String::new() };
+    let others = if *count > 1 { format!("; {count} of its series match") } else { String::new() };
     format!(
-        "query {query} gives {pod}{workload} in namespace {namespace} for {} s{others}",
+        "query {query} has returned {pod}{workload} in namespace {namespace} for {} s{others}",
         now.duration_since(*since).as_secs()
     )
 }
@@ -263,7 +261,7 @@ mod tests {
         let busy = br#"{"status":"error","errorType":"timeout","error":"query timed out"}"#;
         assert_eq!(parse(busy), Err(Problem::Failed("query timed out".into())));
         let scalar = br#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"#;
-        assert!(matches!(parse(scalar), Err(Problem::Invalid(w)) if w.starts_with("it gives a scalar")));
+        assert!(matches!(parse(scalar), Err(Problem::Invalid(w)) if w.starts_with("it returns a scalar")));
         assert!(matches!(parse(b"<html>"), Err(Problem::Failed(_))));
     }
 
@@ -296,7 +294,7 @@ mod tests {
         assert_eq!(series.names.len(), 2);
         let mut other = all;
         other.insert("secret".into(), "t".into());
-        assert_ne!(Series::of(&other), series, "it is another series all the same");
+        assert_ne!(Series::of(&other), series, "it is still another series");
         let name = "n".repeat(MAX_NAME);
         let every = Series::of(&place::names().map(|label| (label.to_owned(), name.clone())).collect());
         assert!(every.names.iter().map(|(_, value)| value.len()).sum::<usize>() <= MAX_KEPT);

@@ -3,7 +3,7 @@
 //! A revision is a ReplicaSet of a Deployment, or a ControllerRevision of a StatefulSet or DaemonSet: made
 //! when the template changes, taken up again by a rollback. So the time of its creation tells a new revision
 //! from pods that were merely replaced, and from the revision that was there before the policy. A rollback is
-//! no new revision.
+//! not a new revision.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -133,7 +133,7 @@ fn firing(
         workload: workload.clone(),
         pods: names,
         cause: format!(
-            "{workload} has the new revision {label}, whose first pod {} was ready for {} s (delay {})",
+            "{workload} has the new revision {label}; its first pod {} has been ready for {} s (delay {})",
             first.pod.name,
             now.duration_since(since).as_secs(),
             rule.delay

@@ -54,15 +54,15 @@ fn wanted(policy: &PolicyView, setup: Setup, known: &HashMap<String, Known>) -> 
         return bad(Reason::InvalidSpec, &malformed);
     }
     if !policy.spec.triggers.alerts.is_empty() && !setup.receiver {
-        let why = advised("spec.triggers.alerts: the alert receiver is off", Reason::AlertReceiverOff);
+        let why = advised("spec.triggers.alerts: the alert receiver is disabled", Reason::AlertReceiverOff);
         return bad(Reason::AlertReceiverOff, &[why]);
     }
     if !policy.spec.triggers.prom_ql.is_empty() && !setup.prometheus {
-        let why = advised("spec.triggers.promQL: there is no Prometheus to ask", Reason::PrometheusUnset);
+        let why = advised("spec.triggers.promQL: no Prometheus is configured", Reason::PrometheusUnset);
         return bad(Reason::PrometheusUnset, &[why]);
     }
     if !failed.is_empty() {
         return bad(Reason::PrometheusFailed, &words(failed).collect::<Vec<_>>());
     }
-    Wanted::new(Truth::True, Reason::Valid, "Every trigger can fire.")
+    Wanted::new(Truth::True, Reason::Valid, "All triggers are active.")
 }

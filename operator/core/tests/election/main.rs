@@ -169,7 +169,7 @@ fn a_leader_whose_calls_fail_tries_on_until_its_deadline() {
     assert_eq!(leader.next(4.0), Decision::Look, "the write may have been made");
     let again = Replica(leader.0.clone()).finds(4.0, spec(json!("me"), 2));
     assert_eq!(written(again.next(4.0)).1.as_deref(), Some("2"));
-    assert_eq!(again.next(10.0), Decision::Lost(Lost::NotRenewed), "a look is no renewal");
+    assert_eq!(again.next(10.0), Decision::Lost(Lost::NotRenewed), "a look is not a renewal");
 
     let cut_off = leader.hears(4.0, Answer::Failed).hears(9.0, Answer::Failed);
     assert_eq!(cut_off.next(9.0), wait(10.0), "it wakes in time to stop");

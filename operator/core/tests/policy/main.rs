@@ -308,9 +308,9 @@ fn a_schedule_that_cannot_be_followed_names_its_field() {
         (json!({"cron": "5-1 * * * *"}), "spec.schedule.cron: "),
         (
             json!({"cron": "0 3 * * *", "timeZone": "Europe/Atlantis"}),
-            "spec.schedule.timeZone: \"Europe/Atlantis\"",
+            "spec.schedule.timeZone: unknown time zone \"Europe/Atlantis\"",
         ),
-        (json!({"cron": "0 0 31 2 *"}), "spec.schedule.cron: names a time that never comes"),
+        (json!({"cron": "0 0 31 2 *"}), "spec.schedule.cron never matches any time"),
     ] {
         let step = world.step(&policy_of("p", CREATED, json!({"schedule": schedule})));
         assert_eq!(condition(&step, "Configured"), ("False", "InvalidSpec"), "{words}");
@@ -341,14 +341,14 @@ fn sessions_that_captured_nothing_say_nothing_of_the_way_of_profiles() {
         (
             vec![refused.clone(), skipped.clone(), good()],
             ("True", "ProfilesArrive"),
-            "Session good brought 0 samples of  targets.",
+            "Session good captured 0 samples from  targets.",
         ),
         (
             vec![refused, skipped],
             ("Unknown", "NoProfilesYet"),
-            "No session of this policy has captured anything yet.",
+            "No session of this policy has captured a profile yet.",
         ),
-        (vec![expired, good()], ("False", "ResultDeadlineExceeded"), "Session late ended Expired."),
+        (vec![expired, good()], ("False", "ResultDeadlineExceeded"), "Session late ended as Expired."),
     ];
     for (sessions, wanted, words) in cases {
         let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
@@ -414,7 +414,7 @@ fn of_more_apps_than_rows_those_with_a_trouble_have_one() {
     let lost: Vec<&str> =
         rows.iter().filter(|a| a.reason == Reason::AgentLost).map(|a| a.name.as_str()).collect();
     assert_eq!(lost, ["app-200", "app-240"]);
-    assert!(rows.is_sorted_by_key(|a| a.name.as_str()), "rows are found by name all the same");
+    assert!(rows.is_sorted_by_key(|a| a.name.as_str()), "rows are still found by name");
     assert_eq!(step.news.len(), 2, "and are told of");
 }
 
@@ -429,8 +429,8 @@ fn an_image_that_no_admin_allows_is_named_and_gets_into_no_pod() {
         ));
         assert_eq!(condition(&step, "Configured"), ("False", "InvalidSpec"));
         let configured = step.status.conditions.iter().find(|c| c.type_ == "Configured").unwrap();
-        let words = "spec.agent.image: \"evil.example/agent:1\" is no image that an admin allows: agent:1, \
-                     mirror.example/agent:*.";
+        let words = "spec.agent.image: image \"evil.example/agent:1\" is not allowed; allowed images: \
+                     agent:1, mirror.example/agent:*.";
         assert_eq!(configured.message, words);
         let app = &step.status.linked_apps[0];
         assert_eq!(

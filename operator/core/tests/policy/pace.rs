@@ -68,7 +68,9 @@ fn a_failing_fleet_backs_off_and_one_good_session_ends_it() {
     assert_eq!(condition(&step, "Ready"), ("False", "FailureRate"), "{:#?}", step.status);
     let ready = step.status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
     assert!(
-        ready.message.contains("12 of the last 12 targets failed; rounds are 8 times further apart"),
+        ready
+            .message
+            .contains("12 of the last 12 targets failed; the interval between rounds is 8 times longer"),
         "{}",
         ready.message
     );
@@ -122,7 +124,7 @@ fn rounds_that_fail_are_counted_whatever_the_number_of_their_sessions_and_target
             let stretch = if *wanted == 1 {
                 "can be profiled".into()
             } else {
-                format!("rounds are {wanted} times further apart")
+                format!("the interval between rounds is {wanted} times longer")
             };
             assert!(
                 ready.message.contains(&stretch),

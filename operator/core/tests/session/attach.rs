@@ -41,10 +41,9 @@ fn attaches_to_a_pod_without_an_agent() {
 #[test]
 fn no_agent_is_attached_as_root_where_that_is_forbidden() {
     const ATTACHED: Result<AgentUser, &str> = Ok(AgentUser::Root);
-    let unknown = Err("The user that the container app runs as is not known, and it demands runAsNonRoot");
+    let unknown = Err("The user of the container app is unknown, and it sets runAsNonRoot");
     let restricted =
-        Err("The user that the container app runs as is not known, and the namespace enforces Pod Security \
-         restricted");
+        Err("The user of the container app is unknown, and the namespace enforces Pod Security restricted");
     // (sentence, uid, runAsNonRoot, the level that the namespace enforces, outcome)
     let cases = [
         ("a known user", Some(1000), true, "restricted", Ok(AgentUser::Target { uid: 1000, gid: None })),
@@ -112,7 +111,7 @@ fn attaches_the_image_that_the_policy_names_where_an_admin_allows_it() {
                 (TargetPhase::Skipped, Some(Reason::ImageNotAllowed))
             );
             assert!(
-                w.target("a").message.contains("\"evil.example/agent:7\" is no image that an admin allows"),
+                w.target("a").message.contains("image \"evil.example/agent:7\" is not allowed"),
                 "{}",
                 w.target("a").message
             );
@@ -164,7 +163,7 @@ fn no_agent_by_the_start_deadline_fails_with_what_was_awaited() {
     w.step().is(Phase::Starting, Reason::WaitingForAgent);
     w.after(61).is(Phase::Failed, Reason::StartDeadlineExceeded);
     assert!(
-        w.target("a").message.contains("it runs, but does not reach the gateway"),
+        w.target("a").message.contains("running, but cannot reach the gateway"),
         "{}",
         w.target("a").message
     );

@@ -53,11 +53,11 @@ fn says_whose_label_opts_the_pods_out() {
         pod
     };
     let disabled = || labelled("a", "disabled");
-    let none_runs = "Of 1 selected pods none is running and open to profiling; look at kubectl get pods.";
-    let of_pod = " the label fleetprof.dev/profiling=disabled of the pods; remove the label";
-    let of_namespace = " the label fleetprof.dev/profiling=disabled of the namespace; remove the label";
+    let none_runs = "None of the 1 selected pods is running and can be profiled; check kubectl get pods.";
+    let of_pod = " the label fleetprof.dev/profiling=disabled on the pods; remove the label";
+    let of_namespace = " the label fleetprof.dev/profiling=disabled on the namespace; remove the label";
     let of_both =
-        " the label fleetprof.dev/profiling=disabled of the pods (1) and the namespace (1); remove the label";
+        " the label fleetprof.dev/profiling=disabled on the pods (1) and the namespace (1); remove the label";
     // (pods, the namespace's label, reason, words)
     let cases = [
         (vec![disabled()], "", Reason::OptedOut, of_pod),
@@ -117,8 +117,8 @@ fn a_session_whose_policy_does_not_reach_the_namespace_says_so() {
 
 #[test]
 fn a_policy_keeps_its_rules_on_containers_when_one_is_asked_for() {
-    let barred = "must not be profiled: containers.exclude of the policy has \"app\"; name another one in \
-                  spec.container, or leave it out.";
+    let barred = "must not be profiled: it matches \"app\" in containers.exclude of the policy; set \
+                  spec.container to another one, or leave it empty.";
     // (spec.container, the policy's containers, why not)
     let cases = [
         ("app", json!({}), None),
@@ -127,12 +127,12 @@ fn a_policy_keeps_its_rules_on_containers_when_one_is_asked_for() {
         (
             "app",
             json!({"include": ["web"]}),
-            Some("must not be profiled: containers.include of the policy has only web;"),
+            Some("must not be profiled: it does not match containers.include of the policy (web);"),
         ),
         (
             "db",
             json!({}),
-            Some("The pod has no container db; name one of app in spec.container, or leave it out."),
+            Some("The pod has no container db; set spec.container to one of app, or leave it empty."),
         ),
         (
             "",

@@ -32,7 +32,9 @@ fn who_finds_the_node_busy_waits_and_gets_the_place() {
         (1, TargetPhase::Pending, Some(Reason::NodeBusy))
     );
     assert!(
-        w.target("b").message.contains("budget.maxConcurrentPerNode is 1; waiting for a place until"),
+        w.target("b")
+            .message
+            .contains("the limit is 1 (budget.maxConcurrentPerNode); waiting for a slot until"),
         "{}",
         w.target("b").message
     );
@@ -123,7 +125,7 @@ fn a_small_container_is_left_alone() {
         .with_agent("a");
     w.step().is(Phase::Failed, Reason::TooSmall);
     assert!(
-        w.target("a").message.contains("limit of 50m, and budget.minContainerCPU is 100m"),
+        w.target("a").message.contains("limit of 50m, but budget.minContainerCPU is 100m"),
         "{}",
         w.target("a").message
     );

@@ -124,7 +124,7 @@ fn a_container_over_the_line_for_the_window_starts_one_session_that_says_why() {
     assert_eq!(created.spec.target.clone().unwrap().pods.unwrap(), ["shop-x"]);
     assert!(created.metadata.name.unwrap().starts_with("p-cpu-"));
     let again = world.tell(40, &[("shop-x", 93, 99)]);
-    assert_eq!((again.create.len(), again.held.len()), (0, 0), "the same run is no second firing");
+    assert_eq!((again.create.len(), again.held.len()), (0, 0), "the same run is not a second firing");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn many_replicas_that_cross_together_start_one_session_of_the_hottest() {
     let targets: Vec<_> =
         created.iter().map(|s| s.spec.target.clone().unwrap().pods.unwrap().join(",")).collect();
     assert_eq!(targets, ["c", "b"], "one for each workload");
-    assert!(created[1].spec.cause.ends_with("; 2 pods crossed it together"), "{}", created[1].spec.cause);
+    assert!(created[1].spec.cause.ends_with("; 2 pods exceeded it together"), "{}", created[1].spec.cause);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn silence_a_short_drop_and_a_missing_limit() {
     world.levels.firings(&(&world.policy).into(), &world.links, &free(0));
     let firings = world.levels.firings(&(&world.policy).into(), &world.links, &free(30));
     assert!(
-        firings[0].cause.contains("was 90 % of the node's cores, since it has no CPU limit, for 30 s"),
+        firings[0].cause.contains("was 90 % of the node's cores (it has no CPU limit) for 30 s"),
         "{}",
         firings[0].cause
     );

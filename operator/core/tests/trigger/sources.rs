@@ -58,8 +58,8 @@ fn an_alert_that_is_repeated_starts_no_second_session_even_after_the_cooldown() 
     assert_eq!((created.spec.trigger, created.spec.duration.as_secs()), (Trigger::Alert, 15));
     assert_eq!(
         created.spec.cause,
-        "an alert fires since 2027-01-15T08:00:00Z: alertname=Slow, evil=[31mx, namespace=shop, pod=shop-x, \
-         severity=page"
+        "an alert is firing since 2027-01-15T08:00:00Z: alertname=Slow, evil=[31mx, namespace=shop, \
+         pod=shop-x, severity=page"
     );
     for second in [1, 100, 121, 100_000] {
         assert_eq!(
@@ -107,8 +107,8 @@ fn alerts_of_several_pods_are_one_firing_that_captures_as_many_as_the_policy_say
     let shop = firings.iter().find(|f| f.workload.name == "shop").unwrap();
     assert_eq!(shop.pods, ["b", "c"]);
     assert!(
-        shop.cause.starts_with("an alert fires since 2027-01-15T08:00:00Z: ")
-            && shop.cause.ends_with("; 3 alerts fire together")
+        shop.cause.starts_with("an alert is firing since 2027-01-15T08:00:00Z: ")
+            && shop.cause.ends_with("; 3 alerts are firing together")
     );
     assert!(
         alert::firings(&(&world.policy).into(), &world.links, &told, at(700)).is_empty(),
@@ -130,7 +130,7 @@ fn matchers_that_cannot_be_read_are_named_with_their_field() {
     let problems = alert::problems(&(&world.policy).into());
     assert_eq!(problems.len(), 1);
     assert!(
-        problems[0].starts_with("spec.triggers.alerts[1].matchers[1]: \"(\" is no pattern: "),
+        problems[0].starts_with("spec.triggers.alerts[1].matchers[1]: invalid regular expression \"(\": "),
         "{problems:?}"
     );
     let mut status = fleetprof_crds::ProfilingPolicyStatus::default();
@@ -200,7 +200,8 @@ fn a_new_revision_is_profiled_once_after_its_delay_and_the_first_one_never() {
     );
     assert_eq!(
         created.spec.cause,
-        "Deployment/shop has the new revision new, whose first pod shop-new-1 was ready for 60 s (delay 1m)"
+        "Deployment/shop has the new revision new; its first pod shop-new-1 has been ready for 60 s (delay \
+         1m)"
     );
     for second in [71, 500, 3000, 50_000] {
         assert!(
@@ -263,7 +264,7 @@ fn a_query_fires_once_its_series_is_there_for_long_enough_and_its_problem_names_
             world.admit(second, firings).create.into_iter().map(|s| (second, s.spec.cause, s.spec.trigger)),
         );
     }
-    let cause = "query slow gives pod shop-x of Deployment/shop in namespace shop for 60 s".to_owned();
+    let cause = "query slow has returned pod shop-x of Deployment/shop in namespace shop for 60 s".to_owned();
     assert_eq!(
         starts,
         [(60, cause, Trigger::PromQl)],
@@ -321,8 +322,7 @@ fn series_of_several_pods_are_one_firing_whose_key_does_not_change_by_chance() {
     }
     assert!(admitted.iter().all(|(key, ..)| *key == NOW.to_string()));
     let last = (
-        "query slow gives pod c of Deployment/shop in namespace shop for 90 s; 7 of its series are there \
-         together",
+        "query slow has returned pod c of Deployment/shop in namespace shop for 90 s; 7 of its series match",
         "c,a",
     );
     assert_eq!((admitted[6].1.as_str(), admitted[6].2.as_str()), last);

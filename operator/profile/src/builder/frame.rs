@@ -1,4 +1,4 @@
-//! What does a collector say about one frame of a stack?
+//! How does a collector describe a frame of a stack?
 
 /// A line of source code in a function; texts may be empty, numbers 0, where unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -15,7 +15,7 @@ pub struct Line<'a> {
     pub start_line: i64,
 }
 
-/// One physical frame of a stack, with what the compiler inlined into it.
+/// One physical frame of a stack, with the functions inlined into it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// The name for people (demangled). Empty: not symbolized, the frame is shown by mapping and address.
@@ -90,7 +90,7 @@ pub struct MappingId(pub(super) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LocationId(pub(super) u64);
 
-/// What is known about samples besides their stack.
+/// Labels of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Label<'a> {
     /// Such as `thread`; never `pprof::…`.

@@ -1,11 +1,11 @@
-//! How much may a builder hold, and what was cut to keep to it?
+//! What are the limits of a builder, and what was truncated to meet them?
 
-/// Bounds of one [`ProfileBuilder`](super::ProfileBuilder); what does not fit is counted in [`Truncation`],
-/// never lost silently.
+/// Bounds of one [`ProfileBuilder`](super::ProfileBuilder); anything beyond them is counted in
+/// [`Truncation`], never lost silently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BuilderLimits {
-    /// Different stacks (with their labels), the overflow bucket included. 16 000 is what Pyroscope takes in
-    /// one profile.
+    /// Different stacks (with their labels), the overflow bucket included. 16 000 is the limit of Pyroscope
+    /// per profile.
     pub stacks: usize,
     /// Frames of one stack; of a deeper one the frames nearest to the leaf are kept.
     pub depth: usize,
@@ -28,7 +28,7 @@ pub struct BuilderLimits {
 }
 
 impl Default for BuilderLimits {
-    /// At most about 64 MB, and a slice that every destination takes.
+    /// About 64 MB at most, and a slice size that all destinations accept.
     fn default() -> Self {
         Self {
             stacks: 16_000,
@@ -45,7 +45,7 @@ impl Default for BuilderLimits {
     }
 }
 
-/// What a builder cut; all zero when nothing was.
+/// What a builder truncated; all zero if nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Truncation {
     /// Additions whose values went to the stack `[truncated]`.
@@ -64,12 +64,12 @@ pub struct Truncation {
 }
 
 impl Truncation {
-    /// Whether anything was cut.
+    /// Whether anything was truncated.
     pub fn any(&self) -> bool {
         *self != Self::default()
     }
 
-    /// A sentence for people, or nothing where nothing was cut.
+    /// A message, or `None` if nothing was truncated.
     pub fn sentence(&self) -> Option<String> {
         self.any().then(|| {
             format!(

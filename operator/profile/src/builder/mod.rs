@@ -24,29 +24,29 @@ use crate::samples::{SampleKey, SampleTable, sort_labels};
 use strings::Strings;
 use tables::Tables;
 
-/// The name of the frame that stands for what did not fit.
+/// The name of the frame that represents truncated frames.
 pub const TRUNCATED: &str = "[truncated]";
 
 /// Why something could not be added; the builder is unchanged then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
-    /// Not one value for each sample type.
+    /// The number of values differs from the number of sample types.
     #[error("a {kind} sample needs {need} values but got {have}: give one for each of its sample types")]
     ValueCount {
         /// The kind of the profile.
         kind: ProfileKind,
-        /// How many were given.
+        /// Number of values given.
         have: usize,
-        /// How many it takes.
+        /// Number of values required.
         need: usize,
     },
     /// A value below 0.
     #[error("value {0} of a sample is negative: a profile counts what was seen, from 0 up")]
     NegativeValue(i64),
-    /// A label that pprof keeps for itself.
+    /// A label reserved by pprof.
     #[error("label \"{0}\" begins with \"pprof::\", which pprof keeps for itself: rename it")]
     ReservedLabel(String),
-    /// A location of some other builder.
+    /// A location of another builder.
     #[error("location {0} is not known to this builder: a LocationId is valid only where it was made")]
     UnknownLocation(u64),
 }
@@ -72,7 +72,7 @@ impl ProfileBuilder {
         Self::with_limits(kind, period, start_ns, BuilderLimits::default())
     }
 
-    /// The same with bounds of one's own.
+    /// The same with custom limits.
     pub fn with_limits(kind: ProfileKind, period: i64, start_ns: i64, limits: BuilderLimits) -> Self {
         Self {
             kind,
@@ -87,20 +87,19 @@ impl ProfileBuilder {
         }
     }
 
-    /// Makes a mapping known; the first one must be the main binary's. Equal mappings are one.
+    /// Adds a mapping; the first one must be the main binary's. Equal mappings are deduplicated.
     pub fn mapping(&mut self, info: &MappingInfo<'_>) -> MappingId {
         self.tables.mapping(info, &mut self.strings, &self.limits, &mut self.cut)
     }
 
-    /// Makes a frame known; equal frames are one.
+    /// Adds a frame; equal frames are deduplicated.
     pub fn location(&mut self, frame: &Frame<'_>) -> LocationId {
         self.tables.location(frame, &mut self.strings, &self.limits, &mut self.cut)
     }
 
     /// Adds `values` (one for each sample type of the kind) to a stack, leaf first.
     ///
-    /// # Errors
-    /// A wrong number of values, a negative one, or a reserved label; nothing is added then.
+    /// # Errors A wrong number of values, a negative value, or a reserved label; nothing is added then.
     pub fn add(
         &mut self,
         stack: &[Frame<'_>],
@@ -148,23 +147,22 @@ impl ProfileBuilder {
         Ok(())
     }
 
-    /// Different stacks held so far.
+    /// Number of different stacks so far.
     pub fn len(&self) -> usize {
         self.samples.len()
     }
 
-    /// Whether nothing was added yet.
+    /// Whether nothing has been added yet.
     pub fn is_empty(&self) -> bool {
         self.samples.len() == 0
     }
 
-    /// What was cut so far.
+    /// What has been truncated so far.
     pub fn truncation(&self) -> Truncation {
         Truncation { texts: self.cut.texts + self.strings.shortened, ..self.cut }
     }
 
-    /// The profile of a capture that lasted `duration_ns`. Comments are free remarks; what was cut is added
-    /// to them.
+    /// The profile of a capture that lasted `duration_ns`. Truncations are appended to the comments.
     pub fn finish(mut self, duration_ns: i64, comments: &[&str]) -> Profile {
         let cut = self.truncation().sentence();
         let comment = comments

@@ -1,9 +1,9 @@
-//! Which texts does a builder still take?
+//! Which strings fit into a builder's string table?
 
 use super::limits::BuilderLimits;
 use crate::strings::StringTable;
 
-/// A string table that keeps to limits.
+/// A string table with limits.
 #[derive(Debug)]
 pub(super) struct Strings {
     table: StringTable,
@@ -15,7 +15,7 @@ impl Strings {
         Self { table: StringTable::new(), shortened: 0 }
     }
 
-    /// The number of `text`, or nothing when the table is full.
+    /// The index of `text`, or `None` if the table is full.
     pub(super) fn intern(&mut self, text: &str, limits: &BuilderLimits) -> Option<i64> {
         if text.len() > limits.string_length {
             self.shortened += 1;
@@ -33,7 +33,7 @@ impl Strings {
         (!full).then(|| self.table.intern(text))
     }
 
-    /// The number of a text of our own, whatever the limits: there are only a handful.
+    /// The index of one of the few built-in strings, which ignore the limits.
     pub(super) fn intern_own(&mut self, text: &str) -> i64 {
         self.table.intern(text)
     }

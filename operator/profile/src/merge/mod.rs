@@ -1,4 +1,4 @@
-//! What do several profiles say together?
+//! How are profiles merged?
 //!
 //! The rules are those of `go tool pprof`: the profiles must count the same things; samples with the same
 //! stack and the same labels are added up; functions, locations and mappings are told apart by what they are,
@@ -18,12 +18,12 @@ use crate::strings::StringTable;
 use crate::view::{View, sample_types, text};
 use source::Source;
 
-/// How the times of profiles lie to one another.
+/// How the durations of profiles combine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlap {
-    /// Slices of one target, one after the other: durations are added.
+    /// Consecutive slices of one target: durations are added.
     Sequential,
-    /// Targets that were captured at the same time: the longest duration counts.
+    /// Concurrently captured targets: the longest duration counts.
     Parallel,
 }
 
@@ -31,12 +31,12 @@ pub enum Overlap {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
     /// No profile at all.
-    #[error("there is no profile to merge: give at least one")]
+    #[error("no profile to merge: at least one is required")]
     Nothing,
     /// The profiles count different things.
     #[error("a profile of [{have}] cannot be merged into one of [{need}]: merge only profiles of one type")]
     SampleTypes {
-        /// The sample types of the profile that does not fit, with the period's.
+        /// The sample and period types of the profile that differs.
         have: String,
         /// Those of the first profile.
         need: String,
@@ -86,7 +86,7 @@ type MappingKey = (u64, u64, i64);
 type LocationKey = (u64, u64, Vec<Line>, bool);
 
 impl Tables {
-    /// Everything stands in a table and, as a key, in a map; both may hold twice what they need.
+    /// Everything is stored in a table and, as a key, in a map; both may hold twice what they need.
     fn memory(&self) -> usize {
         let strings = self.strings.bytes() + 2 * size_of::<(String, i64)>() * self.strings.len();
         let lines: usize =
@@ -99,7 +99,7 @@ impl Tables {
 }
 
 impl Merger {
-    /// A merger of nothing yet.
+    /// An empty merger.
     pub fn new(overlap: Overlap) -> Self {
         Self {
             overlap,
@@ -120,8 +120,7 @@ impl Merger {
 
     /// Adds a profile.
     ///
-    /// # Errors
-    /// It counts other things than the first one; the merger is unchanged then and takes others.
+    /// # Errors The profile counts different things than the first one; the merger is unchanged then.
     pub fn add(&mut self, profile: &Profile) -> Result<(), MergeError> {
         let types = type_names(profile);
         if self.header.is_some() && types != self.types {
@@ -146,12 +145,12 @@ impl Merger {
         self.samples.len()
     }
 
-    /// Whether nothing was added that counts.
+    /// Whether nothing has been added.
     pub fn is_empty(&self) -> bool {
         self.samples.len() == 0
     }
 
-    /// Bytes of memory that it holds, estimated from above; for those who stop before it is too much.
+    /// Upper bound of the memory it uses, in bytes, so that callers can stop early.
     pub fn memory(&self) -> usize {
         self.tables.memory() + self.samples.memory()
     }

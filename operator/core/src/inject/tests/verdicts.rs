@@ -154,7 +154,7 @@ fn nodes() -> Vec<Case> {
         ("nodes of Linux", placed(json!([term(json!([os("In", json!(["linux"]))]))])), &[], None),
         ("no node of Windows", placed(json!([term(json!([os("NotIn", json!(["windows"]))]))])), &[], None),
         ("nodes that say their system", placed(json!([term(json!([os("Exists", json!(null))]))])), &[], None),
-        ("a wish for Windows is no demand", pod_with("/spec/affinity", preferred), &[], None),
+        ("a preference for Windows is not a requirement", pod_with("/spec/affinity", preferred), &[], None),
         ("no terms", placed(json!([])), &[], None),
     ]
 }
@@ -214,7 +214,7 @@ fn users() -> Vec<Case> {
             Some(UnknownUser),
         ),
         (
-            "an unknown user under a level that is no level",
+            "an unknown user under an invalid level",
             user(json!({})),
             &[("pod-security.kubernetes.io/enforce", "strict")],
             Some(UnknownUser),
@@ -285,7 +285,12 @@ fn malformed() -> Vec<Case> {
             &[],
             Some(MalformedPod),
         ),
-        ("a user that is no number", pod_with(USER, json!({"runAsUser": "root"})), &[], Some(MalformedPod)),
+        (
+            "a user that is not a number",
+            pod_with(USER, json!({"runAsUser": "root"})),
+            &[],
+            Some(MalformedPod),
+        ),
         ("a user that cannot be", pod_with(USER, json!({"runAsUser": -1})), &[], Some(MalformedPod)),
         (
             "a user beyond all users",
@@ -398,10 +403,7 @@ fn a_policy_sets_image_and_resources_of_its_agents_within_what_an_admin_allows()
     let other = json!({"agent": {"image": "evil.example/fleetprof-agent:7"}});
     let outcome = outcome(&pod(), &[], &[Policy::new("p", "2026-01-01T00:00:00Z", other)]);
     let Outcome::Skipped { reason: ImageNotAllowed, message } = &outcome else { panic!("{outcome:?}") };
-    assert!(
-        message.contains("\"evil.example/fleetprof-agent:7\" is no image that an admin allows"),
-        "{message}"
-    );
+    assert!(message.contains("image \"evil.example/fleetprof-agent:7\" is not allowed"), "{message}");
 }
 
 fn served_by(pod: &Value, policies: &[Policy]) -> Option<String> {

@@ -101,7 +101,7 @@ pub struct Situation<'a> {
     pub pinned: bool,
     /// The policy's pods.
     pub links: &'a [PodLink],
-    /// Agents that were heard of lately, by pod uid.
+    /// Agents that report, by pod UID.
     pub agents: &'a HashMap<String, AgentFacts>,
     /// The last restart.
     pub last: Option<&'a RestartStatus>,

@@ -1,4 +1,4 @@
-//! What is done for a target as it stands now?
+//! Which actions does a target need in its current phase?
 
 use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
 use fleetprof_crds::wire::{Order, needs};

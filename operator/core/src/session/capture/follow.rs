@@ -38,7 +38,7 @@ fn tell_storage(target: &mut TargetStatus, full: bool) {
             explain(
                 target,
                 Reason::StorageFull,
-                advised("The results volume is full, the agent keeps what it captured", Reason::StorageFull),
+                advised("The results volume is full; the agent keeps its data", Reason::StorageFull),
             );
         }
         Some(Reason::StorageFull) if !full => explain(target, Reason::Uploading, String::new()),
@@ -111,7 +111,7 @@ fn silence(target: &TargetStatus, context: &Context) -> Option<(Reason, String)>
     if let Some(at) = context.cancelled_at
         && now > at + CANCEL_GRACE
     {
-        return Some((Reason::Cancelled, "The agent did not confirm that it stopped.".into()));
+        return Some((Reason::Cancelled, "The agent did not confirm the cancellation.".into()));
     }
     if !context.observed.settled {
         return None;
@@ -127,7 +127,7 @@ fn silence(target: &TargetStatus, context: &Context) -> Option<(Reason, String)>
     if attached_gone && !context.observed.agents.contains_key(&target.pod_uid) {
         return Some((
             Reason::AgentGone,
-            advised("The attached agent ended during the capture", Reason::AgentGone),
+            advised("The attached agent exited during the capture", Reason::AgentGone),
         ));
     }
     let end = target.start_time.as_ref().map(|t| t.0 + context.session.spec.duration.as_signed() + GRACE);
@@ -135,7 +135,7 @@ fn silence(target: &TargetStatus, context: &Context) -> Option<(Reason, String)>
         return Some((
             Reason::CaptureTimedOut,
             advised(
-                format!("The agent did not end the capture within {GRACE:#} after its time"),
+                format!("The agent did not finish the capture within {GRACE:#} after its scheduled end"),
                 Reason::CaptureTimedOut,
             ),
         ));

@@ -65,7 +65,7 @@ fn order(target: &mut TargetStatus, pod: &PodFacts, agent: &AgentFacts, context:
             target.phase = TargetPhase::Ordered;
             target.container_id = pod.container(&target.container).map(|c| c.id.clone()).unwrap_or_default();
             target.runtime = agent.runtimes.get(&target.container_id).cloned();
-            explain(target, Reason::WaitingForAgent, "The order is out.".into());
+            explain(target, Reason::WaitingForAgent, "The capture is ordered.".into());
         }
     }
     None
@@ -109,7 +109,7 @@ fn turn(target: &mut TargetStatus, context: &Context) -> Turn {
         finish(target, TargetPhase::Skipped, busy.reason, message, now);
     } else {
         let message = format!(
-            "{}; waiting for a place until {}.",
+            "{}; waiting for a slot until {}.",
             busy.message,
             context.start_before.strftime("%H:%M:%S UTC")
         );
@@ -172,7 +172,7 @@ fn attach_or_give_up(target: &mut TargetStatus, pod: &PodFacts, context: &Contex
     let failed = match ours {
         Some(AgentContainerState::Ended(why)) => Some((
             Reason::AgentGone,
-            advised(format!("The attached agent ended before it reported: {why}"), Reason::AgentGone),
+            advised(format!("The attached agent exited before it reported: {why}"), Reason::AgentGone),
         )),
         Some(AgentContainerState::Waiting(why, message)) if image_failed(why) => {
             Some((Reason::AgentImageFailed, format!("The attached agent does not start: {why}: {message}")))
@@ -213,13 +213,14 @@ fn ours<'a>(target: &TargetStatus, pod: &'a PodFacts) -> Option<(&'a str, &'a Ag
 fn late_start(target: &TargetStatus, pod: &PodFacts, context: &Context) -> (Reason, String) {
     let deadline = context.session.spec.start_deadline;
     let of = |state: &AgentContainerState| match state {
-        AgentContainerState::Unknown => "the kubelet has not said anything of it".to_owned(),
-        AgentContainerState::Waiting(reason, message) => format!("it waits: {reason} {message}"),
-        AgentContainerState::Running => "it runs, but does not reach the gateway".to_owned(),
-        AgentContainerState::Ended(why) => format!("it ended: {why}"),
+        AgentContainerState::Unknown => "the kubelet has not reported its state".to_owned(),
+        AgentContainerState::Waiting(reason, message) => format!("waiting: {reason} {message}"),
+        AgentContainerState::Running => "running, but cannot reach the gateway".to_owned(),
+        AgentContainerState::Ended(why) => format!("exited: {why}"),
     };
-    let state = ours(target, pod)
-        .map_or("it was not attached".to_owned(), |(name, state)| format!("container {name}: {}", of(state)));
+    let state = ours(target, pod).map_or("no container was attached".to_owned(), |(name, state)| {
+        format!("container {name}: {}", of(state))
+    });
     (Reason::StartDeadlineExceeded, format!("No agent reported within {deadline}; {state}."))
 }
 
@@ -237,7 +238,7 @@ pub(super) fn unstarted(
     if !context.observed.agents.contains_key(&target.pod_uid) {
         return Some(late_start(target, pod, context));
     }
-    let message =
-        "The agent answers, but did not start the capture in time; another session may hold the container.";
+    let message = "The agent reports, but did not start the capture in time; another session may be \
+                   capturing the container.";
     (late > GRACE).then(|| (Reason::StartDeadlineExceeded, message.to_owned()))
 }
