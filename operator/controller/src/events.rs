@@ -48,7 +48,7 @@ impl Events {
             secondary: None,
         };
         if let Err(error) = self.0.publish(&event, about).await {
-            tracing::warn!(%error, k8s.object.name = about.name, "an event could not be written");
+            tracing::warn!(%error, k8s.object.name = about.name, "failed to write event");
         }
     }
 }

@@ -77,7 +77,7 @@ async fn metrics(State(health): State<Health>) -> (StatusCode, [(&'static str, &
 /// # Errors
 /// When the port cannot be bound.
 pub async fn serve(port: u16, health: Health, limits: Limits) -> anyhow::Result<()> {
-    let listener = server::bind(port).context("health and metrics cannot be served")?;
+    let listener = server::bind(port).context("failed to serve health and metrics")?;
     match server::serve_plain(listener, router(health), limits).await {}
 }
 

@@ -60,7 +60,7 @@ where
             return Ok(());
         }
     }
-    tracing::info!(lease, identity, "this replica leads");
+    tracing::info!(lease, identity, "became leader");
     election
         .lead(work(), async {
             stop.await;

@@ -8,27 +8,27 @@ use fleetprof_operator::{run, server, webhook};
 use tokio::runtime::Builder;
 use tracing_subscriber::EnvFilter;
 
-/// A request of the webhook is hundreds of small allocations, and the C library's way with them is slow in a
-/// static binary.
+/// A webhook request makes hundreds of small allocations, which are slow with the C library of a static
+/// binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Controls profiling of a fleet of Kubernetes workloads.
+/// Kubernetes operator for profiling a fleet of workloads.
 #[derive(Parser)]
 #[command(name = "fleetprof-operator", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// What is logged, such as `info` or `fleetprof_operator=debug,info`.
+    /// Log filter, such as `info` or `fleetprof_operator=debug,info`.
     #[arg(long, env = "FLEETPROF_LOG", default_value = "info", global = true)]
     log: String,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Controllers, gateway for agents, results and their API; one replica leads.
+    /// Run the controllers, the agent gateway, and the read API. One replica leads.
     Run(RunSettings),
-    /// The admission webhook; any number of replicas.
+    /// Run the admission webhook. All replicas are active.
     Webhook(webhook::WebhookArgs),
 }
 
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     let runtime = match runtime(&arguments.command).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "no runtime could be started");
+            tracing::error!(%error, "failed to start the async runtime");
             return ExitCode::FAILURE;
         }
     };
@@ -66,8 +66,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// A request of the webhook is some ten microseconds of work and never waits: to wake a second thread for it
-/// would cost a third more.
+/// A webhook request takes some ten microseconds and never waits: waking a second thread would cost a third
+/// more.
 fn runtime(command: &Command) -> Builder {
     match command {
         Command::Run(_) => Builder::new_multi_thread(),

@@ -74,7 +74,7 @@ impl Metrics {
         let m = Self::default();
         registry.register(
             "fleetprof_sessions",
-            "Sessions that ended, by trigger, phase and reason",
+            "Ended sessions, by trigger, phase and reason",
             m.0.ended.clone(),
         );
         registry.register("fleetprof_sessions_active", "Sessions that have not ended", m.0.active.clone());
@@ -83,27 +83,18 @@ impl Metrics {
             "Time from the creation of a session to its first running target",
             m.0.starts.clone(),
         );
-        registry.register(
-            "fleetprof_samples",
-            "Samples captured by sessions that ended",
-            m.0.samples.clone(),
-        );
-        registry.register(
-            "fleetprof_reconcile_errors",
-            "Reconciles that failed and are tried again, by kind",
-            m.0.errors.clone(),
-        );
-        registry.register("fleetprof_status_writes", "Writes of a status, by kind", m.0.writes.clone());
-        registry.register("fleetprof_leading", "1 on the replica that leads", m.0.leading.clone());
+        registry.register("fleetprof_samples", "Samples captured by ended sessions", m.0.samples.clone());
+        registry.register("fleetprof_reconcile_errors", "Failed reconciles, by kind", m.0.errors.clone());
+        registry.register("fleetprof_status_writes", "Status writes, by kind", m.0.writes.clone());
+        registry.register("fleetprof_leading", "1 on the leader", m.0.leading.clone());
         registry.register(
             "fleetprof_trigger_firings",
-            "Firings of triggers, by trigger and by what came of them: a session, or held back by a cooldown",
+            "Trigger firings, by trigger and outcome: started a session, or held back by a cooldown",
             m.0.fired.clone(),
         );
         registry.register(
             "fleetprof_alert_notifications",
-            "Notifications of Alertmanager by the code of our answer: 200, 400 malformed, 401 forged, 408, \
-             413 oversized, 503",
+            "Alertmanager notifications received, by HTTP status code",
             m.0.notifications.clone(),
         );
         m

@@ -14,9 +14,8 @@ use kube::{Api, Client, api::PostParams};
 pub async fn review(client: &Client, session: &ProfileSession) -> kube::Result<Permission> {
     let Some(user) = session.spec.requested_by.clone().filter(|u| !u.username.is_empty()) else {
         return Ok(Permission::Denied(
-            "spec.requestedBy is not set, so nobody's rights can be checked; the \
-                                      fleetprof webhook writes it: check that it runs, then create the \
-                                      session again."
+            "spec.requestedBy is not set, so permissions cannot be checked. It is set by the fleetprof \
+             webhook: check that the webhook is running, then recreate the session."
                 .into(),
         ));
     };
@@ -39,8 +38,8 @@ pub async fn review(client: &Client, session: &ProfileSession) -> kube::Result<P
         return Ok(Permission::Allowed);
     }
     Ok(Permission::Denied(format!(
-        "{:?} may not {missing} in namespace {namespace:?}; the ClusterRole {role} has that right: bind it \
-         to them in the namespace.",
+        "User {:?} may not {missing} in namespace {namespace:?}; bind the ClusterRole {role} to the user in \
+         that namespace.",
         user.username
     )))
 }

@@ -1,4 +1,4 @@
-//! Where does this process run and what was it told? Settings of `run`, from flags and environment.
+//! What are the settings of `run`? They come from flags and the environment.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -7,13 +7,13 @@ use clap::Args;
 use fleetprof_core::image::AgentImages;
 use fleetprof_crds::quantity;
 
-/// The images that agents may have: settings of `run` and of `webhook`.
+/// Allowed agent images: settings of `run` and of `webhook`.
 #[derive(Args, Clone, Debug)]
 pub struct ImageArgs {
-    /// Image of agents whose policy names none.
+    /// Default agent image.
     #[arg(long, env = "FLEETPROF_AGENT_IMAGE", default_value = concat!("docker.io/library/fleetprof-agent:", env!("CARGO_PKG_VERSION")))]
     pub agent_image: String,
-    /// Images that policies may name in agent.image, beside that one; `*` stands for any run of characters.
+    /// Additional images that policies can set in agent.image; `*` matches any characters.
     #[arg(long, env = "FLEETPROF_ALLOWED_AGENT_IMAGES", default_value = "", value_delimiter = ',')]
     pub allowed_agent_images: Vec<String>,
 }
@@ -33,35 +33,35 @@ pub struct RunSettings {
     /// Namespace of the operator.
     #[arg(long, env = "FLEETPROF_NAMESPACE", default_value = "fleetprof")]
     pub namespace: String,
-    /// Name from which the names of Services, Secrets and webhooks are made.
+    /// Name prefix of Services, Secrets and webhooks.
     #[arg(long, env = "FLEETPROF_NAME", default_value = "fleetprof")]
     pub name: String,
-    /// Name of this pod: the identity in the leader election.
+    /// Name of this pod, used as leader election identity.
     #[arg(long, env = "POD_NAME", default_value = "fleetprof-operator")]
     pub pod_name: String,
-    /// Address of this pod: where agents find the leader.
+    /// IP address of this pod, at which agents reach the leader.
     #[arg(long, env = "POD_IP", default_value = "127.0.0.1")]
     pub pod_ip: IpAddr,
-    /// Images of agents.
+    /// Agent images.
     #[command(flatten)]
     pub images: ImageArgs,
-    /// Pull policy of the agent's image.
+    /// Pull policy of the agent image.
     #[arg(long, env = "FLEETPROF_AGENT_PULL_POLICY", default_value = "IfNotPresent")]
     pub agent_pull_policy: String,
-    /// Name of the cluster, a label of every profile and the first part of its key.
+    /// Name of the cluster, used as label of profiles and as prefix of their keys.
     #[arg(long, env = "FLEETPROF_CLUSTER", default_value = "default")]
     pub cluster: String,
-    /// Folder of the results volume.
+    /// Path of the results volume.
     #[arg(long, env = "FLEETPROF_RESULTS", default_value = "/var/lib/fleetprof")]
     pub results: PathBuf,
-    /// Most bytes to keep there, such as `5Gi`, for volumes that do not enforce their size; empty: what the
-    /// volume holds.
+    /// Maximum size of the results, such as `5Gi`, for volumes that do not enforce their size. Defaults to
+    /// the size of the volume.
     #[arg(long, env = "FLEETPROF_RESULTS_CAPACITY", value_parser = bytes)]
     pub results_capacity: Option<u64>,
-    /// Most targets of one namespace that are captured at the same time.
+    /// Maximum number of concurrent captures per namespace.
     #[arg(long, env = "FLEETPROF_NAMESPACE_BUDGET", default_value_t = 100)]
     pub namespace_budget: usize,
-    /// Most targets in the cluster that are captured at the same time.
+    /// Maximum number of concurrent captures in the cluster.
     #[arg(long, env = "FLEETPROF_FLEET_BUDGET", default_value_t = 1000)]
     pub fleet_budget: usize,
     /// Port for agents.
@@ -70,41 +70,40 @@ pub struct RunSettings {
     /// Port of the aggregated API.
     #[arg(long, env = "FLEETPROF_DATA_PORT", default_value_t = 8444)]
     pub data_port: u16,
-    /// Secret with the bearer token (`token`) or the CA of the client certificates (`ca.crt`) of those who
-    /// may tell of alerts; made with a random token where it is not there. Empty: no alert receiver.
+    /// Secret with the bearer token (`token`) or client CA (`ca.crt`) for the alert receiver. Created with a
+    /// random token if missing. If empty, the alert receiver is disabled.
     #[arg(long, env = "FLEETPROF_ALERTS_SECRET", default_value = "")]
     pub alerts_secret: String,
     /// Port of the alert receiver.
     #[arg(long, env = "FLEETPROF_ALERTS_PORT", default_value_t = 8445)]
     pub alerts_port: u16,
-    /// Prometheus that PromQL triggers are asked of, such as `http://prometheus.monitoring:9090`. Empty:
-    /// none.
+    /// Prometheus URL for PromQL triggers, such as `http://prometheus.monitoring:9090`. If empty, PromQL
+    /// triggers are disabled.
     #[arg(long, env = "FLEETPROF_PROMETHEUS_URL", default_value = "")]
     pub prometheus_url: String,
-    /// Secret with the token that Prometheus wants (`token`) and the CA of its certificate (`ca.crt`). Empty:
-    /// it wants none.
+    /// Secret with the token (`token`) and the CA (`ca.crt`) for Prometheus. Empty if not needed.
     #[arg(long, env = "FLEETPROF_PROMETHEUS_SECRET", default_value = "")]
     pub prometheus_secret: String,
     /// Port for metrics and health, plain HTTP.
     #[arg(long, env = "FLEETPROF_HEALTH_PORT", default_value_t = 8080)]
     pub health_port: u16,
-    /// Whether workloads may be restarted, for policies with `agent.existingPods: Restart`.
+    /// Allow workload restarts for policies with `agent.existingPods: Restart`.
     #[arg(long, env = "FLEETPROF_RESTART")]
     pub restart: bool,
-    /// Secret with certificates that somebody else makes (cert-manager); empty: the leader makes and rotates
-    /// its own.
+    /// Secret with externally managed certificates, for example from cert-manager. If empty, the leader
+    /// creates and rotates certificates.
     #[arg(long, env = "FLEETPROF_TLS_SECRET", default_value = "")]
     pub tls_secret: String,
 }
 
 impl RunSettings {
-    /// Address of the gateway as agents dial it.
+    /// URL of the gateway for agents.
     #[must_use]
     pub fn gateway_url(&self) -> String {
         format!("https://{}-leader.{}.svc:{}", self.name, self.namespace, self.gateway_port)
     }
 
-    /// The operator's own user name.
+    /// Username of the operator's service account.
     #[must_use]
     pub fn own_user(&self) -> String {
         format!("system:serviceaccount:{}:{}-operator", self.namespace, self.name)

@@ -9,5 +9,5 @@ pub async fn stopped() {
         return std::future::pending().await;
     };
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-    tracing::info!("asked to stop");
+    tracing::info!("received termination signal");
 }

@@ -83,12 +83,10 @@ impl AccessReviews {
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
         let params = PostParams::default();
         let answer = tokio::time::timeout(PATIENCE, self.api.create(&params, &review)).await;
-        let failed = |why: String| {
-            format!("the API server could not be asked whether this is allowed ({why}): try again")
-        };
-        let review = answer
-            .map_err(|_| failed("no answer in time".to_owned()))?
-            .map_err(|error| failed(error.to_string()))?;
+        let failed =
+            |why: String| format!("failed to check permissions with the API server ({why}): try again");
+        let review =
+            answer.map_err(|_| failed("timeout".to_owned()))?.map_err(|error| failed(error.to_string()))?;
         Ok(review.status.is_some_and(|status| status.allowed && !status.denied.unwrap_or(false)))
     }
 }

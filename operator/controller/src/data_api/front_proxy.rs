@@ -81,15 +81,15 @@ impl FrontProxy {
     ) -> Result<User, Refusal> {
         if self.roots.is_empty() {
             return Err(Refusal::unauthorized(
-                "the API server's front proxy is not known: check the ConfigMap \
-                 kube-system/extension-apiserver-authentication and the operator's right to read it",
+                "the front-proxy settings are not available: check the ConfigMap \
+                 kube-system/extension-apiserver-authentication and the operator's permission to read it",
             ));
         }
         self.check(certificates)?;
         let first = |names: &[String]| names.iter().find_map(|name| texts(headers, name).next());
         let name = first(&self.username_headers).ok_or_else(|| {
             Refusal::unauthorized(
-                "the front proxy named no user: reach this API through the Kubernetes API server",
+                "the request has no front-proxy user: use this API through the Kubernetes API server",
             )
         })?;
         let groups =
@@ -98,7 +98,7 @@ impl FrontProxy {
     }
 
     fn check(&self, certificates: &[CertificateDer<'_>]) -> Result<(), Refusal> {
-        let direct = "this API answers the Kubernetes API server alone: use kubectl get --raw \
+        let direct = "this API only accepts requests from the Kubernetes API server: use kubectl get --raw \
                       /apis/data.fleetprof.dev/v1alpha1/…";
         let leaf = certificates.first().ok_or_else(|| Refusal::unauthorized(direct))?;
         if self.allowed_names.is_empty() {
@@ -109,7 +109,8 @@ impl FrontProxy {
             return Ok(());
         }
         Err(Refusal::unauthorized(
-            "the client certificate's name is not in requestheader-allowed-names of the API server",
+            "the common name of the client certificate is not in requestheader-allowed-names of the API \
+             server",
         ))
     }
 
@@ -140,7 +141,7 @@ fn texts<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = String>
         .filter(|value| !value.is_empty())
 }
 
-/// Decodes `%2f` and the like; a text that is no such code stays as it is.
+/// Decodes `%2f` and the like; other text is left unchanged.
 fn unescape(key: &str) -> String {
     let mut bytes = Vec::with_capacity(key.len());
     let mut rest = key.as_bytes();

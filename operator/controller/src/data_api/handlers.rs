@@ -85,7 +85,7 @@ async fn find(
     if !api.authorize.allows(user, access).await.map_err(Refusal::unavailable)? {
         return Err(Refusal::forbidden(format!(
             "user {:?} cannot get resource \"profilesessions/{subresource}\" in API group \"{DATA_GROUP}\" \
-             in the namespace \"{namespace}\": ask for the ClusterRole fleetprof-viewer there",
+             in the namespace \"{namespace}\": ask for the ClusterRole fleetprof-viewer in that namespace",
             user.name
         )));
     }
@@ -99,7 +99,7 @@ async fn find(
         enduser.id = %user.name,
         fleetprof.profile.kind = kind.name(),
         subresource,
-        "captured profile read"
+        "profile read"
     );
     Ok((session.metadata.uid.ok_or_else(unknown)?, kind))
 }

@@ -40,8 +40,7 @@ impl Sessions for SessionsByApi {
     ) -> BoxFuture<'a, Result<Option<ProfileSession>, String>> {
         async move {
             let api: Api<ProfileSession> = Api::namespaced(self.0.clone(), namespace);
-            let failed =
-                |error: kube::Error| format!("the session could not be looked up ({error}): try again");
+            let failed = |error: kube::Error| format!("failed to get the session ({error}): try again");
             api.get_opt(name).await.map_err(failed)
         }
         .boxed()
@@ -87,7 +86,7 @@ pub(super) fn readable(
     let phase = status.phase.as_str();
     if !status.phase.is_terminal() {
         return Err(Refusal::conflict(format!(
-            "profilesession \"{name}\" is {phase}: its profile can be read once it has ended; wait with \
+            "profilesession \"{name}\" is {phase}: profiles are available once it has ended; wait with \
              kubectl wait --for=condition=Complete --timeout=10m profilesessions/{name} -n {namespace}"
         )));
     }
@@ -102,8 +101,7 @@ pub(super) fn readable(
             let pods: Vec<&str> = stored.iter().map(|target| target.pod.as_str()).collect();
             let pod: String = pod.chars().take(253).collect();
             Err(Refusal::not_found(format!(
-                "profilesession \"{name}\" holds no samples of pod {pod:?}: use one of {}, or leave pod out \
-                 for all of them",
+                "profilesession \"{name}\" has no samples of pod {pod:?}: use one of {}, or omit pod for all",
                 pods.join(", ")
             )))
         }
@@ -130,7 +128,7 @@ fn nothing(name: &str, status: &ProfileSessionStatus) -> String {
         (true, None) => String::new(),
     };
     let advice = status.reason.map(fleetprof_crds::Reason::advice).filter(|advice| !advice.is_empty());
-    let advice = advice.unwrap_or("see its status.targets, and create a new session");
+    let advice = advice.unwrap_or("check its status.targets, and create a new session");
     format!("profilesession \"{name}\" ended {} without samples{why}: {advice}", status.phase.as_str())
 }
 
@@ -173,8 +171,7 @@ mod tests {
                 .unwrap_err();
         assert_eq!(
             refusal.message(),
-            "profilesession \"now\" holds no samples of pod \"x\\u{1b}\": use one of a, b, or leave pod out \
-             for all of them"
+            "profilesession \"now\" has no samples of pod \"x\\u{1b}\": use one of a, b, or omit pod for all"
         );
     }
 

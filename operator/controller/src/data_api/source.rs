@@ -92,13 +92,13 @@ async fn follow(client: Client, feed: &FrontProxyFeed) {
         match changes.try_next().await {
             Ok(Some(config)) => {
                 let proxy = FrontProxy::read(&config);
-                info!(ca.count = proxy.roots.len(), "front proxy settings read");
+                info!(ca.count = proxy.roots.len(), "front-proxy settings loaded");
                 feed.replace(proxy);
             }
             Ok(None) => return,
             Err(error) => warn!(
                 error = %error,
-                "ConfigMap {NAMESPACE}/{NAME} cannot be watched: bind the Role \
+                "failed to watch ConfigMap {NAMESPACE}/{NAME}: bind the Role \
                  extension-apiserver-authentication-reader to the operator"
             ),
         }

@@ -36,14 +36,14 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, "Conflict", message)
     }
 
-    /// The request makes no sense.
+    /// The request is invalid.
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
     /// Only GET is served.
     pub(super) fn method_not_allowed() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "profiles can only be read: use GET")
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "profiles are read-only: use GET")
     }
 
     /// The API server that has to be asked does not answer; helps to try again.

@@ -53,7 +53,7 @@ pub(super) async fn read(what: &str, mut body: Body, most: usize, pace: Pace) ->
         .await
         .map_err(|_| Refusal::too_slow(what))?
     {
-        let frame = frame.map_err(|_| Refusal::malformed(format!("The {what} broke off.")))?;
+        let frame = frame.map_err(|_| Refusal::malformed(format!("The {what} was incomplete.")))?;
         let Some(data) = frame.data_ref() else { continue };
         if read.len() + data.len() > most {
             return Err(Refusal::too_large(what, most));

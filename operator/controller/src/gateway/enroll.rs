@@ -25,13 +25,14 @@ pub(super) async fn enroll(
     let from = peer(&extensions).ok_or_else(no_peer)?;
     state.auth.may_ask(Some(from), state.now())?;
     let body = body::read("enrolment", body, MAX_BYTES, PACE).await?;
-    let enroll: Enroll = serde_json::from_slice(&body)
-        .map_err(|_| Refusal::malformed("The body is no JSON object with the text field \"ticket\"."))?;
+    let enroll: Enroll = serde_json::from_slice(&body).map_err(|_| {
+        Refusal::malformed("The body must be a JSON object with the string field \"ticket\".")
+    })?;
     let now = state.now();
     let (pod, credential, expires_at) =
         state.tickets.redeem(&enroll.ticket, from, now).inspect_err(|error| {
             // The address tells whether traffic to Services is masqueraded, which no ticket survives.
-            tracing::warn!(client.address = %from, %error, "an attached agent was not enrolled");
+            tracing::warn!(client.address = %from, %error, "failed to enroll attached agent");
             if *error != TicketError::Busy {
                 state.auth.note_refused(Some(from), now);
             }
@@ -41,6 +42,6 @@ pub(super) async fn enroll(
 }
 
 fn no_peer() -> Refusal {
-    let message = "The gateway does not know the address of the caller.";
+    let message = "The address of the client is unknown.";
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal, message)
 }

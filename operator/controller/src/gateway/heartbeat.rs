@@ -29,9 +29,10 @@ pub(super) async fn heartbeat(
 
 /// Says where, and quotes nothing of the body.
 fn unreadable(error: &serde_json::Error) -> Refusal {
-    let kind = if error.is_data() { "does not fit the protocol" } else { "is no JSON" };
+    let kind = if error.is_data() { "does not conform to the protocol" } else { "is not valid JSON" };
     let (line, column) = (error.line(), error.column());
     Refusal::malformed(format!(
-        "The heartbeat {kind} at line {line}, column {column}; is the agent newer than the operator?"
+        "The heartbeat {kind} at line {line}, column {column}; check that the agent is not newer than the \
+         operator."
     ))
 }

@@ -13,7 +13,7 @@ const POLLS: usize = 100_000;
 /// Uploads of one pod at one time.
 const UPLOADS_EACH: usize = 4;
 /// MiB of uploads at one time, each rounded up: the memory that their bodies take at most. The sum that it is
-/// a part of stands in `results/mod.rs`. 32 usual slices (some ten KiB) fit, or 8 of the largest.
+/// a part of is in `results/mod.rs`. 32 usual slices (some ten KiB) fit, or 8 of the largest.
 const UPLOADS_MIB: usize = 32;
 /// MiB of uploads of one namespace at one time: half, so that no tenant can take the other half.
 const UPLOADS_OF_NAMESPACE_MIB: usize = UPLOADS_MIB / 2;

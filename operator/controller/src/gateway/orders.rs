@@ -31,7 +31,7 @@ pub(super) async fn orders(
     poll: Result<Query<Poll>, QueryRejection>,
 ) -> Result<Json<OrderList>, Refusal> {
     let Query(poll) =
-        poll.map_err(|_| Refusal::malformed("?wait= and ?have= must be whole numbers, not negative."))?;
+        poll.map_err(|_| Refusal::malformed("?wait= and ?have= must be non-negative integers."))?;
     let _place = state.limits.polls.take(&pod.uid)?;
     let wait = Duration::from_secs(poll.wait.min(MAX_WAIT));
     Ok(Json(state.fleet.orders(&pod.uid, poll.have, wait).await?))

@@ -1,4 +1,4 @@
-//! When should an agent be heard of again?
+//! When should an agent report again?
 
 /// Between heartbeats of an agent without open captures, in milliseconds.
 pub(super) const IDLE_MS: u64 = 30_000;

@@ -44,7 +44,7 @@ impl Refusal {
     }
 
     pub(super) fn too_large(what: &str, most: usize) -> Self {
-        let message = format!("The {what} is larger than {most} bytes, the most that is taken.");
+        let message = format!("The {what} exceeds the limit of {most} bytes.");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::MalformedRequest, message)
     }
 
@@ -54,7 +54,7 @@ impl Refusal {
     }
 
     pub(super) fn too_many(seconds: u64) -> Self {
-        let message = "This pod makes too many requests; wait as long as Retry-After says.";
+        let message = "This pod sends too many requests; wait as long as Retry-After says.";
         Self::new(StatusCode::TOO_MANY_REQUESTS, Reason::TooManyRequests, message).again(seconds)
     }
 
@@ -63,7 +63,7 @@ impl Refusal {
     }
 
     pub(super) fn starting() -> Self {
-        let message = "This leader has not read all sessions yet; try again.";
+        let message = "The leader is still loading sessions; retry later.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::GatewayStarting, message).again(SOON)
     }
 
@@ -72,12 +72,12 @@ impl Refusal {
     }
 
     pub(super) fn unknown_capture() -> Self {
-        let message = "No capture of that name is open for this pod; its session may have been deleted.";
+        let message = "This pod has no open capture with this ID; its session may have been deleted.";
         Self::new(StatusCode::NOT_FOUND, Reason::CaptureUnknown, message)
     }
 
     pub(super) fn settled_capture() -> Self {
-        let message = "The outcome of this capture is recorded; nothing more is taken for it.";
+        let message = "The outcome of this capture is already recorded; no more uploads are accepted.";
         Self::new(StatusCode::GONE, Reason::CaptureSettled, message)
     }
 
@@ -125,9 +125,9 @@ impl From<SinkError> for Refusal {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::StorageFull, error.to_string())
                     .again(LATER)
             }
-            // The sentence may name paths, which are no business of a pod; it stands in the log.
+            // The message may contain paths, which pods must not see; it is in the log.
             SinkError::Io(_) => {
-                let message = "The volume for results cannot be written; look at the operator's log.";
+                let message = "The results volume is not writable; see the operator log.";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::StorageFailed, message).again(LATER)
             }
         }
@@ -142,7 +142,7 @@ impl From<NotSynced> for Refusal {
 
 impl From<FleetFull> for Refusal {
     fn from(_: FleetFull) -> Self {
-        let message = "The leader serves as many agents as it can; try again later.";
+        let message = "The leader has reached its limit of agents; retry later.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::TooManyRequests, message).again(LATER)
     }
 }
@@ -152,7 +152,7 @@ impl From<NoPermit> for Refusal {
         match denied {
             NoPermit::ForHolder => Self::too_many(SOON),
             NoPermit::ForAnyone => {
-                Self::busy("The gateway is serving as many requests as it can; try again.")
+                Self::busy("The gateway has reached its limit of concurrent requests; retry later.")
             }
         }
     }
@@ -163,9 +163,12 @@ impl From<NoUpload> for Refusal {
         match denied {
             NoUpload::Pod => Self::too_many(SOON),
             NoUpload::Namespace => Self::busy(
-                "The pods of this namespace upload as much at one time as one namespace may; try again.",
+                "The pods of this namespace have reached the limit of concurrent uploads per namespace; \
+                 retry later.",
             ),
-            NoUpload::Anyone => Self::busy("The gateway is taking as many uploads as it can; try again."),
+            NoUpload::Anyone => {
+                Self::busy("The gateway has reached its limit of concurrent uploads; retry later.")
+            }
         }
     }
 }

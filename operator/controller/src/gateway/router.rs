@@ -28,11 +28,11 @@ pub fn router(state: GatewayState) -> Router {
 }
 
 async fn unknown_path() -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, Reason::MalformedRequest, "The gateway serves no such path.")
+    Refusal::new(StatusCode::NOT_FOUND, Reason::MalformedRequest, "Path not found.")
 }
 
 async fn wrong_method() -> Refusal {
-    let message = "The gateway serves this path with another method.";
+    let message = "Method not allowed.";
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Reason::MalformedRequest, message)
 }
 

@@ -4,7 +4,7 @@ use fleetprof_core::agent::PodId;
 use fleetprof_crds::wire::Heartbeat;
 use jiff::Timestamp;
 
-/// An agent that was heard of lately.
+/// An agent that reports.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentView {
     /// The pod that it serves.

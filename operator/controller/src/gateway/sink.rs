@@ -19,10 +19,10 @@ pub enum SinkError {
     #[error("{0}")]
     Rejected(String),
     /// Other bytes are stored under the same number; the agent gives the slice up.
-    #[error("Other bytes are stored under the same sequence number.")]
+    #[error("Different bytes are already stored under the same sequence number.")]
     Conflict,
     /// No space is left; the agent tries again later.
-    #[error("The volume for results is full.")]
+    #[error("The results volume is full.")]
     Full,
     /// The volume cannot be written; the agent tries again later. Carries a sentence for the log.
     #[error("{0}")]

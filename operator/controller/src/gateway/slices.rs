@@ -109,8 +109,7 @@ fn ordered(kind: ProfileKind, scope: &CaptureScope) -> Result<ProfileKind, Refus
 fn sequence(text: &str, slices: u32) -> Result<u32, Refusal> {
     let digits = !text.is_empty() && text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
     let seq = text.parse::<u32>().ok().filter(|_| digits);
-    let seq =
-        seq.ok_or_else(|| Refusal::malformed("The sequence number of a slice must be a whole number."))?;
+    let seq = seq.ok_or_else(|| Refusal::malformed("The sequence number of a slice must be an integer."))?;
     if seq >= slices {
         return Err(Refusal::rejected(format!(
             "This capture has at most {slices} slices of a kind, numbered from 0."
@@ -123,7 +122,7 @@ fn digest(headers: &HeaderMap) -> Result<[u8; 32], Refusal> {
     let text = headers.get(DIGEST_HEADER).map(http::HeaderValue::as_bytes).unwrap_or_default();
     let wrong = || {
         Refusal::malformed(format!(
-            "The header {DIGEST_HEADER} must be the body's SHA-256 in lower-case hex."
+            "The header {DIGEST_HEADER} must be the SHA-256 of the body in lower-case hex."
         ))
     };
     let mut digest = [0; 32];
@@ -149,7 +148,7 @@ fn whole(body: &[u8], announced: [u8; 32]) -> Result<(), Refusal> {
         return Err(Refusal::rejected("The slice is empty."));
     }
     if sha256(body) != announced {
-        return Err(Refusal::rejected(format!("The slice's SHA-256 is not the one in {DIGEST_HEADER}.")));
+        return Err(Refusal::rejected(format!("The SHA-256 of the slice does not match {DIGEST_HEADER}.")));
     }
     Ok(())
 }
@@ -185,6 +184,6 @@ fn failed(state: &GatewayState, scope: &CaptureScope, slice: SliceId, error: &Si
         fleetprof.profile.kind = slice.kind.name(),
         fleetprof.slice = slice.seq,
         %error,
-        "slice was not stored"
+        "failed to store slice"
     );
 }

@@ -102,6 +102,6 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
         value.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
     match token.map(|(_, token)| token.trim()) {
         Some(token) if !token.is_empty() => Ok(token),
-        _ => Err(Refusal::unauthenticated("The request has no header Authorization: Bearer with a token.")),
+        _ => Err(Refusal::unauthenticated("The request has no Authorization header with a bearer token.")),
     }
 }

@@ -25,8 +25,7 @@ pub struct Applied {
 impl Applied {
     /// The first failure.
     ///
-    /// # Errors
-    /// When something could not be done; it is tried again with the next reconcile.
+    /// # Errors If an operation failed; the next reconcile retries it.
     pub fn errors(self) -> Result<(), Error> {
         self.triggers.map_err(Error::from).and(self.rounds)
     }
@@ -55,7 +54,7 @@ async fn delete(step: &Step, context: &Context) -> Result<(), Error> {
 
 async fn missed<P: PolicyObject>(policy: &P, step: &Step, context: &Context) {
     if let Some(tick) = step.missed {
-        let note = advised(format!("The tick of {} passed without a round", tick.at), Reason::TickMissed);
+        let note = advised(format!("The round scheduled for {} did not run", tick.at), Reason::TickMissed);
         context.events.warning(&policy.object_ref(&()), Reason::TickMissed, "Schedule", note).await;
     }
 }
@@ -64,7 +63,7 @@ async fn missed<P: PolicyObject>(policy: &P, step: &Step, context: &Context) {
 ///
 /// A namespace that takes no session, such as one that is terminating, keeps no other from having its own.
 /// Where none takes one, the round has not begun: the event tells why, and until its tick counts as missed it
-/// is tried again.
+/// is retried.
 async fn round<P: PolicyObject>(policy: &P, step: &Step, context: &Context) -> Result<(), Error> {
     let (mut any, mut refused) = (step.create.is_empty(), Vec::new());
     for session in &step.create {
@@ -75,9 +74,8 @@ async fn round<P: PolicyObject>(policy: &P, step: &Step, context: &Context) -> R
     }
     for (namespace, error) in refused.iter().take(TOLD) {
         let (reason, all) = (Reason::SessionRefused, refused.len());
-        let cause = format!(
-            "{all} sessions of the round were not created, that of namespace {namespace} since {error}"
-        );
+        let cause =
+            format!("Failed to create {all} sessions of the round; error in namespace {namespace}: {error}");
         let note = advised(cause, reason);
         context.events.warning(&policy.object_ref(&()), reason, "Schedule", note).await;
     }
@@ -98,7 +96,7 @@ async fn create<P: PolicyObject>(
         Ok(_) => {
             let round = session.annotations().get(names::ROUND_ANNOTATION).map_or("", String::as_str);
             let (namespace, name) = (session.namespace().unwrap_or_default(), session.name_any());
-            let note = format!("Round {round} starts as session {name} in namespace {namespace}.");
+            let note = format!("Created session {namespace}/{name} for scheduled run {round}.");
             context.events.normal(&policy.object_ref(&()), Reason::SessionCreated, "Schedule", note).await;
             Ok(())
         }

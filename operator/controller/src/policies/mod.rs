@@ -58,7 +58,7 @@ pub struct Context {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or did not answer.
-    #[error("the Kubernetes API answered: {0}")]
+    #[error("Kubernetes API error: {0}")]
     Kube(#[from] kube::Error),
 }
 

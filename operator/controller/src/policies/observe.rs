@@ -1,4 +1,4 @@
-//! What is so right now, for one policy?
+//! What is the current state that concerns a policy?
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -65,7 +65,7 @@ pub async fn write<P: PolicyObject>(
         .await;
     match written {
         Ok(_) => context.metrics.status_written("policy"),
-        // Deleted, or deleted and made anew, meanwhile.
+        // Deleted, or deleted and recreated, meanwhile.
         Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => return Ok(()),
         Err(error) => return Err(error.into()),
     }
@@ -105,7 +105,7 @@ async fn reference(news: &News, context: &Context) -> ObjectReference {
                 tracing::debug!(
                     %error,
                     k8s.deployment.name = news.workload.name,
-                    "a Deployment could not be looked up"
+                    "failed to get Deployment"
                 )
             }
         }

@@ -115,8 +115,8 @@ impl Store {
             let path = folder.join(file);
             let bytes = std::fs::read(&path).map_err(|error| ResultsError::io("reading", &path, &error))?;
             if !merge.add(&bytes, file)? {
-                warn!(capture, slice = %file, "the capture's slices are too large to be merged; this one is \
-                                               left out");
+                warn!(capture, slice = %file, "the slices of the capture are too large to merge; skipping \
+                                               slice");
             }
         }
         merge.finish()

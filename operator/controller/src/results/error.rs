@@ -9,7 +9,7 @@ use thiserror::Error;
 /// Why results were not stored, made or read. Each says what is wrong, where, and what to do.
 #[derive(Debug, Error)]
 pub enum ResultsError {
-    /// The slice is no profile that is taken; sending it again does not help.
+    /// The slice is not an acceptable profile; retrying does not help.
     #[error("{0}")]
     Rejected(String),
     /// Other bytes are stored under the same number already; sending it again does not help.
@@ -27,7 +27,7 @@ pub enum ResultsError {
 }
 
 impl ResultsError {
-    /// The failure of `doing` something with `path`, for a person.
+    /// The failure of `doing` something with `path`, as a message.
     pub(super) fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
         let path = path.display();
         match error.kind() {

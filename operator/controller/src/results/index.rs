@@ -39,7 +39,7 @@ impl CaptureSlices {
     }
 }
 
-/// Every file of ours on the volume.
+/// All files of fleetprof on the volume.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     captures: BTreeMap<String, CaptureSlices>,

@@ -103,7 +103,7 @@ impl Key {
         whole.then(|| Self(components.join("/")))
     }
 
-    /// The key as it stands in a status.
+    /// The key as used in a status.
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }

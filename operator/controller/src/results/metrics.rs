@@ -69,12 +69,12 @@ impl ResultsMetrics {
         );
         registry.register(
             "fleetprof_results_free_bytes",
-            "Bytes that may still be written to the results volume",
+            "Bytes available for results",
             metrics.free.clone(),
         );
         registry.register(
             "fleetprof_results_profiles",
-            "Profiles made of slices, by outcome and kind",
+            "Profiles assembled from slices, by outcome and kind",
             metrics.profiles.clone(),
         );
         metrics

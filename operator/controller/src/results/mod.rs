@@ -247,7 +247,7 @@ fn join<T>(done: Result<Result<T, ResultsError>, tokio::task::JoinError>) -> Res
 
 fn stopped() -> ResultsError {
     ResultsError::Io(
-        "the work on the results volume was broken off: look at the operator's log, and try again".to_owned(),
+        "processing on the results volume was interrupted: see the operator log, and try again".to_owned(),
     )
 }
 

@@ -47,11 +47,10 @@ const fn profile_limits() -> Limits {
 
 /// Checks a slice and counts its samples.
 ///
-/// # Errors
-/// `Rejected`: it is no gzip, no pprof, too large, or counts something else than `profile`.
+/// # Errors `Rejected`: it is not gzip, not pprof, too large, or counts something else than `profile`.
 pub(super) fn check_slice(body: &[u8], profile: ProfileKind) -> Result<i64, ResultsError> {
     if !body.starts_with(&[0x1f, 0x8b]) {
-        return Err(ResultsError::Rejected("the slice is not compressed: send gzip".to_owned()));
+        return Err(ResultsError::Rejected("the slice is not compressed: use gzip".to_owned()));
     }
     let slice =
         decode_valid(body, &slice_limits()).map_err(|error| ResultsError::Rejected(error.to_string()))?;
@@ -66,7 +65,7 @@ pub(super) fn check_slice(body: &[u8], profile: ProfileKind) -> Result<i64, Resu
             .take(120)
             .collect();
         return Err(ResultsError::Rejected(format!(
-            "the slice counts {} where a {} profile was ordered: send the sample types of the order",
+            "the slice contains {} but the order is for a {} profile: send the sample types of the order",
             types.trim_end().escape_debug(),
             profile.name()
         )));
@@ -99,8 +98,7 @@ impl Merge {
 
     /// Adds stored bytes; `false` when the budget is spent and they were left out.
     ///
-    /// # Errors
-    /// `Io`: what is stored is no profile.
+    /// # Errors `Io`: the stored file is not a profile.
     pub(super) fn add(&mut self, bytes: &[u8], name: &str) -> Result<bool, ResultsError> {
         if self.merger.memory() > MERGE_BUDGET {
             return Ok(false);
@@ -128,14 +126,13 @@ fn read(bytes: &[u8], limits: &Limits, name: &str) -> Result<Profile, ResultsErr
 
 fn damaged(name: &str, error: &dyn std::error::Error) -> ResultsError {
     ResultsError::Io(format!(
-        "the stored file {name} cannot be read as a profile ({error}): check the results volume for damage"
+        "the stored file {name} is not a valid profile ({error}): check the results volume for corruption"
     ))
 }
 
 /// The samples of a stored slice or profile.
 ///
-/// # Errors
-/// `Io`: what is stored is no profile.
+/// # Errors `Io`: the stored file is not a profile.
 pub(super) fn samples(bytes: &[u8], name: &str) -> Result<i64, ResultsError> {
     Ok(total(&read(bytes, &profile_limits(), name)?, 0))
 }
@@ -167,8 +164,7 @@ pub(super) fn label(profile: &mut Profile, scope: &CaptureScope, cluster: &str) 
     set_labels(profile, &labels);
 }
 
-/// The trace labels that samples have of their own: each tells of its sample, and a session's would blot it
-/// out.
+/// The trace labels of samples: each belongs to its sample, and a session's would blot it out.
 fn traced(profile: &Profile) -> Vec<&'static str> {
     let text = |index: i64| {
         usize::try_from(index)

@@ -56,7 +56,7 @@ impl Store {
         let Some(entry) = index.capture(capture) else { return Ok(false) };
         if entry.session != session {
             return Err(ResultsError::Conflict(format!(
-                "capture {capture} belongs to another session: use a capture id once"
+                "capture {capture} belongs to another session: do not reuse capture IDs"
             )));
         }
         Ok(entry.slices.contains_key(file))
@@ -88,8 +88,8 @@ impl Store {
             return Ok(());
         }
         Err(ResultsError::Full(format!(
-            "the results volume is full: {} bytes are free and {} are kept for making profiles; free space \
-             on it, enlarge it, or lower the ttl of sessions",
+            "the results volume is full: {} bytes are free and {} are reserved for assembling profiles; free \
+             space on it, enlarge it, or lower the ttl of sessions",
             usage.free,
             usage.floor().max(largest)
         )))

@@ -88,8 +88,7 @@ impl Store {
         for key in keys {
             if !merge.add(&self.read_profile(key)?, key.as_str())? {
                 return Err(ResultsError::Rejected(format!(
-                    "the session's {} profiles are too large to be merged at once: ask for one pod at a time \
-                     with ?pod=NAME",
+                    "the session's {} profiles are too large to merge: request single pods with ?pod=NAME",
                     keys.len()
                 )));
             }
@@ -102,7 +101,7 @@ impl Store {
         let path = key.path(&self.profiles());
         std::fs::read(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => ResultsError::Missing(format!(
-                "profile {key} is not on the results volume any more: capture it again"
+                "profile {key} is no longer on the results volume: capture it again"
             )),
             _ => ResultsError::io("reading", &path, &error),
         })

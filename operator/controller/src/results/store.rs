@@ -54,8 +54,8 @@ impl Store {
         writer.clear_tmp().map_err(failed)?;
         let found = scan::scan(&root.join("slices"), &root.join("profiles")).map_err(failed)?;
         if found.strange > 0 {
-            warn!(count = found.strange, path = %root.display(), "the results volume holds files that are \
-                not fleetprof's; they are left alone");
+            warn!(count = found.strange, path = %root.display(), "ignoring files on the results volume that \
+                                                                  do not belong to fleetprof");
         }
         let store = Self {
             index: Mutex::new(found.index),

@@ -193,7 +193,7 @@ async fn reopen(watches: &Watches, context: &Arc<sessions::Context>) {
     }
     tracing::warn!(
         sessions = left.len(),
-        "some live sessions could not be opened again; the others do not wait for them any longer"
+        "failed to adopt some running sessions; continuing with the others"
     );
 }
 
@@ -220,7 +220,7 @@ async fn run_sessions(
         .run(sessions::reconcile, sessions::on_error, context)
         .for_each(|_| futures::future::ready(()))
         .await;
-    anyhow::bail!("the session controller ended")
+    anyhow::bail!("session controller ended")
 }
 
 async fn run_policies<P>(
@@ -237,5 +237,5 @@ where
         .run(policies::reconcile, policies::on_error, context)
         .for_each(|_| futures::future::ready(()))
         .await;
-    anyhow::bail!("the policy controller ended")
+    anyhow::bail!("policy controller ended")
 }

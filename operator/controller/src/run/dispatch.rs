@@ -20,12 +20,12 @@ use crate::watched::Namespaces;
 use crate::watched::PolicyCaches;
 
 /// How often policies are told what has happened meanwhile to their sessions and pods. All of it at once: a
-/// debounce in the controller would begin anew with each change, and a policy whose pods change all the time
+/// debounce in the controller would restart with each change, and a policy whose pods change all the time
 /// would never be looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The same for policies of the cluster: one looks at all the pods that it covers, which in a large cluster
-/// change all the time. Their rounds start on time all the same.
+/// change all the time. Their rounds start on time anyway.
 const CLUSTER_LOOK: Duration = Duration::from_secs(5);
 
 /// Passes on to the controller of the cluster's policies what it was told since the last look, each policy

@@ -26,7 +26,7 @@ pub async fn keep(client: Client, settings: RunSettings) -> anyhow::Result<()> {
         if let Err(error) = publish(&client, &settings).await {
             tracing::warn!(
                 error = format!("{error:#}"),
-                "the leader's address could not be written again; it is tried again in a minute"
+                "failed to update the leader's address; retrying in a minute"
             );
         }
     }
@@ -40,7 +40,7 @@ pub async fn publish(client: &Client, settings: &RunSettings) -> anyhow::Result<
     for service in services(settings) {
         slice(client, settings, &service).await?;
     }
-    let version = client.apiserver_version().await.context("the API server does not tell its version")?;
+    let version = client.apiserver_version().await.context("failed to get the version of the API server")?;
     let minor: u32 = version
         .minor
         .chars()
@@ -90,7 +90,7 @@ async fn endpoints(client: &Client, settings: &RunSettings) -> anyhow::Result<()
     let written = api.patch(&name, &params, &Patch::Apply(body)).await;
     written.with_context(|| {
         format!(
-            "Endpoints {}/{name} could not be written; check the operator's Role for endpoints",
+            "failed to write Endpoints {}/{name}; check the operator's Role for endpoints",
             settings.namespace
         )
     })?;
@@ -113,7 +113,7 @@ async fn slice(client: &Client, settings: &RunSettings, service: &Service) -> an
     api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(slice)).await.with_context(
         || {
             format!(
-                "EndpointSlice {}/{name} could not be written; check the operator's Role for endpointslices",
+                "failed to write EndpointSlice {}/{name}; check the operator's Role for endpointslices",
                 settings.namespace
             )
         },

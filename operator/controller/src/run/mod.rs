@@ -53,7 +53,7 @@ struct AllMetrics {
 pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let client = Client::try_default()
         .await
-        .context("no Kubernetes API server is configured; set KUBECONFIG or run in a pod")?;
+        .context("no Kubernetes API server configured; set KUBECONFIG or run in a pod")?;
     let fleet = Fleet::new();
     let mut registry = Registry::default();
     let metrics = AllMetrics {
@@ -108,7 +108,7 @@ async fn lead(
         capacity: settings.results_capacity,
     };
     let results =
-        Results::open(config, metrics.results.clone()).await.context("the results volume cannot be used")?;
+        Results::open(config, metrics.results.clone()).await.context("the results volume is not usable")?;
     gates.set("results", true);
     let (requeues, queues) = requeue::requeues();
     let watches = watches::start(&client, &requeues, &mut tasks).await?;
@@ -135,10 +135,10 @@ async fn lead(
     tasks.spawn(endless(registration::renew_certificates(client, settings, names, ensured.recheck)));
     servers.start(&mut tasks).await?;
     gates.set("serving", true);
-    tracing::info!("the leader serves");
+    tracing::info!("leader is ready");
     match tasks.join_next().await {
-        Some(Ok(result)) => result.context("a part of the leader ended"),
-        Some(Err(error)) => Err(error).context("a part of the leader broke"),
+        Some(Ok(result)) => result.context("a task of the leader ended"),
+        Some(Err(error)) => Err(error).context("a task of the leader panicked"),
         None => Ok(()),
     }
 }
@@ -190,7 +190,7 @@ impl Servers {
 
 async fn endless(work: impl Future<Output = ()>) -> anyhow::Result<()> {
     work.await;
-    anyhow::bail!("it ended although it never should")
+    anyhow::bail!("it ended unexpectedly")
 }
 
 /// Serves once it is known whom to believe.
@@ -212,5 +212,5 @@ async fn listen(
     let listener = server::bind(port)?;
     tls::serve(listener, tls, router, client_auth, limits, std::future::pending())
         .await
-        .with_context(|| format!("the server on port {port} ended"))
+        .with_context(|| format!("server on port {port} ended"))
 }

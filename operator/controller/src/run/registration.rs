@@ -25,7 +25,7 @@ use crate::webhook::registration;
 const EVERY: Duration = Duration::from_millis(500);
 /// Every how many looks the cluster is compared as well: somebody else may have changed it.
 const COMPARE: u32 = 60;
-/// After how long a registration that failed is tried again.
+/// Delay before a failed registration is retried.
 const AGAIN: Duration = Duration::from_secs(5);
 /// How long handing over may take: what is left of the time to stop is for giving the lease back.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ pub async fn keep(
                     Ok(_) => last = Some(wanted),
                     Err(error) => tracing::warn!(
                         error = format!("{error:#}"),
-                        "the webhooks could not be registered; pods start without an agent meanwhile"
+                        "failed to register webhooks; pods start without an agent meanwhile"
                     ),
                 }
             }
@@ -79,7 +79,7 @@ pub async fn keep_read_api(
         {
             tracing::warn!(
                 error = tls::words(&error),
-                "the APIService could not be written; profiles cannot be read through kubectl"
+                "failed to update the APIService; profiles cannot be read through kubectl"
             );
             wait = AGAIN;
         }
@@ -99,12 +99,12 @@ pub async fn leave(client: Client, settings: RunSettings) {
         Ok(Err(error)) => {
             tracing::warn!(
                 error = tls::words(&error),
-                "the read API could not be handed over; the webhook's replicas take it themselves"
+                "failed to hand over the read API; the webhook replicas will take over"
             );
         }
-        Err(_) => tracing::warn!(
-            "the API server was too slow to hand the read API over; the webhook's replicas take it themselves"
-        ),
+        Err(_) => {
+            tracing::warn!("timeout while handing over the read API; the webhook replicas will take over")
+        }
     }
 }
 
@@ -131,7 +131,7 @@ pub async fn leave_with_namespace(
         tracing::warn!(
             apiservice = gone.0,
             webhooks = gone.1,
-            "the operator's namespace is being deleted: its APIService and webhooks were deleted with it"
+            "the operator's namespace is terminating; deleted the APIService and webhooks"
         );
     }
 }
@@ -151,7 +151,7 @@ pub async fn renew_certificates(
             Err(error) => {
                 tracing::error!(
                     %error,
-                    "the certificates could not be renewed; it is tried again in a minute"
+                    "failed to renew certificates; retrying in a minute"
                 );
                 Duration::from_secs(60)
             }

@@ -78,16 +78,11 @@ pub async fn start(
         watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default()),
         tasks,
     );
-    pods_synced.await.context("the pods could not be listed")?;
-    policies.namespaced.store().wait_until_ready().await.context("the policies could not be listed")?;
-    policies
-        .cluster
-        .store()
-        .wait_until_ready()
-        .await
-        .context("the policies of the cluster could not be listed")?;
-    sessions.store().wait_until_ready().await.context("the sessions could not be listed")?;
-    namespaces.wait_until_ready().await.context("the namespaces could not be listed")?;
+    pods_synced.await.context("failed to list pods")?;
+    policies.namespaced.store().wait_until_ready().await.context("failed to list policies")?;
+    policies.cluster.store().wait_until_ready().await.context("failed to list cluster policies")?;
+    sessions.store().wait_until_ready().await.context("failed to list sessions")?;
+    namespaces.wait_until_ready().await.context("failed to list namespaces")?;
     Ok(Watches { pods, pod_changes, policies, sessions, session_changes, namespaces })
 }
 
@@ -133,11 +128,11 @@ where
                 tracing::warn!(
                     %error,
                     kind = %K::kind(&K::DynamicType::default()),
-                    "a watch was interrupted; it is tried again"
+                    "watch interrupted; retrying"
                 );
             }
         }
-        anyhow::bail!("the watch of {} ended", K::kind(&K::DynamicType::default()))
+        anyhow::bail!("watch of {} ended", K::kind(&K::DynamicType::default()))
     });
     store
 }

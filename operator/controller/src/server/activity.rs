@@ -65,7 +65,7 @@ impl Activity {
         InFlight(self.clone())
     }
 
-    /// Ends when the connection has had its time, and says why.
+    /// Completes when the connection times out, with the reason.
     pub(super) async fn overdue(&self, timeouts: Timeouts) -> Overdue {
         loop {
             let now = Instant::now();

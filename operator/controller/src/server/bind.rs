@@ -22,7 +22,7 @@ pub fn bind(port: u16) -> anyhow::Result<TcpListener> {
         Err(error) if is_without_ipv6(&error) => open((Ipv4Addr::UNSPECIFIED, port).into()),
         opened => opened,
     };
-    listener.with_context(|| format!("cannot listen on port {port}; is it taken?"))
+    listener.with_context(|| format!("failed to listen on port {port}; check that it is not in use"))
 }
 
 fn open(address: SocketAddr) -> Result<TcpListener, Error> {

@@ -102,7 +102,7 @@ impl Connection {
 
 fn http(timeouts: Timeouts) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
-    // It runs between requests too, so it is no shorter than idleness; the first head is bounded by
+    // It runs between requests too, so it is not shorter than idleness; the first head is bounded by
     // `first_request`.
     http.http1().timer(TokioTimer::new()).header_read_timeout(timeouts.idle);
     http.http2()

@@ -14,7 +14,7 @@ pub fn raise_files() -> u64 {
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => hard,
         Err(error) => {
-            tracing::warn!(%error, limit = soft, "the limit of open files could not be raised");
+            tracing::warn!(%error, limit = soft, "failed to raise the limit of open files");
             soft
         }
     }

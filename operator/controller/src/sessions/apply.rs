@@ -74,7 +74,7 @@ async fn repeat(
     let about = root.object_ref(&());
     match api.create(&PostParams::default(), follow_up).await {
         Ok(_) => {
-            let note = format!("Capture {number} starts as session {}.", follow_up.name_any());
+            let note = format!("Created session {} for repeat {number}.", follow_up.name_any());
             context.events.normal(&about, Reason::SessionCreated, "Repeat", note).await;
             Ok(Outcome::Done)
         }
@@ -82,7 +82,7 @@ async fn repeat(
         Err(error) if is_refusal(&error) => {
             let reason = Reason::SessionRefused;
             let note = advised(
-                format!("Capture {number} was not made: the Kubernetes API answered: {error}"),
+                format!("Failed to create a session for repeat {number}: Kubernetes API error: {error}"),
                 reason,
             );
             context.events.warning(&about, reason, "Repeat", note).await;
@@ -136,14 +136,14 @@ fn from_result(result: Result<StoredProfile, ResultsError>, scope: &CaptureScope
             advised("The results volume is full", Reason::StorageFull),
         ),
         Err(error) => {
-            tracing::error!(%error, fleetprof.capture = scope.capture, "a profile could not be assembled; it \
-                is tried again");
-            Assembled::Delayed(Reason::StorageFailed, format!("The profile could not be stored: {error}"))
+            tracing::error!(%error, fleetprof.capture = scope.capture, "failed to assemble profile; \
+                                                                        retrying");
+            Assembled::Delayed(Reason::StorageFailed, format!("Failed to store the profile: {error}"))
         }
     }
 }
 
-/// The hottest functions over all targets; without them the session ends all the same.
+/// The hottest functions across all targets; on failure, the session ends without them.
 async fn top(
     session: &ProfileSession,
     kind: ProfileKind,
@@ -157,7 +157,7 @@ async fn top(
     let uid = session.uid().unwrap_or_default();
     let top = context.results.top(&uid, kind, profiles, names::MAX_TOP_FUNCTIONS).await;
     top.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the hottest functions could not be computed");
+        tracing::warn!(%error, "failed to compute the hottest functions");
         Vec::new()
     })
 }

@@ -32,7 +32,8 @@ pub struct Request {
 /// Why no agent was attached: the reason, and a sentence.
 pub type Refused = (Reason, String);
 
-/// Attaches an agent; the same request twice attaches one, also where the first was not heard of yet.
+/// Attaches an agent; the same request twice attaches one, even if the result of the first is not visible
+/// yet.
 ///
 /// # Errors
 /// `PodGone` when the pod is no longer there or was replaced, else `AttachFailed`.
@@ -49,7 +50,7 @@ pub async fn attach(request: &Request, context: &Context) -> Result<(), Refused>
         context.tickets.mint(&pod, &ips, Timestamp::now()).map_err(|error| failed(error.to_string()))?;
     let ca = context.tls.ca_bundle();
     let ca = ca.ok_or_else(|| {
-        failed("The gateway's certificate is not loaded yet, so an agent could not trust it.".to_owned())
+        failed("The gateway's certificate is not loaded yet, so agents cannot trust it.".to_owned())
     })?;
     let patch = patch(request, &ticket, &ca, context);
     let api = Api::<Pod>::namespaced(context.client.clone(), &request.namespace);
@@ -65,7 +66,7 @@ pub async fn attach(request: &Request, context: &Context) -> Result<(), Refused>
             let found = if may_be_gone(answer.code) { look(&api, request).await } else { None };
             judge(answer.code, &answer.message, found)
         }
-        Err(error) => Err(failed(format!("An agent could not be attached: {error}"))),
+        Err(error) => Err(failed(format!("Failed to attach an agent: {error}"))),
     }
 }
 
@@ -74,7 +75,7 @@ async fn announce(request: &Request, context: &Context) {
         k8s.namespace.name = request.namespace,
         k8s.pod.name = request.pod,
         k8s.container.name = request.name,
-        "an agent was attached"
+        "agent attached"
     );
     let about = ObjectReference {
         api_version: Some("v1".into()),
@@ -84,7 +85,7 @@ async fn announce(request: &Request, context: &Context) {
         uid: Some(request.pod_uid.clone()),
         ..ObjectReference::default()
     };
-    let note = format!("The agent {} was attached to the container {}.", request.name, request.container);
+    let note = format!("Attached agent {} to container {}.", request.name, request.container);
     context.events.normal(&about, Reason::AgentAttached, "Attach", note).await;
 }
 
@@ -127,19 +128,16 @@ fn judge(code: u16, message: &str, found: Option<Found>) -> Result<(), Refused> 
         // An ephemeral container never changes, and each request carries a ticket of its own.
         Some(Found::Attached) if code == 422 => Ok(()),
         Some(Found::Gone) => {
-            Err((Reason::PodGone, "The pod ended or was replaced before an agent was attached.".to_owned()))
+            Err((Reason::PodGone, "The pod ended or was replaced before agent attached.".to_owned()))
         }
-        _ => Err((
-            Reason::AttachFailed,
-            format!("The API server refused to attach an agent: {}", told(message)),
-        )),
+        _ => Err((Reason::AttachFailed, format!("The API server rejected the agent: {}", told(message)))),
     }
 }
 
 /// What people are told of an answer of the API server. What follows its first line quotes the request, and
 /// so its ticket.
 fn told(message: &str) -> &str {
-    message.lines().next().filter(|line| !line.contains(TICKET)).unwrap_or("it does not take the container")
+    message.lines().next().filter(|line| !line.contains(TICKET)).unwrap_or("it rejected the container")
 }
 
 /// The uid keeps the agent, and the ticket, out of another pod of the same name.
@@ -187,10 +185,10 @@ mod tests {
 
     #[test]
     fn no_ticket_gets_into_a_status() {
-        let quoted = "Pod \"a\" is invalid: spec.ephemeralContainers: Forbidden: existing ephemeral containers may not be changed\n\
-            +    \"Value\": \"fpt1.eyJwb2QiOlsi\"";
+        let quoted = "Pod \"a\" is invalid: spec.ephemeralContainers: Forbidden: existing ephemeral \
+                      containers may not be changed\n+    \"Value\": \"fpt1.eyJwb2QiOlsi\"";
         assert!(told(quoted).ends_with("may not be changed") && !told(quoted).contains("fpt1"));
-        assert_eq!(told("Invalid value: fpt1.eyJwb2Qi"), "it does not take the container");
+        assert_eq!(told("Invalid value: fpt1.eyJwb2Qi"), "it rejected the container");
     }
 
     #[test]

@@ -30,14 +30,13 @@ pub async fn sweep_forever(sessions: Cache<ProfileSession>, context: Arc<Context
         context.places.with(|ledger| ledger.retain_sessions(|uid| live.contains(uid)));
         for gone in known.difference(&live) {
             if let Err(error) = context.results.delete_session(gone).await {
-                tracing::warn!(%error, "the profiles of a deleted session could not be removed; it is tried \
-                                        again");
+                tracing::warn!(%error, "failed to remove the profiles of a deleted session; retrying");
             }
         }
         if round.is_multiple_of(SWEEP)
             && let Err(error) = context.results.sweep(&live, YOUNG).await
         {
-            tracing::warn!(%error, "the results volume could not be swept; it is tried again");
+            tracing::warn!(%error, "failed to clean up the results volume; retrying");
         }
         context.metrics.sessions_active(
             sessions.filter(|s| s.status.as_ref().is_none_or(|s| !s.phase.is_terminal())).len(),

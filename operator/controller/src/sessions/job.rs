@@ -15,7 +15,7 @@ pub async fn look(session: &ProfileSession, name: &str, context: &Context) -> Re
     let api = Api::<Job>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
     match api.get_opt(name).await {
         Ok(job) => Ok(job.map_or(JobFacts::Missing, |job| facts(&job))),
-        // A role of an older chart: the session's own deadline must count all the same.
+        // A role of an older chart: the session's own deadline must apply anyway.
         Err(kube::Error::Api(answer)) if answer.code == 403 => Ok(JobFacts::Hidden),
         Err(error) => Err(error.into()),
     }
@@ -31,7 +31,7 @@ fn facts(job: &Job) -> JobFacts {
     if let Some(failed) = holds("Failed") {
         return JobFacts::Ended(format!(
             "has failed ({})",
-            failed.reason.as_deref().unwrap_or("no reason is given")
+            failed.reason.as_deref().unwrap_or("no reason given")
         ));
     }
     // A Job that is being deleted starts no more pods.

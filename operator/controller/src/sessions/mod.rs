@@ -95,11 +95,11 @@ pub fn hold_places(session: &ProfileSession, context: &Context) {
     }
 }
 
-/// Why a reconcile did not get through; it is tried again.
+/// Why a reconcile failed; it is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or did not answer.
-    #[error("the Kubernetes API answered: {0}")]
+    #[error("Kubernetes API error: {0}")]
     Kube(#[from] kube::Error),
 }
 
@@ -133,7 +133,7 @@ pub fn on_error(session: Arc<ProfileSession>, error: &Error, context: Arc<Contex
         %error,
         k8s.namespace.name = session.namespace(),
         fleetprof.session.name = session.name_any(),
-        "a session could not be reconciled; it is tried again"
+        "failed to reconcile session; retrying"
     );
     Action::requeue(Duration::from_secs(2))
 }

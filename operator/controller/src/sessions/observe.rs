@@ -1,4 +1,4 @@
-//! What is so right now, for one session?
+//! What is the current state that concerns a session?
 
 use std::sync::Arc;
 

@@ -21,7 +21,7 @@ pub async fn accept(session: &mut ProfileSession, context: &Context) -> Result<(
         return Ok(());
     }
     let status = ProfileSessionStatus {
-        message: "Checking who asked and what is selected.".into(),
+        message: "Checking permissions and selecting targets.".into(),
         trigger: Some(session.spec.trigger),
         observed_generation: session.metadata.generation,
         ..ProfileSessionStatus::default()
@@ -99,7 +99,7 @@ async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, conte
         fleetprof.session.name = session.name_any(),
         fleetprof.session.phase = status.phase.as_str(),
         fleetprof.reason = reason.as_str(),
-        "a session reached a phase"
+        "session phase changed"
     );
     match status.phase {
         Phase::Running => {
@@ -110,7 +110,7 @@ async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, conte
             context.events.normal(&about, reason, "End", status.message.clone()).await
         }
         Phase::Failed | Phase::PartiallySucceeded | Phase::Expired => {
-            // What is missing to be allowed differs from one to the next, and stands in the message.
+            // The missing permission differs from case to case and is part of the message.
             let said = reason == Reason::Forbidden || status.message.contains(reason.advice());
             let advice = if said { String::new() } else { sentence(reason.advice()) };
             context

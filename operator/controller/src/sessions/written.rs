@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 /// The statuses of the sessions that this leader works on, by session uid. What is not worth a write yet is
-/// remembered all the same.
+/// remembered anyway.
 #[derive(Default)]
 pub struct Written(Mutex<HashMap<String, Entry>>);
 

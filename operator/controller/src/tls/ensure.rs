@@ -1,4 +1,4 @@
-//! How do the Secrets come to hold valid certificates?
+//! How are the certificates in the Secrets created and renewed?
 //!
 //! One pass reads both Secrets, asks [`super::plan`] and writes at most each of them once.
 
@@ -15,29 +15,29 @@ use kube::{Api, Client};
 use super::store::{BUNDLE, Data, Store};
 use super::{TlsError, parse, words};
 
-/// How often a pass reads again after it lost a race.
+/// Maximum number of retries after a conflict.
 const TRIES: usize = 5;
-/// Two reads a minute find a Secret that someone deleted.
+/// Two reads a minute, to notice deleted Secrets.
 const RECHECK: Duration = Duration::from_secs(60);
 
-/// Which Secrets and names the certificates are for.
+/// Names of the Secrets and of the servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateNames {
     /// Secret with the CA (`ca.crt`, `ca.key`, `bundle.crt`) and the key of the tickets (`ticket.key`); the
     /// leader's alone.
     pub ca_secret: String,
-    /// Secret with what servers present: `tls.crt`, `tls.key`, `ca.crt` (the bundle).
+    /// Secret with the serving certificate: `tls.crt`, `tls.key`, `ca.crt` (the bundle).
     pub tls_secret: String,
-    /// Names that the leaf is for.
+    /// DNS names of the leaf.
     pub dns_names: Vec<String>,
-    /// False when `tls_secret` is made by someone else (cert-manager): then only the key of the tickets is
-    /// kept.
+    /// False if `tls_secret` is managed externally (cert-manager); then only the key of the tickets is
+    /// managed.
     pub managed: bool,
 }
 
 impl CertificateNames {
     /// The names of an installation called `fullname` (normally `fleetprof`) in `namespace`, with
-    /// certificates of our own.
+    /// certificates managed by the operator.
     #[must_use]
     pub fn of(fullname: &str, namespace: &str) -> Self {
         let service = |part: &str| format!("{fullname}-{part}.{namespace}.svc");
@@ -55,7 +55,7 @@ impl CertificateNames {
         }
     }
 
-    /// The same with a `tls_secret` that someone else makes.
+    /// The same with an externally managed `tls_secret`.
     #[must_use]
     pub fn with_existing(mut self, tls_secret: &str) -> Self {
         tls_secret.clone_into(&mut self.tls_secret);
@@ -64,16 +64,16 @@ impl CertificateNames {
     }
 }
 
-/// What a pass found or made.
+/// The result of a pass.
 #[derive(Clone)]
 pub struct Ensured {
     /// The bundle for `caBundle` fields, PEM.
     pub ca_bundle: Arc<str>,
-    /// Key that tickets and credentials of attached agents are signed with.
+    /// Key that signs the tickets and credentials of attached agents.
     pub ticket_key: [u8; 32],
     /// Whether this pass wrote anything.
     pub changed: bool,
-    /// When to look again at the latest.
+    /// Latest time of the next pass.
     pub recheck: Duration,
 }
 
@@ -86,12 +86,11 @@ impl std::fmt::Debug for Ensured {
     }
 }
 
-/// Makes what is missing and rotates what has used up two thirds of its life. Any number of replicas may call
-/// it at once: Secrets are created, or replaced at the version that was read, and who loses the race reads
-/// again.
+/// Creates missing certificates and rotates those that have used up two thirds of their life. Replicas may
+/// call it concurrently: Secrets are created, or replaced at the resource version that was read, and
+/// conflicts are retried.
 ///
-/// # Errors
-/// When the API server refuses, or a certificate cannot be made.
+/// # Errors If the API server rejects a request, or a certificate cannot be created.
 pub async fn ensure_certificates(
     client: &Client,
     namespace: &str,
@@ -109,7 +108,7 @@ pub async fn ensure_certificates(
         } else if store.ticket_key().is_none() {
             store.make_ticket_key()?;
         }
-        // The CA first: a leaf whose CA was lost would be trusted by nobody.
+        // The CA first: no client would trust a leaf whose CA was lost.
         let written = (store.ca == before.ca
             || write(&api, &names.ca_secret, "Opaque", found.ca, &store.ca).await?)
             && (store.tls == before.tls
@@ -127,8 +126,7 @@ struct Found {
 }
 
 fn ensured(store: &Store, changed: bool) -> Result<Ensured, TlsError> {
-    let bundle =
-        store.tls.get(BUNDLE).ok_or_else(|| parse::unusable("ca.crt", "the Secret does not have it"))?;
+    let bundle = store.tls.get(BUNDLE).ok_or_else(|| parse::unusable("ca.crt", "missing in the Secret"))?;
     parse::certificates("ca.crt", bundle)?;
     let ca_bundle = std::str::from_utf8(bundle).map_err(|e| parse::unusable("ca.crt", e))?.into();
     let ticket_key = store.ticket_key().ok_or(TlsError::Random)?;
@@ -143,7 +141,7 @@ fn data(secret: &Option<Secret>) -> Data {
     secret.iter().filter_map(|s| s.data.as_ref()).flatten().map(|(k, v)| (k.clone(), v.0.clone())).collect()
 }
 
-/// False when another replica was faster.
+/// False if another replica was faster.
 async fn write(
     api: &Api<Secret>,
     name: &str,

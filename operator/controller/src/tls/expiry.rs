@@ -1,4 +1,4 @@
-//! How long does the certificate in force last? A metric that is computed when it is read.
+//! When does the current certificate expire? A metric computed on each scrape.
 
 use jiff::Timestamp;
 use prometheus_client::collector::Collector;
@@ -15,8 +15,8 @@ impl Collector for Expiry {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let Some(end) = self.0.not_after() else { return Ok(()) };
         let left = ConstGauge::new(end.duration_since(Timestamp::now()).as_secs());
-        let help = "Time until the TLS certificate in force ends, in s; negative after it, absent before one \
-                    is loaded";
+        let help = "Seconds until the current TLS certificate expires; negative afterwards, absent before \
+                    one is loaded";
         left.encode(encoder.encode_descriptor(
             "fleetprof_certificate_expiry_seconds",
             help,

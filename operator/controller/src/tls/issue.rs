@@ -1,4 +1,4 @@
-//! How is a certificate made? ECDSA P-256; valid from an hour ago, for clocks that are behind.
+//! How are certificates created? With ECDSA P-256, valid from an hour ago to tolerate clock skew.
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
@@ -15,7 +15,7 @@ pub(super) struct Pair {
     pub key: String,
 }
 
-/// A CA that may sign leaves, no other CAs.
+/// A CA that can sign leaves but no other CAs.
 pub(super) fn ca(now: Timestamp) -> Result<Pair, TlsError> {
     let failed = |e| TlsError::Issue("of the CA", e);
     let key = KeyPair::generate().map_err(failed)?;
@@ -26,7 +26,7 @@ pub(super) fn ca(now: Timestamp) -> Result<Pair, TlsError> {
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-/// A leaf for servers called `dns_names`, signed by the CA in `ca`.
+/// A leaf for `dns_names`, signed by the CA in `ca`.
 pub(super) fn leaf(ca: &Pair, dns_names: &[String], now: Timestamp) -> Result<Pair, TlsError> {
     let failed = |e| TlsError::Issue("of the servers", e);
     let ca_key = KeyPair::from_pem(&ca.key).map_err(failed)?;
@@ -41,7 +41,7 @@ pub(super) fn leaf(ca: &Pair, dns_names: &[String], now: Timestamp) -> Result<Pa
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-/// Whether the key is the certificate's; false when either cannot be read.
+/// Whether the key belongs to the certificate; false if either is invalid.
 pub(super) fn fits(pair: &Pair) -> bool {
     let (Ok(key), Ok(certificates)) =
         (KeyPair::from_pem(&pair.key), parse::certificates("a certificate", pair.certificate.as_bytes()))

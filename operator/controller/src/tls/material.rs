@@ -1,4 +1,4 @@
-//! What does a server present? A certificate chain, its key and the bundle that clients check them with.
+//! What does a server present? A certificate chain, its key and the CA bundle for clients.
 
 use std::sync::Arc;
 
@@ -17,10 +17,9 @@ pub struct TlsMaterial {
 }
 
 impl TlsMaterial {
-    /// Reads a PEM chain (leaf first), its PEM key and the PEM bundle of the CAs.
+    /// Parses a PEM chain (leaf first), its PEM key and the PEM bundle of the CAs.
     ///
-    /// # Errors
-    /// When one of them cannot be read, or the key is not the leaf's.
+    /// # Errors If one of them is invalid, or the key does not belong to the leaf.
     pub fn from_pem(chain: &[u8], key: &[u8], ca_bundle: &[u8]) -> Result<Self, TlsError> {
         let chain = parse::certificates("tls.crt", chain)?;
         let leaf = chain.first().ok_or_else(|| parse::unusable("tls.crt", "it is empty"))?;
@@ -33,25 +32,24 @@ impl TlsMaterial {
         Ok(Self { certified: Arc::new(certified), ca_bundle, not_after })
     }
 
-    /// Reads a Secret of type `kubernetes.io/tls` that has `ca.crt` too.
+    /// Parses a Secret of type `kubernetes.io/tls` with an additional `ca.crt`.
     ///
-    /// # Errors
-    /// When a key is missing or cannot be read.
+    /// # Errors If a key is missing or invalid.
     pub fn from_secret(secret: &Secret) -> Result<Self, TlsError> {
         let field = |name: &'static str| {
             let data = secret.data.as_ref().and_then(|d| d.get(name));
-            data.map(|d| d.0.as_slice()).ok_or_else(|| parse::unusable(name, "the Secret does not have it"))
+            data.map(|d| d.0.as_slice()).ok_or_else(|| parse::unusable(name, "missing in the Secret"))
         };
         Self::from_pem(field("tls.crt")?, field("tls.key")?, field("ca.crt")?)
     }
 
-    /// The bundle that clients check the certificate with, PEM.
+    /// The CA bundle for clients, PEM.
     #[must_use]
     pub fn ca_bundle(&self) -> Arc<str> {
         Arc::clone(&self.ca_bundle)
     }
 
-    /// When the leaf ends.
+    /// When the leaf expires.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.not_after

@@ -1,5 +1,5 @@
-//! Who proves to be whom? Certificates from a Secret, reloaded without a restart, and the server that
-//! presents them.
+//! How is TLS set up? With certificates from a Secret, reloaded without a restart, and a server that presents
+//! them.
 //!
 //! ```text
 //! leader: ensure_certificates ── plan (pure) ── issue ──► Secret fleetprof-ca, Secret fleetprof-tls
@@ -26,13 +26,13 @@ pub use material::TlsMaterial;
 pub use server::{ClientAuth, serve};
 pub use source::{TlsFeed, TlsSource};
 
-/// What went wrong with a certificate, a Secret or a listener.
+/// An error with a certificate, a Secret or a listener.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A certificate, key or bundle cannot be used.
+    /// A certificate, key or bundle is not usable.
     #[error(
-        "{what} cannot be used: {why}; delete the Secret to have it made anew, or correct it where it is \
-         made by hand"
+        "{what} is not usable: {why}; delete the Secret to have it recreated, or correct it where it is made \
+         by hand"
     )]
     Unusable {
         /// What, such as `tls.crt`.
@@ -40,13 +40,13 @@ pub enum TlsError {
         /// Why.
         why: String,
     },
-    /// A certificate could not be made.
-    #[error("the certificate {0} could not be made: {1}")]
+    /// A certificate could not be created.
+    #[error("failed to create the certificate {0}: {1}")]
     Issue(&'static str, rcgen::Error),
-    /// Random bytes could not be had.
+    /// No random bytes available.
     #[error("the operating system gave no random bytes")]
     Random,
-    /// The API server refused or could not be reached.
+    /// A request to the API server failed.
     #[error(
         "Secret {secret} could not be {verb}: {why}; check that the API server answers and that the \
          operator's Role allows it"
@@ -56,17 +56,16 @@ pub enum TlsError {
         secret: String,
         /// What was tried, such as `read`.
         verb: &'static str,
-        /// What the API server said, or why it could not be asked.
+        /// The error of the API server or of the connection.
         why: String,
     },
     /// Other replicas kept changing the Secret.
     #[error(
-        "Secret {0} was changed by another replica each time it was written; it is tried again at the next \
-         pass"
+        "Secret {0} was changed by another replica on each attempt to write it; retrying at the next pass"
     )]
     Contended(String),
     /// TLS cannot be configured.
-    #[error("TLS cannot be configured: {0}")]
+    #[error("failed to configure TLS: {0}")]
     Config(String),
     /// The listener is gone.
     #[error("the listener on {0} failed: {1}")]
@@ -80,7 +79,7 @@ fn provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> {
     std::sync::Arc::clone(&PROVIDER)
 }
 
-/// What the API server said, or why it could not be asked, in words for a person.
+/// The error of the API server or of the connection, as a message.
 pub(crate) fn words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),

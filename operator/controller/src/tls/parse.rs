@@ -1,5 +1,4 @@
-//! What does a PEM say? Certificates and keys as they come from a Secret; nothing in it is trusted to be well
-//! formed.
+//! How is PEM parsed? Certificates and keys come from a Secret and may be malformed.
 
 use jiff::Timestamp;
 use rustls_pki_types::pem::PemObject;
@@ -8,10 +7,10 @@ use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificat
 
 use super::TlsError;
 
-/// Most certificates read from one PEM.
+/// Maximum number of certificates read from one PEM.
 const MAX_CERTIFICATES: usize = 16;
 
-/// What is known of a certificate.
+/// Facts about a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CertificateFacts {
     /// Valid from.
@@ -28,14 +27,14 @@ pub(super) fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<Certifi
         CertificateDer::pem_slice_iter(pem).take(MAX_CERTIFICATES).collect();
     let certificates = certificates.map_err(|e| unusable(what, e))?;
     if certificates.is_empty() {
-        return Err(unusable(what, "it holds no PEM certificate"));
+        return Err(unusable(what, "no PEM certificate found"));
     }
     Ok(certificates)
 }
 
-/// The first private key in `pem`. Its bytes never reach an error.
+/// The first private key in `pem`. Errors never contain its bytes.
 pub(super) fn private_key(what: &'static str, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|_| unusable(what, "it holds no PEM private key"))
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| unusable(what, "no PEM private key found"))
 }
 
 /// The facts of one certificate.
@@ -64,7 +63,7 @@ pub(super) fn facts(what: &'static str, der: &CertificateDer<'_>) -> Result<Cert
     })
 }
 
-/// Whether `leaf` was signed with the key of `ca`; false when either cannot be read.
+/// Whether `leaf` was signed with the key of `ca`; false if either is invalid.
 pub(super) fn signed_by(leaf: &CertificateDer<'_>, ca: &CertificateDer<'_>) -> bool {
     let (Ok((_, leaf)), Ok((_, ca))) = (X509Certificate::from_der(leaf), X509Certificate::from_der(ca))
     else {
@@ -77,7 +76,7 @@ pub(super) fn unusable(what: &'static str, why: impl ToString) -> TlsError {
     TlsError::Unusable { what, why: why.to_string() }
 }
 
-/// The public key in a certificate, DER; `None` when it cannot be read.
+/// The public key in a certificate, DER; `None` if it is invalid.
 pub(super) fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     Some(certificate.public_key().raw.to_vec())

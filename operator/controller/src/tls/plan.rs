@@ -1,13 +1,13 @@
-//! What has to be done about the certificates now? A pure function of what there is and the time.
+//! What needs to be done about the certificates now? A pure function of their state and the time.
 //!
 //! ```text
 //! CA:    0 ───────────────── 2/3 ───────── 5/6 ───────── end
 //!        MakeCa      AnnounceNextCa  SwitchToNextCa
 //! trust: old         old + next      next + old (until old ends)
-//! leaf:  by old ─────────────────────► by next;  made anew at 2/3 of its own life
+//! leaf:  by old ─────────────────────► by next;  renewed at 2/3 of its own life
 //! ```
-//! The next CA is trusted everywhere long before anything is signed with it: agents carry the bundle of the
-//! day on which their pod was made.
+//! The next CA is trusted everywhere long before it signs anything: agents have the bundle from when their
+//! pod was created.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -15,10 +15,10 @@ use jiff::{SignedDuration, Timestamp};
 pub(super) const CA_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 /// Life of a leaf.
 pub(super) const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// How much earlier than now a certificate begins, for clocks that are behind.
+/// How far certificates are backdated, to tolerate clock skew.
 pub(super) const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
 
-/// When a certificate holds.
+/// Validity of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Life {
     pub from: Timestamp,
@@ -43,11 +43,11 @@ pub(super) struct Leaf {
     pub life: Life,
     /// Sorted.
     pub dns_names: Vec<String>,
-    /// Signed with the CA that is in force.
+    /// Signed with the current CA.
     pub by_ca: bool,
 }
 
-/// What the Secrets hold. What is missing, cannot be read, or whose key does not fit is `None`.
+/// Content of the Secrets. Anything missing, invalid or with a wrong key is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Observed {
     pub ca: Option<Life>,
@@ -70,7 +70,7 @@ pub(super) enum Step {
     Keep,
 }
 
-/// The first thing to do; asked again after each, until it says [`Step::Keep`]. `dns_names` are sorted.
+/// The next step; called again after each until it returns [`Step::Keep`]. `dns_names` are sorted.
 pub(super) fn plan(observed: &Observed, dns_names: &[String], now: Timestamp) -> Step {
     if !observed.ticket_key {
         return Step::MakeTicketKey;
@@ -93,8 +93,8 @@ pub(super) fn plan(observed: &Observed, dns_names: &[String], now: Timestamp) ->
     if observed.bundle_is_right { Step::Keep } else { Step::WriteBundle }
 }
 
-/// Half of the time that is left to the old CA when the next one is announced; a late announcement is no
-/// reason to hurry.
+/// Half of the time that is left to the old CA when the next one is announced; a late announcement does not
+/// speed this up.
 fn middle(from: Timestamp, until: Timestamp) -> Timestamp {
     from + until.duration_since(from) / 2
 }
@@ -175,7 +175,7 @@ mod tests {
             ),
             ("and then is used", young_leaf_announced(2900, 2800), 2900, Step::SwitchToNextCa),
             (
-                "a next CA that has ended is announced anew",
+                "a next CA that has ended is announced again",
                 Observed { next_ca: life(0, 1), ..young_leaf(2000) },
                 2000,
                 Step::AnnounceNextCa,

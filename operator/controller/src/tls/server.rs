@@ -1,4 +1,4 @@
-//! How is a router served over TLS? Each handshake takes the newest certificate; every wait is bounded.
+//! How is a router served over TLS? Each handshake uses the latest certificate, and all waits have timeouts.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::server::{Acceptor, Connection, Limits};
 /// Longest time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks clients for a certificate: a false one ends the handshake, none is fine unless it is required.
+/// Requests client certificates: an invalid one fails the handshake, none is accepted unless required.
 #[derive(Clone, Debug)]
 pub struct ClientAuth {
     roots: watch::Receiver<Vec<CertificateDer<'static>>>,
@@ -29,13 +29,13 @@ pub struct ClientAuth {
 }
 
 impl ClientAuth {
-    /// Verifies against the newest `roots`; while there are none, no certificate is asked for.
+    /// Verifies against the latest `roots`; without roots, no certificate is requested.
     #[must_use]
     pub fn new(roots: watch::Receiver<Vec<CertificateDer<'static>>>) -> Self {
         Self { roots, required: false }
     }
 
-    /// Ends the handshake of who has no certificate, too.
+    /// Also fails the handshake of clients without certificate.
     #[must_use]
     pub fn required(self) -> Self {
         Self { required: true, ..self }
@@ -85,7 +85,7 @@ async fn handshake(stream: TcpStream, connection: Connection, config: Arc<Server
         Ok(Err(error)) => {
             return tracing::debug!(client.address = %connection.addr, %error, "TLS handshake failed");
         }
-        Err(_) => return tracing::debug!(client.address = %connection.addr, "TLS handshake took too long"),
+        Err(_) => return tracing::debug!(client.address = %connection.addr, "TLS handshake timed out"),
     };
     let client_certs = certificates(&stream);
     connection.serve(stream, client_certs, router).await;
@@ -96,7 +96,7 @@ fn certificates(stream: &TlsStream<TcpStream>) -> Arc<[CertificateDer<'static>]>
     certificates.iter().map(|c| c.clone().into_owned()).collect()
 }
 
-/// The newest server configuration, made anew only when certificate or roots changed.
+/// The latest server configuration, rebuilt only when certificate or roots changed.
 struct Configs {
     tls: TlsSource,
     client_auth: Option<ClientAuth>,
@@ -104,7 +104,7 @@ struct Configs {
 }
 
 impl Configs {
-    /// A change that cannot be configured leaves the last configuration in force.
+    /// An invalid change keeps the last configuration.
     fn current(&mut self) -> Result<Arc<ServerConfig>, TlsError> {
         let roots_changed = self.client_auth.as_ref().is_some_and(|c| c.roots.has_changed().unwrap_or(false));
         match &self.current {
@@ -114,7 +114,7 @@ impl Configs {
         match (self.build(), &self.current) {
             (Ok(config), _) => Ok(Arc::clone(self.current.insert(config))),
             (Err(error), Some(last)) => {
-                tracing::error!(%error, "new TLS settings cannot be used; the last ones stay in force");
+                tracing::error!(%error, "new TLS settings are invalid; keeping the current ones");
                 Ok(Arc::clone(last))
             }
             (Err(error), None) => Err(error),
@@ -154,7 +154,7 @@ fn client_verifier(
     let mut store = RootCertStore::empty();
     let (added, _) = store.add_parsable_certificates(roots);
     if added == 0 {
-        return Err(TlsError::Config("none of the CA certificates for clients can be read".into()));
+        return Err(TlsError::Config("no valid client CA certificate found".into()));
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider());
     let verifier = if required { verifier } else { verifier.allow_unauthenticated() };

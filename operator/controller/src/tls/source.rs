@@ -1,4 +1,4 @@
-//! Which certificate holds now? The newest that a Secret held and that could be used.
+//! Which certificate is current? The latest valid one from the Secret.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::TlsMaterial;
 
-/// A view of the newest usable certificate. Cloning is cheap; clones see the same.
+/// A view of the latest valid certificate. Clones are cheap and share the state.
 #[derive(Clone, Debug)]
 pub struct TlsSource {
     current: watch::Receiver<Option<Arc<TlsMaterial>>>,
@@ -24,7 +24,7 @@ pub struct TlsFeed {
 }
 
 impl TlsFeed {
-    /// Puts `material` in force for every handshake from now on. What is the same already changes nothing.
+    /// Uses `material` for all further handshakes. Does nothing if it is unchanged.
     pub fn replace(&self, material: TlsMaterial) {
         self.current.send_if_modified(|current| {
             let fresh = current.as_ref().is_none_or(|c| !c.same_as(&material));
@@ -37,16 +37,16 @@ impl TlsFeed {
 }
 
 impl TlsSource {
-    /// A source that holds nothing until its feed is given something.
+    /// An empty source, with its feed.
     #[must_use]
     pub fn channel() -> (TlsFeed, Self) {
         let (sender, current) = watch::channel(None);
         (TlsFeed { current: sender }, Self { current })
     }
 
-    /// Follows the Secret `name` by a watch that asks for this one object alone. A Secret that is deleted or
-    /// cannot be used leaves the last good certificate in force and is logged. The watch ends with the last
-    /// clone of the source. Must be called inside a tokio runtime.
+    /// Watches only the Secret `name`. If the Secret is deleted or invalid, the last valid certificate stays
+    /// in use, and the problem is logged. The watch ends with the last clone of the source. Must be called
+    /// inside a tokio runtime.
     #[must_use]
     pub fn watch(client: Client, namespace: &str, name: &str) -> Self {
         let (feed, source) = Self::channel();
@@ -61,7 +61,7 @@ impl TlsSource {
         source
     }
 
-    /// Waits until a certificate has been loaded; never returns when the feed is gone before.
+    /// Waits until a certificate is loaded; never returns if the feed is dropped first.
     pub async fn loaded(&self) -> Arc<TlsMaterial> {
         let mut current = self.current.clone();
         match current.wait_for(Option::is_some).await.ok().and_then(|m| m.clone()) {
@@ -70,32 +70,32 @@ impl TlsSource {
         }
     }
 
-    /// Waits for the next change; never returns when the feed is gone.
+    /// Waits for the next change; never returns if the feed is dropped.
     pub async fn changed(&mut self) {
         if self.current.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// The certificate in force, if any; marks it as seen for [`TlsSource::changed`] and
+    /// The current certificate, if any; marks it as seen for [`TlsSource::changed`] and
     /// [`TlsSource::has_changed`].
     pub fn take(&mut self) -> Option<Arc<TlsMaterial>> {
         self.current.borrow_and_update().clone()
     }
 
-    /// Whether a newer one came since [`TlsSource::take`].
+    /// Whether it has changed since [`TlsSource::take`].
     #[must_use]
     pub fn has_changed(&self) -> bool {
         self.current.has_changed().unwrap_or(false)
     }
 
-    /// The bundle that clients check the certificate with, PEM.
+    /// The CA bundle for clients, PEM.
     #[must_use]
     pub fn ca_bundle(&self) -> Option<Arc<str>> {
         self.current.borrow().as_ref().map(|m| m.ca_bundle())
     }
 
-    /// When the leaf in force ends.
+    /// When the current leaf expires.
     #[must_use]
     pub fn not_after(&self) -> Option<Timestamp> {
         self.current.borrow().as_ref().map(|m| m.not_after())
@@ -111,14 +111,14 @@ async fn follow(api: Api<Secret>, config: watcher::Config, feed: &TlsFeed) {
             }
             Ok(Some(watcher::Event::Delete(_))) => {
                 tracing::warn!(
-                    "the Secret with the TLS certificate was deleted; the last certificate stays in force \
-                     until the leader makes a new one"
+                    "the Secret with the TLS certificate was deleted; keeping the current certificate until \
+                     the leader creates a new one"
                 );
             }
             Ok(Some(_)) => {}
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(%error, "the Secret with the TLS certificate cannot be watched; trying again")
+                tracing::warn!(%error, "failed to watch the Secret with the TLS certificate; retrying")
             }
         }
     }
@@ -131,8 +131,8 @@ fn load(secret: &Secret, feed: &TlsFeed) {
             feed.replace(material);
         }
         Err(error) => {
-            tracing::error!(%error, "the Secret with the TLS certificate cannot be used; the last good one \
-                                     stays in force")
+            tracing::error!(%error, "the Secret with the TLS certificate is invalid; keeping the current \
+                                     certificate")
         }
     }
 }

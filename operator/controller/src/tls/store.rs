@@ -1,4 +1,4 @@
-//! What do the two Secrets hold, and what does a step of the plan change in them? In memory, without the API.
+//! What do the two Secrets contain, and how does a step of the plan change them? In memory, without the API.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub(super) type Data = BTreeMap<String, Vec<u8>>;
 
 pub(super) const TICKET_KEY: &str = "ticket.key";
 pub(super) const BUNDLE: &str = "ca.crt";
-/// Most steps that one pass can need: each of them once.
+/// Maximum number of steps per pass: each of them once.
 const MAX_STEPS: usize = 7;
 
 /// The data of both Secrets.
@@ -33,7 +33,7 @@ impl Store {
             if step == Step::Keep {
                 break;
             }
-            tracing::info!(?step, "certificates need a change");
+            tracing::info!(?step, "renewing certificates");
             self.apply(step, dns_names, now)?;
         }
         Ok(())
@@ -56,7 +56,7 @@ impl Store {
         self.ca.get(TICKET_KEY).and_then(|k| k.as_slice().try_into().ok())
     }
 
-    /// The CA in `<role>.crt` and `<role>.key`, if its key fits.
+    /// The CA in `<role>.crt` and `<role>.key`, if its key matches.
     fn authority(&self, role: &str) -> Option<Pair> {
         pair(&self.ca, &format!("{role}.crt"), &format!("{role}.key"))
     }
@@ -74,7 +74,7 @@ impl Store {
         })
     }
 
-    /// Every CA that a server's certificate may be signed with now: the one in force first.
+    /// All CAs that may have signed the serving certificate, the current one first.
     fn bundle(&self, now: Timestamp) -> String {
         let text = |name: &str| self.ca.get(name).and_then(|b| String::from_utf8(b.clone()).ok());
         let lasts = |pem: &String| {
@@ -99,7 +99,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes the key of the tickets where it is missing.
+    /// Creates the key of the tickets if missing.
     pub fn make_ticket_key(&mut self) -> Result<(), TlsError> {
         let mut key = [0; 32];
         provider().secure_random.fill(&mut key).map_err(|_| TlsError::Random)?;
@@ -112,7 +112,7 @@ impl Store {
         self.ca.insert(format!("{role}.key"), pair.key.into_bytes());
     }
 
-    /// The key of the old CA is forgotten; its certificate is trusted until it ends.
+    /// The key of the old CA is discarded; its certificate is trusted until it expires.
     fn switch(&mut self) {
         let moves = [("ca.crt", "previous.crt"), ("next.crt", "ca.crt"), ("next.key", "ca.key")];
         for (from, to) in moves {
@@ -123,7 +123,7 @@ impl Store {
     }
 
     fn issue_leaf(&mut self, dns_names: &[String], now: Timestamp) -> Result<(), TlsError> {
-        let ca = self.authority("ca").ok_or_else(|| parse::unusable("ca.crt", "its key does not fit"))?;
+        let ca = self.authority("ca").ok_or_else(|| parse::unusable("ca.crt", "its key does not match"))?;
         let leaf = issue::leaf(&ca, dns_names, now)?;
         self.tls.insert("tls.crt".into(), leaf.certificate.into_bytes());
         self.tls.insert("tls.key".into(), leaf.key.into_bytes());

@@ -1,5 +1,5 @@
-//! Which token and which CA hold? Those of a Secret of the administrator: who tells of alerts shows the token
-//! or a certificate of the CA; Prometheus is shown the token and checked with the CA. Followed, so that a new
+//! Which token and which CA hold? Those of a Secret of the administrator: Alertmanager sends the token or a
+//! certificate of the CA; Prometheus receives the token and is verified with the CA. Followed, so that a new
 //! one holds at once.
 
 use futures::TryStreamExt;
@@ -52,8 +52,7 @@ impl Credentials {
                     Ok(Some(_)) => {}
                     Ok(None) => return,
                     Err(error) => {
-                        tracing::warn!(%error, "the Secret with the token cannot be watched; it is tried \
-                                                again")
+                        tracing::warn!(%error, "failed to watch the Secret with the token; retrying")
                     }
                 }
             }
@@ -111,7 +110,7 @@ fn roots(secret: &Secret) -> Vec<CertificateDer<'static>> {
         Err(error) => {
             tracing::error!(
                 %error,
-                "ca.crt in the Secret cannot be read; nobody is believed by a certificate"
+                "invalid ca.crt in Secret; client certificate authentication is disabled"
             );
             Vec::new()
         }

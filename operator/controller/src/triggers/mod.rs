@@ -59,8 +59,7 @@ const WATCH_FOR: SignedDuration = SignedDuration::from_secs(120);
 
 /// Looks at every trigger of a policy, whose pods are `links`, and starts the sessions of those that fire.
 ///
-/// # Errors
-/// When a session could not be created, or a revision not be looked up; it is tried again with the next look.
+/// # Errors If a session could not be created, or a revision could not be read; retried at the next check.
 /// Everything else was done.
 pub async fn look(
     policy: &PolicyView<'_>,

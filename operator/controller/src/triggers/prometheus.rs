@@ -33,8 +33,8 @@ const SERVER_PATIENCE: &str = "8s";
 const AT_ONCE: usize = 4;
 /// What to look at when nobody answers: a network policy in the way drops packets, which looks like a server
 /// that is slow.
-const ADVICE: &str = "the administrator checks the chart's value prometheus.url, and that \
-                      networkPolicy.prometheusPorts has the port on which its pods listen";
+const ADVICE: &str = "check the chart value prometheus.url, and that networkPolicy.prometheusPorts contains \
+                      the port of its pods";
 
 /// The administrator's Prometheus.
 pub struct Prometheus {
@@ -98,15 +98,15 @@ impl Prometheus {
         roots.add_parsable_certificates(given);
         if self.url.starts_with("https:") && roots.is_empty() {
             return Err(Problem::Failed(
-                "there is no CA to check the server with: the administrator puts ca.crt into the Secret of \
-                 the chart's value prometheus.existingSecret"
+                "no CA to verify the server: add ca.crt to the Secret in the chart value \
+                 prometheus.existingSecret"
                     .into(),
             ));
         }
         let tls =
             ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
                 .with_safe_default_protocol_versions()
-                .map_err(|error| Problem::Failed(format!("TLS cannot be configured: {error}")))?
+                .map_err(|error| Problem::Failed(format!("failed to configure TLS: {error}")))?
                 .with_root_certificates(roots)
                 .with_no_client_auth();
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
@@ -122,7 +122,7 @@ impl Prometheus {
             Ok(Ok(body)) => promql::parse(&body),
             Ok(Err(why)) => Err(Problem::Failed(why)),
             Err(_) => Err(Problem::Failed(format!(
-                "Prometheus did not answer within {} s; {ADVICE}",
+                "Prometheus did not respond within {} s; {ADVICE}",
                 PATIENCE.as_secs()
             ))),
         }
@@ -138,23 +138,20 @@ impl Prometheus {
         if let Some(token) = self.credentials.as_ref().and_then(Credentials::token) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request
-            .body(Full::from(form))
-            .map_err(|error| format!("the URL of Prometheus is no URL: {error}"))?;
+        let request =
+            request.body(Full::from(form)).map_err(|error| format!("invalid Prometheus URL: {error}"))?;
         let answer = client
             .request(request)
             .await
-            .map_err(|_| format!("Prometheus could not be reached; {ADVICE}"))?;
+            .map_err(|_| format!("failed to connect to Prometheus; {ADVICE}"))?;
         let status = answer.status();
         if matches!(status.as_u16(), 401 | 403) {
-            return Err(format!(
-                "Prometheus answered {status}; the administrator checks the token in the Secret"
-            ));
+            return Err(format!("Prometheus responded with {status}; check the token in the Secret"));
         }
         let body = Limited::new(answer.into_body(), promql::MAX_BYTES).collect().await;
         Ok(body
             .map_err(|_| {
-                format!("the answer of Prometheus broke off or has more than {} bytes", promql::MAX_BYTES)
+                format!("the response of Prometheus was incomplete or exceeds {} bytes", promql::MAX_BYTES)
             })?
             .to_bytes())
     }
@@ -195,7 +192,7 @@ mod tests {
         let Err(Problem::Failed(why)) = gone.ask(&gone.client().unwrap(), "up == 0").await else {
             panic!("it answered")
         };
-        for words in ["could not be reached", "prometheus.url", "networkPolicy.prometheusPorts"] {
+        for words in ["failed to connect", "prometheus.url", "networkPolicy.prometheusPorts"] {
             assert!(why.contains(words), "{why}");
         }
         let no_ca = Prometheus { url: "https://127.0.0.1:1".into(), credentials: None };

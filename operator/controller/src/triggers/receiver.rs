@@ -1,4 +1,4 @@
-//! Who tells of alerts, and may they? The receiver of Alertmanager's webhook.
+//! How are alerts received? The receiver of Alertmanager's webhook, with authentication.
 //!
 //! ```text
 //! POST /v1/alerts ─► client certificate or bearer token? 401 ─► one of 8 permits
@@ -89,7 +89,7 @@ async fn alerts(
         false => Err(state.refuse(body).await),
     };
     state.receiver.metrics.notification(outcome.as_ref().map_or_else(Refusal::code, |_| "200"));
-    outcome.map_or_else(IntoResponse::into_response, |n| format!("{n} alerts taken\n").into_response())
+    outcome.map_or_else(IntoResponse::into_response, |n| format!("{n} alerts accepted\n").into_response())
 }
 
 impl ReceiverState {
@@ -193,26 +193,23 @@ impl IntoResponse for Refusal {
         let (code, text) = match self {
             Self::Unauthenticated => (
                 StatusCode::UNAUTHORIZED,
-                "show the token of the Secret of the alert receiver as Authorization: Bearer, or a client \
-                 certificate of its CA"
+                "send the token in the Secret of the alert receiver as Authorization: Bearer, or a client \
+                 certificate signed by its CA"
                     .to_owned(),
             ),
             Self::TooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 format!(
-                    "a notification has at most {} bytes; set max_alerts of the receiver",
+                    "the notification exceeds {} bytes; set max_alerts of the receiver",
                     alert::MAX_BYTES
                 ),
             ),
             Self::Malformed(why) => (StatusCode::BAD_REQUEST, why.to_string()),
-            Self::Broken => (StatusCode::BAD_REQUEST, "the body broke off".to_owned()),
-            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned()),
-            Self::TryAgain => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "a session could not be created; send it \
-                again"
-                    .to_owned(),
-            ),
+            Self::Broken => (StatusCode::BAD_REQUEST, "incomplete body".to_owned()),
+            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "timeout while reading the body".to_owned()),
+            Self::TryAgain => {
+                (StatusCode::SERVICE_UNAVAILABLE, "failed to create a session; retry later".to_owned())
+            }
         };
         (code, text + "\n").into_response()
     }

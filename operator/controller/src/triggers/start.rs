@@ -52,7 +52,7 @@ async fn tell_refused(
     if events::is_refusal(error) {
         let (reason, namespace) = (Reason::SessionRefused, session.namespace().unwrap_or_default());
         let cause = format!(
-            "{}; its session in namespace {namespace} was not created: the Kubernetes API answered: {error}",
+            "{}; its session in namespace {namespace} was not created: Kubernetes API error: {error}",
             session.spec.cause
         );
         let note = advised(cause, reason);
@@ -79,9 +79,9 @@ async fn create(policy: &PolicyView<'_>, session: &ProfileSession, context: &Con
         fleetprof.session.name = name,
         fleetprof.trigger = trigger.as_str(),
         cause,
-        "a trigger started a session"
+        "trigger started a session"
     );
-    let note = format!("{cause}: session {name} starts.");
+    let note = format!("{cause}: created session {name}.");
     context.events.normal(&events::policy(policy), Reason::TriggerFired, "Trigger", note).await;
     context.events.normal(&about, Reason::TriggerFired, "Trigger", format!("{cause}.")).await;
     Ok(())
@@ -96,7 +96,7 @@ async fn tell_held(policy: &PolicyView<'_>, held: &Held, context: &Context) {
     let Held { firing, after, until } = held;
     let (cause, workload, until) = (&firing.cause, &firing.workload, until.strftime("%Y-%m-%dT%H:%M:%SZ"));
     let cause = format!(
-        "{cause}; no session starts, since session {after} profiled {workload} lately: not before {until}"
+        "{cause}; held back by a cooldown until {until}: session {after} already profiled {workload}"
     );
     let note = advised(cause, Reason::TriggerHeldBack);
     context.events.normal(&events::policy(policy), Reason::TriggerHeldBack, "Trigger", note).await;

@@ -107,10 +107,10 @@ where
         while let Some(event) = watch.next().await {
             match event {
                 Ok(event) => self.take(event, &tell),
-                Err(error) => tracing::warn!(%error, %kind, "a watch was interrupted; it is tried again"),
+                Err(error) => tracing::warn!(%error, %kind, "watch interrupted; retrying"),
             }
         }
-        anyhow::bail!("the watch of {kind} ended")
+        anyhow::bail!("watch of {kind} ended")
     }
 
     fn take(&mut self, event: Event<K>, tell: &impl Fn(Option<&K>, Option<&K>)) {
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(
             told.take().into_iter().collect::<BTreeSet<_>>(),
             ["two listed>listed", "one new>-", "four new>-"].map(String::from).into(),
-            "who is gone is told too"
+            "deletions are told too"
         );
     }
 }

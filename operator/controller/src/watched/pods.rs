@@ -80,8 +80,8 @@ impl Pods {
                         synced();
                     }
                 }
-                Ok(None) => anyhow::bail!("the watch of pods ended"),
-                Err(error) => tracing::warn!(%error, "the watch of pods was interrupted; it is tried again"),
+                Ok(None) => anyhow::bail!("watch of pods ended"),
+                Err(error) => tracing::warn!(%error, "watch of pods interrupted; retrying"),
             }
         }
     }

@@ -13,39 +13,39 @@ pub struct WebhookArgs {
     /// Namespace of the operator.
     #[arg(long, env = "FLEETPROF_NAMESPACE", default_value = "fleetprof")]
     pub namespace: String,
-    /// Name from which the names of Services, Secrets and webhooks are made.
+    /// Name prefix of Services, Secrets and webhooks.
     #[arg(long, env = "FLEETPROF_NAME", default_value = "fleetprof")]
     pub name: String,
-    /// Images of agents.
+    /// Agent images.
     #[command(flatten)]
     pub images: ImageArgs,
-    /// Pull policy of the agent's image.
+    /// Pull policy of the agent image.
     #[arg(long, env = "FLEETPROF_AGENT_PULL_POLICY", default_value = "IfNotPresent")]
     pub agent_pull_policy: String,
-    /// Resources of the agent's container, JSON; empty: 5m CPU and 16Mi requested, at most 256Mi, no CPU
-    /// limit.
+    /// Resources of the agent container as JSON. Defaults to requests of 5m CPU and 16Mi memory, and a memory
+    /// limit of 256Mi.
     #[arg(long, env = "FLEETPROF_AGENT_RESOURCES", default_value = "")]
     pub agent_resources: String,
-    /// Lifetime of the agent's token in s; 600 to 86400.
+    /// Lifetime of the agent's token in seconds; 600 to 86400.
     #[arg(long, env = "FLEETPROF_AGENT_TOKEN_TTL", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(600..=86_400))]
     pub agent_token_ttl: u32,
-    /// URL of the gateway as agents dial it; empty: port 8443 of the leader's Service.
+    /// URL of the gateway for agents. Defaults to port 8443 of the leader's Service.
     #[arg(long, env = "FLEETPROF_GATEWAY_URL", default_value = "")]
     pub gateway_url: String,
-    /// Secret with certificates that somebody else makes (cert-manager); empty: the one that the leader
-    /// keeps.
+    /// Secret with externally managed certificates, for example from cert-manager. Defaults to the Secret
+    /// managed by the leader.
     #[arg(long, env = "FLEETPROF_TLS_SECRET", default_value = "")]
     pub tls_secret: String,
-    /// Namespaces, beside the operator's own, whose pods are never touched.
+    /// Excluded namespaces, in addition to the operator's own.
     #[arg(long, env = "FLEETPROF_EXCLUDED_NAMESPACES", default_value = "kube-system", value_delimiter = ',')]
     pub excluded_namespaces: Vec<String>,
-    /// Pod Security level of namespaces that name none: what the API server was configured with.
+    /// Pod Security level of namespaces without a label, as configured in the API server.
     #[arg(long, env = "FLEETPROF_DEFAULT_POD_SECURITY", default_value = "privileged")]
     pub default_pod_security: String,
     /// Port for the API server.
     #[arg(long, env = "FLEETPROF_WEBHOOK_PORT", default_value_t = 9443)]
     pub port: u16,
-    /// Port on which the read API is answered for while there is no leader.
+    /// Port of the read API, served if there is no leader.
     #[arg(long, env = "FLEETPROF_DATA_PORT", default_value_t = 8444)]
     pub data_port: u16,
     /// Port for metrics and health, plain HTTP.
@@ -54,7 +54,7 @@ pub struct WebhookArgs {
 }
 
 impl WebhookArgs {
-    /// How agents are set up; the CA bundle comes with the certificate.
+    /// Settings of injected agents; the CA bundle comes with the certificate.
     pub(super) fn agent(&self) -> anyhow::Result<AgentSettings> {
         let gateway = if self.gateway_url.is_empty() {
             format!("https://{}-leader.{}.svc:8443", self.name, self.namespace)
@@ -63,8 +63,9 @@ impl WebhookArgs {
         };
         let resources = match self.agent_resources.as_str() {
             "" => default_resources(),
-            text => serde_json::from_str(text)
-                .context("FLEETPROF_AGENT_RESOURCES is no JSON; write it as in a container's `resources`")?,
+            text => serde_json::from_str(text).context(
+                "FLEETPROF_AGENT_RESOURCES is not valid JSON; write it like `resources` of a container",
+            )?,
         };
         Ok(AgentSettings {
             pull_policy: self.agent_pull_policy.clone(),
@@ -75,12 +76,12 @@ impl WebhookArgs {
         })
     }
 
-    /// What holds in the whole cluster.
+    /// Cluster-wide settings.
     pub(super) fn rules(&self) -> anyhow::Result<ClusterRules> {
         let level = self.default_pod_security.as_str();
         anyhow::ensure!(
             matches!(level, "privileged" | "baseline" | "restricted"),
-            "FLEETPROF_DEFAULT_POD_SECURITY is {level:?}; it is privileged, baseline or restricted"
+            "invalid FLEETPROF_DEFAULT_POD_SECURITY {level:?}; must be privileged, baseline or restricted"
         );
         let mut excluded_namespaces: Vec<String> =
             self.excluded_namespaces.iter().filter(|n| !n.is_empty()).cloned().collect();
@@ -96,12 +97,12 @@ impl WebhookArgs {
         if self.tls_secret.is_empty() { format!("{}-tls", self.name) } else { self.tls_secret.clone() }
     }
 
-    /// Name of the Lease that the leader holds.
+    /// Name of the leader election Lease.
     pub(super) fn lease(&self) -> String {
         format!("{}-operator", self.name)
     }
 
-    /// The operator's own user name: it may say for whom it creates a session.
+    /// Username of the operator, which may set the requester of sessions it creates.
     pub(super) fn own_user(&self) -> String {
         format!("system:serviceaccount:{}:{}-operator", self.namespace, self.name)
     }

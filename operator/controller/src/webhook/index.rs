@@ -195,11 +195,10 @@ where
             Ok(Some(Event::Apply(object))) => writer.apply(object),
             Ok(Some(Event::Delete(object))) => writer.delete(object),
             Ok(None) => {
-                return tracing::error!(what, "a watch ended although it never should; restart the webhook");
+                return tracing::error!(what, "a watch ended unexpectedly; restart the webhook");
             }
             Err(error) => {
-                tracing::warn!(what, %error, "a watch failed and is tried again; what it told before holds \
-                                              meanwhile")
+                tracing::warn!(what, %error, "watch failed; retrying with the last known state")
             }
         }
     }
@@ -231,7 +230,7 @@ where
                     k8s.namespace.name = namespace,
                     fleetprof.policy = name,
                     %error,
-                    "a policy cannot be read and selects no pod; see it with kubectl get -o yaml"
+                    "ignoring an invalid policy; see kubectl get -o yaml"
                 );
                 policies.remove(&name);
             }

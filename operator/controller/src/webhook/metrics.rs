@@ -44,12 +44,12 @@ impl Metrics {
         let inner = Inner { answers: Family::default(), pods: of("pods"), sessions: of("profilesessions") };
         registry.register(
             "fleetprof_admission",
-            "Admission requests answered, by webhook, outcome and skip reason",
+            "Admission requests, by webhook, outcome and skip reason",
             inner.answers.clone(),
         );
         registry.register(
             "fleetprof_admission_duration_seconds",
-            "Time from the whole request to the whole answer",
+            "Time to process an admission request",
             durations,
         );
         Self(Arc::new(inner))

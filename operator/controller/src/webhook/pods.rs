@@ -28,13 +28,13 @@ pub(super) fn review<'a>(state: &WebhookState, request: &'a Request<'_>) -> (Rep
                 k8s.namespace.name = %request.namespace,
                 reason = reason.as_str(),
                 cause = message,
-                "pod left out"
+                "pod skipped"
             );
             (Reply::patched(&request.uid, &[]), answer("skipped", reason.as_str()))
         }
         Ok(Outcome::NotSelected) => (Reply::patched(&request.uid, &[]), answer("not_selected", "")),
         // Deeper than any pod is, so no object of the API server's.
-        Err(error) => malformed(request, &format!("the pod is no JSON that can be read: {error}")),
+        Err(error) => malformed(request, &format!("failed to parse pod: {error}")),
     }
 }
 
@@ -53,8 +53,8 @@ fn decide(state: &WebhookState, namespace: &str, pod: &Value) -> Outcome {
 }
 
 fn malformed<'a>(request: &'a Request<'_>, message: &str) -> (Reply<'a>, Answer) {
-    tracing::warn!(k8s.namespace.name = %request.namespace, cause = message, "a pod cannot be read and \
-        starts without an agent");
+    tracing::warn!(k8s.namespace.name = %request.namespace, cause = message, "failed to parse pod; it starts \
+                                                                              without an agent");
     (
         Reply::warned(&request.uid, message),
         Answer { webhook: PODS, outcome: "malformed", reason: Reason::MalformedPod.as_str() },

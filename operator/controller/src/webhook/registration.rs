@@ -153,9 +153,7 @@ pub async fn apply(client: &Client, names: &Names, webhooks: &[Value]) -> anyhow
     };
     let found = api.get_opt(name).await.map_err(|e| failed("read", &e))?;
     let found = found.with_context(|| {
-        format!(
-            "there is no MutatingWebhookConfiguration {name}; install or upgrade the chart, which makes it"
-        )
+        format!("MutatingWebhookConfiguration {name} not found; install or upgrade the chart")
     })?;
     if json!(found.webhooks.unwrap_or_default()) == json!(webhooks) {
         return Ok(false);

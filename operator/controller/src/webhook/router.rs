@@ -66,7 +66,7 @@ fn answer(
     let body = match body {
         Ok(body) => body,
         Err(rejection) => {
-            tracing::warn!(webhook, error = %rejection, "a request could not be read");
+            tracing::warn!(webhook, error = %rejection, "failed to read request");
             state.metrics.answered(malformed(webhook), began.elapsed());
             return rejection.into_response();
         }
@@ -78,15 +78,15 @@ fn answer(
         }
         Ok(Review { request }) => {
             let warning = format!(
-                "only CREATE is answered, not {:?}; let the operator write its webhooks anew",
+                "unsupported operation {:?} (only CREATE); the MutatingWebhookConfiguration is stale",
                 request.operation
             );
             (write(&Reply::warned(&request.uid, &warning)), malformed(webhook))
         }
         Err(error) => {
-            tracing::warn!(webhook, %error, "a request is no AdmissionReview");
+            tracing::warn!(webhook, %error, "invalid AdmissionReview");
             (
-                write(&Reply::warned(&uid(&body), &format!("the request is no AdmissionReview: {error}"))),
+                write(&Reply::warned(&uid(&body), &format!("invalid AdmissionReview: {error}"))),
                 malformed(webhook),
             )
         }
@@ -109,7 +109,7 @@ fn write(reply: &Reply<'_>) -> Response {
     match serde_json::to_vec(reply) {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("the answer could not be written: {error}\n"))
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to serialize the response: {error}\n"))
                 .into_response()
         }
     }

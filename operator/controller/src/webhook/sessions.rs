@@ -22,10 +22,10 @@ const MAX_NAME: usize = 1024;
 pub(super) fn review<'a>(state: &WebhookState, request: &'a Request<'_>) -> (Reply<'a>, Answer) {
     let answer = |outcome| Answer { webhook: SESSIONS, outcome, reason: "" };
     let Some(user) = request.user() else {
-        tracing::warn!(k8s.namespace.name = %request.namespace, "a request names no user; the session is not \
-            stamped");
+        tracing::warn!(k8s.namespace.name = %request.namespace, "request has no user; spec.requestedBy was \
+                                                                 not set");
         return (
-            Reply::warned(&request.uid, "the request names no user, so spec.requestedBy was not written"),
+            Reply::warned(&request.uid, "the request has no user, so spec.requestedBy was not set"),
             answer("malformed"),
         );
     };
@@ -34,7 +34,7 @@ pub(super) fn review<'a>(state: &WebhookState, request: &'a Request<'_>) -> (Rep
     }
     if !has_spec(request.object) {
         return (
-            Reply::warned(&request.uid, "the session has no spec, so spec.requestedBy was not written"),
+            Reply::warned(&request.uid, "the session has no spec, so spec.requestedBy was not set"),
             answer("malformed"),
         );
     }
@@ -42,7 +42,7 @@ pub(super) fn review<'a>(state: &WebhookState, request: &'a Request<'_>) -> (Rep
     (Reply::patched(&request.uid, &[stamp]), answer("stamped"))
 }
 
-/// A patch into a spec that is no object would fail the whole request.
+/// A patch of a spec that is not an object would fail the whole request.
 fn has_spec(session: Option<&RawValue>) -> bool {
     #[derive(Deserialize)]
     struct Session {

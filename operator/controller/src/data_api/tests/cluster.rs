@@ -24,7 +24,7 @@ use crate::results::tests::fixtures::{cpu, decoded, open, scope_of, slice};
 const PROFILE: &str =
     "/apis/data.fleetprof.dev/v1alpha1/namespaces/fleetprof-data-api-test/profilesessions/now/profile";
 
-/// Waits until `what` is so.
+/// Waits until `check` succeeds.
 async fn eventually<F: Future<Output = bool>>(what: &str, seconds: u64, check: impl Fn() -> F) -> Duration {
     let begun = Instant::now();
     while !check().await {

@@ -37,8 +37,8 @@ const TOKENS_KEPT: usize = 65_536;
 /// it.
 const REFUSALS: (f64, f64) = (50.0, 5.0);
 /// Tokens of one address that are asked about at one time: a quarter of the reviews that wait for the API
-/// server, each some milliseconds. More are refused for a second, so that nobody's made-up tokens stand
-/// before everybody else's.
+/// server, each some milliseconds. More are refused for a second, so that invalid tokens do not stand before
+/// everybody else's.
 const PENDING_EACH: usize = 8;
 /// Tokens of all addresses that are asked about or wait for their turn: those of a fleet that finds a new
 /// leader.
@@ -55,20 +55,20 @@ pub trait Identify: Send + Sync + 'static {
 /// Why a token names no pod.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifyError {
-    /// It is no good. Carries a sentence.
+    /// It is invalid. Carries a message.
     #[error("{0}")]
     Refused(String),
     /// Nobody could say; ask again. Carries a sentence.
     #[error("{0}")]
     Unavailable(String),
     /// Too many tokens of the address are being asked about.
-    #[error("Too many tokens from this address are being checked; try again.")]
+    #[error("Too many tokens from this address are being checked; retry later.")]
     Crowded {
         /// When to try again, in seconds.
         after: u64,
     },
     /// The address brought too many bad tokens.
-    #[error("Too many requests with bad credentials came from this address.")]
+    #[error("Too many requests with invalid credentials from this address.")]
     TooMany {
         /// When to try again, in seconds.
         after: u64,
@@ -105,11 +105,7 @@ impl Authenticator {
         now: Timestamp,
     ) -> Result<PodId, IdentifyError> {
         if token.len() > MAX_TOKEN {
-            return Err(self.refuse(
-                peer,
-                now,
-                format!("The bearer token is longer than {MAX_TOKEN} bytes."),
-            ));
+            return Err(self.refuse(peer, now, format!("The bearer token exceeds {MAX_TOKEN} bytes.")));
         }
         if Tickets::is_credential(token) {
             return self.tickets.pod(token, now).map_err(|error| self.refuse(peer, now, error.to_string()));
@@ -167,7 +163,7 @@ fn crowded(denied: NoPermit) -> IdentifyError {
     match denied {
         NoPermit::ForHolder => IdentifyError::Crowded { after: 1 },
         NoPermit::ForAnyone => IdentifyError::Unavailable(
-            "The gateway asks about as many tokens as it can; try again.".to_owned(),
+            "The gateway has reached its limit of concurrent token reviews; retry later.".to_owned(),
         ),
     }
 }

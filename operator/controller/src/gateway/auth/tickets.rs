@@ -38,28 +38,28 @@ pub struct Tickets {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TicketError {
     /// It was not made here, or was changed.
-    #[error("The ticket or credential was not made by this gateway.")]
+    #[error("The ticket or credential was not issued by this gateway.")]
     Forged,
     /// Its time is over.
     #[error("The ticket or credential has expired; attach a new agent.")]
     Expired,
     /// It was redeemed before.
     #[error(
-        "The ticket was redeemed before; each is good once. If this agent did not redeem it, somebody else \
+        "The ticket was already used; tickets are single-use. If this agent did not use it, another process \
          in the pod did."
     )]
     Replayed,
     /// It came from an address that is not the pod's.
     #[error(
-        "The ticket came from an address that is not its pod's; pods must reach the gateway without their \
-         address being masqueraded."
+        "The ticket was sent from an address that is not its pod's; traffic from pods to the gateway must \
+         not be masqueraded."
     )]
     WrongAddress,
     /// Too many tickets were redeemed in the last minutes.
-    #[error("Too many agents were attached in the last minutes; try again.")]
+    #[error("Too many agents were attached in the last minutes; retry later.")]
     Busy,
     /// The text could not be made; a bug.
-    #[error("The text could not be written as JSON.")]
+    #[error("Failed to serialize as JSON.")]
     Unwritable,
 }
 

@@ -35,15 +35,15 @@ impl TokenReviews {
     }
 
     async fn review(&self, token: &str) -> Result<PodId, IdentifyError> {
-        let _turn = self.turns.acquire().await.map_err(|_| unavailable("The gateway is stopping."))?;
+        let _turn = self.turns.acquire().await.map_err(|_| unavailable("The gateway is shutting down."))?;
         let spec =
             TokenReviewSpec { audiences: Some(vec![AUDIENCE.to_owned()]), token: Some(token.to_owned()) };
         let review = TokenReview { spec, ..TokenReview::default() };
         match self.api.create(&PostParams::default(), &review).await {
             Ok(answer) => pod_of(answer.status.unwrap_or_default()).map_err(IdentifyError::Refused),
             Err(error) => {
-                tracing::warn!(%error, "the API server did not answer a TokenReview");
-                Err(unavailable("The API server could not be asked about the token; try again."))
+                tracing::warn!(%error, "TokenReview failed");
+                Err(unavailable("The TokenReview request failed; retry later."))
             }
         }
     }
@@ -52,7 +52,7 @@ impl TokenReviews {
 impl Identify for TokenReviews {
     fn identify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<PodId, IdentifyError>> {
         async move {
-            let late = |_| unavailable("The API server took too long to answer about the token; try again.");
+            let late = |_| unavailable("The TokenReview request timed out; retry later.");
             tokio::time::timeout(PATIENCE, self.review(token)).await.map_err(late)?
         }
         .boxed()
@@ -67,12 +67,10 @@ fn unavailable(sentence: &str) -> IdentifyError {
 /// not passed on: it may quote the token.
 fn pod_of(status: TokenReviewStatus) -> Result<PodId, String> {
     if status.authenticated != Some(true) {
-        return Err(
-            "The API server does not accept the token: it has expired, or its pod is gone.".to_owned()
-        );
+        return Err("The API server rejected the token: it has expired, or its pod is gone.".to_owned());
     }
     if !status.audiences.unwrap_or_default().iter().any(|audience| audience == AUDIENCE) {
-        return Err(format!("The token was made for another audience than {AUDIENCE}."));
+        return Err(format!("The token was not issued for the audience {AUDIENCE}."));
     }
     let user = status.user.unwrap_or_default();
     let namespace = namespace_of(&user).ok_or("The token does not belong to a service account.")?.to_owned();
@@ -87,7 +85,7 @@ fn namespace_of(user: &UserInfo) -> Option<&str> {
     (!namespace.is_empty() && !account.is_empty()).then_some(namespace)
 }
 
-/// The one value of an extra field; several would be nobody's.
+/// The value of an extra field; fields with several values are ignored.
 fn extra<'a>(user: &'a UserInfo, key: &str) -> Option<&'a str> {
     match user.extra.as_ref()?.get(key)?.as_slice() {
         [value] if !value.is_empty() => Some(value),

@@ -77,13 +77,13 @@ impl Fleet {
         Self(Arc::new(Inner { state: Mutex::default(), doors: Doors::default(), changes }))
     }
 
-    /// The agent of a pod, while it is heard of.
+    /// The agent of a pod, while it reports.
     #[must_use]
     pub fn agent(&self, pod_uid: &str) -> Option<Arc<AgentView>> {
         self.state().agent(pod_uid)
     }
 
-    /// Every agent that is heard of, in no order. Cheap: the views are shared.
+    /// All agents that report, in no particular order. Cheap: the views are shared.
     #[must_use]
     pub fn agents(&self) -> Vec<Arc<AgentView>> {
         self.state().agents()
@@ -169,7 +169,7 @@ impl Fleet {
         self.state().watch(lines, until);
     }
 
-    /// Forgets agents that were not heard of for three of their intervals, and says which.
+    /// Removes agents that did not report for three of their intervals, and returns them.
     pub fn expire(&self, now: Timestamp) -> Vec<PodId> {
         let gone = self.state().expire(now);
         for pod in &gone {
@@ -196,8 +196,7 @@ impl Fleet {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock is a bug of ours; the state stays usable, since every change is a plain map
-        // update.
+        // A panic under the lock is a bug; the state stays usable, since every change is a plain map update.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

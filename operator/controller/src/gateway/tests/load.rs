@@ -46,7 +46,7 @@ async fn measure() {
     let (port, pem) = listen(&fleet).await;
     let idle = resident_kib();
     let _agents = Stopped(second_process(port, &pem));
-    until("all agents are heard of", || fleet.agents().len() == AGENTS).await;
+    until("all agents report", || fleet.agents().len() == AGENTS).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let per_agent = (resident_kib() - idle) as f64 / AGENTS as f64;
     let (cpu, since) = (cpu_seconds(), Instant::now());

@@ -154,10 +154,10 @@ async fn an_empty_slice_is_rejected() {
 async fn what_the_sink_says_is_passed_on_with_a_fitting_code() {
     let rig = rig();
     let says = |error| *rig.sink.fails.lock().unwrap() = Some(error);
-    says(SinkError::Rejected("The slice is no profile.".into()));
+    says(SinkError::Rejected("The slice is not a profile.".into()));
     assert_eq!(
         rig.upload("a", PATH, SLICE).await.refused(422, Reason::UploadRejected),
-        "The slice is no profile."
+        "The slice is not a profile."
     );
     says(SinkError::Conflict);
     rig.upload("a", PATH, SLICE).await.refused(409, Reason::UploadRejected);

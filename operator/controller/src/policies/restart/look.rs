@@ -122,7 +122,7 @@ fn stateful_set(found: &StatefulSet) -> WorkloadFacts {
     let held = strategy.rolling_update.and_then(|r| r.partition).is_some_and(|p| p > 0);
     let why = match strategy.type_.as_deref() {
         Some("OnDelete") => Some("its updateStrategy OnDelete does not restart pods"),
-        _ => held.then_some("its updateStrategy holds pods back with a partition"),
+        _ => held.then_some("its updateStrategy has a partition"),
     };
     let one_revision = status.current_revision == status.update_revision;
     WorkloadFacts {

@@ -194,10 +194,8 @@ async fn patch(policy: &PolicyView<'_>, key: &Key, identity: &Identity, context:
     });
     match look::patch(key, &body, context).await {
         Ok(()) => {
-            let note = format!(
-                "{key} is restarted for the policy {}, so that its pods get the agent {version}.",
-                policy.name
-            );
+            let note =
+                format!("Restarting {key} for policy {} so that its pods get agent {version}.", policy.name);
             let workload = ObjectReference {
                 api_version: Some("apps/v1".into()),
                 kind: Some(key.workload.kind.clone()),
@@ -215,7 +213,7 @@ async fn patch(policy: &PolicyView<'_>, key: &Key, identity: &Identity, context:
                 %error,
                 fleetprof.policy.name = policy.name,
                 k8s.object.name = %key,
-                "a workload could not be restarted; it is tried again"
+                "failed to restart workload; retrying"
             )
         }
     }

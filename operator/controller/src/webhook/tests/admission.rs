@@ -98,7 +98,8 @@ async fn a_pod_that_cannot_be_read_is_admitted_with_a_warning() {
         let response = webhook.review(PODS, create("shop", object)).await;
         assert!(patch(&response).is_empty());
         assert!(
-            warning(&response).starts_with("fleetprof: ") && warning(&response).contains("of the pod is not"),
+            warning(&response).starts_with("fleetprof: ")
+                && warning(&response).contains("of the pod must be"),
             "{response}"
         );
     }
