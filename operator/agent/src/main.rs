@@ -10,21 +10,21 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Profiles the containers it sits beside.
+/// Agent that profiles the containers of its pod.
 #[derive(Parser)]
 #[command(name = "fleetprof-agent", version)]
 enum Command {
-    /// Serve a pod as its sidecar.
+    /// Run as a sidecar.
     Sidecar(Settings),
-    /// Serve a pod as an ephemeral container that was attached to it.
+    /// Run as an ephemeral container attached to a pod.
     Attached(Settings),
-    /// Capture one target: request on stdin, events on stdout.
+    /// Capture one target. Reads the request from stdin and writes events to stdout.
     #[command(hide = true)]
     Worker,
     /// Print what only a process's own user may read of it.
     #[command(hide = true)]
     Inspect {
-        /// The process.
+        /// PID of the process.
         #[arg(long)]
         pid: i32,
         /// Print its runtime as well.

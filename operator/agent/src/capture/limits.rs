@@ -144,8 +144,8 @@ pub fn assume_user_of(pid: i32, output_dir: &Path) -> Result<Option<proc::Owner>
             result.map_err(|e| {
             let advice = "give the agent the runtime's default capabilities, or run it as the target's user \
                           (securityContext.runAsUser)";
-            Failure::new(FailureReason::PermissionDenied, format!("{what} failed on the way to user {uid} \
-                ({e}); {advice}"))
+            Failure::new(FailureReason::PermissionDenied, format!("{what} failed while switching to user \
+                                                                   {uid} ({e}); {advice}"))
         })
         };
     step("chown of the output directory", nix::unistd::chown(output_dir, Some(uid), Some(gid)))?;

@@ -69,14 +69,14 @@ impl CaptureRequest {
         for (field, value, low, high) in ranges {
             if value < low || value > high {
                 return Err(Failure::internal(format!(
-                    "{field} is {value} in the capture request; give {low} to {high}"
+                    "{field} is {value} in the capture request; must be {low} to {high}"
                 )));
             }
         }
         if self.labels.len() > MAX_LABELS {
             let n = self.labels.len();
             return Err(Failure::internal(format!(
-                "the capture request has {n} labels; give at most {MAX_LABELS}"
+                "the capture request has {n} labels; at most {MAX_LABELS} are allowed"
             )));
         }
         Ok(())
@@ -159,7 +159,7 @@ pub struct Finished {
 pub struct Failed {
     /// The reason.
     pub reason: FailureReason,
-    /// A sentence for a person.
+    /// Human-readable message.
     pub message: String,
     /// Samples in the slices that were written before.
     pub samples: u64,
@@ -207,7 +207,7 @@ impl FailureReason {
 pub struct Failure {
     /// The reason.
     pub reason: FailureReason,
-    /// A sentence for a person.
+    /// Human-readable message.
     pub message: String,
 }
 

@@ -1,5 +1,5 @@
 //! When is the next sample due? A wall-clock schedule without drift; a turn that is missed is counted, never
-//! made up for.
+//! caught up on.
 
 use std::time::Duration;
 

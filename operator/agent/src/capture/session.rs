@@ -165,7 +165,7 @@ impl<'a> Session<'a> {
         if self.samples == 0 && end == End::TargetExited {
             return Err(Failure::new(
                 FailureReason::TargetExited,
-                format!("process {pid} ended before anything was sampled"),
+                format!("process {pid} exited before the first sample"),
             ));
         }
         if self.samples == 0 && end == End::Duration {
@@ -173,7 +173,7 @@ impl<'a> Session<'a> {
             return Err(Failure::new(
                 FailureReason::NoSamples,
                 format!(
-                    "process {pid} used no CPU time during the {ms} ms of the capture; profile it under load"
+                    "process {pid} used no CPU time during the capture of {ms} ms; profile it under load"
                 ),
             ));
         }

@@ -55,7 +55,7 @@ impl<'a> Slice<'a> {
         added: Result<(), fleetprof_profile::BuildError>,
         samples: u64,
     ) -> Result<(), Failure> {
-        added.map_err(|e| Failure::internal(format!("a sample cannot be added to the profile: {e}")))?;
+        added.map_err(|e| Failure::internal(format!("failed to add a sample to the profile: {e}")))?;
         self.samples += samples;
         Ok(())
     }
@@ -78,7 +78,7 @@ impl SliceWriter {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(path, flags, Mode::empty()).map_err(|e| {
             Failure::internal(format!(
-                "the output directory {} cannot be opened ({e}); create it before the capture",
+                "failed to open the output directory {} ({e}); create it before the capture",
                 path.display()
             ))
         })?;
@@ -98,11 +98,11 @@ impl SliceWriter {
         }
         let profile = builder.finish(signed(duration_nanos), &[]);
         let bytes = encode(&profile)
-            .map_err(|e| Failure::internal(format!("slice {} cannot be encoded: {e}", self.next)))?;
+            .map_err(|e| Failure::internal(format!("failed to encode slice {}: {e}", self.next)))?;
         let seq = self.next;
         self.store(seq, &bytes).map_err(|e| {
             Failure::internal(format!(
-                "slice {seq} cannot be written to the spool ({e}); check that the volume has space"
+                "failed to write slice {seq} to the spool ({e}); check that the volume has space"
             ))
         })?;
         self.next += 1;

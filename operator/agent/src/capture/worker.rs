@@ -26,7 +26,7 @@ pub fn main() -> ExitCode {
     let crashed = || {
         Failure::new(
             FailureReason::CollectorCrashed,
-            "the collector crashed; the target runs on, the agent's log has the place",
+            "the collector crashed; the target is not affected; see the agent's log for the location",
         )
     };
     match outcome.unwrap_or_else(|_| Err(crashed())) {
@@ -72,7 +72,7 @@ fn read_request(input: &mut impl BufRead) -> Result<CaptureRequest, Failure> {
     let read = input.take(MAX_REQUEST_BYTES).read_until(b'\n', &mut line);
     read.map_err(|e| Failure::internal(format!("failed to read the capture request from stdin: {e}")))?;
     serde_json::from_slice(&line)
-        .map_err(|e| Failure::internal(format!("the capture request on stdin is not understood: {e}")))
+        .map_err(|e| Failure::internal(format!("invalid capture request on stdin: {e}")))
 }
 
 /// Signals, kill timer and limits, before anything of the target is touched.
@@ -95,7 +95,7 @@ fn identify(request: &CaptureRequest) -> Result<u64, Failure> {
     let start = proc::start_ticks(pid).map_err(|e| missing(&e.to_string()))?;
     match request.start_ticks {
         Some(wanted) if wanted != start => Err(missing("its pid now belongs to another process")),
-        _ if proc::has_exited(pid, start) => Err(missing("it has ended and waits to be reaped")),
+        _ if proc::has_exited(pid, start) => Err(missing("it has exited (zombie)")),
         _ => Ok(start),
     }
 }
@@ -129,7 +129,7 @@ fn native(
 ) -> Result<(Started, Box<dyn Sampler>), Failure> {
     let chosen = native::choose(request.pid, request.frequency_hz)?;
     let why = match instead_of {
-        Some(failure) => format!("{}; so its machine code is sampled: {}", failure.message, chosen.why),
+        Some(failure) => format!("{}; sampling native code instead: {}", failure.message, chosen.why),
         None => chosen.why,
     };
     Ok((started(runtime, Collector::Native, chosen.method, why), chosen.sampler))

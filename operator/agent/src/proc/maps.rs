@@ -1,4 +1,4 @@
-//! What is mapped into a process, as `/proc/PID/maps` tells?
+//! What is mapped into a process, according to `/proc/PID/maps`?
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! What does `/proc` say of a process? The one reader of these files, for the supervisor and the workers.
+//! What does `/proc` say about a process? The only reader of these files, for the supervisor and the workers.
 //!
 //! The target controls what these files contain, so reads are bounded in bytes and lines, and the parsers are
 //! pure functions over text that skip malformed lines. The `procfs` crate reads whole files, and rejects a
@@ -21,7 +21,7 @@ pub use stat::{Stat, has_exited, parse_stat, start_ticks, stat, thread_stat};
 pub use status::{Owner, inner_tid, owner, parse_inner_id, parse_owner};
 pub use tree::{ProcTree, Process};
 
-/// Most threads of a process that are listed.
+/// Maximum number of threads listed per process.
 const MAX_THREADS: usize = 4096;
 
 /// Reads at most `max` bytes of a regular file and ignores the rest. Never blocks on a pipe.

@@ -244,7 +244,7 @@ impl Agent {
                 seq,
                 problem(
                     Reason::SpoolFull,
-                    format!("slice {seq} was dropped: more than {mib} MiB waited to be uploaded"),
+                    format!("dropped slice {seq}: more than {mib} MiB were waiting to be uploaded"),
                 ),
             );
         }

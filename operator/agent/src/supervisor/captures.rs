@@ -356,8 +356,8 @@ fn refusal(order: &Order, now: i64, busy: bool) -> Option<(CaptureState, Problem
     if order.protocol > PROTOCOL {
         let (need, have, version) = (order.protocol, PROTOCOL, env!("CARGO_PKG_VERSION"));
         let message = format!(
-            "the order needs protocol {need}; the agent {version} has {have}: restart the pod so that it \
-             gets the current agent"
+            "the capture requires protocol {need}, but agent {version} supports {have}: restart the pod to \
+             get the current agent"
         );
         return skipped(Reason::AgentTooOld, message);
     }
@@ -365,14 +365,14 @@ fn refusal(order: &Order, now: i64, busy: bool) -> Option<(CaptureState, Problem
         let profile: String = order.profile.chars().take(40).collect();
         return skipped(
             Reason::AgentTooOld,
-            format!("the order asks for the profile {profile:?}; this agent captures cpu"),
+            format!("unsupported profile type {profile:?}; this agent supports cpu"),
         );
     }
     if now > order.start_before {
         let late = now.saturating_sub(order.start_before);
         if busy {
-            let message = "another session captures this container; profile it again when that one has \
-                           ended, or raise spec.startDeadline";
+            let message = "another session is capturing this container; retry when it has ended, or raise \
+                           spec.startDeadline";
             return skipped(Reason::StartDeadlineExceeded, message.to_owned());
         }
         return skipped(

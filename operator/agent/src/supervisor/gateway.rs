@@ -45,7 +45,7 @@ pub enum CallError {
     #[error("failed to reach the gateway: {0}")]
     Transport(String),
     /// An answer other than a success.
-    #[error("the gateway answered {status}: {message}")]
+    #[error("the gateway responded with {status}: {message}")]
     Refused {
         /// The HTTP status code.
         status: u16,
@@ -90,7 +90,7 @@ impl Gateway {
         let base = url.trim_end_matches('/').to_owned();
         if !base.starts_with("https://") || base.parse::<http::Uri>().is_err() {
             anyhow::bail!(
-                "FLEETPROF_GATEWAY is {base:?}; give a URL such as \
+                "invalid FLEETPROF_GATEWAY {base:?}; set it to a URL such as \
                  https://fleetprof-leader.fleetprof.svc:8443"
             );
         }
@@ -207,7 +207,7 @@ fn client(ca: &str) -> anyhow::Result<Http> {
         roots.add(certificate)?;
     }
     if roots.is_empty() {
-        anyhow::bail!("FLEETPROF_CA holds no certificate; give the text of the CA's certificates, PEM");
+        anyhow::bail!("FLEETPROF_CA contains no certificate; set it to the CA certificates in PEM");
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
@@ -279,7 +279,7 @@ fn refusal(head: &http::response::Parts, body: &[u8]) -> CallError {
         .map(Duration::from_secs);
     let said = serde_json::from_slice::<ErrorReply>(body).ok().map(|r| r.message);
     let message =
-        said.unwrap_or_else(|| head.status.canonical_reason().unwrap_or("without a reason").to_owned());
+        said.unwrap_or_else(|| head.status.canonical_reason().unwrap_or("no reason given").to_owned());
     CallError::Refused { status: head.status.as_u16(), retry_after, message: bounded(message, 400) }
 }
 
@@ -330,8 +330,11 @@ mod tests {
         head.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("7"));
         let error = refusal(&head, br#"{"reason":"StorageFull","message":"the volume is full"}"#);
         assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
-        assert_eq!(error.to_string(), "the gateway answered 503: the volume is full");
+        assert_eq!(error.to_string(), "the gateway responded with 503: the volume is full");
         head.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("Fri, 31 Dec 1999 23:59:59 GMT"));
-        assert_eq!(refusal(&head, b"<html>").to_string(), "the gateway answered 503: Service Unavailable");
+        assert_eq!(
+            refusal(&head, b"<html>").to_string(),
+            "the gateway responded with 503: Service Unavailable"
+        );
     }
 }

@@ -80,7 +80,10 @@ async fn serve(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> 
         _ = terminate.recv() => "received SIGTERM",
         _ = interrupt.recv() => "received SIGINT",
         () = idle_for_long(&agent) => "idle",
-        Some(ended) = loops.join_next() => return Err(ended.unwrap_or_else(|e| anyhow::anyhow!("a loop of the agent ended: {e}"))),
+        Some(ended) = loops.join_next() => return Err(ended.unwrap_or_else(|e| anyhow::anyhow!("a task of \
+                                                                                                the agent \
+                                                                                                ended: \
+                                                                                                {e}"))),
     };
     tracing::info!(why, "agent shutting down");
     take_leave(&agent).await;
@@ -101,9 +104,7 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
         (AgentMode::Sidecar, _) => Credential::token_file(settings.token_file.clone()),
         (AgentMode::Ephemeral, Some(ticket)) => Credential::ticket(ticket.trim().to_owned()),
         (AgentMode::Ephemeral, None) => {
-            anyhow::bail!(
-                "FLEETPROF_TICKET is not set; an attached agent needs the ticket that it was attached with"
-            )
+            anyhow::bail!("FLEETPROF_TICKET is not set; attached agents need a ticket")
         }
     };
     let gateway = gateway(&settings, &spool, credential)?;

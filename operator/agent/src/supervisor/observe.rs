@@ -133,7 +133,7 @@ impl Observer {
         let uid = self.tree.owner(main.pid)?.uid;
         let message = || {
             format!(
-                "the agent runs as user {own}, the container's main process as user {uid}: set \
+                "the agent runs as user {own}, but the container's main process runs as user {uid}: set \
                  securityContext.runAsUser"
             )
         };
@@ -169,8 +169,8 @@ fn missing(container: &str, containers: &[Container], processes: &[Process]) -> 
     let short: String = container.chars().take(12).collect();
     if containers.is_empty() && !choose::sees_pause(processes) {
         let message = format!(
-            "the agent sees no process of the container {short} nor of any other: the pod does not share its \
-             process namespace, or its container has ended"
+            "no processes of container {short} or any other container found: the pod does not share its \
+             process namespace, or the container has exited"
         );
         return problem(Reason::ProcessNamespaceConflict, message);
     }

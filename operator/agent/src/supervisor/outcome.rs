@@ -78,7 +78,7 @@ fn after(finished: &Finished) -> Outcome {
             Reason::TargetExited,
             "the target ended during the capture; data captured before that is kept",
         ),
-        (false, true) => failed(Reason::TargetExited, "the target ended before it used any CPU"),
+        (false, true) => failed(Reason::TargetExited, "the target exited before it used any CPU"),
         (false, false) => {
             with(CaptureState::Finished, Reason::NoSamples, "the target used no CPU during the capture")
         }

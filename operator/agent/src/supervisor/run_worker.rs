@@ -233,7 +233,7 @@ impl Lines {
                 return Some(serde_json::from_slice(&line).map_err(|e| e.to_string()));
             }
             if self.buffer.len() > MAX_LINE {
-                return Some(Err(format!("a line of more than {MAX_LINE} bytes")));
+                return Some(Err(format!("line longer than {MAX_LINE} bytes")));
             }
             let mut chunk = [0_u8; 2048];
             match self.from.as_mut()?.read(&mut chunk).await {

@@ -6,42 +6,42 @@ use std::time::Duration;
 
 use clap::Args;
 
-/// The last place for a spool; what is in it counts as the pod's memory.
+/// Fallback directory for the spool, which counts as memory of the pod.
 pub(super) const MEMORY_DIR: &str = "/dev/shm";
-/// Most bytes of slices that wait there.
+/// Maximum size of slices in the fallback spool, in bytes.
 pub(super) const MEMORY_LIMIT: u64 = 8 * 1024 * 1024;
 
 /// Settings of the agent.
 #[derive(Args, Clone)]
 pub struct Settings {
-    /// Where the gateway is, such as `https://fleetprof-leader.fleetprof.svc:8443`.
+    /// URL of the gateway, such as `https://fleetprof-leader.fleetprof.svc:8443`.
     #[arg(long, env = "FLEETPROF_GATEWAY")]
     pub gateway: String,
-    /// The CA certificates to trust, PEM text; no others are trusted.
+    /// CA certificates to trust, in PEM; no others are trusted.
     #[arg(long, env = "FLEETPROF_CA", hide_env_values = true)]
     pub ca: String,
-    /// The file with the projected service-account token.
+    /// Path of the projected service account token.
     #[arg(long, env = "FLEETPROF_TOKEN_FILE", default_value = "/var/run/secrets/fleetprof.dev/token")]
     pub token_file: PathBuf,
-    /// The ticket of an attached agent.
+    /// Ticket of an attached agent.
     #[arg(long, env = "FLEETPROF_TICKET", hide_env_values = true)]
     pub ticket: Option<String>,
-    /// The directory for records and slices.
+    /// Directory for records and slices.
     #[arg(long, env = "FLEETPROF_SPOOL", default_value = "/var/spool/fleetprof")]
     pub spool: PathBuf,
-    /// Most bytes of slices that wait in the spool.
+    /// Maximum size of slices in the spool, in bytes.
     #[arg(long, env = "FLEETPROF_SPOOL_LIMIT", default_value_t = 64 * 1024 * 1024)]
     pub spool_limit: u64,
-    /// How long an attached agent waits for an order before it ends itself.
+    /// Idle time after which an attached agent exits.
     #[arg(long, env = "FLEETPROF_IDLE_EXIT", default_value = "2h")]
     pub idle_exit: fleetprof_crds::Duration,
-    /// The program that captures; this one when not set.
+    /// Worker executable; defaults to this program.
     #[arg(long, env = "FLEETPROF_WORKER", hide = true)]
     pub worker: Option<PathBuf>,
-    /// Seconds that a worker may take beyond its capture.
+    /// Seconds a worker may run longer than its capture.
     #[arg(long, env = "FLEETPROF_WORKER_GRACE", hide = true, default_value_t = 25)]
     pub worker_grace: u64,
-    /// The tree of processes.
+    /// Path of the proc file system.
     #[arg(long, env = "FLEETPROF_PROC", hide = true, default_value = "/proc")]
     pub proc: PathBuf,
 }

@@ -79,7 +79,7 @@ impl Spool {
             }
         }
         Err(io::Error::other(format!(
-            "no directory for the spool can be written:{refusals} mount a volume at the first of them"
+            "no writable directory for the spool:{refusals} mount a volume at the first of them"
         )))
     }
 
@@ -159,7 +159,7 @@ impl Spool {
                 Ok(bytes)
             }
             Some(length) => Err(io::Error::other(format!(
-                "the slice has {length} bytes; at most {MAX_SLICE_BYTES} can be sent"
+                "the slice has {length} bytes, more than the limit of {MAX_SLICE_BYTES}"
             ))),
             None => Err(io::Error::other("the slice is not a regular file")),
         }
@@ -219,10 +219,9 @@ pub fn hex(bytes: &[u8]) -> String {
 fn read_record(path: &Path) -> Option<Record> {
     let bytes = crate::proc::read_bounded(path, MAX_RECORD_BYTES).ok()?;
     serde_json::from_slice(&bytes)
-        .inspect_err(|e| {
-            tracing::warn!(file = %path.display(), error = %e, "a record in the spool is \
-            damaged; it is left out")
-        })
+        .inspect_err(
+            |e| tracing::warn!(file = %path.display(), error = %e, "ignoring a corrupt record in the spool"),
+        )
         .ok()
 }
 

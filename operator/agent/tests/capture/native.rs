@@ -80,7 +80,7 @@ fn where_perf_is_refused_ptrace_blames_the_guilty_function() {
     outcome.blames_the_guilty();
     let started = outcome.started();
     assert_eq!(started.method, "ptrace");
-    assert!(started.why.contains("EPERM") && started.why.contains("ptrace is used"), "{}", started.why);
+    assert!(started.why.contains("EPERM") && started.why.contains("using ptrace"), "{}", started.why);
     assert!(
         (0.7..1.2).contains(&part),
         "{part} of the CPU time is in the profile, however many samples came late"

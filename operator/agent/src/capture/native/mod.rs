@@ -47,7 +47,7 @@ pub fn choose(pid: i32, frequency_hz: u32) -> Result<Chosen, Failure> {
             } else {
                 "user time only: kernel time needs CAP_PERFMON"
             };
-            let why = format!("perf events of the CPU clock were allowed ({time})");
+            let why = format!("perf events of the CPU clock are allowed ({time})");
             return Ok(Chosen { sampler: Box::new(sampler), method: "perf", why });
         }
         Err(e) => e,
@@ -58,12 +58,12 @@ pub fn choose(pid: i32, frequency_hz: u32) -> Result<Chosen, Failure> {
         Ok(sampler) => Ok(Chosen {
             sampler: Box::new(sampler),
             method: "ptrace",
-            why: format!("{perf_refusal}; ptrace is used"),
+            why: format!("{perf_refusal}; using ptrace"),
         }),
         Err(e) => Err(Failure::new(
             refusal_reason(&e),
             format!(
-                "{perf_refusal}, and ptrace with {} ({}); run the agent as the target's user \
+                "{perf_refusal}, and ptrace was refused with {} ({}); run the agent as the target's user \
                  (securityContext.runAsUser)",
                 errno_name(&e),
                 ptrace_advice()
@@ -93,7 +93,7 @@ fn perf_advice() -> String {
     let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
     match paranoid.trim().parse::<i32>() {
         Ok(level) if level > 2 => format!("kernel.perf_event_paranoid is {level}"),
-        _ => "seccomp, another user, or missing capabilities".to_owned(),
+        _ => "seccomp, different user, or missing capabilities".to_owned(),
     }
 }
 
@@ -101,27 +101,25 @@ fn ptrace_advice() -> String {
     let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     match yama.trim().parse::<i32>() {
         Ok(scope) if scope > 0 => {
-            format!("Yama's kernel.yama.ptrace_scope is {scope}, which needs CAP_SYS_PTRACE")
+            format!("kernel.yama.ptrace_scope is {scope}, which requires CAP_SYS_PTRACE")
         }
-        _ => "another user, seccomp, or a debugger is attached".to_owned(),
+        _ => "different user, seccomp, or an attached debugger".to_owned(),
     }
 }
 
 /// What a person should know of a native capture.
 fn notes(space: &AddressSpace, stacks: &Stacks, lost: u64, taken: u64) -> Vec<String> {
-    let too_large = |path: &str| {
-        format!("the debug information of {path} is too large to be read; its frames have no lines")
-    };
+    let too_large =
+        |path: &str| format!("the debug information of {path} is too large; its frames have no line numbers");
     let mut notes: Vec<String> = space.without_debug().take(4).map(too_large).collect();
     if lost * 20 > taken {
-        notes.push(format!("{lost} samples were lost beside {taken} taken"));
+        notes.push(format!("{lost} samples were lost, {taken} were taken"));
     }
     if stacks.unnamed() * 5 > taken {
         let unnamed = stacks.unnamed();
-        let advice =
-            "it names it when started so: Node.js with --perf-basic-prof, .NET with DOTNET_PerfMapEnabled=1";
+        let advice = "to get names, start Node.js with --perf-basic-prof, .NET with DOTNET_PerfMapEnabled=1";
         notes.push(format!(
-            "{unnamed} samples are in code that the target's runtime made, shown as [anon]; {advice}"
+            "{unnamed} samples are in JIT-compiled code without names, shown as [anon]; {advice}"
         ));
     }
     notes

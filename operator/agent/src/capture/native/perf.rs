@@ -204,8 +204,8 @@ impl Sampler for PerfSampler {
         let mut notes = super::notes(&self.space, &self.stacks, lost, taken);
         if expected > 20 && taken + lost < expected * 7 / 10 {
             notes.push(format!(
-                "{taken} samples were taken of {expected} that the CPU time is worth: threads \
-                                that live shorter than a sampling period are missed"
+                "only {taken} of {expected} samples expected from the CPU time were taken: threads that live \
+                 shorter than a sampling period are missed"
             ));
         }
         Tally { expected: Some(expected), taken, lost, notes }

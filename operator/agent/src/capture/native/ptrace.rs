@@ -58,8 +58,8 @@ impl Pauses {
         let mean = self.sum.checked_div(self.count)?;
         let (count, mean, max) = (self.count, mean.as_micros(), self.max.as_micros());
         Some(format!(
-            "{count} samples stopped a thread; from request to running again took {mean} µs on average, \
-             {max} µs at most, its wait for CPU quota included"
+            "{count} samples stopped a thread for {mean} µs on average, {max} µs at most, including time \
+             waiting for CPU quota"
         ))
     }
 }
@@ -115,7 +115,7 @@ impl PtraceSampler {
 
     fn refused(&self, error: &io::Error) -> Failure {
         let text = format!(
-            "ptrace of process {} was refused in mid capture ({error}); look whether another tracer or \
+            "ptrace of process {} was refused during the capture ({error}); check whether another tracer or \
              debugger is attached",
             self.pid
         );

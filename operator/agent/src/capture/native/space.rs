@@ -61,7 +61,7 @@ impl AddressSpace {
         self.jit.find(address)
     }
 
-    /// Reads what the target's runtime tells of the code that it makes.
+    /// Reads the target runtime's map of JIT-compiled code.
     pub fn refresh_jit_names(&mut self) {
         self.jit.refresh(self.pid);
     }

@@ -71,7 +71,7 @@ impl PythonSampler {
         let refused = |e| {
             Failure::new(
                 FailureReason::PermissionDenied,
-                format!("the threads of process {pid} cannot be read: {e}"),
+                format!("failed to read the threads of process {pid}: {e}"),
             )
         };
         Ok(Self {
@@ -197,8 +197,8 @@ impl Sampler for PythonSampler {
         let mut notes = Vec::new();
         if self.failed * 10 > turns {
             notes.push(format!(
-                "{} of {turns} readings of the interpreter failed because it ran on meanwhile; its hottest \
-                 code may show less",
+                "{} of {turns} reads of the interpreter failed because it kept running; the hottest code may \
+                 be underrepresented",
                 self.failed
             ));
         }
@@ -209,7 +209,7 @@ impl Sampler for PythonSampler {
 /// A frame of the profile.
 ///
 /// Viewers take `<module>` and `<lambda>` for C++ templates and cut them, unless the linker's name differs:
-/// the file stands in for it.
+/// the file is used instead.
 fn frame_of((name, file, line): &FrameKey) -> Frame<'_> {
     let mut frame = Frame::named(name, file, i64::from((*line).max(0)));
     if name.contains('<') {
@@ -231,16 +231,16 @@ fn attach_failure(pid: i32, error: &anyhow::Error) -> Failure {
         });
     let text = chain.join(": ");
     if refused {
-        let advice = "run the agent as the target's user (securityContext.runAsUser); with Yama's \
-                      ptrace_scope 1 or higher this is not enough";
+        let advice = "run the agent as the target's user (securityContext.runAsUser); this is not sufficient \
+                      if kernel.yama.ptrace_scope is 1 or higher";
         return Failure::new(
             FailureReason::PermissionDenied,
-            format!("the memory of Python process {pid} may not be read ({text}); {advice}"),
+            format!("no permission to read the memory of Python process {pid} ({text}); {advice}"),
         );
     }
     Failure::new(
         FailureReason::UnsupportedRuntime,
-        format!("no Python interpreter that can be read was found in process {pid}: {text}"),
+        format!("no supported Python interpreter found in process {pid}: {text}"),
     )
 }
 

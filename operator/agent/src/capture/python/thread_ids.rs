@@ -14,7 +14,7 @@ use crate::proc;
 
 /// Bytes of a control block that are searched.
 const BLOCK: usize = 1024;
-/// Where the id stands in glibc on `x86_64` and `aarch64`, and in musl on both: asked first.
+/// Where the id is stored in glibc on `x86_64` and `aarch64`, and in musl on both: asked first.
 const USUAL_OFFSETS: [usize; 4] = [0x2d0, 0xd0, 0x30, 0x20];
 
 /// Finds threads of one process.
@@ -125,10 +125,9 @@ mod tests {
     #[test]
     fn python_threads_are_found_by_their_control_blocks() {
         use std::io::{BufRead, BufReader};
-        let script = "import threading,time\n\
-            def say():\n print(threading.get_ident(), threading.get_native_id(), flush=True); time.sleep(60)\n\
-            for _ in range(3): threading.Thread(target=say, daemon=True).start(); time.sleep(0.05)\n\
-            say()\n";
+        let script = "import threading,time\ndef say():\n print(threading.get_ident(), \
+                      threading.get_native_id(), flush=True); time.sleep(60)\nfor _ in range(3): \
+                      threading.Thread(target=say, daemon=True).start(); time.sleep(0.05)\nsay()\n";
         let mut child = std::process::Command::new("/usr/bin/python3")
             .args(["-c", script])
             .stdout(std::process::Stdio::piped())
