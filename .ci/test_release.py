@@ -1,4 +1,4 @@
-"""Does a release change the version everywhere and nowhere else, and refuse what is no release?"""
+"""Does a release change the version everywhere and nowhere else, and reject an invalid version?"""
 
 import unittest
 from pathlib import Path

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Does the chart render for every kind of values, and refuse with a sentence those that contradict each other? Needs no cluster; 5 s.
+# Tests that the chart renders with various values and rejects conflicting ones with a message. Needs no cluster; 5 s.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 cd "$root"
 PATH=$("$cluster" tools | sed -n 's/^BIN_DIR=//p'):$PATH
 
-# template ARGUMENT…: Helm fails where a template does, and where what comes out is no YAML.
+# template ARGUMENT…: fails if a template fails or renders invalid YAML.
 template() { helm template fleetprof charts/fleetprof -n fleetprof "$@"; }
 
-# renders WHAT [TEXT…] -- ARGUMENT…: with these arguments the chart renders, and has each TEXT; "!TEXT" must not be there.
+# renders WHAT [TEXT…] -- ARGUMENT…: checks that the chart renders and contains each TEXT, but no "!TEXT".
 renders() {
     local what=$1 texts=() text rendered
     shift
@@ -20,48 +20,48 @@ renders() {
     rendered=$(template "$@") || { echo "The chart does not render with $what." >&2; exit 1; }
     for text in "${texts[@]}"; do
         if grep -qF -- "${text#!}" <<<"$rendered"; then
-            [[ $text != !* ]] || { echo "With $what the chart renders ${text#!}, which does not belong there." >&2; exit 1; }
+            [[ $text != !* ]] || { echo "With $what the chart unexpectedly renders: ${text#!}" >&2; exit 1; }
         else
             [[ $text == !* ]] || { echo "With $what the chart does not render: $text" >&2; exit 1; }
         fi
     done
 }
 
-# refuses WHAT TEXT -- ARGUMENT…: with these arguments nothing is rendered, and the error has TEXT.
+# refuses WHAT TEXT -- ARGUMENT…: checks that rendering fails with an error that contains TEXT.
 refuses() {
     local what=$1 text=$2 answer
     shift 3
     if answer=$(template "$@" 2>&1 >/dev/null); then
-        echo "The chart renders with $what, which it was to refuse." >&2
+        echo "The chart renders with $what, but should fail." >&2
         exit 1
     fi
-    grep -qF -- "$text" <<<"$answer" || { echo "With $what the chart does not say \"$text\": $answer" >&2; exit 1; }
+    grep -qF -- "$text" <<<"$answer" || { echo "With $what the error does not contain \"$text\": $answer" >&2; exit 1; }
 }
 
 helm lint --quiet charts/fleetprof
 renders "no values" 'emptyDir:' 'sizeLimit: 5Gi' 'type: RollingUpdate' 'image: "fleetprof-operator:' \
     '!kind: PersistentVolumeClaim' '!name: fleetprof-alerts' '!FLEETPROF_PROMETHEUS_URL' --
-renders "a claim of a class" 'kind: PersistentVolumeClaim' 'storageClassName: fast' 'storage: 20Gi' 'type: Recreate' 'claimName: fleetprof-results' \
+renders "a claim with a storage class" 'kind: PersistentVolumeClaim' 'storageClassName: fast' 'storage: 20Gi' 'type: Recreate' 'claimName: fleetprof-results' \
     '!emptyDir:' '!FLEETPROF_RESULTS_CAPACITY' -- \
     --set results.persistence.enabled=true --set results.storageClass=fast --set results.size=20Gi
-renders "three operators and a claim that is there" 'claimName: theirs' 'replicas: 3' 'type: RollingUpdate' \
+renders "three operators and an existing claim" 'claimName: theirs' 'replicas: 3' 'type: RollingUpdate' \
     '!kind: PersistentVolumeClaim' -- \
     --set operator.replicas=3 --set results.persistence.enabled=true --set results.existingClaim=theirs
-renders "three operators and a claim for all" 'accessModes: [ReadWriteMany]' 'type: RollingUpdate' -- \
+renders "three operators and a shared claim" 'accessModes: [ReadWriteMany]' 'type: RollingUpdate' -- \
     --set operator.replicas=3 --set results.persistence.enabled=true --set results.accessMode=ReadWriteMany
 renders "results in memory" 'medium: Memory' 'sizeLimit: 5Gi' '!FLEETPROF_RESULTS_CAPACITY' -- \
     --set results.medium=Memory
-renders "a certificate of somebody else" 'FLEETPROF_TLS_SECRET' 'value: "theirs"' '!fleetprof-tls' -- --set tls.existingSecret=theirs
+renders "an existing certificate" 'FLEETPROF_TLS_SECRET' 'value: "theirs"' '!fleetprof-tls' -- --set tls.existingSecret=theirs
 renders "alerts and a Prometheus" 'FLEETPROF_ALERTS_SECRET' 'containerPort: 8445' '{name: alerts, port: 8445' 'fleetprof-alerts]' \
     'value: "https://prometheus.monitoring:9091"' 'value: "prometheus-token"' 'port: 9091}' -- \
     --set alerts.enabled=true --set prometheus.url=https://prometheus.monitoring:9091 --set prometheus.existingSecret=prometheus-token \
     --set 'networkPolicy.prometheusPorts={9091}'
-renders "images of a registry" 'image: "registry.example.com/team/fleetprof-operator:1.0"' 'value: "registry.example.com/team/fleetprof-agent:' \
+renders "images from a registry" 'image: "registry.example.com/team/fleetprof-operator:1.0"' 'value: "registry.example.com/team/fleetprof-agent:' \
     'value: "mirror.example.com/*"' '- name: pull' -- \
     --set image.operator.registry=registry.example.com/team --set-string image.operator.tag=1.0 --set image.agent.registry=registry.example.com/team \
     --set 'image.agent.allowed={mirror.example.com/*}' --set 'imagePullSecrets[0].name=pull'
 for component in operator webhook; do
-    renders "a place for the $component" 'disk: fast' 'key: dedicated' 'topologyKey: zone' 'priorityClassName: high' 'team: platform' -- --values - <<YAML
+    renders "scheduling of the $component" 'disk: fast' 'key: dedicated' 'topologyKey: zone' 'priorityClassName: high' 'team: platform' -- --values - <<YAML
 $component:
   nodeSelector: {disk: fast}
   tolerations: [{key: dedicated, operator: Exists}]
@@ -70,14 +70,14 @@ $component:
   podAnnotations: {team: platform}
 YAML
 done
-renders "restarts on the oldest Kubernetes, and nothing beside" 'FLEETPROF_RESTART' 'resources: [endpoints]' '!kind: NetworkPolicy' '!prometheus.io/scrape' -- \
+renders "restarts on the oldest Kubernetes, and nothing else" 'FLEETPROF_RESTART' 'resources: [endpoints]' '!kind: NetworkPolicy' '!prometheus.io/scrape' -- \
     --kube-version 1.30.0 --set restart.enabled=true --set networkPolicy.enabled=false --set metrics.annotations=false
 
-refuses "two operators and a claim for one" 'operator.replicas is more than 1, but results.accessMode is ReadWriteOnce' -- \
+refuses "two operators and a ReadWriteOnce claim" 'operator.replicas is more than 1, but results.accessMode is ReadWriteOnce' -- \
     --set operator.replicas=2 --set results.persistence.enabled=true
-refuses "a claim that would not be used" 'results.existingClaim is set, but results.persistence.enabled is false' -- --set results.existingClaim=theirs
+refuses "an unused claim" 'results.existingClaim is set, but results.persistence.enabled is false' -- --set results.existingClaim=theirs
 refuses "a claim in memory" 'results.medium is set, but results.persistence.enabled is true' -- \
     --set results.medium=Memory --set results.persistence.enabled=true
 refuses "the namespace kube-system" 'fleetprof cannot be installed in kube-system' -- -n kube-system
-refuses "a value that is not there" "additional properties 'replica' not allowed" -- --set operator.replica=2
-refuses "a Kubernetes without the gate's policies" 'chart requires kubeVersion: >=1.30.0-0' -- --kube-version 1.29.0
+refuses "an unknown value" "additional properties 'replica' not allowed" -- --set operator.replica=2
+refuses "a Kubernetes version without ValidatingAdmissionPolicy" 'chart requires kubeVersion: >=1.30.0-0' -- --kube-version 1.29.0

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The whole of fleetprof in one go, on a real cluster: install, link, profile now, read the profile, wait for the schedule,
-# and be refused. Prints what a person would see and stops at the first thing that is not so.
+# Demonstrates fleetprof on a real cluster: install it, link apps, profile on demand, read the profile, wait for the schedule,
+# and try without permission. Prints what a user would see, and stops at the first failure.
 #   tests/demo.sh                                                             on the project's own cluster
-#   KUBECONFIG=… FLEETPROF_REGISTRY=registry.example.com/team tests/demo.sh    on yours, with images from there (see images.sh)
+#   KUBECONFIG=… FLEETPROF_REGISTRY=registry.example.com/team tests/demo.sh    on your cluster, with images from a registry (see images.sh)
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 cd "$root"
@@ -12,11 +12,11 @@ mine=app.kubernetes.io/managed-by
 registry=${FLEETPROF_REGISTRY:-}
 registry=${registry%/}
 
-# Nodes that are not ours cannot have images that exist only on this machine.
+# Nodes of other clusters cannot use images that only exist on this machine.
 if [ "$own_cluster" = no ] && [ -z "$registry" ]; then
     cat >&2 <<END
-KUBECONFIG is yours, and its nodes cannot pull images that nobody has pushed. Build these four, push them where its nodes pull without
-a pull secret, and name that place in FLEETPROF_REGISTRY, such as registry.example.com/team; or unset KUBECONFIG for a cluster on this machine:
+KUBECONFIG is set, so the nodes of your cluster must be able to pull the images. Build these four images, push them to a registry that
+needs no pull secret, and set FLEETPROF_REGISTRY, for example to registry.example.com/team. Or unset KUBECONFIG to use a local cluster.
   fleetprof-operator:$(version)  operator/controller/Dockerfile
   fleetprof-agent:$(version)     operator/agent/Dockerfile
   fleetprof-orders:demo     examples/orders/shop/Dockerfile
@@ -28,29 +28,29 @@ images=()
 if [ "$own_cluster" = no ]; then
     images=(--set "image.operator.registry=$registry" --set "image.agent.registry=$registry")
 else
-    registry=docker.io/library # where the images that images.sh loads seem to come from
+    registry=docker.io/library # the registry in the names of images loaded by images.sh
 fi
 
-# only_ours NAMESPACE: in a cluster of somebody else, stops before a namespace that the demo has not made: it deletes in one and
-# upgrades what runs in the other.
+# only_ours NAMESPACE: exits if the namespace exists but was not created by the demo, which deletes objects in one namespace and
+# upgrades the release in the other.
 only_ours() {
     local found
     found=$(kubectl get namespace "$1" --ignore-not-found -o jsonpath="{.metadata.name} {.metadata.labels.${mine//./\\.}}")
     [ -z "$found" ] || [ "$found" = "$1 fleetprof-demo" ] || {
-        echo "The cluster of $KUBECONFIG has a namespace $1 that this demo did not make (no label $mine=fleetprof-demo), and the demo would" \
-            "delete or replace what is in it. Nothing was changed. Use another cluster, or delete that namespace if nobody needs it." >&2
+        echo "The cluster of $KUBECONFIG has a namespace $1 that was not created by this demo (it has no label $mine=fleetprof-demo). The demo" \
+            "would delete or replace its contents. Nothing was changed. Use another cluster, or delete the namespace if it is not needed." >&2
         exit 1
     }
 }
 
-# namespace NAME: makes it with our label, which tells a later run, and people, whose it is.
+# namespace NAME: creates the namespace with the label that marks it as created by the demo.
 namespace() {
     kubectl get namespace "$1" -o name >/dev/null 2>&1 || kubectl create -f - <<YAML
 {apiVersion: v1, kind: Namespace, metadata: {name: $1, labels: {$mine: fleetprof-demo}}}
 YAML
 }
 
-step "1/8  A Kubernetes (about 12 min the first time, then 30 s; 0 s when it runs)"
+step "1/8  Start Kubernetes (about 12 min the first time, then 30 s; 0 s if it is running)"
 up
 if [ "$own_cluster" = no ]; then
     only_ours shop
@@ -62,13 +62,13 @@ step "2/8  helm install (images: about 8 min the first time, then seconds)"
 tests/images.sh
 namespace fleetprof
 helm upgrade --install fleetprof charts/fleetprof -n fleetprof --wait --timeout 3m "${images[@]}"
-# The same tag may hold a newer build of this checkout.
+# The same tag may refer to a newer build.
 kubectl -n fleetprof rollout restart deployment >/dev/null
 kubectl -n fleetprof rollout status deployment/fleetprof-operator --timeout 2m
 kubectl -n fleetprof rollout status deployment/fleetprof-webhook --timeout 2m
 kubectl -n fleetprof get pods
 
-step "3/8  A shop whose POST /api/orders is slow, its customers, and a native worker (20 s)"
+step "3/8  Deploy a shop with a slow POST /api/orders, a load generator, and a native worker (20 s)"
 kubectl -n shop delete ppol,psess --all --ignore-not-found >/dev/null 2>&1 || true
 kubectl -n shop delete deployment,job --all --ignore-not-found --wait >/dev/null 2>&1 || true
 cat >target/demo/kustomization.yaml <<YAML
@@ -83,11 +83,11 @@ kubectl apply -k target/demo
 kubectl -n shop rollout status deployment/orders --timeout 2m
 kubectl -n shop rollout status deployment/worker --timeout 2m
 
-step "4/8  One policy links both apps, although their pods are older than it"
+step "4/8  One policy links both apps, although their pods are older than the policy"
 kubectl apply -f examples/policy.yaml
 both_linked() { [ "$(kubectl -n shop get ppol shop -o jsonpath='{.status.linkedAppCount}')" = 2 ]; }
 within 30 both_linked
-echo "…and new pods get the agent's sidecar when they are created:"
+echo "New pods get the agent as a sidecar:"
 kubectl -n shop rollout restart deployment/worker
 kubectl -n shop rollout status deployment/worker --timeout 2m
 has_sidecar() { kubectl -n shop get pods -l app.kubernetes.io/name=worker -o jsonpath='{.items[*].spec.initContainers[*].name}' | grep -q fleetprof-agent; }
@@ -97,7 +97,7 @@ worker_linked() { [ "$(kubectl -n shop get ppol shop -o jsonpath='{.status.linke
 within 60 worker_linked
 kubectl -n shop get ppol shop -o yaml | sed -n '/^status:/,$p'
 
-# profile_now APP GUILTY-FUNCTION
+# profile_now APP EXPECTED-FUNCTION
 profile_now() {
     local session top
     session=$(kubectl create -f - -o name <<YAML
@@ -124,24 +124,24 @@ YAML
     }
     echo "$top" | grep -Eq "$2.*:[0-9]+" || { echo "The profile of $1 has no line numbers." >&2; exit 1; }
 }
-step "5+6/8  Profile Now: the shop, by an agent that is attached to the running pod (30 s)"
+step "5+6/8  Profile Now: the shop, with an agent attached to the running pod (30 s)"
 profile_now orders find_issuer
-step "5+6/8  Profile Now: the native worker, by its sidecar (30 s)"
+step "5+6/8  Profile Now: the native worker, with its sidecar (30 s)"
 profile_now worker soften
 
-step "7/8  The policy profiles by itself, at its tick (every minute for the demo; up to 2 min)"
+step "7/8  The policy profiles on schedule (every minute for the demo; up to 2 min)"
 kubectl -n shop patch ppol shop --type=merge -p '{"spec":{"schedule":{"every":"1m","duration":"10s"}}}'
 scheduled() { kubectl -n shop get psess -o jsonpath='{range .items[?(@.spec.trigger=="Schedule")]}{.status.phase}{"\n"}{end}' | grep -q Succeeded; }
 within 150 scheduled
 kubectl -n shop get psess
 kubectl -n shop get ppol
 
-step "8/8  Without the right it is refused, and told what is missing"
+step "8/8  Users without permission are rejected, and told what is missing"
 refused() { # refused USER EXPECTED-TEXT
     local answer
     echo "\$ kubectl --as $1 create -f examples/session.yaml"
     if answer=$(kubectl --as "$1" --as-group system:authenticated create -f examples/session.yaml 2>&1); then
-        echo "$1 was let through: $answer" >&2
+        echo "$1 was not rejected: $answer" >&2
         exit 1
     fi
     echo "$answer"
@@ -161,10 +161,10 @@ removal=" make down"
   kubectl delete namespace fleetprof"
 cat <<END
 
-It works. The cluster stays up; look around with
+The demo succeeded. The cluster stays up; explore it with
   export KUBECONFIG=$KUBECONFIG
   export PATH=$(dirname "$(command -v kubectl)"):\$PATH
   kubectl -n shop get ppol,psess
   kubectl -n shop describe psess
-Remove all of it with:$removal
+To remove everything:$removal
 END

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Which cluster, which kubectl, which helm? Sourced by the scripts beside it.
-# A KUBECONFIG that is set is used as it is; otherwise the project's own cluster is, and `up` starts it.
+# Selects the cluster, kubectl and helm for the scripts in this directory, which source it.
+# Uses KUBECONFIG if set; otherwise the project's own cluster, which `up` starts.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cluster=$root/tests/cluster/cluster
 if [ -n "${KUBECONFIG:-}" ] && [ "${KUBECONFIG}" != "$("$cluster" kubeconfig)" ]; then
@@ -11,30 +11,30 @@ else
     export KUBECONFIG
 fi
 
-# Puts kubectl and helm in the path; starts the own cluster where that is the one to use.
+# Starts the project's own cluster if needed, and adds its kubectl and helm to PATH.
 up() {
     if [ "$own_cluster" = yes ]; then
         "$cluster" up
         PATH=$("$cluster" tools | sed -n 's/^BIN_DIR=//p'):$PATH
         export PATH
     fi
-    kubectl version >/dev/null || { echo "The API server of $KUBECONFIG does not answer: look at kubectl version." >&2; exit 1; }
+    kubectl version >/dev/null || { echo "The API server of $KUBECONFIG does not respond: check kubectl version." >&2; exit 1; }
 }
 
-# The version of the images, which is that of the crates and of the chart.
+# The version of the images, crates and chart.
 version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$root/Cargo.toml"; }
 
-# Says what comes, and how long it takes.
+# Prints the heading of a step.
 step() { printf '\n\033[1m── %s\033[0m\n' "$*"; }
 
-# Runs a command until it succeeds: within SECONDS COMMAND…
+# Retries a command until it succeeds: within SECONDS COMMAND…
 within() {
     local limit=$1 end
     shift
     end=$(($(date +%s) + limit))
     until "$@" >/dev/null 2>&1; do
         if [ "$(date +%s)" -ge "$end" ]; then
-            echo "Not so within $limit s: $*" >&2
+            echo "Timed out after $limit s: $*" >&2
             "$@" >&2
             return 1
         fi

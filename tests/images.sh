@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Builds the images of the operator, the agent and the example from this checkout, and loads them into the cluster.
-#   tests/images.sh            into the project's own cluster
-# With a KUBECONFIG of yours: push images made by operator/*/Dockerfile and examples/orders/*/Dockerfile where its nodes pull from, under
-# the names fleetprof-operator, fleetprof-agent (tag: the version), fleetprof-orders and fleetprof-worker (tag: demo); name the place in
+# Builds the images of the operator, the agent and the example, and loads them into the cluster.
+#   tests/images.sh            loads them into the project's own cluster
+# For another cluster (KUBECONFIG), build operator/*/Dockerfile and examples/orders/*/Dockerfile, push the images to a registry as
+# fleetprof-operator, fleetprof-agent (tag: the version), fleetprof-orders and fleetprof-worker (tag: demo), and set
 # FLEETPROF_REGISTRY.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 
 if [ "$own_cluster" = no ]; then
-    echo "KUBECONFIG is yours, so no image is loaded; its nodes must be able to pull all four from ${FLEETPROF_REGISTRY:-a registry}."
+    echo "KUBECONFIG is set, so no image is loaded; the nodes must be able to pull all four from ${FLEETPROF_REGISTRY:-a registry}."
     exit 0
 fi
 cd "$root"
@@ -17,9 +17,9 @@ target=x86_64-unknown-linux-gnu
 out=target/images
 mkdir -p "$out"
 started=$(date +%s)
-echo "Building the operator and the agent as static binaries (about 7 min on 2 cores the first time, then as long as the change takes)"
+echo "Building static binaries of the operator and the agent (about 7 min on 2 cores the first time, then only changes)"
 RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --locked --target $target -p fleetprof-operator -p fleetprof-agent
-# An attached agent has no volume of its own and spools in /tmp.
+# Attached agents have no volume and spool to /tmp.
 mkdir -p $out/tmp
 for name in operator agent; do
     "$cluster" image fleetprof-$name:"$version" --layer target/$target/release/fleetprof-$name=/fleetprof-$name:0755 --layer $out/tmp=/tmp:1777 \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Is everything formatted, clean, licensed and rendered? Needs no cluster.
+# Checks formatting, lints, licences and the chart. Needs no cluster.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 cd "$root"

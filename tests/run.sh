@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Every test, in the order in which they find faults fastest. Brings up what it needs; says how long each part took.
+# Runs all tests, fastest feedback first. Starts what they need, and prints how long each part took.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 cd "$root"
 if [ "$own_cluster" = no ]; then
-    echo "KUBECONFIG is $KUBECONFIG, but all tests run on the project's own cluster: some look for processes of pods on this machine."
-    echo "On a cluster of yours only the demo runs: make demo."
+    echo "KUBECONFIG is $KUBECONFIG, but the tests use the project's own cluster: some inspect processes of pods on this machine."
+    echo "Only the demo supports other clusters: make demo."
     unset KUBECONFIG
     . "$root/tests/env.sh"
 fi
@@ -13,7 +13,7 @@ began=$(date +%s)
 took() { echo "── $1: $(($(date +%s) - $2)) s"; }
 
 t=$(date +%s)
-step "1/5  Formatting, lints, licences, the chart (cold 11 min: Helm is built with Kubernetes; warm 30 s)"
+step "1/5  Formatting, lints, licences and the chart (cold 11 min, as Helm is built with Kubernetes; warm 30 s)"
 tests/lint.sh
 took "lint" "$t"
 
@@ -23,26 +23,25 @@ cargo test --workspace --exclude fleetprof-tests --exclude fleetprof-agent --loc
 python3 -B -m unittest discover --quiet --buffer --start-directory tests/cluster
 python3 -B -m unittest discover --quiet --buffer --start-directory .ci
 cargo test -p fleetprof-agent --locked --quiet --lib --bins --test capture
-# Most of these wait for something.
+# Most of these tests wait for something.
 RUST_TEST_THREADS=8 cargo test -p fleetprof-agent --locked --quiet --test supervisor
 took "unit tests" "$t"
 
 t=$(date +%s)
-step "3/5  The Kubernetes for tests (15 s)"
+step "3/5  Start Kubernetes (15 s)"
 up
 took "cluster" "$t"
 
 t=$(date +%s)
-step "4/5  The demo, on the cluster (cold 12 min, warm 3 min); beside it schema, gate, webhook, leader … on an API server of their own"
+step "4/5  The demo on the cluster (cold 12 min, warm 3 min), in parallel with the API tests on their own API server"
 tests/images.sh
 cargo test -p fleetprof-tests --locked --quiet --no-run
-# On an API server of their own, beside everything that follows.
+# These use their own API server, in parallel with everything that follows.
 api_tests() {
     cargo test -p fleetprof-tests --locked --test crates --test schema --test gate --test webhook --test leader &&
         cargo test -p fleetprof-tests --locked --test cluster_policy --test failover --test loadtests --test restarts --test triggers -- --test-threads=1
 }
-# In a process group of their own, so that nothing of them is left behind when a step fails meanwhile: cargo is not the test that it
-# runs, and a test is not the operator that it runs.
+# In their own process group, so that no child process is left running if a step fails: cargo starts tests, and tests start operators.
 set -m
 api_tests >target/api-tests.log 2>&1 </dev/null &
 api=$!
@@ -51,9 +50,9 @@ stop_api_tests() {
     [ -n "$api" ] || return 0
     kill -- "-$api" 2>/dev/null || true
     wait "$api" 2>/dev/null || true
-    echo "── What the tests on an API server of their own have said until now:"
+    echo "── Output of the API tests so far:"
     cat target/api-tests.log
-    echo "── Stopped before the end of the tests; what failed stands above what those tests have said."
+    echo "── Stopped early; the failure is above the output of the API tests."
 }
 trap stop_api_tests EXIT
 tests/demo.sh
@@ -68,6 +67,6 @@ wait "$api" || api_result=failed
 api=
 cat target/api-tests.log
 took "cluster and API tests" "$t"
-[ $cluster_tests = passed ] && [ $api_result = passed ] || { echo "The tests on the cluster $cluster_tests, those on an API server of their own $api_result." >&2; exit 1; }
+[ $cluster_tests = passed ] && [ $api_result = passed ] || { echo "The cluster tests $cluster_tests, the API tests $api_result." >&2; exit 1; }
 
 took "All tests passed" "$began"

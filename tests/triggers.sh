@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Triggers on a real cluster: a rule of a real Prometheus about the shop's latency fires, a real Alertmanager tells fleetprof, and
-# the session that starts names the guilty function. Then what is forged or repeated, an operator that is killed meanwhile, CPU,
-# memory, PromQL, cron, and a rollout.
-#   tests/triggers.sh [alert] [refusals] [certificate] [killed] [cpu] [memory] [promql] [cron] [rollout]      all of them without an argument
+# Tests triggers on a real cluster: a Prometheus alert on the shop's latency fires, Alertmanager notifies fleetprof, and the
+# resulting session finds the slow function. Also tests forged and repeated notifications, a crash of the operator, CPU, memory,
+# PromQL, cron, and rollouts.
+#   tests/triggers.sh [alert] [refusals] [certificate] [killed] [cpu] [memory] [promql] [cron] [rollout]      default: all
 # Needs the cluster and the shop of tests/demo.sh, and the Debian packages prometheus and prometheus-alertmanager.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 cd "$root"
 if [ "$own_cluster" = no ]; then
-    echo "KUBECONFIG is yours: Prometheus runs on this machine here, where your pods may not reach it. Nothing was tested." >&2
-    # What a skipped test says, to whom 0 would mean that it passed.
+    echo "KUBECONFIG is set: Prometheus runs on this machine, and pods of your cluster may not reach it. Nothing was tested." >&2
+    # The usual exit code of skipped tests; 0 would mean success.
     exit 77
 fi
 all="alert refusals certificate killed cpu memory promql cron rollout"
@@ -17,7 +17,7 @@ parts=("$@")
 [ $# -gt 0 ] || read -ra parts <<<"$all"
 for part in "${parts[@]}"; do
     [[ " $all " == *" $part "* ]] || {
-        echo "There is no part $part; these are there: $all." >&2
+        echo "Unknown part $part; choose from: $all." >&2
         exit 2
     }
 done
@@ -37,43 +37,43 @@ for program in prometheus prometheus-alertmanager promtool; do
     }
 done
 
-# The node's address on the bridge: where pods reach this machine.
+# The node's address on the bridge, at which pods reach this machine.
 host=10.244.0.1
 field() { kubectl -n "$1" get "$2" -o jsonpath="$3"; }
 # sessions TRIGGER: the names of its sessions, oldest first.
 sessions() { kubectl -n shop get psess --sort-by=.metadata.creationTimestamp -o jsonpath="{range .items[?(@.spec.trigger==\"$1\")]}{.metadata.name}{'\n'}{end}"; }
 has_session() { [ -n "$(sessions "$1")" ]; }
 count() { kubectl -n shop get psess -o name | wc -l; }
-# once TRIGGER: one session for each workload whose line was crossed; a round, which is about no workload, is one session for all.
+# once TRIGGER: checks that there is one session per workload; scheduled rounds have one session for all workloads.
 once() {
     local twice
     twice=$(kubectl -n shop get psess -o jsonpath="{range .items[?(@.spec.trigger==\"$1\")]}={.metadata.annotations.fleetprof\.dev/workload}{'\n'}{end}" | sort | uniq -d)
     [ -z "$twice" ] && has_session "$1" && return
-    echo "The trigger $1 did not start one session, or not one for each workload:" >&2
+    echo "The trigger $1 did not start exactly one session per workload:" >&2
     kubectl -n shop get psess -o custom-columns='SESSION:.metadata.name,TRIGGER:.spec.trigger,WORKLOAD:.metadata.annotations.fleetprof\.dev/workload,CREATED:.metadata.creationTimestamp,CAUSE:.spec.cause' >&2
     exit 1
 }
-# finish TRIGGER [FUNCTION]: waits until what its firing started has succeeded, and shows why it was started and what it found. With a
-# FUNCTION the firing is about one workload, whose hottest function that is.
+# finish TRIGGER [FUNCTION]: waits until the sessions of the trigger have succeeded, and prints their cause and result. With FUNCTION,
+# checks that there is one session and that this is its hottest function.
 finish() {
     local name names
     once "$1"
     names=$(sessions "$1")
     for name in $names; do
-        # Complete says that it ended, not how.
+        # Complete only means that the session has ended.
         kubectl -n shop wait "psess/$name" --for=condition=Complete --timeout=150s >/dev/null || true
         [ "$(field shop "psess/$name" '{.status.phase}')" = Succeeded ] || {
-            echo "The session $name has not succeeded:" >&2
+            echo "The session $name did not succeed:" >&2
             kubectl -n shop get "psess/$name" -o yaml | sed -n '/^status:/,$p' >&2
             exit 1
         }
-        field shop "psess/$name" '{.metadata.name}: {.status.phase}{"\n"}  because {.spec.cause}{"\n"}  {.status.message}{"\n"}'
+        field shop "psess/$name" '{.metadata.name}: {.status.phase}{"\n"}  cause: {.spec.cause}{"\n"}  {.status.message}{"\n"}'
     done
-    # A schedule goes on: its next minute may have come meanwhile.
+    # A schedule may have started the next session meanwhile.
     [ "$1" = Schedule ] || once "$1"
     [ -n "${2:-}" ] || return 0
     [ "$(wc -w <<<"$names")" = 1 ] || {
-        echo "One session was to come of the trigger $1, and there are these: ${names//$'\n'/ }" >&2
+        echo "Expected one session of the trigger $1, found: ${names//$'\n'/ }" >&2
         exit 1
     }
     [[ $(field shop "psess/$names" '{.status.topFunctions[0].name}') == *"$2"* ]] || {
@@ -81,16 +81,16 @@ finish() {
         exit 1
     }
 }
-# quiet: no trigger, no session, and no cooldown that a session would keep.
+# quiet: removes triggers and sessions, and thereby cooldowns.
 quiet() {
     kubectl -n shop patch ppol shop --type=merge -p '{"spec":{"triggers":null,"schedule":{"every":"168h","duration":"10s","cron":null,"preset":null},"suspend":false}}' >/dev/null
     kubectl -n shop delete psess --all --wait >/dev/null
-    # The leader remembers what it has just created for half a minute, whatever the watch says.
+    # The leader remembers sessions it has just created for half a minute.
     sleep "${1:-0}"
 }
 triggers() { kubectl -n shop patch ppol shop --type=merge -p "{\"spec\":{\"triggers\":$1}}"; }
 
-step "1/10  The receiver and the way to Prometheus are turned on; the shop has customers"
+step "1/10  Enable the alert receiver and Prometheus, and deploy the shop with its load generator"
 helm upgrade fleetprof charts/fleetprof -n fleetprof --reset-then-reuse-values --wait --timeout 3m \
     --set alerts.enabled=true --set prometheus.url=http://$host:19090 >/dev/null
 kubectl -n fleetprof rollout status deployment/fleetprof-operator --timeout 2m
@@ -142,7 +142,7 @@ YAML
 promtool check config "$dir/prometheus.yml" >/dev/null
 rm -rf "$dir/data" "$dir/amdata"
 
-# The alert comes by itself once both run.
+# The alert fires once both are running.
 prometheus-alertmanager --config.file="$dir/alertmanager.yml" --storage.path="$dir/amdata" --web.listen-address=127.0.0.1:19093 --cluster.listen-address= >"$dir/alertmanager.log" 2>&1 &
 pids+=($!)
 prometheus --config.file="$dir/prometheus.yml" --storage.tsdb.path="$dir/data" --web.listen-address=0.0.0.0:19090 --rules.alert.resend-delay=1s >"$dir/prometheus.log" 2>&1 &
@@ -150,27 +150,27 @@ pids+=($!)
 
 alerts_asked() { triggers '{"alerts":[{"matchers":["alertname=\"SlowOrders\"","severity=~\"page|critical\""],"duration":"15s","cooldown":"10m"}]}'; }
 
-# body VERSION FINGERPRINT: what Alertmanager sends of an alert about the worker.
+# body VERSION FINGERPRINT: an Alertmanager notification for the worker.
 body() { printf '{"version":"%s","alerts":[{"status":"firing","labels":{"alertname":"SlowOrders","severity":"page","namespace":"shop","deployment":"worker"},"annotations":{},"startsAt":"2026-01-01T00:00:00Z","fingerprint":"%016d"}]}' "$1" "$2"; }
 
 part_alert() {
-    step "2/10  A rule about the shop's latency fires: Prometheus, Alertmanager, fleetprof, the guilty function (1 min)"
+    step "2/10  A latency alert fires: Prometheus, Alertmanager, fleetprof, and the slow function (1 min)"
     quiet
     alerts_asked
     began=$(date +%s)
     within 90 has_session Alert
-    echo "The session is there $(($(date +%s) - began)) s after the policy asked for it."
+    echo "The session was created $(($(date +%s) - began)) s after the trigger was added."
     finish Alert find_issuer
     sleep 12
-    [ "$(sessions Alert | wc -l)" = 1 ] || { echo "Alertmanager repeated the alert, and there is a second session." >&2; exit 1; }
+    [ "$(sessions Alert | wc -l)" = 1 ] || { echo "The repeated alert started a second session." >&2; exit 1; }
     echo "Alertmanager repeats it every 5 s; there is still one session."
 }
 
 part_refusals() {
-    step "3/10  What is forged, oversized, malformed or of another version is refused and changes nothing"
+    step "3/10  Forged, oversized, malformed and unsupported notifications are rejected and have no effect"
     alerts_asked
     before=$(count)
-    post() { # post TOKEN-FILE BODY-FILE: the code of the answer
+    post() { # post TOKEN-FILE BODY-FILE: prints the status code
         curl -s -o "$dir/answer" -w '%{http_code}' --cacert "$dir/ca.crt" --connect-to "::$alerts:8445" -H "Authorization: Bearer $(cat "$1")" \
             --data-binary "@$2" https://fleetprof-alerts.fleetprof.svc:8445/v1/alerts
     }
@@ -188,11 +188,11 @@ part_refusals() {
     expect 401 "forged" "$dir/forged" "$dir/good.json"
     expect 413 "oversized" "$dir/token" "$dir/large.json"
     expect 400 "malformed" "$dir/token" "$dir/malformed.json"
-    expect 400 "of another version" "$dir/token" "$dir/version.json"
-    [ "$(count)" = "$before" ] || { echo "A refused notification started a session." >&2; exit 1; }
-    expect 200 "a good one about the worker" "$dir/token" "$dir/good.json"
-    expect 200 "the same again" "$dir/token" "$dir/good.json"
-    [ "$(count)" = $((before + 1)) ] || { echo "There are $(count) sessions, not $((before + 1))." >&2; exit 1; }
+    expect 400 "unsupported version" "$dir/token" "$dir/version.json"
+    [ "$(count)" = "$before" ] || { echo "A rejected notification started a session." >&2; exit 1; }
+    expect 200 "valid notification for the worker" "$dir/token" "$dir/good.json"
+    expect 200 "repeated notification" "$dir/token" "$dir/good.json"
+    [ "$(count)" = $((before + 1)) ] || { echo "Expected $((before + 1)) sessions, found $(count)." >&2; exit 1; }
     kubectl -n shop get psess
 }
 
@@ -215,13 +215,13 @@ part_certificate() {
     secret "\"$(base64 -w0 <"$dir/known-ca.crt")\""
     taken() { [ "$(certified known)" = 200 ]; }
     within 30 taken
-    echo "of the CA in the Secret: $(certified known); of another: $(certified unknown), the handshake fails"
+    echo "certificate of the CA in the Secret: $(certified known); of another CA: $(certified unknown), handshake failed"
     [ "$(certified unknown)" = 000 ]
     secret null
 }
 
 part_killed() {
-    step "5/10  The operator is killed while it is told of an alert, and told again: one session (1 min)"
+    step "5/10  The operator crashes during a notification, which is then repeated: one session (1 min)"
     quiet 30
     triggers '{"alerts":[{"matchers":["deployment=\"worker\""],"duration":"15s","cooldown":"10m"}]}'
     body 4 2 >"$dir/other.json"
@@ -231,19 +231,19 @@ part_killed() {
     uid=$(kubectl -n fleetprof get pod -l app.kubernetes.io/component=operator -o jsonpath='{.items[0].metadata.uid}')
     leader=$(grep -ls "${uid:?}" /proc/[0-9]*/cgroup | while IFS=/ read -r _ _ pid _; do grep -qsz fleetprof-operator "/proc/$pid/cmdline" && echo "$pid"; done | head -1)
     tell >"$dir/answer" &
-    # The answer takes some 20 ms: it is killed sometimes before it, sometimes after it.
+    # The response takes about 20 ms, so the crash may happen before or after it.
     sleep "0.0$((RANDOM % 4))"
     kill -9 "$leader"
     wait $! || true
-    echo "Killed; the answer was $(cat "$dir/answer"), and there were $(sessions Alert | wc -l) sessions."
+    echo "Killed; the response was $(cat "$dir/answer"), and there were $(sessions Alert | wc -l) sessions."
     within 90 taken
     taken
-    [ "$(sessions Alert | wc -l)" = 1 ] || { echo "There are $(sessions Alert | wc -l) sessions, not one." >&2; exit 1; }
+    [ "$(sessions Alert | wc -l)" = 1 ] || { echo "Expected one session, found $(sessions Alert | wc -l)." >&2; exit 1; }
     finish Alert soften
 }
 
 part_cpu() {
-    step "6/10  CPU over its threshold for a while (1 min)"
+    step "6/10  CPU usage above the threshold (1 min)"
     quiet 30
     triggers '{"cpu":{"threshold":40,"window":"15s","duration":"10s","cooldown":"2m"}}'
     within 120 has_session CPU
@@ -251,8 +251,8 @@ part_cpu() {
 }
 
 part_memory() {
-    step "7/10  Memory over its threshold for a while (2 min)"
-    # Levels come from agents that are there all the time: the shop gets one when it is created anew.
+    step "7/10  Memory usage above the threshold (2 min)"
+    # Usage is only measured by sidecars: recreate the shop's pods so that they get one.
     kubectl -n shop rollout restart deployment/orders >/dev/null
     kubectl -n shop rollout status deployment/orders --timeout 2m
     quiet 30
@@ -262,7 +262,7 @@ part_memory() {
 }
 
 part_promql() {
-    step "8/10  A query of Prometheus; a query that is none is named in the condition"
+    step "8/10  A Prometheus query; the condition reports an invalid query"
     quiet 30
     query='rate(shop_request_seconds_sum{path=\"/api/orders\"}[20s]) / rate(shop_request_seconds_count{path=\"/api/orders\"}[20s]) > 0.01'
     triggers "{\"promQL\":[{\"name\":\"slow\",\"query\":\"$query\",\"for\":\"5s\",\"duration\":\"15s\",\"cooldown\":\"2m\"},{\"name\":\"wrong\",\"query\":\"rate(\"}]}"
@@ -286,14 +286,14 @@ part_cron() {
 }
 
 part_rollout() {
-    step "10/10  A new revision is profiled once, the present one is not (1 min)"
-    # Present is what was there before the policy, so the policy is made anew.
+    step "10/10  A new revision is profiled once, the existing one is not (1 min)"
+    # Revisions older than the policy do not count, so recreate the policy.
     kubectl -n shop delete ppol shop >/dev/null
     kubectl apply -f examples/policy.yaml >/dev/null
     quiet 30
     triggers '{"rollout":{"delay":"5s","duration":"10s"}}'
     sleep 20
-    has_session Rollout && { echo "The revision that was there before was profiled." >&2; exit 1; }
+    has_session Rollout && { echo "The existing revision was profiled." >&2; exit 1; }
     kubectl -n shop rollout restart deployment/worker
     kubectl -n shop rollout status deployment/worker --timeout 2m
     within 60 has_session Rollout
@@ -307,7 +307,7 @@ for part in "${parts[@]}"; do
 done
 quiet
 if [ "${parts[*]}" = "$all" ]; then
-    echo "Every trigger fired, each once."
+    echo "All triggers fired once."
 else
-    echo "These parts did what they should: ${parts[*]}. The others were not run."
+    echo "These parts succeeded: ${parts[*]}. The others were not run."
 fi

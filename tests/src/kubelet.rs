@@ -119,13 +119,13 @@ impl Place {
         Ok(json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true}))
     }
 
-    /// Objects of ours in the namespace.
+    /// Objects of fleetprof in the namespace.
     #[must_use]
     pub fn ours(&self, kind: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource(kind))
     }
 
-    /// Waits until the status of an object of ours passes `test`.
+    /// Waits until the status of a fleetprof object passes `test`.
     ///
     /// # Errors
     /// When it does not within `seconds`; the error holds the last status.

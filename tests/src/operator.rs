@@ -78,7 +78,7 @@ impl Operator {
             &format!("the operator leads; see {}", operator.log.display()),
             Duration::from_secs(60),
             || async {
-                Ok(std::fs::read_to_string(&operator.log)?.contains("the leader serves").then_some(()))
+                Ok(std::fs::read_to_string(&operator.log)?.contains("leader is ready").then_some(()))
             },
         )
         .await?;

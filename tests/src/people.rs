@@ -7,7 +7,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-/// The resource of a kind of ours.
+/// The resource of a fleetprof kind.
 #[must_use]
 pub fn resource(kind: &str) -> ApiResource {
     let plural = match kind {
@@ -18,7 +18,7 @@ pub fn resource(kind: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("fleetprof.dev", "v1alpha1", kind), plural)
 }
 
-/// An object of ours with this spec.
+/// A fleetprof object with this spec.
 ///
 /// # Panics
 /// Never: the object is well-formed.

@@ -168,8 +168,8 @@ async fn a_policy_of_the_cluster_lives_and_goes() -> Result<()> {
     let status = rig.until("all", "three pods are linked", 20, |s| s["linkedPodCount"] == 3).await?;
     ensure!(rows(&status).len() == 3 && rows(&status)[0].starts_with(&rig.space("bank")), "{status:#}");
 
-    // A policy of the namespace takes its pod over, which is no conflict; a younger one of the cluster gets
-    // none, which is.
+    // A policy of the namespace takes its pod over, which is not a conflict; a younger one of the cluster
+    // gets none, which is.
     let own = json!({"selector": {"matchLabels": {"app": "api"}}, "agent": {"mode": "Ephemeral"}, "schedule": {"every": "24h", "duration": "10s"}});
     create(&rig.client, &object("ProfilingPolicy", &rig.space("shop"), "own", &own), false).await?;
     let status =
@@ -228,7 +228,7 @@ async fn a_round(rig: &Rig) -> Result<()> {
             s["recentSessions"].as_array().into_iter().flatten().map(|r| r["namespace"].clone()).collect();
         recent.contains(&json!(rig.space("shop"))) && recent.contains(&json!(rig.space("bank")))
     };
-    rig.until("all", "both sessions ended and stand in the status", 40, both).await?;
+    rig.until("all", "both sessions ended and are listed in the status", 40, both).await?;
     Ok(())
 }
 

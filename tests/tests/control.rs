@@ -18,7 +18,7 @@ fn now(app: &str, duration: &str, start_deadline: &str) -> Value {
 }
 
 fn time(value: &Value) -> Result<Timestamp> {
-    value.as_str().with_context(|| format!("{value} is no time"))?.parse().context("no time")
+    value.as_str().with_context(|| format!("{value} is not a time"))?.parse().context("no time")
 }
 
 /// Runs `test` with a changed policy, and puts the policy back.
@@ -71,7 +71,10 @@ async fn who_finds_the_node_busy_waits_or_is_skipped() -> Result<()> {
     let patient = shop.profile(SHOP, now("orders", "10s", "60s")).await?;
     let waits = shop.until(SHOP, &patient, 10, |s| s["reason"] == "NodeBusy").await?;
     let message = waits["targets"][0]["message"].as_str().unwrap_or_default();
-    ensure!(message.contains("budget.maxConcurrentPerNode is 1; waiting for a place until"), "{waits:#}");
+    ensure!(
+        message.contains("the limit is 1 (budget.maxConcurrentPerNode); waiting for a slot until"),
+        "{waits:#}"
+    );
     let skipped = shop.ended(SHOP, &impatient, 20).await?;
     ensure!(skipped["phase"] == "Failed" && skipped["reason"] == "NodeBusy", "{skipped:#}");
     ensure!(skipped["targets"][0]["phase"] == "Skipped" && skipped["counts"]["skipped"] == 1, "{skipped:#}");
@@ -152,10 +155,13 @@ async fn what_cannot_be_obeyed_is_named_by_its_field() -> Result<()> {
         json!({"schedule": {"every": "168h", "cron": null, "timeZone": null}, "agent": {"image": null}});
     for (spec, words) in [
         (schedule("0 0 31 2 *", "UTC"), "spec.schedule.cron: "),
-        (schedule("0 3 * * *", "Europe/Atlantis"), "spec.schedule.timeZone: \"Europe/Atlantis\""),
+        (
+            schedule("0 3 * * *", "Europe/Atlantis"),
+            "spec.schedule.timeZone: unknown time zone \"Europe/Atlantis\"",
+        ),
         (
             json!({"agent": {"image": "evil.example/agent:1"}}),
-            "spec.agent.image: \"evil.example/agent:1\" is no image that an admin allows: ",
+            "spec.agent.image: image \"evil.example/agent:1\" is not allowed; allowed images: ",
         ),
     ] {
         with_policy(&shop, &spec, &back, || async {

@@ -29,7 +29,7 @@ async fn what_has_ended_is_not_told_again_by_the_next_leader() -> Result<()> {
         let text = std::fs::read_to_string(log).context("the operator's log")?;
         Ok(text
             .lines()
-            .filter(|l| l.contains("a session reached a phase") && l.contains(&format!("\"{name}\"")))
+            .filter(|l| l.contains("session phase changed") && l.contains(&format!("\"{name}\"")))
             .count())
     };
 

@@ -28,7 +28,7 @@ async fn with_a_slice(shop: &Shop) -> Result<String> {
     .await?;
     let name = shop.profile(SHOP, now("worker", "2m")).await?;
     shop.until(SHOP, &name, 60, running).await?;
-    // A slice is 10 s long; the status tells of samples later, and never of what is stored. Nothing else is
+    // A slice is 10 s long; the status shows samples later, and never what is stored. Nothing else is
     // captured meanwhile.
     wait_for("the first slice is stored", Duration::from_secs(80), || async {
         Ok((stored(shop, &leader)? > before).then_some(()))
@@ -183,7 +183,7 @@ async fn the_webhook_is_down() -> Result<()> {
         shop.kubectl(&["-n", SHOP, "rollout", "restart", "deployment/worker"])?;
         shop.kubectl(&["-n", SHOP, "rollout", "status", "deployment/worker", "--timeout=90s"])?;
         shop.linked("worker", "WebhookMissed").await?;
-        // It can be profiled all the same.
+        // It can be profiled anyway.
         let mut spec = now("worker", "10s");
         let me = shop.kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])?;
         spec["requestedBy"] = json!({"username": me, "groups": ["system:masters"]});
@@ -247,7 +247,8 @@ async fn a_deleted_session_stops_its_capture_and_holds_nothing() -> Result<()> {
     .await
 }
 
-/// The gate lets the operator's account speak for others; the operator asks for their rights all the same.
+/// The gate lets the operator's account create sessions for others; the operator checks their permissions
+/// anyway.
 #[tokio::test]
 async fn who_asked_has_lost_the_right() -> Result<()> {
     let shop = Shop::open().await?;

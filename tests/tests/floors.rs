@@ -183,7 +183,7 @@ const fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// The text without comments and without what stands in quotes.
+/// The text without comments and string literals.
 fn code(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -273,7 +273,7 @@ fn paths(code: &str, own: &[String]) -> Vec<String> {
                 (rest, depth) = (&rest[word.len()..], depth.saturating_sub(1));
             }
             from = code.len() - rest.len();
-            // What lies in an own module is no import; one word may be the end of another.
+            // Paths in the same module are not imports; one word may be the end of another.
             if depth == 0 && !code[..at].ends_with(is_word) {
                 found.extend(tree(rest));
             }

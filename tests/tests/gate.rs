@@ -75,7 +75,7 @@ fn setup() -> Vec<Value> {
     ]
     .into_iter()
     .map(|mut o| {
-        // A user name with colons is no object name.
+        // A user name with colons is not an object name.
         let name = o["metadata"]["name"].as_str().unwrap_or_default().replace(':', ".");
         o["metadata"]["name"] = json!(name);
         o
@@ -185,7 +185,7 @@ async fn nobody_asks_in_anothers_name_or_passes_for_a_schedule() -> Result<()> {
     rejects(&runner, &forged, "a group that user runner is not in").await?;
     let mut unstamped = session("runner", "one");
     unstamped["spec"]["requestedBy"] = Value::Null;
-    rejects(&runner, &unstamped, "The fleetprof webhook writes it and did not answer").await?;
+    rejects(&runner, &unstamped, "The fleetprof webhook sets it but did not respond").await?;
     let mut scheduled = session("runner", "one");
     scheduled["spec"]["trigger"] = json!("Schedule");
     rejects(&runner, &scheduled, "may not set spec.trigger to Schedule").await?;

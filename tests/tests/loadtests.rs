@@ -90,7 +90,7 @@ async fn a_session_waits_for_a_job_and_repeats_until_it_ends() -> Result<()> {
         .await?;
     rig.session("short", json!({"startWhen": {"jobRef": {"name": "other"}, "deadline": "10s"}})).await?;
     rig.session("gone", json!({"startWhen": load})).await?;
-    rig.until("peak", 15, |s| waiting(s, "for the load, the Job load: there is no such Job")).await?;
+    rig.until("peak", 15, |s| waiting(s, "for the load, the Job load: the Job does not exist")).await?;
     rig.cancel("gone")?;
     rig.until("gone", 10, |s| s["phase"] == "Cancelled").await?;
     let late = rig.until("short", 30, |s| s["phase"] == "Failed").await?;

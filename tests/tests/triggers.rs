@@ -97,7 +97,7 @@ fn revision(place: &Place, label: &str) -> Result<()> {
 async fn sessions(place: &Place, trigger: &str) -> Result<Vec<Value>> {
     let all = place.ours("ProfileSession").list(&ListParams::default()).await?;
     let of = all.items.into_iter().filter(|s| s.data["spec"]["trigger"] == trigger);
-    of.map(|s| serde_json::to_value(s).context("a session is no JSON")).collect()
+    of.map(|s| serde_json::to_value(s).context("a session is not valid JSON")).collect()
 }
 
 async fn one(place: &Place, trigger: &str) -> Result<Value> {
@@ -129,7 +129,7 @@ async fn an_alert_and_a_rollout_start_one_session_each_whoever_leads() -> Result
     ensure!(receiver.post(&receiver.token, &first)? == "200");
     let session = one(&place, "Alert").await?;
     let cause = format!(
-        "an alert fires since 2026-11-21T10:00:00Z: alertname=Slow, deployment=web, namespace={}",
+        "an alert is firing since 2026-11-21T10:00:00Z: alertname=Slow, deployment=web, namespace={}",
         place.namespace
     );
     ensure!(
@@ -207,7 +207,7 @@ async fn a_namespace_that_takes_no_session_keeps_no_other_from_having_its_own() 
     )?;
     one(&open, "Alert").await?;
     ensure!(sessions(&full, "Alert").await?.is_empty(), "a session over the quota");
-    // The policy is looked at all the same, while the refused firing goes on.
+    // The policy is still reconciled while the rejected firing goes on.
     full.kubectl(&["patch", "cppol", &name, "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#])?;
     status(|s| s["observedGeneration"] == 2).await?;
     let events = full.kubectl(&[

@@ -39,7 +39,8 @@ async fn an_uninstalled_fleetprof_stands_in_nobodys_way_and_comes_back_with_ever
     Ok(())
 }
 
-/// Pods start, namespaces go, apps with an agent live on, and who wants a session hears why there is none.
+/// Pods start, namespaces can be deleted, apps with an agent keep running, and creating a session fails with
+/// a reason.
 async fn without(shop: &Shop) -> Result<()> {
     let left = shop.kubectl(&[
         "get",

@@ -79,16 +79,13 @@ async fn replicas_that_race_agree_on_one_certificate_and_a_new_one_arrives_by_th
     let secrets = Api::<Secret>::namespaced(client.clone(), &namespace);
     secrets.delete(&names.tls_secret, &DeleteParams::default()).await?;
     let again = ensure_certificates(&client, &namespace, &names, later).await?;
-    assert!(
-        again.changed && again.ca_bundle == a.ca_bundle,
-        "a leaf that was deleted is made anew by the same CA"
-    );
+    assert!(again.changed && again.ca_bundle == a.ca_bundle, "a deleted leaf is recreated by the same CA");
     let foreign = names.clone().with_existing("made-elsewhere");
     let refused = ensure_certificates(&client, &namespace, &foreign, later)
         .await
         .err()
         .context("there is no such Secret")?;
-    assert!(refused.to_string().contains("ca.crt cannot be used"), "{refused}");
+    assert!(refused.to_string().contains("ca.crt is not usable"), "{refused}");
     Ok(())
 }
 
@@ -169,7 +166,7 @@ impl Webhook {
             let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap_or_default().to_owned();
             webhook["clientConfig"] = json!({"caBundle": webhook["clientConfig"]["caBundle"], "url": format!("https://localhost:{}{path}", self.port)});
             if path.ends_with("sessions") {
-                // Sessions of other tests on this API server are none of ours.
+                // Ignore sessions of other tests on this API server.
                 let ours = [namespaces, &[&self.names.namespace]].concat();
                 webhook["namespaceSelector"] = json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ours}]});
             }

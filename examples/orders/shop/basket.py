@@ -24,7 +24,7 @@ class Basket:
 def read_basket(body):
     """Checks every field of a decoded JSON body."""
     if not isinstance(body, dict):
-        raise BadOrder("the order is no object")
+        raise BadOrder("the order is not an object")
     items = body.get("items")
     if not isinstance(items, list) or not 1 <= len(items) <= MAX_LINES:
         raise BadOrder(f"items must be a list of 1 to {MAX_LINES} lines")

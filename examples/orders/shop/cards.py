@@ -70,5 +70,5 @@ def find_issuer(digits):
 
 
 def masked(number):
-    """A card number as it may stand in a log."""
+    """A card number as it may appear in a log."""
     return "…" + number[-4:]

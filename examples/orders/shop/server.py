@@ -123,7 +123,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client_address):
-        """A customer who hangs up is no news; anything else is one line."""
+        """Ignores disconnects; logs anything else in one line."""
         error = sys.exc_info()[1]
         if not isinstance(error, ConnectionError):
             log("request failed", error=repr(error))

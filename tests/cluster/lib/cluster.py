@@ -71,7 +71,7 @@ def down(settings):
 def status(settings):
     """Print each part's state; return whether all is well."""
     if not settings.kubeconfig.exists():
-        print(f"there is no cluster in {settings.dir}")
+        print(f"no cluster in {settings.dir}")
         return False
     parts = API_PARTS if settings.api_only else ALL_PARTS
     pids = {name: Process(settings, name).pid() for name in parts}

@@ -36,7 +36,7 @@ def full_name(name):
 
 def write(output, name, layers=(), rootfs=None, base=None, entrypoint=None, command=None,
           user=None, env=(), workdir=None):
-    """Write the image to `output`; `layers` are `SRC=DST[:mode]`, `base` another tar of ours."""
+    """Write the image to `output`; `layers` are `SRC=DST[:mode]`, `base` another image tar."""
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     part = output.with_name(output.name + ".part")
@@ -67,7 +67,7 @@ def merged_env(inherited, given):
 
 
 def manifest_digest(path):
-    """(image name, manifest digest) of an image tar; None when it is no OCI layout with a name."""
+    """(image name, manifest digest) of an image tar; None if it is not an OCI layout with a name."""
     with tarfile.open(path) as archive:
         try:
             index = json.load(archive.extractfile("index.json"))
@@ -142,7 +142,7 @@ def _base_layers(archive, base):
         manifest = json.load(blob(index["manifests"][0]["digest"]))
         config = json.load(blob(manifest["config"]["digest"]))["config"]
         if any(layer["mediaType"] != LAYER for layer in manifest["layers"]):
-            raise ClusterError(f"{base} was not written by `cluster image`; only such a tar can be a --base")
+            raise ClusterError(f"{base} was not written by `cluster image`; --base requires such a tar")
         for layer in manifest["layers"]:
             entry = tarfile.TarInfo(f"blobs/sha256/{layer['digest'].partition(':')[2]}")
             entry.size, entry.mode = layer["size"], 0o644
@@ -153,7 +153,7 @@ def _base_layers(archive, base):
 def _pack_rootfs(tar, root):
     """Pack a root file system with its owners and modes, without devices and caches."""
     if not root.is_dir():
-        raise ClusterError(f"--rootfs {root} is no directory")
+        raise ClusterError(f"--rootfs {root} is not a directory")
     for path in sorted(_walk(root)):
         relative = path.relative_to(root).as_posix()
         if any(relative.startswith(skip + "/") for skip in ROOTFS_SKIP):
@@ -203,7 +203,7 @@ def _expand(source):
     if not equals or not target:
         raise ClusterError(f"--layer {source!r} must be SRC=DST[:mode], such as target/app=/app:0755")
     if not here.exists():
-        raise ClusterError(f"--layer {source!r}: there is no {here}")
+        raise ClusterError(f"--layer {source!r}: {here} not found")
     for path in sorted([here, *_walk(here)] if here.is_dir() else [here]):
         inside = path.relative_to(here).as_posix()
         name = target if inside == "." else f"{target}/{inside}"

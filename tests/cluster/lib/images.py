@@ -70,7 +70,7 @@ def load(path, cluster):
     """Import an image tar into the containerd of `cluster`, unless the very same image is there."""
     known = image.manifest_digest(path)
     if known and _present(*known):
-        say(f"- image {known[0]} is loaded already")
+        say(f"- image {known[0]} is already loaded")
         return
     with step(f"loading {known[0] if known else path}", "a few seconds"):
         try:

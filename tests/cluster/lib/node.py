@@ -48,7 +48,7 @@ def start_containerd(settings):
     names.RUN_DIR.mkdir(mode=0o711, exist_ok=True)
     owner = names.RUN_DIR / "owner"
     if owner.exists() and owner.read_text() != str(settings.dir) and Path(owner.read_text(), names.MARKER).exists():
-        raise ClusterError(f"a cluster in {owner.read_text()} uses this machine already; take it down first: "
+        raise ClusterError(f"a cluster in {owner.read_text()} is already running on this machine; stop it first: "
                            f"FLEETPROF_CLUSTER_DIR={owner.read_text()} tests/cluster/cluster down")
     owner.write_text(str(settings.dir))
     _write(settings.conf / "cni" / "10-fleetprof.conflist", json.dumps(_cni(), indent=1))

@@ -97,7 +97,7 @@ class Process:
         tail = ""
         if self.log.exists():
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
-        raise ClusterError(f"{self.name} ended by itself; its log {self.log} ends with:\n{tail}")
+        raise ClusterError(f"{self.name} exited; its log {self.log} ends with:\n{tail}")
 
 
 def _signal(pid, number):
@@ -108,7 +108,7 @@ def _signal(pid, number):
 
 
 def run(argv, check=True, text=None, timeout=None, env=None):
-    """Run a program to its end and return what it printed; raise with its words when it fails."""
+    """Run a program and return its output; raise with its error output if it fails."""
     argv = [str(word) for word in argv]
     try:
         done = subprocess.run(
@@ -118,7 +118,7 @@ def run(argv, check=True, text=None, timeout=None, env=None):
     except FileNotFoundError as error:
         raise ClusterError(f"the program {argv[0]} is not installed; install it and try again") from error
     except subprocess.TimeoutExpired as error:
-        raise ClusterError(f"`{' '.join(argv)}` did not end within {timeout} s") from error
+        raise ClusterError(f"`{' '.join(argv)}` did not finish within {timeout} s") from error
     if check and done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
         raise ClusterError(f"`{' '.join(argv)}` failed with exit code {done.returncode}: {said}")

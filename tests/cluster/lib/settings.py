@@ -88,7 +88,7 @@ class Settings:
                     continue
             if candidate not in taken:
                 return candidate
-        raise ClusterError(f"no free port was found for {name}; see `ss -ltn` for what holds them")
+        raise ClusterError(f"no free port found for {name}; see `ss -ltn`")
 
     def server(self):
         """The API server's address for programs on this machine."""

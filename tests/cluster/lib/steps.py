@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class ClusterError(Exception):
-    """A sentence that says what is wrong, where, and what to do."""
+    """An error with its location and what to do about it."""
 
 
 def say(text):

@@ -43,7 +43,7 @@ fn shadow() -> Page {
     page
 }
 
-/// Blurs: every pixel becomes the mean of the square of `radius` around it. Adds up each square anew,
+/// Blurs: every pixel becomes the mean of the square of `radius` around it. Adds up each square from scratch,
 /// although it shares all but two columns with its neighbour's, and although rows and columns could be done
 /// one after the other.
 #[inline(never)]
