@@ -53,12 +53,16 @@ fn effects_are_found_by_the_same_look() {
 #[test]
 fn decisions_read_no_clock_and_no_randomness() {
     for folder in ["operator/core/src", "operator/profile/src", "crds/src"] {
-        for file in files(&fleetprof_tests::root().join(folder)) {
+        let all = files(&fleetprof_tests::root().join(folder));
+        assert!(all.len() > 9, "{folder} holds {} sources", all.len());
+        for file in all {
             let text = std::fs::read_to_string(&file).unwrap();
             for word in
                 ["Timestamp::now", "SystemTime::now", "Instant::now", "std::fs", "std::net", "std::env::var"]
             {
-                let code = text.split("#[cfg(test)]").next().unwrap();
+                // An address is a value like any other.
+                let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+                let code = code.replace("std::net::IpAddr", "");
                 assert!(!code.contains(word), "{} uses {word}", file.display());
             }
         }
@@ -78,13 +82,11 @@ fn no_reconcile_of_a_session_waits() {
     }
 }
 
+/// The sources of a folder but those of its tests.
 fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    std::fs::read_dir(folder)
-        .unwrap()
-        .flatten()
-        .flat_map(|e| if e.path().is_dir() { files(&e.path()) } else { vec![e.path()] })
-        .filter(|p| {
-            p.extension().is_some_and(|e| e == "rs") && !p.components().any(|c| c.as_os_str() == "tests")
-        })
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let all = entries.filter(|entry| entry.file_name() != "tests").map(|entry| entry.path());
+    all.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
         .collect()
 }
