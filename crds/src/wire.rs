@@ -7,7 +7,9 @@
 //!   GET  /v1/orders?wait=25                       ──►  OrderList (long poll; level-based: every open order, each time)
 //!   PUT  /v1/captures/{capture}/{kind}/slices/{seq}  ►  SliceReply (gzip pprof; idempotent)
 //! ```
-//! Protocol 1 knows CPU profiles alone: its path for slices is `/v1/captures/{capture}/slices/{seq}`.
+//! Protocol 2 knows kinds of profiles. Protocol 1 knows CPU alone: its orders have one `profile`, and its path
+//! for slices is `/v1/captures/{capture}/slices/{seq}`. An order of CPU alone is spoken in both, see
+//! [`Order::profiles`] and [`slice_path`], so that agents and gateways of different versions do that together.
 //! Every request but `enroll` carries `Authorization: Bearer …`: a sidecar its projected token, an attached
 //! agent the credential that its ticket was exchanged for. Errors are [`ErrorReply`] with a fitting status
 //! code; 429 and 503 carry `Retry-After`. Reports are levels, not edges: a capture is reported in every
@@ -21,10 +23,13 @@ use crate::{ProfileKind, Reason};
 
 /// Protocol that this build speaks. It grows with each word that is new; what an order needs of an agent is
 /// asked by what the order says, see [`needs`].
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// What an order can ask for, and since which protocol agents know it. A kind of profile, or any other field
 /// that an agent must not overlook, is a row.
-const FEATURES: [Feature; 1] = [Feature { since: 1, is_asked_for: |order| order.profile == "cpu" }];
+const FEATURES: [Feature; 2] = [
+    Feature { since: 1, is_asked_for: |order| order.profiles.contains(&ProfileKind::Cpu) },
+    Feature { since: 2, is_asked_for: |order| order.profiles.iter().any(|kind| is_later(*kind)) },
+];
 /// Most bytes of a heartbeat's body.
 pub const MAX_HEARTBEAT_BYTES: usize = 64 * 1024;
 /// Most bytes of one slice as sent (gzip).
@@ -271,8 +276,10 @@ pub struct Order {
     pub protocol: u32,
     /// Runtime id of the container to capture.
     pub container_id: String,
-    /// What to capture; `cpu`.
-    pub profile: String,
+    /// What to capture: at least one kind, none of them twice, the one that people look at first in front.
+    /// Agents of protocol 1 read the first one as `profile`, and gateways of protocol 1 write that alone.
+    #[serde(flatten, with = "kinds")]
+    pub profiles: Vec<ProfileKind>,
     /// Samples a second, 1 to 1000.
     pub frequency_hz: u32,
     /// How long, in milliseconds, 10,000 to 360,000.
@@ -295,6 +302,53 @@ impl Order {
         u32::try_from(made.saturating_mul(2).saturating_add(SPARE_SLICES))
             .unwrap_or(MAX_SLICES)
             .min(MAX_SLICES)
+    }
+}
+
+/// Whether protocol 2 has a word for the kind, and protocol 1 has none.
+const fn is_later(kind: ProfileKind) -> bool {
+    kind.is_known() && !matches!(kind, ProfileKind::Cpu)
+}
+
+/// Where a slice of a capture of these kinds is uploaded to; `capture` is a path segment. A capture of CPU
+/// alone keeps to the path of protocol 1, so that a gateway of an earlier version takes the slice too.
+#[must_use]
+pub fn slice_path(capture: &str, profiles: &[ProfileKind], slice: SliceId) -> String {
+    let SliceId { seq, kind } = slice;
+    match profiles {
+        [ProfileKind::Cpu] => format!("/v1/captures/{capture}/slices/{seq}"),
+        _ => format!("/v1/captures/{capture}/{kind}/slices/{seq}"),
+    }
+}
+
+/// How are the kinds of an order written, so that both protocols read them?
+mod kinds {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::ProfileKind;
+
+    #[derive(Serialize, Deserialize)]
+    struct Spoken {
+        profile: ProfileKind,
+        #[serde(default)]
+        profiles: Vec<ProfileKind>,
+    }
+
+    pub(super) fn serialize<S: Serializer>(kinds: &[ProfileKind], to: S) -> Result<S::Ok, S::Error> {
+        let profile = kinds.first().copied().unwrap_or(ProfileKind::Unknown);
+        Spoken { profile, profiles: kinds.to_vec() }.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ProfileKind>, D::Error> {
+        let Spoken { profile, profiles } = Spoken::deserialize(from)?;
+        let spoken = if profiles.is_empty() { vec![profile] } else { profiles };
+        let mut kinds = Vec::with_capacity(spoken.len().min(ProfileKind::ALL.len() + 1));
+        for kind in spoken {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        Ok(kinds)
     }
 }
 
@@ -358,20 +412,81 @@ pub struct ErrorReply {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_capture_has_as_many_slices_as_its_length_makes_and_some_to_spare() {
-        let order = |duration_ms, slice_ms| Order {
+    fn order(profiles: &[ProfileKind]) -> Order {
+        let order = Order {
             capture: "c".into(),
             session: "s".into(),
-            protocol: PROTOCOL,
+            protocol: 0,
             container_id: "id".into(),
-            profile: "cpu".into(),
+            profiles: profiles.to_vec(),
             frequency_hz: 99,
-            duration_ms,
-            slice_ms,
+            duration_ms: 10_000,
+            slice_ms: 10_000,
             start_before: 0,
             cancel: false,
         };
+        Order { protocol: needs(&order), ..order }
+    }
+
+    /// An order as agents of protocol 1 read it.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct FirstOrder {
+        capture: String,
+        protocol: u32,
+        profile: String,
+    }
+
+    #[test]
+    fn an_order_of_cpu_alone_is_one_for_agents_of_protocol_1() {
+        let text = serde_json::to_string(&order(&[ProfileKind::Cpu])).unwrap();
+        let first: FirstOrder = serde_json::from_str(&text).unwrap();
+        assert_eq!((first.capture.as_str(), first.protocol, first.profile.as_str()), ("c", 1, "cpu"));
+        let both = serde_json::to_string(&order(&[ProfileKind::Cpu, ProfileKind::Wall])).unwrap();
+        let first: FirstOrder = serde_json::from_str(&both).unwrap();
+        assert_eq!(first.protocol, 2, "they refuse it by its protocol");
+    }
+
+    #[test]
+    fn an_order_is_read_as_it_was_written_whoever_wrote_it() {
+        use ProfileKind::{Cpu, Unknown, Wall};
+        for profiles in [&[Cpu][..], &[Wall], &[Wall, Cpu]] {
+            let written = serde_json::to_string(&order(profiles)).unwrap();
+            assert_eq!(serde_json::from_str::<Order>(&written).unwrap(), order(profiles));
+        }
+        let read = |kinds: serde_json::Value| {
+            let mut text = serde_json::to_value(order(&[Cpu])).unwrap();
+            let fields = text.as_object_mut().unwrap();
+            fields.remove("profiles");
+            fields.extend(kinds.as_object().unwrap().clone());
+            serde_json::from_value::<Order>(text).map(|order| order.profiles)
+        };
+        let cases = [
+            (serde_json::json!({"profile": "cpu"}), vec![Cpu]),
+            (serde_json::json!({"profile": "energy"}), vec![Unknown]),
+            (
+                serde_json::json!({"profile": "cpu", "profiles": ["wall", "energy", "wall"]}),
+                vec![Wall, Unknown],
+            ),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(read(text.clone()).unwrap(), wanted, "{text}");
+        }
+        assert!(read(serde_json::json!({"profile": 7})).is_err());
+    }
+
+    #[test]
+    fn slices_of_cpu_alone_go_where_a_gateway_of_protocol_1_takes_them() {
+        use ProfileKind::{Cpu, Wall};
+        let path = |profiles: &[ProfileKind], kind| slice_path("c", profiles, SliceId::new(kind, 3));
+        assert_eq!(path(&[Cpu], Cpu), "/v1/captures/c/slices/3");
+        assert_eq!(path(&[Cpu, Wall], Cpu), "/v1/captures/c/cpu/slices/3");
+        assert_eq!(path(&[Wall], Wall), "/v1/captures/c/wall/slices/3");
+    }
+
+    #[test]
+    fn a_capture_has_as_many_slices_as_its_length_makes_and_some_to_spare() {
+        let order = |duration_ms, slice_ms| Order { duration_ms, slice_ms, ..order(&[ProfileKind::Cpu]) };
         let cases = [
             (10_000, 10_000, 6),
             (120_000, 10_000, 28),
@@ -387,21 +502,13 @@ mod tests {
 
     #[test]
     fn an_order_needs_what_it_asks_for_and_not_what_this_build_speaks() {
-        let order = |profile: &str| Order {
-            capture: "c".into(),
-            session: "s".into(),
-            protocol: 0,
-            container_id: "id".into(),
-            profile: profile.into(),
-            frequency_hz: 99,
-            duration_ms: 10_000,
-            slice_ms: 10_000,
-            start_before: 0,
-            cancel: false,
-        };
-        // The number stands here as such: a higher PROTOCOL must not change it.
-        assert_eq!(needs(&order("cpu")), 1, "agents of the first protocol capture CPU profiles");
-        assert_eq!(needs(&order("no-such-kind")), PROTOCOL + 1, "no agent of today has a word for it");
+        use ProfileKind::{Cpu, Unknown, Wall};
+        // The numbers stand here as such: a higher PROTOCOL must not change them.
+        for (profiles, protocol) in [(&[Cpu][..], 1), (&[Wall], 2), (&[Cpu, Wall], 2), (&[Wall, Cpu], 2)] {
+            assert_eq!(needs(&order(profiles)), protocol, "{profiles:?}");
+        }
+        assert_eq!(needs(&order(&[Unknown])), PROTOCOL + 1, "no agent of today has a word for it");
+        assert_eq!(needs(&order(&[])), PROTOCOL + 1);
         assert!(FEATURES.iter().all(|f| f.since <= PROTOCOL), "a feature is newer than the protocol");
     }
 }

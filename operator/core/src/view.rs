@@ -171,7 +171,7 @@ impl<'a> PolicyView<'a> {
             target: None,
             container: String::new(),
             duration: self.spec.schedule.duration,
-            profiles: self.spec.profiles.clone(),
+            profiles: self.spec.profiles.iter().copied().filter(|kind| kind.is_known()).collect(),
             frequency_hz: self.spec.frequency_hz,
             start_deadline: self.spec.session.start_deadline,
             start_when: None,

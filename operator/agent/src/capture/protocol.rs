@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use fleetprof_crds::Reason;
+use fleetprof_crds::wire::SliceId;
+use fleetprof_crds::{ProfileKind, Reason};
 use serde::{Deserialize, Serialize};
 
 /// Most bytes of a request.
@@ -38,6 +39,8 @@ pub struct CaptureRequest {
     /// Start time of the target (field 22 of `/proc/PID/stat`), so that a reused pid is noticed.
     #[serde(default)]
     pub start_ticks: Option<u64>,
+    /// What to capture: at least one kind, none of them twice.
+    pub profiles: Vec<ProfileKind>,
     /// Which collector to use.
     #[serde(default)]
     pub collector: Collector,
@@ -58,8 +61,18 @@ pub struct CaptureRequest {
 }
 
 impl CaptureRequest {
-    /// Checks the ranges; the error names the field and what is allowed.
+    /// Checks the kinds and the ranges; the error names the field and what is allowed.
     pub fn validate(&self) -> Result<(), Failure> {
+        let strange = |kind: &&ProfileKind| !super::KINDS.contains(kind);
+        if let Some(kind) = self.profiles.iter().find(strange) {
+            let message = format!("no collector of this agent captures {kind} profiles");
+            return Err(Failure::new(FailureReason::UnsupportedRuntime, message));
+        }
+        if self.profiles.is_empty() {
+            return Err(Failure::internal(
+                "profiles is empty in the capture request; give at least one kind",
+            ));
+        }
         let ranges = [
             ("pid", u64::try_from(self.pid).unwrap_or(0), 1, i32::MAX as u64),
             ("durationMs", self.duration_ms, 100, 3_600_000),
@@ -113,12 +126,13 @@ pub struct Started {
     pub start_nanos: u64,
 }
 
-/// A slice that was written, synced and renamed to `<seq>.pb.gz`.
+/// A slice that was written, synced and renamed to [`slice_file`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SliceWritten {
-    /// Its number, from 0, without gaps.
-    pub seq: u32,
+    /// What it counts, and its number among those of its kind: from 0, without gaps.
+    #[serde(flatten)]
+    pub slice: SliceId,
     /// Bytes of the file.
     pub bytes: u64,
     /// Samples in it.
@@ -223,6 +237,20 @@ impl Failure {
     }
 }
 
+/// The name of a complete slice in the output directory.
+#[must_use]
+pub fn slice_file(slice: SliceId) -> String {
+    format!("{}-{}.pb.gz", slice.kind, slice.seq)
+}
+
+/// The slice that the file of this name is; `None` for any other file.
+#[must_use]
+pub fn slice_id(file: &str) -> Option<SliceId> {
+    let (kind, seq) = file.strip_suffix(".pb.gz")?.split_once('-')?;
+    let slice = SliceId::new(kind.parse().ok()?, seq.parse().ok()?);
+    (slice_file(slice) == file).then_some(slice)
+}
+
 /// Cuts a text to at most `max` bytes, at a character boundary.
 pub(crate) fn bounded(mut text: String, max: usize) -> String {
     if text.len() > max {
@@ -238,7 +266,7 @@ mod tests {
 
     fn request() -> CaptureRequest {
         serde_json::from_str(
-            r#"{"pid":7,"durationMs":10000,"frequencyHz":99,"sliceMs":10000,"outputDir":"/tmp"}"#,
+            r#"{"pid":7,"profiles":["cpu"],"durationMs":10000,"frequencyHz":99,"sliceMs":10000,"outputDir":"/tmp"}"#,
         )
         .unwrap()
     }
@@ -253,7 +281,8 @@ mod tests {
     #[test]
     fn a_field_out_of_range_is_named() {
         type Change = fn(&mut CaptureRequest);
-        let cases: [(&str, Change); 5] = [
+        let cases: [(&str, Change); 6] = [
+            ("profiles", |r| r.profiles.clear()),
             ("pid", |r| r.pid = -1),
             ("durationMs", |r| r.duration_ms = 99),
             ("frequencyHz", |r| r.frequency_hz = 1001),
@@ -267,6 +296,45 @@ mod tests {
             assert!(failure.message.contains(field), "{failure}");
             assert_eq!(failure.reason, FailureReason::Internal);
         }
+    }
+
+    #[test]
+    fn a_kind_that_no_collector_captures_is_refused_and_not_replaced() {
+        for kind in ProfileKind::ALL.into_iter().chain([ProfileKind::Unknown]) {
+            let refused = CaptureRequest { profiles: vec![ProfileKind::Cpu, kind], ..request() }.validate();
+            let reason = refused.err().map(|failure| failure.reason);
+            let captured = kind == ProfileKind::Cpu;
+            assert_eq!(reason, (!captured).then_some(FailureReason::UnsupportedRuntime), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_slice_is_told_by_its_file() {
+        for kind in ProfileKind::ALL {
+            let slice = SliceId::new(kind, 12);
+            assert_eq!(slice_id(&slice_file(slice)), Some(slice));
+        }
+        for file in [
+            "12.pb.gz",
+            "cpu-.pb.gz",
+            "cpu-01.pb.gz",
+            "cpu--1.pb.gz",
+            "x-1.pb.gz",
+            "cpu-1",
+            "unknown-1.pb.gz",
+        ] {
+            assert_eq!(slice_id(file), None, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_slice_event_says_its_kind() {
+        let slice = SliceId::new(ProfileKind::Wall, 3);
+        let event =
+            Event::Slice(SliceWritten { slice, bytes: 5, samples: 1, start_nanos: 2, duration_nanos: 3 });
+        let text = serde_json::to_string(&event).unwrap();
+        assert!(text.starts_with(r#"{"slice":{"seq":3,"kind":"wall","bytes":5,"#), "{text}");
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fleetprof_profile::Label;
+use fleetprof_profile::{Label, ProfileKind};
 use nix::time::{ClockId, clock_gettime};
 
 use super::limits;
@@ -18,6 +18,8 @@ use super::schedule::{Schedule, saturating_nanos};
 use super::slices::{Slice, SliceWriter};
 use crate::proc;
 
+/// What samplers take: stacks that use the CPU.
+const KIND: ProfileKind = ProfileKind::Cpu;
 /// How often the capture looks whether its target lives and whether it shall stop.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -147,7 +149,7 @@ impl<'a> Session<'a> {
     ) -> Result<(Duration, u64), Failure> {
         let labels = self.request.labels.iter().map(|(k, v)| Label::text(k, v)).collect();
         let period = 1_000_000_000 / u64::from(self.request.frequency_hz);
-        let mut slice = Slice::new(period, start.1, labels);
+        let mut slice = Slice::new(KIND, period, start.1, labels);
         let end = self.start.elapsed();
         let duration = saturating_nanos(end.saturating_sub(start.0));
         sampler.drain(&mut slice)?;
@@ -173,7 +175,8 @@ impl<'a> Session<'a> {
             return Err(Failure::new(
                 FailureReason::NoSamples,
                 format!(
-                    "process {pid} used no CPU time during the capture of {ms} ms; profile it under load"
+                    "process {pid} {} during the capture of {ms} ms; profile it under load",
+                    KIND.nothing()
                 ),
             ));
         }

@@ -1,19 +1,22 @@
 //! How does a slice get to disk so that a file with its final name is always complete?
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use fleetprof_crds::wire::SliceId;
 use fleetprof_profile::{Frame, Label, LocationId, ProfileBuilder, ProfileKind, encode};
 use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::fsync;
 
-use super::protocol::{Failure, SliceWritten};
+use super::protocol::{Failure, SliceWritten, slice_file};
 
 /// The stacks of one slice.
 pub struct Slice<'a> {
+    kind: ProfileKind,
     builder: ProfileBuilder,
     labels: Vec<Label<'a>>,
     /// Samples in it.
@@ -22,15 +25,10 @@ pub struct Slice<'a> {
 }
 
 impl<'a> Slice<'a> {
-    /// An empty slice that starts at `start_nanos` since 1970.
-    pub fn new(period_nanos: u64, start_nanos: u64, labels: Vec<Label<'a>>) -> Self {
-        let (period, start) = (signed(period_nanos), signed(start_nanos));
-        Self {
-            builder: ProfileBuilder::new(ProfileKind::Cpu, period, start),
-            labels,
-            samples: 0,
-            start_nanos,
-        }
+    /// An empty slice of that kind that starts at `start_nanos` since 1970.
+    pub fn new(kind: ProfileKind, period_nanos: u64, start_nanos: u64, labels: Vec<Label<'a>>) -> Self {
+        let builder = ProfileBuilder::new(kind, signed(period_nanos), signed(start_nanos));
+        Self { kind, builder, labels, samples: 0, start_nanos }
     }
 
     /// The builder, to make mappings and locations known.
@@ -66,10 +64,10 @@ fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Writes slices into one directory, numbered from 0.
+/// Writes slices into one directory; those of each kind are numbered from 0.
 pub struct SliceWriter {
     directory: OwnedFd,
-    next: u32,
+    next: BTreeMap<ProfileKind, u32>,
 }
 
 impl SliceWriter {
@@ -82,43 +80,44 @@ impl SliceWriter {
                 path.display()
             ))
         })?;
-        Ok(Self { directory, next: 0 })
+        Ok(Self { directory, next: BTreeMap::new() })
     }
 
-    /// Slices written so far.
+    /// Slices of all kinds written so far.
     pub fn written(&self) -> u32 {
-        self.next
+        self.next.values().sum()
     }
 
     /// Writes a slice and syncs it; one without samples is left out.
     pub fn write(&mut self, slice: Slice<'_>, duration_nanos: u64) -> Result<Option<SliceWritten>, Failure> {
-        let Slice { builder, labels: _, samples, start_nanos } = slice;
+        let Slice { kind, builder, labels: _, samples, start_nanos } = slice;
         if samples == 0 {
             return Ok(None);
         }
         let profile = builder.finish(signed(duration_nanos), &[]);
         let bytes = encode(&profile)
-            .map_err(|e| Failure::internal(format!("failed to encode slice {}: {e}", self.next)))?;
-        let seq = self.next;
-        self.store(seq, &bytes).map_err(|e| {
+            .map_err(|e| Failure::internal(format!("failed to encode a {kind} slice: {e}")))?;
+        let next = self.next.entry(kind).or_default();
+        let slice = SliceId::new(kind, *next);
+        store(&self.directory, slice, &bytes).map_err(|e| {
             Failure::internal(format!(
-                "failed to write slice {seq} to the spool ({e}); check that the volume has space"
+                "failed to write {slice} to the spool ({e}); check that the volume has space"
             ))
         })?;
-        self.next += 1;
-        Ok(Some(SliceWritten { seq, bytes: bytes.len() as u64, samples, start_nanos, duration_nanos }))
+        *next += 1;
+        Ok(Some(SliceWritten { slice, bytes: bytes.len() as u64, samples, start_nanos, duration_nanos }))
     }
+}
 
-    fn store(&self, seq: u32, bytes: &[u8]) -> io::Result<()> {
-        let (temporary, name) = (format!(".{seq}.tmp"), format!("{seq}.pb.gz"));
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut file =
-            File::from(openat(&self.directory, temporary.as_str(), flags, Mode::from_bits_truncate(0o640))?);
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        renameat(&self.directory, temporary.as_str(), &self.directory, name.as_str())?;
-        Ok(fsync(&self.directory)?)
-    }
+fn store(directory: &OwnedFd, slice: SliceId, bytes: &[u8]) -> io::Result<()> {
+    let name = slice_file(slice);
+    let temporary = format!(".{name}.tmp");
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut file = File::from(openat(directory, temporary.as_str(), flags, Mode::from_bits_truncate(0o640))?);
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    renameat(directory, temporary.as_str(), directory, name.as_str())?;
+    Ok(fsync(directory)?)
 }
 
 #[cfg(test)]
@@ -127,26 +126,32 @@ mod tests {
     use fleetprof_profile::{Limits, decode_valid};
 
     #[test]
-    fn slices_are_numbered_and_empty_ones_are_left_out() {
+    fn slices_of_each_kind_are_numbered_and_empty_ones_are_left_out() {
+        use ProfileKind::{Cpu, Wall};
         let dir = std::env::temp_dir().join(format!("fleetprof-slices-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let mut writer = SliceWriter::open(&dir).unwrap();
-        assert_eq!(writer.write(Slice::new(10, 5, vec![]), 7), Ok(None));
-        for seq in 0..2 {
-            let mut slice = Slice::new(10, 5, vec![Label::text("team", "payments")]);
+        assert_eq!(writer.write(Slice::new(Cpu, 10, 5, vec![]), 7), Ok(None));
+        for (kind, seq) in [(Cpu, 0), (Wall, 0), (Cpu, 1)] {
+            let mut slice = Slice::new(kind, 10, 5, vec![Label::text("team", "payments")]);
             slice.add(&[Frame::named("f", "f.py", 3)], 2, 21).unwrap();
             let written = writer.write(slice, 7).unwrap().unwrap();
-            assert_eq!(
-                (written.seq, written.samples, written.start_nanos, written.duration_nanos),
-                (seq, 2, 5, 7)
-            );
-            let profile =
-                decode_valid(&std::fs::read(dir.join(format!("{seq}.pb.gz"))).unwrap(), &Limits::default())
-                    .unwrap();
+            let id = SliceId::new(kind, seq);
+            let wanted = SliceWritten {
+                slice: id,
+                bytes: written.bytes,
+                samples: 2,
+                start_nanos: 5,
+                duration_nanos: 7,
+            };
+            assert_eq!(written, wanted);
+            let bytes = std::fs::read(dir.join(slice_file(id))).unwrap();
+            let profile = decode_valid(&bytes, &Limits::default()).unwrap();
+            assert_eq!(fleetprof_profile::sample_types(&profile), kind.sample_types());
             assert_eq!(profile.sample[0].value, [2, 21]);
             assert_eq!(profile.sample[0].label.len(), 1);
         }
-        assert_eq!((writer.written(), std::fs::read_dir(&dir).unwrap().count()), (2, 2));
+        assert_eq!((writer.written(), std::fs::read_dir(&dir).unwrap().count()), (3, 3));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 

@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_request_is_one_line() {
-        let text = br#"{"pid":7,"durationMs":10000,"frequencyHz":99,"sliceMs":10000,"outputDir":"/tmp"}"#;
+        let text = br#"{"pid":7,"profiles":["cpu"],"durationMs":10000,"frequencyHz":99,"sliceMs":10000,"outputDir":"/tmp"}"#;
         let input = [text.as_slice(), b"\nmore"].concat();
         assert_eq!(read_request(&mut input.as_slice()).unwrap().pid, 7);
         let failure = read_request(&mut b"{}\n".as_slice()).unwrap_err();
@@ -171,7 +171,7 @@ mod tests {
     fn a_reused_pid_is_noticed() {
         let pid = i32::try_from(std::process::id()).unwrap();
         let text = format!(
-            r#"{{"pid":{pid},"startTicks":1,"durationMs":10000,"frequencyHz":99,"sliceMs":10000,"outputDir":"/tmp"}}"#
+            r#"{{"pid":{pid},"startTicks":1,"profiles":["cpu"],"durationMs":10000,"frequencyHz":99,"sliceMs":10000,"outputDir":"/tmp"}}"#
         );
         let mut request = read_request(&mut text.as_bytes()).unwrap();
         assert_eq!(identify(&request).unwrap_err().reason, FailureReason::NoSuchProcess);

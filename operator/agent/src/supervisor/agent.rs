@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{
-    AgentMode, CaptureState, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, Order, PROTOCOL, Problem, Watch,
+    AgentMode, CaptureState, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, MAX_SLICES, Order, PROTOCOL,
+    Problem, SliceId, Watch,
 };
 use tokio::sync::{Mutex, Notify, watch};
 
@@ -18,7 +19,7 @@ use super::run_worker;
 use super::settings::Settings;
 use super::spool::{KEPT, MAX_CA_BYTES, Outcome, Record, Spool};
 use super::usage::Node;
-use crate::capture::protocol::{Event, Started, bounded};
+use crate::capture::protocol::{Event, SliceWritten, Started, bounded};
 use crate::proc::ProcTree;
 
 /// The shortest time between two heartbeats of an agent whose container stays over a line.
@@ -67,7 +68,7 @@ pub struct Agent {
 impl Agent {
     /// Takes over what the spool holds, so that no capture runs twice and every slice is still uploaded.
     pub fn restore(&self) {
-        let mut table = Captures::restore(self.spool.load());
+        let mut table = Captures::restore(&self.settings.kinds(), self.spool.load());
         for gone in table.prune(seconds() - i64::try_from(KEPT.as_secs()).unwrap_or(0)) {
             self.spool.forget(&gone);
         }
@@ -88,7 +89,7 @@ impl Agent {
         for action in actions {
             self.last_work.set(Instant::now());
             match action {
-                Action::Start(order) => self.start(order),
+                Action::Start(order, skipped) => self.start(order, skipped),
                 Action::Conclude(order, state, why) => self.conclude(&order, state, why),
                 Action::Cancel(capture) => self.stop(&capture, Stop::Cancelled),
             }
@@ -97,8 +98,8 @@ impl Agent {
 
     /// The record is on disk before the worker exists: an agent that dies in between never runs the capture
     /// again.
-    fn start(self: &Rc<Self>, order: Order) {
-        let record = record(&order, CaptureState::Accepted, seconds());
+    fn start(self: &Rc<Self>, order: Order, skipped: Option<Problem>) {
+        let record = Record { skipped, ..record(&order, CaptureState::Accepted, seconds()) };
         if let Err(error) = self.spool.save(&record) {
             let why = problem(
                 Reason::SpoolFailed,
@@ -150,12 +151,15 @@ impl Agent {
                 );
                 apply_started(&mut c.record, started);
             }),
-            Event::Slice(slice) => {
+            Event::Slice(SliceWritten { slice, bytes, samples, .. }) => {
                 self.change(capture, |c| {
-                    let samples = i64::try_from(slice.samples).unwrap_or(0);
-                    c.record.report.samples = c.record.report.samples.saturating_add(samples);
-                    if slice.seq < fleetprof_crds::wire::MAX_SLICES {
-                        c.written(slice.seq, slice.bytes);
+                    // Kinds count different things, so that their sum says nothing.
+                    if c.record.profiles.first() == Some(&slice.kind) {
+                        let samples = i64::try_from(samples).unwrap_or(0);
+                        c.record.report.samples = c.record.report.samples.saturating_add(samples);
+                    }
+                    if slice.seq < MAX_SLICES && c.record.profiles.contains(&slice.kind) {
+                        c.written(slice, bytes);
                     }
                 });
                 self.drop_over_limit();
@@ -184,9 +188,11 @@ impl Agent {
             message = why,
             "capture ended"
         );
-        for (seq, bytes) in self.spool.slices(&order.capture) {
-            if let Some(capture) = self.captures.borrow_mut().get_mut(&order.capture) {
-                capture.written(seq, bytes);
+        for (slice, bytes) in self.spool.slices(&order.capture) {
+            if let Some(capture) = self.captures.borrow_mut().get_mut(&order.capture)
+                && capture.record.profiles.contains(&slice.kind)
+            {
+                capture.written(slice, bytes);
             }
         }
         let mut unwanted = false;
@@ -206,7 +212,7 @@ impl Agent {
     fn rescan(&self, capture: &str) {
         let found = self.spool.slices(capture);
         self.change(capture, |c| {
-            found.iter().for_each(|(seq, bytes)| c.written(*seq, *bytes));
+            found.iter().for_each(|(slice, bytes)| c.written(*slice, *bytes));
             if let Some(outcome) = c.record.outcome.clone() {
                 c.ended(outcome, seconds());
             }
@@ -215,36 +221,37 @@ impl Agent {
     }
 
     /// A slice is stored: recorded first, then removed, so that a crash in between loses neither.
-    pub fn stored(&self, capture: &str, seq: u32) {
-        self.change(capture, |c| c.stored(seq));
-        self.spool.remove_slice(capture, seq);
+    pub fn stored(&self, capture: &str, slice: SliceId) {
+        self.change(capture, |c| c.stored(slice));
+        self.spool.remove_slice(capture, slice);
         self.last_work.set(Instant::now());
     }
 
     /// A slice is given up, and said so.
-    pub fn lose(&self, capture: &str, seq: u32, why: Problem) {
+    pub fn lose(&self, capture: &str, slice: SliceId, why: Problem) {
         tracing::warn!(
             fleetprof.capture = capture,
-            fleetprof.slice = seq,
+            fleetprof.profile.kind = slice.kind.name(),
+            fleetprof.slice = slice.seq,
             reason = %why.reason,
             message = why.message,
             "dropping a slice"
         );
-        self.change(capture, |c| c.lost(seq, why));
-        self.spool.remove_slice(capture, seq);
+        self.change(capture, |c| c.lost(slice, why));
+        self.spool.remove_slice(capture, slice);
     }
 
     fn drop_over_limit(&self) {
         let limit = self.settings.spool_limit;
         let dropped = self.captures.borrow().over_limit(limit);
-        for (capture, seq) in dropped {
+        for (capture, slice) in dropped {
             let mib = limit / (1024 * 1024);
             self.lose(
                 &capture,
-                seq,
+                slice,
                 problem(
                     Reason::SpoolFull,
-                    format!("dropped slice {seq}: more than {mib} MiB were waiting to be uploaded"),
+                    format!("dropped {slice}: more than {mib} MiB were waiting to be uploaded"),
                 ),
             );
         }

@@ -11,8 +11,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use fleetprof_crds::wire::{CaptureReport, CaptureState, Order, Problem};
-use fleetprof_crds::{Reason, names};
+use fleetprof_crds::wire::{CaptureReport, CaptureState, Order, Problem, SliceId};
+use fleetprof_crds::{ProfileKind, Reason, names};
 use tokio::sync::watch;
 
 use super::spool::{Outcome, Record};
@@ -37,8 +37,8 @@ pub enum Stop {
 pub struct Capture {
     /// What is also on disk.
     pub record: Record,
-    /// Slices in the spool: sequence number and bytes.
-    pub pending: BTreeMap<u32, u64>,
+    /// Slices in the spool and their bytes.
+    pub pending: BTreeMap<SliceId, u64>,
     /// Ends the worker; `None` when none runs.
     pub worker: Option<watch::Sender<Option<Stop>>>,
     /// No upload before this, and since when the gateway says that it does not know the capture.
@@ -50,8 +50,8 @@ pub struct Capture {
 /// What to do with an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Run it.
-    Start(Order),
+    /// Run it, as far as its kinds can be captured; the problem says why the rest cannot.
+    Start(Order, Option<Problem>),
     /// Report a final state without having run it.
     Conclude(Order, CaptureState, Problem),
     /// End the worker of this capture.
@@ -59,18 +59,26 @@ pub enum Action {
 }
 
 /// Every capture that the agent knows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Captures {
+    /// What the collectors capture.
+    kinds: Vec<ProfileKind>,
     live: Vec<Capture>,
     /// Settled captures and when their orders were taken, seconds since 1970.
     settled: HashMap<String, i64>,
 }
 
 impl Captures {
+    /// An empty table of an agent that captures these kinds.
+    #[must_use]
+    pub fn of(kinds: &[ProfileKind]) -> Self {
+        Self { kinds: kinds.to_vec(), live: Vec::new(), settled: HashMap::new() }
+    }
+
     /// The table after a restart. A capture whose worker was running has lost it: `AgentGone`.
     #[must_use]
-    pub fn restore(records: Vec<Record>) -> Self {
-        let mut table = Self::default();
+    pub fn restore(kinds: &[ProfileKind], records: Vec<Record>) -> Self {
+        let mut table = Self::of(kinds);
         for mut record in records {
             if record.settled {
                 table.settled.insert(record.report.capture, record.taken_at);
@@ -109,10 +117,17 @@ impl Captures {
                     actions.push(Action::Cancel(order.capture.clone()));
                 }
             } else if !self.settled.contains_key(&order.capture) && free > 0 {
-                let action = match refusal(order, now, busy.contains(container_id(order))) {
-                    Some((state, problem)) => Action::Conclude(order.clone(), state, problem),
-                    None if busy.insert(container_id(order)) => Action::Start(order.clone()),
-                    None => continue,
+                let (profiles, skipped) = split(&order.profiles, &self.kinds);
+                let refused = refusal(order, now, busy.contains(container_id(order)));
+                let action = match (refused, skipped) {
+                    (Some((state, problem)), _) => Action::Conclude(order.clone(), state, problem),
+                    (None, Some(problem)) if profiles.is_empty() => {
+                        Action::Conclude(order.clone(), CaptureState::Skipped, problem)
+                    }
+                    (None, skipped) if busy.insert(container_id(order)) => {
+                        Action::Start(Order { profiles, ..order.clone() }, skipped)
+                    }
+                    (None, _) => continue,
                 };
                 free -= 1;
                 actions.push(action);
@@ -173,7 +188,7 @@ impl Captures {
 
     /// The next slice to upload: the oldest of the oldest capture that may be tried at `now`.
     #[must_use]
-    pub fn next_upload(&self, now: Instant) -> Option<(String, u32)> {
+    pub fn next_upload(&self, now: Instant) -> Option<(String, SliceId)> {
         let ready = |c: &&Capture| !c.unwanted && c.unknown.is_none_or(|(not_before, _)| not_before <= now);
         let first = |c: &Capture| Some((c.record.report.capture.clone(), *c.pending.keys().next()?));
         self.live.iter().filter(ready).find_map(first)
@@ -187,17 +202,17 @@ impl Captures {
 
     /// The oldest slices that must go so that at most `limit` bytes wait: those of the oldest captures first.
     #[must_use]
-    pub fn over_limit(&self, limit: u64) -> Vec<(String, u32)> {
+    pub fn over_limit(&self, limit: u64) -> Vec<(String, SliceId)> {
         let all =
-            || self.live.iter().flat_map(|c| c.pending.iter().map(move |(seq, bytes)| (c, *seq, *bytes)));
+            || self.live.iter().flat_map(|c| c.pending.iter().map(move |(slice, bytes)| (c, *slice, *bytes)));
         let mut total = all().fold(0_u64, |sum, (_, _, bytes)| sum.saturating_add(bytes));
         let mut dropped = Vec::new();
-        for (capture, seq, bytes) in all() {
+        for (capture, slice, bytes) in all() {
             if total <= limit {
                 break;
             }
             total = total.saturating_sub(bytes);
-            dropped.push((capture.record.report.capture.clone(), seq));
+            dropped.push((capture.record.report.capture.clone(), slice));
         }
         dropped
     }
@@ -239,25 +254,25 @@ impl Captures {
 
 impl Capture {
     /// A slice was written.
-    pub fn written(&mut self, seq: u32, bytes: u64) {
-        if !self.record.stored.contains(&seq) && !self.record.lost.contains(&seq) {
-            self.pending.insert(seq, bytes);
+    pub fn written(&mut self, slice: SliceId, bytes: u64) {
+        if !self.record.stored.contains(&slice) && !self.record.lost.contains(&slice) {
+            self.pending.insert(slice, bytes);
         }
         self.count();
     }
 
     /// A slice was stored by the gateway.
-    pub fn stored(&mut self, seq: u32) {
-        self.pending.remove(&seq);
-        self.record.stored.insert(seq);
+    pub fn stored(&mut self, slice: SliceId) {
+        self.pending.remove(&slice);
+        self.record.stored.insert(slice);
         self.unknown = None;
         self.count();
     }
 
     /// A slice is given up.
-    pub fn lost(&mut self, seq: u32, why: Problem) {
-        self.pending.remove(&seq);
-        self.record.lost.insert(seq);
+    pub fn lost(&mut self, slice: SliceId, why: Problem) {
+        self.pending.remove(&slice);
+        self.record.lost.insert(slice);
         self.record.loss.get_or_insert(why);
         self.count();
     }
@@ -291,7 +306,10 @@ impl Capture {
             return;
         };
         let lossy = outcome.state == CaptureState::Finished && record.loss.is_some();
-        report.problem = if lossy { record.loss.clone() } else { outcome.problem.clone() };
+        report.problem = match lossy {
+            true => record.loss.clone(),
+            false => outcome.problem.clone().or_else(|| record.skipped.clone()),
+        };
         report.state = match (self.pending.is_empty(), lossy) {
             (false, _) => CaptureState::Uploading,
             (true, true) => CaptureState::Failed,
@@ -306,6 +324,8 @@ pub fn record(order: &Order, state: CaptureState, now: i64) -> Record {
     Record {
         session: bounded(order.session.clone(), 128),
         container: container_id(order).to_owned(),
+        profiles: order.profiles.clone(),
+        skipped: None,
         taken_at: now,
         outcome: None,
         stored: std::collections::BTreeSet::new(),
@@ -346,6 +366,21 @@ fn is_legal(order: &Order) -> bool {
     !order.capture.is_empty() && order.capture.len() <= 256 && order.container_id.len() <= 256
 }
 
+/// The kinds that can be captured, and why the others are not. Nothing is captured in place of another.
+fn split(ordered: &[ProfileKind], can: &[ProfileKind]) -> (Vec<ProfileKind>, Option<Problem>) {
+    let (kinds, rest): (Vec<ProfileKind>, Vec<_>) = ordered.iter().partition(|kind| can.contains(kind));
+    let list = |kinds: &[ProfileKind]| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
+    let message = match rest.iter().any(|kind| !kind.is_known()) {
+        true => format!(
+            "the order asks for a kind of profile that this agent does not know; it captures {}",
+            list(can)
+        ),
+        false => format!("the order asks for {}; this agent captures {}", list(&rest), list(can)),
+    };
+    let skipped = !rest.is_empty() || kinds.is_empty();
+    (kinds, skipped.then(|| problem(Reason::AgentTooOld, message)))
+}
+
 /// Why an order that was never seen is not run.
 fn refusal(order: &Order, now: i64, busy: bool) -> Option<(CaptureState, Problem)> {
     use fleetprof_crds::wire::PROTOCOL;
@@ -360,13 +395,6 @@ fn refusal(order: &Order, now: i64, busy: bool) -> Option<(CaptureState, Problem
              get the current agent"
         );
         return skipped(Reason::AgentTooOld, message);
-    }
-    if order.profile != "cpu" {
-        let profile: String = order.profile.chars().take(40).collect();
-        return skipped(
-            Reason::AgentTooOld,
-            format!("unsupported profile type {profile:?}; this agent supports cpu"),
-        );
     }
     if now > order.start_before {
         let late = now.saturating_sub(order.start_before);

@@ -4,6 +4,15 @@ use super::*;
 use fleetprof_crds::wire::PROTOCOL;
 
 const NOW: i64 = 1_000_000;
+const KINDS: [ProfileKind; 2] = [ProfileKind::Cpu, ProfileKind::Wall];
+
+fn table() -> Captures {
+    Captures::of(&KINDS)
+}
+
+fn cpu(seq: u32) -> SliceId {
+    SliceId::new(ProfileKind::Cpu, seq)
+}
 
 fn order(capture: &str, container: &str) -> Order {
     Order {
@@ -11,7 +20,7 @@ fn order(capture: &str, container: &str) -> Order {
         session: "session".into(),
         protocol: PROTOCOL,
         container_id: container.into(),
-        profile: "cpu".into(),
+        profiles: vec![ProfileKind::Cpu],
         frequency_hz: 99,
         duration_ms: 10_000,
         slice_ms: 10_000,
@@ -29,7 +38,8 @@ fn with(capture: &str, change: impl FnOnce(&mut Order)) -> Order {
 /// `start a`, `Skipped(AgentTooOld) b`, `cancel c`.
 fn said(actions: &[Action]) -> Vec<String> {
     let say = |a: &Action| match a {
-        Action::Start(o) => format!("start {}", o.capture),
+        Action::Start(o, None) => format!("start {}", o.capture),
+        Action::Start(o, Some(p)) => format!("start {:?} ({}) {}", o.profiles, p.reason, o.capture),
         Action::Conclude(o, state, p) => format!("{state:?}({}) {}", p.reason, o.capture),
         Action::Cancel(c) => format!("cancel {c}"),
     };
@@ -53,34 +63,96 @@ fn a_new_order_is_started_or_refused_with_a_reason() {
         (with("a", |o| o.start_before = NOW), "start a"),
         (with("a", |o| o.start_before = NOW - 1), "Skipped(StartDeadlineExceeded) a"),
         (with("a", |o| o.protocol = PROTOCOL + 1), "Skipped(AgentTooOld) a"),
-        (with("a", |o| o.profile = "heap".into()), "Skipped(AgentTooOld) a"),
+        (with("a", |o| o.profiles = vec![ProfileKind::Heap]), "Skipped(AgentTooOld) a"),
         (with("a", |o| o.cancel = true), "Cancelled(Cancelled) a"),
         (with("a", |o| (o.cancel, o.start_before) = (true, 0)), "Cancelled(Cancelled) a"),
     ];
     for (order, wanted) in cases {
-        assert_eq!(
-            said(&Captures::default().decide(std::slice::from_ref(&order), NOW)),
-            [wanted],
-            "{order:?}"
-        );
+        assert_eq!(said(&table().decide(std::slice::from_ref(&order), NOW)), [wanted], "{order:?}");
     }
-    let message = match &Captures::default().decide(&[with("a", |o| o.protocol = 9)], NOW)[..] {
+    let message = match &table().decide(&[with("a", |o| o.protocol = 9)], NOW)[..] {
         [Action::Conclude(_, _, problem)] => problem.message.clone(),
         other => panic!("{other:?}"),
     };
-    assert!(message.contains("protocol 9") && message.contains("has 1"), "{message}");
+    assert!(message.contains("protocol 9") && message.contains("has 2"), "{message}");
+}
+
+#[test]
+fn a_kind_that_is_not_captured_is_left_out_with_a_reason_and_never_replaced() {
+    use ProfileKind::{Cpu, Heap, Unknown, Wall};
+    let cases = [
+        (vec![Cpu, Wall], "start a"),
+        (vec![Wall], "start a"),
+        (vec![Wall, Heap], "start [Wall] (AgentTooOld) a"),
+        (vec![Unknown, Cpu], "start [Cpu] (AgentTooOld) a"),
+        (vec![Unknown], "Skipped(AgentTooOld) a"),
+        (vec![Heap, Unknown], "Skipped(AgentTooOld) a"),
+        (vec![], "Skipped(AgentTooOld) a"),
+    ];
+    for (profiles, wanted) in cases {
+        let order = with("a", |o| o.profiles.clone_from(&profiles));
+        assert_eq!(said(&table().decide(&[order], NOW)), [wanted], "{profiles:?}");
+    }
+    let heap = with("a", |o| o.profiles = vec![Heap]);
+    let skipped = table().decide(&[heap], NOW);
+    let told = matches!(&skipped[..], [Action::Conclude(_, _, problem)]
+        if problem.message == "the order asks for heap; this agent captures cpu, wall");
+    assert!(told, "{skipped:?}");
+}
+
+#[test]
+fn a_kind_that_was_left_out_is_said_in_the_end_unless_something_worse_is() {
+    let skipped = || Some(problem(Reason::AgentTooOld, "no heap"));
+    let ended = |end: Outcome, loss: bool| {
+        let mut table = table();
+        let record = Record { skipped: skipped(), ..record(&order("a", "x"), CaptureState::Running, NOW) };
+        table.add(record, None);
+        let capture = table.get_mut("a").unwrap();
+        capture.written(cpu(0), 10);
+        if loss {
+            capture.lost(cpu(0), problem(Reason::SpoolFull, "dropped"));
+        } else {
+            capture.stored(cpu(0));
+        }
+        capture.ended(end, NOW);
+        (capture.record.report.state, capture.record.report.problem.as_ref().map(|p| p.reason))
+    };
+    let good = || outcome(CaptureState::Finished);
+    assert_eq!(ended(good(), false), (CaptureState::Finished, Some(Reason::AgentTooOld)));
+    assert_eq!(ended(good(), true), (CaptureState::Failed, Some(Reason::SpoolFull)));
+    let crashed =
+        Outcome { state: CaptureState::Failed, problem: Some(problem(Reason::CollectorCrashed, "crashed")) };
+    assert_eq!(ended(crashed, false), (CaptureState::Failed, Some(Reason::CollectorCrashed)));
+}
+
+#[test]
+fn slices_of_all_kinds_wait_and_leave_in_the_order_of_their_time() {
+    let mut table = table();
+    table.add(record(&order("a", "x"), CaptureState::Running, NOW), None);
+    let wall = |seq| SliceId::new(ProfileKind::Wall, seq);
+    let capture = table.get_mut("a").unwrap();
+    for slice in [wall(0), wall(1), cpu(0), cpu(1)] {
+        capture.written(slice, 10);
+    }
+    assert_eq!(table.next_upload(Instant::now()), Some(("a".into(), cpu(0))));
+    let oldest = [cpu(0), wall(0), cpu(1)].map(|slice| ("a".to_owned(), slice));
+    assert_eq!(table.over_limit(10), oldest);
+    let capture = table.get_mut("a").unwrap();
+    capture.stored(cpu(0));
+    assert_eq!((capture.record.report.slices, capture.record.report.uploaded), (4, 1));
+    assert_eq!(table.next_upload(Instant::now()), Some(("a".into(), wall(0))), "it is another slice 0");
 }
 
 #[test]
 fn an_order_that_cannot_be_answered_is_ignored() {
     let orders =
         [with("", |_| ()), with(&"x".repeat(257), |_| ()), with("a", |o| o.container_id = "c".repeat(300))];
-    assert_eq!(Captures::default().decide(&orders, NOW), []);
+    assert_eq!(table().decide(&orders, NOW), []);
 }
 
 #[test]
 fn a_known_order_is_not_started_again() {
-    let mut table = Captures::default();
+    let mut table = table();
     let a = order("a", "box");
     let _stop = running(&mut table, &a);
     assert_eq!(table.decide(&[a.clone(), a.clone()], NOW), []);
@@ -94,7 +166,7 @@ fn a_known_order_is_not_started_again() {
 
 #[test]
 fn one_worker_a_container() {
-    let mut table = Captures::default();
+    let mut table = table();
     let (a, b, c) = (order("a", "containerd://box"), order("b", "box"), order("c", "other"));
     let orders = [a.clone(), b.clone(), c.clone()];
     assert_eq!(said(&table.decide(&orders, NOW)), ["start a", "start c"]);
@@ -111,11 +183,11 @@ fn one_worker_a_container() {
 
 #[test]
 fn what_is_cancelled_or_unwanted_is_stopped() {
-    let mut table = Captures::default();
+    let mut table = table();
     let _stops = [running(&mut table, &order("a", "x")), running(&mut table, &order("b", "y"))];
     assert_eq!(said(&table.decide(&[with("a", |o| o.cancel = true), order("b", "y")], NOW)), ["cancel a"]);
     assert_eq!(said(&table.decide(&[order("a", "x")], NOW)), ["cancel b"]);
-    table.get_mut("a").unwrap().written(0, 1);
+    table.get_mut("a").unwrap().written(cpu(0), 1);
     assert!(table.settle("a").is_none(), "a running one is not settled yet");
     assert!(table.get("a").unwrap().unwanted);
     assert_eq!(table.next_upload(Instant::now()), None, "nothing more of it is sent");
@@ -125,7 +197,7 @@ fn what_is_cancelled_or_unwanted_is_stopped() {
 
 #[test]
 fn with_too_many_captures_orders_wait() {
-    let mut table = Captures::default();
+    let mut table = table();
     for n in 0..MAX_LIVE {
         table.add(record(&order(&n.to_string(), "x"), CaptureState::Failed, NOW), None);
     }
@@ -136,13 +208,13 @@ fn with_too_many_captures_orders_wait() {
 
 #[test]
 fn a_final_state_waits_for_the_last_slice() {
-    let mut table = Captures::default();
+    let mut table = table();
     let _stop = running(&mut table, &order("a", "x"));
     let capture = table.get_mut("a").unwrap();
     capture.record.report.started_at = Some(NOW);
-    capture.written(0, 10);
-    capture.written(1, 10);
-    capture.stored(0);
+    capture.written(cpu(0), 10);
+    capture.written(cpu(1), 10);
+    capture.stored(cpu(0));
     assert_eq!(
         (capture.record.report.state, capture.record.report.slices, capture.record.report.uploaded),
         (CaptureState::Accepted, 2, 1)
@@ -151,9 +223,9 @@ fn a_final_state_waits_for_the_last_slice() {
     capture.ended(gone, NOW + 9);
     assert_eq!(capture.record.report.state, CaptureState::Uploading);
     assert_eq!(capture.record.report.problem.as_ref().map(|p| p.reason), Some(Reason::TargetExited));
-    capture.written(0, 10);
+    capture.written(cpu(0), 10);
     assert_eq!(capture.pending.len(), 1, "a stored slice does not come back");
-    capture.stored(1);
+    capture.stored(cpu(1));
     let report = &capture.record.report;
     assert_eq!(
         (report.state, report.slices, report.uploaded, report.ended_at),
@@ -163,19 +235,19 @@ fn a_final_state_waits_for_the_last_slice() {
 
 #[test]
 fn a_lost_slice_is_never_silent() {
-    let mut table = Captures::default();
+    let mut table = table();
     let _stop = running(&mut table, &order("a", "x"));
     let capture = table.get_mut("a").unwrap();
-    (0..3).for_each(|seq| capture.written(seq, 10));
-    capture.lost(1, problem(Reason::SpoolFull, "dropped"));
+    (0..3).for_each(|seq| capture.written(cpu(seq), 10));
+    capture.lost(cpu(1), problem(Reason::SpoolFull, "dropped"));
     assert_eq!(
         capture.record.report.problem.as_ref().map(|p| p.reason),
         Some(Reason::SpoolFull),
         "said while it runs"
     );
-    capture.lost(2, problem(Reason::UploadRejected, "refused"));
+    capture.lost(cpu(2), problem(Reason::UploadRejected, "refused"));
     capture.ended(outcome(CaptureState::Finished), NOW);
-    capture.stored(0);
+    capture.stored(cpu(0));
     let report = &capture.record.report;
     assert_eq!((report.state, report.slices, report.uploaded), (CaptureState::Failed, 3, 1));
     assert_eq!(
@@ -187,31 +259,34 @@ fn a_lost_slice_is_never_silent() {
 
 #[test]
 fn the_oldest_slices_go_first() {
-    let mut table = Captures::default();
+    let mut table = table();
     for name in ["a", "b"] {
         table.add(record(&order(name, name), CaptureState::Running, NOW), None);
-        (0..3).for_each(|seq| table.get_mut(name).unwrap().written(seq, 100));
+        (0..3).for_each(|seq| table.get_mut(name).unwrap().written(cpu(seq), 100));
     }
     let now = Instant::now();
-    assert_eq!(table.next_upload(now), Some(("a".into(), 0)));
+    assert_eq!(table.next_upload(now), Some(("a".into(), cpu(0))));
     assert_eq!(table.over_limit(600), []);
-    assert_eq!(table.over_limit(599), [("a".into(), 0)]);
-    assert_eq!(table.over_limit(250), [("a".into(), 0), ("a".into(), 1), ("a".into(), 2), ("b".into(), 0)]);
+    assert_eq!(table.over_limit(599), [("a".into(), cpu(0))]);
+    assert_eq!(
+        table.over_limit(250),
+        [("a".into(), cpu(0)), ("a".into(), cpu(1)), ("a".into(), cpu(2)), ("b".into(), cpu(0))]
+    );
 }
 
 #[test]
 fn an_unknown_capture_holds_up_no_other() {
-    let mut table = Captures::default();
+    let mut table = table();
     for name in ["a", "b"] {
         table.add(record(&order(name, name), CaptureState::Running, NOW), None);
-        table.get_mut(name).unwrap().written(0, 1);
+        table.get_mut(name).unwrap().written(cpu(0), 1);
     }
     let now = Instant::now();
     let later = now + Duration::from_secs(15);
     assert_eq!(table.get_mut("a").unwrap().unknown_until(now, later), Duration::ZERO);
-    assert_eq!(table.next_upload(now), Some(("b".into(), 0)));
+    assert_eq!(table.next_upload(now), Some(("b".into(), cpu(0))));
     assert_eq!(table.next_try(), Some(later));
-    assert_eq!(table.next_upload(later), Some(("a".into(), 0)));
+    assert_eq!(table.next_upload(later), Some(("a".into(), cpu(0))));
     assert_eq!(table.get_mut("a").unwrap().unknown_until(later, later), Duration::from_secs(15));
 }
 
@@ -222,7 +297,7 @@ fn a_restart_ends_what_was_running() {
     done.outcome = Some(outcome(CaptureState::Finished));
     let mut settled = fresh("settled");
     settled.settled = true;
-    let table = Captures::restore(vec![fresh("running"), done, settled]);
+    let table = Captures::restore(&KINDS, vec![fresh("running"), done, settled]);
     let reason = |name: &str| {
         table.get(name).unwrap().record.outcome.as_ref().unwrap().problem.as_ref().map(|p| p.reason)
     };

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{self, SHA256};
 use bytes::Bytes;
+use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::{
-    DIGEST_HEADER, Enroll, EnrollReply, ErrorReply, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, OrderList,
+    DIGEST_HEADER, Enroll, EnrollReply, ErrorReply, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES,
+    OrderList, SliceId, slice_path,
 };
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -130,11 +132,17 @@ impl Gateway {
         if body.is_empty() { Ok(None) } else { parse(&body).map(Some) }
     }
 
-    /// Uploads a slice; the answer is a success when the gateway has stored it.
-    pub async fn upload(&self, capture: &str, seq: u32, slice: Bytes) -> Result<(), CallError> {
-        let digest = hex(digest::digest(&SHA256, &slice).as_ref());
-        let path = format!("/v1/captures/{}/slices/{seq}", path_segment(capture));
-        self.authorized(Method::PUT, &path, slice, Some(&digest), UPLOAD).await.map(drop)
+    /// Uploads a slice of a capture of these kinds; the answer is a success when the gateway has stored it.
+    pub async fn upload(
+        &self,
+        capture: &str,
+        profiles: &[ProfileKind],
+        slice: SliceId,
+        body: Bytes,
+    ) -> Result<(), CallError> {
+        let digest = hex(digest::digest(&SHA256, &body).as_ref());
+        let path = slice_path(&path_segment(capture), profiles, slice);
+        self.authorized(Method::PUT, &path, body, Some(&digest), UPLOAD).await.map(drop)
     }
 
     async fn authorized(

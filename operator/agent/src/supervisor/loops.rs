@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleetprof_crds::Reason;
+use fleetprof_crds::wire::SliceId;
 use tokio::time::Instant;
 
 use super::agent::{Agent, chance, seconds};
@@ -126,7 +127,7 @@ pub async fn uploads(agent: Rc<Agent>) -> anyhow::Error {
     let mut shutdown = agent.shutdown.subscribe();
     loop {
         let next = agent.captures.borrow().next_upload(std::time::Instant::now());
-        let Some((capture, seq)) = next else {
+        let Some((capture, slice)) = next else {
             let again = agent.captures.borrow().next_try();
             let again = again.map_or_else(|| Instant::now() + Duration::from_secs(3600), Instant::from_std);
             tokio::select! {
@@ -135,7 +136,7 @@ pub async fn uploads(agent: Rc<Agent>) -> anyhow::Error {
             }
             continue;
         };
-        if let Some(error) = upload(&agent, &capture, seq).await {
+        if let Some(error) = upload(&agent, &capture, slice).await {
             let pause = failed("upload failed", &mut backoff, &error);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -149,21 +150,19 @@ pub async fn uploads(agent: Rc<Agent>) -> anyhow::Error {
 }
 
 /// One try; an error is worth another.
-async fn upload(agent: &Agent, capture: &str, seq: u32) -> Option<CallError> {
-    let slice = match agent.spool.read_slice(capture, seq) {
-        Ok(slice) => Bytes::from(slice),
+async fn upload(agent: &Agent, capture: &str, slice: SliceId) -> Option<CallError> {
+    let body = match agent.spool.read_slice(capture, slice) {
+        Ok(body) => Bytes::from(body),
         Err(error) => {
-            agent.lose(
-                capture,
-                seq,
-                problem(Reason::SpoolFailed, format!("failed to upload slice {seq}: {error}")),
-            );
+            let why = problem(Reason::SpoolFailed, format!("failed to upload {slice}: {error}"));
+            agent.lose(capture, slice, why);
             return None;
         }
     };
-    match verdict(agent.gateway.upload(capture, seq, slice).await) {
-        Verdict::Stored => agent.stored(capture, seq),
-        Verdict::Refused(message) => agent.lose(capture, seq, problem(Reason::UploadRejected, message)),
+    let profiles = agent.captures.borrow().get(capture)?.record.profiles.clone();
+    match verdict(agent.gateway.upload(capture, &profiles, slice, body).await) {
+        Verdict::Stored => agent.stored(capture, slice),
+        Verdict::Refused(message) => agent.lose(capture, slice, problem(Reason::UploadRejected, message)),
         Verdict::Unwanted => agent.settle(capture),
         Verdict::Unknown => {
             if put_off(agent, capture) > UNKNOWN_FOR {

@@ -118,7 +118,7 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
         tree,
         spool,
         gateway,
-        captures: RefCell::new(Captures::default()),
+        captures: RefCell::new(Captures::of(&settings.kinds())),
         orders: RefCell::new(Vec::new()),
         beat: Notify::new(),
         watch: Cell::new(None),

@@ -1,7 +1,7 @@
 //! How did a capture end, seen from its worker's last words and its death? A pure function.
 
-use fleetprof_crds::Reason;
 use fleetprof_crds::wire::CaptureState;
+use fleetprof_crds::{ProfileKind, Reason};
 
 use super::captures::{Stop, problem};
 use super::spool::Outcome;
@@ -10,6 +10,8 @@ use crate::capture::protocol::{Event, Failed, FailureReason, Finished};
 /// What is known when a worker is gone.
 #[derive(Clone, Debug, Default)]
 pub struct Ending {
+    /// What was captured.
+    pub profiles: Vec<ProfileKind>,
     /// Its last event, where that was `finished` or `failed`.
     pub last: Option<Event>,
     /// Why it was asked to stop.
@@ -27,14 +29,14 @@ pub struct Ending {
 #[must_use]
 pub fn outcome(ending: &Ending) -> Outcome {
     match &ending.last {
-        Some(Event::Finished(finished)) if !finished.stopped => after(finished),
+        Some(Event::Finished(finished)) if !finished.stopped => after(finished, &ending.profiles),
         last => ending.stop.map_or_else(|| unasked(ending, last.as_ref()), stopped),
     }
 }
 
 fn unasked(ending: &Ending, last: Option<&Event>) -> Outcome {
     match last {
-        Some(Event::Finished(finished)) => after(finished),
+        Some(Event::Finished(finished)) => after(finished, &ending.profiles),
         Some(Event::Failed(failed)) => failure(failed),
         _ if ending.killed || ending.overdue => failed(
             Reason::CaptureTimedOut,
@@ -64,7 +66,7 @@ fn stopped(stop: Stop) -> Outcome {
     }
 }
 
-fn after(finished: &Finished) -> Outcome {
+fn after(finished: &Finished, profiles: &[ProfileKind]) -> Outcome {
     if finished.stopped {
         return failed(
             Reason::AgentGone,
@@ -78,9 +80,11 @@ fn after(finished: &Finished) -> Outcome {
             Reason::TargetExited,
             "the target ended during the capture; data captured before that is kept",
         ),
-        (false, true) => failed(Reason::TargetExited, "the target exited before it used any CPU"),
+        (false, true) => failed(Reason::TargetExited, "the target exited before anything was captured"),
         (false, false) => {
-            with(CaptureState::Finished, Reason::NoSamples, "the target used no CPU during the capture")
+            let nothing: Vec<&str> = profiles.iter().map(|kind| kind.nothing()).collect();
+            let message = format!("the target {} during the capture", nothing.join(" and "));
+            with(CaptureState::Finished, Reason::NoSamples, message)
         }
     }
 }
@@ -111,6 +115,18 @@ mod tests {
 
     fn failure(reason: FailureReason) -> Option<Event> {
         Some(Event::Failed(Failed { reason, message: "because".into(), samples: 0, slices: 0 }))
+    }
+
+    #[test]
+    fn an_empty_capture_says_what_the_target_did_not_do() {
+        use ProfileKind::{Alloc, Cpu};
+        let cases =
+            [(vec![Cpu], "the target used no CPU"), (vec![Cpu, Alloc], "used no CPU and allocated nothing")];
+        for (profiles, wanted) in cases {
+            let ending = Ending { profiles, last: finished(0, false, false), ..Ending::default() };
+            let message = outcome(&ending).problem.unwrap().message;
+            assert!(message.contains(wanted), "{message}");
+        }
     }
 
     #[test]

@@ -59,6 +59,7 @@ async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem>
     let request = CaptureRequest {
         pid: target.pid,
         start_ticks: Some(target.start_ticks),
+        profiles: order.profiles.clone(),
         collector: Collector::Auto,
         duration_ms: order.duration_ms,
         frequency_hz: order.frequency_hz,
@@ -134,7 +135,7 @@ impl<'a> Run<'a> {
             gauge,
             started,
             kill_at: started + allowed,
-            ending: Ending::default(),
+            ending: Ending { profiles: order.profiles.clone(), ..Ending::default() },
         }
     }
 

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use fleetprof_crds::ProfileKind;
+
+use crate::capture;
 
 /// Fallback directory for the spool, which counts as memory of the pod.
 pub(super) const MEMORY_DIR: &str = "/dev/shm";
@@ -38,6 +41,9 @@ pub struct Settings {
     /// Worker executable; defaults to this program.
     #[arg(long, env = "FLEETPROF_WORKER", hide = true)]
     pub worker: Option<PathBuf>,
+    /// Kinds of profiles that the worker captures; defaults to those of the collectors.
+    #[arg(long, env = "FLEETPROF_WORKER_PROFILES", hide = true, value_delimiter = ',')]
+    pub worker_profiles: Vec<ProfileKind>,
     /// Seconds a worker may run longer than its capture.
     #[arg(long, env = "FLEETPROF_WORKER_GRACE", hide = true, default_value_t = 25)]
     pub worker_grace: u64,
@@ -55,6 +61,12 @@ impl Settings {
         let private = format!("fleetprof-{instance}");
         let fallbacks = [std::env::temp_dir(), PathBuf::from(MEMORY_DIR)];
         std::iter::once(self.spool.clone()).chain(fallbacks.map(|dir| dir.join(&private))).collect()
+    }
+
+    /// What the workers capture.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<ProfileKind> {
+        if self.worker_profiles.is_empty() { capture::KINDS.to_vec() } else { self.worker_profiles.clone() }
     }
 
     /// [`Settings::idle_exit`] as a length of time.

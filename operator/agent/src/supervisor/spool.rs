@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! spool/captures/<hash>.json   the record of a capture; written and synced before its worker starts, so that none runs twice
-//! spool/slices/<hash>/<seq>.pb.gz   what its worker wrote and the gateway has not stored yet
+//! spool/slices/<hash>/<kind>-<seq>.pb.gz   what its worker wrote and the gateway has not stored yet
 //! spool/ca.pem                 the certificates that the gateway told us to trust
 //! ```
 //! A record of a settled capture is kept for [`KEPT`]; everything else of it is removed at once.
@@ -16,8 +16,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use fleetprof_crds::wire::{CaptureReport, CaptureState, MAX_SLICE_BYTES, MAX_SLICES, Problem};
+use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::{CaptureReport, CaptureState, MAX_SLICE_BYTES, MAX_SLICES, Problem, SliceId};
 use serde::{Deserialize, Serialize};
+
+use crate::capture::protocol::{slice_file, slice_id};
 
 /// How long the record of a settled capture is kept, so that it is never run again.
 pub const KEPT: Duration = Duration::from_secs(48 * 3600);
@@ -45,14 +48,19 @@ pub struct Record {
     pub session: String,
     /// The container it captures.
     pub container: String,
+    /// What it captures; the report counts samples of the first kind.
+    pub profiles: Vec<ProfileKind>,
+    /// Why it does not capture the rest of what was ordered.
+    #[serde(default)]
+    pub skipped: Option<Problem>,
     /// When the order was taken, seconds since 1970.
     pub taken_at: i64,
     /// How it ended; `None` while its worker runs.
     pub outcome: Option<Outcome>,
     /// Slices that the gateway has stored.
-    pub stored: BTreeSet<u32>,
+    pub stored: BTreeSet<SliceId>,
     /// Slices that are given up: dropped for want of space, or refused.
-    pub lost: BTreeSet<u32>,
+    pub lost: BTreeSet<SliceId>,
     /// Why the first of them was given up.
     #[serde(default)]
     pub loss: Option<Problem>,
@@ -125,32 +133,26 @@ impl Spool {
         Ok(dir)
     }
 
-    /// The complete slices of a capture, as (sequence number, bytes), in order.
+    /// The complete slices of a capture with their bytes, in order.
     #[must_use]
-    pub fn slices(&self, capture: &str) -> Vec<(u32, u64)> {
-        let files =
-            fs::read_dir(self.dir(capture)).into_iter().flatten().flatten().take(4 * MAX_SLICES as usize);
+    pub fn slices(&self, capture: &str) -> Vec<(SliceId, u64)> {
+        let most = 4 * MAX_SLICES as usize * ProfileKind::ALL.len();
+        let files = fs::read_dir(self.dir(capture)).into_iter().flatten().flatten().take(most);
         let slice = |f: fs::DirEntry| {
-            let seq = f
-                .file_name()
-                .to_str()?
-                .strip_suffix(".pb.gz")?
-                .parse::<u32>()
-                .ok()
-                .filter(|s| *s < MAX_SLICES)?;
+            let slice = slice_id(f.file_name().to_str()?).filter(|slice| slice.seq < MAX_SLICES)?;
             let meta = f.metadata().ok().filter(fs::Metadata::is_file)?;
-            Some((seq, meta.len()))
+            Some((slice, meta.len()))
         };
-        let mut all: Vec<(u32, u64)> = files.filter_map(slice).collect();
+        let mut all: Vec<(SliceId, u64)> = files.filter_map(slice).collect();
         all.sort_unstable();
         all
     }
 
     /// The bytes of a slice. Errors when it is longer than the gateway takes, or no regular file: the worker
     /// runs as the target's user, so the file is as hostile as the target.
-    pub fn read_slice(&self, capture: &str, seq: u32) -> io::Result<Vec<u8>> {
+    pub fn read_slice(&self, capture: &str, slice: SliceId) -> io::Result<Vec<u8>> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(self.slice_path(capture, seq))?;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(self.slice_path(capture, slice))?;
         let length = file.metadata().ok().filter(fs::Metadata::is_file).map(|m| m.len());
         match length {
             Some(length) if length <= MAX_SLICE_BYTES as u64 => {
@@ -166,8 +168,8 @@ impl Spool {
     }
 
     /// Removes a slice.
-    pub fn remove_slice(&self, capture: &str, seq: u32) {
-        let _ = fs::remove_file(self.slice_path(capture, seq));
+    pub fn remove_slice(&self, capture: &str, slice: SliceId) {
+        let _ = fs::remove_file(self.slice_path(capture, slice));
     }
 
     /// Removes every slice of a capture.
@@ -200,8 +202,8 @@ impl Spool {
         self.root.join("slices").join(file_name(capture))
     }
 
-    fn slice_path(&self, capture: &str, seq: u32) -> PathBuf {
-        self.dir(capture).join(format!("{seq}.pb.gz"))
+    fn slice_path(&self, capture: &str, slice: SliceId) -> PathBuf {
+        self.dir(capture).join(slice_file(slice))
     }
 }
 
@@ -248,6 +250,10 @@ mod tests {
         dir
     }
 
+    fn cpu(seq: u32) -> SliceId {
+        SliceId::new(ProfileKind::Cpu, seq)
+    }
+
     fn record(capture: &str) -> Record {
         let order = serde_json::json!({"capture": capture, "session": "s", "protocol": 1, "containerId": "c", "profile": "cpu",
             "frequencyHz": 99, "durationMs": 10_000, "sliceMs": 10_000, "startBefore": 5});
@@ -276,15 +282,17 @@ mod tests {
     fn only_complete_slices_in_range_are_seen() {
         let spool = Spool::open(&[scratch("slices")]).unwrap();
         let dir = spool.slices_dir("a").unwrap();
-        for name in ["1.pb.gz", "0.pb.gz", ".2.tmp", "128.pb.gz", "x.pb.gz", "-1.pb.gz"] {
+        let strange = [".cpu-2.pb.gz.tmp", "cpu-128.pb.gz", "cpu-x.pb.gz", "cpu--1.pb.gz", "1.pb.gz"];
+        for name in strange.into_iter().chain(["cpu-1.pb.gz", "wall-0.pb.gz", "cpu-0.pb.gz"]) {
             fs::write(dir.join(name), b"123").unwrap();
         }
-        fs::create_dir(dir.join("3.pb.gz")).unwrap();
-        assert_eq!(spool.slices("a"), [(0, 3), (1, 3)]);
-        assert_eq!(spool.read_slice("a", 0).unwrap(), b"123");
-        assert!(spool.read_slice("a", 3).is_err() && spool.read_slice("a", 9).is_err());
-        File::create(dir.join("5.pb.gz")).unwrap().set_len(MAX_SLICE_BYTES as u64 + 1).unwrap();
-        assert!(spool.read_slice("a", 5).unwrap_err().to_string().contains("at most"));
+        fs::create_dir(dir.join("cpu-3.pb.gz")).unwrap();
+        let wall = SliceId::new(ProfileKind::Wall, 0);
+        assert_eq!(spool.slices("a"), [(cpu(0), 3), (wall, 3), (cpu(1), 3)]);
+        assert_eq!(spool.read_slice("a", wall).unwrap(), b"123");
+        assert!(spool.read_slice("a", cpu(3)).is_err() && spool.read_slice("a", cpu(9)).is_err());
+        File::create(dir.join("cpu-5.pb.gz")).unwrap().set_len(MAX_SLICE_BYTES as u64 + 1).unwrap();
+        assert!(spool.read_slice("a", cpu(5)).unwrap_err().to_string().contains("at most"));
         assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
         spool.remove_slices("a");
         assert_eq!(spool.slices("a"), []);

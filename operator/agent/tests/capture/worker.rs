@@ -139,6 +139,7 @@ impl Drop for Target {
 pub fn request(pid: i32, collector: Collector, duration_ms: u64) -> CaptureRequest {
     CaptureRequest {
         pid,
+        profiles: vec![fleetprof_crds::ProfileKind::Cpu],
         start_ticks: None,
         collector,
         duration_ms,
@@ -236,7 +237,7 @@ impl Outcome {
             std::fs::read_dir(&self.directory).unwrap().map(|e| e.unwrap().path()).collect();
         files.sort();
         for (seq, file) in files.iter().enumerate() {
-            assert_eq!(file.file_name().unwrap().to_str().unwrap(), format!("{seq}.pb.gz"));
+            assert_eq!(file.file_name().unwrap().to_str().unwrap(), format!("cpu-{seq}.pb.gz"));
         }
         files
     }

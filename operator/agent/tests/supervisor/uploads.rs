@@ -1,7 +1,7 @@
 //! Uploads: retried until stored, refused ones said, the spool bounded.
 
-use fleetprof_crds::Reason;
-use fleetprof_crds::wire::CaptureState;
+use fleetprof_crds::wire::{CaptureState, Order};
+use fleetprof_crds::{ProfileKind, Reason};
 
 use super::support::{Agent, FakeGateway, Fault, Scratch, Sleeper, order};
 
@@ -30,6 +30,46 @@ fn a_slice_is_retried_until_it_is_stored_byte_for_byte() {
     assert_eq!(seen.attempts[&("a".into(), 2)], 1);
     drop(seen);
     assert_eq!(scratch.spooled(), 0);
+}
+
+#[test]
+fn each_kind_is_uploaded_as_what_it_is() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    let _target = Sleeper::new(&scratch);
+    scratch.worker(
+        "started; slice 0 100; slice 0 200 wall; slice 1 300 wall; slice 0 9 heap; finished 30 false",
+    );
+    let _agent = Agent::sidecar(&scratch, &gateway, &[("FLEETPROF_WORKER_PROFILES", "cpu,wall")]);
+    let profiles = vec![ProfileKind::Wall, ProfileKind::Cpu, ProfileKind::Lock];
+    gateway.order(|o| o.push(Order { protocol: 2, profiles, ..order("a") }));
+    let report = gateway.wait_for_state("a", CaptureState::Finished);
+    assert_eq!((report.slices, report.uploaded), (3, 3), "what was not ordered is not sent");
+    assert_eq!(report.samples, 20, "the first kind is counted");
+    let problem = report.problem.unwrap();
+    assert_eq!(problem.reason, Reason::AgentTooOld);
+    assert_eq!(problem.message, "the order asks for lock; this agent captures cpu, wall");
+    let (_, request) = scratch.runs().remove(0);
+    assert!(request.contains(r#""profiles":["wall","cpu"]"#), "{request}");
+    let seen = gateway.seen();
+    for (kind, seq) in [(ProfileKind::Cpu, 0), (ProfileKind::Wall, 0), (ProfileKind::Wall, 1)] {
+        assert_eq!(seen.slices[&(format!("a/{kind}"), seq)], scratch.kept_of(kind, seq), "{kind} {seq}");
+    }
+    assert_eq!(seen.slices.len(), 3);
+}
+
+#[test]
+fn a_kind_that_is_not_captured_is_skipped_before_anything_runs() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    let _target = Sleeper::new(&scratch);
+    scratch.worker("started; slice 0 100; finished 30 false");
+    let _agent = Agent::sidecar(&scratch, &gateway, &[]);
+    let wall = vec![ProfileKind::Wall];
+    gateway.order(|o| o.push(Order { protocol: 2, profiles: wall, ..order("a") }));
+    let report = gateway.wait_for_state("a", CaptureState::Skipped);
+    let problem = report.problem.unwrap();
+    assert_eq!(problem.reason, Reason::AgentTooOld);
+    assert_eq!(problem.message, "the order asks for wall; this agent captures cpu");
+    assert_eq!(scratch.runs().len(), 0);
 }
 
 #[test]
@@ -107,8 +147,8 @@ fn a_slice_that_is_no_file_is_not_sent() {
     let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
     let _target = Sleeper::new(&scratch);
     scratch.worker(
-        "started; slice 1 10; ln -s /etc/passwd $out/0.pb.gz; mkfifo $out/2.pb.gz; head -c 5000000 /dev/zero > $out/3.pb.gz
-         for i in 0 2 3; do echo '{\"slice\":{\"seq\":'$i',\"bytes\":10,\"samples\":1,\"startNanos\":1,\"durationNanos\":1}}'; done
+        "started; slice 1 10; ln -s /etc/passwd $out/cpu-0.pb.gz; mkfifo $out/cpu-2.pb.gz; head -c 5000000 /dev/zero > $out/cpu-3.pb.gz
+         for i in 0 2 3; do echo '{\"slice\":{\"kind\":\"cpu\",\"seq\":'$i',\"bytes\":10,\"samples\":1,\"startNanos\":1,\"durationNanos\":1}}'; done
          finished 10 false",
     );
     let _agent = Agent::sidecar(&scratch, &gateway, &[]);

@@ -48,8 +48,8 @@ async fn one(session: &ProfileSession, action: Action, context: &Context) -> Res
             open(*scope, order, place, context);
             Ok(Outcome::Done)
         }
-        Action::Assemble { target, profile, scope } => {
-            Ok(Outcome::Assembled { target, assembled: assemble(&scope, profile, context).await })
+        Action::Assemble { target, scope } => {
+            Ok(Outcome::Assembled { target, assembled: assemble(&scope, context).await })
         }
         Action::Close { capture } => {
             close(&capture, context);
@@ -118,7 +118,15 @@ fn close(capture: &str, context: &Context) {
     context.fleet.close(capture);
 }
 
-async fn assemble(scope: &CaptureScope, kind: ProfileKind, context: &Context) -> Assembled {
+async fn assemble(scope: &CaptureScope, context: &Context) -> Vec<(ProfileKind, Assembled)> {
+    let mut assembled = Vec::with_capacity(scope.profiles.len());
+    for kind in &scope.profiles {
+        assembled.push((*kind, assemble_kind(scope, *kind, context).await));
+    }
+    assembled
+}
+
+async fn assemble_kind(scope: &CaptureScope, kind: ProfileKind, context: &Context) -> Assembled {
     match context.results.stored(&scope.capture, kind).await {
         // None may be stored because the profile was made already, by a leader that could not write it down.
         Ok(stored) => from_result(context.results.assemble(scope, kind, stored.slices).await, scope),

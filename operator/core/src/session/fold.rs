@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use fleetprof_crds::session_status::{ProfileSessionStatus, TargetPhase, TopFunction};
-use fleetprof_crds::{ProfileSession, Reason};
+use fleetprof_crds::{ProfileKind, ProfileSession, Reason};
 use jiff::Timestamp;
 
 use super::observed::{JobFacts, Permission};
@@ -48,8 +48,8 @@ pub enum Outcome {
     Assembled {
         /// Index of the target.
         target: usize,
-        /// What came of it.
-        assembled: Assembled,
+        /// What came of each kind.
+        assembled: Vec<(ProfileKind, Assembled)>,
     },
     /// The hottest functions over all targets; none where they could not be computed.
     Summarized(Vec<TopFunction>),
@@ -135,12 +135,13 @@ fn fold_target(
     session: &ProfileSession,
     status: &mut ProfileSessionStatus,
     target: usize,
-    assembled: Assembled,
+    assembled: Vec<(ProfileKind, Assembled)>,
     now: Timestamp,
 ) -> bool {
     let deadline = status.capture_end_time.as_ref().map(|t| t.0 + session.spec.result_deadline.as_signed());
     let Some(target) = status.targets.get_mut(target) else { return false };
-    let (delayed, before) = (matches!(assembled, Assembled::Delayed(..)), target.reason);
+    let delayed = assembled.iter().any(|(_, one)| matches!(one, Assembled::Delayed(..)));
+    let before = target.reason;
     fold_assembled(target, assembled, deadline.is_some_and(|d| now > d), now);
     !delayed || target.reason != before
 }

@@ -199,12 +199,10 @@ pub enum Action {
         /// The place that the capture takes; `None` once it is over.
         place: Option<Box<Claim>>,
     },
-    /// Make one profile of the stored slices.
+    /// Make one profile of each kind from the stored slices.
     Assemble {
         /// Index of the target.
         target: usize,
-        /// The kind.
-        profile: ProfileKind,
         /// What was captured.
         scope: Box<CaptureScope>,
     },

@@ -227,7 +227,8 @@ pub fn outcome(status: &ProfileSessionStatus) -> Phase {
 pub fn conclude(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) {
     status.counts = counts(&status.targets);
     status.targets_summary = format!("{}/{}", with_data(&status.targets), status.counts.desired);
-    (status.reason, status.message) = because(session, conclusion(status));
+    let (reason, message) = conclusion(status);
+    (status.reason, status.message) = because(session, (reason, message + unknown_kinds(session)));
     let generation = session.metadata.generation;
     if conditions::is_true(&status.conditions, "ResultsDelayed") {
         status.completed_late = with_data(&status.targets) > 0;
@@ -239,6 +240,14 @@ pub fn conclude(session: &ProfileSession, status: &mut ProfileSessionStatus, now
     conditions::set(&mut status.conditions, "Complete", complete, generation, now);
     if with_data(&status.targets) > 0 {
         status.links = links(session);
+    }
+}
+
+/// What is said of kinds that a newer version put into the spec: nothing is captured in their place.
+fn unknown_kinds(session: &ProfileSession) -> &'static str {
+    match session.spec.profiles.iter().all(|kind| kind.is_known()) {
+        true => "",
+        false => " Some of spec.profiles were skipped: this version does not know them.",
     }
 }
 
@@ -303,7 +312,7 @@ fn links(session: &ProfileSession) -> Vec<Link> {
     names::VIEWS.iter().map(|n| Link { name: (*n).into(), url: format!("{base}/{n}") }).collect()
 }
 
-/// What came of assembling a target's slices.
+/// What came of assembling a target's slices of one kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Assembled {
     /// One profile was stored.
@@ -314,11 +323,42 @@ pub enum Assembled {
     Delayed(Reason, String),
 }
 
-/// Folds what came of assembling into a target: with data it succeeded, unless something else ended its
-/// capture.
-pub fn fold_assembled(target: &mut TargetStatus, assembled: Assembled, given_up: bool, now: Timestamp) {
-    let progress = matches!(
-        target.reason,
+/// Folds what came of assembling each kind into a target: with data it succeeded, unless something else ended
+/// its capture. A kind that was stored before stays while another one is delayed.
+pub fn fold_assembled(
+    target: &mut TargetStatus,
+    assembled: Vec<(ProfileKind, Assembled)>,
+    given_up: bool,
+    now: Timestamp,
+) {
+    let before = std::mem::take(&mut target.profiles);
+    let (mut empty, mut delay) = (Vec::new(), None);
+    for (kind, assembled) in assembled {
+        let kept = before.iter().find(|profile| profile.kind == kind).cloned();
+        match assembled {
+            Assembled::Profile(profile) => target.profiles.push(profile),
+            Assembled::Nothing => empty.push(kind),
+            Assembled::Delayed(reason, message) => {
+                target.profiles.extend(kept);
+                delay = delay.or(Some((reason, message)));
+            }
+        }
+    }
+    if let Some(first) = target.profiles.first() {
+        target.samples = first.samples;
+    }
+    match delay {
+        Some((reason, message)) if given_up => finish(target, TargetPhase::Failed, reason, message, now),
+        Some((reason, message)) => explain(target, reason, message),
+        None if target.profiles.is_empty() => end_without_data(target, given_up, now),
+        None => end_with_data(target, &empty, now),
+    }
+}
+
+/// Whether the reason says no more than that the target is on its way.
+const fn is_progress(reason: Option<Reason>) -> bool {
+    matches!(
+        reason,
         None | Some(
             Reason::Uploading
                 | Reason::Capturing
@@ -327,40 +367,38 @@ pub fn fold_assembled(target: &mut TargetStatus, assembled: Assembled, given_up:
                 | Reason::StorageFull
                 | Reason::StorageFailed
         )
-    );
-    match assembled {
-        Assembled::Profile(profile) => {
-            target.samples = profile.samples;
-            target.profiles = vec![profile];
-            match target.reason {
-                _ if progress => {
-                    finish(target, TargetPhase::Succeeded, Reason::Completed, String::new(), now)
-                }
-                Some(Reason::TargetExited) => target.phase = TargetPhase::Succeeded,
-                Some(Reason::Cancelled) => finish(
-                    target,
-                    TargetPhase::Cancelled,
-                    Reason::Cancelled,
-                    "Data captured so far is kept.".into(),
-                    now,
-                ),
-                _ => target.phase = TargetPhase::Failed,
-            }
+    )
+}
+
+/// `empty` are the kinds of which there was nothing to see.
+fn end_with_data(target: &mut TargetStatus, empty: &[ProfileKind], now: Timestamp) {
+    match target.reason {
+        reason if is_progress(reason) => {
+            let nothing: Vec<&str> = empty.iter().map(|kind| kind.nothing()).collect();
+            let message = match nothing.as_slice() {
+                [] => String::new(),
+                nothing => format!("The target {}.", nothing.join(" and ")),
+            };
+            finish(target, TargetPhase::Succeeded, Reason::Completed, message, now);
         }
-        Assembled::Nothing if target.reason == Some(Reason::Cancelled) => {
-            target.phase = TargetPhase::Cancelled
-        }
-        Assembled::Nothing if progress && given_up => {
-            finish(target, TargetPhase::Failed, Reason::ResultDeadlineExceeded, String::new(), now)
-        }
-        Assembled::Nothing if progress => {
-            finish(target, TargetPhase::Failed, Reason::NoSamples, String::new(), now)
-        }
-        Assembled::Nothing => target.phase = TargetPhase::Failed,
-        Assembled::Delayed(reason, message) if given_up => {
-            finish(target, TargetPhase::Failed, reason, message, now)
-        }
-        Assembled::Delayed(reason, message) => explain(target, reason, message),
+        Some(Reason::TargetExited) => target.phase = TargetPhase::Succeeded,
+        Some(Reason::Cancelled) => finish(
+            target,
+            TargetPhase::Cancelled,
+            Reason::Cancelled,
+            "Data captured so far is kept.".into(),
+            now,
+        ),
+        _ => target.phase = TargetPhase::Failed,
+    }
+}
+
+fn end_without_data(target: &mut TargetStatus, given_up: bool, now: Timestamp) {
+    let reason = if given_up { Reason::ResultDeadlineExceeded } else { Reason::NoSamples };
+    match target.reason {
+        Some(Reason::Cancelled) => target.phase = TargetPhase::Cancelled,
+        known if is_progress(known) => finish(target, TargetPhase::Failed, reason, String::new(), now),
+        _ => target.phase = TargetPhase::Failed,
     }
 }
 

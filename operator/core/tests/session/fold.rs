@@ -87,7 +87,7 @@ fn what_was_assembled_ends_its_target() {
         let mut session = session_with(TargetPhase::Uploading, before);
         let ended = NOW - jiff::SignedDuration::from_secs(if late { 61 } else { 59 });
         session.status.as_mut().unwrap().capture_end_time = Some(Time(ended));
-        let outcome = Outcome::Assembled { target: 0, assembled };
+        let outcome = Outcome::Assembled { target: 0, assembled: vec![(ProfileKind::Cpu, assembled)] };
         let case = format!("{before:?} {outcome:?} {late}");
         assert_eq!(fold(&mut session, &mut Answers::default(), outcome, NOW), again, "{case}");
         assert_eq!((target(&session).phase, target(&session).reason), (phase, reason), "{case}");

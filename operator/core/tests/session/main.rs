@@ -6,6 +6,7 @@ mod choose;
 #[path = "../common/mod.rs"]
 mod common;
 mod fold;
+mod kinds;
 mod life;
 mod places;
 mod world;

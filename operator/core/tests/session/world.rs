@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::common;
 use fleetprof_core::agent::AgentFacts;
 use fleetprof_core::budget::Ledger;
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::summary::Assembled;
@@ -31,6 +32,10 @@ pub struct World {
     pub results_full: bool,
     /// When the last step wants to look again.
     pub requeue: Option<SignedDuration>,
+    /// Samples that are stored of a kind, where it is not 42.
+    pub stored: HashMap<ProfileKind, i64>,
+    /// Kinds that cannot be stored now.
+    pub delayed: Vec<ProfileKind>,
 }
 
 /// What holds in the whole cluster.
@@ -89,6 +94,8 @@ impl World {
             ledger: Ledger::default(),
             results_full: false,
             requeue: None,
+            stored: HashMap::new(),
+            delayed: vec![],
         }
     }
     pub fn with_policy(mut self, spec: Value) -> Self {
@@ -134,8 +141,8 @@ impl World {
     }
     fn act(&mut self, action: Action) -> Outcome {
         match action {
-            Action::Assemble { target, scope, .. } => {
-                Outcome::Assembled { target, assembled: self.assemble(&scope.capture) }
+            Action::Assemble { target, scope } => {
+                Outcome::Assembled { target, assembled: self.assemble(&scope) }
             }
             Action::Claim(claim) => {
                 let capture = claim.capture.clone();
@@ -158,18 +165,27 @@ impl World {
             _ => Outcome::Done,
         }
     }
-    fn assemble(&self, capture: &str) -> Assembled {
-        let report = self.observed.captures.get(capture).and_then(|c| c.report.as_ref());
-        match (self.results_full, report.map_or(0, |r| r.slices)) {
-            (_, 0) => Assembled::Nothing,
-            (true, _) => Assembled::Delayed(Reason::StorageFull, "full".into()),
-            _ => Assembled::Profile(StoredProfile {
-                kind: ProfileKind::Cpu,
-                uri: "k".into(),
+    /// What the results say of each kind of the session.
+    fn assemble(&self, scope: &CaptureScope) -> Vec<(ProfileKind, Assembled)> {
+        let report = self.observed.captures.get(&scope.capture).and_then(|c| c.report.as_ref());
+        let slices = report.map_or(0, |r| r.slices);
+        let samples = |kind| self.stored.get(&kind).copied().unwrap_or(42);
+        let profile = |kind: ProfileKind| {
+            Assembled::Profile(StoredProfile {
+                kind,
+                uri: format!("k-{kind}"),
                 bytes: 1,
-                samples: 42,
-            }),
-        }
+                samples: samples(kind),
+            })
+        };
+        let one = |kind: ProfileKind| match slices {
+            0 => Assembled::Nothing,
+            _ if self.delayed.contains(&kind) => Assembled::Delayed(Reason::StorageFailed, "broken".into()),
+            _ if self.results_full => Assembled::Delayed(Reason::StorageFull, "full".into()),
+            _ if samples(kind) == 0 => Assembled::Nothing,
+            _ => profile(kind),
+        };
+        scope.profiles.iter().map(|kind| (*kind, one(*kind))).collect()
     }
     pub fn report(
         &mut self,

@@ -235,6 +235,7 @@ fn router(shared: Arc<Shared>, cut: Arc<Notify>) -> Router {
         .route("/v1/heartbeat", post(heartbeat))
         .route("/v1/orders", get(orders))
         .route("/v1/captures/{capture}/slices/{seq}", put(slice))
+        .route("/v1/captures/{capture}/{kind}/slices/{seq}", put(slice_of_kind))
         .layer(Extension(cut))
         .layer(axum::extract::DefaultBodyLimit::max(8 * 1024 * 1024))
         .with_state(shared)
@@ -312,6 +313,17 @@ async fn orders(
         }
         let _ = tokio::time::timeout_at(deadline, changed).await;
     }
+}
+
+/// Slices of a path with a kind stand under `capture/kind`.
+async fn slice_of_kind(
+    shared: State<Arc<Shared>>,
+    cut: Cut,
+    Path((capture, kind, seq)): Path<(String, String, u32)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    slice(shared, cut, Path((format!("{capture}/{kind}"), seq)), headers, body).await
 }
 
 async fn slice(

@@ -13,7 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fleetprof_crds::wire::{Order, PROTOCOL};
+use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::Order;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -31,9 +32,9 @@ pub fn order(capture: &str) -> Order {
     Order {
         capture: capture.into(),
         session: "session".into(),
-        protocol: PROTOCOL,
+        protocol: 1,
         container_id: format!("containerd://{BOX}"),
-        profile: "cpu".into(),
+        profiles: vec![ProfileKind::Cpu],
         frequency_hz: 99,
         duration_ms: 10_000,
         slice_ms: 10_000,
@@ -81,7 +82,7 @@ impl Scratch {
     }
 
     /// Writes a worker: a script that notes its request and when it began, and then does `body`. Functions
-    /// for the body: `slice SEQ BYTES`, `started`, `finished SAMPLES STOPPED`.
+    /// for the body: `slice SEQ BYTES [KIND]`, `started`, `finished SAMPLES STOPPED`.
     pub fn worker(&self, body: &str) -> PathBuf {
         let path = self.path("worker");
         let kept = self.path("kept");
@@ -95,8 +96,9 @@ env > {runs}.env
 out=$(echo "$request" | sed 's/.*"outputDir":"\([^"]*\)".*/\1/')
 started() {{ echo '{{"started":{{"runtime":"Python 3.11","collector":"Python","method":"py-spy","why":"a test","startNanos":5000000000}}}}'; }}
 slice() {{
-  head -c "$2" /dev/urandom > "$out/.$1.tmp"; cp "$out/.$1.tmp" {kept}/$1; mv "$out/.$1.tmp" "$out/$1.pb.gz"
-  echo '{{"slice":{{"seq":'$1',"bytes":'$2',"samples":10,"startNanos":1,"durationNanos":1}}}}'
+  kind=${{3:-cpu}}; name=$kind-$1
+  head -c "$2" /dev/urandom > "$out/.tmp"; cp "$out/.tmp" {kept}/$name; mv "$out/.tmp" "$out/$name.pb.gz"
+  echo '{{"slice":{{"kind":"'$kind'","seq":'$1',"bytes":'$2',"samples":10,"startNanos":1,"durationNanos":1}}}}'
 }}
 finished() {{ echo '{{"finished":{{"samples":'$1',"expected":9,"taken":9,"lost":0,"slices":1,"targetExited":false,"stopped":'$2',"notes":[]}}}}'; exit 0; }}
 {body}
@@ -126,8 +128,13 @@ finished() {{ echo '{{"finished":{{"samples":'$1',"expected":9,"taken":9,"lost":
         }
     }
 
+    /// The bytes of a CPU slice.
     pub fn kept(&self, seq: u32) -> Vec<u8> {
-        fs::read(self.path("kept").join(seq.to_string())).unwrap()
+        self.kept_of(ProfileKind::Cpu, seq)
+    }
+
+    pub fn kept_of(&self, kind: ProfileKind, seq: u32) -> Vec<u8> {
+        fs::read(self.path("kept").join(format!("{kind}-{seq}"))).unwrap()
     }
 
     /// The slices in the spool.

@@ -26,13 +26,13 @@ fn hash(order: &Order, hasher: &mut DefaultHasher) {
         session,
         protocol,
         container_id,
-        profile,
+        profiles,
         frequency_hz,
         duration_ms,
         slice_ms,
         start_before,
         cancel,
     } = order;
-    (capture, session, protocol, container_id, profile).hash(hasher);
+    (capture, session, protocol, container_id, profiles).hash(hasher);
     (frequency_hz, duration_ms, slice_ms, start_before, cancel).hash(hasher);
 }

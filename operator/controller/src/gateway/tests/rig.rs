@@ -221,7 +221,7 @@ pub(super) fn order(capture: &str) -> Order {
         session: "session-uid".into(),
         protocol: PROTOCOL,
         container_id: "c0ffee".into(),
-        profile: "cpu".into(),
+        profiles: vec![ProfileKind::Cpu],
         frequency_hz: 99,
         duration_ms: 120_000,
         slice_ms: 10_000,

@@ -19,7 +19,7 @@ pub(super) fn actions(index: usize, target: &TargetStatus, context: &Context) ->
         TargetPhase::Ordered | TargetPhase::Running => vec![open(target, context)],
         TargetPhase::Uploading if complete(target, context) => {
             let scope = Box::new(context.scope(target));
-            vec![open(target, context), Action::Assemble { target: index, profile: context.profile(), scope }]
+            vec![open(target, context), Action::Assemble { target: index, scope }]
         }
         TargetPhase::Uploading => vec![open(target, context)],
         TargetPhase::Succeeded | TargetPhase::Failed | TargetPhase::Skipped | TargetPhase::Cancelled
@@ -64,8 +64,9 @@ pub(super) fn complete(target: &TargetStatus, context: &Context) -> bool {
 }
 
 impl Context<'_> {
-    fn profile(&self) -> ProfileKind {
-        self.session.spec.profiles.first().copied().unwrap_or(ProfileKind::Cpu)
+    /// The kinds to capture: those that this version knows. Nothing is captured in place of another.
+    pub(super) fn profiles(&self) -> Vec<ProfileKind> {
+        self.session.spec.profiles.iter().copied().filter(|kind| kind.is_known()).collect()
     }
 
     /// What the target's capture is of.
@@ -87,7 +88,7 @@ impl Context<'_> {
             session: self.session.metadata.uid.clone().unwrap_or_default(),
             protocol: 0,
             container_id: target.container_id.clone(),
-            profile: self.profile().name().into(),
+            profiles: self.profiles(),
             frequency_hz: u32::try_from(spec.frequency_hz).unwrap_or(99),
             duration_ms: u64::from(spec.duration.as_secs()) * 1000,
             slice_ms: u64::from(self.settings.slice_seconds) * 1000,

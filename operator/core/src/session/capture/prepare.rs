@@ -73,7 +73,12 @@ fn order(target: &mut TargetStatus, pod: &PodFacts, agent: &AgentFacts, context:
 
 /// Whether the agent captures what is wanted, and speaks a protocol that has a word for it.
 fn can_obey(target: &TargetStatus, agent: &AgentFacts, context: &Context) -> Result<(), Skip> {
-    plan(&context.session.spec.profiles, &agent.offers())?;
+    let profiles = context.profiles();
+    if profiles.is_empty() {
+        let cause = "this version of the operator knows no kind of profile in spec.profiles";
+        return Err(Skip::new(Reason::InvalidSpec, cause));
+    }
+    plan(&profiles, &agent.offers())?;
     let (version, have, need) = (&agent.version, agent.protocol, context.order(target).protocol);
     if have < need {
         let cause = format!("the agent {version} speaks protocol {have}, the order needs {need}");
