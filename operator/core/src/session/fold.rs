@@ -79,7 +79,11 @@ pub fn fold_all(
     outcomes: Vec<Outcome>,
     now: Timestamp,
 ) -> bool {
-    outcomes.into_iter().fold(false, |again, outcome| fold(session, answers, outcome, now) || again)
+    let mut again = false;
+    for outcome in outcomes {
+        again |= fold(session, answers, outcome, now);
+    }
+    again
 }
 
 /// Folds an outcome into the session's status, or into the answers that the next step looks at. Says whether
