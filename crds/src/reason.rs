@@ -178,6 +178,8 @@ reasons! {
     TooManyTargets => "a session captures at most 50 targets: select fewer pods, or create multiple sessions",
     /// The spec is invalid.
     InvalidSpec => "see the message for the field",
+    /// The object exists, but this version of the operator cannot decode it and leaves it as it is.
+    Unreadable => "correct the named field, or run the version of fleetprof that wrote it",
     /// Internal error of fleetprof.
     Internal => "see the operator log",
     /// The state of an agent is currently unknown; profiling is not blocked.

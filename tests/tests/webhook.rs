@@ -13,6 +13,7 @@ use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use fleetprof_operator::server::{ConnectionMetrics, Limits};
 use fleetprof_operator::tls::{CertificateNames, TlsSource, ensure_certificates, serve};
+use fleetprof_operator::watched::WatchMetrics;
 use fleetprof_operator::webhook::registration::{self, Names};
 use fleetprof_operator::webhook::{Index, Metrics, WebhookState, router};
 use fleetprof_tests::people::{cluster_policy, create, object};
@@ -110,7 +111,7 @@ impl Webhook {
             resources: default_resources(),
             token_ttl_seconds: 3600,
         };
-        let index = Index::watch(client.clone());
+        let index = Index::watch(&client, &WatchMetrics::default());
         index.policies_synced().await;
         index.namespaces_synced().await;
         let state = WebhookState {

@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod health;
 pub mod leader;
 pub mod listeners;
+pub mod logging;
 pub mod metrics;
 pub mod permission;
 mod permits;

@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use fleetprof_operator::settings::RunSettings;
-use fleetprof_operator::{run, server, webhook};
+use fleetprof_operator::{logging, run, server, webhook};
 use tokio::runtime::Builder;
-use tracing_subscriber::EnvFilter;
 
 /// A webhook request makes hundreds of small allocations, which are slow with the C library of a static
 /// binary.
@@ -37,7 +36,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
-        .with_env_filter(EnvFilter::new(&arguments.log))
+        .with_env_filter(logging::filter(&arguments.log))
         .with_writer(std::io::stderr)
         .init();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

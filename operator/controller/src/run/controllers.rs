@@ -23,6 +23,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use super::dispatch;
 use super::registration;
 use super::requeue::{Queues, Requeues};
+use super::unreadable;
 use super::watches::Watches;
 use crate::events::Events;
 use crate::gateway::{Fleet, Tickets};
@@ -30,8 +31,7 @@ use crate::metrics::Metrics;
 use crate::results::Results;
 use crate::settings::RunSettings;
 use crate::tls::TlsSource;
-use crate::watched::Namespaces;
-use crate::watched::PolicyObject;
+use crate::watched::{Cache, Namespaces, PolicyObject};
 use crate::{policies, sessions, triggers};
 
 /// Sessions that are reconciled at once.
@@ -144,10 +144,10 @@ pub async fn start(
             events: events.clone(),
             metrics: metrics.clone(),
         },
-        events,
+        events: events.clone(),
         metrics,
     });
-    reopen(&watches, &session_context).await;
+    reopen(&watches.sessions, &session_context).await;
     fleet.set_synced(true, Timestamp::now());
     let store = watches.sessions.store();
     tasks.spawn(run_sessions(store, session_context.clone(), queues.sessions));
@@ -161,21 +161,48 @@ pub async fn start(
         policy_context.clone(),
         queues.cluster_policies,
     ));
-    tasks.spawn(registration::leave_with_namespace(
-        client.clone(),
-        settings.clone(),
-        watches.namespaces.clone(),
-    ));
-    tasks.spawn(registration::keep(client, settings, tls, watches.policies.clone()));
-    tasks.spawn(sessions::sweep_forever(watches.sessions.clone(), session_context));
-    tasks.spawn(dispatch::run(fleet, watches, namespaces, requeues));
+    follow(
+        Following { client, settings, fleet, tls, watches, namespaces, requeues, session_context, events },
+        tasks,
+    );
     Ok(policy_context)
 }
 
+/// What follows the watches.
+struct Following {
+    client: Client,
+    settings: RunSettings,
+    fleet: Fleet,
+    tls: TlsSource,
+    watches: Watches,
+    namespaces: Namespaces,
+    requeues: Requeues,
+    session_context: Arc<sessions::Context>,
+    events: Events,
+}
+
+/// Starts everything that works on what the watches tell.
+fn follow(parts: Following, tasks: &mut JoinSet<anyhow::Result<()>>) {
+    let Following { client, settings, fleet, tls, watches, namespaces, requeues, session_context, events } =
+        parts;
+    let Watches { pods, policies, sessions, index, namespaces: all_namespaces, changes } = watches;
+    tasks.spawn(unreadable::report_forever(client.clone(), events, changes.unreadable));
+    tasks.spawn(registration::leave_with_namespace(
+        client.clone(),
+        settings.clone(),
+        all_namespaces,
+        changes.namespaces,
+    ));
+    tasks.spawn(registration::keep(client, settings, tls, policies.clone(), changes.policies));
+    tasks.spawn(sessions::sweep_forever(sessions.clone(), index.clone(), changes.gone, session_context));
+    let sources = dispatch::Sources { pods, policies, sessions, index, namespaces };
+    tasks.spawn(dispatch::run(fleet, sources, changes.pods, changes.concerned, requeues));
+}
+
 /// Until every one is open no agent is answered: an order that is missing from a list stops its capture.
-async fn reopen(watches: &Watches, context: &Arc<sessions::Context>) {
+async fn reopen(sessions: &Cache<ProfileSession>, context: &Arc<sessions::Context>) {
     let live = |s: &ProfileSession| s.status.as_ref().is_some_and(|s| !s.phase.is_terminal());
-    let mut left = watches.sessions.filter(live);
+    let mut left = sessions.filter(live);
     left.iter().for_each(|session| sessions::hold_places(session, context));
     for _ in 0..REOPEN_TRIES {
         let mut failed = Vec::new();

@@ -12,6 +12,7 @@ mod dispatch;
 mod endpoint;
 mod registration;
 mod requeue;
+mod unreadable;
 mod watches;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::server::{self, ConnectionMetrics, Limits};
 use crate::settings::RunSettings;
 use crate::signals;
 use crate::tls::{self, CertificateNames, ClientAuth, TlsSource};
+use crate::watched::WatchMetrics;
 
 /// All metrics of the process; registered once, before there is a leader.
 #[derive(Clone)]
@@ -44,6 +46,7 @@ struct AllMetrics {
     results: ResultsMetrics,
     data: DataApiMetrics,
     connections: ConnectionMetrics,
+    watches: WatchMetrics,
 }
 
 /// Runs until the lease is lost, something essential ends, or the process is asked to stop.
@@ -62,6 +65,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         results: ResultsMetrics::register(&mut registry),
         data: DataApiMetrics::register(&mut registry),
         connections: ConnectionMetrics::register(&mut registry),
+        watches: WatchMetrics::register(&mut registry),
     };
     // A standby is ready when it takes part in the election; who leads has more gates to open.
     let gates = Gates::new(&["election"]);
@@ -111,7 +115,7 @@ async fn lead(
         Results::open(config, metrics.results.clone()).await.context("the results volume is not usable")?;
     gates.set("results", true);
     let (requeues, queues) = requeue::requeues();
-    let watches = watches::start(&client, &requeues, &mut tasks).await?;
+    let watches = watches::start(&client, &requeues, &metrics.watches, &mut tasks).await?;
     gates.set("watches", true);
     let tickets = Arc::new(Tickets::new(&ensured.ticket_key));
     let own = metrics.own.clone();

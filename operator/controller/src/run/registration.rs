@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use fleetprof_crds::names::{DATA_GROUP, VERSION};
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -11,53 +12,62 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::DeleteParams;
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
-use kube_runtime::reflector::{ObjectRef, Store};
+use tokio::sync::watch;
 
 use crate::data_api::FrontProxySource;
 use crate::data_api::registration::{ReadService, hand_over, register};
 use crate::gateway::Fleet;
 use crate::settings::RunSettings;
 use crate::tls::{self, CertificateNames, TlsSource};
-use crate::watched::PolicyCaches;
+use crate::watched::{Cache, PolicyCaches};
 use crate::webhook::registration;
 
-/// How often it is looked whether policies or certificates changed what should be registered.
-const EVERY: Duration = Duration::from_millis(500);
-/// Every how many looks the cluster is compared as well: somebody else may have changed it.
-const COMPARE: u32 = 60;
+/// How long is waited for further changes before what should be registered is worked out.
+const TOGETHER: Duration = Duration::from_millis(100);
+/// How often what is registered is compared with what should be: somebody else may have changed it.
+const COMPARE: Duration = Duration::from_secs(30);
 /// Delay before a failed registration is retried.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How often the registrations are deleted while the operator's namespace is terminating.
+const WHILE_DELETED: Duration = Duration::from_secs(1);
 /// How long handing over may take: what is left of the time to stop is for giving the lease back.
 const HAND_OVER: Duration = Duration::from_secs(5);
 
-/// Keeps the webhooks as they should be, for ever. A refusal is logged and tried again.
+/// Keeps the webhooks as they should be, for ever: looks when a policy or the certificate changes, and now and
+/// then whether somebody else changed them. A refusal is logged and tried again.
+///
+/// # Errors
+/// When the watch of policies ended.
 pub async fn keep(
     client: Client,
     settings: RunSettings,
-    tls: TlsSource,
+    mut tls: TlsSource,
     policies: PolicyCaches,
+    mut edited: watch::Receiver<()>,
 ) -> anyhow::Result<()> {
-    let mut last: Option<Vec<serde_json::Value>> = None;
-    for look in 1u32.. {
+    let names =
+        registration::Names { fullname: settings.name.clone(), namespace: settings.namespace.clone() };
+    loop {
+        edited.mark_unchanged();
+        let mut wait = COMPARE;
         if let Some(ca) = tls.ca_bundle() {
-            let names = registration::Names {
-                fullname: settings.name.clone(),
-                namespace: settings.namespace.clone(),
-            };
-            let wanted = registration::webhooks(policies.all().views().iter(), &ca, &names);
-            if last.as_ref() != Some(&wanted) || look % COMPARE == 0 {
-                match registration::apply(&client, &names, &wanted).await {
-                    Ok(_) => last = Some(wanted),
-                    Err(error) => tracing::warn!(
-                        error = format!("{error:#}"),
-                        "failed to register webhooks; pods start without an agent meanwhile"
-                    ),
-                }
+            let wanted = registration::webhooks(policies.all().iter(), &ca, &names);
+            if let Err(error) = registration::apply(&client, &names, &wanted).await {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "failed to register webhooks; pods start without an agent meanwhile"
+                );
+                wait = AGAIN;
             }
         }
-        tokio::time::sleep(if last.is_some() { EVERY } else { EVERY * 4 }).await;
+        tokio::select! {
+            changed = edited.changed() => changed.context("the watch of policies ended")?,
+            () = tls.changed() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        // Many policies may be written at once.
+        tokio::time::sleep(TOGETHER).await;
     }
-    Ok(())
 }
 
 /// Keeps the APIService as it should be from when the leader can answer, for ever. A refusal is logged and
@@ -73,7 +83,7 @@ pub async fn keep_read_api(
     // namespaces.
     known.loaded().await;
     loop {
-        let mut wait = EVERY * COMPARE;
+        let mut wait = COMPARE;
         if let Some(ca) = tls.ca_bundle()
             && let Err(error) = register(&client, &leader, &ca).await
         {
@@ -102,23 +112,31 @@ pub async fn leave(client: Client, settings: RunSettings) {
                 "failed to hand over the read API; the webhook replicas will take over"
             );
         }
-        Err(_) => {
-            tracing::warn!("timeout while handing over the read API; the webhook replicas will take over")
-        }
+        Err(_) => tracing::warn!(
+            "timeout while handing over the read API; the webhook replicas will take over"
+        ),
     }
 }
 
 /// When the operator's own namespace is deleted without `helm uninstall`, takes away what would outlive it
 /// and hurt: an APIService that nobody serves blocks the deletion of every namespace, this one first.
+///
+/// # Errors
+/// When the watch of namespaces ended.
 pub async fn leave_with_namespace(
     client: Client,
     settings: RunSettings,
-    namespaces: Store<PartialObjectMeta<Namespace>>,
+    namespaces: Cache<PartialObjectMeta<Namespace>>,
+    mut changed: watch::Receiver<()>,
 ) -> anyhow::Result<()> {
-    let own = ObjectRef::new(&settings.namespace);
+    let is_deleted = || {
+        let own = namespaces.get("", &settings.namespace);
+        own.is_some_and(|n| n.metadata.deletion_timestamp.is_some())
+    };
     loop {
-        tokio::time::sleep(EVERY * 2).await;
-        if namespaces.get(&own).is_none_or(|n| n.metadata.deletion_timestamp.is_none()) {
+        changed.mark_unchanged();
+        if !is_deleted() {
+            changed.changed().await.context("the watch of namespaces ended")?;
             continue;
         }
         let services = Api::<APIService>::all(client.clone());
@@ -133,6 +151,8 @@ pub async fn leave_with_namespace(
             webhooks = gone.1,
             "the operator's namespace is terminating; deleted the APIService and webhooks"
         );
+        // Somebody may make them again for as long as the namespace is there.
+        tokio::time::sleep(WHILE_DELETED).await;
     }
 }
 

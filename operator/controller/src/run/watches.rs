@@ -1,48 +1,111 @@
-//! What does the leader watch, and when has it seen everything once?
-
-use std::fmt::Debug;
+//! What does the leader watch, whom does it tell, and when has it seen everything once?
 
 use anyhow::Context;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy};
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
-use kube_runtime::reflector::{self, ObjectRef, Store};
-use kube_runtime::{WatchStreamExt, watcher};
-use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, oneshot};
+use kube_runtime::reflector::ObjectRef;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::requeue::{Concerned, Requeues};
-use crate::watched::Cache;
-use crate::watched::PolicyCaches;
-use crate::watched::{PodChange, Pods};
+use super::unreadable::Report;
+use crate::watched::{
+    Cache, PodChange, Pods, PolicyCaches, SessionIndex, Told, Unreadable, WatchMetrics, Writer, events, whole,
+};
 
-/// The leader's copies of the cluster, synced.
+/// The leader's caches of the cluster, synced.
 pub struct Watches {
     /// The pods, pruned.
     pub pods: Pods,
-    /// Pods that changed.
-    pub pod_changes: mpsc::UnboundedReceiver<PodChange>,
     /// The policies of both kinds.
     pub policies: PolicyCaches,
     /// The sessions.
     pub sessions: Cache<ProfileSession>,
-    /// Policies one of whose sessions changed.
-    pub session_changes: mpsc::UnboundedReceiver<Concerned>,
+    /// The live sessions, by what concerns them.
+    pub index: SessionIndex,
     /// The namespaces, metadata alone.
-    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    pub namespaces: Cache<PartialObjectMeta<Namespace>>,
+    /// What changes in them.
+    pub changes: Changes,
+}
+
+/// What the watches tell beside what they requeue.
+pub struct Changes {
+    /// Pods that changed.
+    pub pods: mpsc::UnboundedReceiver<PodChange>,
+    /// Policies one of whose sessions changed.
+    pub concerned: mpsc::UnboundedReceiver<Concerned>,
+    /// Uids of sessions that are gone.
+    pub gone: mpsc::UnboundedReceiver<String>,
+    /// Objects that cannot be read.
+    pub unreadable: mpsc::UnboundedReceiver<Report>,
+    /// Some policy is new, edited or gone.
+    pub policies: watch::Receiver<()>,
+    /// Some namespace changed.
+    pub namespaces: watch::Receiver<()>,
+}
+
+/// The other ends of [`Changes`].
+#[derive(Clone)]
+struct Tell {
+    index: SessionIndex,
+    requeues: Requeues,
+    concerned: mpsc::UnboundedSender<Concerned>,
+    gone: mpsc::UnboundedSender<String>,
+    unreadable: mpsc::UnboundedSender<Report>,
+    policies: watch::Sender<()>,
+    namespaces: watch::Sender<()>,
 }
 
 /// Starts the watches and waits until each has listed everything once. What changes is told to the
 /// controllers by `requeues`.
+///
+/// # Errors
+/// When a watch ends.
 pub async fn start(
     client: &Client,
     requeues: &Requeues,
+    metrics: &WatchMetrics,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<Watches> {
-    let (sender, pod_changes) = mpsc::unbounded_channel();
+    let (pods, pod_changes, pods_synced) = follow_pods(client, metrics, tasks);
+    let (tell, changes) = channels(requeues.clone(), pod_changes);
+    let index = tell.index.clone();
+    let (sessions, of_sessions) = Cache::new(metrics.clone());
+    let told = tell.clone();
+    spawn(client, tasks, of_sessions, move |change| told.session(&change));
+    let (namespaced, of_namespaced) = Cache::new(metrics.clone());
+    let told = tell.clone();
+    spawn(client, tasks, of_namespaced, move |change: Told<'_, ProfilingPolicy>| {
+        if let Some(policy) = told.policy(&change) {
+            let _ = told.requeues.policies.send(ObjectRef::from_obj(policy));
+        }
+    });
+    let (cluster, of_cluster) = Cache::new(metrics.clone());
+    let told = tell.clone();
+    spawn(client, tasks, of_cluster, move |change: Told<'_, ClusterProfilingPolicy>| {
+        if let Some(policy) = told.policy(&change) {
+            let _ = told.requeues.edited.send(ObjectRef::from_obj(policy));
+        }
+    });
+    let policies = PolicyCaches { namespaced, cluster };
+    let (namespaces, of_namespaces) = Cache::new(metrics.clone());
+    spawn(client, tasks, of_namespaces, move |_| tell.namespaces.send_replace(()));
+    pods_synced.await.context("failed to list pods")?;
+    policies.synced().await.context("failed to list policies")?;
+    sessions.synced().await.context("failed to list sessions")?;
+    namespaces.synced().await.context("failed to list namespaces")?;
+    Ok(Watches { pods, policies, sessions, index, namespaces, changes })
+}
+
+fn follow_pods(
+    client: &Client,
+    metrics: &WatchMetrics,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> (Pods, mpsc::UnboundedReceiver<PodChange>, oneshot::Receiver<()>) {
+    let (sender, changes) = mpsc::unbounded_channel();
     let (synced, pods_synced) = oneshot::channel();
     let pods = Pods::default();
     let synced = std::sync::Mutex::new(Some(synced));
@@ -50,89 +113,85 @@ pub async fn start(
         let sender = synced.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         sender.map(|s| s.send(()));
     };
-    tasks.spawn(pods.clone().follow(client.clone(), sender, done));
-    let (concerned, session_changes) = mpsc::unbounded_channel();
-    let queue = requeues.clone();
-    let sessions =
-        copy(client, tasks, move |before: Option<&ProfileSession>, now: Option<&ProfileSession>| {
-            now.map(|session| queue.sessions.send(ObjectRef::from_obj(session)));
-            now.or(before).and_then(Concerned::of).map(|policy| concerned.send(policy));
-        });
-    // A policy that was edited is looked at without waiting for any pace, but not because its status was
-    // written, by us.
-    let queue = requeues.clone();
-    let namespaced =
-        copy(client, tasks, move |before: Option<&ProfilingPolicy>, now: Option<&ProfilingPolicy>| {
-            edited(before, now).map(|policy| queue.policies.send(ObjectRef::from_obj(policy)));
-        });
-    let queue = requeues.clone();
-    let cluster = copy(
-        client,
-        tasks,
-        move |before: Option<&ClusterProfilingPolicy>, now: Option<&ClusterProfilingPolicy>| {
-            edited(before, now).map(|policy| queue.edited.send(ObjectRef::from_obj(policy)));
-        },
-    );
-    let policies = PolicyCaches { namespaced, cluster };
-    let namespaces = reflect(
-        watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default()),
-        tasks,
-    );
-    pods_synced.await.context("failed to list pods")?;
-    policies.namespaced.store().wait_until_ready().await.context("failed to list policies")?;
-    policies.cluster.store().wait_until_ready().await.context("failed to list cluster policies")?;
-    sessions.store().wait_until_ready().await.context("failed to list sessions")?;
-    namespaces.wait_until_ready().await.context("failed to list namespaces")?;
-    Ok(Watches { pods, pod_changes, policies, sessions, session_changes, namespaces })
+    tasks.spawn(pods.clone().follow(client.clone(), sender, metrics.clone(), done));
+    (pods, changes, pods_synced)
 }
 
-/// The object, where it is new or somebody changed what it asks for.
-fn edited<'a, K: Resource>(before: Option<&K>, now: Option<&'a K>) -> Option<&'a K> {
-    now.filter(|now| {
-        before.is_none_or(|before| {
-            before.meta().generation != now.meta().generation || before.uid() != now.uid()
-        })
-    })
+fn channels(requeues: Requeues, pods: mpsc::UnboundedReceiver<PodChange>) -> (Tell, Changes) {
+    let (to_concerned, concerned) = mpsc::unbounded_channel();
+    let (to_gone, gone) = mpsc::unbounded_channel();
+    let (to_unreadable, unreadable) = mpsc::unbounded_channel();
+    let (to_policies, policies) = watch::channel(());
+    let (to_namespaces, namespaces) = watch::channel(());
+    let tell = Tell {
+        index: SessionIndex::default(),
+        requeues,
+        concerned: to_concerned,
+        gone: to_gone,
+        unreadable: to_unreadable,
+        policies: to_policies,
+        namespaces: to_namespaces,
+    };
+    (tell, Changes { pods, concerned, gone, unreadable, policies, namespaces })
 }
 
-/// One copy of all objects of a kind; `tell` hears of each that changes. Who wrote which field, often half of
-/// an object, is of no interest here.
-fn copy<K>(
+fn spawn<K>(
     client: &Client,
     tasks: &mut JoinSet<anyhow::Result<()>>,
-    tell: impl Fn(Option<&K>, Option<&K>) + Send + 'static,
-) -> Cache<K>
-where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    writer: Writer<K>,
+    tell: impl Fn(Told<'_, K>) + Send + 'static,
+) where
+    K: Resource<DynamicType = ()> + serde::de::DeserializeOwned,
+    K: Clone + std::fmt::Debug + Send + Sync + 'static,
 {
-    let (cache, writer) = Cache::new();
-    let watch = watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff();
-    tasks.spawn(writer.keep(watch.modify(|object| object.managed_fields_mut().clear()), tell));
-    cache
+    tasks.spawn(writer.keep(events(Api::all(client.clone()), whole), tell));
 }
 
-fn reflect<K>(
-    stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
-    tasks: &mut JoinSet<anyhow::Result<()>>,
-) -> Store<K>
-where
-    K: Resource + Clone + Send + Sync + 'static,
-    K::DynamicType: Default + Eq + std::hash::Hash + Clone + Send + Sync + Unpin,
-{
-    let (store, writer) = reflector::store();
-    let stream = stream.default_backoff().reflect(writer);
-    tasks.spawn(async move {
-        let mut stream = std::pin::pin!(stream);
-        while let Some(event) = stream.next().await {
-            if let Err(error) = event {
-                tracing::warn!(
-                    %error,
-                    kind = %K::kind(&K::DynamicType::default()),
-                    "watch interrupted; retrying"
-                );
+impl Tell {
+    fn session(&self, change: &Told<'_, ProfileSession>) {
+        let session = match change {
+            Told::Object { now, .. } => {
+                self.index.set(now);
+                let _ = self.requeues.sessions.send(ObjectRef::from_obj(*now));
+                Some(*now)
             }
+            Told::Gone { uid, before } => {
+                let _ = self.gone.send((*uid).to_owned());
+                before.inspect(|session| {
+                    self.index.remove(&(session.namespace().unwrap_or_default(), session.name_any()));
+                })
+            }
+            Told::Unreadable(object) => {
+                self.index.remove(&(object.namespace().to_owned(), object.name().to_owned()));
+                self.unreadable::<ProfileSession>(object);
+                None
+            }
+        };
+        session.and_then(Concerned::of).map(|policy| self.concerned.send(policy));
+    }
+
+    /// The policy, where it is new or somebody changed what it asks for: it is looked at without waiting for
+    /// any pace, but not because the operator wrote its status.
+    fn policy<'a, K: Resource<DynamicType = ()>>(&self, change: &Told<'a, K>) -> Option<&'a K> {
+        let edited = match change {
+            Told::Object { before, now } => Some(*now).filter(|now| is_edited(*before, now)),
+            Told::Gone { .. } => None,
+            Told::Unreadable(object) => {
+                self.unreadable::<K>(object);
+                None
+            }
+        };
+        if edited.is_some() || !matches!(change, Told::Object { .. }) {
+            self.policies.send_replace(());
         }
-        anyhow::bail!("watch of {} ended", K::kind(&K::DynamicType::default()))
-    });
-    store
+        edited
+    }
+
+    fn unreadable<K: Resource<DynamicType = ()>>(&self, object: &Unreadable) {
+        let _ = self.unreadable.send(Report { kind: K::kind(&()).into_owned(), object: object.clone() });
+    }
+}
+
+fn is_edited<K: Resource>(before: Option<&K>, now: &K) -> bool {
+    before.is_none_or(|before| before.meta().generation != now.meta().generation || before.uid() != now.uid())
 }

@@ -1,54 +1,86 @@
-//! What happens when a session is deleted? There is no finalizer, so that a namespace never hangs on us: its
-//! orders are closed and its profiles removed here, seconds later.
+//! What happens when a session is deleted? There is no finalizer, so that a namespace never hangs on the
+//! operator: its orders are closed and its profiles removed here.
+//!
+//! A session that cannot be read exists: nothing of it is closed or removed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleetprof_crds::ProfileSession;
-use kube::ResourceExt;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Context;
-use crate::watched::Cache;
+use crate::watched::{Cache, SessionIndex};
 
-/// How often is looked.
-const EVERY: Duration = Duration::from_secs(2);
-/// Every how many looks the results volume is swept as well.
-const SWEEP: u32 = 30;
+/// Deleted sessions that are cleaned up together.
+const BATCH: usize = 1000;
+/// After how long what belongs to a deleted session is looked for once more: a reconcile or an upload may have
+/// been at work while it was deleted.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often everything is compared with the sessions that exist.
+const SWEEP: Duration = Duration::from_secs(60);
 /// Files younger than this are never swept: their session may not have reached this leader's watch.
 const YOUNG: Duration = Duration::from_secs(600);
+/// How often the number of live sessions is counted for the metrics.
+const COUNT: Duration = Duration::from_secs(2);
 
-/// Closes the captures of sessions that are gone, and removes their profiles, for ever.
-pub async fn sweep_forever(sessions: Cache<ProfileSession>, context: Arc<Context>) -> anyhow::Result<()> {
-    let mut known: HashSet<String> = HashSet::new();
-    let mut round: u32 = 0;
+/// Closes the captures of sessions that are gone, and removes their profiles, for ever. `gone` brings the uids
+/// of deleted sessions.
+///
+/// # Errors
+/// When nothing can be deleted any more.
+pub async fn sweep_forever(
+    sessions: Cache<ProfileSession>,
+    index: SessionIndex,
+    mut gone: UnboundedReceiver<String>,
+    context: Arc<Context>,
+) -> anyhow::Result<()> {
+    let (mut batch, mut again) = (Vec::new(), Vec::new());
+    let (mut sweep, mut count) = (interval(SWEEP), interval(COUNT));
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    count.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::time::sleep(EVERY).await;
-        let live: HashSet<String> = sessions.all().iter().filter_map(|s| s.uid()).collect();
-        close_orphans(&live, &context);
-        context.written.retain(|uid| live.contains(uid));
-        context.places.with(|ledger| ledger.retain_sessions(|uid| live.contains(uid)));
-        for gone in known.difference(&live) {
-            if let Err(error) = context.results.delete_session(gone).await {
-                tracing::warn!(%error, "failed to remove the profiles of a deleted session; retrying");
+        tokio::select! {
+            deleted = gone.recv_many(&mut batch, BATCH) => {
+                anyhow::ensure!(deleted > 0, "the watch of sessions ended");
+                forget(&batch, &context).await;
+                again.append(&mut batch);
             }
+            () = sleep(AGAIN), if !again.is_empty() => forget(&std::mem::take(&mut again), &context).await,
+            _ = sweep.tick() => compare(&sessions.uids(), &context).await,
+            _ = count.tick() => context.metrics.sessions_active(index.live()),
         }
-        if round.is_multiple_of(SWEEP)
-            && let Err(error) = context.results.sweep(&live, YOUNG).await
-        {
-            tracing::warn!(%error, "failed to clean up the results volume; retrying");
-        }
-        context.metrics.sessions_active(
-            sessions.filter(|s| s.status.as_ref().is_none_or(|s| !s.phase.is_terminal())).len(),
-        );
-        known = live;
-        round = round.wrapping_add(1);
     }
 }
 
-fn close_orphans(live: &HashSet<String>, context: &Context) {
+/// Forgets sessions that were deleted.
+async fn forget(gone: &[String], context: &Context) {
+    let uids: HashSet<&str> = gone.iter().map(String::as_str).collect();
+    close(context, |session| uids.contains(session));
+    context.written.retain(|uid| !uids.contains(uid));
+    context.places.with(|ledger| ledger.retain_sessions(|uid| !uids.contains(uid)));
+    for uid in gone {
+        if let Err(error) = context.results.delete_session(uid).await {
+            tracing::warn!(%error, "failed to remove the profiles of a deleted session; retrying");
+        }
+    }
+}
+
+/// Forgets every session that does not exist.
+async fn compare(live: &HashSet<String>, context: &Context) {
+    close(context, |session| !live.contains(session));
+    context.written.retain(|uid| live.contains(uid));
+    context.places.with(|ledger| ledger.retain_sessions(|uid| live.contains(uid)));
+    if let Err(error) = context.results.sweep(live, YOUNG).await {
+        tracing::warn!(%error, "failed to clean up the results volume; retrying");
+    }
+}
+
+fn close(context: &Context, is_gone: impl Fn(&str) -> bool) {
     for capture in context.fleet.open_captures() {
-        if context.fleet.scope(&capture).is_some_and(|scope| !live.contains(&scope.session_uid)) {
+        if context.fleet.scope(&capture).is_some_and(|scope| is_gone(&scope.session_uid)) {
             context.fleet.close(&capture);
         }
     }

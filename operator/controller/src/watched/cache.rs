@@ -1,28 +1,61 @@
 //! Which objects of a kind are there? One cache for the whole process, filled by one watch and indexed by
 //! namespace: with 10,000 policies and the sessions of each, no lookup may scan all of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::{Stream, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use kube_runtime::reflector::store::{self, Store};
 use kube_runtime::reflector::{self, ObjectRef};
 use kube_runtime::watcher::{self, Event};
 
+use super::guarded::{Guarded, Unreadable};
+use super::metrics::WatchMetrics;
+use super::watch;
+
 type ByNamespace<K> = HashMap<String, HashMap<String, Arc<K>>>;
+/// Objects that cannot be read, by namespace and name.
+type AllUnreadable = HashMap<(String, String), Arc<Unreadable>>;
 
 /// The objects of a kind.
 pub struct Cache<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
-    by_namespace: Arc<RwLock<ByNamespace<K>>>,
+    objects: Arc<RwLock<Objects<K>>>,
+}
+
+struct Objects<K> {
+    readable: ByNamespace<K>,
+    unreadable: AllUnreadable,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Cache<K> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), by_namespace: self.by_namespace.clone() }
+        Self { store: self.store.clone(), objects: self.objects.clone() }
     }
+}
+
+/// What a watch told of one object, once the cache knows it.
+#[derive(Debug)]
+pub enum Told<'a, K> {
+    /// It is new, changed, or readable again.
+    Object {
+        /// As it was; `None` for a new one.
+        before: Option<&'a K>,
+        /// As it is.
+        now: &'a K,
+    },
+    /// It exists, but cannot be read.
+    Unreadable(&'a Unreadable),
+    /// It is gone.
+    Gone {
+        /// Its uid.
+        uid: &'a str,
+        /// As it was; `None` for one that could not be read.
+        before: Option<&'a K>,
+    },
 }
 
 impl<K> Cache<K>
@@ -31,29 +64,38 @@ where
 {
     /// No objects yet, and what brings them.
     #[must_use]
-    pub fn new() -> (Self, Writer<K>) {
+    pub fn new(metrics: WatchMetrics) -> (Self, Writer<K>) {
         let (store, writer) = reflector::store();
-        let cache = Self { store, by_namespace: Arc::default() };
-        (cache.clone(), Writer { cache, store: writer })
+        let objects = Objects { readable: HashMap::new(), unreadable: HashMap::new() };
+        let cache = Self { store, objects: Arc::new(RwLock::new(objects)) };
+        (cache.clone(), Writer { cache, store: writer, listed: HashMap::new(), metrics })
     }
 
-    /// The same as a controller wants it.
+    /// The readable objects as a controller wants them.
     #[must_use]
     pub fn store(&self) -> Store<K> {
         self.store.clone()
     }
 
+    /// Waits until every object was listed once.
+    ///
+    /// # Errors
+    /// When the watch ended before.
+    pub async fn synced(&self) -> anyhow::Result<()> {
+        Ok(self.store.wait_until_ready().await?)
+    }
+
     /// One object.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.read(|all| all.get(namespace)?.get(name).cloned())
+        self.read(|all| all.readable.get(namespace)?.get(name).cloned())
     }
 
-    /// The objects of a namespace, in no order.
+    /// The objects of a namespace, in no order; those of the cluster are in the empty one.
     #[must_use]
     pub fn of(&self, namespace: &str) -> Vec<Arc<K>> {
         self.read(|all| {
-            all.get(namespace).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+            all.readable.get(namespace).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
         })
     }
 
@@ -62,7 +104,7 @@ where
     #[must_use]
     pub fn filter(&self, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
         self.read(|all| {
-            all.values().flat_map(HashMap::values).filter(|object| wanted(object)).cloned().collect()
+            all.readable.values().flat_map(HashMap::values).filter(|object| wanted(object)).cloned().collect()
         })
     }
 
@@ -72,12 +114,28 @@ where
         self.filter(|_| true)
     }
 
-    fn read<T>(&self, f: impl FnOnce(&ByNamespace<K>) -> T) -> T {
-        f(&self.by_namespace.read().unwrap_or_else(PoisonError::into_inner))
+    /// The uids of all objects that exist, whether they can be read or not: what is kept for an object is
+    /// deleted only when its uid is not among them.
+    #[must_use]
+    pub fn uids(&self) -> HashSet<String> {
+        self.read(|all| {
+            let readable = all.readable.values().flat_map(HashMap::values).filter_map(|object| object.uid());
+            readable.chain(all.unreadable.values().map(|object| object.uid().to_owned())).collect()
+        })
     }
 
-    fn write<T>(&self, f: impl FnOnce(&mut ByNamespace<K>) -> T) -> T {
-        f(&mut self.by_namespace.write().unwrap_or_else(PoisonError::into_inner))
+    /// The objects that exist but cannot be read.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<Arc<Unreadable>> {
+        self.read(|all| all.unreadable.values().cloned().collect())
+    }
+
+    fn read<T>(&self, f: impl FnOnce(&Objects<K>) -> T) -> T {
+        f(&self.objects.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, f: impl FnOnce(&mut Objects<K>) -> T) -> T {
+        f(&mut self.objects.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -85,59 +143,128 @@ where
 pub struct Writer<K: Resource<DynamicType = ()> + Clone + 'static> {
     cache: Cache<K>,
     store: store::Writer<K>,
+    listed: AllUnreadable,
+    metrics: WatchMetrics,
 }
 
 impl<K> Writer<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {
-    /// Keeps the cache for as long as `watch` goes on, which is for ever; `tell` is called with each object
-    /// as it was before and as it is now, once the cache know it: `None` before for a new one, `None` now
-    /// for one that is gone.
+    /// Fills the cache for as long as `events` come, which is for ever; `tell` is called with each change,
+    /// once the cache knows it.
     ///
     /// # Errors
     /// When the watch ends.
     pub async fn keep(
         mut self,
-        watch: impl Stream<Item = watcher::Result<Event<K>>> + Send,
-        tell: impl Fn(Option<&K>, Option<&K>) + Send,
+        events: impl Stream<Item = watcher::Result<Event<Guarded<K>>>> + Send,
+        tell: impl Fn(Told<'_, K>) + Send,
     ) -> anyhow::Result<()> {
         let kind = K::kind(&());
-        let mut watch = std::pin::pin!(watch);
-        while let Some(event) = watch.next().await {
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.take(event, &tell),
-                Err(error) => tracing::warn!(%error, %kind, "watch interrupted; retrying"),
+                Err(error) => watch::interrupted(&kind, &error),
             }
         }
-        anyhow::bail!("watch of {kind} ended")
+        anyhow::bail!("the watch of {kind} ended")
     }
 
-    fn take(&mut self, event: Event<K>, tell: &impl Fn(Option<&K>, Option<&K>)) {
-        self.store.apply_watcher_event(&event);
+    /// Takes in one event.
+    pub fn take(&mut self, event: Event<Guarded<K>>, tell: &impl Fn(Told<'_, K>)) {
         match event {
-            Event::Apply(object) => {
-                let kept = self.cache.store.get(&ObjectRef::from_obj(&object));
-                let before = kept.and_then(|kept| self.cache.write(|all| insert(all, kept)));
-                tell(before.as_deref(), Some(&object));
+            Event::Init => {
+                self.listed.clear();
+                self.store.apply_watcher_event(&Event::Init);
             }
-            Event::Delete(object) => {
-                self.cache.write(|all| remove(all, &object));
-                tell(Some(&object), None);
+            Event::InitApply(Guarded(Ok(object))) => {
+                self.store.apply_watcher_event(&Event::InitApply(object));
             }
-            Event::InitDone => {
-                let mut listed = ByNamespace::new();
-                self.cache.store.state().into_iter().for_each(|object| drop(insert(&mut listed, object)));
-                let mut before = self.cache.write(|all| std::mem::replace(all, listed));
-                self.cache
-                    .all()
-                    .iter()
-                    .for_each(|object| tell(remove(&mut before, &**object).as_deref(), Some(object)));
-                before.values().flat_map(HashMap::values).for_each(|gone| tell(Some(gone), None));
+            Event::InitApply(Guarded(Err(unreadable))) => {
+                self.listed.insert(key(&unreadable), Arc::new(unreadable));
             }
-            Event::Init | Event::InitApply(_) => {}
+            Event::InitDone => self.relisted(tell),
+            Event::Apply(Guarded(Ok(object))) => self.apply(object, tell),
+            Event::Apply(Guarded(Err(unreadable))) => self.apply_unreadable(unreadable, tell),
+            Event::Delete(object) => self.delete(object.meta(), tell),
+        }
+        let unreadable = self.cache.read(|all| all.unreadable.len());
+        self.metrics.unreadable(&K::kind(&()), unreadable);
+    }
+
+    fn apply(&mut self, object: K, tell: &impl Fn(Told<'_, K>)) {
+        let event = Event::Apply(object);
+        self.store.apply_watcher_event(&event);
+        let Event::Apply(object) = event else { return };
+        let Some(now) = self.cache.store.get(&ObjectRef::from_obj(&object)) else { return };
+        let before = self.cache.write(|all| {
+            all.unreadable.remove(&(object.namespace().unwrap_or_default(), object.name_any()));
+            insert(&mut all.readable, now.clone())
+        });
+        tell(Told::Object { before: before.as_deref(), now: &now });
+    }
+
+    /// The last readable state is not worked on any longer: what it asks for may have changed.
+    fn apply_unreadable(&mut self, unreadable: Unreadable, tell: &impl Fn(Told<'_, K>)) {
+        let unreadable = Arc::new(unreadable);
+        let (known, before) = self.cache.write(|all| {
+            let known = all.unreadable.insert(key(&unreadable), unreadable.clone());
+            (known, remove(&mut all.readable, unreadable.namespace(), unreadable.name()))
+        });
+        if known.is_none_or(|known| known.error != unreadable.error) {
+            watch::unreadable(&K::kind(&()), &unreadable);
+        }
+        self.drop_from_store(before.as_deref());
+        tell(Told::Unreadable(&unreadable));
+    }
+
+    fn delete(&mut self, meta: &ObjectMeta, tell: &impl Fn(Told<'_, K>)) {
+        let namespace = meta.namespace.clone().unwrap_or_default();
+        let name = meta.name.clone().unwrap_or_default();
+        let before = self.cache.write(|all| {
+            let before = remove(&mut all.readable, &namespace, &name);
+            all.unreadable.remove(&(namespace, name));
+            before
+        });
+        self.drop_from_store(before.as_deref());
+        tell(Told::Gone { uid: meta.uid.as_deref().unwrap_or_default(), before: before.as_deref() });
+    }
+
+    fn drop_from_store(&mut self, object: Option<&K>) {
+        if let Some(object) = object {
+            self.store.apply_watcher_event(&Event::Delete(object.clone()));
         }
     }
+
+    fn relisted(&mut self, tell: &impl Fn(Told<'_, K>)) {
+        self.store.apply_watcher_event(&Event::InitDone);
+        let mut readable = ByNamespace::new();
+        self.cache.store.state().into_iter().for_each(|object| drop(insert(&mut readable, object)));
+        let listed = Objects { readable, unreadable: std::mem::take(&mut self.listed) };
+        let mut before = self.cache.write(|all| std::mem::replace(all, listed));
+        for now in self.cache.all() {
+            before.unreadable.remove(&(now.namespace().unwrap_or_default(), now.name_any()));
+            let before = remove(&mut before.readable, &now.namespace().unwrap_or_default(), &now.name_any());
+            tell(Told::Object { before: before.as_deref(), now: &now });
+        }
+        for now in self.cache.unreadable() {
+            if before.unreadable.remove(&key(&now)).is_none() {
+                watch::unreadable(&K::kind(&()), &now);
+            }
+            remove(&mut before.readable, now.namespace(), now.name());
+            tell(Told::Unreadable(&now));
+        }
+        for gone in before.readable.values().flat_map(HashMap::values) {
+            tell(Told::Gone { uid: &gone.uid().unwrap_or_default(), before: Some(gone) });
+        }
+        before.unreadable.values().for_each(|gone| tell(Told::Gone { uid: gone.uid(), before: None }));
+    }
+}
+
+fn key(unreadable: &Unreadable) -> (String, String) {
+    (unreadable.namespace().to_owned(), unreadable.name().to_owned())
 }
 
 /// The object that was there before.
@@ -146,12 +273,11 @@ fn insert<K: Resource>(all: &mut ByNamespace<K>, object: Arc<K>) -> Option<Arc<K
 }
 
 /// The object that was there.
-fn remove<K: Resource>(all: &mut ByNamespace<K>, object: &K) -> Option<Arc<K>> {
-    let namespace = object.namespace().unwrap_or_default();
-    let objects = all.get_mut(&namespace)?;
-    let was = objects.remove(&object.name_any());
+fn remove<K>(all: &mut ByNamespace<K>, namespace: &str, name: &str) -> Option<Arc<K>> {
+    let objects = all.get_mut(namespace)?;
+    let was = objects.remove(name);
     if objects.is_empty() {
-        all.remove(&namespace);
+        all.remove(namespace);
     }
     was
 }
@@ -166,65 +292,121 @@ mod tests {
 
     use super::*;
 
-    fn object(name: &str, value: &str) -> ConfigMap {
-        let (namespace, name) = name.split_once('/').unwrap();
-        serde_json::from_value(
-            json!({"metadata": {"namespace": namespace, "name": name}, "data": {"v": value}}),
-        )
-        .unwrap()
+    /// An object such as `a/one=x`; one whose value is `!` cannot be read.
+    fn object(text: &str) -> Guarded<ConfigMap> {
+        let (namespace, rest) = text.split_once('/').unwrap();
+        let (name, value) = rest.split_once('=').unwrap();
+        let data = if value == "!" { json!(7) } else { json!({"v": value}) };
+        let meta = json!({"namespace": namespace, "name": name, "uid": format!("uid-{name}")});
+        serde_json::from_value(json!({"metadata": meta, "data": data})).unwrap()
+    }
+
+    fn value(object: Option<&ConfigMap>) -> String {
+        object.map_or("-".to_owned(), |o| o.data.as_ref().unwrap()["v"].clone())
     }
 
     fn names(objects: &[Arc<ConfigMap>]) -> BTreeSet<String> {
         objects
             .iter()
-            .map(|o| format!("{}/{}={}", o.namespace().unwrap(), o.name_any(), o.data.as_ref().unwrap()["v"]))
+            .map(|o| format!("{}/{}={}", o.namespace().unwrap(), o.name_any(), value(Some(o))))
             .collect()
+    }
+
+    /// A cache, and what was told of it.
+    struct Rig {
+        cache: Cache<ConfigMap>,
+        writer: Writer<ConfigMap>,
+        told: RefCell<Vec<String>>,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let (cache, writer) = Cache::new(WatchMetrics::default());
+            Self { cache, writer, told: RefCell::default() }
+        }
+
+        fn take(&mut self, event: Event<Guarded<ConfigMap>>) {
+            let told = &self.told;
+            self.writer.take(event, &|change| {
+                told.borrow_mut().push(match change {
+                    Told::Object { before, now } => {
+                        format!("{} {}>{}", now.name_any(), value(before), value(Some(now)))
+                    }
+                    Told::Unreadable(object) => format!("{} unreadable", object.name()),
+                    Told::Gone { uid, before } => format!("{uid} {}>", value(before)),
+                });
+            });
+        }
+
+        fn list(&mut self, objects: &[&str]) {
+            self.take(Event::Init);
+            objects.iter().for_each(|o| self.take(Event::InitApply(object(o))));
+            self.take(Event::InitDone);
+        }
+
+        fn told(&self) -> BTreeSet<String> {
+            self.told.take().into_iter().collect()
+        }
+    }
+
+    fn set<const N: usize>(texts: [&str; N]) -> BTreeSet<String> {
+        texts.map(String::from).into()
     }
 
     #[test]
     fn what_a_watch_brings_is_found_by_namespace_and_told_once() {
-        let (cache, mut writer) = Cache::new();
-        let told = RefCell::new(Vec::new());
-        let value =
-            |o: Option<&ConfigMap>| o.map_or("-".to_owned(), |o| o.data.as_ref().unwrap()["v"].clone());
-        let tell = |before: Option<&ConfigMap>, now: Option<&ConfigMap>| {
-            told.borrow_mut().push(format!(
-                "{} {}>{}",
-                before.or(now).unwrap().name_any(),
-                value(before),
-                value(now)
-            ));
-        };
-        let list = |writer: &mut Writer<ConfigMap>, names: &[&str]| {
-            writer.take(Event::Init, &tell);
-            names.iter().for_each(|n| writer.take(Event::InitApply(object(n, "listed")), &tell));
-            writer.take(Event::InitDone, &tell);
-        };
-        list(&mut writer, &["a/one", "a/two", "b/three"]);
-        assert_eq!(names(&cache.of("a")), ["a/one=listed", "a/two=listed"].map(String::from).into());
-        assert_eq!(std::mem::take(&mut *told.borrow_mut()).len(), 3);
+        let mut rig = Rig::new();
+        rig.list(&["a/one=listed", "a/two=listed", "b/three=listed"]);
+        assert_eq!(names(&rig.cache.of("a")), set(["a/one=listed", "a/two=listed"]));
+        assert_eq!(rig.told().len(), 3);
 
-        writer.take(Event::Apply(object("a/one", "new")), &tell);
-        writer.take(Event::Apply(object("c/four", "new")), &tell);
-        writer.take(Event::Delete(object("b/three", "old")), &tell);
-        assert_eq!(std::mem::take(&mut *told.borrow_mut()), ["one listed>new", "four ->new", "three old>-"]);
-        assert_eq!(names(&cache.all()), ["a/one=new", "a/two=listed", "c/four=new"].map(String::from).into());
-        assert_eq!((cache.of("b").len(), cache.get("b", "three"), cache.store().len()), (0, None, 3));
+        rig.take(Event::Apply(object("a/one=new")));
+        rig.take(Event::Apply(object("c/four=new")));
+        rig.take(Event::Delete(object("b/three=old")));
+        assert_eq!(rig.told(), set(["one listed>new", "four ->new", "uid-three listed>"]));
+        assert_eq!(names(&rig.cache.all()), set(["a/one=new", "a/two=listed", "c/four=new"]));
+        let found = (rig.cache.of("b").len(), rig.cache.get("b", "three"), rig.cache.store().len());
+        assert_eq!(found, (0, None, 3));
         assert!(Arc::ptr_eq(
-            &cache.get("a", "one").unwrap(),
-            &cache.store().get(&ObjectRef::new("one").within("a")).unwrap()
+            &rig.cache.get("a", "one").unwrap(),
+            &rig.cache.store().get(&ObjectRef::new("one").within("a")).unwrap()
         ));
 
-        list(&mut writer, &["a/two"]);
+        rig.list(&["a/two=listed"]);
+        assert_eq!(names(&rig.cache.all()), set(["a/two=listed"]), "a new list replaces the old one");
+        let told = set(["two listed>listed", "uid-one new>", "uid-four new>"]);
+        assert_eq!(rig.told(), told, "what is gone is told too");
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_exists_and_hides_no_other() {
+        let mut rig = Rig::new();
+        rig.list(&["a/good=x", "a/bad=!"]);
+        assert_eq!(names(&rig.cache.all()), set(["a/good=x"]));
+        assert_eq!(rig.cache.uids(), set(["uid-good", "uid-bad"]).into_iter().collect());
+        assert_eq!(rig.told(), set(["good ->x", "bad unreadable"]));
+
+        rig.take(Event::Apply(object("a/good=!")));
+        let left = (rig.cache.get("a", "good"), rig.cache.store().len(), rig.cache.unreadable().len());
+        assert_eq!(left, (None, 0, 2), "what it asked for last is not worked on");
+        assert_eq!(rig.cache.uids().len(), 2);
+
+        rig.take(Event::Apply(object("a/good=y")));
+        rig.take(Event::Delete(object("a/bad=!")));
+        assert_eq!(rig.told(), set(["good unreadable", "good ->y", "uid-bad ->"]));
         assert_eq!(
-            names(&cache.all()),
-            ["a/two=listed"].map(String::from).into(),
-            "a new list replaces the old one"
+            (rig.cache.uids(), rig.cache.unreadable().len()),
+            (set(["uid-good"]).into_iter().collect(), 0)
         );
-        assert_eq!(
-            told.take().into_iter().collect::<BTreeSet<_>>(),
-            ["two listed>listed", "one new>-", "four new>-"].map(String::from).into(),
-            "deletions are told too"
-        );
+    }
+
+    #[test]
+    fn a_new_list_tells_of_what_became_unreadable_and_of_what_is_gone() {
+        let mut rig = Rig::new();
+        rig.list(&["a/one=x", "a/two=!", "a/three=!"]);
+        rig.told();
+        rig.list(&["a/one=!", "a/two=x"]);
+        assert_eq!(rig.told(), set(["one unreadable", "two ->x", "uid-three ->"]));
+        assert_eq!(rig.cache.store().len(), 1);
     }
 }

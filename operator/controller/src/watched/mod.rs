@@ -1,13 +1,21 @@
 //! What is there in the cluster? The caches of the process, each filled by one watch.
 
 mod cache;
+mod guarded;
+mod metrics;
 mod namespaces;
 mod pods;
 mod policies;
+mod session_index;
 mod sessions;
+mod watch;
 
-pub use cache::{Cache, Writer};
+pub use cache::{Cache, Told, Writer};
+pub use guarded::{Guarded, Unreadable};
+pub use metrics::WatchMetrics;
 pub use namespaces::Namespaces;
 pub use pods::{PodChange, Pods};
 pub use policies::{PolicyCaches, PolicyObject, Snapshot};
+pub use session_index::{SessionIndex, SessionKey};
 pub use sessions::sessions_of;
+pub use watch::{events, whole};

@@ -8,26 +8,27 @@ use fleetprof_core::view::Labels;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
-use kube_runtime::reflector::{ObjectRef, Store};
+
+use super::Cache;
 
 /// The namespaces of the cluster.
 #[derive(Clone)]
 pub struct Namespaces {
-    store: Store<PartialObjectMeta<Namespace>>,
+    cache: Cache<PartialObjectMeta<Namespace>>,
     rules: Arc<ClusterRules>,
 }
 
 impl Namespaces {
-    /// Those of `store`; `rules` name the ones that are never touched.
+    /// Those of `cache`; `rules` name the ones that are never touched.
     #[must_use]
-    pub fn new(store: Store<PartialObjectMeta<Namespace>>, rules: Arc<ClusterRules>) -> Self {
-        Self { store, rules }
+    pub fn new(cache: Cache<PartialObjectMeta<Namespace>>, rules: Arc<ClusterRules>) -> Self {
+        Self { cache, rules }
     }
 
     /// Labels of a namespace; none where it is not known.
     #[must_use]
     pub fn labels(&self, namespace: &str) -> Labels {
-        self.store.get(&ObjectRef::new(namespace)).and_then(|n| n.metadata.labels.clone()).unwrap_or_default()
+        self.cache.get("", namespace).and_then(|n| n.metadata.labels.clone()).unwrap_or_default()
     }
 
     /// Labels of a namespace that cluster policies reach.
@@ -40,8 +41,8 @@ impl Namespaces {
     #[must_use]
     pub fn all_reached(&self) -> BTreeMap<String, Labels> {
         let known = self
-            .store
-            .state()
+            .cache
+            .all()
             .into_iter()
             .map(|n| (n.name_any(), n.metadata.labels.clone().unwrap_or_default()));
         known.filter(|(name, _)| self.is_open(name)).collect()

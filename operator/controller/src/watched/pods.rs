@@ -1,15 +1,19 @@
-//! Which pods are there? A pruned copy of the cluster's pods, about 1 KB each, kept by one watch.
+//! Which pods are there? A pruned cache of the cluster's pods, about 1 KB each, filled by one watch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, RwLock};
 
 use fleetprof_core::pod::{PodFacts, SharedFacts};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client};
-use kube_runtime::watcher::{self, Event};
-use kube_runtime::{WatchStreamExt, watcher as watch};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, Client, Resource};
+use kube_runtime::watcher::Event;
 use tokio::sync::mpsc::UnboundedSender;
+
+use super::guarded::{Guarded, Unreadable};
+use super::metrics::WatchMetrics;
+use super::watch;
 
 /// A pod that changed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +63,7 @@ impl Pods {
         f(&mut self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    /// Keeps the copy until the watch ends, which it does not; `synced` is called after the first full list.
+    /// Fills the cache until the watch ends, which it does not; `synced` is called after the first full list.
     ///
     /// # Errors
     /// None in practice: the watch retries for ever with back-off.
@@ -67,60 +71,112 @@ impl Pods {
         self,
         client: Client,
         changes: UnboundedSender<PodChange>,
+        metrics: WatchMetrics,
         synced: impl Fn(),
     ) -> anyhow::Result<()> {
-        let (mut listing, mut shared) = (None, SharedFacts::default());
-        let mut events = watch(Api::<Pod>::all(client), watcher::Config::default()).default_backoff().boxed();
-        loop {
-            match events.try_next().await {
-                Ok(Some(event)) => {
+        let mut writer = Writer::new(self, changes, metrics);
+        let mut events = watch::events(Api::<Guarded<Pod>>::all(client), watch::whole).boxed();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
                     let done = matches!(event, Event::InitDone);
-                    self.take(event, (&mut listing, &mut shared), &changes);
+                    writer.take(event);
                     if done {
                         synced();
                     }
                 }
-                Ok(None) => anyhow::bail!("watch of pods ended"),
-                Err(error) => tracing::warn!(%error, "watch of pods interrupted; retrying"),
+                Err(error) => watch::interrupted("Pod", &error),
             }
+        }
+        anyhow::bail!("the watch of pods ended")
+    }
+}
+
+/// Takes what the watch brings into the cache.
+struct Writer {
+    pods: Pods,
+    shared: SharedFacts,
+    listing: Option<ByNamespace>,
+    /// Uids of the pods that cannot be read.
+    unreadable: HashSet<String>,
+    changes: UnboundedSender<PodChange>,
+    metrics: WatchMetrics,
+}
+
+impl Writer {
+    fn new(pods: Pods, changes: UnboundedSender<PodChange>, metrics: WatchMetrics) -> Self {
+        let (shared, unreadable) = (SharedFacts::default(), HashSet::new());
+        Self { pods, shared, listing: None, unreadable, changes, metrics }
+    }
+
+    fn take(&mut self, event: Event<Guarded<Pod>>) {
+        match event {
+            Event::Init => {
+                self.listing = Some(ByNamespace::default());
+                self.unreadable.clear();
+            }
+            Event::InitApply(Guarded(Ok(pod))) => {
+                if let Some(facts) = self.facts(&pod)
+                    && let Some(listing) = &mut self.listing
+                {
+                    insert(listing, facts);
+                }
+            }
+            Event::InitApply(Guarded(Err(pod))) => self.keep_listed(&pod),
+            Event::InitDone => {
+                if let Some(all) = self.listing.take() {
+                    self.pods.write(|old| *old = all);
+                }
+                self.metrics.unreadable("Pod", self.unreadable.len());
+            }
+            Event::Apply(Guarded(Ok(pod))) => self.apply(&pod),
+            Event::Apply(Guarded(Err(pod))) => self.note(&pod),
+            Event::Delete(pod) => self.delete(pod.meta()),
         }
     }
 
-    fn take(
-        &self,
-        event: Event<Pod>,
-        (listing, shared): (&mut Option<ByNamespace>, &mut SharedFacts),
-        changes: &UnboundedSender<PodChange>,
-    ) {
-        let mut facts_of = |pod: &Pod| {
-            let mut facts = PodFacts::of(pod)?;
-            shared.share(&mut facts);
-            Some(facts)
-        };
-        match event {
-            Event::Init => *listing = Some(ByNamespace::default()),
-            Event::InitApply(pod) => {
-                if let (Some(all), Some(facts)) = (listing.as_mut(), facts_of(&pod)) {
-                    insert(all, facts);
-                }
-            }
-            Event::InitDone => {
-                if let Some(all) = listing.take() {
-                    self.write(|old| *old = all);
-                }
-            }
-            Event::Apply(pod) => {
-                let Some(facts) = facts_of(&pod) else { return };
-                let change = PodChange { namespace: facts.namespace.to_string(), uid: facts.uid.clone() };
-                if self.write(|all| insert(all, facts)) {
-                    let _ = changes.send(change);
-                }
-            }
-            Event::Delete(pod) => {
-                let (Some(namespace), Some(uid)) = (pod.metadata.namespace, pod.metadata.uid) else { return };
-                self.write(|all| all.get_mut(&namespace).and_then(|pods| pods.remove(&uid)));
-                let _ = changes.send(PodChange { namespace, uid });
-            }
+    fn facts(&mut self, pod: &Pod) -> Option<PodFacts> {
+        let mut facts = PodFacts::of(pod)?;
+        self.shared.share(&mut facts);
+        Some(facts)
+    }
+
+    fn apply(&mut self, pod: &Pod) {
+        let Some(facts) = self.facts(pod) else { return };
+        let change = PodChange { namespace: facts.namespace.to_string(), uid: facts.uid.clone() };
+        self.readable(&change.uid);
+        if self.pods.write(|all| insert(all, facts)) {
+            let _ = self.changes.send(change);
+        }
+    }
+
+    fn delete(&mut self, meta: &ObjectMeta) {
+        let (Some(namespace), Some(uid)) = (meta.namespace.clone(), meta.uid.clone()) else { return };
+        self.readable(&uid);
+        self.pods.write(|all| all.get_mut(&namespace).and_then(|pods| pods.remove(&uid)));
+        let _ = self.changes.send(PodChange { namespace, uid });
+    }
+
+    fn note(&mut self, pod: &Unreadable) {
+        if self.unreadable.insert(pod.uid().to_owned()) {
+            watch::unreadable("Pod", pod);
+            self.metrics.unreadable("Pod", self.unreadable.len());
+        }
+    }
+
+    fn readable(&mut self, uid: &str) {
+        if self.unreadable.remove(uid) {
+            self.metrics.unreadable("Pod", self.unreadable.len());
+        }
+    }
+
+    /// A pod that cannot be read is not gone: what was known of it stays.
+    fn keep_listed(&mut self, pod: &Unreadable) {
+        self.note(pod);
+        if let Some(facts) = self.pods.get(pod.namespace(), pod.uid())
+            && let Some(listing) = &mut self.listing
+        {
+            listing.entry(pod.namespace().to_owned()).or_default().insert(facts.uid.clone(), facts);
         }
     }
 }
@@ -133,4 +189,50 @@ fn insert(all: &mut ByNamespace, facts: PodFacts) -> bool {
     }
     pods.insert(facts.uid.clone(), Arc::new(facts));
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+
+    fn pod(uid: &str, start: &str) -> Guarded<Pod> {
+        let meta = json!({"namespace": "shop", "name": uid, "uid": uid});
+        let status = json!({"phase": "Running", "startTime": start});
+        serde_json::from_value(json!({"metadata": meta, "spec": {"containers": []}, "status": status}))
+            .unwrap()
+    }
+
+    fn uids(pods: &Pods) -> HashSet<String> {
+        pods.namespace("shop").iter().map(|p| p.uid.clone()).collect()
+    }
+
+    const GOOD: &str = "2026-01-01T00:00:00Z";
+    const BAD: &str = "9999-12-31T23:59:59Z";
+
+    #[test]
+    fn a_pod_that_cannot_be_read_is_kept_as_it_was_known_last() {
+        let (changes, mut told) = unbounded_channel();
+        let pods = Pods::default();
+        let mut writer = Writer::new(pods.clone(), changes, WatchMetrics::default());
+        let list = |writer: &mut Writer, listed: [Guarded<Pod>; 2]| {
+            writer.take(Event::Init);
+            listed.into_iter().for_each(|pod| writer.take(Event::InitApply(pod)));
+            writer.take(Event::InitDone);
+        };
+        let set = |uids: &[&str]| uids.iter().map(|u| (*u).to_owned()).collect::<HashSet<_>>();
+        list(&mut writer, [pod("good", GOOD), pod("bad", BAD)]);
+        assert_eq!((uids(&pods), &writer.unreadable), (set(&["good"]), &set(&["bad"])));
+
+        writer.take(Event::Apply(pod("good", BAD)));
+        list(&mut writer, [pod("good", BAD), pod("bad", GOOD)]);
+        assert_eq!((uids(&pods), &writer.unreadable), (set(&["good", "bad"]), &set(&["good"])));
+        assert!(told.try_recv().is_err(), "nothing of it has changed");
+
+        writer.take(Event::Delete(pod("good", BAD)));
+        assert_eq!((uids(&pods), writer.unreadable.len()), (set(&["bad"]), 0));
+        assert_eq!(told.try_recv().unwrap().uid, "good");
+    }
 }

@@ -54,6 +54,15 @@ pub struct Snapshot {
 }
 
 impl PolicyCaches {
+    /// Waits until every policy was listed once.
+    ///
+    /// # Errors
+    /// When a watch ended before.
+    pub async fn synced(&self) -> anyhow::Result<()> {
+        self.namespaced.synced().await?;
+        self.cluster.synced().await
+    }
+
     /// All of them.
     #[must_use]
     pub fn all(&self) -> Snapshot {
@@ -71,7 +80,12 @@ impl Snapshot {
     /// As decisions look at them.
     #[must_use]
     pub fn views(&self) -> Policies<'_> {
+        self.iter().collect()
+    }
+
+    /// Each of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = PolicyView<'_>> {
         let namespaced = self.namespaced.iter().map(|p| PolicyView::from(&**p));
-        namespaced.chain(self.cluster.iter().map(|p| PolicyView::from(&**p))).collect()
+        namespaced.chain(self.cluster.iter().map(|p| PolicyView::from(&**p)))
     }
 }

@@ -44,6 +44,7 @@ use crate::listeners;
 use crate::server::{self, ConnectionMetrics};
 use crate::signals;
 use crate::tls::{self, TlsSource};
+use crate::watched::WatchMetrics;
 use fleetprof_core::inject::AgentSettings;
 
 /// How long requests are still taken after the order to stop: until the API server has heard that this
@@ -58,10 +59,10 @@ pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
     let client = Client::try_default()
         .await
         .context("no way to the API server: neither a pod's service account nor a kubeconfig")?;
-    let index = Index::watch(client.clone());
     let tls = TlsSource::watch(client.clone(), &args.namespace, &args.tls_secret());
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
+    let index = Index::watch(&client, &WatchMetrics::register(&mut registry));
     tls::register_expiry(&mut registry, tls.clone());
     let gates = Gates::new(&[POLICIES, NAMESPACES, CERTIFICATE, SERVING]);
     let connections = ConnectionMetrics::register(&mut registry);

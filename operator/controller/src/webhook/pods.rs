@@ -39,17 +39,17 @@ pub(super) fn review<'a>(state: &WebhookState, request: &'a Request<'_>) -> (Rep
 }
 
 fn decide(state: &WebhookState, namespace: &str, pod: &Value) -> Outcome {
-    let policies = [state.index.policies(namespace), state.index.cluster_policies()];
+    let policies = state.index.policies(namespace);
     let labels = state.index.labels(namespace);
     // Every namespace has this label, also one that is too new to be known here.
     let by_name = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())]);
     let facts = AdmissionFacts {
         namespace,
-        namespace_labels: labels.as_deref().unwrap_or(&by_name),
+        namespace_labels: labels.as_ref().unwrap_or(&by_name),
         cluster: &state.rules,
     };
     let agent = state.agent.borrow().clone();
-    inject(pod, &facts, policies.iter().flatten().flat_map(|p| p.iter()).map(|p| p.view()), &agent).outcome
+    inject(pod, &facts, policies.iter(), &agent).outcome
 }
 
 fn malformed<'a>(request: &'a Request<'_>, message: &str) -> (Reply<'a>, Answer) {

@@ -82,11 +82,16 @@ pub fn is_part(start: &StartWhen, pod: &PodFacts) -> bool {
 /// Whether `session` waits for a load that `pod` is a part of.
 #[must_use]
 pub fn is_awaited(session: &ProfileSession, pod: &PodFacts) -> bool {
-    let waits = session
+    is_waiting(session) && session.spec.start_when.as_ref().is_some_and(|start| is_part(start, pod))
+}
+
+/// Whether `session` says that it waits for its load.
+#[must_use]
+pub fn is_waiting(session: &ProfileSession) -> bool {
+    session
         .status
         .as_ref()
-        .is_some_and(|s| s.reason == Some(Reason::WaitingForLoad) && !s.phase.is_terminal());
-    waits && session.spec.start_when.as_ref().is_some_and(|start| is_part(start, pod))
+        .is_some_and(|s| s.reason == Some(Reason::WaitingForLoad) && !s.phase.is_terminal())
 }
 
 /// Whether `session`, which has not started, waits for its load. The deadline counts from its creation.

@@ -77,12 +77,12 @@ async fn a_pod_that_opted_in_wins_over_its_namespace() {
 
 #[tokio::test]
 async fn policies_that_come_and_go_change_the_next_answer() {
-    let webhook = Webhook::new();
-    webhook.index.set_policies([]);
+    let mut webhook = Webhook::new();
+    webhook.set_policies([]);
     assert!(patch(&webhook.review(PODS, create("shop", pod())).await).is_empty());
-    webhook.index.set_policies([("shop".into(), vec![policy("shop", "new", json!({}))])]);
+    webhook.set_policies([policy("shop", "new", json!({}))]);
     assert!(!patch(&webhook.review(PODS, create("shop", pod())).await).is_empty());
-    webhook.index.set_policies([("shop".into(), vec![policy("shop", "new", json!({"mode": "Ephemeral"}))])]);
+    webhook.set_policies([policy("shop", "new", json!({"mode": "Ephemeral"}))]);
     assert!(patch(&webhook.review(PODS, create("shop", pod())).await).is_empty());
 }
 

@@ -3,7 +3,7 @@
 mod admission;
 mod registration;
 
-use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -14,16 +14,21 @@ use fleetprof_core::image::AgentImages;
 use fleetprof_core::inject::{AgentSettings, ClusterRules, default_resources};
 use fleetprof_crds::ProfilingPolicy;
 use http_body_util::BodyExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Resource;
+use kube::core::PartialObjectMeta;
+use kube_runtime::watcher::Event;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::{Index, Metrics, WebhookState, router};
+use crate::watched::{Cache, Guarded, PolicyCaches, WatchMetrics, Writer};
 
 /// A webhook whose namespaces and policies are given.
 pub struct Webhook {
-    pub index: Index,
+    policies: Writer<ProfilingPolicy>,
     router: axum::Router,
     registry: Registry,
 }
@@ -40,14 +45,14 @@ impl Webhook {
             resources: default_resources(),
             token_ttl_seconds: 3600,
         };
-        let index = Index::default();
-        let disabled = BTreeMap::from([("fleetprof.dev/profiling".to_owned(), "disabled".to_owned())]);
-        index.set_namespaces([("shop".into(), BTreeMap::new()), ("quiet".into(), disabled)]);
-        index.set_policies([
-            ("shop".into(), vec![policy("shop", "all", json!({}))]),
-            ("quiet".into(), vec![policy("quiet", "all", json!({}))]),
-        ]);
-        index.set_cluster_policies([]);
+        let (namespaced, mut policies) = Cache::new(WatchMetrics::default());
+        let (cluster, mut none) = Cache::new(WatchMetrics::default());
+        let (namespaces, mut labels) = Cache::new(WatchMetrics::default());
+        let disabled = json!({"fleetprof.dev/profiling": "disabled"});
+        list(&mut labels, [namespace("shop", json!({})), namespace("quiet", disabled)]);
+        list(&mut policies, [policy("shop", "all", json!({})), policy("quiet", "all", json!({}))]);
+        list(&mut none, []);
+        let index = Index::new(PolicyCaches { namespaced, cluster }, namespaces);
         let images = AgentImages { default: "agent:1".into(), allowed: vec![] };
         let rules = ClusterRules {
             excluded_namespaces: vec!["kube-system".into()],
@@ -55,13 +60,18 @@ impl Webhook {
             images,
         };
         let state = WebhookState {
-            index: index.clone(),
+            index,
             agent: watch::channel(Arc::new(agent)).1,
             rules: rules.into(),
             own_user: "system:serviceaccount:fleetprof:fleetprof-operator".into(),
             metrics,
         };
-        Self { index, router: router(state), registry }
+        Self { policies, router: router(state), registry }
+    }
+
+    /// Replaces the policies.
+    pub fn set_policies<const N: usize>(&mut self, policies: [ProfilingPolicy; N]) {
+        list(&mut self.policies, policies);
     }
 
     /// Sends a body and reads the answer's JSON.
@@ -100,6 +110,20 @@ impl Webhook {
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
         text
     }
+}
+
+/// Fills a cache as a first list of the watch does.
+fn list<K, const N: usize>(writer: &mut Writer<K>, objects: [K; N])
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+{
+    writer.take(Event::Init, &|_| {});
+    objects.into_iter().for_each(|object| writer.take(Event::InitApply(Guarded(Ok(object))), &|_| {}));
+    writer.take(Event::InitDone, &|_| {});
+}
+
+fn namespace(name: &str, labels: Value) -> PartialObjectMeta<Namespace> {
+    serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap()
 }
 
 pub fn policy(namespace: &str, name: &str, agent: Value) -> ProfilingPolicy {
