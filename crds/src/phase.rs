@@ -36,6 +36,10 @@ pub enum Phase {
     Cancelled,
     /// Results did not arrive by the result deadline.
     Expired,
+    /// A value of a newer version. It has not ended as far as this version can tell: nothing is done with the session.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl Phase {
@@ -62,6 +66,7 @@ impl Phase {
             Self::Failed => "Failed",
             Self::Cancelled => "Cancelled",
             Self::Expired => "Expired",
+            Self::Unknown => "Unknown",
         }
     }
 }
@@ -95,13 +100,17 @@ pub enum TargetPhase {
     Skipped,
     /// Cancelled by a user before there was data.
     Cancelled,
+    /// A value of a newer version. Nothing is done with its session.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl TargetPhase {
     /// Whether the target takes a slot in the budgets: it is being captured, or may be at any moment.
     #[must_use]
     pub const fn takes_place(self) -> bool {
-        matches!(self, Self::Attaching | Self::Ordered | Self::Running)
+        matches!(self, Self::Attaching | Self::Ordered | Self::Running | Self::Unknown)
     }
 
     /// Whether the phase is final.

@@ -171,6 +171,10 @@ pub enum AgentMode {
     Sidecar,
     /// Attached when a session needs it.
     Ephemeral,
+    /// A value of a newer version. The policy is reported as invalid and gives no pod an agent.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// What happens to pods without an agent.
@@ -183,6 +187,10 @@ pub enum ExistingPods {
     Wait,
     /// Their workloads are restarted one at a time, if allowed by an administrator.
     Restart,
+    /// A value of a newer version. Existing pods are left alone.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// Which pods are picked in each round.

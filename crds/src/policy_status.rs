@@ -132,6 +132,10 @@ pub enum LinkState {
     PartiallyLinked,
     /// No pod can be profiled.
     NotLinked,
+    /// A value of a newer version. It is worked out again with each look.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// Summary of a session.

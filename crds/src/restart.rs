@@ -45,4 +45,8 @@ pub enum RestartState {
     Restarted,
     /// The workload did not become ready, or its pods still have no agent. No other workload is restarted.
     Failed,
+    /// A value of a newer version. The restart counts as not known.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }

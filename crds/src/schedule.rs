@@ -124,6 +124,10 @@ pub enum Preset {
     High,
     /// 75 % of the time.
     Maximum,
+    /// A value of a newer version. The policy is reported as invalid and starts nothing by its schedule.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl Preset {
@@ -134,6 +138,7 @@ impl Preset {
             Self::Normal => 5,
             Self::High => 50,
             Self::Maximum => 75,
+            Self::Unknown => 0,
         }
     }
 
@@ -144,6 +149,7 @@ impl Preset {
             Self::Normal => "Normal",
             Self::High => "High",
             Self::Maximum => "Maximum",
+            Self::Unknown => "Unknown",
         }
     }
 }
@@ -156,4 +162,8 @@ pub enum SuspendBehavior {
     Finish,
     /// They are stopped; captured data is kept.
     Cancel,
+    /// A value of a newer version. Sessions run to their end.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }

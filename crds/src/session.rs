@@ -215,6 +215,10 @@ pub enum PolicyKind {
     ProfilingPolicy,
     /// A cluster policy that selects the session's namespace.
     ClusterProfilingPolicy,
+    /// A value of a newer version. Nothing is done with the session that names it.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl PolicyKind {
@@ -224,6 +228,7 @@ impl PolicyKind {
         match self {
             Self::ProfilingPolicy => "ProfilingPolicy",
             Self::ClusterProfilingPolicy => "ClusterProfilingPolicy",
+            Self::Unknown => "Unknown",
         }
     }
 
@@ -233,6 +238,7 @@ impl PolicyKind {
         match self {
             Self::ProfilingPolicy => "profilingpolicies",
             Self::ClusterProfilingPolicy => "clusterprofilingpolicies",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -25,6 +25,10 @@ pub enum Trigger {
     PromQl,
     /// Rollout of a new revision.
     Rollout,
+    /// A value of a newer version. Some event, as far as cooldowns are concerned.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl Trigger {
@@ -39,6 +43,7 @@ impl Trigger {
             Self::Alert => "Alert",
             Self::PromQl => "PromQL",
             Self::Rollout => "Rollout",
+            Self::Unknown => "Unknown",
         }
     }
 

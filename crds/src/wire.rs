@@ -53,6 +53,9 @@ pub enum AgentMode {
     Sidecar,
     /// Attached as an ephemeral container.
     Ephemeral,
+    /// A value of a newer version. Only counted.
+    #[serde(other)]
+    Unknown,
 }
 
 /// An attached agent's request for a credential.
@@ -149,6 +152,9 @@ pub enum CaptureState {
     Cancelled,
     /// It was never run.
     Skipped,
+    /// A value of a newer version. The report is ignored.
+    #[serde(other)]
+    Unknown,
 }
 
 impl CaptureState {

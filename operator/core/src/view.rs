@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use fleetprof_crds::policy::{AgentMode, ExistingPods};
+use fleetprof_crds::schedule::{Preset, SuspendBehavior};
 use fleetprof_crds::session::{PolicyKind, PolicyRef, Trigger};
 use fleetprof_crds::{
     ClusterProfilingPolicy, ProfileSession, ProfileSessionSpec, ProfilingPolicy, ProfilingPolicySpec,
@@ -128,13 +130,27 @@ impl<'a> PolicyView<'a> {
         named && (self.is_cluster() || session.metadata.namespace.as_deref() == self.namespace)
     }
 
-    /// The first field of its selectors that the API server would reject, with the reason.
+    /// The first field of its selectors that the API server would reject, or whose value this version does not
+    /// know, with the reason.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         let of_pods = selector::fault(&self.spec.selector).map(|fault| format!("spec.selector.{fault}"));
-        of_pods.or_else(|| {
-            Some(format!("spec.namespaceSelector.{}", selector::fault(self.namespace_selector?)?))
-        })
+        let of_namespaces =
+            || Some(format!("spec.namespaceSelector.{}", selector::fault(self.namespace_selector?)?));
+        of_pods.or_else(of_namespaces).or_else(|| self.unknown())
+    }
+
+    /// The first field whose value only a newer version knows.
+    fn unknown(&self) -> Option<String> {
+        let spec = self.spec;
+        let fields = [
+            ("spec.agent.mode", spec.agent.mode == AgentMode::Unknown),
+            ("spec.agent.existingPods", spec.agent.existing_pods == ExistingPods::Unknown),
+            ("spec.schedule.preset", spec.schedule.preset == Some(Preset::Unknown)),
+            ("spec.suspendBehavior", spec.suspend_behavior == SuspendBehavior::Unknown),
+        ];
+        let (field, _) = fields.into_iter().find(|(_, unknown)| *unknown)?;
+        Some(format!("{field}: this version does not know the value"))
     }
 
     /// The reference for sessions.

@@ -101,7 +101,7 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
         settings.spool_limit = settings.spool_limit.min(settings::MEMORY_LIMIT);
     }
     let credential = match (mode, &settings.ticket) {
-        (AgentMode::Sidecar, _) => Credential::token_file(settings.token_file.clone()),
+        (AgentMode::Sidecar | AgentMode::Unknown, _) => Credential::token_file(settings.token_file.clone()),
         (AgentMode::Ephemeral, Some(ticket)) => Credential::ticket(ticket.trim().to_owned()),
         (AgentMode::Ephemeral, None) => {
             anyhow::bail!("FLEETPROF_TICKET is not set; attached agents need a ticket")

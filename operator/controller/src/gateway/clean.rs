@@ -2,7 +2,9 @@
 //! every word of it may be the app's.
 
 use fleetprof_crds::names::MAX_MESSAGE;
-use fleetprof_crds::wire::{CaptureReport, ContainerReport, Heartbeat, MAX_SAMPLES, MAX_SLICES, Problem};
+use fleetprof_crds::wire::{
+    CaptureReport, CaptureState, ContainerReport, Heartbeat, MAX_SAMPLES, MAX_SLICES, Problem,
+};
 use jiff::Timestamp;
 
 /// Most containers and captures of a heartbeat, as the protocol says.
@@ -14,17 +16,22 @@ const MAX_ID: usize = 128;
 /// Largest percentage: a container may use more than its limit for a moment, and a limit may be tiny.
 const MAX_PERCENT: i32 = 100_000;
 
-/// A heartbeat that can do no harm, and the number of rows that were dropped for having no possible id.
+/// A heartbeat that can do no harm, and the number of rows that were dropped: without a possible id, or in a
+/// state of a newer version.
 pub(super) fn heartbeat(beat: Heartbeat) -> (Heartbeat, usize) {
     let Heartbeat { version, protocol, mode, instance, containers, captures } = beat;
     let rows = containers.len() + captures.len();
     let containers: Vec<_> =
         containers.into_iter().filter(|row| is_id(&row.id)).take(MAX_ROWS).map(container).collect();
-    let captures: Vec<_> =
-        captures.into_iter().filter(|row| is_id(&row.capture)).take(MAX_ROWS).map(capture).collect();
+    let captures: Vec<_> = captures.into_iter().filter(is_known).take(MAX_ROWS).map(capture).collect();
     let dropped = rows - containers.len() - captures.len();
     let (version, instance) = (text(&version, MAX_WORD), text(&instance, MAX_WORD));
     (Heartbeat { version, protocol, mode, instance, containers, captures }, dropped)
+}
+
+/// A capture of a possible name, in a state that this version knows.
+fn is_known(row: &CaptureReport) -> bool {
+    is_id(&row.capture) && row.state != CaptureState::Unknown
 }
 
 fn container(row: ContainerReport) -> ContainerReport {
@@ -112,7 +119,7 @@ fn is_unprintable(char: char) -> bool {
 #[cfg(test)]
 mod tests {
     use fleetprof_crds::Reason;
-    use fleetprof_crds::wire::{AgentMode, CaptureState};
+    use fleetprof_crds::wire::AgentMode;
     use proptest::prelude::*;
 
     use super::*;

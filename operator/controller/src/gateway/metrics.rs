@@ -186,6 +186,7 @@ fn count<'a>(
         let mode = match mode {
             AgentMode::Sidecar => "Sidecar",
             AgentMode::Ephemeral => "Ephemeral",
+            AgentMode::Unknown => "Unknown",
         };
         let version = named.get(version).copied().unwrap_or("other");
         *counts.entry((mode, version)).or_default() += 1;

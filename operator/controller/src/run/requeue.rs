@@ -61,6 +61,7 @@ impl Concerned {
         let namespace = match policy.kind {
             PolicyKind::ProfilingPolicy => session.namespace()?,
             PolicyKind::ClusterProfilingPolicy => String::new(),
+            PolicyKind::Unknown => return None,
         };
         Some(Self { kind: policy.kind, namespace, name: policy.name.clone() })
     }
@@ -82,6 +83,7 @@ impl Requeues {
         let _ = match kind {
             PolicyKind::ProfilingPolicy => self.policies.send(ObjectRef::new(name).within(namespace)).is_ok(),
             PolicyKind::ClusterProfilingPolicy => self.cluster_policies.send(ObjectRef::new(name)).is_ok(),
+            PolicyKind::Unknown => false,
         };
     }
 }

@@ -10,6 +10,7 @@ mod apply;
 mod attach;
 mod janitor;
 mod job;
+mod newer;
 mod observe;
 mod report;
 mod written;
@@ -108,6 +109,9 @@ pub enum Error {
 /// # Errors
 /// When the API server cannot be asked or written to; nothing is lost then.
 pub async fn reconcile(session: Arc<ProfileSession>, context: Arc<Context>) -> Result<Action, Error> {
+    if newer::is_newer(&session, &context).await {
+        return Ok(Action::await_change());
+    }
     context.written.begin(&session);
     let mut work = observe::current(&session, &context);
     report::accept(&mut work, &context).await?;

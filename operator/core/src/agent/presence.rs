@@ -114,6 +114,9 @@ fn without_agent<'a>(
 /// Why the pod has no sidecar, where a session may attach an agent nevertheless.
 fn may_attach(pod: &PodFacts, policy: Option<Terms<'_>>, refusal: Option<Skip>) -> Result<Reason, Skip> {
     let mode = policy.map_or(AgentMode::Ephemeral, |terms| terms.spec.agent.mode);
+    if mode == AgentMode::Unknown {
+        return Err(Skip::new(Reason::InvalidSpec, "this version does not know the policy's agent.mode"));
+    }
     if let Some(refusal) = refusal.as_ref().filter(|refusal| bars_attaching(refusal.reason, mode)) {
         return Err(refusal.clone());
     }

@@ -176,6 +176,9 @@ fn admit<'a>(
     spec: &'a ProfilingPolicySpec,
 ) -> Result<(&'a str, Agent<'a>), Skip> {
     rules::check(raw, facts)?;
+    if spec.agent.mode == AgentMode::Unknown {
+        return Err(Skip::new(Reason::InvalidSpec, "this version does not know the policy's agent.mode"));
+    }
     if spec.agent.mode != AgentMode::Sidecar {
         return Err(Skip::new(Reason::AttachedOnDemand, "the policy's agent.mode is not Sidecar"));
     }

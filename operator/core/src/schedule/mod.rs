@@ -4,6 +4,7 @@
 mod cron;
 
 use fleetprof_crds::policy::Schedule;
+use fleetprof_crds::schedule::Preset;
 use jiff::{SignedDuration, Timestamp};
 
 use self::cron::Clock;
@@ -60,6 +61,12 @@ impl Plan {
         let duration = i64::from(schedule.duration.as_secs());
         let rhythm = match (&schedule.cron, schedule.preset, schedule.every) {
             (Some(line), _, _) => Rhythm::Cron(Box::new(Clock::read(line, schedule.time_zone.as_deref())?)),
+            (_, Some(Preset::Unknown), _) => {
+                return Err(Invalid {
+                    field: "spec.schedule.preset",
+                    message: "is not known to this version".into(),
+                });
+            }
             (_, Some(preset), _) => Rhythm::Every((duration * 100 / i64::from(preset.percent())).max(1)),
             (_, _, every) => Rhythm::Every(every.map_or(DEFAULT_EVERY, |e| i64::from(e.as_secs().max(1)))),
         };

@@ -15,6 +15,7 @@ pub mod choose;
 pub mod fold;
 pub mod gate;
 pub mod load;
+pub mod newer;
 pub mod observed;
 pub mod pacing;
 pub mod repeat;

@@ -70,7 +70,7 @@ pub fn is_due(session: &ProfileSession, now: Timestamp, phase: impl Fn(&str) -> 
         return false;
     };
     let last = series.captures.last().map_or(Some(status.phase), |row| phase(&row.name));
-    last.is_some_and(|phase| phase > Phase::Running)
+    last.is_some_and(|phase| phase > Phase::Running && phase != Phase::Unknown)
 }
 
 /// The session that `session` repeats, if any.
@@ -184,7 +184,7 @@ fn go_on(
     series.next_time = Some(Time(next));
     series.reason = Some(Reason::Repeating);
     series.message = format!("The next capture starts at {said}, or when the previous one has ended.");
-    if phase <= Phase::Running || now < next {
+    if phase <= Phase::Running || phase == Phase::Unknown || now < next {
         return None;
     }
     let number = made(series) + 1;

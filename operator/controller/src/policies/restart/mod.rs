@@ -16,7 +16,7 @@ use fleetprof_core::link::PodLink;
 use fleetprof_core::policy::restart::{self, Decision, Key, Situation};
 use fleetprof_core::view::PolicyView;
 use fleetprof_crds::policy::ExistingPods;
-use fleetprof_crds::restart::RestartStatus;
+use fleetprof_crds::restart::{RestartState, RestartStatus};
 use fleetprof_crds::{ProfilingPolicyStatus, Reason, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -120,7 +120,8 @@ pub async fn next(
     if let Some(memory) = before.as_ref().filter(|m| now.duration_since(m.looked) < PACE) {
         return Next::Recent(memory.decision.clone());
     }
-    let known = policy.status.and_then(|s| s.restart.as_ref());
+    // One in a state of a newer version is decided again, by what the pod templates say.
+    let known = policy.status.and_then(|s| s.restart.as_ref()).filter(|r| r.state != RestartState::Unknown);
     let situation = Situation {
         now,
         enabled: context.restarts.enabled,

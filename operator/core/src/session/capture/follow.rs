@@ -60,7 +60,7 @@ fn copy_report(target: &mut TargetStatus, report: &CaptureReport, now: Timestamp
     target.start_time = target.start_time.clone().or_else(|| time(report.started_at));
     target.end_time = target.end_time.clone().or_else(|| time(report.ended_at));
     match report.state {
-        CaptureState::Accepted => {}
+        CaptureState::Accepted | CaptureState::Unknown => {}
         CaptureState::Running if was == TargetPhase::Ordered => {
             target.phase = TargetPhase::Running;
             target.start_time = target.start_time.clone().or(Some(Time(now)));

@@ -99,7 +99,7 @@ pub fn step(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<A
     use TargetPhase as P;
     let was = target.phase;
     let asked = match was {
-        P::Succeeded | P::Failed | P::Skipped | P::Cancelled => None,
+        P::Succeeded | P::Failed | P::Skipped | P::Cancelled | P::Unknown => None,
         P::Pending | P::Attaching => prepare(target, context),
         P::Ordered | P::Running | P::Uploading => {
             follow(target, context);
