@@ -39,19 +39,21 @@ fi >&2
 # Nothing else must run on the machine during measurements.
 cargo build --quiet --locked -p fleetprof-tests --bin bench-start
 rows=$(mktemp)
-step "1/5  Session starts and an idle agent ($sessions sessions, about 3 min)"
+step "1/6  Session starts and an idle agent ($sessions sessions, about 3 min)"
 target/debug/bench-start "$sessions" | tee -a "$rows"
 rest true
 kubectl -n shop wait pod -l app.kubernetes.io/name=worker --for=delete --timeout=60s >/dev/null 2>&1 || true # gone already
-step "2/5  The webhook (about 1 min)"
+step "2/6  The webhook (about 1 min)"
 tests/bench/webhook.sh | tee -a "$rows"
-step "3/5  Reconciling a large fleet (1 min, plus the build on the first run)"
+step "3/6  Reconciling a large fleet (1 min, plus the build on the first run)"
 RUSTFLAGS="-C target-feature=+crt-static" cargo run --quiet --locked --release --target x86_64-unknown-linux-gnu -p fleetprof-core --example decide | tee -a "$rows"
-step "4/5  Overhead of a capture for the application (about 3 min 30 s)"
+step "4/6  Overhead of a capture for the application (about 3 min 30 s)"
 tests/bench/capture.sh | tee -a "$rows"
 # Last, because the node takes a while to clean up 50 pods.
-step "5/5  A session with 50 targets (about 3 min)"
+step "5/6  A session with 50 targets (about 3 min)"
 tests/bench/writes.sh 50 | tee -a "$rows"
+step "6/6  A leader at rest (about 4 min, plus the build on the first run)"
+tests/bench/rest.sh | tee -a "$rows"
 
 step "All figures (also written to target/bench.md)"
 {

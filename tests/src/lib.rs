@@ -13,6 +13,7 @@ pub mod chart;
 pub mod kubelet;
 pub mod operator;
 pub mod people;
+pub mod process;
 pub mod shop;
 
 /// The root of the checkout.

@@ -30,6 +30,12 @@ impl Drop for Operator {
 }
 
 impl Operator {
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Installs the CRDs, the operator's roles and the gate as the chart does, with these arguments for Helm,
     /// and starts the operator with these flags. Comes back when it leads.
     ///
@@ -49,13 +55,13 @@ impl Operator {
             &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"],
             None,
         )?;
-        run(env!("CARGO"), &["build", "--quiet", "--offline", "-p", "fleetprof-operator"])?;
+        let program = program()?;
         let folder = root().join("target/tests").join(format!("operator-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         let own = folder.join("kubeconfig");
         std::fs::write(&own, as_account(kubeconfig)?)?;
         let log = folder.join("log");
-        let mut command = Command::new(root().join("target/debug/fleetprof-operator"));
+        let mut command = Command::new(program);
         command
             .arg("run")
             .env("KUBECONFIG", &own)
@@ -84,6 +90,15 @@ impl Operator {
         .await?;
         Ok(operator)
     }
+}
+
+/// The operator that `FLEETPROF_OPERATOR` names, or the debug build.
+fn program() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("FLEETPROF_OPERATOR") {
+        return Ok(program.into());
+    }
+    run(env!("CARGO"), &["build", "--quiet", "--offline", "-p", "fleetprof-operator"])?;
+    Ok(root().join("target/debug/fleetprof-operator"))
 }
 
 /// A port that was free a moment ago.

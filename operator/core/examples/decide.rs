@@ -64,14 +64,17 @@ fn cluster_pass(policies: &[ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>])
     let labels = Labels::from([("profiling".to_owned(), "on".to_owned())]);
     let view = PolicyView::from(&policy);
     let plan = Plan::read(view.uid, &view.spec.schedule).unwrap();
+    let pods: Vec<_> = namespaces.iter().flatten().cloned().collect();
+    let agents = pods.iter().map(agent).collect();
+    let all_labels = (0..POLICIES).map(|n| (format!("team-{n}"), labels.clone())).collect();
     let observed = Observed {
         now: plan.ticks(Timestamp::from_second(1_800_000_000).unwrap()).1.unwrap().at,
-        pods: namespaces.iter().flatten().cloned().collect(),
-        agents: namespaces.iter().flatten().map(agent).collect(),
+        pods: &pods,
+        agents: &agents,
         settled: true,
-        sessions: Vec::new(),
+        sessions: &[],
         policies: policies.iter().step_by(2).map(PolicyView::from).chain([view]).collect(),
-        namespaces: (0..POLICIES).map(|n| (format!("team-{n}"), labels.clone())).collect(),
+        namespaces: &all_labels,
         version: "0.1.0",
         images: &images,
         pod_security: PodSecurity::default(),
@@ -102,12 +105,12 @@ fn pass(policies: &mut [ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>], sec
         let images = AgentImages::default();
         let observed = Observed {
             now,
-            pods: pods.clone(),
-            agents,
+            pods,
+            agents: &agents,
             settled: true,
-            sessions: Vec::new(),
+            sessions: &[],
             policies: [view].into_iter().collect(),
-            namespaces: BTreeMap::new(),
+            namespaces: &BTreeMap::new(),
             version: "0.1.0",
             images: &images,
             pod_security: PodSecurity::default(),

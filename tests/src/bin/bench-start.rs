@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use fleetprof_tests::process::{cpu_nanos, rss_kib};
 use fleetprof_tests::shop::{SHOP, Shop, processes};
 use futures::StreamExt;
 use kube::Api;
@@ -107,13 +108,7 @@ async fn idle(shop: &Shop) -> Result<()> {
     let before = cpu_nanos(pid)?;
     tokio::time::sleep(Duration::from_secs(30)).await;
     let used = cpu_nanos(pid)? - before;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let rss: f64 = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmRSS:"))
-        .and_then(|l| l.trim().trim_end_matches(" kB").parse().ok())
-        .context("no VmRSS")?;
-    let mib = rss / 1024.0;
+    let mib = rss_kib(pid)? / 1024.0;
     println!(
         "| idle agent: memory | RSS {mib:.1} MB | ≤ 12 MB: {} | |\n| idle agent: CPU | {:.3} % \
          of a core over 30 s | – | |",
@@ -121,15 +116,4 @@ async fn idle(shop: &Shop) -> Result<()> {
         used as f64 / 30e9 * 100.0
     );
     Ok(())
-}
-
-/// CPU time of the threads of a process, as the scheduler counts it.
-fn cpu_nanos(pid: u32) -> Result<u64> {
-    let mut sum = 0;
-    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
-        sum +=
-            stat.split(' ').next().and_then(|n| n.parse::<u64>().ok()).context("schedstat has no number")?;
-    }
-    Ok(sum)
 }

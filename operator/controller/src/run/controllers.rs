@@ -101,7 +101,7 @@ pub async fn start(
         images: settings.images.get(),
     });
     let namespaces = Namespaces::new(watches.namespaces.clone(), rules.clone());
-    let refusals = policies::Refusals { namespaces: namespaces.clone(), rules: rules.clone() };
+    let refusals = policies::Refusals::new(namespaces.clone(), rules.clone());
     let session_context = Arc::new(sessions::Context {
         client: client.clone(),
         settings: settings.clone(),

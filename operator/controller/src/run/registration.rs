@@ -112,9 +112,9 @@ pub async fn leave(client: Client, settings: RunSettings) {
                 "failed to hand over the read API; the webhook replicas will take over"
             );
         }
-        Err(_) => tracing::warn!(
-            "timeout while handing over the read API; the webhook replicas will take over"
-        ),
+        Err(_) => {
+            tracing::warn!("timeout while handing over the read API; the webhook replicas will take over")
+        }
     }
 }
 

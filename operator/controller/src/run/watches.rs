@@ -1,6 +1,8 @@
 //! What does the leader watch, whom does it tell, and when has it seen everything once?
 
 use anyhow::Context;
+use fleetprof_core::session::load;
+use fleetprof_crds::phase::Phase;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
@@ -150,9 +152,11 @@ fn spawn<K>(
 impl Tell {
     fn session(&self, change: &Told<'_, ProfileSession>) {
         let session = match change {
-            Told::Object { now, .. } => {
+            Told::Object { before, now } => {
                 self.index.set(now);
-                let _ = self.requeues.sessions.send(ObjectRef::from_obj(*now));
+                if !before.is_some_and(|before| is_own_write(before, now)) {
+                    let _ = self.requeues.sessions.send(ObjectRef::from_obj(*now));
+                }
                 Some(*now)
             }
             Told::Gone { uid, before } => {
@@ -192,6 +196,54 @@ impl Tell {
     }
 }
 
+/// Whether the leader wrote down that a new session was taken, or that it waits for its load: nothing follows
+/// from that, and there may be thousands.
+fn is_own_write(before: &ProfileSession, now: &ProfileSession) -> bool {
+    let same = before.uid() == now.uid()
+        && before.metadata.generation == now.metadata.generation
+        && before.metadata.deletion_timestamp == now.metadata.deletion_timestamp
+        && before.status != now.status;
+    let Some(status) = now.status.as_ref().filter(|_| same) else { return false };
+    let taken = before.status.is_none() && status.phase == Phase::Pending && status.targets.is_empty();
+    taken || load::is_waiting(now)
+}
+
 fn is_edited<K: Resource>(before: Option<&K>, now: &K) -> bool {
     before.is_none_or(|before| before.meta().generation != now.meta().generation || before.uid() != now.uid())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn session(generation: i64, status: Value) -> ProfileSession {
+        let object = json!({
+            "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession",
+            "metadata": {"namespace": "shop", "name": "one", "uid": "u", "generation": generation},
+            "spec": {}, "status": status,
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn only_what_the_leader_wrote_itself_of_a_session_that_waits_is_not_looked_at_again() {
+        let (new, taken) = (json!(null), json!({"phase": "Pending", "message": "Checking"}));
+        let waiting =
+            |message: &str| json!({"phase": "Pending", "reason": "WaitingForLoad", "message": message});
+        let running = json!({"phase": "Running"});
+        let cases = [
+            (session(1, new.clone()), session(1, taken.clone()), true),
+            (session(1, taken.clone()), session(1, waiting("a")), true),
+            (session(1, waiting("a")), session(1, waiting("b")), true),
+            (session(1, waiting("a")), session(2, waiting("a")), false),
+            (session(1, waiting("a")), session(1, waiting("a")), false),
+            (session(1, waiting("a")), session(1, taken), false),
+            (session(1, waiting("a")), session(1, running), false),
+        ];
+        for (before, now, own) in cases {
+            assert_eq!(is_own_write(&before, &now), own, "{:?} {:?}", before.status, now.status);
+        }
+    }
 }

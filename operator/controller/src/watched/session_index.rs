@@ -139,11 +139,10 @@ impl Entry {
     fn of(session: &ProfileSession) -> Self {
         let targets = session.status.iter().flat_map(|s| &s.targets);
         let namespace = session.namespace().unwrap_or_default();
-        let awaited = session.spec.start_when.as_ref().filter(|_| load::is_waiting(session)).map(|_| {
-            match load::job(session) {
-                Some(job) => Awaited::Job { namespace: namespace.clone(), name: job.to_owned() },
-                None => Awaited::Pods { namespace: namespace.clone() },
-            }
+        let start = session.spec.start_when.as_ref().filter(|_| load::is_waiting(session));
+        let awaited = start.map(|start| match &start.job_ref {
+            Some(job) => Awaited::Job { namespace: namespace.clone(), name: job.name.clone() },
+            None => Awaited::Pods { namespace: namespace.clone() },
         });
         Self {
             pods: targets.map(|t| t.pod_uid.clone()).collect(),

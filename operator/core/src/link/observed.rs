@@ -16,18 +16,18 @@ pub struct Observed<'a> {
     /// The time.
     pub now: Timestamp,
     /// The pods of the namespaces that the policy covers.
-    pub pods: Vec<Arc<PodFacts>>,
+    pub pods: &'a [Arc<PodFacts>],
     /// Agents that report, by pod UID.
-    pub agents: HashMap<String, AgentFacts>,
+    pub agents: &'a HashMap<String, AgentFacts>,
     /// Whether every agent has had the time to report since this leader took over.
     pub settled: bool,
     /// Sessions that name this policy.
-    pub sessions: Vec<Arc<ProfileSession>>,
+    pub sessions: &'a [Arc<ProfileSession>],
     /// Every policy that may select the same pods, this one too.
     pub policies: Policies<'a>,
     /// The labels of the pods' namespaces. Namespaces that no cluster policy reaches, `kube-system` and the
     /// operator's own, are left out.
-    pub namespaces: BTreeMap<String, Labels>,
+    pub namespaces: &'a BTreeMap<String, Labels>,
     /// Version of the operator: other agents are outdated, but for those whose policy names their image.
     pub version: &'a str,
     /// The images that agents may have.

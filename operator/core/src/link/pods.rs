@@ -67,7 +67,7 @@ fn judge(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observ
 /// What follows from the pod's agent: one that answers, comes or can be attached.
 fn by_agent(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observed) -> (bool, Reason) {
     let world = World {
-        agents: &observed.agents,
+        agents: observed.agents,
         images: observed.images,
         level: observed.pod_security_of(&pod.namespace),
         policy: Some(Terms { spec: policy.spec, created: policy.created }),

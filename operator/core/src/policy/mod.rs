@@ -53,8 +53,8 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     let all = link::pods(policy, observed).into_iter();
     let (overridden, links): (Vec<_>, Vec<_>) = all.partition(|l| l.reason == Reason::Overridden);
     link::fill(policy, &mut status, &links, observed);
-    rounds::fill(policy, &mut status, &observed.sessions);
-    outcomes::fill(&mut status, &observed.sessions, observed.now);
+    rounds::fill(policy, &mut status, observed.sessions);
+    outcomes::fill(&mut status, observed.sessions, observed.now);
     let plan = Plan::read(policy.uid, &policy.spec.schedule);
     let pace = plan
         .as_ref()
@@ -62,7 +62,7 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
         .unwrap_or_default();
     let may_start =
         !policy.spec.suspend && policy.spec.sampling.percent > 0 && links.iter().any(|l| l.linked);
-    let create = pace.due.filter(|tick| may_start && !rounds::capturing(&observed.sessions, tick.round));
+    let create = pace.due.filter(|tick| may_start && !rounds::capturing(observed.sessions, tick.round));
     let missed = pace.missed.filter(|_| may_start);
     note_ticks(&mut status, pace, create, may_start);
     status.next_session_time = pace.next.filter(|_| !policy.spec.suspend).map(Time);
@@ -79,7 +79,7 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
         status,
         create: create.map(|tick| rounds::sessions(policy, tick, &links)).unwrap_or_default(),
         missed,
-        delete: rounds::expired(policy, &observed.sessions, observed.now),
+        delete: rounds::expired(policy, observed.sessions, observed.now),
         links,
         requeue: until_next.clamp(SignedDuration::from_secs(1), SignedDuration::from_secs(15)),
     }

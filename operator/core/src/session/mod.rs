@@ -37,7 +37,7 @@ const LOOK: SignedDuration = SignedDuration::from_secs(10);
 
 /// A session that waits for its load asks for it less and less often, up to this: there may be many, for a
 /// day each, and the first pod of the load wakes it anyway.
-const LOOK_FOR_LOAD: SignedDuration = SignedDuration::from_secs(60);
+const LOOK_FOR_LOAD: SignedDuration = SignedDuration::from_mins(10);
 
 /// An ended session is looked at again at least this often, so that its ttl is kept.
 const FORGET_CHECK: SignedDuration = SignedDuration::from_hours(1);

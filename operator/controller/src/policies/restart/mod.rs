@@ -131,7 +131,7 @@ pub async fn next(
         version: observed.version,
         pinned: policy.spec.agent.image.is_some(),
         links,
-        agents: &observed.agents,
+        agents: observed.agents,
         last: before.as_ref().map_or(known, |m| m.decision.last.as_ref()),
     };
     let found = match look::at(&restart::looks(&situation), context).await {
