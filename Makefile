@@ -45,7 +45,7 @@ api: ## Run the tests that start an API server of their own
 	@cargo test -p fleetprof-tests --locked --test crates --test floors --test schema --test gate \
 		--test webhook --test leader
 	@cargo test -p fleetprof-tests --locked --test cluster_policy --test failover --test loadtests \
-		--test restarts --test triggers -- --test-threads=1
+		--test restarts --test triggers --test unreadable -- --test-threads=1
 
 cluster: ## Run the demo, then the tests that break and control things on its cluster; needs root
 	@tests/demo.sh

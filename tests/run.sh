@@ -38,8 +38,8 @@ tests/images.sh
 cargo test -p fleetprof-tests --locked --quiet --no-run
 # These use their own API server, in parallel with everything that follows.
 api_tests() {
-    cargo test -p fleetprof-tests --locked --test crates --test schema --test gate --test webhook --test leader &&
-        cargo test -p fleetprof-tests --locked --test cluster_policy --test failover --test loadtests --test restarts --test triggers -- --test-threads=1
+    cargo test -p fleetprof-tests --locked --test crates --test floors --test schema --test gate --test webhook --test leader &&
+        cargo test -p fleetprof-tests --locked --test cluster_policy --test failover --test loadtests --test restarts --test triggers --test unreadable -- --test-threads=1
 }
 # In their own process group, so that no child process is left running if a step fails: cargo starts tests, and tests start operators.
 set -m
