@@ -73,7 +73,7 @@ fn condition(
             PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
         let body = json!({"metadata": {"resourceVersion": version}, "status": {"conditions": conditions}});
         match api.patch_status(&name, &parameters, &Patch::Merge(body)).await {
-            // Changed or deleted meanwhile: the watch tells of it again.
+            // Changed or deleted meanwhile: the watch reports it again.
             Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
             written => written.map(drop),
         }
