@@ -40,9 +40,9 @@ pub fn plan(wanted: &[ProfileKind], offers: &[Offer]) -> Result<Vec<ProfileKind>
     let wanted = list(&mut wanted.iter().copied());
     let cause = match list(&mut offers.iter().filter(|o| o.problem.is_none()).map(|o| o.kind)) {
         none if none.is_empty() => {
-            format!("the agent captures nothing of this container, and {wanted} is wanted")
+            format!("the agent supports no profile type for this container, but {wanted} is required")
         }
-        offered => format!("the agent captures {offered} of this container, and {wanted} is wanted"),
+        offered => format!("the agent supports {offered} for this container, but {wanted} is required"),
     };
     Err(Skip::new(Reason::UnsupportedRuntime, cause))
 }
@@ -71,7 +71,7 @@ mod tests {
                 vec![good(Cpu), good(Wall)],
                 Err((
                     Reason::UnsupportedRuntime,
-                    "the agent captures cpu, wall of this container, and alloc is wanted",
+                    "the agent supports cpu, wall for this container, but alloc is required",
                 )),
             ),
             (
@@ -79,7 +79,7 @@ mod tests {
                 vec![],
                 Err((
                     Reason::UnsupportedRuntime,
-                    "the agent captures nothing of this container, and cpu is wanted",
+                    "the agent supports no profile type for this container, but cpu is required",
                 )),
             ),
         ];

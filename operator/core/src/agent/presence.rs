@@ -130,7 +130,7 @@ fn may_attach(pod: &PodFacts, policy: Option<Terms<'_>>, refusal: Option<Skip>) 
     if terms.spec.agent.existing_pods == ExistingPods::AttachOnDemand {
         return Ok(lacks);
     }
-    Err(Skip::new(lacks, format!("{cause}, and agent.existingPods does not let a session attach one")))
+    Err(Skip::new(lacks, format!("{cause}, and agent.existingPods does not allow attaching one")))
 }
 
 /// Whether what keeps a sidecar out of a pod keeps an attached agent out as well. A policy that attaches
