@@ -169,7 +169,7 @@ where
                 Err(error) => watch::interrupted(&kind, &error),
             }
         }
-        anyhow::bail!("the watch of {kind} ended")
+        anyhow::bail!("watch of {kind} ended")
     }
 
     /// Takes in one event.

@@ -88,7 +88,7 @@ impl Pods {
                 Err(error) => watch::interrupted("Pod", &error),
             }
         }
-        anyhow::bail!("the watch of pods ended")
+        anyhow::bail!("watch of pods ended")
     }
 }
 

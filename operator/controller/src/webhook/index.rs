@@ -65,7 +65,7 @@ impl Index {
 
 async fn never_ends(watch: impl Future<Output = anyhow::Result<()>>) {
     if let Err(error) = watch.await {
-        tracing::error!(%error, "a watch ended although it never should; restart the webhook");
+        tracing::error!(%error, "a watch ended unexpectedly; restart the webhook");
     }
 }
 
