@@ -74,7 +74,7 @@ fn a_new_order_is_started_or_refused_with_a_reason() {
         [Action::Conclude(_, _, problem)] => problem.message.clone(),
         other => panic!("{other:?}"),
     };
-    assert!(message.contains("protocol 9") && message.contains("has 2"), "{message}");
+    assert!(message.contains("protocol 9") && message.contains("supports 2"), "{message}");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn one_worker_a_container() {
     assert_eq!(table.next_deadline(&orders), Some(NOW + 60));
     let late = table.decide(&orders, NOW + 61);
     assert_eq!(said(&late), ["Skipped(StartDeadlineExceeded) b"]);
-    let told = matches!(&late[..], [Action::Conclude(_, _, problem)] if problem.message.contains("another session captures this container"));
+    let told = matches!(&late[..], [Action::Conclude(_, _, problem)] if problem.message.contains("another session is capturing this container"));
     assert!(told, "{late:?}");
     table.get_mut("a").unwrap().ended(outcome(CaptureState::Finished), NOW);
     assert_eq!(said(&table.decide(&orders, NOW)), ["start b"]);

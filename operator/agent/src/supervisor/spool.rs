@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(spool.read_slice("a", wall).unwrap(), b"123");
         assert!(spool.read_slice("a", cpu(3)).is_err() && spool.read_slice("a", cpu(9)).is_err());
         File::create(dir.join("cpu-5.pb.gz")).unwrap().set_len(MAX_SLICE_BYTES as u64 + 1).unwrap();
-        assert!(spool.read_slice("a", cpu(5)).unwrap_err().to_string().contains("at most"));
+        assert!(spool.read_slice("a", cpu(5)).unwrap_err().to_string().contains("more than the limit"));
         assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
         spool.remove_slices("a");
         assert_eq!(spool.slices("a"), []);

@@ -134,7 +134,7 @@ fn what_cannot_be_run_says_why() {
         assert_eq!(gateway.seen().reason(capture), Some(reason), "{capture}");
     }
     let message = gateway.seen().last("old").unwrap().problem.clone().unwrap().message;
-    assert!(message.contains(&format!("needs protocol {}", PROTOCOL + 1)), "{message}");
+    assert!(message.contains(&format!("requires protocol {}", PROTOCOL + 1)), "{message}");
     assert_eq!(scratch.runs().len(), 0);
 }
 
