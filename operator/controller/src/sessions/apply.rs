@@ -2,7 +2,7 @@
 
 use fleetprof_core::budget::Claim;
 use fleetprof_core::capture::CaptureScope;
-use fleetprof_core::session::summary::Assembled;
+use fleetprof_core::session::Assembled;
 use fleetprof_core::session::{Action, Outcome};
 use fleetprof_core::text::advised;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};

@@ -10,8 +10,9 @@ use fleetprof_crds::session_status::{ProfileSessionStatus, TargetPhase, TopFunct
 use fleetprof_crds::{ProfileKind, ProfileSession, Reason};
 use jiff::Timestamp;
 
+use super::assembled::{Assembled, fold_assembled};
 use super::observed::{JobFacts, Permission};
-use super::summary::{Assembled, fold_assembled, set_top};
+use super::summary::set_top;
 use super::{capture, conclude, repeat};
 use crate::budget::Place;
 

@@ -10,6 +10,7 @@
 //! harmless, and nothing but the session's own status is remembered. So a new leader goes on where the old
 //! one stopped.
 
+mod assembled;
 pub mod capture;
 pub mod choose;
 pub mod fold;
@@ -29,6 +30,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::budget::Place;
 use crate::conditions::{self, Truth, Wanted};
+pub use assembled::Assembled;
 pub use fold::{Answers, Outcome, fold, fold_all};
 pub use observed::{Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings};
 

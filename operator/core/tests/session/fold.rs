@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use fleetprof_core::budget::Place;
-use fleetprof_core::session::summary::Assembled;
+use fleetprof_core::session::Assembled;
 use fleetprof_core::session::{Answers, JobFacts, Outcome, Permission, fold, fold_all};
 use fleetprof_crds::session_status::{
     Phase, ProfileSessionStatus, StoredProfile, TargetPhase, TargetStatus, TopFunction,

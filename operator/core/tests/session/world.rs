@@ -9,7 +9,7 @@ use fleetprof_core::budget::Ledger;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::session::summary::Assembled;
+use fleetprof_core::session::Assembled;
 use fleetprof_core::session::{
     Action, Answers, CaptureFacts, JobFacts, Observed, Outcome, Permission, PolicyFacts, Settings, fold_all,
     step,
