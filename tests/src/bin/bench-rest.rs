@@ -15,7 +15,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Pods of a namespace.
 const PODS_EACH: usize = 500;
@@ -161,7 +161,7 @@ impl Fleet {
 
     async fn waiting(&self, wanted: usize) -> Result<Option<()>> {
         let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource("ProfileSession"));
-        let waits = |s: &DynamicObject| s.data["status"]["reason"] == Value::from("WaitingForLoad");
+        let waits = |s: &DynamicObject| s.data["status"]["reason"] == "WaitingForLoad";
         let waiting = all.list(&ListParams::default()).await?.items.iter().filter(|s| waits(s)).count();
         Ok((waiting >= wanted).then_some(()))
     }

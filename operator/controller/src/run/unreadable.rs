@@ -1,5 +1,5 @@
-//! How does a person learn that an object cannot be decoded by this version? A policy gets a condition, a
-//! session an event; a patch of the status needs no spec.
+//! How does a person learn that an object cannot be decoded by this version? A policy gets a condition,
+//! a session an event, and so does a policy whose status the API server refuses.
 
 use std::future::Future;
 
@@ -38,18 +38,29 @@ pub async fn report_forever(
     while let Some(Report { kind, object }) = reports.recv().await {
         let note =
             advised(format!("This version cannot decode the object: {}", object.error), Reason::Unreadable);
-        if kind == SESSION {
+        if kind == SESSION || !has_condition(&client, &kind, &object, &note).await {
             events.warning(&reference(&kind, &object), Reason::Unreadable, "Decode", note).await;
-        } else if let Err(error) = condition(&client, &kind, &object, &note).await {
-            tracing::warn!(
-                %error,
-                kind,
-                k8s.object.name = object.name(),
-                "failed to write the condition of a policy that cannot be decoded"
-            );
         }
     }
     anyhow::bail!("the reports of unreadable objects ended")
+}
+
+/// Whether the policy's condition says it. The API server refuses a status where its own rules cannot read the
+/// spec either.
+async fn has_condition(client: &Client, kind: &str, object: &Unreadable, message: &str) -> bool {
+    let Err(error) = condition(client, kind, object, message).await else { return true };
+    // The answer may quote the object.
+    let error = match error {
+        kube::Error::Api(answer) => format!("{} {}", answer.code, answer.reason),
+        other => other.to_string(),
+    };
+    tracing::warn!(
+        error,
+        kind,
+        k8s.object.name = object.name(),
+        "failed to write the condition of a policy that cannot be decoded"
+    );
+    false
 }
 
 /// Writes the condition where it differs, and leaves the rest of the status as it is.

@@ -47,6 +47,12 @@ impl Unreadable {
         }
     }
 
+    /// The field that cannot be decoded, without its value.
+    #[must_use]
+    pub fn field(&self) -> &str {
+        self.error.split_once(": ").map_or("", |(field, _)| field)
+    }
+
     /// Its uid.
     #[must_use]
     pub fn uid(&self) -> &str {

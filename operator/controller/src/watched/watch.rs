@@ -43,7 +43,7 @@ pub(super) fn unreadable(kind: &str, object: &Unreadable) {
         k8s.namespace.name = object.namespace(),
         k8s.object.name = object.name(),
         k8s.object.uid = object.uid(),
-        error = object.error,
+        field = object.field(),
         "an object cannot be decoded by this version; it is left as it is"
     );
 }
