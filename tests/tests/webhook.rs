@@ -111,7 +111,7 @@ impl Webhook {
             resources: default_resources(),
             token_ttl_seconds: 3600,
         };
-        let index = Index::watch(&client, &WatchMetrics::default());
+        let index = Index::watch(client, &WatchMetrics::default());
         index.policies_synced().await;
         index.namespaces_synced().await;
         let state = WebhookState {
