@@ -165,7 +165,7 @@ mod tests {
         let mut idle = session(Phase::Succeeded, &[]);
         idle.status.as_mut().unwrap().reason = Some(Reason::NoSamples);
         let refusal = readable(&idle, ProfileKind::Cpu, None).unwrap_err();
-        assert!(refusal.message().ends_with("profile it under load"), "{}", refusal.message());
+        assert!(refusal.message().ends_with("profile the target under load"), "{}", refusal.message());
         let refusal =
             readable(&session(Phase::Succeeded, &[("a", 1), ("b", 1)]), ProfileKind::Cpu, Some("x\u{1b}"))
                 .unwrap_err();

@@ -71,7 +71,7 @@ mod tests {
     async fn a_port_that_is_taken_is_no_reason_to_listen_to_half_of_the_world() {
         let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let error = bind(taken.local_addr().unwrap().port()).unwrap_err();
-        assert!(error.to_string().contains("is it taken"), "{error:#}");
+        assert!(error.to_string().contains("check that it is not in use"), "{error:#}");
     }
 
     #[test]

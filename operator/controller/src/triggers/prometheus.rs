@@ -208,7 +208,7 @@ mod tests {
             Prometheus { url: format!("http://{}", listener.local_addr().unwrap()), credentials: None };
         tokio::spawn(async move { axum::serve(listener, endless).await });
         assert!(
-            matches!(server.ask(&server.client().unwrap(), "q").await, Err(Problem::Failed(w)) if w.contains("more than"))
+            matches!(server.ask(&server.client().unwrap(), "q").await, Err(Problem::Failed(w)) if w.contains("exceeds"))
         );
     }
 }

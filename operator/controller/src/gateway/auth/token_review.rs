@@ -131,8 +131,8 @@ mod tests {
 
     #[test]
     fn everything_else_is_refused() {
-        rejects(|status| *status = TokenReviewStatus::default(), "does not accept");
-        rejects(|status| status.authenticated = Some(false), "does not accept");
+        rejects(|status| *status = TokenReviewStatus::default(), "rejected the token");
+        rejects(|status| status.authenticated = Some(false), "rejected the token");
         rejects(|status| status.audiences = None, "audience");
         rejects(|status| status.audiences = Some(vec!["https://kubernetes.default.svc".into()]), "audience");
         rejects(|status| status.user = None, "service account");

@@ -112,5 +112,5 @@ fn no_secret_is_shown() {
 fn a_key_of_another_certificate_is_refused() {
     let (a, b) = (settled(Store::default(), start()), settled(Store::default(), start()));
     let refused = TlsMaterial::from_pem(&a.tls["tls.crt"], &b.tls["tls.key"], &a.tls["ca.crt"]).unwrap_err();
-    assert!(refused.to_string().starts_with("tls.key cannot be used"), "{refused}");
+    assert!(refused.to_string().starts_with("tls.key is not usable"), "{refused}");
 }

@@ -209,5 +209,5 @@ async fn a_session_that_cannot_be_stamped_is_left_as_it_is() {
         assert!(patch(&response).is_empty() && warning(&response).contains("requestedBy"));
     }
     let nobody = with(create("shop", session(json!(null))), "userInfo", json!(null));
-    assert!(warning(&webhook.review(SESSIONS, nobody).await).contains("names no user"));
+    assert!(warning(&webhook.review(SESSIONS, nobody).await).contains("has no user"));
 }
