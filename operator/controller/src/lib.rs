@@ -1,11 +1,12 @@
 //! The operator's effects: what watches the cluster, talks to agents, keeps results and answers admission.
 //!
 //! ```text
-//! run:      leader ─► policies ─► ProfileSession ─► sessions ─► gateway ◄── agents
+//! run:      leader ─► policies ─► ProfileSession ─► sessions ─► agents ◄── gateway ◄── the agents in pods
 //!                                                     └───────► results ◄── data_api ◄── kubectl
 //! webhook:  pods at CREATE ─► inject (fleetprof-core) ─► JSON patch
 //! ```
 
+pub mod agents;
 pub mod data_api;
 pub mod events;
 pub mod gateway;
@@ -24,6 +25,7 @@ pub mod sessions;
 pub mod settings;
 mod sha256;
 pub mod signals;
+pub mod tickets;
 pub mod tls;
 pub mod triggers;
 pub mod watched;

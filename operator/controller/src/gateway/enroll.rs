@@ -9,10 +9,10 @@ use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{Enroll, EnrollReply};
 use http::{Extensions, StatusCode};
 
-use super::auth::TicketError;
 use super::body::{self, Pace};
 use super::refuse::Refusal;
 use super::state::{GatewayState, peer};
+use crate::tickets::TicketError;
 
 const MAX_BYTES: usize = 8 * 1024;
 const PACE: Pace = Pace::within(Duration::from_secs(10));

@@ -8,7 +8,7 @@
 //!                 ├ GET  /v1/orders      Fleet::orders (sleeps until the pod's orders change)
 //!                 └ PUT  /v1/captures/…  scope ─► bounded body ─► SliceSink ─► Fleet::note_stored
 //!
-//! sessions ──► Fleet::{open, close, report, agent} ──► Changes ──► sessions, policies
+//! sessions, policies, triggers ──► Agents (crate::agents), which Fleet implements
 //! ```
 //! The gateway keeps everything in memory: agents repeat what they know with every heartbeat, and the leader
 //! opens again the captures of all live sessions before it calls [`Fleet::set_synced`]. A change of leader
@@ -16,10 +16,8 @@
 
 pub mod auth;
 mod body;
-mod change;
 mod clean;
 mod enroll;
-mod facts;
 pub mod fleet;
 mod fold;
 mod heartbeat;
@@ -30,21 +28,17 @@ mod pacing;
 mod rate;
 mod refuse;
 mod router;
-mod scope;
 mod sink;
 mod slices;
 mod state;
 #[cfg(test)]
 mod tests;
 
-pub use auth::{Identify, IdentifyError, TICKET, Tickets, TokenReviews};
-pub use change::{Change, Changes};
-pub use facts::agents;
+pub use auth::{Identify, IdentifyError, TokenReviews};
 pub(crate) use fleet::MAX_AGENTS;
-pub use fleet::{CaptureView, Fleet, expire_forever};
+pub use fleet::{Fleet, expire_forever};
 pub use fleetprof_core::agent::PodId;
 pub use metrics::GatewayMetrics;
 pub use router::router;
-pub use scope::AgentView;
 pub use sink::{SinkError, SliceSink, Stored};
 pub use state::{Clock, GatewayConfig, GatewayState, system_clock};

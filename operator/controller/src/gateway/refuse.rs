@@ -8,11 +8,12 @@ use fleetprof_crds::Reason;
 use fleetprof_crds::wire::ErrorReply;
 use http::{HeaderValue, StatusCode, header};
 
-use super::auth::{IdentifyError, TicketError};
+use super::auth::IdentifyError;
 use super::fleet::{FleetFull, NotSynced};
 use super::limits::NoUpload;
 use super::sink::SinkError;
 use crate::permits::NoPermit;
+use crate::tickets::TicketError;
 
 /// Seconds after which to try again what is refused for a moment.
 const SOON: u64 = 2;

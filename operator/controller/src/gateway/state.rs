@@ -8,11 +8,12 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap, header};
 use jiff::Timestamp;
 
-use super::auth::{Authenticator, Identify, Tickets};
+use super::auth::{Authenticator, Identify};
 use super::limits::Limits;
 use super::refuse::Refusal;
 use super::{Fleet, GatewayMetrics, PodId, SliceSink};
 use crate::server::PeerInfo;
+use crate::tickets::Tickets;
 
 /// Tells the time; tests bring their own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

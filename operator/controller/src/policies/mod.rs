@@ -24,8 +24,8 @@ pub use recheck::Rechecks;
 pub use refusals::Refusals;
 pub use restart::Restarts;
 
+use crate::agents::Agents;
 use crate::events::Events;
-use crate::gateway::Fleet;
 use crate::metrics::Metrics;
 use crate::triggers;
 use crate::watched::{Cache, Pods, PolicyCaches, PolicyObject};
@@ -41,7 +41,7 @@ pub struct Context {
     /// The sessions of the cluster.
     pub sessions: Cache<ProfileSession>,
     /// Agents.
-    pub fleet: Fleet,
+    pub agents: Arc<dyn Agents>,
     /// Says why the webhook would leave a pod out.
     pub refusals: Refusals,
     /// What is remembered of restarts.

@@ -12,7 +12,7 @@ use fleetprof_crds::{ProfileSession, Reason};
 use jiff::Timestamp;
 
 use super::Context;
-use crate::gateway;
+use crate::agents;
 use crate::watched::{Snapshot, sessions_of};
 
 /// Why the webhook would leave a pod out.
@@ -35,7 +35,7 @@ impl<'a> Seen<'a> {
         let namespaces = namespaces(policy, context);
         let pods: Vec<_> = namespaces.keys().flat_map(|n| context.pods.namespace(n)).collect();
         Self {
-            agents: gateway::agents(&pods, &context.fleet),
+            agents: agents::agents(&pods, &*context.agents),
             sessions: sessions_of(&context.sessions, policy),
             policies: policy.namespace.map_or_else(|| context.policies.all(), |n| context.policies.near(n)),
             refusal: Box::new(move |pod, policies| context.refusals.refusal(pod, policies)),
@@ -50,7 +50,7 @@ impl<'a> Seen<'a> {
         let now = Timestamp::now();
         Observed {
             now,
-            settled: context.fleet.settled_in(now),
+            settled: context.agents.settled(&self.pods, now),
             pods: &self.pods,
             agents: &self.agents,
             sessions: &self.sessions,

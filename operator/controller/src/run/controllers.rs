@@ -25,11 +25,13 @@ use super::registration;
 use super::requeue::{Queues, Requeues};
 use super::unreadable;
 use super::watches::Watches;
+use crate::agents::Agents;
 use crate::events::Events;
-use crate::gateway::{Fleet, Tickets};
+use crate::gateway::Fleet;
 use crate::metrics::Metrics;
 use crate::results::Results;
 use crate::settings::RunSettings;
+use crate::tickets::Tickets;
 use crate::tls::TlsSource;
 use crate::watched::{Cache, Namespaces, PolicyObject};
 use crate::{policies, sessions, triggers};
@@ -77,76 +79,91 @@ impl Parts {
     }
 }
 
+/// What both controllers work with.
+struct Common {
+    agents: Arc<dyn Agents>,
+    events: Events,
+    rules: Arc<ClusterRules>,
+    namespaces: Namespaces,
+}
+
+impl Parts {
+    fn common(&self) -> Common {
+        let rules = Arc::new(ClusterRules {
+            excluded_namespaces: vec!["kube-system".into(), self.settings.namespace.clone()],
+            default_pod_security: PodSecurity::default(),
+            images: self.settings.images.get(),
+        });
+        Common {
+            agents: Arc::new(self.fleet.clone()),
+            events: Events::new(self.client.clone(), &self.settings.pod_name),
+            namespaces: Namespaces::new(self.watches.namespaces.clone(), rules.clone()),
+            rules,
+        }
+    }
+
+    fn session_context(&self, common: &Common) -> sessions::Context {
+        sessions::Context {
+            client: self.client.clone(),
+            settings: self.settings.clone(),
+            rules: Settings {
+                namespace_budget: self.settings.namespace_budget,
+                fleet_budget: self.settings.fleet_budget,
+                rules: (*common.rules).clone(),
+                ..Settings::default()
+            },
+            pods: self.watches.pods.clone(),
+            policies: self.watches.policies.clone(),
+            namespaces: common.namespaces.clone(),
+            sessions: self.watches.sessions.clone(),
+            agents: common.agents.clone(),
+            results: self.results.clone(),
+            tickets: self.tickets.clone(),
+            tls: self.tls.clone(),
+            events: common.events.clone(),
+            metrics: self.metrics.clone(),
+            places: sessions::Places::default(),
+            written: sessions::Written::default(),
+        }
+    }
+
+    fn policy_context(&self, common: &Common) -> policies::Context {
+        policies::Context {
+            client: self.client.clone(),
+            pods: self.watches.pods.clone(),
+            policies: self.watches.policies.clone(),
+            sessions: self.watches.sessions.clone(),
+            agents: common.agents.clone(),
+            refusals: policies::Refusals::new(common.namespaces.clone(), common.rules.clone()),
+            restarts: policies::Restarts::new(self.settings.restart),
+            triggers: triggers::Context {
+                client: self.client.clone(),
+                sessions: self.watches.sessions.clone(),
+                agents: common.agents.clone(),
+                memory: triggers::Memory::default(),
+                setup: Setup {
+                    receiver: !self.settings.alerts_secret.is_empty(),
+                    prometheus: !self.settings.prometheus_url.is_empty(),
+                },
+                events: common.events.clone(),
+                metrics: self.metrics.clone(),
+            },
+            events: common.events.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
 /// Opens the captures of all live sessions again, then starts both controllers and what feeds them. Gives
 /// back what the policy controller works with, for those who bring it news.
 pub async fn start(
     parts: Parts,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<Arc<policies::Context>> {
-    let Parts {
-        client,
-        settings,
-        fleet,
-        results,
-        tickets,
-        tls,
-        metrics,
-        watches,
-        requeues: (requeues, queues),
-    } = parts;
-    let events = Events::new(client.clone(), &settings.pod_name);
-    let rules = Arc::new(ClusterRules {
-        excluded_namespaces: vec!["kube-system".into(), settings.namespace.clone()],
-        default_pod_security: PodSecurity::default(),
-        images: settings.images.get(),
-    });
-    let namespaces = Namespaces::new(watches.namespaces.clone(), rules.clone());
-    let refusals = policies::Refusals::new(namespaces.clone(), rules.clone());
-    let session_context = Arc::new(sessions::Context {
-        client: client.clone(),
-        settings: settings.clone(),
-        rules: Settings {
-            namespace_budget: settings.namespace_budget,
-            fleet_budget: settings.fleet_budget,
-            rules: (*rules).clone(),
-            ..Settings::default()
-        },
-        pods: watches.pods.clone(),
-        policies: watches.policies.clone(),
-        namespaces: namespaces.clone(),
-        sessions: watches.sessions.clone(),
-        fleet: fleet.clone(),
-        results,
-        tickets,
-        tls: tls.clone(),
-        events: events.clone(),
-        metrics: metrics.clone(),
-        places: sessions::Places::default(),
-        written: sessions::Written::default(),
-    });
-    let policy_context = Arc::new(policies::Context {
-        client: client.clone(),
-        pods: watches.pods.clone(),
-        policies: watches.policies.clone(),
-        sessions: watches.sessions.clone(),
-        fleet: fleet.clone(),
-        refusals,
-        restarts: policies::Restarts::new(settings.restart),
-        triggers: triggers::Context {
-            client: client.clone(),
-            sessions: watches.sessions.clone(),
-            fleet: fleet.clone(),
-            memory: triggers::Memory::default(),
-            setup: Setup {
-                receiver: !settings.alerts_secret.is_empty(),
-                prometheus: !settings.prometheus_url.is_empty(),
-            },
-            events: events.clone(),
-            metrics: metrics.clone(),
-        },
-        events: events.clone(),
-        metrics,
-    });
+    let common = parts.common();
+    let session_context = Arc::new(parts.session_context(&common));
+    let policy_context = Arc::new(parts.policy_context(&common));
+    let Parts { client, settings, fleet, tls, watches, requeues: (requeues, queues), .. } = parts;
     reopen(&watches.sessions, &session_context).await;
     fleet.set_synced(true, Timestamp::now());
     let store = watches.sessions.store();
@@ -161,10 +178,7 @@ pub async fn start(
         policy_context.clone(),
         queues.cluster_policies,
     ));
-    follow(
-        Following { client, settings, fleet, tls, watches, namespaces, requeues, session_context, events },
-        tasks,
-    );
+    follow(Following { client, settings, tls, watches, requeues, session_context, common }, tasks);
     Ok(policy_context)
 }
 
@@ -172,19 +186,17 @@ pub async fn start(
 struct Following {
     client: Client,
     settings: RunSettings,
-    fleet: Fleet,
     tls: TlsSource,
     watches: Watches,
-    namespaces: Namespaces,
     requeues: Requeues,
     session_context: Arc<sessions::Context>,
-    events: Events,
+    common: Common,
 }
 
 /// Starts everything that works on what the watches tell.
 fn follow(parts: Following, tasks: &mut JoinSet<anyhow::Result<()>>) {
-    let Following { client, settings, fleet, tls, watches, namespaces, requeues, session_context, events } =
-        parts;
+    let Following { client, settings, tls, watches, requeues, session_context, common } = parts;
+    let Common { agents, events, namespaces, .. } = common;
     let Watches { pods, policies, sessions, index, namespaces: all_namespaces, changes } = watches;
     tasks.spawn(unreadable::report_forever(client.clone(), events, changes.unreadable));
     tasks.spawn(registration::leave_with_namespace(
@@ -196,7 +208,7 @@ fn follow(parts: Following, tasks: &mut JoinSet<anyhow::Result<()>>) {
     tasks.spawn(registration::keep(client, settings, tls, policies.clone(), changes.policies));
     tasks.spawn(sessions::sweep_forever(sessions.clone(), index.clone(), changes.gone, session_context));
     let sources = dispatch::Sources { pods, policies, sessions, index, namespaces };
-    tasks.spawn(dispatch::run(fleet, sources, changes.pods, changes.concerned, requeues));
+    tasks.spawn(dispatch::run(agents, sources, changes.pods, changes.concerned, requeues));
 }
 
 /// Until every one is open no agent is answered: an order that is missing from a list stops its capture.

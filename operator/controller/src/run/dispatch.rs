@@ -2,6 +2,7 @@
 //! it concerns.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleetprof_core::session::{load, repeat};
@@ -11,7 +12,7 @@ use kube_runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::requeue::{Concerned, Requeues};
-use crate::gateway::{Change, Fleet};
+use crate::agents::{Agents, Change};
 use crate::watched::{Cache, Namespaces, PodChange, Pods, PolicyCaches, SessionIndex, SessionKey};
 
 /// How often policies are told what has happened meanwhile to their sessions and pods. All of it at once: a
@@ -57,13 +58,13 @@ pub struct Sources {
 /// # Errors
 /// When there is nothing left that could happen.
 pub async fn run(
-    fleet: Fleet,
+    agents: Arc<dyn Agents>,
     sources: Sources,
     mut pods: UnboundedReceiver<PodChange>,
     mut sessions: UnboundedReceiver<Concerned>,
     requeues: Requeues,
 ) -> anyhow::Result<()> {
-    let mut changes = fleet.subscribe();
+    let mut changes = agents.changes();
     let mut look = tokio::time::interval(LOOK);
     let (mut changed, mut concerned) = (HashSet::new(), HashSet::new());
     loop {
@@ -80,7 +81,7 @@ pub async fn run(
                     changed.insert(pod.namespace);
                 }
                 Some(Change::Everything) => requeues.everything(&sources),
-                None => anyhow::bail!("the fleet is gone"),
+                None => anyhow::bail!("nothing reports changes of agents any more"),
             },
             Some(policy) = sessions.recv() => drop(concerned.insert(policy)),
             _ = look.tick() => {

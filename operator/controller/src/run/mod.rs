@@ -24,9 +24,7 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
 use crate::data_api::{self, AccessReviews, DataApi, DataApiMetrics, FrontProxySource, SessionsByApi};
-use crate::gateway::{
-    self, Fleet, GatewayConfig, GatewayMetrics, GatewayState, Tickets, TokenReviews, system_clock,
-};
+use crate::gateway::{self, Fleet, GatewayConfig, GatewayMetrics, GatewayState, TokenReviews, system_clock};
 use crate::health::{self, Gates, Health};
 use crate::leader;
 use crate::listeners;
@@ -35,6 +33,7 @@ use crate::results::{Results, ResultsConfig, ResultsMetrics};
 use crate::server::{self, ConnectionMetrics, Limits};
 use crate::settings::RunSettings;
 use crate::signals;
+use crate::tickets::Tickets;
 use crate::tls::{self, CertificateNames, ClientAuth, TlsSource};
 use crate::watched::WatchMetrics;
 

@@ -110,12 +110,12 @@ fn open(scope: CaptureScope, order: Order, place: Option<Box<Claim>>, context: &
         Some(claim) => ledger.hold(*claim),
         None => ledger.release(&order.capture),
     });
-    context.fleet.open(scope, order);
+    context.agents.order(scope, order);
 }
 
 fn close(capture: &str, context: &Context) {
     context.places.with(|ledger| ledger.release(capture));
-    context.fleet.close(capture);
+    context.agents.close(capture);
 }
 
 async fn assemble(scope: &CaptureScope, context: &Context) -> Vec<(ProfileKind, Assembled)> {

@@ -1,6 +1,7 @@
 //! How does an agent come into a pod that runs already? As an ephemeral container beside its target.
 
 use fleetprof_core::agent::AgentUser;
+use fleetprof_core::agent::PodId;
 use fleetprof_crds::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
@@ -9,7 +10,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::gateway::{PodId, TICKET};
+use crate::tickets::TICKET;
 
 /// Which agent to attach where.
 pub struct Request {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fleetprof_crds::ProfileSession;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::Context;
 use crate::watched::{Cache, SessionIndex};
@@ -37,7 +37,7 @@ pub async fn sweep_forever(
     mut gone: UnboundedReceiver<String>,
     context: Arc<Context>,
 ) -> anyhow::Result<()> {
-    let (mut batch, mut again) = (Vec::new(), Vec::new());
+    let (mut batch, mut again, mut due) = (Vec::new(), Vec::new(), Instant::now());
     let (mut sweep, mut count) = (interval(SWEEP), interval(COUNT));
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     count.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -46,9 +46,13 @@ pub async fn sweep_forever(
             deleted = gone.recv_many(&mut batch, BATCH) => {
                 anyhow::ensure!(deleted > 0, "the watch of sessions ended");
                 forget(&batch, &context).await;
+                // A moment, not a time from now: every tick of the others would begin the wait again.
+                if again.is_empty() {
+                    due = Instant::now() + AGAIN;
+                }
                 again.append(&mut batch);
             }
-            () = sleep(AGAIN), if !again.is_empty() => forget(&std::mem::take(&mut again), &context).await,
+            () = sleep_until(due), if !again.is_empty() => forget(&std::mem::take(&mut again), &context).await,
             _ = sweep.tick() => compare(&sessions.uids(), &context).await,
             _ = count.tick() => context.metrics.sessions_active(index.live()),
         }
@@ -79,9 +83,7 @@ async fn compare(live: &HashSet<String>, context: &Context) {
 }
 
 fn close(context: &Context, is_gone: impl Fn(&str) -> bool) {
-    for capture in context.fleet.open_captures() {
-        if context.fleet.scope(&capture).is_some_and(|scope| is_gone(&scope.session_uid)) {
-            context.fleet.close(&capture);
-        }
+    for scope in context.agents.open().iter().filter(|scope| is_gone(&scope.session_uid)) {
+        context.agents.close(&scope.capture);
     }
 }

@@ -28,11 +28,12 @@ use kube_runtime::controller::Action;
 pub use janitor::sweep_forever;
 pub use written::Written;
 
+use crate::agents::Agents;
 use crate::events::Events;
-use crate::gateway::{Fleet, Tickets};
 use crate::metrics::Metrics;
 use crate::results::Results;
 use crate::settings::RunSettings;
+use crate::tickets::Tickets;
 use crate::tls::TlsSource;
 use crate::watched::Cache;
 use crate::watched::Namespaces;
@@ -59,7 +60,7 @@ pub struct Context {
     /// The sessions of the cluster.
     pub sessions: Cache<ProfileSession>,
     /// Agents, captures, orders.
-    pub fleet: Fleet,
+    pub agents: Arc<dyn Agents>,
     /// Stored slices and profiles.
     pub results: Results,
     /// Makes tickets for attached agents.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::{Answers, CaptureFacts, Observed, PolicyFacts, pacing, repeat};
 use fleetprof_crds::ProfileSession;
+use fleetprof_crds::wire::CaptureReport;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::Context;
-use crate::gateway;
+use crate::agents;
 
 /// The session with the newest status that is known: the leader's own writes are newer than what the watch
 /// brought. A session that repeats another is cancelled with it.
@@ -41,14 +42,13 @@ fn follow_ups(session: &ProfileSession, context: &Context) -> Vec<Arc<ProfileSes
 pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -> Observed {
     let pods = context.pods.namespace(&session.namespace().unwrap_or_default());
     let targets = session.status.iter().flat_map(|s| &s.targets).filter(|t| !t.capture.is_empty());
-    let captures = targets
-        .map(|t| (t.capture.clone(), CaptureFacts { report: context.fleet.report(&t.capture) }))
-        .collect();
+    let captures =
+        targets.map(|t| (t.capture.clone(), CaptureFacts { report: report(&t.capture, context) })).collect();
     let now = Timestamp::now();
     let (phase, written) = context.written.last(&session.uid().unwrap_or_default());
     Observed {
         now,
-        settled: context.fleet.settled_in(now),
+        settled: context.agents.settled(&pods, now),
         storage_full: context.results.is_full(),
         permission: answers.permission.clone(),
         job: answers.job.clone(),
@@ -57,10 +57,14 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         follow_ups: follow_ups(session, context),
         policy: policy(session, &pods, context),
         namespace_labels: context.namespaces.labels(&session.namespace().unwrap_or_default()),
-        agents: gateway::agents(&pods, &context.fleet),
+        agents: agents::agents(&pods, &*context.agents),
         captures,
         pods,
     }
+}
+
+fn report(capture: &str, context: &Context) -> Option<CaptureReport> {
+    context.agents.known(capture).and_then(|view| view.report)
 }
 
 /// The policy that the session names.

@@ -16,6 +16,7 @@ mod revisions;
 mod start;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use fleetprof_core::link::PodLink;
 use fleetprof_core::trigger::level::{Level, Measure};
@@ -30,8 +31,8 @@ use kube::Client;
 pub use memory::Memory;
 pub use recheck::{Arrival, Recheck};
 
+use crate::agents::{AgentView, Agents};
 use crate::events::Events;
-use crate::gateway::{AgentView, Fleet};
 use crate::metrics::Metrics;
 use crate::watched::Cache;
 
@@ -43,7 +44,7 @@ pub struct Context {
     /// The sessions of the cluster.
     pub sessions: Cache<ProfileSession>,
     /// Agents.
-    pub fleet: Fleet,
+    pub agents: Arc<dyn Agents>,
     /// What is remembered between two looks.
     pub memory: Memory,
     /// What the administrator has set up.
@@ -71,7 +72,7 @@ pub async fn look(
         context.memory.forget(policy);
         return Ok(());
     }
-    watch(policy, links, now, &context.fleet);
+    watch(policy, links, now, &*context.agents);
     let mut firings = known(policy, links, now, context);
     let unknown = rollouts(policy, links, now, context, &mut firings).await;
     start::start(policy, firings, context).await.and(unknown)
@@ -84,8 +85,8 @@ pub fn fill(policy: &PolicyView<'_>, status: &mut ProfilingPolicyStatus, now: Ti
 
 /// What fires by what is known already.
 fn known(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, context: &Context) -> Vec<Firing> {
-    let Context { memory, fleet, .. } = context;
-    let heard = heard(policy, links, fleet);
+    let Context { memory, agents, .. } = context;
+    let heard = heard(policy, links, &**agents);
     let mut firings = memory.levels(policy.uid, |levels| levels.firings(policy, links, &heard));
     if !policy.spec.triggers.alerts.is_empty() {
         firings.extend(alert::firings(policy, links, &memory.alerts(now), now));
@@ -124,26 +125,27 @@ async fn rollouts(
 }
 
 /// Asks the agents to report at once when a line is crossed.
-fn watch(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, fleet: &Fleet) {
+fn watch(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, agents: &dyn Agents) {
     let triggers = &policy.spec.triggers;
     let line = Watch {
         cpu_percent: triggers.cpu.as_ref().map(|t| t.threshold),
         memory_percent: triggers.memory.as_ref().map(|t| t.threshold),
     };
     if line != Watch::default() {
-        fleet.watch(links.iter().filter(|l| l.linked).map(|l| (l.pod.uid.clone(), line)), now + WATCH_FOR);
+        let lines = links.iter().filter(|l| l.linked).map(|l| (l.pod.uid.clone(), line));
+        agents.watch(lines.collect(), now + WATCH_FOR);
     }
 }
 
 /// What the agents of these pods told last; nothing where no trigger asks for it.
-fn heard(policy: &PolicyView<'_>, links: &[PodLink], fleet: &Fleet) -> HashMap<String, Heard> {
+fn heard(policy: &PolicyView<'_>, links: &[PodLink], agents: &dyn Agents) -> HashMap<String, Heard> {
     let triggers = &policy.spec.triggers;
     if triggers.cpu.is_none() && triggers.memory.is_none() {
         return HashMap::new();
     }
     links
         .iter()
-        .filter_map(|l| fleet.agent(&l.pod.uid))
+        .filter_map(|l| agents.serving(&l.pod.uid))
         .map(|view| (view.pod.uid.clone(), of_view(&view)))
         .collect()
 }

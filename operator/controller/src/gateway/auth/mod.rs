@@ -7,8 +7,6 @@
 //! ```
 
 mod cache;
-mod seal;
-mod tickets;
 mod token_review;
 
 use std::net::IpAddr;
@@ -18,13 +16,13 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
 use self::cache::Cache;
-pub use self::tickets::{CREDENTIAL_LIFE, TICKET, TICKET_LIFE, TicketError, Tickets};
 pub use self::token_review::TokenReviews;
 use super::PodId;
 use super::rate::Buckets;
 use crate::permits::{NoPermit, Permits};
 use crate::server::Network;
 use crate::sha256::sha256;
+use crate::tickets::Tickets;
 
 /// How long an answer of [`Identify`] that names a pod is believed.
 const BELIEVED: SignedDuration = SignedDuration::from_secs(60);

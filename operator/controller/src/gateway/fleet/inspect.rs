@@ -1,9 +1,12 @@
 //! What do tests look at that nobody else may?
 
-use fleetprof_crds::wire::OrderList;
+use std::sync::Arc;
+
+use fleetprof_core::capture::CaptureScope;
+use fleetprof_crds::wire::{CaptureReport, OrderList};
 
 use super::Fleet;
-use crate::gateway::Change;
+use crate::agents::Change;
 
 /// How much is held.
 #[derive(Debug)]
@@ -17,6 +20,18 @@ pub(in crate::gateway) struct Held {
 impl Fleet {
     pub(in crate::gateway) fn held(&self) -> Held {
         self.state().held()
+    }
+
+    pub(in crate::gateway) fn scope(&self, capture: &str) -> Option<Arc<CaptureScope>> {
+        self.capture(capture).map(|view| view.scope)
+    }
+
+    pub(in crate::gateway) fn report(&self, capture: &str) -> Option<CaptureReport> {
+        self.capture(capture).and_then(|view| view.report)
+    }
+
+    pub(in crate::gateway) fn open_captures(&self) -> Vec<String> {
+        self.state().scopes().iter().map(|scope| scope.capture.clone()).collect()
     }
 
     /// The orders of a pod, synced or not.

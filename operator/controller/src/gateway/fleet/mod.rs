@@ -14,6 +14,7 @@ mod doors;
 #[cfg(test)]
 mod inspect;
 mod poll;
+mod port;
 mod state;
 mod version;
 
@@ -21,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fleetprof_core::capture::CaptureScope;
-use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, Order, Watch};
+use fleetprof_crds::wire::{Heartbeat, HeartbeatReply, Order, Watch};
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
@@ -30,7 +31,8 @@ pub(super) use self::poll::NotSynced;
 pub(crate) use self::state::MAX_AGENTS;
 pub(super) use self::state::{Admission, FleetFull, Heard};
 use self::state::{Effects, State};
-use super::{AgentView, Change, Changes, Clock, PodId};
+use super::{Clock, PodId};
+use crate::agents::{AgentView, CaptureView, Change, Changes};
 
 /// Changes that a slow reader may lag behind before it is told to look at everything.
 const CHANGES_KEPT: usize = 4096;
@@ -46,21 +48,6 @@ struct Inner {
     state: Mutex<State>,
     doors: Doors,
     changes: broadcast::Sender<Change>,
-}
-
-/// What is known of an open capture.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CaptureView {
-    /// What it is of.
-    pub scope: Arc<CaptureScope>,
-    /// The last report of the pod's agent; a final state is never followed by another state.
-    pub report: Option<CaptureReport>,
-    /// When that report came.
-    pub reported: Option<Timestamp>,
-    /// Which process of the agent reported, see [`Heartbeat::instance`].
-    pub instance: Option<String>,
-    /// Uploads that were stored since this leader opened the capture, duplicates included.
-    pub uploads: u32,
 }
 
 impl Default for Fleet {
@@ -103,28 +90,10 @@ impl Fleet {
         self.spread(effects);
     }
 
-    /// What an open capture is of.
-    #[must_use]
-    pub fn scope(&self, capture: &str) -> Option<Arc<CaptureScope>> {
-        self.state().capture(capture).map(|view| view.scope)
-    }
-
-    /// The last report of an open capture.
-    #[must_use]
-    pub fn report(&self, capture: &str) -> Option<CaptureReport> {
-        self.state().capture(capture).and_then(|view| view.report)
-    }
-
     /// All that is known of an open capture.
     #[must_use]
     pub fn capture(&self, capture: &str) -> Option<CaptureView> {
         self.state().capture(capture)
-    }
-
-    /// The open captures, in no order.
-    #[must_use]
-    pub fn open_captures(&self) -> Vec<String> {
-        self.state().open_captures()
     }
 
     /// Notes that a slice of the capture was stored.
@@ -136,7 +105,7 @@ impl Fleet {
     /// Changes from now on. A reader that falls behind gets [`Change::Everything`].
     #[must_use]
     pub fn subscribe(&self) -> Changes {
-        Changes(self.0.changes.subscribe())
+        self.0.changes.subscribe().into()
     }
 
     /// Says whether the captures of all live sessions were opened. Until then polls and uploads of unknown

@@ -8,9 +8,10 @@ use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, MAX_SLICES, Order, OrderList, Watch};
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::{AgentView, Change, PodId, fold, pacing};
+use super::super::{PodId, fold, pacing};
 use super::closed::Closed;
-use super::{CaptureView, version};
+use super::version;
+use crate::agents::{AgentView, CaptureView, Change};
 
 /// Most agents that are remembered. An agent more is refused with 503.
 pub(crate) const MAX_AGENTS: usize = 50_000;
@@ -99,8 +100,8 @@ impl State {
         self.captures.get(capture).cloned()
     }
 
-    pub(super) fn open_captures(&self) -> Vec<String> {
-        self.captures.keys().cloned().collect()
+    pub(super) fn scopes(&self) -> Vec<Arc<CaptureScope>> {
+        self.captures.values().map(|view| view.scope.clone()).collect()
     }
 
     pub(super) fn synced(&self) -> bool {

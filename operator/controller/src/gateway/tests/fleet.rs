@@ -4,7 +4,8 @@ use fleetprof_crds::wire::{CaptureState, Heartbeat, HeartbeatReply};
 use jiff::Timestamp;
 
 use super::rig::{START, beat, order, pod, report, scope};
-use crate::gateway::{Change, Changes, Fleet};
+use crate::agents::{Change, Changes};
+use crate::gateway::Fleet;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(START + seconds).unwrap()

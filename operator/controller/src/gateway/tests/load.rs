@@ -17,8 +17,9 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use super::rig::{MemorySink, Table, order, scope};
-use crate::gateway::{Fleet, GatewayConfig, GatewayMetrics, GatewayState, Tickets, router, system_clock};
+use crate::gateway::{Fleet, GatewayConfig, GatewayMetrics, GatewayState, router, system_clock};
 use crate::server::{ConnectionMetrics, Limits};
+use crate::tickets::Tickets;
 use crate::tls::{TlsMaterial, TlsSource, serve};
 
 const AGENTS: usize = 2_000;

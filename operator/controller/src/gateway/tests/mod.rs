@@ -10,5 +10,5 @@ mod load;
 mod metrics;
 mod polls;
 mod rig;
-mod tickets;
+mod several;
 mod uploads;

@@ -28,10 +28,11 @@ use tower::ServiceExt;
 
 use crate::gateway::{
     Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, PodId, SinkError, SliceSink,
-    Stored, Tickets, router,
+    Stored, router,
 };
 use crate::server::PeerInfo;
 use crate::sha256::sha256;
+use crate::tickets::Tickets;
 
 pub(super) const START: i64 = 1_800_000_000;
 pub(super) const HOME: &str = "10.1.2.3:40000";

@@ -35,7 +35,7 @@ async fn a_slice_of_an_open_capture_is_stored_and_noted() {
         Bytes::from_static(SLICE)
     );
     assert_eq!(rig.fleet.capture("c").unwrap().uploads, 1);
-    let told = crate::gateway::Change::Session { namespace: "shop".into(), name: "session".into() };
+    let told = crate::agents::Change::Session { namespace: "shop".into(), name: "session".into() };
     assert_eq!(changes.next().await, Some(told));
 }
 

@@ -3,16 +3,20 @@
 //! exchanged for a credential that the agent keeps in memory. Both are signed texts, so any leader can check
 //! them.
 
+mod seal;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
+use fleetprof_core::agent::PodId;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::super::PodId;
-use super::seal::Seal;
+use self::seal::Seal;
 use crate::sha256::sha256;
 
 /// How long a ticket can be redeemed.

@@ -1,11 +1,10 @@
-//! What happened in the fleet that somebody waits for?
+//! What happened to agents and captures that somebody waits for?
 
+use fleetprof_core::agent::PodId;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::PodId;
-
-/// Something to look at again. It says where, not what: readers ask the fleet for the state.
+/// Something to look at again. It says where, not what: readers ask for the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A report of one of the session's captures changed, or a slice was stored for it.
@@ -22,12 +21,18 @@ pub enum Change {
     Everything,
 }
 
-/// The changes since [`super::Fleet::subscribe`].
+/// The changes since [`super::Agents::changes`].
 #[derive(Debug)]
-pub struct Changes(pub(super) broadcast::Receiver<Change>);
+pub struct Changes(broadcast::Receiver<Change>);
+
+impl From<broadcast::Receiver<Change>> for Changes {
+    fn from(receiver: broadcast::Receiver<Change>) -> Self {
+        Self(receiver)
+    }
+}
 
 impl Changes {
-    /// Waits for the next change; `None` when the fleet is gone. Safe to drop while it waits.
+    /// Waits for the next change; `None` when there is nobody left to tell. Safe to drop while it waits.
     pub async fn next(&mut self) -> Option<Change> {
         match self.0.recv().await {
             Ok(change) => Some(change),

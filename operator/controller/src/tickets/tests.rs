@@ -5,11 +5,18 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-use super::rig::{START, pod};
-use crate::gateway::auth::{CREDENTIAL_LIFE, TICKET_LIFE, TicketError, Tickets};
+use fleetprof_core::agent::PodId;
+
+use super::{CREDENTIAL_LIFE, TICKET_LIFE, TicketError, Tickets};
+
+const START: i64 = 1_780_000_000;
 
 fn now() -> Timestamp {
     Timestamp::from_second(START).unwrap()
+}
+
+fn pod(name: &str) -> PodId {
+    PodId { namespace: "shop".into(), name: format!("pod-{name}"), uid: format!("uid-{name}") }
 }
 
 fn home() -> IpAddr {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use fleetprof_core::agent::AgentFacts;
 use fleetprof_core::pod::PodFacts;
 
-use super::{AgentView, Fleet};
+use super::{AgentView, Agents};
 
 /// The agents of these pods, by pod uid.
 #[must_use]
-pub fn agents(pods: &[Arc<PodFacts>], fleet: &Fleet) -> HashMap<String, AgentFacts> {
-    pods.iter().filter_map(|p| fleet.agent(&p.uid).map(|view| (p.uid.clone(), facts(&view)))).collect()
+pub fn agents(pods: &[Arc<PodFacts>], agents: &dyn Agents) -> HashMap<String, AgentFacts> {
+    pods.iter().filter_map(|p| agents.serving(&p.uid).map(|view| (p.uid.clone(), facts(&view)))).collect()
 }
 
 fn facts(view: &AgentView) -> AgentFacts {

@@ -1,0 +1,45 @@
+//! What do controllers ask of the gateway in their own process?
+
+use std::sync::Arc;
+
+use fleetprof_core::capture::CaptureScope;
+use fleetprof_core::pod::PodFacts;
+use fleetprof_crds::wire::{Order, Watch};
+use jiff::Timestamp;
+
+use super::Fleet;
+use crate::agents::{AgentView, Agents, CaptureView, Changes};
+
+impl Agents for Fleet {
+    fn order(&self, scope: CaptureScope, order: Order) {
+        self.open(scope, order);
+    }
+
+    fn close(&self, capture: &str) {
+        self.close(capture);
+    }
+
+    fn known(&self, capture: &str) -> Option<CaptureView> {
+        self.capture(capture)
+    }
+
+    fn open(&self) -> Vec<Arc<CaptureScope>> {
+        self.state().scopes()
+    }
+
+    fn serving(&self, pod_uid: &str) -> Option<Arc<AgentView>> {
+        self.agent(pod_uid)
+    }
+
+    fn watch(&self, lines: Vec<(String, Watch)>, until: Timestamp) {
+        self.watch(lines, until);
+    }
+
+    fn changes(&self) -> Changes {
+        self.subscribe()
+    }
+
+    fn settled(&self, _: &[Arc<PodFacts>], now: Timestamp) -> bool {
+        self.settled_in(now)
+    }
+}
