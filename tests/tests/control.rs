@@ -154,7 +154,7 @@ async fn what_cannot_be_obeyed_is_named_by_its_field() -> Result<()> {
     let back =
         json!({"schedule": {"every": "168h", "cron": null, "timeZone": null}, "agent": {"image": null}});
     for (spec, words) in [
-        (schedule("0 0 31 2 *", "UTC"), "spec.schedule.cron: "),
+        (schedule("0 0 31 2 *", "UTC"), "spec.schedule.cron never matches any time"),
         (
             schedule("0 3 * * *", "Europe/Atlantis"),
             "spec.schedule.timeZone: unknown time zone \"Europe/Atlantis\"",

@@ -90,7 +90,7 @@ async fn a_session_waits_for_a_job_and_repeats_until_it_ends() -> Result<()> {
         .await?;
     rig.session("short", json!({"startWhen": {"jobRef": {"name": "other"}, "deadline": "10s"}})).await?;
     rig.session("gone", json!({"startWhen": load})).await?;
-    rig.until("peak", 15, |s| waiting(s, "for the load, the Job load: the Job does not exist")).await?;
+    rig.until("peak", 15, |s| waiting(s, "for the load (the Job load): the Job does not exist")).await?;
     rig.cancel("gone")?;
     rig.until("gone", 10, |s| s["phase"] == "Cancelled").await?;
     let late = rig.until("short", 30, |s| s["phase"] == "Failed").await?;
@@ -182,6 +182,9 @@ async fn a_capture_that_is_refused_ends_its_series_in_time() -> Result<()> {
         "-o",
         "jsonpath={.items[?(@.reason=='SessionRefused')].message}",
     ])?;
-    ensure!(events.contains("Capture 2 was not made") && events.contains("exceeded quota"), "{events}");
+    ensure!(
+        events.contains("Failed to create a session for repeat 2") && events.contains("exceeded quota"),
+        "{events}"
+    );
     rig.place.forget()
 }

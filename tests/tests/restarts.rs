@@ -96,7 +96,7 @@ async fn workloads_without_the_agent_are_restarted_one_after_another() -> Result
     apps.0.apply(&json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata, "spec": budget}))?;
     let spec = json!({"selector": {}, "agent": {"existingPods": "Restart"}, "schedule": {"every": "168h"}});
     create(&apps.0.client, &object(POLICY, &apps.0.namespace, "all", &spec), false).await?;
-    apps.condition(20, "False", "RestartDisabled", "3 workloads lack the agent").await?;
+    apps.condition(20, "False", "RestartDisabled", "3 workloads lack agent").await?;
     drop(without_rights);
 
     let operator = Operator::start(&kubeconfig, &["--set", "restart.enabled=true"], &["--restart"]).await?;

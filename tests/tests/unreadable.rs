@@ -87,10 +87,10 @@ async fn is_said_to_a_person(place: &Place) -> Result<()> {
         let configured = condition(&status, "Configured");
         ensure!(configured["reason"] == "InvalidSpec", "{configured}");
         ensure!(configured["message"].as_str().is_some_and(|m| m.contains(field)), "{configured}");
-        let cluster = format!("jsonpath={{.status.conditions[?(@.type==\"Configured\")].reason}}");
+        let cluster = "jsonpath={.status.conditions[?(@.type==\"Configured\")].reason}";
         let policy = format!("{}-{name}", place.namespace);
         wait_for(&policy, Duration::from_secs(30), || async {
-            let reason = place.kubectl(&["get", "clusterprofilingpolicy", &policy, "-o", &cluster])?;
+            let reason = place.kubectl(&["get", "clusterprofilingpolicy", &policy, "-o", cluster])?;
             Ok((reason == "InvalidSpec").then_some(()))
         })
         .await?;

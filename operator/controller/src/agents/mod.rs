@@ -44,7 +44,7 @@ pub trait Agents: Debug + Send + Sync {
     /// The open captures, in no order.
     fn open(&self) -> Vec<Arc<CaptureScope>>;
 
-    /// The agent that serves a pod, while it is heard of.
+    /// The agent that serves a pod, while it reports.
     fn serving(&self, pod_uid: &str) -> Option<Arc<AgentView>>;
 
     /// Asks the agents of these pods, by uid, to report at once when a line is crossed, until `until`.
