@@ -17,9 +17,7 @@ triggers: ## Fire a real Prometheus alert and show the resulting session; after 
 	@tests/triggers.sh
 
 unit: ## Run the tests that need no cluster (warm: seconds)
-	@cargo test --workspace --exclude fleetprof-tests
-	@python3 -B -m unittest discover --quiet --buffer --start-directory tests/cluster
-	@python3 -B -m unittest discover --quiet --buffer --start-directory .ci
+	@tests/suites.sh unit
 
 lint: ## Check formatting, clippy, licences and the chart
 	@tests/lint.sh
@@ -37,20 +35,15 @@ kubectl: ## Print the path of a kubectl binary
 	@$(CLUSTER) kubectl-path
 
 generate: ## Generate the CRD files, the guides' tables and the pprof types
-	@FLEETPROF_REGENERATE=1 cargo test -q -p fleetprof-crds --test generated
-	@FLEETPROF_REGENERATE=1 cargo test -q -p fleetprof-profile --test generated
-	@FLEETPROF_REGENERATE=1 cargo test -q -p fleetprof-operator --lib views
+	@FLEETPROF_REGENERATE=1 cargo test -q --workspace --test generated
+	@FLEETPROF_REGENERATE=1 cargo test -q --workspace --lib views
 
 api: ## Run the tests that start an API server of their own
-	@cargo test -p fleetprof-tests --locked --test crates --test floors --test schema --test gate \
-		--test webhook --test leader
-	@cargo test -p fleetprof-tests --locked --test cluster_policy --test failover --test loadtests \
-		--test restarts --test triggers --test unreadable -- --test-threads=1
+	@tests/suites.sh api
 
 cluster: ## Run the demo, then the tests that break and control things on its cluster; needs root
 	@tests/demo.sh
-	@cargo test -p fleetprof-tests --locked --test failures --test control --test shop_load --test shop_restart \
-		--test uninstall -- --test-threads=1
+	@tests/suites.sh cluster
 
 # The flags that cargo fuzz would set, but for the sanitizer, so that the pinned compiler is enough.
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

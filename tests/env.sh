@@ -41,3 +41,23 @@ within() {
         sleep 0.5
     done
 }
+
+# Runs a command that may take minutes and say nothing, and says that it is still at work: busy WHAT COMMAND…
+busy() {
+    local what=$1 began pulse code=0
+    shift
+    began=$(date +%s)
+    while sleep 60; do echo "   … $what: $((($(date +%s) - began) / 60)) min"; done &
+    pulse=$!
+    "$@" || code=$?
+    kill $pulse 2>/dev/null || true
+    wait $pulse 2>/dev/null || true
+    return $code
+}
+
+# Compiles all that the tests and the images for them need, once: a second call with other flags or packages
+# would compile most dependencies again.
+build() { (cd "$root" && busy "compiling (about 8 min the first time)" cargo build --workspace --bins --tests --locked --quiet); }
+
+# Where `build` leaves its programs.
+built() { echo "$root/target/$(rustc -vV | sed -n 's/^host: //p')/debug"; }

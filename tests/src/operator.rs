@@ -92,13 +92,16 @@ impl Operator {
     }
 }
 
-/// The operator that `FLEETPROF_OPERATOR` names, or the debug build.
+/// The operator that `FLEETPROF_OPERATOR` names, or the build that the tests are of.
 fn program() -> Result<PathBuf> {
     if let Some(program) = std::env::var_os("FLEETPROF_OPERATOR") {
         return Ok(program.into());
     }
     run(env!("CARGO"), &["build", "--quiet", "--offline", "-p", "fleetprof-operator"])?;
-    Ok(root().join("target/debug/fleetprof-operator"))
+    // Beside the folder of the test that runs, wherever cargo puts what it builds.
+    let test = std::env::current_exe()?;
+    let built = test.ancestors().nth(2).context("a test lies two folders deep in the target folder")?;
+    Ok(built.join("fleetprof-operator"))
 }
 
 /// A port that was free a moment ago.

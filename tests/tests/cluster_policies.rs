@@ -178,7 +178,7 @@ async fn a_policy_of_the_cluster_lives_and_goes() -> Result<()> {
     ensure!(
         condition(&status, "Configured")["message"]
             .as_str()
-            .is_some_and(|m| m.contains("serve 1 of the selected pods")),
+            .is_some_and(|m| m.contains("apply to 1 of the selected pods")),
         "{status:#}"
     );
     let taken = rig.status("ProfilingPolicy", Some(&rig.space("shop")), "own").await?;

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Runs the tests of one layer:
+#   tests/suites.sh unit       no cluster: the two that follow
+#   tests/suites.sh pure       functions, servers, files
+#   tests/suites.sh agent      captures of real processes; some measure
+#                              time, so nothing else should run on the machine
+#   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
+#   tests/suites.sh cluster    failures, control, uninstall on the cluster and the shop of tests/demo.sh
+# Each call of cargo names the whole workspace and picks suites by name. With one package at a time cargo would
+# choose other features for the same dependencies, and compile them again.
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+cd "$root"
+
+# The suites of all packages but the one that needs Kubernetes, without the agent's own.
+suites() {
+    cargo metadata --no-deps --locked --format-version 1 | python3 -c '
+import json, sys
+packages = json.load(sys.stdin)["packages"]
+suites = {p["name"]: {t["name"] for t in p["targets"] if "test" in t["kind"]} for p in packages}
+kubernetes = suites.pop("fleetprof-tests")
+pure = set().union(*suites.values())
+both = pure & kubernetes
+if both:
+    sys.exit(f"error: the suites {sorted(both)} have a namesake in tests/tests; cargo would run both, so rename one")
+print(*(f"--test {name}" for name in sorted(pure - {"capture", "supervisor"})))'
+}
+
+# All suites of a call run, whichever of them fails.
+test() { cargo test --workspace --locked --quiet --no-fail-fast "$@"; }
+
+pure() {
+    local suites
+    suites=$(suites)
+    build
+    # shellcheck disable=SC2086
+    test --lib --bins $suites
+    test --doc
+    for folder in tests/cluster .ci; do
+        python3 -B -m unittest discover --quiet --buffer --start-directory $folder
+    done
+}
+
+agent() {
+    test --test capture
+    # Most of these wait for something.
+    RUST_TEST_THREADS=8 test --test supervisor
+}
+
+unit() {
+    pure
+    agent
+}
+
+api() {
+    build
+    FLEETPROF_OPERATOR=$(built)/fleetprof-operator
+    export FLEETPROF_OPERATOR
+    test --test crates --test floors --test schema --test gate --test webhook --test leader
+    test --test cluster_policies --test failover --test loadtests --test restarts --test triggers --test unreadable -- --test-threads=1
+}
+
+cluster() {
+    test --test failures --test control --test shop_load --test shop_restart --test uninstall -- --test-threads=1
+}
+
+case ${1:-} in
+unit | pure | agent | api | cluster) "$1" ;;
+*) echo "Which layer? unit, pure, agent, api or cluster." >&2 && exit 2 ;;
+esac
