@@ -105,27 +105,19 @@ async fn lead(
     let tls = TlsSource::watch(client.clone(), &settings.namespace, &names.tls_secret);
     tls.clone().loaded().await;
     gates.set("certificates", true);
-    let config = ResultsConfig {
-        root: settings.results.clone(),
-        cluster: settings.cluster.clone(),
-        capacity: settings.results_capacity,
-    };
-    let results =
-        Results::open(config, metrics.results.clone()).await.context("the results volume is not usable")?;
+    let results = open_results(&settings, &metrics).await?;
     gates.set("results", true);
     let (requeues, queues) = requeue::requeues();
     let watches = watches::start(&client, &requeues, &metrics.watches, &mut tasks).await?;
     gates.set("watches", true);
-    let tickets = Arc::new(Tickets::new(&ensured.ticket_key));
-    let own = metrics.own.clone();
     let parts = controllers::Parts {
         client: client.clone(),
         settings: settings.clone(),
         fleet,
         results,
-        tickets,
+        tickets: Arc::new(Tickets::new(&ensured.ticket_key)),
         tls: tls.clone(),
-        metrics: own,
+        metrics: metrics.own.clone(),
         watches,
         requeues: (requeues, queues),
     };
@@ -139,6 +131,20 @@ async fn lead(
     servers.start(&mut tasks).await?;
     gates.set("serving", true);
     tracing::info!("leader is ready");
+    first_to_end(tasks).await
+}
+
+async fn open_results(settings: &RunSettings, metrics: &AllMetrics) -> anyhow::Result<Results> {
+    let config = ResultsConfig {
+        root: settings.results.clone(),
+        cluster: settings.cluster.clone(),
+        capacity: settings.results_capacity,
+    };
+    Results::open(config, metrics.results.clone()).await.context("the results volume is not usable")
+}
+
+/// None of the leader's tasks ends by itself, so the first that does is why the leader stops.
+async fn first_to_end(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     match tasks.join_next().await {
         Some(Ok(result)) => result.context("a task of the leader ended"),
         Some(Err(error)) => Err(error).context("a task of the leader panicked"),

@@ -30,6 +30,7 @@ use anyhow::Context;
 use futures::FutureExt;
 use kube::Client;
 use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use args::WebhookArgs;
@@ -91,7 +92,7 @@ async fn answer(
     gates: &Gates,
 ) -> anyhow::Result<()> {
     let (agent, rules) = (args.agent()?, args.rules()?);
-    let (listener, data_listener) = (server::bind(args.port)?, server::bind(args.data_port)?);
+    let listeners = (server::bind(args.port)?, server::bind(args.data_port)?);
     let stopped = signals::stopped();
     tokio::pin!(stopped);
     // No pod may get an agent that trusts nobody.
@@ -115,22 +116,21 @@ async fn answer(
         tokio::time::sleep(LEAVE).await;
     }
     .shared();
-    let webhook = tls::serve(
-        listener,
-        tls.clone(),
-        router(state),
-        None,
-        listeners::webhook(connections.clone()),
-        leaving.clone(),
-    );
-    let data = tls::serve(
-        data_listener,
-        tls.clone(),
-        standby_router(),
-        None,
-        listeners::read_api_standby(connections),
-        leaving,
-    );
+    serve(listeners, tls, router(state), connections, leaving).await
+}
+
+/// Serves admission, and the read API as its standby, until `leaving` is over.
+async fn serve(
+    (listener, data_listener): (TcpListener, TcpListener),
+    tls: &TlsSource,
+    admission: axum::Router,
+    connections: ConnectionMetrics,
+    leaving: impl Future<Output = ()> + Clone + Send,
+) -> anyhow::Result<()> {
+    let limits = listeners::webhook(connections.clone());
+    let webhook = tls::serve(listener, tls.clone(), admission, None, limits, leaving.clone());
+    let limits = listeners::read_api_standby(connections);
+    let data = tls::serve(data_listener, tls.clone(), standby_router(), None, limits, leaving);
     tokio::try_join!(webhook, data).context("the webhook's server ended")?;
     Ok(())
 }

@@ -134,13 +134,10 @@ pub async fn next(
         agents: observed.agents,
         last: before.as_ref().map_or(known, |m| m.decision.last.as_ref()),
     };
-    let found = match look::at(&restart::looks(&situation), context).await {
-        Ok(found) => found,
-        Err(error) => {
-            tracing::warn!(%error, fleetprof.policy.name = policy.name, "failed to look at workloads; retrying");
-            return Next::Unknown;
-        }
-    };
+    let looked = look::at(&restart::looks(&situation), context).await.inspect_err(|error| {
+        tracing::warn!(%error, fleetprof.policy.name = policy.name, "failed to look at workloads; retrying");
+    });
+    let Ok(found) = looked else { return Next::Unknown };
     let decision = restart::decide(&situation, &found.seen);
     context.restarts.remember(policy.uid, now, decision.clone());
     let announce = is_announced(before.as_ref().map(|m| &m.decision), &decision);
