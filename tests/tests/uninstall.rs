@@ -29,6 +29,13 @@ async fn an_uninstalled_fleetprof_stands_in_nobodys_way_and_comes_back_with_ever
     helm(&shop, &["install", "fleetprof", "charts/fleetprof"])?;
     outcome?;
     ensure!(kept()?.contains(&before), "what was there before is still there: {before}");
+    // The lease of the operator that was uninstalled could not be given back, since its Role went with it.
+    wait_for("the next leader has registered the webhooks", Duration::from_secs(40), || async {
+        let names =
+            ["get", "mutatingwebhookconfiguration", "fleetprof", "-o", "jsonpath={.webhooks[*].name}"];
+        Ok(shop.kubectl(&names)?.contains("profilesessions.fleetprof.dev").then_some(()))
+    })
+    .await?;
 
     let after = shop.profile(SHOP, json!({"policyRef": {"name": "shop"}, "duration": "10s"})).await?;
     let status = shop.ended(SHOP, &after, 90).await?;
