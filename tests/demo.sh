@@ -58,7 +58,7 @@ if [ "$own_cluster" = no ]; then
 fi
 kubectl get nodes
 
-step "2/8  helm install (images: about 8 min the first time, then seconds)"
+step "2/8  helm install (images: about 10 min the first time, then seconds)"
 tests/images.sh
 namespace fleetprof
 helm upgrade --install fleetprof charts/fleetprof -n fleetprof --wait --timeout 3m "${images[@]}"

@@ -57,7 +57,7 @@ busy() {
 
 # Compiles all that the tests and the images for them need, once: a second call with other flags or packages
 # would compile most dependencies again.
-build() { (cd "$root" && busy "compiling (about 8 min the first time)" cargo build --workspace --bins --tests --locked --quiet); }
+build() { (cd "$root" && busy "compiling (about 9 min the first time)" cargo build --workspace --bins --tests --locked --quiet); }
 
 # Where `build` leaves its programs.
 built() { echo "$root/target/$(rustc -vV | sed -n 's/^host: //p')/debug"; }

@@ -40,12 +40,12 @@ tests/lint.sh code
 took "lint" "$t"
 
 t=$(date +%s)
-step "2/5  Tests that need no cluster (cold 10 min, warm 2 min)"
+step "2/5  Tests that need no cluster (cold 11 min, warm 1 min)"
 tests/suites.sh pure
 took "pure tests" "$t"
 
 t=$(date +%s)
-step "3/5  Captures of real processes, then Kubernetes (3 min once it is built)"
+step "3/5  Captures of real processes, then Kubernetes (2 min once it is built)"
 # Some captures measure time, so nothing is compiled beside them.
 busy "building Kubernetes" wait "$tools" || { cat target/tools.log >&2 && exit 1; }
 tests/suites.sh agent
@@ -54,7 +54,7 @@ tests/lint.sh chart
 took "agent and cluster" "$t"
 
 t=$(date +%s)
-step "4/5  The demo on the cluster (4 min); beside it the tests on API servers of their own"
+step "4/5  The demo on the cluster (3 min); beside it the tests on API servers of their own"
 start target/api-tests.log tests/suites.sh api
 api=${beside[1]}
 stop_and_show() {
