@@ -104,7 +104,7 @@ async fn workloads_without_the_agent_are_restarted_one_after_another() -> Result
         Ok(apps.restarted("b")?.then_some(()))
     })
     .await?;
-    let status = apps.condition(20, "True", "Restarting", "Deployment/b is restarted").await?;
+    let status = apps.condition(20, "True", "Restarting", "Deployment/b for agent").await?;
     ensure!(status["restart"]["name"] == "b" && status["restart"]["state"] == "Restarting", "{status:#}");
     ensure!(!apps.restarted("a-guarded")?, "a budget is respected");
     ensure!(!apps.restarted("c")?, "one at a time");
