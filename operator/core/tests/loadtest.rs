@@ -28,7 +28,9 @@ struct World {
     observed: Observed,
     /// Sessions that were asked for, by name.
     made: Vec<ProfileSession>,
-    asked_for_job: usize,
+    /// How often the API server was asked for the right to profile.
+    asked: usize,
+    requeue: Option<SignedDuration>,
     forgotten: bool,
 }
 
@@ -65,7 +67,7 @@ impl World {
             job: JobFacts::Missing,
             follow_ups: vec![],
         };
-        Self { now, session, observed, made: vec![], asked_for_job: 0, forgotten: false }
+        Self { now, session, observed, made: vec![], asked: 0, requeue: None, forgotten: false }
     }
     fn after(&mut self, seconds: i64) -> &mut Self {
         self.now += SignedDuration::from_secs(seconds);
@@ -74,7 +76,7 @@ impl World {
     }
     fn step(&mut self) -> &mut Self {
         let step = step(&self.session, &self.observed, &Settings::default());
-        self.session.status = Some(step.status);
+        (self.session.status, self.requeue) = (Some(step.status), step.requeue);
         assert!(
             self.status().phase.is_terminal() || step.requeue.is_some(),
             "a live session looks again by itself"
@@ -93,7 +95,7 @@ impl World {
                     self.made.push(made);
                 }
                 Action::Forget => self.forgotten = true,
-                Action::LookAtJob { .. } => self.asked_for_job += 1,
+                Action::CheckPermission => self.asked += 1,
                 _ => {}
             }
         }
@@ -180,13 +182,33 @@ fn waits_until_a_pod_of_the_job_is_ready() {
 }
 
 #[test]
-fn the_job_is_asked_for_only_while_no_pod_of_it_runs() {
+fn who_waits_looks_again_only_for_its_deadline_unless_jobs_cannot_be_listed() {
     let mut w = waits_for_job();
-    w.observed.job = JobFacts::Unasked;
-    w.step();
-    assert_eq!(w.asked_for_job, 1);
+    w.observed.job = JobFacts::Unlisted;
+    w.step().is(Phase::Pending, Reason::WaitingForLoad);
+    assert_eq!(w.requeue, Some(SignedDuration::from_secs(10)), "nothing would tell");
+    w.observed.job = JobFacts::Active;
+    w.after(1).is(Phase::Pending, Reason::WaitingForLoad);
+    assert_eq!(w.requeue, Some(SignedDuration::from_secs(899)), "the deadline of the load");
     w.load(true).step().is(Phase::Starting, Reason::WaitingForAgent);
-    assert_eq!(w.asked_for_job, 1);
+    assert_eq!(w.requeue, Some(SignedDuration::from_secs(10)));
+}
+
+#[test]
+fn the_right_to_profile_is_asked_for_before_the_wait_and_again_before_the_start() {
+    let mut w = waits_for_job();
+    w.observed.permission = Permission::Unchecked;
+    w.step();
+    assert_eq!(w.asked, 1, "nobody waits in vain for a refusal");
+    w.observed.permission = Permission::Allowed;
+    w.step().is(Phase::Pending, Reason::WaitingForLoad);
+    w.observed.permission = Permission::Unchecked;
+    w.after(60).after(60).is(Phase::Pending, Reason::WaitingForLoad);
+    assert_eq!(w.asked, 1, "the answer is good for as long as it waits");
+    w.load(true).step().is(Phase::Pending, Reason::WaitingForLoad);
+    assert_eq!(w.asked, 2, "it may have changed since");
+    w.observed.permission = Permission::Denied("eve may not profile".into());
+    w.step().is(Phase::Failed, Reason::Forbidden);
 }
 
 #[test]
@@ -201,14 +223,14 @@ fn a_load_that_never_comes_fails_the_session_with_what_to_do() {
         ),
         (
             json!({"jobRef": {"name": "load"}, "deadline": "10s"}),
-            JobFacts::Hidden,
+            JobFacts::Unlisted,
             10,
             Reason::LoadNotStarted,
         ),
         (json!({"jobRef": {"name": "load"}}), JobFacts::Ended("has completed".into()), 0, Reason::LoadEnded),
         (
             json!({"podSelector": {"matchLabels": {"app": "load"}}, "deadline": "1m"}),
-            JobFacts::Unasked,
+            JobFacts::Unlisted,
             60,
             Reason::LoadNotStarted,
         ),
@@ -412,7 +434,7 @@ proptest! {
                 Event::Load(Some(ready)) => { w.load(ready).step(); }
                 Event::Load(None) => { w.no_load().step(); }
                 Event::Job(n) => w.observed.job = match n {
-                    0 => JobFacts::Unasked, 1 => JobFacts::Missing, 2 => JobFacts::Suspended, 3 => JobFacts::Active,
+                    0 => JobFacts::Unlisted, 1 => JobFacts::Missing, 2 => JobFacts::Suspended, 3 => JobFacts::Active,
                     _ => JobFacts::Ended("has completed".into()),
                 },
                 Event::End(number, good) => {

@@ -98,7 +98,7 @@ fn target(pod: &PodFacts, policy: PolicyFacts, agents: &HashMap<String, AgentFac
         captures: HashMap::new(),
         places: HashMap::new(),
         until_record: None,
-        job: JobFacts::Unasked,
+        job: JobFacts::Unlisted,
         follow_ups: vec![],
     };
     let settings = Settings { rules: rules(), ..Settings::default() };

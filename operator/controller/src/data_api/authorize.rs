@@ -19,7 +19,7 @@ const BELIEVED: Duration = Duration::from_secs(10);
 /// Most answers remembered.
 const REMEMBERED: usize = 1_024;
 /// Longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a caller wants to read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -82,7 +82,7 @@ impl AccessReviews {
     async fn ask(&self, spec: SubjectAccessReviewSpec) -> Result<bool, String> {
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
         let params = PostParams::default();
-        let answer = tokio::time::timeout(PATIENCE, self.api.create(&params, &review)).await;
+        let answer = tokio::time::timeout(TIMEOUT, self.api.create(&params, &review)).await;
         let failed =
             |why: String| format!("failed to check permissions with the API server ({why}): try again");
         let review =

@@ -68,7 +68,7 @@ pub enum Error {
 /// When the API server cannot be asked or written to; nothing is lost then.
 pub async fn reconcile<P: PolicyObject>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, Error> {
     let view = policy.view();
-    let seen = observe::Seen::of(&view, &context);
+    let seen = observe::Current::of(&view, &context);
     let observed = seen.observed(&context);
     let step = policy::step(&view, &observed);
     let restart = restart::next(&view, &observed, &step.links, &context).await;

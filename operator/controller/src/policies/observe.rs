@@ -19,7 +19,7 @@ use crate::watched::{Snapshot, sessions_of};
 type Refusal<'a> = dyn Fn(&PodFacts, &Policies<'_>) -> Option<Reason> + Sync + Send + 'a;
 
 /// What was seen, with what it borrows.
-pub struct Seen<'a> {
+pub struct Current<'a> {
     pods: Vec<Arc<PodFacts>>,
     agents: HashMap<String, AgentFacts>,
     sessions: Vec<Arc<ProfileSession>>,
@@ -29,7 +29,7 @@ pub struct Seen<'a> {
     rules: &'a ClusterRules,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> Current<'a> {
     /// Looks at everything that belongs to `policy`.
     pub fn of(policy: &PolicyView<'_>, context: &'a Context) -> Self {
         let namespaces = namespaces(policy, context);

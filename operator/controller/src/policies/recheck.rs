@@ -21,7 +21,7 @@ async fn recheck(context: &Context, arrival: Arrival) -> bool {
     let policies = context.policies.all();
     let mut all_done = true;
     for view in policies.views().iter().filter(|view| arrival.concerns(view)) {
-        let seen = observe::Seen::of(&view, context);
+        let seen = observe::Current::of(&view, context);
         let observed = seen.observed(context);
         let links = fleetprof_core::link::pods(&view, &observed);
         if let Err(error) = triggers::look(&view, &links, observed.now, &context.triggers).await {

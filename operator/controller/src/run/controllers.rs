@@ -116,13 +116,14 @@ impl Parts {
             policies: self.watches.policies.clone(),
             namespaces: common.namespaces.clone(),
             sessions: self.watches.sessions.clone(),
+            jobs: self.watches.jobs.clone(),
             agents: common.agents.clone(),
             results: self.results.clone(),
             tickets: self.tickets.clone(),
             tls: self.tls.clone(),
             events: common.events.clone(),
             metrics: self.metrics.clone(),
-            places: sessions::Places::default(),
+            budgets: sessions::Budgets::default(),
             written: sessions::Written::default(),
         }
     }
@@ -197,7 +198,7 @@ struct Following {
 fn follow(parts: Following, tasks: &mut JoinSet<anyhow::Result<()>>) {
     let Following { client, settings, tls, watches, requeues, session_context, common } = parts;
     let Common { agents, events, namespaces, .. } = common;
-    let Watches { pods, policies, sessions, index, namespaces: all_namespaces, changes } = watches;
+    let Watches { pods, policies, sessions, index, namespaces: all_namespaces, changes, .. } = watches;
     tasks.spawn(unreadable::report_forever(client.clone(), events, changes.unreadable));
     tasks.spawn(registration::leave_with_namespace(
         client.clone(),

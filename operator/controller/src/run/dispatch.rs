@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use kube_runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use super::requeue::{Concerned, Requeues};
+use super::requeue::Requeues;
 use crate::agents::{Agents, Change};
-use crate::watched::{Cache, Namespaces, PodChange, Pods, PolicyCaches, SessionIndex, SessionKey};
+use crate::watched::{Cache, Namespaces, PodChange, Pods, PolicyCaches, PolicyKey, SessionIndex};
 
 /// How often policies are told what has happened meanwhile to their sessions and pods. All of it at once: a
 /// debounce in the controller would restart with each change, and a policy whose pods change all the time
@@ -61,7 +61,7 @@ pub async fn run(
     agents: Arc<dyn Agents>,
     sources: Sources,
     mut pods: UnboundedReceiver<PodChange>,
-    mut sessions: UnboundedReceiver<Concerned>,
+    mut sessions: UnboundedReceiver<PolicyKey>,
     requeues: Requeues,
 ) -> anyhow::Result<()> {
     let mut changes = agents.changes();
@@ -86,8 +86,8 @@ pub async fn run(
             Some(policy) = sessions.recv() => drop(concerned.insert(policy)),
             _ = look.tick() => {
                 requeues.policies_over(&sources, &std::mem::take(&mut changed));
-                concerned.drain().for_each(|policy: Concerned| {
-                    requeues.policy_named(policy.kind, &policy.namespace, &policy.name);
+                concerned.drain().for_each(|(kind, namespace, name): PolicyKey| {
+                    requeues.policy_named(kind, &namespace, &name);
                 });
                 requeues.all(sources.index.repeats_of_cancelled());
                 requeues.repeats_due(&sources);
@@ -97,10 +97,6 @@ pub async fn run(
 }
 
 impl Requeues {
-    fn all(&self, sessions: Vec<SessionKey>) {
-        sessions.iter().for_each(|(namespace, name)| self.session(namespace, name));
-    }
-
     /// Sessions that wait for a load that the pod is a part of.
     fn awaiting(&self, sources: &Sources, pod: &PodChange) {
         let Some(pod) = sources.pods.get(&pod.namespace, &pod.uid) else { return };

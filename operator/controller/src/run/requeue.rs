@@ -3,9 +3,10 @@
 use fleetprof_core::view::PolicyView;
 use fleetprof_crds::session::PolicyKind;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession, ProfilingPolicy};
-use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::watched::SessionKey;
 
 /// Asks the controllers to look again.
 #[derive(Clone)]
@@ -43,34 +44,15 @@ pub fn requeues() -> (Requeues, Queues) {
     (requeues, Queues { sessions, policies, cluster_told, cluster_policies })
 }
 
-/// A policy as a session names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Concerned {
-    /// Its kind.
-    pub kind: PolicyKind,
-    /// Its namespace; empty for one of the cluster.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl Concerned {
-    /// The policy that the session names.
-    pub fn of(session: &ProfileSession) -> Option<Self> {
-        let policy = session.spec.policy_ref.as_ref()?;
-        let namespace = match policy.kind {
-            PolicyKind::ProfilingPolicy => session.namespace()?,
-            PolicyKind::ClusterProfilingPolicy => String::new(),
-            PolicyKind::Unknown => return None,
-        };
-        Some(Self { kind: policy.kind, namespace, name: policy.name.clone() })
-    }
-}
-
 impl Requeues {
     /// A session.
     pub fn session(&self, namespace: &str, name: &str) {
         let _ = self.sessions.send(ObjectRef::new(name).within(namespace));
+    }
+
+    /// Sessions by their keys.
+    pub fn all(&self, sessions: Vec<SessionKey>) {
+        sessions.iter().for_each(|(namespace, name)| self.session(namespace, name));
     }
 
     /// A policy.

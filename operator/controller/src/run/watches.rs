@@ -1,5 +1,7 @@
 //! What does the leader watch, whom does it tell, and when has it seen everything once?
 
+use std::time::Duration;
+
 use anyhow::Context;
 use fleetprof_core::session::load;
 use fleetprof_crds::phase::Phase;
@@ -11,11 +13,15 @@ use kube_runtime::reflector::ObjectRef;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::requeue::{Concerned, Requeues};
+use super::requeue::Requeues;
 use super::unreadable::Report;
 use crate::watched::{
-    Cache, PodChange, Pods, PolicyCaches, SessionIndex, Told, Unreadable, WatchMetrics, Writer, events, whole,
+    Cache, JobState, PodChange, Pods, PolicyCaches, PolicyKey, PolicyObject, SessionIndex, Told, Unreadable,
+    WatchMetrics, Writer, events, policy, whole,
 };
+
+/// How long the leader waits for the list of Jobs before it starts without.
+const JOBS_WAIT: Duration = Duration::from_secs(5);
 
 /// The leader's caches of the cluster, synced.
 pub struct Watches {
@@ -27,6 +33,8 @@ pub struct Watches {
     pub sessions: Cache<ProfileSession>,
     /// The live sessions, by what concerns them.
     pub index: SessionIndex,
+    /// The Jobs, pruned.
+    pub jobs: Cache<JobState>,
     /// The namespaces, metadata alone.
     pub namespaces: Cache<PartialObjectMeta<Namespace>>,
     /// What changes in them.
@@ -38,7 +46,7 @@ pub struct Changes {
     /// Pods that changed.
     pub pods: mpsc::UnboundedReceiver<PodChange>,
     /// Policies one of whose sessions changed.
-    pub concerned: mpsc::UnboundedReceiver<Concerned>,
+    pub concerned: mpsc::UnboundedReceiver<PolicyKey>,
     /// Uids of sessions that are gone.
     pub gone: mpsc::UnboundedReceiver<String>,
     /// Objects that cannot be read.
@@ -54,7 +62,7 @@ pub struct Changes {
 struct Tell {
     index: SessionIndex,
     requeues: Requeues,
-    concerned: mpsc::UnboundedSender<Concerned>,
+    concerned: mpsc::UnboundedSender<PolicyKey>,
     gone: mpsc::UnboundedSender<String>,
     unreadable: mpsc::UnboundedSender<Report>,
     policies: watch::Sender<()>,
@@ -77,29 +85,44 @@ pub async fn start(
     let index = tell.index.clone();
     let (sessions, of_sessions) = Cache::new(metrics.clone());
     let told = tell.clone();
-    spawn(client, tasks, of_sessions, move |change| told.session(&change));
+    spawn(client, tasks, of_sessions, whole, move |change| told.session(&change));
     let (namespaced, of_namespaced) = Cache::new(metrics.clone());
     let told = tell.clone();
-    spawn(client, tasks, of_namespaced, move |change: Told<'_, ProfilingPolicy>| {
+    spawn(client, tasks, of_namespaced, whole, move |change: Told<'_, ProfilingPolicy>| {
         if let Some(policy) = told.policy(&change) {
             let _ = told.requeues.policies.send(ObjectRef::from_obj(policy));
         }
     });
     let (cluster, of_cluster) = Cache::new(metrics.clone());
     let told = tell.clone();
-    spawn(client, tasks, of_cluster, move |change: Told<'_, ClusterProfilingPolicy>| {
+    spawn(client, tasks, of_cluster, whole, move |change: Told<'_, ClusterProfilingPolicy>| {
         if let Some(policy) = told.policy(&change) {
             let _ = told.requeues.edited.send(ObjectRef::from_obj(policy));
         }
     });
     let policies = PolicyCaches { namespaced, cluster };
+    let (jobs, of_jobs) = Cache::new(metrics.clone());
+    let told = tell.clone();
+    spawn(client, tasks, of_jobs, JobState::prune, move |change| told.job(&change));
     let (namespaces, of_namespaces) = Cache::new(metrics.clone());
-    spawn(client, tasks, of_namespaces, move |_| tell.namespaces.send_replace(()));
+    spawn(client, tasks, of_namespaces, whole, move |_| tell.namespaces.send_replace(()));
     pods_synced.await.context("failed to list pods")?;
     policies.synced().await.context("failed to list policies")?;
     sessions.synced().await.context("failed to list sessions")?;
     namespaces.synced().await.context("failed to list namespaces")?;
-    Ok(Watches { pods, policies, sessions, index, namespaces, changes })
+    list_jobs(&jobs).await?;
+    Ok(Watches { pods, policies, sessions, index, jobs, namespaces, changes })
+}
+
+/// The role of an older chart allows no list of Jobs; that must not keep the leader from all other work.
+async fn list_jobs(jobs: &Cache<JobState>) -> anyhow::Result<()> {
+    match tokio::time::timeout(JOBS_WAIT, jobs.synced()).await {
+        Ok(listed) => listed.context("failed to list Jobs"),
+        Err(_) => {
+            tracing::warn!("Jobs are not listed yet; sessions that wait for one go on waiting");
+            Ok(())
+        }
+    }
 }
 
 fn follow_pods(
@@ -141,12 +164,13 @@ fn spawn<K>(
     client: &Client,
     tasks: &mut JoinSet<anyhow::Result<()>>,
     writer: Writer<K>,
+    prune: fn(&mut K),
     tell: impl Fn(Told<'_, K>) + Send + 'static,
 ) where
     K: Resource<DynamicType = ()> + serde::de::DeserializeOwned,
     K: Clone + std::fmt::Debug + Send + Sync + 'static,
 {
-    tasks.spawn(writer.keep(events(Api::all(client.clone()), whole), tell));
+    tasks.spawn(writer.keep(events(Api::all(client.clone()), prune), tell));
 }
 
 impl Tell {
@@ -171,12 +195,14 @@ impl Tell {
                 None
             }
         };
-        session.and_then(Concerned::of).map(|policy| self.concerned.send(policy));
+        session.and_then(policy).map(|policy| self.concerned.send(policy));
     }
 
     /// The policy, where it is new or somebody changed what it asks for: it is looked at without waiting for
     /// any pace, but not because the operator wrote its status.
-    fn policy<'a, K: Resource<DynamicType = ()>>(&self, change: &Told<'a, K>) -> Option<&'a K> {
+    ///
+    /// Its live sessions look at once: it may have been suspended, or be gone.
+    fn policy<'a, K: PolicyObject>(&self, change: &Told<'a, K>) -> Option<&'a K> {
         let edited = match change {
             Told::Object { before, now } => Some(*now).filter(|now| is_edited(*before, now)),
             Told::Gone { .. } => None,
@@ -188,7 +214,28 @@ impl Tell {
         if edited.is_some() || !matches!(change, Told::Object { .. }) {
             self.policies.send_replace(());
         }
+        let sessions_of = match change {
+            Told::Object { before, .. } => before.and(edited),
+            Told::Gone { before, .. } => *before,
+            Told::Unreadable(_) => None,
+        };
+        if let Some(policy) = sessions_of {
+            let view = policy.view();
+            let namespace = view.namespace.unwrap_or_default().to_owned();
+            self.requeues.all(self.index.of_policy(&(view.kind, namespace, view.name.to_owned())));
+        }
         edited
+    }
+
+    /// A session that waits for the Job is told of every change, one that will never end included.
+    fn job(&self, change: &Told<'_, JobState>) {
+        let meta = match change {
+            Told::Object { now, .. } => now.meta(),
+            Told::Gone { before: Some(before), .. } => before.meta(),
+            Told::Gone { before: None, .. } | Told::Unreadable(_) => return,
+        };
+        let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
+        self.requeues.all(self.index.awaiting_job(namespace.unwrap_or_default(), name.unwrap_or_default()));
     }
 
     fn unreadable<K: Resource<DynamicType = ()>>(&self, object: &Unreadable) {

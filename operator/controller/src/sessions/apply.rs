@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt};
 
-use super::{Context, Error, attach, job, report};
+use super::{Context, Error, attach, report};
 use crate::events::is_refusal;
 use crate::permission;
 use crate::results::ResultsError;
@@ -35,7 +35,6 @@ async fn one(session: &ProfileSession, action: Action, context: &Context) -> Res
         Action::CheckPermission => {
             permission::review(&context.client, session).await.map(Outcome::Permission).map_err(Error::Kube)
         }
-        Action::LookAtJob { job } => job::look(session, &job, context).await.map(Outcome::Job),
         Action::Repeat { number, session: follow_up } => repeat(session, number, &follow_up, context).await,
         Action::Attach { target, pod, pod_uid, container, name, image, user } => {
             let namespace = session.namespace().unwrap_or_default();
@@ -101,12 +100,12 @@ async fn attach(target: usize, request: &attach::Request, context: &Context) -> 
 
 fn ask_for_place(claim: Claim, context: &Context) -> Outcome {
     let capture = claim.capture.clone();
-    let place = context.places.with(|ledger| ledger.claim(claim, Timestamp::now()));
+    let place = context.budgets.with(|ledger| ledger.claim(claim, Timestamp::now()));
     Outcome::Place { capture, place }
 }
 
 fn open(scope: CaptureScope, order: Order, place: Option<Box<Claim>>, context: &Context) {
-    context.places.with(|ledger| match place {
+    context.budgets.with(|ledger| match place {
         Some(claim) => ledger.hold(*claim),
         None => ledger.release(&order.capture),
     });
@@ -114,7 +113,7 @@ fn open(scope: CaptureScope, order: Order, place: Option<Box<Claim>>, context: &
 }
 
 fn close(capture: &str, context: &Context) {
-    context.places.with(|ledger| ledger.release(capture));
+    context.budgets.with(|ledger| ledger.release(capture));
     context.agents.close(capture);
 }
 

@@ -64,7 +64,7 @@ async fn forget(gone: &[String], context: &Context) {
     let uids: HashSet<&str> = gone.iter().map(String::as_str).collect();
     close(context, |session| uids.contains(session));
     context.written.retain(|uid| !uids.contains(uid));
-    context.places.with(|ledger| ledger.retain_sessions(|uid| !uids.contains(uid)));
+    context.budgets.with(|ledger| ledger.retain_sessions(|uid| !uids.contains(uid)));
     for uid in gone {
         if let Err(error) = context.results.delete_session(uid).await {
             tracing::warn!(%error, "failed to remove the profiles of a deleted session; retrying");
@@ -76,7 +76,7 @@ async fn forget(gone: &[String], context: &Context) {
 async fn compare(live: &HashSet<String>, context: &Context) {
     close(context, |session| !live.contains(session));
     context.written.retain(|uid| live.contains(uid));
-    context.places.with(|ledger| ledger.retain_sessions(|uid| live.contains(uid)));
+    context.budgets.with(|ledger| ledger.retain_sessions(|uid| live.contains(uid)));
     if let Err(error) = context.results.sweep(live, YOUNG).await {
         tracing::warn!(%error, "failed to clean up the results volume; retrying");
     }

@@ -9,7 +9,6 @@
 mod apply;
 mod attach;
 mod janitor;
-mod job;
 mod newer;
 mod observe;
 mod report;
@@ -35,10 +34,7 @@ use crate::results::Results;
 use crate::settings::RunSettings;
 use crate::tickets::Tickets;
 use crate::tls::TlsSource;
-use crate::watched::Cache;
-use crate::watched::Namespaces;
-use crate::watched::Pods;
-use crate::watched::PolicyCaches;
+use crate::watched::{Cache, JobState, Namespaces, Pods, PolicyCaches};
 
 /// Actions can have outcomes that change the next step; a chain is never longer than this.
 const MAX_PASSES: usize = 8;
@@ -59,6 +55,8 @@ pub struct Context {
     pub namespaces: Namespaces,
     /// The sessions of the cluster.
     pub sessions: Cache<ProfileSession>,
+    /// The Jobs of the cluster.
+    pub jobs: Cache<JobState>,
     /// Agents, captures, orders.
     pub agents: Arc<dyn Agents>,
     /// Stored slices and profiles.
@@ -72,16 +70,16 @@ pub struct Context {
     /// Counts.
     pub metrics: Metrics,
     /// Who is captured now, and who waits for it.
-    pub places: Places,
+    pub budgets: Budgets,
     /// The statuses as this leader decided them, newer than any watch; the leader is their one writer.
     pub written: Written,
 }
 
-/// The leader's one ledger of places.
+/// The leader's one ledger of the budgets.
 #[derive(Default)]
-pub struct Places(Mutex<Ledger>);
+pub struct Budgets(Mutex<Ledger>);
 
-impl Places {
+impl Budgets {
     fn with<T>(&self, f: impl FnOnce(&mut Ledger) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -91,9 +89,9 @@ impl Places {
 pub fn hold_places(session: &ProfileSession, context: &Context) {
     let pods = context.pods.namespace(&session.namespace().unwrap_or_default());
     let policy = observe::policy(session, &pods, context);
-    for target in session.status.iter().flat_map(|s| &s.targets).filter(|t| t.phase.takes_place()) {
+    for target in session.status.iter().flat_map(|s| &s.targets).filter(|t| t.phase.holds_place()) {
         let claim = session::capture::claim(target, session, &policy, &context.rules);
-        context.places.with(|ledger| ledger.hold(claim));
+        context.budgets.with(|ledger| ledger.hold(claim));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::session::{Answers, CaptureFacts, Observed, PolicyFacts, pacing, repeat};
+use fleetprof_core::session::{Answers, CaptureFacts, JobFacts, Observed, PolicyFacts, pacing, repeat};
 use fleetprof_crds::ProfileSession;
 use fleetprof_crds::wire::CaptureReport;
 use jiff::Timestamp;
@@ -51,7 +51,7 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         settled: context.agents.settled(&pods, now),
         storage_full: context.results.is_full(),
         permission: answers.permission.clone(),
-        job: answers.job.clone(),
+        job: job(session, context),
         places: answers.places.clone(),
         until_record: pacing::until_record(phase, now.duration_since(written)),
         follow_ups: follow_ups(session, context),
@@ -61,6 +61,14 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         captures,
         pods,
     }
+}
+
+/// The Job whose load the session waits for, or repeats with.
+fn job(session: &ProfileSession, context: &Context) -> JobFacts {
+    let job = session.spec.start_when.as_ref().and_then(|start| start.job_ref.as_ref());
+    job.map_or(JobFacts::default(), |job| {
+        context.jobs.facts(&session.namespace().unwrap_or_default(), &job.name)
+    })
 }
 
 fn report(capture: &str, context: &Context) -> Option<CaptureReport> {

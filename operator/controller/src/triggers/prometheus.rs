@@ -26,9 +26,9 @@ use crate::watched::PolicyCaches;
 /// How often.
 const EVERY: Duration = Duration::from_secs(15);
 /// How long one answer may take; the server is told less.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// What the server is told.
-const SERVER_PATIENCE: &str = "8s";
+const SERVER_TIMEOUT: &str = "8s";
 /// Questions at once.
 const AT_ONCE: usize = 4;
 /// What to look at when nobody answers: a network policy in the way drops packets, which looks like a server
@@ -118,12 +118,12 @@ impl Prometheus {
     }
 
     async fn ask(&self, client: &HttpsClient, query: &str) -> Result<Vec<Series>, Problem> {
-        match tokio::time::timeout(PATIENCE, self.answer(client, query)).await {
+        match tokio::time::timeout(TIMEOUT, self.answer(client, query)).await {
             Ok(Ok(body)) => promql::parse(&body),
             Ok(Err(why)) => Err(Problem::Failed(why)),
             Err(_) => Err(Problem::Failed(format!(
                 "Prometheus did not respond within {} s; {ADVICE}",
-                PATIENCE.as_secs()
+                TIMEOUT.as_secs()
             ))),
         }
     }
@@ -131,7 +131,7 @@ impl Prometheus {
     async fn answer(&self, client: &HttpsClient, query: &str) -> Result<bytes::Bytes, String> {
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("query", query)
-            .append_pair("timeout", SERVER_PATIENCE)
+            .append_pair("timeout", SERVER_TIMEOUT)
             .finish();
         let mut request = Request::post(format!("{}/api/v1/query", self.url))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");

@@ -32,7 +32,7 @@ use crate::server::PeerInfo;
 use crate::sha256::sha256;
 
 /// How long a body may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Of a body that is too large so many bytes are read at most: what Alertmanager makes of some ten thousand
 /// alerts.
 const MOST_DRAINED: usize = 16 * 1024 * 1024;
@@ -131,7 +131,7 @@ async fn take(receiver: &Receiver, body: Body) -> Result<usize, Refusal> {
 }
 
 async fn read(body: Body) -> Result<Bytes, Refusal> {
-    tokio::time::timeout(PATIENCE, collect(body)).await.unwrap_or(Err(Refusal::Slow))
+    tokio::time::timeout(TIMEOUT, collect(body)).await.unwrap_or(Err(Refusal::Slow))
 }
 
 async fn collect(mut body: Body) -> Result<Bytes, Refusal> {

@@ -29,6 +29,8 @@ pub struct Cache<K: Resource<DynamicType = ()> + Clone + 'static> {
 struct Objects<K> {
     readable: ByNamespace<K>,
     unreadable: AllUnreadable,
+    /// Whether every object was listed once.
+    listed: bool,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Cache<K> {
@@ -66,7 +68,7 @@ where
     #[must_use]
     pub fn new(metrics: WatchMetrics) -> (Self, Writer<K>) {
         let (store, writer) = reflector::store();
-        let objects = Objects { readable: HashMap::new(), unreadable: HashMap::new() };
+        let objects = Objects { readable: HashMap::new(), unreadable: HashMap::new(), listed: false };
         let cache = Self { store, objects: Arc::new(RwLock::new(objects)) };
         (cache.clone(), Writer { cache, store: writer, listed: HashMap::new(), metrics })
     }
@@ -83,6 +85,12 @@ where
     /// When the watch ended before.
     pub async fn synced(&self) -> anyhow::Result<()> {
         Ok(self.store.wait_until_ready().await?)
+    }
+
+    /// Whether every object was listed once.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.read(|all| all.listed)
     }
 
     /// One object.
@@ -242,7 +250,7 @@ where
         self.store.apply_watcher_event(&Event::InitDone);
         let mut readable = ByNamespace::new();
         self.cache.store.state().into_iter().for_each(|object| drop(insert(&mut readable, object)));
-        let listed = Objects { readable, unreadable: std::mem::take(&mut self.listed) };
+        let listed = Objects { readable, unreadable: std::mem::take(&mut self.listed), listed: true };
         let mut before = self.cache.write(|all| std::mem::replace(all, listed));
         for now in self.cache.all() {
             before.unreadable.remove(&(now.namespace().unwrap_or_default(), now.name_any()));

@@ -2,6 +2,7 @@
 
 mod cache;
 mod guarded;
+mod jobs;
 mod metrics;
 mod namespaces;
 mod pods;
@@ -12,10 +13,11 @@ mod watch;
 
 pub use cache::{Cache, Told, Writer};
 pub use guarded::{Guarded, Unreadable};
+pub use jobs::JobState;
 pub use metrics::WatchMetrics;
 pub use namespaces::Namespaces;
 pub use pods::{PodChange, Pods};
 pub use policies::{PolicyCaches, PolicyObject, Snapshot};
-pub use session_index::{SessionIndex, SessionKey};
+pub use session_index::{PolicyKey, SessionIndex, SessionKey, policy};
 pub use sessions::sessions_of;
 pub use watch::{events, whole};

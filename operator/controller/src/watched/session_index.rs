@@ -8,10 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::{load, repeat};
 use fleetprof_crds::ProfileSession;
+use fleetprof_crds::session::PolicyKind;
 use kube::ResourceExt;
 
 /// A session by namespace and name.
 pub type SessionKey = (String, String);
+
+/// A policy by its kind, its namespace (empty for one of the cluster) and its name.
+pub type PolicyKey = (PolicyKind, String, String);
 
 /// The live sessions, by what concerns them; a cheap handle.
 #[derive(Clone, Default)]
@@ -23,6 +27,7 @@ struct Tables {
     entries: HashMap<SessionKey, Entry>,
     by_pod: Multimap<String>,
     awaiting: Multimap<Awaited>,
+    by_policy: Multimap<PolicyKey>,
     by_root: Multimap<String>,
     repeating: HashSet<SessionKey>,
     cancelled: HashMap<SessionKey, String>,
@@ -41,6 +46,7 @@ enum Awaited {
 struct Entry {
     pods: Vec<String>,
     awaited: Option<Awaited>,
+    policy: Option<PolicyKey>,
     root: Option<String>,
 }
 
@@ -98,6 +104,19 @@ impl SessionIndex {
         job.iter().flat_map(of).chain(of(&Awaited::Pods { namespace: namespace.clone() })).collect()
     }
 
+    /// Live sessions that wait for the load of a Job.
+    #[must_use]
+    pub fn awaiting_job(&self, namespace: &str, name: &str) -> Vec<SessionKey> {
+        let job = Awaited::Job { namespace: namespace.to_owned(), name: name.to_owned() };
+        self.tables().awaiting.get(&job).into_iter().flatten().cloned().collect()
+    }
+
+    /// Live sessions that name a policy.
+    #[must_use]
+    pub fn of_policy(&self, policy: &PolicyKey) -> Vec<SessionKey> {
+        self.tables().by_policy.get(policy).into_iter().flatten().cloned().collect()
+    }
+
     /// Sessions that repeat themselves and have not made their last capture.
     #[must_use]
     pub fn repeating(&self) -> Vec<SessionKey> {
@@ -124,11 +143,13 @@ impl Tables {
         if let Some(old) = self.entries.remove(key) {
             old.pods.iter().for_each(|pod| take_out(&mut self.by_pod, pod, key));
             old.awaited.iter().for_each(|load| take_out(&mut self.awaiting, load, key));
+            old.policy.iter().for_each(|policy| take_out(&mut self.by_policy, policy, key));
             old.root.iter().for_each(|root| take_out(&mut self.by_root, root, key));
         }
         if let Some(new) = entry {
             new.pods.iter().for_each(|pod| put_in(&mut self.by_pod, pod, key));
             new.awaited.iter().for_each(|load| put_in(&mut self.awaiting, load, key));
+            new.policy.iter().for_each(|policy| put_in(&mut self.by_policy, policy, key));
             new.root.iter().for_each(|root| put_in(&mut self.by_root, root, key));
             self.entries.insert(key.clone(), new);
         }
@@ -139,17 +160,29 @@ impl Entry {
     fn of(session: &ProfileSession) -> Self {
         let targets = session.status.iter().flat_map(|s| &s.targets);
         let namespace = session.namespace().unwrap_or_default();
-        let start = session.spec.start_when.as_ref().filter(|_| load::is_waiting(session));
-        let awaited = start.map(|start| match &start.job_ref {
+        let awaited = load::awaited(session).map(|start| match &start.job_ref {
             Some(job) => Awaited::Job { namespace: namespace.clone(), name: job.name.clone() },
             None => Awaited::Pods { namespace: namespace.clone() },
         });
         Self {
             pods: targets.map(|t| t.pod_uid.clone()).collect(),
             awaited,
+            policy: policy(session),
             root: repeat::root(session).map(|root| root.uid.clone()),
         }
     }
+}
+
+/// The policy that a session names.
+#[must_use]
+pub fn policy(session: &ProfileSession) -> Option<PolicyKey> {
+    let policy = session.spec.policy_ref.as_ref()?;
+    let namespace = match policy.kind {
+        PolicyKind::ProfilingPolicy => session.namespace()?,
+        PolicyKind::ClusterProfilingPolicy => String::new(),
+        PolicyKind::Unknown => return None,
+    };
+    Some((policy.kind, namespace, policy.name.clone()))
 }
 
 fn key(session: &ProfileSession) -> SessionKey {
@@ -208,8 +241,9 @@ mod tests {
         let by_job = |job: &str| json!({"startWhen": {"jobRef": {"name": job}}});
         index.set(&session("one", by_job("load"), waiting()));
         index.set(&session("two", by_job("other"), waiting()));
-        index.set(&session("three", json!({"startWhen": {"podSelector": {}}}), waiting()));
-        assert_eq!(names(index.awaiting(&pod("load"))), set(["one", "three"]));
+        index.set(&session("three", json!({"startWhen": {"podSelector": {}}}), json!(null)));
+        assert_eq!(names(index.awaiting(&pod("load"))), set(["one", "three"]), "also before it says so");
+        assert_eq!(names(index.awaiting_job("shop", "load")), set(["one"]));
         index.set(&session(
             "one",
             by_job("load"),
@@ -230,15 +264,30 @@ mod tests {
     }
 
     #[test]
+    fn a_session_is_found_by_its_policy_until_it_ends() {
+        let index = SessionIndex::default();
+        let spec = |kind: &str| json!({"policyRef": {"kind": kind, "name": "p"}});
+        let of = |kind, namespace: &str| names(index.of_policy(&(kind, namespace.into(), "p".into())));
+        index.set(&session("one", spec("ProfilingPolicy"), waiting()));
+        index.set(&session("two", spec("ClusterProfilingPolicy"), waiting()));
+        assert_eq!(of(PolicyKind::ProfilingPolicy, "shop"), set(["one"]));
+        assert_eq!(of(PolicyKind::ProfilingPolicy, "other"), set([]));
+        assert_eq!(of(PolicyKind::ClusterProfilingPolicy, ""), set(["two"]));
+        index.set(&session("one", spec("ProfilingPolicy"), json!({"phase": "Failed"})));
+        assert_eq!(of(PolicyKind::ProfilingPolicy, "shop"), set([]));
+    }
+
+    #[test]
     fn a_session_is_forgotten_as_a_whole() {
         let index = SessionIndex::default();
-        let spec = json!({"cancel": true, "repeat": {"interval": "1m"}, "startWhen": {"podSelector": {}}});
+        let policy = json!({"kind": "ProfilingPolicy", "name": "p"});
+        let spec = json!({"cancel": true, "policyRef": policy, "repeat": {"interval": "1m"}, "startWhen": {"podSelector": {}}});
         index.set(&session("one", spec, waiting()));
         assert_eq!(names(index.repeating()), set(["one"]));
         index.remove(&("shop".into(), "one".into()));
         let tables = index.tables();
-        let sizes =
-            [tables.entries.len(), tables.awaiting.len(), tables.repeating.len(), tables.cancelled.len()];
-        assert_eq!(sizes, [0; 4]);
+        let Tables { entries, by_pod, awaiting, by_policy, by_root, repeating, cancelled } = &*tables;
+        let by = [by_pod.len(), awaiting.len(), by_policy.len(), by_root.len()];
+        assert_eq!((entries.len(), by, repeating.len(), cancelled.len()), (0, [0; 4], 0, 0));
     }
 }

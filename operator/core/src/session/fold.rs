@@ -11,7 +11,7 @@ use fleetprof_crds::{ProfileKind, ProfileSession, Reason};
 use jiff::Timestamp;
 
 use super::assembled::{Assembled, fold_assembled};
-use super::observed::{JobFacts, Permission};
+use super::observed::Permission;
 use super::summary::set_top;
 use super::{capture, conclude, repeat};
 use crate::budget::Place;
@@ -23,8 +23,6 @@ pub enum Outcome {
     Done,
     /// The API server told whether who asked may profile.
     Permission(Permission),
-    /// The API server told how the Job stands.
-    Job(JobFacts),
     /// The ledger answered a claim.
     Place {
         /// The capture that the place is for.
@@ -61,15 +59,13 @@ pub enum Outcome {
 pub struct Answers {
     /// Whether who asked may profile.
     pub permission: Permission,
-    /// How the Job stands that the session waits for.
-    pub job: JobFacts,
     /// Answers to claims, by capture.
     pub places: HashMap<String, Place>,
 }
 
 impl Default for Answers {
     fn default() -> Self {
-        Self { permission: Permission::Unchecked, job: JobFacts::Unasked, places: HashMap::new() }
+        Self { permission: Permission::Unchecked, places: HashMap::new() }
     }
 }
 
@@ -96,10 +92,6 @@ pub fn fold(session: &mut ProfileSession, answers: &mut Answers, outcome: Outcom
         Outcome::Recorded => true,
         Outcome::Permission(permission) => {
             answers.permission = permission;
-            true
-        }
-        Outcome::Job(job) => {
-            answers.job = job;
             true
         }
         Outcome::Place { capture, place } => {

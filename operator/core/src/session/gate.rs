@@ -13,8 +13,6 @@ use crate::text::advised;
 pub enum Verdict {
     /// The API server has to be asked first.
     Ask,
-    /// The Job of this name, which it waits for, has to be looked at first.
-    Look(String),
     /// It waits for its load.
     Wait(String),
     /// The session ends here.
@@ -37,10 +35,12 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
             "Cancelled before the session started.".into(),
         );
     }
-    match &observed.permission {
-        Permission::Unchecked if needs_review(session) => return Verdict::Ask,
-        Permission::Denied(why) => return failed(Reason::Forbidden, why.clone()),
-        Permission::Unchecked | Permission::Allowed => {}
+    let unchecked = observed.permission == Permission::Unchecked && needs_review(session);
+    if let Permission::Denied(why) = &observed.permission {
+        return failed(Reason::Forbidden, why.clone());
+    }
+    if unchecked && !load::is_waiting(session) {
+        return Verdict::Ask;
     }
     let (kind, name) =
         session.spec.policy_ref.as_ref().map_or(("", ""), |p| (p.kind.as_str(), p.name.as_str()));
@@ -60,7 +60,11 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
             Reason::PolicySuspended,
             advised(format!("The policy {name:?} is suspended"), Reason::PolicySuspended),
         ),
-        _ => wait(session, observed),
+        _ => match wait(session, observed) {
+            // It was allowed when it began to wait; it must be when it starts.
+            Verdict::Go if unchecked => Verdict::Ask,
+            verdict => verdict,
+        },
     }
 }
 
@@ -68,7 +72,6 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
 /// refusal.
 fn wait(session: &ProfileSession, observed: &Observed) -> Verdict {
     match load::wait(session, observed) {
-        Wait::Ask(job) => Verdict::Look(job),
         Wait::Over => Verdict::Go,
         Wait::Longer(message) => Verdict::Wait(message),
         Wait::InVain(reason, message) => Verdict::End(Phase::Failed, reason, message),

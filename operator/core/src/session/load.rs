@@ -3,8 +3,7 @@
 //! ```text
 //! Absent ─► Expected ─► Runs ─► Ended        (of pods found by labels the end is Absent again)
 //! ```
-//! A Job's pods tell that it runs; only the Job itself tells that none will come any more, so it is asked for
-//! only while no pod of it runs.
+//! A Job's pods tell that it runs; only the Job itself tells that none will come any more.
 
 use fleetprof_crds::load::StartWhen;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
@@ -18,8 +17,6 @@ use crate::text::advised;
 /// Where a load stands, with the reason as a part of a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// The Job of this name has to be looked at first.
-    Unasked(String),
     /// A pod of it is running and ready: a generator that loads its data first has a probe for that.
     Runs,
     /// It is there and will run.
@@ -33,8 +30,6 @@ pub enum Load {
 /// What to do with a session that may have to wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// The Job of this name has to be looked at first.
-    Ask(String),
     /// It need not wait, or not any more.
     Over,
     /// It waits; the sentence says for what and until when.
@@ -54,11 +49,11 @@ pub fn load(start: &StartWhen, observed: &Observed) -> Load {
     let unready =
         pods.iter().map(|p| p.name.as_str()).min().map(|name| format!("its pod {name} is not ready yet"));
     match (&start.job_ref, &observed.job) {
-        (Some(job), JobFacts::Unasked) => Load::Unasked(job.name.clone()),
         (Some(_), JobFacts::Ended(how)) => Load::Ended(how.clone()),
         (Some(_), JobFacts::Missing) => Load::Absent("the Job does not exist".into()),
-        (Some(_), JobFacts::Hidden) => Load::Expected(
-            "none of its pods is ready, and the operator has no permission to read Jobs; upgrade the chart"
+        (Some(_), JobFacts::Unlisted) => Load::Expected(
+            "none of its pods is ready, and the operator has not been able to list Jobs; if this lasts, \
+             upgrade the chart, whose role allows it"
                 .into(),
         ),
         (Some(_), JobFacts::Suspended) => Load::Expected("the Job is suspended".into()),
@@ -79,10 +74,17 @@ pub fn is_part(start: &StartWhen, pod: &PodFacts) -> bool {
     }
 }
 
+/// What `session` still waits for, whether it said so already or not: `None` once it has started or ended.
+#[must_use]
+pub fn awaited(session: &ProfileSession) -> Option<&StartWhen> {
+    let over = |status: &ProfileSessionStatus| status.start_time.is_some() || status.phase.is_terminal();
+    session.spec.start_when.as_ref().filter(|_| !session.status.as_ref().is_some_and(over))
+}
+
 /// Whether `session` waits for a load that `pod` is a part of.
 #[must_use]
 pub fn is_awaited(session: &ProfileSession, pod: &PodFacts) -> bool {
-    is_waiting(session) && session.spec.start_when.as_ref().is_some_and(|start| is_part(start, pod))
+    awaited(session).is_some_and(|start| is_part(start, pod))
 }
 
 /// Whether `session` says that it waits for its load.
@@ -101,7 +103,6 @@ pub fn wait(session: &ProfileSession, observed: &Observed) -> Wait {
     let what = describe(start);
     let until = until(session, start, observed.now);
     match load(start, observed) {
-        Load::Unasked(job) => Wait::Ask(job),
         Load::Runs => Wait::Over,
         Load::Ended(how) => {
             Wait::InVain(Reason::LoadEnded, advised(format!("The load ({what}) {how}"), Reason::LoadEnded))

@@ -37,12 +37,9 @@ pub use observed::{Action, CaptureFacts, JobFacts, Observed, Permission, PolicyF
 /// A session looks again this often although nothing was heard.
 const LOOK: SignedDuration = SignedDuration::from_secs(10);
 
-/// A session that waits for its load asks for it less and less often, up to this: there may be many, for a
-/// day each, and the first pod of the load wakes it anyway.
-const LOOK_FOR_LOAD: SignedDuration = SignedDuration::from_mins(10);
-
-/// An ended session is looked at again at least this often, so that its ttl is kept.
-const FORGET_CHECK: SignedDuration = SignedDuration::from_hours(1);
+/// A session that only waits, for its load or its ttl, is looked at at least this often: there may be many,
+/// for days each, and what they wait for is told.
+const LOOK_WHILE_WAITING: SignedDuration = SignedDuration::from_hours(1);
 
 /// What [`step`] decided.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +63,6 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
     }
     let mut actions = match gate::check(session, &status, observed) {
         gate::Verdict::Ask => vec![Action::CheckPermission],
-        gate::Verdict::Look(job) => vec![Action::LookAtJob { job }],
         gate::Verdict::Wait(message) => {
             wait(session, &mut status, message, observed.now);
             Vec::new()
@@ -92,7 +88,7 @@ fn ended(session: &ProfileSession, mut status: ProfileSessionStatus, observed: &
     if over && session.metadata.deletion_timestamp.is_none() {
         actions.push(Action::Forget);
     }
-    Step { status, actions, requeue: left.map_or(Some(LOOK), |left| (!over).then(|| left.min(FORGET_CHECK))) }
+    Step { status, actions, requeue: left.map_or(Some(LOOK), |left| (!over).then(|| left.min(LOOK_WHILE_WAITING))) }
 }
 
 /// Says that the session waits for its load, and for which.
@@ -227,13 +223,18 @@ fn next_look(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
     let granted = |capture: &str| observed.places.get(capture) == Some(&Place::Granted);
     let unrecorded = status.targets.iter().any(|t| t.phase == TargetPhase::Pending && granted(&t.capture));
     let record = observed.until_record.filter(|_| unrecorded);
-    let deadline = next_deadline(session, status, observed.now);
+    let deadline = next_deadline(session, status, observed);
     record.map_or(deadline, |left| left.min(deadline))
 }
 
-/// The time until the earliest deadline of the session, 1 s to 60 s.
-fn next_deadline(session: &ProfileSession, status: &ProfileSessionStatus, now: Timestamp) -> SignedDuration {
-    let spec = &session.spec;
+/// The time until the earliest deadline of the session; at least 1 s, at most [`LOOK`], or
+/// [`LOOK_WHILE_WAITING`] for one that waits for its load.
+fn next_deadline(
+    session: &ProfileSession,
+    status: &ProfileSessionStatus,
+    observed: &Observed,
+) -> SignedDuration {
+    let (spec, now) = (&session.spec, observed.now);
     let start = status.start_time.as_ref().map(|t| t.0 + spec.start_deadline.as_signed());
     let results = status.capture_end_time.as_ref().map(|t| t.0 + spec.result_timeout.as_signed());
     let waiting = status
@@ -247,13 +248,8 @@ fn next_deadline(session: &ProfileSession, status: &ProfileSessionStatus, now: T
     });
     let mut next = match status.reason {
         _ if waits_for_place => SignedDuration::from_secs(1),
-        Some(Reason::WaitingForLoad) => {
-            let waited = session
-                .metadata
-                .creation_timestamp
-                .as_ref()
-                .map_or(SignedDuration::ZERO, |t| now.duration_since(t.0));
-            (waited / 6).clamp(LOOK, LOOK_FOR_LOAD)
+        Some(Reason::WaitingForLoad) if observed.job != JobFacts::Unlisted || !names_job(session) => {
+            LOOK_WHILE_WAITING
         }
         _ => LOOK,
     };
@@ -264,4 +260,8 @@ fn next_deadline(session: &ProfileSession, status: &ProfileSessionStatus, now: T
         }
     }
     next.max(SignedDuration::from_secs(1))
+}
+
+fn names_job(session: &ProfileSession) -> bool {
+    session.spec.start_when.as_ref().is_some_and(|start| start.job_ref.is_some())
 }

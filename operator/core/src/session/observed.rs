@@ -42,24 +42,22 @@ pub struct Observed {
     /// How long it is until places that were granted may be written down; `None`: now. Nothing is done with a
     /// place before it is on record.
     pub until_record: Option<SignedDuration>,
-    /// The Job that the session waits for.
+    /// The Job that `spec.startWhen.jobRef` names.
     pub job: JobFacts,
     /// Sessions that were made to repeat this one.
     pub follow_ups: Vec<Arc<ProfileSession>>,
 }
 
-/// The Job that a session waits for.
+/// The Job that `spec.startWhen.jobRef` of a session names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum JobFacts {
-    /// Nobody asked the API server yet.
+    /// Jobs were not listed yet, or the operator may not list them.
     #[default]
-    Unasked,
+    Unlisted,
     /// There is none of that name.
     Missing,
     /// It is suspended.
     Suspended,
-    /// The operator may not read it.
-    Hidden,
     /// It runs, or will.
     Active,
     /// It has ended; the text says how, as in `has completed`.
@@ -157,11 +155,6 @@ impl Default for Settings {
 pub enum Action {
     /// Ask the API server whether who asked may profile.
     CheckPermission,
-    /// Ask the API server how the Job stands that the session waits for.
-    LookAtJob {
-        /// Its name.
-        job: String,
-    },
     /// Make the session that captures once more.
     Repeat {
         /// Which capture it is, the root's own being the first.

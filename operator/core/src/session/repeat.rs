@@ -42,7 +42,6 @@ pub fn step(
     }
     look_at_captures(&mut series, observed);
     let action = match stop(session, status, &series, observed) {
-        Stop::Ask(job) => return Some(Action::LookAtJob { job }),
         Stop::Because(reason, message) => {
             finish(&mut series, status, reason, message, observed.now);
             None
@@ -108,7 +107,6 @@ fn look_at_captures(series: &mut RepeatStatus, observed: &Observed) {
 }
 
 enum Stop {
-    Ask(String),
     No,
     Because(Reason, String),
 }
@@ -151,7 +149,6 @@ fn stop(
 fn stop_with_load(start: &StartWhen, observed: &Observed) -> Stop {
     let what = load::describe(start);
     match load::load(start, observed) {
-        Load::Unasked(job) => Stop::Ask(job),
         Load::Ended(how) => Stop::Because(Reason::LoadEnded, format!("The load ({what}) {how}.")),
         Load::Absent(why) => Stop::Because(Reason::LoadEnded, format!("The load ({what}) has ended: {why}.")),
         Load::Runs | Load::Expected(_) => Stop::No,

@@ -3,7 +3,7 @@
 use crate::world::*;
 use fleetprof_core::budget::Place;
 use fleetprof_core::session::Assembled;
-use fleetprof_core::session::{Answers, JobFacts, Outcome, Permission, fold, fold_all};
+use fleetprof_core::session::{Answers, Outcome, Permission, fold, fold_all};
 use fleetprof_crds::session_status::{
     Phase, ProfileSessionStatus, StoredProfile, TargetPhase, TargetStatus, TopFunction,
 };
@@ -36,7 +36,6 @@ fn answers_are_for_the_next_step_and_leave_the_status_alone() {
     let (before, mut answers) = (session.status.clone(), Answers::default());
     let outcomes = vec![
         Outcome::Permission(Permission::Allowed),
-        Outcome::Job(JobFacts::Active),
         Outcome::Place { capture: "c".into(), place: Place::Granted },
         Outcome::Recorded,
     ];
@@ -45,7 +44,7 @@ fn answers_are_for_the_next_step_and_leave_the_status_alone() {
     }
     assert_eq!(session.status, before);
     let places = [("c".to_owned(), Place::Granted)].into();
-    assert_eq!(answers, Answers { permission: Permission::Allowed, job: JobFacts::Active, places });
+    assert_eq!(answers, Answers { permission: Permission::Allowed, places });
     assert!(!fold(&mut session, &mut answers, Outcome::Done, NOW));
     assert_eq!(session.status, before);
 }

@@ -83,7 +83,7 @@ impl World {
             captures: HashMap::new(),
             places: HashMap::new(),
             until_record: None,
-            job: JobFacts::Unasked,
+            job: JobFacts::Unlisted,
             follow_ups: vec![],
         };
         Self {

@@ -16,7 +16,7 @@ use super::{Identify, IdentifyError};
 /// Reviews that wait for the API server at one time; the others wait for them.
 const AT_ONCE: usize = 32;
 /// How long a caller waits for its review, its turn included.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 const ACCOUNT: &str = "system:serviceaccount:";
@@ -53,7 +53,7 @@ impl Identify for TokenReviews {
     fn identify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<PodId, IdentifyError>> {
         async move {
             let late = |_| unavailable("The TokenReview request timed out; retry later.");
-            tokio::time::timeout(PATIENCE, self.review(token)).await.map_err(late)?
+            tokio::time::timeout(TIMEOUT, self.review(token)).await.map_err(late)?
         }
         .boxed()
     }

@@ -10,13 +10,13 @@
 //! I/O.
 
 mod closed;
-mod doors;
 #[cfg(test)]
 mod inspect;
 mod poll;
 mod port;
 mod state;
 mod version;
+mod wakeups;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,11 +26,11 @@ use fleetprof_crds::wire::{Heartbeat, HeartbeatReply, Order, Watch};
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
-use self::doors::Doors;
 pub(super) use self::poll::NotSynced;
 pub(crate) use self::state::MAX_AGENTS;
 pub(super) use self::state::{Admission, FleetFull, Heard};
 use self::state::{Effects, State};
+use self::wakeups::Wakeups;
 use super::{Clock, PodId};
 use crate::agents::{AgentView, CaptureView, Change, Changes};
 
@@ -46,7 +46,7 @@ pub struct Fleet(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     state: Mutex<State>,
-    doors: Doors,
+    wakeups: Wakeups,
     changes: broadcast::Sender<Change>,
 }
 
@@ -61,7 +61,7 @@ impl Fleet {
     #[must_use]
     pub fn new() -> Self {
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
-        Self(Arc::new(Inner { state: Mutex::default(), doors: Doors::default(), changes }))
+        Self(Arc::new(Inner { state: Mutex::default(), wakeups: Wakeups::default(), changes }))
     }
 
     /// The agent of a pod, while it reports.
@@ -112,7 +112,7 @@ impl Fleet {
     /// captures are refused with 503, since the answer could be wrong. `false` sends every hanging poll home.
     pub fn set_synced(&self, synced: bool, now: Timestamp) {
         self.state().set_synced(synced, now);
-        self.0.doors.wake_all();
+        self.0.wakeups.wake_all();
     }
 
     /// Whether [`Self::set_synced`] was called with `true`.
@@ -171,7 +171,7 @@ impl Fleet {
 
     fn spread(&self, effects: Effects) {
         for pod_uid in &effects.wake {
-            self.0.doors.wake(pod_uid);
+            self.0.wakeups.wake(pod_uid);
         }
         for change in effects.changes {
             self.tell(change);

@@ -22,7 +22,7 @@ impl Fleet {
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             // Listens from here on, before looking, so that no change falls between the two.
-            let knock = self.0.doors.of(pod_uid).notified();
+            let knock = self.0.wakeups.of(pod_uid).notified();
             match self.state().version(pod_uid) {
                 None => return Err(NotSynced),
                 Some(version) if Some(version) != have => break,

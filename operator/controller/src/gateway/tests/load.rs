@@ -26,7 +26,7 @@ const AGENTS: usize = 2_000;
 const TARGETS: usize = 50;
 const ROUNDS: usize = 5;
 const STEADY: Duration = Duration::from_secs(40);
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// Tells the second process where to dial, and its part of the certificate to trust.
 const DIAL: &str = "FLEETPROF_LOAD_DIAL";
 const TRUST: &str = "FLEETPROF_LOAD_TRUST";
@@ -122,7 +122,7 @@ impl Drop for Stopped {
 async fn until(what: &str, so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !so() {
-        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+        assert!(begun.elapsed() < TIMEOUT, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -32,8 +32,8 @@ pub(super) fn actions(index: usize, target: &TargetStatus, context: &Context) ->
 }
 
 fn open(target: &TargetStatus, context: &Context) -> Action {
-    let takes_place = target.phase != TargetPhase::Uploading;
-    let place = takes_place.then(|| Box::new(context.claim(target)));
+    let holds_place = target.phase != TargetPhase::Uploading;
+    let place = holds_place.then(|| Box::new(context.claim(target)));
     Action::Open { scope: Box::new(context.scope(target)), order: context.order(target), place }
 }
 
