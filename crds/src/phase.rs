@@ -109,7 +109,7 @@ pub enum TargetPhase {
 impl TargetPhase {
     /// Whether the target takes a slot in the budgets: it is being captured, or may be at any moment.
     #[must_use]
-    pub const fn takes_place(self) -> bool {
+    pub const fn holds_place(self) -> bool {
         matches!(self, Self::Attaching | Self::Ordered | Self::Running | Self::Unknown)
     }
 

@@ -37,7 +37,7 @@ fn a_word_of_a_newer_version_is_read_as_unknown() {
 #[test]
 fn what_is_not_known_has_not_ended_and_may_be_captured() {
     assert!(!Phase::Unknown.is_terminal() && !TargetPhase::Unknown.is_terminal());
-    assert!(TargetPhase::Unknown.takes_place() && !wire::CaptureState::Unknown.is_final());
+    assert!(TargetPhase::Unknown.holds_place() && !wire::CaptureState::Unknown.is_final());
 }
 
 /// The paths of every list of words in a schema that has the word `Unknown`, but for those of reasons.
