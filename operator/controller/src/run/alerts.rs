@@ -17,11 +17,22 @@ use crate::triggers::credentials::{self, Credentials};
 use crate::triggers::prometheus::{self, Prometheus};
 use crate::triggers::receiver::{self, Receiver};
 
-/// Starts the alert receiver, unless it is off.
+/// Starts the alert receiver, and to ask Prometheus, each where it is turned on.
 ///
 /// # Errors
-/// When the Secret with its token can be neither made nor found.
-pub async fn serve(
+/// When the Secret with the receiver's token can be neither made nor found.
+pub async fn start(
+    client: &Client,
+    settings: &RunSettings,
+    context: Arc<policies::Context>,
+    server: (&TlsSource, Limits),
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    ask(client, settings, context.clone(), tasks);
+    serve(client, settings, context, server, tasks).await
+}
+
+async fn serve(
     client: &Client,
     settings: &RunSettings,
     context: Arc<policies::Context>,
@@ -46,8 +57,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Starts to ask Prometheus, unless there is none.
-pub fn ask(
+fn ask(
     client: &Client,
     settings: &RunSettings,
     context: Arc<policies::Context>,

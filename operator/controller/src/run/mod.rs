@@ -87,6 +87,11 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
 /// What a leader must have before it can serve; each is a gate of its readiness.
 const STEPS: [&str; 4] = ["certificates", "results", "watches", "serving"];
 
+fn begin(metrics: &AllMetrics, gates: &Gates) {
+    metrics.own.lead();
+    STEPS.iter().for_each(|step| gates.set(step, false));
+}
+
 /// Everything that the leader does; dropped as a whole when it stops to be one.
 async fn lead(
     client: Client,
@@ -95,18 +100,14 @@ async fn lead(
     metrics: AllMetrics,
     gates: Gates,
 ) -> anyhow::Result<()> {
-    metrics.own.lead();
-    STEPS.iter().for_each(|step| gates.set(step, false));
-    let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    let names = CertificateNames::of(&settings.name, &settings.namespace);
-    let names =
-        if settings.tls_secret.is_empty() { names } else { names.with_existing(&settings.tls_secret) };
+    begin(&metrics, &gates);
+    let mut tasks = JoinSet::new();
+    let names = certificate_names(&settings);
     let ensured = tls::ensure_certificates(&client, &settings.namespace, &names, Timestamp::now()).await?;
     let tls = TlsSource::watch(client.clone(), &settings.namespace, &names.tls_secret);
     tls.clone().loaded().await;
     gates.set("certificates", true);
-    let results = open_results(&settings, &metrics).await?;
-    gates.set("results", true);
+    let results = open_results(&settings, &metrics, &gates).await?;
     let (requeues, queues) = requeue::requeues();
     let watches = watches::start(&client, &requeues, &metrics.watches, &mut tasks).await?;
     gates.set("watches", true);
@@ -124,9 +125,8 @@ async fn lead(
     let servers =
         Servers { client: client.clone(), settings: settings.clone(), parts: parts.shared(), metrics };
     let policies = controllers::start(parts, &mut tasks).await?;
-    alerts::ask(&client, &settings, policies.clone(), &mut tasks);
     let limits = listeners::alerts(servers.metrics.connections.clone());
-    alerts::serve(&client, &settings, policies, (&tls, limits), &mut tasks).await?;
+    alerts::start(&client, &settings, policies, (&tls, limits), &mut tasks).await?;
     tasks.spawn(endless(registration::renew_certificates(client, settings, names, ensured.recheck)));
     servers.start(&mut tasks).await?;
     gates.set("serving", true);
@@ -134,13 +134,25 @@ async fn lead(
     first_to_end(tasks).await
 }
 
-async fn open_results(settings: &RunSettings, metrics: &AllMetrics) -> anyhow::Result<Results> {
+fn certificate_names(settings: &RunSettings) -> CertificateNames {
+    let names = CertificateNames::of(&settings.name, &settings.namespace);
+    if settings.tls_secret.is_empty() { names } else { names.with_existing(&settings.tls_secret) }
+}
+
+async fn open_results(
+    settings: &RunSettings,
+    metrics: &AllMetrics,
+    gates: &Gates,
+) -> anyhow::Result<Results> {
     let config = ResultsConfig {
         root: settings.results.clone(),
         cluster: settings.cluster.clone(),
         capacity: settings.results_capacity,
     };
-    Results::open(config, metrics.results.clone()).await.context("the results volume is not usable")
+    let results = Results::open(config, metrics.results.clone()).await;
+    let results = results.context("the results volume is not usable")?;
+    gates.set("results", true);
+    Ok(results)
 }
 
 /// None of the leader's tasks ends by itself, so the first that does is why the leader stops.

@@ -88,7 +88,11 @@ fn ended(session: &ProfileSession, mut status: ProfileSessionStatus, observed: &
     if over && session.metadata.deletion_timestamp.is_none() {
         actions.push(Action::Forget);
     }
-    Step { status, actions, requeue: left.map_or(Some(LOOK), |left| (!over).then(|| left.min(LOOK_WHILE_WAITING))) }
+    Step {
+        status,
+        actions,
+        requeue: left.map_or(Some(LOOK), |left| (!over).then(|| left.min(LOOK_WHILE_WAITING))),
+    }
 }
 
 /// Says that the session waits for its load, and for which.
