@@ -45,6 +45,8 @@ refuses() {
 }
 
 helm lint --quiet "$chart"
+renders "no agents attached" 'FLEETPROF_ATTACH_DISABLED' '!Attach an agent to a running pod' -- --set attach.enabled=false
+renders "an allowed image" "r'^mirror\.example/agent:.*\$'" -- --set 'image.agent.allowed={mirror.example/agent:*}'
 renders "no values" 'emptyDir:' 'sizeLimit: 5Gi' 'type: RollingUpdate' 'image: "fleetprof-operator:' \
     '!kind: PersistentVolumeClaim' '!name: fleetprof-alerts' '!FLEETPROF_PROMETHEUS_URL' --
 renders "a claim with a storage class" 'kind: PersistentVolumeClaim' 'storageClassName: fast' 'storage: 20Gi' 'type: Recreate' 'claimName: fleetprof-results' \

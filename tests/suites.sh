@@ -56,7 +56,7 @@ api() {
     build
     FLEETPROF_OPERATOR=$(built)/fleetprof-operator
     export FLEETPROF_OPERATOR
-    test --test crates --test floors --test schema --test gate --test webhook --test leader
+    test --test crates --test floors --test schema --test gate --test own_account --test webhook --test leader
     test --test cluster_policies --test failover --test loadtests --test restarts --test triggers --test unreadable -- --test-threads=1
 }
 

@@ -52,6 +52,9 @@ reasons! {
     /// The policy uses an agent image that the administrator does not allow.
     ImageNotAllowed => "use one of the images listed in the policy's condition Configured, or unset \
                         agent.image",
+    /// The pod has no agent, and the administrator does not allow attaching one.
+    AttachDisabled => "set attach.enabled in the values of the fleetprof chart, or use agent.mode Sidecar and \
+                       recreate the pod",
     /// The pod runs on Windows.
     WindowsNode => "only Linux containers can be profiled",
     /// The policy selects no container of the pod.
@@ -71,7 +74,7 @@ reasons! {
     /// The pod already has a container or volume with a name that the agent uses.
     NameConflict => "rename the pod's container or volume that starts with fleetprof-",
     /// The pod is in a namespace that is excluded from injection.
-    NamespaceExcluded => "fleetprof never injects into kube-system and its own namespace",
+    NamespaceExcluded => "fleetprof profiles nothing in kube-system and its own namespace",
     /// The pod could not be parsed.
     MalformedPod => "see the webhook log for the field",
 

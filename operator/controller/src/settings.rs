@@ -87,6 +87,9 @@ pub struct RunSettings {
     /// Port for metrics and health, plain HTTP.
     #[arg(long, env = "FLEETPROF_HEALTH_PORT", default_value_t = 8080)]
     pub health_port: u16,
+    /// Do not attach agents to running pods.
+    #[arg(long, env = "FLEETPROF_ATTACH_DISABLED")]
+    pub attach_disabled: bool,
     /// Allow workload restarts for policies with `agent.existingPods: Restart`.
     #[arg(long, env = "FLEETPROF_RESTART")]
     pub restart: bool,

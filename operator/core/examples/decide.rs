@@ -78,6 +78,7 @@ fn cluster_pass(policies: &[ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>])
         version: "0.1.0",
         images: &images,
         pod_security: PodSecurity::default(),
+        attach_disabled: false,
         refusal: &|_, _| None,
     };
     let began = Instant::now();

@@ -101,6 +101,7 @@ impl World {
                 version: "0.1.0",
                 images: common::images(),
                 pod_security: PodSecurity::default(),
+                attach_disabled: false,
                 refusal: &|_: &PodFacts, _: &Policies<'_>| None,
             },
         )

@@ -55,6 +55,7 @@ fn refusal(spec: &Value) -> Option<Reason> {
         excluded_namespaces: vec![],
         default_pod_security: PodSecurity::Privileged,
         images: AgentImages::default(),
+        attach_disabled: false,
     };
     let facts = AdmissionFacts { namespace: "shop", namespace_labels: &BTreeMap::new(), cluster: &cluster };
     let verdict = judge(&view, &facts, [PolicyView::from(&policy)]);

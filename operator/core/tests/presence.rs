@@ -39,6 +39,7 @@ fn rules() -> ClusterRules {
         excluded_namespaces: vec!["kube-system".into()],
         default_pod_security: PodSecurity::Baseline,
         images: common::images().clone(),
+        attach_disabled: false,
     }
 }
 
@@ -53,10 +54,19 @@ fn policy(namespace: &str, agent: &Value) -> ProfilingPolicy {
 
 /// Whether the policy links the pod, and why.
 fn linked(pod: &PodFacts, policy: &ProfilingPolicy, agents: &HashMap<String, AgentFacts>) -> (bool, Reason) {
-    let (rules, labels) = (rules(), Labels::new());
+    linked_by(&rules(), pod, policy, agents)
+}
+
+fn linked_by(
+    rules: &ClusterRules,
+    pod: &PodFacts,
+    policy: &ProfilingPolicy,
+    agents: &HashMap<String, AgentFacts>,
+) -> (bool, Reason) {
+    let labels = Labels::new();
     let view = PolicyView::from(policy);
     let refusal = |pod: &PodFacts, _: &Policies<'_>| {
-        let facts = AdmissionFacts { namespace: &pod.namespace, namespace_labels: &labels, cluster: &rules };
+        let facts = AdmissionFacts { namespace: &pod.namespace, namespace_labels: &labels, cluster: rules };
         refusal(pod, &facts, Some(&policy.spec)).map(|skip| skip.reason)
     };
     let links = link::pods(
@@ -72,6 +82,7 @@ fn linked(pod: &PodFacts, policy: &ProfilingPolicy, agents: &HashMap<String, Age
             version: "0.1.0",
             images: &rules.images,
             pod_security: rules.default_pod_security,
+            attach_disabled: rules.attach_disabled,
             refusal: &refusal,
         },
     );
@@ -80,6 +91,15 @@ fn linked(pod: &PodFacts, policy: &ProfilingPolicy, agents: &HashMap<String, Age
 
 /// How a target stands after the first steps of a session.
 fn target(pod: &PodFacts, policy: PolicyFacts, agents: &HashMap<String, AgentFacts>) -> TargetStatus {
+    target_by(rules(), pod, policy, agents)
+}
+
+fn target_by(
+    rules: ClusterRules,
+    pod: &PodFacts,
+    policy: PolicyFacts,
+    agents: &HashMap<String, AgentFacts>,
+) -> TargetStatus {
     let mut session: ProfileSession = serde_json::from_value(json!({
         "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession",
         "metadata": {"name": "now", "namespace": &*pod.namespace, "uid": "s-1"},
@@ -101,7 +121,7 @@ fn target(pod: &PodFacts, policy: PolicyFacts, agents: &HashMap<String, AgentFac
         job: JobFacts::Unlisted,
         follow_ups: vec![],
     };
-    let settings = Settings { rules: rules(), ..Settings::default() };
+    let settings = Settings { rules, ..Settings::default() };
     session.status = Some(session::step(&session, &observed, &settings).status);
     session.status.unwrap().targets.remove(0)
 }
@@ -139,7 +159,7 @@ fn links_and_sessions_agree_on_every_pod() {
         ("shop", &root, &none, &alone, false, Reason::UnknownUser),
         ("shop", &none, &none, &evil, false, Reason::ImageNotAllowed),
         ("kube-system", &none, &none, &sidecar, false, Reason::NamespaceExcluded),
-        ("kube-system", &none, &none, &alone, true, Reason::AttachedOnDemand),
+        ("kube-system", &none, &none, &alone, false, Reason::NamespaceExcluded),
     ];
     for (namespace, spec, annotations, agent, is_linked, reason) in cases {
         let case = format!("{namespace} {spec} {annotations} {agent}");
@@ -167,7 +187,26 @@ fn a_pod_with_an_agent_is_linked_and_captured_whatever_keeps_agents_out_otherwis
 }
 
 #[test]
-fn without_a_policy_a_session_attaches_but_never_to_static_and_windows_pods() {
+fn where_attaching_is_disabled_only_pods_with_an_agent_are_linked_and_captured() {
+    let rules = || ClusterRules { attach_disabled: true, ..rules() };
+    let (bare, none) = (pod("shop", json!({}), &json!({})), HashMap::new());
+    for agent in [json!({"mode": "Sidecar"}), json!({"mode": "Ephemeral"})] {
+        let policy = policy("shop", &agent);
+        assert_eq!(linked_by(&rules(), &bare, &policy, &none), (false, Reason::AttachDisabled), "{agent}");
+        let target = target_by(rules(), &bare, found(&policy), &none);
+        assert_eq!((target.phase, target.reason), (TargetPhase::Skipped, Some(Reason::AttachDisabled)));
+        assert!(target.message.contains("attach.enabled"), "{}", target.message);
+    }
+    let target = target_by(rules(), &bare, PolicyFacts::Unnamed, &none);
+    assert_eq!(target.reason, Some(Reason::AttachDisabled));
+    let agent = AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes: HashMap::new() };
+    let agents: HashMap<_, _> = [("uid-a".to_owned(), agent)].into();
+    let policy = policy("shop", &json!({"mode": "Ephemeral"}));
+    assert_eq!(linked_by(&rules(), &bare, &policy, &agents), (true, Reason::Linked));
+}
+
+#[test]
+fn without_a_policy_a_session_attaches_but_never_to_static_and_windows_pods_and_excluded_namespaces() {
     let agents = HashMap::new();
     let state = |pod: &PodFacts| {
         let target = target(pod, PolicyFacts::Unnamed, &agents);
@@ -175,7 +214,8 @@ fn without_a_policy_a_session_attaches_but_never_to_static_and_windows_pods() {
     };
     let mirror = json!({"kubernetes.io/config.mirror": "x"});
     assert_eq!(state(&pod("shop", json!({}), &json!({}))), (TargetPhase::Pending, None));
-    assert_eq!(state(&pod("kube-system", json!({}), &json!({}))), (TargetPhase::Pending, None));
+    let excluded = (TargetPhase::Skipped, Some(Reason::NamespaceExcluded));
+    assert_eq!(state(&pod("kube-system", json!({}), &json!({}))), excluded);
     assert_eq!(state(&pod("shop", json!({}), &mirror)), (TargetPhase::Skipped, Some(Reason::StaticPod)));
     let windows = json!({"os": {"name": "windows"}});
     assert_eq!(state(&pod("shop", windows, &json!({}))), (TargetPhase::Skipped, Some(Reason::WindowsNode)));

@@ -58,6 +58,7 @@ impl<'a> Current<'a> {
             namespaces: &self.namespaces,
             version: env!("CARGO_PKG_VERSION"),
             images: &self.rules.images,
+            attach_disabled: self.rules.attach_disabled,
             pod_security: self.rules.default_pod_security,
             refusal: &*self.refusal,
         }

@@ -93,6 +93,7 @@ impl Parts {
             excluded_namespaces: vec!["kube-system".into(), self.settings.namespace.clone()],
             default_pod_security: PodSecurity::default(),
             images: self.settings.images.get(),
+            attach_disabled: self.settings.attach_disabled,
         });
         Common {
             agents: Arc::new(self.fleet.clone()),

@@ -90,6 +90,7 @@ impl WebhookArgs {
             excluded_namespaces,
             default_pod_security: PodSecurity::parse(level),
             images: self.images.get(),
+            attach_disabled: false,
         })
     }
 

@@ -42,6 +42,8 @@ pub struct World<'a> {
     pub agents: &'a HashMap<String, AgentFacts>,
     /// The images that agents may have.
     pub images: &'a AgentImages,
+    /// Whether an administrator forbids to attach agents.
+    pub attach_disabled: bool,
     /// Pod Security level that the pod's namespace enforces.
     pub level: PodSecurity,
     /// The policy that serves the pod; `None` for a session that names none, which attaches whatever it needs.
@@ -104,6 +106,9 @@ fn without_agent<'a>(
     if pod.attached.iter().any(is_there) {
         return Ok(Presence::Attached { lacks });
     }
+    if world.attach_disabled {
+        return Err(Skip::new(Reason::AttachDisabled, format!("the pod has no agent ({lacks})")));
+    }
     let image = world.policy.map_or(Ok(&*world.images.default), |terms| world.images.of(terms.spec));
     let image = image
         .map_err(|cause| Skip::new(Reason::ImageNotAllowed, format!("the policy's agent.image: {cause}")))?;
@@ -117,7 +122,7 @@ fn may_attach(pod: &PodFacts, policy: Option<Terms<'_>>, refusal: Option<Skip>) 
     if mode == AgentMode::Unknown {
         return Err(Skip::new(Reason::InvalidSpec, "this version does not know the policy's agent.mode"));
     }
-    if let Some(refusal) = refusal.as_ref().filter(|refusal| bars_attaching(refusal.reason, mode)) {
+    if let Some(refusal) = refusal.as_ref().filter(|refusal| bars_attaching(refusal.reason)) {
         return Err(refusal.clone());
     }
     let Some(terms) = policy.filter(|_| mode == AgentMode::Sidecar) else {
@@ -133,12 +138,10 @@ fn may_attach(pod: &PodFacts, policy: Option<Terms<'_>>, refusal: Option<Skip>) 
     Err(Skip::new(lacks, format!("{cause}, and agent.existingPods does not allow attaching one")))
 }
 
-/// Whether what keeps a sidecar out of a pod keeps an attached agent out as well. A policy that attaches
-/// alone is written on purpose, also where nothing is injected.
-fn bars_attaching(reason: Reason, mode: AgentMode) -> bool {
-    match reason {
-        Reason::OptedOut | Reason::WindowsNode | Reason::StaticPod => true,
-        Reason::NamespaceExcluded => mode == AgentMode::Sidecar,
-        _ => false,
-    }
+/// Whether what keeps a sidecar out of a pod keeps an attached agent out as well.
+fn bars_attaching(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::OptedOut | Reason::WindowsNode | Reason::StaticPod | Reason::NamespaceExcluded
+    )
 }

@@ -55,6 +55,8 @@ pub struct ClusterRules {
     pub default_pod_security: PodSecurity,
     /// The images that agents may have.
     pub images: AgentImages,
+    /// Whether an administrator forbids to attach agents to running pods.
+    pub attach_disabled: bool,
 }
 
 impl AdmissionFacts<'_> {

@@ -32,6 +32,8 @@ pub struct Observed<'a> {
     pub version: &'a str,
     /// The images that agents may have.
     pub images: &'a AgentImages,
+    /// Whether an administrator forbids to attach agents.
+    pub attach_disabled: bool,
     /// Pod Security level of namespaces that name none.
     pub pod_security: PodSecurity,
     /// Why the webhook would leave out a pod that has no sidecar; `None` where it would inject it.

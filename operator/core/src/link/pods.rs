@@ -69,6 +69,7 @@ fn by_agent(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Obs
     let world = World {
         agents: observed.agents,
         images: observed.images,
+        attach_disabled: observed.attach_disabled,
         level: observed.pod_security_of(&pod.namespace),
         policy: Some(Terms { spec: policy.spec, created: policy.created }),
     };

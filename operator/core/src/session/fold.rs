@@ -140,5 +140,5 @@ fn fold_target(
     let delayed = assembled.iter().any(|(_, one)| matches!(one, Assembled::Delayed(..)));
     let before = target.reason;
     fold_assembled(target, assembled, deadline.is_some_and(|d| now > d), now);
-    !delayed || target.reason != before
+    !delayed || target.reason != before || target.phase.is_terminal()
 }

@@ -80,6 +80,7 @@ fn what_was_assembled_ends_its_target() {
         (up, Assembled::Nothing, true, TargetPhase::Failed, Some(Reason::ResultDeadlineExceeded), true),
         (up, delayed(), false, TargetPhase::Uploading, full, true),
         (full, delayed(), false, TargetPhase::Uploading, full, false),
+        (full, delayed(), true, TargetPhase::Failed, full, true),
         (full, profile(), false, TargetPhase::Succeeded, Some(Reason::Completed), true),
     ];
     for (before, assembled, late, phase, reason, again) in cases {

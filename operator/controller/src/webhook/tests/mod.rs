@@ -58,6 +58,7 @@ impl Webhook {
             excluded_namespaces: vec!["kube-system".into()],
             default_pod_security: PodSecurity::Privileged,
             images,
+            attach_disabled: false,
         };
         let state = WebhookState {
             index,

@@ -76,6 +76,7 @@ impl<'a> Context<'a> {
         let world = World {
             agents: &self.observed.agents,
             images: &rules.images,
+            attach_disabled: rules.attach_disabled,
             level: PodSecurity::enforced(labels, rules.default_pod_security),
             policy,
         };
