@@ -28,7 +28,8 @@ impl Rig {
     async fn new(name: &str) -> Result<Self> {
         let kubeconfig = api_server()?;
         chart::crds(&kubeconfig)?;
-        let values = ["--set", "restart.enabled=true", "--set", "image.agent.allowed={mirror.example/agent:*}"];
+        let values =
+            ["--set", "restart.enabled=true", "--set", "image.agent.allowed={mirror.example/agent:*}"];
         let namespaces = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "fleetprof"}});
         chart::kubectl(&kubeconfig, &["apply", "--server-side", "-f", "-"], Some(&namespaces.to_string()))?;
         chart::apply(&kubeconfig, &["templates/access/own-account", "templates/operator/rbac"], &values)?;
@@ -77,7 +78,8 @@ async fn in_namespace(client: &Client, name: &str) -> Result<()> {
     let spec = json!({"containers": [{"name": "app", "image": "app:1"}]});
     let pod = serde_json::from_value(json!({"metadata": {"name": "app"}, "spec": spec}))?;
     Api::<Pod>::namespaced(client.clone(), name).create(&PostParams::default(), &pod).await?;
-    let template = json!({"metadata": {"labels": {"app": "app"}, "annotations": {"team": "shop"}}, "spec": spec});
+    let template =
+        json!({"metadata": {"labels": {"app": "app"}, "annotations": {"team": "shop"}}, "spec": spec});
     let deployment = json!({"metadata": {"name": "app"},
         "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "app"}}, "template": template}});
     let deployment = serde_json::from_value(deployment)?;
@@ -97,25 +99,34 @@ async fn the_operator_can_attach_the_agent_and_nothing_else() -> Result<()> {
     let rig = Rig::new("attach").await?;
     rig.attach(&rig.namespace, |_| {}).await?;
     rig.attach(&rig.namespace, |c| c["image"] = json!("mirror.example/agent:2.0")).await?;
-    let security = |field: &'static str, value: Value| {
-        move |c: &mut Value| c["securityContext"][field] = value.clone()
-    };
-    let (images, agents, env) = ("may only attach the images", "may only attach agents", "no environment but");
+    let security =
+        |field: &'static str, value: Value| move |c: &mut Value| c["securityContext"][field] = value.clone();
+    let (images, agents, env) =
+        ("may only attach the images", "may only attach agents", "no environment but");
     let root = "may not be privileged";
     refused(rig.attach(&rig.namespace, |c| c["image"] = json!("evil/fleetprof-agent:0.1.0")).await, images)?;
     refused(rig.attach(&rig.namespace, |c| c["image"] = json!("fleetprof-agent:0x1x0")).await, images)?;
     refused(rig.attach(&rig.namespace, |c| c["name"] = json!("debug")).await, "begin with fleetprof-")?;
     refused(rig.attach(&rig.namespace, |c| c["command"] = json!(["sh"])).await, agents)?;
     refused(rig.attach(&rig.namespace, |c| c["args"] = json!(["worker"])).await, agents)?;
-    refused(rig.attach(&rig.namespace, |c| drop(c.as_object_mut().and_then(|c| c.remove("args")))).await, agents)?;
+    refused(
+        rig.attach(&rig.namespace, |c| drop(c.as_object_mut().and_then(|c| c.remove("args")))).await,
+        agents,
+    )?;
     let env_of = |entry: Value| move |c: &mut Value| c["env"] = json!([entry]);
     refused(rig.attach(&rig.namespace, env_of(json!({"name": "LD_PRELOAD", "value": "/x"}))).await, env)?;
     let secret = json!({"secretKeyRef": {"name": "s", "key": "k"}});
-    refused(rig.attach(&rig.namespace, env_of(json!({"name": "FLEETPROF_X", "valueFrom": secret}))).await, env)?;
+    refused(
+        rig.attach(&rig.namespace, env_of(json!({"name": "FLEETPROF_X", "valueFrom": secret}))).await,
+        env,
+    )?;
     refused(rig.attach(&rig.namespace, |c| c["stdin"] = json!(true)).await, env)?;
     refused(rig.attach(&rig.namespace, security("privileged", json!(true))).await, root)?;
     refused(rig.attach(&rig.namespace, security("allowPrivilegeEscalation", json!(true))).await, root)?;
-    refused(rig.attach(&rig.namespace, security("capabilities", json!({"add": ["SYS_PTRACE"]}))).await, root)?;
+    refused(
+        rig.attach(&rig.namespace, security("capabilities", json!({"add": ["SYS_PTRACE"]}))).await,
+        root,
+    )?;
     refused(rig.attach(&rig.namespace, |c| c["securityContext"] = json!(null)).await, root)
 }
 
@@ -123,7 +134,8 @@ async fn the_operator_can_attach_the_agent_and_nothing_else() -> Result<()> {
 async fn the_operator_restarts_workloads_and_changes_nothing_else_of_them() -> Result<()> {
     let rig = Rig::new("restart").await?;
     let template = |metadata: Value| json!({"spec": {"template": {"metadata": metadata}}});
-    let restart = json!({"fleetprof.dev/restarted-for": "0.2.0", "fleetprof.dev/restarted-at": "2026-11-29T00:00:00Z"});
+    let restart =
+        json!({"fleetprof.dev/restarted-for": "0.2.0", "fleetprof.dev/restarted-at": "2026-11-29T00:00:00Z"});
     rig.change_workload(template(json!({"annotations": restart}))).await?;
     let (annotations, else_) = ("may only set the annotations", "may change nothing else");
     refused(rig.change_workload(template(json!({"annotations": {"team": "evil"}}))).await, annotations)?;

@@ -121,6 +121,7 @@ impl Webhook {
                 excluded_namespaces: vec!["kube-system".into(), own.into()],
                 default_pod_security: PodSecurity::Privileged,
                 images: AgentImages { default: "fleetprof-agent:test".into(), allowed: vec![] },
+                attach_disabled: false,
             }
             .into(),
             own_user: "system:serviceaccount:fleetprof:fleetprof-operator".into(),

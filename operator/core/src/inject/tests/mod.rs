@@ -65,6 +65,7 @@ pub fn cluster() -> ClusterRules {
         excluded_namespaces: vec!["kube-system".into(), "fleetprof".into()],
         default_pod_security: PodSecurity::Privileged,
         images: images(),
+        attach_disabled: false,
     }
 }
 
