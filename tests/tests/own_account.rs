@@ -121,7 +121,7 @@ async fn the_operator_can_attach_the_agent_and_nothing_else() -> Result<()> {
         env,
     )?;
     refused(rig.attach(&rig.namespace, |c| c["stdin"] = json!(true)).await, env)?;
-    refused(rig.attach(&rig.namespace, security("privileged", json!(true))).await, root)?;
+    refused(rig.attach(&rig.namespace, |c| c["securityContext"] = json!({"privileged": true})).await, root)?;
     refused(rig.attach(&rig.namespace, security("allowPrivilegeEscalation", json!(true))).await, root)?;
     refused(
         rig.attach(&rig.namespace, security("capabilities", json!({"add": ["SYS_PTRACE"]}))).await,

@@ -149,16 +149,6 @@ fn waits_for_job() -> World {
 }
 
 #[test]
-fn who_waits_for_a_load_asks_less_and_less_often() {
-    let mut w = World::new(json!({"startWhen": {"jobRef": {"name": "load"}, "deadline": "24h"}}));
-    let mut asked = |seconds: i64| {
-        w.after(seconds);
-        step(&w.session, &w.observed, &Settings::default()).requeue.unwrap().as_secs()
-    };
-    assert_eq!([asked(1), asked(59), asked(180), asked(360), asked(6000)], [10, 10, 40, 100, 600]);
-}
-
-#[test]
 fn waits_until_a_pod_of_the_job_is_ready() {
     let mut w = waits_for_job();
     let text = w.step().is(Phase::Pending, Reason::WaitingForLoad).to_owned();
@@ -192,6 +182,10 @@ fn who_waits_looks_again_only_for_its_deadline_unless_jobs_cannot_be_listed() {
     assert_eq!(w.requeue, Some(SignedDuration::from_secs(899)), "the deadline of the load");
     w.load(true).step().is(Phase::Starting, Reason::WaitingForAgent);
     assert_eq!(w.requeue, Some(SignedDuration::from_secs(10)));
+
+    let mut w = World::new(json!({"startWhen": {"jobRef": {"name": "load"}, "deadline": "24h"}}));
+    w.after(1).is(Phase::Pending, Reason::WaitingForLoad);
+    assert_eq!(w.requeue, Some(SignedDuration::from_secs(3600)), "in case nobody told");
 }
 
 #[test]
