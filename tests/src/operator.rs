@@ -65,6 +65,7 @@ impl Operator {
         command
             .arg("run")
             .env("KUBECONFIG", &own)
+            .env("FLEETPROF_AGENT_IMAGE", concat!("fleetprof-agent:", env!("CARGO_PKG_VERSION")))
             .env("POD_NAME", format!("operator-{}", std::process::id()));
         // An EndpointSlice takes no loopback address; nobody connects to this one.
         command.env("POD_IP", "192.0.2.1");
