@@ -69,7 +69,8 @@ pub const MAX_TARGETS: usize = 50;
 pub const MAX_REPEATS: i32 = 50;
 /// Maximum number of entries in `status.linkedApps`.
 pub const MAX_LINKED_APPS: usize = 100;
-/// Maximum size of `status.linkedApps` as JSON, in bytes, so that a policy stays below 20 KB.
+/// Maximum size of `status.linkedApps` and `status.failingNamespaces` as JSON, in bytes, so that a policy
+/// stays below 20 KB.
 pub const MAX_LINKED_APPS_BYTES: usize = 13_000;
 /// Maximum number of entries in `status.recentSessions`.
 pub const MAX_RECENT_SESSIONS: usize = 10;

@@ -11,7 +11,9 @@ use crate::defaults::{
     default_frequency, default_profiles, default_result_deadline, default_result_timeout,
     default_start_deadline, default_ttl,
 };
-pub use crate::policy_status::{LinkState, LinkedApp, ProfilingPolicyStatus, SessionSummary};
+pub use crate::policy_status::{
+    LinkState, LinkedApp, NamespaceOutcomes, ProfilingPolicyStatus, SessionSummary,
+};
 pub use crate::schedule::{Preset, Schedule, SuspendBehavior};
 use crate::selector::label_selector;
 use crate::triggers::Triggers;
@@ -251,7 +253,8 @@ impl Default for Sampling {
     "session.ttl must be at least 1m"
 ))]
 pub struct SessionRules {
-    /// Targets that have not started by then fail; 5s to 1h.
+    /// How long a target waits for a slot, and then for its agent to start; 5s to 1h. Targets of a scheduled
+    /// round wait for a slot until shortly before the next round.
     #[serde(default = "default_start_deadline")]
     pub start_deadline: Duration,
     /// Time after the capture until missing results set the condition `ResultsDelayed`. They may still

@@ -43,7 +43,8 @@ pub struct ProfilingPolicyStatus {
     /// Active sessions of this policy, at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub active_sessions: Vec<SessionSummary>,
-    /// The last 10 ended sessions of this policy, newest first.
+    /// The last 10 ended sessions of this policy, newest first. A `ClusterProfilingPolicy` leaves out those
+    /// that users requested, here and in `activeSessions`: they are listed in their namespaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent_sessions: Vec<SessionSummary>,
     /// The effective schedule, such as `every 1h for 2m`.
@@ -62,20 +63,45 @@ pub struct ProfilingPolicyStatus {
     /// leader, or its sessions were rejected. Missed rounds are skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_missed_time: Option<Time>,
-    /// Outcomes of the last 20 targets, newest first: `+` with a profile, `-` without.
+    /// Outcomes of the last 20 targets, newest first: `+` with a profile, `-` without. For a
+    /// `ClusterProfilingPolicy`, of the last 20 sessions of its rounds: one namespace counts once per round.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub outcomes: String,
     /// Sessions that ended until then are counted in `outcomes` and `failedRounds`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcomes_until: Option<Time>,
-    /// Number of consecutive scheduled rounds in which more targets failed than returned a profile. While
-    /// more than half of `outcomes` failed, each of them doubles the interval between rounds, up to 16 times.
+    /// Number of consecutive scheduled rounds in which more targets (of a `ClusterProfilingPolicy`: more
+    /// namespaces) failed than returned a profile. While more than half of `outcomes` failed, each of them
+    /// doubles the interval between rounds, up to 16 times.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_rounds: i32,
+    /// Namespaces in which targets of this `ClusterProfilingPolicy` failed lately; at most 20, those with the
+    /// most failures. A namespace in which more than half of the last 20 targets failed is left out of 1, 3,
+    /// 7 and at most 15 rounds, and does not affect the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing_namespaces: Vec<NamespaceOutcomes>,
     /// The last scheduled round with nothing to do because the policy was suspended or no pod could be
     /// profiled. It does not count as missed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_idle_time: Option<Time>,
+}
+
+/// How the targets of a cluster policy fare in a namespace. Those of sessions that users requested do not
+/// count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceOutcomes {
+    /// Name of the namespace.
+    pub namespace: String,
+    /// Outcomes of its last 20 targets, newest first: `+` with a profile, `-` without.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub outcomes: String,
+    /// Number of consecutive rounds in which more of its targets failed than returned a profile.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_rounds: i32,
+    /// When the last of those rounds started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failed_time: Option<Time>,
 }
 
 // Serde passes what it skips by reference.

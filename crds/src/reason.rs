@@ -171,10 +171,14 @@ reasons! {
     StorageFailed => "see the operator log",
     /// The session was cancelled.
     Cancelled => "",
-    /// Other captures are running on the target's node.
-    NodeBusy => "retry later, or raise budget.maxConcurrentPerNode of the policy",
+    /// Other captures use all slots of the target's node.
+    NodeBusy => "retry later, or raise the limit named in the message",
     /// Other captures use all slots of the policy, the namespace or the fleet.
     BudgetExhausted => "retry later, or raise the budget named in the message",
+    /// Another session is capturing the target's container.
+    ContainerBusy => "retry when the session named in the message has ended",
+    /// The capture stopped because a user requested one of the same container.
+    Yielded => "",
     /// Too many recent targets failed; rounds are spaced out until one succeeds.
     FailureRate => "check status.recentSessions for the failures",
     /// The session selects more pods than it can capture.

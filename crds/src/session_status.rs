@@ -162,6 +162,9 @@ pub struct TargetStatus {
     /// Highest memory usage during the capture, in % of the container's limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_percent: Option<i32>,
+    /// When the target got its slot in the budgets; the start deadline counts from here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot_time: Option<Time>,
     /// When the capture started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,

@@ -62,26 +62,26 @@ fn leader(shop: &Shop) -> Result<String> {
 }
 
 #[tokio::test]
-async fn who_finds_the_node_busy_waits_or_is_skipped() -> Result<()> {
+async fn people_wait_for_nobody_but_each_other() -> Result<()> {
     let shop = Shop::open().await?;
     shop.linked("worker", "Linked").await?;
     let first = shop.profile(SHOP, now("worker", "15s", "60s")).await?;
     shop.until(SHOP, &first, 30, |s| s["phase"] == "Running").await?;
-    let impatient = shop.profile(SHOP, now("orders", "10s", "5s")).await?;
-    let patient = shop.profile(SHOP, now("orders", "10s", "60s")).await?;
-    let waits = shop.until(SHOP, &patient, 10, |s| s["reason"] == "NodeBusy").await?;
+    let elsewhere = shop.profile(SHOP, now("orders", "10s", "5s")).await?;
+    let second = shop.profile(SHOP, now("worker", "10s", "5s")).await?;
+    let waits = shop.until(SHOP, &second, 10, |s| s["reason"] == "ContainerBusy").await?;
     let message = waits["targets"][0]["message"].as_str().unwrap_or_default();
-    ensure!(
-        message.contains("the limit is 1 (budget.maxConcurrentPerNode); waiting for a slot until"),
-        "{waits:#}"
-    );
-    let skipped = shop.ended(SHOP, &impatient, 20).await?;
-    ensure!(skipped["phase"] == "Failed" && skipped["reason"] == "NodeBusy", "{skipped:#}");
-    ensure!(skipped["targets"][0]["phase"] == "Skipped" && skipped["counts"]["skipped"] == 1, "{skipped:#}");
-    let (one, other) = (shop.ended(SHOP, &first, 60).await?, shop.ended(SHOP, &patient, 90).await?);
-    ensure!(one["phase"] == "Succeeded" && other["phase"] == "Succeeded", "{one:#}\n{other:#}");
-    let (end, start) = (time(&one["targets"][0]["endTime"])?, time(&other["targets"][0]["startTime"])?);
+    ensure!(message.contains("is capturing the container; waiting for a slot until"), "{waits:#}");
+    let elsewhere = shop.ended(SHOP, &elsewhere, 60).await?;
+    let (one, other) = (shop.ended(SHOP, &first, 60).await?, shop.ended(SHOP, &second, 90).await?);
+    for session in [&one, &other, &elsewhere] {
+        ensure!(session["phase"] == "Succeeded", "{session:#}");
+    }
+    let end = time(&one["targets"][0]["endTime"])?;
+    let (start, apart) =
+        (time(&other["targets"][0]["startTime"])?, time(&elsewhere["targets"][0]["startTime"])?);
     ensure!(start >= end, "the second started at {start}, the first ended at {end}");
+    ensure!(apart < end, "another container's started at {apart}, the first ended at {end}");
     Ok(())
 }
 
@@ -101,8 +101,8 @@ async fn a_budget_holds_across_a_failover() -> Result<()> {
     let outcome = async {
         let first = shop.profile(SHOP, now("worker", "45s", "60s")).await?;
         shop.until(SHOP, &first, 30, |s| s["phase"] == "Running").await?;
-        let second = shop.profile(SHOP, now("orders", "10s", "5m")).await?;
-        shop.until(SHOP, &second, 10, |s| s["reason"] == "NodeBusy").await?;
+        let second = shop.profile(SHOP, now("worker", "10s", "5m")).await?;
+        shop.until(SHOP, &second, 10, |s| s["reason"] == "ContainerBusy").await?;
         let pids = processes(&leader(&shop)?, &["fleetprof-operator", "run"]);
         ensure!(pids.len() == 1, "one leader: {pids:?}");
         kill_9(pids[0])?;

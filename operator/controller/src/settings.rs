@@ -58,10 +58,16 @@ pub struct RunSettings {
     /// the size of the volume.
     #[arg(long, env = "FLEETPROF_RESULTS_CAPACITY", value_parser = bytes)]
     pub results_capacity: Option<u64>,
-    /// Maximum number of concurrent captures per namespace.
+    /// Maximum number of concurrent scheduled and triggered captures per node. Defaults to one per core.
+    #[arg(long, env = "FLEETPROF_NODE_BUDGET")]
+    pub node_budget: Option<usize>,
+    /// Maximum number of concurrent captures per node that users requested.
+    #[arg(long, env = "FLEETPROF_ON_DEMAND_BUDGET", default_value_t = 50)]
+    pub on_demand_budget: usize,
+    /// Maximum number of concurrent scheduled and triggered captures per namespace.
     #[arg(long, env = "FLEETPROF_NAMESPACE_BUDGET", default_value_t = 100)]
     pub namespace_budget: usize,
-    /// Maximum number of concurrent captures in the cluster.
+    /// Maximum number of concurrent scheduled and triggered captures in the cluster.
     #[arg(long, env = "FLEETPROF_FLEET_BUDGET", default_value_t = 1000)]
     pub fleet_budget: usize,
     /// Port for agents.

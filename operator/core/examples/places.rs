@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use fleetprof_core::budget::{Claim, Ledger, Limits};
+use fleetprof_core::budget::{Asker, Claim, Ledger, Limits};
 use jiff::{SignedDuration, Timestamp};
 
 const WAITING: usize = 2_000;
@@ -15,13 +15,16 @@ const SECONDS: usize = 10;
 
 fn main() {
     let start = Timestamp::from_second(1_800_000_000).unwrap();
-    let limits = Limits { node: 1, namespace: 100, policy: 10, fleet: FLEET };
+    let limits = Limits { node: 1, policy_on_node: 1, namespace: 100, policy: 10, fleet: FLEET, people: 50 };
     let claim = |n: usize| Claim {
         capture: format!("7f9c0d52-8d0e-4f2a-9a55-000000000000-{n:05}"),
         session: format!("7f9c0d52-8d0e-4f2a-9a55-{n:012}"),
+        name: format!("session-{n}"),
         namespace: format!("team-{}", n % 200),
         policy: format!("policy-{}", n % 1_000),
         node: format!("node-{n}"),
+        container: format!("7f9c0d52-8d0e-4f2a-9a55-{n:012}/app"),
+        asker: Asker::Policy,
         priority: 0,
         since: start + SignedDuration::from_secs(i64::try_from(n % 60).unwrap()),
         limits,

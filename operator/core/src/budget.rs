@@ -1,23 +1,29 @@
-//! May one more target be captured now? A ledger of slots per node, namespace, policy and fleet that never
-//! exceeds a limit.
+//! May one more target be captured now? A ledger of slots that never exceeds a limit, and in which people do
+//! not wait for machines.
 //!
 //! ```text
 //! claim ─► held (there was room on every account)            ─► release, when the capture is over
 //!      └─► waiting (said which account is full), asked again ─► held | forgotten
 //! ```
+//! Captures that schedules and triggers start share the accounts of their container, node, policy, namespace
+//! and fleet. A capture that a person requests has two accounts that only people fill: its container, and its
+//! node with a generous limit. Where it gets the container that a machine's capture holds, that one yields.
+//!
 //! The leader keeps one ledger. A target's slot is written to its session's status before the capture is
 //! ordered, so a new leader restores all slots before it grants new ones.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+mod accounts;
+mod cores;
+mod queues;
+
+use std::collections::{BTreeSet, HashMap};
 
 use fleetprof_crds::Reason;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use crate::text::counted;
-
-/// A waiting claim that is not repeated within this time is dropped.
-const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_secs(15);
+use accounts::{Account, accounts, busy};
+pub use cores::per_node;
+use queues::{Asked, Queues, Rank};
 
 /// A target that needs a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,13 +32,19 @@ pub struct Claim {
     pub capture: String,
     /// UID of the session.
     pub session: String,
+    /// Name of the session.
+    pub name: String,
     /// Namespace of the session.
     pub namespace: String,
     /// UID of the session's policy; empty without a policy.
     pub policy: String,
     /// Node of the pod.
     pub node: String,
-    /// Higher goes first.
+    /// The container: UID of the pod and name of the container.
+    pub container: String,
+    /// Who asks.
+    pub asker: Asker,
+    /// Higher goes first, see [`Asker`].
     pub priority: i32,
     /// With equal priority, the earlier claim goes first.
     pub since: Timestamp,
@@ -40,17 +52,32 @@ pub struct Claim {
     pub limits: Limits,
 }
 
+/// Who asks for a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Asker {
+    /// A person: never waits for a machine.
+    Person,
+    /// A schedule or trigger of a policy of a namespace: its priority counts within its namespace.
+    Policy,
+    /// A schedule or trigger of a cluster policy: its priority counts everywhere.
+    ClusterPolicy,
+}
+
 /// Limits for concurrent captures on the accounts of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// On the claim's node, for captures of any policy.
+    /// On the claim's node, for scheduled and triggered captures of any policy.
     pub node: usize,
-    /// In the claim's namespace.
+    /// On the claim's node, for captures of the claim's policy.
+    pub policy_on_node: usize,
+    /// In the claim's namespace, for scheduled and triggered captures.
     pub namespace: usize,
-    /// Of the claim's policy.
+    /// Scheduled and triggered captures of the claim's policy.
     pub policy: usize,
-    /// In the whole fleet.
+    /// Scheduled and triggered captures in the whole fleet.
     pub fleet: usize,
+    /// On the claim's node, for captures that people requested.
+    pub people: usize,
 }
 
 /// The result of a claim.
@@ -65,98 +92,32 @@ pub enum Place {
 /// The full account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Busy {
-    /// `NodeBusy` or `BudgetExhausted`.
+    /// `NodeBusy`, `BudgetExhausted` or `ContainerBusy`.
     pub reason: Reason,
     /// The account and its limit, as a message.
     pub message: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Account {
-    Node(String),
-    Namespace(String),
-    Policy(String),
-    Fleet,
+/// Whether the reason is that of a target that waits for a slot.
+#[must_use]
+pub const fn is_busy(reason: Reason) -> bool {
+    matches!(reason, Reason::NodeBusy | Reason::BudgetExhausted | Reason::ContainerBusy)
 }
 
-/// Order of claims: the smaller goes first.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    priority: Reverse<i32>,
-    since: Timestamp,
-    session: String,
-    capture: String,
-}
-
-/// Waiting claims: for each account the claims that found it full, in order, and when each was last made. A
-/// claim only looks at those ahead of it on its own four accounts, so thousands can wait and retry every
-/// second.
+/// What is held on one account.
 #[derive(Clone, Debug, Default)]
-struct Queues {
-    by_account: HashMap<Account, BTreeMap<Rank, Timestamp>>,
-    /// The accounts that each capture waits for.
-    by_capture: HashMap<String, (Account, Rank)>,
-    swept: Timestamp,
-}
-
-impl Queues {
-    fn push(&mut self, account: Account, rank: Rank, now: Timestamp) {
-        self.by_capture.insert(rank.capture.clone(), (account.clone(), rank.clone()));
-        self.by_account.entry(account).or_default().insert(rank, now);
-    }
-
-    fn remove(&mut self, capture: &str) {
-        let Some((account, rank)) = self.by_capture.remove(capture) else { return };
-        if let Some(queue) = self.by_account.get_mut(&account) {
-            queue.remove(&rank);
-            if queue.is_empty() {
-                self.by_account.remove(&account);
-            }
-        }
-    }
-
-    /// Whether at least `room` active claims with a rank before `rank` wait for the account.
-    fn at_least(&self, room: usize, account: &Account, rank: &Rank, now: Timestamp) -> bool {
-        let before = self.by_account.get(account).into_iter().flat_map(|queue| queue.range(..rank));
-        before.filter(|(_, seen)| is_made(**seen, now)).take(room).count() >= room
-    }
-
-    /// Drops claims that are no longer made. They do not count anyway, so an occasional call is enough.
-    fn sweep(&mut self, now: Timestamp) {
-        if is_made(self.swept, now) {
-            return;
-        }
-        self.swept = now;
-        let seen = |(account, rank): &(Account, Rank)| {
-            self.by_account.get(account).and_then(|queue| queue.get(rank))
-        };
-        let over = |at: &(Account, Rank)| seen(at).is_none_or(|seen| !is_made(*seen, now));
-        let gone: Vec<String> =
-            self.by_capture.iter().filter(|(_, at)| over(at)).map(|(capture, _)| capture.clone()).collect();
-        gone.iter().for_each(|capture| self.remove(capture));
-    }
-
-    fn retain_sessions(&mut self, lives: impl Fn(&str) -> bool) {
-        let gone: Vec<String> = self
-            .by_capture
-            .values()
-            .filter(|(_, rank)| !lives(&rank.session))
-            .map(|(_, rank)| rank.capture.clone())
-            .collect();
-        gone.iter().for_each(|capture| self.remove(capture));
-    }
-}
-
-/// Whether a claim last made at `seen` still counts.
-fn is_made(seen: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(seen) < FORGOTTEN_AFTER
+struct Used {
+    total: usize,
+    by_namespace: HashMap<String, usize>,
 }
 
 /// Which captures hold a slot, and which wait for one.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     held: HashMap<String, Claim>,
-    used: HashMap<Account, usize>,
+    used: HashMap<Account, Used>,
+    /// The captures that hold each container.
+    on_container: HashMap<String, BTreeSet<String>>,
     waiting: Queues,
 }
 
@@ -169,14 +130,19 @@ impl Ledger {
         }
         self.waiting.sweep(now);
         self.waiting.remove(&claim.capture);
-        let rank = rank(&claim);
         for (account, limit) in accounts(&claim) {
-            let used = self.used.get(&account).copied().unwrap_or_default();
-            if self.waiting.at_least(limit.saturating_sub(used), &account, &rank, now) {
-                let busy = busy(&account, used, limit);
-                self.waiting.push(account, rank, now);
+            let limit = if self.is_for_people(&account, now) { 0 } else { limit };
+            let used = self.used.get(&account);
+            let held = used.map_or(0, |used| used.total);
+            let asked = Asked { account: &account, claim: &claim, used, now };
+            if self.waiting.at_least(limit.saturating_sub(held), &asked) {
+                let busy = busy(&account, (held, limit), self.holder(&claim.container));
+                self.waiting.push(account, Rank::of(&claim), claim.namespace, now);
                 return Place::Busy(busy);
             }
+        }
+        for (account, _) in accounts(&claim) {
+            self.waiting.granted(&account, &claim.namespace);
         }
         self.hold(claim);
         Place::Granted
@@ -189,8 +155,11 @@ impl Ledger {
             return;
         }
         for (account, _) in accounts(&claim) {
-            *self.used.entry(account).or_default() += 1;
+            let used = self.used.entry(account).or_default();
+            used.total += 1;
+            *used.by_namespace.entry(claim.namespace.clone()).or_default() += 1;
         }
+        self.on_container.entry(claim.container.clone()).or_default().insert(claim.capture.clone());
         self.held.insert(claim.capture.clone(), claim);
     }
 
@@ -199,12 +168,27 @@ impl Ledger {
         self.waiting.remove(capture);
         let Some(claim) = self.held.remove(capture) else { return };
         for (account, _) in accounts(&claim) {
-            let left = self.used.get(&account).copied().unwrap_or_default().saturating_sub(1);
-            if left == 0 {
-                self.used.remove(&account)
-            } else {
-                self.used.insert(account, left)
-            };
+            self.give_back(&account, &claim.namespace);
+        }
+        if let Some(captures) = self.on_container.get_mut(&claim.container) {
+            captures.remove(capture);
+            if captures.is_empty() {
+                self.on_container.remove(&claim.container);
+            }
+        }
+    }
+
+    fn give_back(&mut self, account: &Account, namespace: &str) {
+        let Some(used) = self.used.get_mut(account) else { return };
+        used.total = used.total.saturating_sub(1);
+        if let Some(count) = used.by_namespace.get_mut(namespace) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                used.by_namespace.remove(namespace);
+            }
+        }
+        if used.total == 0 {
+            self.used.remove(account);
         }
     }
 
@@ -214,6 +198,24 @@ impl Ledger {
             self.held.values().filter(|c| !lives(&c.session)).map(|c| c.capture.clone()).collect();
         gone.iter().for_each(|capture| self.release(capture));
         self.waiting.retain_sessions(lives);
+    }
+
+    /// Name of the session to which a capture yields: a person requested it for the same container. `None`
+    /// for a capture that holds no slot or that a person requested.
+    #[must_use]
+    pub fn yields_to(&self, capture: &str) -> Option<&str> {
+        let claim = self.held.get(capture).filter(|claim| claim.asker != Asker::Person)?;
+        self.on(&claim.container).find(|c| c.asker == Asker::Person).map(|person| person.name.as_str())
+    }
+
+    /// Sessions whose captures yield to this one, as (namespace, name).
+    #[must_use]
+    pub fn yielding_to(&self, capture: &str) -> Vec<(String, String)> {
+        let Some(claim) = self.held.get(capture).filter(|claim| claim.asker == Asker::Person) else {
+            return Vec::new();
+        };
+        let machines = self.on(&claim.container).filter(|c| c.asker != Asker::Person);
+        machines.map(|c| (c.namespace.clone(), c.name.clone())).collect()
     }
 
     /// Number of slots held.
@@ -227,47 +229,24 @@ impl Ledger {
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
-}
 
-/// In the order in which they are checked.
-fn accounts(claim: &Claim) -> [(Account, usize); 4] {
-    let Limits { node, namespace, policy, fleet } = claim.limits;
-    // A session without a policy has its own account instead.
-    let owner = if claim.policy.is_empty() { &claim.session } else { &claim.policy };
-    [
-        (Account::Node(claim.node.clone()), node),
-        (Account::Namespace(claim.namespace.clone()), namespace),
-        (Account::Policy(owner.clone()), policy),
-        (Account::Fleet, fleet),
-    ]
-}
+    /// Whether a container is taken by a person, or will be as soon as another person's capture ends: no
+    /// machine gets it then.
+    fn is_for_people(&self, account: &Account, now: Timestamp) -> bool {
+        let Account::Container(container) = account else { return false };
+        let people = Account::ContainerForPeople(container.clone());
+        self.used.contains_key(&people) || self.waiting.is_awaited(&people, now)
+    }
 
-fn rank(claim: &Claim) -> Rank {
-    let Claim { priority, since, session, capture, .. } = claim;
-    Rank { priority: Reverse(*priority), since: *since, session: session.clone(), capture: capture.clone() }
-}
+    fn on(&self, container: &str) -> impl Iterator<Item = &Claim> {
+        self.on_container.get(container).into_iter().flatten().filter_map(|capture| self.held.get(capture))
+    }
 
-fn busy(account: &Account, used: usize, limit: usize) -> Busy {
-    let run = counted(used, "capture is running", "captures are running");
-    let (reason, message) = match account {
-        Account::Node(node) => (
-            Reason::NodeBusy,
-            format!("{run} on node {node}, the limit is {limit} (budget.maxConcurrentPerNode)"),
-        ),
-        Account::Namespace(namespace) => (
-            Reason::BudgetExhausted,
-            format!("{run} in namespace {namespace}, the limit is {limit} (chart value budgets.namespace)"),
-        ),
-        Account::Policy(_) => (
-            Reason::BudgetExhausted,
-            format!("{run} for the policy, the limit is {limit} (budget.maxConcurrent)"),
-        ),
-        Account::Fleet => (
-            Reason::BudgetExhausted,
-            format!("{run} in the cluster, the limit is {limit} (chart value budgets.fleet)"),
-        ),
-    };
-    Busy { reason, message }
+    /// Name of the session that holds a container, a person's before a machine's; empty where none does.
+    fn holder(&self, container: &str) -> &str {
+        let holder = self.on(container).min_by_key(|c| c.asker != Asker::Person);
+        holder.map_or("", |c| c.name.as_str())
+    }
 }
 
 #[cfg(test)]

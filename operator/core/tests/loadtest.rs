@@ -63,6 +63,8 @@ impl World {
             agents: [("uid-orders-1".to_owned(), agent)].into(),
             captures: HashMap::new(),
             places: HashMap::new(),
+            yields: HashMap::new(),
+            node_cpu: HashMap::new(),
             until_record: None,
             job: JobFacts::Missing,
             follow_ups: vec![],

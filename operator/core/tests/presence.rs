@@ -117,6 +117,8 @@ fn target_by(
         agents: agents.clone(),
         captures: HashMap::new(),
         places: HashMap::new(),
+        yields: HashMap::new(),
+        node_cpu: HashMap::new(),
         until_record: None,
         job: JobFacts::Unlisted,
         follow_ups: vec![],

@@ -36,8 +36,11 @@ use crate::tls::TlsSource;
 use crate::watched::{Cache, Namespaces, PolicyObject};
 use crate::{policies, sessions, triggers};
 
-/// Sessions that are reconciled at once.
+/// Sessions of schedules and triggers that are reconciled at once.
 const SESSIONS_AT_ONCE: u16 = 32;
+/// Sessions of people that are reconciled at once: beside the others, so that none of them waits for a round
+/// of thousands.
+const PEOPLE_AT_ONCE: u16 = 16;
 /// Policies that are reconciled at once.
 const POLICIES_AT_ONCE: u16 = 16;
 /// Policies of the cluster that are reconciled at once; each may look at all its pods.
@@ -108,8 +111,10 @@ impl Parts {
             client: self.client.clone(),
             settings: self.settings.clone(),
             rules: Settings {
+                node_budget: self.settings.node_budget,
                 namespace_budget: self.settings.namespace_budget,
                 fleet_budget: self.settings.fleet_budget,
+                on_demand_budget: self.settings.on_demand_budget,
                 rules: (*common.rules).clone(),
                 ..Settings::default()
             },
@@ -118,6 +123,7 @@ impl Parts {
             namespaces: common.namespaces.clone(),
             sessions: self.watches.sessions.clone(),
             jobs: self.watches.jobs.clone(),
+            nodes: self.watches.nodes.clone(),
             agents: common.agents.clone(),
             results: self.results.clone(),
             tickets: self.tickets.clone(),
@@ -125,6 +131,7 @@ impl Parts {
             events: common.events.clone(),
             metrics: self.metrics.clone(),
             budgets: sessions::Budgets::default(),
+            wake: self.requeues.0.sessions.clone(),
             written: sessions::Written::default(),
         }
     }
@@ -168,8 +175,7 @@ pub async fn start(
     let Parts { client, settings, fleet, tls, watches, requeues: (requeues, queues), .. } = parts;
     reopen(&watches.sessions, &session_context).await;
     fleet.set_synced(true, Timestamp::now());
-    let store = watches.sessions.store();
-    tasks.spawn(run_sessions(store, session_context.clone(), queues.sessions));
+    run_sessions(&watches.sessions, &session_context, queues.sessions, tasks);
     let store = watches.policies.namespaced.store();
     tasks.spawn(run_policies(store, POLICIES_AT_ONCE, policy_context.clone(), queues.policies));
     tasks.spawn(dispatch::pace_cluster_policies(queues.cluster_told, requeues.edited.clone()));
@@ -251,12 +257,26 @@ where
         .reconcile_on(UnboundedReceiverStream::new(queue))
 }
 
-async fn run_sessions(
-    store: Store<ProfileSession>,
-    context: Arc<sessions::Context>,
+/// Starts the controllers of people's sessions and of all others, and what parts their queues.
+fn run_sessions(
+    sessions: &Cache<ProfileSession>,
+    context: &Arc<sessions::Context>,
     queue: Queue<ProfileSession>,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) {
+    let (to_people, of_people) = mpsc::unbounded_channel();
+    let (to_others, of_others) = mpsc::unbounded_channel();
+    for (queue, at_once) in [(of_people, PEOPLE_AT_ONCE), (of_others, SESSIONS_AT_ONCE)] {
+        let controller = controller(sessions.store(), queue, at_once);
+        tasks.spawn(reconcile_sessions(controller, context.clone()));
+    }
+    tasks.spawn(dispatch::part_sessions(sessions.clone(), queue, to_people, to_others));
+}
+
+async fn reconcile_sessions(
+    controller: Controller<ProfileSession>,
+    context: Arc<sessions::Context>,
 ) -> anyhow::Result<()> {
-    let controller = controller(store, queue, SESSIONS_AT_ONCE);
     controller
         .run(sessions::reconcile, sessions::on_error, context)
         .for_each(|_| futures::future::ready(()))

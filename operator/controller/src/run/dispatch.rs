@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetprof_core::session::{load, repeat};
+use fleetprof_crds::session::Trigger;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfileSession};
 use jiff::Timestamp;
 use kube_runtime::reflector::ObjectRef;
@@ -37,6 +38,22 @@ pub async fn pace_cluster_policies(
             _ = look.tick() => waiting.drain().for_each(|policy| drop(controller.send(policy))),
         }
     }
+}
+
+/// Passes on which sessions are to be looked at: people's to one controller, all others to another. What
+/// started a session never changes, so no session is ever in both.
+pub async fn part_sessions(
+    sessions: Cache<ProfileSession>,
+    mut queue: UnboundedReceiver<ObjectRef<ProfileSession>>,
+    people: UnboundedSender<ObjectRef<ProfileSession>>,
+    others: UnboundedSender<ObjectRef<ProfileSession>>,
+) -> anyhow::Result<()> {
+    while let Some(session) = queue.recv().await {
+        let known = sessions.get(session.namespace.as_deref().unwrap_or_default(), &session.name);
+        let is_person = known.is_some_and(|session| session.spec.trigger == Trigger::OnDemand);
+        let _ = if is_person { people.send(session) } else { others.send(session) };
+    }
+    anyhow::bail!("nothing asks for sessions to be looked at any more")
 }
 
 /// What the dispatch looks into.

@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 use super::requeue::Requeues;
 use super::unreadable::Report;
 use crate::watched::{
-    Cache, JobState, PodChange, Pods, PolicyCaches, PolicyKey, PolicyObject, SessionIndex, Told, Unreadable,
-    WatchMetrics, Writer, events, policy, whole,
+    Cache, JobState, NodeState, PodChange, Pods, PolicyCaches, PolicyKey, PolicyObject, SessionIndex, Told,
+    Unreadable, WatchMetrics, Writer, events, policy, whole,
 };
 
 /// How long the leader waits for the list of Jobs before it starts without.
@@ -35,6 +35,8 @@ pub struct Watches {
     pub index: SessionIndex,
     /// The Jobs, pruned.
     pub jobs: Cache<JobState>,
+    /// The nodes, pruned; they may not be listed yet.
+    pub nodes: Cache<NodeState>,
     /// The namespaces, metadata alone.
     pub namespaces: Cache<PartialObjectMeta<Namespace>>,
     /// What changes in them.
@@ -104,6 +106,7 @@ pub async fn start(
     let (jobs, of_jobs) = Cache::new(metrics.clone());
     let told = tell.clone();
     spawn(client, tasks, of_jobs, JobState::prune, move |change| told.job(&change));
+    let nodes = follow_nodes(client, metrics, tasks);
     let (namespaces, of_namespaces) = Cache::new(metrics.clone());
     spawn(client, tasks, of_namespaces, whole, move |_| tell.namespaces.send_replace(()));
     pods_synced.await.context("failed to list pods")?;
@@ -111,7 +114,19 @@ pub async fn start(
     sessions.synced().await.context("failed to list sessions")?;
     namespaces.synced().await.context("failed to list namespaces")?;
     list_jobs(&jobs).await?;
-    Ok(Watches { pods, policies, sessions, index, jobs, namespaces, changes })
+    Ok(Watches { pods, policies, sessions, index, jobs, nodes, namespaces, changes })
+}
+
+/// Nobody waits for the list of nodes: one that is not known counts as a small one, and the role of an older
+/// chart allows no list.
+fn follow_nodes(
+    client: &Client,
+    metrics: &WatchMetrics,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> Cache<NodeState> {
+    let (nodes, writer) = Cache::new(metrics.clone());
+    spawn(client, tasks, writer, NodeState::prune, |_| {});
+    nodes
 }
 
 /// The role of an older chart allows no list of Jobs; that must not keep the leader from all other work.

@@ -11,6 +11,7 @@ use fleetprof_crds::{ProfileKind, ProfileSession, Reason, names};
 use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt};
+use kube_runtime::reflector::ObjectRef;
 
 use super::{Context, Error, attach, report};
 use crate::events::is_refusal;
@@ -100,7 +101,13 @@ async fn attach(target: usize, request: &attach::Request, context: &Context) -> 
 
 fn ask_for_place(claim: Claim, context: &Context) -> Outcome {
     let capture = claim.capture.clone();
-    let place = context.budgets.with(|ledger| ledger.claim(claim, Timestamp::now()));
+    let (place, yielding) = context.budgets.with(|ledger| {
+        let place = ledger.claim(claim, Timestamp::now());
+        (place, ledger.yielding_to(&capture))
+    });
+    for (namespace, name) in yielding {
+        let _ = context.wake.send(ObjectRef::new(&name).within(&namespace));
+    }
     Outcome::Place { capture, place }
 }
 

@@ -23,6 +23,8 @@ use fleetprof_crds::ProfileSession;
 use jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use kube_runtime::controller::Action;
+use kube_runtime::reflector::ObjectRef;
+use tokio::sync::mpsc::UnboundedSender;
 
 pub use janitor::sweep_forever;
 pub use written::Written;
@@ -34,7 +36,7 @@ use crate::results::Results;
 use crate::settings::RunSettings;
 use crate::tickets::Tickets;
 use crate::tls::TlsSource;
-use crate::watched::{Cache, JobState, Namespaces, Pods, PolicyCaches};
+use crate::watched::{Cache, JobState, Namespaces, NodeState, Pods, PolicyCaches};
 
 /// Actions can have outcomes that change the next step; a chain is never longer than this.
 const MAX_PASSES: usize = 8;
@@ -57,6 +59,8 @@ pub struct Context {
     pub sessions: Cache<ProfileSession>,
     /// The Jobs of the cluster.
     pub jobs: Cache<JobState>,
+    /// The nodes of the cluster.
+    pub nodes: Cache<NodeState>,
     /// Agents, captures, orders.
     pub agents: Arc<dyn Agents>,
     /// Stored slices and profiles.
@@ -71,6 +75,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Who is captured now, and who waits for it.
     pub budgets: Budgets,
+    /// Has the controller look at a session at once: its capture yields to a person's.
+    pub wake: UnboundedSender<ObjectRef<ProfileSession>>,
     /// The statuses as this leader decided them, newer than any watch; the leader is their one writer.
     pub written: Written,
 }
@@ -90,7 +96,7 @@ pub fn hold_places(session: &ProfileSession, context: &Context) {
     let pods = context.pods.namespace(&session.namespace().unwrap_or_default());
     let policy = observe::policy(session, &pods, context);
     for target in session.status.iter().flat_map(|s| &s.targets).filter(|t| t.phase.holds_place()) {
-        let claim = session::capture::claim(target, session, &policy, &context.rules);
+        let claim = session::capture::claim(target, session, &policy, (&context.rules, None));
         context.budgets.with(|ledger| ledger.hold(claim));
     }
 }

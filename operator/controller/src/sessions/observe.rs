@@ -1,5 +1,6 @@
 //! What is the current state that concerns a session?
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_core::pod::PodFacts;
@@ -44,6 +45,7 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
     let targets = session.status.iter().flat_map(|s| &s.targets).filter(|t| !t.capture.is_empty());
     let captures =
         targets.map(|t| (t.capture.clone(), CaptureFacts { report: report(&t.capture, context) })).collect();
+    let yields = yields(session, context);
     let now = Timestamp::now();
     let (phase, written) = context.written.last(&session.uid().unwrap_or_default());
     Observed {
@@ -53,6 +55,8 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         permission: answers.permission.clone(),
         job: job(session, context),
         places: answers.places.clone(),
+        yields,
+        node_cpu: node_cpu(session, context),
         until_record: pacing::until_record(phase, now.duration_since(written)),
         follow_ups: follow_ups(session, context),
         policy: policy(session, &pods, context),
@@ -61,6 +65,21 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         captures,
         pods,
     }
+}
+
+/// The captures that stop for a person's, with that person's session.
+fn yields(session: &ProfileSession, context: &Context) -> HashMap<String, String> {
+    let captures = session.status.iter().flat_map(|s| &s.targets).map(|target| &target.capture);
+    context.budgets.with(|ledger| {
+        let yields = |capture: &String| Some((capture.clone(), ledger.yields_to(capture)?.to_owned()));
+        captures.filter_map(yields).collect()
+    })
+}
+
+/// Allocatable CPU of the nodes of the session's targets.
+fn node_cpu(session: &ProfileSession, context: &Context) -> HashMap<String, i64> {
+    let nodes = session.status.iter().flat_map(|s| &s.targets).map(|target| &target.node);
+    nodes.filter_map(|node| Some((node.clone(), context.nodes.cpu(node)?))).collect()
 }
 
 /// The Job whose load the session waits for, or repeats with.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use fleetprof_core::budget::is_busy;
 use fleetprof_core::session::pacing::{self, Due};
 use fleetprof_core::text::sentence;
 use fleetprof_crds::session_status::Phase;
@@ -133,9 +134,9 @@ async fn announce_changes(
     context: &Context,
 ) {
     let about = session.object_ref(&());
-    let waits = [Reason::WaitingForLoad, Reason::NodeBusy, Reason::BudgetExhausted];
+    let waits = |reason: &Reason| *reason == Reason::WaitingForLoad || is_busy(*reason);
     if let Some(reason) =
-        new.reason.filter(|r| waits.contains(r) && old.reason != new.reason && !new.phase.is_terminal())
+        new.reason.filter(|r| waits(r) && old.reason != new.reason && !new.phase.is_terminal())
     {
         let first = new
             .targets

@@ -1,24 +1,39 @@
-use proptest::prelude::*;
+//! Which account binds, what is said of it, and who of those that wait goes first.
+
+mod properties;
 
 use super::*;
 
-const WIDE: Limits = Limits { node: 100, namespace: 100, policy: 100, fleet: 100 };
+const WIDE: Limits =
+    Limits { node: 100, policy_on_node: 100, namespace: 100, policy: 100, fleet: 100, people: 100 };
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
+/// A claim of a machine on a container of its own.
 fn claim(capture: &str, node: &str, priority: i32, limits: Limits) -> Claim {
     Claim {
         capture: capture.into(),
         session: format!("s-{capture}"),
+        name: format!("session-{capture}"),
         namespace: "shop".into(),
         policy: "p".into(),
         node: node.into(),
+        container: format!("c-{capture}"),
+        asker: Asker::Policy,
         priority,
         since: at(0),
         limits,
     }
+}
+
+fn person(capture: &str, container: &str, limits: Limits) -> Claim {
+    Claim { asker: Asker::Person, container: container.into(), ..claim(capture, "n1", 0, limits) }
+}
+
+fn machine(capture: &str, container: &str, limits: Limits) -> Claim {
+    Claim { container: container.into(), ..claim(capture, "n1", 0, limits) }
 }
 
 fn reason(place: Place) -> Option<Reason> {
@@ -28,14 +43,23 @@ fn reason(place: Place) -> Option<Reason> {
     }
 }
 
+fn message(place: Place) -> String {
+    match place {
+        Place::Granted => String::new(),
+        Place::Busy(busy) => busy.message,
+    }
+}
+
 #[test]
 fn each_account_binds_and_is_named() {
+    let one = Limits { node: 1, policy_on_node: 1, namespace: 1, policy: 1, fleet: 1, people: 1 };
     let cases = [
-        (Limits { node: 1, ..WIDE }, Reason::NodeBusy, "the limit is 1 (budget.maxConcurrentPerNode)"),
+        (Limits { node: 1, ..WIDE }, Reason::NodeBusy, "n1, the limit is 1 (chart value budgets.node)"),
+        (Limits { policy_on_node: 1, ..WIDE }, Reason::NodeBusy, "1 (budget.maxConcurrentPerNode)"),
         (Limits { namespace: 1, ..WIDE }, Reason::BudgetExhausted, "budgets.namespace"),
         (Limits { policy: 1, ..WIDE }, Reason::BudgetExhausted, "the limit is 1 (budget.maxConcurrent)"),
         (Limits { fleet: 1, ..WIDE }, Reason::BudgetExhausted, "budgets.fleet"),
-        (Limits { node: 1, namespace: 1, policy: 1, fleet: 1 }, Reason::NodeBusy, "on node n1"),
+        (one, Reason::NodeBusy, "1 scheduled or triggered capture is running on node n1"),
     ];
     for (limits, wanted, words) in cases {
         let mut ledger = Ledger::default();
@@ -46,6 +70,22 @@ fn each_account_binds_and_is_named() {
         ledger.release("a");
         assert_eq!(ledger.claim(claim("b", "n1", 0, limits), at(0)), Place::Granted);
     }
+}
+
+#[test]
+fn a_person_is_told_where_people_fill_a_node() {
+    let two = Limits { people: 2, ..WIDE };
+    let mut ledger = Ledger::default();
+    for capture in ["a", "b"] {
+        assert_eq!(ledger.claim(person(capture, capture, two), at(0)), Place::Granted);
+    }
+    let wanted = "2 captures that users requested are running on node n1, the limit is 2 (chart value \
+                  budgets.onDemandPerNode)";
+    let third = ledger.claim(person("c", "c", two), at(0));
+    assert_eq!((reason(third.clone()), message(third).as_str()), (Some(Reason::NodeBusy), wanted));
+    assert_eq!(ledger.claim(machine("m", "m", two), at(0)), Place::Granted, "machines have their own places");
+    ledger.release("a");
+    assert_eq!(ledger.claim(person("c", "c", two), at(1)), Place::Granted);
 }
 
 #[test]
@@ -68,6 +108,57 @@ fn who_waits_with_a_higher_priority_goes_first() {
 }
 
 #[test]
+fn a_tenants_priority_counts_in_its_namespace_alone() {
+    let one = Limits { node: 1, ..WIDE };
+    let of = |capture: &str, namespace: &str, asker, priority, since| Claim {
+        namespace: namespace.into(),
+        asker,
+        since: at(since),
+        ..claim(capture, "n1", priority, one)
+    };
+    let cases = [
+        ("a tenant's highest priority", Asker::Policy, 1000, "b"),
+        ("a cluster policy's priority", Asker::ClusterPolicy, 1, "a"),
+        ("a cluster policy of low priority", Asker::ClusterPolicy, -1, "b"),
+    ];
+    for (what, asker, priority, wanted) in cases {
+        let mut ledger = Ledger::default();
+        ledger.hold(claim("running", "n1", 0, one));
+        let (a, b) = (of("a", "greedy", asker, priority, 1), of("b", "modest", Asker::Policy, 0, 0));
+        for claim in [&a, &b] {
+            assert_eq!(reason(ledger.claim(claim.clone(), at(1))), Some(Reason::NodeBusy), "{what}");
+        }
+        ledger.release("running");
+        let (first, second) = if wanted == "a" { (a, b) } else { (b, a) };
+        assert_eq!(reason(ledger.claim(second, at(2))), Some(Reason::NodeBusy), "{what}");
+        assert_eq!(ledger.claim(first, at(2)), Place::Granted, "{what}");
+    }
+}
+
+#[test]
+fn the_namespace_that_holds_fewest_slots_goes_first() {
+    let two = Limits { node: 2, ..WIDE };
+    let of = |capture: &str, namespace: &str, since| Claim {
+        namespace: namespace.into(),
+        since: at(since),
+        ..claim(capture, "n1", 0, two)
+    };
+    let mut ledger = Ledger::default();
+    ledger.hold(of("a1", "a", 0));
+    ledger.hold(of("a2", "a", 0));
+    for waiting in [of("a3", "a", 1), of("b1", "b", 9)] {
+        assert_eq!(reason(ledger.claim(waiting, at(9))), Some(Reason::NodeBusy));
+    }
+    ledger.release("a1");
+    assert_eq!(
+        reason(ledger.claim(of("a3", "a", 1), at(10))),
+        Some(Reason::NodeBusy),
+        "older, but holds one"
+    );
+    assert_eq!(ledger.claim(of("b1", "b", 9), at(10)), Place::Granted);
+}
+
+#[test]
 fn who_asks_no_more_keeps_nobody_waiting() {
     let one = Limits { node: 1, ..WIDE };
     let mut ledger = Ledger::default();
@@ -82,7 +173,7 @@ fn who_asks_no_more_keeps_nobody_waiting() {
 fn sessions_without_a_policy_do_not_share_an_account() {
     let mine = |capture: &str| Claim {
         policy: String::new(),
-        ..claim(capture, capture, 0, Limits { policy: 1, ..WIDE })
+        ..claim(capture, capture, 0, Limits { policy: 1, policy_on_node: 1, ..WIDE })
     };
     let mut ledger = Ledger::default();
     assert_eq!(
@@ -91,136 +182,52 @@ fn sessions_without_a_policy_do_not_share_an_account() {
     );
 }
 
-/// The same without queues: every claim looks at all that wait.
-#[derive(Default)]
-struct Plain {
-    held: Vec<Claim>,
-    waiting: Vec<(Claim, Account, Timestamp)>,
+#[test]
+fn of_one_container_a_machine_yields_to_a_person_and_two_people_wait_for_each_other() {
+    let mut ledger = Ledger::default();
+    assert_eq!(ledger.claim(machine("m", "c", WIDE), at(0)), Place::Granted);
+    assert_eq!(reason(ledger.claim(machine("m2", "c", WIDE), at(0))), Some(Reason::ContainerBusy));
+    assert_eq!((ledger.yields_to("m"), ledger.yielding_to("m")), (None, vec![]));
+    assert_eq!(ledger.claim(person("a", "c", WIDE), at(1)), Place::Granted);
+    assert_eq!((ledger.yields_to("m"), ledger.yields_to("a")), (Some("session-a"), None));
+    assert_eq!(ledger.yielding_to("a"), [("shop".to_owned(), "session-m".to_owned())]);
+    ledger.release("m");
+    assert_eq!(ledger.yielding_to("a"), []);
+    assert_eq!(
+        message(ledger.claim(person("b", "c", WIDE), at(1))),
+        "session session-a is capturing the container"
+    );
+    ledger.release("a");
+    assert_eq!(reason(ledger.claim(machine("m2", "c", WIDE), at(2))), Some(Reason::ContainerBusy), "b waits");
+    assert_eq!(ledger.claim(person("b", "c", WIDE), at(2)), Place::Granted);
+    ledger.release("b");
+    assert_eq!(ledger.claim(machine("m2", "c", WIDE), at(3)), Place::Granted);
 }
 
-impl Plain {
-    fn claim(&mut self, claim: &Claim, now: Timestamp) -> Option<Reason> {
-        if self.held.iter().any(|c| c.capture == claim.capture) {
-            return None;
-        }
-        self.waiting
-            .retain(|(c, _, seen)| c.capture != claim.capture && now.duration_since(*seen) < FORGOTTEN_AFTER);
-        for (account, limit) in accounts(claim) {
-            let used = self.held.iter().filter(|c| accounts(c).iter().any(|(a, _)| *a == account)).count();
-            let ahead =
-                self.waiting.iter().filter(|(c, at, _)| *at == account && rank(c) < rank(claim)).count();
-            if used + ahead >= limit {
-                let reason = busy(&account, used, limit).reason;
-                self.waiting.push((claim.clone(), account, now));
-                return Some(reason);
-            }
-        }
-        self.held.push(claim.clone());
-        None
+#[test]
+fn a_tenant_that_came_first_with_many_claims_keeps_nobody_waiting() {
+    let one = Limits { node: 1, ..WIDE };
+    let of = |namespace: &str, n: i64| Claim {
+        namespace: namespace.into(),
+        since: at(n),
+        ..claim(&format!("{namespace}{n}"), "n1", 0, one)
+    };
+    let mut ledger = Ledger::default();
+    let mut waiting: Vec<Claim> =
+        (0..50).map(|n| of("many", n)).chain((100..103).map(|n| of("few", n))).collect();
+    let mut granted: Vec<Claim> = Vec::new();
+    for second in 0..8 {
+        waiting.retain(|claim| {
+            let answer = ledger.claim(claim.clone(), at(200 + second));
+            granted.extend((answer == Place::Granted).then(|| claim.clone()));
+            answer != Place::Granted
+        });
+        ledger.release(&granted.last().unwrap().capture);
     }
-    fn keep(&mut self, keeps: impl Fn(&Claim) -> bool) {
-        self.held.retain(&keeps);
-        self.waiting.retain(|(c, ..)| keeps(c));
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Event {
-    Claim {
-        capture: u8,
-        priority: i8,
-    },
-    Release(u8),
-    SessionGone(u8),
-    /// The leader is gone; the next one holds what was granted before it answers anybody.
-    Failover,
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        8 => (0..40u8, -2..3i8).prop_map(|(capture, priority)| Event::Claim { capture, priority }),
-        3 => (0..40u8).prop_map(Event::Release),
-        1 => (0..40u8).prop_map(Event::SessionGone),
-        1 => Just(Event::Failover),
-    ]
-}
-
-/// A capture has one pod, so one node, namespace and policy.
-fn claim_of(capture: u8, priority: i8, limits: Limits) -> Claim {
-    Claim {
-        namespace: (capture % 3).to_string(),
-        policy: (capture / 3 % 3).to_string(),
-        ..claim(&capture.to_string(), &(capture / 9).to_string(), i32::from(priority), limits)
-    }
-}
-
-proptest! {
-    /// The queues answer as a look at all that wait does, whoever comes, goes, changes its priority or is
-    /// silent for a while.
-    #[test]
-    fn queues_decide_as_a_look_at_everybody_does(
-        events in prop::collection::vec((event(), 0..4i64), 1..200), node in 1..3usize, namespace in 1..6usize, policy in 1..5usize, fleet in 0..8usize
-    ) {
-        let limits = Limits { node, namespace, policy, fleet };
-        let (mut ledger, mut plain, mut now) = (Ledger::default(), Plain::default(), 0);
-        for (event, pause) in events {
-            now += pause;
-            match event {
-                Event::Claim { capture, priority } => {
-                    let claim = claim_of(capture, priority, limits);
-                    let wanted = plain.claim(&claim, at(now));
-                    prop_assert_eq!(reason(ledger.claim(claim, at(now))), wanted);
-                }
-                Event::Release(capture) => {
-                    plain.keep(|c| c.capture != capture.to_string());
-                    ledger.release(&capture.to_string());
-                }
-                Event::SessionGone(capture) => {
-                    plain.keep(|c| c.capture != capture.to_string());
-                    ledger.retain_sessions(|s| s != format!("s-{capture}"));
-                }
-                Event::Failover => {
-                    plain.waiting.clear();
-                    let mut next = Ledger::default();
-                    ledger.held.values().cloned().for_each(|claim| next.hold(claim));
-                    ledger = next;
-                }
-            }
-            prop_assert!(ledger.waiting.by_capture.len() <= 40);
-            let in_queues: usize = ledger.waiting.by_account.values().map(BTreeMap::len).sum();
-            prop_assert_eq!(in_queues, ledger.waiting.by_capture.len());
-        }
-    }
-
-    /// Whatever is asked in whatever order, also over changes of the leader: no account holds more than its
-    /// limit.
-    #[test]
-    fn no_account_is_overdrawn(events in prop::collection::vec(event(), 1..200), node in 1..3usize, namespace in 1..6usize, policy in 1..5usize, fleet in 1..8usize) {
-        let limits = Limits { node, namespace, policy, fleet };
-        let mut ledger = Ledger::default();
-        for (n, event) in events.into_iter().enumerate() {
-            match event {
-                Event::Claim { capture, priority } => {
-                    let _ = ledger.claim(claim_of(capture, priority, limits), at(i64::try_from(n).unwrap()));
-                }
-                Event::Release(capture) => ledger.release(&capture.to_string()),
-                Event::SessionGone(capture) => ledger.retain_sessions(|s| s != format!("s-{capture}")),
-                Event::Failover => {
-                    let mut next = Ledger::default();
-                    ledger.held.values().cloned().for_each(|claim| next.hold(claim));
-                    ledger = next;
-                }
-            }
-            let count = |of: &dyn Fn(&Claim) -> String| {
-                let mut counts = HashMap::new();
-                ledger.held.values().for_each(|c| *counts.entry(of(c)).or_insert(0usize) += 1);
-                counts.values().copied().max().unwrap_or(0)
-            };
-            prop_assert!(count(&|c| c.node.clone()) <= limits.node);
-            prop_assert!(count(&|c| c.namespace.clone()) <= limits.namespace);
-            prop_assert!(count(&|c| c.policy.clone()) <= limits.policy);
-            prop_assert!(ledger.len() <= limits.fleet);
-            prop_assert_eq!(ledger.used.get(&Account::Fleet).copied().unwrap_or(0), ledger.len());
-        }
-    }
+    let order: Vec<&str> = granted.iter().map(|claim| claim.namespace.as_str()).collect();
+    assert_eq!(
+        order,
+        ["many", "many", "few", "many", "few", "many", "few", "many"],
+        "one had it before few came"
+    );
 }

@@ -76,6 +76,10 @@ fn end_with_data(target: &mut TargetStatus, empty: &[ProfileKind], now: Timestam
             finish(target, TargetPhase::Succeeded, Reason::Completed, message, now);
         }
         Some(Reason::TargetExited) => target.phase = TargetPhase::Succeeded,
+        Some(Reason::Yielded) => {
+            let message = format!("{} Data captured before that is kept.", target.message);
+            finish(target, TargetPhase::Succeeded, Reason::Yielded, message, now);
+        }
         Some(Reason::Cancelled) => finish(
             target,
             TargetPhase::Cancelled,
@@ -91,6 +95,7 @@ fn end_without_data(target: &mut TargetStatus, given_up: bool, now: Timestamp) {
     let reason = if given_up { Reason::ResultDeadlineExceeded } else { Reason::NoSamples };
     match target.reason {
         Some(Reason::Cancelled) => target.phase = TargetPhase::Cancelled,
+        Some(Reason::Yielded) => target.phase = TargetPhase::Skipped,
         known if is_progress(known) => finish(target, TargetPhase::Failed, reason, String::new(), now),
         _ => target.phase = TargetPhase::Failed,
     }

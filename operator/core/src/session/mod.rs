@@ -28,7 +28,7 @@ use fleetprof_crds::{ProfileKind, ProfileSession, ProfileSessionStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::budget::Place;
+use crate::budget::{Place, is_busy};
 use crate::conditions::{self, Truth, Wanted};
 pub use assembled::Assembled;
 pub use fold::{Answers, Outcome, fold, fold_all};
@@ -239,17 +239,16 @@ fn next_deadline(
     observed: &Observed,
 ) -> SignedDuration {
     let (spec, now) = (&session.spec, observed.now);
-    let start = status.start_time.as_ref().map(|t| t.0 + spec.start_deadline.as_signed());
-    let results = status.capture_end_time.as_ref().map(|t| t.0 + spec.result_timeout.as_signed());
     let waiting = status
         .targets
         .iter()
-        .any(|t| matches!(t.phase, TargetPhase::Pending | TargetPhase::Attaching | TargetPhase::Ordered));
+        .filter(|t| matches!(t.phase, TargetPhase::Pending | TargetPhase::Attaching | TargetPhase::Ordered));
+    let since = waiting.filter_map(|t| t.slot_time.as_ref().or(status.start_time.as_ref()));
+    let starts = since.map(|t| t.0 + spec.start_deadline.as_signed());
+    let results = status.capture_end_time.as_ref().map(|t| t.0 + spec.result_timeout.as_signed());
     let load = load::deadline(session, status, now);
-    let waits_for_place = status.targets.iter().any(|t| {
-        t.phase == TargetPhase::Pending
-            && matches!(t.reason, Some(Reason::NodeBusy | Reason::BudgetExhausted))
-    });
+    let waits_for_place =
+        status.targets.iter().any(|t| t.phase == TargetPhase::Pending && t.reason.is_some_and(is_busy));
     let mut next = match status.reason {
         _ if waits_for_place => SignedDuration::from_secs(1),
         Some(Reason::WaitingForLoad) if observed.job != JobFacts::Unlisted || !names_job(session) => {
@@ -257,7 +256,7 @@ fn next_deadline(
         }
         _ => LOOK,
     };
-    for at in [start.filter(|_| waiting), results, load].into_iter().flatten() {
+    for at in starts.chain([results, load].into_iter().flatten()) {
         let left = at.duration_since(now);
         if left > SignedDuration::ZERO {
             next = next.min(left);

@@ -39,6 +39,10 @@ pub struct Observed {
     pub captures: HashMap<String, CaptureFacts>,
     /// Answers to the claims of targets that were made since the reconcile began, by capture.
     pub places: HashMap<String, Place>,
+    /// Captures that stop because a person requested one of the same container, with that person's session.
+    pub yields: HashMap<String, String>,
+    /// Allocatable CPU of the targets' nodes, in thousandths of a core; without those that are not known.
+    pub node_cpu: HashMap<String, i64>,
     /// How long it is until places that were granted may be written down; `None`: now. Nothing is done with a
     /// place before it is on record.
     pub until_record: Option<SignedDuration>,
@@ -136,17 +140,28 @@ pub struct CaptureFacts {
 pub struct Settings {
     /// Length of a slice in seconds, 10 to 15.
     pub slice_seconds: u32,
-    /// Most targets of a namespace that are captured at the same time.
+    /// Most scheduled and triggered captures of a node at the same time; `None`: by its cores.
+    pub node_budget: Option<usize>,
+    /// Most scheduled and triggered captures of a namespace at the same time.
     pub namespace_budget: usize,
-    /// Most targets that are captured at the same time.
+    /// Most scheduled and triggered captures at the same time.
     pub fleet_budget: usize,
+    /// Most captures of a node at the same time that people requested.
+    pub on_demand_budget: usize,
     /// What holds for agents in the whole cluster.
     pub rules: ClusterRules,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { slice_seconds: 10, namespace_budget: 100, fleet_budget: 1000, rules: ClusterRules::default() }
+        Self {
+            slice_seconds: 10,
+            node_budget: None,
+            namespace_budget: 100,
+            fleet_budget: 1000,
+            on_demand_budget: 50,
+            rules: ClusterRules::default(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! now and then, so that a session of 50 targets is a handful of writes.
 
 use fleetprof_crds::session_status::Phase;
-use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
+use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
 
 /// Least time between two writes that do not change the phase.
@@ -63,12 +63,12 @@ fn told(status: &ProfileSessionStatus) -> impl PartialEq {
         status.conditions.iter().map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone())).collect();
     // While it waits, the message says for what.
     let waits = (status.phase == Phase::Pending).then(|| status.message.clone());
-    (status.reason, status.cancel_time.is_some(), status.repeat.clone(), waits, conditions)
+    let yielded = status.targets.iter().filter(|t| t.reason == Some(Reason::Yielded)).count();
+    (status.reason, status.cancel_time.is_some(), status.repeat.clone(), waits, conditions, yielded)
 }
 
 #[cfg(test)]
 mod tests {
-    use fleetprof_crds::Reason;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::conditions::{self, Truth, Wanted};
-use crate::text::cut;
+use crate::text::{counted, cut};
 
 /// Folds the targets into counts, phase, message and conditions. The phase never goes backwards.
 pub fn fold(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) {
@@ -132,9 +132,11 @@ fn explanation(
             let text = match waits {
                 Reason::Attaching => "Attaching an agent",
                 Reason::NodeBusy | Reason::BudgetExhausted => "Waiting for a slot in the budgets",
+                Reason::ContainerBusy => "Waiting for another session of the same container",
                 _ => "Waiting for the agent",
             };
-            (Some(waits), format!("{text}: {} of {n} targets have not started.", live.len()))
+            let waiting = live.len();
+            (Some(waits), format!("{text}: {waiting} of {n} targets have not started."))
         }
         Phase::Running => (
             Some(Reason::Capturing),
@@ -209,7 +211,7 @@ pub fn outcome(status: &ProfileSessionStatus) -> Phase {
     let good = targets.iter().filter(|t| t.phase == TargetPhase::Succeeded).count();
     if good > 0 && good == targets.len() {
         Phase::Succeeded
-    } else if status.cancel_time.is_some() {
+    } else if status.cancel_time.is_some() || all_yielded(targets) {
         Phase::Cancelled
     } else if with_data(targets) > 0 {
         Phase::PartiallySucceeded
@@ -218,6 +220,12 @@ pub fn outcome(status: &ProfileSessionStatus) -> Phase {
     } else {
         Phase::Failed
     }
+}
+
+/// Whether every target stopped for a session of a person before there was data.
+fn all_yielded(targets: &[TargetStatus]) -> bool {
+    let nothing = |t: &TargetStatus| t.phase == TargetPhase::Skipped && t.reason == Some(Reason::Yielded);
+    !targets.is_empty() && targets.iter().all(nothing)
 }
 
 /// Says how an ended session ended.
@@ -261,12 +269,7 @@ fn conclusion(status: &ProfileSessionStatus) -> (Option<Reason>, String) {
                 .first()
                 .map(|t| format!(" Hottest: {} ({} %).", t.name, t.self_percent))
                 .unwrap_or_default();
-            let early = match status.targets.iter().filter(|t| t.reason == Some(Reason::TargetExited)).count()
-            {
-                0 => String::new(),
-                1 => " 1 target exited early.".to_owned(),
-                n => format!(" {n} targets exited early."),
-            };
+            let early = early(&status.targets);
             (
                 Some(Reason::Completed),
                 format!("Captured {} samples from {data}/{n} targets.{top}{early}", status.samples),
@@ -275,6 +278,7 @@ fn conclusion(status: &ProfileSessionStatus) -> (Option<Reason>, String) {
         Phase::PartiallySucceeded => {
             (Some(Reason::SomeTargetsFailed), format!("{data} of {n} targets returned data; {why}"))
         }
+        Phase::Cancelled if status.cancel_time.is_none() => (Some(Reason::Yielded), why),
         Phase::Cancelled => {
             (Some(Reason::Cancelled), format!("Cancelled; {data} of {n} targets had returned data."))
         }
@@ -283,6 +287,17 @@ fn conclusion(status: &ProfileSessionStatus) -> (Option<Reason>, String) {
         }
         _ => (Some(failure(&status.targets)), format!("None of {n} targets returned data; {why}")),
     }
+}
+
+/// What is said of targets that were not captured for the whole duration.
+fn early(targets: &[TargetStatus]) -> String {
+    let of = |reason| targets.iter().filter(|t| t.reason == Some(reason)).count();
+    let said = [
+        (of(Reason::TargetExited), "target exited early", "targets exited early"),
+        (of(Reason::Yielded), "target stopped for a user's session", "targets stopped for users' sessions"),
+    ];
+    let said = said.into_iter().filter(|(n, ..)| *n > 0);
+    said.map(|(n, one, many)| format!(" {}.", counted(n, one, many))).collect()
 }
 
 /// The reason of a session without data: the targets' own where they agree.

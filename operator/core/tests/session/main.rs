@@ -10,3 +10,4 @@ mod kinds;
 mod life;
 mod places;
 mod world;
+mod yields;

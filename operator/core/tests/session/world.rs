@@ -36,6 +36,7 @@ pub struct World {
     pub stored: HashMap<ProfileKind, i64>,
     /// Kinds that cannot be stored now.
     pub delayed: Vec<ProfileKind>,
+    pub settings: Settings,
 }
 
 /// What holds in the whole cluster.
@@ -82,6 +83,8 @@ impl World {
             agents: HashMap::new(),
             captures: HashMap::new(),
             places: HashMap::new(),
+            yields: HashMap::new(),
+            node_cpu: HashMap::new(),
             until_record: None,
             job: JobFacts::Unlisted,
             follow_ups: vec![],
@@ -96,6 +99,7 @@ impl World {
             requeue: None,
             stored: HashMap::new(),
             delayed: vec![],
+            settings: Settings { rules: rules(), ..Settings::default() },
         }
     }
     pub fn with_policy(mut self, spec: Value) -> Self {
@@ -122,8 +126,7 @@ impl World {
     pub fn step(&mut self) -> &mut Self {
         self.observed.places.clear();
         for _ in 0..8 {
-            let step =
-                step(&self.session, &self.observed, &Settings { rules: rules(), ..Settings::default() });
+            let step = step(&self.session, &self.observed, &self.settings);
             (self.session.status, self.requeue) = (Some(step.status), step.requeue);
             self.actions.clone_from(&step.actions);
             let outcomes = step.actions.into_iter().map(|action| self.act(action)).collect();

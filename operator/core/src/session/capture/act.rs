@@ -5,10 +5,8 @@ use fleetprof_crds::wire::{Order, needs};
 use fleetprof_crds::{ProfileKind, Reason};
 
 use super::super::observed::Action;
-use super::prepare::claim;
 use super::{CANCEL_GRACE, Context};
 use crate::agent::Presence;
-use crate::budget::Claim;
 use crate::capture::CaptureScope;
 
 /// What to do for a target in its present phase. Orders are kept open until the outcome is recorded, so that
@@ -74,11 +72,6 @@ impl Context<'_> {
         CaptureScope::of(self.session, target, self.started)
     }
 
-    /// The place that the target's capture takes.
-    pub(super) fn claim(&self, target: &TargetStatus) -> Claim {
-        claim(target, self.session, &self.observed.policy, self.settings)
-    }
-
     /// The order to capture the target. It says the least protocol that knows all it asks for, so that agents
     /// of the version before this one go on with what they know.
     pub(super) fn order(&self, target: &TargetStatus) -> Order {
@@ -92,8 +85,8 @@ impl Context<'_> {
             frequency_hz: u32::try_from(spec.frequency_hz).unwrap_or(99),
             duration_ms: u64::from(spec.duration.as_secs()) * 1000,
             slice_ms: u64::from(self.settings.slice_seconds) * 1000,
-            start_before: self.start_before.as_second(),
-            cancel: self.cancelled_at.is_some(),
+            start_before: self.start_before(target).as_second(),
+            cancel: self.cancelled_at.is_some() || target.reason == Some(Reason::Yielded),
         };
         Order { protocol: needs(&order), ..order }
     }

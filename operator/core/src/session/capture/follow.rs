@@ -8,13 +8,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::act::complete;
 use super::prepare::unstarted;
-use super::{CANCEL_GRACE, Context, GRACE, explain, finish};
+use super::{CANCEL_GRACE, Context, GRACE, explain, finish, gives_way};
 use crate::pod::AgentContainerState;
 use crate::text::advised;
 
 /// After an order is out: what does the capture's report say, and is anybody still there?
 pub(super) fn follow(target: &mut TargetStatus, context: &Context) {
     let now = context.observed.now;
+    if let Some(to) = context.yields_to(target).filter(|_| target.phase != TargetPhase::Uploading) {
+        explain(target, Reason::Yielded, gives_way(to));
+    }
     let facts = context.observed.captures.get(&target.capture);
     if let Some(report) = facts.and_then(|f| f.report.as_ref()) {
         copy_report(target, report, now);
@@ -64,7 +67,9 @@ fn copy_report(target: &mut TargetStatus, report: &CaptureReport, now: Timestamp
         CaptureState::Running if was == TargetPhase::Ordered => {
             target.phase = TargetPhase::Running;
             target.start_time = target.start_time.clone().or(Some(Time(now)));
-            explain(target, Reason::Capturing, String::new());
+            if target.reason != Some(Reason::Yielded) {
+                explain(target, Reason::Capturing, String::new());
+            }
         }
         CaptureState::Running => {}
         CaptureState::Uploading
@@ -79,10 +84,11 @@ fn copy_report(target: &mut TargetStatus, report: &CaptureReport, now: Timestamp
 }
 
 fn end_of_capture(target: &mut TargetStatus, report: &CaptureReport, now: Timestamp) {
-    let problem = report.problem.clone();
+    let problem = problem(target, report);
     if report.state.is_final() && report.uploaded == 0 {
         let (phase, fallback) = match report.state {
             CaptureState::Skipped => (TargetPhase::Skipped, Reason::Internal),
+            CaptureState::Cancelled if is_yielded(&problem) => (TargetPhase::Skipped, Reason::Yielded),
             CaptureState::Cancelled => (TargetPhase::Cancelled, Reason::Cancelled),
             CaptureState::Failed => (TargetPhase::Failed, Reason::Internal),
             _ => (TargetPhase::Failed, Reason::NoSamples),
@@ -95,11 +101,30 @@ fn end_of_capture(target: &mut TargetStatus, report: &CaptureReport, now: Timest
     match problem {
         Some(Problem { reason, message }) => explain(target, reason, message),
         None if report.state == CaptureState::Cancelled => explain(target, Reason::Cancelled, String::new()),
-        None if matches!(target.reason, None | Some(Reason::Capturing | Reason::WaitingForAgent)) => {
+        None if matches!(
+            target.reason,
+            None | Some(Reason::Capturing | Reason::WaitingForAgent | Reason::Yielded)
+        ) =>
+        {
             explain(target, Reason::Uploading, String::new())
         }
         None => {}
     }
+}
+
+/// The problem of a capture that has ended. That of one which was stopped because it yields is why it did;
+/// one that ended for another reason before it could be stopped has that reason.
+fn problem(target: &TargetStatus, report: &CaptureReport) -> Option<Problem> {
+    let stopped = report.state == CaptureState::Cancelled
+        || report.problem.as_ref().is_some_and(|problem| problem.reason == Reason::Cancelled);
+    if stopped && target.reason == Some(Reason::Yielded) {
+        return Some(Problem { reason: Reason::Yielded, message: target.message.clone() });
+    }
+    report.problem.clone()
+}
+
+fn is_yielded(problem: &Option<Problem>) -> bool {
+    problem.as_ref().is_some_and(|problem| problem.reason == Reason::Yielded)
 }
 
 /// Why nothing more is to be expected from the agent of an ordered or running target, if so.

@@ -9,6 +9,7 @@
 mod act;
 mod follow;
 mod prepare;
+mod turn;
 
 use fleetprof_crds::session_status::{ProfileSessionStatus, TargetPhase, TargetStatus};
 use fleetprof_crds::{ProfileSession, Reason, names};
@@ -22,8 +23,8 @@ use crate::pod::PodFacts;
 use crate::text::{cut, sentence};
 use act::actions;
 use follow::follow;
-pub use prepare::claim;
 use prepare::prepare;
+pub use turn::claim;
 
 /// How long after its end a capture may stay silent.
 const GRACE: SignedDuration = SignedDuration::from_secs(45);
@@ -36,7 +37,6 @@ pub struct Context<'a> {
     observed: &'a Observed,
     settings: &'a Settings,
     started: Timestamp,
-    start_before: Timestamp,
     cancelled_at: Option<Timestamp>,
     results_until: Option<Timestamp>,
 }
@@ -56,7 +56,6 @@ impl<'a> Context<'a> {
             observed,
             settings,
             started,
-            start_before: started + session.spec.start_deadline.as_signed(),
             cancelled_at: status.cancel_time.as_ref().map(|t| t.0),
             results_until: status
                 .capture_end_time
@@ -89,6 +88,17 @@ impl<'a> Context<'a> {
         presence(pod, container, &world, &refusal)
     }
 
+    /// When the agent of a target must have started: the time to wait for a slot does not count.
+    fn start_before(&self, target: &TargetStatus) -> Timestamp {
+        let from = target.slot_time.as_ref().map_or(self.started, |slot| slot.0);
+        from + self.session.spec.start_deadline.as_signed()
+    }
+
+    /// The session of a person to which the target's capture yields.
+    fn yields_to(&self, target: &TargetStatus) -> Option<&'a str> {
+        self.observed.yields.get(&target.capture).map(String::as_str)
+    }
+
     fn pod(&self, target: &TargetStatus) -> Option<&'a PodFacts> {
         self.observed.pods.iter().find(|p| p.uid == target.pod_uid).map(|p| &**p)
     }
@@ -113,6 +123,11 @@ pub fn step(index: usize, target: &mut TargetStatus, context: &Context) -> Vec<A
         (P::Pending, P::Attaching | P::Ordered, None) => vec![Action::Record],
         _ => actions(index, target, context),
     }
+}
+
+/// What is said of a target that yields to a session of a person.
+fn gives_way(to: &str) -> String {
+    format!("Stopped for session {to}, in which a user requested a profile of the same container.")
 }
 
 /// Sets reason and message; an empty message becomes the reason's advice.

@@ -1,15 +1,15 @@
 //! What is still missing before a target's order can be out: an agent, the right to attach one, a place in
 //! the budgets?
 
-use fleetprof_crds::budget::Budget;
 use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
-use fleetprof_crds::{ProfileSession, Reason, names};
+use fleetprof_crds::{Reason, names};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::super::observed::{PolicyFacts, Settings};
-use super::{Context, GRACE, explain, finish};
+use super::turn::{Turn, turn};
+use super::{Context, GRACE, explain, finish, gives_way};
 use crate::agent::{AgentFacts, Presence, Skip, plan};
-use crate::budget::{Claim, Limits, Place};
+use crate::budget::Claim;
 use crate::hash::short_name;
 use crate::pod::{AgentContainerState, PodFacts};
 use crate::text::advised;
@@ -20,6 +20,10 @@ pub(super) fn prepare(target: &mut TargetStatus, context: &Context) -> Option<Cl
     let now = context.observed.now;
     if context.cancelled_at.is_some() {
         finish(target, TargetPhase::Cancelled, Reason::Cancelled, String::new(), now);
+        return None;
+    }
+    if let Some(to) = context.yields_to(target) {
+        finish(target, TargetPhase::Skipped, Reason::Yielded, gives_way(to), now);
         return None;
     }
     let Some(pod) = context.pod(target).filter(|p| !p.ending) else {
@@ -62,6 +66,7 @@ fn order(target: &mut TargetStatus, pod: &PodFacts, agent: &AgentFacts, context:
         Turn::Ask(claim) => return Some(claim),
         Turn::Wait => {}
         Turn::Go => {
+            target.slot_time = target.slot_time.take().or(Some(Time(context.observed.now)));
             target.phase = TargetPhase::Ordered;
             target.container_id = pod.container(&target.container).map(|c| c.id.clone()).unwrap_or_default();
             target.runtime = agent.runtimes.get(&target.container_id).cloned();
@@ -87,79 +92,13 @@ fn can_obey(target: &TargetStatus, agent: &AgentFacts, context: &Context) -> Res
     Ok(())
 }
 
-/// Whether it is the target's turn.
-enum Turn {
-    /// It has its place.
-    Go,
-    /// It waits, or has given up.
-    Wait,
-    /// The ledger must be asked.
-    Ask(Claim),
-}
-
-fn turn(target: &mut TargetStatus, context: &Context) -> Turn {
-    if target.phase != TargetPhase::Pending {
-        return Turn::Go;
-    }
-    let busy = match context.observed.places.get(&target.capture) {
-        None => return Turn::Ask(context.claim(target)),
-        // The place has to be on record before anything is done with it.
-        Some(Place::Granted) if context.observed.until_record.is_some() => return Turn::Wait,
-        Some(Place::Granted) => return Turn::Go,
-        Some(Place::Busy(busy)) => busy,
-    };
-    let now = context.observed.now;
-    if now > context.start_before {
-        let message = advised(&busy.message, busy.reason);
-        finish(target, TargetPhase::Skipped, busy.reason, message, now);
-    } else {
-        let message = format!(
-            "{}; waiting for a slot until {}.",
-            busy.message,
-            context.start_before.strftime("%H:%M:%S UTC")
-        );
-        explain(target, busy.reason, message);
-    }
-    Turn::Wait
-}
-
-/// The place that the target's capture takes.
-#[must_use]
-pub fn claim(
-    target: &TargetStatus,
-    session: &ProfileSession,
-    policy: &PolicyFacts,
-    settings: &Settings,
-) -> Claim {
-    let (policy, budget) = match policy {
-        PolicyFacts::Found { uid, spec, .. } => (uid.clone(), spec.budget.clone()),
-        _ => (String::new(), Budget { max_concurrent: i32::MAX, ..Budget::default() }),
-    };
-    let limit = |n: i32| usize::try_from(n).unwrap_or(1);
-    Claim {
-        capture: target.capture.clone(),
-        session: session.metadata.uid.clone().unwrap_or_default(),
-        namespace: session.metadata.namespace.clone().unwrap_or_default(),
-        policy,
-        node: target.node.clone(),
-        priority: budget.priority,
-        since: session.metadata.creation_timestamp.as_ref().map_or(Timestamp::MIN, |t| t.0),
-        limits: Limits {
-            node: limit(budget.max_concurrent_per_node),
-            namespace: settings.namespace_budget,
-            policy: limit(budget.max_concurrent),
-            fleet: settings.fleet_budget,
-        },
-    }
-}
-
 /// Whether an agent was awaited, and the start deadline has passed.
 fn is_late(target: &TargetStatus, pod: &PodFacts, context: &Context) -> bool {
     let awaited = pod.sidecar.is_some() || target.phase == TargetPhase::Attaching;
     // Who does not run cannot have reported to the leader before this one either.
     let may_be_unheard = !context.observed.settled
         && ours(target, pod).is_some_and(|(_, state)| *state == AgentContainerState::Running);
-    awaited && context.observed.now > context.start_before && !may_be_unheard
+    awaited && context.observed.now > context.start_before(target) && !may_be_unheard
 }
 
 /// An agent is attached as soon as there is a place.
@@ -191,6 +130,7 @@ fn attach_or_give_up(target: &mut TargetStatus, pod: &PodFacts, context: &Contex
         let uid = context.session.metadata.uid.as_deref().unwrap_or_default();
         target.attached_as = format!("{}{}", names::ATTACHED_PREFIX, short_name(&[uid, &target.container]));
     }
+    target.slot_time = target.slot_time.take().or(Some(Time(context.observed.now)));
     target.phase = TargetPhase::Attaching;
     explain(target, Reason::Attaching, "An agent is being attached.".into());
 }
@@ -236,7 +176,7 @@ pub(super) fn unstarted(
     pod: &PodFacts,
     context: &Context,
 ) -> Option<(Reason, String)> {
-    let late = context.observed.now.duration_since(context.start_before);
+    let late = context.observed.now.duration_since(context.start_before(target));
     if late <= SignedDuration::from_secs(5) {
         return None;
     }
