@@ -1,11 +1,14 @@
 //! Which pods are profiled in a round? A stateless rotation, reproducible from policy UID and round.
 
+mod namespaces;
+
 use std::collections::BTreeMap;
 
 use fleetprof_crds::policy::Sampling;
 
 use crate::hash::hash;
 use crate::pod::Workload;
+pub use namespaces::pick_by_namespace;
 
 /// A candidate pod.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -51,7 +51,8 @@ pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, links: &[Po
             LinkedApp { namespace: namespace.to_owned(), ..app(policy, workload, &pods, old, observed) }
         })
         .collect();
-    cut(&mut status.linked_apps);
+    let taken = serde_json::to_vec(&status.failing_namespaces).map_or(0, |list| list.len());
+    cut(&mut status.linked_apps, names::MAX_LINKED_APPS_BYTES.saturating_sub(taken));
     status
         .linked_apps
         .sort_by(|a, b| (&a.namespace, &a.kind, &a.name).cmp(&(&b.namespace, &b.kind, &b.name)));
@@ -73,8 +74,7 @@ fn worth_a_row(all: Workloads<'_>) -> Vec<((&str, &Workload), Vec<&PodLink>)> {
 }
 
 /// Keeps as many rows as the status has room for, whatever the length of their names.
-fn cut(rows: &mut Vec<LinkedApp>) {
-    let mut room = names::MAX_LINKED_APPS_BYTES;
+fn cut(rows: &mut Vec<LinkedApp>, mut room: usize) {
     let kept = rows
         .iter()
         .map_while(|row| {

@@ -7,6 +7,7 @@
 //! schedule + now ─► due? ───────┴─► create / delete sessions
 //! ```
 
+mod namespaces;
 pub mod news;
 pub mod outcomes;
 pub mod pace;
@@ -52,9 +53,9 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     status.observed_generation = policy.generation;
     let all = link::pods(policy, observed).into_iter();
     let (overridden, links): (Vec<_>, Vec<_>) = all.partition(|l| l.reason == Reason::Overridden);
-    link::fill(policy, &mut status, &links, observed);
     rounds::fill(policy, &mut status, observed.sessions);
-    outcomes::fill(&mut status, observed.sessions, observed.now);
+    outcomes::fill(policy, &mut status, observed.sessions, observed.now);
+    link::fill(policy, &mut status, &links, observed);
     let plan = Plan::read(policy.uid, &policy.spec.schedule);
     let pace = plan
         .as_ref()
@@ -62,7 +63,10 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
         .unwrap_or_default();
     let may_start =
         !policy.spec.suspend && policy.spec.sampling.percent > 0 && links.iter().any(|l| l.linked);
-    let create = pace.due.filter(|tick| may_start && !rounds::capturing(observed.sessions, tick.round));
+    let create = pace.due.filter(|tick| may_start && !rounds::waits(policy, observed.sessions, tick.round));
+    let rests = |tick: Tick| namespaces::resting(&status, plan.as_ref().ok(), tick);
+    let left_out =
+        create.map(|tick| rounds::left_out(rests(tick), observed.sessions, tick)).unwrap_or_default();
     let missed = pace.missed.filter(|_| may_start);
     note_ticks(&mut status, pace, create, may_start);
     status.next_session_time = pace.next.filter(|_| !policy.spec.suspend).map(Time);
@@ -77,7 +81,7 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
         now: observed.now,
         news: news::between(policy.status, &status, &links),
         status,
-        create: create.map(|tick| rounds::sessions(policy, tick, &links)).unwrap_or_default(),
+        create: create.map(|tick| rounds::sessions(policy, tick, &links, &left_out)).unwrap_or_default(),
         missed,
         delete: rounds::expired(policy, observed.sessions, observed.now),
         links,

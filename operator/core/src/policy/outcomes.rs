@@ -1,5 +1,8 @@
 //! Do a policy's targets fail? The last 20 of them, whoever asked, in a text of one character each; and the
 //! rounds of its schedule in a row that failed, whatever the number of their sessions.
+//!
+//! Of a cluster policy one character is one namespace in one round, so that no tenant outweighs the others;
+//! how its targets fare is remembered for each namespace.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +13,9 @@ use fleetprof_crds::{ProfileSession, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::namespaces;
 use super::rounds::number_of;
+use crate::view::PolicyView;
 
 /// How many targets are remembered.
 pub const REMEMBERED: usize = 20;
@@ -20,10 +25,17 @@ pub const REMEMBERED: usize = 20;
 const SETTLED: SignedDuration = SignedDuration::from_secs(3);
 
 /// Adds the targets of sessions that ended since the last time, and the rounds whose last session did.
-pub fn fill(status: &mut ProfilingPolicyStatus, sessions: &[Arc<ProfileSession>], now: Timestamp) {
+pub fn fill(
+    policy: &PolicyView,
+    status: &mut ProfilingPolicyStatus,
+    sessions: &[Arc<ProfileSession>],
+    now: Timestamp,
+) {
+    let is_cluster = policy.is_cluster();
     let since = status.outcomes_until.as_ref().map(|t| t.0);
     let mut ended: Vec<(&Time, &ProfileSession)> = sessions
         .iter()
+        .filter(|s| !is_cluster || namespaces::is_own(s))
         .filter_map(|s| {
             let at = ended(s, now)?;
             since.is_none_or(|since| at.0 > since).then_some((at, &**s))
@@ -34,12 +46,27 @@ pub fn fill(status: &mut ProfilingPolicyStatus, sessions: &[Arc<ProfileSession>]
     let last_of_round: HashMap<&str, usize> =
         ended.iter().enumerate().filter_map(|(n, (_, s))| Some((number_of(s)?, n))).collect();
     for (n, (at, session)) in ended.iter().enumerate() {
-        status.outcomes = of(session).chain(status.outcomes.chars()).take(REMEMBERED).collect();
+        if is_cluster {
+            namespaces::add(status, session, &of(session).collect::<String>());
+        }
+        let told = weighed(session, is_cluster);
+        status.outcomes = told.chars().chain(status.outcomes.chars()).take(REMEMBERED).collect();
         status.outcomes_until = Some((*at).clone());
         if let Some(round) = number_of(session).filter(|round| last_of_round.get(round) == Some(&n)) {
-            count(status, round, sessions, now);
+            count(status, round, (sessions, is_cluster), now);
         }
     }
+}
+
+/// What a session counts for its policy: each of its targets, or under a cluster policy the namespace that
+/// takes part in a round.
+fn weighed(session: &ProfileSession, is_cluster: bool) -> String {
+    let outcomes: String = of(session).collect();
+    if !is_cluster {
+        return outcomes;
+    }
+    let verdict = namespaces::verdict(&outcomes).filter(|_| number_of(session).is_some());
+    verdict.map(String::from).unwrap_or_default()
 }
 
 /// When a session ended, once every other one that ended then is known as well.
@@ -50,18 +77,21 @@ fn ended(session: &ProfileSession, now: Timestamp) -> Option<&Time> {
 
 /// Counts a round all of whose sessions have ended: one that failed is one more in a row, one that did not
 /// ends the row, and one of which nothing was tried is neither.
-fn count(status: &mut ProfilingPolicyStatus, round: &str, sessions: &[Arc<ProfileSession>], now: Timestamp) {
+fn count(
+    status: &mut ProfilingPolicyStatus,
+    round: &str,
+    (sessions, is_cluster): (&[Arc<ProfileSession>], bool),
+    now: Timestamp,
+) {
     let of_round = || sessions.iter().filter(|s| number_of(s) == Some(round));
     if !of_round().all(|s| ended(s, now).is_some()) {
         return;
     }
-    let (good, bad) = of_round()
-        .flat_map(|s| of(s))
-        .fold((0, 0), |(good, bad), c| if c == '+' { (good + 1, bad) } else { (good, bad + 1) });
-    if bad > good {
-        status.failed_rounds = status.failed_rounds.saturating_add(1);
-    } else if good > 0 {
-        status.failed_rounds = 0;
+    let all: String = of_round().map(|s| weighed(s, is_cluster)).collect();
+    match namespaces::verdict(&all) {
+        Some('-') => status.failed_rounds = status.failed_rounds.saturating_add(1),
+        Some(_) => status.failed_rounds = 0,
+        None => {}
     }
 }
 

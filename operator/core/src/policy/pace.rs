@@ -49,5 +49,10 @@ fn stretch(status: &ProfilingPolicyStatus) -> u32 {
     if !outcomes::failing(&status.outcomes) {
         return 1;
     }
-    2u32.pow(u32::try_from(status.failed_rounds).unwrap_or(0).min(MOST_DOUBLINGS))
+    doubled(status.failed_rounds)
+}
+
+/// How many times further apart rounds are after so many that failed, one after another.
+pub(super) fn doubled(failed_rounds: i32) -> u32 {
+    2u32.pow(u32::try_from(failed_rounds).unwrap_or(0).min(MOST_DOUBLINGS))
 }

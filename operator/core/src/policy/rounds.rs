@@ -1,6 +1,6 @@
 //! Which sessions has a policy, which one is next, and which are forgotten?
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use fleetprof_crds::policy::SessionSummary;
@@ -10,8 +10,7 @@ use fleetprof_crds::{ProfileSession, ProfilingPolicyStatus, names};
 use jiff::Timestamp;
 
 use crate::link::PodLink;
-use crate::pick::{Candidate, most_of, pick};
-use crate::pod::Workload;
+use crate::pick::{Candidate, most_of, pick_by_namespace};
 use crate::schedule::Tick;
 use crate::trigger::admit::still_counts;
 use crate::view::PolicyView;
@@ -19,7 +18,10 @@ use crate::view::PolicyView;
 /// Writes active and recent sessions; a recent one stays in the list after its object is gone.
 pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, sessions: &[Arc<ProfileSession>]) {
     let key = |s: &SessionSummary| (s.namespace.clone(), s.name.clone());
-    let (ended, active): (Vec<_>, Vec<_>) = sessions.iter().partition(|s| phase(s).is_terminal());
+    // What people request of a cluster policy in their namespaces would crowd out everybody else's.
+    let counts = |trigger: Trigger| !policy.is_cluster() || trigger != Trigger::OnDemand;
+    let shown = sessions.iter().filter(|s| counts(s.spec.trigger));
+    let (ended, active): (Vec<_>, Vec<_>) = shown.partition(|s| phase(s).is_terminal());
     let mut live: Vec<SessionSummary> = active.iter().map(|s| summary(policy, s)).collect();
     live.sort_by(|a, b| b.start_time.cmp(&a.start_time).then_with(|| key(a).cmp(&key(b))));
     live.truncate(names::MAX_RECENT_SESSIONS);
@@ -27,7 +29,7 @@ pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, sessions: &
     let mut recent: Vec<SessionSummary> = ended.iter().map(|s| summary(policy, s)).collect();
     let there: HashSet<(String, String)> = recent.iter().chain(&status.active_sessions).map(key).collect();
     let gone = std::mem::take(&mut status.recent_sessions);
-    recent.extend(gone.into_iter().filter(|old| !there.contains(&key(old))));
+    recent.extend(gone.into_iter().filter(|old| counts(old.trigger) && !there.contains(&key(old))));
     recent.sort_by(|a, b| b.end_time.cmp(&a.end_time).then_with(|| key(a).cmp(&key(b))));
     recent.truncate(names::MAX_RECENT_SESSIONS);
     status.recent_sessions = recent;
@@ -53,16 +55,33 @@ fn summary(policy: &PolicyView, session: &ProfileSession) -> SessionSummary {
     }
 }
 
-/// Whether an earlier round of the schedule still captures: the next one does not start meanwhile. What a
-/// leader has started of the same round before it went does not count, so that the next leader starts the
-/// rest.
+/// Whether the round must not start because an earlier one still captures. A cluster policy leaves out the
+/// namespaces where one does, see [`left_out`].
 #[must_use]
-pub fn capturing(sessions: &[Arc<ProfileSession>], round: u64) -> bool {
+pub fn waits(policy: &PolicyView, sessions: &[Arc<ProfileSession>], round: u64) -> bool {
+    !policy.is_cluster() && capturing(sessions, round).next().is_some()
+}
+
+/// Namespaces that a round leaves out: those that rest, and those where an earlier round still captures.
+#[must_use]
+pub fn left_out(
+    mut resting: BTreeSet<String>,
+    sessions: &[Arc<ProfileSession>],
+    tick: Tick,
+) -> BTreeSet<String> {
+    resting.extend(capturing(sessions, tick.round).filter_map(|s| s.metadata.namespace.clone()));
+    resting
+}
+
+/// Sessions of earlier rounds that still capture. What a leader has started of the same round before it went
+/// does not count, so that the next leader starts the rest.
+fn capturing(sessions: &[Arc<ProfileSession>], round: u64) -> impl Iterator<Item = &ProfileSession> {
     let number = round.to_string();
     let captures = |s: &ProfileSession| matches!(phase(s), Phase::Pending | Phase::Starting | Phase::Running);
     sessions
         .iter()
-        .any(|s| s.spec.trigger == Trigger::Schedule && captures(s) && number_of(s) != Some(&number))
+        .map(|s| &**s)
+        .filter(move |s| s.spec.trigger == Trigger::Schedule && captures(s) && number_of(s) != Some(&number))
 }
 
 /// The number of the round that a session is of; `None` for one that the schedule did not start.
@@ -79,7 +98,12 @@ pub fn number_of(session: &ProfileSession) -> Option<&str> {
 /// over all namespaces at once, so that its bounds hold for the round as a whole; each namespace with a
 /// picked pod has a session of just those.
 #[must_use]
-pub fn sessions(policy: &PolicyView, tick: Tick, links: &[PodLink]) -> Vec<ProfileSession> {
+pub fn sessions(
+    policy: &PolicyView,
+    tick: Tick,
+    links: &[PodLink],
+    left_out: &BTreeSet<String>,
+) -> Vec<ProfileSession> {
     let name = format!("{}-{}", policy.name, tick.round);
     let numbered = |mut session: ProfileSession| {
         session.metadata.annotations =
@@ -95,25 +119,27 @@ pub fn sessions(policy: &PolicyView, tick: Tick, links: &[PodLink]) -> Vec<Profi
         session.spec.target = Some(Target { pods: Some(pods), ..Target::default() });
         session
     };
-    picked(policy, tick.round, links).into_iter().map(of_namespace).collect()
+    picked(policy, tick.round, links, left_out).into_iter().map(of_namespace).collect()
 }
 
 /// Names of the pods that a round of a cluster policy captures, by namespace.
-fn picked<'l>(policy: &PolicyView, round: u64, links: &'l [PodLink]) -> BTreeMap<&'l str, Vec<String>> {
-    // Workloads of two namespaces with one name are two.
-    let place = |l: &PodLink| Workload {
-        name: format!("{}/{}", l.pod.namespace, l.pod.workload.name),
-        ..(*l.pod.workload).clone()
-    };
-    let linked = || links.iter().filter(|l| l.linked);
-    let candidates: Vec<Candidate> =
-        linked().map(|l| Candidate { pod_uid: l.pod.uid.clone(), workload: place(l) }).collect();
+fn picked<'l>(
+    policy: &PolicyView,
+    round: u64,
+    links: &'l [PodLink],
+    left_out: &BTreeSet<String>,
+) -> BTreeMap<&'l str, Vec<String>> {
+    let linked = || links.iter().filter(|l| l.linked && !left_out.contains(&*l.pod.namespace));
+    let mut candidates: BTreeMap<&str, Vec<Candidate>> = BTreeMap::new();
+    for link in linked() {
+        let candidate = Candidate { pod_uid: link.pod.uid.clone(), workload: (*link.pod.workload).clone() };
+        candidates.entry(&link.pod.namespace).or_default().push(candidate);
+    }
     let sampling = &policy.spec.sampling;
     let replicas = usize::try_from(sampling.replicas_per_workload).unwrap_or(1);
+    let most = most_of(sampling, linked().count());
     let uids: HashSet<String> =
-        pick(policy.uid, round, &candidates, replicas, most_of(sampling, candidates.len()))
-            .into_iter()
-            .collect();
+        pick_by_namespace(policy.uid, round, &candidates, replicas, most).into_iter().collect();
     let mut by_namespace: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for link in linked().filter(|l| uids.contains(&l.pod.uid)) {
         by_namespace.entry(&link.pod.namespace).or_default().push(link.pod.name.clone());

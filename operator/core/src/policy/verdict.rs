@@ -1,9 +1,12 @@
 //! How does a policy stand, in conditions?
 
+use std::collections::HashSet;
+
 use fleetprof_crds::policy::SessionSummary;
 use fleetprof_crds::session_status::{Phase, TargetStatus};
 use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 
+use super::namespaces;
 use super::outcomes;
 use super::pace::Pace;
 use crate::conditions::{self, Truth, Wanted};
@@ -36,8 +39,8 @@ pub fn fill(facts: &Facts, status: &mut ProfilingPolicyStatus) {
     let all = [
         ("Configured", configured),
         ("AgentsReachable", agents(facts.links)),
-        ("ReceivingProfiles", receiving(status)),
-        ("WithinBudget", within_budget(facts.observed)),
+        ("ReceivingProfiles", receiving(facts.policy, status)),
+        ("WithinBudget", within_budget(facts.policy, facts.observed)),
         ("Ready", ready),
     ];
     for (type_, wanted) in all {
@@ -106,9 +109,15 @@ fn agents(links: &[PodLink]) -> Wanted {
 
 /// What the newest ended session says of those that tried to capture something: one that was refused, or
 /// whose targets were all skipped, tells nothing of the way that profiles take.
-fn receiving(status: &ProfilingPolicyStatus) -> Wanted {
+///
+/// For a cluster policy, the newest of each namespace does: profiles arrive where one of them says so.
+fn receiving(policy: &PolicyView, status: &ProfilingPolicyStatus) -> Wanted {
     let tried = |s: &&SessionSummary| s.phase != Phase::Cancelled && s.start_time.is_some() && !s.skipped;
-    let newest = status.recent_sessions.iter().find(tried);
+    let mut namespaces = HashSet::new();
+    let newest = status.recent_sessions.iter().filter(tried);
+    let mut newest = newest.filter(|s| policy.is_cluster() && namespaces.insert(&s.namespace));
+    let good = newest.find(|s| matches!(s.phase, Phase::Succeeded | Phase::PartiallySucceeded));
+    let newest = good.or_else(|| status.recent_sessions.iter().find(tried));
     match newest {
         None => Wanted::new(
             Truth::Unknown,
@@ -135,9 +144,10 @@ fn receiving(status: &ProfilingPolicyStatus) -> Wanted {
     }
 }
 
-/// What the newest ended session says.
-fn within_budget(observed: &Observed) -> Wanted {
-    let ended = observed.sessions.iter().filter_map(|s| Some((s.status.as_ref()?.end_time.as_ref()?.0, s)));
+/// What the newest ended session says; of a cluster policy, the newest that no person requested.
+fn within_budget(policy: &PolicyView, observed: &Observed) -> Wanted {
+    let shown = observed.sessions.iter().filter(|s| !policy.is_cluster() || namespaces::is_own(s));
+    let ended = shown.filter_map(|s| Some((s.status.as_ref()?.end_time.as_ref()?.0, s)));
     let Some((_, newest)) = ended.max_by_key(|(at, _)| *at) else {
         return Wanted::new(Truth::True, Reason::Valid, "No target was denied a slot.");
     };
@@ -171,7 +181,7 @@ fn ready(facts: &Facts, configured: &Wanted, status: &ProfilingPolicyStatus) -> 
     if configured.reason == Reason::InvalidSpec {
         return configured.clone();
     }
-    without_pods(facts).or_else(|| failing(facts, status)).unwrap_or_else(|| active(facts))
+    without_pods(facts).or_else(|| failing(facts, status)).unwrap_or_else(|| active(facts, status))
 }
 
 /// Why there is no pod to profile, if so.
@@ -207,8 +217,9 @@ fn failing(facts: &Facts, status: &ProfilingPolicyStatus) -> Option<Wanted> {
     if facts.pace.stretch > 1 {
         let failed = outcomes::failed(&status.outcomes);
         let (last, stretch) = (status.outcomes.len(), facts.pace.stretch);
+        let what = if facts.policy.is_cluster() { "sessions of its rounds" } else { "targets" };
         let cause = format!(
-            "{failed} of the last {last} targets failed; the interval between rounds is {stretch} times \
+            "{failed} of the last {last} {what} failed; the interval between rounds is {stretch} times \
              longer until one succeeds"
         );
         return Some(Wanted::new(Truth::False, Reason::FailureRate, advised(cause, Reason::FailureRate)));
@@ -216,7 +227,12 @@ fn failing(facts: &Facts, status: &ProfilingPolicyStatus) -> Option<Wanted> {
     None
 }
 
-fn active(facts: &Facts) -> Wanted {
+fn active(facts: &Facts, status: &ProfilingPolicyStatus) -> Wanted {
     let (linked, all) = (facts.links.iter().filter(|l| l.linked).count(), facts.links.len());
-    Wanted::new(Truth::True, Reason::Active, format!("{linked} of {all} selected pods can be profiled."))
+    let rest = namespaces::sentence(status);
+    Wanted::new(
+        Truth::True,
+        Reason::Active,
+        format!("{linked} of {all} selected pods can be profiled.{rest}"),
+    )
 }

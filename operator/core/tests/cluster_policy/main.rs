@@ -2,7 +2,9 @@
 //! namespaces.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod tenants;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
