@@ -156,7 +156,7 @@ removal=" make down"
 [ "$own_cluster" = yes ] || removal="
   helm uninstall fleetprof -n fleetprof
   kubectl delete namespace shop
-  kubectl delete validatingadmissionpolicybinding,validatingadmissionpolicy fleetprof-gate
+  kubectl delete validatingadmissionpolicybinding,validatingadmissionpolicy fleetprof-gate fleetprof-status
   kubectl delete crd profilesessions.fleetprof.dev profilingpolicies.fleetprof.dev clusterprofilingpolicies.fleetprof.dev
   kubectl delete namespace fleetprof"
 cat <<END

@@ -151,7 +151,8 @@ pids+=($!)
 alerts_asked() { triggers '{"alerts":[{"matchers":["alertname=\"SlowOrders\"","severity=~\"page|critical\""],"duration":"15s","cooldown":"10m"}]}'; }
 
 # body VERSION FINGERPRINT: an Alertmanager notification for the worker.
-body() { printf '{"version":"%s","alerts":[{"status":"firing","labels":{"alertname":"SlowOrders","severity":"page","namespace":"shop","deployment":"worker"},"annotations":{},"startsAt":"2026-01-01T00:00:00Z","fingerprint":"%016d"}]}' "$1" "$2"; }
+alert_since=$(date -u -d "1 hour ago" +%Y-%m-%dT%H:%M:%SZ)
+body() { printf '{"version":"%s","alerts":[{"status":"firing","labels":{"alertname":"SlowOrders","severity":"page","namespace":"shop","deployment":"worker"},"annotations":{},"startsAt":"%s","fingerprint":"%016d"}]}' "$1" "$alert_since" "$2"; }
 
 part_alert() {
     step "2/10  A latency alert fires: Prometheus, Alertmanager, fleetprof, and the slow function (1 min)"

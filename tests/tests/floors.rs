@@ -14,7 +14,7 @@ const CRATES: [&str; 5] =
     ["crds", "operator/core", "operator/profile", "operator/controller", "operator/agent"];
 
 /// What lies at the ground of the core: facts, small rules and texts that every decision needs.
-const GROUND: [&str; 13] = [
+const GROUND: [&str; 14] = [
     "agent",
     "budget",
     "conditions",
@@ -26,6 +26,7 @@ const GROUND: [&str; 13] = [
     "schedule",
     "selector",
     "text",
+    "time",
     "view",
     "capture",
 ];

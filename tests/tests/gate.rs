@@ -1,6 +1,6 @@
 //! Who may profile? The gate of the chart on a real API server, asked by people with different roles, while
 //! neither the operator nor the webhook runs.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::path::Path;
 use std::time::Duration;
@@ -283,4 +283,47 @@ async fn cancelling_needs_no_more_than_update() -> Result<()> {
         None,
     )?;
     Ok(())
+}
+
+/// Patches the status of an object as `user`, who is in `group`, without storing it.
+fn patch_status(kubeconfig: &Path, (user, group): (&str, &str), kind: &str, name: &str) -> Result<String> {
+    let status = r#"{"status":{"conditions":[]}}"#;
+    let patch = ["patch", kind, name, "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", status];
+    let account = ["--dry-run=server", "--as", user, "--as-group", group];
+    chart::kubectl(kubeconfig, &[&patch[..], &account].concat(), None)
+}
+
+#[tokio::test]
+async fn only_the_operator_writes_a_status() -> Result<()> {
+    let kubeconfig = gate().await?;
+    let (everything, owner) = (json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]), "owner");
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": owner, "namespace": NAMESPACE}, "rules": everything});
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": owner, "namespace": NAMESPACE},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": owner}, "subjects": [{"kind": "User", "name": owner, "apiGroup": "rbac.authorization.k8s.io"}]});
+    let cluster = json!({"apiVersion": "fleetprof.dev/v1alpha1", "kind": "ClusterProfilingPolicy", "metadata": {"name": "status"},
+        "spec": {"selector": {}, "namespaceSelector": {"matchLabels": {"none": "here"}}}});
+    apply(&kubeconfig, &[role, binding, cluster])?;
+    let runner = person(&kubeconfig, Some("runner"), &["system:authenticated"]).await?;
+    let mut session = session("runner", "one");
+    session["metadata"] = json!({"generateName": "status-", "namespace": NAMESPACE});
+    let session = create(&runner, &session, false).await?.metadata.name.unwrap_or_default();
+    let all = [("psess", session.as_str()), ("ppol", "one"), ("cppol", "status")];
+    let (owner, admin) = ((owner, "system:authenticated"), ("admin", "system:masters"));
+    wait_for("statuses are guarded", Duration::from_secs(30), || async {
+        Ok(patch_status(&kubeconfig, admin, "ppol", "one").is_err().then_some(()))
+    })
+    .await?;
+    for (kind, name) in all {
+        for who in [owner, admin] {
+            // The owner of a namespace has no rights on policies of the cluster.
+            let refusal = patch_status(&kubeconfig, who, kind, name).unwrap_err().to_string();
+            let words = format!("user {} may not write the status of", who.0);
+            assert!(refusal.contains(&words) || (who, kind) == (owner, "cppol"), "{kind}: {refusal}");
+        }
+        patch_status(&kubeconfig, (OPERATOR, "system:masters"), kind, name)?;
+        let words = chart::kubectl(&kubeconfig, &["label", kind, name, "-n", NAMESPACE, "seen=yes"], None)?;
+        assert!(words.contains("labeled"), "everything else of it is written as before: {words}");
+    }
+    chart::kubectl(&kubeconfig, &["delete", "psess", &session, "-n", NAMESPACE, "--as", owner.0], None)?;
+    chart::kubectl(&kubeconfig, &["delete", "cppol", "status"], None).map(drop)
 }

@@ -18,7 +18,13 @@ async fn server() -> Result<Client> {
     // The tests of the gate use the same server and may have come first.
     chart::kubectl(
         &kubeconfig,
-        &["delete", "validatingadmissionpolicybinding", "fleetprof-gate", "--ignore-not-found"],
+        &[
+            "delete",
+            "validatingadmissionpolicybinding",
+            "fleetprof-gate",
+            "fleetprof-status",
+            "--ignore-not-found",
+        ],
         None,
     )?;
     let client = admin(&kubeconfig).await?;

@@ -75,6 +75,11 @@ fn alert(place: &Place, starts_at: &str) -> Value {
         "labels": {"alertname": "Slow", "namespace": place.namespace, "deployment": "web"}})
 }
 
+fn minutes_ago(minutes: i64) -> String {
+    let at = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(minutes);
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 fn notification(place: &Place, starts_at: &str) -> Value {
     json!({"version": "4", "alerts": [alert(place, starts_at)]})
 }
@@ -122,14 +127,15 @@ async fn an_alert_and_a_rollout_start_one_session_each_whoever_leads() -> Result
     place.until("ProfilingPolicy", "all", 20, |s| s["linkedPodCount"] == 1).await?;
 
     let receiver = Receiver::new(&place, port)?;
-    let first = notification(&place, "2026-11-21T10:00:00Z");
+    let since = minutes_ago(60);
+    let first = notification(&place, &since);
     ensure!(receiver.post("0123456789abcdef0123456789abcdef", &first)? == "401");
     ensure!(receiver.post(&receiver.token, &json!({"version": "3"}))? == "400");
     ensure!(sessions(&place, "Alert").await?.is_empty(), "a refused notification started a session");
     ensure!(receiver.post(&receiver.token, &first)? == "200");
     let session = one(&place, "Alert").await?;
     let cause = format!(
-        "an alert is firing since 2026-11-21T10:00:00Z: alertname=Slow, deployment=web, namespace={}",
+        "an alert is firing since {since}: alertname=Slow, deployment=web, namespace={}",
         place.namespace
     );
     ensure!(
@@ -141,7 +147,7 @@ async fn an_alert_and_a_rollout_start_one_session_each_whoever_leads() -> Result
     let _operator = Operator::start(&kubeconfig, &helm, &flags).await?;
     ensure!(receiver.post(&receiver.token, &first)? == "200", "repeated to the next leader");
     ensure!(
-        receiver.post(&receiver.token, &notification(&place, "2026-11-21T10:30:00Z"))? == "200",
+        receiver.post(&receiver.token, &notification(&place, &minutes_ago(30)))? == "200",
         "again, within the cooldown"
     );
     ensure!(sessions(&place, "Alert").await?.len() == 1, "the next leader forgot the cooldown");
@@ -200,7 +206,7 @@ async fn a_namespace_that_takes_no_session_keeps_no_other_from_having_its_own() 
     };
     status(|s| s["linkedPodCount"] == 2).await?;
     let receiver = Receiver::new(&full, port)?;
-    let starts_at = "2026-11-21T10:00:00Z";
+    let starts_at = &minutes_ago(60);
     receiver.post(
         &receiver.token,
         &json!({"version": "4", "alerts": [alert(&full, starts_at), alert(&open, starts_at)]}),

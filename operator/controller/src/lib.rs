@@ -6,6 +6,8 @@
 //! webhook:  pods at CREATE ─► inject (fleetprof-core) ─► JSON patch
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod agents;
 pub mod data_api;
 pub mod events;
@@ -15,6 +17,7 @@ pub mod leader;
 pub mod listeners;
 pub mod logging;
 pub mod metrics;
+pub mod panics;
 pub mod permission;
 mod permits;
 pub mod policies;

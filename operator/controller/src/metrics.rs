@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fleetprof_core::trigger::alert::Notification;
 use fleetprof_crds::session::Trigger;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -30,6 +31,11 @@ struct Answered {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Why {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Of {
     kind: &'static str,
 }
@@ -44,10 +50,12 @@ struct Inner {
     starts: Histogram,
     samples: Counter,
     errors: Family<Of, Counter>,
+    panics: Family<Of, Counter>,
     writes: Family<Of, Counter>,
     leading: Gauge,
     fired: Family<Fired, Counter>,
     notifications: Family<Answered, Counter>,
+    ignored_alerts: Family<Why, Counter>,
 }
 
 impl Default for Inner {
@@ -59,10 +67,12 @@ impl Default for Inner {
             starts: Histogram::new(exponential_buckets(0.05, 2.0, 12)),
             samples: Counter::default(),
             errors: Family::default(),
+            panics: Family::default(),
             writes: Family::default(),
             leading: Gauge::default(),
             fired: Family::default(),
             notifications: Family::default(),
+            ignored_alerts: Family::default(),
         }
     }
 }
@@ -85,6 +95,11 @@ impl Metrics {
         );
         registry.register("fleetprof_samples", "Samples captured by ended sessions", m.0.samples.clone());
         registry.register("fleetprof_reconcile_errors", "Failed reconciles, by kind", m.0.errors.clone());
+        registry.register(
+            "fleetprof_reconcile_panics",
+            "Reconciles that panicked, by kind; the object waits and all others go on",
+            m.0.panics.clone(),
+        );
         registry.register("fleetprof_status_writes", "Status writes, by kind", m.0.writes.clone());
         registry.register("fleetprof_leading", "1 on the leader", m.0.leading.clone());
         registry.register(
@@ -97,7 +112,20 @@ impl Metrics {
             "Alertmanager notifications received, by HTTP status code",
             m.0.notifications.clone(),
         );
+        registry.register(
+            "fleetprof_alerts_ignored",
+            "Alerts ignored: Unusable, or OutOfRange for a startsAt over 366 days ago or in the future",
+            m.0.ignored_alerts.clone(),
+        );
         m
+    }
+
+    /// A notification was read; counts the alerts that were left out.
+    pub fn alerts_ignored(&self, notification: &Notification) {
+        let Notification { unusable, out_of_range, .. } = notification;
+        for (reason, number) in [("Unusable", *unusable), ("OutOfRange", *out_of_range)] {
+            self.0.ignored_alerts.get_or_create(&Why { reason }).inc_by(number as u64);
+        }
     }
 
     /// A notification of Alertmanager was answered.
@@ -119,6 +147,11 @@ impl Metrics {
     /// A reconcile failed.
     pub fn reconcile_failed(&self, kind: &'static str) {
         self.0.errors.get_or_create(&Of { kind }).inc();
+    }
+
+    /// A reconcile panicked.
+    pub fn reconcile_panicked(&self, kind: &'static str) {
+        self.0.panics.get_or_create(&Of { kind }).inc();
     }
 
     /// A status was written.

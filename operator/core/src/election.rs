@@ -162,7 +162,7 @@ impl Candidate {
     /// Until when this replica leads, if it does.
     #[must_use]
     pub fn leads_until(&self) -> Option<Duration> {
-        self.renewed.map(|sent| sent + self.timing.deadline)
+        self.renewed.map(|sent| sent.saturating_add(self.timing.deadline))
     }
 
     /// How long a call that starts now may take: a leader waits for no answer past its deadline.
@@ -185,8 +185,10 @@ impl Candidate {
             Answer::Written(lease) => self.written(*lease, sent, now),
             Answer::Found(lease) => self.found(lease.map(|lease| *lease), now, random),
             // Not at once: an API server that always says so must not be asked without a pause.
-            Answer::Conflict => self.rest = now + self.timing.period / 10,
-            Answer::Failed => self.rest = (sent + self.timing.period).max(now),
+            Answer::Conflict => {
+                self.rest = now.saturating_add(self.timing.period.checked_div(10).unwrap_or_default())
+            }
+            Answer::Failed => self.rest = sent.saturating_add(self.timing.period).max(now),
         }
     }
 
@@ -194,8 +196,9 @@ impl Candidate {
         self.lease = Some(lease);
         self.free_at = now;
         // An answer that is too old to lead by: look, and write again.
-        if now < sent + self.timing.deadline {
-            (self.fresh, self.renewed, self.rest) = (true, Some(sent), sent + self.timing.period);
+        if now < sent.saturating_add(self.timing.deadline) {
+            (self.fresh, self.renewed, self.rest) =
+                (true, Some(sent), sent.saturating_add(self.timing.period));
         }
     }
 
@@ -204,14 +207,14 @@ impl Candidate {
             // Deleted: whoever held it may not know yet, and leads until its deadline.
             None => self.free_at,
             Some(found) if version(found).is_some() && version(found) == self.version() => self.free_at,
-            Some(found) if self.is_anothers(found) => now + self.duration_of(found),
+            Some(found) if self.is_anothers(found) => now.saturating_add(self.duration_of(found)),
             Some(_) => now,
         };
         self.lease = lease;
         self.fresh = self.renewed.is_some() || now >= self.free_at;
         if !self.fresh {
-            self.rest =
-                (now + self.timing.period.mul_f64(1.0 + random.clamp(0.0, 1.0) / 5.0)).min(self.free_at);
+            let pause = self.timing.period.mul_f64(1.0 + random.clamp(0.0, 1.0) / 5.0);
+            self.rest = now.saturating_add(pause).min(self.free_at);
         }
     }
 
@@ -236,7 +239,8 @@ impl Candidate {
         let spec = lease.spec.get_or_insert_default();
         if !ours {
             spec.acquire_time = Some(MicroTime(wall));
-            spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0) + i32::from(known));
+            spec.lease_transitions =
+                Some(spec.lease_transitions.unwrap_or(0).saturating_add(i32::from(known)));
         }
         spec.holder_identity = Some(self.identity.clone());
         spec.lease_duration_seconds = i32::try_from(self.timing.duration.as_secs()).ok();

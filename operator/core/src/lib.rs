@@ -1,5 +1,7 @@
 //! What should happen? Pure functions: time, randomness and settings are arguments, nothing here can do I/O.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod agent;
 pub mod budget;
 pub mod capture;
@@ -17,5 +19,6 @@ pub mod schedule;
 pub mod selector;
 pub mod session;
 pub mod text;
+pub mod time;
 pub mod trigger;
 pub mod view;

@@ -34,5 +34,5 @@ pub(super) async fn orders(
         poll.map_err(|_| Refusal::malformed("?wait= and ?have= must be non-negative integers."))?;
     let _place = state.limits.polls.take(&pod.uid)?;
     let wait = Duration::from_secs(poll.wait.min(MAX_WAIT));
-    Ok(Json(state.fleet.orders(&pod.uid, poll.have, wait).await?))
+    Ok(Json(state.fleet.orders(&pod, poll.have, wait).await?))
 }

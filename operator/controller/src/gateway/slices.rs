@@ -65,7 +65,7 @@ async fn take(
 ) -> Result<Json<SliceReply>, Refusal> {
     let Address { capture, kind, seq } = address;
     let checked = async {
-        let (scope, slices) = scope(&state, &capture, &pod.uid)?;
+        let (scope, slices) = scope(&state, &capture, &pod)?;
         let slice = SliceId::new(ordered(kind, &scope)?, sequence(&seq, slices)?);
         let announced = digest(&headers)?;
         let place = state.limits.uploads.take(&pod, body::size(&body, MAX_SLICE_BYTES))?;
@@ -88,8 +88,8 @@ struct Upload {
 }
 
 /// What is captured, and how many slices of each kind are taken.
-fn scope(state: &GatewayState, capture: &str, pod_uid: &str) -> Result<(Arc<CaptureScope>, u32), Refusal> {
-    match state.fleet.admit(capture, pod_uid) {
+fn scope(state: &GatewayState, capture: &str, pod: &PodId) -> Result<(Arc<CaptureScope>, u32), Refusal> {
+    match state.fleet.admit(capture, pod) {
         Admission::Open(scope, slices) => Ok((scope, slices)),
         Admission::Settled => Err(Refusal::settled_capture()),
         Admission::Unknown => Err(Refusal::unknown_capture()),

@@ -27,6 +27,7 @@ pub use restart::Restarts;
 use crate::agents::Agents;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::panics::Panics;
 use crate::triggers;
 use crate::watched::{Cache, Pods, PolicyCaches, PolicyObject};
 
@@ -52,6 +53,8 @@ pub struct Context {
     pub events: Events,
     /// Counts.
     pub metrics: Metrics,
+    /// Which objects wait after a panic.
+    pub panics: Arc<Panics>,
 }
 
 /// Why a reconcile failed; it is retried.
@@ -62,11 +65,17 @@ pub enum Error {
     Kube(#[from] kube::Error),
 }
 
-/// One reconcile. Whatever is refused, the rest is done and the status tells.
+/// One reconcile. Whatever is refused, the rest is done and the status tells; one that panics is its policy's
+/// problem alone.
 ///
 /// # Errors
 /// When the API server cannot be asked or written to; nothing is lost then.
 pub async fn reconcile<P: PolicyObject>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, Error> {
+    let work = work_on(policy.clone(), context.clone());
+    context.panics.reconcile(&*policy, "policy", work).await
+}
+
+async fn work_on<P: PolicyObject>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, Error> {
     let view = policy.view();
     let seen = observe::Current::of(&view, &context);
     let observed = seen.observed(&context);

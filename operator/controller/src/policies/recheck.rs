@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use fleetprof_core::link;
+use fleetprof_core::view::PolicyView;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::{Context, observe};
+use crate::events;
 use crate::triggers::{self, Arrival, Recheck};
 
 /// Rechecks policies with what the policy controller works with.
@@ -21,10 +24,10 @@ async fn recheck(context: &Context, arrival: Arrival) -> bool {
     let policies = context.policies.all();
     let mut all_done = true;
     for view in policies.views().iter().filter(|view| arrival.concerns(view)) {
-        let seen = observe::Current::of(&view, context);
-        let observed = seen.observed(context);
-        let links = fleetprof_core::link::pods(&view, &observed);
-        if let Err(error) = triggers::look(&view, &links, observed.now, &context.triggers).await {
+        let about = events::policy(&view);
+        let look = context.panics.guard(&about, view.generation, "policy", look(&view, context));
+        // A policy that panicked waits for its reconcile: a repeated notification changes nothing.
+        if let Err(error) = look.await.unwrap_or(Ok(())) {
             tracing::warn!(
                 %error,
                 fleetprof.policy.name = view.name,
@@ -34,4 +37,11 @@ async fn recheck(context: &Context, arrival: Arrival) -> bool {
         }
     }
     all_done
+}
+
+async fn look(policy: &PolicyView<'_>, context: &Context) -> kube::Result<()> {
+    let seen = observe::Current::of(policy, context);
+    let observed = seen.observed(context);
+    let links = link::pods(policy, &observed);
+    triggers::look(policy, &links, observed.now, &context.triggers).await
 }

@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::error::ResultsError;
 use super::index::{CaptureSlices, FileFacts};
-use super::key::{Key, capture_component, slice_kind};
+use super::key::{Key, capture_component, session_component, slice_kind};
 use super::metrics::Outcome;
 use super::pprof::{self, Merge};
 use super::store::Store;
@@ -51,6 +51,10 @@ impl Store {
         let capture = capture_component(&scope.capture);
         let _one = self.lock_capture(&capture);
         let _room = self.lock_assembling();
+        let session = session_component(&scope.session_uid);
+        if self.index().capture(&capture).is_some_and(|entry| entry.session != session) {
+            return Err(ResultsError::Missing(format!("capture {capture} belongs to another session")));
+        }
         let key = self.key(scope, kind);
         let (profile, outcome) = match self.made_before(&key)? {
             Some(profile) => (profile, Outcome::Repeated),

@@ -29,6 +29,7 @@ use crate::agents::Agents;
 use crate::events::Events;
 use crate::gateway::Fleet;
 use crate::metrics::Metrics;
+use crate::panics::Panics;
 use crate::results::Results;
 use crate::settings::RunSettings;
 use crate::tickets::Tickets;
@@ -88,6 +89,7 @@ struct Common {
     events: Events,
     rules: Arc<ClusterRules>,
     namespaces: Namespaces,
+    panics: Arc<Panics>,
 }
 
 impl Parts {
@@ -98,9 +100,11 @@ impl Parts {
             images: self.settings.images.get(),
             attach_disabled: self.settings.attach_disabled,
         });
+        let events = Events::new(self.client.clone(), &self.settings.pod_name);
         Common {
             agents: Arc::new(self.fleet.clone()),
-            events: Events::new(self.client.clone(), &self.settings.pod_name),
+            panics: Arc::new(Panics::new(events.clone(), self.metrics.clone())),
+            events,
             namespaces: Namespaces::new(self.watches.namespaces.clone(), rules.clone()),
             rules,
         }
@@ -130,6 +134,7 @@ impl Parts {
             tls: self.tls.clone(),
             events: common.events.clone(),
             metrics: self.metrics.clone(),
+            panics: common.panics.clone(),
             budgets: sessions::Budgets::default(),
             wake: self.requeues.0.sessions.clone(),
             written: sessions::Written::default(),
@@ -159,6 +164,7 @@ impl Parts {
             },
             events: common.events.clone(),
             metrics: self.metrics.clone(),
+            panics: common.panics.clone(),
         }
     }
 }

@@ -32,6 +32,7 @@ pub use written::Written;
 use crate::agents::Agents;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::panics::Panics;
 use crate::results::Results;
 use crate::settings::RunSettings;
 use crate::tickets::Tickets;
@@ -73,6 +74,8 @@ pub struct Context {
     pub events: Events,
     /// Counts.
     pub metrics: Metrics,
+    /// Which objects wait after a panic.
+    pub panics: Arc<Panics>,
     /// Who is captured now, and who waits for it.
     pub budgets: Budgets,
     /// Has the controller look at a session at once: its capture yields to a person's.
@@ -93,9 +96,10 @@ impl Budgets {
 
 /// Takes the places of targets whose orders may be out, before any place is given away.
 pub fn hold_places(session: &ProfileSession, context: &Context) {
+    let status = session::recorded::take_over(session, Timestamp::now());
     let pods = context.pods.namespace(&session.namespace().unwrap_or_default());
     let policy = observe::policy(session, &pods, context);
-    for target in session.status.iter().flat_map(|s| &s.targets).filter(|t| t.phase.holds_place()) {
+    for target in status.targets.iter().filter(|t| t.phase.holds_place()) {
         let claim = session::capture::claim(target, session, &policy, (&context.rules, None));
         context.budgets.with(|ledger| ledger.hold(claim));
     }
@@ -109,15 +113,20 @@ pub enum Error {
     Kube(#[from] kube::Error),
 }
 
-/// One reconcile.
+/// One reconcile. One that panics is its session's problem alone.
 ///
 /// # Errors
 /// When the API server cannot be asked or written to; nothing is lost then.
 pub async fn reconcile(session: Arc<ProfileSession>, context: Arc<Context>) -> Result<Action, Error> {
+    let work = work_on(session.clone(), context.clone());
+    context.panics.reconcile(&*session, "session", work).await
+}
+
+async fn work_on(session: Arc<ProfileSession>, context: Arc<Context>) -> Result<Action, Error> {
     if newer::is_newer(&session, &context).await {
         return Ok(Action::await_change());
     }
-    context.written.begin(&session);
+    context.written.begin(&session, Timestamp::now());
     let mut work = observe::current(&session, &context);
     report::accept(&mut work, &context).await?;
     let (mut answers, mut requeue) = (Answers::default(), None);

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use fleetprof_core::session::recorded;
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use jiff::Timestamp;
@@ -28,12 +29,12 @@ pub struct Entry {
 }
 
 impl Written {
-    /// Takes what the watch brought of a session that this leader has not worked on yet: who wrote its status
-    /// told of it as well.
-    pub fn begin(&self, seen: &ProfileSession) {
+    /// Takes over what the watch brought of a session that this leader has not worked on yet, where it can be
+    /// true: who wrote its status told of it as well.
+    pub fn begin(&self, seen: &ProfileSession, now: Timestamp) {
         let Some(status) = &seen.status else { return };
         let entry = || Entry {
-            latest: status.clone(),
+            latest: recorded::take_over(seen, now),
             written: status.clone(),
             at: Timestamp::MIN,
             version: seen.resource_version(),
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn what_another_leader_wrote_is_written_already() {
         let (written, ended) = (Written::default(), session("1", "Succeeded"));
-        written.begin(&ended);
+        written.begin(&ended, Timestamp::now());
         let entry = written.get("u");
         assert_eq!(
             (entry.written.phase, entry.latest.phase, entry.at),
@@ -133,7 +134,7 @@ mod tests {
         written.settle(&session("2", "Running"));
         assert_eq!(known(), Some(Phase::Succeeded), "the watch is behind");
         let newer = ProfileSessionStatus { message: "more".into(), ..status(Phase::Succeeded) };
-        written.begin(&session("3", "Succeeded"));
+        written.begin(&session("3", "Succeeded"), Timestamp::now());
         written.decided("u", &newer);
         written.settle(&session("3", "Succeeded"));
         assert_eq!(known(), Some(Phase::Succeeded), "there is more to write");

@@ -1,5 +1,6 @@
 //! How are certificates created? With ECDSA P-256, valid from an hour ago to tolerate clock skew.
 
+use fleetprof_core::time::{after, before};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -54,10 +55,10 @@ pub(super) fn fits(pair: &Pair) -> bool {
 }
 
 fn params(common_name: &str, now: Timestamp, life: SignedDuration) -> CertificateParams {
-    let from = now - BACKDATED;
+    let from = before(now, BACKDATED);
     let mut params = CertificateParams::default();
     params.not_before = std::time::SystemTime::from(from).into();
-    params.not_after = std::time::SystemTime::from(from + life).into();
+    params.not_after = std::time::SystemTime::from(after(from, life)).into();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
     params

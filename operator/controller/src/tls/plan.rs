@@ -9,6 +9,7 @@
 //! The next CA is trusted everywhere long before it signs anything: agents have the bundle from when their
 //! pod was created.
 
+use fleetprof_core::time::after;
 use jiff::{SignedDuration, Timestamp};
 
 /// Life of a CA.
@@ -96,7 +97,8 @@ pub(super) fn plan(observed: &Observed, dns_names: &[String], now: Timestamp) ->
 /// Half of the time that is left to the old CA when the next one is announced; a late announcement does not
 /// speed this up.
 fn middle(from: Timestamp, until: Timestamp) -> Timestamp {
-    from + until.duration_since(from) / 2
+    let half = until.duration_since(from).checked_div(2).unwrap_or_default();
+    after(from, half)
 }
 
 #[cfg(test)]

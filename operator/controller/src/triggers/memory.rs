@@ -89,7 +89,7 @@ impl Memory {
 
     /// Takes in a notification: what fires is kept for an hour, what is resolved is forgotten.
     pub(super) fn take_alerts(&self, notification: Notification, now: Timestamp) {
-        let Notification { firing, resolved, ignored: _ } = notification;
+        let Notification { firing, resolved, unusable: _, out_of_range: _ } = notification;
         let mut state = self.state();
         let again = |old: &Alert| {
             firing.iter().any(|a| a.fingerprint == old.fingerprint && a.starts_at == old.starts_at)

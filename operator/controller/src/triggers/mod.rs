@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_core::link::PodLink;
+use fleetprof_core::time::after;
 use fleetprof_core::trigger::level::{Level, Measure};
 use fleetprof_core::trigger::verdict::{self, Setup};
 use fleetprof_core::trigger::{Firing, Heard, alert, promql, rollout};
@@ -133,7 +134,7 @@ fn watch(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, agents: &dy
     };
     if line != Watch::default() {
         let lines = links.iter().filter(|l| l.linked).map(|l| (l.pod.uid.clone(), line));
-        agents.watch(lines.collect(), now + WATCH_FOR);
+        agents.watch(lines.collect(), after(now, WATCH_FOR));
     }
 }
 

@@ -119,10 +119,12 @@ fn may(credentials: &Credentials, headers: &HeaderMap) -> bool {
 
 async fn take(receiver: &Receiver, body: Body) -> Result<usize, Refusal> {
     let body = read(body).await?;
-    let notification = alert::parse(&body).map_err(Refusal::Malformed)?;
+    let now = Timestamp::now();
+    let notification = alert::parse(&body, now).map_err(Refusal::Malformed)?;
+    receiver.metrics.alerts_ignored(&notification);
     let namespaces = namespaces(&notification.firing);
     let taken = notification.firing.len();
-    receiver.memory.take_alerts(notification, Timestamp::now());
+    receiver.memory.take_alerts(notification, now);
     if receiver.recheck.recheck(Arrival::Alerts(namespaces)).await {
         Ok(taken)
     } else {
@@ -242,7 +244,8 @@ mod tests {
     }
 
     fn payload() -> Value {
-        let alert = |status: &str, print: &str| json!({"status": status, "labels": {"alertname": "Slow", "namespace": "shop"}, "annotations": {}, "startsAt": "2026-11-21T12:00:00.5Z", "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": print});
+        let since = (Timestamp::now() - jiff::SignedDuration::from_hours(1)).to_string();
+        let alert = |status: &str, print: &str| json!({"status": status, "labels": {"alertname": "Slow", "namespace": "shop"}, "annotations": {}, "startsAt": since, "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": print});
         json!({"version": "4", "status": "firing", "receiver": "fleetprof", "alerts": [alert("firing", "00ff"), alert("resolved", "00fe")]})
     }
 

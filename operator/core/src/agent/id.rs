@@ -13,6 +13,15 @@ pub struct PodId {
     pub uid: String,
 }
 
+impl PodId {
+    /// Whether the capture is of this pod: a session captures pods of its own namespace alone, whatever uid its
+    /// status names.
+    #[must_use]
+    pub fn is_captured_by(&self, scope: &CaptureScope) -> bool {
+        !self.uid.is_empty() && self.uid == scope.pod_uid && self.namespace == scope.session_namespace
+    }
+}
+
 /// An agent: who calls is not always whom it serves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AgentId {
@@ -33,7 +42,7 @@ impl AgentId {
     #[must_use]
     pub fn may_upload(&self, scope: &CaptureScope) -> bool {
         match self {
-            Self::Pod(pod) => !pod.uid.is_empty() && pod.uid == scope.pod_uid,
+            Self::Pod(pod) => pod.is_captured_by(scope),
             Self::Node { name, .. } => !name.is_empty() && *name == scope.node,
         }
     }
@@ -50,7 +59,7 @@ mod tests {
 
     fn scope(pod_uid: &str, node: &str) -> CaptureScope {
         let session: ProfileSession = serde_json::from_value(json!({
-            "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession", "metadata": {}, "spec": {},
+            "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession", "metadata": {"namespace": "n"}, "spec": {},
         }))
         .unwrap();
         let target = TargetStatus { pod_uid: pod_uid.into(), node: node.into(), ..TargetStatus::default() };
@@ -61,11 +70,13 @@ mod tests {
     fn an_agent_uploads_for_whom_it_serves() {
         let pod =
             |uid: &str| AgentId::Pod(PodId { namespace: "n".into(), name: "a".into(), uid: uid.into() });
+        let foreign = AgentId::Pod(PodId { namespace: "m".into(), name: "a".into(), uid: "uid-a".into() });
         let node = |name: &str| AgentId::Node { name: name.into(), uid: "agent-1".into() };
         let cases = [
             (pod("uid-a"), "uid-a", "node-1", true),
             (pod("uid-b"), "uid-a", "node-1", false),
             (pod(""), "", "node-1", false),
+            (foreign, "uid-a", "node-1", false),
             (node("node-1"), "uid-a", "node-1", true),
             (node("node-1"), "agent-1", "node-2", false),
             (node("node-2"), "uid-a", "node-1", false),

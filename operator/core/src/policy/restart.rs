@@ -25,6 +25,7 @@ use crate::conditions::{self, Truth, Wanted};
 use crate::link::PodLink;
 use crate::selector;
 use crate::text::{advised, counted};
+use crate::time::after;
 
 pub use facts::{BudgetFacts, Key, Seen, Situation, WorkloadFacts};
 
@@ -134,7 +135,7 @@ fn rests(situation: &Situation) -> bool {
         .last
         .and_then(|l| l.end_time.as_ref())
         .map_or(situation.since, |end| end.0.max(situation.since));
-    ended + INTERVAL > situation.now
+    after(ended, INTERVAL) > situation.now
 }
 
 /// What happens next, from what was seen of the workloads that [`looks`] named.
@@ -203,7 +204,7 @@ fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision 
     if begun && facts.ready > last.ready {
         (last.ready, last.progress_time) = (facts.ready, Time(situation.now));
     }
-    if situation.now > last.progress_time.0 + DEADLINE {
+    if situation.now > after(last.progress_time.0, DEADLINE) {
         return fail(&last, facts, situation);
     }
     let condition =

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use self::cron::Clock;
 use crate::hash::hash;
+use crate::time::{after, before};
 
 /// A tick older than this is missed: it is skipped, never queued.
 pub const TICK_GRACE: SignedDuration = SignedDuration::from_secs(30);
@@ -89,9 +90,9 @@ impl Plan {
                 let shift = SignedDuration::from_secs(below(CRON_SPREAD, hash(&[&self.uid])));
                 let tick = |at: Timestamp| Tick {
                     round: u64::try_from(at.as_second() / 60).unwrap_or(0),
-                    at: at + shift,
+                    at: after(at, shift),
                 };
-                (clock.last(now - shift).map(tick), clock.next(now - shift).map(tick))
+                (clock.last(before(now, shift)).map(tick), clock.next(before(now, shift)).map(tick))
             }
         }
     }
@@ -101,7 +102,8 @@ impl Plan {
         let mut round = (now.as_second().div_euclid(every) - 2).max(0);
         loop {
             let tick = self.tick(every, round);
-            if tick.at > now {
+            // The last time that there is has no tick after it.
+            if tick.at > now || tick.at == Timestamp::MAX {
                 return (last, tick);
             }
             last = Some(tick);

@@ -190,13 +190,18 @@ fn target(session: &ProfileSession, observed: &Observed, pod: &PodFacts) -> Targ
             message,
         );
     }
-    let uid = session.metadata.uid.as_deref().unwrap_or_default();
     TargetStatus {
         container: container.name.to_string(),
         container_id: container.id.clone(),
-        capture: format!("{uid}-{}", short_name(&[&pod.uid, &container.name])),
+        capture: capture(session, &pod.uid, &container.name),
         ..bare(pod)
     }
+}
+
+/// Name of the capture of a container: the same for each leader, and no other session's.
+pub(super) fn capture(session: &ProfileSession, pod_uid: &str, container: &str) -> String {
+    let uid = session.metadata.uid.as_deref().unwrap_or_default();
+    format!("{uid}-{}", short_name(&[pod_uid, container]))
 }
 
 /// Why a container is too small for the policy, if it is.

@@ -15,6 +15,7 @@ use super::observed::Permission;
 use super::summary::set_top;
 use super::{capture, conclude, repeat};
 use crate::budget::Place;
+use crate::time::after;
 
 /// What came of one action.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,7 +136,8 @@ fn fold_target(
     assembled: Vec<(ProfileKind, Assembled)>,
     now: Timestamp,
 ) -> bool {
-    let deadline = status.capture_end_time.as_ref().map(|t| t.0 + session.spec.result_deadline.as_signed());
+    let deadline =
+        status.capture_end_time.as_ref().map(|t| after(t.0, session.spec.result_deadline.as_signed()));
     let Some(target) = status.targets.get_mut(target) else { return false };
     let delayed = assembled.iter().any(|(_, one)| matches!(one, Assembled::Delayed(..)));
     let before = target.reason;

@@ -13,6 +13,7 @@ use super::observed::{JobFacts, Observed};
 use crate::pod::PodFacts;
 use crate::selector;
 use crate::text::advised;
+use crate::time::after;
 
 /// Where a load stands, with the reason as a part of a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,7 +137,8 @@ pub fn deadline(
 }
 
 fn until(session: &ProfileSession, start: &StartWhen, now: Timestamp) -> Timestamp {
-    session.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0) + start.deadline.as_signed()
+    let created = session.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
+    after(created, start.deadline.as_signed())
 }
 
 /// The load in words, such as `the Job load` or `pods with app=load`.

@@ -19,6 +19,7 @@ pub mod load;
 pub mod newer;
 pub mod observed;
 pub mod pacing;
+pub mod recorded;
 pub mod repeat;
 pub mod summary;
 
@@ -30,6 +31,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::budget::{Place, is_busy};
 use crate::conditions::{self, Truth, Wanted};
+use crate::time::after;
 pub use assembled::Assembled;
 pub use fold::{Answers, Outcome, fold, fold_all};
 pub use observed::{Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings};
@@ -195,7 +197,7 @@ fn expires(session: &ProfileSession, status: &ProfileSessionStatus) -> Option<Ti
     }
     let repeated = status.repeat.as_ref().and_then(|r| r.end_time.as_ref());
     let end = [status.end_time.as_ref(), repeated].into_iter().flatten().map(|t| t.0).max()?;
-    Some(end + session.spec.ttl.as_signed())
+    Some(after(end, session.spec.ttl.as_signed()))
 }
 
 /// Ends a session that has captured nothing; who waits for `Complete` learns it as of any other end.
@@ -244,8 +246,8 @@ fn next_deadline(
         .iter()
         .filter(|t| matches!(t.phase, TargetPhase::Pending | TargetPhase::Attaching | TargetPhase::Ordered));
     let since = waiting.filter_map(|t| t.slot_time.as_ref().or(status.start_time.as_ref()));
-    let starts = since.map(|t| t.0 + spec.start_deadline.as_signed());
-    let results = status.capture_end_time.as_ref().map(|t| t.0 + spec.result_timeout.as_signed());
+    let starts = since.map(|t| after(t.0, spec.start_deadline.as_signed()));
+    let results = status.capture_end_time.as_ref().map(|t| after(t.0, spec.result_timeout.as_signed()));
     let load = load::deadline(session, status, now);
     let waits_for_place =
         status.targets.iter().any(|t| t.phase == TargetPhase::Pending && t.reason.is_some_and(is_busy));

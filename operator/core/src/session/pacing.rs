@@ -34,8 +34,9 @@ pub fn due(
     age: SignedDuration,
     now: Timestamp,
 ) -> Due {
-    let after =
-        |pace: SignedDuration, age: SignedDuration| if age >= pace { Due::Now } else { Due::In(pace - age) };
+    let after = |pace: SignedDuration, age: SignedDuration| {
+        if age >= pace { Due::Now } else { Due::In(pace.saturating_sub(age)) }
+    };
     let brief = matches!(new.phase, Phase::Uploading | Phase::Processing);
     match () {
         () if written == new => Due::Never,
@@ -45,7 +46,7 @@ pub fn due(
         }
         () if written.phase != new.phase => Due::Now,
         () if told(written) != told(new) => after(PACE, age),
-        () => after(PROGRESS.max(session.spec.duration.as_signed() / 2), age),
+        () => after(PROGRESS.max(half(session.spec.duration)), age),
     }
 }
 
@@ -55,6 +56,10 @@ pub fn due(
 pub fn until_record(phase: Phase, age: SignedDuration) -> Option<SignedDuration> {
     let left = PACE.saturating_sub(age);
     (phase != Phase::Pending && left.is_positive()).then_some(left)
+}
+
+fn half(duration: fleetprof_crds::Duration) -> SignedDuration {
+    SignedDuration::from_secs(i64::from(duration.as_secs()) / 2)
 }
 
 /// What somebody may be waiting to read.

@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use super::load::{self, Load};
 use super::observed::{Action, Observed};
 use crate::conditions::{self, Truth, Wanted};
+use crate::time::after;
 
 /// A session that was made and is not seen this long after is taken to be deleted.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(60);
@@ -98,7 +99,7 @@ fn look_at_captures(series: &mut RepeatStatus, observed: &Observed) {
                 let status = found.status.clone().unwrap_or_default();
                 (row.phase, row.reason, row.samples) = (status.phase, status.reason, status.samples);
             }
-            None if observed.now > row.created_time.0 + UNSEEN => {
+            None if observed.now > after(row.created_time.0, UNSEEN) => {
                 (row.phase, row.reason) = (Phase::Cancelled, Some(Reason::Cancelled))
             }
             None => {}
@@ -160,7 +161,7 @@ fn wanted(session: &ProfileSession) -> i32 {
 }
 
 fn made(series: &RepeatStatus) -> i32 {
-    1 + i32::try_from(series.captures.len()).unwrap_or(names::MAX_REPEATS)
+    i32::try_from(series.captures.len()).unwrap_or(names::MAX_REPEATS).saturating_add(1)
 }
 
 /// The next capture starts an interval after the last one did, but never before that one has captured.
@@ -176,7 +177,7 @@ fn go_on(
         Some(row) => (row.phase, row.created_time.0),
         None => (status.phase, status.start_time.as_ref().map_or(now, |t| t.0)),
     };
-    let next = began + repeat.interval.as_signed();
+    let next = after(began, repeat.interval.as_signed());
     let said = Timestamp::from_second(next.as_second()).unwrap_or(next);
     series.next_time = Some(Time(next));
     series.reason = Some(Reason::Repeating);
@@ -184,7 +185,7 @@ fn go_on(
     if phase <= Phase::Running || phase == Phase::Unknown || now < next {
         return None;
     }
-    let number = made(series) + 1;
+    let number = made(series).saturating_add(1);
     let follow_up = follow_up(session, number);
     let name = follow_up.metadata.name.clone().unwrap_or_default();
     series.captures.push(FollowUp {
@@ -194,7 +195,7 @@ fn go_on(
         reason: None,
         samples: 0,
     });
-    series.next_time = Some(Time(now + repeat.interval.as_signed()));
+    series.next_time = Some(Time(after(now, repeat.interval.as_signed())));
     Some(Action::Repeat { number, session: Box::new(follow_up) })
 }
 

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::conditions::{self, Truth, Wanted};
 use crate::text::{counted, cut};
+use crate::time::after;
 
 /// Folds the targets into counts, phase, message and conditions. The phase never goes backwards.
 pub fn fold(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) {
@@ -22,8 +23,10 @@ pub fn fold(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Ti
     if !capturing && status.capture_end_time.is_none() {
         status.capture_end_time = Some(Time(now));
     }
-    let late =
-        status.capture_end_time.as_ref().is_some_and(|t| now > t.0 + session.spec.result_timeout.as_signed());
+    let late = status
+        .capture_end_time
+        .as_ref()
+        .is_some_and(|t| now > after(t.0, session.spec.result_timeout.as_signed()));
     status.phase = status.phase.max(phase(&status.targets, status.phase, late));
     (status.reason, status.message) = because(session, explanation(session, status, late));
     let generation = session.metadata.generation;
@@ -69,7 +72,8 @@ fn phase(targets: &[TargetStatus], was: Phase, late: bool) -> Phase {
     if late { Phase::Processing } else { Phase::Uploading }
 }
 
-fn counts(targets: &[TargetStatus]) -> Counts {
+/// How many targets came to which end.
+pub(super) fn counts(targets: &[TargetStatus]) -> Counts {
     let count = |f: &dyn Fn(&TargetStatus) -> bool| {
         i32::try_from(targets.iter().filter(|t| f(t)).count()).unwrap_or(i32::MAX)
     };

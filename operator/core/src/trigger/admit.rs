@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Firing, rollout};
 use crate::hash::short_name;
+use crate::time::after;
 use crate::view::PolicyView;
 
 /// No two triggers of whatever kind start sessions of one workload within this time.
@@ -104,7 +105,7 @@ fn cooling(firing: &Firing, past: &[Arc<ProfileSession>], now: Timestamp) -> Opt
         } else {
             GLOBAL_COOLDOWN
         };
-        created(s, now) + wait
+        after(created(s, now), wait)
     };
     let longest = of_workload(firing, past)
         .map(|s| (s.metadata.name.clone().unwrap_or_default(), until(s)))
@@ -124,7 +125,7 @@ fn created(session: &ProfileSession, now: Timestamp) -> Timestamp {
 /// pruned.
 #[must_use]
 pub fn still_counts(policy: &PolicyView, session: &ProfileSession, now: Timestamp) -> bool {
-    session.spec.trigger.is_event() && now < created(session, now) + longest_cooldown(policy)
+    session.spec.trigger.is_event() && now < after(created(session, now), longest_cooldown(policy))
 }
 
 fn longest_cooldown(policy: &PolicyView) -> SignedDuration {

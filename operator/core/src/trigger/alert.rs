@@ -15,6 +15,7 @@ use super::{Firing, most_pods};
 use crate::hash::short_name;
 use crate::link::PodLink;
 use crate::pod::Workload;
+use crate::time::{after, before};
 use crate::view::PolicyView;
 
 /// Most bytes of a notification.
@@ -32,6 +33,12 @@ pub const TRIED: SignedDuration = SignedDuration::from_secs(300);
 /// For so long an alert is known that is neither repeated nor resolved, so that what begins on other pods
 /// meanwhile is known to be the same firing.
 pub const KNOWN: SignedDuration = SignedDuration::from_hours(1);
+
+/// An alert that has fired for longer is not looked at: its time is a mistake, such as the year 1 that some
+/// senders write for none.
+const OLDEST: SignedDuration = SignedDuration::from_hours(366 * 24);
+/// So far ahead of the operator's clock the sender's may be.
+const AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
 /// An alert that fires.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +68,9 @@ pub struct Notification {
     /// Fingerprints of alerts that fire no more.
     pub resolved: Vec<String>,
     /// Alerts that name nothing here, or are larger than an alert can be.
-    pub ignored: usize,
+    pub unusable: usize,
+    /// Alerts that fire since more than 366 days, or since a time more than 5 minutes in the future.
+    pub out_of_range: usize,
 }
 
 /// Why a notification is refused.
@@ -93,11 +102,11 @@ struct PayloadAlert {
     fingerprint: String,
 }
 
-/// Reads the body of a notification.
+/// Reads the body of a notification that arrives now.
 ///
 /// # Errors
 /// When it is not what Alertmanager sends; nothing of it is to be believed then.
-pub fn parse(body: &[u8]) -> Result<Notification, Malformed> {
+pub fn parse(body: &[u8], now: Timestamp) -> Result<Notification, Malformed> {
     // The version first: another one may have another shape.
     #[derive(Deserialize)]
     struct Version {
@@ -116,9 +125,10 @@ pub fn parse(body: &[u8]) -> Result<Notification, Malformed> {
     let mut notification = Notification::default();
     for alert in payload.alerts {
         match (alert.status.as_str(), read(&alert)) {
-            ("firing", Some(read)) => notification.firing.push(read),
+            ("firing", Some(read)) if is_in_range(read.starts_at, now) => notification.firing.push(read),
+            ("firing", Some(_)) => notification.out_of_range += 1,
             ("resolved", Some(read)) => notification.resolved.push(read.fingerprint),
-            _ => notification.ignored += 1,
+            _ => notification.unusable += 1,
         }
     }
     Ok(notification)
@@ -131,6 +141,10 @@ fn read(alert: &PayloadAlert) -> Option<Alert> {
         && labels.iter().all(|(k, v)| k.len() <= MAX_LABEL && v.len() <= MAX_LABEL);
     let starts_at = starts_at.parse().ok()?;
     (hex && small).then(|| Alert { labels: labels.clone(), fingerprint: fingerprint.clone(), starts_at })
+}
+
+fn is_in_range(starts_at: Timestamp, now: Timestamp) -> bool {
+    (before(now, OLDEST)..=after(now, AHEAD)).contains(&starts_at)
 }
 
 /// What is wrong with the matchers of `spec.triggers.alerts`, as sentences that begin with the field.

@@ -78,7 +78,7 @@ fn is_new(created: Timestamp, rule: &RolloutTrigger, now: Timestamp) -> bool {
 /// For how long a revision is new, and so for how long its session has to be known.
 #[must_use]
 pub fn new_for(rule: &RolloutTrigger) -> SignedDuration {
-    NEW + rule.delay.as_signed()
+    NEW.saturating_add(rule.delay.as_signed())
 }
 
 fn first_ready<'a>(pods: &[&'a PodLink]) -> Option<(&'a PodLink, Timestamp)> {

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::place::Place;
 use crate::pod::Workload;
+use crate::time::after;
 
 /// Something found on a place: an alert that names it, or a series.
 #[derive(Clone, Debug)]
@@ -66,7 +67,7 @@ pub(super) fn together<T>(
     let mut all: Vec<Together<T>> = Vec::new();
     for one in found {
         match all.last_mut().filter(|last| last.is_of(&one.place)) {
-            Some(last) if one.since < last.since + cooldown.as_signed() => last.add(one),
+            Some(last) if one.since < after(last.since, cooldown.as_signed()) => last.add(one),
             Some(last) => *last = Together::begin(one),
             None => all.push(Together::begin(one)),
         }

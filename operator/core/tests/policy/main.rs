@@ -1,6 +1,7 @@
 //! A policy, step by step: what is linked and why not, when rounds start, what is forgotten.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod arbitrary;
 #[path = "../common/mod.rs"]
 mod common;
 mod pace;

@@ -1,6 +1,7 @@
 //! A session, step by step: what each observation leads to, and that every session ends whatever happens.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod arbitrary;
 mod attach;
 mod choose;
 #[path = "../common/mod.rs"]

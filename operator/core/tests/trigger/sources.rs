@@ -327,3 +327,31 @@ fn series_of_several_pods_are_one_firing_whose_key_does_not_change_by_chance() {
     );
     assert_eq!((admitted[6].1.as_str(), admitted[6].2.as_str()), last);
 }
+
+#[test]
+fn an_alert_of_an_impossible_time_is_ignored_and_counted() {
+    let now: Timestamp = "2026-05-01T00:00:00Z".parse().unwrap();
+    let read = |status: &str, since: &str| {
+        let alert = json!({"status": status, "labels": {}, "startsAt": since, "fingerprint": "a1"});
+        let body = json!({"version": "4", "alerts": [alert]}).to_string();
+        let read = alert::parse(body.as_bytes(), now).unwrap();
+        (read.firing.len(), read.resolved.len(), read.unusable, read.out_of_range)
+    };
+    let (taken, ignored) = ((1, 0, 0, 0), (0, 0, 0, 1));
+    let cases = [
+        ("2026-05-01T00:00:00Z", taken),
+        ("2026-05-01T00:05:00Z", taken),
+        ("2026-05-01T00:05:01Z", ignored),
+        ("9999-12-30T21:00:00Z", ignored),
+        ("2025-04-30T00:00:00Z", taken),
+        ("2025-04-29T23:59:59Z", ignored),
+        ("0001-01-01T00:00:00Z", ignored),
+        ("9999-12-31T23:59:59Z", (0, 0, 1, 0)),
+        ("soon", (0, 0, 1, 0)),
+    ];
+    for (since, wanted) in cases {
+        assert_eq!(read("firing", since), wanted, "{since}");
+    }
+    // What was taken once can be taken back whatever the clocks say since.
+    assert_eq!(read("resolved", "9999-12-30T21:00:00Z"), (0, 1, 0, 0));
+}

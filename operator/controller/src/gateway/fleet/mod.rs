@@ -77,10 +77,18 @@ impl Fleet {
     }
 
     /// Opens a capture, or replaces its order and scope; the same again changes nothing. Wakes the pod's long
-    /// poll. The order's `capture` is taken from the scope.
+    /// poll. The order's `capture` is taken from the scope. A capture of another session stays as it is.
     pub fn open(&self, scope: CaptureScope, order: Order) {
-        let effects = self.state().open(scope, order);
-        self.spread(effects);
+        let (capture, session) = (scope.capture.clone(), scope.session_uid.clone());
+        let opened = self.state().open(scope, order);
+        match opened {
+            Some(effects) => self.spread(effects),
+            None => tracing::error!(
+                fleetprof.capture = capture,
+                fleetprof.session.uid = session,
+                "a session asks for the capture of another session; not opened"
+            ),
+        }
     }
 
     /// Closes a capture whose outcome is recorded. Its order leaves the list, further uploads are refused
@@ -160,8 +168,8 @@ impl Fleet {
     }
 
     /// Whether the pod may upload for the capture.
-    pub(super) fn admit(&self, capture: &str, pod_uid: &str) -> Admission {
-        self.state().admit(capture, pod_uid)
+    pub(super) fn admit(&self, capture: &str, pod: &PodId) -> Admission {
+        self.state().admit(capture, pod)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

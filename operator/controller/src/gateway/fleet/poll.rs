@@ -5,6 +5,7 @@ use std::time::Duration;
 use fleetprof_crds::wire::OrderList;
 
 use super::Fleet;
+use crate::gateway::PodId;
 
 /// The leader does not know yet which captures are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,15 +16,16 @@ impl Fleet {
     /// they change, at the latest after `wait`. A waiting poll holds the pod's uid and a timer, nothing else.
     pub(in crate::gateway) async fn orders(
         &self,
-        pod_uid: &str,
+        pod: &PodId,
         have: Option<u64>,
         wait: Duration,
     ) -> Result<OrderList, NotSynced> {
-        let deadline = tokio::time::Instant::now() + wait;
+        let now = tokio::time::Instant::now();
+        let deadline = now.checked_add(wait).unwrap_or(now);
         loop {
             // Listens from here on, before looking, so that no change falls between the two.
-            let knock = self.0.wakeups.of(pod_uid).notified();
-            match self.state().version(pod_uid) {
+            let knock = self.0.wakeups.of(&pod.uid).notified();
+            match self.state().version(&pod.uid) {
                 None => return Err(NotSynced),
                 Some(version) if Some(version) != have => break,
                 Some(_) => {}
@@ -32,6 +34,6 @@ impl Fleet {
                 break;
             }
         }
-        self.state().orders(pod_uid).ok_or(NotSynced)
+        self.state().orders(pod).ok_or(NotSynced)
     }
 }

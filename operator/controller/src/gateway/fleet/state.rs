@@ -133,10 +133,14 @@ impl State {
         Some(self.pods.get(pod_uid).map_or(0, |pod| pod.version))
     }
 
-    /// A pod's list; `None` before syncing.
-    pub(super) fn orders(&self, pod_uid: &str) -> Option<OrderList> {
+    /// A pod's list; `None` before syncing. It holds no order of a session of another namespace.
+    pub(super) fn orders(&self, pod: &PodId) -> Option<OrderList> {
         self.synced_since?;
-        Some(self.list(pod_uid))
+        let mut list = self.list(&pod.uid);
+        list.orders.retain(|order| {
+            self.captures.get(&order.capture).is_some_and(|known| pod.is_captured_by(&known.scope))
+        });
+        Some(list)
     }
 
     pub(super) fn list(&self, pod_uid: &str) -> OrderList {
@@ -156,8 +160,13 @@ impl State {
         }
     }
 
-    pub(super) fn open(&mut self, scope: CaptureScope, mut order: Order) -> Effects {
+    /// `None` where the capture belongs to another session, whose it stays.
+    pub(super) fn open(&mut self, scope: CaptureScope, mut order: Order) -> Option<Effects> {
         let mut effects = Effects::default();
+        let known = self.captures.get(&scope.capture);
+        if known.is_some_and(|known| known.scope.session_uid != scope.session_uid) {
+            return None;
+        }
         order.capture.clone_from(&scope.capture);
         self.closed.forget(&scope.capture);
         if let Some(elsewhere) =
@@ -173,12 +182,13 @@ impl State {
             Some(known) => known.scope = Arc::new(scope),
             None => self.begin(scope, &mut effects),
         }
-        effects
+        Some(effects)
     }
 
     /// A capture that is new to this leader may be known to the agent: its last heartbeat tells.
     fn begin(&mut self, scope: CaptureScope, effects: &mut Effects) {
         let view = self.agents.get(&scope.pod_uid).map(|agent| &agent.view);
+        let view = view.filter(|view| view.pod.is_captured_by(&scope));
         let report =
             view.and_then(|view| view.heartbeat.captures.iter().find(|r| r.capture == scope.capture));
         let reported = view.filter(|_| report.is_some());
@@ -213,13 +223,13 @@ impl State {
         effects
     }
 
-    pub(super) fn admit(&self, capture: &str, pod_uid: &str) -> Admission {
+    pub(super) fn admit(&self, capture: &str, pod: &PodId) -> Admission {
         match self.captures.get(capture) {
-            Some(known) if known.scope.pod_uid == pod_uid => {
-                let order = self.pods.get(pod_uid).and_then(|pod| pod.orders.get(capture));
+            Some(known) if pod.is_captured_by(&known.scope) => {
+                let order = self.pods.get(&pod.uid).and_then(|pod| pod.orders.get(capture));
                 Admission::Open(known.scope.clone(), order.map_or(MAX_SLICES, Order::max_slices))
             }
-            _ if self.closed.was_of(capture, pod_uid) => Admission::Settled,
+            _ if self.closed.was_of(capture, &pod.uid) => Admission::Settled,
             _ if self.synced() => Admission::Unknown,
             _ => Admission::NotSynced,
         }
@@ -268,7 +278,7 @@ impl State {
         now: Timestamp,
         heard: &mut Heard,
     ) -> bool {
-        if let Some(known) = self.captures.get_mut(&new.capture).filter(|c| c.scope.pod_uid == pod.uid) {
+        if let Some(known) = self.captures.get_mut(&new.capture).filter(|c| pod.is_captured_by(&c.scope)) {
             let folded = fold::report(known.report.as_ref(), new);
             if known.report.as_ref() != Some(&folded) {
                 heard.effects.changes.push(session_of(&known.scope));

@@ -1,11 +1,15 @@
 //! What does the fleet remember, and for how long?
 
+use std::time::Duration;
+
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::{CaptureState, Heartbeat, HeartbeatReply};
 use jiff::Timestamp;
 
 use super::rig::{START, beat, order, pod, report, scope};
 use crate::agents::{Change, Changes};
-use crate::gateway::Fleet;
+use crate::gateway::fleet::Admission;
+use crate::gateway::{Fleet, PodId};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(START + seconds).unwrap()
@@ -185,4 +189,25 @@ fn the_number_of_agents_is_bounded_and_known_ones_are_still_served() {
     }
     assert!(fleet.heartbeat(&pod("one more"), beat(vec![]), at(0)).is_err());
     assert_eq!(heard(&fleet, "7", beat(vec![]), 0).next_ms, 300_000);
+}
+
+#[tokio::test]
+async fn a_capture_belongs_to_one_session_and_a_pod_to_its_namespace() {
+    let fleet = synced();
+    let own = scope("c", "a");
+    fleet.open(own.clone(), order("c"));
+    let thief = CaptureScope { session_uid: "another".into(), ..scope("c", "b") };
+    fleet.open(thief, order("c"));
+    assert_eq!(fleet.scope("c").as_deref(), Some(&own), "it stays with its session");
+    let orders = async |pod: &PodId| fleet.orders(pod, None, Duration::ZERO).await.unwrap().orders.len();
+    assert_eq!((orders(&pod("a")).await, orders(&pod("b")).await), (1, 0));
+
+    // The status of a session names the uid of a pod of another namespace.
+    let foreign = PodId { namespace: "payments".into(), ..pod("a") };
+    let mut beat = beat(vec![report("c", CaptureState::Running)]);
+    beat.instance = "foreign".into();
+    fleet.heartbeat(&foreign, beat, at(1)).unwrap();
+    assert_eq!(orders(&foreign).await, 0, "it is not ordered");
+    assert_eq!(fleet.report("c"), None, "it is not heard");
+    assert!(matches!(fleet.admit("c", &foreign), Admission::Unknown), "it may not upload");
 }

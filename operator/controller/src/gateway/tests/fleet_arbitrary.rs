@@ -6,9 +6,9 @@ use fleetprof_crds::wire::CaptureState;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::rig::{START, beat, order, pod, report, scope, uid};
-use crate::gateway::Fleet;
+use super::rig::{START, beat, order, pod as pod_of, report, scope, uid};
 use crate::gateway::fleet::Admission;
+use crate::gateway::{Fleet, PodId};
 
 const PODS: u8 = 4;
 const CAPTURES: u8 = 6;
@@ -79,7 +79,7 @@ impl Both {
 
     fn heartbeat(&mut self, name: &str, captures: &[(u8, CaptureState)]) -> Result<(), TestCaseError> {
         let reports = captures.iter().map(|(capture, state)| report(&capture.to_string(), *state)).collect();
-        let settled = self.fleet.heartbeat(&pod(name), beat(reports), self.now).unwrap().0.settled;
+        let settled = self.fleet.heartbeat(&pod_of(name), beat(reports), self.now).unwrap().0.settled;
         let reported: BTreeSet<String> = captures.iter().map(|(capture, _)| capture.to_string()).collect();
         for capture in &settled {
             prop_assert!(reported.contains(capture), "settled {capture}, which was not reported");
@@ -111,10 +111,13 @@ impl Both {
             prop_assert_eq!(listed, wanted);
         }
         for (capture, (pod, _)) in &self.open {
-            let admitted = matches!(self.fleet.admit(capture, &uid(pod)), Admission::Open(..));
+            let admitted = matches!(self.fleet.admit(capture, &pod_of(pod)), Admission::Open(..));
             prop_assert!(admitted, "an open capture takes slices of its pod");
-            let alien = matches!(self.fleet.admit(capture, "uid-alien"), Admission::Open(..));
-            prop_assert!(!alien, "and of no other");
+            let elsewhere = PodId { namespace: "other".into(), ..pod_of(pod) };
+            for alien in [pod_of("alien"), elsewhere] {
+                let admitted = matches!(self.fleet.admit(capture, &alien), Admission::Open(..));
+                prop_assert!(!admitted, "and of no other");
+            }
         }
         for (capture, state) in &self.finals {
             prop_assert_eq!(self.fleet.report(capture).unwrap().state, *state, "a final state stays");

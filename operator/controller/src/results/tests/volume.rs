@@ -67,6 +67,7 @@ async fn a_slice_is_stored_once() {
     assert_eq!(put(&results, &scope, 0, slice(&[("work", 8)])).await, Err(SinkError::Conflict));
     let thief = scope_of("cap-1", "session-2", "other");
     assert_eq!(put(&results, &thief, 1, slice(&[("work", 8)])).await, Err(SinkError::Conflict));
+    assert!(matches!(results.assemble(&thief, CPU, 1).await, Err(ResultsError::Missing(_))));
     assert!(matches!(put(&results, &scope, 128, slice(&[("work", 7)])).await, Err(SinkError::Rejected(_))));
     assert!(matches!(put(&results, &scope, 1, b"no profile".to_vec()).await, Err(SinkError::Rejected(_))));
     assert_eq!(files(root.path()).len(), 1, "nothing that was refused is kept");

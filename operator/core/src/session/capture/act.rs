@@ -8,6 +8,7 @@ use super::super::observed::Action;
 use super::{CANCEL_GRACE, Context};
 use crate::agent::Presence;
 use crate::capture::CaptureScope;
+use crate::time::after;
 
 /// What to do for a target in its present phase. Orders are kept open until the outcome is recorded, so that
 /// a new leader accepts what is still on its way.
@@ -57,7 +58,7 @@ pub(super) fn complete(target: &TargetStatus, context: &Context) -> bool {
             target.reason,
             Some(Reason::AgentGone | Reason::CaptureTimedOut | Reason::StartDeadlineExceeded)
         )
-        || context.cancelled_at.is_some_and(|at| now > at + CANCEL_GRACE);
+        || context.cancelled_at.is_some_and(|at| now > after(at, CANCEL_GRACE));
     given_up || nobody
 }
 

@@ -11,6 +11,7 @@ use super::prepare::unstarted;
 use super::{CANCEL_GRACE, Context, GRACE, explain, finish, gives_way};
 use crate::pod::AgentContainerState;
 use crate::text::advised;
+use crate::time::after;
 
 /// After an order is out: what does the capture's report say, and is anybody still there?
 pub(super) fn follow(target: &mut TargetStatus, context: &Context) {
@@ -134,7 +135,7 @@ fn silence(target: &TargetStatus, context: &Context) -> Option<(Reason, String)>
         return Some((Reason::PodGone, "The pod was deleted during the session.".into()));
     };
     if let Some(at) = context.cancelled_at
-        && now > at + CANCEL_GRACE
+        && now > after(at, CANCEL_GRACE)
     {
         return Some((Reason::Cancelled, "The agent did not confirm the cancellation.".into()));
     }
@@ -155,7 +156,10 @@ fn silence(target: &TargetStatus, context: &Context) -> Option<(Reason, String)>
             advised("The attached agent exited during the capture", Reason::AgentGone),
         ));
     }
-    let end = target.start_time.as_ref().map(|t| t.0 + context.session.spec.duration.as_signed() + GRACE);
+    let end = target
+        .start_time
+        .as_ref()
+        .map(|t| after(t.0, context.session.spec.duration.as_signed().saturating_add(GRACE)));
     if end.is_some_and(|end| now > end) {
         return Some((
             Reason::CaptureTimedOut,

@@ -21,6 +21,7 @@ use crate::agent::{Container, PodSecurity, Presence, Terms, World, presence};
 use crate::inject::{self, AdmissionFacts};
 use crate::pod::PodFacts;
 use crate::text::{cut, sentence};
+use crate::time::after;
 use act::actions;
 use follow::follow;
 use prepare::prepare;
@@ -60,7 +61,7 @@ impl<'a> Context<'a> {
             results_until: status
                 .capture_end_time
                 .as_ref()
-                .map(|t| t.0 + session.spec.result_deadline.as_signed()),
+                .map(|t| after(t.0, session.spec.result_deadline.as_signed())),
         }
     }
 
@@ -91,7 +92,7 @@ impl<'a> Context<'a> {
     /// When the agent of a target must have started: the time to wait for a slot does not count.
     fn start_before(&self, target: &TargetStatus) -> Timestamp {
         let from = target.slot_time.as_ref().map_or(self.started, |slot| slot.0);
-        from + self.session.spec.start_deadline.as_signed()
+        after(from, self.session.spec.start_deadline.as_signed())
     }
 
     /// The session of a person to which the target's capture yields.

@@ -11,6 +11,7 @@ use super::{Context, explain, finish};
 use crate::budget::{Asker, Claim, Limits, Place, per_node};
 use crate::schedule::Plan;
 use crate::text::advised;
+use crate::time::{after, before};
 
 /// The longest duration of a capture, as the schema allows it: so long a person may have to wait for another
 /// person's capture of the same container.
@@ -56,9 +57,9 @@ impl Context<'_> {
     /// way. What a trigger saw is over soon.
     fn slot_before(&self, reason: Reason) -> Timestamp {
         let spec = &self.session.spec;
-        let deadline = self.started + spec.start_deadline.as_signed();
+        let deadline = after(self.started, spec.start_deadline.as_signed());
         match spec.trigger {
-            Trigger::OnDemand if reason == Reason::ContainerBusy => deadline + LONGEST_CAPTURE,
+            Trigger::OnDemand if reason == Reason::ContainerBusy => after(deadline, LONGEST_CAPTURE),
             Trigger::Schedule => self.round_ends().map_or(deadline, |end| end.max(deadline)),
             _ => deadline,
         }
@@ -70,7 +71,7 @@ impl Context<'_> {
         let PolicyFacts::Found { uid, spec, .. } = &self.observed.policy else { return None };
         let next = Plan::read(uid, &spec.schedule).ok()?.ticks(self.started).1?;
         let session = &self.session.spec;
-        Some(next.at - session.duration.as_signed() - session.start_deadline.as_signed())
+        Some(before(before(next.at, session.duration.as_signed()), session.start_deadline.as_signed()))
     }
 
     /// The place that the target's capture takes.
