@@ -48,7 +48,7 @@ helm lint --quiet "$chart"
 renders "no agents attached" 'FLEETPROF_ATTACH_DISABLED' '!Attach an agent to a running pod' -- --set attach.enabled=false
 renders "an allowed image" "r'^mirror\.example/agent:.*\$'" -- --set 'image.agent.allowed={mirror.example/agent:*}'
 renders "no values" 'emptyDir:' 'sizeLimit: 5Gi' 'type: RollingUpdate' 'image: "fleetprof-operator:' \
-    '!kind: PersistentVolumeClaim' '!name: fleetprof-alerts' '!FLEETPROF_PROMETHEUS_URL' --
+    '!kind: PersistentVolumeClaim' '!name: fleetprof-alerts' '!FLEETPROF_PROMETHEUS_URL' '!FLEETPROF_AGENT_ALLOW_ROOT' --
 renders "a claim with a storage class" 'kind: PersistentVolumeClaim' 'storageClassName: fast' 'storage: 20Gi' 'type: Recreate' 'claimName: fleetprof-results' \
     '!emptyDir:' '!FLEETPROF_RESULTS_CAPACITY' -- \
     --set results.persistence.enabled=true --set results.storageClass=fast --set results.size=20Gi
@@ -69,6 +69,9 @@ renders "images from a registry" 'image: "registry.example.com/team/fleetprof-op
     --set image.operator.registry=registry.example.com/team --set-string image.operator.tag=1.0 --set image.agent.registry=registry.example.com/team \
     --set 'image.agent.allowed={mirror.example.com/*}' --set 'imagePullSecrets[0].name=pull'
 for component in operator webhook; do
+    renders "the rules for root agents in the $component" 'name: FLEETPROF_DEFAULT_POD_SECURITY' 'value: baseline' \
+        'name: FLEETPROF_AGENT_ALLOW_ROOT' -- --show-only "templates/$component/deployment.yaml" \
+        --set podSecurity.default=baseline --set agent.allowRoot=true
     renders "scheduling of the $component" 'disk: fast' 'key: dedicated' 'topologyKey: zone' 'priorityClassName: high' 'team: platform' -- --values - <<YAML
 $component:
   nodeSelector: {disk: fast}
@@ -87,5 +90,6 @@ refuses "an unused claim" 'results.existingClaim is set, but results.persistence
 refuses "a claim in memory" 'results.medium is set, but results.persistence.enabled is true' -- \
     --set results.medium=Memory --set results.persistence.enabled=true
 refuses "the namespace kube-system" 'fleetprof cannot be installed in kube-system' -- -n kube-system
+refuses "an unknown Pod Security level" "value must be one of 'privileged', 'baseline', 'restricted'" -- --set podSecurity.default=strict
 refuses "an unknown value" "additional properties 'replica' not allowed" -- --set operator.replica=2
 refuses "a Kubernetes version without ValidatingAdmissionPolicy" 'chart requires kubeVersion: >=1.30.0-0' -- --kube-version 1.29.0

@@ -75,6 +75,8 @@ reasons! {
     NameConflict => "rename the pod's container or volume that starts with fleetprof-",
     /// The pod is in a namespace that is excluded from injection.
     NamespaceExcluded => "fleetprof profiles nothing in kube-system and its own namespace",
+    /// The webhook did not know the pod's namespace yet, so the namespace may have opted out of profiling.
+    NamespaceUnknown => "pods that are created later get the agent; meanwhile sessions attach one",
     /// The pod could not be parsed.
     MalformedPod => "see the webhook log for the field",
 

@@ -120,6 +120,8 @@ impl Webhook {
             rules: ClusterRules {
                 excluded_namespaces: vec!["kube-system".into(), own.into()],
                 default_pod_security: PodSecurity::Privileged,
+                // The most that can be added; the pods have to start with it.
+                allow_root: true,
                 images: AgentImages { default: "fleetprof-agent:test".into(), allowed: vec![] },
                 attach_disabled: false,
             }

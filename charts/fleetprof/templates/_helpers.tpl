@@ -75,6 +75,12 @@ app.kubernetes.io/component: {{ index . 1 }}
 - name: FLEETPROF_ALLOWED_AGENT_IMAGES
   value: {{ join "," . | quote }}
 {{- end }}
+- name: FLEETPROF_DEFAULT_POD_SECURITY
+  value: {{ .Values.podSecurity.default }}
+{{- if .Values.agent.allowRoot }}
+- name: FLEETPROF_AGENT_ALLOW_ROOT
+  value: "true"
+{{- end }}
 - name: FLEETPROF_AGENT_PULL_POLICY
   value: {{ .Values.image.agent.pullPolicy }}
 {{- with .Values.tls.existingSecret }}

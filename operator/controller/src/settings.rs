@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use fleetprof_core::agent::PodSecurity;
 use fleetprof_core::image::AgentImages;
+use fleetprof_core::inject::ClusterRules;
 use fleetprof_crds::quantity;
 
 /// Allowed agent images: settings of `run` and of `webhook`.
@@ -27,6 +29,39 @@ impl ImageArgs {
     }
 }
 
+/// What holds in the whole cluster: settings of `run` and of `webhook`, so that both say the same of a pod.
+#[derive(Args, Clone, Debug)]
+pub struct RulesArgs {
+    /// Agent images.
+    #[command(flatten)]
+    pub images: ImageArgs,
+    /// Excluded namespaces, in addition to the operator's own.
+    #[arg(long, env = "FLEETPROF_EXCLUDED_NAMESPACES", default_value = "kube-system", value_delimiter = ',')]
+    pub excluded_namespaces: Vec<String>,
+    /// Pod Security level of namespaces without a label, as configured in the API server: privileged, baseline
+    /// or restricted.
+    #[arg(long, env = "FLEETPROF_DEFAULT_POD_SECURITY", default_value = "privileged", value_parser = level)]
+    pub default_pod_security: PodSecurity,
+    /// Allow injecting agents that run as root beside a target that runs as root or as an unknown user.
+    #[arg(long, env = "FLEETPROF_AGENT_ALLOW_ROOT")]
+    pub allow_root: bool,
+}
+
+impl RulesArgs {
+    /// As decisions look at them, for an operator in the namespace `own`.
+    #[must_use]
+    pub fn get(&self, own: &str) -> ClusterRules {
+        let excluded = self.excluded_namespaces.iter().filter(|name| !name.is_empty()).cloned();
+        ClusterRules {
+            excluded_namespaces: excluded.chain([own.to_owned()]).collect(),
+            default_pod_security: self.default_pod_security,
+            allow_root: self.allow_root,
+            images: self.images.get(),
+            attach_disabled: false,
+        }
+    }
+}
+
 /// Settings of `fleetprof-operator run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunSettings {
@@ -42,9 +77,9 @@ pub struct RunSettings {
     /// IP address of this pod, at which agents reach the leader.
     #[arg(long, env = "POD_IP", default_value = "127.0.0.1")]
     pub pod_ip: IpAddr,
-    /// Agent images.
+    /// What holds in the whole cluster.
     #[command(flatten)]
-    pub images: ImageArgs,
+    pub rules: RulesArgs,
     /// Pull policy of the agent image.
     #[arg(long, env = "FLEETPROF_AGENT_PULL_POLICY", default_value = "IfNotPresent")]
     pub agent_pull_policy: String,
@@ -124,9 +159,52 @@ fn bytes(text: &str) -> Result<u64, String> {
     quantity::bytes(text).ok_or_else(|| format!("{text:?} is not a size in bytes; write it as 5Gi or 500Mi"))
 }
 
+/// Reads a Pod Security level.
+fn level(text: &str) -> Result<PodSecurity, String> {
+    match text {
+        "privileged" | "baseline" | "restricted" => Ok(PodSecurity::parse(text)),
+        _ => Err("write privileged, baseline or restricted".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        rules: RulesArgs,
+    }
+
+    #[test]
+    fn the_rules_of_the_cluster_are_the_strict_ones_unless_they_are_set() {
+        let rules = |words: &[&str]| {
+            let line = Line::try_parse_from([&["fleetprof-operator"], words].concat());
+            line.map(|line| line.rules.get("fleetprof")).map_err(|error| error.to_string())
+        };
+        let default = rules(&[]).unwrap();
+        assert_eq!(default.excluded_namespaces, ["kube-system", "fleetprof"]);
+        assert_eq!(
+            (default.default_pod_security, default.allow_root),
+            (PodSecurity::Privileged, false),
+            "as in an API server without an AdmissionConfiguration"
+        );
+        let set = rules(&[
+            "--default-pod-security=restricted",
+            "--allow-root",
+            "--excluded-namespaces=a,,b",
+            "--allowed-agent-images=x:*",
+        ])
+        .unwrap();
+        assert_eq!(set.excluded_namespaces, ["a", "b", "fleetprof"]);
+        assert_eq!((set.default_pod_security, set.allow_root), (PodSecurity::Restricted, true));
+        assert_eq!(set.images.allowed, ["x:*"]);
+        let refused = rules(&["--default-pod-security=strict"]).unwrap_err();
+        assert!(refused.contains("write privileged, baseline or restricted"), "{refused}");
+    }
 
     #[test]
     fn quantities_of_bytes() {

@@ -54,10 +54,12 @@ fn refusal(spec: &Value) -> Option<Reason> {
     let cluster = ClusterRules {
         excluded_namespaces: vec![],
         default_pod_security: PodSecurity::Privileged,
+        allow_root: true,
         images: AgentImages::default(),
         attach_disabled: false,
     };
-    let facts = AdmissionFacts { namespace: "shop", namespace_labels: &BTreeMap::new(), cluster: &cluster };
+    let facts =
+        AdmissionFacts { namespace: "shop", namespace_labels: Some(&BTreeMap::new()), cluster: &cluster };
     let verdict = judge(&view, &facts, [PolicyView::from(&policy)]);
     assert!(matches!(verdict, Verdict::Skip(_) | Verdict::Inject { .. }), "{verdict:?}");
     if let Verdict::Skip(skip) = verdict { Some(skip.reason) } else { None }

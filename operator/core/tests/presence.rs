@@ -38,6 +38,7 @@ fn rules() -> ClusterRules {
     ClusterRules {
         excluded_namespaces: vec!["kube-system".into()],
         default_pod_security: PodSecurity::Baseline,
+        allow_root: false,
         images: common::images().clone(),
         attach_disabled: false,
     }
@@ -66,7 +67,8 @@ fn linked_by(
     let labels = Labels::new();
     let view = PolicyView::from(policy);
     let refusal = |pod: &PodFacts, _: &Policies<'_>| {
-        let facts = AdmissionFacts { namespace: &pod.namespace, namespace_labels: &labels, cluster: rules };
+        let facts =
+            AdmissionFacts { namespace: &pod.namespace, namespace_labels: Some(&labels), cluster: rules };
         refusal(pod, &facts, Some(&policy.spec)).map(|skip| skip.reason)
     };
     let links = link::pods(

@@ -33,9 +33,12 @@ impl Refusals {
     #[must_use]
     pub fn refusal(&self, pod: &PodFacts, policies: &Policies<'_>) -> Option<Reason> {
         let view = self.parsed(pod.uninjected.as_ref()?)?;
-        let labels = self.namespaces.labels(&pod.namespace);
-        let facts =
-            AdmissionFacts { namespace: &pod.namespace, namespace_labels: &labels, cluster: &self.rules };
+        let labels = self.namespaces.known(&pod.namespace);
+        let facts = AdmissionFacts {
+            namespace: &pod.namespace,
+            namespace_labels: labels.as_ref(),
+            cluster: &self.rules,
+        };
         match judge(&view, &facts, policies.near(&pod.namespace)) {
             Verdict::Skip(skip) => Some(skip.reason),
             Verdict::Inject { .. } | Verdict::Present | Verdict::NotSelected => None,

@@ -5,7 +5,6 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetprof_core::agent::PodSecurity;
 use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::session::Settings;
 use fleetprof_core::trigger::verdict::Setup;
@@ -95,10 +94,8 @@ struct Common {
 impl Parts {
     fn common(&self) -> Common {
         let rules = Arc::new(ClusterRules {
-            excluded_namespaces: vec!["kube-system".into(), self.settings.namespace.clone()],
-            default_pod_security: PodSecurity::default(),
-            images: self.settings.images.get(),
             attach_disabled: self.settings.attach_disabled,
+            ..self.settings.rules.get(&self.settings.namespace)
         });
         let events = Events::new(self.client.clone(), &self.settings.pod_name);
         Common {

@@ -25,10 +25,16 @@ impl Namespaces {
         Self { cache, rules }
     }
 
+    /// Labels of a namespace; `None` where it is not known.
+    #[must_use]
+    pub fn known(&self, namespace: &str) -> Option<Labels> {
+        Some(self.cache.get("", namespace)?.metadata.labels.clone().unwrap_or_default())
+    }
+
     /// Labels of a namespace; none where it is not known.
     #[must_use]
     pub fn labels(&self, namespace: &str) -> Labels {
-        self.cache.get("", namespace).and_then(|n| n.metadata.labels.clone()).unwrap_or_default()
+        self.known(namespace).unwrap_or_default()
     }
 
     /// Labels of a namespace that cluster policies reach.

@@ -2,10 +2,9 @@
 
 use anyhow::Context;
 use clap::Args;
-use fleetprof_core::agent::PodSecurity;
 use fleetprof_core::inject::{AgentSettings, ClusterRules, default_resources};
 
-use crate::settings::ImageArgs;
+use crate::settings::RulesArgs;
 
 /// Settings of `fleetprof-operator webhook`.
 #[derive(Args, Clone, Debug)]
@@ -16,9 +15,9 @@ pub struct WebhookArgs {
     /// Name prefix of Services, Secrets and webhooks.
     #[arg(long, env = "FLEETPROF_NAME", default_value = "fleetprof")]
     pub name: String,
-    /// Agent images.
+    /// What holds in the whole cluster.
     #[command(flatten)]
-    pub images: ImageArgs,
+    pub rules: RulesArgs,
     /// Pull policy of the agent image.
     #[arg(long, env = "FLEETPROF_AGENT_PULL_POLICY", default_value = "IfNotPresent")]
     pub agent_pull_policy: String,
@@ -36,12 +35,6 @@ pub struct WebhookArgs {
     /// managed by the leader.
     #[arg(long, env = "FLEETPROF_TLS_SECRET", default_value = "")]
     pub tls_secret: String,
-    /// Excluded namespaces, in addition to the operator's own.
-    #[arg(long, env = "FLEETPROF_EXCLUDED_NAMESPACES", default_value = "kube-system", value_delimiter = ',')]
-    pub excluded_namespaces: Vec<String>,
-    /// Pod Security level of namespaces without a label, as configured in the API server.
-    #[arg(long, env = "FLEETPROF_DEFAULT_POD_SECURITY", default_value = "privileged")]
-    pub default_pod_security: String,
     /// Port for the API server.
     #[arg(long, env = "FLEETPROF_WEBHOOK_PORT", default_value_t = 9443)]
     pub port: u16,
@@ -76,22 +69,9 @@ impl WebhookArgs {
         })
     }
 
-    /// Cluster-wide settings.
-    pub(super) fn rules(&self) -> anyhow::Result<ClusterRules> {
-        let level = self.default_pod_security.as_str();
-        anyhow::ensure!(
-            matches!(level, "privileged" | "baseline" | "restricted"),
-            "invalid FLEETPROF_DEFAULT_POD_SECURITY {level:?}; must be privileged, baseline or restricted"
-        );
-        let mut excluded_namespaces: Vec<String> =
-            self.excluded_namespaces.iter().filter(|n| !n.is_empty()).cloned().collect();
-        excluded_namespaces.push(self.namespace.clone());
-        Ok(ClusterRules {
-            excluded_namespaces,
-            default_pod_security: PodSecurity::parse(level),
-            images: self.images.get(),
-            attach_disabled: false,
-        })
+    /// What holds in the whole cluster.
+    pub(super) fn rules(&self) -> ClusterRules {
+        self.rules.get(&self.namespace)
     }
 
     pub(super) fn tls_secret(&self) -> String {

@@ -91,7 +91,7 @@ async fn answer(
     (metrics, connections): (Metrics, ConnectionMetrics),
     gates: &Gates,
 ) -> anyhow::Result<()> {
-    let (agent, rules) = (args.agent()?, args.rules()?);
+    let (agent, rules) = (args.agent()?, args.rules());
     let listeners = (server::bind(args.port)?, server::bind(args.data_port)?);
     let stopped = signals::stopped();
     tokio::pin!(stopped);

@@ -1,7 +1,5 @@
 //! What is answered to the creation of a pod? What the injection report says, as a patch.
 
-use std::collections::BTreeMap;
-
 use fleetprof_core::inject::{AdmissionFacts, Outcome, inject, read};
 use fleetprof_crds::Reason;
 use serde_json::Value;
@@ -41,13 +39,7 @@ pub(super) fn review<'a>(state: &WebhookState, request: &'a Request<'_>) -> (Rep
 fn decide(state: &WebhookState, namespace: &str, pod: &Value) -> Outcome {
     let policies = state.index.policies(namespace);
     let labels = state.index.labels(namespace);
-    // Every namespace has this label, also one that is too new to be known here.
-    let by_name = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())]);
-    let facts = AdmissionFacts {
-        namespace,
-        namespace_labels: labels.as_ref().unwrap_or(&by_name),
-        cluster: &state.rules,
-    };
+    let facts = AdmissionFacts { namespace, namespace_labels: labels.as_ref(), cluster: &state.rules };
     let agent = state.agent.borrow().clone();
     inject(pod, &facts, policies.iter(), &agent).outcome
 }

@@ -140,5 +140,12 @@ fn may_attach(pod: &PodFacts, policy: Option<Terms<'_>>, refusal: Option<Skip>) 
 
 /// Whether what keeps a sidecar out of a pod keeps an attached agent out as well.
 fn bars_attaching(reason: Reason) -> bool {
-    matches!(reason, Reason::OptedOut | Reason::WindowsNode | Reason::StaticPod | Reason::NamespaceExcluded)
+    matches!(
+        reason,
+        Reason::OptedOut
+            | Reason::NamespaceUnknown
+            | Reason::WindowsNode
+            | Reason::StaticPod
+            | Reason::NamespaceExcluded
+    )
 }

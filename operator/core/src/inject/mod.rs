@@ -18,6 +18,7 @@ mod sidecar;
 mod tests;
 mod user;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use fleetprof_crds::agent_resources::AgentResources;
@@ -35,13 +36,17 @@ use crate::pod::PodFacts;
 use crate::view::{PolicyView, serving};
 use raw::RawPod;
 
+/// The label that the API server gives every namespace.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
 /// What the pod itself does not tell.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionFacts<'a> {
     /// Namespace of the request; a pod at creation often does not name its own.
     pub namespace: &'a str,
-    /// Labels of that namespace.
-    pub namespace_labels: &'a BTreeMap<String, String>,
+    /// Labels of that namespace; `None` where it is not known, so that neither its opt-out nor its Pod Security
+    /// level is.
+    pub namespace_labels: Option<&'a BTreeMap<String, String>>,
     /// What holds in the whole cluster.
     pub cluster: &'a ClusterRules,
 }
@@ -53,6 +58,8 @@ pub struct ClusterRules {
     pub excluded_namespaces: Vec<String>,
     /// Pod Security level of namespaces without the label `pod-security.kubernetes.io/enforce`.
     pub default_pod_security: PodSecurity,
+    /// Whether an agent may be injected as root, where its target runs as root or as an unknown user.
+    pub allow_root: bool,
     /// The images that agents may have.
     pub images: AgentImages,
     /// Whether an administrator forbids to attach agents to running pods.
@@ -60,8 +67,16 @@ pub struct ClusterRules {
 }
 
 impl AdmissionFacts<'_> {
+    /// An unknown namespace may have any level, so the strictest is assumed.
     fn pod_security(&self) -> PodSecurity {
-        PodSecurity::enforced(self.namespace_labels, self.cluster.default_pod_security)
+        let default = self.cluster.default_pod_security;
+        self.namespace_labels.map_or(PodSecurity::Restricted, |labels| PodSecurity::enforced(labels, default))
+    }
+
+    /// The labels that policies select the namespace by; every namespace has one with its name.
+    fn selectable_labels(&self) -> Cow<'a, BTreeMap<String, String>> {
+        let by_name = || [(NAME_LABEL.to_owned(), self.namespace.to_owned())].into();
+        self.namespace_labels.map_or_else(|| Cow::Owned(by_name()), Cow::Borrowed)
     }
 }
 
@@ -164,7 +179,8 @@ pub fn judge<'a>(
     if raw.is_injected() {
         return Verdict::Present;
     }
-    let served = serving(policies, facts.namespace, Some(facts.namespace_labels), |key| raw.label(key));
+    let labels = facts.selectable_labels();
+    let served = serving(policies, facts.namespace, Some(&labels), |key| raw.label(key));
     let Some(policy) = served else { return Verdict::NotSelected };
     match admit(&raw, facts, policy.spec) {
         Ok((container, agent)) => Verdict::Inject { policy: policy.name, container, agent },
@@ -209,6 +225,13 @@ fn admit<'a>(
             Skip::new(Reason::ImageNotAllowed, format!("agent.image of the policy: {cause}"))
         })?;
     let user = agent_user(chosen.name, user::user_of(raw, chosen)?, facts.pod_security())?;
+    if user == AgentUser::Root && !facts.cluster.allow_root {
+        let cause = format!(
+            "the agent of the container {} would run as root, and agent.allowRoot of the chart is false",
+            chosen.name
+        );
+        return Err(Skip::new(Reason::UnknownUser, cause));
+    }
     Ok((chosen.name, Agent { user, image, resources: spec.agent.resources.as_ref() }))
 }
 

@@ -31,10 +31,23 @@ fn namespace(facts: &AdmissionFacts<'_>) -> Result<(), Skip> {
     Ok(())
 }
 
-/// The pod's own label wins over its namespace's.
+/// The pod's own label wins over its namespace's. A namespace that is not known may have opted out.
 fn opted_in(pod: &RawPod<'_>, facts: &AdmissionFacts<'_>) -> Result<(), Skip> {
-    let of_namespace = facts.namespace_labels.get(names::OPT_LABEL).map(String::as_str);
-    match (pod.label(names::OPT_LABEL), of_namespace) {
+    let own = pod.label(names::OPT_LABEL);
+    let Some(labels) = facts.namespace_labels else {
+        return match own {
+            Some(names::OPT_DISABLED | names::OPT_ENABLED) => by_label(own, None),
+            _ => Err(Skip::new(
+                Reason::NamespaceUnknown,
+                format!("the labels of the namespace {} are not known yet", facts.namespace),
+            )),
+        };
+    };
+    by_label(own, labels.get(names::OPT_LABEL).map(String::as_str))
+}
+
+fn by_label(of_pod: Option<&str>, of_namespace: Option<&str>) -> Result<(), Skip> {
+    match (of_pod, of_namespace) {
         (Some(names::OPT_DISABLED), _) => {
             Err(Skip::new(Reason::OptedOut, "the pod has the label fleetprof.dev/profiling=disabled"))
         }

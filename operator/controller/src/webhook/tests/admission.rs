@@ -6,7 +6,8 @@ const PODS: &str = "/mutate/pods";
 const SESSIONS: &str = "/mutate/profilesessions";
 
 fn pod() -> Value {
-    json!({"metadata": {"generateName": "orders-"}, "spec": {"containers": [{"name": "orders"}], "unheardOf": {"kept": true}}})
+    let container = json!({"name": "orders", "securityContext": {"runAsUser": 1000}});
+    json!({"metadata": {"generateName": "orders-"}, "spec": {"containers": [container], "unheardOf": {"kept": true}}})
 }
 
 fn create(namespace: &str, object: Value) -> Value {
@@ -66,6 +67,18 @@ async fn pods_that_are_left_out_are_allowed_as_they_are_and_counted_by_reason() 
             webhook.metrics()
         );
     }
+}
+
+#[tokio::test]
+async fn a_pod_of_a_namespace_that_no_watch_has_brought_gets_no_agent() {
+    let mut webhook = Webhook::new();
+    webhook.set_policies([policy("too-new", "all", json!({}))]);
+    assert!(patch(&webhook.review(PODS, create("too-new", pod())).await).is_empty());
+    assert!(
+        webhook.metrics().contains("{webhook=\"pods\",outcome=\"skipped\",reason=\"NamespaceUnknown\"} 1"),
+        "{}",
+        webhook.metrics()
+    );
 }
 
 #[tokio::test]

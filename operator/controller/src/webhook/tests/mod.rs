@@ -57,6 +57,7 @@ impl Webhook {
         let rules = ClusterRules {
             excluded_namespaces: vec!["kube-system".into()],
             default_pod_security: PodSecurity::Privileged,
+            allow_root: false,
             images,
             attach_disabled: false,
         };

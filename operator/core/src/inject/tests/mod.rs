@@ -60,10 +60,12 @@ pub fn all() -> Policy {
     Policy::new("all", "2026-01-01T00:00:00Z", json!({}))
 }
 
+/// Where agents may run as root; what holds by default has tests of its own.
 pub fn cluster() -> ClusterRules {
     ClusterRules {
         excluded_namespaces: vec!["kube-system".into(), "fleetprof".into()],
         default_pod_security: PodSecurity::Privileged,
+        allow_root: true,
         images: images(),
         attach_disabled: false,
     }
@@ -128,7 +130,7 @@ pub fn outcome_in(
     policies: &[Policy],
 ) -> Outcome {
     let (namespace_labels, cluster) = (labels(namespace_labels), cluster());
-    let facts = AdmissionFacts { namespace, namespace_labels: &namespace_labels, cluster: &cluster };
+    let facts = AdmissionFacts { namespace, namespace_labels: Some(&namespace_labels), cluster: &cluster };
     inject(pod, &facts, policies.iter().map(|p| p.view(namespace)), &settings()).outcome
 }
 

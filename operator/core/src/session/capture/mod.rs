@@ -82,7 +82,7 @@ impl<'a> Context<'a> {
         };
         let refusal = |pod: &PodFacts| {
             let facts =
-                AdmissionFacts { namespace: &pod.namespace, namespace_labels: labels, cluster: rules };
+                AdmissionFacts { namespace: &pod.namespace, namespace_labels: Some(labels), cluster: rules };
             inject::refusal(pod, &facts, policy.map(|terms| terms.spec))
         };
         let container = Container { name: &target.container, attached_as: &target.attached_as };
