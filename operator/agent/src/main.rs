@@ -35,6 +35,10 @@ enum Command {
 
 fn main() -> ExitCode {
     log();
+    // Whatever runs out of memory, the agent goes before the app. Only possible while the process is dumpable.
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "1000") {
+        tracing::warn!(%error, "failed to raise the OOM score; the app may be killed before the agent");
+    }
     // No other process may read the token, environment and memory, not even one with the same user id.
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
         tracing::warn!(%error, "failed to make the process undumpable; other processes of its user can read its memory");

@@ -71,7 +71,7 @@ pub fn bound_resources(request: &CaptureRequest) -> nix::Result<()> {
     let bounds = [
         (Resource::RLIMIT_CORE, 0),
         (Resource::RLIMIT_AS, ADDRESS_SPACE),
-        (Resource::RLIMIT_DATA, DATA),
+        (Resource::RLIMIT_DATA, request.memory_bytes.map_or(DATA, |bytes| bytes.min(DATA))),
         (Resource::RLIMIT_CPU, 30 + seconds / 2),
         (Resource::RLIMIT_FSIZE, FILE_SIZE),
     ];

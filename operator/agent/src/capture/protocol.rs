@@ -58,6 +58,9 @@ pub struct CaptureRequest {
     /// As root, become the target's user before touching it.
     #[serde(default)]
     pub assume_target_uid: bool,
+    /// Most bytes that the worker may allocate; less than its own bound, or that.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
 }
 
 impl CaptureRequest {

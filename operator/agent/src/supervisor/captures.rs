@@ -21,7 +21,7 @@ use crate::capture::protocol::bounded;
 /// Most captures that are not settled; with more, orders wait.
 pub const MAX_LIVE: usize = 64;
 /// Most settled captures that are remembered in memory.
-const MAX_SETTLED: usize = 8192;
+const MAX_SETTLED: usize = 512;
 
 /// Why a running worker is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

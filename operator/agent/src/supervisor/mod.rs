@@ -18,6 +18,7 @@ mod credential;
 mod gateway;
 pub mod inspect;
 mod loops;
+mod memory;
 mod observe;
 pub mod outcome;
 mod run_worker;
@@ -97,7 +98,7 @@ async fn serve(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> 
 fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
     let instance = spool::hex(&agent::random_bytes::<8>());
     let spool = Spool::open(&settings.spool_candidates(&instance))?;
-    if spool.root().starts_with(settings::MEMORY_DIR) {
+    if spool.is_shared() {
         settings.spool_limit = settings.spool_limit.min(settings::MEMORY_LIMIT);
     }
     let credential = match (mode, &settings.ticket) {

@@ -4,17 +4,20 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use fleetprof_crds::Reason;
-use fleetprof_crds::wire::{ContainerReport, Problem};
+use fleetprof_crds::wire::{AgentMode, ContainerReport, Problem};
 
 use super::captures::problem;
 use super::choose::{self, Container, Earlier};
 use super::inspect::{Inspection, inspect};
+use super::memory;
 use super::usage::{self, Node, Reading};
 use crate::capture::protocol::bounded;
 use crate::proc::{ProcTree, Process, read_bounded};
 
 /// Most containers in a heartbeat.
 const MAX_CONTAINERS: usize = 64;
+/// Where the agent's container has its own cgroup mounted.
+const OWN_CGROUP: &str = "/sys/fs/cgroup";
 /// Shorter times between two readings give no meaningful percentage.
 const SHORTEST: Duration = Duration::from_secs(2);
 /// A runtime is looked up again after this: a shell may have become another program.
@@ -99,6 +102,12 @@ impl Observer {
             memory_of_node: inspection.usage.is_some_and(|u| u.memory_limit.is_none()),
             problem: self.obstacle(main),
         }
+    }
+
+    /// Bytes that a worker may allocate that captures the process `pid`.
+    pub async fn worker_memory(&self, mode: AgentMode, pid: i32) -> Result<u64, Problem> {
+        let target = inspect(&self.tree, pid, false).await.usage;
+        memory::of_worker(mode, usage::read(OWN_CGROUP.as_ref()).ok(), target)
     }
 
     fn runtime(&mut self, main: &Process) -> Option<String> {

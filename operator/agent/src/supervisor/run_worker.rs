@@ -55,6 +55,7 @@ async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem>
     };
     let spooled =
         |e: std::io::Error| problem(Reason::SpoolFailed, format!("failed to prepare the spool: {e}"));
+    let memory = agent.observer.lock().await.worker_memory(agent.mode, target.pid).await?;
     let output_dir = agent.spool.slices_dir(&order.capture).map_err(spooled)?;
     let request = CaptureRequest {
         pid: target.pid,
@@ -67,6 +68,7 @@ async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem>
         output_dir,
         labels: std::collections::BTreeMap::new(),
         assume_target_uid: true,
+        memory_bytes: Some(memory),
     };
     let child = spawn(agent, &request).await.map_err(failed)?;
     Ok((target, child))

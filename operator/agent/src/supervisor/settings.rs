@@ -9,9 +9,10 @@ use fleetprof_crds::ProfileKind;
 
 use crate::capture;
 
-/// Fallback directory for the spool, which counts as memory of the pod.
+/// Memory that the containers of a pod share: the spool of a sidecar, and the fallback of an attached agent. It
+/// outlives the agent's container, and counts as the agent's memory.
 pub(super) const MEMORY_DIR: &str = "/dev/shm";
-/// Maximum size of slices in the fallback spool, in bytes.
+/// Maximum size of slices there, in bytes; an app finds 64 MiB there.
 pub(super) const MEMORY_LIMIT: u64 = 8 * 1024 * 1024;
 
 /// Settings of the agent.
@@ -53,9 +54,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Where the spool may be, best first: the volume of a sidecar outlives the agent's restarts. An attached
-    /// agent has no volume: it takes a private directory in `/tmp`, or in memory where even that is
-    /// read-only.
+    /// Where the spool may be, best first: that of a sidecar is told by the webhook and outlives the agent's
+    /// restarts. An attached agent takes a private directory in `/tmp`, or in memory where that is read-only.
     #[must_use]
     pub fn spool_candidates(&self, instance: &str) -> Vec<PathBuf> {
         let private = format!("fleetprof-{instance}");

@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::{CaptureReport, CaptureState, MAX_SLICE_BYTES, MAX_SLICES, Problem, SliceId};
 use serde::{Deserialize, Serialize};
 
+use super::settings::MEMORY_DIR;
 use crate::capture::protocol::{slice_file, slice_id};
 
 /// How long the record of a settled capture is kept, so that it is never run again.
@@ -87,13 +88,20 @@ impl Spool {
             }
         }
         Err(io::Error::other(format!(
-            "no writable directory for the spool:{refusals} mount a volume at the first of them"
+            "no writable directory for the spool:{refusals} make one of them writable"
         )))
     }
 
     fn create(root: &Path) -> io::Result<Self> {
-        for dir in [root.to_owned(), root.join("captures"), root.join("slices")] {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+        let meta = fs::symlink_metadata(root)?;
+        let shared =
+            root.parent().and_then(|dir| fs::metadata(dir).ok()).is_some_and(|dir| dir.mode() & 0o1000 != 0);
+        if shared && !(meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw()) {
+            return Err(io::Error::other("it belongs to another user"));
+        }
+        for dir in ["captures", "slices"] {
+            DirBuilder::new().recursive(true).mode(0o700).create(root.join(dir))?;
         }
         let probe = root.join(".probe");
         write_synced(&probe, b"fleetprof")?;
@@ -182,15 +190,28 @@ impl Spool {
         let _ = fs::remove_dir_all(&self.root);
     }
 
+    /// Whether it is in memory that other containers of the pod share: those of the same user can write there, so
+    /// no trust is kept in it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.root.starts_with(MEMORY_DIR)
+    }
+
     /// The CA certificates that were kept, if any.
     #[must_use]
     pub fn ca(&self) -> Option<String> {
+        if self.is_shared() {
+            return None;
+        }
         let bytes = crate::proc::read_bounded(self.root.join("ca.pem"), MAX_CA_BYTES as u64).ok()?;
         String::from_utf8(bytes).ok()
     }
 
     /// Keeps CA certificates for the agent's next start.
     pub fn save_ca(&self, pem: &str) -> io::Result<()> {
+        if self.is_shared() {
+            return Ok(());
+        }
         write_synced(&self.root.join("ca.pem"), pem.as_bytes())
     }
 
@@ -261,6 +282,26 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_a_pod_shares_is_used_only_where_it_is_ours_and_nothing_there_is_trusted() {
+        let other = scratch("other");
+        let link = scratch("link");
+        let _ = fs::remove_file(&link);
+        fs::create_dir(&other).unwrap();
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        let refused = Spool::open(std::slice::from_ref(&link)).unwrap_err().to_string();
+        assert!(refused.contains("belongs to another user"), "{refused}");
+        fs::remove_file(link).unwrap();
+        fs::remove_dir_all(other).unwrap();
+
+        let name = format!("fleetprof-test-{}", std::process::id());
+        let spool = Spool::open(&[Path::new(MEMORY_DIR).join(name)]).unwrap();
+        spool.save_ca("forged").unwrap();
+        fs::write(spool.root().join("ca.pem"), "forged").unwrap();
+        assert!(spool.is_shared() && spool.ca().is_none());
+        spool.remove();
+    }
+
+    #[test]
     fn records_and_slices_survive_and_damage_is_left_out() {
         let spool = Spool::open(&[scratch("records")]).unwrap();
         let hostile = record("../../etc/passwd");
@@ -306,6 +347,6 @@ mod tests {
         assert_eq!(spool.root(), good);
         spool.remove();
         let error = Spool::open(&["/proc/nothing".into()]).unwrap_err().to_string();
-        assert!(error.contains("/proc/nothing") && error.contains("mount a volume"), "{error}");
+        assert!(error.contains("/proc/nothing") && error.contains("make one of them writable"), "{error}");
     }
 }

@@ -148,6 +148,7 @@ pub fn request(pid: i32, collector: Collector, duration_ms: u64) -> CaptureReque
         output_dir: directory(),
         labels: BTreeMap::from([("k8s.pod.name".to_owned(), "orders-0".to_owned())]),
         assume_target_uid: false,
+        memory_bytes: None,
     }
 }
 

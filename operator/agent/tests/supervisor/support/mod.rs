@@ -72,8 +72,8 @@ impl Scratch {
         }
         fs::write(dir.join("cgroup"), format!("0::/../cri-containerd-{BOX}.scope\n")).unwrap();
         let files = [
-            ("memory.current", "250"),
-            ("memory.max", "1000"),
+            ("memory.current", "250000000"),
+            ("memory.max", "1000000000"),
             ("memory.stat", "inactive_file 0"),
             ("cpu.stat", "usage_usec 5"),
             ("cpu.max", "50000 100000"),
