@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::quantity::{Memory, Millicores};
 
-/// Resources of an injected agent. Unset values are not filled in from the chart.
+/// Resources of an injected agent. Unset values are those of the chart: without a CPU request, a
+/// HorizontalPodAutoscaler would stop scaling.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(

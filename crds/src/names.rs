@@ -42,8 +42,6 @@ pub const SIDECAR_NAME: &str = "fleetprof-agent";
 pub const ATTACHED_PREFIX: &str = "fleetprof-agent-";
 /// Name of the injected volume with the pod-bound token.
 pub const TOKEN_VOLUME: &str = "fleetprof-token";
-/// Name of the injected volume for the spool.
-pub const SPOOL_VOLUME: &str = "fleetprof-spool";
 /// Audience of the agents' service-account tokens.
 pub const AUDIENCE: &str = "fleetprof.dev/gateway";
 
@@ -69,6 +67,8 @@ pub const MAX_TARGETS: usize = 50;
 pub const MAX_REPEATS: i32 = 50;
 /// Maximum number of entries in `status.linkedApps`.
 pub const MAX_LINKED_APPS: usize = 100;
+/// Maximum bytes of the message of a row of `linkedApps`.
+pub const MAX_LINK_MESSAGE: usize = 256;
 /// Maximum size of `status.linkedApps` and `status.failingNamespaces` as JSON, in bytes, so that a policy
 /// stays below 20 KB.
 pub const MAX_LINKED_APPS_BYTES: usize = 13_000;

@@ -141,6 +141,9 @@ pub struct LinkedApp {
     pub state: LinkState,
     /// Reason reported by the least healthy pod.
     pub reason: Reason,
+    /// What the reason refers to, such as the LimitRange that leaves no room for the agent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
     /// When the workload was last profiled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_profile_time: Option<Time>,

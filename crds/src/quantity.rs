@@ -72,6 +72,23 @@ pub struct Quantity {
     nanos: i128,
 }
 
+impl Quantity {
+    /// Nothing.
+    pub const ZERO: Self = Self { nanos: 0 };
+
+    /// The quantity of this many billionths.
+    #[must_use]
+    pub const fn from_nanos(nanos: i128) -> Self {
+        Self { nanos }
+    }
+
+    /// Billionths, from -2^63 to 2^63 times 10^9 in a quantity that was read.
+    #[must_use]
+    pub const fn nanos(self) -> i128 {
+        self.nanos
+    }
+}
+
 /// Why text is not a quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuantityError {

@@ -73,6 +73,9 @@ reasons! {
     StaticPod => "static pods cannot be profiled; run the app as a DaemonSet",
     /// The pod already has a container or volume with a name that the agent uses.
     NameConflict => "rename the pod's container or volume that starts with fleetprof-",
+    /// A LimitRange or ResourceQuota of the namespace, or the pod's own `spec.resources`, leaves no room for the
+    /// agent.
+    ResourcesConflict => "change what the message names or agent.resources, or use agent.mode Ephemeral",
     /// The pod is in a namespace that is excluded from injection.
     NamespaceExcluded => "fleetprof profiles nothing in kube-system and its own namespace",
     /// The webhook did not know the pod's namespace yet, so the namespace may have opted out of profiling.
@@ -162,7 +165,9 @@ reasons! {
     /// The agent's spool was full, so it dropped its oldest slices before they were uploaded.
     SpoolFull => "check that the agent can reach the gateway: slices stay in the spool until they are stored",
     /// The agent's spool is not writable.
-    SpoolFailed => "check the volume fleetprof-spool of the pod",
+    SpoolFailed => "check that /dev/shm or /tmp of the agent's container is writable and has free space",
+    /// A capture could take memory that the app needs.
+    NotEnoughMemory => "raise the memory limit that the message names",
     /// Results have not arrived by the result timeout; they may still arrive.
     ResultsDelayed => "",
     /// Results did not arrive by the result deadline.

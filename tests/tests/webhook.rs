@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use fleetprof_core::agent::PodSecurity;
 use fleetprof_core::image::AgentImages;
-use fleetprof_core::inject::{AgentSettings, ClusterRules, default_resources};
+use fleetprof_core::inject::{AgentSettings, ClusterRules};
 use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use fleetprof_operator::server::{ConnectionMetrics, Limits};
@@ -20,8 +20,8 @@ use fleetprof_tests::people::{cluster_policy, create, object};
 use fleetprof_tests::{admin, api_server, chart, person, wait_for};
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use k8s_openapi::api::core::v1::{LimitRange, Namespace, Pod, ResourceQuota, Secret, ServiceAccount};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -108,12 +108,12 @@ impl Webhook {
             pull_policy: "Never".into(),
             gateway: "https://gateway:8443".into(),
             ca_bundle: tls.loaded().await.ca_bundle().to_string(),
-            resources: default_resources(),
             token_ttl_seconds: 3600,
         };
         let index = Index::watch(client, &WatchMetrics::default());
         index.policies_synced().await;
         index.namespaces_synced().await;
+        index.resources_synced().await;
         let state = WebhookState {
             index,
             agent: watch::channel(Arc::new(agent)).1,
@@ -124,6 +124,7 @@ impl Webhook {
                 allow_root: true,
                 images: AgentImages { default: "fleetprof-agent:test".into(), allowed: vec![] },
                 attach_disabled: false,
+                agent_resources: Value::Null,
             }
             .into(),
             own_user: "system:serviceaccount:fleetprof:fleetprof-operator".into(),
@@ -238,6 +239,108 @@ async fn register(client: &Client, webhook: &Webhook, namespaces: &[&str]) -> Re
     assert_eq!(wanted.len(), 2);
     assert!(registration::apply(client, &webhook.names, &wanted).await?);
     assert!(!registration::apply(client, &webhook.names, &wanted).await?, "nothing differs");
+    Ok(())
+}
+
+/// A namespace with a policy and these LimitRanges and quotas.
+async fn ruled(client: &Client, name: &str, rules: &[Value]) -> Result<String> {
+    let namespace = namespace(client, name, json!({})).await?;
+    policy(client, &namespace).await?;
+    for (n, rule) in rules.iter().enumerate() {
+        let mut object = rule.clone();
+        object["metadata"] = json!({"name": format!("rule-{n}")});
+        if object["spec"]["limits"].is_array() {
+            let ranges = Api::<LimitRange>::namespaced(client.clone(), &namespace);
+            ranges.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+            continue;
+        }
+        let quotas = Api::<ResourceQuota>::namespaced(client.clone(), &namespace);
+        let quota = quotas.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+        // What the quota controller does; nothing is used yet.
+        let hard = rule["spec"]["hard"].clone();
+        let used: serde_json::Map<_, _> =
+            hard.as_object().into_iter().flatten().map(|(key, _)| (key.clone(), json!("0"))).collect();
+        let status = json!({"status": {"hard": hard, "used": used}});
+        let name = quota.name_any();
+        quotas.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await?;
+    }
+    Ok(namespace)
+}
+
+fn limit_range(kind: &str, rule: Value) -> Value {
+    let mut limit = rule;
+    limit["type"] = json!(kind);
+    json!({"spec": {"limits": [limit]}})
+}
+
+/// A pod of 100m and 64Mi, as requests and limits, with these resources of its own.
+fn sized(of_pod: Value) -> Result<Pod> {
+    let mut pod = serde_json::to_value(pod(json!({"runAsUser": 1000})))?;
+    let amounts = json!({"cpu": "100m", "memory": "64Mi"});
+    pod["spec"]["containers"][0]["resources"] = json!({"requests": amounts, "limits": amounts});
+    if !of_pod.is_null() {
+        pod["spec"]["resources"] = of_pod;
+    }
+    Ok(serde_json::from_value(pod)?)
+}
+
+#[tokio::test]
+async fn no_pod_is_refused_because_of_what_the_agent_asks_for() -> Result<()> {
+    let client = server().await?;
+    let own = namespace(&client, "own", json!({})).await?;
+    let (both, none) = (json!({"cpu": "100m", "memory": "64Mi"}), json!(null));
+    let container = |rule: Value| vec![limit_range("Container", rule)];
+    let quota = |hard: Value| vec![json!({"spec": {"hard": hard}})];
+    // (name, rules, resources of the pod, whether it gets an agent)
+    let cases = [
+        ("min-cpu", container(json!({"min": {"cpu": "50m"}})), none.clone(), true),
+        ("max-memory", container(json!({"max": {"memory": "128Mi"}})), none.clone(), true),
+        ("ratio", container(json!({"maxLimitRequestRatio": {"memory": "4"}})), none.clone(), true),
+        ("default-cpu", container(json!({"default": {"cpu": "20m"}})), none.clone(), true),
+        ("small", container(json!({"max": {"cpu": "100m", "memory": "64Mi"}})), none.clone(), true),
+        (
+            "tiny",
+            container(json!({"max": {"memory": "16Mi"}, "default": {"memory": "8Mi"}})),
+            none.clone(),
+            false,
+        ),
+        ("of-pods", vec![limit_range("Pod", json!({"max": {"memory": "200Mi"}}))], none.clone(), true),
+        ("pod-requests", vec![], json!({"requests": both}), true),
+        ("pod-limits", vec![], json!({"limits": {"cpu": "200m", "memory": "128Mi"}}), true),
+        (
+            "quota-requests",
+            quota(json!({"requests.cpu": "100m", "requests.memory": "64Mi"})),
+            none.clone(),
+            true,
+        ),
+        ("quota-limits", quota(json!({"limits.memory": "64Mi", "limits.cpu": "100m"})), none, false),
+    ];
+    let mut namespaces = Vec::new();
+    for (name, rules, ..) in &cases {
+        namespaces.push(ruled(&client, name, rules).await?);
+    }
+    let names: Vec<&str> = namespaces.iter().map(String::as_str).collect();
+    let webhook = Webhook::start(&client, &own).await?;
+    register(&client, &webhook, &names).await?;
+    let plain = || async { injected(&client, names[0], &sized(json!(null))?).await };
+    wait_for("the API server sends pods", SOON, plain).await?;
+    for ((name, _, of_pod, gets_one), namespace) in cases.iter().zip(&names) {
+        let sized = if *name == "tiny" { pod(json!({"runAsUser": 1000})) } else { sized(of_pod.clone())? };
+        let stored =
+            injected(&client, namespace, &sized).await.with_context(|| format!("{name}: refused"))?;
+        assert_eq!(stored.is_some(), *gets_one, "{name}");
+        if *name == "default-cpu" {
+            let spec = stored.context("injected")?.spec.context("a spec")?;
+            let agent = spec.init_containers.into_iter().flatten().next_back().context("the agent")?;
+            let limits = agent.resources.and_then(|r| r.limits).context("limits")?;
+            assert_eq!(limits["cpu"].0, "1", "not the default of small apps");
+        }
+    }
+    Api::<MutatingWebhookConfiguration>::all(client.clone())
+        .delete(&webhook.names.fullname, &DeleteParams::default())
+        .await?;
+    let _ = webhook.stop.send(());
+    webhook.ended.await?;
     Ok(())
 }
 

@@ -75,6 +75,8 @@ app.kubernetes.io/component: {{ index . 1 }}
 - name: FLEETPROF_ALLOWED_AGENT_IMAGES
   value: {{ join "," . | quote }}
 {{- end }}
+- name: FLEETPROF_AGENT_RESOURCES
+  value: {{ .Values.agent.resources | toJson | quote }}
 - name: FLEETPROF_DEFAULT_POD_SECURITY
   value: {{ .Values.podSecurity.default }}
 {{- if .Values.agent.allowRoot }}

@@ -8,6 +8,7 @@ use fleetprof_core::agent::PodSecurity;
 use fleetprof_core::image::AgentImages;
 use fleetprof_core::inject::ClusterRules;
 use fleetprof_crds::quantity;
+use serde_json::Value;
 
 /// Allowed agent images: settings of `run` and of `webhook`.
 #[derive(Args, Clone, Debug)]
@@ -45,6 +46,10 @@ pub struct RulesArgs {
     /// Allow injecting agents that run as root beside a target that runs as root or as an unknown user.
     #[arg(long, env = "FLEETPROF_AGENT_ALLOW_ROOT")]
     pub allow_root: bool,
+    /// Resources of the injected agent as JSON. What is not set is requests of 5m CPU and 16Mi memory, and a
+    /// memory limit of 256Mi.
+    #[arg(long, env = "FLEETPROF_AGENT_RESOURCES", default_value = "", value_parser = resources)]
+    pub agent_resources: Value,
 }
 
 impl RulesArgs {
@@ -58,6 +63,7 @@ impl RulesArgs {
             allow_root: self.allow_root,
             images: self.images.get(),
             attach_disabled: false,
+            agent_resources: self.agent_resources.clone(),
         }
     }
 }
@@ -159,6 +165,15 @@ fn bytes(text: &str) -> Result<u64, String> {
     quantity::bytes(text).ok_or_else(|| format!("{text:?} is not a size in bytes; write it as 5Gi or 500Mi"))
 }
 
+/// Reads `resources` of a container; nothing may stand for none.
+fn resources(text: &str) -> Result<Value, String> {
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(text)
+        .map_err(|error| format!("write JSON, like `resources` of a container: {error}"))
+}
+
 /// Reads a Pod Security level.
 fn level(text: &str) -> Result<PodSecurity, String> {
     match text {
@@ -197,11 +212,13 @@ mod tests {
             "--allow-root",
             "--excluded-namespaces=a,,b",
             "--allowed-agent-images=x:*",
+            r#"--agent-resources={"limits": {"cpu": 1}}"#,
         ])
         .unwrap();
         assert_eq!(set.excluded_namespaces, ["a", "b", "fleetprof"]);
         assert_eq!((set.default_pod_security, set.allow_root), (PodSecurity::Restricted, true));
         assert_eq!(set.images.allowed, ["x:*"]);
+        assert_eq!(set.agent_resources, serde_json::json!({"limits": {"cpu": 1}}));
         let refused = rules(&["--default-pod-security=strict"]).unwrap_err();
         assert!(refused.contains("write privileged, baseline or restricted"), "{refused}");
     }

@@ -115,6 +115,7 @@ fn pass(policies: &mut [ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>], sec
             version: "0.1.0",
             images: &images,
             pod_security: PodSecurity::default(),
+            attach_disabled: false,
             refusal: &|_, _| None,
         };
         let status = policy::step(&view, &observed).status;

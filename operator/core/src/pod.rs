@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use fleetprof_crds::budget::Budget;
 use fleetprof_crds::policy::Containers;
-use fleetprof_crds::quantity::millicores;
+use fleetprof_crds::quantity::{bytes, millicores};
 use fleetprof_crds::{Reason, names};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodSpec};
@@ -19,6 +19,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use crate::container::{barred_by, choose_container};
 
 pub use shared::SharedFacts;
+
+/// Most bytes of slices that an attached agent keeps: those of days of hourly captures.
+const MAX_SPOOL: u64 = 64 << 20;
 
 /// Reduced view of a pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +60,8 @@ pub struct PodFacts {
     pub sidecar: Option<AgentContainerState>,
     /// Attached agents, in the order of their attachment.
     pub attached: Vec<AgentContainer>,
+    /// Bytes of ephemeral storage that its containers may use together; `None` without a limit.
+    pub storage_limit: Option<u64>,
     /// The fields used by the injection rules, as JSON, kept for pods without a sidecar to explain why it is
     /// missing. Without pod-specific names, so that replicas can share it.
     pub uninjected: Option<Arc<str>>,
@@ -193,6 +198,7 @@ impl PodFacts {
             containers: containers(pod),
             sidecar: sidecar.then(|| sidecar_state(pod)),
             attached: attached(pod),
+            storage_limit: storage_limit(spec),
             uninjected: (!sidecar).then(|| injection::view(pod).to_string().into()),
         })
     }
@@ -201,6 +207,13 @@ impl PodFacts {
     #[must_use]
     pub fn opted_out(&self, namespace_labels: Option<&BTreeMap<String, String>>) -> bool {
         self.opted_out_by(namespace_labels).is_some()
+    }
+
+    /// Bytes of slices that an attached agent may keep in its file system: a tenth of what the pod may use, so that
+    /// the kubelet does not evict the pod because of them.
+    #[must_use]
+    pub fn spool_limit(&self) -> u64 {
+        self.storage_limit.map_or(MAX_SPOOL, |limit| (limit / 10).min(MAX_SPOOL))
     }
 
     /// Where the opt-out label is set, if any.
@@ -305,6 +318,13 @@ fn containers(pod: &Pod) -> Box<[ContainerFacts]> {
             }
         })
         .collect()
+}
+
+/// The kubelet evicts a pod that uses more than the sum of the limits of those containers that have one.
+fn storage_limit(spec: &PodSpec) -> Option<u64> {
+    let limit = |c: &Container| bytes(&c.resources.as_ref()?.limits.as_ref()?.get("ephemeral-storage")?.0);
+    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    all.filter_map(limit).reduce(u64::saturating_add)
 }
 
 fn user(spec: &PodSpec, container: &Container, status: Option<&ContainerStatus>) -> User {

@@ -59,6 +59,7 @@ impl World {
             permission: Permission::Allowed,
             policy: PolicyFacts::Unnamed,
             namespace_labels: std::collections::BTreeMap::new(),
+            resources: fleetprof_core::inject::ResourceRules::default(),
             pods: vec![Arc::new(pod("orders-1", "Deployment", "orders", true))],
             agents: [("uid-orders-1".to_owned(), agent)].into(),
             captures: HashMap::new(),

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleetprof_core::agent::PodSecurity;
-use fleetprof_core::image::AgentImages;
-use fleetprof_core::inject::{AdmissionFacts, ClusterRules, Verdict, judge};
+use fleetprof_core::inject::{AdmissionFacts, ClusterRules, ResourceRules, Verdict, judge};
 use fleetprof_core::pod::{PodFacts, SharedFacts, User};
 use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{ProfilingPolicy, Reason};
@@ -45,6 +44,20 @@ fn the_container_says_its_user_before_the_pod_and_the_pod_before_the_runtime() {
     }
 }
 
+#[test]
+fn an_attached_agent_keeps_a_share_of_what_the_pod_may_store() {
+    let container = |limit: Option<&str>| json!({"name": "a", "resources": {"limits": limit.map(|l| json!({"ephemeral-storage": l}))}});
+    for (containers, mib) in [
+        (vec![container(None)], 64),
+        (vec![container(Some("60Mi"))], 6),
+        (vec![container(Some("60Mi")), container(Some("140Mi")), container(None)], 20),
+        (vec![container(Some("9Gi"))], 64),
+    ] {
+        let spec = json!({"containers": containers});
+        assert_eq!(facts(&spec, &json!({})).spool_limit(), mib << 20, "{spec}");
+    }
+}
+
 /// What the webhook's rules say of what is kept of a pod without an agent.
 fn refusal(spec: &Value) -> Option<Reason> {
     let facts = facts(spec, &json!({}));
@@ -55,11 +68,15 @@ fn refusal(spec: &Value) -> Option<Reason> {
         excluded_namespaces: vec![],
         default_pod_security: PodSecurity::Privileged,
         allow_root: true,
-        images: AgentImages::default(),
-        attach_disabled: false,
+        ..ClusterRules::default()
     };
-    let facts =
-        AdmissionFacts { namespace: "shop", namespace_labels: Some(&BTreeMap::new()), cluster: &cluster };
+    let (labels, resources) = (BTreeMap::new(), ResourceRules::default());
+    let facts = AdmissionFacts {
+        namespace: "shop",
+        namespace_labels: Some(&labels),
+        resources: &resources,
+        cluster: &cluster,
+    };
     let verdict = judge(&view, &facts, [PolicyView::from(&policy)]);
     assert!(matches!(verdict, Verdict::Skip(_) | Verdict::Inject { .. }), "{verdict:?}");
     if let Verdict::Skip(skip) = verdict { Some(skip.reason) } else { None }

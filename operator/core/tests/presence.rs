@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fleetprof_core::agent::{AgentFacts, PodSecurity};
-use fleetprof_core::inject::{AdmissionFacts, ClusterRules, refusal};
+use fleetprof_core::inject::{AdmissionFacts, ClusterRules, ResourceRules, refusal};
 use fleetprof_core::link::{self, Observed as PolicyObserved};
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::{self, JobFacts, Observed, Permission, PolicyFacts, Settings};
@@ -40,7 +40,7 @@ fn rules() -> ClusterRules {
         default_pod_security: PodSecurity::Baseline,
         allow_root: false,
         images: common::images().clone(),
-        attach_disabled: false,
+        ..ClusterRules::default()
     }
 }
 
@@ -67,9 +67,13 @@ fn linked_by(
     let labels = Labels::new();
     let view = PolicyView::from(policy);
     let refusal = |pod: &PodFacts, _: &Policies<'_>| {
-        let facts =
-            AdmissionFacts { namespace: &pod.namespace, namespace_labels: Some(&labels), cluster: rules };
-        refusal(pod, &facts, Some(&policy.spec)).map(|skip| skip.reason)
+        let facts = AdmissionFacts {
+            namespace: &pod.namespace,
+            namespace_labels: Some(&labels),
+            resources: &ResourceRules::default(),
+            cluster: rules,
+        };
+        refusal(pod, &facts, Some(&policy.spec))
     };
     let links = link::pods(
         &view,
@@ -115,6 +119,7 @@ fn target_by(
         permission: Permission::Allowed,
         policy,
         namespace_labels: BTreeMap::new(),
+        resources: ResourceRules::default(),
         pods: vec![Arc::new(pod.clone())],
         agents: agents.clone(),
         captures: HashMap::new(),

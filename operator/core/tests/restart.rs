@@ -60,7 +60,13 @@ fn link(name: &str, app: &App) -> PodLink {
     let pod = common::pod("shop", name, name, 2000);
     let workload = Arc::new(Workload { kind: app.kind.into(), name: name.into() });
     let pod = PodFacts { workload, sidecar: pod.sidecar.clone().filter(|_| app.agent.is_some()), ..pod };
-    PodLink { pod: Arc::new(pod), container: "app".into(), linked: false, reason: app.reason }
+    PodLink {
+        pod: Arc::new(pod),
+        container: "app".into(),
+        linked: false,
+        reason: app.reason,
+        cause: String::new(),
+    }
 }
 
 impl World {

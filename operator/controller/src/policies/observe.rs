@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_core::agent::AgentFacts;
+use fleetprof_core::agent::{AgentFacts, Skip};
 use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::link::Observed;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::view::{Labels, Policies, PolicyView};
-use fleetprof_crds::{ProfileSession, Reason};
+use fleetprof_crds::ProfileSession;
 use jiff::Timestamp;
 
 use super::Context;
@@ -16,7 +16,7 @@ use crate::agents;
 use crate::watched::{Snapshot, sessions_of};
 
 /// Why the webhook would leave a pod out.
-type Refusal<'a> = dyn Fn(&PodFacts, &Policies<'_>) -> Option<Reason> + Sync + Send + 'a;
+type Refusal<'a> = dyn Fn(&PodFacts, &Policies<'_>) -> Option<Skip> + Sync + Send + 'a;
 
 /// What was seen, with what it borrows.
 pub struct Current<'a> {

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fleetprof_core::agent::Skip;
 use fleetprof_core::inject::{AdmissionFacts, ClusterRules, Verdict, judge};
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::view::Policies;
-use fleetprof_crds::Reason;
 use serde_json::Value;
 
-use crate::watched::Namespaces;
+use crate::watched::{Namespaces, ResourceCaches};
 
 /// Explains pods without an agent.
 #[derive(Clone)]
@@ -18,29 +18,31 @@ pub struct Refusals {
     pub namespaces: Namespaces,
     /// What holds in the whole cluster.
     pub rules: Arc<ClusterRules>,
+    resources: ResourceCaches,
     parsed: Arc<Mutex<Parsed>>,
 }
 
 impl Refusals {
     /// By the rules of the cluster.
     #[must_use]
-    pub fn new(namespaces: Namespaces, rules: Arc<ClusterRules>) -> Self {
-        Self { namespaces, rules, parsed: Arc::default() }
+    pub fn new(namespaces: Namespaces, rules: Arc<ClusterRules>, resources: ResourceCaches) -> Self {
+        Self { namespaces, rules, resources, parsed: Arc::default() }
     }
 
-    /// The reason for which the webhook leaves `pod` out under these policies; `None` where it would inject
+    /// Why the webhook leaves `pod` out under these policies; `None` where it would inject
     /// it.
     #[must_use]
-    pub fn refusal(&self, pod: &PodFacts, policies: &Policies<'_>) -> Option<Reason> {
+    pub fn refusal(&self, pod: &PodFacts, policies: &Policies<'_>) -> Option<Skip> {
         let view = self.parsed(pod.uninjected.as_ref()?)?;
         let labels = self.namespaces.known(&pod.namespace);
         let facts = AdmissionFacts {
             namespace: &pod.namespace,
             namespace_labels: labels.as_ref(),
+            resources: &self.resources.of(&pod.namespace),
             cluster: &self.rules,
         };
         match judge(&view, &facts, policies.near(&pod.namespace)) {
-            Verdict::Skip(skip) => Some(skip.reason),
+            Verdict::Skip(skip) => Some(skip),
             Verdict::Inject { .. } | Verdict::Present | Verdict::NotSelected => None,
         }
     }

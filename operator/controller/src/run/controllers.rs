@@ -122,6 +122,7 @@ impl Parts {
             pods: self.watches.pods.clone(),
             policies: self.watches.policies.clone(),
             namespaces: common.namespaces.clone(),
+            resources: self.watches.resources.clone(),
             sessions: self.watches.sessions.clone(),
             jobs: self.watches.jobs.clone(),
             nodes: self.watches.nodes.clone(),
@@ -145,7 +146,11 @@ impl Parts {
             policies: self.watches.policies.clone(),
             sessions: self.watches.sessions.clone(),
             agents: common.agents.clone(),
-            refusals: policies::Refusals::new(common.namespaces.clone(), common.rules.clone()),
+            refusals: policies::Refusals::new(
+                common.namespaces.clone(),
+                common.rules.clone(),
+                self.watches.resources.clone(),
+            ),
             restarts: policies::Restarts::new(self.settings.restart),
             triggers: triggers::Context {
                 client: self.client.clone(),

@@ -16,12 +16,12 @@ use tokio::task::JoinSet;
 use super::requeue::Requeues;
 use super::unreadable::Report;
 use crate::watched::{
-    Cache, JobState, NodeState, PodChange, Pods, PolicyCaches, PolicyKey, PolicyObject, SessionIndex, Told,
-    Unreadable, WatchMetrics, Writer, events, policy, whole,
+    Cache, JobState, NodeState, PodChange, Pods, PolicyCaches, PolicyKey, PolicyObject, ResourceCaches,
+    SessionIndex, Told, Unreadable, WatchMetrics, Writer, events, policy, prune, whole,
 };
 
-/// How long the leader waits for the list of Jobs before it starts without.
-const JOBS_WAIT: Duration = Duration::from_secs(5);
+/// How long the leader waits for a list that its role may not allow before it starts without.
+const OPTIONAL_WAIT: Duration = Duration::from_secs(5);
 
 /// The leader's caches of the cluster, synced.
 pub struct Watches {
@@ -39,6 +39,8 @@ pub struct Watches {
     pub nodes: Cache<NodeState>,
     /// The namespaces, metadata alone.
     pub namespaces: Cache<PartialObjectMeta<Namespace>>,
+    /// The LimitRanges and ResourceQuotas.
+    pub resources: ResourceCaches,
     /// What changes in them.
     pub changes: Changes,
 }
@@ -113,8 +115,10 @@ pub async fn start(
     policies.synced().await.context("failed to list policies")?;
     sessions.synced().await.context("failed to list sessions")?;
     namespaces.synced().await.context("failed to list namespaces")?;
-    list_jobs(&jobs).await?;
-    Ok(Watches { pods, policies, sessions, index, jobs, nodes, namespaces, changes })
+    let resources = follow_resources(client, metrics, tasks);
+    may_be_listed("Jobs", jobs.synced()).await?;
+    may_be_listed("LimitRanges and ResourceQuotas", resources.synced()).await?;
+    Ok(Watches { pods, policies, sessions, index, jobs, nodes, namespaces, resources, changes })
 }
 
 /// Nobody waits for the list of nodes: one that is not known counts as a small one, and the role of an older
@@ -129,15 +133,27 @@ fn follow_nodes(
     nodes
 }
 
-/// The role of an older chart allows no list of Jobs; that must not keep the leader from all other work.
-async fn list_jobs(jobs: &Cache<JobState>) -> anyhow::Result<()> {
-    match tokio::time::timeout(JOBS_WAIT, jobs.synced()).await {
-        Ok(listed) => listed.context("failed to list Jobs"),
+/// The role of an older chart allows no list of some kinds; that must not keep the leader from all other work.
+async fn may_be_listed(kinds: &str, listed: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    match tokio::time::timeout(OPTIONAL_WAIT, listed).await {
+        Ok(listed) => listed.with_context(|| format!("failed to list {kinds}")),
         Err(_) => {
-            tracing::warn!("Jobs are not listed yet; sessions that wait for one go on waiting");
+            tracing::warn!("{kinds} are not listed yet; what depends on them goes on waiting");
             Ok(())
         }
     }
+}
+
+fn follow_resources(
+    client: &Client,
+    metrics: &WatchMetrics,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> ResourceCaches {
+    let (limit_ranges, of_ranges) = Cache::new(metrics.clone());
+    let (quotas, of_quotas) = Cache::new(metrics.clone());
+    spawn(client, tasks, of_ranges, prune, |_| {});
+    spawn(client, tasks, of_quotas, prune, |_| {});
+    ResourceCaches { limit_ranges, quotas }
 }
 
 fn follow_pods(

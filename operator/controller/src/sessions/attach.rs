@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::tickets::TICKET;
 
+/// Bytes of slices that an agent may keep in a pod of which nothing is known.
+const UNKNOWN_SPOOL: u64 = 8 << 20;
+
 /// Which agent to attach where.
 pub struct Request {
     /// Namespace of the pod.
@@ -45,15 +48,16 @@ pub async fn attach(request: &Request, context: &Context) -> Result<(), Refused>
         name: request.pod.clone(),
         uid: request.pod_uid.clone(),
     };
-    let ips =
-        context.pods.get(&request.namespace, &request.pod_uid).map(|p| p.ips.clone()).unwrap_or_default();
+    let facts = context.pods.get(&request.namespace, &request.pod_uid);
+    let ips = facts.as_ref().map(|p| p.ips.clone()).unwrap_or_default();
+    let spool = facts.map_or(UNKNOWN_SPOOL, |pod| pod.spool_limit());
     let ticket =
         context.tickets.mint(&pod, &ips, Timestamp::now()).map_err(|error| failed(error.to_string()))?;
     let ca = context.tls.ca_bundle();
     let ca = ca.ok_or_else(|| {
         failed("The gateway's certificate is not loaded yet, so agents cannot trust it.".to_owned())
     })?;
-    let patch = patch(request, &ticket, &ca, context);
+    let patch = patch(request, &ticket, &ca, spool, context);
     let api = Api::<Pod>::namespaced(context.client.clone(), &request.namespace);
     match api
         .patch_ephemeral_containers(&request.pod, &PatchParams::default(), &Patch::Strategic(patch))
@@ -142,7 +146,7 @@ fn told(message: &str) -> &str {
 }
 
 /// The uid keeps the agent, and the ticket, out of another pod of the same name.
-fn patch(request: &Request, ticket: &str, ca: &str, context: &Context) -> Value {
+fn patch(request: &Request, ticket: &str, ca: &str, spool: u64, context: &Context) -> Value {
     let env = |name: &str, value: &str| json!({"name": name, "value": value});
     json!({"metadata": {"uid": request.pod_uid}, "spec": {"ephemeralContainers": [{
         "name": request.name,
@@ -155,6 +159,7 @@ fn patch(request: &Request, ticket: &str, ca: &str, context: &Context) -> Value 
             env("FLEETPROF_GATEWAY", &context.settings.gateway_url()),
             env("FLEETPROF_CA", ca),
             env("FLEETPROF_TICKET", ticket),
+            env("FLEETPROF_SPOOL_LIMIT", &spool.to_string()),
         ],
         "securityContext": security(request.user),
     }]}})

@@ -37,7 +37,7 @@ use crate::results::Results;
 use crate::settings::RunSettings;
 use crate::tickets::Tickets;
 use crate::tls::TlsSource;
-use crate::watched::{Cache, JobState, Namespaces, NodeState, Pods, PolicyCaches};
+use crate::watched::{Cache, JobState, Namespaces, NodeState, Pods, PolicyCaches, ResourceCaches};
 
 /// Actions can have outcomes that change the next step; a chain is never longer than this.
 const MAX_PASSES: usize = 8;
@@ -56,6 +56,8 @@ pub struct Context {
     pub policies: PolicyCaches,
     /// The namespaces of the cluster.
     pub namespaces: Namespaces,
+    /// The LimitRanges and ResourceQuotas of the cluster.
+    pub resources: ResourceCaches,
     /// The sessions of the cluster.
     pub sessions: Cache<ProfileSession>,
     /// The Jobs of the cluster.

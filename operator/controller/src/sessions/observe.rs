@@ -61,6 +61,7 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         follow_ups: follow_ups(session, context),
         policy: policy(session, &pods, context),
         namespace_labels: context.namespaces.labels(&session.namespace().unwrap_or_default()),
+        resources: context.resources.of(&session.namespace().unwrap_or_default()),
         agents: agents::agents(&pods, &*context.agents),
         captures,
         pods,

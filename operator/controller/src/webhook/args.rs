@@ -1,8 +1,7 @@
 //! What was the webhook told? Its settings, from flags and environment.
 
-use anyhow::Context;
 use clap::Args;
-use fleetprof_core::inject::{AgentSettings, ClusterRules, default_resources};
+use fleetprof_core::inject::{AgentSettings, ClusterRules};
 
 use crate::settings::RulesArgs;
 
@@ -21,10 +20,6 @@ pub struct WebhookArgs {
     /// Pull policy of the agent image.
     #[arg(long, env = "FLEETPROF_AGENT_PULL_POLICY", default_value = "IfNotPresent")]
     pub agent_pull_policy: String,
-    /// Resources of the agent container as JSON. Defaults to requests of 5m CPU and 16Mi memory, and a memory
-    /// limit of 256Mi.
-    #[arg(long, env = "FLEETPROF_AGENT_RESOURCES", default_value = "")]
-    pub agent_resources: String,
     /// Lifetime of the agent's token in seconds; 600 to 86400.
     #[arg(long, env = "FLEETPROF_AGENT_TOKEN_TTL", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(600..=86_400))]
     pub agent_token_ttl: u32,
@@ -48,25 +43,18 @@ pub struct WebhookArgs {
 
 impl WebhookArgs {
     /// Settings of injected agents; the CA bundle comes with the certificate.
-    pub(super) fn agent(&self) -> anyhow::Result<AgentSettings> {
+    pub(super) fn agent(&self) -> AgentSettings {
         let gateway = if self.gateway_url.is_empty() {
             format!("https://{}-leader.{}.svc:8443", self.name, self.namespace)
         } else {
             self.gateway_url.clone()
         };
-        let resources = match self.agent_resources.as_str() {
-            "" => default_resources(),
-            text => serde_json::from_str(text).context(
-                "FLEETPROF_AGENT_RESOURCES is not valid JSON; write it like `resources` of a container",
-            )?,
-        };
-        Ok(AgentSettings {
+        AgentSettings {
             pull_policy: self.agent_pull_policy.clone(),
             gateway,
             ca_bundle: String::new(),
-            resources,
             token_ttl_seconds: self.agent_token_ttl,
-        })
+        }
     }
 
     /// What holds in the whole cluster.

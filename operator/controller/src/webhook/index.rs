@@ -1,29 +1,35 @@
-//! Which policies and labels does a namespace have now? Kept in memory by watches; a request only reads.
+//! Which policies, labels and rules on resources does a namespace have now? Kept in memory by watches; a request only reads.
 
 use std::collections::BTreeMap;
 
+use fleetprof_core::inject::ResourceRules;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 
-use crate::watched::{Cache, PolicyCaches, Snapshot, WatchMetrics, events, whole};
+use crate::watched::{Cache, PolicyCaches, ResourceCaches, Snapshot, WatchMetrics, events, prune, whole};
 
 /// The policies and labels of every namespace. Clones are cheap and see the same.
 #[derive(Clone)]
 pub struct Index {
     policies: PolicyCaches,
     namespaces: Cache<PartialObjectMeta<Namespace>>,
+    resources: ResourceCaches,
 }
 
 impl Index {
     /// An index of caches that somebody fills.
     #[must_use]
-    pub fn new(policies: PolicyCaches, namespaces: Cache<PartialObjectMeta<Namespace>>) -> Self {
-        Self { policies, namespaces }
+    pub fn new(
+        policies: PolicyCaches,
+        namespaces: Cache<PartialObjectMeta<Namespace>>,
+        resources: ResourceCaches,
+    ) -> Self {
+        Self { policies, namespaces, resources }
     }
 
-    /// An index that three watches keep, for ever. Must be called inside a tokio runtime.
+    /// An index that five watches keep, for ever. Must be called inside a tokio runtime.
     #[must_use]
     pub fn watch(client: &Client, metrics: &WatchMetrics) -> Self {
         let (namespaced, policies) = Cache::new(metrics.clone());
@@ -37,7 +43,11 @@ impl Index {
         tokio::spawn(never_ends(policies.keep(of_policies, |_| {})));
         tokio::spawn(never_ends(cluster_policies.keep(of_cluster, |_| {})));
         tokio::spawn(never_ends(labels.keep(of_namespaces, |_| {})));
-        Self::new(PolicyCaches { namespaced, cluster }, namespaces)
+        let (limit_ranges, ranges) = Cache::new(metrics.clone());
+        let (quotas, of_quotas) = Cache::new(metrics.clone());
+        tokio::spawn(never_ends(ranges.keep(events(Api::all(client.clone()), prune), |_| {})));
+        tokio::spawn(never_ends(of_quotas.keep(events(Api::all(client.clone()), prune), |_| {})));
+        Self::new(PolicyCaches { namespaced, cluster }, namespaces, ResourceCaches { limit_ranges, quotas })
     }
 
     /// The policies that may select pods of the namespace.
@@ -52,9 +62,20 @@ impl Index {
         Some(self.namespaces.get("", namespace)?.metadata.labels.clone().unwrap_or_default())
     }
 
+    /// What the namespace demands of the resources of its pods.
+    #[must_use]
+    pub fn resources(&self, namespace: &str) -> ResourceRules {
+        self.resources.of(namespace)
+    }
+
     /// Waits until every policy has been seen; for ever when that cannot be.
     pub async fn policies_synced(&self) {
         never_if_failed(self.policies.synced().await).await;
+    }
+
+    /// Waits until every LimitRange and ResourceQuota has been seen; for ever when that cannot be.
+    pub async fn resources_synced(&self) {
+        never_if_failed(self.resources.synced().await).await;
     }
 
     /// Waits until every namespace has been seen; for ever when that cannot be.

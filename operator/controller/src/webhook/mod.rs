@@ -4,7 +4,7 @@
 //! ```text
 //! API server ── AdmissionReview ──► router ─► pods     ── fleetprof-core: inject ──► JSON patch
 //!                                         └─► sessions ── requestedBy ─────────────► JSON patch
-//! API server ◄── watch: policies, namespaces' labels ── Index      Secret ◄── watch ── TlsSource
+//! API server ◄── watch: policies, namespaces' labels, LimitRanges, quotas ── Index      Secret ◄── watch ── TlsSource
 //! API server ── discovery of the read API, while nobody leads ──► data_api::standby_router
 //! ```
 //! Every request is allowed, whatever is wrong with it: an error leaves a pod without an agent, and is
@@ -65,7 +65,7 @@ pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
     let metrics = Metrics::register(&mut registry);
     let index = Index::watch(&client, &WatchMetrics::register(&mut registry));
     tls::register_expiry(&mut registry, tls.clone());
-    let gates = Gates::new(&[POLICIES, NAMESPACES, CERTIFICATE, SERVING]);
+    let gates = Gates::new(&[POLICIES, NAMESPACES, RESOURCES, CERTIFICATE, SERVING]);
     let connections = ConnectionMetrics::register(&mut registry);
     let limits = listeners::health(connections.clone());
     let health = health::serve(
@@ -91,7 +91,7 @@ async fn answer(
     (metrics, connections): (Metrics, ConnectionMetrics),
     gates: &Gates,
 ) -> anyhow::Result<()> {
-    let (agent, rules) = (args.agent()?, args.rules());
+    let (agent, rules) = (args.agent(), args.rules());
     let listeners = (server::bind(args.port)?, server::bind(args.data_port)?);
     let stopped = signals::stopped();
     tokio::pin!(stopped);
@@ -137,6 +137,7 @@ async fn serve(
 
 const POLICIES: &str = "policies";
 const NAMESPACES: &str = "namespaces";
+const RESOURCES: &str = "resources";
 const CERTIFICATE: &str = "certificate";
 const SERVING: &str = "serving";
 
@@ -150,11 +151,15 @@ async fn open_gates(gates: &Gates, index: &Index, tls: &TlsSource) {
         index.namespaces_synced().await;
         gates.set(NAMESPACES, true);
     };
+    let resources = async {
+        index.resources_synced().await;
+        gates.set(RESOURCES, true);
+    };
     let certificate = async {
         tls.loaded().await;
         gates.set(CERTIFICATE, true);
     };
-    tokio::join!(policies, namespaces, certificate);
+    tokio::join!(policies, namespaces, resources, certificate);
     tracing::info!("the webhook is ready");
     std::future::pending().await
 }

@@ -39,7 +39,12 @@ pub(super) fn review<'a>(state: &WebhookState, request: &'a Request<'_>) -> (Rep
 fn decide(state: &WebhookState, namespace: &str, pod: &Value) -> Outcome {
     let policies = state.index.policies(namespace);
     let labels = state.index.labels(namespace);
-    let facts = AdmissionFacts { namespace, namespace_labels: labels.as_ref(), cluster: &state.rules };
+    let facts = AdmissionFacts {
+        namespace,
+        namespace_labels: labels.as_ref(),
+        resources: &state.index.resources(namespace),
+        cluster: &state.rules,
+    };
     let agent = state.agent.borrow().clone();
     inject(pod, &facts, policies.iter(), &agent).outcome
 }

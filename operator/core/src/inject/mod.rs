@@ -9,9 +9,12 @@
 //! survive. The webhook patches with [`inject`]; the controllers ask [`judge`] why a pod was left out, so
 //! both say the same. A dry run is answered like any other request: nothing here has a side effect.
 
+mod bounds;
+mod fit;
 mod patch;
 mod raw;
 mod read;
+mod resources;
 mod rules;
 mod sidecar;
 #[cfg(test)]
@@ -21,11 +24,11 @@ mod user;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use fleetprof_crds::agent_resources::AgentResources;
 use fleetprof_crds::policy::AgentMode;
 use fleetprof_crds::{ProfilingPolicySpec, Reason, names};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+pub use bounds::ResourceRules;
 pub use patch::PatchOp;
 pub use read::read;
 
@@ -34,7 +37,9 @@ use crate::container;
 use crate::image::AgentImages;
 use crate::pod::PodFacts;
 use crate::view::{PolicyView, serving};
-use raw::RawPod;
+use bounds::Bounds;
+use fit::{Wanted, fit};
+use raw::{RawContainer, RawPod};
 
 /// The label that the API server gives every namespace.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -47,6 +52,8 @@ pub struct AdmissionFacts<'a> {
     /// Labels of that namespace; `None` where it is not known, so that neither its opt-out nor its Pod Security
     /// level is.
     pub namespace_labels: Option<&'a BTreeMap<String, String>>,
+    /// What the namespace demands of the resources of its pods.
+    pub resources: &'a ResourceRules,
     /// What holds in the whole cluster.
     pub cluster: &'a ClusterRules,
 }
@@ -64,9 +71,11 @@ pub struct ClusterRules {
     pub images: AgentImages,
     /// Whether an administrator forbids to attach agents to running pods.
     pub attach_disabled: bool,
+    /// `resources` of injected agents, before those of [`default_resources`] and after those of the policy.
+    pub agent_resources: Value,
 }
 
-impl AdmissionFacts<'_> {
+impl<'a> AdmissionFacts<'a> {
     /// An unknown namespace may have any level, so the strictest is assumed.
     fn pod_security(&self) -> PodSecurity {
         let default = self.cluster.default_pod_security;
@@ -89,8 +98,6 @@ pub struct AgentSettings {
     pub gateway: String,
     /// CA bundle that the gateway's certificate is checked with, PEM.
     pub ca_bundle: String,
-    /// `resources` of the container, see [`default_resources`].
-    pub resources: Value,
     /// Lifetime of the pod-bound token in s; the API server takes 600 and more.
     pub token_ttl_seconds: u32,
 }
@@ -100,7 +107,7 @@ pub struct AgentSettings {
 /// node: a worker reads the symbol tables of whatever the target maps.
 #[must_use]
 pub fn default_resources() -> Value {
-    serde_json::json!({"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "256Mi"}})
+    json!({"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "256Mi"}})
 }
 
 /// What was decided about a pod and, if it is injected, how. Shared by webhook, metrics, log and annotation.
@@ -154,14 +161,14 @@ pub enum Verdict<'a> {
 }
 
 /// How the agent of one pod is set up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent<'a> {
     /// User that it runs as.
     pub user: AgentUser,
     /// Its image.
     pub image: &'a str,
-    /// Its resources; `None`: those of all agents.
-    pub resources: Option<&'a AgentResources>,
+    /// Its `resources`.
+    pub resources: Value,
 }
 
 /// Decides about a pod. The policy that serves it (see [`crate::view`]) is obeyed whatever its mode;
@@ -220,6 +227,16 @@ fn admit<'a>(
         );
         return Err(Skip::new(Reason::TooSmall, cause));
     }
+    Ok((chosen.name, agent(raw, chosen, facts, spec)?))
+}
+
+/// The agent beside the container `chosen`.
+fn agent<'a>(
+    raw: &RawPod<'a>,
+    chosen: &RawContainer<'a>,
+    facts: &AdmissionFacts<'a>,
+    spec: &'a ProfilingPolicySpec,
+) -> Result<Agent<'a>, Skip> {
     let image =
         facts.cluster.images.of(spec).map_err(|cause| {
             Skip::new(Reason::ImageNotAllowed, format!("agent.image of the policy: {cause}"))
@@ -232,7 +249,10 @@ fn admit<'a>(
         );
         return Err(Skip::new(Reason::UnknownUser, cause));
     }
-    Ok((chosen.name, Agent { user, image, resources: spec.agent.resources.as_ref() }))
+    let policy = spec.agent.resources.as_ref().map(|resources| json!(resources));
+    let wanted = Wanted::new(default_resources(), &facts.cluster.agent_resources, policy);
+    let resources = fit(&wanted, raw, &Bounds::of(facts.resources))?;
+    Ok(Agent { user, image, resources })
 }
 
 /// Why injection leaves out a pod that runs without a sidecar, by the policy that serves it; without one,
@@ -264,7 +284,8 @@ pub fn inject<'a>(
 ) -> InjectionReport {
     let outcome = match judge(pod, facts, policies) {
         Verdict::Inject { policy, container, agent } => {
-            let patch = sidecar::patch(pod, settings, agent, &sidecar::Note::new(policy, container, agent));
+            let note = sidecar::Note::new(policy, container, &agent);
+            let patch = sidecar::patch(pod, settings, agent, &note);
             Outcome::Injected { policy: policy.to_owned(), container: container.to_owned(), patch }
         }
         Verdict::Present => {

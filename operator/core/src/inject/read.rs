@@ -32,7 +32,9 @@ const ANNOTATIONS: Part = Fields(&[
 
 const SPEC: Part = Fields(&[
     ("containers", &Each(&Fields(&[("name", &Whole), ("securityContext", &Whole), ("resources", &Whole)]))),
-    ("initContainers", &Each(&Fields(&[("name", &Whole)]))),
+    ("initContainers", &Each(&Fields(&[("name", &Whole), ("restartPolicy", &Whole), ("resources", &Whole)]))),
+    ("resources", &Whole),
+    ("overhead", &Whole),
     ("volumes", &Each(&Fields(&[("name", &Whole)]))),
     ("securityContext", &Whole),
     ("shareProcessNamespace", &Whole),

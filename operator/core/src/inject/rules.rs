@@ -135,7 +135,6 @@ fn names_free(pod: &RawPod<'_>) -> Result<(), Skip> {
         ("containers", names::SIDECAR_NAME),
         ("initContainers", names::SIDECAR_NAME),
         ("volumes", names::TOKEN_VOLUME),
-        ("volumes", names::SPOOL_VOLUME),
     ] {
         if pod.names(list).any(|taken| taken == name) {
             return Err(Skip::new(

@@ -1,4 +1,4 @@
-//! What exactly is put into a pod? A native sidecar, two volumes, the shared process namespace and a note.
+//! What exactly is put into a pod? A native sidecar, the volume of its token, the shared process namespace and a note.
 //!
 //! The sidecar comes last of the init containers: it delays none of them, starts when a mesh's sidecar is
 //! already up and, since sidecars end in reverse order, ends before it, so that the last slices can still be
@@ -14,9 +14,9 @@ use super::{Agent, AgentSettings, AgentUser, PatchOp, patch};
 /// server's token.
 const TOKEN_DIR: &str = "/var/run/secrets/fleetprof.dev";
 const TOKEN_FILE: &str = "/var/run/secrets/fleetprof.dev/token";
-const SPOOL_DIR: &str = "/var/spool/fleetprof";
-/// Room for the slices of two captures of six minutes while the gateway cannot be reached.
-const SPOOL_LIMIT: &str = "128Mi";
+/// Where slices wait: in memory that the containers of a pod share, of which the agent takes at most 8 MiB, so
+/// that it needs neither a volume of the node nor a writable file system.
+const SPOOL_DIR: &str = "/dev/shm/fleetprof-sidecar";
 
 /// The note on an injected pod: the annotation [`names::INJECTED_ANNOTATION`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub(super) struct Note {
 }
 
 impl Note {
-    pub fn new(policy: &str, container: &str, agent: Agent<'_>) -> Self {
+    pub fn new(policy: &str, container: &str, agent: &Agent<'_>) -> Self {
         Self {
             policy: policy.into(),
             container: container.into(),
@@ -77,14 +77,10 @@ pub(super) fn patch(pod: &Value, settings: &AgentSettings, agent: Agent<'_>, not
 /// The token is bound to the pod and to our gateway, also where `automountServiceAccountToken` is false.
 fn volumes(settings: &AgentSettings) -> Vec<Value> {
     let token = json!({"audience": names::AUDIENCE, "expirationSeconds": settings.token_ttl_seconds, "path": "token"});
-    vec![
-        json!({"name": names::TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}}),
-        json!({"name": names::SPOOL_VOLUME, "emptyDir": {"sizeLimit": SPOOL_LIMIT}}),
-    ]
+    vec![json!({"name": names::TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}})]
 }
 
 fn container(settings: &AgentSettings, agent: Agent<'_>) -> Value {
-    let resources = agent.resources.map_or_else(|| settings.resources.clone(), |resources| json!(resources));
     json!({
         "name": names::SIDECAR_NAME,
         "image": agent.image,
@@ -97,12 +93,11 @@ fn container(settings: &AgentSettings, agent: Agent<'_>) -> Value {
             {"name": "FLEETPROF_TOKEN_FILE", "value": TOKEN_FILE},
             {"name": "FLEETPROF_SPOOL", "value": SPOOL_DIR},
         ],
-        "resources": resources,
+        "resources": agent.resources,
         "securityContext": security(agent.user),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": names::TOKEN_VOLUME, "mountPath": TOKEN_DIR, "readOnly": true},
-            {"name": names::SPOOL_VOLUME, "mountPath": SPOOL_DIR},
         ],
     })
 }

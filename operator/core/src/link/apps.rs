@@ -67,7 +67,7 @@ fn worth_a_row(all: Workloads<'_>) -> Vec<((&str, &Workload), Vec<&PodLink>)> {
     let cut = all.len() > names::MAX_LINKED_APPS;
     let mut rows: Vec<_> = all.into_iter().collect();
     if cut {
-        rows.sort_by_key(|(_, pods)| is_quiet(worst(pods)));
+        rows.sort_by_key(|(_, pods)| worst(pods).is_none_or(|l| is_quiet(l.reason)));
         rows.truncate(names::MAX_LINKED_APPS);
     }
     rows
@@ -93,6 +93,7 @@ fn app(
     observed: &Observed,
 ) -> LinkedApp {
     let linked = pods.iter().filter(|l| l.linked).count();
+    let worst = worst(pods);
     let pinned = policy.spec.agent.image.is_some();
     let agents: Vec<_> = pods.iter().filter_map(|l| observed.agents.get(&l.pod.uid)).collect();
     let versions: BTreeSet<&str> = agents.iter().map(|a| a.version.as_str()).collect();
@@ -116,15 +117,15 @@ fn app(
             n if n == pods.len() => LinkState::Linked,
             _ => LinkState::PartiallyLinked,
         },
-        reason: worst(pods),
+        reason: worst.map_or(Reason::Linked, |l| l.reason),
+        message: worst.map(|l| l.cause.clone()).unwrap_or_default(),
         last_profile_time: last_profile(pods, observed).max(before.and_then(|b| b.last_profile_time.clone())),
     }
 }
 
-/// The reason of the pod that is worst off: one that cannot be profiled, then one that has no agent yet.
-fn worst(pods: &[&PodLink]) -> Reason {
-    let by_badness = |l: &&&PodLink| (l.linked, l.reason == Reason::Linked, l.reason);
-    pods.iter().min_by_key(by_badness).map_or(Reason::Linked, |l| l.reason)
+/// The pod that is worst off: one that cannot be profiled, then one that has no agent yet.
+fn worst<'a>(pods: &[&'a PodLink]) -> Option<&'a PodLink> {
+    pods.iter().copied().min_by_key(|l| (l.linked, l.reason == Reason::Linked, l.reason))
 }
 
 fn last_profile(pods: &[&PodLink], observed: &Observed) -> Option<Time> {

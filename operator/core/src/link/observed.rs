@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_crds::{ProfileSession, Reason};
+use fleetprof_crds::ProfileSession;
 use jiff::Timestamp;
 
-use crate::agent::{AgentFacts, PodSecurity};
+use crate::agent::{AgentFacts, PodSecurity, Skip};
 use crate::image::AgentImages;
 use crate::pod::PodFacts;
 use crate::view::{Labels, Policies};
@@ -37,7 +37,7 @@ pub struct Observed<'a> {
     /// Pod Security level of namespaces that name none.
     pub pod_security: PodSecurity,
     /// Why the webhook would leave out a pod that has no sidecar; `None` where it would inject it.
-    pub refusal: &'a (dyn Fn(&PodFacts, &Policies<'_>) -> Option<Reason> + Sync),
+    pub refusal: &'a (dyn Fn(&PodFacts, &Policies<'_>) -> Option<Skip> + Sync),
 }
 
 impl Observed<'_> {

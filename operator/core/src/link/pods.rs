@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use fleetprof_crds::Reason;
+use fleetprof_crds::{Reason, names};
 use jiff::SignedDuration;
 
 use super::Observed;
-use crate::agent::{Container, Presence, Skip, Terms, World, presence};
+use crate::agent::{Container, Presence, Terms, World, presence};
 use crate::pod::{AgentContainerState, PodFacts};
 use crate::selector;
+use crate::text::cut;
 use crate::view::PolicyView;
 
 /// How long the agent of a running pod may take to report before it counts as lost.
@@ -25,6 +26,8 @@ pub struct PodLink {
     pub linked: bool,
     /// Why it is so.
     pub reason: Reason,
+    /// What a person has to know beside the reason; empty where the reason says it all.
+    pub cause: String,
 }
 
 /// Every pod that the policy selects and that has not ended, with what holds for it.
@@ -39,7 +42,7 @@ pub fn pods(policy: &PolicyView, observed: &Observed) -> Vec<PodLink> {
             let container =
                 pod.choose("", &policy.spec.containers).map(|c| c.name.to_string()).unwrap_or_default();
             let (linked, reason) = judge(policy, pod, &container, observed);
-            PodLink { pod: pod.clone(), container, linked, reason }
+            PodLink { pod: pod.clone(), container, linked, reason, cause: cause(pod, reason, observed) }
         })
         .collect()
 }
@@ -73,8 +76,7 @@ fn by_agent(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Obs
         level: observed.pod_security_of(&pod.namespace),
         policy: Some(Terms { spec: policy.spec, created: policy.created }),
     };
-    let refusal =
-        |pod: &PodFacts| (observed.refusal)(pod, &observed.policies).map(|reason| Skip::new(reason, ""));
+    let refusal = |pod: &PodFacts| (observed.refusal)(pod, &observed.policies);
     match presence(pod, Container { name: container, attached_as: "" }, &world, &refusal) {
         Presence::Answers(_) => (true, Reason::Linked),
         Presence::Comes(_) if !observed.settled => (true, Reason::StatusCheckBlocked),
@@ -83,6 +85,13 @@ fn by_agent(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Obs
         Presence::Attached { lacks } | Presence::CanBeAttached { lacks, .. } => (true, lacks),
         Presence::Never(skip) => (false, skip.reason),
     }
+}
+
+/// The object and the rule that keep the agent out: the reason is the same for all of them.
+fn cause(pod: &PodFacts, reason: Reason, observed: &Observed) -> String {
+    let skip = || (observed.refusal)(pod, &observed.policies).filter(|skip| skip.reason == reason);
+    let skip = (reason == Reason::ResourcesConflict).then(skip).flatten();
+    skip.map(|skip| cut(&skip.cause, names::MAX_LINK_MESSAGE)).unwrap_or_default()
 }
 
 fn is_starting(pod: &PodFacts, sidecar: &AgentContainerState, observed: &Observed) -> bool {

@@ -1,19 +1,18 @@
 //! What do the injection rules read of a pod?
 
 use fleetprof_crds::names;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use serde_json::{Value, json};
 
 /// The fields of a pod that the injection rules read, in the structure of the pod. Names are only kept if
 /// they belong to fleetprof; others, such as those of service account token volumes, differ for each pod.
 pub(super) fn view(pod: &Pod) -> Value {
     let Some(spec) = &pod.spec else { return Value::Null };
-    let ours = |name: &&String| {
-        [names::SIDECAR_NAME, names::TOKEN_VOLUME, names::SPOOL_VOLUME].contains(&name.as_str())
-    };
+    let ours = |name: &&String| [names::SIDECAR_NAME, names::TOKEN_VOLUME].contains(&name.as_str());
     let named = |all: Vec<&String>| {
         all.into_iter().filter(ours).map(|name| json!({"name": name})).collect::<Vec<_>>()
     };
+    let init = |c: &Container| json!({"name": Some(&c.name).filter(ours), "restartPolicy": c.restart_policy, "resources": amounts(c.resources.as_ref())});
     let mut annotations = pod.metadata.annotations.clone().unwrap_or_default();
     annotations.retain(|k, _| {
         k == names::DEFAULT_CONTAINER_ANNOTATION
@@ -28,8 +27,9 @@ pub(super) fn view(pod: &Pod) -> Value {
         "spec": {
             "hostPID": spec.host_pid, "shareProcessNamespace": spec.share_process_namespace, "os": spec.os,
             "nodeSelector": spec.node_selector, "affinity": required_nodes(spec), "securityContext": spec.security_context,
-            "containers": spec.containers.iter().map(|c| json!({"name": c.name, "securityContext": c.security_context, "resources": cpu_limit(c)})).collect::<Vec<_>>(),
-            "initContainers": named(spec.init_containers.iter().flatten().map(|c| &c.name).collect()),
+            "containers": spec.containers.iter().map(|c| json!({"name": c.name, "securityContext": c.security_context, "resources": amounts(c.resources.as_ref())})).collect::<Vec<_>>(),
+            "initContainers": spec.init_containers.iter().flatten().map(init).collect::<Vec<_>>(),
+            "resources": amounts(spec.resources.as_ref()), "overhead": spec.overhead,
             "volumes": named(spec.volumes.iter().flatten().map(|v| &v.name).collect()),
         }
     })
@@ -49,8 +49,9 @@ fn required_nodes(spec: &PodSpec) -> Option<Value> {
     Some(json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}))
 }
 
-fn cpu_limit(container: &Container) -> Option<Value> {
-    Some(json!({"limits": {"cpu": container.resources.as_ref()?.limits.as_ref()?.get("cpu")?}}))
+fn amounts(resources: Option<&ResourceRequirements>) -> Option<Value> {
+    let resources = resources?;
+    Some(json!({"requests": resources.requests, "limits": resources.limits}))
 }
 
 fn drop_nulls(value: Value) -> Value {

@@ -58,7 +58,15 @@ fn news(app: &LinkedApp, links: &[PodLink]) -> Option<News> {
         warning: app.linked < app.pods,
         reason: app.reason,
         note: advised(
-            format!("{}/{}: {} of {} pods can be profiled", app.kind, app.name, app.linked, app.pods),
+            format!(
+                "{}/{}: {} of {} pods can be profiled{}{}",
+                app.kind,
+                app.name,
+                app.linked,
+                app.pods,
+                if app.message.is_empty() { "" } else { "; " },
+                app.message
+            ),
             app.reason,
         ),
     })

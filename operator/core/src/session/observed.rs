@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::agent::{AgentFacts, AgentUser};
 use crate::budget::{Claim, Place};
 use crate::capture::CaptureScope;
-use crate::inject::ClusterRules;
+use crate::inject::{ClusterRules, ResourceRules};
 use crate::pod::PodFacts;
 use crate::view::{Labels, Policies};
 
@@ -31,6 +31,8 @@ pub struct Observed {
     pub policy: PolicyFacts,
     /// The labels of the session's namespace.
     pub namespace_labels: Labels,
+    /// What its namespace demands of the resources of its pods.
+    pub resources: ResourceRules,
     /// The pods of the session's namespace.
     pub pods: Vec<Arc<PodFacts>>,
     /// Agents that report, by pod UID.

@@ -42,6 +42,7 @@ pub fn pod(namespace: &str, name: &str, app: &str, created: i64) -> PodFacts {
         }]),
         sidecar: Some(AgentContainerState::Running),
         attached: vec![],
+        storage_limit: None,
         uninjected: None,
     }
 }

@@ -9,8 +9,8 @@ mod pace;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_core::agent::AgentFacts;
 use fleetprof_core::agent::PodSecurity;
+use fleetprof_core::agent::{AgentFacts, Skip};
 use fleetprof_core::link::Observed;
 use fleetprof_core::pod::{Owner, PodFacts, User};
 use fleetprof_core::policy::{Step, step};
@@ -80,7 +80,9 @@ impl World {
         self
     }
     fn step(&self, policy: &ProfilingPolicy) -> Step {
-        let refusal = |_: &PodFacts, _: &Policies<'_>| self.refusal;
+        let refusal = |_: &PodFacts, _: &Policies<'_>| {
+            self.refusal.map(|reason| Skip::new(reason, "the LimitRange small leaves no room"))
+        };
         let policies = self.others.iter().chain([policy]).map(PolicyView::from).collect();
         step(
             &policy.into(),
@@ -166,6 +168,20 @@ fn each_pod_is_linked_or_says_why_not() {
         let app = &world.step(&policy_of("p", CREATED, spec.clone())).status.linked_apps[0];
         assert_eq!((app.linked == 1, app.reason), (linked, reason), "{spec}");
     }
+}
+
+#[test]
+fn a_rule_that_keeps_the_agent_out_is_named_in_the_row_and_the_event() {
+    let mut world = World::new(vec![bare(common::pod("shop", "a", "web", CREATED + 60))]);
+    world.refusal = Some(Reason::ResourcesConflict);
+    let step = world.step(&policy_of("p", CREATED, json!({})));
+    let app = &step.status.linked_apps[0];
+    assert_eq!((app.linked, app.reason), (1, Reason::ResourcesConflict), "a session attaches one");
+    assert_eq!(app.message, "the LimitRange small leaves no room");
+    assert!(step.news[0].note.contains("; the LimitRange small leaves no room; "), "{}", step.news[0].note);
+    world.refusal = Some(Reason::UnknownUser);
+    let app = &world.step(&policy_of("p", CREATED, json!({}))).status.linked_apps[0];
+    assert_eq!((app.reason, app.message.as_str()), (Reason::UnknownUser, ""), "the reason says it all");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::common;
 use fleetprof_core::agent::AgentFacts;
 use fleetprof_core::budget::Ledger;
 use fleetprof_core::capture::CaptureScope;
-use fleetprof_core::inject::ClusterRules;
+use fleetprof_core::inject::{ClusterRules, ResourceRules};
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::Assembled;
 use fleetprof_core::session::{
@@ -79,6 +79,7 @@ impl World {
             permission: Permission::Allowed,
             policy: PolicyFacts::Unnamed,
             namespace_labels: BTreeMap::new(),
+            resources: ResourceRules::default(),
             pods: vec![],
             agents: HashMap::new(),
             captures: HashMap::new(),

@@ -45,6 +45,7 @@ fn link(pod: &str, app: &str) -> PodLink {
         container: "app".into(),
         linked: true,
         reason: Reason::Linked,
+        cause: String::new(),
     }
 }
 

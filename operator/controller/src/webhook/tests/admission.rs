@@ -57,6 +57,7 @@ async fn pods_that_are_left_out_are_allowed_as_they_are_and_counted_by_reason() 
     for (namespace, pod, counted) in [
         ("shop", host, "outcome=\"skipped\",reason=\"HostPid\""),
         ("quiet", pod(), "outcome=\"skipped\",reason=\"OptedOut\""),
+        ("tight", pod(), "outcome=\"skipped\",reason=\"ResourcesConflict\""),
         ("elsewhere", pod(), "outcome=\"not_selected\",reason=\"\""),
     ] {
         let response = webhook.review(PODS, create(namespace, pod)).await;

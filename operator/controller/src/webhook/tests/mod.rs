@@ -11,10 +11,10 @@ use axum::http::{Request, StatusCode};
 use base64::Engine;
 use fleetprof_core::agent::PodSecurity;
 use fleetprof_core::image::AgentImages;
-use fleetprof_core::inject::{AgentSettings, ClusterRules, default_resources};
+use fleetprof_core::inject::{AgentSettings, ClusterRules};
 use fleetprof_crds::ProfilingPolicy;
 use http_body_util::BodyExt;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{LimitRange, Namespace};
 use kube::Resource;
 use kube::core::PartialObjectMeta;
 use kube_runtime::watcher::Event;
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::{Index, Metrics, WebhookState, router};
-use crate::watched::{Cache, Guarded, PolicyCaches, WatchMetrics, Writer};
+use crate::watched::{Cache, Guarded, PolicyCaches, ResourceCaches, WatchMetrics, Writer};
 
 /// A webhook whose namespaces and policies are given.
 pub struct Webhook {
@@ -34,7 +34,8 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// With the policy `all` in the namespaces `shop` and `quiet`; the latter opted out.
+    /// With the policy `all` in the namespaces `shop`, `quiet`, which opted out, and `tight`, whose containers are
+    /// small.
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
@@ -42,17 +43,23 @@ impl Webhook {
             pull_policy: "Never".into(),
             gateway: "https://gateway:8443".into(),
             ca_bundle: "CA".into(),
-            resources: default_resources(),
             token_ttl_seconds: 3600,
         };
         let (namespaced, mut policies) = Cache::new(WatchMetrics::default());
-        let (cluster, mut none) = Cache::new(WatchMetrics::default());
+        let (cluster, mut no_cluster) = Cache::new(WatchMetrics::default());
         let (namespaces, mut labels) = Cache::new(WatchMetrics::default());
         let disabled = json!({"fleetprof.dev/profiling": "disabled"});
-        list(&mut labels, [namespace("shop", json!({})), namespace("quiet", disabled)]);
-        list(&mut policies, [policy("shop", "all", json!({})), policy("quiet", "all", json!({}))]);
-        list(&mut none, []);
-        let index = Index::new(PolicyCaches { namespaced, cluster }, namespaces);
+        let none = json!({});
+        let spaces = [("shop", none.clone()), ("quiet", disabled), ("tight", none)];
+        list(&mut labels, spaces.map(|(name, labels)| namespace(name, labels)));
+        list(&mut policies, ["shop", "quiet", "tight"].map(|name| policy(name, "all", json!({}))));
+        list(&mut no_cluster, []);
+        let (limit_ranges, mut ranges) = Cache::new(WatchMetrics::default());
+        let (quotas, mut no_quotas) = Cache::new(WatchMetrics::default());
+        list(&mut ranges, [limit_range("tight")]);
+        list(&mut no_quotas, []);
+        let resources = ResourceCaches { limit_ranges, quotas };
+        let index = Index::new(PolicyCaches { namespaced, cluster }, namespaces, resources);
         let images = AgentImages { default: "agent:1".into(), allowed: vec![] };
         let rules = ClusterRules {
             excluded_namespaces: vec!["kube-system".into()],
@@ -60,6 +67,7 @@ impl Webhook {
             allow_root: false,
             images,
             attach_disabled: false,
+            agent_resources: Value::Null,
         };
         let state = WebhookState {
             index,
@@ -126,6 +134,12 @@ where
 
 fn namespace(name: &str, labels: Value) -> PartialObjectMeta<Namespace> {
     serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap()
+}
+
+fn limit_range(namespace: &str) -> LimitRange {
+    let limits = json!([{"type": "Container", "max": {"memory": "16Mi"}}]);
+    let object = json!({"metadata": {"namespace": namespace, "name": "small"}, "spec": {"limits": limits}});
+    serde_json::from_value(object).unwrap()
 }
 
 pub fn policy(namespace: &str, name: &str, agent: Value) -> ProfilingPolicy {

@@ -1,5 +1,6 @@
 //! Builders for the tests of injection.
 
+mod fitting;
 mod patches;
 mod properties;
 mod verdicts;
@@ -68,6 +69,7 @@ pub fn cluster() -> ClusterRules {
         allow_root: true,
         images: images(),
         attach_disabled: false,
+        agent_resources: Value::Null,
     }
 }
 
@@ -83,7 +85,6 @@ pub fn settings() -> AgentSettings {
         pull_policy: "IfNotPresent".into(),
         gateway: "https://fleetprof-leader.fleetprof.svc:8443".into(),
         ca_bundle: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".into(),
-        resources: default_resources(),
         token_ttl_seconds: 3600,
     }
 }
@@ -130,7 +131,12 @@ pub fn outcome_in(
     policies: &[Policy],
 ) -> Outcome {
     let (namespace_labels, cluster) = (labels(namespace_labels), cluster());
-    let facts = AdmissionFacts { namespace, namespace_labels: Some(&namespace_labels), cluster: &cluster };
+    let facts = AdmissionFacts {
+        namespace,
+        namespace_labels: Some(&namespace_labels),
+        resources: &ResourceRules::default(),
+        cluster: &cluster,
+    };
     inject(pod, &facts, policies.iter().map(|p| p.view(namespace)), &settings()).outcome
 }
 

@@ -22,8 +22,7 @@ fn the_smallest_pod_gets_everything_that_the_agent_needs() {
             "fleetprof.dev/injected": "{\"container\":\"app\",\"image\":\"fleetprof-agent:0.1.0\",\"policy\":\"all\",\"user\":\"root\"}"}},
         {"op": "add", "path": "/spec/shareProcessNamespace", "value": true},
         {"op": "add", "path": "/spec/volumes", "value": [
-            {"name": "fleetprof-token", "projected": {"sources": [{"serviceAccountToken": {"audience": "fleetprof.dev/gateway", "expirationSeconds": 3600, "path": "token"}}]}},
-            {"name": "fleetprof-spool", "emptyDir": {"sizeLimit": "128Mi"}}]},
+            {"name": "fleetprof-token", "projected": {"sources": [{"serviceAccountToken": {"audience": "fleetprof.dev/gateway", "expirationSeconds": 3600, "path": "token"}}]}}]},
         {"op": "add", "path": "/spec/initContainers", "value": [{
             "name": "fleetprof-agent",
             "image": "fleetprof-agent:0.1.0",
@@ -35,15 +34,14 @@ fn the_smallest_pod_gets_everything_that_the_agent_needs() {
                 {"name": "FLEETPROF_CA", "value": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END \
                     CERTIFICATE-----\n"},
                 {"name": "FLEETPROF_TOKEN_FILE", "value": "/var/run/secrets/fleetprof.dev/token"},
-                {"name": "FLEETPROF_SPOOL", "value": "/var/spool/fleetprof"}],
+                {"name": "FLEETPROF_SPOOL", "value": "/dev/shm/fleetprof-sidecar"}],
             "resources": {"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "256Mi"}},
             "securityContext": {
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "seccompProfile": {"type": "RuntimeDefault"},
                 "runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": false},
             "terminationMessagePolicy": "FallbackToLogsOnError",
             "volumeMounts": [
-                {"name": "fleetprof-token", "mountPath": "/var/run/secrets/fleetprof.dev", "readOnly": true},
-                {"name": "fleetprof-spool", "mountPath": "/var/spool/fleetprof"}]}]},
+                {"name": "fleetprof-token", "mountPath": "/var/run/secrets/fleetprof.dev", "readOnly": true}]}]},
     ]);
     assert_eq!(patch, expected);
 }
@@ -64,7 +62,6 @@ fn lists_that_are_there_are_appended_to() {
             "/metadata/annotations/fleetprof.dev~1injected",
             "/spec/shareProcessNamespace",
             "/spec/volumes/-",
-            "/spec/volumes/-",
             "/spec/initContainers/-"
         ]
     );
@@ -82,7 +79,7 @@ fn lists_that_are_there_are_appended_to() {
         ["migrate", "fleetprof-agent"],
         "the sidecar delays no other init container"
     );
-    assert_eq!(names("volumes"), ["data", "fleetprof-token", "fleetprof-spool"]);
+    assert_eq!(names("volumes"), ["data", "fleetprof-token"]);
     assert_eq!(after["metadata"]["annotations"]["a/b~c"], "1");
     assert!(sidecar(&after).get("startupProbe").is_none(), "nothing delays the app");
 }
@@ -149,6 +146,14 @@ fn the_agent_runs_as_the_target_does() {
         "a root target needs the capabilities that it has itself"
     );
     assert_eq!(of(json!(null), json!(null)), (Some(0), Some(0), false, false));
+}
+
+/// `kubectl drain` and the cluster autoscaler leave a node alone that has a pod with an emptyDir or a hostPath.
+#[test]
+fn a_pod_without_a_volume_of_the_node_gets_none() {
+    let pod = injected(&pod());
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    assert!(volumes.iter().all(|volume| volume.get("projected").is_some()), "{volumes:?}");
 }
 
 /// The checks of Pod Security `restricted` that speak of a container, as its documentation lists them.

@@ -181,12 +181,6 @@ fn names_taken() -> Vec<Case> {
             Some(NameConflict),
         ),
         (
-            "a volume named as the spool's",
-            pod_with("/spec/volumes", named("fleetprof-spool")),
-            &[],
-            Some(NameConflict),
-        ),
-        (
             "an annotation that was copied without the sidecar",
             pod_with("/metadata/annotations", json!({"fleetprof.dev/injected": "{}"})),
             &[],
@@ -376,20 +370,22 @@ fn nothing_is_injected_in_our_own_namespaces() {
 fn the_level_of_the_cluster_holds_where_a_namespace_names_none() {
     let (pod, none, baseline) = (pod_with(USER, json!(null)), labels(&[]), labels(BASELINE));
     let cluster = ClusterRules { default_pod_security: PodSecurity::Restricted, ..cluster() };
-    let policy = all();
+    let (policy, rules) = (all(), ResourceRules::default());
     let verdict = |namespace_labels| {
         judge(
             &pod,
             &AdmissionFacts {
                 namespace: "shop",
                 namespace_labels: Some(namespace_labels),
+                resources: &rules,
                 cluster: &cluster,
             },
             [policy.view("shop")],
         )
     };
     assert!(matches!(verdict(&none), Verdict::Skip(Skip { reason: UnknownUser, .. })));
-    let agent = Agent { user: AgentUser::Root, image: "fleetprof-agent:0.1.0", resources: None };
+    let resources = default_resources();
+    let agent = Agent { user: AgentUser::Root, image: "fleetprof-agent:0.1.0", resources };
     assert_eq!(verdict(&baseline), Verdict::Inject { policy: "all", container: "orders", agent });
 }
 
@@ -404,7 +400,12 @@ fn no_agent_is_injected_as_root_unless_an_admin_allows_it() {
         ("a known user", json!({"runAsUser": 7}), Some(AgentUser::Target { uid: 7, gid: None })),
     ] {
         let pod = pod_with(USER, context);
-        let facts = AdmissionFacts { namespace: "shop", namespace_labels: Some(&none), cluster: &by_default };
+        let facts = AdmissionFacts {
+            namespace: "shop",
+            namespace_labels: Some(&none),
+            resources: &ResourceRules::default(),
+            cluster: &by_default,
+        };
         match (judge(&pod, &facts, [policy.view("shop")]), wanted) {
             (Verdict::Skip(skip), None) => {
                 assert_eq!(skip.reason, UnknownUser, "{sentence}");
@@ -421,7 +422,9 @@ fn no_agent_is_injected_as_root_unless_an_admin_allows_it() {
 fn of_an_unknown_namespace_nothing_is_assumed() {
     let (cluster, everywhere) =
         (cluster(), || Policy::new("all", "2026-01-01T00:00:00Z", json!({})).of_cluster(json!({})));
-    let facts = AdmissionFacts { namespace: "new", namespace_labels: None, cluster: &cluster };
+    let resources = ResourceRules::default();
+    let facts =
+        AdmissionFacts { namespace: "new", namespace_labels: None, resources: &resources, cluster: &cluster };
     let enabled = |context| edit(pod_with(USER, context), OPT, json!("enabled"));
     let known = json!({"runAsUser": 7});
     for (sentence, pod, policy, expected) in [
@@ -450,7 +453,8 @@ fn a_policy_sets_image_and_resources_of_its_agents_within_what_an_admin_allows()
         panic!("not injected")
     };
     let container = &patch.last().unwrap().value()[0];
-    assert_eq!((&container["image"], &container["resources"]), (&agent["image"], &agent["resources"]));
+    let resources = json!({"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}});
+    assert_eq!((&container["image"], &container["resources"]), (&agent["image"], &resources));
 
     let other = json!({"agent": {"image": "evil.example/fleetprof-agent:7"}});
     let outcome = outcome(&pod(), &[], &[Policy::new("p", "2026-01-01T00:00:00Z", other)]);

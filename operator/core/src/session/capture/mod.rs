@@ -81,8 +81,12 @@ impl<'a> Context<'a> {
             policy,
         };
         let refusal = |pod: &PodFacts| {
-            let facts =
-                AdmissionFacts { namespace: &pod.namespace, namespace_labels: Some(labels), cluster: rules };
+            let facts = AdmissionFacts {
+                namespace: &pod.namespace,
+                namespace_labels: Some(labels),
+                resources: &self.observed.resources,
+                cluster: rules,
+            };
             inject::refusal(pod, &facts, policy.map(|terms| terms.spec))
         };
         let container = Container { name: &target.container, attached_as: &target.attached_as };
