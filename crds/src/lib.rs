@@ -3,7 +3,6 @@
 //!
 //! This crate only contains types: no I/O, no clock, no decisions.
 
-#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 // False positive: each `printcolumn` of the derive repeats the keys of the previous one.
 #![allow(clippy::duplicated_attributes)]
 
