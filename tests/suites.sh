@@ -2,7 +2,7 @@
 # Runs the tests of one layer:
 #   tests/suites.sh unit       no cluster: the two that follow
 #   tests/suites.sh pure       functions, servers, files
-#   tests/suites.sh agent      captures of real processes; some measure
+#   tests/suites.sh agent      captures of real processes, attacks on the servers; some measure
 #                              time, so nothing else should run on the machine
 #   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
 #   tests/suites.sh cluster    failures, control, uninstall on the cluster and the shop of tests/demo.sh
@@ -45,6 +45,8 @@ agent() {
     test --test capture
     # Most of these wait for something.
     RUST_TEST_THREADS=8 test --test supervisor
+    # Attacks on the servers; they need the cores for themselves.
+    test --lib hostile:: -- --ignored --test-threads=1
 }
 
 unit() {

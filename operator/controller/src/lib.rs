@@ -11,6 +11,8 @@ pub mod data_api;
 pub mod events;
 pub mod gateway;
 pub mod health;
+#[cfg(test)]
+mod hostile;
 pub mod leader;
 pub mod listeners;
 pub mod logging;

@@ -9,6 +9,7 @@
 //! What can be read is a table, `views`. Every refusal is a Kubernetes `Status` that says what to do. The
 //! router is a value: give it to [`crate::tls::serve`] with [`FrontProxySource::client_auth`].
 
+mod answers;
 mod authorize;
 mod discovery;
 mod front_proxy;
@@ -26,11 +27,11 @@ mod views;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 
 pub use authorize::{Access, AccessReviews, Authorize};
 pub use front_proxy::{FrontProxy, User};
@@ -39,6 +40,8 @@ pub use sessions::{Sessions, SessionsByApi};
 pub use source::{FrontProxyFeed, FrontProxySource};
 
 use fleetprof_crds::names::{DATA_GROUP, VERSION};
+
+use answers::Answers;
 
 use crate::results::Results;
 use crate::server::PeerInfo;
@@ -64,13 +67,14 @@ pub struct DataApi {
 pub fn router(api: DataApi) -> Router {
     let session = format!("/apis/{DATA_GROUP}/{VERSION}/namespaces/{{namespace}}/profilesessions/{{name}}");
     let with_views = VIEWS.iter().copied().fold(documents(), |router, view| {
-        let answer = move |api, path, user, query| handlers::read(view, api, path, user, query);
+        let answer = move |api, path, caller, query| handlers::read(view, api, path, caller, query);
         router.route(&format!("{session}/{}", view.name), get(answer))
     });
     with_views
         .fallback(handlers::unknown)
         .method_not_allowed_fallback(|| async { Refusal::method_not_allowed() })
         .layer(from_fn_with_state(api.clone(), authenticate))
+        .layer(Extension(Answers::default()))
         .layer(from_fn_with_state(api.clone(), count))
         .with_state(api)
 }

@@ -51,6 +51,16 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
     }
 
+    /// The answer exceeds what anybody may read at once.
+    pub(super) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
+    }
+
+    /// The caller, or all callers, read as much as they may at one time; helps to try again.
+    pub(super) fn busy(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+    }
+
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
         Self { code, reason, message: message.into() }
     }
@@ -75,6 +85,7 @@ impl From<ResultsError> for Refusal {
             ResultsError::Rejected(_) | ResultsError::Conflict(_) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge")
             }
+            ResultsError::Busy(_) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
             ResultsError::Full(_) | ResultsError::Io(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
             }
@@ -95,7 +106,7 @@ impl IntoResponse for Refusal {
             "code": self.code.as_u16(),
         });
         let mut response = (self.code, Json(body)).into_response();
-        if self.code == StatusCode::SERVICE_UNAVAILABLE {
+        if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&self.code) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
         }
         response

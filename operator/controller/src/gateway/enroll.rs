@@ -9,9 +9,9 @@ use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{Enroll, EnrollReply};
 use http::{Extensions, StatusCode};
 
-use super::body::{self, Pace};
 use super::refuse::Refusal;
-use super::state::{GatewayState, peer};
+use super::state::{GatewayState, address, peer};
+use crate::server::{Holder, Pace};
 use crate::tickets::TicketError;
 
 const MAX_BYTES: usize = 8 * 1024;
@@ -22,10 +22,12 @@ pub(super) async fn enroll(
     extensions: Extensions,
     body: Body,
 ) -> Result<Json<EnrollReply>, Refusal> {
-    let from = peer(&extensions).ok_or_else(no_peer)?;
+    let from = address(&extensions).ok_or_else(no_peer)?;
     state.auth.may_ask(Some(from), state.now())?;
-    let body = body::read("enrolment", body, MAX_BYTES, PACE).await?;
-    let enroll: Enroll = serde_json::from_slice(&body).map_err(|_| {
+    let refused = |error| Refusal::of_body("enrolment", MAX_BYTES, error);
+    let body =
+        state.limits.enrolments.read(&Holder::of(from), body, MAX_BYTES, PACE).await.map_err(refused)?;
+    let enroll: Enroll = serde_json::from_slice(&body.bytes).map_err(|_| {
         Refusal::malformed("The body must be a JSON object with the string field \"ticket\".")
     })?;
     let now = state.now();
@@ -37,6 +39,7 @@ pub(super) async fn enroll(
                 state.auth.note_refused(Some(from), now);
             }
         })?;
+    peer(&extensions).map_or(Ok(()), |peer| peer.proof.is_pod(&pod.uid))?;
     tracing::info!(k8s.namespace.name = pod.namespace, k8s.pod.name = pod.name, "attached agent enrolled");
     Ok(Json(EnrollReply { credential, expires_at }))
 }

@@ -7,10 +7,10 @@ use axum::body::Body;
 use axum::extract::State;
 use fleetprof_crds::wire::{Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES};
 
-use super::body::Pace;
+use super::clean;
 use super::refuse::Refusal;
 use super::state::{Caller, GatewayState};
-use super::{body, clean};
+use crate::server::{Holder, Pace};
 
 const PACE: Pace = Pace::within(Duration::from_secs(10));
 
@@ -19,8 +19,10 @@ pub(super) async fn heartbeat(
     Caller(pod): Caller,
     body: Body,
 ) -> Result<Json<HeartbeatReply>, Refusal> {
-    let body = body::read("heartbeat", body, MAX_HEARTBEAT_BYTES, PACE).await?;
-    let beat: Heartbeat = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
+    let (holder, most) = (Holder::Pod(pod.uid.clone()), MAX_HEARTBEAT_BYTES);
+    let refused = |error| Refusal::of_body("heartbeat", most, error);
+    let body = state.limits.heartbeats.read(&holder, body, most, PACE).await.map_err(refused)?;
+    let beat: Heartbeat = serde_json::from_slice(&body.bytes).map_err(|error| unreadable(&error))?;
     let (beat, dropped) = clean::heartbeat(beat);
     let (reply, ignored) = state.fleet.heartbeat(&pod, beat, state.now())?;
     state.metrics.ignored(dropped + ignored);

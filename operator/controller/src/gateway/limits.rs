@@ -3,6 +3,7 @@
 use super::PodId;
 use super::rate::Buckets;
 use crate::permits::{NoPermit, Permit, Permits};
+use crate::server::Bodies;
 
 /// Requests of a pod, in a row and a second. An agent that was cut off uploads dozens of slices in a row.
 const REQUESTS: (f64, f64) = (60.0, 10.0);
@@ -18,11 +19,18 @@ const UPLOADS_MIB: usize = 32;
 /// MiB of uploads of one namespace at one time: half, so that no tenant can take the other half.
 const UPLOADS_OF_NAMESPACE_MIB: usize = UPLOADS_MIB / 2;
 
+/// Bytes of enrolments of one network, and of all, at one time; each has 8 KiB at most.
+const ENROLMENTS: (usize, usize) = (256 << 10, 1 << 20);
+/// Bytes of heartbeats of one pod, and of all, at one time; each has 64 KiB at most and usually 2 KiB.
+const HEARTBEATS: (usize, usize) = (256 << 10, 16 << 20);
+
 /// The gateway's limits.
 pub(super) struct Limits {
     pub(super) requests: Buckets<String>,
     pub(super) polls: Permits<String>,
     pub(super) uploads: Uploads,
+    pub(super) enrolments: Bodies,
+    pub(super) heartbeats: Bodies,
 }
 
 impl Default for Limits {
@@ -31,6 +39,8 @@ impl Default for Limits {
             requests: Buckets::new(REQUESTS.0, REQUESTS.1),
             polls: Permits::new(POLLS_EACH, POLLS),
             uploads: Uploads::default(),
+            enrolments: Bodies::new(ENROLMENTS.0, ENROLMENTS.1),
+            heartbeats: Bodies::new(HEARTBEATS.0, HEARTBEATS.1),
         }
     }
 }

@@ -15,7 +15,6 @@
 //! loses nothing.
 
 pub mod auth;
-mod body;
 mod clean;
 mod enroll;
 pub mod fleet;

@@ -13,6 +13,7 @@ use super::fleet::{FleetFull, NotSynced};
 use super::limits::NoUpload;
 use super::sink::SinkError;
 use crate::permits::NoPermit;
+use crate::server::BodyError;
 use crate::tickets::TicketError;
 
 /// Seconds after which to try again what is refused for a moment.
@@ -44,14 +45,24 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, Reason::MalformedRequest, message)
     }
 
-    pub(super) fn too_large(what: &str, most: usize) -> Self {
+    fn too_large(what: &str, most: usize) -> Self {
         let message = format!("The {what} exceeds the limit of {most} bytes.");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::MalformedRequest, message)
     }
 
-    pub(super) fn too_slow(what: &str) -> Self {
+    fn too_slow(what: &str) -> Self {
         let message = format!("The {what} did not arrive in time.");
         Self::new(StatusCode::REQUEST_TIMEOUT, Reason::MalformedRequest, message)
+    }
+
+    /// The body of the request, which is called `what` and may have `most` bytes, was not read.
+    pub(super) fn of_body(what: &str, most: usize, error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::too_large(what, most),
+            BodyError::TooSlow => Self::too_slow(what),
+            BodyError::Incomplete => Self::malformed(format!("The {what} was incomplete.")),
+            BodyError::NoRoom(denied) => denied.into(),
+        }
     }
 
     pub(super) fn too_many(seconds: u64) -> Self {

@@ -12,14 +12,14 @@ use fleetprof_crds::wire::{DIGEST_HEADER, MAX_SLICE_BYTES, SliceId, SliceReply};
 use fleetprof_crds::{ProfileKind, Reason};
 use http::{HeaderMap, StatusCode};
 
-use super::body::Pace;
+use super::PodId;
 use super::fleet::Admission;
 use super::limits::UploadPlace;
 use super::metrics::SliceOutcome;
 use super::refuse::Refusal;
 use super::sink::{SinkError, Stored};
 use super::state::{Caller, GatewayState};
-use super::{PodId, body};
+use crate::server::{Pace, body_size, read_body};
 use crate::sha256::sha256;
 
 /// How fast a slice must arrive. Its place and its memory are taken meanwhile, and agents send what lies on
@@ -68,8 +68,9 @@ async fn take(
         let (scope, slices) = scope(&state, &capture, &pod)?;
         let slice = SliceId::new(ordered(kind, &scope)?, sequence(&seq, slices)?);
         let announced = digest(&headers)?;
-        let place = state.limits.uploads.take(&pod, body::size(&body, MAX_SLICE_BYTES))?;
-        let body = body::read("slice", body, MAX_SLICE_BYTES, PACE).await?;
+        let place = state.limits.uploads.take(&pod, body_size(&body, MAX_SLICE_BYTES))?;
+        let refused = |error| Refusal::of_body("slice", MAX_SLICE_BYTES, error);
+        let body = read_body(body, MAX_SLICE_BYTES, PACE).await.map_err(refused)?;
         whole(&body, announced)?;
         Ok::<_, Refusal>((Upload { scope, slice, body, sha256: announced }, place))
     };

@@ -86,15 +86,21 @@ impl FromRequestParts<GatewayState> for Caller {
     async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, Refusal> {
         let now = state.now();
         let token = bearer(&parts.headers)?;
-        let pod = state.auth.pod(token, peer(&parts.extensions), now).await?;
+        let pod = state.auth.pod(token, address(&parts.extensions), now).await?;
+        peer(&parts.extensions).map_or(Ok(()), |peer| peer.proof.is_pod(&pod.uid))?;
         state.limits.requests.take(&pod.uid, now).map_err(Refusal::too_many)?;
         Ok(Self(pod))
     }
 }
 
 /// The address that the request came from, if the server tells.
-pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
-    extensions.get::<PeerInfo>().map(|peer| peer.addr.ip().to_canonical())
+pub(super) fn address(extensions: &Extensions) -> Option<IpAddr> {
+    peer(extensions).map(|peer| peer.addr.ip().to_canonical())
+}
+
+/// The other end of the connection, if the server tells.
+pub(super) fn peer(extensions: &Extensions) -> Option<&PeerInfo> {
+    extensions.get::<PeerInfo>()
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {

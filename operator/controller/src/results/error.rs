@@ -21,6 +21,9 @@ pub enum ResultsError {
     /// What was asked for is not on the volume.
     #[error("{0}")]
     Missing(String),
+    /// Too many readers wait already; it helps to try again.
+    #[error("{0}")]
+    Busy(String),
     /// The volume failed; it may help to try again.
     #[error("{0}")]
     Io(String),
@@ -48,7 +51,7 @@ impl ResultsError {
         match self {
             Self::Rejected(_) | Self::Conflict(_) => Reason::UploadRejected,
             Self::Full(_) => Reason::StorageFull,
-            Self::Missing(_) | Self::Io(_) => Reason::StorageFailed,
+            Self::Missing(_) | Self::Busy(_) | Self::Io(_) => Reason::StorageFailed,
         }
     }
 }

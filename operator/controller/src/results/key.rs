@@ -124,6 +124,11 @@ impl Key {
         name.and_then(|name| name.parse().ok()).unwrap_or(ProfileKind::Unknown)
     }
 
+    /// The namespace's component.
+    pub(super) fn namespace(&self) -> &str {
+        self.0.split('/').nth(1).unwrap_or_default()
+    }
+
     /// The workload's component.
     pub(super) fn workload(&self) -> &str {
         self.0.split('/').nth(2).unwrap_or_default()

@@ -26,6 +26,7 @@ mod space;
 mod store;
 #[cfg(test)]
 pub(crate) mod tests;
+mod turns;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -49,9 +50,11 @@ pub use error::ResultsError;
 pub use metrics::ResultsMetrics;
 pub use pprof::top_function;
 use read::Selection;
+pub use read::StoredFile;
 pub use retention::Removed;
 pub use space::Usage;
 use store::Store;
+use turns::Turns;
 
 /// Slices that are checked and written at once; each may take 90 MiB when it is hostile, a few otherwise.
 const UPLOADS: usize = 2;
@@ -60,6 +63,8 @@ const UPLOADS: usize = 2;
 /// So the operator's memory limit of 512 MiB holds whatever agents send: 2 × 90 + 250, and the 32 MiB of
 /// bodies that arrive or wait (`UPLOADS_MIB` of the gateway), are 462. What is left is for the process and
 /// its connections, see [`crate::server::Server`].
+///
+/// The end of a session waits for one reader at most: readers take turns before they queue for the merge.
 const MERGES: usize = 1;
 /// Other work at once.
 const CHORES: usize = 4;
@@ -93,6 +98,7 @@ pub struct Results {
     full: Arc<AtomicBool>,
     uploads: Arc<Semaphore>,
     merges: Arc<Semaphore>,
+    readers: Turns,
     chores: Arc<Semaphore>,
 }
 
@@ -115,6 +121,7 @@ impl Results {
             full: Arc::default(),
             uploads: permits(UPLOADS),
             merges: permits(MERGES),
+            readers: Turns::default(),
             chores: permits(CHORES),
         }
     }
@@ -162,10 +169,11 @@ impl Results {
     }
 
     /// What `render` makes of the stacks of all profiles of that kind or those of one pod, merged without
-    /// their labels. It runs where it may block, one merge at a time.
+    /// their labels. It runs where it may block, one merge at a time; the readers of different namespaces take
+    /// turns.
     ///
     /// # Errors
-    /// As [`top`](Self::top).
+    /// As [`top`](Self::top). `Busy`: too many readers wait already.
     pub async fn stacks<T: Send + 'static>(
         &self,
         session_uid: &str,
@@ -175,13 +183,13 @@ impl Results {
     ) -> Result<T, ResultsError> {
         let (session, selection) = (session_uid.to_owned(), Selection::of_pod(kind, pod));
         let rendered = move |store: &Store| store.stacks(&session, &selection).map(|merged| render(&merged));
-        self.run(&self.merges, rendered).await
+        self.read(session_uid, rendered).await
     }
 
     /// All profiles of one kind of a session, or those of one pod, merged into one gzipped pprof file.
     ///
     /// # Errors
-    /// As [`top`](Self::top).
+    /// As [`stacks`](Self::stacks).
     pub async fn session_profile(
         &self,
         session_uid: &str,
@@ -189,7 +197,21 @@ impl Results {
         pod: Option<&str>,
     ) -> Result<Bytes, ResultsError> {
         let (session, selection) = (session_uid.to_owned(), Selection::of_pod(kind, pod));
-        self.run(&self.merges, move |store| store.session_profile(&session, &selection)).await
+        self.read(session_uid, move |store| store.session_profile(&session, &selection)).await
+    }
+
+    /// The stored file of the profile that is meant, to be passed on as it is; `None` when several are.
+    ///
+    /// # Errors
+    /// `Missing`: there is none. `Io`.
+    pub async fn stored_file(
+        &self,
+        session_uid: &str,
+        kind: ProfileKind,
+        pod: Option<&str>,
+    ) -> Result<Option<StoredFile>, ResultsError> {
+        let (session, selection) = (session_uid.to_owned(), Selection::of_pod(kind, pod));
+        self.run(&self.chores, move |store| store.stored_file(&session, &selection)).await
     }
 
     /// Removes everything of a session.
@@ -223,6 +245,24 @@ impl Results {
     /// `Io`: the volume does not answer.
     pub async fn usage(&self) -> Result<Usage, ResultsError> {
         self.run(&self.chores, Store::usage).await
+    }
+
+    /// Merges for a reader, when it is the turn of its namespace.
+    async fn read<T: Send + 'static>(
+        &self,
+        session_uid: &str,
+        work: impl FnOnce(&Store) -> Result<T, ResultsError> + Send + 'static,
+    ) -> Result<T, ResultsError> {
+        let namespace = self.store.namespace(session_uid);
+        let turn = self.readers.take(&namespace).await.ok_or_else(|| {
+            ResultsError::Busy("too many profiles are being read: try again in a few seconds".to_owned())
+        })?;
+        // With the work, which goes on when the reader goes away.
+        self.run(&self.merges, move |store| {
+            let _turn = turn;
+            work(store)
+        })
+        .await
     }
 
     /// Runs file work where it may block. It runs to its end even when the caller goes away.
@@ -267,7 +307,9 @@ impl SliceSink for Results {
                 ResultsError::Rejected(sentence) => SinkError::Rejected(sentence),
                 ResultsError::Conflict(_) => SinkError::Conflict,
                 ResultsError::Full(_) => SinkError::Full,
-                ResultsError::Missing(sentence) | ResultsError::Io(sentence) => SinkError::Io(sentence),
+                ResultsError::Missing(sentence)
+                | ResultsError::Busy(sentence)
+                | ResultsError::Io(sentence) => SinkError::Io(sentence),
             })
         }
         .boxed()

@@ -1,5 +1,8 @@
 //! What do the profiles of a session say together?
 
+use std::fs::File;
+use std::path::Path;
+
 use bytes::Bytes;
 use fleetprof_crds::ProfileKind;
 use fleetprof_profile::Profile;
@@ -13,6 +16,15 @@ use super::store::Store;
 pub(super) struct Selection {
     kind: ProfileKind,
     among: Among,
+}
+
+/// A stored profile that is open.
+#[derive(Debug)]
+pub struct StoredFile {
+    /// The gzipped pprof file; it can be read to its end even if it is removed meanwhile.
+    pub file: File,
+    /// Its bytes.
+    pub length: u64,
 }
 
 enum Among {
@@ -66,6 +78,30 @@ impl Store {
         }
     }
 
+    /// The file of the only profile that is meant.
+    ///
+    /// # Errors
+    /// `Missing`, `Io`.
+    pub(super) fn stored_file(
+        &self,
+        session_uid: &str,
+        selection: &Selection,
+    ) -> Result<Option<StoredFile>, ResultsError> {
+        let keys = self.keys(session_uid, selection)?;
+        let [key] = keys.as_slice() else { return Ok(None) };
+        let path = key.path(&self.profiles());
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        opened
+            .map(|(length, file)| Some(StoredFile { file, length }))
+            .map_err(|error| unreadable(key, &path, &error))
+    }
+
+    /// The namespace of a session, as its profiles' keys name it; empty without profiles.
+    pub(super) fn namespace(&self, session_uid: &str) -> String {
+        let session = session_component(session_uid);
+        self.index().profiles(&session).next().map_or_else(String::new, |(key, _)| key.namespace().to_owned())
+    }
+
     fn keys(&self, session_uid: &str, selection: &Selection) -> Result<Vec<Key>, ResultsError> {
         let session = session_component(session_uid);
         let keys: Vec<Key> = self
@@ -99,11 +135,15 @@ impl Store {
     /// The bytes of a stored profile.
     pub(super) fn read_profile(&self, key: &Key) -> Result<Vec<u8>, ResultsError> {
         let path = key.path(&self.profiles());
-        std::fs::read(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => ResultsError::Missing(format!(
-                "profile {key} is no longer on the results volume: capture it again"
-            )),
-            _ => ResultsError::io("reading", &path, &error),
-        })
+        std::fs::read(&path).map_err(|error| unreadable(key, &path, &error))
+    }
+}
+
+fn unreadable(key: &Key, path: &Path, error: &std::io::Error) -> ResultsError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => ResultsError::Missing(format!(
+            "profile {key} is no longer on the results volume: capture it again"
+        )),
+        _ => ResultsError::io("reading", path, error),
     }
 }

@@ -1,39 +1,55 @@
 //! Which connections are accepted?
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::connection::DRAIN;
+use super::limits::KERNEL_BUFFER;
 use super::metrics::Limit;
+use super::proof::{Holder, Places, Standing};
 use super::{Connection, Limits, Network};
-use crate::permits::Permits;
+use crate::permits::NoPermit;
 
 /// How often the log mentions a limit that is reached again and again.
 const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// Callers that wait for a place, at most.
+const WAITING: usize = 512;
+/// How soon a caller that waits is looked at again, and how long it may wait.
+const SOON: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// A connection with its place.
+type Admitted = (TcpStream, SocketAddr, Standing);
 
 /// A listener with limits.
 pub(crate) struct Acceptor {
     listener: TcpListener,
     limits: Limits,
-    all: Arc<Semaphore>,
-    peers: Permits<Network>,
+    places: Places,
+    waiting: FuturesUnordered<BoxFuture<'static, Option<Admitted>>>,
     stop: watch::Sender<()>,
+    /// Every connection holds a clone of the sender, so the receiver learns when all have ended.
+    open: (mpsc::Sender<()>, mpsc::Receiver<()>),
     logged_all: Option<Instant>,
     logged_peer: Option<Instant>,
 }
 
 impl Acceptor {
     pub(crate) fn new(listener: TcpListener, limits: Limits) -> Self {
-        let connections = limits.connections as usize;
+        bound_buffers(&listener);
         Self {
-            all: Arc::new(Semaphore::new(connections)),
-            peers: Permits::new(limits.per_peer as usize, connections),
+            places: limits.places(),
+            waiting: FuturesUnordered::new(),
             stop: watch::Sender::new(()),
+            open: mpsc::channel(1),
             logged_all: None,
             logged_peer: None,
             listener,
@@ -44,66 +60,102 @@ impl Acceptor {
     /// Waits for a connection that is within the limits. Cancel-safe: no connection is lost when it is dropped.
     pub(crate) async fn next(&mut self) -> (TcpStream, Connection) {
         loop {
-            let permit = self.permit().await;
-            match self.listener.accept().await {
-                Ok((stream, addr)) => {
-                    let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-                    let Ok(of_peer) = self.peers.take(&Network::of(addr.ip())) else {
-                        self.refuse(addr);
-                        continue;
-                    };
-                    // Without it a small answer waits for the peer's delayed acknowledgement.
-                    let _ = stream.set_nodelay(true);
-                    let permits = (permit, of_peer);
-                    return (stream, Connection::new(addr, &self.limits, self.stop.subscribe(), permits));
-                }
-                // The peer's failure, or one that passes (too many files open).
-                Err(error) => {
-                    tracing::warn!(%error, "failed to accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+            let admitted = tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, addr)) => self.admit(stream, addr),
+                    // The peer's failure, or one that passes (too many files open).
+                    Err(error) => {
+                        tracing::warn!(%error, "failed to accept a connection");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        None
+                    }
+                },
+                Some(waited) = self.waiting.next() => waited,
+            };
+            if let Some((stream, addr, standing)) = admitted {
+                // Without it a small answer waits for the peer's delayed acknowledgement.
+                let _ = stream.set_nodelay(true);
+                let ended = (self.stop.subscribe(), self.open.0.clone());
+                return (stream, Connection::new(addr, &self.limits, ended, standing));
             }
         }
     }
 
-    async fn permit(&mut self) -> OwnedSemaphorePermit {
-        if let Ok(permit) = Arc::clone(&self.all).try_acquire_owned() {
-            return permit;
+    /// A connection with its place; `None` when its peer, or everybody, has too many. Who has none yet waits for
+    /// one, and holds nobody up: in a second, if not earlier, somebody has to make room.
+    fn admit(&mut self, stream: TcpStream, addr: SocketAddr) -> Option<Admitted> {
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        let network = Network::of(addr.ip());
+        let full = self.places.unproven.is_full();
+        let admitted = self.places.admit(network);
+        if full {
+            self.note_full();
         }
-        let Limits { server, connections, ref metrics, .. } = self.limits;
+        match admitted {
+            Ok(standing) => return Some((stream, addr, standing)),
+            Err(NoPermit::ForHolder) => self.refuse(addr),
+            Err(NoPermit::ForAnyone) => {
+                let first = !self.places.unproven.has_any(&Holder::Network(network));
+                if first && self.waiting.len() < WAITING {
+                    let places = self.places.clone();
+                    self.waiting.push(async move { wait(places, stream, addr).await }.boxed());
+                }
+            }
+        }
+        None
+    }
+
+    fn note_full(&mut self) {
+        let Limits { server, unproven, ref metrics, .. } = self.limits;
         metrics.limited(server, Limit::all);
         if is_due(&mut self.logged_all, Instant::now()) {
             tracing::warn!(
                 server,
-                connections,
-                "connection limit reached; new connections wait until others close"
+                connections = unproven.all,
+                "limit of connections without proof reached; new ones take the place of others"
             );
-        }
-        match Arc::clone(&self.all).acquire_owned().await {
-            Ok(permit) => permit,
-            Err(_) => std::future::pending().await,
         }
     }
 
     fn refuse(&mut self, peer: SocketAddr) {
-        let Limits { server, per_peer, ref metrics, .. } = self.limits;
+        let Limits { server, unproven, ref metrics, .. } = self.limits;
         metrics.limited(server, Limit::peer);
         if is_due(&mut self.logged_peer, Instant::now()) {
             tracing::warn!(
                 server,
                 client.address = %peer.ip(),
-                limit = per_peer,
-                "connection limit of this peer reached; closing the connection"
+                limit = unproven.each,
+                "limit of this peer's connections without proof reached; closing the connection"
             );
         }
     }
 
     /// Stops accepting, and waits up to 10 s for requests in flight.
     pub(crate) async fn close(self) {
-        let Self { listener, stop, all, limits, .. } = self;
-        drop((listener, stop));
-        let _ = tokio::time::timeout(DRAIN, all.acquire_many(limits.connections)).await;
+        let Self { listener, stop, open: (sender, mut open), .. } = self;
+        drop((listener, stop, sender));
+        let _ = tokio::time::timeout(DRAIN, open.recv()).await;
     }
+}
+
+/// Waits for a place.
+async fn wait(places: Places, stream: TcpStream, addr: SocketAddr) -> Option<Admitted> {
+    let begun = Instant::now();
+    while begun.elapsed() < LONGEST {
+        tokio::time::sleep(SOON).await;
+        if let Ok(standing) = places.admit(Network::of(addr.ip())) {
+            return Some((stream, addr, standing));
+        }
+    }
+    None
+}
+
+/// Keeps what the kernel holds for a connection small: it counts to the container's memory. Connections have the
+/// sizes of their listener; set later, the peer would have been promised more already.
+fn bound_buffers(listener: &TcpListener) {
+    let socket = socket2::SockRef::from(listener);
+    let _ = socket.set_recv_buffer_size(KERNEL_BUFFER);
+    let _ = socket.set_send_buffer_size(KERNEL_BUFFER);
 }
 
 /// Whether to log again; notes that it was logged.

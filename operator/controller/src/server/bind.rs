@@ -8,9 +8,9 @@ use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
-/// Connections that the kernel keeps until they are accepted; it cuts the wish to `net.core.somaxconn`, 4096
-/// since Linux 5.4.
-const BACKLOG: i32 = 4096;
+/// Connections that the kernel keeps until they are accepted, with what their peers have sent already; nobody is
+/// ever waited for when they are accepted, so that few are enough.
+const BACKLOG: i32 = 2048;
 
 /// Listens on all addresses of both families; of IPv4 alone where the kernel has no IPv6. Must be called
 /// inside a tokio runtime.

@@ -8,57 +8,67 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
+use axum::response::Response;
 use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
 use hyper::body::{Frame, Incoming, SizeHint};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 
 use super::activity::{Activity, InFlight, Overdue};
-use super::metrics::Counted;
-use super::{Limits, Network, PeerInfo, Timeouts};
-use crate::permits::Permit;
+use super::metrics::{Counted, Limit};
+use super::proof::{Proof, Standing};
+use super::{Head, Limits, PeerInfo, Timeouts};
 
 /// How long requests in flight may take after shutdown was requested.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 /// How long an idle connection may take to close: a request that arrives meanwhile is answered.
 const IDLE_DRAIN: Duration = Duration::from_secs(5);
-/// How often an HTTP/2 connection is asked for a sign of life, and how long that may take.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Streams of one HTTP/2 connection at a time.
-const MAX_STREAMS: u32 = 256;
 
-/// An accepted connection with its permits.
+/// An accepted connection with its place.
 pub(crate) struct Connection {
     pub(crate) addr: SocketAddr,
     limits: Limits,
     stopping: watch::Receiver<()>,
+    standing: Arc<Standing>,
+    _open: mpsc::Sender<()>,
     _counted: Counted,
-    _permits: (OwnedSemaphorePermit, Permit<Network>),
 }
 
 impl Connection {
     pub(super) fn new(
         addr: SocketAddr,
         limits: &Limits,
-        stopping: watch::Receiver<()>,
-        permits: (OwnedSemaphorePermit, Permit<Network>),
+        (stopping, open): (watch::Receiver<()>, mpsc::Sender<()>),
+        standing: Standing,
     ) -> Self {
         Self {
             addr,
             limits: limits.clone(),
             stopping,
+            standing: Arc::new(standing),
+            _open: open,
             _counted: limits.metrics.opened(limits.server),
-            _permits: permits,
         }
     }
 
-    /// Serves the connection to its end. HTTP/1.1 and HTTP/2; [`PeerInfo`] is an extension of every request.
+    /// Does something before the first request; `None` when the connection had to make room meanwhile.
+    pub(crate) async fn until_displaced<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.standing.gone() => {
+                self.note_displaced();
+                None
+            }
+        }
+    }
+
+    /// Serves the connection to its end, as HTTP/1.1; [`PeerInfo`] is an extension of every request.
     pub(crate) async fn serve<S>(
         mut self,
         stream: S,
@@ -68,19 +78,19 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Activity::new(Instant::now());
-        let (peer, asked) = (PeerInfo { addr: self.addr, client_certs }, activity.clone());
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            let in_flight = asked.begin(Instant::now());
-            request.extensions_mut().insert(peer.clone());
-            let answer = router.clone().oneshot(request.map(Body::new));
-            async move { answer.await.map(|answer| answer.map(|body| Watched { body, in_flight })) }
-        });
-        let timeouts = self.limits.timeouts;
-        let http = http(timeouts);
+        let proof = Proof::new(self.standing.clone());
+        if !client_certs.is_empty() {
+            proof.is_expected();
+        }
+        let peer = PeerInfo { addr: self.addr, client_certs, proof };
+        let service = service(peer, activity.clone(), self.standing.clone(), router);
+        let Limits { timeouts, head, .. } = self.limits;
+        let http = http(timeouts, head);
         let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
         let drain = tokio::select! {
             ended = connection.as_mut() => return self.note(ended),
             _ = self.stopping.changed() => DRAIN,
+            () = self.standing.gone() => return self.note_displaced(),
             why = activity.overdue(timeouts) => {
                 tracing::debug!(client.address = %self.addr, ?why, "closing connection: timeout");
                 self.limits.metrics.limited(self.limits.server, why.into());
@@ -93,6 +103,11 @@ impl Connection {
         }
     }
 
+    fn note_displaced(&self) {
+        tracing::debug!(client.address = %self.addr, "closing connection: another takes its place");
+        self.limits.metrics.limited(self.limits.server, Limit::displaced);
+    }
+
     fn note<E: std::fmt::Display>(&self, ended: Result<(), E>) {
         if let Err(error) = ended {
             tracing::debug!(client.address = %self.addr, %error, "connection ended early");
@@ -100,23 +115,73 @@ impl Connection {
     }
 }
 
-fn http(timeouts: Timeouts) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
+/// Hands requests to the router, and watches what becomes of them.
+fn service(
+    peer: PeerInfo,
+    activity: Activity,
+    standing: Arc<Standing>,
+    router: Router,
+) -> impl hyper::service::Service<
+    hyper::Request<Incoming>,
+    Response = hyper::Response<Watched>,
+    Error = std::convert::Infallible,
+    Future: Send,
+> {
+    hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        let (in_flight, busy) = (activity.begin(Instant::now()), Busy::new(standing.clone()));
+        request.extensions_mut().insert(peer.clone());
+        let answer = router.clone().oneshot(request.map(Body::new));
+        async move {
+            let mut answer = answer.await?;
+            if !busy.0.is_proven() {
+                close_if_refused(&mut answer);
+            }
+            Ok(answer.map(|body| Watched { body, in_flight, _busy: busy }))
+        }
+    })
+}
+
+/// Whoever is refused and has proven nothing has no reason to stay connected.
+fn close_if_refused(answer: &mut Response) {
+    if answer.status() >= StatusCode::BAD_REQUEST {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// HTTP/1.1 alone, with a head of bounded size. One connection is one request at a time, so what a peer can
+/// make the server hold is a matter of its connections; HTTP/2 would multiply it by streams and by frames.
+fn http(timeouts: Timeouts, head: Head) -> http1::Builder {
+    let mut http = http1::Builder::new();
     // It runs between requests too, so it is not shorter than idleness; the first head is bounded by
     // `first_request`.
-    http.http1().timer(TokioTimer::new()).header_read_timeout(timeouts.idle);
-    http.http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .max_concurrent_streams(MAX_STREAMS);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(timeouts.idle)
+        .max_buf_size(head.bytes)
+        .max_headers(head.headers);
     http
+}
+
+/// While it lives the connection is not idle.
+struct Busy(Arc<Standing>);
+
+impl Busy {
+    fn new(standing: Arc<Standing>) -> Self {
+        standing.set_busy(true);
+        Self(standing)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.set_busy(false);
+    }
 }
 
 /// The body of an answer, which is in flight until it was taken.
 struct Watched {
     body: Body,
     in_flight: InFlight,
+    _busy: Busy,
 }
 
 impl HttpBody for Watched {

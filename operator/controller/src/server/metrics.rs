@@ -30,10 +30,12 @@ struct Limited {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "the names are label values")]
 pub(super) enum Limit {
-    /// All connections are taken: accepting waits.
+    /// All places of callers without proof are taken: another has to make room.
     all,
     /// The peer has as many as one may have: closed.
     peer,
+    /// It made room for another: closed.
+    displaced,
     /// No request came in time: closed.
     first_request,
     /// No request for a while: closed. Usual.
@@ -69,8 +71,8 @@ impl ConnectionMetrics {
         registry.register("fleetprof_connections", "Open connections, by server", metrics.open.clone());
         registry.register(
             "fleetprof_connections_limited",
-            "Connections that met a limit, by server and limit: all and peer are about their number, the \
-             others are timeouts",
+            "Connections that met a limit, by server and limit: all, peer and displaced are about their number, \
+             the others are timeouts",
             metrics.limited.clone(),
         );
         metrics

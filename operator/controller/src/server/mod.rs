@@ -2,21 +2,28 @@
 //! operator; it knows none of them.
 //!
 //! ```text
-//! bind ─► Acceptor::next ── a permit of all, a permit of the peer's network ──► Connection
-//!                          │ none: counted, logged, closed                         │ (tls: handshake within 5 s)
-//!                          ▼                                                       ▼
-//!                 fleetprof_connections_limited_total    first request within 10 s, then never idle for 120 s
+//! bind ─► Acceptor::next ── a place of those who have proven nothing ──► Connection ── first request within 10 s
+//!            │ none for its network: closed      (tls: handshake within 5 s) │
+//!            │ none at all: whoever holds the most gives one up              ├─ refused: closed after the answer
+//!            ▼                                                               ▼
+//!   fleetprof_connections_limited_total    Proof: the handler knows the caller ─► a place of the proven; never idle
+//!                                                                                 for 120 s
 //! ```
-//! Guarantee: a permit comes back in bounded time, whatever its holder does or fails to do.
+//! Guarantees: a place comes back in bounded time, whatever its holder does or fails to do. What callers that
+//! have proven nothing can make a server hold is a number for each and in total, [`Limits::worst_of_unproven`]
+//! and [`Bodies`], and a caller that holds less than the others is never kept out by them.
 
 mod acceptor;
 mod activity;
 mod bind;
+mod body;
 mod connection;
 mod limits;
 mod metrics;
 mod network;
+mod proof;
 mod resources;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -30,10 +37,14 @@ use tokio::net::TcpListener;
 pub(crate) use acceptor::Acceptor;
 pub use activity::Timeouts;
 pub use bind::bind;
+pub(crate) use body::{Bodies, BodyError, HeldAnswer, HeldBody, Pace, read as read_body, size as body_size};
 pub(crate) use connection::Connection;
-pub use limits::Limits;
+pub(crate) use limits::TLS_BUFFER;
+pub use limits::{Head, Limits, Share};
 pub use metrics::ConnectionMetrics;
 pub(crate) use network::Network;
+pub(crate) use proof::Holder;
+pub use proof::Proof;
 pub use resources::{memory_limit, raise_files};
 
 /// The other end of the connection; an extension of every request.
@@ -43,6 +54,16 @@ pub struct PeerInfo {
     pub addr: SocketAddr,
     /// Certificates that the peer presented and that were verified, leaf first; empty without.
     pub client_certs: Arc<[CertificateDer<'static>]>,
+    /// Where handlers say that they know the caller.
+    pub proof: Proof,
+}
+
+impl PeerInfo {
+    /// A peer without a connection that could be proven.
+    #[cfg(test)]
+    pub(crate) fn new(addr: SocketAddr, certs: impl Into<Vec<CertificateDer<'static>>>) -> Self {
+        Self { addr, client_certs: certs.into().into(), proof: Proof::default() }
+    }
 }
 
 /// Serves `router` without TLS, for ever.

@@ -3,10 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::extract::Extension;
 use axum::routing::get;
-use http::{Request, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
@@ -33,9 +31,14 @@ async fn start(connections: u32, per_peer: u32) -> (u16, ConnectionMetrics) {
         sleep(Duration::from_secs(1)).await;
         "orders"
     };
+    let known = |Extension(peer): Extension<PeerInfo>| async move {
+        peer.proof.is_expected();
+        "welcome"
+    };
     let router = Router::new()
         .route("/", get(|| async { "hello" }))
         .route("/poll", get(poll))
+        .route("/known", get(known))
         .route("/stuck", get(std::future::pending::<&str>));
     tokio::spawn(serve_plain(listener, router, limits));
     (port, metrics)
@@ -66,7 +69,7 @@ async fn hung_up(stream: &mut TcpStream) -> Duration {
 #[tokio::test]
 async fn who_asks_nothing_or_not_to_the_end_is_hung_up_on() {
     let (port, metrics) = start(10, 10).await;
-    for said in ["", "GET / HTTP/1.1\r\nhost:", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+    for said in ["", "GET / HTTP/1.1\r\nhost:", "GET / HTTP/1.1\r\nhost: x\r\nx: y"] {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         stream.write_all(said.as_bytes()).await.unwrap();
         let after = hung_up(&mut stream).await;
@@ -110,16 +113,59 @@ async fn a_request_that_never_ends_ends() {
 }
 
 #[tokio::test]
-async fn http2_that_only_answers_pings_is_ended() {
-    let (port, metrics) = start(10, 10).await;
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let request = |path: &str| Request::get(format!("http://x{path}")).body(Body::empty()).unwrap();
-    assert_eq!(sender.send_request(request("/poll")).await.unwrap().status(), StatusCode::OK);
-    assert!(timeout(4 * TIMEOUTS.idle, connection).await.is_ok(), "it stays connected");
-    assert_eq!(metrics.count(SERVER, Limit::idle), 1);
+async fn http2_is_refused_before_it_multiplies_anything() {
+    let (port, _) = start(10, 10).await;
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    assert!(hung_up(&mut stream).await < TIMEOUTS.first_request - SOON);
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_cut_off_when_it_is_too_long() {
+    let (port, _) = start(10, 10).await;
+    for (line, refused) in [("x".repeat(9 << 10), false), ("x".repeat(33 << 10), true)] {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        stream.write_all(format!("GET / HTTP/1.1\r\nhost: x\r\nx: {line}").as_bytes()).await.unwrap();
+        let after = hung_up(&mut stream).await;
+        assert_eq!(after < TIMEOUTS.first_request - SOON, refused, "{after:?}");
+    }
+    let many = "a: b\r\n".repeat(65);
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    stream.write_all(format!("GET / HTTP/1.1\r\n{many}\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let _ = timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[tokio::test]
+async fn who_is_refused_is_not_kept_and_who_is_known_may_stay() {
+    let (port, _) = start(10, 10).await;
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    let answer = ask(&mut stream, "/nowhere").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("connection: close"), "{answer}");
+    assert!(hung_up(&mut stream).await < SOON);
+    let mut known = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    assert!(ask(&mut known, "/known").await.unwrap().ends_with("welcome"));
+    assert!(ask(&mut known, "/nowhere").await.unwrap().starts_with("HTTP/1.1 404"));
+    assert!(ask(&mut known, "/").await.unwrap().ends_with("hello"));
+}
+
+#[tokio::test]
+async fn who_holds_the_most_makes_room_and_the_known_keep_their_places() {
+    let (port, metrics) = start(4, 4).await;
+    let mut known = dial([127, 0, 0, 1], port).await;
+    assert!(ask(&mut known, "/known").await.is_ok());
+    let mut many = Vec::new();
+    for n in 0..12 {
+        many.push(dial([127, 0, 0, 2 + n % 3], port).await);
+    }
+    let mut newcomer = dial([127, 0, 0, 9], port).await;
+    let since = Instant::now();
+    assert!(ask(&mut newcomer, "/").await.unwrap().ends_with("hello"));
+    assert!(since.elapsed() < SOON, "{:?}", since.elapsed());
+    assert!(ask(&mut known, "/").await.unwrap().ends_with("hello"));
+    sleep(SOON).await;
+    assert_eq!(metrics.count(SERVER, Limit::displaced), 1);
 }
 
 #[tokio::test]

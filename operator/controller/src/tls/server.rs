@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::{TlsError, TlsMaterial, TlsSource, provider};
-use crate::server::{Acceptor, Connection, Limits};
+use crate::server::{Acceptor, Connection, Limits, TLS_BUFFER};
 
 /// Longest time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ impl ClientAuth {
 }
 
 /// Serves `router` on `listener` within `limits` until `shutdown` ends, then lets requests in flight finish
-/// for up to 10 s. Waits for the first certificate before it accepts. HTTP/1.1 and HTTP/2;
+/// for up to 10 s. Waits for the first certificate before it accepts. HTTP/1.1;
 /// [`crate::server::PeerInfo`] is an extension of every request.
 ///
 /// # Errors
@@ -79,8 +79,10 @@ pub async fn serve(
 }
 
 async fn handshake(stream: TcpStream, connection: Connection, config: Arc<ServerConfig>, router: Router) {
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await
-    {
+    let accept = TlsAcceptor::from(config).accept_with(stream, |tls| tls.set_buffer_limit(Some(TLS_BUFFER)));
+    let accepted = connection.until_displaced(tokio::time::timeout(HANDSHAKE_TIMEOUT, accept)).await;
+    let Some(accepted) = accepted else { return };
+    let stream = match accepted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             return tracing::debug!(client.address = %connection.addr, %error, "TLS handshake failed");
@@ -140,7 +142,7 @@ fn server_config(
         .map_err(config)?
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(material.certified())));
-    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    server.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(server)
 }
 

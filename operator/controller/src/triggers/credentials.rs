@@ -79,7 +79,7 @@ impl Credentials {
     }
 
     #[cfg(test)]
-    pub(super) fn fixed(token: &str) -> Self {
+    pub(crate) fn fixed(token: &str) -> Self {
         Self { token: watch::channel(Some(token.to_owned())).1, roots: watch::channel(Vec::new()).1 }
     }
 

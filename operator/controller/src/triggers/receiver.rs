@@ -83,10 +83,12 @@ async fn alerts(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let certified = peer.is_some_and(|Extension(peer)| !peer.client_certs.is_empty());
-    let outcome = match certified || may(&state.receiver.credentials, &headers) {
-        true => state.take(body).await,
-        false => Err(state.refuse(body).await),
+    let certified = peer.as_ref().is_some_and(|peer| !peer.client_certs.is_empty());
+    let outcome = if certified || may(&state.receiver.credentials, &headers) {
+        peer.inspect(|peer| peer.proof.is_expected());
+        state.take(body).await
+    } else {
+        Err(state.refuse(body).await)
     };
     state.receiver.metrics.notification(outcome.as_ref().map_or_else(Refusal::code, |_| "200"));
     outcome.map_or_else(IntoResponse::into_response, |n| format!("{n} alerts accepted\n").into_response())
@@ -374,7 +376,7 @@ mod tests {
     async fn a_client_certificate_that_was_verified_needs_no_token() {
         let receiver = Receiver { credentials: Credentials::none(), ..receiver(true) };
         let send = async |certificates: Vec<rustls_pki_types::CertificateDer<'static>>| {
-            let peer = PeerInfo { addr: ([127, 0, 0, 1], 1).into(), client_certs: certificates.into() };
+            let peer = PeerInfo::new(([127, 0, 0, 1], 1).into(), certificates);
             let request =
                 Request::post("/v1/alerts").extension(peer).body(Body::from(payload().to_string())).unwrap();
             router(receiver.clone()).oneshot(request).await.unwrap().status().as_u16()

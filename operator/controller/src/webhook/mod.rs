@@ -21,7 +21,8 @@ mod review;
 mod router;
 mod sessions;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod weight;
 
 use std::sync::Arc;
 use std::time::Duration;

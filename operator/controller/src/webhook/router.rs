@@ -1,25 +1,33 @@
 //! Which path answers what? The router is a value; tests call it without a socket.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use fleetprof_core::inject::{AgentSettings, ClusterRules};
 use fleetprof_crds::Reason;
+use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::index::Index;
 use super::metrics::{Answer, Metrics};
 use super::review::{Reply, Request, Review};
+use super::weight::weight;
 use super::{pods, sessions};
+use crate::server::{Bodies, BodyError, HeldBody, Holder, Pace, PeerInfo};
 
-/// Most bytes of a request: an object of the API server has at most 3 MiB, and may come twice.
-const MAX_REQUEST: usize = 8 * 1024 * 1024;
+/// Most bytes of a request: an object of the API server's has at most 3 MiB, and comes once when it is created.
+const MAX_REQUEST: usize = 4 << 20;
+/// Bytes of requests of one address, and of all, at one time, with what is made of them. API servers send a few
+/// KiB a pod.
+const MEMORY: (usize, usize) = (16 << 20, 24 << 20);
+/// The API server waits 3 s for an answer, and sends what it has at once.
+const PACE: Pace = Pace { grace: Duration::from_secs(1), bytes_per_second: 2 << 20 };
 
 /// What the handlers look at.
 #[derive(Clone)]
@@ -36,43 +44,84 @@ pub struct WebhookState {
     pub metrics: Metrics,
 }
 
+/// The state with the memory for requests.
+#[derive(Clone)]
+struct Bounded {
+    state: WebhookState,
+    bodies: Bodies,
+}
+
 /// The router with `POST /mutate/pods` and `POST /mutate/profilesessions`. Its answers are `AdmissionReview`s
 /// that allow the request.
 pub fn router(state: WebhookState) -> axum::Router {
     axum::Router::new()
         .route("/mutate/pods", post(mutate_pod))
         .route("/mutate/profilesessions", post(mutate_session))
-        .layer(DefaultBodyLimit::max(MAX_REQUEST))
-        .with_state(state)
+        .with_state(Bounded { state, bodies: Bodies::new(MEMORY.0, MEMORY.1) })
 }
 
-async fn mutate_pod(State(state): State<WebhookState>, body: Result<Bytes, BytesRejection>) -> Response {
-    answer(&state, "pods", body, pods::review)
+type Peer = Option<Extension<PeerInfo>>;
+
+async fn mutate_pod(State(bounded): State<Bounded>, peer: Peer, body: Body) -> Response {
+    bounded.answer("pods", peer, body, pods::review).await
 }
 
-async fn mutate_session(State(state): State<WebhookState>, body: Result<Bytes, BytesRejection>) -> Response {
-    answer(&state, "profilesessions", body, sessions::review)
+async fn mutate_session(State(bounded): State<Bounded>, peer: Peer, body: Body) -> Response {
+    bounded.answer("profilesessions", peer, body, sessions::review).await
 }
 
 type Handler = for<'a> fn(&WebhookState, &'a Request<'_>) -> (Reply<'a>, Answer);
 
-fn answer(
+impl Bounded {
+    async fn answer(&self, webhook: &'static str, peer: Peer, body: Body, handler: Handler) -> Response {
+        let began = Instant::now();
+        let peer = peer.map(|Extension(peer)| peer);
+        let (response, answer) = match self.read(peer.as_ref(), body).await {
+            Ok(body) => review(&self.state, webhook, peer.as_ref(), &body.bytes, handler),
+            Err(error) => {
+                tracing::warn!(webhook, ?error, "failed to read request");
+                (refused(error), malformed(webhook))
+            }
+        };
+        self.state.metrics.answered(answer, began.elapsed());
+        response
+    }
+
+    /// The request, with the memory that it and what is made of it take.
+    async fn read(&self, peer: Option<&PeerInfo>, body: Body) -> Result<HeldBody, BodyError> {
+        let holder = Holder::of(peer.map_or([0; 4].into(), |peer| peer.addr.ip()));
+        let mut body = self.bodies.read(&holder, body, MAX_REQUEST, PACE).await?;
+        body.grow(weight(&body.bytes)).await.map_err(BodyError::NoRoom)?;
+        Ok(body)
+    }
+}
+
+fn refused(error: BodyError) -> Response {
+    let (code, text) = match error {
+        BodyError::TooLarge => {
+            (StatusCode::PAYLOAD_TOO_LARGE, format!("the request exceeds {MAX_REQUEST} bytes\n"))
+        }
+        BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "timeout while reading the request\n".to_owned()),
+        BodyError::Incomplete => (StatusCode::BAD_REQUEST, "incomplete request\n".to_owned()),
+        BodyError::NoRoom(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the webhook has reached its limit of memory for requests; retry later\n".to_owned(),
+        ),
+    };
+    (code, text).into_response()
+}
+
+fn review(
     state: &WebhookState,
     webhook: &'static str,
-    body: Result<Bytes, BytesRejection>,
+    peer: Option<&PeerInfo>,
+    body: &[u8],
     handler: Handler,
-) -> Response {
-    let began = Instant::now();
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) => {
-            tracing::warn!(webhook, error = %rejection, "failed to read request");
-            state.metrics.answered(malformed(webhook), began.elapsed());
-            return rejection.into_response();
-        }
-    };
-    let (response, answer) = match serde_json::from_slice::<Review<'_>>(&body) {
+) -> (Response, Answer) {
+    match serde_json::from_slice::<Review<'_>>(body) {
         Ok(Review { request }) if request.operation == "CREATE" => {
+            // Others could send it too, so it only decides who gives way to whom.
+            peer.inspect(|peer| peer.proof.is_expected());
             let (reply, answer) = handler(state, &request);
             (write(&reply), answer)
         }
@@ -86,13 +135,11 @@ fn answer(
         Err(error) => {
             tracing::warn!(webhook, %error, "invalid AdmissionReview");
             (
-                write(&Reply::warned(&uid(&body), &format!("invalid AdmissionReview: {error}"))),
+                write(&Reply::warned(&uid(body), &format!("invalid AdmissionReview: {error}"))),
                 malformed(webhook),
             )
         }
-    };
-    state.metrics.answered(answer, began.elapsed());
-    response
+    }
 }
 
 fn malformed(webhook: &'static str) -> Answer {
@@ -101,8 +148,18 @@ fn malformed(webhook: &'static str) -> Answer {
 
 /// The uid of a request of which nothing else can be read; the API server takes no answer without it.
 fn uid(body: &[u8]) -> String {
-    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    value["request"]["uid"].as_str().unwrap_or_default().to_owned()
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Lenient {
+        request: LenientRequest,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct LenientRequest {
+        uid: String,
+    }
+    let lenient: Lenient = serde_json::from_slice(body).unwrap_or_default();
+    lenient.request.uid
 }
 
 fn write(reply: &Reply<'_>) -> Response {

@@ -161,8 +161,8 @@ impl World {
     ) -> Answer {
         let mut request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         *request.headers_mut() = headers(pairs);
-        let client_certs = name.map(certificate).into_iter().collect();
-        request.extensions_mut().insert(PeerInfo { addr: "10.0.0.1:4000".parse().unwrap(), client_certs });
+        let client_certs: Vec<_> = name.map(certificate).into_iter().collect();
+        request.extensions_mut().insert(PeerInfo::new("10.0.0.1:4000".parse().unwrap(), client_certs));
         let response = router(self.api.clone()).oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         Answer {

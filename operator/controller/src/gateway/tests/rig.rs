@@ -169,7 +169,7 @@ pub(super) fn token(pod: &str) -> String {
 }
 
 pub(super) fn from(peer: &str) -> PeerInfo {
-    PeerInfo { addr: peer.parse::<SocketAddr>().unwrap(), client_certs: Vec::new().into() }
+    PeerInfo::new(peer.parse::<SocketAddr>().unwrap(), [])
 }
 
 fn request(method: &str, path: &str, token: Option<&str>, body: impl Into<Body>) -> Request<Body> {

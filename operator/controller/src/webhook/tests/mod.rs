@@ -79,6 +79,11 @@ impl Webhook {
         Self { policies, router: router(state), registry }
     }
 
+    /// The router itself.
+    pub fn router(self) -> axum::Router {
+        self.router
+    }
+
     /// Replaces the policies.
     pub fn set_policies<const N: usize>(&mut self, policies: [ProfilingPolicy; N]) {
         list(&mut self.policies, policies);
