@@ -84,6 +84,9 @@ done
 renders "restarts on the oldest Kubernetes, and nothing else" 'FLEETPROF_RESTART' 'resources: [endpoints]' '!kind: NetworkPolicy' '!prometheus.io/scrape' -- \
     --kube-version 1.30.0 --set restart.enabled=true --set networkPolicy.enabled=false --set metrics.annotations=false
 
+renders "the default limits of captures" 'FLEETPROF_ON_DEMAND_BUDGET' 'value: "50"' 'resources: [nodes]' '!FLEETPROF_NODE_BUDGET' --
+renders "a limit of captures per node" 'FLEETPROF_NODE_BUDGET' 'value: "7"' -- --set budgets.node=7
+
 refuses "two operators and a ReadWriteOnce claim" 'operator.replicas is more than 1, but results.accessMode is ReadWriteOnce' -- \
     --set operator.replicas=2 --set results.persistence.enabled=true
 refuses "an unused claim" 'results.existingClaim is set, but results.persistence.enabled is false' -- --set results.existingClaim=theirs
