@@ -163,3 +163,37 @@ impl Requeues {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kube_runtime::watcher::Event;
+    use serde_json::json;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::watched::WatchMetrics;
+
+    #[tokio::test]
+    async fn sessions_of_people_wait_behind_no_others() {
+        let (cache, mut writer) = Cache::<ProfileSession>::new(WatchMetrics::default());
+        let (queue, queued) = unbounded_channel();
+        for (name, trigger) in [("round", "Schedule"), ("mine", "OnDemand"), ("cpu", "CPU")] {
+            let meta = json!({"namespace": "shop", "name": name, "uid": name});
+            let object = json!({
+                "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession", "metadata": meta,
+                "spec": {"trigger": trigger},
+            });
+            writer.take(Event::Apply(serde_json::from_value(object).unwrap()), &|_| {});
+            queue.send(ObjectRef::new(name).within("shop")).unwrap();
+        }
+        queue.send(ObjectRef::new("gone").within("shop")).unwrap();
+        drop(queue);
+        let ((to_people, mut people), (to_others, mut others)) = (unbounded_channel(), unbounded_channel());
+        assert!(part_sessions(cache, queued, to_people, to_others).await.is_err(), "it ends with its queue");
+        let names = |queue: &mut UnboundedReceiver<ObjectRef<ProfileSession>>| {
+            std::iter::from_fn(|| queue.try_recv().ok()).map(|session| session.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&mut people), ["mine"]);
+        assert_eq!(names(&mut others), ["round", "cpu", "gone"]);
+    }
+}

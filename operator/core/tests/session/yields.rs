@@ -2,20 +2,32 @@
 
 use crate::world::*;
 use fleetprof_core::agent::AgentFacts;
+use fleetprof_core::pod::AgentContainer;
 use fleetprof_core::session::Action;
 use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
 use fleetprof_crds::wire::{CaptureState, PROTOCOL};
 use serde_json::json;
 
-/// A session of a schedule whose one target is ordered.
-fn scheduled() -> World {
+/// A session of a schedule whose one target is ordered, from an agent that was injected or attached.
+fn scheduled_from(injected: bool) -> World {
     let target = json!({"pods": ["a"]});
     let spec = json!({"policyRef": {"name": "p"}, "trigger": "Schedule", "target": target, "duration": "2m"});
-    let mut w = World::new(spec).with_policy(json!({"selector": {}})).with_pod(pod("a")).with_agent("a");
+    let mut pod = pod("a");
+    if !injected {
+        let state = pod.sidecar.take().unwrap();
+        pod.attached = vec![AgentContainer { name: "fleetprof-agent-1".into(), target: "app".into(), state }];
+    }
+    let mode = if injected { "Sidecar" } else { "Ephemeral" };
+    let policy = json!({"selector": {}, "agent": {"mode": mode}});
+    let mut w = World::new(spec).with_policy(policy).with_pod(pod).with_agent("a");
     w.step();
     assert_eq!(w.target("a").phase, TargetPhase::Ordered);
     w
+}
+
+fn scheduled() -> World {
+    scheduled_from(true)
 }
 
 /// A person requests the same container.
@@ -31,8 +43,8 @@ fn cancels(w: &World) -> Vec<bool> {
 
 #[test]
 fn a_capture_that_runs_stops_and_keeps_what_it_has() {
-    for protocol in 1..=PROTOCOL {
-        let mut w = scheduled();
+    for (protocol, injected) in (1..=PROTOCOL).flat_map(|protocol| [(protocol, true), (protocol, false)]) {
+        let mut w = scheduled_from(injected);
         let agent = AgentFacts { version: "0.1.0".into(), protocol, ..AgentFacts::default() };
         w.observed.agents.insert("uid-a".into(), agent);
         w.report("a", CaptureState::Running, 2, None);
