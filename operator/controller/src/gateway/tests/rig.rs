@@ -154,10 +154,14 @@ impl Answer {
     }
 }
 
-/// The pod of a token: `NAMESPACE.POD`, or a pod of the namespace `shop`.
+/// The namespace of `NAMESPACE.POD`; of other pods `shop`.
+fn namespace(pod: &str) -> &str {
+    pod.split_once('.').map_or("shop", |(namespace, _)| namespace)
+}
+
+/// The pod of a token.
 pub(super) fn pod(name: &str) -> PodId {
-    let namespace = name.split_once('.').map_or("shop", |(namespace, _)| namespace);
-    PodId { namespace: namespace.into(), name: format!("pod-{name}"), uid: uid(name) }
+    PodId { namespace: namespace(name).into(), name: format!("pod-{name}"), uid: uid(name) }
 }
 
 pub(super) fn uid(pod: &str) -> String {
@@ -202,7 +206,7 @@ pub(super) fn scope(capture: &str, pod: &str) -> CaptureScope {
     CaptureScope {
         capture: capture.into(),
         session_uid: "session-uid".into(),
-        session_namespace: "shop".into(),
+        session_namespace: namespace(pod).into(),
         session_name: "session".into(),
         pod_uid: uid(pod),
         pod_name: format!("pod-{pod}"),
