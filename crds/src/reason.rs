@@ -135,6 +135,9 @@ reasons! {
     NoCapableAgents => "see status.targets for what each agent supports and lacks",
     /// The target used no CPU during the capture.
     NoSamples => "profile the target under load",
+    /// The profile holds less than half of the CPU time that the container used, or none of it.
+    LowCoverage => "see the message for what is missing; profile again when the node is less busy, or for \
+                    longer",
     /// The agent's protocol version is too old for the capture.
     AgentTooOld => "restart the pod to get the current agent",
     /// No agent started the capture before the start deadline.
@@ -156,6 +159,10 @@ reasons! {
     /// The agent lacks permission to inspect the target process.
     PermissionDenied => "the agent needs the target's user and group: set securityContext.runAsUser and \
                          runAsGroup",
+    /// The kernel lets no process without CAP_SYS_PTRACE look at the target: it changed its user and did not
+    /// start a program after that, or its program has capabilities or cannot be read.
+    NotDumpable => "start the program after the change of user (setpriv, gosu, su-exec), call \
+                    prctl(PR_SET_DUMPABLE, 1) after it, or set securityContext.runAsUser instead",
     /// No collector supports this kind of process.
     UnsupportedRuntime => "",
     /// The collector crashed; the target is not affected.

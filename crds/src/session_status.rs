@@ -73,7 +73,8 @@ pub struct ProfileSessionStatus {
     /// Status of `spec.repeat`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<RepeatStatus>,
-    /// `Complete`, `AgentReachable`; `TargetsLimited` if pods were left out, `ResultsDelayed` if results are
+    /// `Complete`, `AgentReachable`, `Representative` (whether the profiles hold most of the CPU time that
+    /// the containers used); `TargetsLimited` if pods were left out, `ResultsDelayed` if results are
     /// late, `RepeatsComplete` with `spec.repeat`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -156,6 +157,13 @@ pub struct TargetStatus {
     /// Samples captured.
     #[serde(default)]
     pub samples: i64,
+    /// Number of the container's processes that have samples in the profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<i32>,
+    /// CPU time in the profile, in % of the CPU time that the container used during the capture (0 to 100).
+    /// Absent where the agent cannot tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<i32>,
     /// Mean CPU usage during the capture, in % of the container's limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<i32>,

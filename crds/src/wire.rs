@@ -206,6 +206,19 @@ pub struct CaptureReport {
     /// Highest memory use of the target during the capture, % of its limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_percent: Option<i32>,
+    /// Processes of the container that have samples in the slices. Absent from agents that captured one
+    /// process alone, as the next three fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u32>,
+    /// CPU time in the slices so far, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profiled_ms: Option<i64>,
+    /// CPU time that the container's cgroup counted meanwhile, milliseconds; absent where it cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_ms: Option<i64>,
+    /// A sentence on what a capture that went well left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// The gateway's answer to a heartbeat.

@@ -7,11 +7,24 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
+use super::schedule::saturating_nanos;
 use crate::proc;
 
 /// Nanoseconds of a clock tick: `USER_HZ` is 100 on every architecture that the agent is built for.
 pub const TICK_NANOS: u64 = 10_000_000;
+
+/// Periods that a sample may stand for, and the time that it may in any case.
+const MOST_PERIODS: u32 = 10;
+const MOST_TIME: Duration = Duration::from_millis(100);
+
+/// What a sample is worth at most of the CPU time that its thread used since the last one. A sample does not
+/// tell what a thread did for long before it: the rest is missing in the profile, and is said to be.
+#[must_use]
+pub fn most_worth(nanos: u64, period: Duration) -> u64 {
+    nanos.min(saturating_nanos((period * MOST_PERIODS).max(MOST_TIME)))
+}
 
 /// The open files of one thread and what was counted of its CPU time.
 struct Thread {
@@ -116,6 +129,26 @@ impl ThreadTimes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sample_stands_for_a_while_and_not_for_ever() {
+        let ms = |n: u64| n * 1_000_000;
+        let cases = [
+            (99, 9, 9),
+            (99, 60, 60),
+            (99, 2000, 101),
+            (1000, 2000, 100),
+            (1, 2000, 2000),
+            (1, 20_000, 10_000),
+        ];
+        for (hz, used, worth) in cases {
+            assert_eq!(
+                most_worth(ms(used), Duration::from_secs(1) / hz) / ms(1),
+                worth,
+                "{used} ms at {hz} Hz"
+            );
+        }
+    }
 
     #[test]
     fn schedstat_starts_with_the_time_on_a_cpu() {

@@ -3,16 +3,16 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Gid, Uid, getppid, setgid, setgroups, setuid};
 
-use super::protocol::{CaptureRequest, Event, Failed, Failure, FailureReason};
-use crate::proc;
+use super::protocol::{CaptureRequest, Cover, Event, Failed, Failure, FailureReason};
+use crate::proc::{self, ProcTree};
 
 /// Time after the end of a capture in which the last slice must be written.
 const GRACE: Duration = Duration::from_secs(20);
@@ -38,6 +38,19 @@ pub struct Progress {
     pub samples: std::sync::atomic::AtomicU64,
     /// Complete slices.
     pub slices: std::sync::atomic::AtomicU32,
+    cover: Mutex<Option<Cover>>,
+}
+
+impl Progress {
+    /// What the complete slices cover.
+    pub fn cover(&self) -> Option<Cover> {
+        *self.cover.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, anew.
+    pub fn set_cover(&self, cover: Cover) {
+        *self.cover.lock().unwrap_or_else(PoisonError::into_inner) = Some(cover);
+    }
 }
 
 /// The counts of this worker.
@@ -118,11 +131,26 @@ fn report_timeout(allowed: Duration) {
         message,
         samples: progress().samples.load(Ordering::Relaxed),
         slices: progress().slices.load(Ordering::Relaxed),
+        cover: progress().cover(),
     });
     let line = serde_json::to_string(&event).unwrap_or_default() + "\n";
     if let Ok(mut out) = std::fs::OpenOptions::new().write(true).open("/proc/self/fd/1") {
         let _unreported = out.write_all(line.as_bytes());
     }
+}
+
+/// Whether the container can only be captured by a worker that stays root, and one that is root may: it has
+/// processes of several users, or some that not even their own user may look at.
+pub fn needs_root(request: &CaptureRequest) -> bool {
+    let Some(user) = proc::owner(request.pid).ok().filter(|_| proc::may_trace_all()) else {
+        return false;
+    };
+    let tree = ProcTree::new("/proc");
+    let inside = |p: &proc::Process| p.container.is_some() && p.container == request.container;
+    let others = tree.processes().unwrap_or_default().into_iter().filter(inside).map(|p| p.pid);
+    std::iter::once(request.pid)
+        .chain(others)
+        .any(|pid| proc::is_dumpable(pid) == Some(false) || proc::owner(pid).is_ok_and(|o| o.uid != user.uid))
 }
 
 /// As root, becomes the user of the target, so that the kernel's "same user" rules hold without capabilities.

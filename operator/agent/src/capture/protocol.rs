@@ -39,6 +39,9 @@ pub struct CaptureRequest {
     /// Start time of the target (field 22 of `/proc/PID/stat`), so that a reused pid is noticed.
     #[serde(default)]
     pub start_ticks: Option<u64>,
+    /// Runtime id of the container whose processes are captured; without it, the target alone is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// What to capture: at least one kind, none of them twice.
     pub profiles: Vec<ProfileKind>,
     /// Which collector to use.
@@ -99,6 +102,18 @@ impl CaptureRequest {
     }
 }
 
+/// How much of the container is in the slices so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cover {
+    /// Processes with samples.
+    pub processes: u32,
+    /// CPU time in the slices, nanoseconds.
+    pub cpu_nanos: u64,
+    /// CPU time that the container's cgroup counted meanwhile, nanoseconds.
+    pub used_nanos: Option<u64>,
+}
+
 /// One line on the worker's stdout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -144,6 +159,9 @@ pub struct SliceWritten {
     pub start_nanos: u64,
     /// How long it is, nanoseconds.
     pub duration_nanos: u64,
+    /// What is covered with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cover: Option<Cover>,
 }
 
 /// What was captured in all.
@@ -168,6 +186,15 @@ pub struct Finished {
     /// What a person should know of the quality; at most [`MAX_NOTES`] sentences.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// What is covered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cover: Option<Cover>,
+    /// Why the profile holds little of what the container did, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low: Option<String>,
+    /// What a profile that stands for the container left out, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Why nothing (more) was captured.
@@ -182,6 +209,9 @@ pub struct Failed {
     pub samples: u64,
     /// Slices that were written before; they are complete.
     pub slices: u32,
+    /// What is covered by them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cover: Option<Cover>,
 }
 
 /// Why a capture failed.
@@ -193,6 +223,10 @@ pub enum FailureReason {
     TargetExited,
     /// The kernel does not let the worker look at the target.
     PermissionDenied,
+    /// The kernel does not let anybody without SYS_PTRACE look at the target.
+    NotDumpable,
+    /// The container used CPU, and nothing of it was sampled.
+    LowCoverage,
     /// No collector can read the target.
     UnsupportedRuntime,
     /// The collector failed by its own fault.
@@ -210,6 +244,8 @@ impl FailureReason {
         match self {
             Self::NoSuchProcess | Self::TargetExited => Reason::TargetExited,
             Self::PermissionDenied => Reason::PermissionDenied,
+            Self::NotDumpable => Reason::NotDumpable,
+            Self::LowCoverage => Reason::LowCoverage,
             Self::UnsupportedRuntime => Reason::UnsupportedRuntime,
             Self::CollectorCrashed => Reason::CollectorCrashed,
             Self::NoSamples => Reason::NoSamples,

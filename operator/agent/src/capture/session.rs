@@ -12,11 +12,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use fleetprof_profile::{Label, ProfileKind};
 use nix::time::{ClockId, clock_gettime};
 
+use super::container::Container;
 use super::limits;
-use super::protocol::{CaptureRequest, Event, Failure, FailureReason, Finished, MAX_NOTES};
+use super::protocol::{CaptureRequest, Event, Failure, FailureReason, Finished, MAX_NOTES, SliceWritten};
 use super::schedule::{Schedule, saturating_nanos};
 use super::slices::{Slice, SliceWriter};
-use crate::proc;
+use super::verdict::{Facts, Verdict, judge};
 
 /// What samplers take: stacks that use the CPU.
 const KIND: ProfileKind = ProfileKind::Cpu;
@@ -34,9 +35,31 @@ pub struct Tally {
     pub lost: u64,
     /// Sentences on the quality of the capture.
     pub notes: Vec<String>,
+    /// CPU time in the kernel that the sampler may not see, in nanoseconds.
+    pub unseen_kernel: u64,
 }
 
-/// A source of stacks.
+impl Tally {
+    /// Adds what another sampler has to say. Where only one of them knows what to expect, the other's samples
+    /// are what was to be expected of it.
+    pub fn add(&mut self, other: Self) {
+        let or_taken = |tally: &Self| tally.expected.unwrap_or(tally.taken + tally.lost);
+        self.expected = match (self.expected, other.expected) {
+            (None, None) => None,
+            _ => Some(or_taken(self) + or_taken(&other)),
+        };
+        self.taken += other.taken;
+        self.lost += other.lost;
+        self.unseen_kernel += other.unseen_kernel;
+        for note in other.notes {
+            if self.notes.len() < MAX_NOTES && !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+}
+
+/// A source of stacks of one process.
 pub trait Sampler {
     /// Distance of its turns.
     fn interval(&self) -> Duration;
@@ -46,12 +69,13 @@ pub trait Sampler {
     fn drain(&mut self, slice: &mut Slice<'_>) -> Result<(), Failure>;
     /// What it has to say so far.
     fn tally(&self) -> Tally;
+    /// Gives back what the kernel lent; what was collected stays. There are no more turns.
+    fn close(&mut self) {}
 }
 
 /// One capture under way.
 pub struct Session<'a> {
     request: &'a CaptureRequest,
-    start_ticks: u64,
     writer: &'a mut SliceWriter,
     emit: &'a mut dyn FnMut(&Event),
     start: Instant,
@@ -67,18 +91,17 @@ enum End {
 }
 
 impl<'a> Session<'a> {
-    /// A capture of the target that started at `start_ticks` after boot.
+    /// A capture as the request says.
     pub fn new(
         request: &'a CaptureRequest,
-        start_ticks: u64,
         writer: &'a mut SliceWriter,
         emit: &'a mut dyn FnMut(&Event),
     ) -> Self {
-        Self { request, start_ticks, writer, emit, start: Instant::now(), samples: 0 }
+        Self { request, writer, emit, start: Instant::now(), samples: 0 }
     }
 
     /// Runs the capture to its end. On failure, what was sampled before is in a last slice.
-    pub fn run(mut self, sampler: &mut dyn Sampler) -> Result<Finished, Failure> {
+    pub fn run(mut self, sampler: &mut Container<'_>) -> Result<Finished, Failure> {
         self.start = Instant::now();
         let mut schedule = Schedule::new(sampler.interval());
         let mut turns = 0;
@@ -91,13 +114,13 @@ impl<'a> Session<'a> {
                 break end;
             }
         };
-        self.finish(end, sampler.tally(), turns, schedule.missed())
+        self.finish(end, sampler, turns, schedule.missed())
     }
 
     /// Takes turns until the slice or the capture ends.
     fn take_turns(
         &self,
-        sampler: &mut dyn Sampler,
+        sampler: &mut Container<'_>,
         schedule: &mut Schedule,
         slice_end: Duration,
         turns: &mut u64,
@@ -105,7 +128,7 @@ impl<'a> Session<'a> {
         let mut next_check = Duration::ZERO;
         loop {
             let now = self.start.elapsed();
-            if let Some(end) = self.end(now, &mut next_check) {
+            if let Some(end) = self.end(sampler, now, &mut next_check) {
                 return Ok(Some(end));
             }
             if now >= slice_end {
@@ -124,13 +147,13 @@ impl<'a> Session<'a> {
     }
 
     /// Whether the capture is over; looks at the target at most once in each [`CHECK_INTERVAL`].
-    fn end(&self, now: Duration, next_check: &mut Duration) -> Option<End> {
+    fn end(&self, target: &mut Container<'_>, now: Duration, next_check: &mut Duration) -> Option<End> {
         if limits::stop_requested() {
             return Some(End::Stopped);
         }
         if now >= *next_check {
             *next_check = now + CHECK_INTERVAL;
-            if proc::has_exited(self.request.pid, self.start_ticks) {
+            if target.is_over() {
                 return Some(End::TargetExited);
             }
         }
@@ -144,7 +167,7 @@ impl<'a> Session<'a> {
     /// Writes what was collected since `start`; gives back when it was, which is where the next slice starts.
     fn write_slice(
         &mut self,
-        sampler: &mut dyn Sampler,
+        sampler: &mut Container<'_>,
         start: (Duration, u64),
     ) -> Result<(Duration, u64), Failure> {
         let labels = self.request.labels.iter().map(|(k, v)| Label::text(k, v)).collect();
@@ -153,7 +176,10 @@ impl<'a> Session<'a> {
         let end = self.start.elapsed();
         let duration = saturating_nanos(end.saturating_sub(start.0));
         sampler.drain(&mut slice)?;
+        let cover = sampler.cover();
+        limits::progress().set_cover(cover);
         if let Some(written) = self.writer.write(slice, duration)? {
+            let written = SliceWritten { cover: Some(cover), ..written };
             self.samples += written.samples;
             limits::progress().samples.store(self.samples, Ordering::Relaxed);
             limits::progress().slices.store(self.writer.written(), Ordering::Relaxed);
@@ -162,7 +188,13 @@ impl<'a> Session<'a> {
         Ok((end, start.1.saturating_add(duration)))
     }
 
-    fn finish(&self, end: End, tally: Tally, turns: u64, missed: u64) -> Result<Finished, Failure> {
+    fn finish(
+        &self,
+        end: End,
+        container: &Container<'_>,
+        turns: u64,
+        missed: u64,
+    ) -> Result<Finished, Failure> {
         let pid = self.request.pid;
         if self.samples == 0 && end == End::TargetExited {
             return Err(Failure::new(
@@ -170,16 +202,16 @@ impl<'a> Session<'a> {
                 format!("process {pid} exited before the first sample"),
             ));
         }
-        if self.samples == 0 && end == End::Duration {
-            let ms = self.request.duration_ms;
-            return Err(Failure::new(
-                FailureReason::NoSamples,
-                format!(
-                    "process {pid} {} during the capture of {ms} ms; profile it under load",
-                    KIND.nothing()
-                ),
-            ));
-        }
+        let period = 1_000_000_000 / u64::from(self.request.frequency_hz.max(1));
+        let facts = Facts { samples: self.samples, period, turns, missed, ..container.facts() };
+        let (low, note) = match judge(&facts) {
+            _ if end == End::Stopped => (None, None),
+            Verdict::Good(note) => (None, note),
+            Verdict::Low(why) => (Some(why), None),
+            Verdict::Idle => return Err(self.idle()),
+            Verdict::Missed(failure) => return Err(failure),
+        };
+        let tally = container.tally();
         Ok(Finished {
             samples: self.samples,
             expected: tally.expected.unwrap_or(turns + missed),
@@ -189,7 +221,20 @@ impl<'a> Session<'a> {
             target_exited: end == End::TargetExited,
             stopped: end == End::Stopped,
             notes: tally.notes.into_iter().take(MAX_NOTES).collect(),
+            cover: Some(container.cover()),
+            low,
+            note,
         })
+    }
+
+    fn idle(&self) -> Failure {
+        let (pid, ms) = (self.request.pid, self.request.duration_ms);
+        let who = match &self.request.container {
+            Some(_) => "the container".to_owned(),
+            None => format!("process {pid}"),
+        };
+        let text = format!("{who} {} during the capture of {ms} ms; profile it under load", KIND.nothing());
+        Failure::new(FailureReason::NoSamples, text)
     }
 }
 

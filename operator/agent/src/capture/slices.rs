@@ -12,6 +12,7 @@ use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::fsync;
 
+use super::process_names::KEY;
 use super::protocol::{Failure, SliceWritten, slice_file};
 
 /// The stacks of one slice.
@@ -19,8 +20,11 @@ pub struct Slice<'a> {
     kind: ProfileKind,
     builder: ProfileBuilder,
     labels: Vec<Label<'a>>,
+    process: String,
     /// Samples in it.
     pub samples: u64,
+    /// CPU time in it, in nanoseconds.
+    pub nanos: u64,
     start_nanos: u64,
 }
 
@@ -28,7 +32,12 @@ impl<'a> Slice<'a> {
     /// An empty slice of that kind that starts at `start_nanos` since 1970.
     pub fn new(kind: ProfileKind, period_nanos: u64, start_nanos: u64, labels: Vec<Label<'a>>) -> Self {
         let builder = ProfileBuilder::new(kind, signed(period_nanos), signed(start_nanos));
-        Self { kind, builder, labels, samples: 0, start_nanos }
+        Self { kind, builder, labels, process: String::new(), samples: 0, nanos: 0, start_nanos }
+    }
+
+    /// What is added from now on is of a process with this label.
+    pub fn of_process(&mut self, label: &str) {
+        label.clone_into(&mut self.process);
     }
 
     /// The builder, to make mappings and locations known.
@@ -38,25 +47,35 @@ impl<'a> Slice<'a> {
 
     /// Adds samples of a stack of frames, leaf first, worth `nanos` of CPU time together.
     pub fn add(&mut self, stack: &[Frame<'_>], samples: u64, nanos: u64) -> Result<(), Failure> {
-        let added = self.builder.add(stack, &[signed(samples), signed(nanos)], &self.labels);
-        self.note(added, samples)
+        let labels = labels(&self.labels, &self.process);
+        let added = self.builder.add(stack, &[signed(samples), signed(nanos)], &labels);
+        self.note(added, samples, nanos)
     }
 
     /// Adds samples of a stack of known locations, leaf first, worth `nanos` of CPU time together.
     pub fn add_locations(&mut self, stack: &[LocationId], samples: u64, nanos: u64) -> Result<(), Failure> {
-        let added = self.builder.add_locations(stack, &[signed(samples), signed(nanos)], &self.labels);
-        self.note(added, samples)
+        let labels = labels(&self.labels, &self.process);
+        let added = self.builder.add_locations(stack, &[signed(samples), signed(nanos)], &labels);
+        self.note(added, samples, nanos)
     }
 
     fn note(
         &mut self,
         added: Result<(), fleetprof_profile::BuildError>,
         samples: u64,
+        nanos: u64,
     ) -> Result<(), Failure> {
         added.map_err(|e| Failure::internal(format!("failed to add a sample to the profile: {e}")))?;
         self.samples += samples;
+        self.nanos = self.nanos.saturating_add(nanos);
         Ok(())
     }
+}
+
+/// The labels of a sample.
+fn labels<'b>(of_capture: &[Label<'b>], process: &'b str) -> Vec<Label<'b>> {
+    let process = (!process.is_empty()).then(|| Label::text(KEY, process));
+    of_capture.iter().cloned().chain(process).collect()
 }
 
 /// Pprof numbers are signed.
@@ -90,7 +109,7 @@ impl SliceWriter {
 
     /// Writes a slice and syncs it; one without samples is left out.
     pub fn write(&mut self, slice: Slice<'_>, duration_nanos: u64) -> Result<Option<SliceWritten>, Failure> {
-        let Slice { kind, builder, labels: _, samples, start_nanos } = slice;
+        let Slice { kind, builder, samples, start_nanos, .. } = slice;
         if samples == 0 {
             return Ok(None);
         }
@@ -105,7 +124,8 @@ impl SliceWriter {
             ))
         })?;
         *next += 1;
-        Ok(Some(SliceWritten { slice, bytes: bytes.len() as u64, samples, start_nanos, duration_nanos }))
+        let bytes = bytes.len() as u64;
+        Ok(Some(SliceWritten { slice, bytes, samples, start_nanos, duration_nanos, cover: None }))
     }
 }
 
@@ -134,7 +154,9 @@ mod tests {
         assert_eq!(writer.write(Slice::new(Cpu, 10, 5, vec![]), 7), Ok(None));
         for (kind, seq) in [(Cpu, 0), (Wall, 0), (Cpu, 1)] {
             let mut slice = Slice::new(kind, 10, 5, vec![Label::text("team", "payments")]);
+            slice.of_process("python3");
             slice.add(&[Frame::named("f", "f.py", 3)], 2, 21).unwrap();
+            assert_eq!((slice.samples, slice.nanos), (2, 21));
             let written = writer.write(slice, 7).unwrap().unwrap();
             let id = SliceId::new(kind, seq);
             let wanted = SliceWritten {
@@ -143,13 +165,14 @@ mod tests {
                 samples: 2,
                 start_nanos: 5,
                 duration_nanos: 7,
+                cover: None,
             };
             assert_eq!(written, wanted);
             let bytes = std::fs::read(dir.join(slice_file(id))).unwrap();
             let profile = decode_valid(&bytes, &Limits::default()).unwrap();
             assert_eq!(fleetprof_profile::sample_types(&profile), kind.sample_types());
             assert_eq!(profile.sample[0].value, [2, 21]);
-            assert_eq!(profile.sample[0].label.len(), 1);
+            assert_eq!(profile.sample[0].label.len(), 2);
         }
         assert_eq!((writer.written(), std::fs::read_dir(&dir).unwrap().count()), (3, 3));
         std::fs::remove_dir_all(&dir).unwrap();

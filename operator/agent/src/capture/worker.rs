@@ -7,14 +7,10 @@ use std::sync::atomic::Ordering;
 
 use nix::sys::signal::{SigSet, Signal};
 
+use super::container::Container;
 use super::limits;
-use super::native;
-use super::protocol::{
-    CaptureRequest, Collector, Event, Failed, Failure, FailureReason, Finished, MAX_REQUEST_BYTES, Started,
-};
-use super::python::PythonSampler;
-use super::runtime::{self, Runtime};
-use super::session::{Sampler, Session, unix_nanos};
+use super::protocol::{CaptureRequest, Event, Failed, Failure, FailureReason, Finished, MAX_REQUEST_BYTES};
+use super::session::Session;
 use super::slices::SliceWriter;
 use crate::proc;
 
@@ -44,6 +40,7 @@ pub fn main() -> ExitCode {
                 message: failure.message,
                 samples,
                 slices,
+                cover: limits::progress().cover(),
             }));
             ExitCode::FAILURE
         }
@@ -56,14 +53,14 @@ fn run() -> Result<Finished, Failure> {
     confine(&request)?;
     let start_ticks = identify(&request)?;
     let mut writer = SliceWriter::open(&request.output_dir)?;
-    if request.assume_target_uid {
+    if request.assume_target_uid && !limits::needs_root(&request) {
         limits::assume_user_of(request.pid, &request.output_dir)?;
     }
     limits::hide_from_target()
         .map_err(|e| Failure::internal(format!("prctl(PR_SET_DUMPABLE) failed: {e}")))?;
-    let (started, mut sampler) = choose(&request)?;
+    let (started, mut container) = Container::open(&request, start_ticks)?;
     emit(&Event::Started(started));
-    Session::new(&request, start_ticks, &mut writer, &mut emit).run(sampler.as_mut())
+    Session::new(&request, &mut writer, &mut emit).run(&mut container)
 }
 
 /// The request: the first line of the input.
@@ -97,51 +94,6 @@ fn identify(request: &CaptureRequest) -> Result<u64, Failure> {
         Some(wanted) if wanted != start => Err(missing("its pid now belongs to another process")),
         _ if proc::has_exited(pid, start) => Err(missing("it has exited (zombie)")),
         _ => Ok(start),
-    }
-}
-
-/// The collector for the request and the target's runtime.
-fn choose(request: &CaptureRequest) -> Result<(Started, Box<dyn Sampler>), Failure> {
-    let runtime = runtime::detect(request.pid);
-    match (request.collector, &runtime) {
-        (Collector::Python, _) => python(request, &runtime),
-        (Collector::Auto, Runtime::Python(_)) => {
-            python(request, &runtime).or_else(|failure| match failure.reason {
-                // An interpreter that is too new or too odd for py-spy still runs machine code.
-                FailureReason::UnsupportedRuntime => native(request, &runtime, Some(&failure)),
-                _ => Err(failure),
-            })
-        }
-        _ => native(request, &runtime, None),
-    }
-}
-
-fn python(request: &CaptureRequest, runtime: &Runtime) -> Result<(Started, Box<dyn Sampler>), Failure> {
-    let sampler = PythonSampler::attach(request.pid, request.frequency_hz)?;
-    let why = format!("the target runs CPython {}", sampler.version());
-    Ok((started(runtime, Collector::Python, "py-spy", why), Box::new(sampler)))
-}
-
-fn native(
-    request: &CaptureRequest,
-    runtime: &Runtime,
-    instead_of: Option<&Failure>,
-) -> Result<(Started, Box<dyn Sampler>), Failure> {
-    let chosen = native::choose(request.pid, request.frequency_hz)?;
-    let why = match instead_of {
-        Some(failure) => format!("{}; sampling native code instead: {}", failure.message, chosen.why),
-        None => chosen.why,
-    };
-    Ok((started(runtime, Collector::Native, chosen.method, why), chosen.sampler))
-}
-
-fn started(runtime: &Runtime, collector: Collector, method: &str, why: String) -> Started {
-    Started {
-        runtime: runtime.to_string(),
-        collector,
-        method: method.to_owned(),
-        why,
-        start_nanos: unix_nanos(),
     }
 }
 

@@ -8,6 +8,9 @@ use super::read_bounded;
 /// Most bytes of a status file: a process in many groups has a long line of them.
 const MAX_BYTES: u64 = 64 * 1024;
 
+/// Number of the capability to trace any process, from `include/uapi/linux/capability.h`.
+const CAP_SYS_PTRACE: u32 = 19;
+
 /// The text of a status file.
 fn read(path: impl AsRef<Path>) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&read_bounded(path, MAX_BYTES)?).into_owned())
@@ -40,6 +43,22 @@ pub(super) fn owner_in(path: impl AsRef<Path>) -> io::Result<Owner> {
     parse_owner(&read(path)?).ok_or_else(|| io::Error::other("malformed status file"))
 }
 
+/// Whether the kernel lets other processes of its user look at a process, see [`super::ProcTree`].
+pub fn is_dumpable(pid: i32) -> Option<bool> {
+    super::ProcTree::new("/proc").is_dumpable(pid)
+}
+
+/// Whether this process may look at any process whatever its user: it has `CAP_SYS_PTRACE`.
+pub fn may_trace_all() -> bool {
+    read("/proc/self/status").is_ok_and(|status| holds(&status, CAP_SYS_PTRACE))
+}
+
+/// Whether a capability is in the effective set of a status file.
+fn holds(status: &str, capability: u32) -> bool {
+    let set = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set >> capability & 1 == 1)
+}
+
 /// The innermost id in the `NSpid` line of a status file: the id that the task itself sees.
 pub fn parse_inner_id(status: &str) -> Option<i32> {
     status.lines().find_map(|l| l.strip_prefix("NSpid:"))?.split_ascii_whitespace().last()?.parse().ok()
@@ -53,6 +72,13 @@ pub fn inner_tid(pid: i32, tid: i32) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn capabilities_are_bits() {
+        assert!(holds("CapPrm:\t0\nCapEff:\t0000000000080000\n", CAP_SYS_PTRACE));
+        assert!(!holds("CapEff:\t00000000a80425fb\n", CAP_SYS_PTRACE));
+        assert!(!holds("CapPrm:\tffffffffffffffff\n", CAP_SYS_PTRACE));
+    }
 
     #[test]
     fn status_gives_effective_ids_and_the_inner_pid() {

@@ -1,6 +1,7 @@
 //! Which processes are there, and what is each?
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::{Owner, cgroup, parse_stat, read_bounded, stat, status};
@@ -98,6 +99,16 @@ impl ProcTree {
     #[must_use]
     pub fn owner(&self, pid: i32) -> Option<Owner> {
         status::owner_in(self.path(pid, "status")).ok()
+    }
+
+    /// Whether the kernel lets other processes of its user look at a process; `None` when it is not there.
+    /// One that gave up the rights of another user is not dumpable: then its files belong to root. Of root's
+    /// own processes nothing can be told, and they count as dumpable.
+    #[must_use]
+    pub fn is_dumpable(&self, pid: i32) -> Option<bool> {
+        let uid = self.owner(pid)?.uid;
+        let files = std::fs::metadata(self.path(pid, "stat")).ok()?.uid();
+        Some(uid == 0 || files != 0)
     }
 }
 

@@ -5,11 +5,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{
     AgentMode, CaptureState, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, MAX_SLICES, Order, PROTOCOL,
     Problem, SliceId, Watch,
 };
+use fleetprof_crds::{Reason, names};
 use tokio::sync::{Mutex, Notify, watch};
 
 use super::captures::{Action, Captures, Stop, problem, record};
@@ -19,7 +19,7 @@ use super::run_worker;
 use super::settings::Settings;
 use super::spool::{KEPT, MAX_CA_BYTES, Outcome, Record, Spool};
 use super::usage::Node;
-use crate::capture::protocol::{Event, SliceWritten, Started, bounded};
+use crate::capture::protocol::{Cover, Event, SliceWritten, Started, bounded};
 use crate::proc::ProcTree;
 
 /// The shortest time between two heartbeats of an agent whose container stays over a line.
@@ -151,8 +151,9 @@ impl Agent {
                 );
                 apply_started(&mut c.record, started);
             }),
-            Event::Slice(SliceWritten { slice, bytes, samples, .. }) => {
+            Event::Slice(SliceWritten { slice, bytes, samples, cover, .. }) => {
                 self.change(capture, |c| {
+                    apply_cover(&mut c.record, cover);
                     // Kinds count different things, so that their sum says nothing.
                     if c.record.profiles.first() == Some(&slice.kind) {
                         let samples = i64::try_from(samples).unwrap_or(0);
@@ -165,7 +166,11 @@ impl Agent {
                 self.drop_over_limit();
                 self.upload.notify_one();
             }
-            Event::Finished(_) | Event::Failed(_) => {}
+            Event::Finished(finished) => self.change(capture, |c| {
+                apply_cover(&mut c.record, finished.cover);
+                c.record.report.note = finished.note.map(|note| bounded(note, names::MAX_MESSAGE));
+            }),
+            Event::Failed(failed) => self.change(capture, |c| apply_cover(&mut c.record, failed.cover)),
         }
     }
 
@@ -344,6 +349,15 @@ fn apply_started(record: &mut Record, started: Started) {
     report.collector = Some(bounded(started.method, 64));
     report.collector_why = Some(bounded(started.why, 256));
     report.started_at = i64::try_from(started.start_nanos / 1_000_000_000).ok();
+}
+
+fn apply_cover(record: &mut Record, cover: Option<Cover>) {
+    let Some(Cover { processes, cpu_nanos, used_nanos }) = cover else { return };
+    let millis = |nanos: u64| i64::try_from(nanos / 1_000_000).unwrap_or(i64::MAX);
+    let report = &mut record.report;
+    report.processes = Some(processes);
+    report.profiled_ms = Some(millis(cpu_nanos));
+    report.used_ms = used_nanos.map(millis);
 }
 
 /// Of a settled capture only its name and time are kept.

@@ -346,6 +346,10 @@ pub fn record(order: &Order, state: CaptureState, now: i64) -> Record {
             ended_at: None,
             cpu_percent: None,
             memory_percent: None,
+            processes: None,
+            profiled_ms: None,
+            used_ms: None,
+            note: None,
         },
     }
 }

@@ -1,9 +1,7 @@
-//! Which containers are there to be profiled, and which of a container's processes is its main one? Pure
-//! functions.
+//! Which containers are there to be profiled, and by which of its processes is each known? Pure functions.
 //!
-//! The main process is the container's first one. A wrapper (a shell, `tini`, `supervisord`) does nothing
-//! itself, so it stands for the busiest process below it. A server that forks workers of its own kind
-//! (gunicorn, `cluster` of Node.js) is profiled where the work is: in the busiest of them.
+//! A capture is of all processes of a container. The one that uses most CPU gives it its runtime, and its
+//! user to the worker.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,36 +11,6 @@ use crate::proc::Process;
 const AGENT_COMMAND: &str = "fleetprof-agent";
 /// Command of the process that holds a pod's namespaces open.
 const PAUSE_COMMAND: &str = "pause";
-/// Commands that start and watch the real program.
-const WRAPPERS: &[&str] = &[
-    "sh",
-    "bash",
-    "dash",
-    "ash",
-    "busybox",
-    "zsh",
-    "ksh",
-    "tini",
-    "tini-static",
-    "dumb-init",
-    "catatonit",
-    "docker-init",
-    "s6-svscan",
-    "s6-supervise",
-    "runsv",
-    "runsvdir",
-    "supervisord",
-    "sudo",
-    "su",
-    "timeout",
-    "npm",
-    "yarn",
-    "pnpm",
-    "npm exec",
-    "npm start",
-    "npm run start",
-];
-
 /// A container and the processes in it, in the order of their pids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
@@ -91,53 +59,18 @@ pub fn cpu_times(processes: &[Process]) -> Earlier {
     processes.iter().map(|p| ((p.pid, p.start_ticks), p.cpu_ticks)).collect()
 }
 
-/// The processes among which the main one is chosen by its use of CPU; one alone needs no measuring.
-#[must_use]
-pub fn candidates(container: &Container) -> Vec<&Process> {
-    let Some(init) = container.processes.first() else {
-        return Vec::new();
-    };
-    let below = descendants(container, init.pid);
-    if is_wrapper(init) {
-        let real: Vec<&Process> = below.into_iter().filter(|p| !is_wrapper(p)).collect();
-        return if real.is_empty() { vec![init] } else { real };
-    }
-    std::iter::once(init).chain(below.into_iter().filter(|p| p.command == init.command)).collect()
-}
-
-/// The main process: of the candidates, the busiest since `earlier`; where that is even, the busiest of all
-/// time, then the oldest.
+/// The process that a container is known by: the busiest since `earlier`; where that is even, the busiest of
+/// all time, then the oldest. Names and parents say nothing: a shell may wait or work, and what a daemon has
+/// for a parent is an accident.
 #[must_use]
 pub fn main_process<'a>(container: &'a Container, earlier: &Earlier) -> Option<&'a Process> {
     let lately = |p: &Process| {
         earlier.get(&(p.pid, p.start_ticks)).map_or(0, |before| p.cpu_ticks.saturating_sub(*before))
     };
-    candidates(container).into_iter().max_by_key(|p| (lately(p), p.cpu_ticks, std::cmp::Reverse(p.pid)))
-}
-
-fn is_wrapper(process: &Process) -> bool {
-    WRAPPERS.contains(&process.command.as_str())
-}
-
-/// The processes below `root`, in the order of their pids.
-fn descendants(container: &Container, root: i32) -> Vec<&Process> {
-    let mut inside = std::collections::HashSet::from([root]);
-    // Pids can wrap around, so that a child may stand before its parent: repeat until nothing is added.
-    loop {
-        let before = inside.len();
-        inside.extend(
-            container
-                .processes
-                .iter()
-                .filter(|p| inside.contains(&p.parent))
-                .map(|p| p.pid)
-                .collect::<Vec<_>>(),
-        );
-        if inside.len() == before {
-            break;
-        }
-    }
-    container.processes.iter().filter(|p| p.pid != root && inside.contains(&p.pid)).collect()
+    container
+        .processes
+        .iter()
+        .max_by_key(|p| (lately(p), p.cpu_ticks, std::cmp::Reverse((p.start_ticks, p.pid))))
 }
 
 #[cfg(test)]
@@ -180,35 +113,27 @@ mod tests {
     }
 
     #[test]
-    fn the_main_process_is_where_the_work_is() {
+    fn a_container_is_known_by_its_busiest_process_whatever_its_name_and_parent() {
         type Case = (&'static str, &'static [(i32, i32, &'static str, u64)], &'static [(i32, u64)], i32);
         let cases: &[Case] = &[
             ("a single process", &[(1, 0, "server", 3)], &[], 1),
-            ("a shell that waits", &[(1, 0, "sh", 1), (7, 1, "server", 9)], &[], 7),
-            ("a shell in a shell", &[(1, 0, "tini", 0), (2, 1, "bash", 99), (3, 2, "java", 5)], &[], 3),
-            ("a shell that works itself", &[(1, 0, "bash", 99)], &[], 1),
-            ("a child of another kind", &[(1, 0, "java", 10), (8, 1, "convert", 500)], &[], 1),
+            ("a shell that waits", &[(1, 0, "entrypoint.sh", 1), (7, 1, "server", 9)], &[], 7),
+            ("a shell that works itself", &[(1, 0, "bash", 99), (7, 1, "sleep", 0)], &[], 1),
+            ("a child of another kind", &[(1, 0, "java", 10), (8, 1, "convert", 500)], &[], 8),
+            ("a daemon of the pause process", &[(1, 0, "tail", 0), (9, 1, "python3", 7)], &[], 9),
             (
-                "gunicorn: the busiest ever",
-                &[(1, 0, "gunicorn", 2), (7, 1, "gunicorn", 50), (8, 1, "gunicorn", 70)],
+                "workers with names of their own: the busiest ever",
+                &[(1, 0, "gunicorn: maste", 2), (7, 1, "gunicorn: worke", 50), (8, 1, "gunicorn: worke", 70)],
                 &[],
                 8,
             ),
             (
-                "gunicorn: the busiest lately",
+                "the busiest lately",
                 &[(1, 0, "gunicorn", 2), (7, 1, "gunicorn", 50), (8, 1, "gunicorn", 70)],
                 &[(1, 2), (7, 10), (8, 69)],
                 7,
             ),
             ("idle workers: the oldest", &[(1, 0, "node", 0), (7, 1, "node", 0)], &[], 1),
-            (
-                "kubectl exec is not below the first process",
-                &[(1, 0, "sh", 0), (5, 1, "server", 1), (50, 0, "yes", 999)],
-                &[],
-                5,
-            ),
-            ("pids that wrapped around", &[(3, 0, "sh", 0), (4, 90, "server", 7), (90, 3, "sh", 0)], &[], 4),
-            ("a circle of parents", &[(3, 4, "sh", 0), (4, 3, "server", 7)], &[], 4),
         ];
         for (what, processes, earlier, wanted) in cases {
             let container = container(processes);

@@ -1,4 +1,4 @@
-//! Which containers does the agent see, how busy are they, and which process would it capture?
+//! Which containers does the agent see, how busy are they, and by which process does it know each?
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::inspect::{Inspection, inspect};
 use super::memory;
 use super::usage::{self, Node, Reading};
 use crate::capture::protocol::bounded;
-use crate::proc::{ProcTree, Process, read_bounded};
+use crate::proc::{self, ProcTree, Process, read_bounded};
 
 /// Most containers in a heartbeat.
 const MAX_CONTAINERS: usize = 64;
@@ -39,7 +39,7 @@ pub struct Observer {
     earlier: Earlier,
 }
 
-/// The process to capture, and what it is said to be.
+/// The process that a container is captured by: its busiest one; the others are captured with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its pid, as the agent sees it.
@@ -48,8 +48,8 @@ pub struct Target {
     pub start_ticks: u64,
     /// Its command.
     pub command: String,
-    /// How many processes it was chosen from.
-    pub chosen_from: usize,
+    /// How many processes the container has.
+    pub processes: usize,
 }
 
 impl Observer {
@@ -77,7 +77,7 @@ impl Observer {
         self.memories.retain(|id, _| containers.iter().any(|c| c.id == *id));
         let mut reports = Vec::with_capacity(containers.len());
         for container in &containers {
-            if let Some(main) = choose::main_process(container, &self.earlier) {
+            if let Some(main) = choose::main_process(container, &choose::Earlier::new()) {
                 let report = self.report(container, main).await;
                 reports.push(report);
             }
@@ -136,7 +136,8 @@ impl Observer {
         cpu_percent
     }
 
-    /// Why a process cannot be captured, where that is plain: another user's, and we are not root.
+    /// Why a process cannot be captured, where that is plain: another user's, and we are not root; or one
+    /// that gave up its rights, and we may not trace every process.
     fn obstacle(&self, main: &Process) -> Option<Problem> {
         let own = nix::unistd::geteuid();
         let uid = self.tree.owner(main.pid)?.uid;
@@ -146,21 +147,24 @@ impl Observer {
                  securityContext.runAsUser"
             )
         };
-        (!own.is_root() && own.as_raw() != uid).then(|| problem(Reason::PermissionDenied, message()))
+        if !own.is_root() && own.as_raw() != uid {
+            return Some(problem(Reason::PermissionDenied, message()));
+        }
+        (self.tree.is_dumpable(main.pid) == Some(false) && !proc::may_trace_all())
+            .then(|| problem(Reason::NotDumpable, Reason::NotDumpable.advice()))
     }
 
-    /// The process to capture in a container. Errors when the container is not there.
+    /// The busiest process of a container. Errors when the container is not there.
     pub fn target(&self, container: &str) -> Result<Target, Problem> {
         let processes = self.processes();
         let containers = choose::containers(&processes, own_pid(), MAX_CONTAINERS);
         let found = containers.iter().find(|c| c.id == container);
-        let chosen =
-            found.and_then(|c| Some((choose::main_process(c, &self.earlier)?, choose::candidates(c).len())));
-        let target = |(p, chosen_from): (&Process, usize)| Target {
+        let chosen = found.and_then(|c| Some((choose::main_process(c, &self.earlier)?, c.processes.len())));
+        let target = |(p, processes): (&Process, usize)| Target {
             pid: p.pid,
             start_ticks: p.start_ticks,
             command: p.command.clone(),
-            chosen_from,
+            processes,
         };
         chosen.map(target).ok_or_else(|| missing(container, &containers, &processes))
     }

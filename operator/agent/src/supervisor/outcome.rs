@@ -73,6 +73,10 @@ fn after(finished: &Finished, profiles: &[ProfileKind]) -> Outcome {
             "the collector was stopped by a signal; data captured before that is uploaded",
         );
     }
+    if let Some(low) = &finished.low {
+        let exited = if finished.target_exited { "; the target exited during the capture" } else { "" };
+        return with(CaptureState::Finished, Reason::LowCoverage, format!("{low}{exited}"));
+    }
     match (finished.samples > 0, finished.target_exited) {
         (true, false) => Outcome { state: CaptureState::Finished, problem: None },
         (true, true) => with(
@@ -114,7 +118,7 @@ mod tests {
     }
 
     fn failure(reason: FailureReason) -> Option<Event> {
-        Some(Event::Failed(Failed { reason, message: "because".into(), samples: 0, slices: 0 }))
+        Some(Event::Failed(Failed { reason, message: "because".into(), samples: 0, slices: 0, cover: None }))
     }
 
     #[test]
@@ -154,6 +158,22 @@ mod tests {
                 plain(failure(FailureReason::NoSamples)),
                 S::Finished,
                 Some(Reason::NoSamples),
+            ),
+            (
+                "little of the container",
+                plain(Some(Event::Finished(Finished {
+                    samples: 5,
+                    low: Some("19 %".into()),
+                    ..Finished::default()
+                }))),
+                S::Finished,
+                Some(Reason::LowCoverage),
+            ),
+            (
+                "nothing of a busy container",
+                plain(failure(FailureReason::LowCoverage)),
+                S::Failed,
+                Some(Reason::LowCoverage),
             ),
             (
                 "no such process",

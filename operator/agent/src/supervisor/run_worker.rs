@@ -46,7 +46,7 @@ async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem>
         container.id = container_id(order),
         process.pid = target.pid,
         process.command = target.command,
-        chosen_from = target.chosen_from,
+        processes = target.processes,
         duration_ms = order.duration_ms,
         "capture starts"
     );
@@ -60,6 +60,7 @@ async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem>
     let request = CaptureRequest {
         pid: target.pid,
         start_ticks: Some(target.start_ticks),
+        container: Some(container_id(order).to_owned()),
         profiles: order.profiles.clone(),
         collector: Collector::Auto,
         duration_ms: order.duration_ms,
@@ -165,6 +166,7 @@ impl<'a> Run<'a> {
             None => self.lines.from = None,
             Some(Ok(event @ (Event::Finished(_) | Event::Failed(_)))) => {
                 tracing::debug!(fleetprof.capture = self.order.capture, "collector finished");
+                self.agent.progress(&self.order.capture, event.clone());
                 self.ending.last = Some(event);
             }
             Some(Ok(event)) => self.agent.progress(&self.order.capture, event),
@@ -197,7 +199,14 @@ impl<'a> Run<'a> {
     }
 
     async fn measure(&mut self) {
-        let inspection = inspect(&self.agent.tree, self.target.pid, false).await;
+        let mut inspection = inspect(&self.agent.tree, self.target.pid, false).await;
+        if inspection.usage.is_none() {
+            // The process may have ended; any other one shows the container's cgroup as well.
+            if let Ok(target) = self.agent.observer.lock().await.target(container_id(self.order)) {
+                inspection = inspect(&self.agent.tree, target.pid, false).await;
+                self.target = target;
+            }
+        }
         self.gauge.take(&inspection, std::time::Instant::now());
         self.agent.measured(&self.order.capture, self.gauge.cpu_percent(), self.gauge.memory_percent());
     }

@@ -141,6 +141,7 @@ pub fn request(pid: i32, collector: Collector, duration_ms: u64) -> CaptureReque
         pid,
         profiles: vec![fleetprof_crds::ProfileKind::Cpu],
         start_ticks: None,
+        container: None,
         collector,
         duration_ms,
         frequency_hz: 99,

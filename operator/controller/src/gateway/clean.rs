@@ -13,6 +13,10 @@ const MAX_ROWS: usize = 64;
 const MAX_WORD: usize = 64;
 /// Most bytes of a container id or capture name.
 const MAX_ID: usize = 128;
+/// Most processes of a container.
+const MAX_PROCESSES: u32 = 100_000;
+/// Most CPU time of a capture: an hour of 4096 cores.
+const MAX_CPU_MS: i64 = 3_600_000 * 4096;
 /// Largest percentage: a container may use more than its limit for a moment, and a limit may be tiny.
 const MAX_PERCENT: i32 = 100_000;
 
@@ -71,7 +75,16 @@ fn capture(row: CaptureReport) -> CaptureReport {
         ended_at: row.ended_at.filter(is_second),
         cpu_percent: percent(row.cpu_percent),
         memory_percent: percent(row.memory_percent),
+        processes: row.processes.map(|n| n.min(MAX_PROCESSES)),
+        profiled_ms: row.profiled_ms.map(millis),
+        used_ms: row.used_ms.map(millis),
+        note: row.note.map(|sentence| text(&sentence, MAX_MESSAGE)),
     }
+}
+
+/// CPU time in milliseconds.
+fn millis(millis: i64) -> i64 {
+    millis.clamp(0, MAX_CPU_MS)
 }
 
 fn problem(problem: Problem) -> Problem {
@@ -139,6 +152,10 @@ mod tests {
             ended_at: None,
             cpu_percent: None,
             memory_percent: None,
+            processes: None,
+            profiled_ms: None,
+            used_ms: None,
+            note: None,
         }
     }
 
@@ -158,12 +175,19 @@ mod tests {
             ended_at: Some(i64::MAX),
             cpu_percent: Some(-1),
             memory_percent: Some(i32::MAX),
+            processes: Some(u32::MAX),
+            profiled_ms: Some(i64::MIN),
+            used_ms: Some(i64::MAX),
+            note: Some("n".repeat(5000)),
             ..report("c")
         };
         let clean = capture(wild);
         assert_eq!((clean.samples, clean.slices, clean.uploaded), (0, MAX_SLICES, MAX_SLICES));
         assert_eq!((clean.started_at, clean.ended_at), (None, None));
         assert_eq!((clean.cpu_percent, clean.memory_percent), (Some(0), Some(MAX_PERCENT)));
+        assert_eq!((clean.processes, clean.profiled_ms), (Some(MAX_PROCESSES), Some(0)));
+        assert_eq!(clean.used_ms, Some(MAX_CPU_MS));
+        assert!(clean.note.unwrap().len() <= MAX_MESSAGE);
         assert_eq!(capture(CaptureReport { samples: i64::MAX, ..report("c") }).samples, MAX_SAMPLES);
     }
 

@@ -70,12 +70,14 @@ fn end_with_data(target: &mut TargetStatus, empty: &[ProfileKind], now: Timestam
         reason if is_progress(reason) => {
             let nothing: Vec<&str> = empty.iter().map(|kind| kind.nothing()).collect();
             let message = match nothing.as_slice() {
+                // What the agent left out of a capture that went well.
+                [] if reason == Some(Reason::Uploading) => std::mem::take(&mut target.message),
                 [] => String::new(),
                 nothing => format!("The target {}.", nothing.join(" and ")),
             };
             finish(target, TargetPhase::Succeeded, Reason::Completed, message, now);
         }
-        Some(Reason::TargetExited) => target.phase = TargetPhase::Succeeded,
+        Some(Reason::TargetExited | Reason::LowCoverage) => target.phase = TargetPhase::Succeeded,
         Some(Reason::Yielded) => {
             let message = format!("{} Data captured before that is kept.", target.message);
             finish(target, TargetPhase::Succeeded, Reason::Yielded, message, now);

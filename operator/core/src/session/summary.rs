@@ -247,6 +247,9 @@ pub fn conclude(session: &ProfileSession, status: &mut ProfileSessionStatus, now
     let complete =
         Wanted::new(Truth::True, status.reason.unwrap_or(Reason::Completed), status.message.clone());
     conditions::set(&mut status.conditions, "Complete", complete, generation, now);
+    if let Some(wanted) = representative(&status.targets) {
+        conditions::set(&mut status.conditions, "Representative", wanted, generation, now);
+    }
     if with_data(&status.targets) > 0 {
         status.links = links(session);
     }
@@ -274,9 +277,10 @@ fn conclusion(status: &ProfileSessionStatus) -> (Option<Reason>, String) {
                 .map(|t| format!(" Hottest: {} ({} %).", t.name, t.self_percent))
                 .unwrap_or_default();
             let early = early(&status.targets);
+            let low = low_coverage(&status.targets).map(|low| format!(" {low}")).unwrap_or_default();
             (
                 Some(Reason::Completed),
-                format!("Captured {} samples from {data}/{n} targets.{top}{early}", status.samples),
+                format!("Captured {} samples from {data}/{n} targets.{top}{early}{low}", status.samples),
             )
         }
         Phase::PartiallySucceeded => {
@@ -302,6 +306,31 @@ fn early(targets: &[TargetStatus]) -> String {
     ];
     let said = said.into_iter().filter(|(n, ..)| *n > 0);
     said.map(|(n, one, many)| format!(" {}.", counted(n, one, many))).collect()
+}
+
+/// Which profiles hold little of what their containers did; `None` where none does.
+fn low_coverage(targets: &[TargetStatus]) -> Option<String> {
+    let is_low = |t: &&TargetStatus| t.reason == Some(Reason::LowCoverage) && !t.profiles.is_empty();
+    let low = || targets.iter().filter(is_low);
+    let first = low().next()?;
+    let share = first.coverage.map(|share| format!(" ({share} %)")).unwrap_or_default();
+    Some(match low().count() {
+        1 => format!("Coverage is low for {}{share}.", first.pod),
+        n => format!("Coverage is low for {n} targets, {}{share} among them.", first.pod),
+    })
+}
+
+/// Whether the profiles hold most of what their containers did; `None` where no agent can tell.
+fn representative(targets: &[TargetStatus]) -> Option<Wanted> {
+    let known = targets.iter().filter(|t| t.coverage.is_some() && !t.profiles.is_empty()).count();
+    match low_coverage(targets) {
+        Some(low) => Some(Wanted::new(Truth::False, Reason::LowCoverage, low)),
+        None if known == 0 => None,
+        None => {
+            let message = "Every profile holds most of the CPU time that its container used.";
+            Some(Wanted::new(Truth::True, Reason::Completed, message))
+        }
+    }
 }
 
 /// The reason of a session without data: the targets' own where they agree.

@@ -42,6 +42,50 @@ fn walks_from_pending_to_succeeded() {
 }
 
 #[test]
+fn a_profile_of_little_of_its_container_says_so_and_an_agent_that_cannot_tell_says_nothing() {
+    // (CPU time in the profile and used, the agent's words, reason, coverage, condition)
+    let because = || Some("The agent got too little CPU.".to_owned());
+    let cases = [
+        (Some((950, 1000)), None, Reason::Completed, Some(95), Some("True")),
+        (Some((950, 1000)), because(), Reason::Completed, Some(95), Some("True")),
+        (Some((190, 1000)), None, Reason::LowCoverage, Some(19), Some("False")),
+        (None, None, Reason::Completed, None, None),
+    ];
+    for (times, note, reason, coverage, condition) in cases {
+        let mut w = one_pod();
+        w.step();
+        w.report("a", CaptureState::Running, 0, None);
+        w.after(10).report_with("a", CaptureState::Finished, 1, None, |report| {
+            report.processes = times.map(|_| 3);
+            (report.profiled_ms, report.used_ms) = (times.map(|t| t.0), times.map(|t| t.1));
+            report.note.clone_from(&note);
+        });
+        w.is(Phase::Succeeded, Reason::Completed);
+        let (target, status) = (w.target("a"), w.status());
+        assert_eq!((target.reason, target.coverage), (Some(reason), coverage), "{target:#?}");
+        assert_eq!(target.processes, times.map(|_| 3));
+        let representative = status.conditions.iter().find(|c| c.type_ == "Representative");
+        assert_eq!(representative.map(|c| c.status.as_str()), condition, "{status:#?}");
+        let low = reason == Reason::LowCoverage;
+        assert_eq!(status.message.contains("Coverage is low for a (19 %)."), low, "{}", status.message);
+        assert!(note.is_none_or(|note| target.message == note), "{}", target.message);
+    }
+}
+
+#[test]
+fn a_busy_container_without_samples_is_not_called_idle() {
+    for (used, reason) in [(20, Reason::NoSamples), (5_700, Reason::LowCoverage)] {
+        let mut w = one_pod();
+        w.step();
+        w.report("a", CaptureState::Running, 0, None);
+        w.after(10).report_with("a", CaptureState::Finished, 0, Some(Reason::NoSamples), |report| {
+            (report.profiled_ms, report.used_ms) = (Some(0), Some(used));
+        });
+        w.is(Phase::Failed, reason);
+    }
+}
+
+#[test]
 fn asks_before_anything_starts() {
     let mut w = one_pod();
     w.observed.permission = Permission::Unchecked;

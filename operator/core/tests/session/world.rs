@@ -198,10 +198,21 @@ impl World {
         slices: u32,
         problem: Option<Reason>,
     ) -> &mut Self {
+        self.report_with(pod, state, slices, problem, |_| {})
+    }
+    /// The same with more said.
+    pub fn report_with(
+        &mut self,
+        pod: &str,
+        state: CaptureState,
+        slices: u32,
+        problem: Option<Reason>,
+        more: impl FnOnce(&mut CaptureReport),
+    ) -> &mut Self {
         let capture = self.target(pod).capture.clone();
         let problem = problem.map(|reason| Problem { reason, message: String::new() });
         let started_at = (state != CaptureState::Accepted).then(|| self.now.as_second());
-        let report = CaptureReport {
+        let mut report = CaptureReport {
             capture: capture.clone(),
             state,
             problem,
@@ -215,7 +226,12 @@ impl World {
             ended_at: None,
             cpu_percent: Some(80),
             memory_percent: Some(30),
+            processes: None,
+            profiled_ms: None,
+            used_ms: None,
+            note: None,
         };
+        more(&mut report);
         self.observed.captures.insert(capture, CaptureFacts { report: Some(report) });
         self.step()
     }

@@ -18,14 +18,28 @@ mod stacks;
 mod symbols;
 mod tracer;
 
+use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 
 use self::perf::PerfSampler;
 use self::ptrace::PtraceSampler;
-use self::space::AddressSpace;
+use self::space::{AddressSpace, Files};
 use self::stacks::Stacks;
+use self::symbols::Symbols;
 use super::protocol::{Failure, FailureReason};
 use super::session::Sampler;
+
+/// What was named once is not named again, whichever process it was for.
+type SharedSymbols = Rc<RefCell<Symbols>>;
+
+/// What the samplers of a container's processes have in common: files are opened, and symbols looked up, once
+/// for all of them.
+#[derive(Default)]
+pub struct Shared {
+    files: Files,
+    symbols: SharedSymbols,
+}
 
 /// A native sampler, what it samples with and why.
 pub struct Chosen {
@@ -37,10 +51,9 @@ pub struct Chosen {
     pub why: String,
 }
 
-/// Tries what the kernel allows: perf events, else ptrace.
-pub fn choose(pid: i32, frequency_hz: u32) -> Result<Chosen, Failure> {
-    let space = || AddressSpace::of(pid);
-    let perf_error = match PerfSampler::open(pid, frequency_hz, space) {
+/// Tries what the kernel allows: perf events, else ptrace. The process is one of so many `sharers`.
+pub fn choose(pid: i32, frequency_hz: u32, sharers: usize, shared: &Shared) -> Result<Chosen, Failure> {
+    let perf_error = match PerfSampler::open(pid, frequency_hz, sharers, shared) {
         Ok(sampler) => {
             let time = if sampler.grant().kernel {
                 "user and kernel time"
@@ -54,7 +67,7 @@ pub fn choose(pid: i32, frequency_hz: u32) -> Result<Chosen, Failure> {
     };
     let perf_refusal =
         format!("perf_event_open was refused with {} ({})", errno_name(&perf_error), perf_advice());
-    match PtraceSampler::open(pid, frequency_hz, space) {
+    match PtraceSampler::open(pid, frequency_hz, shared) {
         Ok(sampler) => Ok(Chosen {
             sampler: Box::new(sampler),
             method: "ptrace",

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -15,10 +16,10 @@ use perf_event_open::count::Counter;
 use perf_event_open::event::sw::Software;
 
 use super::registers::PERF_MASK;
-use super::rings::{RING_PAGES, Rings};
+use super::rings::Rings;
 use super::space::AddressSpace;
 use super::stacks::Stacks;
-use super::symbols::Symbols;
+use super::{Shared, SharedSymbols};
 use crate::capture::cpu_time::TICK_NANOS;
 use crate::capture::protocol::Failure;
 use crate::capture::schedule::saturating_nanos;
@@ -30,6 +31,8 @@ use crate::proc;
 const STACK_BYTES: u32 = 16 * 1024;
 /// Rate from which samples hold half of the stack.
 const HIGH_RATE_HZ: u32 = 400;
+/// With more processes than these, each has smaller rings and samples with half of the stack.
+const FEW_SHARERS: usize = 2;
 /// Most events of one capture.
 const MAX_EVENTS: usize = 16_384;
 /// Files that are left for others.
@@ -64,41 +67,42 @@ pub struct PerfSampler {
     next_scan: Instant,
     space: AddressSpace,
     stacks: Stacks,
-    symbols: Symbols,
+    symbols: SharedSymbols,
     next_refresh: Instant,
     ticks: (u64, u64),
+    kernel_ticks: (u64, u64),
 }
 
 impl PerfSampler {
-    /// Opens events for every thread of a process. The error is what the kernel answered.
-    pub fn open(
-        pid: i32,
-        frequency_hz: u32,
-        space: impl FnOnce() -> io::Result<AddressSpace>,
-    ) -> io::Result<Self> {
+    /// Opens events for every thread of a process, one of so many `sharers` of what the kernel lends. The
+    /// error is what the kernel answered.
+    pub fn open(pid: i32, frequency_hz: u32, sharers: usize, shared: &Shared) -> io::Result<Self> {
         let threads = proc::threads(pid)?;
         let main = *threads.first().ok_or(io::ErrorKind::NotFound)?;
-        let stack_bytes = if frequency_hz > HIGH_RATE_HZ { STACK_BYTES / 2 } else { STACK_BYTES };
+        let small = frequency_hz > HIGH_RATE_HZ || sharers > FEW_SHARERS;
+        let stack_bytes = if small { STACK_BYTES / 2 } else { STACK_BYTES };
         let period = Duration::from_secs(1) / frequency_hz.max(1);
         let grant = probe(main, period, stack_bytes)?;
-        let cpus = layout(online_cpus(), threads.len(), grant.inherit, file_budget());
+        let cpus = layout(online_cpus(), threads.len(), grant.inherit, file_budget() / sharers.max(1));
         let now = Instant::now();
         let ticks = cpu_ticks(pid, grant.kernel).unwrap_or(0);
+        let kernel_ticks = kernel_ticks(pid).unwrap_or(0);
         let mut sampler = Self {
             pid,
             period,
             grant,
             stack_bytes,
             cpus,
-            rings: Rings::default(),
+            rings: Rings::for_sharers(sharers),
             opened: HashSet::new(),
             unsampled: HashMap::new(),
             next_scan: now + RESCAN[1],
-            space: space()?,
+            space: AddressSpace::of(pid, &shared.files)?,
             stacks: Stacks::default(),
-            symbols: Symbols::new(),
+            symbols: Rc::clone(&shared.symbols),
             next_refresh: now,
             ticks: (ticks, ticks),
+            kernel_ticks: (kernel_ticks, kernel_ticks),
         };
         for tid in threads {
             sampler.open_thread(tid)?;
@@ -161,7 +165,7 @@ impl PerfSampler {
 impl Sampler for PerfSampler {
     /// A third of the time in which a ring of one CPU fills.
     fn interval(&self) -> Duration {
-        let held = (4096_u32 << RING_PAGES.end()) / (self.stack_bytes + 128);
+        let held = (4096_u32 << self.rings.most_pages()) / (self.stack_bytes + 128);
         (self.period * held / 3).clamp(Duration::from_millis(5), Duration::from_millis(100))
     }
 
@@ -171,6 +175,9 @@ impl Sampler for PerfSampler {
         let now = Instant::now();
         if let Ok(ticks) = cpu_ticks(self.pid, self.grant.kernel) {
             self.ticks.1 = self.ticks.1.max(ticks);
+        }
+        if let Ok(ticks) = kernel_ticks(self.pid) {
+            self.kernel_ticks.1 = self.kernel_ticks.1.max(ticks);
         }
         if now >= self.next_scan {
             let inherits = self.grant.inherit && !self.cpus.is_empty();
@@ -193,6 +200,7 @@ impl Sampler for PerfSampler {
         self.space.refresh_jit_names();
         self.unwind();
         let Self { rings, stacks, space, symbols, .. } = self;
+        let symbols = &mut *symbols.borrow_mut();
         // Names take time, seconds for a large program: the rings must not overflow meanwhile.
         stacks.drain(space, symbols, slice, &mut || rings.read())
     }
@@ -208,7 +216,14 @@ impl Sampler for PerfSampler {
                  shorter than a sampling period are missed"
             ));
         }
-        Tally { expected: Some(expected), taken, lost, notes }
+        let unseen = if self.grant.kernel { 0 } else { self.kernel_ticks.1 - self.kernel_ticks.0 };
+        let unseen_kernel = unseen.saturating_mul(TICK_NANOS);
+        Tally { expected: Some(expected), taken, lost, notes, unseen_kernel }
+    }
+
+    fn close(&mut self) {
+        self.unwind();
+        self.rings.close();
     }
 }
 
@@ -279,6 +294,11 @@ fn parse_cpus(text: &str) -> Vec<u32> {
 /// CPU time of the process in clock ticks.
 fn cpu_ticks(pid: i32, kernel: bool) -> io::Result<u64> {
     proc::stat(pid).map(|s| if kernel { s.user_ticks + s.system_ticks } else { s.user_ticks })
+}
+
+/// CPU time of the process in the kernel, in clock ticks.
+fn kernel_ticks(pid: i32) -> io::Result<u64> {
+    proc::stat(pid).map(|s| s.system_ticks)
 }
 
 fn thread_ticks(pid: i32, tid: i32) -> u64 {

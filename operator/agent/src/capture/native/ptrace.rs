@@ -5,13 +5,14 @@
 //! target that waits for its CPU quota stops late and turns are missed.
 
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::space::AddressSpace;
 use super::stacks::Stacks;
-use super::symbols::Symbols;
 use super::tracer::{Attempt, Tracer, probe};
-use crate::capture::cpu_time::ThreadTimes;
+use super::{Shared, SharedSymbols};
+use crate::capture::cpu_time::{ThreadTimes, most_worth};
 use crate::capture::protocol::{Failure, FailureReason};
 use crate::capture::session::{Sampler, Tally};
 use crate::capture::slices::Slice;
@@ -30,7 +31,7 @@ pub struct PtraceSampler {
     tracer: Tracer,
     space: AddressSpace,
     stacks: Stacks,
-    symbols: Symbols,
+    symbols: SharedSymbols,
     next_scan: Instant,
     next_refresh: Instant,
     taken: u64,
@@ -66,11 +67,7 @@ impl Pauses {
 
 impl PtraceSampler {
     /// Makes sure that the kernel lets us trace. The error is what it answered.
-    pub fn open(
-        pid: i32,
-        frequency_hz: u32,
-        space: impl FnOnce() -> io::Result<AddressSpace>,
-    ) -> io::Result<Self> {
+    pub fn open(pid: i32, frequency_hz: u32, shared: &Shared) -> io::Result<Self> {
         probe(pid)?;
         let now = Instant::now();
         Ok(Self {
@@ -78,9 +75,9 @@ impl PtraceSampler {
             period: Duration::from_secs(1) / frequency_hz.max(1),
             times: ThreadTimes::start(pid)?,
             tracer: Tracer::new(pid),
-            space: space()?,
+            space: AddressSpace::of(pid, &shared.files)?,
             stacks: Stacks::default(),
-            symbols: Symbols::new(),
+            symbols: Rc::clone(&shared.symbols),
             next_scan: now + RESCAN,
             next_refresh: now,
             taken: 0,
@@ -100,7 +97,7 @@ impl PtraceSampler {
                 self.times.count(tid, nanos);
                 self.pauses.add(pause);
                 let addresses = self.space.unwind(&registers, &stack);
-                self.stacks.add(addresses, nanos);
+                self.stacks.add(addresses, most_worth(nanos, self.period));
             }
             Attempt::Waiting | Attempt::Gone => {}
             Attempt::Stuck => self.lost += 1,
@@ -148,12 +145,12 @@ impl Sampler for PtraceSampler {
     fn drain(&mut self, slice: &mut Slice<'_>) -> Result<(), Failure> {
         let _gone = self.space.refresh();
         self.space.refresh_jit_names();
-        self.stacks.drain(&self.space, &mut self.symbols, slice, &mut || {})
+        self.stacks.drain(&self.space, &mut self.symbols.borrow_mut(), slice, &mut || {})
     }
 
     fn tally(&self) -> Tally {
         let mut notes = super::notes(&self.space, &self.stacks, self.lost, self.taken);
         notes.extend(self.pauses.note());
-        Tally { expected: None, taken: self.taken, lost: self.lost, notes }
+        Tally { taken: self.taken, lost: self.lost, notes, ..Tally::default() }
     }
 }

@@ -14,7 +14,9 @@ use super::registers::Registers;
 
 /// Pages of a ring as power of two: at most 256 KiB, half of what the kernel lets a user lock for each CPU,
 /// so that two captures of one user fit; at least 32 KiB, one sample.
-pub const RING_PAGES: std::ops::RangeInclusive<u8> = 3..=6;
+const RING_PAGES: std::ops::RangeInclusive<u8> = 3..=6;
+/// A ring of one of many processes as power of two: 64 KiB.
+const SHARED_PAGES: u8 = 4;
 /// Pages of all rings together as power of two: 16 MiB.
 const ALL_RING_PAGES: u8 = 12;
 /// Samples that are held until they are unwound: 16 MiB.
@@ -31,6 +33,7 @@ pub struct Rings {
     counters: Vec<Counter>,
     rings: HashMap<u32, (usize, Ring)>,
     held: Vec<Raw>,
+    sharers: usize,
     /// Threads that were sampled.
     pub sampled: HashSet<i32>,
     /// Samples that were given away.
@@ -40,6 +43,22 @@ pub struct Rings {
 }
 
 impl Rings {
+    /// No rings yet, of one of so many processes that are sampled at a time.
+    pub fn for_sharers(sharers: usize) -> Self {
+        Self { sharers: sharers.max(1), ..Self::default() }
+    }
+
+    /// Pages of the largest ring as power of two.
+    pub fn most_pages(&self) -> u8 {
+        if self.sharers > 1 { SHARED_PAGES } else { *RING_PAGES.end() }
+    }
+
+    /// Closes all events; what was read stays.
+    pub fn close(&mut self) {
+        self.rings.clear();
+        self.counters.clear();
+    }
+
     /// Events that are open.
     pub fn events(&self) -> usize {
         self.counters.len()
@@ -52,7 +71,7 @@ impl Rings {
         if let Some(owner) = owner {
             redirect(&counter, owner)?;
         } else {
-            let ring = open_ring(&counter, rings)?;
+            let ring = open_ring(&counter, rings.saturating_mul(self.sharers.max(1)), self.most_pages())?;
             self.rings.insert(key, (self.counters.len(), ring));
         }
         counter.enable()?;
@@ -97,10 +116,10 @@ fn raw_of(sample: Sample) -> Option<Raw> {
 }
 
 /// The ring of an event: smaller where there are many, or where the kernel lets the user lock less.
-fn open_ring(counter: &Counter, rings: usize) -> io::Result<Ring> {
+fn open_ring(counter: &Counter, rings: usize, most: u8) -> io::Result<Ring> {
     let share = ALL_RING_PAGES
         .saturating_sub(u8::try_from(rings.max(1).next_power_of_two().ilog2()).unwrap_or(u8::MAX));
-    let (least, most) = (*RING_PAGES.start(), *RING_PAGES.end());
+    let least = *RING_PAGES.start();
     let mut refusal = io::Error::from(io::ErrorKind::OutOfMemory);
     for pages in (least..=share.clamp(least, most)).rev() {
         match counter.sampler(pages) {

@@ -1,5 +1,6 @@
 //! Which file and offset lies behind an address of the target, and what is the stack above a sample?
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
@@ -29,11 +30,14 @@ pub struct Region {
     pub elf: Option<Rc<Elf>>,
 }
 
+/// The files of a capture by path and inode, where they could be read.
+pub type Files = Rc<RefCell<HashMap<(String, u64), Option<Rc<Elf>>>>>;
+
 /// The executable mappings of the target and the tables to unwind with.
 pub struct AddressSpace {
     pid: i32,
     regions: Vec<Region>,
-    files: HashMap<(String, u64), Option<Rc<Elf>>>,
+    files: Files,
     main: Option<(String, u64)>,
     jit: JitNames,
     unwinder: UnwinderNative<Part, MayAllocateDuringUnwind>,
@@ -42,11 +46,11 @@ pub struct AddressSpace {
 
 impl AddressSpace {
     /// The mappings of a process.
-    pub fn of(pid: i32) -> io::Result<Self> {
+    pub fn of(pid: i32, files: &Files) -> io::Result<Self> {
         let mut space = Self {
             pid,
             regions: Vec::new(),
-            files: HashMap::new(),
+            files: Rc::clone(files),
             main: None,
             jit: JitNames::default(),
             unwinder: UnwinderNative::new(),
@@ -99,12 +103,13 @@ impl AddressSpace {
 
     fn file(&mut self, mapping: &Mapping) -> Option<Rc<Elf>> {
         let key = (mapping.path.clone(), mapping.inode);
-        if let Some(known) = self.files.get(&key) {
+        let mut files = self.files.borrow_mut();
+        if let Some(known) = files.get(&key) {
             return known.clone();
         }
-        let id = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
+        let id = u32::try_from(files.len()).unwrap_or(u32::MAX);
         let opened = match mapping.file() {
-            _ if self.files.len() >= MAX_FILES => return None,
+            _ if files.len() >= MAX_FILES => return None,
             Some(path) => Elf::open(id, self.pid, path),
             None if mapping.path == "[vdso]" => Elf::vdso(id),
             None => return None,
@@ -113,7 +118,7 @@ impl AddressSpace {
             tracing::debug!(file.path = %mapping.path, %error, "failed to read a mapped file, its frames stay unnamed");
         }
         let elf = opened.ok().map(Rc::new);
-        self.files.insert(key, elf.clone());
+        files.insert(key, elf.clone());
         elf
     }
 
@@ -142,10 +147,10 @@ impl AddressSpace {
 
     /// Files whose debug information is too large to be read.
     pub fn without_debug(&self) -> impl Iterator<Item = &str> {
-        self.files
+        self.regions
             .iter()
-            .filter(|(_, elf)| elf.as_ref().is_some_and(|e| !e.debug))
-            .map(|((path, _), _)| path.as_str())
+            .filter(|region| region.elf.as_ref().is_some_and(|e| !e.debug))
+            .map(|region| region.mapping.path.as_str())
     }
 
     /// The addresses on the stack, leaf first; callers by the address of their call. `stack` starts at the
@@ -226,7 +231,7 @@ mod tests {
 
     #[test]
     fn addresses_are_found_in_their_file() {
-        let space = AddressSpace::of(me()).unwrap();
+        let space = AddressSpace::of(me(), &Files::default()).unwrap();
         let address = read_word as *const () as u64;
         let region = space.find(address).unwrap();
         let exe = std::env::current_exe().unwrap();
@@ -238,11 +243,11 @@ mod tests {
 
     #[test]
     fn reading_the_mappings_again_changes_nothing() {
-        let mut space = AddressSpace::of(me()).unwrap();
+        let mut space = AddressSpace::of(me(), &Files::default()).unwrap();
         let before: Vec<Mapping> = space.regions.iter().map(|r| r.mapping.clone()).collect();
-        let files = space.files.len();
+        let files = space.files.borrow().len();
         space.refresh().unwrap();
         assert_eq!(before, space.regions.iter().map(|r| r.mapping.clone()).collect::<Vec<_>>());
-        assert_eq!(files, space.files.len());
+        assert_eq!(files, space.files.borrow().len());
     }
 }

@@ -68,12 +68,14 @@ pub struct Symbols {
     broken: Vec<u32>,
 }
 
-impl Symbols {
+impl Default for Symbols {
     /// Nothing is known yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self { symbolizer: symbolizer(), known: HashMap::new(), broken: Vec::new() }
     }
+}
 
+impl Symbols {
     /// The symbol at an offset of a file.
     pub fn lookup(&mut self, elf: &Elf, offset: u64) -> Option<Rc<Symbol>> {
         if let Some(known) = self.known.get(&(elf.id, offset)) {
@@ -160,6 +162,7 @@ fn demangle(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::super::space::AddressSpace;
+    use super::super::space::Files;
     use super::*;
 
     #[inline(never)]
@@ -169,11 +172,11 @@ mod tests {
 
     #[test]
     fn a_function_of_this_program_has_name_file_and_line() {
-        let space = AddressSpace::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let space = AddressSpace::of(i32::try_from(std::process::id()).unwrap(), &Files::default()).unwrap();
         let address = landmark as *const () as u64;
         let region = space.find(address).unwrap();
         let offset = address - region.mapping.start + region.mapping.offset;
-        let mut symbols = Symbols::new();
+        let mut symbols = Symbols::default();
         let elf = region.elf.as_ref().unwrap();
         let symbol = symbols.lookup(elf, offset).unwrap();
         assert!(symbol.outer.function.contains("landmark"), "{symbol:?}");
@@ -225,7 +228,7 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) as usize
         };
-        let mut symbols = Symbols::new();
+        let mut symbols = Symbols::default();
         let mut read = 0;
         for round in 0..400 {
             let mut image = whole.clone();

@@ -14,13 +14,11 @@ use py_spy::config::{LineNo, LockingStrategy};
 use py_spy::{PythonSpy, StackTrace};
 
 use self::thread_ids::ThreadIds;
-use super::cpu_time::ThreadTimes;
+use super::cpu_time::{ThreadTimes, most_worth};
 use super::protocol::{Failure, FailureReason};
 use super::session::{Sampler, Tally};
 use super::slices::Slice;
 
-/// Attempts to find the interpreter in a process that may just be starting.
-const ATTEMPTS: u64 = 25;
 /// Deepest stack that is kept; the profile cuts further.
 const MAX_DEPTH: usize = 1024;
 /// Different stacks of one slice that are kept; later ones go to one that says so.
@@ -58,8 +56,8 @@ pub struct PythonSampler {
 }
 
 impl PythonSampler {
-    /// Attaches to the interpreter of a process.
-    pub fn attach(pid: i32, frequency_hz: u32) -> Result<Self, Failure> {
+    /// Attaches to the interpreter of a process, which may just be starting: so many attempts.
+    pub fn attach(pid: i32, frequency_hz: u32, attempts: u64) -> Result<Self, Failure> {
         let config = py_spy::Config {
             blocking: LockingStrategy::NonBlocking,
             lineno: LineNo::LastInstruction,
@@ -67,7 +65,7 @@ impl PythonSampler {
             full_filenames: true,
             ..py_spy::Config::default()
         };
-        let spy = PythonSpy::retry_new(pid, &config, ATTEMPTS).map_err(|e| attach_failure(pid, &e))?;
+        let spy = PythonSpy::retry_new(pid, &config, attempts).map_err(|e| attach_failure(pid, &e))?;
         let refused = |e| {
             Failure::new(
                 FailureReason::PermissionDenied,
@@ -116,7 +114,7 @@ impl PythonSampler {
         let nanos = if running { self.times.uncounted(tid) } else { 0 };
         if nanos > 0 {
             self.times.count(tid, nanos);
-            self.add(trace, nanos);
+            self.add(trace, most_worth(nanos, self.period));
         }
     }
 
@@ -202,7 +200,7 @@ impl Sampler for PythonSampler {
                 self.failed
             ));
         }
-        Tally { expected: None, taken: self.taken, lost: self.failed, notes }
+        Tally { taken: self.taken, lost: self.failed, notes, ..Tally::default() }
     }
 }
 

@@ -6,7 +6,7 @@
 pub mod gateway;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -68,7 +68,10 @@ impl Scratch {
         let cgroup = dir.join("root/sys/fs/cgroup");
         fs::create_dir_all(&cgroup).unwrap();
         for file in ["stat", "status"] {
-            fs::copy(format!("/proc/{pid}/{file}"), dir.join(file)).unwrap();
+            let real = format!("/proc/{pid}/{file}");
+            fs::copy(&real, dir.join(file)).unwrap();
+            let owner = fs::metadata(&real).unwrap();
+            let _needs_root = std::os::unix::fs::chown(dir.join(file), Some(owner.uid()), Some(owner.gid()));
         }
         fs::write(dir.join("cgroup"), format!("0::/../cri-containerd-{BOX}.scope\n")).unwrap();
         let files = [

@@ -269,6 +269,10 @@ pub(super) fn report(capture: &str, state: CaptureState) -> CaptureReport {
         ended_at: None,
         cpu_percent: None,
         memory_percent: None,
+        processes: None,
+        profiled_ms: None,
+        used_ms: None,
+        note: None,
     }
 }
 

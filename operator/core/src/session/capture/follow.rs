@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::act::complete;
+use super::coverage;
 use super::prepare::unstarted;
 use super::{CANCEL_GRACE, Context, GRACE, explain, finish, gives_way};
 use crate::pod::AgentContainerState;
@@ -57,6 +58,9 @@ fn copy_report(target: &mut TargetStatus, report: &CaptureReport, now: Timestamp
     target.runtime = report.runtime.clone().or_else(|| target.runtime.take());
     target.collector = report.collector.clone().or_else(|| target.collector.take());
     target.samples = report.samples;
+    let processes = report.processes.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+    target.processes = processes.or(target.processes);
+    target.coverage = coverage::percent(report).or(target.coverage);
     target.cpu_percent = report.cpu_percent.or(target.cpu_percent);
     target.memory_percent = report.memory_percent.or(target.memory_percent);
     let time =
@@ -107,7 +111,7 @@ fn end_of_capture(target: &mut TargetStatus, report: &CaptureReport, now: Timest
             None | Some(Reason::Capturing | Reason::WaitingForAgent | Reason::Yielded)
         ) =>
         {
-            explain(target, Reason::Uploading, String::new())
+            explain(target, Reason::Uploading, report.note.clone().unwrap_or_default())
         }
         None => {}
     }
@@ -121,7 +125,7 @@ fn problem(target: &TargetStatus, report: &CaptureReport) -> Option<Problem> {
     if stopped && target.reason == Some(Reason::Yielded) {
         return Some(Problem { reason: Reason::Yielded, message: target.message.clone() });
     }
-    report.problem.clone()
+    coverage::problem(report)
 }
 
 fn is_yielded(problem: &Option<Problem>) -> bool {

@@ -7,6 +7,7 @@
 //! ```
 
 mod act;
+mod coverage;
 mod follow;
 mod prepare;
 mod turn;
