@@ -4,9 +4,12 @@
 //! agent                                             gateway (the leader)
 //!   POST /v1/enroll     (attached agents: ticket) ──►  bearer credential of this pod
 //!   POST /v1/heartbeat  Heartbeat                 ──►  HeartbeatReply
-//!   GET  /v1/orders?wait=25                       ──►  OrderList (long poll; level-based: every open order, each time)
+//!   GET  /v1/orders?wait=25&agent=INSTANCE        ──►  OrderList (long poll; level-based: every open order, each time)
 //!   PUT  /v1/captures/{capture}/{kind}/slices/{seq}  ►  SliceReply (gzip pprof; idempotent)
 //! ```
+//! A pod can have several agents. Each is told the orders of the containers that it reported; one that does
+//! not say which it is, as those of earlier versions, is told all of its pod.
+//!
 //! Protocol 2 knows kinds of profiles. Protocol 1 knows CPU alone: its orders have one `profile`, and its path
 //! for slices is `/v1/captures/{capture}/slices/{seq}`. An order of CPU alone is spoken in both, see
 //! [`Order::profiles`] and [`slice_path`], so that agents and gateways of different versions do that together.
@@ -273,7 +276,7 @@ impl Watch {
     }
 }
 
-/// Every open order of the pod: what is not in the list any more is not wanted any more.
+/// Every open order of the agent: what is not in the list any more is not wanted any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderList {

@@ -51,7 +51,12 @@ impl World {
         }))
         .unwrap();
         session.metadata.creation_timestamp = Some(Time(now));
-        let agent = AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes: HashMap::new() };
+        let agent = AgentFacts {
+            version: "0.1.0".into(),
+            protocol: 1,
+            runtimes: HashMap::new(),
+            attached_only: false,
+        };
         let observed = Observed {
             now,
             settled: true,

@@ -187,7 +187,8 @@ fn links_and_sessions_agree_on_every_pod() {
 
 #[test]
 fn a_pod_with_an_agent_is_linked_and_captured_whatever_keeps_agents_out_otherwise() {
-    let agent = AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes: HashMap::new() };
+    let agent =
+        AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes: HashMap::new(), attached_only: false };
     let agents: HashMap<_, _> = [("uid-a".to_owned(), agent)].into();
     let policy = policy("shop", &json!({"existingPods": "Wait"}));
     let pod = pod("shop", json!({"hostPID": true}), &json!({}));

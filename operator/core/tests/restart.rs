@@ -98,7 +98,12 @@ impl World {
             .filter_map(|(n, a)| {
                 Some((
                     format!("uid-{n}"),
-                    AgentFacts { version: a.agent?.into(), protocol: 1, runtimes: HashMap::new() },
+                    AgentFacts {
+                        version: a.agent?.into(),
+                        protocol: 1,
+                        runtimes: HashMap::new(),
+                        attached_only: false,
+                    },
                 ))
             })
             .collect();

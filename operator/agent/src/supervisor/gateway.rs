@@ -123,10 +123,10 @@ impl Gateway {
         parse(&self.authorized(Method::POST, "/v1/heartbeat", body, None, SHORT).await?)
     }
 
-    /// Waits up to 25 s until the orders are no longer those of version `have`.
-    pub async fn orders(&self, have: Option<u64>) -> Result<Option<OrderList>, CallError> {
+    /// Waits up to 25 s until the orders of this process of the agent are no longer those of version `have`.
+    pub async fn orders(&self, instance: &str, have: Option<u64>) -> Result<Option<OrderList>, CallError> {
         let have = have.map(|v| format!("&have={v}")).unwrap_or_default();
-        let path = format!("/v1/orders?wait={POLL_WAIT}{have}");
+        let path = format!("/v1/orders?wait={POLL_WAIT}&agent={}{have}", path_segment(instance));
         let limit = Duration::from_secs(POLL_WAIT) + SHORT;
         let body = self.authorized(Method::GET, &path, Bytes::new(), None, limit).await?;
         if body.is_empty() { Ok(None) } else { parse(&body).map(Some) }

@@ -79,7 +79,7 @@ pub async fn orders(agent: Rc<Agent>) -> anyhow::Error {
         losses.mark_unchanged();
         let asked = Instant::now();
         let answer = tokio::select! {
-            answer = agent.gateway.orders(have) => answer,
+            answer = agent.gateway.orders(&agent.instance, have) => answer,
             // Another call lost its connection: this poll may hang on the same dead gateway.
             Ok(()) = losses.changed() => { have = None; continue; }
         };
@@ -104,6 +104,9 @@ pub async fn orders(agent: Rc<Agent>) -> anyhow::Error {
             Err(CallError::Credential(never @ CredentialError::Never(_))) => return never.into(),
             Err(error) => {
                 have = None;
+                // Perhaps a leader that has not heard of this agent: it gives orders to those alone whose
+                // containers it knows.
+                agent.beat.notify_one();
                 tokio::time::sleep(failed("polling for orders failed", &mut backoff, &error)).await;
             }
         }

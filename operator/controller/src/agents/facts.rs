@@ -5,20 +5,25 @@ use std::sync::Arc;
 
 use fleetprof_core::agent::AgentFacts;
 use fleetprof_core::pod::PodFacts;
+use fleetprof_crds::wire::AgentMode;
 
 use super::{AgentView, Agents};
 
 /// The agents of these pods, by pod uid.
 #[must_use]
 pub fn agents(pods: &[Arc<PodFacts>], agents: &dyn Agents) -> HashMap<String, AgentFacts> {
-    pods.iter().filter_map(|p| agents.serving(&p.uid).map(|view| (p.uid.clone(), facts(&view)))).collect()
+    pods.iter().filter_map(|p| Some((p.uid.clone(), facts(&agents.serving(&p.uid))?))).collect()
 }
 
-fn facts(view: &AgentView) -> AgentFacts {
-    let heartbeat = &view.heartbeat;
-    AgentFacts {
-        version: heartbeat.version.clone(),
-        protocol: heartbeat.protocol,
-        runtimes: heartbeat.containers.iter().map(|c| (c.id.clone(), c.runtime.clone())).collect(),
-    }
+/// What a pod's agents know together. Where they differ in age, the newest one speaks: an order that an older
+/// one cannot obey is refused by that one itself.
+fn facts(views: &[Arc<AgentView>]) -> Option<AgentFacts> {
+    let newest = views.iter().map(|view| &view.heartbeat).max_by_key(|beat| beat.protocol)?;
+    let containers = views.iter().flat_map(|view| &view.heartbeat.containers);
+    Some(AgentFacts {
+        version: newest.version.clone(),
+        protocol: newest.protocol,
+        runtimes: containers.map(|c| (c.id.clone(), c.runtime.clone())).collect(),
+        attached_only: views.iter().all(|view| view.heartbeat.mode == AgentMode::Ephemeral),
+    })
 }

@@ -44,8 +44,8 @@ pub trait Agents: Debug + Send + Sync {
     /// The open captures, in no order.
     fn open(&self) -> Vec<Arc<CaptureScope>>;
 
-    /// The agent that serves a pod, while it reports.
-    fn serving(&self, pod_uid: &str) -> Option<Arc<AgentView>>;
+    /// The agents that serve a pod, while they report. Several see different containers of it.
+    fn serving(&self, pod_uid: &str) -> Vec<Arc<AgentView>>;
 
     /// Asks the agents of these pods, by uid, to report at once when a line is crossed, until `until`.
     fn watch(&self, lines: Vec<(String, Watch)>, until: Timestamp);

@@ -1,4 +1,4 @@
-//! `GET /v1/orders?wait=25&have=7`: what is an agent to do?
+//! `GET /v1/orders?wait=25&agent=INSTANCE&have=7`: what is an agent to do?
 
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(super) struct Poll {
     wait: u64,
     /// The version that the agent has.
     have: Option<u64>,
+    /// Which agent of the pod asks, see [`fleetprof_crds::wire::Heartbeat::instance`].
+    agent: Option<String>,
 }
 
 pub(super) async fn orders(
@@ -34,5 +36,5 @@ pub(super) async fn orders(
         poll.map_err(|_| Refusal::malformed("?wait= and ?have= must be non-negative integers."))?;
     let _place = state.limits.polls.take(&pod.uid)?;
     let wait = Duration::from_secs(poll.wait.min(MAX_WAIT));
-    Ok(Json(state.fleet.orders(&pod, poll.have, wait).await?))
+    Ok(Json(state.fleet.orders(&pod, poll.agent.as_deref(), poll.have, wait).await?))
 }

@@ -144,11 +144,15 @@ fn heard(policy: &PolicyView<'_>, links: &[PodLink], agents: &dyn Agents) -> Has
     if triggers.cpu.is_none() && triggers.memory.is_none() {
         return HashMap::new();
     }
-    links
-        .iter()
-        .filter_map(|l| agents.serving(&l.pod.uid))
-        .map(|view| (view.pod.uid.clone(), of_view(&view)))
-        .collect()
+    let mut heard = HashMap::new();
+    for view in links.iter().flat_map(|l| agents.serving(&l.pod.uid)) {
+        let Heard { at, levels } = of_view(&view);
+        let pod: &mut Heard =
+            heard.entry(view.pod.uid.clone()).or_insert_with(|| Heard { at, levels: HashMap::new() });
+        pod.at = pod.at.max(at);
+        pod.levels.extend(levels);
+    }
+    heard
 }
 
 fn of_view(view: &AgentView) -> Heard {

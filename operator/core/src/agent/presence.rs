@@ -75,7 +75,8 @@ pub enum Presence<'a> {
     Never(Skip),
 }
 
-/// Whether the pod has, or can have, an agent for one of its containers. `refusal` tells why injection leaves
+/// Whether the pod has, or can have, an agent for one of its containers: one that is attached to another
+/// container does not see it. `refusal` tells why injection leaves
 /// out a pod that has no sidecar, `None` where it would inject it; it is asked only of a pod without an agent,
 /// since it reads the pod's JSON.
 #[must_use]
@@ -85,7 +86,8 @@ pub fn presence<'a>(
     world: &World<'a>,
     refusal: &dyn Fn(&PodFacts) -> Option<Skip>,
 ) -> Presence<'a> {
-    if let Some(agent) = world.agents.get(&pod.uid) {
+    let id = pod.container(container.name).map_or("", |c| c.id.as_str());
+    if let Some(agent) = world.agents.get(&pod.uid).filter(|agents| agents.see(id)) {
         return Presence::Answers(agent);
     }
     match &pod.sidecar {
@@ -101,8 +103,10 @@ fn without_agent<'a>(
     refusal: Option<Skip>,
 ) -> Result<Presence<'a>, Skip> {
     let lacks = may_attach(pod, world.policy, refusal)?;
-    let is_there =
-        |a: &AgentContainer| a.name == container.attached_as || a.state == AgentContainerState::Running;
+    let is_there = |a: &AgentContainer| {
+        a.name == container.attached_as
+            || (a.state == AgentContainerState::Running && a.target == container.name)
+    };
     if pod.attached.iter().any(is_there) {
         return Ok(Presence::Attached { lacks });
     }

@@ -74,8 +74,10 @@ impl World {
     fn heard_of(mut self, pods: &[&str]) -> Self {
         for name in pods {
             let runtimes = [(format!("{name}-c"), "Python 3.11".to_owned())].into();
-            self.agents
-                .insert(format!("uid-{name}"), AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes });
+            self.agents.insert(
+                format!("uid-{name}"),
+                AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes, attached_only: false },
+            );
         }
         self
     }

@@ -39,6 +39,29 @@ fn attaches_to_a_pod_without_an_agent() {
 }
 
 #[test]
+fn an_agent_that_is_attached_to_another_container_is_not_the_targets() {
+    let attached = |target: &str| AgentContainer {
+        name: "fleetprof-agent-other".into(),
+        target: target.into(),
+        state: AgentContainerState::Running,
+    };
+    // (whose container the agent that reports sees, is the pod's process namespace shared, is one attached)
+    for (target, sees, attaches) in [("app", "a-c", false), ("other", "o-c", true), ("other", "a-c", false)] {
+        let mut bare = pod("a");
+        (bare.sidecar, bare.attached) = (None, vec![attached(target)]);
+        let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare).with_agent("a");
+        let agents = w.observed.agents.get_mut("uid-a").unwrap();
+        agents.attached_only = true;
+        agents.runtimes = [(sees.to_owned(), "Python 3.11".to_owned())].into();
+        w.step();
+        let attach = w.asked_to(|a| matches!(a, Action::Attach { .. }).then_some(()));
+        assert_eq!(attach.len(), usize::from(attaches), "{target} {sees}: {:?}", w.actions);
+        let phase = if attaches { TargetPhase::Attaching } else { TargetPhase::Ordered };
+        assert_eq!(w.target("a").phase, phase, "{target} {sees}");
+    }
+}
+
+#[test]
 fn no_agent_is_attached_as_root_where_that_is_forbidden() {
     const ATTACHED: Result<AgentUser, &str> = Ok(AgentUser::Root);
     let unknown = Err("The user of the container app is unknown, and it sets runAsNonRoot");

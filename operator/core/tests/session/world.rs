@@ -114,7 +114,12 @@ impl World {
     pub fn with_agent(mut self, pod: &str) -> Self {
         self.observed.agents.insert(
             format!("uid-{pod}"),
-            AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes: HashMap::new() },
+            AgentFacts {
+                version: "0.1.0".into(),
+                protocol: 1,
+                runtimes: HashMap::new(),
+                attached_only: false,
+            },
         );
         self
     }

@@ -10,6 +10,7 @@
 //! I/O.
 
 mod closed;
+mod crew;
 #[cfg(test)]
 mod inspect;
 mod poll;
@@ -64,10 +65,10 @@ impl Fleet {
         Self(Arc::new(Inner { state: Mutex::default(), wakeups: Wakeups::default(), changes }))
     }
 
-    /// The agent of a pod, while it reports.
+    /// The agents of a pod, while they report; the one that was heard of first is first.
     #[must_use]
-    pub fn agent(&self, pod_uid: &str) -> Option<Arc<AgentView>> {
-        self.state().agent(pod_uid)
+    pub fn agents_of(&self, pod_uid: &str) -> Vec<Arc<AgentView>> {
+        self.state().agents_of(pod_uid)
     }
 
     /// All agents that report, in no particular order. Cheap: the views are shared.

@@ -3,37 +3,49 @@
 use std::time::Duration;
 
 use fleetprof_crds::wire::OrderList;
+use tokio::time::{Instant, timeout_at};
 
 use super::Fleet;
+use super::state::Look;
 use crate::gateway::PodId;
 
-/// The leader does not know yet which captures are open.
+/// How long the first heartbeat of an agent is waited for: it was sent along with the first poll.
+const INTRODUCTION: Duration = Duration::from_secs(1);
+
+/// The leader does not know yet which captures are open, or what the agent sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) struct NotSynced;
 
 impl Fleet {
-    /// The open orders of a pod: at once when they are another version than the agent has, else as soon as
-    /// they change, at the latest after `wait`. A waiting poll holds the pod's uid and a timer, nothing else.
+    /// The open orders of an agent of a pod: at once when they are another version than the agent has, else
+    /// as soon as they change, at the latest after `wait`. A waiting poll holds the pod's uid and a timer,
+    /// nothing else.
     pub(in crate::gateway) async fn orders(
         &self,
         pod: &PodId,
+        instance: Option<&str>,
         have: Option<u64>,
         wait: Duration,
     ) -> Result<OrderList, NotSynced> {
-        let now = tokio::time::Instant::now();
-        let deadline = now.checked_add(wait).unwrap_or(now);
+        let start = Instant::now();
+        let after = |wait: Duration| start.checked_add(wait).unwrap_or(start);
         loop {
             // Listens from here on, before looking, so that no change falls between the two.
             let knock = self.0.wakeups.of(&pod.uid).notified();
-            match self.state().version(&pod.uid) {
-                None => return Err(NotSynced),
-                Some(version) if Some(version) != have => break,
-                Some(_) => {}
-            }
-            if tokio::time::timeout_at(deadline, knock).await.is_err() {
+            let look = self.state().look(pod, instance);
+            let deadline = match &look {
+                Look::NotSynced => return Err(NotSynced),
+                Look::Orders(list) if Some(list.version) != have => break,
+                Look::Orders(_) => after(wait),
+                Look::Stranger => after(wait.min(INTRODUCTION)),
+            };
+            if timeout_at(deadline, knock).await.is_err() {
                 break;
             }
         }
-        self.state().orders(pod).ok_or(NotSynced)
+        match self.state().look(pod, instance) {
+            Look::Orders(list) => Ok(list),
+            Look::NotSynced | Look::Stranger => Err(NotSynced),
+        }
     }
 }

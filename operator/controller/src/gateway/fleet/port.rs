@@ -27,8 +27,8 @@ impl Agents for Fleet {
         self.state().scopes()
     }
 
-    fn serving(&self, pod_uid: &str) -> Option<Arc<AgentView>> {
-        self.agent(pod_uid)
+    fn serving(&self, pod_uid: &str) -> Vec<Arc<AgentView>> {
+        self.agents_of(pod_uid)
     }
 
     fn watch(&self, lines: Vec<(String, Watch)>, until: Timestamp) {

@@ -5,18 +5,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fleetprof_core::capture::CaptureScope;
-use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, MAX_SLICES, Order, OrderList, Watch};
+use fleetprof_crds::wire::{
+    CaptureReport, CaptureState, Heartbeat, HeartbeatReply, MAX_SLICES, Order, OrderList, Watch,
+};
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::{PodId, fold, pacing};
 use super::closed::Closed;
+use super::crew::{Agent, Crew, bare_id, is_missing};
 use super::version;
 use crate::agents::{AgentView, CaptureView, Change};
 
 /// Most agents that are remembered. An agent more is refused with 503.
 pub(crate) const MAX_AGENTS: usize = 50_000;
-/// How many of its intervals an agent may be silent.
-const SILENT_INTERVALS: i64 = 3;
 /// How long after syncing a capture that nobody opened is told to be forgotten. Long enough for a session
 /// that the last leader started to be seen by this one.
 const SETTLE_IN: SignedDuration = SignedDuration::from_secs(90);
@@ -34,6 +35,17 @@ pub(in crate::gateway) enum Admission {
     Unknown,
     /// It is not known yet.
     NotSynced,
+}
+
+/// What an agent is to do.
+#[derive(Clone, Debug)]
+pub(super) enum Look {
+    /// It is not known yet which captures are open.
+    NotSynced,
+    /// The agent was not heard of yet, so that nobody knows what it sees.
+    Stranger,
+    /// These orders.
+    Orders(OrderList),
 }
 
 /// More agents than [`MAX_AGENTS`].
@@ -59,20 +71,14 @@ pub(in crate::gateway) struct Heard {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    agents: HashMap<String, Agent>,
+    /// By pod uid.
+    agents: HashMap<String, Crew>,
     captures: HashMap<String, CaptureView>,
     pods: HashMap<String, PodOrders>,
     closed: Closed,
     synced_since: Option<Timestamp>,
     ca: CaBundle,
     watches: HashMap<String, (Watch, Timestamp)>,
-}
-
-#[derive(Debug)]
-struct Agent {
-    view: Arc<AgentView>,
-    interval_ms: u64,
-    ca_sent: Option<(u64, Timestamp)>,
 }
 
 #[derive(Debug, Default)]
@@ -88,12 +94,12 @@ struct CaBundle {
 }
 
 impl State {
-    pub(super) fn agent(&self, pod_uid: &str) -> Option<Arc<AgentView>> {
-        self.agents.get(pod_uid).map(|agent| agent.view.clone())
+    pub(super) fn agents_of(&self, pod_uid: &str) -> Vec<Arc<AgentView>> {
+        self.agents.get(pod_uid).into_iter().flat_map(Crew::views).cloned().collect()
     }
 
     pub(super) fn agents(&self) -> Vec<Arc<AgentView>> {
-        self.agents.values().map(|agent| agent.view.clone()).collect()
+        self.agents.values().flat_map(Crew::views).cloned().collect()
     }
 
     pub(super) fn capture(&self, capture: &str) -> Option<CaptureView> {
@@ -127,20 +133,32 @@ impl State {
         self.watches.extend(lines.into_iter().map(|(pod_uid, watch)| (pod_uid, (watch, until))));
     }
 
-    /// The version of a pod's list; `None` before syncing.
-    pub(super) fn version(&self, pod_uid: &str) -> Option<u64> {
-        self.synced_since?;
-        Some(self.pods.get(pod_uid).map_or(0, |pod| pod.version))
-    }
-
-    /// A pod's list; `None` before syncing. It holds no order of a session of another namespace.
-    pub(super) fn orders(&self, pod: &PodId) -> Option<OrderList> {
-        self.synced_since?;
-        let mut list = self.list(&pod.uid);
-        list.orders.retain(|order| {
-            self.captures.get(&order.capture).is_some_and(|known| pod.is_captured_by(&known.scope))
-        });
-        Some(list)
+    /// The list of an agent of a pod. An agent that does not say who it is, as those of earlier versions,
+    /// gets every order of its pod. It holds no order of a session of another namespace.
+    pub(super) fn look(&self, pod: &PodId, instance: Option<&str>) -> Look {
+        if !self.synced() {
+            return Look::NotSynced;
+        }
+        let is_captured =
+            |o: &Order| self.captures.get(&o.capture).is_some_and(|known| pod.is_captured_by(&known.scope));
+        let Some(instance) = instance else {
+            let mut list = self.list(&pod.uid);
+            list.orders.retain(is_captured);
+            return Look::Orders(list);
+        };
+        let Some(crew) = self.agents.get(&pod.uid).filter(|crew| crew.get(instance).is_some()) else {
+            return Look::Stranger;
+        };
+        let reporter = |capture: &str| self.captures.get(capture).and_then(|c| c.instance.as_deref());
+        let is_own =
+            |o: &&Order| crew.owner(bare_id(&o.container_id), reporter(&o.capture)) == Some(instance);
+        let all = self.pods.get(&pod.uid).into_iter().flat_map(|pod| pod.orders.values());
+        let own: BTreeMap<String, Order> = all
+            .filter(|o| is_captured(o))
+            .filter(is_own)
+            .map(|order| (order.capture.clone(), order.clone()))
+            .collect();
+        Look::Orders(OrderList { version: version::of(&own), orders: own.into_values().collect() })
     }
 
     pub(super) fn list(&self, pod_uid: &str) -> OrderList {
@@ -153,7 +171,7 @@ impl State {
     #[cfg(test)]
     pub(super) fn held(&self) -> super::inspect::Held {
         super::inspect::Held {
-            agents: self.agents.len(),
+            agents: self.agents.values().map(Crew::len).sum(),
             captures: self.captures.len(),
             pods: self.pods.len(),
             closed: self.closed.len(),
@@ -187,11 +205,11 @@ impl State {
 
     /// A capture that is new to this leader may be known to the agent: its last heartbeat tells.
     fn begin(&mut self, scope: CaptureScope, effects: &mut Effects) {
-        let view = self.agents.get(&scope.pod_uid).map(|agent| &agent.view);
-        let view = view.filter(|view| view.pod.is_captured_by(&scope));
-        let report =
-            view.and_then(|view| view.heartbeat.captures.iter().find(|r| r.capture == scope.capture));
-        let reported = view.filter(|_| report.is_some());
+        let views = self.agents.get(&scope.pod_uid).into_iter().flat_map(Crew::views);
+        let views = views.filter(|view| view.pod.is_captured_by(&scope));
+        let reports = views.flat_map(|view| view.heartbeat.captures.iter().map(move |report| (view, report)));
+        let found = reports.into_iter().find(|(_, report)| report.capture == scope.capture);
+        let (reported, report) = found.unzip();
         let capture = CaptureView {
             report: report.cloned(),
             reported: reported.map(|view| view.received),
@@ -241,13 +259,15 @@ impl State {
         mut beat: Heartbeat,
         now: Timestamp,
     ) -> Result<Heard, FleetFull> {
-        let before = self.agents.get(&pod.uid);
-        if before.is_none() && self.agents.len() >= MAX_AGENTS {
+        if !self.agents.contains_key(&pod.uid) && self.agents.len() >= MAX_AGENTS {
             return Err(FleetFull);
         }
+        let before = self.agents.get(&pod.uid).and_then(|crew| crew.get(&beat.instance));
         let mut heard = Heard { reply: HeartbeatReply::default(), ignored: 0, effects: Effects::default() };
         if before.is_none_or(|agent| fold::looks_different(&agent.view.heartbeat, &beat)) {
             heard.effects.changes.push(Change::Agent(pod.clone()));
+            // What an agent is to do depends on what each of the pod's agents sees.
+            heard.effects.wake.push(pod.uid.clone());
         }
         heard.reply.watch =
             self.watches.get(&pod.uid).filter(|(_, until)| now < *until).map(|(watch, _)| *watch);
@@ -257,7 +277,7 @@ impl State {
         {
             heard.effects.changes.push(Change::Agent(pod.clone()));
         }
-        let ca_sent = before.filter(|a| a.view.heartbeat.instance == beat.instance).and_then(|a| a.ca_sent);
+        let ca_sent = before.and_then(|a| a.ca_sent);
         let instance = beat.instance.clone();
         beat.captures.retain(|report| self.report(pod, &instance, report, now, &mut heard));
         let has_open = self.pods.contains_key(&pod.uid);
@@ -265,7 +285,8 @@ impl State {
         heard.reply.next_ms = pacing::next_ms(agents, self.pods.len(), has_open);
         let ca_sent = self.offer_ca(ca_sent, now, &mut heard.reply);
         let view = Arc::new(AgentView { pod: pod.clone(), heartbeat: beat, received: now });
-        self.agents.insert(pod.uid.clone(), Agent { view, interval_ms: heard.reply.next_ms, ca_sent });
+        let agent = Agent { view, interval_ms: heard.reply.next_ms, ca_sent };
+        self.agents.entry(pod.uid.clone()).or_default().put(agent);
         Ok(heard)
     }
 
@@ -278,6 +299,10 @@ impl State {
         now: Timestamp,
         heard: &mut Heard,
     ) -> bool {
+        if self.is_of_another(pod, instance, new) {
+            heard.reply.settled.push(new.capture.clone());
+            return false;
+        }
         if let Some(known) = self.captures.get_mut(&new.capture).filter(|c| pod.is_captured_by(&c.scope)) {
             let folded = fold::report(known.report.as_ref(), new);
             if known.report.as_ref() != Some(&folded) {
@@ -295,6 +320,21 @@ impl State {
             heard.reply.settled.push(new.capture.clone());
         }
         !forget && !self.captures.contains_key(&new.capture)
+    }
+
+    /// Whether an agent could not find a container that another agent of its pod sees: then it is the other
+    /// one's to capture, and the report ends nothing.
+    fn is_of_another(&self, pod: &PodId, instance: &str, report: &CaptureReport) -> bool {
+        let missed = report.state == CaptureState::Failed
+            && report.started_at.is_none()
+            && report.problem.as_ref().is_some_and(|p| is_missing(p.reason));
+        let known = || self.captures.get(&report.capture).filter(|c| pod.is_captured_by(&c.scope));
+        let container = || known().map(|c| bare_id(&c.scope.container_id));
+        let crew = self.agents.get(&pod.uid);
+        missed
+            && crew
+                .zip(container())
+                .is_some_and(|(crew, container)| crew.is_seen_by_another(instance, container))
     }
 
     fn offer_ca(
@@ -316,14 +356,12 @@ impl State {
     pub(super) fn expire(&mut self, now: Timestamp) -> Vec<PodId> {
         self.watches.retain(|_, (_, until)| now < *until);
         let mut gone = Vec::new();
-        self.agents.retain(|_, agent| {
-            let interval = i64::try_from(agent.interval_ms).unwrap_or(i64::MAX);
-            let limit = SignedDuration::from_millis(interval.saturating_mul(SILENT_INTERVALS));
-            let heard_of = now.duration_since(agent.view.received) <= limit;
-            if !heard_of {
-                gone.push(agent.view.pod.clone());
+        self.agents.retain(|_, crew| {
+            let pod = crew.views().next().map(|view| view.pod.clone());
+            if crew.expire(now) {
+                gone.extend(pod);
             }
-            heard_of
+            crew.len() > 0
         });
         gone
     }

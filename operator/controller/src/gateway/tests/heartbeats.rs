@@ -12,7 +12,7 @@ async fn an_agent_is_known_from_its_first_heartbeat() {
     let rig = Rig::new();
     let reply: HeartbeatReply = rig.heartbeat("a", &beat(vec![])).await.accepted();
     assert_eq!(reply, HeartbeatReply { next_ms: 30_000, ..HeartbeatReply::default() });
-    let agent = rig.fleet.agent("uid-a").unwrap();
+    let agent = rig.fleet.agents_of("uid-a").remove(0);
     assert_eq!((&agent.pod, agent.received), (&pod("a"), rig.now()));
     assert_eq!(agent.heartbeat, beat(vec![]));
 }
@@ -47,7 +47,7 @@ async fn a_report_of_another_pods_capture_is_ignored_and_counted() {
     rig.open("c", "a");
     rig.heartbeat("b", &beat(vec![report("c", CaptureState::Finished)])).await.accepted::<HeartbeatReply>();
     assert_eq!(rig.fleet.report("c"), None);
-    assert!(rig.fleet.agent("uid-b").unwrap().heartbeat.captures.is_empty());
+    assert!(rig.fleet.agents_of("uid-b")[0].heartbeat.captures.is_empty());
     assert!(rig.metrics().contains("fleetprof_gateway_ignored_reports_total 1"), "{}", rig.metrics());
 }
 

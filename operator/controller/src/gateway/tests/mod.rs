@@ -2,6 +2,7 @@
 //! set by hand.
 
 mod authentication;
+mod crew;
 mod enrolment;
 mod fleet;
 mod fleet_arbitrary;

@@ -60,8 +60,8 @@ impl Agents for Several {
         self.gateways.iter().flat_map(Agents::open).collect()
     }
 
-    fn serving(&self, pod_uid: &str) -> Option<Arc<AgentView>> {
-        self.gateways.iter().find_map(|gateway| gateway.serving(pod_uid))
+    fn serving(&self, pod_uid: &str) -> Vec<Arc<AgentView>> {
+        self.gateways.iter().flat_map(|gateway| gateway.serving(pod_uid))
     }
 
     fn watch(&self, lines: Vec<(String, Watch)>, until: Timestamp) {
@@ -113,7 +113,7 @@ async fn controllers_do_not_notice_that_there_are_two_gateways() {
         let orders = gateway.orders_now(&pod(name).uid).orders;
         assert_eq!(orders.iter().map(|o| o.capture.as_str()).collect::<Vec<_>>(), [capture], "no other's");
         gateway.heartbeat(&pod(name), beat(vec![report(capture, CaptureState::Running)]), at(1)).unwrap();
-        assert_eq!(agents.serving(&pod(name).uid).unwrap().pod, pod(name));
+        assert_eq!(agents.serving(&pod(name).uid)[0].pod, pod(name));
         let known = agents.known(capture).unwrap();
         assert_eq!(
             (known.report.unwrap().capture, known.scope.pod_uid.clone()),

@@ -154,7 +154,7 @@ fn silence(target: &TargetStatus, context: &Context) -> Option<(Reason, String)>
         .iter()
         .find(|a| a.name == target.attached_as)
         .is_some_and(|a| matches!(a.state, AgentContainerState::Ended(_)));
-    if attached_gone && !context.observed.agents.contains_key(&target.pod_uid) {
+    if attached_gone && !context.has_agent(target) {
         return Some((
             Reason::AgentGone,
             advised("The attached agent exited during the capture", Reason::AgentGone),

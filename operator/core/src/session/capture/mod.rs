@@ -105,6 +105,11 @@ impl<'a> Context<'a> {
         self.observed.yields.get(&target.capture).map(String::as_str)
     }
 
+    /// Whether an agent that sees the target's container reports.
+    fn has_agent(&self, target: &TargetStatus) -> bool {
+        self.observed.agents.get(&target.pod_uid).is_some_and(|agents| agents.see(&target.container_id))
+    }
+
     fn pod(&self, target: &TargetStatus) -> Option<&'a PodFacts> {
         self.observed.pods.iter().find(|p| p.uid == target.pod_uid).map(|p| &**p)
     }

@@ -180,7 +180,7 @@ pub(super) fn unstarted(
     if late <= SignedDuration::from_secs(5) {
         return None;
     }
-    if !context.observed.agents.contains_key(&target.pod_uid) {
+    if !context.has_agent(target) {
         return Some(late_start(target, pod, context));
     }
     let message = "The agent reports, but did not start the capture in time; another session may be \

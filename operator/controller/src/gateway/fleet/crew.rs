@@ -1,0 +1,118 @@
+//! Which agents does a pod have, and which of them captures a container?
+//!
+//! A sidecar sees every container of its pod; an attached agent sees the one that it was attached to, or all
+//! where the pod shares its process namespace. A pod can have several at a time.
+
+use std::sync::Arc;
+
+use fleetprof_crds::Reason;
+use fleetprof_crds::wire::{AgentMode, Heartbeat};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::agents::AgentView;
+
+/// Most agents of a pod that are remembered: who they are is their own word.
+pub(super) const MOST: usize = 8;
+/// How many of its intervals an agent may be silent.
+const SILENT_INTERVALS: i64 = 3;
+
+/// An agent that reports.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) view: Arc<AgentView>,
+    pub(super) interval_ms: u64,
+    pub(super) ca_sent: Option<(u64, Timestamp)>,
+}
+
+impl Agent {
+    fn is(&self, instance: &str) -> bool {
+        self.view.heartbeat.instance == instance
+    }
+
+    fn is_silent(&self, now: Timestamp) -> bool {
+        let interval = i64::try_from(self.interval_ms).unwrap_or(i64::MAX);
+        let limit = SignedDuration::from_millis(interval.saturating_mul(SILENT_INTERVALS));
+        now.duration_since(self.view.received) > limit
+    }
+}
+
+/// The agents of one pod, in the order in which they were first heard of.
+#[derive(Debug, Default)]
+pub(super) struct Crew(Vec<Agent>);
+
+impl Crew {
+    pub(super) fn get(&self, instance: &str) -> Option<&Agent> {
+        self.0.iter().find(|agent| agent.is(instance))
+    }
+
+    pub(super) fn views(&self) -> impl Iterator<Item = &Arc<AgentView>> {
+        self.0.iter().map(|agent| &agent.view)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes what an agent said last. A sidecar that was restarted takes the place of the one before it; of
+    /// too many, the one that was silent for longest goes.
+    pub(super) fn put(&mut self, agent: Agent) {
+        let instance = &agent.view.heartbeat.instance;
+        if let Some(known) = self.0.iter_mut().find(|known| known.is(instance)) {
+            *known = agent;
+            return;
+        }
+        if is_sidecar(&agent.view.heartbeat) {
+            self.0.retain(|known| !is_sidecar(&known.view.heartbeat));
+        }
+        if self.0.len() >= MOST {
+            let silent = (0..self.0.len()).min_by_key(|at| self.0.get(*at).map(|a| a.view.received));
+            silent.map(|at| self.0.remove(at));
+        }
+        self.0.push(agent);
+    }
+
+    /// Removes agents that did not report for three of their intervals; whether there were any.
+    pub(super) fn expire(&mut self, now: Timestamp) -> bool {
+        let before = self.0.len();
+        self.0.retain(|agent| !agent.is_silent(now));
+        self.0.len() < before
+    }
+
+    /// The agent that captures a container: the one that reports the capture already, else one that says it
+    /// sees the container, a sidecar before an attached one; else the sidecar, which would see it. `None`
+    /// where no agent can.
+    pub(super) fn owner(&self, container_id: &str, reporter: Option<&str>) -> Option<&str> {
+        let rank = |agent: &&Agent| {
+            let beat = &agent.view.heartbeat;
+            let lists = sees(beat, container_id);
+            let can = lists || is_sidecar(beat) || container_id.is_empty();
+            can.then_some((reporter == Some(beat.instance.as_str()), lists, is_sidecar(beat)))
+        };
+        // Of equals the one that was heard of first, so that one that appears takes nothing over.
+        let ranked = self.0.iter().rev().filter_map(|agent| Some((rank(&agent)?, agent)));
+        ranked.max_by_key(|(rank, _)| *rank).map(|(_, agent)| agent.view.heartbeat.instance.as_str())
+    }
+
+    /// Whether another agent than this one sees the container.
+    pub(super) fn is_seen_by_another(&self, instance: &str, container_id: &str) -> bool {
+        self.0.iter().any(|agent| !agent.is(instance) && sees(&agent.view.heartbeat, container_id))
+    }
+}
+
+fn sees(beat: &Heartbeat, container_id: &str) -> bool {
+    beat.containers.iter().any(|container| container.id == container_id)
+}
+
+fn is_sidecar(beat: &Heartbeat) -> bool {
+    beat.mode == AgentMode::Sidecar
+}
+
+/// The id of a container, without a `containerd://` that an order may put before it.
+pub(super) fn bare_id(id: &str) -> &str {
+    id.split_once("://").map_or(id, |(_, id)| id)
+}
+
+/// Whether an agent that sees too little may say so of a container that is there.
+pub(super) const fn is_missing(reason: Reason) -> bool {
+    matches!(reason, Reason::ContainerRestarted | Reason::ProcessNamespaceConflict)
+}
