@@ -22,6 +22,8 @@ use crate::proc::{self, ProcTree};
 /// How often processes that are new, gone or busy are looked for; sooner after the start.
 const LOOK: Duration = Duration::from_secs(1);
 const FIRST_LOOK: Duration = Duration::from_millis(250);
+/// Longest time without a turn.
+const MOST_IDLE: Duration = Duration::from_millis(100);
 /// Looks after which a process that could not be attached to is given up: its interpreter may just be
 /// starting.
 const TRIES: u32 = 3;
@@ -64,6 +66,7 @@ pub struct Container<'a> {
     profiled: u64,
     left_out: usize,
     used_before: Option<u64>,
+    used: Option<u64>,
 }
 
 impl<'a> Container<'a> {
@@ -86,9 +89,10 @@ impl<'a> Container<'a> {
             profiled: 0,
             left_out: 0,
             used_before: None,
+            used: None,
         };
-        let started = container.begin_all()?;
         container.used_before = container.cpu();
+        let started = container.begin_all()?;
         Ok((started, container))
     }
 
@@ -118,6 +122,7 @@ impl<'a> Container<'a> {
         let now = Instant::now();
         if now >= self.next_look && self.request.container.is_some() {
             self.next_look = now + LOOK;
+            self.read_used();
             let seen = self.seen();
             let sharers = self.members.len() + 1;
             let _started = self.replan(&seen, sharers);
@@ -125,6 +130,15 @@ impl<'a> Container<'a> {
         }
         self.turn += 1;
         self.sample_members()
+    }
+
+    /// Leaves out the next turns in which no process is due, and gives back how many.
+    pub fn skip_idle_turns(&mut self) -> u64 {
+        let most = u64::try_from(MOST_IDLE.as_nanos() / self.interval().as_nanos().max(1)).unwrap_or(1);
+        let due = self.members.iter().map(|m| m.every - self.turn % m.every).min();
+        let idle = due.unwrap_or(most).min(most).saturating_sub(1);
+        self.turn += idle;
+        idle
     }
 
     fn sample_members(&mut self) -> Result<(), Failure> {
@@ -155,6 +169,8 @@ impl<'a> Container<'a> {
 
     /// Moves what was sampled since the last time into a slice.
     pub fn drain(&mut self, slice: &mut Slice<'_>) -> Result<(), Failure> {
+        // Before the names are looked up: what is used meanwhile is in the next slice.
+        self.read_used();
         for mut member in std::mem::take(&mut self.ended) {
             self.drain_member(&mut member, slice)?;
             self.tally.add(member.sampler.tally());
@@ -186,9 +202,14 @@ impl<'a> Container<'a> {
     }
 
     /// What is covered so far.
-    pub fn cover(&self) -> Cover {
-        let used_nanos = self.used_before.and_then(|before| Some(self.cpu()?.saturating_sub(before)));
-        Cover { processes: self.captured, cpu_nanos: self.profiled, used_nanos }
+    pub const fn cover(&self) -> Cover {
+        Cover { processes: self.captured, cpu_nanos: self.profiled, used_nanos: self.used }
+    }
+
+    /// Of a container that has ended, the last count stays.
+    fn read_used(&mut self) {
+        let used = self.cpu().zip(self.used_before).map(|(now, before)| now.saturating_sub(before));
+        self.used = used.or(self.used);
     }
 
     /// What the verdict has to know, beside the session's own counts.

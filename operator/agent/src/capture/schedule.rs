@@ -35,6 +35,11 @@ impl Schedule {
         self.next = first;
     }
 
+    /// Leaves out turns in which there is nothing to do; they are not missed.
+    pub fn skip(&mut self, turns: u64) {
+        self.next = self.next.saturating_add(turns);
+    }
+
     /// Turns that were due and not taken.
     pub fn missed(&self) -> u64 {
         self.missed
@@ -60,6 +65,14 @@ mod tests {
             s.taken(s.due() + 2 * MS, MS / 10);
         }
         assert_eq!(s.missed(), 0);
+    }
+
+    #[test]
+    fn turns_that_are_left_out_are_not_missed() {
+        let mut s = Schedule::new(10 * MS);
+        s.taken(10 * MS, Duration::ZERO);
+        s.skip(3);
+        assert_eq!((s.due(), s.missed()), (50 * MS, 0));
     }
 
     #[test]

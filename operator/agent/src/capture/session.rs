@@ -143,6 +143,7 @@ impl<'a> Session<'a> {
             sampler.sample()?;
             *turns += 1;
             schedule.taken(self.start.elapsed(), cpu_time().saturating_sub(before));
+            schedule.skip(sampler.skip_idle_turns());
         }
     }
 

@@ -49,7 +49,9 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         let empty = || {
-            self.pids().into_iter().for_each(|pid| drop(kill(pid, Signal::SIGKILL)));
+            self.pids().into_iter().for_each(|pid| {
+                let _gone = kill(pid, Signal::SIGKILL);
+            });
             self.pids().is_empty()
         };
         within(Duration::from_secs(5), empty);
@@ -207,9 +209,10 @@ fn a_container_that_does_nothing_is_idle_by_its_cgroup() {
 #[test]
 fn a_busy_process_of_another_user_is_no_idleness() {
     let container = Container::new();
-    let sleeper = container.start(&["sleep", "1000"]);
     let (launch, hot) = (compiled("launch"), compiled("hot"));
-    let _busy = container.start(&[launch.to_str().unwrap(), "-u", "1000", hot.to_str().unwrap(), "spin"]);
+    let (launch, hot) = (launch.to_str().unwrap(), hot.to_str().unwrap());
+    let sleeper = container.start(&[launch, "-c", DEFAULT_CAPABILITIES, "sleep", "1000"]);
+    let _busy = container.start(&[launch, "-u", "1000", hot, "spin"]);
     let outcome = Worker::start(&["-c", DEFAULT_CAPABILITIES], &container.request(&sleeper, 2000)).finish();
     assert_eq!(outcome.failed().reason, FailureReason::PermissionDenied, "{:?}", outcome.failed());
     assert!(outcome.failed().cover.unwrap().used_nanos.unwrap() > 500_000_000, "{:?}", outcome.failed());
@@ -241,4 +244,36 @@ fn a_process_that_gave_up_root_without_exec_is_told_from_one_of_another_user() {
     wanted.output_dir = directory();
     let outcome = Worker::start(&[], &wanted).finish();
     outcome.blames_the_guilty();
+}
+
+/// CPU time of the children that were waited for: of the workers, since targets live on.
+fn cpu_of_workers() -> f64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1e6;
+    seconds(usage.user_time()) + seconds(usage.system_time())
+}
+
+#[test]
+#[ignore = "a measurement of a minute, for docs/figures.md"]
+fn cost_of_sixteen_processes_beside_one() {
+    let python = format!("python3 {}", busy());
+    let native = format!("{} spin", compiled("hot").display());
+    for (what, program) in [("Python", python), ("native", native)] {
+        let cost = |n: u32| {
+            let container = Container::new();
+            let many = format!("for i in $(seq {n}); do {program} & done; wait");
+            let shell = container.start(&["sh", "-c", &many]);
+            let before = cpu_of_workers();
+            let outcome = capture(&container, &shell, 10_000);
+            let (cost, finished) = (cpu_of_workers() - before, outcome.finished().clone());
+            println!("{what}, {n}: {cost:.2} CPU s, {} %, {finished:?}", coverage(&finished));
+            cost
+        };
+        let (one, sixteen) = (cost(1), cost(16));
+        println!(
+            "{what}: 16 processes cost {:.1} times one ({sixteen:.2} s and {one:.2} s in 10 s)",
+            sixteen / one
+        );
+    }
 }

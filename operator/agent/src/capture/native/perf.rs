@@ -200,9 +200,8 @@ impl Sampler for PerfSampler {
         self.space.refresh_jit_names();
         self.unwind();
         let Self { rings, stacks, space, symbols, .. } = self;
-        let symbols = &mut *symbols.borrow_mut();
         // Names take time, seconds for a large program: the rings must not overflow meanwhile.
-        stacks.drain(space, symbols, slice, &mut || rings.read())
+        stacks.drain(space, &mut symbols.borrow_mut(), slice, &mut || rings.read())
     }
 
     fn tally(&self) -> Tally {

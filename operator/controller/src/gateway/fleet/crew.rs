@@ -66,7 +66,9 @@ impl Crew {
         }
         if self.0.len() >= MOST {
             let silent = (0..self.0.len()).min_by_key(|at| self.0.get(*at).map(|a| a.view.received));
-            silent.map(|at| self.0.remove(at));
+            if let Some(at) = silent {
+                self.0.remove(at);
+            }
         }
         self.0.push(agent);
     }
