@@ -61,7 +61,7 @@ impl Agents for Several {
     }
 
     fn serving(&self, pod_uid: &str) -> Vec<Arc<AgentView>> {
-        self.gateways.iter().flat_map(|gateway| gateway.serving(pod_uid))
+        self.gateways.iter().flat_map(|gateway| gateway.serving(pod_uid)).collect()
     }
 
     fn watch(&self, lines: Vec<(String, Watch)>, until: Timestamp) {
