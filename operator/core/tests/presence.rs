@@ -209,7 +209,8 @@ fn where_attaching_is_disabled_only_pods_with_an_agent_are_linked_and_captured()
     }
     let target = target_by(rules(), &bare, PolicyFacts::Unnamed, &none);
     assert_eq!(target.reason, Some(Reason::AttachDisabled));
-    let agent = AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes: HashMap::new() };
+    let agent =
+        AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes: HashMap::new(), attached_only: false };
     let agents: HashMap<_, _> = [("uid-a".to_owned(), agent)].into();
     let policy = policy("shop", &json!({"mode": "Ephemeral"}));
     assert_eq!(linked_by(&rules(), &bare, &policy, &agents), (true, Reason::Linked));

@@ -199,7 +199,8 @@ async fn a_capture_belongs_to_one_session_and_a_pod_to_its_namespace() {
     let thief = CaptureScope { session_uid: "another".into(), ..scope("c", "b") };
     fleet.open(thief, order("c"));
     assert_eq!(fleet.scope("c").as_deref(), Some(&own), "it stays with its session");
-    let orders = async |pod: &PodId| fleet.orders(pod, None, Duration::ZERO).await.unwrap().orders.len();
+    let orders =
+        async |pod: &PodId| fleet.orders(pod, None, None, Duration::ZERO).await.unwrap().orders.len();
     assert_eq!((orders(&pod("a")).await, orders(&pod("b")).await), (1, 0));
 
     // The status of a session names the uid of a pod of another namespace.
