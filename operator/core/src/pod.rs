@@ -3,6 +3,7 @@
 
 mod injection;
 mod shared;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,11 +15,12 @@ use fleetprof_crds::quantity::{bytes, millicores};
 use fleetprof_crds::{Reason, names};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::container::{barred_by, choose_container};
+use workload::{controller, workload};
 
 pub use shared::SharedFacts;
+pub use workload::{Owner, RevisionObject, Workload};
 
 /// Most bytes of slices that an attached agent keeps: those of days of hourly captures.
 const MAX_SPOOL: u64 = 64 << 20;
@@ -65,34 +67,6 @@ pub struct PodFacts {
     /// The fields used by the injection rules, as JSON, kept for pods without a sidecar to explain why it is
     /// missing. Without pod-specific names, so that replicas can share it.
     pub uninjected: Option<Arc<str>>,
-}
-
-/// A workload: the top-level controller of a pod, or the pod itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Workload {
-    /// Kind, such as `Deployment`.
-    pub kind: String,
-    /// Name.
-    pub name: String,
-}
-
-/// The direct controller of a pod, such as the ReplicaSet of a Deployment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Owner {
-    /// Its API version, such as `apps/v1`.
-    pub api_version: String,
-    /// Its kind.
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-    /// Its UID.
-    pub uid: String,
-}
-
-impl std::fmt::Display for Workload {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.kind, self.name)
-    }
 }
 
 /// An app container.
@@ -268,10 +242,6 @@ fn annotation<'p>(pod: &'p Pod, key: &str) -> Option<&'p str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
-fn controller(pod: &Pod) -> Option<&OwnerReference> {
-    pod.metadata.owner_references.iter().flatten().find(|o| o.controller == Some(true))
-}
-
 fn ready(pod: &Pod) -> bool {
     ready_condition(pod).is_some()
 }
@@ -283,22 +253,6 @@ fn ready_since(pod: &Pod) -> Option<Timestamp> {
 fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
     conditions.into_iter().flatten().find(|c| c.type_ == "Ready" && c.status == "True")
-}
-
-/// ReplicaSets are named after their Deployment and the pod's template hash, so no lookup is needed.
-fn workload(pod: &Pod) -> Workload {
-    let meta = &pod.metadata;
-    let Some(owner) = controller(pod) else {
-        return Workload { kind: "Pod".into(), name: meta.name.clone().unwrap_or_default() };
-    };
-    let hash = meta.labels.as_ref().and_then(|l| l.get("pod-template-hash"));
-    if owner.kind == "ReplicaSet"
-        && let Some(deployment) =
-            hash.and_then(|h| owner.name.strip_suffix(h.as_str())).and_then(|n| n.strip_suffix('-'))
-    {
-        return Workload { kind: "Deployment".into(), name: deployment.into() };
-    }
-    Workload { kind: owner.kind.clone(), name: owner.name.clone() }
 }
 
 fn containers(pod: &Pod) -> Box<[ContainerFacts]> {
@@ -378,13 +332,5 @@ fn container_state(status: Option<&ContainerStatus>) -> AgentContainerState {
     match &state.waiting {
         Some(w) => AgentContainerState::Waiting(text(&w.reason), text(&w.message)),
         None => AgentContainerState::Unknown,
-    }
-}
-
-impl Workload {
-    /// The name in `Kind/name`, as displayed by [`Workload`].
-    #[must_use]
-    pub fn name_of(text: &str) -> &str {
-        text.split_once('/').map_or(text, |(_, name)| name)
     }
 }

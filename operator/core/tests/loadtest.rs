@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_core::agent::AgentFacts;
-use fleetprof_core::pod::{PodFacts, Workload};
+use fleetprof_core::pod::{Owner, PodFacts, Workload};
 use fleetprof_core::session::{
     Action, JobFacts, Observed, Permission, PolicyFacts, Settings, load, repeat, step,
 };
@@ -36,7 +36,10 @@ struct World {
 
 fn pod(name: &str, kind: &str, owner: &str, ready: bool) -> PodFacts {
     let workload = Arc::new(Workload { kind: kind.into(), name: owner.into() });
-    PodFacts { workload, running: ready, ready, sidecar: None, ..common::pod("shop", name, owner, 2000) }
+    let api_version = if kind == "Job" { "batch/v1" } else { "apps/v1" }.to_owned();
+    let controller = Owner { api_version, kind: kind.into(), name: owner.into(), uid: owner.into() };
+    let pod = common::pod("shop", name, owner, 2000);
+    PodFacts { workload, owner: Some(Arc::new(controller)), running: ready, ready, sidecar: None, ..pod }
 }
 
 impl World {

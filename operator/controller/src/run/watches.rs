@@ -106,8 +106,11 @@ pub async fn start(
     });
     let policies = PolicyCaches { namespaced, cluster };
     let (jobs, of_jobs) = Cache::new(metrics.clone());
-    let told = tell.clone();
-    spawn(client, tasks, of_jobs, JobState::prune, move |change| told.job(&change));
+    let (told, above) = (tell.clone(), pods.clone());
+    spawn(client, tasks, of_jobs, JobState::prune, move |change| {
+        JobState::note_owner(&change, &above);
+        told.job(&change);
+    });
     let nodes = follow_nodes(client, metrics, tasks);
     let (namespaces, of_namespaces) = Cache::new(metrics.clone());
     spawn(client, tasks, of_namespaces, whole, move |_| tell.namespaces.send_replace(()));

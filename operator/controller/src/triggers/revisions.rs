@@ -1,5 +1,6 @@
 //! When was a revision made? Asked of the API server once for each revision that may be new.
 
+use fleetprof_core::pod::RevisionObject;
 use fleetprof_core::trigger::rollout::Revision;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
@@ -11,12 +12,16 @@ use kube::{Api, Client};
 /// # Errors
 /// When the API server cannot be asked.
 pub(super) async fn created(client: &Client, revision: &Revision) -> kube::Result<Option<Timestamp>> {
-    let meta: Option<ObjectMeta> = if revision.workload.kind == "Deployment" {
-        let api = Api::<ReplicaSet>::namespaced(client.clone(), &revision.namespace);
-        api.get_metadata_opt(&revision.object).await?.map(|o| o.metadata)
-    } else {
-        let api = Api::<ControllerRevision>::namespaced(client.clone(), &revision.namespace);
-        api.get_metadata_opt(&revision.object).await?.map(|o| o.metadata)
+    let (client, namespace) = (client.clone(), revision.namespace.as_str());
+    let meta: Option<ObjectMeta> = match &revision.object {
+        RevisionObject::ReplicaSet(name) => {
+            let api = Api::<ReplicaSet>::namespaced(client, namespace);
+            api.get_metadata_opt(name).await?.map(|o| o.metadata)
+        }
+        RevisionObject::ControllerRevision(name) => {
+            let api = Api::<ControllerRevision>::namespaced(client, namespace);
+            api.get_metadata_opt(name).await?.map(|o| o.metadata)
+        }
     };
     Ok(meta.and_then(|m| m.creation_timestamp).map(|t| t.0))
 }

@@ -1,14 +1,16 @@
-//! How do the Jobs stand that sessions wait for? A copy of the cluster's Jobs, of each only what tells.
+//! How do the Jobs stand that sessions wait for, and what owns them? A copy of the cluster's Jobs, of each only
+//! what tells.
 
 use std::borrow::Cow;
 
+use fleetprof_core::pod::Workload;
 use fleetprof_core::session::JobFacts;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 use serde::Deserialize;
 
-use super::Cache;
+use super::{Cache, Pods, Told};
 
 /// A Job without its pod template, which is most of it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -62,16 +64,44 @@ impl Resource for JobState {
 impl JobState {
     /// Takes away the metadata that tells nothing.
     pub fn prune(&mut self) {
-        let ObjectMeta { name, namespace, uid, resource_version, deletion_timestamp, .. } =
-            std::mem::take(&mut self.metadata);
+        let ObjectMeta {
+            name, namespace, uid, resource_version, deletion_timestamp, owner_references, ..
+        } = std::mem::take(&mut self.metadata);
         self.metadata = ObjectMeta {
             name,
             namespace,
             uid,
             resource_version,
             deletion_timestamp,
+            owner_references,
             ..ObjectMeta::default()
         };
+    }
+
+    /// What owns it, such as a CronJob; `None` for one of its own.
+    #[must_use]
+    pub fn owner(&self) -> Option<Workload> {
+        Workload::above_job(&self.metadata)
+    }
+
+    /// Takes in a change: the pods of a Job are of the workload that owns the Job.
+    pub fn note_owner(change: &Told<'_, Self>, pods: &Pods) {
+        match change {
+            Told::Object { before, now } => {
+                let uid = now.uid();
+                // Another Job of the same name.
+                if let Some(gone) =
+                    before.and_then(ResourceExt::uid).filter(|gone| Some(gone) != uid.as_ref())
+                {
+                    pods.forget_job(&gone);
+                }
+                if let (Some(namespace), Some(uid), Some(owner)) = (now.namespace(), uid, now.owner()) {
+                    pods.set_above_job(&namespace, &uid, owner);
+                }
+            }
+            Told::Gone { uid, .. } => pods.forget_job(uid),
+            Told::Unreadable(_) => {}
+        }
     }
 
     /// How it stands.
@@ -118,7 +148,8 @@ mod tests {
     use kube_runtime::watcher::Event;
 
     fn job(spec: Value, conditions: Value) -> Guarded<JobState> {
-        let meta = json!({"name": "load", "namespace": "shop", "uid": "j", "labels": {"team": "a"}});
+        let owner = json!({"apiVersion": "batch/v1", "kind": "CronJob", "name": "tick", "uid": "c", "controller": true});
+        let meta = json!({"name": "load", "namespace": "shop", "uid": "j", "labels": {"team": "a"}, "ownerReferences": [owner]});
         let job = json!({"metadata": meta, "spec": spec, "status": {"conditions": conditions}});
         serde_json::from_value(job).unwrap()
     }
@@ -166,6 +197,7 @@ mod tests {
     fn little_is_kept_of_a_job() {
         let mut job = job(json!({}), json!([])).0.unwrap();
         job.prune();
+        assert_eq!(job.owner().map(|w| w.to_string()).as_deref(), Some("CronJob/tick"));
         assert_eq!((job.metadata.labels, job.metadata.name.as_deref()), (None, Some("load")));
     }
 }

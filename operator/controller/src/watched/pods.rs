@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, RwLock};
 
-use fleetprof_core::pod::{PodFacts, SharedFacts};
+use fleetprof_core::pod::{PodFacts, SharedFacts, Workload};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -28,7 +28,14 @@ type ByNamespace = HashMap<String, HashMap<String, Arc<PodFacts>>>;
 
 /// The pods of the cluster by namespace and uid.
 #[derive(Clone, Default)]
-pub struct Pods(Arc<RwLock<ByNamespace>>);
+pub struct Pods(Arc<RwLock<State>>);
+
+#[derive(Default)]
+struct State {
+    pods: ByNamespace,
+    /// What owns a Job, by the Job's uid: the workload of its pods.
+    above_jobs: HashMap<String, Arc<Workload>>,
+}
 
 impl Pods {
     /// The pods of a namespace, in no order.
@@ -55,11 +62,31 @@ impl Pods {
         self.len() == 0
     }
 
-    fn read<T>(&self, f: impl FnOnce(&ByNamespace) -> T) -> T {
-        f(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    /// Notes what owns a Job: it is the workload of the Job's pods, whichever is seen first.
+    pub fn set_above_job(&self, namespace: &str, job_uid: &str, workload: Workload) {
+        self.write(|state| {
+            if state.above_jobs.get(job_uid).is_some_and(|known| **known == workload) {
+                return;
+            }
+            let workload = Arc::new(workload);
+            state.above_jobs.insert(job_uid.to_owned(), workload.clone());
+            let pods = state.pods.get_mut(namespace).into_iter().flat_map(HashMap::values_mut);
+            for pod in pods.filter(|pod| is_of_job(pod, job_uid)) {
+                Arc::make_mut(pod).workload = workload.clone();
+            }
+        });
     }
 
-    fn write<T>(&self, f: impl FnOnce(&mut ByNamespace) -> T) -> T {
+    /// Forgets a Job that is gone.
+    pub fn forget_job(&self, job_uid: &str) {
+        self.write(|state| state.above_jobs.remove(job_uid));
+    }
+
+    fn read<T>(&self, f: impl FnOnce(&ByNamespace) -> T) -> T {
+        f(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).pods)
+    }
+
+    fn write<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         f(&mut self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
@@ -125,7 +152,7 @@ impl Writer {
             Event::InitApply(Guarded(Err(pod))) => self.keep_listed(&pod),
             Event::InitDone => {
                 if let Some(all) = self.listing.take() {
-                    self.pods.write(|old| *old = all);
+                    self.pods.write(|state| state.replace(all));
                 }
                 self.metrics.unreadable("Pod", self.unreadable.len());
             }
@@ -145,7 +172,7 @@ impl Writer {
         let Some(facts) = self.facts(pod) else { return };
         let change = PodChange { namespace: facts.namespace.to_string(), uid: facts.uid.clone() };
         self.readable(&change.uid);
-        if self.pods.write(|all| insert(all, facts)) {
+        if self.pods.write(|state| state.insert(facts)) {
             let _ = self.changes.send(change);
         }
     }
@@ -153,7 +180,7 @@ impl Writer {
     fn delete(&mut self, meta: &ObjectMeta) {
         let (Some(namespace), Some(uid)) = (meta.namespace.clone(), meta.uid.clone()) else { return };
         self.readable(&uid);
-        self.pods.write(|all| all.get_mut(&namespace).and_then(|pods| pods.remove(&uid)));
+        self.pods.write(|state| state.pods.get_mut(&namespace).and_then(|pods| pods.remove(&uid)));
         let _ = self.changes.send(PodChange { namespace, uid });
     }
 
@@ -179,6 +206,35 @@ impl Writer {
             listing.entry(pod.namespace().to_owned()).or_default().insert(facts.uid.clone(), facts);
         }
     }
+}
+
+impl State {
+    /// Whether anything that matters has changed.
+    fn insert(&mut self, mut facts: PodFacts) -> bool {
+        if let Some(workload) = above(&facts, &self.above_jobs) {
+            facts.workload = workload;
+        }
+        insert(&mut self.pods, facts)
+    }
+
+    fn replace(&mut self, all: ByNamespace) {
+        self.pods = all;
+        let State { pods, above_jobs } = self;
+        for pod in pods.values_mut().flat_map(HashMap::values_mut) {
+            if let Some(workload) = above(pod, above_jobs).filter(|w| *w != pod.workload) {
+                Arc::make_mut(pod).workload = workload;
+            }
+        }
+    }
+}
+
+fn above(pod: &PodFacts, above_jobs: &HashMap<String, Arc<Workload>>) -> Option<Arc<Workload>> {
+    pod.job()?;
+    above_jobs.get(&pod.owner.as_ref()?.uid).cloned()
+}
+
+fn is_of_job(pod: &PodFacts, job_uid: &str) -> bool {
+    pod.job().is_some() && pod.owner.as_ref().is_some_and(|owner| owner.uid == job_uid)
 }
 
 /// Whether anything that matters has changed.
@@ -234,5 +290,34 @@ mod tests {
         writer.take(Event::Delete(pod("good", BAD)));
         assert_eq!((uids(&pods), writer.unreadable.len()), (set(&["bad"]), 0));
         assert_eq!(told.try_recv().unwrap().uid, "good");
+    }
+
+    fn of_job(uid: &str) -> Guarded<Pod> {
+        let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "manual", "uid": "j", "controller": true});
+        let meta = json!({"namespace": "shop", "name": uid, "uid": uid, "ownerReferences": [owner]});
+        serde_json::from_value(json!({"metadata": meta, "spec": {"containers": []}})).unwrap()
+    }
+
+    #[test]
+    fn the_owner_of_a_job_is_the_workload_of_its_pods_whichever_is_seen_first() {
+        let (changes, _told) = unbounded_channel();
+        let pods = Pods::default();
+        let mut writer = Writer::new(pods.clone(), changes, WatchMetrics::default());
+        let workload = |uid: &str| pods.get("shop", uid).unwrap().workload.to_string();
+        writer.take(Event::Apply(of_job("before")));
+        writer.take(Event::Apply(pod("other", GOOD)));
+        assert_eq!(workload("before"), "Job/manual");
+        pods.set_above_job("shop", "j", Workload { kind: "CronJob".into(), name: "tick".into() });
+        writer.take(Event::Apply(of_job("after")));
+        let all = |of: [&str; 3]| of.map(workload);
+        assert_eq!(all(["before", "after", "other"]), ["CronJob/tick", "CronJob/tick", "Pod/other"]);
+
+        writer.take(Event::Init);
+        writer.take(Event::InitApply(of_job("listed")));
+        writer.take(Event::InitDone);
+        assert_eq!(workload("listed"), "CronJob/tick");
+
+        pods.forget_job("j");
+        assert!(pods.0.read().unwrap().above_jobs.is_empty(), "nothing is kept of a Job that is gone");
     }
 }

@@ -97,8 +97,7 @@ impl SessionIndex {
     #[must_use]
     pub fn awaiting(&self, pod: &PodFacts) -> Vec<SessionKey> {
         let namespace = pod.namespace.to_string();
-        let job = (pod.workload.kind == "Job")
-            .then(|| Awaited::Job { namespace: namespace.clone(), name: pod.workload.name.clone() });
+        let job = pod.job().map(|name| Awaited::Job { namespace: namespace.clone(), name: name.to_owned() });
         let tables = self.tables();
         let of = |awaited: &Awaited| tables.awaiting.get(awaited).into_iter().flatten().cloned();
         job.iter().flat_map(of).chain(of(&Awaited::Pods { namespace: namespace.clone() })).collect()

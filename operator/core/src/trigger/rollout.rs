@@ -1,6 +1,6 @@
 //! Is there a new revision of a workload that was never profiled?
 //!
-//! A revision is a ReplicaSet of a Deployment, or a ControllerRevision of a StatefulSet or DaemonSet: made
+//! A revision is a ReplicaSet, such as of a Deployment, or a ControllerRevision, such as of a StatefulSet: made
 //! when the template changes, taken up again by a rollback. So the time of its creation tells a new revision
 //! from pods that were merely replaced, and from the revision that was there before the policy. A rollback is
 //! not a new revision.
@@ -13,39 +13,37 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Firing;
 use crate::link::PodLink;
-use crate::pod::Workload;
+use crate::pod::{RevisionObject, Workload};
 use crate::view::PolicyView;
 
 /// A revision is new for so long after its creation, and for the trigger's delay. What becomes ready later is
 /// missed, never queued; within it the revision's session is kept, so that it is known to have been profiled.
 pub const NEW: SignedDuration = SignedDuration::from_hours(1);
 
-/// The object that stands for a revision in the cluster.
+/// A revision of a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Revision {
     /// Its namespace.
     pub namespace: String,
     /// The workload.
     pub workload: Workload,
-    /// Name of the ReplicaSet, or of the ControllerRevision for other workloads than Deployments.
-    pub object: String,
-    /// What pods of the revision carry as a label.
+    /// The object that stands for it in the cluster.
+    pub object: RevisionObject,
+    /// What tells it from others of the workload: the hash or name that its pods carry.
     pub label: String,
 }
 
 impl Revision {
-    /// The revision of a pod; `None` for pods of other workloads.
+    /// The revision of a pod; `None` for pods of workloads without revisions.
     fn of(link: &PodLink) -> Option<Self> {
         let pod = &link.pod;
-        let key =
-            if pod.workload.kind == "Deployment" { "pod-template-hash" } else { "controller-revision-hash" };
-        let label = pod.labels.get(key)?.clone();
-        let object = match pod.workload.kind.as_str() {
-            "Deployment" | "DaemonSet" => format!("{}-{label}", pod.workload.name),
-            "StatefulSet" => label.clone(),
-            _ => return None,
-        };
-        Some(Self { namespace: pod.namespace.to_string(), workload: (*pod.workload).clone(), object, label })
+        let (label, object) = pod.revision()?;
+        Some(Self {
+            namespace: pod.namespace.to_string(),
+            workload: (*pod.workload).clone(),
+            object,
+            label: label.to_owned(),
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fleetprof_core::link::PodLink;
-use fleetprof_core::pod::Workload;
+use fleetprof_core::pod::{Owner, RevisionObject, Workload};
 use fleetprof_core::policy::rounds;
 use fleetprof_core::trigger::admit::GLOBAL_COOLDOWN;
 use fleetprof_core::trigger::alert::{Alert, Told};

@@ -151,7 +151,13 @@ fn matchers_that_cannot_be_read_are_named_with_their_field() {
 fn revised(pod: &str, revision: &str, created: i64, ready: Option<i64>) -> PodLink {
     let mut link = link(pod, "shop");
     let facts = Arc::get_mut(&mut link.pod).unwrap();
-    facts.labels = Arc::new([("pod-template-hash".to_owned(), revision.to_owned())].into());
+    let replica_set = Owner {
+        api_version: "apps/v1".into(),
+        kind: "ReplicaSet".into(),
+        name: format!("shop-{revision}"),
+        uid: revision.into(),
+    };
+    facts.owner = Some(Arc::new(replica_set));
     (facts.created, facts.ready_since) = (Some(at(created)), ready.map(at));
     link
 }
@@ -163,7 +169,7 @@ fn a_new_revision_is_profiled_once_after_its_delay_and_the_first_one_never() {
     let revision = |label: &str| rollout::Revision {
         namespace: "shop".into(),
         workload: Workload { kind: "Deployment".into(), name: "shop".into() },
-        object: format!("shop-{label}"),
+        object: RevisionObject::ReplicaSet(format!("shop-{label}")),
         label: label.into(),
     };
     let made: HashMap<_, _> =
@@ -230,21 +236,22 @@ fn a_session_of_a_rollout_is_kept_while_its_revision_is_new() {
 }
 
 #[test]
-fn revisions_of_stateful_sets_and_daemon_sets_have_objects_of_their_own_names() {
-    let of = |kind: &str, label: &str| {
-        let mut link = revised("shop-0", "x", 1, Some(2));
+fn a_new_revision_counts_whatever_the_kind_of_its_workload() {
+    let of = |kind: &str, owner: bool, label: &str| {
+        let mut link = revised("shop-0", "66", 1, Some(2));
         let facts = Arc::get_mut(&mut link.pod).unwrap();
         Arc::make_mut(&mut facts.workload).kind = kind.into();
+        facts.owner = facts.owner.take().filter(|_| owner);
         facts.labels = Arc::new([("controller-revision-hash".to_owned(), label.to_owned())].into());
         let policy = policy(json!({"rollout": {"delay": "0s"}}));
-        rollout::questions(&(&policy).into(), &[link], at(3))
-            .into_iter()
-            .map(|q| q.object)
-            .collect::<Vec<_>>()
+        let questions = rollout::questions(&(&policy).into(), &[link], at(3));
+        questions.into_iter().map(|q| (q.object, q.label)).next()
     };
-    assert_eq!(of("StatefulSet", "shop-6c5f9b"), ["shop-6c5f9b"]);
-    assert_eq!(of("DaemonSet", "6c5f9b"), ["shop-6c5f9b"]);
-    assert!(of("Job", "6c5f9b").is_empty());
+    let replica_set = RevisionObject::ReplicaSet("shop-66".into());
+    let controller = RevisionObject::ControllerRevision("shop-6c5f9b".into());
+    assert_eq!(of("Rollout", true, ""), Some((replica_set, "66".into())));
+    assert_eq!(of("StatefulSet", false, "shop-6c5f9b"), Some((controller.clone(), "shop-6c5f9b".into())));
+    assert_eq!(of("DaemonSet", false, "6c5f9b"), Some((controller, "6c5f9b".into())));
 }
 
 #[test]
