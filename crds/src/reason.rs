@@ -228,12 +228,13 @@ reasons! {
                         the agent anyway",
     /// No workload without the current agent can be restarted now.
     RestartBlocked => "",
-    /// A restarted workload did not become ready, so restarts have stopped.
+    /// A workload did not become ready or was changed back, so restarts have stopped.
     RestartFailed => "check the workload's pods; change the policy's spec to continue with the next workload",
     /// A session was created.
     SessionCreated => "",
-    /// The API server rejected a session of a round.
-    SessionRefused => "check whether the namespace is terminating or its quota is exhausted",
+    /// A session of a round, trigger or repeat could not be created.
+    SessionRefused => "check whether the namespace is terminating, its quota is exhausted, or other sessions \
+                       have the name",
     /// A scheduled round did not run; missed rounds are skipped, not rescheduled.
     TickMissed => "the previous round was still running, there was no leader, or all sessions of the round \
                    were rejected",
@@ -245,6 +246,10 @@ reasons! {
     TriggerFired => "",
     /// A trigger fired for a workload that is in its cooldown.
     TriggerHeldBack => "wait for the cooldown, shorten it, or create a session manually",
+
+    /// Alerts were received that start no session.
+    AlertUnmatched => "see the chapter Alerts of docs/triggers.md for the labels that identify a workload, and \
+                       the metric fleetprof_alerts_total",
 
     /// The policy has alert triggers, but the alert receiver is disabled.
     AlertReceiverOff => "ask an administrator to set the chart value alerts.enabled=true",

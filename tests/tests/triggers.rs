@@ -86,10 +86,15 @@ fn notification(place: &Place, starts_at: &str) -> Value {
 
 /// A pod of a revision of the Deployment `web`, ready since now.
 fn revision(place: &Place, label: &str) -> Result<()> {
-    let labels = json!({"app": "web", "pod-template-hash": label});
+    revision_of(place, "pod-template-hash", "web", label)
+}
+
+/// A pod of a revision of `app`, ready since now; the key of the label tells what owns the ReplicaSet.
+fn revision_of(place: &Place, key: &str, app: &str, label: &str) -> Result<()> {
+    let labels = json!({"app": app, key: label});
     let template =
         json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}});
-    let name = format!("web-{label}");
+    let name = format!("{app}-{label}");
     place.apply(&json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name, "namespace": place.namespace},
         "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}}))?;
     let owner = place.owner("apps/v1", "ReplicaSet", &name)?;
@@ -97,6 +102,17 @@ fn revision(place: &Place, label: &str) -> Result<()> {
     place.pod(&pod, &labels, Some(&owner), |_| ())?;
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     place.status("pod", &pod, &json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}]}))
+}
+
+/// A Job that the CronJob `tick` owns, with a pod.
+fn run_of_tick(place: &Place, name: &str) -> Result<()> {
+    let template =
+        json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "app", "image": "app:1"}]}});
+    let cron_job = place.owner("batch/v1", "CronJob", "tick")?;
+    let metadata = json!({"name": name, "namespace": place.namespace, "ownerReferences": [cron_job]});
+    place.apply(&json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template}}))?;
+    let owner = place.owner("batch/v1", "Job", name)?;
+    place.pod(&format!("{name}-x"), &json!({"app": "tick"}), Some(&owner), |_| ())
 }
 
 async fn sessions(place: &Place, trigger: &str) -> Result<Vec<Value>> {
@@ -207,10 +223,8 @@ async fn a_namespace_that_takes_no_session_keeps_no_other_from_having_its_own() 
     status(|s| s["linkedPodCount"] == 2).await?;
     let receiver = Receiver::new(&full, port)?;
     let starts_at = &minutes_ago(60);
-    receiver.post(
-        &receiver.token,
-        &json!({"version": "4", "alerts": [alert(&full, starts_at), alert(&open, starts_at)]}),
-    )?;
+    let told = json!({"version": "4", "alerts": [alert(&full, starts_at), alert(&open, starts_at)]});
+    ensure!(receiver.post(&receiver.token, &told)? == "200", "Alertmanager is asked for what cannot succeed");
     one(&open, "Alert").await?;
     ensure!(sessions(&full, "Alert").await?.is_empty(), "a session over the quota");
     // The policy is still reconciled while the rejected firing goes on.
@@ -229,4 +243,51 @@ async fn a_namespace_that_takes_no_session_keeps_no_other_from_having_its_own() 
     full.kubectl(&["delete", "cppol", &name])?;
     full.forget()?;
     open.forget()
+}
+
+/// Runs that the CronJob made at their minute, and one that a person started from it; a policy that is older
+/// than the Argo Rollout's revision.
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_of_a_cron_job_are_one_workload_and_a_rollout_of_argo_has_revisions() -> Result<()> {
+    let kubeconfig = api_server()?;
+    let _operator = Operator::start(&kubeconfig, &[], &[]).await?;
+    let place = Place::new(&kubeconfig, "owners").await?;
+    let spec = json!({"selector": {}, "agent": {"mode": "Ephemeral"}, "schedule": {"every": "168h", "duration": "10s"},
+        "triggers": {"rollout": {"delay": "2s", "duration": "10s"}}});
+    place.apply(&object("ProfilingPolicy", &place.namespace, "all", &spec))?;
+    let template = json!({"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "app", "image": "app:1"}]}}}});
+    let metadata = json!({"name": "tick", "namespace": place.namespace});
+    place.apply(&json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata,
+        "spec": {"schedule": "* * * * *", "jobTemplate": template}}))?;
+    let minute = jiff::Timestamp::now().as_second() / 60;
+    for run in [format!("tick-{minute}"), format!("tick-{}", minute - 1), "by-hand".to_owned()] {
+        run_of_tick(&place, &run)?;
+    }
+    // The policy is made in an earlier second than the revision.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    revision_of(&place, "rollouts-pod-template-hash", "pay", "66")?;
+    let rows = json!([["CronJob", "tick", 3], ["Rollout", "pay", 1]]);
+    wait_for("one row a workload", Duration::from_secs(30), || async {
+        let apps = place.kubectl(&["get", "ppol", "all", "-o", "jsonpath={.status.linkedApps}"])?;
+        let apps: Vec<Value> = serde_json::from_str(&apps).unwrap_or_default();
+        let found: Vec<Value> = apps.iter().map(|a| json!([a["kind"], a["name"], a["pods"]])).collect();
+        Ok((json!(found) == rows).then_some(()))
+    })
+    .await?;
+    let session = one(&place, "Rollout").await?;
+    ensure!(
+        session["metadata"]["annotations"]["fleetprof.dev/workload"] == "Rollout/pay"
+            && session["spec"]["labels"]["revision"] == "66",
+        "{session:#}"
+    );
+    for (kind, name) in [("CronJob", "tick"), ("Rollout", "pay")] {
+        let target = json!({"workload": {"kind": kind, "name": name}});
+        place.apply(&object(
+            "ProfileSession",
+            &place.namespace,
+            &format!("of-{name}"),
+            &json!({"target": target}),
+        ))?;
+    }
+    place.forget()
 }

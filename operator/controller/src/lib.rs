@@ -7,6 +7,7 @@
 //! ```
 
 pub mod agents;
+mod create;
 pub mod data_api;
 pub mod events;
 pub mod gateway;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fleetprof_core::trigger::alert::Notification;
+use fleetprof_core::trigger::reach::Reach;
 use fleetprof_crds::session::Trigger;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -36,6 +37,11 @@ struct Why {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reached {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Of {
     kind: &'static str,
 }
@@ -56,6 +62,7 @@ struct Inner {
     fired: Family<Fired, Counter>,
     notifications: Family<Answered, Counter>,
     ignored_alerts: Family<Why, Counter>,
+    alerts: Family<Reached, Counter>,
 }
 
 impl Default for Inner {
@@ -73,6 +80,7 @@ impl Default for Inner {
             fired: Family::default(),
             notifications: Family::default(),
             ignored_alerts: Family::default(),
+            alerts: Family::default(),
         }
     }
 }
@@ -117,6 +125,11 @@ impl Metrics {
             "Alerts ignored: Unusable, or OutOfRange for a startsAt over 366 days ago or in the future",
             m.0.ignored_alerts.clone(),
         );
+        registry.register(
+            "fleetprof_alerts",
+            "Firing alerts received, by how far they came: matched, or what was missing",
+            m.0.alerts.clone(),
+        );
         m
     }
 
@@ -126,6 +139,12 @@ impl Metrics {
         for (reason, number) in [("Unusable", *unusable), ("OutOfRange", *out_of_range)] {
             self.0.ignored_alerts.get_or_create(&Why { reason }).inc_by(number as u64);
         }
+    }
+
+    /// Alerts came so far.
+    pub fn alerts(&self, reach: Reach, n: usize) {
+        let n = u64::try_from(n).unwrap_or(u64::MAX);
+        self.0.alerts.get_or_create(&Reached { outcome: reach.as_str() }).inc_by(n);
     }
 
     /// A notification of Alertmanager was answered.

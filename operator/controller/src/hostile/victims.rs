@@ -29,7 +29,7 @@ use crate::tickets::Tickets;
 use crate::tls::{ClientAuth, TlsMaterial, TlsSource, serve};
 use crate::triggers::credentials::Credentials;
 use crate::triggers::receiver::{self, Receiver};
-use crate::triggers::{Arrival, Memory, Recheck};
+use crate::triggers::{Arrival, Memory, Nowhere, Recheck, Rechecked};
 use crate::webhook::tests::Webhook;
 use crate::{gateway, listeners};
 
@@ -230,14 +230,20 @@ impl Sessions for NoSessions {
 fn alerts_router() -> axum::Router {
     struct Fine;
     impl Recheck for Fine {
-        fn recheck(&self, _: Arrival) -> BoxFuture<'_, bool> {
-            async { true }.boxed()
+        fn recheck(&self, arrival: Arrival) -> BoxFuture<'_, Rechecked> {
+            Box::pin(std::future::ready(arrival.begin()))
         }
     }
     receiver::router(Receiver {
         credentials: Credentials::fixed("secret"),
         memory: Memory::default(),
         recheck: Arc::new(Fine),
+        nowhere: Nowhere {
+            events: None,
+            namespace: "fleetprof".into(),
+            deployment: "fleetprof-operator".into(),
+            metrics: Metrics::default(),
+        },
         metrics: Metrics::default(),
     })
 }

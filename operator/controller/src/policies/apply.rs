@@ -3,11 +3,12 @@
 use fleetprof_core::policy::Step;
 use fleetprof_core::text::advised;
 use fleetprof_crds::{ProfileSession, Reason, names};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
 
 use super::restart::{self, Next};
 use super::{Context, Error};
+use crate::create::{self, Created, NotCreated};
 use crate::triggers;
 use crate::watched::PolicyObject;
 
@@ -18,14 +19,14 @@ const TOLD: usize = 5;
 pub struct Applied {
     /// The round was due, and no namespace took its session: it has not begun.
     pub refused_round: bool,
-    triggers: kube::Result<()>,
+    triggers: Result<(), NotCreated>,
     rounds: Result<(), Error>,
 }
 
 impl Applied {
     /// The first failure.
     ///
-    /// # Errors If an operation failed; the next reconcile retries it.
+    /// # Errors If an operation failed that may succeed at once; the next reconcile retries it.
     pub fn errors(self) -> Result<(), Error> {
         self.triggers.map_err(Error::from).and(self.rounds)
     }
@@ -34,12 +35,14 @@ impl Applied {
 /// Does what was decided; whatever fails keeps nothing else from being done.
 pub async fn all<P: PolicyObject>(policy: &P, step: &Step, restart: &Next, context: &Context) -> Applied {
     let view = policy.view();
-    let triggers = triggers::look(&view, &step.links, step.now, &context.triggers).await;
+    let triggers = triggers::look(&view, &step.links, step.now, &context.triggers).await.done;
     restart::apply(&view, restart, context).await;
     let deleted = delete(step, context).await;
     missed(policy, step, context).await;
-    let created = round(policy, step, context).await;
-    Applied { refused_round: created.is_err(), triggers, rounds: created.and(deleted) }
+    let round = round(policy, step, context).await;
+    let refused_round = !matches!(round, Round::Begun);
+    let created = if let Round::Failed(error) = round { Err(Error::from(error)) } else { Ok(()) };
+    Applied { refused_round, triggers, rounds: created.and(deleted) }
 }
 
 /// Deletes the sessions over the history limits.
@@ -59,29 +62,50 @@ async fn missed<P: PolicyObject>(policy: &P, step: &Step, context: &Context) {
     }
 }
 
+/// What came of a round.
+enum Round {
+    /// There was none, or a namespace took its session.
+    Begun,
+    /// No namespace takes its session, and none would at once: told by an event.
+    Refused,
+    /// No namespace took its session; another try may.
+    Failed(NotCreated),
+}
+
 /// Creates the sessions of the round that is due.
 ///
 /// A namespace that takes no session, such as one that is terminating, keeps no other from having its own.
 /// Where none takes one, the round has not begun: the event tells why, and until its tick counts as missed it
-/// is retried.
-async fn round<P: PolicyObject>(policy: &P, step: &Step, context: &Context) -> Result<(), Error> {
-    let (mut any, mut refused) = (step.create.is_empty(), Vec::new());
-    for session in &step.create {
+/// is retried, once a minute where the API server will not have it.
+async fn round<P: PolicyObject>(policy: &P, step: &Step, context: &Context) -> Round {
+    let memory = &context.triggers.memory;
+    let (mut any, mut news, mut failed) = (step.create.is_empty(), Vec::new(), None);
+    for session in step.create.iter().filter(|session| !memory.is_refused(session, step.now)) {
         match create(policy, session, context).await {
             Ok(()) => any = true,
-            Err(error) => refused.push((session.namespace().unwrap_or_default(), error)),
+            Err(error) if error.is_final() => {
+                if memory.refuse(session, step.now) {
+                    news.push((session.namespace().unwrap_or_default(), error));
+                }
+            }
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
-    for (namespace, error) in refused.iter().take(TOLD) {
-        let (reason, all) = (Reason::SessionRefused, refused.len());
+    tell_refused(policy, &news, context).await;
+    match failed {
+        _ if any => Round::Begun,
+        Some(error) => Round::Failed(error),
+        None => Round::Refused,
+    }
+}
+
+async fn tell_refused<P: PolicyObject>(policy: &P, news: &[(String, NotCreated)], context: &Context) {
+    for (namespace, error) in news.iter().take(TOLD) {
+        let (reason, all) = (Reason::SessionRefused, news.len());
         let cause =
             format!("Failed to create {all} sessions of the round; error in namespace {namespace}: {error}");
         let note = advised(cause, reason);
         context.events.warning(&policy.object_ref(&()), reason, "Schedule", note).await;
-    }
-    match refused.into_iter().next() {
-        Some((_, error)) if !any => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -89,21 +113,15 @@ async fn create<P: PolicyObject>(
     policy: &P,
     session: &ProfileSession,
     context: &Context,
-) -> Result<(), Error> {
-    let api =
-        Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
-    match api.create(&PostParams::default(), session).await {
-        Ok(_) => {
-            let round = session.annotations().get(names::ROUND_ANNOTATION).map_or("", String::as_str);
-            let (namespace, name) = (session.namespace().unwrap_or_default(), session.name_any());
-            let note = format!("Created session {namespace}/{name} for scheduled run {round}.");
-            context.events.normal(&policy.object_ref(&()), Reason::SessionCreated, "Schedule", note).await;
-            Ok(())
-        }
-        // The round was started before, by this leader or the one before it.
-        Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(()),
-        Err(error) => Err(error.into()),
+) -> Result<(), NotCreated> {
+    // The round may have been started before, by this leader or the one before it.
+    if let Created::New(session) = create::create(&context.client, session).await? {
+        let round = session.annotations().get(names::ROUND_ANNOTATION).map_or("", String::as_str);
+        let (namespace, name) = (session.namespace().unwrap_or_default(), session.name_any());
+        let note = format!("Created session {namespace}/{name} for scheduled run {round}.");
+        context.events.normal(&policy.object_ref(&()), Reason::SessionCreated, "Schedule", note).await;
     }
+    Ok(())
 }
 
 fn ignore(result: kube::Result<()>, code: u16) -> Result<(), Error> {

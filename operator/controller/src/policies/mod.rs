@@ -25,6 +25,7 @@ pub use refusals::Refusals;
 pub use restart::Restarts;
 
 use crate::agents::Agents;
+use crate::create::NotCreated;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::panics::Panics;
@@ -63,6 +64,9 @@ pub enum Error {
     /// The API server refused or did not answer.
     #[error("Kubernetes API error: {0}")]
     Kube(#[from] kube::Error),
+    /// A session could not be created.
+    #[error(transparent)]
+    NotCreated(#[from] NotCreated),
 }
 
 /// One reconcile. Whatever is refused, the rest is done and the status tells; one that panics is its policy's

@@ -13,6 +13,7 @@ use crate::policies::Rechecks;
 use crate::server::Limits;
 use crate::settings::RunSettings;
 use crate::tls::TlsSource;
+use crate::triggers::Nowhere;
 use crate::triggers::credentials::{self, Credentials};
 use crate::triggers::prometheus::{self, Prometheus};
 use crate::triggers::receiver::{self, Receiver};
@@ -47,9 +48,16 @@ async fn serve(
         .context("the alert receiver has no token")?;
     let credentials = Credentials::watch(client.clone(), &settings.namespace, &settings.alerts_secret);
     let client_auth = credentials.client_auth();
+    let nowhere = Nowhere {
+        events: Some((client.clone(), context.events.clone())),
+        namespace: settings.namespace.as_str().into(),
+        deployment: format!("{}-operator", settings.name).into(),
+        metrics: context.metrics.clone(),
+    };
     let router = receiver::router(Receiver {
         credentials,
         memory: context.triggers.memory.clone(),
+        nowhere,
         metrics: context.metrics.clone(),
         recheck: Arc::new(Rechecks(context)),
     });

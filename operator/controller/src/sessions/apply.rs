@@ -9,12 +9,11 @@ use fleetprof_crds::session_status::{StoredProfile, TopFunction};
 use fleetprof_crds::wire::Order;
 use fleetprof_crds::{ProfileKind, ProfileSession, Reason, names};
 use jiff::Timestamp;
-use kube::api::PostParams;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use kube_runtime::reflector::ObjectRef;
 
 use super::{Context, Error, attach, report};
-use crate::events::is_refusal;
+use crate::create::{self, Created};
 use crate::permission;
 use crate::results::ResultsError;
 
@@ -62,29 +61,25 @@ async fn one(session: &ProfileSession, action: Action, context: &Context) -> Res
     }
 }
 
-/// Makes the session that captures once more; one that is there already was made before.
+/// Makes the session that captures once more; one that is there already was made before, unless somebody
+/// else's has its name, by which it is found.
 async fn repeat(
     root: &ProfileSession,
     number: i32,
     follow_up: &ProfileSession,
     context: &Context,
 ) -> Result<Outcome, Error> {
-    let api =
-        Api::<ProfileSession>::namespaced(context.client.clone(), &root.namespace().unwrap_or_default());
     let about = root.object_ref(&());
-    match api.create(&PostParams::default(), follow_up).await {
-        Ok(_) => {
+    match create::create_exactly(&context.client, follow_up).await {
+        Ok(Created::New(_)) => {
             let note = format!("Created session {} for repeat {number}.", follow_up.name_any());
             context.events.normal(&about, Reason::SessionCreated, "Repeat", note).await;
             Ok(Outcome::Done)
         }
-        Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(Outcome::Done),
-        Err(error) if is_refusal(&error) => {
+        Ok(Created::Before) => Ok(Outcome::Done),
+        Err(error) if error.is_final() => {
             let reason = Reason::SessionRefused;
-            let note = advised(
-                format!("Failed to create a session for repeat {number}: Kubernetes API error: {error}"),
-                reason,
-            );
+            let note = advised(format!("Failed to create a session for repeat {number}: {error}"), reason);
             context.events.warning(&about, reason, "Repeat", note).await;
             Ok(Outcome::RepeatRefused(follow_up.name_any()))
         }

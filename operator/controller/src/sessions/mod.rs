@@ -30,6 +30,7 @@ pub use janitor::sweep_forever;
 pub use written::Written;
 
 use crate::agents::Agents;
+use crate::create::NotCreated;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::panics::Panics;
@@ -113,6 +114,9 @@ pub enum Error {
     /// The API server refused or did not answer.
     #[error("Kubernetes API error: {0}")]
     Kube(#[from] kube::Error),
+    /// A session that repeats this one could not be created.
+    #[error(transparent)]
+    NotCreated(#[from] NotCreated),
 }
 
 /// One reconcile. One that panics is its session's problem alone.

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleetprof_core::trigger::alert::{Alert, KNOWN, Notification, Told};
 use fleetprof_core::trigger::promql;
+use fleetprof_core::trigger::reach::Reach;
 use fleetprof_core::trigger::rollout::Revision;
 use fleetprof_core::trigger::{Held, Levels};
 use fleetprof_core::view::PolicyView;
 use fleetprof_crds::ProfileSession;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::prometheus::{Answers, KnownQueries};
 
@@ -20,6 +22,15 @@ const FRESH: SignedDuration = SignedDuration::from_secs(30);
 const MAX_TOLD: usize = 10_000;
 /// Most alerts that are remembered; the oldest give way.
 const MAX_ALERTS: usize = 10_000;
+/// Runs of a policy that nobody has asked about for so long are forgotten: every policy is looked at each
+/// 15 s, so it is gone.
+const GONE: SignedDuration = SignedDuration::from_mins(10);
+/// A session that the API server will not have is not tried again for so long.
+const REFUSED: SignedDuration = SignedDuration::from_secs(60);
+/// A refusal is forgotten when the session was not tried again for so long.
+const REFUSAL_KNOWN: SignedDuration = SignedDuration::from_hours(1);
+/// An event about alerts that lead nowhere is written at most so often for each cause.
+const NOWHERE: SignedDuration = SignedDuration::from_mins(30);
 /// Revisions are forgotten as a whole at this many.
 const MAX_REVISIONS: usize = 10_000;
 
@@ -35,7 +46,9 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    levels: HashMap<String, Levels>,
+    levels: HashMap<String, (Timestamp, Levels)>,
+    refused: HashMap<(String, String), Timestamp>,
+    nowhere: HashMap<Reach, Timestamp>,
     created: Vec<(Timestamp, Arc<ProfileSession>)>,
     told: HashSet<(String, String, String)>,
     alerts: Vec<Told>,
@@ -49,8 +62,41 @@ impl Memory {
     }
 
     /// Works on the runs of a policy.
-    pub(super) fn levels<T>(&self, policy_uid: &str, work: impl FnOnce(&mut Levels) -> T) -> T {
-        work(self.state().levels.entry(policy_uid.to_owned()).or_default())
+    pub(super) fn levels<T>(
+        &self,
+        policy_uid: &str,
+        now: Timestamp,
+        work: impl FnOnce(&mut Levels) -> T,
+    ) -> T {
+        let mut state = self.state();
+        if !state.levels.contains_key(policy_uid) {
+            state.levels.retain(|_, (asked, _)| now.duration_since(*asked) < GONE);
+        }
+        let (asked, levels) = state.levels.entry(policy_uid.to_owned()).or_default();
+        *asked = now;
+        work(levels)
+    }
+
+    /// Whether the session was refused so lately that it would be refused again.
+    pub(crate) fn is_refused(&self, session: &ProfileSession, now: Timestamp) -> bool {
+        self.state().refused.get(&key(session)).is_some_and(|at| now.duration_since(*at) < REFUSED)
+    }
+
+    /// Notes that the API server will not have a session. Says whether that is new, so that it is told once.
+    pub(crate) fn refuse(&self, session: &ProfileSession, now: Timestamp) -> bool {
+        let mut state = self.state();
+        state.refused.retain(|_, at| now.duration_since(*at) < REFUSAL_KNOWN);
+        state.refused.insert(key(session), now).is_none()
+    }
+
+    /// Whether it is time to tell of alerts that came no further than this.
+    pub(super) fn tell_nowhere(&self, reach: Reach, now: Timestamp) -> bool {
+        let mut state = self.state();
+        let lately = state.nowhere.get(&reach).is_some_and(|at| now.duration_since(*at) < NOWHERE);
+        if !lately {
+            state.nowhere.insert(reach, now);
+        }
+        !lately
     }
 
     /// Forgets the runs of a policy without triggers.
@@ -149,6 +195,66 @@ impl Memory {
     }
 }
 
+fn key(session: &ProfileSession) -> (String, String) {
+    let ObjectMeta { namespace, name, .. } = &session.metadata;
+    (namespace.clone().unwrap_or_default(), name.clone().unwrap_or_default())
+}
+
 fn is_known(told: &Told, now: Timestamp) -> bool {
     now.duration_since(told.at) < KNOWN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn session(name: usize) -> ProfileSession {
+        let meta = serde_json::json!({"namespace": "shop", "name": format!("s{name}")});
+        let object = serde_json::json!({
+            "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession", "metadata": meta, "spec": {},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn what_is_remembered_of_policies_that_are_gone_does_not_grow() {
+        let memory = Memory::default();
+        for n in 0_i64..1000 {
+            // A policy of a namespace that lives for a minute, and one that stays.
+            memory.levels(&format!("uid-{n}"), at(n * 60), |_| ());
+            memory.levels("stays", at(n * 60), |_| ());
+        }
+        let known = memory.state().levels.len();
+        assert!(known <= 12, "{known} policies are remembered");
+        assert!(memory.state().levels.contains_key("stays"));
+    }
+
+    #[test]
+    fn a_refused_session_is_told_once_and_tried_again_after_a_minute() {
+        let memory = Memory::default();
+        let one = session(1);
+        assert!(!memory.is_refused(&one, at(0)));
+        assert!(memory.refuse(&one, at(0)));
+        assert_eq!((memory.is_refused(&one, at(59)), memory.is_refused(&one, at(60))), (true, false));
+        assert!(!memory.refuse(&one, at(60)), "it was told");
+        for n in 2..1000 {
+            memory.refuse(&session(n), at(4000 * i64::try_from(n).unwrap()));
+        }
+        assert_eq!(memory.state().refused.len(), 1, "nothing is kept of refusals of long ago");
+    }
+
+    #[test]
+    fn alerts_that_lead_nowhere_are_told_twice_an_hour_for_each_cause() {
+        let memory = Memory::default();
+        let told = |reach, second| memory.tell_nowhere(reach, at(second));
+        assert_eq!(
+            [told(Reach::NoPod, 0), told(Reach::NoPod, 1799), told(Reach::NoPod, 1800)],
+            [true, false, true]
+        );
+        assert!(told(Reach::NoNamespace, 1));
+    }
 }

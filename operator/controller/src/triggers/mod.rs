@@ -9,6 +9,7 @@
 
 pub mod credentials;
 mod memory;
+mod nowhere;
 pub mod prometheus;
 pub mod receiver;
 mod recheck;
@@ -30,9 +31,11 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 
 pub use memory::Memory;
-pub use recheck::{Arrival, Recheck};
+pub use nowhere::Nowhere;
+pub use recheck::{Arrival, Recheck, Rechecked};
 
 use crate::agents::{AgentView, Agents};
+use crate::create::NotCreated;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::watched::Cache;
@@ -56,27 +59,29 @@ pub struct Context {
     pub metrics: Metrics,
 }
 
+/// What came of a look.
+pub struct Looked {
+    /// # Errors If a session could not be created, or a revision could not be read; retried at the next check.
+    pub done: Result<(), NotCreated>,
+    /// Sessions that the API server will not have, told by events.
+    pub refused: usize,
+}
+
 /// For how long agents are asked to watch a line; asked again with every look at the policy, every 15 s.
 const WATCH_FOR: SignedDuration = SignedDuration::from_secs(120);
 
 /// Looks at every trigger of a policy, whose pods are `links`, and starts the sessions of those that fire.
-///
-/// # Errors If a session could not be created, or a revision could not be read; retried at the next check.
-/// Everything else was done.
-pub async fn look(
-    policy: &PolicyView<'_>,
-    links: &[PodLink],
-    now: Timestamp,
-    context: &Context,
-) -> kube::Result<()> {
+/// Whatever fails, everything else is done.
+pub async fn look(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, context: &Context) -> Looked {
     if policy.spec.suspend || policy.spec.triggers.is_empty() {
         context.memory.forget(policy);
-        return Ok(());
+        return Looked { done: Ok(()), refused: 0 };
     }
     watch(policy, links, now, &*context.agents);
     let mut firings = known(policy, links, now, context);
     let unknown = rollouts(policy, links, now, context, &mut firings).await;
-    start::start(policy, firings, context).await.and(unknown)
+    let looked = start::start(policy, firings, context).await;
+    Looked { done: looked.done.and(unknown.map_err(NotCreated::from)), ..looked }
 }
 
 /// Writes whether the triggers can do what they say.
@@ -88,7 +93,7 @@ pub fn fill(policy: &PolicyView<'_>, status: &mut ProfilingPolicyStatus, now: Ti
 fn known(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, context: &Context) -> Vec<Firing> {
     let Context { memory, agents, .. } = context;
     let heard = heard(policy, links, &**agents);
-    let mut firings = memory.levels(policy.uid, |levels| levels.firings(policy, links, &heard));
+    let mut firings = memory.levels(policy.uid, now, |levels| levels.firings(policy, links, &heard));
     if !policy.spec.triggers.alerts.is_empty() {
         firings.extend(alert::firings(policy, links, &memory.alerts(now), now));
     }

@@ -5,8 +5,9 @@
 //!                 ─► at most 1 MiB? 413 ─► version 4? 400 ─► sessions ─► 200
 //! ```
 //! A sender without credentials is known by the headers, and gets no permit. A request that is refused changes
-//! nothing, and says nothing but why. Sessions are created before the answer, so that Alertmanager tries again (503) where
-//! they could not be.
+//! nothing, and says nothing but why. Sessions are created before the answer, so that Alertmanager tries again
+//! (503) where that may help. What the API server will not have now it would refuse again at once: then the
+//! answer is 200 and says so, as it does of alerts that lead nowhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +20,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
 use bytes::{Bytes, BytesMut};
-use fleetprof_core::trigger::alert::{self, Alert, Malformed};
+use fleetprof_core::text::counted;
+use fleetprof_core::trigger::alert::{self, Malformed};
+use fleetprof_core::trigger::reach;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::credentials::Credentials;
 use super::memory::Memory;
-use super::recheck::{Arrival, Recheck};
+use super::nowhere::Nowhere;
+use super::recheck::{Arrival, Recheck, Rechecked};
 use crate::metrics::Metrics;
 use crate::server::PeerInfo;
 use crate::sha256::sha256;
@@ -55,6 +59,8 @@ pub struct Receiver {
     pub memory: Memory,
     /// Evaluates the triggers that they concern.
     pub recheck: Arc<dyn Recheck>,
+    /// Reports alerts that lead nowhere.
+    pub nowhere: Nowhere,
     /// Counts.
     pub metrics: Metrics,
 }
@@ -91,11 +97,11 @@ async fn alerts(
         Err(state.refuse(body).await)
     };
     state.receiver.metrics.notification(outcome.as_ref().map_or_else(Refusal::code, |_| "200"));
-    outcome.map_or_else(IntoResponse::into_response, |n| format!("{n} alerts accepted\n").into_response())
+    outcome.map_or_else(IntoResponse::into_response, IntoResponse::into_response)
 }
 
 impl ReceiverState {
-    async fn take(&self, body: Body) -> Result<usize, Refusal> {
+    async fn take(&self, body: Body) -> Result<String, Refusal> {
         // It is never closed.
         let _permit = self.permits.acquire().await;
         take(&self.receiver, body).await
@@ -119,19 +125,28 @@ fn may(credentials: &Credentials, headers: &HeaderMap) -> bool {
     verify_slices_are_equal(&sha256(shown.trim()), &sha256(token)).is_ok()
 }
 
-async fn take(receiver: &Receiver, body: Body) -> Result<usize, Refusal> {
+async fn take(receiver: &Receiver, body: Body) -> Result<String, Refusal> {
     let body = read(body).await?;
     let now = Timestamp::now();
     let notification = alert::parse(&body, now).map_err(Refusal::Malformed)?;
     receiver.metrics.alerts_ignored(&notification);
-    let namespaces = namespaces(&notification.firing);
-    let taken = notification.firing.len();
+    let arrival = Arrival::Alerts(notification.firing.clone());
     receiver.memory.take_alerts(notification, now);
-    if receiver.recheck.recheck(Arrival::Alerts(namespaces)).await {
-        Ok(taken)
-    } else {
-        Err(Refusal::TryAgain)
-    }
+    let rechecked = receiver.recheck.recheck(arrival).await;
+    receiver.nowhere.tell(&rechecked.reached, &receiver.memory).await;
+    if rechecked.again { Err(Refusal::TryAgain) } else { Ok(answer(&rechecked)) }
+}
+
+/// What Alertmanager's debug log shows.
+fn answer(rechecked: &Rechecked) -> String {
+    let refused = match rechecked.refused {
+        0 => String::new(),
+        n => format!(
+            "; the API server refused {}, see the events of the policies",
+            counted(n, "session", "sessions")
+        ),
+    };
+    format!("{}{refused}\n", reach::summary(&rechecked.reached))
 }
 
 async fn read(body: Body) -> Result<Bytes, Refusal> {
@@ -160,13 +175,6 @@ async fn drain(mut body: Body, most: usize) {
             return;
         }
     }
-}
-
-fn namespaces(alerts: &[Alert]) -> Vec<String> {
-    let mut named: Vec<String> = alerts.iter().filter_map(|a| a.labels.get("namespace").cloned()).collect();
-    named.sort();
-    named.dedup();
-    named
 }
 
 /// Why a request is refused.
@@ -220,187 +228,4 @@ impl IntoResponse for Refusal {
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::http::Request;
-    use futures::StreamExt;
-    use serde_json::{Value, json};
-    use tower::ServiceExt;
-
-    use super::*;
-
-    struct Fine(bool);
-
-    impl Recheck for Fine {
-        fn recheck(&self, _: Arrival) -> futures::future::BoxFuture<'_, bool> {
-            Box::pin(std::future::ready(self.0))
-        }
-    }
-
-    fn receiver(fine: bool) -> Receiver {
-        Receiver {
-            credentials: Credentials::fixed("secret"),
-            memory: Memory::default(),
-            recheck: Arc::new(Fine(fine)),
-            metrics: Metrics::default(),
-        }
-    }
-
-    fn payload() -> Value {
-        let since = (Timestamp::now() - jiff::SignedDuration::from_hours(1)).to_string();
-        let alert = |status: &str, print: &str| json!({"status": status, "labels": {"alertname": "Slow", "namespace": "shop"}, "annotations": {}, "startsAt": since, "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": print});
-        json!({"version": "4", "status": "firing", "receiver": "fleetprof", "alerts": [alert("firing", "00ff"), alert("resolved", "00fe")]})
-    }
-
-    async fn send(receiver: &Receiver, token: Option<&str>, body: impl Into<Body>) -> (u16, usize) {
-        let mut request = Request::post("/v1/alerts");
-        if let Some(token) = token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        let answer = router(receiver.clone()).oneshot(request.body(body.into()).unwrap()).await.unwrap();
-        (answer.status().as_u16(), receiver.memory.alerts(Timestamp::now()).len())
-    }
-
-    #[tokio::test]
-    async fn what_is_forged_oversized_malformed_or_of_another_version_changes_nothing() {
-        let good = payload().to_string();
-        let large = format!("{}{}", " ".repeat(alert::MAX_BYTES), good);
-        let many =
-            json!({"version": "4", "alerts": vec![payload()["alerts"][0].clone(); alert::MAX_ALERTS + 1]})
-                .to_string();
-        let mut wrong = payload();
-        wrong["version"] = json!("5");
-        let cases = [
-            (None, good.clone(), 401),
-            (Some("guess"), good.clone(), 401),
-            (Some(""), good.clone(), 401),
-            (Some("secret"), large, 413),
-            (Some("secret"), "[1, 2".into(), 400),
-            (Some("secret"), "{}".into(), 400),
-            (Some("secret"), String::new(), 400),
-            (Some("secret"), wrong.to_string(), 400),
-            (Some("secret"), many, 400),
-            (Some("secret"), good.replace("\"alerts\":[", "\"alerts\":[7,"), 400),
-        ];
-        for (token, body, code) in cases {
-            let what = body.chars().take(60).collect::<String>();
-            assert_eq!(send(&receiver(true), token, body).await, (code, 0), "{token:?} {what}");
-        }
-    }
-
-    fn never() -> Body {
-        Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>())
-    }
-
-    fn post_of(token: &str, body: Body) -> Request<Body> {
-        Request::post("/v1/alerts").header("Authorization", format!("Bearer {token}")).body(body).unwrap()
-    }
-
-    #[tokio::test]
-    async fn unauthenticated_requests_keep_nobody_waiting() {
-        let router = router(receiver(true));
-        let ask = async |token: &str, body: Body| {
-            let begun = std::time::Instant::now();
-            let answer = router.clone().oneshot(post_of(token, body)).await.unwrap();
-            (answer.status().as_u16(), begun.elapsed() < UNAUTHENTICATED_TIMEOUT / 2)
-        };
-        let unauthenticated =
-            futures::future::join_all((0..UNAUTHENTICATED_AT_ONCE + 5).map(|_| ask("guess", never())));
-        let known = async {
-            tokio::task::yield_now().await;
-            ask("secret", payload().to_string().into()).await
-        };
-        let (unauthenticated, known) = tokio::join!(unauthenticated, known);
-        assert_eq!(known, (200, true));
-        assert_eq!(
-            unauthenticated.iter().filter(|answer| **answer == (401, false)).count(),
-            UNAUTHENTICATED_AT_ONCE,
-            "read to be told"
-        );
-        assert_eq!(
-            unauthenticated.iter().filter(|answer| **answer == (401, true)).count(),
-            5,
-            "told at once"
-        );
-    }
-
-    #[tokio::test]
-    async fn those_who_may_tell_take_turns() {
-        let router = router(receiver(true));
-        let slow = futures::future::join_all(
-            (0..AT_ONCE).map(|_| router.clone().oneshot(post_of("secret", never()))),
-        );
-        let next = async {
-            tokio::task::yield_now().await;
-            let next = router.clone().oneshot(post_of("secret", payload().to_string().into()));
-            assert!(tokio::time::timeout(Duration::from_millis(50), next).await.is_err(), "it waits");
-        };
-        tokio::select! {
-            _ = slow => unreachable!("they never end"),
-            () = next => {}
-        }
-        let next = router.oneshot(post_of("secret", payload().to_string().into())).await.unwrap();
-        assert_eq!(next.status(), StatusCode::OK);
-    }
-
-    #[tokio::test]
-    async fn a_body_that_is_too_large_is_read_to_its_end_within_reason() {
-        for (chunks, wanted) in [(3, 3), (64, 19)] {
-            let chunk = Bytes::from(vec![b' '; 1 << 20]);
-            let stream = futures::stream::iter((0..chunks).map(move |_| chunk.clone()));
-            let (sender, receiver) = std::sync::mpsc::channel();
-            let stream = stream.map(move |chunk| {
-                let _ = sender.send(());
-                Ok::<_, std::io::Error>(chunk)
-            });
-            assert!(matches!(collect(Body::from_stream(stream)).await, Err(Refusal::TooLarge)));
-            assert_eq!(receiver.try_iter().count(), wanted);
-        }
-    }
-
-    #[tokio::test]
-    async fn an_alert_is_kept_once_and_gone_when_it_is_resolved() {
-        let receiver = receiver(true);
-        let mut body = payload();
-        assert_eq!(send(&receiver, Some("secret"), body.to_string()).await, (200, 1));
-        assert_eq!(send(&receiver, Some("secret"), body.to_string()).await, (200, 1), "repeated");
-        body["alerts"][0]["status"] = json!("resolved");
-        assert_eq!(send(&receiver, Some("secret"), body.to_string()).await, (200, 0));
-    }
-
-    #[tokio::test]
-    async fn alertmanager_is_asked_to_try_again_when_a_session_could_not_be_created() {
-        assert_eq!(send(&receiver(false), Some("secret"), payload().to_string()).await, (503, 1));
-    }
-
-    #[tokio::test]
-    async fn a_client_certificate_that_was_verified_needs_no_token() {
-        let receiver = Receiver { credentials: Credentials::none(), ..receiver(true) };
-        let send = async |certificates: Vec<rustls_pki_types::CertificateDer<'static>>| {
-            let peer = PeerInfo::new(([127, 0, 0, 1], 1).into(), certificates);
-            let request =
-                Request::post("/v1/alerts").extension(peer).body(Body::from(payload().to_string())).unwrap();
-            router(receiver.clone()).oneshot(request).await.unwrap().status().as_u16()
-        };
-        assert_eq!((send(vec![]).await, send(vec![vec![1].into()]).await), (401, 200));
-    }
-
-    #[tokio::test]
-    async fn nobody_may_tell_while_there_is_no_token() {
-        let receiver = Receiver { credentials: Credentials::none(), ..receiver(true) };
-        assert_eq!(send(&receiver, Some(""), payload().to_string()).await, (401, 0));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_body_breaks_it(body in proptest::collection::vec(proptest::num::u8::ANY, 0..300), cut in 0usize..400) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let good = payload().to_string().into_bytes();
-            let mut mixed = good[..cut.min(good.len())].to_vec();
-            mixed.extend(&body);
-            for body in [body, mixed] {
-                let (code, _) = runtime.block_on(send(&receiver(true), Some("secret"), body));
-                proptest::prop_assert!([200, 400].contains(&code), "{}", code);
-            }
-        }
-    }
-}
+mod tests;

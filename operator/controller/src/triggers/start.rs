@@ -5,25 +5,19 @@ use fleetprof_core::trigger::{Firing, Held, admit};
 use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{ProfileSession, Reason};
 use jiff::Timestamp;
-use kube::api::PostParams;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 
-use super::Context;
+use super::{Context, Looked};
+use crate::create::{self, Created, NotCreated};
 use crate::events;
 use crate::watched::sessions_of;
 
 /// Starts a session for each firing that may have one. One that is refused keeps no other from having its
-/// own.
-///
-/// # Errors
-/// When one could not be created; all others are there.
-pub(super) async fn start(
-    policy: &PolicyView<'_>,
-    firings: Vec<Firing>,
-    context: &Context,
-) -> kube::Result<()> {
+/// own, and is not tried again at once.
+pub(super) async fn start(policy: &PolicyView<'_>, firings: Vec<Firing>, context: &Context) -> Looked {
+    let mut looked = Looked { done: Ok(()), refused: 0 };
     if firings.is_empty() {
-        return Ok(());
+        return looked;
     }
     let _alone = context.memory.alone().await;
     let now = Timestamp::now();
@@ -32,46 +26,48 @@ pub(super) async fn start(
     for held in &admitted.held {
         tell_held(policy, held, context).await;
     }
-    let mut refused = Ok(());
     for session in &admitted.create {
-        if let Err(error) = create(policy, session, context).await {
-            tell_refused(policy, session, &error, context).await;
-            refused = refused.and(Err(error));
+        if context.memory.is_refused(session, now) {
+            looked.refused += 1;
+            continue;
+        }
+        match create(policy, session, context).await {
+            Ok(()) => {}
+            Err(error) if error.is_final() => {
+                looked.refused += 1;
+                if context.memory.refuse(session, now) {
+                    tell_refused(policy, session, &error, context).await;
+                }
+            }
+            Err(error) => looked.done = looked.done.and(Err(error)),
         }
     }
-    refused
+    looked
 }
 
-/// An event where the API server will not have the session; anything else is told by who tries it again.
+/// An event where there will be no session; anything else is told by who tries it again.
 async fn tell_refused(
     policy: &PolicyView<'_>,
     session: &ProfileSession,
-    error: &kube::Error,
+    error: &NotCreated,
     context: &Context,
 ) {
-    if events::is_refusal(error) {
-        let (reason, namespace) = (Reason::SessionRefused, session.namespace().unwrap_or_default());
-        let cause = format!(
-            "{}; its session in namespace {namespace} was not created: Kubernetes API error: {error}",
-            session.spec.cause
-        );
-        let note = advised(cause, reason);
-        context.events.warning(&events::policy(policy), reason, "Trigger", note).await;
-    }
+    let (reason, namespace) = (Reason::SessionRefused, session.namespace().unwrap_or_default());
+    let cause =
+        format!("{}; its session in namespace {namespace} was not created: {error}", session.spec.cause);
+    context.events.warning(&events::policy(policy), reason, "Trigger", advised(cause, reason)).await;
 }
 
-async fn create(policy: &PolicyView<'_>, session: &ProfileSession, context: &Context) -> kube::Result<()> {
-    let api =
-        Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
-    let created = match api.create(&PostParams::default(), session).await {
-        Ok(created) => created,
-        // The same firing started it before, by this leader or the one before it.
-        Err(kube::Error::Api(answer)) if answer.code == 409 => return Ok(()),
-        Err(error) => return Err(error),
-    };
+async fn create(
+    policy: &PolicyView<'_>,
+    session: &ProfileSession,
+    context: &Context,
+) -> Result<(), NotCreated> {
+    // The same firing may have started it before, by this leader or the one before it.
+    let Created::New(created) = create::create(&context.client, session).await? else { return Ok(()) };
     let (name, cause, trigger) = (created.name_any(), created.spec.cause.clone(), created.spec.trigger);
     let about = created.object_ref(&());
-    context.memory.created(created, Timestamp::now());
+    context.memory.created(*created, Timestamp::now());
     context.metrics.trigger_fired(trigger, true);
     tracing::info!(
         k8s.namespace.name = about.namespace,

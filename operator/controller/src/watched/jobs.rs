@@ -1,4 +1,4 @@
-//! How do the Jobs stand that sessions wait for, and what owns them? A copy of the cluster's Jobs, of each only
+//! How do the Jobs stand that sessions wait for, and what owns them? A copy of the Jobs, of each only
 //! what tells.
 
 use std::borrow::Cow;

@@ -69,7 +69,7 @@ pub fn load(start: &StartWhen, observed: &Observed) -> Load {
 #[must_use]
 pub fn is_part(start: &StartWhen, pod: &PodFacts) -> bool {
     match (&start.job_ref, &start.pod_selector) {
-        (Some(job), _) => pod.job() == Some(&job.name),
+        (Some(job), _) => pod.job() == Some(job.name.as_str()),
         (None, Some(selector)) => selector::selects(selector, &pod.labels),
         (None, None) => false,
     }

@@ -19,6 +19,7 @@ pub mod load;
 pub mod newer;
 pub mod observed;
 pub mod pacing;
+mod purpose;
 pub mod recorded;
 pub mod repeat;
 pub mod summary;
@@ -35,6 +36,7 @@ use crate::time::after;
 pub use assembled::Assembled;
 pub use fold::{Answers, Outcome, fold, fold_all};
 pub use observed::{Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings};
+pub use purpose::same_purpose;
 
 /// A session looks again this often although nothing was heard.
 const LOOK: SignedDuration = SignedDuration::from_secs(10);

@@ -1,32 +1,113 @@
-//! Which linked workloads does a set of labels speak of? Labels of an alert, or of a sample of a query.
+//! Which linked workloads does a set of labels speak of? Labels of an alert, or of a sample of a query, in the
+//! dialects of those who write them.
+//!
+//! ```text
+//! Prometheus Operator, cAdvisor        namespace, pod, container
+//! kube-state-metrics                   the same, and deployment, statefulset, job_name …
+//!   without honor_labels               exported_namespace, exported_pod: then the plain ones are the exporter's
+//! mixins (kube-prometheus)             namespace, workload, workload_type
+//! OpenTelemetry                        k8s_namespace_name or k8s.namespace.name, k8s_pod_name …
+//! older cAdvisor, Stackdriver          namespace_name, pod_name
+//! relabelled by hand, Prometheus book  kubernetes_namespace, kubernetes_pod_name
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::link::PodLink;
-use crate::pod::Workload;
+use crate::pod::{PodFacts, Workload};
 
 /// Labels of an alert or a sample.
 pub type Labels = BTreeMap<String, String>;
 
+/// Labels that Prometheus moved out of the way: what the exporter said of somebody else. Where one is there,
+/// the labels of [`TARGET`] speak of the exporter.
+const EXPORTED: [&str; 3] = ["exported_namespace", "exported_pod", "exported_container"];
+/// Labels of whom Prometheus asked.
+const TARGET: [&str; 4] = ["pod", "container", "service", "job"];
+/// Labels that name the namespace; the first counts.
+const NAMESPACE: [&str; 9] = [
+    "exported_namespace",
+    "namespace",
+    "kubernetes_namespace",
+    "k8s_namespace_name",
+    "k8s.namespace.name",
+    "namespace_name",
+    "pod_namespace",
+    "kube_namespace",
+    "destination_workload_namespace",
+];
 /// Labels that name a pod.
-const POD: [&str; 3] = ["pod", "pod_name", "kubernetes_pod_name"];
-/// Labels that name a workload, and its kind.
-const KINDS: [(&str, &str); 5] = [
+const POD: [&str; 7] = [
+    "exported_pod",
+    "pod",
+    "pod_name",
+    "kubernetes_pod_name",
+    "k8s_pod_name",
+    "k8s.pod.name",
+    "kube_pod_name",
+];
+/// Labels that name a workload, or the Job or ReplicaSet of its pods, and its kind.
+const KINDS: [(&str, &str); 25] = [
     ("deployment", "Deployment"),
     ("statefulset", "StatefulSet"),
     ("daemonset", "DaemonSet"),
-    ("job", "Job"),
+    ("cronjob", "CronJob"),
     ("job_name", "Job"),
+    ("job", "Job"),
+    ("replicaset", "ReplicaSet"),
+    ("rollout", "Rollout"),
+    ("k8s_deployment_name", "Deployment"),
+    ("k8s_statefulset_name", "StatefulSet"),
+    ("k8s_daemonset_name", "DaemonSet"),
+    ("k8s_cronjob_name", "CronJob"),
+    ("k8s_job_name", "Job"),
+    ("k8s_replicaset_name", "ReplicaSet"),
+    ("k8s.deployment.name", "Deployment"),
+    ("k8s.statefulset.name", "StatefulSet"),
+    ("k8s.daemonset.name", "DaemonSet"),
+    ("k8s.cronjob.name", "CronJob"),
+    ("k8s.job.name", "Job"),
+    ("k8s.replicaset.name", "ReplicaSet"),
+    ("kube_deployment", "Deployment"),
+    ("kube_stateful_set", "StatefulSet"),
+    ("kube_daemon_set", "DaemonSet"),
+    ("kube_cronjob", "CronJob"),
+    ("kube_job", "Job"),
+];
+/// Labels that name a workload, and the label with its kind, in any case.
+const TYPED: [(&str, &str); 4] = [
+    ("workload", "workload_type"),
+    ("owner_name", "owner_kind"),
+    ("created_by_name", "created_by_kind"),
+    ("scaletargetref_name", "scaletargetref_kind"),
 ];
 /// Labels that name an app in some other way: a workload of that name, or pods that carry it as a label.
-const APPS: [&str; 5] = ["workload", "service", "app", "app_kubernetes_io_name", "job"];
+const APPS: [&str; 9] = [
+    "workload",
+    "destination_workload",
+    "exported_service",
+    "service",
+    "app",
+    "app_kubernetes_io_name",
+    "service_name",
+    "service.name",
+    "job",
+];
 /// Labels by which pods say which app they are.
 const APP_LABELS: [&str; 3] = ["app.kubernetes.io/name", "app", "k8s-app"];
 
 /// The labels that [`places`] looks at, those that bind first before the others.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    let apps = APPS.into_iter().filter(|app| KINDS.iter().all(|(label, _)| label != app));
-    ["namespace"].into_iter().chain(POD).chain(KINDS.map(|(label, _)| label)).chain(apps)
+    let typed = TYPED.into_iter().flat_map(|(name, kind)| [name, kind]);
+    let all = EXPORTED
+        .into_iter()
+        .chain(NAMESPACE)
+        .chain(POD)
+        .chain(KINDS.into_iter().map(|(label, _)| label))
+        .chain(typed)
+        .chain(APPS);
+    let mut seen = BTreeSet::new();
+    all.filter(move |name| seen.insert(*name))
 }
 
 /// A workload, and the pods of it that the labels name.
@@ -40,39 +121,74 @@ pub struct Place {
     pub pods: Vec<String>,
 }
 
+/// The labels as whoever wrote them meant them.
+struct Meant<F>(F);
+
+impl<'a, F: Fn(&str) -> Option<&'a str>> Meant<F> {
+    /// The value of a label that speaks of the workload; an empty one is none.
+    fn get(&self, name: &str) -> Option<&'a str> {
+        let is_exporters = TARGET.contains(&name) && EXPORTED.iter().any(|name| self.raw(name).is_some());
+        self.raw(name).filter(|_| !is_exporters)
+    }
+
+    fn raw(&self, name: &str) -> Option<&'a str> {
+        (self.0)(name).filter(|value| !value.is_empty())
+    }
+
+    fn first(&self, names: &[&str]) -> Option<&'a str> {
+        names.iter().find_map(|name| self.get(name))
+    }
+}
+
+/// The namespace that labels speak of, of which `label` gives the value.
+#[must_use]
+pub fn namespace<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
+    Meant(label).first(&NAMESPACE)
+}
+
 /// The linked workloads that labels speak of, of which `label` gives the value: the pod that they name, else
-/// the workload, else the app. None without the label `namespace`, for which `namespace` is the default where
-/// there is one.
+/// the workload, else the app. None without a label for the namespace, for which `namespace` is the default
+/// where there is one.
 #[must_use]
 pub fn places<'a>(
     label: impl Fn(&str) -> Option<&'a str>,
     namespace: Option<&str>,
     links: &[PodLink],
 ) -> BTreeSet<Place> {
-    let Some(namespace) = label("namespace").or(namespace) else { return BTreeSet::new() };
+    let meant = Meant(label);
+    let Some(namespace) = meant.first(&NAMESPACE).or(namespace) else { return BTreeSet::new() };
     let here: Vec<&PodLink> = links.iter().filter(|l| l.linked && *l.pod.namespace == *namespace).collect();
-    let pods = of_pods(&label, &here);
+    let pods = of_pods(&meant, &here);
     if !pods.is_empty() {
         return pods;
     }
-    let workloads = of(&here, |l| {
-        KINDS
-            .iter()
-            .any(|(name, kind)| l.pod.workload.kind == *kind && label(name) == Some(&l.pod.workload.name))
-    });
+    let typed: Vec<(&str, &str)> =
+        TYPED.iter().filter_map(|(name, kind)| Some((meant.get(name)?, meant.get(kind)?))).collect();
+    let kinds: Vec<(&str, &str)> =
+        KINDS.iter().filter_map(|(name, kind)| Some((meant.get(name)?, *kind))).collect();
+    let workloads = of(&here, |l| kinds.iter().chain(&typed).any(|(name, kind)| is_of(&l.pod, kind, name)));
     if !workloads.is_empty() {
         return workloads;
     }
-    let apps: Vec<&str> = APPS.iter().filter_map(|name| label(name)).collect();
+    // A workload whose kind is known does not stand for others of that name.
+    let told = |name: &str| TYPED.iter().any(|(label, kind)| *label == name && meant.get(kind).is_some());
+    let apps: Vec<&str> = APPS.iter().filter(|name| !told(name)).filter_map(|name| meant.get(name)).collect();
     let carries =
         |l: &PodLink, app: &str| APP_LABELS.iter().any(|k| l.pod.labels.get(*k).is_some_and(|v| v == app));
     of(&here, |l| apps.iter().any(|app| l.pod.workload.name == *app || carries(l, app)))
 }
 
-fn of_pods<'a>(label: impl Fn(&str) -> Option<&'a str>, here: &[&PodLink]) -> BTreeSet<Place> {
-    let named = |l: &&&PodLink| POD.iter().any(|name| label(name) == Some(&l.pod.name));
+/// Whether the pod is of the workload, or of the Job or ReplicaSet, with this kind and name.
+fn is_of(pod: &PodFacts, kind: &str, name: &str) -> bool {
+    let same = |of_kind: &str, of_name: &str| of_kind.eq_ignore_ascii_case(kind) && of_name == name;
+    same(&pod.workload.kind, &pod.workload.name)
+        || pod.owner.as_deref().is_some_and(|owner| same(&owner.kind, &owner.name))
+}
+
+fn of_pods<'a, F: Fn(&str) -> Option<&'a str>>(meant: &Meant<F>, here: &[&PodLink]) -> BTreeSet<Place> {
+    let names: Vec<&str> = POD.iter().filter_map(|name| meant.get(name)).collect();
     let place = |l: &&PodLink| Place { pods: vec![l.pod.name.clone()], ..place(l) };
-    here.iter().filter(named).map(place).collect()
+    here.iter().filter(|l| names.contains(&l.pod.name.as_str())).map(place).collect()
 }
 
 fn of(here: &[&PodLink], is: impl Fn(&PodLink) -> bool) -> BTreeSet<Place> {

@@ -298,7 +298,7 @@ mod tests {
         let name = "n".repeat(MAX_NAME);
         let every = Series::of(&place::names().map(|label| (label.to_owned(), name.clone())).collect());
         assert!(every.names.iter().map(|(_, value)| value.len()).sum::<usize>() <= MAX_KEPT);
-        assert_eq!(every.names[0].0, "namespace", "what binds first is kept");
+        assert_eq!(every.names[0].0, "exported_namespace", "what binds first is kept");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod dialects;
 mod sources;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +16,7 @@ use fleetprof_core::policy::rounds;
 use fleetprof_core::trigger::admit::GLOBAL_COOLDOWN;
 use fleetprof_core::trigger::alert::{Alert, Told};
 use fleetprof_core::trigger::level::{Level, Measure};
-use fleetprof_core::trigger::place::places;
+use fleetprof_core::trigger::place::{self, places};
 use fleetprof_core::trigger::{Admitted, Firing, Heard, Levels, admit, alert, promql, rollout, verdict};
 use fleetprof_crds::session::Trigger;
 use fleetprof_crds::{Duration, ProfileSession, ProfilingPolicy, Reason};
