@@ -151,7 +151,7 @@ pub struct AgentSpec {
     /// What happens to pods without an agent, such as pods older than the policy. `AttachOnDemand` attaches
     /// one when a session needs it. `Wait` does nothing until they are recreated. `Restart` restarts their
     /// workloads, and those with an outdated agent, one at a time; an administrator must allow it (chart
-    /// value `restart.enabled`).
+    /// value `restart.enabled`). Pods that no restart replaces, such as those of a Job, are attached to.
     #[serde(default)]
     pub existing_pods: ExistingPods,
     /// Agent image for this policy. Must be allowed by an administrator (chart value `image.agent.allowed`).

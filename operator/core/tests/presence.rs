@@ -9,7 +9,7 @@ use std::sync::Arc;
 use fleetprof_core::agent::{AgentFacts, PodSecurity};
 use fleetprof_core::inject::{AdmissionFacts, ClusterRules, ResourceRules, refusal};
 use fleetprof_core::link::{self, Observed as PolicyObserved};
-use fleetprof_core::pod::PodFacts;
+use fleetprof_core::pod::{PodFacts, Workload};
 use fleetprof_core::session::{self, JobFacts, Observed, Permission, PolicyFacts, Settings};
 use fleetprof_core::view::{Labels, Policies, PolicyView};
 use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
@@ -194,6 +194,25 @@ fn a_pod_with_an_agent_is_linked_and_captured_whatever_keeps_agents_out_otherwis
     let pod = pod("shop", json!({"hostPID": true}), &json!({}));
     assert_eq!(linked(&pod, &policy, &agents), (true, Reason::Linked));
     assert_eq!(target(&pod, found(&policy), &agents).phase, TargetPhase::Pending);
+}
+
+#[test]
+fn what_no_restart_gives_an_agent_has_one_attached() {
+    let policy = policy("shop", &json!({"existingPods": "Restart"}));
+    for (kind, attached) in [
+        ("Deployment", false),
+        ("StatefulSet", false),
+        ("DaemonSet", false),
+        ("Pod", true),
+        ("Job", true),
+        ("CronJob", true),
+        ("ReplicaSet", true),
+        ("Rollout", true),
+    ] {
+        let mut pod = pod("shop", json!({}), &json!({}));
+        pod.workload = Arc::new(Workload { kind: kind.into(), name: "a".into() });
+        assert_eq!(linked(&pod, &policy, &HashMap::new()), (attached, Reason::CreatedBeforePolicy), "{kind}");
+    }
 }
 
 #[test]

@@ -45,6 +45,8 @@ struct World {
     last: Option<RestartStatus>,
     decision: Option<Decision>,
     patched: Vec<String>,
+    /// Changes of templates that were taken.
+    changes: HashMap<Key, u32>,
 }
 
 fn app(kind: &'static str, reason: Reason) -> App {
@@ -84,6 +86,7 @@ impl World {
             last: None,
             decision: None,
             patched: vec![],
+            changes: HashMap::new(),
         }
     }
     fn after(&mut self, seconds: i64) -> &mut Self {
@@ -108,8 +111,11 @@ impl World {
             })
             .collect();
         let last = self.last.clone();
+        let said = self.decision.as_ref().map(|d| d.condition.clone());
+        let failure = said.as_ref().filter(|c| c.reason == Reason::RestartFailed).map(|c| c.message.as_str());
         let situation = Situation {
             now: self.now,
+            failure,
             enabled: self.enabled,
             since: self.since,
             suspended: self.suspended,
@@ -118,6 +124,7 @@ impl World {
             pinned: self.pinned,
             links: &links,
             agents: &agents,
+            changes: &self.changes.clone(),
             last: last.as_ref(),
         };
         let looked = looks(&situation);
@@ -135,6 +142,7 @@ impl World {
             (app.facts.restarted_for, app.facts.settled, app.facts.ready) =
                 (Some(last.unwrap().agent_version), false, 0);
             self.patched.push(key.workload.name.clone());
+            *self.changes.entry(key.clone()).or_default() += 1;
         }
         self.last.clone_from(&decision.last);
         self.decision = Some(decision);
@@ -313,6 +321,45 @@ fn what_injection_refuses_and_what_is_no_workload_is_never_touched() {
             .step()
             .is(Truth::False, Reason::UpToDate);
     }
+}
+
+#[test]
+fn a_template_that_somebody_else_sets_back_is_changed_twice_and_no_more() {
+    let mut w = World::new(&[
+        ("a", app("Deployment", Reason::CreatedBeforePolicy)),
+        ("b", app("Deployment", Reason::CreatedBeforePolicy)),
+    ]);
+    w.step();
+    for n in 0..1000 {
+        w.after(5);
+        let theirs = w.apps.get_mut("a").unwrap();
+        (theirs.facts.restarted_for, theirs.facts.changed_by) = (None, Some("db-operator".into()));
+        theirs.facts.settled = n % 3 == 0;
+    }
+    assert_eq!((w.patched.len(), w.state()), (2, Some(RestartState::Failed)));
+    let said = w.is(Truth::False, Reason::RestartFailed);
+    assert!(
+        said.contains("something else, probably db-operator, changes its pod template")
+            && said.contains("fleetprof.dev/restarted-for 2 times")
+            && said.contains("AttachOnDemand"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_no_restart_gives_an_agent_is_named() {
+    let old = |kind| app(kind, Reason::CreatedBeforePolicy);
+    let mut w = World::new(&[("long", old("Job")), ("one", old("Pod")), ("set", old("ReplicaSet"))]);
+    assert_eq!(
+        w.step().is(Truth::False, Reason::UpToDate),
+        "All workloads that can be restarted have agent 2. Others get it when they are recreated, and until \
+         then sessions attach one: shop/Job/long, shop/Pod/one, shop/ReplicaSet/set."
+    );
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let mut w = World::new(&names.map(|name| (name, old("Job"))));
+    assert!(w.step().is(Truth::False, Reason::UpToDate).ends_with("shop/Job/e, 2 more."));
+    let mut w = World::new(&[("new", app("Job", Reason::Linked))]);
+    assert_eq!(w.step().is(Truth::False, Reason::UpToDate), "All workloads have agent 2.");
 }
 
 #[test]

@@ -136,8 +136,11 @@ fn may_attach(pod: &PodFacts, policy: Option<Terms<'_>>, refusal: Option<Skip>) 
     let missed = if older { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed };
     let (lacks, cause) =
         refusal.map_or((missed, "the pod has no agent".to_owned()), |skip| (skip.reason, skip.cause));
-    if terms.spec.agent.existing_pods == ExistingPods::AttachOnDemand {
-        return Ok(lacks);
+    match terms.spec.agent.existing_pods {
+        ExistingPods::AttachOnDemand => return Ok(lacks),
+        // No restart would give it an agent.
+        ExistingPods::Restart if !pod.workload.restarts() => return Ok(lacks),
+        _ => {}
     }
     Err(Skip::new(lacks, format!("{cause}, and agent.existingPods does not allow attaching one")))
 }

@@ -8,8 +8,8 @@
 //! ReplicationController web-3, label deploymentconfig: web       ─► DeploymentConfig/web
 //! Job tick-29930476, at whose minute the pod was made            ─► CronJob/tick
 //! ```
-//! What a controller makes anew each time has a new name each time. Cooldowns, turns, profiles and metrics go
-//! by the workload, so that it has to be what stays.
+//! What a controller makes for each run or revision has a new name each time. Cooldowns, turns, profiles and
+//! metrics go by the workload, so it has to be what stays.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -20,6 +20,8 @@ use super::PodFacts;
 /// Labels with the hash in a ReplicaSet's name, and what owns such a ReplicaSet: Argo Rollouts has its own.
 const REPLICA_SETS: [(&str, &str); 2] =
     [("pod-template-hash", "Deployment"), ("rollouts-pod-template-hash", "Rollout")];
+/// The kinds that replace their pods when the template changes.
+const RESTARTED: [&str; 3] = ["DaemonSet", "Deployment", "StatefulSet"];
 /// Label of the pods of StatefulSets, DaemonSets and what works as they do, such as a CloneSet.
 const CONTROLLER_REVISION: &str = "controller-revision-hash";
 /// Kinds whose names people choose: no part of those is a hash, whatever the labels say.
@@ -46,6 +48,13 @@ impl Workload {
     #[must_use]
     pub fn name_of(text: &str) -> &str {
         text.split_once('/').map_or(text, |(_, name)| name)
+    }
+
+    /// Whether its pods are replaced, one after another, when its template changes, so that a restart gives
+    /// them an agent.
+    #[must_use]
+    pub fn restarts(&self) -> bool {
+        RESTARTED.contains(&self.kind.as_str())
     }
 
     /// What owns a Job with this metadata, such as a CronJob or a JobSet; `None` for one of its own.
@@ -106,7 +115,7 @@ impl PodFacts {
         // A DaemonSet's pods carry the hash, a StatefulSet's the whole name.
         let whole = label.strip_prefix(workload.as_str()).is_some_and(|rest| rest.starts_with('-'));
         let name = if whole { label.clone() } else { format!("{workload}-{label}") };
-        Some((label, RevisionObject::ControllerRevision(name)))
+        Some((label.as_str(), RevisionObject::ControllerRevision(name)))
     }
 }
 
@@ -155,14 +164,14 @@ fn without_hash<'p>(meta: &'p ObjectMeta, owner: &'p OwnerReference) -> Option<(
         return None;
     }
     let name = labels.iter().filter(|(key, _)| key.contains("hash")).find_map(|(_, hash)| before(hash))?;
-    Some((&owner.kind, name))
+    Some((owner.kind.as_str(), name))
 }
 
 fn deployment_config<'p>(meta: &'p ObjectMeta, owner: &OwnerReference) -> Option<&'p str> {
     let name =
         meta.labels.as_ref()?.get(DEPLOYMENT_CONFIG).filter(|_| owner.kind == "ReplicationController")?;
     let version = owner.name.strip_prefix(name.as_str())?.strip_prefix('-')?;
-    version.bytes().all(|b| b.is_ascii_digit()).then_some(name)
+    version.bytes().all(|b| b.is_ascii_digit()).then_some(name.as_str())
 }
 
 /// The CronJob of a Job by its name: `<CronJob>-<minutes since 1970>`, which Kubernetes gives to every run.

@@ -5,7 +5,8 @@
 //!
 //!            fit?              agent in every pod
 //! candidate ─────► Restarting ─────────────────► Restarted ─30 s─► the next candidate
-//!                      └─10 min without progress─► Failed: nothing more, until the policy or the agent changes
+//!                      ├─10 min without progress─► Failed: nothing more, until the policy or the agent changes
+//!                      └─our change is taken back twice─► Failed
 //! ```
 //! One workload of a policy at a time. What is decided is written to the policy's status first and done in
 //! the next step, so that a leader that dies in between leaves no second workload in flight. The pod template
@@ -13,6 +14,7 @@
 //! whoever asks.
 
 mod facts;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,8 +42,9 @@ const INTERVAL: SignedDuration = SignedDuration::from_secs(30);
 const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 /// Most workloads that are looked at in one step.
 const LOOKS: usize = 8;
-/// The kinds that restart their pods when the template changes.
-const KINDS: [&str; 3] = ["DaemonSet", "Deployment", "StatefulSet"];
+/// Changes of one workload's template that the API server took, and that somebody took back, before a restart
+/// has failed.
+const MOST_CHANGES: u32 = 2;
 /// Reasons of a pod that do not speak against the restart of its workload.
 const OPEN: [Reason; 7] = [
     Reason::Linked,
@@ -70,7 +73,7 @@ pub struct Decision {
 pub fn candidates(situation: &Situation) -> BTreeSet<Key> {
     let mut needs: BTreeMap<Key, bool> = BTreeMap::new();
     let mut closed: BTreeSet<Key> = BTreeSet::new();
-    for link in situation.links.iter().filter(|l| KINDS.contains(&l.pod.workload.kind.as_str())) {
+    for link in situation.links.iter().filter(|l| l.pod.workload.restarts()) {
         let key = Key { namespace: link.pod.namespace.to_string(), workload: (*link.pod.workload).clone() };
         if !OPEN.contains(&link.reason) {
             closed.insert(key.clone());
@@ -144,9 +147,13 @@ pub fn decide(situation: &Situation, seen: &Seen) -> Decision {
     match situation.last {
         Some(last) if last.state == RestartState::Restarting => follow(last, situation, seen),
         Some(last) if is_stopped(situation) => {
-            let message = advised(
-                format!("Stopped: {} did not become ready with agent {}", Key::of(last), last.agent_version),
-                Reason::RestartFailed,
+            let message = situation.failure.map_or_else(
+                || {
+                    let (key, version) = (Key::of(last), &last.agent_version);
+                    let cause = format!("Stopped: {key} did not become ready with agent {version}");
+                    advised(cause, Reason::RestartFailed)
+                },
+                str::to_owned,
             );
             keep(situation, Wanted::new(Truth::False, Reason::RestartFailed, message))
         }
@@ -205,7 +212,7 @@ fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision 
         (last.ready, last.progress_time) = (facts.ready, Time(situation.now));
     }
     if situation.now > after(last.progress_time.0, DEADLINE) {
-        return fail(&last, facts, situation);
+        return failed(&last, situation, words::no_progress(&last, facts));
     }
     let condition =
         on(&format!("{} of {} updated pods are ready", if begun { facts.ready } else { 0 }, facts.desired));
@@ -213,7 +220,7 @@ fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision 
 }
 
 /// What becomes of a restart that is decided and not begun, where it does not just go on: something else is
-/// next, or it waits.
+/// next, it waits, or it was begun already and taken back.
 fn not_begun(
     key: &Key,
     begun: bool,
@@ -226,6 +233,10 @@ fn not_begun(
     if situation.suspended || !situation.enabled || last.agent_version != situation.version {
         return Some(next(&Situation { last: None, ..situation.clone() }, seen));
     }
+    let changes = situation.changes.get(key).copied().unwrap_or(0);
+    if changes >= MOST_CHANGES {
+        return Some(failed(last, situation, words::taken_back(key, facts, changes)));
+    }
     let why = fit(key, facts, situation, seen).err()?;
     let condition = Wanted::new(Truth::False, Reason::RestartBlocked, format!("{key} is waiting: {why}."));
     Some(Decision { last: None, patch: None, condition })
@@ -236,20 +247,8 @@ fn end(last: &RestartStatus, situation: &Situation, state: RestartState, conditi
     Decision { last: Some(last), patch: None, condition }
 }
 
-fn fail(last: &RestartStatus, facts: &WorkloadFacts, situation: &Situation) -> Decision {
-    let what = match facts.settled {
-        _ if facts.restarted_for.as_deref() != Some(&last.agent_version) => {
-            "the operator could not patch it; see the operator log".to_owned()
-        }
-        true => {
-            "its pods are ready but have no agent; check that the fleetprof webhook is running".to_owned()
-        }
-        false => format!("{} of {} updated pods are ready", facts.ready, facts.desired),
-    };
-    let message = advised(
-        format!("Stopped: {} was restarted but made no progress for {DEADLINE:#}: {what}", Key::of(last)),
-        Reason::RestartFailed,
-    );
+fn failed(last: &RestartStatus, situation: &Situation, cause: String) -> Decision {
+    let message = advised(cause, Reason::RestartFailed);
     let last = RestartStatus { failed_generation: situation.generation, ..last.clone() };
     end(&last, situation, RestartState::Failed, Wanted::new(Truth::False, Reason::RestartFailed, message))
 }
@@ -259,7 +258,7 @@ fn next(situation: &Situation, seen: &Seen) -> Decision {
     let all = candidates(situation);
     let idle = |reason: Reason, message: String| keep(situation, Wanted::new(Truth::False, reason, message));
     if all.is_empty() {
-        return idle(Reason::UpToDate, format!("All workloads have agent {}.", situation.version));
+        return idle(Reason::UpToDate, words::up_to_date(situation));
     }
     let n = all.len();
     if !situation.enabled {

@@ -110,6 +110,7 @@ fn deployment(found: &Deployment) -> WorkloadFacts {
         ready: (updated - (n(status.replicas) - available)).max(0),
         desired,
         restarted_for: restarted_for(&spec.template),
+        changed_by: changed_by(found),
         selector: spec.selector,
     }
 }
@@ -133,6 +134,7 @@ fn stateful_set(found: &StatefulSet) -> WorkloadFacts {
         ready: if one_revision { ready } else { (updated - (status.replicas - ready)).max(0) },
         desired,
         restarted_for: restarted_for(&spec.template),
+        changed_by: changed_by(found),
         selector: spec.selector,
     }
 }
@@ -149,6 +151,7 @@ fn daemon_set(found: &DaemonSet) -> WorkloadFacts {
         ready: (updated - (desired - status.number_ready)).max(0),
         desired,
         restarted_for: restarted_for(&spec.template),
+        changed_by: changed_by(found),
         selector: spec.selector,
     }
 }
@@ -156,6 +159,17 @@ fn daemon_set(found: &DaemonSet) -> WorkloadFacts {
 fn unfit<K: Resource>(object: &K, why: Option<&str>) -> Option<String> {
     let deleted = object.meta().deletion_timestamp.is_some().then_some("it is being deleted");
     deleted.or(why).map(str::to_owned)
+}
+
+/// Who else than fleetprof wrote the pod template last.
+fn changed_by<K: Resource>(object: &K) -> Option<String> {
+    let managers = object.meta().managed_fields.iter().flatten();
+    let others = managers.filter(|entry| {
+        entry.subresource.as_deref().unwrap_or_default().is_empty()
+            && entry.manager.as_deref() != Some(names::FIELD_MANAGER)
+            && entry.fields_v1.as_ref().is_some_and(|f| f.0.pointer("/f:spec/f:template").is_some())
+    });
+    others.max_by_key(|entry| entry.time.as_ref().map(|t| t.0))?.manager.clone()
 }
 
 fn restarted_for(template: &PodTemplateSpec) -> Option<String> {
@@ -242,6 +256,23 @@ mod tests {
                 && daemon("RollingUpdate").unfit.is_none()
                 && daemon("OnDelete").unfit.is_some()
         );
+    }
+
+    #[test]
+    fn who_else_changed_a_workload_last_is_known_by_name() {
+        let entry = |manager: &str, time: &str, subresource: &str| json!({"manager": manager, "time": time, "subresource": subresource, "operation": "Update", "fieldsV1": {"f:spec": {"f:template": {}}}});
+        let managers = json!([
+            entry("helm", "2026-01-01T00:00:00Z", ""),
+            entry("db-operator", "2026-01-02T00:00:00Z", ""),
+            entry(names::FIELD_MANAGER, "2026-01-03T00:00:00Z", ""),
+            entry("kube-controller-manager", "2026-01-04T00:00:00Z", "status"),
+            {"manager": "autoscaler", "time": "2026-01-05T00:00:00Z", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+        ]);
+        let found: Deployment = of(json!({
+            "metadata": {"name": "a", "managedFields": managers},
+            "spec": {"selector": {}, "template": {}},
+        }));
+        assert_eq!(deployment(&found).changed_by.as_deref(), Some("db-operator"));
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub struct Restarts {
 struct Memory {
     looked: Timestamp,
     decision: Decision,
+    generation: Option<i64>,
+    /// Changes of templates that were taken, of workloads that were not restarted yet.
+    changes: HashMap<Key, u32>,
 }
 
 impl Restarts {
@@ -57,13 +60,20 @@ impl Restarts {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
     }
 
-    fn remember(&self, uid: &str, looked: Timestamp, decision: Decision) {
+    fn remember(&self, uid: &str, known: Memory) {
+        let looked = known.looked;
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         if !memory.contains_key(uid) {
             // Policies that are gone are looked at no more.
             memory.retain(|_, m| looked.duration_since(m.looked) < FORGET);
         }
-        memory.insert(uid.to_owned(), Memory { looked, decision });
+        memory.insert(uid.to_owned(), known);
+    }
+
+    fn note_change(&self, uid: &str, key: &Key) {
+        if let Some(known) = self.memory.lock().unwrap_or_else(PoisonError::into_inner).get_mut(uid) {
+            *known.changes.entry(key.clone()).or_default() += 1;
+        }
     }
 
     fn forget(&self, uid: &str) {
@@ -122,6 +132,7 @@ pub async fn next(
     }
     // One in a state of a newer version is decided again, by what the pod templates say.
     let known = policy.status.and_then(|s| s.restart.as_ref()).filter(|r| r.state != RestartState::Unknown);
+    let mut changes = changes(before.as_ref(), policy.generation);
     let situation = Situation {
         now,
         enabled: context.restarts.enabled,
@@ -132,6 +143,8 @@ pub async fn next(
         pinned: policy.spec.agent.image.is_some(),
         links,
         agents: observed.agents,
+        failure: failure(policy.status),
+        changes: &changes,
         last: before.as_ref().map_or(known, |m| m.decision.last.as_ref()),
     };
     let looked = look::at(&restart::looks(&situation), context).await.inspect_err(|error| {
@@ -139,7 +152,11 @@ pub async fn next(
     });
     let Ok(found) = looked else { return Next::Unknown };
     let decision = restart::decide(&situation, &found.seen);
-    context.restarts.remember(policy.uid, now, decision.clone());
+    if let Some(done) = decision.last.as_ref().filter(|last| last.state == RestartState::Restarted) {
+        changes.remove(&Key::of(done));
+    }
+    let (decided, generation) = (decision.clone(), policy.generation);
+    context.restarts.remember(policy.uid, Memory { looked: now, decision: decided, generation, changes });
     let announce = is_announced(before.as_ref().map(|m| &m.decision), &decision);
     Next::Decided { patch: patch_now(&decision, known, found), announce, decision }
 }
@@ -159,6 +176,19 @@ fn patch_now(
     let key = decision.patch.clone().filter(|_| written)?;
     let identity = found.identities.remove(&key)?;
     Some((key, identity))
+}
+
+/// Who has edited the policy wants another try.
+fn changes(before: Option<&Memory>, generation: Option<i64>) -> HashMap<Key, u32> {
+    before.filter(|m| m.generation == generation).map(|m| m.changes.clone()).unwrap_or_default()
+}
+
+/// What was said of the restart that has failed, so that its cause stays to be read.
+fn failure(status: Option<&ProfilingPolicyStatus>) -> Option<&str> {
+    let conditions = status.into_iter().flat_map(|status| &status.conditions);
+    let mut failed =
+        conditions.filter(|c| c.type_ == restart::CONDITION && c.reason == Reason::RestartFailed.as_str());
+    failed.next().map(|c| c.message.as_str())
 }
 
 /// Whether both speak of the same restart; times are cut when they are stored.
@@ -192,6 +222,7 @@ async fn patch(policy: &PolicyView<'_>, key: &Key, identity: &Identity, context:
     });
     match look::patch(key, &body, context).await {
         Ok(()) => {
+            context.restarts.note_change(policy.uid, key);
             let note =
                 format!("Restarting {key} for policy {} so that its pods get agent {version}.", policy.name);
             let workload = ObjectReference {

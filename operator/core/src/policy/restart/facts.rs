@@ -55,6 +55,8 @@ pub struct WorkloadFacts {
     pub desired: i32,
     /// The agent version that its template was restarted for.
     pub restarted_for: Option<String>,
+    /// Who else changed it last, as the API server calls them.
+    pub changed_by: Option<String>,
     /// The pods that it takes for its own: anybody who may create pods can make one that names it as its
     /// controller.
     pub selector: LabelSelector,
@@ -103,6 +105,11 @@ pub struct Situation<'a> {
     pub links: &'a [PodLink],
     /// Agents that report, by pod UID.
     pub agents: &'a HashMap<String, AgentFacts>,
+    /// How often the API server took a change of a workload's template that did not end in a restart, as far
+    /// as this leader knows.
+    pub changes: &'a HashMap<Key, u32>,
+    /// What the condition says of a restart that has failed.
+    pub failure: Option<&'a str>,
     /// The last restart.
     pub last: Option<&'a RestartStatus>,
 }
