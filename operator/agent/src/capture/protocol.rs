@@ -369,8 +369,14 @@ mod tests {
     #[test]
     fn a_slice_event_says_its_kind() {
         let slice = SliceId::new(ProfileKind::Wall, 3);
-        let event =
-            Event::Slice(SliceWritten { slice, bytes: 5, samples: 1, start_nanos: 2, duration_nanos: 3 });
+        let event = Event::Slice(SliceWritten {
+            slice,
+            bytes: 5,
+            samples: 1,
+            start_nanos: 2,
+            duration_nanos: 3,
+            cover: None,
+        });
         let text = serde_json::to_string(&event).unwrap();
         assert!(text.starts_with(r#"{"slice":{"seq":3,"kind":"wall","bytes":5,"#), "{text}");
         assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
@@ -383,6 +389,7 @@ mod tests {
             message: "m".into(),
             samples: 0,
             slices: 0,
+            cover: None,
         });
         let text = serde_json::to_string(&event).unwrap();
         assert_eq!(text, r#"{"failed":{"reason":"NoSamples","message":"m","samples":0,"slices":0}}"#);

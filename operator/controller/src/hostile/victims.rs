@@ -152,7 +152,7 @@ fn gateway_router() -> axum::Router {
         fleet: fleet.clone(),
         identify: Arc::new(Tokens),
         tickets: Arc::new(Tickets::new(&[1; 32])),
-        sink: Arc::new(Nowhere),
+        sink: Arc::new(Discard),
         metrics: GatewayMetrics::register(&mut Registry::default(), &fleet),
         clock: system_clock(),
     }))
@@ -173,9 +173,9 @@ impl Identify for Tokens {
     }
 }
 
-struct Nowhere;
+struct Discard;
 
-impl SliceSink for Nowhere {
+impl SliceSink for Discard {
     fn put_slice<'a>(
         &'a self,
         _: &'a CaptureScope,

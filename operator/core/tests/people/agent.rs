@@ -94,5 +94,9 @@ fn report(order: &Order, state: CaptureState, slices: u32, problem: Option<Reaso
         ended_at: None,
         cpu_percent: None,
         memory_percent: None,
+        processes: None,
+        profiled_ms: None,
+        used_ms: None,
+        note: None,
     }
 }

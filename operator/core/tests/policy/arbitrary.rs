@@ -143,7 +143,8 @@ proptest! {
     fn no_time_breaks_a_restart(status in status(), now in instant(), since in instant()) {
         let situation = restart::Situation {
             now, since, last: status.restart.as_ref(), version: "0.1.0", generation: Some(3), enabled: true,
-            suspended: false, pinned: false, links: &[], agents: &HashMap::new(),
+            suspended: false, pinned: false, links: &[], agents: &HashMap::new(), changes: &HashMap::new(),
+            failure: None,
         };
         let facts = restart::WorkloadFacts { restarted_for: Some("0.1.0".into()), ..restart::WorkloadFacts::default() };
         let workloads = restart::looks(&situation).into_iter().map(|key| (key, Some(facts.clone()))).collect();
