@@ -280,14 +280,19 @@ async fn runs_of_a_cron_job_are_one_workload_and_a_rollout_of_argo_has_revisions
             && session["spec"]["labels"]["revision"] == "66",
         "{session:#}"
     );
-    for (kind, name) in [("CronJob", "tick"), ("Rollout", "pay")] {
-        let target = json!({"workload": {"kind": kind, "name": name}});
-        place.apply(&object(
-            "ProfileSession",
-            &place.namespace,
-            &format!("of-{name}"),
-            &json!({"target": target}),
-        ))?;
+    let me = place.kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])?;
+    for (kind, name, pods) in [("CronJob", "tick", 3), ("Rollout", "pay", 1)] {
+        let spec = json!({"target": {"workload": {"kind": kind, "name": name}}, "duration": "10s", "startDeadline": "5s",
+            "requestedBy": {"username": me, "groups": ["system:masters"]}});
+        let session = format!("of-{name}");
+        place.apply(&object("ProfileSession", &place.namespace, &session, &spec))?;
+        let workload = format!("{kind}/{name}");
+        let all_of_it = |s: &Value| {
+            s["targets"].as_array().is_some_and(|targets| {
+                targets.len() == pods && targets.iter().all(|target| target["workload"] == workload.as_str())
+            })
+        };
+        place.until("ProfileSession", &session, 20, all_of_it).await?;
     }
     place.forget()
 }
