@@ -94,6 +94,15 @@ pub enum RevisionObject {
 }
 
 impl PodFacts {
+    /// Whether the pod is of this workload, or of this Job or ReplicaSet of it. The kind is compared in any case,
+    /// as labels write it.
+    #[must_use]
+    pub fn is_of(&self, kind: &str, name: &str) -> bool {
+        let same = |of_kind: &str, of_name: &str| of_kind.eq_ignore_ascii_case(kind) && of_name == name;
+        same(&self.workload.kind, &self.workload.name)
+            || self.owner.as_deref().is_some_and(|owner| same(&owner.kind, &owner.name))
+    }
+
     /// Name of the Job that controls the pod; the workload may be what owns the Job.
     #[must_use]
     pub fn job(&self) -> Option<&str> {
@@ -266,6 +275,22 @@ mod tests {
         ];
         for (name, workload) in cases {
             assert_eq!(of("batch/v1", "Job", name, json!({})), workload);
+        }
+    }
+
+    #[test]
+    fn a_pod_is_of_its_workload_and_of_the_run_or_revision_in_between() {
+        let job = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "tick-29930536"});
+        let pod = pod(job, json!({}));
+        let cases = [
+            ("CronJob", "tick", true),
+            ("cronjob", "tick", true),
+            ("Job", "tick-29930536", true),
+            ("Job", "tick", false),
+            ("CronJob", "tick-29930536", false),
+        ];
+        for (kind, name, is_of) in cases {
+            assert_eq!(pod.is_of(kind, name), is_of, "{kind}/{name}");
         }
     }
 

@@ -89,8 +89,7 @@ fn select(session: &ProfileSession, observed: &Observed) -> Result<Vec<Arc<PodFa
         return Ok(all().collect());
     };
     if let Some(w) = workload {
-        let found: Vec<_> =
-            all().filter(|p| p.workload.kind == w.kind && p.workload.name == w.name).collect();
+        let found: Vec<_> = all().filter(|p| p.is_of(&w.kind, &w.name)).collect();
         if found.is_empty() {
             let message = advised(
                 format!("No pod in this namespace belongs to {}/{}", w.kind, w.name),

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::link::PodLink;
-use crate::pod::{PodFacts, Workload};
+use crate::pod::Workload;
 
 /// Labels of an alert or a sample.
 pub type Labels = BTreeMap<String, String>;
@@ -166,7 +166,7 @@ pub fn places<'a>(
         TYPED.iter().filter_map(|(name, kind)| Some((meant.get(name)?, meant.get(kind)?))).collect();
     let kinds: Vec<(&str, &str)> =
         KINDS.iter().filter_map(|(name, kind)| Some((meant.get(name)?, *kind))).collect();
-    let workloads = of(&here, |l| kinds.iter().chain(&typed).any(|(name, kind)| is_of(&l.pod, kind, name)));
+    let workloads = of(&here, |l| kinds.iter().chain(&typed).any(|(name, kind)| l.pod.is_of(kind, name)));
     if !workloads.is_empty() {
         return workloads;
     }
@@ -176,13 +176,6 @@ pub fn places<'a>(
     let carries =
         |l: &PodLink, app: &str| APP_LABELS.iter().any(|k| l.pod.labels.get(*k).is_some_and(|v| v == app));
     of(&here, |l| apps.iter().any(|app| l.pod.workload.name == *app || carries(l, app)))
-}
-
-/// Whether the pod is of the workload, or of the Job or ReplicaSet, with this kind and name.
-fn is_of(pod: &PodFacts, kind: &str, name: &str) -> bool {
-    let same = |of_kind: &str, of_name: &str| of_kind.eq_ignore_ascii_case(kind) && of_name == name;
-    same(&pod.workload.kind, &pod.workload.name)
-        || pod.owner.as_deref().is_some_and(|owner| same(&owner.kind, &owner.name))
 }
 
 fn of_pods<'a, F: Fn(&str) -> Option<&'a str>>(meant: &Meant<F>, here: &[&PodLink]) -> BTreeSet<Place> {
