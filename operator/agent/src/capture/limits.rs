@@ -47,7 +47,7 @@ impl Progress {
         *self.cover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same, anew.
+    /// The same, again.
     pub fn set_cover(&self, cover: Cover) {
         *self.cover.lock().unwrap_or_else(PoisonError::into_inner) = Some(cover);
     }

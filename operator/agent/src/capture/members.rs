@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 /// Most processes of a container that are captured at a time.
 pub const MAX_PROCESSES: usize = 16;
 
-/// A process and the program that it runs: another program in the same process is captured anew.
+/// A process and the program that it runs: another program in the same process is captured again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     /// The process.

@@ -104,7 +104,7 @@ pub async fn orders(agent: Rc<Agent>) -> anyhow::Error {
             Err(CallError::Credential(never @ CredentialError::Never(_))) => return never.into(),
             Err(error) => {
                 have = None;
-                // Perhaps a leader that has not heard of this agent: it gives orders to those alone whose
+                // Perhaps a leader that has not seen this agent: it gives orders to those alone whose
                 // containers it knows.
                 agent.beat.notify_one();
                 tokio::time::sleep(failed("polling for orders failed", &mut backoff, &error)).await;

@@ -36,7 +36,7 @@ impl Agent {
     }
 }
 
-/// The agents of one pod, in the order in which they were first heard of.
+/// The agents of one pod, in the order in which they were first seen.
 #[derive(Debug, Default)]
 pub(super) struct Crew(Vec<Agent>);
 
@@ -90,7 +90,7 @@ impl Crew {
             let can = lists || is_sidecar(beat) || container_id.is_empty();
             can.then_some((reporter == Some(beat.instance.as_str()), lists, is_sidecar(beat)))
         };
-        // Of equals the one that was heard of first, so that one that appears takes nothing over.
+        // Of equals the one that was seen first, so that one that appears takes nothing over.
         let ranked = self.0.iter().rev().filter_map(|agent| Some((rank(&agent)?, agent)));
         ranked.max_by_key(|(rank, _)| *rank).map(|(_, agent)| agent.view.heartbeat.instance.as_str())
     }

@@ -65,7 +65,7 @@ impl Fleet {
         Self(Arc::new(Inner { state: Mutex::default(), wakeups: Wakeups::default(), changes }))
     }
 
-    /// The agents of a pod, while they report; the one that was heard of first is first.
+    /// The agents of a pod, while they report; the one that was seen first is first.
     #[must_use]
     pub fn agents_of(&self, pod_uid: &str) -> Vec<Arc<AgentView>> {
         self.state().agents_of(pod_uid)

@@ -42,7 +42,7 @@ pub(in crate::gateway) enum Admission {
 pub(super) enum Look {
     /// It is not known yet which captures are open.
     NotSynced,
-    /// The agent was not heard of yet, so that nobody knows what it sees.
+    /// The agent was not seen yet, so that nobody knows what it sees.
     Stranger,
     /// These orders.
     Orders(OrderList),

@@ -41,7 +41,7 @@ async fn each_attached_agent_is_told_the_orders_of_the_container_that_it_sees() 
     says(&rig, &agent("two", AgentMode::Ephemeral, &["c2"])).await;
     open(&rig, "first", "c1");
     open(&rig, "second", "c2");
-    open(&rig, "nobody's", "c3");
+    open(&rig, "unseen", "c3");
     assert_eq!(
         (told(&rig, "one").await, told(&rig, "two").await),
         (vec!["first".into()], vec!["second".into()])
