@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fleetprof_core::trigger::alert::{Alert, KNOWN, Notification, Told};
+use fleetprof_core::trigger::alert::{Alert, KNOWN, Notification, Rules, Told};
 use fleetprof_core::trigger::promql;
 use fleetprof_core::trigger::reach::Reach;
 use fleetprof_core::trigger::rollout::Revision;
@@ -31,6 +31,8 @@ const REFUSED: SignedDuration = SignedDuration::from_secs(60);
 const REFUSAL_KNOWN: SignedDuration = SignedDuration::from_hours(1);
 /// An event about alerts that lead nowhere is written at most so often for each cause.
 const NOWHERE: SignedDuration = SignedDuration::from_mins(30);
+/// Matchers of so many policies are kept compiled.
+const MAX_RULES: usize = 1_000;
 /// Revisions are forgotten as a whole at this many.
 const MAX_REVISIONS: usize = 10_000;
 
@@ -52,6 +54,8 @@ struct State {
     created: Vec<(Timestamp, Arc<ProfileSession>)>,
     told: HashSet<(String, String, String)>,
     alerts: Vec<Told>,
+    /// By uid of the policy, with its generation.
+    rules: HashMap<String, (i64, Arc<Rules>)>,
     revisions: HashMap<Revision, Timestamp>,
     queries: HashMap<String, Arc<KnownQueries>>,
 }
@@ -99,9 +103,28 @@ impl Memory {
         !lately
     }
 
-    /// Forgets the runs of a policy without triggers.
+    /// Forgets the runs and the matchers of a policy without triggers.
     pub(super) fn forget(&self, policy: &PolicyView<'_>) {
-        self.state().levels.remove(policy.uid);
+        let mut state = self.state();
+        state.levels.remove(policy.uid);
+        state.rules.remove(policy.uid);
+    }
+
+    /// The compiled matchers of a policy, compiled once for each generation.
+    pub(super) fn rules(&self, policy: &PolicyView<'_>) -> Arc<Rules> {
+        let generation = policy.generation.unwrap_or_default();
+        let known = self.state().rules.get(policy.uid).filter(|(of, _)| *of == generation).cloned();
+        if let Some((_, rules)) = known {
+            return rules;
+        }
+        // Not under the lock: it may take a while.
+        let rules = Arc::new(Rules::of(policy));
+        let mut state = self.state();
+        if state.rules.len() >= MAX_RULES {
+            state.rules.clear();
+        }
+        state.rules.insert(policy.uid.to_owned(), (generation, rules.clone()));
+        rules
     }
 
     /// Two firings never look at the same past: whoever holds this decides and creates alone.
@@ -206,6 +229,9 @@ fn is_known(told: &Told, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use fleetprof_crds::ProfilingPolicy;
+    use serde_json::json;
+
     use super::*;
 
     fn at(seconds: i64) -> Timestamp {
@@ -256,5 +282,26 @@ mod tests {
             [true, false, true]
         );
         assert!(told(Reach::NoNamespace, 1));
+    }
+
+    #[test]
+    fn matchers_are_compiled_once_for_each_generation() {
+        let memory = Memory::default();
+        let policy = |generation: i64, matcher: &str| -> ProfilingPolicy {
+            serde_json::from_value(json!({
+                "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfilingPolicy",
+                "metadata": {"name": "p", "namespace": "shop", "uid": "u", "generation": generation},
+                "spec": {"selector": {}, "triggers": {"alerts": [{"matchers": [matcher]}]}},
+            }))
+            .unwrap()
+        };
+        let rules = |policy: &ProfilingPolicy| memory.rules(&policy.into());
+        let first = rules(&policy(1, "a=~\"b.*\""));
+        assert!(Arc::ptr_eq(&first, &rules(&policy(1, "a=~\"b.*\""))));
+        let edited = rules(&policy(2, "a=~\"(\""));
+        assert!(!Arc::ptr_eq(&first, &edited));
+        assert_eq!((first.problems.len(), edited.problems.len()), (0, 1));
+        memory.forget(&(&policy(2, "")).into());
+        assert!(memory.state().rules.is_empty());
     }
 }

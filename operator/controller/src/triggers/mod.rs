@@ -86,7 +86,8 @@ pub async fn look(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, co
 
 /// Writes whether the triggers can do what they say.
 pub fn fill(policy: &PolicyView<'_>, status: &mut ProfilingPolicyStatus, now: Timestamp, context: &Context) {
-    verdict::fill(policy, status, context.setup, &context.memory.queries(policy), now);
+    let Context { memory, setup, .. } = context;
+    verdict::fill(policy, status, *setup, &memory.rules(policy), &memory.queries(policy), now);
 }
 
 /// What fires by what is known already.
@@ -95,7 +96,7 @@ fn known(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, context: &C
     let heard = heard(policy, links, &**agents);
     let mut firings = memory.levels(policy.uid, now, |levels| levels.firings(policy, links, &heard));
     if !policy.spec.triggers.alerts.is_empty() {
-        firings.extend(alert::firings(policy, links, &memory.alerts(now), now));
+        firings.extend(alert::firings(policy, &memory.rules(policy), links, &memory.alerts(now), now));
     }
     if !policy.spec.triggers.prom_ql.is_empty() {
         firings.extend(promql::firings(policy, links, &memory.queries(policy), now));

@@ -147,36 +147,55 @@ fn is_in_range(starts_at: Timestamp, now: Timestamp) -> bool {
     (before(now, OLDEST)..=after(now, AHEAD)).contains(&starts_at)
 }
 
-/// What is wrong with the matchers of `spec.triggers.alerts`, as sentences that begin with the field.
-#[must_use]
-pub fn problems(policy: &PolicyView) -> Vec<String> {
-    let rules = policy.spec.triggers.alerts.iter().enumerate();
-    let of_rule =
-        rules.flat_map(|(n, rule)| rule.matchers.iter().enumerate().map(move |(m, text)| (n, m, text)));
-    of_rule
-        .filter_map(|(n, m, text)| {
-            Matcher::parse(text).err().map(|why| format!("spec.triggers.alerts[{n}].matchers[{m}]: {why}"))
-        })
-        .collect()
+/// The compiled matchers of `spec.triggers.alerts`. A policy may have hundreds of patterns, so they are
+/// compiled once for each generation of it.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Those of each trigger; `None` where one of them is invalid.
+    matchers: Vec<Option<Vec<Matcher>>>,
+    /// What is wrong with them, as sentences that begin with the field.
+    pub problems: Vec<String>,
+}
+
+impl Rules {
+    /// Compiles the matchers of a policy.
+    #[must_use]
+    pub fn of(policy: &PolicyView) -> Self {
+        let mut rules = Self::default();
+        for (n, rule) in policy.spec.triggers.alerts.iter().enumerate() {
+            let mut matchers = Some(Vec::new());
+            for (m, text) in rule.matchers.iter().enumerate() {
+                match Matcher::parse(text) {
+                    Ok(matcher) => matchers.iter_mut().for_each(|all| all.push(matcher.clone())),
+                    Err(why) => {
+                        matchers = None;
+                        rules.problems.push(format!("spec.triggers.alerts[{n}].matchers[{m}]: {why}"));
+                    }
+                }
+            }
+            rules.matchers.push(matchers);
+        }
+        rules
+    }
 }
 
 /// The firings of the alerts that a policy asks for, on its linked workloads. The first rule that an alert
 /// passes counts.
 #[must_use]
-pub fn firings(policy: &PolicyView, links: &[PodLink], alerts: &[Told], now: Timestamp) -> Vec<Firing> {
+pub fn firings(
+    policy: &PolicyView,
+    rules: &Rules,
+    links: &[PodLink],
+    alerts: &[Told],
+    now: Timestamp,
+) -> Vec<Firing> {
     let tried = |told: &Told| now.duration_since(told.at) < TRIED;
     if !alerts.iter().any(tried) {
         return Vec::new();
     }
-    let rules: Vec<(&AlertTrigger, Vec<Matcher>)> = policy
-        .spec
-        .triggers
-        .alerts
-        .iter()
-        .filter_map(|rule| {
-            Some((rule, rule.matchers.iter().map(|m| Matcher::parse(m)).collect::<Result<Vec<_>, _>>().ok()?))
-        })
-        .collect();
+    let compiled = policy.spec.triggers.alerts.iter().zip(&rules.matchers);
+    let rules: Vec<(&AlertTrigger, &Vec<Matcher>)> =
+        compiled.filter_map(|(rule, matchers)| Some((rule, matchers.as_ref()?))).collect();
     let mut found: Vec<Vec<Found<&Told>>> = rules.iter().map(|_| Vec::new()).collect();
     let mut in_order: Vec<&Told> = alerts.iter().collect();
     in_order.sort_by(|a, b| a.alert.fingerprint.cmp(&b.alert.fingerprint));

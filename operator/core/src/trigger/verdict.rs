@@ -31,6 +31,7 @@ pub fn fill(
     policy: &PolicyView,
     status: &mut ProfilingPolicyStatus,
     setup: Setup,
+    rules: &alert::Rules,
     known: &HashMap<String, Known>,
     now: Timestamp,
 ) {
@@ -38,10 +39,16 @@ pub fn fill(
         status.conditions.retain(|c| c.type_ != TYPE);
         return;
     }
-    conditions::set(&mut status.conditions, TYPE, wanted(policy, setup, known), policy.generation, now);
+    conditions::set(
+        &mut status.conditions,
+        TYPE,
+        wanted(policy, setup, rules, known),
+        policy.generation,
+        now,
+    );
 }
 
-fn wanted(policy: &PolicyView, setup: Setup, known: &HashMap<String, Known>) -> Wanted {
+fn wanted(policy: &PolicyView, setup: Setup, rules: &alert::Rules, known: &HashMap<String, Known>) -> Wanted {
     let bad = |reason, problems: &[String]| {
         Wanted::new(Truth::False, reason, cut(&problems.join(" "), MAX_MESSAGE))
     };
@@ -49,7 +56,7 @@ fn wanted(policy: &PolicyView, setup: Setup, known: &HashMap<String, Known>) -> 
         promql::problems(policy, known).into_iter().partition(|(_, invalid)| *invalid);
     let words = |problems: Vec<(String, bool)>| problems.into_iter().map(|(p, _)| format!("{p}."));
     let malformed: Vec<String> =
-        alert::problems(policy).into_iter().map(|p| format!("{p}.")).chain(words(invalid)).collect();
+        rules.problems.iter().map(|p| format!("{p}.")).chain(words(invalid)).collect();
     if !malformed.is_empty() {
         return bad(Reason::InvalidSpec, &malformed);
     }

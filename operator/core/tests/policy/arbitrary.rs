@@ -70,6 +70,9 @@ fn specs() -> impl Strategy<Value = Value> {
         json!({"schedule": {"every": "10m", "duration": "30s"}, "triggers": triggers}),
         json!({"schedule": {"every": "168h", "duration": "30s"}, "triggers": triggers}),
         json!({"schedule": {"preset": "Maximum", "duration": "10s"}}),
+        json!({"schedule": {"cron": "*/5 * * * *", "timeZone": "Pacific/Apia"}, "triggers": triggers}),
+        json!({"schedule": {"cron": "0 0 29 2 *", "timeZone": "Europe/Berlin"}}),
+        json!({"schedule": {"cron": "0 0 30 2 *"}}),
     ])
 }
 
@@ -130,7 +133,7 @@ proptest! {
         let told: Vec<alert::Told> = (0..).zip(alerts).map(|(n, (at, starts_at))| {
             alert::Told { at, alert: alert::Alert { labels: labels.clone(), fingerprint: format!("{n}"), starts_at } }
         }).collect();
-        let mut firings = alert::firings(&view, &links, &told, now);
+        let mut firings = alert::firings(&view, &alert::Rules::of(&view), &links, &told, now);
         let asked = rollout::questions(&view, &links, now);
         firings.extend(rollout::firings(&view, &links, &asked.into_iter().map(|r| (r, revision)).collect(), now));
         let sessions: Vec<Arc<ProfileSession>> = sessions.into_iter().map(Arc::new).collect();

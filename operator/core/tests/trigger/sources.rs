@@ -8,6 +8,10 @@ fn alert_of(name: &str, labels: &[(&str, &str)], print: &str) -> Alert {
     Alert { labels, fingerprint: print.into(), starts_at: at(0) }
 }
 
+fn rules(world: &World) -> alert::Rules {
+    alert::Rules::of(&(&world.policy).into())
+}
+
 #[test]
 fn an_alert_finds_its_workload_by_namespace_and_pod_workload_or_app() {
     let mut labelled = link("web-1", "web");
@@ -47,6 +51,7 @@ fn an_alert_that_is_repeated_starts_no_second_session_even_after_the_cooldown() 
     let tell = |world: &mut World, second, alert: Alert| {
         let firings = alert::firings(
             &(&world.policy).into(),
+            &rules(world),
             &world.links,
             &[Told { at: at(second), alert }],
             at(second),
@@ -91,7 +96,8 @@ fn alerts_of_several_pods_are_one_firing_that_captures_as_many_as_the_policy_say
     let (mut starts, mut held) = (vec![], 0);
     for second in (5..700).step_by(5) {
         let known: Vec<Told> = told.iter().filter(|t| t.at <= at(second)).cloned().collect();
-        let firings = alert::firings(&(&world.policy).into(), &world.links, &known, at(second));
+        let firings =
+            alert::firings(&(&world.policy).into(), &rules(&world), &world.links, &known, at(second));
         let admitted = world.admit(second, firings);
         held += admitted.held.len();
         starts.extend(
@@ -103,7 +109,7 @@ fn alerts_of_several_pods_are_one_firing_that_captures_as_many_as_the_policy_say
         (vec![(5, "b".to_owned()), (65, "d".to_owned())], 0),
         "5 s: the second one was not known yet"
     );
-    let firings = alert::firings(&(&world.policy).into(), &world.links, &told, at(70));
+    let firings = alert::firings(&(&world.policy).into(), &rules(&world), &world.links, &told, at(70));
     let shop = firings.iter().find(|f| f.workload.name == "shop").unwrap();
     assert_eq!(shop.pods, ["b", "c"]);
     assert!(
@@ -111,11 +117,11 @@ fn alerts_of_several_pods_are_one_firing_that_captures_as_many_as_the_policy_say
             && shop.cause.ends_with("; 3 alerts are firing together")
     );
     assert!(
-        alert::firings(&(&world.policy).into(), &world.links, &told, at(700)).is_empty(),
+        alert::firings(&(&world.policy).into(), &rules(&world), &world.links, &told, at(700)).is_empty(),
         "not before Alertmanager repeats it"
     );
     let later = [&told[..], &[alert("c", "c3", 400)]].concat();
-    let firings = alert::firings(&(&world.policy).into(), &world.links, &later, at(405));
+    let firings = alert::firings(&(&world.policy).into(), &rules(&world), &world.links, &later, at(405));
     assert_eq!(
         world.admit(405, firings).create.len(),
         1,
@@ -127,7 +133,7 @@ fn alerts_of_several_pods_are_one_firing_that_captures_as_many_as_the_policy_say
 fn matchers_that_cannot_be_read_are_named_with_their_field() {
     let world =
         World::new(json!({"alerts": [{"matchers": ["a=b"]}, {"matchers": ["a=b", "c=~\"(\""]}]}), vec![]);
-    let problems = alert::problems(&(&world.policy).into());
+    let problems = rules(&world).problems;
     assert_eq!(problems.len(), 1);
     assert!(
         problems[0].starts_with("spec.triggers.alerts[1].matchers[1]: invalid regular expression \"(\": "),
@@ -138,6 +144,7 @@ fn matchers_that_cannot_be_read_are_named_with_their_field() {
         &(&world.policy).into(),
         &mut status,
         verdict::Setup { receiver: true, prometheus: true },
+        &rules(&world),
         &HashMap::new(),
         at(0),
     );
@@ -289,7 +296,7 @@ fn a_query_fires_once_its_series_is_there_for_long_enough_and_its_problem_names_
     assert!(promql::firings(&(&world.policy).into(), &world.links, &known, at(900)).is_empty());
     let mut status = fleetprof_crds::ProfilingPolicyStatus::default();
     let mut said = |setup, known: &HashMap<String, promql::Known>| {
-        verdict::fill(&(&world.policy).into(), &mut status, setup, known, at(0));
+        verdict::fill(&(&world.policy).into(), &mut status, setup, &rules(&world), known, at(0));
         (status.conditions[0].reason.clone(), status.conditions[0].message.clone())
     };
     let there = verdict::Setup { receiver: false, prometheus: true };
