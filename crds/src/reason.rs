@@ -195,6 +195,11 @@ reasons! {
     Yielded => "",
     /// Too many recent targets failed; rounds are spaced out until one succeeds.
     FailureRate => "check status.recentSessions for the failures",
+    /// The namespace already has as many sessions that have not ended as an administrator allows.
+    TooManySessions => "wait until some of them end, delete those that nobody needs, or ask an administrator to \
+                        raise the chart value budgets.sessions",
+    /// A status held a time in the future; it counts as the current time from then on.
+    ClockWentBack => "check that the clocks of all nodes are synchronized",
     /// The session selects more pods than it can capture.
     TooManyTargets => "a session captures at most 50 targets: select fewer pods, or create multiple sessions",
     /// The spec is invalid.

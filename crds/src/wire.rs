@@ -15,8 +15,11 @@
 //! [`Order::profiles`] and [`slice_path`], so that agents and gateways of different versions do that together.
 //! Every request but `enroll` carries `Authorization: Bearer …`: a sidecar its projected token, an attached
 //! agent the credential that its ticket was exchanged for. Errors are [`ErrorReply`] with a fitting status
-//! code; 429 and 503 carry `Retry-After`. Reports are levels, not edges: a capture is reported in every
-//! heartbeat until the gateway lists it as settled, so nothing is lost when either side restarts.
+//! code; 429 and 503 carry `Retry-After`. Clocks differ between machines, so what matters is said as a
+//! duration that each side counts by its own clock: [`Order::start_within_ms`],
+//! [`CaptureReport::started_ago_ms`]. The absolute times beside them are for those who do not know these
+//! words. Reports are levels, not edges: a capture is reported in every heartbeat until the gateway lists it
+//! as settled, so nothing is lost when either side restarts.
 
 use std::fmt;
 
@@ -98,6 +101,10 @@ pub struct Heartbeat {
     /// Every capture that is not settled; at most 64.
     #[serde(default)]
     pub captures: Vec<CaptureReport>,
+    /// When it was sent by the clock of the agent's machine, milliseconds since 1970: tells how far clocks
+    /// are apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at_ms: Option<i64>,
 }
 
 /// A container as the agent sees it.
@@ -197,12 +204,18 @@ pub struct CaptureReport {
     /// Slices that the gateway has stored.
     #[serde(default)]
     pub uploaded: u32,
-    /// When sampling started, seconds since 1970.
+    /// When sampling started, seconds since 1970 by the clock of the agent's machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<i64>,
-    /// When sampling ended, seconds since 1970.
+    /// When sampling ended, seconds since 1970 by the clock of the agent's machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<i64>,
+    /// How long ago sampling started when the heartbeat was sent, in milliseconds. Goes before `started_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ago_ms: Option<u64>,
+    /// How long ago sampling ended when the heartbeat was sent, in milliseconds. Goes before `ended_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ago_ms: Option<u64>,
     /// Mean CPU use of the target during the capture, % of its limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<i32>,
@@ -308,8 +321,13 @@ pub struct Order {
     pub duration_ms: u64,
     /// Length of a slice, in milliseconds.
     pub slice_ms: u64,
-    /// Not started by then (seconds since 1970): answer `Skipped(StartDeadlineExceeded)`.
+    /// Not started by then (seconds since 1970 by the clock of the gateway's machine): answer
+    /// `Skipped(StartDeadlineExceeded)`.
     pub start_before: i64,
+    /// The same as a duration in milliseconds, counted from when the list of orders arrives. Goes before
+    /// `start_before`; 0 once the deadline has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_within_ms: Option<u64>,
     /// Stop it: answer with a final state.
     #[serde(default)]
     pub cancel: bool,
@@ -445,6 +463,7 @@ mod tests {
             duration_ms: 10_000,
             slice_ms: 10_000,
             start_before: 0,
+            start_within_ms: None,
             cancel: false,
         };
         Order { protocol: needs(&order), ..order }

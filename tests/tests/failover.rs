@@ -2,13 +2,14 @@
 //! this machine.
 #![allow(missing_docs)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fleetprof_tests::kubelet::Place;
 use fleetprof_tests::operator::Operator;
 use fleetprof_tests::people::{create, object};
 use fleetprof_tests::{api_server, wait_for};
+use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 
 /// Every session that is kept would be written and told of again with each change of the leader: in a large
@@ -48,5 +49,46 @@ async fn what_has_ended_is_not_told_again_by_the_next_leader() -> Result<()> {
     })
     .await?;
     ensure!(ends(&second.log, "before")? == 0, "see {}", second.log.display());
+    place.forget()
+}
+
+/// How many sessions wait for a load that does not come.
+const WAITING: usize = 2000;
+
+/// Sessions that wait may be there for days, and in any number: agents are not kept waiting for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_sessions_that_wait_do_not_delay_the_next_leader() -> Result<()> {
+    let kubeconfig = api_server()?;
+    let place = Place::new(&kubeconfig, "failover-many").await?;
+    let flags = ["--session-budget", "5000"];
+    let start = async || -> Result<(Operator, Duration)> {
+        let begun = Instant::now();
+        Ok((Operator::start(&kubeconfig, &[], &flags).await?, begun.elapsed()))
+    };
+    drop(start().await?);
+    let (first, few) = start().await?;
+    let me = place.kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])?;
+    let spec = json!({"target": {"pods": ["orders-1"]}, "duration": "10s", "startWhen": {"jobRef": {"name": "never"}, "deadline": "24h"},
+        "requestedBy": {"username": me, "groups": ["system:masters"]}});
+    let (place_of, spec_of) = (&place, &spec);
+    let made = futures::stream::iter(0..WAITING).map(|n| async move {
+        let session = object("ProfileSession", &place_of.namespace, &format!("waits-{n}"), spec_of);
+        create(&place_of.client, &session, false).await.map(drop)
+    });
+    made.buffer_unordered(16).try_collect::<Vec<()>>().await?;
+    let last = format!("waits-{}", WAITING - 1);
+    place.until("ProfileSession", &last, 60, |s| s["reason"] == "WaitingForLoad").await?;
+    drop(first);
+
+    let (_second, many) = start().await?;
+    eprintln!("a leader serves after {few:?}, after {many:?} with {WAITING} waiting sessions");
+    ensure!(many < few + Duration::from_secs(2), "{many:?} instead of {few:?}");
+    // Somebody else's session is not kept waiting either.
+    let other = Place::new(&kubeconfig, "failover-other").await?;
+    let begun = Instant::now();
+    create(&other.client, &object("ProfileSession", &other.namespace, "now", &spec), false).await?;
+    other.until("ProfileSession", "now", 20, |s| s["reason"] == "WaitingForLoad").await?;
+    eprintln!("another namespace's session is taken after {:?}", begun.elapsed());
+    other.forget()?;
     place.forget()
 }

@@ -111,6 +111,9 @@ pub struct RunSettings {
     /// Maximum number of concurrent scheduled and triggered captures in the cluster.
     #[arg(long, env = "FLEETPROF_FLEET_BUDGET", default_value_t = 1000)]
     pub fleet_budget: usize,
+    /// Maximum number of sessions per namespace that have not ended. More are refused.
+    #[arg(long, env = "FLEETPROF_SESSION_BUDGET", default_value_t = 200)]
+    pub session_budget: usize,
     /// Port for agents.
     #[arg(long, env = "FLEETPROF_GATEWAY_PORT", default_value_t = 8443)]
     pub gateway_port: u16,

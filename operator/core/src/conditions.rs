@@ -2,8 +2,11 @@
 //! generation.
 
 use fleetprof_crds::Reason;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::text::advised;
+use crate::time::after;
 
 /// The desired content of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +77,25 @@ pub fn set(
         }
         None => conditions.push(new),
     }
+}
+
+/// The condition of an object whose status held times in the future.
+pub const CLOCK: &str = "ClockWentBack";
+
+/// So far the clocks of two leaders may be apart without a word.
+const APART: SignedDuration = SignedDuration::from_secs(5);
+
+/// What that condition says of a status with times up to `latest`; `None` where that is hardly in the future.
+#[must_use]
+pub fn clock_went_back(latest: Timestamp, now: Timestamp) -> Option<Wanted> {
+    if latest <= after(now, APART) {
+        return None;
+    }
+    let cause = format!(
+        "The status held times up to {latest}, which is in the future; they count as {now} from now on, because a \
+         clock was set back or is ahead of another"
+    );
+    Some(Wanted::new(Truth::True, Reason::ClockWentBack, advised(cause, Reason::ClockWentBack)))
 }
 
 /// Whether the condition `type_` is `True`.

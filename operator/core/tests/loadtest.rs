@@ -77,6 +77,7 @@ impl World {
             until_record: None,
             job: JobFacts::Missing,
             follow_ups: vec![],
+            earlier: 0,
         };
         Self { now, session, observed, made: vec![], asked: 0, requeue: None, forgotten: false }
     }

@@ -3,11 +3,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fleetprof_crds::wire::{
-    AgentMode, CaptureState, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, MAX_SLICES, Order, PROTOCOL,
-    Problem, SliceId, Watch,
+    AgentMode, CaptureReport, CaptureState, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, MAX_SLICES,
+    Order, PROTOCOL, Problem, SliceId, Watch,
 };
 use fleetprof_crds::{Reason, names};
 use tokio::sync::{Mutex, Notify, watch};
@@ -85,7 +86,7 @@ impl Agent {
         if *self.shutdown.borrow() {
             return;
         }
-        let actions = self.captures.borrow().decide(&self.orders.borrow(), seconds());
+        let actions = self.captures.borrow().decide(&self.orders.borrow(), steady_seconds());
         for action in actions {
             self.last_work.set(Instant::now());
             match action {
@@ -303,7 +304,8 @@ impl Agent {
     /// What to tell the gateway now.
     pub async fn heartbeat(&self) -> Heartbeat {
         let containers = self.observer.lock().await.observe().await;
-        let captures = self.captures.borrow().reports();
+        let mut captures = self.captures.borrow().reports();
+        captures.iter_mut().for_each(|report| age(report, milliseconds()));
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let mut heartbeat = Heartbeat {
             version,
@@ -312,6 +314,7 @@ impl Agent {
             instance: self.instance.clone(),
             containers,
             captures,
+            sent_at_ms: Some(milliseconds()),
         };
         // The oldest captures come first and are settled first, so the newest can wait for the next
         // heartbeat.
@@ -366,6 +369,29 @@ fn shrink(record: &mut Record) {
     (report.problem, report.collector_why, record.outcome, record.loss) = (None, None, None, None);
     record.stored.clear();
     record.lost.clear();
+}
+
+/// How long ago a capture started and ended, which is the same by any clock.
+fn age(report: &mut CaptureReport, now_ms: i64) {
+    let ago = |at: Option<i64>| {
+        at.map(|at| u64::try_from(now_ms.saturating_sub(at.saturating_mul(1000))).unwrap_or(0))
+    };
+    (report.started_ago_ms, report.ended_ago_ms) = (ago(report.started_at), ago(report.ended_at));
+}
+
+/// Seconds since 1970 by a clock that nobody sets: it counts from when it was first read. For deadlines
+/// alone.
+#[must_use]
+pub fn steady_seconds() -> i64 {
+    static BEGAN: OnceLock<(Instant, i64)> = OnceLock::new();
+    let (began, at) = BEGAN.get_or_init(|| (Instant::now(), seconds()));
+    at.saturating_add(i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Milliseconds since 1970.
+fn milliseconds() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Seconds since 1970.

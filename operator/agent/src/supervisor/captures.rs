@@ -318,6 +318,14 @@ impl Capture {
     }
 }
 
+/// Counts the deadline of an order that arrives at `now` by the own clock; the gateway's may differ. A
+/// gateway of an earlier version tells a time of its clock alone.
+pub fn arrived(order: &mut Order, now: i64) {
+    if let Some(left_ms) = order.start_within_ms.take() {
+        order.start_before = now.saturating_add(i64::try_from(left_ms / 1000).unwrap_or(i64::MAX));
+    }
+}
+
 /// A fresh record of an order.
 #[must_use]
 pub fn record(order: &Order, state: CaptureState, now: i64) -> Record {
@@ -344,6 +352,8 @@ pub fn record(order: &Order, state: CaptureState, now: i64) -> Record {
             uploaded: 0,
             started_at: None,
             ended_at: None,
+            started_ago_ms: None,
+            ended_ago_ms: None,
             cpu_percent: None,
             memory_percent: None,
             processes: None,

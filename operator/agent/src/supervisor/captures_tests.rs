@@ -25,6 +25,7 @@ fn order(capture: &str, container: &str) -> Order {
         duration_ms: 10_000,
         slice_ms: 10_000,
         start_before: NOW + 60,
+        start_within_ms: None,
         cancel: false,
     }
 }
@@ -307,4 +308,22 @@ fn a_restart_ends_what_was_running() {
     assert_eq!(table.decide(&orders, NOW), []);
     assert!(table.is_idle());
     assert_eq!(table.abandoned(NOW + 1), ["running", "done"]);
+}
+
+#[test]
+fn the_deadline_of_an_order_counts_from_its_arrival_whatever_the_gateways_clock_says() {
+    let day = 86_400;
+    for (skew, left_ms, start) in [
+        (-day, Some(60_000), true),
+        (day, Some(60_000), true),
+        (day, Some(0), false),
+        (0, None, true),
+        (-day, None, false),
+    ] {
+        let mut late = order("a", "1");
+        (late.start_before, late.start_within_ms) = (NOW + 60 + skew, left_ms);
+        arrived(&mut late, NOW);
+        let actions = Captures::of(&[ProfileKind::Cpu]).decide(&[late], NOW + 1);
+        assert_eq!(matches!(actions[..], [Action::Start(..)]), start, "{skew} {left_ms:?}: {actions:?}");
+    }
 }

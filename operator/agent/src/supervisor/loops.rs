@@ -10,9 +10,9 @@ use fleetprof_crds::Reason;
 use fleetprof_crds::wire::SliceId;
 use tokio::time::Instant;
 
-use super::agent::{Agent, chance, seconds};
+use super::agent::{Agent, chance, steady_seconds};
 use super::backoff::{Backoff, heartbeat_interval};
-use super::captures::problem;
+use super::captures::{arrived, problem};
 use super::credential::CredentialError;
 use super::gateway::CallError;
 
@@ -94,6 +94,7 @@ pub async fn orders(agent: Rc<Agent>) -> anyhow::Error {
                 if let Some(mut list) = list {
                     list.orders.truncate(MAX_ORDERS);
                     have = Some(list.version);
+                    list.orders.iter_mut().for_each(|order| arrived(order, steady_seconds()));
                     *agent.orders.borrow_mut() = list.orders;
                 }
                 agent.obey();
@@ -117,7 +118,7 @@ pub async fn orders(agent: Rc<Agent>) -> anyhow::Error {
 pub async fn deadlines(agent: Rc<Agent>) -> anyhow::Error {
     loop {
         let next = agent.captures.borrow().next_deadline(&agent.orders.borrow());
-        let wait = next.map_or(60, |at| at.saturating_sub(seconds()).saturating_add(1).clamp(1, 60));
+        let wait = next.map_or(60, |at| at.saturating_sub(steady_seconds()).saturating_add(1).clamp(1, 60));
         tokio::time::sleep(Duration::from_secs(wait.unsigned_abs())).await;
         agent.obey();
         agent.tidy();

@@ -1,11 +1,12 @@
 //! What of a heartbeat may go on into statuses, logs and labels? An agent shares its pod with the app, so
 //! every word of it may be the app's.
 
+use fleetprof_core::time::before;
 use fleetprof_crds::names::MAX_MESSAGE;
 use fleetprof_crds::wire::{
     CaptureReport, CaptureState, ContainerReport, Heartbeat, MAX_SAMPLES, MAX_SLICES, Problem,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// Most containers and captures of a heartbeat, as the protocol says.
 const MAX_ROWS: usize = 64;
@@ -22,15 +23,19 @@ const MAX_PERCENT: i32 = 100_000;
 
 /// A heartbeat that can do no harm, and the number of rows that were dropped: without a possible id, or in a
 /// state of a newer version.
-pub(super) fn heartbeat(beat: Heartbeat) -> (Heartbeat, usize) {
-    let Heartbeat { version, protocol, mode, instance, containers, captures } = beat;
+///
+/// Ages of captures are counted back from `now`, by this machine's clock, whatever the agent's clock says.
+pub(super) fn heartbeat(beat: Heartbeat, now: Timestamp) -> (Heartbeat, usize) {
+    let Heartbeat { version, protocol, mode, instance, containers, captures, sent_at_ms } = beat;
     let rows = containers.len() + captures.len();
     let containers: Vec<_> =
         containers.into_iter().filter(|row| is_id(&row.id)).take(MAX_ROWS).map(container).collect();
-    let captures: Vec<_> = captures.into_iter().filter(is_known).take(MAX_ROWS).map(capture).collect();
+    let captures: Vec<_> =
+        captures.into_iter().filter(is_known).take(MAX_ROWS).map(|row| capture(row, now)).collect();
     let dropped = rows - containers.len() - captures.len();
     let (version, instance) = (text(&version, MAX_WORD), text(&instance, MAX_WORD));
-    (Heartbeat { version, protocol, mode, instance, containers, captures }, dropped)
+    let sent_at_ms = sent_at_ms.filter(|ms| Timestamp::from_millisecond(*ms).is_ok());
+    (Heartbeat { version, protocol, mode, instance, containers, captures, sent_at_ms }, dropped)
 }
 
 /// A capture of a possible name, in a state that this version knows.
@@ -59,7 +64,7 @@ fn container(row: ContainerReport) -> ContainerReport {
     }
 }
 
-fn capture(row: CaptureReport) -> CaptureReport {
+fn capture(row: CaptureReport, now: Timestamp) -> CaptureReport {
     let slices = row.slices.min(MAX_SLICES);
     CaptureReport {
         capture: row.capture,
@@ -71,8 +76,10 @@ fn capture(row: CaptureReport) -> CaptureReport {
         samples: row.samples.clamp(0, MAX_SAMPLES),
         slices,
         uploaded: row.uploaded.min(slices),
-        started_at: row.started_at.filter(is_second),
-        ended_at: row.ended_at.filter(is_second),
+        started_at: counted(row.started_ago_ms, row.started_at, now),
+        ended_at: counted(row.ended_ago_ms, row.ended_at, now),
+        started_ago_ms: None,
+        ended_ago_ms: None,
         cpu_percent: percent(row.cpu_percent),
         memory_percent: percent(row.memory_percent),
         processes: row.processes.map(|n| n.min(MAX_PROCESSES)),
@@ -93,6 +100,12 @@ fn problem(problem: Problem) -> Problem {
 
 fn percent(percent: Option<i32>) -> Option<i32> {
     percent.map(|percent| percent.clamp(0, MAX_PERCENT))
+}
+
+/// When something was by this machine's clock; what an agent that tells no ages says by its own, else.
+fn counted(ago_ms: Option<u64>, at: Option<i64>, now: Timestamp) -> Option<i64> {
+    let ago = ago_ms.map(|ms| SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX)));
+    ago.map(|ago| before(now, ago).as_second()).or(at).filter(is_second)
 }
 
 fn is_second(second: &i64) -> bool {
@@ -137,6 +150,25 @@ mod tests {
 
     use super::*;
 
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    #[test]
+    fn ages_are_counted_by_this_clock_and_go_before_times_of_another() {
+        let with = |started_ago_ms, started_at| CaptureReport { started_ago_ms, started_at, ..report("c") };
+        let cases = [
+            (with(Some(90_000), Some(5)), Some(1_799_999_910)),
+            (with(None, Some(5)), Some(5)),
+            (with(Some(u64::MAX), Some(5)), None),
+            (with(None, None), None),
+        ];
+        for (row, wanted) in cases {
+            let clean = capture(row.clone(), now());
+            assert_eq!((clean.started_at, clean.started_ago_ms), (wanted, None), "{row:?}");
+        }
+    }
+
     fn report(capture: &str) -> CaptureReport {
         CaptureReport {
             capture: capture.to_owned(),
@@ -150,6 +182,8 @@ mod tests {
             uploaded: 0,
             started_at: None,
             ended_at: None,
+            started_ago_ms: None,
+            ended_ago_ms: None,
             cpu_percent: None,
             memory_percent: None,
             processes: None,
@@ -181,14 +215,14 @@ mod tests {
             note: Some("n".repeat(5000)),
             ..report("c")
         };
-        let clean = capture(wild);
+        let clean = capture(wild, now());
         assert_eq!((clean.samples, clean.slices, clean.uploaded), (0, MAX_SLICES, MAX_SLICES));
         assert_eq!((clean.started_at, clean.ended_at), (None, None));
         assert_eq!((clean.cpu_percent, clean.memory_percent), (Some(0), Some(MAX_PERCENT)));
         assert_eq!((clean.processes, clean.profiled_ms), (Some(MAX_PROCESSES), Some(0)));
         assert_eq!(clean.used_ms, Some(MAX_CPU_MS));
         assert!(clean.note.unwrap().len() <= MAX_MESSAGE);
-        assert_eq!(capture(CaptureReport { samples: i64::MAX, ..report("c") }).samples, MAX_SAMPLES);
+        assert_eq!(capture(CaptureReport { samples: i64::MAX, ..report("c") }, now()).samples, MAX_SAMPLES);
     }
 
     #[test]
@@ -210,8 +244,10 @@ mod tests {
             instance: "i\0".into(),
             containers: containers.collect(),
             captures,
+            sent_at_ms: Some(i64::MAX),
         };
-        let (clean, dropped) = heartbeat(beat);
+        let (clean, dropped) = heartbeat(beat, now());
+        assert_eq!(clean.sent_at_ms, None);
         assert_eq!(dropped, 4 + 36);
         assert_eq!(clean.captures, [report("good")]);
         assert_eq!(clean.instance, "i");

@@ -3,7 +3,8 @@
 use fleetprof_crds::wire::{CaptureReport, ContainerReport, Heartbeat};
 
 /// The report to keep. A final state stays, and so does its reason: later reports only add to what was
-/// captured and uploaded.
+/// captured and uploaded. When the capture started and ended is known from the first report that said so:
+/// each one counts back from when it came.
 pub(super) fn report(known: Option<&CaptureReport>, new: &CaptureReport) -> CaptureReport {
     match known {
         Some(known) if known.state.is_final() => CaptureReport {
@@ -12,7 +13,12 @@ pub(super) fn report(known: Option<&CaptureReport>, new: &CaptureReport) -> Capt
             uploaded: known.uploaded.max(new.uploaded),
             ..known.clone()
         },
-        _ => new.clone(),
+        Some(known) => CaptureReport {
+            started_at: known.started_at.or(new.started_at),
+            ended_at: known.ended_at.or(new.ended_at),
+            ..new.clone()
+        },
+        None => new.clone(),
     }
 }
 

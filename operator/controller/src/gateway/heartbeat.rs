@@ -23,8 +23,9 @@ pub(super) async fn heartbeat(
     let refused = |error| Refusal::of_body("heartbeat", most, error);
     let body = state.limits.heartbeats.read(&holder, body, most, PACE).await.map_err(refused)?;
     let beat: Heartbeat = serde_json::from_slice(&body.bytes).map_err(|error| unreadable(&error))?;
-    let (beat, dropped) = clean::heartbeat(beat);
-    let (reply, ignored) = state.fleet.heartbeat(&pod, beat, state.now())?;
+    let now = state.now();
+    let (beat, dropped) = clean::heartbeat(beat, now);
+    let (reply, ignored) = state.fleet.heartbeat(&pod, beat, now)?;
     state.metrics.ignored(dropped + ignored);
     Ok(Json(reply))
 }

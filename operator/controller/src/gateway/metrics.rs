@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::AgentMode;
 use http::StatusCode;
+use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -16,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use super::Fleet;
 use super::sink::{SinkError, Stored};
+use crate::agents::AgentView;
 
 /// Versions with a label value of their own; agents of further ones are counted as `other`.
 const MAX_VERSIONS: usize = 16;
@@ -164,8 +166,23 @@ impl Collector for Agents {
             let labels = [("mode", mode), ("version", version)];
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
+        let help = "Largest difference between the clock of an agent's node and the leader's";
+
+        let skew =
+            encoder.encode_descriptor("fleetprof_clock_skew_seconds", help, None, MetricType::Gauge)?;
+        ConstGauge::new(skew_of(agents.iter().map(|agent| &**agent))).encode(skew)?;
         Ok(())
     }
+}
+
+/// The largest difference in seconds, in either direction, between when an agent sent its last heartbeat by
+/// its own clock and when it came: 0 where none tells.
+fn skew_of<'a>(agents: impl Iterator<Item = &'a AgentView>) -> f64 {
+    let differences = agents.filter_map(|agent| {
+        let sent = Timestamp::from_millisecond(agent.heartbeat.sent_at_ms?).ok()?;
+        Some(agent.received.duration_since(sent).as_secs_f64().abs())
+    });
+    differences.fold(0.0, f64::max)
 }
 
 /// Agents by mode and version, with a bounded number of versions. The version is an agent's word, so only

@@ -7,6 +7,7 @@ use axum::extract::Query;
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
 use fleetprof_crds::wire::OrderList;
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::refuse::Refusal;
@@ -36,5 +37,15 @@ pub(super) async fn orders(
         poll.map_err(|_| Refusal::malformed("?wait= and ?have= must be non-negative integers."))?;
     let _place = state.limits.polls.take(&pod.uid)?;
     let wait = Duration::from_secs(poll.wait.min(MAX_WAIT));
-    Ok(Json(state.fleet.orders(&pod, poll.agent.as_deref(), poll.have, wait).await?))
+    let mut list = state.fleet.orders(&pod, poll.agent.as_deref(), poll.have, wait).await?;
+    count_down(&mut list, state.now());
+    Ok(Json(list))
+}
+
+/// The agent's clock may differ, so it is told how much time is left.
+fn count_down(list: &mut OrderList, now: Timestamp) {
+    for order in &mut list.orders {
+        let left = Timestamp::from_second(order.start_before).map(|at| at.duration_since(now).as_millis());
+        order.start_within_ms = left.ok().map(|ms| u64::try_from(ms.max(0)).unwrap_or(u64::MAX));
+    }
 }

@@ -1,5 +1,5 @@
-//! How are the controllers started? Live sessions first, so that the gateway knows every capture before
-//! agents report.
+//! How are the controllers started? The orders that are on record first, so that the gateway knows every
+//! capture before agents report.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::session::Settings;
+use fleetprof_core::session::turns::in_turn;
 use fleetprof_core::trigger::verdict::Setup;
 use fleetprof_crds::ProfileSession;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use kube::{Client, Resource};
 use kube_runtime::reflector::{ObjectRef, Store};
@@ -46,11 +47,10 @@ const POLICIES_AT_ONCE: u16 = 16;
 /// Policies of the cluster that are reconciled at once; each may look at all its pods.
 const CLUSTER_POLICIES_AT_ONCE: u16 = 2;
 
-/// How long is waited before sessions that could not be opened again are tried once more.
-const REOPEN_AGAIN: Duration = Duration::from_secs(1);
-/// How often they are tried: a session that the API server will not have must not keep all others from being
-/// served.
-const REOPEN_TRIES: usize = 30;
+/// So many of the sessions that a new leader finds are looked at, then others have their turn.
+const FOUND_AT_ONCE: usize = 64;
+/// After this long the next ones are looked at.
+const FOUND_PACE: Duration = Duration::from_millis(10);
 
 /// What the controllers are made of.
 pub struct Parts {
@@ -116,6 +116,7 @@ impl Parts {
                 namespace_budget: self.settings.namespace_budget,
                 fleet_budget: self.settings.fleet_budget,
                 on_demand_budget: self.settings.on_demand_budget,
+                session_budget: self.settings.session_budget,
                 rules: (*common.rules).clone(),
                 ..Settings::default()
             },
@@ -227,29 +228,16 @@ fn follow(parts: Following, tasks: &mut JoinSet<anyhow::Result<()>>) {
     tasks.spawn(dispatch::run(agents, sources, changes.pods, changes.concerned, requeues));
 }
 
-/// Until every one is open no agent is answered: an order that is missing from a list stops its capture.
-async fn reopen(sessions: &Cache<ProfileSession>, context: &Arc<sessions::Context>) {
+/// Until every one is open no agent is answered: an order that is missing from a list stops its capture. A
+/// session that panics keeps no other from being served.
+async fn reopen(sessions: &Cache<ProfileSession>, context: &sessions::Context) {
     let live = |s: &ProfileSession| s.status.as_ref().is_some_and(|s| !s.phase.is_terminal());
-    let mut left = sessions.filter(live);
-    left.iter().for_each(|session| sessions::hold_places(session, context));
-    for _ in 0..REOPEN_TRIES {
-        let mut failed = Vec::new();
-        for session in left {
-            if let Err(error) = sessions::reconcile(session.clone(), context.clone()).await {
-                sessions::on_error(session.clone(), &error, context.clone());
-                failed.push(session);
-            }
-        }
-        if failed.is_empty() {
-            return;
-        }
-        left = failed;
-        tokio::time::sleep(REOPEN_AGAIN).await;
+    for session in sessions.filter(live) {
+        let about = session.object_ref(&());
+        let work = async { sessions::reopen(&session, context) };
+        // It waits for its reconcile.
+        let _ = context.panics.guard(&about, session.metadata.generation, "session", work).await;
     }
-    tracing::warn!(
-        sessions = left.len(),
-        "failed to adopt some running sessions; continuing with the others"
-    );
 }
 
 type Queue<K> = mpsc::UnboundedReceiver<ObjectRef<K>>;
@@ -265,13 +253,43 @@ where
         .reconcile_on(UnboundedReceiverStream::new(queue))
 }
 
+/// Has the controllers look at what was found, then rests for ever.
+async fn feed(
+    found: impl Stream<Item = ObjectRef<ProfileSession>> + Send + 'static,
+    wake: mpsc::UnboundedSender<ObjectRef<ProfileSession>>,
+) -> anyhow::Result<()> {
+    found.for_each(|session| futures::future::ready(drop(wake.send(session)))).await;
+    std::future::pending().await
+}
+
+/// The sessions that the first list brought: a few at a time and one namespace after another, so that what
+/// happens meanwhile is looked at meanwhile.
+fn found(
+    store: &Store<ProfileSession>,
+    queue: &mut Queue<ProfileSession>,
+) -> impl Stream<Item = ObjectRef<ProfileSession>> + Send + 'static + use<> {
+    let waiting: Vec<_> = std::iter::from_fn(|| queue.try_recv().ok()).collect();
+    let ended = |session: &ProfileSession| session.status.as_ref().is_some_and(|s| s.phase.is_terminal());
+    let turns = in_turn(waiting, |found| {
+        let namespace = found.namespace.clone().unwrap_or_default();
+        (namespace, store.get(found).is_some_and(|session| ended(&session)))
+    });
+    futures::stream::iter(turns.into_iter().enumerate()).then(|(n, session)| async move {
+        if n % FOUND_AT_ONCE == FOUND_AT_ONCE - 1 {
+            tokio::time::sleep(FOUND_PACE).await;
+        }
+        session
+    })
+}
+
 /// Starts the controllers of people's sessions and of all others, and what parts their queues.
 fn run_sessions(
     sessions: &Cache<ProfileSession>,
     context: &Arc<sessions::Context>,
-    queue: Queue<ProfileSession>,
+    mut queue: Queue<ProfileSession>,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) {
+    tasks.spawn(feed(found(&sessions.store(), &mut queue), context.wake.clone()));
     let (to_people, of_people) = mpsc::unbounded_channel();
     let (to_others, of_others) = mpsc::unbounded_channel();
     for (queue, at_once) in [(of_people, PEOPLE_AT_ONCE), (of_others, SESSIONS_AT_ONCE)] {

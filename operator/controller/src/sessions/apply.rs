@@ -106,6 +106,15 @@ fn ask_for_place(claim: Claim, context: &Context) -> Outcome {
     Outcome::Place { capture, place }
 }
 
+/// Opens orders again that were out under another leader.
+pub fn reopen(actions: Vec<Action>, context: &Context) {
+    for action in actions {
+        if let Action::Open { scope, order, place } = action {
+            open(*scope, order, place, context);
+        }
+    }
+}
+
 fn open(scope: CaptureScope, order: Order, place: Option<Box<Claim>>, context: &Context) {
     context.budgets.with(|ledger| match place {
         Some(claim) => ledger.hold(*claim),

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use fleetprof_core::budget::Ledger;
 use fleetprof_core::session::{self, Answers, Settings};
-use fleetprof_crds::ProfileSession;
+use fleetprof_crds::session_status::TargetPhase;
+use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use kube_runtime::controller::Action;
@@ -97,9 +98,24 @@ impl Budgets {
     }
 }
 
-/// Takes the places of targets whose orders may be out, before any place is given away.
-pub fn hold_places(session: &ProfileSession, context: &Context) {
+/// Places the orders of a session as its status has them on record, and holds what they take, before any
+/// agent is answered: an order that is missing from a list stops its capture. Nobody is asked anything.
+pub fn reopen(session: &ProfileSession, context: &Context) {
     let status = session::recorded::take_over(session, Timestamp::now());
+    if !status.targets.iter().any(|t| t.phase.holds_place() || t.phase == TargetPhase::Uploading) {
+        return;
+    }
+    hold_places(session, &status, context);
+    if session::newer::unknown(session).is_some() {
+        return;
+    }
+    let session = ProfileSession { status: Some(status), ..session.clone() };
+    let observed = observe::observe(&session, &Answers::default(), context);
+    apply::reopen(session::reopen(&session, &observed, &context.rules), context);
+}
+
+/// Takes the places of targets whose orders may be out.
+fn hold_places(session: &ProfileSession, status: &ProfileSessionStatus, context: &Context) {
     let pods = context.pods.namespace(&session.namespace().unwrap_or_default());
     let policy = observe::policy(session, &pods, context);
     for target in status.targets.iter().filter(|t| t.phase.holds_place()) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_core::pod::PodFacts;
-use fleetprof_core::session::{Answers, CaptureFacts, JobFacts, Observed, PolicyFacts, pacing, repeat};
+use fleetprof_core::session::{Answers, CaptureFacts, JobFacts, Observed, PolicyFacts, load, pacing, repeat};
 use fleetprof_crds::ProfileSession;
 use fleetprof_crds::wire::CaptureReport;
 use jiff::Timestamp;
@@ -39,6 +39,22 @@ fn follow_ups(session: &ProfileSession, context: &Context) -> Vec<Arc<ProfileSes
     near.into_iter().filter(|s| repeat::repeats(s, &uid)).collect()
 }
 
+/// How many sessions of the namespace that were created before this one have not ended, while it has not
+/// begun.
+fn earlier(session: &ProfileSession, context: &Context) -> usize {
+    let begun = session.status.as_ref().is_some_and(|s| s.start_time.is_some() || s.phase.is_terminal());
+    if begun || load::is_waiting(session) {
+        return 0;
+    }
+    let age = |s: &ProfileSession| (s.creation_timestamp().map(|t| t.0), s.uid());
+    let is_live = |s: &ProfileSession| {
+        let latest = context.written.latest(&s.uid().unwrap_or_default());
+        !latest.as_ref().or(s.status.as_ref()).is_some_and(|status| status.phase.is_terminal())
+    };
+    let near = context.sessions.of(&session.namespace().unwrap_or_default());
+    near.iter().filter(|s| age(s) < age(session) && is_live(s)).count()
+}
+
 /// Everything that the next step looks at.
 pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -> Observed {
     let pods = context.pods.namespace(&session.namespace().unwrap_or_default());
@@ -59,6 +75,7 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         node_cpu: node_cpu(session, context),
         until_record: pacing::until_record(phase, now.duration_since(written)),
         follow_ups: follow_ups(session, context),
+        earlier: earlier(session, context),
         policy: policy(session, &pods, context),
         namespace_labels: context.namespaces.labels(&session.namespace().unwrap_or_default()),
         resources: context.resources.of(&session.namespace().unwrap_or_default()),

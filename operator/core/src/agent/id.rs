@@ -14,8 +14,8 @@ pub struct PodId {
 }
 
 impl PodId {
-    /// Whether the capture is of this pod: a session captures pods of its own namespace alone, whatever uid its
-    /// status names.
+    /// Whether the capture is of this pod: a session captures pods of its own namespace alone, whatever uid
+    /// its status names.
     #[must_use]
     pub fn is_captured_by(&self, scope: &CaptureScope) -> bool {
         !self.uid.is_empty() && self.uid == scope.pod_uid && self.namespace == scope.session_namespace

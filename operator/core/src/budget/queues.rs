@@ -176,5 +176,5 @@ impl Queues {
 
 /// Whether a claim last made at `seen` still counts.
 pub(super) fn is_made(seen: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(seen) < FORGOTTEN_AFTER
+    now.duration_since(seen).abs() < FORGOTTEN_AFTER
 }

@@ -7,6 +7,7 @@
 //! schedule + now ─► due? ───────┴─► create / delete sessions
 //! ```
 
+mod clock;
 mod namespaces;
 pub mod news;
 pub mod outcomes;
@@ -51,6 +52,7 @@ pub struct Step {
 pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     let mut status = policy.status.cloned().unwrap_or_default();
     status.observed_generation = policy.generation;
+    clock::tell(policy, &mut status, observed.now);
     let all = link::pods(policy, observed).into_iter();
     let (overridden, links): (Vec<_>, Vec<_>) = all.partition(|l| l.reason == Reason::Overridden);
     rounds::fill(policy, &mut status, observed.sessions);
@@ -59,7 +61,7 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     let plan = Plan::read(policy.uid, &policy.spec.schedule);
     let pace = plan
         .as_ref()
-        .map(|plan| pace::pace(plan, policy.created.unwrap_or(Timestamp::MIN), &status, observed.now))
+        .map(|plan| pace::pace(plan, clock::created(policy, observed.now), &status, observed.now))
         .unwrap_or_default();
     let may_start =
         !policy.spec.suspend && policy.spec.sampling.percent > 0 && links.iter().any(|l| l.linked);

@@ -138,7 +138,8 @@ fn rests(situation: &Situation) -> bool {
         .last
         .and_then(|l| l.end_time.as_ref())
         .map_or(situation.since, |end| end.0.max(situation.since));
-    after(ended, INTERVAL) > situation.now
+    // One that lies in the future is a clock's mistake.
+    ended <= situation.now && after(ended, INTERVAL) > situation.now
 }
 
 /// What happens next, from what was seen of the workloads that [`looks`] named.
@@ -208,6 +209,7 @@ fn follow(last: &RestartStatus, situation: &Situation, seen: &Seen) -> Decision 
         return end(last, situation, RestartState::Restarted, on("all pods are ready and have the agent"));
     }
     let mut last = last.clone();
+    last.progress_time = Time(last.progress_time.0.min(situation.now));
     if begun && facts.ready > last.ready {
         (last.ready, last.progress_time) = (facts.ready, Time(situation.now));
     }

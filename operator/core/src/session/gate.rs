@@ -5,7 +5,7 @@ use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
 
 use super::load::{self, Wait};
-use super::observed::{Observed, Permission, PolicyFacts};
+use super::observed::{Observed, Permission, PolicyFacts, Settings};
 use crate::text::advised;
 
 /// The answer.
@@ -23,7 +23,12 @@ pub enum Verdict {
 
 /// Checks what must hold before targets are picked; a session that has started goes on.
 #[must_use]
-pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: &Observed) -> Verdict {
+pub fn check(
+    session: &ProfileSession,
+    status: &ProfileSessionStatus,
+    observed: &Observed,
+    settings: &Settings,
+) -> Verdict {
     if status.start_time.is_some() {
         return Verdict::Go;
     }
@@ -34,6 +39,13 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
             Reason::Cancelled,
             "Cancelled before the session started.".into(),
         );
+    }
+    if observed.earlier >= settings.session_budget && !load::is_waiting(session) {
+        let cause = format!(
+            "{} sessions of the namespace have not ended, the limit is {} (chart value budgets.sessions)",
+            observed.earlier, settings.session_budget
+        );
+        return failed(Reason::TooManySessions, advised(cause, Reason::TooManySessions));
     }
     let unchecked = observed.permission == Permission::Unchecked && needs_review(session);
     if let Permission::Denied(why) = &observed.permission {
@@ -60,7 +72,7 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
             Reason::PolicySuspended,
             advised(format!("The policy {name:?} is suspended"), Reason::PolicySuspended),
         ),
-        _ => match wait(session, observed) {
+        _ => match wait(session, status, observed) {
             // It was allowed when it began to wait; it must be when it starts.
             Verdict::Go if unchecked => Verdict::Ask,
             verdict => verdict,
@@ -70,8 +82,8 @@ pub fn check(session: &ProfileSession, status: &ProfileSessionStatus, observed: 
 
 /// Whether the load runs that the session waits for; the last check, so that nobody waits in vain for a
 /// refusal.
-fn wait(session: &ProfileSession, observed: &Observed) -> Verdict {
-    match load::wait(session, observed) {
+fn wait(session: &ProfileSession, status: &ProfileSessionStatus, observed: &Observed) -> Verdict {
+    match load::wait(session, status, observed) {
         Wait::Over => Verdict::Go,
         Wait::Longer(message) => Verdict::Wait(message),
         Wait::InVain(reason, message) => Verdict::End(Phase::Failed, reason, message),

@@ -99,10 +99,10 @@ pub fn is_waiting(session: &ProfileSession) -> bool {
 
 /// Whether `session`, which has not started, waits for its load. The deadline counts from its creation.
 #[must_use]
-pub fn wait(session: &ProfileSession, observed: &Observed) -> Wait {
+pub fn wait(session: &ProfileSession, status: &ProfileSessionStatus, observed: &Observed) -> Wait {
     let Some(start) = &session.spec.start_when else { return Wait::Over };
     let what = describe(start);
-    let until = until(session, start, observed.now);
+    let until = until(session, status, start, observed.now);
     match load(start, observed) {
         Load::Runs => Wait::Over,
         Load::Ended(how) => {
@@ -133,12 +133,21 @@ pub fn deadline(
         .start_when
         .as_ref()
         .filter(|_| status.start_time.is_none())
-        .map(|start| until(session, start, now))
+        .map(|start| until(session, status, start, now))
 }
 
-fn until(session: &ProfileSession, start: &StartWhen, now: Timestamp) -> Timestamp {
-    let created = session.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
-    after(created, start.deadline.as_signed())
+/// Counted from the creation of the session, or from when it began to wait where that lies before it: the
+/// clock of the API server may be ahead.
+fn until(
+    session: &ProfileSession,
+    status: &ProfileSessionStatus,
+    start: &StartWhen,
+    now: Timestamp,
+) -> Timestamp {
+    let waits = status.conditions.iter().find(|c| c.type_ == "Complete").map(|c| c.last_transition_time.0);
+    let created = session.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    let begun = waits.into_iter().chain(created).min().unwrap_or(now);
+    after(begun, start.deadline.as_signed())
 }
 
 /// The load in words, such as `the Job load` or `pods with app=load`.

@@ -23,6 +23,7 @@ mod purpose;
 pub mod recorded;
 pub mod repeat;
 pub mod summary;
+pub mod turns;
 
 use fleetprof_crds::policy::SuspendBehavior;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
@@ -66,10 +67,15 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
     let mut status = session.status.clone().unwrap_or_default();
     status.observed_generation = session.metadata.generation;
     status.trigger = Some(session.spec.trigger);
+    let latest = recorded::no_later_than(&mut status, observed.now);
+    if let Some(wanted) = latest.and_then(|latest| conditions::clock_went_back(latest, observed.now)) {
+        let generation = session.metadata.generation;
+        conditions::set(&mut status.conditions, conditions::CLOCK, wanted, generation, observed.now);
+    }
     if status.phase.is_terminal() {
         return ended(session, status, observed);
     }
-    let mut actions = match gate::check(session, &status, observed) {
+    let mut actions = match gate::check(session, &status, observed, settings) {
         gate::Verdict::Ask => vec![Action::CheckPermission],
         gate::Verdict::Wait(message) => {
             wait(session, &mut status, message, observed.now);
@@ -108,6 +114,15 @@ fn wait(session: &ProfileSession, status: &mut ProfileSessionStatus, message: St
     let wanted = Wanted::new(Truth::False, Reason::WaitingForLoad, message.clone());
     conditions::set(&mut status.conditions, "Complete", wanted, session.metadata.generation, now);
     (status.reason, status.message) = (Some(Reason::WaitingForLoad), message);
+}
+
+/// What a new leader does for a session before any agent is answered: the orders that are on record are out,
+/// and the places that they take are held. Nothing is asked and nothing decided.
+#[must_use]
+pub fn reopen(session: &ProfileSession, observed: &Observed, settings: &Settings) -> Vec<Action> {
+    let Some(status) = &session.status else { return Vec::new() };
+    let context = capture::Context::new(session, status, observed, settings);
+    status.targets.iter().filter_map(|target| capture::reopen(target, &context)).collect()
 }
 
 /// Picks targets once, steps each of them, and folds them into the session's own state.

@@ -52,6 +52,9 @@ pub struct Observed {
     pub job: JobFacts,
     /// Sessions that were made to repeat this one.
     pub follow_ups: Vec<Arc<ProfileSession>>,
+    /// How many sessions of the namespace that were created before this one have not ended; 0 once it waits
+    /// or has started.
+    pub earlier: usize,
 }
 
 /// The Job that `spec.startWhen.jobRef` of a session names.
@@ -150,6 +153,8 @@ pub struct Settings {
     pub fleet_budget: usize,
     /// Most captures of a node at the same time that people requested.
     pub on_demand_budget: usize,
+    /// Most sessions of a namespace that have not ended.
+    pub session_budget: usize,
     /// What holds for agents in the whole cluster.
     pub rules: ClusterRules,
 }
@@ -162,6 +167,7 @@ impl Default for Settings {
             namespace_budget: 100,
             fleet_budget: 1000,
             on_demand_budget: 50,
+            session_budget: 200,
             rules: ClusterRules::default(),
         }
     }

@@ -34,6 +34,7 @@ pub fn due(
     age: SignedDuration,
     now: Timestamp,
 ) -> Due {
+    let age = counted(age);
     let after = |pace: SignedDuration, age: SignedDuration| {
         if age >= pace { Due::Now } else { Due::In(pace.saturating_sub(age)) }
     };
@@ -54,8 +55,13 @@ pub fn due(
 /// that was in `phase` then; `None` where it is due. Who waits for the first target does not wait for this.
 #[must_use]
 pub fn until_record(phase: Phase, age: SignedDuration) -> Option<SignedDuration> {
-    let left = PACE.saturating_sub(age);
+    let left = PACE.saturating_sub(counted(age));
     (phase != Phase::Pending && left.is_positive()).then_some(left)
+}
+
+/// A write that lies in the future is long ago: the clock went back since.
+fn counted(age: SignedDuration) -> SignedDuration {
+    if age.is_negative() { SignedDuration::MAX } else { age }
 }
 
 fn half(duration: fleetprof_crds::Duration) -> SignedDuration {

@@ -37,6 +37,20 @@ pub fn take_over(session: &ProfileSession, now: Timestamp) -> ProfileSessionStat
     status
 }
 
+/// Lets what lies in the future count as now, from here on: the clock that said so went back, or another
+/// leader's was ahead. Gives back the latest of these times.
+pub(super) fn no_later_than(status: &mut ProfileSessionStatus, now: Timestamp) -> Option<Timestamp> {
+    // The next repeat is to come.
+    let next = status.repeat.as_mut().and_then(|series| series.next_time.take());
+    let ahead: Vec<&mut Time> = times(status).filter(|time| time.0 > now).collect();
+    let latest = ahead.iter().map(|time| time.0).max();
+    ahead.into_iter().for_each(|time| *time = Time(now));
+    if let Some(series) = &mut status.repeat {
+        series.next_time = next;
+    }
+    latest
+}
+
 /// Why no leader can have written the status, as a part of a sentence.
 fn problem(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) -> Option<String> {
     let (first, last) = range(session, now);

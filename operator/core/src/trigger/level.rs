@@ -87,7 +87,7 @@ impl Run {
 /// The run after one more sample; the same sample again changes nothing.
 #[must_use]
 pub fn follow(run: Option<Run>, at: Timestamp, level: Level, rule: &LevelTrigger) -> Option<Run> {
-    let run = run.filter(|r| at.duration_since(r.last) <= SILENCE);
+    let run = run.filter(|r| at.duration_since(r.last).abs() <= SILENCE);
     match run {
         Some(run) if at <= run.last => Some(run),
         // Long just below the line, now over it: what was before says nothing of now.

@@ -157,7 +157,8 @@ pub fn follow(
     now: Timestamp,
 ) -> Known {
     let before = before.filter(|k| k.query == query);
-    let since = |series: &Series| before.and_then(|k| k.since.get(series)).copied().unwrap_or(now);
+    let since =
+        |series: &Series| before.and_then(|k| k.since.get(series)).map_or(now, |since| now.min(*since));
     let query = query.to_owned();
     match answer {
         Ok(series) => {

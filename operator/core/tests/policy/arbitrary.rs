@@ -154,3 +154,40 @@ proptest! {
         let _ = restart::decide(&situation, &restart::Seen { workloads, budgets: vec![] });
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn rounds_go_on_whatever_the_status_says_of_the_time(status in status(), created in time()) {
+        let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
+        let mut policy = policy_of("p", CREATED, json!({"schedule": {"every": "10m", "duration": "30s"}}));
+        policy.metadata.creation_timestamp = created.filter(|t| t.0 <= world.now).or(policy.metadata.creation_timestamp);
+        policy.status = Some(ProfilingPolicyStatus { outcomes: String::new(), failed_rounds: 0, ..status });
+        let mut rounds = 0;
+        for _ in 0..100 {
+            let step = world.step(&policy);
+            rounds += step.create.len();
+            policy.status = Some(step.status);
+            world.now += SignedDuration::from_secs(15);
+        }
+        prop_assert!((1..=3).contains(&rounds), "{rounds} rounds in 25 min");
+    }
+}
+
+#[test]
+fn a_policy_whose_clock_went_back_says_so_for_an_hour() {
+    let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
+    let mut policy = policy_of("p", CREATED, json!({}));
+    let ahead = Timestamp::from_second(NOW + 86_400).unwrap();
+    policy.status = Some(ProfilingPolicyStatus {
+        last_session_time: Some(Time(ahead)),
+        ..ProfilingPolicyStatus::default()
+    });
+    let shown = |step: &Step| step.status.conditions.iter().any(|c| c.type_ == "ClockWentBack");
+    for (seconds, wanted) in [(0, true), (60, true), (3500, true), (3700, false), (3800, false)] {
+        world.now = Timestamp::from_second(NOW + seconds).unwrap();
+        let step = world.step(&policy);
+        assert_eq!(shown(&step), wanted, "after {seconds} s");
+        policy.status = Some(step.status);
+    }
+}

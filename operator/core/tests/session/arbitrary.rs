@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::world::{World, pod};
+use crate::world::{World, one_pod, pod};
 
 /// Any time that there is, the first and the last ones among them.
 fn instant() -> impl Strategy<Value = Timestamp> {
@@ -189,4 +189,62 @@ proptest! {
         world.step();
         prop_assert!(world.session.status.is_some());
     }
+}
+
+const YEAR: i64 = 366 * 86_400;
+
+/// Seconds until the next step: a moment, or the clock is set by up to a year.
+fn jump() -> impl Strategy<Value = i64> {
+    prop_oneof![3 => 0i64..40, 1 => -YEAR..YEAR]
+}
+
+proptest! {
+    #[test]
+    fn every_session_ends_however_its_clock_is_set(
+        steps in prop::collection::vec((jump(), report()), 0..15), waits in any::<bool>(), created in -YEAR..YEAR,
+        repeats in any::<bool>(),
+    ) {
+        let mut spec = json!({"target": {"podSelector": {}}, "duration": "10s", "resultTimeout": "15m", "resultDeadline": "1h"});
+        if waits {
+            spec["startWhen"] = json!({"jobRef": {"name": "load"}, "deadline": "1h"});
+        }
+        if repeats {
+            spec["repeat"] = json!({"count": 2, "interval": "10m"});
+        }
+        let mut world = World::new(spec).with_pod(pod("a")).with_pod(pod("b")).with_agent("a");
+        world.observed.job = if waits { JobFacts::Missing } else { JobFacts::Unlisted };
+        world.session.metadata.creation_timestamp = Some(Time(second(world.now.as_second() + created)));
+        world.step();
+        for (seconds, reported) in steps {
+            world.after(seconds);
+            if let Some((index, state, slices)) = reported
+                && let Some(target) = world.status().targets.get(index).filter(|t| !t.capture.is_empty()).map(|t| t.pod.clone())
+            {
+                world.report(&target, state, slices, None);
+            }
+            let ahead = |time: &Option<Time>| time.as_ref().is_some_and(|t| t.0 > world.now);
+            let status = world.status();
+            prop_assert!(!ahead(&status.start_time) && !ahead(&status.end_time) && !ahead(&status.capture_end_time));
+        }
+        for _ in 0..8 {
+            world.after(3601);
+        }
+        let status = world.status();
+        prop_assert!(status.phase.is_terminal(), "{status:#?}");
+    }
+}
+
+#[test]
+fn a_status_of_the_future_counts_from_now_and_says_so() {
+    let mut world = one_pod();
+    world.step();
+    world.report("a", CaptureState::Running, 0, None);
+    let begun = world.now;
+    world.after(-86_400);
+    let told = world.status().conditions.iter().find(|c| c.type_ == "ClockWentBack").unwrap();
+    assert_eq!((told.status.as_str(), told.reason.as_str()), ("True", "ClockWentBack"));
+    assert!(told.message.contains(&begun.to_string()), "{}", told.message);
+    assert_eq!(world.status().start_time, Some(Time(world.now)));
+    world.after(10 + 46);
+    assert_eq!(world.target("a").reason, Some(Reason::CaptureTimedOut), "its deadlines count from there");
 }

@@ -397,3 +397,15 @@ fn a_target_that_ended_early_is_said() {
     assert_eq!(w.target("a").reason, Some(Reason::TargetExited));
     assert!(w.status().message.ends_with("1 target exited early."), "{}", w.status().message);
 }
+
+#[test]
+fn a_namespace_has_so_many_sessions_at_most_and_those_that_were_there_first_go_on() {
+    for (earlier, refused) in [(199, false), (200, true), (5000, true)] {
+        let mut w = one_pod();
+        w.observed.earlier = earlier;
+        w.step();
+        assert_eq!(w.status().reason == Some(Reason::TooManySessions), refused, "{earlier}");
+        assert_eq!(w.status().phase == Phase::Failed, refused, "{earlier}");
+        assert_eq!(w.status().message.contains("the limit is 200 (chart value budgets.sessions)"), refused);
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use fleetprof_core::budget::Place;
-use fleetprof_core::session::{Action, Settings, step};
+use fleetprof_core::session::{Action, Settings, reopen, step};
 use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
 use fleetprof_crds::wire::CaptureState;
@@ -294,4 +294,21 @@ fn percent_bounds_a_round() {
         w.step();
         assert_eq!(w.status().targets.len(), wanted, "{trigger} {percent} %");
     }
+}
+
+#[test]
+fn a_new_leader_places_the_orders_that_are_on_record_and_asks_nothing() {
+    let mut w = one_pod();
+    w.step();
+    let settings = Settings { rules: rules(), ..Settings::default() };
+    let again = |w: &World| reopen(&w.session, &w.observed, &settings);
+    let [Action::Open { order, place: Some(claim), .. }] = &again(&w)[..] else { panic!("{:#?}", again(&w)) };
+    assert_eq!((&order.capture, &claim.capture), (&w.target("a").capture, &w.target("a").capture));
+    w.report("a", CaptureState::Running, 1, None);
+    w.report("a", CaptureState::Uploading, 1, None);
+    assert!(matches!(again(&w)[..], [Action::Open { place: None, .. }]), "it no longer takes a place");
+    w.report("a", CaptureState::Finished, 1, None);
+    assert_eq!(again(&w), []);
+    w.session.status = None;
+    assert_eq!(again(&w), []);
 }

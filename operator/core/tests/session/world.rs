@@ -89,6 +89,7 @@ impl World {
             until_record: None,
             job: JobFacts::Unlisted,
             follow_ups: vec![],
+            earlier: 0,
         };
         Self {
             now,
@@ -229,6 +230,8 @@ impl World {
             uploaded: slices,
             started_at,
             ended_at: None,
+            started_ago_ms: None,
+            ended_ago_ms: None,
             cpu_percent: Some(80),
             memory_percent: Some(30),
             processes: None,

@@ -39,6 +39,7 @@ pub fn order(capture: &str) -> Order {
         duration_ms: 10_000,
         slice_ms: 10_000,
         start_before: now() + 60,
+        start_within_ms: None,
         cancel: false,
     }
 }

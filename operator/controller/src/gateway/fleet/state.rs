@@ -119,7 +119,8 @@ impl State {
     }
 
     pub(super) fn settled_in(&self, now: Timestamp) -> bool {
-        self.synced_since.is_some_and(|since| now.duration_since(since) >= SETTLE_IN)
+        // A clock that went back further than that tells nothing of a start that was just now.
+        self.synced_since.is_some_and(|since| now.duration_since(since).abs() >= SETTLE_IN)
     }
 
     pub(super) fn set_ca_bundle(&mut self, pem: &str) {
@@ -355,6 +356,10 @@ impl State {
 
     pub(super) fn expire(&mut self, now: Timestamp) -> Vec<PodId> {
         self.watches.retain(|_, (_, until)| now < *until);
+        // After a clock went back, agents are silent since now.
+        for agent in self.agents.values_mut().filter(|agent| agent.view.received > now) {
+            agent.view = Arc::new(AgentView { received: now, ..(*agent.view).clone() });
+        }
         let mut gone = Vec::new();
         self.agents.retain(|_, crew| {
             let pod = crew.views().next().map(|view| view.pod.clone());

@@ -231,6 +231,7 @@ pub(super) fn order(capture: &str) -> Order {
         duration_ms: 120_000,
         slice_ms: 10_000,
         start_before: START + 60,
+        start_within_ms: None,
         cancel: false,
     }
 }
@@ -251,6 +252,7 @@ pub(super) fn beat(captures: Vec<CaptureReport>) -> Heartbeat {
             problem: None,
         }],
         captures,
+        sent_at_ms: None,
     }
 }
 
@@ -267,6 +269,8 @@ pub(super) fn report(capture: &str, state: CaptureState) -> CaptureReport {
         uploaded: 0,
         started_at: Some(START),
         ended_at: None,
+        started_ago_ms: None,
+        ended_ago_ms: None,
         cpu_percent: None,
         memory_percent: None,
         processes: None,

@@ -30,6 +30,13 @@ pub(super) fn actions(index: usize, target: &TargetStatus, context: &Context) ->
     }
 }
 
+/// The order of a target whose order is out.
+#[must_use]
+pub fn reopen(target: &TargetStatus, context: &Context) -> Option<Action> {
+    let is_out = matches!(target.phase, TargetPhase::Ordered | TargetPhase::Running | TargetPhase::Uploading);
+    is_out.then(|| open(target, context))
+}
+
 fn open(target: &TargetStatus, context: &Context) -> Action {
     let holds_place = target.phase != TargetPhase::Uploading;
     let place = holds_place.then(|| Box::new(context.claim(target)));
@@ -87,6 +94,8 @@ impl Context<'_> {
             duration_ms: u64::from(spec.duration.as_secs()) * 1000,
             slice_ms: u64::from(self.settings.slice_seconds) * 1000,
             start_before: self.start_before(target).as_second(),
+            // The gateway counts it when it sends the order.
+            start_within_ms: None,
             cancel: self.cancelled_at.is_some() || target.reason == Some(Reason::Yielded),
         };
         Order { protocol: needs(&order), ..order }

@@ -24,6 +24,7 @@ use crate::pod::PodFacts;
 use crate::text::{cut, sentence};
 use crate::time::after;
 use act::actions;
+pub use act::reopen;
 use follow::follow;
 use prepare::prepare;
 pub use turn::claim;
