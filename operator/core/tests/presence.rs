@@ -128,6 +128,7 @@ fn target_by(
         node_cpu: HashMap::new(),
         until_record: None,
         job: JobFacts::Unlisted,
+        earlier: 0,
         follow_ups: vec![],
     };
     let settings = Settings { rules, ..Settings::default() };

@@ -92,6 +92,8 @@ fn report(order: &Order, state: CaptureState, slices: u32, problem: Option<Reaso
         uploaded: slices,
         started_at: None,
         ended_at: None,
+        started_ago_ms: None,
+        ended_ago_ms: None,
         cpu_percent: None,
         memory_percent: None,
         processes: None,

@@ -245,6 +245,7 @@ impl Sim {
             resources: ResourceRules::default(),
             until_record: pacing::until_record(live.written.0.phase, self.now.duration_since(live.written.1)),
             job: JobFacts::Unlisted,
+            earlier: 0,
             follow_ups: vec![],
         }
     }

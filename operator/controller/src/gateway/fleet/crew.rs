@@ -73,8 +73,12 @@ impl Crew {
         self.0.push(agent);
     }
 
-    /// Removes agents that did not report for three of their intervals; whether there were any.
+    /// Removes agents that did not report for three of their intervals; whether there were any. After a clock
+    /// went back, agents are silent since now.
     pub(super) fn expire(&mut self, now: Timestamp) -> bool {
+        for agent in self.0.iter_mut().filter(|agent| agent.view.received > now) {
+            agent.view = Arc::new(AgentView { received: now, ..(*agent.view).clone() });
+        }
         let before = self.0.len();
         self.0.retain(|agent| !agent.is_silent(now));
         self.0.len() < before

@@ -356,10 +356,6 @@ impl State {
 
     pub(super) fn expire(&mut self, now: Timestamp) -> Vec<PodId> {
         self.watches.retain(|_, (_, until)| now < *until);
-        // After a clock went back, agents are silent since now.
-        for agent in self.agents.values_mut().filter(|agent| agent.view.received > now) {
-            agent.view = Arc::new(AgentView { received: now, ..(*agent.view).clone() });
-        }
         let mut gone = Vec::new();
         self.agents.retain(|_, crew| {
             let pod = crew.views().next().map(|view| view.pod.clone());
