@@ -31,7 +31,7 @@ fn hash(order: &Order, hasher: &mut DefaultHasher) {
         duration_ms,
         slice_ms,
         start_before,
-        // What is left of the time changes all the time, and is no other order.
+        // What is left of the time changes all the time; the order stays the same.
         start_within_ms: _,
         cancel,
     } = order;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fleetprof_crds::Reason;
-use fleetprof_crds::wire::OrderList;
+use fleetprof_crds::wire::{Order, OrderList};
 
 use super::rig::{Rig, order, scope};
 
@@ -25,6 +25,11 @@ async fn woken_by(rig: &Rig, have: u64, event: impl FnOnce()) -> (super::rig::An
     (answer, answered - happened)
 }
 
+/// The order as an agent gets it: with the time that is left, by the rig's clock.
+fn sent(order: Order) -> Order {
+    Order { start_within_ms: Some(60_000), ..order }
+}
+
 #[tokio::test]
 async fn the_first_poll_is_answered_at_once() {
     let rig = Rig::new();
@@ -33,7 +38,7 @@ async fn the_first_poll_is_answered_at_once() {
         OrderList { version: 0, orders: vec![] }
     );
     rig.open("c", "a");
-    assert_eq!(rig.poll("a", "?wait=25").await.accepted::<OrderList>().orders, [order("c")]);
+    assert_eq!(rig.poll("a", "?wait=25").await.accepted::<OrderList>().orders, [sent(order("c"))]);
 }
 
 #[tokio::test]
@@ -47,7 +52,7 @@ async fn a_pod_sees_its_own_orders_only() {
 async fn a_placed_order_is_delivered_at_once() {
     let rig = Rig::new();
     let (answer, took) = woken_by(&rig, 0, || rig.open("c", "a")).await;
-    assert_eq!(answer.accepted::<OrderList>().orders, [order("c")]);
+    assert_eq!(answer.accepted::<OrderList>().orders, [sent(order("c"))]);
     assert!(took < SOON, "{took:?}");
 }
 
@@ -59,7 +64,7 @@ async fn a_cancelled_order_is_delivered_at_once() {
     let mut cancelled = order("c");
     cancelled.cancel = true;
     let (answer, took) = woken_by(&rig, have, || rig.fleet.open(scope("c", "a"), cancelled.clone())).await;
-    assert_eq!(answer.accepted::<OrderList>().orders, [cancelled.clone()]);
+    assert_eq!(answer.accepted::<OrderList>().orders, [sent(cancelled.clone())]);
     assert!(took < SOON, "{took:?}");
 }
 
@@ -108,7 +113,7 @@ async fn before_syncing_no_list_is_given_since_it_would_cancel_what_runs() {
     rig.poll("a", "?wait=25").await.refused(503, Reason::GatewayStarting);
     rig.poll("a", "").await.refused(503, Reason::GatewayStarting);
     rig.fleet.set_synced(true, rig.now());
-    assert_eq!(rig.poll("a", "").await.accepted::<OrderList>().orders, [order("c")]);
+    assert_eq!(rig.poll("a", "").await.accepted::<OrderList>().orders, [sent(order("c"))]);
 }
 
 #[tokio::test]
