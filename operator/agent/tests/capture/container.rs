@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fleetprof_agent::capture::protocol::{CaptureRequest, Collector, Event, FailureReason, Finished};
@@ -15,17 +16,21 @@ use crate::worker::{DEFAULT_CAPABILITIES, Outcome, Target, Worker, compiled, dir
 struct Container {
     id: String,
     cgroup: PathBuf,
+    /// One container at a time: they fill the machine, and what is measured here is shares of CPU time.
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Container {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let id = format!("{:032x}{:032x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let roots = ["/sys/fs/cgroup/cpuacct", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup"];
         let root = roots.map(Path::new).into_iter().find(|r| r.join("cgroup.procs").exists());
         let cgroup = root.expect("a cgroup tree").join("kubepods/fleetprof-test").join(&id);
         std::fs::create_dir_all(&cgroup).expect("these tests need root");
-        Self { id, cgroup }
+        Self { id, cgroup, _alone: alone }
     }
 
     /// Starts a command in the container, as its first process or another one.
@@ -38,6 +43,12 @@ impl Container {
     fn request(&self, target: &Target, duration_ms: u64) -> CaptureRequest {
         let container = Some(self.id.clone());
         CaptureRequest { container, ..request(target.pid(), Collector::Auto, duration_ms) }
+    }
+
+    /// Waits until the program works: an interpreter starts slowly on a busy machine.
+    fn works(&self, target: &Target) {
+        let used = || fleetprof_agent::proc::container_cpu(target.pid(), &self.id).unwrap_or(0);
+        assert!(within(Duration::from_secs(30), || used() > 400_000_000), "the container does not work");
     }
 
     fn pids(&self) -> Vec<Pid> {
@@ -76,6 +87,12 @@ fn forks() -> String {
     script("forks.py", include_str!("targets/forks.py"))
 }
 
+/// Captures a container once it works.
+fn capture_busy(container: &Container, target: &Target, duration_ms: u64) -> Outcome {
+    container.works(target);
+    capture(container, target, duration_ms)
+}
+
 fn capture(container: &Container, target: &Target, duration_ms: u64) -> Outcome {
     Worker::start(&[], &container.request(target, duration_ms)).finish()
 }
@@ -109,7 +126,7 @@ fn a_shell_that_starts_the_program_without_exec() {
     let container = Container::new();
     let entrypoint = script("entrypoint.sh", &format!("#!/bin/sh\necho up\npython3 {}\n", busy()));
     let shell = container.start(&[&entrypoint]);
-    let outcome = capture(&container, &shell, 4000);
+    let outcome = capture_busy(&container, &shell, 4000);
     is_whole(&outcome);
     assert!(processes(&outcome).contains("python3"), "{}", processes(&outcome));
 }
@@ -118,7 +135,7 @@ fn a_shell_that_starts_the_program_without_exec() {
 fn a_child_that_multiprocessing_spawned() {
     let container = Container::new();
     let parent = container.start(&["python3", &forks(), "spawn"]);
-    is_whole(&capture(&container, &parent, 4000));
+    is_whole(&capture_busy(&container, &parent, 4000));
 }
 
 #[test]
@@ -126,14 +143,14 @@ fn a_daemon_whose_parent_is_outside_of_the_container() {
     let container = Container::new();
     let daemonize = format!("setsid sh -c 'python3 {} &'; exec tail -f /dev/null", busy());
     let first = container.start(&["sh", "-c", &daemonize]);
-    is_whole(&capture(&container, &first, 4000));
+    is_whole(&capture_busy(&container, &first, 4000));
 }
 
 #[test]
 fn workers_that_gave_themselves_names() {
     let container = Container::new();
     let master = container.start(&["python3", &forks(), "prefork"]);
-    let outcome = capture(&container, &master, 4000);
+    let outcome = capture_busy(&container, &master, 4000);
     is_whole(&outcome);
     let labels = processes(&outcome);
     assert!(labels.contains("gunicorn: one") && labels.contains("gunicorn: two"), "{labels}");
@@ -168,7 +185,7 @@ fn more_processes_than_are_captured_at_a_time() {
     let container = Container::new();
     let many = format!("for i in $(seq 20); do {} spin & done; wait", compiled("hot").display());
     let shell = container.start(&["sh", "-c", &many]);
-    let outcome = capture(&container, &shell, 5000);
+    let outcome = capture_busy(&container, &shell, 5000);
     outcome.blames_the_guilty();
     let finished = outcome.finished();
     let said = finished.low.clone().or(finished.note.clone()).unwrap_or_default();
@@ -181,6 +198,7 @@ fn more_processes_than_are_captured_at_a_time() {
 fn a_starved_agent_says_how_little_it_saw() {
     let container = Container::new();
     let target = container.start(&["python3", &busy()]);
+    container.works(&target);
     let mut worker = Worker::start(&[], &container.request(&target, 5000));
     assert!(matches!(worker.event(), Some(Event::Started(_))));
     // What a loaded node does to an agent: it runs for a moment, and waits for a second.
@@ -234,6 +252,8 @@ fn processes_of_several_users_are_captured_by_an_agent_that_may_trace_all() {
 fn a_process_that_gave_up_root_without_exec_is_told_from_one_of_another_user() {
     let container = Container::new();
     let target = container.start(&["python3", &forks(), "giveuproot"]);
+    let gave_up = || fleetprof_agent::proc::owner(target.pid()).is_ok_and(|owner| owner.uid == 1000);
+    assert!(within(Duration::from_secs(30), gave_up), "it is root still");
     let mut wanted = CaptureRequest { assume_target_uid: true, ..container.request(&target, 2000) };
     let outcome = Worker::start(&["-c", DEFAULT_CAPABILITIES], &wanted).finish();
     let failed = outcome.failed();
