@@ -47,17 +47,21 @@ refuses() {
 helm lint --quiet "$chart"
 renders "no agents attached" 'FLEETPROF_ATTACH_DISABLED' '!Attach an agent to a running pod' -- --set attach.enabled=false
 renders "an allowed image" "r'^mirror\.example/agent:.*\$'" -- --set 'image.agent.allowed={mirror.example/agent:*}'
-renders "no values" 'emptyDir:' 'sizeLimit: 5Gi' 'type: RollingUpdate' 'image: "fleetprof-operator:' \
+renders "no values" 'emptyDir:' 'sizeLimit: 5Gi' 'ephemeral-storage: 5Gi' 'value: "25"' 'value: "720h"' \
+    'type: RollingUpdate' 'image: "fleetprof-operator:' \
     '!kind: PersistentVolumeClaim' '!name: fleetprof-alerts' '!FLEETPROF_PROMETHEUS_URL' '!FLEETPROF_AGENT_ALLOW_ROOT' --
 renders "a claim with a storage class" 'kind: PersistentVolumeClaim' 'storageClassName: fast' 'storage: 20Gi' 'type: Recreate' 'claimName: fleetprof-results' \
-    '!emptyDir:' '!FLEETPROF_RESULTS_CAPACITY' -- \
+    '!emptyDir:' '!FLEETPROF_RESULTS_CAPACITY' '!ephemeral-storage' -- \
     --set results.persistence.enabled=true --set results.storageClass=fast --set results.size=20Gi
 renders "three operators and an existing claim" 'claimName: theirs' 'replicas: 3' 'type: RollingUpdate' \
     '!kind: PersistentVolumeClaim' -- \
     --set operator.replicas=3 --set results.persistence.enabled=true --set results.existingClaim=theirs
 renders "three operators and a shared claim" 'accessModes: [ReadWriteMany]' 'type: RollingUpdate' -- \
     --set operator.replicas=3 --set results.persistence.enabled=true --set results.accessMode=ReadWriteMany
-renders "results in memory" 'medium: Memory' 'sizeLimit: 5Gi' '!FLEETPROF_RESULTS_CAPACITY' -- \
+renders "shares and history" 'value: "10"' 'value: "48h"' 'value: "7"' 'ephemeral-storage: 1Gi' -- \
+    --set results.namespaceShare=10 --set results.maxTtl=48h --set results.sessionHistory=7 \
+    --set operator.resources.requests.ephemeral-storage=1Gi
+renders "results in memory" 'medium: Memory' 'sizeLimit: 5Gi' '!FLEETPROF_RESULTS_CAPACITY' '!ephemeral-storage' -- \
     --set results.medium=Memory
 renders "an existing certificate" 'FLEETPROF_TLS_SECRET' 'value: "theirs"' '!fleetprof-tls' -- --set tls.existingSecret=theirs
 renders "alerts and a Prometheus" 'FLEETPROF_ALERTS_SECRET' 'containerPort: 8445' '{name: alerts, port: 8445' 'fleetprof-alerts]' \
@@ -83,9 +87,6 @@ YAML
 done
 renders "restarts on the oldest Kubernetes, and nothing else" 'FLEETPROF_RESTART' 'resources: [endpoints]' '!kind: NetworkPolicy' '!prometheus.io/scrape' -- \
     --kube-version 1.30.0 --set restart.enabled=true --set networkPolicy.enabled=false --set metrics.annotations=false
-
-renders "the default limits of captures" 'FLEETPROF_ON_DEMAND_BUDGET' 'value: "50"' 'resources: [nodes]' '!FLEETPROF_NODE_BUDGET' --
-renders "a limit of captures per node" 'FLEETPROF_NODE_BUDGET' 'value: "7"' -- --set budgets.node=7
 
 refuses "two operators and a ReadWriteOnce claim" 'operator.replicas is more than 1, but results.accessMode is ReadWriteOnce' -- \
     --set operator.replicas=2 --set results.persistence.enabled=true

@@ -181,6 +181,14 @@ reasons! {
     ResultDeadlineExceeded => "",
     /// The results volume is full.
     StorageFull => "free space on the results volume, enlarge it, or lower ttl",
+    /// The namespace keeps more than its share of the results volume.
+    NamespaceStorageFull => "delete old sessions, lower ttl, or ask an administrator to raise results.size or \
+                             results.namespaceShare of the fleetprof chart",
+    /// Some of the uploaded slices are missing from the profile.
+    SlicesLost => "profile again; see the message for how many are missing and why",
+    /// All uploaded slices are gone from the results volume.
+    StorageLost => "profile again; enable results.persistence in the fleetprof chart so that results outlive \
+                    the operator's pod",
     /// The results volume is not writable.
     StorageFailed => "see the operator log",
     /// The session was cancelled.
@@ -202,6 +210,8 @@ reasons! {
     ClockWentBack => "check that the clocks of all nodes are synchronized",
     /// The session selects more pods than it can capture.
     TooManyTargets => "a session captures at most 50 targets: select fewer pods, or create multiple sessions",
+    /// The ttl of the session exceeds the administrator's maximum, which applies instead.
+    TtlLimited => "lower spec.ttl, or download the profiles before they are deleted",
     /// The spec is invalid.
     InvalidSpec => "see the message for the field",
     /// The object exists, but this version of the operator cannot decode it and leaves it as it is.
@@ -282,6 +292,14 @@ reasons! {
     CaptureUnknown => "",
     /// The outcome of the capture is already recorded.
     CaptureSettled => "",
+}
+
+impl Reason {
+    /// Whether slices wait, or profiles are not stored, because of the results volume.
+    #[must_use]
+    pub const fn is_storage(self) -> bool {
+        matches!(self, Self::StorageFull | Self::NamespaceStorageFull | Self::StorageFailed)
+    }
 }
 
 impl fmt::Display for Reason {

@@ -75,7 +75,7 @@ pub struct ProfileSessionStatus {
     pub repeat: Option<RepeatStatus>,
     /// `Complete`, `AgentReachable`, `Representative` (whether the profiles hold most of the CPU time that
     /// the containers used); `TargetsLimited` if pods were left out, `ResultsDelayed` if results are
-    /// late, `RepeatsComplete` with `spec.repeat`; `ClockWentBack` if it held times in the future.
+    /// late, `TtlLimited` if `spec.ttl` is cut, `RepeatsComplete` with `spec.repeat`; `ClockWentBack` if it held times in the future.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Generation of the spec that this status is based on.

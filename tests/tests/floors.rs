@@ -14,7 +14,7 @@ const CRATES: [&str; 5] =
     ["crds", "operator/core", "operator/profile", "operator/controller", "operator/agent"];
 
 /// What lies at the ground of the core: facts, small rules and texts that every decision needs.
-const GROUND: [&str; 14] = [
+const GROUND: [&str; 15] = [
     "agent",
     "budget",
     "conditions",
@@ -25,6 +25,7 @@ const GROUND: [&str; 14] = [
     "pod",
     "schedule",
     "selector",
+    "storage",
     "text",
     "time",
     "view",

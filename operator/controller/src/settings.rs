@@ -7,7 +7,7 @@ use clap::Args;
 use fleetprof_core::agent::PodSecurity;
 use fleetprof_core::image::AgentImages;
 use fleetprof_core::inject::ClusterRules;
-use fleetprof_crds::quantity;
+use fleetprof_crds::{Duration, quantity};
 use serde_json::Value;
 
 /// Allowed agent images: settings of `run` and of `webhook`.
@@ -99,6 +99,15 @@ pub struct RunSettings {
     /// the size of the volume.
     #[arg(long, env = "FLEETPROF_RESULTS_CAPACITY", value_parser = bytes)]
     pub results_capacity: Option<u64>,
+    /// Share of each namespace in percent of the results volume, 1 to 100.
+    #[arg(long, env = "FLEETPROF_RESULTS_NAMESPACE_SHARE", default_value_t = 25, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub results_share: u8,
+    /// Maximum time for which ended sessions and their profiles are kept, whatever their ttl; such as `720h`.
+    #[arg(long, env = "FLEETPROF_RESULTS_MAX_TTL", default_value = "720h")]
+    pub max_ttl: Duration,
+    /// Ended sessions to keep per namespace of those that people started.
+    #[arg(long, env = "FLEETPROF_SESSION_HISTORY", default_value_t = 100)]
+    pub session_history: usize,
     /// Maximum number of concurrent scheduled and triggered captures per node. Defaults to one per core.
     #[arg(long, env = "FLEETPROF_NODE_BUDGET")]
     pub node_budget: Option<usize>,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use fleetprof_crds::session_status::TargetStatus;
-use fleetprof_crds::{ProfileKind, ProfileSession};
+use fleetprof_crds::wire::MAX_SLICE_BYTES;
+use fleetprof_crds::{Duration, ProfileKind, ProfileSession};
 use jiff::Timestamp;
 
 /// What a capture is of and who may upload for it.
@@ -33,15 +34,40 @@ pub struct CaptureScope {
     pub profiles: Vec<ProfileKind>,
     /// Labels for every sample.
     pub labels: BTreeMap<String, String>,
+    /// Most bytes of its slices together, as they are uploaded.
+    pub max_bytes: u64,
     /// When the capture was ordered.
     pub started: Timestamp,
+}
+
+/// What the stacks of one tick may take in a slice, in bytes: 32 running threads with 32 bytes each, compressed.
+const TICK: u64 = 32 * 32;
+/// What a slice takes beside its stacks, in bytes: names of functions and files.
+const NAMES: u64 = 512 << 10;
+/// Length of a slice in seconds, at least.
+const SLICE: u64 = 10;
+
+/// Most bytes of the slices of a capture: they follow from its length, its rate and its kinds. Kinds that are not
+/// sampled by a clock may fill each slice.
+fn most_bytes(duration: Duration, frequency_hz: i32, kinds: &[ProfileKind]) -> u64 {
+    let seconds = u64::from(duration.as_secs());
+    let slices = seconds.div_ceil(SLICE) + 1;
+    let ticks = seconds * u64::try_from(frequency_hz).unwrap_or(0);
+    let full = slices * MAX_SLICE_BYTES as u64;
+    let of = |kind: &ProfileKind| match kind.is_sampled() {
+        true => (slices * NAMES + ticks * TICK).min(full),
+        false => full,
+    };
+    kinds.iter().map(of).sum()
 }
 
 impl CaptureScope {
     /// The scope of the capture of one target.
     #[must_use]
     pub fn of(session: &ProfileSession, target: &TargetStatus, started: Timestamp) -> Self {
-        let meta = &session.metadata;
+        let (meta, spec) = (&session.metadata, &session.spec);
+        let profiles: Vec<ProfileKind> =
+            spec.profiles.iter().copied().filter(|kind| kind.is_known()).collect();
         Self {
             capture: target.capture.clone(),
             session_uid: meta.uid.clone().unwrap_or_default(),
@@ -53,7 +79,8 @@ impl CaptureScope {
             workload: target.workload.clone(),
             container: target.container.clone(),
             container_id: target.container_id.clone(),
-            profiles: session.spec.profiles.iter().copied().filter(|kind| kind.is_known()).collect(),
+            max_bytes: most_bytes(spec.duration, spec.frequency_hz, &profiles),
+            profiles,
             labels: labels(session),
             started,
         }
@@ -70,4 +97,29 @@ fn labels(session: &ProfileSession) -> BTreeMap<String, String> {
         }
     }
     labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_capture_may_upload_follows_from_its_length_rate_and_kinds() {
+        use ProfileKind::{Cpu, Heap, Wall};
+        const MIB: u64 = 1 << 20;
+        // Two minutes at 99 Hz are 11.6 MiB of stacks and 6.5 MiB of names in 13 slices.
+        let of =
+            |seconds, hz, kinds: &[ProfileKind]| most_bytes(Duration::from_secs(seconds), hz, kinds) / MIB;
+        let cases = [
+            ("the shortest and slowest", of(10, 1, &[Cpu]), 1),
+            ("a default session", of(120, 99, &[Cpu]), 18),
+            ("two kinds", of(120, 99, &[Cpu, Wall]), 36),
+            ("no more than full slices", of(360, 1000, &[Cpu]), 148),
+            ("a kind without a rate", of(120, 99, &[Heap]), 52),
+            ("no kind", of(120, 99, &[]), 0),
+        ];
+        for (name, got, wanted) in cases {
+            assert_eq!(got, wanted, "{name}");
+        }
+    }
 }

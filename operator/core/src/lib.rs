@@ -18,6 +18,7 @@ pub mod policy;
 pub mod schedule;
 pub mod selector;
 pub mod session;
+pub mod storage;
 pub mod text;
 pub mod time;
 pub mod trigger;

@@ -33,8 +33,14 @@ pub fn counted(n: usize, one: &str, many: &str) -> String {
 /// `text` with a capital letter and a full stop; empty text stays empty.
 #[must_use]
 pub fn sentence(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("{}.", capital(text)) }
+}
+
+/// `text` with a capital letter.
+#[must_use]
+pub fn capital(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or(String::new(), |c| format!("{}{}.", c.to_uppercase(), chars.as_str()))
+    chars.next().map_or(String::new(), |c| format!("{}{}", c.to_uppercase(), chars.as_str()))
 }
 
 #[cfg(test)]

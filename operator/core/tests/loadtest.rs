@@ -63,7 +63,7 @@ impl World {
         let observed = Observed {
             now,
             settled: true,
-            storage_full: false,
+            no_room: None,
             permission: Permission::Allowed,
             policy: PolicyFacts::Unnamed,
             namespace_labels: std::collections::BTreeMap::new(),

@@ -115,7 +115,7 @@ fn target_by(
     let observed = Observed {
         now: NOW,
         settled: true,
-        storage_full: false,
+        no_room: None,
         permission: Permission::Allowed,
         policy,
         namespace_labels: BTreeMap::new(),

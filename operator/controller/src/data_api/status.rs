@@ -86,7 +86,7 @@ impl From<ResultsError> for Refusal {
                 (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge")
             }
             ResultsError::Busy(_) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
-            ResultsError::Full(_) | ResultsError::Io(_) => {
+            ResultsError::Full(_) | ResultsError::NamespaceFull(_) | ResultsError::Io(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
             }
         };

@@ -2,12 +2,16 @@
 //! every word of it may be the app's.
 
 use fleetprof_core::time::before;
+use fleetprof_crds::ProfileKind;
 use fleetprof_crds::names::MAX_MESSAGE;
 use fleetprof_crds::wire::{
     CaptureReport, CaptureState, ContainerReport, Heartbeat, MAX_SAMPLES, MAX_SLICES, Problem,
 };
 use jiff::{SignedDuration, Timestamp};
 
+/// Most slices of all kinds of a capture.
+#[expect(clippy::cast_possible_truncation, reason = "there are seven kinds")]
+const MOST_SLICES: u32 = MAX_SLICES * ProfileKind::ALL.len() as u32;
 /// Most containers and captures of a heartbeat, as the protocol says.
 const MAX_ROWS: usize = 64;
 /// Most bytes of a version, instance or runtime.
@@ -65,7 +69,7 @@ fn container(row: ContainerReport) -> ContainerReport {
 }
 
 fn capture(row: CaptureReport, now: Timestamp) -> CaptureReport {
-    let slices = row.slices.min(MAX_SLICES);
+    let slices = row.slices.min(MOST_SLICES);
     CaptureReport {
         capture: row.capture,
         state: row.state,
@@ -216,7 +220,7 @@ mod tests {
             ..report("c")
         };
         let clean = capture(wild, now());
-        assert_eq!((clean.samples, clean.slices, clean.uploaded), (0, MAX_SLICES, MAX_SLICES));
+        assert_eq!((clean.samples, clean.slices, clean.uploaded), (0, MOST_SLICES, MOST_SLICES));
         assert_eq!((clean.started_at, clean.ended_at), (None, None));
         assert_eq!((clean.cpu_percent, clean.memory_percent), (Some(0), Some(MAX_PERCENT)));
         assert_eq!((clean.processes, clean.profiled_ms), (Some(MAX_PROCESSES), Some(0)));

@@ -146,7 +146,7 @@ impl SliceOutcome {
         match error {
             SinkError::Rejected(_) => Self::Rejected,
             SinkError::Conflict => Self::Conflict,
-            SinkError::Full => Self::Full,
+            SinkError::Full | SinkError::NamespaceFull(_) => Self::Full,
             SinkError::Io(_) => Self::Failed,
         }
     }

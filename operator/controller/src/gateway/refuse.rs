@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
+use fleetprof_core::text::sentence;
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::ErrorReply;
 use http::{HeaderValue, StatusCode, header};
@@ -136,6 +137,10 @@ impl From<SinkError> for Refusal {
             SinkError::Full => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::StorageFull, error.to_string())
                     .again(LATER)
+            }
+            SinkError::NamespaceFull(_) => {
+                let message = sentence(&error.to_string());
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::NamespaceStorageFull, message).again(LATER)
             }
             // The message may contain paths, which pods must not see; it is in the log.
             SinkError::Io(_) => {

@@ -24,6 +24,9 @@ pub enum SinkError {
     /// No space is left; the agent tries again later.
     #[error("The results volume is full.")]
     Full,
+    /// The namespace is over its share of the volume; the agent tries again later. Carries what it keeps.
+    #[error("{0}")]
+    NamespaceFull(String),
     /// The volume cannot be written; the agent tries again later. Carries a sentence for the log.
     #[error("{0}")]
     Io(String),

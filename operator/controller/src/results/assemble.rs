@@ -8,8 +8,6 @@
 //! A stored profile is never written again, so slices that are already dropped cannot be missed by a second
 //! try.
 
-use std::time::SystemTime;
-
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::StoredProfile;
@@ -17,7 +15,7 @@ use fleetprof_profile::{Profile, total};
 use tracing::warn;
 
 use super::error::ResultsError;
-use super::index::{CaptureSlices, FileFacts};
+use super::index::{CaptureSlices, FileFacts, Merged};
 use super::key::{Key, capture_component, session_component, slice_kind};
 use super::metrics::Outcome;
 use super::pprof::{self, Merge};
@@ -96,15 +94,23 @@ impl Store {
                  or check that the volume was not replaced"
             )));
         }
-        let mut profile = self.merge_slices(capture, &entry, kind)?;
+        let (mut profile, left_out) = self.merge_slices(capture, &entry, kind)?;
         pprof::label(&mut profile, scope, &self.config.cluster);
         let samples = total(&profile, 0);
         let bytes = pprof::pack(&profile)?;
-        self.writer.put(&key.path(&self.profiles()), &bytes)?;
-        let length = bytes.len() as u64;
-        let facts = FileFacts { bytes: length, samples: Some(samples), modified: SystemTime::now() };
-        self.index().add_profile(key.clone(), facts);
-        Ok(stored(&key, length, samples))
+        let admit = |bytes, writing| self.admit_profile(bytes, writing);
+        self.write(&key.path(&self.profiles()), &bytes, samples, admit, |index, facts| {
+            index.add_profile(key.clone(), facts);
+            index.set_merged(key.clone(), Merged { found: have, left_out });
+        })?;
+        Ok(stored(&key, bytes.len() as u64, samples))
+    }
+
+    /// What the profile of one kind of a capture was made of; nothing where an earlier process made it.
+    pub(super) fn made_of(&self, scope: &CaptureScope, kind: ProfileKind) -> Option<Merged> {
+        let index = self.index();
+        let (key, _) = index.same_target(&self.key(scope, kind))?;
+        index.merged(key)
     }
 
     fn merge_slices(
@@ -112,18 +118,19 @@ impl Store {
         capture: &str,
         entry: &CaptureSlices,
         kind: ProfileKind,
-    ) -> Result<Profile, ResultsError> {
+    ) -> Result<(Profile, u32), ResultsError> {
         let folder = self.slices().join(&entry.session).join(capture);
-        let mut merge = Merge::of_slices();
+        let (mut merge, mut left_out) = (Merge::of_slices(), 0);
         for (file, _) in entry.of(kind) {
             let path = folder.join(file);
             let bytes = std::fs::read(&path).map_err(|error| ResultsError::io("reading", &path, &error))?;
             if !merge.add(&bytes, file)? {
                 warn!(capture, slice = %file, "the slices of the capture are too large to merge; skipping \
                                                slice");
+                left_out += 1;
             }
         }
-        merge.finish()
+        Ok((merge.finish()?, left_out))
     }
 
     /// Removes the slices of one kind of a capture, or all of them; none is needed any more.
@@ -139,7 +146,7 @@ impl Store {
             self.index().remove_slice(capture, file);
             dropped += 1;
         }
-        self.writer.prune(&folder, &self.slices());
+        self.prune(&folder, &self.slices());
         Ok(dropped)
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use fleetprof_crds::Reason;
+use fleetprof_crds::wire::Problem;
 use thiserror::Error;
 
 /// Why results were not stored, made or read. Each says what is wrong, where, and what to do.
@@ -18,6 +19,9 @@ pub enum ResultsError {
     /// The volume is full; it helps to try again once there is space.
     #[error("{0}")]
     Full(String),
+    /// The namespace is over its share of the volume; it helps to try again once its older results are gone.
+    #[error("{0}")]
+    NamespaceFull(String),
     /// What was asked for is not on the volume.
     #[error("{0}")]
     Missing(String),
@@ -51,7 +55,17 @@ impl ResultsError {
         match self {
             Self::Rejected(_) | Self::Conflict(_) => Reason::UploadRejected,
             Self::Full(_) => Reason::StorageFull,
+            Self::NamespaceFull(_) => Reason::NamespaceStorageFull,
             Self::Missing(_) | Self::Busy(_) | Self::Io(_) => Reason::StorageFailed,
+        }
+    }
+}
+
+impl From<Problem> for ResultsError {
+    fn from(problem: Problem) -> Self {
+        match problem.reason {
+            Reason::NamespaceStorageFull => Self::NamespaceFull(problem.message),
+            _ => Self::Full(problem.message),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What lies on the volume? An index in memory, rebuilt from the names of the files at start.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use fleetprof_core::storage::Kept;
 use fleetprof_crds::ProfileKind;
 
 use super::key::{Key, slice_kind};
@@ -12,6 +14,8 @@ use super::key::{Key, slice_kind};
 pub(super) struct FileFacts {
     /// Its length.
     pub(super) bytes: u64,
+    /// What it takes on the disk, in bytes.
+    pub(super) disk: u64,
     /// Its samples; nothing until it was read.
     pub(super) samples: Option<i64>,
     /// When it was written.
@@ -33,33 +37,125 @@ impl CaptureSlices {
         self.slices.iter().filter(move |(file, _)| slice_kind(file) == Some(kind))
     }
 
-    /// Bytes of all slices.
+    /// Lengths of all slices.
     pub(super) fn bytes(&self) -> u64 {
         self.slices.values().map(|facts| facts.bytes).sum()
     }
+
+    /// What all slices take on the disk, in bytes.
+    pub(super) fn disk(&self) -> u64 {
+        self.slices.values().map(|facts| facts.disk).sum()
+    }
 }
 
-/// All files of fleetprof on the volume.
+/// How many slices a profile was made of; known only to the process that made it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// Slices that there were.
+    pub found: u32,
+    /// Those of them that did not fit into the profile.
+    pub left_out: u32,
+}
+
+/// Everything on the volume.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     captures: BTreeMap<String, CaptureSlices>,
     profiles: BTreeMap<String, BTreeMap<Key, FileFacts>>,
-    bytes: u64,
+    merged: BTreeMap<Key, Merged>,
+    /// What each folder itself takes on the disk.
+    folders: BTreeMap<PathBuf, u64>,
+    /// Namespaces of sessions with slices, by component; the names of slices do not say them.
+    owners: BTreeMap<String, String>,
+    /// What the profiles of each namespace take on the disk.
+    of_profiles: BTreeMap<String, u64>,
+    /// What files and folders take on the disk.
+    disk: u64,
 }
 
 impl Index {
-    /// Bytes of all files.
-    pub(super) const fn bytes(&self) -> u64 {
-        self.bytes
+    /// What everything takes on the disk, in bytes, as the kubelet and `du` count it.
+    pub(super) const fn disk(&self) -> u64 {
+        self.disk
+    }
+
+    /// Counts what does not belong to fleetprof but lies on the volume.
+    pub(super) fn add_foreign(&mut self, disk: u64) {
+        self.disk += disk;
+    }
+
+    /// Records what a folder itself takes on the disk; nothing once it is gone.
+    pub(super) fn set_folder(&mut self, path: &Path, disk: Option<u64>) {
+        let old = match disk {
+            Some(disk) => self.folders.insert(path.to_owned(), disk),
+            None => self.folders.remove(path),
+        };
+        self.disk = (self.disk + disk.unwrap_or(0)).saturating_sub(old.unwrap_or(0));
+    }
+
+    /// What the folder itself takes on the disk.
+    pub(super) fn folder(&self, path: &Path) -> Option<u64> {
+        self.folders.get(path).copied()
+    }
+
+    /// Records whose a session is; both are components.
+    pub(super) fn own(&mut self, session: &str, namespace: &str) {
+        if self.owners.get(session).is_none_or(|known| known != namespace) {
+            self.owners.insert(session.to_owned(), namespace.to_owned());
+        }
+    }
+
+    /// Forgets whose sessions without slices are.
+    pub(super) fn forget_owners(&mut self) {
+        let busy: BTreeSet<&String> = self.captures.values().map(|entry| &entry.session).collect();
+        self.owners.retain(|session, _| busy.contains(session));
+    }
+
+    /// The components of sessions that have slices.
+    pub(super) fn with_slices(&self) -> BTreeSet<String> {
+        self.captures.values().map(|entry| entry.session.clone()).collect()
+    }
+
+    /// What the slices of a namespace take on the disk.
+    pub(super) fn slices_of(&self, namespace: &str) -> u64 {
+        let own = |entry: &&CaptureSlices| self.owners.get(&entry.session).is_some_and(|of| of == namespace);
+        self.captures.values().filter(own).map(CaptureSlices::disk).sum()
+    }
+
+    /// What each namespace has on the disk. Slices whose namespace is not known yet are in no account.
+    pub(super) fn accounts(&self) -> BTreeMap<String, u64> {
+        let mut accounts = self.of_profiles.clone();
+        for entry in self.captures.values() {
+            if let Some(namespace) = self.owners.get(&entry.session) {
+                *accounts.entry(namespace.clone()).or_default() += entry.disk();
+            }
+        }
+        accounts
+    }
+
+    /// The results that can be evicted: those of sessions without slices.
+    pub(super) fn kept(&self) -> Vec<Kept> {
+        let busy: BTreeSet<&String> = self.captures.values().map(|entry| &entry.session).collect();
+        let at_rest = self.profiles.iter().filter(|(session, _)| !busy.contains(session));
+        at_rest
+            .filter_map(|(session, files)| {
+                Some(Kept {
+                    namespace: files.keys().next()?.namespace().to_owned(),
+                    session: session.clone(),
+                    bytes: files.values().map(|facts| facts.disk).sum(),
+                    written: files.values().map(|facts| facts.modified).max()?,
+                })
+            })
+            .collect()
     }
 
     /// Records a slice; `capture` and `session` are components.
     pub(super) fn add_slice(&mut self, session: &str, capture: &str, file: String, facts: FileFacts) {
         let entry = self.captures.entry(capture.to_owned()).or_default();
         session.clone_into(&mut entry.session);
-        self.bytes += facts.bytes;
+        self.disk += facts.disk;
         if let Some(old) = entry.slices.insert(file, facts) {
-            self.bytes = self.bytes.saturating_sub(old.bytes);
+            self.disk = self.disk.saturating_sub(old.disk);
         }
     }
 
@@ -68,17 +164,17 @@ impl Index {
         self.captures.get(capture)
     }
 
-    /// Bytes of the largest capture, were `bytes` added to `capture`.
+    /// What the largest capture takes on the disk, were `bytes` added to `capture`.
     pub(super) fn largest_with(&self, capture: &str, bytes: u64) -> u64 {
-        let largest = self.captures.values().map(CaptureSlices::bytes).max().unwrap_or(0);
-        largest.max(self.captures.get(capture).map_or(0, CaptureSlices::bytes).saturating_add(bytes))
+        let largest = self.captures.values().map(CaptureSlices::disk).max().unwrap_or(0);
+        largest.max(self.captures.get(capture).map_or(0, CaptureSlices::disk).saturating_add(bytes))
     }
 
     /// Forgets a slice, and its capture with the last one.
     pub(super) fn remove_slice(&mut self, capture: &str, file: &str) {
         let Some(entry) = self.captures.get_mut(capture) else { return };
         if let Some(facts) = entry.slices.remove(file) {
-            self.bytes = self.bytes.saturating_sub(facts.bytes);
+            self.disk = self.disk.saturating_sub(facts.disk);
         }
         if entry.slices.is_empty() {
             self.captures.remove(capture);
@@ -94,22 +190,39 @@ impl Index {
 
     /// Records a profile.
     pub(super) fn add_profile(&mut self, key: Key, facts: FileFacts) {
-        self.bytes += facts.bytes;
-        let session = self.profiles.entry(key.session().to_owned()).or_default();
-        if let Some(old) = session.insert(key, facts) {
-            self.bytes = self.bytes.saturating_sub(old.bytes);
-        }
+        let account = self.of_profiles.entry(key.namespace().to_owned()).or_default();
+        let disk = facts.disk;
+        let old = self.profiles.entry(key.session().to_owned()).or_default().insert(key, facts);
+        let old = old.map_or(0, |old| old.disk);
+        *account = (*account + disk).saturating_sub(old);
+        self.disk = (self.disk + disk).saturating_sub(old);
     }
 
     /// Forgets a profile.
     pub(super) fn remove_profile(&mut self, key: &Key) {
+        self.merged.remove(key);
         let Some(session) = self.profiles.get_mut(key.session()) else { return };
-        if let Some(facts) = session.remove(key) {
-            self.bytes = self.bytes.saturating_sub(facts.bytes);
-        }
+        let disk = session.remove(key).map_or(0, |facts| facts.disk);
         if session.is_empty() {
             self.profiles.remove(key.session());
         }
+        self.disk = self.disk.saturating_sub(disk);
+        if let Some(account) = self.of_profiles.get_mut(key.namespace()) {
+            *account = account.saturating_sub(disk);
+            if *account == 0 {
+                self.of_profiles.remove(key.namespace());
+            }
+        }
+    }
+
+    /// Notes what a profile was made of.
+    pub(super) fn set_merged(&mut self, key: Key, merged: Merged) {
+        self.merged.insert(key, merged);
+    }
+
+    /// What a profile was made of; nothing where an earlier process made it.
+    pub(super) fn merged(&self, key: &Key) -> Option<Merged> {
+        self.merged.get(key).copied()
     }
 
     /// The profile that was made of the same target for the same session as `key` says, whatever day it was
@@ -163,6 +276,7 @@ mod tests {
     fn facts(bytes: u64, age: u64) -> FileFacts {
         FileFacts {
             bytes,
+            disk: bytes,
             samples: None,
             modified: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 - age),
         }
@@ -181,14 +295,46 @@ mod tests {
         index.add_slice("uid-1", "cap", "cpu-1.pb.gz".into(), facts(5, 0));
         index.add_profile(key("2026-01-01", "a"), facts(100, 0));
         index.add_profile(key("2026-01-01", "a"), facts(90, 0));
-        assert_eq!(index.bytes(), 107);
+        assert_eq!(index.disk(), 107);
+        assert_eq!(
+            index.accounts(),
+            BTreeMap::from([("ns".to_owned(), 90)]),
+            "whose slices they are is not known"
+        );
+        index.own("uid-1", "ns");
+        assert_eq!((index.accounts()["ns"], index.slices_of("ns"), index.slices_of("other")), (107, 17, 0));
         assert_eq!((index.largest_with("cap", 3), index.largest_with("other", 40)), (20, 40));
         index.remove_slice("cap", "cpu-0.pb.gz");
         index.remove_slice("cap", "cpu-1.pb.gz");
         index.remove_slice("cap", "cpu-1.pb.gz");
         index.remove_profile(&key("2026-01-01", "a"));
-        assert_eq!(index.bytes(), 0);
+        assert_eq!((index.disk(), index.accounts().len()), (0, 0));
         assert!(index.capture("cap").is_none());
+        index.forget_owners();
+        index.add_slice("uid-1", "cap", "cpu-0.pb.gz".into(), facts(10, 0));
+        assert_eq!(index.slices_of("ns"), 0, "an owner goes with its slices");
+    }
+
+    #[test]
+    fn folders_are_counted_while_they_are_there() {
+        let mut index = Index::default();
+        index.add_foreign(7);
+        for disk in [Some(4096), Some(8192), None, None] {
+            index.set_folder(Path::new("/v/slices"), disk);
+            assert_eq!((index.folder(Path::new("/v/slices")), index.disk()), (disk, 7 + disk.unwrap_or(0)));
+        }
+    }
+
+    #[test]
+    fn only_sessions_that_are_done_can_be_evicted() {
+        let mut index = Index::default();
+        index.add_profile(key("2026-01-01", "a"), facts(100, 90));
+        index.add_profile(key("2026-01-01", "b"), facts(50, 10));
+        let kept = index.kept();
+        assert_eq!((kept[0].namespace.as_str(), kept[0].session.as_str()), ("ns", "uid-1"));
+        assert_eq!((kept[0].bytes, kept[0].written), (150, facts(0, 10).modified));
+        index.add_slice("uid-1", "cap", "cpu-0.pb.gz".into(), facts(10, 0));
+        assert_eq!(index.kept(), []);
     }
 
     #[test]

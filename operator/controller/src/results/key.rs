@@ -50,6 +50,11 @@ pub(super) fn session_component(uid: &str) -> String {
     component(uid, MAX_NAME)
 }
 
+/// The component of a namespace.
+pub(super) fn namespace_component(namespace: &str) -> String {
+    component(namespace, MAX_NAME)
+}
+
 /// The component of a capture's id.
 pub(super) fn capture_component(capture: &str) -> String {
     component(capture, MAX_WORKLOAD)
@@ -83,7 +88,7 @@ impl Key {
         Self(format!(
             "{}/{}/{}/{}/{}/{}{}_{}{SUFFIX}",
             component(parts.cluster, MAX_NAME),
-            component(parts.namespace, MAX_NAME),
+            namespace_component(parts.namespace),
             component(&workload, MAX_WORKLOAD),
             component(&parts.day.strftime("%Y-%m-%d").to_string(), MAX_NAME),
             session_component(parts.session_uid),
@@ -190,7 +195,10 @@ mod tests {
             key.as_str(),
             "prod/shop/Deployment-orders/2023-11-14/0b5e7e26-uid/orders-5d8f-x2x_app_wall.pb.gz"
         );
-        assert_eq!((key.session(), key.workload()), ("0b5e7e26-uid", "Deployment-orders"));
+        assert_eq!(
+            (key.namespace(), key.session(), key.workload()),
+            ("shop", "0b5e7e26-uid", "Deployment-orders")
+        );
         assert_eq!(key.kind(), ProfileKind::Wall);
         assert!(
             key.file().starts_with(&pod_prefix("orders-5d8f-x2x"))

@@ -37,7 +37,7 @@ impl Outcome {
 impl From<&ResultsError> for Outcome {
     fn from(error: &ResultsError) -> Self {
         match error {
-            ResultsError::Full(_) => Self::Full,
+            ResultsError::Full(_) | ResultsError::NamespaceFull(_) => Self::Full,
             _ => Self::Failed,
         }
     }
@@ -54,23 +54,29 @@ struct Labels {
 pub struct ResultsMetrics {
     bytes: Gauge,
     free: Gauge,
+    evicted: Counter,
     profiles: Family<Labels, Counter>,
 }
 
 impl ResultsMetrics {
-    /// Registers `fleetprof_results_bytes`, `fleetprof_results_free_bytes` and
-    /// `fleetprof_results_profiles_total`.
+    /// Registers `fleetprof_results_bytes`, `fleetprof_results_free_bytes`,
+    /// `fleetprof_results_evicted_total` and `fleetprof_results_profiles_total`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
             "fleetprof_results_bytes",
-            "Bytes of stored slices and profiles",
+            "Bytes of stored slices and profiles on the disk, folders included",
             metrics.bytes.clone(),
         );
         registry.register(
             "fleetprof_results_free_bytes",
             "Bytes available for results",
             metrics.free.clone(),
+        );
+        registry.register(
+            "fleetprof_results_evicted",
+            "Sessions whose results were evicted because their namespace was over its share",
+            metrics.evicted.clone(),
         );
         registry.register(
             "fleetprof_results_profiles",
@@ -83,6 +89,10 @@ impl ResultsMetrics {
     pub(super) fn usage(&self, usage: &Usage) {
         self.bytes.set(i64::try_from(usage.used).unwrap_or(i64::MAX));
         self.free.set(i64::try_from(usage.free).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn evicted(&self, sessions: u64) {
+        self.evicted.inc_by(sessions);
     }
 
     pub(super) fn profile(&self, outcome: Outcome, kind: ProfileKind) {

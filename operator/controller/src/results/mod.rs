@@ -5,8 +5,10 @@
 //!                                      │ assemble, kind by kind: merge, label, store, drop the slices
 //! sessions ──────────────────────────► profiles/CLUSTER/NAMESPACE/WORKLOAD/DATE/SESSION/POD_CONTAINER_TYPE.pb.gz
 //!                                      │
-//! data_api ◄─ session_profile · stacks ┘      retention: delete_session · sweep
+//! data_api ◄─ session_profile · stacks ┘      retention: delete_session · sweep · eviction
 //! ```
+//! The volume is shared by namespace ([`fleetprof_core::storage`]): one that is over its share loses its oldest
+//! results before anybody is refused.
 //! Guarantees: a file is whole or not there; what was answered with `Ok` survives a crash; every operation
 //! may be repeated after a crash at any point and then ends the same way. One process writes: the leader.
 //! Assumption: no other process writes below the root while this one does.
@@ -21,6 +23,7 @@ mod pprof;
 mod put;
 mod read;
 mod retention;
+mod room;
 mod scan;
 mod space;
 mod store;
@@ -28,17 +31,16 @@ mod store;
 pub(crate) mod tests;
 mod turns;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};
-use fleetprof_crds::wire::SliceId;
+use fleetprof_crds::wire::{Problem, SliceId};
 use fleetprof_profile::Profile;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -47,6 +49,7 @@ use tokio::sync::Semaphore;
 use crate::gateway::{SinkError, SliceSink, Stored};
 
 pub use error::ResultsError;
+pub use index::Merged;
 pub use metrics::ResultsMetrics;
 pub use pprof::top_function;
 use read::Selection;
@@ -78,6 +81,8 @@ pub struct ResultsConfig {
     pub cluster: String,
     /// Most bytes to use, for volumes that do not enforce their size, such as an emptyDir with a size limit.
     pub capacity: Option<u64>,
+    /// Share of each namespace in percent of the volume, 1 to 100.
+    pub share: u8,
 }
 
 /// What is stored of one kind of a capture that has no profile yet.
@@ -95,7 +100,8 @@ pub struct StoredSlices {
 #[derive(Clone)]
 pub struct Results {
     store: Arc<Store>,
-    full: Arc<AtomicBool>,
+    /// Why the last slice of a namespace was refused, where it was for want of room.
+    refused: Arc<Mutex<HashMap<String, Problem>>>,
     uploads: Arc<Semaphore>,
     merges: Arc<Semaphore>,
     readers: Turns,
@@ -118,7 +124,7 @@ impl Results {
         let permits = |n| Arc::new(Semaphore::new(n));
         Self {
             store: Arc::new(store),
-            full: Arc::default(),
+            refused: Arc::default(),
             uploads: permits(UPLOADS),
             merges: permits(MERGES),
             readers: Turns::default(),
@@ -233,10 +239,56 @@ impl Results {
         self.run(&self.chores, move |store| store.sweep(&live, min_age)).await
     }
 
-    /// Whether the last slice was refused because the volume is full. Agents keep it and try again.
+    /// What the profile of one kind of a capture was made of; nothing where an earlier process made it.
+    ///
+    /// # Errors
+    /// `Io`: the work was interrupted.
+    pub async fn merged(
+        &self,
+        scope: &CaptureScope,
+        kind: ProfileKind,
+    ) -> Result<Option<Merged>, ResultsError> {
+        let scope = scope.clone();
+        self.run(&self.chores, move |store| Ok(store.made_of(&scope, kind))).await
+    }
+
+    /// Records whose sessions are: namespaces by uid, of **every** session. Slices that an earlier process stored
+    /// count to somebody from then on.
+    ///
+    /// # Errors
+    /// `Io`: the work was interrupted.
+    pub async fn own(&self, owners: HashMap<String, String>) -> Result<(), ResultsError> {
+        let namespaces: HashSet<String> = owners.values().cloned().collect();
+        self.refusals().retain(|namespace, _| namespaces.contains(namespace));
+        self.run(&self.chores, move |store| {
+            store.own(&owners);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Why the last slice of the namespace was refused, where it was for want of room. Agents keep it and try
+    /// again.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
+    pub fn refused(&self, namespace: &str) -> Option<Problem> {
+        self.refusals().get(namespace).cloned()
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, HashMap<String, Problem>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, namespace: &str, put: &Result<bool, ResultsError>) {
+        let problem = match put {
+            Err(error @ (ResultsError::Full(message) | ResultsError::NamespaceFull(message))) => {
+                Problem { reason: error.reason(), message: message.clone() }
+            }
+            _ => {
+                self.refusals().remove(namespace);
+                return;
+            }
+        };
+        self.refusals().insert(namespace.to_owned(), problem);
     }
 
     /// What is used and what is free; also brings the metrics up to date.
@@ -299,14 +351,15 @@ impl SliceSink for Results {
         body: Bytes,
         _sha256: [u8; 32],
     ) -> BoxFuture<'a, Result<Stored, SinkError>> {
-        let scope = scope.clone();
+        let (scope, namespace) = (scope.clone(), scope.session_namespace.clone());
         async move {
             let put = self.run(&self.uploads, move |store| store.put_slice(&scope, slice, &body)).await;
-            self.full.store(matches!(put, Err(ResultsError::Full(_))), Ordering::Relaxed);
+            self.note(&namespace, &put);
             put.map(|duplicate| Stored { duplicate }).map_err(|error| match error {
                 ResultsError::Rejected(sentence) => SinkError::Rejected(sentence),
                 ResultsError::Conflict(_) => SinkError::Conflict,
                 ResultsError::Full(_) => SinkError::Full,
+                ResultsError::NamespaceFull(sentence) => SinkError::NamespaceFull(sentence),
                 ResultsError::Missing(sentence)
                 | ResultsError::Busy(sentence)
                 | ResultsError::Io(sentence) => SinkError::Io(sentence),

@@ -1,8 +1,6 @@
 //! How is a slice kept, once and for all?
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::time::SystemTime;
 
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
@@ -10,8 +8,8 @@ use fleetprof_crds::wire::{MAX_SLICES, SliceId};
 
 use super::StoredSlices;
 use super::error::ResultsError;
-use super::index::FileFacts;
-use super::key::{capture_component, session_component, slice_file};
+use super::index::CaptureSlices;
+use super::key::{capture_component, namespace_component, session_component, slice_file};
 use super::pprof;
 use super::store::Store;
 
@@ -20,7 +18,7 @@ impl Store {
     /// capture's profile is made and the agent has merely not heard so.
     ///
     /// # Errors
-    /// `Rejected`, `Conflict`, `Full`, `Io`.
+    /// `Rejected`, `Conflict`, `Full`, `NamespaceFull`, `Io`.
     pub(super) fn put_slice(
         &self,
         scope: &CaptureScope,
@@ -43,12 +41,29 @@ impl Store {
         if self.index().same_target(&self.key(scope, slice.kind)).is_some() {
             return Ok(true);
         }
+        self.check_bound(scope, &capture, body.len() as u64)?;
         let samples = pprof::check_slice(body, slice.kind)?;
-        self.write_slice(&capture, &path, body)?;
-        let facts =
-            FileFacts { bytes: body.len() as u64, samples: Some(samples), modified: SystemTime::now() };
-        self.index().add_slice(&session, &capture, file, facts);
+        let namespace = namespace_component(&scope.session_namespace);
+        self.index().own(&session, &namespace);
+        let admit = |bytes, writing| self.admit_slice(&namespace, &capture, bytes, writing);
+        self.write(&path, body, samples, admit, |index, facts| {
+            index.own(&session, &namespace);
+            index.add_slice(&session, &capture, file, facts);
+        })?;
         Ok(false)
+    }
+
+    /// Refuses more than a capture of its length, rate and kinds can have.
+    fn check_bound(&self, scope: &CaptureScope, capture: &str, bytes: u64) -> Result<(), ResultsError> {
+        let stored = self.index().capture(capture).map_or(0, CaptureSlices::bytes);
+        if stored.saturating_add(bytes) <= scope.max_bytes {
+            return Ok(());
+        }
+        Err(ResultsError::Rejected(format!(
+            "the slices of this capture exceed {} bytes, the most for its duration, frequency and kinds: shorten \
+             the capture or lower frequencyHz",
+            scope.max_bytes
+        )))
     }
 
     fn is_stored(&self, session: &str, capture: &str, file: &str) -> Result<bool, ResultsError> {
@@ -69,29 +84,6 @@ impl Store {
         }
         Err(ResultsError::Conflict(format!(
             "other bytes are stored as {slice}: give each slice a number of its own"
-        )))
-    }
-
-    fn write_slice(&self, capture: &str, path: &Path, body: &[u8]) -> Result<(), ResultsError> {
-        let bytes = body.len() as u64;
-        let writing = self.writing.fetch_add(bytes, Ordering::SeqCst);
-        let written = self.admit(capture, bytes, writing).and_then(|()| self.writer.put(path, body));
-        self.writing.fetch_sub(bytes, Ordering::SeqCst);
-        written
-    }
-
-    /// Refuses a slice that would take the room in which profiles are made.
-    fn admit(&self, capture: &str, bytes: u64, writing: u64) -> Result<(), ResultsError> {
-        let usage = self.usage()?;
-        let largest = self.index().largest_with(capture, bytes);
-        if usage.admits(bytes, writing, largest) {
-            return Ok(());
-        }
-        Err(ResultsError::Full(format!(
-            "the results volume is full: {} bytes are free and {} are reserved for assembling profiles; free \
-             space on it, enlarge it, or lower the ttl of sessions",
-            usage.free,
-            usage.floor().max(largest)
         )))
     }
 

@@ -112,8 +112,8 @@ impl Store {
             .collect();
         if keys.is_empty() {
             return Err(ResultsError::Missing(format!(
-                "the results volume holds no such {} profile of session {session}: it was removed, or the \
-                 volume was replaced",
+                "the results volume holds no such {} profile of session {session}: it was removed, \
+                 evicted because the namespace was over its share, or the volume was replaced",
                 selection.kind
             )));
         }

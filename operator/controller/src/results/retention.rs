@@ -1,10 +1,10 @@
 //! When do results go? With their session, and, where that was missed, in a sweep.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use super::error::ResultsError;
-use super::key::{Key, session_component};
+use super::key::{Key, namespace_component, session_component};
 use super::store::Store;
 
 /// What was removed.
@@ -14,7 +14,7 @@ pub struct Removed {
     pub sessions: u64,
     /// Files of them, slices and profiles.
     pub files: u64,
-    /// Bytes of them.
+    /// Bytes that came free on the disk, folders included.
     pub bytes: u64,
 }
 
@@ -30,6 +30,18 @@ impl Store {
         Ok(removed)
     }
 
+    /// Records whose sessions are, by uid, so that the slices of an earlier process are counted to somebody.
+    pub(super) fn own(&self, owners: &HashMap<String, String>) {
+        let mut index = self.index();
+        let busy = index.with_slices();
+        for (session, namespace) in owners {
+            let session = session_component(session);
+            if busy.contains(&session) {
+                index.own(&session, &namespace_component(namespace));
+            }
+        }
+    }
+
     /// Removes everything of sessions that are not live and whose newest file is older than `min_age`.
     ///
     /// # Errors
@@ -38,6 +50,7 @@ impl Store {
         let live: HashSet<String> = live.iter().map(|uid| session_component(uid)).collect();
         let before = SystemTime::now().checked_sub(min_age).unwrap_or(SystemTime::UNIX_EPOCH);
         let abandoned = self.index().abandoned(&live, before);
+        self.index().forget_owners();
         let mut removed = Removed::default();
         for session in abandoned {
             self.delete(&session, &mut removed)?;
@@ -46,8 +59,9 @@ impl Store {
         Ok(removed)
     }
 
-    fn delete(&self, session: &str, removed: &mut Removed) -> Result<(), ResultsError> {
-        let before = self.index().bytes();
+    /// Removes everything of a session's component.
+    pub(super) fn delete(&self, session: &str, removed: &mut Removed) -> Result<(), ResultsError> {
+        let before = self.index().disk();
         let files = removed.files;
         let captures = self.index().captures_of(session);
         for capture in captures {
@@ -60,10 +74,10 @@ impl Store {
             self.writer.remove(&path)?;
             self.index().remove_profile(&key);
             removed.files += 1;
-            self.writer.prune(path.parent().unwrap_or(&path), &self.profiles());
+            self.prune(path.parent().unwrap_or(&path), &self.profiles());
         }
         removed.sessions += u64::from(removed.files > files);
-        removed.bytes += before.saturating_sub(self.index().bytes());
+        removed.bytes += before.saturating_sub(self.index().disk());
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! What did an earlier process leave on the volume?
 //!
-//! Only names and lengths are read, so a start is quick. What is not ours is counted and left alone; links
+//! Only names and sizes are read, so a start is quick. What is not ours counts as used and is left alone; links
 //! are not followed.
 
 use std::fs::{DirEntry, FileType};
@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use super::index::{FileFacts, Index};
 use super::key::{Key, slice_kind};
+use super::space;
 
 /// Components below `profiles/`.
 const PROFILE_DEPTH: usize = 6;
@@ -35,15 +36,22 @@ pub(super) fn scan(slices: &Path, profiles: &Path) -> io::Result<Scan> {
         [session, capture, file] if slice_kind(file).is_some() => {
             scan.index.add_slice(session, capture, file.clone(), facts);
         }
-        _ => scan.strange += 1,
+        _ => scan.foreign(facts.disk),
     })?;
     walk(profiles, PROFILE_DEPTH, &mut Vec::new(), &mut found, &mut |scan, names, facts| match Key::read(
         names,
     ) {
         Some(key) => scan.index.add_profile(key, facts),
-        None => scan.strange += 1,
+        None => scan.foreign(facts.disk),
     })?;
     Ok(found)
+}
+
+impl Scan {
+    fn foreign(&mut self, disk: u64) {
+        self.strange += 1;
+        self.index.add_foreign(disk);
+    }
 }
 
 type Found<'a> = &'a mut dyn FnMut(&mut Scan, &[String], FileFacts);
@@ -56,21 +64,57 @@ fn walk(
     scan: &mut Scan,
     found: Found<'_>,
 ) -> io::Result<()> {
+    scan.index.set_folder(folder, Some(space::of_folder(&std::fs::symlink_metadata(folder)?)));
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let Some((name, kind)) = name_and_type(&entry) else {
-            scan.strange += 1;
+            scan.foreign(tree(&entry.path())?);
             continue;
         };
         names.push(name);
         match (kind.is_dir(), names.len() == depth) {
             (true, false) => walk(&entry.path(), depth, names, scan, found)?,
             (false, true) if kind.is_file() => found(scan, names, facts(&entry)?),
-            _ => scan.strange += 1,
+            _ => scan.foreign(tree(&entry.path())?),
         }
         names.pop();
     }
     Ok(())
+}
+
+/// What a file, or a folder with all that is in it, takes on the disk. A folder that may not be read counts alone.
+///
+/// # Errors
+/// The volume does not answer.
+pub(super) fn tree(path: &Path) -> io::Result<u64> {
+    let meta = std::fs::symlink_metadata(path)?;
+    let mut disk = space::of_folder(&meta);
+    if meta.is_dir() {
+        match std::fs::read_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            entries => {
+                for entry in entries? {
+                    disk += tree(&entry?.path())?;
+                }
+            }
+        }
+    }
+    Ok(disk)
+}
+
+/// What lies beside our folders below `root`, such as `lost+found`, takes on the disk.
+///
+/// # Errors
+/// The volume does not answer.
+pub(super) fn beside(root: &Path, ours: &[&str]) -> io::Result<u64> {
+    let mut disk = 0;
+    for entry in std::fs::read_dir(root)? {
+        let entry = entry?;
+        if !ours.iter().any(|name| entry.file_name() == *name) {
+            disk += tree(&entry.path())?;
+        }
+    }
+    Ok(disk)
 }
 
 fn name_and_type(entry: &DirEntry) -> Option<(String, FileType)> {
@@ -82,6 +126,7 @@ fn facts(entry: &DirEntry) -> io::Result<FileFacts> {
     let meta = entry.metadata()?;
     Ok(FileFacts {
         bytes: meta.len(),
+        disk: space::of_file(&meta),
         samples: None,
         modified: meta.modified().unwrap_or(SystemTime::UNIX_EPOCH),
     })
@@ -112,6 +157,11 @@ mod tests {
         let found = scan(&slices, &profiles).unwrap();
         assert_eq!(found.index.capture("cap-1").unwrap().slices.len(), 2);
         assert_eq!(found.index.profiles("uid-1").count(), 1);
-        assert_eq!((found.index.bytes(), found.strange), (15, 6));
+        assert_eq!(found.strange, 6);
+        assert_eq!(
+            found.index.disk(),
+            tree(&slices).unwrap() + tree(&profiles).unwrap(),
+            "all of it is counted"
+        );
     }
 }

@@ -1,41 +1,51 @@
-//! Is there room for another slice, so that what is stored can still be made into profiles?
+//! What do results take on the disk, and what is left?
 //!
-//! Making a profile needs about as much again as the slices of its capture, which are removed only
-//! afterwards. So a slice is refused while there is still room for that: the floor, or the largest capture,
-//! whichever is more. Captures are made into profiles one after the other, so the room for one is enough for
-//! all.
+//! The disk is counted as the kubelet counts an emptyDir and `du` a folder: the blocks of files *and* folders,
+//! not the lengths of files.
 
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Free space that slices never take: 8 MiB, or a tenth of a volume that is smaller than 80 MiB.
-pub(super) const FLOOR: u64 = 8 << 20;
+use fleetprof_core::storage::Volume;
+
+/// Unit of `st_blocks`, in bytes.
+const BLOCK: u64 = 512;
+/// What a file is rounded up to, in bytes, by the file systems that volumes have.
+const PAGE: u64 = 4096;
 
 /// What is used and what is free, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes of stored slices and profiles.
+    /// Blocks of all files and folders below the root.
     pub used: u64,
-    /// Bytes that may still be written: free on the volume, or left of the configured capacity if that is
-    /// less.
+    /// May still be written: free on the volume, or left of the configured capacity if that is less.
     pub free: u64,
-    /// Bytes of the volume, or the configured capacity if that is less.
+    /// Size of the volume, or the configured capacity if that is less.
     pub total: u64,
 }
 
 impl Usage {
-    /// The free space that slices never take.
-    #[must_use]
-    pub fn floor(&self) -> u64 {
-        FLOOR.min(self.total / 10)
+    /// As decisions look at it.
+    pub(super) const fn volume(&self) -> Volume {
+        Volume { used: self.used, free: self.free, total: self.total }
     }
+}
 
-    /// Whether a slice of `bytes` fits when `writing` bytes are on their way and the largest capture,
-    /// with this slice, has `largest` bytes.
-    pub(super) fn admits(&self, bytes: u64, writing: u64, largest: u64) -> bool {
-        let keep = self.floor().max(largest);
-        self.free >= bytes.saturating_add(writing).saturating_add(keep)
-    }
+/// What a file takes on the disk; never less than its length, for file systems that tell their blocks late.
+pub(super) fn of_file(meta: &Metadata) -> u64 {
+    (meta.blocks() * BLOCK).max(rounded(meta.len()))
+}
+
+/// What a folder itself takes on the disk.
+pub(super) fn of_folder(meta: &Metadata) -> u64 {
+    meta.blocks() * BLOCK
+}
+
+/// What a file of that length will take on the disk.
+pub(super) const fn rounded(bytes: u64) -> u64 {
+    bytes.div_ceil(PAGE).saturating_mul(PAGE)
 }
 
 /// The usage of the volume under `root`, of which at most `capacity` may be used.
@@ -55,24 +65,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slices_stop_where_a_profile_could_no_longer_be_made() {
-        let usage = |free| Usage { used: 0, free, total: 1 << 30 };
-        let cases = [
-            ("plenty", 1 << 29, 4096, 0, 4096, true),
-            ("exactly the floor", FLOOR + 4096, 4096, 0, 4096, true),
-            ("one byte below the floor", FLOOR + 4095, 4096, 0, 4096, false),
-            ("others are writing", FLOOR + 4096, 4096, 1, 4096, false),
-            ("a large capture needs its room", FLOOR * 2, 4096, 0, FLOOR * 2, false),
-            ("numbers that overflow", u64::MAX, u64::MAX, u64::MAX, u64::MAX, true),
-        ];
-        for (name, free, bytes, writing, largest, admits) in cases {
-            assert_eq!(usage(free).admits(bytes, writing, largest), admits, "{name}");
+    fn a_file_takes_whole_pages() {
+        for (bytes, wanted) in [(0, 0), (1, 4096), (4096, 4096), (4097, 8192)] {
+            assert_eq!(rounded(bytes), wanted, "{bytes}");
         }
-    }
-
-    #[test]
-    fn a_small_volume_keeps_a_tenth() {
-        assert_eq!(Usage { used: 0, free: 0, total: 256 << 10 }.floor(), (256 << 10) / 10);
     }
 
     #[test]

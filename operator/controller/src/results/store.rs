@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -32,6 +32,8 @@ pub(super) struct Store {
     captures: Vec<Mutex<()>>,
     /// One profile is made at a time, so that the room kept free is enough.
     assembling: Mutex<()>,
+    /// Folders are measured one at a time, so that an older answer never wins.
+    measuring: Mutex<()>,
 }
 
 impl Store {
@@ -52,7 +54,8 @@ impl Store {
             writer.make_dirs(&root.join(folder)).map_err(failed)?;
         }
         writer.clear_tmp().map_err(failed)?;
-        let found = scan::scan(&root.join("slices"), &root.join("profiles")).map_err(failed)?;
+        let mut found = scan::scan(&root.join("slices"), &root.join("profiles")).map_err(failed)?;
+        found.index.add_foreign(scan::beside(root, &["slices", "profiles", "tmp"]).map_err(failed)?);
         if found.strange > 0 {
             warn!(count = found.strange, path = %root.display(), "ignoring files on the results volume that \
                                                                   do not belong to fleetprof");
@@ -61,11 +64,13 @@ impl Store {
             index: Mutex::new(found.index),
             captures: (0..STRIPES).map(|_| Mutex::new(())).collect(),
             assembling: Mutex::new(()),
+            measuring: Mutex::new(()),
             writing: AtomicU64::new(0),
             writer,
             metrics,
             config,
         };
+        store.measure_folders(&store.writer.tmp());
         let usage = store.usage()?;
         info!(
             path = %store.config.root.display(),
@@ -94,6 +99,17 @@ impl Store {
         self.assembling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps others from measuring folders.
+    pub(super) fn lock_measuring(&self) -> MutexGuard<'_, ()> {
+        self.measuring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes `folder` and the folders above it, below `top`, as far as they are empty.
+    pub(super) fn prune(&self, folder: &Path, top: &Path) {
+        self.writer.prune(folder, top);
+        self.measure_folders(folder);
+    }
+
     /// Where slices lie.
     pub(super) fn slices(&self) -> PathBuf {
         self.config.root.join("slices")
@@ -120,7 +136,7 @@ impl Store {
 
     /// What is used and what is free; tells the metrics.
     pub(super) fn usage(&self) -> Result<Usage, ResultsError> {
-        let used = self.index().bytes();
+        let used = self.index().disk();
         let usage = space::usage(&self.config.root, used, self.config.capacity)
             .map_err(|error| ResultsError::io("measuring", &self.config.root, &error))?;
         self.metrics.usage(&usage);

@@ -148,6 +148,7 @@ async fn open_results(
         root: settings.results.clone(),
         cluster: settings.cluster.clone(),
         capacity: settings.results_capacity,
+        share: settings.results_share,
     };
     let results = Results::open(config, metrics.results.clone()).await;
     let results = results.context("the results volume is not usable")?;

@@ -2,8 +2,7 @@
 
 use fleetprof_core::budget::Claim;
 use fleetprof_core::capture::CaptureScope;
-use fleetprof_core::session::Assembled;
-use fleetprof_core::session::{Action, Outcome};
+use fleetprof_core::session::{Action, Assembled, Outcome, Slices};
 use fleetprof_core::text::advised;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};
 use fleetprof_crds::wire::Order;
@@ -15,7 +14,7 @@ use kube_runtime::reflector::ObjectRef;
 use super::{Context, Error, attach, report};
 use crate::create::{self, Created};
 use crate::permission;
-use crate::results::ResultsError;
+use crate::results::{Merged, ResultsError};
 
 /// Does all actions, in their order, and says what came of each.
 pub async fn all(
@@ -47,8 +46,9 @@ async fn one(session: &ProfileSession, action: Action, context: &Context) -> Res
             open(*scope, order, place, context);
             Ok(Outcome::Done)
         }
-        Action::Assemble { target, scope } => {
-            Ok(Outcome::Assembled { target, assembled: assemble(&scope, context).await })
+        Action::Assemble { target, scope, uploaded } => {
+            let (assembled, slices) = assemble(&scope, uploaded, context).await;
+            Ok(Outcome::Assembled { target, assembled, slices })
         }
         Action::Close { capture } => {
             close(&capture, context);
@@ -128,20 +128,40 @@ fn close(capture: &str, context: &Context) {
     context.agents.close(capture);
 }
 
-async fn assemble(scope: &CaptureScope, context: &Context) -> Vec<(ProfileKind, Assembled)> {
+async fn assemble(
+    scope: &CaptureScope,
+    uploaded: u32,
+    context: &Context,
+) -> (Vec<(ProfileKind, Assembled)>, Slices) {
     let mut assembled = Vec::with_capacity(scope.profiles.len());
+    let mut slices = Slices { uploaded, found: Some(0), left_out: 0 };
     for kind in &scope.profiles {
-        assembled.push((*kind, assemble_kind(scope, *kind, context).await));
+        let (one, merged) = assemble_kind(scope, *kind, context).await;
+        assembled.push((*kind, one));
+        slices.found = slices.found.zip(merged).map(|(sum, merged)| sum.saturating_add(merged.found));
+        slices.left_out = slices.left_out.saturating_add(merged.map_or(0, |merged| merged.left_out));
     }
-    assembled
+    (assembled, slices)
 }
 
-async fn assemble_kind(scope: &CaptureScope, kind: ProfileKind, context: &Context) -> Assembled {
-    match context.results.stored(&scope.capture, kind).await {
+/// What came of one kind, and of which slices.
+async fn assemble_kind(
+    scope: &CaptureScope,
+    kind: ProfileKind,
+    context: &Context,
+) -> (Assembled, Option<Merged>) {
+    let results = &context.results;
+    let made = match results.stored(&scope.capture, kind).await {
         // None may be stored because the profile was made already, by a leader that could not write it down.
-        Ok(stored) => from_result(context.results.assemble(scope, kind, stored.slices).await, scope),
-        Err(error) => from_result(Err(error), scope),
-    }
+        Ok(stored) => results.assemble(scope, kind, stored.slices).await,
+        Err(error) => Err(error),
+    };
+    let merged = match &made {
+        Ok(_) => results.merged(scope, kind).await.unwrap_or_default(),
+        Err(ResultsError::Missing(_)) => Some(Merged::default()),
+        Err(_) => None,
+    };
+    (from_result(made, scope), merged)
 }
 
 fn from_result(result: Result<StoredProfile, ResultsError>, scope: &CaptureScope) -> Assembled {

@@ -3,15 +3,17 @@
 //!
 //! A session that cannot be read exists: nothing of it is closed or removed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetprof_core::session::history;
 use fleetprof_crds::ProfileSession;
+use kube::ResourceExt;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::Context;
+use super::{Context, report};
 use crate::watched::{Cache, SessionIndex};
 
 /// Deleted sessions that are cleaned up together.
@@ -53,7 +55,10 @@ pub async fn sweep_forever(
                 again.append(&mut batch);
             }
             () = sleep_until(due), if !again.is_empty() => forget(&std::mem::take(&mut again), &context).await,
-            _ = sweep.tick() => compare(&sessions.uids(), &context).await,
+            _ = sweep.tick() => {
+                compare(&sessions.uids(), owners(&sessions), &context).await;
+                keep_history(&sessions, &context).await;
+            }
             _ = count.tick() => context.metrics.sessions_active(index.live()),
         }
     }
@@ -72,12 +77,35 @@ async fn forget(gone: &[String], context: &Context) {
     }
 }
 
+/// The namespaces of all sessions, by uid.
+fn owners(sessions: &Cache<ProfileSession>) -> HashMap<String, String> {
+    let readable = sessions.all().into_iter().filter_map(|s| Some((s.uid()?, s.namespace()?)));
+    let unreadable = sessions
+        .unreadable()
+        .into_iter()
+        .map(|object| (object.uid().to_owned(), object.namespace().to_owned()));
+    readable.chain(unreadable).collect()
+}
+
+/// Deletes what people have started and nobody keeps any more.
+async fn keep_history(sessions: &Cache<ProfileSession>, context: &Context) {
+    for session in history::over(&sessions.all(), context.settings.session_history) {
+        if let Err(error) = report::forget(&session, context).await {
+            tracing::warn!(%error, "failed to delete a session over the history limit; retrying");
+        }
+    }
+}
+
 /// Forgets every session that does not exist.
-async fn compare(live: &HashSet<String>, context: &Context) {
+async fn compare(live: &HashSet<String>, owners: HashMap<String, String>, context: &Context) {
     close(context, |session| !live.contains(session));
     context.written.retain(|uid| live.contains(uid));
     context.budgets.with(|ledger| ledger.retain_sessions(|uid| live.contains(uid)));
-    if let Err(error) = context.results.sweep(live, YOUNG).await {
+    let swept = match context.results.own(owners).await {
+        Ok(()) => context.results.sweep(live, YOUNG).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = swept {
         tracing::warn!(%error, "failed to clean up the results volume; retrying");
     }
 }

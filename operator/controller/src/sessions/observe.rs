@@ -67,7 +67,7 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
     Observed {
         now,
         settled: context.agents.settled(&pods, now),
-        storage_full: context.results.is_full(),
+        no_room: context.results.refused(&session.namespace().unwrap_or_default()),
         permission: answers.permission.clone(),
         job: job(session, context),
         places: answers.places.clone(),

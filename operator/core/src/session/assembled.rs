@@ -5,6 +5,7 @@ use fleetprof_crds::{ProfileKind, Reason};
 use jiff::Timestamp;
 
 use super::capture::{explain, finish};
+use crate::text::advised;
 
 /// What came of assembling a target's slices of one kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,11 +18,50 @@ pub enum Assembled {
     Delayed(Reason, String),
 }
 
+/// How the slices on the results volume compare with what the agent uploaded, over all kinds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slices {
+    /// Slices that the gateway has stored, as the agent says.
+    pub uploaded: u32,
+    /// Slices that were on the volume; `None` where an earlier leader assembled some of them, or the volume does
+    /// not answer.
+    pub found: Option<u32>,
+    /// Those found that did not fit into the profile.
+    pub left_out: u32,
+}
+
+impl Slices {
+    /// Uploaded slices that are not on the volume any more.
+    #[must_use]
+    pub fn lost(&self) -> u32 {
+        self.found.map_or(0, |found| self.uploaded.saturating_sub(found))
+    }
+
+    /// What the profile lacks, as a sentence; `None` for a whole one.
+    fn missing(&self) -> Option<String> {
+        let lost = match self.lost() {
+            0 => None,
+            n => Some(format!(
+                "{n} of {} uploaded slices are gone from the results volume, which was probably replaced during \
+                 the capture",
+                self.uploaded
+            )),
+        };
+        let left_out = match self.left_out {
+            0 => None,
+            n => Some(format!("{n} of {} slices were too large to merge", self.found.unwrap_or(n))),
+        };
+        let parts: Vec<String> = lost.into_iter().chain(left_out).collect();
+        (!parts.is_empty()).then(|| format!("{}. The profile covers the rest.", parts.join("; ")))
+    }
+}
+
 /// Folds what came of assembling each kind into a target: with data it succeeded, unless something else ended
 /// its capture. A kind that was stored before stays while another one is delayed.
 pub fn fold_assembled(
     target: &mut TargetStatus,
     assembled: Vec<(ProfileKind, Assembled)>,
+    slices: Slices,
     given_up: bool,
     now: Timestamp,
 ) {
@@ -44,8 +84,8 @@ pub fn fold_assembled(
     match delay {
         Some((reason, message)) if given_up => finish(target, TargetPhase::Failed, reason, message, now),
         Some((reason, message)) => explain(target, reason, message),
-        None if target.profiles.is_empty() => end_without_data(target, given_up, now),
-        None => end_with_data(target, &empty, now),
+        None if target.profiles.is_empty() => end_without_data(target, slices, given_up, now),
+        None => end_with_data(target, &empty, slices, now),
     }
 }
 
@@ -59,13 +99,23 @@ const fn is_progress(reason: Option<Reason>) -> bool {
                 | Reason::WaitingForAgent
                 | Reason::Processing
                 | Reason::StorageFull
+                | Reason::NamespaceStorageFull
                 | Reason::StorageFailed
         )
     )
 }
 
+/// Whether the capture itself went well, so that what is missing afterwards is the only thing to say.
+const fn ended_well(reason: Option<Reason>) -> bool {
+    is_progress(reason)
+        || matches!(reason, Some(Reason::TargetExited | Reason::Yielded | Reason::LowCoverage))
+}
+
 /// `empty` are the kinds of which there was nothing to see.
-fn end_with_data(target: &mut TargetStatus, empty: &[ProfileKind], now: Timestamp) {
+fn end_with_data(target: &mut TargetStatus, empty: &[ProfileKind], slices: Slices, now: Timestamp) {
+    if let Some(missing) = slices.missing() {
+        return end_with_less(target, missing, now);
+    }
     match target.reason {
         reason if is_progress(reason) => {
             let nothing: Vec<&str> = empty.iter().map(|kind| kind.nothing()).collect();
@@ -93,7 +143,42 @@ fn end_with_data(target: &mut TargetStatus, empty: &[ProfileKind], now: Timestam
     }
 }
 
-fn end_without_data(target: &mut TargetStatus, given_up: bool, now: Timestamp) {
+/// Ends a target of which less is stored than it uploaded: it has not succeeded, and says how much is missing.
+fn end_with_less(target: &mut TargetStatus, missing: String, now: Timestamp) {
+    match target.reason {
+        Some(Reason::LowCoverage) => {
+            let message = format!("{missing} {}", target.message);
+            finish(target, TargetPhase::Failed, Reason::SlicesLost, message, now);
+        }
+        reason if ended_well(reason) => {
+            finish(target, TargetPhase::Failed, Reason::SlicesLost, missing, now);
+        }
+        Some(Reason::Cancelled) => finish(
+            target,
+            TargetPhase::Cancelled,
+            Reason::Cancelled,
+            format!("Data captured so far is kept. {missing}"),
+            now,
+        ),
+        reason => {
+            let message = format!("{} {missing}", target.message);
+            finish(target, TargetPhase::Failed, reason.unwrap_or(Reason::SlicesLost), message, now);
+        }
+    }
+}
+
+fn end_without_data(target: &mut TargetStatus, slices: Slices, given_up: bool, now: Timestamp) {
+    if slices.lost() > 0 && ended_well(target.reason) {
+        let message = advised(
+            format!(
+                "{} of {} uploaded slices are gone from the results volume",
+                slices.lost(),
+                slices.uploaded
+            ),
+            Reason::StorageLost,
+        );
+        return finish(target, TargetPhase::Failed, Reason::StorageLost, message, now);
+    }
     let reason = if given_up { Reason::ResultDeadlineExceeded } else { Reason::NoSamples };
     match target.reason {
         Some(Reason::Cancelled) => target.phase = TargetPhase::Cancelled,

@@ -10,7 +10,7 @@ use fleetprof_crds::session_status::{ProfileSessionStatus, TargetPhase, TopFunct
 use fleetprof_crds::{ProfileKind, ProfileSession, Reason};
 use jiff::Timestamp;
 
-use super::assembled::{Assembled, fold_assembled};
+use super::assembled::{Assembled, Slices, fold_assembled};
 use super::observed::Permission;
 use super::summary::set_top;
 use super::{capture, conclude, repeat};
@@ -50,6 +50,8 @@ pub enum Outcome {
         target: usize,
         /// What came of each kind.
         assembled: Vec<(ProfileKind, Assembled)>,
+        /// What they were assembled of.
+        slices: Slices,
     },
     /// The hottest functions over all targets; none where they could not be computed.
     Summarized(Vec<TopFunction>),
@@ -106,7 +108,9 @@ pub fn fold(session: &mut ProfileSession, answers: &mut Answers, outcome: Outcom
         Outcome::NotAttached { target, reason, message } => {
             not_attached(&mut status, target, (reason, message), now)
         }
-        Outcome::Assembled { target, assembled } => fold_target(session, &mut status, target, assembled, now),
+        Outcome::Assembled { target, assembled, slices } => {
+            fold_target(session, &mut status, target, (assembled, slices), now)
+        }
         Outcome::Summarized(top) => {
             set_top(&mut status, top);
             conclude(session, &mut status, now);
@@ -133,7 +137,7 @@ fn fold_target(
     session: &ProfileSession,
     status: &mut ProfileSessionStatus,
     target: usize,
-    assembled: Vec<(ProfileKind, Assembled)>,
+    (assembled, slices): (Vec<(ProfileKind, Assembled)>, Slices),
     now: Timestamp,
 ) -> bool {
     let deadline =
@@ -141,6 +145,6 @@ fn fold_target(
     let Some(target) = status.targets.get_mut(target) else { return false };
     let delayed = assembled.iter().any(|(_, one)| matches!(one, Assembled::Delayed(..)));
     let before = target.reason;
-    fold_assembled(target, assembled, deadline.is_some_and(|d| now > d), now);
+    fold_assembled(target, assembled, slices, deadline.is_some_and(|d| now > d), now);
     !delayed || target.reason != before || target.phase.is_terminal()
 }

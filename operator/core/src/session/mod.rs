@@ -15,6 +15,7 @@ pub mod capture;
 pub mod choose;
 pub mod fold;
 pub mod gate;
+pub mod history;
 pub mod load;
 pub mod newer;
 pub mod observed;
@@ -27,24 +28,20 @@ pub mod turns;
 
 use fleetprof_crds::policy::SuspendBehavior;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
-use fleetprof_crds::{ProfileKind, ProfileSession, ProfileSessionStatus, Reason};
+use fleetprof_crds::{Duration, ProfileKind, ProfileSession, ProfileSessionStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::budget::{Place, is_busy};
 use crate::conditions::{self, Truth, Wanted};
 use crate::time::after;
-pub use assembled::Assembled;
+pub use assembled::{Assembled, Slices};
 pub use fold::{Answers, Outcome, fold, fold_all};
 pub use observed::{Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings};
 pub use purpose::same_purpose;
 
 /// A session looks again this often although nothing was heard.
 const LOOK: SignedDuration = SignedDuration::from_secs(10);
-
-/// A session with a target that waits for a slot looks again this often: within its start deadline, in which
-/// somebody may be looking, and later.
-const LOOK_FOR_SLOT: [SignedDuration; 2] = [SignedDuration::from_secs(1), SignedDuration::from_secs(5)];
 
 /// A session that only waits, for its load or its ttl, is looked at at least this often: there may be many,
 /// for days each, and what they wait for is told.
@@ -73,7 +70,7 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
         conditions::set(&mut status.conditions, conditions::CLOCK, wanted, generation, observed.now);
     }
     if status.phase.is_terminal() {
-        return ended(session, status, observed);
+        return ended(session, status, observed, settings);
     }
     let mut actions = match gate::check(session, &status, observed, settings) {
         gate::Verdict::Ask => vec![Action::CheckPermission],
@@ -94,10 +91,17 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
 
 /// An ended session has its captures closed, goes on making those that repeat it, and is kept until its ttl
 /// is over.
-fn ended(session: &ProfileSession, mut status: ProfileSessionStatus, observed: &Observed) -> Step {
+fn ended(
+    session: &ProfileSession,
+    mut status: ProfileSessionStatus,
+    observed: &Observed,
+    settings: &Settings,
+) -> Step {
+    history::tell_ttl(session, &mut status, settings.max_ttl, observed.now);
     let mut actions = close_all(&status);
     actions.extend(repeat::step(session, &mut status, observed));
-    let left = expires(session, &status).map(|at| at.duration_since(observed.now));
+    let ttl = session.spec.ttl.min(settings.max_ttl);
+    let left = expires(session, &status, ttl).map(|at| at.duration_since(observed.now));
     let over = left.is_some_and(|left| left <= SignedDuration::ZERO);
     if over && session.metadata.deletion_timestamp.is_none() {
         actions.push(Action::Forget);
@@ -212,13 +216,13 @@ fn end(status: &mut ProfileSessionStatus, phase: Phase, now: Timestamp) {
 }
 
 /// When an ended session and its profiles are removed. While others repeat it, it stays: they go with it.
-fn expires(session: &ProfileSession, status: &ProfileSessionStatus) -> Option<Timestamp> {
+fn expires(session: &ProfileSession, status: &ProfileSessionStatus, ttl: Duration) -> Option<Timestamp> {
     if repeat::is_open(session, status) {
         return None;
     }
     let repeated = status.repeat.as_ref().and_then(|r| r.end_time.as_ref());
     let end = [status.end_time.as_ref(), repeated].into_iter().flatten().map(|t| t.0).max()?;
-    Some(after(end, session.spec.ttl.as_signed()))
+    Some(after(end, ttl.as_signed()))
 }
 
 /// Ends a session that has captured nothing; who waits for `Complete` learns it as of any other end.
@@ -273,7 +277,7 @@ fn next_deadline(
     let waits_for_place =
         status.targets.iter().any(|t| t.phase == TargetPhase::Pending && t.reason.is_some_and(is_busy));
     let mut next = match status.reason {
-        _ if waits_for_place => look_for_slot(session, status, now),
+        _ if waits_for_place => SignedDuration::from_secs(1),
         Some(Reason::WaitingForLoad) if observed.job != JobFacts::Unlisted || !names_job(session) => {
             LOOK_WHILE_WAITING
         }
@@ -286,12 +290,6 @@ fn next_deadline(
         }
     }
     next.max(SignedDuration::from_secs(1))
-}
-
-fn look_for_slot(session: &ProfileSession, status: &ProfileSessionStatus, now: Timestamp) -> SignedDuration {
-    let [soon, later] = LOOK_FOR_SLOT;
-    let started = status.start_time.as_ref().map_or(now, |t| t.0);
-    if now <= after(started, session.spec.start_deadline.as_signed()) { soon } else { later }
 }
 
 fn names_job(session: &ProfileSession) -> bool {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_crds::session::PolicyRef;
-use fleetprof_crds::wire::{CaptureReport, Order};
-use fleetprof_crds::{ProfileKind, ProfileSession, ProfilingPolicySpec, Reason};
+use fleetprof_crds::wire::{CaptureReport, Order, Problem};
+use fleetprof_crds::{Duration, ProfileKind, ProfileSession, ProfilingPolicySpec, Reason};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::agent::{AgentFacts, AgentUser};
@@ -23,8 +23,8 @@ pub struct Observed {
     /// Whether every agent has had the time to report since this leader took over; until then silence means
     /// nothing.
     pub settled: bool,
-    /// Whether slices are refused because the results volume is full.
-    pub storage_full: bool,
+    /// Why slices of the session's namespace are refused, where it is for want of room on the results volume.
+    pub no_room: Option<Problem>,
     /// Whether who asked may profile.
     pub permission: Permission,
     /// The policy that the session names.
@@ -155,6 +155,8 @@ pub struct Settings {
     pub on_demand_budget: usize,
     /// Most sessions of a namespace that have not ended.
     pub session_budget: usize,
+    /// How long an ended session is kept at most, whatever its ttl.
+    pub max_ttl: Duration,
     /// What holds for agents in the whole cluster.
     pub rules: ClusterRules,
 }
@@ -168,6 +170,7 @@ impl Default for Settings {
             fleet_budget: 1000,
             on_demand_budget: 50,
             session_budget: 200,
+            max_ttl: Duration::from_secs(30 * 24 * 3600),
             rules: ClusterRules::default(),
         }
     }
@@ -221,6 +224,8 @@ pub enum Action {
         target: usize,
         /// What was captured.
         scope: Box<CaptureScope>,
+        /// Slices that the gateway has stored, as the agent says.
+        uploaded: u32,
     },
     /// Close an order: its outcome is recorded.
     Close {

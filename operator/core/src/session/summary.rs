@@ -126,7 +126,7 @@ fn explanation(
             format!("Cancelling: {} of {n} targets have not ended yet.", live.len()),
         );
     }
-    let stuck = live.iter().find(|t| matches!(t.reason, Some(Reason::StorageFull | Reason::StorageFailed)));
+    let stuck = live.iter().find(|t| t.reason.is_some_and(Reason::is_storage));
     if let Some(stuck) = stuck {
         return (stuck.reason, stuck.message.clone());
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fleetprof_core::agent::{AgentFacts, PodSecurity};
 use fleetprof_core::budget::Ledger;
-use fleetprof_core::inject::{ClusterRules, ResourceRules};
+use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::link;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::policy;
@@ -242,7 +242,6 @@ impl Sim {
             places: answers.places.clone(),
             yields: captures.iter().filter_map(yields).collect(),
             node_cpu: [("n1".to_owned(), self.node_cpu)].into(),
-            resources: ResourceRules::default(),
             until_record: pacing::until_record(live.written.0.phase, self.now.duration_since(live.written.1)),
             job: JobFacts::Unlisted,
             earlier: 0,

@@ -2,8 +2,7 @@
 
 use crate::world::*;
 use fleetprof_core::budget::Place;
-use fleetprof_core::session::Assembled;
-use fleetprof_core::session::{Answers, Outcome, Permission, fold, fold_all};
+use fleetprof_core::session::{Answers, Assembled, Outcome, Permission, Slices, fold, fold_all};
 use fleetprof_crds::session_status::{
     Phase, ProfileSessionStatus, StoredProfile, TargetPhase, TargetStatus, TopFunction,
 };
@@ -87,7 +86,11 @@ fn what_was_assembled_ends_its_target() {
         let mut session = session_with(TargetPhase::Uploading, before);
         let ended = NOW - jiff::SignedDuration::from_secs(if late { 61 } else { 59 });
         session.status.as_mut().unwrap().capture_end_time = Some(Time(ended));
-        let outcome = Outcome::Assembled { target: 0, assembled: vec![(ProfileKind::Cpu, assembled)] };
+        let outcome = Outcome::Assembled {
+            target: 0,
+            assembled: vec![(ProfileKind::Cpu, assembled)],
+            slices: Slices::default(),
+        };
         let case = format!("{before:?} {outcome:?} {late}");
         assert_eq!(fold(&mut session, &mut Answers::default(), outcome, NOW), again, "{case}");
         assert_eq!((target(&session).phase, target(&session).reason), (phase, reason), "{case}");

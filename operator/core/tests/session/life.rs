@@ -220,32 +220,6 @@ fn late_results_are_delayed_then_complete_late() {
 }
 
 #[test]
-fn a_full_volume_delays_and_never_loses() {
-    let mut w = one_pod();
-    w.results_full = true;
-    w.step();
-    w.report("a", CaptureState::Running, 0, None)
-        .after(10)
-        .report("a", CaptureState::Finished, 1, None)
-        .is(Phase::Uploading, Reason::StorageFull);
-    w.results_full = false;
-    w.after(5).is(Phase::Succeeded, Reason::Completed);
-}
-
-#[test]
-fn a_full_volume_is_told_while_slices_wait() {
-    let mut w = one_pod();
-    w.step();
-    w.report("a", CaptureState::Running, 0, None).after(10).report("a", CaptureState::Uploading, 1, None);
-    w.observed.storage_full = true;
-    w.after(2).is(Phase::Uploading, Reason::StorageFull);
-    w.after(900).is(Phase::Processing, Reason::StorageFull);
-    w.observed.storage_full = false;
-    w.after(2).is(Phase::Processing, Reason::ResultsDelayed);
-    w.report("a", CaptureState::Finished, 1, None).is(Phase::Succeeded, Reason::Completed);
-}
-
-#[test]
 fn cancel_keeps_what_was_captured() {
     let mut w = one_pod();
     w.step();

@@ -7,8 +7,10 @@ mod choose;
 #[path = "../common/mod.rs"]
 mod common;
 mod fold;
+mod history;
 mod kinds;
 mod life;
 mod places;
+mod storage;
 mod world;
 mod yields;

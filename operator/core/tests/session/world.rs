@@ -11,8 +11,8 @@ use fleetprof_core::inject::{ClusterRules, ResourceRules};
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::Assembled;
 use fleetprof_core::session::{
-    Action, Answers, CaptureFacts, JobFacts, Observed, Outcome, Permission, PolicyFacts, Settings, fold_all,
-    step,
+    Action, Answers, CaptureFacts, JobFacts, Observed, Outcome, Permission, PolicyFacts, Settings, Slices,
+    fold_all, step,
 };
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::{Phase, StoredProfile};
@@ -37,6 +37,10 @@ pub struct World {
     /// Kinds that cannot be stored now.
     pub delayed: Vec<ProfileKind>,
     pub settings: Settings,
+    /// Slices that were uploaded but are not on the volume.
+    pub lost: u32,
+    /// Slices that do not fit into the profile.
+    pub left_out: u32,
 }
 
 /// What holds in the whole cluster.
@@ -75,7 +79,7 @@ impl World {
         let observed = Observed {
             now,
             settled: true,
-            storage_full: false,
+            no_room: None,
             permission: Permission::Allowed,
             policy: PolicyFacts::Unnamed,
             namespace_labels: BTreeMap::new(),
@@ -102,6 +106,8 @@ impl World {
             stored: HashMap::new(),
             delayed: vec![],
             settings: Settings { rules: rules(), ..Settings::default() },
+            lost: 0,
+            left_out: 0,
         }
     }
     pub fn with_policy(mut self, spec: Value) -> Self {
@@ -151,8 +157,10 @@ impl World {
     }
     fn act(&mut self, action: Action) -> Outcome {
         match action {
-            Action::Assemble { target, scope } => {
-                Outcome::Assembled { target, assembled: self.assemble(&scope) }
+            Action::Assemble { target, scope, uploaded } => {
+                let found = uploaded.saturating_sub(self.lost);
+                let slices = Slices { uploaded, found: Some(found), left_out: self.left_out };
+                Outcome::Assembled { target, assembled: self.assemble(&scope), slices }
             }
             Action::Claim(claim) => {
                 let capture = claim.capture.clone();
@@ -178,7 +186,7 @@ impl World {
     /// What the results say of each kind of the session.
     fn assemble(&self, scope: &CaptureScope) -> Vec<(ProfileKind, Assembled)> {
         let report = self.observed.captures.get(&scope.capture).and_then(|c| c.report.as_ref());
-        let slices = report.map_or(0, |r| r.slices);
+        let slices = report.map_or(0, |r| r.slices.saturating_sub(self.lost));
         let samples = |kind| self.stored.get(&kind).copied().unwrap_or(42);
         let profile = |kind: ProfileKind| {
             Assembled::Profile(StoredProfile {

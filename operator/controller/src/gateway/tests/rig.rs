@@ -216,6 +216,7 @@ pub(super) fn scope(capture: &str, pod: &str) -> CaptureScope {
         container_id: "c0ffee".into(),
         profiles: vec![ProfileKind::Cpu, ProfileKind::Wall],
         labels: BTreeMap::new(),
+        max_bytes: u64::MAX,
         started: Timestamp::from_second(START).unwrap(),
     }
 }

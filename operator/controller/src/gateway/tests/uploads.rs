@@ -163,6 +163,9 @@ async fn what_the_sink_says_is_passed_on_with_a_fitting_code() {
     rig.upload("a", PATH, SLICE).await.refused(409, Reason::UploadRejected);
     says(SinkError::Full);
     rig.upload("a", PATH, SLICE).await.refused(503, Reason::StorageFull);
+    says(SinkError::NamespaceFull("namespace shop keeps too much".into()));
+    let said = rig.upload("a", PATH, SLICE).await.refused(503, Reason::NamespaceStorageFull);
+    assert_eq!(said, "Namespace shop keeps too much.");
     says(SinkError::Io("/var/lib is broken.".into()));
     assert!(!rig.upload("a", PATH, SLICE).await.refused(503, Reason::StorageFailed).contains("/var/lib"));
     assert_eq!(rig.fleet.capture("c").unwrap().uploads, 0);

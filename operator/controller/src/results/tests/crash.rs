@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use fleetprof_crds::ProfileKind;
 
-use super::fixtures::{cpu, decoded, files, scope, slice, store, store_on};
+use super::fixtures::{cpu, decoded, du, files, scope, slice, store, store_on};
 use crate::results::disk::{Disk, Volume};
 use crate::results::store::Store;
 
@@ -104,7 +104,7 @@ fn a_profile_is_made_of_all_slices_wherever_the_process_stopped() {
             assert_eq!(files(root), [format!("profiles/{}", made.uri)]);
             let bytes = std::fs::read(root.join("profiles").join(&made.uri)).unwrap();
             assert_eq!(fleetprof_profile::total(&decoded(&bytes), 0), 27);
-            assert_eq!(store.usage().unwrap().used, bytes.len() as u64);
+            assert_eq!(store.usage().unwrap().used, du(root));
         },
     );
     // Temporary file, 5 folders and their parents' fsyncs, rename, fsync, 3 slices, 2 folders.
@@ -155,7 +155,7 @@ fn a_session_is_removed_wherever_the_process_stopped() {
         |root, store| {
             store.delete_session("session-1").unwrap();
             assert_eq!(files(root), [""; 0]);
-            assert_eq!(store.usage().unwrap().used, 0);
+            assert_eq!(store.usage().unwrap().used, du(root));
         },
     );
 }

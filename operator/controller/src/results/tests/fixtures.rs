@@ -1,7 +1,9 @@
 //! Slices, captures and volumes for tests.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::SliceId;
@@ -28,6 +30,7 @@ pub(crate) fn scope(capture: &str) -> CaptureScope {
         container_id: "c0ffee".into(),
         profiles: vec![ProfileKind::Cpu],
         labels: BTreeMap::new(),
+        max_bytes: u64::MAX,
         started: Timestamp::from_second(1_700_000_000).unwrap(),
     }
 }
@@ -67,7 +70,7 @@ pub(crate) fn large_slice(seed: u32, functions: u32) -> Vec<u8> {
 }
 
 pub(crate) fn config(root: &Path) -> ResultsConfig {
-    ResultsConfig { root: root.into(), cluster: "prod".into(), capacity: None }
+    ResultsConfig { root: root.into(), cluster: "prod".into(), capacity: None, share: 100 }
 }
 
 /// The volume below `root`, opened.
@@ -88,6 +91,47 @@ pub(in crate::results) fn store_on(
 
 pub(crate) fn decoded(bytes: &[u8]) -> Profile {
     decode_valid(bytes, &fleetprof_profile::Limits::default()).unwrap()
+}
+
+/// A small volume, which root may mount; gone with the value.
+pub(in crate::results) struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    /// One of that size; nothing where mounting is not allowed.
+    pub(in crate::results) fn mount(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+        let mounted = root
+            && Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+                .arg(folder.path())
+                .status()
+                .is_ok_and(|s| s.success());
+        if !mounted {
+            eprintln!("skipped: only root can mount a small volume");
+        }
+        mounted.then(|| Self(folder))
+    }
+
+    pub(in crate::results) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+/// What everything below `root` takes on the disk, as the kubelet and `du` count it.
+pub(in crate::results) fn du(root: &Path) -> u64 {
+    let own = std::fs::symlink_metadata(root).unwrap().blocks() * 512;
+    let entries = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap());
+    entries.fold(own, |sum, entry| {
+        let path = entry.path();
+        sum + if path.is_dir() { du(&path) } else { entry.metadata().unwrap().blocks() * 512 }
+    })
 }
 
 /// Every file below `root`, as paths from there, sorted.

@@ -1,49 +1,15 @@
 //! What happens on a volume that is really full? A tmpfs of 256 KiB, which root may mount.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::process::Command;
-
 use fleetprof_crds::ProfileKind;
 
-use super::fixtures::{config, cpu, files, large_slice, scope, scope_of, store};
+use super::fixtures::{Tmpfs, config, cpu, du, files, large_slice, scope, scope_of, store};
 use crate::results::disk::Volume;
 use crate::results::store::Store;
 use crate::results::{ResultsConfig, ResultsError, ResultsMetrics};
 
-struct Tmpfs(tempfile::TempDir);
-
-impl Tmpfs {
-    /// Nothing where mounting is not allowed.
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
-        let mounted = root
-            && Command::new("mount")
-                .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
-                .arg(folder.path())
-                .status()
-                .is_ok_and(|s| s.success());
-        if !mounted {
-            eprintln!("skipped: only root can mount a small volume");
-        }
-        mounted.then(|| Self(folder))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn slices_stop_before_the_volume_is_full_and_profiles_are_made_nevertheless() {
-    let Some(volume) = Tmpfs::mount() else { return };
+    let Some(volume) = Tmpfs::mount("256k") else { return };
     let store = store(volume.path());
     let mut stored = [0, 0];
     let refused = (0..64).find_map(|n: u32| {
@@ -68,7 +34,7 @@ fn slices_stop_before_the_volume_is_full_and_profiles_are_made_nevertheless() {
 
 #[test]
 fn a_full_volume_is_full_not_broken_and_nothing_is_lost() {
-    let Some(volume) = Tmpfs::mount() else { return };
+    let Some(volume) = Tmpfs::mount("256k") else { return };
     let store = store(volume.path());
     let scope = scope("cap-1");
     store.put_slice(&scope, cpu(0), &large_slice(0, 200)).unwrap();
@@ -89,10 +55,10 @@ fn a_full_volume_is_full_not_broken_and_nothing_is_lost() {
 #[test]
 fn a_capacity_is_kept_where_the_volume_has_none() {
     let root = tempfile::tempdir().unwrap();
-    let config = ResultsConfig { capacity: Some(40_000), ..config(root.path()) };
+    let config = ResultsConfig { capacity: Some(400_000), ..config(root.path()) };
     let store = Store::open(config, ResultsMetrics::default(), Box::new(Volume)).unwrap();
-    let full = (0..20).find_map(|n| store.put_slice(&scope("cap-1"), cpu(n), &large_slice(n, 80)).err());
+    let full = (0..100).find_map(|n| store.put_slice(&scope("cap-1"), cpu(n), &large_slice(n, 80)).err());
     assert!(matches!(full, Some(ResultsError::Full(_))), "{full:?}");
     store.assemble(&scope("cap-1"), ProfileKind::Cpu, 1).unwrap();
-    assert!(store.usage().unwrap().used <= 40_000);
+    assert!(du(root.path()) <= 400_000, "{}", du(root.path()));
 }

@@ -4,4 +4,5 @@ mod crash;
 pub(crate) mod fixtures;
 mod full;
 mod kinds;
+mod share;
 mod volume;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fleetprof_crds::ProfileKind;
 use fleetprof_profile::{sample_types, total};
 
-use super::fixtures::{cpu, decoded, files, large_slice, open, scope, scope_of, slice, store};
+use super::fixtures::{cpu, decoded, du, files, large_slice, open, scope, scope_of, slice, store};
 use crate::gateway::{SinkError, SliceSink, Stored};
 use crate::results::pprof::hottest;
 use crate::results::read::Selection;
@@ -41,13 +41,18 @@ async fn slices_become_one_labelled_profile_and_go() {
         ["slices/session-1/cap-1/cpu-0.pb.gz", "slices/session-1/cap-1/cpu-1.pb.gz"]
     );
     let have = results.stored("cap-1", CPU).await.unwrap();
-    assert_eq!((have.slices, have.samples, have.bytes), (2, 10, results.usage().await.unwrap().used));
+    let lengths =
+        files(root.path()).iter().map(|file| root.path().join(file).metadata().unwrap().len()).sum();
+    assert_eq!((have.slices, have.samples, have.bytes), (2, 10, lengths));
+    assert_eq!(results.usage().await.unwrap().used, du(root.path()));
 
     let profile = results.assemble(&scope, CPU, 2).await.unwrap();
     assert_eq!((profile.uri.as_str(), profile.samples), (KEY, 10));
     assert_eq!(files(root.path()), [format!("profiles/{KEY}")]);
     assert!(!root.path().join("slices/session-1").exists(), "empty folders go too");
-    assert_eq!(u64::try_from(profile.bytes).unwrap(), results.usage().await.unwrap().used);
+    let length = root.path().join("profiles").join(KEY).metadata().unwrap().len();
+    assert_eq!(u64::try_from(profile.bytes).unwrap(), length);
+    assert_eq!(results.usage().await.unwrap().used, du(root.path()));
     assert_eq!(results.stored("cap-1", CPU).await.unwrap(), StoredSlices::default());
 
     let merged = decoded(&results.session_profile("session-1", CPU, None).await.unwrap());
@@ -171,7 +176,8 @@ async fn a_session_goes_as_a_whole_and_others_stay() {
     let live = results.sweep(&HashSet::from(["session-2".to_owned()]), Duration::ZERO).await.unwrap();
     assert_eq!((young.files, live.files), (0, 0));
     let swept = results.sweep(&HashSet::new(), Duration::ZERO).await.unwrap();
-    assert_eq!((swept.sessions, swept.files, results.usage().await.unwrap().used), (1, 1, 0));
+    assert_eq!((swept.sessions, swept.files), (1, 1));
+    assert_eq!(results.usage().await.unwrap().used, du(root.path()));
     assert_eq!(std::fs::read_dir(root.path().join("profiles")).unwrap().count(), 0, "no empty folder stays");
 }
 

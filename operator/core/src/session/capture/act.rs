@@ -18,7 +18,9 @@ pub(super) fn actions(index: usize, target: &TargetStatus, context: &Context) ->
         TargetPhase::Ordered | TargetPhase::Running => vec![open(target, context)],
         TargetPhase::Uploading if complete(target, context) => {
             let scope = Box::new(context.scope(target));
-            vec![open(target, context), Action::Assemble { target: index, scope }]
+            let report = context.observed.captures.get(&target.capture).and_then(|f| f.report.as_ref());
+            let uploaded = report.map_or(0, |report| report.uploaded);
+            vec![open(target, context), Action::Assemble { target: index, scope, uploaded }]
         }
         TargetPhase::Uploading => vec![open(target, context)],
         TargetPhase::Succeeded | TargetPhase::Failed | TargetPhase::Skipped | TargetPhase::Cancelled

@@ -11,7 +11,7 @@ use super::coverage;
 use super::prepare::unstarted;
 use super::{CANCEL_GRACE, Context, GRACE, explain, finish, gives_way};
 use crate::pod::AgentContainerState;
-use crate::text::advised;
+use crate::text::{advised, capital};
 use crate::time::after;
 
 /// After an order is out: what does the capture's report say, and is anybody still there?
@@ -32,21 +32,22 @@ pub(super) fn follow(target: &mut TargetStatus, context: &Context) {
         explain(target, reason, message);
     }
     if target.phase == TargetPhase::Uploading && !complete(target, context) {
-        tell_storage(target, context.observed.storage_full);
+        tell_storage(target, context.observed.no_room.as_ref());
     }
 }
 
 /// Says that slices wait for a full volume, and takes it back when they no longer do.
-fn tell_storage(target: &mut TargetStatus, full: bool) {
-    match target.reason {
-        Some(Reason::Uploading | Reason::Capturing) if full => {
-            explain(
-                target,
-                Reason::StorageFull,
-                advised("The results volume is full; the agent keeps its data", Reason::StorageFull),
-            );
+fn tell_storage(target: &mut TargetStatus, no_room: Option<&Problem>) {
+    let told = matches!(target.reason, Some(Reason::StorageFull | Reason::NamespaceStorageFull));
+    match (target.reason, no_room) {
+        (Some(reason), Some(problem)) if reason != problem.reason => {
+            if told || matches!(reason, Reason::Uploading | Reason::Capturing) {
+                let cause = capital(&problem.message);
+                let message = advised(format!("{cause}; the agent keeps its data"), problem.reason);
+                explain(target, problem.reason, message);
+            }
         }
-        Some(Reason::StorageFull) if !full => explain(target, Reason::Uploading, String::new()),
+        (_, None) if told => explain(target, Reason::Uploading, String::new()),
         _ => {}
     }
 }

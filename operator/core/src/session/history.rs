@@ -1,0 +1,65 @@
+//! How many ended sessions are kept, and for how long?
+//!
+//! Policies keep the history of the sessions that they start ([`crate::policy::rounds`]). What people start is kept
+//! here, whether it names a policy or not: the newest of each namespace.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fleetprof_crds::session::Trigger;
+use fleetprof_crds::{Duration, ProfileSession, ProfileSessionStatus, Reason};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::repeat;
+use crate::conditions::{self, Truth, Wanted};
+
+/// The ended sessions that people started beyond the newest `keep` of their namespace. Sessions that repeat
+/// another one go with it, and it stays until its last repeat is over.
+#[must_use]
+pub fn over(sessions: &[Arc<ProfileSession>], keep: usize) -> Vec<Arc<ProfileSession>> {
+    let mut ended: BTreeMap<&str, Vec<(Timestamp, &Arc<ProfileSession>)>> = BTreeMap::new();
+    for session in sessions {
+        if let Some(at) = ended_at(session) {
+            let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
+            ended.entry(namespace).or_default().push((at, session));
+        }
+    }
+    let oldest = |mut sessions: Vec<(Timestamp, &Arc<ProfileSession>)>| {
+        sessions.sort_by_key(|(at, session)| (Reverse(*at), session.metadata.name.clone()));
+        sessions.into_iter().skip(keep).map(|(_, session)| Arc::clone(session)).collect::<Vec<_>>()
+    };
+    ended.into_values().flat_map(oldest).collect()
+}
+
+/// When a session that counts ended.
+fn ended_at(session: &ProfileSession) -> Option<Timestamp> {
+    let status = session.status.as_ref().filter(|status| status.phase.is_terminal())?;
+    let counts = session.spec.trigger == Trigger::OnDemand
+        && session.metadata.deletion_timestamp.is_none()
+        && repeat::root(session).is_none()
+        && !repeat::is_open(session, status);
+    let of = |time: &Option<Time>| time.as_ref().map(|time| time.0);
+    let last = status.repeat.as_ref().and_then(|series| of(&series.end_time));
+    counts.then(|| last.max(of(&status.end_time))).flatten()
+}
+
+/// Says in the status that the session is kept for less than its ttl.
+pub fn tell_ttl(
+    session: &ProfileSession,
+    status: &mut ProfileSessionStatus,
+    max_ttl: Duration,
+    now: Timestamp,
+) {
+    if session.spec.ttl <= max_ttl {
+        return;
+    }
+    let message = format!(
+        "The session and its profiles are deleted {max_ttl} after its end instead of {}: the administrator's \
+         maximum is {max_ttl}.",
+        session.spec.ttl
+    );
+    let wanted = Wanted::new(Truth::True, Reason::TtlLimited, message);
+    conditions::set(&mut status.conditions, "TtlLimited", wanted, session.metadata.generation, now);
+}

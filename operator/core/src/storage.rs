@@ -1,0 +1,176 @@
+//! Who may write to the results volume, and whose results go when it fills up?
+//!
+//! ```text
+//!                                   no room                       still no room
+//! slice ─► waiting slices in share? ───────► evict, namespace by ─────────────► refused
+//!              │ no                          namespace: the furthest            NamespaceStorageFull or
+//!              └► NamespaceStorageFull       over its share, oldest first       StorageFull
+//! ```
+//! Every namespace has the same share. It may keep more than that while nobody needs the space; under pressure
+//! only what is over a share goes. Slices that wait to be assembled cannot be evicted, so they stay within the
+//! share of their namespace at all times.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use fleetprof_crds::Reason;
+use fleetprof_crds::wire::Problem;
+
+/// Part of the volume that slices never take, in percent: profiles are assembled there.
+pub const ROOM_PERCENT: u64 = 12;
+/// Part of the volume beside that room that is kept free by evicting results, in percent.
+pub const MARGIN_PERCENT: u64 = 5;
+
+/// The volume, in bytes as the disk counts them: blocks of files and folders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// Taken by results.
+    pub used: u64,
+    /// May still be written.
+    pub free: u64,
+    /// Its size, whoever uses it.
+    pub total: u64,
+}
+
+impl Volume {
+    /// What results may take at most: the size without what others use.
+    fn ours(self) -> u64 {
+        self.used.saturating_add(self.free)
+    }
+}
+
+/// What a slice needs, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// The slice itself, with its folders.
+    pub bytes: u64,
+    /// Other files that are being written.
+    pub writing: u64,
+    /// The largest capture, this slice included: so much is needed once more to assemble it.
+    pub largest: u64,
+}
+
+/// What the namespace of a slice has, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account<'a> {
+    /// The namespace.
+    pub namespace: &'a str,
+    /// All that it keeps.
+    pub bytes: u64,
+    /// The part of it that waits to be assembled.
+    pub slices: u64,
+}
+
+/// The results of a session that can be evicted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Namespace of the session.
+    pub namespace: String,
+    /// The session.
+    pub session: String,
+    /// Bytes that come free.
+    pub bytes: u64,
+    /// When its newest file was written.
+    pub written: SystemTime,
+}
+
+/// The share of each namespace in bytes: `percent` of the volume, or an equal part of what may be filled where
+/// that is less. So while a volume is full of results, somebody is over the share; where others have filled it,
+/// nobody need be.
+#[must_use]
+pub fn share(volume: Volume, percent: u8, namespaces: usize) -> u64 {
+    let equal = part(volume.total, 100 - ROOM_PERCENT - MARGIN_PERCENT) / (namespaces.max(1) as u64);
+    part(volume.total, percent.into()).min(equal)
+}
+
+/// How many bytes have to be freed before the slice is stored with the margin to spare; 0 without pressure.
+#[must_use]
+pub fn pressure(volume: Volume, demand: Demand) -> u64 {
+    let margin = part(volume.ours(), MARGIN_PERCENT);
+    needed(volume, demand).saturating_add(margin).saturating_sub(volume.free)
+}
+
+/// The sessions whose results are evicted to free `need` bytes, in their order. Only namespaces over the share
+/// lose anything, the one furthest over it first, and each only until it is no longer over it.
+#[must_use]
+pub fn evictions(need: u64, share: u64, accounts: &BTreeMap<String, u64>, kept: Vec<Kept>) -> Vec<String> {
+    let mut left: BTreeMap<String, Vec<Kept>> = BTreeMap::new();
+    for result in kept {
+        left.entry(result.namespace.clone()).or_default().push(result);
+    }
+    // The oldest last, to be taken from there.
+    left.values_mut().for_each(|results| results.sort_by_key(|r| (Reverse(r.written), r.session.clone())));
+    let (mut accounts, mut freed, mut evicted) = (accounts.clone(), 0_u64, Vec::new());
+    while freed < need {
+        let over = left.iter().filter(|(_, results)| !results.is_empty()).filter_map(|(namespace, _)| {
+            accounts.get(namespace).filter(|bytes| **bytes > share).map(|bytes| (*bytes, namespace.clone()))
+        });
+        let Some((bytes, namespace)) = over.max() else { break };
+        let Some(oldest) = left.get_mut(&namespace).and_then(Vec::pop) else { break };
+        accounts.insert(namespace, bytes.saturating_sub(oldest.bytes));
+        freed = freed.saturating_add(oldest.bytes);
+        evicted.push(oldest.session);
+    }
+    evicted
+}
+
+/// Whether the slices of the namespace that wait to be assembled stay within its share with the new one.
+///
+/// # Errors
+/// `NamespaceStorageFull`.
+pub fn check_waiting(demand: Demand, account: Account<'_>, share: u64) -> Result<(), Problem> {
+    if account.slices.saturating_add(demand.bytes) <= share {
+        return Ok(());
+    }
+    Err(namespace_full(account, share))
+}
+
+/// Whether the slice is stored, after what can be evicted is evicted.
+///
+/// # Errors
+/// `NamespaceStorageFull` where its namespace is over its share, else `StorageFull`.
+pub fn check_room(volume: Volume, demand: Demand, account: Account<'_>, share: u64) -> Result<(), Problem> {
+    if needed(volume, demand) <= volume.free {
+        return Ok(());
+    }
+    if account.bytes.saturating_add(demand.bytes) > share {
+        return Err(namespace_full(account, share));
+    }
+    let message =
+        format!("the results volume is full: {} are free of {}", size(volume.free), size(volume.total));
+    Err(Problem { reason: Reason::StorageFull, message })
+}
+
+fn namespace_full(account: Account<'_>, share: u64) -> Problem {
+    let Account { namespace, bytes, slices } = account;
+    let message = format!(
+        "namespace {namespace} keeps {} on the results volume, {} of it in captures that are not assembled yet, \
+         and its share is {}",
+        size(bytes),
+        size(slices),
+        size(share)
+    );
+    Problem { reason: Reason::NamespaceStorageFull, message }
+}
+
+/// The free space that the slice and the profiles after it need.
+fn needed(volume: Volume, demand: Demand) -> u64 {
+    let room = part(volume.ours(), ROOM_PERCENT).max(demand.largest);
+    demand.bytes.saturating_add(demand.writing).saturating_add(room)
+}
+
+fn part(total: u64, percent: u64) -> u64 {
+    u64::try_from(u128::from(total) * u128::from(percent) / 100).unwrap_or(u64::MAX)
+}
+
+/// A size for people: whole KiB below 10 MiB, else whole MiB.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..0xA0_0000 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
+    }
+}
+
+#[cfg(test)]
+mod tests;
