@@ -13,6 +13,7 @@ use fleetprof_core::policy;
 use fleetprof_core::session::pacing::{self, Due};
 use fleetprof_core::session::{
     self, Action, Answers, Assembled, CaptureFacts, JobFacts, Observed, Outcome, PolicyFacts, Settings,
+    Slices,
 };
 use fleetprof_core::view::{Policies, PolicyView};
 use fleetprof_crds::session::Trigger;
@@ -229,7 +230,8 @@ impl Sim {
         Observed {
             now: self.now,
             settled: true,
-            storage_full: false,
+            no_room: None,
+            resources: fleetprof_core::inject::ResourceRules::default(),
             permission: answers.permission.clone(),
             policy: self.policy_facts(&live.object),
             namespace_labels: BTreeMap::new(),
@@ -309,7 +311,7 @@ impl Sim {
                 self.ledger.release(&capture);
                 self.agents.values_mut().for_each(|agent| drop(agent.orders.remove(&capture)));
             }
-            Action::Assemble { target, scope } => {
+            Action::Assemble { target, scope, uploaded } => {
                 let report = self.captures.get(&scope.capture).and_then(|facts| facts.report.as_ref());
                 let slices = report.map_or(0, |report| report.slices);
                 let one = |kind| match slices {
@@ -323,6 +325,7 @@ impl Sim {
                 return Outcome::Assembled {
                     target,
                     assembled: scope.profiles.iter().map(|k| one(*k)).collect(),
+                    slices: Slices { uploaded, found: Some(uploaded), left_out: 0 },
                 };
             }
             Action::Summarize { .. } => return Outcome::Summarized(vec![]),
