@@ -259,7 +259,12 @@ async fn feed(
     found: impl Stream<Item = ObjectRef<ProfileSession>> + Send + 'static,
     wake: mpsc::UnboundedSender<ObjectRef<ProfileSession>>,
 ) -> anyhow::Result<()> {
-    found.for_each(|session| futures::future::ready(drop(wake.send(session)))).await;
+    found
+        .for_each(|session| {
+            let _ = wake.send(session);
+            futures::future::ready(())
+        })
+        .await;
     std::future::pending().await
 }
 

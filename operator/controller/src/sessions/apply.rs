@@ -90,7 +90,16 @@ async fn repeat(
 async fn attach(target: usize, request: &attach::Request, context: &Context) -> Outcome {
     match attach::attach(request, context).await {
         Ok(()) => Outcome::Done,
-        Err((reason, message)) => Outcome::NotAttached { target, reason, message },
+        Err(attach::Refused::Final(reason, message)) => Outcome::NotAttached { target, reason, message },
+        Err(attach::Refused::Delayed(message)) => {
+            tracing::warn!(
+                k8s.namespace.name = request.namespace,
+                k8s.pod.name = request.pod,
+                error = message,
+                "failed to attach an agent; retrying"
+            );
+            Outcome::AttachDelayed { target, message }
+        }
     }
 }
 

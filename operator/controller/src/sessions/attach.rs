@@ -33,16 +33,22 @@ pub struct Request {
     pub user: AgentUser,
 }
 
-/// Why no agent was attached: the reason, and a sentence.
-pub type Refused = (Reason, String);
+/// Why no agent was attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The same request would be refused again: the reason, and a sentence.
+    Final(Reason, String),
+    /// It may pass later: a sentence.
+    Delayed(String),
+}
 
 /// Attaches an agent; the same request twice attaches one, even if the result of the first is not visible
 /// yet.
 ///
 /// # Errors
-/// `PodGone` when the pod is no longer there or was replaced, else `AttachFailed`.
+/// Finally with `PodGone` when the pod is no longer there or was replaced and with `AttachFailed` when the API
+/// server rejects the container; delayed when it is busy or does not answer.
 pub async fn attach(request: &Request, context: &Context) -> Result<(), Refused> {
-    let failed = |message: String| (Reason::AttachFailed, message);
     let pod = PodId {
         namespace: request.namespace.clone(),
         name: request.pod.clone(),
@@ -51,11 +57,11 @@ pub async fn attach(request: &Request, context: &Context) -> Result<(), Refused>
     let facts = context.pods.get(&request.namespace, &request.pod_uid);
     let ips = facts.as_ref().map(|p| p.ips.clone()).unwrap_or_default();
     let spool = facts.map_or(UNKNOWN_SPOOL, |pod| pod.spool_limit());
-    let ticket =
-        context.tickets.mint(&pod, &ips, Timestamp::now()).map_err(|error| failed(error.to_string()))?;
+    let ticket = context.tickets.mint(&pod, &ips, Timestamp::now());
+    let ticket = ticket.map_err(|error| Refused::Final(Reason::AttachFailed, error.to_string()))?;
     let ca = context.tls.ca_bundle();
     let ca = ca.ok_or_else(|| {
-        failed("The gateway's certificate is not loaded yet, so agents cannot trust it.".to_owned())
+        Refused::Delayed("The gateway's certificate is not loaded yet, so agents cannot trust it.".to_owned())
     })?;
     let patch = patch(request, &ticket, &ca, spool, context);
     let api = Api::<Pod>::namespaced(context.client.clone(), &request.namespace);
@@ -71,7 +77,7 @@ pub async fn attach(request: &Request, context: &Context) -> Result<(), Refused>
             let found = if may_be_gone(answer.code) { look(&api, request).await } else { None };
             judge(answer.code, &answer.message, found)
         }
-        Err(error) => Err(failed(format!("Failed to attach an agent: {error}"))),
+        Err(error) => Err(Refused::Delayed(format!("The API server did not answer: {error}."))),
     }
 }
 
@@ -133,10 +139,23 @@ fn judge(code: u16, message: &str, found: Option<Found>) -> Result<(), Refused> 
         // An ephemeral container never changes, and each request carries a ticket of its own.
         Some(Found::Attached) if code == 422 => Ok(()),
         Some(Found::Gone) => {
-            Err((Reason::PodGone, "The pod ended or was replaced before agent attached.".to_owned()))
+            let message = "The pod ended or was replaced before an agent was attached.";
+            Err(Refused::Final(Reason::PodGone, message.to_owned()))
         }
-        _ => Err((Reason::AttachFailed, format!("The API server rejected the agent: {}", told(message)))),
+        _ if is_transient(code) => {
+            Err(Refused::Delayed(format!("The API server did not attach the agent yet: {}", told(message))))
+        }
+        _ => {
+            let message = format!("The API server rejected the agent: {}", told(message));
+            Err(Refused::Final(Reason::AttachFailed, message))
+        }
     }
+}
+
+/// Codes with which an API server, or a webhook that it asks, says that the same request may pass later:
+/// a conflict, too many requests, and its own failures.
+const fn is_transient(code: u16) -> bool {
+    matches!(code, 408 | 409 | 429 | 500..)
 }
 
 /// What people are told of an answer of the API server. What follows its first line quotes the request, and
@@ -220,19 +239,29 @@ mod tests {
         assert_eq!(find(&[pod("u-1", "debugger")], &request), Found::Bare);
         assert_eq!(find(&[pod("u-1", "fleetprof-agent-1")], &request), Found::Attached);
 
-        let (gone, failed) = (Err(Reason::PodGone), Err(Reason::AttachFailed));
+        let (gone, failed) = (Err(Some(Reason::PodGone)), Err(Some(Reason::AttachFailed)));
+        let delayed = Err(None);
         let cases = [
             (404, Some(Found::Gone), gone),
             (409, Some(Found::Gone), gone),
             (422, Some(Found::Gone), gone),
             (422, Some(Found::Attached), Ok(())),
             (422, Some(Found::Bare), failed),
-            (409, Some(Found::Bare), failed),
-            (409, None, failed),
+            (409, Some(Found::Bare), delayed),
+            (409, None, delayed),
+            (400, None, failed),
             (403, None, failed),
+            (429, None, delayed),
+            (500, None, delayed),
+            (503, None, delayed),
+            (504, None, delayed),
         ];
+        let reason = |refused| match refused {
+            Refused::Final(reason, _) => Some(reason),
+            Refused::Delayed(_) => None,
+        };
         for (code, found, expected) in cases {
-            assert_eq!(judge(code, "no", found).map_err(|refused| refused.0), expected, "{code} {found:?}");
+            assert_eq!(judge(code, "no", found).map_err(reason), expected, "{code} {found:?}");
         }
         assert!([404, 409, 422].into_iter().all(may_be_gone) && !may_be_gone(403));
     }

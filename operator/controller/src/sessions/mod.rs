@@ -141,7 +141,7 @@ pub enum Error {
 /// When the API server cannot be asked or written to; nothing is lost then.
 pub async fn reconcile(session: Arc<ProfileSession>, context: Arc<Context>) -> Result<Action, Error> {
     let work = work_on(session.clone(), context.clone());
-    context.panics.reconcile(&*session, "session", work).await
+    Box::pin(context.panics.reconcile(&*session, "session", work)).await
 }
 
 async fn work_on(session: Arc<ProfileSession>, context: Arc<Context>) -> Result<Action, Error> {

@@ -44,6 +44,13 @@ pub enum Outcome {
         /// Human-readable message.
         message: String,
     },
+    /// No agent was attached yet; the next look tries again.
+    AttachDelayed {
+        /// Index of the target.
+        target: usize,
+        /// Why, as a sentence.
+        message: String,
+    },
     /// The slices of a target were assembled, or not.
     Assembled {
         /// Index of the target.
@@ -107,6 +114,12 @@ pub fn fold(session: &mut ProfileSession, answers: &mut Answers, outcome: Outcom
         }
         Outcome::NotAttached { target, reason, message } => {
             not_attached(&mut status, target, (reason, message), now)
+        }
+        Outcome::AttachDelayed { target, message } => {
+            if let Some(target) = status.targets.get_mut(target) {
+                capture::explain(target, Reason::Attaching, message);
+            }
+            false
         }
         Outcome::Assembled { target, assembled, slices } => {
             fold_target(session, &mut status, target, (assembled, slices), now)

@@ -191,3 +191,22 @@ fn no_agent_by_the_start_deadline_fails_with_what_was_awaited() {
         w.target("a").message
     );
 }
+
+#[test]
+fn what_may_pass_is_tried_until_the_start_deadline_and_the_last_answer_is_told() {
+    let mut bare = pod("a");
+    bare.sidecar = None;
+    let mut w = World::new(json!({"target": {"pods": ["a"]}, "startDeadline": "60s"})).with_pod(bare);
+    w.attach_delayed = Some("The API server did not attach the agent yet: too many requests".into());
+    let tries = |w: &World| w.asked_to(|a| matches!(a, Action::Attach { .. }).then_some(())).len();
+    w.step();
+    for _ in 0..5 {
+        assert_eq!((w.target("a").phase, tries(&w)), (TargetPhase::Attaching, 1));
+        assert!(w.target("a").message.contains("too many requests"), "{}", w.target("a").message);
+        w.after(10);
+    }
+    w.after(11);
+    let target = w.target("a");
+    assert_eq!((target.phase, target.reason), (TargetPhase::Failed, Some(Reason::StartDeadlineExceeded)));
+    assert!(target.message.contains("too many requests"), "{}", target.message);
+}

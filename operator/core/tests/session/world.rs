@@ -36,6 +36,8 @@ pub struct World {
     pub stored: HashMap<ProfileKind, i64>,
     /// Kinds that cannot be stored now.
     pub delayed: Vec<ProfileKind>,
+    /// What the API server says to whoever attaches an agent, while it attaches none.
+    pub attach_delayed: Option<String>,
     pub settings: Settings,
     /// Slices that were uploaded but are not on the volume.
     pub lost: u32,
@@ -105,6 +107,7 @@ impl World {
             requeue: None,
             stored: HashMap::new(),
             delayed: vec![],
+            attach_delayed: None,
             settings: Settings { rules: rules(), ..Settings::default() },
             lost: 0,
             left_out: 0,
@@ -166,6 +169,10 @@ impl World {
                 let capture = claim.capture.clone();
                 Outcome::Place { capture, place: self.ledger.claim(*claim, self.now) }
             }
+            Action::Attach { target, .. } => match self.attach_delayed.clone() {
+                Some(message) => Outcome::AttachDelayed { target, message },
+                None => Outcome::Done,
+            },
             Action::Record => Outcome::Recorded,
             Action::Open { place: Some(claim), .. } => {
                 self.ledger.hold(*claim);

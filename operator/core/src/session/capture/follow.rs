@@ -39,13 +39,14 @@ pub(super) fn follow(target: &mut TargetStatus, context: &Context) {
 /// Says that slices wait for a full volume, and takes it back when they no longer do.
 fn tell_storage(target: &mut TargetStatus, no_room: Option<&Problem>) {
     let told = matches!(target.reason, Some(Reason::StorageFull | Reason::NamespaceStorageFull));
+    let is_news = |reason: Reason, problem: &Problem| {
+        reason != problem.reason && (told || matches!(reason, Reason::Uploading | Reason::Capturing))
+    };
     match (target.reason, no_room) {
-        (Some(reason), Some(problem)) if reason != problem.reason => {
-            if told || matches!(reason, Reason::Uploading | Reason::Capturing) {
-                let cause = capital(&problem.message);
-                let message = advised(format!("{cause}; the agent keeps its data"), problem.reason);
-                explain(target, problem.reason, message);
-            }
+        (Some(reason), Some(problem)) if is_news(reason, problem) => {
+            let cause = capital(&problem.message);
+            let message = advised(format!("{cause}; the agent keeps its data"), problem.reason);
+            explain(target, problem.reason, message);
         }
         (_, None) if told => explain(target, Reason::Uploading, String::new()),
         _ => {}

@@ -63,7 +63,7 @@ fn order(target: &mut TargetStatus, pod: &PodFacts, agent: &AgentFacts, context:
         return None;
     }
     match turn(target, context) {
-        Turn::Ask(claim) => return Some(claim),
+        Turn::Ask(claim) => return Some(*claim),
         Turn::Wait => {}
         Turn::Go => {
             target.slot_time = target.slot_time.take().or(Some(Time(context.observed.now)));
@@ -104,7 +104,7 @@ fn is_late(target: &TargetStatus, pod: &PodFacts, context: &Context) -> bool {
 /// An agent is attached as soon as there is a place.
 fn attach(target: &mut TargetStatus, pod: &PodFacts, context: &Context) -> Option<Claim> {
     match turn(target, context) {
-        Turn::Ask(claim) => return Some(claim),
+        Turn::Ask(claim) => return Some(*claim),
         Turn::Wait => {}
         Turn::Go => attach_or_give_up(target, pod, context),
     }
@@ -132,8 +132,11 @@ fn attach_or_give_up(target: &mut TargetStatus, pod: &PodFacts, context: &Contex
     }
     target.slot_time = target.slot_time.take().or(Some(Time(context.observed.now)));
     target.phase = TargetPhase::Attaching;
-    explain(target, Reason::Attaching, "An agent is being attached.".into());
+    explain(target, Reason::Attaching, ATTACHING.into());
 }
+
+/// What is said while nothing has gone wrong.
+const ATTACHING: &str = "An agent is being attached.";
 
 fn image_failed(reason: &str) -> bool {
     [
@@ -163,9 +166,15 @@ fn late_start(target: &TargetStatus, pod: &PodFacts, context: &Context) -> (Reas
         AgentContainerState::Running => "running, but cannot reach the gateway".to_owned(),
         AgentContainerState::Ended(why) => format!("exited: {why}"),
     };
-    let state = ours(target, pod).map_or("no container was attached".to_owned(), |(name, state)| {
-        format!("container {name}: {}", of(state))
-    });
+    // What the API server said last, if it did not attach one.
+    let refused =
+        Some(target.message.trim_end_matches('.')).filter(|_| target.reason == Some(Reason::Attaching));
+    let refused = refused.filter(|said| !said.is_empty() && !ATTACHING.starts_with(said));
+    let none = || {
+        refused.map_or("no container was attached".into(), |why| format!("no container was attached: {why}"))
+    };
+    let state =
+        ours(target, pod).map_or_else(none, |(name, state)| format!("container {name}: {}", of(state)));
     (Reason::StartDeadlineExceeded, format!("No agent reported within {deadline}; {state}."))
 }
 

@@ -24,7 +24,7 @@ pub(super) enum Turn {
     /// It waits, or has given up.
     Wait,
     /// The ledger must be asked.
-    Ask(Claim),
+    Ask(Box<Claim>),
 }
 
 pub(super) fn turn(target: &mut TargetStatus, context: &Context) -> Turn {
@@ -32,7 +32,7 @@ pub(super) fn turn(target: &mut TargetStatus, context: &Context) -> Turn {
         return Turn::Go;
     }
     let busy = match context.observed.places.get(&target.capture) {
-        None => return Turn::Ask(context.claim(target)),
+        None => return Turn::Ask(Box::new(context.claim(target))),
         // The place has to be on record before anything is done with it.
         Some(Place::Granted) if context.observed.until_record.is_some() => return Turn::Wait,
         Some(Place::Granted) => return Turn::Go,
