@@ -26,7 +26,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the controllers, the agent gateway, and the read API. One replica leads.
-    Run(RunSettings),
+    Run(Box<RunSettings>),
     /// Run the admission webhook. All replicas are active.
     Webhook(webhook::WebhookArgs),
 }
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Run(settings) => Box::pin(run::run(settings)).await,
+            Command::Run(settings) => Box::pin(run::run(*settings)).await,
             Command::Webhook(args) => webhook::run(args).await,
         }
     });

@@ -127,7 +127,7 @@ pub(super) fn post(path: &str, headers: &str, body: &str) -> String {
 pub(super) async fn read_answer(stream: &mut Stream) -> Result<String> {
     let mut read = Vec::new();
     loop {
-        let mut part = [0; 16 << 10];
+        let mut part = vec![0; 16 << 10];
         let n = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut part))
             .await
             .map_err(|_| Error::from(ErrorKind::TimedOut))??;

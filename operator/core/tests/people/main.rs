@@ -1,6 +1,6 @@
 //! Does anybody wait for a machine? An hour of a node with 30 linked workloads: rounds, triggers, people, and
 //! a new leader now and then.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod agent;
 #[path = "../common/mod.rs"]
