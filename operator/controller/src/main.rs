@@ -28,7 +28,7 @@ enum Command {
     /// Run the controllers, the agent gateway, and the read API. One replica leads.
     Run(Box<RunSettings>),
     /// Run the admission webhook. All replicas are active.
-    Webhook(webhook::WebhookArgs),
+    Webhook(Box<webhook::WebhookArgs>),
 }
 
 fn main() -> ExitCode {
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match arguments.command {
             Command::Run(settings) => Box::pin(run::run(*settings)).await,
-            Command::Webhook(args) => webhook::run(args).await,
+            Command::Webhook(args) => webhook::run(*args).await,
         }
     });
     // Blocking work on the results volume must not hold a replica that lost its lease.
