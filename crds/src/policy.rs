@@ -254,7 +254,7 @@ impl Default for Sampling {
 ))]
 pub struct SessionRules {
     /// How long a target waits for a slot, and then for its agent to start; 5s to 1h. Targets of a scheduled
-    /// round wait for a slot until shortly before the next round.
+    /// round wait for a slot until shortly before the next round, at most 1h.
     #[serde(default = "default_start_deadline")]
     pub start_deadline: Duration,
     /// Time after the capture until missing results set the condition `ResultsDelayed`. They may still

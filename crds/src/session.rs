@@ -153,8 +153,8 @@ pub struct ProfileSessionSpec {
     #[schemars(range(min = 1, max = 1000))]
     pub frequency_hz: i32,
     /// How long a target waits for a slot, and then for its agent to start; 5s to 1h. Targets of a scheduled
-    /// round wait for a slot until shortly before the next round. A target whose container another user is
-    /// profiling waits up to 6 minutes longer.
+    /// round wait for a slot until shortly before the next round, at most 1h. A target whose container
+    /// another user is profiling waits up to 6 minutes longer.
     #[serde(default = "default_start_deadline")]
     pub start_deadline: Duration,
     /// Waits for a load test: the session stays `Pending` until the load is running. `startDeadline` counts

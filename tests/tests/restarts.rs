@@ -33,7 +33,8 @@ impl Apps {
             &format!("{name}-old-1"),
             &labels,
             Some(&self.0.owner("apps/v1", "ReplicaSet", &format!("{name}-old"))?),
-            |_| (),
+            // Without a known user its pods get no sidecar, and no restart.
+            |pod| pod["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": 1000}),
         )?;
         self.settle(name)
     }

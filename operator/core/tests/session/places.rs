@@ -137,11 +137,13 @@ fn a_round_waits_for_slots_until_the_next_one_is_near_and_what_a_trigger_saw_doe
         other.step();
         w.ledger = other.ledger;
         w.step();
+        assert_eq!(w.requeue, Some(SignedDuration::from_secs(1)), "{trigger}");
         w.after(61);
+        assert!(!patient || w.requeue == Some(SignedDuration::from_secs(5)), "{:?}", w.requeue);
         let wanted = if patient { TargetPhase::Pending } else { TargetPhase::Skipped };
         let target = w.target("b");
         assert_eq!((target.phase, target.reason), (wanted, Some(Reason::NodeBusy)), "{trigger}");
-        w.after(24 * 3600);
+        w.after(3600);
         assert_eq!(w.target("b").phase, TargetPhase::Skipped, "{trigger}: it does not wait for ever");
     }
 }

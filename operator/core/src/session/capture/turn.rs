@@ -17,6 +17,9 @@ use crate::time::{after, before};
 /// person's capture of the same container.
 const LONGEST_CAPTURE: SignedDuration = SignedDuration::from_mins(6);
 
+/// Most time that a target of a round waits for a slot: who wants a round at night does not want it at noon.
+const LONGEST_ROUND: SignedDuration = SignedDuration::from_hours(1);
+
 /// Whether it is the target's turn.
 pub(super) enum Turn {
     /// It has its place.
@@ -53,8 +56,8 @@ pub(super) fn turn(target: &mut TargetStatus, context: &Context) -> Turn {
 impl Context<'_> {
     /// Until when a target waits for a slot, for the reason that it has none.
     ///
-    /// A round is worth its wait until the next one: with few slots it takes longer, and is captured all the
-    /// way. What a trigger saw is over soon.
+    /// A round is worth its wait until the next one, or for an hour: with few slots it takes longer, but is
+    /// captured as a whole. What a trigger saw is over soon.
     fn slot_before(&self, reason: Reason) -> Timestamp {
         let spec = &self.session.spec;
         let deadline = after(self.started, spec.start_deadline.as_signed());
@@ -65,13 +68,14 @@ impl Context<'_> {
         }
     }
 
-    /// When the last capture of a round can begin so that it ends before the next one; `None` without a
-    /// policy, or without a next round.
+    /// When the last capture of a round must begin: so that it ends before the next one, and within an hour.
+    /// `None` without a policy, or without a next round.
     fn round_ends(&self) -> Option<Timestamp> {
         let PolicyFacts::Found { uid, spec, .. } = &self.observed.policy else { return None };
         let next = Plan::read(uid, &spec.schedule).ok()?.ticks(self.started).1?;
         let session = &self.session.spec;
-        Some(before(before(next.at, session.duration.as_signed()), session.start_deadline.as_signed()))
+        let last = before(before(next.at, session.duration.as_signed()), session.start_deadline.as_signed());
+        Some(last.min(after(self.started, LONGEST_ROUND)))
     }
 
     /// The place that the target's capture takes.
