@@ -61,6 +61,8 @@ renders "three operators and a shared claim" 'accessModes: [ReadWriteMany]' 'typ
 renders "shares and history" 'value: "10"' 'value: "48h"' 'value: "7"' 'ephemeral-storage: 1Gi' -- \
     --set results.namespaceShare=10 --set results.maxTtl=48h --set results.sessionHistory=7 \
     --set operator.resources.requests.ephemeral-storage=1Gi
+renders "the default limits of captures" 'FLEETPROF_ON_DEMAND_BUDGET' 'value: "50"' 'resources: [nodes]' '!FLEETPROF_NODE_BUDGET' --
+renders "a limit of captures per node" 'FLEETPROF_NODE_BUDGET' 'value: "7"' -- --set budgets.node=7
 renders "results in memory" 'medium: Memory' 'sizeLimit: 5Gi' '!FLEETPROF_RESULTS_CAPACITY' '!ephemeral-storage' -- \
     --set results.medium=Memory
 renders "an existing certificate" 'FLEETPROF_TLS_SECRET' 'value: "theirs"' '!fleetprof-tls' -- --set tls.existingSecret=theirs

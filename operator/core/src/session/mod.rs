@@ -43,6 +43,10 @@ pub use purpose::same_purpose;
 /// A session looks again this often although nothing was heard.
 const LOOK: SignedDuration = SignedDuration::from_secs(10);
 
+/// A session with a target that waits for a slot looks again this often: within its start deadline, in which
+/// somebody may be looking, and later.
+const LOOK_FOR_SLOT: [SignedDuration; 2] = [SignedDuration::from_secs(1), SignedDuration::from_secs(5)];
+
 /// A session that only waits, for its load or its ttl, is looked at at least this often: there may be many,
 /// for days each, and what they wait for is told.
 const LOOK_WHILE_WAITING: SignedDuration = SignedDuration::from_hours(1);
@@ -277,7 +281,7 @@ fn next_deadline(
     let waits_for_place =
         status.targets.iter().any(|t| t.phase == TargetPhase::Pending && t.reason.is_some_and(is_busy));
     let mut next = match status.reason {
-        _ if waits_for_place => SignedDuration::from_secs(1),
+        _ if waits_for_place => look_for_slot(session, status, now),
         Some(Reason::WaitingForLoad) if observed.job != JobFacts::Unlisted || !names_job(session) => {
             LOOK_WHILE_WAITING
         }
@@ -290,6 +294,12 @@ fn next_deadline(
         }
     }
     next.max(SignedDuration::from_secs(1))
+}
+
+fn look_for_slot(session: &ProfileSession, status: &ProfileSessionStatus, now: Timestamp) -> SignedDuration {
+    let [soon, later] = LOOK_FOR_SLOT;
+    let started = status.start_time.as_ref().map_or(now, |t| t.0);
+    if now <= after(started, session.spec.start_deadline.as_signed()) { soon } else { later }
 }
 
 fn names_job(session: &ProfileSession) -> bool {
