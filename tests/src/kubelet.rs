@@ -91,7 +91,7 @@ impl Place {
         self.kubectl(&["delete", "pod", pod, "--force", "--grace-period=0"]).map(drop)
     }
 
-    /// Writes a status, as whoever may: nobody but the operator writes those of fleetprof's kinds.
+    /// Writes a status. Those of fleetprof's kinds are written as the operator: nobody else may.
     ///
     /// # Errors
     /// When the API server refuses.

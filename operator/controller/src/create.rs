@@ -26,7 +26,7 @@ pub enum Created {
     Before,
 }
 
-/// Why there is no session.
+/// Why a session was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum NotCreated {
     /// Other sessions have its name, and the next ones.

@@ -2,7 +2,7 @@
 //!
 //! Half of the memory limit is for connections. A caller that has proven nothing may take [`Head`]'s worst case
 //! of it with each, 198 KiB; one that is served and idle or polls takes 32 KiB. So few of the former are
-//! admitted, and what is left is for those who have proven who they are:
+//! admitted, and what is left is for authenticated callers:
 //!
 //! | server | proven by | unproven, of one network | proven, of one |
 //! |---|---|---|---|

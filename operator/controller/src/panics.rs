@@ -1,4 +1,4 @@
-//! What if the work on one object panics? That object waits, longer each time, and a person is told; the work
+//! What if the work on one object panics? It is retried after a growing delay and gets an event; the work
 //! on all others goes on.
 //!
 //! A panic is a bug, whatever the object says. Without this it would end the leader, and the next one too.

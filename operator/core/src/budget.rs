@@ -42,7 +42,7 @@ pub struct Claim {
     pub node: String,
     /// The container: UID of the pod and name of the container.
     pub container: String,
-    /// Who asks.
+    /// Whether a person or a machine asks.
     pub asker: Asker,
     /// Higher goes first, see [`Asker`].
     pub priority: i32,
@@ -52,7 +52,7 @@ pub struct Claim {
     pub limits: Limits,
 }
 
-/// Who asks for a slot.
+/// What asks for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Asker {
     /// A person: never waits for a machine.

@@ -1,4 +1,4 @@
-//! Who may write to the results volume, and whose results go when it fills up?
+//! Which namespace may write to the results volume, and whose results are deleted when it fills up?
 //!
 //! ```text
 //!                                   no room                       still no room

@@ -205,7 +205,7 @@ fn the_right_to_profile_is_asked_for_before_the_wait_and_again_before_the_start(
     let mut w = waits_for_job();
     w.observed.permission = Permission::Unchecked;
     w.step();
-    assert_eq!(w.asked, 1, "nobody waits in vain for a refusal");
+    assert_eq!(w.asked, 1, "a session that is not allowed ends before it waits");
     w.observed.permission = Permission::Allowed;
     w.step().is(Phase::Pending, Reason::WaitingForLoad);
     w.observed.permission = Permission::Unchecked;

@@ -40,7 +40,7 @@ pub struct Plan {
     pub end: Vec<Identity>,
     /// Processes to capture from now on, busiest first.
     pub begin: Vec<Seen>,
-    /// Processes that used CPU and for which there is no room.
+    /// Processes that used CPU but are beyond the limit.
     pub left_out: usize,
 }
 

@@ -21,7 +21,7 @@ use super::status::Refusal;
 use super::views::{Content, POD, Question, Rendered, TYPE, VIEWS, View};
 use crate::server::{PeerInfo, Proof};
 
-/// Who asks, over which connection, and the memory for answers.
+/// The caller, its connection, and the memory for answers.
 pub(super) struct Caller {
     user: User,
     proof: Proof,

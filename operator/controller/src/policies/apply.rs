@@ -76,7 +76,7 @@ enum Round {
 ///
 /// A namespace that takes no session, such as one that is terminating, keeps no other from having its own.
 /// Where none takes one, the round has not begun: the event tells why, and until its tick counts as missed it
-/// is retried, once a minute where the API server will not have it.
+/// is retried, once a minute where the API server rejects it for good.
 async fn round<P: PolicyObject>(policy: &P, step: &Step, context: &Context) -> Round {
     let memory = &context.triggers.memory;
     let (mut any, mut news, mut failed) = (step.create.is_empty(), Vec::new(), None);

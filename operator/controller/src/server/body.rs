@@ -105,7 +105,7 @@ impl HeldBody {
     /// Takes `bytes` more for what is made of the body.
     ///
     /// # Errors
-    /// There is no room.
+    /// The budget is used up.
     pub(crate) async fn grow(&mut self, bytes: usize) -> Result<(), NoPermit> {
         self.room.grow(bytes).await
     }

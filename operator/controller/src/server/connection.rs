@@ -141,7 +141,7 @@ fn service(
     })
 }
 
-/// Whoever is refused and has proven nothing has no reason to stay connected.
+/// An unproven caller that was refused has no reason to stay connected.
 fn close_if_refused(answer: &mut Response) {
     if answer.status() >= StatusCode::BAD_REQUEST {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,4 +1,4 @@
-//! Has the other end of a connection proven who it is? Until it has, it is one of few, and gives way first.
+//! Is the caller of a connection authenticated? Until it is, it has one of few places, and loses it first.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,10 +19,10 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// Networks that are remembered; there are as many API servers as fingers.
 const NETWORKS: usize = 256;
 
-/// Who holds places.
+/// The holder of places.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Holder {
-    /// Whoever has addresses of this network.
+    /// All addresses of this network.
     Network(Network),
     /// The pod with this uid, wherever its connections seem to come from.
     Pod(String),
@@ -59,7 +59,7 @@ pub(super) struct Standing {
 pub struct Proof(Option<Arc<Standing>>);
 
 impl Holder {
-    /// Whoever has this address.
+    /// This address.
     pub(crate) fn of(address: IpAddr) -> Self {
         Self::Network(Network::of(address))
     }
@@ -148,7 +148,7 @@ impl Proof {
     }
 
     /// The caller has shown that it belongs here. Without a place among its like it stays where it was, and
-    /// gives way to others first.
+    /// loses its place to others first.
     pub(crate) fn is_expected(&self) {
         let _ = self.0.as_ref().map(|standing| standing.prove(None));
     }

@@ -1,5 +1,5 @@
-//! How are a few places shared among callers that nothing is known of? Whoever comes gets one, and whoever
-//! holds the most gives one up.
+//! How are a few places shared among callers of which nothing is known? A newcomer gets one, and the caller with
+//! the most loses one.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -105,7 +105,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
     }
 }
 
-/// Who needs room.
+/// The caller that needs a place.
 struct Newcomer<'a, K> {
     holder: &'a K,
     weight: usize,
@@ -303,7 +303,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, no bound is exceeded, and who holds less than an equal share is let in.
+        /// Whatever happens, no bound is exceeded, and a caller with less than an equal share is let in.
         #[test]
         fn the_bounds_hold_and_the_light_are_let_in(
             steps in proptest::collection::vec((0u8..6, 1usize..4, 0u8..4), 1..80),

@@ -20,14 +20,14 @@ use super::prometheus::{Answers, KnownQueries};
 const FRESH: SignedDuration = SignedDuration::from_secs(30);
 /// What was told is forgotten as a whole at this many rows.
 const MAX_TOLD: usize = 10_000;
-/// Most alerts that are remembered; the oldest give way.
+/// Most alerts that are remembered; the oldest are dropped.
 const MAX_ALERTS: usize = 10_000;
-/// Runs of a policy that nobody has asked about for so long are forgotten: every policy is looked at each
+/// The levels of a policy that was not reconciled for this long are forgotten: every policy is looked at each
 /// 15 s, so it is gone.
 const GONE: SignedDuration = SignedDuration::from_mins(10);
-/// A session that the API server will not have is not tried again for so long.
+/// A session that the API server rejected is not tried again for this long.
 const REFUSED: SignedDuration = SignedDuration::from_secs(60);
-/// A refusal is forgotten when the session was not tried again for so long.
+/// A rejection is forgotten when the session was not tried again for this long.
 const REFUSAL_KNOWN: SignedDuration = SignedDuration::from_hours(1);
 /// An event about alerts that lead nowhere is written at most so often for each cause.
 const NOWHERE: SignedDuration = SignedDuration::from_mins(30);
@@ -86,7 +86,7 @@ impl Memory {
         self.state().refused.get(&key(session)).is_some_and(|at| now.duration_since(*at) < REFUSED)
     }
 
-    /// Notes that the API server will not have a session. Says whether that is new, so that it is told once.
+    /// Notes that the API server rejected a session. Says whether that is new, so that it is reported once.
     pub(crate) fn refuse(&self, session: &ProfileSession, now: Timestamp) -> bool {
         let mut state = self.state();
         state.refused.retain(|_, at| now.duration_since(*at) < REFUSAL_KNOWN);

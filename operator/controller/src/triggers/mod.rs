@@ -63,7 +63,7 @@ pub struct Context {
 pub struct Looked {
     /// # Errors If a session could not be created, or a revision could not be read; retried at the next check.
     pub done: Result<(), NotCreated>,
-    /// Sessions that the API server will not have, told by events.
+    /// Sessions that the API server rejected, reported by events.
     pub refused: usize,
 }
 

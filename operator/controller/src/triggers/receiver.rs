@@ -6,7 +6,7 @@
 //! ```
 //! A sender without credentials is known by the headers, and gets no permit. A request that is refused changes
 //! nothing, and says nothing but why. Sessions are created before the answer, so that Alertmanager tries again
-//! (503) where that may help. What the API server will not have now it would refuse again at once: then the
+//! (503) where that may help. What the API server rejects now it would reject again at once: then the
 //! answer is 200 and says so, as it does of alerts that lead nowhere.
 
 use std::sync::Arc;

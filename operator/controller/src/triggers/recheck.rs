@@ -56,7 +56,7 @@ fn namespace(alert: &Alert) -> Option<&str> {
 pub struct Rechecked {
     /// Something could not be done that another try may do.
     pub again: bool,
-    /// Sessions that the API server will not have.
+    /// Sessions that the API server rejected.
     pub refused: usize,
     /// How far each alert came, in the order of the alerts.
     pub reached: Vec<Reach>,

@@ -120,7 +120,7 @@ fn review(
 ) -> (Response, Answer) {
     match serde_json::from_slice::<Review<'_>>(body) {
         Ok(Review { request }) if request.operation == "CREATE" => {
-            // Others could send it too, so it only decides who gives way to whom.
+            // Others could send it too, so it only decides which caller is disconnected first.
             peer.inspect(|peer| peer.proof.is_expected());
             let (reply, answer) = handler(state, &request);
             (write(&reply), answer)

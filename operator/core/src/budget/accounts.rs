@@ -5,7 +5,7 @@ use fleetprof_crds::Reason;
 use super::{Asker, Busy, Claim, Limits};
 use crate::text::counted;
 
-/// Something that so many captures may use at a time.
+/// Something that only a limited number of captures may use at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Account {
     /// A container, for machines: an agent captures it once at a time.
@@ -45,7 +45,7 @@ pub(super) fn accounts(claim: &Claim) -> Vec<(Account, usize)> {
     ]
 }
 
-/// What is said of an account that so many captures use, of as many as it allows; `holder` is the session
+/// The message about an account, its captures and its limit; `holder` is the session
 /// that captures the container.
 pub(super) fn busy(account: &Account, (used, limit): (usize, usize), holder: &str) -> Busy {
     let reason = match account {

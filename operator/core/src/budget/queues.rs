@@ -1,4 +1,4 @@
-//! Who waits for an account, and who of them goes first?
+//! Which claims wait for an account, and which of them is next?
 //!
 //! Between namespaces the one that holds fewest slots on the account goes first, and of those that hold
 //! equally many the one that got its last one longest ago. So a tenant with many claims, or with a high

@@ -1,4 +1,4 @@
-//! What a schedule or trigger captures gives way to a person who wants the same container.
+//! A capture of a schedule or trigger yields to a person's session for the same container.
 
 use crate::world::*;
 use fleetprof_core::agent::AgentFacts;

@@ -51,7 +51,7 @@ pub struct Chosen {
     pub why: String,
 }
 
-/// Tries what the kernel allows: perf events, else ptrace. The process is one of so many `sharers`.
+/// Tries what the kernel allows: perf events, else ptrace. `sharers` processes are sampled at a time.
 pub fn choose(pid: i32, frequency_hz: u32, sharers: usize, shared: &Shared) -> Result<Chosen, Failure> {
     let perf_error = match PerfSampler::open(pid, frequency_hz, sharers, shared) {
         Ok(sampler) => {

@@ -43,7 +43,7 @@ pub struct Rings {
 }
 
 impl Rings {
-    /// No rings yet, of one of so many processes that are sampled at a time.
+    /// No rings yet; `sharers` processes are sampled at a time.
     pub fn for_sharers(sharers: usize) -> Self {
         Self { sharers: sharers.max(1), ..Self::default() }
     }

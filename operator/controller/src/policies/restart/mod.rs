@@ -178,7 +178,7 @@ fn patch_now(
     Some((key, identity))
 }
 
-/// Who has edited the policy wants another try.
+/// An edit of the policy asks for another try.
 fn changes(before: Option<&Memory>, generation: Option<i64>) -> HashMap<Key, u32> {
     before.filter(|m| m.generation == generation).map(|m| m.changes.clone()).unwrap_or_default()
 }

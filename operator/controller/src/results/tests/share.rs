@@ -159,7 +159,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     /// Whoever stores, assembles and deletes what in whatever order: what is used is what `du` says, and never more
-    /// than the capacity; who is under the share loses nothing.
+    /// than the capacity; a namespace under the share loses nothing.
     #[test]
     fn the_disk_never_takes_more_than_the_capacity(
         steps in prop::collection::vec((0..3_usize, 10..400_u32, 0..8_u8), 20..60),

@@ -1,4 +1,4 @@
-//! Who is heard by the receiver, and what are they told?
+//! Which callers does the receiver accept, and what does it answer?
 
 use axum::http::Request;
 use fleetprof_core::trigger::reach::Reach;

@@ -17,7 +17,7 @@ use crate::time::{after, before};
 /// person's capture of the same container.
 const LONGEST_CAPTURE: SignedDuration = SignedDuration::from_mins(6);
 
-/// Most time that a target of a round waits for a slot: who wants a round at night does not want it at noon.
+/// Longest time that a target of a round waits for a slot: a round of the night must not run at noon.
 const LONGEST_ROUND: SignedDuration = SignedDuration::from_hours(1);
 
 /// Whether it is the target's turn.
@@ -56,7 +56,7 @@ pub(super) fn turn(target: &mut TargetStatus, context: &Context) -> Turn {
 impl Context<'_> {
     /// Until when a target waits for a slot, for the reason that it has none.
     ///
-    /// A round is worth its wait until the next one, or for an hour: with few slots it takes longer, but is
+    /// A round waits until the next one is near, at most an hour: with few slots it takes longer, but is
     /// captured as a whole. What a trigger saw is over soon.
     fn slot_before(&self, reason: Reason) -> Timestamp {
         let spec = &self.session.spec;
