@@ -133,87 +133,70 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_ending_has_its_outcome() {
-        use CaptureState as S;
-        let plain = |last| Ending { last, status: "exit status: 2".into(), ..Ending::default() };
-        let stop = |last, stop| Ending { stop: Some(stop), ..plain(last) };
-        let cases = [
-            ("samples", plain(finished(5, false, false)), S::Finished, None),
-            (
-                "the target ended with samples",
-                plain(finished(5, false, true)),
-                S::Finished,
-                Some(Reason::TargetExited),
-            ),
-            (
-                "the target ended without",
-                plain(finished(0, false, true)),
-                S::Failed,
-                Some(Reason::TargetExited),
-            ),
-            ("no samples", plain(finished(0, false, false)), S::Finished, Some(Reason::NoSamples)),
-            (
-                "the worker says no samples",
-                plain(failure(FailureReason::NoSamples)),
-                S::Finished,
-                Some(Reason::NoSamples),
-            ),
-            (
-                "little of the container",
-                plain(Some(Event::Finished(Finished {
-                    samples: 5,
-                    low: Some("19 %".into()),
-                    ..Finished::default()
-                }))),
-                S::Finished,
-                Some(Reason::LowCoverage),
-            ),
-            (
-                "nothing of a busy container",
-                plain(failure(FailureReason::LowCoverage)),
-                S::Failed,
-                Some(Reason::LowCoverage),
-            ),
-            (
-                "no such process",
-                plain(failure(FailureReason::NoSuchProcess)),
-                S::Failed,
-                Some(Reason::TargetExited),
-            ),
-            (
-                "refused by the kernel",
-                plain(failure(FailureReason::PermissionDenied)),
-                S::Failed,
-                Some(Reason::PermissionDenied),
-            ),
-            ("a crash", plain(None), S::Failed, Some(Reason::CollectorCrashed)),
-            ("killed", Ending { killed: true, ..plain(None) }, S::Failed, Some(Reason::CaptureTimedOut)),
-            (
-                "its own watchdog",
-                Ending { overdue: true, ..plain(None) },
-                S::Failed,
-                Some(Reason::CaptureTimedOut),
-            ),
-            ("stopped from outside", plain(finished(5, true, false)), S::Failed, Some(Reason::AgentGone)),
-            (
-                "cancelled",
-                stop(finished(5, true, false), Stop::Cancelled),
-                S::Cancelled,
-                Some(Reason::Cancelled),
-            ),
-            ("cancelled too late", stop(finished(5, false, false), Stop::Cancelled), S::Finished, None),
-            ("cancelled, then crashed", stop(None, Stop::Cancelled), S::Cancelled, Some(Reason::Cancelled)),
-            (
-                "the agent ends",
-                stop(finished(5, true, false), Stop::Shutdown),
-                S::Failed,
-                Some(Reason::AgentGone),
-            ),
-        ];
+    type Case = (&'static str, Ending, CaptureState, Option<Reason>);
+
+    fn plain(last: Option<Event>) -> Ending {
+        Ending { last, status: "exit status: 2".into(), ..Ending::default() }
+    }
+
+    fn stop(last: Option<Event>, stop: Stop) -> Ending {
+        Ending { stop: Some(stop), ..plain(last) }
+    }
+
+    fn check(cases: impl IntoIterator<Item = Case>) {
         for (what, ending, state, reason) in cases {
             let outcome = outcome(&ending);
             assert_eq!((outcome.state, outcome.problem.map(|p| p.reason)), (state, reason), "{what}");
         }
+    }
+
+    #[test]
+    fn every_end_of_a_capture_has_its_outcome() {
+        use CaptureState as S;
+        let little = Finished { samples: 5, low: Some("19 %".into()), ..Finished::default() };
+        let exited = Some(Reason::TargetExited);
+        check([
+            ("samples", plain(finished(5, false, false)), S::Finished, None),
+            ("the target ended with samples", plain(finished(5, false, true)), S::Finished, exited),
+            ("the target ended without", plain(finished(0, false, true)), S::Failed, exited),
+            ("no samples", plain(finished(0, false, false)), S::Finished, Some(Reason::NoSamples)),
+            ("little of it", plain(Some(Event::Finished(little))), S::Finished, Some(Reason::LowCoverage)),
+        ]);
+    }
+
+    #[test]
+    fn every_failure_of_a_worker_has_its_outcome() {
+        use CaptureState as S;
+        let of = |reason| plain(failure(reason));
+        let timed_out = Some(Reason::CaptureTimedOut);
+        let cases = [
+            ("it says no samples", of(FailureReason::NoSamples), S::Finished, Some(Reason::NoSamples)),
+            (
+                "nothing of a busy container",
+                of(FailureReason::LowCoverage),
+                S::Failed,
+                Some(Reason::LowCoverage),
+            ),
+            ("no such process", of(FailureReason::NoSuchProcess), S::Failed, Some(Reason::TargetExited)),
+            ("refused", of(FailureReason::PermissionDenied), S::Failed, Some(Reason::PermissionDenied)),
+            ("a crash", plain(None), S::Failed, Some(Reason::CollectorCrashed)),
+            ("killed", Ending { killed: true, ..plain(None) }, S::Failed, timed_out),
+            ("its own watchdog", Ending { overdue: true, ..plain(None) }, S::Failed, timed_out),
+        ];
+        check(cases);
+    }
+
+    #[test]
+    fn every_stop_has_its_outcome() {
+        use CaptureState as S;
+        let (gone, cancelled) = (Some(Reason::AgentGone), Some(Reason::Cancelled));
+        let stopped = || finished(5, true, false);
+        check([
+            ("stopped from outside", plain(stopped()), S::Failed, gone),
+            ("cancelled", stop(stopped(), Stop::Cancelled), S::Cancelled, cancelled),
+            ("cancelled too late", stop(finished(5, false, false), Stop::Cancelled), S::Finished, None),
+            ("cancelled, then crashed", stop(None, Stop::Cancelled), S::Cancelled, cancelled),
+            ("the agent ends", stop(stopped(), Stop::Shutdown), S::Failed, gone),
+        ]);
     }
 }

@@ -81,7 +81,7 @@ impl Caller {
     }
 
     /// Asks over a connection of its own.
-    pub(super) async fn ask_anew(&self) -> Result<()> {
+    pub(super) async fn ask_on_a_new_connection(&self) -> Result<()> {
         let mut stream = self.connect([127, 0, 0, 1]).await?;
         self.ask(&mut stream).await
     }

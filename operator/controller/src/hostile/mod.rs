@@ -114,7 +114,7 @@ async fn under(attack: Attack, victim: Victim, welcome: &Welcome, pid: u32) -> S
         for fresh in [false, true] {
             let asked = std::time::Instant::now();
             let answered = tokio::time::timeout(2 * BOUND, async {
-                if fresh { caller.ask_anew().await } else { caller.ask(&mut kept).await }
+                if fresh { caller.ask_on_a_new_connection().await } else { caller.ask(&mut kept).await }
             });
             match answered.await {
                 Ok(Ok(())) => answers.push(asked.elapsed()),

@@ -10,9 +10,9 @@
 //! I/O.
 
 mod closed;
-mod crew;
 #[cfg(test)]
 mod inspect;
+mod pod_agents;
 mod poll;
 mod port;
 mod state;

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::{PodId, fold, pacing};
 use super::closed::Closed;
-use super::crew::{Agent, Crew, bare_id, is_missing};
+use super::pod_agents::{Agent, PodAgents, bare_id, is_missing};
 use super::version;
 use crate::agents::{AgentView, CaptureView, Change};
 
@@ -72,7 +72,7 @@ pub(in crate::gateway) struct Heard {
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// By pod uid.
-    agents: HashMap<String, Crew>,
+    agents: HashMap<String, PodAgents>,
     captures: HashMap<String, CaptureView>,
     pods: HashMap<String, PodOrders>,
     closed: Closed,
@@ -95,11 +95,11 @@ struct CaBundle {
 
 impl State {
     pub(super) fn agents_of(&self, pod_uid: &str) -> Vec<Arc<AgentView>> {
-        self.agents.get(pod_uid).into_iter().flat_map(Crew::views).cloned().collect()
+        self.agents.get(pod_uid).into_iter().flat_map(PodAgents::views).cloned().collect()
     }
 
     pub(super) fn agents(&self) -> Vec<Arc<AgentView>> {
-        self.agents.values().flat_map(Crew::views).cloned().collect()
+        self.agents.values().flat_map(PodAgents::views).cloned().collect()
     }
 
     pub(super) fn capture(&self, capture: &str) -> Option<CaptureView> {
@@ -147,12 +147,12 @@ impl State {
             list.orders.retain(is_captured);
             return Look::Orders(list);
         };
-        let Some(crew) = self.agents.get(&pod.uid).filter(|crew| crew.get(instance).is_some()) else {
+        let Some(agents) = self.agents.get(&pod.uid).filter(|agents| agents.get(instance).is_some()) else {
             return Look::Stranger;
         };
         let reporter = |capture: &str| self.captures.get(capture).and_then(|c| c.instance.as_deref());
         let is_own =
-            |o: &&Order| crew.owner(bare_id(&o.container_id), reporter(&o.capture)) == Some(instance);
+            |o: &&Order| agents.owner(bare_id(&o.container_id), reporter(&o.capture)) == Some(instance);
         let all = self.pods.get(&pod.uid).into_iter().flat_map(|pod| pod.orders.values());
         let own: BTreeMap<String, Order> = all
             .filter(|o| is_captured(o))
@@ -172,7 +172,7 @@ impl State {
     #[cfg(test)]
     pub(super) fn held(&self) -> super::inspect::Held {
         super::inspect::Held {
-            agents: self.agents.values().map(Crew::len).sum(),
+            agents: self.agents.values().map(PodAgents::len).sum(),
             captures: self.captures.len(),
             pods: self.pods.len(),
             closed: self.closed.len(),
@@ -206,7 +206,7 @@ impl State {
 
     /// A capture that is new to this leader may be known to the agent: its last heartbeat tells.
     fn begin(&mut self, scope: CaptureScope, effects: &mut Effects) {
-        let views = self.agents.get(&scope.pod_uid).into_iter().flat_map(Crew::views);
+        let views = self.agents.get(&scope.pod_uid).into_iter().flat_map(PodAgents::views);
         let views = views.filter(|view| view.pod.is_captured_by(&scope));
         let reports = views.flat_map(|view| view.heartbeat.captures.iter().map(move |report| (view, report)));
         let found = reports.into_iter().find(|(_, report)| report.capture == scope.capture);
@@ -263,7 +263,7 @@ impl State {
         if !self.agents.contains_key(&pod.uid) && self.agents.len() >= MAX_AGENTS {
             return Err(FleetFull);
         }
-        let before = self.agents.get(&pod.uid).and_then(|crew| crew.get(&beat.instance));
+        let before = self.agents.get(&pod.uid).and_then(|agents| agents.get(&beat.instance));
         let mut heard = Heard { reply: HeartbeatReply::default(), ignored: 0, effects: Effects::default() };
         if before.is_none_or(|agent| fold::looks_different(&agent.view.heartbeat, &beat)) {
             heard.effects.changes.push(Change::Agent(pod.clone()));
@@ -331,11 +331,11 @@ impl State {
             && report.problem.as_ref().is_some_and(|p| is_missing(p.reason));
         let known = || self.captures.get(&report.capture).filter(|c| pod.is_captured_by(&c.scope));
         let container = || known().map(|c| bare_id(&c.scope.container_id));
-        let crew = self.agents.get(&pod.uid);
+        let agents = self.agents.get(&pod.uid);
         missed
-            && crew
+            && agents
                 .zip(container())
-                .is_some_and(|(crew, container)| crew.is_seen_by_another(instance, container))
+                .is_some_and(|(agents, container)| agents.is_seen_by_another(instance, container))
     }
 
     fn offer_ca(
@@ -357,12 +357,12 @@ impl State {
     pub(super) fn expire(&mut self, now: Timestamp) -> Vec<PodId> {
         self.watches.retain(|_, (_, until)| now < *until);
         let mut gone = Vec::new();
-        self.agents.retain(|_, crew| {
-            let pod = crew.views().next().map(|view| view.pod.clone());
-            if crew.expire(now) {
+        self.agents.retain(|_, agents| {
+            let pod = agents.views().next().map(|view| view.pod.clone());
+            if agents.expire(now) {
                 gone.extend(pod);
             }
-            crew.len() > 0
+            agents.len() > 0
         });
         gone
     }

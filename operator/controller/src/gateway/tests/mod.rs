@@ -2,13 +2,13 @@
 //! set by hand.
 
 mod authentication;
-mod crew;
 mod enrolment;
 mod fleet;
 mod fleet_arbitrary;
 mod heartbeats;
 mod load;
 mod metrics;
+mod pod_agents;
 mod polls;
 mod rig;
 mod several;

@@ -38,9 +38,9 @@ impl Agent {
 
 /// The agents of one pod, in the order in which they were first seen.
 #[derive(Debug, Default)]
-pub(super) struct Crew(Vec<Agent>);
+pub(super) struct PodAgents(Vec<Agent>);
 
-impl Crew {
+impl PodAgents {
     pub(super) fn get(&self, instance: &str) -> Option<&Agent> {
         self.0.iter().find(|agent| agent.is(instance))
     }
