@@ -63,7 +63,7 @@ api() {
 }
 
 cluster() {
-    test --test failures --test control --test shop_load --test shop_restart --test uninstall -- --test-threads=1
+    test --test failures --test control --test injection --test shop_load --test shop_restart --test uninstall -- --test-threads=1
 }
 
 case ${1:-} in

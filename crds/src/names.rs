@@ -18,6 +18,8 @@ pub const OPT_ENABLED: &str = "enabled";
 pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// Annotation on an injected pod: the JSON of the injection report.
 pub const INJECTED_ANNOTATION: &str = "fleetprof.dev/injected";
+/// Annotation on a pod that got no agent because pods of its workload were refused with one: the API server's words.
+pub const REFUSED_ANNOTATION: &str = "fleetprof.dev/injection-refused";
 /// Label on a session: the name of the policy whose round it is.
 pub const POLICY_LABEL: &str = "fleetprof.dev/policy";
 /// Label on a session: the name of the cluster policy whose round it is.

@@ -76,6 +76,8 @@ reasons! {
     /// A LimitRange or ResourceQuota of the namespace, or the pod's own `spec.resources`, leaves no room for the
     /// agent.
     ResourcesConflict => "change what the message names or agent.resources, or use agent.mode Ephemeral",
+    /// The API server refused pods of the workload that had an agent, so that this one was created without.
+    InjectionRefused => "change the workload or the policy to try the sidecar again; meanwhile sessions attach an agent",
     /// The pod is in a namespace that is excluded from injection.
     NamespaceExcluded => "fleetprof profiles nothing in kube-system and its own namespace",
     /// The webhook did not know the pod's namespace yet, so the namespace may have opted out of profiling.

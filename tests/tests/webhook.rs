@@ -15,7 +15,7 @@ use fleetprof_operator::server::{ConnectionMetrics, Limits};
 use fleetprof_operator::tls::{CertificateNames, TlsSource, ensure_certificates, serve};
 use fleetprof_operator::watched::WatchMetrics;
 use fleetprof_operator::webhook::registration::{self, Names};
-use fleetprof_operator::webhook::{Index, Metrics, WebhookState, router};
+use fleetprof_operator::webhook::{Index, Metrics, Refusals, WebhookState, router};
 use fleetprof_tests::people::{cluster_policy, create, object};
 use fleetprof_tests::{admin, api_server, chart, person, wait_for};
 use jiff::Timestamp;
@@ -116,6 +116,7 @@ impl Webhook {
         index.resources_synced().await;
         let state = WebhookState {
             index,
+            refusals: Refusals::default(),
             agent: watch::channel(Arc::new(agent)).1,
             rules: ClusterRules {
                 excluded_namespaces: vec!["kube-system".into(), own.into()],

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodSpec};
 
 use crate::container::{barred_by, choose_container};
-use workload::{controller, workload};
+pub(crate) use workload::{controller, workload};
 
 pub use shared::SharedFacts;
 pub use workload::{Owner, RevisionObject, Workload};

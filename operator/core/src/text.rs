@@ -43,6 +43,22 @@ pub fn capital(text: &str) -> String {
     chars.next().map_or(String::new(), |c| format!("{}{}", c.to_uppercase(), chars.as_str()))
 }
 
+/// Whether a character of a stranger's text does not belong into a status, an event or a log: control characters
+/// drive terminals; line separators and direction marks make a line read as what it is not.
+#[must_use]
+pub fn is_unprintable(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A stranger's text on one line: without characters that are [unprintable](is_unprintable), and with one space
+/// where there was a line break.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let lines = text.lines().map(|line| line.chars().filter(|char| !is_unprintable(*char)).collect());
+    lines.collect::<Vec<String>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +67,12 @@ mod tests {
     fn an_advice_follows_its_cause_where_there_is_one() {
         assert_eq!(advised("The pod ended", Reason::PodGone), "The pod ended.");
         assert_eq!(advised("There is none", Reason::TargetNotFound), "There is none; check spec.target.");
+    }
+
+    #[test]
+    fn a_strangers_text_is_one_printable_line() {
+        assert_eq!(printable("\u{1b}[31mred\u{7}\r\nnext\u{202e}txt.exe"), "[31mred nexttxt.exe");
+        assert_eq!(printable("naïve – fine"), "naïve – fine");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What of a heartbeat may go on into statuses, logs and labels? An agent shares its pod with the app, so
 //! every word of it may be the app's.
 
+use fleetprof_core::text::is_unprintable;
 use fleetprof_core::time::before;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::names::MAX_MESSAGE;
@@ -137,13 +138,6 @@ pub(super) fn text(text: &str, most: usize) -> String {
         }
     }
     kept
-}
-
-/// Control characters drive terminals; line separators and direction marks make a line read as what it is
-/// not.
-fn is_unprintable(char: char) -> bool {
-    char.is_control()
-        || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

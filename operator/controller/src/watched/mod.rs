@@ -24,4 +24,5 @@ pub use policies::{PolicyCaches, PolicyObject, Snapshot};
 pub use resource_rules::{ResourceCaches, prune};
 pub use session_index::{PolicyKey, SessionIndex, SessionKey, policy};
 pub use sessions::sessions_of;
-pub use watch::{events, whole};
+pub(crate) use watch::interrupted;
+pub use watch::{events, events_where, whole};

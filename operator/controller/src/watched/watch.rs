@@ -19,7 +19,21 @@ pub fn events<K>(
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
-    let events = watcher(api, watcher::Config::default()).default_backoff();
+    events_where(api, "", prune)
+}
+
+/// Those of the objects that a field selector picks, such as `reason=FailedCreate`; an empty one picks all.
+pub fn events_where<K>(
+    api: Api<Guarded<K>>,
+    fields: &str,
+    prune: fn(&mut K),
+) -> impl Stream<Item = watcher::Result<Event<Guarded<K>>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+{
+    let config = watcher::Config::default();
+    let config = if fields.is_empty() { config } else { config.fields(fields) };
+    let events = watcher(api, config).default_backoff();
     events.map_ok(move |mut event| {
         if let Event::Apply(Guarded(Ok(object))) | Event::InitApply(Guarded(Ok(object))) = &mut event {
             prune(object);
@@ -32,7 +46,7 @@ where
 pub fn whole<K>(_: &mut K) {}
 
 /// Logs that a watch failed and is retried.
-pub(super) fn interrupted(kind: &str, error: &watcher::Error) {
+pub(crate) fn interrupted(kind: &str, error: &watcher::Error) {
     tracing::warn!(kind, error = describe(error), "watch interrupted; retrying");
 }
 

@@ -5,17 +5,19 @@
 //! API server ── AdmissionReview ──► router ─► pods     ── fleetprof-core: inject ──► JSON patch
 //!                                         └─► sessions ── requestedBy ─────────────► JSON patch
 //! API server ◄── watch: policies, namespaces' labels, LimitRanges, quotas ── Index      Secret ◄── watch ── TlsSource
+//! API server ◄── watch: events of pods that were refused ── Refusals
 //! API server ── discovery of the read API, while nobody leads ──► data_api::standby_router
 //! ```
 //! Every request is allowed, whatever is wrong with it: an error leaves a pod without an agent, and is
 //! counted, logged and sent back as a warning. A pod that is left out has no object yet that an event could
 //! speak of; the controllers derive the reason again with the same function (`fleetprof_core::inject::judge`)
-//! once the pod is there.
+//! once the pod is there. One that is left out since others were refused carries the reason as an annotation.
 
 mod args;
 mod index;
 mod metrics;
 mod pods;
+mod refusals;
 pub mod registration;
 mod review;
 mod router;
@@ -37,6 +39,7 @@ use tokio::sync::watch;
 pub use args::WebhookArgs;
 pub use index::Index;
 pub use metrics::Metrics;
+pub use refusals::Refusals;
 pub use router::{WebhookState, router};
 
 use crate::data_api::registration::{ReadService, stand_by};
@@ -76,18 +79,20 @@ pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
     );
     let (leader, instead) =
         (ReadService::leader(&args.namespace, &args.name), ReadService::standby(&args.namespace, &args.name));
+    let refusals = Refusals::default();
     tokio::select! {
-        served = answer(&args, &index, &tls, (metrics, connections), &gates) => served,
+        served = answer(&args, (&index, &refusals), &tls, (metrics, connections), &gates) => served,
         ended = health => ended,
         () = open_gates(&gates, &index, &tls) => Ok(()),
-        () = stand_by(client, args.lease(), leader, instead) => Ok(()),
+        () = refusals.follow(&client) => Ok(()),
+        () = stand_by(client.clone(), args.lease(), leader, instead) => Ok(()),
     }
 }
 
 /// Serves the API server from the first certificate until the order to stop.
 async fn answer(
     args: &WebhookArgs,
-    index: &Index,
+    (index, refusals): (&Index, &Refusals),
     tls: &TlsSource,
     (metrics, connections): (Metrics, ConnectionMetrics),
     gates: &Gates,
@@ -105,6 +110,7 @@ async fn answer(
         follow_bundle(AgentSettings { ca_bundle: first.ca_bundle().to_string(), ..agent }, tls.clone());
     let state = WebhookState {
         index: index.clone(),
+        refusals: refusals.clone(),
         agent,
         rules: rules.into(),
         own_user: args.own_user().into(),

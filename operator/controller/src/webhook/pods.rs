@@ -30,6 +30,9 @@ pub(super) fn review<'a>(state: &WebhookState, request: &'a Request<'_>) -> (Rep
             );
             (Reply::patched(&request.uid, &[]), answer("skipped", reason.as_str()))
         }
+        Ok(Outcome::Refused { patch, .. }) => {
+            (Reply::patched(&request.uid, &patch), answer("skipped", Reason::InjectionRefused.as_str()))
+        }
         Ok(Outcome::NotSelected) => (Reply::patched(&request.uid, &[]), answer("not_selected", "")),
         // Deeper than any pod is, so no object of the API server's.
         Err(error) => malformed(request, &format!("failed to parse pod: {error}")),
@@ -46,7 +49,8 @@ fn decide(state: &WebhookState, namespace: &str, pod: &Value) -> Outcome {
         cluster: &state.rules,
     };
     let agent = state.agent.borrow().clone();
-    inject(pod, &facts, policies.iter(), &agent).outcome
+    inject(pod, &facts, policies.iter(), &agent, |policy| state.refusals.attempt(pod, namespace, policy))
+        .outcome
 }
 
 fn malformed<'a>(request: &'a Request<'_>, message: &str) -> (Reply<'a>, Answer) {

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::index::Index;
 use super::metrics::{Answer, Metrics};
+use super::refusals::Refusals;
 use super::review::{Reply, Request, Review};
 use super::weight::weight;
 use super::{pods, sessions};
@@ -34,6 +35,8 @@ const PACE: Pace = Pace { grace: Duration::from_secs(1), bytes_per_second: 2 << 
 pub struct WebhookState {
     /// Policies and namespaces.
     pub index: Index,
+    /// Workloads whose pods are refused with an agent.
+    pub refusals: Refusals,
     /// How agents are set up now.
     pub agent: watch::Receiver<Arc<AgentSettings>>,
     /// What holds in the whole cluster.

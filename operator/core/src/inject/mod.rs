@@ -4,12 +4,15 @@
 //! pod (raw JSON) ─┐
 //! namespace ──────┼─► judge ─► NotSelected | Skipped(reason, message)
 //! policies ───────┘      └──► Inject(policy, container, user) ─► patch ─► applied by the API server
+//!                                          ▲                                       │
+//!                                       Breaker ◄────────── refused ◄──────────────┘
 //! ```
 //! A Pod is never decoded into a type and written again, so that fields that this build does not know
 //! survive. The webhook patches with [`inject`]; the controllers ask [`judge`] why a pod was left out, so
 //! both say the same. A dry run is answered like any other request: nothing here has a side effect.
 
 mod bounds;
+mod breaker;
 mod fit;
 mod patch;
 mod raw;
@@ -29,6 +32,7 @@ use fleetprof_crds::{ProfilingPolicySpec, Reason, names};
 use serde_json::{Value, json};
 
 pub use bounds::ResourceRules;
+pub use breaker::{Attempt, Breaker, Terms};
 pub use patch::PatchOp;
 pub use read::read;
 
@@ -36,6 +40,7 @@ use crate::agent::{AgentUser, PodSecurity, Skip, agent_user};
 use crate::container;
 use crate::image::AgentImages;
 use crate::pod::PodFacts;
+use crate::text::printable;
 use crate::view::{PolicyView, serving};
 use bounds::Bounds;
 use fit::{Wanted, fit};
@@ -136,17 +141,24 @@ pub enum Outcome {
         /// The reason and what to do, as a message.
         message: String,
     },
+    /// It gets none, since the API server refused pods of its workload that had one.
+    Refused {
+        /// The API server's words.
+        message: String,
+        /// Writes them on the pod, for the controllers and for whoever looks at it.
+        patch: Vec<PatchOp>,
+    },
     /// No policy selects it.
     NotSelected,
 }
 
 /// What injection would do with a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Verdict<'a> {
     /// Put an agent in.
     Inject {
         /// Policy that serves the pod.
-        policy: &'a str,
+        policy: PolicyView<'a>,
         /// Container to be profiled.
         container: &'a str,
         /// The agent.
@@ -190,7 +202,7 @@ pub fn judge<'a>(
     let served = serving(policies, facts.namespace, Some(&labels), |key| raw.label(key));
     let Some(policy) = served else { return Verdict::NotSelected };
     match admit(&raw, facts, policy.spec) {
-        Ok((container, agent)) => Verdict::Inject { policy: policy.name, container, agent },
+        Ok((container, agent)) => Verdict::Inject { policy, container, agent },
         Err(skip) => Verdict::Skip(skip),
     }
 }
@@ -227,7 +239,14 @@ fn admit<'a>(
         );
         return Err(Skip::new(Reason::TooSmall, cause));
     }
-    Ok((chosen.name, agent(raw, chosen, facts, spec)?))
+    let agent = agent(raw, chosen, facts, spec)?;
+    match raw.annotation(names::REFUSED_ANNOTATION) {
+        None => Ok((chosen.name, agent)),
+        Some(words) => {
+            let cause = format!("pods of the workload were refused with the agent: {}", printable(words));
+            Err(Skip::new(Reason::InjectionRefused, cause))
+        }
+    }
 }
 
 /// The agent beside the container `chosen`.
@@ -274,20 +293,25 @@ pub fn refusal(
     }
 }
 
-/// Decides about a pod and makes the patch. Injecting twice changes nothing.
+/// Decides about a pod and makes the patch. Injecting twice changes nothing. `refused` is told of the attempt before
+/// it is made, and prevents it with the words of an earlier refusal: see [`Breaker::attempt`].
 #[must_use]
 pub fn inject<'a>(
     pod: &'a Value,
     facts: &AdmissionFacts<'a>,
     policies: impl IntoIterator<Item = PolicyView<'a>>,
     settings: &AgentSettings,
+    refused: impl FnOnce(&PolicyView<'a>) -> Option<String>,
 ) -> InjectionReport {
     let outcome = match judge(pod, facts, policies) {
-        Verdict::Inject { policy, container, agent } => {
-            let note = sidecar::Note::new(policy, container, &agent);
-            let patch = sidecar::patch(pod, settings, agent, &note);
-            Outcome::Injected { policy: policy.to_owned(), container: container.to_owned(), patch }
-        }
+        Verdict::Inject { policy, container, agent } => match refused(&policy) {
+            Some(message) => Outcome::Refused { patch: vec![note_refusal(pod, &message)], message },
+            None => {
+                let note = sidecar::Note::new(policy.name, container, &agent);
+                let patch = sidecar::patch(pod, settings, agent, &note);
+                Outcome::Injected { policy: policy.name.to_owned(), container: container.to_owned(), patch }
+            }
+        },
         Verdict::Present => {
             let note = sidecar::Note::of(pod).unwrap_or_default();
             Outcome::Injected { policy: note.policy, container: note.container, patch: Vec::new() }
@@ -296,4 +320,9 @@ pub fn inject<'a>(
         Verdict::NotSelected => Outcome::NotSelected,
     };
     InjectionReport { outcome }
+}
+
+fn note_refusal(pod: &Value, words: &str) -> PatchOp {
+    let annotations = pod["metadata"].get("annotations");
+    patch::set(&["metadata", "annotations"], annotations, names::REFUSED_ANNOTATION, words.into())
 }

@@ -28,6 +28,7 @@ const ANNOTATIONS: Part = Fields(&[
     (names::DEFAULT_CONTAINER_ANNOTATION, &Whole),
     (names::INJECTED_ANNOTATION, &Whole),
     (names::MIRROR_ANNOTATION, &Whole),
+    (names::REFUSED_ANNOTATION, &Whole),
 ]);
 
 const SPEC: Part = Fields(&[

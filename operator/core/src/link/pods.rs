@@ -90,7 +90,8 @@ fn by_agent(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Obs
 /// The object and the rule that keep the agent out: the reason is the same for all of them.
 fn cause(pod: &PodFacts, reason: Reason, observed: &Observed) -> String {
     let skip = || (observed.refusal)(pod, &observed.policies).filter(|skip| skip.reason == reason);
-    let skip = (reason == Reason::ResourcesConflict).then(skip).flatten();
+    let told = matches!(reason, Reason::ResourcesConflict | Reason::InjectionRefused);
+    let skip = told.then(skip).flatten();
     skip.map(|skip| cut(&skip.cause, names::MAX_LINK_MESSAGE)).unwrap_or_default()
 }
 

@@ -17,6 +17,7 @@ pub(super) fn view(pod: &Pod) -> Value {
     annotations.retain(|k, _| {
         k == names::DEFAULT_CONTAINER_ANNOTATION
             || k == names::MIRROR_ANNOTATION
+            || k == names::REFUSED_ANNOTATION
             || k == "kubernetes.io/config.source"
     });
     json!({

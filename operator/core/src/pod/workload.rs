@@ -128,12 +128,12 @@ impl PodFacts {
     }
 }
 
-pub(super) fn controller(pod: &Pod) -> Option<&OwnerReference> {
+pub(crate) fn controller(pod: &Pod) -> Option<&OwnerReference> {
     pod.metadata.owner_references.iter().flatten().find(|o| o.controller == Some(true))
 }
 
 /// No other object is needed for it.
-pub(super) fn workload(pod: &Pod) -> Workload {
+pub(crate) fn workload(pod: &Pod) -> Workload {
     let meta = &pod.metadata;
     let Some(owner) = controller(pod) else {
         return Workload { kind: "Pod".into(), name: meta.name.clone().unwrap_or_default() };

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::link::PodLink;
 use crate::pod::Workload;
+use crate::text::is_unprintable;
 
 /// Labels of an alert or a sample.
 pub type Labels = BTreeMap<String, String>;
@@ -196,18 +197,11 @@ fn place(link: &PodLink) -> Place {
 /// obey.
 #[must_use]
 pub fn words(labels: &Labels) -> String {
-    let printable = |text: &str| {
-        text.chars().filter(|c| !c.is_control() && !is_invisible(*c)).take(100).collect::<String>()
-    };
+    let printable = |text: &str| text.chars().filter(|c| !is_unprintable(*c)).take(100).collect::<String>();
     let pairs = labels.iter().filter(|(name, _)| *name != "__name__");
     pairs
         .take(16)
         .map(|(name, value)| format!("{}={}", printable(name), printable(value)))
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-/// Characters that change how others are shown.
-const fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

@@ -181,6 +181,9 @@ fn a_rule_that_keeps_the_agent_out_is_named_in_the_row_and_the_event() {
     assert_eq!((app.linked, app.reason), (1, Reason::ResourcesConflict), "a session attaches one");
     assert_eq!(app.message, "the LimitRange small leaves no room");
     assert!(step.news[0].note.contains("; the LimitRange small leaves no room; "), "{}", step.news[0].note);
+    world.refusal = Some(Reason::InjectionRefused);
+    let app = &world.step(&policy_of("p", CREATED, json!({}))).status.linked_apps[0];
+    assert_eq!((app.linked, app.reason, app.message.is_empty()), (1, Reason::InjectionRefused, false));
     world.refusal = Some(Reason::UnknownUser);
     let app = &world.step(&policy_of("p", CREATED, json!({}))).status.linked_apps[0];
     assert_eq!((app.reason, app.message.as_str()), (Reason::UnknownUser, ""), "the reason says it all");

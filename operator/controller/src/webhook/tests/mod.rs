@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::{Index, Metrics, WebhookState, router};
+use super::{Index, Metrics, Refusals, WebhookState, router};
 use crate::watched::{Cache, Guarded, PolicyCaches, ResourceCaches, WatchMetrics, Writer};
 
 /// A webhook whose namespaces and policies are given.
@@ -71,6 +71,7 @@ impl Webhook {
         };
         let state = WebhookState {
             index,
+            refusals: Refusals::default(),
             agent: watch::channel(Arc::new(agent)).1,
             rules: rules.into(),
             own_user: "system:serviceaccount:fleetprof:fleetprof-operator".into(),

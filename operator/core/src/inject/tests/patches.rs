@@ -188,3 +188,34 @@ fn injecting_twice_changes_nothing() {
 fn pointers_are_escaped() {
     assert_eq!(PatchOp::add(&["a/b", "m~n", "~/"], Value::Null).path(), "/a~1b/m~0n/~0~1");
 }
+
+#[test]
+fn a_refused_workload_gets_a_note_instead_of_an_agent() {
+    let (labels, cluster, all) = (labels(&[]), cluster(), all());
+    let facts = AdmissionFacts {
+        namespace: "shop",
+        namespace_labels: Some(&labels),
+        resources: &ResourceRules::default(),
+        cluster: &cluster,
+    };
+    for annotations in [json!(null), json!({"a": "b"})] {
+        let pod =
+            edit(pod_with("/spec/hostNetwork", json!(true)), "/metadata/annotations", annotations.clone());
+        let refused = |_: &PolicyView<'_>| Some("\"no\"".to_owned());
+        let report = inject(&pod, &facts, [all.view("shop")], &settings(), refused);
+        let Outcome::Refused { message, patch } = report.outcome else { panic!("{report:?}") };
+        assert_eq!(message, "\"no\"");
+        let patch: json_patch::Patch = serde_json::from_value(json!(patch)).unwrap();
+        let mut noted = pod.clone();
+        json_patch::patch(&mut noted, &patch).unwrap();
+        let mut expected = pod.clone();
+        let mut all_annotations = annotations.as_object().cloned().unwrap_or_default();
+        all_annotations.insert("fleetprof.dev/injection-refused".into(), json!("\"no\""));
+        expected["metadata"]["annotations"] = json!(all_annotations);
+        assert_eq!(noted, expected, "nothing else is changed");
+        // The leader reads why from the pod.
+        let Verdict::Skip(skip) = judge(&noted, &facts, [all.view("shop")]) else { panic!("not left out") };
+        assert_eq!(skip.reason, Reason::InjectionRefused);
+        assert_eq!(skip.cause, "pods of the workload were refused with the agent: \"no\"");
+    }
+}

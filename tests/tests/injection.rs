@@ -1,0 +1,150 @@
+//! Do workloads start whatever their cluster thinks of the agent? On the full cluster with the shop of the demo.
+//! Runs one test at a time: `--test-threads=1`.
+#![allow(missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use fleetprof_tests::people::object;
+use fleetprof_tests::shop::Shop;
+use fleetprof_tests::wait_for;
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "strict";
+
+/// A rule of the cluster that no part of fleetprof knows of: no containers with a restart policy of their own.
+fn rule() -> [Value; 2] {
+    let kind = |kind: &str, spec: Value| {
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "no-sidecars"},
+            "spec": spec,
+        })
+    };
+    let sidecar = "object.spec.?initContainers.orValue([]).all(c, !has(c.restartPolicy))";
+    let pods =
+        json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]);
+    let here = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}});
+    [
+        kind(
+            "ValidatingAdmissionPolicy",
+            json!({
+                "matchConstraints": {"resourceRules": pods},
+                "validations": [{"expression": sidecar, "message": "this team allows no sidecars"}],
+            }),
+        ),
+        kind(
+            "ValidatingAdmissionPolicyBinding",
+            json!({"policyName": "no-sidecars", "validationActions": ["Deny"], "matchResources": here}),
+        ),
+    ]
+}
+
+fn workload(kind: &str, name: &str, color: &str) -> Value {
+    let container = json!({
+        "name": "app", "image": "docker.io/library/fleetprof-worker:demo", "imagePullPolicy": "IfNotPresent",
+        "resources": {"limits": {"cpu": "50m", "memory": "64Mi"}},
+    });
+    let labels = json!({"app": name});
+    let template = json!({"metadata": {"labels": labels, "annotations": {"color": color}}, "spec": {"containers": [container]}});
+    json!({
+        "apiVersion": "apps/v1", "kind": kind, "metadata": {"namespace": NAMESPACE, "name": name},
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    })
+}
+
+/// The pods of a workload that run: whether they have an agent, and what they say of refusals.
+fn running(shop: &Shop, app: &str) -> Result<Vec<(bool, String)>> {
+    let listed = ["-n", NAMESPACE, "get", "pods", "-l", &format!("app={app}"), "-o", "json"];
+    let pods: Value = serde_json::from_str(&shop.kubectl(&listed)?)?;
+    let pods = pods["items"].as_array().cloned().unwrap_or_default();
+    let runs = |pod: &&Value| {
+        pod["status"]["phase"] == "Running" && pod["metadata"].get("deletionTimestamp").is_none()
+    };
+    let facts = |pod: &Value| {
+        let words = &pod["metadata"]["annotations"]["fleetprof.dev/injection-refused"];
+        (pod["spec"].get("initContainers").is_some(), words.as_str().unwrap_or_default().to_owned())
+    };
+    Ok(pods.iter().filter(runs).map(facts).collect())
+}
+
+/// Waits until exactly one pod of the workload runs, with an agent or without.
+async fn one_runs(shop: &Shop, app: &str, with_agent: bool) -> Result<(Duration, String)> {
+    let began = Instant::now();
+    let words = wait_for(&format!("one pod of {app} runs"), Duration::from_secs(30), || async {
+        let pods = running(shop, app)?;
+        Ok((pods.len() == 1 && pods[0].0 == with_agent).then(|| pods[0].1.clone()))
+    });
+    let words = words.await.with_context(|| format!("{:?}", running(shop, app)))?;
+    Ok((began.elapsed(), words))
+}
+
+fn app(shop: &Shop, workload: &str) -> Result<Value> {
+    let policy: Value =
+        serde_json::from_str(&shop.kubectl(&["-n", NAMESPACE, "get", "ppol", "all", "-o", "json"])?)?;
+    let apps = policy["status"]["linkedApps"].as_array().cloned().unwrap_or_default();
+    Ok(apps.into_iter().find(|a| a["workload"] == workload).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn pods_that_are_refused_with_an_agent_start_without() -> Result<()> {
+    let shop = Shop::open().await?;
+    let outcome = refused(&shop).await;
+    let rule = ["validatingadmissionpolicybinding/no-sidecars", "validatingadmissionpolicy/no-sidecars"];
+    for object in [&rule[..], &["ns/strict"]].concat() {
+        shop.kubectl(&["delete", object, "--ignore-not-found"])?;
+    }
+    outcome
+}
+
+async fn refused(shop: &Shop) -> Result<()> {
+    shop.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))?;
+    for object in rule() {
+        shop.apply(&object)?;
+    }
+    let refuses = ["-n", NAMESPACE, "run", "probe", "--dry-run=server", "-o", "name", "--image=a"];
+    let sidecar =
+        json!({"spec": {"initContainers": [{"name": "s", "image": "a", "restartPolicy": "Always"}]}});
+    wait_for("the API server knows the rule", Duration::from_secs(30), || async {
+        let tried = shop.kubectl(&[&refuses[..], &[&format!("--overrides={sidecar}")]].concat());
+        Ok(tried.err().filter(|e| e.to_string().contains("no sidecars")))
+    })
+    .await?;
+    let hourly = json!({"selector": {}, "schedule": {"every": "168h"}});
+    shop.apply(&object("ProfilingPolicy", NAMESPACE, "all", &hourly))?;
+    // The policy has to be in the webhook's registration.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for (kind, name) in [("Deployment", "web"), ("StatefulSet", "db"), ("DaemonSet", "log")] {
+        shop.apply(&workload(kind, name, "red"))?;
+        let (time, words) = one_runs(shop, name, false).await?;
+        println!("{kind}/{name} runs without an agent after {time:?}: {words}");
+        ensure!(words.contains("this team allows no sidecars"), "{words}");
+        let workload = format!("{kind}/{name}");
+        let shown = wait_for("the policy says so", Duration::from_secs(30), || async {
+            let shown = app(shop, &workload)?;
+            Ok((shown["reason"] == "InjectionRefused").then_some(shown))
+        });
+        let shown = shown.await.with_context(|| format!("{:#}", app(shop, &workload).unwrap_or_default()))?;
+        let message = shown["message"].as_str().unwrap_or_default();
+        ensure!(message.contains("this team allows no sidecars"), "{shown:#}");
+    }
+    // The rule goes; nothing is tried again before the workload changes.
+    shop.kubectl(&["delete", "validatingadmissionpolicybinding/no-sidecars"])?;
+    wait_for("the API server forgets the rule", Duration::from_secs(30), || async {
+        Ok(shop.kubectl(&[&refuses[..], &[&format!("--overrides={sidecar}")]].concat()).ok())
+    })
+    .await?;
+    shop.kubectl(&["-n", NAMESPACE, "delete", "pods", "-l", "app=web", "--grace-period=1"])?;
+    one_runs(shop, "web", false).await?;
+    for (kind, name) in [("Deployment", "web"), ("StatefulSet", "db")] {
+        shop.apply(&workload(kind, name, "green"))?;
+        let (time, words) = one_runs(shop, name, true).await?;
+        println!("{kind}/{name} runs with an agent {time:?} after it changed");
+        ensure!(words.is_empty(), "{words}");
+    }
+    let changed = json!({"spec": {"containers": {"exclude": ["nothing"]}}}).to_string();
+    shop.kubectl(&["-n", NAMESPACE, "patch", "ppol", "all", "--type=merge", "-p", &changed])?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    shop.kubectl(&["-n", NAMESPACE, "delete", "pods", "-l", "app=log", "--grace-period=1"])?;
+    one_runs(shop, "log", true).await?;
+    Ok(())
+}
