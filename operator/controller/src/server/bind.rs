@@ -8,9 +8,11 @@ use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
-/// Connections that the kernel keeps until they are accepted, with what their peers have sent already; nobody is
-/// ever waited for when they are accepted, so that few are enough.
-const BACKLOG: i32 = 2048;
+/// Connections that the kernel keeps until they are accepted. Nobody is waited for when they are accepted; but one
+/// that comes when the queue is full is dropped, and tries again only after a second, so that a crowd of 2,048 that
+/// comes at once has to fit beside those who belong there. As much as Linux allows (`net.core.somaxconn`); it charges
+/// connections to the container's memory only once they are accepted.
+const BACKLOG: i32 = 4096;
 
 /// Listens on all addresses of both families; of IPv4 alone where the kernel has no IPv6. Must be called
 /// inside a tokio runtime.
