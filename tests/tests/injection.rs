@@ -70,11 +70,12 @@ fn running(shop: &Shop, app: &str) -> Result<Vec<(bool, String)>> {
 /// Waits until exactly one pod of the workload runs, with an agent or without.
 async fn one_runs(shop: &Shop, app: &str, with_agent: bool) -> Result<(Duration, String)> {
     let began = Instant::now();
-    let words = wait_for(&format!("one pod of {app} runs"), Duration::from_secs(30), || async {
+    let words = wait_for("one pod of the workload runs", Duration::from_secs(30), || async {
         let pods = running(shop, app)?;
         Ok((pods.len() == 1 && pods[0].0 == with_agent).then(|| pods[0].1.clone()))
-    });
-    let words = words.await.with_context(|| format!("{:?}", running(shop, app)))?;
+    })
+    .await
+    .with_context(|| format!("{app}: {:?}", running(shop, app)))?;
     Ok((began.elapsed(), words))
 }
 

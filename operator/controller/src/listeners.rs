@@ -10,7 +10,7 @@
 //! | read API | the front proxy's certificate | 64, 16 (handshakes) | 256: an API server uses a handful |
 //! | its standby | – | 64, 16 | – |
 //! | webhook | an admission review in the last 10 minutes | 64, 16 | 128, 64 |
-//! | alerts | token or certificate | 32, 8 | 32, 16 |
+//! | alerts | token or certificate, also in the last 10 minutes | 32, 8 | 32, 16 |
 //! | health | – | 32, 8 | – |
 //!
 //! Networks that are masqueraded count as one, such as a node with its pods: the agents of a node connect one
@@ -69,7 +69,11 @@ pub fn read_api(metrics: ConnectionMetrics) -> Limits {
 /// For Alertmanager.
 #[must_use]
 pub fn alerts(metrics: ConnectionMetrics) -> Limits {
-    Limits { unproven: Share { all: 32, each: 8 }, ..Limits::new("alerts", (32, 16), metrics) }
+    Limits {
+        unproven: Share { all: 32, each: 8 },
+        remembers: true,
+        ..Limits::new("alerts", (32, 16), metrics)
+    }
 }
 
 /// For the API server, for admission.
@@ -138,8 +142,8 @@ mod tests {
         let cases = [
             (1 << 20, None, (512, 100_000)),
             (65_536, None, (512, 61_440)),
-            (1 << 20, Some(512), (165, 6_175)),
-            (1 << 20, Some(1024), (330, 13_346)),
+            (1 << 20, Some(512), (165, 5_977)),
+            (1 << 20, Some(1024), (330, 13_148)),
             (1 << 20, Some(16 << 10), (512, 100_000)),
             (1_024, Some(512), (165, 512)),
         ];

@@ -1,5 +1,7 @@
 //! Which connections are accepted?
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,8 +22,10 @@ use crate::permits::NoPermit;
 /// How often the log mentions a limit that is reached again and again.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// Callers that wait for a place, at most.
+/// Connections that wait for a place, at most: of all callers, and of one network, whose others would only keep the
+/// rest of the world out of the queue.
 const WAITING: usize = 512;
+const WAITING_OF_NETWORK: usize = 4;
 /// How soon a caller that waits is looked at again, and how long it may wait.
 const SOON: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(3);
@@ -34,7 +38,8 @@ pub(crate) struct Acceptor {
     listener: TcpListener,
     limits: Limits,
     places: Places,
-    waiting: FuturesUnordered<BoxFuture<'static, Option<Admitted>>>,
+    waiting: FuturesUnordered<BoxFuture<'static, (Network, Option<Admitted>)>>,
+    waiting_of: HashMap<Network, usize>,
     stop: watch::Sender<()>,
     /// Every connection holds a clone of the sender, so the receiver learns when all have ended.
     open: (mpsc::Sender<()>, mpsc::Receiver<()>),
@@ -48,6 +53,7 @@ impl Acceptor {
         Self {
             places: limits.places(),
             waiting: FuturesUnordered::new(),
+            waiting_of: HashMap::new(),
             stop: watch::Sender::new(()),
             open: mpsc::channel(1),
             logged_all: None,
@@ -70,7 +76,10 @@ impl Acceptor {
                         None
                     }
                 },
-                Some(waited) = self.waiting.next() => waited,
+                Some((network, waited)) = self.waiting.next() => {
+                    self.waits_no_more(network);
+                    waited
+                }
             };
             if let Some((stream, addr, standing)) = admitted {
                 // Without it a small answer waits for the peer's delayed acknowledgement.
@@ -96,13 +105,34 @@ impl Acceptor {
             Err(NoPermit::ForHolder) => self.refuse(addr),
             Err(NoPermit::ForAnyone) => {
                 let first = !self.places.unproven.has_any(&Holder::Network(network));
-                if first && self.waiting.len() < WAITING {
+                if first && self.may_wait(network) {
                     let places = self.places.clone();
-                    self.waiting.push(async move { wait(places, stream, addr).await }.boxed());
+                    self.waiting.push(async move { (network, wait(places, stream, addr).await) }.boxed());
                 }
             }
         }
         None
+    }
+
+    /// Whether one more connection of the network may wait; notes that it does.
+    fn may_wait(&mut self, network: Network) -> bool {
+        let all = self.waiting.len();
+        let waiting = self.waiting_of.entry(network).or_default();
+        let may = all < WAITING && *waiting < WAITING_OF_NETWORK;
+        *waiting += usize::from(may);
+        if *waiting == 0 {
+            self.waiting_of.remove(&network);
+        }
+        may
+    }
+
+    fn waits_no_more(&mut self, network: Network) {
+        if let Entry::Occupied(mut waiting) = self.waiting_of.entry(network) {
+            *waiting.get_mut() -= 1;
+            if *waiting.get() == 0 {
+                waiting.remove();
+            }
+        }
     }
 
     fn note_full(&mut self) {
@@ -170,6 +200,20 @@ fn is_due(logged: &mut Option<Instant>, now: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_network_waits_with_few_of_its_connections() {
+        let limits = Limits::new("test", (1, 1), Default::default());
+        let mut acceptor = Acceptor::new(crate::server::bind(0).unwrap(), limits);
+        let [one, other] = [1, 2].map(|n| Network::of([10, 0, 0, n].into()));
+        let mut wait = |network| acceptor.may_wait(network);
+        assert_eq!([(); 6].map(|()| wait(one)), [true, true, true, true, false, false]);
+        assert!(wait(other), "another network is not kept out");
+        acceptor.waits_no_more(one);
+        assert_eq!([(); 2].map(|()| acceptor.may_wait(one)), [true, false]);
+        [one; 4].into_iter().chain([other]).for_each(|network| acceptor.waits_no_more(network));
+        assert!(acceptor.waiting_of.is_empty(), "networks are forgotten");
+    }
 
     #[test]
     fn a_limit_is_logged_once_a_minute() {
