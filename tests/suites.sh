@@ -5,7 +5,7 @@
 #   tests/suites.sh agent      captures of real processes, attacks on the servers; some measure
 #                              time, so nothing else should run on the machine
 #   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
-#   tests/suites.sh cluster    failures, control, uninstall on the cluster and the shop of tests/demo.sh
+#   tests/suites.sh cluster    failures, control, injection, hostile, uninstall on the cluster and the shop of tests/demo.sh
 # Each call of cargo names the whole workspace and picks suites by name. With one package at a time cargo would
 # choose other features for the same dependencies, and compile them again.
 set -euo pipefail
@@ -63,7 +63,7 @@ api() {
 }
 
 cluster() {
-    test --test failures --test control --test injection --test shop_load --test shop_restart --test uninstall -- --test-threads=1
+    test --test failures --test control --test injection --test hostile --test shop_load --test shop_restart --test uninstall -- --test-threads=1
 }
 
 case ${1:-} in

@@ -229,6 +229,34 @@ pub struct CaptureReport {
     pub note: Option<String>,
 }
 
+impl CaptureReport {
+    /// The report of a capture of which nothing else is known.
+    #[must_use]
+    pub fn new(capture: impl Into<String>, state: CaptureState) -> Self {
+        Self {
+            capture: capture.into(),
+            state,
+            problem: None,
+            runtime: None,
+            collector: None,
+            collector_why: None,
+            samples: 0,
+            slices: 0,
+            uploaded: 0,
+            started_at: None,
+            ended_at: None,
+            started_ago_ms: None,
+            ended_ago_ms: None,
+            cpu_percent: None,
+            memory_percent: None,
+            processes: None,
+            profiled_ms: None,
+            used_ms: None,
+            note: None,
+        }
+    }
+}
+
 /// The gateway's answer to a heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -340,27 +340,7 @@ pub fn record(order: &Order, state: CaptureState, now: i64) -> Record {
         lost: std::collections::BTreeSet::new(),
         loss: None,
         settled: false,
-        report: CaptureReport {
-            capture: order.capture.clone(),
-            state,
-            problem: None,
-            runtime: None,
-            collector: None,
-            collector_why: None,
-            samples: 0,
-            slices: 0,
-            uploaded: 0,
-            started_at: None,
-            ended_at: None,
-            started_ago_ms: None,
-            ended_ago_ms: None,
-            cpu_percent: None,
-            memory_percent: None,
-            processes: None,
-            profiled_ms: None,
-            used_ms: None,
-            note: None,
-        },
+        report: CaptureReport::new(order.capture.clone(), state),
     }
 }
 

@@ -83,14 +83,14 @@ fn capture(row: CaptureReport, now: Timestamp) -> CaptureReport {
         uploaded: row.uploaded.min(slices),
         started_at: counted(row.started_ago_ms, row.started_at, now),
         ended_at: counted(row.ended_ago_ms, row.ended_at, now),
-        started_ago_ms: None,
-        ended_ago_ms: None,
         cpu_percent: percent(row.cpu_percent),
         memory_percent: percent(row.memory_percent),
         processes: row.processes.map(|n| n.min(MAX_PROCESSES)),
         profiled_ms: row.profiled_ms.map(millis),
         used_ms: row.used_ms.map(millis),
         note: row.note.map(|sentence| text(&sentence, MAX_MESSAGE)),
+        started_ago_ms: None,
+        ended_ago_ms: None,
     }
 }
 
@@ -168,27 +168,7 @@ mod tests {
     }
 
     fn report(capture: &str) -> CaptureReport {
-        CaptureReport {
-            capture: capture.to_owned(),
-            state: CaptureState::Running,
-            problem: None,
-            runtime: None,
-            collector: None,
-            collector_why: None,
-            samples: 0,
-            slices: 0,
-            uploaded: 0,
-            started_at: None,
-            ended_at: None,
-            started_ago_ms: None,
-            ended_ago_ms: None,
-            cpu_percent: None,
-            memory_percent: None,
-            processes: None,
-            profiled_ms: None,
-            used_ms: None,
-            note: None,
-        }
+        CaptureReport::new(capture, CaptureState::Running)
     }
 
     #[test]

@@ -81,24 +81,10 @@ impl Agent {
 
 fn report(order: &Order, state: CaptureState, slices: u32, problem: Option<Reason>) -> CaptureReport {
     CaptureReport {
-        capture: order.capture.clone(),
-        state,
         problem: problem.map(|reason| Problem { reason, message: String::new() }),
-        runtime: None,
-        collector: None,
-        collector_why: None,
         samples: i64::from(slices) * 990,
         slices,
         uploaded: slices,
-        started_at: None,
-        ended_at: None,
-        started_ago_ms: None,
-        ended_ago_ms: None,
-        cpu_percent: None,
-        memory_percent: None,
-        processes: None,
-        profiled_ms: None,
-        used_ms: None,
-        note: None,
+        ..CaptureReport::new(order.capture.clone(), state)
     }
 }

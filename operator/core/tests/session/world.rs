@@ -234,25 +234,15 @@ impl World {
         let problem = problem.map(|reason| Problem { reason, message: String::new() });
         let started_at = (state != CaptureState::Accepted).then(|| self.now.as_second());
         let mut report = CaptureReport {
-            capture: capture.clone(),
-            state,
             problem,
-            runtime: None,
             collector: Some("py-spy".into()),
-            collector_why: None,
             samples: i64::from(slices) * 10,
             slices,
             uploaded: slices,
             started_at,
-            ended_at: None,
-            started_ago_ms: None,
-            ended_ago_ms: None,
             cpu_percent: Some(80),
             memory_percent: Some(30),
-            processes: None,
-            profiled_ms: None,
-            used_ms: None,
-            note: None,
+            ..CaptureReport::new(capture.clone(), state)
         };
         more(&mut report);
         self.observed.captures.insert(capture, CaptureFacts { report: Some(report) });

@@ -258,27 +258,7 @@ pub(super) fn beat(captures: Vec<CaptureReport>) -> Heartbeat {
 }
 
 pub(super) fn report(capture: &str, state: CaptureState) -> CaptureReport {
-    CaptureReport {
-        capture: capture.into(),
-        state,
-        problem: None,
-        runtime: None,
-        collector: None,
-        collector_why: None,
-        samples: 10,
-        slices: 1,
-        uploaded: 0,
-        started_at: Some(START),
-        ended_at: None,
-        started_ago_ms: None,
-        ended_ago_ms: None,
-        cpu_percent: None,
-        memory_percent: None,
-        processes: None,
-        profiled_ms: None,
-        used_ms: None,
-        note: None,
-    }
+    CaptureReport { samples: 10, slices: 1, started_at: Some(START), ..CaptureReport::new(capture, state) }
 }
 
 /// Knows `token-POD`; `outage` makes it unavailable, and `slow` makes it think for 200 ms.
