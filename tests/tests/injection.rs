@@ -128,7 +128,7 @@ async fn refused(shop: &Shop) -> Result<()> {
         let message = shown["message"].as_str().unwrap_or_default();
         ensure!(message.contains("this team allows no sidecars"), "{shown:#}");
     }
-    // The rule goes; nothing is tried again before the workload changes.
+    // The rule goes; the sidecar stays out until the workload changes.
     shop.kubectl(&["delete", "validatingadmissionpolicybinding/no-sidecars"])?;
     wait_for("the API server forgets the rule", Duration::from_secs(30), || async {
         Ok(shop.kubectl(&[&refuses[..], &[&format!("--overrides={sidecar}")]].concat()).ok())

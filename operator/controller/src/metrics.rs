@@ -110,6 +110,12 @@ impl Metrics {
         );
         registry.register("fleetprof_status_writes", "Status writes, by kind", m.0.writes.clone());
         registry.register("fleetprof_leading", "1 on the leader", m.0.leading.clone());
+        m.register_triggers(registry);
+        m
+    }
+
+    fn register_triggers(&self, registry: &mut Registry) {
+        let m = self;
         registry.register(
             "fleetprof_trigger_firings",
             "Trigger firings, by trigger and outcome: started a session, or held back by a cooldown",
@@ -130,7 +136,6 @@ impl Metrics {
             "Firing alerts received, by how far they came: matched, or what was missing",
             m.0.alerts.clone(),
         );
-        m
     }
 
     /// A notification was read; counts the alerts that were left out.

@@ -90,21 +90,7 @@ pub async fn start(
     let (sessions, of_sessions) = Cache::new(metrics.clone());
     let told = tell.clone();
     spawn(client, tasks, of_sessions, whole, move |change| told.session(&change));
-    let (namespaced, of_namespaced) = Cache::new(metrics.clone());
-    let told = tell.clone();
-    spawn(client, tasks, of_namespaced, whole, move |change: Told<'_, ProfilingPolicy>| {
-        if let Some(policy) = told.policy(&change) {
-            let _ = told.requeues.policies.send(ObjectRef::from_obj(policy));
-        }
-    });
-    let (cluster, of_cluster) = Cache::new(metrics.clone());
-    let told = tell.clone();
-    spawn(client, tasks, of_cluster, whole, move |change: Told<'_, ClusterProfilingPolicy>| {
-        if let Some(policy) = told.policy(&change) {
-            let _ = told.requeues.edited.send(ObjectRef::from_obj(policy));
-        }
-    });
-    let policies = PolicyCaches { namespaced, cluster };
+    let policies = follow_policies(client, metrics, &tell, tasks);
     let (jobs, of_jobs) = Cache::new(metrics.clone());
     let (told, above) = (tell.clone(), pods.clone());
     spawn(client, tasks, of_jobs, JobState::prune, move |change| {
@@ -122,6 +108,29 @@ pub async fn start(
     may_be_listed("Jobs", jobs.synced()).await?;
     may_be_listed("LimitRanges and ResourceQuotas", resources.synced()).await?;
     Ok(Watches { pods, policies, sessions, index, jobs, nodes, namespaces, resources, changes })
+}
+
+fn follow_policies(
+    client: &Client,
+    metrics: &WatchMetrics,
+    tell: &Tell,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> PolicyCaches {
+    let (namespaced, of_namespaced) = Cache::new(metrics.clone());
+    let told = tell.clone();
+    spawn(client, tasks, of_namespaced, whole, move |change: Told<'_, ProfilingPolicy>| {
+        if let Some(policy) = told.policy(&change) {
+            let _ = told.requeues.policies.send(ObjectRef::from_obj(policy));
+        }
+    });
+    let (cluster, of_cluster) = Cache::new(metrics.clone());
+    let told = tell.clone();
+    spawn(client, tasks, of_cluster, whole, move |change: Told<'_, ClusterProfilingPolicy>| {
+        if let Some(policy) = told.policy(&change) {
+            let _ = told.requeues.edited.send(ObjectRef::from_obj(policy));
+        }
+    });
+    PolicyCaches { namespaced, cluster }
 }
 
 /// Nobody waits for the list of nodes: one that is not known counts as a small one, and the role of an older

@@ -9,8 +9,8 @@
 //!                         └──── the workload is left alone, until its revision or its policy changes
 //! ```
 //! No cause has to be known for it: whatever refuses pods, be it a rule of the API server or the webhook of
-//! somebody else, the second pod is as its owner wanted it. An event that follows no attempt of ours is not ours: a
-//! workload that fails by itself keeps its agents.
+//! somebody else, the second pod is as its owner wanted it. An event that follows no injection is ignored: a
+//! workload whose pods fail without one keeps its agents.
 
 use std::collections::HashMap;
 
@@ -33,7 +33,7 @@ const MOST: usize = 10_000;
 /// Most bytes of the API server's words.
 const WORDS: usize = 200;
 
-/// The label of a revision's pods where their owner is not made anew for it.
+/// The label of a revision's pods where one owner serves all revisions.
 const REVISION: &str = "controller-revision-hash";
 
 /// A pod of a workload that is about to get an agent.
@@ -209,7 +209,7 @@ mod tests {
             assert_eq!(breaker.attempt(first.clone(), at(2)).as_deref(), Some("no [1m"));
             assert_eq!(breaker.attempt(first.clone(), at(24 * 3600)).as_deref(), Some("no [1m"));
             assert_eq!(breaker.attempt(attempt(&later, 1), at(3)), None, "the workload changed");
-            assert_eq!(breaker.attempt(first.clone(), at(3)), None, "and is tried anew");
+            assert_eq!(breaker.attempt(first.clone(), at(3)), None, "and changed back");
             assert!(breaker.refused(&first.owner, "no", at(4)).is_some());
             assert_eq!(breaker.attempt(attempt(&now, 2), at(5)), None, "the policy changed");
             assert!(breaker.refused(&first.owner, "no", at(6)).is_some());

@@ -219,14 +219,7 @@ fn admit<'a>(
     if spec.agent.mode != AgentMode::Sidecar {
         return Err(Skip::new(Reason::AttachedOnDemand, "the policy's agent.mode is not Sidecar"));
     }
-    let names: Vec<&str> = raw.containers().iter().map(|c| c.name).collect();
-    let chosen = container::choose_container(
-        &names,
-        raw.annotation(names::DEFAULT_CONTAINER_ANNOTATION),
-        &spec.containers,
-    )
-    .and_then(|name| raw.containers().iter().find(|c| c.name == name))
-    .ok_or_else(|| {
+    let chosen = choose(raw, spec).ok_or_else(|| {
         Skip::new(Reason::NoSelectedContainer, "no container is selected, or all of them are known sidecars")
     })?;
     let (limit, least) = (chosen.cpu_limit, spec.budget.min_container_cpu.get());
@@ -247,6 +240,14 @@ fn admit<'a>(
             Err(Skip::new(Reason::InjectionRefused, cause))
         }
     }
+}
+
+/// The container that is to be profiled.
+fn choose<'r, 'a>(raw: &'r RawPod<'a>, spec: &ProfilingPolicySpec) -> Option<&'r RawContainer<'a>> {
+    let names: Vec<&str> = raw.containers().iter().map(|c| c.name).collect();
+    let preferred = raw.annotation(names::DEFAULT_CONTAINER_ANNOTATION);
+    let name = container::choose_container(&names, preferred, &spec.containers)?;
+    raw.containers().iter().find(|c| c.name == name)
 }
 
 /// The agent beside the container `chosen`.

@@ -69,7 +69,6 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     let rests = |tick: Tick| namespaces::resting(&status, plan.as_ref().ok(), tick);
     let left_out =
         create.map(|tick| rounds::left_out(rests(tick), observed.sessions, tick)).unwrap_or_default();
-    let missed = pace.missed.filter(|_| may_start);
     note_ticks(&mut status, pace, create, may_start);
     status.next_session_time = pace.next.filter(|_| !policy.spec.suspend).map(Time);
     status.schedule = schedule::describe(&policy.spec.schedule);
@@ -84,7 +83,7 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
         news: news::between(policy.status, &status, &links),
         status,
         create: create.map(|tick| rounds::sessions(policy, tick, &links, &left_out)).unwrap_or_default(),
-        missed,
+        missed: pace.missed.filter(|_| may_start),
         delete: rounds::expired(policy, observed.sessions, observed.now),
         links,
         requeue: until_next.clamp(SignedDuration::from_secs(1), SignedDuration::from_secs(15)),

@@ -41,11 +41,7 @@ pub fn check(
         );
     }
     if observed.earlier >= settings.session_budget && !load::is_waiting(session) {
-        let cause = format!(
-            "{} sessions of the namespace have not ended, the limit is {} (chart value budgets.sessions)",
-            observed.earlier, settings.session_budget
-        );
-        return failed(Reason::TooManySessions, advised(cause, Reason::TooManySessions));
+        return failed(Reason::TooManySessions, too_many(observed.earlier, settings.session_budget));
     }
     let unchecked = observed.permission == Permission::Unchecked && needs_review(session);
     if let Permission::Denied(why) = &observed.permission {
@@ -54,30 +50,42 @@ pub fn check(
     if unchecked && !load::is_waiting(session) {
         return Verdict::Ask;
     }
+    if let Some((reason, message)) = bars(session, &observed.policy) {
+        return failed(reason, message);
+    }
+    match wait(session, status, observed) {
+        // It was allowed when it began to wait; it must be when it starts.
+        Verdict::Go if unchecked => Verdict::Ask,
+        verdict => verdict,
+    }
+}
+
+fn too_many(live: usize, limit: usize) -> String {
+    let cause = format!(
+        "{live} sessions of the namespace have not ended, the limit is {limit} (chart value budgets.sessions)"
+    );
+    advised(cause, Reason::TooManySessions)
+}
+
+/// Why the policy that the session names keeps it from starting, if it does.
+fn bars(session: &ProfileSession, policy: &PolicyFacts) -> Option<(Reason, String)> {
     let (kind, name) =
         session.spec.policy_ref.as_ref().map_or(("", ""), |p| (p.kind.as_str(), p.name.as_str()));
-    match &observed.policy {
-        PolicyFacts::Missing => failed(
-            Reason::PolicyNotFound,
-            advised(format!("{kind} {name:?} does not exist"), Reason::PolicyNotFound),
-        ),
-        PolicyFacts::Elsewhere => failed(
-            Reason::NotSelected,
-            format!(
+    let (reason, cause) = match policy {
+        PolicyFacts::Missing => (Reason::PolicyNotFound, format!("{kind} {name:?} does not exist")),
+        PolicyFacts::Elsewhere => {
+            let message = format!(
                 "The {kind} {name:?} does not select this namespace: its spec.namespaceSelector does not \
                  match the namespace's labels."
-            ),
-        ),
-        PolicyFacts::Found { spec, .. } if spec.suspend => failed(
-            Reason::PolicySuspended,
-            advised(format!("The policy {name:?} is suspended"), Reason::PolicySuspended),
-        ),
-        _ => match wait(session, status, observed) {
-            // It was allowed when it began to wait; it must be when it starts.
-            Verdict::Go if unchecked => Verdict::Ask,
-            verdict => verdict,
-        },
-    }
+            );
+            return Some((Reason::NotSelected, message));
+        }
+        PolicyFacts::Found { spec, .. } if spec.suspend => {
+            (Reason::PolicySuspended, format!("The policy {name:?} is suspended"))
+        }
+        _ => return None,
+    };
+    Some((reason, advised(cause, reason)))
 }
 
 /// Whether the load runs that the session waits for; the last check, so that nobody waits in vain for a

@@ -133,13 +133,7 @@ fn explanation(
     match status.phase {
         Phase::Pending | Phase::Starting => {
             let waits = live.first().and_then(|t| t.reason).unwrap_or(Reason::WaitingForAgent);
-            let text = match waits {
-                Reason::Attaching => "Attaching an agent",
-                Reason::NodeBusy | Reason::BudgetExhausted => "Waiting for a slot in the budgets",
-                Reason::ContainerBusy => "Waiting for another session of the same container",
-                _ => "Waiting for the agent",
-            };
-            let waiting = live.len();
+            let (text, waiting) = (waiting_for(waits), live.len());
             (Some(waits), format!("{text}: {waiting} of {n} targets have not started."))
         }
         Phase::Running => (
@@ -153,6 +147,15 @@ fn explanation(
             (Some(Reason::ResultsDelayed), format!("{} of {n} profiles are delayed.", live.len()))
         }
         _ => (Some(Reason::Processing), "All profiles are stored; computing the hottest functions.".into()),
+    }
+}
+
+const fn waiting_for(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Attaching => "Attaching an agent",
+        Reason::NodeBusy | Reason::BudgetExhausted => "Waiting for a slot in the budgets",
+        Reason::ContainerBusy => "Waiting for another session of the same container",
+        _ => "Waiting for the agent",
     }
 }
 

@@ -147,18 +147,27 @@ pub async fn next(
         changes: &changes,
         last: before.as_ref().map_or(known, |m| m.decision.last.as_ref()),
     };
-    let looked = look::at(&restart::looks(&situation), context).await.inspect_err(|error| {
-        tracing::warn!(%error, fleetprof.policy.name = policy.name, "failed to look at workloads; retrying");
-    });
-    let Ok(found) = looked else { return Next::Unknown };
+    let Some(found) = looked_at(&situation, policy.name, context).await else { return Next::Unknown };
     let decision = restart::decide(&situation, &found.seen);
-    if let Some(done) = decision.last.as_ref().filter(|last| last.state == RestartState::Restarted) {
-        changes.remove(&Key::of(done));
-    }
+    forget_restarted(&mut changes, &decision);
     let (decided, generation) = (decision.clone(), policy.generation);
     context.restarts.remember(policy.uid, Memory { looked: now, decision: decided, generation, changes });
     let announce = is_announced(before.as_ref().map(|m| &m.decision), &decision);
     Next::Decided { patch: patch_now(&decision, known, found), announce, decision }
+}
+
+async fn looked_at(situation: &Situation<'_>, policy: &str, context: &Context) -> Option<look::Found> {
+    let looked = look::at(&restart::looks(situation), context).await.inspect_err(|error| {
+        tracing::warn!(%error, fleetprof.policy.name = policy, "failed to look at workloads; retrying");
+    });
+    looked.ok()
+}
+
+/// What was changed back before does not count once a restart has succeeded.
+fn forget_restarted(changes: &mut HashMap<Key, u32>, decision: &Decision) {
+    if let Some(done) = decision.last.as_ref().filter(|last| last.state == RestartState::Restarted) {
+        changes.remove(&Key::of(done));
+    }
 }
 
 /// Times in the status are whole seconds.

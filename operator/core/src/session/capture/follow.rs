@@ -151,11 +151,8 @@ fn silence(target: &TargetStatus, context: &Context) -> Option<(Reason, String)>
     if target.phase == TargetPhase::Ordered {
         return unstarted(target, pod, context);
     }
-    let attached_gone = pod
-        .attached
-        .iter()
-        .find(|a| a.name == target.attached_as)
-        .is_some_and(|a| matches!(a.state, AgentContainerState::Ended(_)));
+    let ours = pod.attached.iter().find(|a| a.name == target.attached_as);
+    let attached_gone = ours.is_some_and(|a| matches!(a.state, AgentContainerState::Ended(_)));
     if attached_gone && !context.has_agent(target) {
         return Some((
             Reason::AgentGone,
