@@ -76,8 +76,10 @@ reasons! {
     /// A LimitRange or ResourceQuota of the namespace, or the pod's own `spec.resources`, leaves no room for the
     /// agent.
     ResourcesConflict => "change what the message names or agent.resources, or use agent.mode Ephemeral",
-    /// The API server refused pods of the workload that had an agent, so that this one was created without.
-    InjectionRefused => "change the workload or the policy to try the sidecar again; meanwhile sessions attach an agent",
+    /// Pods of the workload that had an agent were refused by the API server, or the kubelet could not pull the
+    /// agent's image, so that this one was created without.
+    InjectionRefused => "see the message for the cause; once it is gone, change the workload or the policy to try the \
+                         sidecar again",
     /// The pod is in a namespace that is excluded from injection.
     NamespaceExcluded => "fleetprof profiles nothing in kube-system and its own namespace",
     /// The webhook did not know the pod's namespace yet, so the namespace may have opted out of profiling.

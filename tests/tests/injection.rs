@@ -42,10 +42,14 @@ fn rule() -> [Value; 2] {
 fn workload(kind: &str, name: &str, color: &str) -> Value {
     let container = json!({
         "name": "app", "image": "docker.io/library/fleetprof-worker:demo", "imagePullPolicy": "IfNotPresent",
-        "resources": {"limits": {"cpu": "50m", "memory": "64Mi"}},
+        "resources": {"limits": {"cpu": "200m", "memory": "64Mi"}, "requests": {"cpu": "10m"}},
+        "securityContext": {"runAsUser": 1000, "runAsGroup": 1000},
     });
     let labels = json!({"app": name});
-    let template = json!({"metadata": {"labels": labels, "annotations": {"color": color}}, "spec": {"containers": [container]}});
+    let template = json!({
+        "metadata": {"labels": labels, "annotations": {"color": color}},
+        "spec": {"containers": [container], "terminationGracePeriodSeconds": 1},
+    });
     json!({
         "apiVersion": "apps/v1", "kind": kind, "metadata": {"namespace": NAMESPACE, "name": name},
         "spec": {"selector": {"matchLabels": labels}, "template": template},
@@ -83,7 +87,8 @@ fn app(shop: &Shop, workload: &str) -> Result<Value> {
     let policy: Value =
         serde_json::from_str(&shop.kubectl(&["-n", NAMESPACE, "get", "ppol", "all", "-o", "json"])?)?;
     let apps = policy["status"]["linkedApps"].as_array().cloned().unwrap_or_default();
-    Ok(apps.into_iter().find(|a| a["workload"] == workload).unwrap_or_default())
+    let of = |a: &Value| Some(format!("{}/{}", a["kind"].as_str()?, a["name"].as_str()?));
+    Ok(apps.into_iter().find(|a| of(a).as_deref() == Some(workload)).unwrap_or_default())
 }
 
 #[tokio::test]
@@ -147,5 +152,36 @@ async fn refused(shop: &Shop) -> Result<()> {
     tokio::time::sleep(Duration::from_secs(2)).await;
     shop.kubectl(&["-n", NAMESPACE, "delete", "pods", "-l", "app=log", "--grace-period=1"])?;
     one_runs(shop, "log", true).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_pulled_stops_one_pod_and_no_more() -> Result<()> {
+    let shop = Shop::open().await?;
+    shop.helm(&["--set", "image.agent.tag=nowhere"])?;
+    let outcome = without_image(&shop).await;
+    shop.kubectl(&["delete", "ns/strict", "--ignore-not-found"])?;
+    shop.helm(&[])?;
+    outcome
+}
+
+async fn without_image(shop: &Shop) -> Result<()> {
+    shop.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))?;
+    let hourly = json!({"selector": {}, "schedule": {"every": "168h"}});
+    shop.apply(&object("ProfilingPolicy", NAMESPACE, "all", &hourly))?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    shop.apply(&workload("Deployment", "first", "red"))?;
+    let shown =
+        wait_for("the policy says that the first pod does not start", Duration::from_secs(60), || async {
+            let shown = app(shop, "Deployment/first")?;
+            Ok((shown["reason"] == "AgentImageFailed").then_some(shown))
+        })
+        .await
+        .with_context(|| format!("{:#}", app(shop, "Deployment/first").unwrap_or_default()))?;
+    ensure!(shown["message"].as_str().is_some_and(|m| m.contains("does not start")), "{shown:#}");
+    shop.apply(&workload("Deployment", "second", "red"))?;
+    let (time, words) = one_runs(shop, "second", false).await?;
+    println!("the next workload runs without an agent after {time:?}: {words}");
+    ensure!(words.contains("nowhere"), "{words}");
     Ok(())
 }

@@ -127,6 +127,24 @@ pub enum AgentContainerState {
     Ended(Box<str>),
 }
 
+/// What the kubelet says of a container that it cannot start: mostly that it cannot pull the image.
+const CANNOT_START: [&str; 6] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "CreateContainerError",
+    "CreateContainerConfigError",
+];
+
+impl AgentContainerState {
+    /// Whether the kubelet cannot start it.
+    #[must_use]
+    pub fn cannot_start(&self) -> bool {
+        matches!(self, Self::Waiting(why, _) if CANNOT_START.contains(&&**why))
+    }
+}
+
 /// Where the opt-out label is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptOut {

@@ -49,8 +49,10 @@ fn decide(state: &WebhookState, namespace: &str, pod: &Value) -> Outcome {
         cluster: &state.rules,
     };
     let agent = state.agent.borrow().clone();
-    inject(pod, &facts, policies.iter(), &agent, |policy| state.refusals.attempt(pod, namespace, policy))
-        .outcome
+    inject(pod, &facts, policies.iter(), &agent, |policy, image| {
+        state.refusals.attempt((pod, namespace), (policy, image))
+    })
+    .outcome
 }
 
 fn malformed<'a>(request: &'a Request<'_>, message: &str) -> (Reply<'a>, Answer) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleetprof_core::inject::{Attempt, Breaker};
 use fleetprof_core::view::PolicyView;
+use fleetprof_crds::names;
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event as Recorded;
@@ -18,6 +19,11 @@ use crate::watched::{Guarded, events_where, interrupted};
 /// could not be created.
 const FAILED_CREATE: &str = "reason=FailedCreate";
 
+/// What kubelets say of sidecars that they cannot start.
+fn not_started() -> String {
+    format!("type=Warning,involvedObject.fieldPath=spec.initContainers{{{}}}", names::SIDECAR_NAME)
+}
+
 /// What is known of refused pods. Clones are cheap and know the same.
 #[derive(Clone, Default)]
 pub struct Refusals(Arc<Mutex<Breaker>>);
@@ -26,7 +32,30 @@ impl Refusals {
     /// Follows the events of the cluster, for ever. Without them every selected pod is injected, as it is where the
     /// API server does not allow the watch.
     pub async fn follow(&self, client: &Client) {
-        self.take(events_where(Api::all(client.clone()), FAILED_CREATE, prune)).await;
+        let of_owners = events_where(Api::all(client.clone()), FAILED_CREATE, prune);
+        let of_kubelets = events_where(Api::all(client.clone()), &not_started(), prune);
+        tokio::join!(self.take(of_owners), self.take_images(of_kubelets));
+    }
+
+    /// Kubelets that cannot pull the agent's image.
+    async fn take_images(&self, events: impl Stream<Item = watcher::Result<Event<Guarded<Recorded>>>>) {
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Apply(Guarded(Ok(event))) | Event::InitApply(Guarded(Ok(event)))) => {
+                    let (_, words) = told(&event);
+                    if let Some(image) = self.breaker().not_started(words, Timestamp::now()) {
+                        tracing::warn!(
+                            container.image.name = image,
+                            "a node cannot pull the agent's image; pods are created without a sidecar until no node \
+                             has failed for 10 minutes"
+                        );
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => interrupted("Event", &error),
+            }
+        }
     }
 
     async fn take(&self, events: impl Stream<Item = watcher::Result<Event<Guarded<Recorded>>>>) {
@@ -62,9 +91,9 @@ impl Refusals {
     }
 
     /// The words with which pods of this one's workload were refused; else the attempt is remembered.
-    pub(super) fn attempt(&self, pod: &Value, namespace: &str, policy: &PolicyView<'_>) -> Option<String> {
+    pub(super) fn attempt(&self, pod: (&Value, &str), agent: (&PolicyView<'_>, &str)) -> Option<String> {
         let now = Timestamp::now();
-        self.breaker().attempt(Attempt::of(pod, namespace, policy, now)?, now)
+        self.breaker().attempt(Attempt::of(pod, agent, now)?, now)
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -103,9 +132,8 @@ mod tests {
         let policy: ProfilingPolicy = super::super::tests::policy("shop", "all", json!({}));
         let owners = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": true}]);
         refusals.attempt(
-            &json!({"metadata": {"ownerReferences": owners}}),
-            "shop",
-            &PolicyView::from(&policy),
+            (&json!({"metadata": {"ownerReferences": owners}}), "shop"),
+            (&PolicyView::from(&policy), "agent:1"),
         )
     }
 
@@ -125,5 +153,19 @@ mod tests {
         take(vec![Event::Apply(failed("web"))]).await;
         assert_eq!(attempt(&refusals, "web").as_deref(), Some("it is forbidden"));
         assert_eq!(attempt(&refusals, "other"), None, "it failed before it was tried");
+    }
+
+    #[tokio::test]
+    async fn an_image_that_a_kubelet_cannot_pull_is_left_out() {
+        let refusals = Refusals::default();
+        let words = "Failed to pull image \"agent:1\": not found";
+        let event = json!({
+            "metadata": {"namespace": "shop", "name": "e"}, "reason": "Failed", "message": words,
+            "involvedObject": {"kind": "Pod", "name": "web-1", "uid": "p"},
+        });
+        let event = Event::Apply(Guarded(Ok(serde_json::from_value(event).unwrap())));
+        assert_eq!(attempt(&refusals, "web"), None);
+        refusals.take_images(futures::stream::iter([Ok(event)])).await;
+        assert_eq!(attempt(&refusals, "other").as_deref(), Some(words));
     }
 }

@@ -8,7 +8,10 @@
 //!                         │               ▼
 //!                         └──── the workload is left alone, until its revision or its policy changes
 //! ```
-//! No cause has to be known for it: whatever refuses pods, be it a rule of the API server or the webhook of
+//! An image that a kubelet cannot pull is left out of all pods, until no kubelet has complained for ten minutes: the app
+//! of a pod that has it does not start.
+//!
+//! No cause has to be known for a refusal: whatever refuses pods, be it a rule of the API server or the webhook of
 //! somebody else, the second pod is as its owner wanted it. An event that follows no injection is ignored: a
 //! workload whose pods fail without one keeps its agents.
 
@@ -22,6 +25,7 @@ use serde_json::{Value, json};
 use crate::hash::short_name;
 use crate::pod::{Workload, controller, workload};
 use crate::text::{cut, printable};
+use crate::time::after;
 use crate::view::PolicyView;
 
 /// How long after an attempt a refusal is put down to it. Controllers tell at once; watches may lag.
@@ -30,6 +34,10 @@ const OURS: SignedDuration = SignedDuration::from_mins(2);
 const HOLD: SignedDuration = SignedDuration::from_hours(24);
 /// Most attempts, refused workloads, and refusals from before the start that are remembered; about 1 KiB each.
 const MOST: usize = 10_000;
+/// How long an image is left out after a kubelet could not pull it. A kubelet tries every 5 minutes at least.
+const IMAGE_HOLD: SignedDuration = SignedDuration::from_mins(10);
+/// Most images that are remembered.
+const IMAGES: usize = 64;
 /// Most bytes of the API server's words.
 const WORDS: usize = 200;
 
@@ -43,6 +51,8 @@ pub struct Attempt {
     pub owner: String,
     /// The workload, which stays when its controller changes.
     pub of: (String, Workload),
+    /// Image of the agent.
+    pub image: String,
     /// What another attempt would be made under, once it changed.
     pub terms: Terms,
 }
@@ -58,7 +68,11 @@ pub struct Terms {
 impl Attempt {
     /// The attempt on a pod; `None` for a pod without a controller, whose creator gets the refusal as an answer.
     #[must_use]
-    pub fn of(pod: &Value, namespace: &str, policy: &PolicyView<'_>, now: Timestamp) -> Option<Self> {
+    pub fn of(
+        (pod, namespace): (&Value, &str),
+        (policy, image): (&PolicyView<'_>, &str),
+        now: Timestamp,
+    ) -> Option<Self> {
         let meta: ObjectMeta = serde_json::from_value(pod.get("metadata")?.clone()).ok()?;
         // A run of a CronJob is known by the minute in its name, beside which its pod was made.
         let creation_timestamp = meta.creation_timestamp.clone().or(Some(Time(now)));
@@ -68,6 +82,7 @@ impl Attempt {
         Some(Self {
             owner: owner.uid.clone(),
             of: (namespace.to_owned(), workload(&typed)),
+            image: image.to_owned(),
             terms: Terms { policy: policy.uid.to_owned(), generation: policy.generation, revision },
         })
     }
@@ -93,6 +108,8 @@ pub struct Breaker {
     refused: HashMap<(String, Workload), Refused>,
     /// Refusals from before the start, by UID of the owner: who made the attempt is not known any more.
     before: HashMap<String, (String, Timestamp)>,
+    /// What kubelets said last of images that they could not pull.
+    images: HashMap<String, (String, Timestamp)>,
 }
 
 #[derive(Debug)]
@@ -108,6 +125,11 @@ impl Breaker {
     pub fn attempt(&mut self, attempt: Attempt, now: Timestamp) -> Option<String> {
         if let Some((words, at)) = self.before.remove(&attempt.owner) {
             self.hold(attempt.of.clone(), Refused { words, terms: attempt.terms.clone(), at });
+        }
+        if let Some((words, _)) =
+            self.images.get(&attempt.image).filter(|(_, at)| now < after(*at, IMAGE_HOLD))
+        {
+            return Some(words.clone());
         }
         if let Some(refused) = self.refused.get(&attempt.of) {
             if refused.terms == attempt.terms && now.duration_since(refused.at) < HOLD {
@@ -133,6 +155,20 @@ impl Breaker {
         Some(attempt.of)
     }
 
+    /// A kubelet could not start the agent's container. Gives the image that is left out from now on; `None` where the
+    /// words name none, or it is left out already.
+    pub fn not_started(&mut self, words: &str, now: Timestamp) -> Option<String> {
+        let image = image_of(words)?;
+        if self.images.len() >= IMAGES {
+            self.images.retain(|_, (_, at)| now < after(*at, IMAGE_HOLD));
+        }
+        if self.images.len() >= IMAGES {
+            return None;
+        }
+        let known = self.images.insert(image.to_owned(), (cut(&printable(words), WORDS), now));
+        known.is_none_or(|(_, at)| now >= after(at, IMAGE_HOLD)).then(|| image.to_owned())
+    }
+
     /// An owner that could not create a pod before this process started: an attempt of another one may be the cause.
     pub fn was_refused(&mut self, owner: &str, words: &str, now: Timestamp) {
         if self.before.len() >= MOST {
@@ -147,6 +183,13 @@ impl Breaker {
         }
         self.refused.insert(of, refused);
     }
+}
+
+/// The image in the words of a kubelet that cannot pull it, such as `Failed to pull image "a:1": not found`.
+fn image_of(words: &str) -> Option<&str> {
+    let (before, rest) = words.split_once('"')?;
+    let (image, _) = rest.split_once('"')?;
+    (before.to_lowercase().contains("image") && !image.is_empty()).then_some(image)
 }
 
 /// Makes room for one.
@@ -195,7 +238,7 @@ mod tests {
 
     fn attempt(pod: &Value, generation: i64) -> Attempt {
         let policy = policy(generation);
-        Attempt::of(pod, "shop", &PolicyView::from(&policy), at(0)).unwrap()
+        Attempt::of((pod, "shop"), (&PolicyView::from(&policy), "agent:1"), at(0)).unwrap()
     }
 
     #[test]
@@ -250,7 +293,29 @@ mod tests {
         assert_eq!(breaker.attempt(attempt(&larger, 1), at(120)), None, "its template changed");
         let policy = policy(1);
         let bare = json!({"metadata": {"name": "a"}, "spec": {}});
-        assert_eq!(Attempt::of(&bare, "shop", &PolicyView::from(&policy), at(0)), None);
+        assert_eq!(Attempt::of((&bare, "shop"), (&PolicyView::from(&policy), "agent:1"), at(0)), None);
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_is_left_out_until_nobody_complains() {
+        let mut breaker = Breaker::default();
+        let web = attempt(&web("1"), 1);
+        let words = "Failed to pull image \"agent:1\": not found";
+        for unknown in
+            ["Failed to pull image \"agent:2\": not found", "Error: ErrImagePull", "say \"agent:1\""]
+        {
+            breaker.not_started(unknown, at(0));
+            assert_eq!(breaker.attempt(web.clone(), at(0)), None, "{unknown}");
+        }
+        assert_eq!(breaker.not_started(words, at(0)).as_deref(), Some("agent:1"));
+        assert_eq!(breaker.not_started(words, at(300)), None, "it is left out already");
+        assert_eq!(breaker.attempt(web.clone(), at(899)).as_deref(), Some(words));
+        assert_eq!(breaker.attempt(web.clone(), at(900)), None);
+        assert!(breaker.not_started(words, at(1000)).is_some());
+        for n in 0..1000 {
+            breaker.not_started(&format!("image \"{n}\""), at(1000 + n));
+        }
+        assert!(breaker.images.len() <= IMAGES, "{}", breaker.images.len());
     }
 
     #[test]

@@ -141,9 +141,9 @@ pub enum Outcome {
         /// The reason and what to do, as a message.
         message: String,
     },
-    /// It gets none, since the API server refused pods of its workload that had one.
+    /// It gets none, since pods that had one were refused, or did not start.
     Refused {
-        /// The API server's words.
+        /// The words of the API server, or of a kubelet.
         message: String,
         /// Writes them on the pod, for the controllers and for whoever looks at it.
         patch: Vec<PatchOp>,
@@ -236,7 +236,7 @@ fn admit<'a>(
     match raw.annotation(names::REFUSED_ANNOTATION) {
         None => Ok((chosen.name, agent)),
         Some(words) => {
-            let cause = format!("pods of the workload were refused with the agent: {}", printable(words));
+            let cause = format!("pods with the agent are not created or not started: {}", printable(words));
             Err(Skip::new(Reason::InjectionRefused, cause))
         }
     }
@@ -294,18 +294,18 @@ pub fn refusal(
     }
 }
 
-/// Decides about a pod and makes the patch. Injecting twice changes nothing. `refused` is told of the attempt before
-/// it is made, and prevents it with the words of an earlier refusal: see [`Breaker::attempt`].
+/// Decides about a pod and makes the patch. Injecting twice changes nothing. `refused` is told of the policy and the
+/// image before the attempt, and prevents it with the words of an earlier refusal: see [`Breaker::attempt`].
 #[must_use]
 pub fn inject<'a>(
     pod: &'a Value,
     facts: &AdmissionFacts<'a>,
     policies: impl IntoIterator<Item = PolicyView<'a>>,
     settings: &AgentSettings,
-    refused: impl FnOnce(&PolicyView<'a>) -> Option<String>,
+    refused: impl FnOnce(&PolicyView<'a>, &str) -> Option<String>,
 ) -> InjectionReport {
     let outcome = match judge(pod, facts, policies) {
-        Verdict::Inject { policy, container, agent } => match refused(&policy) {
+        Verdict::Inject { policy, container, agent } => match refused(&policy, agent.image) {
             Some(message) => Outcome::Refused { patch: vec![note_refusal(pod, &message)], message },
             None => {
                 let note = sidecar::Note::new(policy.name, container, &agent);

@@ -62,7 +62,8 @@ fn judge(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observ
         return (false, Reason::TooSmall);
     }
     if !pod.running {
-        return (false, Reason::PodNotRunning);
+        let stuck = pod.sidecar.as_ref().is_some_and(AgentContainerState::cannot_start);
+        return (false, if stuck { Reason::AgentImageFailed } else { Reason::PodNotRunning });
     }
     by_agent(policy, pod, container, observed)
 }
@@ -90,6 +91,13 @@ fn by_agent(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Obs
 /// The object and the rule that keep the agent out: the reason is the same for all of them.
 fn cause(pod: &PodFacts, reason: Reason, observed: &Observed) -> String {
     let skip = || (observed.refusal)(pod, &observed.policies).filter(|skip| skip.reason == reason);
+    if reason == Reason::AgentImageFailed {
+        return format!(
+            "the pod {} does not start: the kubelet cannot start its container {}",
+            pod.name,
+            names::SIDECAR_NAME
+        );
+    }
     let told = matches!(reason, Reason::ResourcesConflict | Reason::InjectionRefused);
     let skip = told.then(skip).flatten();
     skip.map(|skip| cut(&skip.cause, names::MAX_LINK_MESSAGE)).unwrap_or_default()

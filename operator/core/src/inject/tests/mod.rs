@@ -137,7 +137,7 @@ pub fn outcome_in(
         resources: &ResourceRules::default(),
         cluster: &cluster,
     };
-    inject(pod, &facts, policies.iter().map(|p| p.view(namespace)), &settings(), |_| None).outcome
+    inject(pod, &facts, policies.iter().map(|p| p.view(namespace)), &settings(), |_, _| None).outcome
 }
 
 /// `pod` as the API server would have it after `outcome`.

@@ -201,7 +201,7 @@ fn a_refused_workload_gets_a_note_instead_of_an_agent() {
     for annotations in [json!(null), json!({"a": "b"})] {
         let pod =
             edit(pod_with("/spec/hostNetwork", json!(true)), "/metadata/annotations", annotations.clone());
-        let refused = |_: &PolicyView<'_>| Some("\"no\"".to_owned());
+        let refused = |_: &PolicyView<'_>, _: &str| Some("\"no\"".to_owned());
         let report = inject(&pod, &facts, [all.view("shop")], &settings(), refused);
         let Outcome::Refused { message, patch } = report.outcome else { panic!("{report:?}") };
         assert_eq!(message, "\"no\"");
@@ -216,6 +216,6 @@ fn a_refused_workload_gets_a_note_instead_of_an_agent() {
         // The leader reads why from the pod.
         let Verdict::Skip(skip) = judge(&noted, &facts, [all.view("shop")]) else { panic!("not left out") };
         assert_eq!(skip.reason, Reason::InjectionRefused);
-        assert_eq!(skip.cause, "pods of the workload were refused with the agent: \"no\"");
+        assert_eq!(skip.cause, "pods with the agent are not created or not started: \"no\"");
     }
 }

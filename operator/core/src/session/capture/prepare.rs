@@ -118,7 +118,7 @@ fn attach_or_give_up(target: &mut TargetStatus, pod: &PodFacts, context: &Contex
             Reason::AgentGone,
             advised(format!("The attached agent exited before it reported: {why}"), Reason::AgentGone),
         )),
-        Some(AgentContainerState::Waiting(why, message)) if image_failed(why) => {
+        Some(state @ AgentContainerState::Waiting(why, message)) if state.cannot_start() => {
             Some((Reason::AgentImageFailed, format!("The attached agent does not start: {why}: {message}")))
         }
         _ => None,
@@ -137,18 +137,6 @@ fn attach_or_give_up(target: &mut TargetStatus, pod: &PodFacts, context: &Contex
 
 /// What is said while nothing has gone wrong.
 const ATTACHING: &str = "An agent is being attached.";
-
-fn image_failed(reason: &str) -> bool {
-    [
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "InvalidImageName",
-        "ErrImageNeverPull",
-        "CreateContainerError",
-        "CreateContainerConfigError",
-    ]
-    .contains(&reason)
-}
 
 /// Name and state of the container of the agent that the target waits for.
 fn ours<'a>(target: &TargetStatus, pod: &'a PodFacts) -> Option<(&'a str, &'a AgentContainerState)> {
