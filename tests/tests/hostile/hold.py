@@ -11,7 +11,7 @@ SERVERS = [
     ("fleetprof-webhook.fleetprof.svc", 443, b"/mutate/pods"),
     ("fleetprof-webhook.fleetprof.svc", 8444, b"/apis"),
 ]
-OF_EACH = 12
+OF_EACH = 8
 
 context = ssl.create_default_context()
 context.check_hostname = False
@@ -46,9 +46,9 @@ def hold(attack, server):
         time.sleep(0.5)
 
 
+print("attacks", flush=True)
 for server in SERVERS:
     for attack in (silent, head, body):
         for _ in range(OF_EACH):
             threading.Thread(target=hold, args=(attack, server), daemon=True).start()
-print("attacks", flush=True)
 time.sleep(600)
