@@ -5,6 +5,7 @@
 #   tests/suites.sh agent      captures of real processes, attacks on the servers; some measure
 #                              time, so nothing else should run on the machine
 #   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
+#   tests/suites.sh soak       what takes minutes and needs no cluster: a week of a simulated fleet
 #   tests/suites.sh cluster    failures, control, injection, hostile, uninstall on the cluster and the shop of tests/demo.sh
 # Each call of cargo names the whole workspace and picks suites by name. With one package at a time cargo would
 # choose other features for the same dependencies, and compile them again.
@@ -49,6 +50,8 @@ agent() {
     test --lib hostile:: -- --ignored --test-threads=1
 }
 
+soak() { test --test people -- --ignored --nocapture; }
+
 unit() {
     pure
     agent
@@ -67,6 +70,6 @@ cluster() {
 }
 
 case ${1:-} in
-unit | pure | agent | api | cluster) "$1" ;;
-*) echo "Which layer? unit, pure, agent, api or cluster." >&2 && exit 2 ;;
+unit | pure | agent | api | cluster | soak) "$1" ;;
+*) echo "Which layer? unit, pure, agent, api, cluster or soak." >&2 && exit 2 ;;
 esac

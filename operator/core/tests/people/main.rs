@@ -5,7 +5,10 @@
 mod agent;
 #[path = "../common/mod.rs"]
 mod common;
+mod day;
+mod effects;
 mod sim;
+mod volume;
 
 use fleetprof_core::hash::hash;
 use fleetprof_crds::Reason;
@@ -62,7 +65,7 @@ fn check(sim: &Sim) {
     let of = |capture: &str| {
         let has =
             |live: &&Live| live.object.status.iter().flat_map(|s| &s.targets).any(|t| t.capture == capture);
-        sim.sessions.iter().find(has).unwrap()
+        sim.sessions.values().find(has).unwrap()
     };
     let running: Vec<(&str, &str)> = sim.agents.values().flat_map(|agent| agent.captures()).collect();
     let machines =
@@ -75,7 +78,7 @@ fn check(sim: &Sim) {
 
 fn people_never_wait(sim: &Sim) {
     let people: Vec<&Live> =
-        sim.sessions.iter().filter(|live| live.object.spec.trigger == Trigger::OnDemand).collect();
+        sim.sessions.values().filter(|live| live.object.spec.trigger == Trigger::OnDemand).collect();
     assert!(people.len() > 150, "{}", people.len());
     for live in people {
         let waited = live.began.map(|began| began.duration_since(live.created));
@@ -88,7 +91,7 @@ fn people_never_wait(sim: &Sim) {
 fn every_round_runs(sim: &Sim, targets: usize) {
     assert_eq!(sim.missed, 0, "rounds were missed");
     let rounds: Vec<&Live> =
-        sim.sessions.iter().filter(|live| live.object.spec.trigger == Trigger::Schedule).collect();
+        sim.sessions.values().filter(|live| live.object.spec.trigger == Trigger::Schedule).collect();
     let policies: std::collections::HashSet<_> =
         rounds.iter().map(|live| live.object.metadata.namespace.clone()).collect();
     assert_eq!(policies.len(), sim.policies.len(), "a round of each policy");
@@ -126,7 +129,7 @@ fn a_profile_of_everything_starts_as_a_whole_in_the_middle_of_a_round() {
     let mut sim = Sim::new(1, 30, PROTOCOL);
     while !sim
         .sessions
-        .iter()
+        .values()
         .any(|live| live.object.status.as_ref().is_some_and(|s| s.phase == Phase::Running))
     {
         sim.tick();
@@ -136,11 +139,11 @@ fn a_profile_of_everything_starts_as_a_whole_in_the_middle_of_a_round() {
         sim.request((&namespace, &pod), Trigger::OnDemand, 60);
     }
     (0..3000).for_each(|_| sim.tick());
-    for live in sim.sessions.iter().filter(|live| live.object.spec.trigger == Trigger::OnDemand) {
+    for live in sim.sessions.values().filter(|live| live.object.spec.trigger == Trigger::OnDemand) {
         let waited = live.began.map(|began| began.duration_since(live.created));
         assert!(waited.is_some_and(|waited| waited <= SECOND), "{waited:?}");
     }
-    let round = &sim.sessions[0];
+    let round = &sim.sessions[&0];
     let yielded = round.status().targets.iter().filter(|t| t.reason == Some(Reason::Yielded)).count();
     assert_eq!(yielded, 4, "those that were being captured: {:#?}", round.status());
 }

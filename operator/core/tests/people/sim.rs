@@ -1,5 +1,5 @@
-//! A node, its pods, their policies and a leader, with a clock that moves by a tenth of a second. The leader
-//! looks at a session when it is due, told of a report, or woken; as in the cluster.
+//! A fleet, its policies and a leader, with a clock that moves by a tenth of a second or to what happens
+//! next. The leader looks at a session when it is due, told of a report, or woken; as in the cluster.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -11,20 +11,18 @@ use fleetprof_core::link;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::policy;
 use fleetprof_core::session::pacing::{self, Due};
-use fleetprof_core::session::{
-    self, Action, Answers, Assembled, CaptureFacts, JobFacts, Observed, Outcome, PolicyFacts, Settings,
-    Slices,
-};
+use fleetprof_core::session::{self, Answers, CaptureFacts, JobFacts, Observed, PolicyFacts, Settings};
 use fleetprof_core::view::{Policies, PolicyView};
 use fleetprof_crds::session::Trigger;
-use fleetprof_crds::session_status::{Phase, StoredProfile};
+use fleetprof_crds::session_status::{Phase, TargetPhase};
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, ProfilingPolicy};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::agent::Agent;
 use crate::common;
+use crate::volume::Shelf;
 
 pub const TICK: SignedDuration = SignedDuration::from_millis(100);
 const CREATED: i64 = 1_800_000_000;
@@ -35,28 +33,44 @@ pub struct Sim {
     pub settings: Settings,
     pub node_cpu: i64,
     pub policies: Vec<(ProfilingPolicy, Timestamp)>,
-    pub sessions: Vec<Live>,
+    /// In the order in which they were created.
+    pub sessions: BTreeMap<usize, Live>,
     pub agents: BTreeMap<String, Agent>,
     pub missed: usize,
-    pods: HashMap<String, Vec<Arc<PodFacts>>>,
-    captures: HashMap<String, CaptureFacts>,
-    by_capture: HashMap<String, usize>,
+    pub pods: HashMap<String, Vec<Arc<PodFacts>>>,
+    pub volume: Shelf,
+    /// How many sessions and pods were created.
+    pub made: usize,
+    pub pods_made: usize,
+    /// How many targets of deleted sessions ended how.
+    pub outcomes: BTreeMap<TargetPhase, usize>,
+    /// The open captures with their sessions, as the gateway has them.
+    pub captures: HashMap<String, (usize, CaptureFacts)>,
     protocol: u32,
 }
 
 /// A session, and when the leader looks at it next.
 pub struct Live {
-    pub object: ProfileSession,
+    pub object: Arc<ProfileSession>,
     pub created: Timestamp,
     /// When its first capture began.
     pub began: Option<Timestamp>,
-    due: Option<Timestamp>,
-    written: (ProfileSessionStatus, Timestamp),
+    pub due: Option<Timestamp>,
+    pub written: (ProfileSessionStatus, Timestamp),
 }
 
 impl Live {
     pub fn status(&self) -> &ProfileSessionStatus {
         self.object.status.as_ref().unwrap()
+    }
+
+    pub fn is(&self, namespace: &str, name: &str) -> bool {
+        let meta = &self.object.metadata;
+        meta.name.as_deref() == Some(name) && meta.namespace.as_deref() == Some(namespace)
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.object.status.as_ref().is_some_and(|s| s.phase.is_terminal())
     }
 }
 
@@ -64,6 +78,7 @@ impl Sim {
     /// So many namespaces with so many workloads of one pod each, all on one node; a policy in each.
     pub fn new(namespaces: usize, apps: usize, protocol: u32) -> Self {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let keeps_all = json!({"selector": {}, "session": {"history": {"succeeded": 1000, "failed": 1000}}});
         let name = |n: usize| format!("team-{n:02}");
         let pod = |n: usize, m: usize| {
             let pod = common::pod(
@@ -85,13 +100,18 @@ impl Sim {
                 ..Settings::default()
             },
             node_cpu: 4000,
-            policies: (0..namespaces).map(|n| (policy_of(&name(n)), now)).collect(),
-            sessions: vec![],
+            policies: (0..namespaces)
+                .map(|n| (policy_of(&name(n), CREATED, keeps_all.clone()), now))
+                .collect(),
+            sessions: BTreeMap::new(),
             agents,
             missed: 0,
             pods,
+            volume: Shelf::of_mib(1024),
+            made: 0,
+            pods_made: 0,
+            outcomes: BTreeMap::new(),
             captures: HashMap::new(),
-            by_capture: HashMap::new(),
             protocol,
         }
     }
@@ -101,22 +121,24 @@ impl Sim {
         let (policy, _) =
             self.policies.iter().find(|(p, _)| p.metadata.namespace.as_deref() == Some(pod.0)).unwrap();
         let mut session =
-            PolicyView::from(policy).draft(pod.0, format!("{trigger:?}-{}", self.sessions.len()), trigger);
+            PolicyView::from(policy).draft(pod.0, format!("{trigger:?}-{}", self.made), trigger);
         session.spec.target = serde_json::from_value(json!({"pods": [pod.1]})).unwrap();
         session.spec.duration = fleetprof_crds::Duration::from_secs(seconds);
         self.add(session);
     }
 
-    fn add(&mut self, mut session: ProfileSession) {
-        session.metadata.uid = Some(format!("s-{:05}", self.sessions.len()));
+    pub fn add(&mut self, mut session: ProfileSession) {
+        session.metadata.uid = Some(format!("s-{:05}", self.made));
         session.metadata.creation_timestamp = Some(Time(self.now));
-        self.sessions.push(Live {
-            object: session,
+        let live = Live {
+            object: Arc::new(session),
             created: self.now,
             began: None,
             due: Some(self.now),
             written: (ProfileSessionStatus::default(), Timestamp::MIN),
-        });
+        };
+        self.sessions.insert(self.made, live);
+        self.made += 1;
     }
 
     /// Names of all pods with their namespaces.
@@ -130,10 +152,10 @@ impl Sim {
     /// The next leader: it holds what is on record before it grants anything.
     pub fn fail_over(&mut self) {
         self.ledger = Ledger::default();
-        for live in &mut self.sessions {
+        for live in self.sessions.values_mut() {
             live.due = Some(self.now);
         }
-        for live in &self.sessions {
+        for live in self.sessions.values() {
             let policy = self.policy_facts(&live.object);
             let targets = live.object.status.iter().flat_map(|s| &s.targets);
             for target in targets.filter(|target| target.phase.holds_place()) {
@@ -145,16 +167,30 @@ impl Sim {
 
     /// A tenth of a second.
     pub fn tick(&mut self) {
-        self.now += TICK;
+        self.pass(TICK);
+    }
+
+    /// To what happens next, at most that far.
+    pub fn leap(&mut self, most: SignedDuration) {
+        let policies = self.policies.iter().map(|(_, due)| *due);
+        let sessions = self.sessions.values().filter_map(|live| live.due);
+        let agents = self.agents.values().filter_map(|agent| agent.next(self.now));
+        let next = policies.chain(sessions).chain(agents).min().map(|at| at.duration_since(self.now));
+        self.pass(next.unwrap_or(most).clamp(TICK, most));
+    }
+
+    fn pass(&mut self, time: SignedDuration) {
+        self.now += time;
         self.step_policies();
         self.look_at_sessions();
         let reports: Vec<_> = self.agents.values_mut().flat_map(|agent| agent.tick(self.now)).collect();
         for report in reports {
-            let Some(&of) = self.by_capture.get(&report.capture) else { continue };
-            self.sessions[of].due = Some(self.now);
-            let began = report.started_at.map(|_| self.now);
-            self.sessions[of].began = self.sessions[of].began.or(began);
-            self.captures.insert(report.capture.clone(), CaptureFacts { report: Some(report) });
+            let Some((of, facts)) = self.captures.get_mut(&report.capture) else { continue };
+            if let Some(live) = self.sessions.get_mut(of) {
+                live.due = Some(self.now);
+                live.began = live.began.or(report.started_at.map(|_| self.now));
+            }
+            facts.report = Some(report);
         }
         self.look_at_sessions();
     }
@@ -169,14 +205,21 @@ impl Sim {
             self.policies[n].0.status = Some(step.status);
             self.policies[n].1 = self.now + step.requeue;
             step.create.into_iter().for_each(|session| self.add(session));
+            step.delete.iter().for_each(|of| self.delete_named(of));
         }
+    }
+
+    pub fn delete_named(&mut self, (namespace, name): &(String, String)) {
+        let gone = self.sessions.iter().filter(|(_, live)| live.is(namespace, name));
+        let gone: Vec<usize> = gone.map(|(n, _)| *n).collect();
+        gone.into_iter().for_each(|n| self.delete(n));
     }
 
     fn step_policy(&self, policy: &ProfilingPolicy) -> policy::Step {
         let namespace = policy.metadata.namespace.clone().unwrap();
         let own = |s: &&Live| s.object.metadata.namespace.as_ref() == Some(&namespace);
-        let sessions: Vec<_> =
-            self.sessions.iter().filter(own).map(|live| Arc::new(live.object.clone())).collect();
+        let sessions: Vec<Arc<ProfileSession>> =
+            self.sessions.values().filter(own).map(|live| live.object.clone()).collect();
         policy::step(
             &policy.into(),
             &link::Observed {
@@ -197,8 +240,19 @@ impl Sim {
     }
 
     fn agent_facts(&self, namespace: &str) -> HashMap<String, AgentFacts> {
-        let agent = AgentFacts { version: "0.1.0".into(), protocol: self.protocol, ..AgentFacts::default() };
-        self.pods[namespace].iter().map(|pod| (pod.uid.clone(), agent.clone())).collect()
+        let of = |pod: &Arc<PodFacts>| {
+            let agent = AgentFacts {
+                version: "0.1.0".into(),
+                protocol: self.protocol,
+                attached_only: pod.sidecar.is_none(),
+                runtimes: pod.containers.iter().map(|c| (c.id.clone(), "Python 3.11".to_owned())).collect(),
+            };
+            self.agents
+                .get(&pod.uid)
+                .filter(|agent| agent.reports(self.now))
+                .map(|_| (pod.uid.clone(), agent))
+        };
+        self.pods[namespace].iter().filter_map(of).collect()
     }
 
     fn policy_facts(&self, session: &ProfileSession) -> PolicyFacts {
@@ -213,15 +267,19 @@ impl Sim {
     }
 
     fn look_at_sessions(&mut self) {
-        while let Some(n) = self.sessions.iter().position(|live| live.due.is_some_and(|due| due <= self.now))
-        {
-            self.sessions[n].due = None;
+        let is_due = |live: &Live, now: Timestamp| live.due.is_some_and(|due| due <= now);
+        while let Some(n) = self.sessions.iter().find(|(_, live)| is_due(live, self.now)).map(|(n, _)| *n) {
+            self.live(n).due = None;
             self.reconcile(n);
         }
     }
 
+    pub fn live(&mut self, n: usize) -> &mut Live {
+        self.sessions.get_mut(&n).unwrap()
+    }
+
     fn observe(&self, n: usize, answers: &Answers) -> Observed {
-        let live = &self.sessions[n];
+        let live = &self.sessions[&n];
         let namespace = live.object.metadata.namespace.as_deref().unwrap();
         let captures: HashSet<&String> =
             live.object.status.iter().flat_map(|s| &s.targets).map(|target| &target.capture).collect();
@@ -239,11 +297,11 @@ impl Sim {
             agents: self.agent_facts(namespace),
             captures: captures
                 .iter()
-                .filter_map(|capture| Some(((*capture).clone(), self.captures.get(*capture)?.clone())))
+                .filter_map(|capture| Some(((*capture).clone(), self.captures.get(*capture)?.1.clone())))
                 .collect(),
             places: answers.places.clone(),
             yields: captures.iter().filter_map(yields).collect(),
-            node_cpu: [("n1".to_owned(), self.node_cpu)].into(),
+            node_cpu: ["n1", "n2"].map(|node| (node.to_owned(), self.node_cpu)).into(),
             until_record: pacing::until_record(live.written.0.phase, self.now.duration_since(live.written.1)),
             job: JobFacts::Unlisted,
             earlier: 0,
@@ -257,92 +315,38 @@ impl Sim {
             if !again {
                 break;
             }
-            let step = session::step(&self.sessions[n].object, &self.observe(n, &answers), &self.settings);
-            self.sessions[n].object.status = Some(step.status);
+            let step = session::step(&self.sessions[&n].object, &self.observe(n, &answers), &self.settings);
+            Arc::make_mut(&mut self.live(n).object).status = Some(step.status);
             requeue = step.requeue;
             let outcomes = step.actions.into_iter().map(|action| self.act(n, action)).collect();
-            again = session::fold_all(&mut self.sessions[n].object, &mut answers, outcomes, self.now);
+            let now = self.now;
+            // Its ttl may be over.
+            let Some(live) = self.sessions.get_mut(&n) else { return };
+            again = session::fold_all(Arc::make_mut(&mut live.object), &mut answers, outcomes, now);
         }
-        let live = &mut self.sessions[n];
+        let now = self.now;
+        let live = self.live(n);
         let (status, (written, at)) = (live.object.status.clone().unwrap(), &live.written);
-        let wait = match pacing::due(&live.object, written, &status, self.now.duration_since(*at), self.now) {
+        let wait = match pacing::due(&live.object, written, &status, now.duration_since(*at), now) {
             Due::Now => {
-                live.written = (status.clone(), self.now);
+                live.written = (status.clone(), now);
                 None
             }
             Due::In(wait) => Some(wait),
             Due::Never => None,
         };
-        let next = [wait, requeue].into_iter().flatten().min().map(|wait| self.now + wait.max(TICK));
-        let live_next = next.filter(|_| !status.phase.is_terminal());
-        live.due = [live.due, live_next].into_iter().flatten().min();
-    }
-
-    fn act(&mut self, n: usize, action: Action) -> Outcome {
-        match action {
-            Action::CheckPermission => return Outcome::Permission(session::Permission::Allowed),
-            Action::Claim(claim) => {
-                let capture = claim.capture.clone();
-                let place = self.ledger.claim(*claim, self.now);
-                for (namespace, name) in self.ledger.yielding_to(&capture) {
-                    let is = |live: &&mut Live| {
-                        let meta = &live.object.metadata;
-                        meta.name.as_ref() == Some(&name) && meta.namespace.as_ref() == Some(&namespace)
-                    };
-                    self.sessions.iter_mut().find(is).unwrap().due = Some(self.now);
-                }
-                return Outcome::Place { capture, place };
-            }
-            Action::Record => {
-                self.sessions[n].written = (self.sessions[n].status().clone(), self.now);
-                return Outcome::Recorded;
-            }
-            Action::Open { scope, order, place } => {
-                match place {
-                    Some(claim) => self.ledger.hold(*claim),
-                    None => self.ledger.release(&order.capture),
-                }
-                self.by_capture.insert(order.capture.clone(), n);
-                let pod =
-                    self.sessions[n].status().targets.iter().find(|t| t.capture == scope.capture).unwrap();
-                self.agents.get_mut(&pod.pod_uid).unwrap().orders.insert(order.capture.clone(), order);
-            }
-            Action::Close { capture } => {
-                self.ledger.release(&capture);
-                self.agents.values_mut().for_each(|agent| drop(agent.orders.remove(&capture)));
-            }
-            Action::Assemble { target, scope, uploaded } => {
-                let report = self.captures.get(&scope.capture).and_then(|facts| facts.report.as_ref());
-                let slices = report.map_or(0, |report| report.slices);
-                let one = |kind| match slices {
-                    0 => (kind, Assembled::Nothing),
-                    n => {
-                        let profile =
-                            StoredProfile { kind, uri: "k".into(), bytes: 1, samples: i64::from(n) };
-                        (kind, Assembled::Profile(profile))
-                    }
-                };
-                return Outcome::Assembled {
-                    target,
-                    assembled: scope.profiles.iter().map(|k| one(*k)).collect(),
-                    slices: Slices { uploaded, found: Some(uploaded), left_out: 0 },
-                };
-            }
-            Action::Summarize { .. } => return Outcome::Summarized(vec![]),
-            Action::Attach { .. } | Action::Forget | Action::Repeat { .. } => {}
-        }
-        Outcome::Done
+        let next = [wait, requeue].into_iter().flatten().min().map(|wait| now + wait.max(TICK));
+        live.due = [live.due, next].into_iter().flatten().min();
     }
 
     /// Sessions that have not ended.
     pub fn open(&self) -> usize {
-        let ended = |live: &&Live| live.object.status.as_ref().is_some_and(|s| s.phase.is_terminal());
-        self.sessions.iter().filter(|live| !ended(live)).count()
+        self.sessions.values().filter(|live| !live.has_ended()).count()
     }
 
     /// Whether a session of a person has not ended that captures the pod.
     pub fn is_taken_by_a_person(&self, pod: &str) -> bool {
-        self.sessions.iter().any(|live| {
+        self.sessions.values().any(|live| {
             let names = live.object.spec.target.iter().flat_map(|t| t.pods.iter().flatten());
             let open = live.object.status.as_ref().is_none_or(|s| s.phase < Phase::Uploading);
             live.object.spec.trigger == Trigger::OnDemand && open && names.into_iter().any(|name| name == pod)
@@ -350,12 +354,13 @@ impl Sim {
     }
 }
 
-fn policy_of(namespace: &str) -> ProfilingPolicy {
-    let created = Timestamp::from_second(CREATED).unwrap().to_string();
+/// The policy of a namespace.
+pub fn policy_of(namespace: &str, created: i64, spec: Value) -> ProfilingPolicy {
+    let created = Timestamp::from_second(created).unwrap().to_string();
     serde_json::from_value(json!({
         "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfilingPolicy",
         "metadata": {"name": "p", "namespace": namespace, "uid": format!("uid-{namespace}"), "generation": 1, "creationTimestamp": created},
-        "spec": {"selector": {}},
+        "spec": spec,
     }))
     .unwrap()
 }
