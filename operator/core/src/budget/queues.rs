@@ -16,6 +16,10 @@ use super::{Asker, Claim, Used};
 /// A waiting claim that is not repeated within this time is dropped.
 pub(super) const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_secs(15);
 
+/// After so many further grants it no longer counts when a namespace was granted a slot last: it may be gone.
+/// A grant counts on each of its up to six accounts.
+const SERVED_FOR: u64 = 50_000;
+
 /// Order of the claims of a namespace: the smaller goes first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
@@ -161,6 +165,8 @@ impl Queues {
         let gone: Vec<String> =
             self.by_capture.iter().filter(|(_, at)| over(at)).map(|(capture, _)| capture.clone()).collect();
         gone.iter().for_each(|capture| self.remove(capture));
+        let oldest = self.grants.saturating_sub(SERVED_FOR);
+        self.by_account.values_mut().for_each(|queue| queue.served.retain(|_, grant| *grant >= oldest));
     }
 
     pub(super) fn retain_sessions(&mut self, lives: impl Fn(&str) -> bool) {

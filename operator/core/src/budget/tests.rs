@@ -169,6 +169,28 @@ fn who_asks_no_more_keeps_nobody_waiting() {
     assert_eq!(ledger.claim(claim("b", "n1", 0, one), at(15)), Place::Granted);
 }
 
+/// The cluster's account always has claims that wait, and namespaces come and go, as those of a CI.
+#[test]
+fn namespaces_that_are_gone_are_forgotten_while_others_wait() {
+    let two = Limits { fleet: 2, ..WIDE };
+    let built = |n: i64| Claim { namespace: format!("ci-{n}"), ..claim(&format!("{n}"), "n1", 0, two) };
+    let mut ledger = Ledger::default();
+    ledger.hold(claim("long", "n1", 0, two));
+    assert_eq!(ledger.claim(built(0), at(0)), Place::Granted);
+    for n in 0..20_000 {
+        for waits in ["one", "other"] {
+            let busy = Some(Reason::BudgetExhausted);
+            assert_eq!(reason(ledger.claim(claim(waits, "n1", 0, two), at(n))), busy);
+        }
+        assert_eq!(reason(ledger.claim(built(n + 1), at(n))), Some(Reason::BudgetExhausted));
+        ledger.release(&n.to_string());
+        assert_eq!(ledger.claim(built(n + 1), at(n)), Place::Granted);
+    }
+    let queues = ledger.waiting.by_account.values();
+    let known: usize = queues.map(|queue| queue.served.len()).sum();
+    assert!(known < 10_000, "{known} namespaces are remembered");
+}
+
 #[test]
 fn sessions_without_a_policy_do_not_share_an_account() {
     let mine = |capture: &str| Claim {
