@@ -180,7 +180,7 @@ impl Writer {
     fn delete(&mut self, meta: &ObjectMeta) {
         let (Some(namespace), Some(uid)) = (meta.namespace.clone(), meta.uid.clone()) else { return };
         self.readable(&uid);
-        self.pods.write(|state| state.pods.get_mut(&namespace).and_then(|pods| pods.remove(&uid)));
+        self.pods.write(|state| state.remove(&namespace, &uid));
         let _ = self.changes.send(PodChange { namespace, uid });
     }
 
@@ -215,6 +215,15 @@ impl State {
             facts.workload = workload;
         }
         insert(&mut self.pods, facts)
+    }
+
+    /// Forgets a pod, and its namespace with the last one.
+    fn remove(&mut self, namespace: &str, uid: &str) {
+        let Some(pods) = self.pods.get_mut(namespace) else { return };
+        pods.remove(uid);
+        if pods.is_empty() {
+            self.pods.remove(namespace);
+        }
     }
 
     fn replace(&mut self, all: ByNamespace) {
@@ -290,6 +299,24 @@ mod tests {
         writer.take(Event::Delete(pod("good", BAD)));
         assert_eq!((uids(&pods), writer.unreadable.len()), (set(&["bad"]), 0));
         assert_eq!(told.try_recv().unwrap().uid, "good");
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_namespace_whose_pods_are_gone() {
+        let (changes, _told) = unbounded_channel();
+        let pods = Pods::default();
+        let mut writer = Writer::new(pods.clone(), changes, WatchMetrics::default());
+        let built = |n: usize| -> Guarded<Pod> {
+            let meta = json!({"namespace": format!("ci-{n}"), "name": "build", "uid": format!("u{n}")});
+            serde_json::from_value(json!({"metadata": meta, "spec": {"containers": []}})).unwrap()
+        };
+        writer.take(Event::Apply(pod("stays", GOOD)));
+        for n in 0..1000 {
+            writer.take(Event::Apply(built(n)));
+            writer.take(Event::Delete(built(n)));
+        }
+        let namespaces = pods.read(|all| all.keys().cloned().collect::<Vec<_>>());
+        assert_eq!(namespaces, ["shop"]);
     }
 
     fn of_job(uid: &str) -> Guarded<Pod> {
