@@ -129,3 +129,21 @@ fn question(user: &User, access: &Access) -> SubjectAccessReviewSpec {
         non_resource_attributes: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_answers_that_are_remembered_are_bounded() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let reviews = AccessReviews::new(Client::try_from(config).unwrap());
+        for n in 0..5_u32 * 1_024 {
+            let mut question = [0; 32];
+            question[..4].copy_from_slice(&n.to_le_bytes());
+            reviews.remember(question, Instant::now(), true);
+            assert_eq!(reviews.known(&question), Some(true));
+        }
+        assert!(reviews.answers.lock().unwrap().len() <= REMEMBERED);
+    }
+}

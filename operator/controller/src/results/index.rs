@@ -74,6 +74,13 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// How much each map holds: captures, profiles, what they were made of, folders, owners, accounts.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> [usize; 6] {
+        let Self { captures, profiles, merged, folders, owners, of_profiles, disk: _ } = self;
+        [captures.len(), profiles.len(), merged.len(), folders.len(), owners.len(), of_profiles.len()]
+    }
+
     /// What everything takes on the disk, in bytes, as the kubelet and `du` count it.
     pub(super) const fn disk(&self) -> u64 {
         self.disk

@@ -229,7 +229,11 @@ fn is_known(told: &Told, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use fleetprof_core::pod::{RevisionObject, Workload};
+    use fleetprof_core::trigger::Firing;
+
     use fleetprof_crds::ProfilingPolicy;
+    use fleetprof_crds::session::Trigger;
     use serde_json::json;
 
     use super::*;
@@ -271,6 +275,61 @@ mod tests {
             memory.refuse(&session(n), at(4000 * i64::try_from(n).unwrap()));
         }
         assert_eq!(memory.state().refused.len(), 1, "nothing is kept of refusals of long ago");
+    }
+
+    fn policy() -> ProfilingPolicy {
+        serde_json::from_value(json!({
+            "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfilingPolicy",
+            "metadata": {"name": "p", "namespace": "shop", "uid": "u"}, "spec": {"selector": {}},
+        }))
+        .unwrap()
+    }
+
+    /// A day in which an alert comes and a session is made every ten seconds, each another one.
+    #[test]
+    fn what_is_remembered_of_alerts_and_sessions_does_not_grow() {
+        let memory = Memory::default();
+        let policy = policy();
+        for n in 0..8640 {
+            let now = at(n * 10);
+            let alert = Alert { labels: [].into(), fingerprint: n.to_string(), starts_at: now };
+            let firing = vec![alert];
+            memory.take_alerts(Notification { firing, resolved: vec![], unusable: 0, out_of_range: 0 }, now);
+            memory.created(session(usize::try_from(n).unwrap()), now);
+            memory.with_created(vec![], &(&policy).into(), now);
+            let state = memory.state();
+            assert!(state.alerts.len() <= 361, "{} alerts are remembered for an hour", state.alerts.len());
+            assert!(state.created.len() <= 3, "{} sessions are remembered for 30 s", state.created.len());
+        }
+    }
+
+    #[test]
+    fn what_was_told_and_revisions_are_remembered_up_to_a_bound() {
+        let memory = Memory::default();
+        let policy = policy();
+        let workload = Workload { kind: "Deployment".into(), name: "web".into() };
+        let firing = Firing {
+            trigger: Trigger::Cpu,
+            source: "cpu".into(),
+            namespace: "shop".into(),
+            workload: workload.clone(),
+            pods: vec![],
+            cause: String::new(),
+            key: String::new(),
+            ongoing: None,
+            duration: fleetprof_crds::Duration::from_secs(30),
+            cooldown: fleetprof_crds::Duration::from_secs(60),
+            labels: [].into(),
+        };
+        for n in 0..2 * MAX_TOLD + 10 {
+            let held = Held { firing: firing.clone(), after: n.to_string(), until: at(0) };
+            assert!(memory.tell_once(&(&policy).into(), &held));
+            let (workload, object) = (workload.clone(), RevisionObject::ReplicaSet("web".into()));
+            let revision = Revision { namespace: "shop".into(), workload, object, label: n.to_string() };
+            memory.note_revision(revision, at(0));
+        }
+        let state = memory.state();
+        assert_eq!((state.told.len(), state.revisions.len()), (10, 10));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(in crate::gateway) struct Held {
     pub(in crate::gateway) captures: usize,
     pub(in crate::gateway) pods: usize,
     pub(in crate::gateway) closed: usize,
+    pub(in crate::gateway) watches: usize,
 }
 
 impl Fleet {

@@ -176,6 +176,7 @@ impl State {
             captures: self.captures.len(),
             pods: self.pods.len(),
             closed: self.closed.len(),
+            watches: self.watches.len(),
         }
     }
 

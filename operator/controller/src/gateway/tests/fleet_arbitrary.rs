@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleetprof_crds::wire::CaptureState;
+use fleetprof_crds::wire::{CaptureState, Watch};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -152,4 +152,34 @@ fn what_many_captures_leave_behind_is_bounded() {
     let held = fleet.held();
     assert_eq!((held.agents, held.captures, held.pods), (0, 0, 0));
     assert_eq!(held.closed, 8192);
+}
+
+/// A day of 30 pods, of which one is replaced every minute; each is captured and watched meanwhile.
+#[test]
+fn what_replaced_pods_leave_behind_is_bounded() {
+    let fleet = Fleet::new();
+    let at = |second: i64| Timestamp::from_second(START + second).unwrap();
+    fleet.set_synced(true, at(0));
+    for minute in 0..24 * 60 {
+        for pod in minute..minute + 30 {
+            let (name, capture) = (pod.to_string(), format!("{pod}-{minute}"));
+            let watch = Watch { cpu_percent: Some(80), memory_percent: None };
+            fleet.watch([(uid(&name), watch)], at(minute * 60 + 30));
+            if pod % 10 == minute % 10 {
+                fleet.open(scope(&capture, &name), order(&capture));
+            }
+            for second in [0, 20, 40] {
+                let finished = report(&capture, CaptureState::Finished);
+                fleet.heartbeat(&pod_of(&name), beat(vec![finished]), at(minute * 60 + second)).unwrap();
+            }
+            fleet.close(&capture);
+        }
+        fleet.expire(at(minute * 60 + 59));
+        let held = fleet.held();
+        assert!(held.agents <= 32 && held.watches == 0, "{held:?}");
+        assert_eq!((held.captures, held.pods), (0, 0));
+    }
+    fleet.expire(at(25 * 3600));
+    let held = fleet.held();
+    assert_eq!((held.agents, held.closed), (0, 4320), "{held:?}");
 }

@@ -263,3 +263,27 @@ fn is_announced(before: Option<&Decision>, now: &Decision) -> bool {
     let loud = matches!(reason, Reason::RestartFailed | Reason::RestartBlocked | Reason::RestartDisabled);
     loud && before.is_none_or(|b| b.condition.reason != reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use fleetprof_core::conditions::Truth;
+    use fleetprof_core::time::after;
+
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_of_policies_that_are_gone_does_not_grow() {
+        let restarts = Restarts::new(true);
+        let condition = Wanted::new(Truth::False, Reason::UpToDate, String::new());
+        for minute in 0..24 * 60 {
+            let looked = after(Timestamp::UNIX_EPOCH, SignedDuration::from_mins(minute));
+            let decision = Decision { last: None, patch: None, condition: condition.clone() };
+            for uid in ["stays", &format!("uid-{minute}")] {
+                let (decision, changes) = (decision.clone(), HashMap::new());
+                restarts.remember(uid, Memory { looked, decision, generation: None, changes });
+            }
+        }
+        let memory = restarts.memory.lock().unwrap();
+        assert!(memory.len() <= 12 && memory.contains_key("stays"), "{} policies", memory.len());
+    }
+}

@@ -1,5 +1,8 @@
 //! Can one namespace take the volume from the others?
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_core::storage;
 use fleetprof_crds::{ProfileKind, Reason};
@@ -153,6 +156,37 @@ async fn a_profile_says_of_how_many_slices_it_was_made_and_what_did_not_fit() {
     drop(results);
     let results = open(root.path()).await;
     assert_eq!(results.merged(&scope, CPU).await.unwrap(), None, "another process does not know");
+}
+
+/// A day of rounds: each hour three sessions, in namespaces of which one is new, and those of three hours ago
+/// are deleted.
+#[test]
+fn rounds_of_a_day_leave_nothing_behind() {
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let (empty, before) = (store.index().held(), du(root.path()));
+    let name = |hour: i64, n: usize| format!("s{hour}-{n}");
+    let mut most = 0;
+    for hour in 0..27 {
+        for n in 0..3 {
+            let namespace = if n == 2 { format!("ci-{hour}") } else { format!("team-{n}") };
+            let started = jiff::Timestamp::from_second(1_700_000_000 + hour * 3600).unwrap();
+            let scope = CaptureScope { started, ..of(&namespace, &name(hour, n)) };
+            if hour < 24 {
+                let put = |seq| store.put_slice(&scope, cpu(seq), &large_slice(seq, 20)).unwrap();
+                assert!(!put(0) && !put(1), "none was there before");
+            }
+            // One of the sessions is deleted before its slices are assembled.
+            if hour < 24 && (hour, n) != (7, 1) {
+                store.assemble(&scope, CPU, 2).unwrap();
+            }
+            store.delete_session(&name(hour - 3, n)).unwrap();
+        }
+        store.sweep(&HashSet::new(), Duration::from_secs(3600)).unwrap();
+        most = most.max(store.index().held().into_iter().max().unwrap_or(0));
+    }
+    assert!(most <= 40, "a map held {most}");
+    assert_eq!((store.index().held(), du(root.path())), (empty, before));
 }
 
 proptest! {
