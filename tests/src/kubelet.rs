@@ -113,6 +113,18 @@ impl Place {
         self.status("resourcequota", "full", &json!({"hard": hard, "used": hard}))
     }
 
+    /// What events with a reason say that are about an object of this name, in any namespace.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn events(&self, about: &str, reason: &str) -> Result<Vec<String>> {
+        let of = format!("involvedObject.name={about},reason={reason}");
+        let found = self.kubectl(&["get", "events", "-A", "--field-selector", &of, "-o", "json"])?;
+        let found: Value = serde_json::from_str(&found)?;
+        let items = found["items"].as_array().into_iter().flatten();
+        Ok(items.filter_map(|event| event["message"].as_str().map(str::to_owned)).collect())
+    }
+
     /// How a pod names its controller.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ pub const ACCOUNT: &str = "system:serviceaccount:fleetprof:fleetprof-operator";
 /// A running operator; it is stopped when the test ends.
 pub struct Operator {
     child: Child,
+    health: u16,
     /// Where its log is.
     pub log: PathBuf,
 }
@@ -34,6 +35,16 @@ impl Operator {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// A counter, given as Prometheus writes it; 0 where it has not counted yet.
+    ///
+    /// # Errors
+    /// When the operator does not answer.
+    pub fn counts(&self, counter: &str) -> Result<u64> {
+        let text = run("curl", &["-sf", &format!("http://127.0.0.1:{}/metrics", self.health)])?;
+        let count = text.lines().find_map(|line| line.strip_prefix(counter)?.strip_prefix(' '));
+        Ok(count.map_or(Ok(0), str::parse)?)
     }
 
     /// Installs the CRDs, the operator's roles and the gate as the chart does, with these arguments for Helm,
@@ -69,8 +80,8 @@ impl Operator {
             .env("POD_NAME", format!("operator-{}", std::process::id()));
         // An EndpointSlice takes no loopback address; nobody connects to this one.
         command.env("POD_IP", "192.0.2.1");
-        for (flag, port) in
-            [("--gateway-port", port()?), ("--data-port", port()?), ("--health-port", port()?)]
+        let health = port()?;
+        for (flag, port) in [("--gateway-port", port()?), ("--data-port", port()?), ("--health-port", health)]
         {
             command.arg(flag).arg(port.to_string());
         }
@@ -80,7 +91,7 @@ impl Operator {
             .stderr(std::fs::File::create(&log)?)
             .spawn()
             .context("the operator did not start")?;
-        let operator = Self { child, log };
+        let operator = Self { child, health, log };
         wait_for(
             &format!("the operator leads; see {}", operator.log.display()),
             Duration::from_secs(60),

@@ -245,6 +245,67 @@ async fn a_namespace_that_takes_no_session_keeps_no_other_from_having_its_own() 
     open.forget()
 }
 
+/// Alertmanager repeats what fires, and nobody reads its log: what leads nowhere is an event on the operator,
+/// one for each cause, and a count.
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_that_lead_nowhere_are_told_to_the_administrator() -> Result<()> {
+    let kubeconfig = api_server()?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let (helm, flags) = (
+        ["--set", "alerts.enabled=true"],
+        ["--alerts-secret", "fleetprof-alerts", "--alerts-port", &port.to_string()],
+    );
+    let operator = Operator::start(&kubeconfig, &helm, &flags).await?;
+    let place = Place::new(&kubeconfig, "nowhere").await?;
+    let before = place.events("fleetprof-operator", "AlertUnmatched")?.len();
+    revision(&place, "old")?;
+    let triggers = json!({"alerts": [{"matchers": ["alertname=Slow"], "duration": "10s", "cooldown": "1h"}]});
+    let spec = json!({"selector": {}, "agent": {"mode": "Ephemeral"}, "schedule": {"every": "168h", "duration": "10s"}, "triggers": triggers});
+    place.apply(&object("ProfilingPolicy", &place.namespace, "all", &spec))?;
+    place.until("ProfilingPolicy", "all", 20, |s| s["linkedPodCount"] == 1).await?;
+
+    let receiver = Receiver::new(&place, port)?;
+    let alert = |labels: Value| {
+        let fingerprint = labels.to_string().bytes().map(|b| format!("{b:02x}")).collect::<String>();
+        json!({"status": "firing", "startsAt": minutes_ago(5), "fingerprint": fingerprint, "annotations": {}, "labels": labels})
+    };
+    let namespace = &place.namespace;
+    let cases = [
+        ("no_namespace", json!({"alertname": "Slow"}), "has no label for a namespace"),
+        (
+            "no_policy",
+            json!({"alertname": "Slow", "namespace": "kube-public"}),
+            "no policy has alert triggers",
+        ),
+        ("no_matcher", json!({"alertname": "Full", "namespace": namespace}), "matches no alert trigger"),
+        (
+            "no_pod",
+            json!({"alertname": "Slow", "namespace": namespace, "deployment": "gone"}),
+            "name no linked pod",
+        ),
+    ];
+    for (outcome, labels, words) in cases {
+        let told = json!({"version": "4", "alerts": [alert(labels)]});
+        for n in 1..=2 {
+            ensure!(
+                receiver.post(&receiver.token, &told)? == "200",
+                "{outcome}: Alertmanager is asked to retry"
+            );
+            let counted = operator.counts(&format!("fleetprof_alerts_total{{outcome=\"{outcome}\"}}"))?;
+            ensure!(counted == n, "{outcome}: {counted} instead of {n}");
+        }
+        wait_for(words, Duration::from_secs(5), || async {
+            let events = place.events("fleetprof-operator", "AlertUnmatched")?;
+            Ok(events.iter().any(|note| note.contains(words)).then_some(()))
+        })
+        .await?;
+    }
+    let events = place.events("fleetprof-operator", "AlertUnmatched")?;
+    ensure!(events.len() == before + 4, "one for each cause, however often it comes: {events:#?}");
+    ensure!(sessions(&place, "Alert").await?.is_empty(), "an alert that leads nowhere started a session");
+    place.forget()
+}
+
 /// Runs that the CronJob made at their minute, and one that a person started from it; a policy that is older
 /// than the Argo Rollout's revision.
 #[tokio::test(flavor = "multi_thread")]
