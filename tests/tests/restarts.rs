@@ -82,6 +82,56 @@ impl Apps {
             })
             .await
     }
+
+    /// Whether the annotation was there; it is not any more then, as if the owner of the whole template had
+    /// written it again, and the Deployment's controller has seen that.
+    fn take_back(&self, name: &str) -> Result<bool> {
+        let was = self.restarted(name)?;
+        if was {
+            let patch = r#"{"spec":{"template":{"metadata":{"annotations":null}}}}"#;
+            self.0.kubectl(&[
+                "patch",
+                "deployment",
+                name,
+                "--type=merge",
+                "--field-manager=owner",
+                "-p",
+                patch,
+            ])?;
+            self.settle(name)?;
+        }
+        Ok(was)
+    }
+}
+
+/// Every change is a rollout of the workload: two are made, and then it is said who takes them back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_somebody_else_writes_again_is_changed_twice_at_most() -> Result<()> {
+    let kubeconfig = api_server()?;
+    let _operator = Operator::start(&kubeconfig, &["--set", "restart.enabled=true"], &["--restart"]).await?;
+    let apps = Apps(Place::new(&kubeconfig, "restarts-taken-back").await?);
+    apps.deploy("owned")?;
+    let spec = json!({"selector": {}, "agent": {"existingPods": "Restart"}, "schedule": {"every": "168h"}});
+    create(&apps.0.client, &object(POLICY, &apps.0.namespace, "all", &spec), false).await?;
+    let mut changes = 0;
+    wait_for("the operator gives up", Duration::from_secs(120), || {
+        changes += apps.take_back("owned").map_or(0, usize::from);
+        async {
+            let status = apps.0.ours(POLICY).get("all").await?.data["status"]["restart"].clone();
+            Ok((status["state"] == "Failed").then_some(()))
+        }
+    })
+    .await?;
+    let words = "something else, probably owner, changes its pod template";
+    let status = apps.condition(10, "False", "RestartFailed", words).await?;
+    ensure!(status["restart"]["name"] == "owned", "{status:#}");
+    let told = apps.0.events("all", "RestartFailed")?;
+    ensure!(told.iter().any(|note| note.contains(words)), "{told:?}");
+    // Until somebody edits the policy.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    changes += usize::from(apps.take_back("owned")?);
+    ensure!((1..=2).contains(&changes), "{changes} rollouts");
+    apps.0.forget()
 }
 
 #[tokio::test(flavor = "multi_thread")]
