@@ -62,11 +62,11 @@ api() {
     FLEETPROF_OPERATOR=$(built)/fleetprof-operator
     export FLEETPROF_OPERATOR
     test --test crates --test floors --test schema --test gate --test own_account --test webhook --test leader
-    test --test cluster_policies --test failover --test loadtests --test restarts --test triggers --test unreadable -- --test-threads=1
+    test --test cluster_policies --test failover --test loadtests --test restarts --test rounds --test triggers --test unreadable -- --test-threads=1
 }
 
 cluster() {
-    test --test failures --test control --test injection --test hostile --test shop_load --test shop_restart --test uninstall -- --test-threads=1
+    test --test failures --test control --test injection --test hostile --test shop_people --test shop_load --test shop_restart --test uninstall -- --test-threads=1
 }
 
 case ${1:-} in

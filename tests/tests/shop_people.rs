@@ -1,0 +1,289 @@
+//! Does a person wait for a machine? Profile Now on containers that the schedule captures, on the full cluster
+//! of the demo, in a namespace of its own with copies of the shop's worker. Runs one test at a time:
+//! `--test-threads=1`.
+#![allow(missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use fleetprof_tests::people::{create, object, resource};
+use fleetprof_tests::shop::{Shop, kill_9, processes};
+use fleetprof_tests::{person, run, wait_for};
+use jiff::Timestamp;
+use kube::api::{Api, DynamicObject, ListParams};
+use serde_json::{Value, json};
+
+const SPACE: &str = "people";
+/// Goal for creating a session until its target runs, and what a loaded machine is allowed.
+const GOAL: Duration = Duration::from_secs(1);
+const ALLOWED: Duration = Duration::from_secs(2);
+/// Workloads with a sidecar; the last one's agent is attached.
+const WITH_SIDECAR: [&str; 4] = ["one", "two", "three", "four"];
+const ATTACHED: &str = "five";
+
+struct People(Shop);
+
+impl People {
+    /// The namespace with its policies, and a copy of the shop's worker for each workload.
+    async fn open() -> Result<Self> {
+        let people = Self(Shop::open().await?);
+        let shop = &people.0;
+        shop.kubectl(&["delete", "namespace", SPACE, "--ignore-not-found", "--timeout=60s"])?;
+        shop.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}}))?;
+        for (name, mode) in [("sidecar", "Sidecar"), ("attached", "Ephemeral")] {
+            let spec = json!({"selector": {"matchLabels": {"agent": name}}, "agent": {"mode": mode},
+                "schedule": {"every": "168h", "duration": "10s"}});
+            shop.apply(&object("ProfilingPolicy", SPACE, name, &spec))?;
+        }
+        let registered = [
+            "get",
+            "mutatingwebhookconfigurations",
+            "-o",
+            "jsonpath={.items[*].webhooks[*].namespaceSelector}",
+        ];
+        wait_for("the webhook is registered for the namespace", Duration::from_secs(30), || async {
+            Ok(shop.kubectl(&registered)?.contains(&format!("\"{SPACE}\"")).then_some(()))
+        })
+        .await?;
+        // The API server takes a moment to read the registration.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let sidecars = WITH_SIDECAR.map(|app| (app, "sidecar"));
+        for (app, agent) in sidecars.into_iter().chain([(ATTACHED, "attached")]) {
+            people.deploy(app, agent)?;
+        }
+        people.linked("sidecar", "Linked", WITH_SIDECAR.len()).await?;
+        people.linked("attached", "AttachedOnDemand", 1).await?;
+        Ok(people)
+    }
+
+    fn deploy(&self, app: &str, agent: &str) -> Result<()> {
+        let file = fleetprof_tests::root().join("examples/orders/manifests/worker.yaml");
+        let text =
+            self.0.kubectl(&["create", "--dry-run=client", "-o", "json", "-f", &file.to_string_lossy()])?;
+        let mut worker: Value = serde_json::from_str(&text)?;
+        let labels = json!({"app.kubernetes.io/name": app, "agent": agent});
+        worker["metadata"] = json!({"name": app, "namespace": SPACE, "labels": labels});
+        worker["spec"]["selector"]["matchLabels"] = labels.clone();
+        worker["spec"]["template"]["metadata"]["labels"] = labels;
+        let env = json!([{"name": "THREADS", "value": "1"}, {"name": "CPU_SHARE", "value": "0.1"}]);
+        worker["spec"]["template"]["spec"]["containers"][0]["env"] = env;
+        self.0.apply(&worker)
+    }
+
+    async fn linked(&self, policy: &str, reason: &str, wanted: usize) -> Result<()> {
+        let policies: Api<DynamicObject> =
+            Api::namespaced_with(self.0.client.clone(), SPACE, &resource("ProfilingPolicy"));
+        wait_for(&format!("{wanted} workloads are {reason}"), Duration::from_secs(90), || async {
+            let apps = policies.get(policy).await?.data["status"]["linkedApps"].clone();
+            let linked = apps.as_array().into_iter().flatten().filter(|app| app["reason"] == reason).count();
+            Ok((linked == wanted).then_some(()))
+        })
+        .await
+    }
+
+    fn patch(&self, policy: &str, body: &str) -> Result<()> {
+        self.0.kubectl(&["-n", SPACE, "patch", "ppol", policy, "--type=merge", "-p", body]).map(drop)
+    }
+
+    async fn scheduled(&self, policy: &str) -> Result<Vec<(String, Value)>> {
+        let sessions: Api<DynamicObject> =
+            Api::namespaced_with(self.0.client.clone(), SPACE, &resource("ProfileSession"));
+        let all = sessions.list(&ListParams::default()).await?;
+        let is_round = |s: &DynamicObject| {
+            s.data["spec"]["trigger"] == "Schedule" && s.data["spec"]["policyRef"]["name"] == policy
+        };
+        let round = |s: DynamicObject| (s.metadata.name.unwrap_or_default(), s.data["status"].clone());
+        Ok(all.items.into_iter().filter(is_round).map(round).collect())
+    }
+
+    /// Starts at once what a policy's schedule would start at its next tick: only the operator's account may.
+    async fn start_round(&self, policy: &str, workload: Option<&str>, duration: &str) -> Result<String> {
+        let account = "system:serviceaccount:fleetprof:fleetprof-operator";
+        let operator = person(&self.0.kubeconfig, Some(account), &["system:serviceaccounts"]).await?;
+        let mut spec = json!({"policyRef": {"name": policy}, "trigger": "Schedule", "duration": duration});
+        if let Some(name) = workload {
+            spec["target"] = json!({"workload": {"kind": "Deployment", "name": name}});
+        }
+        let mut session = object("ProfileSession", SPACE, "", &spec);
+        session["metadata"] = json!({"generateName": "round-", "namespace": SPACE});
+        create(&operator, &session, false).await?.metadata.name.context("the session has no name")
+    }
+
+    async fn press(&self, app: &str) -> Result<String> {
+        let policy = if app == ATTACHED { "attached" } else { "sidecar" };
+        let target = json!({"workload": {"kind": "Deployment", "name": app}});
+        let spec = json!({"policyRef": {"name": policy}, "target": target, "duration": "10s", "startDeadline": "3m"});
+        self.0.profile(SPACE, spec).await
+    }
+
+    /// Presses Profile Now; the session, and how long until it was seen running.
+    async fn pressed(&self, app: &str) -> Result<(String, Duration)> {
+        let began = Instant::now();
+        let name = self.press(app).await?;
+        while began.elapsed() < Duration::from_secs(30) {
+            let status = self.0.status(SPACE, &name).await?;
+            if status["phase"] == "Running" {
+                return Ok((name, began.elapsed()));
+            }
+            ensure!(status["endTime"].is_null(), "{app} did not run: {status:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::bail!("{app} does not run: {:#}", self.0.status(SPACE, &name).await?)
+    }
+
+    async fn succeeded(&self, name: &str) -> Result<Value> {
+        let status = self.0.ended(SPACE, name, 120).await?;
+        ensure!(status["phase"] == "Succeeded" && status["samples"].as_i64() > Some(0), "{status:#}");
+        Ok(status)
+    }
+}
+
+fn time(value: &Value) -> Result<Timestamp> {
+    value.as_str().with_context(|| format!("{value} is not a time"))?.parse().context("no time")
+}
+
+fn running(status: &Value) -> bool {
+    status["phase"] == "Running"
+}
+
+/// That a target gave way with the data it had.
+fn yielded(status: &Value, to: &str) -> Result<()> {
+    let target = &status["targets"][0];
+    let is_kept = target["phase"] == "Succeeded" && target["samples"].as_i64() > Some(0);
+    ensure!(target["reason"] == "Yielded" && is_kept, "{status:#}");
+    ensure!(target["message"].as_str().is_some_and(|m| m.contains(to)), "{status:#}");
+    ensure!(status["phase"] == "Succeeded", "{status:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn people_do_not_wait_for_machines() -> Result<()> {
+    let people = People::open().await?;
+    let outcome = async {
+        let rounds =
+            ["sidecar", "attached"].map(|policy| a_scheduled_capture_yields_at_once(&people, policy));
+        futures::future::try_join_all(rounds).await?;
+        the_leader_is_killed_between_the_yield_and_the_start(&people).await?;
+        people.0.kubectl(&[
+            "-n",
+            "fleetprof",
+            "set",
+            "env",
+            "deployment/fleetprof-operator",
+            "FLEETPROF_NODE_BUDGET=1",
+        ])?;
+        rolled_out(&people.0)?;
+        nobody_is_skipped_where_the_node_has_one_slot(&people).await
+    }
+    .await;
+    people.0.kubectl(&[
+        "-n",
+        "fleetprof",
+        "set",
+        "env",
+        "deployment/fleetprof-operator",
+        "FLEETPROF_NODE_BUDGET-",
+    ])?;
+    rolled_out(&people.0)?;
+    people.0.kubectl(&["delete", "namespace", SPACE, "--wait=false"])?;
+    outcome
+}
+
+fn rolled_out(shop: &Shop) -> Result<()> {
+    let status = ["-n", "fleetprof", "rollout", "status", "deployment/fleetprof-operator", "--timeout=90s"];
+    shop.kubectl(&status).map(drop)
+}
+
+/// The next round of a policy captures a container when somebody presses.
+async fn a_scheduled_capture_yields_at_once(people: &People, policy: &str) -> Result<()> {
+    let minutely = r#"{"spec":{"schedule":{"every":"1m","duration":"45s"},"sampling":{"maxTargets":1}}}"#;
+    people.patch(policy, minutely)?;
+    let look = || async { Ok(people.scheduled(policy).await?.into_iter().find(|(_, s)| running(s))) };
+    let (round, status) = wait_for("a round captures", Duration::from_secs(110), look).await?;
+    people.patch(policy, r#"{"spec":{"schedule":{"every":"168h","duration":"10s"},"sampling":null}}"#)?;
+    let app = status["targets"][0]["workload"].as_str().unwrap_or_default();
+    let app = app.trim_start_matches("Deployment/");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    ensure!(running(&people.0.status(SPACE, &round).await?), "the round of {app} captures");
+    let (name, took) = people.pressed(app).await?;
+    eprintln!(
+        "created → Running in {took:.3?} while a round captures the container, agent: {policy}; goal {GOAL:?}"
+    );
+    ensure!(took <= ALLOWED, "Profile Now of {app} took {took:?}");
+    yielded(&people.0.ended(SPACE, &round, 60).await?, &name)?;
+    people.succeeded(&name).await?;
+    Ok(())
+}
+
+/// The agent is stopped for a moment, so that the person's capture cannot start before the leader is gone.
+async fn the_leader_is_killed_between_the_yield_and_the_start(people: &People) -> Result<()> {
+    let shop = &people.0;
+    let round = people.start_round("sidecar", Some("one"), "45s").await?;
+    shop.until(SPACE, &round, 30, running).await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (_, pod) = shop.pod(SPACE, "one").await?;
+    let agents = processes(&pod, &["fleetprof-agent", "sidecar"]);
+    let agent = agents.first().context("one has an agent on this node")?.to_string();
+    run("kill", &["-STOP", &agent])?;
+    let killed = async {
+        let name = people.press("one").await?;
+        shop.until(SPACE, &round, 10, |s| s["targets"][0]["reason"] == "Yielded").await?;
+        let status = shop.status(SPACE, &name).await?;
+        ensure!(!running(&status), "the person's capture cannot have started: {status:#}");
+        let leader = processes(&leader(shop)?, &["fleetprof-operator", "run"]);
+        kill_9(*leader.first().context("the leader runs on this node")?)?;
+        Ok(name)
+    }
+    .await;
+    run("kill", &["-CONT", &agent])?;
+    let (name, began) = (killed?, Instant::now());
+    shop.until(SPACE, &name, 120, |s| s["phase"] == "Running" || s["endTime"].is_string()).await?;
+    eprintln!("the leader was killed between the yield and the start: Running {:.1?} later", began.elapsed());
+    let (session, scheduled) = (people.succeeded(&name).await?, shop.ended(SPACE, &round, 60).await?);
+    yielded(&scheduled, &name)?;
+    let (end, start) =
+        (time(&scheduled["targets"][0]["endTime"])?, time(&session["targets"][0]["startTime"])?);
+    ensure!(end <= start, "the round's capture ended at {end}, the person's started at {start}");
+    ensure!(scheduled["counts"]["desired"] == 1 && people.scheduled("sidecar").await?.len() <= 3);
+    let again =
+        [processes(&pod, &["fleetprof-agent", "worker"]), processes(&pod, &["exe", "worker"])].concat();
+    ensure!(again.is_empty(), "the container is captured once more by {again:?}");
+    Ok(())
+}
+
+/// Uid of the pod that holds the lease.
+fn leader(shop: &Shop) -> Result<String> {
+    let lease =
+        ["-n", "fleetprof", "get", "lease", "fleetprof-operator", "-o", "jsonpath={.spec.holderIdentity}"];
+    let pod = shop.kubectl(&lease)?;
+    shop.kubectl(&["-n", "fleetprof", "get", "pod", pod.trim(), "-o", "jsonpath={.metadata.uid}"])
+}
+
+/// Rounds of five workloads share one slot; people have their own.
+async fn nobody_is_skipped_where_the_node_has_one_slot(people: &People) -> Result<()> {
+    people.linked("sidecar", "Linked", WITH_SIDECAR.len()).await?;
+    let mut rounds = Vec::new();
+    for policy in ["sidecar", "attached"] {
+        rounds.push(people.start_round(policy, None, "10s").await?);
+    }
+    people.0.until(SPACE, &rounds[0], 30, running).await?;
+    let waits = people.0.status(SPACE, &rounds[0]).await?["targets"].clone();
+    let busy = waits.as_array().into_iter().flatten().filter(|t| t["reason"] == "NodeBusy").count();
+    ensure!(busy == WITH_SIDECAR.len() - 1, "one slot for {} targets: {waits:#}", WITH_SIDECAR.len());
+    let apps: Vec<&str> = WITH_SIDECAR.into_iter().chain([ATTACHED]).collect();
+    let pressed = futures::future::try_join_all(apps.iter().map(|app| people.pressed(app))).await?;
+    let slowest = pressed.iter().map(|(_, took)| *took).max().unwrap_or_default();
+    eprintln!(
+        "five sessions created at once on a node with one slot for machines: Running within {slowest:.3?}"
+    );
+    for (name, _) in &pressed {
+        people.succeeded(name).await?;
+    }
+    for round in &rounds {
+        let status = people.0.ended(SPACE, round, 150).await?;
+        let lost = |t: &&Value| t["phase"] != "Succeeded" && t["reason"] != "Yielded";
+        let lost: Vec<&Value> = status["targets"].as_array().into_iter().flatten().filter(lost).collect();
+        ensure!(lost.is_empty(), "{lost:#?}");
+    }
+    Ok(())
+}
