@@ -9,6 +9,7 @@ use fleetprof_core::inject::{AdmissionFacts, ClusterRules, ResourceRules, Verdic
 use fleetprof_core::pod::{PodFacts, SharedFacts, User};
 use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{ProfilingPolicy, Reason};
+use k8s_openapi::api::core::v1::ResourceQuota;
 use serde_json::{Value, json};
 
 fn facts(spec: &Value, status: &Value) -> PodFacts {
@@ -58,6 +59,14 @@ fn an_attached_agent_keeps_a_share_of_what_the_pod_may_store() {
     }
 }
 
+/// Two quotas on memory limits of which nothing is left, for pods with a deadline and for those of a class.
+fn quotas() -> Vec<Arc<ResourceQuota>> {
+    let class = json!([{"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}]);
+    let specs = [json!({"scopes": ["Terminating"]}), json!({"scopeSelector": {"matchExpressions": class}})];
+    let quota = |spec: Value| json!({"spec": spec, "status": {"hard": {"limits.memory": "0"}}});
+    specs.map(|spec| Arc::new(serde_json::from_value(quota(spec)).unwrap())).into()
+}
+
 /// What the webhook's rules say of what is kept of a pod without an agent.
 fn refusal(spec: &Value) -> Option<Reason> {
     let facts = facts(spec, &json!({}));
@@ -70,7 +79,8 @@ fn refusal(spec: &Value) -> Option<Reason> {
         allow_root: true,
         ..ClusterRules::default()
     };
-    let (labels, resources) = (BTreeMap::new(), ResourceRules::default());
+    let (labels, resources) =
+        (BTreeMap::new(), ResourceRules { quotas: quotas(), ..ResourceRules::default() });
     let facts = AdmissionFacts {
         namespace: "shop",
         namespace_labels: Some(&labels),
@@ -97,6 +107,9 @@ fn what_is_kept_of_a_pod_tells_why_it_has_no_agent() {
         (json!({"affinity": {"podAffinity": {}}}), None),
         (json!({"securityContext": {"runAsNonRoot": true}}), Some(Reason::UnknownUser)),
         (json!({"volumes": [{"name": "fleetprof-token"}]}), Some(Reason::NameConflict)),
+        (json!({"activeDeadlineSeconds": 60}), Some(Reason::ResourcesConflict)),
+        (json!({"priorityClassName": "high"}), Some(Reason::ResourcesConflict)),
+        (json!({"priorityClassName": "low"}), None),
     ];
     for (mut spec, reason) in cases {
         spec["containers"] = json!([{"name": "app"}]);

@@ -8,7 +8,10 @@ use fleetprof_crds::quantity::Quantity;
 use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, ResourceQuota};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
-use super::resources::Side;
+use super::raw::RawPod;
+use super::resources::{PodResources, Side};
+use super::scopes;
+use crate::agent::Skip;
 
 /// The LimitRanges and ResourceQuotas of a namespace.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -103,16 +106,22 @@ pub(super) struct Bounds<'a> {
 }
 
 impl<'a> Bounds<'a> {
-    pub fn of(rules: &'a ResourceRules) -> Self {
-        let mut bounds = Self::default();
+    /// The rules that hold for a pod.
+    ///
+    /// # Errors
+    /// `ResourcesConflict` where an agent would move the pod from one quota to another.
+    pub fn of(rules: &'a ResourceRules, pod: &RawPod<'_>) -> Result<Self, Skip> {
+        let (mut bounds, asks) = (Self::default(), PodResources::of(pod)?);
         for range in &rules.limit_ranges {
             let name = range.metadata.name.as_deref().unwrap_or_default();
             range.spec.iter().flat_map(|spec| &spec.limits).for_each(|item| bounds.take(name, item));
         }
         for quota in &rules.quotas {
-            bounds.quotas.extend(counted(quota));
+            if scopes::counts(quota, pod, &asks)? {
+                bounds.quotas.extend(counted(quota));
+            }
         }
-        bounds
+        Ok(bounds)
     }
 
     fn take(&mut self, range: &'a str, item: &'a LimitRangeItem) {
@@ -180,8 +189,7 @@ fn entries(amounts: &Option<BTreeMap<String, Text>>) -> impl Iterator<Item = (&s
     amounts.iter().flatten().map(|(name, amount)| (name.as_str(), amount.0.as_str()))
 }
 
-/// What a quota counts of containers' resources. Its scopes are not looked at: it counts too much rather than
-/// too little.
+/// What a quota counts of containers' resources.
 fn counted(quota: &ResourceQuota) -> impl Iterator<Item = (Side, &str, Quota<'_>)> {
     let name = quota.metadata.name.as_deref().unwrap_or_default();
     let status = quota.status.as_ref();

@@ -19,6 +19,7 @@ mod raw;
 mod read;
 mod resources;
 mod rules;
+mod scopes;
 mod sidecar;
 #[cfg(test)]
 mod tests;
@@ -271,7 +272,7 @@ fn agent<'a>(
     }
     let policy = spec.agent.resources.as_ref().map(|resources| json!(resources));
     let wanted = Wanted::new(default_resources(), &facts.cluster.agent_resources, policy);
-    let resources = fit(&wanted, raw, &Bounds::of(facts.resources))?;
+    let resources = fit(&wanted, raw, &Bounds::of(facts.resources, raw)?)?;
     Ok(Agent { user, image, resources })
 }
 

@@ -163,6 +163,14 @@ impl PodResources {
         self.of_pod.as_ref().is_some_and(|resources| resources.names().next().is_some())
     }
 
+    /// Whether no container asks for CPU or memory, as the API server tells the class `BestEffort`.
+    pub fn is_best_effort(&self) -> bool {
+        let asks = |side, name: &&str| self.with(side, name, None).is_some_and(|amount| amount.nanos() > 0);
+        let mut asked =
+            [Side::Requests, Side::Limits].into_iter().flat_map(|side| ["cpu", "memory"].map(|n| (side, n)));
+        !asked.any(|(side, name)| asks(side, &name))
+    }
+
     /// What the runtime of the pod needs.
     pub fn overhead(&self, name: &str) -> Quantity {
         self.overhead.get(name).copied().unwrap_or(Quantity::ZERO)

@@ -31,6 +31,8 @@ pub(super) fn view(pod: &Pod) -> Value {
             "containers": spec.containers.iter().map(|c| json!({"name": c.name, "securityContext": c.security_context, "resources": amounts(c.resources.as_ref())})).collect::<Vec<_>>(),
             "initContainers": spec.init_containers.iter().flatten().map(init).collect::<Vec<_>>(),
             "resources": amounts(spec.resources.as_ref()), "overhead": spec.overhead,
+            "activeDeadlineSeconds": spec.active_deadline_seconds,
+            "priorityClassName": spec.priority_class_name,
             "volumes": named(spec.volumes.iter().flatten().map(|v| &v.name).collect()),
         }
     })

@@ -38,7 +38,8 @@ fn both(cpu: &str, memory: &str) -> Value {
 fn fitted(pod: &Value, rules: &ResourceRules, policy: Value) -> Result<Value, String> {
     let raw = RawPod::read(pod).unwrap();
     let wanted = Wanted::new(default_resources(), &Value::Null, Some(policy));
-    fit(&wanted, &raw, &Bounds::of(rules)).map_err(|skip| {
+    let fitted = Bounds::of(rules, &raw).and_then(|bounds| fit(&wanted, &raw, &bounds));
+    fitted.map_err(|skip| {
         assert_eq!(skip.reason, Reason::ResourcesConflict);
         skip.cause
     })
@@ -177,6 +178,70 @@ fn a_quota_is_left_to_the_app_unless_the_policy_says_otherwise() {
         fitted(&app(), &quota("requests.nvidia.com/gpu", "0", "0"), json!({})),
         Ok(default_resources())
     );
+}
+
+/// (scopes, scopeSelector, the pod, whether the quota counts it once it has an agent)
+#[test]
+fn a_quota_counts_pods_that_match_its_scopes() {
+    let of_class = |operator: &str, values: Value| json!({"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": values}]});
+    let with = |key: &str, value: Value| edit(app(), &format!("/spec/{key}"), value);
+    let (short, high) = (with("activeDeadlineSeconds", json!(60)), with("priorityClassName", json!("high")));
+    let no = Value::Null;
+    let cases = [
+        (json!(["Terminating"]), no.clone(), app(), false),
+        (json!(["Terminating"]), no.clone(), short.clone(), true),
+        (json!(["NotTerminating"]), no.clone(), app(), true),
+        (json!(["NotTerminating"]), no.clone(), short.clone(), false),
+        (json!(["NotBestEffort"]), no.clone(), app(), true),
+        (json!(["BestEffort"]), no.clone(), app(), false),
+        (json!(["NotBestEffort", "Terminating"]), no.clone(), app(), false),
+        (json!(["PriorityClass"]), no.clone(), app(), false),
+        (no.clone(), of_class("Exists", no.clone()), high.clone(), true),
+        (no.clone(), of_class("DoesNotExist", no.clone()), high.clone(), false),
+        (no.clone(), of_class("DoesNotExist", no.clone()), app(), true),
+        (no.clone(), of_class("In", json!(["low", "high"])), high.clone(), true),
+        (no.clone(), of_class("In", json!(["low"])), high.clone(), false),
+        (no.clone(), of_class("In", json!(["low"])), app(), false),
+        (no.clone(), of_class("NotIn", json!(["high"])), high.clone(), false),
+        (no.clone(), of_class("NotIn", json!(["high"])), app(), true),
+        (json!(["Terminating"]), of_class("In", json!(["high"])), high, false),
+        (json!(["FromTheFuture"]), no.clone(), app(), true),
+    ];
+    for (scopes, selector, pod, counted) in cases {
+        let rules = scoped(&scopes, &selector);
+        assert_eq!(fitted(&pod, &rules, json!({})).is_err(), counted, "{scopes} {selector} {pod}");
+    }
+}
+
+/// A quota on memory limits, of which nothing is left, with these scopes.
+fn scoped(scopes: &Value, selector: &Value) -> ResourceRules {
+    let mut rules =
+        rules(json!([]), json!([{"hard": {"limits.memory": "1"}, "used": {"limits.memory": "1"}}]));
+    let mut quota = (*rules.quotas[0]).clone();
+    quota.spec = Some(serde_json::from_value(json!({"scopes": scopes, "scopeSelector": selector})).unwrap());
+    rules.quotas = vec![Arc::new(quota)];
+    rules
+}
+
+/// The agent's resources would make it `Burstable`: out of a quota that bounds such pods, or into one in
+/// which every container has to name what it requests.
+#[test]
+fn no_pod_is_moved_from_one_quota_to_another() {
+    let bare = asking(json!({}), json!(null));
+    let zero = asking(json!({"requests": both("0", "0")}), json!(null));
+    let (no, chosen) = (Value::Null, json!({"limits": {"memory": "64Mi"}}));
+    for (pod, policy) in [(&bare, json!({})), (&bare, chosen), (&zero, json!({}))] {
+        for scope in ["BestEffort", "NotBestEffort"] {
+            let cause = fitted(pod, &scoped(&json!([scope]), &no), policy.clone()).unwrap_err();
+            let words = format!("the ResourceQuota team (scope {scope}) tells BestEffort pods from others");
+            assert!(cause.starts_with(&words), "{cause}");
+        }
+    }
+    let other = scoped(&json!(["NotBestEffort", "Terminating"]), &no);
+    assert_eq!(fitted(&bare, &other, json!({})), Ok(default_resources()), "a quota of other pods");
+    let by_pod = asking(json!({}), json!({"requests": both("100m", "64Mi")}));
+    let quota = scoped(&json!(["BestEffort"]), &no);
+    assert!(fitted(&by_pod, &quota, json!({})).is_ok(), "spec.resources make it Burstable already");
 }
 
 #[test]
