@@ -89,15 +89,7 @@ impl Apps {
         let was = self.restarted(name)?;
         if was {
             let patch = r#"{"spec":{"template":{"metadata":{"annotations":null}}}}"#;
-            self.0.kubectl(&[
-                "patch",
-                "deployment",
-                name,
-                "--type=merge",
-                "--field-manager=owner",
-                "-p",
-                patch,
-            ])?;
+            self.0.kubectl(&["patch", "deployment", name, "--type=merge", "-p", patch])?;
             self.settle(name)?;
         }
         Ok(was)
@@ -122,7 +114,7 @@ async fn a_template_that_somebody_else_writes_again_is_changed_twice_at_most() -
         }
     })
     .await?;
-    let words = "something else, probably owner, changes its pod template";
+    let words = "something else, probably kubectl, changes its pod template";
     let status = apps.condition(10, "False", "RestartFailed", words).await?;
     ensure!(status["restart"]["name"] == "owned", "{status:#}");
     let told = apps.0.events("all", "RestartFailed")?;

@@ -265,10 +265,7 @@ async fn alerts_that_lead_nowhere_are_told_to_the_administrator() -> Result<()> 
     place.until("ProfilingPolicy", "all", 20, |s| s["linkedPodCount"] == 1).await?;
 
     let receiver = Receiver::new(&place, port)?;
-    let alert = |labels: Value| {
-        let fingerprint = labels.to_string().bytes().map(|b| format!("{b:02x}")).collect::<String>();
-        json!({"status": "firing", "startsAt": minutes_ago(5), "fingerprint": fingerprint, "annotations": {}, "labels": labels})
-    };
+    let alert = |fingerprint: &str, labels: Value| json!({"status": "firing", "startsAt": minutes_ago(5), "fingerprint": fingerprint, "annotations": {}, "labels": labels});
     let namespace = &place.namespace;
     let cases = [
         ("no_namespace", json!({"alertname": "Slow"}), "has no label for a namespace"),
@@ -285,7 +282,7 @@ async fn alerts_that_lead_nowhere_are_told_to_the_administrator() -> Result<()> 
         ),
     ];
     for (outcome, labels, words) in cases {
-        let told = json!({"version": "4", "alerts": [alert(labels)]});
+        let told = json!({"version": "4", "alerts": [alert(outcome, labels)]});
         for n in 1..=2 {
             ensure!(
                 receiver.post(&receiver.token, &told)? == "200",
