@@ -62,7 +62,8 @@ api() {
     FLEETPROF_OPERATOR=$(built)/fleetprof-operator
     export FLEETPROF_OPERATOR
     test --test crates --test floors --test schema --test gate --test own_account --test webhook --test leader
-    test --test cluster_policies --test failover --test loadtests --test restarts --test rounds --test triggers --test unreadable -- --test-threads=1
+    test --test attach_limit --test cluster_policies --test failover --test loadtests --test restarts --test rounds --test triggers \
+        --test unreadable -- --test-threads=1
 }
 
 cluster() {

@@ -63,6 +63,11 @@ pub const FIELD_MANAGER: &str = "fleetprof-operator";
 /// API has a table of the same names that says what each answers.
 pub const VIEWS: [&str; 2] = ["profile", "top"];
 
+/// Maximum number of agents that are attached to a pod in its lifetime: Kubernetes never removes an ephemeral
+/// container from a pod, and each takes about 3 KB of the pod's object.
+pub const MAX_ATTACHED: usize = 10;
+/// Maximum of `spec.resultDeadline`, in hours.
+pub const MAX_RESULT_DEADLINE_HOURS: i64 = 168;
 /// Maximum number of targets per session.
 pub const MAX_TARGETS: usize = 50;
 /// Maximum number of captures of a session with `spec.repeat`, including its own.
@@ -82,3 +87,14 @@ pub const MAX_TOP_FUNCTIONS: usize = 5;
 pub const MAX_MESSAGE: usize = 512;
 /// Maximum size of `spec.cause`, in bytes.
 pub const MAX_CAUSE: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_result_deadline_is_that_of_the_schema() {
+        let rule = format!("spec.resultDeadline must be at most {MAX_RESULT_DEADLINE_HOURS}h");
+        assert!(include_str!("../profilesessions.yaml").contains(&rule), "{rule}");
+    }
+}

@@ -55,6 +55,8 @@ reasons! {
     /// The pod has no agent, and the administrator does not allow attaching one.
     AttachDisabled => "set attach.enabled in the values of the fleetprof chart, or use agent.mode Sidecar and \
                        recreate the pod",
+    /// The pod has no agent that reports, and had as many attached as it may have in its lifetime.
+    AttachLimit => "recreate the pod, or use agent.mode Sidecar with agent.existingPods Restart",
     /// The pod runs on Windows.
     WindowsNode => "only Linux containers can be profiled",
     /// The policy selects no container of the pod.

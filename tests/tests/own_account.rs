@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use fleetprof_crds::names::MAX_ATTACHED;
 use fleetprof_tests::{admin, api_server, chart, person, wait_for};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
@@ -171,4 +172,21 @@ async fn some_namespaces_are_out_of_bounds_and_nobody_else_is_concerned() -> Res
     let dry = PatchParams { dry_run: true, ..PatchParams::default() };
     theirs.patch("app", &dry, &Patch::Merge(json!({"spec": {"replicas": 7}}))).await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn the_operator_attaches_no_more_agents_to_a_pod_than_it_may_have() -> Result<()> {
+    let rig = Rig::new("limit").await?;
+    let pods = Api::<Pod>::namespaced(admin(&rig.kubeconfig).await?, &rig.namespace);
+    let had = |count: usize| {
+        let agent =
+            |n: usize| json!({"name": format!("fleetprof-agent-{n}"), "image": "a:1", "args": ["attached"]});
+        let mut agents: Vec<Value> = (0..count).map(agent).collect();
+        agents.push(json!({"name": "debugger", "image": "debug:1"}));
+        Patch::Strategic(json!({"spec": {"ephemeralContainers": agents}}))
+    };
+    pods.patch_ephemeral_containers("app", &PatchParams::default(), &had(MAX_ATTACHED - 1)).await?;
+    rig.attach(&rig.namespace, |_| {}).await?;
+    pods.patch_ephemeral_containers("app", &PatchParams::default(), &had(MAX_ATTACHED)).await?;
+    refused(rig.attach(&rig.namespace, |_| {}).await, "at most 10 agents")
 }

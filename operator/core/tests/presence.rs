@@ -9,7 +9,7 @@ use std::sync::Arc;
 use fleetprof_core::agent::{AgentFacts, PodSecurity};
 use fleetprof_core::inject::{AdmissionFacts, ClusterRules, ResourceRules, refusal};
 use fleetprof_core::link::{self, Observed as PolicyObserved};
-use fleetprof_core::pod::{PodFacts, Workload};
+use fleetprof_core::pod::{AgentContainer, AgentContainerState, PodFacts, Workload};
 use fleetprof_core::session::{self, JobFacts, Observed, Permission, PolicyFacts, Settings};
 use fleetprof_core::view::{Labels, Policies, PolicyView};
 use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
@@ -250,4 +250,58 @@ fn without_a_policy_a_session_attaches_but_never_to_static_and_windows_pods_and_
     assert_eq!(state(&pod("shop", json!({}), &mirror)), (TargetPhase::Skipped, Some(Reason::StaticPod)));
     let windows = json!({"os": {"name": "windows"}});
     assert_eq!(state(&pod("shop", windows, &json!({}))), (TargetPhase::Skipped, Some(Reason::WindowsNode)));
+}
+
+/// A pod without a sidecar to which so many agents were attached; the last one is in this state.
+fn attached(count: usize, last: AgentContainerState) -> PodFacts {
+    let agent = |n: usize| AgentContainer {
+        name: format!("fleetprof-agent-{n}"),
+        target: "app".into(),
+        state: AgentContainerState::Ended("Completed".into()),
+    };
+    let mut pod = pod("shop", json!({}), &json!({}));
+    pod.attached = (0..count).map(agent).collect();
+    if let Some(agent) = pod.attached.last_mut() {
+        agent.state = last;
+    }
+    pod
+}
+
+#[test]
+fn a_pod_gets_no_more_agents_than_it_may_have_and_that_is_said() {
+    let ended = || AgentContainerState::Ended("Completed".into());
+    for agent in [json!({"mode": "Sidecar"}), json!({"mode": "Ephemeral"})] {
+        let (policy, none) = (policy("shop", &agent), HashMap::new());
+        let (almost, full) = (attached(9, ended()), attached(10, ended()));
+        assert!(linked(&almost, &policy, &none).0, "{agent}");
+        assert_eq!(target(&almost, found(&policy), &none).phase, TargetPhase::Pending);
+        assert_eq!(linked(&full, &policy, &none), (false, Reason::AttachLimit), "{agent}");
+        for policy in [found(&policy), PolicyFacts::Unnamed] {
+            let target = target(&full, policy, &none);
+            assert_eq!((target.phase, target.reason), (TargetPhase::Skipped, Some(Reason::AttachLimit)));
+            let told = "The pod a had 10 agents attached, and may have 10 in its lifetime; recreate the pod, or use \
+                        agent.mode Sidecar with agent.existingPods Restart.";
+            assert_eq!(target.message, told);
+        }
+    }
+}
+
+#[test]
+fn a_pod_at_its_limit_is_captured_while_its_last_agent_lives() {
+    let policy = policy("shop", &json!({"mode": "Ephemeral"}));
+    let full = attached(10, AgentContainerState::Running);
+    assert_eq!(
+        linked(&full, &policy, &HashMap::new()),
+        (true, Reason::AttachedOnDemand),
+        "it has not reported yet"
+    );
+    let agent = AgentFacts {
+        version: "0.1.0".into(),
+        protocol: 1,
+        runtimes: [("".to_owned(), "Native".to_owned())].into(),
+        attached_only: true,
+    };
+    let agents: HashMap<_, _> = [("uid-a".to_owned(), agent)].into();
+    assert_eq!(linked(&full, &policy, &agents), (true, Reason::Linked));
+    assert_eq!(target(&full, found(&policy), &agents).phase, TargetPhase::Pending);
 }

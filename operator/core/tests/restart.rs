@@ -68,6 +68,7 @@ fn link(name: &str, app: &App) -> PodLink {
         linked: false,
         reason: app.reason,
         cause: String::new(),
+        has_agent: true,
     }
 }
 

@@ -15,6 +15,6 @@ mod user;
 pub use facts::AgentFacts;
 pub use id::{AgentId, PodId};
 pub use plan::{Offer, plan, unnamed};
-pub use presence::{Container, Presence, Terms, World, presence};
+pub use presence::{Container, Presence, Terms, World, at_limit, has_agent, presence};
 pub use skip::Skip;
 pub use user::{AgentUser, PodSecurity, agent_user};

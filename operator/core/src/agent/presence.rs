@@ -4,13 +4,13 @@
 //! reports ─────────────────────────────────────► Answers
 //! injected, has not reported ──────────────────► Comes
 //! neither ─ may a session attach one? ─┬─ yes ─► CanBeAttached, or Attached already
-//!                                      └─ no ──► Never(why)
+//!                                      └─ no, or it had too many ──► Never(why)
 //! ```
 
 use std::collections::HashMap;
 
 use fleetprof_crds::policy::{AgentMode, ExistingPods};
-use fleetprof_crds::{ProfilingPolicySpec, Reason};
+use fleetprof_crds::{ProfilingPolicySpec, Reason, names};
 use jiff::Timestamp;
 
 use super::{AgentFacts, AgentUser, PodSecurity, Skip, agent_user};
@@ -103,21 +103,47 @@ fn without_agent<'a>(
     refusal: Option<Skip>,
 ) -> Result<Presence<'a>, Skip> {
     let lacks = may_attach(pod, world.policy, refusal)?;
-    let is_there = |a: &AgentContainer| {
-        a.name == container.attached_as
-            || (a.state == AgentContainerState::Running && a.target == container.name)
-    };
-    if pod.attached.iter().any(is_there) {
+    if pod.attached.iter().any(|a| a.name == container.attached_as || runs_beside(a, container.name)) {
         return Ok(Presence::Attached { lacks });
     }
     if world.attach_disabled {
         return Err(Skip::new(Reason::AttachDisabled, format!("the pod has no agent ({lacks})")));
+    }
+    if pod.attached.len() >= names::MAX_ATTACHED {
+        return Err(Skip::new(Reason::AttachLimit, at_limit(pod)));
     }
     let image = world.policy.map_or(Ok(&*world.images.default), |terms| world.images.of(terms.spec));
     let image = image
         .map_err(|cause| Skip::new(Reason::ImageNotAllowed, format!("the policy's agent.image: {cause}")))?;
     let runs_as = pod.container(container.name).map(|c| c.user).unwrap_or_default();
     Ok(Presence::CanBeAttached { user: agent_user(container.name, runs_as, world.level)?, image, lacks })
+}
+
+/// Whether a container of a pod has an agent, so that a session need not attach one. Until every agent has had the
+/// time to report, which `settled` tells, one that runs counts as well.
+#[must_use]
+pub fn has_agent(
+    pod: &PodFacts,
+    container: &str,
+    agents: &HashMap<String, AgentFacts>,
+    settled: bool,
+) -> bool {
+    let id = pod.container(container).map_or("", |c| c.id.as_str());
+    pod.sidecar.is_some()
+        || agents.get(&pod.uid).is_some_and(|agents| agents.see(id))
+        || (!settled && pod.attached.iter().any(|agent| runs_beside(agent, container)))
+}
+
+/// Whether an attached agent runs that was attached to this container.
+fn runs_beside(agent: &AgentContainer, container: &str) -> bool {
+    agent.state == AgentContainerState::Running && agent.target == container
+}
+
+/// What is said of a pod that has no agent and may have no more attached, as a part of a sentence.
+#[must_use]
+pub fn at_limit(pod: &PodFacts) -> String {
+    let (had, most) = (pod.attached.len(), names::MAX_ATTACHED);
+    format!("the pod {} had {had} agents attached, and may have {most} in its lifetime", pod.name)
 }
 
 /// Why the pod has no sidecar, where a session may attach an agent nevertheless.

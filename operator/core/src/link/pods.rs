@@ -6,7 +6,7 @@ use fleetprof_crds::{Reason, names};
 use jiff::SignedDuration;
 
 use super::Observed;
-use crate::agent::{Container, Presence, Terms, World, presence};
+use crate::agent::{Container, Presence, Terms, World, at_limit, has_agent, presence};
 use crate::pod::{AgentContainerState, PodFacts};
 use crate::selector;
 use crate::text::cut;
@@ -28,6 +28,8 @@ pub struct PodLink {
     pub reason: Reason,
     /// What a person has to know beside the reason; empty where the reason says it all.
     pub cause: String,
+    /// It has an agent, or gets one by itself: no session has to attach one.
+    pub has_agent: bool,
 }
 
 /// Every pod that the policy selects and that has not ended, with what holds for it.
@@ -42,7 +44,9 @@ pub fn pods(policy: &PolicyView, observed: &Observed) -> Vec<PodLink> {
             let container =
                 pod.choose("", &policy.spec.containers).map(|c| c.name.to_string()).unwrap_or_default();
             let (linked, reason) = judge(policy, pod, &container, observed);
-            PodLink { pod: pod.clone(), container, linked, reason, cause: cause(pod, reason, observed) }
+            let cause = cause(pod, reason, observed);
+            let has_agent = has_agent(pod, &container, observed.agents, observed.settled);
+            PodLink { pod: pod.clone(), container, linked, reason, cause, has_agent }
         })
         .collect()
 }
@@ -90,17 +94,18 @@ fn by_agent(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Obs
 
 /// The object and the rule that keep the agent out: the reason is the same for all of them.
 fn cause(pod: &PodFacts, reason: Reason, observed: &Observed) -> String {
-    let skip = || (observed.refusal)(pod, &observed.policies).filter(|skip| skip.reason == reason);
-    if reason == Reason::AgentImageFailed {
-        return format!(
+    let refusal = || (observed.refusal)(pod, &observed.policies).filter(|skip| skip.reason == reason);
+    let cause = match reason {
+        Reason::ResourcesConflict | Reason::InjectionRefused => refusal().map(|skip| skip.cause),
+        Reason::AgentImageFailed => Some(format!(
             "the pod {} does not start: the kubelet cannot start its container {}",
             pod.name,
             names::SIDECAR_NAME
-        );
-    }
-    let told = matches!(reason, Reason::ResourcesConflict | Reason::InjectionRefused);
-    let skip = told.then(skip).flatten();
-    skip.map(|skip| cut(&skip.cause, names::MAX_LINK_MESSAGE)).unwrap_or_default()
+        )),
+        Reason::AttachLimit => Some(at_limit(pod)),
+        _ => None,
+    };
+    cause.map(|cause| cut(&cause, names::MAX_LINK_MESSAGE)).unwrap_or_default()
 }
 
 fn is_starting(pod: &PodFacts, sidecar: &AgentContainerState, observed: &Observed) -> bool {

@@ -47,6 +47,7 @@ fn link(pod: &str, app: &str) -> PodLink {
         linked: true,
         reason: Reason::Linked,
         cause: String::new(),
+        has_agent: true,
     }
 }
 
