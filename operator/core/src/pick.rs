@@ -17,7 +17,15 @@ pub struct Candidate {
     pub pod_uid: String,
     /// Workload of the pod.
     pub workload: Workload,
+    /// It has an agent; to others one has to be attached.
+    pub has_agent: bool,
 }
+
+/// Of this many turns of a workload, one goes to a pod to which an agent has to be attached.
+const ATTACH_EVERY: u64 = 8;
+
+/// A pod of a workload, and whether it has an agent.
+type Pod<'c> = (&'c str, bool);
 
 /// Picks `replicas` pods of each workload and at most `max_targets` in total, as pod UIDs.
 ///
@@ -26,6 +34,10 @@ pub struct Candidate {
 /// rotate in the same way, and the pods of a workload advance whenever it was picked. If `max_targets` is
 /// lower than `replicas`, it is used as the step: otherwise pods cut off by the limit would count as picked
 /// and never be profiled.
+///
+/// Where only some pods of a workload have an agent, these rotate among themselves, so that few agents are
+/// attached; every [`ATTACH_EVERY`]th turn the next pod of all is picked. An agent that was attached stays, so
+/// in the end all pods have one, and rotate.
 ///
 /// Nothing is remembered, so pods that come and go move the others by a place: now and then one loses its
 /// turn, and has it in the next cycle.
@@ -38,11 +50,11 @@ pub fn pick(
     max_targets: usize,
 ) -> Vec<String> {
     let replicas = replicas.min(max_targets.max(1));
-    let mut by_workload: BTreeMap<&Workload, Vec<&str>> = BTreeMap::new();
+    let mut by_workload: BTreeMap<&Workload, Vec<Pod>> = BTreeMap::new();
     for c in candidates {
-        by_workload.entry(&c.workload).or_default().push(&c.pod_uid);
+        by_workload.entry(&c.workload).or_default().push((&c.pod_uid, c.has_agent));
     }
-    let mut workloads: Vec<(u64, Vec<&str>)> = by_workload
+    let mut workloads: Vec<(u64, Vec<Pod>)> = by_workload
         .into_iter()
         .map(|(workload, pods)| (hash(&[seed, &workload.kind, &workload.name]), pods))
         .collect();
@@ -72,11 +84,38 @@ fn start(round: u64, len: usize, step: usize) -> usize {
 }
 
 /// The pods to pick.
-fn next(seed: &str, turn: u64, mut pods: Vec<&str>, replicas: usize) -> Vec<String> {
-    pods.sort_by_cached_key(|uid| (hash(&[seed, uid]), *uid));
-    pods.dedup();
+fn next(seed: &str, turn: u64, mut pods: Vec<Pod>, replicas: usize) -> Vec<String> {
+    pods.sort_by_cached_key(|(uid, _)| (hash(&[seed, uid]), *uid));
+    pods.dedup_by_key(|(uid, _)| *uid);
+    let (with, without): (Vec<Pod>, Vec<Pod>) = pods.iter().partition(|(_, has_agent)| *has_agent);
+    let order = if with.is_empty() || without.is_empty() {
+        rotated(&pods, turn, replicas)
+    } else if turn.is_multiple_of(ATTACH_EVERY) {
+        rotated(&pods, turn / ATTACH_EVERY, replicas)
+    } else {
+        let missing = replicas.saturating_sub(with.len()).max(1);
+        let rest = rotated(&without, turn / ATTACH_EVERY, missing);
+        rotated(&with, turn, replicas).into_iter().chain(rest).collect()
+    };
+    order.into_iter().take(replicas).map(|(uid, _)| uid.to_owned()).collect()
+}
+
+/// All pods, those whose turn it is first.
+fn rotated<'c>(pods: &[Pod<'c>], turn: u64, replicas: usize) -> Vec<Pod<'c>> {
     let start = start(turn, pods.len(), replicas);
-    pods.iter().cycle().skip(start).take(replicas.min(pods.len())).map(|uid| (*uid).to_owned()).collect()
+    pods.iter().cycle().skip(start).take(pods.len()).copied().collect()
+}
+
+/// The candidates of a pick outside of a schedule: those to whom an agent would have to be attached are left out
+/// where `replicas` others of their workload have one.
+#[must_use]
+pub fn with_agents_first(candidates: Vec<Candidate>, replicas: usize) -> Vec<Candidate> {
+    let mut ready: BTreeMap<Workload, usize> = BTreeMap::new();
+    for candidate in candidates.iter().filter(|c| c.has_agent) {
+        *ready.entry(candidate.workload.clone()).or_default() += 1;
+    }
+    let enough = |c: &Candidate| ready.get(&c.workload).is_some_and(|n| *n >= replicas);
+    candidates.into_iter().filter(|c| c.has_agent || !enough(c)).collect()
 }
 
 /// Maximum number of targets of a round among `pods` pods: `maxTargets`, and no more than `percent` of them.
@@ -100,9 +139,17 @@ mod tests {
                 (0..pods).map(move |p| Candidate {
                     pod_uid: format!("{w}-{p}"),
                     workload: Workload { kind: "Deployment".into(), name: format!("app{w}") },
+                    has_agent: true,
                 })
             })
             .collect()
+    }
+
+    /// A workload of so many pods, of which so many have an agent.
+    fn partly(pods: usize, with: usize) -> Vec<Candidate> {
+        let mut all = candidates(1, pods);
+        all.iter_mut().skip(with).for_each(|candidate| candidate.has_agent = false);
+        all
     }
 
     proptest! {
@@ -155,6 +202,36 @@ mod tests {
             prop_assert_eq!(picked.len(), max.min(workloads * replicas.min(pods)));
         }
 
+        /// In all rounds but each eighth, an agent is attached only where those that have one are too few.
+        #[test]
+        fn pods_with_an_agent_are_picked_first(pods in 1usize..30, with in 0usize..30, replicas in 1usize..8, round: u64) {
+            prop_assume!(!round.is_multiple_of(ATTACH_EVERY));
+            let all = partly(pods, with);
+            let picked = pick("p", round, &all, replicas, 1000);
+            let attached = picked.iter().filter(|uid| all.iter().any(|c| c.pod_uid == **uid && !c.has_agent)).count();
+            prop_assert_eq!(attached, replicas.min(pods).saturating_sub(with.min(pods)));
+            prop_assert_eq!(picked.iter().collect::<HashSet<_>>().len(), replicas.min(pods));
+        }
+
+        /// Also the pods that never get an agent.
+        #[test]
+        fn every_pod_has_its_turn_where_only_some_have_an_agent(pods in 1usize..40, with in 0usize..40, replicas in 1usize..4, first in 0u64..1_000_000) {
+            let all = partly(pods, with);
+            let rounds = ATTACH_EVERY * (cycle(pods, replicas) + 1);
+            let seen: HashSet<String> = (first..first + rounds).flat_map(|r| pick("p", r, &all, replicas, 1000)).collect();
+            prop_assert_eq!(seen.len(), pods);
+        }
+
+        /// Outside of a schedule nobody gets an agent while there are others; all that were asked for are picked.
+        #[test]
+        fn a_pick_outside_of_a_schedule_attaches_as_few_agents_as_it_can(pods in 1usize..30, with in 0usize..30, replicas in 1usize..8, round: u64) {
+            let all = with_agents_first(partly(pods, with), replicas);
+            let picked: HashSet<String> = pick("p", round, &all, replicas, 1000).into_iter().collect();
+            prop_assert_eq!(picked.len(), replicas.min(pods));
+            let attached = all.iter().filter(|c| !c.has_agent && picked.contains(&c.pod_uid)).count();
+            prop_assert!(with < replicas.min(pods) || attached == 0);
+        }
+
         #[test]
         fn the_pick_does_not_depend_on_the_order_of_pods(round: u64) {
             let mut all = candidates(3, 7);
@@ -186,7 +263,8 @@ mod tests {
                     let scaled = 490 + usize::try_from(chance("to", round, 21)).unwrap();
                     let workload = pods[0].workload.clone();
                     while pods.len() < scaled {
-                        pods.push(Candidate { pod_uid: format!("more-{round}-{}", pods.len()), workload: workload.clone() });
+                        let pod_uid = format!("more-{round}-{}", pods.len());
+                        pods.push(Candidate { pod_uid, workload: workload.clone(), has_agent: true });
                     }
                     pods.truncate(scaled);
                 }

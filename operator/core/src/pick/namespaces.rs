@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Candidate, cycle, next, start};
+use super::{Candidate, Pod, cycle, next, start};
 use crate::hash::hash;
 
 /// A namespace with its workloads and their pods, in the order of their turns.
 struct Namespace<'c> {
-    workloads: Vec<Vec<&'c str>>,
+    workloads: Vec<Vec<Pod<'c>>>,
     /// The workload that goes first in this round.
     first: usize,
     /// How many times each workload was picked before.
@@ -30,7 +30,7 @@ pub fn pick_by_namespace(
 ) -> Vec<String> {
     let replicas = replicas.min(max_targets.max(1));
     let per_round = max_targets.div_euclid(replicas.max(1)).max(1);
-    let mut ordered: Vec<(u64, &str, Vec<Vec<&str>>)> = namespaces
+    let mut ordered: Vec<(u64, &str, Vec<Vec<Pod>>)> = namespaces
         .iter()
         .map(|(name, candidates)| (hash(&[seed, name]), *name, workloads(seed, name, candidates)))
         .collect();
@@ -50,7 +50,7 @@ pub fn pick_by_namespace(
 
 impl<'c> Namespace<'c> {
     /// How it stands after so many turns, in each of which at least `level` of its workloads were picked.
-    fn at(workloads: Vec<Vec<&'c str>>, turn: u64, level: usize) -> Self {
+    fn at(workloads: Vec<Vec<Pod<'c>>>, turn: u64, level: usize) -> Self {
         let count = workloads.len();
         if count <= level {
             return Self { workloads, first: 0, turn };
@@ -59,19 +59,19 @@ impl<'c> Namespace<'c> {
     }
 
     /// The workload that is picked after `n` others of the namespace.
-    fn nth(&self, n: usize) -> Option<&Vec<&'c str>> {
+    fn nth(&self, n: usize) -> Option<&Vec<Pod<'c>>> {
         let count = self.workloads.len();
         (n < count).then(|| self.workloads.get((self.first + n) % count)).flatten()
     }
 }
 
 /// The pods of each workload, workloads in the order of their hashes.
-fn workloads<'c>(seed: &str, namespace: &str, candidates: &'c [Candidate]) -> Vec<Vec<&'c str>> {
-    let mut by_workload: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+fn workloads<'c>(seed: &str, namespace: &str, candidates: &'c [Candidate]) -> Vec<Vec<Pod<'c>>> {
+    let mut by_workload: BTreeMap<_, Vec<Pod>> = BTreeMap::new();
     for candidate in candidates {
         let workload = &candidate.workload;
         let place = hash(&[seed, namespace, &workload.kind, &workload.name]);
-        by_workload.entry((place, workload)).or_default().push(&candidate.pod_uid);
+        by_workload.entry((place, workload)).or_default().push((&candidate.pod_uid, candidate.has_agent));
     }
     by_workload.into_values().collect()
 }
@@ -101,6 +101,7 @@ mod tests {
             let candidate = move |(w, p)| Candidate {
                 pod_uid: format!("{name}-{w}-{p}"),
                 workload: Workload { kind: "Deployment".into(), name: format!("app{w}") },
+                has_agent: true,
             };
             (name, all.map(candidate).collect())
         };

@@ -132,7 +132,8 @@ fn picked<'l>(
     let linked = || links.iter().filter(|l| l.linked && !left_out.contains(&*l.pod.namespace));
     let mut candidates: BTreeMap<&str, Vec<Candidate>> = BTreeMap::new();
     for link in linked() {
-        let candidate = Candidate { pod_uid: link.pod.uid.clone(), workload: (*link.pod.workload).clone() };
+        let (pod_uid, workload) = (link.pod.uid.clone(), (*link.pod.workload).clone());
+        let candidate = Candidate { pod_uid, workload, has_agent: link.has_agent };
         candidates.entry(&link.pod.namespace).or_default().push(candidate);
     }
     let sampling = &policy.spec.sampling;

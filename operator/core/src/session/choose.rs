@@ -10,8 +10,9 @@ use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
 use fleetprof_crds::{ProfileSession, Reason, names};
 
 use super::observed::{Observed, PolicyFacts};
+use crate::agent::has_agent;
 use crate::hash::{hash, short_name};
-use crate::pick::{Candidate, most_of, pick};
+use crate::pick::{Candidate, most_of, pick, with_agents_first};
 use crate::pod::{ContainerFacts, OptOut, PodFacts, Workload};
 use crate::selector;
 use crate::text::advised;
@@ -143,11 +144,28 @@ fn live_picks(session: &ProfileSession, observed: &Observed, live: &[Arc<PodFact
     let replicas =
         if explicit { usize::MAX } else { usize::try_from(sampling.replicas_per_workload).unwrap_or(1) };
     let max = if explicit { names::MAX_TARGETS } else { most(session, &sampling, live.len()) };
-    let candidates: Vec<Candidate> =
-        live.iter().map(|p| Candidate { pod_uid: p.uid.clone(), workload: (*p.workload).clone() }).collect();
+    let candidates = live.iter().map(|pod| candidate(session, observed, pod)).collect();
+    let candidates = match session.spec.trigger {
+        Trigger::Schedule => candidates,
+        _ => with_agents_first(candidates, replicas),
+    };
     let picked: HashSet<String> =
         pick(seed, round(session), &candidates, replicas, max).into_iter().collect();
     live.iter().filter(|p| picked.contains(&p.uid)).cloned().collect()
+}
+
+fn candidate(session: &ProfileSession, observed: &Observed, pod: &PodFacts) -> Candidate {
+    let container = pod.choose(&session.spec.container, &containers(observed));
+    let has_agent = container.is_ok_and(|c| has_agent(pod, &c.name, &observed.agents, observed.settled));
+    Candidate { pod_uid: pod.uid.clone(), workload: (*pod.workload).clone(), has_agent }
+}
+
+/// Which containers the session's policy profiles.
+fn containers(observed: &Observed) -> Containers {
+    match &observed.policy {
+        PolicyFacts::Found { spec, .. } => spec.containers.clone(),
+        _ => Containers::default(),
+    }
 }
 
 /// Most targets of a pick among so many pods; a share of them is taken of whole policies alone. A share of 0
@@ -171,11 +189,7 @@ fn round(session: &ProfileSession) -> u64 {
 }
 
 fn target(session: &ProfileSession, observed: &Observed, pod: &PodFacts) -> TargetStatus {
-    let rules = match &observed.policy {
-        PolicyFacts::Found { spec, .. } => spec.containers.clone(),
-        _ => Containers::default(),
-    };
-    let container = match pod.choose(&session.spec.container, &rules) {
+    let container = match pod.choose(&session.spec.container, &containers(observed)) {
         Ok(container) => container,
         Err(why) => {
             let target = TargetStatus { container: session.spec.container.clone(), ..bare(pod) };

@@ -210,3 +210,17 @@ fn what_may_pass_is_tried_until_the_start_deadline_and_the_last_answer_is_told()
     assert_eq!((target.phase, target.reason), (TargetPhase::Failed, Some(Reason::StartDeadlineExceeded)));
     assert!(target.message.contains("too many requests"), "{}", target.message);
 }
+
+#[test]
+fn whoever_asks_for_a_workload_gets_pods_that_have_an_agent() {
+    for name in ["a", "b", "c", "d"] {
+        let spec = json!({"policyRef": {"name": "p"}, "target": {"workload": {"kind": "Deployment", "name": "orders"}}});
+        let mut w = World::new(spec).with_policy(json!({"selector": {}})).with_agent(name);
+        for pod in ["a", "b", "c", "d"].map(pod) {
+            w.observed.pods.push(Arc::new(fleetprof_core::pod::PodFacts { sidecar: None, ..pod }));
+        }
+        w.step();
+        let targets: Vec<&str> = w.status().targets.iter().map(|target| target.pod.as_str()).collect();
+        assert_eq!(targets, [name]);
+    }
+}

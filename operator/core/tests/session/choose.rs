@@ -167,3 +167,25 @@ fn under_a_policy_one_pod_of_each_workload_is_picked() {
     }
     assert_eq!(w.step().status().targets.len(), 1);
 }
+
+#[test]
+fn a_round_goes_to_a_pod_that_has_an_agent_but_each_eighth_to_the_next_one() {
+    let names: Vec<String> = (0..5).map(|n| format!("p{n}")).collect();
+    let picked = |round: u64| {
+        let spec = json!({"policyRef": {"name": "p"}, "trigger": "Schedule"});
+        let mut w = World::new(spec).with_policy(json!({"selector": {}})).with_agent("p3");
+        w.session.metadata.annotations = Some([("fleetprof.dev/round".to_owned(), round.to_string())].into());
+        for name in &names {
+            w.observed.pods.push(Arc::new(PodFacts { sidecar: None, ..pod(name) }));
+        }
+        w.step();
+        let [target] = &w.status().targets[..] else { panic!("{:?}", w.status().targets) };
+        target.pod.clone()
+    };
+    let rounds: Vec<String> = (0..5 * 8).map(picked).collect();
+    let (eighth, others): (Vec<_>, Vec<_>) = rounds.iter().enumerate().partition(|(n, _)| n % 8 == 0);
+    assert!(others.iter().all(|(_, pod)| *pod == "p3"), "{rounds:?}");
+    let mut had_a_turn: Vec<&String> = eighth.into_iter().map(|(_, pod)| pod).collect();
+    had_a_turn.sort();
+    assert_eq!(had_a_turn, names.iter().collect::<Vec<_>>());
+}
