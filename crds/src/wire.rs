@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! agent                                             gateway (the leader)
-//!   POST /v1/enroll     (attached agents: ticket) ──►  bearer credential of this pod
+//!   POST /v1/enroll     (attached agents: ticket, later their credential) ──►  bearer credential of this pod
 //!   POST /v1/heartbeat  Heartbeat                 ──►  HeartbeatReply
 //!   GET  /v1/orders?wait=25&agent=INSTANCE        ──►  OrderList (long poll; level-based: every open order, each time)
 //!   PUT  /v1/captures/{capture}/{kind}/slices/{seq}  ►  SliceReply (gzip pprof; idempotent)
@@ -60,7 +60,8 @@ pub enum AgentMode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Enroll {
-    /// The ticket from the container's environment: valid once, for minutes, from this pod's address.
+    /// The ticket from the container's environment: valid once, for minutes, from this pod's address. Or the
+    /// credential that is to be renewed, where the gateway renews, see [`EnrollReply::renew_after_ms`].
     pub ticket: String,
 }
 
@@ -72,6 +73,10 @@ pub struct EnrollReply {
     pub credential: String,
     /// When it ends, seconds since 1970; enrolment cannot be repeated.
     pub expires_at: i64,
+    /// In how many milliseconds it is to be renewed, by an enrolment with this credential as the ticket.
+    /// Absent where the gateway renews none, as those of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_after_ms: Option<u64>,
 }
 
 /// The report of an agent about itself, the containers of its pod and its captures. Sent every
@@ -97,6 +102,9 @@ pub struct Heartbeat {
     /// are apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_at_ms: Option<i64>,
+    /// The last heartbeat of an attached agent, which ends now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
 }
 
 /// A container as the agent sees it.
@@ -274,6 +282,19 @@ pub struct HeartbeatReply {
     /// The CA certificates to trust from now on (PEM), when they differ from what the agent was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,
+    /// How long an attached agent stays; it holds until another one comes. Absent for other agents, and from
+    /// gateways of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stay: Option<Stay>,
+}
+
+/// How long an attached agent stays in its pod. One that has captures which are not settled stays in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stay {
+    /// Until it has had nothing to do for so long, in milliseconds. Absent: as long as the gateway answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
 }
 
 /// Lines that a trigger waits for, in % as in [`ContainerReport`].

@@ -55,6 +55,12 @@ pub fn gateway(metrics: ConnectionMetrics, files: u64, memory: Option<u64>) -> L
     }
 }
 
+/// How many agents the gateway's connections are enough for.
+#[must_use]
+pub fn agents(gateway: &Limits) -> usize {
+    usize::try_from(gateway.proven.all / 2).map_or(MAX_AGENTS, |agents| agents.min(MAX_AGENTS))
+}
+
 /// For the API server, which passes on reads of profiles. It names its caller in headers, one for each group.
 #[must_use]
 pub fn read_api(metrics: ConnectionMetrics) -> Limits {
@@ -150,6 +156,7 @@ mod tests {
         for (files, memory, wanted) in cases {
             let limits = gateway(metrics(), files, memory.map(|mib| mib * MIB));
             assert_eq!((limits.unproven.all, limits.proven.all), wanted, "{files} {memory:?}");
+            assert_eq!(agents(&limits), usize::try_from(wanted.1 / 2).unwrap(), "each has two");
         }
     }
 

@@ -195,6 +195,13 @@ impl PodFacts {
         })
     }
 
+    /// Whether an address is one of the pod's, in any notation.
+    #[must_use]
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.ips.iter().any(|ip| ip.to_canonical() == address)
+    }
+
     /// Whether the pod is opted out by its label, or without one by that of its namespace.
     #[must_use]
     pub fn opted_out(&self, namespace_labels: Option<&BTreeMap<String, String>>) -> bool {

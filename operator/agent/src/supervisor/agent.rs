@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fleetprof_crds::wire::{
     AgentMode, CaptureReport, CaptureState, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, MAX_SLICES,
-    Order, PROTOCOL, Problem, SliceId, Watch,
+    Order, PROTOCOL, Problem, SliceId, Stay, Watch,
 };
 use fleetprof_crds::{Reason, names};
 use tokio::sync::{Mutex, Notify, watch};
@@ -19,15 +19,13 @@ use super::observe::Observer;
 use super::run_worker;
 use super::settings::Settings;
 use super::spool::{KEPT, MAX_CA_BYTES, Outcome, Record, Spool};
+use super::stay::{ABANDONED, Idle};
 use super::usage::Node;
 use crate::capture::protocol::{Cover, Event, SliceWritten, Started, bounded};
 use crate::proc::ProcTree;
 
 /// The shortest time between two heartbeats of an agent whose container stays over a line.
 pub const HOT: Duration = Duration::from_secs(9);
-/// A capture that nobody has settled for this long is forgotten: results are waited for 24 h.
-const ABANDONED: Duration = Duration::from_secs(26 * 3600);
-
 /// The agent.
 pub struct Agent {
     /// What it was told at its start.
@@ -64,6 +62,10 @@ pub struct Agent {
     pub shutdown: watch::Sender<bool>,
     /// When there was something to do last.
     pub last_work: Cell<Instant>,
+    /// When the gateway answered a heartbeat last.
+    pub last_answer: Cell<Instant>,
+    /// How long it may stay without work, as the gateway said last.
+    pub stay: Cell<Option<Stay>>,
 }
 
 impl Agent {
@@ -315,6 +317,7 @@ impl Agent {
             containers,
             captures,
             sent_at_ms: Some(milliseconds()),
+            leaving: false,
         };
         // The oldest captures come first and are settled first, so the newest can wait for the next
         // heartbeat.
@@ -324,10 +327,22 @@ impl Agent {
         heartbeat
     }
 
+    /// What decides on how long it stays without work.
+    pub fn idle(&self) -> Idle {
+        Idle {
+            work: self.last_work.get().elapsed(),
+            answer: self.last_answer.get().elapsed(),
+            told: self.stay.get(),
+            idle_exit: self.settings.idle_exit(),
+        }
+    }
+
     /// Takes in the gateway's answer.
     pub fn heard(&self, reply: &HeartbeatReply) {
         reply.settled.iter().for_each(|capture| self.settle(capture));
         self.watch.set(reply.watch);
+        self.last_answer.set(Instant::now());
+        self.stay.set(reply.stay.or(self.stay.get()));
         self.hot.set(HOT.max(Duration::from_millis(reply.next_ms.min(300_000) / 3)));
         let Some(ca) = reply.ca_bundle.as_deref().filter(|ca| ca.len() <= MAX_CA_BYTES) else { return };
         match self.gateway.trust(ca) {

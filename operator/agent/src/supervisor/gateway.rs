@@ -25,6 +25,7 @@ use rustls_pki_types::pem::PemObject;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use super::agent::chance;
 use super::credential::{Credential, CredentialError};
 use super::spool::hex;
 use crate::capture::protocol::bounded;
@@ -153,7 +154,7 @@ impl Gateway {
         digest: Option<&str>,
         limit: Duration,
     ) -> Result<Bytes, CallError> {
-        let bearer = self.credential.bearer(|enroll| self.enroll(enroll)).await?;
+        let bearer = self.credential.bearer(|enroll| self.enroll(enroll), chance()).await?;
         let result = self.call(method, path, body, digest, Some(&bearer), limit).await;
         if matches!(result, Err(CallError::Refused { status: 401, .. })) {
             self.credential.refused(&bearer);

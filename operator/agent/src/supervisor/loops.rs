@@ -26,6 +26,8 @@ const TOO_SOON: Duration = Duration::from_secs(1);
 const UNKNOWN_FOR: Duration = Duration::from_secs(600);
 /// How long an upload of a capture that the gateway does not know is put off.
 const UNKNOWN_AGAIN: Duration = Duration::from_secs(15);
+/// When an agent that is let in no more asks again while it has something to lose.
+const REFUSED_AGAIN: Duration = Duration::from_secs(30);
 /// Most orders that are looked at.
 const MAX_ORDERS: usize = 256;
 
@@ -41,7 +43,10 @@ pub async fn heartbeats(agent: Rc<Agent>) -> anyhow::Error {
                 agent.heard(&reply);
                 heartbeat_interval(reply.next_ms, chance())
             }
-            Err(CallError::Credential(never @ CredentialError::Never(_))) => return never.into(),
+            Err(CallError::Credential(never @ CredentialError::Never(_))) => match refused(&agent) {
+                Some(pause) => pause,
+                None => return never.into(),
+            },
             Err(error) => failed("heartbeat failed", &mut backoff, &error),
         };
         let next = Instant::now() + pause;
@@ -102,7 +107,10 @@ pub async fn orders(agent: Rc<Agent>) -> anyhow::Error {
                     tokio::time::sleep(TOO_SOON).await;
                 }
             }
-            Err(CallError::Credential(never @ CredentialError::Never(_))) => return never.into(),
+            Err(CallError::Credential(never @ CredentialError::Never(_))) => match refused(&agent) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return never.into(),
+            },
             Err(error) => {
                 have = None;
                 // Perhaps a leader that has not seen this agent: it gives orders to those alone whose
@@ -177,6 +185,12 @@ async fn upload(agent: &Agent, capture: &str, slice: SliceId) -> Option<CallErro
         Verdict::Again(error) => return Some(error),
     }
     None
+}
+
+/// The gateway lets the agent in no more. While a worker runs or slices wait, when to ask again: whatever made it
+/// say so may be put right, and results are waited for; `None` where there is nothing to lose.
+fn refused(agent: &Agent) -> Option<Duration> {
+    (!agent.captures.borrow().is_idle()).then_some(REFUSED_AGAIN)
 }
 
 fn put_off(agent: &Agent, capture: &str) -> Duration {

@@ -6,7 +6,7 @@
 //! gateway ◄─ heartbeats ◄───────── captures (table) ◄─ events ─────┘        │ slices
 //!         ◄─ uploads ◄──────────── spool (records, slices) ◄────────────────┘
 //! ```
-//! Decisions are pure: [`captures`], [`choose`], [`outcome`], [`backoff`], [`usage`]. What is in
+//! Decisions are pure: [`captures`], [`choose`], [`outcome`], [`backoff`], [`stay`], [`usage`]. What is in
 //! the spool decides what happens after a crash: a record is synced before its worker starts, and a slice is
 //! removed after it is stored.
 
@@ -24,6 +24,7 @@ pub mod outcome;
 mod run_worker;
 mod settings;
 mod spool;
+pub mod stay;
 pub mod usage;
 
 use std::cell::{Cell, RefCell};
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use fleetprof_crds::wire::AgentMode;
+use fleetprof_crds::wire::{AgentMode, Heartbeat};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::LocalSet;
@@ -47,8 +48,10 @@ use spool::Spool;
 
 /// How long a worker may end and slices may be uploaded after SIGTERM.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// How often an attached agent looks whether it may leave.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
-/// Runs the agent until SIGTERM or SIGINT or, attached, until it has been idle for long enough.
+/// Runs the agent until SIGTERM or SIGINT or, attached, until it may not stay any longer.
 pub fn run(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     // The one blocking thread resolves names; it ends when it is idle.
@@ -71,28 +74,36 @@ async fn serve(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> 
         version = env!("CARGO_PKG_VERSION"),
         "agent runs"
     );
-    let mut loops = tokio::task::JoinSet::new();
-    loops.spawn_local(loops::heartbeats(Rc::clone(&agent)));
-    loops.spawn_local(loops::orders(Rc::clone(&agent)));
-    loops.spawn_local(loops::levels(Rc::clone(&agent)));
-    loops.spawn_local(loops::uploads(Rc::clone(&agent)));
-    loops.spawn_local(loops::deadlines(Rc::clone(&agent)));
-    let why = tokio::select! {
-        _ = terminate.recv() => "received SIGTERM",
-        _ = interrupt.recv() => "received SIGINT",
-        () = idle_for_long(&agent) => "idle",
-        Some(ended) = loops.join_next() => return Err(ended.unwrap_or_else(|e| anyhow::anyhow!("a task of \
-                                                                                                the agent \
-                                                                                                ended: \
-                                                                                                {e}"))),
+    let mut loops = start(&agent);
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ok("received SIGTERM"),
+        _ = interrupt.recv() => Ok("received SIGINT"),
+        why = may_leave(&agent) => Ok(why),
+        Some(ended) = loops.join_next() => Err(ended.unwrap_or_else(broken)),
     };
-    tracing::info!(why, "agent shutting down");
+    tracing::info!(why = ended.as_ref().ok(), "agent shutting down");
+    // The loops that are left upload what waits.
     take_leave(&agent).await;
     if mode == AgentMode::Ephemeral {
         // An ephemeral container is never restarted.
         agent.spool.remove();
     }
-    Ok(ExitCode::SUCCESS)
+    ended.map(|_| ExitCode::SUCCESS)
+}
+
+/// Starts what the agent does all day; whatever ends, ends the agent.
+fn start(agent: &Rc<Agent>) -> tokio::task::JoinSet<anyhow::Error> {
+    let mut loops = tokio::task::JoinSet::new();
+    loops.spawn_local(loops::heartbeats(Rc::clone(agent)));
+    loops.spawn_local(loops::orders(Rc::clone(agent)));
+    loops.spawn_local(loops::levels(Rc::clone(agent)));
+    loops.spawn_local(loops::uploads(Rc::clone(agent)));
+    loops.spawn_local(loops::deadlines(Rc::clone(agent)));
+    loops
+}
+
+fn broken(error: tokio::task::JoinError) -> anyhow::Error {
+    anyhow::anyhow!("a task of the agent ended: {error}")
 }
 
 fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
@@ -128,6 +139,8 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
         upload: Notify::new(),
         shutdown: watch::Sender::new(false),
         last_work: Cell::new(Instant::now()),
+        last_answer: Cell::new(Instant::now()),
+        stay: Cell::new(None),
         settings,
     })
 }
@@ -143,23 +156,20 @@ fn gateway(settings: &Settings, spool: &Spool, credential: Credential) -> anyhow
     Ok(gateway)
 }
 
-/// Returns once an attached agent has had nothing to do for [`Settings::idle_exit`]; a sidecar stays with its
-/// pod.
-async fn idle_for_long(agent: &Agent) {
+/// Returns once an attached agent may leave, and says why; a sidecar stays with its pod.
+async fn may_leave(agent: &Agent) -> &'static str {
     if agent.mode == AgentMode::Sidecar {
         return std::future::pending().await;
     }
-    let limit = agent.settings.idle_exit();
     loop {
-        let left = limit.saturating_sub(agent.last_work.get().elapsed());
-        let busy = agent.captures.borrow().live().next().is_some();
-        match (left.is_zero(), busy) {
-            (true, false) => return,
-            (true, true) => {
-                tokio::time::sleep(limit.clamp(Duration::from_secs(1), Duration::from_secs(30))).await
-            }
-            (false, _) => tokio::time::sleep(left).await,
+        let left = stay::left(&agent.idle());
+        let is_busy = agent.captures.borrow().live().next().is_some();
+        if left.is_zero() && !is_busy {
+            return "no work";
         }
+        let pause = if is_busy { agent.settings.idle_exit() } else { left };
+        // What the gateway says may change meanwhile.
+        tokio::time::sleep(pause.clamp(Duration::from_secs(1), LOOK_AGAIN)).await;
     }
 }
 
@@ -171,8 +181,9 @@ async fn take_leave(agent: &Agent) {
         while !agent.captures.borrow().is_idle() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let heartbeat = agent.heartbeat().await;
-        if agent.captures.borrow().live().next().is_some() {
+        let leaving = agent.mode == AgentMode::Ephemeral;
+        let heartbeat = Heartbeat { leaving, ..agent.heartbeat().await };
+        if leaving || agent.captures.borrow().live().next().is_some() {
             let _ = agent.gateway.heartbeat(&heartbeat).await;
         }
     };

@@ -36,7 +36,7 @@ pub struct Settings {
     /// Maximum size of slices in the spool, in bytes.
     #[arg(long, env = "FLEETPROF_SPOOL_LIMIT", default_value_t = 64 * 1024 * 1024)]
     pub spool_limit: u64,
-    /// Idle time after which an attached agent exits.
+    /// Idle time after which an attached agent exits that no gateway tells how long to stay.
     #[arg(long, env = "FLEETPROF_IDLE_EXIT", default_value = "2h")]
     pub idle_exit: fleetprof_crds::Duration,
     /// Worker executable; defaults to this program.

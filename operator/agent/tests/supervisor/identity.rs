@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use fleetprof_crds::wire::{AgentMode, CaptureState};
+use fleetprof_crds::wire::{AgentMode, CaptureState, Stay};
+use nix::sys::signal::Signal;
 use rustls::AlertDescription;
 
-use super::support::{Agent, Authority, FakeGateway, Scratch, Sleeper, TOKEN, order};
+use super::support::{Agent, Authority, FakeGateway, Fault, Scratch, Sleeper, TOKEN, order};
 
 const TICKET: &str = "ticket-for-the-pod";
 
@@ -41,6 +42,69 @@ fn an_attached_agent_that_is_refused_for_good_ends_with_a_sentence() {
     let without = Agent::start("attached", &scratch, &gateway, &[]);
     assert_eq!(without.end(Duration::from_secs(5)), Some(1));
     assert!(scratch.log().contains("FLEETPROF_TICKET is not set"));
+}
+
+#[test]
+fn a_credential_is_renewed_before_it_ends_and_after_nobody_could_renew_it_in_time() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    gateway.seen().renew_after_ms = Some(500);
+    let agent = attached(&scratch, &gateway, "2h");
+    gateway.wait("three credentials, one after another", |s| (s.bearers.len() >= 3).then_some(()));
+    {
+        let mut seen = gateway.seen();
+        let shown = [TICKET, "credential-of-the-pod", "credential-of-the-pod-1"];
+        assert_eq!(seen.enrolled[..3], shown, "each is renewed by the one before it");
+        assert_eq!(seen.bearers[..3], [shown[1], shown[2], "credential-of-the-pod-2"]);
+        (seen.refuse_bearers, seen.refuse_enroll) = (true, Some(503));
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    let renewals = {
+        let mut seen = gateway.seen();
+        (seen.refuse_bearers, seen.refuse_enroll, seen.renew_after_ms) = (false, None, Some(3_600_000));
+        seen.enrolled.len()
+    };
+    gateway.wait_for_heartbeats(2);
+    assert!(gateway.seen().enrolled.len() > renewals, "what was refused is renewed, not used on");
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.end(Duration::from_secs(20)), Some(0));
+}
+
+#[test]
+fn unsent_slices_are_kept_while_the_gateway_lets_nobody_in() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    let _target = Sleeper::new(&scratch);
+    scratch.worker("started; slice 0 10; finished 10 false");
+    gateway.seen().faults = vec![Fault::Status(503, Some(2))].into();
+    let agent = attached(&scratch, &gateway, "1s");
+    gateway.order(|o| o.push(order("a")));
+    gateway.wait("an upload that fails", |s| s.attempts.contains_key(&("a".into(), 0)).then_some(()));
+    {
+        let mut seen = gateway.seen();
+        (seen.refuse_bearers, seen.refuse_enroll) = (true, Some(403));
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    {
+        let mut seen = gateway.seen();
+        assert!(seen.slices.is_empty());
+        (seen.refuse_bearers, seen.refuse_enroll, seen.renew_after_ms) = (false, None, Some(3_600_000));
+        seen.enrolled.clear();
+    }
+    gateway.wait("the slice", |s| s.slices.contains_key(&("a".into(), 0)).then_some(()));
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.end(Duration::from_secs(20)), Some(0));
+}
+
+#[test]
+fn an_attached_agent_stays_as_long_as_the_gateway_says_and_takes_its_leave() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    gateway.seen().stay = Some(Stay { idle_ms: None });
+    let agent = attached(&scratch, &gateway, "3s");
+    std::thread::sleep(Duration::from_secs(6));
+    gateway.wait_for_heartbeats(2);
+    assert!(!gateway.seen().heartbeats.last().unwrap().1.leaving);
+    gateway.seen().stay = Some(Stay { idle_ms: Some(0) });
+    assert_eq!(agent.end(Duration::from_secs(60)), Some(0));
+    assert!(gateway.seen().heartbeats.last().unwrap().1.leaving, "nobody has to find out");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! is one that answers, gateways in processes of their own can be another.
 //!
 //! ```text
-//! sessions, policies, triggers ── order, close, watch ──► Agents ◄── the gateway (Fleet)
+//! sessions, policies, triggers ─ order, close, watch, keep ─► Agents ◄── the gateway (Fleet)
 //!               ▲                                           │
 //!               └──── known, serving, settled ◄── changes ──┘
 //! ```
@@ -49,6 +49,9 @@ pub trait Agents: Debug + Send + Sync {
 
     /// Asks the agents of these pods, by uid, to report at once when a line is crossed, until `until`.
     fn watch(&self, lines: Vec<(String, Watch)>, until: Timestamp);
+
+    /// Lets the attached agents of these pods, by uid, stay until `until`, although they have nothing to do.
+    fn keep(&self, pods: Vec<String>, until: Timestamp);
 
     /// Changes from now on.
     fn changes(&self) -> Changes;

@@ -31,7 +31,7 @@ const MAX_PERCENT: i32 = 100_000;
 ///
 /// Ages of captures are counted back from `now`, by this machine's clock, whatever the agent's clock says.
 pub(super) fn heartbeat(beat: Heartbeat, now: Timestamp) -> (Heartbeat, usize) {
-    let Heartbeat { version, protocol, mode, instance, containers, captures, sent_at_ms } = beat;
+    let Heartbeat { version, protocol, mode, instance, containers, captures, sent_at_ms, leaving } = beat;
     let rows = containers.len() + captures.len();
     let containers: Vec<_> =
         containers.into_iter().filter(|row| is_id(&row.id)).take(MAX_ROWS).map(container).collect();
@@ -40,7 +40,7 @@ pub(super) fn heartbeat(beat: Heartbeat, now: Timestamp) -> (Heartbeat, usize) {
     let dropped = rows - containers.len() - captures.len();
     let (version, instance) = (text(&version, MAX_WORD), text(&instance, MAX_WORD));
     let sent_at_ms = sent_at_ms.filter(|ms| Timestamp::from_millisecond(*ms).is_ok());
-    (Heartbeat { version, protocol, mode, instance, containers, captures, sent_at_ms }, dropped)
+    (Heartbeat { version, protocol, mode, instance, containers, captures, sent_at_ms, leaving }, dropped)
 }
 
 /// A capture of a possible name, in a state that this version knows.
@@ -223,6 +223,7 @@ mod tests {
             containers: containers.collect(),
             captures,
             sent_at_ms: Some(i64::MAX),
+            leaving: false,
         };
         let (clean, dropped) = heartbeat(beat, now());
         assert_eq!(clean.sent_at_ms, None);

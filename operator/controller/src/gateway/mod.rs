@@ -3,7 +3,7 @@
 //! ```text
 //!                 ┌ auth    who calls?  TokenReview (sidecar) · credential (attached) ──► PodId
 //! agent ──TLS──►  ├ limits  how much?   per-pod rate · open polls · uploads at once
-//!                 ├ POST /v1/enroll      ticket    ─► credential
+//!                 ├ POST /v1/enroll      ticket, or an old credential ─► credential
 //!                 ├ POST /v1/heartbeat   clean ─► Fleet::heartbeat ─► HeartbeatReply
 //!                 ├ GET  /v1/orders      Fleet::orders (sleeps until the pod's orders change)
 //!                 └ PUT  /v1/captures/…  scope ─► bounded body ─► SliceSink ─► Fleet::note_stored
@@ -40,4 +40,4 @@ pub use fleetprof_core::agent::PodId;
 pub use metrics::GatewayMetrics;
 pub use router::router;
 pub use sink::{SinkError, SliceSink, Stored};
-pub use state::{Clock, GatewayConfig, GatewayState, system_clock};
+pub use state::{Clock, GatewayConfig, GatewayState, PodAddresses, system_clock};

@@ -119,7 +119,9 @@ impl From<TicketError> for Refusal {
         let message = error.to_string();
         match error {
             TicketError::Forged | TicketError::Expired => Self::unauthenticated(message),
-            TicketError::WrongAddress => Self::new(StatusCode::FORBIDDEN, Reason::Unauthenticated, message),
+            TicketError::WrongAddress | TicketError::Moved => {
+                Self::new(StatusCode::FORBIDDEN, Reason::Unauthenticated, message)
+            }
             TicketError::Replayed => Self::new(StatusCode::CONFLICT, Reason::TicketUsed, message),
             TicketError::Busy => Self::busy(&message),
             TicketError::Unwritable => {

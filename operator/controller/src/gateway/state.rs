@@ -14,6 +14,7 @@ use super::refuse::Refusal;
 use super::{Fleet, GatewayMetrics, PodId, SliceSink};
 use crate::server::PeerInfo;
 use crate::tickets::Tickets;
+use crate::watched::Pods;
 
 /// Tells the time; tests bring their own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -24,6 +25,19 @@ pub fn system_clock() -> Clock {
     Arc::new(Timestamp::now)
 }
 
+/// Tells where pods are.
+pub trait PodAddresses: Send + Sync + 'static {
+    /// Whether the pod is there, by its uid, and has this address.
+    fn has_address(&self, pod: &PodId, address: IpAddr) -> bool;
+}
+
+impl PodAddresses for Pods {
+    fn has_address(&self, pod: &PodId, address: IpAddr) -> bool {
+        self.get(&pod.namespace, &pod.uid)
+            .is_some_and(|facts| facts.name == pod.name && facts.has_address(address))
+    }
+}
+
 /// What a gateway is made of.
 pub struct GatewayConfig {
     /// Agents, captures and orders.
@@ -32,6 +46,8 @@ pub struct GatewayConfig {
     pub identify: Arc<dyn Identify>,
     /// Makes and checks the credentials of attached agents.
     pub tickets: Arc<Tickets>,
+    /// Tells whether credentials are renewed.
+    pub pods: Arc<dyn PodAddresses>,
     /// Takes the slices.
     pub sink: Arc<dyn SliceSink>,
     /// Counts.
@@ -49,6 +65,7 @@ pub struct Shared {
     pub(super) fleet: Fleet,
     pub(super) auth: Authenticator,
     pub(super) tickets: Arc<Tickets>,
+    pub(super) pods: Arc<dyn PodAddresses>,
     pub(super) sink: Arc<dyn SliceSink>,
     pub(super) metrics: GatewayMetrics,
     pub(super) limits: Limits,
@@ -59,9 +76,9 @@ impl GatewayState {
     /// A gateway of these parts, with empty caches and limits.
     #[must_use]
     pub fn new(config: GatewayConfig) -> Self {
-        let GatewayConfig { fleet, identify, tickets, sink, metrics, clock } = config;
+        let GatewayConfig { fleet, identify, tickets, pods, sink, metrics, clock } = config;
         let auth = Authenticator::new(identify, tickets.clone());
-        Self(Arc::new(Shared { fleet, auth, tickets, sink, metrics, limits: Limits::default(), clock }))
+        Self(Arc::new(Shared { fleet, auth, tickets, pods, sink, metrics, limits: Limits::default(), clock }))
     }
 
     pub(super) fn now(&self) -> Timestamp {

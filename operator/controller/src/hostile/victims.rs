@@ -30,6 +30,7 @@ use crate::tls::{ClientAuth, TlsMaterial, TlsSource, serve};
 use crate::triggers::credentials::Credentials;
 use crate::triggers::receiver::{self, Receiver};
 use crate::triggers::{Arrival, Memory, Nowhere, Recheck, Rechecked};
+use crate::watched::Pods;
 use crate::webhook::tests::Webhook;
 use crate::{gateway, listeners};
 
@@ -152,6 +153,7 @@ fn gateway_router() -> axum::Router {
         fleet: fleet.clone(),
         identify: Arc::new(Tokens),
         tickets: Arc::new(Tickets::new(&[1; 32])),
+        pods: Arc::new(Pods::default()),
         sink: Arc::new(Discard),
         metrics: GatewayMetrics::register(&mut Registry::default(), &fleet),
         clock: system_clock(),

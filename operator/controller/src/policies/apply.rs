@@ -1,8 +1,11 @@
 //! How does a decision about a policy reach the cluster?
 
+use fleetprof_core::agent::INFORMED;
 use fleetprof_core::policy::Step;
 use fleetprof_core::text::advised;
+use fleetprof_core::time::after;
 use fleetprof_crds::{ProfileSession, Reason, names};
+use jiff::SignedDuration;
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
 
@@ -14,6 +17,10 @@ use crate::watched::PolicyObject;
 
 /// Of this many namespaces that take no session an event tells the reason.
 const TOLD: usize = 5;
+
+/// For how long attached agents are let stay; said again with every look at the policy, every 15 s, or later
+/// where many policies wait.
+const KEEP_FOR: SignedDuration = INFORMED;
 
 /// What came of what was decided.
 pub struct Applied {
@@ -35,6 +42,7 @@ impl Applied {
 /// Does what was decided; whatever fails keeps nothing else from being done.
 pub async fn all<P: PolicyObject>(policy: &P, step: &Step, restart: &Next, context: &Context) -> Applied {
     let view = policy.view();
+    context.agents.keep(step.keep.clone(), after(step.now, KEEP_FOR));
     let triggers = triggers::look(&view, &step.links, step.now, &context.triggers).await.done;
     restart::apply(&view, restart, context).await;
     let deleted = delete(step, context).await;

@@ -34,7 +34,7 @@ use crate::results::Results;
 use crate::settings::RunSettings;
 use crate::tickets::Tickets;
 use crate::tls::TlsSource;
-use crate::watched::{Cache, Namespaces, PolicyObject};
+use crate::watched::{Cache, Namespaces, Pods, PolicyObject};
 use crate::{policies, sessions, triggers};
 
 /// Sessions of schedules and triggers that are reconciled at once.
@@ -72,13 +72,19 @@ pub struct Shared {
     pub results: Results,
     pub tickets: Arc<Tickets>,
     pub tls: TlsSource,
+    pub pods: Pods,
 }
 
 impl Parts {
     /// The parts that the servers work with as well.
     pub fn shared(&self) -> Shared {
-        let Self { fleet, results, tickets, tls, .. } = self;
-        Shared { fleet: fleet.clone(), results: results.clone(), tickets: tickets.clone(), tls: tls.clone() }
+        Shared {
+            fleet: self.fleet.clone(),
+            results: self.results.clone(),
+            tickets: self.tickets.clone(),
+            tls: self.tls.clone(),
+            pods: self.watches.pods.clone(),
+        }
     }
 }
 

@@ -176,18 +176,20 @@ struct Servers {
 impl Servers {
     /// Starts the gateway and the read API, then names this pod as their address.
     async fn start(self, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
-        let Self { client, settings, parts: controllers::Shared { fleet, results, tickets, tls }, metrics } =
-            self;
+        let Self { client, settings, parts, metrics } = self;
+        let controllers::Shared { fleet, results, tickets, tls, pods } = parts;
         let state = GatewayState::new(GatewayConfig {
             fleet: fleet.clone(),
             identify: Arc::new(TokenReviews::new(client.clone())),
             tickets,
+            pods: Arc::new(pods),
             sink: Arc::new(results.clone()),
             metrics: metrics.gateway,
             clock: system_clock(),
         });
         let (files, memory) = (server::raise_files(), server::memory_limit());
         let limits = listeners::gateway(metrics.connections.clone(), files, memory);
+        fleet.set_places(listeners::agents(&limits));
         tasks.spawn(listen(settings.gateway_port, tls.clone(), gateway::router(state), None, limits));
         let front_proxy = FrontProxySource::watch(client.clone());
         let (known, client_auth) = (front_proxy.clone(), front_proxy.client_auth().required());

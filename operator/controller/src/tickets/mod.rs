@@ -1,7 +1,7 @@
 //! How does an attached agent prove which pod it is in? An ephemeral container can mount no new token, so the
 //! leader puts a ticket in its environment: good once, for minutes, from the pod's own address. It is
-//! exchanged for a credential that the agent keeps in memory. Both are signed texts, so any leader can check
-//! them.
+//! exchanged for a credential that the agent keeps in memory, and renews from the same address for as long as
+//! the pod is there. Both are signed texts, so any leader can check them.
 
 mod seal;
 #[cfg(test)]
@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use fleetprof_core::agent::PodId;
+use fleetprof_crds::names;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,11 @@ use crate::sha256::sha256;
 pub const TICKET_LIFE: SignedDuration = SignedDuration::from_mins(5);
 /// How long a credential is good.
 pub const CREDENTIAL_LIFE: SignedDuration = SignedDuration::from_hours(24);
+/// After how long a credential is to be renewed: half of its life is left for tries.
+pub const RENEW_AFTER: SignedDuration = SignedDuration::from_hours(12);
+/// How long a credential that has ended can still be renewed: an operator may be away for days, and results are
+/// waited for as long.
+pub const RENEWABLE: SignedDuration = SignedDuration::from_hours(names::MAX_RESULT_DEADLINE_HOURS);
 /// How every ticket begins.
 pub const TICKET: &str = "fpt1";
 const CREDENTIAL: &str = "fpc1";
@@ -45,7 +51,7 @@ pub enum TicketError {
     #[error("The ticket or credential was not issued by this gateway.")]
     Forged,
     /// Its time is over.
-    #[error("The ticket or credential has expired; attach a new agent.")]
+    #[error("The ticket or credential has expired.")]
     Expired,
     /// It was redeemed before.
     #[error(
@@ -59,6 +65,9 @@ pub enum TicketError {
          not be masqueraded."
     )]
     WrongAddress,
+    /// A credential is to be renewed for a pod that is gone, or from an address that is not the pod's.
+    #[error("The credential cannot be renewed: its pod is gone, or the request comes from another address.")]
+    Moved,
     /// Too many tickets were redeemed in the last minutes.
     #[error("Too many agents were attached in the last minutes; retry later.")]
     Busy,
@@ -141,12 +150,41 @@ impl Tickets {
         if !opened.ips.contains(&peer.to_canonical()) {
             return Err(TicketError::WrongAddress);
         }
-        let exp = expiry(now, CREDENTIAL_LIFE);
         let pod = PodId::from(opened.pod);
-        let credential = Credential { pod: (&pod).into(), exp };
-        let credential = self.seal.close(CREDENTIAL, &credential).map_err(|_| TicketError::Unwritable)?;
+        let (credential, exp) = self.credential(&pod, now)?;
         self.use_up(ticket, opened.exp, now)?;
         Ok((pod, credential, exp))
+    }
+
+    /// Exchanges a credential for a new one and the second when that ends. `resides` tells whether the pod is
+    /// there and has the address that the request came from.
+    ///
+    /// # Errors
+    /// [`TicketError::Forged`], [`TicketError::Expired`] where it ended more than [`RENEWABLE`] ago, and
+    /// [`TicketError::Moved`].
+    pub fn renew(
+        &self,
+        credential: &str,
+        now: Timestamp,
+        resides: impl FnOnce(&PodId) -> bool,
+    ) -> Result<(PodId, String, i64), TicketError> {
+        let opened: Credential = self.seal.open(CREDENTIAL, credential).ok_or(TicketError::Forged)?;
+        if now.as_second() >= opened.exp.saturating_add(RENEWABLE.as_secs()) {
+            return Err(TicketError::Expired);
+        }
+        let pod = PodId::from(opened.pod);
+        if !resides(&pod) {
+            return Err(TicketError::Moved);
+        }
+        let (credential, exp) = self.credential(&pod, now)?;
+        Ok((pod, credential, exp))
+    }
+
+    fn credential(&self, pod: &PodId, now: Timestamp) -> Result<(String, i64), TicketError> {
+        let exp = expiry(now, CREDENTIAL_LIFE);
+        let credential = Credential { pod: pod.into(), exp };
+        let sealed = self.seal.close(CREDENTIAL, &credential).map_err(|_| TicketError::Unwritable)?;
+        Ok((sealed, exp))
     }
 
     /// Whether a bearer token claims to be a credential of an attached agent.

@@ -6,8 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use fleetprof_core::agent::PodId;
+use fleetprof_core::time::{after, before};
 
-use super::{CREDENTIAL_LIFE, TICKET_LIFE, TicketError, Tickets};
+use super::{CREDENTIAL_LIFE, RENEW_AFTER, RENEWABLE, TICKET_LIFE, TicketError, Tickets};
 
 const START: i64 = 1_780_000_000;
 
@@ -118,6 +119,45 @@ fn a_credential_ends() {
     let last = now() + CREDENTIAL_LIFE - SignedDuration::from_secs(1);
     assert_eq!(tickets.pod(&credential, last), Ok(pod("a")));
     assert_eq!(tickets.pod(&credential, now() + CREDENTIAL_LIFE), Err(TicketError::Expired));
+}
+
+#[test]
+fn a_credential_is_renewed_again_and_again_while_its_pod_is_there() {
+    let tickets = tickets();
+    let (_, mut credential, _) = tickets.redeem(&minted(&tickets), home(), now()).unwrap();
+    let mut at = now();
+    for _ in 0..60 {
+        at = after(at, RENEW_AFTER);
+        let (owner, renewed, ends) = tickets.renew(&credential, at, |owner| *owner == pod("a")).unwrap();
+        assert_eq!((owner, ends), (pod("a"), after(at, CREDENTIAL_LIFE).as_second()));
+        assert_eq!(tickets.pod(&credential, at), Ok(pod("a")), "calls that are under way go on");
+        credential = renewed;
+    }
+    assert_eq!(tickets.pod(&credential, at), Ok(pod("a")));
+}
+
+#[test]
+fn a_credential_that_ended_while_nobody_answered_is_renewed_but_good_for_nothing_else() {
+    let tickets = tickets();
+    let (_, credential, _) = tickets.redeem(&minted(&tickets), home(), now()).unwrap();
+    let last = before(after(after(now(), CREDENTIAL_LIFE), RENEWABLE), SignedDuration::from_secs(1));
+    assert_eq!(tickets.pod(&credential, last), Err(TicketError::Expired));
+    assert!(tickets.renew(&credential, last, |_| true).is_ok());
+    let late = after(last, SignedDuration::from_secs(1));
+    assert_eq!(tickets.renew(&credential, late, |_| true).unwrap_err(), TicketError::Expired);
+}
+
+#[test]
+fn what_is_no_credential_of_a_pod_that_is_there_is_not_renewed() {
+    let (tickets, other) = (tickets(), Tickets::new(&[2; 32]));
+    let ticket = minted(&tickets);
+    let (_, credential, _) = tickets.redeem(&ticket, home(), now()).unwrap();
+    let (_, foreign, _) = other.redeem(&minted(&other), home(), now()).unwrap();
+    assert_eq!(tickets.renew(&credential, now(), |_| false).unwrap_err(), TicketError::Moved);
+    for forged in [foreign, ticket.clone(), ticket.replace("fpt1.", "fpc1.")] {
+        let never_asked = |_: &PodId| unreachable!();
+        assert_eq!(tickets.renew(&forged, now(), never_asked).unwrap_err(), TicketError::Forged);
+    }
 }
 
 #[test]

@@ -4,12 +4,14 @@
 //! pod + policy + heartbeats ─► presence ─► Answers ─► plan: which of the wanted kinds it captures
 //!                                       └► or why there is none
 //! ```
+//! How long an attached agent stays is decided in `stay.rs`.
 
 mod facts;
 mod id;
 mod plan;
 mod presence;
 mod skip;
+mod stay;
 mod user;
 
 pub use facts::AgentFacts;
@@ -17,4 +19,5 @@ pub use id::{AgentId, PodId};
 pub use plan::{Offer, plan, unnamed};
 pub use presence::{Container, Presence, Terms, World, at_limit, has_agent, presence};
 pub use skip::Skip;
+pub use stay::{IDLE, INFORMED, Resident, stay};
 pub use user::{AgentUser, PodSecurity, agent_user};

@@ -8,6 +8,7 @@
 //! ```
 
 mod clock;
+mod keep;
 mod namespaces;
 pub mod news;
 pub mod outcomes;
@@ -41,6 +42,8 @@ pub struct Step {
     pub delete: Vec<(String, String)>,
     /// The policy's pods: what may be restarted is found among them.
     pub links: Vec<link::PodLink>,
+    /// UIDs of pods whose attached agents are to stay.
+    pub keep: Vec<String>,
     /// What to tell about apps, once the status is written.
     pub news: Vec<news::News>,
     /// When to look again although nothing was heard.
@@ -85,6 +88,7 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
         create: create.map(|tick| rounds::sessions(policy, tick, &links, &left_out)).unwrap_or_default(),
         missed: pace.missed.filter(|_| may_start),
         delete: rounds::expired(policy, observed.sessions, observed.now),
+        keep: keep::keep(policy, &links, observed.agents),
         links,
         requeue: until_next.clamp(SignedDuration::from_secs(1), SignedDuration::from_secs(15)),
     }

@@ -473,3 +473,29 @@ fn agents_of_an_image_that_the_policy_names_are_never_outdated() {
         assert_eq!((status.outdated_apps, status.linked_apps[0].outdated), (outdated, outdated));
     }
 }
+
+#[test]
+fn attached_agents_stay_while_an_active_policy_profiles_their_pods() {
+    let attached = |mut world: World| {
+        world.agents.values_mut().for_each(|agent| agent.attached_only = true);
+        world
+    };
+    let pods = || vec![bare(pod("a", "orders")), bare(pod("b", "orders"))];
+    let step =
+        |spec: Value| attached(World::new(pods()).heard_of(&["a"])).step(&policy_of("p", CREATED, spec));
+    let cpu = json!({"cpu": {"threshold": 80}});
+    let cases = [
+        ("an hourly policy", json!({}), true),
+        ("a weekly policy", json!({"schedule": {"every": "168h"}}), true),
+        ("a suspended policy", json!({"suspend": true}), false),
+        ("a policy without rounds", json!({"sampling": {"percent": 0}}), false),
+        ("one that only waits for a trigger", json!({"sampling": {"percent": 0}, "triggers": cpu}), true),
+        ("one that selects other pods", json!({"selector": {"matchLabels": {"app": "x"}}}), false),
+    ];
+    for (sentence, spec, stays) in cases {
+        let wanted: &[&str] = if stays { &["uid-a"] } else { &[] };
+        assert_eq!(step(spec).keep, wanted, "{sentence}");
+    }
+    let sidecars = World::new(vec![pod("a", "orders")]).heard_of(&["a"]);
+    assert!(sidecars.step(&policy_of("p", CREATED, json!({}))).keep.is_empty(), "sidecars stay anyway");
+}

@@ -15,7 +15,7 @@ use axum::{Extension, Json, Router};
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{
     CaptureReport, CaptureState, DIGEST_HEADER, Enroll, EnrollReply, ErrorReply, Heartbeat, HeartbeatReply,
-    Order, OrderList, SliceReply,
+    Order, OrderList, SliceReply, Stay,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
@@ -37,6 +37,9 @@ pub enum Fault {
     CutAfterStoring,
 }
 
+/// How every credential begins.
+const CREDENTIAL: &str = "credential-of-the-pod";
+
 #[derive(Default)]
 pub struct Seen {
     pub orders: Vec<Order>,
@@ -45,6 +48,12 @@ pub struct Seen {
     pub bearers: Vec<String>,
     pub enrolled: Vec<String>,
     pub refuse_enroll: Option<u16>,
+    /// Credentials are renewed after so long; `None`: they are not.
+    pub renew_after_ms: Option<u64>,
+    /// Every credential is refused with 401.
+    pub refuse_bearers: bool,
+    /// What attached agents are told.
+    pub stay: Option<Stay>,
     pub slices: BTreeMap<(String, u32), Vec<u8>>,
     pub attempts: BTreeMap<(String, u32), u32>,
     pub faults: VecDeque<Fault>,
@@ -263,20 +272,26 @@ async fn enroll(State(shared): State<Arc<Shared>>, Json(body): Json<Enroll>) -> 
     if let Some(status) = seen.refuse_enroll {
         return refuse(status, None);
     }
-    if seen.enrolled.contains(&body.ticket) {
+    let renews = body.ticket.starts_with(CREDENTIAL) && seen.renew_after_ms.is_some();
+    if !renews && seen.enrolled.contains(&body.ticket) {
         return refuse(409, None);
     }
+    let number = seen.enrolled.len();
+    let credential = if number == 0 { CREDENTIAL.to_owned() } else { format!("{CREDENTIAL}-{number}") };
     seen.enrolled.push(body.ticket);
-    Json(EnrollReply { credential: "credential-of-the-pod".into(), expires_at: 4_000_000_000 })
-        .into_response()
+    let renew_after_ms = seen.renew_after_ms;
+    Json(EnrollReply { credential, expires_at: 4_000_000_000, renew_after_ms }).into_response()
 }
 
 async fn heartbeat(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
     Json(body): Json<Heartbeat>,
-) -> Json<HeartbeatReply> {
+) -> Response {
     let mut seen = shared.seen.lock().unwrap();
+    if seen.refuse_bearers {
+        return refuse(401, None);
+    }
     note_bearer(&mut seen, &headers);
     seen.heartbeats.push((Instant::now(), body));
     Json(HeartbeatReply {
@@ -284,7 +299,9 @@ async fn heartbeat(
         settled: seen.settled.clone(),
         watch: None,
         ca_bundle: seen.ca_bundle.clone(),
+        stay: seen.stay,
     })
+    .into_response()
 }
 
 #[derive(serde::Deserialize)]
@@ -293,11 +310,7 @@ struct Poll {
     have: Option<u64>,
 }
 
-async fn orders(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    Query(poll): Query<Poll>,
-) -> Json<OrderList> {
+async fn orders(State(shared): State<Arc<Shared>>, headers: HeaderMap, Query(poll): Query<Poll>) -> Response {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(poll.wait);
     loop {
         let changed = shared.changed.notified();
@@ -305,10 +318,14 @@ async fn orders(
         changed.as_mut().enable();
         {
             let mut seen = shared.seen.lock().unwrap();
+            if seen.refuse_bearers {
+                return refuse(401, None);
+            }
             note_bearer(&mut seen, &headers);
             if poll.have != Some(seen.version) || tokio::time::Instant::now() >= deadline {
                 seen.polls += 1;
-                return Json(OrderList { version: seen.version, orders: seen.orders.clone() });
+                let list = OrderList { version: seen.version, orders: seen.orders.clone() };
+                return Json(list).into_response();
             }
         }
         let _ = tokio::time::timeout_at(deadline, changed).await;
@@ -336,6 +353,9 @@ async fn slice(
     let fault = {
         let mut seen = shared.seen.lock().unwrap();
         *seen.attempts.entry((capture.clone(), seq)).or_default() += 1;
+        if seen.refuse_bearers {
+            return refuse(401, None);
+        }
         if let Some(status) = seen.refused.get(&(capture.clone(), seq)) {
             return refuse(*status, None);
         }

@@ -9,12 +9,14 @@
 //! settled. A [`Fleet`] is a cheap handle; the state behind it is changed under one short lock and never does
 //! I/O.
 
+mod answers;
 mod closed;
 #[cfg(test)]
 mod inspect;
 mod pod_agents;
 mod poll;
 mod port;
+mod residents;
 mod state;
 mod version;
 mod wakeups;
@@ -27,10 +29,11 @@ use fleetprof_crds::wire::{Heartbeat, HeartbeatReply, Order, Watch};
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
+use self::answers::Effects;
+pub(super) use self::answers::{Admission, FleetFull, Heard};
 pub(super) use self::poll::NotSynced;
 pub(crate) use self::state::MAX_AGENTS;
-pub(super) use self::state::{Admission, FleetFull, Heard};
-use self::state::{Effects, State};
+use self::state::State;
 use self::wakeups::Wakeups;
 use super::{Clock, PodId};
 use crate::agents::{AgentView, CaptureView, Change, Changes};
@@ -145,6 +148,17 @@ impl Fleet {
     /// with their next heartbeat; a heartbeat over a line is a [`Change::Agent`].
     pub fn watch(&self, lines: impl IntoIterator<Item = (String, Watch)>, until: Timestamp) {
         self.state().watch(lines, until);
+    }
+
+    /// Lets the attached agents of these pods, by uid, stay until `until`, although they have nothing to do. They
+    /// learn it with their next heartbeat.
+    pub fn keep(&self, pods: impl IntoIterator<Item = String>, until: Timestamp) {
+        self.state().residents().keep(pods, until);
+    }
+
+    /// Sets how many agents there is room for: attached ones without work leave before it is used up.
+    pub fn set_places(&self, agents: usize) {
+        self.state().residents().set_places(agents);
     }
 
     /// Removes agents that did not report for three of their intervals, and returns them.

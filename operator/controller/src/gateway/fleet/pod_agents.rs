@@ -73,6 +73,11 @@ impl PodAgents {
         self.0.push(agent);
     }
 
+    /// Forgets an agent that has ended.
+    pub(super) fn remove(&mut self, instance: &str) {
+        self.0.retain(|known| !known.is(instance));
+    }
+
     /// Removes agents that did not report for three of their intervals; whether there were any. After a clock
     /// went back, agents are silent since now.
     pub(super) fn expire(&mut self, now: Timestamp) -> bool {

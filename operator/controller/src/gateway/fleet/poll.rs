@@ -6,7 +6,7 @@ use fleetprof_crds::wire::OrderList;
 use tokio::time::{Instant, timeout_at};
 
 use super::Fleet;
-use super::state::Look;
+use super::answers::Look;
 use crate::gateway::PodId;
 
 /// How long the first heartbeat of an agent is waited for: it was sent along with the first poll.

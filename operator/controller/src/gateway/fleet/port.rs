@@ -35,6 +35,10 @@ impl Agents for Fleet {
         self.watch(lines, until);
     }
 
+    fn keep(&self, pods: Vec<String>, until: Timestamp) {
+        self.keep(pods, until);
+    }
+
     fn changes(&self) -> Changes {
         self.subscribe()
     }

@@ -11,8 +11,10 @@ use fleetprof_crds::wire::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::{PodId, fold, pacing};
+use super::answers::{Admission, Effects, FleetFull, Heard, Look};
 use super::closed::Closed;
 use super::pod_agents::{Agent, PodAgents, bare_id, is_missing};
+use super::residents::Residents;
 use super::version;
 use crate::agents::{AgentView, CaptureView, Change};
 
@@ -24,51 +26,6 @@ const SETTLE_IN: SignedDuration = SignedDuration::from_secs(90);
 /// How often an agent gets the CA certificates although it was sent them: the reply may have been lost.
 const CA_AGAIN: SignedDuration = SignedDuration::from_hours(1);
 
-/// Whether a pod may upload for a capture.
-#[derive(Clone, Debug)]
-pub(in crate::gateway) enum Admission {
-    /// It may, so many slices.
-    Open(Arc<CaptureScope>, u32),
-    /// The capture was this pod's and is closed.
-    Settled,
-    /// The pod has no such capture.
-    Unknown,
-    /// It is not known yet.
-    NotSynced,
-}
-
-/// What an agent is to do.
-#[derive(Clone, Debug)]
-pub(super) enum Look {
-    /// It is not known yet which captures are open.
-    NotSynced,
-    /// The agent was not seen yet, so that nobody knows what it sees.
-    Stranger,
-    /// These orders.
-    Orders(OrderList),
-}
-
-/// More agents than [`MAX_AGENTS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::gateway) struct FleetFull;
-
-/// What is to be told to whom after a change.
-#[derive(Debug, Default)]
-pub(super) struct Effects {
-    /// Uids of pods whose orders changed.
-    pub(super) wake: Vec<String>,
-    pub(super) changes: Vec<Change>,
-}
-
-/// The outcome of a heartbeat.
-#[derive(Debug)]
-pub(in crate::gateway) struct Heard {
-    pub(super) reply: HeartbeatReply,
-    /// Reports of captures that are not this pod's.
-    pub(super) ignored: usize,
-    pub(super) effects: Effects,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// By pod uid.
@@ -79,6 +36,7 @@ pub(super) struct State {
     synced_since: Option<Timestamp>,
     ca: CaBundle,
     watches: HashMap<String, (Watch, Timestamp)>,
+    residents: Residents,
 }
 
 #[derive(Debug, Default)]
@@ -132,6 +90,10 @@ impl State {
     /// Sets the lines that agents of these pods are asked to watch, until `until`.
     pub(super) fn watch(&mut self, lines: impl IntoIterator<Item = (String, Watch)>, until: Timestamp) {
         self.watches.extend(lines.into_iter().map(|(pod_uid, watch)| (pod_uid, (watch, until))));
+    }
+
+    pub(super) fn residents(&mut self) -> &mut Residents {
+        &mut self.residents
     }
 
     /// The list of an agent of a pod. An agent that does not say who it is, as those of earlier versions,
@@ -271,8 +233,7 @@ impl State {
             // What an agent is to do depends on what each of the pod's agents sees.
             heard.effects.wake.push(pod.uid.clone());
         }
-        heard.reply.watch =
-            self.watches.get(&pod.uid).filter(|(_, until)| now < *until).map(|(watch, _)| *watch);
+        heard.reply.watch = self.watched(&pod.uid, now);
         let over = |beat: &Heartbeat| heard.reply.watch.is_some_and(|w| w.reached(&beat.containers));
         if heard.effects.changes.is_empty()
             && (over(&beat) || before.is_some_and(|agent| over(&agent.view.heartbeat)))
@@ -282,14 +243,42 @@ impl State {
         let ca_sent = before.and_then(|a| a.ca_sent);
         let instance = beat.instance.clone();
         beat.captures.retain(|report| self.report(pod, &instance, report, now, &mut heard));
+        self.pace(pod, &beat, now, &mut heard.reply);
+        let ca_sent = self.offer_ca(ca_sent, now, &mut heard.reply);
+        if beat.leaving {
+            self.leave(pod, &beat.instance, &mut heard.effects);
+        } else {
+            let view = Arc::new(AgentView { pod: pod.clone(), heartbeat: beat, received: now });
+            let agent = Agent { view, interval_ms: heard.reply.next_ms, ca_sent };
+            self.agents.entry(pod.uid.clone()).or_default().put(agent);
+        }
+        Ok(heard)
+    }
+
+    /// When the agent is to report again, and how long it stays.
+    fn pace(&self, pod: &PodId, beat: &Heartbeat, now: Timestamp, reply: &mut HeartbeatReply) {
         let has_open = self.pods.contains_key(&pod.uid);
         let agents = self.agents.len() + usize::from(!self.agents.contains_key(&pod.uid));
-        heard.reply.next_ms = pacing::next_ms(agents, self.pods.len(), has_open);
-        let ca_sent = self.offer_ca(ca_sent, now, &mut heard.reply);
-        let view = Arc::new(AgentView { pod: pod.clone(), heartbeat: beat, received: now });
-        let agent = Agent { view, interval_ms: heard.reply.next_ms, ca_sent };
-        self.agents.entry(pod.uid.clone()).or_default().put(agent);
-        Ok(heard)
+        let led_for = self.synced_since.map(|since| now.duration_since(since));
+        reply.next_ms = pacing::next_ms(agents, self.pods.len(), has_open);
+        reply.stay = self.residents.stay(pod, beat, (has_open, led_for, agents), now);
+    }
+
+    /// The lines that the agents of a pod are asked to watch.
+    fn watched(&self, pod_uid: &str, now: Timestamp) -> Option<Watch> {
+        self.watches.get(pod_uid).filter(|(_, until)| now < *until).map(|(watch, _)| *watch)
+    }
+
+    /// An attached agent says that it ends: nobody waits for it.
+    fn leave(&mut self, pod: &PodId, instance: &str, effects: &mut Effects) {
+        if let Some(agents) = self.agents.get_mut(&pod.uid) {
+            agents.remove(instance);
+            if agents.len() == 0 {
+                self.agents.remove(&pod.uid);
+            }
+        }
+        effects.changes.push(Change::Agent(pod.clone()));
+        effects.wake.push(pod.uid.clone());
     }
 
     /// Takes one report; whether it is worth keeping in the agent's view.
@@ -357,6 +346,7 @@ impl State {
 
     pub(super) fn expire(&mut self, now: Timestamp) -> Vec<PodId> {
         self.watches.retain(|_, (_, until)| now < *until);
+        self.residents.expire(now);
         let mut gone = Vec::new();
         self.agents.retain(|_, agents| {
             let pod = agents.views().next().map(|view| view.pod.clone());

@@ -27,6 +27,7 @@ async fn a_ticket_gives_a_credential_that_lets_the_agent_in() {
     let rig = Rig::new();
     let reply: EnrollReply = enroll_from(&rig, HOME, &ticket(&rig)).await.accepted();
     assert_eq!(reply.expires_at, rig.now().as_second() + 24 * 3600);
+    assert_eq!(reply.renew_after_ms, Some(12 * 3_600_000));
     rig.send(get("/v1/orders", &reply.credential)).await.accepted::<OrderList>();
 }
 
@@ -84,4 +85,60 @@ async fn a_caller_without_an_address_is_not_enrolled() {
     let mut request = enrolment(&ticket(&rig));
     request.extensions_mut().clear();
     rig.send(request).await.refused(500, Reason::Internal);
+}
+
+/// A credential of pod `e`, which is there and has this address.
+async fn enrolled(rig: &Rig) -> String {
+    rig.homes.0.lock().unwrap().insert("uid-e".into(), "10.1.2.3".parse().unwrap());
+    enroll_from(rig, HOME, &ticket(rig)).await.accepted::<EnrollReply>().credential
+}
+
+#[tokio::test]
+async fn a_credential_is_renewed_for_as_long_as_the_pod_is_there() {
+    let rig = Rig::new();
+    let mut credential = enrolled(&rig).await;
+    for _ in 0..30 {
+        rig.pass(23 * 3600);
+        rig.send(get("/v1/orders", &credential)).await.accepted::<OrderList>();
+        let reply: EnrollReply = enroll_from(&rig, HOME, &credential).await.accepted();
+        assert_eq!(reply.expires_at, rig.now().as_second() + 24 * 3600);
+        credential = reply.credential;
+    }
+    rig.homes.0.lock().unwrap().clear();
+    enroll_from(&rig, HOME, &credential).await.refused(403, Reason::Unauthenticated);
+    rig.pass(24 * 3600);
+    rig.send(get("/v1/orders", &credential)).await.refused(401, Reason::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_credential_that_ended_while_there_was_no_leader_is_renewed_for_a_week() {
+    let rig = Rig::new();
+    let credential = enrolled(&rig).await;
+    rig.pass(24 * 3600 + 7 * 24 * 3600 - 1);
+    rig.send(get("/v1/orders", &credential)).await.refused(401, Reason::Unauthenticated);
+    let reply: EnrollReply = enroll_from(&rig, HOME, &credential).await.accepted();
+    rig.send(get("/v1/orders", &reply.credential)).await.accepted::<OrderList>();
+    rig.pass(1);
+    enroll_from(&rig, HOME, &credential).await.refused(401, Reason::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_stolen_credential_is_renewed_from_nowhere_else_nor_after_its_pod() {
+    let rig = Rig::new();
+    let credential = enrolled(&rig).await;
+    enroll_from(&rig, "10.1.2.4:40000", &credential).await.refused(403, Reason::Unauthenticated);
+    // Another pod has the address now.
+    let other = [("uid-f".to_owned(), "10.1.2.3".parse().unwrap())];
+    *rig.homes.0.lock().unwrap() = other.into();
+    let message = enroll_from(&rig, HOME, &credential).await.refused(403, Reason::Unauthenticated);
+    assert!(!message.contains(&credential));
+}
+
+#[tokio::test]
+async fn guessing_credentials_is_slowed_down() {
+    let rig = Rig::new();
+    for n in 0..50 {
+        enroll_from(&rig, HOME, &format!("fpc1.{n}.x")).await.refused(401, Reason::Unauthenticated);
+    }
+    enroll_from(&rig, HOME, "fpc1.again.x").await.refused(429, Reason::TooManyRequests);
 }

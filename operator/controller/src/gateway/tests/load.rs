@@ -21,6 +21,7 @@ use crate::gateway::{Fleet, GatewayConfig, GatewayMetrics, GatewayState, router,
 use crate::server::{ConnectionMetrics, Limits};
 use crate::tickets::Tickets;
 use crate::tls::{TlsMaterial, TlsSource, serve};
+use crate::watched::Pods;
 
 const AGENTS: usize = 2_000;
 const TARGETS: usize = 50;
@@ -90,6 +91,7 @@ async fn listen(fleet: &Fleet) -> (u16, String) {
         fleet: fleet.clone(),
         identify: Arc::new(Table::default()),
         tickets: Arc::new(Tickets::new(&[1; 32])),
+        pods: Arc::new(Pods::default()),
         sink: Arc::new(MemorySink::default()),
         metrics: GatewayMetrics::register(&mut Registry::default(), fleet),
         clock: system_clock(),

@@ -3,12 +3,15 @@
 use std::time::Instant;
 
 use fleetprof_core::capture::CaptureScope;
+use fleetprof_core::time::after;
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{
     AgentMode, CaptureState, ContainerReport, Heartbeat, HeartbeatReply, Order, OrderList, Problem,
 };
+use jiff::SignedDuration;
 
 use super::rig::{Rig, beat, order, report, scope};
+use crate::agents::Change;
 
 /// What an agent of pod `a` says that sees these containers.
 fn agent(instance: &str, mode: AgentMode, containers: &[&str]) -> Heartbeat {
@@ -124,4 +127,57 @@ async fn a_restarted_sidecar_is_the_same_agent_and_the_names_of_a_pod_are_bounde
     open(&rig, "c", "c1");
     assert_eq!(told(&rig, "attached-42").await, ["c"], "of those that are left, the one that came first");
     assert!(told(&rig, "attached-49").await.is_empty());
+}
+
+#[tokio::test]
+async fn an_attached_agent_stays_while_a_policy_profiles_its_pod_or_it_has_work() {
+    let rig = Rig::new();
+    let attached = agent("one", AgentMode::Ephemeral, &["c1"]);
+    let idle_hours = |reply: HeartbeatReply| reply.stay.unwrap().idle_ms.map(|ms| ms / 3_600_000);
+    assert_eq!(idle_hours(says(&rig, &attached).await), None, "the policies have not told yet");
+    rig.pass(15 * 60);
+    assert_eq!(idle_hours(says(&rig, &attached).await), Some(2));
+    rig.fleet.keep(["uid-a".to_owned()], after(rig.now(), SignedDuration::from_secs(60)));
+    assert_eq!(idle_hours(says(&rig, &attached).await), None);
+    rig.pass(60);
+    assert_eq!(idle_hours(says(&rig, &attached).await), Some(2), "nobody says so any more");
+    open(&rig, "c", "c1");
+    assert_eq!(idle_hours(says(&rig, &attached).await), None);
+    let sidecar = agent("two", AgentMode::Sidecar, &["c1"]);
+    assert_eq!(says(&rig, &sidecar).await.stay, None, "it stays with its pod");
+}
+
+#[tokio::test]
+async fn attached_agents_without_work_make_room_before_it_is_used_up() {
+    let rig = Rig::new();
+    rig.pass(15 * 60);
+    let until = after(rig.now(), SignedDuration::from_hours(1));
+    rig.fleet.keep(["uid-a".to_owned()], until);
+    rig.fleet.set_places(4);
+    for name in ["b", "c"] {
+        rig.heartbeat(name, &beat(vec![])).await.accepted::<HeartbeatReply>();
+    }
+    let attached = agent("one", AgentMode::Ephemeral, &["c1"]);
+    assert_eq!(says(&rig, &attached).await.stay.unwrap().idle_ms, None);
+    rig.heartbeat("d", &beat(vec![])).await.accepted::<HeartbeatReply>();
+    assert_eq!(says(&rig, &attached).await.stay.unwrap().idle_ms, Some(2 * 3_600_000));
+}
+
+#[tokio::test]
+async fn an_agent_that_takes_its_leave_is_gone_at_once_and_what_it_reports_counts() {
+    let rig = Rig::new();
+    open(&rig, "c", "c1");
+    says(&rig, &agent("one", AgentMode::Ephemeral, &["c1"])).await;
+    says(&rig, &agent("two", AgentMode::Ephemeral, &["c2"])).await;
+    let mut changes = rig.fleet.subscribe();
+    let mut last = agent("one", AgentMode::Ephemeral, &["c1"]);
+    (last.leaving, last.captures) = (true, vec![report("c", CaptureState::Finished)]);
+    says(&rig, &last).await;
+    let left: Vec<String> =
+        rig.fleet.agents_of("uid-a").iter().map(|view| view.heartbeat.instance.clone()).collect();
+    assert_eq!(left, ["two"]);
+    assert_eq!(rig.fleet.report("c").unwrap().state, CaptureState::Finished);
+    let mut told = vec![changes.next().await.unwrap(), changes.next().await.unwrap()];
+    told.sort_by_key(|change| matches!(change, Change::Agent(_)));
+    assert!(matches!(&told[..], [Change::Session { .. }, Change::Agent(pod)] if pod.uid == "uid-a"));
 }

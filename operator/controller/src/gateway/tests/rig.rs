@@ -1,7 +1,7 @@
 //! What do the tests stand on?
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,8 +27,8 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use crate::gateway::{
-    Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, PodId, SinkError, SliceSink,
-    Stored, router,
+    Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, PodAddresses, PodId,
+    SinkError, SliceSink, Stored, router,
 };
 use crate::server::PeerInfo;
 use crate::sha256::sha256;
@@ -43,6 +43,7 @@ pub(super) struct Rig {
     pub(super) tickets: Arc<Tickets>,
     pub(super) sink: Arc<MemorySink>,
     pub(super) identify: Arc<Table>,
+    pub(super) homes: Arc<Homes>,
     pub(super) registry: Registry,
     router: Router,
     seconds: Arc<AtomicI64>,
@@ -62,15 +63,17 @@ impl Rig {
         let (fleet, mut registry) = (Fleet::new(), Registry::default());
         let tickets = Arc::new(Tickets::new(&[9; 32]));
         let (sink, identify) = (Arc::new(MemorySink::default()), Arc::new(Table::default()));
+        let homes = Arc::new(Homes::default());
         let router = router(GatewayState::new(GatewayConfig {
             fleet: fleet.clone(),
             identify: identify.clone(),
             tickets: tickets.clone(),
+            pods: homes.clone(),
             sink: sink.clone(),
             metrics: GatewayMetrics::register(&mut registry, &fleet),
             clock: Arc::new(move || Timestamp::from_second(ticking.load(Ordering::Relaxed)).unwrap()),
         }));
-        Self { fleet, tickets, sink, identify, registry, router, seconds }
+        Self { fleet, tickets, sink, identify, homes, registry, router, seconds }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -254,6 +257,7 @@ pub(super) fn beat(captures: Vec<CaptureReport>) -> Heartbeat {
         }],
         captures,
         sent_at_ms: None,
+        leaving: false,
     }
 }
 
@@ -287,6 +291,16 @@ impl Identify for Table {
             answer
         }
         .boxed()
+    }
+}
+
+/// The addresses of the pods that are there, by uid.
+#[derive(Default)]
+pub(super) struct Homes(pub(super) Mutex<HashMap<String, IpAddr>>);
+
+impl PodAddresses for Homes {
+    fn has_address(&self, pod: &PodId, address: IpAddr) -> bool {
+        self.0.lock().unwrap().get(&pod.uid) == Some(&address)
     }
 }
 

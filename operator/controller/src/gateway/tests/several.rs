@@ -68,6 +68,10 @@ impl Agents for Several {
         self.gateways.iter().for_each(|gateway| gateway.watch(lines.clone(), until));
     }
 
+    fn keep(&self, pods: Vec<String>, until: Timestamp) {
+        self.gateways.iter().for_each(|gateway| gateway.keep(pods.clone(), until));
+    }
+
     fn changes(&self) -> Changes {
         self.changes.subscribe().into()
     }
