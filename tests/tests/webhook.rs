@@ -12,7 +12,7 @@ use fleetprof_core::inject::{AgentSettings, ClusterRules};
 use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use fleetprof_operator::server::{ConnectionMetrics, Limits};
-use fleetprof_operator::tls::{CertificateNames, TlsSource, ensure_certificates, serve};
+use fleetprof_operator::tls::{CertificateNames, Held, TlsSource, ensure_certificates, serve};
 use fleetprof_operator::watched::WatchMetrics;
 use fleetprof_operator::webhook::registration::{self, Names};
 use fleetprof_operator::webhook::{Index, Metrics, Refusals, WebhookState, router};
@@ -58,7 +58,7 @@ async fn replicas_that_race_agree_on_one_certificate_and_a_new_one_arrives_by_th
     let namespace = namespace(&client, "certificates", json!({})).await?;
     let names = certificate_names("race");
     let now = Timestamp::now();
-    let pass = || ensure_certificates(&client, &namespace, &names, now);
+    let pass = async || ensure_certificates(&client, &namespace, &names, &mut Held::default(), now).await;
     let (a, b, c) = tokio::join!(pass(), pass(), pass());
     let (a, b, c) = (a?, b?, c?);
     assert!(a.ca_bundle == b.ca_bundle && b.ca_bundle == c.ca_bundle, "one CA");
@@ -71,7 +71,7 @@ async fn replicas_that_race_agree_on_one_certificate_and_a_new_one_arrives_by_th
     let first = tls.take().context("loaded")?.not_after();
     let later = now + jiff::SignedDuration::from_hours(24 * 61);
     assert!(
-        ensure_certificates(&client, &namespace, &names, later).await?.changed,
+        ensure_certificates(&client, &namespace, &names, &mut Held::default(), later).await?.changed,
         "two thirds of the leaf's life are over"
     );
     tokio::time::timeout(SOON, tls.changed()).await.context("the watch brings the new leaf")?;
@@ -79,14 +79,48 @@ async fn replicas_that_race_agree_on_one_certificate_and_a_new_one_arrives_by_th
 
     let secrets = Api::<Secret>::namespaced(client.clone(), &namespace);
     secrets.delete(&names.tls_secret, &DeleteParams::default()).await?;
-    let again = ensure_certificates(&client, &namespace, &names, later).await?;
+    let again = ensure_certificates(&client, &namespace, &names, &mut Held::default(), later).await?;
     assert!(again.changed && again.ca_bundle == a.ca_bundle, "a deleted leaf is recreated by the same CA");
     let foreign = names.clone().with_existing("made-elsewhere");
-    let refused = ensure_certificates(&client, &namespace, &foreign, later)
+    let refused = ensure_certificates(&client, &namespace, &foreign, &mut Held::default(), later)
         .await
         .err()
         .context("there is no such Secret")?;
     assert!(refused.to_string().contains("ca.crt is not usable"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_ca_is_restored_by_the_leader_that_held_it_and_announced_by_one_that_did_not() -> Result<()> {
+    let client = server().await?;
+    let namespace = namespace(&client, "losses", json!({})).await?;
+    let names = certificate_names("losses");
+    let now = Timestamp::now();
+    let secrets = Api::<Secret>::namespaced(client.clone(), &namespace);
+    let data = async |name: &str, key: &str| -> Result<Vec<u8>> {
+        let secret = secrets.get(name).await?;
+        Ok(secret.data.and_then(|mut data| data.remove(key)).context("it is in the Secret")?.0)
+    };
+    let mut held = Held::default();
+    let first = ensure_certificates(&client, &namespace, &names, &mut held, now).await?;
+    let (key, leaf) = (data(&names.ca_secret, "ca.key").await?, data(&names.tls_secret, "tls.crt").await?);
+
+    secrets.delete(&names.ca_secret, &DeleteParams::default()).await?;
+    let restored = ensure_certificates(&client, &namespace, &names, &mut held, now).await?;
+    assert!(restored.changed && restored.ca_bundle == first.ca_bundle, "the same CA");
+    assert_eq!(restored.ticket_key, first.ticket_key, "attached agents keep their credentials");
+    assert_eq!(data(&names.ca_secret, "ca.key").await?, key);
+
+    let junk = json!({"stringData": {"ca.key": "junk"}});
+    secrets.patch(&names.ca_secret, &PatchParams::default(), &Patch::Merge(junk)).await?;
+    let next = ensure_certificates(&client, &namespace, &names, &mut Held::default(), now).await?;
+    assert!(!next.changed, "a key that cannot be read is left to be restored by a person");
+
+    secrets.delete(&names.ca_secret, &DeleteParams::default()).await?;
+    let next = ensure_certificates(&client, &namespace, &names, &mut Held::default(), now).await?;
+    assert_ne!(data(&names.ca_secret, "ca.key").await?, key, "it is gone");
+    assert_eq!(data(&names.tls_secret, "tls.crt").await?, leaf, "agents still trust what is served");
+    assert!(next.ca_bundle.contains(&*first.ca_bundle), "and are told of both CAs");
     Ok(())
 }
 
@@ -102,7 +136,7 @@ struct Webhook {
 impl Webhook {
     async fn start(client: &Client, own: &str) -> Result<Self> {
         let secrets = certificate_names("webhook");
-        ensure_certificates(client, own, &secrets, Timestamp::now()).await?;
+        ensure_certificates(client, own, &secrets, &mut Held::default(), Timestamp::now()).await?;
         let tls = TlsSource::watch(client.clone(), own, &secrets.tls_secret);
         let agent = AgentSettings {
             pull_policy: "Never".into(),

@@ -103,7 +103,9 @@ async fn lead(
     begin(&metrics, &gates);
     let mut tasks = JoinSet::new();
     let names = certificate_names(&settings);
-    let ensured = tls::ensure_certificates(&client, &settings.namespace, &names, Timestamp::now()).await?;
+    let mut held = tls::Held::default();
+    let ensured =
+        tls::ensure_certificates(&client, &settings.namespace, &names, &mut held, Timestamp::now()).await?;
     let tls = TlsSource::watch(client.clone(), &settings.namespace, &names.tls_secret);
     tls.clone().loaded().await;
     gates.set("certificates", true);
@@ -127,7 +129,7 @@ async fn lead(
     let policies = controllers::start(parts, &mut tasks).await?;
     let limits = listeners::alerts(servers.metrics.connections.clone());
     alerts::start(&client, &settings, policies, (&tls, limits), &mut tasks).await?;
-    tasks.spawn(endless(registration::renew_certificates(client, settings, names, ensured.recheck)));
+    tasks.spawn(endless(registration::renew_certificates(client, settings, (names, held), ensured.recheck)));
     servers.start(&mut tasks).await?;
     gates.set("serving", true);
     tracing::info!("leader is ready");

@@ -160,13 +160,15 @@ pub async fn leave_with_namespace(
 pub async fn renew_certificates(
     client: Client,
     settings: RunSettings,
-    names: CertificateNames,
+    (names, mut held): (CertificateNames, tls::Held),
     first: Duration,
 ) {
     let mut wait = first;
     loop {
         tokio::time::sleep(wait).await;
-        wait = match tls::ensure_certificates(&client, &settings.namespace, &names, Timestamp::now()).await {
+        let now = Timestamp::now();
+        let ensured = tls::ensure_certificates(&client, &settings.namespace, &names, &mut held, now).await;
+        wait = match ensured {
             Ok(ensured) => ensured.recheck,
             Err(error) => {
                 tracing::error!(

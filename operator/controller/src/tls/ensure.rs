@@ -86,15 +86,26 @@ impl std::fmt::Debug for Ensured {
     }
 }
 
-/// Creates missing certificates and rotates those that have used up two thirds of their life. Replicas may
+/// What this process held last; it outlives Secrets that are deleted or spoilt.
+#[derive(Default)]
+pub struct Held(Store);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
+    }
+}
+
+/// Creates missing certificates and renews those that have used up two thirds of their life. Replicas may
 /// call it concurrently: Secrets are created, or replaced at the resource version that was read, and
-/// conflicts are retried.
+/// conflicts are retried. What the Secrets have lost is restored from `held`.
 ///
 /// # Errors If the API server rejects a request, or a certificate cannot be created.
 pub async fn ensure_certificates(
     client: &Client,
     namespace: &str,
     names: &CertificateNames,
+    held: &mut Held,
     now: Timestamp,
 ) -> Result<Ensured, TlsError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
@@ -102,22 +113,34 @@ pub async fn ensure_certificates(
         let found =
             Found { ca: read(&api, &names.ca_secret).await?, tls: read(&api, &names.tls_secret).await? };
         let before = Store { ca: data(&found.ca), tls: data(&found.tls) };
-        let mut store = before.clone();
-        if names.managed {
-            store.settle(&names.dns_names, now)?;
-        } else if store.ticket_key().is_none() {
-            store.make_ticket_key()?;
-        }
+        let store = after(&before, names, held, now)?;
         // The CA first: no client would trust a leaf whose CA was lost.
         let written = (store.ca == before.ca
             || write(&api, &names.ca_secret, "Opaque", found.ca, &store.ca).await?)
             && (store.tls == before.tls
                 || write(&api, &names.tls_secret, "kubernetes.io/tls", found.tls, &store.tls).await?);
         if written {
-            return ensured(&store, store != before);
+            let ensured = ensured(&store, store != before);
+            held.0 = store;
+            return ensured;
         }
     }
     Err(TlsError::Contended(format!("{namespace}/{}", names.tls_secret)))
+}
+
+/// What the Secrets should hold.
+fn after(before: &Store, names: &CertificateNames, held: &Held, now: Timestamp) -> Result<Store, TlsError> {
+    let mut store = before.clone();
+    if names.managed {
+        store.restore(&held.0);
+        store.settle(&names.dns_names, now)?;
+    } else {
+        store.restore_ticket_key(&held.0);
+        if store.ticket_key().is_none() {
+            store.make_ticket_key()?;
+        }
+    }
+    Ok(store)
 }
 
 struct Found {

@@ -7,8 +7,11 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PublicKeyData,
 };
 
+use rustls_pki_types::CertificateDer;
+
 use super::plan::{BACKDATED, CA_LIFE, LEAF_LIFE};
 use super::{TlsError, parse};
+use crate::sha256::sha256;
 
 /// A certificate and its key, PEM.
 pub(super) struct Pair {
@@ -16,15 +19,42 @@ pub(super) struct Pair {
     pub key: String,
 }
 
-/// A CA that can sign leaves but no other CAs.
+/// A CA that can sign leaves but no other CAs, with a key of its own.
 pub(super) fn ca(now: Timestamp) -> Result<Pair, TlsError> {
+    let key = KeyPair::generate().map_err(|e| TlsError::Issue("of the CA", e))?;
+    self_signed(ca_params(&key, now), &key, key.serialize_pem())
+}
+
+/// The CA of a key that is held already, for another life. Its name is that of its certificate in `known`:
+/// clients trust a CA by name and key.
+pub(super) fn reissued_ca(
+    key_pem: String,
+    known: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<Pair, TlsError> {
     let failed = |e| TlsError::Issue("of the CA", e);
-    let key = KeyPair::generate().map_err(failed)?;
-    let mut params = params(&format!("fleetprof CA {}", now.strftime("%Y-%m-%d")), now, CA_LIFE);
+    let key = KeyPair::from_pem(&key_pem).map_err(failed)?;
+    let own = key.subject_public_key_info();
+    let mut params = ca_params(&key, now);
+    if let Some(before) = known.iter().find(|c| parse::public_key(c).as_deref() == Some(&own)) {
+        params.distinguished_name = parse::subject("ca.crt", before)?;
+    }
+    self_signed(params, &key, key_pem)
+}
+
+fn self_signed(params: CertificateParams, key: &KeyPair, key_pem: String) -> Result<Pair, TlsError> {
+    let certificate = params.self_signed(key).map_err(|e| TlsError::Issue("of the CA", e))?;
+    Ok(Pair { certificate: certificate.pem(), key: key_pem })
+}
+
+/// The name follows from the key, so that it is the same again when all certificates are lost.
+fn ca_params(key: &KeyPair, now: Timestamp) -> CertificateParams {
+    let digest = sha256(key.subject_public_key_info());
+    let id: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let mut params = params(&format!("fleetprof CA {id}"), now, CA_LIFE);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let certificate = params.self_signed(&key).map_err(failed)?;
-    Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+    params
 }
 
 /// A leaf for `dns_names`, signed by the CA in `ca`.
@@ -40,6 +70,11 @@ pub(super) fn leaf(ca: &Pair, dns_names: &[String], now: Timestamp) -> Result<Pa
     params.use_authority_key_identifier_extension = true;
     let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+/// Whether it is a private key, PEM.
+pub(super) fn is_key(pem: &str) -> bool {
+    KeyPair::from_pem(pem).is_ok()
 }
 
 /// Whether the key belongs to the certificate; false if either is invalid.

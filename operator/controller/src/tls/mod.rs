@@ -20,7 +20,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use ensure::{CertificateNames, Ensured, ensure_certificates};
+pub use ensure::{CertificateNames, Ensured, Held, ensure_certificates};
 pub use expiry::register_expiry;
 pub use material::TlsMaterial;
 pub use server::{ClientAuth, serve};

@@ -1,14 +1,21 @@
 //! How is PEM parsed? Certificates and keys come from a Secret and may be malformed.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use rcgen::{DistinguishedName, DnType, DnValue};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::asn1_rs::Tag;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 use super::TlsError;
 
 /// Maximum number of certificates read from one PEM.
 const MAX_CERTIFICATES: usize = 16;
+
+/// Characters of a line of PEM.
+const LINE: usize = 64;
 
 /// Facts about a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +48,6 @@ pub(super) fn private_key(what: &'static str, pem: &[u8]) -> Result<PrivateKeyDe
 pub(super) fn facts(what: &'static str, der: &CertificateDer<'_>) -> Result<CertificateFacts, TlsError> {
     let (_, certificate) = X509Certificate::from_der(der).map_err(|e| unusable(what, e))?;
     let validity = certificate.validity();
-    let time = |seconds| Timestamp::from_second(seconds).map_err(|e| unusable(what, e));
     let mut dns_names: Vec<String> = certificate
         .extensions()
         .iter()
@@ -57,10 +63,33 @@ pub(super) fn facts(what: &'static str, der: &CertificateDer<'_>) -> Result<Cert
         .collect();
     dns_names.sort();
     Ok(CertificateFacts {
-        not_before: time(validity.not_before.timestamp())?,
-        not_after: time(validity.not_after.timestamp())?,
+        not_before: time(validity.not_before.timestamp()),
+        not_after: time(validity.not_after.timestamp()),
         dns_names,
     })
+}
+
+/// The nearest time that a timestamp holds: 9999-12-31T23:59:59Z, which means "no end", is beyond it.
+fn time(second: i64) -> Timestamp {
+    let end = if second < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_second(second).unwrap_or(end)
+}
+
+/// The certificates as PEM.
+pub(super) fn pem(certificates: &[CertificateDer<'_>]) -> String {
+    let mut pem = String::new();
+    for certificate in certificates {
+        pem.push_str("-----BEGIN CERTIFICATE-----\n");
+        let mut rest = STANDARD.encode(certificate);
+        while !rest.is_empty() {
+            let after = rest.split_off(rest.len().min(LINE));
+            pem.push_str(&rest);
+            pem.push('\n');
+            rest = after;
+        }
+        pem.push_str("-----END CERTIFICATE-----\n");
+    }
+    pem
 }
 
 /// Whether `leaf` was signed with the key of `ca`; false if either is invalid.
@@ -70,6 +99,28 @@ pub(super) fn signed_by(leaf: &CertificateDer<'_>, ca: &CertificateDer<'_>) -> b
         return false;
     };
     leaf.issuer() == ca.subject() && leaf.verify_signature(Some(ca.public_key())).is_ok()
+}
+
+/// The name of a certificate, for another one of the same name.
+pub(super) fn subject(
+    what: &'static str,
+    certificate: &CertificateDer<'_>,
+) -> Result<DistinguishedName, TlsError> {
+    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|e| unusable(what, e))?;
+    let mut name = DistinguishedName::new();
+    for attribute in certificate.subject().iter_attributes() {
+        let (Some(oid), Ok(value)) = (attribute.attr_type().iter(), attribute.as_str()) else {
+            return Err(unusable(what, "its name is not text; renew it by hand"));
+        };
+        let value = match attribute.attr_value().tag() {
+            Tag::PrintableString => {
+                DnValue::PrintableString(value.try_into().map_err(|e| unusable(what, e))?)
+            }
+            _ => DnValue::Utf8String(value.to_owned()),
+        };
+        name.push(DnType::CustomDnType(oid.collect()), value);
+    }
+    Ok(name)
 }
 
 pub(super) fn unusable(what: &'static str, why: impl ToString) -> TlsError {

@@ -75,25 +75,38 @@ fn what_is_spoilt_is_made_anew() {
 }
 
 #[test]
-fn through_fifteen_years_whoever_took_a_bundle_in_the_last_year_trusts_the_server() {
+fn through_forty_years_the_key_stays_and_whoever_took_any_bundle_trusts_the_server() {
     let mut store = Store::default();
     let mut bundles: Vec<Vec<u8>> = Vec::new();
     let mut authorities = std::collections::BTreeSet::new();
-    for day in (0..15 * 365).step_by(15) {
+    for day in (0..40 * 365).step_by(30) {
         let now = start() + DAY * day;
         store = settled(store, now);
-        bundles.push(store.tls["ca.crt"].clone());
-        authorities.insert(store.ca["ca.crt"].clone());
-        let leaf = leaf_of(&store);
-        for bundle in bundles.iter().rev().take(365 / 15) {
-            assert!(trusts(bundle, &leaf, now), "on day {day}");
+        assert!(trusts(&store.tls["ca.crt"], &leaf_of(&store), now), "by date, too, on day {day}");
+        if authorities.insert(store.ca["ca.crt"].clone()) {
+            bundles.push(store.tls["ca.crt"].clone());
         }
-        assert!(
-            parse::certificates("bundle", &store.tls["ca.crt"]).unwrap().len() <= 3,
-            "the bundle does not grow"
-        );
+        for bundle in &bundles {
+            assert!(super::losses::accepts(bundle, &store, now), "on day {day}");
+        }
+        let in_bundle = parse::certificates("bundle", &store.tls["ca.crt"]).unwrap().len();
+        assert_eq!(in_bundle, 1, "the bundle does not grow");
     }
-    assert_eq!(authorities.len(), 2, "one change of the CA in that time");
+    let keys: std::collections::BTreeSet<_> = authorities
+        .iter()
+        .map(|ca| parse::public_key(&parse::certificates("ca.crt", ca).unwrap()[0]).unwrap())
+        .collect();
+    assert_eq!((authorities.len(), keys.len()), (6, 1), "certificates and keys");
+}
+
+#[test]
+fn a_certificate_without_an_end_is_read() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(names()).unwrap();
+    params.not_after = rcgen::date_time_ymd(9999, 12, 31);
+    let own = params.self_signed(&key).unwrap().pem();
+    let read = TlsMaterial::from_pem(own.as_bytes(), key.serialize_pem().as_bytes(), own.as_bytes()).unwrap();
+    assert_eq!(read.not_after(), Timestamp::MAX);
 }
 
 #[test]

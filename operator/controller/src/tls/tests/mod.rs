@@ -1,6 +1,7 @@
 //! Certificates made here, presented by a real server, checked by a real client.
 
 mod lifetime;
+mod losses;
 mod serving;
 
 use std::sync::Arc;
