@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use fleetprof_operator::client::{self, Fence};
 use fleetprof_operator::leader;
 use fleetprof_tests::{admin, api_server, wait_for};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -18,9 +20,10 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// A replica: whether it works now, how it is asked to stop, and how it ended.
+/// A replica: whether it works now, until when it may, how it is asked to stop, and how it ended.
 struct Replica {
     works: Arc<AtomicBool>,
+    fence: Fence,
     stop: oneshot::Sender<()>,
     end: JoinHandle<Result<()>>,
 }
@@ -37,7 +40,8 @@ impl Drop for Working {
 fn replica(client: &Client, lease: &'static str, identity: &'static str) -> Replica {
     let works = Arc::new(AtomicBool::new(false));
     let (stop, stopped) = oneshot::channel();
-    let (client, flag) = (client.clone(), works.clone());
+    let (client, flag, fence) = (client.clone(), works.clone(), Fence::default());
+    let held = fence.clone();
     let end = tokio::spawn(async move {
         let work = || async move {
             flag.store(true, Ordering::SeqCst);
@@ -47,9 +51,9 @@ fn replica(client: &Client, lease: &'static str, identity: &'static str) -> Repl
         let asked = async {
             let _ = stopped.await;
         };
-        leader::run(client, "default", lease, identity, (work, || async {}), asked).await
+        leader::run(client, "default", lease, identity, (work, || async {}), held, asked).await
     });
-    Replica { works, stop, end }
+    Replica { works, fence, stop, end }
 }
 
 async fn working(replica: &Replica, wanted: bool, seconds: u64) -> Result<()> {
@@ -102,6 +106,47 @@ async fn losing_the_lease_stops_the_work_at_once() -> Result<()> {
     working(&one, false, 20).await?;
     let error = one.end.await?.err().map(|e| e.to_string()).unwrap_or_default();
     ensure!(error.contains("lost Lease default/leader-lost to thief"), "{error}");
+    Ok(())
+}
+
+/// A leader that was frozen: what it was about to write is based on an old version, or finds the fence closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_writes_over_nobody_who_came_after_it() -> Result<()> {
+    let kubeconfig = api_server()?;
+    let client = admin(&kubeconfig).await?;
+    let leases: Api<Lease> = Api::namespaced(client.clone(), "default");
+    let _ = leases.delete("leader-fenced", &DeleteParams::default()).await;
+    let one = replica(&client, "leader-fenced", "one");
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig)?, &options).await?;
+    let slices: Api<EndpointSlice> =
+        Api::namespaced(client::with_config(config, Some(&one.fence))?, "default");
+    let early = slices.get_opt("fenced").await.err().map(|e| e.to_string()).unwrap_or_default();
+    working(&one, true, 20).await?;
+    ensure!(early.is_empty() || early.contains("no longer leads"), "{early}");
+
+    let slice = |address: &str, version: Option<String>| {
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": "fenced", "resourceVersion": version},
+            "addressType": "IPv4", "endpoints": [{"addresses": [address]}], "ports": [],
+        })
+    };
+    let apply = PatchParams::apply("fleetprof-operator").force();
+    let first = slices.patch("fenced", &apply, &Patch::Apply(slice("10.0.0.1", None))).await?;
+    let decided_on = first.metadata.resource_version;
+    let successor: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+    successor.patch("fenced", &apply, &Patch::Apply(slice("10.0.0.2", decided_on.clone()))).await?;
+    let late = slices.patch("fenced", &apply, &Patch::Apply(slice("10.0.0.1", decided_on))).await;
+    ensure!(matches!(&late, Err(kube::Error::Api(answer)) if answer.code == 409), "{late:?}");
+
+    let thief = json!({"spec": {"holderIdentity": "thief", "leaseDurationSeconds": 3600}});
+    leases.patch("leader-fenced", &PatchParams::default(), &Patch::Merge(thief)).await?;
+    working(&one, false, 20).await?;
+    let closed = slices.get("fenced").await.err().map(|e| e.to_string()).unwrap_or_default();
+    ensure!(closed.contains("no longer leads"), "{closed}");
+    let now = successor.get("fenced").await?;
+    ensure!(now.endpoints[0].addresses == ["10.0.0.2"], "{now:?}");
     Ok(())
 }
 

@@ -21,7 +21,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
+
+use crate::client::Fence;
 
 /// How long the dropped work may take to be gone. A task is dropped when it next waits, mostly at once.
 const DROP: Duration = Duration::from_secs(1);
@@ -34,6 +36,8 @@ const RELEASE: Duration = Duration::from_secs(5);
 /// leader does `leave`, still working and renewing, and gives the Lease back, so that the next one need not
 /// wait until it expires. It gives it back as well when `work` ends by itself.
 ///
+/// `fence` is kept open for as long as this replica leads. `client` itself must not be held to it.
+///
 /// # Errors
 /// When the Lease cannot be read at the start or must not be written, when it is lost, or when `work` fails.
 pub async fn run<F, Fut, L, Left>(
@@ -42,6 +46,7 @@ pub async fn run<F, Fut, L, Left>(
     lease: &str,
     identity: &str,
     (work, leave): (F, L),
+    fence: Fence,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()>
 where
@@ -51,7 +56,7 @@ where
     Left: Future<Output = ()>,
 {
     let mut stop = pin!(stop);
-    let mut election = Election::new(Api::namespaced(client, namespace), namespace, lease, identity);
+    let mut election = Election::new(Api::namespaced(client, namespace), (namespace, lease), identity, fence);
     tracing::info!(lease, identity, "waiting for leadership");
     tokio::select! {
         won = election.won() => won?,
@@ -75,7 +80,7 @@ struct Election {
     namespace: String,
     name: String,
     candidate: Candidate,
-    started: Instant,
+    fence: Fence,
     random: RandomState,
 }
 
@@ -98,19 +103,19 @@ impl CallError {
 }
 
 impl Election {
-    fn new(leases: Api<Lease>, namespace: &str, name: &str, identity: &str) -> Self {
+    fn new(leases: Api<Lease>, (namespace, name): (&str, &str), identity: &str, fence: Fence) -> Self {
         Self {
             leases,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             candidate: Candidate::new(name, identity, Timing::default()),
-            started: Instant::now(),
+            fence,
             random: RandomState::new(),
         }
     }
 
     fn now(&self) -> Now {
-        Now { steady: self.started.elapsed(), wall: Timestamp::now() }
+        Now { steady: self.fence.started().elapsed(), wall: Timestamp::now() }
     }
 
     /// Ends when this replica leads.
@@ -150,6 +155,7 @@ impl Election {
             Some(ended) = working.join_next() => Ok(ended.context("the leader's work panicked").flatten()),
             () = stopped => Ok(Ok(())),
         };
+        self.fence.lead_until(None);
         let dropped = timeout(DROP, working.shutdown()).await.is_ok();
         match lost_or_ended {
             Err(lost) => Err(self.explain(lost)),
@@ -181,7 +187,7 @@ impl Election {
         let decision = self.candidate.next(self.now());
         match decision {
             Decision::Wait(until) => {
-                sleep_until(self.started + until).await;
+                sleep_until(self.fence.started() + until).await;
                 Ok(())
             }
             Decision::Lost(lost) => Err(Stopped::Lost(lost)),
@@ -204,6 +210,7 @@ impl Election {
         };
         let random = self.random.hash_one(sent) as f64 / u64::MAX as f64;
         self.candidate.heard(answer, sent, self.now().steady, random);
+        self.fence.lead_until(self.candidate.leads_until());
         outcome
     }
 

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod agents;
+pub mod client;
 mod create;
 pub mod data_api;
 pub mod events;

@@ -15,8 +15,9 @@
 //! long *it* has seen the same resourceVersion. `renewTime` is written for people and never read. The
 //! monotonic clocks of two replicas may run at speeds that differ by less than `duration / deadline`, 1.5.
 //!
-//! **Not covered**: a process that is frozen as a whole beyond its deadline (SIGSTOP, a paused VM) acts until
-//! it notices; and a Lease that somebody deletes or clears by hand while it is held.
+//! **Not covered**: a process that is frozen as a whole beyond its deadline (SIGSTOP, a paused VM) does what it
+//! was about to do when it goes on, so its writes name the version that they are based on and are not sent past
+//! [`Candidate::leads_until`]; and a Lease that somebody deletes or clears by hand while it is held.
 
 use std::time::Duration;
 

@@ -64,6 +64,10 @@ pub enum Error {
     /// The API server refused or did not answer.
     #[error("Kubernetes API error: {0}")]
     Kube(#[from] kube::Error),
+    /// The policy is not as it was when its status was decided: the watch is behind, somebody edited it, or
+    /// another leader wrote it.
+    #[error("the policy changed meanwhile")]
+    Changed,
     /// A session could not be created.
     #[error(transparent)]
     NotCreated(#[from] NotCreated),
@@ -93,6 +97,10 @@ async fn work_on<P: PolicyObject>(policy: Arc<P>, context: Arc<Context>) -> Resu
 
 /// When to try again after an error.
 pub fn on_error<P: PolicyObject>(policy: Arc<P>, error: &Error, context: Arc<Context>) -> Action {
+    // The watch brings it.
+    if matches!(error, Error::Changed) {
+        return Action::requeue(Duration::from_secs(1));
+    }
     context.metrics.reconcile_failed("policy");
     tracing::warn!(
         %error,

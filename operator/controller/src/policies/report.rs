@@ -35,10 +35,11 @@ fn status(
     status
 }
 
-/// Writes the status when it differs, and an event when `Ready` or a link changed.
+/// Writes the status when it differs, over the version that it was decided on, and an event when `Ready` or a
+/// link changed.
 ///
 /// # Errors
-/// When the API server refuses.
+/// When the API server refuses, or the policy has changed meanwhile.
 pub async fn write<P: PolicyObject>(
     policy: &P,
     step: &Step,
@@ -53,7 +54,7 @@ pub async fn write<P: PolicyObject>(
     let api = policy.api(context.client.clone());
     let body = json!({
         "apiVersion": P::api_version(&()), "kind": P::kind(&()),
-        "metadata": {"name": policy.name_any(), "uid": policy.uid()},
+        "metadata": {"name": policy.name_any(), "uid": policy.uid(), "resourceVersion": policy.resource_version()},
         "status": status,
     });
     let written = api
@@ -65,8 +66,9 @@ pub async fn write<P: PolicyObject>(
         .await;
     match written {
         Ok(_) => context.metrics.status_written("policy"),
-        // Deleted, or deleted and recreated, meanwhile.
-        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => return Ok(()),
+        // Deleted meanwhile.
+        Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(()),
+        Err(kube::Error::Api(answer)) if answer.code == 409 => return Err(Error::Changed),
         Err(error) => return Err(error.into()),
     }
     announce(policy, &status, context).await;

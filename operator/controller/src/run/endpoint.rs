@@ -1,5 +1,8 @@
 //! How do agents and the API server find the leader? Each selectorless Service has one EndpointSlice, and it
 //! names this pod.
+//!
+//! Each write is based on the version that was read just before: a leader that was frozen in between must not
+//! send the agents back to itself ([`crate::client`]).
 
 use std::time::Duration;
 
@@ -7,14 +10,17 @@ use anyhow::Context;
 use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
-use serde_json::json;
+use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::settings::RunSettings;
 use fleetprof_crds::names::FIELD_MANAGER;
 
 /// How often it is written again: somebody may have deleted it.
 const EVERY: Duration = Duration::from_secs(60);
+/// How often a write is tried that somebody else was faster than.
+const TRIES: u32 = 3;
 /// Before this minor version the API server's own proxy looks for aggregated APIs in Endpoints, not in
 /// EndpointSlices.
 const SLICES_SINCE: u32 = 33;
@@ -86,15 +92,12 @@ async fn endpoints(client: &Client, settings: &RunSettings) -> anyhow::Result<()
         }],
     });
     let api = Api::<Endpoints>::namespaced(client.clone(), &settings.namespace);
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let written = api.patch(&name, &params, &Patch::Apply(body)).await;
-    written.with_context(|| {
+    write(&api, &name, body).await.with_context(|| {
         format!(
             "failed to write Endpoints {}/{name}; check the operator's Role for endpoints",
             settings.namespace
         )
-    })?;
-    Ok(())
+    })
 }
 
 async fn slice(client: &Client, settings: &RunSettings, service: &Service) -> anyhow::Result<()> {
@@ -110,13 +113,39 @@ async fn slice(client: &Client, settings: &RunSettings, service: &Service) -> an
         "ports": ports,
     });
     let api = Api::<EndpointSlice>::namespaced(client.clone(), &settings.namespace);
-    api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(slice)).await.with_context(
-        || {
-            format!(
-                "failed to write EndpointSlice {}/{name}; check the operator's Role for endpointslices",
-                settings.namespace
-            )
-        },
-    )?;
+    write(&api, name, slice).await.with_context(|| {
+        format!(
+            "failed to write EndpointSlice {}/{name}; check the operator's Role for endpointslices",
+            settings.namespace
+        )
+    })
+}
+
+/// Applies the object over the version that is there now.
+async fn write<K>(api: &Api<K>, name: &str, mut object: Value) -> kube::Result<()>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug + ResourceExt,
+{
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    for again in (0..TRIES).rev() {
+        object["metadata"]["resourceVersion"] = json!(version(api, name).await?);
+        match api.patch(name, &params, &Patch::Apply(&object)).await {
+            Err(kube::Error::Api(answer)) if answer.code == 409 && again > 0 => {}
+            written => return written.map(drop),
+        }
+    }
     Ok(())
+}
+
+/// The version of the object, if there is one. A patch that changes nothing tells it: the Role allows no
+/// reading.
+async fn version<K>(api: &Api<K>, name: &str) -> kube::Result<Option<String>>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug + ResourceExt,
+{
+    match api.patch(name, &PatchParams::default(), &Patch::Merge(json!({}))).await {
+        Ok(found) => Ok(found.resource_version()),
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
 }

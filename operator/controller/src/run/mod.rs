@@ -23,6 +23,7 @@ use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
+use crate::client::{self, Fence};
 use crate::data_api::{self, AccessReviews, DataApi, DataApiMetrics, FrontProxySource, SessionsByApi};
 use crate::gateway::{self, Fleet, GatewayConfig, GatewayMetrics, GatewayState, TokenReviews, system_clock};
 use crate::health::{self, Gates, Health};
@@ -53,9 +54,8 @@ struct AllMetrics {
 /// # Errors
 /// When the API server cannot be reached at start, a port is taken, or the lease is lost.
 pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
-    let client = Client::try_default()
-        .await
-        .context("no Kubernetes API server configured; set KUBECONFIG or run in a pod")?;
+    let fence = Fence::default();
+    let (elected, client) = (client::connect(None).await?, client::connect(Some(&fence)).await?);
     let fleet = Fleet::new();
     let mut registry = Registry::default();
     let metrics = AllMetrics {
@@ -79,7 +79,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let leave = || registration::leave(client.clone(), settings.clone());
     gates.set("election", true);
     tokio::select! {
-        result = leader::run(client.clone(), &settings.namespace, &lease, &settings.pod_name, (work, leave), signals::stopped()) => result,
+        result = leader::run(elected, &settings.namespace, &lease, &settings.pod_name, (work, leave), fence, signals::stopped()) => result,
         result = health => result,
     }
 }

@@ -41,6 +41,9 @@ use crate::tickets::Tickets;
 use crate::tls::TlsSource;
 use crate::watched::{Cache, JobState, Namespaces, NodeState, Pods, PolicyCaches, ResourceCaches};
 
+/// The watch brings a session that changed within so long.
+const CHANGED: Duration = Duration::from_millis(500);
+
 /// Actions can have outcomes that change the next step; a chain is never longer than this.
 const MAX_PASSES: usize = 8;
 
@@ -130,6 +133,10 @@ pub enum Error {
     /// The API server refused or did not answer.
     #[error("Kubernetes API error: {0}")]
     Kube(#[from] kube::Error),
+    /// The session is not as it was when its status was decided: somebody edited or recreated it, or another
+    /// leader wrote it.
+    #[error("the session changed meanwhile")]
+    Changed,
     /// A session that repeats this one could not be created.
     #[error(transparent)]
     NotCreated(#[from] NotCreated),
@@ -168,6 +175,9 @@ async fn work_on(session: Arc<ProfileSession>, context: Arc<Context>) -> Result<
 
 /// When to try again after an error.
 pub fn on_error(session: Arc<ProfileSession>, error: &Error, context: Arc<Context>) -> Action {
+    if matches!(error, Error::Changed) {
+        return Action::requeue(CHANGED);
+    }
     context.metrics.reconcile_failed("session");
     tracing::warn!(
         %error,

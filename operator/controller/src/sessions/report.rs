@@ -66,6 +66,8 @@ pub async fn write(session: &ProfileSession, context: &Context) -> Result<Option
     Ok(None)
 }
 
+/// Writes the status over the version that it was decided on: a leader that was frozen meanwhile must not
+/// write over its successor.
 async fn patch(
     session: &ProfileSession,
     status: &ProfileSessionStatus,
@@ -73,9 +75,10 @@ async fn patch(
 ) -> Result<(), Error> {
     let namespace = session.namespace().unwrap_or_default();
     let api = Api::<ProfileSession>::namespaced(context.client.clone(), &namespace);
+    let version = context.written.version(session);
     let body = json!({
         "apiVersion": ProfileSession::api_version(&()), "kind": ProfileSession::kind(&()),
-        "metadata": {"name": session.name_any(), "uid": session.uid()},
+        "metadata": {"name": session.name_any(), "uid": session.uid(), "resourceVersion": version},
         "status": status,
     });
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
@@ -86,7 +89,11 @@ async fn patch(
             Ok(())
         }
         // The session was deleted meanwhile; the janitor closes its captures.
-        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.code == 409 => {
+            context.written.refused(&session.uid().unwrap_or_default());
+            Err(Error::Changed)
+        }
         Err(error) => Err(error.into()),
     }
 }

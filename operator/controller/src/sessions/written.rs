@@ -49,6 +49,20 @@ impl Written {
         self.with(|all| all.get(uid).cloned()).unwrap_or_default()
     }
 
+    /// The version that the next write is based on: what came of the last one, or what the watch brought since,
+    /// as when somebody cancelled the session. Kubernetes orders the versions of an object as numbers.
+    pub fn version(&self, seen: &ProfileSession) -> Option<String> {
+        let uid = seen.uid().unwrap_or_default();
+        let number = |version: &Option<String>| version.as_ref().and_then(|v| v.parse::<u64>().ok());
+        let (written, seen) = (self.get(&uid).version, seen.resource_version());
+        if number(&written) > number(&seen) { written } else { seen }
+    }
+
+    /// Takes note that the version was not the newest one: the watch brings another.
+    pub fn refused(&self, uid: &str) {
+        self.with(|all| all.get_mut(uid).map(|entry| entry.version = None));
+    }
+
     /// The phase that was written last, and when; `Pending` and long ago where nothing was.
     pub fn last(&self, uid: &str) -> (Phase, Timestamp) {
         self.with(|all| all.get(uid).map_or((Phase::Pending, Timestamp::MIN), |e| (e.written.phase, e.at)))
@@ -120,6 +134,19 @@ mod tests {
         );
         written.settle(&ended);
         assert_eq!(written.latest("u"), None, "nothing is left to write");
+    }
+
+    #[test]
+    fn a_write_is_based_on_the_newest_version_that_is_known() {
+        let written = Written::default();
+        let version = |seen| written.version(&session(seen, "Running"));
+        assert_eq!(version("9").as_deref(), Some("9"), "nothing is known of it");
+        written.wrote("u", &ProfileSessionStatus::default(), Some("10".into()));
+        assert_eq!(version("9").as_deref(), Some("10"), "the watch is behind");
+        assert_eq!(version("11").as_deref(), Some("11"), "somebody edited it");
+        assert_eq!(version("opaque").as_deref(), Some("10"), "a version that is not a number");
+        written.refused("u");
+        assert_eq!(version("9").as_deref(), Some("9"), "the API server was restored from a backup");
     }
 
     #[test]

@@ -31,7 +31,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::FutureExt;
-use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -42,6 +41,7 @@ pub use metrics::Metrics;
 pub use refusals::Refusals;
 pub use router::{WebhookState, router};
 
+use crate::client;
 use crate::data_api::registration::{ReadService, stand_by};
 use crate::data_api::standby_router;
 use crate::health::{self, Gates, Health};
@@ -61,9 +61,7 @@ const LEAVE: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the settings are wrong, there is no way to the API server, or a port is taken.
 pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
-    let client = Client::try_default()
-        .await
-        .context("no way to the API server: neither a pod's service account nor a kubeconfig")?;
+    let client = client::connect(None).await?;
     let tls = TlsSource::watch(client.clone(), &args.namespace, &args.tls_secret());
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
