@@ -278,7 +278,7 @@ reasons! {
     /// The policy has PromQL triggers, but no Prometheus is configured.
     PrometheusUnset => "ask an administrator to set the chart value prometheus.url",
     /// Prometheus does not respond.
-    PrometheusFailed => "queries are retried every 15 s",
+    PrometheusFailed => "queries are retried, slow ones less often",
 
     // Why the gateway refuses an agent's request.
     /// The request has no valid credential for a pod.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleetprof_core::trigger::alert::{Alert, KNOWN, Notification, Rules, Told};
 use fleetprof_core::trigger::promql;
+use fleetprof_core::trigger::questions::Question;
 use fleetprof_core::trigger::reach::Reach;
 use fleetprof_core::trigger::rollout::Revision;
 use fleetprof_core::trigger::{Held, Levels};
@@ -14,7 +15,7 @@ use fleetprof_crds::ProfileSession;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::prometheus::{Answers, KnownQueries};
+use super::prometheus::{Answer, KnownQueries};
 
 /// By then the watch has brought a session that was created.
 const FRESH: SignedDuration = SignedDuration::from_secs(30);
@@ -176,16 +177,24 @@ impl Memory {
         self.state().alerts.iter().filter(|told| is_known(told, now)).cloned().collect()
     }
 
-    /// Takes in the answers of one round of questions; what was not asked is forgotten.
-    pub(super) fn take_answers(&self, answers: Answers, now: Timestamp) {
+    /// Takes in an answer of Prometheus.
+    pub(super) fn take_answer(&self, question: &Question, answer: Answer, now: Timestamp) {
         let mut state = self.state();
-        let before = std::mem::take(&mut state.queries);
-        let mut after: HashMap<String, KnownQueries> = HashMap::new();
-        for (policy, name, query, answer) in answers {
-            let known = promql::follow(before.get(&policy).and_then(|of| of.get(&name)), &query, answer, now);
-            after.entry(policy).or_default().insert(name, known);
-        }
-        state.queries = after.into_iter().map(|(policy, known)| (policy, Arc::new(known))).collect();
+        let known = Arc::make_mut(state.queries.entry(question.policy.clone()).or_default());
+        let after = promql::follow(known.get(&question.name), &question.query, answer, now);
+        known.insert(question.name.clone(), after);
+    }
+
+    /// Forgets the answers to all other queries.
+    pub(super) fn keep_answers(&self, to: &HashSet<Question>) {
+        let asked: HashSet<_> = to.iter().map(|q| (q.policy.as_str(), q.name.as_str())).collect();
+        self.state().queries.retain(|policy, known| {
+            let is_asked = |name: &str| asked.contains(&(policy.as_str(), name));
+            if !known.keys().all(|name| is_asked(name)) {
+                Arc::make_mut(known).retain(|name, _| is_asked(name));
+            }
+            !known.is_empty()
+        });
     }
 
     /// What is known of the queries of a policy, by name.
@@ -330,6 +339,23 @@ mod tests {
         }
         let state = memory.state();
         assert_eq!((state.told.len(), state.revisions.len()), (10, 10));
+    }
+
+    #[test]
+    fn answers_to_queries_that_are_gone_are_forgotten() {
+        let memory = Memory::default();
+        let question = |policy: &str, name: &str| Question {
+            namespace: "shop".into(),
+            policy: policy.into(),
+            name: name.into(),
+            query: "up".into(),
+        };
+        let all = [question("p", "a"), question("p", "b"), question("q", "a")];
+        all.iter().for_each(|question| memory.take_answer(question, Ok(Vec::new()), at(0)));
+        memory.keep_answers(&all.iter().skip(1).take(1).cloned().collect());
+        let state = memory.state();
+        assert_eq!(state.queries.keys().collect::<Vec<_>>(), ["p"]);
+        assert_eq!(state.queries["p"].keys().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! What does the administrator's Prometheus answer? The queries of all policies, asked every 15 s by the
-//! leader.
+//! leader, in the order of [`fleetprof_core::trigger::questions`].
 //!
 //! Each question is bounded in time and size, and only a few are asked at once: a slow server delays
 //! triggers, nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use fleetprof_core::trigger::promql::{self, Problem, Series};
-use futures::StreamExt;
+use fleetprof_core::trigger::questions::{Question, Questions};
 use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
@@ -17,24 +18,30 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::credentials::Credentials;
 use super::memory::Memory;
 use super::recheck::{Arrival, Recheck};
 use crate::watched::PolicyCaches;
 
-/// How often.
-const EVERY: Duration = Duration::from_secs(15);
+/// How often the policies are looked at for their queries.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often queries become due, and what was answered is looked at.
+const DUE: Duration = Duration::from_secs(1);
 /// How long one answer may take; the server is told less.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// What the server is told.
 const SERVER_TIMEOUT: &str = "8s";
-/// Questions at once.
-const AT_ONCE: usize = 4;
 /// What to look at when nobody answers: a network policy in the way drops packets, which looks like a server
 /// that is slow.
 const ADVICE: &str = "check the chart value prometheus.url, and that networkPolicy.prometheusPorts contains \
                       the port of its pods";
+
+/// Anybody on the way could read it and ask for all series.
+const PLAIN_TOKEN: &str = "the token is not sent without encryption; use an https:// URL in the chart value \
+                           prometheus.url, or remove the token from the Secret";
 
 /// The administrator's Prometheus.
 pub struct Prometheus {
@@ -51,40 +58,71 @@ pub async fn ask_forever(
     memory: Memory,
     recheck: Arc<dyn Recheck>,
 ) -> anyhow::Result<()> {
-    let mut tick = tokio::time::interval(EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (server, started) = (Arc::new(server), Instant::now());
+    let (mut look, mut due) = (every(LOOK), every(DUE));
+    let (mut queue, mut asked, mut client) = (Questions::default(), JoinSet::new(), server.client());
+    let mut is_news = false;
     loop {
-        tick.tick().await;
-        let questions = questions(&policies);
-        if questions.is_empty() {
-            continue;
-        }
-        let client = server.client();
-        let asked = futures::stream::iter(questions).map(|(policy, name, query)| {
-            let client = &client;
-            let server = &server;
-            async move {
-                let answer = match client {
-                    Ok(client) => server.ask(client, &query).await,
-                    Err(problem) => Err(problem.clone()),
-                };
-                (policy, name, query, answer)
+        tokio::select! {
+            _ = look.tick() => {
+                let questions = questions(&policies);
+                memory.keep_answers(&questions);
+                queue.set(questions, started.elapsed());
+                client = server.client();
             }
-        });
-        let answers: Vec<_> = asked.buffer_unordered(AT_ONCE).collect().await;
-        memory.take_answers(answers, Timestamp::now());
-        recheck.recheck(Arrival::QueryResults).await;
+            _ = due.tick() => {
+                if std::mem::take(&mut is_news) {
+                    recheck.recheck(Arrival::QueryResults).await;
+                }
+            }
+            Some(answered) = asked.join_next() => {
+                let Answered { question, answer, took } = answered.context("a query panicked")?;
+                queue.answered(&question, took);
+                memory.take_answer(&question, answer, Timestamp::now());
+                is_news = true;
+            }
+        }
+        while let Some(question) = queue.next(started.elapsed()) {
+            asked.spawn(ask(server.clone(), client.clone(), question));
+        }
     }
 }
 
-/// Each query with the uid of its policy and its name.
-fn questions(policies: &PolicyCaches) -> Vec<(String, String, String)> {
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// What came of a query.
+struct Answered {
+    question: Question,
+    answer: Answer,
+    took: Duration,
+}
+
+async fn ask(server: Arc<Prometheus>, client: Result<HttpsClient, Problem>, question: Question) -> Answered {
+    let began = Instant::now();
+    let answer = match client {
+        Ok(client) => server.ask(&client, &question.query).await,
+        Err(problem) => Err(problem),
+    };
+    Answered { question, answer, took: began.elapsed() }
+}
+
+/// The queries of all policies that are not suspended.
+fn questions(policies: &PolicyCaches) -> HashSet<Question> {
     let policies = policies.all();
     let views = policies.views();
     let asking = views.iter().filter(|p| !p.spec.suspend);
     asking
         .flat_map(|p| {
-            p.spec.triggers.prom_ql.iter().map(move |t| (p.uid.to_owned(), t.name.clone(), t.query.clone()))
+            p.spec.triggers.prom_ql.iter().map(move |t| Question {
+                namespace: p.namespace.unwrap_or_default().to_owned(),
+                policy: p.uid.to_owned(),
+                name: t.name.clone(),
+                query: t.query.clone(),
+            })
         })
         .collect()
 }
@@ -136,6 +174,9 @@ impl Prometheus {
         let mut request = Request::post(format!("{}/api/v1/query", self.url))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         if let Some(token) = self.credentials.as_ref().and_then(Credentials::token) {
+            if !self.url.starts_with("https:") {
+                return Err(PLAIN_TOKEN.into());
+            }
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let request =
@@ -157,8 +198,8 @@ impl Prometheus {
     }
 }
 
-/// Answers by policy and name, for the memory.
-pub(super) type Answers = Vec<(String, String, String, Result<Vec<Series>, Problem>)>;
+/// The series of a query, or why there are none.
+pub(super) type Answer = Result<Vec<Series>, Problem>;
 
 /// What is known of the queries of a policy, by name.
 pub(super) type KnownQueries = HashMap<String, promql::Known>;
@@ -197,6 +238,19 @@ mod tests {
         }
         let no_ca = Prometheus { url: "https://127.0.0.1:1".into(), credentials: None };
         assert!(matches!(no_ca.client(), Err(Problem::Failed(w)) if w.contains("ca.crt")));
+    }
+
+    #[tokio::test]
+    async fn a_token_is_not_sent_without_encryption() {
+        let router = axum::Router::new().fallback(|| async { "it was asked" });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let plain = Prometheus { url, credentials: Some(Credentials::fixed("a-long-secret-token")) };
+        let Err(Problem::Failed(why)) = plain.ask(&plain.client().unwrap(), "up").await else {
+            panic!("it answered")
+        };
+        assert!(why.contains("use an https:// URL") && !why.contains("secret-token"), "{why}");
     }
 
     #[tokio::test]

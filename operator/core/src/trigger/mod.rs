@@ -17,6 +17,7 @@ pub mod level;
 pub mod matcher;
 pub mod place;
 pub mod promql;
+pub mod questions;
 pub mod reach;
 pub mod rollout;
 mod together;
