@@ -78,12 +78,13 @@ pub struct Shared {
 impl Parts {
     /// The parts that the servers work with as well.
     pub fn shared(&self) -> Shared {
+        let Self { fleet, results, tickets, tls, watches, .. } = self;
         Shared {
-            fleet: self.fleet.clone(),
-            results: self.results.clone(),
-            tickets: self.tickets.clone(),
-            tls: self.tls.clone(),
-            pods: self.watches.pods.clone(),
+            fleet: fleet.clone(),
+            results: results.clone(),
+            tickets: tickets.clone(),
+            tls: tls.clone(),
+            pods: watches.pods.clone(),
         }
     }
 }

@@ -12,11 +12,13 @@ mod token_review;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use fleetprof_core::time::after;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
 use self::cache::Cache;
 pub use self::token_review::TokenReviews;
+use self::token_review::expiry;
 use super::PodId;
 use super::rate::Buckets;
 use crate::permits::{NoPermit, Permits};
@@ -26,6 +28,9 @@ use crate::tickets::Tickets;
 
 /// How long an answer of [`Identify`] that names a pod is believed.
 const BELIEVED: SignedDuration = SignedDuration::from_secs(60);
+/// The same while the pod is known to be there, and its token lasts: 4,000 agents would ask the API server 67
+/// times a second else. A token dies with its pod; one of a deleted service account may live that long.
+const BELIEVED_WHILE_THERE: SignedDuration = SignedDuration::from_mins(10);
 /// How long a refusal is believed: short, since a token may be asked about before its pod is known to the API
 /// server.
 const REFUSED: SignedDuration = SignedDuration::from_secs(10);
@@ -48,6 +53,9 @@ const MAX_TOKEN: usize = 8 * 1024;
 pub trait Identify: Send + Sync + 'static {
     /// The pod of a projected service-account token of our audience. Answers are cached by the caller.
     fn identify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<PodId, IdentifyError>>;
+
+    /// Whether this very pod is known to be there now.
+    fn is_there(&self, pod: &PodId) -> bool;
 }
 
 /// Why a token names no pod.
@@ -73,11 +81,33 @@ pub enum IdentifyError {
     },
 }
 
+/// The pod of a token.
+#[derive(Clone)]
+struct Believed {
+    pod: PodId,
+    /// Until when, in any case.
+    surely: Timestamp,
+    /// Until when, while the pod is there.
+    at_most: Timestamp,
+}
+
+impl Believed {
+    fn new(pod: PodId, token: &str, now: Timestamp) -> Self {
+        let surely = after(now, BELIEVED);
+        let longest = after(now, BELIEVED_WHILE_THERE);
+        Self { pod, surely, at_most: expiry(token).map_or(surely, |end| end.min(longest)) }
+    }
+
+    fn holds(&self, now: Timestamp, identify: &dyn Identify) -> bool {
+        now < self.surely || now < self.at_most && identify.is_there(&self.pod)
+    }
+}
+
 /// Answers who calls, from what it remembers where it can.
 pub(super) struct Authenticator {
     identify: Arc<dyn Identify>,
     tickets: Arc<Tickets>,
-    believed: Cache<PodId>,
+    believed: Cache<Believed>,
     refused: Cache<String>,
     refusals: Buckets<Option<Network>>,
     pending: Permits<Option<Network>>,
@@ -88,7 +118,7 @@ impl Authenticator {
         Self {
             identify,
             tickets,
-            believed: Cache::new(TOKENS_KEPT, BELIEVED),
+            believed: Cache::new(TOKENS_KEPT, BELIEVED_WHILE_THERE),
             refused: Cache::new(TOKENS_KEPT, REFUSED),
             refusals: Buckets::new(REFUSALS.0, REFUSALS.1),
             pending: Permits::new(PENDING_EACH, PENDING),
@@ -109,8 +139,10 @@ impl Authenticator {
             return self.tickets.pod(token, now).map_err(|error| self.refuse(peer, now, error.to_string()));
         }
         let key = sha256(token);
-        if let Some(pod) = self.believed.get(&key, now) {
-            return Ok(pod);
+        if let Some(known) = self.believed.get(&key, now)
+            && known.holds(now, &*self.identify)
+        {
+            return Ok(known.pod);
         }
         if let Some(why) = self.refused.get(&key, now) {
             return Err(self.refuse(peer, now, why));
@@ -131,7 +163,7 @@ impl Authenticator {
         self.refusals.take(&from, now).map_err(|after| IdentifyError::TooMany { after })?;
         let answer = self.identify.identify(token).await;
         match &answer {
-            Ok(pod) => self.believed.put(key, pod.clone(), now),
+            Ok(pod) => self.believed.put(key, Believed::new(pod.clone(), token, now), now),
             Err(IdentifyError::Refused(why)) => self.refused.put(key, why.clone(), now),
             Err(_) => {}
         }

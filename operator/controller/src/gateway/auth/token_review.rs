@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fleetprof_crds::names::AUDIENCE;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo};
 use kube::api::PostParams;
 use kube::{Api, Client};
+use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::super::PodId;
 use super::{Identify, IdentifyError};
+use crate::watched::Pods;
 
 /// Reviews that wait for the API server at one time; the others wait for them.
 const AT_ONCE: usize = 32;
@@ -24,14 +29,16 @@ const ACCOUNT: &str = "system:serviceaccount:";
 /// Asks the API server with a `TokenReview`.
 pub struct TokenReviews {
     api: Api<TokenReview>,
+    pods: Pods,
     turns: Semaphore,
 }
 
 impl TokenReviews {
-    /// Reviews made with this client, which needs `create tokenreviews`.
+    /// Reviews made with this client, which needs `create tokenreviews`. Answers hold longer while the pod is
+    /// among `pods`.
     #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self { api: Api::all(client), turns: Semaphore::new(AT_ONCE) }
+    pub fn new(client: Client, pods: Pods) -> Self {
+        Self { api: Api::all(client), pods, turns: Semaphore::new(AT_ONCE) }
     }
 
     async fn review(&self, token: &str) -> Result<PodId, IdentifyError> {
@@ -57,6 +64,21 @@ impl Identify for TokenReviews {
         }
         .boxed()
     }
+
+    fn is_there(&self, pod: &PodId) -> bool {
+        self.pods.get(&pod.namespace, &pod.uid).is_some()
+    }
+}
+
+/// When a token ends by its own word, which counts once the API server has vouched for it.
+pub(super) fn expiry(token: &str) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: i64,
+    }
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let Claims { exp } = serde_json::from_slice(&claims).ok()?;
+    Timestamp::from_second(exp).ok()
 }
 
 fn unavailable(sentence: &str) -> IdentifyError {
@@ -145,6 +167,15 @@ mod tests {
         rejects(|status| change_extra(status, POD_UID, &[]), "not bound");
         rejects(|status| change_extra(status, POD_UID, &[""]), "not bound");
         rejects(|status| change_extra(status, POD_NAME, &["a", "b"]), "not bound");
+    }
+
+    #[test]
+    fn the_end_of_a_token_is_read_where_there_is_one() {
+        let token = |claims: &str| format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        assert_eq!(expiry(&token(r#"{"exp":1800000000,"iat":1}"#)).unwrap().as_second(), 1_800_000_000);
+        let none =
+            ["", "opaque", "a.%.c", &token("{}"), &token(r#"{"exp":"soon"}"#), &token(r#"{"exp":9e18}"#)];
+        assert!(none.iter().all(|token| expiry(token).is_none()));
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::OrderList;
 use http::header;
 
-use super::rig::{Rig, beat, from, get, pod, post};
+use super::rig::{Rig, START, beat, from, get, pod, post};
 
 #[tokio::test]
 async fn a_request_without_a_token_is_refused_everywhere() {
@@ -44,6 +46,28 @@ async fn a_token_is_asked_about_once_a_minute() {
     rig.pass(10);
     rig.poll("a", "").await.accepted::<OrderList>();
     assert_eq!(rig.identify.asked.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_token_is_believed_for_ten_minutes_at_most_while_it_lasts_and_its_pod_is_there() {
+    for (seconds_left, gone_after, asked_again_after) in
+        [(3600, None, 600), (330, None, 330), (3600, Some(120), 120), (3600, Some(0), 60), (30, None, 60)]
+    {
+        let rig = Rig::new();
+        let claims = format!(r#"{{"exp":{}}}"#, START + seconds_left);
+        let token = format!("token-a.{}.sig", URL_SAFE_NO_PAD.encode(claims));
+        let asked = async || {
+            rig.send(get("/v1/orders", &token)).await;
+            rig.identify.asked.load(Ordering::Relaxed)
+        };
+        let mut second = 0;
+        while asked().await < 2 {
+            second += 10;
+            rig.pass(10);
+            rig.identify.gone.store(gone_after.is_some_and(|at| second >= at), Ordering::Relaxed);
+        }
+        assert_eq!(second, asked_again_after, "{seconds_left} {gone_after:?}");
+    }
 }
 
 #[tokio::test]

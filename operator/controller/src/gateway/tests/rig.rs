@@ -265,12 +265,18 @@ pub(super) fn report(capture: &str, state: CaptureState) -> CaptureReport {
     CaptureReport { samples: 10, slices: 1, started_at: Some(START), ..CaptureReport::new(capture, state) }
 }
 
-/// Knows `token-POD`; `outage` makes it unavailable, and `slow` makes it think for 200 ms.
+fn without_claims(token: &str) -> &str {
+    let claims = token.strip_suffix(".sig").and_then(|signed| signed.rsplit_once('.'));
+    claims.map_or(token, |(name, _)| name)
+}
+
+/// Knows `token-POD`, and `token-POD.CLAIMS.sig`; `gone` makes every pod gone, `outage` makes it unavailable, and `slow` makes it think for 200 ms.
 #[derive(Default)]
 pub(super) struct Table {
     pub(super) asked: AtomicUsize,
     pub(super) slow: std::sync::atomic::AtomicBool,
     pub(super) outage: std::sync::atomic::AtomicBool,
+    pub(super) gone: std::sync::atomic::AtomicBool,
 }
 
 impl Identify for Table {
@@ -280,7 +286,7 @@ impl Identify for Table {
             _ if self.outage.load(Ordering::Relaxed) => {
                 Err(IdentifyError::Unavailable("The API server is away.".into()))
             }
-            Some(name) => Ok(pod(name)),
+            Some(name) => Ok(pod(without_claims(name))),
             None => Err(IdentifyError::Refused("Nobody knows this token.".into())),
         };
         let slow = self.slow.load(Ordering::Relaxed);
@@ -291,6 +297,10 @@ impl Identify for Table {
             answer
         }
         .boxed()
+    }
+
+    fn is_there(&self, _: &PodId) -> bool {
+        !self.gone.load(Ordering::Relaxed)
     }
 }
 
