@@ -15,6 +15,11 @@ use jiff::{SignedDuration, Timestamp};
 const MOST_SLICES: u32 = MAX_SLICES * ProfileKind::ALL.len() as u32;
 /// Most containers and captures of a heartbeat, as the protocol says.
 const MAX_ROWS: usize = 64;
+/// Most bytes that are kept of the rows of a heartbeat: 64 containers fit, or dozens of captures. There is one
+/// heartbeat for each agent, and a pod can have eight.
+const MAX_ROWS_BYTES: usize = 16 * 1024;
+/// Most bytes of a message where there is not room for all.
+const SHORT_MESSAGE: usize = 64;
 /// Most bytes of a version, instance or runtime.
 const MAX_WORD: usize = 64;
 /// Most bytes of a container id or capture name.
@@ -37,10 +42,51 @@ pub(super) fn heartbeat(beat: Heartbeat, now: Timestamp) -> (Heartbeat, usize) {
         containers.into_iter().filter(|row| is_id(&row.id)).take(MAX_ROWS).map(container).collect();
     let captures: Vec<_> =
         captures.into_iter().filter(is_known).take(MAX_ROWS).map(|row| capture(row, now)).collect();
+    let (containers, captures) = fit(containers, captures);
     let dropped = rows - containers.len() - captures.len();
     let (version, instance) = (text(&version, MAX_WORD), text(&instance, MAX_WORD));
     let sent_at_ms = sent_at_ms.filter(|ms| Timestamp::from_millisecond(*ms).is_ok());
     (Heartbeat { version, protocol, mode, instance, containers, captures, sent_at_ms, leaving }, dropped)
+}
+
+/// As much as there is room for: messages are shortened before rows are dropped, the last ones first. Agents
+/// report again what was not recorded.
+fn fit(
+    mut containers: Vec<ContainerReport>,
+    mut captures: Vec<CaptureReport>,
+) -> (Vec<ContainerReport>, Vec<CaptureReport>) {
+    let bytes = |containers: &[ContainerReport], captures: &[CaptureReport]| {
+        containers.iter().map(bytes_of_container).chain(captures.iter().map(bytes_of_capture)).sum::<usize>()
+    };
+    if bytes(&containers, &captures) > MAX_ROWS_BYTES {
+        let messages = containers.iter_mut().filter_map(|row| row.problem.as_mut());
+        messages.for_each(|problem| problem.message = text(&problem.message, SHORT_MESSAGE));
+        captures.iter_mut().flat_map(texts).for_each(|said| *said = text(said, SHORT_MESSAGE));
+    }
+    while bytes(&containers, &captures) > MAX_ROWS_BYTES {
+        if captures.pop().is_none() && containers.pop().is_none() {
+            break;
+        }
+    }
+    (containers, captures)
+}
+
+fn bytes_of_container(row: &ContainerReport) -> usize {
+    let message = row.problem.as_ref().map_or(0, |problem| problem.message.len());
+    size_of::<ContainerReport>() + row.id.len() + row.runtime.len() + message
+}
+
+fn bytes_of_capture(row: &CaptureReport) -> usize {
+    let said = [&row.runtime, &row.collector, &row.collector_why, &row.note];
+    let message = row.problem.as_ref().map_or(0, |problem| problem.message.len());
+    let said: usize = said.into_iter().flatten().map(String::len).sum();
+    size_of::<CaptureReport>() + row.capture.len() + message + said
+}
+
+/// What an agent says in its own words.
+fn texts(row: &mut CaptureReport) -> impl Iterator<Item = &mut String> {
+    let problem = row.problem.as_mut().map(|problem| &mut problem.message);
+    [row.collector_why.as_mut(), row.note.as_mut(), problem].into_iter().flatten()
 }
 
 /// A capture of a possible name, in a state that this version knows.
@@ -213,7 +259,8 @@ mod tests {
             memory_percent: None,
             cpu_of_node: false,
             memory_of_node: true,
-            problem: Some(Problem { reason: Reason::PermissionDenied, message: "m".repeat(5000) }),
+            problem: (n < 10)
+                .then(|| Problem { reason: Reason::PermissionDenied, message: "m".repeat(5000) }),
         });
         let beat = Heartbeat {
             version: "v".repeat(1000),
@@ -228,12 +275,41 @@ mod tests {
         let (clean, dropped) = heartbeat(beat, now());
         assert_eq!(clean.sent_at_ms, None);
         assert_eq!(dropped, 4 + 36);
+        assert_eq!(clean.containers.len(), MAX_ROWS);
         assert_eq!(clean.captures, [report("good")]);
         assert_eq!(clean.instance, "i");
         assert!(clean.version.len() <= MAX_WORD && clean.version.ends_with('…'));
+        let problems = clean.containers.iter().filter_map(|row| row.problem.as_ref());
         assert!(
-            clean.containers.iter().all(|row| row.problem.as_ref().unwrap().message.len() <= MAX_MESSAGE)
+            problems.clone().count() == 10 && problems.map(|p| p.message.len()).max() <= Some(MAX_MESSAGE)
         );
+    }
+
+    #[test]
+    fn what_is_kept_of_an_agent_is_bounded() {
+        let capture = |n: usize| CaptureReport {
+            collector_why: Some("w".repeat(5000)),
+            note: Some("n".repeat(5000)),
+            ..report(&format!("capture-{n:0>100}"))
+        };
+        let beat = |captures: usize| Heartbeat {
+            version: "1".into(),
+            protocol: 1,
+            mode: AgentMode::Sidecar,
+            instance: "i".into(),
+            containers: Vec::new(),
+            captures: (0..captures).map(capture).collect(),
+            sent_at_ms: None,
+        };
+        let bytes = |beat: &Heartbeat| beat.captures.iter().map(bytes_of_capture).sum::<usize>();
+        let (few, dropped) = heartbeat(beat(4), now());
+        assert_eq!((dropped, few.captures[3].note.as_ref().unwrap().len()), (0, MAX_MESSAGE), "all of it");
+        let (more, dropped) = heartbeat(beat(12), now());
+        assert_eq!((dropped, more.captures[11].note.as_ref().unwrap().len()), (0, SHORT_MESSAGE));
+        let (most, dropped) = heartbeat(beat(64), now());
+        assert_eq!(most.captures.len() + dropped, 64);
+        assert_eq!(most.captures[0].capture, capture(0).capture, "the oldest are reported first");
+        assert!(bytes(&most) <= MAX_ROWS_BYTES && most.captures.len() >= 12, "{}", most.captures.len());
     }
 
     proptest! {
