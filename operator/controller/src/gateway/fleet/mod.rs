@@ -13,6 +13,7 @@ mod answers;
 mod closed;
 #[cfg(test)]
 mod inspect;
+mod news;
 mod pod_agents;
 mod poll;
 mod port;
@@ -40,7 +41,7 @@ use crate::agents::{AgentView, CaptureView, Change, Changes};
 
 /// Changes that a slow reader may lag behind before it is told to look at everything.
 const CHANGES_KEPT: usize = 4096;
-/// How often [`expire_forever`] looks for agents that fell silent.
+/// How often [`expire_forever`] looks for agents that fell silent, or change all the time.
 const EXPIRE_EVERY: Duration = Duration::from_secs(2);
 
 /// Agents, open captures and orders, in memory.
@@ -161,10 +162,11 @@ impl Fleet {
         self.state().residents().set_places(agents);
     }
 
-    /// Removes agents that did not report for three of their intervals, and returns them.
+    /// Removes agents that did not report for three of their intervals, and returns them. Tells what was not
+    /// told yet.
     pub fn expire(&self, now: Timestamp) -> Vec<PodId> {
-        let gone = self.state().expire(now);
-        for pod in &gone {
+        let (gone, late) = self.state().expire(now);
+        for pod in gone.iter().chain(&late) {
             self.tell(Change::Agent(pod.clone()));
         }
         gone

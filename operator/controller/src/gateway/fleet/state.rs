@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::{PodId, fold, pacing};
 use super::answers::{Admission, Effects, FleetFull, Heard, Look};
 use super::closed::Closed;
+use super::news::News;
 use super::pod_agents::{Agent, PodAgents, bare_id, is_missing};
 use super::residents::Residents;
 use super::version;
@@ -37,6 +38,7 @@ pub(super) struct State {
     ca: CaBundle,
     watches: HashMap<String, (Watch, Timestamp)>,
     residents: Residents,
+    news: News,
 }
 
 #[derive(Debug, Default)]
@@ -240,6 +242,9 @@ impl State {
         {
             heard.effects.changes.push(Change::Agent(pod.clone()));
         }
+        if !heard.effects.changes.is_empty() && !self.news.tell(pod, now) {
+            heard.effects.changes.clear();
+        }
         let ca_sent = before.and_then(|a| a.ca_sent);
         let instance = beat.instance.clone();
         beat.captures.retain(|report| self.report(pod, &instance, report, now, &mut heard));
@@ -344,7 +349,8 @@ impl State {
         self.ca.pem.is_some().then_some((self.ca.generation, now))
     }
 
-    pub(super) fn expire(&mut self, now: Timestamp) -> Vec<PodId> {
+    /// Pods whose agents are gone, and those of which there is something to tell.
+    pub(super) fn expire(&mut self, now: Timestamp) -> (Vec<PodId>, Vec<PodId>) {
         self.watches.retain(|_, (_, until)| now < *until);
         self.residents.expire(now);
         let mut gone = Vec::new();
@@ -355,7 +361,7 @@ impl State {
             }
             agents.len() > 0
         });
-        gone
+        (gone, self.news.late())
     }
 
     fn place(&mut self, pod_uid: &str, order: Order, effects: &mut Effects) {

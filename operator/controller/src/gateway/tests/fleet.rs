@@ -56,6 +56,25 @@ async fn an_agent_is_gone_after_three_of_its_intervals() {
 }
 
 #[tokio::test]
+async fn a_pod_whose_agents_change_all_the_time_is_told_of_once_a_second_and_at_last() {
+    let fleet = synced();
+    let mut changes = fleet.subscribe();
+    let flip = |n: i64| Heartbeat { instance: format!("instance-{n}"), ..beat(vec![]) };
+    for n in 0..100 {
+        heard(&fleet, "hostile", flip(n), n / 10);
+    }
+    heard(&fleet, "quiet", beat(vec![]), 9);
+    let of = |name: &str, all: &[Change]| all.iter().filter(|c| **c == Change::Agent(pod(name))).count();
+    let all = told(&mut changes, &fleet).await;
+    assert_eq!((of("hostile", &all), of("quiet", &all)), (8 + 9, 1));
+    fleet.expire(at(10));
+    let all = told(&mut changes, &fleet).await;
+    assert_eq!((of("hostile", &all), of("quiet", &all)), (1, 0), "the last word is told");
+    fleet.expire(at(11));
+    assert_eq!(told(&mut changes, &fleet).await, []);
+}
+
+#[tokio::test]
 async fn an_agent_that_appears_restarts_or_sees_other_containers_is_told_of_and_a_busy_one_is_not() {
     let fleet = synced();
     let mut changes = fleet.subscribe();
