@@ -300,6 +300,7 @@ mod tests {
             containers: Vec::new(),
             captures: (0..captures).map(capture).collect(),
             sent_at_ms: None,
+            leaving: false,
         };
         let bytes = |beat: &Heartbeat| beat.captures.iter().map(bytes_of_capture).sum::<usize>();
         let (few, dropped) = heartbeat(beat(4), now());

@@ -182,7 +182,7 @@ impl Servers {
         let controllers::Shared { fleet, results, tickets, tls, pods } = parts;
         let state = GatewayState::new(GatewayConfig {
             fleet: fleet.clone(),
-            identify: Arc::new(TokenReviews::new(client.clone(), pods)),
+            identify: Arc::new(TokenReviews::new(client.clone(), pods.clone())),
             tickets,
             pods: Arc::new(pods),
             sink: Arc::new(results.clone()),
