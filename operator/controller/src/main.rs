@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match arguments.command {
             Command::Run(settings) => Box::pin(run::run(*settings)).await,
-            Command::Webhook(args) => webhook::run(*args).await,
+            Command::Webhook(args) => Box::pin(webhook::run(*args)).await,
         }
     });
     // Blocking work on the results volume must not hold a replica that lost its lease.
