@@ -177,7 +177,7 @@ async fn an_agent_that_takes_its_leave_is_gone_at_once_and_what_it_reports_count
         rig.fleet.agents_of("uid-a").iter().map(|view| view.heartbeat.instance.clone()).collect();
     assert_eq!(left, ["two"]);
     assert_eq!(rig.fleet.report("c").unwrap().state, CaptureState::Finished);
-    let mut told = vec![changes.next().await.unwrap(), changes.next().await.unwrap()];
+    let mut told = [changes.next().await.unwrap(), changes.next().await.unwrap()];
     told.sort_by_key(|change| matches!(change, Change::Agent(_)));
     assert!(matches!(&told[..], [Change::Session { .. }, Change::Agent(pod)] if pod.uid == "uid-a"));
 }
