@@ -59,6 +59,9 @@ fn spec(mode: &str, edits: usize) -> Value {
     })
 }
 
+/// What happens to a fleet in a minute.
+type Happens = fn(&mut Sim, usize);
+
 impl Sim {
     fn add_pod(&mut self, namespace: &str, app: &str, node: &str) {
         self.pods_made += 1;
@@ -188,7 +191,7 @@ impl Sim {
     /// What happens in a minute besides rounds.
     fn disturb(&mut self, minute: usize) {
         let every = |minutes: usize| minute % minutes == minutes - 1;
-        let on_each: [(usize, fn(&mut Self, usize)); 9] = [
+        let on_each: [(usize, Happens); 9] = [
             (3, Self::ask),
             (4, Self::fire),
             (17, Self::lose_agent),
