@@ -265,7 +265,10 @@ async fn alerts_that_lead_nowhere_are_told_to_the_administrator() -> Result<()> 
     place.until("ProfilingPolicy", "all", 20, |s| s["linkedPodCount"] == 1).await?;
 
     let receiver = Receiver::new(&place, port)?;
-    let alert = |fingerprint: &str, labels: Value| json!({"status": "firing", "startsAt": minutes_ago(5), "fingerprint": fingerprint, "annotations": {}, "labels": labels});
+    let alert = |of: &str, labels: Value| {
+        let fingerprint: String = of.bytes().map(|b| format!("{b:02x}")).collect();
+        json!({"status": "firing", "startsAt": minutes_ago(5), "fingerprint": fingerprint, "annotations": {}, "labels": labels})
+    };
     let namespace = &place.namespace;
     let cases = [
         ("no_namespace", json!({"alertname": "Slow"}), "has no label for a namespace"),

@@ -8,6 +8,7 @@ use fleetprof_core::pod::{AgentContainerState, PodFacts};
 use fleetprof_core::session::history;
 use fleetprof_core::trigger::{Firing, admit};
 use fleetprof_core::view::PolicyView;
+use fleetprof_crds::names::MAX_ATTACHED;
 use fleetprof_crds::session::Trigger;
 use fleetprof_crds::session_status::TargetPhase;
 use jiff::SignedDuration;
@@ -24,8 +25,6 @@ const KEPT: usize = 20;
 const HISTORY: usize = 10 + 5;
 /// Triggers of a workload in one cooldown of four hours, and the one whose cooldown is just over.
 const FIRED: usize = 2;
-/// Agents that are attached to a pod in its life at most: none is ever removed from it.
-const MOST_ATTACHED: usize = 10;
 /// Size of the results volume in MiB: it is short of room now and then.
 const VOLUME: u64 = 16;
 const WORKLOADS: usize = 10;
@@ -276,7 +275,7 @@ fn bounds(sim: &Sim) {
     };
     for pod in sim.pods.values().flatten() {
         assert!(running(pod) <= 1, "{} has {} agents that run", pod.name, running(pod));
-        assert!(pod.attached.len() <= MOST_ATTACHED, "{} had {} agents", pod.name, pod.attached.len());
+        assert!(pod.attached.len() <= MAX_ATTACHED, "{} had {} agents", pod.name, pod.attached.len());
     }
 }
 
