@@ -67,7 +67,7 @@ tests/demo.sh
 took "demo" "$t"
 
 t=$(date +%s)
-step "5/5  Failures and control on the cluster (8 min)"
+step "5/5  Failures and control on the cluster (13 min)"
 cluster_tests=passed
 tests/suites.sh cluster || cluster_tests=failed
 api_tests=passed

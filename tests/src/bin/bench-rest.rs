@@ -12,6 +12,7 @@ use fleetprof_tests::people::{object, resource};
 use fleetprof_tests::process::{cpu_nanos, rss_kib};
 use fleetprof_tests::{admin, api_server, chart, wait_for};
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -19,6 +20,9 @@ use serde_json::json;
 
 /// Pods of a namespace.
 const PODS_EACH: usize = 500;
+/// Pods of a ReplicaSet, and its hash.
+const REPLICAS: usize = 10;
+const HASH: &str = "7d9c5b8f6";
 /// Requests at once.
 const AT_ONCE: usize = 32;
 /// For how long memory must not fall by a hundredth before it is believed.
@@ -62,9 +66,16 @@ impl Fleet {
             .buffer_unordered(8)
             .try_collect::<()>()
             .await?;
+        // Each namespace has as many pods, so that it has as many ReplicaSets.
+        let sets = PODS_EACH.min(pods).div_ceil(REPLICAS) * self.namespaces.len();
+        self.many(sets, |n| self.replica_set(n)).await?;
         self.quiet().await?;
         let empty = self.settled_kib().await?;
         self.many(pods, |n| self.pod(n)).await?;
+        let linked = wait_for("every pod is linked", Duration::from_secs(120), || async {
+            Ok((self.linked().await? >= pods).then_some(()))
+        });
+        linked.await?;
         self.quiet().await?;
         let full = self.settled_kib().await?;
         let each = (full - empty) / pods as f64;
@@ -73,7 +84,7 @@ impl Fleet {
             "the leader has {full:.0} KiB with the pods and {empty:.0} KiB without: run it again"
         );
         println!(
-            "| memory of the leader for a pod, {pods} pods | {each:.2} KiB RSS | ≤ 1.5 KiB: {} | {:.0} MiB in all |",
+            "| memory of the leader for a linked pod, {pods} pods | {each:.2} KiB RSS | ≤ 1.5 KiB: {} | {:.0} MiB in all |",
             met(each <= 1.5),
             full / 1024.0
         );
@@ -95,7 +106,7 @@ impl Fleet {
         tokio::time::sleep(REST).await;
         let percent = (cpu_nanos(self.pid)? - before) as f64 / began.elapsed().as_nanos() as f64 * 100.0;
         println!(
-            "| CPU of the leader at rest, {pods} pods, {sessions} sessions that wait | {percent:.2} % of a core | ≤ 2 %: {} | over {} s |",
+            "| CPU of the leader at rest, {pods} linked pods, {sessions} sessions that wait | {percent:.2} % of a core | ≤ 2 %: {} | over {} s |",
             met(percent <= 2.0),
             REST.as_secs()
         );
@@ -124,6 +135,11 @@ impl Fleet {
     async fn namespace(&self, name: &str) -> Result<()> {
         let body = serde_json::from_value(json!({"metadata": {"name": name}}))?;
         Api::<Namespace>::all(self.client.clone()).create(&PostParams::default(), &body).await?;
+        let spec = json!({"selector": {}, "agent": {"mode": "Ephemeral"}, "schedule": {"every": "168h"}});
+        let policy: DynamicObject = serde_json::from_value(object("ProfilingPolicy", name, "all", &spec))?;
+        let policies: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), name, &resource("ProfilingPolicy"));
+        policies.create(&PostParams::default(), &policy).await?;
         let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), name);
         wait_for("the service account", Duration::from_secs(30), || async {
             Ok(accounts.get_opt("default").await?)
@@ -136,12 +152,29 @@ impl Fleet {
         (&self.namespaces[n % self.namespaces.len()], n / self.namespaces.len())
     }
 
+    /// The ReplicaSet of ten pods.
+    async fn replica_set(&self, n: usize) -> Result<()> {
+        let (namespace, n) = self.of(n);
+        let labels = json!({"app": format!("app-{n}"), "pod-template-hash": HASH});
+        let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}});
+        let set = json!({
+            "metadata": {"name": format!("app-{n}-{HASH}")},
+            "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template},
+        });
+        let api = Api::<ReplicaSet>::namespaced(self.client.clone(), namespace);
+        api.create(&PostParams::default(), &serde_json::from_value(set)?).await?;
+        Ok(())
+    }
+
     /// A pod that runs, one of ten replicas.
     async fn pod(&self, n: usize) -> Result<()> {
         let (namespace, n) = self.of(n);
-        let (name, app) = (format!("app-{}-{n}", n / 10), format!("app-{}", n / 10));
-        let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{app}-7d9c5b8f6"), "uid": app, "controller": true});
-        let labels = json!({"app": app, "pod-template-hash": "7d9c5b8f6", "team": namespace});
+        let (name, app) = (format!("app-{}-{n}", n / REPLICAS), format!("app-{}", n / REPLICAS));
+        // Pods whose owner does not exist are garbage.
+        let sets = Api::<ReplicaSet>::namespaced(self.client.clone(), namespace);
+        let set = sets.get(&format!("{app}-{HASH}")).await?;
+        let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set.metadata.name, "uid": set.metadata.uid, "controller": true});
+        let labels = json!({"app": app, "pod-template-hash": HASH, "team": namespace});
         let pod = json!({
             "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]},
             "spec": {"nodeName": format!("node-{}", n % 50), "containers": [
@@ -185,6 +218,14 @@ impl Fleet {
         let waits = |s: &DynamicObject| s.data["status"]["reason"] == "WaitingForLoad";
         let waiting = all.list(&ListParams::default()).await?.items.iter().filter(|s| waits(s)).count();
         Ok((waiting >= wanted).then_some(()))
+    }
+
+    /// Pods that the policies say are linked.
+    async fn linked(&self) -> Result<usize> {
+        let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource("ProfilingPolicy"));
+        let policies = all.list(&ListParams::default()).await?.items;
+        let linked = policies.iter().filter_map(|p| p.data["status"]["linkedPodCount"].as_u64());
+        Ok(usize::try_from(linked.sum::<u64>())?)
     }
 
     /// Waits until the leader has worked off what happened.
