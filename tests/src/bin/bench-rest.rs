@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use fleetprof_tests::operator::Operator;
 use fleetprof_tests::people::{object, resource};
-use fleetprof_tests::process::{cpu_nanos, rss_kib};
+use fleetprof_tests::process::{cpu_of_all_threads, rss_kib};
 use fleetprof_tests::{admin, api_server, chart, wait_for};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -89,22 +89,23 @@ impl Fleet {
             full / 1024.0
         );
 
-        let before = cpu_nanos(self.pid)?;
+        let before = cpu_of_all_threads(self.pid)?;
         self.many(sessions, |n| self.session(n)).await?;
         let waiting = wait_for("every session waits", Duration::from_secs(300), || async {
             self.waiting(sessions).await
         });
         waiting.await?;
         self.quiet().await?;
-        let each = (cpu_nanos(self.pid)? - before) as f64 / 1e6 / sessions as f64;
+        let each = (cpu_of_all_threads(self.pid)? - before) as f64 / 1e6 / sessions as f64;
         println!(
             "| CPU of the leader for a session, created → waits for its load, {sessions} sessions | {each:.2} ms | ≤ 3 ms: {} | |",
             met(each <= 3.0)
         );
 
-        let (before, began) = (cpu_nanos(self.pid)?, Instant::now());
+        let (before, began) = (cpu_of_all_threads(self.pid)?, Instant::now());
         tokio::time::sleep(REST).await;
-        let percent = (cpu_nanos(self.pid)? - before) as f64 / began.elapsed().as_nanos() as f64 * 100.0;
+        let percent =
+            (cpu_of_all_threads(self.pid)? - before) as f64 / began.elapsed().as_nanos() as f64 * 100.0;
         println!(
             "| CPU of the leader at rest, {pods} linked pods, {sessions} sessions that wait | {percent:.2} % of a core | ≤ 2 %: {} | over {} s |",
             met(percent <= 2.0),
@@ -230,10 +231,10 @@ impl Fleet {
 
     /// Waits until the leader has worked off what happened.
     async fn quiet(&self) -> Result<()> {
-        let mut last = cpu_nanos(self.pid)?;
+        let mut last = cpu_of_all_threads(self.pid)?;
         for _ in 0..30 {
             tokio::time::sleep(Duration::from_secs(2)).await;
-            let now = cpu_nanos(self.pid)?;
+            let now = cpu_of_all_threads(self.pid)?;
             if now - last < 100_000_000 {
                 break;
             }
