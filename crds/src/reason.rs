@@ -80,8 +80,7 @@ reasons! {
     ResourcesConflict => "change what the message names or agent.resources, or use agent.mode Ephemeral",
     /// Pods of the workload that had an agent were refused by the API server, or the kubelet could not pull the
     /// agent's image, so that this one was created without.
-    InjectionRefused => "see the message for the cause; once it is gone, change the workload or the policy to try the \
-                         sidecar again",
+    InjectionRefused => "remove the cause in the message, then restart the workload to get the sidecar",
     /// The pod is in a namespace that is excluded from injection.
     NamespaceExcluded => "fleetprof profiles nothing in kube-system and its own namespace",
     /// The webhook did not know the pod's namespace yet, so the namespace may have opted out of profiling.

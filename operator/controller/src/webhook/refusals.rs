@@ -43,12 +43,13 @@ impl Refusals {
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Apply(Guarded(Ok(event))) | Event::InitApply(Guarded(Ok(event)))) => {
-                    let (_, words) = told(&event);
-                    if let Some(image) = self.breaker().not_started(words, Timestamp::now()) {
+                    let ((namespace, _), words) = told(&event);
+                    if let Some(image) = self.breaker().not_started(namespace, words, Timestamp::now()) {
                         tracing::warn!(
+                            k8s.namespace.name = namespace,
                             container.image.name = image,
-                            "a node cannot pull the agent's image; pods are created without a sidecar until no node \
-                             has failed for 10 minutes"
+                            "a node cannot pull the agent's image; pods of the namespace are created without a \
+                             sidecar until no node has failed for 10 minutes"
                         );
                     }
                 }
@@ -101,10 +102,12 @@ impl Refusals {
     }
 }
 
-/// The owner's UID and the API server's words.
-fn told(event: &Recorded) -> (&str, &str) {
+/// The owner, by namespace of the event and UID, and the API server's words. The namespace is the event's own: the UID
+/// beside it may be anything.
+fn told(event: &Recorded) -> ((&str, &str), &str) {
+    let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
     let owner = event.involved_object.uid.as_deref().unwrap_or_default();
-    (owner, event.message.as_deref().unwrap_or_default())
+    ((namespace, owner), event.message.as_deref().unwrap_or_default())
 }
 
 /// Takes away all but the owner and the message.

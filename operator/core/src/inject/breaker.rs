@@ -8,8 +8,9 @@
 //!                         │               ▼
 //!                         └──── the workload is left alone, until its revision or its policy changes
 //! ```
-//! An image that a kubelet cannot pull is left out of all pods, until no kubelet has complained for ten minutes: the app
-//! of a pod that has it does not start.
+//! An image that a kubelet cannot pull is left out of the namespace's pods, until no kubelet has complained for ten
+//! minutes: the app of a pod that has it does not start. An event counts in its own namespace alone, since anyone who
+//! may write events there can forge it.
 //!
 //! No cause has to be known for a refusal: whatever refuses pods, be it a rule of the API server or the webhook of
 //! somebody else, the second pod is as its owner wanted it. An event that follows no injection is ignored: a
@@ -32,12 +33,11 @@ use crate::view::PolicyView;
 const OURS: SignedDuration = SignedDuration::from_mins(2);
 /// How long a workload is left alone that does not change.
 const HOLD: SignedDuration = SignedDuration::from_hours(24);
-/// Most attempts, refused workloads, and refusals from before the start that are remembered; about 1 KiB each.
+/// Most attempts, refused workloads, refusals from before the start, and namespaces with an image that cannot be pulled;
+/// about 1 KiB each.
 const MOST: usize = 10_000;
 /// How long an image is left out after a kubelet could not pull it. A kubelet tries every 5 minutes at least.
 const IMAGE_HOLD: SignedDuration = SignedDuration::from_mins(10);
-/// Most images that are remembered.
-const IMAGES: usize = 64;
 /// Most bytes of the API server's words.
 const WORDS: usize = 200;
 
@@ -106,10 +106,24 @@ pub struct Breaker {
     attempts: HashMap<String, (Attempt, Timestamp)>,
     /// By namespace and workload.
     refused: HashMap<(String, Workload), Refused>,
-    /// Refusals from before the start, by UID of the owner: who made the attempt is not known any more.
-    before: HashMap<String, (String, Timestamp)>,
-    /// What kubelets said last of images that they could not pull.
-    images: HashMap<String, (String, Timestamp)>,
+    /// Refusals from before the start, by namespace and UID of the owner: who made the attempt is not known any more.
+    before: HashMap<(String, String), (String, Timestamp)>,
+    /// By namespace, the image that could not be pulled last.
+    images: HashMap<String, Image>,
+}
+
+/// An image that a kubelet could not pull.
+#[derive(Debug)]
+struct Image {
+    name: String,
+    words: String,
+    at: Timestamp,
+}
+
+impl Image {
+    fn is_left_out(&self, name: &str, now: Timestamp) -> bool {
+        self.name == name && now < after(self.at, IMAGE_HOLD)
+    }
 }
 
 #[derive(Debug)]
@@ -123,13 +137,13 @@ impl Breaker {
     /// The words with which pods of the workload were refused, if they still hold: then this one gets no agent. Else
     /// the attempt is remembered.
     pub fn attempt(&mut self, attempt: Attempt, now: Timestamp) -> Option<String> {
-        if let Some((words, at)) = self.before.remove(&attempt.owner) {
+        let owner = (attempt.of.0.clone(), attempt.owner.clone());
+        if let Some((words, at)) = self.before.remove(&owner) {
             self.hold(attempt.of.clone(), Refused { words, terms: attempt.terms.clone(), at });
         }
-        if let Some((words, _)) =
-            self.images.get(&attempt.image).filter(|(_, at)| now < after(*at, IMAGE_HOLD))
-        {
-            return Some(words.clone());
+        let image = self.images.get(&attempt.of.0).filter(|image| image.is_left_out(&attempt.image, now));
+        if let Some(image) = image {
+            return Some(image.words.clone());
         }
         if let Some(refused) = self.refused.get(&attempt.of) {
             if refused.terms == attempt.terms && now.duration_since(refused.at) < HOLD {
@@ -145,9 +159,15 @@ impl Breaker {
         None
     }
 
-    /// The owner could not create a pod. Gives the workload that is left alone from now on; `None` where no attempt
-    /// of the last minutes can be the cause, or it is left alone already.
-    pub fn refused(&mut self, owner: &str, words: &str, now: Timestamp) -> Option<(String, Workload)> {
+    /// The owner, by namespace of the event and UID, could not create a pod. Gives the workload that is left alone from
+    /// now on; `None` where no attempt of the last minutes can be the cause, or it is left alone already.
+    pub fn refused(
+        &mut self,
+        (namespace, owner): (&str, &str),
+        words: &str,
+        now: Timestamp,
+    ) -> Option<(String, Workload)> {
+        self.attempts.get(owner).filter(|(attempt, _)| attempt.of.0 == namespace)?;
         let (attempt, _) =
             self.attempts.remove(owner).filter(|(_, at)| now.duration_since(*at).abs() < OURS)?;
         let words = cut(&printable(words), WORDS);
@@ -155,32 +175,27 @@ impl Breaker {
         Some(attempt.of)
     }
 
-    /// A kubelet could not start the agent's container. Gives the image that is left out from now on; `None` where the
-    /// words name none, or it is left out already.
-    pub fn not_started(&mut self, words: &str, now: Timestamp) -> Option<String> {
-        let image = image_of(words)?;
-        if self.images.len() >= IMAGES {
-            self.images.retain(|_, (_, at)| now < after(*at, IMAGE_HOLD));
+    /// A kubelet could not start the agent's container in a pod of the namespace. Gives the image that is left out there
+    /// from now on; `None` where the words name none, or it is left out already.
+    pub fn not_started(&mut self, namespace: &str, words: &str, now: Timestamp) -> Option<String> {
+        let name = image_of(words)?.to_owned();
+        let is_known = self.images.get(namespace).is_some_and(|image| image.is_left_out(&name, now));
+        if !self.images.contains_key(namespace) {
+            oldest_out(&mut self.images, |image| image.at);
         }
-        if self.images.len() >= IMAGES {
-            return None;
-        }
-        let known = self.images.insert(image.to_owned(), (cut(&printable(words), WORDS), now));
-        known.is_none_or(|(_, at)| now >= after(at, IMAGE_HOLD)).then(|| image.to_owned())
+        let image = Image { name: name.clone(), words: cut(&printable(words), WORDS), at: now };
+        self.images.insert(namespace.to_owned(), image);
+        (!is_known).then_some(name)
     }
 
     /// An owner that could not create a pod before this process started: an attempt of another one may be the cause.
-    pub fn was_refused(&mut self, owner: &str, words: &str, now: Timestamp) {
-        if self.before.len() >= MOST {
-            oldest_out(&mut self.before, |(_, at)| *at);
-        }
-        self.before.insert(owner.to_owned(), (cut(&printable(words), WORDS), now));
+    pub fn was_refused(&mut self, (namespace, owner): (&str, &str), words: &str, now: Timestamp) {
+        oldest_out(&mut self.before, |(_, at)| *at);
+        self.before.insert((namespace.to_owned(), owner.to_owned()), (cut(&printable(words), WORDS), now));
     }
 
     fn hold(&mut self, of: (String, Workload), refused: Refused) {
-        if self.refused.len() >= MOST {
-            oldest_out(&mut self.refused, |refused| refused.at);
-        }
+        oldest_out(&mut self.refused, |refused| refused.at);
         self.refused.insert(of, refused);
     }
 }
@@ -192,7 +207,7 @@ fn image_of(words: &str) -> Option<&str> {
     (before.to_lowercase().contains("image") && !image.is_empty()).then_some(image)
 }
 
-/// Makes room for one.
+/// Makes room for one, if there is none.
 fn oldest_out<K: Clone + Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, at: impl Fn(&V) -> Timestamp) {
     if map.len() < MOST {
         return;
@@ -247,15 +262,22 @@ mod tests {
             let mut breaker = Breaker::default();
             let first = attempt(&now, 1);
             assert_eq!(breaker.attempt(first.clone(), at(0)), None);
-            assert_eq!(breaker.refused(&first.owner, "no\n\u{1b}[1m", at(1)), Some(first.of.clone()));
-            assert_eq!(breaker.refused(&first.owner, "again", at(2)), None, "nothing was tried since");
+            assert_eq!(
+                breaker.refused(("shop", &first.owner), "no\n\u{1b}[1m", at(1)),
+                Some(first.of.clone())
+            );
+            assert_eq!(
+                breaker.refused(("shop", &first.owner), "again", at(2)),
+                None,
+                "nothing was tried since"
+            );
             assert_eq!(breaker.attempt(first.clone(), at(2)).as_deref(), Some("no [1m"));
             assert_eq!(breaker.attempt(first.clone(), at(24 * 3600)).as_deref(), Some("no [1m"));
             assert_eq!(breaker.attempt(attempt(&later, 1), at(3)), None, "the workload changed");
             assert_eq!(breaker.attempt(first.clone(), at(3)), None, "and changed back");
-            assert!(breaker.refused(&first.owner, "no", at(4)).is_some());
+            assert!(breaker.refused(("shop", &first.owner), "no", at(4)).is_some());
             assert_eq!(breaker.attempt(attempt(&now, 2), at(5)), None, "the policy changed");
-            assert!(breaker.refused(&first.owner, "no", at(6)).is_some());
+            assert!(breaker.refused(("shop", &first.owner), "no", at(6)).is_some());
             assert_eq!(breaker.attempt(attempt(&now, 2), at(6 + 24 * 3600)), None, "after a day");
         }
     }
@@ -264,9 +286,9 @@ mod tests {
     fn a_failure_without_an_attempt_is_not_ours() {
         let mut breaker = Breaker::default();
         let web = attempt(&web("1"), 1);
-        assert_eq!(breaker.refused(&web.owner, "exceeded quota", at(0)), None);
+        assert_eq!(breaker.refused(("shop", &web.owner), "exceeded quota", at(0)), None);
         assert_eq!(breaker.attempt(web.clone(), at(1)), None);
-        assert_eq!(breaker.refused(&web.owner, "exceeded quota", at(121)), None, "long after it");
+        assert_eq!(breaker.refused(("shop", &web.owner), "exceeded quota", at(121)), None, "long after it");
         assert_eq!(breaker.attempt(web, at(122)), None);
     }
 
@@ -274,7 +296,8 @@ mod tests {
     fn what_was_refused_before_the_start_is_left_alone_as_well() {
         let mut breaker = Breaker::default();
         let web = attempt(&web("1"), 1);
-        breaker.was_refused(&web.owner, "no", at(0));
+        breaker.was_refused(("evil", &web.owner), "forged", at(0));
+        breaker.was_refused(("shop", &web.owner), "no", at(0));
         assert_eq!(breaker.attempt(web.clone(), at(1)).as_deref(), Some("no"));
         assert_eq!(breaker.attempt(attempt(&super::tests::web("1"), 2), at(2)), None, "the policy changed");
     }
@@ -285,7 +308,7 @@ mod tests {
         let run = |n: i64| owned("Job", &format!("tick-{}", minute + n), json!({}));
         let mut breaker = Breaker::default();
         assert_eq!(breaker.attempt(attempt(&run(0), 1), at(0)), None);
-        let of = breaker.refused(&format!("tick-{minute}"), "no", at(1)).unwrap();
+        let of = breaker.refused(("shop", &format!("tick-{minute}")), "no", at(1)).unwrap();
         assert_eq!(of.1.to_string(), "CronJob/tick");
         assert!(breaker.attempt(attempt(&run(1), 1), at(60)).is_some());
         let mut larger = run(2);
@@ -304,18 +327,26 @@ mod tests {
         for unknown in
             ["Failed to pull image \"agent:2\": not found", "Error: ErrImagePull", "say \"agent:1\""]
         {
-            breaker.not_started(unknown, at(0));
+            breaker.not_started("shop", unknown, at(0));
             assert_eq!(breaker.attempt(web.clone(), at(0)), None, "{unknown}");
         }
-        assert_eq!(breaker.not_started(words, at(0)).as_deref(), Some("agent:1"));
-        assert_eq!(breaker.not_started(words, at(300)), None, "it is left out already");
+        assert!(breaker.not_started("evil", words, at(0)).is_some());
+        assert_eq!(breaker.attempt(web.clone(), at(0)), None, "an event of another namespace");
+        assert_eq!(breaker.not_started("shop", words, at(0)).as_deref(), Some("agent:1"));
+        assert_eq!(breaker.not_started("shop", words, at(300)), None, "it is left out already");
         assert_eq!(breaker.attempt(web.clone(), at(899)).as_deref(), Some(words));
-        assert_eq!(breaker.attempt(web.clone(), at(900)), None);
-        assert!(breaker.not_started(words, at(1000)).is_some());
-        for n in 0..1000 {
-            breaker.not_started(&format!("image \"{n}\""), at(1000 + n));
-        }
-        assert!(breaker.images.len() <= IMAGES, "{}", breaker.images.len());
+        assert_eq!(breaker.attempt(web, at(900)), None);
+        assert!(breaker.not_started("shop", words, at(1000)).is_some());
+    }
+
+    #[test]
+    fn an_event_of_another_namespace_ends_nothing() {
+        let mut breaker = Breaker::default();
+        let web = attempt(&web("1"), 1);
+        assert_eq!(breaker.attempt(web.clone(), at(0)), None);
+        assert_eq!(breaker.refused(("evil", &web.owner), "forged", at(1)), None);
+        assert_eq!(breaker.attempt(web.clone(), at(2)), None);
+        assert!(breaker.refused(("shop", &web.owner), "no", at(3)).is_some(), "and hides nothing");
     }
 
     #[test]
@@ -324,14 +355,16 @@ mod tests {
         let name = |n: usize| format!("web-{n}");
         for n in 0..MOST + 10 {
             let now = at(n as i64 / 100);
-            breaker.was_refused(&name(n), "no", now);
+            breaker.was_refused(("shop", &name(n)), "no", now);
+            breaker.not_started(&name(n), "image \"a\"", now);
             let pod = owned("ReplicaSet", &name(n), json!({}));
             breaker.attempt(attempt(&pod, 1), now);
             breaker.attempt(attempt(&owned("ReplicaSet", &format!("x{n}"), json!({})), 1), now);
-            breaker.refused(&format!("x{n}"), "no", now);
+            breaker.refused(("shop", &format!("x{n}")), "no", now);
             breaker.attempt(attempt(&owned("ReplicaSet", &format!("y{n}"), json!({})), 1), now);
         }
-        let held = [breaker.attempts.len(), breaker.refused.len(), breaker.before.len()];
+        let held =
+            [breaker.attempts.len(), breaker.refused.len(), breaker.before.len(), breaker.images.len()];
         assert!(held.into_iter().all(|n| n <= MOST), "{held:?}");
     }
 
@@ -349,7 +382,7 @@ mod tests {
                 let attempt = attempt(&owned("ReplicaSet", &format!("web{who}"), json!({})), generation);
                 let now = at(second as i64);
                 if fails {
-                    let known = breaker.refused(&attempt.owner, "no", now).is_some();
+                    let known = breaker.refused(("shop", &attempt.owner), "no", now).is_some();
                     prop_assert_eq!(known, tried[who].is_some());
                     if let Some(terms) = tried[who].take() {
                         refused[who] = Some(terms);
