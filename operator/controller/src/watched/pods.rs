@@ -1,6 +1,8 @@
 //! Which pods are there? A pruned cache of the cluster's pods, about 1 KB each, filled by one watch.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, RwLock};
 
 use fleetprof_core::pod::{PodFacts, SharedFacts, Workload};
@@ -24,7 +26,37 @@ pub struct PodChange {
     pub uid: String,
 }
 
-type ByNamespace = HashMap<String, HashMap<String, Arc<PodFacts>>>;
+type ByNamespace = HashMap<String, HashSet<ByUid>>;
+
+/// A pod that is found by its uid, without a copy of it as key.
+struct ByUid(Arc<PodFacts>);
+
+impl Borrow<str> for ByUid {
+    fn borrow(&self) -> &str {
+        &self.0.uid
+    }
+}
+
+impl Hash for ByUid {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.uid.as_str().hash(state);
+    }
+}
+
+impl PartialEq for ByUid {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.uid == other.0.uid
+    }
+}
+
+impl Eq for ByUid {}
+
+impl ByUid {
+    fn with_workload(mut self, workload: &Arc<Workload>) -> Self {
+        Arc::make_mut(&mut self.0).workload = workload.clone();
+        self
+    }
+}
 
 /// The pods of the cluster by namespace and uid.
 #[derive(Clone, Default)]
@@ -41,19 +73,21 @@ impl Pods {
     /// The pods of a namespace, in no order.
     #[must_use]
     pub fn namespace(&self, namespace: &str) -> Vec<Arc<PodFacts>> {
-        self.read(|all| all.get(namespace).map(|pods| pods.values().cloned().collect()).unwrap_or_default())
+        self.read(|all| {
+            all.get(namespace).map(|pods| pods.iter().map(|pod| pod.0.clone()).collect()).unwrap_or_default()
+        })
     }
 
     /// One pod of a namespace.
     #[must_use]
     pub fn get(&self, namespace: &str, uid: &str) -> Option<Arc<PodFacts>> {
-        self.read(|all| all.get(namespace)?.get(uid).cloned())
+        self.read(|all| all.get(namespace)?.get(uid).map(|pod| pod.0.clone()))
     }
 
     /// How many pods are known.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.read(|all| all.values().map(HashMap::len).sum())
+        self.read(|all| all.values().map(HashSet::len).sum())
     }
 
     /// Whether none is known.
@@ -70,10 +104,9 @@ impl Pods {
             }
             let workload = Arc::new(workload);
             state.above_jobs.insert(job_uid.to_owned(), workload.clone());
-            let pods = state.pods.get_mut(namespace).into_iter().flat_map(HashMap::values_mut);
-            for pod in pods.filter(|pod| is_of_job(pod, job_uid)) {
-                Arc::make_mut(pod).workload = workload.clone();
-            }
+            let Some(pods) = state.pods.get_mut(namespace) else { return };
+            let of_job: Vec<_> = pods.extract_if(|pod| is_of_job(&pod.0, job_uid)).collect();
+            pods.extend(of_job.into_iter().map(|pod| pod.with_workload(&workload)));
         });
     }
 
@@ -203,7 +236,7 @@ impl Writer {
         if let Some(facts) = self.pods.get(pod.namespace(), pod.uid())
             && let Some(listing) = &mut self.listing
         {
-            listing.entry(pod.namespace().to_owned()).or_default().insert(facts.uid.clone(), facts);
+            listing.entry(pod.namespace().to_owned()).or_default().replace(ByUid(facts));
         }
     }
 }
@@ -227,13 +260,13 @@ impl State {
     }
 
     fn replace(&mut self, all: ByNamespace) {
-        self.pods = all;
-        let State { pods, above_jobs } = self;
-        for pod in pods.values_mut().flat_map(HashMap::values_mut) {
-            if let Some(workload) = above(pod, above_jobs).filter(|w| *w != pod.workload) {
-                Arc::make_mut(pod).workload = workload;
-            }
-        }
+        let above_jobs = &self.above_jobs;
+        let of_workload = |pod: ByUid| match above(&pod.0, above_jobs) {
+            Some(workload) if workload != pod.0.workload => pod.with_workload(&workload),
+            _ => pod,
+        };
+        let pods = all.into_iter().map(|(name, pods)| (name, pods.into_iter().map(of_workload).collect()));
+        self.pods = pods.collect();
     }
 }
 
@@ -249,10 +282,10 @@ fn is_of_job(pod: &PodFacts, job_uid: &str) -> bool {
 /// Whether anything that matters has changed.
 fn insert(all: &mut ByNamespace, facts: PodFacts) -> bool {
     let pods = all.entry(facts.namespace.to_string()).or_default();
-    if pods.get(&facts.uid).is_some_and(|old| **old == facts) {
+    if pods.get(facts.uid.as_str()).is_some_and(|old| *old.0 == facts) {
         return false;
     }
-    pods.insert(facts.uid.clone(), Arc::new(facts));
+    pods.replace(ByUid(Arc::new(facts)));
     true
 }
 

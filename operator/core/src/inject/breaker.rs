@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::hash::short_name;
@@ -73,7 +74,7 @@ impl Attempt {
         (policy, image): (&PolicyView<'_>, &str),
         now: Timestamp,
     ) -> Option<Self> {
-        let meta: ObjectMeta = serde_json::from_value(pod.get("metadata")?.clone()).ok()?;
+        let meta = ObjectMeta::deserialize(pod.get("metadata")?).ok()?;
         // A run of a CronJob is known by the minute in its name, beside which its pod was made.
         let creation_timestamp = meta.creation_timestamp.clone().or(Some(Time(now)));
         let typed = Pod { metadata: ObjectMeta { creation_timestamp, ..meta }, ..Pod::default() };
