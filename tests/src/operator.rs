@@ -109,11 +109,12 @@ fn program() -> Result<PathBuf> {
     if let Some(program) = std::env::var_os("FLEETPROF_OPERATOR") {
         return Ok(program.into());
     }
-    run(env!("CARGO"), &["build", "--quiet", "--offline", "-p", "fleetprof-operator"])?;
-    // Beside the folder of the test that runs, wherever cargo puts what it builds.
-    let test = std::env::current_exe()?;
-    let built = test.ancestors().nth(2).context("a test lies two folders deep in the target folder")?;
-    Ok(built.join("fleetprof-operator"))
+    // The flags of `make test`: with others, cargo would compile most of it again.
+    run(env!("CARGO"), &["build", "--workspace", "--bins", "--tests", "--locked", "--quiet", "--offline"])?;
+    // Beside a program that runs, and in the folder above a test's, wherever cargo puts what it builds.
+    let own = std::env::current_exe()?;
+    let built = own.ancestors().skip(1).map(|folder| folder.join("fleetprof-operator"));
+    built.take(2).find(|program| program.is_file()).context("cargo built no fleetprof-operator")
 }
 
 /// A port that was free a moment ago.
