@@ -96,9 +96,9 @@ impl ContainerFacts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct User {
     /// `runAsUser`, or the user reported by the runtime.
-    pub uid: Option<i64>,
+    pub uid: Option<u32>,
     /// `runAsGroup`, or the group reported by the runtime.
-    pub gid: Option<i64>,
+    pub gid: Option<u32>,
     /// `runAsNonRoot`: it must never run as root.
     pub non_root: bool,
 }
@@ -312,9 +312,11 @@ fn user(spec: &PodSpec, container: &Container, status: Option<&ContainerStatus>)
     let uid = own.and_then(|c| c.run_as_user).or_else(|| of_pod?.run_as_user);
     let gid = own.and_then(|c| c.run_as_group).or_else(|| of_pod?.run_as_group);
     let non_root = own.and_then(|c| c.run_as_non_root).or_else(|| of_pod?.run_as_non_root);
+    // What no user or group can be is not known.
+    let id = |set: Option<i64>, seen: Option<i64>| u32::try_from(set.or(seen)?).ok();
     User {
-        uid: uid.or(seen.map(|l| l.uid)),
-        gid: gid.or(seen.map(|l| l.gid)),
+        uid: id(uid, seen.map(|l| l.uid)),
+        gid: id(gid, seen.map(|l| l.gid)),
         non_root: non_root == Some(true),
     }
 }

@@ -19,9 +19,9 @@ pub enum AgentUser {
     /// The target's user, without any capability.
     Target {
         /// `runAsUser`, never 0.
-        uid: i64,
+        uid: u32,
         /// `runAsGroup`; without it the runtime takes the image's group of that user, else 0.
-        gid: Option<i64>,
+        gid: Option<u32>,
     },
     /// Root with the runtime's default capabilities.
     Root,

@@ -117,8 +117,8 @@ pub(super) fn boolean(map: &Map<String, Value>, key: &str) -> Result<Option<bool
 }
 
 /// The user or group id at `key`.
-pub(super) fn id(map: &Map<String, Value>, key: &str) -> Result<Option<i64>, Skip> {
-    let in_range = |v: &Value| v.as_i64().filter(|id| (0..=i64::from(i32::MAX)).contains(id));
+pub(super) fn id(map: &Map<String, Value>, key: &str) -> Result<Option<u32>, Skip> {
+    let in_range = |v: &Value| u32::try_from(v.as_i64()?).ok().filter(|id| i32::try_from(*id).is_ok());
     read(map, key, "an ID from 0 to 2147483647", in_range)
 }
 
