@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleetprof_core::agent::PodId;
+use fleetprof_core::agent::PodAgent;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::{CaptureReport, Heartbeat};
 use jiff::Timestamp;
@@ -10,8 +10,8 @@ use jiff::Timestamp;
 /// An agent that reports.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentView {
-    /// The pod that it serves.
-    pub pod: PodId,
+    /// Which pod it serves, and which of its containers.
+    pub agent: PodAgent,
     /// Its last heartbeat, cleaned: texts are bounded and printable, numbers are in range.
     pub heartbeat: Heartbeat,
     /// When that heartbeat came.

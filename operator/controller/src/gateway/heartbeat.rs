@@ -5,29 +5,40 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use fleetprof_crds::wire::{Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES};
+use fleetprof_core::agent::PodAgent;
+use fleetprof_crds::wire::{AgentMode, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES};
 
 use super::clean;
 use super::refuse::Refusal;
-use super::state::{Caller, GatewayState};
+use super::state::{Caller, GatewayState, KnownPods};
 use crate::server::{Holder, Pace};
 
 const PACE: Pace = Pace::within(Duration::from_secs(10));
 
 pub(super) async fn heartbeat(
     State(state): State<GatewayState>,
-    Caller(pod): Caller,
+    Caller(agent): Caller,
     body: Body,
 ) -> Result<Json<HeartbeatReply>, Refusal> {
-    let (holder, most) = (Holder::Pod(pod.uid.clone()), MAX_HEARTBEAT_BYTES);
+    let (holder, most) = (Holder::Pod(agent.pod.uid.clone()), MAX_HEARTBEAT_BYTES);
     let refused = |error| Refusal::of_body("heartbeat", most, error);
     let body = state.limits.heartbeats.read(&holder, body, most, PACE).await.map_err(refused)?;
     let beat: Heartbeat = serde_json::from_slice(&body.bytes).map_err(|error| unreadable(&error))?;
     let now = state.now();
-    let (beat, dropped) = clean::heartbeat(beat, now);
-    let (reply, ignored) = state.fleet.heartbeat(&pod, beat, now)?;
+    let (mut beat, dropped) = clean::heartbeat(beat, now);
+    keep_own(&agent, &mut beat, &*state.pods);
+    let (reply, ignored) = state.fleet.heartbeat(&agent, beat, now)?;
     state.metrics.ignored(dropped + ignored);
     Ok(Json(reply))
+}
+
+/// What an agent that was attached to a container says of others does not count: it was let in by a word
+/// that the processes of that container can read.
+fn keep_own(agent: &PodAgent, beat: &mut Heartbeat, pods: &dyn KnownPods) {
+    let Some(container) = &agent.container else { return };
+    let own = pods.container_id(&agent.pod, container);
+    beat.containers.retain(|row| own.as_ref() == Some(&row.id));
+    beat.mode = AgentMode::Ephemeral;
 }
 
 /// Says where, and quotes nothing of the body.

@@ -1,17 +1,19 @@
-//! How much may one pod, one namespace, and how much may all of them, ask for at one time?
+//! How much may one agent, one namespace, and how much may all of them, ask for at one time? The sidecar of
+//! a pod is one agent, and so is what was attached to each of its containers: none takes from another.
 
-use super::PodId;
+use fleetprof_core::agent::PodAgent;
+
 use super::rate::Buckets;
 use crate::permits::{NoPermit, Permit, Permits};
 use crate::server::Bodies;
 
-/// Requests of a pod, in a row and a second. An agent that was cut off uploads dozens of slices in a row.
+/// Requests of an agent, in a row and a second. One that was cut off uploads dozens of slices in a row.
 const REQUESTS: (f64, f64) = (60.0, 10.0);
-/// Hanging polls of one pod. An agent has one; broken connections may hold some more until they end.
+/// Hanging polls of one agent. It has one; broken connections may hold some more until they end.
 const POLLS_EACH: usize = 4;
-/// Hanging polls of all pods.
+/// Hanging polls of all agents.
 const POLLS: usize = 100_000;
-/// Uploads of one pod at one time.
+/// Uploads of one agent at one time.
 const UPLOADS_EACH: usize = 4;
 /// MiB of uploads at one time, each rounded up: the memory that their bodies take at most. The sum that it is
 /// a part of is in `results/mod.rs`. 32 usual slices (some ten KiB) fit, or 8 of the largest.
@@ -47,7 +49,7 @@ impl Default for Limits {
 
 /// Permits for uploads.
 pub(super) struct Uploads {
-    of_pods: Permits<String>,
+    of_agents: Permits<String>,
     mib: Permits<String>,
 }
 
@@ -59,7 +61,7 @@ pub(super) struct UploadPlace(
 /// Why there is no place for an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoUpload {
-    Pod,
+    Agent,
     Namespace,
     Anyone,
 }
@@ -67,7 +69,7 @@ pub(super) enum NoUpload {
 impl Default for Uploads {
     fn default() -> Self {
         Self {
-            of_pods: Permits::new(UPLOADS_EACH, UPLOADS_MIB),
+            of_agents: Permits::new(UPLOADS_EACH, UPLOADS_MIB),
             mib: Permits::new(UPLOADS_OF_NAMESPACE_MIB, UPLOADS_MIB),
         }
     }
@@ -75,12 +77,22 @@ impl Default for Uploads {
 
 impl Uploads {
     /// A place for a body of at most `bytes`.
-    pub(super) fn take(&self, pod: &PodId, bytes: u64) -> Result<UploadPlace, NoUpload> {
+    pub(super) fn take(&self, agent: &PodAgent, bytes: u64) -> Result<UploadPlace, NoUpload> {
         let refused =
             |holder| move |denied| if denied == NoPermit::ForHolder { holder } else { NoUpload::Anyone };
-        let of_pod = self.of_pods.take(&pod.uid).map_err(refused(NoUpload::Pod))?;
-        let mib = self.mib.take_many(&pod.namespace, mib(bytes)).map_err(refused(NoUpload::Namespace))?;
-        Ok(UploadPlace([of_pod, mib]))
+        let of_agent = self.of_agents.take(&holder(agent)).map_err(refused(NoUpload::Agent))?;
+        let mib =
+            self.mib.take_many(&agent.pod.namespace, mib(bytes)).map_err(refused(NoUpload::Namespace))?;
+        Ok(UploadPlace([of_agent, mib]))
+    }
+}
+
+/// For whom requests, polls and uploads are counted: the pod's uid, and the container where the agent
+/// speaks for one alone. Neither holds a slash.
+pub(super) fn holder(agent: &PodAgent) -> String {
+    match &agent.container {
+        Some(container) => format!("{}/{container}", agent.pod.uid),
+        None => agent.pod.uid.clone(),
     }
 }
 
@@ -91,6 +103,8 @@ fn mib(bytes: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use fleetprof_core::agent::PodId;
+
     use super::*;
 
     #[test]
@@ -102,17 +116,24 @@ mod tests {
 
     #[test]
     fn no_pod_no_namespace_and_not_all_of_them_take_more_than_their_share() {
-        let pod = |namespace: &str, n: usize| PodId {
-            namespace: namespace.into(),
-            name: "p".into(),
-            uid: format!("{namespace}-{n}"),
+        let pod = |namespace: &str, n: usize| {
+            PodAgent::from(PodId {
+                namespace: namespace.into(),
+                name: "p".into(),
+                uid: format!("{namespace}-{n}"),
+            })
         };
+        let of = |container: &str| PodAgent { container: Some(container.into()), ..pod("bank", 1) };
         let uploads = Uploads::default();
         let large = 4 << 20;
         let shop: Vec<_> = (0..4).map(|n| uploads.take(&pod("shop", n), large).ok().unwrap()).collect();
         assert_eq!(uploads.take(&pod("shop", 9), 1).err(), Some(NoUpload::Namespace));
         let small: Vec<_> = (0..4).map(|_| uploads.take(&pod("bank", 1), 1).ok().unwrap()).collect();
-        assert_eq!(uploads.take(&pod("bank", 1), 1).err(), Some(NoUpload::Pod));
+        assert_eq!(uploads.take(&pod("bank", 1), 1).err(), Some(NoUpload::Agent));
+        let attached: Vec<_> = (0..4).map(|_| uploads.take(&of("app"), 1).ok().unwrap()).collect();
+        assert_eq!(uploads.take(&of("app"), 1).err(), Some(NoUpload::Agent));
+        assert!(uploads.take(&of("proxy"), 1).is_ok(), "one container takes nothing from another");
+        drop(attached);
         let more: Vec<_> = (0..3).map(|n| uploads.take(&pod("zoo", n), large).ok().unwrap()).collect();
         assert_eq!(uploads.take(&pod("farm", 1), 1).err(), Some(NoUpload::Anyone));
         drop((shop, small, more));

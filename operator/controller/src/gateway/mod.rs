@@ -1,7 +1,7 @@
 //! How do agents reach the leader, and what may each of them do? The gateway: four endpoints behind TLS.
 //!
 //! ```text
-//!                 ┌ auth    who calls?  TokenReview (sidecar) · credential (attached) ──► PodId
+//!                 ┌ auth    who calls?  TokenReview (sidecar) · credential (attached) ──► PodAgent
 //! agent ──TLS──►  ├ limits  how much?   per-pod rate · open polls · uploads at once
 //!                 ├ POST /v1/enroll      ticket, or an old credential ─► credential
 //!                 ├ POST /v1/heartbeat   clean ─► Fleet::heartbeat ─► HeartbeatReply
@@ -40,4 +40,4 @@ pub use fleetprof_core::agent::PodId;
 pub use metrics::GatewayMetrics;
 pub use router::router;
 pub use sink::{SinkError, SliceSink, Stored};
-pub use state::{Clock, GatewayConfig, GatewayState, PodAddresses, system_clock};
+pub use state::{Clock, GatewayConfig, GatewayState, KnownPods, system_clock};

@@ -10,6 +10,7 @@ use fleetprof_crds::wire::OrderList;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::limits::holder;
 use super::refuse::Refusal;
 use super::state::{Caller, GatewayState};
 
@@ -30,14 +31,14 @@ pub(super) struct Poll {
 
 pub(super) async fn orders(
     State(state): State<GatewayState>,
-    Caller(pod): Caller,
+    Caller(agent): Caller,
     poll: Result<Query<Poll>, QueryRejection>,
 ) -> Result<Json<OrderList>, Refusal> {
     let Query(poll) =
         poll.map_err(|_| Refusal::malformed("?wait= and ?have= must be non-negative integers."))?;
-    let _place = state.limits.polls.take(&pod.uid)?;
+    let _place = state.limits.polls.take(&holder(&agent))?;
     let wait = Duration::from_secs(poll.wait.min(MAX_WAIT));
-    let mut list = state.fleet.orders(&pod, poll.agent.as_deref(), poll.have, wait).await?;
+    let mut list = state.fleet.orders(&agent, poll.agent.as_deref(), poll.have, wait).await?;
     count_down(&mut list, state.now());
     Ok(Json(list))
 }

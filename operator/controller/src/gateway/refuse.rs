@@ -67,7 +67,7 @@ impl Refusal {
     }
 
     pub(super) fn too_many(seconds: u64) -> Self {
-        let message = "This pod sends too many requests; wait as long as Retry-After says.";
+        let message = "This agent sends too many requests; wait as long as Retry-After says.";
         Self::new(StatusCode::TOO_MANY_REQUESTS, Reason::TooManyRequests, message).again(seconds)
     }
 
@@ -180,7 +180,7 @@ impl From<NoPermit> for Refusal {
 impl From<NoUpload> for Refusal {
     fn from(denied: NoUpload) -> Self {
         match denied {
-            NoUpload::Pod => Self::too_many(SOON),
+            NoUpload::Agent => Self::too_many(SOON),
             NoUpload::Namespace => Self::busy(
                 "The pods of this namespace have reached the limit of concurrent uploads per namespace; \
                  retry later.",

@@ -7,12 +7,12 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use bytes::Bytes;
+use fleetprof_core::agent::PodAgent;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::{DIGEST_HEADER, MAX_SLICE_BYTES, SliceId, SliceReply};
 use fleetprof_crds::{ProfileKind, Reason};
 use http::{HeaderMap, StatusCode};
 
-use super::PodId;
 use super::fleet::Admission;
 use super::limits::UploadPlace;
 use super::metrics::SliceOutcome;
@@ -29,24 +29,24 @@ const PACE: Pace = Pace { grace: Duration::from_secs(10), bytes_per_second: 64 *
 
 pub(super) async fn put(
     State(state): State<GatewayState>,
-    Caller(pod): Caller,
+    Caller(agent): Caller,
     Path((capture, kind, seq)): Path<(String, String, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<SliceReply>, Refusal> {
     let kind = kind.parse().unwrap_or(ProfileKind::Unknown);
-    take(state, pod, Address { capture, kind, seq }, headers, body).await
+    take(state, agent, Address { capture, kind, seq }, headers, body).await
 }
 
 /// The path of protocol 1, which knows CPU alone.
 pub(super) async fn put_cpu(
     State(state): State<GatewayState>,
-    Caller(pod): Caller,
+    Caller(agent): Caller,
     Path((capture, seq)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<SliceReply>, Refusal> {
-    take(state, pod, Address { capture, kind: ProfileKind::Cpu, seq }, headers, body).await
+    take(state, agent, Address { capture, kind: ProfileKind::Cpu, seq }, headers, body).await
 }
 
 /// Which slice a path names.
@@ -58,17 +58,17 @@ struct Address {
 
 async fn take(
     state: GatewayState,
-    pod: PodId,
+    agent: PodAgent,
     address: Address,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<SliceReply>, Refusal> {
     let Address { capture, kind, seq } = address;
     let checked = async {
-        let (scope, slices) = scope(&state, &capture, &pod)?;
+        let (scope, slices) = scope(&state, &capture, &agent)?;
         let slice = SliceId::new(ordered(kind, &scope)?, sequence(&seq, slices)?);
         let announced = digest(&headers)?;
-        let place = state.limits.uploads.take(&pod, body_size(&body, MAX_SLICE_BYTES))?;
+        let place = state.limits.uploads.take(&agent, body_size(&body, MAX_SLICE_BYTES))?;
         let refused = |error| Refusal::of_body("slice", MAX_SLICE_BYTES, error);
         let body = read_body(body, MAX_SLICE_BYTES, PACE).await.map_err(refused)?;
         whole(&body, announced)?;
@@ -89,8 +89,8 @@ struct Upload {
 }
 
 /// What is captured, and how many slices of each kind are taken.
-fn scope(state: &GatewayState, capture: &str, pod: &PodId) -> Result<(Arc<CaptureScope>, u32), Refusal> {
-    match state.fleet.admit(capture, pod) {
+fn scope(state: &GatewayState, capture: &str, agent: &PodAgent) -> Result<(Arc<CaptureScope>, u32), Refusal> {
+    match state.fleet.admit(capture, agent) {
         Admission::Open(scope, slices) => Ok((scope, slices)),
         Admission::Settled => Err(Refusal::settled_capture()),
         Admission::Unknown => Err(Refusal::unknown_capture()),

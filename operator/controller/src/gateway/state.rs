@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use fleetprof_core::agent::PodAgent;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, header};
 use jiff::Timestamp;
 
 use super::auth::{Authenticator, Identify};
-use super::limits::Limits;
+use super::limits::{Limits, holder};
 use super::refuse::Refusal;
 use super::{Fleet, GatewayMetrics, PodId, SliceSink};
 use crate::server::PeerInfo;
@@ -25,16 +26,25 @@ pub fn system_clock() -> Clock {
     Arc::new(Timestamp::now)
 }
 
-/// Tells where pods are.
-pub trait PodAddresses: Send + Sync + 'static {
+/// Tells what the API server says of pods.
+pub trait KnownPods: Send + Sync + 'static {
     /// Whether the pod is there, by its uid, and has this address.
     fn has_address(&self, pod: &PodId, address: IpAddr) -> bool;
+
+    /// The runtime's id of a container of the pod, without its prefix, if the pod is there and the
+    /// container has started.
+    fn container_id(&self, pod: &PodId, container: &str) -> Option<String>;
 }
 
-impl PodAddresses for Pods {
+impl KnownPods for Pods {
     fn has_address(&self, pod: &PodId, address: IpAddr) -> bool {
         self.get(&pod.namespace, &pod.uid)
             .is_some_and(|facts| facts.name == pod.name && facts.has_address(address))
+    }
+
+    fn container_id(&self, pod: &PodId, container: &str) -> Option<String> {
+        let facts = self.get(&pod.namespace, &pod.uid)?;
+        facts.container(container).map(|container| container.id.clone()).filter(|id| !id.is_empty())
     }
 }
 
@@ -46,8 +56,8 @@ pub struct GatewayConfig {
     pub identify: Arc<dyn Identify>,
     /// Makes and checks the credentials of attached agents.
     pub tickets: Arc<Tickets>,
-    /// Tells whether credentials are renewed.
-    pub pods: Arc<dyn PodAddresses>,
+    /// Tells whether credentials are renewed, and what an attached agent speaks for.
+    pub pods: Arc<dyn KnownPods>,
     /// Takes the slices.
     pub sink: Arc<dyn SliceSink>,
     /// Counts.
@@ -65,7 +75,7 @@ pub struct Shared {
     pub(super) fleet: Fleet,
     pub(super) auth: Authenticator,
     pub(super) tickets: Arc<Tickets>,
-    pub(super) pods: Arc<dyn PodAddresses>,
+    pub(super) pods: Arc<dyn KnownPods>,
     pub(super) sink: Arc<dyn SliceSink>,
     pub(super) metrics: GatewayMetrics,
     pub(super) limits: Limits,
@@ -94,8 +104,8 @@ impl std::ops::Deref for GatewayState {
     }
 }
 
-/// The pod that calls: authenticated, and within its rate.
-pub(super) struct Caller(pub(super) PodId);
+/// The agent that calls: authenticated, and within its rate.
+pub(super) struct Caller(pub(super) PodAgent);
 
 impl FromRequestParts<GatewayState> for Caller {
     type Rejection = Refusal;
@@ -103,10 +113,10 @@ impl FromRequestParts<GatewayState> for Caller {
     async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, Refusal> {
         let now = state.now();
         let token = bearer(&parts.headers)?;
-        let pod = state.auth.pod(token, address(&parts.extensions), now).await?;
-        peer(&parts.extensions).map_or(Ok(()), |peer| peer.proof.is_pod(&pod.uid))?;
-        state.limits.requests.take(&pod.uid, now).map_err(Refusal::too_many)?;
-        Ok(Self(pod))
+        let agent = state.auth.agent(token, address(&parts.extensions), now).await?;
+        peer(&parts.extensions).map_or(Ok(()), |peer| peer.proof.is_pod(&agent.pod.uid))?;
+        state.limits.requests.take(&holder(&agent), now).map_err(Refusal::too_many)?;
+        Ok(Self(agent))
     }
 }
 

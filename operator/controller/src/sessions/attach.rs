@@ -1,7 +1,6 @@
 //! How does an agent come into a pod that runs already? As an ephemeral container beside its target.
 
-use fleetprof_core::agent::AgentUser;
-use fleetprof_core::agent::PodId;
+use fleetprof_core::agent::{AgentUser, PodAgent, PodId};
 use fleetprof_crds::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
@@ -57,7 +56,8 @@ pub async fn attach(request: &Request, context: &Context) -> Result<(), Refused>
     let facts = context.pods.get(&request.namespace, &request.pod_uid);
     let ips = facts.as_ref().map(|p| p.ips.clone()).unwrap_or_default();
     let spool = facts.map_or(UNKNOWN_SPOOL, |pod| pod.spool_limit());
-    let ticket = context.tickets.mint(&pod, &ips, Timestamp::now());
+    let agent = PodAgent { pod, container: Some(request.container.clone()) };
+    let ticket = context.tickets.mint(&agent, &ips, Timestamp::now());
     let ticket = ticket.map_err(|error| Refused::Final(Reason::AttachFailed, error.to_string()))?;
     let ca = context.tls.ca_bundle();
     let ca = ca.ok_or_else(|| {

@@ -1,7 +1,8 @@
-//! How does an attached agent prove which pod it is in? An ephemeral container can mount no new token, so the
-//! leader puts a ticket in its environment: good once, for minutes, from the pod's own address. It is
-//! exchanged for a credential that the agent keeps in memory, and renews from the same address for as long as
-//! the pod is there. Both are signed texts, so any leader can check them.
+//! How does an attached agent prove which pod it is in, and which container it was attached to? An
+//! ephemeral container can mount no new token, so the leader puts a ticket in its environment: good once,
+//! for minutes, from the pod's own address. It is exchanged for a credential that the agent keeps in
+//! memory, and renews from the same address for as long as the pod is there. Both are signed texts, so any
+//! leader can check them. Those of earlier versions name no container, and are good for the whole pod.
 
 mod seal;
 #[cfg(test)]
@@ -12,7 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use fleetprof_core::agent::PodId;
+use fleetprof_core::agent::{PodAgent, PodId};
 use fleetprof_crds::names;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -78,7 +79,8 @@ pub enum TicketError {
 
 #[derive(Serialize, Deserialize)]
 struct Ticket {
-    pod: PodWords,
+    #[serde(flatten)]
+    agent: Words,
     ips: Vec<IpAddr>,
     exp: i64,
     nonce: u64,
@@ -86,24 +88,43 @@ struct Ticket {
 
 #[derive(Serialize, Deserialize)]
 struct Credential {
-    pod: PodWords,
+    #[serde(flatten)]
+    agent: Words,
     exp: i64,
 }
 
-/// Namespace, name, uid.
+/// The agent that a text was made for.
 #[derive(Serialize, Deserialize)]
-struct PodWords(String, String, String);
+struct Words {
+    /// Namespace, name, uid.
+    pod: (String, String, String),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    container: Option<String>,
+}
 
-impl From<PodWords> for PodId {
-    fn from(PodWords(namespace, name, uid): PodWords) -> Self {
-        Self { namespace, name, uid }
+impl From<Words> for PodAgent {
+    fn from(words: Words) -> Self {
+        let (namespace, name, uid) = words.pod;
+        Self { pod: PodId { namespace, name, uid }, container: words.container }
     }
 }
 
-impl From<&PodId> for PodWords {
-    fn from(pod: &PodId) -> Self {
-        Self(pod.namespace.clone(), pod.name.clone(), pod.uid.clone())
+impl From<&PodAgent> for Words {
+    fn from(PodAgent { pod, container }: &PodAgent) -> Self {
+        let pod = (pod.namespace.clone(), pod.name.clone(), pod.uid.clone());
+        Self { pod, container: container.clone() }
     }
+}
+
+/// What a ticket, or a credential, was exchanged for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchanged {
+    /// The agent that it was made for.
+    pub agent: PodAgent,
+    /// Its credential.
+    pub credential: String,
+    /// When that ends, seconds since 1970.
+    pub expires_at: i64,
 }
 
 impl Tickets {
@@ -118,14 +139,15 @@ impl Tickets {
         }
     }
 
-    /// A ticket for the agent that is about to be attached to the pod, which has these addresses.
+    /// A ticket for the agent that is about to be attached to its container of the pod, which has these
+    /// addresses.
     ///
     /// # Errors
     /// [`TicketError::Unwritable`], never in practice.
-    pub fn mint(&self, pod: &PodId, ips: &[IpAddr], now: Timestamp) -> Result<String, TicketError> {
+    pub fn mint(&self, agent: &PodAgent, ips: &[IpAddr], now: Timestamp) -> Result<String, TicketError> {
         let count = self.minted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let ticket = Ticket {
-            pod: pod.into(),
+            agent: agent.into(),
             ips: ips.iter().map(IpAddr::to_canonical).collect(),
             exp: expiry(now, TICKET_LIFE),
             nonce: self.nonces.hash_one(count),
@@ -133,16 +155,11 @@ impl Tickets {
         self.seal.close(TICKET, &ticket).map_err(|_| TicketError::Unwritable)
     }
 
-    /// Exchanges a ticket that came from an address for the pod, a credential, and the second when that ends.
+    /// Exchanges a ticket that came from an address for a credential.
     ///
     /// # Errors
     /// Every [`TicketError`]. A ticket that is refused for its address or age is not used up.
-    pub fn redeem(
-        &self,
-        ticket: &str,
-        peer: IpAddr,
-        now: Timestamp,
-    ) -> Result<(PodId, String, i64), TicketError> {
+    pub fn redeem(&self, ticket: &str, peer: IpAddr, now: Timestamp) -> Result<Exchanged, TicketError> {
         let opened: Ticket = self.seal.open(TICKET, ticket).ok_or(TicketError::Forged)?;
         if now.as_second() >= opened.exp {
             return Err(TicketError::Expired);
@@ -150,14 +167,13 @@ impl Tickets {
         if !opened.ips.contains(&peer.to_canonical()) {
             return Err(TicketError::WrongAddress);
         }
-        let pod = PodId::from(opened.pod);
-        let (credential, exp) = self.credential(&pod, now)?;
+        let exchanged = self.credential(opened.agent.into(), now)?;
         self.use_up(ticket, opened.exp, now)?;
-        Ok((pod, credential, exp))
+        Ok(exchanged)
     }
 
-    /// Exchanges a credential for a new one and the second when that ends. `resides` tells whether the pod is
-    /// there and has the address that the request came from.
+    /// Exchanges a credential for a new one of the same container. `resides` tells whether the pod is there and
+    /// has the address that the request came from.
     ///
     /// # Errors
     /// [`TicketError::Forged`], [`TicketError::Expired`] where it ended more than [`RENEWABLE`] ago, and
@@ -167,24 +183,23 @@ impl Tickets {
         credential: &str,
         now: Timestamp,
         resides: impl FnOnce(&PodId) -> bool,
-    ) -> Result<(PodId, String, i64), TicketError> {
+    ) -> Result<Exchanged, TicketError> {
         let opened: Credential = self.seal.open(CREDENTIAL, credential).ok_or(TicketError::Forged)?;
         if now.as_second() >= opened.exp.saturating_add(RENEWABLE.as_secs()) {
             return Err(TicketError::Expired);
         }
-        let pod = PodId::from(opened.pod);
-        if !resides(&pod) {
+        let agent = PodAgent::from(opened.agent);
+        if !resides(&agent.pod) {
             return Err(TicketError::Moved);
         }
-        let (credential, exp) = self.credential(&pod, now)?;
-        Ok((pod, credential, exp))
+        self.credential(agent, now)
     }
 
-    fn credential(&self, pod: &PodId, now: Timestamp) -> Result<(String, i64), TicketError> {
-        let exp = expiry(now, CREDENTIAL_LIFE);
-        let credential = Credential { pod: pod.into(), exp };
-        let sealed = self.seal.close(CREDENTIAL, &credential).map_err(|_| TicketError::Unwritable)?;
-        Ok((sealed, exp))
+    fn credential(&self, agent: PodAgent, now: Timestamp) -> Result<Exchanged, TicketError> {
+        let expires_at = expiry(now, CREDENTIAL_LIFE);
+        let credential = Credential { agent: (&agent).into(), exp: expires_at };
+        let credential = self.seal.close(CREDENTIAL, &credential).map_err(|_| TicketError::Unwritable)?;
+        Ok(Exchanged { agent, credential, expires_at })
     }
 
     /// Whether a bearer token claims to be a credential of an attached agent.
@@ -193,16 +208,16 @@ impl Tickets {
         token.strip_prefix(CREDENTIAL).is_some_and(|rest| rest.starts_with('.'))
     }
 
-    /// The pod that a credential was made for.
+    /// The agent that a credential was made for.
     ///
     /// # Errors
     /// [`TicketError::Forged`] or [`TicketError::Expired`].
-    pub fn pod(&self, credential: &str, now: Timestamp) -> Result<PodId, TicketError> {
+    pub fn agent(&self, credential: &str, now: Timestamp) -> Result<PodAgent, TicketError> {
         let opened: Credential = self.seal.open(CREDENTIAL, credential).ok_or(TicketError::Forged)?;
         if now.as_second() >= opened.exp {
             return Err(TicketError::Expired);
         }
-        Ok(opened.pod.into())
+        Ok(opened.agent.into())
     }
 
     fn use_up(&self, ticket: &str, exp: i64, now: Timestamp) -> Result<(), TicketError> {

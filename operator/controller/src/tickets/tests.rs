@@ -4,11 +4,13 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use serde_json::json;
 
-use fleetprof_core::agent::PodId;
+use fleetprof_core::agent::{PodAgent, PodId};
 use fleetprof_core::time::{after, before};
 
-use super::{CREDENTIAL_LIFE, RENEW_AFTER, RENEWABLE, TICKET_LIFE, TicketError, Tickets};
+use super::seal::Seal;
+use super::{CREDENTIAL_LIFE, Exchanged, RENEW_AFTER, RENEWABLE, TICKET_LIFE, TicketError, Tickets};
 
 const START: i64 = 1_780_000_000;
 
@@ -20,6 +22,11 @@ fn pod(name: &str) -> PodId {
     PodId { namespace: "shop".into(), name: format!("pod-{name}"), uid: format!("uid-{name}") }
 }
 
+/// The agent that was attached to container `app` of a pod.
+fn attached(name: &str) -> PodAgent {
+    PodAgent { pod: pod(name), container: Some("app".into()) }
+}
+
 fn home() -> IpAddr {
     "10.1.2.3".parse().unwrap()
 }
@@ -29,7 +36,7 @@ fn tickets() -> Tickets {
 }
 
 fn minted(by: &Tickets) -> String {
-    by.mint(&pod("a"), &[home(), "fd00::7".parse().unwrap()], now()).unwrap()
+    by.mint(&attached("a"), &[home(), "fd00::7".parse().unwrap()], now()).unwrap()
 }
 
 #[track_caller]
@@ -38,12 +45,12 @@ fn rejects(by: &Tickets, ticket: &str, from: IpAddr, at: Timestamp, why: TicketE
 }
 
 #[test]
-fn a_ticket_is_exchanged_for_a_credential_of_its_pod() {
+fn a_ticket_is_exchanged_for_a_credential_of_its_pod_and_container() {
     let tickets = tickets();
-    let (owner, credential, ends) = tickets.redeem(&minted(&tickets), home(), now()).unwrap();
-    assert_eq!(owner, pod("a"));
-    assert_eq!(ends, START + CREDENTIAL_LIFE.as_secs());
-    assert_eq!(tickets.pod(&credential, now()), Ok(pod("a")));
+    let exchanged = tickets.redeem(&minted(&tickets), home(), now()).unwrap();
+    assert_eq!(exchanged.agent, attached("a"));
+    assert_eq!(exchanged.expires_at, START + CREDENTIAL_LIFE.as_secs());
+    assert_eq!(tickets.agent(&exchanged.credential, now()), Ok(attached("a")));
 }
 
 #[test]
@@ -89,25 +96,25 @@ fn a_ticket_is_good_for_minutes() {
 #[test]
 fn another_leader_with_the_same_key_accepts_tickets_and_credentials() {
     let (old, new) = (tickets(), tickets());
-    let (_, credential, _) = new.redeem(&minted(&old), home(), now()).unwrap();
-    assert_eq!(old.pod(&credential, now()), Ok(pod("a")));
+    let credential = new.redeem(&minted(&old), home(), now()).unwrap().credential;
+    assert_eq!(old.agent(&credential, now()), Ok(attached("a")));
 }
 
 #[test]
 fn what_another_key_made_is_forged() {
     let (tickets, other) = (tickets(), Tickets::new(&[2; 32]));
     rejects(&tickets, &minted(&other), home(), now(), TicketError::Forged);
-    let (_, credential, _) = other.redeem(&minted(&other), home(), now()).unwrap();
-    assert_eq!(tickets.pod(&credential, now()), Err(TicketError::Forged));
+    let credential = other.redeem(&minted(&other), home(), now()).unwrap().credential;
+    assert_eq!(tickets.agent(&credential, now()), Err(TicketError::Forged));
 }
 
 #[test]
 fn a_ticket_is_no_credential_and_a_credential_no_ticket() {
     let tickets = tickets();
     let ticket = minted(&tickets);
-    let (_, credential, _) = tickets.redeem(&ticket, home(), now()).unwrap();
-    assert_eq!(tickets.pod(&ticket, now()), Err(TicketError::Forged));
-    assert_eq!(tickets.pod(&ticket.replace("fpt1.", "fpc1."), now()), Err(TicketError::Forged));
+    let credential = tickets.redeem(&ticket, home(), now()).unwrap().credential;
+    assert_eq!(tickets.agent(&ticket, now()), Err(TicketError::Forged));
+    assert_eq!(tickets.agent(&ticket.replace("fpt1.", "fpc1."), now()), Err(TicketError::Forged));
     rejects(&tickets, &credential, home(), now(), TicketError::Forged);
     rejects(&tickets, &credential.replace("fpc1.", "fpt1."), home(), now(), TicketError::Forged);
 }
@@ -115,33 +122,34 @@ fn a_ticket_is_no_credential_and_a_credential_no_ticket() {
 #[test]
 fn a_credential_ends() {
     let tickets = tickets();
-    let (_, credential, _) = tickets.redeem(&minted(&tickets), home(), now()).unwrap();
+    let credential = tickets.redeem(&minted(&tickets), home(), now()).unwrap().credential;
     let last = now() + CREDENTIAL_LIFE - SignedDuration::from_secs(1);
-    assert_eq!(tickets.pod(&credential, last), Ok(pod("a")));
-    assert_eq!(tickets.pod(&credential, now() + CREDENTIAL_LIFE), Err(TicketError::Expired));
+    assert_eq!(tickets.agent(&credential, last), Ok(attached("a")));
+    assert_eq!(tickets.agent(&credential, now() + CREDENTIAL_LIFE), Err(TicketError::Expired));
 }
 
 #[test]
 fn a_credential_is_renewed_again_and_again_while_its_pod_is_there() {
     let tickets = tickets();
-    let (_, mut credential, _) = tickets.redeem(&minted(&tickets), home(), now()).unwrap();
+    let mut credential = tickets.redeem(&minted(&tickets), home(), now()).unwrap().credential;
     let mut at = now();
     for _ in 0..60 {
         at = after(at, RENEW_AFTER);
-        let (owner, renewed, ends) = tickets.renew(&credential, at, |owner| *owner == pod("a")).unwrap();
-        assert_eq!((owner, ends), (pod("a"), after(at, CREDENTIAL_LIFE).as_second()));
-        assert_eq!(tickets.pod(&credential, at), Ok(pod("a")), "calls that are under way go on");
-        credential = renewed;
+        let renewed = tickets.renew(&credential, at, |owner| *owner == pod("a")).unwrap();
+        let Exchanged { agent, expires_at, .. } = &renewed;
+        assert_eq!((agent, *expires_at), (&attached("a"), after(at, CREDENTIAL_LIFE).as_second()));
+        assert_eq!(tickets.agent(&credential, at), Ok(attached("a")), "calls that are under way go on");
+        credential = renewed.credential;
     }
-    assert_eq!(tickets.pod(&credential, at), Ok(pod("a")));
+    assert_eq!(tickets.agent(&credential, at), Ok(attached("a")));
 }
 
 #[test]
 fn a_credential_that_ended_while_nobody_answered_is_renewed_but_good_for_nothing_else() {
     let tickets = tickets();
-    let (_, credential, _) = tickets.redeem(&minted(&tickets), home(), now()).unwrap();
+    let credential = tickets.redeem(&minted(&tickets), home(), now()).unwrap().credential;
     let last = before(after(after(now(), CREDENTIAL_LIFE), RENEWABLE), SignedDuration::from_secs(1));
-    assert_eq!(tickets.pod(&credential, last), Err(TicketError::Expired));
+    assert_eq!(tickets.agent(&credential, last), Err(TicketError::Expired));
     assert!(tickets.renew(&credential, last, |_| true).is_ok());
     let late = after(last, SignedDuration::from_secs(1));
     assert_eq!(tickets.renew(&credential, late, |_| true).unwrap_err(), TicketError::Expired);
@@ -151,8 +159,8 @@ fn a_credential_that_ended_while_nobody_answered_is_renewed_but_good_for_nothing
 fn what_is_no_credential_of_a_pod_that_is_there_is_not_renewed() {
     let (tickets, other) = (tickets(), Tickets::new(&[2; 32]));
     let ticket = minted(&tickets);
-    let (_, credential, _) = tickets.redeem(&ticket, home(), now()).unwrap();
-    let (_, foreign, _) = other.redeem(&minted(&other), home(), now()).unwrap();
+    let credential = tickets.redeem(&ticket, home(), now()).unwrap().credential;
+    let foreign = other.redeem(&minted(&other), home(), now()).unwrap().credential;
     assert_eq!(tickets.renew(&credential, now(), |_| false).unwrap_err(), TicketError::Moved);
     for forged in [foreign, ticket.clone(), ticket.replace("fpt1.", "fpc1.")] {
         let never_asked = |_: &PodId| unreachable!();
@@ -163,10 +171,32 @@ fn what_is_no_credential_of_a_pod_that_is_there_is_not_renewed() {
 #[test]
 fn redeemed_tickets_are_forgotten_once_they_have_expired_and_until_then_bounded() {
     let tickets = tickets();
-    let redeem = |at| tickets.redeem(&tickets.mint(&pod("a"), &[home()], at).unwrap(), home(), at);
+    let redeem = |at| tickets.redeem(&tickets.mint(&attached("a"), &[home()], at).unwrap(), home(), at);
     let busy = (0..20_000).find_map(|n| redeem(now()).err().map(|error| (n, error)));
     assert_eq!(busy, Some((16_384, TicketError::Busy)));
     assert!(redeem(now() + TICKET_LIFE).is_ok());
+}
+
+/// What earlier versions made, which named no container.
+#[test]
+fn tickets_and_credentials_that_name_no_container_are_good_for_the_pod_and_renewed_so() {
+    let (tickets, seal) = (tickets(), Seal::new(&[1; 32]));
+    let words = ["shop", "pod-a", "uid-a"];
+    let ticket = json!({"pod": words, "ips": ["10.1.2.3"], "exp": START + 300, "nonce": u64::MAX});
+    let ticket = seal.close("fpt1", &ticket).unwrap();
+    assert_eq!(tickets.redeem(&ticket, home(), now()).unwrap().agent, pod("a").into());
+    let credential = seal.close("fpc1", &json!({"pod": words, "exp": START + 60})).unwrap();
+    assert_eq!(tickets.agent(&credential, now()), Ok(pod("a").into()));
+    let renewed = tickets.renew(&credential, now(), |_| true).unwrap().credential;
+    assert_eq!(tickets.agent(&renewed, now()), Ok(pod("a").into()));
+}
+
+/// An operator that is set back to an earlier version reads what this one made.
+#[test]
+fn earlier_versions_find_the_pod_where_it_was() {
+    let opened: serde_json::Value = Seal::new(&[1; 32]).open("fpt1", &minted(&tickets())).unwrap();
+    assert_eq!(opened["pod"], json!(["shop", "pod-a", "uid-a"]));
+    assert_eq!(opened["container"], "app");
 }
 
 proptest! {

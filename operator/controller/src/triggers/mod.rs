@@ -154,7 +154,7 @@ fn heard(policy: &PolicyView<'_>, links: &[PodLink], agents: &dyn Agents) -> Has
     for view in links.iter().flat_map(|l| agents.serving(&l.pod.uid)) {
         let Heard { at, levels } = of_view(&view);
         let pod: &mut Heard =
-            heard.entry(view.pod.uid.clone()).or_insert_with(|| Heard { at, levels: HashMap::new() });
+            heard.entry(view.agent.pod.uid.clone()).or_insert_with(|| Heard { at, levels: HashMap::new() });
         pod.at = pod.at.max(at);
         pod.levels.extend(levels);
     }

@@ -22,11 +22,43 @@ impl PodId {
     }
 }
 
+/// An agent in a pod, and what of the pod it speaks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodAgent {
+    /// The pod.
+    pub pod: PodId,
+    /// Name of the container that it was attached to, which is all that it speaks for. `None` for a
+    /// sidecar, which speaks for the whole pod, and for agents whose credential was issued by a version
+    /// that named no container.
+    pub container: Option<String>,
+}
+
+impl PodAgent {
+    /// Whether it may capture: captures of its pod, and of its own container where it was attached to one.
+    #[must_use]
+    pub fn captures(&self, scope: &CaptureScope) -> bool {
+        self.pod.is_captured_by(scope) && self.speaks_for(&scope.container)
+    }
+
+    /// Whether it speaks for a container of its pod.
+    #[must_use]
+    pub fn speaks_for(&self, container: &str) -> bool {
+        self.container.as_ref().is_none_or(|own| own == container)
+    }
+}
+
+impl From<PodId> for PodAgent {
+    /// The agent of a whole pod.
+    fn from(pod: PodId) -> Self {
+        Self { pod, container: None }
+    }
+}
+
 /// An agent: who calls is not always whom it serves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AgentId {
-    /// The agent in a pod: it serves that pod alone.
-    Pod(PodId),
+    /// An agent in a pod: it serves that pod alone, or one of its containers.
+    Pod(PodAgent),
     /// The agent of a node: it serves every pod there.
     Node {
         /// Name of the node.
@@ -37,12 +69,12 @@ pub enum AgentId {
 }
 
 impl AgentId {
-    /// Whether it may upload what a capture brings: the agent of a pod for its own pod, the agent of a node
-    /// for the pods of that node. A pod that is bound to no node has no agent of a node.
+    /// Whether it may upload what a capture brings: an agent in a pod for what it speaks for, the agent of a
+    /// node for the pods of that node. A pod that is bound to no node has no agent of a node.
     #[must_use]
     pub fn may_upload(&self, scope: &CaptureScope) -> bool {
         match self {
-            Self::Pod(pod) => pod.is_captured_by(scope),
+            Self::Pod(agent) => agent.captures(scope),
             Self::Node { name, .. } => !name.is_empty() && *name == scope.node,
         }
     }
@@ -62,21 +94,37 @@ mod tests {
             "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession", "metadata": {"namespace": "n"}, "spec": {},
         }))
         .unwrap();
-        let target = TargetStatus { pod_uid: pod_uid.into(), node: node.into(), ..TargetStatus::default() };
+        let target = TargetStatus {
+            pod_uid: pod_uid.into(),
+            node: node.into(),
+            container: "app".into(),
+            ..TargetStatus::default()
+        };
         CaptureScope::of(&session, &target, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
     fn an_agent_uploads_for_whom_it_serves() {
-        let pod =
-            |uid: &str| AgentId::Pod(PodId { namespace: "n".into(), name: "a".into(), uid: uid.into() });
-        let foreign = AgentId::Pod(PodId { namespace: "m".into(), name: "a".into(), uid: "uid-a".into() });
+        let id = |namespace: &str, uid: &str| PodId {
+            namespace: namespace.into(),
+            name: "a".into(),
+            uid: uid.into(),
+        };
+        let pod = |uid: &str| AgentId::Pod(id("n", uid).into());
+        let foreign = AgentId::Pod(id("m", "uid-a").into());
+        let attached = |uid: &str, container: &str| {
+            AgentId::Pod(PodAgent { pod: id("n", uid), container: Some(container.into()) })
+        };
         let node = |name: &str| AgentId::Node { name: name.into(), uid: "agent-1".into() };
         let cases = [
             (pod("uid-a"), "uid-a", "node-1", true),
             (pod("uid-b"), "uid-a", "node-1", false),
             (pod(""), "", "node-1", false),
             (foreign, "uid-a", "node-1", false),
+            (attached("uid-a", "app"), "uid-a", "node-1", true),
+            (attached("uid-a", "proxy"), "uid-a", "node-1", false),
+            (attached("uid-a", ""), "uid-a", "node-1", false),
+            (attached("uid-b", "app"), "uid-a", "node-1", false),
             (node("node-1"), "uid-a", "node-1", true),
             (node("node-1"), "agent-1", "node-2", false),
             (node("node-2"), "uid-a", "node-1", false),

@@ -15,7 +15,7 @@ mod stay;
 mod user;
 
 pub use facts::AgentFacts;
-pub use id::{AgentId, PodId};
+pub use id::{AgentId, PodAgent, PodId};
 pub use plan::{Offer, plan, unnamed};
 pub use presence::{Container, Presence, Terms, World, at_limit, has_agent, presence};
 pub use skip::Skip;

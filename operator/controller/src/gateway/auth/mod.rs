@@ -1,4 +1,4 @@
-//! Which pod is calling?
+//! Which pod is calling, and for which of its containers?
 //!
 //! ```text
 //! Authorization: Bearer ┬ fpc1.…  credential of an attached agent ─► signature, expiry        (no I/O)
@@ -12,6 +12,7 @@ mod token_review;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use fleetprof_core::agent::PodAgent;
 use fleetprof_core::time::after;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -125,29 +126,30 @@ impl Authenticator {
         }
     }
 
-    /// The pod behind a bearer token that came from an address.
-    pub(super) async fn pod(
+    /// The agent behind a bearer token that came from an address.
+    pub(super) async fn agent(
         &self,
         token: &str,
         peer: Option<IpAddr>,
         now: Timestamp,
-    ) -> Result<PodId, IdentifyError> {
+    ) -> Result<PodAgent, IdentifyError> {
         if token.len() > MAX_TOKEN {
             return Err(self.refuse(peer, now, format!("The bearer token exceeds {MAX_TOKEN} bytes.")));
         }
         if Tickets::is_credential(token) {
-            return self.tickets.pod(token, now).map_err(|error| self.refuse(peer, now, error.to_string()));
+            let agent = self.tickets.agent(token, now);
+            return agent.map_err(|error| self.refuse(peer, now, error.to_string()));
         }
         let key = sha256(token);
         if let Some(known) = self.believed.get(&key, now)
             && known.holds(now, &*self.identify)
         {
-            return Ok(known.pod);
+            return Ok(known.pod.into());
         }
         if let Some(why) = self.refused.get(&key, now) {
             return Err(self.refuse(peer, now, why));
         }
-        self.ask(token, key, peer.map(Network::of), now).await
+        self.ask(token, key, peer.map(Network::of), now).await.map(PodAgent::from)
     }
 
     /// Counts the token as a bad one until the answer is there: else thousands of them could be asked about

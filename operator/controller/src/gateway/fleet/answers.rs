@@ -7,14 +7,14 @@ use fleetprof_crds::wire::{HeartbeatReply, OrderList};
 
 use crate::agents::Change;
 
-/// Whether a pod may upload for a capture.
+/// Whether an agent may upload for a capture.
 #[derive(Clone, Debug)]
 pub(in crate::gateway) enum Admission {
     /// It may, so many slices.
     Open(Arc<CaptureScope>, u32),
-    /// The capture was this pod's and is closed.
+    /// The capture was of its pod and is closed.
     Settled,
-    /// The pod has no such capture.
+    /// There is no such capture of what it speaks for.
     Unknown,
     /// It is not known yet.
     NotSynced,
@@ -47,7 +47,7 @@ pub(super) struct Effects {
 #[derive(Debug)]
 pub(in crate::gateway) struct Heard {
     pub(super) reply: HeartbeatReply,
-    /// Reports of captures that are not this pod's.
+    /// Reports of captures that are not this agent's.
     pub(super) ignored: usize,
     pub(super) effects: Effects,
 }

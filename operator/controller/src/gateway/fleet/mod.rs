@@ -25,6 +25,7 @@ mod wakeups;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fleetprof_core::agent::PodAgent;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::{Heartbeat, HeartbeatReply, Order, Watch};
 use jiff::Timestamp;
@@ -172,21 +173,21 @@ impl Fleet {
         gone
     }
 
-    /// Takes a cleaned heartbeat of an authenticated pod.
+    /// Takes a cleaned heartbeat of an authenticated agent.
     pub(super) fn heartbeat(
         &self,
-        pod: &PodId,
+        agent: &PodAgent,
         heartbeat: Heartbeat,
         now: Timestamp,
     ) -> Result<(HeartbeatReply, usize), FleetFull> {
-        let Heard { reply, ignored, effects } = self.state().heartbeat(pod, heartbeat, now)?;
+        let Heard { reply, ignored, effects } = self.state().heartbeat(agent, heartbeat, now)?;
         self.spread(effects);
         Ok((reply, ignored))
     }
 
-    /// Whether the pod may upload for the capture.
-    pub(super) fn admit(&self, capture: &str, pod: &PodId) -> Admission {
-        self.state().admit(capture, pod)
+    /// Whether the agent may upload for the capture.
+    pub(super) fn admit(&self, capture: &str, agent: &PodAgent) -> Admission {
+        self.state().admit(capture, agent)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

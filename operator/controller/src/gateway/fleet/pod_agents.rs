@@ -1,18 +1,22 @@
 //! Which agents does a pod have, and which of them captures a container?
 //!
-//! A sidecar sees every container of its pod; an attached agent sees the one that it was attached to, or all
-//! where the pod shares its process namespace. A pod can have several at a time.
+//! A sidecar sees every container of its pod. An attached agent may see others where the pod shares its
+//! process namespace, but counts for the one that it was attached to. A pod can have several at a time.
 
 use std::sync::Arc;
 
+use fleetprof_core::agent::PodAgent;
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::Reason;
-use fleetprof_crds::wire::{AgentMode, Heartbeat};
+use fleetprof_crds::wire::{AgentMode, Heartbeat, Order};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::agents::AgentView;
+use crate::agents::{AgentView, CaptureView};
 
-/// Most agents of a pod that are remembered: who they are is their own word.
-pub(super) const MOST: usize = 8;
+/// Most agents of a pod that are remembered: how many there are is their own word.
+const MOST: usize = 8;
+/// The same of those that were attached to one container: the one that ends, and the one that follows.
+const MOST_ATTACHED: usize = 2;
 /// How many of its intervals an agent may be silent.
 const SILENT_INTERVALS: i64 = 3;
 
@@ -25,8 +29,9 @@ pub(super) struct Agent {
 }
 
 impl Agent {
-    fn is(&self, instance: &str) -> bool {
-        self.view.heartbeat.instance == instance
+    /// What an agent says its name is holds among those that speak for the same.
+    fn is(&self, agent: &PodAgent, instance: &str) -> bool {
+        self.view.agent.container == agent.container && self.view.heartbeat.instance == instance
     }
 
     fn is_silent(&self, now: Timestamp) -> bool {
@@ -41,8 +46,8 @@ impl Agent {
 pub(super) struct PodAgents(Vec<Agent>);
 
 impl PodAgents {
-    pub(super) fn get(&self, instance: &str) -> Option<&Agent> {
-        self.0.iter().find(|agent| agent.is(instance))
+    pub(super) fn get(&self, agent: &PodAgent, instance: &str) -> Option<&Agent> {
+        self.0.iter().find(|known| known.is(agent, instance))
     }
 
     pub(super) fn views(&self) -> impl Iterator<Item = &Arc<AgentView>> {
@@ -54,28 +59,29 @@ impl PodAgents {
     }
 
     /// Takes what an agent said last. A sidecar that was restarted takes the place of the one before it; of
-    /// too many, the one that was silent for longest goes.
+    /// too many that speak for the same, the one that was silent for longest goes.
     pub(super) fn put(&mut self, agent: Agent) {
-        let instance = &agent.view.heartbeat.instance;
-        if let Some(known) = self.0.iter_mut().find(|known| known.is(instance)) {
+        let (who, instance) = (&agent.view.agent, &agent.view.heartbeat.instance);
+        if let Some(known) = self.0.iter_mut().find(|known| known.is(who, instance)) {
             *known = agent;
             return;
         }
         if is_sidecar(&agent.view.heartbeat) {
             self.0.retain(|known| !is_sidecar(&known.view.heartbeat));
         }
-        if self.0.len() >= MOST {
-            let silent = (0..self.0.len()).min_by_key(|at| self.0.get(*at).map(|a| a.view.received));
-            if let Some(at) = silent {
-                self.0.remove(at);
-            }
+        let most = if who.container.is_some() { MOST_ATTACHED } else { MOST };
+        let same = self.0.iter().enumerate().filter(|(_, known)| known.view.agent.container == who.container);
+        if same.clone().count() >= most
+            && let Some((at, _)) = same.min_by_key(|(_, known)| known.view.received)
+        {
+            self.0.remove(at);
         }
         self.0.push(agent);
     }
 
     /// Forgets an agent that has ended.
-    pub(super) fn remove(&mut self, instance: &str) {
-        self.0.retain(|known| !known.is(instance));
+    pub(super) fn remove(&mut self, agent: &PodAgent, instance: &str) {
+        self.0.retain(|known| !known.is(agent, instance));
     }
 
     /// Removes agents that did not report for three of their intervals; whether there were any. After a clock
@@ -89,24 +95,37 @@ impl PodAgents {
         self.0.len() < before
     }
 
-    /// The agent that captures a container: the one that reports the capture already, else one that says it
-    /// sees the container, a sidecar before an attached one; else the sidecar, which would see it. `None`
-    /// where no agent can.
-    pub(super) fn owner(&self, container_id: &str, reporter: Option<&str>) -> Option<&str> {
+    /// The agent that makes a capture: the one that reports it already, else one that says it sees the
+    /// container, a sidecar before an attached one; else the sidecar, which would see it. `None` where no
+    /// agent can.
+    fn owner(&self, scope: &CaptureScope, container_id: &str, reporter: Option<&str>) -> Option<&Agent> {
         let rank = |agent: &&Agent| {
             let beat = &agent.view.heartbeat;
             let lists = sees(beat, container_id);
             let can = lists || is_sidecar(beat) || container_id.is_empty();
+            let can = can && agent.view.agent.captures(scope);
             can.then_some((reporter == Some(beat.instance.as_str()), lists, is_sidecar(beat)))
         };
         // Of equals the one that was seen first, so that one that appears takes nothing over.
         let ranked = self.0.iter().rev().filter_map(|agent| Some((rank(&agent)?, agent)));
-        ranked.max_by_key(|(rank, _)| *rank).map(|(_, agent)| agent.view.heartbeat.instance.as_str())
+        ranked.max_by_key(|(rank, _)| *rank).map(|(_, agent)| agent)
+    }
+
+    /// Whether it is this agent that obeys an order, see [`PodAgents::owner`].
+    pub(super) fn is_for(
+        &self,
+        agent: &PodAgent,
+        instance: &str,
+        order: &Order,
+        capture: &CaptureView,
+    ) -> bool {
+        let owner = self.owner(&capture.scope, bare_id(&order.container_id), capture.instance.as_deref());
+        owner.is_some_and(|owner| owner.is(agent, instance))
     }
 
     /// Whether another agent than this one sees the container.
-    pub(super) fn is_seen_by_another(&self, instance: &str, container_id: &str) -> bool {
-        self.0.iter().any(|agent| !agent.is(instance) && sees(&agent.view.heartbeat, container_id))
+    pub(super) fn is_seen_by_another(&self, agent: &PodAgent, instance: &str, container_id: &str) -> bool {
+        self.0.iter().any(|known| !known.is(agent, instance) && sees(&known.view.heartbeat, container_id))
     }
 }
 

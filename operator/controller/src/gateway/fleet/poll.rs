@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use fleetprof_core::agent::PodAgent;
 use fleetprof_crds::wire::OrderList;
 use tokio::time::{Instant, timeout_at};
 
 use super::Fleet;
 use super::answers::Look;
-use crate::gateway::PodId;
 
 /// How long the first heartbeat of an agent is waited for: it was sent along with the first poll.
 const INTRODUCTION: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ impl Fleet {
     /// nothing else.
     pub(in crate::gateway) async fn orders(
         &self,
-        pod: &PodId,
+        agent: &PodAgent,
         instance: Option<&str>,
         have: Option<u64>,
         wait: Duration,
@@ -31,8 +31,8 @@ impl Fleet {
         let after = |wait: Duration| start.checked_add(wait).unwrap_or(start);
         loop {
             // Listens from here on, before looking, so that no change falls between the two.
-            let knock = self.0.wakeups.of(&pod.uid).notified();
-            let look = self.state().look(pod, instance);
+            let knock = self.0.wakeups.of(&agent.pod.uid).notified();
+            let look = self.state().look(agent, instance);
             let deadline = match &look {
                 Look::NotSynced => return Err(NotSynced),
                 Look::Orders(list) if Some(list.version) != have => break,
@@ -43,7 +43,7 @@ impl Fleet {
                 break;
             }
         }
-        match self.state().look(pod, instance) {
+        match self.state().look(agent, instance) {
             Look::Orders(list) => Ok(list),
             Look::NotSynced | Look::Stranger => Err(NotSynced),
         }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use fleetprof_core::agent::PodAgent;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::{
     CaptureReport, CaptureState, Heartbeat, HeartbeatReply, MAX_SLICES, Order, OrderList, Watch,
@@ -32,19 +33,14 @@ pub(super) struct State {
     /// By pod uid.
     agents: HashMap<String, PodAgents>,
     captures: HashMap<String, CaptureView>,
-    pods: HashMap<String, PodOrders>,
+    /// Open orders by capture, by pod uid; no pod without one.
+    pods: HashMap<String, BTreeMap<String, Order>>,
     closed: Closed,
     synced_since: Option<Timestamp>,
     ca: CaBundle,
     watches: HashMap<String, (Watch, Timestamp)>,
     residents: Residents,
     news: News,
-}
-
-#[derive(Debug, Default)]
-struct PodOrders {
-    orders: BTreeMap<String, Order>,
-    version: u64,
 }
 
 #[derive(Debug, Default)]
@@ -98,38 +94,32 @@ impl State {
         &mut self.residents
     }
 
-    /// The list of an agent of a pod. An agent that does not say who it is, as those of earlier versions,
-    /// gets every order of its pod. It holds no order of a session of another namespace.
-    pub(super) fn look(&self, pod: &PodId, instance: Option<&str>) -> Look {
+    /// The list of an agent: orders of what it speaks for, none of a session of another namespace. An agent
+    /// that does not say who it is, as those of earlier versions, gets each of them.
+    pub(super) fn look(&self, agent: &PodAgent, instance: Option<&str>) -> Look {
         if !self.synced() {
             return Look::NotSynced;
         }
-        let is_captured =
-            |o: &Order| self.captures.get(&o.capture).is_some_and(|known| pod.is_captured_by(&known.scope));
-        let Some(instance) = instance else {
-            let mut list = self.list(&pod.uid);
-            list.orders.retain(is_captured);
-            return Look::Orders(list);
-        };
-        let Some(agents) = self.agents.get(&pod.uid).filter(|agents| agents.get(instance).is_some()) else {
+        let agents = self.agents.get(&agent.pod.uid);
+        let is_known = |instance| agents.is_some_and(|all| all.get(agent, instance).is_some());
+        if !instance.is_none_or(is_known) {
             return Look::Stranger;
+        }
+        let named = instance.zip(agents);
+        let is_own = |order: &&Order| {
+            let capture = self.captures.get(&order.capture).filter(|known| agent.captures(&known.scope));
+            capture.is_some_and(|c| named.is_none_or(|(name, all)| all.is_for(agent, name, order, c)))
         };
-        let reporter = |capture: &str| self.captures.get(capture).and_then(|c| c.instance.as_deref());
-        let is_own =
-            |o: &&Order| agents.owner(bare_id(&o.container_id), reporter(&o.capture)) == Some(instance);
-        let all = self.pods.get(&pod.uid).into_iter().flat_map(|pod| pod.orders.values());
-        let own: BTreeMap<String, Order> = all
-            .filter(|o| is_captured(o))
-            .filter(is_own)
-            .map(|order| (order.capture.clone(), order.clone()))
-            .collect();
+        let all = self.pods.get(&agent.pod.uid).into_iter().flat_map(BTreeMap::values);
+        let own: BTreeMap<_, _> = all.filter(is_own).map(|o| (o.capture.clone(), o.clone())).collect();
         Look::Orders(OrderList { version: version::of(&own), orders: own.into_values().collect() })
     }
 
+    #[cfg(test)]
     pub(super) fn list(&self, pod_uid: &str) -> OrderList {
-        self.pods.get(pod_uid).map_or_else(OrderList::default, |pod| OrderList {
-            version: pod.version,
-            orders: pod.orders.values().cloned().collect(),
+        self.pods.get(pod_uid).map_or_else(OrderList::default, |orders| OrderList {
+            version: version::of(orders),
+            orders: orders.values().cloned().collect(),
         })
     }
 
@@ -172,7 +162,7 @@ impl State {
     /// A capture that is new to this leader may be known to the agent: its last heartbeat tells.
     fn begin(&mut self, scope: CaptureScope, effects: &mut Effects) {
         let views = self.agents.get(&scope.pod_uid).into_iter().flat_map(PodAgents::views);
-        let views = views.filter(|view| view.pod.is_captured_by(&scope));
+        let views = views.filter(|view| view.agent.captures(&scope));
         let reports = views.flat_map(|view| view.heartbeat.captures.iter().map(move |report| (view, report)));
         let found = reports.into_iter().find(|(_, report)| report.capture == scope.capture);
         let (reported, report) = found.unzip();
@@ -207,13 +197,13 @@ impl State {
         effects
     }
 
-    pub(super) fn admit(&self, capture: &str, pod: &PodId) -> Admission {
+    pub(super) fn admit(&self, capture: &str, agent: &PodAgent) -> Admission {
         match self.captures.get(capture) {
-            Some(known) if pod.is_captured_by(&known.scope) => {
-                let order = self.pods.get(&pod.uid).and_then(|pod| pod.orders.get(capture));
+            Some(known) if agent.captures(&known.scope) => {
+                let order = self.pods.get(&agent.pod.uid).and_then(|orders| orders.get(capture));
                 Admission::Open(known.scope.clone(), order.map_or(MAX_SLICES, Order::max_slices))
             }
-            _ if self.closed.was_of(capture, &pod.uid) => Admission::Settled,
+            _ if self.closed.was_of(capture, &agent.pod.uid) => Admission::Settled,
             _ if self.synced() => Admission::Unknown,
             _ => Admission::NotSynced,
         }
@@ -221,41 +211,36 @@ impl State {
 
     pub(super) fn heartbeat(
         &mut self,
-        pod: &PodId,
+        agent: &PodAgent,
         mut beat: Heartbeat,
         now: Timestamp,
     ) -> Result<Heard, FleetFull> {
+        let pod = &agent.pod;
         if !self.agents.contains_key(&pod.uid) && self.agents.len() >= MAX_AGENTS {
             return Err(FleetFull);
         }
-        let before = self.agents.get(&pod.uid).and_then(|agents| agents.get(&beat.instance));
+        let before = self.agents.get(&pod.uid).and_then(|agents| agents.get(agent, &beat.instance));
         let mut heard = Heard { reply: HeartbeatReply::default(), ignored: 0, effects: Effects::default() };
-        if before.is_none_or(|agent| fold::looks_different(&agent.view.heartbeat, &beat)) {
-            heard.effects.changes.push(Change::Agent(pod.clone()));
-            // What an agent is to do depends on what each of the pod's agents sees.
-            heard.effects.wake.push(pod.uid.clone());
-        }
+        let differs = before.is_none_or(|known| fold::looks_different(&known.view.heartbeat, &beat));
+        // What an agent is to do depends on what each of the pod's agents sees.
+        heard.effects.wake.extend(differs.then(|| pod.uid.clone()));
         heard.reply.watch = self.watched(&pod.uid, now);
         let over = |beat: &Heartbeat| heard.reply.watch.is_some_and(|w| w.reached(&beat.containers));
-        if heard.effects.changes.is_empty()
-            && (over(&beat) || before.is_some_and(|agent| over(&agent.view.heartbeat)))
-        {
+        let is_news = differs || over(&beat) || before.is_some_and(|known| over(&known.view.heartbeat));
+        if is_news && self.news.tell(pod, now) {
             heard.effects.changes.push(Change::Agent(pod.clone()));
-        }
-        if !heard.effects.changes.is_empty() && !self.news.tell(pod, now) {
-            heard.effects.changes.clear();
         }
         let ca_sent = before.and_then(|a| a.ca_sent);
         let instance = beat.instance.clone();
-        beat.captures.retain(|report| self.report(pod, &instance, report, now, &mut heard));
+        beat.captures.retain(|report| self.report(agent, &instance, report, now, &mut heard));
         self.pace(pod, &beat, now, &mut heard.reply);
         let ca_sent = self.offer_ca(ca_sent, now, &mut heard.reply);
         if beat.leaving {
-            self.leave(pod, &beat.instance, &mut heard.effects);
+            self.leave(agent, &beat.instance, &mut heard.effects);
         } else {
-            let view = Arc::new(AgentView { pod: pod.clone(), heartbeat: beat, received: now });
-            let agent = Agent { view, interval_ms: heard.reply.next_ms, ca_sent };
-            self.agents.entry(pod.uid.clone()).or_default().put(agent);
+            let view = Arc::new(AgentView { agent: agent.clone(), heartbeat: beat, received: now });
+            let known = Agent { view, interval_ms: heard.reply.next_ms, ca_sent };
+            self.agents.entry(pod.uid.clone()).or_default().put(known);
         }
         Ok(heard)
     }
@@ -275,9 +260,10 @@ impl State {
     }
 
     /// An attached agent says that it ends: nobody waits for it.
-    fn leave(&mut self, pod: &PodId, instance: &str, effects: &mut Effects) {
+    fn leave(&mut self, agent: &PodAgent, instance: &str, effects: &mut Effects) {
+        let pod = &agent.pod;
         if let Some(agents) = self.agents.get_mut(&pod.uid) {
-            agents.remove(instance);
+            agents.remove(agent, instance);
             if agents.len() == 0 {
                 self.agents.remove(&pod.uid);
             }
@@ -289,17 +275,17 @@ impl State {
     /// Takes one report; whether it is worth keeping in the agent's view.
     fn report(
         &mut self,
-        pod: &PodId,
+        agent: &PodAgent,
         instance: &str,
         new: &CaptureReport,
         now: Timestamp,
         heard: &mut Heard,
     ) -> bool {
-        if self.is_of_another(pod, instance, new) {
+        if self.is_of_another(agent, instance, new) {
             heard.reply.settled.push(new.capture.clone());
             return false;
         }
-        if let Some(known) = self.captures.get_mut(&new.capture).filter(|c| pod.is_captured_by(&c.scope)) {
+        if let Some(known) = self.captures.get_mut(&new.capture).filter(|c| agent.captures(&c.scope)) {
             let folded = fold::report(known.report.as_ref(), new);
             if known.report.as_ref() != Some(&folded) {
                 heard.effects.changes.push(session_of(&known.scope));
@@ -309,7 +295,7 @@ impl State {
             known.instance = Some(instance.to_owned());
             return true;
         }
-        let closed = self.closed.was_of(&new.capture, &pod.uid);
+        let closed = self.closed.was_of(&new.capture, &agent.pod.uid);
         heard.ignored += usize::from(!closed);
         let forget = closed || self.settled_in(now);
         if forget {
@@ -320,17 +306,17 @@ impl State {
 
     /// Whether an agent could not find a container that another agent of its pod sees: then it is the other
     /// one's to capture, and the report ends nothing.
-    fn is_of_another(&self, pod: &PodId, instance: &str, report: &CaptureReport) -> bool {
+    fn is_of_another(&self, agent: &PodAgent, instance: &str, report: &CaptureReport) -> bool {
         let missed = report.state == CaptureState::Failed
             && report.started_at.is_none()
             && report.problem.as_ref().is_some_and(|p| is_missing(p.reason));
-        let known = || self.captures.get(&report.capture).filter(|c| pod.is_captured_by(&c.scope));
+        let known = || self.captures.get(&report.capture).filter(|c| agent.captures(&c.scope));
         let container = || known().map(|c| bare_id(&c.scope.container_id));
-        let agents = self.agents.get(&pod.uid);
+        let agents = self.agents.get(&agent.pod.uid);
         missed
             && agents
                 .zip(container())
-                .is_some_and(|(agents, container)| agents.is_seen_by_another(instance, container))
+                .is_some_and(|(agents, container)| agents.is_seen_by_another(agent, instance, container))
     }
 
     fn offer_ca(
@@ -355,7 +341,7 @@ impl State {
         self.residents.expire(now);
         let mut gone = Vec::new();
         self.agents.retain(|_, agents| {
-            let pod = agents.views().next().map(|view| view.pod.clone());
+            let pod = agents.views().next().map(|view| view.agent.pod.clone());
             if agents.expire(now) {
                 gone.extend(pod);
             }
@@ -365,22 +351,20 @@ impl State {
     }
 
     fn place(&mut self, pod_uid: &str, order: Order, effects: &mut Effects) {
-        let pod = self.pods.entry(pod_uid.to_owned()).or_default();
-        if pod.orders.get(&order.capture) == Some(&order) {
+        let orders = self.pods.entry(pod_uid.to_owned()).or_default();
+        if orders.get(&order.capture) == Some(&order) {
             return;
         }
-        pod.orders.insert(order.capture.clone(), order);
-        pod.version = version::of(&pod.orders);
+        orders.insert(order.capture.clone(), order);
         effects.wake.push(pod_uid.to_owned());
     }
 
     fn withdraw(&mut self, pod_uid: &str, capture: &str, effects: &mut Effects) {
-        let Some(pod) = self.pods.get_mut(pod_uid) else { return };
-        if pod.orders.remove(capture).is_some() {
-            pod.version = version::of(&pod.orders);
+        let Some(orders) = self.pods.get_mut(pod_uid) else { return };
+        if orders.remove(capture).is_some() {
             effects.wake.push(pod_uid.to_owned());
         }
-        if pod.orders.is_empty() {
+        if orders.is_empty() {
             self.pods.remove(pod_uid);
         }
     }

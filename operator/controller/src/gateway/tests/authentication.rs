@@ -142,11 +142,11 @@ async fn good_tokens_and_outages_cost_an_address_nothing() {
 #[tokio::test]
 async fn an_attached_agent_is_let_in_by_its_credential_without_asking_the_api_server() {
     let rig = Rig::new();
-    let ticket = rig.tickets.mint(&pod("e"), &["10.1.2.3".parse().unwrap()], rig.now()).unwrap();
-    let (_, credential, _) = rig.tickets.redeem(&ticket, "10.1.2.3".parse().unwrap(), rig.now()).unwrap();
+    let ticket = rig.ticket("e", "app");
+    let credential = rig.credential("e", "app");
     let body = serde_json::to_vec(&beat(vec![])).unwrap();
     rig.send(post("/v1/heartbeat", Some(&credential), body)).await.accepted::<serde_json::Value>();
-    assert_eq!(rig.fleet.agents_of("uid-e")[0].pod, pod("e"));
+    assert_eq!(rig.fleet.agents_of("uid-e")[0].agent.pod, pod("e"));
     assert_eq!(rig.identify.asked.load(Ordering::Relaxed), 0);
     rig.send(get("/v1/orders", &format!("{credential}x"))).await.refused(401, Reason::Unauthenticated);
     rig.send(get("/v1/orders", &ticket)).await.refused(401, Reason::Unauthenticated);

@@ -6,10 +6,10 @@ use fleetprof_crds::wire::{EnrollReply, OrderList};
 use http::Request;
 use serde_json::json;
 
-use super::rig::{Answer, HOME, Rig, from, get, pod, post};
+use super::rig::{Answer, HOME, Rig, from, get, post};
 
 fn ticket(rig: &Rig) -> String {
-    rig.tickets.mint(&pod("e"), &["10.1.2.3".parse().unwrap()], rig.now()).unwrap()
+    rig.ticket("e", "app")
 }
 
 fn enrolment(ticket: &str) -> Request<Body> {

@@ -22,7 +22,7 @@ fn synced() -> Fleet {
 }
 
 fn heard(fleet: &Fleet, name: &str, beat: Heartbeat, seconds: i64) -> HeartbeatReply {
-    fleet.heartbeat(&pod(name), beat, at(seconds)).unwrap().0
+    fleet.heartbeat(&pod(name).into(), beat, at(seconds)).unwrap().0
 }
 
 fn session() -> Change {
@@ -206,7 +206,7 @@ fn the_number_of_agents_is_bounded_and_known_ones_are_still_served() {
     for n in 0..50_000 {
         heard(&fleet, &n.to_string(), Heartbeat { containers: vec![], ..beat(vec![]) }, 0);
     }
-    assert!(fleet.heartbeat(&pod("one more"), beat(vec![]), at(0)).is_err());
+    assert!(fleet.heartbeat(&pod("one more").into(), beat(vec![]), at(0)).is_err());
     assert_eq!(heard(&fleet, "7", beat(vec![]), 0).next_ms, 300_000);
 }
 
@@ -218,16 +218,17 @@ async fn a_capture_belongs_to_one_session_and_a_pod_to_its_namespace() {
     let thief = CaptureScope { session_uid: "another".into(), ..scope("c", "b") };
     fleet.open(thief, order("c"));
     assert_eq!(fleet.scope("c").as_deref(), Some(&own), "it stays with its session");
-    let orders =
-        async |pod: &PodId| fleet.orders(pod, None, None, Duration::ZERO).await.unwrap().orders.len();
+    let orders = async |pod: &PodId| {
+        fleet.orders(&pod.clone().into(), None, None, Duration::ZERO).await.unwrap().orders.len()
+    };
     assert_eq!((orders(&pod("a")).await, orders(&pod("b")).await), (1, 0));
 
     // The status of a session names the uid of a pod of another namespace.
     let foreign = PodId { namespace: "payments".into(), ..pod("a") };
     let mut beat = beat(vec![report("c", CaptureState::Running)]);
     beat.instance = "foreign".into();
-    fleet.heartbeat(&foreign, beat, at(1)).unwrap();
+    fleet.heartbeat(&foreign.clone().into(), beat, at(1)).unwrap();
     assert_eq!(orders(&foreign).await, 0, "it is not ordered");
     assert_eq!(fleet.report("c"), None, "it is not heard");
-    assert!(matches!(fleet.admit("c", &foreign), Admission::Unknown), "it may not upload");
+    assert!(matches!(fleet.admit("c", &foreign.clone().into()), Admission::Unknown), "it may not upload");
 }

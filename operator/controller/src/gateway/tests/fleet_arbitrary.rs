@@ -79,7 +79,7 @@ impl Both {
 
     fn heartbeat(&mut self, name: &str, captures: &[(u8, CaptureState)]) -> Result<(), TestCaseError> {
         let reports = captures.iter().map(|(capture, state)| report(&capture.to_string(), *state)).collect();
-        let settled = self.fleet.heartbeat(&pod_of(name), beat(reports), self.now).unwrap().0.settled;
+        let settled = self.fleet.heartbeat(&pod_of(name).into(), beat(reports), self.now).unwrap().0.settled;
         let reported: BTreeSet<String> = captures.iter().map(|(capture, _)| capture.to_string()).collect();
         for capture in &settled {
             prop_assert!(reported.contains(capture), "settled {capture}, which was not reported");
@@ -111,11 +111,11 @@ impl Both {
             prop_assert_eq!(listed, wanted);
         }
         for (capture, (pod, _)) in &self.open {
-            let admitted = matches!(self.fleet.admit(capture, &pod_of(pod)), Admission::Open(..));
+            let admitted = matches!(self.fleet.admit(capture, &pod_of(pod).into()), Admission::Open(..));
             prop_assert!(admitted, "an open capture takes slices of its pod");
             let elsewhere = PodId { namespace: "other".into(), ..pod_of(pod) };
             for alien in [pod_of("alien"), elsewhere] {
-                let admitted = matches!(self.fleet.admit(capture, &alien), Admission::Open(..));
+                let admitted = matches!(self.fleet.admit(capture, &alien.into()), Admission::Open(..));
                 prop_assert!(!admitted, "and of no other");
             }
         }
@@ -170,7 +170,9 @@ fn what_replaced_pods_leave_behind_is_bounded() {
             }
             for second in [0, 20, 40] {
                 let finished = report(&capture, CaptureState::Finished);
-                fleet.heartbeat(&pod_of(&name), beat(vec![finished]), at(minute * 60 + second)).unwrap();
+                fleet
+                    .heartbeat(&pod_of(&name).into(), beat(vec![finished]), at(minute * 60 + second))
+                    .unwrap();
             }
             fleet.close(&capture);
         }

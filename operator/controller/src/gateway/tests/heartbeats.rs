@@ -13,7 +13,7 @@ async fn an_agent_is_known_from_its_first_heartbeat() {
     let reply: HeartbeatReply = rig.heartbeat("a", &beat(vec![])).await.accepted();
     assert_eq!(reply, HeartbeatReply { next_ms: 30_000, ..HeartbeatReply::default() });
     let agent = rig.fleet.agents_of("uid-a").remove(0);
-    assert_eq!((&agent.pod, agent.received), (&pod("a"), rig.now()));
+    assert_eq!((&agent.agent.pod, agent.received), (&pod("a"), rig.now()));
     assert_eq!(agent.heartbeat, beat(vec![]));
 }
 

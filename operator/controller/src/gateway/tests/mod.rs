@@ -1,6 +1,7 @@
 //! Does the gateway do what it says? A gateway with a table of tokens, a sink in memory and a clock that is
 //! set by hand.
 
+mod attached;
 mod authentication;
 mod enrolment;
 mod fleet;

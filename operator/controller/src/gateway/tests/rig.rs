@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
+use fleetprof_core::agent::PodAgent;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::Reason;
@@ -27,8 +28,8 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use crate::gateway::{
-    Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, PodAddresses, PodId,
-    SinkError, SliceSink, Stored, router,
+    Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, KnownPods, PodId, SinkError,
+    SliceSink, Stored, router,
 };
 use crate::server::PeerInfo;
 use crate::sha256::sha256;
@@ -91,6 +92,18 @@ impl Rig {
     pub(super) fn open_of(&self, capture: &str, pod: &str, profiles: &[ProfileKind]) {
         let scope = CaptureScope { profiles: profiles.to_vec(), ..scope(capture, pod) };
         self.fleet.open(scope, order(capture));
+    }
+
+    /// A ticket for the agent that is attached to a container of a pod.
+    pub(super) fn ticket(&self, pod: &str, container: &str) -> String {
+        let agent = PodAgent { pod: self::pod(pod), container: Some(container.into()) };
+        self.tickets.mint(&agent, &["10.1.2.3".parse().unwrap()], self.now()).unwrap()
+    }
+
+    /// The credential of that agent.
+    pub(super) fn credential(&self, pod: &str, container: &str) -> String {
+        let ticket = self.ticket(pod, container);
+        self.tickets.redeem(&ticket, "10.1.2.3".parse().unwrap(), self.now()).unwrap().credential
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {
@@ -304,13 +317,18 @@ impl Identify for Table {
     }
 }
 
-/// The addresses of the pods that are there, by uid.
+/// The addresses of the pods that are there, by uid. Container `app` has the id `c0ffee`, and `NAME` has
+/// `id-NAME`.
 #[derive(Default)]
 pub(super) struct Homes(pub(super) Mutex<HashMap<String, IpAddr>>);
 
-impl PodAddresses for Homes {
+impl KnownPods for Homes {
     fn has_address(&self, pod: &PodId, address: IpAddr) -> bool {
         self.0.lock().unwrap().get(&pod.uid) == Some(&address)
+    }
+
+    fn container_id(&self, _: &PodId, container: &str) -> Option<String> {
+        Some(if container == "app" { "c0ffee".to_owned() } else { format!("id-{container}") })
     }
 }
 

@@ -116,8 +116,10 @@ async fn controllers_do_not_notice_that_there_are_two_gateways() {
     for (gateway, (capture, name)) in gateways.iter().zip([("c", "a"), ("d", "b")]) {
         let orders = gateway.orders_now(&pod(name).uid).orders;
         assert_eq!(orders.iter().map(|o| o.capture.as_str()).collect::<Vec<_>>(), [capture], "no other's");
-        gateway.heartbeat(&pod(name), beat(vec![report(capture, CaptureState::Running)]), at(1)).unwrap();
-        assert_eq!(agents.serving(&pod(name).uid)[0].pod, pod(name));
+        gateway
+            .heartbeat(&pod(name).into(), beat(vec![report(capture, CaptureState::Running)]), at(1))
+            .unwrap();
+        assert_eq!(agents.serving(&pod(name).uid)[0].agent.pod, pod(name));
         let known = agents.known(capture).unwrap();
         assert_eq!(
             (known.report.unwrap().capture, known.scope.pod_uid.clone()),
