@@ -6,6 +6,7 @@
 
 use fleetprof_crds::Reason;
 use k8s_openapi::api::core::v1::ResourceQuota;
+use serde_json::{Map, Value};
 
 use super::raw::{RawPod, string};
 use super::resources::PodResources;
@@ -69,9 +70,27 @@ impl Scope<'_> {
                     _ => true,
                 }
             }
+            "CrossNamespacePodAffinity" => names_namespaces(pod.spec()),
             _ => true,
         })
     }
+}
+
+/// Whether the pod wants to be near, or far from, pods of namespaces that it names.
+fn names_namespaces(spec: &Map<String, Value>) -> bool {
+    let affinity = spec.get("affinity");
+    let list = |kind: &str, list: &str| {
+        affinity.and_then(|affinity| affinity.get(kind)?.get(list)?.as_array()).into_iter().flatten()
+    };
+    ["podAffinity", "podAntiAffinity"].into_iter().any(|kind| {
+        let required = list(kind, "requiredDuringSchedulingIgnoredDuringExecution");
+        let preferred = list(kind, "preferredDuringSchedulingIgnoredDuringExecution");
+        required.chain(preferred.filter_map(|item| item.get("podAffinityTerm"))).any(|term| {
+            let has = |key: &str| term.get(key).filter(|value| !value.is_null());
+            has("namespaceSelector").is_some()
+                || has("namespaces").and_then(Value::as_array).is_some_and(|names| !names.is_empty())
+        })
+    })
 }
 
 fn moved(quota: &ResourceQuota, scope: &Scope<'_>) -> Skip {

@@ -186,6 +186,10 @@ fn a_quota_counts_pods_that_match_its_scopes() {
     let of_class = |operator: &str, values: Value| json!({"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": values}]});
     let with = |key: &str, value: Value| edit(app(), &format!("/spec/{key}"), value);
     let (short, high) = (with("activeDeadlineSeconds", json!(60)), with("priorityClassName", json!("high")));
+    let near = |kind: &str, terms: Value| with("affinity", json!({kind: terms}));
+    let required = |term: Value| json!({"requiredDuringSchedulingIgnoredDuringExecution": [term]});
+    let preferred = |term: Value| json!({"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": term}]});
+    let across = json!(["CrossNamespacePodAffinity"]);
     let no = Value::Null;
     let cases = [
         (json!(["Terminating"]), no.clone(), app(), false),
@@ -205,6 +209,19 @@ fn a_quota_counts_pods_that_match_its_scopes() {
         (no.clone(), of_class("NotIn", json!(["high"])), high.clone(), false),
         (no.clone(), of_class("NotIn", json!(["high"])), app(), true),
         (json!(["Terminating"]), of_class("In", json!(["high"])), high, false),
+        (across.clone(), no.clone(), app(), false),
+        (across.clone(), no.clone(), near("podAffinity", required(json!({"topologyKey": "z"}))), false),
+        (across.clone(), no.clone(), near("podAffinity", required(json!({"namespaces": []}))), false),
+        (
+            across.clone(),
+            no.clone(),
+            near("podAffinity", required(json!({"namespaceSelector": null}))),
+            false,
+        ),
+        (across.clone(), no.clone(), near("nodeAffinity", required(json!({"namespaces": ["a"]}))), false),
+        (across.clone(), no.clone(), near("podAffinity", required(json!({"namespaces": ["a"]}))), true),
+        (across.clone(), no.clone(), near("podAffinity", preferred(json!({"namespaceSelector": {}}))), true),
+        (across, no.clone(), near("podAntiAffinity", preferred(json!({"namespaces": ["a"]}))), true),
         (json!(["FromTheFuture"]), no.clone(), app(), true),
     ];
     for (scopes, selector, pod, counted) in cases {
