@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::people::{create, object, resource};
-use crate::{admin, chart, cluster, wait_for};
+use crate::{admin, chart, cluster, person, wait_for};
 
 /// Namespace of the shop.
 pub const SHOP: &str = "shop";
@@ -82,15 +82,78 @@ impl Shop {
         ];
         all.extend(arguments);
         crate::run(&chart::tool("helm")?, &all)?;
-        self.kubectl(&[
-            "-n",
-            "fleetprof",
-            "rollout",
-            "status",
-            "deployment/fleetprof-operator",
-            "--timeout=90s",
-        ])
-        .map(drop)
+        self.rolled_out()
+    }
+
+    /// Waits until the operator runs as its Deployment says.
+    ///
+    /// # Errors
+    /// When it does not within 90 s.
+    pub fn rolled_out(&self) -> Result<()> {
+        let status =
+            ["-n", "fleetprof", "rollout", "status", "deployment/fleetprof-operator", "--timeout=90s"];
+        self.kubectl(&status).map(drop)
+    }
+
+    /// Sets how many scheduled captures a node may have at a time, or leaves it to the chart again, and waits until
+    /// the operator goes by it.
+    ///
+    /// # Errors
+    /// What kubectl said.
+    pub fn node_budget(&self, captures: Option<usize>) -> Result<()> {
+        let variable = captures.map_or("FLEETPROF_NODE_BUDGET-".to_owned(), |captures| {
+            format!("FLEETPROF_NODE_BUDGET={captures}")
+        });
+        self.kubectl(&["-n", "fleetprof", "set", "env", "deployment/fleetprof-operator", &variable])?;
+        self.rolled_out()
+    }
+
+    /// Applies a Deployment like that of the shop's worker, with these labels; `change` makes it another one. Its
+    /// pods use `share` of a core each.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub fn deploy_worker(
+        &self,
+        (namespace, name): (&str, &str),
+        labels: &Value,
+        share: f64,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<()> {
+        let file = crate::root().join("examples/orders/manifests/worker.yaml");
+        let text =
+            self.kubectl(&["create", "--dry-run=client", "-o", "json", "-f", &file.to_string_lossy()])?;
+        let mut worker: Value = serde_json::from_str(&text)?;
+        worker["metadata"] = json!({"name": name, "namespace": namespace, "labels": labels});
+        worker["spec"]["selector"]["matchLabels"] = labels.clone();
+        worker["spec"]["template"]["metadata"]["labels"] = labels.clone();
+        let env =
+            json!([{"name": "THREADS", "value": "1"}, {"name": "CPU_SHARE", "value": share.to_string()}]);
+        worker["spec"]["template"]["spec"]["containers"][0]["env"] = env;
+        change(&mut worker);
+        self.apply(&worker)
+    }
+
+    /// Starts at once what a policy's schedule would start at its next tick: only the operator's account may.
+    /// Returns the session's name.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn start_round(
+        &self,
+        (namespace, policy): (&str, &str),
+        workload: Option<&str>,
+        duration: &str,
+    ) -> Result<String> {
+        let account = "system:serviceaccount:fleetprof:fleetprof-operator";
+        let operator = person(&self.kubeconfig, Some(account), &["system:serviceaccounts"]).await?;
+        let mut spec = json!({"policyRef": {"name": policy}, "trigger": "Schedule", "duration": duration});
+        if let Some(name) = workload {
+            spec["target"] = json!({"workload": {"kind": "Deployment", "name": name}});
+        }
+        let mut session = object("ProfileSession", namespace, "", &spec);
+        session["metadata"] = json!({"generateName": "round-", "namespace": namespace});
+        create(&operator, &session, false).await?.metadata.name.context("the session has no name")
     }
 
     fn sessions(&self, namespace: &str) -> Api<DynamicObject> {

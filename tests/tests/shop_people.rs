@@ -6,9 +6,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use fleetprof_tests::people::{create, object, resource};
+use fleetprof_tests::people::{object, resource};
 use fleetprof_tests::shop::{Shop, kill_9, processes};
-use fleetprof_tests::{person, run, wait_for};
+use fleetprof_tests::{run, wait_for};
 use jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams};
 use serde_json::{Value, json};
@@ -57,17 +57,8 @@ impl People {
     }
 
     fn deploy(&self, app: &str, agent: &str) -> Result<()> {
-        let file = fleetprof_tests::root().join("examples/orders/manifests/worker.yaml");
-        let text =
-            self.0.kubectl(&["create", "--dry-run=client", "-o", "json", "-f", &file.to_string_lossy()])?;
-        let mut worker: Value = serde_json::from_str(&text)?;
         let labels = json!({"app.kubernetes.io/name": app, "agent": agent});
-        worker["metadata"] = json!({"name": app, "namespace": SPACE, "labels": labels});
-        worker["spec"]["selector"]["matchLabels"] = labels.clone();
-        worker["spec"]["template"]["metadata"]["labels"] = labels;
-        let env = json!([{"name": "THREADS", "value": "1"}, {"name": "CPU_SHARE", "value": "0.1"}]);
-        worker["spec"]["template"]["spec"]["containers"][0]["env"] = env;
-        self.0.apply(&worker)
+        self.0.deploy_worker((SPACE, app), &labels, 0.1, |_| ())
     }
 
     async fn linked(&self, policy: &str, reason: &str, wanted: usize) -> Result<()> {
@@ -96,17 +87,8 @@ impl People {
         Ok(all.items.into_iter().filter(is_round).map(round).collect())
     }
 
-    /// Starts at once what a policy's schedule would start at its next tick: only the operator's account may.
     async fn start_round(&self, policy: &str, workload: Option<&str>, duration: &str) -> Result<String> {
-        let account = "system:serviceaccount:fleetprof:fleetprof-operator";
-        let operator = person(&self.0.kubeconfig, Some(account), &["system:serviceaccounts"]).await?;
-        let mut spec = json!({"policyRef": {"name": policy}, "trigger": "Schedule", "duration": duration});
-        if let Some(name) = workload {
-            spec["target"] = json!({"workload": {"kind": "Deployment", "name": name}});
-        }
-        let mut session = object("ProfileSession", SPACE, "", &spec);
-        session["metadata"] = json!({"generateName": "round-", "namespace": SPACE});
-        create(&operator, &session, false).await?.metadata.name.context("the session has no name")
+        self.0.start_round((SPACE, policy), workload, duration).await
     }
 
     async fn press(&self, app: &str) -> Result<String> {
@@ -164,34 +146,13 @@ async fn people_do_not_wait_for_machines() -> Result<()> {
             ["sidecar", "attached"].map(|policy| a_scheduled_capture_yields_at_once(&people, policy));
         futures::future::try_join_all(rounds).await?;
         the_leader_is_killed_between_the_yield_and_the_start(&people).await?;
-        people.0.kubectl(&[
-            "-n",
-            "fleetprof",
-            "set",
-            "env",
-            "deployment/fleetprof-operator",
-            "FLEETPROF_NODE_BUDGET=1",
-        ])?;
-        rolled_out(&people.0)?;
+        people.0.node_budget(Some(1))?;
         nobody_is_skipped_where_the_node_has_one_slot(&people).await
     }
     .await;
-    people.0.kubectl(&[
-        "-n",
-        "fleetprof",
-        "set",
-        "env",
-        "deployment/fleetprof-operator",
-        "FLEETPROF_NODE_BUDGET-",
-    ])?;
-    rolled_out(&people.0)?;
+    people.0.node_budget(None)?;
     people.0.kubectl(&["delete", "namespace", SPACE, "--wait=false"])?;
     outcome
-}
-
-fn rolled_out(shop: &Shop) -> Result<()> {
-    let status = ["-n", "fleetprof", "rollout", "status", "deployment/fleetprof-operator", "--timeout=90s"];
-    shop.kubectl(&status).map(drop)
 }
 
 /// The next round of a policy captures a container when somebody presses.

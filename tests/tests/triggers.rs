@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -69,6 +70,25 @@ impl Receiver {
     }
 }
 
+/// An operator that receives alerts, and its port: one that was used before, else a free one.
+async fn with_alerts(kubeconfig: &Path, port: Option<u16>) -> Result<(Operator, u16)> {
+    let port = match port {
+        Some(port) => port,
+        None => TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
+    };
+    let flags = ["--alerts-secret", "fleetprof-alerts", "--alerts-port", &port.to_string()];
+    let operator = Operator::start(kubeconfig, &["--set", "alerts.enabled=true"], &flags).await?;
+    Ok((operator, port))
+}
+
+/// The policy `all` of the place, which has an alert trigger, serves one pod.
+async fn waits_for_alerts(place: &Place, matcher: &str) -> Result<()> {
+    let triggers = json!({"alerts": [{"matchers": [matcher], "duration": "10s", "cooldown": "1h"}]});
+    let spec = json!({"selector": {}, "agent": {"mode": "Ephemeral"}, "schedule": {"every": "168h", "duration": "10s"}, "triggers": triggers});
+    place.apply(&object("ProfilingPolicy", &place.namespace, "all", &spec))?;
+    place.until("ProfilingPolicy", "all", 20, |s| s["linkedPodCount"] == 1).await.map(drop)
+}
+
 fn alert(place: &Place, starts_at: &str) -> Value {
     let fingerprint: String = place.namespace.bytes().map(|b| format!("{b:02x}")).collect();
     json!({"status": "firing", "startsAt": starts_at, "fingerprint": fingerprint, "annotations": {},
@@ -128,19 +148,10 @@ async fn one(place: &Place, trigger: &str) -> Result<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alert_and_a_rollout_start_one_session_each_whoever_leads() -> Result<()> {
     let kubeconfig = api_server()?;
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let (helm, flags) = (
-        ["--set", "alerts.enabled=true"],
-        ["--alerts-secret", "fleetprof-alerts", "--alerts-port", &port.to_string()],
-    );
-    let operator = Operator::start(&kubeconfig, &helm, &flags).await?;
+    let (operator, port) = with_alerts(&kubeconfig, None).await?;
     let place = Place::new(&kubeconfig, "triggers").await?;
     revision(&place, "old")?;
-    let triggers =
-        json!({"alerts": [{"matchers": ["alertname=~\"Sl.w\""], "duration": "10s", "cooldown": "1h"}]});
-    let spec = json!({"selector": {}, "agent": {"mode": "Ephemeral"}, "schedule": {"every": "168h", "duration": "10s"}, "triggers": triggers});
-    place.apply(&object("ProfilingPolicy", &place.namespace, "all", &spec))?;
-    place.until("ProfilingPolicy", "all", 20, |s| s["linkedPodCount"] == 1).await?;
+    waits_for_alerts(&place, "alertname=~\"Sl.w\"").await?;
 
     let receiver = Receiver::new(&place, port)?;
     let since = minutes_ago(60);
@@ -160,7 +171,7 @@ async fn an_alert_and_a_rollout_start_one_session_each_whoever_leads() -> Result
     );
 
     drop(operator);
-    let _operator = Operator::start(&kubeconfig, &helm, &flags).await?;
+    let (_operator, _) = with_alerts(&kubeconfig, Some(port)).await?;
     ensure!(receiver.post(&receiver.token, &first)? == "200", "repeated to the next leader");
     ensure!(
         receiver.post(&receiver.token, &notification(&place, &minutes_ago(30)))? == "200",
@@ -195,12 +206,7 @@ async fn an_alert_and_a_rollout_start_one_session_each_whoever_leads() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_takes_no_session_keeps_no_other_from_having_its_own() -> Result<()> {
     let kubeconfig = api_server()?;
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let (helm, flags) = (
-        ["--set", "alerts.enabled=true"],
-        ["--alerts-secret", "fleetprof-alerts", "--alerts-port", &port.to_string()],
-    );
-    let _operator = Operator::start(&kubeconfig, &helm, &flags).await?;
+    let (_operator, port) = with_alerts(&kubeconfig, None).await?;
     let (full, open) = (Place::new(&kubeconfig, "a-full").await?, Place::new(&kubeconfig, "b-open").await?);
     let name = full.namespace.clone();
     for place in [&full, &open] {
@@ -250,19 +256,11 @@ async fn a_namespace_that_takes_no_session_keeps_no_other_from_having_its_own() 
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_that_lead_nowhere_are_told_to_the_administrator() -> Result<()> {
     let kubeconfig = api_server()?;
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let (helm, flags) = (
-        ["--set", "alerts.enabled=true"],
-        ["--alerts-secret", "fleetprof-alerts", "--alerts-port", &port.to_string()],
-    );
-    let operator = Operator::start(&kubeconfig, &helm, &flags).await?;
+    let (operator, port) = with_alerts(&kubeconfig, None).await?;
     let place = Place::new(&kubeconfig, "nowhere").await?;
     let before = place.events("fleetprof-operator", "AlertUnmatched")?.len();
     revision(&place, "old")?;
-    let triggers = json!({"alerts": [{"matchers": ["alertname=Slow"], "duration": "10s", "cooldown": "1h"}]});
-    let spec = json!({"selector": {}, "agent": {"mode": "Ephemeral"}, "schedule": {"every": "168h", "duration": "10s"}, "triggers": triggers});
-    place.apply(&object("ProfilingPolicy", &place.namespace, "all", &spec))?;
-    place.until("ProfilingPolicy", "all", 20, |s| s["linkedPodCount"] == 1).await?;
+    waits_for_alerts(&place, "alertname=Slow").await?;
 
     let receiver = Receiver::new(&place, port)?;
     let alert = |of: &str, labels: Value| {
