@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures the figures in docs/figures.md, prints them as a table and writes it to target/bench.md. After
-# `make demo`; about 15 min, and 12 more for the first optimized build.
+# `make demo`; about 20 min, and 12 more for the first optimized build.
 #   tests/bench/run.sh [SESSIONS]      defaults to 50
 set -euo pipefail
 . "$(dirname "$0")/../env.sh"
@@ -49,20 +49,22 @@ fi >&2
 # Nothing else must run on the machine during measurements.
 build >&2
 rows=$(mktemp)
-step "1/6  Session starts and an idle agent ($sessions sessions, about 3 min)"
+step "1/7  Session starts and an idle agent ($sessions sessions, about 3 min)"
 "$(built)/bench-start" "$sessions" | tee -a "$rows"
+step "2/7  Session starts while 30 scheduled captures run (about 4 min)"
+"$(built)/bench-start" 20 30 | tee -a "$rows"
 rest true
 kubectl -n shop wait pod -l app.kubernetes.io/name=worker --for=delete --timeout=60s >/dev/null 2>&1 || true # gone already
-step "2/6  The webhook (about 1 min)"
+step "3/7  The webhook (about 1 min)"
 tests/bench/webhook.sh | tee -a "$rows"
-step "3/6  Reconciling a large fleet (1 min, plus the build on the first run)"
+step "4/7  Reconciling a large fleet (1 min, plus the build on the first run)"
 cargo run --quiet --locked --release -p fleetprof-core --example decide | tee -a "$rows"
-step "4/6  Overhead of a capture for the application (about 3 min 30 s)"
+step "5/7  Overhead of a capture for the application (about 3 min 30 s)"
 tests/bench/capture.sh | tee -a "$rows"
 # Last, because the node takes a while to clean up 50 pods.
-step "5/6  A session with 50 targets (about 3 min)"
+step "6/7  A session with 50 targets (about 3 min)"
 tests/bench/writes.sh 50 | tee -a "$rows"
-step "6/6  A leader at rest (about 4 min, plus the build on the first run)"
+step "7/7  A leader at rest (about 4 min, plus the build on the first run)"
 tests/bench/rest.sh | tee -a "$rows"
 
 step "All figures (also written to target/bench.md)"

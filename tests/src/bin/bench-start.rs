@@ -1,36 +1,101 @@
 //! How long from creating a session to its target running, and what does an agent cost while it waits?
 //!
-//! `cargo run -p fleetprof-tests --bin bench-start [SESSIONS]`: on the cluster of `make demo`, against the
-//! worker's sidecar. Prints rows of the table of `make bench`.
+//! `cargo run -p fleetprof-tests --bin bench-start [SESSIONS [CAPTURES]]`: on the cluster of `make demo`,
+//! against the worker's sidecar. With CAPTURES, so many scheduled captures of other pods run on the node
+//! meanwhile. Prints rows of the table of `make bench`.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use fleetprof_tests::people::{object, resource};
 use fleetprof_tests::process::{cpu_nanos, rss_kib};
 use fleetprof_tests::shop::{SHOP, Shop, processes};
+use fleetprof_tests::wait_for;
 use futures::StreamExt;
 use kube::Api;
 use kube::api::{DynamicObject, WatchEvent, WatchParams};
 use serde_json::json;
 
+/// Namespace of the pods that are captured meanwhile.
+const SPACE: &str = "fleetprof-crowd";
+
 #[tokio::main]
 async fn main() -> Result<()> {
-    let sessions: usize = std::env::args()
-        .nth(1)
-        .map_or(Ok(50), |n| n.parse())
-        .context("the argument is the number of sessions")?;
+    let number = |n: usize, default: usize| {
+        std::env::args()
+            .nth(n)
+            .map_or(Ok(default), |n| n.parse())
+            .context("the arguments are numbers of sessions and of scheduled captures")
+    };
+    let (sessions, captures) = (number(1, 50)?, number(2, 0)?);
     let shop = Shop::open().await?;
     shop.linked("worker", "Linked").await?;
     quiet(&shop).await?;
-    idle(&shop).await?;
+    if captures == 0 {
+        idle(&shop).await?;
+        return starts(&shop, sessions, "").await;
+    }
+    let measured = beside(&shop, sessions, captures).await;
+    // What is measured next finds the node at rest.
+    shop.kubectl(&["delete", "namespace", SPACE, "--ignore-not-found", "--timeout=180s"])?;
+    shop.node_budget(None)?;
+    measured
+}
+
+/// Measures starts while a round of another policy captures so many pods of the node.
+async fn beside(shop: &Shop, sessions: usize, captures: usize) -> Result<()> {
+    crowd(shop, captures).await?;
+    let round = shop.start_round((SPACE, "crowd"), None, "6m").await?;
+    let running = |status: &serde_json::Value| {
+        let targets = status["targets"].as_array();
+        targets.into_iter().flatten().filter(|target| target["phase"] == "Running").count()
+    };
+    shop.until(SPACE, &round, 60, |status| running(status) == captures).await?;
+    starts(shop, sessions, &format!(" while {captures} scheduled captures run on the node")).await?;
+    let left = running(&shop.status(SPACE, &round).await?);
+    ensure!(left == captures, "{left} of {captures} captures ran until the last session had started");
+    Ok(())
+}
+
+/// So many pods with sidecars, under a policy whose rounds capture all of them at once.
+async fn crowd(shop: &Shop, pods: usize) -> Result<()> {
+    shop.node_budget(Some(pods))?;
+    shop.kubectl(&["delete", "namespace", SPACE, "--ignore-not-found", "--timeout=120s"])?;
+    shop.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}}))?;
+    let spec = json!({
+        "selector": {}, "schedule": {"every": "168h"},
+        "sampling": {"replicasPerWorkload": pods, "maxTargets": pods},
+        "budget": {"maxConcurrent": pods, "maxConcurrentPerNode": pods},
+    });
+    shop.apply(&object("ProfilingPolicy", SPACE, "crowd", &spec))?;
+    // Until the API server calls the webhook for pods of the namespace.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let labels = json!({"app.kubernetes.io/name": "crowd"});
+    shop.deploy_worker((SPACE, "crowd"), &labels, 0.01, |worker| {
+        worker["spec"]["replicas"] = json!(pods);
+        // All of them must fit on the node.
+        let requests = json!({"cpu": "1m", "memory": "8Mi"});
+        worker["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"] = requests;
+    })?;
+    let policies: Api<DynamicObject> =
+        Api::namespaced_with(shop.client.clone(), SPACE, &resource("ProfilingPolicy"));
+    wait_for("every pod is linked", Duration::from_secs(240), || async {
+        let apps = policies.get("crowd").await?.data["status"]["linkedApps"].clone();
+        Ok((apps[0]["linked"] == pods && apps[0]["reason"] == "Linked").then_some(()))
+    })
+    .await
+}
+
+/// Measures the starts of sessions, one after another, and prints the row.
+async fn starts(shop: &Shop, sessions: usize, meanwhile: &str) -> Result<()> {
     let mut took = Vec::with_capacity(sessions);
     for _ in 0..sessions {
-        took.push(one(&shop).await?);
+        took.push(one(shop).await?);
     }
     took.sort();
     let at = |q: f64| took[((took.len() - 1) as f64 * q).round() as usize].as_secs_f64();
     println!(
-        "| ProfileSession created → target Running, {sessions} sessions | p50 {:.3} s, p99 {:.3} s, \
+        "| ProfileSession created → target Running{meanwhile}, {sessions} sessions | p50 {:.3} s, p99 {:.3} s, \
          max {:.3} s | p99 ≤ 1 s: {} | |",
         at(0.5),
         at(0.99),
@@ -48,8 +113,8 @@ fn met(yes: bool) -> &'static str {
 /// Waits until no session is under way, of a round that began before this.
 async fn quiet(shop: &Shop) -> Result<()> {
     let api: Api<DynamicObject> =
-        Api::namespaced_with(shop.client.clone(), SHOP, &fleetprof_tests::people::resource("ProfileSession"));
-    fleetprof_tests::wait_for("every session has ended", Duration::from_secs(240), || async {
+        Api::namespaced_with(shop.client.clone(), SHOP, &resource("ProfileSession"));
+    wait_for("every session has ended", Duration::from_secs(240), || async {
         let all = api.list(&kube::api::ListParams::default()).await?;
         Ok(all.items.iter().all(|s| s.data["status"]["endTime"].is_string()).then_some(()))
     })
@@ -59,7 +124,7 @@ async fn quiet(shop: &Shop) -> Result<()> {
 /// One session, from the call that creates it to the watch event that shows it running; cancelled then.
 async fn one(shop: &Shop) -> Result<Duration> {
     let api: Api<DynamicObject> =
-        Api::namespaced_with(shop.client.clone(), SHOP, &fleetprof_tests::people::resource("ProfileSession"));
+        Api::namespaced_with(shop.client.clone(), SHOP, &resource("ProfileSession"));
     let params = WatchParams::default().timeout(60);
     let version = api
         .list_metadata(&kube::api::ListParams::default().limit(1))
