@@ -1,8 +1,10 @@
 //! Builders for the tests of injection.
 
 mod fitting;
+mod levels;
 mod patches;
 mod properties;
+mod serving;
 mod verdicts;
 
 use std::collections::BTreeMap;

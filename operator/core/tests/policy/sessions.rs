@@ -1,0 +1,105 @@
+//! What does a policy keep of its sessions, and what do they say of its health?
+
+use fleetprof_crds::Reason;
+use serde_json::json;
+
+use super::{CREATED, NOW, World, condition, pod, policy_of, session};
+
+#[test]
+fn history_limits_forget_the_oldest_of_the_policys_own_sessions() {
+    let policy = policy_of("p", CREATED, json!({"session": {"history": {"succeeded": 1, "failed": 1}}}));
+    let mut world = World::new(vec![]);
+    world.sessions = vec![
+        session("good-old", "Schedule", "Succeeded", NOW - 300),
+        session("good-new", "Schedule", "PartiallySucceeded", NOW - 100),
+        session("bad-old", "Schedule", "Failed", NOW - 300),
+        session("bad-new", "Schedule", "Expired", NOW - 100),
+        session("mine", "OnDemand", "Succeeded", NOW - 900),
+        session("live", "Schedule", "Running", NOW),
+    ];
+    let step = world.step(&policy);
+    let deleted: Vec<_> =
+        step.delete.iter().map(|(namespace, name)| (namespace.as_str(), name.as_str())).collect();
+    assert_eq!(deleted, [("shop", "good-old"), ("shop", "bad-old")]);
+    assert_eq!((step.status.active_sessions.len(), step.status.recent_sessions.len()), (1, 5));
+    assert_eq!(condition(&step, "ReceivingProfiles").0, "False", "the newest that ended is bad-new");
+}
+
+#[test]
+fn recent_sessions_outlive_their_objects_and_stay_ten() {
+    let policy = policy_of("p", CREATED, json!({}));
+    let mut world = World::new(vec![]);
+    world.sessions = (0..8).map(|n| session(&format!("s{n}"), "OnDemand", "Succeeded", NOW - n)).collect();
+    let mut later = policy.clone();
+    later.status = Some(world.step(&policy).status);
+    world.sessions = (8..14).map(|n| session(&format!("s{n}"), "OnDemand", "Succeeded", NOW + n)).collect();
+    let recent: Vec<String> = world.step(&later).status.recent_sessions.into_iter().map(|s| s.name).collect();
+    assert_eq!(recent, ["s13", "s12", "s11", "s10", "s9", "s8", "s0", "s1", "s2", "s3"]);
+}
+
+#[test]
+fn a_schedule_that_cannot_be_followed_names_its_field() {
+    let world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
+    for (schedule, words) in [
+        (json!({"cron": "5-1 * * * *"}), "spec.schedule.cron: "),
+        (
+            json!({"cron": "0 3 * * *", "timeZone": "Europe/Atlantis"}),
+            "spec.schedule.timeZone: unknown time zone \"Europe/Atlantis\"",
+        ),
+        (json!({"cron": "0 0 31 2 *"}), "spec.schedule.cron never matches any time"),
+    ] {
+        let step = world.step(&policy_of("p", CREATED, json!({"schedule": schedule})));
+        assert_eq!(condition(&step, "Configured"), ("False", "InvalidSpec"), "{words}");
+        let configured = step.status.conditions.iter().find(|c| c.type_ == "Configured").unwrap();
+        assert!(configured.message.starts_with(words), "{}", configured.message);
+        let ready = step.status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+        assert_eq!(
+            (condition(&step, "Ready"), &ready.message),
+            (("False", "InvalidSpec"), &configured.message)
+        );
+        assert_eq!((step.create, step.status.next_session_time), (vec![], None));
+    }
+}
+
+#[test]
+fn sessions_that_captured_nothing_say_nothing_of_the_way_of_profiles() {
+    let mut refused = session("typo", "OnDemand", "Failed", NOW - 10);
+    refused.status.as_mut().unwrap().start_time = None;
+    let mut skipped = session("busy", "OnDemand", "Failed", NOW - 20);
+    skipped.status.as_mut().unwrap().counts = serde_json::from_value(
+        json!({"desired": 2, "started": 0, "succeeded": 0, "failed": 0, "skipped": 2}),
+    )
+    .unwrap();
+    let mut expired = session("late", "OnDemand", "Expired", NOW - 30);
+    expired.status.as_mut().unwrap().reason = Some(Reason::ResultDeadlineExceeded);
+    let good = || session("good", "Schedule", "Succeeded", NOW - 100);
+    let cases = [
+        (
+            vec![refused.clone(), skipped.clone(), good()],
+            ("True", "ProfilesArrive"),
+            "Session good captured 0 samples from  targets.",
+        ),
+        (
+            vec![refused, skipped],
+            ("Unknown", "NoProfilesYet"),
+            "No session of this policy has captured a profile yet.",
+        ),
+        (vec![expired, good()], ("False", "ResultDeadlineExceeded"), "Session late ended as Expired."),
+    ];
+    for (sessions, wanted, words) in cases {
+        let mut world = World::new(vec![pod("a", "web")]).heard_of(&["a"]);
+        world.sessions = sessions;
+        let mut p = policy_of("p", CREATED, json!({}));
+        for there in [true, false] {
+            let step = world.step(&p);
+            let receiving = step.status.conditions.iter().find(|c| c.type_ == "ReceivingProfiles").unwrap();
+            assert_eq!(
+                (condition(&step, "ReceivingProfiles"), receiving.message.as_str()),
+                (wanted, words),
+                "objects there: {there}"
+            );
+            p.status = Some(step.status);
+            world.sessions.clear();
+        }
+    }
+}
