@@ -6,10 +6,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fleetprof_crds::wire::{
-    AgentMode, CaptureReport, CaptureState, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, MAX_SLICES,
-    Order, PROTOCOL, Problem, SliceId, Stay, Watch,
-};
+use fleetprof_crds::wire::{AgentMode, CaptureState, MAX_SLICES, Order, Problem, SliceId, Stay, Watch};
 use fleetprof_crds::{Reason, names};
 use tokio::sync::{Mutex, Notify, watch};
 
@@ -18,14 +15,12 @@ use super::gateway::Gateway;
 use super::observe::Observer;
 use super::run_worker;
 use super::settings::Settings;
-use super::spool::{KEPT, MAX_CA_BYTES, Outcome, Record, Spool};
-use super::stay::{ABANDONED, Idle};
+use super::spool::{KEPT, Outcome, Record, Spool};
+use super::stay::ABANDONED;
 use super::usage::Node;
 use crate::capture::protocol::{Cover, Event, SliceWritten, Started, bounded};
 use crate::proc::ProcTree;
 
-/// The shortest time between two heartbeats of an agent whose container stays over a line.
-pub const HOT: Duration = Duration::from_secs(9);
 /// The agent.
 pub struct Agent {
     /// What it was told at its start.
@@ -302,62 +297,6 @@ impl Agent {
         let gone = self.captures.borrow_mut().prune(before(KEPT));
         gone.iter().for_each(|capture| self.spool.forget(capture));
     }
-
-    /// What to tell the gateway now.
-    pub async fn heartbeat(&self) -> Heartbeat {
-        let containers = self.observer.lock().await.observe().await;
-        let mut captures = self.captures.borrow().reports();
-        captures.iter_mut().for_each(|report| age(report, milliseconds()));
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        let mut heartbeat = Heartbeat {
-            version,
-            protocol: PROTOCOL,
-            mode: self.mode,
-            instance: self.instance.clone(),
-            containers,
-            captures,
-            sent_at_ms: Some(milliseconds()),
-            leaving: false,
-        };
-        // The oldest captures come first and are settled first, so the newest can wait for the next
-        // heartbeat.
-        while serde_json::to_vec(&heartbeat).is_ok_and(|b| b.len() > MAX_HEARTBEAT_BYTES)
-            && heartbeat.captures.pop().is_some()
-        {}
-        heartbeat
-    }
-
-    /// What decides on how long it stays without work.
-    pub fn idle(&self) -> Idle {
-        Idle {
-            work: self.last_work.get().elapsed(),
-            answer: self.last_answer.get().elapsed(),
-            told: self.stay.get(),
-            idle_exit: self.settings.idle_exit(),
-        }
-    }
-
-    /// Takes in the gateway's answer.
-    pub fn heard(&self, reply: &HeartbeatReply) {
-        reply.settled.iter().for_each(|capture| self.settle(capture));
-        self.watch.set(reply.watch);
-        self.last_answer.set(Instant::now());
-        self.stay.set(reply.stay.or(self.stay.get()));
-        self.hot.set(HOT.max(Duration::from_millis(reply.next_ms.min(300_000) / 3)));
-        let Some(ca) = reply.ca_bundle.as_deref().filter(|ca| ca.len() <= MAX_CA_BYTES) else { return };
-        match self.gateway.trust(ca) {
-            Ok(false) => {}
-            Ok(true) => {
-                tracing::info!("the gateway's CA changed");
-                if let Err(error) = self.spool.save_ca(ca) {
-                    tracing::error!(%error, "failed to save the CA for the next start");
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "invalid CA from gateway, keeping the current one")
-            }
-        }
-    }
 }
 
 fn apply_started(record: &mut Record, started: Started) {
@@ -386,14 +325,6 @@ fn shrink(record: &mut Record) {
     record.lost.clear();
 }
 
-/// How long ago a capture started and ended, which is the same by any clock.
-fn age(report: &mut CaptureReport, now_ms: i64) {
-    let ago = |at: Option<i64>| {
-        at.map(|at| u64::try_from(now_ms.saturating_sub(at.saturating_mul(1000))).unwrap_or(0))
-    };
-    (report.started_ago_ms, report.ended_ago_ms) = (ago(report.started_at), ago(report.ended_at));
-}
-
 /// Seconds since 1970 by a clock that nobody sets: it counts from when it was first read. For deadlines
 /// alone.
 #[must_use]
@@ -404,7 +335,8 @@ pub fn steady_seconds() -> i64 {
 }
 
 /// Milliseconds since 1970.
-fn milliseconds() -> i64 {
+#[must_use]
+pub fn milliseconds() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }

@@ -1,5 +1,6 @@
 //! Tests of the table of captures.
 
+use super::super::order::arrived;
 use super::*;
 use fleetprof_crds::wire::PROTOCOL;
 

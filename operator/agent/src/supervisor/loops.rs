@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleetprof_crds::Reason;
-use fleetprof_crds::wire::SliceId;
+use fleetprof_crds::wire::{OrderList, SliceId};
 use tokio::time::Instant;
 
 use super::agent::{Agent, chance, steady_seconds};
 use super::backoff::{Backoff, heartbeat_interval};
-use super::captures::{arrived, problem};
+use super::captures::problem;
 use super::credential::CredentialError;
 use super::gateway::CallError;
+use super::order::arrived;
 
 /// Heartbeats that changes ask for are at least this far apart.
 const COALESCE: Duration = Duration::from_millis(100);
@@ -95,14 +96,7 @@ pub async fn orders(agent: Rc<Agent>) -> anyhow::Error {
                     agent.beat.notify_one();
                     backoff.reset();
                 }
-                let news = list.as_ref().is_some_and(|l| have != Some(l.version));
-                if let Some(mut list) = list {
-                    list.orders.truncate(MAX_ORDERS);
-                    have = Some(list.version);
-                    list.orders.iter_mut().for_each(|order| arrived(order, steady_seconds()));
-                    *agent.orders.borrow_mut() = list.orders;
-                }
-                agent.obey();
+                let news = take(&agent, list, &mut have);
                 if !news && asked.elapsed() < TOO_SOON {
                     tokio::time::sleep(TOO_SOON).await;
                 }
@@ -120,6 +114,19 @@ pub async fn orders(agent: Rc<Agent>) -> anyhow::Error {
             }
         }
     }
+}
+
+/// Obeys the list of orders that came, or else the one that is known; whether it is another one.
+fn take(agent: &Rc<Agent>, list: Option<OrderList>, have: &mut Option<u64>) -> bool {
+    let news = list.as_ref().is_some_and(|list| *have != Some(list.version));
+    if let Some(mut list) = list {
+        list.orders.truncate(MAX_ORDERS);
+        *have = Some(list.version);
+        list.orders.iter_mut().for_each(|order| arrived(order, steady_seconds()));
+        *agent.orders.borrow_mut() = list.orders;
+    }
+    agent.obey();
+    news
 }
 
 /// Looks again at waiting orders once their deadline has passed, so that the gateway is told.

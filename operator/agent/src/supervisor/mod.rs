@@ -6,7 +6,7 @@
 //! gateway ◄─ heartbeats ◄───────── captures (table) ◄─ events ─────┘        │ slices
 //!         ◄─ uploads ◄──────────── spool (records, slices) ◄────────────────┘
 //! ```
-//! Decisions are pure: [`captures`], [`choose`], [`outcome`], [`backoff`], [`stay`], [`usage`]. What is in
+//! Decisions are pure: [`captures`], `order`, [`choose`], [`outcome`], [`backoff`], [`stay`], [`usage`]. What is in
 //! the spool decides what happens after a crash: a record is synced before its worker starts, and a slice is
 //! removed after it is stored.
 
@@ -16,10 +16,12 @@ pub mod captures;
 pub mod choose;
 mod credential;
 mod gateway;
+mod heartbeat;
 pub mod inspect;
 mod loops;
 mod memory;
 mod observe;
+mod order;
 pub mod outcome;
 mod run_worker;
 mod settings;
@@ -135,7 +137,7 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
         beat: Notify::new(),
         watch: Cell::new(None),
         last_beat: Cell::new(Instant::now()),
-        hot: Cell::new(agent::HOT),
+        hot: Cell::new(heartbeat::HOT),
         upload: Notify::new(),
         shutdown: watch::Sender::new(false),
         last_work: Cell::new(Instant::now()),

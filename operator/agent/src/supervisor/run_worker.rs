@@ -15,9 +15,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::agent::Agent;
-use super::captures::{Stop, container_id, problem};
+use super::captures::{Stop, problem};
 use super::inspect::inspect;
 use super::observe::{Gauge, Target};
+use super::order::container_id;
 use super::outcome::{Ending, outcome};
 use super::spool::Outcome;
 use crate::capture::protocol::{CaptureRequest, Collector, Event, bounded};
