@@ -1,5 +1,5 @@
-//! What if the status of a policy speaks of the future? A clock was set back, or that of another leader was
-//! ahead: what was to be counted from then counts from now, and a condition says so for an hour.
+//! What if times in the status of a policy lie in the future? The clock was set back, or a previous leader's
+//! clock was ahead. Such times count as now, and a condition reports it for an hour.
 
 use fleetprof_crds::ProfilingPolicyStatus;
 use jiff::{SignedDuration, Timestamp};

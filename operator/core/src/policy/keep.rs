@@ -1,4 +1,4 @@
-//! Whose attached agents stay, although they have nothing to do now?
+//! Which attached agents stay in their pods although they have no work at the moment?
 
 use std::collections::HashMap;
 

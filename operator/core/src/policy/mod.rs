@@ -1,5 +1,5 @@
-//! What should happen next with a policy? Link its pods, start a round that is due, forget old sessions, say
-//! how it stands.
+//! What should happen next with a policy? It links its pods, starts the round that is due, deletes old
+//! sessions, and reports its status.
 //!
 //! ```text
 //! pods + agents ─► link ────────┐

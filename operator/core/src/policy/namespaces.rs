@@ -1,5 +1,5 @@
-//! How does a cluster policy fare in each namespace? One whose targets fail rests for some rounds, and
-//! changes nothing for the others.
+//! In which namespaces do the captures of a cluster policy fail? Rounds skip a namespace whose captures keep
+//! failing; the schedule of the other namespaces does not change.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

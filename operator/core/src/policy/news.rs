@@ -1,4 +1,4 @@
-//! What has a policy to say about its apps that a person would ask about? Told once, when it becomes so.
+//! Which changes of a policy's workloads deserve an event? Each is reported once, when it happens.
 
 use fleetprof_crds::policy::LinkedApp;
 use fleetprof_crds::{ProfilingPolicyStatus, Reason};

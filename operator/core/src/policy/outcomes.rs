@@ -1,8 +1,9 @@
-//! Do a policy's targets fail? The last 20 of them, whoever asked, in a text of one character each; and the
-//! rounds of its schedule in a row that failed, whatever the number of their sessions.
+//! Do the captures of a policy fail? The results of its last 20 targets, whatever started their sessions, are
+//! kept as a text of one character each; and the number of scheduled rounds in a row that failed, however
+//! many sessions they had.
 //!
-//! Of a cluster policy one character is one namespace in one round, so that no tenant outweighs the others;
-//! how its targets fare is remembered for each namespace.
+//! For a cluster policy, one character stands for one namespace in one round, so that no tenant outweighs the
+//! others; the results of its targets are kept per namespace.
 
 use std::collections::HashMap;
 use std::sync::Arc;

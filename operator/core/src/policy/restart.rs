@@ -1,17 +1,17 @@
-//! Which workload is restarted next so that its pods get the agent of today, and when is that stopped?
+//! Which workload is restarted next so that its pods get the current agent, and when do restarts stop?
 //!
 //! ```text
-//! links ─► candidates ─► looks ─(facts)─► decide ─► status ─► the next look touches the workload
+//! links ─► candidates ─► looks ─(facts)─► decide ─► status ─► the next step patches the workload
 //!
-//!            fit?              agent in every pod
+//!            may be?           agent in every pod
 //! candidate ─────► Restarting ─────────────────► Restarted ─30 s─► the next candidate
-//!                      ├─10 min without progress─► Failed: nothing more, until the policy or the agent changes
-//!                      └─our change is taken back twice─► Failed
+//!                      ├─10 min without progress─► Failed: none follows until policy or agent change
+//!                      └─the patch is reverted twice─► Failed
 //! ```
-//! One workload of a policy at a time. What is decided is written to the policy's status first and done in
-//! the next step, so that a leader that dies in between leaves no second workload in flight. The pod template
-//! says for which agent version a workload was restarted: it is never restarted for the same one again,
-//! whoever asks.
+//! One workload of a policy at a time. A decision is written to the policy's status first and carried out in
+//! the next step, so a leader that dies in between leaves no second workload in progress. The pod template
+//! records for which agent version a workload was restarted: it is never restarted for the same version
+//! again, whichever policy asks.
 
 mod facts;
 mod words;

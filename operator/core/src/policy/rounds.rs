@@ -1,4 +1,4 @@
-//! Which sessions has a policy, which one is next, and which are forgotten?
+//! Which sessions belong to a policy, which is created next, and which are deleted?
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! How does a policy stand, in conditions?
+//! Which conditions does a policy have?
 
 use std::collections::HashSet;
 

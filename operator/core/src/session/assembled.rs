@@ -1,4 +1,4 @@
-//! What becomes of a target once its slices were assembled, kind by kind?
+//! How does a target end once its slices are assembled into profiles, kind by kind?
 
 use fleetprof_crds::session_status::{StoredProfile, TargetPhase, TargetStatus};
 use fleetprof_crds::{ProfileKind, Reason};

@@ -1,5 +1,4 @@
-//! Which pods does a session capture? Chosen once, when it starts; the choice is kept in its status from then
-//! on.
+//! Which pods does a session capture? They are chosen once, when it starts, and recorded in its status.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What came of an action, and what does it change in the session?
+//! How does the outcome of an action change the session?
 //!
 //! ```text
 //! step ─► actions ─► (effects) ─► outcomes ─► fold ─► status and answers ─► the next step

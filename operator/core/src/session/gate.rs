@@ -1,4 +1,4 @@
-//! May this session start at all? Checked before anything is done, and again by every new leader.
+//! May this session start? Checked before anything else is done, and again by every new leader.
 
 use fleetprof_crds::session::Trigger;
 use fleetprof_crds::session_status::Phase;

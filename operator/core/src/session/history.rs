@@ -1,7 +1,7 @@
 //! How many ended sessions are kept, and for how long?
 //!
-//! Policies keep the history of the sessions that they start ([`crate::policy::rounds`]). What people start is kept
-//! here, whether it names a policy or not: the newest of each namespace.
+//! Policies limit the history of the sessions that they start ([`crate::policy::rounds`]). The limit here is
+//! for those that people start, with a policy or without: the newest of each namespace are kept.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

@@ -1,9 +1,9 @@
-//! Does the load run that a session waits for?
+//! Is the load running that a session waits for?
 //!
 //! ```text
-//! Absent ─► Expected ─► Runs ─► Ended        (of pods found by labels the end is Absent again)
+//! Absent ─► Expected ─► Runs ─► Ended        (for pods found by labels the end is Absent again)
 //! ```
-//! A Job's pods tell that it runs; only the Job itself tells that none will come any more.
+//! The pods of a Job show that it runs; only the Job itself shows that no more will come.
 
 use fleetprof_crds::load::StartWhen;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};

@@ -6,9 +6,9 @@
 //! observed ─► gate::check ─► choose::targets ─► capture::step … ─► summary::fold ─► status
 //!                                                    └──────────────────────────► actions
 //! ```
-//! Steps are level-based: the same observation gives the same step, an action that was done already is
-//! harmless, and nothing but the session's own status is remembered. So a new leader goes on where the old
-//! one stopped.
+//! Steps are level-based: the same observation gives the same step, repeating an action is harmless, and
+//! nothing but the session's own status is remembered. So a new leader continues where the previous one
+//! stopped.
 
 mod assembled;
 pub mod capture;

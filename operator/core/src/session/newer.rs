@@ -1,5 +1,5 @@
-//! Did a newer version write something into the session that this one does not know? Then it keeps its hands
-//! off: whatever it decided, it could only guess.
+//! Does a session hold values that only a newer version knows? Then this version leaves it alone: it could
+//! only guess.
 
 use fleetprof_crds::ProfileSession;
 use fleetprof_crds::phase::{Phase, TargetPhase};

@@ -1,4 +1,4 @@
-//! What does a step look at, what can it ask for, and which settings does it obey?
+//! What does a step take into account, which actions can it ask for, and which settings apply?
 
 use std::collections::HashMap;
 use std::sync::Arc;

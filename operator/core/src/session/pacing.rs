@@ -1,5 +1,5 @@
-//! When is a session's status worth a write? At once when something happened that a person waits for, else
-//! now and then, so that a session of 50 targets is a handful of writes.
+//! When is the status of a session written? At once when something happens that a person waits for, otherwise
+//! at intervals, so that a session of 50 targets needs only a handful of writes.
 
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};

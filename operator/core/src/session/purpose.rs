@@ -1,4 +1,4 @@
-//! Is this the session that was to be created, or somebody else's of the same name?
+//! Is an existing session the one that was to be created, or a different one of the same name?
 
 use fleetprof_crds::{ProfileSession, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;

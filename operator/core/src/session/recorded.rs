@@ -1,5 +1,5 @@
-//! Can what is recorded of a session be true? A leader goes on with what the one before it wrote, and whoever
-//! may write a status could have written anything.
+//! Can the recorded status of a session be true? A leader continues from what the previous one wrote, but
+//! whoever may write statuses could have written anything.
 
 use std::collections::HashSet;
 

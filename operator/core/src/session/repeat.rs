@@ -1,12 +1,12 @@
-//! Which captures follow the first one of a session with `spec.repeat`, and what came of them?
+//! Which captures follow the first one of a session with `spec.repeat`, and how did they end?
 //!
 //! ```text
 //! root ──interval──► root-2 ──interval──► root-3 …   until count, the end of the load, cancel, or a refusal
 //! ```
 //! One session object stays one capture, since its uid is the idempotency key. So the first session, the
-//! root, makes the others, one after another, each owned by it. They carry who asked for the root and are
-//! checked again like any session. Their names are made of the root's and a number, so that none is made
-//! twice, also across leaders.
+//! root, creates the others, one after another, and owns them. They carry the requester of the root and are
+//! checked like any session. Their names are those of the root with a number, so that none is created twice,
+//! even by different leaders.
 
 use fleetprof_crds::load::{FollowUp, Repeat, RepeatStatus, StartWhen};
 use fleetprof_crds::session_status::Phase;

@@ -1,4 +1,4 @@
-//! What do all targets together say of their session?
+//! What is the state of a session, given the states of its targets?
 
 use fleetprof_crds::session_status::{Counts, Link, Phase, TargetPhase, TargetStatus, TopFunction};
 use fleetprof_crds::{ProfileKind, ProfileSession, ProfileSessionStatus, Rate, Reason, names};

@@ -1,5 +1,5 @@
-//! In which order does a new leader look at the sessions that it finds? One namespace after another, so that
-//! nobody waits for all the sessions of somebody else; those that have not ended first.
+//! In which order does a new leader handle the sessions that it finds? Namespaces take turns, so that none
+//! waits for all the sessions of another; sessions that have not ended come first.
 
 use std::collections::BTreeMap;
 

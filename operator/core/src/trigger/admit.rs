@@ -1,7 +1,7 @@
-//! Which firings become sessions? Each once, none while its workload cools down.
+//! Which firings become sessions? Each once, and none while its workload cools down.
 //!
-//! The history is taken from the sessions: their trigger, source, workload and time of creation. So the
-//! answer is the same after a change of leader.
+//! The history is derived from the sessions: their trigger, source, workload and creation time. So the answer
+//! is the same after a change of leader.
 
 use std::sync::Arc;
 

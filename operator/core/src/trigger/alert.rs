@@ -1,4 +1,4 @@
-//! What does Alertmanager tell, and which workloads of a policy does it concern? Its webhook's payload,
+//! What did Alertmanager send, and which workloads of a policy does it concern? The payload of its webhook,
 //! version 4.
 
 use std::collections::{BTreeMap, BTreeSet};

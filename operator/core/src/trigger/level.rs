@@ -1,9 +1,10 @@
-//! For how long has a container used more than it should? A run of samples for each container and measure.
+//! Has the use of a container been above its threshold for long enough? A run of samples per container and
+//! resource.
 //!
 //! ```text
 //!            ≥ threshold               window is over, mean ≥ threshold
 //! (nothing) ─────────────► run of samples ─────────────────────────────► firing
-//!     ▲                          │ < threshold − 5, or silent for 2 min
+//!     ▲                          │ < threshold − 5, or no report for 2 min
 //!     └──────────────────────────┘
 //! ```
 

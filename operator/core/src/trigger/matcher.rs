@@ -1,4 +1,4 @@
-//! Does an alert have these labels? Matchers as Alertmanager writes them: `severity="page"`,
+//! Do the labels of an alert match? Matchers are written as in Alertmanager: `severity="page"`,
 //! `team=~"shop|pay.*"`.
 
 use regex::{Regex, RegexBuilder};

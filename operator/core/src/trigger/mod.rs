@@ -5,11 +5,11 @@
 //! alerts ──────► alert (matchers, labels) ───┤
 //! Prometheus ──► promql (series, for) ────────┤
 //! pods ────────► rollout (new revisions) ────┼─► Firing ─► admit (once, cooldowns) ─► ProfileSession
-//!                                            │                  └─► Held: told once
+//!                                            │                  └─► Held: reported once
 //! ```
-//! What was profiled when is read from the sessions themselves, so that a new leader decides as the old one
-//! would have. Only how long a line has been crossed is remembered in between, and a new leader finds that
-//! out within one window.
+//! When a workload was profiled last is derived from the sessions themselves, so that a new leader decides as
+//! the previous one would have. Only how long a threshold has been exceeded is kept in memory; a new leader
+//! finds that out within one window.
 
 pub mod admit;
 pub mod alert;

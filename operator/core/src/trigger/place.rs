@@ -1,10 +1,10 @@
-//! Which linked workloads does a set of labels speak of? Labels of an alert, or of a sample of a query, in the
-//! dialects of those who write them.
+//! Which linked workloads do labels refer to? Those of an alert, or of a sample of a query, in the naming
+//! schemes of common exporters.
 //!
 //! ```text
 //! Prometheus Operator, cAdvisor        namespace, pod, container
 //! kube-state-metrics                   the same, and deployment, statefulset, job_name …
-//!   without honor_labels               exported_namespace, exported_pod: then the plain ones are the exporter's
+//!   without honor_labels               exported_namespace, exported_pod; the plain ones are the exporter's
 //! mixins (kube-prometheus)             namespace, workload, workload_type
 //! OpenTelemetry                        k8s_namespace_name or k8s.namespace.name, k8s_pod_name …
 //! older cAdvisor, Stackdriver          namespace_name, pod_name

@@ -1,7 +1,7 @@
-//! For how long has a query given a series? What Prometheus answers, and which workloads its series speak of.
+//! For how long has a query returned a series, and which workloads do its series refer to?
 //!
-//! As with a rule of Prometheus, every series that a query gives fires, whatever its value: `latency > 0.5`
-//! gives the slow ones alone.
+//! As with alerting rules of Prometheus, every series that a query returns fires, whatever its value:
+//! `latency > 0.5` returns only the slow ones.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,10 +1,10 @@
-//! Which query is asked next? Namespaces take turns, and a slow query waits in proportion to what it took.
+//! Which query runs next? Namespaces take turns, and a slow query pauses in proportion to its duration.
 //!
 //! ```text
-//! due ─► asked: a few at once, fewer of a namespace ─► answered ─► due after 15 s, or 16 times what it took
+//! due ─► running: a few at once, fewer per namespace ─► answered ─► due after 15 s, or 16 times its duration
 //! ```
-//! So slow queries of one namespace delay each other, and load the server no more than a few at a time would;
-//! another namespace always finds a place soon.
+//! So slow queries of one namespace delay each other, and put no more load on the server than a few at a
+//! time; a query of another namespace soon finds a place.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;

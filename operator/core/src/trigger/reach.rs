@@ -1,4 +1,4 @@
-//! Where does an alert lead, and where it leads nowhere, what is missing?
+//! Which workloads does an alert reach, and if none, what is missing?
 
 use super::alert::Alert;
 use super::matcher::Matcher;

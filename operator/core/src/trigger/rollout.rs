@@ -1,8 +1,8 @@
 //! Is there a new revision of a workload that was never profiled?
 //!
-//! A revision is a ReplicaSet, such as of a Deployment, or a ControllerRevision, such as of a StatefulSet: made
-//! when the template changes, taken up again by a rollback. So the time of its creation tells a new revision
-//! from pods that were merely replaced, and from the revision that was there before the policy. A rollback is
+//! A revision is a ReplicaSet, as of a Deployment, or a ControllerRevision, as of a StatefulSet: created when
+//! the pod template changes, and used again by a rollback. Its creation time therefore tells a new revision
+//! from pods that were merely replaced, and from the revision that existed before the policy. A rollback is
 //! not a new revision.
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,5 +1,5 @@
-//! Which of what was found on one workload is one firing? What began within one cooldown of the first of it,
-//! on however many pods.
+//! Which findings on one workload are one firing? Those that began within one cooldown of the first, on
+//! however many pods.
 
 use jiff::Timestamp;
 

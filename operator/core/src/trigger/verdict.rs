@@ -1,4 +1,4 @@
-//! Can the triggers of a policy do what they say? The condition `TriggersReady`, there while a policy has
+//! Can the triggers of a policy work as configured? The condition `TriggersReady`, present while a policy has
 //! triggers.
 
 use std::collections::HashMap;

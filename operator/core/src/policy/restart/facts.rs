@@ -1,4 +1,4 @@
-//! What is known of a policy's workloads, as far as restarts go?
+//! What is known of a policy's workloads that matters for restarts?
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What does a person read of restarts that have failed, or that are not for every workload?
+//! How does the status explain restarts that failed, and workloads that are not restarted?
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! How much of what the container did is in the profile, and what does little of it mean?
+//! How much of the container's CPU time is in the profile, and if it is little, why?
 
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{CaptureReport, CaptureState, Problem};

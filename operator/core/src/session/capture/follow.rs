@@ -1,4 +1,4 @@
-//! What does the capture of a target say, or its silence?
+//! What follows from an agent's report of a capture, or from the lack of one?
 
 use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{TargetPhase, TargetStatus};

@@ -1,9 +1,10 @@
-//! What happens next with one target? A state machine over what its pod, its agent and its capture say.
+//! What happens next with one target? A state machine, driven by its pod, its agent and the reports of its
+//! capture.
 //!
 //! ```text
 //!              agent?           report          final report        assembled
 //! Pending ─► Attaching ─► Ordered ─► Running ─────► Uploading ────────► Succeeded
-//!    └─agent there──────────►┘          (no data, or an error: Failed; never tried: Skipped)
+//!    └─agent there──────────►┘          (no data, or an error: Failed; never started: Skipped)
 //! ```
 
 mod act;

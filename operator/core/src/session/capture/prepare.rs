@@ -1,5 +1,5 @@
-//! What is still missing before a target's order can be out: an agent, the right to attach one, a place in
-//! the budgets?
+//! What is missing before a target can be ordered: an agent, the permission to attach one, a place in the
+//! budgets?
 
 use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
 use fleetprof_crds::{Reason, names};

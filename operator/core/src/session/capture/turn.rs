@@ -1,4 +1,4 @@
-//! Has the target a slot in the budgets, must it ask for one, or does it wait, and until when?
+//! Does a target have a place in the budgets, must it ask for one, or does it wait, and until when?
 
 use fleetprof_crds::budget::Budget;
 use fleetprof_crds::session::{PolicyKind, Trigger};
