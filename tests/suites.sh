@@ -67,7 +67,7 @@ api() {
 }
 
 cluster() {
-    test --test failures --test control --test injection --test hostile --test shop_people --test shop_load --test shop_restart --test uninstall -- --test-threads=1
+    test --test failures --test control --test injection --test hostile --test shop_people --test shop_containers --test shop_load --test shop_restart --test uninstall -- --test-threads=1
 }
 
 case ${1:-} in

@@ -95,8 +95,8 @@ impl Shop {
         self.kubectl(&status).map(drop)
     }
 
-    /// Sets how many scheduled captures a node may have at a time, or leaves it to the chart again, and waits until
-    /// the operator goes by it.
+    /// Sets how many scheduled captures a node may have at a time, or leaves it to the chart again, and
+    /// waits until the operator goes by it.
     ///
     /// # Errors
     /// What kubectl said.
@@ -108,8 +108,30 @@ impl Shop {
         self.rolled_out()
     }
 
-    /// Applies a Deployment like that of the shop's worker, with these labels; `change` makes it another one. Its
-    /// pods use `share` of a core each.
+    /// Makes a namespace with these policies, by name and spec, in place of one of the same name, and waits
+    /// until pods that are created there get their sidecars.
+    ///
+    /// # Errors
+    /// When the API server refuses one, or the webhook is not registered within 30 s.
+    pub async fn profiled_namespace(&self, name: &str, policies: &[(&str, Value)]) -> Result<()> {
+        self.kubectl(&["delete", "namespace", name, "--ignore-not-found", "--timeout=120s"])?;
+        self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))?;
+        for (policy, spec) in policies {
+            self.apply(&object("ProfilingPolicy", name, policy, spec))?;
+        }
+        let path = "jsonpath={.items[*].webhooks[*].namespaceSelector}";
+        let registered = ["get", "mutatingwebhookconfigurations", "-o", path];
+        wait_for("the webhook is registered for the namespace", Duration::from_secs(30), || async {
+            Ok(self.kubectl(&registered)?.contains(&format!("\"{name}\"")).then_some(()))
+        })
+        .await?;
+        // The API server takes a moment to read the registration.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Ok(())
+    }
+
+    /// Applies a Deployment like that of the shop's worker, with these labels; `change` makes it another
+    /// one. Its pods use `share` of a core each.
     ///
     /// # Errors
     /// When the API server refuses it.

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use fleetprof_tests::people::{object, resource};
+use fleetprof_tests::people::resource;
 use fleetprof_tests::shop::{Shop, kill_9, processes};
 use fleetprof_tests::{run, wait_for};
 use jiff::Timestamp;
@@ -27,26 +27,12 @@ impl People {
     /// The namespace with its policies, and a copy of the shop's worker for each workload.
     async fn open() -> Result<Self> {
         let people = Self(Shop::open().await?);
-        let shop = &people.0;
-        shop.kubectl(&["delete", "namespace", SPACE, "--ignore-not-found", "--timeout=60s"])?;
-        shop.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}}))?;
-        for (name, mode) in [("sidecar", "Sidecar"), ("attached", "Ephemeral")] {
+        let policies = [("sidecar", "Sidecar"), ("attached", "Ephemeral")].map(|(name, mode)| {
             let spec = json!({"selector": {"matchLabels": {"agent": name}}, "agent": {"mode": mode},
                 "schedule": {"every": "168h", "duration": "10s"}});
-            shop.apply(&object("ProfilingPolicy", SPACE, name, &spec))?;
-        }
-        let registered = [
-            "get",
-            "mutatingwebhookconfigurations",
-            "-o",
-            "jsonpath={.items[*].webhooks[*].namespaceSelector}",
-        ];
-        wait_for("the webhook is registered for the namespace", Duration::from_secs(30), || async {
-            Ok(shop.kubectl(&registered)?.contains(&format!("\"{SPACE}\"")).then_some(()))
-        })
-        .await?;
-        // The API server takes a moment to read the registration.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+            (name, spec)
+        });
+        people.0.profiled_namespace(SPACE, &policies).await?;
         let sidecars = WITH_SIDECAR.map(|app| (app, "sidecar"));
         for (app, agent) in sidecars.into_iter().chain([(ATTACHED, "attached")]) {
             people.deploy(app, agent)?;

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use fleetprof_tests::people::{object, resource};
+use fleetprof_tests::people::resource;
 use fleetprof_tests::process::{cpu_nanos, rss_kib};
 use fleetprof_tests::shop::{SHOP, Shop, processes};
 use fleetprof_tests::wait_for;
@@ -60,16 +60,12 @@ async fn beside(shop: &Shop, sessions: usize, captures: usize) -> Result<()> {
 /// So many pods with sidecars, under a policy whose rounds capture all of them at once.
 async fn crowd(shop: &Shop, pods: usize) -> Result<()> {
     shop.node_budget(Some(pods))?;
-    shop.kubectl(&["delete", "namespace", SPACE, "--ignore-not-found", "--timeout=120s"])?;
-    shop.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}}))?;
     let spec = json!({
         "selector": {}, "schedule": {"every": "168h"},
         "sampling": {"replicasPerWorkload": pods, "maxTargets": pods},
         "budget": {"maxConcurrent": pods, "maxConcurrentPerNode": pods},
     });
-    shop.apply(&object("ProfilingPolicy", SPACE, "crowd", &spec))?;
-    // Until the API server calls the webhook for pods of the namespace.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    shop.profiled_namespace(SPACE, &[("crowd", spec)]).await?;
     let labels = json!({"app.kubernetes.io/name": "crowd"});
     shop.deploy_worker((SPACE, "crowd"), &labels, 0.01, |worker| {
         worker["spec"]["replicas"] = json!(pods);
