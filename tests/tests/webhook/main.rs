@@ -13,11 +13,11 @@ use fleetprof_crds::ClusterProfilingPolicy;
 use fleetprof_operator::tls::{Held, TlsSource, ensure_certificates};
 use fleetprof_operator::webhook::registration::{self, Names};
 use fleetprof_tests::people::{cluster_policy, create, object};
-use fleetprof_tests::{api_server, person, wait_for};
+use fleetprof_tests::{api_server, chart, person, wait_for};
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Node, Pod, Secret};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
@@ -117,6 +117,7 @@ async fn pods_are_injected_sessions_are_stamped_and_nothing_ever_waits_for_the_w
     .await?;
     pod_security(&client, &plain, &restricted, &baseline).await?;
     opt_out_and_twice(&client, &plain).await?;
+    drained(&client, &plain).await?;
     stamped(&plain).await?;
     withdrawn(&client, &webhook, &namespaces).await?;
     without_webhook(&client, webhook, &plain).await
@@ -213,6 +214,28 @@ async fn opt_out_and_twice(client: &Client, namespace: &str) -> Result<()> {
         once.spec.map(|s| s.init_containers),
         "a copy of an injected pod is left alone"
     );
+    Ok(())
+}
+
+/// `kubectl drain` refuses to move pods with data on the node; a pod with an agent has no more of it than
+/// before.
+async fn drained(client: &Client, namespace: &str) -> Result<()> {
+    let node: Node = serde_json::from_value(json!({"metadata": {"name": format!("node-of-{namespace}")}}))?;
+    let name = node.name_any();
+    Api::<Node>::all(client.clone()).create(&PostParams::default(), &node).await?;
+    let kubeconfig = api_server()?;
+    let drain = || chart::kubectl(&kubeconfig, &["drain", &name, "--dry-run=client", "--force"], None);
+    let mut moved = pod(json!({"runAsUser": 1000}));
+    moved.spec.get_or_insert_default().node_name = Some(name.clone());
+    let stored = injected(client, namespace, &moved).await?.context("injected")?;
+    let said = drain()?;
+    assert!(said.contains(&stored.name_any()), "{said}");
+    let scratch = json!([{"name": "scratch", "emptyDir": {}}]);
+    moved.spec.get_or_insert_default().volumes = serde_json::from_value(scratch)?;
+    injected(client, namespace, &moved).await?.context("injected")?;
+    let refused = drain().err().context("a pod with an emptyDir")?.to_string();
+    assert!(refused.contains("local storage"), "{refused}");
+    Api::<Node>::all(client.clone()).delete(&name, &DeleteParams::default()).await?;
     Ok(())
 }
 
