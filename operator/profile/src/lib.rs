@@ -15,6 +15,7 @@ pub mod builder;
 pub mod codec;
 pub mod diff;
 pub mod fold;
+pub mod growth;
 #[cfg(test)]
 mod hostile;
 pub mod kind;
@@ -32,12 +33,13 @@ pub mod validate;
 mod view;
 
 pub use builder::{
-    BuildError, BuilderLimits, Frame, Label, LabelValue, Line, LocationId, MappingId, MappingInfo,
-    ProfileBuilder, Truncation,
+    AdoptError, Adopted, BuildError, BuilderLimits, Frame, Label, LabelValue, Line, LocationId, MappingId,
+    MappingInfo, ProfileBuilder, Truncation,
 };
 pub use codec::{DecodeError, EncodeError, Limits, decode, decode_valid, encode};
 pub use diff::{Diff, DiffRow, diff, render_diff};
 pub use fold::fold;
+pub use growth::growth;
 pub use kind::{ProfileKind, Rate, UnknownKind};
 pub use labels::{retain_labels, set_labels};
 pub use merge::{MergeError, Merger, Overlap, merge};

@@ -7,6 +7,7 @@
 //! Stacks are leaf first. Equal stacks with equal labels become one sample. Values are *unsampled*: the
 //! caller has multiplied by the period where that is meant ([`add_hits`](ProfileBuilder::add_hits) does).
 
+mod adopt;
 mod frame;
 mod limits;
 mod strings;
@@ -14,6 +15,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use adopt::{AdoptError, Adopted};
 pub use frame::{Frame, Label, LabelValue, Line, LocationId, MappingId, MappingInfo};
 pub use limits::{BuilderLimits, Truncation};
 
