@@ -179,6 +179,12 @@ pub struct TargetStatus {
     /// When the capture ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_time: Option<Time>,
+    /// Types of profiles that were ordered, where these are not all of `spec.profiles`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ordered: Vec<ProfileKind>,
+    /// The other types, and why they cannot be captured.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub left_out: String,
     /// Stored profiles.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub profiles: Vec<StoredProfile>,

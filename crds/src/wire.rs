@@ -25,7 +25,7 @@ mod order;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Reason;
+use crate::{ProfileKind, Reason};
 pub use order::{Order, OrderList, SliceId, needs, slice_path};
 
 /// Protocol that this build speaks. It grows with each word that is new; what an order needs of an agent is
@@ -41,6 +41,8 @@ pub const MAX_SLICE_UNPACKED: usize = 32 * 1024 * 1024;
 pub const MAX_SLICES: u32 = 128;
 /// Most samples of one capture: those of 6 minutes of CPU time at 1000 Hz. A report that says more is cut.
 pub const MAX_SAMPLES: i64 = 360 * 1_000 * fleetprof_profile::kind::MAX_RUNNING_THREADS;
+/// Most offers of one container.
+pub const MAX_OFFERS: usize = 16;
 /// Header of a slice upload: lower-case hex SHA-256 of the body.
 pub const DIGEST_HEADER: &str = "x-fleetprof-sha256";
 
@@ -128,6 +130,37 @@ pub struct ContainerReport {
     /// Why its processes cannot be profiled, where that is known already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// What can be captured of it, each kind once; at most [`MAX_OFFERS`]. Empty from agents of earlier versions,
+    /// which capture CPU.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offers: Vec<Offer>,
+}
+
+/// A kind of profile that an agent can capture of a container, or why it cannot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Offer {
+    /// The kind.
+    pub kind: ProfileKind,
+    /// What would capture it, such as `py-spy`.
+    pub collector: String,
+    /// Why it cannot be captured now, and what helps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+impl Offer {
+    /// A kind that can be captured.
+    #[must_use]
+    pub fn good(kind: ProfileKind, collector: &str) -> Self {
+        Self { kind, collector: collector.to_owned(), problem: None }
+    }
+
+    /// A kind that cannot be captured.
+    #[must_use]
+    pub fn refused(kind: ProfileKind, collector: &str, problem: Problem) -> Self {
+        Self { problem: Some(problem), ..Self::good(kind, collector) }
+    }
 }
 
 /// A reason and a sentence.
@@ -346,4 +379,47 @@ pub struct ErrorReply {
     pub reason: Reason,
     /// Human-readable message.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A container's report as agents and gateways knew it that knew no offers.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct EarlierReport {
+        id: String,
+        runtime: String,
+        cpu_percent: Option<i32>,
+        memory_percent: Option<i32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<Problem>,
+    }
+
+    #[test]
+    fn a_report_without_offers_and_one_with_offers_are_read_by_both_sides() {
+        let earlier = json!({"id": "a", "runtime": "Native", "cpuPercent": 3, "memoryPercent": null});
+        let mut report: ContainerReport = serde_json::from_value(earlier.clone()).unwrap();
+        assert_eq!(report.offers, []);
+        let text = serde_json::to_value(&report).unwrap();
+        assert_eq!(text, earlier, "an agent that offers nothing says no word that is new");
+        let problem = Problem { reason: Reason::UnsupportedRuntime, message: "no listener".into() };
+        report.offers = vec![
+            Offer::good(ProfileKind::Cpu, "native"),
+            Offer::refused(ProfileKind::Heap, "go-pprof", problem),
+        ];
+        let text = serde_json::to_value(&report).unwrap();
+        assert_eq!(serde_json::from_value::<ContainerReport>(text.clone()).unwrap(), report);
+        let read: EarlierReport = serde_json::from_value(text).unwrap();
+        assert_eq!((read.id.as_str(), read.runtime.as_str(), read.cpu_percent), ("a", "Native", Some(3)));
+    }
+
+    #[test]
+    fn an_offer_of_a_newer_version_is_no_kind_that_this_one_knows() {
+        let offer = json!({"kind": "energy", "collector": "rapl"});
+        assert_eq!(serde_json::from_value::<Offer>(offer).unwrap().kind, ProfileKind::Unknown);
+    }
 }

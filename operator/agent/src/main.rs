@@ -27,9 +27,9 @@ enum Command {
         /// PID of the process.
         #[arg(long)]
         pid: i32,
-        /// Print its runtime as well.
+        /// Print its runtime and what can be captured of it as well.
         #[arg(long)]
-        runtime: bool,
+        sight: bool,
     },
 }
 
@@ -47,8 +47,8 @@ fn main() -> ExitCode {
         Command::Worker => return worker::main(),
         Command::Sidecar(settings) => supervisor::run(settings, AgentMode::Sidecar),
         Command::Attached(settings) => supervisor::run(settings, AgentMode::Ephemeral),
-        Command::Inspect { pid, runtime } => {
-            inspect::main(pid, runtime).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        Command::Inspect { pid, sight } => {
+            inspect::main(pid, sight).map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
     };
     result.unwrap_or_else(|error| {

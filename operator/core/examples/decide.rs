@@ -146,7 +146,16 @@ fn evenness(policies: &[ProfilingPolicy]) {
 
 fn agent(pod: &Arc<PodFacts>) -> (String, AgentFacts) {
     let runtimes = pod.containers.iter().map(|c| (c.id.clone(), "Python 3.11".to_owned())).collect();
-    (pod.uid.clone(), AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes, attached_only: false })
+    (
+        pod.uid.clone(),
+        AgentFacts {
+            version: "0.1.0".into(),
+            protocol: 1,
+            runtimes,
+            offers: HashMap::new(),
+            attached_only: false,
+        },
+    )
 }
 
 fn policy(n: usize) -> ProfilingPolicy {

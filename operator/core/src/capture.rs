@@ -66,8 +66,7 @@ impl CaptureScope {
     #[must_use]
     pub fn of(session: &ProfileSession, target: &TargetStatus, started: Timestamp) -> Self {
         let (meta, spec) = (&session.metadata, &session.spec);
-        let profiles: Vec<ProfileKind> =
-            spec.profiles.iter().copied().filter(|kind| kind.is_known()).collect();
+        let profiles = kinds(session, target);
         Self {
             capture: target.capture.clone(),
             session_uid: meta.uid.clone().unwrap_or_default(),
@@ -85,6 +84,14 @@ impl CaptureScope {
             started,
         }
     }
+}
+
+/// The kinds that are captured of a target: those that were ordered, else all of the session that this version
+/// knows. Nothing is captured in place of another.
+#[must_use]
+pub fn kinds(session: &ProfileSession, target: &TargetStatus) -> Vec<ProfileKind> {
+    let wanted = if target.ordered.is_empty() { &session.spec.profiles } else { &target.ordered };
+    wanted.iter().copied().filter(|kind| kind.is_known()).collect()
 }
 
 /// The session's own labels, and the trace that it was asked for.

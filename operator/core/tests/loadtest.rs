@@ -58,6 +58,7 @@ impl World {
             version: "0.1.0".into(),
             protocol: 1,
             runtimes: HashMap::new(),
+            offers: HashMap::new(),
             attached_only: false,
         };
         let observed = Observed {

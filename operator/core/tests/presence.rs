@@ -188,8 +188,13 @@ fn links_and_sessions_agree_on_every_pod() {
 
 #[test]
 fn a_pod_with_an_agent_is_linked_and_captured_whatever_keeps_agents_out_otherwise() {
-    let agent =
-        AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes: HashMap::new(), attached_only: false };
+    let agent = AgentFacts {
+        version: "0.1.0".into(),
+        protocol: 1,
+        runtimes: HashMap::new(),
+        offers: HashMap::new(),
+        attached_only: false,
+    };
     let agents: HashMap<_, _> = [("uid-a".to_owned(), agent)].into();
     let policy = policy("shop", &json!({"existingPods": "Wait"}));
     let pod = pod("shop", json!({"hostPID": true}), &json!({}));
@@ -229,8 +234,13 @@ fn where_attaching_is_disabled_only_pods_with_an_agent_are_linked_and_captured()
     }
     let target = target_by(rules(), &bare, PolicyFacts::Unnamed, &none);
     assert_eq!(target.reason, Some(Reason::AttachDisabled));
-    let agent =
-        AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes: HashMap::new(), attached_only: false };
+    let agent = AgentFacts {
+        version: "0.1.0".into(),
+        protocol: 1,
+        runtimes: HashMap::new(),
+        offers: HashMap::new(),
+        attached_only: false,
+    };
     let agents: HashMap<_, _> = [("uid-a".to_owned(), agent)].into();
     let policy = policy("shop", &json!({"mode": "Ephemeral"}));
     assert_eq!(linked_by(&rules(), &bare, &policy, &agents), (true, Reason::Linked));
@@ -299,6 +309,7 @@ fn a_pod_at_its_limit_is_captured_while_its_last_agent_lives() {
         version: "0.1.0".into(),
         protocol: 1,
         runtimes: [("".to_owned(), "Native".to_owned())].into(),
+        offers: HashMap::new(),
         attached_only: true,
     };
     let agents: HashMap<_, _> = [("uid-a".to_owned(), agent)].into();

@@ -106,6 +106,7 @@ impl World {
                         version: a.agent?.into(),
                         protocol: 1,
                         runtimes: HashMap::new(),
+                        offers: HashMap::new(),
                         attached_only: false,
                     },
                 ))

@@ -1,86 +1,164 @@
-//! Which collector samples a process? The one for its runtime, and what the kernel allows.
+//! Which collectors capture a process? For each kind the first one that offers it, and what the kernel allows.
 
-use super::native::{self, Shared};
-use super::protocol::{Collector, Failure, FailureReason, Started};
-use super::python::PythonSampler;
-use super::runtime::{self, Runtime};
-use super::session::{Sampler, unix_nanos};
+use fleetprof_crds::ProfileKind;
+
+use super::collector::{Ask, Attached, COLLECTORS, Capture, Collector};
+use super::member::guarded;
+use super::protocol::{Failure, FailureReason, Started};
+use super::session::unix_nanos;
 use crate::proc;
 
-/// What to sample, and how.
-pub struct Ask<'a> {
-    /// The process.
-    pub pid: i32,
-    /// Which collector to use.
-    pub collector: Collector,
-    /// Samples a second of CPU time.
-    pub frequency_hz: u32,
-    /// How many processes share what the kernel lends for sampling.
-    pub sharers: usize,
-    /// Attempts to find an interpreter: a process that starts may not have its own yet.
-    pub attempts: u64,
-    /// Whether machine code will do where an interpreter cannot be read.
-    pub settle_for_native: bool,
-    /// What the native collectors of a capture have in common.
-    pub shared: &'a Shared,
+/// A capture that has begun, and what it is of.
+pub struct Begun {
+    /// The kinds.
+    pub kinds: Vec<ProfileKind>,
+    /// The capture.
+    pub capture: Box<dyn Capture>,
 }
 
-/// How the process is sampled, and the sampler.
-pub type Attached = (Started, Box<dyn Sampler>);
-
-/// The collector for the request and the process's runtime.
-pub fn attach(ask: &Ask<'_>) -> Result<Attached, Failure> {
-    choose(ask).map_err(|failure| match failure.reason {
-        FailureReason::PermissionDenied if proc::is_dumpable(ask.pid) == Some(false) => {
-            not_dumpable(ask.pid, &failure)
-        }
-        _ => failure,
-    })
+/// How a process is captured.
+pub struct Attachment {
+    /// How, for people.
+    pub started: Started,
+    /// The captures; at least one.
+    pub begun: Vec<Begun>,
+    /// The kinds that are not captured, and why.
+    pub unmet: Vec<(ProfileKind, Failure)>,
 }
 
-fn choose(ask: &Ask<'_>) -> Result<Attached, Failure> {
-    let runtime = runtime::detect(ask.pid);
-    match (ask.collector, &runtime) {
-        (Collector::Python, _) => python(ask, &runtime),
-        (Collector::Auto, Runtime::Python(_)) => {
-            python(ask, &runtime).or_else(|failure| match failure.reason {
-                // An interpreter that is too new or too odd for py-spy still runs machine code.
-                FailureReason::UnsupportedRuntime if ask.settle_for_native => {
-                    native(ask, &runtime, Some(&failure))
-                }
-                _ => Err(failure),
-            })
+/// Has the kinds of `ask` captured, all by the collector of the name `only` where one is given.
+///
+/// # Errors
+/// None of the kinds can be captured: the reason for the first of them.
+pub fn attach(ask: &Ask<'_>, only: Option<&str>) -> Result<Attachment, Failure> {
+    let mut choice =
+        Choice { ask: *ask, only, left: ask.kinds.to_vec(), unmet: Vec::new(), done: Vec::new() };
+    COLLECTORS.iter().for_each(|collector| choice.try_one(*collector));
+    choice.finish()
+}
+
+/// The kinds for which a collector is looked for.
+struct Choice<'a> {
+    ask: Ask<'a>,
+    only: Option<&'a str>,
+    left: Vec<ProfileKind>,
+    unmet: Vec<(ProfileKind, Failure)>,
+    done: Vec<(Begun, Said)>,
+}
+
+/// What a capture says of its beginning.
+struct Said {
+    collector: &'static str,
+    method: &'static str,
+    why: String,
+}
+
+impl Choice<'_> {
+    fn try_one(&mut self, collector: &dyn Collector) {
+        let kinds = self.wanted_of(collector);
+        if kinds.is_empty() {
+            return;
         }
-        _ => native(ask, &runtime, None),
+        match guarded(|| collector.attach(&Ask { kinds: &kinds, ..self.ask })) {
+            Ok(attached) => self.begun(collector, kinds, attached),
+            Err(failure) => {
+                kinds.into_iter().for_each(|kind| self.refuse_by(collector, kind, failure.clone()));
+            }
+        }
     }
-}
 
-fn python(ask: &Ask<'_>, runtime: &Runtime) -> Result<Attached, Failure> {
-    let sampler = PythonSampler::attach(ask.pid, ask.frequency_hz, ask.attempts)?;
-    let why = format!("the target runs CPython {}", sampler.version());
-    Ok((started(runtime, Collector::Python, "py-spy", why), Box::new(sampler)))
-}
+    /// The kinds that this collector is the first to offer. One that is asked for by name has to try.
+    fn wanted_of(&self, collector: &dyn Collector) -> Vec<ProfileKind> {
+        let can: Vec<ProfileKind> = match self.only {
+            Some(name) if name == collector.name() => collector.kinds().to_vec(),
+            Some(_) => Vec::new(),
+            None => {
+                let offers = collector.offers(self.ask.sight);
+                offers.iter().filter(|offer| offer.problem.is_none()).map(|offer| offer.kind).collect()
+            }
+        };
+        self.left.iter().copied().filter(|kind| can.contains(kind)).collect()
+    }
 
-fn native(ask: &Ask<'_>, runtime: &Runtime, instead_of: Option<&Failure>) -> Result<Attached, Failure> {
-    let chosen = native::choose(ask.pid, ask.frequency_hz, ask.sharers, ask.shared)?;
-    let why = match instead_of {
-        Some(failure) => format!("{}; sampling native code instead: {}", failure.message, chosen.why),
-        None => chosen.why,
-    };
-    Ok((started(runtime, Collector::Native, chosen.method, why), chosen.sampler))
-}
+    fn begun(&mut self, collector: &dyn Collector, kinds: Vec<ProfileKind>, attached: Attached) {
+        let Attached { method, why, capture, refused } = attached;
+        let kinds: Vec<ProfileKind> =
+            kinds.into_iter().filter(|kind| refused.iter().all(|(k, _)| k != kind)).collect();
+        for (kind, failure) in refused {
+            self.refuse_by(collector, kind, failure);
+        }
+        let (name, instead_of) = (collector.name(), self.unmet.iter().find(|(kind, _)| kinds.contains(kind)));
+        let why = match instead_of {
+            Some((_, failure)) => format!("{failure}; captured by {name} instead: {why}"),
+            None => why,
+        };
+        self.left.retain(|kind| !kinds.contains(kind));
+        self.unmet.retain(|(kind, _)| !kinds.contains(kind));
+        self.done.push((Begun { kinds, capture }, Said { collector: name, method, why }));
+    }
 
-fn started(runtime: &Runtime, collector: Collector, method: &str, why: String) -> Started {
-    Started {
-        runtime: runtime.to_string(),
-        collector,
-        method: method.to_owned(),
-        why,
-        start_nanos: unix_nanos(),
+    /// A collector cannot capture a kind; the next may, unless the reason stands against all of them.
+    fn refuse_by(&mut self, collector: &dyn Collector, kind: ProfileKind, failure: Failure) {
+        let failure = with_cause(self.ask.sight.pid, failure);
+        let waits = collector.waits_for_start() && !self.ask.is_last_try;
+        if waits || failure.reason != FailureReason::UnsupportedRuntime {
+            self.left.retain(|left| *left != kind);
+        }
+        self.refuse(kind, failure);
+    }
+
+    /// The first reason stays.
+    fn refuse(&mut self, kind: ProfileKind, failure: Failure) {
+        if self.unmet.iter().all(|(known, _)| *known != kind) {
+            self.unmet.push((kind, failure));
+        }
+    }
+
+    fn finish(mut self) -> Result<Attachment, Failure> {
+        for kind in std::mem::take(&mut self.left) {
+            let failure = self.unsupported(kind);
+            self.refuse(kind, failure);
+        }
+        if self.done.is_empty() {
+            let first = self.ask.kinds.iter().find_map(|kind| self.unmet.iter().find(|(k, _)| k == kind));
+            let none = || Failure::internal("nothing was asked to be captured");
+            return Err(first.map_or_else(none, |(_, failure)| failure.clone()));
+        }
+        let (begun, said): (Vec<Begun>, Vec<Said>) = self.done.into_iter().unzip();
+        let list = |text: &dyn Fn(&Said) -> String, between: &str| {
+            said.iter().map(text).collect::<Vec<_>>().join(between)
+        };
+        let started = Started {
+            runtime: self.ask.sight.runtime.to_string(),
+            collector: list(&|said| said.collector.to_owned(), ", "),
+            method: list(&|said| said.method.to_owned(), ", "),
+            why: list(&|said| said.why.clone(), "; "),
+            start_nanos: unix_nanos(),
+        };
+        Ok(Attachment { started, begun, unmet: self.unmet })
+    }
+
+    /// Why no collector was tried for a kind.
+    fn unsupported(&self, kind: ProfileKind) -> Failure {
+        let sight = self.ask.sight;
+        let offers = COLLECTORS.iter().flat_map(|collector| collector.offers(sight));
+        let said = offers.filter(|offer| offer.kind == kind).find_map(|offer| offer.problem);
+        let none = || format!("no collector captures {kind} profiles of {} processes", sight.runtime);
+        let message = said.map_or_else(none, |problem| problem.message);
+        Failure::new(FailureReason::UnsupportedRuntime, message)
     }
 }
 
 /// The same user is not enough for a process that gave up the rights of another one.
+fn with_cause(pid: i32, failure: Failure) -> Failure {
+    match failure.reason {
+        FailureReason::PermissionDenied if proc::is_dumpable(pid) == Some(false) => {
+            not_dumpable(pid, &failure)
+        }
+        _ => failure,
+    }
+}
+
 fn not_dumpable(pid: i32, refusal: &Failure) -> Failure {
     let text = format!(
         "process {pid} is not dumpable, so the kernel lets only root with CAP_SYS_PTRACE look at it: it \

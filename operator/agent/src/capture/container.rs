@@ -5,17 +5,20 @@
 //!                   └─► end ──────────► ended ─────────────► drain ┴─► one slice, a label for each name
 //! ```
 
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use super::attach::{Ask, attach};
+use fleetprof_crds::ProfileKind;
+
+use super::attach::{Attachment, attach};
+use super::collector::{Ask, Tally};
+use super::member::{Member, guarded};
 use super::members::{Earlier, Identity, MAX_PROCESSES, Plan, Seen, plan};
 use super::native::Shared;
 use super::process_names::ProcessNames;
 use super::protocol::{CaptureRequest, Cover, Failure, FailureReason, Started};
-use super::session::{Sampler, Tally};
-use super::slices::Slice;
+use super::sight::Sight;
+use super::slices::Slices;
 use super::verdict::Facts;
 use crate::proc::{self, ProcTree};
 
@@ -31,16 +34,13 @@ const TRIES: u32 = 3;
 const ATTEMPTS: [u64; 2] = [25, 3];
 /// Most captured processes that have ended since the last slice; with more, no others are attached to.
 const MAX_ENDED: usize = 4 * MAX_PROCESSES;
-
-/// A process that is captured.
-struct Member {
-    process: Seen,
-    label: String,
-    sampler: Box<dyn Sampler>,
-    /// It has every n-th turn.
-    every: u64,
-    has_samples: bool,
-}
+/// Most bytes of memory that a profile of another program may take, and which part of the worker's.
+const MAX_FOREIGN: usize = 64 << 20;
+const FOREIGN_SHARE: u64 = 8;
+/// How long all captures together may take to end: the worker's last slice must be written in time.
+const STOPPED: Duration = Duration::from_secs(5);
+/// The same of a process that has ended, or makes room for others: the turns of these must not wait.
+const STOPPED_MEANWHILE: Duration = Duration::from_millis(200);
 
 /// A process that could not be captured.
 struct Refusal {
@@ -57,10 +57,14 @@ pub struct Container<'a> {
     ended: Vec<Member>,
     earlier: Earlier,
     refusals: HashMap<Identity, Refusal>,
+    /// Kinds that a captured process does without, and why.
+    unmet: BTreeMap<ProfileKind, Failure>,
     names: ProcessNames,
     /// Of processes that are captured no more.
     tally: Tally,
     turn: u64,
+    until: Instant,
+    stopped: bool,
     next_look: Instant,
     captured: u32,
     profiled: u64,
@@ -81,9 +85,12 @@ impl<'a> Container<'a> {
             ended: Vec::new(),
             earlier: Earlier::new(),
             refusals: HashMap::new(),
+            unmet: BTreeMap::new(),
             names: ProcessNames::default(),
             tally: Tally::default(),
             turn: 0,
+            until: Instant::now() + Duration::from_millis(request.duration_ms),
+            stopped: false,
             next_look: Instant::now() + FIRST_LOOK,
             captured: 0,
             profiled: 0,
@@ -135,7 +142,7 @@ impl<'a> Container<'a> {
     /// Leaves out the next turns in which no process is due, and gives back how many.
     pub fn skip_idle_turns(&mut self) -> u64 {
         let most = u64::try_from(MOST_IDLE.as_nanos() / self.interval().as_nanos().max(1)).unwrap_or(1);
-        let due = self.members.iter().map(|m| m.every - self.turn % m.every).min();
+        let due = self.members.iter().filter_map(|m| m.due(self.turn)).min();
         let idle = due.unwrap_or(most).min(most).saturating_sub(1);
         self.turn += idle;
         idle
@@ -145,13 +152,17 @@ impl<'a> Container<'a> {
         let mut last = None;
         for at in (0..self.members.len()).rev() {
             let turn = self.turn;
-            let Some(member) = self.members.get_mut(at).filter(|m| turn.is_multiple_of(m.every)) else {
+            let Some((mut gone, failure)) = self.members.get_mut(at).and_then(|m| m.turn(turn)) else {
                 continue;
             };
-            if let Err(failure) = guarded(|| member.sampler.sample()) {
+            gone.kinds().for_each(|kind| {
+                self.unmet.entry(kind).or_insert_with(|| failure.clone());
+            });
+            gone.stop(Instant::now() + STOPPED_MEANWHILE);
+            self.ended.push(gone);
+            if self.members.get(at).is_some_and(Member::is_over) {
                 let member = self.members.remove(at);
                 self.refuse(&member.process.identity, failure.clone(), TRIES);
-                self.ended.push(member);
                 last = Some(failure);
             }
         }
@@ -167,37 +178,47 @@ impl<'a> Container<'a> {
         self.members.is_empty() && self.seen().is_empty()
     }
 
-    /// Moves what was sampled since the last time into a slice.
-    pub fn drain(&mut self, slice: &mut Slice<'_>) -> Result<(), Failure> {
-        // Before the names are looked up: what is used meanwhile is in the next slice.
+    /// Ends every capture: no more turns, and nothing is left behind in the targets. What was collected stays
+    /// for a last drain.
+    pub fn stop(&mut self) {
+        // What is used while they end is not captured any more.
         self.read_used();
+        self.stopped = true;
+        self.members.iter_mut().for_each(Member::ending);
+        let by = Instant::now() + STOPPED;
+        self.members.iter_mut().for_each(|member| member.stop(by));
+    }
+
+    /// Moves what was collected since the last time into slices.
+    pub fn drain(&mut self, slices: &mut Slices<'_>) -> Result<(), Failure> {
+        // Before the names are looked up: what is used meanwhile is in the next slice.
+        if !self.stopped {
+            self.read_used();
+        }
         for mut member in std::mem::take(&mut self.ended) {
-            self.drain_member(&mut member, slice)?;
-            self.tally.add(member.sampler.tally());
+            self.drain_member(&mut member, slices)?;
+            self.tally.add(member.tally());
         }
         for mut member in std::mem::take(&mut self.members) {
-            self.drain_member(&mut member, slice)?;
+            self.drain_member(&mut member, slices)?;
             self.members.push(member);
         }
-        self.profiled = self.profiled.saturating_add(slice.nanos);
+        self.profiled = self.profiled.saturating_add(slices.cpu_nanos());
         Ok(())
     }
 
-    fn drain_member(&mut self, member: &mut Member, slice: &mut Slice<'_>) -> Result<(), Failure> {
-        let before = slice.samples;
-        slice.of_process(&member.label);
-        guarded(|| member.sampler.drain(slice))?;
-        if slice.samples > before && !member.has_samples {
-            member.has_samples = true;
+    fn drain_member(&mut self, member: &mut Member, slices: &mut Slices<'_>) -> Result<(), Failure> {
+        if member.drain(slices)? {
             self.captured = self.captured.saturating_add(1);
         }
         Ok(())
     }
 
-    /// What the samplers have to say so far.
+    /// What the captures have to say so far.
     pub fn tally(&self) -> Tally {
         let mut tally = self.tally.clone();
-        self.members.iter().for_each(|m| tally.add(m.sampler.tally()));
+        self.members.iter().for_each(|m| tally.add(m.tally()));
+        tally.add(Tally { failures: self.unmet.clone(), ..Tally::default() });
         tally
     }
 
@@ -217,12 +238,13 @@ impl<'a> Container<'a> {
         let cover = self.cover();
         let for_good = || self.refusals.values().filter(|r| is_for_good(r));
         let tally = self.tally();
+        let of_cpu = tally.failures.get(&ProfileKind::Cpu).filter(|failure| !is_of_end(failure));
         Facts {
             profiled: cover.cpu_nanos,
             used: cover.used_nanos,
             left_out: self.left_out,
             refused: for_good().count(),
-            obstacle: for_good().next().map(|r| r.failure.clone()),
+            obstacle: for_good().next().map(|r| r.failure.clone()).or_else(|| of_cpu.cloned()),
             unseen_kernel: tally.unseen_kernel,
             ..Facts::default()
         }
@@ -255,7 +277,8 @@ impl<'a> Container<'a> {
         let held: Vec<Identity> = self.members.iter().map(|m| m.process.identity.clone()).collect();
         let given_up = self.refusals.iter().filter(|(_, r)| is_given_up(r)).map(|(i, _)| i.clone()).collect();
         let bound = if self.ended.len() < MAX_ENDED { MAX_PROCESSES } else { held.len() };
-        let Plan { end, begin, left_out } = plan(seen, &held, &given_up, &self.earlier, bound);
+        let Plan { end, begin, left_out } =
+            plan(seen, &held, &given_up, &self.earlier, bound, self.idle_too());
         end.iter().for_each(|identity| self.end(identity));
         self.left_out = self.left_out.max(left_out);
         let mut first = None;
@@ -268,26 +291,37 @@ impl<'a> Container<'a> {
         first
     }
 
+    /// Whether what idle processes hold, or wait for, is captured as well.
+    fn idle_too(&self) -> bool {
+        self.request.profiles.iter().any(|kind| *kind != ProfileKind::Cpu)
+    }
+
     fn begin(&mut self, process: Seen, sharers: usize) -> Result<Started, Failure> {
         let tries = self.refusals.get(&process.identity).map_or(0, |r| r.tries);
         let alone = self.request.container.is_none();
+        let sight = Sight::of(process.identity.pid);
         let ask = Ask {
-            pid: process.identity.pid,
-            collector: self.request.collector,
+            sight: &sight,
+            kinds: &self.request.profiles,
             frequency_hz: self.request.frequency_hz,
+            slice: Duration::from_millis(self.request.slice_ms),
+            until: self.until,
             sharers: sharers.clamp(1, MAX_PROCESSES),
             attempts: if alone || sharers <= 1 { ATTEMPTS[0] } else { ATTEMPTS[1] },
-            settle_for_native: alone || tries + 1 >= TRIES,
+            memory: self.request.memory_bytes.map_or(MAX_FOREIGN, |bytes| {
+                usize::try_from(bytes / FOREIGN_SHARE).unwrap_or(MAX_FOREIGN).min(MAX_FOREIGN)
+            }),
+            is_last_try: alone || tries + 1 >= TRIES,
             shared: &self.shared,
         };
-        let attached = guarded(|| attach(&ask));
-        match attached {
-            Ok((started, sampler)) => {
+        match guarded(|| attach(&ask, self.request.collector.as_deref())) {
+            Ok(Attachment { started, begun, unmet }) => {
                 self.refusals.remove(&process.identity);
-                let turns = sampler.interval().as_nanos() / self.interval().as_nanos().max(1);
-                let every = u64::try_from(turns).unwrap_or(1).max(1);
+                for (kind, failure) in unmet {
+                    self.unmet.entry(kind).or_insert(failure);
+                }
                 let label = self.names.label(&process.command);
-                self.members.push(Member { process, label, sampler, every, has_samples: false });
+                self.members.push(Member::new(process, label, begun, self.interval()));
                 Ok(started)
             }
             Err(failure) => {
@@ -308,21 +342,11 @@ impl<'a> Container<'a> {
     fn end(&mut self, identity: &Identity) {
         if let Some(at) = self.members.iter().position(|m| m.process.identity == *identity) {
             let mut member = self.members.remove(at);
-            let _last = guarded(|| member.sampler.sample());
-            member.sampler.close();
+            member.ending();
+            member.stop(Instant::now() + STOPPED_MEANWHILE);
             self.ended.push(member);
         }
     }
-}
-
-/// Where a collector crashes, the capture of other processes goes on.
-fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Err(Failure::new(
-            FailureReason::CollectorCrashed,
-            "the collector crashed; the target is not affected; see the agent's log for the location",
-        ))
-    })
 }
 
 const fn is_given_up(refusal: &Refusal) -> bool {
@@ -331,8 +355,11 @@ const fn is_given_up(refusal: &Refusal) -> bool {
 
 /// Whether the process is still there and out of reach.
 const fn is_for_good(refusal: &Refusal) -> bool {
-    let ended = matches!(refusal.failure.reason, FailureReason::NoSuchProcess | FailureReason::TargetExited);
-    is_given_up(refusal) && !ended
+    is_given_up(refusal) && !is_of_end(&refusal.failure)
+}
+
+const fn is_of_end(failure: &Failure) -> bool {
+    matches!(failure.reason, FailureReason::NoSuchProcess | FailureReason::TargetExited)
 }
 
 fn seen(process: proc::Process) -> Seen {

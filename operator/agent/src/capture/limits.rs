@@ -12,10 +12,13 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::unistd::{Gid, Uid, getppid, setgid, setgroups, setuid};
 
 use super::protocol::{CaptureRequest, Cover, Event, Failed, Failure, FailureReason};
+use super::undo;
 use crate::proc::{self, ProcTree};
 
 /// Time after the end of a capture in which the last slice must be written.
 const GRACE: Duration = Duration::from_secs(20);
+/// How long the kill timer waits for what is undone in targets.
+const UNDO: Duration = Duration::from_secs(2);
 /// How often the kill timer looks at clock and parent.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// Address space of a worker: programs and debug information that are mapped count, though they are not
@@ -109,10 +112,12 @@ pub fn start_watchdog(request: &CaptureRequest) -> std::io::Result<()> {
         loop {
             std::thread::sleep(WATCH_INTERVAL);
             if getppid() != parent {
+                undo::all(UNDO);
                 std::process::exit(3);
             }
             if start.elapsed() > allowed {
                 report_timeout(allowed);
+                undo::all(UNDO);
                 std::process::exit(2);
             }
         }

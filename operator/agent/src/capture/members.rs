@@ -45,7 +45,7 @@ pub struct Plan {
 }
 
 /// The plan for the processes `seen` now, of which those in `held` are captured and those in `refused` cannot
-/// be.
+/// be. Those that use no CPU are captured with `idle_too`: they hold memory, and wait.
 #[must_use]
 pub fn plan(
     seen: &[Seen],
@@ -53,6 +53,7 @@ pub fn plan(
     refused: &HashSet<Identity>,
     earlier: &Earlier,
     bound: usize,
+    idle_too: bool,
 ) -> Plan {
     let used = |p: &Seen| p.cpu_ticks.saturating_sub(earlier.get(&p.identity).copied().unwrap_or(0));
     let is_held = |p: &Seen| held.contains(&p.identity);
@@ -60,14 +61,14 @@ pub fn plan(
     let mut end: Vec<Identity> =
         held.iter().filter(|h| staying.iter().all(|p| p.identity != **h)).cloned().collect();
     let mut busy: Vec<&Seen> =
-        others.into_iter().filter(|p| used(p) > 0 && !refused.contains(&p.identity)).collect();
+        others.into_iter().filter(|p| (idle_too || used(p) > 0) && !refused.contains(&p.identity)).collect();
     busy.sort_by_key(|p| (std::cmp::Reverse((used(p), p.cpu_ticks)), p.identity.clone()));
     let room = bound.saturating_sub(staying.len());
-    let missing = busy.len().saturating_sub(room);
+    let missing = busy.iter().filter(|p| used(p) > 0).count().saturating_sub(room);
     let idle: Vec<Identity> =
         staying.iter().filter(|p| used(p) == 0).take(missing).map(|p| p.identity.clone()).collect();
     let begin: Vec<Seen> = busy.iter().take(room + idle.len()).map(|p| (*p).clone()).collect();
-    let left_out = busy.len() - begin.len();
+    let left_out = busy.iter().skip(begin.len()).filter(|p| used(p) > 0).count();
     end.extend(idle);
     Plan { end, begin, left_out }
 }
@@ -94,7 +95,7 @@ mod tests {
         let held: Vec<Identity> = held.iter().map(|pid| identity(*pid)).collect();
         let refused = refused.iter().map(|pid| identity(*pid)).collect();
         let earlier = earlier.iter().map(|(pid, ticks)| (identity(*pid), *ticks)).collect();
-        let plan = plan(seen, &held, &refused, &earlier, 3);
+        let plan = plan(seen, &held, &refused, &earlier, 3, false);
         let begin = plan.begin.iter().map(|p| p.identity.pid).collect();
         (begin, plan.end.iter().map(|i| i.pid).collect(), plan.left_out)
     }
@@ -119,10 +120,24 @@ mod tests {
     }
 
     #[test]
+    fn idle_processes_are_captured_where_more_counts_than_cpu_and_take_nobodys_place() {
+        let all = [seen(1, 0), seen(2, 10), seen(3, 0), seen(4, 0)];
+        let pids = |held: &[i32]| {
+            let held: Vec<Identity> = held.iter().map(|pid| identity(*pid)).collect();
+            let plan = plan(&all, &held, &HashSet::new(), &Earlier::new(), 3, true);
+            let begin: Vec<i32> = plan.begin.iter().map(|p| p.identity.pid).collect();
+            (begin, plan.end.iter().map(|i| i.pid).collect::<Vec<_>>(), plan.left_out)
+        };
+        assert_eq!(pids(&[]), (vec![2, 1, 3], vec![], 0));
+        assert_eq!(pids(&[1, 2, 3]), (vec![], vec![], 0), "an idle one makes no room for another");
+        assert_eq!(pids(&[1, 3, 4]), (vec![2], vec![1], 0), "it does for one that works");
+    }
+
+    #[test]
     fn another_program_in_the_same_process_is_captured_anew() {
         let mut after = seen(7, 12);
         after.identity.program = "/usr/bin/python3.11".into();
-        let plan = plan(&[after], &[identity(7)], &HashSet::new(), &[(identity(7), 12)].into(), 16);
+        let plan = plan(&[after], &[identity(7)], &HashSet::new(), &[(identity(7), 12)].into(), 16, false);
         assert_eq!((plan.end, plan.begin.len()), (vec![identity(7)], 1));
     }
 }

@@ -1,19 +1,21 @@
 //! How is one target captured?
 //!
 //! ```text
-//!                                processes
-//! request (stdin) ─► worker ─► container ─► runtime ─► python (py-spy) ──────────────┐
-//!                      │                             native (perf, else ptrace) ───┤ stacks
-//!                      └─ limits, watchdog, signals                                ▼
-//! events (stdout) ◄──────────────── slices: profiles of 10 to 15 s, <kind>-<seq>.pb.gz
+//!                                processes  sight, kinds
+//! request (stdin) ─► worker ─► container ─► attach ─► collectors: python (py-spy) ─────────────┐
+//!                      │                                          native (perf, else ptrace) ──┤ stacks
+//!                      └─ limits, watchdog, signals                                            ▼
+//! events (stdout) ◄──────────────────────── slices: profiles of 10 to 15 s, <kind>-<seq>.pb.gz
 //! ```
 //! One worker process captures one container, so that a crash or a hang in a collector
 //! can hurt neither the agent nor the target. Everything read from a target is hostile: sizes are bounded.
 
 mod attach;
+pub mod collector;
 mod container;
 mod cpu_time;
 mod limits;
+mod member;
 mod members;
 mod native;
 mod process_names;
@@ -22,11 +24,8 @@ mod python;
 pub mod runtime;
 mod schedule;
 mod session;
-mod slices;
+pub mod sight;
+pub mod slices;
+pub mod undo;
 mod verdict;
 pub mod worker;
-
-use fleetprof_crds::ProfileKind;
-
-/// What the collectors capture.
-pub const KINDS: &[ProfileKind] = &[ProfileKind::Cpu];

@@ -18,18 +18,6 @@ pub const MAX_LABELS: usize = 32;
 /// Most notes in [`Finished`].
 pub const MAX_NOTES: usize = 8;
 
-/// Which collector to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Collector {
-    /// The best one for the target's runtime.
-    #[default]
-    Auto,
-    /// The Python interpreter's own frames (py-spy, non-blocking).
-    Python,
-    /// Machine code: perf events, or ptrace where these are refused.
-    Native,
-}
-
 /// What to capture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -44,9 +32,9 @@ pub struct CaptureRequest {
     pub container: Option<String>,
     /// What to capture: at least one kind, none of them twice.
     pub profiles: Vec<ProfileKind>,
-    /// Which collector to use.
-    #[serde(default)]
-    pub collector: Collector,
+    /// Name of the collector to use; without it, each kind is captured by the first one that offers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collector: Option<String>,
     /// How long, in milliseconds, 100 to 3,600,000.
     pub duration_ms: u64,
     /// Samples a second of CPU time, 1 to 1000.
@@ -69,7 +57,8 @@ pub struct CaptureRequest {
 impl CaptureRequest {
     /// Checks the kinds and the ranges; the error names the field and what is allowed.
     pub fn validate(&self) -> Result<(), Failure> {
-        let strange = |kind: &&ProfileKind| !super::KINDS.contains(kind);
+        let captured = super::collector::kinds();
+        let strange = |kind: &&ProfileKind| !captured.contains(kind);
         if let Some(kind) = self.profiles.iter().find(strange) {
             let message = format!("no collector of this agent captures {kind} profiles");
             return Err(Failure::new(FailureReason::UnsupportedRuntime, message));
@@ -134,11 +123,11 @@ pub enum Event {
 pub struct Started {
     /// Runtime of the target, such as `Python 3.11`.
     pub runtime: String,
-    /// The collector, never `Auto`.
-    pub collector: Collector,
-    /// What it samples with: `py-spy`, `perf` or `ptrace`.
+    /// Names of the collectors, such as `native`.
+    pub collector: String,
+    /// What they capture with, such as `py-spy`, `perf` or `ptrace`.
     pub method: String,
-    /// A sentence on why this method was chosen.
+    /// Why these methods were chosen.
     pub why: String,
     /// When sampling started, nanoseconds since 1970.
     pub start_nanos: u64,
@@ -168,7 +157,7 @@ pub struct SliceWritten {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finished {
-    /// Samples in all slices.
+    /// Samples in all slices, of all kinds together.
     pub samples: u64,
     /// Samples that should have been taken. perf: the target's CPU time divided by the period; others: turns
     /// of the schedule.
@@ -313,7 +302,7 @@ mod tests {
     #[test]
     fn a_short_request_has_defaults() {
         let r = request();
-        assert_eq!((r.collector, r.assume_target_uid, r.start_ticks), (Collector::Auto, false, None));
+        assert_eq!((r.collector.as_deref(), r.assume_target_uid, r.start_ticks), (None, false, None));
         assert_eq!(r.validate(), Ok(()));
     }
 
@@ -340,9 +329,9 @@ mod tests {
     #[test]
     fn a_kind_that_no_collector_captures_is_refused_and_not_replaced() {
         for kind in ProfileKind::ALL.into_iter().chain([ProfileKind::Unknown]) {
-            let refused = CaptureRequest { profiles: vec![ProfileKind::Cpu, kind], ..request() }.validate();
+            let refused = CaptureRequest { profiles: vec![kind], ..request() }.validate();
             let reason = refused.err().map(|failure| failure.reason);
-            let captured = kind == ProfileKind::Cpu;
+            let captured = crate::capture::collector::kinds().contains(&kind);
             assert_eq!(reason, (!captured).then_some(FailureReason::UnsupportedRuntime), "{kind}");
         }
     }

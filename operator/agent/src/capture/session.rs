@@ -1,11 +1,12 @@
 //! How does one capture run from its first turn to its last slice?
 //!
 //! ```text
-//! turn (1/Hz) ─► sampler.sample() ─┐            every slice_ms: sampler.drain() ─► slice ─► disk ─► event
-//!      ▲                           │            ends: duration · SIGTERM · target exited
-//!      └── schedule, no drift ◄────┘
+//! turn (1/Hz) ─► container.sample() ─┐      every slice_ms: container.drain() ─► slices ─► disk ─► events
+//!      ▲                             │      ends: duration · SIGTERM · target exited · failure
+//!      └── schedule, no drift ◄──────┘            └─► container.stop() ─► the last slices
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,62 +17,11 @@ use super::container::Container;
 use super::limits;
 use super::protocol::{CaptureRequest, Event, Failure, FailureReason, Finished, MAX_NOTES, SliceWritten};
 use super::schedule::{Schedule, saturating_nanos};
-use super::slices::{Slice, SliceWriter};
-use super::verdict::{Facts, Verdict, judge};
+use super::slices::{SliceWriter, Slices};
+use super::verdict::{Facts, OfKind, Verdict, judge, judge_without_cpu, said_of_kinds};
 
-/// What samplers take: stacks that use the CPU.
-const KIND: ProfileKind = ProfileKind::Cpu;
 /// How often the capture looks whether its target lives and whether it shall stop.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// What a sampler has to say of its turns.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Samples that should have been taken, where it is not the number of turns.
-    pub expected: Option<u64>,
-    /// Samples (or turns) that were taken.
-    pub taken: u64,
-    /// Samples that were taken but lost.
-    pub lost: u64,
-    /// Sentences on the quality of the capture.
-    pub notes: Vec<String>,
-    /// CPU time in the kernel that the sampler may not see, in nanoseconds.
-    pub unseen_kernel: u64,
-}
-
-impl Tally {
-    /// Adds what another sampler has to say. Where only one of them knows what to expect, the other's samples
-    /// are what was to be expected of it.
-    pub fn add(&mut self, other: Self) {
-        let or_taken = |tally: &Self| tally.expected.unwrap_or(tally.taken + tally.lost);
-        self.expected = match (self.expected, other.expected) {
-            (None, None) => None,
-            _ => Some(or_taken(self) + or_taken(&other)),
-        };
-        self.taken += other.taken;
-        self.lost += other.lost;
-        self.unseen_kernel += other.unseen_kernel;
-        for note in other.notes {
-            if self.notes.len() < MAX_NOTES && !self.notes.contains(&note) {
-                self.notes.push(note);
-            }
-        }
-    }
-}
-
-/// A source of stacks of one process.
-pub trait Sampler {
-    /// Distance of its turns.
-    fn interval(&self) -> Duration;
-    /// Takes one turn.
-    fn sample(&mut self) -> Result<(), Failure>;
-    /// Moves what was collected since the last time into a slice.
-    fn drain(&mut self, slice: &mut Slice<'_>) -> Result<(), Failure>;
-    /// What it has to say so far.
-    fn tally(&self) -> Tally;
-    /// Gives back what the kernel lent; what was collected stays. There are no more turns.
-    fn close(&mut self) {}
-}
 
 /// One capture under way.
 pub struct Session<'a> {
@@ -79,7 +29,9 @@ pub struct Session<'a> {
     writer: &'a mut SliceWriter,
     emit: &'a mut dyn FnMut(&Event),
     start: Instant,
-    samples: u64,
+    samples: BTreeMap<ProfileKind, u64>,
+    /// Since when there was no slice of a kind: since the start of the capture, and since 1970 in nanoseconds.
+    since: BTreeMap<ProfileKind, (Duration, u64)>,
 }
 
 /// Why the turns ended.
@@ -97,30 +49,41 @@ impl<'a> Session<'a> {
         writer: &'a mut SliceWriter,
         emit: &'a mut dyn FnMut(&Event),
     ) -> Self {
-        Self { request, writer, emit, start: Instant::now(), samples: 0 }
+        Self {
+            request,
+            writer,
+            emit,
+            start: Instant::now(),
+            samples: BTreeMap::new(),
+            since: BTreeMap::new(),
+        }
     }
 
     /// Runs the capture to its end. On failure, what was sampled before is in a last slice.
-    pub fn run(mut self, sampler: &mut Container<'_>) -> Result<Finished, Failure> {
+    pub fn run(mut self, container: &mut Container<'_>) -> Result<Finished, Failure> {
         self.start = Instant::now();
-        let mut schedule = Schedule::new(sampler.interval());
+        let mut schedule = Schedule::new(container.interval());
         let mut turns = 0;
         let mut slice_start = (Duration::ZERO, unix_nanos());
         let end = loop {
             let slice_end = slice_start.0 + Duration::from_millis(self.request.slice_ms);
-            let end = self.take_turns(sampler, &mut schedule, slice_end, &mut turns);
-            slice_start = self.write_slice(sampler, slice_start)?;
+            let end = self.take_turns(container, &mut schedule, slice_end, &mut turns);
+            let now = self.start.elapsed();
+            if !matches!(end, Ok(None)) {
+                container.stop();
+            }
+            slice_start = self.write_slices(container, slice_start, now)?;
             if let Some(end) = end? {
                 break end;
             }
         };
-        self.finish(end, sampler, turns, schedule.missed())
+        self.finish(end, container, turns, schedule.missed())
     }
 
     /// Takes turns until the slice or the capture ends.
     fn take_turns(
         &self,
-        sampler: &mut Container<'_>,
+        container: &mut Container<'_>,
         schedule: &mut Schedule,
         slice_end: Duration,
         turns: &mut u64,
@@ -128,7 +91,7 @@ impl<'a> Session<'a> {
         let mut next_check = Duration::ZERO;
         loop {
             let now = self.start.elapsed();
-            if let Some(end) = self.end(sampler, now, &mut next_check) {
+            if let Some(end) = self.end(container, now, &mut next_check) {
                 return Ok(Some(end));
             }
             if now >= slice_end {
@@ -140,10 +103,10 @@ impl<'a> Session<'a> {
                 continue;
             }
             let before = cpu_time();
-            sampler.sample()?;
+            container.sample()?;
             *turns += 1;
             schedule.taken(self.start.elapsed(), cpu_time().saturating_sub(before));
-            schedule.skip(sampler.skip_idle_turns());
+            schedule.skip(container.skip_idle_turns());
         }
     }
 
@@ -165,28 +128,50 @@ impl<'a> Session<'a> {
         Duration::from_millis(self.request.duration_ms)
     }
 
-    /// Writes what was collected since `start`; gives back when it was, which is where the next slice starts.
-    fn write_slice(
+    /// Writes what was collected between `start` and `end`; gives back where the next slices start.
+    ///
+    /// A slice of a kind that is not taken at a rate holds all since the last one of that kind.
+    fn write_slices(
         &mut self,
-        sampler: &mut Container<'_>,
+        container: &mut Container<'_>,
         start: (Duration, u64),
+        end: Duration,
     ) -> Result<(Duration, u64), Failure> {
-        let labels = self.request.labels.iter().map(|(k, v)| Label::text(k, v)).collect();
-        let period = 1_000_000_000 / u64::from(self.request.frequency_hz);
-        let mut slice = Slice::new(KIND, period, start.1, labels);
-        let end = self.start.elapsed();
-        let duration = saturating_nanos(end.saturating_sub(start.0));
-        sampler.drain(&mut slice)?;
-        let cover = sampler.cover();
+        let labels: Vec<Label> = self.request.labels.iter().map(|(k, v)| Label::text(k, v)).collect();
+        let first = (Duration::ZERO, start.1.saturating_sub(saturating_nanos(start.0)));
+        let since = self.since.clone();
+        let start_of = |kind: ProfileKind| match kind.is_sampled() {
+            true => start,
+            false => since.get(&kind).copied().unwrap_or(first),
+        };
+        let mut slices = Slices::new(&self.request.profiles, self.period(), |kind| start_of(kind).1, &labels);
+        let next = (end, start.1.saturating_add(saturating_nanos(end.saturating_sub(start.0))));
+        container.drain(&mut slices)?;
+        let cover = container.cover();
         limits::progress().set_cover(cover);
-        if let Some(written) = self.writer.write(slice, duration)? {
-            let written = SliceWritten { cover: Some(cover), ..written };
-            self.samples += written.samples;
-            limits::progress().samples.store(self.samples, Ordering::Relaxed);
-            limits::progress().slices.store(self.writer.written(), Ordering::Relaxed);
-            (self.emit)(&Event::Slice(written));
+        for slice in slices.into_each() {
+            let kind = slice.kind;
+            let duration = saturating_nanos(end.saturating_sub(start_of(kind).0));
+            if let Some(written) = self.writer.write(slice, duration)? {
+                self.since.insert(kind, next);
+                let samples = self.samples.entry(kind).or_default();
+                *samples = samples.saturating_add(written.samples);
+                limits::progress().samples.store(self.all_samples(), Ordering::Relaxed);
+                limits::progress().slices.store(self.writer.written(), Ordering::Relaxed);
+                (self.emit)(&Event::Slice(SliceWritten { cover: Some(cover), ..written }));
+            }
         }
-        Ok((end, start.1.saturating_add(duration)))
+        Ok(next)
+    }
+
+    /// Nanoseconds between two samples.
+    fn period(&self) -> u64 {
+        1_000_000_000 / u64::from(self.request.frequency_hz.max(1))
+    }
+
+    /// Samples of all kinds. Kinds count different things, so that it only tells whether there are any.
+    fn all_samples(&self) -> u64 {
+        self.samples.values().copied().fold(0, u64::saturating_add)
     }
 
     fn finish(
@@ -197,24 +182,20 @@ impl<'a> Session<'a> {
         missed: u64,
     ) -> Result<Finished, Failure> {
         let pid = self.request.pid;
-        if self.samples == 0 && end == End::TargetExited {
+        let samples = self.all_samples();
+        if samples == 0 && end == End::TargetExited {
             return Err(Failure::new(
                 FailureReason::TargetExited,
                 format!("process {pid} exited before the first sample"),
             ));
         }
-        let period = 1_000_000_000 / u64::from(self.request.frequency_hz.max(1));
-        let facts = Facts { samples: self.samples, period, turns, missed, ..container.facts() };
-        let (low, note) = match judge(&facts) {
-            _ if end == End::Stopped => (None, None),
-            Verdict::Good(note) => (None, note),
-            Verdict::Low(why) => (Some(why), None),
-            Verdict::Idle => return Err(self.idle()),
-            Verdict::Missed(failure) => return Err(failure),
-        };
         let tally = container.tally();
+        let (low, note) = match end {
+            End::Stopped => (None, None),
+            _ => self.verdict(container, turns, missed)?,
+        };
         Ok(Finished {
-            samples: self.samples,
+            samples,
             expected: tally.expected.unwrap_or(turns + missed),
             taken: tally.taken,
             lost: tally.lost,
@@ -228,13 +209,51 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn idle(&self) -> Failure {
+    /// Why the profile holds little, and what is said of one that does not. Errors where there is none.
+    fn verdict(
+        &self,
+        container: &Container<'_>,
+        turns: u64,
+        missed: u64,
+    ) -> Result<(Option<String>, Option<String>), Failure> {
+        let tally = container.tally();
+        let of_kind = |kind: &ProfileKind| OfKind {
+            kind: *kind,
+            samples: self.samples.get(kind).copied().unwrap_or(0),
+            failure: tally.failures.get(kind).cloned(),
+            advice: tally.advice.get(kind).cloned(),
+        };
+        let kinds: Vec<OfKind> = self.request.profiles.iter().map(of_kind).collect();
+        let cpu = kinds.iter().find(|of| of.kind == ProfileKind::Cpu);
+        let verdict = match cpu.map(|cpu| cpu.samples) {
+            Some(samples) => {
+                let facts = Facts { samples, period: self.period(), turns, missed, ..container.facts() };
+                judge(&facts)
+            }
+            None => judge_without_cpu(&kinds),
+        };
+        let has_others = self.all_samples() > 0;
+        match verdict {
+            Verdict::Good(note) => Ok((None, said_of_kinds(&kinds, note))),
+            Verdict::Low(why) => Ok((Some(why), None)),
+            Verdict::Idle if has_others => Ok((None, said_of_kinds(&kinds, None))),
+            Verdict::Missed(failure) if has_others => Ok((Some(failure.message), None)),
+            Verdict::Idle => Err(self.idle(&kinds)),
+            Verdict::Missed(failure) => Err(failure),
+        }
+    }
+
+    fn idle(&self, kinds: &[OfKind]) -> Failure {
         let (pid, ms) = (self.request.pid, self.request.duration_ms);
         let who = match &self.request.container {
             Some(_) => "the container".to_owned(),
             None => format!("process {pid}"),
         };
-        let text = format!("{who} {} during the capture of {ms} ms; profile it under load", KIND.nothing());
+        let nothing: Vec<&str> = kinds.iter().map(|of| of.kind.nothing()).collect();
+        let nothing = nothing.join(" and ");
+        let advice: String =
+            kinds.iter().filter_map(|of| of.advice.as_ref()).map(|a| format!("; {a}")).collect();
+        let text = format!("{who} {nothing} during the capture of {ms} ms; profile it under load{advice}");
         Failure::new(FailureReason::NoSamples, text)
     }
 }

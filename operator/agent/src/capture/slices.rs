@@ -7,24 +7,83 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use fleetprof_crds::wire::SliceId;
-use fleetprof_profile::{Frame, Label, LocationId, ProfileBuilder, ProfileKind, encode};
+use fleetprof_profile::{Frame, Label, LocationId, Profile, ProfileBuilder, ProfileKind, encode};
 use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::fsync;
 
 use super::process_names::KEY;
-use super::protocol::{Failure, SliceWritten, slice_file};
+use super::protocol::{Failure, FailureReason, SliceWritten, slice_file};
+
+/// The slices of one stretch of time: one for each kind that is captured.
+pub struct Slices<'a>(Vec<Slice<'a>>);
+
+impl<'a> Slices<'a> {
+    /// Empty slices of these kinds, each with its start in nanoseconds since 1970. Samples of kinds that are
+    /// taken at a rate stand `period_nanos` apart.
+    pub fn new(
+        kinds: &[ProfileKind],
+        period_nanos: u64,
+        start_nanos: impl Fn(ProfileKind) -> u64,
+        labels: &[Label<'a>],
+    ) -> Self {
+        let period = |kind: ProfileKind| if kind.is_sampled() { period_nanos } else { 1 };
+        let slice =
+            |kind: &ProfileKind| Slice::new(*kind, period(*kind), start_nanos(*kind), labels.to_vec());
+        Self(kinds.iter().map(slice).collect())
+    }
+
+    /// The slice of a kind.
+    ///
+    /// # Errors
+    /// The kind is not captured, so that a collector must not bring it.
+    pub fn kind(&mut self, kind: ProfileKind) -> Result<&mut Slice<'a>, Failure> {
+        let found = self.0.iter_mut().find(|slice| slice.kind == kind);
+        found.ok_or_else(|| Failure::internal(format!("a collector brought {kind}, which is not captured")))
+    }
+
+    /// Adds all that a profile of another program holds of a kind, with our labels in place of its own.
+    ///
+    /// # Errors
+    /// The profile does not count what the kind counts, or the kind is not captured.
+    pub fn merge(&mut self, kind: ProfileKind, profile: &Profile) -> Result<(), Failure> {
+        self.kind(kind)?.merge(profile)
+    }
+
+    /// What is added from now on is of a process with this label.
+    pub fn of_process(&mut self, label: &str) {
+        self.0.iter_mut().for_each(|slice| label.clone_into(&mut slice.process));
+    }
+
+    /// Samples of all kinds.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        self.0.iter().map(|slice| slice.samples).fold(0, u64::saturating_add)
+    }
+
+    /// CPU time in the slice of that kind, in nanoseconds.
+    #[must_use]
+    pub fn cpu_nanos(&self) -> u64 {
+        self.0.iter().find(|slice| slice.kind == ProfileKind::Cpu).map_or(0, |slice| slice.worth)
+    }
+
+    /// Each slice.
+    pub fn into_each(self) -> impl Iterator<Item = Slice<'a>> {
+        self.0.into_iter()
+    }
+}
 
 /// The stacks of one slice.
 pub struct Slice<'a> {
-    kind: ProfileKind,
     builder: ProfileBuilder,
     labels: Vec<Label<'a>>,
     process: String,
+    /// What it counts.
+    pub kind: ProfileKind,
     /// Samples in it.
     pub samples: u64,
-    /// CPU time in it, in nanoseconds.
-    pub nanos: u64,
+    /// The sum of its last value: nanoseconds of CPU time, bytes of memory.
+    pub worth: u64,
     start_nanos: u64,
 }
 
@@ -32,12 +91,7 @@ impl<'a> Slice<'a> {
     /// An empty slice of that kind that starts at `start_nanos` since 1970.
     pub fn new(kind: ProfileKind, period_nanos: u64, start_nanos: u64, labels: Vec<Label<'a>>) -> Self {
         let builder = ProfileBuilder::new(kind, signed(period_nanos), signed(start_nanos));
-        Self { kind, builder, labels, process: String::new(), samples: 0, nanos: 0, start_nanos }
-    }
-
-    /// What is added from now on is of a process with this label.
-    pub fn of_process(&mut self, label: &str) {
-        label.clone_into(&mut self.process);
+        Self { kind, builder, labels, process: String::new(), samples: 0, worth: 0, start_nanos }
     }
 
     /// The builder, to make mappings and locations known.
@@ -59,6 +113,19 @@ impl<'a> Slice<'a> {
         self.note(added, samples, nanos)
     }
 
+    fn merge(&mut self, profile: &Profile) -> Result<(), Failure> {
+        let labels = labels(&self.labels, &self.process);
+        let adopted = self.builder.adopt(profile, &labels).map_err(|e| {
+            Failure::new(
+                FailureReason::UnsupportedRuntime,
+                format!("a profile of the target is of no use: {e}"),
+            )
+        })?;
+        self.samples = self.samples.saturating_add(adopted.samples);
+        self.worth = self.worth.saturating_add(adopted.worth);
+        Ok(())
+    }
+
     fn note(
         &mut self,
         added: Result<(), fleetprof_profile::BuildError>,
@@ -66,8 +133,8 @@ impl<'a> Slice<'a> {
         nanos: u64,
     ) -> Result<(), Failure> {
         added.map_err(|e| Failure::internal(format!("failed to add a sample to the profile: {e}")))?;
-        self.samples += samples;
-        self.nanos = self.nanos.saturating_add(nanos);
+        self.samples = self.samples.saturating_add(samples);
+        self.worth = self.worth.saturating_add(nanos);
         Ok(())
     }
 }
@@ -109,7 +176,7 @@ impl SliceWriter {
 
     /// Writes a slice and syncs it; one without samples is left out.
     pub fn write(&mut self, slice: Slice<'_>, duration_nanos: u64) -> Result<Option<SliceWritten>, Failure> {
-        let Slice { kind, builder, samples, start_nanos, .. } = slice;
+        let Slice { builder, kind, samples, start_nanos, .. } = slice;
         if samples == 0 {
             return Ok(None);
         }
@@ -154,9 +221,9 @@ mod tests {
         assert_eq!(writer.write(Slice::new(Cpu, 10, 5, vec![]), 7), Ok(None));
         for (kind, seq) in [(Cpu, 0), (Wall, 0), (Cpu, 1)] {
             let mut slice = Slice::new(kind, 10, 5, vec![Label::text("team", "payments")]);
-            slice.of_process("python3");
+            "python3".clone_into(&mut slice.process);
             slice.add(&[Frame::named("f", "f.py", 3)], 2, 21).unwrap();
-            assert_eq!((slice.samples, slice.nanos), (2, 21));
+            assert_eq!((slice.samples, slice.worth), (2, 21));
             let written = writer.write(slice, 7).unwrap().unwrap();
             let id = SliceId::new(kind, seq);
             let wanted = SliceWritten {

@@ -1,5 +1,7 @@
 //! How much of what the container did is in the profile, and if it is little, why? A pure function.
 
+use fleetprof_crds::ProfileKind;
+
 use super::members::MAX_PROCESSES;
 use super::protocol::{Failure, FailureReason};
 
@@ -46,6 +48,49 @@ pub enum Verdict {
     Idle,
     /// The container did something, and nothing of it was sampled.
     Missed(Failure),
+}
+
+/// What came of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfKind {
+    /// The kind.
+    pub kind: ProfileKind,
+    /// Samples in its slices.
+    pub samples: u64,
+    /// Why it could not be captured of a process, or of all.
+    pub failure: Option<Failure>,
+    /// What to do where it has no samples, as a part of a sentence.
+    pub advice: Option<String>,
+}
+
+/// The verdict on a capture without CPU, by its samples alone: no cgroup counts what other kinds count.
+#[must_use]
+pub fn judge_without_cpu(kinds: &[OfKind]) -> Verdict {
+    if kinds.iter().any(|of| of.samples > 0) {
+        return Verdict::Good(None);
+    }
+    let failure = kinds.iter().find_map(|of| of.failure.clone());
+    failure.map_or(Verdict::Idle, Verdict::Missed)
+}
+
+/// What is said of a capture that went well: `note`, and why kinds have no samples where that is known.
+#[must_use]
+pub fn said_of_kinds(kinds: &[OfKind], note: Option<String>) -> Option<String> {
+    let empty = || kinds.iter().filter(|of| of.samples == 0);
+    let is_known = empty().any(|of| of.failure.is_some() || of.advice.is_some());
+    if note.is_none() && !is_known {
+        return None;
+    }
+    let why = |of: &OfKind| {
+        let (kind, nothing) = (of.kind, of.kind.nothing());
+        match (&of.failure, &of.advice) {
+            (Some(failure), _) => format!("{kind} was not captured: {failure}."),
+            (None, Some(advice)) => format!("No {kind} samples: the container {nothing}; {advice}."),
+            (None, None) => format!("No {kind} samples: the container {nothing}."),
+        }
+    };
+    let said: Vec<String> = note.into_iter().chain(empty().map(why)).collect();
+    Some(said.join(" "))
 }
 
 /// The verdict on a capture that went to its end.
@@ -186,6 +231,47 @@ mod tests {
             let Verdict::Low(message) = judge(&facts) else { panic!("{facts:?}") };
             assert!(message.contains("19 %") && message.contains("(1100 of 5700 ms)"), "{message}");
             assert!(message.contains(wanted), "{message}");
+        }
+    }
+
+    fn of(kind: ProfileKind, samples: u64) -> OfKind {
+        OfKind { kind, samples, failure: None, advice: None }
+    }
+
+    #[test]
+    fn a_capture_without_cpu_is_judged_by_its_samples() {
+        use ProfileKind::{Heap, Lock};
+        let failed = OfKind { failure: refused(), ..of(Heap, 0) };
+        assert_eq!(judge_without_cpu(&[of(Heap, 0), of(Lock, 7)]), Verdict::Good(None));
+        assert_eq!(judge_without_cpu(&[of(Heap, 0), of(Lock, 0)]), Verdict::Idle);
+        let Verdict::Missed(failure) = judge_without_cpu(&[of(Lock, 0), failed.clone()]) else { panic!() };
+        assert_eq!(failure.reason, FailureReason::PermissionDenied);
+        assert_eq!(judge_without_cpu(&[of(Lock, 1), failed]), Verdict::Good(None));
+    }
+
+    #[test]
+    fn why_a_kind_has_no_samples_is_said_once_there_is_something_to_say() {
+        use ProfileKind::{Cpu, Heap, Lock};
+        let failed = || OfKind { failure: refused(), ..of(Heap, 0) };
+        let advised = || OfKind { advice: Some("call it".into()), ..of(Lock, 0) };
+        let cases: [(Vec<OfKind>, Option<&str>, Option<&str>); 6] = [
+            (vec![of(Cpu, 5)], None, None),
+            (vec![of(Cpu, 5), of(Lock, 0)], None, None),
+            (vec![of(Cpu, 5), OfKind { samples: 3, ..advised() }], None, None),
+            (vec![of(Cpu, 5), failed()], None, Some("heap was not captured: another user.")),
+            (
+                vec![of(Cpu, 5), advised()],
+                None,
+                Some("No lock samples: the container waited for no lock; call it."),
+            ),
+            (
+                vec![of(Cpu, 5), of(Heap, 0)],
+                Some("Crowd."),
+                Some("Crowd. No heap samples: the container held no memory."),
+            ),
+        ];
+        for (kinds, note, wanted) in cases {
+            assert_eq!(said_of_kinds(&kinds, note.map(str::to_owned)).as_deref(), wanted, "{kinds:?}");
         }
     }
 

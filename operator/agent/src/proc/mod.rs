@@ -20,7 +20,10 @@ pub use cgroup::container_id;
 pub use container_cpu::container_cpu;
 pub use maps::{Mapping, maps, parse_maps};
 pub use stat::{Stat, has_exited, parse_stat, start_ticks, stat, thread_stat};
-pub use status::{Owner, inner_tid, is_dumpable, may_trace_all, owner, parse_inner_id, parse_owner};
+pub use status::{
+    Owner, SignalSet, caught_signals, inner_tid, is_dumpable, may_trace_all, owner, parse_caught,
+    parse_inner_id, parse_owner,
+};
 pub use tree::{ProcTree, Process};
 
 /// Maximum number of threads listed per process.

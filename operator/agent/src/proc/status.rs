@@ -59,6 +59,31 @@ fn holds(status: &str, capability: u32) -> bool {
     set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set >> capability & 1 == 1)
 }
 
+/// A set of signals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalSet(u64);
+
+impl SignalSet {
+    /// Whether a signal, by its number from 1, is in the set.
+    #[must_use]
+    pub fn holds(self, signal: i32) -> bool {
+        let bit =
+            u32::try_from(signal).ok().and_then(|n| n.checked_sub(1)).and_then(|n| 1_u64.checked_shl(n));
+        bit.is_some_and(|bit| self.0 & bit != 0)
+    }
+}
+
+/// The signals that a process handles, in the text of its status file. Any other may end it.
+pub fn parse_caught(status: &str) -> Option<SignalSet> {
+    let set = status.lines().find_map(|l| l.strip_prefix("SigCgt:"))?;
+    u64::from_str_radix(set.trim(), 16).ok().map(SignalSet)
+}
+
+/// The signals that a process handles.
+pub fn caught_signals(pid: i32) -> Option<SignalSet> {
+    parse_caught(&read(format!("/proc/{pid}/status")).ok()?)
+}
+
 /// The innermost id in the `NSpid` line of a status file: the id that the task itself sees.
 pub fn parse_inner_id(status: &str) -> Option<i32> {
     status.lines().find_map(|l| l.strip_prefix("NSpid:"))?.split_ascii_whitespace().last()?.parse().ok()
@@ -78,6 +103,15 @@ mod tests {
         assert!(holds("CapPrm:\t0\nCapEff:\t0000000000080000\n", CAP_SYS_PTRACE));
         assert!(!holds("CapEff:\t00000000a80425fb\n", CAP_SYS_PTRACE));
         assert!(!holds("CapPrm:\tffffffffffffffff\n", CAP_SYS_PTRACE));
+    }
+
+    #[test]
+    fn caught_signals_are_bits_from_one() {
+        let set = parse_caught("SigIgn:\tffffffffffffffff\nSigCgt:\t8000000000000202\n").unwrap();
+        let held: Vec<i32> = (-1..=66).filter(|n| set.holds(*n)).collect();
+        assert_eq!(held, [2, 10, 64]);
+        assert_eq!((parse_caught("SigCgt:\tx\n"), parse_caught("")), (None, None));
+        assert!(caught_signals(i32::MAX).is_none());
     }
 
     #[test]

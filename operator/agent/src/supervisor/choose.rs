@@ -73,6 +73,19 @@ pub fn main_process<'a>(container: &'a Container, earlier: &Earlier) -> Option<&
         .max_by_key(|p| (lately(p), p.cpu_ticks, std::cmp::Reverse((p.start_ticks, p.pid))))
 }
 
+/// Other processes of a container that may run something else than `main`: one of each other name, at most `max`.
+pub fn others<'a>(container: &'a Container, main: &'a Process, max: usize) -> Vec<&'a Process> {
+    let mut names = vec![main.command.as_str()];
+    let mut others = Vec::new();
+    for process in &container.processes {
+        if others.len() < max && !names.contains(&process.command.as_str()) {
+            names.push(&process.command);
+            others.push(process);
+        }
+    }
+    others
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +153,20 @@ mod tests {
             let earlier = earlier.iter().map(|(pid, cpu)| ((*pid, 5), *cpu)).collect();
             assert_eq!(main_process(&container, &earlier).map(|p| p.pid), Some(*wanted), "{what}");
         }
+    }
+
+    #[test]
+    fn of_other_processes_one_of_each_name_is_looked_at() {
+        let container = container(&[
+            (1, 0, "sh", 0),
+            (7, 1, "app", 50),
+            (8, 1, "app", 60),
+            (9, 1, "log", 0),
+            (10, 9, "sh", 0),
+        ]);
+        let main = &container.processes[2];
+        let pids = |max| others(&container, main, max).iter().map(|p| p.pid).collect::<Vec<_>>();
+        assert_eq!((pids(7), pids(1)), (vec![1, 9], vec![1]));
     }
 
     #[test]

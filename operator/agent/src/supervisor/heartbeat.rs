@@ -7,9 +7,12 @@ use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, MAX_HEARTBE
 use super::agent::{Agent, milliseconds};
 use super::spool::MAX_CA_BYTES;
 use super::stay::Idle;
+use crate::capture::protocol::bounded;
 
 /// The shortest time between two heartbeats of an agent whose container stays over a line.
 pub const HOT: Duration = Duration::from_secs(9);
+/// Most bytes of what is said of a kind that cannot be captured, where there is not room for all.
+const SHORT_MESSAGE: usize = 64;
 
 impl Agent {
     /// What to tell the gateway now.
@@ -28,11 +31,7 @@ impl Agent {
             sent_at_ms: Some(milliseconds()),
             leaving: false,
         };
-        // The oldest captures come first and are settled first, so the newest can wait for the next
-        // heartbeat.
-        while serde_json::to_vec(&heartbeat).is_ok_and(|b| b.len() > MAX_HEARTBEAT_BYTES)
-            && heartbeat.captures.pop().is_some()
-        {}
+        fit(&mut heartbeat);
         heartbeat
     }
 
@@ -69,10 +68,72 @@ impl Agent {
     }
 }
 
+/// Cuts a heartbeat to what the gateway takes: first what is said of kinds that cannot be captured, which a skip
+/// without a sentence still tells. The oldest captures come first and are settled first, so the newest can wait
+/// for the next heartbeat.
+fn fit(heartbeat: &mut Heartbeat) {
+    let is_large = |beat: &Heartbeat| serde_json::to_vec(beat).is_ok_and(|b| b.len() > MAX_HEARTBEAT_BYTES);
+    for most in [SHORT_MESSAGE, 0] {
+        if is_large(heartbeat) {
+            let offers = heartbeat.containers.iter_mut().flat_map(|container| &mut container.offers);
+            let problems = offers.filter_map(|offer| offer.problem.as_mut());
+            problems
+                .for_each(|problem| problem.message = bounded(std::mem::take(&mut problem.message), most));
+        }
+    }
+    while is_large(heartbeat) && heartbeat.captures.pop().is_some() {}
+}
+
 /// How long ago a capture started and ended, which is the same by any clock.
 fn age(report: &mut CaptureReport, now_ms: i64) {
     let ago = |at: Option<i64>| {
         at.map(|at| u64::try_from(now_ms.saturating_sub(at.saturating_mul(1000))).unwrap_or(0))
     };
     (report.started_ago_ms, report.ended_ago_ms) = (ago(report.started_at), ago(report.ended_at));
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetprof_crds::wire::{AgentMode, CaptureState, ContainerReport, Offer, Problem};
+    use fleetprof_crds::{ProfileKind, Reason};
+
+    use super::*;
+
+    fn heartbeat(containers: usize, captures: usize) -> Heartbeat {
+        let problem = || Problem { reason: Reason::UnsupportedRuntime, message: "m".repeat(256) };
+        let container = |n: usize| ContainerReport {
+            id: format!("{n:064x}"),
+            runtime: "Go 1.26".into(),
+            cpu_percent: None,
+            memory_percent: None,
+            cpu_of_node: false,
+            memory_of_node: false,
+            problem: None,
+            offers: ProfileKind::ALL.map(|kind| Offer::refused(kind, "go-pprof", problem())).to_vec(),
+        };
+        Heartbeat {
+            version: "1".into(),
+            protocol: 2,
+            mode: AgentMode::Sidecar,
+            instance: "i".into(),
+            containers: (0..containers).map(container).collect(),
+            captures: (0..captures)
+                .map(|n| CaptureReport::new(n.to_string(), CaptureState::Running))
+                .collect(),
+            sent_at_ms: None,
+            leaving: false,
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_offers_is_cut_before_a_capture_waits() {
+        for (containers, captures, kept, said) in [(3, 64, 64, 256), (45, 8, 8, SHORT_MESSAGE), (64, 8, 8, 0)]
+        {
+            let mut beat = heartbeat(containers, captures);
+            fit(&mut beat);
+            assert!(serde_json::to_vec(&beat).unwrap().len() <= MAX_HEARTBEAT_BYTES, "{containers}");
+            let message = &beat.containers[0].offers[0].problem.as_ref().unwrap().message;
+            assert_eq!((beat.captures.len(), message.len()), (kept, said), "{containers}");
+        }
+    }
 }

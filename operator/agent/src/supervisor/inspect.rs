@@ -1,42 +1,72 @@
-//! What can be read of a process that only its own user may inspect? Its cgroup's figures and its runtime.
+//! What can be read of a process that only its own user may inspect? Its cgroup's figures, its runtime, and what
+//! can be captured of it.
 //!
 //! `/proc/PID/root` and `/proc/PID/exe` open only to the process's own user. A root agent with the runtime's
 //! default capabilities may not open them either, but may start a child as the target's user: `fleetprof-agent
-//! inspect --pid N` prints what it finds as one line of JSON.
+//! inspect --pid N` prints what it finds as one line of JSON. A child also takes the look that may take a while,
+//! see [`Sight::quick`].
 
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use fleetprof_crds::wire::Offer;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
 use super::usage::{self, Reading};
-use crate::capture::runtime::{self, Runtime};
+use crate::capture::collector;
+use crate::capture::runtime::Runtime;
+use crate::capture::sight::Sight;
 use crate::proc::{Owner, ProcTree};
 
 /// Most bytes of a child's answer.
-const MAX_ANSWER: u64 = 4096;
+const MAX_ANSWER: u64 = 16 * 1024;
 /// How long a child may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What was read of a process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inspection {
     /// Figures of its container's cgroup; `None` where they cannot be read.
     pub usage: Option<Reading>,
-    /// Its runtime, such as `Python 3.11`; `None` where it was not asked for or may not be known.
-    pub runtime: Option<String>,
+    /// What it runs and what can be captured of it; `None` where it was not asked for or may not be known.
+    #[serde(default)]
+    pub seen: Option<Seen>,
 }
 
-/// Inspects a process as the agent's own user.
-#[must_use]
-pub fn direct(tree: &ProcTree, pid: i32, with_runtime: bool) -> Inspection {
-    let usage = cgroup_roots(tree, pid).find_map(|root| usage::read(&root).ok());
-    let runtime = with_runtime.then(|| runtime::detect(pid)).filter(|r| *r != Runtime::Unknown);
-    Inspection { usage, runtime: runtime.map(|r| r.to_string()) }
+/// What a process runs and what can be captured of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seen {
+    /// Its runtime, such as `Python 3.11`.
+    pub runtime: String,
+    /// What can be captured.
+    pub offers: Vec<Offer>,
+}
+
+impl From<&Sight> for Seen {
+    fn from(sight: &Sight) -> Self {
+        Self { runtime: sight.runtime.to_string(), offers: collector::offers(sight) }
+    }
+}
+
+/// Inspects a process as the agent's own user, without what may take a while; says whether something does.
+fn quick(tree: &ProcTree, pid: i32, with_sight: bool) -> (Inspection, bool) {
+    let sight = with_sight.then(|| Sight::quick(pid));
+    let takes_a_while = matches!(sight, Some(None));
+    let seen = sight.flatten().as_ref().and_then(known);
+    (Inspection { usage: usage_of(tree, pid), seen }, takes_a_while)
+}
+
+fn known(sight: &Sight) -> Option<Seen> {
+    (sight.runtime != Runtime::Unknown).then(|| Seen::from(sight))
+}
+
+fn usage_of(tree: &ProcTree, pid: i32) -> Option<Reading> {
+    cgroup_roots(tree, pid).find_map(|root| usage::read(&root).ok())
 }
 
 /// Where the cgroup of a process may be mounted: at its own `/sys/fs/cgroup`, which holds its container's
@@ -49,23 +79,31 @@ fn cgroup_roots(tree: &ProcTree, pid: i32) -> impl Iterator<Item = std::path::Pa
     below.into_iter().chain([mount])
 }
 
-/// Inspects a process; as its own user where the agent is root and the process is not.
-pub async fn inspect(tree: &ProcTree, pid: i32, with_runtime: bool) -> Inspection {
-    let found = direct(tree, pid, with_runtime);
+/// Inspects a process; by a child where a look takes a while, or as its own user where the agent is root and the
+/// process is not.
+pub async fn inspect(tree: &ProcTree, pid: i32, with_sight: bool) -> Inspection {
+    let (found, takes_a_while) = quick(tree, pid, with_sight);
     let owner = tree.owner(pid).filter(|owner| owner.uid != 0 && nix::unistd::geteuid().is_root());
-    match owner {
-        Some(owner) if found.usage.is_none() || (with_runtime && found.runtime.is_none()) => {
-            as_user(pid, owner, with_runtime).await.unwrap_or(found)
+    let lacks = found.usage.is_none() || (with_sight && found.seen.is_none());
+    if !takes_a_while && !(lacks && owner.is_some()) {
+        return found;
+    }
+    match by_child(pid, owner, with_sight).await {
+        Some(Inspection { usage, seen }) => {
+            Inspection { usage: found.usage.or(usage), seen: found.seen.or(seen) }
         }
-        _ => found,
+        None => found,
     }
 }
 
-async fn as_user(pid: i32, Owner { uid, gid }: Owner, with_runtime: bool) -> Option<Inspection> {
+async fn by_child(pid: i32, user: Option<Owner>, with_sight: bool) -> Option<Inspection> {
     let mut command = tokio::process::Command::new("/proc/self/exe");
-    command.env_clear().args(["inspect", "--pid", &pid.to_string()]).uid(uid).gid(gid).kill_on_drop(true);
-    if with_runtime {
-        command.arg("--runtime");
+    command.env_clear().args(["inspect", "--pid", &pid.to_string()]).kill_on_drop(true);
+    if let Some(Owner { uid, gid }) = user {
+        command.uid(uid).gid(gid);
+    }
+    if with_sight {
+        command.arg("--sight");
     }
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     // The child runs as the target's user, who could make it write without end.
@@ -78,8 +116,10 @@ async fn as_user(pid: i32, Owner { uid, gid }: Owner, with_runtime: bool) -> Opt
 }
 
 /// What the child does: inspect the process and print the result.
-pub fn main(pid: i32, with_runtime: bool) -> io::Result<()> {
-    let found = direct(&ProcTree::new(Path::new("/proc")), pid, with_runtime);
+pub fn main(pid: i32, with_sight: bool) -> io::Result<()> {
+    let sight = with_sight.then(|| Sight::of(pid));
+    let usage = usage_of(&ProcTree::new(Path::new("/proc")), pid);
+    let found = Inspection { usage, seen: sight.as_ref().and_then(known) };
     serde_json::to_writer(io::stdout().lock(), &found)?;
     Ok(())
 }
@@ -111,13 +151,13 @@ mod tests {
     fn the_cgroup_is_found_at_its_mount_or_below_it() {
         let dir = scratch("found");
         let (tree, mount) = (ProcTree::new(&dir), dir.join("7/root/sys/fs/cgroup"));
-        assert_eq!(direct(&tree, 7, false), Inspection { usage: None, runtime: None });
+        assert_eq!(quick(&tree, 7, false), (Inspection::default(), false));
         write_v2(&mount, "1000");
         std::fs::write(dir.join("7/cgroup"), "0::/../abc\n").unwrap();
-        assert_eq!(direct(&tree, 7, false).usage.unwrap().memory_bytes, 1000, "a mount of its own");
+        assert_eq!(usage_of(&tree, 7).unwrap().memory_bytes, 1000, "a mount of its own");
         std::fs::write(dir.join("7/cgroup"), "0::/kubepods/pod1/abc\n").unwrap();
         write_v2(&mount.join("kubepods/pod1/abc"), "50");
-        assert_eq!(direct(&tree, 7, false).usage.unwrap().memory_bytes, 50, "the node's whole tree");
+        assert_eq!(usage_of(&tree, 7).unwrap().memory_bytes, 50, "the node's whole tree");
         std::fs::remove_dir_all(dir).unwrap();
     }
 
@@ -148,7 +188,7 @@ mod tests {
             memory_bytes: 800,
             memory_limit: Some(2000),
         };
-        assert_eq!(direct(&ProcTree::new(&dir), 7, false).usage, Some(wanted));
+        assert_eq!(usage_of(&ProcTree::new(&dir), 7), Some(wanted));
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -4,14 +4,17 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use fleetprof_crds::Reason;
-use fleetprof_crds::wire::{AgentMode, ContainerReport, Problem};
+use fleetprof_crds::wire::{AgentMode, ContainerReport, MAX_OFFERS, Offer, Problem};
 
 use super::captures::problem;
 use super::choose::{self, Container, Earlier};
-use super::inspect::{Inspection, inspect};
+use super::inspect::{Inspection, Seen, inspect};
 use super::memory;
 use super::usage::{self, Node, Reading};
+use crate::capture::collector;
 use crate::capture::protocol::bounded;
+use crate::capture::runtime::Runtime;
+use crate::capture::sight::Sight;
 use crate::proc::{self, ProcTree, Process, read_bounded};
 
 /// Most containers in a heartbeat.
@@ -20,8 +23,14 @@ const MAX_CONTAINERS: usize = 64;
 const OWN_CGROUP: &str = "/sys/fs/cgroup";
 /// Shorter times between two readings give no meaningful percentage.
 const SHORTEST: Duration = Duration::from_secs(2);
-/// A runtime is looked up again after this: a shell may have become another program.
-const RUNTIME_AGE: Duration = Duration::from_secs(300);
+/// A process is looked at again after this: a shell may have become another program.
+const SIGHT_AGE: Duration = Duration::from_secs(300);
+/// The same where something of it cannot be captured: what is in the way may be gone soon.
+const PROBLEM_AGE: Duration = Duration::from_secs(60);
+/// Most bytes of what is said of a kind that cannot be captured.
+const MAX_PROBLEM: usize = 256;
+/// Most processes of a container, of different names, that are looked at for what can be captured.
+const MAX_LOOKS: usize = 8;
 
 /// What is remembered of a container between two heartbeats.
 struct Memory {
@@ -35,7 +44,7 @@ pub struct Observer {
     tree: ProcTree,
     node: Node,
     memories: HashMap<String, Memory>,
-    runtimes: HashMap<(i32, u64, String), (String, Instant)>,
+    sights: HashMap<(i32, u64, String), (Seen, Instant)>,
     earlier: Earlier,
 }
 
@@ -61,7 +70,7 @@ impl Observer {
         };
         let node =
             usage::node(&text("/sys/devices/system/cpu/online".as_ref()), &text(&tree.global("meminfo")));
-        Self { tree, node, memories: HashMap::new(), runtimes: HashMap::new(), earlier: Earlier::new() }
+        Self { tree, node, memories: HashMap::new(), sights: HashMap::new(), earlier: Earlier::new() }
     }
 
     /// What a container without limits is measured against.
@@ -87,41 +96,59 @@ impl Observer {
     }
 
     async fn report(&mut self, container: &Container, main: &Process) -> ContainerReport {
-        let known = self.runtime(main);
-        let inspection = inspect(&self.tree, main.pid, known.is_none()).await;
-        let runtime = known
-            .or_else(|| self.learn(main, inspection.runtime.clone()))
-            .unwrap_or_else(|| "Unknown".to_owned());
+        let inspection = self.look(main).await;
+        let seen = inspection.seen.unwrap_or_else(|| Seen::from(&Sight::new(main.pid, Runtime::Unknown)));
+        let mut offers = self.possible(main, seen.offers);
+        for other in choose::others(container, main, MAX_LOOKS - 1) {
+            let seen = self.look(other).await.seen.unwrap_or_default();
+            offers.extend(self.possible(other, seen.offers));
+        }
         let cpu_percent = inspection.usage.and_then(|now| self.cpu_percent(&container.id, now));
         ContainerReport {
             id: container.id.clone(),
-            runtime,
+            runtime: bounded(seen.runtime, 64),
             cpu_percent,
             memory_percent: inspection.usage.and_then(|u| u.memory_percent(self.node)),
             cpu_of_node: inspection.usage.is_some_and(|u| u.cpu_limit_millis.is_none()),
             memory_of_node: inspection.usage.is_some_and(|u| u.memory_limit.is_none()),
             problem: self.obstacle(main),
+            offers: collector::best(offers),
         }
+    }
+
+    /// Inspects a process; what it runs is remembered.
+    async fn look(&mut self, process: &Process) -> Inspection {
+        let is_fresh = |(seen, at): &(Seen, Instant)| {
+            let whole = seen.offers.iter().all(|offer| offer.problem.is_none());
+            at.elapsed() < if whole { SIGHT_AGE } else { PROBLEM_AGE }
+        };
+        self.sights.retain(|_, sight| is_fresh(sight));
+        let key = (process.pid, process.start_ticks, process.command.clone());
+        let known = self.sights.get(&key).map(|(seen, _)| seen.clone());
+        let mut inspection = inspect(&self.tree, process.pid, known.is_none()).await;
+        if let Some(seen) = &inspection.seen {
+            self.sights.insert(key, (seen.clone(), Instant::now()));
+        }
+        inspection.seen = known.or(inspection.seen);
+        inspection
+    }
+
+    /// Offers of a process, none of which can be kept where the process may not be looked at.
+    fn possible(&self, process: &Process, mut offers: Vec<Offer>) -> Vec<Offer> {
+        offers.truncate(MAX_OFFERS);
+        if let Some(obstacle) = self.obstacle(process) {
+            offers.iter_mut().for_each(|offer| offer.problem = Some(obstacle.clone()));
+        }
+        let problems = offers.iter_mut().filter_map(|offer| offer.problem.as_mut());
+        problems
+            .for_each(|problem| problem.message = bounded(std::mem::take(&mut problem.message), MAX_PROBLEM));
+        offers
     }
 
     /// Bytes that a worker may allocate that captures the process `pid`.
     pub async fn worker_memory(&self, mode: AgentMode, pid: i32) -> Result<u64, Problem> {
         let target = inspect(&self.tree, pid, false).await.usage;
         memory::of_worker(mode, usage::read(OWN_CGROUP.as_ref()).ok(), target)
-    }
-
-    fn runtime(&mut self, main: &Process) -> Option<String> {
-        self.runtimes.retain(|_, (_, at)| at.elapsed() < RUNTIME_AGE);
-        self.runtimes
-            .get(&(main.pid, main.start_ticks, main.command.clone()))
-            .map(|(runtime, _)| runtime.clone())
-    }
-
-    fn learn(&mut self, main: &Process, runtime: Option<String>) -> Option<String> {
-        let runtime = bounded(runtime?, 64);
-        let key = (main.pid, main.start_ticks, main.command.clone());
-        self.runtimes.insert(key, (runtime.clone(), Instant::now()));
-        Some(runtime)
     }
 
     fn cpu_percent(&mut self, id: &str, reading: Reading) -> Option<i32> {
@@ -257,10 +284,9 @@ mod tests {
                 memory_bytes: memory,
                 memory_limit: None,
             };
-            gauge
-                .take(&Inspection { usage: Some(usage), runtime: None }, start + Duration::from_secs(second));
+            gauge.take(&Inspection { usage: Some(usage), seen: None }, start + Duration::from_secs(second));
         }
-        gauge.take(&Inspection { usage: None, runtime: None }, start + Duration::from_secs(9));
+        gauge.take(&Inspection::default(), start + Duration::from_secs(9));
         assert_eq!((gauge.cpu_percent(), gauge.memory_percent()), (Some(50), Some(90)));
     }
 

@@ -21,7 +21,7 @@ use super::observe::{Gauge, Target};
 use super::order::container_id;
 use super::outcome::{Ending, outcome};
 use super::spool::Outcome;
-use crate::capture::protocol::{CaptureRequest, Collector, Event, bounded};
+use crate::capture::protocol::{CaptureRequest, Event, bounded};
 
 /// Longest line of a worker.
 const MAX_LINE: usize = 16 * 1024;
@@ -63,7 +63,7 @@ async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem>
         start_ticks: Some(target.start_ticks),
         container: Some(container_id(order).to_owned()),
         profiles: order.profiles.clone(),
-        collector: Collector::Auto,
+        collector: None,
         duration_ms: order.duration_ms,
         frequency_hz: order.frequency_hz,
         slice_ms: order.slice_ms,

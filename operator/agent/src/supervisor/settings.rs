@@ -66,7 +66,11 @@ impl Settings {
     /// What the workers capture.
     #[must_use]
     pub fn kinds(&self) -> Vec<ProfileKind> {
-        if self.worker_profiles.is_empty() { capture::KINDS.to_vec() } else { self.worker_profiles.clone() }
+        if self.worker_profiles.is_empty() {
+            capture::collector::kinds()
+        } else {
+            self.worker_profiles.clone()
+        }
     }
 
     /// [`Settings::idle_exit`] as a length of time.

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fleetprof_agent::capture::protocol::{CaptureRequest, Collector, Event, FailureReason, Finished};
+use fleetprof_agent::capture::protocol::{CaptureRequest, Event, FailureReason, Finished};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::worker::{DEFAULT_CAPABILITIES, Outcome, Target, Worker, compiled, directory, request, within};
+use crate::worker::{
+    AUTO, DEFAULT_CAPABILITIES, Outcome, Target, Worker, compiled, directory, request, within,
+};
 
 /// A container of the kubelet, as far as the kernel knows one.
 struct Container {
@@ -42,7 +44,7 @@ impl Container {
     /// A request to capture it, by one of its processes.
     fn request(&self, target: &Target, duration_ms: u64) -> CaptureRequest {
         let container = Some(self.id.clone());
-        CaptureRequest { container, ..request(target.pid(), Collector::Auto, duration_ms) }
+        CaptureRequest { container, ..request(target.pid(), AUTO, duration_ms) }
     }
 
     /// Waits until the program works: an interpreter starts slowly on a busy machine.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fleetprof_agent::capture::protocol::{Collector, FailureReason};
+use fleetprof_agent::capture::protocol::FailureReason;
 
-use crate::worker::{DEFAULT_CAPABILITIES, Outcome, Target, Worker, compiled, request};
+use crate::worker::{AUTO, DEFAULT_CAPABILITIES, NATIVE, Outcome, Target, Worker, compiled, request};
 
 /// The part of the target's CPU time that is in the profile.
 fn covered(outcome: &Outcome, used: Duration) -> f64 {
@@ -30,7 +30,7 @@ fn blames_the_line_of(outcome: &Outcome, file: &str, source: &str) {
 fn perf_blames_the_guilty_function_with_its_line() {
     let target = Target::hot(&["spin", "3"]);
     let before = target.cpu();
-    let outcome = Worker::start(&[], &request(target.pid(), Collector::Auto, 4000)).finish();
+    let outcome = Worker::start(&[], &request(target.pid(), AUTO, 4000)).finish();
     let used = target.cpu() - before;
     outcome.blames_the_guilty();
     assert_eq!((outcome.started().method.as_str(), outcome.started().runtime.as_str()), ("perf", "Native"));
@@ -49,7 +49,7 @@ fn perf_blames_the_guilty_function_with_its_line() {
 #[test]
 fn a_slice_names_the_program_its_build_and_the_labels() {
     let target = Target::hot(&["spin"]);
-    let outcome = Worker::start(&[], &request(target.pid(), Collector::Native, 1500)).finish();
+    let outcome = Worker::start(&[], &request(target.pid(), NATIVE, 1500)).finish();
     let profile = &outcome.profiles()[0];
     let text = |n: i64| profile.string_table[usize::try_from(n).unwrap()].clone();
     let main = &profile.mapping[0];
@@ -65,7 +65,7 @@ fn a_slice_names_the_program_its_build_and_the_labels() {
 fn perf_follows_threads_that_start_and_end_during_the_capture() {
     let target = Target::hot(&["churn"]);
     let before = target.cpu();
-    let outcome = Worker::start(&[], &request(target.pid(), Collector::Native, 3000)).finish();
+    let outcome = Worker::start(&[], &request(target.pid(), NATIVE, 3000)).finish();
     let part = covered(&outcome, target.cpu() - before);
     outcome.blames_the_guilty();
     assert!((0.6..1.2).contains(&part), "{part} of the CPU time of short threads is in the profile");
@@ -75,7 +75,7 @@ fn perf_follows_threads_that_start_and_end_during_the_capture() {
 fn where_perf_is_refused_ptrace_blames_the_guilty_function() {
     let target = Target::hot(&["spin", "2"]);
     let before = target.cpu();
-    let outcome = Worker::start(&["-s"], &request(target.pid(), Collector::Auto, 4000)).finish();
+    let outcome = Worker::start(&["-s"], &request(target.pid(), AUTO, 4000)).finish();
     let part = covered(&outcome, target.cpu() - before);
     outcome.blames_the_guilty();
     let started = outcome.started();
@@ -91,7 +91,7 @@ fn where_perf_is_refused_ptrace_blames_the_guilty_function() {
 #[test]
 fn ptrace_passes_signals_on_that_arrive_meanwhile() {
     let mut target = Target::hot(&["signals"]);
-    let outcome = Worker::start(&["-s"], &request(target.pid(), Collector::Native, 4000)).finish();
+    let outcome = Worker::start(&["-s"], &request(target.pid(), NATIVE, 4000)).finish();
     outcome.blames_the_guilty();
     assert_eq!(outcome.started().method, "ptrace");
     let pid = nix::unistd::Pid::from_raw(target.pid());
@@ -107,14 +107,11 @@ fn ptrace_passes_signals_on_that_arrive_meanwhile() {
 #[test]
 fn the_same_user_without_capabilities_is_enough() {
     let target = Target::hot_as("1000", &["spin"]);
-    let perf =
-        Worker::start(&["-u", "1000", "-c", "0"], &request(target.pid(), Collector::Auto, 2500)).finish();
+    let perf = Worker::start(&["-u", "1000", "-c", "0"], &request(target.pid(), AUTO, 2500)).finish();
     perf.blames_the_guilty();
     assert_eq!(perf.started().method, "perf");
     assert!(perf.started().why.contains("user time only"), "{}", perf.started().why);
-    let ptrace =
-        Worker::start(&["-u", "1000", "-c", "0", "-s"], &request(target.pid(), Collector::Auto, 2500))
-            .finish();
+    let ptrace = Worker::start(&["-u", "1000", "-c", "0", "-s"], &request(target.pid(), AUTO, 2500)).finish();
     ptrace.blames_the_guilty();
     assert_eq!(ptrace.started().method, "ptrace");
 }
@@ -122,7 +119,7 @@ fn the_same_user_without_capabilities_is_enough() {
 #[test]
 fn root_with_default_capabilities_becomes_the_targets_user() {
     let target = Target::hot_as("1000", &["spin"]);
-    let mut wanted = request(target.pid(), Collector::Auto, 2500);
+    let mut wanted = request(target.pid(), AUTO, 2500);
     let refused = Worker::start(&["-c", DEFAULT_CAPABILITIES], &wanted).finish();
     assert_eq!(refused.failed().reason, FailureReason::PermissionDenied);
     assert!(refused.failed().message.contains("runAsUser"), "{:?}", refused.failed());
@@ -144,8 +141,7 @@ fn root_with_default_capabilities_becomes_the_targets_user() {
 #[test]
 fn another_user_is_refused_with_a_reason() {
     let target = Target::hot_as("1000", &["spin"]);
-    let outcome =
-        Worker::start(&["-u", "1001", "-c", "0"], &request(target.pid(), Collector::Native, 1000)).finish();
+    let outcome = Worker::start(&["-u", "1001", "-c", "0"], &request(target.pid(), NATIVE, 1000)).finish();
     let failed = outcome.failed();
     assert_eq!(failed.reason, FailureReason::PermissionDenied);
     assert!(failed.message.contains("perf_event_open") && failed.message.contains("ptrace"), "{failed:?}");
@@ -155,7 +151,7 @@ fn another_user_is_refused_with_a_reason() {
 fn a_stripped_go_program_is_named_by_its_own_table() {
     let target = Target::start(&mut std::process::Command::new(crate::worker::stripped_go()));
     for launch in [&[][..], &["-s"][..]] {
-        let outcome = Worker::start(launch, &request(target.pid(), Collector::Auto, 2500)).finish();
+        let outcome = Worker::start(launch, &request(target.pid(), AUTO, 2500)).finish();
         assert!(outcome.started().runtime.starts_with("Go 1."), "{}", outcome.started().runtime);
         outcome.blames("main.guilty");
         blames_the_line_of(&outcome, "hot.go", include_str!("targets/hot.go"));
@@ -170,10 +166,10 @@ fn a_stripped_go_program_is_named_by_its_own_table() {
 #[test]
 fn code_that_a_runtime_made_has_the_name_that_it_tells() {
     let target = Target::hot(&["jit"]);
-    let outcome = Worker::start(&[], &request(target.pid(), Collector::Native, 2000)).finish();
+    let outcome = Worker::start(&[], &request(target.pid(), NATIVE, 2000)).finish();
     std::fs::remove_file(format!("/tmp/perf-{}.map", target.pid())).unwrap();
     outcome.blames("made:guilty");
-    let without = Worker::start(&[], &request(target.pid(), Collector::Native, 2000)).finish();
+    let without = Worker::start(&[], &request(target.pid(), NATIVE, 2000)).finish();
     without.blames("[anon]");
     assert!(
         without.finished().notes.iter().any(|n| n.contains("--perf-basic-prof")),
@@ -185,13 +181,13 @@ fn code_that_a_runtime_made_has_the_name_that_it_tells() {
 #[test]
 fn a_stack_that_is_too_large_for_a_sample_says_so() {
     let target = Target::hot(&["deep"]);
-    let outcome = Worker::start(&[], &request(target.pid(), Collector::Native, 2000)).finish();
+    let outcome = Worker::start(&[], &request(target.pid(), NATIVE, 2000)).finish();
     outcome.blames_the_guilty();
     let traces = outcome.pprof(&["-traces"]);
     assert!(traces.contains("deep") && traces.contains("[callers beyond the sampled stack]"), "{traces}");
     let whole = {
         let shallow = Target::hot(&["spin"]);
-        Worker::start(&[], &request(shallow.pid(), Collector::Native, 1500)).finish()
+        Worker::start(&[], &request(shallow.pid(), NATIVE, 1500)).finish()
     };
     assert!(!whole.pprof(&["-traces"]).contains("[callers beyond"), "{}", whole.pprof(&["-traces"]));
 }
@@ -200,7 +196,7 @@ fn a_stack_that_is_too_large_for_a_sample_says_so() {
 fn ptrace_blames_no_sleep_for_the_work_before_it() {
     let target = Target::hot(&["doze"]);
     let before = target.cpu();
-    let outcome = Worker::start(&["-s"], &request(target.pid(), Collector::Native, 4000)).finish();
+    let outcome = Worker::start(&["-s"], &request(target.pid(), NATIVE, 4000)).finish();
     let used = target.cpu() - before;
     assert_eq!(outcome.started().method, "ptrace");
     let top = outcome.pprof(&["-top", "-nodefraction=0"]);

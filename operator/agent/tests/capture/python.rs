@@ -2,10 +2,9 @@
 
 use std::process::Command;
 
-use fleetprof_agent::capture::protocol::Collector;
 use fleetprof_agent::capture::runtime::{Runtime, detect};
 
-use crate::worker::{Target, Worker, request};
+use crate::worker::{AUTO, PYTHON, Target, Worker, request};
 
 /// Every Python 3 on this machine: the one in the path, and the distribution's.
 fn interpreters() -> Vec<String> {
@@ -24,13 +23,13 @@ fn the_guilty_function_is_blamed_with_its_line() {
     for interpreter in interpreters() {
         let target = Target::python(&interpreter);
         let before = target.cpu();
-        let outcome = Worker::start(&[], &request(target.pid(), Collector::Auto, 4000)).finish();
+        let outcome = Worker::start(&[], &request(target.pid(), AUTO, 4000)).finish();
         let used = target.cpu() - before;
         outcome.blames_the_guilty();
         let started = outcome.started();
         assert_eq!(
-            (started.method.as_str(), started.collector),
-            ("py-spy", Collector::Python),
+            (started.method.as_str(), started.collector.as_str()),
+            ("py-spy", "py-spy"),
             "{interpreter}"
         );
         assert!(started.runtime.starts_with("Python 3."), "{}", started.runtime);
@@ -49,7 +48,7 @@ fn the_guilty_function_is_blamed_with_its_line() {
 #[test]
 fn a_sleeping_thread_and_the_names_of_python_code() {
     let target = Target::python(&interpreters()[0]);
-    let outcome = Worker::start(&[], &request(target.pid(), Collector::Python, 3000)).finish();
+    let outcome = Worker::start(&[], &request(target.pid(), PYTHON, 3000)).finish();
     let top = outcome.pprof(&["-top", "-cum", "-nodefraction=0"]);
     let share = |name: &str| {
         let row = top.lines().find(|l| l.ends_with(&format!(" {name}")));
@@ -69,8 +68,7 @@ fn under_a_strict_seccomp_filter_as_the_same_user() {
             .arg(script()),
     );
     let outcome =
-        Worker::start(&["-u", "1000", "-c", "0", "-s"], &request(target.pid(), Collector::Auto, 3000))
-            .finish();
+        Worker::start(&["-u", "1000", "-c", "0", "-s"], &request(target.pid(), AUTO, 3000)).finish();
     outcome.blames_the_guilty();
     assert_eq!(outcome.started().method, "py-spy");
 }

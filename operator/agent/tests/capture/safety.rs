@@ -3,12 +3,12 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use fleetprof_agent::capture::protocol::{Collector, Event, FailureReason};
+use fleetprof_agent::capture::protocol::{Event, FailureReason};
 use fleetprof_agent::proc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::worker::{Target, Worker, directory, request, within};
+use crate::worker::{AUTO, NATIVE, PYTHON, Target, Worker, directory, request, within};
 
 /// Whether the target goes on using CPU time.
 fn runs_on(target: &Target) -> bool {
@@ -21,7 +21,7 @@ fn runs_on(target: &Target) -> bool {
 fn a_target_runs_on_when_its_tracing_worker_is_killed() {
     let target = Target::hot(&["spin", "3"]);
     for round in 0..8 {
-        let mut worker = Worker::start(&["-s"], &request(target.pid(), Collector::Native, 60_000));
+        let mut worker = Worker::start(&["-s"], &request(target.pid(), NATIVE, 60_000));
         assert!(matches!(worker.event(), Some(Event::Started(s)) if s.method == "ptrace"));
         // At a different moment of a sample in each round.
         std::thread::sleep(Duration::from_micros(300_000 + round * 1_370));
@@ -44,7 +44,7 @@ fn a_target_runs_on_when_its_tracing_worker_is_killed() {
 fn sigterm_ends_a_capture_with_its_last_slice() {
     let target = Target::hot(&["spin"]);
     for launch in [&[][..], &["-s"][..]] {
-        let mut worker = Worker::start(launch, &request(target.pid(), Collector::Native, 60_000));
+        let mut worker = Worker::start(launch, &request(target.pid(), NATIVE, 60_000));
         assert!(matches!(worker.event(), Some(Event::Started(_))));
         assert!(matches!(worker.event(), Some(Event::Slice(_))), "the first slice");
         std::thread::sleep(Duration::from_millis(500));
@@ -59,7 +59,7 @@ fn sigterm_ends_a_capture_with_its_last_slice() {
 
 #[test]
 fn what_was_sampled_before_the_target_ended_is_kept() {
-    for (launch, collector) in [(&[][..], Collector::Native), (&["-s"][..], Collector::Native)] {
+    for (launch, collector) in [(&[][..], NATIVE), (&["-s"][..], NATIVE)] {
         let mut target = Target::hot(&["burst", "2500"]);
         let worker = Worker::start(launch, &request(target.pid(), collector, 30_000));
         // Nobody reaps the target meanwhile: a zombie has ended too.
@@ -79,7 +79,7 @@ fn a_python_target_that_ends_is_kept_too() {
     let mut command = Command::new("python3");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/capture/targets/busy.py");
     let target = Target::start(command.args([script, "2.5"]));
-    let outcome = Worker::start(&[], &request(target.pid(), Collector::Python, 30_000)).finish();
+    let outcome = Worker::start(&[], &request(target.pid(), PYTHON, 30_000)).finish();
     assert!(outcome.finished().target_exited && outcome.finished().samples > 20, "{:?}", outcome.finished());
 }
 
@@ -87,7 +87,7 @@ fn a_python_target_that_ends_is_kept_too() {
 fn an_idle_target_is_no_samples() {
     let target = Target::hot(&["idle"]);
     for launch in [&[][..], &["-s"][..]] {
-        let outcome = Worker::start(launch, &request(target.pid(), Collector::Native, 1000)).finish();
+        let outcome = Worker::start(launch, &request(target.pid(), NATIVE, 1000)).finish();
         assert_eq!(outcome.failed().reason, FailureReason::NoSamples);
         assert_eq!(outcome.files().len(), 0);
     }
@@ -97,7 +97,7 @@ fn an_idle_target_is_no_samples() {
 fn a_stopped_target_stays_stopped() {
     let target = Target::hot(&["spin"]);
     kill(Pid::from_raw(target.pid()), Signal::SIGSTOP).unwrap();
-    let outcome = Worker::start(&["-s"], &request(target.pid(), Collector::Native, 1000)).finish();
+    let outcome = Worker::start(&["-s"], &request(target.pid(), NATIVE, 1000)).finish();
     assert_eq!(outcome.failed().reason, FailureReason::NoSamples);
     assert!(target.status("State").starts_with('T'), "{}", target.status("State"));
     kill(Pid::from_raw(target.pid()), Signal::SIGCONT).unwrap();
@@ -109,10 +109,10 @@ fn a_process_that_is_not_there_is_said_so() {
     let mut ended = Command::new("true").spawn().unwrap();
     ended.wait().unwrap();
     let pid = i32::try_from(ended.id()).unwrap();
-    let outcome = Worker::start(&[], &request(pid, Collector::Auto, 1000)).finish();
+    let outcome = Worker::start(&[], &request(pid, AUTO, 1000)).finish();
     assert_eq!(outcome.failed().reason, FailureReason::NoSuchProcess);
     let target = Target::hot(&["idle"]);
-    let mut reused = request(target.pid(), Collector::Auto, 1000);
+    let mut reused = request(target.pid(), AUTO, 1000);
     reused.start_ticks = Some(proc::start_ticks(target.pid()).unwrap() - 1);
     let outcome = Worker::start(&[], &reused).finish();
     assert_eq!(outcome.failed().reason, FailureReason::NoSuchProcess);
@@ -121,7 +121,7 @@ fn a_process_that_is_not_there_is_said_so() {
 
 #[test]
 fn a_request_out_of_range_is_refused_by_field() {
-    let mut wrong = request(1, Collector::Auto, 1000);
+    let mut wrong = request(1, AUTO, 1000);
     wrong.frequency_hz = 0;
     let outcome = Worker::start(&[], &wrong).finish();
     assert_eq!(outcome.failed().reason, FailureReason::Internal);
@@ -131,7 +131,7 @@ fn a_request_out_of_range_is_refused_by_field() {
 #[test]
 fn a_worker_ends_with_its_parent() {
     let target = Target::hot(&["spin"]);
-    let wanted = request(target.pid(), Collector::Native, 60_000);
+    let wanted = request(target.pid(), NATIVE, 60_000);
     let file = directory().join("request.json");
     std::fs::write(&file, serde_json::to_string(&wanted).unwrap()).unwrap();
     // The shell starts the worker, says its pid, and ends.

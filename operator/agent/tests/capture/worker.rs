@@ -8,11 +8,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use fleetprof_agent::capture::protocol::{CaptureRequest, Collector, Event, Failed, Finished, Started};
+use fleetprof_agent::capture::protocol::{CaptureRequest, Event, Failed, Finished, Started};
 use fleetprof_agent::proc;
 
 /// The capabilities of a container that asks for none: Docker's and containerd's default set.
 pub const DEFAULT_CAPABILITIES: &str = "a80425fb";
+
+/// Which collector captures: whichever offers it, or the one of this name.
+pub const AUTO: Option<&str> = None;
+pub const PYTHON: Option<&str> = Some("py-spy");
+pub const NATIVE: Option<&str> = Some("native");
 
 /// A fresh directory that every user may write to.
 pub fn directory() -> PathBuf {
@@ -55,15 +60,20 @@ pub fn compiled(name: &str) -> PathBuf {
 
 /// The Go program of `targets/`, without symbols and debug information, as images mostly hold it.
 pub fn stripped_go() -> PathBuf {
-    let out = directory().join("hot-go");
-    let status = Command::new("go")
-        .args(["build", "-ldflags=-s -w", "-o"])
-        .arg(&out)
-        .arg(source("hot.go"))
-        .status()
-        .unwrap();
-    assert!(status.success(), "go could not build hot.go");
-    out
+    built_go("hot.go")
+}
+
+/// A Go program of `targets/`, stripped, built once.
+pub fn built_go(name: &str) -> PathBuf {
+    static DONE: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let build = || {
+        let out = directory().join(name.replace('.', "-"));
+        let mut go = Command::new("go");
+        let status = go.args(["build", "-ldflags=-s -w", "-o"]).arg(&out).arg(source(name)).status().unwrap();
+        assert!(status.success(), "go could not build {name}");
+        out
+    };
+    DONE.lock().unwrap().entry(name.to_owned()).or_insert_with(build).clone()
 }
 
 /// The worker, where every user can run it. It is large, so that one copy of each build is kept.
@@ -136,13 +146,13 @@ impl Drop for Target {
 }
 
 /// A request for a capture of so many milliseconds.
-pub fn request(pid: i32, collector: Collector, duration_ms: u64) -> CaptureRequest {
+pub fn request(pid: i32, collector: Option<&str>, duration_ms: u64) -> CaptureRequest {
     CaptureRequest {
         pid,
         profiles: vec![fleetprof_crds::ProfileKind::Cpu],
         start_ticks: None,
         container: None,
-        collector,
+        collector: collector.map(str::to_owned),
         duration_ms,
         frequency_hz: 99,
         slice_ms: 1500,
@@ -233,23 +243,41 @@ impl Outcome {
         failed
     }
 
-    /// The slices; nothing else may be in the directory.
+    /// The slices; nothing else may be in the directory, and those of each kind are numbered without gaps.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> =
             std::fs::read_dir(&self.directory).unwrap().map(|e| e.unwrap().path()).collect();
         files.sort();
-        for (seq, file) in files.iter().enumerate() {
-            assert_eq!(file.file_name().unwrap().to_str().unwrap(), format!("cpu-{seq}.pb.gz"));
+        let mut next = BTreeMap::new();
+        for file in &files {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            let (kind, _) = name.split_once('-').unwrap();
+            let seq: &mut u32 = next.entry(kind.to_owned()).or_default();
+            assert_eq!(name, format!("{kind}-{seq}.pb.gz"));
+            *seq += 1;
         }
         files
     }
 
-    /// `go tool pprof` over all slices: the independent reader of what was written.
+    /// The slices of a kind.
+    pub fn files_of(&self, kind: &str) -> Vec<PathBuf> {
+        let is_of = |file: &PathBuf| {
+            file.file_name().unwrap().to_str().unwrap().split_once('-').is_some_and(|(k, _)| k == kind)
+        };
+        self.files().into_iter().filter(is_of).collect()
+    }
+
+    /// `go tool pprof` over all slices of CPU: the independent reader of what was written.
     pub fn pprof(&self, options: &[&str]) -> String {
+        self.pprof_of("cpu", options)
+    }
+
+    /// The same over the slices of a kind.
+    pub fn pprof_of(&self, kind: &str, options: &[&str]) -> String {
         let output = Command::new("go")
             .args(["tool", "pprof", "-symbolize=none"])
             .args(options)
-            .args(self.files())
+            .args(self.files_of(kind))
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -267,7 +295,7 @@ impl Outcome {
             fleetprof_profile::decode_valid(&std::fs::read(f).unwrap(), &fleetprof_profile::Limits::default())
                 .unwrap()
         };
-        self.files().iter().map(read).collect()
+        self.files_of("cpu").iter().map(read).collect()
     }
 
     /// The hottest function by `go tool pprof -top` and its share in %.

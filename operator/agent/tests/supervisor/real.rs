@@ -2,7 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-use fleetprof_crds::wire::{CaptureState, Order};
+use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::{CaptureState, Offer, Order};
 
 use super::support::{Agent, FakeGateway, Scratch, Sleeper, order};
 
@@ -33,6 +34,7 @@ fn a_python_process_is_captured_and_uploaded() {
     assert_eq!((report.collector.as_deref(), report.uploaded), (Some("py-spy"), report.slices));
     let (_, heartbeat) = gateway.seen().heartbeats.last().cloned().unwrap();
     assert!(heartbeat.containers[0].runtime.starts_with("Python 3."), "{heartbeat:?}");
+    assert_eq!(heartbeat.containers[0].offers, [Offer::good(ProfileKind::Cpu, "py-spy")]);
     let slices = gateway.seen().slices.clone();
     assert!(slices.len() >= 2);
     for slice in slices.values() {

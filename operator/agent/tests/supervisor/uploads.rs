@@ -1,5 +1,6 @@
 //! Uploads: retried until stored, refused ones said, the spool bounded.
 
+use fleetprof_agent::capture::collector;
 use fleetprof_crds::wire::{CaptureState, Order};
 use fleetprof_crds::{ProfileKind, Reason};
 
@@ -68,7 +69,9 @@ fn a_kind_that_is_not_captured_is_skipped_before_anything_runs() {
     let report = gateway.wait_for_state("a", CaptureState::Skipped);
     let problem = report.problem.unwrap();
     assert_eq!(problem.reason, Reason::AgentTooOld);
-    assert_eq!(problem.message, "the order asks for wall; this agent captures cpu");
+    let captured: Vec<&str> = collector::kinds().into_iter().map(ProfileKind::name).collect();
+    let wanted = format!("the order asks for wall; this agent captures {}", captured.join(", "));
+    assert_eq!(problem.message, wanted);
     assert_eq!(scratch.runs().len(), 0);
 }
 

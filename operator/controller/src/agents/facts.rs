@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fleetprof_core::agent::AgentFacts;
 use fleetprof_core::pod::PodFacts;
-use fleetprof_crds::wire::AgentMode;
+use fleetprof_crds::wire::{AgentMode, Offer};
 
 use super::{AgentView, Agents};
 
@@ -19,11 +19,16 @@ pub fn agents(pods: &[Arc<PodFacts>], agents: &dyn Agents) -> HashMap<String, Ag
 /// one cannot obey is refused by that one itself.
 fn facts(views: &[Arc<AgentView>]) -> Option<AgentFacts> {
     let newest = views.iter().map(|view| &view.heartbeat).max_by_key(|beat| beat.protocol)?;
-    let containers = views.iter().flat_map(|view| &view.heartbeat.containers);
+    let containers = || views.iter().flat_map(|view| &view.heartbeat.containers);
+    let mut offers: HashMap<String, Vec<Offer>> = HashMap::new();
+    for container in containers() {
+        offers.entry(container.id.clone()).or_default().extend_from_slice(&container.offers);
+    }
     Some(AgentFacts {
         version: newest.version.clone(),
         protocol: newest.protocol,
-        runtimes: containers.map(|c| (c.id.clone(), c.runtime.clone())).collect(),
+        runtimes: containers().map(|c| (c.id.clone(), c.runtime.clone())).collect(),
+        offers,
         attached_only: views.iter().all(|view| view.heartbeat.mode == AgentMode::Ephemeral),
     })
 }

@@ -6,7 +6,8 @@ use fleetprof_core::time::before;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::names::MAX_MESSAGE;
 use fleetprof_crds::wire::{
-    CaptureReport, CaptureState, ContainerReport, Heartbeat, MAX_SAMPLES, MAX_SLICES, Problem,
+    CaptureReport, CaptureState, ContainerReport, Heartbeat, MAX_OFFERS, MAX_SAMPLES, MAX_SLICES, Offer,
+    Problem,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -61,7 +62,18 @@ fn fit(
     if bytes(&containers, &captures) > MAX_ROWS_BYTES {
         let messages = containers.iter_mut().filter_map(|row| row.problem.as_mut());
         messages.for_each(|problem| problem.message = text(&problem.message, SHORT_MESSAGE));
+        let offers = containers.iter_mut().flat_map(|row| &mut row.offers);
+        let messages = offers.filter_map(|offer| offer.problem.as_mut());
+        messages.for_each(|problem| problem.message = text(&problem.message, SHORT_MESSAGE));
         captures.iter_mut().flat_map(texts).for_each(|said| *said = text(said, SHORT_MESSAGE));
+    }
+    // A container without offers counts as one of which CPU is captured.
+    for at in (0..containers.len()).rev() {
+        if bytes(&containers, &captures) > MAX_ROWS_BYTES
+            && let Some(row) = containers.get_mut(at)
+        {
+            row.offers = Vec::new();
+        }
     }
     while bytes(&containers, &captures) > MAX_ROWS_BYTES {
         if captures.pop().is_none() && containers.pop().is_none() {
@@ -73,7 +85,13 @@ fn fit(
 
 fn bytes_of_container(row: &ContainerReport) -> usize {
     let message = row.problem.as_ref().map_or(0, |problem| problem.message.len());
-    size_of::<ContainerReport>() + row.id.len() + row.runtime.len() + message
+    let offers: usize = row.offers.iter().map(bytes_of_offer).sum();
+    size_of::<ContainerReport>() + row.id.len() + row.runtime.len() + message + offers
+}
+
+fn bytes_of_offer(offer: &Offer) -> usize {
+    let message = offer.problem.as_ref().map_or(0, |problem| problem.message.len());
+    size_of::<Offer>() + offer.collector.len() + message
 }
 
 fn bytes_of_capture(row: &CaptureReport) -> usize {
@@ -103,6 +121,7 @@ fn container(row: ContainerReport) -> ContainerReport {
         cpu_of_node,
         memory_of_node,
         problem: why,
+        offers,
     } = row;
     ContainerReport {
         id,
@@ -112,7 +131,18 @@ fn container(row: ContainerReport) -> ContainerReport {
         cpu_of_node,
         memory_of_node,
         problem: why.map(problem),
+        offers: offers
+            .into_iter()
+            .filter(|offer| offer.kind.is_known())
+            .take(MAX_OFFERS)
+            .map(offer)
+            .collect(),
     }
+}
+
+fn offer(row: Offer) -> Offer {
+    let Offer { kind, collector, problem: why } = row;
+    Offer { kind, collector: text(&collector, MAX_WORD), problem: why.map(problem) }
 }
 
 fn capture(row: CaptureReport, now: Timestamp) -> CaptureReport {
@@ -261,6 +291,7 @@ mod tests {
             memory_of_node: true,
             problem: (n < 10)
                 .then(|| Problem { reason: Reason::PermissionDenied, message: "m".repeat(5000) }),
+            offers: Vec::new(),
         });
         let beat = Heartbeat {
             version: "v".repeat(1000),
@@ -283,6 +314,45 @@ mod tests {
         assert!(
             problems.clone().count() == 10 && problems.map(|p| p.message.len()).max() <= Some(MAX_MESSAGE)
         );
+    }
+
+    #[test]
+    fn offers_are_few_and_short_and_go_before_a_container_goes() {
+        let problem = || Problem { reason: Reason::UnsupportedRuntime, message: "m".repeat(5000) };
+        let offer = |kind| Offer::refused(kind, &"c".repeat(500), problem());
+        let row = |n: usize, offers: usize| ContainerReport {
+            id: format!("{n:064x}"),
+            runtime: "Go 1.26".into(),
+            cpu_percent: None,
+            memory_percent: None,
+            cpu_of_node: false,
+            memory_of_node: false,
+            problem: None,
+            offers: (0..offers)
+                .map(|n| offer(ProfileKind::ALL[n % 7]))
+                .chain([offer(ProfileKind::Unknown)])
+                .collect(),
+        };
+        let beat = |rows: usize, offers: usize| Heartbeat {
+            version: "1".into(),
+            protocol: 2,
+            mode: AgentMode::Sidecar,
+            instance: "i".into(),
+            containers: (0..rows).map(|n| row(n, offers)).collect(),
+            captures: vec![report("c")],
+            sent_at_ms: None,
+            leaving: false,
+        };
+        let (few, dropped) = heartbeat(beat(1, 100), now());
+        let offers = &few.containers[0].offers;
+        assert_eq!((dropped, offers.len()), (0, MAX_OFFERS));
+        assert!(offers.iter().all(|o| o.collector.len() <= MAX_WORD && o.kind.is_known()));
+        assert!(offers.iter().all(|o| o.problem.as_ref().unwrap().message.len() <= MAX_MESSAGE));
+        let (many, dropped) = heartbeat(beat(64, 7), now());
+        assert_eq!((dropped, many.containers.len(), many.captures.len()), (0, 64, 1), "no container goes");
+        let kept: Vec<usize> = many.containers.iter().map(|row| row.offers.len()).collect();
+        assert!(kept[0] == 7 && kept[63] == 0, "{kept:?}");
+        assert!(many.containers.iter().map(bytes_of_container).sum::<usize>() <= MAX_ROWS_BYTES);
     }
 
     #[test]

@@ -31,5 +31,5 @@ pub(super) fn looks_different(before: &Heartbeat, after: &Heartbeat) -> bool {
 }
 
 fn same_container(a: &ContainerReport, b: &ContainerReport) -> bool {
-    a.id == b.id && a.runtime == b.runtime && a.problem == b.problem
+    a.id == b.id && a.runtime == b.runtime && a.problem == b.problem && a.offers == b.offers
 }

@@ -13,6 +13,8 @@ pub struct AgentFacts {
     pub protocol: u32,
     /// Runtime by container id, of the containers that they see.
     pub runtimes: HashMap<String, String>,
+    /// What can be captured, by container id; of containers for which an agent names offers.
+    pub offers: HashMap<String, Vec<Offer>>,
     /// All of them were attached: each sees the container that it was attached to, where the pod does not
     /// share its process namespace, and a sidecar sees all.
     pub attached_only: bool,
@@ -25,10 +27,17 @@ impl AgentFacts {
         !self.attached_only || container_id.is_empty() || self.runtimes.contains_key(container_id)
     }
 
-    /// What it can capture of a container. Heartbeats name no offers yet.
+    /// Whether one of them has reported a container. One that has just started is reported soon.
     #[must_use]
-    pub fn offers(&self) -> Vec<Offer> {
-        unnamed()
+    pub fn know(&self, container_id: &str) -> bool {
+        self.runtimes.contains_key(container_id)
+    }
+
+    /// What they can capture of a container.
+    #[must_use]
+    pub fn offers(&self, container_id: &str) -> Vec<Offer> {
+        let named = self.offers.get(container_id).filter(|offers| !offers.is_empty());
+        named.cloned().unwrap_or_else(unnamed)
     }
 
     /// Whether it is of another version than new pods get. A policy that names an image has `pinned` its

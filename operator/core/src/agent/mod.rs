@@ -16,7 +16,7 @@ mod user;
 
 pub use facts::AgentFacts;
 pub use id::{AgentId, PodAgent, PodId};
-pub use plan::{Offer, plan, unnamed};
+pub use plan::{Offer, Planned, plan, unnamed};
 pub use presence::{Container, Presence, Terms, World, at_limit, has_agent, presence};
 pub use skip::Skip;
 pub use stay::{IDLE, INFORMED, Resident, stay};

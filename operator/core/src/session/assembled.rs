@@ -1,11 +1,11 @@
 //! How does a target end once its slices are assembled into profiles, kind by kind?
 
 use fleetprof_crds::session_status::{StoredProfile, TargetPhase, TargetStatus};
-use fleetprof_crds::{ProfileKind, Reason};
+use fleetprof_crds::{ProfileKind, Reason, names};
 use jiff::Timestamp;
 
 use super::capture::{explain, finish};
-use crate::text::advised;
+use crate::text::{advised, cut};
 
 /// What came of assembling a target's slices of one kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +87,16 @@ pub fn fold_assembled(
         None if target.profiles.is_empty() => end_without_data(target, slices, given_up, now),
         None => end_with_data(target, &empty, slices, now),
     }
+    name_left_out(target);
+}
+
+/// Kinds that could not be captured while others were fail nothing, and are said.
+fn name_left_out(target: &mut TargetStatus) {
+    if target.phase.is_terminal() && !target.left_out.is_empty() && !target.message.contains(&target.left_out)
+    {
+        let message = format!("{} {}", target.message, target.left_out);
+        target.message = cut(message.trim_start(), names::MAX_MESSAGE);
+    }
 }
 
 /// Whether the reason says no more than that the target is on its way.
@@ -120,8 +130,10 @@ fn end_with_data(target: &mut TargetStatus, empty: &[ProfileKind], slices: Slice
         reason if is_progress(reason) => {
             let nothing: Vec<&str> = empty.iter().map(|kind| kind.nothing()).collect();
             let message = match nothing.as_slice() {
-                // What the agent left out of a capture that went well.
-                [] if reason == Some(Reason::Uploading) => std::mem::take(&mut target.message),
+                // What the agent says of a capture that went well: what it left out, and why a kind is empty.
+                _ if reason == Some(Reason::Uploading) && !target.message.is_empty() => {
+                    std::mem::take(&mut target.message)
+                }
                 [] => String::new(),
                 nothing => format!("The target {}.", nothing.join(" and ")),
             };

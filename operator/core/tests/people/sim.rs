@@ -246,6 +246,7 @@ impl Sim {
                 protocol: self.protocol,
                 attached_only: pod.sidecar.is_none(),
                 runtimes: pod.containers.iter().map(|c| (c.id.clone(), "Python 3.11".to_owned())).collect(),
+                offers: HashMap::new(),
             };
             self.agents
                 .get(&pod.uid)

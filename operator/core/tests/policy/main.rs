@@ -78,7 +78,13 @@ impl World {
             let runtimes = [(format!("{name}-c"), "Python 3.11".to_owned())].into();
             self.agents.insert(
                 format!("uid-{name}"),
-                AgentFacts { version: "0.1.0".into(), protocol: 1, runtimes, attached_only: false },
+                AgentFacts {
+                    version: "0.1.0".into(),
+                    protocol: 1,
+                    runtimes,
+                    offers: HashMap::new(),
+                    attached_only: false,
+                },
             );
         }
         self

@@ -2,7 +2,7 @@
 
 use fleetprof_core::session::Action;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
-use fleetprof_crds::wire::CaptureState;
+use fleetprof_crds::wire::{CaptureState, Offer, Problem};
 use fleetprof_crds::{ProfileKind, Reason};
 use serde_json::{Value, json};
 
@@ -13,8 +13,21 @@ fn of(profiles: Value) -> World {
     let mut w = World::new(json!({"target": {"pods": ["a"]}, "duration": "10s", "profiles": profiles}))
         .with_pod(pod("a"))
         .with_agent("a");
-    w.observed.agents.get_mut("uid-a").unwrap().protocol = 2;
+    offer(&mut w, &ProfileKind::ALL.map(|kind| Offer::good(kind, "all")));
     w
+}
+
+/// What the pod's agent says that it can capture.
+fn offer(w: &mut World, offers: &[Offer]) {
+    let agent = w.observed.agents.get_mut("uid-a").unwrap();
+    agent.protocol = 2;
+    agent.runtimes = [("a-c".to_owned(), "Go 1.26".to_owned())].into();
+    agent.offers = [("a-c".to_owned(), offers.to_vec())].into();
+}
+
+fn refused(kind: ProfileKind) -> Offer {
+    let message = "no listener of the process serves /debug/pprof".to_owned();
+    Offer::refused(kind, "go-pprof", Problem { reason: Reason::UnsupportedRuntime, message })
 }
 
 fn ordered(w: &World) -> Vec<(u32, Vec<ProfileKind>)> {
@@ -38,18 +51,117 @@ fn the_order_asks_for_all_kinds_and_for_no_more_protocol_than_they_need() {
 }
 
 #[test]
-fn an_agent_of_the_first_protocol_captures_cpu_and_is_too_old_for_more() {
+fn an_agent_that_names_no_offers_captures_cpu_and_the_rest_is_named() {
     let cases = [
-        (json!(["cpu"]), Reason::WaitingForAgent),
-        (json!(["cpu", "wall"]), Reason::AgentTooOld),
-        (json!(["wall"]), Reason::UnsupportedRuntime),
+        (json!(["cpu"]), 1, Reason::WaitingForAgent, ""),
+        (
+            json!(["cpu", "wall"]),
+            1,
+            Reason::WaitingForAgent,
+            "Not captured: wall (the agent does not support it",
+        ),
+        (
+            json!(["cpu", "wall"]),
+            2,
+            Reason::WaitingForAgent,
+            "Not captured: wall (the agent does not support it",
+        ),
+        (
+            json!(["wall"]),
+            1,
+            Reason::UnsupportedRuntime,
+            "The agent supports cpu for this container, but wall",
+        ),
     ];
-    for (profiles, reason) in cases {
-        let mut w = of(profiles);
-        w.observed.agents.get_mut("uid-a").unwrap().protocol = 1;
+    for (profiles, protocol, reason, said) in cases {
+        let mut w = of(profiles.clone());
+        offer(&mut w, &[]);
+        w.observed.agents.get_mut("uid-a").unwrap().protocol = protocol;
         w.step();
-        assert_eq!(w.target("a").reason, Some(reason));
+        assert_eq!(w.target("a").reason, Some(reason), "{profiles} {protocol}");
+        assert!(w.target("a").message.contains(said), "{}", w.target("a").message);
+        if reason == Reason::WaitingForAgent {
+            assert_eq!(ordered(&w), [(1, vec![Cpu])], "{profiles} {protocol}");
+        }
     }
+}
+
+#[test]
+fn an_agent_of_the_first_protocol_is_too_old_for_what_it_offers_by_mistake() {
+    let mut w = of(json!(["wall"]));
+    w.observed.agents.get_mut("uid-a").unwrap().protocol = 1;
+    w.step();
+    assert_eq!(
+        (w.target("a").phase, w.target("a").reason),
+        (TargetPhase::Skipped, Some(Reason::AgentTooOld))
+    );
+}
+
+#[test]
+fn what_cannot_be_captured_is_skipped_with_its_reason_before_anything_starts() {
+    let mut w = of(json!(["heap", "lock"]));
+    offer(&mut w, &[Offer::good(Cpu, "native"), refused(ProfileKind::Heap), refused(Lock)]);
+    w.step();
+    assert_eq!(ordered(&w), []);
+    assert_eq!(
+        (w.target("a").phase, w.target("a").reason),
+        (TargetPhase::Skipped, Some(Reason::UnsupportedRuntime))
+    );
+    assert!(w.target("a").message.contains("no listener of the process serves"), "{}", w.target("a").message);
+    w.after(1).is(Phase::Failed, Reason::UnsupportedRuntime);
+}
+
+#[test]
+fn kinds_that_cannot_be_captured_while_others_can_are_named_and_fail_nothing() {
+    let mut w = of(json!(["heap", "cpu"]));
+    offer(&mut w, &[Offer::good(Cpu, "native"), refused(ProfileKind::Heap)]);
+    w.step();
+    let named = "Not captured: heap (no listener of the process serves /debug/pprof).";
+    assert_eq!(ordered(&w), [(1, vec![Cpu])]);
+    assert_eq!(w.target("a").message, format!("The capture is ordered. {named}"));
+    // What was planned stays, whatever the agent says later: the order is out.
+    offer(&mut w, &ProfileKind::ALL.map(|kind| Offer::good(kind, "all")));
+    w.after(1);
+    assert_eq!(ordered(&w), [(1, vec![Cpu])]);
+    w.report("a", CaptureState::Finished, 2, None).is(Phase::Succeeded, Reason::Completed);
+    let target = w.target("a");
+    assert_eq!(target.profiles.iter().map(|p| p.kind).collect::<Vec<_>>(), [Cpu]);
+    assert!(
+        target.message.ends_with(named) && !target.message.contains("held no memory"),
+        "{}",
+        target.message
+    );
+}
+
+#[test]
+fn a_container_that_the_agent_has_not_reported_is_waited_for_where_more_than_cpu_is_wanted() {
+    let unreported = |profiles: Value| {
+        let mut w = of(profiles);
+        let agent = w.observed.agents.get_mut("uid-a").unwrap();
+        (agent.runtimes, agent.offers) = Default::default();
+        w.step();
+        w
+    };
+    assert_eq!(ordered(&unreported(json!(["cpu"]))), [(1, vec![Cpu])]);
+    let mut w = unreported(json!(["cpu", "heap"]));
+    assert_eq!((w.target("a").phase, ordered(&w)), (TargetPhase::Pending, vec![]));
+    offer(&mut w, &[Offer::good(Cpu, "native"), Offer::good(ProfileKind::Heap, "go-pprof")]);
+    w.after(5);
+    assert_eq!(ordered(&w), [(2, vec![Cpu, ProfileKind::Heap])]);
+    let mut never = unreported(json!(["cpu", "heap"]));
+    never.after(3600);
+    assert_eq!(ordered(&never), [(1, vec![Cpu])], "after the deadline it is ordered as of an old agent");
+}
+
+#[test]
+fn what_the_agent_says_of_an_empty_kind_is_kept() {
+    let mut w = of(json!(["cpu", "lock"]));
+    w.step();
+    w.stored = [(Lock, 0)].into();
+    let note = "No lock samples: call runtime.SetMutexProfileFraction.";
+    w.report_with("a", CaptureState::Finished, 2, None, |report| report.note = Some(note.into()))
+        .is(Phase::Succeeded, Reason::Completed);
+    assert_eq!(w.target("a").message, note);
 }
 
 #[test]

@@ -128,6 +128,7 @@ impl World {
                 version: "0.1.0".into(),
                 protocol: 1,
                 runtimes: HashMap::new(),
+                offers: HashMap::new(),
                 attached_only: false,
             },
         );

@@ -22,13 +22,17 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
+use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::Offer;
+
 use self::perf::PerfSampler;
 use self::ptrace::PtraceSampler;
 use self::space::{AddressSpace, Files};
 use self::stacks::Stacks;
 use self::symbols::Symbols;
+use super::collector::{Ask, Attached, Collector};
 use super::protocol::{Failure, FailureReason};
-use super::session::Sampler;
+use super::sight::Sight;
 
 /// What was named once is not named again, whichever process it was for.
 type SharedSymbols = Rc<RefCell<Symbols>>;
@@ -41,18 +45,32 @@ pub struct Shared {
     symbols: SharedSymbols,
 }
 
-/// A native sampler, what it samples with and why.
-pub struct Chosen {
-    /// The sampler.
-    pub sampler: Box<dyn Sampler>,
-    /// `perf` or `ptrace`.
-    pub method: &'static str,
-    /// A sentence.
-    pub why: String,
+/// Machine code.
+pub struct Native;
+
+/// The row of the table of collectors. It offers CPU of every process, so that it stands last.
+pub const NATIVE: Native = Native;
+
+impl Collector for Native {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    fn kinds(&self) -> &'static [ProfileKind] {
+        &[ProfileKind::Cpu]
+    }
+
+    fn offers(&self, _sight: &Sight) -> Vec<Offer> {
+        vec![Offer::good(ProfileKind::Cpu, self.name())]
+    }
+
+    fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
+        choose(ask.sight.pid, ask.frequency_hz, ask.sharers, ask.shared)
+    }
 }
 
 /// Tries what the kernel allows: perf events, else ptrace. `sharers` processes are sampled at a time.
-pub fn choose(pid: i32, frequency_hz: u32, sharers: usize, shared: &Shared) -> Result<Chosen, Failure> {
+fn choose(pid: i32, frequency_hz: u32, sharers: usize, shared: &Shared) -> Result<Attached, Failure> {
     let perf_error = match PerfSampler::open(pid, frequency_hz, sharers, shared) {
         Ok(sampler) => {
             let time = if sampler.grant().kernel {
@@ -61,17 +79,18 @@ pub fn choose(pid: i32, frequency_hz: u32, sharers: usize, shared: &Shared) -> R
                 "user time only: kernel time needs CAP_PERFMON"
             };
             let why = format!("perf events of the CPU clock are allowed ({time})");
-            return Ok(Chosen { sampler: Box::new(sampler), method: "perf", why });
+            return Ok(Attached { capture: Box::new(sampler), method: "perf", why, refused: Vec::new() });
         }
         Err(e) => e,
     };
     let perf_refusal =
         format!("perf_event_open was refused with {} ({})", errno_name(&perf_error), perf_advice());
     match PtraceSampler::open(pid, frequency_hz, shared) {
-        Ok(sampler) => Ok(Chosen {
-            sampler: Box::new(sampler),
+        Ok(sampler) => Ok(Attached {
+            capture: Box::new(sampler),
             method: "ptrace",
             why: format!("{perf_refusal}; using ptrace"),
+            refused: Vec::new(),
         }),
         Err(e) => Err(Failure::new(
             refusal_reason(&e),

@@ -10,6 +10,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use fleetprof_crds::ProfileKind;
 use nix::sys::resource::{Resource, getrlimit};
 use perf_event_open::config::{Cpu, Inherit, Opts, Priv, Proc, RegsMask, SampleOn, Size};
 use perf_event_open::count::Counter;
@@ -20,11 +21,11 @@ use super::rings::Rings;
 use super::space::AddressSpace;
 use super::stacks::Stacks;
 use super::{Shared, SharedSymbols};
+use crate::capture::collector::{Capture, Tally};
 use crate::capture::cpu_time::TICK_NANOS;
 use crate::capture::protocol::Failure;
 use crate::capture::schedule::saturating_nanos;
-use crate::capture::session::{Sampler, Tally};
-use crate::capture::slices::Slice;
+use crate::capture::slices::Slices;
 use crate::proc;
 
 /// Bytes of stack in a sample; less at high rates, so that rings stay small.
@@ -162,14 +163,14 @@ impl PerfSampler {
     }
 }
 
-impl Sampler for PerfSampler {
+impl Capture for PerfSampler {
     /// A third of the time in which a ring of one CPU fills.
-    fn interval(&self) -> Duration {
+    fn interval(&self) -> Option<Duration> {
         let held = (4096_u32 << self.rings.most_pages()) / (self.stack_bytes + 128);
-        (self.period * held / 3).clamp(Duration::from_millis(5), Duration::from_millis(100))
+        Some((self.period * held / 3).clamp(Duration::from_millis(5), Duration::from_millis(100)))
     }
 
-    fn sample(&mut self) -> Result<(), Failure> {
+    fn turn(&mut self) -> Result<(), Failure> {
         self.rings.read();
         self.unwind();
         let now = Instant::now();
@@ -194,7 +195,8 @@ impl Sampler for PerfSampler {
         Ok(())
     }
 
-    fn drain(&mut self, slice: &mut Slice<'_>) -> Result<(), Failure> {
+    fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
+        let slice = into.kind(ProfileKind::Cpu)?;
         self.rings.read();
         let _gone = self.space.refresh();
         self.space.refresh_jit_names();
@@ -217,10 +219,10 @@ impl Sampler for PerfSampler {
         }
         let unseen = if self.grant.kernel { 0 } else { self.kernel_ticks.1 - self.kernel_ticks.0 };
         let unseen_kernel = unseen.saturating_mul(TICK_NANOS);
-        Tally { expected: Some(expected), taken, lost, notes, unseen_kernel }
+        Tally { expected: Some(expected), taken, lost, notes, unseen_kernel, ..Tally::default() }
     }
 
-    fn close(&mut self) {
+    fn stop(&mut self, _by: Instant) {
         self.unwind();
         self.rings.close();
     }

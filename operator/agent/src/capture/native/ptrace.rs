@@ -8,14 +8,16 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use fleetprof_crds::ProfileKind;
+
 use super::space::AddressSpace;
 use super::stacks::Stacks;
 use super::tracer::{Attempt, Tracer, probe};
 use super::{Shared, SharedSymbols};
+use crate::capture::collector::{Capture, Tally};
 use crate::capture::cpu_time::{ThreadTimes, most_worth};
 use crate::capture::protocol::{Failure, FailureReason};
-use crate::capture::session::{Sampler, Tally};
-use crate::capture::slices::Slice;
+use crate::capture::slices::Slices;
 use crate::proc;
 
 /// How often new threads are looked for.
@@ -120,12 +122,12 @@ impl PtraceSampler {
     }
 }
 
-impl Sampler for PtraceSampler {
-    fn interval(&self) -> Duration {
-        self.period
+impl Capture for PtraceSampler {
+    fn interval(&self) -> Option<Duration> {
+        Some(self.period)
     }
 
-    fn sample(&mut self) -> Result<(), Failure> {
+    fn turn(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
         if now >= self.next_scan {
             self.next_scan = now + RESCAN;
@@ -142,7 +144,8 @@ impl Sampler for PtraceSampler {
         Ok(())
     }
 
-    fn drain(&mut self, slice: &mut Slice<'_>) -> Result<(), Failure> {
+    fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
+        let slice = into.kind(ProfileKind::Cpu)?;
         let _gone = self.space.refresh();
         self.space.refresh_jit_names();
         self.stacks.drain(&self.space, &mut self.symbols.borrow_mut(), slice, &mut || {})
@@ -153,4 +156,7 @@ impl Sampler for PtraceSampler {
         notes.extend(self.pauses.note());
         Tally { taken: self.taken, lost: self.lost, notes, ..Tally::default() }
     }
+
+    /// Each turn lets every thread run again.
+    fn stop(&mut self, _by: Instant) {}
 }

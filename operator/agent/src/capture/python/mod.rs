@@ -7,17 +7,21 @@
 mod thread_ids;
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::Offer;
 use fleetprof_profile::Frame;
 use py_spy::config::{LineNo, LockingStrategy};
 use py_spy::{PythonSpy, StackTrace};
 
 use self::thread_ids::ThreadIds;
+use super::collector::{Ask, Attached, Capture, Collector, Tally};
 use super::cpu_time::{ThreadTimes, most_worth};
 use super::protocol::{Failure, FailureReason};
-use super::session::{Sampler, Tally};
-use super::slices::Slice;
+use super::runtime::Runtime;
+use super::sight::Sight;
+use super::slices::{Slice, Slices};
 
 /// Deepest stack that is kept; the profile cuts further.
 const MAX_DEPTH: usize = 1024;
@@ -27,6 +31,41 @@ const MAX_STACKS: usize = 50_000;
 const NATIVE_THREADS: &str = "[threads without Python code]";
 /// The frame for stacks beyond [`MAX_STACKS`].
 const TRUNCATED: &str = "[truncated]";
+
+/// py-spy, for CPython.
+pub struct PySpy;
+
+/// The row of the table of collectors.
+pub const PY_SPY: PySpy = PySpy;
+
+impl Collector for PySpy {
+    fn name(&self) -> &'static str {
+        "py-spy"
+    }
+
+    fn kinds(&self) -> &'static [ProfileKind] {
+        &[ProfileKind::Cpu]
+    }
+
+    fn offers(&self, sight: &Sight) -> Vec<Offer> {
+        match sight.runtime {
+            Runtime::Python(_) => vec![Offer::good(ProfileKind::Cpu, self.name())],
+            _ => Vec::new(),
+        }
+    }
+
+    fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
+        let sampler = PythonSampler::attach(ask.sight.pid, ask.frequency_hz, ask.attempts)?;
+        let why = format!("the target runs CPython {}", sampler.version());
+        Ok(Attached { method: "py-spy", why, capture: Box::new(sampler), refused: Vec::new() })
+    }
+
+    /// An interpreter that is too new or too odd for py-spy still runs machine code, but one that only starts
+    /// is waited for.
+    fn waits_for_start(&self) -> bool {
+        true
+    }
+}
 
 /// Function, file and line of a frame.
 type FrameKey = (String, String, i32);
@@ -154,12 +193,12 @@ impl PythonSampler {
     }
 }
 
-impl Sampler for PythonSampler {
-    fn interval(&self) -> Duration {
-        self.period
+impl Capture for PythonSampler {
+    fn interval(&self) -> Option<Duration> {
+        Some(self.period)
     }
 
-    fn sample(&mut self) -> Result<(), Failure> {
+    fn turn(&mut self) -> Result<(), Failure> {
         match self.spy.get_stack_traces() {
             Ok(traces) => {
                 self.taken += 1;
@@ -173,7 +212,8 @@ impl Sampler for PythonSampler {
         Ok(())
     }
 
-    fn drain(&mut self, slice: &mut Slice<'_>) -> Result<(), Failure> {
+    fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
+        let slice = into.kind(ProfileKind::Cpu)?;
         let frames = std::mem::take(&mut self.frames);
         let mut names: Vec<(u32, &FrameKey)> = frames.iter().map(|(key, n)| (*n, key)).collect();
         names.sort_unstable_by_key(|(n, _)| *n);
@@ -202,6 +242,9 @@ impl Sampler for PythonSampler {
         }
         Tally { taken: self.taken, lost: self.failed, notes, ..Tally::default() }
     }
+
+    /// Nothing was done to the target.
+    fn stop(&mut self, _by: Instant) {}
 }
 
 /// A frame of the profile.

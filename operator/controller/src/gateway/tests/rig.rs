@@ -267,6 +267,7 @@ pub(super) fn beat(captures: Vec<CaptureReport>) -> Heartbeat {
             cpu_of_node: false,
             memory_of_node: false,
             problem: None,
+            offers: Vec::new(),
         }],
         captures,
         sent_at_ms: None,

@@ -1,13 +1,13 @@
 //! Which actions does a target need in its current phase?
 
+use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
 use fleetprof_crds::wire::{Order, needs};
-use fleetprof_crds::{ProfileKind, Reason};
 
 use super::super::observed::Action;
 use super::{CANCEL_GRACE, Context};
 use crate::agent::Presence;
-use crate::capture::CaptureScope;
+use crate::capture::{CaptureScope, kinds};
 use crate::time::after;
 
 /// What to do for a target in its present phase. Orders are kept open until the outcome is recorded, so that
@@ -72,11 +72,6 @@ pub(super) fn complete(target: &TargetStatus, context: &Context) -> bool {
 }
 
 impl Context<'_> {
-    /// The kinds to capture: those that this version knows. Nothing is captured in place of another.
-    pub(super) fn profiles(&self) -> Vec<ProfileKind> {
-        self.session.spec.profiles.iter().copied().filter(|kind| kind.is_known()).collect()
-    }
-
     /// What the target's capture is of.
     fn scope(&self, target: &TargetStatus) -> CaptureScope {
         CaptureScope::of(self.session, target, self.started)
@@ -91,7 +86,7 @@ impl Context<'_> {
             session: self.session.metadata.uid.clone().unwrap_or_default(),
             protocol: 0,
             container_id: target.container_id.clone(),
-            profiles: self.profiles(),
+            profiles: kinds(self.session, target),
             frequency_hz: u32::try_from(spec.frequency_hz).unwrap_or(99),
             duration_ms: u64::from(spec.duration.as_secs()) * 1000,
             slice_ms: u64::from(self.settings.slice_seconds) * 1000,

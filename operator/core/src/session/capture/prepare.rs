@@ -2,7 +2,7 @@
 //! budgets?
 
 use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
-use fleetprof_crds::{Reason, names};
+use fleetprof_crds::{ProfileKind, Reason, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -12,7 +12,7 @@ use crate::agent::{AgentFacts, Presence, Skip, plan};
 use crate::budget::Claim;
 use crate::hash::short_name;
 use crate::pod::{AgentContainerState, PodFacts};
-use crate::text::advised;
+use crate::text::{advised, cut};
 
 /// Before an order is out: is there an agent, can one be attached, is there a place in the budgets, how long
 /// may it take? Gives back the claim that has to be answered first.
@@ -58,7 +58,11 @@ fn leave(target: &mut TargetStatus, skip: &Skip, now: Timestamp) {
 
 /// There is an agent: the order is out as soon as there is a place.
 fn order(target: &mut TargetStatus, pod: &PodFacts, agent: &AgentFacts, context: &Context) -> Option<Claim> {
-    if let Err(skip) = can_obey(target, agent, context) {
+    if awaits_offers(target, pod, agent, context) {
+        explain(target, Reason::WaitingForAgent, "The agent has not reported the container yet.".into());
+        return None;
+    }
+    if let Err(skip) = can_obey(target, pod, agent, context) {
         leave(target, &skip, context.observed.now);
         return None;
     }
@@ -70,20 +74,38 @@ fn order(target: &mut TargetStatus, pod: &PodFacts, agent: &AgentFacts, context:
             target.phase = TargetPhase::Ordered;
             target.container_id = pod.container(&target.container).map(|c| c.id.clone()).unwrap_or_default();
             target.runtime = agent.runtimes.get(&target.container_id).cloned();
-            explain(target, Reason::WaitingForAgent, "The capture is ordered.".into());
+            let ordered = format!("The capture is ordered. {}", target.left_out);
+            explain(target, Reason::WaitingForAgent, ordered.trim_end().to_owned());
         }
     }
     None
 }
 
-/// Whether the agent captures what is wanted, and speaks a protocol that has a word for it.
-fn can_obey(target: &TargetStatus, agent: &AgentFacts, context: &Context) -> Result<(), Skip> {
-    let profiles = context.profiles();
-    if profiles.is_empty() {
+/// Whether what the agent captures of the container is not known yet, and matters: every agent captures CPU.
+fn awaits_offers(target: &TargetStatus, pod: &PodFacts, agent: &AgentFacts, context: &Context) -> bool {
+    let is_known = pod.container(&target.container).is_some_and(|container| agent.know(&container.id));
+    let wanted = &context.session.spec.profiles;
+    let wants_more = wanted.iter().any(|kind| kind.is_known() && *kind != ProfileKind::Cpu);
+    wants_more && !is_known && context.observed.now <= context.start_before(target)
+}
+
+/// Plans which kinds are ordered: those that the agent captures of the container and has a word for.
+fn can_obey(
+    target: &mut TargetStatus,
+    pod: &PodFacts,
+    agent: &AgentFacts,
+    context: &Context,
+) -> Result<(), Skip> {
+    let wanted = &context.session.spec.profiles;
+    let known: Vec<ProfileKind> = wanted.iter().copied().filter(|kind| kind.is_known()).collect();
+    if known.is_empty() {
         let cause = "this version of the operator knows no kind of profile in spec.profiles";
         return Err(Skip::new(Reason::InvalidSpec, cause));
     }
-    plan(&profiles, &agent.offers())?;
+    let id = pod.container(&target.container).map_or("", |container| container.id.as_str());
+    let planned = plan(&known, &agent.offers(id))?;
+    target.ordered = if planned.kinds == known { Vec::new() } else { planned.kinds };
+    target.left_out = cut(&planned.left_out, names::MAX_MESSAGE);
     let (version, have, need) = (&agent.version, agent.protocol, context.order(target).protocol);
     if have < need {
         let cause = format!("the agent {version} speaks protocol {have}, the order needs {need}");

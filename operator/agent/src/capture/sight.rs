@@ -1,0 +1,112 @@
+//! What is known of a process before anything is done to it? What `/proc` tells, and its own listeners.
+
+use std::fmt;
+
+use super::runtime::{self, Runtime};
+use crate::proc::{self, SignalSet, read_bounded};
+
+/// Most bytes of a command line that are read.
+const MAX_ARGUMENT_BYTES: u64 = 16 * 1024;
+/// Most arguments that are kept, and most bytes of one.
+const MAX_ARGUMENTS: usize = 128;
+const MAX_ARGUMENT: usize = 1024;
+
+/// A process, as collectors see it when they say what they offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// The process.
+    pub pid: i32,
+    /// Its runtime.
+    pub runtime: Runtime,
+    /// Signals that it handles: any other one that is sent to it may end it.
+    pub caught: SignalSet,
+    /// Its command line.
+    pub arguments: Arguments,
+}
+
+/// A command line: at most 128 arguments of 1024 bytes. It may hold secrets, so it is never logged or sent, and
+/// does not show itself.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Arguments(Vec<String>);
+
+impl Arguments {
+    /// The arguments in the text of a `cmdline` file.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Self {
+        let words = text.split(|byte| *byte == 0).filter(|word| !word.is_empty()).take(MAX_ARGUMENTS);
+        let word =
+            |word: &[u8]| String::from_utf8_lossy(word.get(..MAX_ARGUMENT).unwrap_or(word)).into_owned();
+        Self(words.map(word).collect())
+    }
+
+    /// Whether one of them is this word.
+    #[must_use]
+    pub fn hold(&self, word: &str) -> bool {
+        self.0.iter().any(|argument| argument == word)
+    }
+
+    /// Whether one of them begins like this.
+    #[must_use]
+    pub fn begin(&self, prefix: &str) -> bool {
+        self.0.iter().any(|argument| argument.starts_with(prefix))
+    }
+}
+
+impl fmt::Debug for Arguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} arguments]", self.0.len())
+    }
+}
+
+impl Sight {
+    /// A process of which nothing but its runtime is known.
+    #[must_use]
+    pub fn new(pid: i32, runtime: Runtime) -> Self {
+        let (caught, arguments) = (SignalSet::default(), Arguments::default());
+        Self { pid, runtime, caught, arguments }
+    }
+
+    /// What can be seen of a process at once; `None` where it takes a while.
+    #[must_use]
+    pub fn quick(pid: i32) -> Option<Self> {
+        Some(Self::of(pid))
+    }
+
+    /// What can be seen of a process within a second; never fails.
+    #[must_use]
+    pub fn of(pid: i32) -> Self {
+        Self::read(pid, runtime::detect(pid))
+    }
+
+    fn read(pid: i32, runtime: Runtime) -> Self {
+        let arguments = read_bounded(format!("/proc/{pid}/cmdline"), MAX_ARGUMENT_BYTES).unwrap_or_default();
+        Self {
+            caught: proc::caught_signals(pid).unwrap_or_default(),
+            arguments: Arguments::parse(&arguments),
+            ..Self::new(pid, runtime)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_bounded_and_does_not_show_itself() {
+        let text = [b"java\0-Xrs\0".as_slice(), &[b'x'; 5000], b"\0", &b"a\0".repeat(500)].concat();
+        let arguments = Arguments::parse(&text);
+        assert!(arguments.hold("-Xrs") && arguments.begin("-X") && !arguments.hold("-X"));
+        assert!(arguments.0.len() == MAX_ARGUMENTS && arguments.0[2].len() == MAX_ARGUMENT);
+        assert_eq!(format!("{arguments:?}"), "[128 arguments]");
+    }
+
+    #[test]
+    fn this_process_is_seen() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let sight = Sight::of(me);
+        assert_eq!((sight.pid, &sight.runtime), (me, &Runtime::Native));
+        assert!(sight.arguments.0.len() <= MAX_ARGUMENTS && !sight.arguments.0.is_empty());
+        assert_eq!(Sight::of(i32::MAX), Sight::new(i32::MAX, Runtime::Unknown));
+    }
+}
