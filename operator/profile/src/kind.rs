@@ -29,20 +29,15 @@ pub enum ProfileKind {
     #[cfg_attr(feature = "schema", schemars(skip))]
     Wall,
     /// Memory allocated during the capture.
-    #[cfg_attr(feature = "schema", schemars(skip))]
     Alloc,
     /// Memory in use at the end of the capture: by stack, or by class where a runtime knows no more (a heap
     /// histogram).
-    #[cfg_attr(feature = "schema", schemars(skip))]
     Heap,
     /// Waiting for locks.
-    #[cfg_attr(feature = "schema", schemars(skip))]
     Lock,
     /// Waiting for anything: locks, channels, timers.
-    #[cfg_attr(feature = "schema", schemars(skip))]
     Block,
     /// Goroutines (or threads) by what they do.
-    #[cfg_attr(feature = "schema", schemars(skip))]
     Goroutine,
     /// A kind of a newer version. It is skipped with a reason; nothing is captured in its place.
     #[cfg_attr(feature = "schema", schemars(skip))]

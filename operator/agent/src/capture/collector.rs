@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::Offer;
 
+use super::go::GO_PPROF;
 use super::native::{NATIVE, Shared};
 use super::protocol::{Failure, MAX_NOTES};
 use super::python::PY_SPY;
@@ -21,7 +22,7 @@ use super::sight::Sight;
 use super::slices::Slices;
 
 /// Every collector, the preferred ones first: each kind is captured by the first one that offers it.
-pub const COLLECTORS: &[&dyn Collector] = &[&PY_SPY, &NATIVE];
+pub const COLLECTORS: &[&dyn Collector] = &[&PY_SPY, &GO_PPROF, &NATIVE];
 
 /// Something that captures processes of one runtime.
 pub trait Collector: Sync {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::go::{self, Pprof};
 use super::runtime::{self, Runtime};
 use crate::proc::{self, SignalSet, read_bounded};
 
@@ -22,6 +23,8 @@ pub struct Sight {
     pub caught: SignalSet,
     /// Its command line.
     pub arguments: Arguments,
+    /// Of a Go process, whether it serves its profiles.
+    pub pprof: Pprof,
 }
 
 /// A command line: at most 128 arguments of 1024 bytes. It may hold secrets, so it is never logged or sent, and
@@ -63,19 +66,25 @@ impl Sight {
     #[must_use]
     pub fn new(pid: i32, runtime: Runtime) -> Self {
         let (caught, arguments) = (SignalSet::default(), Arguments::default());
-        Self { pid, runtime, caught, arguments }
+        Self { pid, runtime, caught, arguments, pprof: Pprof::Unknown }
     }
 
-    /// What can be seen of a process at once; `None` where it takes a while.
+    /// What can be seen of a process at once; `None` where it takes a while: a Go process is asked whether it
+    /// serves its profiles.
     #[must_use]
     pub fn quick(pid: i32) -> Option<Self> {
-        Some(Self::of(pid))
+        let runtime = runtime::detect(pid);
+        (!matches!(runtime, Runtime::Go(_))).then(|| Self::read(pid, runtime))
     }
 
     /// What can be seen of a process within a second; never fails.
     #[must_use]
     pub fn of(pid: i32) -> Self {
-        Self::read(pid, runtime::detect(pid))
+        let sight = Self::read(pid, runtime::detect(pid));
+        match sight.runtime {
+            Runtime::Go(_) => Self { pprof: go::look(pid), ..sight },
+            _ => sight,
+        }
     }
 
     fn read(pid: i32, runtime: Runtime) -> Self {

@@ -6,6 +6,7 @@
 
 mod cgroup;
 mod container_cpu;
+mod listeners;
 mod maps;
 mod stat;
 mod status;
@@ -18,6 +19,7 @@ use std::path::Path;
 
 pub use cgroup::container_id;
 pub use container_cpu::container_cpu;
+pub use listeners::{listeners, shares_network};
 pub use maps::{Mapping, maps, parse_maps};
 pub use stat::{Stat, has_exited, parse_stat, start_ticks, stat, thread_stat};
 pub use status::{

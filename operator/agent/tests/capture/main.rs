@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test says by a panic what is not so")]
 
 mod container;
+mod go;
 mod native;
 mod python;
 mod safety;

@@ -144,6 +144,15 @@ impl GoTable {
     }
 }
 
+/// Where the names of functions stand, in bytes from the start of the table, by its header of 72 bytes.
+pub fn names(header: &[u8]) -> Option<std::ops::Range<u64>> {
+    if !MAGICS.contains(&read_u32(header, 0)?) || header.get(7) != Some(&8) {
+        return None;
+    }
+    let (names, units) = (read_u64(header, 8 + 8 * 3)?, read_u64(header, 8 + 8 * 4)?);
+    (names <= units).then_some(names..units)
+}
+
 fn read_u32(bytes: &[u8], at: u64) -> Option<u32> {
     let at = usize::try_from(at).ok()?;
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
@@ -222,6 +231,12 @@ mod tests {
             (location(TEXT + 48), location(TEXT - 1), location(0), location(u64::MAX)),
             (None, None, None, None)
         );
+    }
+
+    #[test]
+    fn the_names_stand_where_the_header_says() {
+        assert_eq!(names(&table(TEXT)[..72]), Some(72..100));
+        assert_eq!((names(&table(TEXT)[..40]), names(&[0; 72]), names(&[])), (None, None, None));
     }
 
     #[test]

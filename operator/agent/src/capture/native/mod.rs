@@ -25,6 +25,7 @@ use std::rc::Rc;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::Offer;
 
+pub use self::go_table::names as go_names;
 use self::perf::PerfSampler;
 use self::ptrace::PtraceSampler;
 use self::space::{AddressSpace, Files};
