@@ -85,7 +85,7 @@ class Fleetprof:
 
     def start(self, pid, folder):
         """Starts a capture and returns when it samples."""
-        request = {"pid": pid, "collector": "Auto", "durationMs": 120_000, "frequencyHz": HERTZ, "sliceMs": 12_000,
+        request = {"pid": pid, "profiles": ["cpu"], "durationMs": 120_000, "frequencyHz": HERTZ, "sliceMs": 12_000,
                    "outputDir": folder, "labels": {}, "assumeTargetUid": False}
         run = Collector(self.launcher + [self.agent, "worker"], os.path.join(folder, "events"), request)
         run.wait_for("its start", 20, lambda: '"started"' in run.said())

@@ -8,8 +8,8 @@ use crate::view::View;
 /// A stack by its addresses, and the numbers among its labels: Go tells apart allocations of different sizes.
 type Key = (Vec<u64>, Vec<i64>);
 
-/// `after` without what `before` holds already. Stacks are told by their addresses, which stay the same in one
-/// process; where counts have shrunk, nothing was added. Samples that are all 0 go away.
+/// `after` without what `before` holds already. Stacks are told by their addresses, which stay the same in
+/// one process; where counts have shrunk, nothing was added. Samples that are all 0 go away.
 #[must_use]
 pub fn growth(before: &Profile, mut after: Profile) -> Profile {
     let mut known: HashMap<Key, Vec<i64>> = HashMap::new();

@@ -1,4 +1,5 @@
-//! Which collectors capture a process? For each kind the first one that offers it, and what the kernel allows.
+//! Which collectors capture a process? For each kind the first one that offers it, and what the kernel
+//! allows.
 
 use fleetprof_crds::ProfileKind;
 

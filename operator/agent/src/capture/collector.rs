@@ -5,8 +5,8 @@
 //!                 └─► Collector::attach ─► Capture: (turn ─►)* drain … stop ─► drain
 //! ```
 //! A runtime is one module with one row in [`COLLECTORS`]. A *sampler* has turns: stacks are taken one after
-//! another by the session's clock. A *recording* has none: the target, or a thread of the collector, records by
-//! itself, and hands over what it has when a slice ends.
+//! another by the session's clock. A *recording* has none: the target, or a thread of the collector, records
+//! by itself, and hands over what it has when a slice ends.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -42,8 +42,8 @@ pub trait Collector: Sync {
     /// `UnsupportedRuntime` where the next collector may be tried for these kinds; other failures are final.
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure>;
 
-    /// Whether a process of its runtime may not be ready yet when it is seen: then no other collector takes its
-    /// place before [`Ask::is_last_try`].
+    /// Whether a process of its runtime may not be ready yet when it is seen: then no other collector takes
+    /// its place before [`Ask::is_last_try`].
     fn waits_for_start(&self) -> bool {
         false
     }
@@ -88,8 +88,8 @@ pub struct Attached {
 
 /// The capture of one process by one collector.
 ///
-/// [`Capture::stop`] is called on every way out: at the end, on a failure, on SIGTERM, and when the capture is
-/// dropped. Where the worker is ended by its watchdog, what was given to [`super::undo`] is done instead.
+/// [`Capture::stop`] is called on every way out: at the end, on a failure, on SIGTERM, and when the capture
+/// is dropped. Where the worker is ended by its watchdog, what was given to [`super::undo`] is done instead.
 pub trait Capture {
     /// Distance of its turns; `None` for a recording, which needs none.
     fn interval(&self) -> Option<Duration>;
@@ -116,8 +116,8 @@ pub trait Capture {
     fn ending(&mut self) {}
 
     /// Undoes what was done to the target and gives back what the kernel lent. There are no more turns; what
-    /// was collected stays for one more drain. Returns soon after `by`, also where the target does not answer.
-    /// Harmless twice.
+    /// was collected stays for one more drain. Returns soon after `by`, also where the target does not
+    /// answer. Harmless twice.
     fn stop(&mut self, by: Instant);
 }
 

@@ -1,5 +1,5 @@
-//! How does a capture without turns come by its profiles? A thread of its own waits for the target, so that the
-//! turns of other processes are not delayed.
+//! How does a capture without turns come by its profiles? A thread of its own waits for the target, so that
+//! the turns of other processes are not delayed.
 //!
 //! ```text
 //! thread:  work(line) ── give(kind, what to read) ─┐        ending ─► the thread takes what is left
@@ -116,8 +116,8 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Starts `work` in a thread of its own. It ends by itself soon after [`Line::is_ending`], and at once after
-    /// [`Line::is_aborted`].
+    /// Starts `work` in a thread of its own. It ends by itself soon after [`Line::is_ending`], and at once
+    /// after [`Line::is_aborted`].
     ///
     /// # Errors
     /// The system gives no thread.

@@ -30,7 +30,8 @@ pub struct Session<'a> {
     emit: &'a mut dyn FnMut(&Event),
     start: Instant,
     samples: BTreeMap<ProfileKind, u64>,
-    /// Since when there was no slice of a kind: since the start of the capture, and since 1970 in nanoseconds.
+    /// Since when there was no slice of a kind: since the start of the capture, and since 1970 in
+    /// nanoseconds.
     since: BTreeMap<ProfileKind, (Duration, u64)>,
 }
 

@@ -27,8 +27,8 @@ pub struct Sight {
     pub pprof: Pprof,
 }
 
-/// A command line: at most 128 arguments of 1024 bytes. It may hold secrets, so it is never logged or sent, and
-/// does not show itself.
+/// A command line: at most 128 arguments of 1024 bytes. It may hold secrets, so it is never logged or sent,
+/// and does not show itself.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Arguments(Vec<String>);
 

@@ -1,5 +1,5 @@
-//! What is undone in a target when the watchdog ends the worker? The watchdog cannot reach the captures, which
-//! belong to a thread that hangs; so what has to be undone is on a list that it can reach.
+//! What is undone in a target when the watchdog ends the worker? The watchdog cannot reach the captures,
+//! which belong to a thread that hangs; so what has to be undone is on a list that it can reach.
 //!
 //! A worker that is killed outright undoes nothing: whatever is done to a target must also end by itself.
 

@@ -73,7 +73,8 @@ pub fn main_process<'a>(container: &'a Container, earlier: &Earlier) -> Option<&
         .max_by_key(|p| (lately(p), p.cpu_ticks, std::cmp::Reverse((p.start_ticks, p.pid))))
 }
 
-/// Other processes of a container that may run something else than `main`: one of each other name, at most `max`.
+/// Other processes of a container that may run something else than `main`: one of each other name, at most
+/// `max`.
 pub fn others<'a>(container: &'a Container, main: &'a Process, max: usize) -> Vec<&'a Process> {
     let mut names = vec![main.command.as_str()];
     let mut others = Vec::new();

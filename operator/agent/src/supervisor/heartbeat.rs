@@ -68,9 +68,9 @@ impl Agent {
     }
 }
 
-/// Cuts a heartbeat to what the gateway takes: first what is said of kinds that cannot be captured, which a skip
-/// without a sentence still tells. The oldest captures come first and are settled first, so the newest can wait
-/// for the next heartbeat.
+/// Cuts a heartbeat to what the gateway takes: first what is said of kinds that cannot be captured, which a
+/// skip without a sentence still tells. The oldest captures come first and are settled first, so the newest
+/// can wait for the next heartbeat.
 fn fit(heartbeat: &mut Heartbeat) {
     let is_large = |beat: &Heartbeat| serde_json::to_vec(beat).is_ok_and(|b| b.len() > MAX_HEARTBEAT_BYTES);
     for most in [SHORT_MESSAGE, 0] {

@@ -1,10 +1,10 @@
-//! What can be read of a process that only its own user may inspect? Its cgroup's figures, its runtime, and what
-//! can be captured of it.
+//! What can be read of a process that only its own user may inspect? Its cgroup's figures, its runtime, and
+//! what can be captured of it.
 //!
 //! `/proc/PID/root` and `/proc/PID/exe` open only to the process's own user. A root agent with the runtime's
-//! default capabilities may not open them either, but may start a child as the target's user: `fleetprof-agent
-//! inspect --pid N` prints what it finds as one line of JSON. A child also takes the look that may take a while,
-//! see [`Sight::quick`].
+//! default capabilities may not open them either, but may start a child as the target's user:
+//! `fleetprof-agent inspect --pid N` prints what it finds as one line of JSON. A child also takes the look
+//! that may take a while, see [`Sight::quick`].
 
 use std::io;
 use std::path::Path;
@@ -79,8 +79,8 @@ fn cgroup_roots(tree: &ProcTree, pid: i32) -> impl Iterator<Item = std::path::Pa
     below.into_iter().chain([mount])
 }
 
-/// Inspects a process; by a child where a look takes a while, or as its own user where the agent is root and the
-/// process is not.
+/// Inspects a process; by a child where a look takes a while, or as its own user where the agent is root and
+/// the process is not.
 pub async fn inspect(tree: &ProcTree, pid: i32, with_sight: bool) -> Inspection {
     let (found, takes_a_while) = quick(tree, pid, with_sight);
     let owner = tree.owner(pid).filter(|owner| owner.uid != 0 && nix::unistd::geteuid().is_root());

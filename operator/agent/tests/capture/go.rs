@@ -205,7 +205,7 @@ fn a_hostile_program_is_bounded_and_said_of() {
     assert_eq!(
         outcome.started().collector,
         "go-pprof, native",
-        "garbage is no profile: {:?}",
+        "garbage is not taken: {:?}",
         outcome.started()
     );
     outcome.blames("main.guilty");

@@ -1,8 +1,8 @@
-//! How does the profile that a target wrote become one of ours?
+//! How does the profile that a target wrote become a slice of fleetprof?
 //!
-//! Its stacks, names, lines and mappings stay as they are. Of its values those are taken that the kind counts,
-//! whatever else stands beside them. Its labels are left out: they are the target's words, and a destination
-//! may keep a series for each.
+//! Its stacks, names, lines and mappings stay as they are. Of its values those are taken that the kind
+//! counts, whatever else stands beside them. Its labels are left out: they are the target's words, and a
+//! destination may keep a series for each.
 
 use std::collections::HashMap;
 
@@ -40,9 +40,9 @@ pub enum AdoptError {
 }
 
 impl ProfileBuilder {
-    /// Adds the samples of a profile that another program wrote, with these labels in place of its own. Samples
-    /// that are all 0 are left out, and negative values count as 0. The first profile of an empty builder
-    /// tells the period.
+    /// Adds the samples of a profile that another program wrote, with these labels in place of its own.
+    /// Samples that are all 0 are left out, and negative values count as 0. The first profile of an empty
+    /// builder tells the period.
     ///
     /// # Errors
     /// It does not count what this builder's kind counts, or a label is reserved.

@@ -175,7 +175,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Error> {
         if name.eq_ignore_ascii_case("transfer-encoding") {
             body = Body::Chunks;
         } else if name.eq_ignore_ascii_case("content-length") && body != Body::Chunks {
-            body = Body::Length(value.parse().map_err(|_| Error::Malformed("its length is no number"))?);
+            body = Body::Length(value.parse().map_err(|_| Error::Malformed("its length is not a number"))?);
         }
     }
     Ok(Some(Head { status, body, length: end + 4 }))
@@ -270,7 +270,7 @@ mod tests {
             (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", "the answer is 500"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", "it is cut off"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nx", "more than 100 bytes"),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "its length is no number"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "its length is not a number"),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", "too long"),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nx", "more than 100 bytes"),
             (b"\x16\x03\x01 nonsense\r\n\r\n", "it has no status"),

@@ -6,9 +6,9 @@
 //!                                                                     alloc, lock, block: begin and end ├► slices
 //!                                                                     heap, goroutine: at the end ──────┘
 //! ```
-//! Only a program that holds the handlers is asked, and at its own listeners alone: nothing else in the pod is
-//! connected to. Go captures CPU at 100 Hz, and one at a time: where another client does so already, the next
-//! collector takes CPU.
+//! Only a program that holds the handlers is asked, and at its own listeners alone: nothing else in the pod
+//! is connected to. Go captures CPU at 100 Hz, and one at a time: where another client does so already, the
+//! next collector takes CPU.
 
 mod http;
 mod program;
@@ -30,7 +30,7 @@ use crate::proc;
 
 /// The page that lists the profiles.
 const INDEX: &str = "/debug/pprof/";
-/// What stands in it, whatever its look: links to the profiles.
+/// What it holds, whatever its look: links to the profiles.
 const LINKS: [&str; 2] = ["goroutine?debug=1", "heap?debug=1"];
 /// Most bytes of the page.
 const MAX_INDEX: usize = 64 * 1024;

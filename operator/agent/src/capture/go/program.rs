@@ -1,5 +1,5 @@
-//! Does a Go program hold the handlers of `net/http/pprof`? Told by the names in the table that its tracebacks
-//! use, which every Go program carries, stripped or not.
+//! Does a Go program hold the handlers of `net/http/pprof`? Told by the names in the table that its
+//! tracebacks use, which every Go program carries, stripped or not.
 //!
 //! The file is read and not mapped: a target that cuts it short must not end the process that looks.
 
@@ -12,7 +12,7 @@ use object::{Object, ObjectSection, ReadCache};
 
 use crate::capture::native::go_names;
 
-/// The function that answers `/debug/pprof/`, as it stands in the table of names.
+/// The function that answers `/debug/pprof/`, by its name in the table.
 const HANDLER: &[u8] = b"\0net/http/pprof.Index\0";
 /// Most bytes of names that are read: ten times those of the largest programs.
 const MAX_NAMES: u64 = 256 << 20;

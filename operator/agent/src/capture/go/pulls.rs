@@ -1,9 +1,9 @@
 //! How are the profiles of a Go program pulled, and when?
 //!
-//! CPU is recorded while a request waits, so it is pulled again and again, up to 15 s at a time; a request that
-//! is given up stops the recording. Heap and goroutines are as they are at the end of the capture: taken once,
-//! since each profile of them stands for a moment. Allocations, locks and blocking are counted from the start
-//! of the program: they are taken at the begin and at the end, and what was added is the profile.
+//! CPU is recorded while a request waits, so it is pulled again and again, up to 15 s at a time; a request
+//! that is given up stops the recording. Heap and goroutines are as they are at the end of the capture: taken
+//! once, since each profile of them stands for a moment. Allocations, locks and blocking are counted from the
+//! start of the program: they are taken at the begin and at the end, and what was added is the profile.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -148,8 +148,8 @@ fn pull_cpu(line: &Line, source: Source) {
     }
 }
 
-/// How long the next pull takes: a slice, and no longer than the capture. Half a second may be lost at the end,
-/// or come late.
+/// How long the next pull takes: a slice, and no longer than the capture. Half a second may be lost at the
+/// end, or come late.
 fn whole_seconds(left: Duration, slice: Duration) -> u64 {
     let rounded = (left + Duration::from_millis(500)).as_secs();
     rounded.min(slice.as_secs().clamp(1, LONGEST))

@@ -70,7 +70,7 @@ func contend(lock *sync.Mutex) {
 	}
 }
 
-// The index as it should be, and then: bytes without end, bytes that drip, and what is no profile.
+// The index as it should be, and then: bytes without end, bytes that drip, and garbage.
 func hostile() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
