@@ -42,10 +42,15 @@ const SPEC: Part = Fields(&[
     ("hostPID", &Whole),
     ("os", &Whole),
     ("nodeSelector", &Whole),
-    (
-        "affinity",
-        &Fields(&[("nodeAffinity", &Fields(&[("requiredDuringSchedulingIgnoredDuringExecution", &Whole)]))]),
-    ),
+    ("affinity", &AFFINITY),
+    ("activeDeadlineSeconds", &Whole),
+    ("priorityClassName", &Whole),
+]);
+
+const AFFINITY: Part = Fields(&[
+    ("nodeAffinity", &Fields(&[("requiredDuringSchedulingIgnoredDuringExecution", &Whole)])),
+    ("podAffinity", &Whole),
+    ("podAntiAffinity", &Whole),
 ]);
 
 /// The pod in `json`, as [`super::inject`] and [`super::judge`] need it and no more. What is not read may be
