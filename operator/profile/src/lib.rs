@@ -21,6 +21,7 @@ mod hostile;
 pub mod kind;
 pub mod labels;
 pub mod merge;
+mod named;
 pub mod proto;
 mod samples;
 mod strings;

@@ -6,6 +6,9 @@ use std::collections::HashMap;
 
 use crate::proto::{Function, Location, Mapping, Profile, Sample};
 
+/// Shown where neither a name nor an address is known.
+pub(crate) const UNKNOWN: &str = "[unknown]";
+
 /// The text behind a string index, or the empty one.
 pub(crate) fn text(strings: &[String], index: i64) -> &str {
     usize::try_from(index).ok().and_then(|index| strings.get(index)).map_or("", String::as_str)
@@ -84,8 +87,12 @@ impl<'a> View<'a> {
         text(&self.profile.string_table, index)
     }
 
+    pub(crate) fn mapping_position(&self, id: u64) -> Option<usize> {
+        self.mappings.position(id)
+    }
+
     pub(crate) fn mapping(&self, id: u64) -> Option<&'a Mapping> {
-        self.profile.mapping.get(self.mappings.position(id)?)
+        self.profile.mapping.get(self.mapping_position(id)?)
     }
 
     pub(crate) fn location_position(&self, id: u64) -> Option<usize> {
@@ -101,7 +108,7 @@ impl<'a> View<'a> {
     pub(crate) fn unsymbolized_name(&self, location: &Location) -> String {
         let file = self.mapping(location.mapping_id).map_or("", |mapping| self.text(mapping.filename));
         match file.rsplit('/').next().unwrap_or_default() {
-            "" => "[unknown]".to_owned(),
+            "" => UNKNOWN.to_owned(),
             base => format!("[{}]", base.trim_matches(['[', ']'])),
         }
     }
@@ -176,13 +183,13 @@ impl<'a> Symbols<'a> {
 
     fn function_key(&self, id: u64) -> ((String, String), i64) {
         let Some(function) = self.view.function(id) else {
-            return (("[unknown]".to_owned(), String::new()), 0);
+            return ((UNKNOWN.to_owned(), String::new()), 0);
         };
         let name = match self.view.text(function.name) {
             "" => self.view.text(function.system_name),
             name => name,
         };
-        let name = if name.is_empty() { "[unknown]" } else { name };
+        let name = if name.is_empty() { UNKNOWN } else { name };
         let file = self.view.text(function.filename);
         ((name.to_owned(), file.to_owned()), function.start_line)
     }

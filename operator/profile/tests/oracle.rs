@@ -5,8 +5,8 @@
 mod support;
 
 use fleetprof_profile::{
-    Frame, Label, Limits, Overlap, Profile, ProfileBuilder, ProfileKind, decode_valid, default_value_index,
-    merge, sample_types, set_labels, top, total,
+    Frame, Label, Limits, MappingInfo, Overlap, Profile, ProfileBuilder, ProfileKind, decode_valid,
+    default_value_index, merge, sample_types, set_labels, top, total,
 };
 use support::{PERIOD, Stored, our_top, pprof, pprof_text, pprof_top, rich};
 
@@ -100,6 +100,24 @@ fn a_merge_is_what_pprof_merges() {
     assert_eq!(sizes(&ours), sizes(&theirs));
     assert_eq!(ours.duration_nanos, theirs.duration_nanos);
     assert_eq!((ours.time_nanos, ours.period), (theirs.time_nanos, theirs.period));
+}
+
+#[test]
+fn a_mapping_with_one_location_without_a_name_is_left_to_resolvers() {
+    let slice = |frame: Frame<'static>| {
+        let mut builder = ProfileBuilder::new(ProfileKind::Cpu, PERIOD, 0);
+        let program = MappingInfo { memory_limit: 0x9000, file: "/app/cart", ..MappingInfo::default() };
+        let mapping = builder.mapping(&MappingInfo { build_id: "aa11", ..program });
+        builder.add_hits(&[frame.at(0x1230, Some(mapping))], 1, &[]).expect("a sample");
+        builder.finish(1, &[])
+    };
+    let (named, nameless) = (slice(Frame::named("main", "main.rs", 1)), slice(Frame::default()));
+    let raw = |profile: &Profile| pprof_text(&["-raw"], &[&Stored::new(profile)]);
+    assert!(raw(&named).contains("/app/cart aa11 [FN][FL][LN][IN]"), "{}", raw(&named));
+    for pair in [[&named, &nameless], [&nameless, &named]] {
+        let merged = raw(&merge(pair, Overlap::Sequential).expect("they merge"));
+        assert!(merged.contains("/app/cart aa11 \n") && !merged.contains("[FN]"), "{merged}");
+    }
 }
 
 #[test]

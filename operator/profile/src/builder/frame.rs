@@ -28,7 +28,8 @@ pub struct Frame<'a> {
     pub line: i64,
     /// Line on which the function begins, from 1, or 0.
     pub start_line: i64,
-    /// The instruction's address in the target's memory; of a caller, that of the call (return address − 1).
+    /// The instruction's address, by the rules of [`MappingInfo`]; of a caller, that of the call (return
+    /// address − 1).
     pub address: Option<u64>,
     /// The mapping that holds the address.
     pub mapping: Option<MappingId>,
@@ -66,10 +67,19 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// A file mapped into the target, as `/proc/PID/maps` shows it.
+/// A part of a file that is mapped into the target.
+///
+/// **Addresses are those that an ELF file was linked for**, not those of the process: the mapping is a load
+/// segment and begins at the page of its `p_vaddr`, `file_offset` at the page of its `p_offset`. A resolver
+/// that looks a location's address up as it is in the file with this build id is right, and so is one that
+/// computes where the file was loaded, since it gets 0: `memory_start − file_offset + p_offset − p_vaddr`.
+/// Processes with different layouts have the same locations.
+///
+/// Other files and memory keep the addresses of the process. They have no build id, so that nobody takes
+/// these for linked ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MappingInfo<'a> {
-    /// First address.
+    /// First address, at the start of a page.
     pub memory_start: u64,
     /// First address after the mapping.
     pub memory_limit: u64,

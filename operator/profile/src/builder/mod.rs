@@ -21,6 +21,7 @@ pub use limits::{BuilderLimits, Truncation};
 
 use crate::kind::ProfileKind;
 use crate::labels::is_reserved;
+use crate::named::set_flags;
 use crate::proto::{self, Profile, ValueType};
 use crate::samples::{SampleKey, SampleTable, sort_labels};
 use strings::Strings;
@@ -175,7 +176,7 @@ impl ProfileBuilder {
             .collect();
         let sample_type: Vec<ValueType> =
             self.kind.sample_types().iter().map(|pair| value_type(&mut self.strings, *pair)).collect();
-        Profile {
+        let mut profile = Profile {
             default_sample_type: sample_type.last().map_or(0, |last| last.r#type),
             sample_type,
             sample: self.samples.into_samples(),
@@ -189,7 +190,9 @@ impl ProfileBuilder {
             function: self.tables.functions,
             string_table: self.strings.into_table(),
             ..Profile::default()
-        }
+        };
+        set_flags(&mut profile);
+        profile
     }
 
     fn check(&self, values: &[i64], labels: &[Label<'_>]) -> Result<(), BuildError> {

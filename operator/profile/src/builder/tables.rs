@@ -7,9 +7,7 @@ use super::frame::{Frame, Line, LocationId, MappingId, MappingInfo};
 use super::limits::{BuilderLimits, Truncation};
 use super::strings::Strings;
 use crate::proto;
-
-/// Shown where neither a name nor an address is known.
-const UNKNOWN: &str = "[unknown]";
+use crate::view::UNKNOWN;
 
 /// The tables of a profile under construction; an id is a position plus one.
 #[derive(Debug, Default)]
@@ -94,22 +92,9 @@ impl Tables {
     fn new_location(&mut self, key: LocationKey) -> LocationId {
         let id = self.locations.len() as u64 + 1;
         let (mapping_id, address, line) = key.clone();
-        self.mark_symbolized(mapping_id, !line.is_empty());
         self.location_ids.insert(key, id);
         self.locations.push(proto::Location { id, mapping_id, address, line, is_folded: false });
         LocationId(id)
-    }
-
-    /// Tells readers not to symbolize a mapping again, with whatever file they find under its path.
-    fn mark_symbolized(&mut self, mapping_id: u64, symbolized: bool) {
-        let position = mapping_id.checked_sub(1).map(|position| position as usize);
-        let mapping = position.and_then(|position| self.mappings.get_mut(position));
-        if let (Some(mapping), true) = (mapping, symbolized) {
-            mapping.has_functions = true;
-            mapping.has_filenames = true;
-            mapping.has_line_numbers = true;
-            mapping.has_inline_frames = true;
-        }
     }
 
     fn location_key(
@@ -120,7 +105,7 @@ impl Tables {
     ) -> Option<LocationKey> {
         let mapping = frame.mapping.map_or(0, |id| id.0);
         let mapping = if mapping <= self.mappings.len() as u64 { mapping } else { 0 };
-        let named = !frame.function.is_empty() || frame.address.is_none();
+        let named = !frame.function.is_empty() || frame.address.is_none() || !frame.inlined.is_empty();
         let own = named.then(|| frame.own_line());
         let lines = frame
             .inlined

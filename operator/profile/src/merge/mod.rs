@@ -4,7 +4,8 @@
 //! stack and the same labels are added up; functions, locations and mappings are told apart by what they are,
 //! not by id; addresses are taken relative to their mapping, so two processes with different layouts meet.
 //! Samples that are all 0 go away. Other than there, durations are added only where the profiles follow one
-//! another.
+//! another, a merged mapping lies where it lies lowest, and its flags tell what is known of all of its
+//! locations, so that the order of the profiles does not matter.
 
 mod source;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 use std::collections::HashMap;
 
+use crate::named::set_flags;
 use crate::proto::{Function, Line, Location, Mapping, Profile, ValueType};
 use crate::samples::SampleTable;
 use crate::strings::StringTable;
@@ -73,6 +75,8 @@ pub struct Merger {
 struct Tables {
     strings: StringTable,
     mappings: Vec<Mapping>,
+    /// The lowest start of each mapping in any of the profiles.
+    lowest: Vec<u64>,
     locations: Vec<Location>,
     functions: Vec<Function>,
     mapping_ids: HashMap<MappingKey, u64>,
@@ -86,6 +90,25 @@ type MappingKey = (u64, u64, i64);
 type LocationKey = (u64, u64, Vec<Line>, bool);
 
 impl Tables {
+    /// Moves every mapping, which lies where the first profile had it, to the lowest place that one had.
+    ///
+    /// Slices of earlier versions hold addresses of a running process: linked ones, which a resolver needs,
+    /// are lower.
+    fn move_down(&mut self) {
+        let down = |mapping: &Mapping, lowest: &u64| mapping.memory_start.saturating_sub(*lowest);
+        let down: Vec<u64> =
+            self.mappings.iter().zip(&self.lowest).map(|(m, lowest)| down(m, lowest)).collect();
+        for (mapping, down) in self.mappings.iter_mut().zip(&down) {
+            mapping.memory_start -= down;
+            mapping.memory_limit = mapping.memory_limit.saturating_sub(*down);
+        }
+        for location in self.locations.iter_mut().filter(|location| location.address != 0) {
+            let position = usize::try_from(location.mapping_id).ok().and_then(|id| id.checked_sub(1));
+            let down = position.and_then(|position| down.get(position)).copied().unwrap_or_default();
+            location.address = location.address.wrapping_sub(down);
+        }
+    }
+
     /// Everything is stored in a table and, as a key, in a map; both may hold twice what they need.
     fn memory(&self) -> usize {
         let strings = self.strings.bytes() + 2 * size_of::<(String, i64)>() * self.strings.len();
@@ -108,6 +131,7 @@ impl Merger {
             tables: Tables {
                 strings: StringTable::new(),
                 mappings: Vec::new(),
+                lowest: Vec::new(),
                 locations: Vec::new(),
                 functions: Vec::new(),
                 mapping_ids: HashMap::new(),
@@ -159,16 +183,19 @@ impl Merger {
     ///
     /// # Errors
     /// Nothing was added.
-    pub fn finish(self) -> Result<Profile, MergeError> {
+    pub fn finish(mut self) -> Result<Profile, MergeError> {
         let header = self.header.ok_or(MergeError::Nothing)?;
-        Ok(Profile {
+        self.tables.move_down();
+        let mut profile = Profile {
             sample: self.samples.into_samples(),
             mapping: self.tables.mappings,
             location: self.tables.locations,
             function: self.tables.functions,
             string_table: self.tables.strings.into_entries(0),
             ..header
-        })
+        };
+        set_flags(&mut profile);
+        Ok(profile)
     }
 
     fn add_header(&mut self, profile: &Profile) {

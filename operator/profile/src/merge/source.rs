@@ -117,20 +117,13 @@ impl<'a> Source<'a> {
         let id = *self.tables.mapping_ids.entry(key).or_insert_with(|| {
             let id = self.tables.mappings.len() as u64 + 1;
             self.tables.mappings.push(Mapping { id, filename, build_id, ..*mapping });
+            self.tables.lowest.push(mapping.memory_start);
             id
         });
-        self.join_flags(id, mapping);
-        id
-    }
-
-    /// A merged mapping counts as symbolized when it is in any source.
-    fn join_flags(&mut self, id: u64, mapping: &Mapping) {
-        if let Some(merged) = self.tables.mappings.get_mut(id as usize - 1) {
-            merged.has_functions |= mapping.has_functions;
-            merged.has_filenames |= mapping.has_filenames;
-            merged.has_line_numbers |= mapping.has_line_numbers;
-            merged.has_inline_frames |= mapping.has_inline_frames;
+        if let Some(lowest) = self.tables.lowest.get_mut(id as usize - 1) {
+            *lowest = mapping.memory_start.min(*lowest);
         }
+        id
     }
 
     fn line(&mut self, line: &Line) -> Line {

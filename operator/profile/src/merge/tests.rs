@@ -84,11 +84,34 @@ fn native(start: u64) -> Profile {
 
 #[test]
 fn two_processes_with_different_layouts_meet() {
-    let merged = merge([&native(0x5000_0000), &native(0x7000_0000)], Overlap::Parallel);
-    let merged = merged.expect("they merge");
-    assert_eq!((merged.sample.len(), merged.location.len(), merged.mapping.len()), (1, 1, 1));
-    assert_eq!(merged.location[0].address, 0x5000_0123);
-    assert_eq!(total(&merged, 0), 2);
+    let (low, high) = (native(0x5000_0000), native(0x7000_0000));
+    for pair in [[&low, &high], [&high, &low]] {
+        let merged = merge(pair, Overlap::Parallel).expect("they merge");
+        assert_eq!((merged.sample.len(), merged.location.len(), merged.mapping.len()), (1, 1, 1));
+        assert_eq!(total(&merged, 0), 2);
+        let mapping = &merged.mapping[0];
+        assert_eq!((mapping.memory_start, mapping.memory_limit), (0x5000_0000, 0x5000_2000));
+        assert_eq!(merged.location[0].address, 0x5000_0123, "whichever came first");
+    }
+}
+
+#[test]
+fn slices_of_earlier_versions_take_the_addresses_of_newer_ones() {
+    let (running, linked) = (native(0x5555_5555_4000), native(0x1000));
+    let twice = merge([&running, &running], Overlap::Sequential).expect("they merge");
+    assert_eq!(twice.location[0].address, 0x5555_5555_4123, "alone they stay as they are");
+    let merged = merge([&twice, &linked], Overlap::Sequential).expect("they merge");
+    assert_eq!((merged.location.len(), merged.location[0].address), (1, 0x1123));
+    assert_eq!(validate(&merged), Ok(()));
+}
+
+#[test]
+fn an_unknown_address_stays_unknown() {
+    let mut without = native(0x7000_0000);
+    without.location[0].address = 0;
+    let merged = merge([&without, &native(0x1000)], Overlap::Parallel).expect("they merge");
+    let addresses: Vec<u64> = merged.location.iter().map(|location| location.address).collect();
+    assert_eq!(addresses, [0, 0x1123]);
 }
 
 fn by_function(top: &Top) -> Vec<(String, String, i64, i64)> {
