@@ -16,10 +16,11 @@ use std::sync::Arc;
 use framehop::ExplicitModuleSectionInfo;
 use memmap2::Mmap;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
+use object::read::elf::ElfFile64;
 use object::{CompressionFormat, Object, ObjectSection};
 
 use super::go_table::GoTable;
+use super::segments::Segments;
 use super::symbols::SourceLocation;
 use crate::proc;
 
@@ -47,17 +48,6 @@ impl Deref for Part {
     }
 }
 
-/// A segment that is loaded into memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// Where it starts in the file.
-    pub offset: u64,
-    /// Bytes of it in the file.
-    pub size: u64,
-    /// The address it was linked for.
-    pub address: u64,
-}
-
 /// An open ELF file of the target.
 pub struct Elf {
     /// Number of the file within this capture.
@@ -68,7 +58,7 @@ pub struct Elf {
     pub debug: bool,
     file: File,
     map: Arc<Mmap>,
-    segments: Vec<Segment>,
+    segments: Segments,
     sections: Vec<(String, u64, Range<usize>)>,
     go: Option<GoTable>,
 }
@@ -116,11 +106,7 @@ impl Elf {
     fn parse(id: u32, file: File, map: Arc<Mmap>) -> io::Result<Self> {
         let elf = ElfFile64::<object::Endianness>::parse(&**map).map_err(io::Error::other)?;
         let endian = elf.endian();
-        let loads = elf.elf_program_headers().iter().filter(|h| h.p_type(endian) == object::elf::PT_LOAD);
-        let segment = |h: &<object::elf::FileHeader64<object::Endianness> as FileHeader>::ProgramHeader| {
-            Segment { offset: h.p_offset(endian), size: h.p_filesz(endian), address: h.p_vaddr(endian) }
-        };
-        let segments = loads.map(segment).take(64).collect();
+        let segments = Segments::of(elf.elf_program_headers(), endian);
         let build_id = elf.build_id().ok().flatten().unwrap_or_default();
         let build_id = build_id.iter().take(MAX_BUILD_ID).map(|b| format!("{b:02x}")).collect();
         let sections = elf.sections().filter_map(|s| needed_section(&s)).collect();
@@ -147,12 +133,12 @@ impl Elf {
 
     /// The Go function at an offset of the file.
     pub fn go_location(&self, offset: u64) -> Option<SourceLocation> {
-        self.go?.lookup(&self.go_table(), linked_at(&self.segments, offset)?)
+        self.go?.lookup(&self.go_table(), self.segments.address(offset)?)
     }
 
     /// How far the stack pointer is below the return address at an offset of the file, in a Go function.
     pub fn go_stack_depth(&self, offset: u64) -> Option<u64> {
-        self.go?.stack_depth(&self.go_table(), linked_at(&self.segments, offset)?)
+        self.go?.stack_depth(&self.go_table(), self.segments.address(offset)?)
     }
 
     /// A path to the open file that does not depend on the target.
@@ -160,15 +146,9 @@ impl Elf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
     }
 
-    /// How far a mapping of this file at `start` with file offset `offset` was moved from where it was linked
-    /// for.
-    pub fn bias(&self, start: u64, offset: u64) -> Option<u64> {
-        bias(&self.segments, start, offset)
-    }
-
-    /// Lowest address that the file was linked for.
-    pub fn base(&self) -> u64 {
-        self.segments.iter().map(|s| s.address & !0xfff).min().unwrap_or(0)
+    /// Which of its bytes were linked for which addresses.
+    pub const fn segments(&self) -> &Segments {
+        &self.segments
     }
 
     /// The unwind tables.
@@ -177,7 +157,7 @@ impl Elf {
             self.section(name).map(|(_, address, range)| *address..address.saturating_add(range.len() as u64))
         };
         ExplicitModuleSectionInfo {
-            base_svma: self.base(),
+            base_svma: self.segments.base(),
             text_svma: addresses(".text"),
             text: self.part(".text"),
             got_svma: addresses(".got"),
@@ -253,35 +233,12 @@ fn debug_is_small(elf: &ElfFile64<'_>) -> bool {
     mapped <= MAX_DEBUG && unpacked <= MAX_UNPACKED_DEBUG
 }
 
-fn bias(segments: &[Segment], start: u64, offset: u64) -> Option<u64> {
-    Some(start.wrapping_sub(linked_at(segments, offset)?))
-}
-
-/// The address that an offset of the file was linked for.
-fn linked_at(segments: &[Segment], offset: u64) -> Option<u64> {
-    let holds = |s: &&Segment| (s.offset & !0xfff..s.offset.saturating_add(s.size).max(1)).contains(&offset);
-    let segment = segments.iter().filter(holds).max_by_key(|s| s.offset)?;
-    Some(segment.address.wrapping_sub(segment.offset).wrapping_add(offset))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn me() -> i32 {
         i32::try_from(std::process::id()).unwrap()
-    }
-
-    #[test]
-    fn the_bias_is_found_by_the_segment_that_holds_the_offset() {
-        let segments = [
-            Segment { offset: 0, size: 0x1500, address: 0x40_0000 },
-            Segment { offset: 0x1500, size: 0x2000, address: 0x40_2500 },
-        ];
-        assert_eq!(bias(&segments, 0x40_0000, 0), Some(0));
-        assert_eq!(bias(&segments, 0x40_2000, 0x1000), Some(0));
-        assert_eq!(bias(&segments, 0x7f00_0000_2000, 0x1000), Some(0x7f00_0000_2000 - 0x40_2000));
-        assert_eq!(bias(&segments, 0x7f00_0000_2000, 0x9000), None);
     }
 
     #[test]

@@ -13,6 +13,9 @@ mod perf;
 mod ptrace;
 mod registers;
 mod rings;
+mod segments;
+#[cfg(test)]
+mod sleeper;
 mod space;
 mod stacks;
 mod symbols;

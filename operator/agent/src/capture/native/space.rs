@@ -10,6 +10,7 @@ use framehop::{CacheNative, MayAllocateDuringUnwind, Module, Unwinder, UnwinderN
 use super::elf::{Elf, Part};
 use super::jit_names::JitNames;
 use super::registers::Registers;
+use super::segments::Place;
 use crate::proc::{self, Mapping};
 
 /// Largest stack: that of a main thread where the limit is raised.
@@ -28,6 +29,19 @@ pub struct Region {
     pub mapping: Mapping,
     /// The file behind it.
     pub elf: Option<Rc<Elf>>,
+}
+
+impl Region {
+    /// The place in the file of an address in this mapping.
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
+        address.checked_sub(self.mapping.start)?.checked_add(self.mapping.offset)
+    }
+
+    /// Where an address in this mapping was linked to be; none where its file is not an ELF file or could not
+    /// be read.
+    pub fn place(&self, address: u64) -> Option<Place> {
+        self.elf.as_ref()?.segments().place(self.file_offset(address)?)
+    }
 }
 
 /// The files of a capture by path and inode, where they could be read.
@@ -124,8 +138,10 @@ impl AddressSpace {
 
     fn add(&mut self, region: Region) {
         let Mapping { start, end, offset, .. } = region.mapping;
-        if let Some((elf, bias)) = region.elf.as_ref().and_then(|e| Some((e, e.bias(start, offset)?))) {
-            let base = bias.wrapping_add(elf.base());
+        if let Some((elf, bias)) =
+            region.elf.as_ref().and_then(|e| Some((e, e.segments().bias(start, offset)?)))
+        {
+            let base = bias.wrapping_add(elf.segments().base());
             let module = Module::new(region.mapping.path.clone(), start..end, base, elf.unwind_info());
             self.unwinder.add_module(module);
         }
@@ -183,7 +199,7 @@ impl AddressSpace {
     /// be skipped.
     fn caller_of_go_leaf(&self, registers: &Registers, stack: &[u8]) -> Option<Registers> {
         let region = self.find(registers.ip)?;
-        let offset = registers.ip - region.mapping.start + region.mapping.offset;
+        let offset = region.file_offset(registers.ip)?;
         let without_frame = cfg!(target_arch = "x86_64") && region.elf.as_ref()?.go_stack_depth(offset)? == 0;
         let caller = read_word(stack, registers.sp, registers.sp).filter(|_| without_frame)?;
         Some(Registers { ip: caller.checked_sub(1)?, sp: registers.sp.checked_add(8)?, ..*registers })
@@ -206,6 +222,8 @@ fn read_word(stack: &[u8], base: u64, address: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sleeper::Sleeper;
+    use super::super::symbols::Symbols;
     use super::*;
 
     fn me() -> i32 {
@@ -249,5 +267,34 @@ mod tests {
         space.refresh().unwrap();
         assert_eq!(before, space.regions.iter().map(|r| r.mapping.clone()).collect::<Vec<_>>());
         assert_eq!(files, space.files.borrow().len());
+    }
+
+    #[test]
+    fn files_are_mapped_once_in_a_capture_and_not_after_it() {
+        let (one, two) = (Sleeper::start("mapped"), Sleeper::start("mapped"));
+        let held = || {
+            let path = one.program.to_str().unwrap();
+            proc::maps(me()).unwrap().iter().filter(|mapping| mapping.path == path).count()
+        };
+        let (files, mut symbols) = (Files::default(), Symbols::default());
+        let open = |process: &Sleeper| AddressSpace::of(process.pid(), &files).unwrap();
+        let mut look = |space: &AddressSpace| {
+            let region = space.main().unwrap();
+            let offset = region.file_offset(region.mapping.start + 0x123).unwrap();
+            let _any = symbols.lookup(region.elf.as_ref().unwrap(), offset);
+        };
+        let first = open(&one);
+        look(&first);
+        let (mapped, known) = (held(), files.borrow().len());
+        assert!((1..=2).contains(&mapped), "{mapped}: for its tables, and for its symbols");
+        let second = open(&two);
+        look(&second);
+        let main = |space: &AddressSpace| Rc::clone(space.main().unwrap().elf.as_ref().unwrap());
+        assert!(Rc::ptr_eq(&main(&first), &main(&second)));
+        assert_eq!((held(), files.borrow().len()), (mapped, known), "two processes need no more than one");
+        drop((first, second));
+        assert!(held() > 0, "another process of it may start in this capture");
+        drop((files, symbols));
+        assert_eq!(held(), 0);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use fleetprof_profile::{Frame, LocationId, MappingId, MappingInfo};
 
+use super::segments::Place;
 use super::space::{AddressSpace, CUT, Region};
 use super::symbols::Symbols;
 use crate::capture::protocol::Failure;
@@ -64,7 +65,7 @@ impl Stacks {
     ) -> Result<(), Failure> {
         let mut naming = Naming { space, symbols, mappings: HashMap::new(), locations: HashMap::new() };
         if let Some(main) = space.main() {
-            naming.mapping(main, slice);
+            naming.place(main, main.mapping.start, slice);
         }
         let mut stacks: Vec<(Vec<u64>, Weight)> = self.stacks.drain().collect();
         stacks.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -88,23 +89,31 @@ impl Stacks {
 struct Naming<'a> {
     space: &'a AddressSpace,
     symbols: &'a mut Symbols,
-    mappings: HashMap<u64, MappingId>,
+    /// By the start of a region, and of the segment in it where there is one.
+    mappings: HashMap<(u64, Option<u64>), MappingId>,
     locations: HashMap<u64, LocationId>,
 }
 
 impl Naming<'_> {
-    fn mapping(&mut self, region: &Region, slice: &mut Slice<'_>) -> MappingId {
+    /// Where an address is in the profile: its mapping and its address there, by the rules of
+    /// [`MappingInfo`].
+    fn place(&mut self, region: &Region, address: u64, slice: &mut Slice<'_>) -> (u64, MappingId) {
         let mapping = &region.mapping;
+        let linked = region.place(address);
+        let key = (mapping.start, linked.as_ref().map(|place| place.segment.start));
+        let build_id = region.elf.as_ref().filter(|_| linked.is_some()).map_or("", |elf| &elf.build_id);
+        let Place { address, segment, offset } =
+            linked.unwrap_or(Place { address, segment: mapping.start..mapping.end, offset: mapping.offset });
         let add = || {
             slice.builder().mapping(&MappingInfo {
-                memory_start: mapping.start,
-                memory_limit: mapping.end,
-                file_offset: mapping.offset,
+                memory_start: segment.start,
+                memory_limit: segment.end,
+                file_offset: offset,
                 file: &mapping.path,
-                build_id: region.elf.as_ref().map_or("", |e| &e.build_id),
+                build_id,
             })
         };
-        *self.mappings.entry(mapping.start).or_insert_with(add)
+        (address, *self.mappings.entry(key).or_insert_with(add))
     }
 
     fn location(&mut self, address: u64, slice: &mut Slice<'_>) -> LocationId {
@@ -129,9 +138,9 @@ impl Naming<'_> {
                 0,
             ));
         };
-        let mapping = self.mapping(region, slice);
-        let offset = address - region.mapping.start + region.mapping.offset;
-        let symbol = region.elf.as_ref().and_then(|elf| self.symbols.lookup(elf, offset));
+        let (elf, offset) = (region.elf.as_ref(), region.file_offset(address));
+        let symbol = elf.zip(offset).and_then(|(elf, offset)| self.symbols.lookup(elf, offset));
+        let (address, mapping) = self.place(region, address, slice);
         match symbol {
             Some(symbol) => slice.builder().location(&symbol.frame(address, Some(mapping))),
             None => slice.builder().location(&Frame::unsymbolized(address, Some(mapping))),
@@ -147,6 +156,10 @@ fn in_memory(space: &AddressSpace, address: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use fleetprof_profile::{ProfileBuilder, ProfileKind};
+
+    use super::super::sleeper::Sleeper;
+    use super::super::space::Files;
     use super::*;
 
     #[test]
@@ -159,5 +172,58 @@ mod tests {
         assert_eq!(stacks.stacks.len(), MAX_STACKS);
         assert_eq!((stacks.stacks[&vec![0]].samples, stacks.stacks[&vec![0]].nanos), (2, 15));
         assert_eq!((stacks.overflow.samples, stacks.overflow.nanos), (3, 30));
+    }
+
+    /// A sample in the first page of code of a process's program.
+    fn sampled(process: &Sleeper, files: &Files, symbols: &mut Symbols, slice: &mut Slice<'_>) -> u64 {
+        let space = AddressSpace::of(process.pid(), files).unwrap();
+        let address = space.main().unwrap().mapping.start + 0x123;
+        let mut stacks = Stacks::default();
+        stacks.add(vec![address], 10);
+        stacks.drain(&space, symbols, slice, &mut || {}).unwrap();
+        address
+    }
+
+    #[test]
+    fn two_processes_of_a_program_have_one_location() {
+        let (one, two) = (Sleeper::start("located"), Sleeper::start("located"));
+        let (files, mut symbols) = (Files::default(), Symbols::default());
+        let mut slice = Slice::new(ProfileKind::Cpu, 10, 0, Vec::new());
+        let addresses = [&one, &two].map(|process| sampled(process, &files, &mut symbols, &mut slice));
+        assert_ne!(
+            addresses[0], addresses[1],
+            "the kernel lays processes out at random (randomize_va_space)"
+        );
+        let fresh = ProfileBuilder::new(ProfileKind::Cpu, 10, 0);
+        let profile = std::mem::replace(slice.builder(), fresh).finish(1, &[]);
+        assert_eq!((profile.mapping.len(), profile.location.len(), profile.sample.len()), (1, 1, 1));
+        let (mapping, location) = (&profile.mapping[0], &profile.location[0]);
+        assert!(mapping.build_id != 0 && location.address < 0x100_0000, "{mapping:?} {location:?}");
+        assert_eq!(location.address, mapping.memory_start + 0x123);
+        assert_eq!(profile.sample[0].value, [2, 20]);
+    }
+
+    #[test]
+    fn what_is_no_elf_file_keeps_the_addresses_of_the_process() {
+        let mapping = crate::proc::Mapping {
+            start: 0x7000_0000,
+            end: 0x7001_0000,
+            executable: true,
+            offset: 0x3000,
+            inode: 7,
+            path: "/app/classes.dll".to_owned(),
+        };
+        let me = i32::try_from(std::process::id()).unwrap();
+        let (space, mut symbols) = (AddressSpace::of(me, &Files::default()).unwrap(), Symbols::default());
+        let mut slice = Slice::new(ProfileKind::Cpu, 10, 0, Vec::new());
+        let (mappings, locations) = (HashMap::new(), HashMap::new());
+        let mut naming = Naming { space: &space, symbols: &mut symbols, mappings, locations };
+        let (address, _) = naming.place(&Region { mapping, elf: None }, 0x7000_0456, &mut slice);
+        assert_eq!(address, 0x7000_0456);
+        let fresh = ProfileBuilder::new(ProfileKind::Cpu, 10, 0);
+        let profile = std::mem::replace(slice.builder(), fresh).finish(1, &[]);
+        let mapping = &profile.mapping[0];
+        assert_eq!((mapping.memory_start, mapping.memory_limit), (0x7000_0000, 0x7001_0000));
+        assert_eq!((mapping.file_offset, mapping.build_id), (0x3000, 0));
     }
 }

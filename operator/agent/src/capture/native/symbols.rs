@@ -175,7 +175,7 @@ mod tests {
         let space = AddressSpace::of(i32::try_from(std::process::id()).unwrap(), &Files::default()).unwrap();
         let address = landmark as *const () as u64;
         let region = space.find(address).unwrap();
-        let offset = address - region.mapping.start + region.mapping.offset;
+        let offset = region.file_offset(address).unwrap();
         let mut symbols = Symbols::default();
         let elf = region.elf.as_ref().unwrap();
         let symbol = symbols.lookup(elf, offset).unwrap();
