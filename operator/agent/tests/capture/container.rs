@@ -15,7 +15,7 @@ use crate::worker::{
 };
 
 /// A container of the kubelet, as far as the kernel knows one.
-struct Container {
+pub struct Container {
     id: String,
     cgroup: PathBuf,
     /// One container at a time: they fill the machine, and what is measured here is shares of CPU time.
@@ -23,7 +23,7 @@ struct Container {
 }
 
 impl Container {
-    fn new() -> Self {
+    pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,7 +36,7 @@ impl Container {
     }
 
     /// Starts a command in the container, as its first process or another one.
-    fn start(&self, command: &[&str]) -> Target {
+    pub fn start(&self, command: &[&str]) -> Target {
         let enter = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.cgroup.display());
         Target::start(Command::new("sh").args(["-c", &enter, "sh"]).args(command))
     }
@@ -90,7 +90,7 @@ fn forks() -> String {
 }
 
 /// Captures a container once it works.
-fn capture_busy(container: &Container, target: &Target, duration_ms: u64) -> Outcome {
+pub fn capture_busy(container: &Container, target: &Target, duration_ms: u64) -> Outcome {
     container.works(target);
     capture(container, target, duration_ms)
 }

@@ -11,4 +11,5 @@ mod go;
 mod native;
 mod python;
 mod safety;
+mod symbols;
 mod worker;

@@ -34,7 +34,8 @@ fn open_to_all(path: &Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
 }
 
-fn source(name: &str) -> PathBuf {
+/// A file of `targets/`.
+pub fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/capture/targets").join(name)
 }
 
