@@ -146,7 +146,7 @@ mod tests {
             for line in &location.line {
                 let function = &profile.function[line.function_id as usize - 1];
                 wanted[0] &= text(function.name) != "[unknown]";
-                wanted[1] &= text(function.filename) != "";
+                wanted[1] &= !text(function.filename).is_empty();
                 wanted[2] &= line.line != 0;
                 wanted[3] &=
                     text(function.name) != "[unknown]" && (line.line != 0 || location.line.len() > 1);
