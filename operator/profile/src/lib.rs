@@ -23,6 +23,7 @@ pub mod labels;
 pub mod merge;
 mod named;
 pub mod proto;
+pub mod read;
 mod samples;
 mod strings;
 #[cfg(test)]

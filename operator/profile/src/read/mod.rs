@@ -1,0 +1,35 @@
+//! How are profiles in the formats of other profilers read?
+//!
+//! Each reader is a pure function from bounded bytes to profiles. The bytes come from a target, so they are
+//! hostile: sizes are checked before they are used, work is bounded by the number of bytes, and what is not
+//! known is skipped.
+
+mod json;
+pub mod v8;
+
+/// Why bytes could not be read as what they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// More than the limits allow.
+    #[error("the {format} has {have} {what}, the limit is {limit}: capture shorter slices")]
+    TooLarge {
+        /// The format, such as `JFR recording`.
+        format: &'static str,
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is, or more.
+        have: usize,
+        /// How much is allowed.
+        limit: usize,
+    },
+    /// The bytes break a rule of the format.
+    #[error("the {format} is damaged at byte {at}: {what}; capture again")]
+    Damaged {
+        /// The format, such as `JFR recording`.
+        format: &'static str,
+        /// Where, in bytes from the start.
+        at: usize,
+        /// What is wrong there.
+        what: &'static str,
+    },
+}
