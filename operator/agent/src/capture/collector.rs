@@ -16,13 +16,14 @@ use fleetprof_crds::wire::Offer;
 
 use super::go::GO_PPROF;
 use super::native::{NATIVE, Shared};
+use super::node::INSPECTOR;
 use super::protocol::{Failure, MAX_NOTES};
 use super::python::PY_SPY;
 use super::sight::Sight;
 use super::slices::Slices;
 
 /// Every collector, the preferred ones first: each kind is captured by the first one that offers it.
-pub const COLLECTORS: &[&dyn Collector] = &[&PY_SPY, &GO_PPROF, &NATIVE];
+pub const COLLECTORS: &[&dyn Collector] = &[&PY_SPY, &GO_PPROF, &INSPECTOR, &NATIVE];
 
 /// Something that captures processes of one runtime.
 pub trait Collector: Sync {

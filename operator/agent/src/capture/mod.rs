@@ -19,6 +19,7 @@ mod limits;
 mod member;
 mod members;
 mod native;
+mod node;
 mod process_names;
 pub mod protocol;
 mod python;

@@ -48,6 +48,12 @@ impl Arguments {
         self.0.iter().any(|argument| argument == word)
     }
 
+    /// What follows in the first one that begins like this.
+    #[must_use]
+    pub fn after(&self, prefix: &str) -> Option<&str> {
+        self.0.iter().find_map(|argument| argument.strip_prefix(prefix))
+    }
+
     /// Whether one of them begins like this.
     #[must_use]
     pub fn begin(&self, prefix: &str) -> bool {
@@ -106,6 +112,7 @@ mod tests {
         let text = [b"java\0-Xrs\0".as_slice(), &[b'x'; 5000], b"\0", &b"a\0".repeat(500)].concat();
         let arguments = Arguments::parse(&text);
         assert!(arguments.hold("-Xrs") && arguments.begin("-X") && !arguments.hold("-X"));
+        assert_eq!((arguments.after("-X"), arguments.after("-y")), (Some("rs"), None));
         assert!(arguments.0.len() == MAX_ARGUMENTS && arguments.0[2].len() == MAX_ARGUMENT);
         assert_eq!(format!("{arguments:?}"), "[128 arguments]");
     }

@@ -19,7 +19,7 @@ use std::path::Path;
 
 pub use cgroup::container_id;
 pub use container_cpu::container_cpu;
-pub use listeners::{listeners, shares_network};
+pub use listeners::{clients, is_listened_at, listeners, shares_network};
 pub use maps::{Mapping, maps, parse_maps};
 pub use stat::{Stat, has_exited, parse_stat, start_ticks, stat, thread_stat};
 pub use status::{

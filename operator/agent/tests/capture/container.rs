@@ -42,18 +42,18 @@ impl Container {
     }
 
     /// A request to capture it, by one of its processes.
-    fn request(&self, target: &Target, duration_ms: u64) -> CaptureRequest {
+    pub fn request(&self, target: &Target, duration_ms: u64) -> CaptureRequest {
         let container = Some(self.id.clone());
         CaptureRequest { container, ..request(target.pid(), AUTO, duration_ms) }
     }
 
     /// Waits until the program works: an interpreter starts slowly on a busy machine.
-    fn works(&self, target: &Target) {
+    pub fn works(&self, target: &Target) {
         let used = || fleetprof_agent::proc::container_cpu(target.pid(), &self.id).unwrap_or(0);
         assert!(within(Duration::from_secs(30), || used() > 400_000_000), "the container does not work");
     }
 
-    fn pids(&self) -> Vec<Pid> {
+    pub fn pids(&self) -> Vec<Pid> {
         let text = std::fs::read_to_string(self.cgroup.join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw).collect()
     }

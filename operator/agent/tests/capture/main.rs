@@ -9,6 +9,7 @@
 mod container;
 mod go;
 mod native;
+mod node;
 mod python;
 mod safety;
 mod symbols;

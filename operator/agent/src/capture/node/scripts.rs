@@ -1,0 +1,78 @@
+//! What is evaluated in a target? Nothing but what closes its inspector again.
+//!
+//! An exception in a timer would end the target, so that everything is in a `try`. `require` is what the
+//! inspector lends for one evaluation; programs of ES modules have none of their own.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The modules that a script uses: `i` the inspector, `f` files.
+const MODULES: &str = "const r=typeof require==='function'?require:process.getBuiltinModule,\
+                       i=r('inspector'),f=r('fs');";
+/// What [`arm`] and [`relocate`] answer where all is well.
+pub const DONE: &str = "done";
+/// How long a client that is still connected puts off the closing by the target itself.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Closes the inspector, and sets the port at which the next one opens.
+///
+/// The call does not return before all clients are gone, which is why nothing answers.
+pub fn close(port: u16) -> String {
+    guarded(&format!("process.debugPort={port};i.close();"))
+}
+
+/// Closes the inspector when the client is gone, and opens it at another port of this host's choice, so that
+/// other processes find the usual port free.
+pub fn relocate() -> String {
+    guarded("i.close();i.open(0,'127.0.0.1');")
+}
+
+/// Has the target close its inspector by itself after so long, for an agent that was killed may not do it.
+///
+/// It is put off while a client is connected, because closing would stop the target until that is gone. An
+/// inspector that was closed and opened again by somebody else has another URL and is left alone.
+pub fn arm(address: SocketAddr, port: u16, after: Duration) -> String {
+    let local = format!("{:04X}", address.port());
+    let (after, again) = (after.as_millis(), AGAIN.as_millis());
+    guarded(&format!(
+        "const u=i.url(),look=()=>{{try{{if(i.url()!==u)return;\
+         const busy=['tcp','tcp6'].some(n=>{{try{{\
+         return f.readFileSync('/proc/self/net/'+n,'latin1').split('\\n')\
+         .some(l=>{{const c=l.trim().split(/\\s+/);return c[3]==='01'&&c[1].endsWith(':{local}')}})}}\
+         catch{{return false}}}});\
+         if(busy)setTimeout(look,{again}).unref();else{{process.debugPort={port};i.close()}}}}catch{{}}}};\
+         setTimeout(look,{after}).unref();"
+    ))
+}
+
+/// The parameters of `Runtime.evaluate` for a script.
+pub fn evaluation(script: &str) -> String {
+    serde_json::json!({"expression": script, "includeCommandLineAPI": true, "returnByValue": true})
+        .to_string()
+}
+
+fn guarded(body: &str) -> String {
+    format!("(()=>{{try{{{MODULES}{body}return '{DONE}'}}catch(e){{return String(e)}}}})()")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_script_can_throw() {
+        let address = "127.0.0.1:9229".parse().unwrap();
+        for script in [close(9229), relocate(), arm(address, 9229, Duration::from_secs(75))] {
+            assert!(script.starts_with("(()=>{try{") && script.contains("catch(e){return String(e)}})()"));
+            let timers = script.matches("setTimeout").count();
+            assert_eq!(
+                script.matches(".unref()").count(),
+                timers,
+                "a timer keeps the target alive: {script}"
+            );
+            assert_eq!(script.matches('{').count(), script.matches('}').count(), "{script}");
+        }
+        let armed = arm(address, 9229, Duration::from_secs(75));
+        assert!(armed.contains("endsWith(':240D')") && armed.contains("setTimeout(look,75000)"), "{armed}");
+    }
+}

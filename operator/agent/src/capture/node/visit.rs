@@ -1,0 +1,145 @@
+//! How is an inspector entered, and left so that nothing stays open?
+
+use std::time::{Duration, Instant};
+
+use super::door::{self, Door, refused};
+use super::profiler::{Plan, Profilers};
+use super::protocol::{AskError, Conversation};
+use super::scripts;
+use super::websocket::WebSocket;
+use crate::capture::protocol::{Failure, FailureReason};
+use crate::capture::sight::Sight;
+use crate::capture::undo::{self, Undo};
+use crate::proc;
+
+/// How long a process may take to answer before it is profiled.
+const ANSWERS: Duration = Duration::from_secs(5);
+/// How long an agent may be late before the target closes its inspector by itself.
+const LATE: Duration = Duration::from_secs(60);
+/// How long the watchdog's closing may take.
+const UNDONE: Duration = Duration::from_secs(1);
+/// How often a listener is looked for.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A process whose inspector is in use.
+pub struct Visit {
+    pid: i32,
+    door: Door,
+    /// What profiles it.
+    pub profilers: Profilers,
+    undo: Option<Undo>,
+}
+
+impl Visit {
+    /// Opens the inspector of a process and begins to profile; `left` is how long that is meant to go on.
+    /// Where other processes may need the usual port, it is moved to another one.
+    ///
+    /// # Errors
+    /// The inspector cannot be used; what was opened is closed again.
+    pub fn enter(sight: &Sight, plan: Plan, is_crowded: bool, left: Duration) -> Result<Self, Failure> {
+        let by = Instant::now() + ANSWERS;
+        let waits = || Instant::now() < by;
+        let mut visit = Self::connected(sight.pid, door::open(sight)?, plan)?;
+        if !visit.door.is_asked_for {
+            visit.arm(left, &waits)?;
+            if is_crowded {
+                visit = visit.relocated(plan)?;
+                visit.arm(left, &waits)?;
+            }
+        }
+        match visit.profilers.begin(&waits) {
+            Ok(()) => Ok(visit),
+            Err(error) => {
+                let failure = visit.failure(&error);
+                let _left = visit.leave(Instant::now() + UNDONE);
+                Err(failure)
+            }
+        }
+    }
+
+    fn connected(pid: i32, door: Door, plan: Plan) -> Result<Self, Failure> {
+        let by = Instant::now() + ANSWERS;
+        let socket = WebSocket::connect(door.address, &door.path, plan.most_bytes, by).map_err(|e| {
+            refused(format!("the inspector of process {pid} at {} cannot be used: {e}", door.address))
+        })?;
+        let profilers = Profilers::new(Conversation::new(socket), plan);
+        let mut visit = Self { pid, door, profilers, undo: None };
+        let closer = visit.profilers.closer(visit.last_words().as_deref());
+        visit.undo =
+            closer.ok().map(|closer| undo::on_timeout(move || closer.close(Instant::now() + UNDONE)));
+        Ok(visit)
+    }
+
+    /// What closes the inspector; nothing where its user asked for it.
+    fn last_words(&self) -> Option<String> {
+        (!self.door.is_asked_for).then(|| scripts::close(self.door.port))
+    }
+
+    /// Has the target close its inspector where nobody else does. One that cannot be closed is left at once.
+    fn arm(&mut self, left: Duration, waits: &dyn Fn() -> bool) -> Result<(), Failure> {
+        let script = scripts::arm(self.door.address, self.door.port, left.saturating_add(LATE));
+        match self.profilers.evaluate(&script, waits) {
+            Ok(answer) if answer == scripts::DONE => Ok(()),
+            Ok(answer) => Err(refused(format!(
+                "process {} cannot close its inspector ({answer}), so that it would stay open: start it with \
+                 --inspect=127.0.0.1:9229 if that is wanted",
+                self.pid
+            ))),
+            Err(error) => Err(self.failure(&error)),
+        }
+    }
+
+    /// Moves the inspector to a port of the target's own choice.
+    fn relocated(self, plan: Plan) -> Result<Self, Failure> {
+        let Self { pid, door, profilers, undo } = self;
+        let by = Instant::now() + ANSWERS;
+        let closer = profilers.closer(Some(&scripts::relocate())).map_err(Failure::internal)?;
+        closer.close(by);
+        drop((profilers, undo));
+        let is_new = |at: &std::net::SocketAddr| *at != door.address && at.ip().is_loopback();
+        while Instant::now() < by {
+            let listeners = proc::listeners(pid).unwrap_or_default();
+            let mut new = listeners.into_iter().filter(is_new);
+            if let Some((address, path)) = new.find_map(|at| Some((at, door::ask(at)?))) {
+                return Self::connected(pid, Door { address, path, ..door }, plan);
+            }
+            std::thread::sleep(LOOK);
+        }
+        Err(refused(format!("the inspector of process {pid} could not be moved from port {}", door.port)))
+    }
+
+    /// Why the process is not profiled (any more).
+    pub fn failure(&self, error: &AskError) -> Failure {
+        let pid = self.pid;
+        match error {
+            AskError::Lost(_) if proc::stat(pid).is_err() => {
+                Failure::new(FailureReason::TargetExited, format!("process {pid} exited"))
+            }
+            error => refused(format!("process {pid} is not profiled: {error}")),
+        }
+    }
+
+    /// Ends the conversation, and closes the inspector unless its user asked for it, soon after `by`. Says so
+    /// where it stays open.
+    pub fn leave(self, by: Instant) -> Option<String> {
+        let Self { pid, ref door, ref profilers, .. } = self;
+        // Closing waits for all clients, and the target with it.
+        let others = proc::clients(pid, door.address).saturating_sub(1);
+        let last = self.last_words().filter(|_| others == 0);
+        let closed = profilers.closer(last.as_deref()).map(|closer| closer.close(by));
+        if door.is_asked_for {
+            return None;
+        }
+        let is_open = || proc::listeners(pid).is_ok_and(|all| all.contains(&door.address));
+        while closed.is_ok() && others == 0 && is_open() && Instant::now() < by {
+            std::thread::sleep(LOOK);
+        }
+        is_open().then(|| match others {
+            0 => format!("process {pid} has not closed its inspector at {} yet", door.address),
+            _ => format!(
+                "the inspector of process {pid} at {} stays open, because a debugger is connected to it",
+                door.address
+            ),
+        })
+    }
+}
