@@ -3,7 +3,8 @@
 //! A pure crate: bytes and numbers in, bytes and numbers out; no file, no network, no clock.
 //!
 //! ```text
-//! collector ─► ProfileBuilder ─► Profile ─► set_labels ─► encode ─► bytes ─► decode + validate ─► Profile
+//! recording ─► read ──────────┐
+//! collector ─► ProfileBuilder ┴► Profile ─► set_labels ─► encode ─► bytes ─► decode + validate ─► Profile
 //!                                                                                                  │
 //!                                              merge ◄─────────────────────────────────────────────┤
 //!                                                └────────────► top · fold · tree · diff ◄──────────┘
@@ -46,6 +47,7 @@ pub use kind::{ProfileKind, Rate, UnknownKind};
 pub use labels::{retain_labels, set_labels};
 pub use merge::{MergeError, Merger, Overlap, merge};
 pub use proto::Profile;
+pub use read::ReadError;
 pub use top::{Top, TopRow, render_top, top};
 pub use tree::{FlameNode, tree};
 pub use validate::{Invalid, validate};
