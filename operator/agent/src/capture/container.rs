@@ -246,6 +246,7 @@ impl<'a> Container<'a> {
             refused: for_good().count(),
             obstacle: for_good().next().map(|r| r.failure.clone()).or_else(|| of_cpu.cloned()),
             unseen_kernel: tally.unseen_kernel,
+            advice: tally.advice.get(&ProfileKind::Cpu).cloned(),
             ..Facts::default()
         }
     }

@@ -35,6 +35,8 @@ pub struct Facts {
     pub obstacle: Option<Failure>,
     /// CPU time in the kernel that may not be sampled, in nanoseconds.
     pub unseen_kernel: u64,
+    /// What a collector knows of CPU time that it cannot see, and what helps.
+    pub advice: Option<String>,
 }
 
 /// What a capture is worth.
@@ -143,9 +145,12 @@ fn causes(facts: &Facts) -> Vec<String> {
         format!("{unseen} ms were spent in the kernel, which takes CAP_PERFMON to see")
     });
     let causes: Vec<String> = [starved, refused, crowd(facts), kernel].into_iter().flatten().collect();
-    match causes.is_empty() {
-        false => causes,
-        true => vec!["the rest was used by processes or threads that lived too short to be sampled".into()],
+    match (causes.is_empty(), &facts.advice) {
+        (false, _) => causes,
+        (true, Some(advice)) => vec![advice.clone()],
+        (true, None) => {
+            vec!["the rest was used by processes or threads that lived too short to be sampled".into()]
+        }
     }
 }
 
@@ -225,6 +230,7 @@ mod tests {
             ),
             (Facts { left_out: 1, ..base() }, "1 process that used CPU time had to be left out: at most 16"),
             (Facts { unseen_kernel: 4000 * MS, ..base() }, "4000 ms were spent in the kernel"),
+            (Facts { advice: Some("use Java 25".into()), ..base() }, "(1100 of 5700 ms): use Java 25"),
             (base(), "lived too short"),
         ];
         for (facts, wanted) in cases {
