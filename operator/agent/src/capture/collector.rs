@@ -15,6 +15,7 @@ use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::Offer;
 
 use super::go::GO_PPROF;
+use super::jvm::JFR;
 use super::native::{NATIVE, Shared};
 use super::node::INSPECTOR;
 use super::protocol::{Failure, MAX_NOTES};
@@ -23,7 +24,7 @@ use super::sight::Sight;
 use super::slices::Slices;
 
 /// Every collector, the preferred ones first: each kind is captured by the first one that offers it.
-pub const COLLECTORS: &[&dyn Collector] = &[&PY_SPY, &GO_PPROF, &INSPECTOR, &NATIVE];
+pub const COLLECTORS: &[&dyn Collector] = &[&PY_SPY, &GO_PPROF, &JFR, &INSPECTOR, &NATIVE];
 
 /// Something that captures processes of one runtime.
 pub trait Collector: Sync {

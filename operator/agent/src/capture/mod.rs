@@ -15,6 +15,7 @@ pub mod collector;
 mod container;
 mod cpu_time;
 pub mod go;
+pub mod jvm;
 mod limits;
 mod member;
 mod members;

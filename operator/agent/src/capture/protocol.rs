@@ -214,6 +214,8 @@ pub enum FailureReason {
     PermissionDenied,
     /// The kernel does not let anybody without SYS_PTRACE look at the target.
     NotDumpable,
+    /// Another profiler is at work in the target.
+    OtherProfiler,
     /// The container used CPU, and nothing of it was sampled.
     LowCoverage,
     /// No collector can read the target.
@@ -234,6 +236,7 @@ impl FailureReason {
             Self::NoSuchProcess | Self::TargetExited => Reason::TargetExited,
             Self::PermissionDenied => Reason::PermissionDenied,
             Self::NotDumpable => Reason::NotDumpable,
+            Self::OtherProfiler => Reason::OtherProfiler,
             Self::LowCoverage => Reason::LowCoverage,
             Self::UnsupportedRuntime => Reason::UnsupportedRuntime,
             Self::CollectorCrashed => Reason::CollectorCrashed,

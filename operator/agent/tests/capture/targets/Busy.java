@@ -1,5 +1,5 @@
-// A service with a guilty function for each kind of profile.
-// Arguments: what its threads do, any of cpu, alloc, lock, park; then seconds to live, or none.
+// A service with a guilty method for each kind of profile. Arguments: what its threads do, any of cpu, alloc,
+// lock, park; then seconds to live, or none. At its end it prints how many rounds of cpu it did.
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.locks.LockSupport;
@@ -59,6 +59,8 @@ public class Busy {
         LOCK.unlock();
     }
 
+    static volatile long rounds;
+
     interface Work {
         void once() throws InterruptedException;
     }
@@ -90,7 +92,7 @@ public class Busy {
         for (String work : works) {
             switch (work) {
                 case "cpu":
-                    start("cpu", () -> { guilty(); innocent(); });
+                    start("cpu", () -> { guilty(); innocent(); rounds++; });
                     break;
                 case "alloc":
                     start("alloc", () -> { allocates(); Thread.sleep(1); });
@@ -110,5 +112,6 @@ public class Busy {
         }
         System.out.println("ready");
         Thread.sleep(1000 * seconds);
+        System.out.println("rounds " + rounds);
     }
 }

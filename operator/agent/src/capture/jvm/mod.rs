@@ -1,0 +1,110 @@
+//! What does Java record of itself? CPU, allocations and locks, by its flight recorder (JFR).
+//!
+//! ```text
+//! attach (socket in the process's /tmp) ─► recorder (JFR.start, JFR.stop) ─► capture: a recording for each slice
+//!      └─ place: files in that /tmp           └─ settings: which events           └─► profiles
+//! ```
+//! Wall-clock time is not offered: Java samples only threads that run.
+
+mod attach;
+mod capture;
+mod own_threads;
+mod place;
+mod recorder;
+mod room;
+mod settings;
+
+use std::time::{Duration, Instant};
+
+use fleetprof_crds::wire::{Offer, Problem};
+use fleetprof_crds::{ProfileKind, Reason};
+
+use self::attach::{Attach, Patience};
+use self::capture::Recordings;
+use super::collector::{Ask, Attached, Collector};
+use super::protocol::Failure;
+use super::runtime::Runtime;
+use super::sight::Sight;
+
+/// Java that may not be sent SIGQUIT, which has it listen. With -Xrs it listens from its start.
+const NO_SIGNALS: &str = "Java does not listen for commands, nor does it handle SIGQUIT, which would have it listen: \
+                          it is still starting";
+/// Java that was told not to listen.
+const DISABLED: &str = "Java does not listen for commands: it runs with -XX:+DisableAttachMechanism; start it \
+                        without";
+
+/// The collector.
+pub struct Jfr;
+
+/// The row of the table of collectors.
+pub const JFR: Jfr = Jfr;
+
+impl Collector for Jfr {
+    fn name(&self) -> &'static str {
+        "jfr"
+    }
+
+    fn kinds(&self) -> &'static [ProfileKind] {
+        &settings::KINDS
+    }
+
+    fn offers(&self, sight: &Sight) -> Vec<Offer> {
+        if sight.runtime != Runtime::Jvm {
+            return Vec::new();
+        }
+        let problem = obstacle(sight)
+            .map(|message| Problem { reason: Reason::UnsupportedRuntime, message: message.to_owned() });
+        let offer =
+            |kind: &ProfileKind| Offer { problem: problem.clone(), ..Offer::good(*kind, self.name()) };
+        self.kinds().iter().map(offer).collect()
+    }
+
+    fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
+        let (capture, version) = Recordings::begin(ask)?;
+        let how =
+            if version >= settings::CPU_TIME_SAMPLES { "by CPU time" } else { "threads that run Java code" };
+        let why = format!("Java {version} records itself; CPU samples are of {how}");
+        Ok(Attached { method: "jfr", why, capture: Box::new(capture), refused: Vec::new() })
+    }
+}
+
+/// What Java answers to a command of `jcmd`, within so long.
+///
+/// # Errors
+/// Java cannot be spoken to, or does not know the command.
+pub fn ask(pid: i32, command: &str, most: Duration) -> Result<String, Failure> {
+    let patience = Patience { by: Instant::now() + most, is_aborted: &|| false };
+    Attach::open(pid, patience)?.command(command, patience)
+}
+
+/// Why Java cannot be spoken to, as far as its command line says.
+fn obstacle(sight: &Sight) -> Option<&'static str> {
+    sight.arguments.hold("-XX:+DisableAttachMechanism").then_some(DISABLED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::sight::Arguments;
+
+    fn offers(arguments: &[u8]) -> Vec<Offer> {
+        JFR.offers(&Sight { arguments: Arguments::parse(arguments), ..Sight::new(1, Runtime::Jvm) })
+    }
+
+    #[test]
+    fn java_is_offered_where_it_can_be_spoken_to() {
+        for arguments in [b"java\0-jar\0app.jar".as_slice(), b"java\0-Xrs"] {
+            let good = offers(arguments);
+            assert!(good.len() == 3 && good.iter().all(|offer| offer.problem.is_none()), "{good:?}");
+        }
+        assert_eq!(JFR.offers(&Sight::new(1, Runtime::Node)), []);
+    }
+
+    #[test]
+    fn java_that_does_not_listen_is_a_problem_that_says_what_to_change() {
+        let bad = offers(b"java\0-XX:+DisableAttachMechanism");
+        let says =
+            |offer: &Offer| offer.problem.as_ref().is_some_and(|p| p.message.contains("start it without"));
+        assert!(bad.len() == 3 && bad.iter().all(says), "{bad:?}");
+    }
+}
