@@ -7,12 +7,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fleetprof_agent::capture::protocol::Collector;
 use fleetprof_profile::proto::{Location, Mapping};
 use fleetprof_profile::{Overlap, Profile, merge};
 
 use crate::container::{Container, capture_busy};
-use crate::worker::{Outcome, Target, Worker, compiled, directory, request, source};
+use crate::worker::{NATIVE, Outcome, Target, Worker, compiled, directory, request, source};
 
 /// A program, and the same one with symbols.
 struct Program {
@@ -108,7 +107,7 @@ fn pprof_names_it(outcome: &Outcome, program: &Program) {
 
 fn capture(program: &Program) -> Outcome {
     let target = Target::start(&mut Command::new(&program.stripped));
-    let outcome = Worker::start(&[], &request(target.pid(), Collector::Native, 2500)).finish();
+    let outcome = Worker::start(&[], &request(target.pid(), NATIVE, 2500)).finish();
     assert!(outcome.finished().slices >= 1, "{outcome:?}");
     outcome
 }
@@ -181,7 +180,7 @@ fn line_of(function: &str) -> i64 {
 #[test]
 fn inlined_functions_have_their_names_and_lines() {
     let target = Target::start(&mut Command::new(compiled("inlined")));
-    let outcome = Worker::start(&[], &request(target.pid(), Collector::Native, 2500)).finish();
+    let outcome = Worker::start(&[], &request(target.pid(), NATIVE, 2500)).finish();
     let profile = merge(&outcome.profiles(), Overlap::Sequential).unwrap();
     let lines = |location: &Location| -> Vec<(String, i64)> {
         let line = |line: &fleetprof_profile::proto::Line| {
