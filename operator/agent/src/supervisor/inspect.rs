@@ -85,7 +85,7 @@ pub async fn inspect(tree: &ProcTree, pid: i32, with_sight: bool) -> Inspection 
     let (found, takes_a_while) = quick(tree, pid, with_sight);
     let owner = tree.owner(pid).filter(|owner| owner.uid != 0 && nix::unistd::geteuid().is_root());
     let lacks = found.usage.is_none() || (with_sight && found.seen.is_none());
-    if !takes_a_while && !(lacks && owner.is_some()) {
+    if !(takes_a_while || lacks && owner.is_some()) {
         return found;
     }
     match by_child(pid, owner, with_sight).await {
