@@ -58,8 +58,8 @@ pub struct Door {
 pub fn obstacle(sight: &Sight) -> Option<String> {
     let is_handled = sight.caught.holds(Signal::SIGUSR1 as i32);
     (!is_handled && !is_asked_for(sight)).then(|| {
-        "the process does not handle SIGUSR1, which opens the inspector of Node.js, and would end by it: \
-         start it without --disable-sigusr1, or with --inspect=127.0.0.1:9229"
+        "the process does not handle SIGUSR1, which opens the inspector of Node.js, and would end by it: it has \
+         just started, or runs with --disable-sigusr1; start it with --inspect=127.0.0.1:9229"
             .to_owned()
     })
 }

@@ -42,6 +42,9 @@ const OTHER_PROFILER: &str = "the process already has a sampling heap profiler (
 /// Why one of two kinds is not recorded.
 const ONE_OF_TWO: &str = "V8 samples either the memory that was allocated or what still lives of it, not both \
                           at a time: ask for heap in a session of its own";
+/// Why all memory that is allocated is not recorded.
+const TOO_OLD: &str =
+    "Node.js before version 20 samples only memory that still lives: profile heap, or update it";
 /// What to do where a heap profile is empty.
 const HEAP_ADVICE: &str = "V8 sees only memory that was allocated during the capture: capture for longer";
 /// What is held at a time of a profile, as a multiple of its bytes: as it came, as a result, and read.
@@ -85,13 +88,19 @@ impl Collector for Inspector {
         let plan = plan(ask.kinds, ask.frequency_hz, ask.memory);
         let left = ask.until.saturating_duration_since(Instant::now());
         let visit = Visit::enter(ask.sight, plan, ask.sharers > 1, left)?;
+        let plan = visit.profilers.plan();
+        let refused = refused(ask.kinds, plan);
+        if let Some((_, failure)) = refused.first().filter(|_| refused.len() == ask.kinds.len()) {
+            let _closed = visit.leave(Instant::now() + LEFT);
+            return Err(failure.clone());
+        }
         let notes = Notes::default();
         let work =
             Work { visit, plan, slice: ask.slice, meter: Meter::new(ask.sight.pid), notes: notes.clone() };
         let recording = Recording::start(move |line| work.run(line))?;
         let capture = Box::new(NodeCapture { recording, notes });
         let why = "the target runs Node.js, whose inspector profiles JavaScript".to_owned();
-        Ok(Attached { method: "inspector", why, capture, refused: refused(ask.kinds, plan) })
+        Ok(Attached { method: "inspector", why, capture, refused })
     }
 }
 
@@ -102,15 +111,17 @@ fn plan(kinds: &[ProfileKind], frequency_hz: u32, memory: usize) -> Plan {
     Plan {
         cpu_micros: is_wanted(&ProfileKind::Cpu).then_some(micros.max(1)),
         memory: [ProfileKind::Alloc, ProfileKind::Heap].into_iter().find(is_wanted),
+        memory_of_older: Some(ProfileKind::Heap).filter(is_wanted),
         most_bytes: (memory / PARTS).min(MAX_MESSAGE),
     }
 }
 
 /// The kinds that are not recorded after all.
 fn refused(kinds: &[ProfileKind], plan: Plan) -> Vec<(ProfileKind, Failure)> {
-    let lacks_heap = kinds.contains(&ProfileKind::Heap) && plan.memory == Some(ProfileKind::Alloc);
-    let failure = || (ProfileKind::Heap, Failure::new(FailureReason::UnsupportedRuntime, ONE_OF_TWO));
-    lacks_heap.then(failure).into_iter().collect()
+    let is_lacking = |kind: &ProfileKind| kinds.contains(kind) && plan.memory != Some(*kind);
+    let why = [(ProfileKind::Alloc, TOO_OLD), (ProfileKind::Heap, ONE_OF_TWO)];
+    let failure = |why: &str| Failure::new(FailureReason::UnsupportedRuntime, why);
+    why.into_iter().filter(|(kind, _)| is_lacking(kind)).map(|(kind, why)| (kind, failure(why))).collect()
 }
 
 /// Sentences of the thread on the quality of the capture.
@@ -319,6 +330,14 @@ mod tests {
         assert_eq!(of(&[Cpu]), (Some(10_101), None));
         assert_eq!(of(&[Heap]), (None, Some(Heap)));
         assert_eq!(of(&[Heap, Alloc, Cpu]), (Some(10_101), Some(Alloc)));
+        let refused = |kinds: &[ProfileKind], memory| {
+            let plan = Plan { memory, ..plan(kinds, 99, 0) };
+            refused(kinds, plan).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>()
+        };
+        assert_eq!(refused(&[Heap, Alloc], Some(Alloc)), [Heap]);
+        assert_eq!(refused(&[Heap, Alloc], Some(Heap)), [Alloc], "an older Node.js");
+        assert_eq!(refused(&[Cpu, Alloc], None), [Alloc]);
+        assert_eq!(refused(&[Cpu], None), []);
     }
 
     #[test]

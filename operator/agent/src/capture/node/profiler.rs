@@ -21,6 +21,9 @@ use super::websocket::Closer;
 /// quarter of it, makes profiles of a busy server larger than a message may be.
 pub const MEMORY_INTERVAL: i64 = 128 << 10;
 
+/// The first version of Node.js that samples all memory that is allocated.
+const FIRST_WITH_ALLOC: u32 = 20;
+
 /// What is recorded of a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -28,6 +31,8 @@ pub struct Plan {
     pub cpu_micros: Option<u64>,
     /// Heap or alloc; `None` where memory is not recorded.
     pub memory: Option<ProfileKind>,
+    /// The same of a Node.js that cannot sample all memory that is allocated.
+    pub memory_of_older: Option<ProfileKind>,
     /// Most bytes of the profiles of all threads together.
     pub most_bytes: usize,
 }
@@ -49,6 +54,22 @@ impl Profilers {
     /// The profilers of a process that does not profile yet.
     pub const fn new(conversation: Conversation, plan: Plan) -> Self {
         Self { conversation, plan, begun: BTreeSet::new() }
+    }
+
+    /// What is recorded.
+    pub const fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// Leaves out what the version of Node.js cannot record. Version 18 takes the wish for all memory for one
+    /// for what still lives.
+    pub fn fit_to_version(&mut self, waits: Waits<'_>) -> Result<(), AskError> {
+        let version = self.evaluate("process.versions.node", waits)?;
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_some_and(|major| major < FIRST_WITH_ALLOC) {
+            self.plan.memory = self.plan.memory_of_older;
+        }
+        Ok(())
     }
 
     /// Begins to profile the main thread, and asks to be told of workers.

@@ -47,7 +47,8 @@ impl Visit {
                 visit.arm(left, &waits)?;
             }
         }
-        match visit.profilers.begin(&waits) {
+        let begun = visit.profilers.fit_to_version(&waits).and_then(|()| visit.profilers.begin(&waits));
+        match begun {
             Ok(()) => Ok(visit),
             Err(error) => {
                 let failure = visit.failure(&error);
