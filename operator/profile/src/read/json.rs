@@ -163,7 +163,7 @@ impl<'a> Json<'a> {
     }
 }
 
-/// A text without its escapes; what is no character becomes `U+FFFD`.
+/// A text without its escapes; what is not a character becomes `U+FFFD`.
 fn unescaped(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
     let mut units: Vec<u16> = Vec::new();

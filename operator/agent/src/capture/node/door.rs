@@ -23,7 +23,7 @@ use crate::proc;
 
 /// Where Node.js opens its inspector if nobody says otherwise.
 const USUAL_PORT: u16 = 9229;
-/// How long another process may hold the port before it is an obstacle: a capture of ours moves on at once.
+/// How long another process may hold the port before it is an obstacle: a capture by this agent moves on at once.
 const PORT_IN_USE: Duration = Duration::from_secs(3);
 /// How long an inspector takes to open. A signal is served between two functions, so at once but for long
 /// system calls.

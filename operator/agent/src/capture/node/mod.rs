@@ -187,7 +187,7 @@ impl Work {
     fn run(mut self, line: &Line) {
         let recorded = self.record(line);
         let failure = recorded.err().map(|error| self.visit.failure(&error));
-        // A target that has exited is no failure: what was taken before stays.
+        // A target that has exited is not a failure: what was taken before stays.
         if let Some(failure) = failure.filter(|failure| failure.reason != FailureReason::TargetExited) {
             let kinds = [self.plan.cpu_micros.map(|_| ProfileKind::Cpu), self.plan.memory];
             kinds.into_iter().flatten().for_each(|kind| line.fail(kind, failure.clone()));

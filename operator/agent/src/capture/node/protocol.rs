@@ -23,7 +23,7 @@ use crate::capture::protocol::bounded;
 const MAX_WORKERS: usize = 64;
 /// Most bytes of a worker's name on the wire.
 const MAX_SESSION: usize = 64;
-/// Most bytes of a target's own words in a message of ours.
+/// Most bytes of a target's own words in a message.
 const MAX_WORDS: usize = 200;
 /// How often a wait looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(100);
@@ -222,7 +222,7 @@ fn question(id: u64, method: &str, params: &str) -> String {
     format!(r#"{{"id":{id},"method":"{method}","params":{params}}}"#)
 }
 
-/// The profile in a result, as it stands.
+/// The profile in a result.
 pub fn profile_in(result: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Holder<'a> {

@@ -13,7 +13,7 @@ pub const MAX_MESSAGE: usize = 32 << 20;
 const MAX_HEAD: usize = 8 << 10;
 /// Bytes read at a time.
 const CHUNK: usize = 64 << 10;
-/// How long a message of ours may take to leave: the other end reads in a thread of its own.
+/// How long a message may take to leave: the other end reads in a thread of its own.
 const SENDING: Duration = Duration::from_secs(2);
 /// Any 16 bytes in base64. They keep caches from answering, and there is none between the two ends.
 const KEY: &str = "ZmxlZXRwcm9mLWFnZW50LQ==";
@@ -186,7 +186,7 @@ fn too_large(most: usize) -> io::Error {
     io::Error::other(format!("it sent more than {most} bytes at once"))
 }
 
-/// A frame of ours. A client has to mask its frames; a mask of zeros leaves them as they are, which harms
+/// A frame to send. A client has to mask its frames; a mask of zeros leaves them as they are, which harms
 /// nobody where no proxy is in between.
 fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![FINAL | kind];

@@ -1,6 +1,6 @@
 //! Where did the thread of a `.cpuprofile` spend its CPU time?
 //!
-//! V8 looks at its thread at a fixed distance of time, whether it runs or waits: `(idle)` is no CPU time and
+//! V8 looks at its thread at a fixed distance of time, whether it runs or waits: `(idle)` is not CPU time and
 //! is left out. `(program)` is machine code without a function of JavaScript. `(garbage collector)` has no
 //! stack of its own, so that it stands on the function that ran before it. Of the functions that a stack ends
 //! in V8 knows the lines, of their callers only where they begin.
@@ -54,7 +54,7 @@ type Stack = (usize, Option<usize>);
 /// 1970 UTC. A sample weighs the time since the one before.
 ///
 /// # Errors
-/// Text that is no such profile, or more than `limits`.
+/// Text that is not such a profile, or more than `limits`.
 pub fn read_cpu(
     bytes: &[u8],
     period_ns: i64,
@@ -170,7 +170,7 @@ impl<'a> Recording<'a> {
         weights
     }
 
-    /// The time before a sample. The first one waits for the recording to begin, which is no time of the
+    /// The time before a sample. The first one waits for the recording to begin, which is not time of the
     /// target's.
     fn nanos(&self, turn: usize, period_ns: i64) -> u64 {
         let most = if turn == 0 { period_ns } else { period_ns.saturating_mul(MOST_PERIODS) };

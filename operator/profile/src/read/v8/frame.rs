@@ -14,7 +14,7 @@ const ANONYMOUS: &str = "(anonymous)";
 pub(super) struct CallFrame<'a> {
     pub(super) function: Cow<'a, str>,
     pub(super) file: Cow<'a, str>,
-    /// Where it begins, from 1; 0 for what is no code of JavaScript.
+    /// Where it begins, from 1; 0 for what is not JavaScript.
     pub(super) line: i64,
 }
 
@@ -35,7 +35,7 @@ impl<'a> CallFrame<'a> {
         Ok(frame)
     }
 
-    /// Whether it is no code but what V8 files the rest under, such as `(idle)`.
+    /// Whether V8 counts something else than code here, such as `(idle)`.
     pub(super) fn is(&self, name: &str) -> bool {
         self.function == name && self.file.is_empty()
     }

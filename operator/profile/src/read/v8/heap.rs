@@ -39,7 +39,7 @@ struct Recording<'a> {
 /// for.
 ///
 /// # Errors
-/// Text that is no such profile, or more than `limits`.
+/// Text that is not such a profile, or more than `limits`.
 pub fn read_heap(
     bytes: &[u8],
     kind: ProfileKind,
