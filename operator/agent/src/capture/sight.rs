@@ -1,6 +1,7 @@
 //! What is known of a process before anything is done to it? What `/proc` tells, and its own listeners.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::go::{self, Pprof};
 use super::runtime::{self, Runtime};
@@ -11,6 +12,9 @@ const MAX_ARGUMENT_BYTES: u64 = 16 * 1024;
 /// Most arguments that are kept, and most bytes of one.
 const MAX_ARGUMENTS: usize = 128;
 const MAX_ARGUMENT: usize = 1024;
+
+/// How old a process is when its runtime is certainly ready, also on a slow node.
+const YOUNG: Duration = Duration::from_secs(10);
 
 /// A process, as collectors see it when they say what they offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct Sight {
     pub caught: SignalSet,
     /// Its command line.
     pub arguments: Arguments,
+    /// Whether it started so lately that its runtime may not be ready.
+    pub is_young: bool,
     /// Of a Go process, whether it serves its profiles.
     pub pprof: Pprof,
 }
@@ -72,7 +78,7 @@ impl Sight {
     #[must_use]
     pub fn new(pid: i32, runtime: Runtime) -> Self {
         let (caught, arguments) = (SignalSet::default(), Arguments::default());
-        Self { pid, runtime, caught, arguments, pprof: Pprof::Unknown }
+        Self { pid, runtime, caught, arguments, is_young: false, pprof: Pprof::Unknown }
     }
 
     /// What can be seen of a process at once; `None` where it takes a while: a Go process is asked whether it
@@ -98,6 +104,7 @@ impl Sight {
         Self {
             caught: proc::caught_signals(pid).unwrap_or_default(),
             arguments: Arguments::parse(&arguments),
+            is_young: proc::age(pid).is_some_and(|age| age < YOUNG),
             ..Self::new(pid, runtime)
         }
     }

@@ -21,7 +21,7 @@ pub use cgroup::container_id;
 pub use container_cpu::container_cpu;
 pub use listeners::{clients, is_listened_at, listeners, shares_network};
 pub use maps::{Mapping, maps, parse_maps};
-pub use stat::{Stat, has_exited, parse_stat, start_ticks, stat, thread_stat};
+pub use stat::{Stat, age, has_exited, parse_stat, start_ticks, stat, thread_stat};
 pub use status::{
     Owner, SignalSet, caught_signals, inner_tid, is_dumpable, may_trace_all, owner, parse_caught,
     parse_inner_id, parse_owner,
@@ -71,6 +71,8 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let start = start_ticks(pid).unwrap();
         assert!(!has_exited(pid, start));
+        let age = super::age(pid).unwrap();
+        assert!(age < std::time::Duration::from_secs(3600) && super::age(i32::MAX).is_none(), "{age:?}");
         assert!(has_exited(pid, start + 1));
         assert!(maps(pid).unwrap().iter().any(|m| m.executable && m.file().is_some()));
         assert!(threads(pid).unwrap().contains(&pid));

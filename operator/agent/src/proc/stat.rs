@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use super::read_bounded;
 
@@ -28,6 +29,17 @@ pub struct Stat {
     pub threads: u64,
     /// Start time after boot, in clock ticks.
     pub start_ticks: u64,
+}
+
+/// Clock ticks in a second: `USER_HZ` is 100 on every architecture that the agent is built for.
+const TICKS: u64 = 100;
+
+/// How long ago a process started; `None` where that cannot be known.
+pub fn age(pid: i32) -> Option<Duration> {
+    let uptime = read("/proc/uptime").ok()?;
+    let seconds: f64 = std::str::from_utf8(&uptime).ok()?.split_ascii_whitespace().next()?.parse().ok()?;
+    let start = Duration::from_millis(start_ticks(pid).ok()?.saturating_mul(1000 / TICKS));
+    Some(Duration::try_from_secs_f64(seconds).ok()?.saturating_sub(start))
 }
 
 /// Parses `/proc/PID/stat`; the command in it may hold blanks and parentheses.

@@ -39,9 +39,20 @@ fn program() -> String {
     std::env::var("FLEETPROF_NODE").unwrap_or_else(|_| "node".to_owned())
 }
 
-/// Starts `busy.js`.
+/// Starts `busy.js`, and waits until it works: that takes a while on a busy machine.
 fn node(flags: &[&str], mode: &str) -> Target {
-    Target::start(Command::new(program()).args(flags).arg(script()).arg(mode).stderr(Stdio::null()))
+    let mut command = Command::new(program());
+    ready(Target::start(command.args(flags).arg(script()).arg(mode).stderr(Stdio::null())))
+}
+
+fn ready(target: Target) -> Target {
+    assert!(within(Duration::from_secs(30), || handles_the_signal(&target)), "Node.js does not start");
+    assert!(runs_on(&target) && runs_on(&target), "{}", target.status("State"));
+    target
+}
+
+fn handles_the_signal(target: &Target) -> bool {
+    proc::caught_signals(target.pid()).is_some_and(|set| set.holds(Signal::SIGUSR1 as i32))
 }
 
 fn listeners(target: &Target) -> Vec<SocketAddr> {
@@ -228,7 +239,7 @@ fn a_stopped_target_is_not_signalled_and_one_that_stops_later_is_left_in_order()
 fn what_was_recorded_before_the_target_ended_is_kept() {
     let target = node(&[ANY_PORT], "spin");
     let mut worker = Worker::start(&[], &request(target.pid(), INSPECTOR, 60_000));
-    while !matches!(worker.event(), Some(Event::Slice(_))) {}
+    while !matches!(worker.event().expect("a slice before the worker ends"), Event::Slice(_)) {}
     kill(Pid::from_raw(target.pid()), Signal::SIGKILL).unwrap();
     let outcome = worker.finish();
     assert!(outcome.events.iter().any(|e| matches!(e, Event::Finished(f) if f.target_exited)), "{outcome:?}");
@@ -258,7 +269,9 @@ fn a_target_survives_the_death_of_its_worker_at_any_moment() {
         assert!(runs_on(&target), "round {round}: {}", target.status("State"));
         assert!(listeners(&target).len() <= 1, "round {round}: {:?}", listeners(&target));
     }
-    Worker::start(&[], &request(target.pid(), INSPECTOR, 2500)).finish().blames_the_guilty();
+    let outcome = Worker::start(&[], &request(target.pid(), INSPECTOR, 2500)).finish();
+    assert!(outcome.finished().samples > 50, "{outcome:?}");
+    outcome.blames_the_guilty();
     is_well(&target);
 }
 
@@ -301,6 +314,7 @@ fn work(flags: &[&str], watched: impl FnOnce(&Target) -> Option<Worker>) -> (f64
     let mut command = Command::new(program());
     command.args(flags).arg(script()).arg("steps").current_dir(directory());
     let mut target = Target::start(command.stdin(Stdio::piped()).stderr(Stdio::null()));
+    assert!(within(Duration::from_secs(30), || handles_the_signal(&target)), "Node.js does not start");
     let worker = watched(&target);
     target.0.stdin.take().unwrap().write_all(b"go\n").unwrap();
     let mut said = String::new();

@@ -54,14 +54,21 @@ pub struct Door {
     pub port: u16,
 }
 
-/// Why a process has no way to an inspector, as far as its arguments and signals tell.
+/// Why a process has no way to an inspector, as far as its arguments and signals tell. One that has just started
+/// may come to handle the signal.
 pub fn obstacle(sight: &Sight) -> Option<String> {
-    let is_handled = sight.caught.holds(Signal::SIGUSR1 as i32);
-    (!is_handled && !is_asked_for(sight)).then(|| {
-        "the process does not handle SIGUSR1, which opens the inspector of Node.js, and would end by it: it has \
-         just started, or runs with --disable-sigusr1; start it with --inspect=127.0.0.1:9229"
-            .to_owned()
-    })
+    let may_come = sight.is_young && !sight.arguments.hold("--disable-sigusr1");
+    (!is_handled(sight) && !is_asked_for(sight) && !may_come).then(deaf)
+}
+
+fn is_handled(sight: &Sight) -> bool {
+    sight.caught.holds(Signal::SIGUSR1 as i32)
+}
+
+fn deaf() -> String {
+    "the process does not handle SIGUSR1, which opens the inspector of Node.js, and would end by it: it has just \
+     started, or runs with --disable-sigusr1; start it with --inspect=127.0.0.1:9229"
+        .to_owned()
 }
 
 fn is_asked_for(sight: &Sight) -> bool {
@@ -156,16 +163,17 @@ fn signal(sight: &Sight, port: u16) -> Result<(), Failure> {
     if matches!(stat.state, b'T' | b't') {
         return Err(refused(format!("process {pid} is stopped, so that its inspector cannot open")));
     }
-    let is_first = SIGNALLED.lock().unwrap_or_else(PoisonError::into_inner).insert((pid, stat.start_ticks));
     // Looked at last of all: another program in the same process may not handle the signal.
-    let is_handled = proc::caught_signals(pid).is_some_and(|caught| caught.holds(Signal::SIGUSR1 as i32));
-    match is_first && is_handled {
-        true => kill(Pid::from_raw(pid), Signal::SIGUSR1).map_err(|e| {
-            let text = format!("SIGUSR1 could not be sent to process {pid} ({e}): run the agent as its user");
-            Failure::new(FailureReason::PermissionDenied, text)
-        }),
-        false => Err(stays_closed(pid)),
+    if !is_handled(&Sight { caught: proc::caught_signals(pid).unwrap_or_default(), ..sight.clone() }) {
+        return Err(refused(deaf()));
     }
+    if !SIGNALLED.lock().unwrap_or_else(PoisonError::into_inner).insert((pid, stat.start_ticks)) {
+        return Err(stays_closed(pid));
+    }
+    kill(Pid::from_raw(pid), Signal::SIGUSR1).map_err(|e| {
+        let text = format!("SIGUSR1 could not be sent to process {pid} ({e}): run the agent as its user");
+        Failure::new(FailureReason::PermissionDenied, text)
+    })
 }
 
 /// The process opened its inspector, so that the signal is what it should be.
@@ -273,8 +281,11 @@ mod tests {
             ("0000000000000000", &["node", "--inspect-port=9230", "app.js"], false),
         ];
         for (caught, arguments, wanted) in cases {
-            let obstacle = obstacle(&sight(caught, arguments));
+            let obstacle = self::obstacle(&sight(caught, arguments));
             assert_eq!(obstacle.is_none(), wanted, "{arguments:?}: {obstacle:?}");
+            let young = Sight { is_young: true, ..sight(caught, arguments) };
+            let may_come = !arguments.contains(&"--disable-sigusr1");
+            assert_eq!(self::obstacle(&young).is_none(), may_come, "{arguments:?}");
         }
     }
 

@@ -29,7 +29,7 @@ function guilty(sum) {
 }
 
 function work() {
-  const end = Date.now() + 20;
+  const end = Date.now() + 60;
   let sum = 0;
   while (Date.now() < end) sum = guilty(sum);
   return sum;
@@ -42,7 +42,7 @@ function hoard() {
 
 function churn() {
   let length = 0;
-  for (let i = 0; i < 3000; i++) length += JSON.stringify({ i, text: 'a'.repeat(20) }).length;
+  for (let i = 0; i < 3000; i++) length += JSON.stringify({ i, text: 'aaaaaaaaaaaaaaaaaaaa' }).length;
   return length;
 }
 
