@@ -39,6 +39,12 @@ fn program() -> String {
     std::env::var("FLEETPROF_NODE").unwrap_or_else(|_| "node".to_owned())
 }
 
+fn major_version() -> u32 {
+    let output = Command::new(program()).arg("--version").output().unwrap();
+    let version = String::from_utf8(output.stdout).unwrap();
+    version.trim_start_matches('v').split('.').next().unwrap().parse().unwrap()
+}
+
 /// Starts `busy.js`, and waits until it works: that takes a while on a busy machine.
 fn node(flags: &[&str], mode: &str) -> Target {
     let mut command = Command::new(program());
@@ -117,8 +123,14 @@ fn the_functions_that_keep_and_that_drop_memory_are_told_apart() {
     assert_eq!(hottest(&outcome, ProfileKind::Cpu)[0].0, "guilty");
     is_well(&target);
     let outcome = capture(&target, &[ProfileKind::Alloc], 4000);
+    if major_version() < 20 {
+        assert!(outcome.failed().message.contains("before version 20"), "{:?}", outcome.failed());
+        return is_well(&target);
+    }
     let all = hottest(&outcome, ProfileKind::Alloc);
-    assert!(all[0].0 == "churn" && all[0].1 > 60, "{all:?}");
+    // Where the texts of `repeat` are counted differs with the version.
+    let dropped: i64 = all.iter().filter(|row| row.0 != "hoard").map(|row| row.1).sum();
+    assert!(all.iter().any(|row| row.0 == "churn" && row.1 > 30) && dropped > 80, "{all:?}");
     is_well(&target);
 }
 
@@ -126,9 +138,13 @@ fn the_functions_that_keep_and_that_drop_memory_are_told_apart() {
 fn heap_is_not_captured_beside_alloc_and_says_so() {
     let target = node(&[ANY_PORT], "spin");
     let outcome = capture(&target, &[ProfileKind::Heap, ProfileKind::Alloc], 2500);
-    assert_eq!(hottest(&outcome, ProfileKind::Alloc)[0].0, "churn");
+    let (captured, wanted) = match major_version() {
+        ..20 => (ProfileKind::Heap, "before version 20"),
+        _ => (ProfileKind::Alloc, "session of its own"),
+    };
+    assert!(!hottest(&outcome, captured).is_empty());
     let said = format!("{:?}", outcome.events.last());
-    assert!(said.contains("session of its own"), "{said}");
+    assert!(said.contains(wanted), "{said}");
 }
 
 #[test]
@@ -222,6 +238,7 @@ fn a_stopped_target_is_not_signalled_and_one_that_stops_later_is_left_in_order()
     let target = node(&[ANY_PORT], "spin");
     let stop = |signal| kill(Pid::from_raw(target.pid()), signal).unwrap();
     stop(Signal::SIGSTOP);
+    assert!(within(Duration::from_secs(10), || target.status("State").starts_with('T')));
     let outcome = Worker::start(&[], &request(target.pid(), INSPECTOR, 2000)).finish();
     assert!(outcome.failed().message.contains("is stopped"), "{:?}", outcome.failed());
     stop(Signal::SIGCONT);
@@ -279,13 +296,13 @@ fn a_target_survives_the_death_of_its_worker_at_any_moment() {
 fn under_a_strict_seccomp_filter_as_the_same_user() {
     let script = script();
     let launch = crate::worker::compiled("launch");
-    let target = Target::start(
-        Command::new(launch).args(["-u", "1000", &program(), ANY_PORT]).arg(script).arg("spin"),
-    );
+    let mut command = Command::new(launch);
+    command.args(["-u", "1000", &program(), ANY_PORT]).arg(script).arg("spin");
+    let target = ready(Target::start(&mut command));
     let outcome =
         Worker::start(&["-u", "1000", "-c", "0", "-s"], &request(target.pid(), AUTO, 3000)).finish();
+    assert_eq!(outcome.started().method, "inspector", "{:?}", outcome.started());
     outcome.blames_the_guilty();
-    assert_eq!(outcome.started().method, "inspector");
     is_well(&target);
 }
 

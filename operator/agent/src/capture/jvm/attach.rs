@@ -39,14 +39,14 @@ const CAPABILITIES: &[u8] = b"sun.rt.jvmCapabilities\0";
 
 /// What bounds a conversation.
 #[derive(Clone, Copy)]
-pub struct Patience<'a> {
+pub struct Deadline<'a> {
     /// When it must be over.
     pub by: Instant,
     /// Whether it is to be given up.
     pub is_aborted: &'a dyn Fn() -> bool,
 }
 
-impl Patience<'_> {
+impl Deadline<'_> {
     fn left(&self) -> Option<Duration> {
         let left = self.by.saturating_duration_since(Instant::now());
         (!left.is_zero() && !(self.is_aborted)()).then_some(left)
@@ -66,7 +66,7 @@ impl Attach {
     ///
     /// # Errors
     /// It cannot or will not, or another user's process may not be spoken to.
-    pub fn open(pid: i32, patience: Patience<'_>) -> Result<Self, Failure> {
+    pub fn open(pid: i32, deadline: Deadline<'_>) -> Result<Self, Failure> {
         let attach = Self { pid, place: Place::open(pid)? };
         if attach.connect().is_ok() {
             return Ok(attach);
@@ -77,8 +77,8 @@ impl Attach {
             let text = format!("failed to signal Java process {pid} ({})", errno.desc());
             Failure::new(FailureReason::PermissionDenied, text)
         })?;
-        let by = patience.by.min(Instant::now() + LISTENS);
-        while (Patience { by, ..patience }).left().is_some() {
+        let by = deadline.by.min(Instant::now() + LISTENS);
+        while (Deadline { by, ..deadline }).left().is_some() {
             if attach.connect().is_ok() {
                 drop(trigger);
                 return Ok(attach);
@@ -122,11 +122,11 @@ impl Attach {
     ///
     /// # Errors
     /// There is no answer in time, or Java does not know the command.
-    pub fn command(&self, command: &str, patience: Patience<'_>) -> Result<String, Failure> {
+    pub fn command(&self, command: &str, deadline: Deadline<'_>) -> Result<String, Failure> {
         let failed = |e: io::Error| {
             unsupported(format!("Java process {} did not answer {} ({e})", self.pid, name_of(command)))
         };
-        let answer = self.exchange(command, patience).map_err(failed)?;
+        let answer = self.exchange(command, deadline).map_err(failed)?;
         if answer.is_empty() {
             let text = format!(
                 "Java process {} refused a connection: it speaks only to its own user and group; set \
@@ -161,13 +161,13 @@ impl Attach {
         }
     }
 
-    fn exchange(&self, command: &str, patience: Patience<'_>) -> io::Result<String> {
+    fn exchange(&self, command: &str, deadline: Deadline<'_>) -> io::Result<String> {
         let mut socket = self.connect()?;
         let request = format!("1\0jcmd\0{command}\0\0\0");
         socket.write_all(request.as_bytes())?;
         let (mut answer, mut part) = (Vec::new(), [0; 16 * 1024]);
         loop {
-            if patience.left().is_none() {
+            if deadline.left().is_none() {
                 let _closed = socket.shutdown(Shutdown::Both);
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -247,8 +247,8 @@ mod tests {
     #[test]
     fn a_process_without_java_is_not_signalled() {
         let me = i32::try_from(std::process::id()).unwrap();
-        let patience = Patience { by: Instant::now() + STEP, is_aborted: &|| false };
-        let failure = Attach::open(me, patience).unwrap_err();
+        let deadline = Deadline { by: Instant::now() + STEP, is_aborted: &|| false };
+        let failure = Attach::open(me, deadline).unwrap_err();
         assert!(failure.message.contains("only HotSpot"), "{failure}");
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use fleetprof_profile::read::jfr;
 use fleetprof_profile::{Overlap, ProfileKind, ReadError, merge, total};
 
-use super::attach::Patience;
+use super::attach::Deadline;
 use super::own_threads::{OwnThreads, Used, profile};
 use super::recorder::{Plan, Recorder, undo};
 use crate::capture::collector::{Ask, Capture, Tally};
@@ -120,14 +120,14 @@ impl Work {
     /// Records until it is told that the capture ends: to begin may have taken some seconds of it.
     fn record(&mut self, line: &Line) {
         let is_aborted = || line.is_aborted();
-        let patience = || Patience { by: Instant::now() + ANSWERS, is_aborted: &is_aborted };
+        let deadline = || Deadline { by: Instant::now() + ANSWERS, is_aborted: &is_aborted };
         loop {
             line.wait(Instant::now() + self.slice);
             let is_last = line.is_ending();
-            let bytes = self.recorder.stop(patience());
+            let bytes = self.recorder.stop(deadline());
             let (used, own) = (self.used(), self.threads.used());
             // What was recorded is read while Java records on.
-            let next = if is_last { None } else { Some(self.recorder.start(patience())) };
+            let next = if is_last { None } else { Some(self.recorder.start(deadline())) };
             match bytes {
                 Ok(bytes) => self.give(line, &bytes, used, &own),
                 Err(failure) => self.fail(line, &failure),

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use fleetprof_crds::wire::{Offer, Problem};
 use fleetprof_crds::{ProfileKind, Reason};
 
-use self::attach::{Attach, Patience};
+use self::attach::{Attach, Deadline};
 use self::capture::Recordings;
 use super::collector::{Ask, Attached, Collector};
 use super::protocol::Failure;
@@ -73,8 +73,8 @@ impl Collector for Jfr {
 /// # Errors
 /// Java cannot be spoken to, or does not know the command.
 pub fn ask(pid: i32, command: &str, most: Duration) -> Result<String, Failure> {
-    let patience = Patience { by: Instant::now() + most, is_aborted: &|| false };
-    Attach::open(pid, patience)?.command(command, patience)
+    let deadline = Deadline { by: Instant::now() + most, is_aborted: &|| false };
+    Attach::open(pid, deadline)?.command(command, deadline)
 }
 
 /// Why Java cannot be spoken to, as far as its command line says.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use fleetprof_profile::ProfileKind;
 use fleetprof_profile::read::jfr::Limits;
 
-use super::attach::{Attach, Patience, said};
+use super::attach::{Attach, Deadline, said};
 use super::room;
 use super::settings::{OLDEST, period, settings};
 use crate::capture::protocol::{Failure, FailureReason};
@@ -61,22 +61,22 @@ impl Recorder {
         plan: Plan,
         is_aborted: &dyn Fn() -> bool,
     ) -> Result<Self, Failure> {
-        let patience = || Patience { by: Instant::now() + ANSWERS, is_aborted };
-        let attach = Attach::open(pid, patience())?;
-        let version = parse_version(&attach.command("VM.version", patience())?);
+        let deadline = || Deadline { by: Instant::now() + ANSWERS, is_aborted };
+        let attach = Attach::open(pid, deadline())?;
+        let version = parse_version(&attach.command("VM.version", deadline())?);
         let version = version.filter(|version| *version >= OLDEST).ok_or_else(too_old)?;
         room::check(pid)?;
         if let Some(library) = loaded_profiler(pid) {
             return Err(other(&format!("the library {library} of another profiler is loaded")));
         }
-        for ours in foreign_and_ours(&attach.command("JFR.check", patience())?)? {
-            let _ended = attach.command(&format!("JFR.stop name={ours}"), patience());
+        for ours in foreign_and_ours(&attach.command("JFR.check", deadline())?)? {
+            let _ended = attach.command(&format!("JFR.stop name={ours}"), deadline());
         }
         // Only before the first recording; later it changes nothing.
-        let _kept = attach.command(&format!("JFR.configure stackdepth={STACK_DEPTH}"), patience());
+        let _kept = attach.command(&format!("JFR.configure stackdepth={STACK_DEPTH}"), deadline());
         let settings = settings(kinds, version, plan.frequency_hz);
         let mut recorder = Self { attach, version, plan, settings, origin: unix_nanos(), number: 0 };
-        recorder.start(patience())?;
+        recorder.start(deadline())?;
         Ok(recorder)
     }
 
@@ -89,7 +89,7 @@ impl Recorder {
     ///
     /// # Errors
     /// Java cannot.
-    pub fn start(&mut self, patience: Patience<'_>) -> Result<(), Failure> {
+    pub fn start(&mut self, deadline: Deadline<'_>) -> Result<(), Failure> {
         self.number += 1;
         let file = self.file("jfc");
         let mut made = self.attach.place.make(&file)?;
@@ -100,12 +100,12 @@ impl Recorder {
             self.name(),
             (self.plan.slice + OVERTIME).as_secs()
         );
-        match self.attach.command(&command, patience) {
+        match self.attach.command(&command, deadline) {
             Ok(answer) if answer.contains("Started recording") => Ok(()),
             Ok(answer) => Err(refused(&answer)),
             Err(failure) => {
                 // It may have begun all the while that the answer was waited for.
-                let soon = Patience { by: Instant::now() + Duration::from_secs(1), ..patience };
+                let soon = Deadline { by: Instant::now() + Duration::from_secs(1), ..deadline };
                 let _ended = self.attach.command(&format!("JFR.stop name={}", self.name()), soon);
                 Err(failure)
             }
@@ -116,11 +116,11 @@ impl Recorder {
     ///
     /// # Errors
     /// It was ended by somebody else, or Java could not write it.
-    pub fn stop(&self, patience: Patience<'_>) -> Result<Vec<u8>, Failure> {
+    pub fn stop(&self, deadline: Deadline<'_>) -> Result<Vec<u8>, Failure> {
         let file = self.file("jfr");
         let mut made = self.attach.place.make(&file)?;
         let command = format!("JFR.stop name={} filename=/tmp/{file}", self.name());
-        let answer = self.attach.command(&command, patience)?;
+        let answer = self.attach.command(&command, deadline)?;
         if !answer.contains("Stopped recording") {
             return Err(refused(&answer));
         }
@@ -143,16 +143,16 @@ impl Recorder {
 /// recorder.
 pub fn undo(pid: i32, most: Duration) {
     let by = Instant::now() + most;
-    let patience = Patience { by, is_aborted: &|| false };
-    let Ok(attach) = Attach::open(pid, patience) else {
+    let deadline = Deadline { by, is_aborted: &|| false };
+    let Ok(attach) = Attach::open(pid, deadline) else {
         return;
     };
     for kind in ["jfc", "jfr"] {
         attach.place.remove(&format!(".{NAME}{}.{kind}", attach.place.inner));
     }
-    let answer = attach.command("JFR.check", patience).unwrap_or_default();
+    let answer = attach.command("JFR.check", deadline).unwrap_or_default();
     for ours in recordings(&answer).filter(|recording| recording.runs && recording.name.starts_with(NAME)) {
-        let _ended = attach.command(&format!("JFR.stop name={}", ours.name), patience);
+        let _ended = attach.command(&format!("JFR.stop name={}", ours.name), deadline);
     }
 }
 

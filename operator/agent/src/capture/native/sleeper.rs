@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use crate::proc;
 
 /// A process that sleeps; it ends, and its file goes, with the test.
 pub struct Sleeper {
@@ -18,7 +21,14 @@ impl Sleeper {
             std::fs::copy("/bin/sleep", &program).unwrap();
         }
         let child = Command::new(&program).arg("600").spawn().unwrap();
-        Self { child, program }
+        let sleeper = Self { child, program };
+        // Until then its libraries may not be mapped.
+        let by = Instant::now() + Duration::from_secs(30);
+        while proc::stat(sleeper.pid()).unwrap().state != b'S' {
+            assert!(Instant::now() < by, "it does not sleep");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        sleeper
     }
 
     /// Its process id.

@@ -1,18 +1,18 @@
 //! How is Node.js profiled? By its inspector, which is opened for the time of the capture.
 //!
 //! ```text
-//! attach  door (find or open) ─► visit (connect, have it close by itself if we do not) ─► profilers
+//! attach  endpoint (find or open) ─► connection (connect, have it close by itself if we do not) ─► profilers
 //! thread  every slice: profiles of all threads ─► read when the slice is written
 //! stop    the last profiles, then the inspector is closed
 //! ```
 //! V8 profiles each thread of JavaScript by itself. What other threads of the process do (file system, DNS,
 //! compression, parts of garbage collection) is not in its profiles.
 
-mod door;
+mod connection;
+mod endpoint;
 mod profiler;
 mod protocol;
 mod scripts;
-mod visit;
 mod websocket;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,9 +31,9 @@ use super::runtime::Runtime;
 use super::sight::Sight;
 use super::slices::Slices;
 use crate::proc;
+use connection::Connection;
 use profiler::{MEMORY_INTERVAL, Plan, Taken};
 use protocol::AskError;
-use visit::Visit;
 use websocket::MAX_MESSAGE;
 
 /// What a capture says where somebody else samples the memory of a process.
@@ -53,7 +53,7 @@ const PARTS: usize = 4;
 const FOLLOWED: Duration = Duration::from_secs(1);
 const LISTENED: Duration = Duration::from_millis(20);
 /// How long closing the inspector may take.
-const LEFT: Duration = Duration::from_secs(1);
+const CLOSES: Duration = Duration::from_secs(1);
 
 /// The collector.
 pub static INSPECTOR: Inspector = Inspector;
@@ -74,7 +74,7 @@ impl Collector for Inspector {
         if sight.runtime != Runtime::Node {
             return Vec::new();
         }
-        let problem = door::obstacle(sight);
+        let problem = endpoint::obstacle(sight);
         let problem = problem.map(|message| Problem { reason: Reason::UnsupportedRuntime, message });
         let offer = |kind: &ProfileKind| Offer {
             kind: *kind,
@@ -91,16 +91,21 @@ impl Collector for Inspector {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         let plan = plan(ask.kinds, ask.frequency_hz, ask.memory);
         let left = ask.until.saturating_duration_since(Instant::now());
-        let visit = Visit::enter(ask.sight, plan, ask.sharers > 1, left)?;
-        let plan = visit.profilers.plan();
+        let connection = Connection::open(ask.sight, plan, ask.sharers > 1, left)?;
+        let plan = connection.profilers.plan();
         let refused = refused(ask.kinds, plan);
         if let Some((_, failure)) = refused.first().filter(|_| refused.len() == ask.kinds.len()) {
-            let _closed = visit.leave(Instant::now() + LEFT);
+            let _closed = connection.close(Instant::now() + CLOSES);
             return Err(failure.clone());
         }
         let notes = Notes::default();
-        let work =
-            Work { visit, plan, slice: ask.slice, meter: Meter::new(ask.sight.pid), notes: notes.clone() };
+        let work = Work {
+            connection,
+            plan,
+            slice: ask.slice,
+            meter: Meter::new(ask.sight.pid),
+            notes: notes.clone(),
+        };
         let recording = Recording::start(move |line| work.run(line))?;
         let capture = Box::new(NodeCapture { recording, notes });
         let why = "the target runs Node.js, whose inspector profiles JavaScript".to_owned();
@@ -180,7 +185,7 @@ impl Capture for NodeCapture {
 
 /// What the thread of a capture does.
 struct Work {
-    visit: Visit,
+    connection: Connection,
     plan: Plan,
     slice: Duration,
     meter: Meter,
@@ -190,13 +195,13 @@ struct Work {
 impl Work {
     fn run(mut self, line: &Line) {
         let recorded = self.record(line);
-        let failure = recorded.err().map(|error| self.visit.failure(&error));
+        let failure = recorded.err().map(|error| self.connection.failure(&error));
         // A target that has exited is not a failure: what was taken before stays.
         if let Some(failure) = failure.filter(|failure| failure.reason != FailureReason::TargetExited) {
             let kinds = [self.plan.cpu_micros.map(|_| ProfileKind::Cpu), self.plan.memory];
             kinds.into_iter().flatten().for_each(|kind| line.fail(kind, failure.clone()));
         }
-        if let Some(note) = self.visit.leave(Instant::now() + LEFT) {
+        if let Some(note) = self.connection.close(Instant::now() + CLOSES) {
             self.notes.add(note);
         }
     }
@@ -206,7 +211,7 @@ impl Work {
         loop {
             let slice_end = Instant::now() + self.slice;
             while Instant::now() < slice_end && !line.is_ending() {
-                self.visit.profilers.follow(Instant::now() + LISTENED, &waits)?;
+                self.connection.profilers.follow(Instant::now() + LISTENED, &waits)?;
                 line.wait(slice_end.min(Instant::now() + FOLLOWED));
             }
             let is_last = line.is_ending();
@@ -220,15 +225,15 @@ impl Work {
     fn take(&mut self, is_last: bool, line: &Line) -> Result<(), AskError> {
         let waits = || !line.is_aborted();
         if let Some(micros) = self.plan.cpu_micros {
-            let taken = self.visit.profilers.take_cpu(is_last, &waits)?;
-            let used = self.meter.lap(self.visit.profilers.has_workers());
+            let taken = self.connection.profilers.take_cpu(is_last, &waits)?;
+            let used = self.meter.lap(self.connection.profilers.has_workers());
             line.give(ProfileKind::Cpu, cpu(taken, micros.saturating_mul(1_000), used));
         }
         match self.plan.memory {
             // What lives at the end is all that counts.
             Some(ProfileKind::Heap) if !is_last => Ok(()),
             Some(kind) => {
-                let taken = self.visit.profilers.take_memory(is_last, &waits)?;
+                let taken = self.connection.profilers.take_memory(is_last, &waits)?;
                 line.give(kind, memory(taken, kind));
                 Ok(())
             }

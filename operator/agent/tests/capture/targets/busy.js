@@ -8,8 +8,8 @@ const { Worker, isMainThread } = require('node:worker_threads');
 const mode = process.argv[2] || 'spin';
 const kept = [];
 
-// Called often, so that V8 optimizes it as a whole, and too long to be inlined: time in code that V8 had inlined,
-// or replaced while it ran, before it was profiled counts toward the caller.
+// Called often, so that V8 optimizes it as a whole, and too long to be inlined: time in code that V8 had
+// inlined, or replaced while it ran, before it was profiled counts toward the caller.
 function guilty(sum) {
   for (let i = 0; i < 2000; i++) sum += Math.sqrt(i) * Math.sin(sum); // the guilty line
   if (sum === Infinity) {
@@ -57,7 +57,9 @@ function turns() {
 function steps(left) {
   let sum = 0;
   for (let i = 0; i < 40000; i++) sum += Math.sqrt(i) * Math.sin(sum);
-  for (let i = 0; i < 400; i++) sum += JSON.parse(JSON.stringify({ i, list: [i, i + 1], text: 'a'.repeat(20) })).i;
+  for (let i = 0; i < 400; i++) {
+    sum += JSON.parse(JSON.stringify({ i, list: [i, i + 1], text: 'a'.repeat(20) })).i;
+  }
   if (left > 0) setImmediate(steps, left - 1);
   else {
     const { user, system } = process.cpuUsage(started);

@@ -43,7 +43,7 @@ static SIGNALLED: Mutex<BTreeSet<(i32, u64)>> = Mutex::new(BTreeSet::new());
 
 /// An open inspector.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Door {
+pub struct Endpoint {
     /// Where it listens.
     pub address: SocketAddr,
     /// The path of its WebSocket.
@@ -91,7 +91,7 @@ fn port_in(text: &str) -> u16 {
 ///
 /// # Errors
 /// There is no way to it, or somebody else uses it.
-pub fn open(sight: &Sight) -> Result<Door, Failure> {
+pub fn open(sight: &Sight) -> Result<Endpoint, Failure> {
     let pid = sight.pid;
     if !proc::shares_network(pid) {
         return Err(refused(format!(
@@ -104,13 +104,13 @@ pub fn open(sight: &Sight) -> Result<Door, Failure> {
     // Port 0 is any.
     let is_likely = |at: &&SocketAddr| at.port() == port || port == 0 && is_asked_for;
     match inspector_among(listeners.iter().filter(is_likely).copied()) {
-        Some((address, path)) => free(pid, Door { address, path, is_asked_for, port }),
+        Some((address, path)) => free(pid, Endpoint { address, path, is_asked_for, port }),
         None => opened(sight, port, &listeners),
     }
 }
 
 /// Opens the inspector and finds it.
-fn opened(sight: &Sight, port: u16, before: &[SocketAddr]) -> Result<Door, Failure> {
+fn opened(sight: &Sight, port: u16, before: &[SocketAddr]) -> Result<Endpoint, Failure> {
     if let Some(reason) = obstacle(sight) {
         return Err(refused(reason));
     }
@@ -127,7 +127,7 @@ fn opened(sight: &Sight, port: u16, before: &[SocketAddr]) -> Result<Door, Failu
     let found = found.or_else(|| inspector_among(before.iter().copied().filter(is_left)));
     let (address, path) = found.ok_or_else(|| stays_closed(sight.pid))?;
     unsignalled(sight.pid);
-    free(sight.pid, Door { address, path, is_asked_for: false, port })
+    free(sight.pid, Endpoint { address, path, is_asked_for: false, port })
 }
 
 /// The first of some listeners that is an inspector, and the path of its WebSocket.
@@ -136,12 +136,12 @@ fn inspector_among(listeners: impl Iterator<Item = SocketAddr>) -> Option<(Socke
 }
 
 /// An inspector that nobody is connected to.
-fn free(pid: i32, door: Door) -> Result<Door, Failure> {
-    match proc::clients(pid, door.address) {
-        0 => Ok(door),
+fn free(pid: i32, endpoint: Endpoint) -> Result<Endpoint, Failure> {
+    match proc::clients(pid, endpoint.address) {
+        0 => Ok(endpoint),
         _ => Err(refused(format!(
             "a debugger is connected to the inspector of process {pid} at {}: disconnect it",
-            door.address
+            endpoint.address
         ))),
     }
 }

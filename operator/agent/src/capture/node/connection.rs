@@ -1,8 +1,8 @@
-//! How is an inspector entered, and left so that nothing stays open?
+//! How is an inspector used, and closed again on every way out?
 
 use std::time::{Duration, Instant};
 
-use super::door::{self, Door, refused};
+use super::endpoint::{self, Endpoint, refused};
 use super::profiler::{Plan, Profilers};
 use super::protocol::{AskError, Conversation};
 use super::scripts;
@@ -22,63 +22,65 @@ const UNDONE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A process whose inspector is in use.
-pub struct Visit {
+pub struct Connection {
     pid: i32,
-    door: Door,
+    endpoint: Endpoint,
     /// What profiles it.
     pub profilers: Profilers,
     undo: Option<Undo>,
 }
 
-impl Visit {
+impl Connection {
     /// Opens the inspector of a process and begins to profile; `left` is how long that is meant to go on.
     /// Where other processes may need the usual port, it is moved to another one.
     ///
     /// # Errors
     /// The inspector cannot be used; what was opened is closed again.
-    pub fn enter(sight: &Sight, plan: Plan, is_crowded: bool, left: Duration) -> Result<Self, Failure> {
+    pub fn open(sight: &Sight, plan: Plan, is_crowded: bool, left: Duration) -> Result<Self, Failure> {
         let by = Instant::now() + ANSWERS;
         let waits = || Instant::now() < by;
-        let mut visit = Self::connected(sight.pid, door::open(sight)?, plan)?;
-        if !visit.door.is_asked_for {
-            visit.arm(left, &waits)?;
+        let mut connection = Self::connected(sight.pid, endpoint::open(sight)?, plan)?;
+        if !connection.endpoint.is_asked_for {
+            connection.arm(left, &waits)?;
             if is_crowded {
-                visit = visit.relocated(plan)?;
-                visit.arm(left, &waits)?;
+                connection = connection.relocated(plan)?;
+                connection.arm(left, &waits)?;
             }
         }
-        let begun = visit.profilers.fit_to_version(&waits).and_then(|()| visit.profilers.begin(&waits));
+        let begun =
+            connection.profilers.fit_to_version(&waits).and_then(|()| connection.profilers.begin(&waits));
         match begun {
-            Ok(()) => Ok(visit),
+            Ok(()) => Ok(connection),
             Err(error) => {
-                let failure = visit.failure(&error);
-                let _left = visit.leave(Instant::now() + UNDONE);
+                let failure = connection.failure(&error);
+                let _closed = connection.close(Instant::now() + UNDONE);
                 Err(failure)
             }
         }
     }
 
-    fn connected(pid: i32, door: Door, plan: Plan) -> Result<Self, Failure> {
+    fn connected(pid: i32, endpoint: Endpoint, plan: Plan) -> Result<Self, Failure> {
         let by = Instant::now() + ANSWERS;
-        let socket = WebSocket::connect(door.address, &door.path, plan.most_bytes, by).map_err(|e| {
-            refused(format!("the inspector of process {pid} at {} cannot be used: {e}", door.address))
-        })?;
+        let socket =
+            WebSocket::connect(endpoint.address, &endpoint.path, plan.most_bytes, by).map_err(|e| {
+                refused(format!("the inspector of process {pid} at {} cannot be used: {e}", endpoint.address))
+            })?;
         let profilers = Profilers::new(Conversation::new(socket), plan);
-        let mut visit = Self { pid, door, profilers, undo: None };
-        let closer = visit.profilers.closer(visit.last_words().as_deref());
-        visit.undo =
+        let mut connection = Self { pid, endpoint, profilers, undo: None };
+        let closer = connection.profilers.closer(connection.last_words().as_deref());
+        connection.undo =
             closer.ok().map(|closer| undo::on_timeout(move || closer.close(Instant::now() + UNDONE)));
-        Ok(visit)
+        Ok(connection)
     }
 
     /// What closes the inspector; nothing where its user asked for it.
     fn last_words(&self) -> Option<String> {
-        (!self.door.is_asked_for).then(|| scripts::close(self.door.port))
+        (!self.endpoint.is_asked_for).then(|| scripts::close(self.endpoint.port))
     }
 
-    /// Has the target close its inspector where nobody else does. One that cannot be closed is left at once.
+    /// Has the target close its inspector where nobody else does. One that cannot be closed is not used.
     fn arm(&mut self, left: Duration, waits: &dyn Fn() -> bool) -> Result<(), Failure> {
-        let script = scripts::arm(self.door.address, self.door.port, left.saturating_add(LATE));
+        let script = scripts::arm(self.endpoint.address, self.endpoint.port, left.saturating_add(LATE));
         match self.profilers.evaluate(&script, waits) {
             Ok(answer) if answer == scripts::DONE => Ok(()),
             Ok(answer) => Err(refused(format!(
@@ -92,21 +94,21 @@ impl Visit {
 
     /// Moves the inspector to a port of the target's own choice.
     fn relocated(self, plan: Plan) -> Result<Self, Failure> {
-        let Self { pid, door, profilers, undo } = self;
+        let Self { pid, endpoint, profilers, undo } = self;
         let by = Instant::now() + ANSWERS;
         let closer = profilers.closer(Some(&scripts::relocate())).map_err(Failure::internal)?;
         closer.close(by);
         drop((profilers, undo));
-        let is_new = |at: &std::net::SocketAddr| *at != door.address && at.ip().is_loopback();
+        let is_new = |at: &std::net::SocketAddr| *at != endpoint.address && at.ip().is_loopback();
         while Instant::now() < by {
             let listeners = proc::listeners(pid).unwrap_or_default();
             let mut new = listeners.into_iter().filter(is_new);
-            if let Some((address, path)) = new.find_map(|at| Some((at, door::ask(at)?))) {
-                return Self::connected(pid, Door { address, path, ..door }, plan);
+            if let Some((address, path)) = new.find_map(|at| Some((at, endpoint::ask(at)?))) {
+                return Self::connected(pid, Endpoint { address, path, ..endpoint }, plan);
             }
             std::thread::sleep(LOOK);
         }
-        Err(refused(format!("the inspector of process {pid} could not be moved from port {}", door.port)))
+        Err(refused(format!("the inspector of process {pid} could not be moved from port {}", endpoint.port)))
     }
 
     /// Why the process is not profiled (any more).
@@ -122,24 +124,24 @@ impl Visit {
 
     /// Ends the conversation, and closes the inspector unless its user asked for it, soon after `by`. Says so
     /// where it stays open.
-    pub fn leave(self, by: Instant) -> Option<String> {
-        let Self { pid, ref door, ref profilers, .. } = self;
+    pub fn close(self, by: Instant) -> Option<String> {
+        let Self { pid, ref endpoint, ref profilers, .. } = self;
         // Closing waits for all clients, and the target with it.
-        let others = proc::clients(pid, door.address).saturating_sub(1);
+        let others = proc::clients(pid, endpoint.address).saturating_sub(1);
         let last = self.last_words().filter(|_| others == 0);
         let closed = profilers.closer(last.as_deref()).map(|closer| closer.close(by));
-        if door.is_asked_for {
+        if endpoint.is_asked_for {
             return None;
         }
-        let is_open = || proc::listeners(pid).is_ok_and(|all| all.contains(&door.address));
+        let is_open = || proc::listeners(pid).is_ok_and(|all| all.contains(&endpoint.address));
         while closed.is_ok() && others == 0 && is_open() && Instant::now() < by {
             std::thread::sleep(LOOK);
         }
         is_open().then(|| match others {
-            0 => format!("process {pid} has not closed its inspector at {} yet", door.address),
+            0 => format!("process {pid} has not closed its inspector at {} yet", endpoint.address),
             _ => format!(
                 "the inspector of process {pid} at {} stays open, because a debugger is connected to it",
-                door.address
+                endpoint.address
             ),
         })
     }
