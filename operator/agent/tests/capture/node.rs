@@ -249,7 +249,10 @@ fn a_stopped_target_is_not_signalled_and_one_that_stops_later_is_left_in_order()
     let _outcome = worker.finish();
     assert!(target.status("State").starts_with('T'), "{}", target.status("State"));
     stop(Signal::SIGCONT);
-    is_well(&target);
+    assert!(runs_on(&target), "{}", target.status("State"));
+    // It may have stopped before it was told to close: then it does so by itself, a minute after the capture.
+    let is_closed = within(Duration::from_secs(90), || listeners(&target).is_empty());
+    assert!(is_closed, "{:?}", listeners(&target));
 }
 
 #[test]
