@@ -168,7 +168,7 @@ reasons! {
     /// start a program after that, or its program has capabilities or cannot be read.
     NotDumpable => "start the program after the change of user (setpriv, gosu, su-exec), call \
                     prctl(PR_SET_DUMPABLE, 1) after it, or set securityContext.runAsUser instead",
-    /// Another profiler is at work in the target, and its data and ours would mix.
+    /// Another profiler is at work in the target, and the data of both would mix.
     OtherProfiler => "stop the profiler that the message names, or use what it records",
     /// No collector supports this kind of process.
     UnsupportedRuntime => "",

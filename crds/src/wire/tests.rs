@@ -33,7 +33,7 @@ fn a_report_without_offers_and_one_with_offers_are_read_by_both_sides() {
 }
 
 #[test]
-fn an_offer_of_a_newer_version_is_no_kind_that_this_one_knows() {
+fn an_offer_of_a_kind_that_only_a_newer_version_has_is_unknown() {
     let offer = json!({"kind": "energy", "collector": "rapl"});
     assert_eq!(serde_json::from_value::<Offer>(offer).unwrap().kind, ProfileKind::Unknown);
 }

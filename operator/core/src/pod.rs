@@ -312,7 +312,7 @@ fn user(spec: &PodSpec, container: &Container, status: Option<&ContainerStatus>)
     let uid = own.and_then(|c| c.run_as_user).or_else(|| of_pod?.run_as_user);
     let gid = own.and_then(|c| c.run_as_group).or_else(|| of_pod?.run_as_group);
     let non_root = own.and_then(|c| c.run_as_non_root).or_else(|| of_pod?.run_as_non_root);
-    // What no user or group can be is not known.
+    // An ID out of range counts as unknown.
     let id = |set: Option<i64>, seen: Option<i64>| u32::try_from(set.or(seen)?).ok();
     User {
         uid: id(uid, seen.map(|l| l.uid)),

@@ -98,7 +98,7 @@ impl Choice<'_> {
         self.done.push((Begun { kinds, capture }, Said { collector: name, method, why }));
     }
 
-    /// A collector cannot capture a kind; the next may, unless the reason stands against all of them.
+    /// A collector cannot capture a kind; the next may, unless the reason holds for all of them.
     fn refuse_by(&mut self, collector: &dyn Collector, kind: ProfileKind, failure: Failure) {
         let failure = with_cause(self.ask.sight.pid, failure);
         let waits = collector.waits_for_start() && !self.ask.is_last_try;

@@ -110,11 +110,15 @@ impl<'a> Container<'a> {
         let main = seen.iter().find(|p| p.identity.pid == pid).cloned();
         let main = main.ok_or_else(|| gone(pid))?;
         let sharers = seen.iter().filter(|p| p.cpu_ticks > 0).count();
-        let first = self.begin(main, sharers);
+        // A runtime that may only be starting is not waited for where nothing else is captured meanwhile.
+        let first = self.begin(main.clone(), sharers, sharers <= 1);
         let others = self.replan(&seen, sharers);
         self.earlier = ticks_of(&seen);
         match (first, others) {
             (Ok(started), _) | (Err(_), Some(started)) => Ok(started),
+            (Err(failure), None) if self.request.container.is_some() && !is_final(&failure) => {
+                self.begin(main, sharers, true)
+            }
             (Err(failure), None) => Err(failure),
         }
     }
@@ -284,7 +288,7 @@ impl<'a> Container<'a> {
         self.left_out = self.left_out.max(left_out);
         let mut first = None;
         for process in begin {
-            let started = self.begin(process, sharers);
+            let started = self.begin(process, sharers, false);
             // Names take time: the rings of those that are sampled already must not overflow meanwhile.
             let _later = self.sample_members();
             first = first.or(started.ok());
@@ -297,7 +301,7 @@ impl<'a> Container<'a> {
         self.request.profiles.iter().any(|kind| *kind != ProfileKind::Cpu)
     }
 
-    fn begin(&mut self, process: Seen, sharers: usize) -> Result<Started, Failure> {
+    fn begin(&mut self, process: Seen, sharers: usize, is_last_try: bool) -> Result<Started, Failure> {
         let tries = self.refusals.get(&process.identity).map_or(0, |r| r.tries);
         let alone = self.request.container.is_none();
         let sight = Sight::of(process.identity.pid);
@@ -312,7 +316,7 @@ impl<'a> Container<'a> {
             memory: self.request.memory_bytes.map_or(MAX_FOREIGN, |bytes| {
                 usize::try_from(bytes / FOREIGN_SHARE).unwrap_or(MAX_FOREIGN).min(MAX_FOREIGN)
             }),
-            is_last_try: alone || tries + 1 >= TRIES,
+            is_last_try: is_last_try || alone || tries + 1 >= TRIES,
             shared: &self.shared,
         };
         match guarded(|| attach(&ask, self.request.collector.as_deref())) {
@@ -351,7 +355,12 @@ impl<'a> Container<'a> {
 }
 
 const fn is_given_up(refusal: &Refusal) -> bool {
-    refusal.tries >= TRIES || !matches!(refusal.failure.reason, FailureReason::UnsupportedRuntime)
+    refusal.tries >= TRIES || is_final(&refusal.failure)
+}
+
+/// Whether another try would fail as well.
+const fn is_final(failure: &Failure) -> bool {
+    !matches!(failure.reason, FailureReason::UnsupportedRuntime)
 }
 
 /// Whether the process is still there and out of reach.

@@ -1,4 +1,4 @@
-//! How does a capture without turns come by its profiles? A thread of its own waits for the target, so that
+//! How does a capture without turns get its profiles? A thread of its own waits for the target, so that
 //! the turns of other processes are not delayed.
 //!
 //! ```text

@@ -16,6 +16,12 @@ const MAX_ARGUMENT: usize = 1024;
 /// How old a process is when its runtime is certainly ready, also on a slow node.
 const YOUNG: Duration = Duration::from_secs(10);
 
+/// Whether a process started so lately that its runtime may not be ready.
+#[must_use]
+pub fn is_young(pid: i32) -> bool {
+    proc::age(pid).is_some_and(|age| age < YOUNG)
+}
+
 /// A process, as collectors see it when they say what they offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sight {
@@ -104,7 +110,7 @@ impl Sight {
         Self {
             caught: proc::caught_signals(pid).unwrap_or_default(),
             arguments: Arguments::parse(&arguments),
-            is_young: proc::age(pid).is_some_and(|age| age < YOUNG),
+            is_young: is_young(pid),
             ..Self::new(pid, runtime)
         }
     }

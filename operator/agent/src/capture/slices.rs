@@ -20,7 +20,7 @@ pub struct Slices<'a>(Vec<Slice<'a>>);
 
 impl<'a> Slices<'a> {
     /// Empty slices of these kinds, each with its start in nanoseconds since 1970. Samples of kinds that are
-    /// taken at a rate stand `period_nanos` apart.
+    /// taken at a rate are `period_nanos` apart.
     pub fn new(
         kinds: &[ProfileKind],
         period_nanos: u64,

@@ -219,6 +219,21 @@ fn a_starved_agent_says_how_little_it_saw() {
 }
 
 #[test]
+fn a_runtime_that_cannot_be_read_is_captured_as_machine_code() {
+    for name in ["python3", "node"] {
+        // The programs have the names of interpreters, and are not.
+        let program = directory().join(name);
+        std::fs::copy(compiled("hot"), &program).unwrap();
+        let container = Container::new();
+        let target = container.start(&[program.to_str().unwrap(), "spin"]);
+        let outcome = capture_busy(&container, &target, 3000);
+        assert_eq!(outcome.started().collector, "native", "{name}: {:?}", outcome.started());
+        outcome.blames_the_guilty();
+        assert!(coverage(outcome.finished()) >= 50, "{name}: {:?}", outcome.finished());
+    }
+}
+
+#[test]
 fn a_container_that_does_nothing_is_idle_by_its_cgroup() {
     let container = Container::new();
     let sleeper = container.start(&["sleep", "1000"]);

@@ -194,6 +194,18 @@ fn what_a_killed_agent_left_open_is_used_and_closed() {
 }
 
 #[test]
+fn an_inspector_that_a_killed_agent_left_open_closes_by_itself() {
+    let target = node(&[ANY_PORT], "spin");
+    let mut worker = Worker::start(&[], &request(target.pid(), INSPECTOR, 1000));
+    assert!(matches!(worker.event(), Some(Event::Started(_))));
+    worker.signal(Signal::SIGKILL);
+    worker.child.wait().unwrap();
+    assert_eq!(listeners(&target).len(), 1, "the agent was killed before it closed it");
+    let is_closed = within(Duration::from_secs(90), || listeners(&target).is_empty());
+    assert!(is_closed && runs_on(&target), "{:?}", listeners(&target));
+}
+
+#[test]
 fn a_process_that_is_being_debugged_is_left_alone() {
     let _port = usual_port();
     let target = node(&["--inspect"], "spin");

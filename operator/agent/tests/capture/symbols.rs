@@ -1,4 +1,4 @@
-//! Whoever has the symbols can name what the capture could not.
+//! Can frames that the capture could not name be named later, with the symbols?
 //!
 //! The target is a program as images hold it: stripped, but for three functions that it exports. Its twin
 //! with symbols is what a resolver finds by the build id.

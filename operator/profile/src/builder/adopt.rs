@@ -1,8 +1,7 @@
 //! How does the profile that a target wrote become a slice of fleetprof?
 //!
-//! Its stacks, names, lines and mappings stay as they are. Of its values those are taken that the kind
-//! counts, whatever else stands beside them. Its labels are left out: they are the target's words, and a
-//! destination may keep a series for each.
+//! Its stacks, names, lines and mappings stay as they are. Only the values that the kind counts are taken. Its
+//! labels are left out: the target chose them, and a destination may keep a series for each.
 
 use std::collections::HashMap;
 
@@ -76,7 +75,7 @@ impl ProfileBuilder {
     }
 }
 
-/// Where the values of a kind stand in the samples of a profile.
+/// The indexes of the values of a kind in the samples of a profile.
 fn columns(kind: ProfileKind, profile: &Profile) -> Result<Vec<usize>, AdoptError> {
     let have = sample_types(profile);
     let column = |wanted: &(&str, &str)| {

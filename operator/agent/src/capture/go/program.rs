@@ -1,5 +1,5 @@
-//! Does a Go program hold the handlers of `net/http/pprof`? Told by the names in the table that its
-//! tracebacks use, which every Go program carries, stripped or not.
+//! Does a Go program hold the handlers of `net/http/pprof`? The names in the table for tracebacks show it;
+//! every Go program has that table, stripped or not.
 //!
 //! The file is read and not mapped: a target that cuts it short must not end the process that looks.
 
@@ -31,7 +31,7 @@ fn in_file(file: File) -> io::Result<bool> {
     names.map_or(Ok(false), |names| holds(&file, names, HANDLER))
 }
 
-/// Where the names of functions stand in the file; `None` where no table of Go 1.18 or newer is there.
+/// The part of the file that holds the names of functions; `None` without a table of Go 1.18 or newer.
 fn names(file: &File) -> io::Result<Option<Range<u64>>> {
     let cache = ReadCache::new(file.try_clone()?);
     let Ok(elf) = object::File::parse(&cache) else { return Ok(None) };
@@ -62,7 +62,7 @@ fn holds(file: &File, part: Range<u64>, text: &[u8]) -> io::Result<bool> {
         if filled.windows(text.len()).any(|window| window == text) {
             return Ok(true);
         }
-        // The text may stand across the border of two reads.
+        // The text may cross the border of two reads.
         let tail = filled.len().min(text.len() - 1);
         let from = filled.len() - tail;
         buffer.copy_within(from..from + tail, 0);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_found_wherever_it_stands_and_only_within_its_part() {
+    fn a_text_is_found_wherever_it_is_and_only_within_its_part() {
         let text = b"needle";
         for at in [0, 5, CHUNK - 3, CHUNK, CHUNK + 3, 2 * CHUNK + 1, 3 * CHUNK - 6] {
             let mut bytes = vec![b'.'; 3 * CHUNK];
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_go_program_has_no_handlers() {
+    fn a_file_that_is_not_a_go_program_has_no_handlers() {
         assert!(!in_file(file(b"#!/bin/sh\n")).unwrap());
         assert!(!in_file(File::open("/proc/self/exe").unwrap()).unwrap());
     }

@@ -1,4 +1,4 @@
-//! How is a running Java process spoken to? By the attach mechanism of HotSpot, as `jcmd` does.
+//! How does the agent send commands to a running Java process? By HotSpot's attach mechanism, as `jcmd` does.
 //!
 //! ```text
 //! .attach_pidN in /tmp + SIGQUIT ─► Java listens at .java_pidN in /tmp
@@ -18,8 +18,11 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::place::Place;
 use crate::capture::protocol::{Failure, FailureReason, bounded};
+use crate::capture::sight::is_young;
 use crate::proc;
 
+/// How long Java that has just started may take to be ready.
+const STARTS: Duration = Duration::from_secs(3);
 /// How long Java may take to listen, after SIGQUIT.
 const LISTENS: Duration = Duration::from_secs(6);
 /// How often it is looked whether it does.
@@ -34,7 +37,7 @@ const MAX_SAID: usize = 300;
 const MAX_ENTRIES: usize = 4_096;
 /// Most bytes of the file in which Java describes itself; it usually has half of that.
 const MAX_PERF_DATA: u64 = 64 * 1024;
-/// What stands before the flags there, of which the first says whether Java can be spoken to.
+/// The name before the flags there; the first flag says whether Java accepts commands.
 const CAPABILITIES: &[u8] = b"sun.rt.jvmCapabilities\0";
 
 /// What bounds a conversation.
@@ -65,10 +68,10 @@ impl Attach {
     /// Has a Java process listen, where it does not yet.
     ///
     /// # Errors
-    /// It cannot or will not, or another user's process may not be spoken to.
+    /// It cannot or will not, or the process belongs to another user.
     pub fn open(pid: i32, deadline: Deadline<'_>) -> Result<Self, Failure> {
         let attach = Self { pid, place: Place::open(pid)? };
-        if attach.connect().is_ok() {
+        if attach.listens(deadline) {
             return Ok(attach);
         }
         attach.may_be_signalled()?;
@@ -91,6 +94,20 @@ impl Attach {
         )))
     }
 
+    /// Whether Java listens already. One that has just started is waited for until it does, or handles the
+    /// signal that has it listen.
+    fn listens(&self, deadline: Deadline<'_>) -> bool {
+        let starts = Deadline { by: deadline.by.min(Instant::now() + STARTS), ..deadline };
+        while self.connect().is_err() {
+            let handles = proc::caught_signals(self.pid).is_some_and(|all| all.holds(libc::SIGQUIT));
+            if handles || !is_young(self.pid) || starts.left().is_none() {
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
+        true
+    }
+
     /// Whether SIGQUIT has Java listen, and does nothing else.
     fn may_be_signalled(&self) -> Result<(), Failure> {
         let maps = proc::maps(self.pid).unwrap_or_default();
@@ -107,7 +124,7 @@ impl Attach {
         Ok(())
     }
 
-    /// Whether Java says of itself that it is not to be spoken to; then SIGQUIT has it print all its stacks.
+    /// Whether Java says of itself that it accepts no commands; then SIGQUIT has it print all its stacks.
     fn is_disabled(&self) -> bool {
         let directory = std::fs::read_dir(self.place.path(".")).into_iter().flatten().flatten();
         let names = directory.take(MAX_ENTRIES).filter_map(|entry| entry.file_name().into_string().ok());
@@ -129,7 +146,7 @@ impl Attach {
         let answer = self.exchange(command, deadline).map_err(failed)?;
         if answer.is_empty() {
             let text = format!(
-                "Java process {} refused a connection: it speaks only to its own user and group; set \
+                "Java process {} refused a connection: it accepts commands of its own user and group only; set \
                  securityContext.runAsUser and runAsGroup of the container",
                 self.pid
             );
@@ -229,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn java_says_whether_it_may_be_spoken_to() {
+    fn java_says_whether_it_accepts_commands() {
         let with = |flags: &[u8]| [b"\xca\xfe\xc0\xc0junk".as_slice(), CAPABILITIES, flags].concat();
         assert!(says_disabled(&with(b"0100000")));
         assert!(says_disabled(&with(b"\0\0\0\x000100000")));

@@ -71,13 +71,13 @@ impl Collector for Jfr {
 /// What Java answers to a command of `jcmd`, within so long.
 ///
 /// # Errors
-/// Java cannot be spoken to, or does not know the command.
+/// Java does not accept commands, or does not know this one.
 pub fn ask(pid: i32, command: &str, most: Duration) -> Result<String, Failure> {
     let deadline = Deadline { by: Instant::now() + most, is_aborted: &|| false };
     Attach::open(pid, deadline)?.command(command, deadline)
 }
 
-/// Why Java cannot be spoken to, as far as its command line says.
+/// Why Java accepts no commands, as far as its command line says.
 fn obstacle(sight: &Sight) -> Option<&'static str> {
     sight.arguments.hold("-XX:+DisableAttachMechanism").then_some(DISABLED)
 }
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn java_is_offered_where_it_can_be_spoken_to() {
+    fn java_is_offered_where_it_accepts_commands() {
         for arguments in [b"java\0-jar\0app.jar".as_slice(), b"java\0-Xrs"] {
             let good = offers(arguments);
             assert!(good.len() == 3 && good.iter().all(|offer| offer.problem.is_none()), "{good:?}");

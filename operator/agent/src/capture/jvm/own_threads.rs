@@ -78,7 +78,7 @@ fn shown_as(name: &str) -> Option<&'static str> {
     Some(found.0)
 }
 
-/// A profile of what these threads used; samples stand so many nanoseconds apart.
+/// A profile of what these threads used; samples are so many nanoseconds apart.
 pub fn profile(used: &[Used], period: u64, start_nanos: i64) -> Profile {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut builder = ProfileBuilder::new(ProfileKind::Cpu, signed(period), start_nanos);

@@ -128,7 +128,7 @@ fn refused(pid: i32, errno: Errno) -> Failure {
         }
         _ => {
             let text = format!(
-                "Java process {pid} has no usable directory /tmp ({}), through which Java is spoken to; mount an \
+                "Java process {pid} has no usable directory /tmp ({}), through which Java takes commands; mount an \
                  emptyDir at /tmp",
                 errno.desc()
             );
@@ -139,7 +139,7 @@ fn refused(pid: i32, errno: Errno) -> Failure {
 
 fn unwritable(why: &str) -> Failure {
     let text = format!(
-        "no file can be made in /tmp of the Java process ({why}), through which Java is spoken to; mount an \
+        "no file can be made in /tmp of the Java process ({why}), through which Java takes commands; mount an \
          emptyDir at /tmp"
     );
     Failure::new(FailureReason::UnsupportedRuntime, text)
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_the_way_says_what_helps() {
+    fn an_obstacle_says_what_helps() {
         assert_eq!(refused(7, Errno::EACCES).reason, FailureReason::PermissionDenied);
         for failure in [refused(7, Errno::ELOOP), unwritable("read-only file system")] {
             assert_eq!(failure.reason, FailureReason::UnsupportedRuntime);

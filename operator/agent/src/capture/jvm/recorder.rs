@@ -208,8 +208,8 @@ fn loaded_profiler(pid: i32) -> Option<String> {
 
 fn other(what: &str) -> Failure {
     let text = format!(
-        "another profiler is at work in the Java process: {what}. Its events would get into the profile, and ours \
-         into its data; stop it, or use what it records"
+        "another profiler is at work in the Java process: {what}. Each would \
+         record the events of the other; stop it, or use what it records"
     );
     Failure::new(FailureReason::OtherProfiler, text)
 }

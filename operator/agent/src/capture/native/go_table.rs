@@ -144,7 +144,8 @@ impl GoTable {
     }
 }
 
-/// Where the names of functions stand, in bytes from the start of the table, by its header of 72 bytes.
+/// The part of the table that holds the names of functions, in bytes from its start, by its header of 72
+/// bytes.
 pub fn names(header: &[u8]) -> Option<std::ops::Range<u64>> {
     if !MAGICS.contains(&read_u32(header, 0)?) || header.get(7) != Some(&8) {
         return None;

@@ -52,7 +52,7 @@ pub struct Shared {
 /// Machine code.
 pub struct Native;
 
-/// The row of the table of collectors. It offers CPU of every process, so that it stands last.
+/// The row of the table of collectors. It offers CPU of every process, so it comes last.
 pub const NATIVE: Native = Native;
 
 impl Collector for Native {

@@ -35,28 +35,36 @@ impl Connection {
     /// Where other processes may need the usual port, it is moved to another one.
     ///
     /// # Errors
-    /// The inspector cannot be used; what was opened is closed again.
+    /// The inspector cannot be used; one that was opened is closed, now or by itself.
     pub fn open(sight: &Sight, plan: Plan, is_crowded: bool, left: Duration) -> Result<Self, Failure> {
         let by = Instant::now() + ANSWERS;
         let waits = || Instant::now() < by;
-        let mut connection = Self::connected(sight.pid, endpoint::open(sight)?, plan)?;
-        if !connection.endpoint.is_asked_for {
-            connection.arm(left, &waits)?;
-            if is_crowded {
-                connection = connection.relocated(plan)?;
-                connection.arm(left, &waits)?;
-            }
+        let connection = Self::connected(sight.pid, endpoint::open(sight)?, plan)?;
+        if connection.endpoint.is_asked_for {
+            return connection.after(|it| it.begin(&waits));
         }
-        let begun =
-            connection.profilers.fit_to_version(&waits).and_then(|()| connection.profilers.begin(&waits));
-        match begun {
-            Ok(()) => Ok(connection),
-            Err(error) => {
-                let failure = connection.failure(&error);
-                let _closed = connection.close(Instant::now() + UNDONE);
+        let left = left.saturating_add(LATE);
+        let mut connection = connection.after(|it| it.arm(left, &waits))?;
+        if is_crowded {
+            connection = connection.relocated(plan, left)?;
+        }
+        connection.after(|it| it.begin(&waits))
+    }
+
+    /// The connection after a step; where that fails, the inspector is closed.
+    fn after(mut self, step: impl FnOnce(&mut Self) -> Result<(), Failure>) -> Result<Self, Failure> {
+        match step(&mut self) {
+            Ok(()) => Ok(self),
+            Err(failure) => {
+                let _closed = self.close(Instant::now() + UNDONE);
                 Err(failure)
             }
         }
+    }
+
+    fn begin(&mut self, waits: &dyn Fn() -> bool) -> Result<(), Failure> {
+        let begun = self.profilers.fit_to_version(waits).and_then(|()| self.profilers.begin(waits));
+        begun.map_err(|error| self.failure(&error))
     }
 
     fn connected(pid: i32, endpoint: Endpoint, plan: Plan) -> Result<Self, Failure> {
@@ -80,7 +88,7 @@ impl Connection {
 
     /// Has the target close its inspector where nobody else does. One that cannot be closed is not used.
     fn arm(&mut self, left: Duration, waits: &dyn Fn() -> bool) -> Result<(), Failure> {
-        let script = scripts::arm(self.endpoint.address, self.endpoint.port, left.saturating_add(LATE));
+        let script = scripts::arm(self.endpoint.port, left);
         match self.profilers.evaluate(&script, waits) {
             Ok(answer) if answer == scripts::DONE => Ok(()),
             Ok(answer) => Err(refused(format!(
@@ -92,11 +100,12 @@ impl Connection {
         }
     }
 
-    /// Moves the inspector to a port of the target's own choice.
-    fn relocated(self, plan: Plan) -> Result<Self, Failure> {
+    /// Moves the inspector to a port of the target's own choice, where it closes by itself after `left`.
+    fn relocated(self, plan: Plan, left: Duration) -> Result<Self, Failure> {
         let Self { pid, endpoint, profilers, undo } = self;
         let by = Instant::now() + ANSWERS;
-        let closer = profilers.closer(Some(&scripts::relocate())).map_err(Failure::internal)?;
+        let closer =
+            profilers.closer(Some(&scripts::relocate(endpoint.port, left))).map_err(Failure::internal)?;
         closer.close(by);
         drop((profilers, undo));
         let is_new = |at: &std::net::SocketAddr| *at != endpoint.address && at.ip().is_loopback();

@@ -28,6 +28,8 @@ const PORT_IN_USE: Duration = Duration::from_secs(3);
 /// How long an inspector takes to open. A signal is served between two functions, so at once but for long
 /// system calls.
 const OPENS: Duration = Duration::from_secs(5);
+/// How long a process that has just started may take until it handles the signal.
+const STARTS: Duration = Duration::from_secs(3);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a listener may take to say what it is.
@@ -65,6 +67,10 @@ fn is_handled(sight: &Sight) -> bool {
     sight.caught.holds(Signal::SIGUSR1 as i32)
 }
 
+fn is_handled_now(pid: i32) -> bool {
+    proc::caught_signals(pid).is_some_and(|caught| caught.holds(Signal::SIGUSR1 as i32))
+}
+
 fn deaf() -> String {
     "the process does not handle SIGUSR1, which opens the inspector of Node.js, and would end by it: it has just \
      started, or runs with --disable-sigusr1; start it with --inspect=127.0.0.1:9229"
@@ -87,7 +93,7 @@ fn port_in(text: &str) -> u16 {
     text.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(USUAL_PORT)
 }
 
-/// The inspector of a process; opened where it is not open, at the latest after eight seconds.
+/// The inspector of a process; opened where it is not open, at the latest after eleven seconds.
 ///
 /// # Errors
 /// There is no way to it, or somebody else uses it.
@@ -163,12 +169,17 @@ fn signal(sight: &Sight, port: u16) -> Result<(), Failure> {
     if matches!(stat.state, b'T' | b't') {
         return Err(refused(format!("process {pid} is stopped, so that its inspector cannot open")));
     }
-    // Looked at last of all: another program in the same process may not handle the signal.
-    if !is_handled(&Sight { caught: proc::caught_signals(pid).unwrap_or_default(), ..sight.clone() }) {
-        return Err(refused(deaf()));
-    }
     if !SIGNALLED.lock().unwrap_or_else(PoisonError::into_inner).insert((pid, stat.start_ticks)) {
         return Err(stays_closed(pid));
+    }
+    // Looked at last of all: another program in the same process may not handle the signal.
+    let by = Instant::now() + STARTS;
+    while !is_handled_now(pid) {
+        if !sight.is_young || Instant::now() > by {
+            unsignalled(pid);
+            return Err(refused(deaf()));
+        }
+        std::thread::sleep(LOOK);
     }
     kill(Pid::from_raw(pid), Signal::SIGUSR1).map_err(|e| {
         let text = format!("SIGUSR1 could not be sent to process {pid} ({e}): run the agent as its user");
@@ -176,7 +187,7 @@ fn signal(sight: &Sight, port: u16) -> Result<(), Failure> {
     })
 }
 
-/// The process opened its inspector, so that the signal is what it should be.
+/// The process was not sent the signal, or opened its inspector after it.
 fn unsignalled(pid: i32) {
     SIGNALLED.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| *known != pid);
 }

@@ -84,10 +84,6 @@ impl Collector for Inspector {
         self.kinds().iter().map(offer).collect()
     }
 
-    fn waits_for_start(&self) -> bool {
-        true
-    }
-
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         let plan = plan(ask.kinds, ask.frequency_hz, ask.memory);
         let left = ask.until.saturating_duration_since(Instant::now());

@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn results_are_taken_out_as_they_stand() {
+    fn results_are_taken_out_unchanged() {
         let result = r#"{"other":[1],"profile":{"nodes":[ ]}}"#;
         assert_eq!(profile_in(result).as_deref(), Some(r#"{"nodes":[ ]}"#));
         assert_eq!((profile_in(r#"{"x":1}"#), profile_in("[]")), (None, None));

@@ -3,7 +3,6 @@
 //! An exception in a timer would end the target, so that everything is in a `try`. `require` is what the
 //! inspector lends for one evaluation; programs of ES modules have none of their own.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The modules that a script uses: `i` the inspector, `f` files.
@@ -22,27 +21,31 @@ pub fn close(port: u16) -> String {
 }
 
 /// Closes the inspector when the client is gone, and opens it at another port of this host's choice, so that
-/// other processes find the usual port free.
-pub fn relocate() -> String {
-    guarded("i.close();i.open(0,'127.0.0.1');")
+/// other processes find the usual port free. The new one closes by itself as [`arm`] says: the agent may be
+/// killed before it connects.
+pub fn relocate(port: u16, after: Duration) -> String {
+    guarded(&format!("i.close();i.open(0,'127.0.0.1');{}", timer(port, after)))
 }
 
 /// Has the target close its inspector by itself after so long, for an agent that was killed may not do it.
 ///
 /// It is put off while a client is connected, because closing would stop the target until that is gone. An
 /// inspector that was closed and opened again by somebody else has another URL and is left alone.
-pub fn arm(address: SocketAddr, port: u16, after: Duration) -> String {
-    let local = format!("{:04X}", address.port());
+pub fn arm(port: u16, after: Duration) -> String {
+    guarded(&timer(port, after))
+}
+
+fn timer(port: u16, after: Duration) -> String {
     let (after, again) = (after.as_millis(), AGAIN.as_millis());
-    guarded(&format!(
-        "const u=i.url(),look=()=>{{try{{if(i.url()!==u)return;\
+    format!(
+        "const u=i.url(),p=Number(new URL(u).port),look=()=>{{try{{if(i.url()!==u)return;\
          const busy=['tcp','tcp6'].some(n=>{{try{{\
          return f.readFileSync('/proc/self/net/'+n,'latin1').split('\\n')\
-         .some(l=>{{const c=l.trim().split(/\\s+/);return c[3]==='01'&&c[1].endsWith(':{local}')}})}}\
+         .some(l=>{{const c=l.trim().split(/\\s+/);return c[3]==='01'&&parseInt(c[1].split(':')[1],16)===p}})}}\
          catch{{return false}}}});\
          if(busy)setTimeout(look,{again}).unref();else{{process.debugPort={port};i.close()}}}}catch{{}}}};\
          setTimeout(look,{after}).unref();"
-    ))
+    )
 }
 
 /// The parameters of `Runtime.evaluate` for a script.
@@ -61,8 +64,8 @@ mod tests {
 
     #[test]
     fn no_script_can_throw() {
-        let address = "127.0.0.1:9229".parse().unwrap();
-        for script in [close(9229), relocate(), arm(address, 9229, Duration::from_secs(75))] {
+        let after = Duration::from_secs(75);
+        for script in [close(9229), relocate(9229, after), arm(9229, after)] {
             assert!(script.starts_with("(()=>{try{") && script.contains("catch(e){return String(e)}})()"));
             let timers = script.matches("setTimeout").count();
             assert_eq!(
@@ -72,7 +75,8 @@ mod tests {
             );
             assert_eq!(script.matches('{').count(), script.matches('}').count(), "{script}");
         }
-        let armed = arm(address, 9229, Duration::from_secs(75));
-        assert!(armed.contains("endsWith(':240D')") && armed.contains("setTimeout(look,75000)"), "{armed}");
+        for armed in [arm(9229, after), relocate(9229, after)] {
+            assert!(armed.contains("process.debugPort=9229") && armed.contains("setTimeout(look,75000)"));
+        }
     }
 }

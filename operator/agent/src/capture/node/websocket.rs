@@ -37,7 +37,7 @@ pub struct WebSocket {
     most: usize,
 }
 
-/// A frame in a buffer: what it is, and where its payload stands.
+/// A frame in a buffer: what it is, and where its payload is.
 #[derive(Debug, PartialEq, Eq)]
 struct Frame {
     is_final: bool,
