@@ -63,7 +63,7 @@ impl<'a> Session<'a> {
     /// Runs the capture to its end. On failure, what was sampled before is in a last slice.
     pub fn run(mut self, container: &mut Container<'_>) -> Result<Finished, Failure> {
         self.start = Instant::now();
-        let mut schedule = Schedule::new(container.interval());
+        let mut schedule = Schedule::new(container.interval(), unix_nanos());
         let mut turns = 0;
         let mut slice_start = (Duration::ZERO, unix_nanos());
         let end = loop {
