@@ -62,6 +62,8 @@ pub struct PodFacts {
     pub sidecar: Option<AgentContainerState>,
     /// Attached agents, in the order of their attachment.
     pub attached: Vec<AgentContainer>,
+    /// It shares the node's network.
+    pub host_network: bool,
     /// Bytes of ephemeral storage that its containers may use together; `None` without a limit.
     pub storage_limit: Option<u64>,
     /// The fields used by the injection rules, as JSON, kept for pods without a sidecar to explain why it is
@@ -190,6 +192,7 @@ impl PodFacts {
             containers: containers(pod),
             sidecar: sidecar.then(|| sidecar_state(pod)),
             attached: attached(pod),
+            host_network: spec.host_network == Some(true),
             storage_limit: storage_limit(spec),
             uninjected: (!sidecar).then(|| injection::view(pod).to_string().into()),
         })

@@ -13,6 +13,9 @@ const MAX_ARGUMENT_BYTES: u64 = 16 * 1024;
 const MAX_ARGUMENTS: usize = 128;
 const MAX_ARGUMENT: usize = 1024;
 
+/// The variable that says `true` where the pod shares the node's network. Workers get it from the supervisor.
+pub const HOST_NETWORK: &str = "FLEETPROF_HOST_NETWORK";
+
 /// How old a process is when its runtime is certainly ready, also on a slow node.
 const YOUNG: Duration = Duration::from_secs(10);
 
@@ -35,6 +38,8 @@ pub struct Sight {
     pub arguments: Arguments,
     /// Whether it started so lately that its runtime may not be ready.
     pub is_young: bool,
+    /// Whether every process of the node reaches what it listens at.
+    pub host_network: bool,
     /// Of a Go process, whether it serves its profiles.
     pub pprof: Pprof,
 }
@@ -84,7 +89,7 @@ impl Sight {
     #[must_use]
     pub fn new(pid: i32, runtime: Runtime) -> Self {
         let (caught, arguments) = (SignalSet::default(), Arguments::default());
-        Self { pid, runtime, caught, arguments, is_young: false, pprof: Pprof::Unknown }
+        Self { pid, runtime, caught, arguments, is_young: false, host_network: false, pprof: Pprof::Unknown }
     }
 
     /// What can be seen of a process at once; `None` where it takes a while: a Go process is asked whether it
@@ -111,6 +116,7 @@ impl Sight {
             caught: proc::caught_signals(pid).unwrap_or_default(),
             arguments: Arguments::parse(&arguments),
             is_young: is_young(pid),
+            host_network: std::env::var(HOST_NETWORK).is_ok_and(|value| value == "true"),
             ..Self::new(pid, runtime)
         }
     }

@@ -18,7 +18,7 @@ use tokio::io::AsyncReadExt;
 use super::usage::{self, Reading};
 use crate::capture::collector;
 use crate::capture::runtime::Runtime;
-use crate::capture::sight::Sight;
+use crate::capture::sight::{HOST_NETWORK, Sight};
 use crate::proc::{Owner, ProcTree};
 
 /// Most bytes of a child's answer.
@@ -99,6 +99,9 @@ pub async fn inspect(tree: &ProcTree, pid: i32, with_sight: bool) -> Inspection 
 async fn by_child(pid: i32, user: Option<Owner>, with_sight: bool) -> Option<Inspection> {
     let mut command = tokio::process::Command::new("/proc/self/exe");
     command.env_clear().args(["inspect", "--pid", &pid.to_string()]).kill_on_drop(true);
+    if let Ok(value) = std::env::var(HOST_NETWORK) {
+        command.env(HOST_NETWORK, value);
+    }
     if let Some(Owner { uid, gid }) = user {
         command.uid(uid).gid(gid);
     }

@@ -22,6 +22,7 @@ use super::order::container_id;
 use super::outcome::{Ending, outcome};
 use super::spool::Outcome;
 use crate::capture::protocol::{CaptureRequest, Event, bounded};
+use crate::capture::sight::HOST_NETWORK;
 
 /// Longest line of a worker.
 const MAX_LINE: usize = 16 * 1024;
@@ -90,9 +91,8 @@ async fn spawn(agent: &Agent, request: &CaptureRequest) -> std::io::Result<Child
     let program = agent.settings.worker.as_deref().unwrap_or_else(|| "/proc/self/exe".as_ref());
     let mut command = Command::new(program);
     command.arg0("fleetprof-agent").arg("worker").env_clear();
-    if let Ok(level) = std::env::var("FLEETPROF_LOG") {
-        command.env("FLEETPROF_LOG", level);
-    }
+    let handed_on = |name| std::env::var(name).ok().map(|value| (name, value));
+    command.envs(["FLEETPROF_LOG", HOST_NETWORK].into_iter().filter_map(handed_on));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         let mut line = serde_json::to_vec(request)?;

@@ -246,6 +246,31 @@ fn a_process_that_handles_the_signal_itself_gets_it_once() {
 }
 
 #[test]
+fn an_inspector_stays_closed_when_a_busy_function_has_returned() {
+    let mut target = node(&[ANY_PORT], "late");
+    let outcome = Worker::start(&[], &request(target.pid(), INSPECTOR, 1000)).finish();
+    assert!(outcome.finished().samples > 10, "{:?}", outcome.finished());
+    let mut line = String::new();
+    BufReader::new(target.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "back\n");
+    // Node.js would open it again at once.
+    std::thread::sleep(Duration::from_millis(500));
+    is_well(&target);
+}
+
+#[test]
+fn no_inspector_is_opened_in_the_network_of_the_node() {
+    let target = node(&[ANY_PORT], "spin");
+    let launch = ["/usr/bin/env", "FLEETPROF_HOST_NETWORK=true"];
+    let outcome = Worker::start(&launch, &request(target.pid(), INSPECTOR, 1000)).finish();
+    assert!(outcome.failed().message.contains("hostNetwork"), "{:?}", outcome.failed());
+    let outcome = Worker::start(&launch, &request(target.pid(), AUTO, 2000)).finish();
+    assert_eq!(outcome.started().collector, "native");
+    assert!(outcome.started().why.contains("hostNetwork"), "{:?}", outcome.started());
+    is_well(&target);
+}
+
+#[test]
 fn a_stopped_target_is_not_signalled_and_one_that_stops_later_is_left_in_order() {
     let target = node(&[ANY_PORT], "spin");
     let stop = |signal| kill(Pid::from_raw(target.pid()), signal).unwrap();

@@ -35,9 +35,10 @@ async fn one(session: &ProfileSession, action: Action, context: &Context) -> Res
             permission::review(&context.client, session).await.map(Outcome::Permission).map_err(Error::Kube)
         }
         Action::Repeat { number, session: follow_up } => repeat(session, number, &follow_up, context).await,
-        Action::Attach { target, pod, pod_uid, container, name, image, user } => {
+        Action::Attach { target, pod, pod_uid, container, name, image, user, host_network } => {
             let namespace = session.namespace().unwrap_or_default();
-            let request = attach::Request { namespace, pod, pod_uid, container, name, image, user };
+            let request =
+                attach::Request { namespace, pod, pod_uid, container, name, image, user, host_network };
             Ok(attach(target, &request, context).await)
         }
         Action::Claim(claim) => Ok(ask_for_place(*claim, context)),

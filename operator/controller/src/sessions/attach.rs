@@ -30,6 +30,8 @@ pub struct Request {
     pub image: String,
     /// The user that the agent runs as.
     pub user: AgentUser,
+    /// Whether the pod shares the node's network.
+    pub host_network: bool,
 }
 
 /// Why no agent was attached.
@@ -167,6 +169,15 @@ fn told(message: &str) -> &str {
 /// The uid keeps the agent, and the ticket, out of another pod of the same name.
 fn patch(request: &Request, ticket: &str, ca: &str, spool: u64, context: &Context) -> Value {
     let env = |name: &str, value: &str| json!({"name": name, "value": value});
+    let mut variables = vec![
+        env("FLEETPROF_GATEWAY", &context.settings.gateway_url()),
+        env("FLEETPROF_CA", ca),
+        env("FLEETPROF_TICKET", ticket),
+        env("FLEETPROF_SPOOL_LIMIT", &spool.to_string()),
+    ];
+    if request.host_network {
+        variables.push(env("FLEETPROF_HOST_NETWORK", "true"));
+    }
     json!({"metadata": {"uid": request.pod_uid}, "spec": {"ephemeralContainers": [{
         "name": request.name,
         "image": request.image,
@@ -174,12 +185,7 @@ fn patch(request: &Request, ticket: &str, ca: &str, spool: u64, context: &Contex
         "args": ["attached"],
         "targetContainerName": request.container,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "env": [
-            env("FLEETPROF_GATEWAY", &context.settings.gateway_url()),
-            env("FLEETPROF_CA", ca),
-            env("FLEETPROF_TICKET", ticket),
-            env("FLEETPROF_SPOOL_LIMIT", &spool.to_string()),
-        ],
+        "env": variables,
         "securityContext": security(request.user),
     }]}})
 }
@@ -226,6 +232,7 @@ mod tests {
             name: "fleetprof-agent-1".into(),
             image: "agent:1".into(),
             user: AgentUser::Root,
+            host_network: false,
         };
         let pod = |uid: &str, agent: &str| -> Pod {
             let agents = json!([{"name": agent}]);

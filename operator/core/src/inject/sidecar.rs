@@ -69,7 +69,7 @@ pub(super) fn patch(pod: &Value, settings: &AgentSettings, agent: Agent<'_>, not
     ops.extend(patch::append(
         &["spec", "initContainers"],
         spec.get("initContainers"),
-        vec![container(settings, agent)],
+        vec![container(settings, agent, spec["hostNetwork"] == true)],
     ));
     ops
 }
@@ -80,19 +80,23 @@ fn volumes(settings: &AgentSettings) -> Vec<Value> {
     vec![json!({"name": names::TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}})]
 }
 
-fn container(settings: &AgentSettings, agent: Agent<'_>) -> Value {
+fn container(settings: &AgentSettings, agent: Agent<'_>, host_network: bool) -> Value {
+    let mut env = vec![
+        json!({"name": "FLEETPROF_GATEWAY", "value": settings.gateway}),
+        json!({"name": "FLEETPROF_CA", "value": settings.ca_bundle}),
+        json!({"name": "FLEETPROF_TOKEN_FILE", "value": TOKEN_FILE}),
+        json!({"name": "FLEETPROF_SPOOL", "value": SPOOL_DIR}),
+    ];
+    if host_network {
+        env.push(json!({"name": "FLEETPROF_HOST_NETWORK", "value": "true"}));
+    }
     json!({
         "name": names::SIDECAR_NAME,
         "image": agent.image,
         "imagePullPolicy": settings.pull_policy,
         "args": ["sidecar"],
         "restartPolicy": "Always",
-        "env": [
-            {"name": "FLEETPROF_GATEWAY", "value": settings.gateway},
-            {"name": "FLEETPROF_CA", "value": settings.ca_bundle},
-            {"name": "FLEETPROF_TOKEN_FILE", "value": TOKEN_FILE},
-            {"name": "FLEETPROF_SPOOL", "value": SPOOL_DIR},
-        ],
+        "env": env,
         "resources": agent.resources,
         "securityContext": security(agent.user),
         "terminationMessagePolicy": "FallbackToLogsOnError",

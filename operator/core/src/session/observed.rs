@@ -208,6 +208,8 @@ pub enum Action {
         image: String,
         /// The user that the agent runs as.
         user: AgentUser,
+        /// Whether the pod shares the node's network.
+        host_network: bool,
     },
     /// Keep an order open.
     Open {

@@ -42,6 +42,7 @@ pub fn pod(namespace: &str, name: &str, app: &str, created: i64) -> PodFacts {
         }]),
         sidecar: Some(AgentContainerState::Running),
         attached: vec![],
+        host_network: false,
         storage_limit: None,
         uninjected: None,
     }

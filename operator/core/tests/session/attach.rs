@@ -39,6 +39,21 @@ fn attaches_to_a_pod_without_an_agent() {
 }
 
 #[test]
+fn an_attached_agent_is_told_whose_network_its_pod_has() {
+    for host_network in [false, true] {
+        let mut bare = pod("a");
+        (bare.sidecar, bare.host_network) = (None, host_network);
+        let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare);
+        w.step();
+        let told = w.asked_to(|a| match a {
+            Action::Attach { host_network, .. } => Some(*host_network),
+            _ => None,
+        });
+        assert_eq!(told, [host_network]);
+    }
+}
+
+#[test]
 fn an_agent_that_is_attached_to_another_container_is_not_the_targets() {
     let attached = |target: &str| AgentContainer {
         name: "fleetprof-agent-other".into(),

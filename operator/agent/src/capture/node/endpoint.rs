@@ -59,8 +59,14 @@ pub struct Endpoint {
 /// Why a process has no way to an inspector, as far as its arguments and signals tell. One that has just started
 /// may come to handle the signal.
 pub fn obstacle(sight: &Sight) -> Option<String> {
+    if is_asked_for(sight) {
+        return None;
+    }
+    if sight.host_network {
+        return Some(EXPOSED.to_owned());
+    }
     let may_come = sight.is_young && !sight.arguments.hold("--disable-sigusr1");
-    (!is_handled(sight) && !is_asked_for(sight) && !may_come).then(deaf)
+    (!is_handled(sight) && !may_come).then(deaf)
 }
 
 fn is_handled(sight: &Sight) -> bool {
@@ -70,6 +76,11 @@ fn is_handled(sight: &Sight) -> bool {
 fn is_handled_now(pid: i32) -> bool {
     proc::caught_signals(pid).is_some_and(|caught| caught.holds(Signal::SIGUSR1 as i32))
 }
+
+/// Why the inspector is not opened in a pod that shares the node's network.
+const EXPOSED: &str = "the pod shares the node's network (hostNetwork), where every process of the node could run \
+                       code in it through its inspector, so that it is not opened: start it with \
+                       --inspect=127.0.0.1:9229 if that is wanted";
 
 fn deaf() -> String {
     "the process does not handle SIGUSR1, which opens the inspector of Node.js, and would end by it: it has just \
@@ -117,7 +128,9 @@ pub fn open(sight: &Sight) -> Result<Endpoint, Failure> {
 
 /// Opens the inspector and finds it.
 fn opened(sight: &Sight, port: u16, before: &[SocketAddr]) -> Result<Endpoint, Failure> {
-    if let Some(reason) = obstacle(sight) {
+    // It may have been asked for, and closed since.
+    let exposed = sight.host_network.then(|| EXPOSED.to_owned());
+    if let Some(reason) = exposed.or_else(|| obstacle(sight)) {
         return Err(refused(reason));
     }
     signal(sight, port)?;
@@ -297,6 +310,21 @@ mod tests {
             let young = Sight { is_young: true, ..sight(caught, arguments) };
             let may_come = !arguments.contains(&"--disable-sigusr1");
             assert_eq!(self::obstacle(&young).is_none(), may_come, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn no_inspector_is_opened_where_the_whole_node_would_reach_it() {
+        let cases: [(&[&str], bool); 3] = [
+            (&["node", "app.js"], false),
+            (&["node", "--inspect"], true),
+            (&["node", "--inspect-port=0"], false),
+        ];
+        for (arguments, wanted) in cases {
+            let sight = Sight { host_network: true, is_young: true, ..sight("0000000100004602", arguments) };
+            let obstacle = obstacle(&sight);
+            assert_eq!(obstacle.is_none(), wanted, "{arguments:?}: {obstacle:?}");
+            assert!(obstacle.is_none_or(|text| text.contains("hostNetwork")));
         }
     }
 

@@ -1,7 +1,8 @@
 // A server by its behaviour: computes in `guilty`, keeps memory in `hoard`, drops some in `churn`.
-// The argument says how: `spin` in turns; `sync` without ever coming back; `workers` in two threads;
-// `cluster` in two processes; `deaf` handles SIGUSR1 itself and prints a line for each; `steps` does a fixed
-// amount of work after a line on its input, and prints the CPU time that it took, in microseconds.
+// The argument says how: `spin` in turns; `sync` without ever coming back; `late` without coming back for six
+// seconds, then it prints `back`; `workers` in two threads; `cluster` in two processes; `deaf` handles SIGUSR1
+// itself and prints a line for each; `steps` does a fixed amount of work after a line on its input, and prints the
+// CPU time that it took, in microseconds.
 'use strict';
 const cluster = require('node:cluster');
 const { Worker, isMainThread } = require('node:worker_threads');
@@ -83,6 +84,11 @@ else if (mode === 'workers') {
   });
 } else if (mode === 'sync') {
   for (let turn = 0; ; turn++) jobs[turn % jobs.length]();
+} else if (mode === 'late') {
+  const end = Date.now() + 6000;
+  for (let turn = 0; Date.now() < end; turn++) jobs[turn % jobs.length]();
+  console.log('back');
+  turns();
 } else {
   if (mode === 'deaf') process.on('SIGUSR1', () => console.log('SIGUSR1'));
   turns();

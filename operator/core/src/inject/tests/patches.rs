@@ -47,6 +47,20 @@ fn the_smallest_pod_gets_everything_that_the_agent_needs() {
 }
 
 #[test]
+fn an_agent_is_told_where_its_pod_has_the_network_of_the_node() {
+    for (value, wanted) in [(json!(true), Some("true")), (json!(false), None), (json!(null), None)] {
+        let pod = pod_with("/spec/hostNetwork", value.clone());
+        let Outcome::Injected { patch, .. } = outcome(&pod, &[], &[all()]) else { panic!("not injected") };
+        let patch: json_patch::Patch = serde_json::from_value(json!(patch)).unwrap();
+        let mut injected = pod.clone();
+        json_patch::patch(&mut injected, &patch).unwrap();
+        let variables = injected["spec"]["initContainers"][0]["env"].as_array().unwrap();
+        let told = variables.iter().find(|v| v["name"] == "FLEETPROF_HOST_NETWORK").map(|v| &v["value"]);
+        assert_eq!(told.and_then(|v| v.as_str()), wanted, "{value}");
+    }
+}
+
+#[test]
 fn lists_that_are_there_are_appended_to() {
     let pod = edit(
         pod_with("/spec/volumes", json!([{"name": "data"}])),

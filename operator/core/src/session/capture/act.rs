@@ -47,11 +47,13 @@ fn open(target: &TargetStatus, context: &Context) -> Action {
 
 /// Nothing where an agent is there already, or none may be attached any more.
 fn attach(index: usize, target: &TargetStatus, context: &Context) -> Option<Action> {
-    let presence = context.presence(target, context.pod(target)?);
+    let facts = context.pod(target)?;
+    let presence = context.presence(target, facts);
     let Presence::CanBeAttached { user, image, .. } = presence else { return None };
     let (pod, pod_uid, container) = (target.pod.clone(), target.pod_uid.clone(), target.container.clone());
     let (name, image) = (target.attached_as.clone(), image.to_owned());
-    Some(Action::Attach { target: index, pod, pod_uid, container, name, image, user })
+    let host_network = facts.host_network;
+    Some(Action::Attach { target: index, pod, pod_uid, container, name, image, user, host_network })
 }
 
 /// Whether everything that will come has come: the agent says so, or there is nobody left to send more.
