@@ -3,14 +3,12 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::session::Settings;
-use fleetprof_core::session::turns::in_turn;
 use fleetprof_core::trigger::verdict::Setup;
 use fleetprof_crds::ProfileSession;
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use jiff::Timestamp;
 use kube::{Client, Resource};
 use kube_runtime::reflector::{ObjectRef, Store};
@@ -21,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::dispatch;
+use super::found::{self, InFlight};
 use super::registration;
 use super::requeue::{Queues, Requeues};
 use super::unreadable;
@@ -46,11 +45,6 @@ const PEOPLE_AT_ONCE: u16 = 16;
 const POLICIES_AT_ONCE: u16 = 16;
 /// Policies of the cluster that are reconciled at once; each may look at all its pods.
 const CLUSTER_POLICIES_AT_ONCE: u16 = 2;
-
-/// So many of the sessions that a new leader finds are looked at, then others have their turn.
-const FOUND_AT_ONCE: usize = 64;
-/// After this long the next ones are looked at.
-const FOUND_PACE: Duration = Duration::from_millis(10);
 
 /// What the controllers are made of.
 pub struct Parts {
@@ -261,40 +255,6 @@ where
         .reconcile_on(UnboundedReceiverStream::new(queue))
 }
 
-/// Has the controllers look at what was found, then rests for ever.
-async fn feed(
-    found: impl Stream<Item = ObjectRef<ProfileSession>> + Send + 'static,
-    wake: mpsc::UnboundedSender<ObjectRef<ProfileSession>>,
-) -> anyhow::Result<()> {
-    found
-        .for_each(|session| {
-            let _ = wake.send(session);
-            futures::future::ready(())
-        })
-        .await;
-    std::future::pending().await
-}
-
-/// The sessions that the first list brought: a few at a time and one namespace after another, so that what
-/// happens meanwhile is looked at meanwhile.
-fn found(
-    store: &Store<ProfileSession>,
-    queue: &mut Queue<ProfileSession>,
-) -> impl Stream<Item = ObjectRef<ProfileSession>> + Send + 'static + use<> {
-    let waiting: Vec<_> = std::iter::from_fn(|| queue.try_recv().ok()).collect();
-    let ended = |session: &ProfileSession| session.status.as_ref().is_some_and(|s| s.phase.is_terminal());
-    let turns = in_turn(waiting, |found| {
-        let namespace = found.namespace.clone().unwrap_or_default();
-        (namespace, store.get(found).is_some_and(|session| ended(&session)))
-    });
-    futures::stream::iter(turns.into_iter().enumerate()).then(|(n, session)| async move {
-        if n % FOUND_AT_ONCE == FOUND_AT_ONCE - 1 {
-            tokio::time::sleep(FOUND_PACE).await;
-        }
-        session
-    })
-}
-
 /// Starts the controllers of people's sessions and of all others, and what parts their queues.
 fn run_sessions(
     sessions: &Cache<ProfileSession>,
@@ -302,23 +262,29 @@ fn run_sessions(
     mut queue: Queue<ProfileSession>,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) {
-    tasks.spawn(feed(found(&sessions.store(), &mut queue), context.wake.clone()));
+    let in_flight = InFlight::default();
+    let found = found::take(&sessions.store(), &mut queue);
+    tasks.spawn(found::feed(found, in_flight.clone(), context.wake.clone()));
     let (to_people, of_people) = mpsc::unbounded_channel();
     let (to_others, of_others) = mpsc::unbounded_channel();
     for (queue, at_once) in [(of_people, PEOPLE_AT_ONCE), (of_others, SESSIONS_AT_ONCE)] {
         let controller = controller(sessions.store(), queue, at_once);
-        tasks.spawn(reconcile_sessions(controller, context.clone()));
+        tasks.spawn(reconcile_sessions(controller, in_flight.clone(), context.clone()));
     }
     tasks.spawn(dispatch::part_sessions(sessions.clone(), queue, to_people, to_others));
 }
 
 async fn reconcile_sessions(
     controller: Controller<ProfileSession>,
+    in_flight: InFlight,
     context: Arc<sessions::Context>,
 ) -> anyhow::Result<()> {
     controller
         .run(sessions::reconcile, sessions::on_error, context)
-        .for_each(|_| futures::future::ready(()))
+        .for_each(|done| {
+            in_flight.looked(&done);
+            futures::future::ready(())
+        })
         .await;
     anyhow::bail!("session controller ended")
 }

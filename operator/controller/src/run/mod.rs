@@ -10,6 +10,7 @@ mod alerts;
 mod controllers;
 mod dispatch;
 mod endpoint;
+mod found;
 mod registration;
 mod requeue;
 mod unreadable;
