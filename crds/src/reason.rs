@@ -75,8 +75,8 @@ reasons! {
     StaticPod => "static pods cannot be profiled; run the app as a DaemonSet",
     /// The pod already has a container or volume with a name that the agent uses.
     NameConflict => "rename the pod's container or volume that starts with fleetprof-",
-    /// A LimitRange or ResourceQuota of the namespace, or the pod's own `spec.resources`, leaves no room for the
-    /// agent.
+    /// A LimitRange or ResourceQuota of the namespace, or the pod's own resources, leave no room for the agent,
+    /// or the pod would lose its QoS class `Guaranteed`.
     ResourcesConflict => "change what the message names or agent.resources, or use agent.mode Ephemeral",
     /// Pods of the workload that had an agent were refused by the API server, or the kubelet could not pull the
     /// agent's image, so that this one was created without.

@@ -179,7 +179,7 @@ impl Fleet {
         let pod = json!({
             "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]},
             "spec": {"nodeName": format!("node-{}", n % 50), "containers": [
-                {"name": "app", "image": "app:1", "env": [{"name": "A", "value": "b"}], "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}},
+                {"name": "app", "image": "app:1", "env": [{"name": "A", "value": "b"}], "resources": {"requests": {"cpu": "100m"}, "limits": {"cpu": "1", "memory": "1Gi"}}},
                 {"name": "proxy", "image": "proxy:1"},
             ]},
         });

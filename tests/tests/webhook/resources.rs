@@ -41,11 +41,11 @@ fn limit_range(kind: &str, rule: Value) -> Value {
     json!({"spec": {"limits": [limit]}})
 }
 
-/// A pod of 100m and 64Mi, as requests and limits, with these resources of its own.
+/// A pod that may use 100m and 64Mi and requests nearly all of it, with these resources of its own.
 fn sized(of_pod: Value) -> Result<Pod> {
     let mut pod = serde_json::to_value(pod(json!({"runAsUser": 1000})))?;
-    let amounts = json!({"cpu": "100m", "memory": "64Mi"});
-    pod["spec"]["containers"][0]["resources"] = json!({"requests": amounts, "limits": amounts});
+    pod["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"cpu": "90m", "memory": "64Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}});
     if !of_pod.is_null() {
         pod["spec"]["resources"] = of_pod;
     }
@@ -81,7 +81,8 @@ async fn no_pod_is_refused_because_of_what_the_agent_asks_for() -> Result<()> {
             none.clone(),
             true,
         ),
-        ("quota-limits", quota(json!({"limits.memory": "64Mi", "limits.cpu": "100m"})), none, false),
+        ("quota-limits", quota(json!({"limits.memory": "64Mi", "limits.cpu": "100m"})), none.clone(), false),
+        ("guaranteed", vec![], none, false),
     ];
     let mut namespaces = Vec::new();
     for (name, rules, ..) in &cases {
@@ -93,7 +94,11 @@ async fn no_pod_is_refused_because_of_what_the_agent_asks_for() -> Result<()> {
     let plain = || async { injected(&client, names[0], &sized(json!(null))?).await };
     wait_for("the API server sends pods", SOON, plain).await?;
     for ((name, _, of_pod, gets_one), namespace) in cases.iter().zip(&names) {
-        let sized = if *name == "tiny" { pod(json!({"runAsUser": 1000})) } else { sized(of_pod.clone())? };
+        let sized = match *name {
+            "tiny" => pod(json!({"runAsUser": 1000})),
+            "guaranteed" => guaranteed()?,
+            _ => sized(of_pod.clone())?,
+        };
         let stored =
             injected(&client, namespace, &sized).await.with_context(|| format!("{name}: refused"))?;
         assert_eq!(stored.is_some(), *gets_one, "{name}");
@@ -105,6 +110,13 @@ async fn no_pod_is_refused_because_of_what_the_agent_asks_for() -> Result<()> {
         }
     }
     webhook.remove(&client).await
+}
+
+/// A pod that requests all that it may use.
+fn guaranteed() -> Result<Pod> {
+    let mut pod = serde_json::to_value(pod(json!({"runAsUser": 1000})))?;
+    pod["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "100m", "memory": "64Mi"}});
+    Ok(serde_json::from_value(pod)?)
 }
 
 /// A pod as [`sized`], with this in its spec.

@@ -106,6 +106,23 @@ pub(super) fn fit(wanted: &Wanted, pod: &RawPod<'_>, bounds: &Bounds<'_>) -> Res
     Ok(Value::Object(fitted))
 }
 
+/// A pod that is `Guaranteed` may have cores of its own, and is the last one to be evicted: it stays so.
+///
+/// # Errors
+/// `ResourcesConflict` where an agent with these `resources` would change it.
+pub(super) fn keep_class(pod: &RawPod<'_>, agent: &Value) -> Result<(), Skip> {
+    let pod = PodResources::of(pod)?;
+    if !pod.is_guaranteed() || Resources::of(Some(agent)).is_guaranteed() {
+        return Ok(());
+    }
+    Err(Skip::new(
+        Reason::ResourcesConflict,
+        "the pod is of the QoS class Guaranteed, and would be Burstable, because the agent does not request all of \
+         the CPU and memory that it may use; to inject it, set agent.resources of the policy with equal requests \
+         and limits",
+    ))
+}
+
 impl Ask {
     fn side(self, side: Side) -> Option<Quantity> {
         match side {

@@ -44,7 +44,7 @@ use crate::pod::PodFacts;
 use crate::text::printable;
 use crate::view::{PolicyView, serving};
 use bounds::Bounds;
-use fit::{Wanted, fit};
+use fit::{Wanted, fit, keep_class};
 use raw::{RawContainer, RawPod};
 
 /// The label that the API server gives every namespace.
@@ -273,6 +273,7 @@ fn agent<'a>(
     let policy = spec.agent.resources.as_ref().map(|resources| json!(resources));
     let wanted = Wanted::new(default_resources(), &facts.cluster.agent_resources, policy);
     let resources = fit(&wanted, raw, &Bounds::of(facts.resources, raw)?)?;
+    keep_class(raw, &resources)?;
     Ok(Agent { user, image, resources })
 }
 

@@ -52,6 +52,15 @@ impl Resources {
         }
     }
 
+    /// Whether it requests all of the CPU and memory that it may use, as each container of a pod of the class
+    /// `Guaranteed` does.
+    pub fn is_guaranteed(&self) -> bool {
+        ["cpu", "memory"].iter().all(|name| {
+            let limit = self.get(Side::Limits, name).filter(|limit| limit.nanos() > 0);
+            limit.is_some() && self.get(Side::Requests, name) == limit
+        })
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.requests.keys().chain(self.limits.keys()).map(String::as_str)
     }
@@ -103,16 +112,22 @@ pub(super) struct PodResources {
     of_pod: Option<Resources>,
     /// What the runtime needs.
     overhead: Amounts,
+    /// Whether each container requests what it may use.
+    is_guaranteed: bool,
 }
 
 impl PodResources {
     pub fn of(pod: &RawPod<'_>) -> Result<Self, Skip> {
         let (mut beside, mut sidecars, mut before): (Resources, Resources, Resources) = Default::default();
+        let mut is_guaranteed = true;
         for container in objects(array(pod.spec(), "containers")?) {
-            beside.add(&Resources::of(container.get("resources")));
+            let resources = Resources::of(container.get("resources"));
+            is_guaranteed &= resources.is_guaranteed();
+            beside.add(&resources);
         }
         for container in objects(array(pod.spec(), "initContainers")?) {
             let mut resources = Resources::of(container.get("resources"));
+            is_guaranteed &= resources.is_guaranteed();
             if container.get("restartPolicy").is_some_and(|policy| policy == "Always") {
                 beside.add(&resources);
                 sidecars.add(&resources);
@@ -126,7 +141,8 @@ impl PodResources {
             requests: amounts(resources.get("requests")),
             limits: amounts(resources.get("limits")),
         });
-        Ok(Self { beside, before, of_pod, overhead: amounts(pod.spec().get("overhead")) })
+        let overhead = amounts(pod.spec().get("overhead"));
+        Ok(Self { beside, before, of_pod, overhead, is_guaranteed })
     }
 
     /// What all containers ask for, when the agent asks for `added`; `None` where none of them does.
@@ -169,6 +185,12 @@ impl PodResources {
         let mut asked =
             [Side::Requests, Side::Limits].into_iter().flat_map(|side| ["cpu", "memory"].map(|n| (side, n)));
         !asked.any(|(side, name)| asks(side, &name))
+    }
+
+    /// Whether the pod is `Guaranteed` by the resources of its containers, so that those of one more count.
+    /// Where there is a `spec.resources`, the class follows from that alone.
+    pub fn is_guaranteed(&self) -> bool {
+        self.is_guaranteed && !self.has_own()
     }
 
     /// What the runtime of the pod needs.

@@ -279,6 +279,42 @@ fn no_pod_is_moved_from_one_quota_to_another() {
 }
 
 #[test]
+fn a_guaranteed_pod_stays_guaranteed() {
+    let of = |requests: Value, limits: Value| json!({"requests": requests, "limits": limits});
+    let all = || of(both("1", "64Mi"), both("1", "64Mi"));
+    let equal = || of(both("100m", "64Mi"), both("100m", "64Mi"));
+    let none = || json!({});
+    // (what the app asks for, a container beside it, the pod itself, the policy's agent.resources, injected)
+    let cases = [
+        (all(), all(), json!(null), none(), false),
+        (json!({"limits": both("1", "64Mi")}), all(), json!(null), none(), false),
+        (of(both("1.0", "64Mi"), both("1000m", "65536Ki")), all(), json!(null), none(), false),
+        (all(), all(), json!(null), equal(), true),
+        (all(), all(), json!(null), json!({"limits": both("100m", "64Mi")}), false),
+        (all(), none(), json!(null), none(), true),
+        (of(both("500m", "64Mi"), both("1", "64Mi")), all(), json!(null), none(), true),
+        (json!({"limits": {"memory": "64Mi"}}), all(), json!(null), none(), true),
+        (all(), all(), all(), none(), true),
+    ];
+    for (app, beside, of_pod, agent, injected) in cases {
+        for list in ["/spec/containers", "/spec/initContainers"] {
+            let mut pod = asking(app.clone(), of_pod.clone());
+            let container = json!({"name": "beside", "image": "i", "resources": beside});
+            match pod.pointer_mut(list).and_then(Value::as_array_mut) {
+                Some(containers) => containers.push(container),
+                None => pod["spec"]["initContainers"] = json!([container]),
+            }
+            let wanted = Wanted::new(default_resources(), &Value::Null, Some(agent.clone()));
+            let raw = RawPod::read(&pod).unwrap();
+            let rules = ResourceRules::default();
+            let resources = fit(&wanted, &raw, &Bounds::of(&rules, &raw).unwrap()).unwrap();
+            let kept = keep_class(&raw, &resources);
+            assert_eq!(kept.is_ok(), injected, "{app} {beside} {of_pod} {agent}: {kept:?}");
+        }
+    }
+}
+
+#[test]
 fn what_a_policy_leaves_open_is_the_charts() {
     let none = ResourceRules::default();
     let limits = json!({"limits": {"memory": "64Mi"}});
