@@ -19,16 +19,16 @@ use super::jvm::JFR;
 use super::native::{NATIVE, Shared};
 use super::node::INSPECTOR;
 use super::protocol::{Failure, MAX_NOTES};
-use super::python::PY_SPY;
+use super::python::PYTHON;
 use super::sight::Sight;
 use super::slices::Slices;
 
 /// Every collector, the preferred ones first: each kind is captured by the first one that offers it.
-pub const COLLECTORS: &[&dyn Collector] = &[&PY_SPY, &GO_PPROF, &JFR, &INSPECTOR, &NATIVE];
+pub const COLLECTORS: &[&dyn Collector] = &[&PYTHON, &GO_PPROF, &JFR, &INSPECTOR, &NATIVE];
 
 /// Something that captures processes of one runtime.
 pub trait Collector: Sync {
-    /// Its name: `py-spy`, `go-pprof`, `native`. Goes over the wire and into statuses.
+    /// Its name: `python`, `go-pprof`, `native`. Goes over the wire and into statuses.
     fn name(&self) -> &'static str;
 
     /// The kinds that it captures where nothing is in the way.
@@ -78,7 +78,7 @@ pub struct Ask<'a> {
 
 /// A capture that has begun.
 pub struct Attached {
-    /// What it captures with: `py-spy`, `perf`, `ptrace`.
+    /// What it captures with: `cpython`, `py-spy`, `perf`, `ptrace`.
     pub method: &'static str,
     /// A sentence on why this method was chosen.
     pub why: String,

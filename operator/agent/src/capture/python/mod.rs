@@ -4,6 +4,9 @@
 //! CPU time that the thread used since it was last counted: waiting for a lock, for I/O or for a CPU quota is
 //! worth nothing.
 
+#[cfg(test)]
+mod oracle;
+mod reader;
 mod thread_ids;
 
 use std::collections::{HashMap, HashSet};
@@ -15,6 +18,7 @@ use fleetprof_profile::Frame;
 use py_spy::config::{LineNo, LockingStrategy};
 use py_spy::{PythonSpy, StackTrace};
 
+use self::reader::Reader;
 use self::thread_ids::ThreadIds;
 use super::collector::{Ask, Attached, Capture, Collector, Tally};
 use super::cpu_time::{ThreadTimes, most_worth};
@@ -27,20 +31,22 @@ use super::slices::{Slice, Slices};
 const MAX_DEPTH: usize = 1024;
 /// Different stacks of one slice that are kept; later ones go to one that says so.
 const MAX_STACKS: usize = 50_000;
+/// How often the own reader looks for new threads.
+const LOOK: Duration = Duration::from_millis(100);
 /// The frame for CPU time of threads that run no Python code.
 const NATIVE_THREADS: &str = "[threads without Python code]";
 /// The frame for stacks beyond [`MAX_STACKS`].
 const TRUNCATED: &str = "[truncated]";
 
-/// py-spy, for CPython.
-pub struct PySpy;
+/// Samples CPython: 3.11 to 3.14 by a reader of its own, others by py-spy.
+pub struct Python;
 
 /// The row of the table of collectors.
-pub const PY_SPY: PySpy = PySpy;
+pub const PYTHON: Python = Python;
 
-impl Collector for PySpy {
+impl Collector for Python {
     fn name(&self) -> &'static str {
-        "py-spy"
+        "python"
     }
 
     fn kinds(&self) -> &'static [ProfileKind] {
@@ -56,11 +62,12 @@ impl Collector for PySpy {
 
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         let sampler = PythonSampler::attach(ask.sight.pid, ask.frequency_hz, ask.attempts)?;
-        let why = format!("the target runs CPython {}", sampler.version());
-        Ok(Attached { method: "py-spy", why, capture: Box::new(sampler), refused: Vec::new() })
+        let why = format!("the target runs CPython {}", sampler.version);
+        let method = sampler.source.method();
+        Ok(Attached { method, why, capture: Box::new(sampler), refused: Vec::new() })
     }
 
-    /// An interpreter that is too new or too odd for py-spy still runs machine code, but one that only starts
+    /// An interpreter that is too new or too odd still runs machine code, but one that only starts
     /// is waited for.
     fn waits_for_start(&self) -> bool {
         true
@@ -77,15 +84,71 @@ struct Weight {
     nanos: u64,
 }
 
+/// Numbers of frames, so that equal stacks are equal short lists.
+#[derive(Default)]
+struct Frames(HashMap<FrameKey, u32>);
+
+impl Frames {
+    fn number(&mut self, name: &str, file: &str, line: i32) -> u32 {
+        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        *self.0.entry((name.to_owned(), file.to_owned(), line)).or_insert(next)
+    }
+}
+
+/// What was sampled since the last slice.
+#[derive(Default)]
+struct Stacks(HashMap<Vec<u32>, Weight>);
+
+impl Stacks {
+    fn add(&mut self, mut stack: Vec<u32>, nanos: u64, frames: &mut Frames) {
+        if self.0.len() >= MAX_STACKS && !self.0.contains_key(&stack) {
+            stack = vec![frames.number(TRUNCATED, "", 0)];
+        }
+        let weight = self.0.entry(stack).or_default();
+        weight.samples += 1;
+        weight.nanos = weight.nanos.saturating_add(nanos);
+    }
+}
+
+/// What reads the interpreter.
+enum Source {
+    Reader {
+        reader: Reader,
+        /// The threads with Python code: the system's ids here, and in their own pid namespace.
+        threads: Vec<(i32, i32)>,
+        next_look: Instant,
+    },
+    Spy(Box<PythonSpy>),
+}
+
+impl Source {
+    fn of(spy: PythonSpy) -> Self {
+        let own = (spy.version.major == 3)
+            .then(|| Reader::open(spy.pid, spy.version.minor, spy.addresses.interpreter_address as u64));
+        match own.flatten() {
+            Some(reader) => Self::Reader { reader, threads: Vec::new(), next_look: Instant::now() },
+            None => Self::Spy(Box::new(spy)),
+        }
+    }
+
+    fn method(&self) -> &'static str {
+        match self {
+            Self::Reader { .. } => "cpython",
+            Self::Spy(_) => "py-spy",
+        }
+    }
+}
+
 /// Samples the Python threads of one process.
 pub struct PythonSampler {
-    spy: PythonSpy,
+    /// The interpreter's version, such as `3.11.7`.
+    version: String,
+    source: Source,
     times: ThreadTimes,
     ids: ThreadIds,
     period: Duration,
-    /// Numbers of frames, so that equal stacks are equal short lists.
-    frames: HashMap<FrameKey, u32>,
-    stacks: HashMap<Vec<u32>, Weight>,
+    frames: Frames,
+    stacks: Stacks,
     /// Threads with Python code seen since the last slice.
     python_threads: HashSet<i32>,
     /// Whether the system's id of every Python thread was found since the last slice.
@@ -111,13 +174,15 @@ impl PythonSampler {
                 format!("failed to read the threads of process {pid}: {e}"),
             )
         };
+        let version = &spy.version;
         Ok(Self {
-            spy,
+            version: format!("{}.{}.{}", version.major, version.minor, version.patch),
+            source: Source::of(spy),
             times: ThreadTimes::start(pid).map_err(refused)?,
             ids: ThreadIds::new(pid),
             period: Duration::from_secs(1) / frequency_hz.max(1),
-            frames: HashMap::new(),
-            stacks: HashMap::new(),
+            frames: Frames::default(),
+            stacks: Stacks::default(),
             python_threads: HashSet::new(),
             all_threads_known: true,
             taken: 0,
@@ -125,10 +190,39 @@ impl PythonSampler {
         })
     }
 
-    /// The interpreter's version, such as `3.11.7`.
-    pub fn version(&self) -> String {
-        let v = &self.spy.version;
-        format!("{}.{}.{}", v.major, v.minor, v.patch)
+    /// One turn of the own reader: threads that run are read, others cost nothing.
+    fn read_threads(&mut self) {
+        let Self { source, times, ids, frames, stacks, python_threads, period, .. } = self;
+        let Source::Reader { reader, threads, next_look } = source else { return };
+        if Instant::now() >= *next_look {
+            *next_look = Instant::now() + LOOK;
+            let _gone = times.refresh();
+            if reader.refresh().is_ok() {
+                let known = reader.threads().into_iter();
+                let inner = |id: i32| u64::try_from(id).ok();
+                *threads = known.filter_map(|id| Some((ids.resolve(inner(id), 0, times)?, id))).collect();
+                python_threads.extend(threads.iter().map(|(outer, _)| *outer));
+            }
+        }
+        let (mut read, mut failed) = (false, false);
+        for (outer, inner) in threads {
+            let nanos = times.uncounted(*outer);
+            if nanos == 0 || !times.runnable(*outer) {
+                continue;
+            }
+            match reader.stack(*inner, &mut |name, file, line| frames.number(name, file, line)) {
+                Ok(stack) if stack.is_empty() => {}
+                Ok(mut stack) => {
+                    stack.truncate(MAX_DEPTH);
+                    times.count(*outer, nanos);
+                    stacks.add(stack, most_worth(nanos, *period), frames);
+                    read = true;
+                }
+                // The target ran on while its memory was read; the CPU time counts with the next turn.
+                Err(_) => failed = true,
+            }
+        }
+        if failed && !read { self.failed += 1 } else { self.taken += 1 }
     }
 
     fn count(&mut self, trace: &StackTrace) {
@@ -158,21 +252,10 @@ impl PythonSampler {
     }
 
     fn add(&mut self, trace: &StackTrace, nanos: u64) {
-        let mut stack = Vec::with_capacity(trace.frames.len().min(MAX_DEPTH));
-        for frame in trace.frames.iter().take(MAX_DEPTH) {
-            stack.push(self.frame(&frame.name, &frame.filename, frame.line));
-        }
-        if self.stacks.len() >= MAX_STACKS && !self.stacks.contains_key(&stack) {
-            stack = vec![self.frame(TRUNCATED, "", 0)];
-        }
-        let weight = self.stacks.entry(stack).or_default();
-        weight.samples += 1;
-        weight.nanos = weight.nanos.saturating_add(nanos);
-    }
-
-    fn frame(&mut self, name: &str, file: &str, line: i32) -> u32 {
-        let next = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
-        *self.frames.entry((name.to_owned(), file.to_owned(), line)).or_insert(next)
+        let frames = trace.frames.iter().take(MAX_DEPTH);
+        let stack =
+            frames.map(|frame| self.frames.number(&frame.name, &frame.filename, frame.line)).collect();
+        self.stacks.add(stack, nanos, &mut self.frames);
     }
 
     /// Counts what threads without Python code used: a pool of a numeric library, for example.
@@ -199,7 +282,11 @@ impl Capture for PythonSampler {
     }
 
     fn turn(&mut self) -> Result<(), Failure> {
-        match self.spy.get_stack_traces() {
+        let Source::Spy(spy) = &mut self.source else {
+            self.read_threads();
+            return Ok(());
+        };
+        match spy.get_stack_traces() {
             Ok(traces) => {
                 self.taken += 1;
                 for trace in &traces {
@@ -214,10 +301,13 @@ impl Capture for PythonSampler {
 
     fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
         let slice = into.kind(ProfileKind::Cpu)?;
-        let frames = std::mem::take(&mut self.frames);
+        if let Source::Reader { reader, .. } = &mut self.source {
+            reader.forget_numbers();
+        }
+        let frames = std::mem::take(&mut self.frames).0;
         let mut names: Vec<(u32, &FrameKey)> = frames.iter().map(|(key, n)| (*n, key)).collect();
         names.sort_unstable_by_key(|(n, _)| *n);
-        let mut stacks: Vec<(Vec<u32>, Weight)> = std::mem::take(&mut self.stacks).into_iter().collect();
+        let mut stacks: Vec<(Vec<u32>, Weight)> = std::mem::take(&mut self.stacks).0.into_iter().collect();
         stacks.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         for (stack, weight) in stacks {
             let lookup = |n: &u32| names.get(*n as usize).map(|(_, key)| frame_of(key));
@@ -226,6 +316,9 @@ impl Capture for PythonSampler {
         }
         self.drain_native_threads(slice)?;
         self.python_threads.clear();
+        if let Source::Reader { threads, .. } = &self.source {
+            self.python_threads.extend(threads.iter().map(|(outer, _)| *outer));
+        }
         self.all_threads_known = true;
         Ok(())
     }
