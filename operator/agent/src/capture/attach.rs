@@ -2,6 +2,7 @@
 //! allows.
 
 use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::Offer;
 
 use super::collector::{Ask, Attached, COLLECTORS, Capture, Collector};
 use super::member::guarded;
@@ -68,14 +69,20 @@ impl Choice<'_> {
         }
     }
 
-    /// The kinds that this collector is the first to offer. One that is asked for by name has to try.
-    fn wanted_of(&self, collector: &dyn Collector) -> Vec<ProfileKind> {
+    /// The kinds that this collector is the first to offer; the problems of others are remembered. One that is
+    /// asked for by name has to try.
+    fn wanted_of(&mut self, collector: &dyn Collector) -> Vec<ProfileKind> {
         let can: Vec<ProfileKind> = match self.only {
             Some(name) if name == collector.name() => collector.kinds().to_vec(),
             Some(_) => Vec::new(),
             None => {
-                let offers = collector.offers(self.ask.sight);
-                offers.iter().filter(|offer| offer.problem.is_none()).map(|offer| offer.kind).collect()
+                let (good, bad): (Vec<Offer>, Vec<Offer>) =
+                    collector.offers(self.ask.sight).into_iter().partition(|offer| offer.problem.is_none());
+                for Offer { kind, problem, .. } in bad {
+                    let text = problem.map(|problem| problem.message).unwrap_or_default();
+                    self.note(kind, Failure::new(FailureReason::UnsupportedRuntime, text));
+                }
+                good.into_iter().map(|offer| offer.kind).collect()
             }
         };
         self.left.iter().copied().filter(|kind| can.contains(kind)).collect()
@@ -106,6 +113,13 @@ impl Choice<'_> {
             self.left.retain(|left| *left != kind);
         }
         self.refuse(kind, failure);
+    }
+
+    /// Remembers why a kind is not captured as it might be, where somebody still may.
+    fn note(&mut self, kind: ProfileKind, failure: Failure) {
+        if self.left.contains(&kind) {
+            self.refuse(kind, failure);
+        }
     }
 
     /// The first reason stays.

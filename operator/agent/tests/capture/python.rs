@@ -29,7 +29,7 @@ fn the_guilty_function_is_blamed_with_its_line() {
         let started = outcome.started();
         assert_eq!(
             (started.method.as_str(), started.collector.as_str()),
-            ("py-spy", "py-spy"),
+            ("cpython", "python"),
             "{interpreter}"
         );
         assert!(started.runtime.starts_with("Python 3."), "{}", started.runtime);
@@ -70,7 +70,7 @@ fn under_a_strict_seccomp_filter_as_the_same_user() {
     let outcome =
         Worker::start(&["-u", "1000", "-c", "0", "-s"], &request(target.pid(), AUTO, 3000)).finish();
     outcome.blames_the_guilty();
-    assert_eq!(outcome.started().method, "py-spy");
+    assert_eq!(outcome.started().method, "cpython");
 }
 
 fn script() -> std::path::PathBuf {

@@ -16,7 +16,7 @@ pub const DEFAULT_CAPABILITIES: &str = "a80425fb";
 
 /// Which collector captures: whichever offers it, or the one of this name.
 pub const AUTO: Option<&str> = None;
-pub const PYTHON: Option<&str> = Some("py-spy");
+pub const PYTHON: Option<&str> = Some("python");
 pub const NATIVE: Option<&str> = Some("native");
 
 /// A fresh directory that every user may write to.

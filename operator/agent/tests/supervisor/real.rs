@@ -31,10 +31,10 @@ fn a_python_process_is_captured_and_uploaded() {
     let report = gateway.wait_for_state("a", CaptureState::Finished);
     assert!(report.samples > 20, "{report:?}");
     assert!(report.runtime.is_some_and(|r| r.starts_with("Python 3.")));
-    assert_eq!((report.collector.as_deref(), report.uploaded), (Some("py-spy"), report.slices));
+    assert_eq!((report.collector.as_deref(), report.uploaded), (Some("cpython"), report.slices));
     let (_, heartbeat) = gateway.seen().heartbeats.last().cloned().unwrap();
     assert!(heartbeat.containers[0].runtime.starts_with("Python 3."), "{heartbeat:?}");
-    assert_eq!(heartbeat.containers[0].offers, [Offer::good(ProfileKind::Cpu, "py-spy")]);
+    assert_eq!(heartbeat.containers[0].offers, [Offer::good(ProfileKind::Cpu, "python")]);
     let slices = gateway.seen().slices.clone();
     assert!(slices.len() >= 2);
     for slice in slices.values() {

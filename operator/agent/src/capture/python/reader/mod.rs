@@ -79,15 +79,15 @@ struct Thread {
 impl Reader {
     /// A reader of the interpreter of version 3.`minor` at an address; `None` where its structures are not known.
     pub fn open(pid: i32, minor: u64, interpreter: u64) -> Option<Self> {
-        let memory = Memory::of(pid);
+        let memory = Memory::of(pid, interpreter).ok()?;
         let (layout, root) = match layout::known(minor) {
             Some(layout) => (layout, Root::Only(interpreter)),
             None => {
-                let (runtime, layout) = runtime(memory, minor, interpreter)?;
+                let (runtime, layout) = runtime(&memory, minor, interpreter)?;
                 (layout, Root::First(runtime.checked_add(layout.interpreters?.first as u64)?))
             }
         };
-        let codes = Codes::new(memory, layout);
+        let codes = Codes::new(memory.clone(), layout);
         let mut reader =
             Self { memory, layout, root, codes, threads: HashMap::new(), numbers: HashMap::new() };
         reader.refresh().ok()?;
@@ -171,7 +171,7 @@ impl Reader {
         let own = Place { address: thread.address, len: fields.size };
         let mut places = vec![own];
         places.extend(thread.again.iter().filter(|place| **place != own));
-        let mut snapshot = Snapshot::take(self.memory, &places)?;
+        let mut snapshot = Snapshot::take(&self.memory, &places)?;
         let bytes = snapshot.get(own, || own)?;
         let word = |at| word_at(bytes, at).ok_or(io::ErrorKind::InvalidData);
         if word(fields.native_id)? != u64::try_from(id).unwrap_or(u64::MAX) {
@@ -185,7 +185,7 @@ impl Reader {
                 word_at(snapshot.get(place, || place)?, 0).ok_or(io::ErrorKind::InvalidData)?
             }
         };
-        let mut chunks = Chunks { memory: self.memory, newest: chunk, known: &mut thread.chunks };
+        let mut chunks = Chunks { memory: self.memory.clone(), newest: chunk, known: &mut thread.chunks };
         let stack = self.follow(current, &mut snapshot, &mut chunks, number)?;
         thread.again = snapshot.used();
         Ok(stack)
@@ -287,7 +287,7 @@ impl Chunks<'_> {
 }
 
 /// Where the runtime begins that holds the main interpreter, and the layout that it tells.
-fn runtime(memory: Memory, minor: u64, interpreter: u64) -> Option<(u64, Layout)> {
+fn runtime(memory: &Memory, minor: u64, interpreter: u64) -> Option<(u64, Layout)> {
     let (mut page, mut table) = ([0; PAGE], vec![0; layout::TABLE]);
     let last = interpreter / PAGE as u64;
     for number in (last.saturating_sub(MAX_RUNTIME / PAGE as u64)..=last).rev() {

@@ -30,7 +30,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// The process is gone, or may not be read.
-    pub fn take(memory: Memory, places: &[Place]) -> io::Result<Self> {
+    pub fn take(memory: &Memory, places: &[Place]) -> io::Result<Self> {
         let mut bytes = vec![0; places.iter().map(|place| place.len).sum::<usize>().min(MAX_BYTES)];
         let read = memory.read_all(places, &mut bytes)?;
         let mut end = 0;
@@ -39,7 +39,7 @@ impl Snapshot {
             end += place.len;
             (read && end <= bytes.len()).then_some(Part { place: *place, start, used: 0 })
         });
-        Ok(Self { parts: parts.collect(), memory, bytes })
+        Ok(Self { parts: parts.collect(), memory: memory.clone(), bytes })
     }
 
     /// Bytes of the target. Where they are missing, `around` is read: a place that holds them.
@@ -92,25 +92,30 @@ impl Snapshot {
 mod tests {
     use super::*;
 
+    fn own_memory() -> Memory {
+        let byte = 0_u8;
+        Memory::of(std::process::id().cast_signed(), (&raw const byte) as u64).unwrap()
+    }
+
     #[test]
     fn what_was_looked_at_is_read_at_once_the_next_time() {
-        let memory = Memory::of(std::process::id().cast_signed());
+        let memory = own_memory();
         let bytes: Vec<u8> = (0..4096_usize).map(|n| (n % 251) as u8).collect();
         let at = |offset: usize, len| Place { address: bytes.as_ptr() as u64 + offset as u64, len };
-        let mut first = Snapshot::take(memory, &[at(0, 8), Place { address: 8, len: 8 }]).unwrap();
+        let mut first = Snapshot::take(&memory, &[at(0, 8), Place { address: 8, len: 8 }]).unwrap();
         assert_eq!(first.get(at(4, 4), || unreachable!()).unwrap(), &bytes[4..8]);
         assert_eq!(first.get(at(1000, 8), || at(200, 2000)).unwrap(), &bytes[1000..1008]);
         assert_eq!(first.get(at(600, 8), || unreachable!("it is read")).unwrap(), &bytes[600..608]);
         assert_eq!(first.used(), [at(0, 8), at(200, 808 + SPARE)]);
-        let mut second = Snapshot::take(memory, &first.used()).unwrap();
+        let mut second = Snapshot::take(&memory, &first.used()).unwrap();
         assert_eq!(second.get(at(1000, 8), || unreachable!()).unwrap(), &bytes[1000..1008]);
         assert_eq!(second.used(), [at(200, 808 + SPARE)]);
     }
 
     #[test]
     fn what_cannot_be_read_is_an_error() {
-        let memory = Memory::of(std::process::id().cast_signed());
-        let mut snapshot = Snapshot::take(memory, &[]).unwrap();
+        let memory = own_memory();
+        let mut snapshot = Snapshot::take(&memory, &[]).unwrap();
         let wild = Place { address: 8, len: 8 };
         assert!(snapshot.get(wild, || wild).is_err());
         assert!(snapshot.get(wild, || Place { address: 16, len: 8 }).is_err(), "it does not hold them");
