@@ -2,7 +2,7 @@
 SHELL := bash
 CLUSTER := tests/cluster/cluster
 
-.PHONY: help demo test triggers unit lint bench down kubeconfig kubectl generate api cluster fuzz soak doc release
+.PHONY: help demo test triggers unit lint bench down kubeconfig kubectl generate api cluster fuzz matrix soak doc release
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -55,6 +55,9 @@ fuzz: ## Fuzz the profile readers, FUZZ_SECONDS (60) each
 		RUSTFLAGS="$(FUZZ_FLAGS)" cargo run --quiet --locked --release --target x86_64-unknown-linux-gnu \
 			--target-dir ../../../target/fuzz --bin $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
+
+matrix: ## Capture every version of Python and Node.js that can be installed (10 min)
+	@tests/suites.sh matrix
 
 soak: ## Simulate a week of a fleet, in which nothing may grow (2 min)
 	@tests/suites.sh soak

@@ -5,6 +5,7 @@
 #   tests/suites.sh agent      captures of real processes, attacks on the servers; some measure
 #                              time, so nothing else should run on the machine
 #   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
+#   tests/suites.sh matrix     captures of every version of Python and Node.js that can be installed
 #   tests/suites.sh soak       what takes minutes and needs no cluster: a week of a simulated fleet
 #   tests/suites.sh cluster    failures, control, injection, hostile, uninstall on the cluster and the shop of tests/demo.sh
 # Each call of cargo names the whole workspace and picks suites by name. With one package at a time cargo would
@@ -44,10 +45,34 @@ pure() {
 
 agent() {
     test --test capture
+    for version in 3.12 3.13 3.14; do
+        python "$version" test --lib capture::python::oracle
+    done
     # Most of these wait for something.
     RUST_TEST_THREADS=8 test --test supervisor
     # Attacks on the servers; they need the cores for themselves.
     test --lib hostile:: -- --ignored --test-threads=1
+}
+
+# Runs a command with a version of Python as target: python VERSION COMMAND…
+python() {
+    local program
+    program=$("$root/tests/pythons.py" "$1")
+    echo "Python $1: $program"
+    FLEETPROF_PYTHON=$program "${@:2}"
+}
+
+matrix() {
+    local nodes=${XDG_CACHE_HOME:-$HOME/.cache}/fleetprof/nodes version
+    for version in 3.10 3.12 3.13 3.14; do
+        python "$version" test --lib capture::python::oracle
+        python "$version" test --test capture python::
+    done
+    for version in 18 22 24; do
+        [ -x "$nodes/$version/node_modules/.bin/node" ] || npm install --silent --prefix "$nodes/$version" "node@$version"
+        echo "Node.js $version"
+        FLEETPROF_NODE=$nodes/$version/node_modules/.bin/node test --test capture node::
+    done
 }
 
 soak() { test --test people -- --ignored --nocapture; }
@@ -71,6 +96,6 @@ cluster() {
 }
 
 case ${1:-} in
-unit | pure | agent | api | cluster | soak) "$1" ;;
-*) echo "Which layer? unit, pure, agent, api, cluster or soak." >&2 && exit 2 ;;
+unit | pure | agent | api | cluster | matrix | soak) "$1" ;;
+*) echo "Which layer? unit, pure, agent, api, cluster, matrix or soak." >&2 && exit 2 ;;
 esac

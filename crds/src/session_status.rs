@@ -142,7 +142,7 @@ pub struct TargetStatus {
     /// Runtime of the target, such as `Python 3.11`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
-    /// Collector used, such as `py-spy` or `perf`.
+    /// Collector used, such as `cpython` or `perf`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collector: Option<String>,
     /// Phase of the target.

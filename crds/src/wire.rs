@@ -142,7 +142,7 @@ pub struct ContainerReport {
 pub struct Offer {
     /// The kind.
     pub kind: ProfileKind,
-    /// What would capture it, such as `py-spy`.
+    /// What would capture it, such as `python`.
     pub collector: String,
     /// Why it cannot be captured now, and what helps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -222,7 +222,7 @@ pub struct CaptureReport {
     /// Runtime of the target, such as `Python 3.11`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
-    /// What captures: `py-spy`, `perf`, `ptrace`.
+    /// What captures: `cpython`, `perf`, `ptrace`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collector: Option<String>,
     /// A sentence on why this collector was chosen.

@@ -123,9 +123,12 @@ def main(agent, pyspy, launch, native, rounds="20", seconds="0.8"):
     version = subprocess.run([pyspy, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     python = ".".join(map(str, sys.version_info[:3]))
     blocking = PySpy(f"{version}", pyspy)
-    compare(f"slowdown of a Python app ({python})", [os.path.realpath(sys.executable), os.path.join(here, "targets/steps.py")],
-            [Fleetprof("fleetprof", agent, "py-spy"), blocking, PySpy(f"{version} --nonblocking", pyspy, ["--nonblocking"])],
-            rounds, seconds)
+    steps = [os.path.realpath(sys.executable), os.path.join(here, "targets/steps.py")]
+    ours = Fleetprof("fleetprof", agent, "cpython")
+    nonblocking = PySpy(f"{version} --nonblocking", pyspy, ["--nonblocking"])
+    compare(f"slowdown of a Python app ({python})", steps, [ours, blocking, nonblocking], rounds, seconds)
+    compare(f"slowdown of 4 busy threads of 40 frames ({python})", [*steps, "3", "36"], [ours, nonblocking],
+            max(2, rounds // 2), 2.5 * seconds)
 
     def refused(pid, folder):
         print(f"| slowdown of a native app at {HERTZ} Hz by {version} | not possible: “{blocking.refusal(pid, folder)}” | – | |")

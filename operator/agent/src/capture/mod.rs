@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                                processes  sight, kinds
-//! request (stdin) ─► worker ─► container ─► attach ─► collectors: python (py-spy) ─────────────┐
+//! request (stdin) ─► worker ─► container ─► attach ─► collectors: python (own reader, py-spy) ─┐
 //!                      │                                          native (perf, else ptrace) ──┤ stacks
 //!                      └─ limits, watchdog, signals                                            ▼
 //! events (stdout) ◄──────────────────────── slices: profiles of 10 to 15 s, <kind>-<seq>.pb.gz
