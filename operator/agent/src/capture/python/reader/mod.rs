@@ -9,6 +9,8 @@
 //! change between.
 
 mod codes;
+#[cfg(test)]
+mod hostile;
 mod layout;
 mod line_table;
 mod memory;
@@ -99,12 +101,13 @@ impl Reader {
     /// # Errors
     /// The list cannot be read.
     pub fn refresh(&mut self) -> io::Result<()> {
-        let mut found = HashMap::new();
+        let (mut found, mut followed) = (HashMap::new(), 0);
         for interpreter in self.interpreters()? {
             let mut address =
                 self.memory.word(interpreter.saturating_add(self.layout.first_thread as u64))?;
             while address != 0 {
-                if found.len() >= MAX_THREADS {
+                followed += 1;
+                if followed > MAX_THREADS {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
                 let (id, next) = self.thread_at(address)?;
