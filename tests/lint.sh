@@ -11,7 +11,7 @@ code() {
     cargo fmt --all --check
     busy "clippy" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
     local version=0.20.2 deny
-    deny=${XDG_CACHE_HOME:-$HOME/.cache}/fleetprof/cargo-deny-$version
+    deny=${FLEETPROF_CACHE_DIR:-$HOME/.cache/fleetprof}/cargo-deny-$version
     # Unoptimized: it is built in half the time, and still checks in a second.
     [ -x "$deny/bin/cargo-deny" ] ||
         busy "building cargo-deny" cargo install --quiet --debug --locked --root "$deny" cargo-deny@$version

@@ -68,7 +68,7 @@ def main():
     unknown = [version for version in versions if version not in ARCHIVES]
     if unknown:
         sys.exit(f"error: there is no Python {unknown[0]} here; choose of {', '.join(ARCHIVES)}")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fleetprof" / "pythons"
+    cache = Path(os.environ.get("FLEETPROF_CACHE_DIR") or Path.home() / ".cache" / "fleetprof") / "pythons"
     cache.mkdir(parents=True, exist_ok=True)
     for version in versions:
         print(install(version, cache))

@@ -63,7 +63,7 @@ python() {
 }
 
 matrix() {
-    local nodes=${XDG_CACHE_HOME:-$HOME/.cache}/fleetprof/nodes version
+    local nodes=${FLEETPROF_CACHE_DIR:-$HOME/.cache/fleetprof}/nodes version
     for version in 3.10 3.12 3.13 3.14; do
         python "$version" test --lib capture::python::oracle
         python "$version" test --test capture python::

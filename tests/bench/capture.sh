@@ -11,7 +11,7 @@ for tool in gcc python3; do
     command -v "$tool" >/dev/null || { echo "$tool is missing: apt-get install $tool" >&2; exit 1; }
 done
 
-venv=${XDG_CACHE_HOME:-$HOME/.cache}/fleetprof/bench/py-spy-0.4
+venv=${FLEETPROF_CACHE_DIR:-$HOME/.cache/fleetprof}/bench/py-spy-0.4
 if [ ! -x "$venv/bin/py-spy" ]; then
     echo "Installing py-spy into $venv (once, about 15 s)" >&2
     python3 -m venv "$venv" >&2
