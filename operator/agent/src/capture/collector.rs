@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::Offer;
 
+use super::dotnet::EVENT_PIPE;
 use super::go::GO_PPROF;
 use super::jvm::JFR;
 use super::native::{NATIVE, Shared};
@@ -24,7 +25,7 @@ use super::sight::Sight;
 use super::slices::Slices;
 
 /// Every collector, the preferred ones first: each kind is captured by the first one that offers it.
-pub const COLLECTORS: &[&dyn Collector] = &[&PYTHON, &GO_PPROF, &JFR, &INSPECTOR, &NATIVE];
+pub const COLLECTORS: &[&dyn Collector] = &[&PYTHON, &GO_PPROF, &JFR, &INSPECTOR, &EVENT_PIPE, &NATIVE];
 
 /// Something that captures processes of one runtime.
 pub trait Collector: Sync {
@@ -237,7 +238,9 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), COLLECTORS.len());
-        for runtime in [Runtime::Python(None), Runtime::Go(None), Runtime::Native, Runtime::Jvm] {
+        for runtime in
+            [Runtime::Python(None), Runtime::Go(None), Runtime::Native, Runtime::Jvm, Runtime::DotNet]
+        {
             let sight = Sight::new(1, runtime);
             for collector in COLLECTORS {
                 for offer in collector.offers(&sight) {

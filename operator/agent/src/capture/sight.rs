@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::dotnet::{self, Diagnostics};
 use super::go::{self, Pprof};
 use super::runtime::{self, Runtime};
 use crate::proc::{self, SignalSet, read_bounded};
@@ -42,6 +43,8 @@ pub struct Sight {
     pub host_network: bool,
     /// Of a Go process, whether it serves its profiles.
     pub pprof: Pprof,
+    /// Of a .NET process, whether it can be asked.
+    pub diagnostics: Diagnostics,
 }
 
 /// A command line: at most 128 arguments of 1024 bytes. It may hold secrets, so it is never logged or sent,
@@ -89,7 +92,8 @@ impl Sight {
     #[must_use]
     pub fn new(pid: i32, runtime: Runtime) -> Self {
         let (caught, arguments) = (SignalSet::default(), Arguments::default());
-        Self { pid, runtime, caught, arguments, is_young: false, host_network: false, pprof: Pprof::Unknown }
+        let (pprof, diagnostics) = (Pprof::Unknown, Diagnostics::default());
+        Self { pid, runtime, caught, arguments, is_young: false, host_network: false, pprof, diagnostics }
     }
 
     /// What can be seen of a process at once; `None` where it takes a while: a Go process is asked whether it
@@ -110,6 +114,14 @@ impl Sight {
         }
     }
 
+    /// What to do so that code that the runtime made has names, as a part of a sentence.
+    #[must_use]
+    pub fn naming_advice(&self) -> &'static str {
+        dotnet::obstacle(self).unwrap_or(
+            "to get names, start Node.js with --perf-basic-prof, .NET with DOTNET_PerfMapEnabled=1",
+        )
+    }
+
     fn read(pid: i32, runtime: Runtime) -> Self {
         let arguments = read_bounded(format!("/proc/{pid}/cmdline"), MAX_ARGUMENT_BYTES).unwrap_or_default();
         Self {
@@ -117,6 +129,7 @@ impl Sight {
             arguments: Arguments::parse(&arguments),
             is_young: is_young(pid),
             host_network: std::env::var(HOST_NETWORK).is_ok_and(|value| value == "true"),
+            diagnostics: if runtime == Runtime::DotNet { dotnet::look(pid) } else { Diagnostics::default() },
             ..Self::new(pid, runtime)
         }
     }

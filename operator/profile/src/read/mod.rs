@@ -6,6 +6,7 @@
 
 pub mod jfr;
 mod json;
+pub mod nettrace;
 pub mod v8;
 
 /// Why bytes could not be read as what they should be.
@@ -31,6 +32,14 @@ pub enum ReadError {
         /// Where, in bytes from the start.
         at: usize,
         /// What is wrong there.
+        what: &'static str,
+    },
+    /// The bytes are in a form that is not read.
+    #[error("the {format} has {what}, which this version of fleetprof does not read: update the agent")]
+    Unsupported {
+        /// The format, such as `JFR recording`.
+        format: &'static str,
+        /// What is not read.
         what: &'static str,
     },
 }

@@ -9,16 +9,16 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::Socket;
 
 use super::place::Place;
 use crate::capture::protocol::{Failure, FailureReason, bounded};
 use crate::capture::sight::is_young;
+use crate::capture::target_socket::{connect, is_passing};
 use crate::proc;
 
 /// How long Java that has just started may take to be ready.
@@ -165,17 +165,8 @@ impl Attach {
     }
 
     fn connect(&self) -> io::Result<Socket> {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // A connection waits for a place in the queue as long as a write may take.
-        socket.set_write_timeout(Some(STEP))?;
-        socket.set_read_timeout(Some(STEP))?;
         let path = self.place.path(&format!(".java_pid{}", self.place.inner));
-        socket.connect(&SockAddr::unix(path)?)?;
-        // Containers that share a volume at /tmp may have processes of the same number.
-        match peer(&socket) {
-            Some(pid) if pid == self.pid => Ok(socket),
-            _ => Err(io::Error::other("another process listens there")),
-        }
+        connect(&path, self.pid, STEP)
     }
 
     fn exchange(&self, command: &str, deadline: Deadline<'_>) -> io::Result<String> {
@@ -199,23 +190,6 @@ impl Attach {
             }
         }
     }
-}
-
-/// The process at the other end, as this one knows it.
-#[allow(unsafe_code)]
-fn peer(socket: &Socket) -> Option<i32> {
-    let mut found = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut size = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
-    let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
-    // SAFETY: both pointers are to live variables, and the size is that of the first.
-    let code = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut found).cast(), &raw mut size)
-    };
-    (code == 0).then_some(found.pid)
-}
-
-fn is_passing(kind: io::ErrorKind) -> bool {
-    matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 /// The first word of a command.

@@ -11,7 +11,6 @@ mod capture;
 mod own_threads;
 mod place;
 mod recorder;
-mod room;
 mod settings;
 
 use std::time::{Duration, Instant};

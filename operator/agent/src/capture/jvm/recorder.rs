@@ -13,9 +13,9 @@ use fleetprof_profile::ProfileKind;
 use fleetprof_profile::read::jfr::Limits;
 
 use super::attach::{Attach, Deadline, said};
-use super::room;
 use super::settings::{OLDEST, period, settings};
 use crate::capture::protocol::{Failure, FailureReason};
+use crate::capture::room;
 use crate::capture::session::unix_nanos;
 
 /// What the names of fleetprof's recordings begin with.
@@ -26,6 +26,8 @@ const OVERTIME: Duration = Duration::from_secs(30);
 const STACK_DEPTH: u32 = 256;
 /// How long an answer to a short command may take: the first one has Java start what answers.
 const ANSWERS: Duration = Duration::from_secs(10);
+/// Memory that must be free below the container's limit: twice what was seen with Java 11 to 25, which keeps it.
+const NEEDED: u64 = 64 << 20;
 /// Libraries of profilers that use the same signals and timers.
 const PROFILERS: [&str; 2] = ["/libasyncProfiler", "/libjavaProfiler"];
 
@@ -65,7 +67,7 @@ impl Recorder {
         let attach = Attach::open(pid, deadline())?;
         let version = parse_version(&attach.command("VM.version", deadline())?);
         let version = version.filter(|version| *version >= OLDEST).ok_or_else(too_old)?;
-        room::check(pid)?;
+        has_room(pid)?;
         if let Some(library) = loaded_profiler(pid) {
             return Err(other(&format!("the library {library} of another profiler is loaded")));
         }
@@ -212,6 +214,20 @@ fn other(what: &str) -> Failure {
          record the events of the other; stop it, or use what it records"
     );
     Failure::new(FailureReason::OtherProfiler, text)
+}
+
+/// # Errors
+/// The container is so near to its limit that a recording could have it killed.
+fn has_room(pid: i32) -> Result<(), Failure> {
+    match room::left(pid) {
+        Some(left) if left < NEEDED => Err(unsupported(format!(
+            "the container has {} MB of memory left, and a recording of Java needs {} MB: raise its limit of \
+             memory",
+            left >> 20,
+            NEEDED >> 20
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn too_old() -> Failure {

@@ -180,7 +180,7 @@ fn map_file(file: &File) -> io::Result<Mmap> {
 }
 
 /// Opens a path as the target would: links in it are followed below the target's root, not ours.
-pub(super) fn open_below_root(pid: i32, path: &str) -> io::Result<File> {
+pub fn open_below_root(pid: i32, path: &str) -> io::Result<File> {
     let root = File::open(format!("/proc/{pid}/root"))?;
     let how = OpenHow::new()
         .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)

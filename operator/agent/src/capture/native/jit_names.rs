@@ -1,11 +1,14 @@
 //! What is the name of code that a runtime made while it ran? Some write it to `/tmp/perf-PID.map` when they
-//! are asked to.
+//! are asked to; .NET tells the agent.
 //!
 //! Node.js does with `--perf-basic-prof`, .NET with `DOTNET_PerfMapEnabled=1`, Python 3.12 with `-X perf`,
 //! Erlang with `+JPperf true`.
 
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fleetprof_profile::read::nettrace::Methods;
 
 use super::elf::open_below_root;
 use crate::proc;
@@ -22,18 +25,46 @@ const MAX_NAME: usize = 512;
 struct Function {
     start: u64,
     end: u64,
-    name: Box<str>,
+    name: Arc<str>,
+}
+
+/// The methods that a runtime tells; there are more all the time.
+pub type SharedMethods = Arc<Mutex<Methods>>;
+
+/// What is known of the code that the runtime of a process made.
+#[derive(Clone)]
+pub struct Compiled {
+    /// Its methods, where it tells them. Precompiled ones are among them, whose files have no symbols.
+    pub methods: Option<SharedMethods>,
+    /// What to do where code has no name, as a part of a sentence.
+    pub advice: &'static str,
 }
 
 /// The functions in the map of one process.
-#[derive(Default)]
 pub struct JitNames {
+    compiled: Compiled,
     functions: Vec<Function>,
     /// Length of the file when it was read: it only grows.
     length: u64,
 }
 
 impl JitNames {
+    /// No functions but those that the runtime tells.
+    pub const fn new(compiled: Compiled) -> Self {
+        Self { compiled, functions: Vec::new(), length: 0 }
+    }
+
+    /// What to do where code has no name, as a part of a sentence.
+    pub const fn advice(&self) -> &'static str {
+        self.compiled.advice
+    }
+
+    /// The name that the runtime tells of the method at an address.
+    pub fn told(&self, address: u64) -> Option<Arc<str>> {
+        let methods = self.compiled.methods.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        methods.find(address).cloned()
+    }
+
     /// Reads the file again where it has grown; most processes have none.
     pub fn refresh(&mut self, pid: i32) {
         let Some(inner) = proc::inner_tid(pid, pid) else { return };
@@ -50,10 +81,14 @@ impl JitNames {
     }
 
     /// The name of the function at an address.
-    pub fn find(&self, address: u64) -> Option<&str> {
+    pub fn find(&self, address: u64) -> Option<Arc<str>> {
+        self.told(address).or_else(|| self.find_in_map(address))
+    }
+
+    fn find_in_map(&self, address: u64) -> Option<Arc<str>> {
         let after = self.functions.partition_point(|f| f.start <= address);
         let function = self.functions.get(after.checked_sub(1)?)?;
-        (address < function.end).then_some(&*function.name)
+        (address < function.end).then(|| Arc::clone(&function.name))
     }
 }
 
@@ -76,19 +111,34 @@ fn parse_line(line: &str) -> Option<Function> {
 
 #[cfg(test)]
 mod tests {
+    use fleetprof_profile::read::nettrace::{Limits, Method};
+
     use super::*;
 
     #[test]
     fn the_latest_function_at_an_address_is_found() {
         let text = "1000 20 LazyCompile:~old app.js:1\n0x2000 10 Builtin: Call\0\n1000 30 LazyCompile:*hot \
                     app.js:7\nnonsense\n3000 zz x\n4000 1\n";
-        let names = JitNames { functions: parse(text), length: 0 };
-        assert_eq!(names.find(0x1000), Some("LazyCompile:*hot app.js:7"));
-        assert_eq!(names.find(0x102f), Some("LazyCompile:*hot app.js:7"));
-        assert_eq!(names.find(0x2005), Some("Builtin: Call"));
+        let compiled = Compiled { methods: None, advice: "" };
+        let names = JitNames { functions: parse(text), ..JitNames::new(compiled) };
+        assert_eq!(names.find(0x1000).as_deref(), Some("LazyCompile:*hot app.js:7"));
+        assert_eq!(names.find(0x102f).as_deref(), Some("LazyCompile:*hot app.js:7"));
+        assert_eq!(names.find(0x2005).as_deref(), Some("Builtin: Call"));
         assert_eq!(
             (names.find(0xfff), names.find(0x1030), names.find(0x3000), names.find(u64::MAX)),
             (None, None, None, None)
         );
+    }
+
+    #[test]
+    fn what_the_runtime_tells_comes_before_the_map() {
+        let methods = SharedMethods::new(Mutex::new(Methods::new(Limits::default())));
+        let compiled = Compiled { methods: Some(Arc::clone(&methods)), advice: "" };
+        let names = JitNames { functions: parse("1000 20 old"), ..JitNames::new(compiled) };
+        assert_eq!((names.find(0x1000).as_deref(), names.told(0x1000)), (Some("old"), None));
+        let name = "Shop.Orders.Price".into();
+        methods.lock().unwrap().add(Method { start: 0x1000, end: 0x1010, name });
+        assert_eq!(names.find(0x100f).as_deref(), Some("Shop.Orders.Price"));
+        assert_eq!(names.find(0x1010).as_deref(), Some("old"));
     }
 }

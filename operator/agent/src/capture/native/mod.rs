@@ -28,7 +28,9 @@ use std::rc::Rc;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::Offer;
 
+pub use self::elf::open_below_root;
 pub use self::go_table::names as go_names;
+pub use self::jit_names::{Compiled, SharedMethods};
 use self::perf::PerfSampler;
 use self::ptrace::PtraceSampler;
 use self::space::{AddressSpace, Files};
@@ -69,13 +71,19 @@ impl Collector for Native {
     }
 
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
-        choose(ask.sight.pid, ask.frequency_hz, ask.sharers, ask.shared)
+        sampler(ask, Compiled { methods: None, advice: ask.sight.naming_advice() })
     }
 }
 
-/// Tries what the kernel allows: perf events, else ptrace. `sharers` processes are sampled at a time.
-fn choose(pid: i32, frequency_hz: u32, sharers: usize, shared: &Shared) -> Result<Attached, Failure> {
-    let perf_error = match PerfSampler::open(pid, frequency_hz, sharers, shared) {
+/// A sampler of the machine code of a process, by what the kernel allows: perf events, else ptrace. For
+/// collectors that know what the runtime of the process has `compiled`.
+///
+/// # Errors
+/// The kernel allows neither.
+pub fn sampler(ask: &Ask<'_>, compiled: Compiled) -> Result<Attached, Failure> {
+    let Ask { frequency_hz, sharers, shared, .. } = *ask;
+    let pid = ask.sight.pid;
+    let perf_error = match PerfSampler::open(pid, frequency_hz, sharers, shared, compiled.clone()) {
         Ok(sampler) => {
             let time = if sampler.grant().kernel {
                 "user and kernel time"
@@ -89,7 +97,7 @@ fn choose(pid: i32, frequency_hz: u32, sharers: usize, shared: &Shared) -> Resul
     };
     let perf_refusal =
         format!("perf_event_open was refused with {} ({})", errno_name(&perf_error), perf_advice());
-    match PtraceSampler::open(pid, frequency_hz, shared) {
+    match PtraceSampler::open(pid, frequency_hz, shared, compiled) {
         Ok(sampler) => Ok(Attached {
             capture: Box::new(sampler),
             method: "ptrace",
@@ -153,7 +161,7 @@ fn notes(space: &AddressSpace, stacks: &Stacks, lost: u64, taken: u64) -> Vec<St
     }
     if stacks.unnamed() * 5 > taken {
         let unnamed = stacks.unnamed();
-        let advice = "to get names, start Node.js with --perf-basic-prof, .NET with DOTNET_PerfMapEnabled=1";
+        let advice = space.naming_advice();
         notes.push(format!(
             "{unnamed} samples are in JIT-compiled code without names, shown as [anon]; {advice}"
         ));

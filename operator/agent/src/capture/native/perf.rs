@@ -16,6 +16,7 @@ use perf_event_open::config::{Cpu, Inherit, Opts, Priv, Proc, RegsMask, SampleOn
 use perf_event_open::count::Counter;
 use perf_event_open::event::sw::Software;
 
+use super::jit_names::Compiled;
 use super::registers::PERF_MASK;
 use super::rings::Rings;
 use super::space::AddressSpace;
@@ -77,7 +78,13 @@ pub struct PerfSampler {
 impl PerfSampler {
     /// Opens events for every thread of a process, one of so many `sharers` of what the kernel lends. The
     /// error is what the kernel answered.
-    pub fn open(pid: i32, frequency_hz: u32, sharers: usize, shared: &Shared) -> io::Result<Self> {
+    pub fn open(
+        pid: i32,
+        frequency_hz: u32,
+        sharers: usize,
+        shared: &Shared,
+        compiled: Compiled,
+    ) -> io::Result<Self> {
         let threads = proc::threads(pid)?;
         let main = *threads.first().ok_or(io::ErrorKind::NotFound)?;
         let small = frequency_hz > HIGH_RATE_HZ || sharers > FEW_SHARERS;
@@ -98,7 +105,7 @@ impl PerfSampler {
             opened: HashSet::new(),
             unsampled: HashMap::new(),
             next_scan: now + RESCAN[1],
-            space: AddressSpace::of(pid, &shared.files)?,
+            space: AddressSpace::of(pid, &shared.files)?.named_by(compiled),
             stacks: Stacks::default(),
             symbols: Rc::clone(&shared.symbols),
             next_refresh: now,

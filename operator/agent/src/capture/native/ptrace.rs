@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use fleetprof_crds::ProfileKind;
 
+use super::jit_names::Compiled;
 use super::space::AddressSpace;
 use super::stacks::Stacks;
 use super::tracer::{Attempt, Tracer, probe};
@@ -69,7 +70,7 @@ impl Pauses {
 
 impl PtraceSampler {
     /// Makes sure that the kernel lets us trace. The error is what it answered.
-    pub fn open(pid: i32, frequency_hz: u32, shared: &Shared) -> io::Result<Self> {
+    pub fn open(pid: i32, frequency_hz: u32, shared: &Shared, compiled: Compiled) -> io::Result<Self> {
         probe(pid)?;
         let now = Instant::now();
         Ok(Self {
@@ -77,7 +78,7 @@ impl PtraceSampler {
             period: Duration::from_secs(1) / frequency_hz.max(1),
             times: ThreadTimes::start(pid)?,
             tracer: Tracer::new(pid),
-            space: AddressSpace::of(pid, &shared.files)?,
+            space: AddressSpace::of(pid, &shared.files)?.named_by(compiled),
             stacks: Stacks::default(),
             symbols: Rc::clone(&shared.symbols),
             next_scan: now + RESCAN,

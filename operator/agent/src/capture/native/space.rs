@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use framehop::{CacheNative, MayAllocateDuringUnwind, Module, Unwinder, UnwinderNative};
 
 use super::elf::{Elf, Part};
-use super::jit_names::JitNames;
+use super::jit_names::{Compiled, JitNames};
 use super::registers::Registers;
 use super::segments::Place;
 use crate::proc::{self, Mapping};
@@ -66,7 +67,7 @@ impl AddressSpace {
             regions: Vec::new(),
             files: Rc::clone(files),
             main: None,
-            jit: JitNames::default(),
+            jit: JitNames::new(Compiled { methods: None, advice: "" }),
             unwinder: UnwinderNative::new(),
             cache: CacheNative::new(),
         };
@@ -74,9 +75,24 @@ impl AddressSpace {
         Ok(space)
     }
 
+    /// The same, with what is known of the code that the target's runtime made.
+    pub fn named_by(self, compiled: Compiled) -> Self {
+        Self { jit: JitNames::new(compiled), ..self }
+    }
+
     /// The name of a function that the target's runtime made, where it tells.
-    pub fn jit_name(&self, address: u64) -> Option<&str> {
+    pub fn jit_name(&self, address: u64) -> Option<Arc<str>> {
         self.jit.find(address)
+    }
+
+    /// The name that the target's runtime tells of a method, also of one in a file.
+    pub fn told_name(&self, address: u64) -> Option<Arc<str>> {
+        self.jit.told(address)
+    }
+
+    /// What to do where code has no name, as a part of a sentence.
+    pub const fn naming_advice(&self) -> &'static str {
+        self.jit.advice()
     }
 
     /// Reads the target runtime's map of JIT-compiled code.

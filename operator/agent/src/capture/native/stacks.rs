@@ -130,13 +130,13 @@ impl Naming<'_> {
             return slice.builder().location(&Frame::named(CUT_FRAME, "", 0));
         }
         let space = self.space;
+        if let Some(name) = space.told_name(address) {
+            return slice.builder().location(&Frame::named(&name, "", 0));
+        }
         let region = space.find(address).filter(|_| !in_memory(space, address));
         let Some(region) = region else {
-            return slice.builder().location(&Frame::named(
-                space.jit_name(address).unwrap_or(ANONYMOUS),
-                "",
-                0,
-            ));
+            let name = space.jit_name(address);
+            return slice.builder().location(&Frame::named(name.as_deref().unwrap_or(ANONYMOUS), "", 0));
         };
         let (elf, offset) = (region.elf.as_ref(), region.file_offset(address));
         let symbol = elf.zip(offset).and_then(|(elf, offset)| self.symbols.lookup(elf, offset));

@@ -1,10 +1,7 @@
-//! Is there memory for a recording? Java's recorder takes about 30 MB of the container's, and keeps them.
+//! How much memory has a target left? What a runtime records takes some of it.
 
-use crate::capture::protocol::{Failure, FailureReason};
 use crate::proc::read_bounded;
 
-/// Memory that must be free below the limit: twice what was seen with Java 11 to 25.
-const NEEDED: u64 = 64 << 20;
 /// Most bytes of a file of a cgroup.
 const MAX_BYTES: u64 = 16 * 1024;
 
@@ -26,11 +23,10 @@ const VERSIONS: [Files; 2] = [
     },
 ];
 
-/// Whether the container of a process has room for a recording; it has where nothing tells.
-///
-/// # Errors
-/// The container is so near to its limit that a recording could have it killed.
-pub fn check(pid: i32) -> Result<(), Failure> {
+/// Bytes of memory that the container of a process may still take; `None` where it has no limit, or nothing
+/// tells.
+#[must_use]
+pub fn left(pid: i32) -> Option<u64> {
     let read = |file: &str| {
         let bytes = read_bounded(format!("/proc/{pid}/root/sys/fs/cgroup/{file}"), MAX_BYTES).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
@@ -38,18 +34,7 @@ pub fn check(pid: i32) -> Result<(), Failure> {
     let rooms = VERSIONS.iter().filter_map(|files| {
         room(&read(files.limit)?, &read(files.usage)?, &read(files.stat).unwrap_or_default(), files.spare)
     });
-    match rooms.min() {
-        Some(room) if room < NEEDED => Err(Failure::new(
-            FailureReason::UnsupportedRuntime,
-            format!(
-                "the container has {} MB of memory left, and a recording of Java needs {} MB: raise its limit of \
-                 memory",
-                room >> 20,
-                NEEDED >> 20
-            ),
-        )),
-        _ => Ok(()),
-    }
+    rooms.min()
 }
 
 /// Bytes that are left; `None` without a limit.
