@@ -38,6 +38,11 @@ PLACES = {
 }
 
 
+# Which program of others is in an image beside ours, and where its version is said. It is not linked, so no
+# Cargo.lock names it; inferno is part of it. Their sources are on crates.io.
+RBSPY = ("tests/rbspy.sh", r"(?m)^version=(\S+)$")
+
+
 class Refused(Exception):
     """Why no release is made."""
 
@@ -122,8 +127,18 @@ def linked(metadata, package, built):
     return {one: (packages[one], deps) for one, deps in found.items()}
 
 
-def bill(metadata, package, built, checksums):
-    """A CycloneDX bill of materials of a binary."""
+def beside(version):
+    """The components of rbspy, as a bill of materials lists them."""
+    def component(kind, name, licence, ref, **more):
+        return {"type": kind, "name": name, "bom-ref": ref, "licenses": [{"expression": licence}], **more}
+
+    purl = f"pkg:cargo/rbspy@{version}"
+    return [component("application", "rbspy", "MIT", purl, version=version, purl=purl),
+            component("library", "inferno", "CDDL-1.0", "inferno", description="part of rbspy")]
+
+
+def bill(metadata, package, built, checksums, others_beside=()):
+    """A CycloneDX bill of materials of a binary, and of the programs that lie beside it in its image."""
     def purl(one):
         return f"pkg:cargo/{one['name']}@{one['version']}"
 
@@ -142,7 +157,7 @@ def bill(metadata, package, built, checksums):
                for one, deps in all_of_it.values()]
     return {"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1,
             "metadata": {"component": {**component(top), "type": "application"}},
-            "components": [component(one) for one in others],
+            "components": [*(component(one) for one in others), *others_beside],
             "dependencies": sorted(depends, key=lambda one: one["ref"])}
 
 
@@ -169,6 +184,11 @@ def tool(name):
     return str(Path(tools["BIN_DIR"]) / name)
 
 
+def rbspy_version(text):
+    """The version of rbspy in the script that builds it."""
+    return re.search(RBSPY[1], text)[1]
+
+
 def images(version, out):
     """Static binaries as OCI image tars: what the Dockerfiles build, where there is no Docker."""
     crates = [f"--package={crate}" for crate in PACKAGES.values()]
@@ -177,10 +197,12 @@ def images(version, out):
     # An attached agent has no volume of its own and spools in /tmp.
     tmp = ROOT / "target" / "images" / "tmp"
     tmp.mkdir(parents=True, exist_ok=True)
+    # Run, not read: the kernel then hides the process from the program that it looks at.
+    rbspy = ["--layer", f"{run(RBSPY[0]).strip()}=/rbspy:0111"]
     for name, crate in PACKAGES.items():
         run("tests/cluster/cluster", "image", f"{crate}:{version}", "-o", str(out / f"{name}.tar"),
             "--layer", f"target/{PLATFORM}/release/{crate}=/{crate}:0755", "--layer", f"{tmp}=/tmp:1777",
-            "--entrypoint", json.dumps([f"/{crate}"]), "--user", "65532")
+            *(rbspy if name == "agent" else []), "--entrypoint", json.dumps([f"/{crate}"]), "--user", "65532")
 
 
 def package(version, out):
@@ -194,7 +216,8 @@ def package(version, out):
     for name, crate in PACKAGES.items():
         built = tree(run("cargo", "tree", "--package", crate, "--edges=normal,no-proc-macro", "--prefix=none",
                          "--locked", f"--target={PLATFORM}"))
-        text = json.dumps(bill(metadata, crate, built, known), indent=1, sort_keys=True)
+        others = beside(rbspy_version((ROOT / RBSPY[0]).read_text())) if name == "agent" else []
+        text = json.dumps(bill(metadata, crate, built, known, others), indent=1, sort_keys=True)
         (out / f"fleetprof-{name}-{version}.cdx.json").write_text(text + "\n")
     files = sorted(path for path in out.iterdir() if path.is_file() and path.name != "SHA256SUMS")
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]

@@ -45,6 +45,14 @@ class Versions(unittest.TestCase):
         release.check("0.1.0", "0.1.0", "# Changelog\n\n## [Unreleased]\n")
 
 
+class Beside(unittest.TestCase):
+    def test_rbspy_is_of_one_version_and_its_licences_are_listed(self):
+        version = release.rbspy_version(read("tests/rbspy.sh"))
+        self.assertIn(f"rbspy@{version} ", read("operator/agent/Dockerfile"))
+        self.assertEqual([(one["name"], one["licenses"][0]["expression"]) for one in release.beside(version)],
+                         [("rbspy", "MIT"), ("inferno", "CDDL-1.0")])
+
+
 class Rewriting(unittest.TestCase):
     def test_every_place_of_the_checkout_is_found_and_leaves_none(self):
         present = release.current(read("Cargo.toml"))

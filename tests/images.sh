@@ -27,12 +27,16 @@ if [ "${1:-}" = --release ]; then
 else
     build
 fi
+rbspy=$(busy "building rbspy" tests/rbspy.sh | tail -n 1)
 # An attached agent has no volume of its own and spools in /tmp.
 for name in operator agent; do
     # Line tables are for the tests' panics; an image is loaded faster without them.
     strip --strip-debug -o $out/fleetprof-$name "$programs/fleetprof-$name"
-    "$cluster" image fleetprof-$name:"$version" --layer $out/fleetprof-$name=/fleetprof-$name:0755 \
-        --layer $out/tmp=/tmp:1777 --entrypoint "[\"/fleetprof-$name\"]" --user 65532 -o $out/$name.tar
+    layers=(--layer "$out/fleetprof-$name=/fleetprof-$name:0755" --layer "$out/tmp=/tmp:1777")
+    # Run, not read: the kernel then hides the process from the program that it looks at.
+    [ $name != agent ] || layers+=(--layer "$rbspy=/rbspy:0111")
+    "$cluster" image fleetprof-$name:"$version" "${layers[@]}" \
+        --entrypoint "[\"/fleetprof-$name\"]" --user 65532 -o $out/$name.tar
 done
 examples=$(examples/orders/build-images.sh "$out")
 # shellcheck disable=SC2086

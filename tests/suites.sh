@@ -44,8 +44,10 @@ pure() {
 }
 
 agent() {
-    # A download that no test should wait for.
+    # Downloads and builds that no test should wait for.
     tests/dotnet.sh >/dev/null
+    tests/targets.sh
+    busy "building rbspy" tests/rbspy.sh >/dev/null
     test --test capture
     for version in 3.12 3.13 3.14; do
         python "$version" test --lib capture::python::oracle

@@ -19,13 +19,16 @@ use super::go::GO_PPROF;
 use super::jvm::JFR;
 use super::native::{NATIVE, Shared};
 use super::node::INSPECTOR;
+use super::php::PHP;
 use super::protocol::{Failure, MAX_NOTES};
 use super::python::PYTHON;
+use super::ruby::RBSPY;
 use super::sight::Sight;
 use super::slices::Slices;
 
 /// Every collector, the preferred ones first: each kind is captured by the first one that offers it.
-pub const COLLECTORS: &[&dyn Collector] = &[&PYTHON, &GO_PPROF, &JFR, &INSPECTOR, &EVENT_PIPE, &NATIVE];
+pub const COLLECTORS: &[&dyn Collector] =
+    &[&PYTHON, &GO_PPROF, &JFR, &INSPECTOR, &EVENT_PIPE, &RBSPY, &PHP, &NATIVE];
 
 /// Something that captures processes of one runtime.
 pub trait Collector: Sync {
@@ -141,6 +144,8 @@ pub struct Tally {
     pub failures: BTreeMap<ProfileKind, Failure>,
     /// What to do where a kind has no samples, as a part of a sentence.
     pub advice: BTreeMap<ProfileKind, String>,
+    /// What the frames do not show, and what helps: a sentence for the target's status.
+    pub lacking: Option<String>,
 }
 
 impl Tally {
@@ -155,6 +160,7 @@ impl Tally {
         self.taken += other.taken;
         self.lost += other.lost;
         self.unseen_kernel += other.unseen_kernel;
+        self.lacking = self.lacking.take().or(other.lacking);
         for note in other.notes {
             if self.notes.len() < MAX_NOTES && !self.notes.contains(&note) {
                 self.notes.push(note);

@@ -12,6 +12,9 @@ use crate::proc::{self, Mapping};
 /// Most bytes read of a Go binary's build information.
 const MAX_GO_INFO: u64 = 64 * 1024;
 
+/// Names of PHP's programs, without their version.
+const PHP_PROGRAMS: &[&str] = &["php", "php-fpm", "php-cgi", "phpdbg"];
+
 /// The runtime of a process. Its text goes over the wire: `Python 3.11`, `Native`, `Go 1.26`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Runtime {
@@ -23,6 +26,10 @@ pub enum Runtime {
     Node,
     /// Ruby.
     Ruby,
+    /// PHP, with major and minor version where the file names tell.
+    Php(Option<(u8, u8)>),
+    /// Erlang's virtual machine (BEAM), which runs Elixir as well.
+    Beam,
     /// .NET (`CoreCLR`).
     DotNet,
     /// Go, with its version, such as `1.26`.
@@ -41,6 +48,9 @@ impl fmt::Display for Runtime {
             Self::Jvm => f.write_str("JVM"),
             Self::Node => f.write_str("Node.js"),
             Self::Ruby => f.write_str("Ruby"),
+            Self::Php(Some((major, minor))) => write!(f, "PHP {major}.{minor}"),
+            Self::Php(None) => f.write_str("PHP"),
+            Self::Beam => f.write_str("Erlang"),
             Self::DotNet => f.write_str(".NET"),
             Self::Go(Some(version)) => write!(f, "Go {version}"),
             Self::Go(None) => f.write_str("Go"),
@@ -71,12 +81,18 @@ pub fn classify(exe: &str, maps: &[Mapping], go: impl FnOnce() -> Option<String>
         return Runtime::DotNet;
     }
     let version =
-        libraries().find_map(|l| python_version(l, "libpython")).or_else(|| python_version(name, "python"));
+        libraries().find_map(|l| version_after(l, "libpython")).or_else(|| version_after(name, "python"));
     if version.is_some() || name == "python" || name == "python3" {
         return Runtime::Python(version);
     }
     if name == "ruby" || starts_with_version(name, "ruby") || libraries().any(|l| l.starts_with("libruby")) {
         return Runtime::Ruby;
+    }
+    if let Some(version) = libraries().find_map(|l| php(l, &["libphp"])).or_else(|| php(name, PHP_PROGRAMS)) {
+        return Runtime::Php(version);
+    }
+    if name == "beam.smp" || name == "beam" {
+        return Runtime::Beam;
     }
     if name == "node" || name == "nodejs" || libraries().any(|l| l.starts_with("libnode.so")) {
         return Runtime::Node;
@@ -96,8 +112,17 @@ fn starts_with_version(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// `python3.11`, `libpython3.11.so.1.0`, `python3.13t` → (3, 11 or 13).
-fn python_version(name: &str, prefix: &str) -> Option<(u8, u8)> {
+/// PHP by the name of its program or library: `php8.2`, `php-fpm`, `libphp.so`; with its version where it has one.
+fn php(name: &str, names: &[&str]) -> Option<Option<(u8, u8)>> {
+    let name = name.trim_end_matches(".so");
+    names.iter().find_map(|prefix| match name.strip_prefix(prefix)? {
+        "" => Some(None),
+        _ => version_after(name, prefix).map(Some),
+    })
+}
+
+/// `python3.11`, `libpython3.11.so.1.0`, `python3.13t` → (3, 11 or 13); `php8.2` → (8, 2).
+fn version_after(name: &str, prefix: &str) -> Option<(u8, u8)> {
     let (major, rest) = name.strip_prefix(prefix)?.split_once('.')?;
     let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     Some((major.parse().ok()?, rest.get(..digits)?.parse().ok()?))
@@ -158,6 +183,13 @@ mod tests {
             ("/app/server (deleted)", &["/lib/libc.so.6"], None, "Native"),
             ("/usr/bin/pythonista", &["/usr/lib/libboost_python311.so"], None, "Native"),
             ("/usr/bin/rubyfruit", &[], None, "Native"),
+            ("/usr/bin/php8.2", &[], None, "PHP 8.2"),
+            ("/usr/sbin/php-fpm8.4", &[], None, "PHP 8.4"),
+            ("/usr/local/sbin/php-fpm", &[], None, "PHP"),
+            ("/usr/sbin/apache2", &["/usr/lib/apache2/modules/libphp8.2.so"], None, "PHP 8.2"),
+            ("/usr/local/bin/frankenphp", &["/usr/local/lib/libphp.so"], Some("1.26"), "PHP"),
+            ("/usr/bin/phpmyadmin", &[], None, "Native"),
+            ("/usr/lib/erlang/erts-13.1.5/bin/beam.smp", &[], None, "Erlang"),
         ];
         for (exe, libraries, go, wanted) in cases {
             assert_eq!(

@@ -235,7 +235,7 @@ impl<'a> Session<'a> {
         };
         let has_others = self.all_samples() > 0;
         match verdict {
-            Verdict::Good(note) => Ok((None, said_of_kinds(&kinds, note))),
+            Verdict::Good(note) => Ok((None, joined(said_of_kinds(&kinds, note), tally.lacking))),
             Verdict::Low(why) => Ok((Some(why), None)),
             Verdict::Idle if has_others => Ok((None, said_of_kinds(&kinds, None))),
             Verdict::Missed(failure) if has_others => Ok((Some(failure.message), None)),
@@ -257,6 +257,12 @@ impl<'a> Session<'a> {
         let text = format!("{who} {nothing} during the capture of {ms} ms; profile it under load{advice}");
         Failure::new(FailureReason::NoSamples, text)
     }
+}
+
+/// Two sentences, where there are two.
+fn joined(one: Option<String>, other: Option<String>) -> Option<String> {
+    let both: Vec<String> = one.into_iter().chain(other).collect();
+    (!both.is_empty()).then(|| both.join(" "))
 }
 
 /// Nanoseconds since 1970.

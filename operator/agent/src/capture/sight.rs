@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::dotnet::{self, Diagnostics};
 use super::go::{self, Pprof};
 use super::runtime::{self, Runtime};
+use super::variables::Presence;
+use super::{php, ruby};
 use crate::proc::{self, SignalSet, read_bounded};
 
 /// Most bytes of a command line that are read.
@@ -45,6 +47,8 @@ pub struct Sight {
     pub pprof: Pprof,
     /// Of a .NET process, whether it can be asked.
     pub diagnostics: Diagnostics,
+    /// Of a Ruby or PHP process, whether its interpreter can be found by its symbols.
+    pub variables: Presence,
 }
 
 /// A command line: at most 128 arguments of 1024 bytes. It may hold secrets, so it is never logged or sent,
@@ -92,8 +96,9 @@ impl Sight {
     #[must_use]
     pub fn new(pid: i32, runtime: Runtime) -> Self {
         let (caught, arguments) = (SignalSet::default(), Arguments::default());
-        let (pprof, diagnostics) = (Pprof::Unknown, Diagnostics::default());
-        Self { pid, runtime, caught, arguments, is_young: false, host_network: false, pprof, diagnostics }
+        let (pprof, diagnostics, variables) = (Pprof::Unknown, Diagnostics::default(), Presence::Unknown);
+        let (is_young, host_network) = (false, false);
+        Self { pid, runtime, caught, arguments, is_young, host_network, pprof, diagnostics, variables }
     }
 
     /// What can be seen of a process at once; `None` where it takes a while: a Go process is asked whether it
@@ -114,14 +119,6 @@ impl Sight {
         }
     }
 
-    /// What to do so that code that the runtime made has names, as a part of a sentence.
-    #[must_use]
-    pub fn naming_advice(&self) -> &'static str {
-        dotnet::obstacle(self).unwrap_or(
-            "to get names, start Node.js with --perf-basic-prof, .NET with DOTNET_PerfMapEnabled=1",
-        )
-    }
-
     fn read(pid: i32, runtime: Runtime) -> Self {
         let arguments = read_bounded(format!("/proc/{pid}/cmdline"), MAX_ARGUMENT_BYTES).unwrap_or_default();
         Self {
@@ -130,9 +127,21 @@ impl Sight {
             is_young: is_young(pid),
             host_network: std::env::var(HOST_NETWORK).is_ok_and(|value| value == "true"),
             diagnostics: if runtime == Runtime::DotNet { dotnet::look(pid) } else { Diagnostics::default() },
+            variables: variables(pid, &runtime),
             ..Self::new(pid, runtime)
         }
     }
+}
+
+/// Whether the interpreter of a process can be found by its symbols, where a collector needs it.
+fn variables(pid: i32, runtime: &Runtime) -> Presence {
+    let look = match runtime {
+        Runtime::Ruby => ruby::look_for_variables,
+        Runtime::Php(_) => php::look_for_variables,
+        _ => return Presence::Unknown,
+    };
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    look(pid, &proc::maps(pid).unwrap_or_default(), &exe.to_string_lossy())
 }
 
 #[cfg(test)]

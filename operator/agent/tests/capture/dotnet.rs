@@ -247,8 +247,8 @@ fn without_a_socket_machine_code_is_profiled_and_what_helps_is_said() {
     assert!(problem.contains("DOTNET_EnableDiagnostics is 0"), "{problem}");
     let outcome = capture(&target, &[Cpu], 2500);
     assert_eq!(outcome.started().collector, "native");
-    let notes = outcome.finished().notes.join("\n");
-    assert!(notes.contains("without names") && notes.contains("DOTNET_EnableDiagnostics is 0"), "{notes}");
+    let note = outcome.finished().note.clone().unwrap_or_default();
+    assert!(note.contains("without names") && note.contains("DOTNET_EnableDiagnostics is 0"), "{note}");
     // A collector that is told to try says the same.
     let forced = CaptureRequest { collector: Some("eventpipe".into()), ..wanted(&target, &[Cpu], 1000) };
     let forced = Worker::start(&[], &forced).finish();

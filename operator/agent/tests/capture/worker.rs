@@ -77,21 +77,39 @@ pub fn built_go(name: &str) -> PathBuf {
     DONE.lock().unwrap().entry(name.to_owned()).or_insert_with(build).clone()
 }
 
-/// The worker, where every user can run it. It is large, so that one copy of each build is kept.
+/// The worker, where every user can run it. It is large, so that one copy of each build is kept, in a folder of
+/// its own: that is its image.
 fn agent() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     COPY.get_or_init(|| {
         let built = Path::new(env!("CARGO_BIN_EXE_fleetprof-agent"));
         let age =
             built.metadata().unwrap().modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let copy = std::env::temp_dir().join(format!("fleetprof-capture-agent-{}", age.as_nanos()));
-        if !copy.exists() {
-            let fresh = directory().join("fleetprof-agent");
-            std::fs::copy(built, &fresh).unwrap();
-            std::fs::rename(fresh, &copy).unwrap();
+        let image = std::env::temp_dir().join(format!("fleetprof-capture-image-{}", age.as_nanos()));
+        if !image.exists() {
+            let fresh = directory();
+            std::fs::copy(built, fresh.join("fleetprof-agent")).unwrap();
+            let renamed = std::fs::rename(fresh, &image);
+            assert!(renamed.is_ok() || image.exists(), "{renamed:?}");
         }
-        copy
+        image.join("fleetprof-agent")
     })
+}
+
+/// Puts rbspy into the worker's image as the real one has it: it can be run, not read.
+pub fn install_rbspy() {
+    use std::os::unix::fs::PermissionsExt;
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/rbspy.sh");
+        let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
+        assert!(output.status.success(), "tests/rbspy.sh could not build rbspy");
+        let built = String::from_utf8(output.stdout).unwrap();
+        let fresh = directory().join("rbspy");
+        std::fs::copy(built.trim(), &fresh).unwrap();
+        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o111)).unwrap();
+        std::fs::rename(fresh, agent().with_file_name("rbspy")).unwrap();
+    });
 }
 
 /// A process that ends with the test.
@@ -175,10 +193,19 @@ pub struct Worker {
 impl Worker {
     /// Starts a worker; `launch` are arguments of `launch` for fewer rights, or none.
     pub fn start(launch: &[&str], request: &CaptureRequest) -> Self {
+        Self::start_program(agent(), launch, request)
+    }
+
+    /// Starts a worker without anything beside its program.
+    pub fn start_bare(request: &CaptureRequest) -> Self {
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_fleetprof-agent")), &[], request)
+    }
+
+    fn start_program(agent: &Path, launch: &[&str], request: &CaptureRequest) -> Self {
         let mut command =
-            if launch.is_empty() { Command::new(agent()) } else { Command::new(compiled("launch")) };
+            if launch.is_empty() { Command::new(agent) } else { Command::new(compiled("launch")) };
         if !launch.is_empty() {
-            command.args(launch).arg(agent());
+            command.args(launch).arg(agent);
         }
         let mut child = command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take();

@@ -93,7 +93,7 @@ fn sampler(
     if !ask.kinds.contains(&ProfileKind::Cpu) {
         return Ok((None, Vec::new()));
     }
-    let compiled = Compiled { methods: Some(Arc::clone(methods)), advice: ADVICE };
+    let compiled = Compiled { methods: Some(Arc::clone(methods)), advice: Some(ADVICE) };
     match native::sampler(ask, compiled) {
         Ok(attached) => Ok((Some(attached), Vec::new())),
         Err(failure) if ask.kinds.len() == 1 => Err(failure),

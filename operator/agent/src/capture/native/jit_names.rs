@@ -36,8 +36,8 @@ pub type SharedMethods = Arc<Mutex<Methods>>;
 pub struct Compiled {
     /// Its methods, where it tells them. Precompiled ones are among them, whose files have no symbols.
     pub methods: Option<SharedMethods>,
-    /// What to do where code has no name, as a part of a sentence.
-    pub advice: &'static str,
+    /// What to do where code has no name, as a part of a sentence; `None` where the runtime says enough.
+    pub advice: Option<&'static str>,
 }
 
 /// The functions in the map of one process.
@@ -54,8 +54,8 @@ impl JitNames {
         Self { compiled, functions: Vec::new(), length: 0 }
     }
 
-    /// What to do where code has no name, as a part of a sentence.
-    pub const fn advice(&self) -> &'static str {
+    /// What to do where code has no name, as a part of a sentence, if more than the runtime is known.
+    pub const fn advice(&self) -> Option<&'static str> {
         self.compiled.advice
     }
 
@@ -119,7 +119,7 @@ mod tests {
     fn the_latest_function_at_an_address_is_found() {
         let text = "1000 20 LazyCompile:~old app.js:1\n0x2000 10 Builtin: Call\0\n1000 30 LazyCompile:*hot \
                     app.js:7\nnonsense\n3000 zz x\n4000 1\n";
-        let compiled = Compiled { methods: None, advice: "" };
+        let compiled = Compiled { methods: None, advice: None };
         let names = JitNames { functions: parse(text), ..JitNames::new(compiled) };
         assert_eq!(names.find(0x1000).as_deref(), Some("LazyCompile:*hot app.js:7"));
         assert_eq!(names.find(0x102f).as_deref(), Some("LazyCompile:*hot app.js:7"));
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn what_the_runtime_tells_comes_before_the_map() {
         let methods = SharedMethods::new(Mutex::new(Methods::new(Limits::default())));
-        let compiled = Compiled { methods: Some(Arc::clone(&methods)), advice: "" };
+        let compiled = Compiled { methods: Some(Arc::clone(&methods)), advice: None };
         let names = JitNames { functions: parse("1000 20 old"), ..JitNames::new(compiled) };
         assert_eq!((names.find(0x1000).as_deref(), names.told(0x1000)), (Some("old"), None));
         let name = "Shop.Orders.Price".into();

@@ -9,6 +9,7 @@
 mod elf;
 mod go_table;
 mod jit_names;
+mod lacking;
 mod perf;
 mod ptrace;
 mod registers;
@@ -31,12 +32,13 @@ use fleetprof_crds::wire::Offer;
 pub use self::elf::open_below_root;
 pub use self::go_table::names as go_names;
 pub use self::jit_names::{Compiled, SharedMethods};
+use self::lacking::lacking;
 use self::perf::PerfSampler;
 use self::ptrace::PtraceSampler;
 use self::space::{AddressSpace, Files};
-use self::stacks::Stacks;
 use self::symbols::Symbols;
 use super::collector::{Ask, Attached, Collector};
+use super::dotnet;
 use super::protocol::{Failure, FailureReason};
 use super::sight::Sight;
 
@@ -71,7 +73,7 @@ impl Collector for Native {
     }
 
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
-        sampler(ask, Compiled { methods: None, advice: ask.sight.naming_advice() })
+        sampler(ask, Compiled { methods: None, advice: dotnet::obstacle(ask.sight) })
     }
 }
 
@@ -81,9 +83,8 @@ impl Collector for Native {
 /// # Errors
 /// The kernel allows neither.
 pub fn sampler(ask: &Ask<'_>, compiled: Compiled) -> Result<Attached, Failure> {
-    let Ask { frequency_hz, sharers, shared, .. } = *ask;
-    let pid = ask.sight.pid;
-    let perf_error = match PerfSampler::open(pid, frequency_hz, sharers, shared, compiled.clone()) {
+    let Ask { sight, frequency_hz, sharers, shared, .. } = *ask;
+    let perf_error = match PerfSampler::open(sight, frequency_hz, sharers, shared, compiled.clone()) {
         Ok(sampler) => {
             let time = if sampler.grant().kernel {
                 "user and kernel time"
@@ -97,7 +98,7 @@ pub fn sampler(ask: &Ask<'_>, compiled: Compiled) -> Result<Attached, Failure> {
     };
     let perf_refusal =
         format!("perf_event_open was refused with {} ({})", errno_name(&perf_error), perf_advice());
-    match PtraceSampler::open(pid, frequency_hz, shared, compiled) {
+    match PtraceSampler::open(sight, frequency_hz, shared, compiled) {
         Ok(sampler) => Ok(Attached {
             capture: Box::new(sampler),
             method: "ptrace",
@@ -152,19 +153,12 @@ fn ptrace_advice() -> String {
 }
 
 /// What a person should know of a native capture.
-fn notes(space: &AddressSpace, stacks: &Stacks, lost: u64, taken: u64) -> Vec<String> {
+fn notes(space: &AddressSpace, lost: u64, taken: u64) -> Vec<String> {
     let too_large =
         |path: &str| format!("the debug information of {path} is too large; its frames have no line numbers");
     let mut notes: Vec<String> = space.without_debug().take(4).map(too_large).collect();
     if lost * 20 > taken {
         notes.push(format!("{lost} samples were lost, {taken} were taken"));
-    }
-    if stacks.unnamed() * 5 > taken {
-        let unnamed = stacks.unnamed();
-        let advice = space.naming_advice();
-        notes.push(format!(
-            "{unnamed} samples are in JIT-compiled code without names, shown as [anon]; {advice}"
-        ));
     }
     notes
 }

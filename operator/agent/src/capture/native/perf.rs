@@ -25,7 +25,9 @@ use super::{Shared, SharedSymbols};
 use crate::capture::collector::{Capture, Tally};
 use crate::capture::cpu_time::TICK_NANOS;
 use crate::capture::protocol::Failure;
+use crate::capture::runtime::Runtime;
 use crate::capture::schedule::saturating_nanos;
+use crate::capture::sight::Sight;
 use crate::capture::slices::Slices;
 use crate::proc;
 
@@ -56,6 +58,7 @@ pub struct Grant {
 /// Perf events of one target.
 pub struct PerfSampler {
     pid: i32,
+    runtime: Runtime,
     period: Duration,
     grant: Grant,
     stack_bytes: u32,
@@ -79,12 +82,13 @@ impl PerfSampler {
     /// Opens events for every thread of a process, one of so many `sharers` of what the kernel lends. The
     /// error is what the kernel answered.
     pub fn open(
-        pid: i32,
+        sight: &Sight,
         frequency_hz: u32,
         sharers: usize,
         shared: &Shared,
         compiled: Compiled,
     ) -> io::Result<Self> {
+        let pid = sight.pid;
         let threads = proc::threads(pid)?;
         let main = *threads.first().ok_or(io::ErrorKind::NotFound)?;
         let small = frequency_hz > HIGH_RATE_HZ || sharers > FEW_SHARERS;
@@ -97,6 +101,7 @@ impl PerfSampler {
         let kernel_ticks = kernel_ticks(pid).unwrap_or(0);
         let mut sampler = Self {
             pid,
+            runtime: sight.runtime.clone(),
             period,
             grant,
             stack_bytes,
@@ -217,7 +222,7 @@ impl Capture for PerfSampler {
         let used = (self.ticks.1 - self.ticks.0).saturating_mul(TICK_NANOS);
         let expected = used / saturating_nanos(self.period).max(1);
         let (taken, lost) = (self.rings.taken, self.rings.lost);
-        let mut notes = super::notes(&self.space, &self.stacks, lost, taken);
+        let mut notes = super::notes(&self.space, lost, taken);
         if expected > 20 && taken + lost < expected * 7 / 10 {
             notes.push(format!(
                 "only {taken} of {expected} samples expected from the CPU time were taken: threads that live \
@@ -226,7 +231,8 @@ impl Capture for PerfSampler {
         }
         let unseen = if self.grant.kernel { 0 } else { self.kernel_ticks.1 - self.kernel_ticks.0 };
         let unseen_kernel = unseen.saturating_mul(TICK_NANOS);
-        Tally { expected: Some(expected), taken, lost, notes, unseen_kernel, ..Tally::default() }
+        let lacking = super::lacking(&self.runtime, self.stacks.unnamed(), taken, self.space.naming_advice());
+        Tally { expected: Some(expected), taken, lost, notes, unseen_kernel, lacking, ..Tally::default() }
     }
 
     fn stop(&mut self, _by: Instant) {

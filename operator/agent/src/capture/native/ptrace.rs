@@ -18,6 +18,8 @@ use super::{Shared, SharedSymbols};
 use crate::capture::collector::{Capture, Tally};
 use crate::capture::cpu_time::{ThreadTimes, most_worth};
 use crate::capture::protocol::{Failure, FailureReason};
+use crate::capture::runtime::Runtime;
+use crate::capture::sight::Sight;
 use crate::capture::slices::Slices;
 use crate::proc;
 
@@ -29,6 +31,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Samples one process by ptrace.
 pub struct PtraceSampler {
     pid: i32,
+    runtime: Runtime,
     period: Duration,
     times: ThreadTimes,
     tracer: Tracer,
@@ -70,11 +73,13 @@ impl Pauses {
 
 impl PtraceSampler {
     /// Makes sure that the kernel lets us trace. The error is what it answered.
-    pub fn open(pid: i32, frequency_hz: u32, shared: &Shared, compiled: Compiled) -> io::Result<Self> {
+    pub fn open(sight: &Sight, frequency_hz: u32, shared: &Shared, compiled: Compiled) -> io::Result<Self> {
+        let pid = sight.pid;
         probe(pid)?;
         let now = Instant::now();
         Ok(Self {
             pid,
+            runtime: sight.runtime.clone(),
             period: Duration::from_secs(1) / frequency_hz.max(1),
             times: ThreadTimes::start(pid)?,
             tracer: Tracer::new(pid),
@@ -153,9 +158,11 @@ impl Capture for PtraceSampler {
     }
 
     fn tally(&self) -> Tally {
-        let mut notes = super::notes(&self.space, &self.stacks, self.lost, self.taken);
+        let mut notes = super::notes(&self.space, self.lost, self.taken);
         notes.extend(self.pauses.note());
-        Tally { taken: self.taken, lost: self.lost, notes, ..Tally::default() }
+        let lacking =
+            super::lacking(&self.runtime, self.stacks.unnamed(), self.taken, self.space.naming_advice());
+        Tally { taken: self.taken, lost: self.lost, notes, lacking, ..Tally::default() }
     }
 
     /// Each turn lets every thread run again.

@@ -67,7 +67,7 @@ impl AddressSpace {
             regions: Vec::new(),
             files: Rc::clone(files),
             main: None,
-            jit: JitNames::new(Compiled { methods: None, advice: "" }),
+            jit: JitNames::new(Compiled { methods: None, advice: None }),
             unwinder: UnwinderNative::new(),
             cache: CacheNative::new(),
         };
@@ -90,8 +90,8 @@ impl AddressSpace {
         self.jit.told(address)
     }
 
-    /// What to do where code has no name, as a part of a sentence.
-    pub const fn naming_advice(&self) -> &'static str {
+    /// What to do where code has no name, as a part of a sentence, if more than the runtime is known.
+    pub const fn naming_advice(&self) -> Option<&'static str> {
         self.jit.advice()
     }
 

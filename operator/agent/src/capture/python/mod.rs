@@ -7,7 +7,6 @@
 #[cfg(test)]
 mod oracle;
 mod reader;
-mod thread_ids;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -19,13 +18,13 @@ use py_spy::config::{LineNo, LockingStrategy};
 use py_spy::{PythonSpy, StackTrace};
 
 use self::reader::Reader;
-use self::thread_ids::ThreadIds;
 use super::collector::{Ask, Attached, Capture, Collector, Tally};
 use super::cpu_time::{ThreadTimes, most_worth};
 use super::protocol::{Failure, FailureReason};
 use super::runtime::Runtime;
 use super::sight::Sight;
 use super::slices::{Slice, Slices};
+use super::thread_ids::ThreadIds;
 
 /// Deepest stack that is kept; the profile cuts further.
 const MAX_DEPTH: usize = 1024;

@@ -98,7 +98,9 @@ fn a_method_has_an_address_for_each_time_it_was_compiled() {
 fn of_two_methods_at_one_place_the_later_one_is_right_and_names_are_bounded() {
     let method = |start, name: &str| Method { start, end: start + 16, name: name.into() };
     let mut methods = Methods::new(Limits { methods: 2, name_bytes: 8, ..Limits::default() });
-    ["old", "new"].map(|name| methods.add(method(16, name)));
+    for name in ["old", "new"] {
+        methods.add(method(16, name));
+    }
     assert_eq!((methods.find(16).map(|name| &**name), methods.len()), (Some("new"), 1));
     methods.add(Method { start: 99, end: 99, name: "empty".into() });
     methods.add(method(64, ""));

@@ -1,15 +1,14 @@
-//! Which of the system's threads runs a Python thread?
+//! Which of the system's threads runs a thread of an interpreter?
 //!
-//! Since 3.11 the interpreter keeps the system's id, as its own pid namespace counts. Before, it keeps only
-//! the address of the thread's control block, in which the C library keeps that id. Where it stands depends
-//! on the library, so it is found: the offset at which every control block holds the id of a thread of this
-//! process.
+//! Python keeps the system's id since 3.11, as its own pid namespace counts. Older ones and Ruby keep only the
+//! address of the thread's control block, in which the C library keeps that id. Where it stands depends on the
+//! library, so it is found: the offset at which every control block holds the id of a thread of this process.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use crate::capture::cpu_time::ThreadTimes;
+use super::cpu_time::ThreadTimes;
 use crate::proc;
 
 /// Bytes of a control block that are searched.
@@ -32,7 +31,8 @@ impl ThreadIds {
         Self { pid, memory: File::open(format!("/proc/{pid}/mem")).ok(), outer: HashMap::new(), offset: None }
     }
 
-    /// The system's thread of a Python thread, as seen from here.
+    /// The system's thread of an interpreter's thread, as seen from here: by its id in the target's pid namespace
+    /// where that is known, else by the address of its control block.
     pub fn resolve(&mut self, inner: Option<u64>, block: u64, times: &mut ThreadTimes) -> Option<i32> {
         let inner = match inner {
             Some(id) => i32::try_from(id).ok(),

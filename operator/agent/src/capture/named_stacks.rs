@@ -1,0 +1,168 @@
+//! How are the stacks of an interpreter kept until the slice is written? Frames have numbers, so that equal
+//! stacks are equal short lists.
+
+use std::collections::HashMap;
+
+use fleetprof_profile::Frame;
+
+use super::protocol::{Failure, bounded};
+use super::slices::Slice;
+
+/// Deepest stack that is kept; the profile cuts further.
+pub const MAX_DEPTH: usize = 1024;
+/// Different stacks of one slice that are kept; later ones go to one that says so.
+const MAX_STACKS: usize = 50_000;
+/// Different frames of one slice that are kept.
+const MAX_FRAMES: usize = 100_000;
+/// Most bytes of a name, and of the path of a file.
+const MAX_NAME: usize = 512;
+const MAX_PATH: usize = 1024;
+/// The frame for stacks and frames beyond these bounds.
+const TRUNCATED: &str = "[truncated]";
+
+/// Function, file and line of a frame; the line is 0 where it is not known.
+type FrameKey = (String, String, u32);
+
+/// The number of a frame.
+pub type FrameId = u32;
+
+/// The frames of one slice.
+#[derive(Debug, Default)]
+pub struct Frames {
+    numbers: HashMap<FrameKey, FrameId>,
+}
+
+impl Frames {
+    /// The number of a frame. Names come from a target: they are cut, and hold no control characters.
+    pub fn number(&mut self, name: &str, file: &str, line: u32) -> FrameId {
+        let key = (clean(name, MAX_NAME), clean(file, MAX_PATH), line);
+        let known = self.numbers.get(&key).copied();
+        match known {
+            Some(number) => number,
+            None if self.numbers.len() >= MAX_FRAMES => self.add((TRUNCATED.to_owned(), String::new(), 0)),
+            None => self.add(key),
+        }
+    }
+
+    fn add(&mut self, key: FrameKey) -> FrameId {
+        let next = FrameId::try_from(self.numbers.len()).unwrap_or(FrameId::MAX);
+        *self.numbers.entry(key).or_insert(next)
+    }
+
+    /// The frames by their numbers.
+    pub fn by_number(&self) -> Vec<&FrameKey> {
+        let mut all: Vec<(FrameId, &FrameKey)> = self.numbers.iter().map(|(key, n)| (*n, key)).collect();
+        all.sort_unstable_by_key(|(n, _)| *n);
+        all.into_iter().map(|(_, key)| key).collect()
+    }
+}
+
+fn clean(text: &str, most: usize) -> String {
+    let shown: String = text.chars().take(most).filter(|c| !c.is_control()).collect();
+    bounded(shown, most)
+}
+
+/// A frame of the profile.
+///
+/// Viewers take `<main>` and `<class:Order>` for C++ templates and cut them, unless the linker's name differs:
+/// the file is used instead.
+pub fn frame_of((name, file, line): &FrameKey) -> Frame<'_> {
+    let mut frame = Frame::named(name, file, i64::from(*line));
+    if name.contains('<') {
+        frame.system_name = file;
+    }
+    frame
+}
+
+/// Samples and nanoseconds of a stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Weight {
+    samples: u64,
+    nanos: u64,
+}
+
+/// The stacks since the last slice.
+#[derive(Debug, Default)]
+pub struct NamedStacks {
+    frames: Frames,
+    stacks: HashMap<Vec<FrameId>, Weight>,
+}
+
+impl NamedStacks {
+    /// The number of a frame, see [`Frames::number`].
+    pub fn frame(&mut self, name: &str, file: &str, line: u32) -> FrameId {
+        self.frames.number(name, file, line)
+    }
+
+    /// Adds a sample of a stack, leaf first, that is worth `nanos` of CPU time.
+    pub fn add(&mut self, mut stack: Vec<FrameId>, nanos: u64) {
+        stack.truncate(MAX_DEPTH);
+        if self.stacks.len() >= MAX_STACKS && !self.stacks.contains_key(&stack) {
+            stack = vec![self.frames.number(TRUNCATED, "", 0)];
+        }
+        let weight = self.stacks.entry(stack).or_default();
+        weight.samples += 1;
+        weight.nanos = weight.nanos.saturating_add(nanos);
+    }
+
+    /// Moves the stacks into a slice.
+    ///
+    /// # Errors
+    /// The slice cannot hold them.
+    pub fn drain(&mut self, slice: &mut Slice<'_>) -> Result<(), Failure> {
+        let Self { frames, stacks } = std::mem::take(self);
+        let names = frames.by_number();
+        let mut stacks: Vec<(Vec<FrameId>, Weight)> = stacks.into_iter().collect();
+        stacks.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (stack, weight) in stacks {
+            slice.add(&resolve(&stack, &names), weight.samples, weight.nanos)?;
+        }
+        Ok(())
+    }
+}
+
+/// The frames of a stack.
+pub fn resolve<'a>(stack: &[FrameId], names: &[&'a FrameKey]) -> Vec<Frame<'a>> {
+    let frame = |n: &FrameId| names.get(usize::try_from(*n).ok()?).map(|key| frame_of(key));
+    stack.iter().filter_map(frame).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetprof_profile::ProfileKind;
+
+    use super::*;
+
+    #[test]
+    fn equal_stacks_are_one_and_their_time_adds_up() {
+        let mut stacks = NamedStacks::default();
+        for nanos in [3, 4] {
+            let stack =
+                vec![stacks.frame("price", "orders.php", 7), stacks.frame("<main>", "orders.php", 90)];
+            stacks.add(stack, nanos);
+        }
+        let leaf = stacks.frame("price", "orders.php", 8);
+        stacks.add(vec![leaf], 5);
+        let mut slice = Slice::new(ProfileKind::Cpu, 10, 0, vec![]);
+        stacks.drain(&mut slice).unwrap();
+        assert_eq!((slice.samples, slice.worth, slice.builder().len()), (3, 12, 2));
+        stacks.drain(&mut slice).unwrap();
+        assert_eq!(slice.samples, 3, "nothing is left");
+    }
+
+    #[test]
+    fn names_of_a_target_are_bounded_and_so_is_their_number() {
+        let mut frames = Frames::default();
+        frames.number(&"ä".repeat(9999), "a\u{1b}[31m\n.php", 1);
+        let (name, file, _) = frames.by_number()[0].clone();
+        assert!(name.len() <= MAX_NAME && file == "a[31m.php", "{file}");
+        for line in 0..=u32::try_from(MAX_FRAMES).unwrap() {
+            frames.number("f", "f.php", line);
+        }
+        assert_eq!(frames.number("g", "g.php", 1), frames.number("h", "h.php", 2));
+        assert_eq!(frames.numbers.len(), MAX_FRAMES + 1);
+        let mut stacks = NamedStacks::default();
+        (0..60_000_u32).for_each(|n| stacks.add(vec![n], 1));
+        assert_eq!(stacks.stacks.len(), MAX_STACKS + 1);
+    }
+}
