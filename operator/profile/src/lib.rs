@@ -7,7 +7,7 @@
 //! collector ─► ProfileBuilder ┴► Profile ─► set_labels ─► encode ─► bytes ─► decode + validate ─► Profile
 //!                                                                                                  │
 //!                                              merge ◄─────────────────────────────────────────────┤
-//!                                                └────────────► top · fold · tree · diff ◄──────────┘
+//!                                                └─► fold_idle ─► top · fold · tree · diff ◄────────┘
 //! ```
 //! Functions that read a [`Profile`] never panic, even if it was not validated: dangling references are
 //! skipped.
@@ -19,6 +19,7 @@ pub mod fold;
 pub mod growth;
 #[cfg(test)]
 mod hostile;
+pub mod idle;
 pub mod kind;
 pub mod labels;
 pub mod merge;
@@ -43,6 +44,7 @@ pub use codec::{DecodeError, EncodeError, Limits, decode, decode_valid, encode};
 pub use diff::{Diff, DiffRow, diff, render_diff};
 pub use fold::fold;
 pub use growth::growth;
+pub use idle::{IDLE, fold_idle};
 pub use kind::{ProfileKind, Rate, UnknownKind};
 pub use labels::{retain_labels, set_labels};
 pub use merge::{MergeError, Merger, Overlap, merge};

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use crate::idle::IDLE;
 use crate::proto::Profile;
 use crate::text::{percent, printable, value_with_unit};
 use crate::view::{Symbols, sample_types, value};
@@ -23,7 +24,8 @@ pub struct Top {
     pub duration_nanos: i64,
     /// How many functions there are in all.
     pub functions: usize,
-    /// The heaviest first: by self value, then cumulative value, then name.
+    /// The heaviest first: by self value, then cumulative value, then name. The row [`IDLE`] comes last,
+    /// however heavy, and beside those that were asked for.
     pub rows: Vec<TopRow>,
 }
 
@@ -55,8 +57,10 @@ pub fn top(profile: &Profile, value_index: usize, n: usize) -> Top {
     let (sample_type, unit) = sample_types(profile).get(value_index).copied().unwrap_or_default();
     let mut rows: Vec<TopRow> = sums.rows(&symbols);
     let functions = rows.len();
+    let idle = rows.iter().position(|row| row.is_idle()).map(|at| rows.swap_remove(at));
     rows.sort_by(heavier);
     rows.truncate(n);
+    rows.extend(idle);
     Top {
         sample_type: sample_type.to_owned(),
         unit: unit.to_owned(),
@@ -64,6 +68,14 @@ pub fn top(profile: &Profile, value_index: usize, n: usize) -> Top {
         duration_nanos: profile.duration_nanos,
         functions,
         rows,
+    }
+}
+
+impl TopRow {
+    /// Whether it stands for threads that had nothing to do.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.name == IDLE && self.file.is_empty()
     }
 }
 

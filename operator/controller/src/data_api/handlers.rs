@@ -18,7 +18,8 @@ use super::front_proxy::User;
 use super::params::Params;
 use super::sessions::{is_name, kind_of, readable};
 use super::status::Refusal;
-use super::views::{Content, POD, Question, Rendered, TYPE, VIEWS, View};
+use super::views::{Content, IDLE, POD, Question, Rendered, TYPE, VIEWS, View};
+use crate::results::Idle;
 use crate::server::{PeerInfo, Proof};
 
 /// The caller, its connection, and the memory for answers.
@@ -68,8 +69,9 @@ pub(super) async fn read(
             None => Rendered::pprof(api.results.session_profile(&uid, kind, pod.as_deref()).await?),
         },
         Content::Stacks(render) => {
+            let idle = if question.params.word(&IDLE) == "true" { Idle::Shown } else { Idle::Folded };
             let render = move |profile: &Profile| render(profile, &question);
-            api.results.stacks(&uid, kind, pod.as_deref(), render).await??
+            api.results.stacks(&uid, kind, pod.as_deref(), idle, render).await??
         }
     };
     let length = rendered.body.len() as u64;

@@ -99,7 +99,7 @@ const TOP: View = View {
     name: "top",
     media: &["text/plain", "application/json"],
     about: "the hottest functions of the session, as a table",
-    params: &[ROWS, FORMAT],
+    params: &[ROWS, FORMAT, IDLE],
     content: Content::Stacks(table),
 };
 
@@ -111,6 +111,13 @@ const ROWS: Param = Param {
 
 const FORMAT: Param =
     Param { name: "format", about: "output format", values: Values::Words(&["text", "json"]) };
+
+/// Whether a view of wall time shows the stacks of threads that have nothing to do.
+pub(super) const IDLE: Param = Param {
+    name: "idle",
+    about: "with true, idle threads of a wall profile are shown with their stacks, not as [idle]",
+    values: Values::Words(&["false", "true"]),
+};
 
 impl Rendered {
     /// A gzipped pprof file.

@@ -51,7 +51,7 @@ use crate::gateway::{SinkError, SliceSink, Stored};
 pub use error::ResultsError;
 pub use index::Merged;
 pub use metrics::ResultsMetrics;
-pub use pprof::top_function;
+pub use pprof::{Idle, top_function};
 use read::Selection;
 pub use read::StoredFile;
 pub use retention::Removed;
@@ -157,7 +157,7 @@ impl Results {
     }
 
     /// The `n` hottest functions over these profiles of a session, for its status; over all of that kind when
-    /// `keys` is empty.
+    /// `keys` is empty. Threads that had nothing to do are no function.
     ///
     /// # Errors
     /// `Missing`: there is none of them. `Rejected`: they are too large to be merged at once. `Io`.
@@ -169,9 +169,11 @@ impl Results {
         n: usize,
     ) -> Result<Vec<TopFunction>, ResultsError> {
         let (session, selection) = (session_uid.to_owned(), Selection::of_keys(kind, keys));
-        let hottest =
-            move |store: &Store| store.stacks(&session, &selection).map(|merged| pprof::hottest(&merged, n));
-        Ok(self.run(&self.merges, hottest).await?.rows.iter().map(top_function).collect())
+        let hottest = move |store: &Store| {
+            store.stacks(&session, &selection, Idle::Folded).map(|merged| pprof::hottest(&merged, n))
+        };
+        let top = self.run(&self.merges, hottest).await?;
+        Ok(top.rows.iter().filter(|row| !row.is_idle()).map(top_function).collect())
     }
 
     /// What `render` makes of the stacks of all profiles of that kind or those of one pod, merged without
@@ -185,10 +187,12 @@ impl Results {
         session_uid: &str,
         kind: ProfileKind,
         pod: Option<&str>,
+        idle: Idle,
         render: impl FnOnce(&Profile) -> T + Send + 'static,
     ) -> Result<T, ResultsError> {
         let (session, selection) = (session_uid.to_owned(), Selection::of_pod(kind, pod));
-        let rendered = move |store: &Store| store.stacks(&session, &selection).map(|merged| render(&merged));
+        let rendered =
+            move |store: &Store| store.stacks(&session, &selection, idle).map(|merged| render(&merged));
         self.read(session_uid, rendered).await
     }
 

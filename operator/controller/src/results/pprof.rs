@@ -8,8 +8,8 @@ use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::session_status::TopFunction;
 use fleetprof_crds::wire::{MAX_SLICE_BYTES, MAX_SLICE_UNPACKED};
 use fleetprof_profile::{
-    Limits, Merger, Overlap, Profile, ProfileKind, Top, TopRow, decode_valid, encode, retain_labels,
-    sample_types, set_labels, top, total,
+    Limits, Merger, Overlap, Profile, ProfileKind, Top, TopRow, decode_valid, encode, fold_idle,
+    retain_labels, sample_types, set_labels, top, total,
 };
 
 use super::error::ResultsError;
@@ -78,22 +78,34 @@ pub(super) struct Merge {
     merger: Merger,
     limits: Limits,
     labels: bool,
+    idle: Idle,
+}
+
+/// What becomes of the waits of threads that have nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Idle {
+    /// They are one frame, [`fleetprof_profile::IDLE`].
+    #[default]
+    Folded,
+    /// They are shown as they were captured.
+    Shown,
 }
 
 impl Merge {
     /// A merge of the slices of one capture, which follow one another.
     pub(super) fn of_slices() -> Self {
-        Self { merger: Merger::new(Overlap::Sequential), limits: slice_limits(), labels: true }
+        let merger = Merger::new(Overlap::Sequential);
+        Self { merger, limits: slice_limits(), labels: true, idle: Idle::Shown }
     }
 
     /// A merge of the profiles of one session, which were captured side by side.
     pub(super) fn of_profiles() -> Self {
-        Self { merger: Merger::new(Overlap::Parallel), limits: profile_limits(), labels: true }
+        Self { merger: Merger::new(Overlap::Parallel), limits: profile_limits(), ..Self::of_slices() }
     }
 
     /// The same without labels: the same stacks of different pods become one.
-    pub(super) fn of_stacks() -> Self {
-        Self { labels: false, ..Self::of_profiles() }
+    pub(super) fn of_stacks(idle: Idle) -> Self {
+        Self { labels: false, idle, ..Self::of_profiles() }
     }
 
     /// Adds stored bytes; `false` when the budget is spent and they were left out.
@@ -104,6 +116,10 @@ impl Merge {
             return Ok(false);
         }
         let mut profile = read(bytes, &self.limits, name)?;
+        if self.idle == Idle::Folded {
+            // By the labels, so before they are removed.
+            fold_idle(&mut profile);
+        }
         if !self.labels {
             retain_labels(&mut profile, |_| false);
         }
@@ -158,21 +174,21 @@ pub(super) fn label(profile: &mut Profile, scope: &CaptureScope, cluster: &str) 
         ("cluster", cluster),
     ];
     let own = scope.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let traced = traced(profile);
-    let own = own.filter(|(key, _)| known.iter().all(|(taken, _)| taken != key) && !traced.contains(key));
+    let of_samples = of_samples(profile);
+    let own = own.filter(|(key, _)| known.iter().all(|(taken, _)| taken != key) && !of_samples.contains(key));
     let labels: Vec<(&str, &str)> = known.into_iter().chain(own).collect();
     set_labels(profile, &labels);
 }
 
-/// The trace labels of samples: each belongs to its sample, and a session's would blot it out.
-fn traced(profile: &Profile) -> Vec<&'static str> {
+/// The labels of single samples: each belongs to its sample, and a session's would blot it out.
+fn of_samples(profile: &Profile) -> Vec<&'static str> {
     let text = |index: i64| {
         usize::try_from(index)
             .ok()
             .and_then(|index| profile.string_table.get(index))
             .map_or("", String::as_str)
     };
-    let keys = ["trace_id", "span_id", "profile_id"];
+    let keys = ["trace_id", "span_id", "profile_id", "thread_state", "waits_for"];
     let used = |key: &&str| {
         profile.sample.iter().flat_map(|sample| &sample.label).any(|label| text(label.key) == *key)
     };

@@ -9,7 +9,7 @@ use fleetprof_profile::Profile;
 
 use super::error::ResultsError;
 use super::key::{Key, pod_prefix, session_component};
-use super::pprof::{self, Merge};
+use super::pprof::{self, Idle, Merge};
 use super::store::Store;
 
 /// Which profiles of a session: always of one kind, so that kinds are never mixed.
@@ -59,8 +59,13 @@ impl Store {
     ///
     /// # Errors
     /// `Missing`, `Rejected`, `Io`.
-    pub(super) fn stacks(&self, session_uid: &str, selection: &Selection) -> Result<Profile, ResultsError> {
-        self.merged(Merge::of_stacks(), &self.keys(session_uid, selection)?)
+    pub(super) fn stacks(
+        &self,
+        session_uid: &str,
+        selection: &Selection,
+        idle: Idle,
+    ) -> Result<Profile, ResultsError> {
+        self.merged(Merge::of_stacks(idle), &self.keys(session_uid, selection)?)
     }
 
     /// One file of all profiles; a single one is passed on as it is stored.

@@ -53,6 +53,22 @@ async fn a_table_comes_as_text_or_json() {
     );
 }
 
+#[tokio::test]
+async fn wall_time_is_shown_without_idle_threads_unless_they_are_asked_for() {
+    let world = World::new().await;
+    let rows = async |query: &str| {
+        let answer = world.get(&format!("{NOW}/now/top?format=json&type=wall{query}")).await.json();
+        assert_eq!((&answer["sampleType"], &answer["unit"]), (&"wall".into(), &"nanoseconds".into()));
+        let names =
+            answer["rows"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(rows("").await, ["recv", "pay", "[idle]"]);
+    assert_eq!(rows("&idle=true").await, ["_worker", "recv", "pay"]);
+    let whole = world.get(&format!("{NOW}/now/profile?type=wall")).await;
+    assert_eq!(total(&decoded(&whole.body), 1), 200_000_000);
+}
+
 /// Whoever adds a view need not add it here.
 #[tokio::test]
 async fn every_view_answers_with_its_media_type() {
@@ -78,6 +94,7 @@ async fn refusals_say_what_to_do() {
         ("now/top?type=CPU", 400, "BadRequest", "use one of cpu, wall"),
         ("now/top?n=many", 400, "BadRequest", "n=20"),
         ("now/top?n=1&n=2", 400, "BadRequest", "give it once"),
+        ("now/top?idle=yes", 400, "BadRequest", "idle=false or true"),
         ("now/top?format=svg", 400, "BadRequest", "format=text or json"),
         ("now/flamegraph", 404, "NotFound", "VIEW is profile or top"),
         ("now", 404, "NotFound", "VIEW is profile or top"),

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Body;
 use bytes::Bytes;
+use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::{Phase, ProfileSessionStatus, StoredProfile, TargetStatus};
+use fleetprof_crds::wire::SliceId;
 use fleetprof_crds::{ProfileSession, ProfileSessionSpec};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -21,7 +23,7 @@ use crate::data_api::{
     Access, Authorize, DataApi, DataApiMetrics, FrontProxy, FrontProxySource, Sessions, User, router,
 };
 use crate::gateway::SliceSink;
-use crate::results::tests::fixtures::{cpu, open, scope_of, slice};
+use crate::results::tests::fixtures::{cpu, open, scope_of, slice, waiting_slice};
 use crate::server::PeerInfo;
 
 /// A certificate with this common name.
@@ -125,7 +127,15 @@ impl World {
             results.put_slice(&scope, cpu(0), body, [0; 32]).await.unwrap();
             results.assemble(&scope, ProfileKind::Cpu, 1).await.unwrap();
         }
-        let ended = session(Phase::Succeeded, &[("orders-1", 7), ("orders-2", 4)]);
+        let scope =
+            CaptureScope { profiles: vec![ProfileKind::Wall], ..scope_of("wall", "session-1", "orders-1") };
+        let slice = SliceId::new(ProfileKind::Wall, 0);
+        results.put_slice(&scope, slice, waiting_slice().into(), [0; 32]).await.unwrap();
+        results.assemble(&scope, ProfileKind::Wall, 1).await.unwrap();
+        let mut ended = session(Phase::Succeeded, &[("orders-1", 7), ("orders-2", 4)]);
+        let targets = ended.status.as_mut().map(|status| &mut status.targets).unwrap();
+        let wall = StoredProfile { kind: ProfileKind::Wall, uri: "w".into(), bytes: 1, samples: 4 };
+        targets[0].profiles.push(wall);
         let mut lost = ended.clone();
         lost.metadata.uid = Some("session-of-yesterday".into());
         let running = session(Phase::Running, &[]);

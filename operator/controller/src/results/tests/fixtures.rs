@@ -7,7 +7,7 @@ use std::process::Command;
 
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::SliceId;
-use fleetprof_profile::{Frame, Profile, ProfileBuilder, ProfileKind, decode_valid, encode};
+use fleetprof_profile::{Frame, Label, Profile, ProfileBuilder, ProfileKind, decode_valid, encode};
 use jiff::Timestamp;
 
 use crate::results::disk::{Disk, Volume};
@@ -57,6 +57,19 @@ pub(crate) fn slice_of(kind: ProfileKind, functions: &[(&str, u32)]) -> Vec<u8> 
         let stack =
             [Frame::named(function, "/srv/app/work.py", 42), Frame::named("main", "/srv/app/main.py", 7)];
         builder.add_hits(&stack, *hits, &[]).unwrap();
+    }
+    encode(&builder.finish(10_000_000_000, &[])).unwrap()
+}
+
+/// A slice of wall time: `pay` waits for a socket, and three times as long a pool waits for work.
+pub(crate) fn waiting_slice() -> Vec<u8> {
+    let file = "/usr/lib/python3.11/concurrent/futures/thread.py";
+    let pay = [Frame::named("recv", "/srv/app/http.py", 7), Frame::named("pay", "/srv/app/pay.py", 42)];
+    let pool = [Frame::named("_worker", file, 81)];
+    let mut builder = ProfileBuilder::new(ProfileKind::Wall, 50_000_000, 1_700_000_000_000_000_000);
+    for (stack, waits_for, hits) in [(&pay[..], "socket", 1), (&pool[..], "futex", 3)] {
+        let labels = [Label::text("thread_state", "blocked"), Label::text("waits_for", waits_for)];
+        builder.add_hits(stack, hits, &labels).unwrap();
     }
     encode(&builder.finish(10_000_000_000, &[])).unwrap()
 }

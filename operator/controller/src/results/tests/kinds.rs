@@ -4,13 +4,13 @@ use bytes::Bytes;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::SliceId;
-use fleetprof_profile::{Profile, sample_types, total};
+use fleetprof_profile::{IDLE, Profile, sample_types, top, total};
 use proptest::prelude::*;
 
-use super::fixtures::{cpu, decoded, files, open, scope, scope_of, slice, slice_of, store};
+use super::fixtures::{cpu, decoded, files, open, scope, scope_of, slice, slice_of, store, waiting_slice};
 use crate::gateway::{SinkError, SliceSink};
-use crate::results::ResultsError;
 use crate::results::read::Selection;
+use crate::results::{Idle, ResultsError};
 
 const CPU: ProfileKind = ProfileKind::Cpu;
 const WALL: ProfileKind = ProfileKind::Wall;
@@ -45,7 +45,7 @@ async fn each_kind_of_a_capture_becomes_a_profile_of_its_own() {
         let read = decoded(&results.session_profile("session-1", kind, None).await.unwrap());
         assert_eq!((total(&read, 0), sample_types(&read)), (samples, kind.sample_types().to_vec()));
         let sum = |merged: &Profile| (total(merged, 0), total(merged, 1));
-        let stacks = results.stacks("session-1", kind, Some("orders-1"), sum).await.unwrap();
+        let stacks = results.stacks("session-1", kind, Some("orders-1"), Idle::Folded, sum).await.unwrap();
         assert_eq!(stacks, (samples, samples * 10_101_010));
     }
     let none = results.session_profile("session-1", ProfileKind::Heap, None).await;
@@ -68,6 +68,30 @@ async fn a_slice_that_counts_something_else_than_its_path_says_is_refused() {
     put(WALL, slice_of(WALL, &[("work", 7)])).await.unwrap();
     let other = put(WALL, slice_of(WALL, &[("work", 8)])).await;
     assert_eq!(other, Err(SinkError::Conflict), "each kind has a slice 0 of its own");
+}
+
+#[tokio::test]
+async fn idle_threads_are_folded_when_wall_time_is_read_and_stored_whole() {
+    let root = tempfile::tempdir().unwrap();
+    let results = open(root.path()).await;
+    let mut scope = both("cap-1", "orders-1");
+    scope.labels.insert("thread_state".into(), "of the session".into());
+    results.put_slice(&scope, SliceId::new(WALL, 0), waiting_slice().into(), [0; 32]).await.unwrap();
+    let made = results.assemble(&scope, WALL, 1).await.unwrap();
+
+    let names = |merged: &Profile| -> Vec<(String, i64)> {
+        top(merged, 0, 10).rows.into_iter().map(|row| (row.name, row.self_value)).collect()
+    };
+    let read = |idle| results.stacks("session-1", WALL, None, idle, names);
+    let row = |name: &str, value| (name.to_owned(), value);
+    assert_eq!(read(Idle::Folded).await.unwrap(), [row("recv", 1), row("pay", 0), row(IDLE, 3)]);
+    assert_eq!(read(Idle::Shown).await.unwrap(), [row("_worker", 3), row("recv", 1), row("pay", 0)]);
+    let hottest = results.top("session-1", WALL, &[made.uri], 5).await.unwrap();
+    let hottest: Vec<&str> = hottest.iter().map(|function| function.name.as_str()).collect();
+    assert_eq!(hottest, ["recv", "pay"], "a status names functions");
+    let stored = decoded(&results.session_profile("session-1", WALL, None).await.unwrap());
+    let told = |text: &str| stored.string_table.iter().any(|known| known == text);
+    assert!(told("_worker") && told("blocked") && told("waits_for") && !told("of the session"));
 }
 
 #[test]

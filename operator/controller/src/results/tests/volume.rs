@@ -12,7 +12,7 @@ use super::fixtures::{cpu, decoded, du, files, large_slice, open, scope, scope_o
 use crate::gateway::{SinkError, SliceSink, Stored};
 use crate::results::pprof::hottest;
 use crate::results::read::Selection;
-use crate::results::{ResultsError, StoredSlices};
+use crate::results::{Idle, ResultsError, StoredSlices};
 
 const CPU: ProfileKind = ProfileKind::Cpu;
 const KEY: &str = "prod/shop/Deployment-orders/2023-11-14/session-1/orders-1_app_cpu.pb.gz";
@@ -147,8 +147,10 @@ async fn sessions_are_read_by_pod_and_as_a_whole() {
         top.iter().map(|row| (row.name.as_str(), row.location.as_str(), row.self_percent.as_str())).collect();
     assert_eq!(rows[..2], [("work", "work.py:42", "81.8"), ("wait", "work.py:42", "18.2")]);
     assert_eq!(results.top("session-1", CPU, &keys[..1], 1).await.unwrap()[0].self_percent, "85.7");
-    let of_pod =
-        results.stacks("session-1", CPU, Some("orders-11"), |merged| total(merged, 0)).await.unwrap();
+    let of_pod = results
+        .stacks("session-1", CPU, Some("orders-11"), Idle::Folded, |merged| total(merged, 0))
+        .await
+        .unwrap();
     assert_eq!(of_pod, 4);
     assert!(results.top("session-1", CPU, &["../../etc/passwd".into()], 1).await.is_err());
 }
@@ -223,6 +225,6 @@ fn a_merge_of_too_much_is_refused_but_single_pods_and_the_table_can_be_read() {
     let error = store.session_profile("session-1", &Selection::of_pod(CPU, None)).unwrap_err();
     assert!(matches!(&error, ResultsError::Rejected(sentence) if sentence.contains("?pod=NAME")), "{error}");
     assert!(store.session_profile("session-1", &Selection::of_pod(CPU, Some("p3"))).is_ok());
-    let top = hottest(&store.stacks("session-1", &Selection::of_pod(CPU, None)).unwrap(), 3);
+    let top = hottest(&store.stacks("session-1", &Selection::of_pod(CPU, None), Idle::Folded).unwrap(), 3);
     assert_eq!((top.functions, top.rows[0].self_value), (16_001, 9 * 10_101_010));
 }

@@ -1,0 +1,221 @@
+//! What does a frame tell of why its thread waits? Tables of functions, by runtime.
+
+/// What a function is to a thread that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It waits for whoever called it: the C library, or a function above it that does no more than wait.
+    Wait,
+    /// It waits for a lock.
+    Lock,
+    /// A loop that gets work and does it: where it waits, it has none.
+    Loop,
+    /// It starts a thread or a program.
+    Start,
+    /// A C program's first function; of other languages what starts theirs.
+    Main,
+    /// Code of the program.
+    Code,
+}
+
+/// What pools and event loops wait for, by the label `waits_for`. Not `poll` and `select`: much code waits so
+/// for one socket.
+const FOR_WORK: [&str; 5] = ["futex", "epoll", "signal", "child", "accept"];
+
+/// Libraries whose functions are the program's way to the kernel: the beginnings of their file names.
+const SYSTEM_LIBRARIES: [&str; 7] =
+    ["libc.so", "libc-", "libpthread", "ld-musl-", "ld-linux", "libstdc++", "[vdso]"];
+
+/// Functions of the C library that wait, for programs that hold it: names without leading underscores.
+const LIBRARY_WAITS: [&str; 14] = [
+    "accept",
+    "accept4",
+    "epoll_pwait",
+    "epoll_wait",
+    "futex_wait",
+    "pthread_cond_timedwait",
+    "pthread_cond_wait",
+    "pthread_join",
+    "sem_wait",
+    "sigwait",
+    "syscall",
+    "syscall_cp",
+    "wait4",
+    "waitpid",
+];
+
+/// Other functions of compiled programs that wait for their caller: beginnings of their names.
+const WAITS: [&str; 11] = [
+    "std::condition_variable",
+    "std::sync::",
+    "<std::sync::",
+    "std::sys::",
+    "std::sys_common::thread_parking",
+    "parking_lot_core::",
+    "parking_lot::condvar",
+    "crossbeam_utils::sync::parker",
+    "mio::",
+    "tokio::runtime::",
+    "uv_cond_",
+];
+
+/// Those that begin like what starts threads.
+const THREAD_WAITS: [&str; 6] = [
+    "std::thread::join",
+    "std::thread::park",
+    "std::thread::JoinHandle",
+    "std::thread::JoinInner",
+    "std::sys::pal::unix::thread::Thread::join",
+    "std::sys::thread::unix::Thread::join",
+];
+
+/// Loops of pools and event loops of compiled programs: beginnings of their names.
+const LOOPS: [&str; 22] = [
+    // Rust
+    "tokio::runtime::scheduler::multi_thread::worker",
+    "tokio::runtime::blocking::pool",
+    "rayon_core::",
+    "<rayon_core::",
+    "crossbeam_channel::",
+    "async_io::",
+    "async_executor::",
+    "futures_executor::",
+    "threadpool::",
+    "actix_rt::",
+    // libuv, libevent, libev, GLib
+    "uv__io_poll",
+    "uv_run",
+    "event_base_loop",
+    "epoll_dispatch",
+    "ev_run",
+    "g_main_loop_run",
+    "g_main_context_iterate",
+    // C++
+    "boost::asio::detail::scheduler::",
+    "folly::ThreadPoolExecutor",
+    // nginx, Redis
+    "ngx_epoll_process_events",
+    "ngx_master_process_cycle",
+    "aeApiPoll",
+];
+
+/// Functions of the C library that start threads and programs: names without leading underscores.
+const LIBRARY_STARTS: [&str; 8] = [
+    "clone",
+    "clone3",
+    "execute_native_thread_routine",
+    "libc_start_call_main",
+    "libc_start_main",
+    "libc_start_main_impl",
+    "start",
+    "start_thread",
+];
+
+/// What starts threads and programs in other languages: beginnings of names.
+const STARTS: [&str; 10] = [
+    "std::rt::",
+    "std::thread::",
+    "std::panic",
+    "std::sys::backtrace::__rust_begin_short_backtrace",
+    "std::sys::pal::unix::thread::",
+    "std::sys_common::backtrace::__rust_begin_short_backtrace",
+    "core::ops::function::",
+    "<alloc::boxed::Box<",
+    "std::__invoke",
+    "std::invoke",
+];
+
+/// Of Python: function, and the end of its file in the standard library.
+const PYTHON_WAITS: [(&str, &str); 11] = [
+    ("wait", "/threading.py"),
+    ("wait_for", "/threading.py"),
+    ("join", "/threading.py"),
+    ("_wait_for_tstate_lock", "/threading.py"),
+    ("_shutdown", "/threading.py"),
+    ("select", "/selectors.py"),
+    ("wait", "/multiprocessing/connection.py"),
+    ("_poll", "/multiprocessing/connection.py"),
+    ("_recv", "/multiprocessing/connection.py"),
+    ("_recv_bytes", "/multiprocessing/connection.py"),
+    ("recv_bytes", "/multiprocessing/connection.py"),
+];
+
+/// Loops of Python: function, and the end of its file in the standard library or among installed packages.
+const PYTHON_LOOPS: [(&str, &str); 16] = [
+    ("get", "/queue.py"),
+    ("_worker", "/concurrent/futures/thread.py"),
+    ("_process_worker", "/concurrent/futures/process.py"),
+    ("wait_result_broken_or_wakeup", "/concurrent/futures/process.py"),
+    ("worker", "/multiprocessing/pool.py"),
+    ("get", "/multiprocessing/queues.py"),
+    ("_handle_results", "/multiprocessing/pool.py"),
+    ("_wait_for_updates", "/multiprocessing/pool.py"),
+    ("_run_once", "/asyncio/base_events.py"),
+    ("run", "/asyncio/runners.py"),
+    ("serve_forever", "/socketserver.py"),
+    ("accept", "/socket.py"),
+    ("wait", "/gunicorn/workers/sync.py"),
+    ("run", "/gunicorn/workers/gthread.py"),
+    ("sleep", "/gunicorn/arbiter.py"),
+    ("run", "/gevent/hub.py"),
+];
+
+/// What starts threads and programs in Python.
+const PYTHON_STARTS: [(&str, &str); 3] =
+    [("_bootstrap", "/threading.py"), ("_bootstrap_inner", "/threading.py"), ("run", "/threading.py")];
+
+/// What the agent calls the threads of a Python process that run no Python code: pools of libraries.
+const NO_PYTHON: &str = "[threads without Python code]";
+
+/// Whether what a thread waits for may be work.
+pub(super) fn is_for_work(waits_for: &str) -> bool {
+    FOR_WORK.contains(&waits_for)
+}
+
+/// The role of a function in a source file, in a mapped file. Texts are empty where unknown.
+pub(super) fn role(function: &str, file: &str, library: &str) -> Role {
+    match () {
+        () if function == NO_PYTHON => Role::Loop,
+        () if file.ends_with(".py") || file.starts_with("<frozen ") => of_python(function, file),
+        () => of_machine_code(function, library),
+    }
+}
+
+/// Since 3.11 functions are called by their class as well: `Queue.get`.
+fn of_python(function: &str, file: &str) -> Role {
+    let is_installed = file.contains("/python3");
+    let bare = function.rsplit('.').next().unwrap_or(function);
+    let is_in = |table: &[(&str, &str)]| {
+        is_installed && table.iter().any(|(name, end)| *name == bare && file.ends_with(end))
+    };
+    match () {
+        () if is_in(&PYTHON_LOOPS) => Role::Loop,
+        () if is_in(&PYTHON_WAITS) => Role::Wait,
+        () if is_in(&PYTHON_STARTS) || file.contains("runpy") => Role::Start,
+        () => Role::Code,
+    }
+}
+
+fn of_machine_code(function: &str, library: &str) -> Role {
+    let base = library.rsplit('/').next().unwrap_or_default();
+    let is_system = SYSTEM_LIBRARIES.iter().any(|prefix| base.starts_with(prefix));
+    let begins = |table: &[&str]| table.iter().any(|prefix| function.starts_with(prefix));
+    let bare = function.trim_start_matches('_');
+    match () {
+        () if is_lock(bare) => Role::Lock,
+        () if begins(&LOOPS) => Role::Loop,
+        () if LIBRARY_STARTS.contains(&bare) => Role::Start,
+        () if is_system || LIBRARY_WAITS.contains(&bare) => Role::Wait,
+        () if begins(&THREAD_WAITS) => Role::Wait,
+        () if begins(&STARTS) => Role::Start,
+        () if begins(&WAITS) => Role::Wait,
+        () if function == "main" => Role::Main,
+        () => Role::Code,
+    }
+}
+
+/// Whether a function waits for a mutex or the like. Words in brackets are only what it is given.
+fn is_lock(bare: &str) -> bool {
+    let head = bare.trim_start_matches('<');
+    let head = head.split(['(', '<']).next().unwrap_or_default().to_ascii_lowercase();
+    ["mutex", "rwlock", "lll_lock", "spinlock"].iter().any(|word| head.contains(word))
+}
