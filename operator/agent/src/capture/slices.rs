@@ -14,20 +14,26 @@ use nix::unistd::fsync;
 
 use super::process_names::KEY;
 use super::protocol::{Failure, FailureReason, SliceWritten, slice_file};
+use super::schedule::saturating_nanos;
+use super::wall;
 
 /// The slices of one stretch of time: one for each kind that is captured.
 pub struct Slices<'a>(Vec<Slice<'a>>);
 
 impl<'a> Slices<'a> {
     /// Empty slices of these kinds, each with its start in nanoseconds since 1970. Samples of kinds that are
-    /// taken at a rate are `period_nanos` apart.
+    /// taken at a rate are `period_nanos` apart, those of wall time at least 50 ms.
     pub fn new(
         kinds: &[ProfileKind],
         period_nanos: u64,
         start_nanos: impl Fn(ProfileKind) -> u64,
         labels: &[Label<'a>],
     ) -> Self {
-        let period = |kind: ProfileKind| if kind.is_sampled() { period_nanos } else { 1 };
+        let period = |kind: ProfileKind| match kind {
+            ProfileKind::Wall => period_nanos.max(saturating_nanos(wall::SHORTEST)),
+            kind if kind.is_sampled() => period_nanos,
+            _ => 1,
+        };
         let slice =
             |kind: &ProfileKind| Slice::new(*kind, period(*kind), start_nanos(*kind), labels.to_vec());
         Self(kinds.iter().map(slice).collect())
@@ -78,6 +84,7 @@ pub struct Slice<'a> {
     builder: ProfileBuilder,
     labels: Vec<Label<'a>>,
     process: String,
+    more: Vec<Label<'static>>,
     /// What it counts.
     pub kind: ProfileKind,
     /// Samples in it.
@@ -91,7 +98,8 @@ impl<'a> Slice<'a> {
     /// An empty slice of that kind that starts at `start_nanos` since 1970.
     pub fn new(kind: ProfileKind, period_nanos: u64, start_nanos: u64, labels: Vec<Label<'a>>) -> Self {
         let builder = ProfileBuilder::new(kind, signed(period_nanos), signed(start_nanos));
-        Self { kind, builder, labels, process: String::new(), samples: 0, worth: 0, start_nanos }
+        let (process, more) = (String::new(), Vec::new());
+        Self { kind, builder, labels, process, more, samples: 0, worth: 0, start_nanos }
     }
 
     /// The builder, to make mappings and locations known.
@@ -99,22 +107,37 @@ impl<'a> Slice<'a> {
         &mut self.builder
     }
 
+    /// Has what is added by `add` these labels as well.
+    ///
+    /// # Errors
+    /// Those of `add`.
+    pub fn labelled(
+        &mut self,
+        labels: Vec<Label<'static>>,
+        add: impl FnOnce(&mut Self) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.more = labels;
+        let added = add(self);
+        self.more.clear();
+        added
+    }
+
     /// Adds samples of a stack of frames, leaf first, worth `nanos` of CPU time together.
     pub fn add(&mut self, stack: &[Frame<'_>], samples: u64, nanos: u64) -> Result<(), Failure> {
-        let labels = labels(&self.labels, &self.process);
+        let labels = labels(&self.labels, &self.process, &self.more);
         let added = self.builder.add(stack, &[signed(samples), signed(nanos)], &labels);
         self.note(added, samples, nanos)
     }
 
     /// Adds samples of a stack of known locations, leaf first, worth `nanos` of CPU time together.
     pub fn add_locations(&mut self, stack: &[LocationId], samples: u64, nanos: u64) -> Result<(), Failure> {
-        let labels = labels(&self.labels, &self.process);
+        let labels = labels(&self.labels, &self.process, &self.more);
         let added = self.builder.add_locations(stack, &[signed(samples), signed(nanos)], &labels);
         self.note(added, samples, nanos)
     }
 
     fn merge(&mut self, profile: &Profile) -> Result<(), Failure> {
-        let labels = labels(&self.labels, &self.process);
+        let labels = labels(&self.labels, &self.process, &self.more);
         let adopted = self.builder.adopt(profile, &labels).map_err(|e| {
             Failure::new(
                 FailureReason::UnsupportedRuntime,
@@ -140,9 +163,9 @@ impl<'a> Slice<'a> {
 }
 
 /// The labels of a sample.
-fn labels<'b>(of_capture: &[Label<'b>], process: &'b str) -> Vec<Label<'b>> {
+fn labels<'b>(of_capture: &[Label<'b>], process: &'b str, more: &[Label<'b>]) -> Vec<Label<'b>> {
     let process = (!process.is_empty()).then(|| Label::text(KEY, process));
-    of_capture.iter().cloned().chain(process).collect()
+    of_capture.iter().chain(more).cloned().chain(process).collect()
 }
 
 /// Pprof numbers are signed.
@@ -243,6 +266,19 @@ mod tests {
         }
         assert_eq!((writer.written(), std::fs::read_dir(&dir).unwrap().count()), (3, 3));
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn labels_of_some_samples_are_not_those_of_the_others() {
+        let mut slice = Slice::new(ProfileKind::Wall, 10, 5, vec![Label::text("team", "payments")]);
+        let frames = [Frame::named("f", "f.py", 3)];
+        let blocked = vec![Label::text("thread_state", "blocked")];
+        slice.labelled(blocked, |slice| slice.add(&frames, 1, 7)).unwrap();
+        slice.add(&frames, 1, 5).unwrap();
+        let fresh = ProfileBuilder::new(ProfileKind::Wall, 10, 0);
+        let profile = std::mem::replace(slice.builder(), fresh).finish(1, &[]);
+        let seen: Vec<(i64, usize)> = profile.sample.iter().map(|s| (s.value[1], s.label.len())).collect();
+        assert_eq!(seen, [(7, 2), (5, 1)]);
     }
 
     #[test]

@@ -18,4 +18,5 @@ mod python;
 mod ruby;
 mod safety;
 mod symbols;
+mod wall;
 mod worker;

@@ -34,7 +34,10 @@ fn a_python_process_is_captured_and_uploaded() {
     assert_eq!((report.collector.as_deref(), report.uploaded), (Some("cpython"), report.slices));
     let (_, heartbeat) = gateway.seen().heartbeats.last().cloned().unwrap();
     assert!(heartbeat.containers[0].runtime.starts_with("Python 3."), "{heartbeat:?}");
-    assert_eq!(heartbeat.containers[0].offers, [Offer::good(ProfileKind::Cpu, "python")]);
+    assert_eq!(
+        heartbeat.containers[0].offers,
+        [ProfileKind::Cpu, ProfileKind::Wall].map(|kind| Offer::good(kind, "python"))
+    );
     let slices = gateway.seen().slices.clone();
     assert!(slices.len() >= 2);
     for slice in slices.values() {
@@ -72,6 +75,7 @@ fn a_go_program_offers_what_it_serves_and_an_order_of_several_kinds_is_uploaded(
     assert!(container.runtime.starts_with("Go 1."), "{container:?}");
     let wanted: Vec<Offer> = fleetprof_agent::capture::collector::kinds()
         .into_iter()
+        .filter(|kind| *kind != ProfileKind::Wall)
         .map(|kind| Offer::good(kind, "go-pprof"))
         .collect();
     assert_eq!(container.offers, wanted);

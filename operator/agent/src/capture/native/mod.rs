@@ -1,9 +1,11 @@
-//! Where does a target spend its CPU time, by its machine code? Perf events first, ptrace where these are
-//! refused.
+//! Where does a target spend its CPU time and its wall time, by its machine code? Of CPU time perf events
+//! tell first, ptrace where these are refused.
 //!
 //! ```text
 //! perf: registers + stack of each sample ─┐
-//! ptrace: the same of a stopped thread ───┴─► space (framehop) ─► stacks ─► symbols (blazesym) ─► slice
+//! ptrace: the same of a stopped thread ───┼─► space (framehop) ─► stacks ─► symbols (blazesym) ─► slice
+//! wall: the same, or the stack of one ────┘
+//!       that waits, which is not stopped
 //! ```
 
 mod elf;
@@ -21,6 +23,8 @@ mod space;
 mod stacks;
 mod symbols;
 mod tracer;
+mod waiting;
+mod wall;
 
 use std::cell::RefCell;
 use std::io;
@@ -37,10 +41,13 @@ use self::perf::PerfSampler;
 use self::ptrace::PtraceSampler;
 use self::space::{AddressSpace, Files};
 use self::symbols::Symbols;
+use self::wall::WallSampler;
 use super::collector::{Ask, Attached, Collector};
 use super::dotnet;
 use super::protocol::{Failure, FailureReason};
+use super::runtime::Runtime;
 use super::sight::Sight;
+use super::together::Together;
 
 /// What was named once is not named again, whichever process it was for.
 type SharedSymbols = Rc<RefCell<Symbols>>;
@@ -65,15 +72,72 @@ impl Collector for Native {
     }
 
     fn kinds(&self) -> &'static [ProfileKind] {
-        &[ProfileKind::Cpu]
+        &[ProfileKind::Cpu, ProfileKind::Wall]
     }
 
-    fn offers(&self, _sight: &Sight) -> Vec<Offer> {
-        vec![Offer::good(ProfileKind::Cpu, self.name())]
+    fn offers(&self, sight: &Sight) -> Vec<Offer> {
+        let is_offered = |kind: &&ProfileKind| **kind == ProfileKind::Cpu || has_wall(&sight.runtime);
+        self.kinds().iter().filter(is_offered).map(|kind| Offer::good(*kind, self.name())).collect()
     }
 
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
-        sampler(ask, Compiled { methods: None, advice: dotnet::obstacle(ask.sight) })
+        let mut attached: Vec<Attached> = Vec::new();
+        let mut refused = Vec::new();
+        for kind in ask.kinds {
+            let one = match kind {
+                ProfileKind::Wall => begin_wall(ask.sight.pid, ask.frequency_hz, ask.shared),
+                _ => sampler(ask, Compiled { methods: None, advice: dotnet::obstacle(ask.sight) }),
+            };
+            match one {
+                Ok(one) => attached.push(one),
+                Err(failure) => refused.push((*kind, failure)),
+            }
+        }
+        match attached.is_empty() {
+            true => {
+                let first = refused.into_iter().next().map(|(_, failure)| failure);
+                Err(first.unwrap_or_else(|| Failure::internal("no kind to capture")))
+            }
+            false => Ok(Attached { refused, ..together(attached) }),
+        }
+    }
+}
+
+/// Captures that began one after another, as one.
+fn together(attached: Vec<Attached>) -> Attached {
+    let method = match attached.as_slice() {
+        [one] => one.method,
+        both if both.iter().any(|one| one.method == "perf") => "perf, procfs",
+        _ => "ptrace, procfs",
+    };
+    let why: Vec<&str> = attached.iter().map(|one| one.why.as_str()).collect();
+    let why = why.join("; ");
+    let captures = attached.into_iter().map(|one| one.capture).collect();
+    Attached { method, why, capture: Together::of(captures), refused: Vec::new() }
+}
+
+/// Whether machine code shows where a runtime's threads wait. In Go and Node.js other things than threads wait,
+/// and the machine code of Java, Ruby and .NET says nothing about the program.
+const fn has_wall(runtime: &Runtime) -> bool {
+    matches!(runtime, Runtime::Native | Runtime::Unknown | Runtime::Python(_))
+}
+
+/// Begins to sample wall time.
+fn begin_wall(pid: i32, frequency_hz: u32, shared: &Shared) -> Result<Attached, Failure> {
+    let why = "threads that wait are read in /proc, those that run are stopped by ptrace".to_owned();
+    match WallSampler::open(pid, frequency_hz, shared) {
+        Ok(sampler) => {
+            Ok(Attached { capture: Box::new(sampler), method: "procfs", why, refused: Vec::new() })
+        }
+        Err(e) => Err(Failure::new(
+            refusal_reason(&e),
+            format!(
+                "wall time needs ptrace, which was refused with {} ({}); run the agent as the target's user \
+                 (securityContext.runAsUser)",
+                errno_name(&e),
+                ptrace_advice()
+            ),
+        )),
     }
 }
 
@@ -166,6 +230,22 @@ fn notes(space: &AddressSpace, lost: u64, taken: u64) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wall_time_is_offered_where_machine_code_tells_what_waits() {
+        let offered = |runtime: Runtime| {
+            let kinds: Vec<_> =
+                NATIVE.offers(&Sight::new(1, runtime)).iter().map(|offer| offer.kind).collect();
+            assert_eq!(kinds[0], ProfileKind::Cpu);
+            kinds.contains(&ProfileKind::Wall)
+        };
+        for runtime in [Runtime::Native, Runtime::Unknown, Runtime::Python(None)] {
+            assert!(offered(runtime.clone()), "{runtime}");
+        }
+        for runtime in [Runtime::Go(None), Runtime::Jvm, Runtime::Node, Runtime::Ruby, Runtime::DotNet] {
+            assert!(!offered(runtime.clone()), "{runtime}");
+        }
+    }
 
     #[test]
     fn refusals_have_a_reason_and_a_name() {

@@ -230,7 +230,7 @@ fn beyond(stack: &[u8], base: u64, address: u64) -> bool {
 }
 
 /// The word at an address of a stack whose bytes start at `base`.
-fn read_word(stack: &[u8], base: u64, address: u64) -> Option<u64> {
+pub fn read_word(stack: &[u8], base: u64, address: u64) -> Option<u64> {
     let start = usize::try_from(address.checked_sub(base)?).ok()?;
     let bytes = stack.get(start..start.checked_add(8)?)?;
     Some(u64::from_ne_bytes(bytes.try_into().ok()?))

@@ -22,7 +22,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::registers::{Registers, was_waiting};
 
 /// Bytes of stack that are copied while the thread is stopped.
-const STACK_BYTES: usize = 32 * 1024;
+pub const STACK_BYTES: usize = 32 * 1024;
 /// How long a thread may take to stop. One that waits for its CPU quota takes up to 100 ms.
 const STOP_TIMEOUT: Duration = Duration::from_millis(120);
 
@@ -44,19 +44,26 @@ pub enum Attempt {
 /// A thread that traces.
 pub struct Tracer {
     pid: i32,
+    /// Whether a thread that waits in a system call is sampled as well.
+    waiting_too: bool,
     link: Option<(Sender<i32>, Receiver<Attempt>)>,
 }
 
 impl Tracer {
     /// A tracer for threads of a process.
     pub fn new(pid: i32) -> Self {
-        Self { pid, link: None }
+        Self { pid, waiting_too: false, link: None }
+    }
+
+    /// The same, for threads that may stop where they waited: one that was woken and waits for a CPU.
+    pub fn of_woken(pid: i32) -> Self {
+        Self { waiting_too: true, ..Self::new(pid) }
     }
 
     /// Samples one thread.
     pub fn sample(&mut self, tid: i32) -> Attempt {
         if self.link.is_none() {
-            match start(self.pid) {
+            match start(self.pid, self.waiting_too) {
                 Ok(link) => self.link = Some(link),
                 Err(e) => return Attempt::Refused(e),
             }
@@ -79,7 +86,7 @@ pub fn probe(tid: i32) -> io::Result<()> {
     prober.join().unwrap_or_else(|_| Err(io::Error::other("the probe crashed")))
 }
 
-fn start(pid: i32) -> io::Result<(Sender<i32>, Receiver<Attempt>)> {
+fn start(pid: i32, waiting_too: bool) -> io::Result<(Sender<i32>, Receiver<Attempt>)> {
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
@@ -88,7 +95,7 @@ fn start(pid: i32) -> io::Result<(Sender<i32>, Receiver<Attempt>)> {
     let (answer, answered) = channel();
     let work = move || {
         for tid in asked {
-            let attempt = sample(tid, &memory, &stops);
+            let attempt = sample(tid, &memory, &stops, waiting_too);
             let stuck = matches!(attempt, Attempt::Stuck);
             // Ending this thread is what lets go of a thread that does not stop.
             if answer.send(attempt).is_err() || stuck {
@@ -100,7 +107,7 @@ fn start(pid: i32) -> io::Result<(Sender<i32>, Receiver<Attempt>)> {
     Ok((ask, answered))
 }
 
-fn sample(tid: i32, memory: &File, stops: &SignalFd) -> Attempt {
+fn sample(tid: i32, memory: &File, stops: &SignalFd, waiting_too: bool) -> Attempt {
     let asked = Instant::now();
     if let Err(e) = seize(tid).and_then(|()| request(libc::PTRACE_INTERRUPT, tid, 0)) {
         return if e.raw_os_error() == Some(libc::ESRCH) { Attempt::Gone } else { Attempt::Refused(e) };
@@ -111,7 +118,7 @@ fn sample(tid: i32, memory: &File, stops: &SignalFd) -> Attempt {
         Stop::Late => return Attempt::Stuck,
     };
     let read = registers(tid, memory).map(|(registers, waiting)| {
-        if waiting {
+        if waiting && !waiting_too {
             return None;
         }
         let mut stack = vec![0; STACK_BYTES];

@@ -1,23 +1,28 @@
-//! Where does a Python target spend its CPU time? Its interpreter's own frames, read without stopping it.
+//! Where does a Python target spend its CPU time and its wall time? Its interpreter's own frames, read without
+//! stopping it.
 //!
-//! Each turn reads every thread's stack. A stack counts only when its thread is running, and it is worth the
-//! CPU time that the thread used since it was last counted: waiting for a lock, for I/O or for a CPU quota is
-//! worth nothing.
+//! Each turn reads every thread's stack. For CPU, a stack counts only when its thread is running, and it is
+//! worth the CPU time that the thread used since it was last counted: waiting for a lock, for I/O or for a CPU
+//! quota is worth nothing. For wall time every stack counts, and is worth the time that has passed.
 
+mod frames;
 #[cfg(test)]
 mod oracle;
 mod reader;
+mod source;
+mod wall_time;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::Offer;
 use fleetprof_profile::Frame;
-use py_spy::config::{LineNo, LockingStrategy};
-use py_spy::{PythonSpy, StackTrace};
+use py_spy::StackTrace;
 
-use self::reader::Reader;
+use self::frames::{FrameNumbers, MAX_DEPTH, Stacks, frames_of};
+use self::source::{PythonThread, Source};
+use self::wall_time::WallTime;
 use super::collector::{Ask, Attached, Capture, Collector, Tally};
 use super::cpu_time::{ThreadTimes, most_worth};
 use super::protocol::{Failure, FailureReason};
@@ -25,17 +30,12 @@ use super::runtime::Runtime;
 use super::sight::Sight;
 use super::slices::{Slice, Slices};
 use super::thread_ids::ThreadIds;
+use super::wall;
 
-/// Deepest stack that is kept; the profile cuts further.
-const MAX_DEPTH: usize = 1024;
-/// Different stacks of one slice that are kept; later ones go to one that says so.
-const MAX_STACKS: usize = 50_000;
 /// How often the own reader looks for new threads.
 const LOOK: Duration = Duration::from_millis(100);
 /// The frame for CPU time of threads that run no Python code.
 const NATIVE_THREADS: &str = "[threads without Python code]";
-/// The frame for stacks beyond [`MAX_STACKS`].
-const TRUNCATED: &str = "[truncated]";
 
 /// Samples CPython: 3.11 to 3.14 by a reader of its own, others by py-spy.
 pub struct Python;
@@ -49,18 +49,18 @@ impl Collector for Python {
     }
 
     fn kinds(&self) -> &'static [ProfileKind] {
-        &[ProfileKind::Cpu]
+        &[ProfileKind::Cpu, ProfileKind::Wall]
     }
 
     fn offers(&self, sight: &Sight) -> Vec<Offer> {
         match sight.runtime {
-            Runtime::Python(_) => vec![Offer::good(ProfileKind::Cpu, self.name())],
+            Runtime::Python(_) => self.kinds().iter().map(|kind| Offer::good(*kind, self.name())).collect(),
             _ => Vec::new(),
         }
     }
 
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
-        let sampler = PythonSampler::attach(ask.sight.pid, ask.frequency_hz, ask.attempts)?;
+        let sampler = PythonSampler::attach(ask.sight.pid, ask.frequency_hz, ask.attempts, ask.kinds)?;
         let why = format!("the target runs CPython {}", sampler.version);
         let method = sampler.source.method();
         Ok(Attached { method, why, capture: Box::new(sampler), refused: Vec::new() })
@@ -73,71 +73,6 @@ impl Collector for Python {
     }
 }
 
-/// Function, file and line of a frame.
-type FrameKey = (String, String, i32);
-
-/// Samples and nanoseconds of a stack.
-#[derive(Clone, Copy, Default)]
-struct Weight {
-    samples: u64,
-    nanos: u64,
-}
-
-/// Numbers of frames, so that equal stacks are equal short lists.
-#[derive(Default)]
-struct Frames(HashMap<FrameKey, u32>);
-
-impl Frames {
-    fn number(&mut self, name: &str, file: &str, line: i32) -> u32 {
-        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        *self.0.entry((name.to_owned(), file.to_owned(), line)).or_insert(next)
-    }
-}
-
-/// What was sampled since the last slice.
-#[derive(Default)]
-struct Stacks(HashMap<Vec<u32>, Weight>);
-
-impl Stacks {
-    fn add(&mut self, mut stack: Vec<u32>, nanos: u64, frames: &mut Frames) {
-        if self.0.len() >= MAX_STACKS && !self.0.contains_key(&stack) {
-            stack = vec![frames.number(TRUNCATED, "", 0)];
-        }
-        let weight = self.0.entry(stack).or_default();
-        weight.samples += 1;
-        weight.nanos = weight.nanos.saturating_add(nanos);
-    }
-}
-
-/// What reads the interpreter.
-enum Source {
-    Reader {
-        reader: Reader,
-        /// The threads with Python code: the system's ids here, and in their own pid namespace.
-        threads: Vec<(i32, i32)>,
-        next_look: Instant,
-    },
-    Spy(Box<PythonSpy>),
-}
-
-impl Source {
-    fn of(spy: PythonSpy) -> Self {
-        let own = (spy.version.major == 3)
-            .then(|| Reader::open(spy.pid, spy.version.minor, spy.addresses.interpreter_address as u64));
-        match own.flatten() {
-            Some(reader) => Self::Reader { reader, threads: Vec::new(), next_look: Instant::now() },
-            None => Self::Spy(Box::new(spy)),
-        }
-    }
-
-    fn method(&self) -> &'static str {
-        match self {
-            Self::Reader { .. } => "cpython",
-            Self::Spy(_) => "py-spy",
-        }
-    }
-}
-
 /// Samples the Python threads of one process.
 pub struct PythonSampler {
     /// The interpreter's version, such as `3.11.7`.
@@ -146,8 +81,12 @@ pub struct PythonSampler {
     times: ThreadTimes,
     ids: ThreadIds,
     period: Duration,
-    frames: Frames,
-    stacks: Stacks,
+    /// Numbers of frames, so that equal stacks are equal short lists.
+    frames: FrameNumbers,
+    /// The stacks of CPU time, where that is captured.
+    stacks: Option<Stacks>,
+    /// Wall time, where that is captured.
+    wall: Option<WallTime>,
     /// Threads with Python code seen since the last slice.
     python_threads: HashSet<i32>,
     /// Whether the system's id of every Python thread was found since the last slice.
@@ -158,70 +97,35 @@ pub struct PythonSampler {
 
 impl PythonSampler {
     /// Attaches to the interpreter of a process, which may just be starting: so many attempts.
-    pub fn attach(pid: i32, frequency_hz: u32, attempts: u64) -> Result<Self, Failure> {
-        let config = py_spy::Config {
-            blocking: LockingStrategy::NonBlocking,
-            lineno: LineNo::LastInstruction,
-            collect_thread_names: false,
-            full_filenames: true,
-            ..py_spy::Config::default()
-        };
-        let spy = PythonSpy::retry_new(pid, &config, attempts).map_err(|e| attach_failure(pid, &e))?;
+    pub fn attach(
+        pid: i32,
+        frequency_hz: u32,
+        attempts: u64,
+        kinds: &[ProfileKind],
+    ) -> Result<Self, Failure> {
+        let (version, source) = Source::attach(pid, attempts).map_err(|e| attach_failure(pid, &e))?;
         let refused = |e| {
             Failure::new(
                 FailureReason::PermissionDenied,
                 format!("failed to read the threads of process {pid}: {e}"),
             )
         };
-        let version = &spy.version;
+        let wall = kinds.contains(&ProfileKind::Wall);
+        let wall = wall.then(|| WallTime::start(pid, wall::period(frequency_hz), Instant::now()));
         Ok(Self {
-            version: format!("{}.{}.{}", version.major, version.minor, version.patch),
-            source: Source::of(spy),
+            version,
+            source,
             times: ThreadTimes::start(pid).map_err(refused)?,
             ids: ThreadIds::new(pid),
             period: Duration::from_secs(1) / frequency_hz.max(1),
-            frames: Frames::default(),
-            stacks: Stacks::default(),
+            frames: FrameNumbers::default(),
+            stacks: kinds.contains(&ProfileKind::Cpu).then(Stacks::default),
+            wall: wall.transpose().map_err(refused)?,
             python_threads: HashSet::new(),
             all_threads_known: true,
             taken: 0,
             failed: 0,
         })
-    }
-
-    /// One turn of the own reader: threads that run are read, others cost nothing.
-    fn read_threads(&mut self) {
-        let Self { source, times, ids, frames, stacks, python_threads, period, .. } = self;
-        let Source::Reader { reader, threads, next_look } = source else { return };
-        if Instant::now() >= *next_look {
-            *next_look = Instant::now() + LOOK;
-            let _gone = times.refresh();
-            if reader.refresh().is_ok() {
-                let known = reader.threads().into_iter();
-                let inner = |id: i32| u64::try_from(id).ok();
-                *threads = known.filter_map(|id| Some((ids.resolve(inner(id), 0, times)?, id))).collect();
-                python_threads.extend(threads.iter().map(|(outer, _)| *outer));
-            }
-        }
-        let (mut read, mut failed) = (false, false);
-        for (outer, inner) in threads {
-            let nanos = times.uncounted(*outer);
-            if nanos == 0 || !times.runnable(*outer) {
-                continue;
-            }
-            match reader.stack(*inner, &mut |name, file, line| frames.number(name, file, line)) {
-                Ok(stack) if stack.is_empty() => {}
-                Ok(mut stack) => {
-                    stack.truncate(MAX_DEPTH);
-                    times.count(*outer, nanos);
-                    stacks.add(stack, most_worth(nanos, *period), frames);
-                    read = true;
-                }
-                // The target ran on while its memory was read; the CPU time counts with the next turn.
-                Err(_) => failed = true,
-            }
-        }
-        if failed && !read { self.failed += 1 } else { self.taken += 1 }
     }
 
     fn count(&mut self, trace: &StackTrace) {
@@ -251,10 +155,98 @@ impl PythonSampler {
     }
 
     fn add(&mut self, trace: &StackTrace, nanos: u64) {
-        let frames = trace.frames.iter().take(MAX_DEPTH);
-        let stack =
-            frames.map(|frame| self.frames.number(&frame.name, &frame.filename, frame.line)).collect();
-        self.stacks.add(stack, nanos, &mut self.frames);
+        let Some(stacks) = &mut self.stacks else { return };
+        let stack = self.frames.stack(trace);
+        stacks.add(stack, nanos, &mut self.frames);
+    }
+
+    /// Reads the stacks that count now, and counts the times that are due.
+    fn read(&mut self, now: Instant, wall_is_due: bool) {
+        if matches!(self.source, Source::Reader { .. }) {
+            self.read_threads(now, wall_is_due);
+        } else {
+            self.read_traces(now, wall_is_due);
+        }
+    }
+
+    /// By the own reader: for CPU, threads that used none are left alone.
+    fn read_threads(&mut self, now: Instant, wall_is_due: bool) {
+        let Self { source, times, ids, frames, stacks, wall, python_threads, period, .. } = self;
+        let Source::Reader { reader, threads, next_look } = source else { return };
+        if now >= *next_look && reader.refresh().is_ok() {
+            *next_look = now + LOOK;
+            let _gone = times.refresh();
+            *threads = source::resolved(&reader.threads(), |id| ids.resolve(Some(id), 0, times));
+            python_threads.extend(threads.iter().map(|thread| thread.outer));
+        }
+        let mut read = |inner| {
+            let number = &mut |name: &str, file: &str, line| frames.frame(name, file, line);
+            let stack = reader.stack(inner, number);
+            stack.map(|mut stack| {
+                stack.truncate(MAX_DEPTH);
+                stack
+            })
+        };
+        let (mut taken, mut failed) = (0, 0);
+        let mut sampled = Vec::new();
+        for PythonThread { outer, inner } in threads.iter().filter(|_| stacks.is_some()) {
+            let nanos = times.uncounted(*outer);
+            if nanos == 0 || !times.runnable(*outer) {
+                continue;
+            }
+            match read(*inner) {
+                Ok(stack) if stack.is_empty() => {}
+                Ok(stack) => {
+                    times.count(*outer, nanos);
+                    sampled.push((stack, most_worth(nanos, *period)));
+                    taken += 1;
+                }
+                // The target ran on while its memory was read; its time counts with the next turn.
+                Err(_) => failed += 1,
+            }
+        }
+        let before = wall::cpu_time();
+        let wall = wall.as_mut().filter(|_| wall_is_due);
+        let seen: Vec<_> =
+            threads.iter().filter(|_| wall.is_some()).map(|t| (t.outer, read(t.inner).ok())).collect();
+        if let Some(stacks) = stacks {
+            sampled.into_iter().for_each(|(stack, nanos)| stacks.add(stack, nanos, frames));
+        }
+        if let Some(wall) = wall {
+            wall.count(seen, frames, now);
+            wall.pace.taken(now, wall::cpu_time().saturating_sub(before));
+        }
+        if failed > 0 && taken == 0 { self.failed += 1 } else { self.taken += 1 }
+    }
+
+    /// By py-spy: every thread's stack.
+    fn read_traces(&mut self, now: Instant, wall_is_due: bool) {
+        let Source::Spy(spy) = &mut self.source else { return };
+        let mut before = wall::cpu_time();
+        let traces = match spy.get_stack_traces() {
+            Ok(traces) => traces,
+            // The target ran on while its memory was read; its time counts with the next turn.
+            Err(_) => {
+                self.failed += 1;
+                return;
+            }
+        };
+        self.taken += 1;
+        if self.stacks.is_some() {
+            traces.iter().for_each(|trace| self.count(trace));
+            // What was read was read for CPU.
+            before = wall::cpu_time();
+        }
+        if let Some(wall) = self.wall.as_mut().filter(|_| wall_is_due) {
+            let mut seen = Vec::new();
+            for trace in traces.iter().filter(|trace| !trace.frames.is_empty()) {
+                if let Some(tid) = self.ids.resolve(trace.os_thread_id, trace.thread_id, &mut self.times) {
+                    seen.push((tid, Some(self.frames.stack(trace))));
+                }
+            }
+            wall.count(seen, &mut self.frames, now);
+            wall.pace.taken(now, wall::cpu_time().saturating_sub(before));
+        }
     }
 
     /// Counts what threads without Python code used: a pool of a numeric library, for example.
@@ -277,47 +269,35 @@ impl PythonSampler {
 
 impl Capture for PythonSampler {
     fn interval(&self) -> Option<Duration> {
-        Some(self.period)
+        Some(match (&self.stacks, &self.wall) {
+            (None, Some(wall)) => wall.pace.period(),
+            _ => self.period,
+        })
     }
 
     fn turn(&mut self) -> Result<(), Failure> {
-        let Source::Spy(spy) = &mut self.source else {
-            self.read_threads();
-            return Ok(());
-        };
-        match spy.get_stack_traces() {
-            Ok(traces) => {
-                self.taken += 1;
-                for trace in &traces {
-                    self.count(trace);
-                }
-            }
-            // The target ran on while its memory was read; the CPU time counts with the next turn.
-            Err(_) => self.failed += 1,
+        let now = Instant::now();
+        let wall_is_due = self.wall.as_ref().is_some_and(|wall| wall.pace.is_due(now));
+        if wall_is_due || self.stacks.is_some() {
+            self.read(now, wall_is_due);
         }
         Ok(())
     }
 
     fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
-        let slice = into.kind(ProfileKind::Cpu)?;
-        if let Source::Reader { reader, .. } = &mut self.source {
-            reader.forget_numbers();
+        let frames = self.frames.take();
+        self.source.forget_numbers();
+        if let Some(stacks) = &mut self.stacks {
+            let slice = into.kind(ProfileKind::Cpu)?;
+            for (stack, weight) in stacks.take() {
+                slice.add(&frames_of(&stack, &frames), weight.samples, weight.nanos)?;
+            }
+            self.drain_native_threads(slice)?;
         }
-        let frames = std::mem::take(&mut self.frames).0;
-        let mut names: Vec<(u32, &FrameKey)> = frames.iter().map(|(key, n)| (*n, key)).collect();
-        names.sort_unstable_by_key(|(n, _)| *n);
-        let mut stacks: Vec<(Vec<u32>, Weight)> = std::mem::take(&mut self.stacks).0.into_iter().collect();
-        stacks.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        for (stack, weight) in stacks {
-            let lookup = |n: &u32| names.get(*n as usize).map(|(_, key)| frame_of(key));
-            let frames: Vec<Frame<'_>> = stack.iter().filter_map(lookup).collect();
-            slice.add(&frames, weight.samples, weight.nanos)?;
+        if let Some(wall) = &mut self.wall {
+            wall.drain(&frames, into.kind(ProfileKind::Wall)?)?;
         }
-        self.drain_native_threads(slice)?;
-        self.python_threads.clear();
-        if let Source::Reader { threads, .. } = &self.source {
-            self.python_threads.extend(threads.iter().map(|(outer, _)| *outer));
-        }
+        self.python_threads = self.source.threads().iter().map(|thread| thread.outer).collect();
         self.all_threads_known = true;
         Ok(())
     }
@@ -332,23 +312,17 @@ impl Capture for PythonSampler {
                 self.failed
             ));
         }
-        Tally { taken: self.taken, lost: self.failed, notes, ..Tally::default() }
+        // Turns are fewer than the schedule's where they are those of wall time.
+        let expected = self.stacks.is_none().then_some(turns);
+        Tally { expected, taken: self.taken, lost: self.failed, notes, ..Tally::default() }
     }
 
-    /// Nothing was done to the target.
-    fn stop(&mut self, _by: Instant) {}
-}
-
-/// A frame of the profile.
-///
-/// Viewers take `<module>` and `<lambda>` for C++ templates and cut them, unless the linker's name differs:
-/// the file is used instead.
-fn frame_of((name, file, line): &FrameKey) -> Frame<'_> {
-    let mut frame = Frame::named(name, file, i64::from((*line).max(0)));
-    if name.contains('<') {
-        frame.system_name = file;
+    /// Nothing was done to the target; the wall time up to now is counted.
+    fn stop(&mut self, _by: Instant) {
+        if self.wall.is_some() {
+            self.read(Instant::now(), true);
+        }
     }
-    frame
 }
 
 /// Why an interpreter could not be attached to.

@@ -1,0 +1,348 @@
+//! What does a thread wait for? The system call that it is in, and what the file is that it reads, as
+//! `/proc/PID/task/TID/syscall` and `/proc/PID/fd` tell. Only the sort of thing, never its name or address.
+
+use std::path::Path;
+
+use crate::proc::read_bounded;
+
+/// Most bytes of a `syscall` file: nine numbers.
+const MAX_BYTES: u64 = 512;
+
+/// What a thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Wait {
+    /// A lock, a condition variable, or the end of a thread.
+    Futex,
+    /// Any of the files of an epoll instance.
+    Epoll,
+    /// Any of some files, by `poll`.
+    Poll,
+    /// Any of some files, by `select`.
+    Select,
+    /// Time to pass.
+    Sleep,
+    /// A client that connects.
+    Accept,
+    /// A server that it connects to.
+    Connect,
+    /// Data of a socket, or room in it.
+    Socket,
+    /// Data of a pipe, or room in it.
+    Pipe,
+    /// A file on disk or a network volume.
+    File,
+    /// A device, such as a terminal.
+    Device,
+    /// An eventfd, a timerfd, a signalfd or the like.
+    Event,
+    /// The end of another process.
+    Child,
+    /// A signal.
+    Signal,
+    /// Asynchronous I/O, such as of an io_uring.
+    Aio,
+    /// A file lock.
+    FileLock,
+    /// A semaphore or message queue of System V or POSIX.
+    Ipc,
+    /// Memory that the kernel has to bring, or another thing outside of system calls.
+    Memory,
+    /// Another system call.
+    Other,
+}
+
+impl Wait {
+    /// The value of the label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Futex => "futex",
+            Self::Epoll => "epoll",
+            Self::Poll => "poll",
+            Self::Select => "select",
+            Self::Sleep => "sleep",
+            Self::Accept => "accept",
+            Self::Connect => "connect",
+            Self::Socket => "socket",
+            Self::Pipe => "pipe",
+            Self::File => "file",
+            Self::Device => "device",
+            Self::Event => "event",
+            Self::Child => "child",
+            Self::Signal => "signal",
+            Self::Aio => "aio",
+            Self::FileLock => "file-lock",
+            Self::Ipc => "ipc",
+            Self::Memory => "memory",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Where a thread waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What it waits for.
+    pub wait: Wait,
+    /// Its stack pointer.
+    pub sp: u64,
+    /// Its instruction pointer.
+    pub pc: u64,
+}
+
+/// What a `syscall` file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// It runs, or waits for a CPU.
+    Running,
+    /// It waits: its system call and the first argument of it, stack pointer and instruction pointer. No call
+    /// where it waits outside of one.
+    Waiting {
+        /// Number and first argument.
+        call: Option<(i64, u64)>,
+        /// Stack pointer.
+        sp: u64,
+        /// Instruction pointer.
+        pc: u64,
+    },
+}
+
+/// Reads the text of a `syscall` file: `running`, `-1 SP PC`, or `NUMBER ARGUMENT×6 SP PC`.
+#[must_use]
+pub fn parse(text: &[u8]) -> Option<Doing> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    if text == "running" {
+        return Some(Doing::Running);
+    }
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let hex = |word: &str| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok();
+    let number: i64 = words.first()?.parse().ok()?;
+    match words.as_slice() {
+        [_, sp, pc] => Some(Doing::Waiting { call: None, sp: hex(sp)?, pc: hex(pc)? }),
+        [_, first, _, _, _, _, _, sp, pc] => {
+            Some(Doing::Waiting { call: Some((number, hex(first)?)), sp: hex(sp)?, pc: hex(pc)? })
+        }
+        _ => None,
+    }
+}
+
+/// What a thread does now; `None` when it is gone or may not be looked at.
+#[must_use]
+pub fn doing(pid: i32, tid: i32) -> Option<Doing> {
+    parse(&read_bounded(format!("/proc/{pid}/task/{tid}/syscall"), MAX_BYTES).ok()?)
+}
+
+/// What a thread in this call waits for.
+#[must_use]
+pub fn wait_of(pid: i32, call: Option<(i64, u64)>) -> Wait {
+    let Some((number, first)) = call else { return Wait::Memory };
+    match of_call(number) {
+        Call::Waits(wait) => wait,
+        Call::OfFile => {
+            let target = i32::try_from(first)
+                .ok()
+                .and_then(|fd| std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok());
+            target.map_or(Wait::Other, |target| of_file(&target))
+        }
+    }
+}
+
+/// What a call waits for: one thing, or what its first argument is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Waits(Wait),
+    OfFile,
+}
+
+/// Calls whose first argument is a file.
+const OF_FILE: [i64; 19] = [
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_pread64,
+    libc::SYS_preadv,
+    libc::SYS_preadv2,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+    libc::SYS_pwritev2,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_recvmmsg,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_sendfile,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+];
+
+/// `futex_waitv` and the newer futex calls have the same number on every architecture.
+const FUTEX_WAITS: [i64; 3] = [449, 455, 456];
+
+fn of_call(number: i64) -> Call {
+    use libc::{
+        SYS_accept, SYS_accept4, SYS_clock_nanosleep, SYS_connect, SYS_epoll_pwait, SYS_epoll_pwait2,
+        SYS_fcntl, SYS_flock, SYS_futex, SYS_io_getevents, SYS_io_uring_enter, SYS_mq_timedreceive,
+        SYS_mq_timedsend, SYS_msgrcv, SYS_msgsnd, SYS_nanosleep, SYS_ppoll, SYS_pselect6,
+        SYS_restart_syscall, SYS_rt_sigsuspend, SYS_rt_sigtimedwait, SYS_semop, SYS_semtimedop, SYS_wait4,
+        SYS_waitid,
+    };
+    if OF_FILE.contains(&number) {
+        return Call::OfFile;
+    }
+    let wait = match number {
+        n if n == SYS_futex || FUTEX_WAITS.contains(&n) => Wait::Futex,
+        n if n == SYS_epoll_pwait || n == SYS_epoll_pwait2 => Wait::Epoll,
+        n if n == SYS_ppoll => Wait::Poll,
+        n if n == SYS_pselect6 => Wait::Select,
+        // The kernel goes on with a sleep, or a poll, that a signal has interrupted.
+        n if n == SYS_nanosleep || n == SYS_clock_nanosleep || n == SYS_restart_syscall => Wait::Sleep,
+        n if n == SYS_accept || n == SYS_accept4 => Wait::Accept,
+        n if n == SYS_connect => Wait::Connect,
+        n if n == SYS_wait4 || n == SYS_waitid => Wait::Child,
+        n if n == SYS_rt_sigtimedwait || n == SYS_rt_sigsuspend => Wait::Signal,
+        n if [SYS_io_getevents, SYS_io_uring_enter].contains(&n) => Wait::Aio,
+        n if n == SYS_flock || n == SYS_fcntl => Wait::FileLock,
+        n if [SYS_semop, SYS_semtimedop, SYS_msgrcv, SYS_msgsnd, SYS_mq_timedreceive, SYS_mq_timedsend]
+            .contains(&n) =>
+        {
+            Wait::Ipc
+        }
+        n => of_old_call(n),
+    };
+    Call::Waits(wait)
+}
+
+/// Those of them that newer architectures leave out.
+#[cfg(target_arch = "x86_64")]
+fn of_old_call(number: i64) -> Wait {
+    match number {
+        libc::SYS_epoll_wait => Wait::Epoll,
+        libc::SYS_poll => Wait::Poll,
+        libc::SYS_select => Wait::Select,
+        libc::SYS_pause => Wait::Signal,
+        _ => Wait::Other,
+    }
+}
+
+/// Those of them that newer architectures leave out: none here.
+#[cfg(not(target_arch = "x86_64"))]
+const fn of_old_call(_number: i64) -> Wait {
+    Wait::Other
+}
+
+/// What a file is, by what its link in `/proc/PID/fd` says.
+fn of_file(target: &Path) -> Wait {
+    let target = target.to_string_lossy();
+    match target.split_once(':') {
+        _ if target.starts_with("/dev/") => Wait::Device,
+        _ if target.starts_with('/') => Wait::File,
+        Some(("socket", _)) => Wait::Socket,
+        Some(("pipe", _)) => Wait::Pipe,
+        Some(("anon_inode", _)) => Wait::Event,
+        _ => Wait::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_syscall_file_is_read() {
+        let waiting = |call, sp, pc| Some(Doing::Waiting { call, sp, pc });
+        let cases: [(&[u8], Option<Doing>); 10] = [
+            (b"running\n", Some(Doing::Running)),
+            (b"-1 0x7ffc10 0x401000\n", waiting(None, 0x7ff_c10, 0x401_000)),
+            (b"202 0x7f 0x189 0x0 0x0 0x0 0x0 0x10 0x20\n", waiting(Some((202, 0x7f)), 0x10, 0x20)),
+            (b"0 0x3 0x1 0x2 0x0 0x0 0x0 0x10\n", None),
+            (b"0 3 0x1 0x2 0x0 0x0 0x0 0x10 0x20\n", None),
+            (b"x 0x1 0x2\n", None),
+            (b"", None),
+            (b"\xff\xfe", None),
+            (b"1 0x10000000000000000 0x2\n", None),
+            (b"-1 0x0 0x0\n", waiting(None, 0, 0)),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(parse(text), wanted, "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn calls_have_a_word() {
+        let cases = [
+            (libc::SYS_futex, Call::Waits(Wait::Futex)),
+            (libc::SYS_epoll_pwait, Call::Waits(Wait::Epoll)),
+            (libc::SYS_accept4, Call::Waits(Wait::Accept)),
+            (libc::SYS_wait4, Call::Waits(Wait::Child)),
+            (libc::SYS_clock_nanosleep, Call::Waits(Wait::Sleep)),
+            (libc::SYS_recvfrom, Call::OfFile),
+            (libc::SYS_read, Call::OfFile),
+            (449, Call::Waits(Wait::Futex)),
+            (i64::MAX, Call::Waits(Wait::Other)),
+            (-7, Call::Waits(Wait::Other)),
+        ];
+        for (number, wanted) in cases {
+            assert_eq!(of_call(number), wanted, "{number}");
+        }
+    }
+
+    #[test]
+    fn files_are_told_by_their_sort_alone() {
+        let cases = [
+            ("socket:[4711]", Wait::Socket),
+            ("pipe:[12]", Wait::Pipe),
+            ("anon_inode:[eventfd]", Wait::Event),
+            ("/dev/pts/0", Wait::Device),
+            ("/srv/secret.db", Wait::File),
+            ("/srv/socket:[1]", Wait::File),
+            ("net:[4026531840]", Wait::Other),
+            ("", Wait::Other),
+        ];
+        for (target, wanted) in cases {
+            assert_eq!(of_file(Path::new(target)), wanted, "{target}");
+        }
+    }
+
+    #[test]
+    fn every_value_of_the_label_is_one_word() {
+        use Wait::{
+            Accept, Aio, Child, Connect, Device, Epoll, Event, File, FileLock, Futex, Ipc, Memory, Other,
+            Pipe, Poll, Select, Signal, Sleep, Socket,
+        };
+        let all = [
+            Futex, Epoll, Poll, Select, Sleep, Accept, Connect, Socket, Pipe, File, Device, Event, Child,
+            Signal, Aio, FileLock, Ipc, Memory, Other,
+        ];
+        let mut names: Vec<&str> = all.iter().map(|wait| wait.name()).collect();
+        assert!(names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all.len());
+    }
+
+    #[test]
+    fn a_parked_thread_waits_for_a_futex() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let parked = std::thread::spawn(move || {
+            tell.send(nix::unistd::gettid().as_raw()).unwrap();
+            std::thread::park();
+        });
+        let tid = told.recv().unwrap();
+        let by = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let call = loop {
+            if let Some(Doing::Waiting { call, sp, pc }) = doing(pid, tid) {
+                assert!(sp > 0 && pc > 0);
+                break call;
+            }
+            assert!(std::time::Instant::now() < by, "it does not wait");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        };
+        assert_eq!(wait_of(pid, call), Wait::Futex);
+        parked.thread().unpark();
+        parked.join().unwrap();
+        assert_eq!(doing(i32::MAX, 1), None);
+    }
+}
