@@ -82,7 +82,7 @@ pub struct ProfilingPolicySpec {
     pub triggers: Triggers,
     /// Types of profiles to capture.
     #[serde(default = "default_profiles")]
-    #[schemars(length(min = 1, max = 6))]
+    #[schemars(length(min = 1, max = 7))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub profiles: Vec<ProfileKind>,
     /// Sampling frequency in Hz, per target.

@@ -73,7 +73,7 @@ async fn policies() -> Result<()> {
         json!({"schedule": {"cron": "@daily"}}),
         json!({"schedule": {"preset": "High", "duration": "45s"}, "suspend": true, "suspendBehavior": "Cancel"}),
         json!({"budget": {"maxConcurrent": 1, "maxConcurrentPerNode": 100, "minContainerCPU": "0.25", "priority": -1000}, "sampling": {"percent": 0}}),
-        json!({"frequencyHz": 1000, "profiles": ["cpu"], "sampling": {"replicasPerWorkload": 50, "maxTargets": 1}}),
+        json!({"frequencyHz": 1000, "profiles": ["cpu", "wall"], "sampling": {"replicasPerWorkload": 50, "maxTargets": 1}}),
         json!({"triggers": {"cpu": {}, "memory": {"threshold": 1, "window": "10s", "duration": "10s", "cooldown": "2m"}}}),
         json!({"triggers": {"rollout": {}, "alerts": [{"matchers": ["alertname=\"Slow Orders\"", "severity=~\"page|warn\"", "team!=shop"]}]}}),
         json!({"triggers": {"rollout": {"delay": "0s", "duration": "6m"}, "alerts": [{"matchers": ["a=b"], "duration": "10s", "cooldown": "2m"}]}}),

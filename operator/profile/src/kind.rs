@@ -25,8 +25,7 @@ const MAX_COUNT: i64 = 1 << 53;
 pub enum ProfileKind {
     /// Time on a processor.
     Cpu,
-    /// Time passed, waiting included.
-    #[cfg_attr(feature = "schema", schemars(skip))]
+    /// Time passed, waiting included: of each thread the time that it lived during the capture.
     Wall,
     /// Memory allocated during the capture.
     Alloc,

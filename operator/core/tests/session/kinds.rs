@@ -134,6 +134,33 @@ fn kinds_that_cannot_be_captured_while_others_can_are_named_and_fail_nothing() {
 }
 
 #[test]
+fn wall_time_is_captured_with_cpu_where_threads_wait_and_named_with_a_reason_elsewhere() {
+    let mut w = of(json!(["cpu", "wall"]));
+    offer(&mut w, &[Offer::good(Cpu, "py-spy"), Offer::good(Wall, "py-spy")]);
+    w.step();
+    assert_eq!(ordered(&w), [(2, vec![Cpu, Wall])]);
+    w.stored = [(Cpu, 70), (Wall, 900)].into();
+    w.report("a", CaptureState::Finished, 2, None).is(Phase::Succeeded, Reason::Completed);
+    let rows: Vec<_> = w.target("a").profiles.iter().map(|p| (p.kind, p.samples)).collect();
+    assert_eq!(rows, [(Cpu, 70), (Wall, 900)]);
+
+    let of_go = [Offer::good(Cpu, "go-pprof")];
+    let mut w = of(json!(["cpu", "wall"]));
+    offer(&mut w, &of_go);
+    w.step();
+    assert_eq!(ordered(&w), [(1, vec![Cpu])]);
+    let said = "Not captured: wall (the agent does not support it for this container).";
+    assert!(w.target("a").message.contains(said), "{}", w.target("a").message);
+    let mut w = of(json!(["wall"]));
+    offer(&mut w, &of_go);
+    w.step();
+    assert_eq!(
+        (w.target("a").phase, w.target("a").reason),
+        (TargetPhase::Skipped, Some(Reason::UnsupportedRuntime))
+    );
+}
+
+#[test]
 fn a_container_that_the_agent_has_not_reported_is_waited_for_where_more_than_cpu_is_wanted() {
     let unreported = |profiles: Value| {
         let mut w = of(profiles);
