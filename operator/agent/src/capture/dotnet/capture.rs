@@ -34,7 +34,7 @@ const ENDS: Duration = Duration::from_secs(3);
 const EXITS: Duration = Duration::from_secs(1);
 /// How often the thread looks whether the capture ends.
 const LOOK: Duration = Duration::from_millis(200);
-/// What to do where code that the runtime made has no name all the same.
+/// What to say where code that the runtime made still has no name.
 const ADVICE: &str = "these are stubs of the .NET runtime, or methods that it does not tell";
 
 /// A capture of one process.

@@ -59,7 +59,7 @@ impl JitNames {
         self.compiled.advice
     }
 
-    /// The name that the runtime tells of the method at an address.
+    /// The name of the method at an address, where the runtime has told it.
     pub fn told(&self, address: u64) -> Option<Arc<str>> {
         let methods = self.compiled.methods.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         methods.find(address).cloned()

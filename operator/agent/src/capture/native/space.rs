@@ -85,7 +85,7 @@ impl AddressSpace {
         self.jit.find(address)
     }
 
-    /// The name that the target's runtime tells of a method, also of one in a file.
+    /// The name of a method, also of one in a file, where the target's runtime has told it.
     pub fn told_name(&self, address: u64) -> Option<Arc<str>> {
         self.jit.told(address)
     }

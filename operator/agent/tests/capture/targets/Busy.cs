@@ -2,6 +2,7 @@
 //   spin    Guilty has nine tenths of the CPU time, Innocent the rest
 //   sleep   three threads that wait all the time
 //   alloc   Allocates makes arrays that nobody keeps
+//   hash    a method of the standard library has all of the CPU time
 //   late=F  Late has all of the CPU time, but is compiled only when there is a file F
 
 using System;
@@ -69,6 +70,13 @@ public static class Busy
         return h;
     }
 
+    static void Hash()
+    {
+        string text = new string('x', 1 << 20);
+        ulong n = 0;
+        while (true) n += (ulong)text.GetHashCode();
+    }
+
     static void SpinLate(string file)
     {
         while (!File.Exists(file)) Thread.Sleep(10);
@@ -90,6 +98,7 @@ public static class Busy
             string mode = word;
             if (mode == "spin") Start(Spin);
             if (mode == "sleep") for (int i = 0; i < 3; i++) Start(Sleep);
+            if (mode == "hash") Start(Hash);
             if (mode == "alloc") Start(Alloc);
             if (mode.StartsWith("late=")) Start(delegate { SpinLate(mode.Substring(5)); });
         }

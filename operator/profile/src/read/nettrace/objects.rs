@@ -145,8 +145,8 @@ impl Buffer {
     }
 }
 
-/// The object that begins here; none where more bytes must come. A header that is cut ends in an error of the
-/// cursor, which is no damage.
+/// The object that begins here; none where more bytes must come. An error of the cursor means only that the
+/// header is not here as a whole.
 fn object(bytes: &[u8], place: usize, most: usize) -> Result<Option<Found>, ReadError> {
     let mut cursor = Cursor::new(bytes, place);
     let Some(name) = header(&mut cursor, place)? else { return Ok(None) };
