@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(frames.number("g", "g.php", 1), frames.number("h", "h.php", 2));
         assert_eq!(frames.numbers.len(), MAX_FRAMES + 1);
         let mut stacks = NamedStacks::default();
-        (0..60_000_u32).for_each(|n| stacks.add(vec![n], 1));
+        (1..60_000_u32).for_each(|n| stacks.add(vec![n], 1));
         assert_eq!(stacks.stacks.len(), MAX_STACKS + 1);
     }
 }

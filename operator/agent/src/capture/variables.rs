@@ -42,7 +42,7 @@ pub enum Presence {
 /// The addresses of variables in a file that a process has mapped; `None` for those that it does not name.
 ///
 /// # Errors
-/// The file cannot be read, is no 64-bit ELF file, or its tables are too large.
+/// The file cannot be read, is not a 64-bit ELF file, or its tables are too large.
 pub fn addresses<const N: usize>(
     pid: i32,
     maps: &[Mapping],
@@ -51,7 +51,8 @@ pub fn addresses<const N: usize>(
 ) -> io::Result<[Option<u64>; N]> {
     let elf = Elf::read(open_below_root(pid, path)?)?;
     let linked = elf.addresses(names)?;
-    let base = elf.base(maps.iter().filter(|mapping| mapping.path == path))?;
+    // The file may be mapped once more as data.
+    let base = elf.base(maps.iter().filter(|mapping| mapping.executable && mapping.path == path))?;
     base.map_or_else(
         || Err(io::Error::other("the file is not mapped as it says")),
         |base| Ok(linked.map(|address| address.map(|address| address.wrapping_add(base)))),

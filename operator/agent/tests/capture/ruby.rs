@@ -68,7 +68,7 @@ fn share(outcome: &Outcome, name: &str) -> f64 {
 }
 
 #[test]
-fn the_guilty_method_is_blamed_with_its_line() {
+fn the_guilty_method_is_blamed_with_its_place() {
     let target = ruby(&[], "spin");
     assert_eq!(detect(target.pid()), Runtime::Ruby);
     let before = target.cpu();
@@ -79,8 +79,10 @@ fn the_guilty_method_is_blamed_with_its_line() {
     assert_eq!((started.method.as_str(), started.collector.as_str()), ("rbspy", "rbspy"));
     assert_eq!(started.runtime, "Ruby");
     let lines = outcome.pprof(&["-top", "-lines"]);
-    let line =
-        1 + include_str!("targets/busy.rb").lines().position(|l| l.ends_with("# the guilty line")).unwrap();
+    let line = 1 + include_str!("targets/busy.rb")
+        .lines()
+        .position(|l| l.ends_with("# of the guilty method"))
+        .unwrap();
     assert!(lines.lines().any(|l| l.contains("guilty") && l.contains(&format!("busy.rb:{line}"))), "{lines}");
     assert!(share(&outcome, "<main>") > 80.0, "frames of files keep their names: {lines}");
     let part = outcome.cpu().as_secs_f64() / used.as_secs_f64();
@@ -103,11 +105,14 @@ fn threads_are_profiled_and_one_that_sleeps_is_not() {
 }
 
 #[test]
-fn a_process_that_sleeps_is_no_samples() {
+fn sleeping_is_not_cpu_time() {
     let target = ruby(&[], "sleep");
     let outcome = capture(&target, 2500);
-    assert_eq!(outcome.failed().reason, FailureReason::NoSamples, "{:?}", outcome.failed());
-    assert_eq!(outcome.files().len(), 0);
+    // It wakes forty times a second, and Ruby may still be starting.
+    let is_idle =
+        matches!(outcome.events.last(), Some(Event::Failed(f)) if f.reason == FailureReason::NoSamples);
+    assert!(is_idle || outcome.cpu() <= target.cpu() + Duration::from_millis(20), "{outcome:?}");
+    assert!(is_idle || outcome.cpu() < Duration::from_millis(300), "{outcome:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! executor_globals ─► call ─► caller ─► … ─► 0         each call: its function, and the instruction it is at
 //!                      └► function ─► name, class, file     each instruction: its line
 //! ```
-//! Where the first call and the file's name stand differs with PHP's version, and is found: by what it must look
+//! Where the first call and the file's name are differs with PHP's version, and is found: by what it must look
 //! like. The rest has been the same from PHP 7.4 to 8.4. The interpreter runs on while it is read, and all of
 //! it may be hostile: what cannot be is refused, and every loop is bounded.
 
@@ -14,7 +14,7 @@ use std::rc::Rc;
 use super::memory::Memory;
 use crate::capture::named_stacks::MAX_DEPTH;
 
-/// Where the current call stands in the globals: first in all versions so far, then wherever else it may.
+/// Where the current call is in the globals: that of all versions so far, then wherever else it may be.
 const USUAL_CURRENT: u64 = 488;
 const CURRENT: std::ops::Range<u64> = 416..640;
 /// So often a stack is looked for at the usual place only.
@@ -24,7 +24,7 @@ const CALL_BYTES: usize = 56;
 const INSTRUCTION: usize = 0;
 const FUNCTION: usize = 24;
 const CALLER: usize = 48;
-/// Parts of a function: its type, name and class, and where its file may stand.
+/// Parts of a function: its type, name and class, and where its file may be.
 const FUNCTION_BYTES: usize = 216;
 const NAME: usize = 8;
 const CLASS: usize = 16;
@@ -33,10 +33,10 @@ const FILE: std::ops::Range<usize> = 56..200;
 const INTERNAL: u8 = 1;
 const USER: u8 = 2;
 const EVALUATED: u8 = 4;
-/// Where the name of a class stands in it, and the line in an instruction.
+/// Where a class has its name, and an instruction its line.
 const CLASS_NAME: u64 = 8;
 const LINE: u64 = 24;
-/// Where length and bytes of a text stand.
+/// Where length and bytes of a text are.
 const TEXT_LENGTH: u64 = 16;
 const TEXT: u64 = 24;
 /// Longest text that is taken for one, and how much of it is kept.
@@ -60,8 +60,8 @@ pub struct Function {
     name: String,
     /// Its file; empty for one of PHP itself.
     pub file: String,
-    /// Whether it is of a script, so that it has lines.
-    is_user: bool,
+    /// The lines on which it begins and ends; of PHP itself none.
+    lines: Option<(u32, u32)>,
 }
 
 /// A function on the stack.
@@ -101,11 +101,11 @@ type Head = [u64; 3];
 pub struct Frames<M> {
     memory: M,
     globals: u64,
-    /// Where the current call stands in the globals, once it was found.
+    /// Where the current call is in the globals, once it was found.
     current: Option<u64>,
     /// How often no stack was found at the usual place.
     misses: u8,
-    /// Where the file stands in a function, once it was found.
+    /// Where a function has its file, once it was found.
     file: Option<usize>,
     known: HashMap<u64, (Head, Rc<Function>)>,
 }
@@ -178,9 +178,12 @@ impl<M: Memory> Frames<M> {
 
     fn called(&mut self, address: u64, instruction: u64) -> Option<Called> {
         let function = self.function(address)?;
-        let line = || self.memory.half(instruction.wrapping_add(LINE)).filter(|line| *line <= MAX_LINE);
-        let line = if function.is_user { line().unwrap_or(0) } else { 0 };
-        Some(Called { function, line })
+        // The function that runs may not have stored its instruction yet: then it is one of another function.
+        let line = function.lines.and_then(|(first, last)| {
+            let line = self.memory.half(instruction.wrapping_add(LINE))?;
+            (first..=last).contains(&line).then_some(line)
+        });
+        Some(Called { function, line: line.unwrap_or(0) })
     }
 
     fn function(&mut self, address: u64) -> Option<Rc<Function>> {
@@ -208,7 +211,10 @@ impl<M: Memory> Frames<M> {
             _ => return None,
         };
         let (name, class) = (word_at(bytes, NAME), word_at(bytes, CLASS));
-        let file = if is_user { self.file(address, bytes)? } else { String::new() };
+        let (file, lines) = match is_user {
+            true => self.file(address, bytes).map(|(file, lines)| (file, Some(lines)))?,
+            false => (String::new(), None),
+        };
         // Code outside of all functions has no name; a function of PHP itself always has one.
         let name = match name {
             0 if is_user => MAIN.to_owned(),
@@ -218,25 +224,26 @@ impl<M: Memory> Frames<M> {
             0 => String::new(),
             class => self.text(self.memory.word(class.wrapping_add(CLASS_NAME))?)?,
         };
-        Some(Function { class, name, file, is_user })
+        Some(Function { class, name, file, lines })
     }
 
-    /// The file of a function. Where it stands is found by the first one: a text before the lines on which the
-    /// function begins and ends. Comments, which stand at such a place as well, are no paths.
-    fn file(&mut self, address: u64, bytes: &mut [u8; FUNCTION_BYTES]) -> Option<String> {
+    /// The file of a function, and its first and last line. Where they are is found by the first function: a path
+    /// before two lines.
+    fn file(&mut self, address: u64, bytes: &mut [u8; FUNCTION_BYTES]) -> Option<(String, (u32, u32))> {
         if !self.memory.read(address, bytes) {
             return None;
         }
+        let lines = |at: usize| (half_at(bytes, at + 8), half_at(bytes, at + 12));
         if let Some(at) = self.file {
-            return self.text(word_at(bytes, at));
+            return Some((self.text(word_at(bytes, at))?, lines(at)));
         }
         for at in FILE.step_by(8) {
-            let (first, last) = (half_at(bytes, at + 8), half_at(bytes, at + 12));
+            let (first, last) = lines(at);
             let are_lines = first <= last && (1..=MAX_LINE).contains(&last);
             let text = if are_lines { self.text(word_at(bytes, at)) } else { None };
             if let Some(text) = text.filter(|text| is_path(text)) {
                 self.file = Some(at);
-                return Some(text);
+                return Some((text, (first, last)));
             }
         }
         None
@@ -324,7 +331,7 @@ mod tests {
             }
             for function in [0x3200, 0x3400] {
                 fake.put(function + file, 0x5300);
-                fake.put(function + file + 8, lines(3, 30));
+                fake.put(function + file + 8, lines(3, 95));
             }
             fake.put(0x6000 + CLASS_NAME, 0x5200);
             for (at, text) in
@@ -392,6 +399,16 @@ mod tests {
         let mut ring = Fake::with_stack(488, 144);
         ring.put(0x2200 + 48, 0x2000);
         assert_eq!(rows(Frames::new(ring, GLOBALS).look()).len(), MAX_DEPTH);
+    }
+
+    #[test]
+    fn an_instruction_of_another_function_gives_no_line() {
+        for (at, value) in [(0x4000 + LINE, 96), (0x4000 + LINE, 2), (0x2100, 1 << 40)] {
+            let mut fake = Fake::with_stack(488, 144);
+            fake.put(at, value);
+            let row = &rows(Frames::new(fake, GLOBALS).look())[1];
+            assert_eq!((row.0.as_str(), row.2), ("Order::price", 0), "{at:#x}");
+        }
     }
 
     #[test]

@@ -110,7 +110,9 @@ impl Rbspy {
         confine(&mut command, MEMORY.min(u64::try_from(self.memory).unwrap_or(MEMORY)));
         let child = command.spawn();
         let child = child.map_err(|e| Failure::internal(format!("failed to start rbspy: {e}")))?;
-        Running::new(child, self.pid)
+        let mut running = Running::new(child, self.pid)?;
+        running.undo = Some(running.killed_on_timeout());
+        Ok(running)
     }
 }
 
@@ -136,7 +138,7 @@ pub struct Running {
     target: i32,
     output: Receiver<(Vec<u8>, Vec<u8>)>,
     /// Ends it where the watchdog ends the worker.
-    _undo: Undo,
+    undo: Option<Undo>,
 }
 
 /// What came of it.
@@ -151,11 +153,6 @@ impl Running {
     fn new(mut child: Child, target: i32) -> Result<Self, Failure> {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (give, output) = sync_channel(1);
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
-        // It is waited for by nobody before this is dropped, so that its number stays its own.
-        let undo = on_timeout(move || {
-            let _gone = kill(pid, Signal::SIGKILL);
-        });
         let reader = std::thread::Builder::new().name("rbspy output".into()).stack_size(STACK);
         let read = move || {
             let (mut profile, mut said) = (Vec::new(), Vec::new());
@@ -167,17 +164,28 @@ impl Running {
             }
             let _nobody_waits = give.send((profile, said));
         };
-        let running = Self { child, target, output, _undo: undo };
+        let running = Self { child, target, output, undo: None };
         match reader.spawn(read) {
             Ok(_ends_by_itself) => Ok(running),
             Err(e) => Err(Failure::internal(format!("failed to start a thread for rbspy: {e}"))),
         }
     }
 
+    fn killed_on_timeout(&self) -> Undo {
+        let pid = self.pid();
+        // It is waited for by nobody before this is dropped, so that its number stays its own.
+        on_timeout(move || {
+            let _gone = kill(pid, Signal::SIGKILL);
+        })
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX))
+    }
+
     /// Tells it to end, and to write what it has.
     pub fn interrupt(&self) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX));
-        let _gone = kill(pid, Signal::SIGINT);
+        let _gone = kill(self.pid(), Signal::SIGINT);
     }
 
     /// Waits for its end; kills it where that takes too long.
@@ -205,6 +213,8 @@ impl Running {
 
     /// Its status; `None` where it had to be killed.
     fn end(&mut self, deadline: Deadline<'_>) -> Option<ExitStatus> {
+        // Its number may be that of another process once it was waited for.
+        self.undo = None;
         while !deadline.is_over() {
             match self.child.try_wait() {
                 Ok(Some(status)) => return Some(status),

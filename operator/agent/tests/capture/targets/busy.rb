@@ -2,9 +2,9 @@
 #   busy.rb spin | threads | forks | sleep
 def guilty(n)
   x = 0
-  while n > 0 do x += n * n; n -= 1 end # the guilty line
+  while n > 0 do x += n * n; n -= 1 end
   x
-end
+end # of the guilty method
 
 def innocent(n)
   x = 0
