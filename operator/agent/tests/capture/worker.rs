@@ -275,7 +275,8 @@ impl Outcome {
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> =
             std::fs::read_dir(&self.directory).unwrap().map(|e| e.unwrap().path()).collect();
-        files.sort();
+        // Number 10 comes after number 9.
+        files.sort_by_key(|file| (file.as_os_str().len(), file.clone()));
         let mut next = BTreeMap::new();
         for file in &files {
             let name = file.file_name().unwrap().to_str().unwrap();
