@@ -1,5 +1,5 @@
-//! .NET processes. The runtime and its compiler come from `tests/dotnet.sh`; `FLEETPROF_DOTNET` is a command line
-//! that runs a program with another runtime.
+//! .NET processes. The runtime and its compiler come from `tests/dotnet.sh`; `FLEETPROF_DOTNET` is a command
+//! line that runs a program with another runtime.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,8 +1,8 @@
 //! The stream of a real .NET process, whole, in parts and damaged.
 //!
 //! It is of `operator/agent/tests/capture/targets/Busy.cs` with `spin sleep alloc`, 0.6 s long, by .NET
-//! 8.0.4: methods and allocations of the runtime (keywords 0x31, level 5), its sampler, and all methods at the end.
-//! The sums below are those of a reader that shares no code with this one.
+//! 8.0.4: methods and allocations of the runtime (keywords 0x31, level 5), its sampler, and all methods at the
+//! end. The sums below are those of a reader that shares no code with this one.
 
 use std::io::Read;
 use std::sync::OnceLock;
