@@ -226,7 +226,7 @@ fn a_runtime_that_cannot_be_read_is_captured_as_machine_code() {
         std::fs::copy(compiled("hot"), &program).unwrap();
         let container = Container::new();
         let target = container.start(&[program.to_str().unwrap(), "spin"]);
-        let outcome = capture_busy(&container, &target, 3000);
+        let outcome = capture_busy(&container, &target, 8000);
         assert_eq!(outcome.started().collector, "native", "{name}: {:?}", outcome.started());
         outcome.blames_the_guilty();
         assert!(coverage(outcome.finished()) >= 50, "{name}: {:?}", outcome.finished());

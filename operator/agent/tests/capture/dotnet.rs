@@ -177,7 +177,7 @@ fn the_guilty_method_is_blamed_and_waiting_threads_are_not() {
 #[test]
 fn the_method_that_allocates_is_blamed_beside_the_one_that_computes() {
     let target = busy(&["spin", "alloc"]);
-    let outcome = capture(&target, &[Cpu, Alloc]);
+    let outcome = Worker::start(&[], &wanted(&target, &[Cpu, Alloc], 6000)).finish();
     assert!(share(&outcome, "cpu", "Busy.Guilty") > 50.0, "{}", outcome.pprof(&["-top"]));
     assert!(share(&outcome, "alloc", "Busy.Allocates") > 80.0, "{}", outcome.pprof_of("alloc", &["-top"]));
     assert!(outcome.files_of("alloc").len() >= 2, "{:?}", outcome.files());
@@ -286,7 +286,8 @@ fn without_a_socket_machine_code_is_profiled_and_what_helps_is_said() {
     assert_eq!((&*of(Cpu).collector, &of(Cpu).problem), ("native", &None));
     let problem = of(Alloc).problem.clone().unwrap().message;
     assert!(problem.contains("DOTNET_EnableDiagnostics is 0"), "{problem}");
-    let outcome = capture(&target, &[Cpu]);
+    // What is lacking is said of a capture that went to its end.
+    let outcome = Worker::start(&[], &wanted(&target, &[Cpu], 2500)).finish();
     assert_eq!(outcome.started().collector, "native");
     let note = outcome.finished().note.clone().unwrap_or_default();
     assert!(note.contains("without names") && note.contains("DOTNET_EnableDiagnostics is 0"), "{note}");

@@ -192,7 +192,8 @@ fn sigterm_ends_the_recording_and_keeps_what_it_holds() {
     let mut worker = Worker::start(&[], &wanted(&java, &[Cpu], 60_000));
     assert!(matches!(worker.event(), Some(Event::Started(_))));
     assert!(java.running().contains("name=fleetprof-"), "{}", java.running());
-    std::thread::sleep(Duration::from_millis(1500));
+    // The virtual machine compiles its recorder first, for most of a second.
+    std::thread::sleep(Duration::from_millis(5000));
     worker.signal(Signal::SIGTERM);
     let outcome = worker.finish();
     assert!(outcome.finished().stopped, "{:?}", outcome.finished());

@@ -115,7 +115,7 @@ fn a_python_function_that_waits_for_an_answer_is_on_top_of_wall_time_and_not_of_
     let is_ready = || proc::threads(target.pid()).unwrap().len() == 4;
     assert!(crate::worker::within(Duration::from_secs(30), is_ready));
     let outcome = Worker::start(&[], &both(target.pid(), AUTO, 6000)).finish();
-    assert_eq!(outcome.started().method, "py-spy");
+    assert_eq!(outcome.started().method, "cpython");
     let (wall, cpu) = (samples(&outcome, "wall"), samples(&outcome, "cpu"));
 
     let (waited, worked) = (time(&wall, "pay", &[]), time(&wall, "guilty", &[]));

@@ -5,7 +5,7 @@
 // hot idle        sleeps
 // hot jit         spins in code that it wrote itself, and names it in /tmp/perf-PID.map
 // hot deep         spins below 64 frames of 4 KiB each
-// hot doze        works for some milliseconds, sleeps for two, again and again
+// hot doze        works for about ten milliseconds, sleeps for twenty, again and again
 // hot burst MS    spins for so many milliseconds of wall clock and ends
 #include <pthread.h>
 #include <signal.h>
@@ -141,8 +141,9 @@ int main(int argc, char **argv) {
             deep(64);
     } else if (!strcmp(mode, "doze")) {
         for (;;) {
-            work();
-            usleep(2000);
+            guilty(9000000);
+            innocent(1000000);
+            usleep(20000);
         }
     } else if (!strcmp(mode, "burst")) {
         spin(&arg);
