@@ -282,8 +282,10 @@ impl<'a> Container<'a> {
         let held: Vec<Identity> = self.members.iter().map(|m| m.process.identity.clone()).collect();
         let given_up = self.refusals.iter().filter(|(_, r)| is_given_up(r)).map(|(i, _)| i.clone()).collect();
         let bound = if self.ended.len() < MAX_ENDED { MAX_PROCESSES } else { held.len() };
-        let Plan { end, begin, left_out } =
+        let Plan { end, mut begin, left_out } =
             plan(seen, &held, &given_up, &self.earlier, bound, self.idle_too());
+        // An inspector that is open has the port that the others would open theirs at.
+        begin.sort_by_key(|process| proc::listeners(process.identity.pid).is_ok_and(|all| all.is_empty()));
         end.iter().for_each(|identity| self.end(identity));
         self.left_out = self.left_out.max(left_out);
         let mut first = None;

@@ -10,7 +10,7 @@ use super::websocket::WebSocket;
 use crate::capture::protocol::{Failure, FailureReason};
 use crate::capture::sight::Sight;
 use crate::capture::undo::{self, Undo};
-use crate::proc;
+use crate::proc::{self, read_bounded};
 
 /// How long a process may take to answer before it is profiled.
 const ANSWERS: Duration = Duration::from_secs(5);
@@ -20,6 +20,15 @@ const LATE: Duration = Duration::from_secs(60);
 const UNDONE: Duration = Duration::from_secs(1);
 /// How often a listener is looked for.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// The primary of a cluster passes the signal on to its workers, one of which gets the port. So long the others
+/// are not signalled, so that it is seen which one has it.
+const PASSED_ON: Duration = Duration::from_secs(1);
+
+fn has_children(pid: i32) -> bool {
+    let children = read_bounded(format!("/proc/{pid}/task/{pid}/children"), 64);
+    children.is_ok_and(|children| !children.is_empty())
+}
 
 /// A process whose inspector is in use.
 pub struct Connection {
@@ -47,6 +56,9 @@ impl Connection {
         let mut connection = connection.after(|it| it.arm(left, &waits))?;
         if is_crowded {
             connection = connection.relocated(plan, left)?;
+            if has_children(sight.pid) {
+                std::thread::sleep(PASSED_ON);
+            }
         }
         connection.after(|it| it.begin(&waits))
     }
