@@ -68,9 +68,9 @@ fn is_idle(stack: &[Role], waits_for_work: bool) -> bool {
 /// starts programs of another language is a part of that.
 fn is_start(rest: &[Role]) -> bool {
     let mut callee = Role::Code;
-    rest.iter().all(|role| match (std::mem::replace(&mut callee, *role), role) {
-        (_, Role::Wait | Role::Start) | (Role::Start, Role::Main) => true,
-        _ => false,
+    rest.iter().all(|role| {
+        let before = std::mem::replace(&mut callee, *role);
+        matches!((before, role), (_, Role::Wait | Role::Start) | (Role::Start, Role::Main))
     })
 }
 

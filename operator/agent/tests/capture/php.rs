@@ -104,7 +104,10 @@ fn fpm() -> PathBuf {
     let folders = ["/usr/sbin", "/usr/local/sbin"].map(Path::new);
     let names = folders.into_iter().filter_map(|f| std::fs::read_dir(f).ok()).flatten();
     let is_fpm = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("php-fpm");
-    names.map(|entry| entry.unwrap().path()).find(is_fpm).expect("these tests need php-fpm")
+    names
+        .map(|entry| entry.unwrap().path())
+        .find(is_fpm)
+        .unwrap_or_else(|| panic!("these tests need php-fpm"))
 }
 
 /// Has FPM run a script; waits for its end. A request of the FastCGI protocol, without a body.

@@ -85,11 +85,11 @@ impl DotNetCapture {
     }
 }
 
+/// The kinds that are not captured after all, and why.
+type Refused = Vec<(ProfileKind, Failure)>;
+
 /// A sampler of machine code, where CPU is asked for. A refusal leaves the other kinds.
-fn sampler(
-    ask: &Ask<'_>,
-    methods: &SharedMethods,
-) -> Result<(Option<Attached>, Vec<(ProfileKind, Failure)>), Failure> {
+fn sampler(ask: &Ask<'_>, methods: &SharedMethods) -> Result<(Option<Attached>, Refused), Failure> {
     if !ask.kinds.contains(&ProfileKind::Cpu) {
         return Ok((None, Vec::new()));
     }

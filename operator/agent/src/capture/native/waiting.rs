@@ -39,13 +39,13 @@ impl AddressSpace {
         let fp = record.map_or(0, |record| record.at);
         let addresses = self.unwind(&Registers { ip: pc, sp, fp, lr: 0 }, stack);
         match record {
-            Some(record) if addresses.len() < 2 => self.from_record(pc, record, sp, stack),
+            Some(record) if addresses.len() < 2 => self.callers_by_record(pc, record, sp, stack),
             _ => addresses,
         }
     }
 
     /// Where nothing tells how the leaf was called, its nearest caller with a frame pointer comes next.
-    fn from_record(&mut self, pc: u64, record: Record, sp: u64, stack: &[u8]) -> Vec<u64> {
+    fn callers_by_record(&mut self, pc: u64, record: Record, sp: u64, stack: &[u8]) -> Vec<u64> {
         let above = record.at.saturating_add(16);
         let rest = usize::try_from(above.saturating_sub(sp)).ok().and_then(|from| stack.get(from..));
         let registers =

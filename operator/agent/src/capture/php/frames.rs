@@ -251,7 +251,7 @@ impl<M: Memory> Frames<M> {
 
     /// A text of PHP; none where it cannot be one.
     fn text(&self, address: u64) -> Option<String> {
-        if address == 0 || address % 8 != 0 {
+        if address == 0 || !address.is_multiple_of(8) {
             return None;
         }
         let length = self.memory.word(address.wrapping_add(TEXT_LENGTH)).filter(|n| *n <= MAX_LENGTH)?;

@@ -12,7 +12,7 @@ pub enum Source {
     /// fleetprof's own reader.
     Reader {
         /// The reader.
-        reader: Reader,
+        reader: Box<Reader>,
         /// The threads with Python code.
         threads: Vec<PythonThread>,
         /// When new threads are looked for.
@@ -54,7 +54,9 @@ impl Source {
         let own = (spy.version.major == 3)
             .then(|| Reader::open(spy.pid, spy.version.minor, spy.addresses.interpreter_address as u64));
         match own.flatten() {
-            Some(reader) => Self::Reader { reader, threads: Vec::new(), next_look: Instant::now() },
+            Some(reader) => {
+                Self::Reader { reader: Box::new(reader), threads: Vec::new(), next_look: Instant::now() }
+            }
             None => Self::Spy(Box::new(spy)),
         }
     }

@@ -354,16 +354,15 @@ mod tests {
 
     #[test]
     fn it_ends_with_the_thread_that_started_it() {
-        let pid = std::thread::spawn(|| {
+        let mut child = std::thread::spawn(|| {
             let mut command = Command::new("sleep");
             command.arg("60");
             confine(&mut command, MEMORY);
-            let child = command.spawn().unwrap();
-            child.id()
+            command.spawn().unwrap()
         })
         .join()
         .unwrap();
-        let pid = i32::try_from(pid).unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
         let start = Instant::now();
         let is_dead =
             || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.contains(") Z"));
@@ -371,6 +370,6 @@ mod tests {
             assert!(start.elapsed() < LONG, "it is still there");
             std::thread::sleep(LOOK);
         }
-        let _reaped = nix::sys::wait::waitpid(Pid::from_raw(pid), None);
+        let _reaped = child.wait();
     }
 }

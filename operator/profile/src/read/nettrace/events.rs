@@ -154,8 +154,11 @@ pub(super) fn metadata(block: &[u8], at: usize) -> Result<Vec<(u32, Known)>, Rea
     Ok(found)
 }
 
+/// A stack of addresses, and its number in the stream.
+pub(super) type NumberedStack = (u32, Box<[u64]>);
+
 /// Stacks and their numbers.
-pub(super) fn stacks(block: &[u8], at: usize) -> Result<Vec<(u32, Box<[u64]>)>, ReadError> {
+pub(super) fn stacks(block: &[u8], at: usize) -> Result<Vec<NumberedStack>, ReadError> {
     let (mut cursor, mut stacks) = (Cursor::new(block, at), Vec::new());
     let (first, count) = (cursor.int()?, cursor.int()?);
     for number in 0..count {

@@ -45,7 +45,7 @@ fn read_parts<'b>(parts: impl IntoIterator<Item = &'b [u8]>, limits: Limits) -> 
             }
             Event::Allocation { bytes, object, stack } => {
                 seen.allocations.add(bytes, object, stack);
-                seen.bytes += bytes;
+                seen.bytes = seen.bytes.saturating_add(bytes);
                 seen.events[1] += 1;
             }
             Event::Sample { thread, stack } => {
