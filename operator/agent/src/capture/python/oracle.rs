@@ -101,8 +101,10 @@ fn spy(pid: i32) -> PythonSpy {
 /// A stack that both see, of each thread.
 fn of_the_spy(spy: &mut PythonSpy) -> Vec<(i32, Stack)> {
     let traces = spy.get_stack_traces().unwrap();
+    // The first instruction of a module belongs to line 0, for which the reader gives the first line.
     let stack = |trace: &py_spy::StackTrace| {
-        trace.frames.iter().map(|frame| (frame.name.clone(), frame.filename.clone(), frame.line)).collect()
+        let frame = |frame: &py_spy::Frame| (frame.name.clone(), frame.filename.clone(), frame.line.max(1));
+        trace.frames.iter().map(frame).collect()
     };
     let mut all: Vec<(i32, Stack)> = traces
         .iter()
