@@ -39,7 +39,10 @@ fn deploy(shop: &Shop, name: &str, mode: &str, shared: bool) -> Result<()> {
             })
             .collect();
         spec["containers"] = json!(containers);
-        spec["shareProcessNamespace"] = json!(shared);
+        // A pod that says no would not be injected.
+        if shared {
+            spec["shareProcessNamespace"] = json!(true);
+        }
     })
 }
 
@@ -87,6 +90,16 @@ async fn captured(shop: &Shop) -> Result<()> {
         (if mode == "Sidecar" { "sidecar" } else { "ephemeral" }, spec)
     });
     shop.profiled_namespace(SPACE, &policies).await?;
+    let user = json!({"spec": {"securityContext": {"runAsUser": 1000, "runAsGroup": 1000}}}).to_string();
+    wait_for("the webhook serves the namespace", Duration::from_secs(60), || async {
+        let run =
+            ["-n", SPACE, "run", "probe", "--image=probe", "--labels=agent=Sidecar", "--dry-run=server"];
+        let overrides = format!("--overrides={user}");
+        let names = ["-o", "jsonpath={.spec.initContainers[*].name}", &overrides];
+        let found = shop.kubectl(&[run.as_slice(), names.as_slice()].concat())?;
+        Ok((found == "fleetprof-agent").then_some(()))
+    })
+    .await?;
     for (name, mode, shared) in APPS {
         deploy(shop, name, mode, shared)?;
     }
