@@ -56,7 +56,7 @@ fuzz: ## Fuzz the profile readers, FUZZ_SECONDS (60) each
 			--target-dir ../../../target/fuzz --bin $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
-matrix: ## Capture every version of Python and Node.js that can be installed (10 min)
+matrix: ## Capture every version of Python and Node.js that can be installed
 	@tests/suites.sh matrix
 
 soak: ## Simulate a week of a fleet, in which nothing may grow (2 min)

@@ -11,13 +11,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fleetprof_crds::ProfileKind;
-use fleetprof_crds::wire::Offer;
+use fleetprof_crds::wire::{Offer, Problem};
+use fleetprof_crds::{ProfileKind, Reason};
 
 use super::dotnet::EVENT_PIPE;
 use super::go::GO_PPROF;
 use super::jvm::JFR;
-use super::native::{NATIVE, Shared};
+use super::native::{NATIVE, NATIVE_WALL, Shared};
 use super::node::INSPECTOR;
 use super::php::PHP;
 use super::protocol::{Failure, MAX_NOTES};
@@ -28,7 +28,7 @@ use super::slices::Slices;
 
 /// Every collector, the preferred ones first: each kind is captured by the first one that offers it.
 pub const COLLECTORS: &[&dyn Collector] =
-    &[&PYTHON, &GO_PPROF, &JFR, &INSPECTOR, &EVENT_PIPE, &RBSPY, &PHP, &NATIVE];
+    &[&PYTHON, &GO_PPROF, &JFR, &INSPECTOR, &EVENT_PIPE, &RBSPY, &PHP, &NATIVE, &NATIVE_WALL];
 
 /// Something that captures processes of one runtime.
 pub trait Collector: Sync {
@@ -41,6 +41,15 @@ pub trait Collector: Sync {
     /// What it captures of a process, or why it cannot. Does nothing to the process; kinds that it never
     /// captures of such a process are left out.
     fn offers(&self, sight: &Sight) -> Vec<Offer>;
+
+    /// An offer for each of its kinds, with what is in the way of all of them.
+    fn offered(&self, problem: Option<&str>) -> Vec<Offer> {
+        let problem =
+            problem.map(|text| Problem { reason: Reason::UnsupportedRuntime, message: text.to_owned() });
+        let offer =
+            |kind: &ProfileKind| Offer { problem: problem.clone(), ..Offer::good(*kind, self.name()) };
+        self.kinds().iter().map(offer).collect()
+    }
 
     /// Begins to capture the kinds of [`Ask::kinds`], as the user that the worker runs as.
     ///
@@ -204,9 +213,6 @@ pub fn best(offers: impl IntoIterator<Item = Offer>) -> Vec<Offer> {
 
 #[cfg(test)]
 mod tests {
-    use fleetprof_crds::Reason;
-    use fleetprof_crds::wire::Problem;
-
     use super::*;
     use crate::capture::runtime::Runtime;
 

@@ -285,7 +285,9 @@ impl<'a> Container<'a> {
         let Plan { end, mut begin, left_out } =
             plan(seen, &held, &given_up, &self.earlier, bound, self.idle_too());
         // An inspector that is open has the port that the others would open theirs at.
-        begin.sort_by_key(|process| proc::listeners(process.identity.pid).is_ok_and(|all| all.is_empty()));
+        begin.sort_by_cached_key(|process| {
+            proc::listeners(process.identity.pid).is_ok_and(|all| all.is_empty())
+        });
         end.iter().for_each(|identity| self.end(identity));
         self.left_out = self.left_out.max(left_out);
         let mut first = None;

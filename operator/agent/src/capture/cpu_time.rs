@@ -9,6 +9,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
+
 use super::schedule::saturating_nanos;
 use crate::proc;
 
@@ -24,6 +26,11 @@ const MOST_TIME: Duration = Duration::from_millis(100);
 #[must_use]
 pub fn most_worth(nanos: u64, period: Duration) -> u64 {
     nanos.min(saturating_nanos((period * MOST_PERIODS).max(MOST_TIME)))
+}
+
+/// CPU time that this process has used.
+pub fn own_cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// The open files of one thread and what was counted of its CPU time.
@@ -58,13 +65,8 @@ impl Thread {
             return Some(stat.user_ticks.saturating_add(stat.system_ticks).saturating_mul(TICK_NANOS));
         };
         let (buffer, n) = Self::read(file)?;
-        parse_schedstat(&buffer[..n])
+        proc::parse_schedstat(&buffer[..n]).map(|counted| counted.ran)
     }
-}
-
-/// Time on a CPU, in nanoseconds: the first number of a `schedstat` file.
-fn parse_schedstat(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The threads of one target.
@@ -148,12 +150,6 @@ mod tests {
                 "{used} ms at {hz} Hz"
             );
         }
-    }
-
-    #[test]
-    fn schedstat_starts_with_the_time_on_a_cpu() {
-        assert_eq!(parse_schedstat(b"123456 9 3\n"), Some(123_456));
-        assert_eq!(parse_schedstat(b""), None);
     }
 
     #[test]

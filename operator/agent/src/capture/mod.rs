@@ -37,7 +37,6 @@ pub mod sight;
 pub mod slices;
 mod target_socket;
 mod thread_ids;
-mod together;
 pub mod undo;
 mod variables;
 mod verdict;

@@ -2,6 +2,7 @@
 //! stacks are equal short lists.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use fleetprof_profile::Frame;
 
@@ -76,49 +77,72 @@ pub fn frame_of((name, file, line): &FrameKey) -> Frame<'_> {
 
 /// Samples and nanoseconds of a stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Weight {
-    samples: u64,
-    nanos: u64,
+pub struct Weight {
+    /// Samples.
+    pub samples: u64,
+    /// Nanoseconds.
+    pub nanos: u64,
 }
 
-/// The stacks since the last slice.
-#[derive(Debug, Default)]
-pub struct NamedStacks {
-    frames: Frames,
-    stacks: HashMap<Vec<FrameId>, Weight>,
-}
-
-impl NamedStacks {
-    /// The number of a frame, see [`Frames::number`].
-    pub fn frame(&mut self, name: &str, file: &str, line: u32) -> FrameId {
-        self.frames.number(name, file, line)
+impl Weight {
+    /// Adds one sample.
+    pub fn add(&mut self, nanos: u64) {
+        self.samples += 1;
+        self.nanos = self.nanos.saturating_add(nanos);
     }
+}
 
-    /// Adds a sample of a stack, leaf first, that is worth `nanos` of CPU time.
-    pub fn add(&mut self, mut stack: Vec<FrameId>, nanos: u64) {
+/// The stacks since the last slice, told apart by a `K` as well.
+#[derive(Debug)]
+pub struct Stacks<K = ()>(HashMap<(K, Vec<FrameId>), Weight>);
+
+impl<K> Default for Stacks<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Copy + Ord + Hash> Stacks<K> {
+    /// Adds a sample of a stack, leaf first, that is worth so much time.
+    pub fn add(&mut self, key: K, mut stack: Vec<FrameId>, nanos: u64, frames: &mut Frames) {
         stack.truncate(MAX_DEPTH);
-        if self.stacks.len() >= MAX_STACKS && !self.stacks.contains_key(&stack) {
-            stack = vec![self.frames.number(TRUNCATED, "", 0)];
+        let mut key = (key, stack);
+        if self.0.len() >= MAX_STACKS && !self.0.contains_key(&key) {
+            key.1 = vec![frames.number(TRUNCATED, "", 0)];
         }
-        let weight = self.stacks.entry(stack).or_default();
-        weight.samples += 1;
-        weight.nanos = weight.nanos.saturating_add(nanos);
+        self.0.entry(key).or_default().add(nanos);
     }
 
+    /// Forgets all samples, and gives them back in order.
+    pub fn take(&mut self) -> Vec<((K, Vec<FrameId>), Weight)> {
+        let mut all: Vec<_> = std::mem::take(&mut self.0).into_iter().collect();
+        all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+}
+
+impl Stacks {
     /// Moves the stacks into a slice.
     ///
     /// # Errors
     /// The slice cannot hold them.
-    pub fn drain(&mut self, slice: &mut Slice<'_>) -> Result<(), Failure> {
-        let Self { frames, stacks } = std::mem::take(self);
+    pub fn drain(&mut self, frames: &Frames, slice: &mut Slice<'_>) -> Result<(), Failure> {
         let names = frames.by_number();
-        let mut stacks: Vec<(Vec<FrameId>, Weight)> = stacks.into_iter().collect();
-        stacks.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        for (stack, weight) in stacks {
+        for (((), stack), weight) in self.take() {
             slice.add(&resolve(&stack, &names), weight.samples, weight.nanos)?;
         }
         Ok(())
     }
+}
+
+/// What to say where many reads of an interpreter failed.
+pub fn torn_note(failed: u64, turns: u64) -> Option<String> {
+    (failed * 10 > turns).then(|| {
+        format!(
+            "{failed} of {turns} reads of the interpreter failed because it kept running; the hottest code may be \
+             underrepresented"
+        )
+    })
 }
 
 /// The frames of a stack.
@@ -135,18 +159,18 @@ mod tests {
 
     #[test]
     fn equal_stacks_are_one_and_their_time_adds_up() {
-        let mut stacks = NamedStacks::default();
+        let (mut frames, mut stacks) = (Frames::default(), Stacks::default());
         for nanos in [3, 4] {
             let stack =
-                vec![stacks.frame("price", "orders.php", 7), stacks.frame("<main>", "orders.php", 90)];
-            stacks.add(stack, nanos);
+                vec![frames.number("price", "orders.php", 7), frames.number("<main>", "orders.php", 90)];
+            stacks.add((), stack, nanos, &mut frames);
         }
-        let leaf = stacks.frame("price", "orders.php", 8);
-        stacks.add(vec![leaf], 5);
+        let leaf = frames.number("price", "orders.php", 8);
+        stacks.add((), vec![leaf], 5, &mut frames);
         let mut slice = Slice::new(ProfileKind::Cpu, 10, 0, vec![]);
-        stacks.drain(&mut slice).unwrap();
+        stacks.drain(&frames, &mut slice).unwrap();
         assert_eq!((slice.samples, slice.worth, slice.builder().len()), (3, 12, 2));
-        stacks.drain(&mut slice).unwrap();
+        stacks.drain(&frames, &mut slice).unwrap();
         assert_eq!(slice.samples, 3, "nothing is left");
     }
 
@@ -161,8 +185,8 @@ mod tests {
         }
         assert_eq!(frames.number("g", "g.php", 1), frames.number("h", "h.php", 2));
         assert_eq!(frames.numbers.len(), MAX_FRAMES + 1);
-        let mut stacks = NamedStacks::default();
-        (1..60_000_u32).for_each(|n| stacks.add(vec![n], 1));
-        assert_eq!(stacks.stacks.len(), MAX_STACKS + 1);
+        let mut stacks = Stacks::default();
+        (1..60_000_u32).for_each(|n| stacks.add((), vec![n], 1, &mut frames));
+        assert_eq!(stacks.take().len(), MAX_STACKS + 1);
     }
 }

@@ -262,6 +262,15 @@ impl Failure {
         Self { reason, message: bounded(message.to_string(), 2000) }
     }
 
+    /// The kernel lets this user read no memory of a process; `cause` is what it answered.
+    pub fn unreadable(runtime: &str, pid: i32, cause: &str) -> Self {
+        let text = format!(
+            "no permission to read the memory of {runtime} process {pid} ({cause}); run the agent as the target's \
+             user (securityContext.runAsUser); this is not sufficient if kernel.yama.ptrace_scope is 1 or higher"
+        );
+        Self::new(FailureReason::PermissionDenied, text)
+    }
+
     /// A failure that is fleetprof's own fault.
     pub fn internal(message: impl fmt::Display) -> Self {
         Self::new(FailureReason::Internal, message)

@@ -11,9 +11,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fleetprof_profile::{Label, ProfileKind};
-use nix::time::{ClockId, clock_gettime};
 
 use super::container::Container;
+use super::cpu_time::own_cpu_time;
 use super::limits;
 use super::protocol::{CaptureRequest, Event, Failure, FailureReason, Finished, MAX_NOTES, SliceWritten};
 use super::schedule::{Schedule, saturating_nanos};
@@ -103,10 +103,10 @@ impl<'a> Session<'a> {
                 std::thread::sleep(until.saturating_sub(now));
                 continue;
             }
-            let before = cpu_time();
+            let before = own_cpu_time();
             container.sample()?;
             *turns += 1;
-            schedule.taken(self.start.elapsed(), cpu_time().saturating_sub(before));
+            schedule.taken(self.start.elapsed(), own_cpu_time().saturating_sub(before));
             schedule.skip(container.skip_idle_turns());
         }
     }
@@ -268,9 +268,4 @@ fn joined(one: Option<String>, other: Option<String>) -> Option<String> {
 /// Nanoseconds since 1970.
 pub fn unix_nanos() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, saturating_nanos)
-}
-
-/// CPU time of this process.
-fn cpu_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

@@ -16,7 +16,9 @@ const MAX_ARGUMENT_BYTES: u64 = 16 * 1024;
 const MAX_ARGUMENTS: usize = 128;
 const MAX_ARGUMENT: usize = 1024;
 
-/// The variable that says `true` where the pod shares the node's network. Workers get it from the supervisor.
+/// The variable with which webhook and controller say that the pod shares the node's network (`true`): what
+/// listens in it for a capture can then be reached by every process of the node. Workers get it from the
+/// supervisor.
 pub const HOST_NETWORK: &str = "FLEETPROF_HOST_NETWORK";
 
 /// How old a process is when its runtime is certainly ready, also on a slow node.

@@ -1,7 +1,8 @@
 //! At which address of a process is a variable of one of its programs or libraries?
 //!
 //! The symbol tables of the file tell, those for the linker at run time as well as those that `strip` removes.
-//! The file is the target's, so that no more of it is read than bounded tables.
+//! The file is the target's, and the agent itself reads it, in some megabytes of memory: no more of it is read
+//! than bounded tables. The crate `object` would map the file, or read as much as its header says.
 
 use std::fs::File;
 use std::io;

@@ -21,7 +21,9 @@ pub use cgroup::container_id;
 pub use container_cpu::container_cpu;
 pub use listeners::{clients, is_listened_at, listeners, shares_network};
 pub use maps::{Mapping, maps, parse_maps};
-pub use stat::{Stat, age, has_exited, parse_stat, start_ticks, stat, thread_stat};
+pub use stat::{
+    SchedStat, Stat, age, has_exited, parse_schedstat, parse_stat, start_ticks, stat, thread_age, thread_stat,
+};
 pub use status::{
     Owner, SignalSet, caught_signals, inner_tid, is_dumpable, may_trace_all, owner, parse_caught,
     parse_inner_id, parse_owner,

@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
+
 use super::read_bounded;
 
 /// Most bytes of a stat file: the command in it has at most 64.
@@ -36,10 +38,32 @@ const TICKS: u64 = 100;
 
 /// How long ago a process started; `None` where that cannot be known.
 pub fn age(pid: i32) -> Option<Duration> {
-    let uptime = read("/proc/uptime").ok()?;
-    let seconds: f64 = std::str::from_utf8(&uptime).ok()?.split_ascii_whitespace().next()?.parse().ok()?;
-    let start = Duration::from_millis(start_ticks(pid).ok()?.saturating_mul(1000 / TICKS));
-    Some(Duration::try_from_secs_f64(seconds).ok()?.saturating_sub(start))
+    thread_age(pid, pid)
+}
+
+/// How long ago a thread started; `None` where that cannot be known.
+pub fn thread_age(pid: i32, tid: i32) -> Option<Duration> {
+    let start = Duration::from_millis(thread_stat(pid, tid).ok()?.start_ticks.saturating_mul(1000 / TICKS));
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
+    Some(Duration::from(now).saturating_sub(start))
+}
+
+/// What the scheduler counted of a thread, as in a `schedstat` file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SchedStat {
+    /// Time on a CPU, in nanoseconds.
+    pub ran: u64,
+    /// Time in which it waited for a CPU, in nanoseconds; counted when it is given one.
+    pub delayed: u64,
+    /// How often it was given a CPU; 0 where the kernel does not count.
+    pub times: u64,
+}
+
+/// Parses `/proc/PID/task/TID/schedstat`: three numbers.
+pub fn parse_schedstat(text: &[u8]) -> Option<SchedStat> {
+    let mut numbers = std::str::from_utf8(text).ok()?.split_ascii_whitespace().map(str::parse::<u64>);
+    let mut next = || numbers.next()?.ok();
+    Some(SchedStat { ran: next()?, delayed: next()?, times: next()? })
 }
 
 /// Parses `/proc/PID/stat`; the command in it may hold blanks and parentheses.
@@ -139,5 +163,13 @@ mod tests {
             assert_eq!(parse_stat(bad), None, "{}", String::from_utf8_lossy(bad));
         }
         assert_eq!(parse_command(b")("), None);
+    }
+
+    #[test]
+    fn the_scheduler_counts_three_numbers() {
+        assert_eq!(parse_schedstat(b"87193 12 3\n"), Some(SchedStat { ran: 87_193, delayed: 12, times: 3 }));
+        for bad in [&b"1 2"[..], b"", b"1 x 3", b"-1 2 3", b"\xff"] {
+            assert_eq!(parse_schedstat(bad), None, "{}", String::from_utf8_lossy(bad));
+        }
     }
 }

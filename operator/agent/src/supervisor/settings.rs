@@ -8,7 +8,6 @@ use clap::Args;
 use fleetprof_crds::ProfileKind;
 
 use crate::capture;
-use crate::capture::sight::HOST_NETWORK;
 
 /// Memory that the containers of a pod share: the spool of a sidecar, and the fallback of an attached agent. It
 /// outlives the agent's container, and counts as the agent's memory.
@@ -40,10 +39,6 @@ pub struct Settings {
     /// Idle time after which an attached agent exits that no gateway tells how long to stay.
     #[arg(long, env = "FLEETPROF_IDLE_EXIT", default_value = "2h")]
     pub idle_exit: fleetprof_crds::Duration,
-    /// Whether the pod shares the node's network, as the pod's spec says. What listens in it for a capture can
-    /// then be reached by every process of the node.
-    #[arg(long, env = HOST_NETWORK, default_value_t = false)]
-    pub host_network: bool,
     /// Worker executable; defaults to this program.
     #[arg(long, env = "FLEETPROF_WORKER", hide = true)]
     pub worker: Option<PathBuf>,

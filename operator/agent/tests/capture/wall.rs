@@ -11,7 +11,7 @@ use fleetprof_agent::proc;
 use fleetprof_crds::ProfileKind::{Cpu, Wall};
 use fleetprof_profile::{IDLE, Limits, Overlap, Profile, decode_valid, fold_idle, merge, top};
 
-use crate::worker::{AUTO, NATIVE, Outcome, Target, Worker, compiled, directory, request, source};
+use crate::worker::{AUTO, Outcome, Target, Worker, compiled, directory, request, source};
 
 /// How long the third party takes for an answer.
 const ANSWER: Duration = Duration::from_millis(200);
@@ -52,8 +52,8 @@ fn http(client: &mut TcpStream) -> std::io::Result<()> {
 }
 
 /// A request for wall time, and CPU time with it.
-fn both(pid: i32, collector: Option<&str>, duration_ms: u64) -> CaptureRequest {
-    CaptureRequest { profiles: vec![Cpu, Wall], slice_ms: 2500, ..request(pid, collector, duration_ms) }
+fn both(pid: i32, duration_ms: u64) -> CaptureRequest {
+    CaptureRequest { profiles: vec![Cpu, Wall], slice_ms: 2500, ..request(pid, AUTO, duration_ms) }
 }
 
 /// One sample: function names, leaf first, its labels, and nanoseconds.
@@ -114,7 +114,7 @@ fn a_python_function_that_waits_for_an_answer_is_on_top_of_wall_time_and_not_of_
     // The pool is there.
     let is_ready = || proc::threads(target.pid()).unwrap().len() == 4;
     assert!(crate::worker::within(Duration::from_secs(30), is_ready));
-    let outcome = Worker::start(&[], &both(target.pid(), AUTO, 6000)).finish();
+    let outcome = Worker::start(&[], &both(target.pid(), 6000)).finish();
     assert_eq!(outcome.started().method, "cpython");
     let (wall, cpu) = (samples(&outcome, "wall"), samples(&outcome, "cpu"));
 
@@ -146,7 +146,7 @@ fn a_c_function_that_waits_for_an_answer_is_on_top_with_its_callers() {
     for launch in [&[][..], &["-s"][..]] {
         let port = third_party(echo).to_string();
         let target = Target::start(Command::new(compiled("wait")).args(["pay", &port]));
-        let outcome = Worker::start(launch, &both(target.pid(), NATIVE, 5000)).finish();
+        let outcome = Worker::start(launch, &both(target.pid(), 5000)).finish();
         let method = if launch.is_empty() { "perf, procfs" } else { "ptrace, procfs" };
         assert_eq!(outcome.started().method, method);
         let (wall, cpu) = (samples(&outcome, "wall"), samples(&outcome, "cpu"));
@@ -200,7 +200,7 @@ fn five_hundred_parked_threads_cost_less_than_a_tenth_of_a_cpu_and_are_idle() {
 fn threads_that_wait_for_a_cpu_are_runnable() {
     let cpus = std::thread::available_parallelism().unwrap().get();
     let target = Target::hot(&["spin", &(4 * cpus).to_string()]);
-    let outcome = Worker::start(&[], &both(target.pid(), NATIVE, 4000)).finish();
+    let outcome = Worker::start(&[], &both(target.pid(), 4000)).finish();
     let wall = samples(&outcome, "wall");
     let in_state = |state| time(&wall, "work", &[("thread_state", state)]);
     let (running, runnable, blocked) = (in_state("running"), in_state("runnable"), in_state("blocked"));

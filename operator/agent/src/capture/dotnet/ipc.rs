@@ -95,7 +95,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads the first bytes of an answer; `None` where they are none.
+    /// Reads the first bytes of an answer; `None` where they are not those of a runtime.
     #[must_use]
     pub fn parse(header: &[u8; HEADER]) -> Option<Self> {
         let (magic, rest) = header.split_first_chunk::<14>()?;

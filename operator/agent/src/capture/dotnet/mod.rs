@@ -13,8 +13,8 @@ mod ipc;
 mod session;
 mod socket;
 
-use fleetprof_crds::wire::{Offer, Problem};
-use fleetprof_crds::{ProfileKind, Reason};
+use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::Offer;
 
 use self::capture::DotNetCapture;
 use self::socket::{Absent, Listener};
@@ -52,11 +52,7 @@ impl Collector for EventPipe {
         if sight.runtime != Runtime::DotNet {
             return Vec::new();
         }
-        let problem = obstacle(sight)
-            .map(|message| Problem { reason: Reason::UnsupportedRuntime, message: message.to_owned() });
-        let offer =
-            |kind: &ProfileKind| Offer { problem: problem.clone(), ..Offer::good(*kind, self.name()) };
-        self.kinds().iter().map(offer).collect()
+        self.offered(obstacle(sight))
     }
 
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {

@@ -17,8 +17,8 @@ mod pulls;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use fleetprof_crds::wire::{Offer, Problem};
-use fleetprof_crds::{ProfileKind, Reason};
+use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::Offer;
 
 use self::http::Bounds;
 use self::pulls::{Pulls, Source};
@@ -85,10 +85,7 @@ impl Collector for GoPprof {
                     .to_owned(),
             ),
         };
-        let problem = problem.map(|message| Problem { reason: Reason::UnsupportedRuntime, message });
-        let offer =
-            |kind: &ProfileKind| Offer { problem: problem.clone(), ..Offer::good(*kind, self.name()) };
-        self.kinds().iter().map(offer).collect()
+        self.offered(problem.as_deref())
     }
 
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {

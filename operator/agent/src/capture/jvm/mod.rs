@@ -15,8 +15,8 @@ mod settings;
 
 use std::time::{Duration, Instant};
 
-use fleetprof_crds::wire::{Offer, Problem};
-use fleetprof_crds::{ProfileKind, Reason};
+use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::Offer;
 
 use self::attach::{Attach, Deadline};
 use self::capture::Recordings;
@@ -51,11 +51,7 @@ impl Collector for Jfr {
         if sight.runtime != Runtime::Jvm {
             return Vec::new();
         }
-        let problem = obstacle(sight)
-            .map(|message| Problem { reason: Reason::UnsupportedRuntime, message: message.to_owned() });
-        let offer =
-            |kind: &ProfileKind| Offer { problem: problem.clone(), ..Offer::good(*kind, self.name()) };
-        self.kinds().iter().map(offer).collect()
+        self.offered(obstacle(sight))
     }
 
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {

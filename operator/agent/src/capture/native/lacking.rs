@@ -20,7 +20,7 @@ pub fn lacking(runtime: &Runtime, unnamed: u64, taken: u64, advice: Option<&str>
     })
 }
 
-/// The language whose functions are none of the machine's.
+/// The language of an interpreter, whose machine code shows nothing of the program.
 const fn interpreted(runtime: &Runtime) -> Option<&'static str> {
     match runtime {
         Runtime::Python(_) => Some("Python"),

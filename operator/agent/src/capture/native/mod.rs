@@ -41,13 +41,11 @@ use self::perf::PerfSampler;
 use self::ptrace::PtraceSampler;
 use self::space::{AddressSpace, Files};
 use self::symbols::Symbols;
-use self::wall::WallSampler;
+pub use self::wall::NATIVE_WALL;
 use super::collector::{Ask, Attached, Collector};
 use super::dotnet;
 use super::protocol::{Failure, FailureReason};
-use super::runtime::Runtime;
 use super::sight::Sight;
-use super::together::Together;
 
 /// What was named once is not named again, whichever process it was for.
 type SharedSymbols = Rc<RefCell<Symbols>>;
@@ -72,72 +70,15 @@ impl Collector for Native {
     }
 
     fn kinds(&self) -> &'static [ProfileKind] {
-        &[ProfileKind::Cpu, ProfileKind::Wall]
+        &[ProfileKind::Cpu]
     }
 
-    fn offers(&self, sight: &Sight) -> Vec<Offer> {
-        let is_offered = |kind: &&ProfileKind| **kind == ProfileKind::Cpu || has_wall(&sight.runtime);
-        self.kinds().iter().filter(is_offered).map(|kind| Offer::good(*kind, self.name())).collect()
+    fn offers(&self, _sight: &Sight) -> Vec<Offer> {
+        self.offered(None)
     }
 
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
-        let mut attached: Vec<Attached> = Vec::new();
-        let mut refused = Vec::new();
-        for kind in ask.kinds {
-            let one = match kind {
-                ProfileKind::Wall => begin_wall(ask.sight.pid, ask.frequency_hz, ask.shared),
-                _ => sampler(ask, Compiled { methods: None, advice: dotnet::obstacle(ask.sight) }),
-            };
-            match one {
-                Ok(one) => attached.push(one),
-                Err(failure) => refused.push((*kind, failure)),
-            }
-        }
-        match attached.is_empty() {
-            true => {
-                let first = refused.into_iter().next().map(|(_, failure)| failure);
-                Err(first.unwrap_or_else(|| Failure::internal("no kind to capture")))
-            }
-            false => Ok(Attached { refused, ..together(attached) }),
-        }
-    }
-}
-
-/// Captures that began one after another, as one.
-fn together(attached: Vec<Attached>) -> Attached {
-    let method = match attached.as_slice() {
-        [one] => one.method,
-        both if both.iter().any(|one| one.method == "perf") => "perf, procfs",
-        _ => "ptrace, procfs",
-    };
-    let why: Vec<&str> = attached.iter().map(|one| one.why.as_str()).collect();
-    let why = why.join("; ");
-    let captures = attached.into_iter().map(|one| one.capture).collect();
-    Attached { method, why, capture: Together::of(captures), refused: Vec::new() }
-}
-
-/// Whether machine code shows where a runtime's threads wait. In Go and Node.js other things than threads wait,
-/// and the machine code of Java, Ruby and .NET says nothing about the program.
-const fn has_wall(runtime: &Runtime) -> bool {
-    matches!(runtime, Runtime::Native | Runtime::Unknown | Runtime::Python(_))
-}
-
-/// Begins to sample wall time.
-fn begin_wall(pid: i32, frequency_hz: u32, shared: &Shared) -> Result<Attached, Failure> {
-    let why = "threads that wait are read in /proc, those that run are stopped by ptrace".to_owned();
-    match WallSampler::open(pid, frequency_hz, shared) {
-        Ok(sampler) => {
-            Ok(Attached { capture: Box::new(sampler), method: "procfs", why, refused: Vec::new() })
-        }
-        Err(e) => Err(Failure::new(
-            refusal_reason(&e),
-            format!(
-                "wall time needs ptrace, which was refused with {} ({}); run the agent as the target's user \
-                 (securityContext.runAsUser)",
-                errno_name(&e),
-                ptrace_advice()
-            ),
-        )),
+        sampler(ask, Compiled { methods: None, advice: dotnet::obstacle(ask.sight) })
     }
 }
 
@@ -179,6 +120,15 @@ pub fn sampler(ask: &Ask<'_>, compiled: Compiled) -> Result<Attached, Failure> {
             ),
         )),
     }
+}
+
+/// Why a capture by ptrace cannot go on.
+fn refused_meanwhile(pid: i32, error: &io::Error) -> Failure {
+    let text = format!(
+        "ptrace of process {pid} was refused during the capture ({error}); check whether another tracer or \
+         debugger is attached"
+    );
+    Failure::new(FailureReason::PermissionDenied, text)
 }
 
 /// Why ptrace, the last resort, failed.
@@ -230,22 +180,6 @@ fn notes(space: &AddressSpace, lost: u64, taken: u64) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn wall_time_is_offered_where_machine_code_tells_what_waits() {
-        let offered = |runtime: Runtime| {
-            let kinds: Vec<_> =
-                NATIVE.offers(&Sight::new(1, runtime)).iter().map(|offer| offer.kind).collect();
-            assert_eq!(kinds[0], ProfileKind::Cpu);
-            kinds.contains(&ProfileKind::Wall)
-        };
-        for runtime in [Runtime::Native, Runtime::Unknown, Runtime::Python(None)] {
-            assert!(offered(runtime.clone()), "{runtime}");
-        }
-        for runtime in [Runtime::Go(None), Runtime::Jvm, Runtime::Node, Runtime::Ruby, Runtime::DotNet] {
-            assert!(!offered(runtime.clone()), "{runtime}");
-        }
-    }
 
     #[test]
     fn refusals_have_a_reason_and_a_name() {

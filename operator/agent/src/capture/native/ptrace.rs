@@ -17,7 +17,7 @@ use super::tracer::{Attempt, Tracer, probe};
 use super::{Shared, SharedSymbols};
 use crate::capture::collector::{Capture, Tally};
 use crate::capture::cpu_time::{ThreadTimes, most_worth};
-use crate::capture::protocol::{Failure, FailureReason};
+use crate::capture::protocol::Failure;
 use crate::capture::runtime::Runtime;
 use crate::capture::sight::Sight;
 use crate::capture::slices::Slices;
@@ -111,20 +111,11 @@ impl PtraceSampler {
             Attempt::Stuck => self.lost += 1,
             // A thread that ends is refused as one is that may not be looked at.
             Attempt::Refused(e) if proc::thread_stat(self.pid, tid).is_ok_and(|s| !s.ending) => {
-                return Err(self.refused(&e));
+                return Err(super::refused_meanwhile(self.pid, &e));
             }
             Attempt::Refused(_) => {}
         }
         Ok(())
-    }
-
-    fn refused(&self, error: &io::Error) -> Failure {
-        let text = format!(
-            "ptrace of process {} was refused during the capture ({error}); check whether another tracer or \
-             debugger is attached",
-            self.pid
-        );
-        Failure::new(FailureReason::PermissionDenied, text)
     }
 }
 

@@ -9,14 +9,18 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::Offer;
 use fleetprof_profile::Frame;
 
 use super::space::AddressSpace;
 use super::stacks::Stacks;
 use super::tracer::{Attempt, STACK_BYTES, Tracer, probe};
-use super::{Shared, SharedSymbols};
-use crate::capture::collector::{Capture, Tally};
-use crate::capture::protocol::{Failure, FailureReason};
+use super::{Shared, SharedSymbols, errno_name, ptrace_advice, refusal_reason};
+use crate::capture::collector::{Ask, Attached, Capture, Collector, Tally};
+use crate::capture::cpu_time::own_cpu_time;
+use crate::capture::protocol::Failure;
+use crate::capture::runtime::Runtime;
+use crate::capture::sight::Sight;
 use crate::capture::slices::Slices;
 use crate::capture::wall::{self, Look, NOT_SAMPLED, Pace, Place, Spent, ThreadState, Threads};
 use crate::proc;
@@ -30,6 +34,46 @@ const LONGEST: Duration = Duration::from_millis(50);
 const LONGEST_LAST: Duration = Duration::from_millis(500);
 /// How often the mappings are read again for an address that lies in none.
 const REFRESH: Duration = Duration::from_secs(1);
+
+/// Wall time by machine code: a row of its own, because it takes turns of its own beside those for CPU.
+pub struct NativeWall;
+
+/// The row of the table of collectors.
+pub const NATIVE_WALL: NativeWall = NativeWall;
+
+impl Collector for NativeWall {
+    fn name(&self) -> &'static str {
+        "native-wall"
+    }
+
+    fn kinds(&self) -> &'static [ProfileKind] {
+        &[ProfileKind::Wall]
+    }
+
+    fn offers(&self, sight: &Sight) -> Vec<Offer> {
+        if has_wall(&sight.runtime) { self.offered(None) } else { Vec::new() }
+    }
+
+    fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
+        let sampler = WallSampler::open(ask.sight.pid, ask.frequency_hz, ask.shared).map_err(|e| {
+            let text = format!(
+                "wall time needs ptrace, which was refused with {} ({}); run the agent as the target's user \
+                 (securityContext.runAsUser)",
+                errno_name(&e),
+                ptrace_advice()
+            );
+            Failure::new(refusal_reason(&e), text)
+        })?;
+        let why = "threads that wait are read in /proc, those that run are stopped by ptrace".to_owned();
+        Ok(Attached { method: "procfs", why, capture: Box::new(sampler), refused: Vec::new() })
+    }
+}
+
+/// Whether machine code shows where a runtime's threads wait. In Go and Node.js other things than threads wait,
+/// and the machine code of the other runtimes says nothing about the program.
+const fn has_wall(runtime: &Runtime) -> bool {
+    matches!(runtime, Runtime::Native | Runtime::Unknown | Runtime::Python(_))
+}
 
 /// A stack, leaf first.
 type Stack = Rc<[u64]>;
@@ -154,7 +198,7 @@ impl WallSampler {
             Attempt::Stuck => self.lost += 1,
             // A thread that ends is refused as one is that may not be looked at.
             Attempt::Refused(e) if proc::thread_stat(self.pid, tid).is_ok_and(|s| !s.ending) => {
-                return Err(self.refused(&e));
+                return Err(super::refused_meanwhile(self.pid, &e));
             }
             Attempt::Refused(_) => {}
         }
@@ -176,15 +220,6 @@ impl WallSampler {
             self.stacks.entry(state).or_default().add(stack.to_vec(), nanos);
         }
     }
-
-    fn refused(&self, error: &io::Error) -> Failure {
-        let text = format!(
-            "ptrace of process {} was refused during the capture ({error}); check whether another tracer or \
-             debugger is attached",
-            self.pid
-        );
-        Failure::new(FailureReason::PermissionDenied, text)
-    }
 }
 
 impl Capture for WallSampler {
@@ -197,13 +232,13 @@ impl Capture for WallSampler {
         if !self.pace.is_due(now) {
             return Ok(());
         }
-        let before = wall::cpu_time();
+        let before = own_cpu_time();
         self.look_at(MOST_THREADS, LONGEST)?;
         if now >= self.next_refresh && self.stacks.values().any(|stacks| stacks.leave(&self.space)) {
             self.next_refresh = now + REFRESH;
             let _gone = self.space.refresh();
         }
-        self.pace.taken(now, wall::cpu_time().saturating_sub(before));
+        self.pace.taken(now, own_cpu_time().saturating_sub(before));
         Ok(())
     }
 
@@ -233,5 +268,21 @@ impl Capture for WallSampler {
     /// Nothing stays behind in the target; the time up to now is counted.
     fn stop(&mut self, _by: Instant) {
         let _ended = self.look_at(usize::MAX, LONGEST_LAST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_time_is_offered_where_machine_code_tells_what_waits() {
+        let is_offered = |runtime: Runtime| !NATIVE_WALL.offers(&Sight::new(1, runtime)).is_empty();
+        for runtime in [Runtime::Native, Runtime::Unknown, Runtime::Python(None)] {
+            assert!(is_offered(runtime.clone()), "{runtime}");
+        }
+        for runtime in [Runtime::Go(None), Runtime::Jvm, Runtime::Node, Runtime::Ruby, Runtime::DotNet] {
+            assert!(!is_offered(runtime.clone()), "{runtime}");
+        }
     }
 }

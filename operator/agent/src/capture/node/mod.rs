@@ -18,8 +18,8 @@ mod websocket;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fleetprof_crds::wire::{Offer, Problem};
-use fleetprof_crds::{ProfileKind, Reason};
+use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::Offer;
 use fleetprof_profile::read::v8::{V8Limits, read_cpu, read_heap};
 use fleetprof_profile::{Overlap, Profile, merge, total};
 
@@ -74,14 +74,7 @@ impl Collector for Inspector {
         if sight.runtime != Runtime::Node {
             return Vec::new();
         }
-        let problem = endpoint::obstacle(sight);
-        let problem = problem.map(|message| Problem { reason: Reason::UnsupportedRuntime, message });
-        let offer = |kind: &ProfileKind| Offer {
-            kind: *kind,
-            collector: self.name().into(),
-            problem: problem.clone(),
-        };
-        self.kinds().iter().map(offer).collect()
+        self.offered(endpoint::obstacle(sight).as_deref())
     }
 
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {

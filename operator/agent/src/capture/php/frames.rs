@@ -90,7 +90,7 @@ pub enum Look {
     Stack(Vec<Called>),
     /// No PHP function runs.
     Idle,
-    /// The interpreter changed it meanwhile, or it is none.
+    /// The interpreter changed it meanwhile, or this is not PHP.
     Torn,
 }
 
@@ -116,7 +116,7 @@ impl<M: Memory> Frames<M> {
         Self { memory, globals, current: None, misses: 0, file: None, known: HashMap::new() }
     }
 
-    /// Forgets functions: their memory may be of others by and by.
+    /// Forgets functions: their memory may be used again.
     pub fn forget(&mut self) {
         self.known.clear();
     }
@@ -384,14 +384,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_and_a_ring_of_calls_ends() {
-        let spoilt: [(&str, u64, u64); 5] = [
+        let changes: [(&str, u64, u64); 5] = [
             ("a call outside of memory", GLOBALS + 488, 1 << 40),
             ("a function of no type", 0x3000, 9),
-            ("a name that is none", 0x3000 + 8, 0x5001),
+            ("a name at an odd address", 0x3000 + 8, 0x5001),
             ("a text without an end", 0x5000 + TEXT_LENGTH, 2),
             ("a text that is too long", 0x5000 + TEXT_LENGTH, 1 << 40),
         ];
-        for (what, at, value) in spoilt {
+        for (what, at, value) in changes {
             let mut fake = Fake::with_stack(488, 144);
             fake.put(at, value);
             assert!(matches!(Frames::new(fake, GLOBALS).look(), Look::Torn), "{what}");

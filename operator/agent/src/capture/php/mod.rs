@@ -10,15 +10,15 @@ mod memory;
 
 use std::time::{Duration, Instant};
 
-use fleetprof_crds::wire::{Offer, Problem};
-use fleetprof_crds::{ProfileKind, Reason};
+use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::Offer;
 use fleetprof_profile::Frame;
 
 use self::frames::{Frames, Look};
 use self::memory::ProcessMemory;
 use super::collector::{Ask, Attached, Capture, Collector, Tally};
 use super::cpu_time::{ThreadTimes, most_worth};
-use super::named_stacks::NamedStacks;
+use super::named_stacks::{self, Stacks, torn_note};
 use super::protocol::{Failure, FailureReason};
 use super::runtime::Runtime;
 use super::schedule::saturating_nanos;
@@ -59,9 +59,7 @@ impl Collector for Php {
         if !matches!(sight.runtime, Runtime::Php(_)) {
             return Vec::new();
         }
-        let problem = (sight.variables == Presence::Missing)
-            .then(|| Problem { reason: Reason::UnsupportedRuntime, message: NO_GLOBALS.to_owned() });
-        vec![Offer { problem, ..Offer::good(ProfileKind::Cpu, self.name()) }]
+        self.offered((sight.variables == Presence::Missing).then_some(NO_GLOBALS))
     }
 
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
@@ -93,7 +91,8 @@ struct PhpSampler {
     frames: Frames<ProcessMemory>,
     times: ThreadTimes,
     period: Duration,
-    stacks: NamedStacks,
+    names: named_stacks::Frames,
+    stacks: Stacks,
     taken: u64,
     failed: u64,
 }
@@ -123,7 +122,8 @@ impl PhpSampler {
             frames,
             times: ThreadTimes::start(pid).map_err(refused)?,
             period: Duration::from_secs(1) / frequency_hz.max(1),
-            stacks: NamedStacks::default(),
+            names: named_stacks::Frames::default(),
+            stacks: Stacks::default(),
             taken: 0,
             failed: 0,
         })
@@ -132,14 +132,14 @@ impl PhpSampler {
     fn add(&mut self, look: Look, nanos: u64) {
         let stack = match look {
             Look::Stack(stack) => {
-                stack.iter().map(|f| self.stacks.frame(&f.name(), &f.function.file, f.line)).collect()
+                stack.iter().map(|f| self.names.number(&f.name(), &f.function.file, f.line)).collect()
             }
-            Look::Idle => vec![self.stacks.frame(NO_CODE, "", 0)],
+            Look::Idle => vec![self.names.number(NO_CODE, "", 0)],
             Look::Torn => return self.failed += 1,
         };
         self.taken += 1;
         self.times.count(self.pid, nanos);
-        self.stacks.add(stack, most_worth(nanos, self.period));
+        self.stacks.add((), stack, most_worth(nanos, self.period), &mut self.names);
     }
 
     /// Counts what other threads used, such as those of an extension.
@@ -190,22 +190,14 @@ impl Capture for PhpSampler {
 
     fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
         let slice = into.kind(ProfileKind::Cpu)?;
-        self.stacks.drain(slice)?;
+        self.stacks.drain(&std::mem::take(&mut self.names), slice)?;
         self.drain_other_threads(slice)?;
         self.frames.forget();
         Ok(())
     }
 
     fn tally(&self) -> Tally {
-        let turns = self.taken + self.failed;
-        let mut notes = Vec::new();
-        if self.failed * 10 > turns {
-            notes.push(format!(
-                "{} of {turns} reads of the interpreter failed because it kept running; the hottest code may \
-                 be underrepresented",
-                self.failed
-            ));
-        }
+        let notes = torn_note(self.failed, self.taken + self.failed).into_iter().collect();
         Tally { taken: self.taken, lost: self.failed, notes, ..Tally::default() }
     }
 
@@ -223,14 +215,7 @@ fn refused(pid: i32, error: &std::io::Error) -> Failure {
         std::io::ErrorKind::NotFound => {
             Failure::new(FailureReason::NoSuchProcess, format!("PHP process {pid} has ended"))
         }
-        _ => Failure::new(
-            FailureReason::PermissionDenied,
-            format!(
-                "no permission to read the memory of PHP process {pid} ({error}); run the agent as the target's \
-                 user (securityContext.runAsUser); this is not sufficient if kernel.yama.ptrace_scope is 1 or \
-                 higher"
-            ),
-        ),
+        _ => Failure::unreadable("PHP", pid, &error.to_string()),
     }
 }
 

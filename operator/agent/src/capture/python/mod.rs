@@ -5,7 +5,6 @@
 //! worth the CPU time that the thread used since it was last counted: waiting for a lock, for I/O or for a CPU
 //! quota is worth nothing. For wall time every stack counts, and is worth the time that has passed.
 
-mod frames;
 #[cfg(test)]
 mod oracle;
 mod reader;
@@ -20,11 +19,11 @@ use fleetprof_crds::wire::Offer;
 use fleetprof_profile::Frame;
 use py_spy::StackTrace;
 
-use self::frames::{FrameNumbers, MAX_DEPTH, Stacks, frames_of};
 use self::source::{PythonThread, Source};
 use self::wall_time::WallTime;
 use super::collector::{Ask, Attached, Capture, Collector, Tally};
-use super::cpu_time::{ThreadTimes, most_worth};
+use super::cpu_time::{ThreadTimes, most_worth, own_cpu_time};
+use super::named_stacks::{FrameId, Frames, MAX_DEPTH, Stacks, torn_note};
 use super::protocol::{Failure, FailureReason};
 use super::runtime::Runtime;
 use super::sight::Sight;
@@ -54,7 +53,7 @@ impl Collector for Python {
 
     fn offers(&self, sight: &Sight) -> Vec<Offer> {
         match sight.runtime {
-            Runtime::Python(_) => self.kinds().iter().map(|kind| Offer::good(*kind, self.name())).collect(),
+            Runtime::Python(_) => self.offered(None),
             _ => Vec::new(),
         }
     }
@@ -82,7 +81,7 @@ pub struct PythonSampler {
     ids: ThreadIds,
     period: Duration,
     /// Numbers of frames, so that equal stacks are equal short lists.
-    frames: FrameNumbers,
+    frames: Frames,
     /// The stacks of CPU time, where that is captured.
     stacks: Option<Stacks>,
     /// Wall time, where that is captured.
@@ -118,7 +117,7 @@ impl PythonSampler {
             times: ThreadTimes::start(pid).map_err(refused)?,
             ids: ThreadIds::new(pid),
             period: Duration::from_secs(1) / frequency_hz.max(1),
-            frames: FrameNumbers::default(),
+            frames: Frames::default(),
             stacks: kinds.contains(&ProfileKind::Cpu).then(Stacks::default),
             wall: wall.transpose().map_err(refused)?,
             python_threads: HashSet::new(),
@@ -156,8 +155,8 @@ impl PythonSampler {
 
     fn add(&mut self, trace: &StackTrace, nanos: u64) {
         let Some(stacks) = &mut self.stacks else { return };
-        let stack = self.frames.stack(trace);
-        stacks.add(stack, nanos, &mut self.frames);
+        let stack = numbered(trace, &mut self.frames);
+        stacks.add((), stack, nanos, &mut self.frames);
     }
 
     /// Reads the stacks that count now, and counts the times that are due.
@@ -176,17 +175,13 @@ impl PythonSampler {
         if now >= *next_look && reader.refresh().is_ok() {
             *next_look = now + LOOK;
             let _gone = times.refresh();
-            *threads = source::resolved(&reader.threads(), |id| ids.resolve(Some(id), 0, times));
+            let all = reader.threads();
+            *threads = source::resolved(&all, |id| ids.resolve(Some(id), 0, times));
+            self.all_threads_known &= threads.len() == all.len();
             python_threads.extend(threads.iter().map(|thread| thread.outer));
         }
-        let mut read = |inner| {
-            let number = &mut |name: &str, file: &str, line| frames.frame(name, file, line);
-            let stack = reader.stack(inner, number);
-            stack.map(|mut stack| {
-                stack.truncate(MAX_DEPTH);
-                stack
-            })
-        };
+        let mut read =
+            |inner| reader.stack(inner, &mut |name, file, line| frames.number(name, file, line_of(line)));
         let (mut taken, mut failed) = (0, 0);
         let mut sampled = Vec::new();
         for PythonThread { outer, inner } in threads.iter().filter(|_| stacks.is_some()) {
@@ -205,16 +200,16 @@ impl PythonSampler {
                 Err(_) => failed += 1,
             }
         }
-        let before = wall::cpu_time();
+        let before = own_cpu_time();
         let wall = wall.as_mut().filter(|_| wall_is_due);
         let seen: Vec<_> =
             threads.iter().filter(|_| wall.is_some()).map(|t| (t.outer, read(t.inner).ok())).collect();
         if let Some(stacks) = stacks {
-            sampled.into_iter().for_each(|(stack, nanos)| stacks.add(stack, nanos, frames));
+            sampled.into_iter().for_each(|(stack, nanos)| stacks.add((), stack, nanos, frames));
         }
         if let Some(wall) = wall {
             wall.count(seen, frames, now);
-            wall.pace.taken(now, wall::cpu_time().saturating_sub(before));
+            wall.pace.taken(now, own_cpu_time().saturating_sub(before));
         }
         if failed > 0 && taken == 0 { self.failed += 1 } else { self.taken += 1 }
     }
@@ -222,7 +217,7 @@ impl PythonSampler {
     /// By py-spy: every thread's stack.
     fn read_traces(&mut self, now: Instant, wall_is_due: bool) {
         let Source::Spy(spy) = &mut self.source else { return };
-        let mut before = wall::cpu_time();
+        let mut before = own_cpu_time();
         let traces = match spy.get_stack_traces() {
             Ok(traces) => traces,
             // The target ran on while its memory was read; its time counts with the next turn.
@@ -235,17 +230,17 @@ impl PythonSampler {
         if self.stacks.is_some() {
             traces.iter().for_each(|trace| self.count(trace));
             // What was read was read for CPU.
-            before = wall::cpu_time();
+            before = own_cpu_time();
         }
         if let Some(wall) = self.wall.as_mut().filter(|_| wall_is_due) {
             let mut seen = Vec::new();
             for trace in traces.iter().filter(|trace| !trace.frames.is_empty()) {
                 if let Some(tid) = self.ids.resolve(trace.os_thread_id, trace.thread_id, &mut self.times) {
-                    seen.push((tid, Some(self.frames.stack(trace))));
+                    seen.push((tid, Some(numbered(trace, &mut self.frames))));
                 }
             }
             wall.count(seen, &mut self.frames, now);
-            wall.pace.taken(now, wall::cpu_time().saturating_sub(before));
+            wall.pace.taken(now, own_cpu_time().saturating_sub(before));
         }
     }
 
@@ -285,13 +280,11 @@ impl Capture for PythonSampler {
     }
 
     fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
-        let frames = self.frames.take();
+        let frames = std::mem::take(&mut self.frames);
         self.source.forget_numbers();
         if let Some(stacks) = &mut self.stacks {
             let slice = into.kind(ProfileKind::Cpu)?;
-            for (stack, weight) in stacks.take() {
-                slice.add(&frames_of(&stack, &frames), weight.samples, weight.nanos)?;
-            }
+            stacks.drain(&frames, slice)?;
             self.drain_native_threads(slice)?;
         }
         if let Some(wall) = &mut self.wall {
@@ -304,14 +297,7 @@ impl Capture for PythonSampler {
 
     fn tally(&self) -> Tally {
         let turns = self.taken + self.failed;
-        let mut notes = Vec::new();
-        if self.failed * 10 > turns {
-            notes.push(format!(
-                "{} of {turns} reads of the interpreter failed because it kept running; the hottest code may \
-                 be underrepresented",
-                self.failed
-            ));
-        }
+        let notes = torn_note(self.failed, turns).into_iter().collect();
         // Turns are fewer than the schedule's where they are those of wall time.
         let expected = self.stacks.is_none().then_some(turns);
         Tally { expected, taken: self.taken, lost: self.failed, notes, ..Tally::default() }
@@ -323,6 +309,17 @@ impl Capture for PythonSampler {
             self.read(Instant::now(), true);
         }
     }
+}
+
+/// The stack of a thread, leaf first.
+fn numbered(trace: &StackTrace, frames: &mut Frames) -> Vec<FrameId> {
+    let frame = |f: &py_spy::Frame| frames.number(&f.name, &f.filename, line_of(f.line));
+    trace.frames.iter().take(MAX_DEPTH).map(frame).collect()
+}
+
+/// A line; 0 where it is not known.
+fn line_of(line: i32) -> u32 {
+    u32::try_from(line).unwrap_or(0)
 }
 
 /// Why an interpreter could not be attached to.
@@ -338,12 +335,7 @@ fn attach_failure(pid: i32, error: &anyhow::Error) -> Failure {
         });
     let text = chain.join(": ");
     if refused {
-        let advice = "run the agent as the target's user (securityContext.runAsUser); this is not sufficient \
-                      if kernel.yama.ptrace_scope is 1 or higher";
-        return Failure::new(
-            FailureReason::PermissionDenied,
-            format!("no permission to read the memory of Python process {pid} ({text}); {advice}"),
-        );
+        return Failure::unreadable("Python", pid, &text);
     }
     Failure::new(
         FailureReason::UnsupportedRuntime,

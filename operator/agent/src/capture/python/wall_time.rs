@@ -1,13 +1,13 @@
 //! How long was each Python thread where it is, and did it run or wait there?
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::time::{Duration, Instant};
 
 use fleetprof_profile::Frame;
 
 use super::NATIVE_THREADS;
-use super::frames::{FrameKey, FrameNumbers, MAX_STACKS, TRUNCATED, Weight, frames_of};
+use crate::capture::named_stacks::{FrameId, Frames, Stacks, Weight, resolve};
 use crate::capture::protocol::Failure;
 use crate::capture::slices::Slice;
 use crate::capture::wall::{Look, NOT_SAMPLED, Pace, ThreadState, Threads};
@@ -17,7 +17,7 @@ pub struct WallTime {
     /// When the next turn is due.
     pub pace: Pace,
     threads: Threads,
-    stacks: HashMap<(ThreadState, Vec<u32>), Weight>,
+    stacks: Stacks<ThreadState>,
     /// Time that no stack stands for.
     unsampled: Weight,
 }
@@ -31,14 +31,14 @@ impl WallTime {
         Ok(Self {
             pace: Pace::new(period, now),
             threads: Threads::start(pid, now)?,
-            stacks: HashMap::new(),
+            stacks: Stacks::default(),
             unsampled: Weight::default(),
         })
     }
 
     /// Counts the time of every thread up to `now`: those that were seen for their stacks, others as threads
     /// without Python code. The time of one whose stack could not be read counts the next time.
-    pub fn count(&mut self, seen: Vec<(i32, Option<Vec<u32>>)>, frames: &mut FrameNumbers, now: Instant) {
+    pub fn count(&mut self, seen: Vec<(i32, Option<Vec<FrameId>>)>, frames: &mut Frames, now: Instant) {
         self.threads.refresh(now);
         let mut counted = HashSet::new();
         for (tid, stack) in seen {
@@ -51,13 +51,13 @@ impl WallTime {
         }
         for tid in self.threads.ids() {
             if !counted.contains(&tid) {
-                let stack = vec![frames.frame(NATIVE_THREADS, "", 0)];
+                let stack = vec![frames.number(NATIVE_THREADS, "", 0)];
                 self.count_thread(tid, stack, frames, now);
             }
         }
     }
 
-    fn count_thread(&mut self, tid: i32, stack: Vec<u32>, frames: &mut FrameNumbers, now: Instant) {
+    fn count_thread(&mut self, tid: i32, stack: Vec<FrameId>, frames: &mut Frames, now: Instant) {
         let look = self.threads.look(tid, now);
         if look == Look::Gone {
             return;
@@ -83,26 +83,20 @@ impl WallTime {
         }
     }
 
-    fn add(&mut self, state: ThreadState, stack: Vec<u32>, frames: &mut FrameNumbers, nanos: u64) {
-        if nanos == 0 {
-            return;
+    fn add(&mut self, state: ThreadState, stack: Vec<FrameId>, frames: &mut Frames, nanos: u64) {
+        if nanos > 0 {
+            self.stacks.add(state, stack, nanos, frames);
         }
-        let mut key = (state, stack);
-        if self.stacks.len() >= MAX_STACKS && !self.stacks.contains_key(&key) {
-            key.1 = vec![frames.frame(TRUNCATED, "", 0)];
-        }
-        self.stacks.entry(key).or_default().add(nanos);
     }
 
     /// Moves what was counted into a slice.
     ///
     /// # Errors
     /// The slice cannot hold it.
-    pub fn drain(&mut self, frames: &[FrameKey], slice: &mut Slice<'_>) -> Result<(), Failure> {
-        let mut stacks: Vec<((ThreadState, Vec<u32>), Weight)> = self.stacks.drain().collect();
-        stacks.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        for ((state, stack), weight) in stacks {
-            let stack = frames_of(&stack, frames);
+    pub fn drain(&mut self, frames: &Frames, slice: &mut Slice<'_>) -> Result<(), Failure> {
+        let names = frames.by_number();
+        for ((state, stack), weight) in self.stacks.take() {
+            let stack = resolve(&stack, &names);
             slice.labelled(state.labels(), |slice| slice.add(&stack, weight.samples, weight.nanos))?;
         }
         let Weight { samples, nanos } = std::mem::take(&mut self.unsampled);

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fleetprof_crds::wire::{Offer, Problem};
-use fleetprof_crds::{ProfileKind, Reason};
+use fleetprof_crds::ProfileKind;
+use fleetprof_crds::wire::Offer;
 use fleetprof_profile::{Limits, decode_valid};
 
 use self::program::{Deadline, Ended, Rbspy};
@@ -73,10 +73,7 @@ impl Collector for RbSpy {
         if sight.runtime != Runtime::Ruby {
             return Vec::new();
         }
-        let problem = obstacle(sight.variables, program::find().is_some());
-        let problem = problem
-            .map(|message| Problem { reason: Reason::UnsupportedRuntime, message: message.to_owned() });
-        vec![Offer { problem, ..Offer::good(ProfileKind::Cpu, self.name()) }]
+        self.offered(obstacle(sight.variables, program::find().is_some()))
     }
 
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {

@@ -267,11 +267,7 @@ fn failure(pid: i32, code: Option<i32>, said: &str) -> Failure {
     let chain: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("- ")).collect();
     let is_refused = ["ermission denied", "not permitted", "ermissions error", "EPERM", "EACCES"];
     if chain.iter().any(|line| is_refused.iter().any(|word| line.contains(word))) {
-        let text = format!(
-            "no permission to read the memory of Ruby process {pid}; run the agent as the target's user \
-             (securityContext.runAsUser); this is not sufficient if kernel.yama.ptrace_scope is 1 or higher"
-        );
-        return Failure::new(FailureReason::PermissionDenied, text);
+        return Failure::unreadable("Ruby", pid, "rbspy was refused");
     }
     // It quotes what it read of the target.
     let said: String = chain.join(": ").chars().filter(|c| !c.is_control()).collect();

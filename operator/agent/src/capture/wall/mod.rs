@@ -14,8 +14,6 @@ mod waits;
 
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
-
 pub use self::state::ThreadState;
 pub use self::threads::{Look, Spent, Threads};
 pub use self::waits::Place;
@@ -65,12 +63,6 @@ impl Pace {
         let next = self.due.max(now.checked_sub(self.period).unwrap_or(now)) + self.period;
         self.due = next.max(now + cost.saturating_mul(REST) + self.period / 4);
     }
-}
-
-/// CPU time that this process has used.
-#[must_use]
-pub fn cpu_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 #[cfg(test)]

@@ -10,12 +10,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
-
 use super::waits::{Doing, Place, doing, wait_of};
-use crate::capture::cpu_time::TICK_NANOS;
 use crate::capture::schedule::saturating_nanos;
-use crate::proc;
+use crate::proc::{self, SchedStat, parse_schedstat};
 
 /// How often new threads are looked for.
 const SCAN: Duration = Duration::from_millis(100);
@@ -24,24 +21,6 @@ const SCAN: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(2);
 /// Longest time that a stack stands for, unless its thread has not run at all.
 pub const MOST_WORTH: Duration = Duration::from_secs(2);
-
-/// What the scheduler counted of a thread, as in a `schedstat` file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    /// Time on a CPU, in nanoseconds.
-    ran: u64,
-    /// Time in which it waited for a CPU, in nanoseconds; counted when it is given one.
-    delayed: u64,
-    /// How often it was given a CPU; 0 where the kernel does not count.
-    times: u64,
-}
-
-/// The three numbers of a `schedstat` file.
-fn parse_counts(text: &[u8]) -> Option<Counts> {
-    let mut numbers = std::str::from_utf8(text).ok()?.split_ascii_whitespace().map(str::parse::<u64>);
-    let mut next = || numbers.next()?.ok();
-    Some(Counts { ran: next()?, delayed: next()?, times: next()? })
-}
 
 /// What a thread does when it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +61,8 @@ impl Spent {
 struct Thread {
     /// Its `schedstat` file, where the kernel has one.
     file: Option<File>,
-    seen: Counts,
-    counted: Counts,
+    seen: SchedStat,
+    counted: SchedStat,
     /// Until when its time is counted.
     until: Instant,
     /// When it was last seen to have run since the capture began.
@@ -100,8 +79,8 @@ impl Thread {
         };
         let mut thread = Self {
             file,
-            seen: Counts::default(),
-            counted: Counts::default(),
+            seen: SchedStat::default(),
+            counted: SchedStat::default(),
             until: since,
             active: None,
             place: None,
@@ -112,11 +91,11 @@ impl Thread {
     }
 
     /// `None` when it is gone; zeros where the kernel does not count.
-    fn counts(&self) -> Option<Counts> {
-        let Some(file) = &self.file else { return Some(Counts::default()) };
+    fn counts(&self) -> Option<SchedStat> {
+        let Some(file) = &self.file else { return Some(SchedStat::default()) };
         let mut buffer = [0; 96];
         let n = file.read_at(&mut buffer, 0).ok().filter(|n| *n > 0)?;
-        parse_counts(buffer.get(..n)?)
+        parse_schedstat(buffer.get(..n)?)
     }
 
     fn look(&mut self, pid: i32, tid: i32, now: Instant) -> Look {
@@ -180,7 +159,11 @@ impl Threads {
         for tid in &all {
             if !self.known.contains_key(tid) {
                 let most = now.saturating_duration_since(self.scanned);
-                let age = if most.is_zero() { most } else { age(self.pid, *tid).unwrap_or(most).min(most) };
+                let age = if most.is_zero() {
+                    most
+                } else {
+                    proc::thread_age(self.pid, *tid).unwrap_or(most).min(most)
+                };
                 if let Some(thread) = Thread::open(self.pid, *tid, now.checked_sub(age).unwrap_or(now)) {
                     self.known.insert(*tid, thread);
                 }
@@ -234,13 +217,6 @@ impl Threads {
     }
 }
 
-/// How long ago a thread started.
-fn age(pid: i32, tid: i32) -> Option<Duration> {
-    let start = proc::thread_stat(pid, tid).ok()?.start_ticks.saturating_mul(TICK_NANOS);
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).ok()?;
-    Some(now.saturating_sub(Duration::from_nanos(start)))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
@@ -250,14 +226,6 @@ mod tests {
 
     fn me() -> i32 {
         i32::try_from(std::process::id()).unwrap()
-    }
-
-    #[test]
-    fn counts_are_three_numbers() {
-        assert_eq!(parse_counts(b"87193 12 3\n"), Some(Counts { ran: 87_193, delayed: 12, times: 3 }));
-        for bad in [&b"1 2"[..], b"", b"1 x 3", b"-1 2 3", b"\xff"] {
-            assert_eq!(parse_counts(bad), None, "{}", String::from_utf8_lossy(bad));
-        }
     }
 
     #[test]

@@ -176,7 +176,7 @@ struct Text {
 
 impl Text {
     /// As the bits of its state say: two of interning, three of the kind, then whether the text follows, and
-    /// whether it is ASCII. Text that is elsewhere is none of a code object's.
+    /// whether it is ASCII. Names of code objects always follow their object: other texts are refused.
     fn of(head: &[u8]) -> Option<Self> {
         let state = head.get(layout::STATE)?;
         let (kind, is_compact, is_ascii) = ((state >> 2) & 7, state & 0x20 != 0, state & 0x40 != 0);

@@ -14,7 +14,7 @@ enum Form {
     NoColumns,
     /// The line's difference follows, and three numbers.
     Long,
-    /// There is no line of its own.
+    /// It has the line of the entry before.
     Nothing,
 }
 
