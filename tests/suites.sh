@@ -7,7 +7,9 @@
 #   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
 #   tests/suites.sh matrix     captures of every version of Python and Node.js that can be installed
 #   tests/suites.sh soak       what takes minutes and needs no cluster: a week of a simulated fleet
-#   tests/suites.sh cluster    failures, control, injection, hostile, uninstall on the cluster and the shop of tests/demo.sh
+#   tests/suites.sh cluster    on the cluster and the shop of tests/demo.sh: the two that follow
+#   tests/suites.sh breaks     failures, control, injection, containers of the shop
+#   tests/suites.sh alone      attacks, and what measures time on the whole cluster; uninstall
 # Each call of cargo names the whole workspace and picks suites by name. With one package at a time cargo would
 # choose other features for the same dependencies, and compile them again.
 set -euo pipefail
@@ -95,11 +97,21 @@ api() {
         --test unreadable -- --test-threads=1
 }
 
+breaks() {
+    test --test failures --test control --test injection --test shop_containers -- --test-threads=1
+}
+
+alone() {
+    test --test hostile --test shop_people --test shop_load --test shop_restart -- --test-threads=1
+    test --test uninstall
+}
+
 cluster() {
-    test --test failures --test control --test injection --test hostile --test shop_people --test shop_containers --test shop_load --test shop_restart --test uninstall -- --test-threads=1
+    breaks
+    alone
 }
 
 case ${1:-} in
-unit | pure | agent | api | cluster | matrix | soak) "$1" ;;
-*) echo "Which layer? unit, pure, agent, api, cluster, matrix or soak." >&2 && exit 2 ;;
+unit | pure | agent | api | cluster | breaks | alone | matrix | soak) "$1" ;;
+*) echo "Which layer? unit, pure, agent, api, cluster, breaks, alone, matrix or soak." >&2 && exit 2 ;;
 esac

@@ -106,7 +106,7 @@ async fn is_said_to_a_person(place: &Place) -> Result<()> {
 /// The webhook's index serves the good policies of a namespace.
 async fn webhook_serves(place: &Place) -> Result<()> {
     let index = Index::watch(&place.client, &WatchMetrics::default());
-    tokio::time::timeout(Duration::from_secs(20), async {
+    tokio::time::timeout(Duration::from_secs(60), async {
         index.policies_synced().await;
         index.namespaces_synced().await;
     })
