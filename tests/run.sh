@@ -50,7 +50,8 @@ t=$(date +%s)
 step "3/5  Captures of real processes, then Kubernetes (2 min once it is built)"
 # Some captures measure time, so nothing is compiled beside them.
 busy "building Kubernetes" wait "$tools" || { cat target/tools.log >&2 && exit 1; }
-tests/suites.sh agent
+agent_tests=passed
+tests/suites.sh agent || agent_tests=failed
 up
 tests/lint.sh chart
 took "agent and cluster" "$t"
@@ -78,9 +79,12 @@ trap stop_all EXIT
 cat target/api-tests.log
 tests/suites.sh alone || cluster_tests=failed
 took "cluster and API tests" "$t"
-if [ $cluster_tests = failed ] || [ $api_tests = failed ]; then
-    echo "The tests on the cluster $cluster_tests, those on API servers of their own $api_tests." >&2
+case "$agent_tests $cluster_tests $api_tests" in
+*failed*)
+    echo "The captures of real processes $agent_tests, the tests on the cluster $cluster_tests, those on API" \
+        "servers of their own $api_tests." >&2
     exit 1
-fi
+    ;;
+esac
 
 took "All tests passed" "$began"

@@ -167,7 +167,8 @@ fn a_process_that_is_born_and_one_that_ends_during_the_capture() {
     let outcome = capture(&container, &shell, 9000);
     let labels = processes(&outcome);
     assert!(labels.contains("hot") && labels.contains("python3"), "{labels}");
-    assert_eq!(outcome.finished().cover.unwrap().processes, 2, "{:?}", outcome.finished());
+    // The shell between them may be sampled while it starts one.
+    assert!((2..=3).contains(&outcome.finished().cover.unwrap().processes), "{:?}", outcome.finished());
     assert!(coverage(outcome.finished()) >= 60, "{:?}", outcome.finished());
     assert!(!outcome.finished().target_exited);
     outcome.blames_the_guilty();
