@@ -5,12 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use anyhow::Context as _;
 use futures::{Stream, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use kube_runtime::reflector::store::{self, Store};
 use kube_runtime::reflector::{self, ObjectRef};
 use kube_runtime::watcher::{self, Event};
+use tokio::sync::watch as watch_channel;
 
 use super::guarded::{Guarded, Unreadable};
 use super::metrics::WatchMetrics;
@@ -24,18 +26,18 @@ type AllUnreadable = HashMap<(String, String), Arc<Unreadable>>;
 pub struct Cache<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
     objects: Arc<RwLock<Objects<K>>>,
+    /// Whether every object was listed once. The store says so a moment before they are found here.
+    listed: watch_channel::Receiver<bool>,
 }
 
 struct Objects<K> {
     readable: ByNamespace<K>,
     unreadable: AllUnreadable,
-    /// Whether every object was listed once.
-    listed: bool,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Cache<K> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), objects: self.objects.clone() }
+        Self { store: self.store.clone(), objects: self.objects.clone(), listed: self.listed.clone() }
     }
 }
 
@@ -68,9 +70,10 @@ where
     #[must_use]
     pub fn new(metrics: WatchMetrics) -> (Self, Writer<K>) {
         let (store, writer) = reflector::store();
-        let objects = Objects { readable: HashMap::new(), unreadable: HashMap::new(), listed: false };
-        let cache = Self { store, objects: Arc::new(RwLock::new(objects)) };
-        (cache.clone(), Writer { cache, store: writer, listed: HashMap::new(), metrics })
+        let objects = Objects { readable: HashMap::new(), unreadable: HashMap::new() };
+        let (done, listed) = watch_channel::channel(false);
+        let cache = Self { store, objects: Arc::new(RwLock::new(objects)), listed };
+        (cache.clone(), Writer { cache, store: writer, listed: HashMap::new(), done, metrics })
     }
 
     /// The readable objects as a controller wants them.
@@ -84,13 +87,18 @@ where
     /// # Errors
     /// When the watch ended before.
     pub async fn synced(&self) -> anyhow::Result<()> {
-        Ok(self.store.wait_until_ready().await?)
+        self.listed
+            .clone()
+            .wait_for(|listed| *listed)
+            .await
+            .map(drop)
+            .context("the watch ended before its first list")
     }
 
     /// Whether every object was listed once.
     #[must_use]
     pub fn is_listed(&self) -> bool {
-        self.read(|all| all.listed)
+        *self.listed.borrow()
     }
 
     /// One object.
@@ -152,6 +160,7 @@ pub struct Writer<K: Resource<DynamicType = ()> + Clone + 'static> {
     cache: Cache<K>,
     store: store::Writer<K>,
     listed: AllUnreadable,
+    done: watch_channel::Sender<bool>,
     metrics: WatchMetrics,
 }
 
@@ -250,8 +259,9 @@ where
         self.store.apply_watcher_event(&Event::InitDone);
         let mut readable = ByNamespace::new();
         self.cache.store.state().into_iter().for_each(|object| drop(insert(&mut readable, object)));
-        let listed = Objects { readable, unreadable: std::mem::take(&mut self.listed), listed: true };
+        let listed = Objects { readable, unreadable: std::mem::take(&mut self.listed) };
         let mut before = self.cache.write(|all| std::mem::replace(all, listed));
+        self.done.send_replace(true);
         for now in self.cache.all() {
             before.unreadable.remove(&(now.namespace().unwrap_or_default(), now.name_any()));
             let before = remove(&mut before.readable, &now.namespace().unwrap_or_default(), &now.name_any());
@@ -291,130 +301,4 @@ fn remove<K>(all: &mut ByNamespace<K>, namespace: &str, name: &str) -> Option<Ar
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::RefCell;
-    use std::collections::BTreeSet;
-
-    use k8s_openapi::api::core::v1::ConfigMap;
-    use serde_json::json;
-
-    use super::*;
-
-    /// An object such as `a/one=x`; one whose value is `!` cannot be read.
-    fn object(text: &str) -> Guarded<ConfigMap> {
-        let (namespace, rest) = text.split_once('/').unwrap();
-        let (name, value) = rest.split_once('=').unwrap();
-        let data = if value == "!" { json!(7) } else { json!({"v": value}) };
-        let meta = json!({"namespace": namespace, "name": name, "uid": format!("uid-{name}")});
-        serde_json::from_value(json!({"metadata": meta, "data": data})).unwrap()
-    }
-
-    fn value(object: Option<&ConfigMap>) -> String {
-        object.map_or("-".to_owned(), |o| o.data.as_ref().unwrap()["v"].clone())
-    }
-
-    fn names(objects: &[Arc<ConfigMap>]) -> BTreeSet<String> {
-        objects
-            .iter()
-            .map(|o| format!("{}/{}={}", o.namespace().unwrap(), o.name_any(), value(Some(o))))
-            .collect()
-    }
-
-    /// A cache, and what was told of it.
-    struct Rig {
-        cache: Cache<ConfigMap>,
-        writer: Writer<ConfigMap>,
-        told: RefCell<Vec<String>>,
-    }
-
-    impl Rig {
-        fn new() -> Self {
-            let (cache, writer) = Cache::new(WatchMetrics::default());
-            Self { cache, writer, told: RefCell::default() }
-        }
-
-        fn take(&mut self, event: Event<Guarded<ConfigMap>>) {
-            let told = &self.told;
-            self.writer.take(event, &|change| {
-                told.borrow_mut().push(match change {
-                    Told::Object { before, now } => {
-                        format!("{} {}>{}", now.name_any(), value(before), value(Some(now)))
-                    }
-                    Told::Unreadable(object) => format!("{} unreadable", object.name()),
-                    Told::Gone { uid, before } => format!("{uid} {}>", value(before)),
-                });
-            });
-        }
-
-        fn list(&mut self, objects: &[&str]) {
-            self.take(Event::Init);
-            objects.iter().for_each(|o| self.take(Event::InitApply(object(o))));
-            self.take(Event::InitDone);
-        }
-
-        fn told(&self) -> BTreeSet<String> {
-            self.told.take().into_iter().collect()
-        }
-    }
-
-    fn set<const N: usize>(texts: [&str; N]) -> BTreeSet<String> {
-        texts.map(String::from).into()
-    }
-
-    #[test]
-    fn what_a_watch_brings_is_found_by_namespace_and_told_once() {
-        let mut rig = Rig::new();
-        rig.list(&["a/one=listed", "a/two=listed", "b/three=listed"]);
-        assert_eq!(names(&rig.cache.of("a")), set(["a/one=listed", "a/two=listed"]));
-        assert_eq!(rig.told().len(), 3);
-
-        rig.take(Event::Apply(object("a/one=new")));
-        rig.take(Event::Apply(object("c/four=new")));
-        rig.take(Event::Delete(object("b/three=old")));
-        assert_eq!(rig.told(), set(["one listed>new", "four ->new", "uid-three listed>"]));
-        assert_eq!(names(&rig.cache.all()), set(["a/one=new", "a/two=listed", "c/four=new"]));
-        let found = (rig.cache.of("b").len(), rig.cache.get("b", "three"), rig.cache.store().len());
-        assert_eq!(found, (0, None, 3));
-        assert!(Arc::ptr_eq(
-            &rig.cache.get("a", "one").unwrap(),
-            &rig.cache.store().get(&ObjectRef::new("one").within("a")).unwrap()
-        ));
-
-        rig.list(&["a/two=listed"]);
-        assert_eq!(names(&rig.cache.all()), set(["a/two=listed"]), "a new list replaces the old one");
-        let told = set(["two listed>listed", "uid-one new>", "uid-four new>"]);
-        assert_eq!(rig.told(), told, "what is gone is told too");
-    }
-
-    #[test]
-    fn an_object_that_cannot_be_read_exists_and_hides_no_other() {
-        let mut rig = Rig::new();
-        rig.list(&["a/good=x", "a/bad=!"]);
-        assert_eq!(names(&rig.cache.all()), set(["a/good=x"]));
-        assert_eq!(rig.cache.uids(), set(["uid-good", "uid-bad"]).into_iter().collect());
-        assert_eq!(rig.told(), set(["good ->x", "bad unreadable"]));
-
-        rig.take(Event::Apply(object("a/good=!")));
-        let left = (rig.cache.get("a", "good"), rig.cache.store().len(), rig.cache.unreadable().len());
-        assert_eq!(left, (None, 0, 2), "what it asked for last is not worked on");
-        assert_eq!(rig.cache.uids().len(), 2);
-
-        rig.take(Event::Apply(object("a/good=y")));
-        rig.take(Event::Delete(object("a/bad=!")));
-        assert_eq!(rig.told(), set(["good unreadable", "good ->y", "uid-bad ->"]));
-        assert_eq!(
-            (rig.cache.uids(), rig.cache.unreadable().len()),
-            (set(["uid-good"]).into_iter().collect(), 0)
-        );
-    }
-
-    #[test]
-    fn a_new_list_tells_of_what_became_unreadable_and_of_what_is_gone() {
-        let mut rig = Rig::new();
-        rig.list(&["a/one=x", "a/two=!", "a/three=!"]);
-        rig.told();
-        rig.list(&["a/one=!", "a/two=x"]);
-        assert_eq!(rig.told(), set(["one unreadable", "two ->x", "uid-three ->"]));
-        assert_eq!(rig.cache.store().len(), 1);
-    }
-}
+mod tests;
