@@ -10,8 +10,9 @@ import tempfile
 import types
 import unittest
 from pathlib import Path
+from unittest import mock
 
-from lib import image, process
+from lib import image, images, process
 from lib.steps import ClusterError, wait_until
 
 
@@ -44,6 +45,12 @@ class Images(unittest.TestCase):
         self.assertEqual(image.full_name("localhost:5000/shop:1"), "localhost:5000/shop:1")
         with self.assertRaises(ClusterError):
             image.full_name("localhost:5000/shop")
+
+    def test_a_base_is_kept_for_each_set_of_packages(self):
+        with mock.patch.object(images, "_debian", lambda stem, *_: stem):
+            one = images.debian(["ruby", "nodejs"])
+            self.assertEqual(one, images.debian(["nodejs", "ruby"]))
+            self.assertNotEqual(one, images.debian(["ruby"]))
 
     def test_equal_input_gives_equal_bytes(self):
         layers = [f"{self.dir}/app=/usr/bin/app", f"{self.dir}/data=/srv"]

@@ -1,5 +1,6 @@
 """Which images does the cluster bring itself, and how does containerd get an image?"""
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -42,15 +43,25 @@ def coredns():
 
 def python(output=None):
     """An image with Python 3 on a small Debian, for test workloads; made once, then cached."""
-    cached = DIR / "python.tar"
-    rootfs = DIR / "python-rootfs"
-    with tools.locked(DIR / "python.lock"):
+    return _debian(DIR / "python", PYTHON, ("python3",), ["/usr/bin/python3"], output)
+
+
+def debian(packages, output=None):
+    """An image with these packages on a small Debian; made once for each set of them, then cached."""
+    key = hashlib.sha256(" ".join(sorted(packages)).encode()).hexdigest()[:16]
+    return _debian(DIR / f"debian-{key}", f"fleetprof-debian:{key}", packages, None, output)
+
+
+def _debian(stem, name, packages, entrypoint, output):
+    cached, rootfs = Path(f"{stem}.tar"), Path(f"{stem}-rootfs")
+    with tools.locked(Path(f"{stem}.lock")):
         if not cached.exists():
             tools.ensure_packages(programs=("debootstrap",), cni=False)
-            with step("making the Python image with debootstrap", "about 1 min the first time, then cached"):
+            with step(f"making {name} with debootstrap", "1 to 3 min the first time, then cached"):
                 shutil.rmtree(rootfs, ignore_errors=True)
-                run(["debootstrap", "--variant=minbase", "--include=python3", SUITE, rootfs, _mirror()])
-                image.write(cached, PYTHON, rootfs=rootfs, entrypoint=["/usr/bin/python3"])
+                run(["debootstrap", "--variant=minbase", f"--include={','.join(packages)}", SUITE, rootfs, _mirror()])
+                image.write(cached, name, rootfs=rootfs, entrypoint=entrypoint)
+                shutil.rmtree(rootfs)
     if output:
         shutil.copyfile(cached, output)
     return output or cached
