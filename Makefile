@@ -36,7 +36,7 @@ kubectl: ## Print the path of a kubectl binary
 
 generate: ## Generate the CRD files, the guides' tables and the pprof types
 	@FLEETPROF_REGENERATE=1 cargo test -q --workspace --test generated
-	@FLEETPROF_REGENERATE=1 cargo test -q --workspace --lib views
+	@FLEETPROF_REGENERATE=1 cargo test -q --workspace --lib -- views runtimes::
 
 api: ## Run the tests that start an API server of their own
 	@tests/suites.sh api
@@ -56,7 +56,8 @@ fuzz: ## Fuzz the profile readers, FUZZ_SECONDS (60) each
 			--target-dir ../../../target/fuzz --bin $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
-matrix: ## Capture every version of Python and Node.js that can be installed
+matrix: ## Capture every runtime in pods by every way, after the demo, and all versions of Python and Node.js
+	@tests/demo.sh
 	@tests/suites.sh matrix
 
 soak: ## Simulate a week of a fleet, in which nothing may grow (2 min)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds the images of the programs that tests/tests/runtimes captures in pods, as OCI archives without Docker and
-# without a registry, and prints their paths.
+# Builds the images of the programs that tests/tests/runtimes captures in pods, as OCI archives without Docker
+# and without a registry, and prints their paths.
 #   tests/runtimes.sh          fleetprof-runtimes:test, every runtime once, and fleetprof-static:test
 #   tests/runtimes.sh all      also fleetprof-versions:test, more versions of Python and Node.js
-# The programs are those of the agent's own tests. Runtimes are packages of Debian, .NET and the other versions come
-# from where tests/dotnet.sh, tests/pythons.py and npm find them. Needs root, for debootstrap (3 min the first time).
-# The archives are kept in the cache of the tests under a hash of what they are made of.
+# The programs are those of the agent's own tests. Runtimes are packages of Debian; .NET and the other versions
+# come from where tests/dotnet.sh, tests/pythons.py and npm find them. Needs root, for debootstrap (3 min the
+# first time). The archives are kept in the cache of the tests under a hash of what they are made of.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 cd "$root"
@@ -49,10 +49,12 @@ JSON
 }
 
 versions() {
-    local version program layers=()
+    local version program part layers=()
     for version in "${pythons[@]}"; do
         program=$(tests/pythons.py "$version")
-        layers+=(--layer "${program%/bin/*}/bin=/python$version/bin" --layer "${program%/bin/*}/lib=/python$version/lib")
+        for part in bin lib; do
+            layers+=(--layer "${program%/bin/*}/$part=/python$version/$part")
+        done
     done
     for version in "${nodes[@]}"; do
         program=$cache/nodes/$version/node_modules/node/bin/node

@@ -5,10 +5,11 @@
 #   tests/suites.sh agent      captures of real processes, attacks on the servers; some measure
 #                              time, so nothing else should run on the machine
 #   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
-#   tests/suites.sh matrix     captures of every version of Python and Node.js that can be installed
+#   tests/suites.sh matrix     captures of every version of Python and Node.js that can be installed, and of
+#                              every runtime in pods by every way; on the cluster of tests/demo.sh
 #   tests/suites.sh soak       what takes minutes and needs no cluster: a week of a simulated fleet
 #   tests/suites.sh cluster    on the cluster and the shop of tests/demo.sh: the two that follow
-#   tests/suites.sh breaks     failures, control, injection, containers of the shop
+#   tests/suites.sh breaks     failures, control, injection, containers of the shop, runtimes in pods
 #   tests/suites.sh alone      attacks, and what measures time on the whole cluster; uninstall
 # Each call of cargo names the whole workspace and picks suites by name. With one package at a time cargo would
 # choose other features for the same dependencies, and compile them again.
@@ -79,6 +80,16 @@ matrix() {
         echo "Node.js $version"
         FLEETPROF_NODE=$nodes/$version/node_modules/.bin/node test --test capture node::
     done
+    pods all
+    test --test runtimes -- --ignored --nocapture --test-threads=1
+}
+
+# Loads the images of the targets in pods: pods [all]
+pods() {
+    local images
+    images=$(tests/runtimes.sh "$@")
+    # shellcheck disable=SC2086
+    "$cluster" load $images
 }
 
 soak() { test --test people -- --ignored --nocapture; }
@@ -98,7 +109,9 @@ api() {
 }
 
 breaks() {
-    test --test failures --test control --test injection --test shop_containers -- --test-threads=1
+    pods
+    test --test failures --test control --test injection --test shop_containers --test runtimes -- \
+        --test-threads=1
 }
 
 alone() {

@@ -14,6 +14,7 @@ pub mod kubelet;
 pub mod operator;
 pub mod people;
 pub mod process;
+pub mod runtimes;
 pub mod shop;
 
 /// The root of the checkout.
