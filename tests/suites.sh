@@ -98,7 +98,7 @@ api() {
 }
 
 breaks() {
-    test --test failures --test control --test injection --test shop_containers -- --test-threads=1
+    test --test failures --test control --test injection --test shop_containers --test node_mode -- --test-threads=1
 }
 
 alone() {

@@ -10,7 +10,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Agent that profiles the containers of its pod.
+/// Agent that profiles the containers of its pod, or of its node.
 #[derive(Parser)]
 #[command(name = "fleetprof-agent", version)]
 enum Command {
@@ -18,6 +18,8 @@ enum Command {
     Sidecar(Settings),
     /// Run as an ephemeral container attached to a pod.
     Attached(Settings),
+    /// Run as the agent of a node, for the pods there.
+    Node(Settings),
     /// Capture one target. Reads the request from stdin and writes events to stdout.
     #[command(hide = true)]
     Worker,
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Worker => return worker::main(),
         Command::Sidecar(settings) => supervisor::run(settings, AgentMode::Sidecar),
         Command::Attached(settings) => supervisor::run(settings, AgentMode::Ephemeral),
+        Command::Node(settings) => supervisor::run(settings, AgentMode::Node),
         Command::Inspect { pid, sight } => {
             inspect::main(pid, sight).map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
