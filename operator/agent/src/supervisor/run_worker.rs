@@ -72,6 +72,7 @@ async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem>
         labels: std::collections::BTreeMap::new(),
         assume_target_uid: true,
         memory_bytes: Some(memory),
+        owner: None,
     };
     let child = spawn(agent, &request).await.map_err(failed)?;
     Ok((target, child))

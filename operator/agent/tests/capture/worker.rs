@@ -179,6 +179,7 @@ pub fn request(pid: i32, collector: Option<&str>, duration_ms: u64) -> CaptureRe
         labels: BTreeMap::from([("k8s.pod.name".to_owned(), "orders-0".to_owned())]),
         assume_target_uid: false,
         memory_bytes: None,
+        owner: None,
     }
 }
 
