@@ -115,7 +115,11 @@ fn processes(request: &CaptureRequest) -> BTreeMap<Owner, Vec<Process>> {
 
 /// The users to start workers for, of those that have none: that of `main` first, then the busiest. One whose
 /// processes have used no CPU yet has no worker until they do, unless with `idle_too`.
-fn chosen(users: &BTreeMap<Owner, Vec<Process>>, main: i32, idle_too: bool) -> Vec<(Owner, &Process)> {
+fn chosen<'a>(
+    users: &'a BTreeMap<Owner, Vec<Process>>,
+    main: i32,
+    idle_too: bool,
+) -> Vec<(Owner, &'a Process)> {
     let ticks = |all: &[Process]| all.iter().map(|p| p.cpu_ticks).fold(0, u64::saturating_add);
     let mut chosen: Vec<_> = users
         .iter()
@@ -123,15 +127,10 @@ fn chosen(users: &BTreeMap<Owner, Vec<Process>>, main: i32, idle_too: bool) -> V
         .filter(|(has_main, ticks, ..)| *has_main || *ticks > 0 || idle_too)
         .collect();
     chosen.sort_by_key(|(has_main, ticks, ..)| std::cmp::Reverse((*has_main, *ticks)));
-    let best = |all: &'_ [Process]| all.iter().position(|p| p.pid == main);
-    chosen
-        .into_iter()
-        .filter_map(|(_, _, owner, all)| {
-            let at = best(all);
-            let first = at.and_then(|at| all.get(at)).or_else(|| all.iter().max_by_key(|p| p.cpu_ticks));
-            Some((owner, first?))
-        })
-        .collect()
+    let is_main = |p: &&Process| p.pid == main;
+    let known_by =
+        |all: &'a [Process]| all.iter().find(is_main).or_else(|| all.iter().max_by_key(|p| p.cpu_ticks));
+    chosen.into_iter().filter_map(|(_, _, owner, all)| Some((owner, known_by(all)?))).collect()
 }
 
 /// The capture under way.
