@@ -13,7 +13,8 @@ const MIB: u64 = 1 << 20;
 const MOST: u64 = 512 * MIB;
 /// A worker that may have less than this is not started.
 const LEAST: u64 = 16 * MIB;
-/// What the supervisor needs: it uses 9 MB while it waits, and holds a slice of 4 MiB while it uploads.
+/// What the supervisor needs: it uses 8 MB while it waits, of which 1 MB is its own, and holds a slice of 4 MiB while
+/// it uploads.
 const SUPERVISOR: u64 = 32 * MIB;
 
 /// Bytes that a worker may allocate. `own` is the agent's container, `target` the one that is captured; what cannot

@@ -2,7 +2,7 @@
 //! little memory.
 //!
 //! ```text
-//!            orders (long poll) ─► captures::decide ─► run_worker ─► a process `fleetprof-agent worker`
+//!            orders (long poll) ─► captures::decide ─► run_worker ─► a process `fleetprof-worker`
 //! gateway ◄─ heartbeats ◄───────── captures (table) ◄─ events ─────┘        │ slices
 //!         ◄─ uploads ◄──────────── spool (records, slices) ◄────────────────┘
 //! ```

@@ -18,5 +18,6 @@ mod python;
 mod ruby;
 mod safety;
 mod symbols;
+mod users;
 mod wall;
 mod worker;

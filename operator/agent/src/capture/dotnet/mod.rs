@@ -18,7 +18,7 @@ use fleetprof_crds::wire::Offer;
 
 use self::capture::DotNetCapture;
 use self::socket::{Absent, Listener};
-use super::collector::{Ask, Attached, Collector};
+use super::collector::{Ask, Attached, Attaches, Collector};
 use super::protocol::Failure;
 use super::runtime::Runtime;
 use super::sight::Sight;
@@ -54,7 +54,9 @@ impl Collector for EventPipe {
         }
         self.offered(obstacle(sight))
     }
+}
 
+impl Attaches for EventPipe {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         DotNetCapture::begin(ask)
     }

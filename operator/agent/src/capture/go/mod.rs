@@ -22,7 +22,7 @@ use fleetprof_crds::wire::Offer;
 
 use self::http::Bounds;
 use self::pulls::{Pulls, Source};
-use super::collector::{Ask, Attached, Collector};
+use super::collector::{Ask, Attached, Attaches, Collector};
 use super::protocol::{Failure, FailureReason};
 use super::runtime::Runtime;
 use super::sight::Sight;
@@ -87,7 +87,9 @@ impl Collector for GoPprof {
         };
         self.offered(problem.as_deref())
     }
+}
 
+impl Attaches for GoPprof {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         let Pprof::Served(server) = ask.sight.pprof else {
             let message = "the process does not serve net/http/pprof";

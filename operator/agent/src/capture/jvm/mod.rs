@@ -20,7 +20,7 @@ use fleetprof_crds::wire::Offer;
 
 use self::attach::{Attach, Deadline};
 use self::capture::Recordings;
-use super::collector::{Ask, Attached, Collector};
+use super::collector::{Ask, Attached, Attaches, Collector};
 use super::protocol::Failure;
 use super::runtime::Runtime;
 use super::sight::Sight;
@@ -53,7 +53,9 @@ impl Collector for Jfr {
         }
         self.offered(obstacle(sight))
     }
+}
 
+impl Attaches for Jfr {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         let (capture, version) = Recordings::begin(ask)?;
         let how =
