@@ -19,4 +19,5 @@ mod ruby;
 mod safety;
 mod symbols;
 mod wall;
+mod wall_of_runtimes;
 mod worker;
