@@ -19,7 +19,7 @@ use fleetprof_crds::{ProfileKind, Reason};
 
 use super::dotnet::EVENT_PIPE;
 use super::go::GO_PPROF;
-use super::jvm::JFR;
+use super::jvm::{JFR, JVM_THREADS};
 use super::native::{NATIVE, NATIVE_WALL, Shared};
 use super::node::INSPECTOR;
 use super::php::PHP;
@@ -32,7 +32,18 @@ use super::slices::Slices;
 /// Every collector, the preferred ones first: each kind is captured by the first one that offers it.
 macro_rules! collectors {
     () => {
-        &[&PYTHON, &GO_PPROF, &JFR, &INSPECTOR, &EVENT_PIPE, &RBSPY, &PHP, &NATIVE, &NATIVE_WALL]
+        &[
+            &PYTHON,
+            &GO_PPROF,
+            &JFR,
+            &JVM_THREADS,
+            &INSPECTOR,
+            &EVENT_PIPE,
+            &RBSPY,
+            &PHP,
+            &NATIVE,
+            &NATIVE_WALL,
+        ]
     };
 }
 

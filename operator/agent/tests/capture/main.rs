@@ -20,4 +20,5 @@ mod safety;
 mod symbols;
 mod users;
 mod wall;
+mod wall_of_runtimes;
 mod worker;

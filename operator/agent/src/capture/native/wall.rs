@@ -72,7 +72,8 @@ impl Attaches for NativeWall {
 }
 
 /// Whether machine code shows where a runtime's threads wait. In Go and Node.js other things than threads wait,
-/// and the machine code of the other runtimes says nothing about the program.
+/// and the machine code of the other runtimes says nothing about the program. What they tell of themselves is
+/// the business of their collectors.
 const fn has_wall(runtime: &Runtime) -> bool {
     matches!(runtime, Runtime::Native | Runtime::Unknown | Runtime::Python(_))
 }
