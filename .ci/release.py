@@ -198,11 +198,12 @@ def images(version, out):
     tmp = ROOT / "target" / "images" / "tmp"
     tmp.mkdir(parents=True, exist_ok=True)
     # Run, not read: the kernel then hides the process from the program that it looks at.
-    rbspy = ["--layer", f"{run(RBSPY[0]).strip()}=/rbspy:0111"]
+    beside_agent = ["--layer", f"target/{PLATFORM}/release/fleetprof-worker=/fleetprof-worker:0755",
+                    "--layer", f"{run(RBSPY[0]).strip()}=/rbspy:0111"]
     for name, crate in PACKAGES.items():
         run("tests/cluster/cluster", "image", f"{crate}:{version}", "-o", str(out / f"{name}.tar"),
             "--layer", f"target/{PLATFORM}/release/{crate}=/{crate}:0755", "--layer", f"{tmp}=/tmp:1777",
-            *(rbspy if name == "agent" else []), "--entrypoint", json.dumps([f"/{crate}"]), "--user", "65532")
+            *(beside_agent if name == "agent" else []), "--entrypoint", json.dumps([f"/{crate}"]), "--user", "65532")
 
 
 def package(version, out):

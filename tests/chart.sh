@@ -47,6 +47,10 @@ refuses() {
 helm lint --quiet "$chart"
 renders "no agents attached" 'FLEETPROF_ATTACH_DISABLED' '!Attach an agent to a running pod' -- --set attach.enabled=false
 renders "an allowed image" "r'^mirror\.example/agent:.*\$'" -- --set 'image.agent.allowed={mirror.example/agent:*}'
+renders "agents of nodes" 'kind: DaemonSet' 'hostPID: true' '- SYS_PTRACE' 'FLEETPROF_NODE_AGENTS' 'value: "shop,team-*"' \
+    'resourceNames: [fleetprof-ca-bundle]' 'name: fleetprof-node-agent' 'value: "268435456"' '!privileged: true' '!hostPath' -- \
+    --set nodeAgent.enabled=true --set 'nodeAgent.namespaces={shop,team-*}'
+renders "no agents of nodes" '!kind: DaemonSet' '!hostPID' '!FLEETPROF_NODE_AGENTS' '!fleetprof-ca-bundle' '!configmaps' --
 renders "no values" 'emptyDir:' 'sizeLimit: 5Gi' 'ephemeral-storage: 5Gi' 'value: "25"' 'value: "720h"' \
     'type: RollingUpdate' 'image: "fleetprof-operator:' \
     '!kind: PersistentVolumeClaim' '!name: fleetprof-alerts' '!FLEETPROF_PROMETHEUS_URL' '!FLEETPROF_AGENT_ALLOW_ROOT' --

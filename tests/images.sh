@@ -33,8 +33,11 @@ for name in operator agent; do
     # Line tables are for the tests' panics; an image is loaded faster without them.
     strip --strip-debug -o $out/fleetprof-$name "$programs/fleetprof-$name"
     layers=(--layer "$out/fleetprof-$name=/fleetprof-$name:0755" --layer "$out/tmp=/tmp:1777")
-    # Run, not read: the kernel then hides the process from the program that it looks at.
-    [ $name != agent ] || layers+=(--layer "$rbspy=/rbspy:0111")
+    if [ $name = agent ]; then
+        strip --strip-debug -o $out/fleetprof-worker "$programs/fleetprof-worker"
+        # Run, not read: the kernel then hides the process from the program that it looks at.
+        layers+=(--layer "$out/fleetprof-worker=/fleetprof-worker:0755" --layer "$rbspy=/rbspy:0111")
+    fi
     "$cluster" image fleetprof-$name:"$version" "${layers[@]}" \
         --entrypoint "[\"/fleetprof-$name\"]" --user 65532 -o $out/$name.tar
 done

@@ -9,7 +9,7 @@
 #                              every runtime in pods by every way; on the cluster of tests/demo.sh
 #   tests/suites.sh soak       what takes minutes and needs no cluster: a week of a simulated fleet
 #   tests/suites.sh cluster    on the cluster and the shop of tests/demo.sh: the two that follow
-#   tests/suites.sh breaks     failures, control, injection, containers of the shop, runtimes in pods
+#   tests/suites.sh breaks     failures, control, injection, containers of the shop, agents of nodes
 #   tests/suites.sh alone      attacks, and what measures time on the whole cluster; uninstall
 # Each call of cargo names the whole workspace and picks suites by name. With one package at a time cargo would
 # choose other features for the same dependencies, and compile them again.
@@ -81,7 +81,7 @@ matrix() {
         FLEETPROF_NODE=$nodes/$version/node_modules/.bin/node test --test capture node::
     done
     pods all
-    test --test runtimes -- --ignored --nocapture --test-threads=1
+    test --test runtimes -- --include-ignored --nocapture --test-threads=1
 }
 
 # Loads the images of the targets in pods: pods [all]
@@ -109,9 +109,7 @@ api() {
 }
 
 breaks() {
-    pods
-    test --test failures --test control --test injection --test shop_containers --test runtimes -- \
-        --test-threads=1
+    test --test failures --test control --test injection --test shop_containers --test node_mode -- --test-threads=1
 }
 
 alone() {

@@ -139,19 +139,22 @@ pub struct Containers {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
-    "!(self.mode == 'Ephemeral' && self.existingPods == 'Restart')"
+    "!(self.mode != 'Sidecar' && self.existingPods == 'Restart')"
 )
 .message(
-    "agent.existingPods: Restart requires agent.mode Sidecar: with Ephemeral, restarted pods get no agent"
+    "agent.existingPods: Restart requires agent.mode Sidecar: with any other, restarted pods get no agent"
 ))]
 pub struct AgentSpec {
     /// `Sidecar` injects the agent when a pod is created. `Ephemeral` attaches it when a session needs it.
+    /// `Node` leaves pods as they are: the agent of their node profiles them, where an administrator installed
+    /// node agents (chart value `nodeAgent.enabled`).
     #[serde(default)]
     pub mode: AgentMode,
-    /// What happens to pods without an agent, such as pods older than the policy. `AttachOnDemand` attaches
-    /// one when a session needs it. `Wait` does nothing until they are recreated. `Restart` restarts their
-    /// workloads, and those with an outdated agent, one at a time; an administrator must allow it (chart
-    /// value `restart.enabled`). Pods that no restart replaces, such as those of a Job, are attached to.
+    /// With `Sidecar`, what happens to pods without an agent, such as pods older than the policy.
+    /// `AttachOnDemand` attaches one when a session needs it. `Wait` does nothing until they are recreated.
+    /// `Restart` restarts their workloads, and those with an outdated agent, one at a time; an administrator
+    /// must allow it (chart value `restart.enabled`). Pods that no restart replaces, such as those of a Job,
+    /// are attached to.
     #[serde(default)]
     pub existing_pods: ExistingPods,
     /// Agent image for this policy. Must be allowed by an administrator (chart value `image.agent.allowed`).
@@ -173,6 +176,8 @@ pub enum AgentMode {
     Sidecar,
     /// Attached when a session needs it.
     Ephemeral,
+    /// None: the agent of the node serves them.
+    Node,
     /// A value of a newer version. The policy is reported as invalid and gives no pod an agent.
     #[serde(other)]
     #[schemars(skip)]

@@ -67,6 +67,11 @@ reasons! {
     WebhookMissed => "check that the fleetprof webhook is running; meanwhile sessions attach an agent",
     /// The policy attaches agents to the pod when a session needs them.
     AttachedOnDemand => "",
+    /// The policy leaves the pod to the agent of its node.
+    ServedByNode => "",
+    /// The policy leaves the pod to the agent of its node, but none reports the container.
+    NoNodeAgent => "set nodeAgent.enabled in the values of the fleetprof chart, and check that the DaemonSet \
+                    fleetprof-node-agent runs on the pod's node and serves its namespace",
     /// An older policy applies to the pod.
     Conflict => "narrow one of the two selectors",
     /// A policy in the pod's namespace takes precedence over the cluster policy.

@@ -23,6 +23,8 @@
 
 mod order;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{ProfileKind, Reason};
@@ -33,6 +35,12 @@ pub use order::{Order, OrderList, SliceId, needs, slice_path};
 pub const PROTOCOL: u32 = 2;
 /// Most bytes of a heartbeat's body.
 pub const MAX_HEARTBEAT_BYTES: usize = 64 * 1024;
+/// The same of the agent of a node: it has that of every pod there in one.
+pub const MAX_NODE_HEARTBEAT_BYTES: usize = 1024 * 1024;
+/// Most containers in the heartbeat of an agent in a pod, and most of its captures.
+pub const MAX_ROWS: usize = 64;
+/// The same of the agent of a node. A kubelet runs 110 pods by default, and 250 at most as it is tested upstream.
+pub const MAX_NODE_ROWS: usize = 1024;
 /// Most bytes of one slice as sent (gzip).
 pub const MAX_SLICE_BYTES: usize = 4 * 1024 * 1024;
 /// Most bytes of one slice unpacked.
@@ -53,6 +61,8 @@ pub enum AgentMode {
     Sidecar,
     /// Attached as an ephemeral container.
     Ephemeral,
+    /// In no pod but its own: it serves the pods of its node.
+    Node,
     /// A value of a newer version. Only counted.
     #[serde(other)]
     Unknown,
@@ -94,10 +104,10 @@ pub struct Heartbeat {
     pub mode: AgentMode,
     /// Random name of this process of the agent; changes when it is restarted.
     pub instance: String,
-    /// The containers whose processes it sees; at most 64.
+    /// The containers whose processes it sees; at most [`MAX_ROWS`], or [`MAX_NODE_ROWS`].
     #[serde(default)]
     pub containers: Vec<ContainerReport>,
-    /// Every capture that is not settled; at most 64.
+    /// Every capture that is not settled; as many at most.
     #[serde(default)]
     pub captures: Vec<CaptureReport>,
     /// When it was sent by the clock of the agent's machine, milliseconds since 1970: tells how far clocks
@@ -312,6 +322,9 @@ pub struct HeartbeatReply {
     /// crossed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watch: Option<Watch>,
+    /// The same for the agent of a node, by container id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub watches: BTreeMap<String, Watch>,
     /// The CA certificates to trust from now on (PEM), when they differ from what the agent was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,

@@ -116,7 +116,7 @@ def compare(title, command, collectors, rounds, seconds, also=None):
             target.process.wait()
 
 
-def main(agent, pyspy, launch, native, rounds="20", seconds="0.8"):
+def main(worker, pyspy, launch, native, rounds="20", seconds="0.8"):
     """Both targets."""
     here = os.path.dirname(os.path.abspath(__file__))
     rounds, seconds = int(rounds), float(seconds)
@@ -124,7 +124,7 @@ def main(agent, pyspy, launch, native, rounds="20", seconds="0.8"):
     python = ".".join(map(str, sys.version_info[:3]))
     blocking = PySpy(f"{version}", pyspy)
     steps = [os.path.realpath(sys.executable), os.path.join(here, "targets/steps.py")]
-    ours = Fleetprof("fleetprof", agent, "cpython")
+    ours = Fleetprof("fleetprof", worker, "cpython")
     nonblocking = PySpy(f"{version} --nonblocking", pyspy, ["--nonblocking"])
     compare(f"slowdown of a Python app ({python})", steps, [ours, blocking, nonblocking], rounds, seconds)
     compare(f"slowdown of 4 busy threads of 40 frames ({python})", [*steps, "3", "36"], [ours, nonblocking],
@@ -133,7 +133,7 @@ def main(agent, pyspy, launch, native, rounds="20", seconds="0.8"):
     def refused(pid, folder):
         print(f"| slowdown of a native app at {HERTZ} Hz by {version} | not possible: “{blocking.refusal(pid, folder)}” | – | |")
     compare("slowdown of a native app", [native],
-            [Fleetprof("fleetprof, perf", agent, "perf"), Fleetprof("fleetprof, ptrace (perf refused)", agent, "ptrace", [launch, "-s"])],
+            [Fleetprof("fleetprof, perf", worker, "perf"), Fleetprof("fleetprof, ptrace (perf refused)", worker, "ptrace", [launch, "-s"])],
             rounds, seconds, refused)
 
 

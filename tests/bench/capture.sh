@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Measures the slowdown of a Python and a native application captured at 99 Hz, by fleetprof and by the py-spy command.
 #   tests/bench/capture.sh [ROUNDS [SECONDS]]   prints rows of the table of `make bench`; about 3 min 30 s, no cluster
-# Needs gcc, python3 with venv and root (or a kernel that lets users trace their own processes). FLEETPROF_AGENT sets the binary.
+# Needs gcc, python3 with venv and root (or a kernel that lets users trace their own processes). FLEETPROF_WORKER sets the binary.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-agent=${FLEETPROF_AGENT:-$root/target/x86_64-unknown-linux-gnu/release/fleetprof-agent}
-[ -x "$agent" ] || { echo "$agent not found: run tests/images.sh, or set FLEETPROF_AGENT." >&2; exit 1; }
+worker=${FLEETPROF_WORKER:-$root/target/x86_64-unknown-linux-gnu/release/fleetprof-worker}
+[ -x "$worker" ] || { echo "$worker not found: run tests/images.sh --release, or set FLEETPROF_WORKER." >&2; exit 1; }
 for tool in gcc python3; do
     command -v "$tool" >/dev/null || { echo "$tool is missing: apt-get install $tool" >&2; exit 1; }
 done
@@ -23,5 +23,5 @@ gcc -O2 -g -fomit-frame-pointer -o "$out/steps" "$here/targets/steps.c" -lpthrea
 # The worker's tests use the same program to drop privileges.
 gcc -O2 -o "$out/launch" "$root/operator/agent/tests/capture/targets/launch.c"
 # A concurrent build must not replace the measured binary.
-cp -f "$agent" "$out/fleetprof-agent"
-exec python3 "$here/capture.py" "$out/fleetprof-agent" "$venv/bin/py-spy" "$out/launch" "$out/steps" "$@"
+cp -f "$worker" "$out/fleetprof-worker"
+exec python3 "$here/capture.py" "$out/fleetprof-worker" "$venv/bin/py-spy" "$out/launch" "$out/steps" "$@"

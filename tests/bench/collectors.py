@@ -80,14 +80,14 @@ class Collector:
 class Fleetprof:
     """The worker of this checkout; `launcher` takes rights from it first."""
 
-    def __init__(self, name, agent, method, launcher=()):
-        self.name, self.agent, self.method, self.launcher = name, agent, method, list(launcher)
+    def __init__(self, name, worker, method, launcher=()):
+        self.name, self.worker, self.method, self.launcher = name, worker, method, list(launcher)
 
     def start(self, pid, folder):
         """Starts a capture and returns when it samples."""
         request = {"pid": pid, "profiles": ["cpu"], "durationMs": 120_000, "frequencyHz": HERTZ, "sliceMs": 12_000,
                    "outputDir": folder, "labels": {}, "assumeTargetUid": False}
-        run = Collector(self.launcher + [self.agent, "worker"], os.path.join(folder, "events"), request)
+        run = Collector(self.launcher + [self.worker], os.path.join(folder, "events"), request)
         run.wait_for("its start", 20, lambda: '"started"' in run.said())
         if f'"method":"{self.method}"' not in run.said():
             run.process.kill()

@@ -35,10 +35,23 @@ pub fn cpu_of_all_threads(pid: u32) -> Result<u64> {
 /// # Errors
 /// When there is no such process.
 pub fn rss_kib(pid: u32) -> Result<f64> {
+    memory_kib(pid, "VmRSS:")
+}
+
+/// The part of a process's resident memory that is its own, in KiB: what it allocated or changed. The rest is pages
+/// of files, which all processes of a node that run the same program share.
+///
+/// # Errors
+/// When there is no such process.
+pub fn own_kib(pid: u32) -> Result<f64> {
+    memory_kib(pid, "RssAnon:")
+}
+
+fn memory_kib(pid: u32, key: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     status
         .lines()
-        .find_map(|l| l.strip_prefix("VmRSS:"))
+        .find_map(|l| l.strip_prefix(key))
         .and_then(|l| l.trim().trim_end_matches(" kB").parse().ok())
-        .context("no VmRSS")
+        .with_context(|| format!("no {key} in the status of process {pid}"))
 }

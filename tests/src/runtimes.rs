@@ -141,7 +141,7 @@ pub fn table(findings: &[Finding]) -> String {
             })
         };
         let [sidecar, ephemeral] = WAYS.map(cell);
-        let _ = writeln!(text, "| {} | {} | {sidecar} | {ephemeral} | not yet |", row.runtime, row.kind);
+        let _ = writeln!(text, "| {} | {} | {sidecar} | {ephemeral} | not tried |", row.runtime, row.kind);
     }
     text
 }
@@ -208,8 +208,8 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "| Ruby 3.1 | cpu | `rbspy`, lines | `ptrace`, functions | not yet |",
-                "| Ruby 3.1 | wall | no | `rbspy`, lines | not yet |",
+                "| Ruby 3.1 | cpu | `rbspy`, lines | `ptrace`, functions | not tried |",
+                "| Ruby 3.1 | wall | no | `rbspy`, lines | not tried |",
             ]
         );
     }

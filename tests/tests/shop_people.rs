@@ -192,8 +192,7 @@ async fn the_leader_is_killed_between_the_yield_and_the_start(people: &People) -
         (time(&scheduled["targets"][0]["endTime"])?, time(&session["targets"][0]["startTime"])?);
     ensure!(end <= start, "the round's capture ended at {end}, the person's started at {start}");
     ensure!(scheduled["counts"]["desired"] == 1 && people.scheduled("sidecar").await?.len() <= 3);
-    let again =
-        [processes(&pod, &["fleetprof-agent", "worker"]), processes(&pod, &["exe", "worker"])].concat();
+    let again = processes(&pod, &["fleetprof-worker"]);
     ensure!(again.is_empty(), "the container is captured once more by {again:?}");
     Ok(())
 }

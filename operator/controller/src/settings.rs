@@ -10,6 +10,8 @@ use fleetprof_core::inject::ClusterRules;
 use fleetprof_crds::{Duration, quantity};
 use serde_json::Value;
 
+use crate::gateway::ServedNamespaces;
+
 /// Allowed agent images: settings of `run` and of `webhook`.
 #[derive(Args, Clone, Debug)]
 pub struct ImageArgs {
@@ -149,6 +151,12 @@ pub struct RunSettings {
     /// Do not attach agents to running pods.
     #[arg(long, env = "FLEETPROF_ATTACH_DISABLED")]
     pub attach_disabled: bool,
+    /// Accept agents of nodes, which serve the pods of policies with `agent.mode: Node`.
+    #[arg(long, env = "FLEETPROF_NODE_AGENTS")]
+    pub node_agents: bool,
+    /// Namespaces that agents of nodes serve; `*` matches any characters. If empty, all but the excluded ones.
+    #[arg(long, env = "FLEETPROF_NODE_AGENT_NAMESPACES", default_value = "", value_delimiter = ',')]
+    pub node_agent_namespaces: Vec<String>,
     /// Allow workload restarts for policies with `agent.existingPods: Restart`.
     #[arg(long, env = "FLEETPROF_RESTART")]
     pub restart: bool,
@@ -163,6 +171,20 @@ impl RunSettings {
     #[must_use]
     pub fn gateway_url(&self) -> String {
         format!("https://{}-leader.{}.svc:{}", self.name, self.namespace, self.gateway_port)
+    }
+
+    /// Username of the service account of node agents, where they are accepted.
+    #[must_use]
+    pub fn node_agent_user(&self) -> Option<String> {
+        let user = || format!("system:serviceaccount:{}:{}-node-agent", self.namespace, self.name);
+        self.node_agents.then(user)
+    }
+
+    /// The namespaces that agents of nodes serve.
+    #[must_use]
+    pub fn served_by_nodes(&self) -> ServedNamespaces {
+        let named = self.node_agent_namespaces.iter().filter(|glob| !glob.is_empty()).cloned().collect();
+        ServedNamespaces::new(named, self.rules.get(&self.namespace).excluded_namespaces)
     }
 
     /// Username of the operator's service account.

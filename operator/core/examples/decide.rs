@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use fleetprof_core::agent::AgentFacts;
 use fleetprof_core::agent::PodSecurity;
+use fleetprof_core::agent::{AgentFacts, Reach};
 use fleetprof_core::image::AgentImages;
 use fleetprof_core::link::Observed;
 use fleetprof_core::pod::{PodFacts, SharedFacts};
@@ -153,7 +153,7 @@ fn agent(pod: &Arc<PodFacts>) -> (String, AgentFacts) {
             protocol: 1,
             runtimes,
             offers: HashMap::new(),
-            attached_only: false,
+            reach: Reach::Pod,
         },
     )
 }

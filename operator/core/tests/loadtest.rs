@@ -7,7 +7,7 @@ mod common;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleetprof_core::agent::AgentFacts;
+use fleetprof_core::agent::{AgentFacts, Reach};
 use fleetprof_core::pod::{Owner, PodFacts, Workload};
 use fleetprof_core::session::{
     Action, JobFacts, Observed, Permission, PolicyFacts, Settings, load, repeat, step,
@@ -59,7 +59,7 @@ impl World {
             protocol: 1,
             runtimes: HashMap::new(),
             offers: HashMap::new(),
-            attached_only: false,
+            reach: Reach::Pod,
         };
         let observed = Observed {
             now,

@@ -6,7 +6,7 @@ mod common;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_core::agent::{AgentFacts, PodSecurity};
+use fleetprof_core::agent::{AgentFacts, PodSecurity, Reach};
 use fleetprof_core::inject::{AdmissionFacts, ClusterRules, ResourceRules, refusal};
 use fleetprof_core::link::{self, Observed as PolicyObserved};
 use fleetprof_core::pod::{AgentContainer, AgentContainerState, PodFacts, Workload};
@@ -193,7 +193,7 @@ fn a_pod_with_an_agent_is_linked_and_captured_whatever_keeps_agents_out_otherwis
         protocol: 1,
         runtimes: HashMap::new(),
         offers: HashMap::new(),
-        attached_only: false,
+        reach: Reach::Pod,
     };
     let agents: HashMap<_, _> = [("uid-a".to_owned(), agent)].into();
     let policy = policy("shop", &json!({"existingPods": "Wait"}));
@@ -239,7 +239,7 @@ fn where_attaching_is_disabled_only_pods_with_an_agent_are_linked_and_captured()
         protocol: 1,
         runtimes: HashMap::new(),
         offers: HashMap::new(),
-        attached_only: false,
+        reach: Reach::Pod,
     };
     let agents: HashMap<_, _> = [("uid-a".to_owned(), agent)].into();
     let policy = policy("shop", &json!({"mode": "Ephemeral"}));
@@ -310,9 +310,70 @@ fn a_pod_at_its_limit_is_captured_while_its_last_agent_lives() {
         protocol: 1,
         runtimes: [("".to_owned(), "Native".to_owned())].into(),
         offers: HashMap::new(),
-        attached_only: true,
+        reach: Reach::Attached,
     };
     let agents: HashMap<_, _> = [("uid-a".to_owned(), agent)].into();
     assert_eq!(linked(&full, &policy, &agents), (true, Reason::Linked));
     assert_eq!(target(&full, found(&policy), &agents).phase, TargetPhase::Pending);
+}
+
+/// The agent of the node reports the pod.
+fn by_node() -> HashMap<String, AgentFacts> {
+    let agent = AgentFacts {
+        version: "0.1.0".into(),
+        protocol: 2,
+        runtimes: HashMap::new(),
+        offers: HashMap::new(),
+        reach: Reach::Node,
+    };
+    [("uid-a".to_owned(), agent)].into()
+}
+
+#[test]
+fn the_agent_of_a_node_serves_pods_whatever_keeps_agents_out_of_them() {
+    let policy = |namespace| policy(namespace, &json!({"mode": "Node"}));
+    let mirror = json!({"kubernetes.io/config.mirror": "x"});
+    let root = json!({"containers": [{"name": "app", "securityContext": {"runAsNonRoot": true}}]});
+    let alone = json!({"shareProcessNamespace": false});
+    for (namespace, spec, annotations) in [
+        ("shop", json!({}), json!({})),
+        ("shop", json!({}), mirror),
+        ("shop", root, json!({})),
+        ("shop", alone, json!({})),
+        ("shop", json!({"hostPID": true}), json!({})),
+        ("kube-system", json!({}), json!({})),
+    ] {
+        let (pod, policy, agents) = (pod(namespace, spec, &annotations), policy(namespace), by_node());
+        assert_eq!(linked(&pod, &policy, &agents), (true, Reason::Linked), "{namespace} {annotations}");
+        let target = target(&pod, found(&policy), &agents);
+        assert_eq!((target.phase, target.reason), (TargetPhase::Pending, None), "{}", target.message);
+    }
+    let mut out = pod("shop", json!({}), &json!({}));
+    out.labels = Arc::new([("fleetprof.dev/profiling".to_owned(), "disabled".to_owned())].into());
+    assert_eq!(linked(&out, &policy("shop"), &by_node()), (false, Reason::OptedOut));
+}
+
+#[test]
+fn without_an_agent_of_its_node_a_pod_that_is_left_to_it_has_none() {
+    let (policy, none) = (policy("shop", &json!({"mode": "Node"})), HashMap::new());
+    let bare = pod("shop", json!({}), &json!({}));
+    assert_eq!(linked(&bare, &policy, &none), (false, Reason::NoNodeAgent));
+    let target = target(&bare, found(&policy), &none);
+    assert_eq!((target.phase, target.reason), (TargetPhase::Skipped, Some(Reason::NoNodeAgent)));
+    let told = "No agent of the node n1 reports the container; set nodeAgent.enabled";
+    assert!(target.message.starts_with(told), "{}", target.message);
+    let windows = pod("shop", json!({"nodeSelector": {"kubernetes.io/os": "windows"}}), &json!({}));
+    assert_eq!(linked(&windows, &policy, &none), (false, Reason::WindowsNode));
+}
+
+#[test]
+fn a_policy_that_wants_another_way_in_does_not_get_the_agent_of_the_node() {
+    let bare = pod("shop", json!({}), &json!({}));
+    for (agent, is_linked, reason) in [
+        (json!({"mode": "Ephemeral"}), true, Reason::AttachedOnDemand),
+        (json!({"mode": "Sidecar"}), true, Reason::CreatedBeforePolicy),
+        (json!({"existingPods": "Wait"}), false, Reason::CreatedBeforePolicy),
+    ] {
+        assert_eq!(linked(&bare, &policy("shop", &agent), &by_node()), (is_linked, reason), "{agent}");
+    }
 }

@@ -7,7 +7,7 @@ mod common;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_core::agent::AgentFacts;
+use fleetprof_core::agent::{AgentFacts, Reach};
 use fleetprof_core::conditions::Truth;
 use fleetprof_core::link::PodLink;
 use fleetprof_core::pod::{PodFacts, Workload};
@@ -107,7 +107,7 @@ impl World {
                         protocol: 1,
                         runtimes: HashMap::new(),
                         offers: HashMap::new(),
-                        attached_only: false,
+                        reach: Reach::Pod,
                     },
                 ))
             })

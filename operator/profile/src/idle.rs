@@ -5,11 +5,14 @@
 //!
 //! 1. the function that waits is a known loop of a pool or an event loop;
 //! 2. or it is the one that its thread was started with, or there is none beside the C library's, and it waits
-//!    for what pools wait for: a condition variable, epoll, a signal, a process, a client.
+//!    for what pools wait for: a condition variable, a channel, epoll, a signal, a process, a client.
 //!
 //! A wait for a mutex, a socket, a file or a timer is not idle by rule 2: somebody may wait for its end.
 //! Profiles are folded when they are read; what was captured stays whole.
 
+mod dotnet;
+mod go;
+mod java;
 mod rules;
 
 use crate::kind::ProfileKind;
@@ -113,5 +116,7 @@ fn add_location(profile: &mut Profile) -> Option<u64> {
     Some(id)
 }
 
+#[cfg(test)]
+mod runtime_tests;
 #[cfg(test)]
 mod tests;

@@ -35,6 +35,7 @@ pub mod top;
 pub mod tree;
 pub mod validate;
 mod view;
+pub mod waits;
 
 pub use builder::{
     AdoptError, Adopted, BuildError, BuilderLimits, Frame, Label, LabelValue, Line, LocationId, MappingId,
@@ -54,3 +55,4 @@ pub use top::{Top, TopRow, render_top, top};
 pub use tree::{FlameNode, tree};
 pub use validate::{Invalid, validate};
 pub use view::{default_value_index, sample_types, total, value_index};
+pub use waits::Wait;

@@ -4,7 +4,7 @@
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::Offer;
 
-use super::collector::{Ask, Attached, COLLECTORS, Capture, Collector};
+use super::collector::{ATTACHING, Ask, Attached, Attaches, Capture};
 use super::member::guarded;
 use super::protocol::{Failure, FailureReason, Started};
 use super::session::unix_nanos;
@@ -35,7 +35,7 @@ pub struct Attachment {
 pub fn attach(ask: &Ask<'_>, only: Option<&str>) -> Result<Attachment, Failure> {
     let mut choice =
         Choice { ask: *ask, only, left: ask.kinds.to_vec(), unmet: Vec::new(), done: Vec::new() };
-    COLLECTORS.iter().for_each(|collector| choice.try_one(*collector));
+    ATTACHING.iter().for_each(|collector| choice.try_one(*collector));
     choice.finish()
 }
 
@@ -56,7 +56,7 @@ struct Said {
 }
 
 impl Choice<'_> {
-    fn try_one(&mut self, collector: &dyn Collector) {
+    fn try_one(&mut self, collector: &dyn Attaches) {
         let kinds = self.wanted_of(collector);
         if kinds.is_empty() {
             return;
@@ -71,7 +71,7 @@ impl Choice<'_> {
 
     /// The kinds that this collector is the first to offer; the problems of others are remembered. One that is
     /// asked for by name has to try.
-    fn wanted_of(&mut self, collector: &dyn Collector) -> Vec<ProfileKind> {
+    fn wanted_of(&mut self, collector: &dyn Attaches) -> Vec<ProfileKind> {
         let can: Vec<ProfileKind> = match self.only {
             Some(name) if name == collector.name() => collector.kinds().to_vec(),
             Some(_) => Vec::new(),
@@ -88,7 +88,7 @@ impl Choice<'_> {
         self.left.iter().copied().filter(|kind| can.contains(kind)).collect()
     }
 
-    fn begun(&mut self, collector: &dyn Collector, kinds: Vec<ProfileKind>, attached: Attached) {
+    fn begun(&mut self, collector: &dyn Attaches, kinds: Vec<ProfileKind>, attached: Attached) {
         let Attached { method, why, capture, refused } = attached;
         let kinds: Vec<ProfileKind> =
             kinds.into_iter().filter(|kind| refused.iter().all(|(k, _)| k != kind)).collect();
@@ -106,7 +106,7 @@ impl Choice<'_> {
     }
 
     /// A collector cannot capture a kind; the next may, unless the reason holds for all of them.
-    fn refuse_by(&mut self, collector: &dyn Collector, kind: ProfileKind, failure: Failure) {
+    fn refuse_by(&mut self, collector: &dyn Attaches, kind: ProfileKind, failure: Failure) {
         let failure = with_cause(self.ask.sight.pid, failure);
         let waits = collector.waits_for_start() && !self.ask.is_last_try;
         if waits || failure.reason != FailureReason::UnsupportedRuntime {
@@ -156,7 +156,7 @@ impl Choice<'_> {
     /// Why no collector was tried for a kind.
     fn unsupported(&self, kind: ProfileKind) -> Failure {
         let sight = self.ask.sight;
-        let offers = COLLECTORS.iter().flat_map(|collector| collector.offers(sight));
+        let offers = ATTACHING.iter().flat_map(|collector| collector.offers(sight));
         let said = offers.filter(|offer| offer.kind == kind).find_map(|offer| offer.problem);
         let none = || format!("no collector captures {kind} profiles of {} processes", sight.runtime);
         let message = said.map_or_else(none, |problem| problem.message);

@@ -1,12 +1,15 @@
 //! What is a collector, and what is a capture that it began? The seam between the runtimes and the session.
 //!
 //! ```text
-//! process ─► Sight ─► Collector::offers     before an order: which kinds, or why not
-//!                 └─► Collector::attach ─► Capture: (turn ─►)* drain … stop ─► drain
+//! process ─► Sight ─► Collector::offers    before an order: which kinds, or why not
+//!                 └─► Attaches::attach ──► Capture: (turn ─►)* drain … stop ─► drain
 //! ```
-//! A runtime is one module with one row in [`COLLECTORS`]. A *sampler* has turns: stacks are taken one after
+//! A runtime is one module with one row in `collectors`. A *sampler* has turns: stacks are taken one after
 //! another by the session's clock. A *recording* has none: the target, or a thread of the collector, records
 //! by itself, and hands over what it has when a slice ends.
+//!
+//! The program that waits in every pod asks for offers alone, so that the linker leaves out of it what attaches:
+//! it must stay small.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,7 +19,7 @@ use fleetprof_crds::{ProfileKind, Reason};
 
 use super::dotnet::EVENT_PIPE;
 use super::go::GO_PPROF;
-use super::jvm::JFR;
+use super::jvm::{JFR, JVM_THREADS};
 use super::native::{NATIVE, NATIVE_WALL, Shared};
 use super::node::INSPECTOR;
 use super::php::PHP;
@@ -27,10 +30,30 @@ use super::sight::Sight;
 use super::slices::Slices;
 
 /// Every collector, the preferred ones first: each kind is captured by the first one that offers it.
-pub const COLLECTORS: &[&dyn Collector] =
-    &[&PYTHON, &GO_PPROF, &JFR, &INSPECTOR, &EVENT_PIPE, &RBSPY, &PHP, &NATIVE, &NATIVE_WALL];
+macro_rules! collectors {
+    () => {
+        &[
+            &PYTHON,
+            &GO_PPROF,
+            &JFR,
+            &JVM_THREADS,
+            &INSPECTOR,
+            &EVENT_PIPE,
+            &RBSPY,
+            &PHP,
+            &NATIVE,
+            &NATIVE_WALL,
+        ]
+    };
+}
 
-/// Something that captures processes of one runtime.
+/// Every collector, as far as it tells what it captures.
+pub const COLLECTORS: &[&dyn Collector] = collectors!();
+
+/// Every collector, to capture with: of a worker alone.
+pub const ATTACHING: &[&dyn Attaches] = collectors!();
+
+/// What captures processes of one runtime, as it tells of itself.
 pub trait Collector: Sync {
     /// Its name: `python`, `go-pprof`, `native`. Goes over the wire and into statuses.
     fn name(&self) -> &'static str;
@@ -50,7 +73,10 @@ pub trait Collector: Sync {
             |kind: &ProfileKind| Offer { problem: problem.clone(), ..Offer::good(*kind, self.name()) };
         self.kinds().iter().map(offer).collect()
     }
+}
 
+/// A collector, as it captures.
+pub trait Attaches: Collector {
     /// Begins to capture the kinds of [`Ask::kinds`], as the user that the worker runs as.
     ///
     /// # Errors
@@ -97,7 +123,7 @@ pub struct Attached {
     pub why: String,
     /// The capture.
     pub capture: Box<dyn Capture>,
-    /// Kinds of [`Ask::kinds`] that it does not capture after all, and why, as [`Collector::attach`] says it.
+    /// Kinds of [`Ask::kinds`] that it does not capture after all, and why, as [`Attaches::attach`] says it.
     pub refused: Vec<(ProfileKind, Failure)>,
 }
 

@@ -274,7 +274,9 @@ impl<'a> Container<'a> {
         let inside = |p: &proc::Process| {
             p.is_alive() && p.container.is_some() && p.container == request.container && p.pid != request.pid
         };
-        main.into_iter().chain(all.into_iter().filter(inside)).map(seen).collect()
+        let is_ours = |pid| request.owner.is_none_or(|ours| proc::owner(pid).is_ok_and(|o| o == ours));
+        let meant = main.into_iter().chain(all.into_iter().filter(inside));
+        meant.filter(|p| is_ours(p.pid)).map(seen).collect()
     }
 
     /// Follows the plan for the processes seen now. Gives back how the first new one is sampled.

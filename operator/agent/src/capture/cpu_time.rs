@@ -9,7 +9,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 use super::schedule::saturating_nanos;
 use crate::proc;
@@ -31,6 +32,12 @@ pub fn most_worth(nanos: u64, period: Duration) -> u64 {
 /// CPU time that this process has used.
 pub fn own_cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// CPU time that a process has used; `None` where it has ended.
+pub fn cpu_time_of(pid: i32) -> Option<Duration> {
+    let clock = clock_getcpuclockid(Pid::from_raw(pid)).ok()?;
+    clock_gettime(clock).ok().map(Duration::from)
 }
 
 /// The open files of one thread and what was counted of its CPU time.
@@ -150,6 +157,15 @@ mod tests {
                 "{used} ms at {hz} Hz"
             );
         }
+    }
+
+    #[test]
+    fn the_cpu_time_of_a_process_is_read_by_its_number() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let before = own_cpu_time();
+        let mine = cpu_time_of(me).unwrap();
+        assert!(before <= mine && mine <= own_cpu_time());
+        assert_eq!(cpu_time_of(i32::MAX), None);
     }
 
     #[test]

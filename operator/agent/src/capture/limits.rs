@@ -16,7 +16,7 @@ use super::undo;
 use crate::proc::{self, ProcTree};
 
 /// Time after the end of a capture in which the last slice must be written.
-const GRACE: Duration = Duration::from_secs(20);
+pub const GRACE: Duration = Duration::from_secs(20);
 /// How long the kill timer waits for what is undone in targets.
 const UNDO: Duration = Duration::from_secs(2);
 /// How often the kill timer looks at clock and parent.
@@ -25,7 +25,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// resident.
 const ADDRESS_SPACE: u64 = 32 << 30;
 /// Memory of a worker's own: what it allocates. Ten times of what captures of large programs took.
-const DATA: u64 = 512 << 20;
+pub const DATA: u64 = 512 << 20;
 /// Open files: one perf event for each thread and CPU, two files for each thread.
 const OPEN_FILES: u64 = 65_536;
 /// Largest file that a worker writes.
@@ -147,7 +147,8 @@ fn report_timeout(allowed: Duration) {
 /// Whether the container can only be captured by a worker that stays root, and one that is root may: it has
 /// processes of several users, or some that not even their own user may look at.
 pub fn needs_root(request: &CaptureRequest) -> bool {
-    let Some(user) = proc::owner(request.pid).ok().filter(|_| proc::may_trace_all()) else {
+    let may = request.owner.is_none() && proc::may_trace_all();
+    let Some(user) = proc::owner(request.pid).ok().filter(|_| may) else {
         return false;
     };
     let tree = ProcTree::new("/proc");
@@ -158,19 +159,25 @@ pub fn needs_root(request: &CaptureRequest) -> bool {
         .any(|pid| proc::is_dumpable(pid) == Some(false) || proc::owner(pid).is_ok_and(|o| o.uid != user.uid))
 }
 
-/// As root, becomes the user of the target, so that the kernel's "same user" rules hold without capabilities.
-///
-/// `output_dir` goes to that user first: without capabilities root's own files are out of reach.
-pub fn assume_user_of(pid: i32, output_dir: &Path) -> Result<Option<proc::Owner>, Failure> {
-    let owner = proc::owner(pid).map_err(|e| {
+/// As root, becomes the user that the request names, or that of its target, see [`assume`].
+pub fn assume_user(request: &CaptureRequest) -> Result<(), Failure> {
+    let pid = request.pid;
+    let owner = request.owner.map_or_else(|| proc::owner(pid), Ok).map_err(|e| {
         Failure::new(
             FailureReason::NoSuchProcess,
             format!("failed to read the user of process {pid} ({e}); it may have ended"),
         )
     })?;
+    assume(owner, &request.output_dir)
+}
+
+/// As root, becomes another user, so that the kernel's "same user" rules hold without capabilities.
+///
+/// `output_dir` goes to that user first: without capabilities root's own files are out of reach.
+fn assume(owner: proc::Owner, output_dir: &Path) -> Result<(), Failure> {
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
     if !Uid::effective().is_root() || uid.is_root() {
-        return Ok(None);
+        return Ok(());
     }
     let step =
         |what: &str, result: nix::Result<()>| {
@@ -184,8 +191,7 @@ pub fn assume_user_of(pid: i32, output_dir: &Path) -> Result<Option<proc::Owner>
     step("chown of the output directory", nix::unistd::chown(output_dir, Some(uid), Some(gid)))?;
     step("setgroups", setgroups(&[]))?;
     step("setgid", setgid(gid))?;
-    step("setuid", setuid(uid))?;
-    Ok(Some(owner))
+    step("setuid", setuid(uid))
 }
 
 /// Makes the worker unreadable for other processes of its user, the target among them.

@@ -7,17 +7,20 @@
 //!                      └─ limits, watchdog, signals                                            ▼
 //! events (stdout) ◄──────────────────────── slices: profiles of 10 to 15 s, <kind>-<seq>.pb.gz
 //! ```
-//! One worker process captures one container, so that a crash or a hang in a collector
-//! can hurt neither the agent nor the target. Everything read from a target is hostile: sizes are bounded.
+//! One worker process captures one container, so that a crash or a hang in a collector can hurt neither the
+//! agent nor the target. Where the container has processes of several users, it starts a worker for each. Everything read from a target is hostile: sizes are bounded.
 
 mod attach;
 pub mod collector;
 mod container;
 mod cpu_time;
 pub mod dotnet;
+pub mod findings;
 pub mod go;
 pub mod jvm;
+mod kernel_threads;
 mod limits;
+mod looks;
 mod member;
 mod members;
 mod named_stacks;
@@ -38,7 +41,8 @@ pub mod slices;
 mod target_socket;
 mod thread_ids;
 pub mod undo;
+mod users;
 mod variables;
-mod verdict;
+pub mod verdict;
 mod wall;
 pub mod worker;

@@ -22,7 +22,7 @@ const MAX_PATH: usize = 1024;
 const TRUNCATED: &str = "[truncated]";
 
 /// Function, file and line of a frame; the line is 0 where it is not known.
-type FrameKey = (String, String, u32);
+pub type FrameKey = (String, String, u32);
 
 /// The number of a frame.
 pub type FrameId = u32;
@@ -48,6 +48,17 @@ impl Frames {
     fn add(&mut self, key: FrameKey) -> FrameId {
         let next = FrameId::try_from(self.numbers.len()).unwrap_or(FrameId::MAX);
         *self.numbers.entry(key).or_insert(next)
+    }
+
+    /// The frames by their numbers, with other names where `name` gives some.
+    pub fn renamed(self, name: &dyn Fn(&str) -> Option<String>) -> Vec<FrameKey> {
+        let mut all: Vec<(FrameId, FrameKey)> = self.numbers.into_iter().map(|(key, n)| (n, key)).collect();
+        all.sort_unstable_by_key(|(n, _)| *n);
+        let key = |(old, file, line): FrameKey| {
+            let new = name(&old).map(|new| clean(&new, MAX_NAME));
+            (new.unwrap_or(old), file, line)
+        };
+        all.into_iter().map(|(_, old)| key(old)).collect()
     }
 
     /// The frames by their numbers.
@@ -87,8 +98,13 @@ pub struct Weight {
 impl Weight {
     /// Adds one sample.
     pub fn add(&mut self, nanos: u64) {
-        self.samples += 1;
-        self.nanos = self.nanos.saturating_add(nanos);
+        self.add_many(Self { samples: 1, nanos });
+    }
+
+    /// Adds several.
+    pub fn add_many(&mut self, more: Self) {
+        self.samples = self.samples.saturating_add(more.samples);
+        self.nanos = self.nanos.saturating_add(more.nanos);
     }
 }
 
@@ -104,13 +120,18 @@ impl<K> Default for Stacks<K> {
 
 impl<K: Copy + Ord + Hash> Stacks<K> {
     /// Adds a sample of a stack, leaf first, that is worth so much time.
-    pub fn add(&mut self, key: K, mut stack: Vec<FrameId>, nanos: u64, frames: &mut Frames) {
+    pub fn add(&mut self, key: K, stack: Vec<FrameId>, nanos: u64, frames: &mut Frames) {
+        self.add_many(key, stack, Weight { samples: 1, nanos }, frames);
+    }
+
+    /// Adds several samples of a stack, leaf first.
+    pub fn add_many(&mut self, key: K, mut stack: Vec<FrameId>, weight: Weight, frames: &mut Frames) {
         stack.truncate(MAX_DEPTH);
         let mut key = (key, stack);
         if self.0.len() >= MAX_STACKS && !self.0.contains_key(&key) {
             key.1 = vec![frames.number(TRUNCATED, "", 0)];
         }
-        self.0.entry(key).or_default().add(nanos);
+        self.0.entry(key).or_default().add_many(weight);
     }
 
     /// Forgets all samples, and gives them back in order.

@@ -11,6 +11,9 @@ use fleetprof_crds::wire::SliceId;
 use fleetprof_crds::{ProfileKind, Reason};
 use serde::{Deserialize, Serialize};
 
+use super::findings::Findings;
+use crate::proc::Owner;
+
 /// Most bytes of a request.
 pub const MAX_REQUEST_BYTES: u64 = 64 * 1024;
 /// Most labels of a request.
@@ -52,6 +55,10 @@ pub struct CaptureRequest {
     /// Most bytes that the worker may allocate; less than its own bound, or that.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
+    /// Of the container, the processes of this user and group alone. The worker is then one of several, which
+    /// leaves the verdict to the one that asked it: see [`Finished::findings`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
 }
 
 impl CaptureRequest {
@@ -184,6 +191,9 @@ pub struct Finished {
     /// What a profile that stands for the container left out, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What is to be judged, of a worker of one user of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Box<Findings>>,
 }
 
 /// Why nothing (more) was captured.
@@ -247,7 +257,7 @@ impl FailureReason {
 }
 
 /// A failure on its way to the supervisor: reason and sentence.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
     /// The reason.

@@ -54,7 +54,7 @@ impl Schedule {
 }
 
 /// A number that tells nothing of its neighbours' (the finalizer of `SplitMix64`).
-fn mixed(number: u64) -> u64 {
+pub const fn mixed(number: u64) -> u64 {
     let mut x = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -12,13 +12,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fleetprof_profile::{Label, ProfileKind};
 
+use super::collector::Tally;
 use super::container::Container;
 use super::cpu_time::own_cpu_time;
+use super::findings::Findings;
 use super::limits;
 use super::protocol::{CaptureRequest, Event, Failure, FailureReason, Finished, MAX_NOTES, SliceWritten};
 use super::schedule::{Schedule, saturating_nanos};
 use super::slices::{SliceWriter, Slices};
-use super::verdict::{Facts, OfKind, Verdict, judge, judge_without_cpu, said_of_kinds};
+use super::verdict::{Facts, OfKind};
 
 /// How often the capture looks whether its target lives and whether it shall stop.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -191,9 +193,10 @@ impl<'a> Session<'a> {
             ));
         }
         let tally = container.tally();
-        let (low, note) = match end {
-            End::Stopped => (None, None),
-            _ => self.verdict(container, turns, missed)?,
+        let findings = self.findings(container, &tally, turns, missed);
+        let (low, note) = match (end, self.request.owner) {
+            (End::Stopped, _) | (_, Some(_)) => (None, None),
+            _ => findings.judged(self.request)?,
         };
         Ok(Finished {
             samples,
@@ -207,17 +210,12 @@ impl<'a> Session<'a> {
             cover: Some(container.cover()),
             low,
             note,
+            findings: self.request.owner.map(|_| Box::new(findings)),
         })
     }
 
-    /// Why the profile holds little, and what is said of one that does not. Errors where there is none.
-    fn verdict(
-        &self,
-        container: &Container<'_>,
-        turns: u64,
-        missed: u64,
-    ) -> Result<(Option<String>, Option<String>), Failure> {
-        let tally = container.tally();
+    /// What there is to judge.
+    fn findings(&self, container: &Container<'_>, tally: &Tally, turns: u64, missed: u64) -> Findings {
         let of_kind = |kind: &ProfileKind| OfKind {
             kind: *kind,
             samples: self.samples.get(kind).copied().unwrap_or(0),
@@ -225,44 +223,10 @@ impl<'a> Session<'a> {
             advice: tally.advice.get(kind).cloned(),
         };
         let kinds: Vec<OfKind> = self.request.profiles.iter().map(of_kind).collect();
-        let cpu = kinds.iter().find(|of| of.kind == ProfileKind::Cpu);
-        let verdict = match cpu.map(|cpu| cpu.samples) {
-            Some(samples) => {
-                let facts = Facts { samples, period: self.period(), turns, missed, ..container.facts() };
-                judge(&facts)
-            }
-            None => judge_without_cpu(&kinds),
-        };
-        let has_others = self.all_samples() > 0;
-        match verdict {
-            Verdict::Good(note) => Ok((None, joined(said_of_kinds(&kinds, note), tally.lacking))),
-            Verdict::Low(why) => Ok((Some(why), None)),
-            Verdict::Idle if has_others => Ok((None, said_of_kinds(&kinds, None))),
-            Verdict::Missed(failure) if has_others => Ok((Some(failure.message), None)),
-            Verdict::Idle => Err(self.idle(&kinds)),
-            Verdict::Missed(failure) => Err(failure),
-        }
+        let samples = self.samples.get(&ProfileKind::Cpu).copied().unwrap_or(0);
+        let facts = Facts { samples, period: self.period(), turns, missed, ..container.facts() };
+        Findings { facts, kinds, lacking: tally.lacking.clone() }
     }
-
-    fn idle(&self, kinds: &[OfKind]) -> Failure {
-        let (pid, ms) = (self.request.pid, self.request.duration_ms);
-        let who = match &self.request.container {
-            Some(_) => "the container".to_owned(),
-            None => format!("process {pid}"),
-        };
-        let nothing: Vec<&str> = kinds.iter().map(|of| of.kind.nothing()).collect();
-        let nothing = nothing.join(" and ");
-        let advice: String =
-            kinds.iter().filter_map(|of| of.advice.as_ref()).map(|a| format!("; {a}")).collect();
-        let text = format!("{who} {nothing} during the capture of {ms} ms; profile it under load{advice}");
-        Failure::new(FailureReason::NoSamples, text)
-    }
-}
-
-/// Two sentences, where there are two.
-fn joined(one: Option<String>, other: Option<String>) -> Option<String> {
-    let both: Vec<String> = one.into_iter().chain(other).collect();
-    (!both.is_empty()).then(|| both.join(" "))
 }
 
 /// Nanoseconds since 1970.

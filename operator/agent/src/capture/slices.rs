@@ -204,7 +204,13 @@ impl SliceWriter {
             return Ok(None);
         }
         let profile = builder.finish(signed(duration_nanos), &[]);
-        let bytes = encode(&profile)
+        let (slice, bytes) = self.write_profile(kind, &profile)?;
+        Ok(Some(SliceWritten { slice, bytes, samples, start_nanos, duration_nanos, cover: None }))
+    }
+
+    /// Writes a profile as the next slice of a kind and syncs it. Gives back which one that is, and its bytes.
+    pub fn write_profile(&mut self, kind: ProfileKind, profile: &Profile) -> Result<(SliceId, u64), Failure> {
+        let bytes = encode(profile)
             .map_err(|e| Failure::internal(format!("failed to encode a {kind} slice: {e}")))?;
         let next = self.next.entry(kind).or_default();
         let slice = SliceId::new(kind, *next);
@@ -214,8 +220,7 @@ impl SliceWriter {
             ))
         })?;
         *next += 1;
-        let bytes = bytes.len() as u64;
-        Ok(Some(SliceWritten { slice, bytes, samples, start_nanos, duration_nanos, cover: None }))
+        Ok((slice, bytes.len() as u64))
     }
 }
 

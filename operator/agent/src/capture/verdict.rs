@@ -1,6 +1,7 @@
 //! How much of what the container did is in the profile, and if it is little, why? A pure function.
 
 use fleetprof_crds::ProfileKind;
+use serde::{Deserialize, Serialize};
 
 use super::members::MAX_PROCESSES;
 use super::protocol::{Failure, FailureReason};
@@ -13,7 +14,8 @@ const IDLE_NANOS: u64 = 50_000_000;
 const CERTAIN_PERIODS: u64 = 5;
 
 /// What is known at the end of a capture.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Facts {
     /// Samples in all slices.
     pub samples: u64,
@@ -53,7 +55,7 @@ pub enum Verdict {
 }
 
 /// What came of one kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfKind {
     /// The kind.
     pub kind: ProfileKind,

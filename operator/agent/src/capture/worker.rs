@@ -12,6 +12,7 @@ use super::limits;
 use super::protocol::{CaptureRequest, Event, Failed, Failure, FailureReason, Finished, MAX_REQUEST_BYTES};
 use super::session::Session;
 use super::slices::SliceWriter;
+use super::users;
 use crate::proc;
 
 /// Runs a worker: request on stdin, events on stdout. Call it before the process has other threads.
@@ -53,14 +54,21 @@ fn run() -> Result<Finished, Failure> {
     confine(&request)?;
     let start_ticks = identify(&request)?;
     let mut writer = SliceWriter::open(&request.output_dir)?;
-    if request.assume_target_uid && !limits::needs_root(&request) {
-        limits::assume_user_of(request.pid, &request.output_dir)?;
+    if let Some(users) = users::Users::of(&request) {
+        hide()?;
+        return users.capture(&mut writer, &mut emit);
     }
-    limits::hide_from_target()
-        .map_err(|e| Failure::internal(format!("prctl(PR_SET_DUMPABLE) failed: {e}")))?;
+    if request.assume_target_uid && !limits::needs_root(&request) {
+        limits::assume_user(&request)?;
+    }
+    hide()?;
     let (started, mut container) = Container::open(&request, start_ticks)?;
     emit(&Event::Started(started));
     Session::new(&request, &mut writer, &mut emit).run(&mut container)
+}
+
+fn hide() -> Result<(), Failure> {
+    limits::hide_from_target().map_err(|e| Failure::internal(format!("prctl(PR_SET_DUMPABLE) failed: {e}")))
 }
 
 /// The request: the first line of the input.

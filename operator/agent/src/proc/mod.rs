@@ -25,8 +25,8 @@ pub use stat::{
     SchedStat, Stat, age, has_exited, parse_schedstat, parse_stat, start_ticks, stat, thread_age, thread_stat,
 };
 pub use status::{
-    Owner, SignalSet, caught_signals, inner_tid, is_dumpable, may_trace_all, owner, parse_caught,
-    parse_inner_id, parse_owner,
+    Owner, SignalSet, caught_signals, inner_tid, is_dumpable, may_become_others, may_trace_all, owner,
+    parse_caught, parse_inner_id, parse_owner,
 };
 pub use tree::{ProcTree, Process};
 

@@ -3,12 +3,17 @@
 use std::io;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::read_bounded;
 
 /// Most bytes of a status file: a process in many groups has a long line of them.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// Number of the capability to trace any process, from `include/uapi/linux/capability.h`.
+/// Numbers of the capabilities to become another user and group, and to trace any process, from
+/// `include/uapi/linux/capability.h`.
+const CAP_SETGID: u32 = 6;
+const CAP_SETUID: u32 = 7;
 const CAP_SYS_PTRACE: u32 = 19;
 
 /// The text of a status file.
@@ -17,7 +22,7 @@ fn read(path: impl AsRef<Path>) -> io::Result<String> {
 }
 
 /// User and group of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner {
     /// Effective user id.
     pub uid: u32,
@@ -51,6 +56,12 @@ pub fn is_dumpable(pid: i32) -> Option<bool> {
 /// Whether this process may look at any process whatever its user: it has `CAP_SYS_PTRACE`.
 pub fn may_trace_all() -> bool {
     read("/proc/self/status").is_ok_and(|status| holds(&status, CAP_SYS_PTRACE))
+}
+
+/// Whether this process may become any user: it has `CAP_SETUID` and `CAP_SETGID`.
+pub fn may_become_others() -> bool {
+    let all = |status: String| [CAP_SETUID, CAP_SETGID].into_iter().all(|number| holds(&status, number));
+    read("/proc/self/status").is_ok_and(all)
 }
 
 /// Whether a capability is in the effective set of a status file.
@@ -103,6 +114,9 @@ mod tests {
         assert!(holds("CapPrm:\t0\nCapEff:\t0000000000080000\n", CAP_SYS_PTRACE));
         assert!(!holds("CapEff:\t00000000a80425fb\n", CAP_SYS_PTRACE));
         assert!(!holds("CapPrm:\tffffffffffffffff\n", CAP_SYS_PTRACE));
+        for default in [CAP_SETGID, CAP_SETUID] {
+            assert!(holds("CapEff:\t00000000a80425fb\n", default) && !holds("CapEff:\t0\n", default));
+        }
     }
 
     #[test]

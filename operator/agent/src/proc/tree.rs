@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::{Owner, cgroup, parse_stat, read_bounded, stat, status};
 
-/// Most processes that are listed.
-const MAX_PROCESSES: usize = 4096;
+/// Most processes that are listed: the pid limit of a node of 32 cores by default. Those of a pod are fewer.
+const MAX_PROCESSES: usize = 32_768;
 /// Most bytes of a cgroup file.
 const MAX_CGROUP_BYTES: u64 = 16 * 1024;
 

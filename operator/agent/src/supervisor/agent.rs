@@ -6,12 +6,15 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fleetprof_crds::wire::{AgentMode, CaptureState, MAX_SLICES, Order, Problem, SliceId, Stay, Watch};
+use fleetprof_crds::wire::{
+    AgentMode, CaptureState, MAX_NODE_ROWS, MAX_ROWS, MAX_SLICES, Order, Problem, SliceId, Stay,
+};
 use fleetprof_crds::{Reason, names};
 use tokio::sync::{Mutex, Notify, watch};
 
 use super::captures::{Action, Captures, Stop, problem, record};
 use super::gateway::Gateway;
+use super::heartbeat::Lines;
 use super::observe::Observer;
 use super::run_worker;
 use super::settings::Settings;
@@ -20,6 +23,15 @@ use super::stay::ABANDONED;
 use super::usage::Node;
 use crate::capture::protocol::{Cover, Event, SliceWritten, Started, bounded};
 use crate::proc::ProcTree;
+
+/// Most containers that an agent reports, and most captures of it that are not settled.
+#[must_use]
+pub const fn most_rows(mode: AgentMode) -> usize {
+    match mode {
+        AgentMode::Node => MAX_NODE_ROWS,
+        AgentMode::Sidecar | AgentMode::Ephemeral | AgentMode::Unknown => MAX_ROWS,
+    }
+}
 
 /// The agent.
 pub struct Agent {
@@ -45,8 +57,8 @@ pub struct Agent {
     pub orders: RefCell<Vec<Order>>,
     /// A heartbeat is due at once.
     pub beat: Notify,
-    /// Lines that the gateway wants to hear of at once.
-    pub watch: Cell<Option<Watch>>,
+    /// Lines that the gateway wants to know of at once.
+    pub lines: RefCell<Lines>,
     /// When the last heartbeat was sent.
     pub last_beat: Cell<Instant>,
     /// How often it is told that a container is still over a line.
@@ -66,7 +78,7 @@ pub struct Agent {
 impl Agent {
     /// Takes over what the spool holds, so that no capture runs twice and every slice is still uploaded.
     pub fn restore(&self) {
-        let mut table = Captures::restore(&self.settings.kinds(), self.spool.load());
+        let mut table = Captures::restore(&self.settings.kinds(), most_rows(self.mode), self.spool.load());
         for gone in table.prune(seconds() - i64::try_from(KEPT.as_secs()).unwrap_or(0)) {
             self.spool.forget(&gone);
         }

@@ -19,8 +19,6 @@ use super::order::{container_id, is_legal, refusal, split};
 use super::spool::{Outcome, Record};
 use crate::capture::protocol::bounded;
 
-/// Most captures that are not settled; with more, orders wait.
-pub const MAX_LIVE: usize = 64;
 /// Most settled captures that are remembered in memory.
 const MAX_SETTLED: usize = 512;
 
@@ -64,22 +62,24 @@ pub enum Action {
 pub struct Captures {
     /// What the collectors capture.
     kinds: Vec<ProfileKind>,
+    /// Most captures that are not settled; with more, orders wait.
+    most: usize,
     live: Vec<Capture>,
     /// Settled captures and when their orders were taken, seconds since 1970.
     settled: HashMap<String, i64>,
 }
 
 impl Captures {
-    /// An empty table of an agent that captures these kinds.
+    /// An empty table of an agent that captures these kinds, with `most` captures that are not settled.
     #[must_use]
-    pub fn of(kinds: &[ProfileKind]) -> Self {
-        Self { kinds: kinds.to_vec(), live: Vec::new(), settled: HashMap::new() }
+    pub fn of(kinds: &[ProfileKind], most: usize) -> Self {
+        Self { kinds: kinds.to_vec(), most, live: Vec::new(), settled: HashMap::new() }
     }
 
     /// The table after a restart. A capture whose worker was running has lost it: `AgentGone`.
     #[must_use]
-    pub fn restore(kinds: &[ProfileKind], records: Vec<Record>) -> Self {
-        let mut table = Self::of(kinds);
+    pub fn restore(kinds: &[ProfileKind], most: usize, records: Vec<Record>) -> Self {
+        let mut table = Self::of(kinds, most);
         for mut record in records {
             if record.settled {
                 table.settled.insert(record.report.capture, record.taken_at);
@@ -110,7 +110,7 @@ impl Captures {
     pub fn decide(&self, orders: &[Order], now: i64) -> Vec<Action> {
         let mut actions: Vec<Action> = Vec::new();
         let mut busy: HashSet<&str> = self.running().map(|c| c.record.container.as_str()).collect();
-        let mut free = MAX_LIVE.saturating_sub(self.live.len());
+        let mut free = self.most.saturating_sub(self.live.len());
         let mut seen = HashSet::new();
         for order in orders.iter().filter(|o| is_legal(o) && seen.insert(o.capture.as_str())) {
             if let Some(capture) = self.get(&order.capture) {
@@ -184,7 +184,7 @@ impl Captures {
     /// The reports for a heartbeat, oldest capture first.
     #[must_use]
     pub fn reports(&self) -> Vec<CaptureReport> {
-        self.live.iter().take(MAX_LIVE).map(|c| c.record.report.clone()).collect()
+        self.live.iter().take(self.most).map(|c| c.record.report.clone()).collect()
     }
 
     /// The next slice to upload: the oldest of the oldest capture that may be tried at `now`.

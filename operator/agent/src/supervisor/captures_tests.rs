@@ -2,13 +2,13 @@
 
 use super::super::order::arrived;
 use super::*;
-use fleetprof_crds::wire::PROTOCOL;
+use fleetprof_crds::wire::{MAX_ROWS, PROTOCOL};
 
 const NOW: i64 = 1_000_000;
 const KINDS: [ProfileKind; 2] = [ProfileKind::Cpu, ProfileKind::Wall];
 
 fn table() -> Captures {
-    Captures::of(&KINDS)
+    Captures::of(&KINDS, MAX_ROWS)
 }
 
 fn cpu(seq: u32) -> SliceId {
@@ -200,7 +200,7 @@ fn what_is_cancelled_or_unwanted_is_stopped() {
 #[test]
 fn with_too_many_captures_orders_wait() {
     let mut table = table();
-    for n in 0..MAX_LIVE {
+    for n in 0..MAX_ROWS {
         table.add(record(&order(&n.to_string(), "x"), CaptureState::Failed, NOW), None);
     }
     assert_eq!(table.decide(&[order("new", "box")], NOW), []);
@@ -299,7 +299,7 @@ fn a_restart_ends_what_was_running() {
     done.outcome = Some(outcome(CaptureState::Finished));
     let mut settled = fresh("settled");
     settled.settled = true;
-    let table = Captures::restore(&KINDS, vec![fresh("running"), done, settled]);
+    let table = Captures::restore(&KINDS, MAX_ROWS, vec![fresh("running"), done, settled]);
     let reason = |name: &str| {
         table.get(name).unwrap().record.outcome.as_ref().unwrap().problem.as_ref().map(|p| p.reason)
     };
@@ -324,7 +324,7 @@ fn the_deadline_of_an_order_counts_from_its_arrival_whatever_the_gateways_clock_
         let mut late = order("a", "1");
         (late.start_before, late.start_within_ms) = (NOW + 60 + skew, left_ms);
         arrived(&mut late, NOW);
-        let actions = Captures::of(&[ProfileKind::Cpu]).decide(&[late], NOW + 1);
+        let actions = Captures::of(&[ProfileKind::Cpu], MAX_ROWS).decide(&[late], NOW + 1);
         assert_eq!(matches!(actions[..], [Action::Start(..)]), start, "{skew} {left_ms:?}: {actions:?}");
     }
 }

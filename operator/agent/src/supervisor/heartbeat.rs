@@ -1,8 +1,12 @@
 //! What does the agent tell the gateway of itself, and what does it take from the answer?
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, PROTOCOL};
+use fleetprof_crds::wire::{
+    AgentMode, CaptureReport, ContainerReport, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES,
+    MAX_NODE_HEARTBEAT_BYTES, MAX_NODE_ROWS, PROTOCOL, Watch,
+};
 
 use super::agent::{Agent, milliseconds};
 use super::spool::MAX_CA_BYTES;
@@ -13,6 +17,33 @@ use crate::capture::protocol::bounded;
 pub const HOT: Duration = Duration::from_secs(9);
 /// Most bytes of what is said of a kind that cannot be captured, where there is not room for all.
 const SHORT_MESSAGE: usize = 64;
+
+/// Lines that triggers wait for.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// Of every container.
+    all: Option<Watch>,
+    /// By container id.
+    containers: BTreeMap<String, Watch>,
+}
+
+impl Lines {
+    fn of(reply: &HeartbeatReply) -> Self {
+        let named = reply.watches.iter().take(MAX_NODE_ROWS);
+        Self { all: reply.watch, containers: named.map(|(id, watch)| (id.clone(), *watch)).collect() }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_none() && self.containers.is_empty()
+    }
+
+    /// Whether one of the containers has reached one of its lines.
+    pub fn reached(&self, containers: &[ContainerReport]) -> bool {
+        let line = |row: &ContainerReport| self.containers.get(&row.id).copied().or(self.all);
+        containers.iter().any(|row| line(row).is_some_and(|l| l.reached(std::slice::from_ref(row))))
+    }
+}
 
 impl Agent {
     /// What to tell the gateway now.
@@ -48,7 +79,7 @@ impl Agent {
     /// Takes in the gateway's answer.
     pub fn heard(&self, reply: &HeartbeatReply) {
         reply.settled.iter().for_each(|capture| self.settle(capture));
-        self.watch.set(reply.watch);
+        *self.lines.borrow_mut() = Lines::of(reply);
         self.last_answer.set(Instant::now());
         self.stay.set(reply.stay.or(self.stay.get()));
         self.hot.set(HOT.max(Duration::from_millis(reply.next_ms.min(300_000) / 3)));
@@ -72,13 +103,17 @@ impl Agent {
 /// skip without a sentence still tells. The oldest captures come first and are settled first, so the newest
 /// can wait for the next heartbeat.
 fn fit(heartbeat: &mut Heartbeat) {
-    let is_large = |beat: &Heartbeat| serde_json::to_vec(beat).is_ok_and(|b| b.len() > MAX_HEARTBEAT_BYTES);
-    for most in [SHORT_MESSAGE, 0] {
+    let most = match heartbeat.mode {
+        AgentMode::Node => MAX_NODE_HEARTBEAT_BYTES,
+        AgentMode::Sidecar | AgentMode::Ephemeral | AgentMode::Unknown => MAX_HEARTBEAT_BYTES,
+    };
+    let is_large = |beat: &Heartbeat| serde_json::to_vec(beat).is_ok_and(|b| b.len() > most);
+    for length in [SHORT_MESSAGE, 0] {
         if is_large(heartbeat) {
             let offers = heartbeat.containers.iter_mut().flat_map(|container| &mut container.offers);
             let problems = offers.filter_map(|offer| offer.problem.as_mut());
             problems
-                .for_each(|problem| problem.message = bounded(std::mem::take(&mut problem.message), most));
+                .for_each(|problem| problem.message = bounded(std::mem::take(&mut problem.message), length));
         }
     }
     while is_large(heartbeat) && heartbeat.captures.pop().is_some() {}
@@ -94,7 +129,7 @@ fn age(report: &mut CaptureReport, now_ms: i64) {
 
 #[cfg(test)]
 mod tests {
-    use fleetprof_crds::wire::{AgentMode, CaptureState, ContainerReport, Offer, Problem};
+    use fleetprof_crds::wire::{CaptureState, Offer, Problem};
     use fleetprof_crds::{ProfileKind, Reason};
 
     use super::*;
@@ -123,6 +158,26 @@ mod tests {
             sent_at_ms: None,
             leaving: false,
         }
+    }
+
+    #[test]
+    fn a_container_is_held_against_its_own_line() {
+        let row = |id: usize, cpu| ContainerReport {
+            cpu_percent: Some(cpu),
+            ..heartbeat(id + 1, 0).containers.remove(id)
+        };
+        let line = |cpu| Watch { cpu_percent: Some(cpu), memory_percent: None };
+        let id = |n: usize| format!("{n:064x}");
+        let of_node = HeartbeatReply {
+            watches: [(id(0), line(80)), (id(1), line(20))].into(),
+            ..HeartbeatReply::default()
+        };
+        let lines = Lines::of(&of_node);
+        assert!(!lines.is_empty() && !lines.reached(&[row(0, 50), row(1, 10), row(2, 99)]));
+        assert!(lines.reached(&[row(0, 50), row(1, 20)]) && lines.reached(&[row(0, 80)]));
+        let of_pod = Lines::of(&HeartbeatReply { watch: Some(line(30)), ..HeartbeatReply::default() });
+        assert!(of_pod.reached(&[row(7, 30)]) && !of_pod.reached(&[row(7, 29)]));
+        assert!(Lines::of(&HeartbeatReply::default()).is_empty());
     }
 
     #[test]

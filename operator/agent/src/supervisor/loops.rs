@@ -10,7 +10,7 @@ use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{OrderList, SliceId};
 use tokio::time::Instant;
 
-use super::agent::{Agent, chance, steady_seconds};
+use super::agent::{Agent, chance, most_rows, steady_seconds};
 use super::backoff::{Backoff, heartbeat_interval};
 use super::captures::problem;
 use super::credential::CredentialError;
@@ -29,8 +29,8 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(600);
 const UNKNOWN_AGAIN: Duration = Duration::from_secs(15);
 /// When an agent that is let in no more asks again while it has something to lose.
 const REFUSED_AGAIN: Duration = Duration::from_secs(30);
-/// Most orders that are looked at.
-const MAX_ORDERS: usize = 256;
+/// Most orders that are looked at, as a multiple of the captures that an agent may have.
+const MAX_ORDERS: usize = 4;
 
 /// Tells the gateway how things are: every interval that it asked for, and at once when something changed.
 pub async fn heartbeats(agent: Rc<Agent>) -> anyhow::Error {
@@ -65,11 +65,12 @@ pub async fn levels(agent: Rc<Agent>) -> anyhow::Error {
     let mut was_over = false;
     loop {
         tokio::time::sleep(MEASURE).await;
-        let Some(watch) = agent.watch.get() else {
+        if agent.lines.borrow().is_empty() {
             was_over = false;
             continue;
-        };
-        let over = watch.reached(&agent.observer.lock().await.observe().await);
+        }
+        let containers = agent.observer.lock().await.observe().await;
+        let over = agent.lines.borrow().reached(&containers);
         if over != was_over || (over && agent.last_beat.get().elapsed() >= agent.hot.get()) {
             agent.beat.notify_one();
         }
@@ -120,7 +121,7 @@ pub async fn orders(agent: Rc<Agent>) -> anyhow::Error {
 fn take(agent: &Rc<Agent>, list: Option<OrderList>, have: &mut Option<u64>) -> bool {
     let news = list.as_ref().is_some_and(|list| *have != Some(list.version));
     if let Some(mut list) = list {
-        list.orders.truncate(MAX_ORDERS);
+        list.orders.truncate(MAX_ORDERS * most_rows(agent.mode));
         *have = Some(list.version);
         list.orders.iter_mut().for_each(|order| arrived(order, steady_seconds()));
         *agent.orders.borrow_mut() = list.orders;

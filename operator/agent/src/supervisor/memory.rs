@@ -1,5 +1,6 @@
 //! How much memory may a capture take, so that the app never lacks it? That of the agent's own container, or where
-//! that has no limit, half of what the target leaves of its own.
+//! that has no limit, half of what the target leaves of its own. On a node, where many captures run at once, each
+//! takes half of what is left.
 
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{AgentMode, Problem};
@@ -12,7 +13,8 @@ const MIB: u64 = 1 << 20;
 const MOST: u64 = 512 * MIB;
 /// A worker that may have less than this is not started.
 const LEAST: u64 = 16 * MIB;
-/// What the supervisor needs: it uses 9 MB while it waits, and holds a slice of 4 MiB while it uploads.
+/// What the supervisor needs: it uses 8 MB while it waits, of which 1 MB is its own, and holds a slice of 4 MiB while
+/// it uploads.
 const SUPERVISOR: u64 = 32 * MIB;
 
 /// Bytes that a worker may allocate. `own` is the agent's container, `target` the one that is captured; what cannot
@@ -21,7 +23,13 @@ const SUPERVISOR: u64 = 32 * MIB;
 /// # Errors
 /// `NotEnoughMemory` where that is too little for a capture.
 pub fn of_worker(mode: AgentMode, own: Option<Reading>, target: Option<Reading>) -> Result<u64, Problem> {
-    let (bound, whose) = match (own.and_then(|own| own.memory_limit), target) {
+    let limit = own.and_then(|own| own.memory_limit);
+    let used = own.map_or(0, |own| own.memory_bytes).max(SUPERVISOR);
+    let (bound, whose) = match (limit, target) {
+        // Others of its captures may run, and more may follow.
+        (Some(limit), _) if mode == AgentMode::Node => {
+            (limit.saturating_sub(used) / 2, "the node agent's container (nodeAgent.resources)")
+        }
         (Some(limit), _) => (limit.saturating_sub(SUPERVISOR), "the agent's container (agent.resources)"),
         (None, Some(target)) if mode == AgentMode::Ephemeral => {
             let left = target.memory_limit.map(|limit| limit.saturating_sub(target.memory_bytes));
@@ -51,6 +59,7 @@ mod tests {
             Some(Reading { cpu_nanos: 0, cpu_limit_millis: None, memory_bytes: used * MIB, memory_limit })
         };
         let (sidecar, attached) = (AgentMode::Sidecar, AgentMode::Ephemeral);
+        let node = AgentMode::Node;
         for (sentence, mode, own, target, wanted) in [
             ("the default limit", sidecar, reading(9, Some(256)), reading(50, Some(64)), Ok(224)),
             ("a large limit", sidecar, reading(9, Some(4096)), None, Ok(512)),
@@ -61,6 +70,9 @@ mod tests {
             ("a target without a limit", attached, reading(9, None), reading(50, None), Ok(512)),
             ("half of what is left", attached, reading(9, None), reading(50, Some(128)), Ok(39)),
             ("a target that is full", attached, reading(9, None), reading(110, Some(128)), Err("9 MiB")),
+            ("a node's agent without captures", node, reading(12, Some(512)), None, Ok(240)),
+            ("the same while others run", node, reading(400, Some(512)), None, Ok(56)),
+            ("the same when it is full", node, reading(490, Some(512)), None, Err("nodeAgent.resources")),
             ("more than it may", attached, None, reading(130, Some(128)), Err("0 MiB")),
         ] {
             match (of_worker(mode, own, target), wanted) {

@@ -2,7 +2,7 @@
 //! little memory.
 //!
 //! ```text
-//!            orders (long poll) ─► captures::decide ─► run_worker ─► a process `fleetprof-agent worker`
+//!            orders (long poll) ─► captures::decide ─► run_worker ─► a process `fleetprof-worker`
 //! gateway ◄─ heartbeats ◄───────── captures (table) ◄─ events ─────┘        │ slices
 //!         ◄─ uploads ◄──────────── spool (records, slices) ◄────────────────┘
 //! ```
@@ -40,7 +40,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::LocalSet;
 
 use crate::proc::ProcTree;
-use agent::Agent;
+use agent::{Agent, most_rows};
 use captures::Captures;
 use credential::Credential;
 use gateway::Gateway;
@@ -115,7 +115,9 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
         settings.spool_limit = settings.spool_limit.min(settings::MEMORY_LIMIT);
     }
     let credential = match (mode, &settings.ticket) {
-        (AgentMode::Sidecar | AgentMode::Unknown, _) => Credential::token_file(settings.token_file.clone()),
+        (AgentMode::Sidecar | AgentMode::Node | AgentMode::Unknown, _) => {
+            Credential::token_file(settings.token_file.clone())
+        }
         (AgentMode::Ephemeral, Some(ticket)) => Credential::ticket(ticket.trim().to_owned()),
         (AgentMode::Ephemeral, None) => {
             anyhow::bail!("FLEETPROF_TICKET is not set; attached agents need a ticket")
@@ -123,7 +125,7 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
     };
     let gateway = gateway(&settings, &spool, credential)?;
     let tree = ProcTree::new(settings.proc.clone());
-    let observer = Observer::new(tree.clone());
+    let observer = Observer::new(tree.clone(), most_rows(mode));
     Ok(Agent {
         mode,
         instance,
@@ -132,10 +134,10 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
         tree,
         spool,
         gateway,
-        captures: RefCell::new(Captures::of(&settings.kinds())),
+        captures: RefCell::new(Captures::of(&settings.kinds(), most_rows(mode))),
         orders: RefCell::new(Vec::new()),
         beat: Notify::new(),
-        watch: Cell::new(None),
+        lines: RefCell::default(),
         last_beat: Cell::new(Instant::now()),
         hot: Cell::new(heartbeat::HOT),
         upload: Notify::new(),
@@ -158,9 +160,9 @@ fn gateway(settings: &Settings, spool: &Spool, credential: Credential) -> anyhow
     Ok(gateway)
 }
 
-/// Returns once an attached agent may leave, and says why; a sidecar stays with its pod.
+/// Returns once an attached agent may leave, and says why; any other stays with its pod.
 async fn may_leave(agent: &Agent) -> &'static str {
-    if agent.mode == AgentMode::Sidecar {
+    if agent.mode != AgentMode::Ephemeral {
         return std::future::pending().await;
     }
     loop {

@@ -17,8 +17,6 @@ use crate::capture::runtime::Runtime;
 use crate::capture::sight::Sight;
 use crate::proc::{self, ProcTree, Process, read_bounded};
 
-/// Most containers in a heartbeat.
-const MAX_CONTAINERS: usize = 64;
 /// Where the agent's container has its own cgroup mounted.
 const OWN_CGROUP: &str = "/sys/fs/cgroup";
 /// Shorter times between two readings give no meaningful percentage.
@@ -39,9 +37,10 @@ struct Memory {
     cpu_percent: Option<i32>,
 }
 
-/// Watches the containers of the pod.
+/// Watches the containers of the pod, or of the node.
 pub struct Observer {
     tree: ProcTree,
+    most: usize,
     node: Node,
     memories: HashMap<String, Memory>,
     sights: HashMap<(i32, u64, String), (Seen, Instant)>,
@@ -62,15 +61,15 @@ pub struct Target {
 }
 
 impl Observer {
-    /// An observer of the processes in `tree`.
+    /// An observer of the processes in `tree`, and of `most` containers.
     #[must_use]
-    pub fn new(tree: ProcTree) -> Self {
+    pub fn new(tree: ProcTree, most: usize) -> Self {
         let text = |path: &std::path::Path| {
             String::from_utf8_lossy(&read_bounded(path, 8192).unwrap_or_default()).into_owned()
         };
         let node =
             usage::node(&text("/sys/devices/system/cpu/online".as_ref()), &text(&tree.global("meminfo")));
-        Self { tree, node, memories: HashMap::new(), sights: HashMap::new(), earlier: Earlier::new() }
+        Self { tree, most, node, memories: HashMap::new(), sights: HashMap::new(), earlier: Earlier::new() }
     }
 
     /// What a container without limits is measured against.
@@ -82,7 +81,7 @@ impl Observer {
     /// The containers, their runtimes and their use of CPU and memory since the last call.
     pub async fn observe(&mut self) -> Vec<ContainerReport> {
         let processes = self.processes();
-        let containers = choose::containers(&processes, own_pid(), MAX_CONTAINERS);
+        let containers = choose::containers(&processes, own_pid(), self.most);
         self.memories.retain(|id, _| containers.iter().any(|c| c.id == *id));
         let mut reports = Vec::with_capacity(containers.len());
         for container in &containers {
@@ -184,7 +183,7 @@ impl Observer {
     /// The busiest process of a container. Errors when the container is not there.
     pub fn target(&self, container: &str) -> Result<Target, Problem> {
         let processes = self.processes();
-        let containers = choose::containers(&processes, own_pid(), MAX_CONTAINERS);
+        let containers = choose::containers(&processes, own_pid(), self.most);
         let found = containers.iter().find(|c| c.id == container);
         let chosen = found.and_then(|c| Some((choose::main_process(c, &self.earlier)?, c.processes.len())));
         let target = |(p, processes): (&Process, usize)| Target {

@@ -72,6 +72,7 @@ async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem>
         labels: std::collections::BTreeMap::new(),
         assume_target_uid: true,
         memory_bytes: Some(memory),
+        owner: None,
     };
     let child = spawn(agent, &request).await.map_err(failed)?;
     Ok((target, child))
@@ -88,9 +89,8 @@ async fn find(agent: &Agent, container: &str) -> Result<Target, Problem> {
 
 /// The environment stays here: it holds what a worker with the target's user id must not carry.
 async fn spawn(agent: &Agent, request: &CaptureRequest) -> std::io::Result<Child> {
-    let program = agent.settings.worker.as_deref().unwrap_or_else(|| "/proc/self/exe".as_ref());
-    let mut command = Command::new(program);
-    command.arg0("fleetprof-agent").arg("worker").env_clear();
+    let mut command = Command::new(agent.settings.worker_program()?);
+    command.env_clear();
     let handed_on = |name| std::env::var(name).ok().map(|value| (name, value));
     command.envs(["FLEETPROF_LOG", HOST_NETWORK].into_iter().filter_map(handed_on));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;

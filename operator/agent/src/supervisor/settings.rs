@@ -39,7 +39,7 @@ pub struct Settings {
     /// Idle time after which an attached agent exits that no gateway tells how long to stay.
     #[arg(long, env = "FLEETPROF_IDLE_EXIT", default_value = "2h")]
     pub idle_exit: fleetprof_crds::Duration,
-    /// Worker executable; defaults to this program.
+    /// Worker executable; defaults to `fleetprof-worker` beside this program.
     #[arg(long, env = "FLEETPROF_WORKER", hide = true)]
     pub worker: Option<PathBuf>,
     /// Kinds of profiles that the worker captures; defaults to those of the collectors.
@@ -70,6 +70,17 @@ impl Settings {
             capture::collector::kinds()
         } else {
             self.worker_profiles.clone()
+        }
+    }
+
+    /// The program that captures.
+    ///
+    /// # Errors
+    /// The path of this program is not known.
+    pub fn worker_program(&self) -> std::io::Result<PathBuf> {
+        match &self.worker {
+            Some(program) => Ok(program.clone()),
+            None => Ok(std::env::current_exe()?.with_file_name("fleetprof-worker")),
         }
     }
 

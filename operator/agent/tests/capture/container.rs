@@ -85,7 +85,7 @@ fn busy() -> String {
     script("busy.py", include_str!("targets/busy.py"))
 }
 
-fn forks() -> String {
+pub fn forks() -> String {
     script("forks.py", include_str!("targets/forks.py"))
 }
 
@@ -100,20 +100,20 @@ fn capture(container: &Container, target: &Target, duration_ms: u64) -> Outcome 
 }
 
 /// CPU time in the profile in % of what the cgroup counted.
-fn coverage(finished: &Finished) -> u64 {
+pub fn coverage(finished: &Finished) -> u64 {
     let cover = finished.cover.unwrap();
     cover.cpu_nanos * 100 / cover.used_nanos.unwrap()
 }
 
 /// The values of the label `process`, by `go tool pprof`.
-fn processes(outcome: &Outcome) -> String {
+pub fn processes(outcome: &Outcome) -> String {
     let tags = outcome.pprof(&["-tags"]);
     let from = tags.find("process:").unwrap_or_else(|| panic!("no label in {tags}"));
     tags[from..].to_owned()
 }
 
 /// Asserts that the profile is of the guilty function and of most of the container's CPU time.
-fn is_whole(outcome: &Outcome) {
+pub fn is_whole(outcome: &Outcome) {
     outcome.blames_the_guilty();
     let finished = outcome.finished();
     let share = coverage(finished);

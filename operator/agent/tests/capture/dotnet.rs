@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::container::{Container, capture_busy};
-use crate::worker::{AUTO, Outcome, Target, Worker, compiled, directory, request, within};
+use crate::worker::{AUTO, Outcome, Target, Worker, compiled, directory, request, source, within};
 
 /// What the threads of the runtime are called that send the events of a session; one more takes commands.
 const SENDER: &str = ".NET EventPipe";
@@ -43,25 +43,43 @@ fn runtime() -> &'static Path {
 /// `Busy.cs`, compiled.
 fn program() -> &'static Path {
     static DONE: OnceLock<PathBuf> = OnceLock::new();
-    DONE.get_or_init(|| {
-        let _installs_the_compiler = runtime();
-        let out = directory().join("busy.dll");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/capture/targets/Busy.cs");
-        let argument = format!("-out:{}", out.display());
-        let status = Command::new("mcs").args(["-optimize+", "-nowarn:414", &argument, source]).status();
-        assert!(status.unwrap().success(), "mcs could not compile Busy.cs");
-        let config = r#"{"runtimeOptions": {"tfm": "net8.0", "framework": {"name": "Microsoft.NETCore.App",
-            "version": "8.0.0"}, "configProperties": {"System.Globalization.Invariant": true}}}"#;
-        std::fs::write(out.with_file_name("busy.runtimeconfig.json"), config).unwrap();
-        out
-    })
+    DONE.get_or_init(|| program_of("busy", "Busy.cs"))
+}
+
+/// `Orders.cs`, compiled.
+fn orders() -> &'static Path {
+    static DONE: OnceLock<PathBuf> = OnceLock::new();
+    DONE.get_or_init(|| program_of("orders", "Orders.cs"))
+}
+
+/// The .NET service that waits, once it is ready.
+pub fn ordering(arguments: &[&str]) -> Target {
+    let words = words_of(orders(), arguments);
+    said_ready(Target::start(Command::new(&words[0]).args(&words[1..]).stderr(Stdio::null())))
+}
+
+fn program_of(name: &str, file: &str) -> PathBuf {
+    let _installs_the_compiler = runtime();
+    let out = directory().join(format!("{name}.dll"));
+    let argument = format!("-out:{}", out.display());
+    let mut mcs = Command::new("mcs");
+    let status = mcs.args(["-optimize+", "-nowarn:414", &argument]).arg(source(file)).status();
+    assert!(status.unwrap().success(), "mcs could not compile {file}");
+    let config = r#"{"runtimeOptions": {"tfm": "net8.0", "framework": {"name": "Microsoft.NETCore.App",
+        "version": "8.0.0"}, "configProperties": {"System.Globalization.Invariant": true}}}"#;
+    std::fs::write(out.with_extension("runtimeconfig.json"), config).unwrap();
+    out
 }
 
 /// The words of a command line that runs `Busy.cs`.
 fn words(work: &[&str]) -> Vec<String> {
+    words_of(program(), work)
+}
+
+fn words_of(program: &Path, work: &[&str]) -> Vec<String> {
     let own = || format!("{} exec", runtime().join("dotnet").display());
     let command = std::env::var("FLEETPROF_DOTNET").unwrap_or_else(|_| own());
-    let fixed = command.split_ascii_whitespace().chain(program().to_str());
+    let fixed = command.split_ascii_whitespace().chain(program.to_str());
     fixed.chain(work.iter().copied()).map(str::to_owned).collect()
 }
 
@@ -134,7 +152,7 @@ fn runs_on(target: &Target) -> bool {
 }
 
 /// Asserts that nothing is left in the target: it runs, no session is open, and no map of methods is there.
-fn is_well(target: &Target) {
+pub fn is_well(target: &Target) {
     assert!(runs_on(target), "{}", target.status("State"));
     assert!(within(Duration::from_secs(5), || sessions(target) == 0), "{} sessions", sessions(target));
     for name in ["perf-PID.map", "perfinfo-PID.map"] {

@@ -176,7 +176,7 @@ fn where_another_client_records_cpu_native_takes_its_place() {
 fn nothing_goes_on_in_the_target_once_the_worker_is_gone() {
     let target = served(&[]);
     let server = listeners(&target)[0];
-    assert_eq!(offers(&target).0.len(), 6);
+    assert_eq!(offers(&target).0.len(), 7);
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGKILL] {
         let mut request = wanted(&target, &[Cpu, Heap, Alloc], 60_000);
         request.slice_ms = 15_000;

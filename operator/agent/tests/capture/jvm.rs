@@ -17,10 +17,10 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeValLike;
 
-use crate::worker::{AUTO, Outcome, Target, Worker, compiled, directory, request, within};
+use crate::worker::{AUTO, Outcome, Target, Worker, compiled, directory, request, source, within};
 
 /// The distinct Javas of this machine.
-fn javas() -> &'static BTreeSet<PathBuf> {
+pub fn javas() -> &'static BTreeSet<PathBuf> {
     static FOUND: OnceLock<BTreeSet<PathBuf>> = OnceLock::new();
     FOUND.get_or_init(|| {
         let named = std::env::var("FLEETPROF_JAVA").unwrap_or_default();
@@ -34,21 +34,20 @@ fn javas() -> &'static BTreeSet<PathBuf> {
     })
 }
 
-/// `Busy.java`, compiled for every Java since 11.
+/// `Busy.java` and `Orders.java`, compiled for every Java since 11.
 fn classes() -> &'static Path {
     static DONE: OnceLock<PathBuf> = OnceLock::new();
     DONE.get_or_init(|| {
-        let (out, source) =
-            (directory(), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/capture/targets/Busy.java"));
-        let status = Command::new("javac").args(["--release", "11", "-d"]).arg(&out).arg(source).status();
-        assert!(status.unwrap().success(), "javac could not compile Busy.java");
+        let (out, sources) = (directory(), ["Busy.java", "Orders.java"].map(source));
+        let status = Command::new("javac").args(["--release", "11", "-d"]).arg(&out).args(sources).status();
+        assert!(status.unwrap().success(), "javac could not compile the targets");
         out
     })
 }
 
 /// A Java process.
-struct Java {
-    target: Target,
+pub struct Java {
+    pub target: Target,
     /// Where it runs: nothing may appear there.
     home: PathBuf,
     /// What it prints.
@@ -58,11 +57,16 @@ struct Java {
 impl Java {
     /// One that does this work, once it is ready.
     fn busy(java: &Path, options: &[&str], work: &[&str]) -> Self {
+        Self::start(java, options, "Busy", work)
+    }
+
+    /// One that runs this class, once it is ready.
+    pub fn start(java: &Path, options: &[&str], class: &str, arguments: &[&str]) -> Self {
         let (home, log) = (directory(), directory().join("log"));
         let mut command = Command::new(java);
         // Of a loop that another garbage collector compiles, Java before 25 sees nothing.
         command.args(["-XX:+UseG1GC", "-Xmx256m"]).args(options);
-        command.arg("-cp").arg(classes()).arg("Busy").args(work).current_dir(&home);
+        command.arg("-cp").arg(classes()).arg(class).args(arguments).current_dir(&home);
         let out = std::fs::File::create(&log).unwrap();
         command.stdout(out.try_clone().unwrap()).stderr(out);
         let found = Self { target: Target(command.spawn().unwrap()), home, log };
@@ -74,7 +78,7 @@ impl Java {
         found
     }
 
-    fn pid(&self) -> i32 {
+    pub fn pid(&self) -> i32 {
         self.target.pid()
     }
 
@@ -89,7 +93,7 @@ impl Java {
     }
 
     /// Nothing of a capture is left: no recording, no file in /tmp or where the process runs.
-    fn assert_clean(&self) {
+    pub fn assert_clean(&self) {
         assert!(within(Duration::from_secs(5), || self.running().is_empty()), "{}", self.running());
         assert_eq!(left(self.pid()), Vec::<String>::new());
         assert_eq!(std::fs::read_dir(&self.home).unwrap().count(), 0, "{}", self.home.display());
@@ -112,7 +116,7 @@ fn shares(outcome: &Outcome, kind: &str, options: &[&str]) -> Vec<(String, f64)>
 }
 
 /// Files of a capture in /tmp, and directories of Java's recorder.
-fn left(pid: i32) -> Vec<String> {
+pub fn left(pid: i32) -> Vec<String> {
     let names = std::fs::read_dir("/tmp").unwrap().flatten().filter_map(|e| e.file_name().into_string().ok());
     let ours = [format!(".fleetprof-{pid}."), format!(".attach_pid{pid}")];
     let is_left = |name: &String| {

@@ -18,5 +18,7 @@ mod python;
 mod ruby;
 mod safety;
 mod symbols;
+mod users;
 mod wall;
+mod wall_of_runtimes;
 mod worker;

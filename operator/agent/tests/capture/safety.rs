@@ -135,9 +135,9 @@ fn a_worker_ends_with_its_parent() {
     let file = directory().join("request.json");
     std::fs::write(&file, serde_json::to_string(&wanted).unwrap()).unwrap();
     // The shell starts the worker, says its pid, and ends.
-    let script = r#""$0" worker < "$1" > /dev/null & echo $!; sleep 1"#;
+    let script = r#""$0" < "$1" > /dev/null & echo $!; sleep 1"#;
     let parent = Command::new("sh")
-        .args(["-c", script, env!("CARGO_BIN_EXE_fleetprof-agent")])
+        .args(["-c", script, env!("CARGO_BIN_EXE_fleetprof-worker")])
         .arg(&file)
         .stdout(Stdio::piped())
         .spawn()

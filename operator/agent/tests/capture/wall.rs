@@ -6,18 +6,17 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::worker::{AUTO, Outcome, Target, Worker, compiled, directory, request, source};
 use fleetprof_agent::capture::protocol::{CaptureRequest, FailureReason};
 use fleetprof_agent::proc;
 use fleetprof_crds::ProfileKind::{Cpu, Wall};
 use fleetprof_profile::{IDLE, Limits, Overlap, Profile, decode_valid, fold_idle, merge, top};
 
-use crate::worker::{AUTO, Outcome, Target, Worker, compiled, directory, request, source};
-
 /// How long the third party takes for an answer.
 const ANSWER: Duration = Duration::from_millis(200);
 
 /// A third party that answers slowly; gives back its port. It ends with the test.
-fn third_party(answer: fn(&mut TcpStream) -> std::io::Result<()>) -> u16 {
+pub fn third_party(answer: fn(&mut TcpStream) -> std::io::Result<()>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -40,7 +39,7 @@ fn echo(client: &mut TcpStream) -> std::io::Result<()> {
 }
 
 /// An answer to a request.
-fn http(client: &mut TcpStream) -> std::io::Result<()> {
+pub fn http(client: &mut TcpStream) -> std::io::Result<()> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         client.read_exact(&mut byte)?;
@@ -52,26 +51,26 @@ fn http(client: &mut TcpStream) -> std::io::Result<()> {
 }
 
 /// A request for wall time, and CPU time with it.
-fn both(pid: i32, duration_ms: u64) -> CaptureRequest {
+pub fn both(pid: i32, duration_ms: u64) -> CaptureRequest {
     CaptureRequest { profiles: vec![Cpu, Wall], slice_ms: 2500, ..request(pid, AUTO, duration_ms) }
 }
 
 /// One sample: function names, leaf first, its labels, and nanoseconds.
-struct Sample {
+pub struct Sample {
     names: Vec<String>,
     labels: BTreeMap<String, String>,
     nanos: f64,
 }
 
 /// The profile of a kind, of all slices together.
-fn profile(outcome: &Outcome, kind: &str) -> Profile {
+pub fn profile(outcome: &Outcome, kind: &str) -> Profile {
     let read = |file| decode_valid(&std::fs::read(file).unwrap(), &Limits::default()).unwrap();
     let slices: Vec<Profile> = outcome.files_of(kind).iter().map(read).collect();
     assert!(!slices.is_empty(), "no {kind} slice: {outcome:?}");
     merge(&slices, Overlap::Sequential).unwrap()
 }
 
-fn samples(outcome: &Outcome, kind: &str) -> Vec<Sample> {
+pub fn samples(outcome: &Outcome, kind: &str) -> Vec<Sample> {
     let profile = profile(outcome, kind);
     let text = |index: i64| profile.string_table[usize::try_from(index).unwrap()].clone();
     let at = |id: u64| usize::try_from(id).unwrap() - 1;
@@ -88,7 +87,7 @@ fn samples(outcome: &Outcome, kind: &str) -> Vec<Sample> {
 }
 
 /// The nanoseconds of samples with a function in their stack and these labels.
-fn time(samples: &[Sample], function: &str, labels: &[(&str, &str)]) -> f64 {
+pub fn time(samples: &[Sample], function: &str, labels: &[(&str, &str)]) -> f64 {
     let has = |sample: &&Sample| {
         (function.is_empty() || sample.names.iter().any(|name| name == function))
             && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|have| have == value))
@@ -97,11 +96,11 @@ fn time(samples: &[Sample], function: &str, labels: &[(&str, &str)]) -> f64 {
 }
 
 /// How long the slices say that they are, in nanoseconds.
-fn elapsed(outcome: &Outcome) -> f64 {
+pub fn elapsed(outcome: &Outcome) -> f64 {
     profile(outcome, "wall").duration_nanos as f64
 }
 
-fn within_a_tenth(have: f64, wanted: f64, what: &str) {
+pub fn within_a_tenth(have: f64, wanted: f64, what: &str) {
     assert!((0.9..1.1).contains(&(have / wanted)), "{what}: {have} ns of {wanted} ns");
 }
 

@@ -79,20 +79,20 @@ pub fn built_go(name: &str) -> PathBuf {
 
 /// The worker, where every user can run it. It is large, so that one copy of each build is kept, in a folder of
 /// its own: that is its image.
-fn agent() -> &'static Path {
+fn program() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     COPY.get_or_init(|| {
-        let built = Path::new(env!("CARGO_BIN_EXE_fleetprof-agent"));
+        let built = Path::new(env!("CARGO_BIN_EXE_fleetprof-worker"));
         let age =
             built.metadata().unwrap().modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
         let image = std::env::temp_dir().join(format!("fleetprof-capture-image-{}", age.as_nanos()));
         if !image.exists() {
             let fresh = directory();
-            std::fs::copy(built, fresh.join("fleetprof-agent")).unwrap();
+            std::fs::copy(built, fresh.join("fleetprof-worker")).unwrap();
             let renamed = std::fs::rename(fresh, &image);
             assert!(renamed.is_ok() || image.exists(), "{renamed:?}");
         }
-        image.join("fleetprof-agent")
+        image.join("fleetprof-worker")
     })
 }
 
@@ -108,7 +108,7 @@ pub fn install_rbspy() {
         let fresh = directory().join("rbspy");
         std::fs::copy(built.trim(), &fresh).unwrap();
         std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o111)).unwrap();
-        std::fs::rename(fresh, agent().with_file_name("rbspy")).unwrap();
+        std::fs::rename(fresh, program().with_file_name("rbspy")).unwrap();
     });
 }
 
@@ -179,6 +179,7 @@ pub fn request(pid: i32, collector: Option<&str>, duration_ms: u64) -> CaptureRe
         labels: BTreeMap::from([("k8s.pod.name".to_owned(), "orders-0".to_owned())]),
         assume_target_uid: false,
         memory_bytes: None,
+        owner: None,
     }
 }
 
@@ -193,21 +194,21 @@ pub struct Worker {
 impl Worker {
     /// Starts a worker; `launch` are arguments of `launch` for fewer rights, or none.
     pub fn start(launch: &[&str], request: &CaptureRequest) -> Self {
-        Self::start_program(agent(), launch, request)
+        Self::start_program(program(), launch, request)
     }
 
     /// Starts a worker without anything beside its program.
     pub fn start_bare(request: &CaptureRequest) -> Self {
-        Self::start_program(Path::new(env!("CARGO_BIN_EXE_fleetprof-agent")), &[], request)
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_fleetprof-worker")), &[], request)
     }
 
-    fn start_program(agent: &Path, launch: &[&str], request: &CaptureRequest) -> Self {
+    fn start_program(program: &Path, launch: &[&str], request: &CaptureRequest) -> Self {
         let mut command =
-            if launch.is_empty() { Command::new(agent) } else { Command::new(compiled("launch")) };
+            if launch.is_empty() { Command::new(program) } else { Command::new(compiled("launch")) };
         if !launch.is_empty() {
-            command.args(launch).arg(agent);
+            command.args(launch).arg(program);
         }
-        let mut child = command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take();
         let line = serde_json::to_string(request).unwrap() + "\n";
         stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();

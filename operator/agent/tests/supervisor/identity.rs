@@ -205,3 +205,21 @@ fn as_root_the_agent_looks_through_the_eyes_of_the_targets_user() {
         (container.runtime == "Native").then_some(())
     });
 }
+
+#[test]
+fn the_agent_of_a_node_has_the_token_of_its_own_pod_and_stays_without_work() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    let _target = Sleeper::new(&scratch);
+    scratch.worker("started; slice 0 10; finished 10 false");
+    let agent = Agent::start("node", &scratch, &gateway, &[("FLEETPROF_IDLE_EXIT", "1s")]);
+    gateway.order(|o| o.push(order("a")));
+    gateway.wait_for_state("a", CaptureState::Finished);
+    gateway.seen().settled = vec!["a".into()];
+    let beats = gateway.seen().heartbeats.len();
+    gateway.wait_for_heartbeats(beats + 2);
+    let seen = gateway.seen();
+    assert_eq!((seen.bearers.first().map(String::as_str), seen.enrolled.len()), (Some(TOKEN), 0));
+    assert_eq!(seen.heartbeats.last().unwrap().1.mode, AgentMode::Node);
+    drop(seen);
+    drop(agent);
+}

@@ -4,6 +4,7 @@
 
 mod captures;
 mod identity;
+mod memory;
 mod real;
 mod support;
 mod uploads;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleetprof_core::agent::AgentFacts;
+use fleetprof_core::agent::{AgentFacts, Reach};
 use fleetprof_core::pod::PodFacts;
 use fleetprof_crds::wire::{AgentMode, Offer};
 
@@ -29,6 +29,17 @@ fn facts(views: &[Arc<AgentView>]) -> Option<AgentFacts> {
         protocol: newest.protocol,
         runtimes: containers().map(|c| (c.id.clone(), c.runtime.clone())).collect(),
         offers,
-        attached_only: views.iter().all(|view| view.heartbeat.mode == AgentMode::Ephemeral),
+        reach: reach(views),
     })
+}
+
+fn reach(views: &[Arc<AgentView>]) -> Reach {
+    let all_are = |mode| views.iter().all(|view| view.heartbeat.mode == mode);
+    let of_pod =
+        |view: &Arc<AgentView>| !matches!(view.heartbeat.mode, AgentMode::Ephemeral | AgentMode::Node);
+    match () {
+        () if all_are(AgentMode::Node) => Reach::Node,
+        () if views.iter().any(of_pod) => Reach::Pod,
+        () => Reach::Attached,
+    }
 }

@@ -6,16 +6,14 @@ use fleetprof_core::time::before;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::names::MAX_MESSAGE;
 use fleetprof_crds::wire::{
-    CaptureReport, CaptureState, ContainerReport, Heartbeat, MAX_OFFERS, MAX_SAMPLES, MAX_SLICES, Offer,
-    Problem,
+    CaptureReport, CaptureState, ContainerReport, Heartbeat, MAX_NODE_ROWS, MAX_OFFERS, MAX_ROWS,
+    MAX_SAMPLES, MAX_SLICES, Offer, Problem,
 };
 use jiff::{SignedDuration, Timestamp};
 
 /// Most slices of all kinds of a capture.
 #[expect(clippy::cast_possible_truncation, reason = "there are seven kinds")]
 const MOST_SLICES: u32 = MAX_SLICES * ProfileKind::ALL.len() as u32;
-/// Most containers and captures of a heartbeat, as the protocol says.
-const MAX_ROWS: usize = 64;
 /// Most bytes that are kept of the rows of a heartbeat: 64 containers fit, or dozens of captures. There is one
 /// heartbeat for each agent, and a pod can have eight.
 const MAX_ROWS_BYTES: usize = 16 * 1024;
@@ -48,6 +46,18 @@ pub(super) fn heartbeat(beat: Heartbeat, now: Timestamp) -> (Heartbeat, usize) {
     let (version, instance) = (text(&version, MAX_WORD), text(&instance, MAX_WORD));
     let sent_at_ms = sent_at_ms.filter(|ms| Timestamp::from_millisecond(*ms).is_ok());
     (Heartbeat { version, protocol, mode, instance, containers, captures, sent_at_ms, leaving }, dropped)
+}
+
+/// The same of what the agent of a node says beside its containers. Its body bounds it: there may be a capture in each
+/// pod.
+pub(super) fn node_heartbeat(beat: Heartbeat, now: Timestamp) -> (Heartbeat, usize) {
+    let rows = beat.captures.len();
+    let known = beat.captures.into_iter().filter(is_known).take(MAX_NODE_ROWS);
+    let captures: Vec<_> = known.map(|row| capture(row, now)).collect();
+    let dropped = rows - captures.len();
+    let head = Heartbeat { containers: Vec::new(), captures: Vec::new(), ..beat };
+    let (head, _) = heartbeat(head, now);
+    (Heartbeat { captures, ..head }, dropped)
 }
 
 /// As much as there is room for: messages are shortened before rows are dropped, the last ones first. Agents

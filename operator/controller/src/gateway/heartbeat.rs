@@ -5,12 +5,15 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use fleetprof_core::agent::PodAgent;
-use fleetprof_crds::wire::{AgentMode, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES};
+use fleetprof_core::agent::{AgentId, PodAgent};
+use fleetprof_crds::wire::{
+    AgentMode, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES, MAX_NODE_HEARTBEAT_BYTES,
+};
 
-use super::clean;
+use super::nodes::{self, Parts};
 use super::refuse::Refusal;
 use super::state::{Caller, GatewayState, KnownPods};
+use super::{PodId, clean};
 use crate::server::{Holder, Pace};
 
 const PACE: Pace = Pace::within(Duration::from_secs(10));
@@ -20,21 +23,55 @@ pub(super) async fn heartbeat(
     Caller(agent): Caller,
     body: Body,
 ) -> Result<Json<HeartbeatReply>, Refusal> {
-    let (holder, most) = (Holder::Pod(agent.pod.uid.clone()), MAX_HEARTBEAT_BYTES);
+    let holder = Holder::Pod(agent.own_pod().uid.clone());
+    let (bodies, most) = match agent {
+        AgentId::Pod(_) => (&state.limits.heartbeats, MAX_HEARTBEAT_BYTES),
+        AgentId::Node { .. } => (&state.limits.heartbeats_of_nodes, MAX_NODE_HEARTBEAT_BYTES),
+    };
     let refused = |error| Refusal::of_body("heartbeat", most, error);
-    let body = state.limits.heartbeats.read(&holder, body, most, PACE).await.map_err(refused)?;
+    let body = bodies.read(&holder, body, most, PACE).await.map_err(refused)?;
     let beat: Heartbeat = serde_json::from_slice(&body.bytes).map_err(|error| unreadable(&error))?;
-    let now = state.now();
-    let (mut beat, dropped) = clean::heartbeat(beat, now);
-    keep_own(&agent, &mut beat, &*state.pods);
-    let (reply, ignored) = state.fleet.heartbeat(&agent, beat, now)?;
-    state.metrics.ignored(dropped + ignored);
+    let (reply, ignored) = match agent {
+        AgentId::Pod(agent) => of_pod(&state, &agent, beat)?,
+        AgentId::Node { name, pod } => of_node(&state, &name, &pod, beat)?,
+    };
+    state.metrics.ignored(ignored);
     Ok(Json(reply))
 }
 
+fn of_pod(
+    state: &GatewayState,
+    agent: &PodAgent,
+    beat: Heartbeat,
+) -> Result<(HeartbeatReply, usize), Refusal> {
+    let now = state.now();
+    let (mut beat, dropped) = clean::heartbeat(beat, now);
+    keep_own(agent, &mut beat, &*state.pods);
+    let (reply, ignored) = state.fleet.heartbeat(agent, beat, now)?;
+    Ok((reply, dropped + ignored))
+}
+
+fn of_node(
+    state: &GatewayState,
+    node: &str,
+    own: &PodId,
+    beat: Heartbeat,
+) -> Result<(HeartbeatReply, usize), Refusal> {
+    let now = state.now();
+    let mut pods = state.pods.on_node(node);
+    pods.retain(|pod| state.nodes.has(&pod.namespace));
+    let Parts { pods, rest, dropped } = nodes::parts(beat, &pods, now);
+    let (reply, ignored) = state.fleet.heartbeat_of_node((node, own), pods, rest, now)?;
+    Ok((reply, dropped + ignored))
+}
+
 /// What an agent that was attached to a container says of others does not count: it was let in by a word
-/// that the processes of that container can read.
+/// that the processes of that container can read. Nor does it count where an agent in a pod says that it is a
+/// node's.
 fn keep_own(agent: &PodAgent, beat: &mut Heartbeat, pods: &dyn KnownPods) {
+    if beat.mode == AgentMode::Node {
+        beat.mode = AgentMode::Unknown;
+    }
     let Some(container) = &agent.container else { return };
     let own = pods.container_id(&agent.pod, container);
     beat.containers.retain(|row| own.as_ref() == Some(&row.id));

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::AgentMode;
@@ -159,10 +160,10 @@ struct Agents(Fleet);
 impl Collector for Agents {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let agents = self.0.agents();
-        let seen = agents.iter().map(|agent| (agent.heartbeat.mode, agent.heartbeat.version.as_str()));
+        let seen = seen(&agents);
         let help = "Agents that report, by mode and version";
         let mut family = encoder.encode_descriptor("fleetprof_agents", help, None, MetricType::Gauge)?;
-        for ((mode, version), count) in count(seen) {
+        for ((mode, version), count) in count(seen.into_iter()) {
             let labels = [("mode", mode), ("version", version)];
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
@@ -173,6 +174,14 @@ impl Collector for Agents {
         ConstGauge::new(skew_of(agents.iter().map(|agent| &**agent))).encode(skew)?;
         Ok(())
     }
+}
+
+/// Mode and version of each agent. That of a node stands for many pods, and counts once.
+fn seen(agents: &[Arc<AgentView>]) -> Vec<(AgentMode, &str)> {
+    let mut nodes = BTreeSet::new();
+    let views = agents.iter().map(|agent| &agent.heartbeat);
+    let once = views.filter(|beat| beat.mode != AgentMode::Node || nodes.insert(beat.instance.as_str()));
+    once.map(|beat| (beat.mode, beat.version.as_str())).collect()
 }
 
 /// The largest difference in seconds, in either direction, between when an agent sent its last heartbeat by
@@ -203,6 +212,7 @@ fn count<'a>(
         let mode = match mode {
             AgentMode::Sidecar => "Sidecar",
             AgentMode::Ephemeral => "Ephemeral",
+            AgentMode::Node => "Node",
             AgentMode::Unknown => "Unknown",
         };
         let version = named.get(version).copied().unwrap_or("other");

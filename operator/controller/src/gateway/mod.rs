@@ -1,10 +1,10 @@
 //! How do agents reach the leader, and what may each of them do? The gateway: four endpoints behind TLS.
 //!
 //! ```text
-//!                 ┌ auth    who calls?  TokenReview (sidecar) · credential (attached) ──► PodAgent
+//!                 ┌ auth    who calls?  TokenReview (sidecar, node) · credential (attached) ──► AgentId
 //! agent ──TLS──►  ├ limits  how much?   per-pod rate · open polls · uploads at once
 //!                 ├ POST /v1/enroll      ticket, or an old credential ─► credential
-//!                 ├ POST /v1/heartbeat   clean ─► Fleet::heartbeat ─► HeartbeatReply
+//!                 ├ POST /v1/heartbeat   clean ─► (a node's: by pod) ─► Fleet::heartbeat ─► HeartbeatReply
 //!                 ├ GET  /v1/orders      Fleet::orders (sleeps until the pod's orders change)
 //!                 └ PUT  /v1/captures/…  scope ─► bounded body ─► SliceSink ─► Fleet::note_stored
 //!
@@ -22,6 +22,7 @@ mod fold;
 mod heartbeat;
 mod limits;
 mod metrics;
+mod nodes;
 mod orders;
 mod pacing;
 mod rate;
@@ -38,6 +39,7 @@ pub(crate) use fleet::MAX_AGENTS;
 pub use fleet::{Fleet, expire_forever};
 pub use fleetprof_core::agent::PodId;
 pub use metrics::GatewayMetrics;
+pub use nodes::ServedNamespaces;
 pub use router::router;
 pub use sink::{SinkError, SliceSink, Stored};
 pub use state::{Clock, GatewayConfig, GatewayState, KnownPods, system_clock};

@@ -85,7 +85,7 @@ impl Refusal {
     }
 
     pub(super) fn unknown_capture() -> Self {
-        let message = "This pod has no open capture with this ID; its session may have been deleted.";
+        let message = "This agent has no open capture with this ID; its session may have been deleted.";
         Self::new(StatusCode::NOT_FOUND, Reason::CaptureUnknown, message)
     }
 

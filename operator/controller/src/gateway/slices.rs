@@ -7,7 +7,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use fleetprof_core::agent::PodAgent;
+use fleetprof_core::agent::AgentId;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::{DIGEST_HEADER, MAX_SLICE_BYTES, SliceId, SliceReply};
 use fleetprof_crds::{ProfileKind, Reason};
@@ -58,7 +58,7 @@ struct Address {
 
 async fn take(
     state: GatewayState,
-    agent: PodAgent,
+    agent: AgentId,
     address: Address,
     headers: HeaderMap,
     body: Body,
@@ -68,7 +68,8 @@ async fn take(
         let (scope, slices) = scope(&state, &capture, &agent)?;
         let slice = SliceId::new(ordered(kind, &scope)?, sequence(&seq, slices)?);
         let announced = digest(&headers)?;
-        let place = state.limits.uploads.take(&agent, body_size(&body, MAX_SLICE_BYTES))?;
+        let place =
+            state.limits.uploads.take(&agent, &scope.session_namespace, body_size(&body, MAX_SLICE_BYTES))?;
         let refused = |error| Refusal::of_body("slice", MAX_SLICE_BYTES, error);
         let body = read_body(body, MAX_SLICE_BYTES, PACE).await.map_err(refused)?;
         whole(&body, announced)?;
@@ -89,7 +90,7 @@ struct Upload {
 }
 
 /// What is captured, and how many slices of each kind are taken.
-fn scope(state: &GatewayState, capture: &str, agent: &PodAgent) -> Result<(Arc<CaptureScope>, u32), Refusal> {
+fn scope(state: &GatewayState, capture: &str, agent: &AgentId) -> Result<(Arc<CaptureScope>, u32), Refusal> {
     match state.fleet.admit(capture, agent) {
         Admission::Open(scope, slices) => Ok((scope, slices)),
         Admission::Settled => Err(Refusal::settled_capture()),

@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use fleetprof_core::agent::PodAgent;
+use fleetprof_core::agent::AgentId;
+use fleetprof_core::pod::PodFacts;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, header};
 use jiff::Timestamp;
 
 use super::auth::{Authenticator, Identify};
-use super::limits::{Limits, holder};
+use super::limits::Limits;
+use super::nodes::ServedNamespaces;
 use super::refuse::Refusal;
 use super::{Fleet, GatewayMetrics, PodId, SliceSink};
 use crate::server::PeerInfo;
@@ -34,6 +36,9 @@ pub trait KnownPods: Send + Sync + 'static {
     /// The runtime's id of a container of the pod, without its prefix, if the pod is there and the
     /// container has started.
     fn container_id(&self, pod: &PodId, container: &str) -> Option<String>;
+
+    /// The pods that are bound to a node.
+    fn on_node(&self, node: &str) -> Vec<Arc<PodFacts>>;
 }
 
 impl KnownPods for Pods {
@@ -45,6 +50,10 @@ impl KnownPods for Pods {
     fn container_id(&self, pod: &PodId, container: &str) -> Option<String> {
         let facts = self.get(&pod.namespace, &pod.uid)?;
         facts.container(container).map(|container| container.id.clone()).filter(|id| !id.is_empty())
+    }
+
+    fn on_node(&self, node: &str) -> Vec<Arc<PodFacts>> {
+        self.node(node)
     }
 }
 
@@ -58,6 +67,8 @@ pub struct GatewayConfig {
     pub tickets: Arc<Tickets>,
     /// Tells whether credentials are renewed, and what an attached agent speaks for.
     pub pods: Arc<dyn KnownPods>,
+    /// Which namespaces the agents of nodes serve.
+    pub nodes: ServedNamespaces,
     /// Takes the slices.
     pub sink: Arc<dyn SliceSink>,
     /// Counts.
@@ -76,6 +87,7 @@ pub struct Shared {
     pub(super) auth: Authenticator,
     pub(super) tickets: Arc<Tickets>,
     pub(super) pods: Arc<dyn KnownPods>,
+    pub(super) nodes: ServedNamespaces,
     pub(super) sink: Arc<dyn SliceSink>,
     pub(super) metrics: GatewayMetrics,
     pub(super) limits: Limits,
@@ -86,9 +98,9 @@ impl GatewayState {
     /// A gateway of these parts, with empty caches and limits.
     #[must_use]
     pub fn new(config: GatewayConfig) -> Self {
-        let GatewayConfig { fleet, identify, tickets, pods, sink, metrics, clock } = config;
-        let auth = Authenticator::new(identify, tickets.clone());
-        Self(Arc::new(Shared { fleet, auth, tickets, pods, sink, metrics, limits: Limits::default(), clock }))
+        let GatewayConfig { fleet, identify, tickets, pods, nodes, sink, metrics, clock } = config;
+        let (auth, limits) = (Authenticator::new(identify, tickets.clone()), Limits::default());
+        Self(Arc::new(Shared { fleet, auth, tickets, pods, nodes, sink, metrics, limits, clock }))
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -105,7 +117,7 @@ impl std::ops::Deref for GatewayState {
 }
 
 /// The agent that calls: authenticated, and within its rate.
-pub(super) struct Caller(pub(super) PodAgent);
+pub(super) struct Caller(pub(super) AgentId);
 
 impl FromRequestParts<GatewayState> for Caller {
     type Rejection = Refusal;
@@ -114,8 +126,8 @@ impl FromRequestParts<GatewayState> for Caller {
         let now = state.now();
         let token = bearer(&parts.headers)?;
         let agent = state.auth.agent(token, address(&parts.extensions), now).await?;
-        peer(&parts.extensions).map_or(Ok(()), |peer| peer.proof.is_pod(&agent.pod.uid))?;
-        state.limits.requests.take(&holder(&agent), now).map_err(Refusal::too_many)?;
+        peer(&parts.extensions).map_or(Ok(()), |peer| peer.proof.is_pod(&agent.own_pod().uid))?;
+        state.limits.may_ask(&agent, now).map_err(Refusal::too_many)?;
         Ok(Self(agent))
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fleetprof_core::agent::AgentId;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileSession;
 use fleetprof_crds::wire::SliceId;
@@ -19,8 +20,8 @@ use crate::data_api::{
     self, Access, Authorize, DataApi, DataApiMetrics, FrontProxy, FrontProxySource, Sessions, User,
 };
 use crate::gateway::{
-    Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, PodId, SinkError, SliceSink,
-    Stored, system_clock,
+    Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, PodId, ServedNamespaces,
+    SinkError, SliceSink, Stored, system_clock,
 };
 use crate::metrics::Metrics;
 use crate::results::tests::fixtures;
@@ -154,6 +155,7 @@ fn gateway_router() -> axum::Router {
         identify: Arc::new(Tokens),
         tickets: Arc::new(Tickets::new(&[1; 32])),
         pods: Arc::new(Pods::default()),
+        nodes: ServedNamespaces::default(),
         sink: Arc::new(Discard),
         metrics: GatewayMetrics::register(&mut Registry::default(), &fleet),
         clock: system_clock(),
@@ -164,10 +166,13 @@ fn gateway_router() -> axum::Router {
 struct Tokens;
 
 impl Identify for Tokens {
-    fn identify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<PodId, IdentifyError>> {
+    fn identify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<AgentId, IdentifyError>> {
         async move {
             match token.strip_prefix("good") {
-                Some(uid) => Ok(PodId { namespace: "shop".into(), name: "a".into(), uid: uid.into() }),
+                Some(uid) => {
+                    let pod = PodId { namespace: "shop".into(), name: "a".into(), uid: uid.into() };
+                    Ok(AgentId::Pod(pod.into()))
+                }
                 None => Err(IdentifyError::Refused("The token is invalid.".into())),
             }
         }

@@ -183,9 +183,10 @@ impl Servers {
         let controllers::Shared { fleet, results, tickets, tls, pods } = parts;
         let state = GatewayState::new(GatewayConfig {
             fleet: fleet.clone(),
-            identify: Arc::new(TokenReviews::new(client.clone(), pods.clone())),
+            identify: Arc::new(TokenReviews::new(client.clone(), pods.clone(), settings.node_agent_user())),
             tickets,
             pods: Arc::new(pods),
+            nodes: settings.served_by_nodes(),
             sink: Arc::new(results.clone()),
             metrics: metrics.gateway,
             clock: system_clock(),
@@ -208,6 +209,10 @@ impl Servers {
         tasks.spawn(once_known(known.clone(), read_api));
         tasks.spawn(endless(gateway::expire_forever(fleet.clone(), system_clock())));
         tasks.spawn(endless(registration::follow_ca(fleet, tls.clone())));
+        if settings.node_agents {
+            let (client, settings, tls) = (client.clone(), settings.clone(), tls.clone());
+            tasks.spawn(endless(registration::publish_ca(client, settings, tls)));
+        }
         endpoint::publish(&client, &settings).await?;
         tasks.spawn(endless(registration::keep_read_api(client.clone(), settings.clone(), tls, known)));
         tasks.spawn(endpoint::keep(client, settings));

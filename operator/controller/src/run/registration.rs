@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use fleetprof_crds::names::{DATA_GROUP, VERSION};
+use fleetprof_crds::names::{DATA_GROUP, FIELD_MANAGER, VERSION};
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::data_api::FrontProxySource;
@@ -188,5 +189,30 @@ pub async fn follow_ca(fleet: Fleet, mut tls: TlsSource) {
             fleet.set_ca_bundle(&ca);
         }
         tls.changed().await;
+    }
+}
+
+/// Publishes the CA for agents of nodes, whose pods the chart makes before there is one, for ever. A refusal is logged
+/// and tried again.
+pub async fn publish_ca(client: Client, settings: RunSettings, mut tls: TlsSource) {
+    let name = format!("{}-ca-bundle", settings.name);
+    let maps = Api::<ConfigMap>::namespaced(client, &settings.namespace);
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    loop {
+        let mut wait = COMPARE;
+        if let Some(ca) = tls.ca_bundle() {
+            let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"ca.crt": &*ca}});
+            if let Err(error) = maps.patch(&name, &params, &Patch::Apply(&map)).await {
+                tracing::warn!(
+                    error = tls::words(&error),
+                    "failed to publish the CA; agents of nodes do not start without it"
+                );
+                wait = AGAIN;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = tls.changed() => {}
+        }
     }
 }

@@ -58,13 +58,15 @@ impl ByUid {
     }
 }
 
-/// The pods of the cluster by namespace and uid.
+/// The pods of the cluster by namespace and uid, and by node.
 #[derive(Clone, Default)]
 pub struct Pods(Arc<RwLock<State>>);
 
 #[derive(Default)]
 struct State {
     pods: ByNamespace,
+    /// The same pods by the node that they are bound to.
+    nodes: HashMap<Arc<str>, HashSet<ByUid>>,
     /// What owns a Job, by the Job's uid: the workload of its pods.
     above_jobs: HashMap<String, Arc<Workload>>,
 }
@@ -82,6 +84,13 @@ impl Pods {
     #[must_use]
     pub fn get(&self, namespace: &str, uid: &str) -> Option<Arc<PodFacts>> {
         self.read(|all| all.get(namespace)?.get(uid).map(|pod| pod.0.clone()))
+    }
+
+    /// The pods that are bound to a node, in no order.
+    #[must_use]
+    pub fn node(&self, node: &str) -> Vec<Arc<PodFacts>> {
+        let state = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.nodes.get(node).into_iter().flatten().map(|pod| pod.0.clone()).collect()
     }
 
     /// How many pods are known.
@@ -106,7 +115,10 @@ impl Pods {
             state.above_jobs.insert(job_uid.to_owned(), workload.clone());
             let Some(pods) = state.pods.get_mut(namespace) else { return };
             let of_job: Vec<_> = pods.extract_if(|pod| is_of_job(&pod.0, job_uid)).collect();
-            pods.extend(of_job.into_iter().map(|pod| pod.with_workload(&workload)));
+            for pod in of_job.into_iter().map(|pod| pod.with_workload(&workload)) {
+                bind(&mut state.nodes, &pod.0);
+                pods.replace(pod);
+            }
         });
     }
 
@@ -247,15 +259,24 @@ impl State {
         if let Some(workload) = above(&facts, &self.above_jobs) {
             facts.workload = workload;
         }
-        insert(&mut self.pods, facts)
+        let Some(pod) = insert(&mut self.pods, facts) else { return false };
+        bind(&mut self.nodes, &pod);
+        true
     }
 
-    /// Forgets a pod, and its namespace with the last one.
+    /// Forgets a pod, and its namespace and node with the last one.
     fn remove(&mut self, namespace: &str, uid: &str) {
         let Some(pods) = self.pods.get_mut(namespace) else { return };
-        pods.remove(uid);
+        let gone = pods.take(uid);
         if pods.is_empty() {
             self.pods.remove(namespace);
+        }
+        let Some(node) = gone.map(|pod| pod.0.node.clone()) else { return };
+        if let Some(pods) = self.nodes.get_mut(&node) {
+            pods.remove(uid);
+            if pods.is_empty() {
+                self.nodes.remove(&node);
+            }
         }
     }
 
@@ -267,7 +288,19 @@ impl State {
         };
         let pods = all.into_iter().map(|(name, pods)| (name, pods.into_iter().map(of_workload).collect()));
         self.pods = pods.collect();
+        self.nodes.clear();
+        for pod in self.pods.values().flatten() {
+            bind(&mut self.nodes, &pod.0);
+        }
     }
+}
+
+/// Notes the node of a pod, which it keeps from when it is bound until it is gone.
+fn bind(nodes: &mut HashMap<Arc<str>, HashSet<ByUid>>, pod: &Arc<PodFacts>) {
+    if pod.node.is_empty() {
+        return;
+    }
+    nodes.entry(pod.node.clone()).or_default().replace(ByUid(pod.clone()));
 }
 
 fn above(pod: &PodFacts, above_jobs: &HashMap<String, Arc<Workload>>) -> Option<Arc<Workload>> {
@@ -279,14 +312,15 @@ fn is_of_job(pod: &PodFacts, job_uid: &str) -> bool {
     pod.job().is_some() && pod.owner.as_ref().is_some_and(|owner| owner.uid == job_uid)
 }
 
-/// Whether anything that matters has changed.
-fn insert(all: &mut ByNamespace, facts: PodFacts) -> bool {
+/// The pod as it is now, where anything that matters has changed.
+fn insert(all: &mut ByNamespace, facts: PodFacts) -> Option<Arc<PodFacts>> {
     let pods = all.entry(facts.namespace.to_string()).or_default();
     if pods.get(facts.uid.as_str()).is_some_and(|old| *old.0 == facts) {
-        return false;
+        return None;
     }
-    pods.replace(ByUid(Arc::new(facts)));
-    true
+    let pod = Arc::new(facts);
+    pods.replace(ByUid(pod.clone()));
+    Some(pod)
 }
 
 #[cfg(test)]

@@ -15,16 +15,28 @@ pub struct AgentFacts {
     pub runtimes: HashMap<String, String>,
     /// What can be captured, by container id; of containers for which an agent names offers.
     pub offers: HashMap<String, Vec<Offer>>,
-    /// All of them were attached: each sees the container that it was attached to, where the pod does not
-    /// share its process namespace, and a sidecar sees all.
-    pub attached_only: bool,
+    /// What they see of the pod.
+    pub reach: Reach,
+}
+
+/// What the agents of a pod see of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// One is a sidecar, which sees every container.
+    #[default]
+    Pod,
+    /// All of them were attached: each sees the container that it was attached to, where the pod does not share
+    /// its process namespace.
+    Attached,
+    /// The only one is that of the node: it sees every container, and serves the pods that are left to it.
+    Node,
 }
 
 impl AgentFacts {
     /// Whether one of them captures a container. One that has not started is awaited.
     #[must_use]
     pub fn see(&self, container_id: &str) -> bool {
-        !self.attached_only || container_id.is_empty() || self.runtimes.contains_key(container_id)
+        self.reach == Reach::Pod || container_id.is_empty() || self.runtimes.contains_key(container_id)
     }
 
     /// Whether one of them has reported a container. One that has just started is reported soon.

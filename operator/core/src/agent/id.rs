@@ -63,8 +63,8 @@ pub enum AgentId {
     Node {
         /// Name of the node.
         name: String,
-        /// Uid of the agent's own pod: two agents of one node, one after the other, are told apart by it.
-        uid: String,
+        /// The agent's own pod: two agents of one node, one after the other, are told apart by it.
+        pod: PodId,
     },
 }
 
@@ -76,6 +76,15 @@ impl AgentId {
         match self {
             Self::Pod(agent) => agent.captures(scope),
             Self::Node { name, .. } => !name.is_empty() && *name == scope.node,
+        }
+    }
+
+    /// The pod that the agent itself runs in.
+    #[must_use]
+    pub fn own_pod(&self) -> &PodId {
+        match self {
+            Self::Pod(agent) => &agent.pod,
+            Self::Node { pod, .. } => pod,
         }
     }
 }
@@ -115,7 +124,7 @@ mod tests {
         let attached = |uid: &str, container: &str| {
             AgentId::Pod(PodAgent { pod: id("n", uid), container: Some(container.into()) })
         };
-        let node = |name: &str| AgentId::Node { name: name.into(), uid: "agent-1".into() };
+        let node = |name: &str| AgentId::Node { name: name.into(), pod: id("fleetprof", "agent-1") };
         let cases = [
             (pod("uid-a"), "uid-a", "node-1", true),
             (pod("uid-b"), "uid-a", "node-1", false),

@@ -3,9 +3,12 @@
 //! ```text
 //! reports ─────────────────────────────────────► Answers
 //! injected, has not reported ──────────────────► Comes
-//! neither ─ may a session attach one? ─┬─ yes ─► CanBeAttached, or Attached already
-//!                                      └─ no, or it had too many ──► Never(why)
+//! left to the node's, which has not reported it ─► AwaitsNode
+//! none of these ─ may a session attach one? ─┬─ yes ─► CanBeAttached, or Attached already
+//!                                            └─ no, or it had too many ──► Never(why)
 //! ```
+//! The agent of a node sees every pod there, but serves those alone that their policy leaves to it, and those of
+//! sessions without a policy.
 
 use std::collections::HashMap;
 
@@ -13,7 +16,7 @@ use fleetprof_crds::policy::{AgentMode, ExistingPods};
 use fleetprof_crds::{ProfilingPolicySpec, Reason, names};
 use jiff::Timestamp;
 
-use super::{AgentFacts, AgentUser, PodSecurity, Skip, agent_user};
+use super::{AgentFacts, AgentUser, PodSecurity, Reach, Skip, agent_user};
 use crate::image::AgentImages;
 use crate::pod::{AgentContainer, AgentContainerState, PodFacts};
 
@@ -57,6 +60,9 @@ pub enum Presence<'a> {
     Answers(&'a AgentFacts),
     /// One was injected but has not reported; this is its state according to the kubelet.
     Comes(&'a AgentContainerState),
+    /// It is left to the agent of its node, which has not reported the container; this is to be said where that
+    /// stays so.
+    AwaitsNode(Skip),
     /// One was attached but has not reported.
     Attached {
         /// Why the pod has no sidecar.
@@ -88,12 +94,27 @@ pub fn presence<'a>(
 ) -> Presence<'a> {
     let id = pod.container(container.name).map_or("", |c| c.id.as_str());
     if let Some(agent) = world.agents.get(&pod.uid).filter(|agents| agents.see(id)) {
-        return Presence::Answers(agent);
+        match agent.reach {
+            Reach::Node => {
+                if let Some(answer) = by_node(agent, world, refusal(pod)) {
+                    return answer;
+                }
+            }
+            Reach::Pod | Reach::Attached => return Presence::Answers(agent),
+        }
     }
     match &pod.sidecar {
         Some(sidecar) => Presence::Comes(sidecar),
         None => without_agent(pod, container, world, refusal(pod)).unwrap_or_else(Presence::Never),
     }
+}
+
+/// The answer where the pod has the agent of its node alone; `None` where its policy does not leave it to that.
+/// What only keeps a container out of the pod does not matter, since none is added.
+fn by_node<'a>(agent: &'a AgentFacts, world: &World<'_>, refusal: Option<Skip>) -> Option<Presence<'a>> {
+    let mode = world.policy.map_or(AgentMode::Node, |terms| terms.spec.agent.mode);
+    let barred = refusal.filter(|skip| matches!(skip.reason, Reason::OptedOut | Reason::NamespaceUnknown));
+    (mode == AgentMode::Node).then(|| barred.map_or(Presence::Answers(agent), Presence::Never))
 }
 
 fn without_agent<'a>(
@@ -102,6 +123,9 @@ fn without_agent<'a>(
     world: &World<'a>,
     refusal: Option<Skip>,
 ) -> Result<Presence<'a>, Skip> {
+    if world.policy.is_some_and(|terms| terms.spec.agent.mode == AgentMode::Node) {
+        return awaits_node(pod, refusal);
+    }
     let lacks = may_attach(pod, world.policy, refusal)?;
     if pod.attached.iter().any(|a| a.name == container.attached_as || runs_beside(a, container.name)) {
         return Ok(Presence::Attached { lacks });
@@ -117,6 +141,19 @@ fn without_agent<'a>(
         .map_err(|cause| Skip::new(Reason::ImageNotAllowed, format!("the policy's agent.image: {cause}")))?;
     let runs_as = pod.container(container.name).map(|c| c.user).unwrap_or_default();
     Ok(Presence::CanBeAttached { user: agent_user(container.name, runs_as, world.level)?, image, lacks })
+}
+
+fn awaits_node<'a>(pod: &PodFacts, refusal: Option<Skip>) -> Result<Presence<'a>, Skip> {
+    let barred = |skip: &Skip| {
+        matches!(skip.reason, Reason::OptedOut | Reason::NamespaceUnknown | Reason::WindowsNode)
+    };
+    match refusal.filter(barred) {
+        Some(skip) => Err(skip),
+        None => {
+            let cause = format!("no agent of the node {} reports the container", pod.node);
+            Ok(Presence::AwaitsNode(Skip::new(Reason::NoNodeAgent, cause)))
+        }
+    }
 }
 
 /// Whether a container of a pod has an agent, so that a session need not attach one. Until every agent has had the

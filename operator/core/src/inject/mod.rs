@@ -214,11 +214,16 @@ fn admit<'a>(
     spec: &'a ProfilingPolicySpec,
 ) -> Result<(&'a str, Agent<'a>), Skip> {
     rules::check(raw, facts)?;
-    if spec.agent.mode == AgentMode::Unknown {
-        return Err(Skip::new(Reason::InvalidSpec, "this version does not know the policy's agent.mode"));
-    }
-    if spec.agent.mode != AgentMode::Sidecar {
-        return Err(Skip::new(Reason::AttachedOnDemand, "the policy's agent.mode is not Sidecar"));
+    let stays_out = match spec.agent.mode {
+        AgentMode::Sidecar => None,
+        AgentMode::Node => Some((Reason::ServedByNode, "the policy's agent.mode is Node")),
+        AgentMode::Ephemeral => Some((Reason::AttachedOnDemand, "the policy's agent.mode is Ephemeral")),
+        AgentMode::Unknown => {
+            Some((Reason::InvalidSpec, "this version does not know the policy's agent.mode"))
+        }
+    };
+    if let Some((reason, cause)) = stays_out {
+        return Err(Skip::new(reason, cause));
     }
     let chosen = choose(raw, spec).ok_or_else(|| {
         Skip::new(Reason::NoSelectedContainer, "no container is selected, or all of them are known sidecars")

@@ -84,7 +84,11 @@ fn by_agent(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Obs
     let refusal = |pod: &PodFacts| (observed.refusal)(pod, &observed.policies);
     match presence(pod, Container { name: container, attached_as: "" }, &world, &refusal) {
         Presence::Answers(_) => (true, Reason::Linked),
-        Presence::Comes(_) if !observed.settled => (true, Reason::StatusCheckBlocked),
+        Presence::Comes(_) | Presence::AwaitsNode(_) if !observed.settled => {
+            (true, Reason::StatusCheckBlocked)
+        }
+        Presence::AwaitsNode(_) if is_young(pod, observed) => (false, Reason::AgentStarting),
+        Presence::AwaitsNode(skip) => (false, skip.reason),
         Presence::Comes(sidecar) if is_starting(pod, sidecar, observed) => (false, Reason::AgentStarting),
         Presence::Comes(_) => (false, Reason::AgentLost),
         Presence::Attached { lacks } | Presence::CanBeAttached { lacks, .. } => (true, lacks),
@@ -108,7 +112,11 @@ fn cause(pod: &PodFacts, reason: Reason, observed: &Observed) -> String {
     cause.map(|cause| cut(&cause, names::MAX_LINK_MESSAGE)).unwrap_or_default()
 }
 
-fn is_starting(pod: &PodFacts, sidecar: &AgentContainerState, observed: &Observed) -> bool {
+fn is_young(pod: &PodFacts, observed: &Observed) -> bool {
     pod.created.is_some_and(|at| observed.now.duration_since(at) < AGENT_START)
+}
+
+fn is_starting(pod: &PodFacts, sidecar: &AgentContainerState, observed: &Observed) -> bool {
+    is_young(pod, observed)
         || matches!(sidecar, AgentContainerState::Unknown | AgentContainerState::Waiting(..))
 }

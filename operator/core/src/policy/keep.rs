@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::agent::AgentFacts;
+use crate::agent::{AgentFacts, Reach};
 use crate::link::PodLink;
 use crate::view::PolicyView;
 
@@ -17,6 +17,7 @@ pub(super) fn keep(
     if spec.suspend || (spec.sampling.percent == 0 && spec.triggers.is_empty()) {
         return Vec::new();
     }
-    let attached = |link: &&PodLink| agents.get(&link.pod.uid).is_some_and(|agents| agents.attached_only);
+    let attached =
+        |link: &&PodLink| agents.get(&link.pod.uid).is_some_and(|agents| agents.reach == Reach::Attached);
     links.iter().filter(|link| link.linked).filter(attached).map(|link| link.pod.uid.clone()).collect()
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use fleetprof_core::agent::{AgentFacts, PodSecurity};
+use fleetprof_core::agent::{AgentFacts, PodSecurity, Reach};
 use fleetprof_core::budget::Ledger;
 use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::link;
@@ -244,7 +244,7 @@ impl Sim {
             let agent = AgentFacts {
                 version: "0.1.0".into(),
                 protocol: self.protocol,
-                attached_only: pod.sidecar.is_none(),
+                reach: if pod.sidecar.is_none() { Reach::Attached } else { Reach::Pod },
                 runtimes: pod.containers.iter().map(|c| (c.id.clone(), "Python 3.11".to_owned())).collect(),
                 offers: HashMap::new(),
             };

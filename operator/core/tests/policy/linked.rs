@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleetprof_core::agent::PodSecurity;
+use fleetprof_core::agent::{PodSecurity, Reach};
 use fleetprof_core::pod::{Owner, PodFacts, User};
 use fleetprof_crds::Reason;
 use fleetprof_crds::policy::LinkState;
@@ -199,7 +199,7 @@ fn agents_of_an_image_that_the_policy_names_are_never_outdated() {
 #[test]
 fn attached_agents_stay_while_an_active_policy_profiles_their_pods() {
     let attached = |mut world: World| {
-        world.agents.values_mut().for_each(|agent| agent.attached_only = true);
+        world.agents.values_mut().for_each(|agent| agent.reach = Reach::Attached);
         world
     };
     let pods = || vec![bare(pod("a", "orders")), bare(pod("b", "orders"))];

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fleetprof_core::agent::PodSecurity;
-use fleetprof_core::agent::{AgentFacts, Skip};
+use fleetprof_core::agent::{AgentFacts, Reach, Skip};
 use fleetprof_core::link::Observed;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::policy::{Step, step};
@@ -83,7 +83,7 @@ impl World {
                     protocol: 1,
                     runtimes,
                     offers: HashMap::new(),
-                    attached_only: false,
+                    reach: Reach::Pod,
                 },
             );
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::world::*;
-use fleetprof_core::agent::AgentUser;
+use fleetprof_core::agent::{AgentUser, Reach};
 use fleetprof_core::pod::{AgentContainer, AgentContainerState, User};
 use fleetprof_core::session::Action;
 use fleetprof_crds::Reason;
@@ -66,7 +66,7 @@ fn an_agent_that_is_attached_to_another_container_is_not_the_targets() {
         (bare.sidecar, bare.attached) = (None, vec![attached(target)]);
         let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(bare).with_agent("a");
         let agents = w.observed.agents.get_mut("uid-a").unwrap();
-        agents.attached_only = true;
+        agents.reach = Reach::Attached;
         agents.runtimes = [(sees.to_owned(), "Python 3.11".to_owned())].into();
         w.step();
         let attach = w.asked_to(|a| matches!(a, Action::Attach { .. }).then_some(()));

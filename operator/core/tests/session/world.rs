@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::common;
-use fleetprof_core::agent::AgentFacts;
+use fleetprof_core::agent::{AgentFacts, Reach};
 use fleetprof_core::budget::Ledger;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_core::inject::{ClusterRules, ResourceRules};
@@ -129,7 +129,7 @@ impl World {
                 protocol: 1,
                 runtimes: HashMap::new(),
                 offers: HashMap::new(),
-                attached_only: false,
+                reach: Reach::Pod,
             },
         );
         self

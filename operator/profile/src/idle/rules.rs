@@ -1,5 +1,9 @@
 //! What does a frame tell of why its thread waits? Tables of functions, by runtime.
 
+use super::dotnet::of_dotnet;
+use super::go::of_go;
+use super::java::{is_java, of_java};
+
 /// What a function is to a thread that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -19,7 +23,7 @@ pub(super) enum Role {
 
 /// What pools and event loops wait for, by the label `waits_for`. Not `poll` and `select`: much code waits so
 /// for one socket.
-const FOR_WORK: [&str; 5] = ["futex", "epoll", "signal", "child", "accept"];
+const FOR_WORK: [&str; 7] = ["futex", "epoll", "signal", "child", "accept", "condition", "channel"];
 
 /// Libraries whose functions are the program's way to the kernel: the beginnings of their file names.
 const SYSTEM_LIBRARIES: [&str; 7] =
@@ -175,7 +179,10 @@ pub(super) fn is_for_work(waits_for: &str) -> bool {
 pub(super) fn role(function: &str, file: &str, library: &str) -> Role {
     match () {
         () if function == NO_PYTHON => Role::Loop,
+        () if file.ends_with(".go") => of_go(function),
+        () if is_java(function, file) => of_java(function),
         () if file.ends_with(".py") || file.starts_with("<frozen ") => of_python(function, file),
+        () if file.is_empty() => of_dotnet(function).unwrap_or_else(|| of_machine_code(function, library)),
         () => of_machine_code(function, library),
     }
 }

@@ -4,9 +4,11 @@
 //! hostile: sizes are checked before they are used, work is bounded by the number of bytes, and what is not
 //! known is skipped.
 
+pub mod goroutines;
 pub mod jfr;
 mod json;
 pub mod nettrace;
+pub mod thread_dump;
 pub mod v8;
 
 /// Why bytes could not be read as what they should be.

@@ -16,7 +16,9 @@ use fleetprof_profile::read::nettrace::{Allocations, Event, Limits, Methods};
 
 use super::ipc::Session;
 use super::session::{Port, Stream};
+use super::threads::{self, Threads};
 use crate::capture::collector::{Ask, Attached, Capture, Tally};
+use crate::capture::looks::Looks;
 use crate::capture::native::{self, Compiled, SharedMethods};
 use crate::capture::protocol::{Failure, FailureReason};
 use crate::capture::recording::{Line, Recording};
@@ -40,6 +42,8 @@ const ADVICE: &str = "these are stubs of the .NET runtime, or methods that it do
 /// A capture of one process.
 pub struct DotNetCapture {
     sampler: Option<Box<dyn Capture>>,
+    /// For wall time.
+    looks: Option<Looks>,
     recording: Recording,
     methods: SharedMethods,
     has_allocations: bool,
@@ -70,7 +74,8 @@ impl DotNetCapture {
             since: unix_nanos(),
         };
         let told = work.methods_so_far(limits)?;
-        let (sampler, refused) = sampler(ask, &methods)?;
+        let (sampler, mut refused) = sampler(ask, &methods)?;
+        let looks = looks(ask, limits, &methods, &mut refused)?;
         let (method, how) = match &sampler {
             Some(attached) => {
                 (attached.method, format!("; CPU is sampled by {}: {}", attached.method, attached.why))
@@ -80,7 +85,7 @@ impl DotNetCapture {
         let why = format!(".NET {version} told the names of {told} compiled methods{how}");
         let recording = Recording::start(move |line| work.run(line))?;
         let sampler = sampler.map(|attached| attached.capture);
-        let capture = Box::new(Self { sampler, recording, methods, has_allocations: allocations });
+        let capture = Box::new(Self { sampler, looks, recording, methods, has_allocations: allocations });
         Ok(Attached { method, why, capture, refused })
     }
 }
@@ -101,6 +106,31 @@ fn sampler(ask: &Ask<'_>, methods: &SharedMethods) -> Result<(Option<Attached>, 
     }
 }
 
+/// The looks at all threads, where wall time is asked for. A refusal leaves the other kinds.
+fn looks(
+    ask: &Ask<'_>,
+    limits: Limits,
+    methods: &SharedMethods,
+    refused: &mut Refused,
+) -> Result<Option<Looks>, Failure> {
+    if !ask.kinds.contains(&ProfileKind::Wall) {
+        return Ok(None);
+    }
+    let pid = ask.sight.pid;
+    let begun = Port::open(pid).and_then(|port| {
+        let threads = Threads::new(pid, port, limits, Arc::clone(methods));
+        Looks::begin(threads, ask.frequency_hz)
+    });
+    match begun {
+        Ok(looks) => Ok(Some(looks)),
+        Err(failure) if refused.len() + 1 == ask.kinds.len() => Err(failure),
+        Err(failure) => {
+            refused.push((ProfileKind::Wall, failure));
+            Ok(None)
+        }
+    }
+}
+
 impl Capture for DotNetCapture {
     fn interval(&self) -> Option<Duration> {
         self.sampler.as_ref()?.interval()
@@ -113,6 +143,11 @@ impl Capture for DotNetCapture {
     fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
         if let Some(sampler) = &mut self.sampler {
             sampler.drain(into)?;
+        }
+        if let Some(looks) = &self.looks {
+            // The methods are locked after what was seen, as where a look is added.
+            let methods = || self.methods.lock().unwrap_or_else(PoisonError::into_inner);
+            looks.drain_named(into, &|name| threads::told(&methods(), name))?;
         }
         self.recording.drain(into)
     }
@@ -130,6 +165,9 @@ impl Capture for DotNetCapture {
             notes: (left_out > 0).then(note).into_iter().collect(),
             ..Tally::default()
         });
+        if let Some(looks) = &self.looks {
+            tally.add(looks.tally());
+        }
         tally
     }
 
@@ -137,12 +175,18 @@ impl Capture for DotNetCapture {
         if let Some(sampler) = &mut self.sampler {
             sampler.ending();
         }
+        if let Some(looks) = &self.looks {
+            looks.recording().ending();
+        }
         self.recording.ending();
     }
 
     fn stop(&mut self, by: Instant) {
         if let Some(sampler) = &mut self.sampler {
             sampler.stop(by);
+        }
+        if let Some(looks) = &self.looks {
+            looks.recording().stop(by);
         }
         self.recording.stop(by);
     }

@@ -20,6 +20,10 @@ const MEMORY: u64 = 0x1;
 const ALL: u32 = 5;
 /// The runtime's provider of events.
 const RUNTIME: &str = "Microsoft-Windows-DotNETRuntime";
+/// Its sampler: provider, what `dotnet-trace` asks of it, and the level.
+const SAMPLER: &str = "Microsoft-DotNETCore-SampleProfiler";
+const SAMPLES: u64 = 0xf000_0000_0000;
+const INFORMATIONAL: u32 = 4;
 
 /// A command to the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub enum Session {
         /// Whether allocations are.
         allocations: bool,
     },
+    /// The stacks of all threads that are in managed code, a thousand times a second.
+    Threads,
 }
 
 impl Command {
@@ -61,10 +67,11 @@ impl Command {
 
 impl Session {
     fn payload(self, megabytes: u32) -> Vec<u8> {
-        let (keywords, level, methods_at_end) = match self {
-            Self::Methods => (0, 1, 1),
-            Self::Live { allocations: false } => (COMPILED, ALL, 0),
-            Self::Live { allocations: true } => (COMPILED | MEMORY, ALL, 0),
+        let (provider, keywords, level, methods_at_end) = match self {
+            Self::Methods => (RUNTIME, 0, 1, 1),
+            Self::Live { allocations: false } => (RUNTIME, COMPILED, ALL, 0),
+            Self::Live { allocations: true } => (RUNTIME, COMPILED | MEMORY, ALL, 0),
+            Self::Threads => (SAMPLER, SAMPLES, INFORMATIONAL, 0),
         };
         let mut payload = megabytes.to_le_bytes().to_vec();
         // The format nettrace, and one provider.
@@ -73,7 +80,7 @@ impl Session {
         payload.extend_from_slice(&1_u32.to_le_bytes());
         payload.extend_from_slice(&keywords.to_le_bytes());
         payload.extend_from_slice(&u32::to_le_bytes(level));
-        payload.extend_from_slice(&text(RUNTIME));
+        payload.extend_from_slice(&text(provider));
         payload.extend_from_slice(&text(""));
         payload
     }

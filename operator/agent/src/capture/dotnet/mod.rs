@@ -3,22 +3,24 @@
 //!
 //! ```text
 //! socket (in the process's TMPDIR) ─► session (start, read, stop) ─► thread: methods, allocations ┐
-//! native (perf, else ptrace) ─► stacks of addresses ──────────────────────────────────────────────┴► slices
+//! native (perf, else ptrace) ─► stacks of addresses ──────────────────────────────────────────────┼► slices
+//! sessions of the sampler, for some ticks ─► stacks of threads (wall) ───────────────────────────┘
 //! ```
-//! The runtime has a sampler of its own, which is not used: it stops all threads at each tick, and counts
-//! those that wait like those that run.
+//! The runtime has a sampler of its own. For CPU it is not used: it stops all threads at each tick, and counts
+//! those that wait like those that run. That is what wall time needs.
 
 mod capture;
 mod ipc;
 mod session;
 mod socket;
+mod threads;
 
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::Offer;
 
 use self::capture::DotNetCapture;
 use self::socket::{Absent, Listener};
-use super::collector::{Ask, Attached, Collector};
+use super::collector::{Ask, Attached, Attaches, Collector};
 use super::protocol::Failure;
 use super::runtime::Runtime;
 use super::sight::Sight;
@@ -45,7 +47,7 @@ impl Collector for EventPipe {
     }
 
     fn kinds(&self) -> &'static [ProfileKind] {
-        &[ProfileKind::Cpu, ProfileKind::Alloc]
+        &[ProfileKind::Cpu, ProfileKind::Wall, ProfileKind::Alloc]
     }
 
     fn offers(&self, sight: &Sight) -> Vec<Offer> {
@@ -54,7 +56,9 @@ impl Collector for EventPipe {
         }
         self.offered(obstacle(sight))
     }
+}
 
+impl Attaches for EventPipe {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         DotNetCapture::begin(ask)
     }
@@ -73,7 +77,7 @@ mod tests {
     fn problem(absent: Option<Absent>, is_young: bool) -> Option<String> {
         let diagnostics = Diagnostics(absent);
         let offers = EVENT_PIPE.offers(&Sight { diagnostics, is_young, ..Sight::new(1, Runtime::DotNet) });
-        assert_eq!(offers.len(), 2);
+        assert_eq!(offers.len(), 3);
         offers[1].problem.clone().map(|problem| problem.message)
     }
 

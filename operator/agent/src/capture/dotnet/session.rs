@@ -114,7 +114,7 @@ impl Port {
 fn megabytes(session: Session, left: Option<u64>) -> u32 {
     let most = match session {
         Session::Methods => MOST_OF_METHODS,
-        Session::Live { .. } => MOST_OF_LIVE,
+        Session::Live { .. } | Session::Threads => MOST_OF_LIVE,
     };
     let share = left.map_or(u64::MAX, |left| (left >> 20) / ROOM_SHARE).max(1);
     u32::try_from(share).unwrap_or(u32::MAX).min(most)

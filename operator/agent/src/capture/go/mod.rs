@@ -4,12 +4,14 @@
 //! ```text
 //! program (names) ─► listeners of the process ─► GET /debug/pprof/ ─► pulls: cpu again and again ───────┐
 //!                                                                     alloc, lock, block: begin and end ├► slices
-//!                                                                     heap, goroutine: at the end ──────┘
+//!                                                                     heap, goroutine: at the end ──────┤
+//!                                                 goroutines: wall, several times a second ──────────────┘
 //! ```
 //! Only a program that holds the handlers is asked, and at its own listeners alone: nothing else in the pod
 //! is connected to. Go captures CPU at 100 Hz, and one at a time: where another client does so already, the
 //! next collector takes CPU.
 
+mod goroutines;
 mod http;
 mod program;
 mod pulls;
@@ -22,7 +24,7 @@ use fleetprof_crds::wire::Offer;
 
 use self::http::Bounds;
 use self::pulls::{Pulls, Source};
-use super::collector::{Ask, Attached, Collector};
+use super::collector::{Ask, Attached, Attaches, Collector};
 use super::protocol::{Failure, FailureReason};
 use super::runtime::Runtime;
 use super::sight::Sight;
@@ -68,8 +70,8 @@ impl Collector for GoPprof {
     }
 
     fn kinds(&self) -> &'static [ProfileKind] {
-        use ProfileKind::{Alloc, Block, Cpu, Goroutine, Heap, Lock};
-        &[Cpu, Alloc, Heap, Lock, Block, Goroutine]
+        use ProfileKind::{Alloc, Block, Cpu, Goroutine, Heap, Lock, Wall};
+        &[Cpu, Wall, Alloc, Heap, Lock, Block, Goroutine]
     }
 
     fn offers(&self, sight: &Sight) -> Vec<Offer> {
@@ -87,13 +89,16 @@ impl Collector for GoPprof {
         };
         self.offered(problem.as_deref())
     }
+}
 
+impl Attaches for GoPprof {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         let Pprof::Served(server) = ask.sight.pprof else {
             let message = "the process does not serve net/http/pprof";
             return Err(Failure::new(FailureReason::UnsupportedRuntime, message));
         };
-        let source = Source { server, memory: ask.memory, slice: ask.slice, until: ask.until };
+        let Ask { memory, frequency_hz, slice, until, .. } = *ask;
+        let source = Source { pid: ask.sight.pid, server, memory, frequency_hz, slice, until };
         let (pulls, refused) = Pulls::begin(source, ask.kinds)?;
         let why = format!("the program serves net/http/pprof at {server}");
         Ok(Attached { method: "go-pprof", why, capture: Box::new(pulls), refused })
@@ -171,7 +176,7 @@ mod tests {
     fn everything_is_offered_where_it_is_served_and_nothing_of_other_runtimes() {
         let served = Pprof::Served("127.0.0.1:6060".parse().unwrap());
         let good = offers(Runtime::Go(None), served.clone());
-        assert!(good.len() == 6 && good.iter().all(|offer| offer.problem.is_none()));
+        assert!(good.len() == 7 && good.iter().all(|offer| offer.problem.is_none()));
         assert_eq!(offers(Runtime::Native, served), []);
         for (pprof, wanted) in [
             (Pprof::Absent, "import the package"),
@@ -179,7 +184,7 @@ mod tests {
         ] {
             let bad = offers(Runtime::Go(None), pprof);
             let says = |offer: &Offer| offer.problem.as_ref().is_some_and(|p| p.message.contains(wanted));
-            assert!(bad.len() == 6 && bad.iter().all(says), "{bad:?}");
+            assert!(bad.len() == 7 && bad.iter().all(says), "{bad:?}");
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! CPU is recorded while a request waits, so it is pulled again and again, up to 15 s at a time; a request
 //! that is given up stops the recording. Heap and goroutines are as they are at the end of the capture: taken
-//! once, since each profile of them stands for a moment. Allocations, locks and blocking are counted from the
+//! once, since each profile of them stands for a moment; for wall time goroutines are asked for again and again
+//! ([`super::goroutines`]). Allocations, locks and blocking are counted from the
 //! start of the program: they are taken at the begin and at the end, and what was added is the profile.
 
 use std::net::SocketAddr;
@@ -10,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use fleetprof_profile::{Limits, Profile, ProfileKind, decode_valid, growth};
 
+use super::goroutines::Goroutines;
 use super::http::{Bounds, Error, get};
 use crate::capture::collector::{Capture, Tally};
+use crate::capture::looks::Looks;
 use crate::capture::protocol::{Failure, FailureReason};
 use crate::capture::recording::{Line, Recording};
 use crate::capture::slices::Slices;
@@ -31,15 +34,19 @@ const EARLY: Duration = Duration::from_millis(500);
 /// Shortest pause after a pull that failed, so that a server in trouble is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Most bytes of a profile as it is sent.
-const MAX_SENT: usize = 8 << 20;
+pub const MAX_SENT: usize = 8 << 20;
 
 /// Where and how much is pulled.
 #[derive(Clone, Copy)]
 pub struct Source {
+    /// The process.
+    pub pid: i32,
     /// Where the program serves its profiles.
     pub server: SocketAddr,
     /// Most bytes of memory that a profile may take.
     pub memory: usize,
+    /// Looks a second, for wall time.
+    pub frequency_hz: u32,
     /// Length of a slice.
     pub slice: Duration,
     /// When the capture ends.
@@ -49,6 +56,7 @@ pub struct Source {
 /// The pulls of one process.
 pub struct Pulls {
     recordings: Vec<Recording>,
+    looks: Option<Looks>,
     kinds: Vec<ProfileKind>,
 }
 
@@ -56,29 +64,46 @@ pub struct Pulls {
 type Refused = Vec<(ProfileKind, Failure)>;
 
 impl Pulls {
-    /// Begins to pull the kinds. CPU that is refused at once is left to others.
+    /// Begins to pull the kinds. CPU and wall time that are refused at once are left to others.
     ///
     /// # Errors
     /// None of the kinds could be begun.
     pub fn begin(source: Source, kinds: &[ProfileKind]) -> Result<(Self, Refused), Failure> {
-        let (cpu, others): (Vec<ProfileKind>, Vec<_>) =
-            kinds.iter().copied().partition(|kind| *kind == ProfileKind::Cpu);
-        let mut begun = Self { recordings: Vec::new(), kinds: kinds.to_vec() };
+        let (timed, others): (Vec<ProfileKind>, Vec<_>) =
+            kinds.iter().copied().partition(|kind| kind.is_sampled());
+        let mut begun = Self { recordings: Vec::new(), looks: None, kinds: kinds.to_vec() };
         let mut refused = Vec::new();
         if !others.is_empty() {
             begun.recordings.push(Recording::start(move |line| take_at_end(line, source, &others))?);
         }
-        for kind in cpu {
-            let recording = Recording::start(move |line| pull_cpu(line, source))?;
-            match recording.failure_within(kind, REFUSED) {
-                None => begun.recordings.push(recording),
-                Some(failure) => refused.push((kind, failure)),
+        for kind in timed {
+            if let Err(failure) = begun.begin_timed(kind, source) {
+                refused.push((kind, failure));
             }
         }
         match refused.first() {
-            Some((_, failure)) if begun.recordings.is_empty() => Err(failure.clone()),
+            Some((_, failure)) if begun.recordings.is_empty() && begun.looks.is_none() => {
+                Err(failure.clone())
+            }
             _ => Ok((begun, refused)),
         }
+    }
+
+    fn begin_timed(&mut self, kind: ProfileKind, source: Source) -> Result<(), Failure> {
+        if kind == ProfileKind::Wall {
+            self.looks = Some(Looks::begin(Goroutines(source), source.frequency_hz)?);
+            return Ok(());
+        }
+        let recording = Recording::start(move |line| pull_cpu(line, source))?;
+        match recording.failure_within(kind, REFUSED) {
+            None => self.recordings.push(recording),
+            Some(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Recording> {
+        self.recordings.iter().chain(self.looks.as_ref().map(Looks::recording))
     }
 }
 
@@ -88,22 +113,27 @@ impl Capture for Pulls {
     }
 
     fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
-        self.recordings.iter_mut().try_for_each(|recording| recording.drain(into))
+        self.recordings.iter_mut().try_for_each(|recording| recording.drain(into))?;
+        self.looks.as_ref().map_or(Ok(()), |looks| looks.drain(into))
     }
 
     fn tally(&self) -> Tally {
         let taken = self.recordings.iter().map(Recording::samples).fold(0, u64::saturating_add);
         let failures = self.recordings.iter().flat_map(Recording::failures).collect();
         let advice = self.kinds.iter().filter_map(|kind| Some((*kind, advice(*kind)?.to_owned()))).collect();
-        Tally { expected: Some(taken), taken, failures, advice, ..Tally::default() }
+        let mut tally = Tally { expected: Some(taken), taken, failures, advice, ..Tally::default() };
+        if let Some(looks) = &self.looks {
+            tally.add(looks.tally());
+        }
+        tally
     }
 
     fn ending(&mut self) {
-        self.recordings.iter().for_each(Recording::ending);
+        self.all().for_each(Recording::ending);
     }
 
     fn stop(&mut self, by: Instant) {
-        self.recordings.iter().for_each(|recording| recording.stop(by));
+        self.all().for_each(|recording| recording.stop(by));
     }
 }
 
@@ -195,7 +225,8 @@ fn take(line: &Line, source: Source, kind: ProfileKind) -> Result<Vec<u8>, Failu
     get(source.server, path, &bounds).map_err(|error| failed(source.server, path, &error))
 }
 
-fn failed(server: SocketAddr, path: &str, error: &Error) -> Failure {
+/// Why something was not fetched.
+pub fn failed(server: SocketAddr, path: &str, error: &Error) -> Failure {
     Failure::new(FailureReason::UnsupportedRuntime, format!("GET http://{server}{path} failed: {error}"))
 }
 
@@ -220,7 +251,7 @@ fn give(line: &Line, kind: ProfileKind, source: Source, bytes: Vec<u8>, before: 
 }
 
 /// Limits of one profile, of which two may be in memory at a time, and what is made of them.
-fn limits(memory: usize) -> Limits {
+pub fn limits(memory: usize) -> Limits {
     Limits {
         compressed_bytes: MAX_SENT,
         uncompressed_bytes: (memory / 4).min(32 << 20),

@@ -29,7 +29,7 @@ const LISTENS: Duration = Duration::from_secs(6);
 const LOOK: Duration = Duration::from_millis(20);
 /// How long one step of a connection may take before it is looked whether to give up.
 const STEP: Duration = Duration::from_millis(100);
-/// Most bytes of an answer.
+/// Most bytes of a short answer.
 const MAX_ANSWER: usize = 1 << 20;
 /// Most bytes of an answer that a failure shows.
 const MAX_SAID: usize = 300;
@@ -140,10 +140,23 @@ impl Attach {
     /// # Errors
     /// There is no answer in time, or Java does not know the command.
     pub fn command(&self, command: &str, deadline: Deadline<'_>) -> Result<String, Failure> {
+        self.long_command(command, MAX_ANSWER, deadline)
+    }
+
+    /// The same for an answer of so many bytes at most.
+    ///
+    /// # Errors
+    /// There is no answer in time, it is longer, or Java does not know the command.
+    pub fn long_command(
+        &self,
+        command: &str,
+        most: usize,
+        deadline: Deadline<'_>,
+    ) -> Result<String, Failure> {
         let failed = |e: io::Error| {
             unsupported(format!("Java process {} did not answer {} ({e})", self.pid, name_of(command)))
         };
-        let answer = self.exchange(command, deadline).map_err(failed)?;
+        let answer = self.exchange(command, most, deadline).map_err(failed)?;
         if answer.is_empty() {
             let text = format!(
                 "Java process {} refused a connection: it accepts commands of its own user and group only; set \
@@ -169,7 +182,7 @@ impl Attach {
         connect(&path, self.pid, STEP)
     }
 
-    fn exchange(&self, command: &str, deadline: Deadline<'_>) -> io::Result<String> {
+    fn exchange(&self, command: &str, most: usize, deadline: Deadline<'_>) -> io::Result<String> {
         let mut socket = self.connect()?;
         let request = format!("1\0jcmd\0{command}\0\0\0");
         socket.write_all(request.as_bytes())?;
@@ -181,7 +194,7 @@ impl Attach {
             }
             match socket.read(&mut part) {
                 Ok(0) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
-                Ok(n) if answer.len() + n > MAX_ANSWER => {
+                Ok(n) if answer.len() + n > most => {
                     return Err(io::Error::other("the answer is too long"));
                 }
                 Ok(n) => answer.extend_from_slice(part.get(..n).unwrap_or_default()),

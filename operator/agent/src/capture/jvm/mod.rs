@@ -1,10 +1,11 @@
-//! What does Java record of itself? CPU, allocations and locks, by its flight recorder (JFR).
+//! What does Java tell of itself? CPU, allocations and locks, by its flight recorder (JFR), and what its threads
+//! do.
 //!
 //! ```text
 //! attach (socket in the process's /tmp) ─► recorder (JFR.start, JFR.stop) ─► capture: a recording for each slice
-//!      └─ place: files in that /tmp           └─ settings: which events           └─► profiles
+//!      │  └─ place: files in that /tmp        └─ settings: which events           └─► profiles
+//!      └─► threads (Thread.print): wall time, several times a second
 //! ```
-//! Wall-clock time is not offered: Java samples only threads that run.
 
 mod attach;
 mod capture;
@@ -12,6 +13,7 @@ mod own_threads;
 mod place;
 mod recorder;
 mod settings;
+mod threads;
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,8 @@ use fleetprof_crds::wire::Offer;
 
 use self::attach::{Attach, Deadline};
 use self::capture::Recordings;
-use super::collector::{Ask, Attached, Collector};
+pub use self::threads::JVM_THREADS;
+use super::collector::{Ask, Attached, Attaches, Collector};
 use super::protocol::Failure;
 use super::runtime::Runtime;
 use super::sight::Sight;
@@ -53,7 +56,9 @@ impl Collector for Jfr {
         }
         self.offered(obstacle(sight))
     }
+}
 
+impl Attaches for Jfr {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         let (capture, version) = Recordings::begin(ask)?;
         let how =

@@ -42,7 +42,7 @@ use self::ptrace::PtraceSampler;
 use self::space::{AddressSpace, Files};
 use self::symbols::Symbols;
 pub use self::wall::NATIVE_WALL;
-use super::collector::{Ask, Attached, Collector};
+use super::collector::{Ask, Attached, Attaches, Collector};
 use super::dotnet;
 use super::protocol::{Failure, FailureReason};
 use super::sight::Sight;
@@ -76,7 +76,9 @@ impl Collector for Native {
     fn offers(&self, _sight: &Sight) -> Vec<Offer> {
         self.offered(None)
     }
+}
 
+impl Attaches for Native {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         sampler(ask, Compiled { methods: None, advice: dotnet::obstacle(ask.sight) })
     }

@@ -16,7 +16,7 @@ use super::space::AddressSpace;
 use super::stacks::Stacks;
 use super::tracer::{Attempt, STACK_BYTES, Tracer, probe};
 use super::{Shared, SharedSymbols, errno_name, ptrace_advice, refusal_reason};
-use crate::capture::collector::{Ask, Attached, Capture, Collector, Tally};
+use crate::capture::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
 use crate::capture::cpu_time::own_cpu_time;
 use crate::capture::protocol::Failure;
 use crate::capture::runtime::Runtime;
@@ -53,7 +53,9 @@ impl Collector for NativeWall {
     fn offers(&self, sight: &Sight) -> Vec<Offer> {
         if has_wall(&sight.runtime) { self.offered(None) } else { Vec::new() }
     }
+}
 
+impl Attaches for NativeWall {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         let sampler = WallSampler::open(ask.sight.pid, ask.frequency_hz, ask.shared).map_err(|e| {
             let text = format!(
@@ -70,7 +72,8 @@ impl Collector for NativeWall {
 }
 
 /// Whether machine code shows where a runtime's threads wait. In Go and Node.js other things than threads wait,
-/// and the machine code of the other runtimes says nothing about the program.
+/// and the machine code of the other runtimes says nothing about the program. What they tell of themselves is
+/// the business of their collectors.
 const fn has_wall(runtime: &Runtime) -> bool {
     matches!(runtime, Runtime::Native | Runtime::Unknown | Runtime::Python(_))
 }

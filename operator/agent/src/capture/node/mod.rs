@@ -23,7 +23,7 @@ use fleetprof_crds::wire::Offer;
 use fleetprof_profile::read::v8::{V8Limits, read_cpu, read_heap};
 use fleetprof_profile::{Overlap, Profile, merge, total};
 
-use super::collector::{Ask, Attached, Capture, Collector, Tally};
+use super::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
 use super::cpu_time::TICK_NANOS;
 use super::protocol::{Failure, FailureReason};
 use super::recording::{Line, Recording, Unread};
@@ -76,7 +76,9 @@ impl Collector for Inspector {
         }
         self.offered(endpoint::obstacle(sight).as_deref())
     }
+}
 
+impl Attaches for Inspector {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         let plan = plan(ask.kinds, ask.frequency_hz, ask.memory);
         let left = ask.until.saturating_duration_since(Instant::now());

@@ -16,7 +16,7 @@ use fleetprof_profile::Frame;
 
 use self::frames::{Frames, Look};
 use self::memory::ProcessMemory;
-use super::collector::{Ask, Attached, Capture, Collector, Tally};
+use super::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
 use super::cpu_time::{ThreadTimes, most_worth};
 use super::named_stacks::{self, Stacks, torn_note};
 use super::protocol::{Failure, FailureReason};
@@ -61,7 +61,9 @@ impl Collector for Php {
         }
         self.offered((sight.variables == Presence::Missing).then_some(NO_GLOBALS))
     }
+}
 
+impl Attaches for Php {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         let sampler = PhpSampler::attach(ask.sight.pid, ask.frequency_hz)?;
         let why = format!("the target runs {}, whose stacks can be read", ask.sight.runtime);

@@ -21,7 +21,7 @@ use py_spy::StackTrace;
 
 use self::source::{PythonThread, Source};
 use self::wall_time::WallTime;
-use super::collector::{Ask, Attached, Capture, Collector, Tally};
+use super::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
 use super::cpu_time::{ThreadTimes, most_worth, own_cpu_time};
 use super::named_stacks::{FrameId, Frames, MAX_DEPTH, Stacks, torn_note};
 use super::protocol::{Failure, FailureReason};
@@ -57,7 +57,9 @@ impl Collector for Python {
             _ => Vec::new(),
         }
     }
+}
 
+impl Attaches for Python {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         let sampler = PythonSampler::attach(ask.sight.pid, ask.frequency_hz, ask.attempts, ask.kinds)?;
         let why = format!("the target runs CPython {}", sampler.version);

@@ -24,7 +24,7 @@ use fleetprof_profile::{Limits, decode_valid};
 
 use self::program::{Deadline, Ended, Rbspy};
 use self::weigh::{Used, read, weigh};
-use super::collector::{Ask, Attached, Capture, Collector, Tally};
+use super::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
 use super::cpu_time::{TICK_NANOS, ThreadTimes};
 use super::protocol::{Failure, FailureReason};
 use super::recording::{Line, Recording};
@@ -75,7 +75,9 @@ impl Collector for RbSpy {
         }
         self.offered(obstacle(sight.variables, program::find().is_some()))
     }
+}
 
+impl Attaches for RbSpy {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
         let unsupported = || Failure::new(FailureReason::UnsupportedRuntime, NOT_INSTALLED);
         let path = program::find().ok_or_else(unsupported)?;

@@ -14,9 +14,11 @@ mod waits;
 
 use std::time::{Duration, Instant};
 
-pub use self::state::ThreadState;
-pub use self::threads::{Look, Spent, Threads};
-pub use self::waits::Place;
+use super::schedule::mixed;
+
+pub use self::state::{ThreadState, split};
+pub use self::threads::{Look, MOST_WORTH, Spent, Threads};
+pub use self::waits::{Place, waits_now};
 
 /// The frame for time that is too long ago for a stack to tell about it.
 pub const NOT_SAMPLED: &str = "[not sampled]";
@@ -56,6 +58,15 @@ impl Pace {
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
         now + self.period / 4 >= self.due
+    }
+
+    /// A random moment within a quarter of a period before or after the next turn is due, for those who wait for
+    /// it: at regular moments a target that works to a beat is always seen in the same place.
+    #[must_use]
+    pub fn moment(&self, seed: u64) -> Instant {
+        let step = u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX).max(2) / 2;
+        let earliest = self.due.checked_sub(self.period / 4).unwrap_or(self.due);
+        earliest + Duration::from_nanos(mixed(seed) % step)
     }
 
     /// A turn that began at `now` took this much CPU time.
@@ -107,6 +118,16 @@ mod tests {
             let taken = taken.count();
             assert!((180..=210).contains(&taken), "{taken} turns in 10 s at {step:?}");
         }
+    }
+
+    #[test]
+    fn turns_are_waited_for_at_random_moments_around_those_at_which_they_are_due() {
+        let start = Instant::now();
+        let pace = Pace::new(100 * MS, start);
+        let moments: Vec<Duration> = (0..100).map(|seed| pace.moment(seed) - start).collect();
+        assert!(moments.iter().all(|at| (75 * MS..=125 * MS).contains(at)), "{moments:?}");
+        assert!(moments.iter().any(|at| *at < 85 * MS) && moments.iter().any(|at| *at > 115 * MS));
+        assert!(pace.is_due(start + 75 * MS));
     }
 
     #[test]

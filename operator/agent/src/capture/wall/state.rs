@@ -1,9 +1,7 @@
 //! What does a thread do, as its samples' labels tell? Few values, since a destination may keep a series for
 //! each.
 
-use fleetprof_profile::Label;
-
-use super::waits::Wait;
+use fleetprof_profile::{Label, Wait};
 
 /// What a thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

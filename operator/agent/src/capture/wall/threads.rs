@@ -221,7 +221,8 @@ impl Threads {
 mod tests {
     use std::sync::mpsc::channel;
 
-    use super::super::waits::Wait;
+    use fleetprof_profile::Wait;
+
     use super::*;
 
     fn me() -> i32 {

@@ -3,81 +3,12 @@
 
 use std::path::Path;
 
+use fleetprof_profile::Wait;
+
 use crate::proc::read_bounded;
 
 /// Most bytes of a `syscall` file: nine numbers.
 const MAX_BYTES: u64 = 512;
-
-/// What a thread waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Wait {
-    /// A lock, a condition variable, or the end of a thread.
-    Futex,
-    /// Any of the files of an epoll instance.
-    Epoll,
-    /// Any of some files, by `poll`.
-    Poll,
-    /// Any of some files, by `select`.
-    Select,
-    /// Time to pass.
-    Sleep,
-    /// A client that connects.
-    Accept,
-    /// A server that it connects to.
-    Connect,
-    /// Data of a socket, or room in it.
-    Socket,
-    /// Data of a pipe, or room in it.
-    Pipe,
-    /// A file on disk or a network volume.
-    File,
-    /// A device, such as a terminal.
-    Device,
-    /// An eventfd, a timerfd, a signalfd or the like.
-    Event,
-    /// The end of another process.
-    Child,
-    /// A signal.
-    Signal,
-    /// Asynchronous I/O, such as of an io_uring.
-    Aio,
-    /// A file lock.
-    FileLock,
-    /// A semaphore or message queue of System V or POSIX.
-    Ipc,
-    /// Memory that the kernel has to bring, or another thing outside of system calls.
-    Memory,
-    /// Another system call.
-    Other,
-}
-
-impl Wait {
-    /// The value of the label.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Futex => "futex",
-            Self::Epoll => "epoll",
-            Self::Poll => "poll",
-            Self::Select => "select",
-            Self::Sleep => "sleep",
-            Self::Accept => "accept",
-            Self::Connect => "connect",
-            Self::Socket => "socket",
-            Self::Pipe => "pipe",
-            Self::File => "file",
-            Self::Device => "device",
-            Self::Event => "event",
-            Self::Child => "child",
-            Self::Signal => "signal",
-            Self::Aio => "aio",
-            Self::FileLock => "file-lock",
-            Self::Ipc => "ipc",
-            Self::Memory => "memory",
-            Self::Other => "other",
-        }
-    }
-}
 
 /// Where a thread waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +61,15 @@ pub fn parse(text: &[u8]) -> Option<Doing> {
 #[must_use]
 pub fn doing(pid: i32, tid: i32) -> Option<Doing> {
     parse(&read_bounded(format!("/proc/{pid}/task/{tid}/syscall"), MAX_BYTES).ok()?)
+}
+
+/// What a thread waits for now; `None` where it runs, is gone, or may not be looked at.
+#[must_use]
+pub fn waits_now(pid: i32, tid: i32) -> Option<Wait> {
+    match doing(pid, tid)? {
+        Doing::Running => None,
+        Doing::Waiting { call, .. } => Some(wait_of(pid, call)),
+    }
 }
 
 /// What a thread in this call waits for.
@@ -303,23 +243,6 @@ mod tests {
         for (target, wanted) in cases {
             assert_eq!(of_file(Path::new(target)), wanted, "{target}");
         }
-    }
-
-    #[test]
-    fn every_value_of_the_label_is_one_word() {
-        use Wait::{
-            Accept, Aio, Child, Connect, Device, Epoll, Event, File, FileLock, Futex, Ipc, Memory, Other,
-            Pipe, Poll, Select, Signal, Sleep, Socket,
-        };
-        let all = [
-            Futex, Epoll, Poll, Select, Sleep, Accept, Connect, Socket, Pipe, File, Device, Event, Child,
-            Signal, Aio, FileLock, Ipc, Memory, Other,
-        ];
-        let mut names: Vec<&str> = all.iter().map(|wait| wait.name()).collect();
-        assert!(names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), all.len());
     }
 
     #[test]

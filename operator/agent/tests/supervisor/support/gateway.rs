@@ -298,6 +298,7 @@ async fn heartbeat(
         next_ms: seen.next_ms,
         settled: seen.settled.clone(),
         watch: None,
+        watches: std::collections::BTreeMap::new(),
         ca_bundle: seen.ca_bundle.clone(),
         stay: seen.stay,
     })

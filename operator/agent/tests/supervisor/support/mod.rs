@@ -254,11 +254,11 @@ impl Agent {
         }
     }
 
-    /// Resident memory in KiB.
-    pub fn rss(&self) -> u64 {
+    /// A figure of its memory in KiB, such as `VmRSS` or `RssAnon`.
+    pub fn memory(&self, key: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        let value = status.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':')).unwrap();
+        value.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }
 

@@ -1,8 +1,8 @@
-//! Which pod is calling, and for which of its containers?
+//! Which agent is calling: that of a pod, and for which of its containers, or that of a node?
 //!
 //! ```text
 //! Authorization: Bearer ┬ fpc1.…  credential of an attached agent ─► signature, expiry        (no I/O)
-//!                       └ other   projected token of a sidecar ────► cache ─► TokenReview
+//!                       └ other   projected token of any other ────► cache ─► TokenReview
 //! POST /v1/enroll  fpt1.…  ticket of an attached agent ─► signature, expiry, address, once ─► fpc1.…
 //! ```
 
@@ -12,7 +12,7 @@ mod token_review;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fleetprof_core::agent::PodAgent;
+use fleetprof_core::agent::AgentId;
 use fleetprof_core::time::after;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -27,7 +27,7 @@ use crate::server::Network;
 use crate::sha256::sha256;
 use crate::tickets::Tickets;
 
-/// How long an answer of [`Identify`] that names a pod is believed.
+/// How long an answer of [`Identify`] that names an agent is believed.
 const BELIEVED: SignedDuration = SignedDuration::from_secs(60);
 /// The same while the pod is known to be there, and its token lasts: 4,000 agents would ask the API server 67
 /// times a second else. A token dies with its pod; one of a deleted service account may live that long.
@@ -50,16 +50,16 @@ const PENDING: usize = 4_096;
 /// Longest bearer token. Projected tokens have about 1 KiB.
 const MAX_TOKEN: usize = 8 * 1024;
 
-/// Tells which pod a token was made for.
+/// Tells which agent a token was made for.
 pub trait Identify: Send + Sync + 'static {
-    /// The pod of a projected service-account token of our audience. Answers are cached by the caller.
-    fn identify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<PodId, IdentifyError>>;
+    /// The agent with this projected service-account token of our audience. Answers are cached by the caller.
+    fn identify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<AgentId, IdentifyError>>;
 
     /// Whether this very pod is known to be there now.
     fn is_there(&self, pod: &PodId) -> bool;
 }
 
-/// Why a token names no pod.
+/// Why a token names no agent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifyError {
     /// It is invalid. Carries a message.
@@ -82,10 +82,10 @@ pub enum IdentifyError {
     },
 }
 
-/// The pod of a token.
+/// The agent of a token.
 #[derive(Clone)]
 struct Believed {
-    pod: PodId,
+    agent: AgentId,
     /// Until when, in any case.
     surely: Timestamp,
     /// Until when, while the pod is there.
@@ -93,14 +93,14 @@ struct Believed {
 }
 
 impl Believed {
-    fn new(pod: PodId, token: &str, now: Timestamp) -> Self {
+    fn new(agent: AgentId, token: &str, now: Timestamp) -> Self {
         let surely = after(now, BELIEVED);
         let longest = after(now, BELIEVED_WHILE_THERE);
-        Self { pod, surely, at_most: expiry(token).map_or(surely, |end| end.min(longest)) }
+        Self { agent, surely, at_most: expiry(token).map_or(surely, |end| end.min(longest)) }
     }
 
     fn holds(&self, now: Timestamp, identify: &dyn Identify) -> bool {
-        now < self.surely || now < self.at_most && identify.is_there(&self.pod)
+        now < self.surely || now < self.at_most && identify.is_there(self.agent.own_pod())
     }
 }
 
@@ -132,24 +132,24 @@ impl Authenticator {
         token: &str,
         peer: Option<IpAddr>,
         now: Timestamp,
-    ) -> Result<PodAgent, IdentifyError> {
+    ) -> Result<AgentId, IdentifyError> {
         if token.len() > MAX_TOKEN {
             return Err(self.refuse(peer, now, format!("The bearer token exceeds {MAX_TOKEN} bytes.")));
         }
         if Tickets::is_credential(token) {
             let agent = self.tickets.agent(token, now);
-            return agent.map_err(|error| self.refuse(peer, now, error.to_string()));
+            return agent.map(AgentId::Pod).map_err(|error| self.refuse(peer, now, error.to_string()));
         }
         let key = sha256(token);
         if let Some(known) = self.believed.get(&key, now)
             && known.holds(now, &*self.identify)
         {
-            return Ok(known.pod.into());
+            return Ok(known.agent);
         }
         if let Some(why) = self.refused.get(&key, now) {
             return Err(self.refuse(peer, now, why));
         }
-        self.ask(token, key, peer.map(Network::of), now).await.map(PodAgent::from)
+        self.ask(token, key, peer.map(Network::of), now).await
     }
 
     /// Counts the token as a bad one until the answer is there: else thousands of them could be asked about
@@ -160,12 +160,12 @@ impl Authenticator {
         key: [u8; 32],
         from: Option<Network>,
         now: Timestamp,
-    ) -> Result<PodId, IdentifyError> {
+    ) -> Result<AgentId, IdentifyError> {
         let _place = self.pending.take(&from).map_err(crowded)?;
         self.refusals.take(&from, now).map_err(|after| IdentifyError::TooMany { after })?;
         let answer = self.identify.identify(token).await;
         match &answer {
-            Ok(pod) => self.believed.put(key, Believed::new(pod.clone(), token, now), now),
+            Ok(agent) => self.believed.put(key, Believed::new(agent.clone(), token, now), now),
             Err(IdentifyError::Refused(why)) => self.refused.put(key, why.clone(), now),
             Err(_) => {}
         }

@@ -1,9 +1,10 @@
-//! Which pod does the API server say a projected token belongs to?
+//! Whose is a projected token, by the word of the API server: a pod's, or that of the agent of a node?
 
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fleetprof_core::agent::AgentId;
 use fleetprof_crds::names::AUDIENCE;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -24,30 +25,35 @@ const AT_ONCE: usize = 32;
 const TIMEOUT: Duration = Duration::from_secs(5);
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 const ACCOUNT: &str = "system:serviceaccount:";
 
 /// Asks the API server with a `TokenReview`.
 pub struct TokenReviews {
     api: Api<TokenReview>,
     pods: Pods,
+    node_account: Option<String>,
     turns: Semaphore,
 }
 
 impl TokenReviews {
     /// Reviews made with this client, which needs `create tokenreviews`. Answers hold longer while the pod is
-    /// among `pods`.
+    /// among `pods`. `node_account` is the user name of the agents of nodes, where there are such.
     #[must_use]
-    pub fn new(client: Client, pods: Pods) -> Self {
-        Self { api: Api::all(client), pods, turns: Semaphore::new(AT_ONCE) }
+    pub fn new(client: Client, pods: Pods, node_account: Option<String>) -> Self {
+        Self { api: Api::all(client), pods, node_account, turns: Semaphore::new(AT_ONCE) }
     }
 
-    async fn review(&self, token: &str) -> Result<PodId, IdentifyError> {
+    async fn review(&self, token: &str) -> Result<AgentId, IdentifyError> {
         let _turn = self.turns.acquire().await.map_err(|_| unavailable("The gateway is shutting down."))?;
         let spec =
             TokenReviewSpec { audiences: Some(vec![AUDIENCE.to_owned()]), token: Some(token.to_owned()) };
         let review = TokenReview { spec, ..TokenReview::default() };
         match self.api.create(&PostParams::default(), &review).await {
-            Ok(answer) => pod_of(answer.status.unwrap_or_default()).map_err(IdentifyError::Refused),
+            Ok(answer) => {
+                let status = answer.status.unwrap_or_default();
+                agent_of(status, self.node_account.as_deref()).map_err(IdentifyError::Refused)
+            }
             Err(error) => {
                 tracing::warn!(%error, "TokenReview failed");
                 Err(unavailable("The TokenReview request failed; retry later."))
@@ -57,7 +63,7 @@ impl TokenReviews {
 }
 
 impl Identify for TokenReviews {
-    fn identify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<PodId, IdentifyError>> {
+    fn identify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<AgentId, IdentifyError>> {
         async move {
             let late = |_| unavailable("The TokenReview request timed out; retry later.");
             tokio::time::timeout(TIMEOUT, self.review(token)).await.map_err(late)?
@@ -85,9 +91,9 @@ fn unavailable(sentence: &str) -> IdentifyError {
     IdentifyError::Unavailable(sentence.to_owned())
 }
 
-/// The pod that a review vouches for, or a sentence on why it vouches for none. The API server's own error is
+/// The agent that a review vouches for, or a sentence on why it vouches for none. The API server's own error is
 /// not passed on: it may quote the token.
-fn pod_of(status: TokenReviewStatus) -> Result<PodId, String> {
+fn agent_of(status: TokenReviewStatus, node_account: Option<&str>) -> Result<AgentId, String> {
     if status.authenticated != Some(true) {
         return Err("The API server rejected the token: it has expired, or its pod is gone.".to_owned());
     }
@@ -99,7 +105,12 @@ fn pod_of(status: TokenReviewStatus) -> Result<PodId, String> {
     let unbound = "The token is not bound to a pod; use a projected service-account token.";
     let name = extra(&user, POD_NAME).ok_or(unbound)?.to_owned();
     let uid = extra(&user, POD_UID).ok_or(unbound)?.to_owned();
-    Ok(PodId { namespace, name, uid })
+    let pod = PodId { namespace, name, uid };
+    if node_account.is_none() || user.username.as_deref() != node_account {
+        return Ok(AgentId::Pod(pod.into()));
+    }
+    let unbound = "The token of the node agent is not bound to a node, which Kubernetes 1.30 and later do.";
+    Ok(AgentId::Node { name: extra(&user, NODE_NAME).ok_or(unbound)?.to_owned(), pod })
 }
 
 fn namespace_of(user: &UserInfo) -> Option<&str> {
@@ -136,7 +147,7 @@ mod tests {
     fn rejects(change: impl FnOnce(&mut TokenReviewStatus), word: &str) {
         let mut status = good();
         change(&mut status);
-        let sentence = pod_of(status).unwrap_err();
+        let sentence = agent_of(status, None).unwrap_err();
         assert!(sentence.contains(word), "{sentence}");
     }
 
@@ -148,7 +159,24 @@ mod tests {
     #[test]
     fn a_pod_bound_token_of_our_audience_names_its_pod() {
         let pod = PodId { namespace: "shop".into(), name: "orders-1".into(), uid: "uid-1".into() };
-        assert_eq!(pod_of(good()), Ok(pod));
+        assert_eq!(agent_of(good(), None), Ok(AgentId::Pod(pod.into())));
+    }
+
+    #[test]
+    fn the_account_of_node_agents_alone_serves_a_node_and_only_the_one_that_it_runs_on() {
+        let own = "system:serviceaccount:shop:default";
+        let node = |names: &[&str], account| {
+            let mut status = good();
+            change_extra(&mut status, NODE_NAME, names);
+            agent_of(status, account).map(|agent| matches!(agent, AgentId::Node { name, .. } if name == "n1"))
+        };
+        assert_eq!(node(&["n1"], Some(own)), Ok(true));
+        for account in [None, Some(""), Some("system:serviceaccount:shop:default2"), Some("default")] {
+            assert_eq!(node(&["n1"], account), Ok(false), "{account:?} is a pod like any other");
+        }
+        for names in [&[][..], &[""], &["n1", "n2"]] {
+            assert!(node(names, Some(own)).unwrap_err().contains("not bound to a node"), "{names:?}");
+        }
     }
 
     #[test]
@@ -182,6 +210,6 @@ mod tests {
     fn the_api_servers_error_is_not_passed_on() {
         let status =
             TokenReviewStatus { error: Some("token eyJ0 is bad".into()), ..TokenReviewStatus::default() };
-        assert!(!pod_of(status).unwrap_err().contains("eyJ0"));
+        assert!(!agent_of(status, None).unwrap_err().contains("eyJ0"));
     }
 }

@@ -44,7 +44,7 @@ pub(super) struct Effects {
 }
 
 /// The outcome of a heartbeat.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::gateway) struct Heard {
     pub(super) reply: HeartbeatReply,
     /// Reports of captures that are not this agent's.

@@ -31,6 +31,11 @@ impl Closed {
         }
     }
 
+    /// Uid of the pod that a closed capture was of.
+    pub(super) fn pod_of(&self, capture: &str) -> Option<&str> {
+        self.pod_uids.get(capture).map(String::as_str)
+    }
+
     pub(super) fn was_of(&self, capture: &str, pod_uid: &str) -> bool {
         self.pod_uids.get(capture).is_some_and(|uid| uid == pod_uid)
     }

@@ -14,6 +14,7 @@ mod closed;
 #[cfg(test)]
 mod inspect;
 mod news;
+mod nodes;
 mod pod_agents;
 mod poll;
 mod port;
@@ -25,7 +26,7 @@ mod wakeups;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fleetprof_core::agent::PodAgent;
+use fleetprof_core::agent::{AgentId, PodAgent};
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::{Heartbeat, HeartbeatReply, Order, Watch};
 use jiff::Timestamp;
@@ -185,9 +186,26 @@ impl Fleet {
         Ok((reply, ignored))
     }
 
+    /// The same of the agent of a node, taken apart: what it says of each pod, and the rest, with its captures. `agent`
+    /// is the name of its node, and its own pod.
+    pub(super) fn heartbeat_of_node(
+        &self,
+        agent: (&str, &PodId),
+        pods: Vec<(PodAgent, Heartbeat)>,
+        rest: Heartbeat,
+        now: Timestamp,
+    ) -> Result<(HeartbeatReply, usize), FleetFull> {
+        let Heard { reply, ignored, effects } = self.state().heartbeat_of_node(agent, pods, rest, now)?;
+        self.spread(effects);
+        Ok((reply, ignored))
+    }
+
     /// Whether the agent may upload for the capture.
-    pub(super) fn admit(&self, capture: &str, agent: &PodAgent) -> Admission {
-        self.state().admit(capture, agent)
+    pub(super) fn admit(&self, capture: &str, agent: &AgentId) -> Admission {
+        match agent {
+            AgentId::Pod(agent) => self.state().admit(capture, agent),
+            AgentId::Node { name, .. } => self.state().admit_of_node(capture, name),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -35,10 +35,15 @@ impl Agent {
     }
 
     fn is_silent(&self, now: Timestamp) -> bool {
-        let interval = i64::try_from(self.interval_ms).unwrap_or(i64::MAX);
-        let limit = SignedDuration::from_millis(interval.saturating_mul(SILENT_INTERVALS));
-        now.duration_since(self.view.received) > limit
+        is_silent(self.view.received, self.interval_ms, now)
     }
+}
+
+/// Whether an agent that was heard last at `received` has missed three of its intervals.
+pub(super) fn is_silent(received: Timestamp, interval_ms: u64, now: Timestamp) -> bool {
+    let interval = i64::try_from(interval_ms).unwrap_or(i64::MAX);
+    let limit = SignedDuration::from_millis(interval.saturating_mul(SILENT_INTERVALS));
+    now.duration_since(received) > limit
 }
 
 /// The agents of one pod, in the order in which they were first seen.

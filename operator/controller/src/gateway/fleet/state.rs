@@ -15,6 +15,7 @@ use super::super::{PodId, fold, pacing};
 use super::answers::{Admission, Effects, FleetFull, Heard, Look};
 use super::closed::Closed;
 use super::news::News;
+use super::nodes::{Nodes, node_key};
 use super::pod_agents::{Agent, PodAgents, bare_id, is_missing};
 use super::residents::Residents;
 use super::version;
@@ -31,15 +32,16 @@ const CA_AGAIN: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// By pod uid.
-    agents: HashMap<String, PodAgents>,
-    captures: HashMap<String, CaptureView>,
+    pub(super) agents: HashMap<String, PodAgents>,
+    pub(super) captures: HashMap<String, CaptureView>,
     /// Open orders by capture, by pod uid; no pod without one.
-    pods: HashMap<String, BTreeMap<String, Order>>,
-    closed: Closed,
+    pub(super) pods: HashMap<String, BTreeMap<String, Order>>,
+    pub(super) closed: Closed,
     synced_since: Option<Timestamp>,
     ca: CaBundle,
     watches: HashMap<String, (Watch, Timestamp)>,
     residents: Residents,
+    pub(super) nodes: Nodes,
     news: News,
 }
 
@@ -151,6 +153,7 @@ impl State {
             self.withdraw(&pod_uid, &scope.capture, &mut effects);
         }
         self.place(&scope.pod_uid, order, &mut effects);
+        effects.wake.extend((!effects.wake.is_empty()).then(|| node_key(&scope.node)));
         match self.captures.get_mut(&scope.capture) {
             Some(known) if *known.scope == scope => {}
             Some(known) => known.scope = Arc::new(scope),
@@ -163,13 +166,14 @@ impl State {
     fn begin(&mut self, scope: CaptureScope, effects: &mut Effects) {
         let views = self.agents.get(&scope.pod_uid).into_iter().flat_map(PodAgents::views);
         let views = views.filter(|view| view.agent.captures(&scope));
-        let reports = views.flat_map(|view| view.heartbeat.captures.iter().map(move |report| (view, report)));
-        let found = reports.into_iter().find(|(_, report)| report.capture == scope.capture);
-        let (reported, report) = found.unzip();
+        let of_pod = views.flat_map(|view| {
+            view.heartbeat.captures.iter().map(|report| (report, view.received, &*view.heartbeat.instance))
+        });
+        let found = of_pod.chain(self.nodes.reports(&scope.node)).find(|(r, ..)| r.capture == scope.capture);
         let capture = CaptureView {
-            report: report.cloned(),
-            reported: reported.map(|view| view.received),
-            instance: reported.map(|view| view.heartbeat.instance.clone()),
+            report: found.map(|(report, ..)| report.clone()),
+            reported: found.map(|(_, received, _)| received),
+            instance: found.map(|(.., instance)| instance.to_owned()),
             uploads: 0,
             scope: Arc::new(scope),
         };
@@ -183,6 +187,7 @@ impl State {
         let mut effects = Effects::default();
         if let Some(closed) = self.captures.remove(capture) {
             self.withdraw(&closed.scope.pod_uid, capture, &mut effects);
+            effects.wake.push(node_key(&closed.scope.node));
             self.closed.remember(capture, &closed.scope.pod_uid);
         }
         effects
@@ -212,15 +217,20 @@ impl State {
     pub(super) fn heartbeat(
         &mut self,
         agent: &PodAgent,
-        mut beat: Heartbeat,
+        beat: Heartbeat,
         now: Timestamp,
     ) -> Result<Heard, FleetFull> {
-        let pod = &agent.pod;
-        if !self.agents.contains_key(&pod.uid) && self.agents.len() >= MAX_AGENTS {
+        if !self.agents.contains_key(&agent.pod.uid) && self.callers() >= MAX_AGENTS {
             return Err(FleetFull);
         }
+        Ok(self.take(agent, beat, now))
+    }
+
+    /// Takes what an agent says of a pod.
+    pub(super) fn take(&mut self, agent: &PodAgent, mut beat: Heartbeat, now: Timestamp) -> Heard {
+        let pod = &agent.pod;
         let before = self.agents.get(&pod.uid).and_then(|agents| agents.get(agent, &beat.instance));
-        let mut heard = Heard { reply: HeartbeatReply::default(), ignored: 0, effects: Effects::default() };
+        let mut heard = Heard::default();
         let differs = before.is_none_or(|known| fold::looks_different(&known.view.heartbeat, &beat));
         // What an agent is to do depends on what each of the pod's agents sees.
         heard.effects.wake.extend(differs.then(|| pod.uid.clone()));
@@ -242,20 +252,29 @@ impl State {
             let known = Agent { view, interval_ms: heard.reply.next_ms, ca_sent };
             self.agents.entry(pod.uid.clone()).or_default().put(known);
         }
-        Ok(heard)
+        heard
+    }
+
+    /// How many agents send heartbeats.
+    pub(super) fn callers(&self) -> usize {
+        self.agents.len().saturating_sub(self.nodes.pods()) + self.nodes.len()
+    }
+
+    /// How long this leader has known which captures are open.
+    pub(super) fn led_for(&self, now: Timestamp) -> Option<SignedDuration> {
+        self.synced_since.map(|since| now.duration_since(since))
     }
 
     /// When the agent is to report again, and how long it stays.
     fn pace(&self, pod: &PodId, beat: &Heartbeat, now: Timestamp, reply: &mut HeartbeatReply) {
         let has_open = self.pods.contains_key(&pod.uid);
-        let agents = self.agents.len() + usize::from(!self.agents.contains_key(&pod.uid));
-        let led_for = self.synced_since.map(|since| now.duration_since(since));
+        let agents = self.callers() + usize::from(!self.agents.contains_key(&pod.uid));
         reply.next_ms = pacing::next_ms(agents, self.pods.len(), has_open);
-        reply.stay = self.residents.stay(pod, beat, (has_open, led_for, agents), now);
+        reply.stay = self.residents.stay(pod, beat, (has_open, self.led_for(now), agents), now);
     }
 
     /// The lines that the agents of a pod are asked to watch.
-    fn watched(&self, pod_uid: &str, now: Timestamp) -> Option<Watch> {
+    pub(super) fn watched(&self, pod_uid: &str, now: Timestamp) -> Option<Watch> {
         self.watches.get(pod_uid).filter(|(_, until)| now < *until).map(|(watch, _)| *watch)
     }
 
@@ -273,7 +292,7 @@ impl State {
     }
 
     /// Takes one report; whether it is worth keeping in the agent's view.
-    fn report(
+    pub(super) fn report(
         &mut self,
         agent: &PodAgent,
         instance: &str,
@@ -319,7 +338,7 @@ impl State {
                 .is_some_and(|(agents, container)| agents.is_seen_by_another(agent, instance, container))
     }
 
-    fn offer_ca(
+    pub(super) fn offer_ca(
         &self,
         sent: Option<(u64, Timestamp)>,
         now: Timestamp,
@@ -339,6 +358,7 @@ impl State {
     pub(super) fn expire(&mut self, now: Timestamp) -> (Vec<PodId>, Vec<PodId>) {
         self.watches.retain(|_, (_, until)| now < *until);
         self.residents.expire(now);
+        self.nodes.expire(now);
         let mut gone = Vec::new();
         self.agents.retain(|_, agents| {
             let pod = agents.views().next().map(|view| view.agent.pod.clone());

@@ -89,7 +89,7 @@ async fn a_caller_without_an_address_is_not_enrolled() {
 
 /// A credential of pod `e`, which is there and has this address.
 async fn enrolled(rig: &Rig) -> String {
-    rig.homes.0.lock().unwrap().insert("uid-e".into(), "10.1.2.3".parse().unwrap());
+    rig.homes.addresses.lock().unwrap().insert("uid-e".into(), "10.1.2.3".parse().unwrap());
     enroll_from(rig, HOME, &ticket(rig)).await.accepted::<EnrollReply>().credential
 }
 
@@ -104,7 +104,7 @@ async fn a_credential_is_renewed_for_as_long_as_the_pod_is_there() {
         assert_eq!(reply.expires_at, rig.now().as_second() + 24 * 3600);
         credential = reply.credential;
     }
-    rig.homes.0.lock().unwrap().clear();
+    rig.homes.addresses.lock().unwrap().clear();
     enroll_from(&rig, HOME, &credential).await.refused(403, Reason::Unauthenticated);
     rig.pass(24 * 3600);
     rig.send(get("/v1/orders", &credential)).await.refused(401, Reason::Unauthenticated);
@@ -129,7 +129,7 @@ async fn a_stolen_credential_is_renewed_from_nowhere_else_nor_after_its_pod() {
     enroll_from(&rig, "10.1.2.4:40000", &credential).await.refused(403, Reason::Unauthenticated);
     // Another pod has the address now.
     let other = [("uid-f".to_owned(), "10.1.2.3".parse().unwrap())];
-    *rig.homes.0.lock().unwrap() = other.into();
+    *rig.homes.addresses.lock().unwrap() = other.into();
     let message = enroll_from(&rig, HOME, &credential).await.refused(403, Reason::Unauthenticated);
     assert!(!message.contains(&credential));
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fleetprof_core::agent::AgentId;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::wire::{CaptureState, Heartbeat, HeartbeatReply};
 use jiff::Timestamp;
@@ -219,7 +220,12 @@ async fn a_capture_belongs_to_one_session_and_a_pod_to_its_namespace() {
     fleet.open(thief, order("c"));
     assert_eq!(fleet.scope("c").as_deref(), Some(&own), "it stays with its session");
     let orders = async |pod: &PodId| {
-        fleet.orders(&pod.clone().into(), None, None, Duration::ZERO).await.unwrap().orders.len()
+        fleet
+            .orders(&AgentId::Pod(pod.clone().into()), None, None, Duration::ZERO)
+            .await
+            .unwrap()
+            .orders
+            .len()
     };
     assert_eq!((orders(&pod("a")).await, orders(&pod("b")).await), (1, 0));
 
@@ -230,5 +236,8 @@ async fn a_capture_belongs_to_one_session_and_a_pod_to_its_namespace() {
     fleet.heartbeat(&foreign.clone().into(), beat, at(1)).unwrap();
     assert_eq!(orders(&foreign).await, 0, "it is not ordered");
     assert_eq!(fleet.report("c"), None, "it is not heard");
-    assert!(matches!(fleet.admit("c", &foreign.clone().into()), Admission::Unknown), "it may not upload");
+    assert!(
+        matches!(fleet.admit("c", &AgentId::Pod(foreign.clone().into())), Admission::Unknown),
+        "it may not upload"
+    );
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fleetprof_core::agent::AgentId;
 use fleetprof_crds::wire::{CaptureState, Watch};
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -111,11 +112,13 @@ impl Both {
             prop_assert_eq!(listed, wanted);
         }
         for (capture, (pod, _)) in &self.open {
-            let admitted = matches!(self.fleet.admit(capture, &pod_of(pod).into()), Admission::Open(..));
+            let admitted =
+                matches!(self.fleet.admit(capture, &AgentId::Pod(pod_of(pod).into())), Admission::Open(..));
             prop_assert!(admitted, "an open capture takes slices of its pod");
             let elsewhere = PodId { namespace: "other".into(), ..pod_of(pod) };
             for alien in [pod_of("alien"), elsewhere] {
-                let admitted = matches!(self.fleet.admit(capture, &alien.into()), Admission::Open(..));
+                let admitted =
+                    matches!(self.fleet.admit(capture, &AgentId::Pod(alien.into())), Admission::Open(..));
                 prop_assert!(!admitted, "and of no other");
             }
         }

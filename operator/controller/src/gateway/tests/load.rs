@@ -17,7 +17,9 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use super::rig::{MemorySink, Table, order, scope};
-use crate::gateway::{Fleet, GatewayConfig, GatewayMetrics, GatewayState, router, system_clock};
+use crate::gateway::{
+    Fleet, GatewayConfig, GatewayMetrics, GatewayState, ServedNamespaces, router, system_clock,
+};
 use crate::server::{ConnectionMetrics, Limits};
 use crate::tickets::Tickets;
 use crate::tls::{TlsMaterial, TlsSource, serve};
@@ -92,6 +94,7 @@ async fn listen(fleet: &Fleet) -> (u16, String) {
         identify: Arc::new(Table::default()),
         tickets: Arc::new(Tickets::new(&[1; 32])),
         pods: Arc::new(Pods::default()),
+        nodes: ServedNamespaces::default(),
         sink: Arc::new(MemorySink::default()),
         metrics: GatewayMetrics::register(&mut Registry::default(), fleet),
         clock: system_clock(),

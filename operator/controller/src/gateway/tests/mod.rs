@@ -9,6 +9,7 @@ mod fleet_arbitrary;
 mod heartbeats;
 mod load;
 mod metrics;
+mod nodes;
 mod pod_agents;
 mod polls;
 mod rig;

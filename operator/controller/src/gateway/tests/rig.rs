@@ -9,8 +9,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use fleetprof_core::agent::PodAgent;
+use fleetprof_core::agent::{AgentId, PodAgent};
 use fleetprof_core::capture::CaptureScope;
+use fleetprof_core::pod::PodFacts;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{
@@ -28,8 +29,8 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use crate::gateway::{
-    Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, KnownPods, PodId, SinkError,
-    SliceSink, Stored, router,
+    Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, KnownPods, PodId,
+    ServedNamespaces, SinkError, SliceSink, Stored, router,
 };
 use crate::server::PeerInfo;
 use crate::sha256::sha256;
@@ -70,6 +71,7 @@ impl Rig {
             identify: identify.clone(),
             tickets: tickets.clone(),
             pods: homes.clone(),
+            nodes: ServedNamespaces::new(Vec::new(), vec!["kube-system".into()]),
             sink: sink.clone(),
             metrics: GatewayMetrics::register(&mut registry, &fleet),
             clock: Arc::new(move || Timestamp::from_second(ticking.load(Ordering::Relaxed)).unwrap()),
@@ -178,6 +180,14 @@ fn namespace(pod: &str) -> &str {
 /// The pod of a token.
 pub(super) fn pod(name: &str) -> PodId {
     PodId { namespace: namespace(name).into(), name: format!("pod-{name}"), uid: uid(name) }
+}
+
+/// The agent of a pod; of the node `n1` where the name is `node-n1`.
+pub(super) fn agent(name: &str) -> AgentId {
+    match name.strip_prefix("node-") {
+        Some(node) => AgentId::Node { name: node.into(), pod: pod(name) },
+        None => AgentId::Pod(pod(name).into()),
+    }
 }
 
 pub(super) fn uid(pod: &str) -> String {
@@ -294,13 +304,13 @@ pub(super) struct Table {
 }
 
 impl Identify for Table {
-    fn identify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<PodId, IdentifyError>> {
+    fn identify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<AgentId, IdentifyError>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let answer = match token.strip_prefix("token-") {
             _ if self.outage.load(Ordering::Relaxed) => {
                 Err(IdentifyError::Unavailable("The API server is away.".into()))
             }
-            Some(name) => Ok(pod(without_claims(name))),
+            Some(name) => Ok(agent(without_claims(name))),
             None => Err(IdentifyError::Refused("Nobody knows this token.".into())),
         };
         let slow = self.slow.load(Ordering::Relaxed);
@@ -318,14 +328,21 @@ impl Identify for Table {
     }
 }
 
-/// The addresses of the pods that are there, by uid. Container `app` has the id `c0ffee`, and `NAME` has
-/// `id-NAME`.
+/// The addresses of the pods that are there, by uid, and the pods of nodes. Container `app` has the id `c0ffee`, and
+/// `NAME` has `id-NAME`.
 #[derive(Default)]
-pub(super) struct Homes(pub(super) Mutex<HashMap<String, IpAddr>>);
+pub(super) struct Homes {
+    pub(super) addresses: Mutex<HashMap<String, IpAddr>>,
+    pub(super) nodes: Mutex<HashMap<String, Vec<Arc<PodFacts>>>>,
+}
 
 impl KnownPods for Homes {
+    fn on_node(&self, node: &str) -> Vec<Arc<PodFacts>> {
+        self.nodes.lock().unwrap().get(node).cloned().unwrap_or_default()
+    }
+
     fn has_address(&self, pod: &PodId, address: IpAddr) -> bool {
-        self.0.lock().unwrap().get(&pod.uid) == Some(&address)
+        self.addresses.lock().unwrap().get(&pod.uid) == Some(&address)
     }
 
     fn container_id(&self, _: &PodId, container: &str) -> Option<String> {

@@ -38,6 +38,11 @@ pub(super) fn prepare(target: &mut TargetStatus, context: &Context) -> Option<Cl
     };
     match context.presence(target, pod) {
         Presence::Answers(agent) => return order(target, pod, agent, context),
+        Presence::AwaitsNode(skip) if is_silent(target, pod, context) => leave(target, &skip, now),
+        Presence::AwaitsNode(_) => {
+            let message = "The agent of the node has not reported the container yet.";
+            explain(target, Reason::WaitingForAgent, message.into());
+        }
         _ if is_late(target, pod, context) => {
             let (reason, message) = late_start(target, pod, context);
             finish(target, TargetPhase::Failed, reason, message, now);
@@ -112,6 +117,16 @@ fn can_obey(
         return Err(Skip::new(Reason::AgentTooOld, cause));
     }
     Ok(())
+}
+
+/// How old a pod is whose node's agent has had the time to report it.
+const REPORTED: SignedDuration = SignedDuration::from_secs(120);
+
+/// Whether the agent of the node does not report the pod, and is not going to.
+fn is_silent(target: &TargetStatus, pod: &PodFacts, context: &Context) -> bool {
+    let now = context.observed.now;
+    let is_old = pod.created.is_none_or(|at| now.duration_since(at) > REPORTED);
+    context.observed.settled && is_old || now > context.start_before(target)
 }
 
 /// Whether an agent was awaited, and the start deadline has passed.

@@ -28,6 +28,7 @@ use chunk::Chunk;
 use events::{Clock, Source};
 use header::Header;
 use stacks::Stacks;
+pub(super) use stacks::readable;
 
 const FORMAT: &str = "JFR recording";
 

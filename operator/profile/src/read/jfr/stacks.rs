@@ -129,7 +129,7 @@ impl<'c, 'a> Stacks<'c, 'a> {
 }
 
 /// `java/lang/Thread` → `java.lang.Thread`, `App$$Lambda$14/0x00000008000c4c38` → `App$$Lambda`.
-fn readable(name: &str) -> String {
+pub(in crate::read) fn readable(name: &str) -> String {
     let cut = |mark: &&str| {
         let at = name.find(*mark)?;
         Some(if mark.starts_with('$') { at + mark.len() } else { at })
