@@ -2,9 +2,9 @@
 //! the demo, with the images of `tests/runtimes.sh`, in namespaces that enforce Pod Security restricted. Runs
 //! one test at a time: `--test-threads=1`.
 //!
-//! Without `--ignored` each runtime is captured once by a sidecar; `make matrix` captures all versions by all ways. What is found is
-//! held against `tests/runtimes.json`; `FLEETPROF_REGENERATE=1 make matrix` records it there. With
-//! `FLEETPROF_RUNTIMES=java,node-22` the matrix is of these targets alone.
+//! Without `--ignored` each runtime is captured once by a sidecar; `make matrix` captures all versions by all
+//! ways. What is found is held against `tests/runtimes.json`; `FLEETPROF_REGENERATE=1 make matrix` records it
+//! there. With `FLEETPROF_RUNTIMES=java,node-22` the matrix is of these targets alone.
 #![allow(missing_docs)]
 
 mod captured;
