@@ -53,7 +53,7 @@ pub const COLLECTORS: &[&dyn Collector] = collectors!();
 /// Every collector, to capture with: of a worker alone.
 pub const ATTACHING: &[&dyn Attaches] = collectors!();
 
-/// What captures processes of one runtime, as it tells of itself.
+/// What captures processes of one runtime, as far as it says what it captures.
 pub trait Collector: Sync {
     /// Its name: `python`, `go-pprof`, `native`. Goes over the wire and into statuses.
     fn name(&self) -> &'static str;

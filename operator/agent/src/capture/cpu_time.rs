@@ -34,8 +34,14 @@ pub fn own_cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
+/// Numbers of processes are below this, from `include/linux/threads.h`. Those of a clock hold fewer bits.
+const PID_LIMIT: i32 = 4 << 20;
+
 /// CPU time that a process has used; `None` where it has ended.
 pub fn cpu_time_of(pid: i32) -> Option<Duration> {
+    if !(1..=PID_LIMIT).contains(&pid) {
+        return None;
+    }
     let clock = clock_getcpuclockid(Pid::from_raw(pid)).ok()?;
     clock_gettime(clock).ok().map(Duration::from)
 }
@@ -165,7 +171,9 @@ mod tests {
         let before = own_cpu_time();
         let mine = cpu_time_of(me).unwrap();
         assert!(before <= mine && mine <= own_cpu_time());
-        assert_eq!(cpu_time_of(i32::MAX), None);
+        for nobody in [0, -1, PID_LIMIT, i32::MAX] {
+            assert_eq!(cpu_time_of(nobody), None, "{nobody}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! ```text
 //! ask ─► groups (stack, number, what they do) × time since the last answer ─► slices
 //! ```
-//! What an answer tells of is worth the time since the last answer, each thread of it. So no thread has to be
+//! Each thread in an answer is worth the time since the last answer. So no thread has to be
 //! recognised, and those that live for a moment only are right on average.
 
 mod seen;

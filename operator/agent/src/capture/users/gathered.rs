@@ -70,7 +70,7 @@ impl Gathered {
         let _gone = std::fs::remove_file(&path);
         let limits = Limits { memory_bytes: self.memory, ..Limits::default() };
         let profile =
-            decode_valid(&bytes, &limits).map_err(|error| strange(&format!("is no profile ({error})")))?;
+            decode_valid(&bytes, &limits).map_err(|error| strange(&format!("is not a profile ({error})")))?;
         if sample_types(&profile) != slice.kind.sample_types() {
             return Err(strange("counts something else"));
         }
@@ -167,7 +167,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let length = file.metadata()?;
     if !length.is_file() || length.len() > MAX_SLICE_BYTES as u64 {
-        return Err(std::io::Error::other("it is no file, or too long"));
+        return Err(std::io::Error::other("it is not a regular file, or too long"));
     }
     let mut bytes = Vec::new();
     file.take(MAX_SLICE_BYTES as u64).read_to_end(&mut bytes)?;
@@ -253,8 +253,8 @@ mod tests {
         for (written, why) in [
             (with(ProfileKind::Wall, 0), "was not asked for"),
             (with(ProfileKind::Cpu, 1), "cannot be read"),
-            (with(ProfileKind::Cpu, 2), "is no profile"),
-            (with(ProfileKind::Cpu, 3), "it is no file"),
+            (with(ProfileKind::Cpu, 2), "is not a profile"),
+            (with(ProfileKind::Cpu, 3), "it is not a regular file"),
             (with(ProfileKind::Cpu, 9), "cannot be read"),
         ] {
             let failure = all.take(0, &dir, &written).unwrap_err();

@@ -73,7 +73,7 @@ impl<'a> Users<'a> {
     /// Captures to the end.
     ///
     /// # Errors
-    /// There is no profile, or none that can be written.
+    /// There is not a profile, or none that can be written.
     pub fn capture(
         self,
         writer: &mut SliceWriter,

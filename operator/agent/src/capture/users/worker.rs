@@ -155,7 +155,7 @@ impl Drop for Worker {
     }
 }
 
-/// Reads lines until there are no more, or one that is no event.
+/// Reads lines until there are no more, or one that is not an event.
 fn listen(number: usize, from: ChildStdout, to: SyncSender<(usize, Option<Event>)>) -> io::Result<()> {
     let listener = std::thread::Builder::new().name(format!("user-{number}")).stack_size(STACK);
     let read = move || {
