@@ -226,9 +226,10 @@ impl<'a> Container<'a> {
         tally
     }
 
-    /// What is covered so far.
-    pub const fn cover(&self) -> Cover {
-        Cover { processes: self.captured, cpu_nanos: self.profiled, used_nanos: self.used }
+    /// What is covered so far. What the container used is nothing that other kinds could cover.
+    pub fn cover(&self) -> Cover {
+        let used_nanos = self.used.filter(|_| self.request.profiles.contains(&ProfileKind::Cpu));
+        Cover { processes: self.captured, cpu_nanos: self.profiled, used_nanos }
     }
 
     /// Of a container that has ended, the last count stays.

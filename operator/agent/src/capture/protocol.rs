@@ -106,7 +106,7 @@ pub struct Cover {
     pub processes: u32,
     /// CPU time in the slices, nanoseconds.
     pub cpu_nanos: u64,
-    /// CPU time that the container's cgroup counted meanwhile, nanoseconds.
+    /// CPU time that the container's cgroup counted meanwhile, nanoseconds; `None` where that is not captured.
     pub used_nanos: Option<u64>,
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fleetprof_agent::capture::protocol::{CaptureRequest, Event, FailureReason, Finished};
+use fleetprof_crds::ProfileKind::{Cpu, Wall};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -110,6 +111,19 @@ pub fn processes(outcome: &Outcome) -> String {
     let tags = outcome.pprof(&["-tags"]);
     let from = tags.find("process:").unwrap_or_else(|| panic!("no label in {tags}"));
     tags[from..].to_owned()
+}
+
+#[test]
+fn the_coverage_of_a_capture_without_cpu_time_is_unknown() {
+    let container = Container::new();
+    let target = container.start(&[compiled("hot").to_str().unwrap(), "spin"]);
+    container.works(&target);
+    for (kinds, is_known) in [(vec![Wall], false), (vec![Cpu, Wall], true)] {
+        let request = CaptureRequest { profiles: kinds, ..container.request(&target, 1500) };
+        let outcome = Worker::start(&[], &request).finish();
+        let finished = outcome.finished();
+        assert_eq!(finished.cover.unwrap().used_nanos.is_some(), is_known, "{finished:?}");
+    }
 }
 
 /// Asserts that the profile is of the guilty function and of most of the container's CPU time.
