@@ -214,7 +214,8 @@ mod tests {
         let mut writers = dirs.each_ref().map(|dir| SliceWriter::open(dir).unwrap());
         let mut writer = SliceWriter::open(&out).unwrap();
         // Of each batch the slices: who, and from which second on.
-        let batches: [(&[(usize, u64)], u64, u64); 3] =
+        type Batch<'a> = (&'a [(usize, u64)], u64, u64);
+        let batches: [Batch<'_>; 3] =
             [(&[(0, 0), (1, 1), (1, 11)], 0, 21), (&[(0, 10), (0, 20)], 21, 9), (&[(1, 500)], 60, 0)];
         for (batch, from, seconds) in batches {
             for (number, at) in batch {
@@ -226,7 +227,9 @@ mod tests {
             assert_eq!(written.duration_nanos / SECOND, seconds, "no time counts twice: {written:?}");
             let bytes = std::fs::read(out.join(slice_file(written.slice))).unwrap();
             let profile = decode_valid(&bytes, &Limits::default()).unwrap();
-            assert_eq!((profile.time_nanos as u64 - began) / SECOND, from);
+            let starts = (profile.time_nanos as u64 - began) / SECOND;
+            // What starts in the future starts now, on a busy machine a while after the first minute.
+            assert!(starts == from || from == 60 && starts > 60, "{starts} {from}");
             let folded = fleetprof_profile::fold(&profile, 0);
             assert!(from != 0 || folded.contains("main 5") && folded.contains("serve 10"), "{folded}");
             assert!(all.is_empty() && all.write(&mut writer).unwrap().is_none());
