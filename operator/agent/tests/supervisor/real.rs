@@ -75,7 +75,6 @@ fn a_go_program_offers_what_it_serves_and_an_order_of_several_kinds_is_uploaded(
     assert!(container.runtime.starts_with("Go 1."), "{container:?}");
     let wanted: Vec<Offer> = fleetprof_agent::capture::collector::kinds()
         .into_iter()
-        .filter(|kind| *kind != ProfileKind::Wall)
         .map(|kind| Offer::good(kind, "go-pprof"))
         .collect();
     assert_eq!(container.offers, wanted);
@@ -103,5 +102,5 @@ fn a_go_program_that_serves_nothing_offers_cpu_and_says_what_helps() {
         let problem = offer.problem.as_ref().unwrap();
         assert!(problem.message.contains("serve net/http/pprof at a port"), "{problem:?}");
     }
-    assert_eq!(offers.len(), 6);
+    assert_eq!(offers.len(), 7);
 }
