@@ -103,9 +103,11 @@ api() {
     build
     FLEETPROF_OPERATOR=$(built)/fleetprof-operator
     export FLEETPROF_OPERATOR
-    test --test crates --test floors --test schema --test gate --test own_account --test webhook --test leader
+    local code=0
+    test --test crates --test floors --test schema --test gate --test own_account --test webhook --test leader || code=1
     test --test attach_limit --test cluster_policies --test failover --test loadtests --test restarts --test rounds --test triggers \
-        --test unreadable -- --test-threads=1
+        --test unreadable -- --test-threads=1 || code=1
+    return $code
 }
 
 breaks() {
@@ -113,8 +115,10 @@ breaks() {
 }
 
 alone() {
-    test --test hostile --test shop_people --test shop_load --test shop_restart -- --test-threads=1
-    test --test uninstall
+    local code=0
+    test --test hostile --test shop_people --test shop_load --test shop_restart -- --test-threads=1 || code=1
+    test --test uninstall || code=1
+    return $code
 }
 
 cluster() {
