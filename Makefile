@@ -10,7 +10,7 @@ help: ## Show this list
 demo: ## Run the demo on a real cluster (warm: about 3 min); the cluster stays up
 	@tests/demo.sh
 
-test: ## Run all tests and start what they need (2 cores: about 35 min warm, 50 in a fresh checkout, 65 with Kubernetes)
+test: ## Run all tests and start what they need (about an hour in a fresh checkout on 2 cores)
 	@tests/run.sh
 
 triggers: ## Fire a real Prometheus alert and show the resulting session; after `make demo` (8 min)

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Keeps the compiled dependencies outside the checkout, so that a fresh one compiles the project alone: they take
-# half of the time that the tests take in a fresh checkout.
+# Keeps the compiled dependencies outside the checkout, so that a fresh one compiles the project alone.
 #   tests/compiled.sh restore    into a checkout that has compiled nothing yet
 #   tests/compiled.sh save       what this checkout has compiled, unless it is kept already
 # They are kept by what they are made from: versions, profiles, flags and the compiler.

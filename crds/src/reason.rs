@@ -77,7 +77,7 @@ reasons! {
     /// A policy in the pod's namespace takes precedence over the cluster policy.
     Overridden => "set spec.policyRef to the policy in the namespace",
     /// The pod is a static pod (mirror pod of the kubelet).
-    StaticPod => "static pods cannot be profiled; run the app as a DaemonSet",
+    StaticPod => "use agent.mode Node where agents of nodes are installed, or run the app as a DaemonSet",
     /// The pod already has a container or volume with a name that the agent uses.
     NameConflict => "rename the pod's container or volume that starts with fleetprof-",
     /// A LimitRange or ResourceQuota of the namespace, or the pod's own resources, leave no room for the agent,

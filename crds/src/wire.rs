@@ -39,7 +39,7 @@ pub const MAX_HEARTBEAT_BYTES: usize = 64 * 1024;
 pub const MAX_NODE_HEARTBEAT_BYTES: usize = 1024 * 1024;
 /// Most containers in the heartbeat of an agent in a pod, and most of its captures.
 pub const MAX_ROWS: usize = 64;
-/// The same of the agent of a node. A kubelet runs 110 pods by default, and 250 at most as it is tested upstream.
+/// The same of the agent of a node. A kubelet runs 110 pods by default.
 pub const MAX_NODE_ROWS: usize = 1024;
 /// Most bytes of one slice as sent (gzip).
 pub const MAX_SLICE_BYTES: usize = 4 * 1024 * 1024;

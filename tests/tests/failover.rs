@@ -97,7 +97,9 @@ async fn many_sessions_that_wait_do_not_delay_the_next_leader() -> Result<()> {
     let begun = Instant::now();
     create(&other.client, &object("ProfileSession", &other.namespace, "now", &spec), false).await?;
     other.until("ProfileSession", "now", 20, |s| s["reason"] == "WaitingForLoad").await?;
-    eprintln!("another namespace's session is taken after {:?}", begun.elapsed());
+    let taken = begun.elapsed();
+    eprintln!("another namespace's session is taken after {taken:?}");
+    ensure!(taken < Duration::from_secs(20), "another namespace's session waited for {taken:?}");
     other.forget()?;
     place.forget()
 }

@@ -71,7 +71,10 @@ fn running(shop: &Shop, app: &str) -> Result<Vec<(bool, String)>> {
     Ok(pods.iter().filter(runs).map(facts).collect())
 }
 
-/// Waits until exactly one pod of the workload runs, with an agent or without.
+/// Refusals end the injection for their workload within this.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Waits until exactly one pod of the workload runs, with an agent or without: soon.
 async fn one_runs(shop: &Shop, app: &str, with_agent: bool) -> Result<(Duration, String)> {
     let began = Instant::now();
     let words = wait_for("one pod of the workload runs", Duration::from_secs(30), || async {
@@ -80,7 +83,9 @@ async fn one_runs(shop: &Shop, app: &str, with_agent: bool) -> Result<(Duration,
     })
     .await
     .with_context(|| format!("{app}: {:?}", running(shop, app)))?;
-    Ok((began.elapsed(), words))
+    let took = began.elapsed();
+    ensure!(took < SOON, "{app} took {took:?}");
+    Ok((took, words))
 }
 
 fn app(shop: &Shop, workload: &str) -> Result<Value> {

@@ -365,15 +365,3 @@ fn without_an_agent_of_its_node_a_pod_that_is_left_to_it_has_none() {
     let windows = pod("shop", json!({"nodeSelector": {"kubernetes.io/os": "windows"}}), &json!({}));
     assert_eq!(linked(&windows, &policy, &none), (false, Reason::WindowsNode));
 }
-
-#[test]
-fn a_policy_that_wants_another_way_in_does_not_get_the_agent_of_the_node() {
-    let bare = pod("shop", json!({}), &json!({}));
-    for (agent, is_linked, reason) in [
-        (json!({"mode": "Ephemeral"}), true, Reason::AttachedOnDemand),
-        (json!({"mode": "Sidecar"}), true, Reason::CreatedBeforePolicy),
-        (json!({"existingPods": "Wait"}), false, Reason::CreatedBeforePolicy),
-    ] {
-        assert_eq!(linked(&bare, &policy("shop", &agent), &by_node()), (is_linked, reason), "{agent}");
-    }
-}

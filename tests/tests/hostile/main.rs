@@ -100,7 +100,9 @@ async fn under_attack(shop: &Shop) -> Result<()> {
     let session = shop.profile(SHOP, spec).await?;
     let began = Instant::now();
     shop.until(SHOP, &session, 30, |s| s["phase"] == "Running").await?;
-    println!("a session ran within {:?}", began.elapsed());
+    let ran = began.elapsed();
+    println!("a session ran within {ran:?}");
+    ensure!(ran < Duration::from_secs(30), "a session ran after {ran:?}");
     let status = shop.ended(SHOP, &session, 120).await?;
     ensure!(status["phase"] == "Succeeded", "{status:#}");
     ensure!(restarts(shop)? == before, "a container of fleetprof was restarted");

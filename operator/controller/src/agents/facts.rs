@@ -3,16 +3,26 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleetprof_core::agent::{AgentFacts, Reach};
+use fleetprof_core::agent::{AgentFacts, Reach, serves};
 use fleetprof_core::pod::PodFacts;
+use fleetprof_crds::policy;
 use fleetprof_crds::wire::{AgentMode, Offer};
 
 use super::{AgentView, Agents};
 
-/// The agents of these pods, by pod uid.
+/// The agents that serve these pods, by pod uid, where their policy's `agent.mode` is this one.
 #[must_use]
-pub fn agents(pods: &[Arc<PodFacts>], agents: &dyn Agents) -> HashMap<String, AgentFacts> {
-    pods.iter().filter_map(|p| Some((p.uid.clone(), facts(&agents.serving(&p.uid))?))).collect()
+pub fn agents(
+    pods: &[Arc<PodFacts>],
+    agents: &dyn Agents,
+    mode: Option<policy::AgentMode>,
+) -> HashMap<String, AgentFacts> {
+    let of = |pod: &Arc<PodFacts>| {
+        let mut views = agents.serving(&pod.uid);
+        views.retain(|view| serves(view.heartbeat.mode, mode));
+        Some((pod.uid.clone(), facts(&views)?))
+    };
+    pods.iter().filter_map(of).collect()
 }
 
 /// What a pod's agents know together. Where they differ in age, the newest one speaks: an order that an older

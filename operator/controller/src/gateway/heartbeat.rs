@@ -60,7 +60,12 @@ fn of_node(
     let now = state.now();
     let mut pods = state.pods.on_node(node);
     pods.retain(|pod| state.nodes.has(&pod.namespace));
-    let Parts { pods, rest, dropped } = nodes::parts(beat, &pods, now);
+    let Parts { pods, mut rest, dropped } = nodes::parts(beat, &pods, now);
+    let is_served = |capture: &str| {
+        let known = state.fleet.capture(capture);
+        known.is_none_or(|known| state.nodes.has(&known.scope.session_namespace))
+    };
+    rest.captures.retain(|row| is_served(&row.capture));
     let (reply, ignored) = state.fleet.heartbeat_of_node((node, own), pods, rest, now)?;
     Ok((reply, dropped + ignored))
 }

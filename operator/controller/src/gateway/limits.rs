@@ -10,7 +10,8 @@ use crate::server::Bodies;
 
 /// Requests of an agent, in a row and a second. One that was cut off uploads dozens of slices in a row.
 const REQUESTS: (f64, f64) = (60.0, 10.0);
-/// The same of the agent of a node, which uploads for every pod there: 250 captures bring a slice each 10 s.
+/// The same of the agent of a node, which uploads for every pod there: a capture in each of 110 pods brings 11 slices a
+/// second.
 const REQUESTS_OF_NODE: (f64, f64) = (600.0, 100.0);
 /// Hanging polls of one agent. It has one; broken connections may hold some more until they end.
 const POLLS_EACH: usize = 4;

@@ -91,7 +91,12 @@ struct Upload {
 
 /// What is captured, and how many slices of each kind are taken.
 fn scope(state: &GatewayState, capture: &str, agent: &AgentId) -> Result<(Arc<CaptureScope>, u32), Refusal> {
+    let is_served = |scope: &CaptureScope| match agent {
+        AgentId::Pod(_) => true,
+        AgentId::Node { .. } => state.nodes.has(&scope.session_namespace),
+    };
     match state.fleet.admit(capture, agent) {
+        Admission::Open(scope, _) if !is_served(&scope) => Err(Refusal::unknown_capture()),
         Admission::Open(scope, slices) => Ok((scope, slices)),
         Admission::Settled => Err(Refusal::settled_capture()),
         Admission::Unknown => Err(Refusal::unknown_capture()),

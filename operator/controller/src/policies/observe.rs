@@ -35,7 +35,7 @@ impl<'a> Current<'a> {
         let namespaces = namespaces(policy, context);
         let pods: Vec<_> = namespaces.keys().flat_map(|n| context.pods.namespace(n)).collect();
         Self {
-            agents: agents::agents(&pods, &*context.agents),
+            agents: agents::agents(&pods, &*context.agents, Some(policy.spec.agent.mode)),
             sessions: sessions_of(&context.sessions, policy),
             policies: policy.namespace.map_or_else(|| context.policies.all(), |n| context.policies.near(n)),
             refusal: Box::new(move |pod, policies| context.refusals.refusal(pod, policies)),

@@ -62,6 +62,11 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
     let captures =
         targets.map(|t| (t.capture.clone(), CaptureFacts { report: report(&t.capture, context) })).collect();
     let yields = yields(session, context);
+    let policy = policy(session, &pods, context);
+    let mode = match &policy {
+        PolicyFacts::Found { spec, .. } => Some(spec.agent.mode),
+        _ => None,
+    };
     let now = Timestamp::now();
     let (phase, written) = context.written.last(&session.uid().unwrap_or_default());
     Observed {
@@ -76,10 +81,10 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         until_record: pacing::until_record(phase, now.duration_since(written)),
         follow_ups: follow_ups(session, context),
         earlier: earlier(session, context),
-        policy: policy(session, &pods, context),
+        policy,
         namespace_labels: context.namespaces.labels(&session.namespace().unwrap_or_default()),
         resources: context.resources.of(&session.namespace().unwrap_or_default()),
-        agents: agents::agents(&pods, &*context.agents),
+        agents: agents::agents(&pods, &*context.agents, mode),
         captures,
         pods,
     }

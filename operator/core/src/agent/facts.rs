@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use fleetprof_crds::policy::AgentMode;
+use fleetprof_crds::wire;
+
 use super::{Offer, unnamed};
 
 /// What is known of the agents in a pod.
@@ -28,8 +31,15 @@ pub enum Reach {
     /// All of them were attached: each sees the container that it was attached to, where the pod does not share
     /// its process namespace.
     Attached,
-    /// The only one is that of the node: it sees every container, and serves the pods that are left to it.
+    /// The only one is that of the node, which sees every container.
     Node,
+}
+
+/// Whether an agent that came so serves the pods of a policy with this `agent.mode`; `None` for a session without a
+/// policy. The agent of a node sees every pod there, but serves those alone that are left to it.
+#[must_use]
+pub fn serves(came: wire::AgentMode, wanted: Option<AgentMode>) -> bool {
+    came != wire::AgentMode::Node || wanted.is_none_or(|mode| mode == AgentMode::Node)
 }
 
 impl AgentFacts {
@@ -57,5 +67,20 @@ impl AgentFacts {
     #[must_use]
     pub fn is_outdated(&self, pinned: bool, version: &str) -> bool {
         !pinned && self.version != version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_of_a_node_serves_the_pods_that_are_left_to_it() {
+        let all = [None, Some(AgentMode::Node), Some(AgentMode::Sidecar), Some(AgentMode::Ephemeral)];
+        let by = |came| all.map(|wanted| serves(came, wanted));
+        assert_eq!(by(wire::AgentMode::Node), [true, true, false, false]);
+        for came in [wire::AgentMode::Sidecar, wire::AgentMode::Ephemeral, wire::AgentMode::Unknown] {
+            assert_eq!(by(came), [true; 4], "{came:?}");
+        }
     }
 }

@@ -14,7 +14,7 @@ mod skip;
 mod stay;
 mod user;
 
-pub use facts::{AgentFacts, Reach};
+pub use facts::{AgentFacts, Reach, serves};
 pub use id::{AgentId, PodAgent, PodId};
 pub use plan::{Offer, Planned, plan, unnamed};
 pub use presence::{Container, Presence, Terms, World, at_limit, has_agent, presence};

@@ -7,8 +7,7 @@
 //! none of these ─ may a session attach one? ─┬─ yes ─► CanBeAttached, or Attached already
 //!                                            └─ no, or it had too many ──► Never(why)
 //! ```
-//! The agent of a node sees every pod there, but serves those alone that their policy leaves to it, and those of
-//! sessions without a policy.
+//! Agents that do not serve the pod by its policy are not among those that are known here, see [`super::serves`].
 
 use std::collections::HashMap;
 
@@ -94,27 +93,16 @@ pub fn presence<'a>(
 ) -> Presence<'a> {
     let id = pod.container(container.name).map_or("", |c| c.id.as_str());
     if let Some(agent) = world.agents.get(&pod.uid).filter(|agents| agents.see(id)) {
-        match agent.reach {
-            Reach::Node => {
-                if let Some(answer) = by_node(agent, world, refusal(pod)) {
-                    return answer;
-                }
-            }
-            Reach::Pod | Reach::Attached => return Presence::Answers(agent),
-        }
+        // What only keeps a container out of the pod does not matter to the agent of its node: none is added.
+        let barred =
+            || refusal(pod).filter(|skip| matches!(skip.reason, Reason::OptedOut | Reason::NamespaceUnknown));
+        let barred = if agent.reach == Reach::Node { barred() } else { None };
+        return barred.map_or(Presence::Answers(agent), Presence::Never);
     }
     match &pod.sidecar {
         Some(sidecar) => Presence::Comes(sidecar),
         None => without_agent(pod, container, world, refusal(pod)).unwrap_or_else(Presence::Never),
     }
-}
-
-/// The answer where the pod has the agent of its node alone; `None` where its policy does not leave it to that.
-/// What only keeps a container out of the pod does not matter, since none is added.
-fn by_node<'a>(agent: &'a AgentFacts, world: &World<'_>, refusal: Option<Skip>) -> Option<Presence<'a>> {
-    let mode = world.policy.map_or(AgentMode::Node, |terms| terms.spec.agent.mode);
-    let barred = refusal.filter(|skip| matches!(skip.reason, Reason::OptedOut | Reason::NamespaceUnknown));
-    (mode == AgentMode::Node).then(|| barred.map_or(Presence::Answers(agent), Presence::Never))
 }
 
 fn without_agent<'a>(

@@ -4,8 +4,8 @@
 //! ```text
 //! ask ─► groups (stack, number, what they do) × time since the last answer ─► slices
 //! ```
-//! Each thread in an answer is worth the time since the last answer. So no thread has to be
-//! recognised, and those that live for a moment only are right on average.
+//! Each thread in an answer is worth the time since the last answer. So no thread has to be recognised, and those
+//! that live for a moment only are right on average.
 
 mod seen;
 
@@ -42,7 +42,7 @@ pub trait Telling: Send + 'static {
     /// Asks for all stacks. What it gives back beside the answer is what the answer may have cost the target.
     ///
     /// # Errors
-    /// There is no answer of use by then.
+    /// The target gave no usable answer in time.
     fn ask(
         &mut self,
         by: Instant,

@@ -1,7 +1,7 @@
 //! Which nodes have an agent, what do those agents say, and what may they do?
 //!
-//! What the agent of a node says of a pod is kept like the word of an agent in that pod, so that nobody else asks
-//! who it was. What is the agent's own is kept here.
+//! What the agent of a node reports of a pod is kept like the report of an agent in that pod, so that the rest of
+//! the leader need not tell them apart. The agent's own state is kept here.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -37,34 +37,50 @@ struct NodeAgent {
     unopened: Vec<CaptureReport>,
 }
 
-/// The agents of nodes, by the name of the node.
+/// The agents of nodes.
 #[derive(Debug, Default)]
-pub(super) struct Nodes(HashMap<String, NodeAgent>);
+pub(super) struct Nodes {
+    /// By the name of the node.
+    agents: HashMap<String, NodeAgent>,
+    /// How many pods they serve together; it is asked for with each pod of each heartbeat.
+    pods: usize,
+}
 
 impl Nodes {
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.agents.len()
     }
 
     /// How many pods they serve together.
-    pub(super) fn pods(&self) -> usize {
-        self.0.values().map(|agent| agent.pods).sum()
+    pub(super) const fn pods(&self) -> usize {
+        self.pods
+    }
+
+    fn put(&mut self, node: &str, agent: NodeAgent) {
+        self.remove(node);
+        self.pods += agent.pods;
+        self.agents.insert(node.to_owned(), agent);
+    }
+
+    fn remove(&mut self, node: &str) {
+        self.pods -= self.agents.remove(node).map_or(0, |agent| agent.pods);
     }
 
     /// What the agent of a node said of captures that nobody had opened, when, and which process of it.
     pub(super) fn reports(&self, node: &str) -> impl Iterator<Item = (&CaptureReport, Timestamp, &str)> {
-        let agent = self.0.get(node).into_iter();
+        let agent = self.agents.get(node).into_iter();
         agent.flat_map(|agent| agent.unopened.iter().map(|report| (report, agent.received, &*agent.instance)))
     }
 
     fn is(&self, node: &str, instance: &str) -> bool {
-        self.0.get(node).is_some_and(|agent| agent.instance == instance)
+        self.agents.get(node).is_some_and(|agent| agent.instance == instance)
     }
 
     /// Forgets those that fell silent. After a clock went back, they are silent since now.
     pub(super) fn expire(&mut self, now: Timestamp) {
-        self.0.values_mut().for_each(|agent| agent.received = agent.received.min(now));
-        self.0.retain(|_, agent| !is_silent(agent.received, agent.interval_ms, now));
+        self.agents.values_mut().for_each(|agent| agent.received = agent.received.min(now));
+        self.agents.retain(|_, agent| !is_silent(agent.received, agent.interval_ms, now));
+        self.pods = self.agents.values().map(|agent| agent.pods).sum();
     }
 }
 
@@ -108,10 +124,10 @@ impl State {
 
     fn note(&mut self, node: &str, rest: Heartbeat, pods: usize, now: Timestamp, reply: &mut HeartbeatReply) {
         if rest.leaving {
-            self.nodes.0.remove(node);
+            self.nodes.remove(node);
             return;
         }
-        let before = self.nodes.0.get(node).filter(|agent| agent.instance == rest.instance);
+        let before = self.nodes.agents.get(node).filter(|agent| agent.instance == rest.instance);
         let ca_sent = self.offer_ca(before.and_then(|agent| agent.ca_sent), now, reply);
         let agent = NodeAgent {
             instance: rest.instance,
@@ -121,18 +137,18 @@ impl State {
             pods,
             unopened: rest.captures,
         };
-        self.nodes.0.insert(node.to_owned(), agent);
+        self.nodes.put(node, agent);
     }
 
     /// The pod that a capture is, or was, of, where it is one of this node.
     fn whose(&self, node: &str, capture: &str) -> Option<PodAgent> {
-        let id = |namespace: &str, name: &str, uid: &str| {
-            PodAgent::from(PodId { namespace: namespace.into(), name: name.into(), uid: uid.into() })
+        let gone = |uid: &str| {
+            PodAgent::from(PodId { namespace: String::new(), name: String::new(), uid: uid.into() })
         };
         match self.captures.get(capture) {
             Some(known) => (known.scope.node == node).then(|| agent_of(&known.scope)),
             // Whose it was does not matter any more: it is only told to be forgotten.
-            None => self.closed.pod_of(capture).map(|uid| id("", "", uid)),
+            None => self.closed.pod_of(capture).map(gone),
         }
     }
 

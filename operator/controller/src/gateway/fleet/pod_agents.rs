@@ -101,15 +101,15 @@ impl PodAgents {
     }
 
     /// The agent that makes a capture: the one that reports it already, else one that says it sees the
-    /// container, a sidecar before an attached one; else the sidecar, which would see it. `None` where no
-    /// agent can.
+    /// container, a sidecar before an attached one, and that of the node last; else the sidecar, which would see
+    /// it. `None` where no agent can.
     fn owner(&self, scope: &CaptureScope, container_id: &str, reporter: Option<&str>) -> Option<&Agent> {
         let rank = |agent: &&Agent| {
             let beat = &agent.view.heartbeat;
             let lists = sees(beat, container_id);
             let can = lists || is_sidecar(beat) || container_id.is_empty();
             let can = can && agent.view.agent.captures(scope);
-            can.then_some((reporter == Some(beat.instance.as_str()), lists, is_sidecar(beat)))
+            can.then_some((reporter == Some(beat.instance.as_str()), lists, preference(beat.mode)))
         };
         // Of equals the one that was seen first, so that one that appears takes nothing over.
         let ranked = self.0.iter().rev().filter_map(|agent| Some((rank(&agent)?, agent)));
@@ -136,6 +136,15 @@ impl PodAgents {
 
 fn sees(beat: &Heartbeat, container_id: &str) -> bool {
     beat.containers.iter().any(|container| container.id == container_id)
+}
+
+/// What was put into the pod goes before the agent of its node: its policy, or a person, wanted it there.
+const fn preference(mode: AgentMode) -> u8 {
+    match mode {
+        AgentMode::Sidecar => 2,
+        AgentMode::Ephemeral | AgentMode::Unknown => 1,
+        AgentMode::Node => 0,
+    }
 }
 
 fn is_sidecar(beat: &Heartbeat) -> bool {

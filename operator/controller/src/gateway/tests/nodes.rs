@@ -83,7 +83,9 @@ async fn it_gets_the_orders_of_the_pods_of_its_node_and_uploads_for_them_alone()
         assert!(!stored.duplicate);
         rig.upload("node-node-2", &path(capture), b"slice").await.refused(404, Reason::CaptureUnknown);
     }
-    rig.upload("node-node-1", &path("of-d"), b"slice").await.refused(404, Reason::CaptureUnknown);
+    for foreign in ["of-c", "of-d"] {
+        rig.upload("node-node-1", &path(foreign), b"slice").await.refused(404, Reason::CaptureUnknown);
+    }
     assert!(rig.fleet.agents_of(&uid("kube-system.c")).is_empty(), "nobody serves an excluded namespace");
     assert_eq!(rig.fleet.agents_of(&uid("a"))[0].heartbeat.mode, AgentMode::Node);
 }
@@ -100,14 +102,16 @@ async fn an_agent_in_a_pod_that_says_it_is_a_nodes_is_none() {
 }
 
 #[tokio::test]
-async fn a_sidecar_goes_before_it_and_what_it_has_begun_stays_its_own() {
+async fn an_agent_in_the_pod_goes_before_it_and_what_it_has_begun_stays_its_own() {
     let rig = rig();
     tell(&rig, "node-1", &says("node", ALL)).await;
-    let sidecar = Heartbeat { mode: AgentMode::Sidecar, ..says("sidecar", &["a"]) };
-    let _: HeartbeatReply = rig.heartbeat("a", &sidecar).await.accepted();
     open(&rig, "new", "a", "node-1");
-    assert_eq!(orders(&rig, "node-node-1", "?agent=node").await, Vec::<String>::new());
-    assert_eq!(orders(&rig, "a", "?agent=sidecar").await, ["new"]);
+    for (instance, mode) in [("attached", AgentMode::Ephemeral), ("sidecar", AgentMode::Sidecar)] {
+        let _: HeartbeatReply =
+            rig.heartbeat("a", &Heartbeat { mode, ..says(instance, &["a"]) }).await.accepted();
+        assert_eq!(orders(&rig, "node-node-1", "?agent=node").await, Vec::<String>::new());
+        assert_eq!(orders(&rig, "a", &format!("?agent={instance}")).await, ["new"]);
+    }
     open(&rig, "begun", "bank.b", "node-1");
     let running = Heartbeat { captures: vec![report("begun", CaptureState::Running)], ..says("node", ALL) };
     tell(&rig, "node-1", &running).await;
@@ -152,12 +156,15 @@ async fn what_it_captures_survives_a_new_leader_and_is_forgotten_once_it_is_clos
 }
 
 #[tokio::test]
-async fn the_captures_of_another_node_are_not_its_to_report() {
+async fn the_captures_of_another_node_or_of_a_namespace_that_it_does_not_serve_are_not_its_to_report() {
     let rig = rig();
     open(&rig, "of-d", "d", "node-2");
-    let failed = Heartbeat { captures: vec![report("of-d", CaptureState::Failed)], ..says("one", ALL) };
-    tell(&rig, "node-1", &failed).await;
-    assert_eq!(rig.fleet.capture("of-d").unwrap().report, None);
+    open(&rig, "of-c", "kube-system.c", "node-1");
+    let captures = ["of-c", "of-d"].map(|capture| report(capture, CaptureState::Failed)).to_vec();
+    tell(&rig, "node-1", &Heartbeat { captures, ..says("one", ALL) }).await;
+    for capture in ["of-c", "of-d"] {
+        assert_eq!(rig.fleet.capture(capture).unwrap().report, None, "{capture}");
+    }
 }
 
 #[tokio::test]
