@@ -103,8 +103,7 @@ async fn lead(
 ) -> anyhow::Result<()> {
     begin(&metrics, &gates);
     let mut tasks = JoinSet::new();
-    let names = certificate_names(&settings);
-    let mut held = tls::Held::default();
+    let (names, mut held) = (certificate_names(&settings), tls::Held::default());
     let ensured =
         tls::ensure_certificates(&client, &settings.namespace, &names, &mut held, Timestamp::now()).await?;
     let tls = TlsSource::watch(client.clone(), &settings.namespace, &names.tls_secret);
@@ -125,10 +124,10 @@ async fn lead(
         watches,
         requeues: (requeues, queues),
     };
+    let limits = listeners::alerts(metrics.connections.clone());
     let servers =
         Servers { client: client.clone(), settings: settings.clone(), parts: parts.shared(), metrics };
     let policies = controllers::start(parts, &mut tasks).await?;
-    let limits = listeners::alerts(servers.metrics.connections.clone());
     alerts::start(&client, &settings, policies, (&tls, limits), &mut tasks).await?;
     tasks.spawn(endless(registration::renew_certificates(client, settings, (names, held), ensured.recheck)));
     servers.start(&mut tasks).await?;

@@ -69,13 +69,13 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     let may_start =
         !policy.spec.suspend && policy.spec.sampling.percent > 0 && links.iter().any(|l| l.linked);
     let create = pace.due.filter(|tick| may_start && !rounds::waits(policy, observed.sessions, tick.round));
-    let rests = |tick: Tick| namespaces::resting(&status, plan.as_ref().ok(), tick);
-    let left_out =
-        create.map(|tick| rounds::left_out(rests(tick), observed.sessions, tick)).unwrap_or_default();
+    let round = |tick| {
+        let resting = namespaces::resting(&status, plan.as_ref().ok(), tick);
+        rounds::sessions(policy, tick, &links, &rounds::left_out(resting, observed.sessions, tick))
+    };
+    let sessions = create.map(round).unwrap_or_default();
     note_ticks(&mut status, pace, create, may_start);
-    status.next_session_time = pace.next.filter(|_| !policy.spec.suspend).map(Time);
-    status.schedule = schedule::describe(&policy.spec.schedule);
-    status.effective_overhead = plan.as_ref().ok().and_then(|plan| plan.overhead(observed.now));
+    note_schedule(&mut status, policy, plan.as_ref().ok(), pace, observed.now);
     verdict::fill(
         &verdict::Facts { policy, links: &links, overridden: overridden.len(), observed, plan: &plan, pace },
         &mut status,
@@ -85,13 +85,26 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
         now: observed.now,
         news: news::between(policy.status, &status, &links),
         status,
-        create: create.map(|tick| rounds::sessions(policy, tick, &links, &left_out)).unwrap_or_default(),
+        create: sessions,
         missed: pace.missed.filter(|_| may_start),
         delete: rounds::expired(policy, observed.sessions, observed.now),
         keep: keep::keep(policy, &links, observed.agents),
         links,
         requeue: until_next.clamp(SignedDuration::from_secs(1), SignedDuration::from_secs(15)),
     }
+}
+
+/// Notes when the next round starts, and what the rounds cost.
+fn note_schedule(
+    status: &mut ProfilingPolicyStatus,
+    policy: &PolicyView,
+    plan: Option<&Plan>,
+    pace: Pace,
+    now: Timestamp,
+) {
+    status.next_session_time = pace.next.filter(|_| !policy.spec.suspend).map(Time);
+    status.schedule = schedule::describe(&policy.spec.schedule);
+    status.effective_overhead = plan.and_then(|plan| plan.overhead(now));
 }
 
 /// Notes what became of the tick that is due or was missed: a round, none, or nothing to start.

@@ -97,8 +97,6 @@ impl PerfSampler {
         let grant = probe(main, period, stack_bytes)?;
         let cpus = layout(online_cpus(), threads.len(), grant.inherit, file_budget() / sharers.max(1));
         let now = Instant::now();
-        let ticks = cpu_ticks(pid, grant.kernel).unwrap_or(0);
-        let kernel_ticks = kernel_ticks(pid).unwrap_or(0);
         let mut sampler = Self {
             pid,
             runtime: sight.runtime.clone(),
@@ -114,8 +112,8 @@ impl PerfSampler {
             stacks: Stacks::default(),
             symbols: Rc::clone(&shared.symbols),
             next_refresh: now,
-            ticks: (ticks, ticks),
-            kernel_ticks: (kernel_ticks, kernel_ticks),
+            ticks: both(cpu_ticks(pid, grant.kernel)),
+            kernel_ticks: both(kernel_ticks(pid)),
         };
         for tid in threads {
             sampler.open_thread(tid)?;
@@ -268,6 +266,12 @@ fn options(grant: Grant, period: Duration, stack_bytes: u32, per_cpu: bool) -> O
     opts.sample_format.user_stack = Some(Size(stack_bytes));
     opts.record_id_format.task = true;
     opts
+}
+
+/// A count at the start and now, which are the same at first; one that cannot be read counts from zero.
+fn both(count: io::Result<u64>) -> (u64, u64) {
+    let count = count.unwrap_or(0);
+    (count, count)
 }
 
 /// A thread or CPU that is gone needs no event.

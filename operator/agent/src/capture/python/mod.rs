@@ -170,9 +170,9 @@ impl PythonSampler {
         }
     }
 
-    /// By the own reader: for CPU, threads that used none are left alone.
-    fn read_threads(&mut self, now: Instant, wall_is_due: bool) {
-        let Self { source, times, ids, frames, stacks, wall, python_threads, period, .. } = self;
+    /// Looks from time to time which threads there are.
+    fn look_for_threads(&mut self, now: Instant) {
+        let Self { source, times, ids, python_threads, .. } = self;
         let Source::Reader { reader, threads, next_look } = source else { return };
         if now >= *next_look && reader.refresh().is_ok() {
             *next_look = now + LOOK;
@@ -182,6 +182,13 @@ impl PythonSampler {
             self.all_threads_known &= threads.len() == all.len();
             python_threads.extend(threads.iter().map(|thread| thread.outer));
         }
+    }
+
+    /// By the own reader: for CPU, threads that used none are left alone.
+    fn read_threads(&mut self, now: Instant, wall_is_due: bool) {
+        self.look_for_threads(now);
+        let Self { source, times, frames, stacks, wall, period, .. } = self;
+        let Source::Reader { reader, threads, .. } = source else { return };
         let mut read =
             |inner| reader.stack(inner, &mut |name, file, line| frames.number(name, file, line_of(line)));
         let (mut taken, mut failed) = (0, 0);

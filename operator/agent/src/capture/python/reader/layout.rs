@@ -131,11 +131,8 @@ pub fn told(minor: u64, table: &[u8]) -> Option<Layout> {
         14 => [3, 2, 1],
         _ => return None,
     };
-    let field = |n: usize| -> Option<usize> {
-        let bytes = table.get(n * 8..n * 8 + 8)?;
-        usize::try_from(u64::from_ne_bytes(bytes.try_into().ok()?)).ok().filter(|value| *value < MAX_OFFSET)
-    };
-    let version = u64::from_ne_bytes(table.get(8..16)?.try_into().ok()?);
+    let field = |n: usize| offset(table, n);
+    let version = word(table, 1)?;
     let is_known = table.starts_with(COOKIE) && version >> 16 == 0x300 + minor && field(2)? == 0;
     if !is_known {
         return None;
@@ -147,31 +144,56 @@ pub fn told(minor: u64, table: &[u8]) -> Option<Layout> {
     let layout = Layout {
         first_thread: field(9)?,
         interpreters: Some(Interpreters { first: field(5)?, next: field(8)? }),
-        thread: Thread {
-            size: field(thread)?,
-            next: field(thread + 2)?,
-            native_id: field(thread + 6)?,
-            current: Current::Frame(field(thread + 4)?),
-            chunk: field(thread + 7)?,
-        },
-        frame: Frame {
-            size: field(frame)?,
-            code: field(frame + 2)?,
-            previous: field(frame + 1)?,
-            instruction: field(frame + 3)?,
-            owner: Some(field(frame + 5)?),
-        },
-        code: Code {
-            size: field(code)?,
-            file: field(code + 1)?,
-            name: field(code + 3)?,
-            lines: field(code + 4)?,
-            first_line: field(code + 5)?,
-            instructions: field(code + 9)?,
-        },
+        thread: thread_at(table, thread)?,
+        frame: frame_at(table, frame)?,
+        code: code_at(table, code)?,
         text: (field(text + 3)?, field(text + 3)? + 16),
     };
     (layout.is_plausible() && field(text + 1)? == STATE && field(text + 2)? == LENGTH).then_some(layout)
+}
+
+/// A number of the table.
+fn word(table: &[u8], n: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(table.get(n * 8..n * 8 + 8)?.try_into().ok()?))
+}
+
+/// A number of the table that can be an offset.
+fn offset(table: &[u8], n: usize) -> Option<usize> {
+    usize::try_from(word(table, n)?).ok().filter(|value| *value < MAX_OFFSET)
+}
+
+fn thread_at(table: &[u8], start: usize) -> Option<Thread> {
+    let field = |n: usize| offset(table, start + n);
+    Some(Thread {
+        size: field(0)?,
+        next: field(2)?,
+        native_id: field(6)?,
+        current: Current::Frame(field(4)?),
+        chunk: field(7)?,
+    })
+}
+
+fn frame_at(table: &[u8], start: usize) -> Option<Frame> {
+    let field = |n: usize| offset(table, start + n);
+    Some(Frame {
+        size: field(0)?,
+        code: field(2)?,
+        previous: field(1)?,
+        instruction: field(3)?,
+        owner: Some(field(5)?),
+    })
+}
+
+fn code_at(table: &[u8], start: usize) -> Option<Code> {
+    let field = |n: usize| offset(table, start + n);
+    Some(Code {
+        size: field(0)?,
+        file: field(1)?,
+        name: field(3)?,
+        lines: field(4)?,
+        first_line: field(5)?,
+        instructions: field(9)?,
+    })
 }
 
 /// Offsets are smaller: an interpreter has some hundred kilobytes.
