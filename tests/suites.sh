@@ -7,7 +7,8 @@
 #   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
 #   tests/suites.sh matrix     captures of every version of Python and Node.js that can be installed, and of
 #                              every runtime in pods by every way; on the cluster of tests/demo.sh
-#   tests/suites.sh soak       what takes minutes and needs no cluster: a week of a simulated fleet
+#   tests/suites.sh soak       what takes minutes and needs no cluster: a week of a simulated fleet,
+#                              workers that are killed at hundreds of moments
 #   tests/suites.sh cluster    on the cluster and the shop of tests/demo.sh: the two that follow
 #   tests/suites.sh breaks     failures, control, injection, containers of the shop, agents of nodes
 #   tests/suites.sh alone      attacks, and what measures time on the whole cluster; uninstall
@@ -51,7 +52,8 @@ agent() {
     tests/dotnet.sh >/dev/null
     tests/targets.sh
     busy "building rbspy" tests/rbspy.sh >/dev/null
-    test --test capture
+    # Most of the time a test waits for its target or for the end of a capture.
+    RUST_TEST_THREADS=$(($(nproc) + 1)) test --test capture
     for version in 3.12 3.13 3.14; do
         python "$version" test --lib capture::python::oracle
     done
@@ -92,7 +94,11 @@ pods() {
     "$cluster" load $images
 }
 
-soak() { test --test people -- --ignored --nocapture; }
+soak() {
+    test --test people -- --ignored --nocapture
+    # The target survives the death of its worker at any moment, in every runtime.
+    FLEETPROF_DEATHS=${FLEETPROF_DEATHS:-200} test --test capture -- killed death
+}
 
 unit() {
     pure

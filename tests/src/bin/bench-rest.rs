@@ -20,6 +20,8 @@ use serde_json::json;
 
 /// Pods of a namespace.
 const PODS_EACH: usize = 500;
+/// Most sessions of a namespace, which the operator's `--session-budget` allows by default.
+const SESSIONS_EACH: usize = 200;
 /// Pods of a ReplicaSet, and its hash.
 const REPLICAS: usize = 10;
 const HASH: &str = "7d9c5b8f6";
@@ -41,8 +43,8 @@ async fn main() -> Result<()> {
     let (pods, sessions) = (size(1, 5000)?, size(2, 1000)?);
     let kubeconfig = api_server()?;
     let client = admin(&kubeconfig).await?;
-    let namespaces: Vec<String> =
-        (0..pods.div_ceil(PODS_EACH).max(1)).map(|n| format!("rest-{}-{n}", std::process::id())).collect();
+    let spaces = pods.div_ceil(PODS_EACH).max(sessions.div_ceil(SESSIONS_EACH)).max(1);
+    let namespaces: Vec<String> = (0..spaces).map(|n| format!("rest-{}-{n}", std::process::id())).collect();
     let operator = Operator::start(&kubeconfig, &[], &[]).await?;
     let me =
         chart::kubectl(&kubeconfig, &["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"], None)?;
@@ -67,7 +69,7 @@ impl Fleet {
             .try_collect::<()>()
             .await?;
         // Each namespace has as many pods, so that it has as many ReplicaSets.
-        let sets = PODS_EACH.min(pods).div_ceil(REPLICAS) * self.namespaces.len();
+        let sets = pods.div_ceil(self.namespaces.len()).div_ceil(REPLICAS) * self.namespaces.len();
         self.many(sets, |n| self.replica_set(n)).await?;
         self.quiet().await?;
         let empty = self.settled_kib().await?;
@@ -215,6 +217,8 @@ impl Fleet {
     }
 
     async fn waiting(&self, wanted: usize) -> Result<Option<()>> {
+        // To list thousands of them keeps the API server busy, which the sessions wait for.
+        tokio::time::sleep(Duration::from_secs(5)).await;
         let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource("ProfileSession"));
         let waits = |s: &DynamicObject| s.data["status"]["reason"] == "WaitingForLoad";
         let waiting = all.list(&ListParams::default()).await?.items.iter().filter(|s| waits(s)).count();

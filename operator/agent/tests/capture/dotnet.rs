@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::container::{Container, capture_busy};
-use crate::worker::{AUTO, Outcome, Target, Worker, compiled, directory, request, source, within};
+use crate::worker::{AUTO, Outcome, Target, Worker, compiled, deaths, directory, request, source, within};
 
 /// What the threads of the runtime are called that send the events of a session; one more takes commands.
 const SENDER: &str = ".NET EventPipe";
@@ -241,11 +241,11 @@ fn top_row(text: &str) -> (String, f64) {
 #[test]
 fn a_target_survives_the_death_of_its_worker_at_any_moment() {
     let target = busy(&["spin", "alloc"]);
-    for round in 0..12_u64 {
+    for (round, moment) in deaths(6, Duration::from_millis(1600)) {
         let kinds: &[ProfileKind] = if round % 2 == 0 { &[Cpu, Alloc] } else { &[Cpu] };
         let mut worker = Worker::start(&[], &wanted(&target, kinds, 60_000));
-        // From before the first session to the second slice, at odd distances.
-        std::thread::sleep(Duration::from_millis(30 + round * round * 13));
+        // From before the first session to the second slice.
+        std::thread::sleep(moment);
         worker.signal(Signal::SIGKILL);
         worker.child.wait().unwrap();
         assert!(runs_on(&target), "round {round}: {}", target.status("State"));

@@ -17,7 +17,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeValLike;
 
-use crate::worker::{AUTO, Outcome, Target, Worker, compiled, directory, request, source, within};
+use crate::worker::{AUTO, Outcome, Target, Worker, compiled, deaths, directory, request, source, within};
 
 /// The distinct Javas of this machine.
 pub fn javas() -> &'static BTreeSet<PathBuf> {
@@ -165,17 +165,17 @@ fn cpu_allocations_and_locks_are_recorded_with_methods_and_lines_of_every_java()
 #[test]
 fn nothing_is_left_and_the_target_runs_on_when_the_worker_is_killed() {
     let mut java = any(&[], &["cpu", "alloc"]);
-    for round in 0..10 {
+    for (round, moment) in deaths(6, Duration::from_millis(1250)) {
         let mut request = wanted(&java, &[Cpu, Alloc, Lock], 60_000);
         request.slice_ms = 1000;
         let mut worker = Worker::start(&[], &request);
         // Some rounds end while it attaches, the others while it records or writes a slice.
         if round % 3 == 0 {
-            std::thread::sleep(Duration::from_millis(23 * round));
+            std::thread::sleep(moment / 6);
         } else {
             let event = worker.event();
             assert!(matches!(&event, Some(Event::Started(s)) if s.collector == "jfr"), "{round}: {event:?}");
-            std::thread::sleep(Duration::from_millis(137 * round));
+            std::thread::sleep(moment);
         }
         worker.signal(Signal::SIGKILL);
         worker.child.wait().unwrap();

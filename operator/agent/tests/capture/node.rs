@@ -15,7 +15,7 @@ use fleetprof_profile::{Limits, Overlap, decode_valid, merge, top};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::worker::{AUTO, Outcome, Target, Worker, directory, request, within};
+use crate::worker::{AUTO, Outcome, Target, Worker, deaths, directory, request, within};
 
 const INSPECTOR: Option<&str> = Some("inspector");
 const ANY_PORT: &str = "--inspect-port=0";
@@ -317,10 +317,10 @@ fn sigterm_ends_a_capture_with_its_last_slice_and_closes_the_inspector() {
 #[test]
 fn a_target_survives_the_death_of_its_worker_at_any_moment() {
     let target = node(&[ANY_PORT], "spin");
-    for round in 0..20_u64 {
+    for (round, moment) in deaths(6, Duration::from_millis(2500)) {
         let mut worker = Worker::start(&[], &request(target.pid(), INSPECTOR, 60_000));
-        // From before the inspector opens to the second slice, at odd distances.
-        std::thread::sleep(Duration::from_millis(30 + round * round * 7));
+        // From before the inspector opens to the second slice.
+        std::thread::sleep(moment);
         worker.signal(Signal::SIGKILL);
         worker.child.wait().unwrap();
         assert!(runs_on(&target), "round {round}: {}", target.status("State"));

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::container::Container;
-use crate::worker::{AUTO, Outcome, Target, Worker, directory, install_rbspy, request, within};
+use crate::worker::{AUTO, Outcome, Target, Worker, deaths, directory, install_rbspy, request, within};
 
 const RBSPY: Option<&str> = Some("rbspy");
 /// What is waited for on a machine that has other work.
@@ -133,13 +133,13 @@ fn sigterm_ends_a_capture_with_its_last_slice_and_rbspy() {
 #[test]
 fn a_worker_that_is_killed_leaves_the_target_well_and_no_rbspy() {
     let target = ruby(&[], "spin");
-    for round in 0..6_u64 {
+    for (round, moment) in deaths(4, Duration::from_millis(1700)) {
         let mut worker = Worker::start(&[], &request(target.pid(), RBSPY, 60_000));
-        // From the first look to the second slice, at odd distances.
+        // From the first look to the second slice.
         if round > 0 {
             assert!(matches!(worker.event(), Some(Event::Started(_))));
         }
-        std::thread::sleep(Duration::from_millis(round * 310));
+        std::thread::sleep(moment);
         worker.signal(Signal::SIGKILL);
         worker.child.wait().unwrap();
         assert!(within(LONG, || watchers(&target).is_empty()), "round {round}: {:?}", watchers(&target));

@@ -8,7 +8,7 @@ use fleetprof_agent::proc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::worker::{AUTO, NATIVE, PYTHON, Target, Worker, directory, request, within};
+use crate::worker::{AUTO, NATIVE, PYTHON, Target, Worker, deaths, directory, request, within};
 
 /// Whether the target goes on using CPU time.
 fn runs_on(target: &Target) -> bool {
@@ -20,11 +20,11 @@ fn runs_on(target: &Target) -> bool {
 #[test]
 fn a_target_runs_on_when_its_tracing_worker_is_killed() {
     let target = Target::hot(&["spin", "3"]);
-    for round in 0..8 {
+    for (round, moment) in deaths(5, Duration::from_millis(10)) {
         let mut worker = Worker::start(&["-s"], &request(target.pid(), NATIVE, 60_000));
         assert!(matches!(worker.event(), Some(Event::Started(s)) if s.method == "ptrace"));
         // At a different moment of a sample in each round.
-        std::thread::sleep(Duration::from_micros(300_000 + round * 1_370));
+        std::thread::sleep(Duration::from_millis(300) + moment);
         worker.signal(Signal::SIGKILL);
         worker.child.wait().unwrap();
         assert!(runs_on(&target), "round {round}: {}", target.status("State"));

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::dotnet::{is_well, ordering};
 use crate::jvm::{Java, javas, left};
 use crate::wall::{Sample, both, elapsed, http, profile, samples, third_party, time, within_a_tenth};
-use crate::worker::{AUTO, Target, Worker, built_go, request, within};
+use crate::worker::{AUTO, Target, Worker, built_go, deaths, request, within};
 
 #[test]
 fn a_go_function_that_waits_for_an_answer_is_on_top_of_wall_time_and_not_of_cpu_time() {
@@ -72,12 +72,12 @@ fn many_goroutines_are_looked_at_less_often_and_it_is_said() {
 #[test]
 fn a_go_program_runs_on_when_the_worker_that_looks_at_its_goroutines_is_killed() {
     let mut target = go_orders(&[]);
-    for round in 0..5_u64 {
+    for (_, moment) in deaths(4, Duration::from_millis(300)) {
         let ask = CaptureRequest { profiles: vec![Wall], ..request(target.pid(), AUTO, 60_000) };
         let mut worker = Worker::start(&[], &ask);
         let event = worker.event();
         assert!(matches!(&event, Some(Event::Started(s)) if s.collector == "go-pprof"), "{event:?}");
-        std::thread::sleep(Duration::from_millis(100 + 37 * round));
+        std::thread::sleep(Duration::from_millis(100) + moment);
         worker.signal(Signal::SIGKILL);
         worker.child.wait().unwrap();
     }
@@ -151,12 +151,12 @@ fn java_with_very_many_threads_is_not_stopped_for_their_stacks() {
 #[test]
 fn java_runs_on_when_the_worker_that_asks_for_its_threads_is_killed() {
     let mut java = java_orders(javas().iter().next().unwrap(), &[]);
-    for round in 0..5_u64 {
+    for (round, moment) in deaths(4, Duration::from_millis(300)) {
         let ask = CaptureRequest { profiles: vec![Wall], ..request(java.pid(), AUTO, 60_000) };
         let mut worker = Worker::start(&[], &ask);
         let event = worker.event();
         assert!(matches!(&event, Some(Event::Started(s)) if s.collector == "jvm-threads"), "{event:?}");
-        std::thread::sleep(Duration::from_millis(100 + 37 * round));
+        std::thread::sleep(Duration::from_millis(100) + moment);
         worker.signal(Signal::SIGKILL);
         worker.child.wait().unwrap();
         let before = java.target.cpu();
@@ -216,12 +216,12 @@ fn a_dotnet_method_that_waits_for_an_answer_is_on_top_of_wall_time_and_not_of_cp
 #[test]
 fn dotnet_runs_on_when_the_worker_that_looks_at_its_threads_is_killed() {
     let mut target = ordering(&[&third_party(http).to_string()]);
-    for round in 0..8_u64 {
+    for (_, moment) in deaths(4, Duration::from_millis(300)) {
         let ask = CaptureRequest { profiles: vec![Wall], ..request(target.pid(), AUTO, 60_000) };
         let mut worker = Worker::start(&[], &ask);
         let event = worker.event();
         assert!(matches!(&event, Some(Event::Started(s)) if s.collector == "eventpipe"), "{event:?}");
-        std::thread::sleep(Duration::from_millis(100 + 37 * round));
+        std::thread::sleep(Duration::from_millis(100) + moment);
         worker.signal(Signal::SIGKILL);
         worker.child.wait().unwrap();
     }
