@@ -93,7 +93,7 @@ impl Fleet {
 
         let before = cpu_of_all_threads(self.pid)?;
         self.many(sessions, |n| self.session(n)).await?;
-        let waiting = wait_for("every session waits", Duration::from_secs(300), || async {
+        let waiting = wait_for("every session waits", Duration::from_secs(900), || async {
             self.waiting(sessions).await
         });
         waiting.await?;
