@@ -7,7 +7,8 @@
 //! collector ─► ProfileBuilder ┴► Profile ─► set_labels ─► encode ─► bytes ─► decode + validate ─► Profile
 //!                                                                                                  │
 //!                                              merge ◄─────────────────────────────────────────────┤
-//!                                                └─► fold_idle ─► top · fold · tree · diff ◄────────┘
+//!                                                └─► fold_idle ─► top · fold · tree · diff ◄───────┤
+//!                                                                     PodCapture ─► verdict ◄──────┘
 //! ```
 //! Functions that read a [`Profile`] never panic, even if it was not validated: dangling references are
 //! skipped.
@@ -34,6 +35,7 @@ pub mod text;
 pub mod top;
 pub mod tree;
 pub mod validate;
+pub mod verdict;
 mod view;
 pub mod waits;
 
