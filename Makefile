@@ -60,7 +60,7 @@ matrix: ## Capture every runtime in pods by every way, after the demo, and all v
 	@tests/demo.sh
 	@tests/suites.sh matrix
 
-soak: ## Simulate a week of a fleet, in which nothing may grow, and kill workers hundreds of times (20 min)
+soak: ## Simulate a week of a fleet and thousands of rollouts, and kill workers hundreds of times (25 min)
 	@tests/suites.sh soak
 
 doc: ## Build the documentation of all crates; a warning is an error

@@ -8,7 +8,8 @@
 #   tests/suites.sh matrix     captures of every version of Python and Node.js that can be installed, and of
 #                              every runtime in pods by every way; on the cluster of tests/demo.sh
 #   tests/suites.sh soak       what takes minutes and needs no cluster: a week of a simulated fleet,
-#                              workers that are killed at hundreds of moments
+#                              thousands of simulated rollouts, workers that are killed at hundreds of
+#                              moments
 #   tests/suites.sh cluster    on the cluster and the shop of tests/demo.sh: the two that follow
 #   tests/suites.sh breaks     failures, control, injection, containers of the shop, agents of nodes
 #   tests/suites.sh alone      attacks, and what measures time on the whole cluster; uninstall
@@ -95,7 +96,7 @@ pods() {
 }
 
 soak() {
-    test --test people -- --ignored --nocapture
+    test --test people --test verdict -- --ignored --nocapture
     # The target survives the death of its worker at any moment, in every runtime.
     FLEETPROF_DEATHS=${FLEETPROF_DEATHS:-200} test --test capture -- killed death
 }
