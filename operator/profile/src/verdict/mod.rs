@@ -8,7 +8,7 @@
 //! ```
 //! The unit is the capture of a pod, never its samples: those of one pod and moment resemble each other.
 //! There is one look at captures that were chosen before; looking again until it is significant calls every
-//! revision slower in the end. Why this test and not another one, and what it misses: decision record 0064.
+//! revision slower in the end. Why this test and not another one, and what it misses: decision record 0063.
 //!
 //! Everything is finite and bounded, whatever the profiles hold: 64 captures of each revision, 2,048
 //! functions of each capture, 512 of them compared, 100,000 arrangements.

@@ -8,7 +8,7 @@
 //! 2. where they were not, moments are exchanged, each with the mean of its captures.
 //!
 //! Captures of one moment against those of others, exchanged one by one, would take the difference between
-//! two hours for one between two revisions: see the decision record 0064.
+//! two hours for one between two revisions: see the decision record 0063.
 
 use std::collections::{BTreeMap, BTreeSet};
 
