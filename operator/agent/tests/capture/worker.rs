@@ -371,7 +371,6 @@ pub fn within(limit: Duration, mut check: impl FnMut() -> bool) -> bool {
 /// At which moments of a capture a worker is killed, each below `longest`: as many as `FLEETPROF_DEATHS` says,
 /// which `make soak` sets to hundreds, or a few. By the golden ratio, any number of them is spread evenly.
 pub fn deaths(few: u32, longest: Duration) -> impl Iterator<Item = (u32, Duration)> {
-    let rounds =
-        std::env::var("FLEETPROF_DEATHS").map_or(few, |n| n.parse().expect("FLEETPROF_DEATHS is a number"));
+    let rounds = std::env::var("FLEETPROF_DEATHS").map_or(few, |n| n.parse().unwrap());
     (0..rounds).map(move |round| (round, longest.mul_f64((f64::from(round) * 0.618_033_988_75).fract())))
 }
