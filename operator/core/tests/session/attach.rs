@@ -239,3 +239,37 @@ fn whoever_asks_for_a_workload_gets_pods_that_have_an_agent() {
         assert_eq!(targets, [name]);
     }
 }
+
+/// A sidecar answers before the containers of its pod have started.
+#[test]
+fn a_container_that_has_not_started_is_awaited_and_ordered_by_its_id_once_it_has() {
+    let with_id = |id: &str| {
+        let mut pod = pod("a");
+        pod.containers[0].id = id.into();
+        pod
+    };
+    let orders = |w: &World| {
+        w.asked_to(
+            |a| if let Action::Open { order, .. } = a { Some(order.container_id.clone()) } else { None },
+        )
+    };
+    let world = || {
+        let spec = json!({"target": {"pods": ["a"]}, "duration": "10s"});
+        World::new(spec).with_pod(with_id("")).with_agent("a")
+    };
+    let mut w = world();
+    w.step().is(Phase::Starting, Reason::WaitingForAgent);
+    assert_eq!((orders(&w), w.target("a").phase), (vec![], TargetPhase::Pending));
+    assert_eq!(w.target("a").message, "The container app has not started yet.");
+    w.after(3);
+    assert_eq!(orders(&w), Vec::<String>::new());
+    w.observed.pods = vec![Arc::new(with_id("a-c"))];
+    w.step();
+    assert_eq!((orders(&w), w.target("a").phase), (vec!["a-c".to_owned()], TargetPhase::Ordered));
+    let mut late = world();
+    late.step();
+    late.after(3600);
+    let target = late.target("a");
+    assert_eq!((target.phase, target.reason), (TargetPhase::Failed, Some(Reason::StartDeadlineExceeded)));
+    assert!(target.message.contains("container app did not start within"), "{}", target.message);
+}

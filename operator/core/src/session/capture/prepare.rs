@@ -61,8 +61,12 @@ fn leave(target: &mut TargetStatus, skip: &Skip, now: Timestamp) {
     finish(target, TargetPhase::Skipped, skip.reason, skip.sentence(), now);
 }
 
-/// There is an agent: the order is out as soon as there is a place.
+/// There is an agent: the order is out as soon as the container has started and there is a place.
 fn order(target: &mut TargetStatus, pod: &PodFacts, agent: &AgentFacts, context: &Context) -> Option<Claim> {
+    if !has_started(target, pod) {
+        await_start(target, context);
+        return None;
+    }
     if awaits_offers(target, pod, agent, context) {
         explain(target, Reason::WaitingForAgent, "The agent has not reported the container yet.".into());
         return None;
@@ -84,6 +88,23 @@ fn order(target: &mut TargetStatus, pod: &PodFacts, agent: &AgentFacts, context:
         }
     }
     None
+}
+
+/// Whether the kubelet has told the id of the container: an order names the container by it.
+fn has_started(target: &TargetStatus, pod: &PodFacts) -> bool {
+    pod.container(&target.container).is_none_or(|container| !container.id.is_empty())
+}
+
+/// A sidecar starts before the containers of its pod, and answers while they are still on their way.
+fn await_start(target: &mut TargetStatus, context: &Context) {
+    let now = context.observed.now;
+    if now > context.start_before(target) {
+        let deadline = context.session.spec.start_deadline;
+        let message = format!("The container {} did not start within {deadline}.", target.container);
+        return finish(target, TargetPhase::Failed, Reason::StartDeadlineExceeded, message, now);
+    }
+    let message = format!("The container {} has not started yet.", target.container);
+    explain(target, Reason::WaitingForAgent, message);
 }
 
 /// Whether what the agent captures of the container is not known yet, and matters: every agent captures CPU.
