@@ -5,9 +5,13 @@
 //!
 //! 1. the function that waits is a known loop of a pool or an event loop;
 //! 2. or it is the one that its thread was started with, or there is none beside the C library's, and it waits
-//!    for what pools wait for: a condition variable, a channel, epoll, a signal, a process, a client.
+//!    for what pools wait for: a condition variable, a channel, epoll, a signal, a process, a client;
+//! 3. or it is the `main` of a program, and sleeps: others work meanwhile.
 //!
 //! A wait for a mutex, a socket, a file or a timer is not idle by rule 2: somebody may wait for its end.
+//!
+//! Where the kernel told what a thread waits for, the code on top of its stack is the way into the kernel,
+//! whatever its name: a program that is linked statically holds the C library's functions itself.
 //! Profiles are folded when they are read; what was captured stays whole.
 
 mod dotnet;
@@ -18,7 +22,7 @@ mod rules;
 use crate::kind::ProfileKind;
 use crate::proto::{Function, Line, Location, Profile, Sample};
 use crate::view::{View, sample_types, text};
-use rules::{Role, is_for_work, role};
+use rules::{Role, Waits, role, waits};
 
 /// The frame that stands for the stacks of idle threads.
 pub const IDLE: &str = "[idle]";
@@ -49,21 +53,43 @@ fn idle_samples(profile: &Profile) -> Vec<bool> {
             return false;
         }
         let of_location = |id: &u64| view.location_position(*id).and_then(|at| roles.get(at));
-        let stack: Vec<Role> = sample.location_id.iter().filter_map(of_location).flatten().copied().collect();
-        is_idle(&stack, is_for_work(label("waits_for")))
+        let mut stack: Vec<Role> =
+            sample.location_id.iter().filter_map(of_location).flatten().copied().collect();
+        let (why, is_by_kernel) = waits(label("waits_for"));
+        if is_by_kernel && is_machine_code(&view, sample) {
+            enter_kernel(&mut stack);
+        }
+        is_idle(&stack, why)
     };
     profile.sample.iter().map(of_sample).collect()
 }
 
+/// Whether the code on top of a sample's stack lies in a file that was mapped, and so made the system call
+/// itself.
+fn is_machine_code(view: &View<'_>, sample: &Sample) -> bool {
+    let leaf = sample.location_id.first().and_then(|id| view.location_position(*id));
+    leaf.and_then(|at| view.profile.location.get(at)).is_some_and(|location| location.mapping_id != 0)
+}
+
+/// Takes the code on top of a stack for the way into the kernel. Alone it may be the program's own: then its
+/// callers are not known.
+fn enter_kernel(stack: &mut [Role]) {
+    if let [leaf @ Role::Code, _, ..] = stack {
+        *leaf = Role::Wait;
+    }
+}
+
 /// Whether a blocked thread with these frames, leaf first, is idle.
-fn is_idle(stack: &[Role], waits_for_work: bool) -> bool {
+fn is_idle(stack: &[Role], why: Waits) -> bool {
     let depth = stack.iter().take_while(|role| matches!(role, Role::Wait | Role::Lock)).count();
     let (waits, above) = stack.split_at(depth);
-    let may_be = depth > 0 && waits_for_work && !waits.contains(&Role::Lock);
-    match above.split_first() {
-        None => may_be,
-        Some((Role::Loop, _)) => !waits.contains(&Role::Lock),
-        Some((_, rest)) => may_be && is_start(rest),
+    let may_be = depth > 0 && !waits.contains(&Role::Lock);
+    match (above.split_first(), why) {
+        (None, _) => may_be && why == Waits::ForWork,
+        (Some((Role::Loop, _)), _) => !waits.contains(&Role::Lock),
+        (Some((_, rest)), Waits::ForWork) => may_be && is_start(rest),
+        (Some((Role::Main, rest)), Waits::ForTime) => may_be && is_start(rest),
+        (Some(_), _) => false,
     }
 }
 

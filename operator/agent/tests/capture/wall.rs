@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::worker::{AUTO, Outcome, Target, Worker, compiled, directory, request, source};
+use crate::worker::{AUTO, Outcome, Target, Worker, compiled, directory, linked_statically, request, source};
 use fleetprof_agent::capture::protocol::{CaptureRequest, FailureReason};
 use fleetprof_agent::proc;
 use fleetprof_crds::ProfileKind::{Cpu, Wall};
@@ -221,6 +221,23 @@ fn a_thread_that_waits_for_a_lock_is_not_idle() {
     let mut folded = profile(&outcome, "wall");
     fold_idle(&mut folded);
     assert!(top(&folded, 1, 9).rows.iter().any(|row| row.name == "contended"));
+}
+
+#[test]
+fn threads_of_a_static_program_that_pause_or_sleep_in_main_are_idle() {
+    for (mode, threads, waits_for) in [("pause", 2.0, "signal"), ("nothing", 1.0, "sleep")] {
+        let target = Target::start(Command::new(linked_statically("wait")).arg(mode));
+        let ask = CaptureRequest { profiles: vec![Wall], ..request(target.pid(), AUTO, 2500) };
+        let outcome = Worker::start(&[], &ask).finish();
+        let wall = samples(&outcome, "wall");
+        let waited = time(&wall, "", &[("thread_state", "blocked"), ("waits_for", waits_for)]);
+        within_a_tenth(waited, threads * elapsed(&outcome), mode);
+        let mut folded = profile(&outcome, "wall");
+        fold_idle(&mut folded);
+        let idle = top(&folded, 1, 5).rows.into_iter().find(|row| row.name == IDLE);
+        let idle = idle.unwrap_or_else(|| panic!("{mode}: {:?}", top(&folded, 1, 9)));
+        within_a_tenth(idle.self_value as f64, threads * elapsed(&outcome), mode);
+    }
 }
 
 #[test]

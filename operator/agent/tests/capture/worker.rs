@@ -41,13 +41,24 @@ pub fn source(name: &str) -> PathBuf {
 
 /// A program of `targets/`, compiled once and readable for every user.
 pub fn compiled(name: &str) -> PathBuf {
+    built(name, &[])
+}
+
+/// The same with the C library in it, and no symbols for a debugger.
+pub fn linked_statically(name: &str) -> PathBuf {
+    built(name, &["-static", "-g0"])
+}
+
+fn built(name: &str, more: &[&str]) -> PathBuf {
     static DONE: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut done = DONE.lock().unwrap();
     let compile = || {
-        let out = directory().join(name);
-        let flags = ["-O2", "-fomit-frame-pointer", "-g", "-o"];
+        let out = directory().join(format!("{name}{}", more.concat()));
+        let flags = ["-O2", "-fomit-frame-pointer", "-g"];
         let status = Command::new("gcc")
             .args(flags)
+            .args(more)
+            .arg("-o")
             .arg(&out)
             .arg(source(&format!("{name}.c")))
             .arg("-lpthread")
@@ -56,7 +67,7 @@ pub fn compiled(name: &str) -> PathBuf {
         assert!(status.success(), "gcc could not compile {name}.c");
         out
     };
-    done.entry(name.to_owned()).or_insert_with(compile).clone()
+    done.entry(format!("{name} {more:?}")).or_insert_with(compile).clone()
 }
 
 /// The Go program of `targets/`, without symbols and debug information, as images mostly hold it.

@@ -21,6 +21,17 @@ pub(super) enum Role {
     Code,
 }
 
+/// What a thread waits for, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// For what pools and event loops wait for.
+    ForWork,
+    /// For a time to pass.
+    ForTime,
+    /// For something else, whose end somebody may wait for.
+    Otherwise,
+}
+
 /// What pools and event loops wait for, by the label `waits_for`. Not `poll` and `select`: much code waits so
 /// for one socket.
 const FOR_WORK: [&str; 7] = ["futex", "epoll", "signal", "child", "accept", "condition", "channel"];
@@ -29,21 +40,43 @@ const FOR_WORK: [&str; 7] = ["futex", "epoll", "signal", "child", "accept", "con
 const SYSTEM_LIBRARIES: [&str; 7] =
     ["libc.so", "libc-", "libpthread", "ld-musl-", "ld-linux", "libstdc++", "[vdso]"];
 
-/// Functions of the C library that wait, for programs that hold it: names without leading underscores.
-const LIBRARY_WAITS: [&str; 14] = [
+/// Values of the label that no system call tells, but the runtime of a language, or nobody.
+const NOT_BY_KERNEL: [&str; 6] = ["", "memory", "lock", "condition", "channel", "other"];
+
+/// Functions of the C library that wait, for programs that hold it: names as [`plain`] makes them. Those on
+/// top of a stack are known without their names.
+const LIBRARY_WAITS: [&str; 32] = [
     "accept",
     "accept4",
+    "clock_nanosleep",
     "epoll_pwait",
     "epoll_wait",
+    "futex_abstimed_wait64",
+    "futex_abstimed_wait_cancelable64",
+    "futex_abstimed_wait_common",
+    "futex_abstimed_wait_common64",
     "futex_wait",
+    "internal_syscall_cancel",
+    "nanosleep",
+    "pause",
     "pthread_cond_timedwait",
     "pthread_cond_wait",
     "pthread_join",
     "sem_wait",
+    "sigsuspend",
+    "sigtimedwait",
     "sigwait",
+    "sigwaitinfo",
+    "sleep",
     "syscall",
+    "syscall_cancel",
+    "syscall_cancel_arch",
     "syscall_cp",
+    "timedwait",
+    "timedwait_cp",
+    "usleep",
     "wait4",
+    "waitid",
     "waitpid",
 ];
 
@@ -170,9 +203,14 @@ const PYTHON_STARTS: [(&str, &str); 3] =
 /// What the agent calls the threads of a Python process that run no Python code: pools of libraries.
 const NO_PYTHON: &str = "[threads without Python code]";
 
-/// Whether what a thread waits for may be work.
-pub(super) fn is_for_work(waits_for: &str) -> bool {
-    FOR_WORK.contains(&waits_for)
+/// What a thread waits for, and whether the kernel told so.
+pub(super) fn waits(waits_for: &str) -> (Waits, bool) {
+    let why = match waits_for {
+        "sleep" => Waits::ForTime,
+        work if FOR_WORK.contains(&work) => Waits::ForWork,
+        _ => Waits::Otherwise,
+    };
+    (why, !NOT_BY_KERNEL.contains(&waits_for))
 }
 
 /// The role of a function in a source file, in a mapped file. Texts are empty where unknown.
@@ -211,13 +249,20 @@ fn of_machine_code(function: &str, library: &str) -> Role {
         () if is_lock(bare) => Role::Lock,
         () if begins(&LOOPS) => Role::Loop,
         () if LIBRARY_STARTS.contains(&bare) => Role::Start,
-        () if is_system || LIBRARY_WAITS.contains(&bare) => Role::Wait,
+        () if is_system || LIBRARY_WAITS.contains(&plain(bare)) => Role::Wait,
         () if begins(&THREAD_WAITS) => Role::Wait,
         () if begins(&STARTS) => Role::Start,
         () if begins(&WAITS) => Role::Wait,
         () if function == "main" => Role::Main,
         () => Role::Code,
     }
+}
+
+/// The name that a function of the C library has for programs: glibc has more than one for its own use, such
+/// as `__GI___nanosleep` and `__libc_pause`.
+fn plain(bare: &str) -> &str {
+    let bare = bare.strip_prefix("GI_").map_or(bare, |rest| rest.trim_start_matches('_'));
+    bare.strip_prefix("libc_").unwrap_or(bare)
 }
 
 /// Whether a function waits for a mutex or the like. Words in brackets are only what it is given.

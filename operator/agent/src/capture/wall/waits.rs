@@ -26,16 +26,25 @@ pub struct Place {
 pub enum Doing {
     /// It runs, or waits for a CPU.
     Running,
-    /// It waits: its system call and the first argument of it, stack pointer and instruction pointer. No call
-    /// where it waits outside of one.
+    /// It waits: its system call, stack pointer and instruction pointer. No call where it waits outside of
+    /// one.
     Waiting {
-        /// Number and first argument.
-        call: Option<(i64, u64)>,
+        /// The call.
+        call: Option<SystemCall>,
         /// Stack pointer.
         sp: u64,
         /// Instruction pointer.
         pc: u64,
     },
+}
+
+/// A system call: its number and its arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemCall {
+    /// Its number on this architecture.
+    pub number: i64,
+    /// As many as there are registers for them; those that it does not have may be anything.
+    pub arguments: [u64; 6],
 }
 
 /// Reads the text of a `syscall` file: `running`, `-1 SP PC`, or `NUMBER ARGUMENT×6 SP PC`.
@@ -50,8 +59,10 @@ pub fn parse(text: &[u8]) -> Option<Doing> {
     let number: i64 = words.first()?.parse().ok()?;
     match words.as_slice() {
         [_, sp, pc] => Some(Doing::Waiting { call: None, sp: hex(sp)?, pc: hex(pc)? }),
-        [_, first, _, _, _, _, _, sp, pc] => {
-            Some(Doing::Waiting { call: Some((number, hex(first)?)), sp: hex(sp)?, pc: hex(pc)? })
+        [_, arguments @ .., sp, pc] => {
+            let arguments: Option<Vec<u64>> = arguments.iter().map(|word| hex(word)).collect();
+            let call = SystemCall { number, arguments: arguments?.try_into().ok()? };
+            Some(Doing::Waiting { call: Some(call), sp: hex(sp)?, pc: hex(pc)? })
         }
         _ => None,
     }
@@ -74,10 +85,11 @@ pub fn waits_now(pid: i32, tid: i32) -> Option<Wait> {
 
 /// What a thread in this call waits for.
 #[must_use]
-pub fn wait_of(pid: i32, call: Option<(i64, u64)>) -> Wait {
-    let Some((number, first)) = call else { return Wait::Memory };
-    match of_call(number) {
-        Call::Waits(wait) => wait,
+pub fn wait_of(pid: i32, call: Option<SystemCall>) -> Wait {
+    let Some(call) = call else { return Wait::Memory };
+    let [first, ..] = call.arguments;
+    match of_call(call.number) {
+        Call::Waits(wait) => without_files(call).unwrap_or(wait),
         Call::OfFile => {
             let target = i32::try_from(first)
                 .ok()
@@ -154,6 +166,26 @@ fn of_call(number: i64) -> Call {
     Call::Waits(wait)
 }
 
+/// What a poll of no file waits for: so programs sleep, and so `pause` is done where it has no call of its
+/// own.
+fn without_files(call: SystemCall) -> Option<Wait> {
+    let [first, second, third, _, fifth, _] = call.arguments;
+    let (files, is_endless) = match call.number {
+        libc::SYS_ppoll => (second, third == 0),
+        libc::SYS_pselect6 => (first, fifth == 0),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll => (second, third & SIGN != 0),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_select => (first, fifth == 0),
+        _ => return None,
+    };
+    (files == 0).then_some(if is_endless { Wait::Signal } else { Wait::Sleep })
+}
+
+/// The sign of an argument of 32 bits.
+#[cfg(target_arch = "x86_64")]
+const SIGN: u64 = 1 << 31;
+
 /// Those of them that newer architectures leave out.
 #[cfg(target_arch = "x86_64")]
 fn of_old_call(number: i64) -> Wait {
@@ -192,11 +224,14 @@ mod tests {
     #[test]
     fn a_syscall_file_is_read() {
         let waiting = |call, sp, pc| Some(Doing::Waiting { call, sp, pc });
-        let cases: [(&[u8], Option<Doing>); 10] = [
+        let futex = SystemCall { number: 202, arguments: [0x7f, 0x189, 0, 0, 0, 0] };
+        let cases: [(&[u8], Option<Doing>); 12] = [
             (b"running\n", Some(Doing::Running)),
             (b"-1 0x7ffc10 0x401000\n", waiting(None, 0x7ff_c10, 0x401_000)),
-            (b"202 0x7f 0x189 0x0 0x0 0x0 0x0 0x10 0x20\n", waiting(Some((202, 0x7f)), 0x10, 0x20)),
+            (b"202 0x7f 0x189 0x0 0x0 0x0 0x0 0x10 0x20\n", waiting(Some(futex), 0x10, 0x20)),
             (b"0 0x3 0x1 0x2 0x0 0x0 0x0 0x10\n", None),
+            (b"0 0x3 0x1 0x2 0x0 0x0 0x0 0x0 0x10 0x20\n", None),
+            (b"0 0x3 0x1 0x2\n", None),
             (b"0 3 0x1 0x2 0x0 0x0 0x0 0x10 0x20\n", None),
             (b"x 0x1 0x2\n", None),
             (b"", None),
@@ -225,6 +260,33 @@ mod tests {
         ];
         for (number, wanted) in cases {
             assert_eq!(of_call(number), wanted, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_poll_of_no_file_is_a_sleep_or_a_pause() {
+        let call = |number, arguments| wait_of(1, Some(SystemCall { number, arguments }));
+        let cases = [
+            (libc::SYS_ppoll, [0, 0, 0, 0, 8, 0], Wait::Signal),
+            (libc::SYS_ppoll, [0, 0, 0x7ff0, 0, 8, 0], Wait::Sleep),
+            (libc::SYS_ppoll, [0x7ff0, 1, 0, 0, 8, 0], Wait::Poll),
+            (libc::SYS_pselect6, [0, 0, 0, 0, 0x7ff0, 0], Wait::Sleep),
+            (libc::SYS_pselect6, [0, 0, 0, 0, 0, 0], Wait::Signal),
+            (libc::SYS_pselect6, [4, 0x7ff0, 0, 0, 0, 0], Wait::Select),
+            (libc::SYS_futex, [0, 0, 0, 0, 0, 0], Wait::Futex),
+        ];
+        for (number, arguments, wanted) in cases {
+            assert_eq!(call(number, arguments), wanted, "{number} {arguments:?}");
+        }
+        #[cfg(target_arch = "x86_64")]
+        for (number, arguments, wanted) in [
+            (libc::SYS_poll, [0, 0, 0xffff_ffff, 0, 0, 0], Wait::Signal),
+            (libc::SYS_poll, [0, 0, 1000, 0, 0, 0], Wait::Sleep),
+            (libc::SYS_poll, [0x7ff0, 2, 0xffff_ffff, 0, 0, 0], Wait::Poll),
+            (libc::SYS_select, [0, 0, 0, 0, 0x7ff0, 0], Wait::Sleep),
+            (libc::SYS_pause, [0, 0, 0, 0, 0, 0], Wait::Signal),
+        ] {
+            assert_eq!(call(number, arguments), wanted, "{number} {arguments:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 // wait pay PORT    one thread asks a server and waits for its answer, then works for a while, again and again;
 //                  another does so below a function with a frame pointer
 // wait pool N      N threads wait for work that never comes
+// wait pause       one thread and the first one wait for a signal
 // wait lock        one thread holds a mutex that another one waits for
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -83,6 +84,13 @@ static void *parked(void *unused) {
     return 0;
 }
 
+static void *pauses(void *unused) {
+    (void)unused;
+    for (;;)
+        pause();
+    return 0;
+}
+
 __attribute__((noinline)) void contended(void) {
     pthread_mutex_lock(&mutex);
     pthread_mutex_unlock(&mutex);
@@ -115,6 +123,11 @@ int main(int argc, char **argv) {
     if (!strcmp(mode, "pool"))
         for (int i = 0; i < n; i++)
             pthread_create(&thread, &small, parked, 0);
+    if (!strcmp(mode, "pause")) {
+        pthread_create(&thread, &small, pauses, 0);
+        for (;;)
+            pause();
+    }
     for (;;)
         sleep(1000);
 }
