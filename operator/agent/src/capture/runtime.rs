@@ -1,5 +1,4 @@
-//! Which runtime does a target run? A pure function over its path, mappings and build marks, and a thin
-//! reader.
+//! Which runtime does a target run? A pure function over its path and mappings, and what its program holds.
 
 use std::fmt;
 use std::fs::File;
@@ -7,6 +6,7 @@ use std::io;
 
 use object::{Object, ObjectSection, ReadCache};
 
+use super::held;
 use crate::proc::{self, Mapping};
 
 /// Most bytes read of a Go binary's build information.
@@ -66,12 +66,11 @@ pub fn detect(pid: i32) -> Runtime {
         return Runtime::Unknown;
     };
     let maps = proc::maps(pid).unwrap_or_default();
-    classify(&exe.to_string_lossy(), &maps, || go_version(pid).ok().flatten())
+    classify(&exe.to_string_lossy(), &maps, || held::by(pid))
 }
 
-/// The runtime by the executable's path, the mappings, and Go's build mark (asked last; `Some("")` is Go of
-/// unknown version).
-pub fn classify(exe: &str, maps: &[Mapping], go: impl FnOnce() -> Option<String>) -> Runtime {
+/// The runtime by the executable's path, the mappings, and what the program holds, which is asked last.
+pub fn classify(exe: &str, maps: &[Mapping], held: impl FnOnce() -> Option<Runtime>) -> Runtime {
     let name = base_name(exe);
     let libraries = || maps.iter().filter_map(Mapping::file).map(base_name);
     if libraries().any(|l| l == "libjvm.so") {
@@ -97,11 +96,7 @@ pub fn classify(exe: &str, maps: &[Mapping], go: impl FnOnce() -> Option<String>
     if name == "node" || name == "nodejs" || libraries().any(|l| l.starts_with("libnode.so")) {
         return Runtime::Node;
     }
-    match go() {
-        Some(version) if version.is_empty() => Runtime::Go(None),
-        Some(version) => Runtime::Go(Some(version)),
-        None => Runtime::Native,
-    }
+    held().unwrap_or(Runtime::Native)
 }
 
 fn base_name(path: &str) -> &str {
@@ -128,9 +123,9 @@ fn version_after(name: &str, prefix: &str) -> Option<(u8, u8)> {
     Some((major.parse().ok()?, rest.get(..digits)?.parse().ok()?))
 }
 
-/// The version of the Go toolchain that built the target; `Some("")` where the mark is there but unreadable.
-fn go_version(pid: i32) -> io::Result<Option<String>> {
-    let cache = ReadCache::new(File::open(format!("/proc/{pid}/exe"))?);
+/// The version of the Go toolchain that built a program; `Some("")` where the mark is there but unreadable.
+pub(super) fn go_version(program: File) -> io::Result<Option<String>> {
+    let cache = ReadCache::new(program);
     let Ok(elf) = object::File::parse(&cache) else {
         return Ok(None);
     };
@@ -167,7 +162,8 @@ mod tests {
 
     #[test]
     fn runtimes_are_told_by_names() {
-        let cases: &[(&str, &[&str], Option<&str>, &str)] = &[
+        let go = |version: &str| Runtime::Go(Some(version.to_owned()));
+        let cases: &[(&str, &[&str], Option<Runtime>, &str)] = &[
             ("/usr/bin/python3.11", &[], None, "Python 3.11"),
             ("/usr/local/bin/python3.13t", &[], None, "Python 3.13"),
             ("/usr/bin/python3", &[], None, "Python"),
@@ -178,8 +174,10 @@ mod tests {
             ("/usr/local/bin/ruby", &[], None, "Ruby"),
             ("/usr/bin/ruby3.1", &["/usr/lib/libruby-3.1.so"], None, "Ruby"),
             ("/usr/share/dotnet/dotnet", &["/usr/share/dotnet/libcoreclr.so"], None, ".NET"),
-            ("/app/server", &[], Some("1.26"), "Go 1.26"),
-            ("/app/server", &[], Some(""), "Go"),
+            ("/app/server", &[], Some(go("1.26")), "Go 1.26"),
+            ("/app/server", &[], Some(Runtime::Go(None)), "Go"),
+            ("/app/shop", &["/lib/libc.so.6"], Some(Runtime::Node), "Node.js"),
+            ("/app/shop", &["/usr/lib/libpython3.9.so.1.0"], Some(Runtime::Node), "Python 3.9"),
             ("/app/server (deleted)", &["/lib/libc.so.6"], None, "Native"),
             ("/usr/bin/pythonista", &["/usr/lib/libboost_python311.so"], None, "Native"),
             ("/usr/bin/rubyfruit", &[], None, "Native"),
@@ -187,13 +185,13 @@ mod tests {
             ("/usr/sbin/php-fpm8.4", &[], None, "PHP 8.4"),
             ("/usr/local/sbin/php-fpm", &[], None, "PHP"),
             ("/usr/sbin/apache2", &["/usr/lib/apache2/modules/libphp8.2.so"], None, "PHP 8.2"),
-            ("/usr/local/bin/frankenphp", &["/usr/local/lib/libphp.so"], Some("1.26"), "PHP"),
+            ("/usr/local/bin/frankenphp", &["/usr/local/lib/libphp.so"], Some(go("1.26")), "PHP"),
             ("/usr/bin/phpmyadmin", &[], None, "Native"),
             ("/usr/lib/erlang/erts-13.1.5/bin/beam.smp", &[], None, "Erlang"),
         ];
-        for (exe, libraries, go, wanted) in cases {
+        for (exe, libraries, held, wanted) in cases {
             assert_eq!(
-                classify(exe, &maps(libraries), || go.map(str::to_owned)).to_string(),
+                classify(exe, &maps(libraries), || held.clone()).to_string(),
                 *wanted,
                 "{exe} {libraries:?}"
             );

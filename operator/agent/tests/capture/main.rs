@@ -10,6 +10,7 @@ mod container;
 mod dotnet;
 mod erlang;
 mod go;
+mod held;
 mod jvm;
 mod native;
 mod node;
