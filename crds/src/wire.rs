@@ -4,6 +4,7 @@
 //! agent                                             gateway (the leader)
 //!   POST /v1/enroll     (attached agents: ticket, later their credential) ──►  bearer credential of this pod
 //!   POST /v1/heartbeat  Heartbeat                 ──►  HeartbeatReply
+//!   POST /v1/heartbeat/changes  HeartbeatChanges  ──►  HeartbeatReply (the gateway holds the one before)
 //!   GET  /v1/orders?wait=25&agent=INSTANCE        ──►  OrderList (long poll; level-based: every open order, each time)
 //!   PUT  /v1/captures/{capture}/{kind}/slices/{seq}  ►  SliceReply (gzip pprof; idempotent)
 //! ```
@@ -21,14 +22,16 @@
 //! words. Reports are levels, not edges: a capture is reported in every heartbeat until the gateway lists it
 //! as settled, so nothing is lost when either side restarts.
 
+mod changes;
 mod order;
-
-use std::collections::BTreeMap;
+mod reply;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{ProfileKind, Reason};
+pub use changes::{HeartbeatChanges, Use, looks_the_same};
 pub use order::{Order, OrderList, SliceId, needs, slice_path};
+pub use reply::{HeartbeatReply, Stay, Watch};
 
 /// Protocol that this build speaks. It grows with each word that is new; what an order needs of an agent is
 /// asked by what the order says, see [`needs`].
@@ -117,6 +120,10 @@ pub struct Heartbeat {
     /// The last heartbeat of an attached agent, which ends now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+    /// Which heartbeat of this instance it is, so that the next one can tell what changed since then, see
+    /// [`HeartbeatReply::holds`]. Absent from agents that tell everything each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
 }
 
 /// A container as the agent sees it.
@@ -304,74 +311,6 @@ impl CaptureReport {
             profiled_ms: None,
             used_ms: None,
             note: None,
-        }
-    }
-}
-
-/// The gateway's answer to a heartbeat.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HeartbeatReply {
-    /// When to send the next one, in milliseconds; the agent adds up to 10 % jitter. 1,000 to 300,000.
-    pub next_ms: u64,
-    /// Captures whose outcome is recorded: the agent forgets their files and reports, but not that it ran
-    /// them.
-    #[serde(default)]
-    pub settled: Vec<String>,
-    /// Lines that a trigger waits for: the agent measures every few seconds and reports at once when one is
-    /// crossed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub watch: Option<Watch>,
-    /// The same for the agent of a node, by container id.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub watches: BTreeMap<String, Watch>,
-    /// The CA certificates to trust from now on (PEM), when they differ from what the agent was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_bundle: Option<String>,
-    /// How long an attached agent stays; it holds until another one comes. Absent for other agents, and from
-    /// gateways of earlier versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stay: Option<Stay>,
-}
-
-/// How long an attached agent stays in its pod. One that has captures which are not settled stays in any case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Stay {
-    /// Until it has had nothing to do for so long, in milliseconds. Absent: as long as the gateway answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_ms: Option<u64>,
-}
-
-/// Lines that a trigger waits for, in % as in [`ContainerReport`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Watch {
-    /// CPU use of a container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu_percent: Option<i32>,
-    /// Memory use of a container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_percent: Option<i32>,
-}
-
-impl Watch {
-    /// Whether one of the containers has reached one of the lines.
-    #[must_use]
-    pub fn reached(&self, containers: &[ContainerReport]) -> bool {
-        let over = |line: Option<i32>, value: Option<i32>| matches!((line, value), (Some(line), Some(value)) if value >= line);
-        containers
-            .iter()
-            .any(|c| over(self.cpu_percent, c.cpu_percent) || over(self.memory_percent, c.memory_percent))
-    }
-
-    /// The lower line of both, measure by measure.
-    #[must_use]
-    pub fn or_lower(self, other: Self) -> Self {
-        let lower = |a: Option<i32>, b: Option<i32>| a.into_iter().chain(b).min();
-        Self {
-            cpu_percent: lower(self.cpu_percent, other.cpu_percent),
-            memory_percent: lower(self.memory_percent, other.memory_percent),
         }
     }
 }

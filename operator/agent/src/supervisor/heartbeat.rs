@@ -61,6 +61,7 @@ impl Agent {
             captures,
             sent_at_ms: Some(milliseconds()),
             leaving: false,
+            number: None,
         };
         fit(&mut heartbeat);
         heartbeat
@@ -157,6 +158,7 @@ mod tests {
                 .collect(),
             sent_at_ms: None,
             leaving: false,
+            number: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What does a new report change about what was known?
 
-use fleetprof_crds::wire::{CaptureReport, ContainerReport, Heartbeat};
+use fleetprof_crds::wire::{CaptureReport, ContainerReport, Heartbeat, looks_the_same};
 
 /// The report to keep. A final state stays, and so does its reason: later reports only add to what was
 /// captured and uploaded. When the capture started and ended is known from the first report that said so:
@@ -25,11 +25,11 @@ pub(super) fn report(known: Option<&CaptureReport>, new: &CaptureReport) -> Capt
 /// Whether an agent looks different to somebody who is not interested in how busy its containers are.
 pub(super) fn looks_different(before: &Heartbeat, after: &Heartbeat) -> bool {
     let face = |beat: &Heartbeat| (beat.version.clone(), beat.protocol, beat.mode, beat.instance.clone());
-    let same_containers = before.containers.len() == after.containers.len()
-        && before.containers.iter().zip(&after.containers).all(|(a, b)| same_container(a, b));
-    face(before) != face(after) || !same_containers
+    face(before) != face(after) || !same_containers(&before.containers, &after.containers)
 }
 
-fn same_container(a: &ContainerReport, b: &ContainerReport) -> bool {
-    a.id == b.id && a.runtime == b.runtime && a.problem == b.problem && a.offers == b.offers
+/// Whether they are the same, in any order: one that is told later comes last.
+fn same_containers(before: &[ContainerReport], after: &[ContainerReport]) -> bool {
+    let is_there = |row: &ContainerReport| before.iter().any(|known| looks_the_same(known, row));
+    before.len() == after.len() && after.iter().all(is_there)
 }

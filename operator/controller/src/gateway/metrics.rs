@@ -99,7 +99,7 @@ impl Endpoint {
     pub(super) fn of(path: &str) -> Self {
         match path {
             "/v1/enroll" => Self::enroll,
-            "/v1/heartbeat" => Self::heartbeat,
+            "/v1/heartbeat" | "/v1/heartbeat/changes" => Self::heartbeat,
             "/v1/orders" => Self::orders,
             _ if path.starts_with("/v1/captures/") => Self::slices,
             _ => Self::other,

@@ -36,6 +36,10 @@ impl ServedNamespaces {
     }
 }
 
+/// Most containers of no pod that are held of a node, whose pods' statuses are on their way. With more, its
+/// agent tells everything each time.
+const MAX_UNKNOWN: usize = 64;
+
 /// The heartbeat of a node's agent, cleaned and taken apart.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -43,42 +47,74 @@ pub(super) struct Parts {
     pub pods: Vec<(PodAgent, Heartbeat)>,
     /// The rest: captures, whosever they are, and no container.
     pub rest: Heartbeat,
+    /// Containers of which the API server has not said yet whose they are.
+    pub left_out: Vec<ContainerReport>,
     /// Rows that were dropped: without a possible id, or in a state of a newer version.
     pub dropped: usize,
 }
 
-/// Takes a heartbeat apart. Containers of other pods than `pods`, those that the agent may serve, are left out.
-pub(super) fn parts(mut beat: Heartbeat, pods: &[Arc<PodFacts>], now: Timestamp) -> Parts {
+/// Takes a heartbeat apart. Of `pods`, those of the node, the agent serves those in these namespaces that do
+/// not end; containers of others do not count.
+pub(super) fn parts(
+    mut beat: Heartbeat,
+    pods: &[Arc<PodFacts>],
+    namespaces: &ServedNamespaces,
+    now: Timestamp,
+) -> Parts {
     beat.mode = AgentMode::Node;
     beat.captures.truncate(MAX_NODE_ROWS);
     let mut containers = std::mem::take(&mut beat.containers);
+    beat.number = beat.number.filter(|_| containers.len() <= MAX_NODE_ROWS);
     containers.truncate(MAX_NODE_ROWS);
-    let (rest, mut dropped) = clean::node_heartbeat(beat, now);
+    let (mut rest, mut dropped) = clean::node_heartbeat(beat, now);
+    let (rows, unknown) = by_pod(containers, pods, namespaces);
     let mut parts = Vec::new();
-    for (pod, rows) in by_pod(containers, pods) {
+    for (pod, rows) in rows {
         let beat = Heartbeat { containers: rows, captures: Vec::new(), ..rest.clone() };
         let (beat, more) = clean::heartbeat(beat, now);
+        rest.number = rest.number.filter(|_| beat.number.is_some());
         dropped += more;
         parts.push((PodAgent::from(id(pod)), beat));
     }
-    Parts { pods: parts, rest, dropped }
+    let left_out = left_out(unknown, &mut rest);
+    Parts { pods: parts, rest, left_out, dropped }
 }
 
-fn by_pod(rows: Vec<ContainerReport>, pods: &[Arc<PodFacts>]) -> Vec<(&PodFacts, Vec<ContainerReport>)> {
-    let started = |pod: &'_ Arc<PodFacts>| !pod.ending;
+/// What is held of containers that are of no pod, while there are few.
+fn left_out(rows: Vec<ContainerReport>, rest: &mut Heartbeat) -> Vec<ContainerReport> {
+    rest.number =
+        rest.number.filter(|_| rows.len() <= MAX_UNKNOWN && rows.iter().all(|row| clean::is_id(&row.id)));
+    match rest.number {
+        Some(_) => rows.into_iter().map(clean::container).collect(),
+        None => Vec::new(),
+    }
+}
+
+/// The rows of each pod that is served, and those of no pod.
+type ByPod<'p> = (Vec<(&'p PodFacts, Vec<ContainerReport>)>, Vec<ContainerReport>);
+
+fn by_pod<'p>(
+    rows: Vec<ContainerReport>,
+    pods: &'p [Arc<PodFacts>],
+    namespaces: &ServedNamespaces,
+) -> ByPod<'p> {
     let owners: HashMap<&str, &PodFacts> = pods
         .iter()
-        .filter(|pod| started(pod))
         .flat_map(|pod| pod.containers.iter().map(|container| (container.id.as_str(), &**pod)))
         .filter(|(id, _)| !id.is_empty())
         .collect();
     let mut by_uid: BTreeMap<&str, (&PodFacts, Vec<ContainerReport>)> = BTreeMap::new();
+    let mut unknown = Vec::new();
     for row in rows {
-        if let Some(pod) = owners.get(row.id.as_str()) {
-            by_uid.entry(&pod.uid).or_insert_with(|| (pod, Vec::new())).1.push(row);
+        match owners.get(row.id.as_str()) {
+            Some(pod) if !pod.ending && namespaces.has(&pod.namespace) => {
+                by_uid.entry(&pod.uid).or_insert_with(|| (pod, Vec::new())).1.push(row);
+            }
+            Some(_) => {}
+            None => unknown.push(row),
         }
     }
-    by_uid.into_values().collect()
+    (by_uid.into_values().collect(), unknown)
 }
 
 fn id(pod: &PodFacts) -> PodId {
@@ -132,7 +168,12 @@ mod tests {
             captures: captures.iter().map(|c| CaptureReport::new(*c, CaptureState::Running)).collect(),
             sent_at_ms: None,
             leaving: false,
+            number: None,
         }
+    }
+
+    fn all_namespaces() -> ServedNamespaces {
+        ServedNamespaces::new(vec![], vec![])
     }
 
     #[test]
@@ -140,7 +181,7 @@ mod tests {
         let pods =
             [pod("shop", "a", &[("app", "id-1"), ("proxy", "id-2")]), pod("bank", "b", &[("app", "id-3")])];
         let said = beat(&["id-3", "id-1", "stranger", "id-2", "", "../x"], &["c-1", "c 2"]);
-        let Parts { pods, rest, dropped } = parts(said, &pods, Timestamp::UNIX_EPOCH);
+        let Parts { pods, rest, dropped, .. } = parts(said, &pods, &all_namespaces(), Timestamp::UNIX_EPOCH);
         let of = |at: usize| {
             let (agent, beat) = &pods[at];
             let ids: Vec<&str> = beat.containers.iter().map(|row| row.id.as_str()).collect();
@@ -158,7 +199,8 @@ mod tests {
         let ids: Vec<String> = (0..2 * MAX_NODE_ROWS).map(|n| format!("id-{n}")).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let pods: Vec<_> = ids.iter().map(|id| pod("shop", &format!("p{id}"), &[("app", id)])).collect();
-        let Parts { pods, rest, .. } = parts(beat(&ids, &ids), &pods, Timestamp::UNIX_EPOCH);
+        let Parts { pods, rest, .. } =
+            parts(beat(&ids, &ids), &pods, &all_namespaces(), Timestamp::UNIX_EPOCH);
         assert_eq!((pods.len(), rest.captures.len()), (MAX_NODE_ROWS, MAX_NODE_ROWS));
     }
 

@@ -80,6 +80,12 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::GatewayStarting, message).again(SOON)
     }
 
+    /// The heartbeat that another one builds on is not held.
+    pub(super) fn not_held() -> Self {
+        let message = "This leader does not hold the heartbeat that these changes are of; tell everything.";
+        Self::new(StatusCode::CONFLICT, Reason::GatewayStarting, message)
+    }
+
     pub(super) fn unauthenticated(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, Reason::Unauthenticated, message)
     }

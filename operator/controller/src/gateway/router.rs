@@ -18,6 +18,7 @@ pub fn router(state: GatewayState) -> Router {
     Router::new()
         .route("/v1/enroll", post(enroll::enroll))
         .route("/v1/heartbeat", post(heartbeat::heartbeat))
+        .route("/v1/heartbeat/changes", post(heartbeat::changes))
         .route("/v1/orders", get(orders::orders))
         .route("/v1/captures/{capture}/{kind}/slices/{seq}", put(slices::put))
         .route("/v1/captures/{capture}/slices/{seq}", put(slices::put_cpu))

@@ -14,17 +14,17 @@ use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{
-    CaptureReport, CaptureState, DIGEST_HEADER, Enroll, EnrollReply, ErrorReply, Heartbeat, HeartbeatReply,
-    Order, OrderList, SliceReply, Stay,
+    CaptureReport, CaptureState, DIGEST_HEADER, Enroll, EnrollReply, ErrorReply, Heartbeat, HeartbeatChanges,
+    HeartbeatReply, Order, OrderList, SliceReply, Stay,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::AlertDescription;
-use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
+
+use super::Authority;
 
 /// How an upload fails.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,15 @@ const CREDENTIAL: &str = "credential-of-the-pod";
 pub struct Seen {
     pub orders: Vec<Order>,
     pub version: u64,
+    /// As they are whole.
     pub heartbeats: Vec<(Instant, Heartbeat)>,
+    /// How many of them came as changes, and the bytes of each body as it came.
+    pub changes: usize,
+    pub bodies: Vec<usize>,
+    /// It holds heartbeats, and takes changes; else it is of an earlier version.
+    pub takes_changes: bool,
+    /// It is a leader that holds nothing.
+    pub is_new: bool,
     pub bearers: Vec<String>,
     pub enrolled: Vec<String>,
     pub refuse_enroll: Option<u16>,
@@ -86,35 +94,6 @@ struct Shared {
     changed: Notify,
     tls: watch::Sender<Arc<rustls::ServerConfig>>,
     online: watch::Sender<bool>,
-}
-
-/// A certificate authority.
-pub struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    pub fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
-    }
-
-    pub fn pem(&self) -> String {
-        self.issuer.pem()
-    }
-
-    fn server(&self, name: &str) -> Arc<rustls::ServerConfig> {
-        let key = KeyPair::generate().unwrap();
-        let leaf =
-            CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        Arc::new(builder.with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key).unwrap())
-    }
 }
 
 pub struct FakeGateway {
@@ -242,6 +221,7 @@ fn router(shared: Arc<Shared>, cut: Arc<Notify>) -> Router {
     Router::new()
         .route("/v1/enroll", post(enroll))
         .route("/v1/heartbeat", post(heartbeat))
+        .route("/v1/heartbeat/changes", post(heartbeat_changes))
         .route("/v1/orders", get(orders))
         .route("/v1/captures/{capture}/slices/{seq}", put(slice))
         .route("/v1/captures/{capture}/{kind}/slices/{seq}", put(slice_of_kind))
@@ -283,18 +263,39 @@ async fn enroll(State(shared): State<Arc<Shared>>, Json(body): Json<Enroll>) -> 
     Json(EnrollReply { credential, expires_at: 4_000_000_000, renew_after_ms }).into_response()
 }
 
-async fn heartbeat(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    Json(body): Json<Heartbeat>,
-) -> Response {
+async fn heartbeat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let beat: Heartbeat = serde_json::from_slice(&body).unwrap();
     let mut seen = shared.seen.lock().unwrap();
+    seen.is_new = false;
+    answer(&mut seen, &headers, beat, body.len())
+}
+
+async fn heartbeat_changes(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let mut seen = shared.seen.lock().unwrap();
+    if !seen.takes_changes {
+        return refuse(404, None);
+    }
+    let changes: HeartbeatChanges = serde_json::from_slice(&body).unwrap();
+    let before = seen.heartbeats.last().map(|(_, beat)| beat.clone());
+    let before = before.filter(|beat| !seen.is_new && beat.number == Some(changes.since));
+    let Some(before) = before.filter(|beat| beat.instance == changes.heartbeat.instance) else {
+        return refuse(409, None);
+    };
+    seen.changes += 1;
+    let beat = changes.applied_to(before.containers);
+    answer(&mut seen, &headers, beat, body.len())
+}
+
+fn answer(seen: &mut Seen, headers: &HeaderMap, beat: Heartbeat, bytes: usize) -> Response {
     if seen.refuse_bearers {
         return refuse(401, None);
     }
-    note_bearer(&mut seen, &headers);
-    seen.heartbeats.push((Instant::now(), body));
+    note_bearer(seen, headers);
+    let holds = beat.number.filter(|_| seen.takes_changes);
+    seen.heartbeats.push((Instant::now(), beat));
+    seen.bodies.push(bytes);
     Json(HeartbeatReply {
+        holds,
         next_ms: seen.next_ms,
         settled: seen.settled.clone(),
         watch: None,

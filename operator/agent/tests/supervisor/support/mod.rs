@@ -3,6 +3,7 @@
 
 #![allow(dead_code, missing_docs)]
 
+mod authority;
 pub mod gateway;
 
 use std::fs;
@@ -18,7 +19,8 @@ use fleetprof_crds::wire::Order;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-pub use gateway::{Authority, FakeGateway, Fault};
+pub use authority::Authority;
+pub use gateway::{FakeGateway, Fault};
 
 /// The id of the container that is captured.
 pub const BOX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

@@ -20,6 +20,7 @@ mod poll;
 mod port;
 mod residents;
 mod state;
+mod told;
 mod version;
 mod wakeups;
 
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use fleetprof_core::agent::{AgentId, PodAgent};
 use fleetprof_core::capture::CaptureScope;
-use fleetprof_crds::wire::{Heartbeat, HeartbeatReply, Order, Watch};
+use fleetprof_crds::wire::{ContainerReport, Heartbeat, HeartbeatReply, Order, Watch};
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
@@ -37,6 +38,7 @@ pub(super) use self::answers::{Admission, FleetFull, Heard};
 pub(super) use self::poll::NotSynced;
 pub(crate) use self::state::MAX_AGENTS;
 use self::state::State;
+pub(super) use self::told::Told;
 use self::wakeups::Wakeups;
 use super::{Clock, PodId};
 use crate::agents::{AgentView, CaptureView, Change, Changes};
@@ -178,10 +180,10 @@ impl Fleet {
     pub(super) fn heartbeat(
         &self,
         agent: &PodAgent,
-        heartbeat: Heartbeat,
+        told: impl Into<Told>,
         now: Timestamp,
     ) -> Result<(HeartbeatReply, usize), FleetFull> {
-        let Heard { reply, ignored, effects } = self.state().heartbeat(agent, heartbeat, now)?;
+        let Heard { reply, ignored, effects } = self.state().heartbeat(agent, told.into(), now)?;
         self.spread(effects);
         Ok((reply, ignored))
     }
@@ -192,12 +194,17 @@ impl Fleet {
         &self,
         agent: (&str, &PodId),
         pods: Vec<(PodAgent, Heartbeat)>,
-        rest: Heartbeat,
+        rest: Told,
         now: Timestamp,
     ) -> Result<(HeartbeatReply, usize), FleetFull> {
         let Heard { reply, ignored, effects } = self.state().heartbeat_of_node(agent, pods, rest, now)?;
         self.spread(effects);
         Ok((reply, ignored))
+    }
+
+    /// The containers that an agent told in its heartbeat of this number, where they are held.
+    pub(super) fn told(&self, agent: &AgentId, instance: &str, number: u64) -> Option<Vec<ContainerReport>> {
+        self.state().told(agent, instance, number)
     }
 
     /// Whether the agent may upload for the capture.

@@ -7,13 +7,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use fleetprof_core::agent::PodAgent;
 use fleetprof_core::capture::CaptureScope;
-use fleetprof_crds::wire::{CaptureReport, Heartbeat, HeartbeatReply, MAX_SLICES, Order, OrderList};
+use fleetprof_crds::wire::{
+    CaptureReport, ContainerReport, Heartbeat, HeartbeatReply, MAX_SLICES, Order, OrderList,
+};
 use jiff::Timestamp;
 
 use super::super::{PodId, pacing};
 use super::answers::{Admission, FleetFull, Heard, Look};
 use super::pod_agents::is_silent;
 use super::state::State;
+use super::told::Told;
 use super::version;
 
 /// Most pods that are served by agents of nodes. With more, a node's heartbeat is refused with 503.
@@ -31,8 +34,12 @@ struct NodeAgent {
     received: Timestamp,
     interval_ms: u64,
     ca_sent: Option<(u64, Timestamp)>,
-    /// How many pods it serves.
-    pods: usize,
+    /// Uids of the pods that it serves.
+    pods: Vec<String>,
+    /// The heartbeat that is held, as the agent counts them, and its containers that are of none of these
+    /// pods.
+    number: Option<u64>,
+    left_out: Vec<ContainerReport>,
     /// Captures that it makes and that nobody has opened.
     unopened: Vec<CaptureReport>,
 }
@@ -58,18 +65,29 @@ impl Nodes {
 
     fn put(&mut self, node: &str, agent: NodeAgent) {
         self.remove(node);
-        self.pods += agent.pods;
+        self.pods += agent.pods.len();
         self.agents.insert(node.to_owned(), agent);
     }
 
     fn remove(&mut self, node: &str) {
-        self.pods -= self.agents.remove(node).map_or(0, |agent| agent.pods);
+        self.pods -= self.agents.remove(node).map_or(0, |agent| agent.pods.len());
     }
 
     /// What the agent of a node said of captures that nobody had opened, when, and which process of it.
     pub(super) fn reports(&self, node: &str) -> impl Iterator<Item = (&CaptureReport, Timestamp, &str)> {
         let agent = self.agents.get(node).into_iter();
         agent.flat_map(|agent| agent.unopened.iter().map(|report| (report, agent.received, &*agent.instance)))
+    }
+
+    /// Where the containers are of a heartbeat of this number: the pods that have them, and the rest.
+    pub(super) fn told(
+        &self,
+        node: &str,
+        instance: &str,
+        number: u64,
+    ) -> Option<(&[String], &[ContainerReport])> {
+        let agent = self.agents.get(node).filter(|agent| agent.instance == instance)?;
+        (agent.number == Some(number)).then_some((&agent.pods, &agent.left_out))
     }
 
     fn is(&self, node: &str, instance: &str) -> bool {
@@ -80,7 +98,7 @@ impl Nodes {
     pub(super) fn expire(&mut self, now: Timestamp) {
         self.agents.values_mut().for_each(|agent| agent.received = agent.received.min(now));
         self.agents.retain(|_, agent| !is_silent(agent.received, agent.interval_ms, now));
-        self.pods = self.agents.values().map(|agent| agent.pods).sum();
+        self.pods = self.agents.values().map(|agent| agent.pods.len()).sum();
     }
 }
 
@@ -90,7 +108,7 @@ impl State {
         &mut self,
         agent: (&str, &PodId),
         pods: Vec<(PodAgent, Heartbeat)>,
-        mut rest: Heartbeat,
+        rest: Told,
         now: Timestamp,
     ) -> Result<Heard, FleetFull> {
         let (node, own) = agent;
@@ -98,10 +116,11 @@ impl State {
         if self.agents.len().saturating_add(new) > MAX_PODS {
             return Err(FleetFull);
         }
-        let (mut all, served) = (Heard::default(), pods.len());
-        let mut has_open = false;
+        let served: Vec<String> = pods.iter().map(|(pod, _)| pod.pod.uid.clone()).collect();
+        let Told { beat: mut rest, left_out } = rest;
+        let (mut all, mut has_open) = (Heard::default(), false);
         for (pod, beat) in pods {
-            let beat = Heartbeat { leaving: rest.leaving, ..beat };
+            let beat = Heartbeat { leaving: rest.leaving, number: rest.number, ..beat };
             let ids: Vec<String> = beat.containers.iter().map(|row| row.id.clone()).collect();
             let heard = self.take(&pod, beat, now);
             has_open |= self.pods.contains_key(&pod.pod.uid);
@@ -118,11 +137,20 @@ impl State {
         });
         all.effects.wake.push(node_key(node));
         all.reply.next_ms = pacing::next_ms(self.callers().max(1), self.pods.len(), has_open);
-        self.note(node, rest, served, now, &mut all.reply);
+        all.reply.holds = rest.number;
+        self.note(node, Told { beat: rest, left_out }, served, now, &mut all.reply);
         Ok(all)
     }
 
-    fn note(&mut self, node: &str, rest: Heartbeat, pods: usize, now: Timestamp, reply: &mut HeartbeatReply) {
+    fn note(
+        &mut self,
+        node: &str,
+        told: Told,
+        pods: Vec<String>,
+        now: Timestamp,
+        reply: &mut HeartbeatReply,
+    ) {
+        let Told { beat: rest, left_out } = told;
         if rest.leaving {
             self.nodes.remove(node);
             return;
@@ -135,6 +163,8 @@ impl State {
             interval_ms: reply.next_ms,
             ca_sent,
             pods,
+            number: rest.number,
+            left_out,
             unopened: rest.captures,
         };
         self.nodes.put(node, agent);

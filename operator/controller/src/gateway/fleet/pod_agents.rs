@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fleetprof_core::agent::PodAgent;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::Reason;
-use fleetprof_crds::wire::{AgentMode, Heartbeat, Order};
+use fleetprof_crds::wire::{AgentMode, ContainerReport, Heartbeat, Order};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::agents::{AgentView, CaptureView};
@@ -26,6 +26,8 @@ pub(super) struct Agent {
     pub(super) view: Arc<AgentView>,
     pub(super) interval_ms: u64,
     pub(super) ca_sent: Option<(u64, Timestamp)>,
+    /// Containers that it told beside those in its view.
+    pub(super) left_out: Vec<ContainerReport>,
 }
 
 impl Agent {

@@ -18,6 +18,7 @@ use super::news::News;
 use super::nodes::{Nodes, node_key};
 use super::pod_agents::{Agent, PodAgents, bare_id, is_missing};
 use super::residents::Residents;
+use super::told::Told;
 use super::version;
 use crate::agents::{AgentView, CaptureView, Change};
 
@@ -217,18 +218,21 @@ impl State {
     pub(super) fn heartbeat(
         &mut self,
         agent: &PodAgent,
-        beat: Heartbeat,
+        told: Told,
         now: Timestamp,
     ) -> Result<Heard, FleetFull> {
         if !self.agents.contains_key(&agent.pod.uid) && self.callers() >= MAX_AGENTS {
             return Err(FleetFull);
         }
-        Ok(self.take(agent, beat, now))
+        let holds = told.beat.number;
+        let mut heard = self.take(agent, told, now);
+        heard.reply.holds = holds;
+        Ok(heard)
     }
 
     /// Takes what an agent says of a pod.
-    pub(super) fn take(&mut self, agent: &PodAgent, mut beat: Heartbeat, now: Timestamp) -> Heard {
-        let pod = &agent.pod;
+    pub(super) fn take(&mut self, agent: &PodAgent, told: impl Into<Told>, now: Timestamp) -> Heard {
+        let (pod, Told { mut beat, left_out }) = (&agent.pod, told.into());
         let before = self.agents.get(&pod.uid).and_then(|agents| agents.get(agent, &beat.instance));
         let mut heard = Heard::default();
         let differs = before.is_none_or(|known| fold::looks_different(&known.view.heartbeat, &beat));
@@ -249,7 +253,7 @@ impl State {
             self.leave(agent, &beat.instance, &mut heard.effects);
         } else {
             let view = Arc::new(AgentView { agent: agent.clone(), heartbeat: beat, received: now });
-            let known = Agent { view, interval_ms: heard.reply.next_ms, ca_sent };
+            let known = Agent { view, interval_ms: heard.reply.next_ms, ca_sent, left_out };
             self.agents.entry(pod.uid.clone()).or_default().put(known);
         }
         heard

@@ -3,6 +3,7 @@
 
 mod attached;
 mod authentication;
+mod changes;
 mod enrolment;
 mod fleet;
 mod fleet_arbitrary;

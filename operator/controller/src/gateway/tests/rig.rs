@@ -282,6 +282,7 @@ pub(super) fn beat(captures: Vec<CaptureReport>) -> Heartbeat {
         captures,
         sent_at_ms: None,
         leaving: false,
+        number: None,
     }
 }
 
