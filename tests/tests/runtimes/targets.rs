@@ -31,8 +31,6 @@ pub struct Target {
     pub guilty: &'static [Guilty],
     /// Kinds that take a session of their own.
     pub alone: &'static [&'static str],
-    /// Kinds that are not asked for.
-    pub unasked: &'static [&'static str],
     /// Least part of its CPU time in the profile, in %.
     pub coverage: i64,
 }
@@ -89,7 +87,6 @@ const TARGET: Target = Target {
     warm: 1,
     guilty: &[],
     alone: &[],
-    unasked: &[],
     coverage: 50,
 };
 
@@ -216,8 +213,6 @@ pub const RUNTIMES_ONCE: &[Target] = &[
         variable: Some(("ERL_FLAGS", "+JPperf true")),
         warm: 2,
         guilty: &[first("cpu", "$busy:guilty/2", "", "")],
-        // Its helper erl_child_setup is a native process, of which wall time is captured; of Erlang none is.
-        unasked: &["wall"],
         ..TARGET
     },
 ];
@@ -304,8 +299,7 @@ pub const KINDS: [&str; 7] = ["cpu", "wall", "alloc", "heap", "lock", "block", "
 impl Target {
     /// The kinds of each session: first all that need none of their own, also those that are not expected.
     pub fn sessions(&self) -> Vec<Vec<&'static str>> {
-        let others = |kind: &&str| self.alone.contains(kind) || self.unasked.contains(kind);
-        let together = KINDS.into_iter().filter(|kind| !others(kind)).collect();
+        let together = KINDS.into_iter().filter(|kind| !self.alone.contains(kind)).collect();
         std::iter::once(together).chain(self.alone.iter().map(|kind| vec![*kind])).collect()
     }
 

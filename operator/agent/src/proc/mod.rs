@@ -22,7 +22,8 @@ pub use container_cpu::container_cpu;
 pub use listeners::{clients, is_listened_at, listeners, shares_network};
 pub use maps::{Mapping, maps, parse_maps};
 pub use stat::{
-    SchedStat, Stat, age, has_exited, parse_schedstat, parse_stat, start_ticks, stat, thread_age, thread_stat,
+    SchedStat, Stat, age, has_exited, of_ticks, parse_schedstat, parse_stat, since_boot, start_ticks, stat,
+    thread_age, thread_stat,
 };
 pub use status::{
     Owner, SignalSet, caught_signals, inner_tid, is_dumpable, may_become_others, may_trace_all, owner,

@@ -43,9 +43,19 @@ pub fn age(pid: i32) -> Option<Duration> {
 
 /// How long ago a thread started; `None` where that cannot be known.
 pub fn thread_age(pid: i32, tid: i32) -> Option<Duration> {
-    let start = Duration::from_millis(thread_stat(pid, tid).ok()?.start_ticks.saturating_mul(1000 / TICKS));
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
-    Some(Duration::from(now).saturating_sub(start))
+    Some(since_boot()?.saturating_sub(of_ticks(thread_stat(pid, tid).ok()?.start_ticks)))
+}
+
+/// Time since the machine started, by which start times are told.
+#[must_use]
+pub fn since_boot() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).ok().map(Duration::from)
+}
+
+/// So many clock ticks.
+#[must_use]
+pub const fn of_ticks(ticks: u64) -> Duration {
+    Duration::from_millis(ticks.saturating_mul(1000 / TICKS))
 }
 
 /// What the scheduler counted of a thread, as in a `schedstat` file.

@@ -63,12 +63,16 @@ impl ProcTree {
         self.root.join(file)
     }
 
+    /// The pid of every visible process, in no order. Errors when the tree itself cannot be read.
+    pub fn pids(&self) -> io::Result<Vec<i32>> {
+        let names = std::fs::read_dir(&self.root)?.flatten();
+        Ok(names.filter_map(|e| e.file_name().to_str()?.parse().ok()).take(MAX_PROCESSES).collect())
+    }
+
     /// Every visible process; those that end meanwhile are left out. Errors when the tree itself cannot be
     /// read.
     pub fn processes(&self) -> io::Result<Vec<Process>> {
-        let pids =
-            std::fs::read_dir(&self.root)?.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-        let mut all: Vec<Process> = pids.take(MAX_PROCESSES).filter_map(|pid| self.process(pid)).collect();
+        let mut all: Vec<Process> = self.pids()?.into_iter().filter_map(|pid| self.process(pid)).collect();
         all.sort_unstable_by_key(|p| p.pid);
         Ok(all)
     }

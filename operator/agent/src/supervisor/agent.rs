@@ -20,6 +20,7 @@ use super::run_worker;
 use super::settings::Settings;
 use super::spool::{KEPT, Outcome, Record, Spool};
 use super::stay::ABANDONED;
+use super::told::Told;
 use super::usage::Node;
 use crate::capture::protocol::{Cover, Event, SliceWritten, Started, bounded};
 use crate::proc::ProcTree;
@@ -57,6 +58,8 @@ pub struct Agent {
     pub orders: RefCell<Vec<Order>>,
     /// A heartbeat is due at once.
     pub beat: Notify,
+    /// What the gateway was told of the containers.
+    pub told: RefCell<Told>,
     /// Lines that the gateway wants to know of at once.
     pub lines: RefCell<Lines>,
     /// When the last heartbeat was sent.
@@ -133,6 +136,16 @@ impl Agent {
         );
         self.captures.borrow_mut().add(record(order, state, seconds()), None);
         self.change(&order.capture, |c| c.ended(Outcome { state, problem: Some(why) }, seconds()));
+    }
+
+    /// Whether a container started, or another thing can be captured of one, since the gateway was told.
+    pub async fn has_news(&self) -> bool {
+        let mut observer = self.observer.lock().await;
+        if !observer.may_have_changed() {
+            return false;
+        }
+        let containers = observer.observe().await;
+        self.told.borrow().differs_from(&containers)
     }
 
     /// Asks a worker to end.

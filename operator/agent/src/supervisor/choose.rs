@@ -11,6 +11,10 @@ use crate::proc::Process;
 const AGENT_COMMAND: &str = "fleetprof-agent";
 /// Command of the process that holds a pod's namespaces open.
 const PAUSE_COMMAND: &str = "pause";
+/// What part of a container's CPU time a program uses at least that does its work: one in so many.
+const WORKING_SHARE: u64 = 10;
+/// Clock ticks that tell who works: 0.1 s. A shell that starts the program takes less.
+const PROVEN_TICKS: u64 = 10;
 /// A container and the processes in it, in the order of their pids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
@@ -73,18 +77,38 @@ pub fn main_process<'a>(container: &'a Container, earlier: &Earlier) -> Option<&
         .max_by_key(|p| (lately(p), p.cpu_ticks, std::cmp::Reverse((p.start_ticks, p.pid))))
 }
 
-/// Other processes of a container that may run something else than `main`: one of each other name, at most
-/// `max`.
-pub fn others<'a>(container: &'a Container, main: &'a Process, max: usize) -> Vec<&'a Process> {
-    let mut names = vec![main.command.as_str()];
-    let mut others = Vec::new();
+/// Programs that do a container's work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Working<'a> {
+    /// Of each program its busiest process, but the one of `main`; the busiest first.
+    pub others: Vec<&'a Process>,
+    /// Whether CPU time tells that they do. Where hardly any was used, they are all that run.
+    pub is_proven: bool,
+}
+
+/// The programs that do a container's work beside the one that `main` runs, at most `max`: those whose
+/// processes used a tenth of the CPU time of all that live. Helpers that wait do not: what is captured of
+/// them says nothing about the container.
+#[must_use]
+pub fn working<'a>(container: &'a Container, main: &Process, max: usize) -> Working<'a> {
+    let mut programs: BTreeMap<&str, (u64, &Process)> = BTreeMap::new();
     for process in &container.processes {
-        if others.len() < max && !names.contains(&process.command.as_str()) {
-            names.push(&process.command);
-            others.push(process);
+        let (used, busiest) = programs.entry(&process.command).or_insert((0, process));
+        *used = used.saturating_add(process.cpu_ticks);
+        if process.cpu_ticks > busiest.cpu_ticks {
+            *busiest = process;
         }
     }
-    others
+    let total = programs.values().fold(0_u64, |sum, (used, _)| sum.saturating_add(*used));
+    let is_proven = total >= PROVEN_TICKS;
+    let works = |used: u64| !is_proven || used.saturating_mul(WORKING_SHARE) >= total;
+    let mut others: Vec<(u64, &Process)> = programs
+        .into_iter()
+        .filter(|(command, (used, _))| *command != main.command && works(*used))
+        .map(|(_, program)| program)
+        .collect();
+    others.sort_by_key(|(used, process)| (std::cmp::Reverse(*used), process.pid));
+    Working { others: others.into_iter().map(|(_, process)| process).take(max).collect(), is_proven }
 }
 
 #[cfg(test)]
@@ -157,17 +181,54 @@ mod tests {
     }
 
     #[test]
-    fn of_other_processes_one_of_each_name_is_looked_at() {
-        let container = container(&[
-            (1, 0, "sh", 0),
-            (7, 1, "app", 50),
-            (8, 1, "app", 60),
-            (9, 1, "log", 0),
-            (10, 9, "sh", 0),
-        ]);
-        let main = &container.processes[2];
-        let pids = |max| others(&container, main, max).iter().map(|p| p.pid).collect::<Vec<_>>();
-        assert_eq!((pids(7), pids(1)), (vec![1, 9], vec![1]));
+    fn programs_that_use_a_tenth_of_the_cpu_time_do_the_work_and_helpers_do_not() {
+        type Case = (&'static str, &'static [(i32, i32, &'static str, u64)], i32, &'static [i32], bool);
+        let cases: &[Case] = &[
+            (
+                "Erlang and its helpers",
+                &[(1, 0, "beam.smp", 90), (7, 1, "erl_child_setup", 1), (8, 7, "inet_gethost", 0)],
+                1,
+                &[],
+                true,
+            ),
+            (
+                "a web server and its workers",
+                &[(1, 0, "nginx", 1), (2, 1, "nginx", 9), (3, 0, "php-fpm", 60), (4, 3, "php-fpm", 30)],
+                3,
+                &[2],
+                true,
+            ),
+            (
+                "many that do little each, but much together",
+                &[(1, 0, "java", 80), (2, 1, "log", 4), (3, 1, "log", 5), (4, 1, "log", 1), (5, 1, "sh", 1)],
+                1,
+                &[3],
+                true,
+            ),
+            ("just below a tenth", &[(1, 0, "app", 91), (2, 1, "tail", 9)], 1, &[], true),
+            ("just a tenth", &[(1, 0, "app", 90), (2, 1, "tail", 10)], 1, &[2], true),
+            (
+                "nobody did anything yet",
+                &[(1, 0, "sh", 1), (2, 1, "node", 2), (3, 1, "log", 0)],
+                2,
+                &[1, 3],
+                false,
+            ),
+        ];
+        for (what, processes, main, others, is_proven) in cases {
+            let container = container(processes);
+            let main = container.processes.iter().find(|p| p.pid == *main).unwrap();
+            let working = working(&container, main, 7);
+            let pids: Vec<i32> = working.others.iter().map(|p| p.pid).collect();
+            assert_eq!((pids.as_slice(), working.is_proven), (*others, *is_proven), "{what}");
+        }
+    }
+
+    #[test]
+    fn of_many_programs_the_busiest_are_looked_at() {
+        let container = container(&[(1, 0, "a", 10), (2, 0, "b", 30), (3, 0, "c", 20), (4, 0, "d", 40)]);
+        let working = working(&container, &container.processes[3], 2);
+        assert_eq!(working.others.iter().map(|p| p.pid).collect::<Vec<_>>(), [2, 3]);
     }
 
     #[test]

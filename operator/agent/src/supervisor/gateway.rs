@@ -9,8 +9,8 @@ use aws_lc_rs::digest::{self, SHA256};
 use bytes::Bytes;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::{
-    DIGEST_HEADER, Enroll, EnrollReply, ErrorReply, Heartbeat, HeartbeatReply, MAX_HEARTBEAT_BYTES,
-    OrderList, SliceId, slice_path,
+    DIGEST_HEADER, Enroll, EnrollReply, ErrorReply, HeartbeatReply, MAX_HEARTBEAT_BYTES, OrderList, SliceId,
+    slice_path,
 };
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use super::agent::chance;
 use super::credential::{Credential, CredentialError};
 use super::spool::hex;
+use super::told::Message;
 use crate::capture::protocol::bounded;
 
 /// Most bytes of an answer: 64 orders, or a CA bundle.
@@ -119,9 +120,12 @@ impl Gateway {
     }
 
     /// Sends a heartbeat.
-    pub async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatReply, CallError> {
-        let body = encode(heartbeat)?;
-        parse(&self.authorized(Method::POST, "/v1/heartbeat", body, None, SHORT).await?)
+    pub async fn tell(&self, message: &Message) -> Result<HeartbeatReply, CallError> {
+        let (path, body) = match message {
+            Message::Whole(heartbeat) => ("/v1/heartbeat", encode(heartbeat)?),
+            Message::Changes(changes) => ("/v1/heartbeat/changes", encode(changes)?),
+        };
+        parse(&self.authorized(Method::POST, path, body, None, SHORT).await?)
     }
 
     /// Waits up to 25 s until the orders of this process of the agent are no longer those of version `have`.

@@ -15,7 +15,9 @@ use super::backoff::{Backoff, heartbeat_interval};
 use super::captures::problem;
 use super::credential::CredentialError;
 use super::gateway::CallError;
+use super::glance;
 use super::order::arrived;
+use super::told::Message;
 
 /// Heartbeats that changes ask for are at least this far apart.
 const COALESCE: Duration = Duration::from_millis(100);
@@ -36,13 +38,10 @@ const MAX_ORDERS: usize = 4;
 pub async fn heartbeats(agent: Rc<Agent>) -> anyhow::Error {
     let mut backoff = Backoff::default();
     loop {
-        let heartbeat = agent.heartbeat().await;
-        let pause = match agent.gateway.heartbeat(&heartbeat).await {
-            Ok(reply) => {
+        let pause = match tell(&agent).await {
+            Ok(next_ms) => {
                 backoff.reset();
-                agent.last_beat.set(std::time::Instant::now());
-                agent.heard(&reply);
-                heartbeat_interval(reply.next_ms, chance())
+                heartbeat_interval(next_ms, chance())
             }
             Err(CallError::Credential(never @ CredentialError::Never(_))) => match refused(&agent) {
                 Some(pause) => pause,
@@ -57,6 +56,39 @@ pub async fn heartbeats(agent: Rc<Agent>) -> anyhow::Error {
             () = agent.beat.notified(), if !backoff.failing() => {}
         }
     }
+}
+
+/// Sends a heartbeat, as what changed where the gateway holds the one before; when to send the next one, in
+/// milliseconds. A gateway that does not hold it, or knows no changes, is told everything at once.
+async fn tell(agent: &Agent) -> Result<u64, CallError> {
+    let heartbeat = agent.heartbeat().await;
+    let containers = heartbeat.containers.clone();
+    let message = agent.told.borrow_mut().message(heartbeat.clone(), std::time::Instant::now());
+    let mut answer = agent.gateway.tell(&message).await;
+    if matches!(message, Message::Changes(_)) && answer.as_ref().is_err_and(wants_everything) {
+        agent.told.borrow_mut().forget();
+        let whole = agent.told.borrow_mut().message(heartbeat, std::time::Instant::now());
+        answer = agent.gateway.tell(&whole).await;
+    }
+    let now = std::time::Instant::now();
+    match answer {
+        Ok(reply) => {
+            agent.last_beat.set(now);
+            agent.told.borrow_mut().answered(containers, reply.holds, now);
+            agent.heard(&reply);
+            Ok(reply.next_ms)
+        }
+        Err(error) => {
+            agent.told.borrow_mut().forget();
+            Err(error)
+        }
+    }
+}
+
+/// Whether a gateway could not take changes, and may take the whole: it does not hold what they build on, or
+/// is of an earlier version.
+const fn wants_everything(error: &CallError) -> bool {
+    matches!(error, CallError::Refused { status: 400 | 404 | 405 | 409 | 413 | 422, .. })
 }
 
 /// While a trigger waits for a line, measures often and has it told at once when a line is crossed, in either
@@ -75,6 +107,21 @@ pub async fn levels(agent: Rc<Agent>) -> anyhow::Error {
             agent.beat.notify_one();
         }
         was_over = over;
+    }
+}
+
+/// Looks whether a container has started, or another program in one, and has it told at once: somebody may
+/// wait to profile it.
+pub async fn changes(agent: Rc<Agent>) -> anyhow::Error {
+    let (mut changed, mut cost) = (Instant::now(), Duration::ZERO);
+    loop {
+        tokio::time::sleep(glance::pause(changed.elapsed(), cost)).await;
+        let before = glance::own_cpu_time();
+        if agent.has_news().await {
+            changed = Instant::now();
+            agent.beat.notify_one();
+        }
+        cost = glance::own_cpu_time().saturating_sub(before);
     }
 }
 

@@ -6,9 +6,9 @@
 //! gateway ◄─ heartbeats ◄───────── captures (table) ◄─ events ─────┘        │ slices
 //!         ◄─ uploads ◄──────────── spool (records, slices) ◄────────────────┘
 //! ```
-//! Decisions are pure: [`captures`], `order`, [`choose`], [`outcome`], [`backoff`], [`stay`], [`usage`]. What is in
-//! the spool decides what happens after a crash: a record is synced before its worker starts, and a slice is
-//! removed after it is stored.
+//! Decisions are pure: [`captures`], `order`, [`choose`], [`offers`], [`outcome`], [`backoff`], [`stay`],
+//! [`usage`], [`told`]. What is in the spool decides what happens after a crash: a record is synced before
+//! its worker starts, and a slice is removed after it is stored.
 
 mod agent;
 pub mod backoff;
@@ -16,17 +16,21 @@ pub mod captures;
 pub mod choose;
 mod credential;
 mod gateway;
+mod gauge;
+pub mod glance;
 mod heartbeat;
 pub mod inspect;
 mod loops;
 mod memory;
 mod observe;
+pub mod offers;
 mod order;
 pub mod outcome;
 mod run_worker;
 mod settings;
 mod spool;
 pub mod stay;
+pub mod told;
 pub mod usage;
 
 use std::cell::{Cell, RefCell};
@@ -47,6 +51,7 @@ use gateway::Gateway;
 use observe::Observer;
 pub use settings::Settings;
 use spool::Spool;
+use told::Message;
 
 /// How long a worker may end and slices may be uploaded after SIGTERM.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -99,6 +104,7 @@ fn start(agent: &Rc<Agent>) -> tokio::task::JoinSet<anyhow::Error> {
     loops.spawn_local(loops::heartbeats(Rc::clone(agent)));
     loops.spawn_local(loops::orders(Rc::clone(agent)));
     loops.spawn_local(loops::levels(Rc::clone(agent)));
+    loops.spawn_local(loops::changes(Rc::clone(agent)));
     loops.spawn_local(loops::uploads(Rc::clone(agent)));
     loops.spawn_local(loops::deadlines(Rc::clone(agent)));
     loops
@@ -137,6 +143,7 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
         captures: RefCell::new(Captures::of(&settings.kinds(), most_rows(mode))),
         orders: RefCell::new(Vec::new()),
         beat: Notify::new(),
+        told: RefCell::default(),
         lines: RefCell::default(),
         last_beat: Cell::new(Instant::now()),
         hot: Cell::new(heartbeat::HOT),
@@ -188,7 +195,7 @@ async fn take_leave(agent: &Agent) {
         let leaving = agent.mode == AgentMode::Ephemeral;
         let heartbeat = Heartbeat { leaving, ..agent.heartbeat().await };
         if leaving || agent.captures.borrow().live().next().is_some() {
-            let _ = agent.gateway.heartbeat(&heartbeat).await;
+            let _ = agent.gateway.tell(&Message::Whole(heartbeat)).await;
         }
     };
     if tokio::time::timeout(SHUTDOWN_GRACE, done).await.is_err() {

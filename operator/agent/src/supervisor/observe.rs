@@ -1,17 +1,19 @@
 //! Which containers does the agent see, how busy are they, and by which process does it know each?
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use fleetprof_crds::Reason;
-use fleetprof_crds::wire::{AgentMode, ContainerReport, MAX_OFFERS, Offer, Problem};
+use fleetprof_crds::wire::{AgentMode, ContainerReport, MAX_OFFERS, Problem};
 
 use super::captures::problem;
 use super::choose::{self, Container, Earlier};
+use super::gauge::nanos;
+use super::glance::{Glance, LIVELY};
 use super::inspect::{Inspection, Seen, inspect};
 use super::memory;
+use super::offers::of_container;
 use super::usage::{self, Node, Reading};
-use crate::capture::collector;
 use crate::capture::protocol::bounded;
 use crate::capture::runtime::Runtime;
 use crate::capture::sight::Sight;
@@ -25,9 +27,13 @@ const SHORTEST: Duration = Duration::from_secs(2);
 const SIGHT_AGE: Duration = Duration::from_secs(300);
 /// The same where something of it cannot be captured: what is in the way may be gone soon.
 const PROBLEM_AGE: Duration = Duration::from_secs(60);
+/// The same of a process that has just started.
+const YOUNG_AGE: Duration = Duration::from_secs(2);
+/// Most containers that are remembered to have ended.
+const MAX_ENDED: usize = 256;
 /// Most bytes of what is said of a kind that cannot be captured.
 const MAX_PROBLEM: usize = 256;
-/// Most processes of a container, of different names, that are looked at for what can be captured.
+/// Most programs of a container that are looked at for what can be captured.
 const MAX_LOOKS: usize = 8;
 
 /// What is remembered of a container between two heartbeats.
@@ -37,14 +43,40 @@ struct Memory {
     cpu_percent: Option<i32>,
 }
 
+/// What was seen of a process, when, and for how long that holds.
+struct Sighted {
+    seen: Seen,
+    at: Instant,
+    holds: Duration,
+}
+
+impl Sighted {
+    /// What was seen now of a process of this age. What a young one can give changes soon: it holds as long
+    /// again as the process is old.
+    fn now(seen: Seen, age: Option<Duration>) -> Self {
+        let is_whole = seen.offers.iter().all(|offer| offer.problem.is_none());
+        let most = if is_whole { SIGHT_AGE } else { PROBLEM_AGE };
+        let holds = age.map_or(most, |age| age.clamp(YOUNG_AGE, most));
+        Self { seen, at: Instant::now(), holds }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < self.holds
+    }
+}
+
 /// Watches the containers of the pod, or of the node.
 pub struct Observer {
     tree: ProcTree,
     most: usize,
     node: Node,
     memories: HashMap<String, Memory>,
-    sights: HashMap<(i32, u64, String), (Seen, Instant)>,
+    sights: HashMap<(i32, u64, String), Sighted>,
     earlier: Earlier,
+    glance: Glance,
+    /// Containers that are there, and those that were.
+    present: BTreeSet<String>,
+    ended: VecDeque<String>,
 }
 
 /// The process that a container is captured by: its busiest one; the others are captured with it.
@@ -69,7 +101,17 @@ impl Observer {
         };
         let node =
             usage::node(&text("/sys/devices/system/cpu/online".as_ref()), &text(&tree.global("meminfo")));
-        Self { tree, most, node, memories: HashMap::new(), sights: HashMap::new(), earlier: Earlier::new() }
+        Self {
+            tree,
+            most,
+            node,
+            memories: HashMap::new(),
+            sights: HashMap::new(),
+            earlier: Earlier::new(),
+            glance: Glance::default(),
+            present: BTreeSet::new(),
+            ended: VecDeque::new(),
+        }
     }
 
     /// What a container without limits is measured against.
@@ -78,10 +120,25 @@ impl Observer {
         self.node
     }
 
+    /// Whether [`Self::observe`] may find something that it did not the last time: a container runs another
+    /// program, or a process that was young may give more by now.
+    pub fn may_have_changed(&mut self) -> bool {
+        let is_due = |sighted: &Sighted| sighted.holds < LIVELY && !sighted.is_fresh();
+        self.glance.look(&self.tree) || self.sights.values().any(is_due)
+    }
+
+    /// Whether a container was there and has ended.
+    #[must_use]
+    pub fn has_ended(&self, container: &str) -> bool {
+        self.ended.iter().any(|id| id == container)
+    }
+
     /// The containers, their runtimes and their use of CPU and memory since the last call.
     pub async fn observe(&mut self) -> Vec<ContainerReport> {
         let processes = self.processes();
         let containers = choose::containers(&processes, own_pid(), self.most);
+        self.note_ended(&containers);
+        self.sights.retain(|_, sighted| sighted.is_fresh());
         self.memories.retain(|id, _| containers.iter().any(|c| c.id == *id));
         let mut reports = Vec::with_capacity(containers.len());
         for container in &containers {
@@ -94,46 +151,58 @@ impl Observer {
         reports
     }
 
+    fn note_ended(&mut self, containers: &[Container]) {
+        let present: BTreeSet<String> = containers.iter().map(|c| c.id.clone()).collect();
+        self.ended.retain(|id| !present.contains(id));
+        self.ended.extend(self.present.difference(&present).cloned());
+        self.ended.drain(..self.ended.len().saturating_sub(MAX_ENDED));
+        self.present = present;
+    }
+
     async fn report(&mut self, container: &Container, main: &Process) -> ContainerReport {
-        let inspection = self.look(main).await;
-        let seen = inspection.seen.unwrap_or_else(|| Seen::from(&Sight::new(main.pid, Runtime::Unknown)));
-        let mut offers = self.possible(main, seen.offers);
-        for other in choose::others(container, main, MAX_LOOKS - 1) {
-            let seen = self.look(other).await.seen.unwrap_or_default();
-            offers.extend(self.possible(other, seen.offers));
+        let (usage, seen) = self.look(main).await;
+        let seen = seen.unwrap_or_else(|| Seen::from(&Sight::new(main.pid, Runtime::Unknown)));
+        let working = choose::working(container, main, MAX_LOOKS - 1);
+        let mut programs = vec![self.possible(main, seen.clone())];
+        for other in working.others {
+            let seen = self.sight(other).await;
+            programs.push(self.possible(other, seen));
         }
-        let cpu_percent = inspection.usage.and_then(|now| self.cpu_percent(&container.id, now));
         ContainerReport {
             id: container.id.clone(),
             runtime: bounded(seen.runtime, 64),
-            cpu_percent,
-            memory_percent: inspection.usage.and_then(|u| u.memory_percent(self.node)),
-            cpu_of_node: inspection.usage.is_some_and(|u| u.cpu_limit_millis.is_none()),
-            memory_of_node: inspection.usage.is_some_and(|u| u.memory_limit.is_none()),
+            cpu_percent: usage.and_then(|now| self.cpu_percent(&container.id, now)),
+            memory_percent: usage.and_then(|u| u.memory_percent(self.node)),
+            cpu_of_node: usage.is_some_and(|u| u.cpu_limit_millis.is_none()),
+            memory_of_node: usage.is_some_and(|u| u.memory_limit.is_none()),
             problem: self.obstacle(main),
-            offers: collector::best(offers),
+            offers: of_container(programs, working.is_proven),
         }
     }
 
-    /// Inspects a process; what it runs is remembered.
-    async fn look(&mut self, process: &Process) -> Inspection {
-        let is_fresh = |(seen, at): &(Seen, Instant)| {
-            let whole = seen.offers.iter().all(|offer| offer.problem.is_none());
-            at.elapsed() < if whole { SIGHT_AGE } else { PROBLEM_AGE }
-        };
-        self.sights.retain(|_, sight| is_fresh(sight));
+    /// The figures of a process's container, and what the process runs, which is remembered.
+    async fn look(&mut self, process: &Process) -> (Option<Reading>, Option<Seen>) {
         let key = (process.pid, process.start_ticks, process.command.clone());
-        let known = self.sights.get(&key).map(|(seen, _)| seen.clone());
-        let mut inspection = inspect(&self.tree, process.pid, known.is_none()).await;
-        if let Some(seen) = &inspection.seen {
-            self.sights.insert(key, (seen.clone(), Instant::now()));
+        let known = self.sights.get(&key).map(|sighted| sighted.seen.clone());
+        let Inspection { usage, seen } = inspect(&self.tree, process.pid, known.is_none()).await;
+        if let Some(seen) = &seen {
+            self.sights.insert(key, Sighted::now(seen.clone(), proc::age(process.pid)));
         }
-        inspection.seen = known.or(inspection.seen);
-        inspection
+        (usage, known.or(seen))
+    }
+
+    /// What a process runs; nothing where it may not be known.
+    async fn sight(&mut self, process: &Process) -> Seen {
+        let key = (process.pid, process.start_ticks, process.command.clone());
+        match self.sights.get(&key) {
+            Some(sighted) => sighted.seen.clone(),
+            None => self.look(process).await.1.unwrap_or_default(),
+        }
     }
 
     /// Offers of a process, none of which can be kept where the process may not be looked at.
-    fn possible(&self, process: &Process, mut offers: Vec<Offer>) -> Vec<Offer> {
+    fn possible(&self, process: &Process, seen: Seen) -> Seen {
+        let Seen { runtime, mut offers } = seen;
         offers.truncate(MAX_OFFERS);
         if let Some(obstacle) = self.obstacle(process) {
             offers.iter_mut().for_each(|offer| offer.problem = Some(obstacle.clone()));
@@ -141,7 +210,7 @@ impl Observer {
         let problems = offers.iter_mut().filter_map(|offer| offer.problem.as_mut());
         problems
             .for_each(|problem| problem.message = bounded(std::mem::take(&mut problem.message), MAX_PROBLEM));
-        offers
+        Seen { runtime, offers }
     }
 
     /// Bytes that a worker may allocate that captures the process `pid`.
@@ -223,70 +292,41 @@ fn own_pid() -> i32 {
     i32::try_from(std::process::id()).unwrap_or(0)
 }
 
-/// Whole nanoseconds.
-#[must_use]
-pub fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Measures a target during its capture: mean CPU use and highest memory use.
-pub struct Gauge {
-    node: Node,
-    first: Option<(Reading, Instant)>,
-    last: Option<(Reading, Instant)>,
-    memory_percent: Option<i32>,
-}
-
-impl Gauge {
-    /// A gauge without a reading.
-    #[must_use]
-    pub const fn new(node: Node) -> Self {
-        Self { node, first: None, last: None, memory_percent: None }
-    }
-
-    /// Takes in what was seen at `at`.
-    pub fn take(&mut self, inspection: &Inspection, at: Instant) {
-        if let Some(reading) = inspection.usage {
-            self.first.get_or_insert((reading, at));
-            self.last = Some((reading, at));
-            self.memory_percent = self.memory_percent.max(reading.memory_percent(self.node));
-        }
-    }
-
-    /// Mean CPU use in % of the target's limit; `None` with fewer than two readings.
-    #[must_use]
-    pub fn cpu_percent(&self) -> Option<i32> {
-        let ((first, start), (last, end)) = (self.first?, self.last?);
-        last.cpu_percent(&first, nanos(end.duration_since(start)), self.node)
-    }
-
-    /// Highest memory use in % of the target's limit.
-    #[must_use]
-    pub const fn memory_percent(&self) -> Option<i32> {
-        self.memory_percent
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use fleetprof_crds::ProfileKind;
+    use fleetprof_crds::wire::Offer;
+
     use super::*;
 
     #[test]
-    fn a_gauge_tells_the_mean_and_the_peak() {
-        let mut gauge = Gauge::new(Node { cpu_millis: 1000, memory_bytes: 1000 });
-        let start = Instant::now();
-        assert_eq!((gauge.cpu_percent(), gauge.memory_percent()), (None, None));
-        for (second, cpu_seconds, memory) in [(0, 10, 100), (1, 11, 900), (4, 12, 200)] {
-            let usage = Reading {
-                cpu_nanos: cpu_seconds * 1_000_000_000,
-                cpu_limit_millis: None,
-                memory_bytes: memory,
-                memory_limit: None,
-            };
-            gauge.take(&Inspection { usage: Some(usage), seen: None }, start + Duration::from_secs(second));
-        }
-        gauge.take(&Inspection::default(), start + Duration::from_secs(9));
-        assert_eq!((gauge.cpu_percent(), gauge.memory_percent()), (Some(50), Some(90)));
+    fn what_is_seen_of_a_young_process_holds_as_long_again_as_it_is_old() {
+        let good = Offer::good(ProfileKind::Cpu, "a");
+        let bad = Offer::refused(ProfileKind::Wall, "b", problem(Reason::PermissionDenied, "no"));
+        let holds = |offers: &[&Offer], age: Option<u64>| {
+            let seen = Seen { runtime: "Native".into(), offers: offers.iter().copied().cloned().collect() };
+            Sighted::now(seen, age.map(Duration::from_secs)).holds.as_secs()
+        };
+        assert_eq!([0, 2, 9, 300, 9000].map(|age| holds(&[&good], Some(age))), [2, 2, 9, 300, 300]);
+        assert_eq!([0, 9, 60, 9000].map(|age| holds(&[&good, &bad], Some(age))), [2, 9, 60, 60]);
+        assert_eq!(holds(&[&good], None), 300);
+    }
+
+    #[test]
+    fn containers_that_were_there_are_remembered_a_bounded_number_of_them() {
+        let mut observer = Observer::new(ProcTree::new("/no/such/tree"), 64);
+        let containers = |ids: std::ops::Range<usize>| -> Vec<Container> {
+            ids.map(|n| Container { id: n.to_string(), processes: vec![] }).collect()
+        };
+        observer.note_ended(&containers(0..2));
+        assert!(!observer.has_ended("0") && !observer.has_ended("9"));
+        observer.note_ended(&containers(1..3));
+        assert!(observer.has_ended("0") && !observer.has_ended("1"));
+        observer.note_ended(&containers(0..1));
+        assert!(!observer.has_ended("0") && observer.has_ended("1"), "it is back");
+        observer.note_ended(&containers(1000..2000));
+        observer.note_ended(&[]);
+        assert_eq!((observer.ended.len(), observer.has_ended("1999")), (MAX_ENDED, true));
     }
 
     #[test]

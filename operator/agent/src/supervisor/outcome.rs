@@ -52,6 +52,19 @@ fn unasked(ending: &Ending, last: Option<&Event>) -> Outcome {
     }
 }
 
+/// The outcome of a capture that was stopped before its worker ran.
+#[must_use]
+pub fn before_its_start(stop: Option<Stop>) -> Outcome {
+    match stop {
+        Some(Stop::Cancelled) => {
+            with(CaptureState::Cancelled, Reason::Cancelled, "cancelled before it started")
+        }
+        Some(Stop::Shutdown) | None => {
+            failed(Reason::AgentGone, "the agent was shut down before the capture started")
+        }
+    }
+}
+
 fn stopped(stop: Stop) -> Outcome {
     match stop {
         Stop::Cancelled => with(

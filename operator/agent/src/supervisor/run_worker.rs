@@ -14,12 +14,13 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::agent::Agent;
+use super::agent::{Agent, steady_seconds};
 use super::captures::{Stop, problem};
+use super::gauge::Gauge;
 use super::inspect::inspect;
-use super::observe::{Gauge, Target};
+use super::observe::Target;
 use super::order::container_id;
-use super::outcome::{Ending, outcome};
+use super::outcome::{Ending, before_its_start, outcome};
 use super::spool::Outcome;
 use crate::capture::protocol::{CaptureRequest, Event, bounded};
 use crate::capture::sight::HOST_NETWORK;
@@ -28,20 +29,31 @@ use crate::capture::sight::HOST_NETWORK;
 const MAX_LINE: usize = 16 * 1024;
 /// How long a worker may take to end after SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(15);
-/// How long a container that is not seen is looked for once more.
+/// How often a container that is not seen is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Runs the capture of an order from start to end, and records how it ended.
-pub async fn run(agent: Rc<Agent>, order: Order, stop: watch::Receiver<Option<Stop>>) {
-    let outcome = match start(&agent, &order).await {
+pub async fn run(agent: Rc<Agent>, order: Order, mut stop: watch::Receiver<Option<Stop>>) {
+    let begun = tokio::select! {
+        begun = start(&agent, &order) => begun,
+        Ok(()) = stop.changed() => Err(before_its_start(*stop.borrow())),
+    };
+    let outcome = match begun {
         Ok((target, child)) => Run::new(&agent, &order, target, child, stop).until_it_ends().await,
-        Err(problem) => Outcome { state: CaptureState::Failed, problem: Some(problem) },
+        Err(outcome) => outcome,
     };
     agent.ended(&order, outcome);
 }
 
-async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem> {
-    let target = find(agent, container_id(order)).await?;
+async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Outcome> {
+    let failed = |problem| Outcome { state: CaptureState::Failed, problem: Some(problem) };
+    let target = find(agent, order).await.map_err(failed)?;
+    let child = begin(agent, order, &target).await.map_err(failed)?;
+    Ok((target, child))
+}
+
+/// Starts the worker.
+async fn begin(agent: &Agent, order: &Order, target: &Target) -> Result<Child, Problem> {
     tracing::info!(
         fleetprof.capture = order.capture,
         fleetprof.session.uid = order.session,
@@ -74,17 +86,30 @@ async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Problem>
         memory_bytes: Some(memory),
         owner: None,
     };
-    let child = spawn(agent, &request).await.map_err(failed)?;
-    Ok((target, child))
+    spawn(agent, &request).await.map_err(failed)
 }
 
-/// A container may be a moment behind its status, so it is looked for twice.
-async fn find(agent: &Agent, container: &str) -> Result<Target, Problem> {
-    if let Ok(target) = agent.observer.lock().await.target(container) {
-        return Ok(target);
+/// The container of an order. It may be behind its status, so it is looked for twice; one that was never
+/// here, until the order may not be started any more.
+async fn find(agent: &Agent, order: &Order) -> Result<Target, Problem> {
+    let container = container_id(order);
+    let mut was_looked_for = false;
+    loop {
+        let observer = agent.observer.lock().await;
+        let problem = match observer.target(container) {
+            Ok(target) => return Ok(target),
+            Err(problem) => problem,
+        };
+        let may_come = problem.reason == Reason::ContainerRestarted
+            && !observer.has_ended(container)
+            && steady_seconds() < order.start_before;
+        drop(observer);
+        if was_looked_for && !may_come {
+            return Err(problem);
+        }
+        was_looked_for = true;
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
-    tokio::time::sleep(LOOK_AGAIN).await;
-    agent.observer.lock().await.target(container)
 }
 
 /// The environment stays here: it holds what a worker with the target's user id must not carry.

@@ -6,7 +6,7 @@ use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{AgentMode, CaptureState, PROTOCOL};
 use nix::sys::signal::Signal;
 
-use super::support::{Agent, BOX, FakeGateway, Scratch, Sleeper, any_file, order};
+use super::support::{Agent, BOX, FakeGateway, Scratch, Sleeper, any_file, now, order};
 
 const HANG: &str =
     "started; slice 0 1000; trap 'finished 10 true' TERM; while [ -e \"$0\" ]; do sleep 0.05; done";
@@ -120,7 +120,8 @@ fn what_cannot_be_run_says_why() {
             (order("old"), order("late"), order("gone"), order("cancelled"));
         old.protocol = PROTOCOL + 1;
         late.start_before = 1;
-        gone.container_id = "f".repeat(64);
+        // One that was never here is waited for until the deadline.
+        (gone.container_id, gone.start_before) = ("f".repeat(64), now() + 3);
         cancelled.cancel = true;
         *o = vec![old, late, gone, cancelled];
     });

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod captures;
+mod changes;
 mod identity;
 mod memory;
 mod real;
+mod starts;
 mod support;
 mod uploads;
