@@ -7,8 +7,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use fleetprof_profile::{
-    Frame, Limits, Overlap, Profile, ProfileBuilder, ProfileKind, decode_valid, encode, fold, merge,
-    set_labels, top, tree,
+    CallTree, Frame, Limits, Overlap, Profile, ProfileBuilder, ProfileKind, TreeLimits, decode_valid, encode,
+    fold, merge, set_labels, top,
 };
 
 const STACKS: usize = 10_000;
@@ -74,6 +74,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     measure("merge eight equal", 8 * message, || merge([&one; 8], Overlap::Sequential).ok());
     measure("top 20", message, || top(&one, 1, 20));
     measure("fold", message, || fold(&one, 1));
-    measure("tree from 0.1 %", message, || tree(&one, 1, 0.1));
+    measure("columns of 100,000", message, || {
+        CallTree::of(&one, 1, TreeLimits::default()).columns(100_000, None)
+    });
     Ok(())
 }

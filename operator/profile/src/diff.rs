@@ -1,18 +1,38 @@
 //! Which functions got heavier or lighter between two profiles?
 
-use std::collections::HashMap;
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::merge::MergeError;
+use crate::basis::{Basis, SIDES, Side, Totals};
+use crate::functions::Functions;
+use crate::noise::{Counts, is_noise};
 use crate::proto::Profile;
-use crate::text::printable;
-use crate::top::{Top, TopRow, top};
-use crate::view::sample_types;
+use crate::sums::Sums;
+use crate::text::{printable, value_with_unit};
+use crate::view::{Symbols, sample_types, samples_index};
 
-/// Two profiles compared function by function. Shares of the total are compared, not values: captures differ
-/// in length and number of targets.
+/// Two profiles under comparison, function by function; each can be dropped once it is added.
+#[derive(Debug, Default)]
+pub struct Differ {
+    functions: Functions,
+    /// By function, then by [`Side`].
+    rows: Vec<[Counted; 2]>,
+    sample_type: String,
+    unit: String,
+    totals: [Totals; 2],
+    left_out: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counted {
+    own: i64,
+    cum: i64,
+    own_samples: i64,
+    cum_samples: i64,
+}
+
+/// Two profiles compared function by function.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Diff {
@@ -20,15 +40,33 @@ pub struct Diff {
     pub sample_type: String,
     /// Its unit.
     pub unit: String,
-    /// The sum of the profile before.
-    pub base_total: i64,
-    /// The sum of the profile after.
-    pub total: i64,
-    /// The largest change of self share first, whatever its sign.
+    /// What deltas are of: units by pod and second, percentage points, or units.
+    pub basis: Basis,
+    /// The profile before.
+    pub base: DiffSide,
+    /// The profile after.
+    pub after: DiffSide,
+    /// How many functions there are in either.
+    pub functions: usize,
+    /// Functions that were not compared, because there are too many; the lightest ones.
+    pub left_out: usize,
+    /// The largest change of self value first, whatever its sign.
     pub rows: Vec<DiffRow>,
 }
 
-/// How one function changed; shares are in percent of each profile's own total, deltas in percentage points.
+/// What a profile of a comparison sums up to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiffSide {
+    /// The sum over all samples.
+    pub total: i64,
+    /// How many samples were taken; nothing where the profile counts something else.
+    pub samples: Option<i64>,
+    /// For how long pods were captured, in seconds, added up over the pods; nothing where it is not known.
+    pub pod_seconds: Option<f64>,
+}
+
+/// How one function changed. Values are as in the profiles; deltas are on the basis of the comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DiffRow {
@@ -36,146 +74,187 @@ pub struct DiffRow {
     pub name: String,
     /// Its source file, or empty.
     pub file: String,
-    /// Self share before.
-    pub base_self_percent: f64,
-    /// Self share after.
-    pub self_percent: f64,
-    /// Change of the self share.
+    /// Self value before.
+    pub base_self: i64,
+    /// Self value after.
+    pub self_value: i64,
+    /// Change of the self value.
     pub self_delta: f64,
-    /// Cumulative share before.
-    pub base_cum_percent: f64,
-    /// Cumulative share after.
-    pub cum_percent: f64,
-    /// Change of the cumulative share.
+    /// Whether this change may be chance; nothing where the profiles count no samples.
+    pub self_noise: Option<bool>,
+    /// Cumulative value before.
+    pub base_cum: i64,
+    /// Cumulative value after.
+    pub cum_value: i64,
+    /// Change of the cumulative value.
     pub cum_delta: f64,
+    /// Whether this change may be chance; nothing where the profiles count no samples.
+    pub cum_noise: Option<bool>,
 }
 
-/// The `n` functions whose share of the value at `value_index` changed most from `base` to `profile`.
-///
-/// # Errors
-/// The two count different things at that index.
-pub fn diff(base: &Profile, profile: &Profile, value_index: usize, n: usize) -> Result<Diff, MergeError> {
-    let kind = |profile| sample_types(profile).get(value_index).copied().unwrap_or_default();
-    let (before, after) = (kind(base), kind(profile));
-    if before != after {
-        return Err(MergeError::SampleTypes {
-            have: format!("{}/{}", after.0, after.1),
-            need: format!("{}/{}", before.0, before.1),
+impl Differ {
+    /// Adds the value at `value_index` of one of the profiles.
+    pub fn add(&mut self, side: Side, profile: &Profile, value_index: usize, pod_nanos: Option<i64>) {
+        let symbols = Symbols::new(profile);
+        let sums = Sums::of(profile, &symbols, value_index);
+        let counts = samples_index(profile).map(|index| Sums::of(profile, &symbols, index));
+        let (sample_type, unit) = sample_types(profile).get(value_index).copied().unwrap_or_default();
+        (self.sample_type, self.unit) = (sample_type.to_owned(), unit.to_owned());
+        let samples = counts.as_ref().map(|counts| counts.total);
+        self.totals[side as usize] = Totals { value: sums.total, samples, pod_nanos };
+        let mut numbers: Vec<usize> = sums.used().collect();
+        numbers.sort_unstable_by(|one, other| sums.heavier(&symbols, *one, *other));
+        for number in numbers {
+            let name = symbols.names.get(number);
+            let Some(row) = name.and_then(|name| self.functions.number(name)) else {
+                self.left_out += 1;
+                continue;
+            };
+            let row = row as usize;
+            self.rows.resize(self.rows.len().max(row + 1), Default::default());
+            let counted = &mut self.rows[row][side as usize];
+            let count = |of: fn(&Sums, usize) -> i64| counts.as_ref().map_or(0, |counts| of(counts, number));
+            counted.own = counted.own.saturating_add(sums.own(number));
+            counted.cum = counted.cum.saturating_add(sums.cum(number));
+            counted.own_samples = counted.own_samples.saturating_add(count(Sums::own));
+            counted.cum_samples = counted.cum_samples.saturating_add(count(Sums::cum));
+        }
+    }
+
+    /// What was summed of a side.
+    #[must_use]
+    pub const fn totals(&self, side: Side) -> Totals {
+        self.totals[side as usize]
+    }
+
+    /// The `n` functions that changed most.
+    #[must_use]
+    pub fn finish(&self, basis: Basis, n: usize) -> Diff {
+        let mut changes: Vec<(f64, f64, u32)> = (0_u32..)
+            .zip(&self.rows)
+            .map(|(number, row)| {
+                (self.delta(row, basis, |c| c.own), self.delta(row, basis, |c| c.cum), number)
+            })
+            .collect();
+        changes.sort_unstable_by(|one, other| {
+            let larger = |of: fn(&(f64, f64, u32)) -> f64| of(other).abs().total_cmp(&of(one).abs());
+            let texts = |number| self.functions.texts(number);
+            larger(|c| c.0).then_with(|| larger(|c| c.1)).then_with(|| texts(one.2).cmp(&texts(other.2)))
         });
+        let [after, base] = SIDES.map(|side| DiffSide::of(self.totals(side)));
+        let rows = changes.iter().take(n).map(|(own, cum, number)| self.row(*number, basis, *own, *cum));
+        Diff {
+            sample_type: self.sample_type.clone(),
+            unit: self.unit.clone(),
+            basis,
+            base,
+            after,
+            functions: self.rows.len(),
+            left_out: self.left_out,
+            rows: rows.collect(),
+        }
     }
-    let before = top(base, value_index, usize::MAX);
-    let after = top(profile, value_index, usize::MAX);
-    Ok(compare(before, after, n))
-}
 
-fn compare(base: Top, after: Top, n: usize) -> Diff {
-    let mut rows: HashMap<(String, String), DiffRow> = HashMap::new();
-    for row in &base.rows {
-        let entry = entry(&mut rows, row);
-        entry.base_self_percent = row.self_percent;
-        entry.base_cum_percent = row.cum_percent;
+    fn delta(&self, row: &[Counted; 2], basis: Basis, part: fn(&Counted) -> i64) -> f64 {
+        let on = |side: Side| basis.of(part(&row[side as usize]), self.totals(side));
+        on(Side::After) - on(Side::Base)
     }
-    for row in &after.rows {
-        let entry = entry(&mut rows, row);
-        entry.self_percent = row.self_percent;
-        entry.cum_percent = row.cum_percent;
-    }
-    let mut rows: Vec<DiffRow> = rows.into_values().map(with_deltas).collect();
-    rows.sort_by(larger_change);
-    rows.truncate(n);
-    Diff {
-        sample_type: after.sample_type,
-        unit: after.unit,
-        base_total: base.total,
-        total: after.total,
-        rows,
-    }
-}
 
-fn entry<'a>(rows: &'a mut HashMap<(String, String), DiffRow>, row: &TopRow) -> &'a mut DiffRow {
-    rows.entry((row.name.clone(), row.file.clone())).or_insert_with(|| DiffRow {
-        name: row.name.clone(),
-        file: row.file.clone(),
-        base_self_percent: 0.0,
-        self_percent: 0.0,
-        self_delta: 0.0,
-        base_cum_percent: 0.0,
-        cum_percent: 0.0,
-        cum_delta: 0.0,
-    })
-}
-
-fn with_deltas(row: DiffRow) -> DiffRow {
-    DiffRow {
-        self_delta: row.self_percent - row.base_self_percent,
-        cum_delta: row.cum_percent - row.base_cum_percent,
-        ..row
+    fn row(&self, number: u32, basis: Basis, self_delta: f64, cum_delta: f64) -> DiffRow {
+        let row = self.rows.get(number as usize).copied().unwrap_or_default();
+        let [after, base] = SIDES.map(|side| row[side as usize]);
+        let noise = |part: fn(&Counted) -> i64| {
+            let counts = |side: Side| Counts::of(self.totals(side), part(&row[side as usize]), basis);
+            Some(is_noise(counts(Side::Base)?, counts(Side::After)?, basis))
+        };
+        DiffRow {
+            name: self.functions.name(number).to_owned(),
+            file: self.functions.file(number).to_owned(),
+            base_self: base.own,
+            self_value: after.own,
+            self_delta,
+            self_noise: noise(|counted| counted.own_samples),
+            base_cum: base.cum,
+            cum_value: after.cum,
+            cum_delta,
+            cum_noise: noise(|counted| counted.cum_samples),
+        }
     }
 }
 
-fn larger_change(one: &DiffRow, other: &DiffRow) -> std::cmp::Ordering {
-    other
-        .self_delta
-        .abs()
-        .total_cmp(&one.self_delta.abs())
-        .then_with(|| other.cum_delta.abs().total_cmp(&one.cum_delta.abs()))
-        .then_with(|| (&one.name, &one.file).cmp(&(&other.name, &other.file)))
+impl DiffSide {
+    fn of(totals: Totals) -> Self {
+        Self { total: totals.value, samples: totals.samples, pod_seconds: totals.pod_seconds() }
+    }
 }
 
 /// The comparison as a plain-text table. Names are made safe for a terminal.
 pub fn render_diff(diff: &Diff) -> String {
-    let mut text = format!(
-        "Type: {}, shares of each profile's own total\n  self before     after    change   cum change\n",
-        printable(&diff.sample_type)
-    );
+    let mut text = render_head(diff);
+    text.push_str("   self before        after       change     cum change\n");
     for row in &diff.rows {
+        let on = |value: i64, side: DiffSide| shown(diff, diff.basis.of(value, side.into()));
+        let change = |delta: f64, noise| {
+            let sign = if delta > 0.0 { "+" } else { "" };
+            format!("{sign}{}{}", shown(diff, delta), if noise == Some(true) { "~" } else { " " })
+        };
         let _ = writeln!(
             text,
-            "{:>12.2}% {:>8.2}% {:>+8.2}  {:>+10.2}   {}",
-            row.base_self_percent,
-            row.self_percent,
-            row.self_delta,
-            row.cum_delta,
+            "  {:>12} {:>12} {:>13} {:>14}  {}",
+            on(row.base_self, diff.base),
+            on(row.self_value, diff.after),
+            change(row.self_delta, row.self_noise),
+            change(row.cum_delta, row.cum_noise),
             printable(&row.name)
         );
     }
     text
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::cpu;
-
-    #[test]
-    fn shares_are_compared_not_values() {
-        let base = cpu(&[(&["a", "main"], 50), (&["b", "main"], 50)]);
-        let after = cpu(&[(&["a", "main"], 160), (&["c", "main"], 40)]);
-        let diff = diff(&base, &after, 0, 10).expect("the same type");
-        let rows: Vec<(&str, f64, f64)> =
-            diff.rows.iter().map(|row| (row.name.as_str(), row.self_delta, row.cum_delta)).collect();
-        let expected = [("b", -50.0, -50.0), ("a", 30.0, 30.0), ("c", 20.0, 20.0), ("main", 0.0, 0.0)];
-        assert_eq!(rows, expected);
-        assert_eq!((diff.base_total, diff.total), (100, 200));
+/// What is compared, how, and how much of it is shown.
+fn render_head(diff: &Diff) -> String {
+    let per = match diff.basis {
+        Basis::PerPodSecond => "by pod and second",
+        Basis::Share => "as shares of each profile's own total",
+        Basis::Absolute => "as they are",
+    };
+    let (sample_type, basis) = (printable(&diff.sample_type), diff.basis.name());
+    let mut text = format!("Type: {sample_type}, values {per} (basis {basis})\n");
+    for (name, side) in [("Base", diff.base), ("After", diff.after)] {
+        let _ = write!(text, "{name}: {}", value_with_unit(side.total, &diff.unit));
+        if let Some(samples) = side.samples {
+            let _ = write!(text, ", {samples} samples");
+        }
+        if let Some(seconds) = side.pod_seconds {
+            let _ = write!(text, ", {seconds:.0} pod-seconds");
+        }
+        text.push('\n');
     }
+    let (rows, functions) = (diff.rows.len(), diff.functions);
+    let _ = writeln!(text, "Showing {rows} of {functions} functions; ~ marks changes that may be chance");
+    text
+}
 
-    #[test]
-    fn a_profile_compared_with_itself_has_no_change() {
-        let profile = cpu(&[(&["a", "main"], 3), (&["main"], 4)]);
-        let diff = diff(&profile, &profile, 1, 10).expect("the same type");
-        assert!(diff.rows.iter().all(|row| row.self_delta == 0.0 && row.cum_delta == 0.0));
-        insta::assert_snapshot!(render_diff(&diff), @"
-    Type: cpu, shares of each profile's own total
-      self before     after    change   cum change
-           42.86%    42.86%    +0.00       +0.00   a
-           57.14%    57.14%    +0.00       +0.00   main
-    ");
-    }
-
-    #[test]
-    fn other_types_are_refused() {
-        let heap = crate::ProfileBuilder::new(crate::ProfileKind::Heap, 1, 0).finish(1, &[]);
-        let error = diff(&heap, &cpu(&[]), 1, 1).expect_err("heap and cpu").to_string();
-        assert!(error.contains("cpu/nanoseconds") && error.contains("inuse_space/bytes"), "{error}");
+/// A value on the basis of the comparison.
+fn shown(diff: &Diff, value: f64) -> String {
+    match diff.basis {
+        Basis::Share => format!("{value:.2}%"),
+        Basis::PerPodSecond => format!("{}/s", rounded(value, &diff.unit)),
+        Basis::Absolute => rounded(value, &diff.unit),
     }
 }
+
+fn rounded(value: f64, unit: &str) -> String {
+    // Casting saturates.
+    value_with_unit(value.round() as i64, unit)
+}
+
+impl From<DiffSide> for Totals {
+    fn from(side: DiffSide) -> Self {
+        let nanos = |seconds: f64| (seconds * 1e9).round() as i64;
+        Self { value: side.total, samples: side.samples, pod_nanos: side.pod_seconds.map(nanos) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

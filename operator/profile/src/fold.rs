@@ -1,45 +1,62 @@
 //! What are the stacks as folded text, which flame graph tools read?
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
+use crate::basis::Side;
 use crate::proto::Profile;
 use crate::text::printable;
-use crate::view::{Symbols, value};
+use crate::tree::{CallTree, TreeLimits};
 
-/// One line a stack, root first, frames parted by `;`, then a space and the sum of the value at
-/// `value_index`; sorted. A `;` in a name becomes `:`, a control character `\u{fffd}`. Stacks without a frame
-/// are `[no stack]`.
-pub fn fold(profile: &Profile, value_index: usize) -> String {
-    let symbols = Symbols::new(profile);
-    let names: Vec<String> =
-        symbols.names.iter().map(|(name, _)| printable(name).replace(';', ":")).collect();
-    let mut stacks: BTreeMap<Vec<usize>, i64> = BTreeMap::new();
-    for sample in &profile.sample {
-        let mut stack: Vec<usize> = symbols.frames(sample).map(|place| place.name).collect();
-        stack.reverse();
-        let sum = stacks.entry(stack).or_insert(0);
-        *sum = sum.saturating_add(value(sample, value_index));
+/// The frame that stands for what was pruned below a function.
+pub const PRUNED: &str = "[pruned]";
+
+/// The text would be longer than its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the folded stacks would have more than {0} bytes")]
+pub struct TooLong(pub usize);
+
+impl CallTree {
+    /// One line a stack, root first, frames parted by `;`, then a space and the value; sorted. A `;` in a
+    /// name becomes `:`, a control character `\u{fffd}`. What was pruned below a function is a frame
+    /// [`PRUNED`].
+    ///
+    /// # Errors
+    /// The text would have more than `most` bytes.
+    pub fn fold(&self, most: usize) -> Result<String, TooLong> {
+        let mut lines: BTreeMap<String, i64> = BTreeMap::new();
+        let (mut way, mut ends, mut bytes) = (String::new(), vec![0_usize], 0_usize);
+        for row in &self.rows {
+            if row.depth > 0 {
+                ends.truncate(row.depth as usize);
+                way.truncate(ends.last().copied().unwrap_or(0));
+                if !way.is_empty() {
+                    way.push(';');
+                }
+                way.push_str(&printable(self.name(row)).replace(';', ":"));
+                ends.push(way.len());
+            }
+            let counted = row.counted[Side::After as usize];
+            let pruned = if way.is_empty() { PRUNED.to_owned() } else { format!("{way};{PRUNED}") };
+            for (line, value) in [(way.as_str(), counted.own), (&pruned, counted.pruned)] {
+                if value == 0 {
+                    continue;
+                }
+                // A value has up to 20 digits.
+                bytes += line.len() + 22;
+                if bytes > most {
+                    return Err(TooLong(most));
+                }
+                let sum = lines.entry(line.to_owned()).or_insert(0);
+                *sum = sum.saturating_add(value);
+            }
+        }
+        Ok(lines.into_iter().map(|(line, value)| format!("{line} {value}\n")).collect())
     }
-    let mut lines: BTreeMap<String, i64> = BTreeMap::new();
-    for (stack, value) in stacks.into_iter().filter(|(_, value)| *value != 0) {
-        let sum = lines.entry(line(&stack, &names)).or_insert(0);
-        *sum = sum.saturating_add(value);
-    }
-    let mut text = String::new();
-    for (stack, value) in lines {
-        let _ = writeln!(text, "{stack} {value}");
-    }
-    text
 }
 
-fn line(stack: &[usize], names: &[String]) -> String {
-    if stack.is_empty() {
-        return "[no stack]".to_owned();
-    }
-    let frames: Vec<&str> =
-        stack.iter().filter_map(|number| names.get(*number)).map(String::as_str).collect();
-    frames.join(";")
+/// The stacks of a profile by the value at `value_index`, see [`CallTree::fold`].
+pub fn fold(profile: &Profile, value_index: usize) -> String {
+    CallTree::of(profile, value_index, TreeLimits::default()).fold(usize::MAX).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -64,5 +81,21 @@ mod tests {
         builder.add_hits(&[], 4, &[]).expect("a sample without a stack");
         let profile = builder.finish(1, &[]);
         assert_eq!(fold(&profile, 0), "[no stack] 4\nout\u{fffd}er;in:ner 1\n");
+    }
+
+    #[test]
+    fn functions_of_one_name_in_two_files_share_a_line() {
+        let mut builder = ProfileBuilder::new(ProfileKind::Cpu, 1, 0);
+        builder.add_hits(&[Frame::named("run", "a.py", 1)], 1, &[]).expect("a sample");
+        builder.add_hits(&[Frame::named("run", "b.py", 1)], 2, &[]).expect("a sample");
+        assert_eq!(fold(&builder.finish(1, &[]), 0), "run 3\n");
+    }
+
+    #[test]
+    fn what_was_pruned_is_said_and_the_text_is_bounded() {
+        let profile = cpu(&[(&["c", "b", "main"], 1), (&["b", "main"], 2), (&["a"], 1)]);
+        let tree = CallTree::of(&profile, 0, TreeLimits { nodes: 3, ..TreeLimits::default() });
+        assert_eq!(tree.fold(1_000), Ok("[pruned] 1\nmain;b 2\nmain;b;[pruned] 1\n".to_owned()));
+        assert_eq!(tree.fold(60), Err(TooLong(60)));
     }
 }

@@ -3,10 +3,12 @@
 use proptest::prelude::*;
 use prost::Message;
 
+use crate::basis::{Basis, Side};
 use crate::codec::{DecodeError, Limits, decode, decode_valid, encode};
 use crate::merge::{Overlap, merge};
 use crate::proto::Profile;
 use crate::testing::profiles;
+use crate::tree::{CallTree, Grower, TreeLimits};
 use crate::validate::validate;
 
 fn limits() -> Limits {
@@ -29,13 +31,23 @@ fn read_all(profile: &Profile) {
         let top = crate::top::top(profile, index, 10);
         let _ = crate::top::render_top(&top);
         let _ = crate::fold::fold(profile, index);
-        let _ = crate::tree::tree(profile, index, 0.1);
-        let _ = crate::diff::diff(profile, profile, index, 10);
+        let _ = compared(profile, index).columns(5, Some(Basis::Absolute));
+        let mut differ = crate::diff::Differ::default();
+        differ.add(Side::After, profile, index, None);
+        let _ = crate::diff::render_diff(&differ.finish(Basis::Share, 10));
         let _ = crate::view::total(profile, index);
     }
     let mut labelled = profile.clone();
     crate::labels::set_labels(&mut labelled, &[("pod", "p"), ("pprof::x", "y"), ("gone", "")]);
     let _ = merge([profile, &labelled], Overlap::Sequential);
+}
+
+/// The call tree of a profile compared with itself.
+fn compared(profile: &Profile, index: usize) -> CallTree {
+    let mut grower = Grower::new(TreeLimits { nodes: 20, steps: 100 });
+    grower.add(Side::Base, profile, index, Some(1));
+    grower.add(Side::After, profile, index, Some(1));
+    grower.finish()
 }
 
 fn gzip(message: &[u8]) -> Vec<u8> {

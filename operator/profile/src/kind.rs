@@ -115,6 +115,12 @@ impl ProfileKind {
         matches!(self, Self::Cpu | Self::Wall)
     }
 
+    /// Whether it shows what is there at one moment, so that a rate of it means nothing.
+    #[must_use]
+    pub const fn is_momentary(self) -> bool {
+        matches!(self, Self::Heap | Self::Goroutine)
+    }
+
     /// Maximum number of samples of a capture. Reports of more are ignored.
     #[must_use]
     pub fn most_samples(self, rate: Rate) -> i64 {

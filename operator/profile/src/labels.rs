@@ -9,7 +9,7 @@
 //! A destination that keeps such labels beside the profile (Pyroscope's series labels) should take them out
 //! with [`retain_labels`] before it pushes: there every sample label makes a series.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::proto::{Label, Profile};
 use crate::strings::StringTable;
@@ -56,11 +56,27 @@ pub fn retain_labels(profile: &mut Profile, keep: impl Fn(&str) -> bool) {
     }
 }
 
+/// Keeps only the samples whose label `key` is `value`; answers what else it was, sorted, each once.
+pub fn retain_labelled(profile: &mut Profile, key: &str, value: &str) -> Vec<String> {
+    let strings = &profile.string_table;
+    let mut others: BTreeSet<&str> = BTreeSet::new();
+    profile.sample.retain(|sample| {
+        let label = sample.label.iter().find(|label| text(strings, label.key) == key);
+        let found = label.map(|label| text(strings, label.str));
+        others.extend(found.filter(|found| *found != value));
+        found == Some(value)
+    });
+    others.into_iter().map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::builder::{Frame, Label as BuiltLabel, ProfileBuilder};
+    use crate::kind::ProfileKind;
     use crate::testing::cpu;
     use crate::validate::validate;
+    use crate::view::total;
 
     fn labels(profile: &Profile) -> Vec<Vec<(&str, &str)>> {
         let text = |index| text(&profile.string_table, index);
@@ -92,5 +108,20 @@ mod tests {
         set_labels(&mut profile, &[("span_id", "00ff"), ("thread", "t")]);
         retain_labels(&mut profile, |key| key == "span_id");
         assert_eq!(labels(&profile), [vec![("span_id", "00ff")]]);
+    }
+
+    #[test]
+    fn samples_are_picked_by_a_label() {
+        let mut builder = ProfileBuilder::new(ProfileKind::Cpu, 1, 0);
+        for (process, hits) in [(Some("web"), 1), (Some("job"), 2), (None, 4), (Some("web"), 8)] {
+            let labels: Vec<_> = process.iter().map(|name| BuiltLabel::text("process", name)).collect();
+            builder.add_hits(&[Frame::named("f", "f.rs", hits.into())], hits, &labels).expect("a sample");
+        }
+        let mut profile = builder.finish(1, &[]);
+        let mut picked = profile.clone();
+        assert_eq!(retain_labelled(&mut picked, "process", "web"), ["job"]);
+        assert_eq!((total(&picked, 0), validate(&picked)), (9, Ok(())));
+        assert_eq!(retain_labelled(&mut profile, "process", "none"), ["job", "web"]);
+        assert!(profile.sample.is_empty());
     }
 }

@@ -7,16 +7,18 @@
 //! collector ─► ProfileBuilder ┴► Profile ─► set_labels ─► encode ─► bytes ─► decode + validate ─► Profile
 //!                                                                                                  │
 //!                                              merge ◄─────────────────────────────────────────────┤
-//!                                                └─► fold_idle ─► top · fold · tree · diff ◄───────┤
+//!                                                └─► fold_idle ─► top · tree · fold · diff ◄───────┤
 //!                                                                     PodCapture ─► verdict ◄──────┘
 //! ```
 //! Functions that read a [`Profile`] never panic, even if it was not validated: dangling references are
 //! skipped.
 
+pub mod basis;
 pub mod builder;
 pub mod codec;
 pub mod diff;
 pub mod fold;
+mod functions;
 pub mod growth;
 #[cfg(test)]
 mod hostile;
@@ -25,10 +27,12 @@ pub mod kind;
 pub mod labels;
 pub mod merge;
 mod named;
+mod noise;
 pub mod proto;
 pub mod read;
 mod samples;
 mod strings;
+mod sums;
 #[cfg(test)]
 mod testing;
 pub mod text;
@@ -39,22 +43,23 @@ pub mod verdict;
 mod view;
 pub mod waits;
 
+pub use basis::{Basis, BasisError, Side, Totals};
 pub use builder::{
     AdoptError, Adopted, BuildError, BuilderLimits, Frame, Label, LabelValue, Line, LocationId, MappingId,
     MappingInfo, ProfileBuilder, Truncation,
 };
 pub use codec::{DecodeError, EncodeError, Limits, decode, decode_valid, encode};
-pub use diff::{Diff, DiffRow, diff, render_diff};
-pub use fold::fold;
+pub use diff::{Diff, DiffRow, DiffSide, Differ, render_diff};
+pub use fold::{TooLong, fold};
 pub use growth::growth;
 pub use idle::{IDLE, fold_idle};
 pub use kind::{ProfileKind, Rate, UnknownKind};
-pub use labels::{retain_labels, set_labels};
+pub use labels::{retain_labelled, retain_labels, set_labels};
 pub use merge::{MergeError, Merger, Overlap, merge};
 pub use proto::Profile;
 pub use read::ReadError;
 pub use top::{Top, TopRow, render_top, top};
-pub use tree::{FlameNode, tree};
+pub use tree::{CallTree, Columns, Grower, SideColumns, TreeLimits};
 pub use validate::{Invalid, validate};
 pub use view::{default_value_index, sample_types, total, value_index};
 pub use waits::Wait;

@@ -1,5 +1,19 @@
 //! How are numbers and names formatted for people?
 
+use std::borrow::Cow;
+
+/// Most characters of a function's name or file in a view. Names of generic code reach hundreds.
+pub const MAX_NAME: usize = 512;
+
+/// A name of at most [`MAX_NAME`] characters; one that was cut ends with `…`.
+pub(crate) fn clipped(name: &str) -> Cow<'_, str> {
+    // A character has up to four bytes.
+    if name.len() <= MAX_NAME || name.chars().nth(MAX_NAME).is_none() {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(name.chars().take(MAX_NAME - 1).chain(['…']).collect())
+}
+
 /// A name that is safe for terminals: control characters become `\u{fffd}`.
 pub fn printable(name: &str) -> String {
     name.chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()

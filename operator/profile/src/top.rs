@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::idle::IDLE;
 use crate::proto::Profile;
+use crate::sums::Sums;
 use crate::text::{percent, printable, value_with_unit};
-use crate::view::{Symbols, sample_types, value};
+use crate::view::{Symbols, sample_types};
 
 /// The heaviest functions of a profile.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,19 +56,20 @@ pub fn top(profile: &Profile, value_index: usize, n: usize) -> Top {
     let symbols = Symbols::new(profile);
     let sums = Sums::of(profile, &symbols, value_index);
     let (sample_type, unit) = sample_types(profile).get(value_index).copied().unwrap_or_default();
-    let mut rows: Vec<TopRow> = sums.rows(&symbols);
-    let functions = rows.len();
-    let idle = rows.iter().position(|row| row.is_idle()).map(|at| rows.swap_remove(at));
-    rows.sort_by(heavier);
-    rows.truncate(n);
-    rows.extend(idle);
+    let mut numbers: Vec<usize> = sums.used().collect();
+    let functions = numbers.len();
+    let idle = numbers.iter().position(|number| is_idle(&symbols, *number)).map(|at| numbers.swap_remove(at));
+    numbers.sort_unstable_by(|one, other| sums.heavier(&symbols, *one, *other));
+    numbers.truncate(n);
+    numbers.extend(idle);
+    let lines = sums.hottest_lines();
     Top {
         sample_type: sample_type.to_owned(),
         unit: unit.to_owned(),
         total: sums.total,
         duration_nanos: profile.duration_nanos,
         functions,
-        rows,
+        rows: numbers.into_iter().map(|number| row(&symbols, &sums, &lines, number)).collect(),
     }
 }
 
@@ -79,93 +81,22 @@ impl TopRow {
     }
 }
 
-fn heavier(one: &TopRow, other: &TopRow) -> std::cmp::Ordering {
-    let by_value = (other.self_value, other.cum_value).cmp(&(one.self_value, one.cum_value));
-    by_value.then_with(|| (&one.name, &one.file).cmp(&(&other.name, &other.file)))
+fn is_idle(symbols: &Symbols<'_>, number: usize) -> bool {
+    symbols.names.get(number).is_some_and(|(name, file)| name == IDLE && file.is_empty())
 }
 
-/// Sums by function number.
-struct Sums {
-    total: i64,
-    own: Vec<i64>,
-    cum: Vec<i64>,
-    lines: HashMap<(usize, i64), i64>,
-}
-
-impl Sums {
-    fn of(profile: &Profile, symbols: &Symbols<'_>, value_index: usize) -> Self {
-        let functions = symbols.names.len();
-        let mut sums =
-            Self { total: 0, own: vec![0; functions], cum: vec![0; functions], lines: HashMap::new() };
-        // The number of the last sample that counted a function, so that recursion counts once.
-        let mut counted = vec![0_usize; functions];
-        for (position, sample) in profile.sample.iter().enumerate() {
-            let value = value(sample, value_index);
-            sums.total = sums.total.saturating_add(value);
-            if value == 0 {
-                continue;
-            }
-            for (depth, place) in symbols.frames(sample).enumerate() {
-                if depth == 0 {
-                    sums.leaf(place.name, place.line, value);
-                }
-                if let Some(last) = counted.get_mut(place.name).filter(|last| **last <= position) {
-                    *last = position + 1;
-                    add(&mut sums.cum, place.name, value);
-                }
-            }
-        }
-        sums
-    }
-
-    fn leaf(&mut self, name: usize, line: i64, value: i64) {
-        add(&mut self.own, name, value);
-        let sum = self.lines.entry((name, line)).or_insert(0);
-        *sum = sum.saturating_add(value);
-    }
-
-    /// Functions that any counted sample passes through.
-    fn rows(&self, symbols: &Symbols<'_>) -> Vec<TopRow> {
-        let hottest = self.hottest_lines();
-        let number = |sums: &[i64], position: usize| sums.get(position).copied().unwrap_or(0);
-        symbols
-            .names
-            .iter()
-            .enumerate()
-            .filter(|(position, _)| number(&self.cum, *position) != 0)
-            .map(|(position, (name, file))| {
-                let (own, cum) = (number(&self.own, position), number(&self.cum, position));
-                TopRow {
-                    name: name.clone(),
-                    file: file.clone(),
-                    line: hottest
-                        .get(&position)
-                        .map_or_else(|| number(&symbols.start_lines, position), |(_, line)| *line),
-                    self_value: own,
-                    self_percent: percent(own, self.total),
-                    cum_value: cum,
-                    cum_percent: percent(cum, self.total),
-                }
-            })
-            .collect()
-    }
-
-    /// For each function `(value, line)` of its hottest line; the smaller line wins a tie.
-    fn hottest_lines(&self) -> HashMap<usize, (i64, i64)> {
-        let mut hottest: HashMap<usize, (i64, i64)> = HashMap::new();
-        for (&(name, line), &value) in &self.lines {
-            let best = hottest.entry(name).or_insert((value, line));
-            if (value, -line) > (best.0, -best.1) {
-                *best = (value, line);
-            }
-        }
-        hottest
-    }
-}
-
-fn add(sums: &mut [i64], position: usize, value: i64) {
-    if let Some(sum) = sums.get_mut(position) {
-        *sum = sum.saturating_add(value);
+fn row(symbols: &Symbols<'_>, sums: &Sums, lines: &HashMap<usize, i64>, number: usize) -> TopRow {
+    let (name, file) = symbols.names.get(number).cloned().unwrap_or_default();
+    let begins = symbols.start_lines.get(number).copied().unwrap_or(0);
+    let (own, cum) = (sums.own(number), sums.cum(number));
+    TopRow {
+        name: name.into_owned(),
+        file: file.to_owned(),
+        line: lines.get(&number).copied().unwrap_or(begins),
+        self_value: own,
+        self_percent: percent(own, sums.total),
+        cum_value: cum,
+        cum_percent: percent(cum, sums.total),
     }
 }
 

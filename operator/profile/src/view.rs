@@ -2,6 +2,7 @@
 //!
 //! All functions are total: dangling references return an empty string or `None`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::proto::{Function, Location, Mapping, Profile, Sample};
@@ -21,6 +22,11 @@ pub fn sample_types(profile: &Profile) -> Vec<(&str, &str)> {
         .iter()
         .map(|kind| (text(&profile.string_table, kind.r#type), text(&profile.string_table, kind.unit)))
         .collect()
+}
+
+/// Which value counts the samples that were taken, where a profile does: events and objects are scaled up.
+pub(crate) fn samples_index(profile: &Profile) -> Option<usize> {
+    sample_types(profile).iter().position(|kind| *kind == ("samples", "count"))
 }
 
 /// Which value has this type, such as `cpu` or `inuse_space`.
@@ -122,15 +128,18 @@ pub(crate) struct Place {
     pub(crate) line: i64,
 }
 
+/// A function's name and its file, borrowed: a hostile profile can give many functions one long file.
+pub(crate) type Name<'a> = (Cow<'a, str>, &'a str);
+
 /// Every location as a list of named places, innermost first, with equal functions under one number.
 pub(crate) struct Symbols<'a> {
     pub(crate) view: View<'a>,
     /// `(function, file)`.
-    pub(crate) names: Vec<(String, String)>,
+    pub(crate) names: Vec<Name<'a>>,
     /// The line on which the function begins, 0 where unknown.
     pub(crate) start_lines: Vec<i64>,
     places: Vec<Vec<Place>>,
-    index: HashMap<(String, String), usize>,
+    index: HashMap<Name<'a>, usize>,
 }
 
 impl<'a> Symbols<'a> {
@@ -149,8 +158,8 @@ impl<'a> Symbols<'a> {
         symbols
     }
 
-    /// The frames of a sample, leaf first, inlined ones in their place.
-    pub(crate) fn frames<'s>(&'s self, sample: &'s Sample) -> impl Iterator<Item = Place> + 's {
+    /// The frames of a sample, leaf first, inlined ones in their place; from the other end, root first.
+    pub(crate) fn frames<'s>(&'s self, sample: &'s Sample) -> impl DoubleEndedIterator<Item = Place> + 's {
         sample
             .location_id
             .iter()
@@ -160,15 +169,10 @@ impl<'a> Symbols<'a> {
             .copied()
     }
 
-    /// The name of a function for people.
-    pub(crate) fn name(&self, number: usize) -> &str {
-        self.names.get(number).map_or("", |(name, _)| name.as_str())
-    }
-
-    fn places_of(&mut self, location: &Location) -> Vec<Place> {
+    fn places_of(&mut self, location: &'a Location) -> Vec<Place> {
         if location.line.is_empty() {
             let name = self.view.unsymbolized_name(location);
-            let name = self.number((name, String::new()), 0);
+            let name = self.number((Cow::Owned(name), ""), 0);
             return vec![Place { name, line: 0 }];
         }
         location
@@ -181,9 +185,9 @@ impl<'a> Symbols<'a> {
             .collect()
     }
 
-    fn function_key(&self, id: u64) -> ((String, String), i64) {
+    fn function_key(&self, id: u64) -> (Name<'a>, i64) {
         let Some(function) = self.view.function(id) else {
-            return ((UNKNOWN.to_owned(), String::new()), 0);
+            return ((Cow::Borrowed(UNKNOWN), ""), 0);
         };
         let name = match self.view.text(function.name) {
             "" => self.view.text(function.system_name),
@@ -191,10 +195,10 @@ impl<'a> Symbols<'a> {
         };
         let name = if name.is_empty() { UNKNOWN } else { name };
         let file = self.view.text(function.filename);
-        ((name.to_owned(), file.to_owned()), function.start_line)
+        ((Cow::Borrowed(name), file), function.start_line)
     }
 
-    fn number(&mut self, key: (String, String), start_line: i64) -> usize {
+    fn number(&mut self, key: Name<'a>, start_line: i64) -> usize {
         if let Some(number) = self.index.get(&key) {
             return *number;
         }

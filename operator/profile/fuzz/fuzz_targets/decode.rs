@@ -3,7 +3,8 @@
 #![no_main]
 
 use fleetprof_profile::{
-    Limits, Overlap, decode, decode_valid, diff, encode, fold, merge, render_top, set_labels, top, total, tree, validate,
+    Basis, Differ, Grower, Limits, Overlap, Side, TreeLimits, decode, decode_valid, encode, fold, merge, render_diff,
+    render_top, set_labels, top, total, validate,
 };
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
@@ -16,8 +17,14 @@ fuzz_target!(|bytes: &[u8]| {
     for index in 0..3 {
         let _ = render_top(&top(&profile, index, 10));
         let _ = fold(&profile, index);
-        let _ = tree(&profile, index, 0.1);
-        let _ = diff(&profile, &profile, index, 10);
+        let mut grower = Grower::new(TreeLimits { nodes: 1_000, steps: 10_000 });
+        let mut differ = Differ::default();
+        for side in [Side::Base, Side::After] {
+            grower.add(side, &profile, index, Some(1));
+            differ.add(side, &profile, index, Some(1));
+        }
+        let _ = grower.finish().columns(100, Some(Basis::Share));
+        let _ = render_diff(&differ.finish(Basis::Share, 10));
     }
     let valid = validate(&profile).is_ok();
     let merged = merge([&profile, &profile], Overlap::Sequential);

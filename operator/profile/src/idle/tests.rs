@@ -34,7 +34,8 @@ fn is_folded(stack: &[(&str, &str)], state: &str, waits_for: &str) -> bool {
     let mut profile = builder.finish(1, &[]);
     fold_idle(&mut profile);
     let symbols = Symbols::new(&profile);
-    let names: Vec<&str> = symbols.frames(&profile.sample[0]).map(|place| symbols.name(place.name)).collect();
+    let names: Vec<&str> =
+        symbols.frames(&profile.sample[0]).map(|place| &*symbols.names[place.name].0).collect();
     names == [IDLE]
 }
 

@@ -52,7 +52,7 @@ pub fn for_each_group(profile: &Profile, mut each: impl FnMut(&Goroutines<'_>)) 
 fn group<'s>(symbols: &'s Symbols<'_>, sample: &Sample) -> Option<Goroutines<'s>> {
     let count = u64::try_from(value(sample, 0)).ok().filter(|count| *count > 0)?;
     let frame = |place: crate::view::Place| {
-        let (name, file) = symbols.names.get(place.name).map_or(("", ""), |(n, f)| (n.as_str(), f.as_str()));
+        let (name, file) = symbols.names.get(place.name).map_or(("", ""), |(n, f)| (n.as_ref(), *f));
         Frame::named(name, file, place.line.max(0))
     };
     let mut stack: Vec<Frame<'s>> = symbols.frames(sample).map(frame).collect();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::names;
 use crate::kind::ProfileKind;
 use crate::proto::{Profile, Sample};
-use crate::view::{Symbols, sample_types, value};
+use crate::view::{Name, Symbols, sample_types, value};
 
 /// Most functions of a capture that are told apart, those with the largest cumulative value.
 pub const MAX_FUNCTIONS: usize = 2_048;
@@ -130,7 +130,7 @@ impl Sums {
     fn new(symbols: &Symbols<'_>) -> Self {
         let mut keys: Vec<(String, String)> = Vec::new();
         let mut index: HashMap<(String, String), usize> = HashMap::new();
-        let mut number = |(name, file): &(String, String)| {
+        let mut number = |(name, file): &Name<'_>| {
             let key = (names::function(name), names::file(file));
             *index.entry(key).or_insert_with_key(|key| {
                 keys.push(key.clone());
