@@ -61,7 +61,7 @@ pub const FIELD_MANAGER: &str = "fleetprof-operator";
 
 /// What can be read of an ended session: the subresources of [`DATA_GROUP`], and its `status.links`. The read
 /// API has a table of the same names that says what each answers.
-pub const VIEWS: [&str; 2] = ["profile", "top"];
+pub const VIEWS: [&str; 5] = ["profile", "top", "flamegraph", "folded", "diff"];
 
 /// Maximum number of agents that are attached to a pod in its lifetime: Kubernetes never removes an ephemeral
 /// container from a pod, and each takes about 3 KB of the pod's object.

@@ -209,7 +209,7 @@ pub struct StoredProfile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Link {
-    /// Name of the result: `profile` or `top`.
+    /// Name of the view, such as `profile` or `top`.
     pub name: String,
     /// Path on the Kubernetes API server, for `kubectl get --raw`.
     pub url: String,

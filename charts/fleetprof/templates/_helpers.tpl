@@ -38,7 +38,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 
 {{/* What can be read of a session: the views of operator/controller/src/data_api/views.rs, whose test holds this list to them. */}}
 {{- define "fleetprof.views" -}}
-[profilesessions/profile, profilesessions/top]
+[profilesessions/profile, profilesessions/top, profilesessions/flamegraph, profilesessions/folded, profilesessions/diff]
 {{- end }}
 
 {{/* Whether only one pod at a time can mount the results volume. */}}

@@ -28,7 +28,7 @@ pub struct Access {
     pub namespace: String,
     /// Name of the session.
     pub name: String,
-    /// `profile` or `top`.
+    /// Name of the view, such as `top`.
     pub subresource: &'static str,
 }
 

@@ -2,31 +2,39 @@
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, RawQuery, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use fleetprof_crds::ProfileKind;
 use fleetprof_crds::names::{DATA_GROUP, VERSION};
-use fleetprof_profile::Profile;
+use fleetprof_crds::{ProfileKind, ProfileSession};
 use http::request::Parts;
+use http::{HeaderName, HeaderValue};
 use tracing::info;
 
 use super::DataApi;
 use super::answers::Answers;
 use super::authorize::Access;
 use super::front_proxy::User;
-use super::params::Params;
-use super::sessions::{is_name, kind_of, readable};
+use super::packed::{Packed, pack};
+use super::params::{Param, Params};
+use super::sessions::{is_name, kind_of, previous, readable};
 use super::status::Refusal;
-use super::views::{Content, IDLE, POD, Question, Rendered, TYPE, VIEWS, View};
-use crate::results::Idle;
+use super::views::{BASE, BASE_POD, Content, IDLE, POD, PROCESS, Question, Rendered, TYPE, VIEWS, View};
+use crate::results::{Idle, Load, Reading};
 use crate::server::{PeerInfo, Proof};
 
-/// The caller, its connection, and the memory for answers.
+/// The caller, its connection, what it takes, and the memory for answers.
 pub(super) struct Caller {
     user: User,
     proof: Proof,
     answers: Answers,
+    /// It wants a page.
+    html: bool,
+    /// It unpacks gzip.
+    gzip: bool,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -40,8 +48,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             .zip(extensions.get::<Answers>().cloned())
             .ok_or_else(|| Refusal::unauthorized("the request has no user"))?;
         let proof = extensions.get::<PeerInfo>().map(|peer| peer.proof.clone()).unwrap_or_default();
-        Ok(Self { user, proof, answers })
+        let takes = |header: HeaderName, value: &str| {
+            let lists = parts.headers.get_all(header).into_iter().filter_map(|list| list.to_str().ok());
+            lists.flat_map(|list| list.split(',')).any(|item| {
+                item.split_once(';').map_or(item, |(item, _)| item).trim().eq_ignore_ascii_case(value)
+            })
+        };
+        Ok(Self {
+            user,
+            proof,
+            answers,
+            html: takes(ACCEPT, "text/html"),
+            gzip: takes(ACCEPT_ENCODING, "gzip"),
+        })
     }
+}
+
+/// A session that may be read, and what is read of it. By uid, not by name: a later session of the same name
+/// must not show what an earlier one captured.
+struct Found {
+    session: ProfileSession,
+    uid: String,
+    kind: ProfileKind,
 }
 
 /// Answers a request for a view of a session.
@@ -54,42 +82,99 @@ pub(super) async fn read(
 ) -> Result<Response, Refusal> {
     let params = Params::read(query.as_deref().unwrap_or_default(), view.all_params())?;
     let access = Access { namespace, name, subresource: view.name };
-    let pod = params.text(&POD).map(str::to_owned);
-    let (uid, kind) = find(&api, &caller.user, &access, params.text(&TYPE), pod.as_deref()).await?;
-    let Access { namespace, name, .. } = access;
-    let question = Question { namespace, name, params };
-    let file = format!("{}-{}", question.namespace, question.name);
-    let rendered = match view.content {
-        Content::File => match api.results.stored_file(&uid, kind, pod.as_deref()).await? {
-            Some(stored) => {
-                let length = stored.length;
-                let body = caller.answers.file(&caller.user, &caller.proof, stored)?;
-                return Ok(response(Rendered::pprof(Bytes::new()), body, length, &file));
-            }
-            None => Rendered::pprof(api.results.session_profile(&uid, kind, pod.as_deref()).await?),
-        },
-        Content::Stacks(render) => {
-            let idle = if question.params.word(&IDLE) == "true" { Idle::Shown } else { Idle::Folded };
-            let render = move |profile: &Profile| render(profile, &question);
-            api.results.stacks(&uid, kind, pod.as_deref(), idle, render).await??
+    let found = find(&api, &caller.user, &access, params.text(&TYPE), params.text(&POD)).await?;
+    let mut readings = vec![reading(&found, &params, &POD)];
+    let mut base = None;
+    let render = match view.content(&params) {
+        Content::File => return file(&api, &caller, &access, readings.remove(0)).await,
+        Content::Stacks(render) => render,
+        Content::Comparison(render) => {
+            let (name, found) = base_of(&api, &caller.user, &access, &found, &params).await?;
+            readings.push(reading(&found, &params, &BASE_POD));
+            base = Some(name);
+            render
         }
     };
-    let length = rendered.body.len() as u64;
-    let body = caller.answers.whole(&caller.user, &caller.proof, rendered.body.clone())?;
-    Ok(response(rendered, body, length, &file))
+    let html = caller.html && view.media.contains(&"text/html") && params.given("format").is_none();
+    let Access { namespace, name, .. } = access;
+    let file = format!("{namespace}-{name}");
+    let question = Question { namespace, name, base, kind: found.kind, params, html };
+    let gzip = caller.gzip;
+    let work = move |load: Load<'_>| render(load, &question).map(|rendered| pack(rendered, gzip));
+    let packed = api.results.stacks(readings, work).await??;
+    let length = packed.rendered.body.len() as u64;
+    let body = caller.answers.whole(&caller.user, &caller.proof, packed.rendered.body.clone())?;
+    Ok(response(&packed, body, length, &file))
 }
 
-fn response(rendered: Rendered, body: Body, length: u64, file: &str) -> Response {
-    let Rendered { content_type, extension, .. } = rendered;
-    let length = (CONTENT_LENGTH, length.to_string());
-    let headers = [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")];
-    match extension {
-        None => (headers, [length], body).into_response(),
-        Some(extension) => {
-            let file = format!("attachment; filename=\"{file}.{extension}\"");
-            (headers, [(CONTENT_DISPOSITION, file), length], body).into_response()
-        }
+/// The profiles as a file.
+async fn file(
+    api: &DataApi,
+    caller: &Caller,
+    access: &Access,
+    reading: Reading,
+) -> Result<Response, Refusal> {
+    let file = format!("{}-{}", access.namespace, access.name);
+    let (answers, user, proof) = (&caller.answers, &caller.user, &caller.proof);
+    if let Some(stored) = api.results.stored_file(reading.clone()).await? {
+        let length = stored.length;
+        let body = answers.file(user, proof, stored)?;
+        return Ok(response(&pack(Rendered::pprof(Bytes::new()), false), body, length, &file));
     }
+    let packed = pack(Rendered::pprof(api.results.session_profile(reading).await?), false);
+    let length = packed.rendered.body.len() as u64;
+    let body = answers.whole(user, proof, packed.rendered.body.clone())?;
+    Ok(response(&packed, body, length, &file))
+}
+
+fn reading(found: &Found, params: &Params, pod: &Param) -> Reading {
+    let text = |param: &Param| params.text(param).map(str::to_owned);
+    let idle = if params.word(&IDLE) == "true" { Idle::Shown } else { Idle::Folded };
+    Reading { pod: text(pod), process: text(&PROCESS), idle, ..Reading::of(&found.uid, found.kind) }
+}
+
+/// The session that one is compared with, and its name. Its profiles are of the same kind.
+async fn base_of(
+    api: &DataApi,
+    user: &User,
+    access: &Access,
+    after: &Found,
+    params: &Params,
+) -> Result<(String, Found), Refusal> {
+    let name = match params.text(&BASE) {
+        Some(name) => name.to_owned(),
+        None => {
+            let rollouts = api.sessions.rollouts(&access.namespace).await.map_err(Refusal::unavailable)?;
+            previous(&after.session, &rollouts, after.kind)?
+        }
+    };
+    let access = Access { name: name.clone(), ..access.clone() };
+    let found = find(api, user, &access, Some(after.kind.name()), params.text(&BASE_POD)).await?;
+    Ok((name, found))
+}
+
+fn response(packed: &Packed, body: Body, length: u64, file: &str) -> Response {
+    let Rendered { content_type, extension, policy, .. } = packed.rendered;
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    let mut set = |name: HeaderName, value: HeaderValue| headers.insert(name, value);
+    set(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    set(CONTENT_LENGTH, length.into());
+    set(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    set(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    set(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    if packed.gzip {
+        set(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if let Some(policy) = policy {
+        set(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    }
+    // Names of objects are letters, digits, `-` and `.`.
+    let name = |extension| HeaderValue::try_from(format!("attachment; filename=\"{file}.{extension}\""));
+    if let Some(Ok(name)) = extension.map(name) {
+        set(CONTENT_DISPOSITION, name);
+    }
+    response
 }
 
 /// Any other path.
@@ -97,20 +182,19 @@ pub(super) async fn unknown() -> Refusal {
     let views: Vec<&str> = VIEWS.iter().map(|view| view.name).collect();
     Refusal::not_found(format!(
         "not found: read /apis/{DATA_GROUP}/{VERSION}/namespaces/NAMESPACE/profilesessions/NAME/VIEW, where \
-         VIEW is {}",
-        views.join(" or ")
+         VIEW is one of {}",
+        views.join(", ")
     ))
 }
 
-/// The uid of the session that may be read, and the kind of its profiles that is meant. The uid, not the
-/// name: a later session of the same name must not show what an earlier one captured.
+/// The session, if it may be read and holds that kind of profile, of that pod if one is named.
 async fn find(
     api: &DataApi,
     user: &User,
     access: &Access,
     kind: Option<&str>,
     pod: Option<&str>,
-) -> Result<(String, ProfileKind), Refusal> {
+) -> Result<Found, Refusal> {
     let Access { namespace, name, subresource } = access;
     let unknown = || {
         Refusal::not_found(format!(
@@ -140,5 +224,6 @@ async fn find(
         subresource,
         "profile read"
     );
-    Ok((session.metadata.uid.ok_or_else(unknown)?, kind))
+    let uid = session.metadata.uid.clone().ok_or_else(unknown)?;
+    Ok(Found { session, uid, kind })
 }

@@ -11,13 +11,17 @@
 
 mod answers;
 mod authorize;
+mod bounded;
 mod discovery;
 mod front_proxy;
 mod handlers;
 mod metrics;
 mod openapi;
+mod packed;
+mod page;
 mod params;
 pub mod registration;
+mod render;
 mod sessions;
 mod source;
 mod status;

@@ -1,9 +1,10 @@
 //! Which session is meant, and is there anything to read of it?
 
 use fleetprof_crds::session_status::{ProfileSessionStatus, TargetStatus};
-use fleetprof_crds::{ProfileKind, ProfileSession, UnknownKind};
+use fleetprof_crds::{ProfileKind, ProfileSession, UnknownKind, names};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::status::Refusal;
@@ -19,7 +20,16 @@ pub trait Sessions: Send + Sync + 'static {
         namespace: &'a str,
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<ProfileSession>, String>>;
+
+    /// Sessions of rollouts in the namespace, at most [`MOST_ROLLOUTS`].
+    ///
+    /// # Errors
+    /// A sentence, when they could not be looked up.
+    fn rollouts<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Result<Vec<ProfileSession>, String>>;
 }
+
+/// Most sessions among which that of another revision is looked for; each may have 60 KiB.
+const MOST_ROLLOUTS: u32 = 200;
 
 /// Looks sessions up at the API server.
 pub struct SessionsByApi(Client);
@@ -42,6 +52,20 @@ impl Sessions for SessionsByApi {
             let api: Api<ProfileSession> = Api::namespaced(self.0.clone(), namespace);
             let failed = |error: kube::Error| format!("failed to get the session ({error}): try again");
             api.get_opt(name).await.map_err(failed)
+        }
+        .boxed()
+    }
+
+    fn rollouts<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Result<Vec<ProfileSession>, String>> {
+        async move {
+            let api: Api<ProfileSession> = Api::namespaced(self.0.clone(), namespace);
+            let params = ListParams::default().labels(names::REVISION_LABEL).limit(MOST_ROLLOUTS);
+            let failed = |error: kube::Error| {
+                format!(
+                    "failed to list the sessions of rollouts ({error}): name one with base=NAME, or try again"
+                )
+            };
+            Ok(api.list(&params).await.map_err(failed)?.items)
         }
         .boxed()
     }
@@ -109,6 +133,38 @@ pub(super) fn readable(
     }
 }
 
+/// The name of the last session before this one that profiled another revision of the same workload.
+///
+/// # Errors
+/// 400: the session is not of a rollout. 404: there is no such session with samples of that kind.
+pub(super) fn previous(
+    session: &ProfileSession,
+    others: &[ProfileSession],
+    kind: ProfileKind,
+) -> Result<String, Refusal> {
+    let name = session.name_any();
+    let Some(revision) = session.labels().get(names::REVISION_LABEL) else {
+        return Err(Refusal::bad_request(format!(
+            "profilesession \"{name}\" is not of a rollout, so nothing precedes it: name a session to \
+             compare it with by base=NAME"
+        )));
+    };
+    let workload = session.annotations().get(names::WORKLOAD_ANNOTATION);
+    let comparable = |other: &&ProfileSession| {
+        other.labels().get(names::REVISION_LABEL).is_some_and(|label| label != revision)
+            && other.annotations().get(names::WORKLOAD_ANNOTATION) == workload
+            && other.creation_timestamp() < session.creation_timestamp()
+            && readable(other, kind, None).is_ok()
+    };
+    let last = others.iter().filter(comparable).max_by_key(|other| other.creation_timestamp());
+    last.map(ResourceExt::name_any).ok_or_else(|| {
+        Refusal::not_found(format!(
+            "no session with {kind} samples of another revision precedes profilesession \"{name}\": name one \
+             to compare it with by base=NAME"
+        ))
+    })
+}
+
 fn has_samples(target: &TargetStatus, kind: ProfileKind) -> bool {
     target.profiles.iter().any(|profile| profile.kind == kind && profile.samples > 0)
 }
@@ -137,7 +193,7 @@ mod tests {
     use fleetprof_crds::Reason;
     use fleetprof_crds::session_status::Phase;
 
-    use super::super::tests::fixtures::session;
+    use super::super::tests::fixtures::{rollout as of_rollout, session};
     use super::*;
 
     #[test]
@@ -186,6 +242,38 @@ mod tests {
         assert!(refusal.message().ends_with("holds no wall samples: use one of type=cpu"));
         session.spec.profiles = vec![ProfileKind::Unknown];
         assert_eq!(kind_of(&session, None).unwrap_err().code().as_u16(), 404, "never read as another kind");
+    }
+
+    #[test]
+    fn a_rollout_is_compared_with_the_last_session_of_another_revision() {
+        let rollout = |name: &str, revision: &str, workload: &str, created: i64| {
+            let mut session = session(Phase::Succeeded, &[("a", 9)]);
+            session.metadata.name = Some(name.into());
+            of_rollout(&mut session, revision, created);
+            session.annotations_mut().insert(names::WORKLOAD_ANNOTATION.into(), workload.into());
+            session
+        };
+        let orders = "Deployment/orders";
+        let now = rollout("now", "r3", orders, 50);
+        let mut empty = rollout("empty", "r2", orders, 45);
+        empty.status.as_mut().unwrap().targets.clear();
+        let mut others = vec![
+            rollout("first", "r1", orders, 10),
+            rollout("same", "r3", orders, 40),
+            rollout("other-app", "r2", "Deployment/cart", 41),
+            rollout("later", "r4", orders, 60),
+            empty,
+            now.clone(),
+        ];
+        let found = |others: &[ProfileSession]| previous(&now, others, ProfileKind::Cpu);
+        assert_eq!(found(&others), Ok("first".to_owned()));
+        others.push(rollout("second", "r2", orders, 30));
+        assert_eq!(found(&others), Ok("second".to_owned()));
+        assert_eq!(found(&[]).unwrap_err().code().as_u16(), 404);
+        assert_eq!(previous(&now, &others, ProfileKind::Wall).unwrap_err().code().as_u16(), 404);
+        let on_demand = session(Phase::Succeeded, &[("a", 9)]);
+        let refusal = previous(&on_demand, &others, ProfileKind::Cpu).unwrap_err();
+        assert!(refusal.code().as_u16() == 400 && refusal.message().contains("base=NAME"));
     }
 
     #[test]

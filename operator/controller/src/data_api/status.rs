@@ -82,6 +82,7 @@ impl From<ResultsError> for Refusal {
     fn from(error: ResultsError) -> Self {
         let (code, reason) = match &error {
             ResultsError::Missing(_) => (StatusCode::GONE, "Gone"),
+            ResultsError::NoProcess(_) => (StatusCode::NOT_FOUND, "NotFound"),
             ResultsError::Rejected(_) | ResultsError::Conflict(_) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge")
             }

@@ -5,12 +5,12 @@
 //! must follow: the chart's roles, and the guide, which `FLEETPROF_REGENERATE=1` rewrites.
 
 use bytes::Bytes;
-use fleetprof_crds::names::{DATA_GROUP, VERSION};
-use fleetprof_profile::{Profile, default_value_index, render_top, top};
-use serde_json::json;
+use fleetprof_crds::ProfileKind;
 
 use super::params::{Param, Params, Values};
+use super::render;
 use super::status::Refusal;
+use crate::results::Load;
 
 /// A subresource of a session, read with `get`.
 #[derive(Debug)]
@@ -32,9 +32,20 @@ pub(super) struct View {
 pub(super) enum Content {
     /// The selected profiles with all labels, as one gzipped pprof file; a single one as it is stored.
     File,
-    /// Made from the stacks of the selected profiles, merged without labels, which takes less memory.
-    Stacks(fn(&Profile, &Question) -> Result<Rendered, Refusal>),
+    /// Made from the stacks of the selected profiles, merged without labels, which takes less memory: reading
+    /// [`SESSION`].
+    Stacks(Render),
+    /// The same of two sessions: also reading [`BASE_SESSION`], which [`BASE`] names.
+    Comparison(Render),
 }
+
+/// Makes an answer from stacks, which it loads by their number.
+pub(super) type Render = fn(Load<'_>, &Question) -> Result<Rendered, Refusal>;
+
+/// The reading of the session that is asked for.
+pub(super) const SESSION: usize = 0;
+/// The reading of the session that it is compared with.
+pub(super) const BASE_SESSION: usize = 1;
 
 /// What is asked of a view.
 #[derive(Clone, Debug)]
@@ -43,8 +54,14 @@ pub(super) struct Question {
     pub(super) namespace: String,
     /// Name of the session.
     pub(super) name: String,
+    /// Name of the session that it is compared with, where a view compares.
+    pub(super) base: Option<String>,
+    /// The kind of profile.
+    pub(super) kind: ProfileKind,
     /// The query.
     pub(super) params: Params,
+    /// Whether the client is a browser, which wants a page.
+    pub(super) html: bool,
 }
 
 /// An answer.
@@ -54,6 +71,8 @@ pub(super) struct Rendered {
     pub(super) content_type: &'static str,
     /// For files: how the name ends that a browser saves it under.
     pub(super) extension: Option<&'static str>,
+    /// For pages: their `Content-Security-Policy`.
+    pub(super) policy: Option<&'static str>,
     /// Its body.
     pub(super) body: Bytes,
 }
@@ -62,6 +81,14 @@ impl View {
     /// All parameters that it takes.
     pub(super) fn all_params(&self) -> impl Iterator<Item = &'static Param> + Clone + use<> {
         SELECT.iter().chain(self.params)
+    }
+
+    /// Where the answer to these parameters comes from.
+    pub(super) fn content(&self, params: &Params) -> Content {
+        match self.content {
+            Content::File if params.word(&PGO) == "true" => Content::Stacks(render::pgo),
+            content => content,
+        }
     }
 
     /// The view of this name.
@@ -81,17 +108,24 @@ pub(super) const TYPE: Param = Param {
     values: Values::Text("cpu"),
 };
 
+/// Only the samples of processes of one name.
+pub(super) const PROCESS: Param = Param {
+    name: "process",
+    about: "only the samples of processes of this name",
+    values: Values::Text("NAME"),
+};
+
 /// Which profiles of a session are read; every view takes these.
-pub(super) const SELECT: &[Param] = &[POD, TYPE];
+pub(super) const SELECT: &[Param] = &[POD, TYPE, PROCESS];
 
 /// All views, in the order in which documents list them.
-pub(super) const VIEWS: &[&View] = &[&PROFILE, &TOP];
+pub(super) const VIEWS: &[&View] = &[&PROFILE, &TOP, &FLAMEGRAPH, &FOLDED, &DIFF];
 
 const PROFILE: View = View {
     name: "profile",
     media: &["application/octet-stream"],
     about: "all profiles of the session, merged into one gzipped pprof file",
-    params: &[],
+    params: &[PGO],
     content: Content::File,
 };
 
@@ -100,17 +134,103 @@ const TOP: View = View {
     media: &["text/plain", "application/json"],
     about: "the hottest functions of the session, as a table",
     params: &[ROWS, FORMAT, IDLE],
-    content: Content::Stacks(table),
+    content: Content::Stacks(render::table),
 };
 
-const ROWS: Param = Param {
+const FLAMEGRAPH: View = View {
+    name: "flamegraph",
+    media: &["application/json", "text/html"],
+    about: "the call tree of the session, as columns or as a page for browsers",
+    params: &[NODES, ROOT, FLAMEGRAPH_FORMAT, IDLE],
+    content: Content::Stacks(render::flamegraph),
+};
+
+const FOLDED: View = View {
+    name: "folded",
+    media: &["text/plain"],
+    about: "the stacks of the session as folded text, for other flame graph tools",
+    params: &[IDLE],
+    content: Content::Stacks(render::folded),
+};
+
+const DIFF: View = View {
+    name: "diff",
+    media: &["text/plain", "application/json", "text/html"],
+    about: "what changed from another session to this one, as a table or a call tree",
+    params: &[BASE, BASE_POD, BASIS, ROWS, DIFF_FORMAT, NODES, ROOT, IDLE],
+    content: Content::Comparison(render::diff),
+};
+
+/// Whether a file is made for the Go compiler.
+pub(super) const PGO: Param = Param {
+    name: "pgo",
+    about: "with true, a CPU profile without labels for profile-guided optimization of Go programs",
+    values: Values::Words(&["false", "true"]),
+};
+
+/// How many functions a table has.
+pub(super) const ROWS: Param = Param {
     name: "n",
     about: "number of functions, 1 to 1000",
     values: Values::Number { default: 20, most: 1_000 },
 };
 
-const FORMAT: Param =
+/// What a table comes as.
+pub(super) const FORMAT: Param =
     Param { name: "format", about: "output format", values: Values::Words(&["text", "json"]) };
+
+/// What a call tree comes as.
+pub(super) const FLAMEGRAPH_FORMAT: Param = Param {
+    name: "format",
+    about: "output format, by default html for browsers",
+    values: Values::Words(&["json", "html"]),
+};
+
+/// What a comparison comes as.
+pub(super) const DIFF_FORMAT: Param = Param {
+    name: "format",
+    about: "output format, by default html for browsers; json is the table, flamegraph the columns of a call \
+            tree",
+    values: Values::Words(&["text", "json", "flamegraph", "html"]),
+};
+
+/// Most nodes of a call tree.
+pub(super) const NODES: Param = Param {
+    name: "nodes",
+    about: "most nodes of a call tree, 1 to 400000; what lighter ones used counts as pruned",
+    values: Values::Number { default: 100_000, most: 400_000 },
+};
+
+/// Which part of a call tree.
+pub(super) const ROOT: Param = Param {
+    name: "root",
+    about: "only the part of a call tree below this node, and all of it: for each level, which child, 0 \
+            being the heaviest",
+    values: Values::Path("0.2"),
+};
+
+/// What a session is compared with.
+pub(super) const BASE: Param = Param {
+    name: "base",
+    about: "the session to compare with; by default, for sessions of rollouts, the last one of another \
+            revision",
+    values: Values::Text("NAME"),
+};
+
+/// Which pod of that session.
+pub(super) const BASE_POD: Param = Param {
+    name: "basePod",
+    about: "only the profiles of this pod of that session",
+    values: Values::Text("NAME"),
+};
+
+/// How sessions are compared.
+pub(super) const BASIS: Param = Param {
+    name: "basis",
+    about: "compare values by pod and second captured, shares of the totals, or values as they are; auto is \
+            perPodSecond where that is known, else share",
+    values: Values::Words(&["auto", "perPodSecond", "share", "absolute"]),
+};
 
 /// Whether a view of wall time shows the stacks of threads that have nothing to do.
 pub(super) const IDLE: Param = Param {
@@ -122,29 +242,14 @@ pub(super) const IDLE: Param = Param {
 impl Rendered {
     /// A gzipped pprof file.
     pub(super) const fn pprof(body: Bytes) -> Self {
-        Self { content_type: "application/octet-stream", extension: Some("pb.gz"), body }
+        let extension = Some("pb.gz");
+        Self { content_type: "application/octet-stream", extension, policy: None, body }
     }
 
-    fn text(text: String) -> Self {
-        Self { content_type: "text/plain; charset=utf-8", extension: None, body: text.into() }
+    /// Plain text.
+    pub(super) fn text(text: String) -> Self {
+        Self { content_type: "text/plain; charset=utf-8", extension: None, policy: None, body: text.into() }
     }
-
-    /// An object of this API: `fields` with kind, version, and the session's name.
-    fn object(kind: &str, question: &Question, mut fields: serde_json::Value) -> Self {
-        fields["kind"] = json!(kind);
-        fields["apiVersion"] = json!(format!("{DATA_GROUP}/{VERSION}"));
-        fields["metadata"] = json!({"namespace": question.namespace, "name": question.name});
-        Self { content_type: "application/json", extension: None, body: fields.to_string().into() }
-    }
-}
-
-fn table(profile: &Profile, question: &Question) -> Result<Rendered, Refusal> {
-    let rows = question.params.number(&ROWS);
-    let top = top(profile, default_value_index(profile), rows);
-    Ok(match question.params.word(&FORMAT) {
-        "json" => Rendered::object("ProfileTop", question, json!(top)),
-        _ => Rendered::text(render_top(&top)),
-    })
 }
 
 #[cfg(test)]

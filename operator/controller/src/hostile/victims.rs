@@ -236,6 +236,10 @@ impl Sessions for NoSessions {
     ) -> BoxFuture<'a, Result<Option<ProfileSession>, String>> {
         async { Ok(None) }.boxed()
     }
+
+    fn rollouts<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<ProfileSession>, String>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
 }
 
 fn alerts_router() -> axum::Router {

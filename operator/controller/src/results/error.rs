@@ -25,6 +25,9 @@ pub enum ResultsError {
     /// What was asked for is not on the volume.
     #[error("{0}")]
     Missing(String),
+    /// No sample is of the process that was asked for.
+    #[error("{0}")]
+    NoProcess(String),
     /// Too many readers wait already; it helps to try again.
     #[error("{0}")]
     Busy(String),
@@ -56,7 +59,7 @@ impl ResultsError {
             Self::Rejected(_) | Self::Conflict(_) => Reason::UploadRejected,
             Self::Full(_) => Reason::StorageFull,
             Self::NamespaceFull(_) => Reason::NamespaceStorageFull,
-            Self::Missing(_) | Self::Busy(_) | Self::Io(_) => Reason::StorageFailed,
+            Self::Missing(_) | Self::NoProcess(_) | Self::Busy(_) | Self::Io(_) => Reason::StorageFailed,
         }
     }
 }

@@ -22,6 +22,7 @@ mod metrics;
 mod pprof;
 mod put;
 mod read;
+mod readers;
 mod retention;
 mod room;
 mod scan;
@@ -41,7 +42,6 @@ use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};
 use fleetprof_crds::wire::{Problem, SliceId};
-use fleetprof_profile::Profile;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
@@ -52,8 +52,8 @@ pub use error::ResultsError;
 pub use index::Merged;
 pub use metrics::ResultsMetrics;
 pub use pprof::{Idle, top_function};
-use read::Selection;
-pub use read::StoredFile;
+pub use read::{Reading, Stacks, StoredFile};
+pub use readers::Load;
 pub use retention::Removed;
 pub use space::Usage;
 use store::Store;
@@ -62,6 +62,9 @@ use turns::Turns;
 /// Slices that are checked and written at once; each may take 90 MiB when it is hostile, a few otherwise.
 const UPLOADS: usize = 2;
 /// Merges at once; each may take 250 MiB when its input is hostile, a few otherwise.
+///
+/// A comparison merges one session after the other, and holds some 50 MiB of the first beside the second,
+/// whose budget is smaller.
 ///
 /// So the operator's memory limit of 512 MiB holds whatever agents send: 2 × 90 + 250, and the 32 MiB of
 /// bodies that arrive or wait (`UPLOADS_MIB` of the gateway), are 462. What is left is for the process and
@@ -168,60 +171,11 @@ impl Results {
         keys: &[String],
         n: usize,
     ) -> Result<Vec<TopFunction>, ResultsError> {
-        let (session, selection) = (session_uid.to_owned(), Selection::of_keys(kind, keys));
-        let hottest = move |store: &Store| {
-            store.stacks(&session, &selection, Idle::Folded).map(|merged| pprof::hottest(&merged, n))
-        };
+        let reading = Reading { keys: keys.to_vec(), ..Reading::of(session_uid, kind) };
+        let hottest =
+            move |store: &Store| store.stacks(&reading).map(|stacks| pprof::hottest(&stacks.profile, n));
         let top = self.run(&self.merges, hottest).await?;
         Ok(top.rows.iter().filter(|row| !row.is_idle()).map(top_function).collect())
-    }
-
-    /// What `render` makes of the stacks of all profiles of that kind or those of one pod, merged without
-    /// their labels. It runs where it may block, one merge at a time; the readers of different namespaces take
-    /// turns.
-    ///
-    /// # Errors
-    /// As [`top`](Self::top). `Busy`: too many readers wait already.
-    pub async fn stacks<T: Send + 'static>(
-        &self,
-        session_uid: &str,
-        kind: ProfileKind,
-        pod: Option<&str>,
-        idle: Idle,
-        render: impl FnOnce(&Profile) -> T + Send + 'static,
-    ) -> Result<T, ResultsError> {
-        let (session, selection) = (session_uid.to_owned(), Selection::of_pod(kind, pod));
-        let rendered =
-            move |store: &Store| store.stacks(&session, &selection, idle).map(|merged| render(&merged));
-        self.read(session_uid, rendered).await
-    }
-
-    /// All profiles of one kind of a session, or those of one pod, merged into one gzipped pprof file.
-    ///
-    /// # Errors
-    /// As [`stacks`](Self::stacks).
-    pub async fn session_profile(
-        &self,
-        session_uid: &str,
-        kind: ProfileKind,
-        pod: Option<&str>,
-    ) -> Result<Bytes, ResultsError> {
-        let (session, selection) = (session_uid.to_owned(), Selection::of_pod(kind, pod));
-        self.read(session_uid, move |store| store.session_profile(&session, &selection)).await
-    }
-
-    /// The stored file of the profile that is meant, to be passed on as it is; `None` when several are.
-    ///
-    /// # Errors
-    /// `Missing`: there is none. `Io`.
-    pub async fn stored_file(
-        &self,
-        session_uid: &str,
-        kind: ProfileKind,
-        pod: Option<&str>,
-    ) -> Result<Option<StoredFile>, ResultsError> {
-        let (session, selection) = (session_uid.to_owned(), Selection::of_pod(kind, pod));
-        self.run(&self.chores, move |store| store.stored_file(&session, &selection)).await
     }
 
     /// Removes everything of a session.
@@ -303,24 +257,6 @@ impl Results {
         self.run(&self.chores, Store::usage).await
     }
 
-    /// Merges for a reader, when it is the turn of its namespace.
-    async fn read<T: Send + 'static>(
-        &self,
-        session_uid: &str,
-        work: impl FnOnce(&Store) -> Result<T, ResultsError> + Send + 'static,
-    ) -> Result<T, ResultsError> {
-        let namespace = self.store.namespace(session_uid);
-        let turn = self.readers.take(&namespace).await.ok_or_else(|| {
-            ResultsError::Busy("too many profiles are being read: try again in a few seconds".to_owned())
-        })?;
-        // With the work, which goes on when the reader goes away.
-        self.run(&self.merges, move |store| {
-            let _turn = turn;
-            work(store)
-        })
-        .await
-    }
-
     /// Runs file work where it may block. It runs to its end even when the caller goes away.
     async fn run<T: Send + 'static>(
         &self,
@@ -365,6 +301,7 @@ impl SliceSink for Results {
                 ResultsError::Full(_) => SinkError::Full,
                 ResultsError::NamespaceFull(sentence) => SinkError::NamespaceFull(sentence),
                 ResultsError::Missing(sentence)
+                | ResultsError::NoProcess(sentence)
                 | ResultsError::Busy(sentence)
                 | ResultsError::Io(sentence) => SinkError::Io(sentence),
             })

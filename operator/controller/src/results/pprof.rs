@@ -3,19 +3,30 @@
 //! Slices come from agents, so every byte is hostile: each is decoded within limits and validated before it
 //! is kept, and a merge stops at [`MERGE_BUDGET`] of memory whatever the slices hold.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::session_status::TopFunction;
 use fleetprof_crds::wire::{MAX_SLICE_BYTES, MAX_SLICE_UNPACKED};
 use fleetprof_profile::{
     Limits, Merger, Overlap, Profile, ProfileKind, Top, TopRow, decode_valid, encode, fold_idle,
-    retain_labels, sample_types, set_labels, top, total,
+    retain_labelled, retain_labels, sample_types, set_labels, top, total,
 };
 
 use super::error::ResultsError;
+use super::read::Stacks;
 
 /// Most memory of what a merge has taken in, in bytes; the last profile that fits may cross it.
 const MERGE_BUDGET: usize = 96 << 20;
+/// What of it a comparison leaves to what it holds of the other session: functions and nodes of a call tree,
+/// some 50 MiB when its profiles are hostile.
+const HELD_OF_ANOTHER: usize = 32 << 20;
+
+/// The label with the name of the process that a sample is of; the agent's.
+const PROCESS: &str = "process";
+/// Most names of processes that are told to a reader.
+const MAX_PROCESSES: usize = 16;
 
 /// What one slice may hold.
 const fn slice_limits() -> Limits {
@@ -79,6 +90,12 @@ pub(super) struct Merge {
     limits: Limits,
     labels: bool,
     idle: Idle,
+    /// Only the samples of processes of this name, and the other names that there are.
+    process: Option<String>,
+    processes: BTreeSet<String>,
+    budget: usize,
+    /// `None` once a profile does not say how long it was captured.
+    nanos: Option<i64>,
 }
 
 /// What becomes of the waits of threads that have nothing to do.
@@ -94,8 +111,16 @@ pub enum Idle {
 impl Merge {
     /// A merge of the slices of one capture, which follow one another.
     pub(super) fn of_slices() -> Self {
-        let merger = Merger::new(Overlap::Sequential);
-        Self { merger, limits: slice_limits(), labels: true, idle: Idle::Shown }
+        Self {
+            merger: Merger::new(Overlap::Sequential),
+            limits: slice_limits(),
+            labels: true,
+            idle: Idle::Shown,
+            process: None,
+            processes: BTreeSet::new(),
+            budget: MERGE_BUDGET,
+            nanos: Some(0),
+        }
     }
 
     /// A merge of the profiles of one session, which were captured side by side.
@@ -108,14 +133,30 @@ impl Merge {
         Self { labels: false, idle, ..Self::of_profiles() }
     }
 
+    /// The same, beside what a comparison holds of another merge.
+    pub(super) fn beside_another(self) -> Self {
+        Self { budget: MERGE_BUDGET - HELD_OF_ANOTHER, ..self }
+    }
+
+    /// The same of processes of one name alone, if one is named.
+    pub(super) fn of_process(self, process: Option<String>) -> Self {
+        Self { process, ..self }
+    }
+
     /// Adds stored bytes; `false` when the budget is spent and they were left out.
     ///
     /// # Errors `Io`: the stored file is not a profile.
     pub(super) fn add(&mut self, bytes: &[u8], name: &str) -> Result<bool, ResultsError> {
-        if self.merger.memory() > MERGE_BUDGET {
+        if self.merger.memory() > self.budget {
             return Ok(false);
         }
         let mut profile = read(bytes, &self.limits, name)?;
+        let nanos = Some(profile.duration_nanos).filter(|nanos| *nanos > 0);
+        self.nanos = self.nanos.zip(nanos).map(|(sum, nanos)| sum.saturating_add(nanos));
+        if let Some(process) = &self.process {
+            let others = retain_labelled(&mut profile, PROCESS, process);
+            self.processes.extend(others.into_iter().take(MAX_PROCESSES));
+        }
         if self.idle == Idle::Folded {
             // By the labels, so before they are removed.
             fold_idle(&mut profile);
@@ -127,6 +168,18 @@ impl Merge {
         Ok(true)
     }
 
+    /// The merged profile, and for how long its parts were captured.
+    ///
+    /// # Errors
+    /// `Missing`: nothing was added. `NoProcess`: no sample is of a process of that name.
+    pub(super) fn finish_stacks(self) -> Result<Stacks, ResultsError> {
+        if let Some(process) = self.process.as_ref().filter(|_| self.merger.is_empty()) {
+            return Err(no_process(process, &self.processes));
+        }
+        let pod_nanos = self.nanos;
+        Ok(Stacks { profile: self.finish()?, pod_nanos })
+    }
+
     /// The merged profile.
     ///
     /// # Errors
@@ -134,6 +187,15 @@ impl Merge {
     pub(super) fn finish(self) -> Result<Profile, ResultsError> {
         self.merger.finish().map_err(|error| ResultsError::Missing(error.to_string()))
     }
+}
+
+fn no_process(process: &str, others: &BTreeSet<String>) -> ResultsError {
+    let process = bounded(process, 64);
+    let others: Vec<String> = others.iter().take(MAX_PROCESSES).map(|name| bounded(name, 64)).collect();
+    ResultsError::NoProcess(match others.as_slice() {
+        [] => format!("the profiles do not tell processes apart: omit process={process:?}"),
+        others => format!("no sample is of a process {process:?}: use one of {}", others.join(", ")),
+    })
 }
 
 fn read(bytes: &[u8], limits: &Limits, name: &str) -> Result<Profile, ResultsError> {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Instant;
 
 use bytes::Bytes;
 use fleetprof_crds::ProfileKind;
@@ -12,10 +13,34 @@ use super::key::{Key, pod_prefix, session_component};
 use super::pprof::{self, Idle, Merge};
 use super::store::Store;
 
-/// Which profiles of a session: always of one kind, so that kinds are never mixed.
-pub(super) struct Selection {
-    kind: ProfileKind,
-    among: Among,
+/// What is read of a session's profiles: always of one kind, so that kinds are never mixed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// UID of the session.
+    pub session: String,
+    /// The kind.
+    pub kind: ProfileKind,
+    /// Only the profiles of this pod.
+    pub pod: Option<String>,
+    /// Only the samples of processes of this name.
+    pub process: Option<String>,
+    /// What becomes of the waits of threads that have nothing to do; files hold them as they were captured.
+    pub idle: Idle,
+    /// Only the profiles with these keys; all when there are none.
+    pub keys: Vec<String>,
+    /// Whether it is compared with another reading, so that a part of that is in memory beside it.
+    pub compared: bool,
+    /// When the reader stops waiting, so that the work may stop as well.
+    pub until: Option<Instant>,
+}
+
+/// Profiles merged by their stacks.
+#[derive(Clone, Debug)]
+pub struct Stacks {
+    /// Without labels.
+    pub profile: Profile,
+    /// For how long they were captured, added up over the profiles; `None` where one does not say.
+    pub pod_nanos: Option<i64>,
 }
 
 /// A stored profile that is open.
@@ -27,73 +52,76 @@ pub struct StoredFile {
     pub length: u64,
 }
 
-enum Among {
-    All,
-    Pod(String),
-    Keys(Vec<String>),
-}
-
-impl Selection {
-    /// Those of a pod, or all.
-    pub(super) fn of_pod(kind: ProfileKind, pod: Option<&str>) -> Self {
-        Self { kind, among: pod.map_or(Among::All, |pod| Among::Pod(pod.to_owned())) }
-    }
-
-    /// These; all when there are none.
-    pub(super) fn of_keys(kind: ProfileKind, keys: &[String]) -> Self {
-        Self { kind, among: if keys.is_empty() { Among::All } else { Among::Keys(keys.to_vec()) } }
+impl Reading {
+    /// All profiles of a kind.
+    #[must_use]
+    pub fn of(session_uid: &str, kind: ProfileKind) -> Self {
+        Self {
+            session: session_uid.to_owned(),
+            kind,
+            pod: None,
+            process: None,
+            idle: Idle::Folded,
+            keys: Vec::new(),
+            compared: false,
+            until: None,
+        }
     }
 
     fn picks(&self, key: &Key) -> bool {
-        let among = match &self.among {
-            Among::All => true,
-            Among::Pod(pod) => key.file().starts_with(&pod_prefix(pod)),
-            Among::Keys(keys) => keys.iter().any(|wanted| wanted == key.as_str()),
-        };
-        among && key.kind() == self.kind
+        let of_pod = self.pod.as_ref().is_none_or(|pod| key.file().starts_with(&pod_prefix(pod)));
+        let among = self.keys.is_empty() || self.keys.iter().any(|wanted| wanted == key.as_str());
+        of_pod && among && key.kind() == self.kind
     }
+
+    /// # Errors
+    /// `Busy`: the reader has given up.
+    fn in_time(&self) -> Result<(), ResultsError> {
+        match self.until {
+            Some(until) if Instant::now() >= until => Err(too_slow()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reading takes longer than a reader waits.
+pub(super) fn too_slow() -> ResultsError {
+    ResultsError::Busy(
+        "reading takes longer than API servers wait for an answer: try again, or request single pods with \
+         ?pod=NAME"
+            .to_owned(),
+    )
 }
 
 impl Store {
     /// The profiles merged by their stacks, without labels.
     ///
     /// # Errors
-    /// `Missing`, `Rejected`, `Io`.
-    pub(super) fn stacks(
-        &self,
-        session_uid: &str,
-        selection: &Selection,
-        idle: Idle,
-    ) -> Result<Profile, ResultsError> {
-        self.merged(Merge::of_stacks(idle), &self.keys(session_uid, selection)?)
+    /// `Missing`, `Rejected`, `NoProcess`, `Busy`, `Io`.
+    pub(super) fn stacks(&self, reading: &Reading) -> Result<Stacks, ResultsError> {
+        let merge = Merge::of_stacks(reading.idle);
+        let merge = if reading.compared { merge.beside_another() } else { merge };
+        self.merged(merge, reading, &self.keys(reading)?)
     }
 
     /// One file of all profiles; a single one is passed on as it is stored.
     ///
     /// # Errors
-    /// `Missing`, `Rejected`, `Io`.
-    pub(super) fn session_profile(
-        &self,
-        session_uid: &str,
-        selection: &Selection,
-    ) -> Result<Bytes, ResultsError> {
-        match self.keys(session_uid, selection)?.as_slice() {
-            [key] => self.read_profile(key).map(Bytes::from),
-            keys => pprof::pack(&self.merged(Merge::of_profiles(), keys)?),
+    /// As [`stacks`](Self::stacks).
+    pub(super) fn session_profile(&self, reading: &Reading) -> Result<Bytes, ResultsError> {
+        match (self.keys(reading)?.as_slice(), &reading.process) {
+            ([key], None) => self.read_profile(key).map(Bytes::from),
+            (keys, _) => pprof::pack(&self.merged(Merge::of_profiles(), reading, keys)?.profile),
         }
     }
 
-    /// The file of the only profile that is meant.
+    /// The file of the only profile that is meant, where all of it is.
     ///
     /// # Errors
     /// `Missing`, `Io`.
-    pub(super) fn stored_file(
-        &self,
-        session_uid: &str,
-        selection: &Selection,
-    ) -> Result<Option<StoredFile>, ResultsError> {
-        let keys = self.keys(session_uid, selection)?;
-        let [key] = keys.as_slice() else { return Ok(None) };
+    pub(super) fn stored_file(&self, reading: &Reading) -> Result<Option<StoredFile>, ResultsError> {
+        let keys = self.keys(reading)?;
+        let ([key], None) = (keys.as_slice(), &reading.process) else { return Ok(None) };
         let path = key.path(&self.profiles());
         let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
         opened
@@ -107,26 +135,28 @@ impl Store {
         self.index().profiles(&session).next().map_or_else(String::new, |(key, _)| key.namespace().to_owned())
     }
 
-    fn keys(&self, session_uid: &str, selection: &Selection) -> Result<Vec<Key>, ResultsError> {
-        let session = session_component(session_uid);
+    fn keys(&self, reading: &Reading) -> Result<Vec<Key>, ResultsError> {
+        let session = session_component(&reading.session);
         let keys: Vec<Key> = self
             .index()
             .profiles(&session)
             .map(|(key, _)| key.clone())
-            .filter(|key| selection.picks(key))
+            .filter(|key| reading.picks(key))
             .collect();
         if keys.is_empty() {
             return Err(ResultsError::Missing(format!(
                 "the results volume holds no such {} profile of session {session}: it was removed, \
                  evicted because the namespace was over its share, or the volume was replaced",
-                selection.kind
+                reading.kind
             )));
         }
         Ok(keys)
     }
 
-    fn merged(&self, mut merge: Merge, keys: &[Key]) -> Result<Profile, ResultsError> {
+    fn merged(&self, merge: Merge, reading: &Reading, keys: &[Key]) -> Result<Stacks, ResultsError> {
+        let mut merge = merge.of_process(reading.process.clone());
         for key in keys {
+            reading.in_time()?;
             if !merge.add(&self.read_profile(key)?, key.as_str())? {
                 return Err(ResultsError::Rejected(format!(
                     "the session's {} profiles are too large to merge: request single pods with ?pod=NAME",
@@ -134,7 +164,7 @@ impl Store {
                 )));
             }
         }
-        merge.finish()
+        merge.finish_stacks()
     }
 
     /// The bytes of a stored profile.

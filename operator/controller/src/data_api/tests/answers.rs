@@ -75,6 +75,7 @@ async fn every_view_answers_with_its_media_type() {
     let world = World::new().await;
     for view in VIEWS {
         let answer = world.get(&format!("{NOW}/now/{}", view.name)).await;
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff");
         let media = answer.headers["content-type"].to_str().unwrap();
         assert_eq!((answer.status.as_u16(), media.split(';').next()), (200, view.media.first().copied()));
         assert_eq!(answer.headers["cache-control"], "no-store");
@@ -96,8 +97,25 @@ async fn refusals_say_what_to_do() {
         ("now/top?n=1&n=2", 400, "BadRequest", "give it once"),
         ("now/top?idle=yes", 400, "BadRequest", "idle=false or true"),
         ("now/top?format=svg", 400, "BadRequest", "format=text or json"),
-        ("now/flamegraph", 404, "NotFound", "VIEW is profile or top"),
-        ("now", 404, "NotFound", "VIEW is profile or top"),
+        ("now/graph", 404, "NotFound", "VIEW is one of profile, top, flamegraph, folded, diff"),
+        ("now", 404, "NotFound", "VIEW is one of profile, top"),
+        ("now/top?pods=orders-1", 400, "BadRequest", "use pod, type, process, n, format, idle"),
+        ("now/top?process=web", 404, "NotFound", "do not tell processes apart"),
+        ("mixed/top?process=cron", 404, "NotFound", "use one of job, web"),
+        ("now/flamegraph?nodes=400001", 400, "BadRequest", "1 to 400000"),
+        ("now/flamegraph?root=main", 400, "BadRequest", "root=0.2"),
+        ("now/flamegraph?root=9", 404, "NotFound", "no such node"),
+        ("now/profile?pgo=true", 404, "NotFound", "net/http/pprof"),
+        ("now/profile?pgo=true&type=wall", 400, "BadRequest", "type=cpu"),
+        ("mixed/diff", 400, "BadRequest", "base=NAME"),
+        ("before/diff", 404, "NotFound", "base=NAME"),
+        ("now/diff?base=missing", 404, "NotFound", "not found"),
+        ("now/diff?base=running", 409, "Conflict", "kubectl wait"),
+        ("now/diff?base=secret", 403, "Forbidden", "profilesessions/diff"),
+        ("now/diff?base=../x", 404, "NotFound", "invalid name of a session"),
+        ("now/diff?base=before&type=wall", 404, "NotFound", "use one of type=cpu"),
+        ("now/diff?base=before&basePod=orders-1", 404, "NotFound", "use one of orders-0"),
+        ("now/diff?basis=rate", 400, "BadRequest", "auto or perPodSecond or share or absolute"),
         ("..%2f..%2fsecrets%2fx/profile", 404, "NotFound", "invalid name of a session"),
     ];
     for (path, code, reason, advice) in cases {
@@ -160,7 +178,9 @@ async fn discovery_lists_nothing_that_could_be_deleted() {
     let listed: Vec<(&str, &[String])> =
         list.resources.iter().map(|r| (r.name.as_str(), r.verbs.as_slice())).collect();
     let get: &[String] = &["get".to_owned()];
-    assert_eq!(listed, [("profilesessions/profile", get), ("profilesessions/top", get)]);
+    let views = ["profile", "top", "flamegraph", "folded", "diff"];
+    let wanted: Vec<String> = views.iter().map(|view| format!("profilesessions/{view}")).collect();
+    assert_eq!(listed, wanted.iter().map(|name| (name.as_str(), get)).collect::<Vec<_>>());
     for other in ["/apis/apps", "/apis/data.fleetprof.dev/v1"] {
         assert_eq!(world.get(other).await.status, 404, "{other}");
     }

@@ -8,6 +8,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
+use fleetprof_crds::names::{REVISION_LABEL, WORKLOAD_ANNOTATION};
 use fleetprof_crds::session_status::{Phase, ProfileSessionStatus, StoredProfile, TargetStatus};
 use fleetprof_crds::wire::SliceId;
 use fleetprof_crds::{ProfileSession, ProfileSessionSpec};
@@ -16,6 +17,8 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
 use rustls_pki_types::CertificateDer;
 use tower::ServiceExt;
 
@@ -23,7 +26,7 @@ use crate::data_api::{
     Access, Authorize, DataApi, DataApiMetrics, FrontProxy, FrontProxySource, Sessions, User, router,
 };
 use crate::gateway::SliceSink;
-use crate::results::tests::fixtures::{cpu, open, scope_of, slice, waiting_slice};
+use crate::results::tests::fixtures::{cpu, open, scope_of, slice, slice_of_processes, waiting_slice};
 use crate::server::PeerInfo;
 
 /// A certificate with this common name.
@@ -84,6 +87,21 @@ pub(in crate::data_api) fn session(phase: Phase, targets: &[(&str, i64)]) -> Pro
     session
 }
 
+/// The ended session of that name, with these pods and samples.
+fn named(name: &str, uid: &str, targets: &[(&str, i64)]) -> ProfileSession {
+    let mut session = session(Phase::Succeeded, targets);
+    session.metadata.name = Some(name.into());
+    session.metadata.uid = Some(uid.into());
+    session
+}
+
+/// Makes it a session of a rollout, created at that second.
+pub(in crate::data_api) fn rollout(session: &mut ProfileSession, revision: &str, created: i64) {
+    session.labels_mut().insert(REVISION_LABEL.into(), revision.into());
+    session.annotations_mut().insert(WORKLOAD_ANNOTATION.into(), "Deployment/orders".into());
+    session.metadata.creation_timestamp = Some(Time(jiff::Timestamp::from_second(created).unwrap()));
+}
+
 /// Sessions by name, in any namespace.
 pub(in crate::data_api) struct Table(pub(in crate::data_api) HashMap<&'static str, ProfileSession>);
 
@@ -98,20 +116,28 @@ impl Sessions for Table {
         }
         .boxed()
     }
+
+    fn rollouts<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<ProfileSession>, String>> {
+        let of_rollout = |session: &&ProfileSession| session.labels().contains_key(REVISION_LABEL);
+        let rollouts = self.0.values().filter(of_rollout).cloned().collect();
+        async move { Ok(rollouts) }.boxed()
+    }
 }
 
-/// Members of the group `devs` may read everything; counts how often it is asked.
+/// Members of the group `devs` may read everything but the session `secret`; counts how often it is asked.
 #[derive(Default)]
 pub(in crate::data_api) struct Devs(AtomicUsize);
 
 impl Authorize for Devs {
-    fn allows<'a>(&'a self, user: &'a User, _: &'a Access) -> BoxFuture<'a, Result<bool, String>> {
+    fn allows<'a>(&'a self, user: &'a User, access: &'a Access) -> BoxFuture<'a, Result<bool, String>> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        async move { Ok(user.groups.iter().any(|group| group == "devs")) }.boxed()
+        let known = user.groups.iter().any(|group| group == "devs");
+        async move { Ok(known && access.name != "secret") }.boxed()
     }
 }
 
-/// The read API over a volume with the profiles of two pods of `shop/now`.
+/// The read API over a volume with the profiles of two pods of `shop/now`, of one pod of `shop/before`, which
+/// profiled the revision before, and of two processes of one pod of `shop/mixed`.
 pub(in crate::data_api) struct World {
     pub(in crate::data_api) api: DataApi,
     _volume: tempfile::TempDir,
@@ -121,10 +147,15 @@ impl World {
     pub(in crate::data_api) async fn new() -> Self {
         let volume = tempfile::tempdir().unwrap();
         let results = open(volume.path()).await;
-        for (pod, hits) in [("orders-1", 6), ("orders-2", 3)] {
-            let scope = scope_of(pod, "session-1", pod);
-            let body = Bytes::from(slice(&[("work", hits), ("wait", 1)]));
-            results.put_slice(&scope, cpu(0), body, [0; 32]).await.unwrap();
+        let now = |work: u32| slice(&[("work", work), ("wait", 1)]);
+        for (session, pod, body) in [
+            ("session-1", "orders-1", now(6)),
+            ("session-1", "orders-2", now(3)),
+            ("session-0", "orders-0", slice(&[("work", 2), ("wait", 1), ("</script>", 20)])),
+            ("session-2", "shop-1", slice_of_processes()),
+        ] {
+            let scope = scope_of(pod, session, pod);
+            results.put_slice(&scope, cpu(0), Bytes::from(body), [0; 32]).await.unwrap();
             results.assemble(&scope, ProfileKind::Cpu, 1).await.unwrap();
         }
         let scope =
@@ -138,13 +169,23 @@ impl World {
         targets[0].profiles.push(wall);
         let mut lost = ended.clone();
         lost.metadata.uid = Some("session-of-yesterday".into());
+        rollout(&mut ended, "r2", 2_000);
+        let mut before = named("before", "session-0", &[("orders-0", 23)]);
+        rollout(&mut before, "r1", 1_000);
+        let mixed = named("mixed", "session-2", &[("shop-1", 9)]);
         let running = session(Phase::Running, &[]);
         let (feed, source) = FrontProxySource::channel();
         feed.replace(front_proxy(&["front-proxy-client"]));
         let api = DataApi {
             front_proxy: source,
             authorize: Arc::new(Devs::default()),
-            sessions: Arc::new(Table(HashMap::from([("now", ended), ("lost", lost), ("running", running)]))),
+            sessions: Arc::new(Table(HashMap::from([
+                ("now", ended),
+                ("before", before),
+                ("mixed", mixed),
+                ("lost", lost),
+                ("running", running),
+            ]))),
             results,
             metrics: DataApiMetrics::default(),
         };

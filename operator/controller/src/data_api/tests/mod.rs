@@ -5,3 +5,4 @@ mod cluster;
 pub(super) mod fixtures;
 mod reviews;
 mod served;
+mod views;

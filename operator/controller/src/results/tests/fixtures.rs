@@ -74,6 +74,16 @@ pub(crate) fn waiting_slice() -> Vec<u8> {
     encode(&builder.finish(10_000_000_000, &[])).unwrap()
 }
 
+/// A CPU slice of two processes: `web` in `serve`, which begins on line 40, and half as long `job` in `work`.
+pub(crate) fn slice_of_processes() -> Vec<u8> {
+    let mut builder = ProfileBuilder::new(ProfileKind::Cpu, 10_101_010, 1_700_000_000_000_000_000);
+    for (process, function, hits) in [("web", "serve", 6), ("job", "work", 3)] {
+        let frame = Frame { start_line: 40, ..Frame::named(function, "/srv/app/main.go", 42) };
+        builder.add_hits(&[frame], hits, &[Label::text("process", process)]).unwrap();
+    }
+    encode(&builder.finish(10_000_000_000, &[])).unwrap()
+}
+
 /// A slice of `functions` functions whose names do not compress: some 60 bytes each.
 pub(crate) fn large_slice(seed: u32, functions: u32) -> Vec<u8> {
     let name =

@@ -4,13 +4,12 @@ use bytes::Bytes;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::SliceId;
-use fleetprof_profile::{IDLE, Profile, sample_types, top, total};
+use fleetprof_profile::{IDLE, sample_types, top, total};
 use proptest::prelude::*;
 
 use super::fixtures::{cpu, decoded, files, open, scope, scope_of, slice, slice_of, store, waiting_slice};
 use crate::gateway::{SinkError, SliceSink};
-use crate::results::read::Selection;
-use crate::results::{Idle, ResultsError};
+use crate::results::{Idle, Reading, ResultsError};
 
 const CPU: ProfileKind = ProfileKind::Cpu;
 const WALL: ProfileKind = ProfileKind::Wall;
@@ -42,13 +41,14 @@ async fn each_kind_of_a_capture_becomes_a_profile_of_its_own() {
     assert!(matches!(results.assemble(&scope, ProfileKind::Heap, 0).await, Err(ResultsError::Missing(_))));
 
     for (kind, samples) in [(CPU, 7), (WALL, 100)] {
-        let read = decoded(&results.session_profile("session-1", kind, None).await.unwrap());
+        let read = decoded(&results.session_profile(Reading::of("session-1", kind)).await.unwrap());
         assert_eq!((total(&read, 0), sample_types(&read)), (samples, kind.sample_types().to_vec()));
-        let sum = |merged: &Profile| (total(merged, 0), total(merged, 1));
-        let stacks = results.stacks("session-1", kind, Some("orders-1"), Idle::Folded, sum).await.unwrap();
-        assert_eq!(stacks, (samples, samples * 10_101_010));
+        let of_pod = Reading { pod: Some("orders-1".into()), ..Reading::of("session-1", kind) };
+        let stacks = results.stacks(vec![of_pod], |load| load(0)).await.unwrap().unwrap();
+        let sums = (total(&stacks.profile, 0), total(&stacks.profile, 1));
+        assert_eq!((sums, stacks.pod_nanos.is_some()), ((samples, samples * 10_101_010), true));
     }
-    let none = results.session_profile("session-1", ProfileKind::Heap, None).await;
+    let none = results.session_profile(Reading::of("session-1", ProfileKind::Heap)).await;
     assert!(matches!(&none, Err(ResultsError::Missing(sentence)) if sentence.contains("heap")), "{none:?}");
     assert_eq!(results.delete_session("session-1").await.unwrap().files, 2);
 }
@@ -79,17 +79,18 @@ async fn idle_threads_are_folded_when_wall_time_is_read_and_stored_whole() {
     results.put_slice(&scope, SliceId::new(WALL, 0), waiting_slice().into(), [0; 32]).await.unwrap();
     let made = results.assemble(&scope, WALL, 1).await.unwrap();
 
-    let names = |merged: &Profile| -> Vec<(String, i64)> {
-        top(merged, 0, 10).rows.into_iter().map(|row| (row.name, row.self_value)).collect()
+    let read = async |idle| -> Result<Vec<(String, i64)>, ResultsError> {
+        let reading = Reading { idle, ..Reading::of("session-1", WALL) };
+        let stacks = results.stacks(vec![reading], |load| load(0)).await??;
+        Ok(top(&stacks.profile, 0, 10).rows.into_iter().map(|row| (row.name, row.self_value)).collect())
     };
-    let read = |idle| results.stacks("session-1", WALL, None, idle, names);
     let row = |name: &str, value| (name.to_owned(), value);
     assert_eq!(read(Idle::Folded).await.unwrap(), [row("recv", 1), row("pay", 0), row(IDLE, 3)]);
     assert_eq!(read(Idle::Shown).await.unwrap(), [row("_worker", 3), row("recv", 1), row("pay", 0)]);
     let hottest = results.top("session-1", WALL, &[made.uri], 5).await.unwrap();
     let hottest: Vec<&str> = hottest.iter().map(|function| function.name.as_str()).collect();
     assert_eq!(hottest, ["recv", "pay"], "a status names functions");
-    let stored = decoded(&results.session_profile("session-1", WALL, None).await.unwrap());
+    let stored = decoded(&results.session_profile(Reading::of("session-1", WALL)).await.unwrap());
     let told = |text: &str| stored.string_table.iter().any(|known| known == text);
     assert!(told("_worker") && told("blocked") && told("waits_for") && !told("of the session"));
 }
@@ -127,7 +128,7 @@ proptest! {
         }
         for kind in ProfileKind::ALL {
             let wanted: i64 = captured.iter().filter(|((_, k), _)| *k == kind).map(|(_, n)| i64::from(*n)).sum();
-            match store.session_profile("session-1", &Selection::of_pod(kind, None)) {
+            match store.session_profile(&Reading::of("session-1", kind)) {
                 Ok(bytes) => {
                     let read = decoded(&bytes);
                     prop_assert_eq!(total(&read, 0), wanted);

@@ -11,8 +11,7 @@ use fleetprof_profile::{sample_types, total};
 use super::fixtures::{cpu, decoded, du, files, large_slice, open, scope, scope_of, slice, store};
 use crate::gateway::{SinkError, SliceSink, Stored};
 use crate::results::pprof::hottest;
-use crate::results::read::Selection;
-use crate::results::{Idle, ResultsError, StoredSlices};
+use crate::results::{Load, Reading, ResultsError, StoredSlices};
 
 const CPU: ProfileKind = ProfileKind::Cpu;
 const KEY: &str = "prod/shop/Deployment-orders/2023-11-14/session-1/orders-1_app_cpu.pb.gz";
@@ -55,7 +54,7 @@ async fn slices_become_one_labelled_profile_and_go() {
     assert_eq!(results.usage().await.unwrap().used, du(root.path()));
     assert_eq!(results.stored("cap-1", CPU).await.unwrap(), StoredSlices::default());
 
-    let merged = decoded(&results.session_profile("session-1", CPU, None).await.unwrap());
+    let merged = decoded(&results.session_profile(Reading::of("session-1", CPU)).await.unwrap());
     assert_eq!(total(&merged, 0), 10);
     assert_eq!(sample_types(&merged), [("samples", "count"), ("cpu", "nanoseconds")]);
     assert!(merged.string_table.iter().any(|text| text == "service_name"));
@@ -134,11 +133,16 @@ async fn sessions_are_read_by_pod_and_as_a_whole() {
         keys.push(results.assemble(&scope, CPU, 1).await.unwrap().uri);
     }
     let samples = |bytes: Bytes| total(&decoded(&bytes), 0);
-    assert_eq!(samples(results.session_profile("session-1", CPU, None).await.unwrap()), 11);
-    assert_eq!(samples(results.session_profile("session-1", CPU, Some("orders-1")).await.unwrap()), 7);
+    assert_eq!(samples(results.session_profile(Reading::of("session-1", CPU)).await.unwrap()), 11);
+    let of_pod = |session: &str, pod: Option<&str>| Reading {
+        pod: pod.map(str::to_owned),
+        ..Reading::of(session, CPU)
+    };
+    let one = of_pod("session-1", Some("orders-1"));
+    assert_eq!(samples(results.session_profile(one).await.unwrap()), 7);
     for (session, pod) in [("session-1", Some("orders")), ("session-2", None), ("../session-1", None)] {
         assert!(
-            matches!(results.session_profile(session, CPU, pod).await, Err(ResultsError::Missing(_))),
+            matches!(results.session_profile(of_pod(session, pod)).await, Err(ResultsError::Missing(_))),
             "{session} {pod:?}"
         );
     }
@@ -147,11 +151,10 @@ async fn sessions_are_read_by_pod_and_as_a_whole() {
         top.iter().map(|row| (row.name.as_str(), row.location.as_str(), row.self_percent.as_str())).collect();
     assert_eq!(rows[..2], [("work", "work.py:42", "81.8"), ("wait", "work.py:42", "18.2")]);
     assert_eq!(results.top("session-1", CPU, &keys[..1], 1).await.unwrap()[0].self_percent, "85.7");
-    let of_pod = results
-        .stacks("session-1", CPU, Some("orders-11"), Idle::Folded, |merged| total(merged, 0))
-        .await
-        .unwrap();
-    assert_eq!(of_pod, 4);
+    let both = vec![of_pod("session-1", Some("orders-11")), of_pod("session-1", None)];
+    let read = |load: Load<'_>| [1, 0].map(|number| load(number).map(|stacks| total(&stacks.profile, 0)));
+    let [all, one] = results.stacks(both, read).await.unwrap();
+    assert_eq!((all.unwrap(), one.unwrap()), (11, 4));
     assert!(results.top("session-1", CPU, &["../../etc/passwd".into()], 1).await.is_err());
 }
 
@@ -222,9 +225,11 @@ fn a_merge_of_too_much_is_refused_but_single_pods_and_the_table_can_be_read() {
         store.put_slice(&scope, cpu(0), &body).unwrap();
         store.assemble(&scope, CPU, 1).unwrap();
     }
-    let error = store.session_profile("session-1", &Selection::of_pod(CPU, None)).unwrap_err();
+    let error = store.session_profile(&Reading::of("session-1", CPU)).unwrap_err();
     assert!(matches!(&error, ResultsError::Rejected(sentence) if sentence.contains("?pod=NAME")), "{error}");
-    assert!(store.session_profile("session-1", &Selection::of_pod(CPU, Some("p3"))).is_ok());
-    let top = hottest(&store.stacks("session-1", &Selection::of_pod(CPU, None), Idle::Folded).unwrap(), 3);
+    assert!(
+        store.session_profile(&Reading { pod: Some("p3".into()), ..Reading::of("session-1", CPU) }).is_ok()
+    );
+    let top = hottest(&store.stacks(&Reading::of("session-1", CPU)).unwrap().profile, 3);
     assert_eq!((top.functions, top.rows[0].self_value), (16_001, 9 * 10_101_010));
 }
