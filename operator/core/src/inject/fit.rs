@@ -53,10 +53,17 @@ pub(super) struct Ask {
     pub limit: Option<Quantity>,
 }
 
-/// What an agent gets where no rule forbids it, and which part of it the policy itself says.
+/// Of the CPU that the other containers request, the agent requests at most one part in so many, unless somebody says
+/// how much: a HorizontalPodAutoscaler compares what a pod uses with the sum of its containers' requests, and acts on
+/// a difference of a tenth.
+const PARTS: i128 = 20;
+
+/// What an agent gets where no rule forbids it, and which part of it was said by whom.
 pub(super) struct Wanted {
     pub all: Value,
     pub by_policy: Resources,
+    /// Neither the chart nor the policy says how much CPU the agent requests.
+    pub has_default_cpu: bool,
 }
 
 impl Wanted {
@@ -72,9 +79,11 @@ impl Wanted {
                 }
             }
         }
+        let says_cpu = |of: &Value| of.pointer("/requests/cpu").is_some_and(|cpu| !cpu.is_null());
+        let has_default_cpu = !says_cpu(chart) && !says_cpu(&policy);
         let by_policy =
             Resources { requests: amounts(policy.get("requests")), limits: amounts(policy.get("limits")) };
-        Self { all, by_policy }
+        Self { all, by_policy, has_default_cpu }
     }
 }
 
@@ -90,7 +99,8 @@ pub(super) fn fit(wanted: &Wanted, pod: &RawPod<'_>, bounds: &Bounds<'_>) -> Res
     names.dedup();
     let mut fitted = Map::new();
     for name in names {
-        let case = Case { name, pod: &pod, bounds, by_policy: &wanted.by_policy };
+        let is_small = name == "cpu" && wanted.has_default_cpu;
+        let case = Case { name, pod: &pod, bounds, by_policy: &wanted.by_policy, is_small };
         let asked =
             Ask { request: asked.requests.get(name).copied(), limit: asked.limits.get(name).copied() };
         let ask = case.propose(asked);
@@ -138,6 +148,8 @@ struct Case<'a> {
     pod: &'a PodResources,
     bounds: &'a Bounds<'a>,
     by_policy: &'a Resources,
+    /// The request stays small beside those of the other containers.
+    is_small: bool,
 }
 
 impl Case<'_> {
@@ -149,7 +161,7 @@ impl Case<'_> {
         if limit.is_none() && bounds.needs_limit(name) {
             limit = Some(need.plenty);
         }
-        let mut request = asked.request.map(Quantity::nanos);
+        let mut request = asked.request.map(|request| request.nanos().min(self.unnoticed()));
         if self.takes_nothing_of(Side::Requests) || (request.is_none() && bounds.is_defaulted(name)) {
             request = Some(0);
         }
@@ -176,6 +188,14 @@ impl Case<'_> {
     fn takes_nothing_of(&self, side: Side) -> bool {
         let chosen = self.by_policy.get(side, self.name).is_some();
         self.pod.is_set_for_pod(self.name) || (!chosen && self.bounds.quota(side, self.name).is_some())
+    }
+
+    /// The most that is requested so that an autoscaler sees what it would see without the agent; anything where
+    /// the other containers request nothing, since no autoscaler works then.
+    fn unnoticed(&self) -> i128 {
+        let share = self.pod.beside(Side::Requests, self.name).nanos();
+        let share = if self.is_small && share > 0 { share / PARTS } else { HUGE };
+        share - share.rem_euclid(self.grain())
     }
 
     /// What LimitRanges for pods leave to the agent.

@@ -340,6 +340,40 @@ fn what_a_policy_leaves_open_is_the_charts() {
     );
 }
 
+/// Of the CPU that the containers of a pod request, the agent's is at most a twentieth.
+#[test]
+fn an_autoscaler_that_counts_the_agent_acts_as_without_it() {
+    let none = ResourceRules::default();
+    let cpu = |answer: Result<Value, String>| answer.map(|r| r["requests"]["cpu"].clone());
+    let requests = |cpu: &str| asking(json!({"requests": both(cpu, "64Mi")}), json!(null));
+    for (app, agent) in
+        [("1", "5m"), ("100m", "5m"), ("99m", "4m"), ("20m", "1m"), ("19m", "0m"), ("10m", "0m")]
+    {
+        assert_eq!(cpu(fitted(&requests(app), &none, json!({}))), Ok(json!(agent)), "{app}");
+        let chosen = json!({"requests": {"cpu": "7m"}});
+        assert_eq!(
+            cpu(fitted(&requests(app), &none, chosen.clone())),
+            Ok(json!("7m")),
+            "the policy says so: {app}"
+        );
+        let wanted = Wanted::new(default_resources(), &chosen, None);
+        let pod = requests(app);
+        let raw = RawPod::read(&pod).unwrap();
+        let by_chart = fit(&wanted, &raw, &Bounds::of(&none, &raw).unwrap()).unwrap();
+        assert_eq!(by_chart["requests"]["cpu"], "7m", "the chart says so: {app}");
+    }
+    let limited = asking(json!({"limits": both("40m", "64Mi")}), json!(null));
+    assert_eq!(cpu(fitted(&limited, &none, json!({}))), Ok(json!("2m")), "a limit is requested");
+    let mesh = json!([{"name": "mesh", "restartPolicy": "Always", "resources": {"requests": {"cpu": "60m"}}},
+        {"name": "migrate", "resources": {"requests": {"cpu": "2"}}}]);
+    let meshed = edit(requests("20m"), "/spec/initContainers", mesh);
+    assert_eq!(cpu(fitted(&meshed, &none, json!({}))), Ok(json!("4m")), "of all that run beside it");
+    let nothing = asking(json!({}), json!(null));
+    assert_eq!(cpu(fitted(&nothing, &none, json!({}))), Ok(json!("5m")), "no autoscaler works there");
+    let min = rules(json!([{"type": "Container", "min": {"cpu": "10m"}}]), json!([]));
+    assert_eq!(cpu(fitted(&requests("20m"), &min, json!({}))), Ok(json!("10m")), "a rule comes first");
+}
+
 const CPU: &[&str] = &["0", "1m", "5m", "20m", "50m", "100m", "250m", "1", "3"];
 const MEMORY: &[&str] = &["0", "1", "16Mi", "32Mi", "50M", "64Mi", "128Mi", "200Mi", "256Mi", "1Gi"];
 
