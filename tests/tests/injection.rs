@@ -12,15 +12,23 @@ use serde_json::{Value, json};
 
 const NAMESPACE: &str = "strict";
 
-/// A rule of the cluster that no part of fleetprof knows of: no containers with a restart policy of their own.
-fn rule() -> [Value; 2] {
+/// No containers with a restart policy of their own.
+const NO_SIDECARS: (&str, &str) =
+    ("object.spec.?initContainers.orValue([]).all(c, !has(c.restartPolicy))", "this team allows no sidecars");
+/// Nothing of fleetprof on the pod itself.
+const NO_NOTES: (&str, &str) = (
+    "object.metadata.?annotations.orValue({}).all(key, !key.startsWith('fleetprof.dev/'))",
+    "this team allows its own annotations alone",
+);
+
+/// A rule of the cluster that no part of fleetprof knows of.
+fn rule((expression, message): (&str, &str)) -> [Value; 2] {
     let kind = |kind: &str, spec: Value| {
         json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "no-sidecars"},
             "spec": spec,
         })
     };
-    let sidecar = "object.spec.?initContainers.orValue([]).all(c, !has(c.restartPolicy))";
     let pods =
         json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]);
     let here = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}});
@@ -29,7 +37,7 @@ fn rule() -> [Value; 2] {
             "ValidatingAdmissionPolicy",
             json!({
                 "matchConstraints": {"resourceRules": pods},
-                "validations": [{"expression": sidecar, "message": "this team allows no sidecars"}],
+                "validations": [{"expression": expression, "message": message}],
             }),
         ),
         kind(
@@ -100,30 +108,63 @@ fn app(shop: &Shop, workload: &str) -> Result<Value> {
 async fn pods_that_are_refused_with_an_agent_start_without() -> Result<()> {
     let shop = Shop::open().await?;
     let outcome = refused(&shop).await;
+    clean(&shop)?;
+    outcome
+}
+
+#[tokio::test]
+async fn pods_that_are_refused_for_the_annotation_start_unchanged() -> Result<()> {
+    let shop = Shop::open().await?;
+    let outcome = unchanged(&shop).await;
+    clean(&shop)?;
+    outcome
+}
+
+fn clean(shop: &Shop) -> Result<()> {
     let rule = ["validatingadmissionpolicybinding/no-sidecars", "validatingadmissionpolicy/no-sidecars"];
     for object in [&rule[..], &["ns/strict"]].concat() {
         shop.kubectl(&["delete", object, "--ignore-not-found"])?;
     }
-    outcome
+    Ok(())
 }
 
-async fn refused(shop: &Shop) -> Result<()> {
+/// A namespace with the rule, and then with a policy.
+async fn strict(shop: &Shop, of: (&str, &str), refused: &str) -> Result<()> {
     shop.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))?;
-    for object in rule() {
+    for object in rule(of) {
         shop.apply(&object)?;
     }
-    let refuses = ["-n", NAMESPACE, "run", "probe", "--dry-run=server", "-o", "name", "--image=a"];
-    let sidecar =
-        json!({"spec": {"initContainers": [{"name": "s", "image": "a", "restartPolicy": "Always"}]}});
+    let tries = [&PROBE[..], &[refused]].concat();
     wait_for("the API server knows the rule", Duration::from_secs(30), || async {
-        let tried = shop.kubectl(&[&refuses[..], &[&format!("--overrides={sidecar}")]].concat());
-        Ok(tried.err().filter(|e| e.to_string().contains("no sidecars")))
+        Ok(shop.kubectl(&tries).err().filter(|e| e.to_string().contains(of.1)))
     })
     .await?;
     let hourly = json!({"selector": {}, "schedule": {"every": "168h"}});
     shop.apply(&object("ProfilingPolicy", NAMESPACE, "all", &hourly))?;
     // The policy has to be in the webhook's registration.
     tokio::time::sleep(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+/// Creates a pod on trial.
+const PROBE: [&str; 6] = ["-n", NAMESPACE, "run", "probe", "--dry-run=server", "--image=a"];
+
+async fn unchanged(shop: &Shop) -> Result<()> {
+    strict(shop, NO_NOTES, "--annotations=fleetprof.dev/a=b").await?;
+    for (kind, name) in [("Deployment", "web"), ("StatefulSet", "db")] {
+        shop.apply(&workload(kind, name, "red"))?;
+        let (time, words) = one_runs(shop, name, false).await?;
+        println!("{kind}/{name} runs unchanged after {time:?}");
+        ensure!(words.is_empty(), "{words}");
+    }
+    Ok(())
+}
+
+async fn refused(shop: &Shop) -> Result<()> {
+    let sidecar =
+        json!({"spec": {"initContainers": [{"name": "s", "image": "a", "restartPolicy": "Always"}]}});
+    let refused = format!("--overrides={sidecar}");
+    strict(shop, NO_SIDECARS, &refused).await?;
     for (kind, name) in [("Deployment", "web"), ("StatefulSet", "db"), ("DaemonSet", "log")] {
         shop.apply(&workload(kind, name, "red"))?;
         let (time, words) = one_runs(shop, name, false).await?;
@@ -141,7 +182,7 @@ async fn refused(shop: &Shop) -> Result<()> {
     // The rule goes; the sidecar stays out until the workload changes.
     shop.kubectl(&["delete", "validatingadmissionpolicybinding/no-sidecars"])?;
     wait_for("the API server forgets the rule", Duration::from_secs(30), || async {
-        Ok(shop.kubectl(&[&refuses[..], &[&format!("--overrides={sidecar}")]].concat()).ok())
+        Ok(shop.kubectl(&[&PROBE[..], &[&refused]].concat()).ok())
     })
     .await?;
     shop.kubectl(&["-n", NAMESPACE, "delete", "pods", "-l", "app=web", "--grace-period=1"])?;

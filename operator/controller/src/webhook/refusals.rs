@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fleetprof_core::inject::{Attempt, Breaker};
+use fleetprof_core::inject::{Attempt, Breaker, Held};
 use fleetprof_core::view::PolicyView;
 use fleetprof_crds::names;
 use futures::{Stream, StreamExt};
@@ -91,8 +91,8 @@ impl Refusals {
         );
     }
 
-    /// The words with which pods of this one's workload were refused; else the attempt is remembered.
-    pub(super) fn attempt(&self, pod: (&Value, &str), agent: (&PolicyView<'_>, &str)) -> Option<String> {
+    /// Why the pod gets no agent, where pods of its workload were refused; what is done with it is remembered.
+    pub(super) fn attempt(&self, pod: (&Value, &str), agent: (&PolicyView<'_>, &str)) -> Option<Held> {
         let now = Timestamp::now();
         self.breaker().attempt(Attempt::of(pod, agent, now)?, now)
     }
@@ -134,10 +134,11 @@ mod tests {
     fn attempt(refusals: &Refusals, owner: &str) -> Option<String> {
         let policy: ProfilingPolicy = super::super::tests::policy("shop", "all", json!({}));
         let owners = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": true}]);
-        refusals.attempt(
+        let held = refusals.attempt(
             (&json!({"metadata": {"ownerReferences": owners}}), "shop"),
             (&PolicyView::from(&policy), "agent:1"),
-        )
+        );
+        held.map(|held| held.words)
     }
 
     #[tokio::test]

@@ -8,6 +8,9 @@
 //!                         │               ▼
 //!                         └──── the workload is left alone, until its revision or its policy changes
 //! ```
+//! A pod that gets no agent is told why in an annotation. Where that is refused as well, the next ones of the workload
+//! are not changed at all.
+//!
 //! An image that a kubelet cannot pull is left out of the namespace's pods, until no kubelet has complained for ten
 //! minutes: the app of a pod that has it does not start. An event counts in its own namespace alone, since anyone who
 //! may write events there can forge it.
@@ -100,17 +103,37 @@ fn revision(owner: &OwnerReference, meta: &ObjectMeta, spec: &Value) -> String {
     short_name(&[&owner.name, label])
 }
 
+/// Why a pod gets no agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The words of the API server, or of a kubelet.
+    pub words: String,
+    /// Whether the pod may carry them: the API server has not refused pods that did.
+    pub is_told: bool,
+}
+
+/// What was done with the last pod of an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// It got an agent.
+    Injected,
+    /// It was told why it gets none.
+    Told,
+}
+
 /// What is remembered of attempts and refusals. Bounded: what is oldest is forgotten first.
 #[derive(Debug, Default)]
 pub struct Breaker {
     /// By UID of the owner.
-    attempts: HashMap<String, (Attempt, Timestamp)>,
+    attempts: HashMap<String, (Attempt, Done, Timestamp)>,
     /// By namespace and workload.
     refused: HashMap<(String, Workload), Refused>,
     /// Refusals from before the start, by namespace and UID of the owner: who made the attempt is not known any more.
     before: HashMap<(String, String), (String, Timestamp)>,
     /// By namespace, the image that could not be pulled last.
     images: HashMap<String, Image>,
+    /// By namespace and workload, pods that were refused because they were told why they get no agent.
+    untold: HashMap<(String, Workload), (Terms, Timestamp)>,
 }
 
 /// An image that a kubelet could not pull.
@@ -135,9 +158,30 @@ struct Refused {
 }
 
 impl Breaker {
-    /// The words with which pods of the workload were refused, if they still hold: then this one gets no agent. Else
-    /// the attempt is remembered.
-    pub fn attempt(&mut self, attempt: Attempt, now: Timestamp) -> Option<String> {
+    /// Why pods of the workload get no agent, if that still holds; else this one gets it. What is done with it is
+    /// remembered.
+    pub fn attempt(&mut self, attempt: Attempt, now: Timestamp) -> Option<Held> {
+        let words = self.words(&attempt, now);
+        let is_untold = self
+            .untold
+            .get(&attempt.of)
+            .is_some_and(|(terms, at)| *terms == attempt.terms && now.duration_since(*at) < HOLD);
+        if !is_untold {
+            self.untold.remove(&attempt.of);
+        }
+        let held = words.map(|words| Held { words, is_told: !is_untold });
+        let done = held.as_ref().map_or(Some(Done::Injected), |held| held.is_told.then_some(Done::Told));
+        if let Some(done) = done {
+            if self.attempts.len() >= MOST {
+                self.attempts.retain(|_, (.., at)| now.duration_since(*at) < OURS);
+                oldest_out(&mut self.attempts, |(.., at)| *at);
+            }
+            self.attempts.insert(attempt.owner.clone(), (attempt, done, now));
+        }
+        held
+    }
+
+    fn words(&mut self, attempt: &Attempt, now: Timestamp) -> Option<String> {
         let owner = (attempt.of.0.clone(), attempt.owner.clone());
         if let Some((words, at)) = self.before.remove(&owner) {
             self.hold(attempt.of.clone(), Refused { words, terms: attempt.terms.clone(), at });
@@ -146,17 +190,11 @@ impl Breaker {
         if let Some(image) = image {
             return Some(image.words.clone());
         }
-        if let Some(refused) = self.refused.get(&attempt.of) {
-            if refused.terms == attempt.terms && now.duration_since(refused.at) < HOLD {
-                return Some(refused.words.clone());
-            }
-            self.refused.remove(&attempt.of);
+        let refused = self.refused.get(&attempt.of)?;
+        if refused.terms == attempt.terms && now.duration_since(refused.at) < HOLD {
+            return Some(refused.words.clone());
         }
-        if self.attempts.len() >= MOST {
-            self.attempts.retain(|_, (_, at)| now.duration_since(*at) < OURS);
-            oldest_out(&mut self.attempts, |(_, at)| *at);
-        }
-        self.attempts.insert(attempt.owner.clone(), (attempt, now));
+        self.refused.remove(&attempt.of);
         None
     }
 
@@ -168,9 +206,14 @@ impl Breaker {
         words: &str,
         now: Timestamp,
     ) -> Option<(String, Workload)> {
-        self.attempts.get(owner).filter(|(attempt, _)| attempt.of.0 == namespace)?;
-        let (attempt, _) =
-            self.attempts.remove(owner).filter(|(_, at)| now.duration_since(*at).abs() < OURS)?;
+        self.attempts.get(owner).filter(|(attempt, ..)| attempt.of.0 == namespace)?;
+        let (attempt, done, _) =
+            self.attempts.remove(owner).filter(|(.., at)| now.duration_since(*at).abs() < OURS)?;
+        if done == Done::Told {
+            oldest_out(&mut self.untold, |(_, at)| *at);
+            self.untold.insert(attempt.of, (attempt.terms, now));
+            return None;
+        }
         let words = cut(&printable(words), WORDS);
         self.hold(attempt.of.clone(), Refused { words, terms: attempt.terms, at: now });
         Some(attempt.of)
@@ -218,184 +261,4 @@ fn oldest_out<K: Clone + Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, at: i
 }
 
 #[cfg(test)]
-mod tests {
-    use fleetprof_crds::ProfilingPolicy;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_796_000_000 + second).unwrap()
-    }
-
-    fn policy(generation: i64) -> ProfilingPolicy {
-        serde_json::from_value(json!({
-            "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfilingPolicy", "spec": {"selector": {}},
-            "metadata": {"namespace": "shop", "name": "all", "uid": "p", "generation": generation},
-        }))
-        .unwrap()
-    }
-
-    fn owned(kind: &str, name: &str, labels: Value) -> Value {
-        let owner = json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": name, "controller": true});
-        json!({
-            "metadata": {"labels": labels, "ownerReferences": [owner]},
-            "spec": {"containers": [{"name": "a"}], "volumes": [{"name": "random"}]},
-        })
-    }
-
-    fn web(hash: &str) -> Value {
-        owned("ReplicaSet", &format!("web-{hash}"), json!({"pod-template-hash": hash}))
-    }
-
-    fn db(hash: &str) -> Value {
-        owned("StatefulSet", "db", json!({"controller-revision-hash": hash}))
-    }
-
-    fn attempt(pod: &Value, generation: i64) -> Attempt {
-        let policy = policy(generation);
-        Attempt::of((pod, "shop"), (&PolicyView::from(&policy), "agent:1"), at(0)).unwrap()
-    }
-
-    #[test]
-    fn pods_that_were_refused_start_without_an_agent_until_workload_or_policy_change() {
-        for (now, later) in [(web("1"), web("2")), (db("1"), db("2"))] {
-            let mut breaker = Breaker::default();
-            let first = attempt(&now, 1);
-            assert_eq!(breaker.attempt(first.clone(), at(0)), None);
-            assert_eq!(
-                breaker.refused(("shop", &first.owner), "no\n\u{1b}[1m", at(1)),
-                Some(first.of.clone())
-            );
-            assert_eq!(
-                breaker.refused(("shop", &first.owner), "again", at(2)),
-                None,
-                "nothing was tried since"
-            );
-            assert_eq!(breaker.attempt(first.clone(), at(2)).as_deref(), Some("no [1m"));
-            assert_eq!(breaker.attempt(first.clone(), at(24 * 3600)).as_deref(), Some("no [1m"));
-            assert_eq!(breaker.attempt(attempt(&later, 1), at(3)), None, "the workload changed");
-            assert_eq!(breaker.attempt(first.clone(), at(3)), None, "and changed back");
-            assert!(breaker.refused(("shop", &first.owner), "no", at(4)).is_some());
-            assert_eq!(breaker.attempt(attempt(&now, 2), at(5)), None, "the policy changed");
-            assert!(breaker.refused(("shop", &first.owner), "no", at(6)).is_some());
-            assert_eq!(breaker.attempt(attempt(&now, 2), at(6 + 24 * 3600)), None, "after a day");
-        }
-    }
-
-    #[test]
-    fn a_failure_without_an_attempt_is_not_ours() {
-        let mut breaker = Breaker::default();
-        let web = attempt(&web("1"), 1);
-        assert_eq!(breaker.refused(("shop", &web.owner), "exceeded quota", at(0)), None);
-        assert_eq!(breaker.attempt(web.clone(), at(1)), None);
-        assert_eq!(breaker.refused(("shop", &web.owner), "exceeded quota", at(121)), None, "long after it");
-        assert_eq!(breaker.attempt(web, at(122)), None);
-    }
-
-    #[test]
-    fn what_was_refused_before_the_start_is_left_alone_as_well() {
-        let mut breaker = Breaker::default();
-        let web = attempt(&web("1"), 1);
-        breaker.was_refused(("evil", &web.owner), "forged", at(0));
-        breaker.was_refused(("shop", &web.owner), "no", at(0));
-        assert_eq!(breaker.attempt(web.clone(), at(1)).as_deref(), Some("no"));
-        assert_eq!(breaker.attempt(attempt(&super::tests::web("1"), 2), at(2)), None, "the policy changed");
-    }
-
-    #[test]
-    fn runs_of_a_cron_job_are_one_workload_and_pods_without_an_owner_none() {
-        let minute = at(0).as_second() / 60;
-        let run = |n: i64| owned("Job", &format!("tick-{}", minute + n), json!({}));
-        let mut breaker = Breaker::default();
-        assert_eq!(breaker.attempt(attempt(&run(0), 1), at(0)), None);
-        let of = breaker.refused(("shop", &format!("tick-{minute}")), "no", at(1)).unwrap();
-        assert_eq!(of.1.to_string(), "CronJob/tick");
-        assert!(breaker.attempt(attempt(&run(1), 1), at(60)).is_some());
-        let mut larger = run(2);
-        larger["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}});
-        assert_eq!(breaker.attempt(attempt(&larger, 1), at(120)), None, "its template changed");
-        let policy = policy(1);
-        let bare = json!({"metadata": {"name": "a"}, "spec": {}});
-        assert_eq!(Attempt::of((&bare, "shop"), (&PolicyView::from(&policy), "agent:1"), at(0)), None);
-    }
-
-    #[test]
-    fn an_image_that_cannot_be_pulled_is_left_out_until_nobody_complains() {
-        let mut breaker = Breaker::default();
-        let web = attempt(&web("1"), 1);
-        let words = "Failed to pull image \"agent:1\": not found";
-        for unknown in
-            ["Failed to pull image \"agent:2\": not found", "Error: ErrImagePull", "say \"agent:1\""]
-        {
-            breaker.not_started("shop", unknown, at(0));
-            assert_eq!(breaker.attempt(web.clone(), at(0)), None, "{unknown}");
-        }
-        assert!(breaker.not_started("evil", words, at(0)).is_some());
-        assert_eq!(breaker.attempt(web.clone(), at(0)), None, "an event of another namespace");
-        assert_eq!(breaker.not_started("shop", words, at(0)).as_deref(), Some("agent:1"));
-        assert_eq!(breaker.not_started("shop", words, at(300)), None, "it is left out already");
-        assert_eq!(breaker.attempt(web.clone(), at(899)).as_deref(), Some(words));
-        assert_eq!(breaker.attempt(web, at(900)), None);
-        assert!(breaker.not_started("shop", words, at(1000)).is_some());
-    }
-
-    #[test]
-    fn an_event_of_another_namespace_ends_nothing() {
-        let mut breaker = Breaker::default();
-        let web = attempt(&web("1"), 1);
-        assert_eq!(breaker.attempt(web.clone(), at(0)), None);
-        assert_eq!(breaker.refused(("evil", &web.owner), "forged", at(1)), None);
-        assert_eq!(breaker.attempt(web.clone(), at(2)), None);
-        assert!(breaker.refused(("shop", &web.owner), "no", at(3)).is_some(), "and hides nothing");
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let mut breaker = Breaker::default();
-        let name = |n: usize| format!("web-{n}");
-        for n in 0..MOST + 10 {
-            let now = at(n as i64 / 100);
-            breaker.was_refused(("shop", &name(n)), "no", now);
-            breaker.not_started(&name(n), "image \"a\"", now);
-            let pod = owned("ReplicaSet", &name(n), json!({}));
-            breaker.attempt(attempt(&pod, 1), now);
-            breaker.attempt(attempt(&owned("ReplicaSet", &format!("x{n}"), json!({})), 1), now);
-            breaker.refused(("shop", &format!("x{n}")), "no", now);
-            breaker.attempt(attempt(&owned("ReplicaSet", &format!("y{n}"), json!({})), 1), now);
-        }
-        let held =
-            [breaker.attempts.len(), breaker.refused.len(), breaker.before.len(), breaker.images.len()];
-        assert!(held.into_iter().all(|n| n <= MOST), "{held:?}");
-    }
-
-    proptest! {
-        /// However attempts and refusals follow one another: after a refusal no pod of the same revision and policy
-        /// gets an agent within the hour, and a workload that was never refused always gets one.
-        #[test]
-        fn a_refusal_ends_the_injection_of_its_workload_alone(
-            steps in proptest::collection::vec((0usize..3, 0i64..2, any::<bool>()), 1..60),
-        ) {
-            let mut breaker = Breaker::default();
-            let mut tried: [Option<Terms>; 3] = Default::default();
-            let mut refused: [Option<Terms>; 3] = Default::default();
-            for (second, (who, generation, fails)) in steps.into_iter().enumerate() {
-                let attempt = attempt(&owned("ReplicaSet", &format!("web{who}"), json!({})), generation);
-                let now = at(second as i64);
-                if fails {
-                    let known = breaker.refused(("shop", &attempt.owner), "no", now).is_some();
-                    prop_assert_eq!(known, tried[who].is_some());
-                    if let Some(terms) = tried[who].take() {
-                        refused[who] = Some(terms);
-                    }
-                    continue;
-                }
-                let held = refused[who].as_ref() == Some(&attempt.terms);
-                prop_assert_eq!(breaker.attempt(attempt.clone(), now).is_some(), held);
-                if !held {
-                    (tried[who], refused[who]) = (Some(attempt.terms), None);
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -33,7 +33,7 @@ use fleetprof_crds::{ProfilingPolicySpec, Reason, names};
 use serde_json::{Value, json};
 
 pub use bounds::ResourceRules;
-pub use breaker::{Attempt, Breaker, Terms};
+pub use breaker::{Attempt, Breaker, Held, Terms};
 pub use patch::PatchOp;
 pub use read::read;
 
@@ -146,7 +146,7 @@ pub enum Outcome {
     Refused {
         /// The words of the API server, or of a kubelet.
         message: String,
-        /// Writes them on the pod, for the controllers and for whoever looks at it.
+        /// Writes them on the pod, for the controllers and for whoever looks at it; nothing where that was refused.
         patch: Vec<PatchOp>,
     },
     /// No policy selects it.
@@ -309,11 +309,14 @@ pub fn inject<'a>(
     facts: &AdmissionFacts<'a>,
     policies: impl IntoIterator<Item = PolicyView<'a>>,
     settings: &AgentSettings,
-    refused: impl FnOnce(&PolicyView<'a>, &str) -> Option<String>,
+    refused: impl FnOnce(&PolicyView<'a>, &str) -> Option<Held>,
 ) -> InjectionReport {
     let outcome = match judge(pod, facts, policies) {
         Verdict::Inject { policy, container, agent } => match refused(&policy, agent.image) {
-            Some(message) => Outcome::Refused { patch: vec![note_refusal(pod, &message)], message },
+            Some(Held { words, is_told }) => {
+                let patch = is_told.then(|| note_refusal(pod, &words)).into_iter().collect();
+                Outcome::Refused { patch, message: words }
+            }
             None => {
                 let note = sidecar::Note::new(policy.name, container, &agent);
                 let patch = sidecar::patch(pod, settings, agent, &note);
