@@ -53,8 +53,6 @@ pub use settings::Settings;
 use spool::Spool;
 use told::Message;
 
-/// How long a worker may end and slices may be uploaded after SIGTERM.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// How often an attached agent looks whether it may leave.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
@@ -198,7 +196,8 @@ async fn take_leave(agent: &Agent) {
             let _ = agent.gateway.tell(&Message::Whole(heartbeat)).await;
         }
     };
-    if tokio::time::timeout(SHUTDOWN_GRACE, done).await.is_err() {
+    let grace = Duration::from_secs(agent.settings.shutdown_grace);
+    if tokio::time::timeout(grace, done).await.is_err() {
         tracing::warn!("shutting down before everything was uploaded");
     }
 }

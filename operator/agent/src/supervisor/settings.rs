@@ -39,6 +39,10 @@ pub struct Settings {
     /// Idle time after which an attached agent exits that no gateway tells how long to stay.
     #[arg(long, env = "FLEETPROF_IDLE_EXIT", default_value = "2h")]
     pub idle_exit: fleetprof_crds::Duration,
+    /// Seconds after SIGTERM in which workers end and slices are uploaded: 1 to 60.
+    #[arg(long, env = "FLEETPROF_SHUTDOWN_GRACE", default_value_t = 5,
+          value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub shutdown_grace: u64,
     /// Worker executable; defaults to `fleetprof-worker` beside this program.
     #[arg(long, env = "FLEETPROF_WORKER", hide = true)]
     pub worker: Option<PathBuf>,

@@ -179,18 +179,28 @@ fn asked_to_end_the_agent_ends_its_worker_and_uploads() {
     assert_eq!((seen.state("a"), seen.reason("a")), (Some(CaptureState::Failed), Some(Reason::AgentGone)));
 }
 
+/// A kubelet kills what takes longer, and a Job's podFailurePolicy sees the exit code.
+#[test]
+fn an_agent_whose_pod_ends_at_once_does_not_wait_for_the_gateway() {
+    ends_without_a_gateway(&[("FLEETPROF_SHUTDOWN_GRACE", "1")], Duration::from_millis(1900));
+}
+
 #[test]
 fn without_a_gateway_the_agent_still_ends_in_time() {
+    ends_without_a_gateway(&[], Duration::from_secs(8));
+}
+
+fn ends_without_a_gateway(variables: &[(&str, &str)], limit: Duration) {
     let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
     let _target = Sleeper::new(&scratch);
     scratch.worker(HANG);
-    let agent = Agent::sidecar(&scratch, &gateway, &[]);
+    let agent = Agent::sidecar(&scratch, &gateway, variables);
     gateway.order(|o| o.push(order("a")));
     gateway.wait_for_state("a", CaptureState::Running);
     gateway.seen().faults.extend([super::support::Fault::Status(503, Some(60)); 20]);
     gateway.set_online(false);
     agent.signal(Signal::SIGTERM);
-    assert_eq!(agent.end(Duration::from_secs(8)), Some(0));
+    assert_eq!(agent.end(limit), Some(0));
     let is_record = |p: &std::path::Path| p.extension().is_some_and(|e| e == "json");
     assert!(any_file(&scratch.path("spool/captures"), &is_record));
 }

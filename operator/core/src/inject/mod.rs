@@ -182,6 +182,8 @@ pub struct Agent<'a> {
     pub image: &'a str,
     /// Its `resources`.
     pub resources: Value,
+    /// Most bytes of slices in its own file system; `None` where they wait in memory of the pod.
+    pub spool_limit: Option<u64>,
 }
 
 /// Decides about a pod. The policy that serves it (see [`crate::view`]) is obeyed whatever its mode;
@@ -279,7 +281,7 @@ fn agent<'a>(
     let wanted = Wanted::new(default_resources(), &facts.cluster.agent_resources, policy);
     let resources = fit(&wanted, raw, &Bounds::of(facts.resources, raw)?)?;
     keep_class(raw, &resources)?;
-    Ok(Agent { user, image, resources })
+    Ok(Agent { user, image, resources, spool_limit: sidecar::spool_limit(raw)? })
 }
 
 /// Why injection leaves out a pod that runs without a sidecar, by the policy that serves it; without one,

@@ -75,6 +75,9 @@ fn linux(pod: &RawPod<'_>) -> Result<(), Skip> {
     if asked.contains(&Some("windows")) {
         return Err(Skip::new(Reason::WindowsNode, "the pod requires Windows"));
     }
+    if has_windows_options(pod)? {
+        return Err(Skip::new(Reason::WindowsNode, "a security context of the pod has windowsOptions"));
+    }
     if affinity_bars_linux(pod)? {
         return Err(Skip::new(
             Reason::WindowsNode,
@@ -82,6 +85,18 @@ fn linux(pod: &RawPod<'_>) -> Result<(), Skip> {
         ));
     }
     Ok(())
+}
+
+/// Whether the pod says how Windows is to run it. The API server refuses a pod in which some containers are processes
+/// of the host (`hostProcess`) and others, such as an agent, are not.
+fn has_windows_options(pod: &RawPod<'_>) -> Result<bool, Skip> {
+    let contexts = pod.containers().iter().map(|container| container.security).chain([pod.security()?]);
+    for context in contexts.flatten() {
+        if object(context, "windowsOptions")?.is_some_and(|options| !options.is_empty()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the required node affinity leaves out every Linux node. One of its terms is enough for a node, and

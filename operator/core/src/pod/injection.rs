@@ -28,7 +28,7 @@ pub(super) fn view(pod: &Pod) -> Value {
             "ownerReferences": pod.metadata.owner_references.iter().flatten().map(|o| json!({"kind": o.kind})).collect::<Vec<_>>(),
         },
         "spec": {
-            "hostPID": spec.host_pid, "shareProcessNamespace": spec.share_process_namespace, "os": spec.os,
+            "hostPID": spec.host_pid, "hostIPC": spec.host_ipc, "shareProcessNamespace": spec.share_process_namespace, "os": spec.os,
             "nodeSelector": spec.node_selector, "affinity": affinity(spec), "securityContext": spec.security_context,
             "containers": spec.containers.iter().map(|c| json!({"name": c.name, "securityContext": c.security_context, "resources": amounts(c.resources.as_ref())})).collect::<Vec<_>>(),
             "initContainers": spec.init_containers.iter().flatten().map(init).collect::<Vec<_>>(),

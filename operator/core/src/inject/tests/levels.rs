@@ -41,7 +41,7 @@ fn the_level_of_the_cluster_holds_where_a_namespace_names_none() {
     };
     assert!(matches!(verdict(&none), Verdict::Skip(Skip { reason: UnknownUser, .. })));
     let resources = default_resources();
-    let agent = Agent { user: AgentUser::Root, image: "fleetprof-agent:0.1.0", resources };
+    let agent = Agent { user: AgentUser::Root, image: "fleetprof-agent:0.1.0", resources, spool_limit: None };
     let Verdict::Inject { policy, container, agent: found } = verdict(&baseline) else { panic!("left out") };
     assert_eq!((policy.name, container, found), ("all", "orders", agent));
 }

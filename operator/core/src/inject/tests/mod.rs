@@ -139,7 +139,9 @@ pub fn outcome_in(
         resources: &ResourceRules::default(),
         cluster: &cluster,
     };
-    inject(pod, &facts, policies.iter().map(|p| p.view(namespace)), &settings(), |_, _| None).outcome
+    // As the webhook does: what it does not read is not there.
+    let pod = read(&pod.to_string()).unwrap();
+    inject(&pod, &facts, policies.iter().map(|p| p.view(namespace)), &settings(), |_, _| None).outcome
 }
 
 /// `pod` as the API server would have it after `outcome`.

@@ -46,17 +46,52 @@ fn the_smallest_pod_gets_everything_that_the_agent_needs() {
     assert_eq!(patch, expected);
 }
 
+/// The agent's variable in `pod`.
+fn told(pod: &Value, name: &str) -> Option<String> {
+    let agent = sidecar(&injected(pod));
+    let variable = agent["env"].as_array().unwrap().iter().find(|v| v["name"] == name)?;
+    Some(variable["value"].as_str().unwrap().to_owned())
+}
+
 #[test]
 fn an_agent_is_told_where_its_pod_has_the_network_of_the_node() {
     for (value, wanted) in [(json!(true), Some("true")), (json!(false), None), (json!(null), None)] {
         let pod = pod_with("/spec/hostNetwork", value.clone());
-        let Outcome::Injected { patch, .. } = outcome(&pod, &[], &[all()]) else { panic!("not injected") };
-        let patch: json_patch::Patch = serde_json::from_value(json!(patch)).unwrap();
-        let mut injected = pod.clone();
-        json_patch::patch(&mut injected, &patch).unwrap();
-        let variables = injected["spec"]["initContainers"][0]["env"].as_array().unwrap();
-        let told = variables.iter().find(|v| v["name"] == "FLEETPROF_HOST_NETWORK").map(|v| &v["value"]);
-        assert_eq!(told.and_then(|v| v.as_str()), wanted, "{value}");
+        assert_eq!(told(&pod, "FLEETPROF_HOST_NETWORK").as_deref(), wanted, "{value}");
+    }
+}
+
+/// The kubelet kills what has not left, and a Job's podFailurePolicy sees the exit code of every container.
+#[test]
+fn an_agent_leaves_before_its_pod_has_to_be_gone() {
+    for (grace, wanted) in [
+        (json!(null), None),
+        (json!(30), None),
+        (json!(6), None),
+        (json!(5), Some("4")),
+        (json!(2), Some("1")),
+        (json!(0), Some("1")),
+        (json!(-1), Some("1")),
+    ] {
+        let pod = pod_with("/spec/terminationGracePeriodSeconds", grace.clone());
+        assert_eq!(told(&pod, "FLEETPROF_SHUTDOWN_GRACE").as_deref(), wanted, "{grace}");
+    }
+}
+
+#[test]
+fn slices_do_not_wait_in_memory_that_all_pods_of_the_node_share() {
+    let small = json!({"limits": {"ephemeral-storage": "20M"}});
+    for (ipc, resources, spool, limit, is_read_only) in [
+        (json!(null), json!({}), "/dev/shm/fleetprof-sidecar", None, true),
+        (json!(false), json!({}), "/dev/shm/fleetprof-sidecar", None, true),
+        (json!(true), json!({}), "/tmp/fleetprof-sidecar", Some("8388608"), false),
+        (json!(true), small, "/tmp/fleetprof-sidecar", Some("2000000"), false),
+    ] {
+        let pod = edit(pod_with("/spec/hostIPC", ipc.clone()), "/spec/containers/0/resources", resources);
+        assert_eq!(told(&pod, "FLEETPROF_SPOOL").as_deref(), Some(spool), "{ipc}");
+        assert_eq!(told(&pod, "FLEETPROF_SPOOL_LIMIT").as_deref(), limit, "{ipc}");
+        let context = &sidecar(&injected(&pod))["securityContext"];
+        assert_eq!(context["readOnlyRootFilesystem"], is_read_only, "{ipc}");
     }
 }
 
@@ -212,10 +247,14 @@ fn a_refused_workload_gets_a_note_instead_of_an_agent() {
         resources: &ResourceRules::default(),
         cluster: &cluster,
     };
+    let held =
+        |is_told| move |_: &PolicyView<'_>, _: &str| Some(Held { words: "\"no\"".to_owned(), is_told });
+    let silent = inject(&pod(), &facts, [all.view("shop")], &settings(), held(false));
+    assert_eq!(silent.outcome, Outcome::Refused { message: "\"no\"".into(), patch: vec![] });
     for annotations in [json!(null), json!({"a": "b"})] {
         let pod =
             edit(pod_with("/spec/hostNetwork", json!(true)), "/metadata/annotations", annotations.clone());
-        let refused = |_: &PolicyView<'_>, _: &str| Some("\"no\"".to_owned());
+        let refused = held(true);
         let report = inject(&pod, &facts, [all.view("shop")], &settings(), refused);
         let Outcome::Refused { message, patch } = report.outcome else { panic!("{report:?}") };
         assert_eq!(message, "\"no\"");

@@ -66,6 +66,30 @@ fn platform() -> Vec<Case> {
             Some(WindowsNode),
         ),
         (
+            "a process of a Windows host",
+            pod_with(
+                "/spec/securityContext",
+                json!({"windowsOptions": {"hostProcess": true, "runAsUserName": "NT AUTHORITY\\\\SYSTEM"}}),
+            ),
+            &[],
+            Some(WindowsNode),
+        ),
+        (
+            "a container with a user of Windows",
+            pod_with(
+                "/spec/containers/0/securityContext",
+                json!({"runAsUser": 7, "windowsOptions": {"runAsUserName": "ContainerUser"}}),
+            ),
+            &[],
+            Some(WindowsNode),
+        ),
+        (
+            "options of Windows that say nothing",
+            pod_with("/spec/securityContext", json!({"windowsOptions": {}})),
+            &[],
+            None,
+        ),
+        (
             "a node selector for Linux",
             pod_with("/spec/nodeSelector", json!({"kubernetes.io/os": "linux"})),
             &[],
