@@ -38,6 +38,43 @@ fn attaches_to_a_pod_without_an_agent() {
     assert_eq!(w.target("a").phase, TargetPhase::Ordered);
 }
 
+/// An agent that is attached to a container between two runs never starts, and cannot be taken back.
+#[test]
+fn a_container_that_does_not_run_is_waited_for() {
+    let mut bare = pod("a");
+    bare.sidecar = None;
+    let mut stopped = bare.clone();
+    stopped.containers[0].running = false;
+    let attach = |w: &World| w.asked_to(|a| matches!(a, Action::Attach { .. }).then_some(())).len();
+    let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(stopped.clone());
+    w.step().is(Phase::Starting, Reason::WaitingForAgent);
+    assert_eq!(attach(&w), 0);
+    assert!(w.target("a").message.contains("The container app does not run"), "{}", w.target("a").message);
+    w.observed.pods = vec![Arc::new(bare.clone())];
+    w.step();
+    assert_eq!(attach(&w), 1);
+    // It stops once more, just before the runtime starts the agent.
+    let words =
+        "spec: invalid target container: container \"a-c\" is not running - in state CONTAINER_EXITED";
+    stopped.attached.push(AgentContainer {
+        name: w.target("a").attached_as.clone(),
+        target: "app".into(),
+        state: AgentContainerState::Waiting("CreateContainerError".into(), words.into()),
+    });
+    bare.attached = stopped.attached.clone();
+    for pod in [stopped.clone(), bare] {
+        w.observed.pods = vec![Arc::new(pod)];
+        w.step();
+        assert_eq!((w.target("a").phase, attach(&w)), (TargetPhase::Attaching, 0));
+    }
+    stopped.attached.clear();
+    let mut w = World::new(json!({"target": {"pods": ["a"]}})).with_pod(stopped);
+    w.step();
+    w.after(61).step();
+    assert_eq!(w.target("a").phase, TargetPhase::Failed);
+    assert_eq!(w.target("a").reason, Some(Reason::StartDeadlineExceeded));
+}
+
 #[test]
 fn an_attached_agent_is_told_whose_network_its_pod_has() {
     for host_network in [false, true] {

@@ -51,6 +51,7 @@ pub(super) fn prepare(target: &mut TargetStatus, context: &Context) -> Option<Cl
             explain(target, Reason::WaitingForAgent, "The injected agent has not reported yet.".into());
         }
         Presence::Never(skip) => leave(target, &skip, now),
+        _ if !runs(target, pod) => await_container(target, context),
         Presence::Attached { .. } | Presence::CanBeAttached { .. } => return attach(target, pod, context),
     }
     None
@@ -159,6 +160,24 @@ fn is_late(target: &TargetStatus, pod: &PodFacts, context: &Context) -> bool {
     awaited && context.observed.now > context.start_before(target) && !may_be_unheard
 }
 
+/// Whether the target's container runs: a runtime starts no agent in the process namespace of one that does not.
+fn runs(target: &TargetStatus, pod: &PodFacts) -> bool {
+    pod.container(&target.container).is_some_and(|container| container.running)
+}
+
+/// A container that restarts is there again soon; an agent that is attached to it before counts against the pod's limit.
+fn await_container(target: &mut TargetStatus, context: &Context) {
+    let (name, now) = (&target.container, context.observed.now);
+    if now > context.start_before(target) {
+        let deadline = context.session.spec.start_deadline;
+        let message =
+            format!("The container {name} did not run within {deadline}, so no agent was attached to it.");
+        return finish(target, TargetPhase::Failed, Reason::StartDeadlineExceeded, message, now);
+    }
+    let message = format!("The container {name} does not run; an agent is attached once it does.");
+    explain(target, Reason::WaitingForAgent, message);
+}
+
 /// An agent is attached as soon as there is a place.
 fn attach(target: &mut TargetStatus, pod: &PodFacts, context: &Context) -> Option<Claim> {
     match turn(target, context) {
@@ -176,7 +195,10 @@ fn attach_or_give_up(target: &mut TargetStatus, pod: &PodFacts, context: &Contex
             Reason::AgentGone,
             advised(format!("The attached agent exited before it reported: {why}"), Reason::AgentGone),
         )),
-        Some(state @ AgentContainerState::Waiting(why, message)) if state.cannot_start() => {
+        // The kubelet goes on trying where the container has ended meanwhile.
+        Some(state @ AgentContainerState::Waiting(why, message))
+            if state.cannot_start() && !message.contains("target container") =>
+        {
             Some((Reason::AgentImageFailed, format!("The attached agent does not start: {why}: {message}")))
         }
         _ => None,
