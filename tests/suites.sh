@@ -6,7 +6,8 @@
 #                              time, so nothing else should run on the machine
 #   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
 #   tests/suites.sh matrix     captures of every version of Python and Node.js that can be installed, and of
-#                              every runtime in pods by every way; on the cluster of tests/demo.sh
+#                              every runtime in pods by every way, and autoscalers; on the cluster of
+#                              tests/demo.sh
 #   tests/suites.sh soak       what takes minutes and needs no cluster: a week of a simulated fleet,
 #                              thousands of simulated rollouts, workers that are killed at hundreds of
 #                              moments
@@ -84,7 +85,10 @@ matrix() {
         FLEETPROF_NODE=$nodes/$version/node_modules/.bin/node test --test capture node::
     done
     pods all
-    test --test runtimes -- --include-ignored --nocapture --test-threads=1
+    local code=0
+    test --test runtimes -- --include-ignored --nocapture --test-threads=1 || code=1
+    test --test hpa -- --nocapture || code=1
+    return $code
 }
 
 # Loads the images of the targets in pods: pods [all]

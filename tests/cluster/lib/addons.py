@@ -43,7 +43,8 @@ def apply(settings):
             "-f", "-", text=text)
 
 
-def _object(api, kind, name, namespace=None, labels=None, **rest):
+def kubernetes_object(api, kind, name, namespace=None, labels=None, **rest):
+    """An object of Kubernetes, as it is applied."""
     metadata = {"name": name}
     if namespace:
         metadata["namespace"] = namespace
@@ -59,14 +60,14 @@ def _dns():
     account = {"kind": "ServiceAccount", "name": "coredns", "namespace": "kube-system"}
     ports = [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]
     return [
-        _object("v1", "ServiceAccount", "coredns", "kube-system"),
-        _object("rbac.authorization.k8s.io/v1", "ClusterRole", "system:coredns", rules=rules),
-        _object("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "system:coredns",
+        kubernetes_object("v1", "ServiceAccount", "coredns", "kube-system"),
+        kubernetes_object("rbac.authorization.k8s.io/v1", "ClusterRole", "system:coredns", rules=rules),
+        kubernetes_object("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "system:coredns",
                 roleRef=role, subjects=[account]),
-        _object("v1", "ConfigMap", "coredns", "kube-system", data={"Corefile": COREFILE}),
-        _object("v1", "Service", "kube-dns", "kube-system", LABELS,
+        kubernetes_object("v1", "ConfigMap", "coredns", "kube-system", data={"Corefile": COREFILE}),
+        kubernetes_object("v1", "Service", "kube-dns", "kube-system", LABELS,
                 spec={"clusterIP": names.DNS_IP, "selector": LABELS, "ports": ports}),
-        _object("apps/v1", "Deployment", "coredns", "kube-system", LABELS, spec={
+        kubernetes_object("apps/v1", "Deployment", "coredns", "kube-system", LABELS, spec={
             "replicas": 1, "selector": {"matchLabels": LABELS},
             "template": {"metadata": {"labels": LABELS}, "spec": _dns_pod()}}),
     ]
@@ -94,7 +95,7 @@ def _dns_pod():
 
 def _storage(settings):
     """A default class and some volumes of it: directories of this machine that honour fsGroup."""
-    storage_class = _object("storage.k8s.io/v1", "StorageClass", "standard",
+    storage_class = kubernetes_object("storage.k8s.io/v1", "StorageClass", "standard",
                             provisioner="kubernetes.io/no-provisioner", volumeBindingMode="WaitForFirstConsumer",
                             reclaimPolicy="Retain")
     storage_class["metadata"]["annotations"] = {"storageclass.kubernetes.io/is-default-class": "true"}
@@ -105,7 +106,7 @@ def _volume(settings, number):
     directory = settings.dir / "volumes" / f"{number:02}"
     directory.mkdir(parents=True, exist_ok=True, mode=0o755)
     here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [names.NODE_NAME]}
-    return _object("v1", "PersistentVolume", f"fleetprof-{number:02}", spec={
+    return kubernetes_object("v1", "PersistentVolume", f"fleetprof-{number:02}", spec={
         "capacity": {"storage": "100Gi"}, "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
         "persistentVolumeReclaimPolicy": "Retain", "storageClassName": "standard",
         "local": {"path": str(directory)},

@@ -41,6 +41,21 @@ def coredns():
     return output
 
 
+def metrics_server_name():
+    """The name of the metrics server's image; it changes with what that is built of."""
+    return f"fleetprof-metrics-server:{tools.key(tools.METRICS_MODULE)}"
+
+
+def metrics_server():
+    """The metrics server's image, which needs a directory for its certificate."""
+    output = DIR / f"metrics-server-{tools.key(tools.METRICS_MODULE)}.tar"
+    if not output.exists():
+        DIR.mkdir(parents=True, exist_ok=True)
+        image.write(output, metrics_server_name(), layers=[f"{tools.metrics_server()}=/metrics-server:0755"],
+                    entrypoint=["/metrics-server"], user="65535")
+    return output
+
+
 def python(output=None):
     """An image with Python 3 on a small Debian, for test workloads; made once, then cached."""
     return _debian(DIR / "python", PYTHON, ("python3",), ["/usr/bin/python3"], output)

@@ -14,6 +14,7 @@ from .process import run
 from .steps import ClusterError, duration, say, step
 
 MODULE = settings.SOURCE_DIR / "tools"
+METRICS_MODULE = settings.SOURCE_DIR / "metrics-server"
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler",
          "kubelet", "kube-proxy", "kubectl", "coredns", "helm")
 CNI_DIRS = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")
@@ -26,11 +27,12 @@ PACKAGES = {
 }
 
 
-def key():
-    """What the built binary depends on, as a short hash."""
+def key(module=MODULE):
+    """What the binary that is built of a Go module depends on, as a short hash."""
     digest = hashlib.sha256()
     for name in ("go.mod", "go.sum", "main.go"):
-        digest.update((MODULE / name).read_bytes())
+        if (module / name).exists():
+            digest.update((module / name).read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -73,7 +75,20 @@ def build():
                 (target / name).symlink_to("kubestack")
 
 
-def _go_build(output):
+def metrics_server():
+    """Build the metrics server, unless that was done before; return its path."""
+    binary = settings.CACHE / "tools" / key(METRICS_MODULE) / "metrics-server"
+    with locked(settings.CACHE / "tools" / "lock"):
+        if not binary.exists():
+            with step("building the metrics server", "about 3 min on 2 cores the first time, then cached"):
+                binary.parent.mkdir(parents=True, exist_ok=True)
+                part = binary.with_suffix(".part")
+                _go_build(part, METRICS_MODULE, "sigs.k8s.io/metrics-server/cmd/metrics-server")
+                part.replace(binary)
+    return binary
+
+
+def _go_build(output, module=MODULE, package="."):
     if not shutil.which("go"):
         raise ClusterError("Go is not installed; install Go 1.26 or later (https://go.dev/dl) and try again")
     version = f"v{settings.KUBERNETES_VERSION}"
@@ -84,11 +99,11 @@ def _go_build(output):
     proxy = ",".join(one for one in proxies if one != "direct") or "direct"
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOPROXY": proxy}
     command = ["nice", "-n", "10", "go", "build", "-buildvcs=false", "-trimpath",
-               "-ldflags", flags, "-o", str(output), "."]
+               "-ldflags", flags, "-o", str(output), package]
     with _heartbeat():
-        done = subprocess.run(command, cwd=MODULE, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=module, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise ClusterError(f"building {MODULE} failed:\n{done.stderr[-4000:]}")
+        raise ClusterError(f"building {module} failed:\n{done.stderr[-4000:]}")
 
 
 @contextmanager
