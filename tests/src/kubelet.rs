@@ -76,10 +76,14 @@ impl Place {
             "spec": {"nodeName": "nowhere", "containers": [{"name": "app", "image": "app:1"}]}});
         edit(&mut pod);
         self.apply(&pod)?;
+        let containers =
+            pod["spec"]["containers"].as_array().into_iter().flatten().map(|c| running(name, &c["name"]));
+        let containers: Vec<Value> = containers.collect();
+        let ready = json!([{"type": "Ready", "status": "True"}]);
         self.status(
             "pod",
             name,
-            &json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}),
+            &json!({"phase": "Running", "conditions": ready, "containerStatuses": containers}),
         )
     }
 
@@ -169,4 +173,11 @@ impl Place {
     pub fn forget(&self) -> Result<()> {
         self.kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]).map(drop)
     }
+}
+
+/// What a kubelet reports of a container that runs.
+fn running(pod: &str, container: &Value) -> Value {
+    let id = format!("containerd://{pod}-{}", container.as_str().unwrap_or_default());
+    json!({"name": container, "containerID": id, "image": "app:1", "imageID": "i", "ready": true, "restartCount": 0,
+        "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}})
 }

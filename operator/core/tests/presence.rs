@@ -25,11 +25,13 @@ fn pod(namespace: &str, mut spec: Value, annotations: &Value) -> PodFacts {
     if spec.get("containers").is_none() {
         spec["containers"] = json!([{"name": "app", "securityContext": {"runAsUser": 1000}}]);
     }
+    let app = json!({"name": spec["containers"][0]["name"], "containerID": "containerd://c-1", "image": "app:1",
+        "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}});
     let pod = json!({
         "metadata": {"namespace": namespace, "name": "a", "uid": "uid-a", "annotations": annotations,
             "creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": spec,
-        "status": {"phase": "Running"},
+        "status": {"phase": "Running", "containerStatuses": [app]},
     });
     PodFacts::of(&serde_json::from_value(pod).unwrap()).unwrap()
 }
@@ -308,7 +310,7 @@ fn a_pod_at_its_limit_is_captured_while_its_last_agent_lives() {
     let agent = AgentFacts {
         version: "0.1.0".into(),
         protocol: 1,
-        runtimes: [("".to_owned(), "Native".to_owned())].into(),
+        runtimes: [("c-1".to_owned(), "Native".to_owned())].into(),
         offers: HashMap::new(),
         reach: Reach::Attached,
     };
@@ -322,7 +324,7 @@ fn by_node() -> HashMap<String, AgentFacts> {
     let agent = AgentFacts {
         version: "0.1.0".into(),
         protocol: 2,
-        runtimes: HashMap::new(),
+        runtimes: [("c-1".to_owned(), "Native".to_owned())].into(),
         offers: HashMap::new(),
         reach: Reach::Node,
     };

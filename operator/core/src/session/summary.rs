@@ -349,6 +349,7 @@ fn failure(targets: &[TargetStatus]) -> Reason {
     }
 }
 
+/// The views that answer without a parameter: a comparison does where a session of another revision may precede.
 fn links(session: &ProfileSession) -> Vec<Link> {
     let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
     let name = session.metadata.name.as_deref().unwrap_or_default();
@@ -357,7 +358,9 @@ fn links(session: &ProfileSession) -> Vec<Link> {
         names::DATA_GROUP,
         names::VERSION
     );
-    names::VIEWS.iter().map(|n| Link { name: (*n).into(), url: format!("{base}/{n}") }).collect()
+    let is_of_rollout = session.metadata.labels.iter().flatten().any(|(key, _)| key == names::REVISION_LABEL);
+    let views = names::VIEWS.iter().filter(|name| **name != "diff" || is_of_rollout);
+    views.map(|n| Link { name: (*n).into(), url: format!("{base}/{n}") }).collect()
 }
 
 /// The hottest functions for the status.

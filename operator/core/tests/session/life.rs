@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::world::*;
 use fleetprof_core::pod::{AgentContainer, AgentContainerState, PodFacts};
 use fleetprof_core::session::{Action, CaptureFacts, Permission, Settings, step};
-use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
 use fleetprof_crds::wire::{CaptureState, Problem};
+use fleetprof_crds::{Reason, names};
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::json;
@@ -32,7 +32,8 @@ fn walks_from_pending_to_succeeded() {
         (s.samples, s.counts.succeeded, s.targets_summary.as_str(), s.cpu_percent, s.memory_percent),
         (42, 1, "1/1", Some(80), Some(30))
     );
-    assert_eq!(s.links.len(), 2);
+    let linked = |w: &World| w.status().links.iter().map(|link| link.name.clone()).collect::<Vec<_>>();
+    assert_eq!(linked(&w), ["profile", "top", "flamegraph", "folded"]);
     w.step();
     assert_eq!(
         w.asked_to(|a| matches!(a, Action::Close { .. }).then_some(())).len(),
@@ -382,4 +383,14 @@ fn a_namespace_has_so_many_sessions_at_most_and_those_that_were_there_first_go_o
         assert_eq!(w.status().phase == Phase::Failed, refused, "{earlier}");
         assert_eq!(w.status().message.contains("the limit is 200 (chart value budgets.sessions)"), refused);
     }
+}
+
+#[test]
+fn a_session_of_a_rollout_links_its_comparison() {
+    let mut w = one_pod();
+    w.session.metadata.labels = Some([(names::REVISION_LABEL.to_owned(), "r-2".to_owned())].into());
+    w.step();
+    w.report("a", CaptureState::Running, 0, None);
+    w.after(10).report("a", CaptureState::Finished, 1, None);
+    assert!(w.status().links.iter().any(|link| link.name == "diff"));
 }
