@@ -94,12 +94,12 @@ fn agents_use(shop: &Shop, name: &str) -> Result<f64> {
     Ok(nanos.sum::<f64>() / 1e6 / (pods.len().max(1) as f64))
 }
 
-/// Lets the first pod of each app use so much.
-async fn load(shop: &Shop, thousandths: f64) -> Result<()> {
-    for name in APPS {
-        let (pod, _) = shop.pod(SPACE, name).await?;
-        let write = format!("echo {thousandths} > /tmp/share");
-        shop.kubectl(&["-n", SPACE, "exec", &pod, "-c", "app", "--", "sh", "-c", &write])?;
+/// Lets the pods that each app has now use so much each.
+fn load(shop: &Shop, thousandths: f64) -> Result<()> {
+    let write = format!("echo {thousandths} > /tmp/share");
+    let running = "--field-selector=status.phase=Running";
+    for pod in shop.kubectl(&["-n", SPACE, "get", "pods", running, "-o", "name"])?.split_whitespace() {
+        shop.kubectl(&["-n", SPACE, "exec", pod, "-c", "app", "--", "sh", "-c", &write])?;
     }
     Ok(())
 }
@@ -148,9 +148,9 @@ async fn scaled(shop: &Shop) -> Result<()> {
     tokio::time::sleep(Duration::from_secs(45)).await;
     rest(shop).await?;
     captured(shop).await?;
-    load(shop, LOAD).await?;
+    load(shop, LOAD)?;
     let up = all(shop, "every autoscaler scales up", 120, |seen| seen.replicas == 3).await?;
-    load(shop, REST).await?;
+    load(shop, REST)?;
     let down = all(shop, "every autoscaler scales down", 180, |seen| seen.replicas == 1).await?;
     eprintln!("{APPS:?}: scaled up within {up:.0?}, down within {down:.0?}");
     Ok(())
