@@ -65,6 +65,13 @@ class Images(unittest.TestCase):
             "srv/b.txt": ("0o644", 0, 0), "usr": ("0o755", 0, 0), "usr/bin": ("0o755", 0, 0),
             "usr/bin/app": ("0o755", 0, 0)})
 
+    def test_a_directory_has_the_mode_that_is_given(self):
+        (self.dir / "tmp").mkdir()
+        (self.dir / "data" / "below").mkdir()
+        tar = self.write("1.tar", layers=[f"{self.dir}/tmp=/tmp:1777", f"{self.dir}/data=/srv:0700"])
+        modes = {name: mode for name, (mode, *_) in self.layer(tar, 0).items()}
+        self.assertEqual(modes, {"tmp": "0o1777", "srv": "0o700", "srv/b.txt": "0o700", "srv/below": "0o755"})
+
     def test_an_image_on_a_base_has_the_layers_of_both_and_another_digest(self):
         base = self.write("base.tar", layers=[f"{self.dir}/app=/app"], env=["A=1"], user="7")
         top = self.write("top.tar", base=base, layers=[f"{self.dir}/data=/srv"])

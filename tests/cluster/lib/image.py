@@ -208,4 +208,6 @@ def _expand(source):
         inside = path.relative_to(here).as_posix()
         name = target if inside == "." else f"{target}/{inside}"
         runnable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
-        yield name, path, int(mode, 8) if mode and not path.is_dir() else 0o755 if runnable else 0o644
+        # The mode of a directory is its own and that of the files in it, not that of directories below.
+        given = mode and (inside == "." or not path.is_dir())
+        yield name, path, int(mode, 8) if given else 0o755 if runnable else 0o644
