@@ -80,6 +80,8 @@ pub struct ContainerFacts {
     pub id: String,
     /// It is running.
     pub running: bool,
+    /// Since when it has been running, by the kubelet's clock; `None` if it is not.
+    pub since: Option<Timestamp>,
     /// The user and group it runs as, if known.
     pub user: User,
     /// Its CPU limit in millicores.
@@ -291,10 +293,12 @@ fn containers(pod: &Pod) -> Box<[ContainerFacts]> {
         .iter()
         .map(|c| {
             let status = statuses.iter().find(|s| s.name == c.name);
+            let running = status.and_then(|s| s.state.as_ref()?.running.as_ref());
             ContainerFacts {
                 name: c.name.as_str().into(),
                 id: status.and_then(|s| s.container_id.as_deref()).map(runtime_id).unwrap_or_default(),
-                running: status.and_then(|s| s.state.as_ref()).is_some_and(|s| s.running.is_some()),
+                running: running.is_some(),
+                since: running.and_then(|r| r.started_at.as_ref()).map(|at| at.0),
                 user: user(spec, c, status.copied()),
                 cpu_limit: c.resources.as_ref().and_then(|r| millicores(&r.limits.as_ref()?.get("cpu")?.0)),
             }

@@ -37,6 +37,7 @@ pub fn pod(namespace: &str, name: &str, app: &str, created: i64) -> PodFacts {
             name: "app".into(),
             id: format!("{name}-c"),
             running: true,
+            since: None,
             user: User::default(),
             cpu_limit: None,
         }]),

@@ -1,5 +1,7 @@
 //! A session of several kinds, from its order to its status.
 
+use std::sync::Arc;
+
 use fleetprof_core::session::Action;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
 use fleetprof_crds::wire::{CaptureState, Offer, Problem};
@@ -276,4 +278,29 @@ fn each_kind_has_no_more_samples_than_it_can_have() {
     w.report("a", CaptureState::Finished, 2, None);
     let rows: Vec<_> = w.target("a").profiles.iter().map(|p| p.samples).collect();
     assert_eq!(rows, [990 * 4_096, 1 << 53]);
+}
+
+/// The first look at a container may see the program of the runtime that starts it, which nobody may look into.
+#[test]
+fn a_refusal_of_a_container_that_has_just_started_is_not_believed() {
+    let started = || {
+        let mut w = of(json!(["cpu"]));
+        let mut young = pod("a");
+        young.containers[0].since = Some(w.now);
+        w.observed.pods = vec![Arc::new(young)];
+        offer(&mut w, &[refused(Cpu)]);
+        w.step();
+        assert_eq!(w.target("a").reason, Some(Reason::WaitingForAgent), "{}", w.target("a").message);
+        assert!(w.target("a").message.starts_with("The container app has just started: "));
+        w
+    };
+    let mut w = started();
+    offer(&mut w, &[Offer::good(Cpu, "perf")]);
+    w.step();
+    assert_eq!(ordered(&w), [(1, vec![Cpu])]);
+
+    let mut w = started();
+    w.after(21).step();
+    let target = w.target("a");
+    assert_eq!((target.phase, target.reason), (TargetPhase::Skipped, Some(Reason::UnsupportedRuntime)));
 }

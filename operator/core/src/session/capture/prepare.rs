@@ -73,7 +73,13 @@ fn order(target: &mut TargetStatus, pod: &PodFacts, agent: &AgentFacts, context:
         return None;
     }
     if let Err(skip) = can_obey(target, pod, agent, context) {
-        leave(target, &skip, context.observed.now);
+        if !matches!(skip.reason, Reason::AgentTooOld | Reason::InvalidSpec) && is_young(target, pod, context)
+        {
+            let message = format!("The container {} has just started: {}.", target.container, skip.cause);
+            explain(target, Reason::WaitingForAgent, message);
+        } else {
+            leave(target, &skip, context.observed.now);
+        }
         return None;
     }
     match turn(target, context) {
@@ -114,6 +120,17 @@ fn awaits_offers(target: &TargetStatus, pod: &PodFacts, agent: &AgentFacts, cont
     let wanted = &context.session.spec.profiles;
     let wants_more = wanted.iter().any(|kind| kind.is_known() && *kind != ProfileKind::Cpu);
     wants_more && !is_known && context.observed.now <= context.start_before(target)
+}
+
+/// For how long what an agent saw of a container may be of what started it: the container runtime's own program, which
+/// nobody may look into, a shell, or a runtime that cannot answer yet. Agents look again meanwhile.
+const YOUNG: SignedDuration = SignedDuration::from_secs(20);
+
+/// Whether the container has just started, so that an agent may soon say something else of it.
+fn is_young(target: &TargetStatus, pod: &PodFacts, context: &Context) -> bool {
+    let now = context.observed.now;
+    let since = pod.container(&target.container).and_then(|container| container.since);
+    since.is_some_and(|at| now.duration_since(at) < YOUNG) && now <= context.start_before(target)
 }
 
 /// Plans which kinds are ordered: those that the agent captures of the container and has a word for.
