@@ -54,8 +54,7 @@ agent() {
     tests/dotnet.sh >/dev/null
     tests/targets.sh
     busy "building rbspy" tests/rbspy.sh >/dev/null
-    # Most of the time a test waits for its target or for the end of a capture.
-    RUST_TEST_THREADS=$(($(nproc) + 1)) test --test capture
+    test --test capture
     for version in 3.12 3.13 3.14; do
         python "$version" test --lib capture::python::oracle
     done
