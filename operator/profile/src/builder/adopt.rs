@@ -99,7 +99,8 @@ impl<'a> Moving<'a, '_> {
     fn mapping(&mut self, mapping: &'a Mapping) -> MappingId {
         self.builder.mapping(&MappingInfo {
             memory_start: mapping.memory_start,
-            memory_limit: mapping.memory_limit,
+            // An end before the start would make the whole profile invalid; 0 says that it is unknown.
+            memory_limit: if mapping.memory_limit < mapping.memory_start { 0 } else { mapping.memory_limit },
             file_offset: mapping.file_offset,
             file: self.view.text(mapping.filename),
             build_id: self.view.text(mapping.build_id),
