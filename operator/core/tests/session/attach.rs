@@ -308,5 +308,5 @@ fn a_container_that_has_not_started_is_awaited_and_ordered_by_its_id_once_it_has
     late.after(3600);
     let target = late.target("a");
     assert_eq!((target.phase, target.reason), (TargetPhase::Failed, Some(Reason::StartDeadlineExceeded)));
-    assert!(target.message.contains("container app did not start within"), "{}", target.message);
+    assert!(target.message.contains("container app did not run within"), "{}", target.message);
 }

@@ -51,7 +51,9 @@ pub(super) fn prepare(target: &mut TargetStatus, context: &Context) -> Option<Cl
             explain(target, Reason::WaitingForAgent, "The injected agent has not reported yet.".into());
         }
         Presence::Never(skip) => leave(target, &skip, now),
-        _ if !runs(target, pod) => await_container(target, context),
+        _ if !runs(target, pod) => {
+            await_container(target, context, "does not run; an agent is attached once it does");
+        }
         Presence::Attached { .. } | Presence::CanBeAttached { .. } => return attach(target, pod, context),
     }
     None
@@ -65,7 +67,7 @@ fn leave(target: &mut TargetStatus, skip: &Skip, now: Timestamp) {
 /// There is an agent: the order is out as soon as the container has started and there is a place.
 fn order(target: &mut TargetStatus, pod: &PodFacts, agent: &AgentFacts, context: &Context) -> Option<Claim> {
     if !has_started(target, pod) {
-        await_start(target, context);
+        await_container(target, context, "has not started yet");
         return None;
     }
     if awaits_offers(target, pod, agent, context) {
@@ -100,18 +102,6 @@ fn order(target: &mut TargetStatus, pod: &PodFacts, agent: &AgentFacts, context:
 /// Whether the kubelet has told the id of the container: an order names the container by it.
 fn has_started(target: &TargetStatus, pod: &PodFacts) -> bool {
     pod.container(&target.container).is_none_or(|container| !container.id.is_empty())
-}
-
-/// A sidecar starts before the containers of its pod, and answers while they are still on their way.
-fn await_start(target: &mut TargetStatus, context: &Context) {
-    let now = context.observed.now;
-    if now > context.start_before(target) {
-        let deadline = context.session.spec.start_deadline;
-        let message = format!("The container {} did not start within {deadline}.", target.container);
-        return finish(target, TargetPhase::Failed, Reason::StartDeadlineExceeded, message, now);
-    }
-    let message = format!("The container {} has not started yet.", target.container);
-    explain(target, Reason::WaitingForAgent, message);
 }
 
 /// Whether what the agent captures of the container is not known yet, and matters: every agent captures CPU.
@@ -182,16 +172,17 @@ fn runs(target: &TargetStatus, pod: &PodFacts) -> bool {
     pod.container(&target.container).is_some_and(|container| container.running)
 }
 
-/// A container that restarts is there again soon; an agent that is attached to it before counts against the pod's limit.
-fn await_container(target: &mut TargetStatus, context: &Context) {
+/// Waits for the container until the start deadline; `state` continues the sentence "The container NAME". A sidecar
+/// starts before the containers of its pod and answers while they are on their way, and a container that restarts is
+/// there again soon: an agent that is attached before would only count against the pod's limit.
+fn await_container(target: &mut TargetStatus, context: &Context, state: &str) {
     let (name, now) = (&target.container, context.observed.now);
     if now > context.start_before(target) {
         let deadline = context.session.spec.start_deadline;
-        let message =
-            format!("The container {name} did not run within {deadline}, so no agent was attached to it.");
+        let message = format!("The container {name} did not run within {deadline}.");
         return finish(target, TargetPhase::Failed, Reason::StartDeadlineExceeded, message, now);
     }
-    let message = format!("The container {name} does not run; an agent is attached once it does.");
+    let message = format!("The container {name} {state}.");
     explain(target, Reason::WaitingForAgent, message);
 }
 
