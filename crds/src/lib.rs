@@ -22,6 +22,7 @@ pub mod restart;
 pub mod schedule;
 mod selector;
 pub mod session;
+pub mod session_rules;
 pub mod session_status;
 pub mod trigger;
 pub mod triggers;

@@ -5,19 +5,17 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ProfileKind;
 use crate::agent_resources::AgentResources;
 use crate::budget::Budget;
-use crate::defaults::{
-    default_frequency, default_profiles, default_result_deadline, default_result_timeout,
-    default_start_deadline, default_ttl,
-};
+use crate::defaults::{default_frequency, default_profiles};
 pub use crate::policy_status::{
     LinkState, LinkedApp, NamespaceOutcomes, ProfilingPolicyStatus, SessionSummary,
 };
 pub use crate::schedule::{Preset, Schedule, SuspendBehavior};
 use crate::selector::label_selector;
+pub use crate::session_rules::{History, SessionLimits, SessionRules};
 use crate::triggers::Triggers;
-use crate::{Duration, ProfileKind};
 
 /// Links the selected pods in its namespace and profiles them in short bursts.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -229,86 +227,6 @@ impl Default for Sampling {
     }
 }
 
-/// Deadlines and retention of sessions.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(
-    "duration(self.startDeadline) >= duration('5s') && duration(self.startDeadline) <= duration('1h')"
-)
-.message(
-    "session.startDeadline must be between 5s and 1h"
-))]
-#[x_kube(validation = Rule::new(
-    "duration(self.resultTimeout) >= duration('10s') && duration(self.resultTimeout) <= \
-     duration(self.resultDeadline)"
-)
-.message(
-    "session.resultTimeout must be between 10s and session.resultDeadline"
-))]
-#[x_kube(validation = Rule::new(
-    "duration(self.resultDeadline) <= duration('168h')"
-)
-.message(
-    "session.resultDeadline must be at most 168h"
-))]
-#[x_kube(validation = Rule::new(
-    "duration(self.ttl) >= duration('1m')"
-)
-.message(
-    "session.ttl must be at least 1m"
-))]
-pub struct SessionRules {
-    /// How long a target waits for a slot, and then for its agent to start; 5s to 1h. Targets of a scheduled
-    /// round wait for a slot until shortly before the next round, at most 1h.
-    #[serde(default = "default_start_deadline")]
-    pub start_deadline: Duration,
-    /// Time after the capture until missing results set the condition `ResultsDelayed`. They may still
-    /// arrive.
-    #[serde(default = "default_result_timeout")]
-    pub result_timeout: Duration,
-    /// Time after the capture until missing results are given up.
-    #[serde(default = "default_result_deadline")]
-    pub result_deadline: Duration,
-    /// Sessions and their profiles are deleted this long after the session ended.
-    #[serde(default = "default_ttl")]
-    pub ttl: Duration,
-    /// Number of ended sessions to keep.
-    #[serde(default)]
-    pub history: History,
-}
-
-impl Default for SessionRules {
-    fn default() -> Self {
-        Self {
-            start_deadline: default_start_deadline(),
-            result_timeout: default_result_timeout(),
-            result_deadline: default_result_deadline(),
-            ttl: default_ttl(),
-            history: History::default(),
-        }
-    }
-}
-
-/// Number of ended sessions to keep per namespace. Only applies to sessions started by the policy.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct History {
-    /// Sessions that ended `Succeeded` or `PartiallySucceeded`.
-    #[serde(default = "default_history_succeeded")]
-    #[schemars(range(min = 0, max = 1000))]
-    pub succeeded: i32,
-    /// Sessions that ended otherwise.
-    #[serde(default = "default_history_failed")]
-    #[schemars(range(min = 0, max = 1000))]
-    pub failed: i32,
-}
-
-impl Default for History {
-    fn default() -> Self {
-        Self { succeeded: default_history_succeeded(), failed: default_history_failed() }
-    }
-}
-
 const fn default_percent() -> i32 {
     100
 }
@@ -317,10 +235,4 @@ const fn default_replicas() -> i32 {
 }
 const fn default_max_targets() -> i32 {
     50
-}
-const fn default_history_succeeded() -> i32 {
-    10
-}
-const fn default_history_failed() -> i32 {
-    5
 }

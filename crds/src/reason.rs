@@ -104,6 +104,8 @@ reasons! {
     PodNotRunning => "",
 
     // Why a session or target is where it is.
+    /// The session asks for more than the policy or the administrator allows to users.
+    LimitExceeded => "ask for no more than the message says",
     /// No running pod matches.
     NoMatchingPods => "check the selector with kubectl get pods -l, and that the pods are running",
     /// The policy does not exist.

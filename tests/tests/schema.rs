@@ -80,6 +80,7 @@ async fn policies() -> Result<()> {
         json!({"triggers": {"promQL": [{"name": "slow", "query": "latency > 0.5"}, {"name": "slower", "query": "latency > 1", "for": "0s", "duration": "6m", "cooldown": "2m"}]}}),
         json!({"triggers": {"cpu": {"threshold": 100, "window": "1h", "duration": "6m", "cooldown": "168h"}}}),
         json!({"session": {"startDeadline": "5s", "resultTimeout": "10s", "resultDeadline": "10s", "ttl": "1m", "history": {"succeeded": 0, "failed": 1000}}}),
+        json!({"session": {"limits": {"duration": "10s", "frequencyHz": 1000}}}),
     ];
     for spec in &good {
         accepts(&client, &policy(spec)).await?;
@@ -153,6 +154,11 @@ async fn policies() -> Result<()> {
             "schedule.duration must be at least 45s with a preset",
         ),
         (json!({"suspendBehavior": "Explode"}), "spec.suspendBehavior: Unsupported value"),
+        (
+            json!({"session": {"limits": {"duration": "7m"}}}),
+            "session.limits.duration must be between 10s and 6m",
+        ),
+        (json!({"session": {"limits": {"frequencyHz": 1001}}}), "spec.session.limits.frequencyHz"),
         (json!({"sampling": {"percent": -1}}), "spec.sampling.percent"),
         (json!({"sampling": {"percent": 101}}), "spec.sampling.percent"),
         (json!({"budget": {"maxConcurrent": 0}}), "spec.budget.maxConcurrent"),

@@ -125,6 +125,12 @@ pub struct RunSettings {
     /// Maximum number of sessions per namespace that have not ended. More are refused.
     #[arg(long, env = "FLEETPROF_SESSION_BUDGET", default_value_t = 200)]
     pub session_budget: usize,
+    /// Longest duration of a session that a user starts, such as `2m`; more is refused.
+    #[arg(long, env = "FLEETPROF_ON_DEMAND_DURATION", default_value = "6m")]
+    pub on_demand_duration: Duration,
+    /// Highest sampling frequency in Hz of a session that a user starts; more is refused.
+    #[arg(long, env = "FLEETPROF_ON_DEMAND_FREQUENCY", default_value_t = 1000)]
+    pub on_demand_frequency: i32,
     /// Port for agents.
     #[arg(long, env = "FLEETPROF_GATEWAY_PORT", default_value_t = 8443)]
     pub gateway_port: u16,

@@ -118,6 +118,7 @@ impl Parts {
                 fleet_budget: self.settings.fleet_budget,
                 on_demand_budget: self.settings.on_demand_budget,
                 session_budget: self.settings.session_budget,
+                on_demand_limits: (self.settings.on_demand_duration, self.settings.on_demand_frequency),
                 max_ttl: self.settings.max_ttl,
                 rules: (*common.rules).clone(),
                 ..Settings::default()

@@ -1,6 +1,7 @@
 //! May this session start? Checked before anything else is done, and again by every new leader.
 
 use fleetprof_crds::session::Trigger;
+use fleetprof_crds::session_rules::SessionLimits;
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
 
@@ -53,6 +54,9 @@ pub fn check(
     if let Some((reason, message)) = bars(session, &observed.policy) {
         return failed(reason, message);
     }
+    if let Some(message) = over_limit(session, &observed.policy, settings) {
+        return failed(Reason::LimitExceeded, message);
+    }
     match wait(session, status, observed) {
         // It was allowed when it began to wait; it must be when it starts.
         Verdict::Go if unchecked => Verdict::Ask,
@@ -86,6 +90,40 @@ fn bars(session: &ProfileSession, policy: &PolicyFacts) -> Option<(Reason, Strin
         _ => return None,
     };
     Some((reason, advised(cause, reason)))
+}
+
+/// What a user's session asks for beyond what the policy and the administrator allow, if it does.
+fn over_limit(session: &ProfileSession, policy: &PolicyFacts, settings: &Settings) -> Option<String> {
+    if session.spec.trigger != Trigger::OnDemand {
+        return None;
+    }
+    let of_policy = match policy {
+        PolicyFacts::Found { spec, .. } => spec.session.limits.clone(),
+        _ => SessionLimits::default(),
+    };
+    let (longest, highest) = settings.on_demand_limits;
+    let duration =
+        least(of_policy.duration, longest, ["session.limits.duration", "budgets.onDemandDuration"]);
+    let frequency =
+        least(of_policy.frequency_hz, highest, ["session.limits.frequencyHz", "budgets.onDemandFrequencyHz"]);
+    let asked = &session.spec;
+    let cause = if asked.duration > duration.0 {
+        format!("spec.duration is {}, at most {} is allowed by {}", asked.duration, duration.0, duration.1)
+    } else if asked.frequency_hz > frequency.0 {
+        let (most, by) = frequency;
+        format!("spec.frequencyHz is {}, at most {most} is allowed by {by}", asked.frequency_hz)
+    } else {
+        return None;
+    };
+    Some(advised(cause, Reason::LimitExceeded))
+}
+
+/// The lower of the policy's limit and the administrator's, and which of the two it is.
+fn least<T: Ord>(of_policy: Option<T>, of_admin: T, [field, value]: [&str; 2]) -> (T, String) {
+    match of_policy {
+        Some(limit) if limit <= of_admin => (limit, format!("{field} of the policy")),
+        _ => (of_admin, format!("the administrator (chart value {value})")),
+    }
 }
 
 /// Whether the load runs that the session waits for; the last check, so that nobody waits in vain for a

@@ -155,6 +155,8 @@ pub struct Settings {
     pub on_demand_budget: usize,
     /// Most sessions of a namespace that have not ended.
     pub session_budget: usize,
+    /// Longest duration, and highest frequency in Hz, of a session that a user starts.
+    pub on_demand_limits: (Duration, i32),
     /// How long an ended session is kept at most, whatever its ttl.
     pub max_ttl: Duration,
     /// What holds for agents in the whole cluster.
@@ -170,6 +172,7 @@ impl Default for Settings {
             fleet_budget: 1000,
             on_demand_budget: 50,
             session_budget: 200,
+            on_demand_limits: (Duration::from_secs(6 * 60), 1000),
             max_ttl: Duration::from_secs(30 * 24 * 3600),
             rules: ClusterRules::default(),
         }

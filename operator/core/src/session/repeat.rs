@@ -22,8 +22,9 @@ use crate::time::after;
 /// A session that was made and is not seen this long after is taken to be deleted.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(60);
 /// Reasons of one capture that every further one would end with as well.
-const HOPELESS: [Reason; 5] = [
+const HOPELESS: [Reason; 6] = [
     Reason::Forbidden,
+    Reason::LimitExceeded,
     Reason::PolicyNotFound,
     Reason::PolicySuspended,
     Reason::LoadNotStarted,

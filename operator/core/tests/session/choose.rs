@@ -42,6 +42,64 @@ fn fails_with_a_reason_when_there_is_nothing_to_profile() {
 }
 
 #[test]
+fn refuses_more_than_the_policy_or_the_administrator_allows_to_users() {
+    let limits = json!({"selector": {}, "session": {"limits": {"duration": "1m", "frequencyHz": 200}}});
+    let no_limits = json!({"selector": {}});
+    // (what is asked for, the policy, words of the refusal)
+    let cases = [
+        (json!({"duration": "1m", "frequencyHz": 200}), &limits, None),
+        (
+            json!({}),
+            &limits,
+            Some("spec.duration is 2m, at most 1m is allowed by session.limits.duration of the policy"),
+        ),
+        (
+            json!({"duration": "30s", "frequencyHz": 201}),
+            &limits,
+            Some(
+                "spec.frequencyHz is 201, at most 200 is allowed by session.limits.frequencyHz of the policy",
+            ),
+        ),
+        (json!({"duration": "3m", "frequencyHz": 500}), &no_limits, None),
+        (
+            json!({"duration": "4m"}),
+            &no_limits,
+            Some("at most 3m is allowed by the administrator (chart value budgets.onDemandDuration)"),
+        ),
+        (
+            json!({"frequencyHz": 501}),
+            &no_limits,
+            Some("at most 500 is allowed by the administrator (chart value budgets.onDemandFrequencyHz)"),
+        ),
+        (
+            json!({"duration": "30s", "frequencyHz": 150}),
+            &json!({"selector": {}, "session": {"limits": {"frequencyHz": 1000}}}),
+            None,
+        ),
+    ];
+    for (asked, policy, words) in cases {
+        let mut spec = asked.clone();
+        spec["policyRef"] = json!({"name": "p"});
+        let mut w = World::new(spec).with_policy(policy.clone()).with_pod(pod("a"));
+        w.settings.on_demand_limits = (fleetprof_crds::Duration::from_secs(180), 500);
+        w.step();
+        let refused = w.status().reason == Some(Reason::LimitExceeded);
+        assert_eq!(refused, words.is_some(), "{asked}: {:?}", w.status());
+        assert!(words.is_none_or(|words| w.status().message.contains(words)), "{}", w.status().message);
+    }
+}
+
+#[test]
+fn does_not_limit_what_the_policy_itself_starts() {
+    let limits = json!({"selector": {}, "session": {"limits": {"duration": "10s", "frequencyHz": 1}}});
+    let mut w = World::new(json!({"policyRef": {"name": "p"}, "trigger": "Schedule"}))
+        .with_policy(limits)
+        .with_pod(pod("a"));
+    w.step();
+    assert_ne!(w.status().reason, Some(Reason::LimitExceeded), "{:?}", w.status());
+}
+
+#[test]
 fn says_whose_label_opts_the_pods_out() {
     let labelled = |name: &str, value: &str| {
         let mut pod = pod(name);
