@@ -66,6 +66,20 @@ impl Operator {
             &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"],
             None,
         )?;
+        let operator = Self::spawn(kubeconfig, flags)?;
+        wait_for(
+            &format!("the operator leads; see {}", operator.log.display()),
+            Duration::from_secs(60),
+            || async {
+                Ok(std::fs::read_to_string(&operator.log)?.contains("leader is ready").then_some(()))
+            },
+        )
+        .await?;
+        Ok(operator)
+    }
+
+    /// The program, at free ports of this machine.
+    fn spawn(kubeconfig: &Path, flags: &[&str]) -> Result<Self> {
         let program = program()?;
         let folder = root().join("target/tests").join(format!("operator-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
@@ -91,16 +105,7 @@ impl Operator {
             .stderr(std::fs::File::create(&log)?)
             .spawn()
             .context("the operator did not start")?;
-        let operator = Self { child, health, log };
-        wait_for(
-            &format!("the operator leads; see {}", operator.log.display()),
-            Duration::from_secs(60),
-            || async {
-                Ok(std::fs::read_to_string(&operator.log)?.contains("leader is ready").then_some(()))
-            },
-        )
-        .await?;
-        Ok(operator)
+        Ok(Self { child, health, log })
     }
 }
 

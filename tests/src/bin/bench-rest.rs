@@ -63,6 +63,13 @@ struct Fleet {
 
 impl Fleet {
     async fn measure(&self, pods: usize, sessions: usize) -> Result<()> {
+        self.memory(pods).await?;
+        self.cost_of_waiting(sessions).await?;
+        self.at_rest(pods, sessions).await
+    }
+
+    /// Memory of the leader for each of so many linked pods.
+    async fn memory(&self, pods: usize) -> Result<()> {
         futures::stream::iter(&self.namespaces)
             .map(|n| self.namespace(n))
             .buffer_unordered(8)
@@ -90,7 +97,11 @@ impl Fleet {
             met(each <= 1.5),
             full / 1024.0
         );
+        Ok(())
+    }
 
+    /// CPU time of the leader for each of so many sessions, until it waits.
+    async fn cost_of_waiting(&self, sessions: usize) -> Result<()> {
         let before = cpu_of_all_threads(self.pid)?;
         self.many(sessions, |n| self.session(n)).await?;
         let waiting = wait_for("every session waits", Duration::from_secs(900), || async {
@@ -103,7 +114,11 @@ impl Fleet {
             "| CPU of the leader for a session, created → waits for its load, {sessions} sessions | {each:.2} ms | ≤ 3 ms: {} | |",
             met(each <= 3.0)
         );
+        Ok(())
+    }
 
+    /// CPU of the leader while nothing happens.
+    async fn at_rest(&self, pods: usize, sessions: usize) -> Result<()> {
         let (before, began) = (cpu_of_all_threads(self.pid)?, Instant::now());
         tokio::time::sleep(REST).await;
         let percent =

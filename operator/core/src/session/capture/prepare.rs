@@ -27,13 +27,8 @@ pub(super) fn prepare(target: &mut TargetStatus, context: &Context) -> Option<Cl
         return None;
     }
     let Some(pod) = context.pod(target).filter(|p| !p.ending) else {
-        finish(
-            target,
-            TargetPhase::Failed,
-            Reason::PodGone,
-            "The pod ended before its capture started.".into(),
-            now,
-        );
+        let message = "The pod ended before its capture started.".into();
+        finish(target, TargetPhase::Failed, Reason::PodGone, message, now);
         return None;
     };
     match context.presence(target, pod) {
