@@ -16,17 +16,17 @@ import time
 
 sys.dont_write_bytecode = True
 
-from collectors import HERTZ, Failed, Fleetprof, PySpy, cpu_seconds  # noqa: E402
+from collectors import HERTZ, Failed, Fleetprof, PySpy  # noqa: E402
 
 
 class Target:
     """A process that steps, and the file that it writes its clocks to."""
 
-    def __init__(self, command, folder):
+    def __init__(self, command, folder, warm_up=1):
         self.path = os.path.join(folder, "clocks")
         with open(self.path, "wb") as clocks:
             self.process = subprocess.Popen(command, stdout=clocks)
-        time.sleep(1)
+        time.sleep(warm_up)
 
     def step(self, window):
         """Wall and CPU seconds of a step in a window of the monotonic clock."""
@@ -43,7 +43,7 @@ class Cost:
     """What was seen of one collector over the rounds."""
 
     def __init__(self):
-        self.wall, self.cpu, self.rate, self.share, self.rest, self.peak = [], [], [], [], [], 0.0
+        self.wall, self.cpu, self.rate, self.share, self.rest, self.right, self.peak = [], [], [], [], [], [], 0.0
 
     def row(self, figure):
         """One row of the table."""
@@ -52,6 +52,7 @@ class Cost:
             return f"{middle:.3f} ({low:.3f}–{high:.3f}; {min(values):.2f}–{max(values):.2f})"
         return (f"| {figure} | wall time × {spread(self.wall)}, CPU time × {spread(self.cpu)} | – | collector: "
                 f"{statistics.median(self.share) * 100:.1f} % of a core and {statistics.median(self.rate):.0f} samples/s, "
+                f"{statistics.median(self.right) * 100:.0f} % of them below the function that works, "
                 f"{statistics.median(self.rest):.2f} CPU s to start and stop, peak RSS {self.peak:.0f} MB |")
 
 
@@ -62,35 +63,35 @@ def window(seconds):
     return began, time.monotonic_ns()
 
 
-def captured(collector, pid, seconds, cost):
+def captured(collector, pid, seconds, cost, function):
     """A window under a capture."""
     with tempfile.TemporaryDirectory() as folder:
         run = collector.start(pid, folder)
         try:
-            before = cpu_seconds(run.process.pid)
+            before = run.cpu()
             began = time.monotonic()
             during = window(seconds)
-            used = cpu_seconds(run.process.pid) - before
+            used = run.cpu() - before
             length = time.monotonic() - began
-            total, taken = collector.finish(run, folder)
-            cost.rate.append(taken / length)
+            taken = collector.finish(run, folder, function)
+            cost.rate.append(taken.samples / length)
+            cost.right.append(taken.share)
         finally:
-            if run.usage is None:
-                run.process.kill()
+            run.abandon()
     cost.share.append(used / ((during[1] - during[0]) / 1e9))
-    cost.rest.append(total - used)
+    cost.rest.append(taken.cpu - used)
     cost.peak = max(cost.peak, run.peak)
     return during
 
 
-def measure(target, collectors, rounds, seconds):
-    """The costs of each collector, in alternation with none."""
+def measure(target, collectors, rounds, seconds, function):
+    """The costs of each collector, in alternation with none, while a function works."""
     costs = {collector.name: Cost() for collector in collectors}
     plain = [window(seconds)]
     order = []
     for _ in range(rounds):
         for collector in collectors:
-            during = captured(collector, target.process.pid, seconds, costs[collector.name])
+            during = captured(collector, target.process.pid, seconds, costs[collector.name], function)
             order.append((costs[collector.name], during))
             plain.append(window(seconds))
     for number, (cost, during) in enumerate(order):
@@ -100,14 +101,14 @@ def measure(target, collectors, rounds, seconds):
     return costs
 
 
-def compare(title, command, collectors, rounds, seconds, also=None):
-    """Measures one target and prints its rows; `also` is a further look at the running target."""
+def compare(title, command, collectors, rounds, seconds, function, also=None):
+    """Measures one target, in which a function works, and prints its rows; `also` is a further look at the running target."""
     print(f"{title}: {rounds} rounds of {len(collectors)} collectors, about "
           f"{(2 * len(collectors) * rounds + 1) * seconds + 0.3 * len(collectors) * rounds:.0f} s", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         target = Target(command, folder)
         try:
-            for name, cost in measure(target, collectors, rounds, seconds).items():
+            for name, cost in measure(target, collectors, rounds, seconds, function).items():
                 print(cost.row(f"{title} at {HERTZ} Hz by {name}"), flush=True)
             if also:
                 also(target.process.pid, folder)
@@ -126,15 +127,15 @@ def main(worker, pyspy, launch, native, rounds="20", seconds="0.8"):
     steps = [os.path.realpath(sys.executable), os.path.join(here, "targets/steps.py")]
     ours = Fleetprof("fleetprof", worker, "cpython")
     nonblocking = PySpy(f"{version} --nonblocking", pyspy, ["--nonblocking"])
-    compare(f"slowdown of a Python app ({python})", steps, [ours, blocking, nonblocking], rounds, seconds)
+    compare(f"slowdown of a Python app ({python})", steps, [ours, blocking, nonblocking], rounds, seconds, "price")
     compare(f"slowdown of 4 busy threads of 40 frames ({python})", [*steps, "3", "36"], [ours, nonblocking],
-            max(2, rounds // 2), 2.5 * seconds)
+            max(2, rounds // 2), 2.5 * seconds, "price")
 
     def refused(pid, folder):
         print(f"| slowdown of a native app at {HERTZ} Hz by {version} | not possible: “{blocking.refusal(pid, folder)}” | – | |")
     compare("slowdown of a native app", [native],
             [Fleetprof("fleetprof, perf", worker, "perf"), Fleetprof("fleetprof, ptrace (perf refused)", worker, "ptrace", [launch, "-s"])],
-            rounds, seconds, refused)
+            rounds, seconds, "blend", refused)
 
 
 if __name__ == "__main__":

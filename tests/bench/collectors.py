@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from typing import NamedTuple
 
 HERTZ = 99
 
@@ -29,6 +30,24 @@ def peak_mib(pid):
     return int(found[1]) / 1024 if found else None
 
 
+def below(profiles, function):
+    """The share of the samples of these pprof files that were taken below a function."""
+    top = subprocess.run(["go", "tool", "pprof", "-top", "-nodefraction=0", *profiles], capture_output=True, text=True, check=True)
+    for row in top.stdout.splitlines():
+        fields = row.split(maxsplit=5)
+        if len(fields) == 6 and re.search(rf"\b{function}\b", fields[5]):
+            return float(fields[4].rstrip("%")) / 100
+    return 0.0
+
+
+class Taken(NamedTuple):
+    """What a capture took: CPU seconds of the collector's whole life, samples, and the share of them below the function that works."""
+
+    cpu: float
+    samples: int
+    share: float
+
+
 class Collector:
     """One run of a profiler against one process."""
 
@@ -42,6 +61,15 @@ class Collector:
             self.process.stdin.flush()
         self.peak = 0.0
         self.usage = None
+
+    def cpu(self):
+        """CPU seconds so far."""
+        return cpu_seconds(self.process.pid)
+
+    def abandon(self):
+        """Ends it if it is not over."""
+        if self.usage is None:
+            self.process.kill()
 
     def said(self):
         """All of its output so far."""
@@ -78,14 +106,15 @@ class Collector:
 
 
 class Fleetprof:
-    """The worker of this checkout; `launcher` takes rights from it first."""
+    """The worker of this checkout; `launcher` takes rights from it first, and `seconds` bounds a capture that would not end on a signal with
+    what it has."""
 
-    def __init__(self, name, worker, method, launcher=()):
-        self.name, self.worker, self.method, self.launcher = name, worker, method, list(launcher)
+    def __init__(self, name, worker, method, launcher=(), seconds=120):
+        self.name, self.worker, self.method, self.launcher, self.seconds = name, worker, method, list(launcher), seconds
 
     def start(self, pid, folder):
         """Starts a capture and returns when it samples."""
-        request = {"pid": pid, "profiles": ["cpu"], "durationMs": 120_000, "frequencyHz": HERTZ, "sliceMs": 12_000,
+        request = {"pid": pid, "profiles": ["cpu"], "durationMs": self.seconds * 1000, "frequencyHz": HERTZ, "sliceMs": 12_000,
                    "outputDir": folder, "labels": {}, "assumeTargetUid": False}
         run = Collector(self.launcher + [self.worker], os.path.join(folder, "events"), request)
         run.wait_for("its start", 20, lambda: '"started"' in run.said())
@@ -94,13 +123,18 @@ class Fleetprof:
             raise Failed(f"The worker was expected to sample by {self.method}: {run.said()}")
         return run
 
-    def finish(self, run, _folder):
-        """Ends the capture; CPU seconds and the number of samples."""
-        cpu = run.stop(signal.SIGTERM)
+    def finish(self, run, folder, function):
+        """Ends the capture, and says what it took."""
+        if self.seconds < 120:
+            run.wait_for("its end", 20, run.ended)
+            cpu = run.usage.ru_utime + run.usage.ru_stime
+        else:
+            cpu = run.stop(signal.SIGTERM)
         for line in run.said().splitlines():
             event = json.loads(line) if line.startswith('{"finished"') else {}
             if event.get("finished", {}).get("samples"):
-                return cpu, event["finished"]["taken"]
+                slices = [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".pb.gz")]
+                return Taken(cpu, event["finished"]["taken"], below(slices, function))
         raise Failed(f"The worker took no samples: {run.said()}")
 
 
@@ -122,18 +156,19 @@ class PySpy:
         run.wait_for("its start", 20, lambda: "Sampling process" in run.said())
         return run
 
-    def finish(self, run, folder):
-        """Ends the capture; CPU seconds and the number of samples."""
+    def finish(self, run, folder, function):
+        """Ends the capture, and says what it took."""
         cpu = run.stop(signal.SIGINT)
         stacks = os.path.join(folder, "stacks")
         if not os.path.exists(stacks):
             raise Failed(f"py-spy wrote nothing: {run.said()[-800:]}")
         with open(stacks, encoding="utf-8") as lines:
             # Of the thread that works: it takes those that wait for busy now and then.
-            taken = sum(int(line.rsplit(" ", 1)[1]) for line in lines if "main (steps.py" in line)
+            rows = [(line, int(line.rsplit(" ", 1)[1])) for line in lines if "main (steps.py" in line]
+        taken = sum(count for _, count in rows)
         if not taken:
             raise Failed(f"py-spy took no samples: {run.said()[-800:]}")
-        return cpu, taken
+        return Taken(cpu, taken, sum(count for line, count in rows if f";{function} (" in line) / taken)
 
     def refusal(self, pid, folder):
         """What it says to a process that is not Python."""
