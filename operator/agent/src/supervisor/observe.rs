@@ -236,17 +236,9 @@ impl Observer {
     fn obstacle(&self, main: &Process) -> Option<Problem> {
         let own = nix::unistd::geteuid();
         let uid = self.tree.owner(main.pid)?.uid;
-        let message = || {
-            format!(
-                "the agent runs as user {own}, but the container's main process runs as user {uid}: set \
-                 securityContext.runAsUser"
-            )
-        };
-        if !own.is_root() && own.as_raw() != uid {
-            return Some(problem(Reason::PermissionDenied, message()));
-        }
-        (self.tree.is_dumpable(main.pid) == Some(false) && !proc::may_trace_all())
-            .then(|| problem(Reason::NotDumpable, Reason::NotDumpable.advice()))
+        let may_look = own.is_root() || own.as_raw() == uid;
+        let is_closed = self.tree.is_dumpable(main.pid) == Some(false) && !proc::may_trace_all();
+        obstacle(own.as_raw(), uid, may_look, is_closed)
     }
 
     /// The busiest process of a container. Errors when the container is not there.
@@ -270,6 +262,20 @@ impl Observer {
             .inspect_err(|error| tracing::warn!(%error, "failed to list processes"))
             .unwrap_or_default()
     }
+}
+
+/// The cause alone, in words: whoever tells it adds the advice of the reason.
+fn obstacle(own: u32, uid: u32, may_look: bool, is_closed: bool) -> Option<Problem> {
+    if !may_look {
+        let message =
+            format!("the agent runs as user {own}, but the container's main process runs as user {uid}");
+        return Some(problem(Reason::PermissionDenied, message));
+    }
+    let message = format!(
+        "the container's main process, of user {uid}, lets nobody look at it: it changed its user without \
+         starting a program afterwards, or its program has file capabilities or is not readable"
+    );
+    is_closed.then(|| problem(Reason::NotDumpable, message))
 }
 
 /// Why a container is not there: it has ended, or the agent sees no other container at all.
@@ -310,6 +316,25 @@ mod tests {
         assert_eq!([0, 2, 9, 300, 9000].map(|age| holds(&[&good], Some(age))), [2, 2, 9, 300, 300]);
         assert_eq!([0, 9, 60, 9000].map(|age| holds(&[&good, &bad], Some(age))), [2, 9, 60, 60]);
         assert_eq!(holds(&[&good], None), 300);
+    }
+
+    #[test]
+    fn an_obstacle_is_told_by_its_cause_and_the_advice_is_left_to_its_reason() {
+        assert_eq!(obstacle(0, 0, true, false), None);
+        for (found, reason, words) in [
+            (obstacle(1000, 33, false, true), Reason::PermissionDenied, "runs as user 33"),
+            (obstacle(0, 33, true, true), Reason::NotDumpable, "changed its user without starting a program"),
+        ] {
+            let found = found.unwrap();
+            assert_eq!(found.reason, reason);
+            assert!(found.message.contains(words), "{}", found.message);
+            let is_advice = |part: &str| reason.advice().contains(part);
+            assert!(
+                !found.message.split([':', ';', ',']).any(|part| is_advice(part.trim())),
+                "{}",
+                found.message
+            );
+        }
     }
 
     #[test]
