@@ -74,6 +74,10 @@ renders "alerts and a Prometheus" 'FLEETPROF_ALERTS_SECRET' 'containerPort: 8445
     'value: "https://prometheus.monitoring:9091"' 'value: "prometheus-token"' 'port: 9091}' -- \
     --set alerts.enabled=true --set prometheus.url=https://prometheus.monitoring:9091 --set prometheus.existingSecret=prometheus-token \
     --set 'networkPolicy.prometheusPorts={9091}'
+renders "addresses of the API server" 'ipBlock: {cidr: "10.0.0.10/32"}' 'ipBlock: {cidr: "fd00::1/128"}' -- \
+    --set 'networkPolicy.apiServerCIDRs={10.0.0.10/32,fd00::1/128}'
+renders "limits of what users may ask for" 'FLEETPROF_ON_DEMAND_DURATION' 'value: "1m30s"' 'FLEETPROF_ON_DEMAND_FREQUENCY' 'value: "250"' -- \
+    --set budgets.onDemandDuration=1m30s --set budgets.onDemandFrequencyHz=250
 renders "images from a registry" 'image: "registry.example.com/team/fleetprof-operator:1.0"' 'value: "registry.example.com/team/fleetprof-agent:' \
     'value: "mirror.example.com/*"' '- name: pull' -- \
     --set image.operator.registry=registry.example.com/team --set-string image.operator.tag=1.0 --set image.agent.registry=registry.example.com/team \
@@ -96,6 +100,8 @@ renders "restarts on the oldest Kubernetes, and nothing else" 'FLEETPROF_RESTART
 
 refuses "two operators and a ReadWriteOnce claim" 'operator.replicas is more than 1, but results.accessMode is ReadWriteOnce' -- \
     --set operator.replicas=2 --set results.persistence.enabled=true
+refuses "an address without a prefix" 'networkPolicy/apiServerCIDRs/0' -- --set 'networkPolicy.apiServerCIDRs={10.0.0.10}'
+refuses "a duration that is none" 'onDemandDuration' -- --set budgets.onDemandDuration=long
 refuses "an unused claim" 'results.existingClaim is set, but results.persistence.enabled is false' -- --set results.existingClaim=theirs
 refuses "a claim in memory" 'results.medium is set, but results.persistence.enabled is true' -- \
     --set results.medium=Memory --set results.persistence.enabled=true
