@@ -51,7 +51,12 @@ step "3/5  Captures of real processes, then Kubernetes (2 min once it is built)"
 # Some captures measure time, so nothing is compiled beside them.
 busy "building Kubernetes" wait "$tools" || { cat target/tools.log >&2 && exit 1; }
 agent_tests=passed
-tests/suites.sh agent || agent_tests=failed
+tests/suites.sh captures || agent_tests=failed
+start target/cluster.log "$cluster" up
+cluster_up=${beside[1]}
+tests/suites.sh waits || agent_tests=failed
+busy "bringing up Kubernetes" wait "$cluster_up" || { cat target/cluster.log >&2 && exit 1; }
+tests/suites.sh attacks || agent_tests=failed
 up
 tests/lint.sh chart
 took "agent and cluster" "$t"
@@ -59,7 +64,7 @@ took "agent and cluster" "$t"
 t=$(date +%s)
 step "4/5  The demo on the cluster (3 min); beside it the tests on API servers of their own"
 start target/api-tests.log tests/suites.sh api
-api=${beside[1]}
+api=${beside[2]}
 stop_and_show() {
     stop_all
     echo "── What the tests on API servers of their own said before they were stopped:"

@@ -2,8 +2,11 @@
 # Runs the tests of one layer:
 #   tests/suites.sh unit       no cluster: the two that follow
 #   tests/suites.sh pure       functions, servers, files
-#   tests/suites.sh agent      captures of real processes, attacks on the servers; some measure
-#                              time, so nothing else should run on the machine
+#   tests/suites.sh agent      the three that follow
+#   tests/suites.sh captures   captures of real processes, and the reader of Python beside py-spy; some
+#                              measure time, so nothing else should run on the machine
+#   tests/suites.sh waits      the agent's supervisor
+#   tests/suites.sh attacks    attacks on the servers; they measure time as well
 #   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
 #   tests/suites.sh matrix     captures of every version of Python and Node.js that can be installed, and of
 #                              every runtime in pods by every way, and autoscalers; on the cluster of
@@ -49,19 +52,29 @@ pure() {
     done
 }
 
-agent() {
+captures() {
     # Downloads and builds that no test should wait for.
     tests/dotnet.sh >/dev/null
     tests/targets.sh
     busy "building rbspy" tests/rbspy.sh >/dev/null
     test --test capture
+    local version
     for version in 3.12 3.13 3.14; do
         python "$version" test --lib capture::python::oracle
     done
+}
+
+waits() {
     # Most of these wait for something.
     RUST_TEST_THREADS=8 test --test supervisor
-    # Attacks on the servers; they need the cores for themselves.
-    test --lib hostile:: -- --ignored --test-threads=1
+}
+
+attacks() { test --lib hostile:: -- --ignored --test-threads=1; }
+
+agent() {
+    local code=0 layer
+    for layer in captures waits attacks; do tests/suites.sh "$layer" || code=1; done
+    return $code
 }
 
 # Runs a command with a version of Python as target: python VERSION COMMAND…
@@ -137,6 +150,6 @@ cluster() {
 }
 
 case ${1:-} in
-unit | pure | agent | api | cluster | breaks | alone | matrix | soak) "$1" ;;
-*) echo "Which layer? unit, pure, agent, api, cluster, breaks, alone, matrix or soak." >&2 && exit 2 ;;
+unit | pure | agent | captures | waits | attacks | api | cluster | breaks | alone | matrix | soak) "$1" ;;
+*) echo "Which layer? unit, pure, agent, captures, waits, attacks, api, cluster, breaks, alone, matrix or soak." >&2 && exit 2 ;;
 esac

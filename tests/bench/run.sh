@@ -49,7 +49,7 @@ fi >&2
 # Nothing else must run on the machine during measurements.
 build >&2
 rows=$(mktemp)
-step "1/9  Session starts and an idle agent ($sessions sessions, about 3 min)"
+step "1/9  Session starts and an idle agent ($sessions sessions, about 6 min)"
 "$(built)/bench-start" "$sessions" | tee -a "$rows"
 step "2/9  Session starts while 30 scheduled captures run (about 4 min)"
 "$(built)/bench-start" 20 30 | tee -a "$rows"
