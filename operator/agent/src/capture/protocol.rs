@@ -3,14 +3,17 @@
 //! The events of a worker are, in this order: `started`?, `slice`*, then one of `finished` and `failed`.
 //! A worker that ends without either has crashed; the slices it wrote are complete nevertheless.
 
+mod failure;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
+use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::SliceId;
-use fleetprof_crds::{ProfileKind, Reason};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::failure::bounded;
+pub use self::failure::{Failure, FailureReason};
 use super::findings::Findings;
 use crate::proc::Owner;
 
@@ -213,80 +216,6 @@ pub struct Failed {
     pub cover: Option<Cover>,
 }
 
-/// Why a capture failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FailureReason {
-    /// The target is not there.
-    NoSuchProcess,
-    /// The target ended before anything was sampled.
-    TargetExited,
-    /// The kernel does not let the worker look at the target.
-    PermissionDenied,
-    /// The kernel does not let anybody without SYS_PTRACE look at the target.
-    NotDumpable,
-    /// Another profiler is at work in the target.
-    OtherProfiler,
-    /// The container used CPU, and nothing of it was sampled.
-    LowCoverage,
-    /// No collector can read the target.
-    UnsupportedRuntime,
-    /// The collector failed by its own fault.
-    CollectorCrashed,
-    /// The target used no CPU.
-    NoSamples,
-    /// Something else failed that is fleetprof's own fault.
-    Internal,
-}
-
-impl FailureReason {
-    /// The reason in a session's status.
-    #[must_use]
-    pub const fn as_reason(self) -> Reason {
-        match self {
-            Self::NoSuchProcess | Self::TargetExited => Reason::TargetExited,
-            Self::PermissionDenied => Reason::PermissionDenied,
-            Self::NotDumpable => Reason::NotDumpable,
-            Self::OtherProfiler => Reason::OtherProfiler,
-            Self::LowCoverage => Reason::LowCoverage,
-            Self::UnsupportedRuntime => Reason::UnsupportedRuntime,
-            Self::CollectorCrashed => Reason::CollectorCrashed,
-            Self::NoSamples => Reason::NoSamples,
-            Self::Internal => Reason::Internal,
-        }
-    }
-}
-
-/// A failure on its way to the supervisor: reason and sentence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
-    /// The reason.
-    pub reason: FailureReason,
-    /// Human-readable message.
-    pub message: String,
-}
-
-impl Failure {
-    /// A failure with a reason and a sentence.
-    pub fn new(reason: FailureReason, message: impl fmt::Display) -> Self {
-        Self { reason, message: bounded(message.to_string(), 2000) }
-    }
-
-    /// The kernel lets this user read no memory of a process; `cause` is what it answered.
-    pub fn unreadable(runtime: &str, pid: i32, cause: &str) -> Self {
-        let text = format!(
-            "no permission to read the memory of {runtime} process {pid} ({cause}); run the agent as the target's \
-             user (securityContext.runAsUser); this is not sufficient if kernel.yama.ptrace_scope is 1 or higher"
-        );
-        Self::new(FailureReason::PermissionDenied, text)
-    }
-
-    /// A failure that is fleetprof's own fault.
-    pub fn internal(message: impl fmt::Display) -> Self {
-        Self::new(FailureReason::Internal, message)
-    }
-}
-
 /// The name of a complete slice in the output directory.
 #[must_use]
 pub fn slice_file(slice: SliceId) -> String {
@@ -299,15 +228,6 @@ pub fn slice_id(file: &str) -> Option<SliceId> {
     let (kind, seq) = file.strip_suffix(".pb.gz")?.split_once('-')?;
     let slice = SliceId::new(kind.parse().ok()?, seq.parse().ok()?);
     (slice_file(slice) == file).then_some(slice)
-}
-
-/// Cuts a text to at most `max` bytes, at a character boundary.
-pub(crate) fn bounded(mut text: String, max: usize) -> String {
-    if text.len() > max {
-        let end = (0..=max).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-        text.truncate(end);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -405,11 +325,5 @@ mod tests {
         let text = serde_json::to_string(&event).unwrap();
         assert_eq!(text, r#"{"failed":{"reason":"NoSamples","message":"m","samples":0,"slices":0}}"#);
         assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
-    }
-
-    #[test]
-    fn a_text_is_cut_at_a_character() {
-        assert_eq!(bounded("aé".into(), 2), "a");
-        assert_eq!(bounded("aé".into(), 3), "aé");
     }
 }
