@@ -17,11 +17,14 @@
 mod dotnet;
 mod go;
 mod java;
+mod php;
+mod ruby;
 mod rules;
 
 use crate::kind::ProfileKind;
 use crate::proto::{Function, Line, Location, Profile, Sample};
 use crate::view::{View, sample_types, text};
+use ruby::is_ruby;
 use rules::{Role, Waits, role, waits};
 
 /// The frame that stands for the stacks of idle threads.
@@ -59,6 +62,10 @@ fn idle_samples(profile: &Profile) -> Vec<bool> {
         if is_by_kernel && is_machine_code(&view, sample) {
             enter_kernel(&mut stack);
         }
+        if is_ruby(leaf_file(&view, sample)) {
+            // A function in C waits, which its caller stands for.
+            stack.insert(0, Role::Wait);
+        }
         is_idle(&stack, why)
     };
     profile.sample.iter().map(of_sample).collect()
@@ -69,6 +76,14 @@ fn idle_samples(profile: &Profile) -> Vec<bool> {
 fn is_machine_code(view: &View<'_>, sample: &Sample) -> bool {
     let leaf = sample.location_id.first().and_then(|id| view.location_position(*id));
     leaf.and_then(|at| view.profile.location.get(at)).is_some_and(|location| location.mapping_id != 0)
+}
+
+/// The file of the function on top of a sample's stack, or an empty text.
+fn leaf_file<'p>(view: &View<'p>, sample: &Sample) -> &'p str {
+    let leaf = sample.location_id.first().and_then(|id| view.location_position(*id));
+    let line = leaf.and_then(|at| view.profile.location.get(at)).and_then(|location| location.line.first());
+    let function = line.and_then(|line| view.function(line.function_id));
+    function.map_or("", |function| view.text(function.filename))
 }
 
 /// Takes the code on top of a stack for the way into the kernel. Alone it may be the program's own: then its

@@ -25,7 +25,7 @@ use super::node::INSPECTOR;
 use super::php::PHP;
 use super::protocol::{Failure, MAX_NOTES};
 use super::python::PYTHON;
-use super::ruby::RBSPY;
+use super::ruby::{RBSPY, RUBY_THREADS};
 use super::sight::Sight;
 use super::slices::Slices;
 
@@ -40,6 +40,7 @@ macro_rules! collectors {
             &INSPECTOR,
             &EVENT_PIPE,
             &RBSPY,
+            &RUBY_THREADS,
             &PHP,
             &NATIVE,
             &NATIVE_WALL,
@@ -62,7 +63,7 @@ pub trait Collector: Sync {
     fn kinds(&self) -> &'static [ProfileKind];
 
     /// What it captures of a process, or why it cannot. Does nothing to the process; kinds that it never
-    /// captures of such a process are left out.
+    /// captures of such a process are left out, or refused where there is something to say.
     fn offers(&self, sight: &Sight) -> Vec<Offer>;
 
     /// An offer for each of its kinds, with what is in the way of all of them.
@@ -276,13 +277,13 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), COLLECTORS.len());
-        for runtime in
-            [Runtime::Python(None), Runtime::Go(None), Runtime::Native, Runtime::Jvm, Runtime::DotNet]
-        {
+        use Runtime::{DotNet, Go, Jvm, Native, Node, Php, Python, Ruby};
+        for runtime in [Python(None), Go(None), Native, Jvm, DotNet, Node, Php(None), Ruby] {
             let sight = Sight::new(1, runtime);
             for collector in COLLECTORS {
                 for offer in collector.offers(&sight) {
-                    assert!(collector.kinds().contains(&offer.kind), "{}", collector.name());
+                    let can_be = collector.kinds().contains(&offer.kind) || offer.problem.is_some();
+                    assert!(can_be, "{}", collector.name());
                     assert_eq!(offer.collector, collector.name());
                 }
             }

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use fleetprof_agent::capture::protocol::{Event, FailureReason};
+use fleetprof_agent::capture::protocol::{CaptureRequest, Event, FailureReason};
 use fleetprof_agent::capture::runtime::{Runtime, detect};
+use fleetprof_crds::ProfileKind;
+use fleetprof_profile::{IDLE, fold_idle, top};
 
 use crate::container::Container;
+use crate::wall::{elapsed, profile, samples, time};
 use crate::worker::{AUTO, Outcome, Target, Worker, directory, request, within};
 
 const PHP: Option<&str> = Some("php");
@@ -135,9 +138,9 @@ fn serve(socket: &Path, script: &Path) -> bool {
     stream.write_all(&all.concat()).is_ok() && stream.read_to_end(&mut Vec::new()).is_ok()
 }
 
-#[test]
-fn the_workers_of_fpm_are_profiled() {
-    let (folder, script) = (directory(), script());
+/// FPM with two workers in a container of its own, once it serves the script.
+fn serving(script: &Path) -> (Container, Target, PathBuf) {
+    let folder = directory();
     let socket = folder.join("fpm.sock");
     let settings = format!(
         "[global]\nerror_log = /dev/stderr\ndaemonize = no\n[www]\nuser = nobody\ngroup = nogroup\nlisten = {}\n\
@@ -149,7 +152,30 @@ fn the_workers_of_fpm_are_profiled() {
     let container = Container::new();
     let program = fpm();
     let master = container.start(&[program.to_str().unwrap(), "-y", file.to_str().unwrap()]);
-    assert!(within(LONG, || serve(&socket, &script)), "FPM does not serve");
+    assert!(within(LONG, || serve(&socket, script)), "FPM does not serve");
+    (container, master, socket)
+}
+
+#[test]
+fn workers_of_fpm_without_a_request_are_idle() {
+    let (container, master, _socket) = serving(&script());
+    let ask = CaptureRequest { profiles: vec![ProfileKind::Wall], ..container.request(&master, 2500) };
+    let outcome = Worker::start(&[], &ask).finish();
+    assert_eq!(outcome.started().method, "php", "{:?}", outcome.started());
+    let wall = samples(&outcome, "wall");
+    let waits = time(&wall, "[no PHP code]", &[("thread_state", "blocked")]);
+    // The one that starts the others, and both of them.
+    assert!(waits > 2.5 * elapsed(&outcome), "{waits} ns of {} ns", elapsed(&outcome));
+    let mut folded = profile(&outcome, "wall");
+    fold_idle(&mut folded);
+    let names: Vec<String> = top(&folded, 1, 9).rows.into_iter().map(|row| row.name).collect();
+    assert_eq!(names, [IDLE]);
+}
+
+#[test]
+fn the_workers_of_fpm_are_profiled() {
+    let script = script();
+    let (container, master, socket) = serving(&script);
     let stop = std::sync::atomic::AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
         let clients = [(); 2].map(|()| {

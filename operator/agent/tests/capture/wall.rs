@@ -141,6 +141,44 @@ fn a_python_function_that_waits_for_an_answer_is_on_top_of_wall_time_and_not_of_
 }
 
 #[test]
+fn a_php_function_that_waits_for_an_answer_is_on_top_of_wall_time_and_not_of_cpu_time() {
+    let script = directory().join("orders.php");
+    std::fs::copy(source("orders.php"), &script).unwrap();
+    let target = Target::start(Command::new("php").arg(script).arg(third_party(http).to_string()));
+    let outcome = Worker::start(&[], &both(target.pid(), 6000)).finish();
+    assert_eq!(outcome.started().collector, "php", "{:?}", outcome.started());
+    let (wall, cpu) = (samples(&outcome, "wall"), samples(&outcome, "cpu"));
+    let state = |function, labels: &[(&str, &str)]| time(&wall, function, labels);
+
+    let (waited, worked) = (state("Shop::pay", &[]), state("Shop::guilty", &[("thread_state", "running")]));
+    assert!(waited > 1.5 * worked && worked > 0.0, "pay {waited} ns, guilty {worked} ns");
+    let of_cpu = time(&cpu, "Shop::pay", &[]) / time(&cpu, "", &[]);
+    assert!(of_cpu < 0.2, "pay has {of_cpu} of CPU time");
+    let polls = state("Shop::pay", &[("thread_state", "blocked"), ("waits_for", "poll")]);
+    let reads = state("Shop::pay", &[("thread_state", "blocked"), ("waits_for", "socket")]);
+    assert!(polls + reads > 0.8 * waited, "{polls} ns in poll, {reads} ns for a socket of {waited} ns");
+    within_a_tenth(state("order", &[]), elapsed(&outcome), "the process");
+
+    let mut folded = profile(&outcome, "wall");
+    fold_idle(&mut folded);
+    let top = top(&folded, 1, 5);
+    assert!(top.rows.iter().all(|row| row.name != IDLE), "nobody is idle: {top:?}");
+    assert_eq!(top.rows[0].name, "file_get_contents", "{top:?}");
+}
+
+#[test]
+fn wall_time_of_php_alone_has_the_distance_of_its_own_turns() {
+    let script = directory().join("orders.php");
+    std::fs::copy(source("orders.php"), &script).unwrap();
+    let target = Target::start(Command::new("php").arg(script).arg(third_party(http).to_string()));
+    let ask = CaptureRequest { profiles: vec![Wall], ..request(target.pid(), AUTO, 3000) };
+    let outcome = Worker::start(&[], &ask).finish();
+    let finished = outcome.finished();
+    assert!(finished.taken <= 65 && finished.taken <= finished.expected, "{finished:?}");
+    within_a_tenth(time(&samples(&outcome, "wall"), "order", &[]), elapsed(&outcome), "the process");
+}
+
+#[test]
 fn a_c_function_that_waits_for_an_answer_is_on_top_with_its_callers() {
     for launch in [&[][..], &["-s"][..]] {
         let port = third_party(echo).to_string();

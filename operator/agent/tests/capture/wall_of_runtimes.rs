@@ -1,4 +1,4 @@
-//! Wall time that a runtime tells itself: of Go, Java and .NET.
+//! Wall time that a runtime tells itself, of Go, Java and .NET, and of Ruby's own lists.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::dotnet::{is_well, ordering};
 use crate::jvm::{Java, javas, left};
 use crate::wall::{Sample, both, elapsed, http, profile, samples, third_party, time, within_a_tenth};
-use crate::worker::{AUTO, Target, Worker, built_go, deaths, request, within};
+use crate::worker::{AUTO, Target, Worker, built_go, deaths, directory, request, source, within};
 
 #[test]
 fn a_go_function_that_waits_for_an_answer_is_on_top_of_wall_time_and_not_of_cpu_time() {
@@ -239,4 +239,67 @@ fn dotnet_runs_on_when_the_worker_that_looks_at_its_threads_is_killed() {
 /// A look may come while the sampler has no tick: its threads are missed.
 fn within_a_fifth(have: f64, wanted: f64, what: &str) {
     assert!((0.8..1.2).contains(&(have / wanted)), "{what}: {have} ns of {wanted} ns");
+}
+
+#[test]
+fn a_ruby_method_that_waits_for_an_answer_is_on_top_of_wall_time() {
+    let script = directory().join("orders.rb");
+    std::fs::copy(source("orders.rb"), &script).unwrap();
+    let target = Target::start(Command::new("ruby").arg(script).arg(third_party(http).to_string()));
+    // The pool, the two threads with the lock, the main thread, and one of Ruby itself.
+    assert!(within(Duration::from_secs(30), || proc::threads(target.pid()).unwrap().len() >= 6));
+    let ask = CaptureRequest { profiles: vec![Wall], slice_ms: 2500, ..request(target.pid(), AUTO, 6000) };
+    let outcome = Worker::start(&[], &ask).finish();
+    assert_eq!(outcome.started().collector, "ruby-threads", "{:?}", outcome.started());
+    let wall = samples(&outcome, "wall");
+    let state = |function, labels: &[(&str, &str)]| time(&wall, function, labels);
+    let blocked = |function, what| state(function, &[("thread_state", "blocked"), ("waits_for", what)]);
+
+    let (waited, worked) = (state("pay", &[]), computed(&wall, "guilty"));
+    assert!(waited > 1.5 * worked && worked > 0.0, "pay {waited} ns, guilty {worked} ns");
+    let answer = blocked("pay", "poll") + blocked("pay", "socket");
+    assert!(answer > 0.7 * waited, "{answer} ns of {waited} ns");
+    assert!(state("guilty", &[("thread_state", "blocked")]) < 0.1 * state("guilty", &[]));
+    within_a_tenth(state("order", &[]), elapsed(&outcome), "the main thread");
+    within_a_tenth(blocked("wants", "futex"), elapsed(&outcome), "who wants the lock");
+    within_a_tenth(blocked("holds", "futex"), elapsed(&outcome), "who sleeps with it");
+
+    let mut folded = profile(&outcome, "wall");
+    fold_idle(&mut folded);
+    let top = top(&folded, 1, 1000);
+    let idle = top.rows.last().unwrap();
+    assert_eq!(idle.name, IDLE, "{top:?}");
+    assert!(idle.self_value as f64 > 2.9 * elapsed(&outcome), "the pool: {top:?}");
+    let line = 1 + include_str!("targets/orders.rb").lines().position(|l| l.ends_with("# the wait")).unwrap();
+    let pay = wall_lines(&outcome, "pay");
+    assert!(pay.contains(&(line as i64)) && pay.len() == 1, "{pay:?}");
+    assert!(target.cpu() > Duration::ZERO && outcome.finished().note.is_none(), "{:?}", outcome.finished());
+}
+
+#[test]
+fn ruby_threads_that_wait_for_the_lock_of_the_interpreter_wait_for_a_lock_and_are_not_idle() {
+    let script = directory().join("contend.rb");
+    std::fs::write(&script, "2.times.map { Thread.new { loop { 7 * 7 } } }.each(&:join)\n").unwrap();
+    let target = Target::start(Command::new("ruby").arg(script));
+    let ask = CaptureRequest { profiles: vec![Wall], ..request(target.pid(), AUTO, 4000) };
+    let outcome = Worker::start(&[], &ask).finish();
+    let wall = samples(&outcome, "wall");
+    let of = |labels: &[(&str, &str)]| time(&wall, "block (3 levels) in <main>", labels);
+    let waited = of(&[("thread_state", "blocked"), ("waits_for", "lock")]);
+    assert!((0.6..1.4).contains(&(waited / elapsed(&outcome))), "one of two waits: {waited} ns");
+    assert!(of(&[("waits_for", "futex")]) < 0.2 * waited, "{} ns", of(&[("waits_for", "futex")]));
+    let mut folded = profile(&outcome, "wall");
+    fold_idle(&mut folded);
+    let top = top(&folded, 1, 9);
+    let busy = top.rows.iter().find(|row| row.name == "block (2 levels) in <main>");
+    assert!(busy.is_some_and(|row| row.cum_value as f64 > 1.8 * elapsed(&outcome)), "{top:?}");
+}
+
+/// The lines of a function in the profile.
+fn wall_lines(outcome: &crate::worker::Outcome, function: &str) -> std::collections::BTreeSet<i64> {
+    let profile = profile(outcome, "wall");
+    let text = |index: i64| profile.string_table[usize::try_from(index).unwrap()].as_str();
+    let is_it = |id: u64| profile.function.iter().any(|f| f.id == id && text(f.name) == function);
+    let lines = profile.location.iter().flat_map(|location| &location.line);
+    lines.filter(|line| is_it(line.function_id)).map(|line| line.line).collect()
 }

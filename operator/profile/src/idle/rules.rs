@@ -3,6 +3,8 @@
 use super::dotnet::of_dotnet;
 use super::go::of_go;
 use super::java::{is_java, of_java};
+use super::php::of_php;
+use super::ruby::of_ruby;
 
 /// What a function is to a thread that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,6 +217,9 @@ pub(super) fn waits(waits_for: &str) -> (Waits, bool) {
 
 /// The role of a function in a source file, in a mapped file. Texts are empty where unknown.
 pub(super) fn role(function: &str, file: &str, library: &str) -> Role {
+    if let Some(role) = of_ruby(function, file).or_else(|| of_php(function)) {
+        return role;
+    }
     match () {
         () if function == NO_PYTHON => Role::Loop,
         () if file.ends_with(".go") => of_go(function),

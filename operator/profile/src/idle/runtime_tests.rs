@@ -1,4 +1,4 @@
-//! Stacks of goroutines, and of threads of Java and .NET.
+//! Stacks of goroutines, and of threads of Java, .NET, PHP and Ruby.
 
 use super::*;
 use crate::builder::{Label, ProfileBuilder};
@@ -125,4 +125,48 @@ fn dotnet_threads_without_work_are_idle_and_those_that_somebody_waits_for_are_no
         ("sockets of others", true, "epoll", in_thread(&sockets)),
     ];
     hold(&cases, |_| "");
+}
+
+#[test]
+fn php_without_a_request_is_idle_and_a_function_that_somebody_waits_for_is_not() {
+    let pay = ["file_get_contents", "Shop::pay", "order", "{main}"];
+    let queue = ["usleep", "Symfony\\Component\\Messenger\\Worker::run", "{main}"];
+    let reads = ["stream_select", "React\\EventLoop\\StreamSelectLoop::waitForStreamActivity", "{main}"];
+    let cases = [
+        ("a worker of FPM", true, "accept", vec!["[no PHP code]"]),
+        ("a client that sends slowly", true, "socket", vec!["[no PHP code]"]),
+        ("threads of an extension", true, "futex", vec!["[threads without PHP code]"]),
+        ("a third party's answer", false, "socket", pay.to_vec()),
+        ("a script that sleeps", true, "sleep", vec!["sleep", "{main}"]),
+        ("a function that sleeps", false, "sleep", vec!["usleep", "Shop::retry", "{main}"]),
+        ("an empty queue", true, "sleep", queue.to_vec()),
+        ("an event loop", true, "select", reads.to_vec()),
+    ];
+    hold(&cases, |name| match name {
+        "{main}" | "order" | "Shop::pay" | "Shop::retry" => "/app/shop.php",
+        _ => "",
+    });
+}
+
+#[test]
+fn ruby_threads_without_work_are_idle_and_those_that_somebody_waits_for_are_not() {
+    let read = ["rbuf_fill", "request", "pay", "order"];
+    let puma = ["block (3 levels) in spawn_thread", "block in spawn_thread"];
+    let cases = [
+        ("a third party's answer", false, "socket", [&read[..], &["block in <main>"]].concat()),
+        ("a queue", true, "futex", vec!["block in work"]),
+        ("a queue of Ruby 3.2", true, "futex", vec!["pop", "block in work"]),
+        ("a pool of Puma", true, "futex", puma.to_vec()),
+        ("a result", false, "futex", vec!["value", "order", "block in work"]),
+        ("the lock of the interpreter", false, "lock", vec!["block in work"]),
+        ("a script that sleeps", true, "sleep", vec!["<main>"]),
+        ("a method that sleeps", false, "sleep", vec!["retry", "<main>"]),
+        ("threads of Ruby itself", true, "poll", vec!["[threads without Ruby code]"]),
+    ];
+    hold(&cases, |name| match name {
+        name if name.starts_with('[') => "",
+        name if name.contains("spawn_thread") => "/gems/puma-6.4.2/lib/puma/thread_pool.rb",
+        "pop" => "<internal:thread_sync>",
+        _ => "/app/shop.rb",
+    });
 }

@@ -18,8 +18,8 @@ mod websocket;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fleetprof_crds::ProfileKind;
-use fleetprof_crds::wire::Offer;
+use fleetprof_crds::wire::{Offer, Problem};
+use fleetprof_crds::{ProfileKind, Reason};
 use fleetprof_profile::read::v8::{V8Limits, read_cpu, read_heap};
 use fleetprof_profile::{Overlap, Profile, merge, total};
 
@@ -45,6 +45,9 @@ const ONE_OF_TWO: &str = "V8 samples either the memory that was allocated or wha
 /// Why all memory that is allocated is not recorded.
 const TOO_OLD: &str =
     "Node.js before version 20 samples only memory that still lives: profile heap, or update it";
+/// Why wall time is not captured.
+const NO_WALL: &str = "Node.js waits in callbacks and promises, which are on no stack, so that its threads show nothing \
+                       but the event loop: profile cpu, or wall of the service that it waits for";
 /// What to do where a heap profile is empty.
 const HEAP_ADVICE: &str = "V8 sees only memory that was allocated during the capture: capture for longer";
 /// What is held at a time of a profile, as a multiple of its bytes: as it came, as a result, and read.
@@ -74,7 +77,10 @@ impl Collector for Inspector {
         if sight.runtime != Runtime::Node {
             return Vec::new();
         }
-        self.offered(endpoint::obstacle(sight).as_deref())
+        let problem = Problem { reason: Reason::UnsupportedRuntime, message: NO_WALL.to_owned() };
+        let mut offers = self.offered(endpoint::obstacle(sight).as_deref());
+        offers.push(Offer::refused(ProfileKind::Wall, self.name(), problem));
+        offers
     }
 }
 
@@ -312,10 +318,15 @@ mod tests {
         let caught = |set: &str| proc::parse_caught(&format!("SigCgt:\t{set}\n")).unwrap();
         let node = Sight { caught: caught("0200"), ..Sight::new(7, Runtime::Node) };
         let offers = INSPECTOR.offers(&node);
-        assert!(offers.iter().all(|offer| offer.problem.is_none()) && offers.len() == 3, "{offers:?}");
+        let (good, refused): (Vec<&Offer>, Vec<&Offer>) = offers.iter().partition(|o| o.problem.is_none());
+        assert_eq!(good.iter().map(|offer| offer.kind).collect::<Vec<_>>(), INSPECTOR.kinds());
+        let [Offer { kind: ProfileKind::Wall, problem: Some(why), .. }] = refused[..] else {
+            panic!("{refused:?}")
+        };
+        assert!(why.message.contains("callbacks and promises"), "{why:?}");
         let deaf = INSPECTOR.offers(&Sight { caught: caught("0100"), ..node });
         let problem = deaf[0].problem.as_ref().unwrap();
-        assert!(deaf.len() == 3 && problem.message.contains("--inspect="), "{problem:?}");
+        assert!(deaf.len() == 4 && problem.message.contains("--inspect="), "{problem:?}");
         assert_eq!(INSPECTOR.offers(&Sight::new(7, Runtime::Ruby)), []);
     }
 

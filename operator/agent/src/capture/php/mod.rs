@@ -1,12 +1,12 @@
-//! Where does a PHP target spend its CPU time? Its interpreter's own frames, read without stopping it.
+//! Where does a PHP target spend its CPU time and its wall time? Its interpreter's own frames, read without
+//! stopping it.
 //!
-//! Each turn reads the stack of the thread that runs PHP, which is the first one of the process, if it is on a
-//! CPU. A stack is worth the CPU time that the thread used since it was last counted. PHP that was built for
-//! several threads (ZTS: FrankenPHP, some Apache modules) keeps its state elsewhere, and is left to the native
-//! collector.
+//! Each turn reads the stack of the thread that runs PHP, which is the first one of the process. For CPU it
+//! counts only while it is on a CPU, and is worth the CPU time that the thread used since it was last counted.
+//! For wall time it always counts, and is worth the time that has passed. PHP that was built for several
+//! threads (ZTS: FrankenPHP, some Apache modules) keeps its state elsewhere, and is left to the native collector.
 
 mod frames;
-mod memory;
 
 use std::time::{Duration, Instant};
 
@@ -14,17 +14,19 @@ use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::Offer;
 use fleetprof_profile::Frame;
 
-use self::frames::{Frames, Look};
-use self::memory::ProcessMemory;
+use self::frames::{Called, Frames, Look};
 use super::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
-use super::cpu_time::{ThreadTimes, most_worth};
-use super::named_stacks::{self, Stacks, torn_note};
+use super::cpu_time::{ThreadTimes, most_worth, own_cpu_time};
+use super::memory::ProcessMemory;
+use super::named_stacks::{self, FrameId, Stacks, torn_note};
 use super::protocol::{Failure, FailureReason};
 use super::runtime::Runtime;
 use super::schedule::saturating_nanos;
 use super::sight::Sight;
 use super::slices::{Slice, Slices};
+use super::threads_wall::{Sighted, WallTime};
 use super::variables::{self, Presence};
+use super::wall;
 use crate::proc::{self, Mapping};
 
 /// Where PHP keeps its state.
@@ -32,9 +34,9 @@ const GLOBALS: &str = "executor_globals";
 /// Why PHP cannot be read.
 const NO_GLOBALS: &str = "PHP has no symbol executor_globals, by which its stacks are found: it was built for \
                           threads (ZTS), or its symbols were removed; use a build without ZTS";
-/// The frame for CPU time while no PHP function runs: requests that are read, scripts that are compiled.
+/// The frame for time while no PHP function runs: requests that are waited for, scripts that are compiled.
 const NO_CODE: &str = "[no PHP code]";
-/// The frame for CPU time of other threads.
+/// The frame for time of other threads.
 const NATIVE_THREADS: &str = "[threads without PHP code]";
 /// How often the stack is looked for in a process that starts, and how far apart.
 const LOOKS: u64 = 5;
@@ -52,7 +54,7 @@ impl Collector for Php {
     }
 
     fn kinds(&self) -> &'static [ProfileKind] {
-        &[ProfileKind::Cpu]
+        &[ProfileKind::Cpu, ProfileKind::Wall]
     }
 
     fn offers(&self, sight: &Sight) -> Vec<Offer> {
@@ -65,7 +67,7 @@ impl Collector for Php {
 
 impl Attaches for Php {
     fn attach(&self, ask: &Ask<'_>) -> Result<Attached, Failure> {
-        let sampler = PhpSampler::attach(ask.sight.pid, ask.frequency_hz)?;
+        let sampler = PhpSampler::attach(ask.sight.pid, ask.frequency_hz, ask.kinds)?;
         let why = format!("the target runs {}, whose stacks can be read", ask.sight.runtime);
         Ok(Attached { method: "php", why, capture: Box::new(sampler), refused: Vec::new() })
     }
@@ -94,54 +96,76 @@ struct PhpSampler {
     times: ThreadTimes,
     period: Duration,
     names: named_stacks::Frames,
-    stacks: Stacks,
+    /// The stacks of CPU time, where that is captured.
+    stacks: Option<Stacks>,
+    /// Wall time, where that is captured.
+    wall: Option<WallTime>,
     taken: u64,
     failed: u64,
 }
 
 impl PhpSampler {
-    fn attach(pid: i32, frequency_hz: u32) -> Result<Self, Failure> {
+    fn attach(pid: i32, frequency_hz: u32, kinds: &[ProfileKind]) -> Result<Self, Failure> {
         let refused = |e: std::io::Error| refused(pid, &e);
-        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).map_err(refused)?;
-        let maps = proc::maps(pid).map_err(refused)?;
-        let exe = exe.to_string_lossy();
-        let found = variables::addresses(pid, &maps, program(&maps, &exe), [GLOBALS]);
-        let globals = match found {
-            Ok([Some(globals)]) => globals,
-            Ok([None]) => return Err(unsupported(NO_GLOBALS)),
-            Err(e) => {
-                return Err(unsupported(&format!("the program of PHP process {pid} cannot be read: {e}")));
-            }
-        };
-        let memory = ProcessMemory::open(pid).map_err(refused)?;
-        let mut frames = Frames::new(memory, globals);
+        let mut frames = Frames::new(ProcessMemory::open(pid).map_err(refused)?, globals(pid)?);
         if !is_understood(&mut frames) {
             let text = format!("the stack of PHP process {pid} is not as in PHP 7.4 to 8.4");
             return Err(unsupported(&text));
         }
+        let wall = kinds.contains(&ProfileKind::Wall);
+        let (period, now) = (wall::period(frequency_hz), Instant::now());
+        let wall = wall.then(|| WallTime::start(pid, period, now, NATIVE_THREADS));
         Ok(Self {
             pid,
             frames,
             times: ThreadTimes::start(pid).map_err(refused)?,
             period: Duration::from_secs(1) / frequency_hz.max(1),
             names: named_stacks::Frames::default(),
-            stacks: Stacks::default(),
+            stacks: kinds.contains(&ProfileKind::Cpu).then(Stacks::default),
+            wall: wall.transpose().map_err(refused)?,
             taken: 0,
             failed: 0,
         })
     }
 
-    fn add(&mut self, look: Look, nanos: u64) {
-        let stack = match look {
+    /// The stack at this moment; `None` where PHP changed it meanwhile.
+    fn read(&mut self) -> Option<Vec<FrameId>> {
+        match self.frames.look() {
             Look::Stack(stack) => {
-                stack.iter().map(|f| self.names.number(&f.name(), &f.function.file, f.line)).collect()
+                let number = |f: &Called| self.names.number(&f.name(), &f.function.file, f.line);
+                Some(stack.iter().map(number).collect())
             }
-            Look::Idle => vec![self.names.number(NO_CODE, "", 0)],
-            Look::Torn => return self.failed += 1,
-        };
+            Look::Idle => Some(vec![self.names.number(NO_CODE, "", 0)]),
+            Look::Torn => None,
+        }
+    }
+
+    /// Takes a sample of CPU time, if there is some to take.
+    fn sample(&mut self) {
+        let nanos = self.times.uncounted(self.pid);
+        if nanos == 0 || !self.times.runnable(self.pid) {
+            self.taken += 1;
+            return;
+        }
+        let Some(stack) = self.read() else { return self.failed += 1 };
         self.taken += 1;
         self.times.count(self.pid, nanos);
-        self.stacks.add((), stack, most_worth(nanos, self.period), &mut self.names);
+        if let Some(stacks) = &mut self.stacks {
+            stacks.add((), stack, most_worth(nanos, self.period), &mut self.names);
+        }
+    }
+
+    /// Counts the wall time up to `now`.
+    fn count_wall(&mut self, now: Instant) {
+        let before = own_cpu_time();
+        let stack = self.read();
+        if self.stacks.is_none() {
+            *(if stack.is_some() { &mut self.taken } else { &mut self.failed }) += 1;
+        }
+        if let Some(wall) = &mut self.wall {
+            wall.count(vec![Sighted::new(self.pid, stack)], &mut self.names, now);
+            wall.pace.taken(now, own_cpu_time().saturating_sub(before));
+        }
     }
 
     /// Counts what other threads used, such as those of an extension.
@@ -161,6 +185,18 @@ impl PhpSampler {
     }
 }
 
+/// Where the state of a process's interpreter is.
+fn globals(pid: i32) -> Result<u64, Failure> {
+    let refused = |e: std::io::Error| refused(pid, &e);
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).map_err(refused)?;
+    let maps = proc::maps(pid).map_err(refused)?;
+    match variables::addresses(pid, &maps, program(&maps, &exe.to_string_lossy()), [GLOBALS]) {
+        Ok([Some(globals)]) => Ok(globals),
+        Ok([None]) => Err(unsupported(NO_GLOBALS)),
+        Err(e) => Err(unsupported(&format!("the program of PHP process {pid} cannot be read: {e}"))),
+    }
+}
+
 /// Whether its stack can be read, or there is none now: a worker that waits for a request has none.
 fn is_understood(frames: &mut Frames<ProcessMemory>) -> bool {
     for attempt in 0..LOOKS {
@@ -176,35 +212,51 @@ fn is_understood(frames: &mut Frames<ProcessMemory>) -> bool {
 
 impl Capture for PhpSampler {
     fn interval(&self) -> Option<Duration> {
-        Some(self.period)
+        Some(match (&self.stacks, &self.wall) {
+            (None, Some(wall)) => wall.pace.period(),
+            _ => self.period,
+        })
     }
 
     fn turn(&mut self) -> Result<(), Failure> {
-        let nanos = self.times.uncounted(self.pid);
-        if nanos == 0 || !self.times.runnable(self.pid) {
-            self.taken += 1;
-            return Ok(());
+        let now = Instant::now();
+        if self.stacks.is_some() {
+            self.sample();
         }
-        let look = self.frames.look();
-        self.add(look, nanos);
+        if self.wall.as_ref().is_some_and(|wall| wall.pace.is_due(now)) {
+            self.count_wall(now);
+        }
         Ok(())
     }
 
     fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
-        let slice = into.kind(ProfileKind::Cpu)?;
-        self.stacks.drain(&std::mem::take(&mut self.names), slice)?;
-        self.drain_other_threads(slice)?;
+        let names = std::mem::take(&mut self.names);
+        if let Some(stacks) = &mut self.stacks {
+            let slice = into.kind(ProfileKind::Cpu)?;
+            stacks.drain(&names, slice)?;
+            self.drain_other_threads(slice)?;
+        }
+        if let Some(wall) = &mut self.wall {
+            wall.drain(&names, into.kind(ProfileKind::Wall)?)?;
+        }
         self.frames.forget();
         Ok(())
     }
 
     fn tally(&self) -> Tally {
-        let notes = torn_note(self.failed, self.taken + self.failed).into_iter().collect();
-        Tally { taken: self.taken, lost: self.failed, notes, ..Tally::default() }
+        let turns = self.taken + self.failed;
+        let notes = torn_note(self.failed, turns).into_iter().collect();
+        // Turns are fewer than the schedule's where they are those of wall time.
+        let expected = self.stacks.is_none().then_some(turns);
+        Tally { expected, taken: self.taken, lost: self.failed, notes, ..Tally::default() }
     }
 
-    /// Nothing was done to the target.
-    fn stop(&mut self, _by: Instant) {}
+    /// Nothing was done to the target; the wall time up to now is counted.
+    fn stop(&mut self, _by: Instant) {
+        if self.wall.is_some() {
+            self.count_wall(Instant::now());
+        }
+    }
 }
 
 fn unsupported(text: &str) -> Failure {
@@ -247,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_process_that_is_not_there_has_ended() {
-        let failure = PhpSampler::attach(i32::MAX, 99).map(drop).unwrap_err();
+        let failure = PhpSampler::attach(i32::MAX, 99, &[ProfileKind::Cpu]).map(drop).unwrap_err();
         assert_eq!(failure.reason, FailureReason::NoSuchProcess);
     }
 }

@@ -9,7 +9,6 @@
 mod oracle;
 mod reader;
 mod source;
-mod wall_time;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -20,7 +19,6 @@ use fleetprof_profile::Frame;
 use py_spy::StackTrace;
 
 use self::source::{PythonThread, Source};
-use self::wall_time::WallTime;
 use super::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
 use super::cpu_time::{ThreadTimes, most_worth, own_cpu_time};
 use super::named_stacks::{FrameId, Frames, MAX_DEPTH, Stacks, torn_note};
@@ -29,6 +27,7 @@ use super::runtime::Runtime;
 use super::sight::Sight;
 use super::slices::{Slice, Slices};
 use super::thread_ids::ThreadIds;
+use super::threads_wall::{Sighted, WallTime};
 use super::wall;
 
 /// How often the own reader looks for new threads.
@@ -112,7 +111,8 @@ impl PythonSampler {
             )
         };
         let wall = kinds.contains(&ProfileKind::Wall);
-        let wall = wall.then(|| WallTime::start(pid, wall::period(frequency_hz), Instant::now()));
+        let wall =
+            wall.then(|| WallTime::start(pid, wall::period(frequency_hz), Instant::now(), NATIVE_THREADS));
         Ok(Self {
             version,
             source,
@@ -211,8 +211,11 @@ impl PythonSampler {
         }
         let before = own_cpu_time();
         let wall = wall.as_mut().filter(|_| wall_is_due);
-        let seen: Vec<_> =
-            threads.iter().filter(|_| wall.is_some()).map(|t| (t.outer, read(t.inner).ok())).collect();
+        let seen: Vec<_> = threads
+            .iter()
+            .filter(|_| wall.is_some())
+            .map(|t| Sighted::new(t.outer, read(t.inner).ok()))
+            .collect();
         if let Some(stacks) = stacks {
             sampled.into_iter().for_each(|(stack, nanos)| stacks.add((), stack, nanos, frames));
         }
@@ -245,7 +248,7 @@ impl PythonSampler {
             let mut seen = Vec::new();
             for trace in traces.iter().filter(|trace| !trace.frames.is_empty()) {
                 if let Some(tid) = self.ids.resolve(trace.os_thread_id, trace.thread_id, &mut self.times) {
-                    seen.push((tid, Some(numbered(trace, &mut self.frames))));
+                    seen.push(Sighted::new(tid, Some(numbered(trace, &mut self.frames))));
                 }
             }
             wall.count(seen, &mut self.frames, now);

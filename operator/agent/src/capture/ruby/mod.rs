@@ -1,4 +1,5 @@
-//! Where does a Ruby target spend its CPU time? rbspy reads its interpreter's frames without stopping it.
+//! Where does a Ruby target spend its CPU time? rbspy reads its interpreter's frames without stopping it. And its
+//! wall time? [`threads`] reads the stacks of all threads.
 //!
 //! ```text
 //! attach  rbspy snapshot: can it read this interpreter?
@@ -11,6 +12,7 @@
 //! released the lock, are not in its profiles.
 
 mod program;
+mod threads;
 mod weigh;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use fleetprof_crds::wire::Offer;
 use fleetprof_profile::{Limits, decode_valid};
 
 use self::program::{Deadline, Ended, Rbspy};
+pub use self::threads::RUBY_THREADS;
 use self::weigh::{Used, read, weigh};
 use super::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
 use super::cpu_time::{TICK_NANOS, ThreadTimes};
@@ -105,9 +108,13 @@ const fn obstacle(variables: Presence, is_installed: bool) -> Option<&'static st
 /// Whether the interpreter of a Ruby process can be found by its symbols.
 #[must_use]
 pub fn look_for_variables(pid: i32, maps: &[Mapping], exe: &str) -> Presence {
+    variables::presence(pid, maps, library(maps).unwrap_or(exe), VARIABLES)
+}
+
+/// The library that holds the interpreter, where it is not in the program.
+fn library(maps: &[Mapping]) -> Option<&str> {
     let is_library = |path: &&str| path.rsplit('/').next().is_some_and(|name| name.starts_with("libruby"));
-    let library = maps.iter().filter_map(Mapping::file).find(is_library);
-    variables::presence(pid, maps, library.unwrap_or(exe), VARIABLES)
+    maps.iter().filter_map(Mapping::file).find(is_library)
 }
 
 /// Has rbspy look at the interpreter, several times where it may just be starting.

@@ -1,4 +1,4 @@
-//! What is in the memory of a process? Small reads, without stopping it.
+//! What is in the memory of a process? Reads of it without stopping it.
 
 use std::fs::File;
 use std::io;
