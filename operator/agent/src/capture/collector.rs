@@ -19,7 +19,7 @@ use fleetprof_crds::{ProfileKind, Reason};
 
 use super::dotnet::EVENT_PIPE;
 use super::go::GO_PPROF;
-use super::jvm::{JFR, JVM_THREADS};
+use super::jvm::{JFR, JVM_HEAP, JVM_THREADS};
 use super::native::{NATIVE, NATIVE_WALL, Shared};
 use super::node::INSPECTOR;
 use super::php::PHP;
@@ -37,6 +37,7 @@ macro_rules! collectors {
             &GO_PPROF,
             &JFR,
             &JVM_THREADS,
+            &JVM_HEAP,
             &INSPECTOR,
             &EVENT_PIPE,
             &RBSPY,

@@ -12,7 +12,7 @@ use fleetprof_agent::capture::jvm::ask;
 use fleetprof_agent::capture::protocol::{CaptureRequest, Event, FailureReason};
 use fleetprof_agent::capture::sight::Sight;
 use fleetprof_crds::ProfileKind;
-use fleetprof_crds::ProfileKind::{Alloc, Cpu, Lock};
+use fleetprof_crds::ProfileKind::{Alloc, Cpu, Heap, Lock};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeValLike;
@@ -160,6 +160,41 @@ fn cpu_allocations_and_locks_are_recorded_with_methods_and_lines_of_every_java()
         );
         java.assert_clean();
     }
+}
+
+#[test]
+fn the_heap_is_counted_by_class_at_the_end_of_every_java() {
+    for path in javas() {
+        let (java, path) = (Java::busy(path, &[], &["hoard"]), path.display());
+        let outcome = Worker::start(&[], &wanted(&java, &[Heap], 3000)).finish();
+        let (started, finished) = (outcome.started(), outcome.finished());
+        assert_eq!((&*started.collector, &*started.method), ("jvm-heap", "class-histogram"), "{path}");
+        assert_eq!(outcome.files_of("heap").len(), 1, "{path}: a heap is of one moment");
+        assert!(finished.samples >= 300_000, "{path}: {finished:?}");
+        let (class, share) = shares(&outcome, "heap", &[]).remove(0);
+        assert!(class == "Busy$Kept" && share > 50.0, "{path}: {class} {share}");
+        let objects = outcome.pprof_of("heap", &["-top", "-sample_index=inuse_objects", "-unit=count"]);
+        let row =
+            objects.lines().find(|line| line.ends_with("Busy$Kept")).unwrap_or_else(|| panic!("{objects}"));
+        assert!(row.trim_start().starts_with("300000"), "{path}: {row}");
+        java.assert_clean();
+    }
+}
+
+#[test]
+fn java_runs_on_when_the_worker_that_has_its_heap_counted_is_killed() {
+    let mut java = any(&[], &["hoard", "cpu"]);
+    for (round, moment) in deaths(3, Duration::from_millis(300)) {
+        let mut worker = Worker::start(&[], &wanted(&java, &[Heap], 1000));
+        assert!(matches!(worker.event(), Some(Event::Started(_))), "{round}");
+        std::thread::sleep(Duration::from_millis(900) + moment);
+        worker.signal(Signal::SIGKILL);
+        worker.child.wait().unwrap();
+        let before = java.target.cpu();
+        assert!(within(Duration::from_secs(10), || java.target.cpu() > before), "round {round}");
+    }
+    assert!(java.target.0.try_wait().unwrap().is_none());
+    assert_eq!(left(java.pid()), Vec::<String>::new());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! hostile: sizes are checked before they are used, work is bounded by the number of bytes, and what is not
 //! known is skipped.
 
+pub mod class_histogram;
 pub mod goroutines;
 pub mod jfr;
 mod json;

@@ -1,14 +1,16 @@
-//! What does Java tell of itself? CPU, allocations and locks, by its flight recorder (JFR), and what its threads
-//! do.
+//! What does Java tell of itself? CPU, allocations and locks, by its flight recorder (JFR), what its threads
+//! do, and what its heap holds.
 //!
 //! ```text
 //! attach (socket in the process's /tmp) ─► recorder (JFR.start, JFR.stop) ─► capture: a recording for each slice
 //!      │  └─ place: files in that /tmp        └─ settings: which events           └─► profiles
-//!      └─► threads (Thread.print): wall time, several times a second
+//!      ├─► threads (Thread.print): wall time, several times a second
+//!      └─► heap (GC.class_histogram): objects by class, once
 //! ```
 
 mod attach;
 mod capture;
+mod heap;
 mod own_threads;
 mod place;
 mod recorder;
@@ -22,6 +24,7 @@ use fleetprof_crds::wire::Offer;
 
 use self::attach::{Attach, Deadline};
 use self::capture::Recordings;
+pub use self::heap::JVM_HEAP;
 pub use self::threads::JVM_THREADS;
 use super::collector::{Ask, Attached, Attaches, Collector};
 use super::protocol::Failure;

@@ -1,5 +1,5 @@
 // A service with a guilty method for each kind of profile. Arguments: what its threads do, any of cpu, alloc,
-// lock, park; then seconds to live, or none. At its end it prints how many rounds of cpu it did.
+// lock, park, hoard; then seconds to live, or none. At its end it prints how many rounds of cpu it did.
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.locks.LockSupport;
@@ -10,6 +10,7 @@ public class Busy {
     static final ReentrantLock LOCK = new ReentrantLock();
     static volatile double sink;
     static volatile Object kept;
+    static final List<Kept> HOARD = new ArrayList<>();
 
     static void guilty() {
         double sum = 0;
@@ -29,6 +30,17 @@ public class Busy {
 
     static void allocates() {
         kept = new long[16_384];
+    }
+
+    /** What hoard keeps: 64 bytes each. */
+    static class Kept {
+        long a, b, c, d, e, f;
+    }
+
+    static void hoard() {
+        for (int i = 0; i < 300_000; i++) {
+            HOARD.add(new Kept());
+        }
     }
 
     static void holds() throws InterruptedException {
@@ -105,6 +117,9 @@ public class Busy {
                     start("keeper", Busy::keepsLocked);
                     start("awaiter", () -> { awaitsLock(); Thread.sleep(1); });
                     start("parked", () -> LockSupport.parkNanos(Busy.class, 50_000_000L));
+                    break;
+                case "hoard":
+                    hoard();
                     break;
                 default:
                     throw new IllegalArgumentException(work);
