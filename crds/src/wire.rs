@@ -334,4 +334,6 @@ pub struct ErrorReply {
 }
 
 #[cfg(test)]
+mod protocol_1;
+#[cfg(test)]
 mod tests;

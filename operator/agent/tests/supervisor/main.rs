@@ -7,6 +7,7 @@ mod changes;
 mod identity;
 mod memory;
 mod real;
+mod skew;
 mod starts;
 mod support;
 mod uploads;

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::Authority;
+use super::{Authority, first_words};
 
 /// How an upload fails.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,10 @@ pub struct Seen {
     pub bodies: Vec<usize>,
     /// It holds heartbeats, and takes changes; else it is of an earlier version.
     pub takes_changes: bool,
+    /// It speaks protocol 1: it knows no other words, and no path for slices of a kind.
+    pub is_first: bool,
+    /// The last heartbeat as it came.
+    pub said: serde_json::Value,
     /// It is a leader that holds nothing.
     pub is_new: bool,
     pub bearers: Vec<String>,
@@ -267,6 +271,7 @@ async fn heartbeat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
     let beat: Heartbeat = serde_json::from_slice(&body).unwrap();
     let mut seen = shared.seen.lock().unwrap();
     seen.is_new = false;
+    seen.said = serde_json::from_slice(&body).unwrap();
     answer(&mut seen, &headers, beat, body.len())
 }
 
@@ -327,7 +332,11 @@ async fn orders(State(shared): State<Arc<Shared>>, headers: HeaderMap, Query(pol
             if poll.have != Some(seen.version) || tokio::time::Instant::now() >= deadline {
                 seen.polls += 1;
                 let list = OrderList { version: seen.version, orders: seen.orders.clone() };
-                return Json(list).into_response();
+                return if seen.is_first {
+                    Json(first_words(&list)).into_response()
+                } else {
+                    Json(list).into_response()
+                };
             }
         }
         let _ = tokio::time::timeout_at(deadline, changed).await;
@@ -342,6 +351,9 @@ async fn slice_of_kind(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    if shared.seen.lock().unwrap().is_first {
+        return refuse(404, None);
+    }
     slice(shared, cut, Path((format!("{capture}/{kind}"), seq)), headers, body).await
 }
 

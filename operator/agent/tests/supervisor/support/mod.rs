@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fleetprof_crds::ProfileKind;
-use fleetprof_crds::wire::Order;
+use fleetprof_crds::wire::{Order, OrderList};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -44,6 +44,16 @@ pub fn order(capture: &str) -> Order {
         start_within_ms: None,
         cancel: false,
     }
+}
+
+/// The orders as a gateway of protocol 1 says them.
+pub fn first_words(list: &OrderList) -> serde_json::Value {
+    let mut list = serde_json::to_value(list).unwrap();
+    for order in list["orders"].as_array_mut().unwrap() {
+        let order = order.as_object_mut().unwrap();
+        order.retain(|word, _| !["profiles", "startWithinMs"].contains(&word.as_str()));
+    }
+    list
 }
 
 /// A directory of a test, removed at its end.

@@ -15,4 +15,5 @@ mod pod_agents;
 mod polls;
 mod rig;
 mod several;
+mod skew;
 mod uploads;
