@@ -57,7 +57,8 @@ captures() {
     tests/dotnet.sh >/dev/null
     tests/targets.sh
     busy "building rbspy" tests/rbspy.sh >/dev/null
-    test --test capture
+    # One more than there are cores, since a test waits as often as it works.
+    RUST_TEST_THREADS=$(($(nproc) + 1)) test --test capture
     local version
     for version in 3.12 3.13 3.14; do
         python "$version" test --lib capture::python::oracle

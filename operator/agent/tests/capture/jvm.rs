@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use fleetprof_agent::capture::collector;
@@ -45,6 +45,10 @@ fn classes() -> &'static Path {
     })
 }
 
+/// One Java at a time: it compiles itself in its first seconds, which takes more than a core, and two of them beside
+/// a third test would leave each other too little to be sampled.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// A Java process.
 pub struct Java {
     pub target: Target,
@@ -52,6 +56,8 @@ pub struct Java {
     home: PathBuf,
     /// What it prints.
     log: PathBuf,
+    /// Given back when the process has ended.
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Java {
@@ -62,6 +68,7 @@ impl Java {
 
     /// One that runs this class, once it is ready.
     pub fn start(java: &Path, options: &[&str], class: &str, arguments: &[&str]) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let (home, log) = (directory(), directory().join("log"));
         let mut command = Command::new(java);
         // Of a loop that another garbage collector compiles, Java before 25 sees nothing.
@@ -69,7 +76,7 @@ impl Java {
         command.arg("-cp").arg(classes()).arg(class).args(arguments).current_dir(&home);
         let out = std::fs::File::create(&log).unwrap();
         command.stdout(out.try_clone().unwrap()).stderr(out);
-        let found = Self { target: Target(command.spawn().unwrap()), home, log };
+        let found = Self { target: Target(command.spawn().unwrap()), home, log, _turn: turn };
         assert!(
             within(Duration::from_secs(60), || found.printed().contains("ready\n")),
             "{}",
