@@ -268,6 +268,36 @@ impl Shop {
         self.sessions(namespace).delete(name, &DeleteParams::default()).await?;
         Ok(())
     }
+
+    /// Cancels a session.
+    ///
+    /// # Errors
+    /// When the API server does not.
+    pub fn cancel(&self, namespace: &str, name: &str) -> Result<()> {
+        let cancel = r#"{"spec":{"cancel":true}}"#;
+        self.kubectl(&["-n", namespace, "patch", "psess", name, "--type=merge", "-p", cancel])?;
+        Ok(())
+    }
+
+    /// Stops every replica of the webhook, and waits until none is left.
+    ///
+    /// # Errors
+    /// When one is left after a minute.
+    pub fn stop_webhook(&self) -> Result<()> {
+        self.kubectl(&["-n", "fleetprof", "scale", "deployment/fleetprof-webhook", "--replicas=0"])?;
+        let of_webhook = "app.kubernetes.io/component=webhook";
+        self.kubectl(&[
+            "-n",
+            "fleetprof",
+            "wait",
+            "pods",
+            "-l",
+            of_webhook,
+            "--for=delete",
+            "--timeout=60s",
+        ])?;
+        Ok(())
+    }
 }
 
 /// Processes of a pod on this node whose command line starts with these words.

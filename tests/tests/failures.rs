@@ -168,17 +168,7 @@ async fn operator(shop: &Shop) -> Result<(String, String)> {
 #[tokio::test]
 async fn the_webhook_is_down() -> Result<()> {
     let shop = Shop::open().await?;
-    shop.kubectl(&["-n", "fleetprof", "scale", "deployment/fleetprof-webhook", "--replicas=0"])?;
-    shop.kubectl(&[
-        "-n",
-        "fleetprof",
-        "wait",
-        "pods",
-        "-l",
-        "app.kubernetes.io/component=webhook",
-        "--for=delete",
-        "--timeout=60s",
-    ])?;
+    shop.stop_webhook()?;
     let outcome = async {
         shop.kubectl(&["-n", SHOP, "rollout", "restart", "deployment/worker"])?;
         shop.kubectl(&["-n", SHOP, "rollout", "status", "deployment/worker", "--timeout=90s"])?;
@@ -211,16 +201,7 @@ async fn a_cancelled_session_keeps_what_it_has() -> Result<()> {
     let name = shop.profile(SHOP, now("worker", "2m")).await?;
     shop.until(SHOP, &name, 20, running).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    shop.kubectl(&[
-        "-n",
-        SHOP,
-        "patch",
-        "psess",
-        &name,
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"cancel":true}}"#,
-    ])?;
+    shop.cancel(SHOP, &name)?;
     let status = shop.ended(SHOP, &name, 40).await?;
     ensure!(status["phase"] == "Cancelled" && status["samples"].as_i64() > Some(0), "{status:#}");
     Ok(())

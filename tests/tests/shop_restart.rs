@@ -30,17 +30,7 @@ fn status(shop: &Shop) -> Result<Value> {
 async fn a_workload_without_the_agent_is_restarted_once() -> Result<()> {
     let shop = Shop::open().await?;
     // A pod that the webhook leaves alone, and then no more: as if it were older than the policy.
-    shop.kubectl(&["-n", "fleetprof", "scale", "deployment/fleetprof-webhook", "--replicas=0"])?;
-    shop.kubectl(&[
-        "-n",
-        "fleetprof",
-        "wait",
-        "pods",
-        "-l",
-        "app.kubernetes.io/component=webhook",
-        "--for=delete",
-        "--timeout=60s",
-    ])?;
+    shop.stop_webhook()?;
     shop.kubectl(&["-n", SHOP, "rollout", "restart", "deployment/worker"])?;
     shop.kubectl(&["-n", SHOP, "rollout", "status", "deployment/worker", "--timeout=90s"])?;
     // The upgrade brings the webhook back, and the right to restart.

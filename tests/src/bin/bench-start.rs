@@ -145,16 +145,7 @@ async fn one(shop: &Shop) -> Result<Duration> {
             break;
         }
     }
-    shop.kubectl(&[
-        "-n",
-        SHOP,
-        "patch",
-        "psess",
-        &name,
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"cancel":true}}"#,
-    ])?;
+    shop.cancel(SHOP, &name)?;
     shop.ended(SHOP, &name, 60).await?;
     shop.forget(SHOP, &name).await?;
     took.with_context(|| format!("session {name} was never seen running"))
