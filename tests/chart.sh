@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Tests that the chart renders with various values and rejects conflicting ones with a message. Needs no cluster; 5 s.
+# Tests that the chart renders with various values and rejects conflicting ones with a message, and that
+# its alerts and dashboards are as Prometheus wants them. Needs no cluster; 10 s.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 cd "$root"
@@ -98,6 +99,22 @@ done
 renders "restarts on the oldest Kubernetes, and nothing else" 'FLEETPROF_RESTART' 'resources: [endpoints]' '!kind: NetworkPolicy' '!prometheus.io/scrape' -- \
     --kube-version 1.30.0 --set restart.enabled=true --set networkPolicy.enabled=false --set metrics.annotations=false
 
+renders "nothing for Prometheus and Grafana" '!monitoring.coreos.com' '!grafana_dashboard' --
+renders "a PodMonitor" 'kind: PodMonitor' 'release: kps' 'interval: 30s' 'values: [operator, webhook]' '!kind: PrometheusRule' -- \
+    --set metrics.podMonitor.enabled=true --set metrics.podMonitor.labels.release=kps --set metrics.podMonitor.interval=30s
+renders "alerts without one" 'kind: PrometheusRule' 'alert: FleetprofNoLeader' 'release: kps' '{{ $labels.kind }}' \
+    'runbook_url: https://example.com/docs/runbooks.md#fleetprofnoleader' '!FleetprofAgentsOutdated' '!kind: PodMonitor' -- \
+    --set metrics.rules.enabled=true --set metrics.rules.labels.release=kps --set 'metrics.rules.disabled={FleetprofAgentsOutdated}' \
+    --set metrics.rules.runbookPrefix=https://example.com/
+renders "all alerts of a group disabled" '!name: fleetprof.webhook' 'name: fleetprof.results' -- --set metrics.rules.enabled=true \
+    --set 'metrics.rules.disabled={FleetprofWebhookDown,FleetprofCertificateExpiringSoon,FleetprofPodsMissed,FleetprofWebhookSlow}'
+renders "dashboards" 'name: fleetprof-dashboards' 'namespace: grafana' 'grafana_dashboard: "1"' 'grafana_folder: Platform' \
+    'fleetprof.json: |' '"legendFormat": "{{mode}}"' '"uid": "${datasource}"' -- \
+    --set metrics.dashboards.enabled=true --set metrics.dashboards.namespace=grafana --set metrics.dashboards.annotations.grafana_folder=Platform
+
+refuses "an alert that there is not" 'metrics.rules.disabled names FleetprofNoLeeder, but the chart has no such alert' -- \
+    --set metrics.rules.enabled=true --set 'metrics.rules.disabled={FleetprofNoLeeder}'
+refuses "an interval that is none" 'interval' -- --set metrics.podMonitor.interval=often
 refuses "two operators and a ReadWriteOnce claim" 'operator.replicas is more than 1, but results.accessMode is ReadWriteOnce' -- \
     --set operator.replicas=2 --set results.persistence.enabled=true
 refuses "an address without a prefix" 'networkPolicy/apiServerCIDRs/0' -- --set 'networkPolicy.apiServerCIDRs={10.0.0.10}'
@@ -109,3 +126,15 @@ refuses "the namespace kube-system" 'fleetprof cannot be installed in kube-syste
 refuses "an unknown Pod Security level" "value must be one of 'privileged', 'baseline', 'restricted'" -- --set podSecurity.default=strict
 refuses "an unknown value" "additional properties 'replica' not allowed" -- --set operator.replica=2
 refuses "a Kubernetes version without ValidatingAdmissionPolicy" 'chart requires kubeVersion: >=1.30.0-0' -- --kube-version 1.29.0
+
+# The rules as the chart renders them, without what makes them an object of the Prometheus Operator, do what tests/alerts.yaml
+# says; expressions of dashboards are PromQL.
+tests/prometheus.sh
+template --set metrics.rules.enabled=true --show-only templates/monitoring/rules.yaml |
+    sed '1,/^spec:/d; s/^  //' >"$packed/rules.yaml"
+sed "s|^rule_files:.*|rule_files: [$packed/rules.yaml]|" tests/alerts.yaml >"$packed/alerts.yaml"
+tests/dashboards.py rules >"$packed/dashboards.yaml"
+for check in "check rules $root/charts/fleetprof/files/rules.yaml" "check rules $packed/dashboards.yaml" "test rules $packed/alerts.yaml"; do
+    # shellcheck disable=SC2086
+    said=$(promtool $check 2>&1) || { echo "promtool $check fails: $said" >&2; exit 1; }
+done

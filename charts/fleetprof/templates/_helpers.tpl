@@ -13,6 +13,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
+{{/* Labels of an object that Prometheus or Grafana select; takes (root, additional labels). Those of the chart stay. */}}
+{{- define "fleetprof.monitoringLabels" -}}
+{{- merge (include "fleetprof.labels" (index . 0) | fromYaml) (index . 1) | toYaml }}
+{{- end }}
+
 {{/* Labels that select the pods of a component; takes (root, component). They never change: selectors are immutable. */}}
 {{- define "fleetprof.selector" -}}
 app.kubernetes.io/name: fleetprof
