@@ -13,7 +13,7 @@ demo: ## Run the demo on a real cluster (warm: about 3 min); the cluster stays u
 test: ## Run all tests and start what they need (about an hour in a fresh checkout on 2 cores)
 	@tests/run.sh
 
-triggers: ## Fire a real Prometheus alert and show the resulting session; after `make demo` (8 min)
+triggers: ## Fire a real Prometheus alert and show the resulting session; after `make demo` (9 min)
 	@tests/triggers.sh
 
 unit: ## Run the tests that need no cluster (warm: seconds)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Tests triggers on a real cluster: a Prometheus alert on the shop's latency fires, Alertmanager notifies fleetprof, and the
 # resulting session finds the slow function. Also tests forged and repeated notifications, a crash of the operator, CPU, memory,
-# PromQL, cron, and rollouts.
-#   tests/triggers.sh [alert] [refusals] [certificate] [killed] [cpu] [memory] [promql] [cron] [rollout]      default: all
+# PromQL, cron, and rollouts, and the chart's own alerts and dashboards.
+#   tests/triggers.sh [alert] [refusals] [monitoring] [certificate] [killed] [cpu] [memory] [promql] [cron] [rollout]      default: all
 # Needs the cluster and the shop of tests/demo.sh, and the Debian packages prometheus and prometheus-alertmanager.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
@@ -12,7 +12,7 @@ if [ "$own_cluster" = no ]; then
     # The usual exit code of skipped tests; 0 would mean success.
     exit 77
 fi
-all="alert refusals certificate killed cpu memory promql cron rollout"
+all="alert refusals monitoring certificate killed cpu memory promql cron rollout"
 parts=("$@")
 [ $# -gt 0 ] || read -ra parts <<<"$all"
 for part in "${parts[@]}"; do
@@ -30,12 +30,7 @@ cleanup() {
 }
 trap cleanup EXIT
 
-for program in prometheus prometheus-alertmanager promtool; do
-    command -v $program >/dev/null || {
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus prometheus-alertmanager >/dev/null
-    }
-done
+tests/prometheus.sh
 
 # The node's address on the bridge, at which pods reach this machine.
 host=10.244.0.1
@@ -90,7 +85,7 @@ quiet() {
 }
 triggers() { kubectl -n shop patch ppol shop --type=merge -p "{\"spec\":{\"triggers\":$1}}"; }
 
-step "1/10  Enable the alert receiver and Prometheus, and deploy the shop with its load generator"
+step "1/11  Enable the alert receiver and Prometheus, and deploy the shop with its load generator"
 helm upgrade fleetprof charts/fleetprof -n fleetprof --reset-then-reuse-values --wait --timeout 3m \
     --set alerts.enabled=true --set prometheus.url=http://$host:19090 >/dev/null
 kubectl -n fleetprof rollout status deployment/fleetprof-operator --timeout 2m
@@ -106,6 +101,15 @@ field fleetprof secret/fleetprof-tls '{.data.ca\.crt}' | base64 -d >"$dir/ca.crt
 alerts=$(field fleetprof service/fleetprof-alerts '{.spec.clusterIP}')
 orders=$(field shop service/orders '{.spec.clusterIP}')
 
+pods_of_fleetprof() {
+    local address pod
+    kubectl -n fleetprof get pods -l 'app.kubernetes.io/name=fleetprof,app.kubernetes.io/component in (operator, webhook)' \
+        --no-headers -o custom-columns=ADDRESS:.status.podIP,POD:.metadata.name |
+        while read -r address pod; do
+            echo "      - {targets: [\"$address:8080\"], labels: {namespace: fleetprof, pod: $pod}}"
+        done
+}
+
 cat >"$dir/rules.yml" <<YAML
 groups:
   - name: shop
@@ -118,7 +122,7 @@ groups:
 YAML
 cat >"$dir/prometheus.yml" <<YAML
 global: {scrape_interval: 2s, evaluation_interval: 2s}
-rule_files: [$dir/rules.yml]
+rule_files: [$dir/rules.yml, $root/charts/fleetprof/files/rules.yaml]
 alerting:
   alertmanagers: [{static_configs: [{targets: ["127.0.0.1:19093"]}]}]
 scrape_configs:
@@ -126,6 +130,10 @@ scrape_configs:
     static_configs:
       - targets: ["$orders:8080"]
         labels: {namespace: shop, deployment: orders}
+  # With the labels that the chart's PodMonitor gives.
+  - job_name: fleetprof
+    static_configs:
+$(pods_of_fleetprof)
 YAML
 cat >"$dir/alertmanager.yml" <<YAML
 route: {receiver: fleetprof, group_by: [alertname, namespace], group_wait: 0s, group_interval: 1s, repeat_interval: 5s}
@@ -155,7 +163,7 @@ alert_since=$(date -u -d "1 hour ago" +%Y-%m-%dT%H:%M:%SZ)
 body() { printf '{"version":"%s","alerts":[{"status":"firing","labels":{"alertname":"SlowOrders","severity":"page","namespace":"shop","deployment":"worker"},"annotations":{},"startsAt":"%s","fingerprint":"%016d"}]}' "$1" "$alert_since" "$2"; }
 
 part_alert() {
-    step "2/10  A latency alert fires: Prometheus, Alertmanager, fleetprof, and the slow function (1 min)"
+    step "2/11  A latency alert fires: Prometheus, Alertmanager, fleetprof, and the slow function (1 min)"
     quiet
     alerts_asked
     began=$(date +%s)
@@ -168,7 +176,7 @@ part_alert() {
 }
 
 part_refusals() {
-    step "3/10  Forged, oversized, malformed and unsupported notifications are rejected and have no effect"
+    step "3/11  Forged, oversized, malformed and unsupported notifications are rejected and have no effect"
     alerts_asked
     before=$(count)
     post() { # post TOKEN-FILE BODY-FILE: prints the status code
@@ -197,8 +205,35 @@ part_refusals() {
     kubectl -n shop get psess
 }
 
+part_monitoring() {
+    step "4/11  The chart's alert for rejected notifications fires, no other does, and its dashboard shows data (1 min)"
+    local prometheus=http://127.0.0.1:19090 alertmanager=http://127.0.0.1:19093 others
+    echo 0123456789abcdef0123456789abcdef >"$dir/forged"
+    body 4 1 >"$dir/good.json"
+    # firing ALERTS: the names of those of fleetprof's alerts that Prometheus says fire.
+    firing() {
+        curl -sf "$prometheus/api/v1/query" --data-urlencode 'query=ALERTS{alertname=~"Fleetprof.*",alertstate="firing"}' |
+            python3 -c 'import json, sys; [print(alert["metric"]["alertname"]) for alert in json.load(sys.stdin)["data"]["result"]]'
+    }
+    rejected() {
+        curl -s -o /dev/null --cacert "$dir/ca.crt" --connect-to "::$alerts:8445" -H "Authorization: Bearer $(cat "$dir/forged")" \
+            --data-binary "@$dir/good.json" https://fleetprof-alerts.fleetprof.svc:8445/v1/alerts
+        # Prometheus has to see the counter twice.
+        sleep 3
+        firing | grep -qx FleetprofNotificationsRejected
+    }
+    within 60 rejected
+    arrived() { curl -sf "$alertmanager/api/v2/alerts" | grep -q '"alertname":"FleetprofNotificationsRejected"'; }
+    within 30 arrived
+    curl -sf "$alertmanager/api/v2/alerts?filter=alertname=FleetprofNotificationsRejected" |
+        python3 -c 'import json, sys; [print(*alert["annotations"].values(), sep="\n") for alert in json.load(sys.stdin)]'
+    others=$(firing | grep -vx FleetprofNotificationsRejected || true)
+    [ -z "$others" ] || { echo "These alerts fire, too: ${others//$'\n'/ }" >&2; exit 1; }
+    tests/dashboards.py query "$prometheus"
+}
+
 part_certificate() {
-    step "4/10  A client certificate instead of the token"
+    step "5/11  A client certificate instead of the token"
     triggers '{"alerts":[{"matchers":["deployment=\"worker\""],"duration":"15s","cooldown":"10m"}]}'
     body 4 3 >"$dir/certified.json"
     local ca curve=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
@@ -222,7 +257,7 @@ part_certificate() {
 }
 
 part_killed() {
-    step "5/10  The operator crashes during a notification, which is then repeated: one session (1 min)"
+    step "6/11  The operator crashes during a notification, which is then repeated: one session (1 min)"
     quiet 30
     triggers '{"alerts":[{"matchers":["deployment=\"worker\""],"duration":"15s","cooldown":"10m"}]}'
     body 4 2 >"$dir/other.json"
@@ -244,7 +279,7 @@ part_killed() {
 }
 
 part_cpu() {
-    step "6/10  CPU usage above the threshold (1 min)"
+    step "7/11  CPU usage above the threshold (1 min)"
     quiet 30
     triggers '{"cpu":{"threshold":40,"window":"15s","duration":"10s","cooldown":"2m"}}'
     within 120 has_session CPU
@@ -252,7 +287,7 @@ part_cpu() {
 }
 
 part_memory() {
-    step "7/10  Memory usage above the threshold (2 min)"
+    step "8/11  Memory usage above the threshold (2 min)"
     # Usage is only measured by sidecars: recreate the shop's pods so that they get one.
     kubectl -n shop rollout restart deployment/orders >/dev/null
     kubectl -n shop rollout status deployment/orders --timeout 2m
@@ -263,7 +298,7 @@ part_memory() {
 }
 
 part_promql() {
-    step "8/10  A Prometheus query; the condition reports an invalid query"
+    step "9/11  A Prometheus query; the condition reports an invalid query"
     quiet 30
     query='rate(shop_request_seconds_sum{path=\"/api/orders\"}[20s]) / rate(shop_request_seconds_count{path=\"/api/orders\"}[20s]) > 0.01'
     triggers "{\"promQL\":[{\"name\":\"slow\",\"query\":\"$query\",\"for\":\"5s\",\"duration\":\"15s\",\"cooldown\":\"2m\"},{\"name\":\"wrong\",\"query\":\"rate(\"}]}"
@@ -277,7 +312,7 @@ part_promql() {
 }
 
 part_cron() {
-    step "9/10  A cron schedule in a time zone (2 min)"
+    step "10/11  A cron schedule in a time zone (2 min)"
     quiet 30
     kubectl -n shop patch ppol shop --type=merge -p '{"spec":{"schedule":{"every":null,"cron":"* * * * *","timeZone":"Asia/Kolkata","duration":"10s"}}}'
     within 10 field shop ppol/shop '{.status.nextSessionTime}'
@@ -287,7 +322,7 @@ part_cron() {
 }
 
 part_rollout() {
-    step "10/10  A new revision is profiled once, the existing one is not (1 min)"
+    step "11/11  A new revision is profiled once, the existing one is not (1 min)"
     # Revisions older than the policy do not count, so recreate the policy.
     kubectl -n shop delete ppol shop >/dev/null
     kubectl apply -f examples/policy.yaml >/dev/null
