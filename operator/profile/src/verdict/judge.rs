@@ -220,6 +220,7 @@ impl<'a> Facts<'_, 'a> {
             p: self.tested.p_of_rise(score),
             what,
             smallest: seen.smallest_of(facts, old_share, score.effect),
+            interval: self.tested.interval(facts, score),
         })
     }
 

@@ -139,6 +139,9 @@ pub struct FunctionChange {
     pub what: What,
     /// The smallest rise of it that is seen in 4 of 5 such comparisons.
     pub smallest: Option<f64>,
+    /// The rise of its share less and plus what chance makes of any function in all but the error rate of
+    /// arrangements, by its own spread. It holds for all functions together. `None` where no score is enough.
+    pub interval: Option<(f64, f64)>,
 }
 
 /// What the rise of a function came to.

@@ -99,6 +99,12 @@ impl Tested {
         if score.falls { share_at_least(&self.falls, -score.t) } else { 1.0 }
     }
 
+    /// What of a row's change is beyond chance, from and to.
+    pub(super) fn interval(&self, row: &Row, score: &Score) -> Option<(f64, f64)> {
+        let half = self.critical * ratio(row.moderated, self.information).sqrt();
+        (half.is_finite() && half > 0.0).then(|| (score.effect - half, score.effect + half))
+    }
+
     /// The least p of any row.
     pub(super) fn p(&self) -> f64 {
         self.scores.iter().map(|score| self.p_of_rise(score)).fold(1.0, f64::min)

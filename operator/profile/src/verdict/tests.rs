@@ -63,6 +63,8 @@ fn a_function_that_got_slower_is_named_with_what_it_cost_before_and_now() {
         (digest.old_share - 0.05).abs() < 0.001 && (digest.new_share - 0.095).abs() < 0.001,
         "{digest:?}"
     );
+    let (from, to) = digest.interval.unwrap();
+    assert!(0.0 < from && from < 0.045 && 0.045 < to && to < 0.1, "beyond chance: {digest:?}");
     assert!(digest.p <= 0.05 && verdict.load.is_some_and(|load| (load - 1.0).abs() < 0.01), "{verdict:?}");
     insta::assert_snapshot!(verdict.message().replace(". ", ".\n"), @"
     The new revision is slower: digest (digest.rs) 5.0 % → 9.5 % of CPU time, 0.083 → 0.167 cores by pod.
