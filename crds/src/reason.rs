@@ -288,6 +288,22 @@ reasons! {
     /// Prometheus does not respond.
     PrometheusFailed => "queries are retried, slow ones less often",
 
+    // What a comparison of two revisions came to.
+    /// At least one function of the new revision costs more, by enough to count, and chance rarely does that.
+    Regressed => "see status.comparison for the functions, and the view diff for the call tree",
+    /// No function got slower, and a change of twice the size that counts would have been seen.
+    NotRegressed => "",
+    /// Too few pods of a revision were captured for a verdict.
+    FewPods => "capture as many pods of both revisions as the message says, at the same time",
+    /// The revisions were captured at different times, and at too few of them.
+    FewMoments => "use the baseline Stable, or capture the old revision as often as the message says",
+    /// There are too few samples to see a change of the size that counts.
+    NotEnoughSamples => "use a longer duration, a higher frequencyHz or more pods, as the message says",
+    /// The revisions ran under different loads.
+    DifferentLoad => "compare both revisions under the same load",
+    /// The revisions could not be compared.
+    ComparisonFailed => "see the message for the cause, then compare again with the view diff and test=true",
+
     // Why the gateway refuses an agent's request.
     /// The request has no valid credential for a pod.
     Unauthenticated => "see the log of the container fleetprof-agent; the token may have expired, or the pod \

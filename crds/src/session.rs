@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::compare::SessionCompare;
 use crate::defaults::{
     default_duration, default_frequency, default_profiles, default_result_deadline, default_result_timeout,
     default_start_deadline, default_ttl,
@@ -105,6 +106,12 @@ use crate::{Duration, ProfileKind};
     "spec.repeat.interval counts from start to start and must be at least spec.duration"
 ))]
 #[x_kube(validation = Rule::new(
+    "!has(self.compare) || self.profiles.exists(p, p == 'cpu')"
+)
+.message(
+    "spec.compare requires cpu in spec.profiles"
+))]
+#[x_kube(validation = Rule::new(
     "!oldSelf.cancel || self.cancel"
 )
 .message(
@@ -115,7 +122,8 @@ use crate::{Duration, ProfileKind};
      oldSelf.policyRef) && has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == \
      oldSelf.target) && has(self.startWhen) == has(oldSelf.startWhen) && (!has(self.startWhen) || \
      self.startWhen == oldSelf.startWhen) && has(self.repeat) == has(oldSelf.repeat) && (!has(self.repeat) \
-     || self.repeat == oldSelf.repeat) && self.container == oldSelf.container && self.duration == \
+     || self.repeat == oldSelf.repeat) && has(self.compare) == has(oldSelf.compare) && (!has(self.compare) \
+     || self.compare == oldSelf.compare) && self.container == oldSelf.container && self.duration == \
      oldSelf.duration && self.profiles == oldSelf.profiles && self.frequencyHz == oldSelf.frequencyHz && \
      self.startDeadline == oldSelf.startDeadline && self.resultTimeout == oldSelf.resultTimeout && \
      self.resultDeadline == oldSelf.resultDeadline && self.ttl == oldSelf.ttl && self.labels == \
@@ -164,6 +172,10 @@ pub struct ProfileSessionSpec {
     /// Captures repeatedly, to cover a load that runs longer than one capture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat: Option<Repeat>,
+    /// Compares two revisions of a workload from the CPU profiles of the targets. The result is the condition
+    /// `Regressed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<SessionCompare>,
     /// Time after the capture until missing results set the condition `ResultsDelayed`. They may still
     /// arrive.
     #[serde(default = "default_result_timeout")]

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::compare::Comparison;
 use crate::load::RepeatStatus;
 pub use crate::phase::{Phase, TargetPhase};
 use crate::trigger::Trigger;
@@ -73,8 +74,11 @@ pub struct ProfileSessionStatus {
     /// Status of `spec.repeat`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<RepeatStatus>,
+    /// Result of `spec.compare`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
     /// `Complete`, `AgentReachable`, `Representative` (whether the profiles hold most of the CPU time that
-    /// the containers used); `TargetsLimited` if pods were left out, `ResultsDelayed` if results are
+    /// the containers used); `Regressed` (whether the new revision is slower) with `spec.compare`; `TargetsLimited` if pods were left out, `ResultsDelayed` if results are
     /// late, `TtlLimited` if `spec.ttl` is cut, `RepeatsComplete` with `spec.repeat`; `ClockWentBack` if it held times in the future.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -127,6 +131,9 @@ pub struct TargetStatus {
     /// Workload of the pod, as in `Deployment/orders`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub workload: String,
+    /// Revision of the pod, as in its labels; empty for workloads without revisions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub revision: String,
     /// The captured container.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub container: String,

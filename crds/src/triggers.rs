@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Duration;
+use crate::compare::CompareRules;
 
 /// Events that start a session, in addition to the schedule. Triggers are off unless they are set.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,7 +125,7 @@ pub struct AlertTrigger {
     pub cooldown: Duration,
 }
 
-/// Profiles each new revision of a Deployment, StatefulSet or DaemonSet once.
+/// Profiles each new revision of a Deployment, StatefulSet, DaemonSet or Argo Rollout once.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
@@ -139,6 +140,12 @@ pub struct AlertTrigger {
 .message(
     "duration must be between 10s and 6m"
 ))]
+#[x_kube(validation = Rule::new(
+    "duration(self.wait) <= duration('24h')"
+)
+.message(
+    "wait must be at most 24h"
+))]
 pub struct RolloutTrigger {
     /// Delay after the first pod of the revision is ready; up to 24h.
     #[serde(default = "default_delay")]
@@ -146,6 +153,17 @@ pub struct RolloutTrigger {
     /// Capture time; 10s to 6m.
     #[serde(default = "default_window")]
     pub duration: Duration,
+    /// With `compare`: how long to wait for `compare.minPods` ready pods of the revision, after the delay of the
+    /// first one; up to 24h. Then those that are ready are compared.
+    #[serde(default = "default_wait")]
+    pub wait: Duration,
+    /// Compares the revision with the one before it: did it get slower, and in which functions?
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<CompareRules>,
+}
+
+const fn default_wait() -> Duration {
+    Duration::from_secs(600)
 }
 
 /// Enough for caches to warm up and for first requests to arrive.

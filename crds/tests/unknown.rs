@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 
+use fleetprof_crds::compare::{Baseline, ComparisonResult};
 use fleetprof_crds::phase::{Phase, TargetPhase};
 use fleetprof_crds::policy::{AgentMode, ExistingPods};
 use fleetprof_crds::policy_status::LinkState;
@@ -30,6 +31,8 @@ fn a_word_of_a_newer_version_is_read_as_unknown() {
     is_read(RestartState::Unknown);
     is_read(Preset::Unknown);
     is_read(SuspendBehavior::Unknown);
+    is_read(Baseline::Unknown);
+    is_read(ComparisonResult::Unknown);
     is_read(wire::AgentMode::Unknown);
     is_read(wire::CaptureState::Unknown);
 }

@@ -192,6 +192,7 @@ impl<'a> PolicyView<'a> {
             start_deadline: self.spec.session.start_deadline,
             start_when: None,
             repeat: None,
+            compare: None,
             result_timeout: self.spec.session.result_timeout,
             result_deadline: self.spec.session.result_deadline,
             ttl: self.spec.session.ttl,
