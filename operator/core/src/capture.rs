@@ -80,7 +80,7 @@ impl CaptureScope {
             container_id: target.container_id.clone(),
             max_bytes: most_bytes(spec.duration, spec.frequency_hz, &profiles),
             profiles,
-            labels: labels(session),
+            labels: labels(session, target),
             started,
         }
     }
@@ -94,9 +94,13 @@ pub fn kinds(session: &ProfileSession, target: &TargetStatus) -> Vec<ProfileKind
     wanted.iter().copied().filter(|kind| kind.is_known()).collect()
 }
 
-/// The session's own labels, and the trace that it was asked for.
-fn labels(session: &ProfileSession) -> BTreeMap<String, String> {
+/// The session's own labels, the trace that it was asked for, and the target's revision where the session
+/// captures two of them.
+fn labels(session: &ProfileSession, target: &TargetStatus) -> BTreeMap<String, String> {
     let mut labels = session.spec.labels.clone();
+    if session.spec.compare.is_some() && !target.revision.is_empty() {
+        labels.insert("revision".into(), target.revision.clone());
+    }
     let context = session.spec.context.clone().unwrap_or_default();
     for (key, value) in [("trace_id", context.trace_id), ("span_id", context.span_id)] {
         if let Some(value) = value {

@@ -131,6 +131,7 @@ fn target_by(
         until_record: None,
         job: JobFacts::Unlisted,
         earlier: 0,
+        baseline: vec![],
         follow_ups: vec![],
     };
     let settings = Settings { rules, ..Settings::default() };

@@ -20,6 +20,8 @@ use super::PodFacts;
 /// Labels with the hash in a ReplicaSet's name, and what owns such a ReplicaSet: Argo Rollouts has its own.
 const REPLICA_SETS: [(&str, &str); 2] =
     [("pod-template-hash", "Deployment"), ("rollouts-pod-template-hash", "Rollout")];
+/// The kinds whose revisions are ReplicaSets: what owns one, or one that nothing known owns.
+const OF_REPLICA_SETS: [&str; 3] = ["Deployment", "Rollout", "ReplicaSet"];
 /// The kinds that replace their pods when the template changes.
 const RESTARTED: [&str; 3] = ["DaemonSet", "Deployment", "StatefulSet"];
 /// Label of the pods of StatefulSets, DaemonSets and what works as they do, such as a CloneSet.
@@ -93,6 +95,20 @@ pub enum RevisionObject {
     ControllerRevision(String),
 }
 
+impl RevisionObject {
+    /// The object that stands for the revision of a workload with this label, as [`PodFacts::revision`] tells it.
+    #[must_use]
+    pub fn of(workload: &Workload, label: &str) -> Self {
+        let name = &workload.name;
+        if OF_REPLICA_SETS.contains(&workload.kind.as_str()) {
+            return Self::ReplicaSet(format!("{name}-{label}"));
+        }
+        // A DaemonSet's pods carry the hash, a StatefulSet's the whole name.
+        let whole = label.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('-'));
+        Self::ControllerRevision(if whole { label.to_owned() } else { format!("{name}-{label}") })
+    }
+}
+
 impl PodFacts {
     /// Whether the pod is of this workload, or of this Job or ReplicaSet of it. The kind is compared in any case,
     /// as labels write it.
@@ -121,10 +137,7 @@ impl PodFacts {
             return Some((hash, RevisionObject::ReplicaSet(owner.name.clone())));
         }
         let label = self.labels.get(CONTROLLER_REVISION)?;
-        // A DaemonSet's pods carry the hash, a StatefulSet's the whole name.
-        let whole = label.strip_prefix(workload.as_str()).is_some_and(|rest| rest.starts_with('-'));
-        let name = if whole { label.clone() } else { format!("{workload}-{label}") };
-        Some((label.as_str(), RevisionObject::ControllerRevision(name)))
+        Some((label.as_str(), RevisionObject::of(&self.workload, label)))
     }
 }
 
@@ -318,7 +331,11 @@ mod tests {
         ];
         for (kind, name, labels, object) in cases {
             let owner = json!({"apiVersion": "apps/v1", "kind": kind, "name": name});
-            assert_eq!(pod(owner, labels).revision().map(|(_, object)| object), object, "{kind}/{name}");
+            let pod = pod(owner, labels);
+            assert_eq!(pod.revision().map(|(_, object)| object), object, "{kind}/{name}");
+            // Found again by what a status has of the pod.
+            let again = pod.revision().map(|(label, _)| RevisionObject::of(&pod.workload, label));
+            assert_eq!(again, object, "{kind}/{name}");
         }
     }
 }

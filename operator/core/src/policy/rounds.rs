@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use fleetprof_crds::compare::Baseline;
 use fleetprof_crds::policy::SessionSummary;
 use fleetprof_crds::session::{Target, Trigger};
 use fleetprof_crds::session_status::Phase;
@@ -149,6 +150,28 @@ fn picked<'l>(
     by_namespace
 }
 
+/// Uids of the sessions that new revisions are compared with: the newest of the schedule in each namespace.
+fn baseline(policy: &PolicyView, sessions: &[Arc<ProfileSession>]) -> HashSet<Option<String>> {
+    let compare = policy.spec.triggers.rollout.as_ref().and_then(|rule| rule.compare.as_ref());
+    let Some(compare) = compare.filter(|compare| compare.baseline == Baseline::Sessions) else {
+        return HashSet::new();
+    };
+    let good = |s: &&Arc<ProfileSession>| {
+        let data = matches!(phase(s), Phase::Succeeded | Phase::PartiallySucceeded);
+        data && s.spec.trigger == Trigger::Schedule
+    };
+    let mut newest: Vec<&Arc<ProfileSession>> = sessions.iter().filter(good).collect();
+    let ended = |s: &ProfileSession| Some(s.status.as_ref()?.end_time.as_ref()?.0);
+    newest.sort_by_key(|s| std::cmp::Reverse(ended(s)));
+    let mut left: BTreeMap<Option<&String>, i32> = BTreeMap::new();
+    newest.retain(|s| {
+        let left = left.entry(s.metadata.namespace.as_ref()).or_insert(compare.sessions);
+        *left -= 1;
+        *left >= 0
+    });
+    newest.into_iter().map(|s| s.metadata.uid.clone()).collect()
+}
+
 /// Sessions to delete, as (namespace, name): of the policy's own, in each namespace, what is over the history
 /// limits; ttl is kept by the session itself.
 #[must_use]
@@ -159,9 +182,13 @@ pub fn expired(
 ) -> Vec<(String, String)> {
     let history = &policy.spec.session.history;
     let mut ended: BTreeMap<(&str, bool), Vec<&ProfileSession>> = BTreeMap::new();
+    let kept = baseline(policy, sessions);
     // Without one whose workload still cools down, nobody would know that it does.
     let own = |s: &Arc<ProfileSession>| {
-        s.spec.trigger != Trigger::OnDemand && phase(s).is_terminal() && !still_counts(policy, s, now)
+        s.spec.trigger != Trigger::OnDemand
+            && phase(s).is_terminal()
+            && !still_counts(policy, s, now)
+            && !kept.contains(&s.metadata.uid)
     };
     for session in sessions.iter().filter(|s| own(s)) {
         let bad = !matches!(phase(session), Phase::Succeeded | Phase::PartiallySucceeded);

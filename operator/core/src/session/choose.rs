@@ -233,6 +233,7 @@ fn bare(pod: &PodFacts) -> TargetStatus {
         pod_uid: pod.uid.clone(),
         node: pod.node.to_string(),
         workload: pod.workload.to_string(),
+        revision: pod.revision().map(|(label, _)| label.to_owned()).unwrap_or_default(),
         ..TargetStatus::default()
     }
 }

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 
 use fleetprof_crds::session_status::{ProfileSessionStatus, TargetPhase, TopFunction};
 use fleetprof_crds::{ProfileKind, ProfileSession, Reason};
+use fleetprof_profile::verdict::Verdict;
 use jiff::Timestamp;
 
 use super::assembled::{Assembled, Slices, fold_assembled};
 use super::observed::Permission;
 use super::summary::set_top;
-use super::{capture, conclude, repeat};
+use super::{capture, compare, conclude, repeat};
 use crate::budget::Place;
 use crate::time::after;
 
@@ -59,6 +60,13 @@ pub enum Outcome {
         assembled: Vec<(ProfileKind, Assembled)>,
         /// What they were assembled of.
         slices: Slices,
+    },
+    /// Two revisions were compared.
+    Compared {
+        /// The old revision; empty where nothing of one was captured.
+        base_revision: String,
+        /// The verdict, or why there is none, as a sentence.
+        verdict: Result<Box<Verdict>, String>,
     },
     /// The hottest functions over all targets; none where they could not be computed.
     Summarized(Vec<TopFunction>),
@@ -123,6 +131,11 @@ pub fn fold(session: &mut ProfileSession, answers: &mut Answers, outcome: Outcom
         }
         Outcome::Assembled { target, assembled, slices } => {
             fold_target(session, &mut status, target, (assembled, slices), now)
+        }
+        Outcome::Compared { base_revision, verdict } => {
+            let made = (verdict.map(|verdict| *verdict), base_revision);
+            compare::record(session, &mut status, made, now);
+            false
         }
         Outcome::Summarized(top) => {
             set_top(&mut status, top);

@@ -13,6 +13,7 @@
 mod assembled;
 pub mod capture;
 pub mod choose;
+pub mod compare;
 pub mod fold;
 pub mod gate;
 pub mod history;
@@ -27,7 +28,7 @@ pub mod summary;
 pub mod turns;
 
 use fleetprof_crds::policy::SuspendBehavior;
-use fleetprof_crds::session_status::{Phase, TargetPhase};
+use fleetprof_crds::session_status::{Phase, TargetPhase, TargetStatus};
 use fleetprof_crds::{Duration, ProfileKind, ProfileSession, ProfileSessionStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -36,6 +37,7 @@ use crate::budget::{Place, is_busy};
 use crate::conditions::{self, Truth, Wanted};
 use crate::time::after;
 pub use assembled::{Assembled, Slices};
+pub use compare::{Comparing, StoredCapture};
 pub use fold::{Answers, Outcome, fold, fold_all};
 pub use observed::{Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings};
 pub use purpose::same_purpose;
@@ -161,14 +163,20 @@ fn advance(
     record_once(&mut actions);
     summary::fold(session, status, observed.now);
     if status.phase == Phase::Processing && status.targets.iter().all(|t| t.phase.is_terminal()) {
+        // Before what ends the session: whoever waits for its end finds the verdict.
+        let comparing = compare::comparing(session, status, &observed.baseline);
+        actions.extend(comparing.map(|comparing| Action::Compare(Box::new(comparing))));
         actions.push(summarize(session, status));
     }
     actions
 }
 
-/// The profiles of the first kind that was asked for and captured: kinds count different things.
+/// The profiles of the first kind that was asked for and captured: kinds count different things. Of a session
+/// that compares two revisions, those of the new one.
 fn summarize(session: &ProfileSession, status: &ProfileSessionStatus) -> Action {
-    let stored = || status.targets.iter().flat_map(|target| &target.profiles);
+    let revision = session.spec.compare.as_ref().map(|compare| &compare.revision);
+    let meant = |target: &&TargetStatus| revision.is_none_or(|revision| target.revision == *revision);
+    let stored = || status.targets.iter().filter(meant).flat_map(|target| &target.profiles);
     let wanted = session.spec.profiles.iter().copied();
     let kind = wanted.clone().find(|kind| stored().any(|p| p.kind == *kind));
     let kind = kind.or(wanted.clone().next()).unwrap_or(ProfileKind::Cpu);

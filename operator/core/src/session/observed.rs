@@ -8,6 +8,7 @@ use fleetprof_crds::wire::{CaptureReport, Order, Problem};
 use fleetprof_crds::{Duration, ProfileKind, ProfileSession, ProfilingPolicySpec, Reason};
 use jiff::{SignedDuration, Timestamp};
 
+use super::compare::Comparing;
 use crate::agent::{AgentFacts, AgentUser};
 use crate::budget::{Claim, Place};
 use crate::capture::CaptureScope;
@@ -55,6 +56,8 @@ pub struct Observed {
     /// How many sessions of the namespace that were created before this one have not ended; 0 once it waits
     /// or has started.
     pub earlier: usize,
+    /// The sessions of the namespace, where the session is compared with earlier ones; else none.
+    pub baseline: Vec<Arc<ProfileSession>>,
 }
 
 /// The Job that `spec.startWhen.jobRef` of a session names.
@@ -237,6 +240,8 @@ pub enum Action {
         /// The capture.
         capture: String,
     },
+    /// Compare two revisions by these captures.
+    Compare(Box<Comparing>),
     /// Compute the hottest functions over all targets, then end the session.
     Summarize {
         /// The kind of their profiles.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use fleetprof_crds::session::{Target, Trigger, WorkloadRef};
-use fleetprof_crds::{Duration, ProfileSession, names};
+use fleetprof_crds::{Duration, ProfileKind, ProfileSession, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -166,6 +166,10 @@ fn session(policy: &PolicyView, firing: &Firing, before: Option<&str>) -> Profil
     // was profiled.
     spec.ttl = spec.ttl.max(firing.cooldown).max(while_new(policy, trigger));
     spec.labels.clone_from(&firing.labels);
+    spec.compare.clone_from(&firing.compare);
+    if firing.compare.is_some() && !spec.profiles.contains(&ProfileKind::Cpu) {
+        spec.profiles.push(ProfileKind::Cpu);
+    }
     spec.target = Some(target(firing));
     session
 }

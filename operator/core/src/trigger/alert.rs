@@ -242,6 +242,7 @@ fn of_one_rule(
         ongoing: None,
         duration: rule.duration,
         cooldown: rule.cooldown,
+        compare: None,
         labels: BTreeMap::new(),
     };
     let all = together(found, rule.cooldown, most_pods(policy)).into_iter();

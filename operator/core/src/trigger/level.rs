@@ -207,6 +207,7 @@ fn firing(
         ongoing: Some(first),
         duration: rule.duration,
         cooldown: rule.cooldown,
+        compare: None,
         labels: BTreeMap::new(),
     }
 }

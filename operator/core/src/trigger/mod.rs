@@ -19,13 +19,16 @@ pub mod place;
 pub mod promql;
 pub mod questions;
 pub mod reach;
+pub mod regression;
 pub mod rollout;
+mod stable;
 mod together;
 pub mod verdict;
 
 use std::collections::BTreeMap;
 
 use fleetprof_crds::Duration;
+use fleetprof_crds::compare::SessionCompare;
 use fleetprof_crds::session::Trigger;
 use jiff::Timestamp;
 
@@ -65,6 +68,8 @@ pub struct Firing {
     pub duration: Duration,
     /// For how long this source starts no other session of the workload.
     pub cooldown: Duration,
+    /// The comparison that the session is for.
+    pub compare: Option<SessionCompare>,
     /// Labels of the profile.
     pub labels: BTreeMap<String, String>,
 }

@@ -228,6 +228,7 @@ pub fn firings(
             ongoing: None,
             duration: rule.duration,
             cooldown: rule.cooldown,
+            compare: None,
             labels: BTreeMap::new(),
         }));
     }

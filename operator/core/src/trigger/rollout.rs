@@ -1,5 +1,9 @@
 //! Is there a new revision of a workload that was never profiled?
 //!
+//! ```text
+//! first pod ready ─ delay ─► one session of the new revision
+//!        with compare: ─ delay, and minPods ready for it, or wait is over ─► one session of new and old pods
+//! ```
 //! A revision is a ReplicaSet, as of a Deployment, or a ControllerRevision, as of a StatefulSet: created when
 //! the pod template changes, and used again by a rollback. Its creation time therefore tells a new revision
 //! from pods that were merely replaced, and from the revision that existed before the policy. A rollback is
@@ -11,7 +15,7 @@ use fleetprof_crds::session::Trigger;
 use fleetprof_crds::triggers::RolloutTrigger;
 use jiff::{SignedDuration, Timestamp};
 
-use super::Firing;
+use super::{Firing, stable};
 use crate::link::PodLink;
 use crate::pod::{RevisionObject, Workload};
 use crate::view::PolicyView;
@@ -35,7 +39,7 @@ pub struct Revision {
 
 impl Revision {
     /// The revision of a pod; `None` for pods of workloads without revisions.
-    fn of(link: &PodLink) -> Option<Self> {
+    pub(super) fn of(link: &PodLink) -> Option<Self> {
         let pod = &link.pod;
         let (label, object) = pod.revision()?;
         Some(Self {
@@ -64,19 +68,34 @@ fn candidates<'a>(
         // No revision is younger than its pods.
         let oldest = pods.iter().filter_map(|l| l.pod.created).min();
         let young = oldest.is_some_and(|at| policy.created.is_none_or(|p| p < at) && is_new(at, rule, now));
-        young && first_ready(pods).is_some_and(|(_, at)| now.duration_since(at) >= rule.delay.as_signed())
+        young && is_due(rule, pods, now)
     });
+    if let Some(compare) = &rule.compare {
+        found.retain(|revision, _| !stable::is_baseline(&revision.workload, compare));
+    }
     found
 }
 
-fn is_new(created: Timestamp, rule: &RolloutTrigger, now: Timestamp) -> bool {
+/// Whether it is time for the session of a revision. One that is compared waits for as many pods as that needs,
+/// but not for long: there is one look, and a revision of one pod shall be told that it is too few.
+fn is_due(rule: &RolloutTrigger, pods: &[&PodLink], now: Timestamp) -> bool {
+    let Some((_, first)) = first_ready(pods) else { return false };
+    let since = now.duration_since(first);
+    let Some(compare) = &rule.compare else { return since >= rule.delay.as_signed() };
+    let warm = pods.iter().filter(|link| stable::is_warm(link, rule, now)).count();
+    let enough = warm >= usize::try_from(compare.min_pods).unwrap_or(1).max(1);
+    enough || since >= rule.delay.as_signed().saturating_add(rule.wait.as_signed())
+}
+
+pub(super) fn is_new(created: Timestamp, rule: &RolloutTrigger, now: Timestamp) -> bool {
     now.duration_since(created) < new_for(rule)
 }
 
 /// For how long a revision is new, and so for how long its session has to be known.
 #[must_use]
 pub fn new_for(rule: &RolloutTrigger) -> SignedDuration {
-    NEW.saturating_add(rule.delay.as_signed())
+    let wait = if rule.compare.is_some() { rule.wait.as_signed() } else { SignedDuration::ZERO };
+    NEW.saturating_add(rule.delay.as_signed()).saturating_add(wait)
 }
 
 fn first_ready<'a>(pods: &[&'a PodLink]) -> Option<(&'a PodLink, Timestamp)> {
@@ -104,11 +123,14 @@ pub fn firings(
         created.get(r).is_some_and(|at| policy.created.is_none_or(|p| p < *at) && is_new(*at, rule, now))
     };
     let candidates = candidates(policy, links, now);
-    candidates
-        .iter()
-        .filter(|(r, _)| fresh(r))
-        .filter_map(|(r, pods)| firing(policy, rule, r, pods, now))
-        .collect()
+    let firing = |(revision, pods): (&Revision, &Vec<&PodLink>)| {
+        let firing = firing(policy, rule, revision, pods, now)?;
+        Some(match &rule.compare {
+            Some(compare) => stable::compared(firing, (policy, rule, compare), (revision, pods, links), now),
+            None => firing,
+        })
+    };
+    candidates.iter().filter(|(r, _)| fresh(r)).filter_map(firing).collect()
 }
 
 fn firing(
@@ -141,6 +163,7 @@ fn firing(
         duration: rule.duration,
         // Each revision once; how soon after each other is up to who rolls them out.
         cooldown: fleetprof_crds::Duration::from_secs(0),
+        compare: None,
         labels: [("revision".to_owned(), label.clone())].into(),
     })
 }

@@ -139,6 +139,7 @@ impl Sim {
             ongoing: None,
             duration: fleetprof_crds::Duration::from_secs(30),
             cooldown: fleetprof_crds::Duration::from_secs(4 * 3600),
+            compare: None,
             labels: BTreeMap::new(),
         };
         let own = |live: &&Live| live.object.metadata.namespace.as_ref() == Some(&namespace);

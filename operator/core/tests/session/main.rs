@@ -6,6 +6,7 @@ mod attach;
 mod choose;
 #[path = "../common/mod.rs"]
 mod common;
+mod compare;
 mod fold;
 mod history;
 mod kinds;

@@ -96,6 +96,7 @@ impl World {
             job: JobFacts::Unlisted,
             follow_ups: vec![],
             earlier: 0,
+            baseline: vec![],
         };
         Self {
             now,

@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod compare;
 mod dialects;
 mod sources;
 
@@ -104,6 +105,7 @@ fn firing(source: &str, app: &str, key: &str, cooldown: u32) -> Firing {
         ongoing: None,
         duration: Duration::from_secs(30),
         cooldown: Duration::from_secs(cooldown),
+        compare: None,
         labels: BTreeMap::new(),
     }
 }

@@ -155,7 +155,7 @@ fn matchers_that_cannot_be_read_are_named_with_their_field() {
 }
 
 /// A pod of a revision; times are seconds after now, the policy is of -1000.
-fn revised(pod: &str, revision: &str, created: i64, ready: Option<i64>) -> PodLink {
+pub(super) fn revised(pod: &str, revision: &str, created: i64, ready: Option<i64>) -> PodLink {
     let mut link = link(pod, "shop");
     let facts = Arc::get_mut(&mut link.pod).unwrap();
     let replica_set = Owner {
