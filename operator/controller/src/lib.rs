@@ -23,6 +23,7 @@ pub mod panics;
 pub mod permission;
 mod permits;
 pub mod policies;
+pub mod regressions;
 pub mod results;
 pub mod run;
 pub mod server;

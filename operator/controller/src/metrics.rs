@@ -1,9 +1,12 @@
-//! What is counted? Names and labels of the operator's own metrics; labels are enums, never names of objects.
+//! What is counted? Names and labels of the operator's own metrics; labels are enums, never names of objects,
+//! but for [`crate::regressions`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleetprof_core::trigger::alert::Notification;
 use fleetprof_core::trigger::reach::Reach;
+use fleetprof_core::trigger::regression::Series;
 use fleetprof_crds::session::Trigger;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -12,6 +15,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::regressions::Regressions;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
@@ -63,6 +68,7 @@ struct Inner {
     notifications: Family<Answered, Counter>,
     ignored_alerts: Family<Why, Counter>,
     alerts: Family<Reached, Counter>,
+    regressions: Arc<Regressions>,
 }
 
 impl Default for Inner {
@@ -81,6 +87,7 @@ impl Default for Inner {
             notifications: Family::default(),
             ignored_alerts: Family::default(),
             alerts: Family::default(),
+            regressions: Arc::default(),
         }
     }
 }
@@ -136,6 +143,12 @@ impl Metrics {
             "Firing alerts received, by how far they came: matched, or what was missing",
             m.0.alerts.clone(),
         );
+        registry.register_collector(Box::new(m.0.regressions.clone()));
+    }
+
+    /// Shows the verdicts on revisions that a policy compares, in place of those it had.
+    pub fn regressions(&self, policy_uid: &str, series: BTreeMap<Series, f64>) {
+        self.0.regressions.set(policy_uid, series);
     }
 
     /// A notification was read; counts the alerts that were left out.

@@ -14,6 +14,7 @@
 //! Assumption: no other process writes below the root while this one does.
 
 mod assemble;
+mod compare;
 mod disk;
 mod error;
 mod index;
@@ -171,7 +172,8 @@ impl Results {
         keys: &[String],
         n: usize,
     ) -> Result<Vec<TopFunction>, ResultsError> {
-        let reading = Reading { keys: keys.to_vec(), ..Reading::of(session_uid, kind) };
+        let keys = (!keys.is_empty()).then(|| keys.to_vec());
+        let reading = Reading { keys, ..Reading::of(session_uid, kind) };
         let hottest =
             move |store: &Store| store.stacks(&reading).map(|stacks| pprof::hottest(&stacks.profile, n));
         let top = self.run(&self.merges, hottest).await?;

@@ -43,7 +43,7 @@ const fn slice_limits() -> Limits {
 }
 
 /// What a stored profile may hold: whatever a merge within its budget can make, with labels added.
-const fn profile_limits() -> Limits {
+pub(super) const fn profile_limits() -> Limits {
     Limits {
         compressed_bytes: 256 << 20,
         uncompressed_bytes: 512 << 20,
@@ -198,7 +198,7 @@ fn no_process(process: &str, others: &BTreeSet<String>) -> ResultsError {
     })
 }
 
-fn read(bytes: &[u8], limits: &Limits, name: &str) -> Result<Profile, ResultsError> {
+pub(super) fn read(bytes: &[u8], limits: &Limits, name: &str) -> Result<Profile, ResultsError> {
     decode_valid(bytes, limits).map_err(|error| damaged(name, &error))
 }
 

@@ -26,8 +26,8 @@ pub struct Reading {
     pub process: Option<String>,
     /// What becomes of the waits of threads that have nothing to do; files hold them as they were captured.
     pub idle: Idle,
-    /// Only the profiles with these keys; all when there are none.
-    pub keys: Vec<String>,
+    /// Only the profiles with these keys; `None`: all.
+    pub keys: Option<Vec<String>>,
     /// Whether it is compared with another reading, so that a part of that is in memory beside it.
     pub compared: bool,
     /// When the reader stops waiting, so that the work may stop as well.
@@ -62,7 +62,7 @@ impl Reading {
             pod: None,
             process: None,
             idle: Idle::Folded,
-            keys: Vec::new(),
+            keys: None,
             compared: false,
             until: None,
         }
@@ -70,7 +70,7 @@ impl Reading {
 
     fn picks(&self, key: &Key) -> bool {
         let of_pod = self.pod.as_ref().is_none_or(|pod| key.file().starts_with(&pod_prefix(pod)));
-        let among = self.keys.is_empty() || self.keys.iter().any(|wanted| wanted == key.as_str());
+        let among = self.keys.as_ref().is_none_or(|keys| keys.iter().any(|wanted| wanted == key.as_str()));
         of_pod && among && key.kind() == self.kind
     }
 

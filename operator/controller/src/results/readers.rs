@@ -12,7 +12,7 @@ use super::{Results, stopped};
 
 /// Longest time for an answer, waiting for others included. API servers end a request after 60 s
 /// (`--request-timeout`), with an error that says nothing.
-const READ_TIME: Duration = Duration::from_secs(50);
+pub(super) const READ_TIME: Duration = Duration::from_secs(50);
 
 /// Gives the stacks of a reading, by its number.
 pub type Load<'a> = &'a dyn Fn(usize) -> Result<Stacks, ResultsError>;
@@ -64,7 +64,7 @@ impl Results {
     }
 
     /// Merges for a reader, when it is the turn of its namespace.
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         session_uid: &str,
         until: Instant,

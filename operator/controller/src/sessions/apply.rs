@@ -2,7 +2,7 @@
 
 use fleetprof_core::budget::Claim;
 use fleetprof_core::capture::CaptureScope;
-use fleetprof_core::session::{Action, Assembled, Outcome, Slices};
+use fleetprof_core::session::{Action, Assembled, Comparing, Outcome, Slices};
 use fleetprof_core::text::advised;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};
 use fleetprof_crds::wire::Order;
@@ -55,6 +55,7 @@ async fn one(session: &ProfileSession, action: Action, context: &Context) -> Res
             close(&capture, context);
             Ok(Outcome::Done)
         }
+        Action::Compare(comparing) => Ok(compare(*comparing, context).await),
         Action::Summarize { kind, profiles } => {
             Ok(Outcome::Summarized(top(session, kind, &profiles, context).await))
         }
@@ -189,6 +190,17 @@ fn from_result(result: Result<StoredProfile, ResultsError>, scope: &CaptureScope
             Assembled::Delayed(Reason::StorageFailed, format!("Failed to store the profile: {error}"))
         }
     }
+}
+
+/// The verdict on two revisions; on failure, the session ends with the cause of that.
+async fn compare(comparing: Comparing, context: &Context) -> Outcome {
+    let base_revision = comparing.base_revision.clone();
+    let verdict = context.results.compare(comparing).await;
+    let verdict = verdict.map(Box::new).map_err(|error| {
+        tracing::warn!(%error, "failed to compare two revisions");
+        error.to_string()
+    });
+    Outcome::Compared { base_revision, verdict }
 }
 
 /// The hottest functions across all targets; on failure, the session ends without them.

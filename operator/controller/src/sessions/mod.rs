@@ -12,6 +12,7 @@ mod janitor;
 mod newer;
 mod observe;
 mod report;
+mod verdicts;
 mod written;
 
 use std::sync::{Arc, Mutex, PoisonError};

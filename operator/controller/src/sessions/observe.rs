@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::{Answers, CaptureFacts, JobFacts, Observed, PolicyFacts, load, pacing, repeat};
 use fleetprof_crds::ProfileSession;
+use fleetprof_crds::compare::Baseline;
 use fleetprof_crds::wire::CaptureReport;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -55,6 +56,16 @@ fn earlier(session: &ProfileSession, context: &Context) -> usize {
     near.iter().filter(|s| age(s) < age(session) && is_live(s)).count()
 }
 
+/// The sessions of the namespace, where the session is compared with earlier ones.
+fn baseline(session: &ProfileSession, context: &Context) -> Vec<Arc<ProfileSession>> {
+    let compares = session.spec.compare.as_ref().is_some_and(|c| c.rules.baseline == Baseline::Sessions);
+    let ended = session.status.as_ref().is_some_and(|status| status.phase.is_terminal());
+    match compares && !ended {
+        true => context.sessions.of(&session.namespace().unwrap_or_default()),
+        false => Vec::new(),
+    }
+}
+
 /// Everything that the next step looks at.
 pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -> Observed {
     let pods = context.pods.namespace(&session.namespace().unwrap_or_default());
@@ -81,6 +92,7 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         until_record: pacing::until_record(phase, now.duration_since(written)),
         follow_ups: follow_ups(session, context),
         earlier: earlier(session, context),
+        baseline: baseline(session, context),
         policy,
         namespace_labels: context.namespaces.labels(&session.namespace().unwrap_or_default()),
         resources: context.resources.of(&session.namespace().unwrap_or_default()),

@@ -14,7 +14,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
 use super::written::Entry;
-use super::{Context, Error};
+use super::{Context, Error, verdicts};
 
 /// Shows a new session as `Pending` at once, so that who waits sees that it was taken.
 pub async fn accept(session: &mut ProfileSession, context: &Context) -> Result<(), Error> {
@@ -133,7 +133,8 @@ async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, conte
     }
 }
 
-/// An event when the session begins to wait for its load, and when nothing will repeat it any more.
+/// An event when the session begins to wait for its load, when a revision was judged, and when nothing will repeat
+/// the session any more.
 async fn announce_changes(
     session: &ProfileSession,
     old: &ProfileSessionStatus,
@@ -152,6 +153,9 @@ async fn announce_changes(
             .map(|t| format!(" {}: {}", t.pod, t.message))
             .unwrap_or_default();
         context.events.normal(&about, reason, "Wait", format!("{}{first}", new.message)).await;
+    }
+    if old.comparison.is_none() {
+        verdicts::tell(session, new, context).await;
     }
     let ended = |s: &ProfileSessionStatus| s.repeat.clone().filter(|r| r.end_time.is_some());
     if let (None, Some(series)) = (ended(old), ended(new)) {

@@ -327,6 +327,7 @@ mod tests {
             key: String::new(),
             ongoing: None,
             duration: fleetprof_crds::Duration::from_secs(30),
+            compare: None,
             cooldown: fleetprof_crds::Duration::from_secs(60),
             labels: [].into(),
         };

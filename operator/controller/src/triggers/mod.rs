@@ -13,17 +13,17 @@ mod nowhere;
 pub mod prometheus;
 pub mod receiver;
 mod recheck;
-mod revisions;
+pub(crate) mod revisions;
 mod start;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fleetprof_core::link::PodLink;
 use fleetprof_core::time::after;
 use fleetprof_core::trigger::level::{Level, Measure};
 use fleetprof_core::trigger::verdict::{self, Setup};
-use fleetprof_core::trigger::{Firing, Heard, alert, promql, rollout};
+use fleetprof_core::trigger::{Firing, Heard, alert, promql, regression, rollout};
 use fleetprof_core::view::PolicyView;
 use fleetprof_crds::wire::{ContainerReport, Watch};
 use fleetprof_crds::{ProfileSession, ProfilingPolicyStatus};
@@ -38,7 +38,7 @@ use crate::agents::{AgentView, Agents};
 use crate::create::NotCreated;
 use crate::events::Events;
 use crate::metrics::Metrics;
-use crate::watched::Cache;
+use crate::watched::{Cache, sessions_of};
 
 /// What evaluating triggers needs.
 #[derive(Clone)]
@@ -75,13 +75,22 @@ const WATCH_FOR: SignedDuration = SignedDuration::from_secs(120);
 pub async fn look(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, context: &Context) -> Looked {
     if policy.spec.suspend || policy.spec.triggers.is_empty() {
         context.memory.forget(policy);
+        context.metrics.regressions(policy.uid, BTreeMap::new());
         return Looked { done: Ok(()), refused: 0 };
     }
     watch(policy, links, now, &*context.agents);
+    show_regressions(policy, links, now, context);
     let mut firings = known(policy, links, now, context);
     let unknown = rollouts(policy, links, now, context, &mut firings).await;
     let looked = start::start(policy, firings, context).await;
     Looked { done: looked.done.and(unknown.map_err(NotCreated::from)), ..looked }
+}
+
+/// Shows the verdicts on revisions to Prometheus, where the policy compares them.
+fn show_regressions(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, context: &Context) {
+    let compares = policy.spec.triggers.rollout.as_ref().is_some_and(|rule| rule.compare.is_some());
+    let sessions = if compares { sessions_of(&context.sessions, policy) } else { Vec::new() };
+    context.metrics.regressions(policy.uid, regression::series(policy, links, &sessions, now));
 }
 
 /// Writes whether the triggers can do what they say.

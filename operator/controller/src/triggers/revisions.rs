@@ -1,4 +1,5 @@
-//! When was a revision made? Asked of the API server once for each revision that may be new.
+//! When was a revision made, and of what? Asked of the API server once for each revision that may be new, and for
+//! each that was compared.
 
 use fleetprof_core::pod::RevisionObject;
 use fleetprof_core::trigger::rollout::Revision;
@@ -12,8 +13,21 @@ use kube::{Api, Client};
 /// # Errors
 /// When the API server cannot be asked.
 pub(super) async fn created(client: &Client, revision: &Revision) -> kube::Result<Option<Timestamp>> {
-    let (client, namespace) = (client.clone(), revision.namespace.as_str());
-    let meta: Option<ObjectMeta> = match &revision.object {
+    let meta = metadata(client, &revision.namespace, &revision.object).await?;
+    Ok(meta.and_then(|m| m.creation_timestamp).map(|t| t.0))
+}
+
+/// The metadata of the object that stands for a revision; `None` where it is gone.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub(crate) async fn metadata(
+    client: &Client,
+    namespace: &str,
+    object: &RevisionObject,
+) -> kube::Result<Option<ObjectMeta>> {
+    let client = client.clone();
+    Ok(match object {
         RevisionObject::ReplicaSet(name) => {
             let api = Api::<ReplicaSet>::namespaced(client, namespace);
             api.get_metadata_opt(name).await?.map(|o| o.metadata)
@@ -22,6 +36,5 @@ pub(super) async fn created(client: &Client, revision: &Revision) -> kube::Resul
             let api = Api::<ControllerRevision>::namespaced(client, namespace);
             api.get_metadata_opt(name).await?.map(|o| o.metadata)
         }
-    };
-    Ok(meta.and_then(|m| m.creation_timestamp).map(|t| t.0))
+    })
 }

@@ -1,0 +1,118 @@
+//! Which revisions regressed, for Prometheus? The one metric whose labels name objects: what gates a rollout has
+//! to find its own revision.
+//!
+//! The leader sets the series of each policy with every look at it, so that a new one has them soon, and
+//! nothing is left of policies that are gone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fleetprof_core::trigger::regression::Series;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+/// Each policy is looked at every 15 s; one that was not for so long is gone.
+const GONE: Duration = Duration::from_secs(120);
+/// Most series of a policy; those beyond are left out.
+const MAX_SERIES: usize = 1_000;
+
+/// The series of each policy, by its uid, and when they were set.
+type ByPolicy = HashMap<String, (Instant, BTreeMap<Series, f64>)>;
+
+/// The series of all policies.
+#[derive(Debug, Default)]
+pub struct Regressions(Mutex<ByPolicy>);
+
+impl Regressions {
+    /// Sets the series of a policy in place of those it had.
+    pub fn set(&self, policy_uid: &str, mut series: BTreeMap<Series, f64>) {
+        while series.len() > MAX_SERIES {
+            series.pop_last();
+        }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (at, _)| at.elapsed() < GONE);
+        if series.is_empty() {
+            known.remove(policy_uid);
+        } else {
+            known.insert(policy_uid.to_owned(), (Instant::now(), series));
+        }
+    }
+}
+
+impl Collector for Regressions {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let help = "Whether a revision is slower than the one before it: 1 yes, 0 no, NaN not known";
+        let mut family = encoder.encode_descriptor("fleetprof_regression", help, None, MetricType::Gauge)?;
+        // A revision that two policies look at is one series.
+        let mut all: BTreeMap<&Series, f64> = BTreeMap::new();
+        for (_, series) in known.values().filter(|(at, _)| at.elapsed() < GONE) {
+            for (of, value) in series {
+                let merged = all.entry(of).or_insert(*value);
+                *merged = merged.max(*value);
+            }
+        }
+        for (of, value) in all {
+            let Series { namespace, kind, workload, revision } = of;
+            let labels = [
+                ("namespace", namespace.as_str()),
+                ("kind", kind.as_str()),
+                ("workload", workload.as_str()),
+                ("revision", revision.as_str()),
+            ];
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    fn series(revision: &str, value: f64) -> BTreeMap<Series, f64> {
+        let of = Series {
+            namespace: "shop".into(),
+            kind: "Deployment".into(),
+            workload: "orders".into(),
+            revision: revision.into(),
+        };
+        [(of, value)].into()
+    }
+
+    fn shown(regressions: &Arc<Regressions>) -> Vec<String> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(regressions.clone()));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_revision_is_shown_with_its_verdict_and_not_a_number_until_then() {
+        let regressions = Arc::new(Regressions::default());
+        assert!(shown(&regressions).is_empty());
+        let line = |value: &str| {
+            format!(
+                "fleetprof_regression{{namespace=\"shop\",kind=\"Deployment\",workload=\"orders\",revision=\"r2\"}} {value}"
+            )
+        };
+        for (value, text) in [(f64::NAN, "NaN"), (1.0, "1.0"), (0.0, "0.0")] {
+            regressions.set("p", series("r2", value));
+            assert_eq!(shown(&regressions), [line(text)]);
+        }
+        regressions.set("other", series("r2", f64::NAN));
+        assert_eq!(shown(&regressions), [line("0.0")], "what one policy knows counts");
+        regressions.set("p", BTreeMap::new());
+        regressions.set("other", BTreeMap::new());
+        assert!(shown(&regressions).is_empty(), "the revision is gone");
+    }
+}

@@ -1,0 +1,78 @@
+//! What does a comparison of stored profiles say?
+
+use std::time::{Duration, Instant};
+
+use fleetprof_core::session::{Comparing, StoredCapture};
+use fleetprof_profile::verdict::{MAX_CAPTURES, PodCapture, Verdict, verdict};
+
+use super::Results;
+use super::error::ResultsError;
+use super::key::{Key, session_component};
+use super::pprof::{profile_limits, read};
+use super::read::too_slow;
+use super::readers::READ_TIME;
+use super::store::Store;
+
+/// Longest time for the comparison of a session that ends, once it is its turn.
+const END_TIME: Duration = Duration::from_secs(60);
+
+impl Results {
+    /// The verdict on these captures, for a session that ends. It runs where it may block, in turn with all other
+    /// merges: profiles are read one by one, and only sums by function are kept of each, at most 1.2 MB.
+    /// Profiles that are gone are left out.
+    ///
+    /// # Errors
+    /// `Busy`: it takes longer than a minute. `Rejected`: a profile is not of CPU time. `Io`.
+    pub async fn compare(&self, comparing: Comparing) -> Result<Verdict, ResultsError> {
+        self.run(&self.merges, move |store| store.compare(&comparing, Instant::now() + END_TIME)).await
+    }
+
+    /// The same for a reader, when it is the turn of its namespace; `session_uid` is of a session there.
+    ///
+    /// # Errors
+    /// As [`compare`](Self::compare); `Busy`: also where too many readers wait already.
+    pub async fn compare_for_reader(
+        &self,
+        session_uid: &str,
+        comparing: Comparing,
+    ) -> Result<Verdict, ResultsError> {
+        let until = Instant::now() + READ_TIME;
+        self.read(session_uid, until, move |store| store.compare(&comparing, until)).await
+    }
+}
+
+impl Store {
+    fn compare(&self, comparing: &Comparing, until: Instant) -> Result<Verdict, ResultsError> {
+        let mut captures = Vec::new();
+        for stored in comparing.captures.iter().take(2 * MAX_CAPTURES) {
+            if Instant::now() >= until {
+                return Err(too_slow());
+            }
+            captures.extend(self.capture(stored)?);
+        }
+        Ok(verdict(&captures, &comparing.settings, comparing.seed))
+    }
+
+    /// One capture by function; `None` where its profile is gone.
+    fn capture(&self, stored: &StoredCapture) -> Result<Option<PodCapture>, ResultsError> {
+        let session = session_component(&stored.session_uid);
+        let known = |key: &Key| key.as_str() == stored.uri;
+        let key = self.index().profiles(&session).map(|(key, _)| key.clone()).find(known);
+        let Some(key) = key else { return Ok(None) };
+        let bytes = match self.read_profile(&key) {
+            Err(ResultsError::Missing(_)) => return Ok(None),
+            bytes => bytes?,
+        };
+        let profile = read(&bytes, &profile_limits(), key.as_str())?;
+        let rejected = |error| ResultsError::Rejected(format!("the stored profile {key}: {error}"));
+        let mut capture = PodCapture::of_profile(&profile, stored.about.clone()).map_err(rejected)?;
+        let about = &mut capture.about;
+        if profile.duration_nanos > 0 {
+            about.pod_seconds = profile.duration_nanos as f64 / 1e9;
+        }
+        // What the container used is known by the share of it that the profile holds.
+        let covered = about.coverage.filter(|share| *share > 0);
+        about.cpu_seconds = covered.map(|share| capture.value as f64 / 1e9 * 100.0 / f64::from(share));
+        Ok(Some(capture))
+    }
+}
