@@ -8,7 +8,9 @@ use axum::http::header::{
 };
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use fleetprof_core::session::compare;
 use fleetprof_crds::names::{DATA_GROUP, VERSION};
+use fleetprof_crds::session_status::TargetStatus;
 use fleetprof_crds::{ProfileKind, ProfileSession};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
@@ -22,19 +24,20 @@ use super::packed::{Packed, pack};
 use super::params::{Param, Params};
 use super::sessions::{is_name, kind_of, previous, readable};
 use super::status::Refusal;
+use super::verdict::verdict;
 use super::views::{BASE, BASE_POD, Content, IDLE, POD, PROCESS, Question, Rendered, TYPE, VIEWS, View};
 use crate::results::{Idle, Load, Reading};
 use crate::server::{PeerInfo, Proof};
 
 /// The caller, its connection, what it takes, and the memory for answers.
 pub(super) struct Caller {
-    user: User,
-    proof: Proof,
-    answers: Answers,
+    pub(super) user: User,
+    pub(super) proof: Proof,
+    pub(super) answers: Answers,
     /// It wants a page.
     html: bool,
     /// It unpacks gzip.
-    gzip: bool,
+    pub(super) gzip: bool,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -66,10 +69,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
 /// A session that may be read, and what is read of it. By uid, not by name: a later session of the same name
 /// must not show what an earlier one captured.
-struct Found {
-    session: ProfileSession,
-    uid: String,
-    kind: ProfileKind,
+pub(super) struct Found {
+    pub(super) session: ProfileSession,
+    pub(super) uid: String,
+    pub(super) kind: ProfileKind,
 }
 
 /// Answers a request for a view of a session.
@@ -83,14 +86,15 @@ pub(super) async fn read(
     let params = Params::read(query.as_deref().unwrap_or_default(), view.all_params())?;
     let access = Access { namespace, name, subresource: view.name };
     let found = find(&api, &caller.user, &access, params.text(&TYPE), params.text(&POD)).await?;
-    let mut readings = vec![reading(&found, &params, &POD)];
+    let mut readings = vec![reading(&found, &params, &POD, main_keys(&found))];
     let mut base = None;
     let render = match view.content(&params) {
         Content::File => return file(&api, &caller, &access, readings.remove(0)).await,
         Content::Stacks(render) => render,
+        Content::Verdict => return verdict(&api, &caller, &access, &found, &params).await,
         Content::Comparison(render) => {
-            let (name, found) = base_of(&api, &caller.user, &access, &found, &params).await?;
-            readings.push(reading(&found, &params, &BASE_POD));
+            let (name, reading) = base_of(&api, &caller.user, &access, &found, &params).await?;
+            readings.push(reading);
             base = Some(name);
             render
         }
@@ -127,14 +131,45 @@ async fn file(
     Ok(response(&packed, body, length, &file))
 }
 
-fn reading(found: &Found, params: &Params, pod: &Param) -> Reading {
+/// `keys` are those of the profiles that are meant where no pod is named; `None`: all.
+fn reading(found: &Found, params: &Params, pod: &Param, keys: Option<Vec<String>>) -> Reading {
     let text = |param: &Param| params.text(param).map(str::to_owned);
     let idle = if params.word(&IDLE) == "true" { Idle::Shown } else { Idle::Folded };
-    Reading { pod: text(pod), process: text(&PROCESS), idle, ..Reading::of(&found.uid, found.kind) }
+    let keys = keys.filter(|_| !params.has(pod));
+    Reading { pod: text(pod), process: text(&PROCESS), idle, keys, ..Reading::of(&found.uid, found.kind) }
+}
+
+/// The profiles of the new revision, of a session that captured two; `None` of other sessions.
+fn main_keys(found: &Found) -> Option<Vec<String>> {
+    found.session.spec.compare.as_ref()?;
+    Some(keys(compare::main_targets(&found.session), found.kind))
+}
+
+fn keys<'t>(targets: impl IntoIterator<Item = &'t TargetStatus>, kind: ProfileKind) -> Vec<String> {
+    let profiles = targets.into_iter().flat_map(|target| &target.profiles);
+    profiles.filter(|profile| profile.kind == kind).map(|profile| profile.uri.clone()).collect()
+}
+
+/// The name of the session that one is compared with, and what is read of it. A session that captured two
+/// revisions is compared with itself, unless another one is named.
+async fn base_of(
+    api: &DataApi,
+    user: &User,
+    access: &Access,
+    after: &Found,
+    params: &Params,
+) -> Result<(String, Reading), Refusal> {
+    let own = keys(compare::base_targets(&after.session), after.kind);
+    if !params.has(&BASE) && !own.is_empty() {
+        return Ok((access.name.clone(), reading(after, params, &BASE_POD, Some(own))));
+    }
+    let (name, found) = base_session(api, user, access, after, params).await?;
+    let keys = main_keys(&found);
+    Ok((name, reading(&found, params, &BASE_POD, keys)))
 }
 
 /// The session that one is compared with, and its name. Its profiles are of the same kind.
-async fn base_of(
+pub(super) async fn base_session(
     api: &DataApi,
     user: &User,
     access: &Access,
@@ -153,7 +188,7 @@ async fn base_of(
     Ok((name, found))
 }
 
-fn response(packed: &Packed, body: Body, length: u64, file: &str) -> Response {
+pub(super) fn response(packed: &Packed, body: Body, length: u64, file: &str) -> Response {
     let Rendered { content_type, extension, policy, .. } = packed.rendered;
     let mut response = body.into_response();
     let headers = response.headers_mut();

@@ -27,6 +27,7 @@ mod source;
 mod status;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod views;
 
 use std::sync::Arc;

@@ -22,7 +22,7 @@ use crate::results::{Load, Stacks};
 /// An object of this API.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Object<'a, T> {
+pub(super) struct Object<'a, T> {
     kind: &'static str,
     api_version: String,
     metadata: Value,
@@ -32,7 +32,7 @@ struct Object<'a, T> {
 
 impl<'a, T: Serialize> Object<'a, T> {
     /// `fields` with kind, version, and the names of the session and of what it is compared with.
-    fn new(kind: &'static str, question: &Question, fields: &'a T) -> Self {
+    pub(super) fn new(kind: &'static str, question: &Question, fields: &'a T) -> Self {
         let mut metadata = json!({"namespace": question.namespace, "name": question.name});
         if let Some(base) = &question.base {
             metadata["base"] = json!(base);
@@ -40,7 +40,7 @@ impl<'a, T: Serialize> Object<'a, T> {
         Self { kind, api_version: format!("{DATA_GROUP}/{VERSION}"), metadata, fields }
     }
 
-    fn json(&self) -> Result<Rendered, Refusal> {
+    pub(super) fn json(&self) -> Result<Rendered, Refusal> {
         let body = bounded::json(self)?.into();
         Ok(Rendered { content_type: "application/json", extension: None, policy: None, body })
     }

@@ -37,6 +37,8 @@ pub(super) enum Content {
     Stacks(Render),
     /// The same of two sessions: also reading [`BASE_SESSION`], which [`BASE`] names.
     Comparison(Render),
+    /// The verdict on two sessions, from the captures of single pods.
+    Verdict,
 }
 
 /// Makes an answer from stacks, which it loads by their number.
@@ -87,6 +89,7 @@ impl View {
     pub(super) fn content(&self, params: &Params) -> Content {
         match self.content {
             Content::File if params.word(&PGO) == "true" => Content::Stacks(render::pgo),
+            Content::Comparison(_) if params.word(&TEST) == "true" => Content::Verdict,
             content => content,
         }
     }
@@ -157,7 +160,7 @@ const DIFF: View = View {
     name: "diff",
     media: &["text/plain", "application/json", "text/html"],
     about: "what changed from another session to this one, as a table or a call tree",
-    params: &[BASE, BASE_POD, BASIS, ROWS, DIFF_FORMAT, NODES, ROOT, IDLE],
+    params: &[BASE, BASE_POD, BASIS, TEST, ROWS, DIFF_FORMAT, NODES, ROOT, IDLE],
     content: Content::Comparison(render::diff),
 };
 
@@ -212,8 +215,8 @@ pub(super) const ROOT: Param = Param {
 /// What a session is compared with.
 pub(super) const BASE: Param = Param {
     name: "base",
-    about: "the session to compare with; by default, for sessions of rollouts, the last one of another \
-            revision",
+    about: "the session to compare with; by default, for sessions that captured two revisions, the old one, \
+            and for other sessions of rollouts, the last one of another revision",
     values: Values::Text("NAME"),
 };
 
@@ -230,6 +233,14 @@ pub(super) const BASIS: Param = Param {
     about: "compare values by pod and second captured, shares of the totals, or values as they are; auto is \
             perPodSecond where that is known, else share",
     values: Values::Words(&["auto", "perPodSecond", "share", "absolute"]),
+};
+
+/// Whether a comparison is a test of the revisions.
+pub(super) const TEST: Param = Param {
+    name: "test",
+    about: "with true, a verdict as JSON: is this session slower than the other one, in which functions, and how \
+            sure is that? Of CPU profiles; with format=text as a sentence",
+    values: Values::Words(&["false", "true"]),
 };
 
 /// Whether a view of wall time shows the stacks of threads that have nothing to do.

@@ -5,4 +5,5 @@ mod cluster;
 pub(super) mod fixtures;
 mod reviews;
 mod served;
+mod verdict;
 mod views;
