@@ -148,6 +148,7 @@ receivers:
           tls_config: {ca_file: $dir/ca.crt, server_name: fleetprof-alerts.fleetprof.svc}
 YAML
 promtool check config "$dir/prometheus.yml" >/dev/null
+tests/queries.sh
 rm -rf "$dir/data" "$dir/amdata"
 
 # The alert fires once both are running.

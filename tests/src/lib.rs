@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 
+pub mod agents;
 pub mod chart;
 pub mod kubelet;
 pub mod operator;

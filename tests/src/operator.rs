@@ -18,6 +18,8 @@ pub const ACCOUNT: &str = "system:serviceaccount:fleetprof:fleetprof-operator";
 pub struct Operator {
     child: Child,
     health: u16,
+    /// Port of the gateway that agents talk to.
+    pub gateway: u16,
     /// Where its log is.
     pub log: PathBuf,
 }
@@ -45,6 +47,16 @@ impl Operator {
         let text = run("curl", &["-sf", &format!("http://127.0.0.1:{}/metrics", self.health)])?;
         let count = text.lines().find_map(|line| line.strip_prefix(counter)?.strip_prefix(' '));
         Ok(count.map_or(Ok(0), str::parse)?)
+    }
+
+    /// The value of a series, as Prometheus writes it; `None` where there is none.
+    ///
+    /// # Errors
+    /// When the operator does not answer.
+    pub fn shows(&self, series: &str) -> Result<Option<String>> {
+        let text = run("curl", &["-sf", &format!("http://127.0.0.1:{}/metrics", self.health)])?;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(value.map(str::to_owned))
     }
 
     /// Installs the CRDs, the operator's roles and the gate as the chart does, with these arguments for Helm,
@@ -94,8 +106,8 @@ impl Operator {
             .env("POD_NAME", format!("operator-{}", std::process::id()));
         // An EndpointSlice takes no loopback address; nobody connects to this one.
         command.env("POD_IP", "192.0.2.1");
-        let health = port()?;
-        for (flag, port) in [("--gateway-port", port()?), ("--data-port", port()?), ("--health-port", health)]
+        let (health, gateway) = (port()?, port()?);
+        for (flag, port) in [("--gateway-port", gateway), ("--data-port", port()?), ("--health-port", health)]
         {
             command.arg(flag).arg(port.to_string());
         }
@@ -105,7 +117,7 @@ impl Operator {
             .stderr(std::fs::File::create(&log)?)
             .spawn()
             .context("the operator did not start")?;
-        Ok(Self { child, health, log })
+        Ok(Self { child, health, gateway, log })
     }
 }
 

@@ -77,6 +77,9 @@ async fn policies() -> Result<()> {
         json!({"triggers": {"cpu": {}, "memory": {"threshold": 1, "window": "10s", "duration": "10s", "cooldown": "2m"}}}),
         json!({"triggers": {"rollout": {}, "alerts": [{"matchers": ["alertname=\"Slow Orders\"", "severity=~\"page|warn\"", "team!=shop"]}]}}),
         json!({"triggers": {"rollout": {"delay": "0s", "duration": "6m"}, "alerts": [{"matchers": ["a=b"], "duration": "10s", "cooldown": "2m"}]}}),
+        json!({"triggers": {"rollout": {"compare": {}}}}),
+        json!({"triggers": {"rollout": {"wait": "0s", "compare": {"baseline": "Sessions", "sessions": 60, "minPods": 25,
+            "effect": {"points": "0.1%", "relative": "0%", "least": "100%"}, "errorRate": "20%", "baselineSuffix": "-primary"}}}}),
         json!({"triggers": {"promQL": [{"name": "slow", "query": "latency > 0.5"}, {"name": "slower", "query": "latency > 1", "for": "0s", "duration": "6m", "cooldown": "2m"}]}}),
         json!({"triggers": {"cpu": {"threshold": 100, "window": "1h", "duration": "6m", "cooldown": "168h"}}}),
         json!({"session": {"startDeadline": "5s", "resultTimeout": "10s", "resultDeadline": "10s", "ttl": "1m", "history": {"succeeded": 0, "failed": 1000}}}),
@@ -208,6 +211,31 @@ async fn policies() -> Result<()> {
         ),
         (json!({"triggers": {"rollout": {"delay": "25h"}}}), "delay must be at most 24h"),
         (json!({"triggers": {"rollout": {"duration": "1s"}}}), "duration must be between 10s and 6m"),
+        (json!({"triggers": {"rollout": {"wait": "25h"}}}), "wait must be at most 24h"),
+        (
+            json!({"triggers": {"rollout": {"compare": {"baseline": "Canary"}}}}),
+            "spec.triggers.rollout.compare.baseline",
+        ),
+        (
+            json!({"triggers": {"rollout": {"compare": {"minPods": 1}}}}),
+            "spec.triggers.rollout.compare.minPods",
+        ),
+        (
+            json!({"triggers": {"rollout": {"compare": {"sessions": 61}}}}),
+            "spec.triggers.rollout.compare.sessions",
+        ),
+        (
+            json!({"triggers": {"rollout": {"compare": {"errorRate": "20.1%"}}}}),
+            "compare.errorRate must be between 0.1% and 20%",
+        ),
+        (
+            json!({"triggers": {"rollout": {"compare": {"errorRate": "5"}}}}),
+            "spec.triggers.rollout.compare.errorRate",
+        ),
+        (
+            json!({"triggers": {"rollout": {"compare": {"effect": {"points": "0%"}}}}}),
+            "compare.effect.points and compare.effect.least must be between 0.1% and 100%",
+        ),
         (json!({"triggers": {"cpu": {"threshold": 0}}}), "spec.triggers.cpu.threshold"),
         (json!({"triggers": {"cpu": {"threshold": 101}}}), "spec.triggers.cpu.threshold"),
         (
@@ -338,6 +366,7 @@ async fn sessions() -> Result<()> {
         json!({"startWhen": {"podSelector": {"matchLabels": {"app": "load"}}, "deadline": "24h"}, "repeat": {"untilLoadEnds": true}}),
         json!({"duration": "30s", "repeat": {"count": 50, "interval": "30s"}}),
         json!({"duration": "6m", "repeat": {"count": 1}}),
+        json!({"compare": {"revision": "orders-6d5c8f9b7d", "rules": {"minPods": 2}}, "profiles": ["wall", "cpu"]}),
         json!({"trigger": "CPU", "cause": "CPU of container shop in pod shop-x was 93 % of its limit for 30 \
                                            s (threshold 80 %)"}),
         json!({"context": {"traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331", "note": "slow"}}),
@@ -377,6 +406,12 @@ async fn sessions() -> Result<()> {
             "spec.repeat.interval counts from start to start and must be at least spec.duration",
         ),
         (json!({"repeat": {"count": 2, "interval": "25h"}}), "spec.repeat.interval must be at most 24h"),
+        (json!({"compare": {}}), "spec.compare.revision"),
+        (json!({"compare": {"revision": "a b"}}), "spec.compare.revision"),
+        (
+            json!({"compare": {"revision": "6d5c"}, "profiles": ["wall"]}),
+            "spec.compare requires cpu in spec.profiles",
+        ),
         (json!({"target": null}), "set spec.policyRef, spec.target or both"),
         (json!({"target": {}}), "exactly one of workload, podSelector and pods"),
         (
@@ -490,6 +525,7 @@ async fn a_session_is_immutable_but_for_cancel() -> Result<()> {
         json!({"ttl": "1h"}),
         json!({"labels": {"a": "c"}}),
         json!({"context": {"note": "n"}}),
+        json!({"compare": {"revision": "6d5c"}}),
         json!({"trigger": "Schedule"}),
         json!({"cause": "because"}),
         json!({"requestedBy": {"username": "eve"}}),
