@@ -79,6 +79,15 @@ renders "addresses of the API server" 'ipBlock: {cidr: "10.0.0.10/32"}' 'ipBlock
     --set 'networkPolicy.apiServerCIDRs={10.0.0.10/32,fd00::1/128}'
 renders "limits of what users may ask for" 'FLEETPROF_ON_DEMAND_DURATION' 'value: "1m30s"' 'FLEETPROF_ON_DEMAND_FREQUENCY' 'value: "250"' -- \
     --set budgets.onDemandDuration=1m30s --set budgets.onDemandFrequencyHz=250
+renders "destinations" 'name: fleetprof-destinations-' 'archive: {"bucket":"profiles","credentials":"/etc/fleetprof/credentials/archive","kind":"s3"}' \
+    'pyroscope: {"kind":"pyroscope","url":"http://pyroscope.monitoring:4040"}' 'secretName: archive-keys, optional: true' \
+    'mountPath: /etc/fleetprof/credentials/archive' 'value: /etc/fleetprof/destinations/destinations.yaml' 'port: 4040}' \
+    'eks.amazonaws.com/role-arn: arn' 'azure.workload.identity/use: "true"' '!mountPath: /etc/fleetprof/credentials/pyroscope' -- \
+    --set destinations.archive.kind=s3 --set destinations.archive.bucket=profiles --set destinations.archive.existingSecret=archive-keys \
+    --set destinations.pyroscope.kind=pyroscope --set destinations.pyroscope.url=http://pyroscope.monitoring:4040 \
+    --set 'networkPolicy.destinationPorts={443,4040}' --set-string 'operator.serviceAccountAnnotations.eks\.amazonaws\.com/role-arn=arn' \
+    --set-string 'operator.podLabels.azure\.workload\.identity/use=true'
+renders "no destinations" '!fleetprof-destinations' '!FLEETPROF_DESTINATIONS' --
 renders "images from a registry" 'image: "registry.example.com/team/fleetprof-operator:1.0"' 'value: "registry.example.com/team/fleetprof-agent:' \
     'value: "mirror.example.com/*"' '- name: pull' -- \
     --set image.operator.registry=registry.example.com/team --set-string image.operator.tag=1.0 --set image.agent.registry=registry.example.com/team \
@@ -123,6 +132,9 @@ refuses "an unused claim" 'results.existingClaim is set, but results.persistence
 refuses "a claim in memory" 'results.medium is set, but results.persistence.enabled is true' -- \
     --set results.medium=Memory --set results.persistence.enabled=true
 refuses "the namespace kube-system" 'fleetprof cannot be installed in kube-system' -- -n kube-system
+refuses "a destination without a bucket" 'destinations' -- --set destinations.archive.kind=s3
+refuses "a destination with a password in its address" 'destinations' -- \
+    --set destinations.pyroscope.kind=pyroscope --set 'destinations.pyroscope.url=http://user:password@pyroscope'
 refuses "an unknown Pod Security level" "value must be one of 'privileged', 'baseline', 'restricted'" -- --set podSecurity.default=strict
 refuses "an unknown value" "additional properties 'replica' not allowed" -- --set operator.replica=2
 refuses "a Kubernetes version without ValidatingAdmissionPolicy" 'chart requires kubeVersion: >=1.30.0-0' -- --kube-version 1.29.0

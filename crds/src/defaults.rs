@@ -5,6 +5,13 @@ use crate::{Duration, ProfileKind};
 pub(crate) fn default_profiles() -> Vec<ProfileKind> {
     vec![ProfileKind::Cpu]
 }
+/// The destination that always exists: the results volume, unless an administrator configured another one of
+/// this name.
+pub const DEFAULT_DESTINATION: &str = "default";
+
+pub(crate) fn default_destinations() -> Vec<String> {
+    vec![DEFAULT_DESTINATION.to_owned()]
+}
 /// 99, not 100, so that sampling does not run in step with timers of 10 ms.
 pub(crate) const fn default_frequency() -> i32 {
     99

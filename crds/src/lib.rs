@@ -31,6 +31,7 @@ pub mod triggers;
 pub mod wire;
 
 pub use cluster_policy::{ClusterProfilingPolicy, ClusterProfilingPolicySpec};
+pub use defaults::DEFAULT_DESTINATION;
 pub use duration::Duration;
 pub use fleetprof_profile::kind::{ProfileKind, Rate, UnknownKind};
 pub use percent::Percent;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ProfileKind;
 use crate::agent_resources::AgentResources;
 use crate::budget::Budget;
-use crate::defaults::{default_frequency, default_profiles};
+use crate::defaults::{default_destinations, default_frequency, default_profiles};
 pub use crate::policy_status::{
     LinkState, LinkedApp, NamespaceOutcomes, ProfilingPolicyStatus, SessionSummary,
 };
@@ -90,6 +90,15 @@ pub struct ProfilingPolicySpec {
     /// Which pods are picked in each round.
     #[serde(default)]
     pub sampling: Sampling,
+    /// Names of the destinations for profiles, of those that an administrator configured (chart value
+    /// `destinations`). A session ends once the first one holds its profiles; the others follow.
+    #[serde(default = "default_destinations")]
+    #[schemars(
+        length(min = 1, max = 4),
+        inner(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub destinations: Vec<String>,
     /// Deadlines and retention of sessions started by the policy.
     #[serde(default)]
     pub session: SessionRules,

@@ -181,7 +181,7 @@ reasons! {
     UnsupportedRuntime => "",
     /// The collector crashed; the target is not affected.
     CollectorCrashed => "see the log of the container fleetprof-agent",
-    /// The gateway rejected an upload of the agent.
+    /// The gateway rejected an upload of the agent, or a destination rejected a profile.
     UploadRejected => "see the message for the cause",
     /// The agent's spool was full, so it dropped its oldest slices before they were uploaded.
     SpoolFull => "check that the agent can reach the gateway: slices stay in the spool until they are stored",
@@ -205,6 +205,18 @@ reasons! {
                     the operator's pod",
     /// The results volume is not writable.
     StorageFailed => "see the operator log",
+    /// A destination in spec.destinations is not configured.
+    DestinationUnknown => "use a destination that the message names, or ask an administrator to add it to the \
+                           chart value destinations",
+    /// A destination does not accept profiles now; they wait on the results volume and are sent again.
+    DestinationFailed => "ask an administrator to check the destination, its credentials and the operator log",
+    /// More profiles wait for a destination than are kept for it, so the oldest are not sent any more.
+    BacklogFull => "download the profiles while the session exists, and ask an administrator to check the \
+                    destination",
+    /// Profiles are being sent to the destinations.
+    Delivering => "",
+    /// All destinations hold the profiles.
+    Delivered => "",
     /// The session was cancelled.
     Cancelled => "",
     /// Other captures use all slots of the target's node.

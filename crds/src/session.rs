@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::SessionCompare;
 use crate::defaults::{
-    default_duration, default_frequency, default_profiles, default_result_deadline, default_result_timeout,
-    default_start_deadline, default_ttl,
+    default_destinations, default_duration, default_frequency, default_profiles, default_result_deadline,
+    default_result_timeout, default_start_deadline, default_ttl,
 };
 use crate::load::{Repeat, StartWhen};
 use crate::selector::label_selector;
@@ -126,8 +126,8 @@ use crate::{Duration, ProfileKind};
      || self.compare == oldSelf.compare) && self.container == oldSelf.container && self.duration == \
      oldSelf.duration && self.profiles == oldSelf.profiles && self.frequencyHz == oldSelf.frequencyHz && \
      self.startDeadline == oldSelf.startDeadline && self.resultTimeout == oldSelf.resultTimeout && \
-     self.resultDeadline == oldSelf.resultDeadline && self.ttl == oldSelf.ttl && self.labels == \
-     oldSelf.labels && has(self.context) == has(oldSelf.context) && (!has(self.context) || self.context == \
+     self.resultDeadline == oldSelf.resultDeadline && self.ttl == oldSelf.ttl && self.destinations \
+     == oldSelf.destinations && self.labels == oldSelf.labels && has(self.context) == has(oldSelf.context) && (!has(self.context) || self.context == \
      oldSelf.context) && self.trigger == oldSelf.trigger && has(self.cause) == has(oldSelf.cause) && \
      (!has(self.cause) || self.cause == oldSelf.cause) && has(self.requestedBy) == has(oldSelf.requestedBy) \
      && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)"
@@ -186,6 +186,15 @@ pub struct ProfileSessionSpec {
     /// The session and its profiles are deleted this long after it ended.
     #[serde(default = "default_ttl")]
     pub ttl: Duration,
+    /// Names of the destinations for profiles, of those that an administrator configured (chart value
+    /// `destinations`). A session ends once the first one holds its profiles; the others follow.
+    #[serde(default = "default_destinations")]
+    #[schemars(
+        length(min = 1, max = 4),
+        inner(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub destinations: Vec<String>,
     /// Labels added to every sample of the profile, such as a build or a test run. At most 16, with keys of
     /// at most 63 characters.
     #[serde(default)]

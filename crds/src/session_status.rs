@@ -78,8 +78,10 @@ pub struct ProfileSessionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
     /// `Complete`, `AgentReachable`, `Representative` (whether the profiles hold most of the CPU time that
-    /// the containers used); `Regressed` (whether the new revision is slower) with `spec.compare`; `TargetsLimited` if pods were left out, `ResultsDelayed` if results are
-    /// late, `TtlLimited` if `spec.ttl` is cut, `RepeatsComplete` with `spec.repeat`; `ClockWentBack` if it held times in the future.
+    /// the containers used); `Regressed` (whether the new revision is slower) with `spec.compare`;
+    /// `TargetsLimited` if pods were left out, `ResultsDelayed` if results are late, `TtlLimited` if `spec.ttl` is
+    /// cut, `RepeatsComplete` with `spec.repeat`, `Delivered` with more than one destination; `ClockWentBack` if it
+    /// held times in the future.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Generation of the spec that this status is based on.
@@ -204,12 +206,18 @@ pub struct StoredProfile {
     /// Type of the profile.
     #[serde(rename = "type")]
     pub kind: ProfileKind,
-    /// Its key in the destination.
+    /// Its key, the same in every destination.
     pub uri: String,
     /// Stored size in bytes.
     pub bytes: i64,
     /// Number of samples.
     pub samples: i64,
+    /// Destinations that hold it, of those in `spec.destinations`. Empty: only the results volume does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<String>,
+    /// Destinations that it is not sent to any more; the condition `Delivered` says why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
 }
 
 /// Link to a result.

@@ -14,13 +14,15 @@ const CRATES: [&str; 5] =
     ["crds", "operator/core", "operator/profile", "operator/controller", "operator/agent"];
 
 /// What lies at the ground of the core: facts, small rules and texts that every decision needs.
-const GROUND: [&str; 15] = [
+const GROUND: [&str; 17] = [
     "agent",
     "budget",
     "conditions",
     "container",
+    "destination",
     "hash",
     "image",
+    "outbox",
     "pick",
     "pod",
     "schedule",

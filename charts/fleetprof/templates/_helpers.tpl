@@ -68,6 +68,23 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 {{- end }}
 
+{{/* The file with the destinations. */}}
+{{- define "fleetprof.destinations" -}}
+destinations:
+  {{- range $name, $destination := .Values.destinations }}
+  {{- $settings := omit $destination "existingSecret" }}
+  {{- if $destination.existingSecret }}
+  {{- $settings = set $settings "credentials" (printf "/etc/fleetprof/credentials/%s" $name) }}
+  {{- end }}
+  {{ $name }}: {{ $settings | toJson }}
+  {{- end }}
+{{- end }}
+
+{{/* Name of the ConfigMap with the destinations. */}}
+{{- define "fleetprof.destinationsName" -}}
+fleetprof-destinations-{{ include "fleetprof.destinations" . | sha256sum | trunc 8 }}
+{{- end }}
+
 {{/* Environment variables of both the operator and the webhook. */}}
 {{- define "fleetprof.env" -}}
 - name: FLEETPROF_NAME

@@ -10,6 +10,7 @@ pub mod agents;
 pub mod client;
 mod create;
 pub mod data_api;
+pub mod destinations;
 pub mod events;
 pub mod gateway;
 pub mod health;

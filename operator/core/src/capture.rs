@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fleetprof_crds::session_status::TargetStatus;
 use fleetprof_crds::wire::MAX_SLICE_BYTES;
-use fleetprof_crds::{Duration, ProfileKind, ProfileSession};
+use fleetprof_crds::{DEFAULT_DESTINATION, Duration, ProfileKind, ProfileSession};
 use jiff::Timestamp;
 
 /// What a capture is of and who may upload for it.
@@ -32,6 +32,8 @@ pub struct CaptureScope {
     pub container_id: String,
     /// What is captured: at least one kind, none of them twice.
     pub profiles: Vec<ProfileKind>,
+    /// The first destination of its session, which is to hold its profiles.
+    pub destination: String,
     /// Labels for every sample.
     pub labels: BTreeMap<String, String>,
     /// Most bytes of its slices together, as they are uploaded.
@@ -80,6 +82,7 @@ impl CaptureScope {
             container_id: target.container_id.clone(),
             max_bytes: most_bytes(spec.duration, spec.frequency_hz, &profiles),
             profiles,
+            destination: spec.destinations.first().cloned().unwrap_or_else(|| DEFAULT_DESTINATION.to_owned()),
             labels: labels(session, target),
             started,
         }

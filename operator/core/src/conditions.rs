@@ -101,6 +101,12 @@ pub fn clock_went_back(latest: Timestamp, now: Timestamp) -> Option<Wanted> {
     Some(Wanted::new(Truth::True, Reason::ClockWentBack, advised(cause, Reason::ClockWentBack)))
 }
 
+/// Whether the condition `type_` is `False`.
+#[must_use]
+pub fn is_false(conditions: &[Condition], type_: &str) -> bool {
+    conditions.iter().any(|c| c.type_ == type_ && c.status == "False")
+}
+
 /// Whether the condition `type_` is `True`.
 #[must_use]
 pub fn is_true(conditions: &[Condition], type_: &str) -> bool {

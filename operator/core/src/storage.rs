@@ -69,6 +69,8 @@ pub struct Kept {
     pub namespace: String,
     /// The session.
     pub session: String,
+    /// Whether all of it lies in another destination as well.
+    pub copy: bool,
     /// Bytes that come free.
     pub bytes: u64,
     /// When its newest file was written.
@@ -91,17 +93,19 @@ pub fn pressure(volume: Volume, demand: Demand) -> u64 {
     needed(volume, demand).saturating_add(margin).saturating_sub(volume.free)
 }
 
-/// The sessions whose results are evicted to free `need` bytes, in their order. Only namespaces over the share
+/// The sessions whose results are evicted to free `need` bytes, in their order. Copies of what lies elsewhere go
+/// first, the oldest first: nobody loses anything. Of the rest, only namespaces over the share
 /// lose anything, the one furthest over it first, and each only until it is no longer over it.
 #[must_use]
 pub fn evictions(need: u64, share: u64, accounts: &BTreeMap<String, u64>, kept: Vec<Kept>) -> Vec<String> {
     let mut left: BTreeMap<String, Vec<Kept>> = BTreeMap::new();
+    let (copies, kept): (Vec<Kept>, Vec<Kept>) = kept.into_iter().partition(|result| result.copy);
+    let (mut accounts, mut freed, mut evicted) = remove_copies(need, accounts.clone(), copies);
     for result in kept {
         left.entry(result.namespace.clone()).or_default().push(result);
     }
     // The oldest last, to be taken from there.
     left.values_mut().for_each(|results| results.sort_by_key(|r| (Reverse(r.written), r.session.clone())));
-    let (mut accounts, mut freed, mut evicted) = (accounts.clone(), 0_u64, Vec::new());
     while freed < need {
         let over = left.iter().filter(|(_, results)| !results.is_empty()).filter_map(|(namespace, _)| {
             accounts.get(namespace).filter(|bytes| **bytes > share).map(|bytes| (*bytes, namespace.clone()))
@@ -113,6 +117,25 @@ pub fn evictions(need: u64, share: u64, accounts: &BTreeMap<String, u64>, kept: 
         evicted.push(oldest.session);
     }
     evicted
+}
+
+/// The oldest copies up to `need` bytes; with what is left to the namespaces, and what came free.
+fn remove_copies(
+    need: u64,
+    mut accounts: BTreeMap<String, u64>,
+    mut copies: Vec<Kept>,
+) -> (BTreeMap<String, u64>, u64, Vec<String>) {
+    copies.sort_by_key(|copy| (copy.written, copy.session.clone()));
+    let (mut freed, mut evicted) = (0_u64, Vec::new());
+    for copy in copies {
+        if freed >= need {
+            break;
+        }
+        freed = freed.saturating_add(copy.bytes);
+        accounts.entry(copy.namespace).and_modify(|bytes| *bytes = bytes.saturating_sub(copy.bytes));
+        evicted.push(copy.session);
+    }
+    (accounts, freed, evicted)
 }
 
 /// Whether the slices of the namespace that wait to be assembled stay within its share with the new one.

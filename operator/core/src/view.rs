@@ -196,6 +196,7 @@ impl<'a> PolicyView<'a> {
             result_timeout: self.spec.session.result_timeout,
             result_deadline: self.spec.session.result_deadline,
             ttl: self.spec.session.ttl,
+            destinations: self.spec.destinations.clone(),
             labels: BTreeMap::new(),
             context: None,
             cancel: false,

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use fleetprof_core::session::compare;
 use fleetprof_crds::names::{DATA_GROUP, VERSION};
-use fleetprof_crds::session_status::TargetStatus;
+use fleetprof_crds::session_status::{StoredProfile, TargetStatus};
 use fleetprof_crds::{ProfileKind, ProfileSession};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
@@ -86,7 +86,8 @@ pub(super) async fn read(
     let params = Params::read(query.as_deref().unwrap_or_default(), view.all_params())?;
     let access = Access { namespace, name, subresource: view.name };
     let found = find(&api, &caller.user, &access, params.text(&TYPE), params.text(&POD)).await?;
-    let mut readings = vec![reading(&found, &params, &POD, main_keys(&found))];
+    let meant = stored(&found, &params, &POD, compare::main_targets(&found.session));
+    let mut readings = vec![fetched(&api, &found, &params, &POD, meant).await?];
     let mut base = None;
     let render = match view.content(&params) {
         Content::File => return file(&api, &caller, &access, readings.remove(0)).await,
@@ -131,23 +132,49 @@ async fn file(
     Ok(response(&packed, body, length, &file))
 }
 
-/// `keys` are those of the profiles that are meant where no pod is named; `None`: all.
-fn reading(found: &Found, params: &Params, pod: &Param, keys: Option<Vec<String>>) -> Reading {
+/// What is read of these profiles.
+fn reading(found: &Found, params: &Params, pod: &Param, stored: &[StoredProfile]) -> Reading {
     let text = |param: &Param| params.text(param).map(str::to_owned);
     let idle = if params.word(&IDLE) == "true" { Idle::Shown } else { Idle::Folded };
-    let keys = keys.filter(|_| !params.has(pod));
-    Reading { pod: text(pod), process: text(&PROCESS), idle, keys, ..Reading::of(&found.uid, found.kind) }
+    let keys = stored.iter().map(|profile| profile.uri.clone()).collect();
+    Reading {
+        pod: text(pod),
+        process: text(&PROCESS),
+        idle,
+        keys: Some(keys),
+        ..Reading::of(&found.uid, found.kind)
+    }
 }
 
-/// The profiles of the new revision, of a session that captured two; `None` of other sessions.
-fn main_keys(found: &Found) -> Option<Vec<String>> {
-    found.session.spec.compare.as_ref()?;
-    Some(keys(compare::main_targets(&found.session), found.kind))
-}
-
-fn keys<'t>(targets: impl IntoIterator<Item = &'t TargetStatus>, kind: ProfileKind) -> Vec<String> {
+/// The profiles that are meant, as the session's status says where they are: those of the targets, or of the pod
+/// that is named.
+fn stored<'a>(
+    found: &'a Found,
+    params: &Params,
+    pod: &Param,
+    targets: impl IntoIterator<Item = &'a TargetStatus>,
+) -> Vec<StoredProfile> {
+    let all = || found.session.status.iter().flat_map(|status| &status.targets);
+    let targets: Vec<&TargetStatus> = match params.text(pod) {
+        Some(pod) => all().filter(|target| target.pod == pod).collect(),
+        None => targets.into_iter().collect(),
+    };
     let profiles = targets.into_iter().flat_map(|target| &target.profiles);
-    profiles.filter(|profile| profile.kind == kind).map(|profile| profile.uri.clone()).collect()
+    profiles.filter(|profile| profile.kind == found.kind && profile.samples > 0).cloned().collect()
+}
+
+/// What is read of the profiles that are meant, once those are back on the results volume that lie in another
+/// destination alone.
+async fn fetched(
+    api: &DataApi,
+    found: &Found,
+    params: &Params,
+    pod: &Param,
+    stored: Vec<StoredProfile>,
+) -> Result<Reading, Refusal> {
+    let reading = reading(found, params, pod, &stored);
+    api.results.fetch(&found.session, stored).await?;
+    Ok(reading)
 }
 
 /// The name of the session that one is compared with, and what is read of it. A session that captured two
@@ -159,13 +186,16 @@ async fn base_of(
     after: &Found,
     params: &Params,
 ) -> Result<(String, Reading), Refusal> {
-    let own = keys(compare::base_targets(&after.session), after.kind);
+    let own = compare::base_targets(&after.session);
     if !params.has(&BASE) && !own.is_empty() {
-        return Ok((access.name.clone(), reading(after, params, &BASE_POD, Some(own))));
+        let meant = stored(after, params, &BASE_POD, own);
+        if !meant.is_empty() {
+            return Ok((access.name.clone(), fetched(api, after, params, &BASE_POD, meant).await?));
+        }
     }
     let (name, found) = base_session(api, user, access, after, params).await?;
-    let keys = main_keys(&found);
-    Ok((name, reading(&found, params, &BASE_POD, keys)))
+    let meant = stored(&found, params, &BASE_POD, compare::main_targets(&found.session));
+    Ok((name, fetched(api, &found, params, &BASE_POD, meant).await?))
 }
 
 /// The session that one is compared with, and its name. Its profiles are of the same kind.

@@ -39,6 +39,12 @@ pub(super) async fn verdict(
         true => None,
         false => Some(base_session(api, &caller.user, access, found, params).await?),
     };
+    for read in [Some(found), base.as_ref().map(|(_, base)| base)].into_iter().flatten() {
+        let targets = read.session.status.iter().flat_map(|status| &status.targets);
+        let profiles = targets.flat_map(|target| &target.profiles);
+        let stored = profiles.filter(|profile| profile.kind == found.kind && profile.samples > 0).cloned();
+        api.results.fetch(&read.session, stored.collect()).await?;
+    }
     let comparing = compare::between(&found.session, base.as_ref().map(|(_, base)| &base.session));
     let base_revision = comparing.base_revision.clone();
     let verdict = api.results.compare_for_reader(&found.uid, comparing).await?;

@@ -46,6 +46,8 @@ pub struct Context {
     pub agents: Arc<dyn Agents>,
     /// Says why the webhook would leave a pod out.
     pub refusals: Refusals,
+    /// Names of the destinations that are configured.
+    pub destinations: Vec<String>,
     /// What is remembered of restarts.
     pub restarts: Restarts,
     /// Evaluates triggers.

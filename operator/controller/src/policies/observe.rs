@@ -27,6 +27,7 @@ pub struct Current<'a> {
     namespaces: BTreeMap<String, Labels>,
     refusal: Box<Refusal<'a>>,
     rules: &'a ClusterRules,
+    destinations: &'a [String],
 }
 
 impl<'a> Current<'a> {
@@ -42,6 +43,7 @@ impl<'a> Current<'a> {
             namespaces,
             pods,
             rules: &context.refusals.rules,
+            destinations: &context.destinations,
         }
     }
 
@@ -58,6 +60,7 @@ impl<'a> Current<'a> {
             namespaces: &self.namespaces,
             version: env!("CARGO_PKG_VERSION"),
             images: &self.rules.images,
+            destinations: self.destinations,
             attach_disabled: self.rules.attach_disabled,
             pod_security: self.rules.default_pod_security,
             refusal: &*self.refusal,

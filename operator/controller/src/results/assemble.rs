@@ -99,7 +99,7 @@ impl Store {
         let samples = total(&profile, 0);
         let bytes = pprof::pack(&profile)?;
         let admit = |bytes, writing| self.admit_profile(bytes, writing);
-        self.write(&key.path(&self.profiles()), &bytes, samples, admit, |index, facts| {
+        self.write(&key.path(&self.profiles()), &bytes, Some(samples), admit, |index, facts| {
             index.add_profile(key.clone(), facts);
             index.set_merged(key.clone(), Merged { found: have, left_out });
         })?;
@@ -157,5 +157,7 @@ fn stored(key: &Key, bytes: u64, samples: i64) -> StoredProfile {
         uri: key.as_str().to_owned(),
         bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
         samples,
+        destinations: Vec::new(),
+        failed: Vec::new(),
     }
 }

@@ -69,6 +69,8 @@ pub(super) struct Index {
     owners: BTreeMap<String, String>,
     /// What the profiles of each namespace take on the disk.
     of_profiles: BTreeMap<String, u64>,
+    /// Components of sessions whose profiles all lie in another destination as well.
+    copies: BTreeSet<String>,
     /// What files and folders take on the disk.
     disk: u64,
 }
@@ -77,7 +79,7 @@ impl Index {
     /// How much each map holds: captures, profiles, what they were made of, folders, owners, accounts.
     #[cfg(test)]
     pub(super) fn held(&self) -> [usize; 6] {
-        let Self { captures, profiles, merged, folders, owners, of_profiles, disk: _ } = self;
+        let Self { captures, profiles, merged, folders, owners, of_profiles, copies: _, disk: _ } = self;
         [captures.len(), profiles.len(), merged.len(), folders.len(), owners.len(), of_profiles.len()]
     }
 
@@ -103,6 +105,16 @@ impl Index {
     /// What the folder itself takes on the disk.
     pub(super) fn folder(&self, path: &Path) -> Option<u64> {
         self.folders.get(path).copied()
+    }
+
+    /// Records that of this session the volume holds mere copies.
+    pub(super) fn copied(&mut self, session: &str) {
+        self.copies.insert(session.to_owned());
+    }
+
+    /// Records of which sessions the volume holds mere copies.
+    pub(super) fn set_copies(&mut self, sessions: BTreeSet<String>) {
+        self.copies = sessions;
     }
 
     /// Records whose a session is; both are components.
@@ -149,6 +161,7 @@ impl Index {
                 Some(Kept {
                     namespace: files.keys().next()?.namespace().to_owned(),
                     session: session.clone(),
+                    copy: self.copies.contains(session),
                     bytes: files.values().map(|facts| facts.disk).sum(),
                     written: files.values().map(|facts| facts.modified).max()?,
                 })
@@ -237,6 +250,17 @@ impl Index {
     pub(super) fn same_target(&self, key: &Key) -> Option<(&Key, &FileFacts)> {
         let session = self.profiles.get(key.session())?;
         session.iter().find(|(have, _)| have.file() == key.file() && have.workload() == key.workload())
+    }
+
+    /// Whether a profile is there.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.profiles.get(key.session()).is_some_and(|session| session.contains_key(key))
+    }
+
+    /// The keys of profiles that were written before.
+    pub(super) fn keys_before(&self, before: SystemTime) -> Vec<String> {
+        let all = self.profiles.values().flatten();
+        all.filter(|(_, facts)| facts.modified < before).map(|(key, _)| key.as_str().to_owned()).collect()
     }
 
     /// The profiles of a session's component.

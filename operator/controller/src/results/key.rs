@@ -15,6 +15,7 @@ use fleetprof_crds::ProfileKind;
 use fleetprof_crds::wire::SliceId;
 use jiff::Timestamp;
 
+use super::error::ResultsError;
 use crate::sha256::sha256;
 
 /// How the name of every stored file ends.
@@ -43,6 +44,11 @@ pub(super) fn component(text: &str, max: usize) -> String {
         text.chars().take(max.saturating_sub(MARK)).map(|c| if allowed(c) { c } else { '-' }).collect();
     let kept = if kept.starts_with('.') { kept.replacen('.', "-", 1) } else { kept };
     format!("{kept}~{mark}")
+}
+
+/// The component of a cluster's name: the first part of every key.
+pub(super) fn cluster_component(cluster: &str) -> String {
+    component(cluster, MAX_NAME)
 }
 
 /// The component of a session's uid.
@@ -87,7 +93,7 @@ impl Key {
         let workload = parts.workload.replacen('/', "-", 1);
         Self(format!(
             "{}/{}/{}/{}/{}/{}{}_{}{SUFFIX}",
-            component(parts.cluster, MAX_NAME),
+            cluster_component(parts.cluster),
             namespace_component(parts.namespace),
             component(&workload, MAX_WORKLOAD),
             component(&parts.day.strftime("%Y-%m-%d").to_string(), MAX_NAME),
@@ -106,6 +112,16 @@ impl Key {
         };
         let whole = components.len() == 6 && components.iter().all(ours) && components[5].ends_with(SUFFIX);
         whole.then(|| Self(components.join("/")))
+    }
+
+    /// Reads a key back from a status.
+    ///
+    /// # Errors
+    /// `Missing`: it is none.
+    pub(super) fn parse(text: &str) -> Result<Self, ResultsError> {
+        let components: Vec<String> = text.split('/').map(str::to_owned).collect();
+        Self::read(&components)
+            .ok_or_else(|| ResultsError::Missing(format!("{text:?} is no key of a profile")))
     }
 
     /// The key as used in a status.
@@ -149,6 +165,13 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Reads the number of a slice back from the name of its file.
+pub(super) fn slice_id(name: &str) -> Option<SliceId> {
+    let kind = slice_kind(name).filter(|kind| kind.is_known())?;
+    let seq = name.strip_suffix(SUFFIX)?.rsplit_once('-')?.1.parse().ok()?;
+    Some(SliceId::new(kind, seq))
 }
 
 /// The name of a slice's file.
@@ -239,6 +262,7 @@ mod tests {
             let slice = SliceId::new(kind, 17);
             assert_eq!(slice_file(slice), format!("{kind}-17.pb.gz"));
             assert_eq!(slice_kind(&slice_file(slice)), Some(kind));
+            assert_eq!(slice_id(&slice_file(slice)), Some(slice));
         }
         assert_eq!(slice_kind("energy-1.pb.gz"), Some(ProfileKind::Unknown), "of a newer version");
         for name in

@@ -16,10 +16,13 @@
 mod assemble;
 mod compare;
 mod disk;
+mod elsewhere;
 mod error;
+mod file;
 mod index;
 mod key;
 mod metrics;
+mod mirror;
 mod pprof;
 mod put;
 mod read;
@@ -40,16 +43,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleetprof_core::capture::CaptureScope;
-use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};
 use fleetprof_crds::wire::{Problem, SliceId};
+use fleetprof_crds::{DEFAULT_DESTINATION, ProfileKind};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
+use crate::destinations::{DestinationMetrics, Destinations, Named};
 use crate::gateway::{SinkError, SliceSink, Stored};
 
 pub use error::ResultsError;
+use file::Volume;
 pub use index::Merged;
 pub use metrics::ResultsMetrics;
 pub use pprof::{Idle, top_function};
@@ -104,6 +109,7 @@ pub struct StoredSlices {
 #[derive(Clone)]
 pub struct Results {
     store: Arc<Store>,
+    destinations: Destinations,
     /// Why the last slice of a namespace was refused, where it was for want of room.
     refused: Arc<Mutex<HashMap<String, Problem>>>,
     uploads: Arc<Semaphore>,
@@ -113,24 +119,42 @@ pub struct Results {
 }
 
 impl Results {
-    /// Opens the volume: removes unfinished files and indexes the others.
+    /// Opens the volume, with no destination beside it: removes unfinished files and indexes the others.
     ///
     /// # Errors
     /// `Io` or `Full`: the volume cannot be read or written.
     pub async fn open(config: ResultsConfig, metrics: ResultsMetrics) -> Result<Self, ResultsError> {
+        let build = |_: &Arc<Semaphore>| vec![Named::volume(DEFAULT_DESTINATION)];
+        Self::open_with(config, metrics, (build, DestinationMetrics::default())).await
+    }
+
+    /// The same with destinations. What takes as much memory as a merge waits for what they are built with.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(
+        config: ResultsConfig,
+        metrics: ResultsMetrics,
+        (build, of_destinations): (impl FnOnce(&Arc<Semaphore>) -> Vec<Named>, DestinationMetrics),
+    ) -> Result<Self, ResultsError> {
         let store = join(
             tokio::task::spawn_blocking(move || Store::open(config, metrics, Box::new(disk::Volume))).await,
         )?;
-        Ok(Self::of(store))
+        let merges = Arc::new(Semaphore::new(MERGES));
+        let destinations = build(&merges);
+        Ok(Self::of(store, merges, (destinations, of_destinations)))
     }
 
-    fn of(store: Store) -> Self {
+    fn of(store: Store, merges: Arc<Semaphore>, (named, metrics): (Vec<Named>, DestinationMetrics)) -> Self {
         let permits = |n| Arc::new(Semaphore::new(n));
+        let store = Arc::new(store);
+        let volume = Arc::new(Volume(Arc::clone(&store)));
         Self {
-            store: Arc::new(store),
+            destinations: Destinations::new(named, volume, metrics),
+            store,
             refused: Arc::default(),
             uploads: permits(UPLOADS),
-            merges: permits(MERGES),
+            merges,
             readers: Turns::default(),
             chores: permits(CHORES),
         }
@@ -156,8 +180,11 @@ impl Results {
         kind: ProfileKind,
         slices: u32,
     ) -> Result<StoredProfile, ResultsError> {
-        let scope = scope.clone();
-        self.run(&self.merges, move |store| store.assemble(&scope, kind, slices)).await
+        let mirrored = self.mirrored(scope, kind);
+        let own = scope.clone();
+        let made = self.run(&self.merges, move |store| store.assemble(&own, kind, slices)).await?;
+        self.forget_mirrored(scope, mirrored);
+        Ok(made)
     }
 
     /// The `n` hottest functions over these profiles of a session, for its status; over all of that kind when
@@ -213,15 +240,20 @@ impl Results {
     }
 
     /// Records whose sessions are: namespaces by uid, of **every** session. Slices that an earlier process stored
-    /// count to somebody from then on.
+    /// count to somebody from then on. `elsewhere` are the uids of ended sessions whose profiles all lie in another
+    /// destination as well: of those the volume holds mere copies, which go first when it fills up.
     ///
     /// # Errors
     /// `Io`: the work was interrupted.
-    pub async fn own(&self, owners: HashMap<String, String>) -> Result<(), ResultsError> {
+    pub async fn own(
+        &self,
+        owners: HashMap<String, String>,
+        elsewhere: HashSet<String>,
+    ) -> Result<(), ResultsError> {
         let namespaces: HashSet<String> = owners.values().cloned().collect();
         self.refusals().retain(|namespace, _| namespaces.contains(namespace));
         self.run(&self.chores, move |store| {
-            store.own(&owners);
+            store.own(&owners, &elsewhere);
             Ok(())
         })
         .await
@@ -295,7 +327,11 @@ impl SliceSink for Results {
     ) -> BoxFuture<'a, Result<Stored, SinkError>> {
         let (scope, namespace) = (scope.clone(), scope.session_namespace.clone());
         async move {
-            let put = self.run(&self.uploads, move |store| store.put_slice(&scope, slice, &body)).await;
+            let (own, bytes) = (scope.clone(), body.clone());
+            let put = self.run(&self.uploads, move |store| store.put_slice(&own, slice, &bytes)).await;
+            if matches!(put, Ok(false)) {
+                self.mirror(&scope, slice, body).await;
+            }
             self.note(&namespace, &put);
             put.map(|duplicate| Stored { duplicate }).map_err(|error| match error {
                 ResultsError::Rejected(sentence) => SinkError::Rejected(sentence),

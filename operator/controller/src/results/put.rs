@@ -46,7 +46,7 @@ impl Store {
         let namespace = namespace_component(&scope.session_namespace);
         self.index().own(&session, &namespace);
         let admit = |bytes, writing| self.admit_slice(&namespace, &capture, bytes, writing);
-        self.write(&path, body, samples, admit, |index, facts| {
+        self.write(&path, body, Some(samples), admit, |index, facts| {
             index.own(&session, &namespace);
             index.add_slice(&session, &capture, file, facts);
         })?;

@@ -30,8 +30,9 @@ impl Store {
         Ok(removed)
     }
 
-    /// Records whose sessions are, by uid, so that the slices of an earlier process are counted to somebody.
-    pub(super) fn own(&self, owners: &HashMap<String, String>) {
+    /// Records whose sessions are, by uid, so that the slices of an earlier process are counted to somebody; and
+    /// of which of them the volume holds mere copies.
+    pub(super) fn own(&self, owners: &HashMap<String, String>, elsewhere: &HashSet<String>) {
         let mut index = self.index();
         let busy = index.with_slices();
         for (session, namespace) in owners {
@@ -40,6 +41,7 @@ impl Store {
                 index.own(&session, &namespace_component(namespace));
             }
         }
+        index.set_copies(elsewhere.iter().map(|uid| session_component(uid)).collect());
     }
 
     /// Removes everything of sessions that are not live and whose newest file is older than `min_age`.
@@ -70,14 +72,20 @@ impl Store {
         }
         let keys: Vec<Key> = self.index().profiles(session).map(|(key, _)| key.clone()).collect();
         for key in keys {
-            let path = key.path(&self.profiles());
-            self.writer.remove(&path)?;
-            self.index().remove_profile(&key);
-            removed.files += 1;
-            self.prune(path.parent().unwrap_or(&path), &self.profiles());
+            self.remove(&key, removed)?;
         }
         removed.sessions += u64::from(removed.files > files);
         removed.bytes += before.saturating_sub(self.index().disk());
+        Ok(())
+    }
+
+    /// Removes a profile and the folders that it leaves empty.
+    pub(super) fn remove(&self, key: &Key, removed: &mut Removed) -> Result<(), ResultsError> {
+        let path = key.path(&self.profiles());
+        self.writer.remove(&path)?;
+        self.index().remove_profile(key);
+        removed.files += 1;
+        self.prune(path.parent().unwrap_or(&path), &self.profiles());
         Ok(())
     }
 }

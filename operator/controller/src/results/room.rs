@@ -31,7 +31,7 @@ impl Store {
         &self,
         path: &Path,
         bytes: &[u8],
-        samples: i64,
+        samples: Option<i64>,
         admit: impl FnOnce(u64, u64) -> Result<(), ResultsError>,
         record: impl FnOnce(&mut Index, FileFacts),
     ) -> Result<(), ResultsError> {
@@ -44,7 +44,7 @@ impl Store {
             let facts = FileFacts {
                 bytes: bytes.len() as u64,
                 disk: space::of_file(&meta),
-                samples: Some(samples),
+                samples,
                 modified: SystemTime::now(),
             };
             record(&mut self.index(), facts);
@@ -104,6 +104,13 @@ impl Store {
             "the results volume is full: assembling a profile needs {bytes} bytes and {free} are free; enlarge \
              it, or lower the ttl of sessions"
         )))
+    }
+
+    /// Makes room for a copy by removing other copies, and refuses it where that is not enough.
+    pub(super) fn admit_copy(&self, bytes: u64, writing: u64) -> Result<(), ResultsError> {
+        let largest = self.index().largest_with("", 0);
+        self.evict(Demand { bytes, writing, largest }, u64::MAX)?;
+        self.admit_profile(bytes, writing)
     }
 
     fn account(&self, namespace: &str) -> u64 {

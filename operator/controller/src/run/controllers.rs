@@ -25,6 +25,7 @@ use super::requeue::{Queues, Requeues};
 use super::unreadable;
 use super::watches::Watches;
 use crate::agents::Agents;
+use crate::destinations::Wake;
 use crate::events::Events;
 use crate::gateway::Fleet;
 use crate::metrics::Metrics;
@@ -58,6 +59,17 @@ pub struct Parts {
     pub watches: Watches,
     /// What tells the controllers to look, and where they hear of it.
     pub requeues: (Requeues, Queues),
+}
+
+impl Parts {
+    /// Starts to send profiles to their destinations. Sessions are looked at when one has arrived.
+    pub fn send_profiles(&self, tasks: &mut JoinSet<anyhow::Result<()>>) {
+        let sessions = self.requeues.0.sessions.clone();
+        let wake: Wake = Arc::new(move |namespace: &str, name: &str| {
+            let _ = sessions.send(ObjectRef::new(name).within(namespace));
+        });
+        self.results.destinations().start(&wake, tasks);
+    }
 }
 
 /// The parts that the servers work with as well.
@@ -120,6 +132,7 @@ impl Parts {
                 session_budget: self.settings.session_budget,
                 on_demand_limits: (self.settings.on_demand_duration, self.settings.on_demand_frequency),
                 max_ttl: self.settings.max_ttl,
+                destinations: self.results.destinations().names(),
                 rules: (*common.rules).clone(),
                 ..Settings::default()
             },
@@ -155,6 +168,7 @@ impl Parts {
                 common.rules.clone(),
                 self.watches.resources.clone(),
             ),
+            destinations: self.results.destinations().names(),
             restarts: policies::Restarts::new(self.settings.restart),
             triggers: triggers::Context {
                 client: self.client.clone(),

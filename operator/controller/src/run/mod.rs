@@ -20,12 +20,15 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use kube::Client;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
+use kube::{Api, Client};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
 use crate::client::{self, Fence};
 use crate::data_api::{self, AccessReviews, DataApi, DataApiMetrics, FrontProxySource, SessionsByApi};
+use crate::destinations::{self, DestinationMetrics, Identity};
 use crate::gateway::{self, Fleet, GatewayConfig, GatewayMetrics, GatewayState, TokenReviews, system_clock};
 use crate::health::{self, Gates, Health};
 use crate::leader;
@@ -45,6 +48,7 @@ struct AllMetrics {
     own: Metrics,
     gateway: GatewayMetrics,
     results: ResultsMetrics,
+    destinations: DestinationMetrics,
     data: DataApiMetrics,
     connections: ConnectionMetrics,
     watches: WatchMetrics,
@@ -63,6 +67,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         own: Metrics::register(&mut registry),
         gateway: GatewayMetrics::register(&mut registry, &fleet),
         results: ResultsMetrics::register(&mut registry),
+        destinations: DestinationMetrics::register(&mut registry),
         data: DataApiMetrics::register(&mut registry),
         connections: ConnectionMetrics::register(&mut registry),
         watches: WatchMetrics::register(&mut registry),
@@ -109,7 +114,7 @@ async fn lead(
     let tls = TlsSource::watch(client.clone(), &settings.namespace, &names.tls_secret);
     tls.clone().loaded().await;
     gates.set("certificates", true);
-    let results = open_results(&settings, &metrics, &gates).await?;
+    let results = open_results(&client, &settings, &metrics, &gates).await?;
     let (requeues, queues) = requeue::requeues();
     let watches = watches::start(&client, &requeues, &metrics.watches, &mut tasks).await?;
     gates.set("watches", true);
@@ -124,6 +129,7 @@ async fn lead(
         watches,
         requeues: (requeues, queues),
     };
+    parts.send_profiles(&mut tasks);
     let limits = listeners::alerts(metrics.connections.clone());
     let servers =
         Servers { client: client.clone(), settings: settings.clone(), parts: parts.shared(), metrics };
@@ -142,6 +148,7 @@ fn certificate_names(settings: &RunSettings) -> CertificateNames {
 }
 
 async fn open_results(
+    client: &Client,
     settings: &RunSettings,
     metrics: &AllMetrics,
     gates: &Gates,
@@ -152,10 +159,22 @@ async fn open_results(
         capacity: settings.results_capacity,
         share: settings.results_share,
     };
-    let results = Results::open(config, metrics.results.clone()).await;
+    let destinations = destinations::Config::read(settings.destinations.as_deref())?;
+    let identity = Identity { cluster: config.cluster_component(), uid: cluster_uid(client).await? };
+    let build = move |merges: &_| destinations.build(&identity, merges);
+    let (of_results, of_destinations) = (metrics.results.clone(), metrics.destinations.clone());
+    let results = Results::open_with(config, of_results, (build, of_destinations)).await;
     let results = results.context("the results volume is not usable")?;
     gates.set("results", true);
     Ok(results)
+}
+
+/// What no other cluster has: the uid of `kube-system`.
+async fn cluster_uid(client: &Client) -> anyhow::Result<String> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let only = ListParams::default().fields("metadata.name=kube-system");
+    let found = namespaces.list_metadata(&only).await.context("failed to read the namespace kube-system")?;
+    Ok(found.items.into_iter().find_map(|namespace| namespace.metadata.uid).unwrap_or_default())
 }
 
 /// None of the leader's tasks ends by itself, so the first that does is why the leader stops.

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::requeue::Requeues;
 use super::unreadable::Report;
+use crate::sessions::Gone;
 use crate::watched::{
     Cache, JobState, NodeState, PodChange, Pods, PolicyCaches, PolicyKey, PolicyObject, ResourceCaches,
     SessionIndex, Told, Unreadable, WatchMetrics, Writer, events, policy, prune, whole,
@@ -51,8 +52,8 @@ pub struct Changes {
     pub pods: mpsc::UnboundedReceiver<PodChange>,
     /// Policies one of whose sessions changed.
     pub concerned: mpsc::UnboundedReceiver<PolicyKey>,
-    /// Uids of sessions that are gone.
-    pub gone: mpsc::UnboundedReceiver<String>,
+    /// Sessions that are gone.
+    pub gone: mpsc::UnboundedReceiver<Gone>,
     /// Objects that cannot be read.
     pub unreadable: mpsc::UnboundedReceiver<Report>,
     /// Some policy is new, edited or gone.
@@ -67,7 +68,7 @@ struct Tell {
     index: SessionIndex,
     requeues: Requeues,
     concerned: mpsc::UnboundedSender<PolicyKey>,
-    gone: mpsc::UnboundedSender<String>,
+    gone: mpsc::UnboundedSender<Gone>,
     unreadable: mpsc::UnboundedSender<Report>,
     policies: watch::Sender<()>,
     namespaces: watch::Sender<()>,
@@ -227,7 +228,8 @@ impl Tell {
                 Some(*now)
             }
             Told::Gone { uid, before } => {
-                let _ = self.gone.send((*uid).to_owned());
+                let status = before.and_then(|session| session.status.as_ref());
+                let _ = self.gone.send(Gone::of(uid, status));
                 before.inspect(|session| {
                     self.index.remove(&(session.namespace().unwrap_or_default(), session.name_any()));
                 })

@@ -2,11 +2,12 @@
 
 use fleetprof_core::budget::Claim;
 use fleetprof_core::capture::CaptureScope;
+use fleetprof_core::destination::Delivery;
 use fleetprof_core::session::{Action, Assembled, Comparing, Outcome, Slices};
 use fleetprof_core::text::advised;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};
 use fleetprof_crds::wire::Order;
-use fleetprof_crds::{ProfileKind, ProfileSession, Reason, names};
+use fleetprof_crds::{DEFAULT_DESTINATION, ProfileKind, ProfileSession, Reason, names};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use kube_runtime::reflector::ObjectRef;
@@ -48,14 +49,18 @@ async fn one(session: &ProfileSession, action: Action, context: &Context) -> Res
             Ok(Outcome::Done)
         }
         Action::Assemble { target, scope, uploaded } => {
-            let (assembled, slices) = assemble(&scope, uploaded, context).await;
+            let (assembled, slices) = assemble(session, &scope, uploaded, context).await;
             Ok(Outcome::Assembled { target, assembled, slices })
         }
         Action::Close { capture } => {
             close(&capture, context);
             Ok(Outcome::Done)
         }
-        Action::Compare(comparing) => Ok(compare(*comparing, context).await),
+        Action::Compare(comparing) => Ok(compare(session, *comparing, context).await),
+        Action::Deliver { target, profile, destination } => {
+            let delivery = context.results.deliver(session, &profile, &destination);
+            Ok(Outcome::Delivered { target, uri: profile.uri, destination, delivery })
+        }
         Action::Summarize { kind, profiles } => {
             Ok(Outcome::Summarized(top(session, kind, &profiles, context).await))
         }
@@ -140,6 +145,7 @@ fn close(capture: &str, context: &Context) {
 }
 
 async fn assemble(
+    session: &ProfileSession,
     scope: &CaptureScope,
     uploaded: u32,
     context: &Context,
@@ -147,7 +153,7 @@ async fn assemble(
     let mut assembled = Vec::with_capacity(scope.profiles.len());
     let mut slices = Slices { uploaded, found: Some(0), left_out: 0 };
     for kind in &scope.profiles {
-        let (one, merged) = assemble_kind(scope, *kind, context).await;
+        let (one, merged) = assemble_kind(session, (scope, *kind, uploaded), context).await;
         assembled.push((*kind, one));
         slices.found = slices.found.zip(merged).map(|(sum, merged)| sum.saturating_add(merged.found));
         slices.left_out = slices.left_out.saturating_add(merged.map_or(0, |merged| merged.left_out));
@@ -157,22 +163,59 @@ async fn assemble(
 
 /// What came of one kind, and of which slices.
 async fn assemble_kind(
-    scope: &CaptureScope,
-    kind: ProfileKind,
+    session: &ProfileSession,
+    (scope, kind, uploaded): (&CaptureScope, ProfileKind, u32),
     context: &Context,
 ) -> (Assembled, Option<Merged>) {
     let results = &context.results;
+    if let Err(error) = results.pull(scope, kind, uploaded).await {
+        tracing::warn!(%error, fleetprof.capture = scope.capture, "failed to fetch slices; retrying");
+        return (Assembled::Underway(Some(error.to_string())), None);
+    }
     let made = match results.stored(&scope.capture, kind).await {
         // None may be stored because the profile was made already, by a leader that could not write it down.
         Ok(stored) => results.assemble(scope, kind, stored.slices).await,
         Err(error) => Err(error),
+    };
+    let first = session.spec.destinations.first().map_or(DEFAULT_DESTINATION, String::as_str);
+    let made = match made {
+        Err(ResultsError::Missing(why)) => {
+            results.recall(session, scope, kind, first).await.ok_or(ResultsError::Missing(why))
+        }
+        made => made,
     };
     let merged = match &made {
         Ok(_) => results.merged(scope, kind).await.unwrap_or_default(),
         Err(ResultsError::Missing(_)) => Some(Merged::default()),
         Err(_) => None,
     };
-    (from_result(made, scope), merged)
+    let assembled = match from_result(made, scope) {
+        Assembled::Profile(profile) => deliver_first(session, profile, first, context),
+        assembled => assembled,
+    };
+    (assembled, merged)
+}
+
+/// Sends a profile to the first destination of its session, which ends once the profile is there.
+fn deliver_first(
+    session: &ProfileSession,
+    mut profile: StoredProfile,
+    first: &str,
+    context: &Context,
+) -> Assembled {
+    match context.results.deliver(session, &profile, first) {
+        Delivery::Stored => {
+            profile.destinations.push(first.to_owned());
+            Assembled::Profile(profile)
+        }
+        Delivery::Underway(problem) => {
+            Assembled::Underway(problem.map(|why| format!("Destination {first}: {why}")))
+        }
+        Delivery::Failed(reason, why) => {
+            profile.failed.push(first.to_owned());
+            Assembled::Refused(reason, format!("Destination {first}: {why}"), profile)
+        }
+    }
 }
 
 fn from_result(result: Result<StoredProfile, ResultsError>, scope: &CaptureScope) -> Assembled {
@@ -193,7 +236,8 @@ fn from_result(result: Result<StoredProfile, ResultsError>, scope: &CaptureScope
 }
 
 /// The verdict on two revisions; on failure, the session ends with the cause of that.
-async fn compare(comparing: Comparing, context: &Context) -> Outcome {
+async fn compare(session: &ProfileSession, comparing: Comparing, context: &Context) -> Outcome {
+    fetch_compared(session, &comparing, context).await;
     let base_revision = comparing.base_revision.clone();
     let verdict = context.results.compare(comparing).await;
     let verdict = verdict.map(Box::new).map_err(|error| {
@@ -201,6 +245,20 @@ async fn compare(comparing: Comparing, context: &Context) -> Outcome {
         error.to_string()
     });
     Outcome::Compared { base_revision, verdict }
+}
+
+/// Brings what is compared back to the results volume. What cannot be had is left out of the comparison, which
+/// says how many captures it had.
+async fn fetch_compared(session: &ProfileSession, comparing: &Comparing, context: &Context) {
+    let wanted: HashSet<&str> = comparing.captures.iter().map(|capture| capture.uri.as_str()).collect();
+    for near in context.sessions.of(&session.namespace().unwrap_or_default()) {
+        let targets = near.status.iter().flat_map(|status| &status.targets);
+        let profiles = targets.flat_map(|target| &target.profiles);
+        let stored = profiles.filter(|profile| wanted.contains(profile.uri.as_str())).cloned().collect();
+        if let Err(error) = context.results.fetch(&near, stored).await {
+            tracing::warn!(%error, "failed to fetch profiles for a comparison");
+        }
+    }
 }
 
 /// The hottest functions across all targets; on failure, the session ends without them.
@@ -215,6 +273,11 @@ async fn top(
         return Vec::new();
     }
     let uid = session.uid().unwrap_or_default();
+    let named = session.status.iter().flat_map(|status| &status.targets).flat_map(|target| &target.profiles);
+    let stored = named.filter(|profile| profiles.contains(&profile.uri)).cloned().collect();
+    if let Err(error) = context.results.fetch(session, stored).await {
+        tracing::warn!(%error, "failed to fetch profiles for the hottest functions");
+    }
     let top = context.results.top(&uid, kind, profiles, names::MAX_TOP_FUNCTIONS).await;
     top.unwrap_or_else(|error| {
         tracing::warn!(%error, "failed to compute the hottest functions");

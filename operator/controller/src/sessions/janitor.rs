@@ -7,8 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetprof_core::session::history;
-use fleetprof_crds::ProfileSession;
+use fleetprof_core::session::{deliver, history};
+use fleetprof_crds::session_status::StoredProfile;
+use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use kube::ResourceExt;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -28,15 +29,34 @@ const YOUNG: Duration = Duration::from_secs(600);
 /// How often the number of live sessions is counted for the metrics.
 const COUNT: Duration = Duration::from_secs(2);
 
-/// Closes the captures of sessions that are gone, and removes their profiles, for ever. `gone` brings the uids
-/// of deleted sessions.
+/// A session that was deleted.
+#[derive(Clone, Debug)]
+pub struct Gone {
+    /// Its uid.
+    pub uid: String,
+    /// Where its profiles are.
+    pub profiles: Vec<StoredProfile>,
+}
+
+impl Gone {
+    /// What was known of it last.
+    #[must_use]
+    pub fn of(uid: &str, status: Option<&ProfileSessionStatus>) -> Self {
+        let targets = status.into_iter().flat_map(|status| &status.targets);
+        let profiles = targets.flat_map(|target| target.profiles.iter().cloned()).collect();
+        Self { uid: uid.to_owned(), profiles }
+    }
+}
+
+/// Closes the captures of sessions that are gone, and removes their profiles, for ever. `gone` brings
+/// deleted sessions.
 ///
 /// # Errors
 /// When nothing can be deleted any more.
 pub async fn sweep_forever(
     sessions: Cache<ProfileSession>,
     index: SessionIndex,
-    mut gone: UnboundedReceiver<String>,
+    mut gone: UnboundedReceiver<Gone>,
     context: Arc<Context>,
 ) -> anyhow::Result<()> {
     let (mut batch, mut again, mut due) = (Vec::new(), Vec::new(), Instant::now());
@@ -56,7 +76,7 @@ pub async fn sweep_forever(
             }
             () = sleep_until(due), if !again.is_empty() => forget(&std::mem::take(&mut again), &context).await,
             _ = sweep.tick() => {
-                compare(&sessions.uids(), owners(&sessions), &context).await;
+                compare(&sessions.uids(), (owners(&sessions), elsewhere(&sessions, &context)), &context).await;
                 keep_history(&sessions, &context).await;
             }
             _ = count.tick() => context.metrics.sessions_active(index.live()),
@@ -65,12 +85,17 @@ pub async fn sweep_forever(
 }
 
 /// Forgets sessions that were deleted.
-async fn forget(gone: &[String], context: &Context) {
-    let uids: HashSet<&str> = gone.iter().map(String::as_str).collect();
+async fn forget(gone: &[Gone], context: &Context) {
+    let uids: HashSet<&str> = gone.iter().map(|gone| gone.uid.as_str()).collect();
+    for session in gone {
+        let latest = context.written.latest(&session.uid);
+        context.results.destinations().forget(&Gone::of(&session.uid, latest.as_ref()).profiles);
+        context.results.destinations().forget(&session.profiles);
+    }
     close(context, |session| uids.contains(session));
     context.written.retain(|uid| !uids.contains(uid));
     context.budgets.with(|ledger| ledger.retain_sessions(|uid| !uids.contains(uid)));
-    for uid in gone {
+    for Gone { uid, .. } in gone {
         if let Err(error) = context.results.delete_session(uid).await {
             tracing::warn!(%error, "failed to remove the profiles of a deleted session; retrying");
         }
@@ -87,6 +112,14 @@ fn owners(sessions: &Cache<ProfileSession>) -> HashMap<String, String> {
     readable.chain(unreadable).collect()
 }
 
+/// The uids of ended sessions whose profiles all lie in a destination other than the results volume, where none
+/// of their destinations is the volume.
+fn elsewhere(sessions: &Cache<ProfileSession>, context: &Context) -> HashSet<String> {
+    let archives = context.results.destinations().archives();
+    let all = sessions.all().into_iter().filter(|session| deliver::is_elsewhere(session, &archives));
+    all.filter_map(|session| session.uid()).collect()
+}
+
 /// Deletes what people have started and nobody keeps any more.
 async fn keep_history(sessions: &Cache<ProfileSession>, context: &Context) {
     for session in history::over(&sessions.all(), context.settings.session_history) {
@@ -97,11 +130,16 @@ async fn keep_history(sessions: &Cache<ProfileSession>, context: &Context) {
 }
 
 /// Forgets every session that does not exist.
-async fn compare(live: &HashSet<String>, owners: HashMap<String, String>, context: &Context) {
+async fn compare(
+    live: &HashSet<String>,
+    (owners, elsewhere): (HashMap<String, String>, HashSet<String>),
+    context: &Context,
+) {
+    context.results.sweep_elsewhere(live);
     close(context, |session| !live.contains(session));
     context.written.retain(|uid| live.contains(uid));
     context.budgets.with(|ledger| ledger.retain_sessions(|uid| live.contains(uid)));
-    let swept = match context.results.own(owners).await {
+    let swept = match context.results.own(owners, elsewhere).await {
         Ok(()) => context.results.sweep(live, YOUNG).await,
         Err(error) => Err(error),
     };

@@ -32,6 +32,8 @@ pub struct Observed<'a> {
     pub version: &'a str,
     /// The images that agents may have.
     pub images: &'a AgentImages,
+    /// Names of the destinations that are configured.
+    pub destinations: &'a [String],
     /// Whether an administrator forbids to attach agents.
     pub attach_disabled: bool,
     /// Pod Security level of namespaces that name none.

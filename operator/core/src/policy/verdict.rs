@@ -10,6 +10,7 @@ use super::namespaces;
 use super::outcomes;
 use super::pace::Pace;
 use crate::conditions::{self, Truth, Wanted};
+use crate::destination;
 use crate::link::{Observed, PodLink};
 use crate::schedule::{Invalid, Plan};
 use crate::text::advised;
@@ -58,6 +59,10 @@ fn configured(facts: &Facts) -> Wanted {
     }
     if let Err(cause) = facts.observed.images.of(facts.policy.spec) {
         return Wanted::new(Truth::False, Reason::InvalidSpec, format!("spec.agent.image: {cause}."));
+    }
+    if let Some(message) = destination::unknown(&facts.policy.spec.destinations, facts.observed.destinations)
+    {
+        return Wanted::new(Truth::False, Reason::InvalidSpec, message);
     }
     if let Err(invalid) = facts.plan {
         return Wanted::new(

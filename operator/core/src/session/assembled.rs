@@ -16,6 +16,10 @@ pub enum Assembled {
     Nothing,
     /// It could not be stored now; try again.
     Delayed(Reason, String),
+    /// It is on its way to the destination; the text says what holds it up, if anything does.
+    Underway(Option<String>),
+    /// The destination does not take it, now or later: why, and what the results volume holds.
+    Refused(Reason, String, StoredProfile),
 }
 
 /// How the slices on the results volume compare with what the agent uploaded, over all kinds.
@@ -66,7 +70,7 @@ pub fn fold_assembled(
     now: Timestamp,
 ) {
     let before = std::mem::take(&mut target.profiles);
-    let (mut empty, mut delay) = (Vec::new(), None);
+    let (mut empty, mut delay, mut refused) = (Vec::new(), None, None);
     for (kind, assembled) in assembled {
         let kept = before.iter().find(|profile| profile.kind == kind).cloned();
         match assembled {
@@ -76,18 +80,41 @@ pub fn fold_assembled(
                 target.profiles.extend(kept);
                 delay = delay.or(Some((reason, message)));
             }
+            Assembled::Underway(problem) => {
+                target.profiles.extend(kept);
+                delay = delay.or_else(|| Some(underway(target, problem)));
+            }
+            Assembled::Refused(reason, message, profile) => {
+                target.profiles.push(profile);
+                refused = refused.or(Some((reason, message)));
+            }
         }
     }
     if let Some(first) = target.profiles.first() {
         target.samples = first.samples;
     }
-    match delay {
-        Some((reason, message)) if given_up => finish(target, TargetPhase::Failed, reason, message, now),
-        Some((reason, message)) => explain(target, reason, message),
-        None if target.profiles.is_empty() => end_without_data(target, slices, given_up, now),
-        None => end_with_data(target, &empty, slices, now),
+    match (delay, refused) {
+        (Some((Reason::Uploading, _)), _) if given_up => {
+            finish(target, TargetPhase::Failed, Reason::ResultDeadlineExceeded, String::new(), now);
+        }
+        (Some((reason, message)), _) if given_up => {
+            finish(target, TargetPhase::Failed, reason, message, now);
+        }
+        (Some((reason, message)), _) => explain(target, reason, message),
+        (None, Some((reason, message))) => finish(target, TargetPhase::Failed, reason, message, now),
+        (None, None) if target.profiles.is_empty() => end_without_data(target, slices, given_up, now),
+        (None, None) => end_with_data(target, &empty, slices, now),
     }
     name_left_out(target);
+}
+
+/// What is said of a target whose profile is on its way: what it said before, unless something holds it up and
+/// there is nothing else to tell.
+fn underway(target: &TargetStatus, problem: Option<String>) -> (Reason, String) {
+    match problem {
+        Some(problem) if is_progress(target.reason) => (Reason::DestinationFailed, problem),
+        _ => (target.reason.unwrap_or(Reason::Uploading), target.message.clone()),
+    }
 }
 
 /// Kinds that could not be captured while others were fail nothing, and are said.
@@ -111,6 +138,7 @@ const fn is_progress(reason: Option<Reason>) -> bool {
                 | Reason::StorageFull
                 | Reason::NamespaceStorageFull
                 | Reason::StorageFailed
+                | Reason::DestinationFailed
         )
     )
 }

@@ -14,8 +14,9 @@ use jiff::Timestamp;
 use super::assembled::{Assembled, Slices, fold_assembled};
 use super::observed::Permission;
 use super::summary::set_top;
-use super::{capture, compare, conclude, repeat};
+use super::{capture, compare, conclude, deliver, repeat};
 use crate::budget::Place;
+use crate::destination::Delivery;
 use crate::time::after;
 
 /// What came of one action.
@@ -67,6 +68,17 @@ pub enum Outcome {
         base_revision: String,
         /// The verdict, or why there is none, as a sentence.
         verdict: Result<Box<Verdict>, String>,
+    },
+    /// What became of a profile that is sent to a destination.
+    Delivered {
+        /// Index of the target.
+        target: usize,
+        /// Key of the profile.
+        uri: String,
+        /// Name of the destination.
+        destination: String,
+        /// What became of it.
+        delivery: Delivery,
     },
     /// The hottest functions over all targets; none where they could not be computed.
     Summarized(Vec<TopFunction>),
@@ -137,6 +149,13 @@ pub fn fold(session: &mut ProfileSession, answers: &mut Answers, outcome: Outcom
             compare::record(session, &mut status, made, now);
             false
         }
+        Outcome::Delivered { target, uri, destination, delivery } => deliver::fold(
+            &mut status,
+            (target, &uri, &destination),
+            delivery,
+            session.metadata.generation,
+            now,
+        ),
         Outcome::Summarized(top) => {
             set_top(&mut status, top);
             conclude(session, &mut status, now);
@@ -169,7 +188,8 @@ fn fold_target(
     let deadline =
         status.capture_end_time.as_ref().map(|t| after(t.0, session.spec.result_deadline.as_signed()));
     let Some(target) = status.targets.get_mut(target) else { return false };
-    let delayed = assembled.iter().any(|(_, one)| matches!(one, Assembled::Delayed(..)));
+    let waits = |one: &Assembled| matches!(one, Assembled::Delayed(..) | Assembled::Underway(_));
+    let delayed = assembled.iter().any(|(_, one)| waits(one));
     let before = target.reason;
     fold_assembled(target, assembled, slices, deadline.is_some_and(|d| now > d), now);
     !delayed || target.reason != before || target.phase.is_terminal()

@@ -7,6 +7,7 @@ use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
 
 use super::load::{self, Wait};
 use super::observed::{Observed, Permission, PolicyFacts, Settings};
+use crate::destination;
 use crate::text::advised;
 
 /// The answer.
@@ -43,6 +44,9 @@ pub fn check(
     }
     if observed.earlier >= settings.session_budget && !load::is_waiting(session) {
         return failed(Reason::TooManySessions, too_many(observed.earlier, settings.session_budget));
+    }
+    if let Some(message) = destination::unknown(&session.spec.destinations, &settings.destinations) {
+        return failed(Reason::DestinationUnknown, message);
     }
     let unchecked = observed.permission == Permission::Unchecked && needs_review(session);
     if let Permission::Denied(why) = &observed.permission {

@@ -14,6 +14,7 @@ mod assembled;
 pub mod capture;
 pub mod choose;
 pub mod compare;
+pub mod deliver;
 pub mod fold;
 pub mod gate;
 pub mod history;
@@ -105,6 +106,7 @@ fn ended(
 ) -> Step {
     history::tell_ttl(session, &mut status, settings.max_ttl, observed.now);
     let mut actions = close_all(&status);
+    actions.extend(deliver::step(session, &mut status, observed.now));
     actions.extend(repeat::step(session, &mut status, observed));
     let ttl = session.spec.ttl.min(settings.max_ttl);
     let left = expires(session, &status, ttl).map(|at| at.duration_since(observed.now));
@@ -112,11 +114,8 @@ fn ended(
     if over && session.metadata.deletion_timestamp.is_none() {
         actions.push(Action::Forget);
     }
-    Step {
-        status,
-        actions,
-        requeue: left.map_or(Some(LOOK), |left| (!over).then(|| left.min(LOOK_WHILE_WAITING))),
-    }
+    let longest = if deliver::is_pending(session, &status) { LOOK } else { LOOK_WHILE_WAITING };
+    Step { status, actions, requeue: left.map_or(Some(LOOK), |left| (!over).then(|| left.min(longest))) }
 }
 
 /// Says that the session waits for its load, and for which.

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_crds::session::PolicyRef;
+use fleetprof_crds::session_status::StoredProfile;
 use fleetprof_crds::wire::{CaptureReport, Order, Problem};
-use fleetprof_crds::{Duration, ProfileKind, ProfileSession, ProfilingPolicySpec, Reason};
+use fleetprof_crds::{
+    DEFAULT_DESTINATION, Duration, ProfileKind, ProfileSession, ProfilingPolicySpec, Reason,
+};
 use jiff::{SignedDuration, Timestamp};
 
 use super::compare::Comparing;
@@ -162,6 +165,8 @@ pub struct Settings {
     pub on_demand_limits: (Duration, i32),
     /// How long an ended session is kept at most, whatever its ttl.
     pub max_ttl: Duration,
+    /// Names of the destinations that are configured.
+    pub destinations: Vec<String>,
     /// What holds for agents in the whole cluster.
     pub rules: ClusterRules,
 }
@@ -177,6 +182,7 @@ impl Default for Settings {
             session_budget: 200,
             on_demand_limits: (Duration::from_secs(6 * 60), 1000),
             max_ttl: Duration::from_secs(30 * 24 * 3600),
+            destinations: vec![DEFAULT_DESTINATION.to_owned()],
             rules: ClusterRules::default(),
         }
     }
@@ -248,6 +254,15 @@ pub enum Action {
         kind: ProfileKind,
         /// Where they are stored; empty: there is none.
         profiles: Vec<String>,
+    },
+    /// Send a stored profile to a destination, or ask what became of that.
+    Deliver {
+        /// Index of the target.
+        target: usize,
+        /// The profile.
+        profile: StoredProfile,
+        /// Name of the destination.
+        destination: String,
     },
     /// Delete the session and its profiles: its ttl is over.
     Forget,

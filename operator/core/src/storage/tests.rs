@@ -10,7 +10,7 @@ const MIB: u64 = 1 << 20;
 
 fn kept(namespace: &str, session: &str, bytes: u64, age: u64) -> Kept {
     let written = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age);
-    Kept { namespace: namespace.into(), session: session.into(), bytes, written }
+    Kept { namespace: namespace.into(), session: session.into(), copy: false, bytes, written }
 }
 
 fn accounts(rows: &[(&str, u64)]) -> BTreeMap<String, u64> {
@@ -48,6 +48,17 @@ fn pressure_begins_before_a_slice_is_refused() {
     }
     let most = Volume { used: u64::MAX, free: u64::MAX, total: u64::MAX };
     assert_eq!(pressure(most, Demand { bytes: u64::MAX, writing: u64::MAX, largest: u64::MAX }), 0);
+}
+
+#[test]
+fn copies_go_first_whoever_they_belong_to() {
+    let copy = |namespace, session, age| Kept { copy: true, ..kept(namespace, session, 10, age) };
+    let all = || vec![kept("greedy", "old", 10, 900), copy("small", "b", 5), copy("small", "a", 50)];
+    let accounts = accounts(&[("greedy", 90), ("small", 20)]);
+    assert_eq!(evictions(10, 30, &accounts, all()), ["a"]);
+    assert_eq!(evictions(20, 30, &accounts, all()), ["a", "b"]);
+    assert_eq!(evictions(21, 30, &accounts, all()), ["a", "b", "old"]);
+    assert_eq!(evictions(99, u64::MAX, &accounts, all()), ["a", "b"], "nobody is over that share");
 }
 
 #[test]

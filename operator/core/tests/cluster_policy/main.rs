@@ -102,6 +102,7 @@ impl World {
                 namespaces: &self.namespaces,
                 version: "0.1.0",
                 images: common::images(),
+                destinations: &["default".to_owned()],
                 pod_security: PodSecurity::default(),
                 attach_disabled: false,
                 refusal: &|_: &PodFacts, _: &Policies<'_>| None,

@@ -73,7 +73,17 @@ impl Sim {
             match self.volume.put((&scope.session_namespace, &scope.session_uid), self.now) {
                 Ok(bytes) => {
                     let samples = i64::from(slices);
-                    (kind, Assembled::Profile(StoredProfile { kind, uri: "k".into(), bytes, samples }))
+                    (
+                        kind,
+                        Assembled::Profile(StoredProfile {
+                            kind,
+                            uri: "k".into(),
+                            bytes,
+                            samples,
+                            destinations: vec![],
+                            failed: vec![],
+                        }),
+                    )
                 }
                 Err(problem) => (kind, Assembled::Delayed(problem.reason, problem.message)),
             }

@@ -232,6 +232,7 @@ impl Sim {
                 namespaces: &[(namespace.clone(), BTreeMap::new())].into(),
                 version: "0.1.0",
                 images: common::images(),
+                destinations: &["default".to_owned()],
                 attach_disabled: false,
                 pod_security: PodSecurity::default(),
                 refusal: &|_: &PodFacts, _: &Policies<'_>| None,

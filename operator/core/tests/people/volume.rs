@@ -62,6 +62,7 @@ impl Shelf {
         let kept = self.kept.entry(session.to_owned()).or_insert_with(|| Kept {
             namespace: namespace.to_owned(),
             session: session.to_owned(),
+            copy: false,
             bytes: 0,
             written: SystemTime::UNIX_EPOCH,
         });

@@ -106,6 +106,7 @@ impl World {
                 namespaces: &[("shop".to_owned(), BTreeMap::new())].into(),
                 version: "0.1.0",
                 images: common::images(),
+                destinations: &["default".to_owned()],
                 attach_disabled: false,
                 pod_security: self.pod_security,
                 refusal: &refusal,

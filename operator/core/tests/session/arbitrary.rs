@@ -95,7 +95,14 @@ fn target() -> impl Strategy<Value = TargetStatus> {
             cpu_percent: Some(i32::MAX),
             memory_percent: Some(i32::MIN),
             profiles: stored
-                .map(|n| StoredProfile { kind: ProfileKind::Cpu, uri: "x".into(), bytes: n, samples: n })
+                .map(|n| StoredProfile {
+                    kind: ProfileKind::Cpu,
+                    uri: "x".into(),
+                    bytes: n,
+                    samples: n,
+                    destinations: vec![],
+                    failed: vec![],
+                })
                 .into_iter()
                 .collect(),
             ..TargetStatus::default()

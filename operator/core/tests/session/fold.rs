@@ -26,7 +26,14 @@ fn target(session: &ProfileSession) -> &TargetStatus {
 }
 
 fn profile() -> Assembled {
-    Assembled::Profile(StoredProfile { kind: ProfileKind::Cpu, uri: "k".into(), bytes: 1, samples: 42 })
+    Assembled::Profile(StoredProfile {
+        kind: ProfileKind::Cpu,
+        uri: "k".into(),
+        bytes: 1,
+        samples: 42,
+        destinations: vec![],
+        failed: vec![],
+    })
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod choose;
 #[path = "../common/mod.rs"]
 mod common;
 mod compare;
+mod destinations;
 mod fold;
 mod history;
 mod kinds;

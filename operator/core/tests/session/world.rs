@@ -7,6 +7,7 @@ use crate::common;
 use fleetprof_core::agent::{AgentFacts, Reach};
 use fleetprof_core::budget::Ledger;
 use fleetprof_core::capture::CaptureScope;
+use fleetprof_core::destination::Delivery;
 use fleetprof_core::inject::{ClusterRules, ResourceRules};
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::Assembled;
@@ -43,6 +44,8 @@ pub struct World {
     pub lost: u32,
     /// Slices that do not fit into the profile.
     pub left_out: u32,
+    /// What destinations answer; others hold everything.
+    pub deliveries: HashMap<String, Delivery>,
 }
 
 /// What holds in the whole cluster.
@@ -112,6 +115,7 @@ impl World {
             settings: Settings { rules: rules(), ..Settings::default() },
             lost: 0,
             left_out: 0,
+            deliveries: HashMap::new(),
         }
     }
     pub fn with_policy(mut self, spec: Value) -> Self {
@@ -188,22 +192,35 @@ impl World {
                 self.ledger.release(&capture);
                 Outcome::Done
             }
+            Action::Deliver { target, profile, destination } => {
+                let delivery = self.delivery(&destination);
+                Outcome::Delivered { target, uri: profile.uri, destination, delivery }
+            }
             Action::Summarize { .. } => Outcome::Summarized(vec![]),
             _ => Outcome::Done,
         }
+    }
+    fn delivery(&self, destination: &str) -> Delivery {
+        self.deliveries.get(destination).cloned().unwrap_or(Delivery::Stored)
     }
     /// What the results say of each kind of the session.
     fn assemble(&self, scope: &CaptureScope) -> Vec<(ProfileKind, Assembled)> {
         let report = self.observed.captures.get(&scope.capture).and_then(|c| c.report.as_ref());
         let slices = report.map_or(0, |r| r.slices.saturating_sub(self.lost));
         let samples = |kind| self.stored.get(&kind).copied().unwrap_or(42);
+        let first = self.session.spec.destinations[0].clone();
         let profile = |kind: ProfileKind| {
-            Assembled::Profile(StoredProfile {
-                kind,
-                uri: format!("k-{kind}"),
-                bytes: 1,
-                samples: samples(kind),
-            })
+            let (uri, samples) = (format!("k-{kind}"), samples(kind));
+            let mut profile =
+                StoredProfile { kind, uri, bytes: 1, samples, destinations: vec![], failed: vec![] };
+            match self.delivery(&first) {
+                Delivery::Stored => {
+                    profile.destinations.push(first.clone());
+                    Assembled::Profile(profile)
+                }
+                Delivery::Underway(problem) => Assembled::Underway(problem),
+                Delivery::Failed(reason, why) => Assembled::Refused(reason, why, profile),
+            }
         };
         let one = |kind: ProfileKind| match slices {
             0 => Assembled::Nothing,

@@ -95,7 +95,9 @@ async fn ended_session(client: &Client) -> String {
     let spec = json!({"target": {"pods": ["orders-1"]}});
     let object = json!({"apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession", "metadata": {"name": "now"}, "spec": spec});
     apply(api.clone(), "now", object).await;
-    let profiles = json!([{"type": "cpu", "uri": "k", "bytes": 1, "samples": 7}]);
+    let uid = api.get("now").await.unwrap().uid().unwrap();
+    let uri = format!("prod/shop/Deployment-orders/2023-11-14/{uid}/orders-1_app_cpu.pb.gz");
+    let profiles = json!([{"type": "cpu", "uri": uri, "bytes": 1, "samples": 7}]);
     let target = json!({"pod": "orders-1", "phase": "Succeeded", "profiles": profiles});
     let status = json!({"status": {"phase": "Succeeded", "samples": 7, "targets": [target]}});
     api.patch_status("now", &PatchParams::default(), &Patch::Merge(status)).await.unwrap().uid().unwrap()

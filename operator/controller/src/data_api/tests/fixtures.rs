@@ -79,6 +79,8 @@ pub(in crate::data_api) fn session(phase: Phase, targets: &[(&str, i64)]) -> Pro
             uri: "k".into(),
             bytes: 1,
             samples: *samples,
+            destinations: vec![],
+            failed: vec![],
         }],
         ..TargetStatus::default()
     };
@@ -87,11 +89,23 @@ pub(in crate::data_api) fn session(phase: Phase, targets: &[(&str, i64)]) -> Pro
     session
 }
 
+/// Says where the fixture's volume holds the profiles of a session.
+fn place(session: &mut ProfileSession) {
+    let uid = session.metadata.uid.clone().unwrap();
+    for target in session.status.iter_mut().flat_map(|status| &mut status.targets) {
+        for profile in &mut target.profiles {
+            let (pod, kind) = (&target.pod, profile.kind);
+            profile.uri = format!("prod/shop/Deployment-orders/2023-11-14/{uid}/{pod}_app_{kind}.pb.gz");
+        }
+    }
+}
+
 /// The ended session of that name, with these pods and samples.
 fn named(name: &str, uid: &str, targets: &[(&str, i64)]) -> ProfileSession {
     let mut session = session(Phase::Succeeded, targets);
     session.metadata.name = Some(name.into());
     session.metadata.uid = Some(uid.into());
+    place(&mut session);
     session
 }
 
@@ -165,10 +179,19 @@ impl World {
         results.assemble(&scope, ProfileKind::Wall, 1).await.unwrap();
         let mut ended = session(Phase::Succeeded, &[("orders-1", 7), ("orders-2", 4)]);
         let targets = ended.status.as_mut().map(|status| &mut status.targets).unwrap();
-        let wall = StoredProfile { kind: ProfileKind::Wall, uri: "w".into(), bytes: 1, samples: 4 };
+        let wall = StoredProfile {
+            kind: ProfileKind::Wall,
+            uri: "w".into(),
+            bytes: 1,
+            samples: 4,
+            destinations: vec![],
+            failed: vec![],
+        };
         targets[0].profiles.push(wall);
+        place(&mut ended);
         let mut lost = ended.clone();
         lost.metadata.uid = Some("session-of-yesterday".into());
+        place(&mut lost);
         rollout(&mut ended, "r2", 2_000);
         let mut before = named("before", "session-0", &[("orders-0", 23)]);
         rollout(&mut before, "r1", 1_000);

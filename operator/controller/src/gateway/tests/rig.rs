@@ -241,6 +241,7 @@ pub(super) fn scope(capture: &str, pod: &str) -> CaptureScope {
         container: "app".into(),
         container_id: "c0ffee".into(),
         profiles: vec![ProfileKind::Cpu, ProfileKind::Wall],
+        destination: "default".into(),
         labels: BTreeMap::new(),
         max_bytes: u64::MAX,
         started: Timestamp::from_second(START).unwrap(),

@@ -29,10 +29,25 @@ pub(crate) fn scope(capture: &str) -> CaptureScope {
         container: "app".into(),
         container_id: "c0ffee".into(),
         profiles: vec![ProfileKind::Cpu],
+        destination: "default".into(),
         labels: BTreeMap::new(),
         max_bytes: u64::MAX,
         started: Timestamp::from_second(1_700_000_000).unwrap(),
     }
+}
+
+/// The key of a profile all of whose names are that one.
+pub(crate) fn hostile_key(name: &str) -> String {
+    let names = CaptureScope {
+        session_uid: name.into(),
+        session_namespace: name.into(),
+        pod_name: name.into(),
+        workload: name.into(),
+        container: name.into(),
+        ..scope("one")
+    };
+    let root = tempfile::tempdir().unwrap();
+    store(root.path()).key(&names, ProfileKind::Cpu).as_str().to_owned()
 }
 
 /// The same of another pod.

@@ -102,7 +102,7 @@ fn slices_of_an_earlier_process_count_to_their_namespace_once_it_is_known() {
     let store = opened(config);
     assert_eq!(store.usage().unwrap().used, du(root.path()));
     assert!(put(&store, many).is_ok(), "nobody has told yet whose they are");
-    store.own(&(0..many).map(|n| (format!("g{n}"), "greedy".to_owned())).collect());
+    store.own(&(0..many).map(|n| (format!("g{n}"), "greedy".to_owned())).collect(), &HashSet::new());
     assert!(matches!(put(&store, many + 1), Err(ResultsError::NamespaceFull(_))));
 }
 

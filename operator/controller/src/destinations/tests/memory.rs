@@ -1,0 +1,96 @@
+//! A destination in memory that can be down, hang, or refuse.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fleetprof_core::outbox::Attempt;
+use fleetprof_crds::Reason;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::destinations::{Archive, ArchiveError, Destination, Parcel};
+
+/// What it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Up,
+    Down,
+    Hangs,
+    Refuses,
+}
+
+/// Profiles by key. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Memory(Arc<Mutex<(Mood, BTreeMap<String, Bytes>, usize)>>);
+
+impl Memory {
+    pub(crate) fn new(mood: Mood) -> Self {
+        Self(Arc::new(Mutex::new((mood, BTreeMap::new(), 0))))
+    }
+    pub(crate) fn set(&self, mood: Mood) {
+        self.0.lock().unwrap().0 = mood;
+    }
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.0.lock().unwrap().1.keys().cloned().collect()
+    }
+    /// How often something was put, whatever came of it.
+    pub(crate) fn attempts(&self) -> usize {
+        self.0.lock().unwrap().2
+    }
+    fn mood(&self) -> Mood {
+        self.0.lock().unwrap().0
+    }
+}
+
+impl Destination for Memory {
+    fn put<'a>(&'a self, parcel: &'a Parcel, profile: Bytes) -> BoxFuture<'a, Attempt> {
+        async move {
+            self.0.lock().unwrap().2 += 1;
+            match self.mood() {
+                Mood::Up => {
+                    self.0.lock().unwrap().1.insert(parcel.key.clone(), profile);
+                    Attempt::Stored
+                }
+                Mood::Down => Attempt::Again("no route to host".into(), None),
+                Mood::Hangs => std::future::pending().await,
+                Mood::Refuses => Attempt::Failed(Reason::UploadRejected, "400: too old".into()),
+            }
+        }
+        .boxed()
+    }
+    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
+        let mood = self.mood();
+        async move { if mood == Mood::Up { Ok(()) } else { Err("no route to host".into()) } }.boxed()
+    }
+    fn archive(&self) -> Option<&dyn Archive> {
+        Some(self)
+    }
+}
+
+impl Archive for Memory {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Bytes, ArchiveError>> {
+        let found = match self.mood() {
+            Mood::Up => {
+                let held = self.0.lock().unwrap().1.get(key).cloned();
+                held.ok_or_else(|| ArchiveError::Missing("it is not there".into()))
+            }
+            _ => Err(ArchiveError::Failed("no route to host".into())),
+        };
+        std::future::ready(found).boxed()
+    }
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), ArchiveError>> {
+        self.0.lock().unwrap().1.remove(key);
+        std::future::ready(Ok(())).boxed()
+    }
+    fn list<'a>(
+        &'a self,
+        below: &'a str,
+        picks: &'a (dyn Fn(&str) -> bool + Send + Sync),
+        _: Duration,
+    ) -> BoxFuture<'a, Result<Vec<String>, ArchiveError>> {
+        let keys = self.keys().into_iter().filter(|key| key.contains(below) && picks(key)).collect();
+        std::future::ready(Ok(keys)).boxed()
+    }
+}

@@ -1,0 +1,187 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(1_800_000_000_000 + millis).unwrap()
+}
+
+fn outbox(waiting: usize, at_once: usize) -> Outbox<()> {
+    Outbox::new(Bounds { waiting, at_once })
+}
+
+fn sent(next: Next<()>) -> String {
+    match next {
+        Next::Send(key, ()) => key,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_arrives_is_told_once() {
+    let mut box_ = outbox(10, 2);
+    assert_eq!(box_.offer("a", (), at(0)), Delivery::Underway(None));
+    assert_eq!(box_.offer("a", (), at(1)), Delivery::Underway(None), "it is not taken in twice");
+    assert_eq!((box_.backlog(), box_.oldest()), (1, Some(at(0))));
+    assert_eq!(sent(box_.take(at(2))), "a");
+    assert_eq!(box_.take(at(2)), Next::Idle);
+    box_.settle("a", Attempt::Stored, at(3), 0);
+    assert_eq!(box_.backlog(), 0);
+    assert_eq!(box_.offer("a", (), at(4)), Delivery::Stored);
+    assert_eq!(box_.offer("a", (), at(5)), Delivery::Underway(None), "a new question sends it again");
+}
+
+#[test]
+fn while_a_destination_fails_one_parcel_at_a_time_tries() {
+    let mut box_ = outbox(10, 4);
+    for key in ["a", "b", "c"] {
+        box_.offer(key, (), at(0));
+    }
+    assert_eq!(sent(box_.take(at(0))), "a");
+    assert_eq!(sent(box_.take(at(0))), "b", "side by side while all is well");
+    box_.settle("a", Attempt::Again("no route".into(), None), at(0), 0);
+    assert_eq!(box_.take(at(100)), Next::Idle, "b is still on its way");
+    box_.settle("b", Attempt::Again("no route".into(), None), at(0), 0);
+    let Next::Wait(until) = box_.take(at(100)) else { panic!("it has to wait") };
+    assert_eq!(box_.offer("c", (), at(100)), Delivery::Underway(Some("no route".into())));
+    assert_eq!(sent(box_.take(until)), "c", "another one tries");
+    box_.settle("c", Attempt::Stored, until, 0);
+    assert_eq!(box_.problem(), None);
+    let later = after(until, SignedDuration::from_secs(2));
+    assert_eq!((sent(box_.take(later)), sent(box_.take(later))), ("a".to_owned(), "b".to_owned()));
+}
+
+#[test]
+fn a_destination_that_says_when_is_not_asked_before() {
+    let mut box_ = outbox(10, 4);
+    box_.offer("a", (), at(0));
+    box_.take(at(0));
+    let least = SignedDuration::from_secs(20);
+    box_.settle("a", Attempt::Again("too many".into(), Some(least)), at(0), 0);
+    assert_eq!(box_.take(at(1)), Next::Wait(at(20_000)));
+}
+
+#[test]
+fn a_parcel_that_alone_is_not_accepted_is_given_up() {
+    let mut box_ = outbox(100, 1);
+    box_.offer("poison", (), at(0));
+    let (mut now, mut tries) = (0, 0);
+    let told = loop {
+        now += 120_000;
+        box_.offer(&format!("good-{now}"), (), at(now));
+        while let Next::Send(key, ()) = box_.take(at(now)) {
+            let bad = key == "poison";
+            tries += u32::from(bad);
+            let attempt = if bad { Attempt::Again("500".into(), None) } else { Attempt::Stored };
+            box_.settle(&key, attempt, at(now), 0);
+            now += 120_000;
+        }
+        match box_.offer("poison", (), at(now)) {
+            Delivery::Underway(_) => {}
+            told => break told,
+        }
+    };
+    assert_eq!(tries, MAX_FAILURES + 1);
+    let why = "not accepted in 6 attempts while others were: 500".to_owned();
+    assert_eq!(told, Delivery::Failed(Reason::UploadRejected, why));
+}
+
+#[test]
+fn an_outage_gives_up_nothing_however_long() {
+    let mut box_ = outbox(10, 4);
+    box_.offer("a", (), at(0));
+    let mut now = 0;
+    for draw in 0..500 {
+        now += 60_000;
+        assert_eq!(sent(box_.take(at(now))), "a");
+        box_.settle("a", Attempt::Again("down".into(), None), at(now), draw);
+    }
+    now += 60_000;
+    box_.take(at(now));
+    box_.settle("a", Attempt::Stored, at(now), 0);
+    assert_eq!(box_.offer("a", (), at(now)), Delivery::Stored);
+}
+
+#[test]
+fn the_oldest_is_dropped_and_told() {
+    let mut box_ = outbox(2, 1);
+    for (n, key) in ["a", "b", "c"].into_iter().enumerate() {
+        box_.offer(key, (), at(n as i64));
+    }
+    assert_eq!((box_.backlog(), box_.dropped()), (2, 1));
+    assert!(matches!(box_.offer("a", (), at(9)), Delivery::Failed(Reason::BacklogFull, _)));
+}
+
+#[test]
+fn sessions_that_are_gone_are_forgotten() {
+    let mut box_ = outbox(10, 1);
+    for key in ["a", "b", "c"] {
+        box_.offer(key, (), at(0));
+    }
+    let first = sent(box_.take(at(0)));
+    box_.settle(&first, Attempt::Stored, at(0), 0);
+    box_.retain(|key| key == "c");
+    assert_eq!(box_.backlog(), 1);
+    assert_eq!(sent(box_.take(at(0))), "c");
+}
+
+proptest! {
+    #[test]
+    fn pauses_grow_to_a_minute_and_are_never_short(failures in 0_u32..1000, draw: u64) {
+        let pause = pause(failures, draw).as_millis();
+        prop_assert!((500..=60_000).contains(&pause), "{pause}");
+        prop_assert!(failures < 7 || pause >= 30_000, "{pause}");
+    }
+
+    /// Whatever is offered arrives, is given up with a word, or waits; nothing is sent twice at once, nothing is
+    /// lost, and the bounds hold.
+    #[test]
+    fn nothing_is_lost(
+        waiting in 1_usize..6,
+        at_once in 1_usize..4,
+        steps in prop::collection::vec((0_u8..8, 0_usize..12, any::<u64>(), 0_i64..70_000), 1..200),
+    ) {
+        let mut box_ = outbox(waiting, at_once);
+        let mut asked = std::collections::BTreeSet::new();
+        let mut flying: Vec<String> = Vec::new();
+        let mut now = 0;
+        for (what, key, draw, passed) in steps {
+            now += passed;
+            let failing = what == 5;
+            match what {
+                0..=2 => {
+                    let key = format!("k{key}");
+                    match box_.offer(&key, (), at(now)) {
+                        Delivery::Underway(_) => asked.insert(key),
+                        _ => asked.remove(&key),
+                    };
+                }
+                3 | 4 => if let Next::Send(key, ()) = box_.take(at(now)) {
+                    prop_assert!(!flying.contains(&key), "sent twice at once");
+                    flying.push(key);
+                },
+                _ if flying.is_empty() => {}
+                _ => {
+                    let key = flying.remove(key % flying.len());
+                    let attempt = if failing { Attempt::Again("x".into(), None) } else { Attempt::Stored };
+                    box_.settle(&key, attempt, at(now), draw);
+                }
+            }
+            prop_assert!(flying.len() <= at_once && box_.backlog() <= waiting + at_once);
+        }
+        for key in flying {
+            box_.settle(&key, Attempt::Stored, at(now), 0);
+        }
+        for _ in 0..100 {
+            now += 120_000;
+            while let Next::Send(key, ()) = box_.take(at(now)) {
+                box_.settle(&key, Attempt::Stored, at(now), 0);
+            }
+        }
+        prop_assert_eq!(box_.backlog(), 0);
+        for key in asked {
+            let told = box_.offer(&key, (), at(now));
+            prop_assert!(!matches!(told, Delivery::Underway(_)), "{key} is lost: {told:?}");
+        }
+    }
+}
