@@ -43,6 +43,7 @@ took "lint" "$t"
 t=$(date +%s)
 step "2/5  Tests that need no cluster (cold 11 min, warm 1 min)"
 tests/suites.sh pure
+tests/suites.sh stores
 took "pure tests" "$t"
 tests/compiled.sh save
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Runs the tests of one layer:
-#   tests/suites.sh unit       no cluster: the two that follow
+#   tests/suites.sh unit       no cluster: the three that follow
 #   tests/suites.sh pure       functions, servers, files
 #   tests/suites.sh agent      the three that follow
 #   tests/suites.sh captures   captures of real processes, and the reader of Python beside py-spy; some
 #                              measure time, so nothing else should run on the machine
 #   tests/suites.sh waits      the agent's supervisor
 #   tests/suites.sh attacks    attacks on the servers; they measure time as well
+#   tests/suites.sh stores     profiles in real object stores, which it installs (cold 5 min)
 #   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
 #   tests/suites.sh matrix     captures of every version of Python and Node.js that can be installed, and of
 #                              every runtime in pods by every way, and autoscalers; on the cluster of
@@ -86,6 +87,13 @@ python() {
     FLEETPROF_PYTHON=$program "${@:2}"
 }
 
+stores() {
+    busy "installing object stores" tests/stores.sh >/dev/null
+    FLEETPROF_STORES=$(tests/stores.sh)
+    export FLEETPROF_STORES
+    test --test stores
+}
+
 matrix() {
     local nodes=${FLEETPROF_CACHE_DIR:-$HOME/.cache/fleetprof}/nodes version
     for version in 3.10 3.12 3.13 3.14; do
@@ -113,6 +121,7 @@ pods() {
 }
 
 soak() {
+    tests/bench/destinations.sh
     test --test people --test verdict -- --ignored --nocapture
     # The target survives the death of its worker at any moment, in every runtime.
     FLEETPROF_DEATHS=${FLEETPROF_DEATHS:-200} test --test capture -- killed death
@@ -120,6 +129,7 @@ soak() {
 
 unit() {
     pure
+    stores
     agent
 }
 
@@ -151,6 +161,6 @@ cluster() {
 }
 
 case ${1:-} in
-unit | pure | agent | captures | waits | attacks | api | cluster | breaks | alone | matrix | soak) "$1" ;;
-*) echo "Which layer? unit, pure, agent, captures, waits, attacks, api, cluster, breaks, alone, matrix or soak." >&2 && exit 2 ;;
+unit | pure | agent | captures | waits | attacks | stores | api | cluster | breaks | alone | matrix | soak) "$1" ;;
+*) echo "Which layer? unit, pure, agent, captures, waits, attacks, stores, api, cluster, breaks, alone, matrix or soak." >&2 && exit 2 ;;
 esac

@@ -1,5 +1,7 @@
 //! How is a decided action done, and what came of it?
 
+use std::collections::HashSet;
+
 use fleetprof_core::budget::Claim;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_core::destination::Delivery;
