@@ -2,12 +2,12 @@
 # Runs the tests of one layer:
 #   tests/suites.sh unit       no cluster: the three that follow
 #   tests/suites.sh pure       functions, servers, files
+#   tests/suites.sh stores     profiles in real object stores, which it installs (cold 5 min)
 #   tests/suites.sh agent      the three that follow
 #   tests/suites.sh captures   captures of real processes, and the reader of Python beside py-spy; some
 #                              measure time, so nothing else should run on the machine
 #   tests/suites.sh waits      the agent's supervisor
 #   tests/suites.sh attacks    attacks on the servers; they measure time as well
-#   tests/suites.sh stores     profiles in real object stores, which it installs (cold 5 min)
 #   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
 #   tests/suites.sh matrix     captures of every version of Python and Node.js that can be installed, and of
 #                              every runtime in pods by every way, and autoscalers; on the cluster of
