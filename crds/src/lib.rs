@@ -6,6 +6,7 @@
 // False positive: each `printcolumn` of the derive repeats the keys of the previous one.
 #![allow(clippy::duplicated_attributes)]
 
+pub mod agent_mode;
 pub mod agent_resources;
 pub mod budget;
 pub mod cluster_policy;

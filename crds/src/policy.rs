@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ProfileKind;
+pub use crate::agent_mode::AgentMode;
 use crate::agent_resources::AgentResources;
 use crate::budget::Budget;
 use crate::defaults::{default_destinations, default_frequency, default_profiles};
@@ -154,10 +155,11 @@ pub struct Containers {
 pub struct AgentSpec {
     /// `Sidecar` injects the agent when a pod is created. `Ephemeral` attaches it when a session needs it.
     /// `Node` leaves pods as they are: the agent of their node profiles them, where an administrator installed
-    /// node agents (chart value `nodeAgent.enabled`).
+    /// node agents (chart value `nodeAgent.enabled`). `Auto` is `Node` in namespaces that node agents serve, with
+    /// agents attached on nodes without one, and `Sidecar` in all others.
     #[serde(default)]
     pub mode: AgentMode,
-    /// With `Sidecar`, what happens to pods without an agent, such as pods older than the policy.
+    /// With `Sidecar` and `Auto`, what happens to pods without an agent, such as pods older than the policy.
     /// `AttachOnDemand` attaches one when a session needs it. `Wait` does nothing until they are recreated.
     /// `Restart` restarts their workloads, and those with an outdated agent, one at a time; an administrator
     /// must allow it (chart value `restart.enabled`). Pods that no restart replaces, such as those of a Job,
@@ -173,22 +175,6 @@ pub struct AgentSpec {
     /// attached agents: Kubernetes does not support resources for ephemeral containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<AgentResources>,
-}
-
-/// How agents get into pods.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum AgentMode {
-    /// Injected when a pod is created.
-    #[default]
-    Sidecar,
-    /// Attached when a session needs it.
-    Ephemeral,
-    /// None: the agent of the node serves them.
-    Node,
-    /// A value of a newer version. The policy is reported as invalid and gives no pod an agent.
-    #[serde(other)]
-    #[schemars(skip)]
-    Unknown,
 }
 
 /// What happens to pods without an agent.

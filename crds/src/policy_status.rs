@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Reason;
+use crate::agent_mode::AgentMode;
 use crate::phase::Phase;
 use crate::restart::RestartStatus;
 use crate::trigger::Trigger;
@@ -131,6 +132,10 @@ pub struct LinkedApp {
     pub pods: i32,
     /// Number of pods that can be profiled now: their agent reports, or one can be attached.
     pub linked: i32,
+    /// Which agents profile the pods, or would when a session needs one: `Sidecar`, `Ephemeral`, `Node`. With
+    /// `agent.mode: Auto`, this tells what was chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agent_modes: Vec<AgentMode>,
     /// Versions of the agents, sorted; at most 3.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agent_versions: Vec<String>,

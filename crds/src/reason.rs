@@ -67,7 +67,7 @@ reasons! {
     WebhookMissed => "check that the fleetprof webhook is running; meanwhile sessions attach an agent",
     /// The policy attaches agents to the pod when a session needs them.
     AttachedOnDemand => "",
-    /// The policy leaves the pod to the agent of its node.
+    /// The policy leaves the pod to the agent of its node, as `agent.mode` `Node` and `Auto` do.
     ServedByNode => "",
     /// The policy leaves the pod to the agent of its node, but none reports the container.
     NoNodeAgent => "set nodeAgent.enabled in the values of the fleetprof chart, and check that the DaemonSet \

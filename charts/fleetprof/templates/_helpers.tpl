@@ -105,6 +105,12 @@ fleetprof-destinations-{{ include "fleetprof.destinations" . | sha256sum | trunc
 - name: FLEETPROF_AGENT_ALLOW_ROOT
   value: "true"
 {{- end }}
+{{- if .Values.nodeAgent.enabled }}
+- name: FLEETPROF_NODE_AGENTS
+  value: "true"
+- name: FLEETPROF_NODE_AGENT_NAMESPACES
+  value: {{ join "," .Values.nodeAgent.namespaces | quote }}
+{{- end }}
 - name: FLEETPROF_AGENT_PULL_POLICY
   value: {{ .Values.image.agent.pullPolicy }}
 {{- with .Values.tls.existingSecret }}

@@ -4,13 +4,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use fleetprof_core::agent::PodSecurity;
+use fleetprof_core::agent::{PodSecurity, ServedNamespaces};
 use fleetprof_core::image::AgentImages;
 use fleetprof_core::inject::ClusterRules;
 use fleetprof_crds::{Duration, quantity};
 use serde_json::Value;
-
-use crate::gateway::ServedNamespaces;
 
 /// Allowed agent images: settings of `run` and of `webhook`.
 #[derive(Args, Clone, Debug)]
@@ -52,6 +50,12 @@ pub struct RulesArgs {
     /// memory limit of 256Mi.
     #[arg(long, env = "FLEETPROF_AGENT_RESOURCES", default_value = "", value_parser = resources)]
     pub agent_resources: Value,
+    /// There are agents of nodes, for policies with `agent.mode: Node` or `Auto`.
+    #[arg(long, env = "FLEETPROF_NODE_AGENTS")]
+    pub node_agents: bool,
+    /// Namespaces that agents of nodes serve; `*` matches any characters. If empty, all but the excluded ones.
+    #[arg(long, env = "FLEETPROF_NODE_AGENT_NAMESPACES", default_value = "", value_delimiter = ',')]
+    pub node_agent_namespaces: Vec<String>,
 }
 
 impl RulesArgs {
@@ -59,8 +63,12 @@ impl RulesArgs {
     #[must_use]
     pub fn get(&self, own: &str) -> ClusterRules {
         let excluded = self.excluded_namespaces.iter().filter(|name| !name.is_empty()).cloned();
+        let excluded: Vec<String> = excluded.chain([own.to_owned()]).collect();
+        let named = self.node_agent_namespaces.iter().filter(|glob| !glob.is_empty()).cloned().collect();
+        let served = || ServedNamespaces::new(named, excluded.clone());
         ClusterRules {
-            excluded_namespaces: excluded.chain([own.to_owned()]).collect(),
+            node_agents: self.node_agents.then(served),
+            excluded_namespaces: excluded,
             default_pod_security: self.default_pod_security,
             allow_root: self.allow_root,
             images: self.images.get(),
@@ -160,12 +168,6 @@ pub struct RunSettings {
     /// Do not attach agents to running pods.
     #[arg(long, env = "FLEETPROF_ATTACH_DISABLED")]
     pub attach_disabled: bool,
-    /// Accept agents of nodes, which serve the pods of policies with `agent.mode: Node`.
-    #[arg(long, env = "FLEETPROF_NODE_AGENTS")]
-    pub node_agents: bool,
-    /// Namespaces that agents of nodes serve; `*` matches any characters. If empty, all but the excluded ones.
-    #[arg(long, env = "FLEETPROF_NODE_AGENT_NAMESPACES", default_value = "", value_delimiter = ',')]
-    pub node_agent_namespaces: Vec<String>,
     /// Allow workload restarts for policies with `agent.existingPods: Restart`.
     #[arg(long, env = "FLEETPROF_RESTART")]
     pub restart: bool,
@@ -186,14 +188,7 @@ impl RunSettings {
     #[must_use]
     pub fn node_agent_user(&self) -> Option<String> {
         let user = || format!("system:serviceaccount:{}:{}-node-agent", self.namespace, self.name);
-        self.node_agents.then(user)
-    }
-
-    /// The namespaces that agents of nodes serve.
-    #[must_use]
-    pub fn served_by_nodes(&self) -> ServedNamespaces {
-        let named = self.node_agent_namespaces.iter().filter(|glob| !glob.is_empty()).cloned().collect();
-        ServedNamespaces::new(named, self.rules.get(&self.namespace).excluded_namespaces)
+        self.rules.node_agents.then(user)
     }
 
     /// Username of the operator's service account.

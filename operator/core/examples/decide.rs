@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use fleetprof_core::agent::PodSecurity;
-use fleetprof_core::agent::{AgentFacts, Reach};
+use fleetprof_core::agent::{AgentFacts, NodeAgents, PodSecurity, Reach};
 use fleetprof_core::image::AgentImages;
 use fleetprof_core::link::Observed;
 use fleetprof_core::pod::{PodFacts, SharedFacts};
@@ -71,6 +70,7 @@ fn cluster_pass(policies: &[ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>])
         now: plan.ticks(Timestamp::from_second(1_800_000_000).unwrap()).1.unwrap().at,
         pods: &pods,
         agents: &agents,
+        node_agents: &NodeAgents::default(),
         settled: true,
         sessions: &[],
         policies: policies.iter().step_by(2).map(PolicyView::from).chain([view]).collect(),
@@ -109,6 +109,7 @@ fn pass(policies: &mut [ProfilingPolicy], namespaces: &[Vec<Arc<PodFacts>>], sec
             now,
             pods,
             agents: &agents,
+            node_agents: &NodeAgents::default(),
             settled: true,
             sessions: &[],
             policies: [view].into_iter().collect(),

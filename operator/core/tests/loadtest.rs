@@ -7,7 +7,7 @@ mod common;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleetprof_core::agent::{AgentFacts, Reach};
+use fleetprof_core::agent::{AgentFacts, NodeAgents, Reach};
 use fleetprof_core::pod::{Owner, PodFacts, Workload};
 use fleetprof_core::session::{
     Action, JobFacts, Observed, Permission, PolicyFacts, Settings, load, repeat, step,
@@ -71,6 +71,7 @@ impl World {
             resources: fleetprof_core::inject::ResourceRules::default(),
             pods: vec![Arc::new(pod("orders-1", "Deployment", "orders", true))],
             agents: [("uid-orders-1".to_owned(), agent)].into(),
+            node_agents: NodeAgents::default(),
             captures: HashMap::new(),
             places: HashMap::new(),
             yields: HashMap::new(),

@@ -6,7 +6,7 @@ mod common;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_core::agent::{AgentFacts, PodSecurity, Reach};
+use fleetprof_core::agent::{AgentFacts, NodeAgents, PodSecurity, Reach};
 use fleetprof_core::inject::{AdmissionFacts, ClusterRules, ResourceRules, refusal};
 use fleetprof_core::link::{self, Observed as PolicyObserved};
 use fleetprof_core::pod::{AgentContainer, AgentContainerState, PodFacts, Workload};
@@ -83,6 +83,7 @@ fn linked_by(
             now: NOW,
             pods: &[Arc::new(pod.clone())],
             agents,
+            node_agents: &NodeAgents::default(),
             settled: true,
             sessions: &[],
             policies: [view].into_iter().collect(),
@@ -124,6 +125,7 @@ fn target_by(
         resources: ResourceRules::default(),
         pods: vec![Arc::new(pod.clone())],
         agents: agents.clone(),
+        node_agents: NodeAgents::default(),
         captures: HashMap::new(),
         places: HashMap::new(),
         yields: HashMap::new(),

@@ -63,6 +63,7 @@ fn link(name: &str, app: &App) -> PodLink {
     let workload = Arc::new(Workload { kind: app.kind.into(), name: name.into() });
     let pod = PodFacts { workload, sidecar: pod.sidecar.clone().filter(|_| app.agent.is_some()), ..pod };
     PodLink {
+        mode: None,
         pod: Arc::new(pod),
         container: "app".into(),
         linked: false,

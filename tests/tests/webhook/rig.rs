@@ -89,6 +89,7 @@ impl Webhook {
                 allow_root: true,
                 images: AgentImages { default: "fleetprof-agent:test".into(), allowed: vec![] },
                 attach_disabled: false,
+                node_agents: None,
                 agent_resources: Value::Null,
             }
             .into(),
@@ -155,7 +156,7 @@ impl Webhook {
         namespaces: &[&str],
     ) -> Result<Vec<Value>> {
         let ca = self.tls.ca_bundle().context("loaded")?;
-        let mut webhooks = registration::webhooks(policies, &ca, &self.names);
+        let mut webhooks = registration::webhooks(policies, None, &ca, &self.names);
         for webhook in &mut webhooks {
             let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap_or_default().to_owned();
             webhook["clientConfig"] = json!({"caBundle": webhook["clientConfig"]["caBundle"], "url": format!("https://localhost:{}{path}", self.port)});

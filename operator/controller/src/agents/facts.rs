@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleetprof_core::agent::{AgentFacts, Reach, serves};
+use fleetprof_core::agent::{AgentFacts, NodeAgents, Reach, serves};
+use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_crds::policy;
 use fleetprof_crds::wire::{AgentMode, Offer};
+use jiff::Timestamp;
 
 use super::{AgentView, Agents};
 
@@ -23,6 +25,19 @@ pub fn agents(
         Some((pod.uid.clone(), facts(&views)?))
     };
     pods.iter().filter_map(of).collect()
+}
+
+/// The agents of the nodes that these pods are on.
+#[must_use]
+pub fn node_agents(
+    pods: &[Arc<PodFacts>],
+    agents: &dyn Agents,
+    rules: &ClusterRules,
+    now: Timestamp,
+) -> NodeAgents {
+    let Some(served) = &rules.node_agents else { return NodeAgents::default() };
+    let answering = agents.answering(&mut pods.iter().map(|pod| &*pod.node));
+    NodeAgents { served: Some(served.clone()), answering, settled: agents.settled(pods, now) }
 }
 
 /// What a pod's agents know together. Where they differ in age, the newest one speaks: an order that an older

@@ -15,6 +15,7 @@ mod facts;
 
 mod view;
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use fleetprof_crds::wire::{Order, Watch};
 use jiff::Timestamp;
 
 pub use change::{Change, Changes};
-pub use facts::agents;
+pub use facts::{agents, node_agents};
 pub use view::{AgentView, CaptureView};
 
 /// The agents, as controllers see them.
@@ -46,6 +47,9 @@ pub trait Agents: Debug + Send + Sync {
 
     /// The agents that serve a pod, while they report. Several see different containers of it.
     fn serving(&self, pod_uid: &str) -> Vec<Arc<AgentView>>;
+
+    /// The nodes among these, by name, whose agent reports.
+    fn answering(&self, nodes: &mut dyn Iterator<Item = &str>) -> HashSet<String>;
 
     /// Asks the agents of these pods, by uid, to report at once when a line is crossed, until `until`.
     fn watch(&self, lines: Vec<(String, Watch)>, until: Timestamp);

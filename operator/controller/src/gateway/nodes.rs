@@ -4,37 +4,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_core::agent::PodAgent;
-use fleetprof_core::container::matches_glob;
+use fleetprof_core::agent::{PodAgent, ServedNamespaces};
 use fleetprof_core::pod::PodFacts;
 use fleetprof_crds::wire::{AgentMode, ContainerReport, Heartbeat, MAX_NODE_ROWS};
 use jiff::Timestamp;
 
 use super::{PodId, clean};
-
-/// The namespaces whose pods the agents of nodes serve.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServedNamespaces {
-    named: Vec<String>,
-    excluded: Vec<String>,
-}
-
-impl ServedNamespaces {
-    /// Those that one of the globs in `named` matches; where there is none, all but `excluded`.
-    #[must_use]
-    pub fn new(named: Vec<String>, excluded: Vec<String>) -> Self {
-        Self { named, excluded }
-    }
-
-    /// Whether the pods of a namespace are served.
-    #[must_use]
-    pub fn has(&self, namespace: &str) -> bool {
-        match self.named.as_slice() {
-            [] => !self.excluded.iter().any(|name| name == namespace),
-            named => named.iter().any(|glob| matches_glob(glob, namespace)),
-        }
-    }
-}
 
 /// Most containers of no pod that are held of a node, whose pods' statuses are on their way. With more, its
 /// agent tells everything each time.
@@ -202,22 +177,5 @@ mod tests {
         let Parts { pods, rest, .. } =
             parts(beat(&ids, &ids), &pods, &all_namespaces(), Timestamp::UNIX_EPOCH);
         assert_eq!((pods.len(), rest.captures.len()), (MAX_NODE_ROWS, MAX_NODE_ROWS));
-    }
-
-    #[test]
-    fn an_administrator_names_the_namespaces_that_are_served_or_those_that_are_not() {
-        let all = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        let (default, named) = (
-            ServedNamespaces::new(vec![], all(&["kube-system", "fleetprof"])),
-            ServedNamespaces::new(all(&["team-*", "kube-system"]), all(&["kube-system", "fleetprof"])),
-        );
-        for (namespace, by_default, by_name) in [
-            ("shop", true, false),
-            ("team-a", true, true),
-            ("kube-system", false, true),
-            ("fleetprof", false, false),
-        ] {
-            assert_eq!((default.has(namespace), named.has(namespace)), (by_default, by_name), "{namespace}");
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use fleetprof_core::agent::AgentId;
+use fleetprof_core::agent::{AgentId, ServedNamespaces};
 use fleetprof_core::pod::PodFacts;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, header};
@@ -12,7 +12,6 @@ use jiff::Timestamp;
 
 use super::auth::{Authenticator, Identify};
 use super::limits::Limits;
-use super::nodes::ServedNamespaces;
 use super::refuse::Refusal;
 use super::{Fleet, GatewayMetrics, PodId, SliceSink};
 use crate::server::PeerInfo;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_core::agent::{AgentFacts, Skip};
+use fleetprof_core::agent::{AgentFacts, NodeAgents, Skip};
 use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::link::Observed;
 use fleetprof_core::pod::PodFacts;
@@ -22,6 +22,7 @@ type Refusal<'a> = dyn Fn(&PodFacts, &Policies<'_>) -> Option<Skip> + Sync + Sen
 pub struct Current<'a> {
     pods: Vec<Arc<PodFacts>>,
     agents: HashMap<String, AgentFacts>,
+    node_agents: NodeAgents,
     sessions: Vec<Arc<ProfileSession>>,
     policies: Snapshot,
     namespaces: BTreeMap<String, Labels>,
@@ -37,6 +38,12 @@ impl<'a> Current<'a> {
         let pods: Vec<_> = namespaces.keys().flat_map(|n| context.pods.namespace(n)).collect();
         Self {
             agents: agents::agents(&pods, &*context.agents, Some(policy.spec.agent.mode)),
+            node_agents: agents::node_agents(
+                &pods,
+                &*context.agents,
+                &context.refusals.rules,
+                Timestamp::now(),
+            ),
             sessions: sessions_of(&context.sessions, policy),
             policies: policy.namespace.map_or_else(|| context.policies.all(), |n| context.policies.near(n)),
             refusal: Box::new(move |pod, policies| context.refusals.refusal(pod, policies)),
@@ -55,6 +62,7 @@ impl<'a> Current<'a> {
             settled: context.agents.settled(&self.pods, now),
             pods: &self.pods,
             agents: &self.agents,
+            node_agents: &self.node_agents,
             sessions: &self.sessions,
             policies: self.policies.views(),
             namespaces: &self.namespaces,

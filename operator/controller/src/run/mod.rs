@@ -204,7 +204,7 @@ impl Servers {
             identify: Arc::new(TokenReviews::new(client.clone(), pods.clone(), settings.node_agent_user())),
             tickets,
             pods: Arc::new(pods),
-            nodes: settings.served_by_nodes(),
+            nodes: settings.rules.get(&settings.namespace).node_agents.unwrap_or_default(),
             sink: Arc::new(results.clone()),
             metrics: metrics.gateway,
             clock: system_clock(),
@@ -227,7 +227,7 @@ impl Servers {
         tasks.spawn(once_known(known.clone(), read_api));
         tasks.spawn(endless(gateway::expire_forever(fleet.clone(), system_clock())));
         tasks.spawn(endless(registration::follow_ca(fleet, tls.clone())));
-        if settings.node_agents {
+        if settings.rules.node_agents {
             let (client, settings, tls) = (client.clone(), settings.clone(), tls.clone());
             tasks.spawn(endless(registration::publish_ca(client, settings, tls)));
         }

@@ -48,11 +48,12 @@ pub async fn keep(
 ) -> anyhow::Result<()> {
     let names =
         registration::Names { fullname: settings.name.clone(), namespace: settings.namespace.clone() };
+    let served = settings.rules.get(&settings.namespace).node_agents;
     loop {
         edited.mark_unchanged();
         let mut wait = COMPARE;
         if let Some(ca) = tls.ca_bundle() {
-            let wanted = registration::webhooks(policies.all().iter(), &ca, &names);
+            let wanted = registration::webhooks(policies.all().iter(), served.as_ref(), &ca, &names);
             if let Err(error) = registration::apply(&client, &names, &wanted).await {
                 tracing::warn!(
                     error = format!("{error:#}"),

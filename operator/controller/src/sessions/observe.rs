@@ -97,6 +97,7 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         namespace_labels: context.namespaces.labels(&session.namespace().unwrap_or_default()),
         resources: context.resources.of(&session.namespace().unwrap_or_default()),
         agents: agents::agents(&pods, &*context.agents, mode),
+        node_agents: agents::node_agents(&pods, &*context.agents, &context.rules.rules, now),
         captures,
         pods,
     }

@@ -1,5 +1,5 @@
-//! Which requests does the API server send us? As few as the policies allow: without a policy in `Sidecar`
-//! mode, no pod at all.
+//! Which requests does the API server send us? As few as the policies allow: without a policy that injects
+//! agents, no pod at all.
 //!
 //! The chart makes the `MutatingWebhookConfiguration` without webhooks, so that uninstalling removes it; the
 //! leader fills it in. The namespace's own opt-out label is not a selector here, since a pod's `enabled` wins
@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use fleetprof_core::agent::ServedNamespaces;
 use fleetprof_core::view::PolicyView;
 use fleetprof_crds::names;
 use fleetprof_crds::names::FIELD_MANAGER;
@@ -35,17 +36,18 @@ pub struct Names {
 }
 
 /// The `.webhooks` that belong to `policies`, with every default of the API server written out, so that what
-/// is and what should be can be compared. `ca_bundle` is PEM.
+/// is and what should be can be compared. `served` are the namespaces that agents of nodes serve, and
+/// `ca_bundle` is PEM.
 #[must_use]
 pub fn webhooks<'a>(
     policies: impl IntoIterator<Item = PolicyView<'a>>,
+    served: Option<&ServedNamespaces>,
     ca_bundle: &str,
     names: &Names,
 ) -> Vec<Value> {
     // One selector that the API server does not understand would make it refuse all webhooks.
-    let sidecar = policies
-        .into_iter()
-        .filter(|p| p.spec.agent.mode == AgentMode::Sidecar && !(p.is_cluster() && p.fault().is_some()));
+    let sidecar =
+        policies.into_iter().filter(|p| injects(p, served) && !(p.is_cluster() && p.fault().is_some()));
     let (mut namespaces, mut cluster) = (BTreeSet::new(), BTreeMap::new());
     for policy in sidecar {
         match (policy.namespace, policy.namespace_selector) {
@@ -62,6 +64,19 @@ pub fn webhooks<'a>(
     let cluster =
         cluster.into_iter().map(|(name, selectors)| cluster_pods(name, selectors, ca_bundle, names));
     pods.into_iter().chain(cluster).chain([sessions(ca_bundle, names)]).collect()
+}
+
+/// Whether a policy may put agents into new pods.
+fn injects(policy: &PolicyView<'_>, served: Option<&ServedNamespaces>) -> bool {
+    match policy.spec.agent.mode {
+        AgentMode::Sidecar => true,
+        AgentMode::Auto => {
+            let all_are_served =
+                |served: &ServedNamespaces| policy.namespace.map_or(served.has_all(), |own| served.has(own));
+            !served.is_some_and(all_are_served)
+        }
+        AgentMode::Ephemeral | AgentMode::Node | AgentMode::Unknown => false,
+    }
 }
 
 fn excluded(names: &Names) -> [&str; 2] {

@@ -36,10 +36,11 @@ pub enum Reach {
 }
 
 /// Whether an agent that came so serves the pods of a policy with this `agent.mode`; `None` for a session without a
-/// policy. The agent of a node sees every pod there, but serves those alone that are left to it.
+/// policy. The agent of a node sees every pod there, but serves those alone that are, or may be, left to it.
 #[must_use]
 pub fn serves(came: wire::AgentMode, wanted: Option<AgentMode>) -> bool {
-    came != wire::AgentMode::Node || wanted.is_none_or(|mode| mode == AgentMode::Node)
+    came != wire::AgentMode::Node
+        || wanted.is_none_or(|mode| matches!(mode, AgentMode::Node | AgentMode::Auto))
 }
 
 impl AgentFacts {
@@ -76,11 +77,12 @@ mod tests {
 
     #[test]
     fn the_agent_of_a_node_serves_the_pods_that_are_left_to_it() {
-        let all = [None, Some(AgentMode::Node), Some(AgentMode::Sidecar), Some(AgentMode::Ephemeral)];
+        use AgentMode::{Auto, Ephemeral, Node, Sidecar};
+        let all = [None, Some(Node), Some(Auto), Some(Sidecar), Some(Ephemeral)];
         let by = |came| all.map(|wanted| serves(came, wanted));
-        assert_eq!(by(wire::AgentMode::Node), [true, true, false, false]);
+        assert_eq!(by(wire::AgentMode::Node), [true, true, true, false, false]);
         for came in [wire::AgentMode::Sidecar, wire::AgentMode::Ephemeral, wire::AgentMode::Unknown] {
-            assert_eq!(by(came), [true; 4], "{came:?}");
+            assert_eq!(by(came), [true; 5], "{came:?}");
         }
     }
 }

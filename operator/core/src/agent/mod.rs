@@ -8,6 +8,7 @@
 
 mod facts;
 mod id;
+mod nodes;
 mod plan;
 mod presence;
 mod skip;
@@ -16,6 +17,7 @@ mod user;
 
 pub use facts::{AgentFacts, Reach, serves};
 pub use id::{AgentId, PodAgent, PodId};
+pub use nodes::{NodeAgent, NodeAgents, ServedNamespaces};
 pub use plan::{Offer, Planned, plan, unnamed};
 pub use presence::{Container, Presence, Terms, World, at_limit, has_agent, presence};
 pub use skip::Skip;

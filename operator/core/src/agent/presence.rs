@@ -3,7 +3,7 @@
 //! ```text
 //! reports ─────────────────────────────────────► Answers
 //! injected, has not reported ──────────────────► Comes
-//! left to the node's, which has not reported it ─► AwaitsNode
+//! left to the node's, which has not reported it ─► AwaitsNode, and what holds where that stays so
 //! none of these ─ may a session attach one? ─┬─ yes ─► CanBeAttached, or Attached already
 //!                                            └─ no, or it had too many ──► Never(why)
 //! ```
@@ -15,7 +15,7 @@ use fleetprof_crds::policy::{AgentMode, ExistingPods};
 use fleetprof_crds::{ProfilingPolicySpec, Reason, names};
 use jiff::Timestamp;
 
-use super::{AgentFacts, AgentUser, PodSecurity, Reach, Skip, agent_user};
+use super::{AgentFacts, AgentUser, NodeAgent, PodSecurity, Reach, Skip, agent_user};
 use crate::image::AgentImages;
 use crate::pod::{AgentContainer, AgentContainerState, PodFacts};
 
@@ -48,6 +48,8 @@ pub struct World<'a> {
     pub attach_disabled: bool,
     /// Pod Security level that the pod's namespace enforces.
     pub level: PodSecurity,
+    /// Whether the pod can be left to the agent of its node.
+    pub node_agent: NodeAgent,
     /// The policy that serves the pod; `None` for a session that names none, which attaches whatever it needs.
     pub policy: Option<Terms<'a>>,
 }
@@ -59,9 +61,8 @@ pub enum Presence<'a> {
     Answers(&'a AgentFacts),
     /// One was injected but has not reported; this is its state according to the kubelet.
     Comes(&'a AgentContainerState),
-    /// It is left to the agent of its node, which has not reported the container; this is to be said where that
-    /// stays so.
-    AwaitsNode(Skip),
+    /// It is left to the agent of its node, which has not reported the container; this holds where that stays so.
+    AwaitsNode(Box<Self>),
     /// One was attached but has not reported.
     Attached {
         /// Why the pod has no sidecar.
@@ -78,6 +79,17 @@ pub enum Presence<'a> {
     },
     /// It has none and gets none.
     Never(Skip),
+}
+
+impl Presence<'_> {
+    /// What holds once the agent of the node has had the time to report the container.
+    #[must_use]
+    pub fn without_node(self) -> Self {
+        match self {
+            Self::AwaitsNode(otherwise) => *otherwise,
+            other => other,
+        }
+    }
 }
 
 /// Whether the pod has, or can have, an agent for one of its containers: one that is attached to another
@@ -101,7 +113,7 @@ pub fn presence<'a>(
     }
     match &pod.sidecar {
         Some(sidecar) => Presence::Comes(sidecar),
-        None => without_agent(pod, container, world, refusal(pod)).unwrap_or_else(Presence::Never),
+        None => without_agent(pod, container, world, refusal(pod)),
     }
 }
 
@@ -110,11 +122,33 @@ fn without_agent<'a>(
     container: Container<'_>,
     world: &World<'a>,
     refusal: Option<Skip>,
-) -> Result<Presence<'a>, Skip> {
-    if world.policy.is_some_and(|terms| terms.spec.agent.mode == AgentMode::Node) {
-        return awaits_node(pod, refusal);
+) -> Presence<'a> {
+    let mode = world.policy.map(|terms| terms.spec.agent.mode);
+    let (is_left, otherwise) = match mode {
+        Some(AgentMode::Node) => (true, Err(left_to_node(pod, refusal))),
+        Some(AgentMode::Auto) => {
+            (world.node_agent == NodeAgent::Answers, attachable(pod, container, world, refusal))
+        }
+        _ => (false, attachable(pod, container, world, refusal)),
+    };
+    match otherwise {
+        Err(skip) if is_left && !bars_node(skip.reason) => {
+            Presence::AwaitsNode(Box::new(Presence::Never(skip)))
+        }
+        Err(skip) => Presence::Never(skip),
+        Ok(can_be @ Presence::CanBeAttached { .. }) if is_left => Presence::AwaitsNode(Box::new(can_be)),
+        Ok(presence) => presence,
     }
-    let lacks = may_attach(pod, world.policy, refusal)?;
+}
+
+/// Whether an agent is attached or can be, and which.
+fn attachable<'a>(
+    pod: &PodFacts,
+    container: Container<'_>,
+    world: &World<'a>,
+    refusal: Option<Skip>,
+) -> Result<Presence<'a>, Skip> {
+    let lacks = may_attach(pod, world, refusal)?;
     if pod.attached.iter().any(|a| a.name == container.attached_as || runs_beside(a, container.name)) {
         return Ok(Presence::Attached { lacks });
     }
@@ -131,17 +165,18 @@ fn without_agent<'a>(
     Ok(Presence::CanBeAttached { user: agent_user(container.name, runs_as, world.level)?, image, lacks })
 }
 
-fn awaits_node<'a>(pod: &PodFacts, refusal: Option<Skip>) -> Result<Presence<'a>, Skip> {
-    let barred = |skip: &Skip| {
-        matches!(skip.reason, Reason::OptedOut | Reason::NamespaceUnknown | Reason::WindowsNode)
+/// What is said of a pod that is left to the agent of its node, where that one does not report it.
+fn left_to_node(pod: &PodFacts, refusal: Option<Skip>) -> Skip {
+    let unreported = || {
+        let cause = format!("no agent of the node {} reports the container", pod.node);
+        Skip::new(Reason::NoNodeAgent, cause)
     };
-    match refusal.filter(barred) {
-        Some(skip) => Err(skip),
-        None => {
-            let cause = format!("no agent of the node {} reports the container", pod.node);
-            Ok(Presence::AwaitsNode(Skip::new(Reason::NoNodeAgent, cause)))
-        }
-    }
+    refusal.filter(|skip| bars_node(skip.reason)).unwrap_or_else(unreported)
+}
+
+/// Whether what keeps a sidecar out of a pod keeps the agent of its node from it as well.
+fn bars_node(reason: Reason) -> bool {
+    matches!(reason, Reason::OptedOut | Reason::NamespaceUnknown | Reason::WindowsNode)
 }
 
 /// Whether a container of a pod has an agent, so that a session need not attach one. Until every agent has had the
@@ -172,17 +207,21 @@ pub fn at_limit(pod: &PodFacts) -> String {
 }
 
 /// Why the pod has no sidecar, where a session may attach an agent nevertheless.
-fn may_attach(pod: &PodFacts, policy: Option<Terms<'_>>, refusal: Option<Skip>) -> Result<Reason, Skip> {
+fn may_attach(pod: &PodFacts, world: &World<'_>, refusal: Option<Skip>) -> Result<Reason, Skip> {
+    let policy = world.policy;
     let mode = policy.map_or(AgentMode::Ephemeral, |terms| terms.spec.agent.mode);
+    let is_served = mode == AgentMode::Auto && world.node_agent != NodeAgent::Unserved;
     if mode == AgentMode::Unknown {
         return Err(Skip::new(Reason::InvalidSpec, "this version does not know the policy's agent.mode"));
     }
-    if let Some(refusal) = refusal.as_ref().filter(|refusal| bars_attaching(refusal.reason)) {
-        return Err(refusal.clone());
+    if let Some(barred) = refusal.as_ref().filter(|refusal| bars_attaching(refusal.reason)) {
+        // The agent of the node would serve it nevertheless.
+        return Err(if is_served { left_to_node(pod, refusal) } else { barred.clone() });
     }
-    let Some(terms) = policy.filter(|_| mode == AgentMode::Sidecar) else {
+    let Some(terms) = policy.filter(|_| matches!(mode, AgentMode::Sidecar | AgentMode::Auto)) else {
         return Ok(Reason::AttachedOnDemand);
     };
+    let refusal = if is_served { Some(left_to_node(pod, refusal)) } else { refusal };
     let older = matches!((pod.created, terms.created), (Some(pod), Some(policy)) if pod < policy);
     let missed = if older { Reason::CreatedBeforePolicy } else { Reason::WebhookMissed };
     let (lacks, cause) =

@@ -37,7 +37,7 @@ pub use breaker::{Attempt, Breaker, Held, Terms};
 pub use patch::PatchOp;
 pub use read::read;
 
-use crate::agent::{AgentUser, PodSecurity, Skip, agent_user};
+use crate::agent::{AgentUser, PodSecurity, ServedNamespaces, Skip, agent_user};
 use crate::container;
 use crate::image::AgentImages;
 use crate::pod::PodFacts;
@@ -77,8 +77,19 @@ pub struct ClusterRules {
     pub images: AgentImages,
     /// Whether an administrator forbids to attach agents to running pods.
     pub attach_disabled: bool,
+    /// Whom the agents of nodes serve; `None` where an administrator has installed none.
+    pub node_agents: Option<ServedNamespaces>,
     /// `resources` of injected agents, before those of [`default_resources`] and after those of the policy.
     pub agent_resources: Value,
+}
+
+impl ClusterRules {
+    /// Whether agents of nodes serve the pods of a namespace. That is the administrator's word, and does not depend
+    /// on which of them answer at the moment: whoever starts while one is replaced gets no sidecar for it.
+    #[must_use]
+    pub fn served_by_nodes(&self, namespace: &str) -> bool {
+        self.node_agents.as_ref().is_some_and(|served| served.has(namespace))
+    }
 }
 
 impl<'a> AdmissionFacts<'a> {
@@ -216,15 +227,7 @@ fn admit<'a>(
     spec: &'a ProfilingPolicySpec,
 ) -> Result<(&'a str, Agent<'a>), Skip> {
     rules::check(raw, facts)?;
-    let stays_out = match spec.agent.mode {
-        AgentMode::Sidecar => None,
-        AgentMode::Node => Some((Reason::ServedByNode, "the policy's agent.mode is Node")),
-        AgentMode::Ephemeral => Some((Reason::AttachedOnDemand, "the policy's agent.mode is Ephemeral")),
-        AgentMode::Unknown => {
-            Some((Reason::InvalidSpec, "this version does not know the policy's agent.mode"))
-        }
-    };
-    if let Some((reason, cause)) = stays_out {
+    if let Some((reason, cause)) = stays_out(facts, spec.agent.mode) {
         return Err(Skip::new(reason, cause));
     }
     let chosen = choose(raw, spec).ok_or_else(|| {
@@ -246,6 +249,22 @@ fn admit<'a>(
         Some(words) => {
             let cause = format!("pods with the agent are not created or not started: {}", printable(words));
             Err(Skip::new(Reason::InjectionRefused, cause))
+        }
+    }
+}
+
+/// Why no agent is injected under a policy of this mode.
+fn stays_out(facts: &AdmissionFacts<'_>, mode: AgentMode) -> Option<(Reason, &'static str)> {
+    match mode {
+        AgentMode::Auto if facts.cluster.served_by_nodes(facts.namespace) => {
+            let cause = "the policy's agent.mode is Auto, and agents of nodes serve the namespace";
+            Some((Reason::ServedByNode, cause))
+        }
+        AgentMode::Sidecar | AgentMode::Auto => None,
+        AgentMode::Node => Some((Reason::ServedByNode, "the policy's agent.mode is Node")),
+        AgentMode::Ephemeral => Some((Reason::AttachedOnDemand, "the policy's agent.mode is Ephemeral")),
+        AgentMode::Unknown => {
+            Some((Reason::InvalidSpec, "this version does not know the policy's agent.mode"))
         }
     }
 }

@@ -110,6 +110,7 @@ fn app(
         runtime: runtime.or_else(|| before.and_then(|b| b.runtime.clone())),
         pods: count(pods.len()),
         linked: count(linked),
+        agent_modes: pods.iter().filter_map(|l| l.mode).collect::<BTreeSet<_>>().into_iter().collect(),
         agent_versions: versions.into_iter().take(3).map(str::to_owned).collect(),
         outdated: count(agents.iter().filter(|a| a.is_outdated(pinned, observed.version)).count()),
         state: match linked {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fleetprof_crds::ProfileSession;
 use jiff::Timestamp;
 
-use crate::agent::{AgentFacts, PodSecurity, Skip};
+use crate::agent::{AgentFacts, NodeAgents, PodSecurity, Skip};
 use crate::image::AgentImages;
 use crate::pod::PodFacts;
 use crate::view::{Labels, Policies};
@@ -19,6 +19,8 @@ pub struct Observed<'a> {
     pub pods: &'a [Arc<PodFacts>],
     /// Agents that report, by pod UID.
     pub agents: &'a HashMap<String, AgentFacts>,
+    /// The agents of nodes.
+    pub node_agents: &'a NodeAgents,
     /// Whether every agent has had the time to report since this leader took over.
     pub settled: bool,
     /// Sessions that name this policy.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use fleetprof_crds::policy::AgentMode;
 use fleetprof_crds::{Reason, names};
 use jiff::SignedDuration;
 
 use super::Observed;
-use crate::agent::{Container, Presence, Terms, World, at_limit, has_agent, presence};
+use crate::agent::{Container, Presence, Reach, Terms, World, at_limit, has_agent, presence};
 use crate::pod::{AgentContainerState, PodFacts};
 use crate::selector;
 use crate::text::cut;
@@ -28,6 +29,8 @@ pub struct PodLink {
     pub reason: Reason,
     /// What a person has to know beside the reason; empty where the reason says it all.
     pub cause: String,
+    /// The agent that profiles it, or would when a session needs one; `None` where none would.
+    pub mode: Option<AgentMode>,
     /// It has an agent, or gets one by itself: no session has to attach one.
     pub has_agent: bool,
 }
@@ -43,56 +46,86 @@ pub fn pods(policy: &PolicyView, observed: &Observed) -> Vec<PodLink> {
         .map(|pod| {
             let container =
                 pod.choose("", &policy.spec.containers).map(|c| c.name.to_string()).unwrap_or_default();
-            let (linked, reason) = judge(policy, pod, &container, observed);
+            let Link { linked, reason, mode } = judge(policy, pod, &container, observed);
             let cause = cause(pod, reason, observed);
             let has_agent = has_agent(pod, &container, observed.agents, observed.settled);
-            PodLink { pod: pod.clone(), container, linked, reason, cause, has_agent }
+            PodLink { pod: pod.clone(), container, linked, reason, cause, mode, has_agent }
         })
         .collect()
 }
 
-fn judge(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observed) -> (bool, Reason) {
+/// What holds for a pod.
+struct Link {
+    linked: bool,
+    reason: Reason,
+    mode: Option<AgentMode>,
+}
+
+/// A pod that no agent profiles.
+const fn unlinked(reason: Reason) -> Link {
+    Link { linked: false, reason, mode: None }
+}
+
+fn judge(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observed) -> Link {
     let namespace = observed.namespaces.get(&*pod.namespace);
     if let Some(reason) = policy.yields(pod, namespace, &observed.policies) {
-        return (false, reason);
+        return unlinked(reason);
     }
     if pod.opted_out(namespace) {
-        return (false, Reason::OptedOut);
+        return unlinked(Reason::OptedOut);
     }
     if container.is_empty() {
-        return (false, Reason::NoSelectedContainer);
+        return unlinked(Reason::NoSelectedContainer);
     }
     if pod.container(container).is_some_and(|c| c.below(&policy.spec.budget).is_some()) {
-        return (false, Reason::TooSmall);
+        return unlinked(Reason::TooSmall);
     }
     if !pod.running {
         let stuck = pod.sidecar.as_ref().is_some_and(AgentContainerState::cannot_start);
-        return (false, if stuck { Reason::AgentImageFailed } else { Reason::PodNotRunning });
+        return unlinked(if stuck { Reason::AgentImageFailed } else { Reason::PodNotRunning });
     }
     by_agent(policy, pod, container, observed)
 }
 
 /// What follows from the pod's agent: one that answers, comes or can be attached.
-fn by_agent(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observed) -> (bool, Reason) {
+fn by_agent(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observed) -> Link {
     let world = World {
         agents: observed.agents,
         images: observed.images,
         attach_disabled: observed.attach_disabled,
         level: observed.pod_security_of(&pod.namespace),
+        node_agent: observed.node_agents.of(pod),
         policy: Some(Terms { spec: policy.spec, created: policy.created }),
     };
     let refusal = |pod: &PodFacts| (observed.refusal)(pod, &observed.policies);
-    match presence(pod, Container { name: container, attached_as: "" }, &world, &refusal) {
-        Presence::Answers(_) => (true, Reason::Linked),
-        Presence::Comes(_) | Presence::AwaitsNode(_) if !observed.settled => {
-            (true, Reason::StatusCheckBlocked)
+    let found = presence(pod, Container { name: container, attached_as: "" }, &world, &refusal);
+    let is_blocked = !observed.settled && matches!(found, Presence::Comes(_) | Presence::AwaitsNode(_));
+    let (mode, (linked, reason)) = match found {
+        Presence::Answers(agents) => (mode_of(agents.reach), (true, Reason::Linked)),
+        Presence::AwaitsNode(_) if is_blocked || is_young(pod, observed) => {
+            (AgentMode::Node, (false, Reason::AgentStarting))
         }
-        Presence::AwaitsNode(_) if is_young(pod, observed) => (false, Reason::AgentStarting),
-        Presence::AwaitsNode(skip) => (false, skip.reason),
-        Presence::Comes(sidecar) if is_starting(pod, sidecar, observed) => (false, Reason::AgentStarting),
-        Presence::Comes(_) => (false, Reason::AgentLost),
-        Presence::Attached { lacks } | Presence::CanBeAttached { lacks, .. } => (true, lacks),
-        Presence::Never(skip) => (false, skip.reason),
+        other => match other.without_node() {
+            Presence::Comes(sidecar) if is_starting(pod, sidecar, observed) => {
+                (AgentMode::Sidecar, (false, Reason::AgentStarting))
+            }
+            Presence::Attached { lacks } | Presence::CanBeAttached { lacks, .. } => {
+                (AgentMode::Ephemeral, (true, lacks))
+            }
+            Presence::Never(skip) => return unlinked(skip.reason),
+            _ => (AgentMode::Sidecar, (false, Reason::AgentLost)),
+        },
+    };
+    let (linked, reason) = if is_blocked { (true, Reason::StatusCheckBlocked) } else { (linked, reason) };
+    Link { linked, reason, mode: Some(mode) }
+}
+
+/// How the agents came that see so much of a pod.
+const fn mode_of(reach: Reach) -> AgentMode {
+    match reach {
+        Reach::Pod => AgentMode::Sidecar,
+        Reach::Attached => AgentMode::Ephemeral,
+        Reach::Node => AgentMode::Node,
     }
 }
 

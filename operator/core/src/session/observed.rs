@@ -12,7 +12,7 @@ use fleetprof_crds::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::compare::Comparing;
-use crate::agent::{AgentFacts, AgentUser};
+use crate::agent::{AgentFacts, AgentUser, NodeAgents};
 use crate::budget::{Claim, Place};
 use crate::capture::CaptureScope;
 use crate::inject::{ClusterRules, ResourceRules};
@@ -41,6 +41,8 @@ pub struct Observed {
     pub pods: Vec<Arc<PodFacts>>,
     /// Agents that report, by pod UID.
     pub agents: HashMap<String, AgentFacts>,
+    /// The agents of nodes.
+    pub node_agents: NodeAgents,
     /// Captures of the session, by capture.
     pub captures: HashMap<String, CaptureFacts>,
     /// Answers to the claims of targets that were made since the reconcile began, by capture.

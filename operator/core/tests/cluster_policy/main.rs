@@ -9,8 +9,7 @@ mod tenants;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use fleetprof_core::agent::AgentFacts;
-use fleetprof_core::agent::PodSecurity;
+use fleetprof_core::agent::{AgentFacts, NodeAgents, PodSecurity};
 use fleetprof_core::link::Observed;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::policy::{Step, step};
@@ -96,6 +95,7 @@ impl World {
                 now: self.now,
                 pods: &self.pods.iter().cloned().map(Arc::new).collect::<Vec<_>>(),
                 agents: &self.pods.iter().map(agent).collect::<HashMap<_, _>>(),
+                node_agents: &NodeAgents::default(),
                 settled: true,
                 sessions: &self.sessions.iter().cloned().map(Arc::new).collect::<Vec<_>>(),
                 policies: cluster.chain(self.namespaced.iter().map(PolicyView::from)).collect(),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use fleetprof_core::agent::{AgentFacts, PodSecurity, Reach};
+use fleetprof_core::agent::{AgentFacts, NodeAgents, PodSecurity, Reach};
 use fleetprof_core::budget::Ledger;
 use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::link;
@@ -226,6 +226,7 @@ impl Sim {
                 now: self.now,
                 pods: &self.pods[&namespace],
                 agents: &self.agent_facts(&namespace),
+                node_agents: &NodeAgents::default(),
                 settled: true,
                 sessions: &sessions,
                 policies: [PolicyView::from(policy)].into_iter().collect(),
@@ -297,6 +298,7 @@ impl Sim {
             namespace_labels: BTreeMap::new(),
             pods: self.pods[namespace].clone(),
             agents: self.agent_facts(namespace),
+            node_agents: NodeAgents::default(),
             captures: captures
                 .iter()
                 .filter_map(|capture| Some(((*capture).clone(), self.captures.get(*capture)?.1.clone())))

@@ -127,7 +127,7 @@ proptest! {
         let mut pod = pod("web-0", "web");
         (pod.created, pod.ready_since) = (created.clone().map(|t| t.0), created.map(|t| t.0));
         Arc::make_mut(&mut pod.labels).insert("pod-template-hash".into(), "7".into());
-        let links = [fleetprof_core::link::PodLink { pod: Arc::new(pod), container: "app".into(), linked: true, reason: Reason::Linked, cause: String::new(), has_agent: true }];
+        let links = [fleetprof_core::link::PodLink { pod: Arc::new(pod), container: "app".into(), linked: true, reason: Reason::Linked, cause: String::new(), mode: None, has_agent: true }];
         let labels = [("alertname", "Slow"), ("namespace", "shop"), ("pod", "web-0")];
         let labels: BTreeMap<String, String> = labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let told: Vec<alert::Told> = (0..).zip(alerts).map(|(n, (at, starts_at))| {

@@ -12,8 +12,7 @@ mod sessions;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fleetprof_core::agent::PodSecurity;
-use fleetprof_core::agent::{AgentFacts, Reach, Skip};
+use fleetprof_core::agent::{AgentFacts, NodeAgents, PodSecurity, Reach, Skip};
 use fleetprof_core::link::Observed;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::policy::{Step, step};
@@ -100,6 +99,7 @@ impl World {
                 now: self.now,
                 pods: &self.pods.iter().cloned().map(Arc::new).collect::<Vec<_>>(),
                 agents: &self.agents,
+                node_agents: &NodeAgents::default(),
                 settled: self.settled,
                 sessions: &self.sessions.iter().cloned().map(Arc::new).collect::<Vec<_>>(),
                 policies,

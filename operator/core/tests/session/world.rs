@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::common;
-use fleetprof_core::agent::{AgentFacts, Reach};
+use fleetprof_core::agent::{AgentFacts, NodeAgents, Reach};
 use fleetprof_core::budget::Ledger;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_core::destination::Delivery;
@@ -91,6 +91,7 @@ impl World {
             resources: ResourceRules::default(),
             pods: vec![],
             agents: HashMap::new(),
+            node_agents: NodeAgents::default(),
             captures: HashMap::new(),
             places: HashMap::new(),
             yields: HashMap::new(),

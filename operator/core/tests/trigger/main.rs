@@ -44,6 +44,7 @@ fn policy(triggers: Value) -> ProfilingPolicy {
 fn link(pod: &str, app: &str) -> PodLink {
     PodLink {
         pod: Arc::new(common::pod("shop", pod, app, 1_799_990_000)),
+        mode: None,
         container: "app".into(),
         linked: true,
         reason: Reason::Linked,

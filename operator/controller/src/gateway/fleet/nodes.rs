@@ -90,6 +90,11 @@ impl Nodes {
         (agent.number == Some(number)).then_some((&agent.pods, &agent.left_out))
     }
 
+    /// Whether the agent of this node reports.
+    pub(super) fn answers(&self, node: &str) -> bool {
+        self.agents.contains_key(node)
+    }
+
     fn is(&self, node: &str, instance: &str) -> bool {
         self.agents.get(node).is_some_and(|agent| agent.instance == instance)
     }

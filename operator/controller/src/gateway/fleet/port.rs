@@ -1,5 +1,6 @@
 //! What do controllers ask of the gateway in their own process?
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use fleetprof_core::capture::CaptureScope;
@@ -29,6 +30,11 @@ impl Agents for Fleet {
 
     fn serving(&self, pod_uid: &str) -> Vec<Arc<AgentView>> {
         self.agents_of(pod_uid)
+    }
+
+    fn answering(&self, nodes: &mut dyn Iterator<Item = &str>) -> HashSet<String> {
+        let state = self.state();
+        nodes.filter(|node| state.nodes.answers(node)).map(str::to_owned).collect()
     }
 
     fn watch(&self, lines: Vec<(String, Watch)>, until: Timestamp) {

@@ -167,6 +167,53 @@ async fn the_captures_of_another_node_or_of_a_namespace_that_it_does_not_serve_a
     }
 }
 
+/// A rolling update of the DaemonSet: the agent uploads what it has and ends, and another one takes its place.
+#[tokio::test]
+async fn an_agent_that_is_replaced_in_the_middle_of_a_capture_loses_nothing_that_it_uploads() {
+    let rig = rig();
+    let old = |captures| Heartbeat { captures, ..says("old", ALL) };
+    tell(&rig, "node-1", &old(vec![])).await;
+    open(&rig, "begun", "a", "node-1");
+    tell(&rig, "node-1", &old(vec![report("begun", CaptureState::Running)])).await;
+    let stored = |seq: u32| format!("/v1/captures/begun/cpu/slices/{seq}");
+    let _: SliceReply = rig.upload("node-node-1", &stored(0), b"slice 0").await.accepted();
+    // The order to stop: it reports what became of the capture, and uploads the last slice.
+    let stopped =
+        fleetprof_crds::wire::CaptureReport { uploaded: 1, ..report("begun", CaptureState::Uploading) };
+    tell(&rig, "node-1", &old(vec![stopped])).await;
+    // Its successor knows nothing of it.
+    let reply = tell(&rig, "node-1", &says("new", ALL)).await;
+    assert_eq!(reply.settled, Vec::<String>::new());
+    let _: SliceReply = rig.upload("node-node-1", &stored(1), b"slice 1").await.accepted();
+    let known = rig.fleet.capture("begun").unwrap();
+    let last = (known.report.unwrap().state, known.instance.as_deref(), known.uploads);
+    assert_eq!(last, (CaptureState::Uploading, Some("old"), 2), "what the old one said holds");
+    assert_eq!(
+        orders(&rig, "node-node-1", "?agent=new").await,
+        Vec::<String>::new(),
+        "it does not run it again"
+    );
+    assert_eq!(rig.fleet.agents_of(&uid("a")).len(), 2, "the pod is served all the time");
+    // What comes next is the successor's; the old one falls silent, by the interval of an agent that captures.
+    rig.pass(10);
+    tell(&rig, "node-1", &says("new", ALL)).await;
+    rig.pass(10);
+    rig.fleet.expire(rig.now());
+    open(&rig, "next", "a", "node-1");
+    assert!(orders(&rig, "node-node-1", "?agent=new").await.contains(&"next".to_owned()));
+    rig.poll("node-node-1", "?agent=old").await.refused(503, Reason::GatewayStarting);
+}
+
+#[tokio::test]
+async fn an_order_that_the_agent_before_it_did_not_begin_goes_to_its_successor() {
+    let rig = rig();
+    tell(&rig, "node-1", &says("old", ALL)).await;
+    open(&rig, "waits", "bank.b", "node-1");
+    assert_eq!(orders(&rig, "node-node-1", "?agent=old").await, ["waits"]);
+    tell(&rig, "node-1", &says("new", ALL)).await;
+    assert_eq!(orders(&rig, "node-node-1", "?agent=new").await, ["waits"]);
+}
+
 #[tokio::test]
 async fn a_waiting_poll_is_woken_by_an_order_for_any_pod_of_the_node() {
     let rig = Arc::new(rig());

@@ -1,6 +1,7 @@
 //! Is the port enough for several gateways? Two of them, each for the agents of its own nodes, are one
 //! [`Agents`] to the controllers; they share nothing but what goes through it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use fleetprof_core::capture::CaptureScope;
@@ -62,6 +63,10 @@ impl Agents for Several {
 
     fn serving(&self, pod_uid: &str) -> Vec<Arc<AgentView>> {
         self.gateways.iter().flat_map(|gateway| gateway.serving(pod_uid)).collect()
+    }
+
+    fn answering(&self, nodes: &mut dyn Iterator<Item = &str>) -> HashSet<String> {
+        nodes.flat_map(|node| self.at(node).answering(&mut std::iter::once(node))).collect()
     }
 
     fn watch(&self, lines: Vec<(String, Watch)>, until: Timestamp) {

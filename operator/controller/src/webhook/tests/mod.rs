@@ -67,6 +67,7 @@ impl Webhook {
             allow_root: false,
             images,
             attach_disabled: false,
+            node_agents: None,
             agent_resources: Value::Null,
         };
         let state = WebhookState {

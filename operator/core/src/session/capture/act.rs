@@ -48,7 +48,7 @@ fn open(target: &TargetStatus, context: &Context) -> Action {
 /// Nothing where an agent is there already, or none may be attached any more.
 fn attach(index: usize, target: &TargetStatus, context: &Context) -> Option<Action> {
     let facts = context.pod(target)?;
-    let presence = context.presence(target, facts);
+    let presence = context.presence(target, facts).without_node();
     let Presence::CanBeAttached { user, image, .. } = presence else { return None };
     let (pod, pod_uid, container) = (target.pod.clone(), target.pod_uid.clone(), target.container.clone());
     let (name, image) = (target.attached_as.clone(), image.to_owned());

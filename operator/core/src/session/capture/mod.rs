@@ -81,6 +81,7 @@ impl<'a> Context<'a> {
             images: &rules.images,
             attach_disabled: rules.attach_disabled,
             level: PodSecurity::enforced(labels, rules.default_pod_security),
+            node_agent: self.observed.node_agents.of(pod),
             policy,
         };
         let refusal = |pod: &PodFacts| {

@@ -31,9 +31,8 @@ pub(super) fn prepare(target: &mut TargetStatus, context: &Context) -> Option<Cl
         finish(target, TargetPhase::Failed, Reason::PodGone, message, now);
         return None;
     };
-    match context.presence(target, pod) {
+    match presence_now(target, pod, context) {
         Presence::Answers(agent) => return order(target, pod, agent, context),
-        Presence::AwaitsNode(skip) if is_silent(target, pod, context) => leave(target, &skip, now),
         Presence::AwaitsNode(_) => {
             let message = "The agent of the node has not reported the container yet.";
             explain(target, Reason::WaitingForAgent, message.into());
@@ -52,6 +51,14 @@ pub(super) fn prepare(target: &mut TargetStatus, context: &Context) -> Option<Cl
         Presence::Attached { .. } | Presence::CanBeAttached { .. } => return attach(target, pod, context),
     }
     None
+}
+
+/// Whether the pod has, or can have, an agent, once that of its node has been waited for. Once an agent is being
+/// attached, it is the one that is waited for.
+fn presence_now<'a>(target: &TargetStatus, pod: &'a PodFacts, context: &Context<'a>) -> Presence<'a> {
+    let presence = context.presence(target, pod);
+    let is_decided = target.phase == TargetPhase::Attaching || is_silent(target, pod, context);
+    if is_decided { presence.without_node() } else { presence }
 }
 
 /// Leaves out a target before anything is done for it.
