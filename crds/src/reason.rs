@@ -299,6 +299,8 @@ reasons! {
     PrometheusUnset => "ask an administrator to set the chart value prometheus.url",
     /// Prometheus does not respond.
     PrometheusFailed => "queries are retried, slow ones less often",
+    /// No linked container has the signal that a trigger waits for.
+    SignalUnavailable => "see the message for what the signal needs, or use another trigger",
 
     // What a comparison of two revisions came to.
     /// At least one function of the new revision costs more, by enough to count, and chance rarely does that.

@@ -18,6 +18,12 @@ pub enum Trigger {
     Cpu,
     /// High memory usage of a container.
     Memory,
+    /// CPU throttling of a container.
+    Throttling,
+    /// A container waited for CPU, memory or block devices.
+    Pressure,
+    /// Many threads in a container.
+    Threads,
     /// An alert from Alertmanager.
     Alert,
     /// A Prometheus query.
@@ -40,6 +46,9 @@ impl Trigger {
             Self::Schedule => "Schedule",
             Self::Cpu => "CPU",
             Self::Memory => "Memory",
+            Self::Throttling => "Throttling",
+            Self::Pressure => "Pressure",
+            Self::Threads => "Threads",
             Self::Alert => "Alert",
             Self::PromQl => "PromQL",
             Self::Rollout => "Rollout",

@@ -25,6 +25,7 @@
 mod changes;
 mod order;
 mod reply;
+mod signals;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,7 @@ use crate::{ProfileKind, Reason};
 pub use changes::{HeartbeatChanges, Use, looks_the_same};
 pub use order::{Order, OrderList, SliceId, needs, slice_path};
 pub use reply::{HeartbeatReply, Stay, Watch};
+pub use signals::Signals;
 
 /// Protocol that this build speaks. It grows with each word that is new; what an order needs of an agent is
 /// asked by what the order says, see [`needs`].
@@ -138,6 +140,9 @@ pub struct ContainerReport {
     pub cpu_percent: Option<i32>,
     /// Memory use in % of the container's own limit (of the node's memory where it has none).
     pub memory_percent: Option<i32>,
+    /// Other figures; absent unless a line for one of them is watched, and from agents of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signals: Option<Signals>,
     /// Its CPU is not limited, so that its use is of the node's cores.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cpu_of_node: bool,

@@ -62,6 +62,10 @@ async fn policies() -> Result<()> {
         json!({"containers": {"include": ["app-*"], "exclude": ["*-proxy"]}}),
         json!({"agent": {"mode": "Ephemeral", "existingPods": "Wait"}}),
         json!({"agent": {"existingPods": "Restart"}}),
+        json!({"agent": {"mode": "Auto", "existingPods": "Wait"}}),
+        json!({"triggers": {"throttling": {}, "threads": {"threshold": 500}}}),
+        json!({"triggers": {"pressure": {"cpu": {}, "memory": {"threshold": 5}, "io": {"threshold": 100}}}}),
+        json!({"triggers": {"cpu": {"checks": {"need": 3, "of": 5}}}}),
         json!({"agent": {"image": "mirror.example:5000/tools/fleetprof-agent@sha256:0123456789abcdef"}}),
         json!({"agent": {"resources": {"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"cpu": "0.5", "memory": "1Gi"}}}}),
         json!({"agent": {"resources": {"limits": {"memory": "32Mi"}}}}),
@@ -111,6 +115,21 @@ async fn policies() -> Result<()> {
             json!({"agent": {"mode": "Ephemeral", "existingPods": "Restart"}}),
             "agent.existingPods: Restart requires agent.mode Sidecar",
         ),
+        (
+            json!({"agent": {"mode": "Auto", "existingPods": "Restart"}}),
+            "agent.existingPods: Restart requires agent.mode Sidecar",
+        ),
+        (json!({"triggers": {"throttling": {"threshold": 12}}}), "threshold must be a multiple of 5"),
+        (
+            json!({"triggers": {"pressure": {"io": {"threshold": 105}}}}),
+            "spec.triggers.pressure.io.threshold",
+        ),
+        (json!({"triggers": {"threads": {}}}), "spec.triggers.threads.threshold: Required value"),
+        (
+            json!({"triggers": {"memory": {"checks": {"need": 4, "of": 3}}}}),
+            "checks.need must be at most checks.of",
+        ),
+        (json!({"triggers": {"cpu": {"checks": {"need": 1, "of": 21}}}}), "spec.triggers.cpu.checks.of"),
         (json!({"agent": {"image": "two words"}}), "spec.agent.image"),
         (json!({"agent": {"image": ""}}), "spec.agent.image"),
         (

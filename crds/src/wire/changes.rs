@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerReport, Heartbeat};
+use super::{ContainerReport, Heartbeat, Signals};
 
 /// A heartbeat, as what changed of its containers since an earlier one of the same instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,9 @@ pub struct Use {
     /// Memory use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_percent: Option<i32>,
+    /// Other figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signals: Option<Signals>,
 }
 
 impl HeartbeatChanges {
@@ -73,9 +76,9 @@ impl HeartbeatChanges {
         let mut containers = before;
         let mut places: HashMap<String, usize> =
             containers.iter().enumerate().map(|(at, row)| (row.id.clone(), at)).collect();
-        for Use { id, cpu_percent, memory_percent } in uses {
+        for Use { id, cpu_percent, memory_percent, signals } in uses {
             if let Some(row) = places.get(&id).and_then(|at| containers.get_mut(*at)) {
-                (row.cpu_percent, row.memory_percent) = (cpu_percent, memory_percent);
+                (row.cpu_percent, row.memory_percent, row.signals) = (cpu_percent, memory_percent, signals);
             }
         }
         for row in heartbeat.containers {
@@ -95,7 +98,12 @@ impl HeartbeatChanges {
 
 impl Use {
     fn of(row: ContainerReport) -> Self {
-        Self { id: row.id, cpu_percent: row.cpu_percent, memory_percent: row.memory_percent }
+        Self {
+            id: row.id,
+            cpu_percent: row.cpu_percent,
+            memory_percent: row.memory_percent,
+            signals: row.signals,
+        }
     }
 }
 
@@ -108,6 +116,7 @@ pub fn looks_the_same(a: &ContainerReport, b: &ContainerReport) -> bool {
         runtime,
         cpu_percent: _,
         memory_percent: _,
+        signals: _,
         cpu_of_node,
         memory_of_node,
         problem,
@@ -132,6 +141,7 @@ mod tests {
             cpu_percent: Some(cpu),
             memory_percent: None,
             cpu_of_node: false,
+            signals: None,
             memory_of_node: true,
             problem: None,
             offers: vec![Offer::good(ProfileKind::Cpu, "native")],
@@ -170,6 +180,18 @@ mod tests {
         assert_eq!(whole, wanted);
     }
 
+    #[test]
+    fn other_figures_are_told_with_the_use_of_a_container_and_only_when_they_change() {
+        let pressed = |io| Signals { io_pressure_percent: Some(io), ..Signals::default() };
+        let of = |io| ContainerReport { signals: Some(pressed(io)), ..row("a", 1) };
+        let same = HeartbeatChanges::between(7, &[of(20)], beat(vec![of(20)]));
+        assert!(same.uses.is_empty() && same.heartbeat.containers.is_empty());
+        let changes = HeartbeatChanges::between(7, &[of(20)], beat(vec![of(25)]));
+        let text = serde_json::to_value(&changes.uses).unwrap();
+        assert_eq!(text, json!([{"id": "a", "cpuPercent": 1, "signals": {"ioPressurePercent": 25}}]));
+        assert_eq!(changes.applied_to(vec![of(20)]).containers, [of(25)]);
+    }
+
     /// A Go program that does not serve its profiles, or a Java program.
     fn usual(n: usize, cpu: i32) -> ContainerReport {
         use ProfileKind::{Alloc, Block, Cpu, Goroutine, Heap, Lock, Wall};
@@ -201,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_hostile_change_makes_nothing_of_what_is_not_there() {
-        let use_of = |id: &str| Use { id: id.into(), cpu_percent: Some(9), memory_percent: None };
+        let use_of =
+            |id: &str| Use { id: id.into(), cpu_percent: Some(9), memory_percent: None, signals: None };
         let twice = beat(vec![row("a", 1), row("a", 2)]);
         let changes = HeartbeatChanges {
             since: 1,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::ContainerReport;
+use super::{ContainerReport, Signals};
 
 /// The gateway's answer to a heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,9 @@ pub struct Watch {
     /// Memory use of a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_percent: Option<i32>,
+    /// Other figures of a container, which are measured while there is a line for one.
+    #[serde(default, skip_serializing_if = "Signals::is_empty")]
+    pub signals: Signals,
 }
 
 impl Watch {
@@ -64,9 +67,11 @@ impl Watch {
     #[must_use]
     pub fn reached(&self, containers: &[ContainerReport]) -> bool {
         let over = |line: Option<i32>, value: Option<i32>| matches!((line, value), (Some(line), Some(value)) if value >= line);
-        containers
-            .iter()
-            .any(|c| over(self.cpu_percent, c.cpu_percent) || over(self.memory_percent, c.memory_percent))
+        containers.iter().any(|c| {
+            over(self.cpu_percent, c.cpu_percent)
+                || over(self.memory_percent, c.memory_percent)
+                || c.signals.is_some_and(|signals| signals.reach(self.signals))
+        })
     }
 
     /// The lower line of both, measure by measure.
@@ -76,6 +81,7 @@ impl Watch {
         Self {
             cpu_percent: lower(self.cpu_percent, other.cpu_percent),
             memory_percent: lower(self.memory_percent, other.memory_percent),
+            signals: self.signals.or_lower(other.signals),
         }
     }
 }

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fleetprof_agent::start;
-use fleetprof_agent::supervisor::{self, Settings, inspect};
+use fleetprof_agent::supervisor::inspect::{self, Wanted};
+use fleetprof_agent::supervisor::{self, Settings};
 use fleetprof_crds::wire::AgentMode;
 
 /// Agent that profiles the containers of its pod, or of its node.
@@ -26,6 +27,9 @@ enum Command {
         /// Print its runtime and what can be captured of it as well.
         #[arg(long)]
         sight: bool,
+        /// Print throttling, pressure and threads of its container as well.
+        #[arg(long)]
+        counters: bool,
     },
 }
 
@@ -36,8 +40,8 @@ fn main() -> ExitCode {
         Command::Sidecar(settings) => supervisor::run(settings, AgentMode::Sidecar),
         Command::Attached(settings) => supervisor::run(settings, AgentMode::Ephemeral),
         Command::Node(settings) => supervisor::run(settings, AgentMode::Node),
-        Command::Inspect { pid, sight } => {
-            inspect::main(pid, sight).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        Command::Inspect { pid, sight, counters } => {
+            inspect::main(pid, Wanted { sight, counters }).map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
     };
     result.unwrap_or_else(|error| {

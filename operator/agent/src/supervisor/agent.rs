@@ -144,7 +144,8 @@ impl Agent {
         if !observer.may_have_changed() {
             return false;
         }
-        let containers = observer.observe().await;
+        let signals = self.lines.borrow().signals();
+        let containers = observer.observe(&signals).await;
         self.told.borrow().differs_from(&containers)
     }
 

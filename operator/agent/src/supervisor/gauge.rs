@@ -65,7 +65,10 @@ mod tests {
                 memory_bytes: memory,
                 memory_limit: None,
             };
-            gauge.take(&Inspection { usage: Some(usage), seen: None }, start + Duration::from_secs(second));
+            gauge.take(
+                &Inspection { usage: Some(usage), ..Inspection::default() },
+                start + Duration::from_secs(second),
+            );
         }
         gauge.take(&Inspection::default(), start + Duration::from_secs(9));
         assert_eq!((gauge.cpu_percent(), gauge.memory_percent()), (Some(50), Some(90)));

@@ -1,6 +1,6 @@
 //! What does the agent tell the gateway of itself, and what does it take from the answer?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use fleetprof_crds::wire::{
@@ -33,6 +33,13 @@ impl Lines {
         Self { all: reply.watch, containers: named.map(|(id, watch)| (id.clone(), *watch)).collect() }
     }
 
+    /// The containers of which signals are waited for.
+    pub fn signals(&self) -> SignalsOf {
+        let of_all = self.all.is_some_and(|line| !line.signals.is_empty());
+        let named = self.containers.iter().filter(|(_, line)| !line.signals.is_empty());
+        SignalsOf { all: of_all, containers: named.map(|(id, _)| id.clone()).collect() }
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.all.is_none() && self.containers.is_empty()
@@ -45,10 +52,30 @@ impl Lines {
     }
 }
 
+/// The containers whose signals are measured: only where a trigger waits for one, since each costs four files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignalsOf {
+    all: bool,
+    containers: BTreeSet<String>,
+}
+
+impl SignalsOf {
+    /// Whether they are measured of a container.
+    pub fn has(&self, container: &str) -> bool {
+        self.all || self.containers.contains(container)
+    }
+}
+
 impl Agent {
+    /// The containers as they are now.
+    pub async fn observe(&self) -> Vec<ContainerReport> {
+        let signals = self.lines.borrow().signals();
+        self.observer.lock().await.observe(&signals).await
+    }
+
     /// What to tell the gateway now.
     pub async fn heartbeat(&self) -> Heartbeat {
-        let containers = self.observer.lock().await.observe().await;
+        let containers = self.observe().await;
         let mut captures = self.captures.borrow().reports();
         captures.iter_mut().for_each(|report| age(report, milliseconds()));
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -143,6 +170,7 @@ mod tests {
             cpu_percent: None,
             memory_percent: None,
             cpu_of_node: false,
+            signals: None,
             memory_of_node: false,
             problem: None,
             offers: ProfileKind::ALL.map(|kind| Offer::refused(kind, "go-pprof", problem())).to_vec(),
@@ -168,7 +196,7 @@ mod tests {
             cpu_percent: Some(cpu),
             ..heartbeat(id + 1, 0).containers.remove(id)
         };
-        let line = |cpu| Watch { cpu_percent: Some(cpu), memory_percent: None };
+        let line = |cpu| Watch { cpu_percent: Some(cpu), ..Watch::default() };
         let id = |n: usize| format!("{n:064x}");
         let of_node = HeartbeatReply {
             watches: [(id(0), line(80)), (id(1), line(20))].into(),

@@ -15,6 +15,7 @@ use fleetprof_crds::wire::Offer;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
+use super::signals::{self, Counters};
 use super::usage::{self, Reading};
 use crate::capture::collector;
 use crate::capture::runtime::Runtime;
@@ -35,6 +36,18 @@ pub struct Inspection {
     /// What it runs and what can be captured of it; `None` where it was not asked for or may not be known.
     #[serde(default)]
     pub seen: Option<Seen>,
+    /// Other counters of its container's cgroup; `None` where they were not asked for or cannot be read.
+    #[serde(default)]
+    pub counters: Option<Counters>,
+}
+
+/// What is wanted beside the use of CPU and memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// What the process runs and what can be captured of it.
+    pub sight: bool,
+    /// Other counters of its container's cgroup.
+    pub counters: bool,
 }
 
 /// What a process runs and what can be captured of it.
@@ -54,11 +67,12 @@ impl From<&Sight> for Seen {
 }
 
 /// Inspects a process as the agent's own user, without what may take a while; says whether something does.
-fn quick(tree: &ProcTree, pid: i32, with_sight: bool) -> (Inspection, bool) {
-    let sight = with_sight.then(|| Sight::quick(pid));
+fn quick(tree: &ProcTree, pid: i32, wanted: Wanted) -> (Inspection, bool) {
+    let sight = wanted.sight.then(|| Sight::quick(pid));
     let takes_a_while = matches!(sight, Some(None));
     let seen = sight.flatten().as_ref().and_then(known);
-    (Inspection { usage: usage_of(tree, pid), seen }, takes_a_while)
+    let counters = wanted.counters.then(|| counters_of(tree, pid)).flatten();
+    (Inspection { usage: usage_of(tree, pid), seen, counters }, takes_a_while)
 }
 
 fn known(sight: &Sight) -> Option<Seen> {
@@ -67,6 +81,10 @@ fn known(sight: &Sight) -> Option<Seen> {
 
 fn usage_of(tree: &ProcTree, pid: i32) -> Option<Reading> {
     cgroup_roots(tree, pid).find_map(|root| usage::read(&root).ok())
+}
+
+fn counters_of(tree: &ProcTree, pid: i32) -> Option<Counters> {
+    cgroup_roots(tree, pid).find_map(|root| signals::read(&root))
 }
 
 /// Where the cgroup of a process may be mounted: at its own `/sys/fs/cgroup`, which holds its container's
@@ -81,22 +99,26 @@ fn cgroup_roots(tree: &ProcTree, pid: i32) -> impl Iterator<Item = std::path::Pa
 
 /// Inspects a process; by a child where a look takes a while, or as its own user where the agent is root and
 /// the process is not.
-pub async fn inspect(tree: &ProcTree, pid: i32, with_sight: bool) -> Inspection {
-    let (found, takes_a_while) = quick(tree, pid, with_sight);
+pub async fn inspect(tree: &ProcTree, pid: i32, wanted: Wanted) -> Inspection {
+    let (found, takes_a_while) = quick(tree, pid, wanted);
     let owner = tree.owner(pid).filter(|owner| owner.uid != 0 && nix::unistd::geteuid().is_root());
-    let lacks = found.usage.is_none() || (with_sight && found.seen.is_none());
+    let lacks = found.usage.is_none()
+        || (wanted.sight && found.seen.is_none())
+        || (wanted.counters && found.counters.is_none());
     if !(takes_a_while || lacks && owner.is_some()) {
         return found;
     }
-    match by_child(pid, owner, with_sight).await {
-        Some(Inspection { usage, seen }) => {
-            Inspection { usage: found.usage.or(usage), seen: found.seen.or(seen) }
-        }
+    match by_child(pid, owner, wanted).await {
+        Some(Inspection { usage, seen, counters }) => Inspection {
+            usage: found.usage.or(usage),
+            seen: found.seen.or(seen),
+            counters: found.counters.or(counters),
+        },
         None => found,
     }
 }
 
-async fn by_child(pid: i32, user: Option<Owner>, with_sight: bool) -> Option<Inspection> {
+async fn by_child(pid: i32, user: Option<Owner>, wanted: Wanted) -> Option<Inspection> {
     let mut command = tokio::process::Command::new("/proc/self/exe");
     command.env_clear().args(["inspect", "--pid", &pid.to_string()]).kill_on_drop(true);
     if let Ok(value) = std::env::var(HOST_NETWORK) {
@@ -105,8 +127,10 @@ async fn by_child(pid: i32, user: Option<Owner>, with_sight: bool) -> Option<Ins
     if let Some(Owner { uid, gid }) = user {
         command.uid(uid).gid(gid);
     }
-    if with_sight {
-        command.arg("--sight");
+    for (is_wanted, flag) in [(wanted.sight, "--sight"), (wanted.counters, "--counters")] {
+        if is_wanted {
+            command.arg(flag);
+        }
     }
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     // The child runs as the target's user, who could make it write without end.
@@ -119,10 +143,11 @@ async fn by_child(pid: i32, user: Option<Owner>, with_sight: bool) -> Option<Ins
 }
 
 /// What the child does: inspect the process and print the result.
-pub fn main(pid: i32, with_sight: bool) -> io::Result<()> {
-    let sight = with_sight.then(|| Sight::of(pid));
-    let usage = usage_of(&ProcTree::new(Path::new("/proc")), pid);
-    let found = Inspection { usage, seen: sight.as_ref().and_then(known) };
+pub fn main(pid: i32, wanted: Wanted) -> io::Result<()> {
+    let sight = wanted.sight.then(|| Sight::of(pid));
+    let tree = ProcTree::new(Path::new("/proc"));
+    let counters = wanted.counters.then(|| counters_of(&tree, pid)).flatten();
+    let found = Inspection { usage: usage_of(&tree, pid), seen: sight.as_ref().and_then(known), counters };
     serde_json::to_writer(io::stdout().lock(), &found)?;
     Ok(())
 }
@@ -154,7 +179,7 @@ mod tests {
     fn the_cgroup_is_found_at_its_mount_or_below_it() {
         let dir = scratch("found");
         let (tree, mount) = (ProcTree::new(&dir), dir.join("7/root/sys/fs/cgroup"));
-        assert_eq!(quick(&tree, 7, false), (Inspection::default(), false));
+        assert_eq!(quick(&tree, 7, Wanted::default()), (Inspection::default(), false));
         write_v2(&mount, "1000");
         std::fs::write(dir.join("7/cgroup"), "0::/../abc\n").unwrap();
         assert_eq!(usage_of(&tree, 7).unwrap().memory_bytes, 1000, "a mount of its own");

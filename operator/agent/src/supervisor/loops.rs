@@ -101,7 +101,7 @@ pub async fn levels(agent: Rc<Agent>) -> anyhow::Error {
             was_over = false;
             continue;
         }
-        let containers = agent.observer.lock().await.observe().await;
+        let containers = agent.observe().await;
         let over = agent.lines.borrow().reached(&containers);
         if over != was_over || (over && agent.last_beat.get().elapsed() >= agent.hot.get()) {
             agent.beat.notify_one();

@@ -28,6 +28,7 @@ mod order;
 pub mod outcome;
 mod run_worker;
 mod settings;
+mod signals;
 mod spool;
 pub mod stay;
 pub mod told;

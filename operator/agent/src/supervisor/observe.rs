@@ -4,15 +4,17 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use fleetprof_crds::Reason;
-use fleetprof_crds::wire::{AgentMode, ContainerReport, MAX_OFFERS, Problem};
+use fleetprof_crds::wire::{AgentMode, ContainerReport, MAX_OFFERS, Problem, Signals};
 
 use super::captures::problem;
 use super::choose::{self, Container, Earlier};
 use super::gauge::nanos;
 use super::glance::{Glance, LIVELY};
-use super::inspect::{Inspection, Seen, inspect};
+use super::heartbeat::SignalsOf;
+use super::inspect::{Inspection, Seen, Wanted, inspect};
 use super::memory;
 use super::offers::of_container;
+use super::signals::Counters;
 use super::usage::{self, Node, Reading};
 use crate::capture::protocol::bounded;
 use crate::capture::runtime::Runtime;
@@ -33,6 +35,8 @@ const YOUNG_AGE: Duration = Duration::from_secs(2);
 const MAX_ENDED: usize = 256;
 /// Most bytes of what is said of a kind that cannot be captured.
 const MAX_PROBLEM: usize = 256;
+/// Most processes of a container whose threads are counted one by one, where its cgroup does not count them.
+const MAX_COUNTED: usize = 256;
 /// Most programs of a container that are looked at for what can be captured.
 const MAX_LOOKS: usize = 8;
 
@@ -41,6 +45,8 @@ struct Memory {
     reading: Reading,
     at: Instant,
     cpu_percent: Option<i32>,
+    counters: Option<Counters>,
+    signals: Option<Signals>,
 }
 
 /// What was seen of a process, when, and for how long that holds.
@@ -133,8 +139,9 @@ impl Observer {
         self.ended.iter().any(|id| id == container)
     }
 
-    /// The containers, their runtimes and their use of CPU and memory since the last call.
-    pub async fn observe(&mut self) -> Vec<ContainerReport> {
+    /// The containers, their runtimes and their use of CPU and memory since the last call; of those in `signals`,
+    /// their signals too.
+    pub async fn observe(&mut self, signals: &SignalsOf) -> Vec<ContainerReport> {
         let processes = self.processes();
         let containers = choose::containers(&processes, own_pid(), self.most);
         self.note_ended(&containers);
@@ -143,7 +150,7 @@ impl Observer {
         let mut reports = Vec::with_capacity(containers.len());
         for container in &containers {
             if let Some(main) = choose::main_process(container, &choose::Earlier::new()) {
-                let report = self.report(container, main).await;
+                let report = self.report(container, main, signals.has(&container.id)).await;
                 reports.push(report);
             }
         }
@@ -159,8 +166,12 @@ impl Observer {
         self.present = present;
     }
 
-    async fn report(&mut self, container: &Container, main: &Process) -> ContainerReport {
-        let (usage, seen) = self.look(main).await;
+    async fn report(&mut self, container: &Container, main: &Process, signals: bool) -> ContainerReport {
+        let (mut found, seen) = self.look(main, signals).await;
+        found.counters = found.counters.map(|counters| self.with_threads(counters, container));
+        let usage = found.usage;
+        let figures = usage.map(|usage| self.figures(&container.id, usage, found.counters));
+        let (cpu_percent, signals) = figures.unwrap_or((None, found.counters.map(|c| c.signals(None))));
         let seen = seen.unwrap_or_else(|| Seen::from(&Sight::new(main.pid, Runtime::Unknown)));
         let working = choose::working(container, main, MAX_LOOKS - 1);
         let mut programs = vec![self.possible(main, seen.clone())];
@@ -171,8 +182,9 @@ impl Observer {
         ContainerReport {
             id: container.id.clone(),
             runtime: bounded(seen.runtime, 64),
-            cpu_percent: usage.and_then(|now| self.cpu_percent(&container.id, now)),
+            cpu_percent,
             memory_percent: usage.and_then(|u| u.memory_percent(self.node)),
+            signals,
             cpu_of_node: usage.is_some_and(|u| u.cpu_limit_millis.is_none()),
             memory_of_node: usage.is_some_and(|u| u.memory_limit.is_none()),
             problem: self.obstacle(main),
@@ -181,14 +193,15 @@ impl Observer {
     }
 
     /// The figures of a process's container, and what the process runs, which is remembered.
-    async fn look(&mut self, process: &Process) -> (Option<Reading>, Option<Seen>) {
+    async fn look(&mut self, process: &Process, counters: bool) -> (Inspection, Option<Seen>) {
         let key = (process.pid, process.start_ticks, process.command.clone());
         let known = self.sights.get(&key).map(|sighted| sighted.seen.clone());
-        let Inspection { usage, seen } = inspect(&self.tree, process.pid, known.is_none()).await;
+        let mut found = inspect(&self.tree, process.pid, Wanted { sight: known.is_none(), counters }).await;
+        let seen = found.seen.take();
         if let Some(seen) = &seen {
             self.sights.insert(key, Sighted::now(seen.clone(), proc::age(process.pid)));
         }
-        (usage, known.or(seen))
+        (found, known.or(seen))
     }
 
     /// What a process runs; nothing where it may not be known.
@@ -196,7 +209,7 @@ impl Observer {
         let key = (process.pid, process.start_ticks, process.command.clone());
         match self.sights.get(&key) {
             Some(sighted) => sighted.seen.clone(),
-            None => self.look(process).await.1.unwrap_or_default(),
+            None => self.look(process, false).await.1.unwrap_or_default(),
         }
     }
 
@@ -215,20 +228,40 @@ impl Observer {
 
     /// Bytes that a worker may allocate that captures the process `pid`.
     pub async fn worker_memory(&self, mode: AgentMode, pid: i32) -> Result<u64, Problem> {
-        let target = inspect(&self.tree, pid, false).await.usage;
+        let target = inspect(&self.tree, pid, Wanted::default()).await.usage;
         memory::of_worker(mode, usage::read(OWN_CGROUP.as_ref()).ok(), target)
     }
 
-    fn cpu_percent(&mut self, id: &str, reading: Reading) -> Option<i32> {
+    /// CPU use since the last reading, and the signals where they were read.
+    fn figures(
+        &mut self,
+        id: &str,
+        reading: Reading,
+        counters: Option<Counters>,
+    ) -> (Option<i32>, Option<Signals>) {
         let at = Instant::now();
         let before = self.memories.get(id);
         if let Some(memory) = before.filter(|m| at.duration_since(m.at) < SHORTEST) {
-            return memory.cpu_percent;
+            let signals = counters.map(|now| memory.signals.unwrap_or_else(|| now.signals(None)));
+            return (memory.cpu_percent, signals);
         }
-        let cpu_percent =
-            before.and_then(|m| reading.cpu_percent(&m.reading, nanos(at.duration_since(m.at)), self.node));
-        self.memories.insert(id.to_owned(), Memory { reading, at, cpu_percent });
-        cpu_percent
+        let passed = |memory: &Memory| nanos(at.duration_since(memory.at));
+        let cpu_percent = before.and_then(|m| reading.cpu_percent(&m.reading, passed(m), self.node));
+        let earlier = before.and_then(|m| Some((m.counters.as_ref()?, passed(m))));
+        let signals = counters.map(|now| now.signals(earlier));
+        self.memories.insert(id.to_owned(), Memory { reading, at, cpu_percent, counters, signals });
+        (cpu_percent, signals)
+    }
+
+    /// The counters with the threads of the container's processes, where its cgroup does not count them.
+    fn with_threads(&self, counters: Counters, container: &Container) -> Counters {
+        if !counters.lacks_threads() {
+            return counters;
+        }
+        let threads = |process: &Process| {
+            std::fs::read_dir(self.tree.path(process.pid, "task")).map_or(0, |tasks| tasks.count() as u64)
+        };
+        counters.with_threads(container.processes.iter().take(MAX_COUNTED).map(threads).sum())
     }
 
     /// Why a process cannot be captured, where that is plain: another user's, and we are not root; or one

@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::agent::{Agent, steady_seconds};
 use super::captures::{Stop, problem};
 use super::gauge::Gauge;
-use super::inspect::inspect;
+use super::inspect::{Wanted, inspect};
 use super::observe::Target;
 use super::order::container_id;
 use super::outcome::{Ending, before_its_start, outcome};
@@ -225,11 +225,11 @@ impl<'a> Run<'a> {
     }
 
     async fn measure(&mut self) {
-        let mut inspection = inspect(&self.agent.tree, self.target.pid, false).await;
+        let mut inspection = inspect(&self.agent.tree, self.target.pid, Wanted::default()).await;
         if inspection.usage.is_none() {
             // The process may have ended; any other one shows the container's cgroup as well.
             if let Ok(target) = self.agent.observer.lock().await.target(container_id(self.order)) {
-                inspection = inspect(&self.agent.tree, target.pid, false).await;
+                inspection = inspect(&self.agent.tree, target.pid, Wanted::default()).await;
                 self.target = target;
             }
         }

@@ -79,6 +79,7 @@ mod tests {
             cpu_percent: Some(1),
             memory_percent: None,
             cpu_of_node: false,
+            signals: None,
             memory_of_node: false,
             problem: None,
             offers: vec![Offer::good(ProfileKind::Cpu, "native")],

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::proc::read_bounded;
 
 /// Most bytes of a cgroup file: `memory.stat` has about 2 KiB.
-const MAX_FILE_BYTES: u64 = 16 * 1024;
+pub(super) const MAX_FILE_BYTES: u64 = 16 * 1024;
 /// A v1 memory limit from here on means none: the kernel says the largest multiple of a page in an `i64`.
 const NO_LIMIT_V1: u64 = 1 << 60;
 
@@ -120,12 +120,12 @@ fn millis(quota: u64, period: u64) -> Option<u64> {
 }
 
 /// A number alone in a file; `None` for `max` and for `-1`.
-fn number(text: &str) -> Option<u64> {
+pub(super) fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
 /// The number behind `key` in lines of `key number`.
-fn field(text: &str, key: &str) -> Option<u64> {
+pub(super) fn field(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))?.trim().parse().ok()
 }
 

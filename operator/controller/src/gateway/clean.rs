@@ -27,6 +27,8 @@ const MAX_ID: usize = 128;
 const MAX_PROCESSES: u32 = 100_000;
 /// Most CPU time of a capture: an hour of 4096 cores.
 const MAX_CPU_MS: i64 = 3_600_000 * 4096;
+/// Most threads of a container: more than a kernel has pids.
+const MAX_THREADS: i32 = 10_000_000;
 /// Largest percentage: a container may use more than its limit for a moment, and a limit may be tiny.
 const MAX_PERCENT: i32 = 100_000;
 
@@ -136,6 +138,7 @@ pub(super) fn container(row: ContainerReport) -> ContainerReport {
         runtime,
         cpu_percent,
         memory_percent,
+        signals,
         cpu_of_node,
         memory_of_node,
         problem: why,
@@ -146,6 +149,7 @@ pub(super) fn container(row: ContainerReport) -> ContainerReport {
         runtime: text(&runtime, MAX_WORD),
         cpu_percent: percent(cpu_percent),
         memory_percent: percent(memory_percent),
+        signals: signals.map(|signals| signals.within(100, MAX_THREADS)),
         cpu_of_node,
         memory_of_node,
         problem: why.map(problem),

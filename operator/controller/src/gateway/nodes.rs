@@ -127,6 +127,7 @@ mod tests {
             cpu_percent: None,
             memory_percent: None,
             cpu_of_node: false,
+            signals: None,
             memory_of_node: false,
             problem: None,
             offers: Vec::new(),

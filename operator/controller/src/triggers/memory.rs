@@ -1,10 +1,11 @@
 //! What does a leader remember of triggers between two looks? How long lines are crossed, which sessions it
 //! made just now, and what it has told already. All of it may be lost: sessions tell what matters.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleetprof_core::trigger::alert::{Alert, KNOWN, Notification, Rules, Told};
+use fleetprof_core::trigger::level::{Known, Measure};
 use fleetprof_core::trigger::promql;
 use fleetprof_core::trigger::questions::Question;
 use fleetprof_core::trigger::reach::Reach;
@@ -80,6 +81,11 @@ impl Memory {
         let (asked, levels) = state.levels.entry(policy_uid.to_owned()).or_default();
         *asked = now;
         work(levels)
+    }
+
+    /// Of how many containers of a policy each measure is known.
+    pub(super) fn known(&self, policy_uid: &str) -> BTreeMap<Measure, Known> {
+        self.state().levels.get(policy_uid).map(|(_, levels)| levels.known().clone()).unwrap_or_default()
     }
 
     /// Whether the session was refused so lately that it would be refused again.

@@ -21,11 +21,11 @@ use std::sync::Arc;
 
 use fleetprof_core::link::PodLink;
 use fleetprof_core::time::after;
-use fleetprof_core::trigger::level::{Level, Measure};
+use fleetprof_core::trigger::level::{self, Rule};
 use fleetprof_core::trigger::verdict::{self, Setup};
 use fleetprof_core::trigger::{Firing, Heard, alert, promql, regression, rollout};
 use fleetprof_core::view::PolicyView;
-use fleetprof_crds::wire::{ContainerReport, Watch};
+use fleetprof_crds::wire::Watch;
 use fleetprof_crds::{ProfileSession, ProfilingPolicyStatus};
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
@@ -34,7 +34,7 @@ pub use memory::Memory;
 pub use nowhere::Nowhere;
 pub use recheck::{Arrival, Recheck, Rechecked};
 
-use crate::agents::{AgentView, Agents};
+use crate::agents::Agents;
 use crate::create::NotCreated;
 use crate::events::Events;
 use crate::metrics::Metrics;
@@ -96,7 +96,8 @@ fn show_regressions(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, 
 /// Writes whether the triggers can do what they say.
 pub fn fill(policy: &PolicyView<'_>, status: &mut ProfilingPolicyStatus, now: Timestamp, context: &Context) {
     let Context { memory, setup, .. } = context;
-    verdict::fill(policy, status, *setup, &memory.rules(policy), &memory.queries(policy), now);
+    let (rules, queries, levels) = (memory.rules(policy), memory.queries(policy), memory.known(policy.uid));
+    verdict::fill(policy, status, *setup, &rules, &queries, &levels, now);
 }
 
 /// What fires by what is known already.
@@ -142,11 +143,7 @@ async fn rollouts(
 
 /// Asks the agents to report at once when a line is crossed.
 fn watch(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, agents: &dyn Agents) {
-    let triggers = &policy.spec.triggers;
-    let line = Watch {
-        cpu_percent: triggers.cpu.as_ref().map(|t| t.threshold),
-        memory_percent: triggers.memory.as_ref().map(|t| t.threshold),
-    };
+    let line = level::watch(&Rule::all(&policy.spec.triggers));
     if line != Watch::default() {
         let lines = links.iter().filter(|l| l.linked).map(|l| (l.pod.uid.clone(), line));
         agents.watch(lines.collect(), after(now, WATCH_FOR));
@@ -155,27 +152,13 @@ fn watch(policy: &PolicyView<'_>, links: &[PodLink], now: Timestamp, agents: &dy
 
 /// What the agents of these pods told last; nothing where no trigger asks for it.
 fn heard(policy: &PolicyView<'_>, links: &[PodLink], agents: &dyn Agents) -> HashMap<String, Heard> {
-    let triggers = &policy.spec.triggers;
-    if triggers.cpu.is_none() && triggers.memory.is_none() {
+    if Rule::all(&policy.spec.triggers).is_empty() {
         return HashMap::new();
     }
-    let mut heard = HashMap::new();
+    let mut heard: HashMap<String, Heard> = HashMap::new();
     for view in links.iter().flat_map(|l| agents.serving(&l.pod.uid)) {
-        let Heard { at, levels } = of_view(&view);
-        let pod: &mut Heard =
-            heard.entry(view.agent.pod.uid.clone()).or_insert_with(|| Heard { at, levels: HashMap::new() });
-        pod.at = pod.at.max(at);
-        pod.levels.extend(levels);
+        let said = Heard::of(view.received, &view.heartbeat.containers);
+        heard.entry(view.agent.pod.uid.clone()).or_default().join(said);
     }
     heard
-}
-
-fn of_view(view: &AgentView) -> Heard {
-    let levels = |c: &ContainerReport| {
-        let level = |percent: Option<i32>, of_node| percent.map(|percent| Level { percent, of_node });
-        let cpu = level(c.cpu_percent, c.cpu_of_node).map(|l| ((c.id.clone(), Measure::Cpu), l));
-        let memory = level(c.memory_percent, c.memory_of_node).map(|l| ((c.id.clone(), Measure::Memory), l));
-        cpu.into_iter().chain(memory)
-    };
-    Heard { at: view.received, levels: view.heartbeat.containers.iter().flat_map(levels).collect() }
 }

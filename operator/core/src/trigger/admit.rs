@@ -10,6 +10,7 @@ use fleetprof_crds::{Duration, ProfileKind, ProfileSession, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::level::Rule;
 use super::{Firing, rollout};
 use crate::hash::short_name;
 use crate::time::after;
@@ -130,7 +131,7 @@ pub fn still_counts(policy: &PolicyView, session: &ProfileSession, now: Timestam
 
 fn longest_cooldown(policy: &PolicyView) -> SignedDuration {
     let triggers = &policy.spec.triggers;
-    let levels = [&triggers.cpu, &triggers.memory].into_iter().flatten().map(|t| t.cooldown);
+    let levels = Rule::all(triggers).into_iter().map(|rule| rule.cooldown);
     let cooldowns = levels
         .chain(triggers.alerts.iter().map(|t| t.cooldown))
         .chain(triggers.prom_ql.iter().map(|t| t.cooldown))

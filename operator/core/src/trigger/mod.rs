@@ -1,7 +1,7 @@
 //! Which triggers of a policy fire now, and which of these firings becomes a session?
 //!
 //! ```text
-//! heartbeats ─► level (window, hysteresis) ──┐
+//! heartbeats ─► level (window, n of m) ───────┐
 //! alerts ──────► alert (matchers, labels) ───┤
 //! Prometheus ──► promql (series, for) ────────┤
 //! pods ────────► rollout (new revisions) ────┼─► Firing ─► admit (once, cooldowns) ─► ProfileSession
@@ -15,6 +15,7 @@ pub mod admit;
 pub mod alert;
 pub mod level;
 pub mod matcher;
+mod measure;
 pub mod place;
 pub mod promql;
 pub mod questions;

@@ -1,11 +1,12 @@
 //! Can the triggers of a policy work as configured? The condition `TriggersReady`, present while a policy has
 //! triggers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fleetprof_crds::{ProfilingPolicyStatus, Reason};
 use jiff::Timestamp;
 
+use super::level::{self, Measure};
 use super::promql::Known;
 use super::{alert, promql};
 use crate::conditions::{self, Truth, Wanted};
@@ -33,6 +34,7 @@ pub fn fill(
     setup: Setup,
     rules: &alert::Rules,
     known: &HashMap<String, Known>,
+    levels: &BTreeMap<Measure, level::Known>,
     now: Timestamp,
 ) {
     if policy.spec.triggers.is_empty() {
@@ -42,13 +44,19 @@ pub fn fill(
     conditions::set(
         &mut status.conditions,
         TYPE,
-        wanted(policy, setup, rules, known),
+        wanted(policy, setup, rules, known, levels),
         policy.generation,
         now,
     );
 }
 
-fn wanted(policy: &PolicyView, setup: Setup, rules: &alert::Rules, known: &HashMap<String, Known>) -> Wanted {
+fn wanted(
+    policy: &PolicyView,
+    setup: Setup,
+    rules: &alert::Rules,
+    known: &HashMap<String, Known>,
+    levels: &BTreeMap<Measure, level::Known>,
+) -> Wanted {
     let bad = |reason, problems: &[String]| {
         Wanted::new(Truth::False, reason, cut(&problems.join(" "), MAX_MESSAGE))
     };
@@ -71,5 +79,22 @@ fn wanted(policy: &PolicyView, setup: Setup, rules: &alert::Rules, known: &HashM
     if !failed.is_empty() {
         return bad(Reason::PrometheusFailed, &words(failed).collect::<Vec<_>>());
     }
-    Wanted::new(Truth::True, Reason::Valid, "All triggers are active.")
+    let (nowhere, somewhere) = unmeasured(levels);
+    if !nowhere.is_empty() {
+        return bad(Reason::SignalUnavailable, &nowhere);
+    }
+    let mut words = vec!["All triggers are active.".to_owned()];
+    words.extend(somewhere);
+    Wanted::new(Truth::True, Reason::Valid, cut(&words.join(" "), MAX_MESSAGE))
+}
+
+/// What is said of signals that are measured nowhere, and of those that some containers lack.
+fn unmeasured(levels: &BTreeMap<Measure, level::Known>) -> (Vec<String>, Vec<String>) {
+    let lacking = levels.iter().filter(|(measure, known)| measure.is_signal() && known.lacking > 0);
+    let (nowhere, somewhere): (Vec<_>, Vec<_>) = lacking.partition(|(_, known)| known.measured == 0);
+    let words = |(measure, known): (&Measure, &level::Known)| {
+        let (source, needs, all) = (measure.source(), measure.needs(), known.lacking + known.measured);
+        format!("spec.triggers.{source}: not measured in {} of {all} containers: {needs}.", known.lacking)
+    };
+    (nowhere.into_iter().map(words).collect(), somewhere.into_iter().map(words).collect())
 }

@@ -6,6 +6,7 @@
 mod common;
 mod compare;
 mod dialects;
+mod signals;
 mod sources;
 
 use std::collections::{BTreeMap, HashMap};
@@ -43,8 +44,8 @@ fn policy(triggers: Value) -> ProfilingPolicy {
 
 fn link(pod: &str, app: &str) -> PodLink {
     PodLink {
-        pod: Arc::new(common::pod("shop", pod, app, 1_799_990_000)),
         mode: None,
+        pod: Arc::new(common::pod("shop", pod, app, 1_799_990_000)),
         container: "app".into(),
         linked: true,
         reason: Reason::Linked,
@@ -55,11 +56,11 @@ fn link(pod: &str, app: &str) -> PodLink {
 
 /// What agents tell: CPU and memory of each pod.
 fn heard(second: i64, levels: &[(&str, i32, i32)]) -> HashMap<String, Heard> {
-    let of = |percent| Level { percent, of_node: false };
+    let of = |value| Level { value, of_node: false };
     let one = |(pod, cpu, memory): &(&str, i32, i32)| {
         let id = format!("{pod}-c");
         let levels = [((id.clone(), Measure::Cpu), of(*cpu)), ((id, Measure::Memory), of(*memory))].into();
-        (format!("uid-{pod}"), Heard { at: at(second), levels })
+        (format!("uid-{pod}"), Heard { at: at(second), levels, ..Heard::default() })
     };
     levels.iter().map(one).collect()
 }

@@ -146,6 +146,7 @@ fn matchers_that_cannot_be_read_are_named_with_their_field() {
         verdict::Setup { receiver: true, prometheus: true },
         &rules(&world),
         &HashMap::new(),
+        &BTreeMap::new(),
         at(0),
     );
     assert_eq!(
@@ -296,7 +297,15 @@ fn a_query_fires_once_its_series_is_there_for_long_enough_and_its_problem_names_
     assert!(promql::firings(&(&world.policy).into(), &world.links, &known, at(900)).is_empty());
     let mut status = fleetprof_crds::ProfilingPolicyStatus::default();
     let mut said = |setup, known: &HashMap<String, promql::Known>| {
-        verdict::fill(&(&world.policy).into(), &mut status, setup, &rules(&world), known, at(0));
+        verdict::fill(
+            &(&world.policy).into(),
+            &mut status,
+            setup,
+            &rules(&world),
+            known,
+            &BTreeMap::new(),
+            at(0),
+        );
         (status.conditions[0].reason.clone(), status.conditions[0].message.clone())
     };
     let there = verdict::Setup { receiver: false, prometheus: true };

@@ -70,6 +70,7 @@ fn rows_without_a_possible_id_and_rows_beyond_the_bound_are_dropped() {
         cpu_percent: None,
         memory_percent: None,
         cpu_of_node: false,
+        signals: None,
         memory_of_node: true,
         problem: (n < 10).then(|| Problem { reason: Reason::PermissionDenied, message: "m".repeat(5000) }),
         offers: Vec::new(),
@@ -106,6 +107,7 @@ fn offers_are_few_and_short_and_go_before_a_container_goes() {
         cpu_percent: None,
         memory_percent: None,
         cpu_of_node: false,
+        signals: None,
         memory_of_node: false,
         problem: None,
         offers: (0..offers)

@@ -166,7 +166,7 @@ fn what_replaced_pods_leave_behind_is_bounded() {
     for minute in 0..24 * 60 {
         for pod in minute..minute + 30 {
             let (name, capture) = (pod.to_string(), format!("{pod}-{minute}"));
-            let watch = Watch { cpu_percent: Some(80), memory_percent: None };
+            let watch = Watch { cpu_percent: Some(80), ..Watch::default() };
             fleet.watch([(uid(&name), watch)], at(minute * 60 + 30));
             if pod % 10 == minute % 10 {
                 fleet.open(scope(&capture, &name), order(&capture));

@@ -123,7 +123,7 @@ async fn an_agent_in_the_pod_goes_before_it_and_what_it_has_begun_stays_its_own(
 #[tokio::test]
 async fn it_is_told_of_each_container_which_line_is_watched() {
     let rig = rig();
-    let line = |cpu| Watch { cpu_percent: Some(cpu), memory_percent: None };
+    let line = |cpu| Watch { cpu_percent: Some(cpu), ..Watch::default() };
     let until = rig.now() + jiff::SignedDuration::from_secs(60);
     rig.fleet.watch([(uid("a"), line(80)), (uid("d"), line(10))], until);
     let reply = tell(&rig, "node-1", &says("one", ALL)).await;

@@ -276,6 +276,7 @@ pub(super) fn beat(captures: Vec<CaptureReport>) -> Heartbeat {
             cpu_percent: Some(20),
             memory_percent: Some(30),
             cpu_of_node: false,
+            signals: None,
             memory_of_node: false,
             problem: None,
             offers: Vec::new(),
