@@ -19,10 +19,12 @@ pub enum Way {
     Sidecar,
     /// Attached when a session needs it.
     Ephemeral,
+    /// None in the pod: that of its node.
+    Node,
 }
 
 /// All ways that are tested, in the order of the table.
-pub const WAYS: [Way; 2] = [Way::Sidecar, Way::Ephemeral];
+pub const WAYS: [Way; 3] = [Way::Sidecar, Way::Ephemeral, Way::Node];
 
 impl Way {
     /// As the API says it.
@@ -31,6 +33,7 @@ impl Way {
         match self {
             Self::Sidecar => "Sidecar",
             Self::Ephemeral => "Ephemeral",
+            Self::Node => "Node",
         }
     }
 
@@ -136,12 +139,15 @@ pub fn table(findings: &[Finding]) -> String {
         let cell = |way| {
             let wanted = Finding { way, ..row.clone() };
             let found = findings.iter().find(|finding| finding.is_of(&wanted));
-            found.map_or("no".to_owned(), |finding| {
+            let is_tried =
+                findings.iter().any(|finding| (&finding.runtime, finding.way) == (&row.runtime, way));
+            let nothing = if is_tried { "no" } else { "not tried" };
+            found.map_or(nothing.to_owned(), |finding| {
                 format!("`{}`, {}", finding.collector, if finding.lines { "lines" } else { "functions" })
             })
         };
-        let [sidecar, ephemeral] = WAYS.map(cell);
-        let _ = writeln!(text, "| {} | {} | {sidecar} | {ephemeral} | not tried |", row.runtime, row.kind);
+        let [sidecar, ephemeral, node] = WAYS.map(cell);
+        let _ = writeln!(text, "| {} | {} | {sidecar} | {ephemeral} | {node} |", row.runtime, row.kind);
     }
     text
 }
@@ -203,14 +209,15 @@ mod tests {
             finding("cpu", Way::Ephemeral, "ptrace", false),
             finding("wall", Way::Ephemeral, "rbspy", true),
         ];
-        let text = table(&found);
-        let rows: Vec<&str> = text.lines().skip(2).collect();
+        let rows = |found: &[Finding]| table(found).lines().skip(2).map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(
-            rows,
+            rows(&found),
             [
                 "| Ruby 3.1 | cpu | `rbspy`, lines | `ptrace`, functions | not tried |",
                 "| Ruby 3.1 | wall | no | `rbspy`, lines | not tried |",
             ]
         );
+        let by_node = [found.as_slice(), &[finding("wall", Way::Node, "rbspy", true)]].concat();
+        assert!(rows(&by_node)[0].ends_with("| no |") && rows(&by_node)[1].ends_with("| `rbspy`, lines |"));
     }
 }

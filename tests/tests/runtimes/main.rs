@@ -4,7 +4,8 @@
 //!
 //! Without `--ignored` each runtime is captured once by a sidecar; `make matrix` captures all versions by all
 //! ways. What is found is held against `tests/runtimes.json`; `FLEETPROF_REGENERATE=1 make matrix` records it
-//! there. With `FLEETPROF_RUNTIMES=java,node-22` the matrix is of these targets alone.
+//! there. With `FLEETPROF_RUNTIMES=java,node-22` the matrix is of these targets alone, and with `FLEETPROF_WAYS=Node`
+//! of these ways. Agents of nodes are installed for as long as they are needed.
 #![allow(missing_docs)]
 
 mod captured;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 
 use captured::{captured, judge};
 use pods::Place;
-use targets::{PROCESSES, RUNTIMES_ONCE, Target, VERSIONS_MORE, named};
+use targets::{KINDS, PROCESSES, RUNTIMES_ONCE, Target, VERSIONS_MORE, named};
 
 #[tokio::test]
 async fn each_runtime_is_captured_by_a_sidecar() -> Result<()> {
@@ -33,14 +34,17 @@ async fn each_runtime_is_captured_by_a_sidecar() -> Result<()> {
 #[tokio::test]
 #[ignore = "takes minutes: make matrix"]
 async fn every_version_is_captured_by_every_way() -> Result<()> {
-    let place = Place::new("runtimes").await?;
+    let ways = ways();
+    let place = Place::of("runtimes", &ways).await?;
     let mut targets = [RUNTIMES_ONCE, VERSIONS_MORE].concat();
     if let Ok(names) = std::env::var("FLEETPROF_RUNTIMES") {
         targets.retain(|target| names.split(',').any(|name| name == target.name));
     }
-    let report = captured(&place, &targets, &WAYS).await?;
+    let report = captured(&place, &targets, &ways).await?;
     place.forget()?;
-    let tried = |finding: &Finding| targets.iter().any(|target| target.runtime == finding.runtime);
+    let tried = |finding: &Finding| {
+        ways.contains(&finding.way) && targets.iter().any(|target| target.runtime == finding.runtime)
+    };
     if std::env::var_os("FLEETPROF_REGENERATE").is_some() {
         record(&merged(recorded()?, report.found.clone(), tried))?;
     }
@@ -51,13 +55,24 @@ async fn every_version_is_captured_by_every_way() -> Result<()> {
     Ok(())
 }
 
+/// The ways that are tried.
+fn ways() -> Vec<Way> {
+    let named = std::env::var("FLEETPROF_WAYS").ok();
+    let is_named = |way: &Way| named.as_ref().is_none_or(|all| all.split(',').any(|name| name == way.mode()));
+    WAYS.into_iter().filter(is_named).collect()
+}
+
 /// The recorded findings, with those of targets that were `tried` in place of theirs.
 fn merged(recorded: Vec<Finding>, found: Vec<Finding>, tried: impl Fn(&Finding) -> bool) -> Vec<Finding> {
     let order = [RUNTIMES_ONCE, VERSIONS_MORE].concat();
     let kept = recorded.into_iter().filter(|finding| !tried(finding));
     let mut all: Vec<Finding> = kept.chain(found).collect();
-    // Stable: what is of one target keeps its order.
-    all.sort_by_key(|finding| order.iter().position(|target| target.runtime == finding.runtime));
+    let position = |finding: &Finding| {
+        let target = order.iter().position(|target| target.runtime == finding.runtime);
+        let kind = KINDS.iter().position(|kind| *kind == finding.kind);
+        (target, kind, WAYS.iter().position(|way| *way == finding.way))
+    };
+    all.sort_by_key(position);
     all
 }
 
@@ -71,8 +86,9 @@ fn is_as_recorded(faults: &[String], comparison: &Comparison) -> Result<()> {
 #[tokio::test]
 #[ignore = "takes minutes: make matrix"]
 async fn containers_of_two_runtimes_are_captured_alone_and_at_the_same_time() -> Result<()> {
-    let place = Place::new("containers").await?;
-    for way in WAYS {
+    let ways = ways();
+    let place = Place::of("containers", &ways).await?;
+    for way in ways {
         let pods: [(&str, &Target); 2] = [("php", named("php")?), ("go", named("go-served")?)];
         let name = &*format!("two-{}", way.name());
         place.deploy(name, way, &pods, |_| ()).await?;
@@ -107,8 +123,9 @@ async fn blames(place: &Place, way: Way, name: &str, container: &str, target: &T
 #[tokio::test]
 #[ignore = "takes minutes: make matrix"]
 async fn every_process_of_a_container_is_captured() -> Result<()> {
-    let place = Place::new("processes").await?;
-    for way in WAYS {
+    let ways = ways();
+    let place = Place::of("processes", &ways).await?;
+    for way in ways {
         for target in PROCESSES {
             let name = &*format!("{}-{}", target.name, way.name());
             place.deploy(name, way, &[("app", target)], |_| ()).await?;

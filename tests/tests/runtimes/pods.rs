@@ -17,9 +17,23 @@ use crate::targets::Target;
 pub struct Place {
     pub shop: Shop,
     pub namespace: &'static str,
+    /// Agents of nodes were installed for it.
+    has_node_agents: bool,
 }
 
 impl Place {
+    /// Makes the namespace for these ways: with agents of nodes where one of them needs it.
+    pub async fn of(namespace: &'static str, ways: &[Way]) -> Result<Self> {
+        let place = Self::new(namespace).await?;
+        if !ways.contains(&Way::Node) {
+            return Ok(place);
+        }
+        let privileged = "pod-security.kubernetes.io/enforce=privileged";
+        place.shop.kubectl(&["label", "namespace", "fleetprof", privileged, "--overwrite"])?;
+        place.shop.helm(&["--set", "nodeAgent.enabled=true"])?;
+        Ok(Self { has_node_agents: true, ..place })
+    }
+
     /// Makes the namespace, in place of one of the same name.
     pub async fn new(namespace: &'static str) -> Result<Self> {
         let shop = Shop::open().await?;
@@ -33,11 +47,14 @@ impl Place {
         shop.profiled_namespace(namespace, &policies).await?;
         let level = "pod-security.kubernetes.io/enforce=restricted";
         shop.kubectl(&["label", "namespace", namespace, level])?;
-        Ok(Self { shop, namespace })
+        Ok(Self { shop, namespace, has_node_agents: false })
     }
 
-    /// Deletes the namespace without waiting for its end.
+    /// Deletes the namespace without waiting for its end, and what was installed for it.
     pub fn forget(&self) -> Result<()> {
+        if self.has_node_agents {
+            self.shop.helm(&[])?;
+        }
         self.shop.kubectl(&["delete", "namespace", self.namespace, "--wait=false"]).map(drop)
     }
 
@@ -111,12 +128,24 @@ impl Place {
         container: &str,
         kinds: &[&str],
     ) -> Result<(String, Value)> {
+        let (name, status) = self.session(way, app, container, kinds).await?;
+        ensure!(status["phase"] == "Succeeded", "{status:#}");
+        ensure!(status["targets"][0]["container"] == container, "{status:#}");
+        Ok((name, status))
+    }
+
+    /// The same, however it ended.
+    pub async fn session(
+        &self,
+        way: Way,
+        app: &str,
+        container: &str,
+        kinds: &[&str],
+    ) -> Result<(String, Value)> {
         let spec = json!({"policyRef": {"name": way.name()}, "container": container, "duration": "10s",
             "profiles": kinds, "target": {"workload": {"kind": "Deployment", "name": app}}});
         let name = self.shop.profile(self.namespace, spec).await?;
         let status = self.shop.ended(self.namespace, &name, 120).await?;
-        ensure!(status["phase"] == "Succeeded", "{status:#}");
-        ensure!(status["targets"][0]["container"] == container, "{status:#}");
         Ok((name, status))
     }
 
