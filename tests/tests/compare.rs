@@ -118,8 +118,8 @@ async fn judged(place: &Place, app: &str) -> Result<Value> {
 }
 
 fn condition(session: &Value) -> Value {
-    let all = session["status"]["conditions"].as_array().into_iter().flatten();
-    all.filter(|condition| condition["type"] == "Regressed").cloned().next().unwrap_or_default()
+    let mut all = session["status"]["conditions"].as_array().into_iter().flatten();
+    all.find(|condition| condition["type"] == "Regressed").cloned().unwrap_or_default()
 }
 
 fn has_words(condition: &Value, words: &str) -> bool {

@@ -105,8 +105,8 @@ async fn rolled_out(shop: &Shop, name: &str, replicas: u32, version: Version) ->
 }
 
 fn verdict(session: &Value) -> (String, String, String) {
-    let all = session["status"]["conditions"].as_array().into_iter().flatten();
-    let said = all.filter(|c| c["type"] == "Regressed").cloned().next().unwrap_or_default();
+    let mut all = session["status"]["conditions"].as_array().into_iter().flatten();
+    let said = all.find(|c| c["type"] == "Regressed").cloned().unwrap_or_default();
     let text = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
     (text("status"), text("reason"), text("message"))
 }
