@@ -17,6 +17,8 @@ pub(super) enum Outcome {
     Stored,
     /// Made before; nothing was left to do.
     Repeated,
+    /// There are no slices: the target was idle, or they were lost.
+    Missing,
     /// The volume was full.
     Full,
     /// Something else was wrong.
@@ -28,6 +30,7 @@ impl Outcome {
         match self {
             Self::Stored => "stored",
             Self::Repeated => "repeated",
+            Self::Missing => "missing",
             Self::Full => "full",
             Self::Failed => "failed",
         }
@@ -37,6 +40,7 @@ impl Outcome {
 impl From<&ResultsError> for Outcome {
     fn from(error: &ResultsError) -> Self {
         match error {
+            ResultsError::Missing(_) => Self::Missing,
             ResultsError::Full(_) | ResultsError::NamespaceFull(_) => Self::Full,
             _ => Self::Failed,
         }
@@ -97,5 +101,23 @@ impl ResultsMetrics {
 
     pub(super) fn profile(&self, outcome: Outcome, kind: ProfileKind) {
         self.profiles.get_or_create(&Labels { outcome: outcome.as_str(), kind: kind.name() }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_target_does_not_count_as_a_failure() {
+        let cases = [
+            (ResultsError::Missing(String::new()), "missing"),
+            (ResultsError::Full(String::new()), "full"),
+            (ResultsError::NamespaceFull(String::new()), "full"),
+            (ResultsError::Io(String::new()), "failed"),
+        ];
+        for (error, wanted) in cases {
+            assert_eq!(Outcome::from(&error).as_str(), wanted, "{error:?}");
+        }
     }
 }
