@@ -198,7 +198,7 @@ fn this_agent_reads_what_a_gateway_of_protocol_1_says() {
     );
     let reply: HeartbeatReply = from_str(include_str!("../../protocol-1/heartbeat-reply.json")).unwrap();
     assert_eq!((reply.next_ms, &reply.settled[..], reply.holds), (1000, &["b".to_owned()][..], None));
-    assert_eq!(reply.watch, Some(Watch { cpu_percent: Some(80), memory_percent: None }));
+    assert_eq!(reply.watch, Some(Watch { cpu_percent: Some(80), ..Watch::default() }));
     assert!(reply.stay.is_none() && reply.watches.is_empty() && reply.ca_bundle.is_some());
     let enrolled: EnrollReply = from_str(include_str!("../../protocol-1/enroll-reply.json")).unwrap();
     assert_eq!((enrolled.expires_at, enrolled.renew_after_ms), (1_800_000_900, None));
@@ -223,7 +223,7 @@ fn an_agent_of_protocol_1_reads_what_this_gateway_says() {
     let reply = HeartbeatReply {
         next_ms: 1000,
         settled: vec!["b".into()],
-        watch: Some(Watch { cpu_percent: Some(80), memory_percent: Some(90) }),
+        watch: Some(Watch { cpu_percent: Some(80), memory_percent: Some(90), signals: signals() }),
         watches: [("4f0c".repeat(16), Watch::default())].into(),
         ca_bundle: Some("PEM".into()),
         holds: Some(3),
@@ -238,6 +238,10 @@ fn an_agent_of_protocol_1_reads_what_this_gateway_says() {
     assert_eq!((read.credential.as_str(), read.expires_at), ("x", 7));
 }
 
+fn signals() -> Signals {
+    Signals { throttled_percent: Some(7), ..Signals::default() }
+}
+
 /// A heartbeat with every word that there is.
 fn heartbeat() -> Heartbeat {
     let problem = || Some(Problem { reason: Reason::OtherProfiler, message: "a recording runs".into() });
@@ -248,6 +252,7 @@ fn heartbeat() -> Heartbeat {
         memory_percent: None,
         cpu_of_node: true,
         memory_of_node: true,
+        signals: Some(signals()),
         problem: problem(),
         offers: vec![Offer::good(ProfileKind::Heap, "jvm-heap")],
     };
