@@ -128,6 +128,7 @@ impl Agent {
             memory_percent: Some(10),
             cpu_of_node: false,
             memory_of_node: false,
+            signals: None,
             problem: None,
             offers: vec![Offer::good(ProfileKind::Cpu, "cpython")],
         };
