@@ -342,7 +342,10 @@ impl Reason {
     /// Whether slices wait, or profiles are not stored, because of the results volume.
     #[must_use]
     pub const fn is_storage(self) -> bool {
-        matches!(self, Self::StorageFull | Self::NamespaceStorageFull | Self::StorageFailed)
+        matches!(
+            self,
+            Self::StorageFull | Self::NamespaceStorageFull | Self::StorageFailed | Self::DestinationFailed
+        )
     }
 }
 
