@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 const MOST_SLICES: u32 = MAX_SLICES * ProfileKind::ALL.len() as u32;
 /// Most bytes that are kept of the rows of a heartbeat: 64 containers fit, or dozens of captures. There is one
 /// heartbeat for each agent, and a pod can have eight.
-const MAX_ROWS_BYTES: usize = 16 * 1024;
+const MAX_ROWS_BYTES: usize = 20 * 1024;
 /// Most bytes of a message where there is not room for all.
 const SHORT_MESSAGE: usize = 64;
 /// Most bytes of a version, instance or runtime.

@@ -210,7 +210,11 @@ async fn an_order_that_the_agent_before_it_did_not_begin_goes_to_its_successor()
     tell(&rig, "node-1", &says("old", ALL)).await;
     open(&rig, "waits", "bank.b", "node-1");
     assert_eq!(orders(&rig, "node-node-1", "?agent=old").await, ["waits"]);
+    rig.pass(10);
     tell(&rig, "node-1", &says("new", ALL)).await;
+    rig.pass(85);
+    tell(&rig, "node-1", &says("new", ALL)).await;
+    rig.fleet.expire(rig.now());
     assert_eq!(orders(&rig, "node-node-1", "?agent=new").await, ["waits"]);
 }
 

@@ -71,6 +71,7 @@ pub fn cluster() -> ClusterRules {
         allow_root: true,
         images: images(),
         attach_disabled: false,
+        node_agents: None,
         agent_resources: Value::Null,
     }
 }
