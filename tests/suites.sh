@@ -10,8 +10,8 @@
 #   tests/suites.sh attacks    attacks on the servers; they measure time as well
 #   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
 #   tests/suites.sh matrix     captures of every version of Python and Node.js that can be installed, and of
-#                              every runtime in pods by every way, and autoscalers; on the cluster of
-#                              tests/demo.sh
+#                              every runtime in pods by every way, autoscalers, and verdicts on rollouts;
+#                              on the cluster of tests/demo.sh
 #   tests/suites.sh soak       what takes minutes and needs no cluster: a week of a simulated fleet,
 #                              thousands of simulated rollouts, workers that are killed at hundreds of
 #                              moments
@@ -109,6 +109,7 @@ matrix() {
     local code=0
     test --test runtimes -- --include-ignored --nocapture --test-threads=1 || code=1
     test --test hpa -- --nocapture || code=1
+    test --test shop_verdict -- --nocapture || code=1
     return $code
 }
 
@@ -150,7 +151,7 @@ breaks() {
 
 alone() {
     local code=0
-    test --test hostile --test shop_people --test shop_load --test shop_restart --test shop_verdict -- --test-threads=1 || code=1
+    test --test hostile --test shop_people --test shop_load --test shop_restart -- --test-threads=1 || code=1
     test --test uninstall || code=1
     return $code
 }

@@ -92,6 +92,7 @@ fn linked_by(
             images: &rules.images,
             pod_security: rules.default_pod_security,
             attach_disabled: rules.attach_disabled,
+            destinations: &["default".to_owned()],
             refusal: &refusal,
         },
     );

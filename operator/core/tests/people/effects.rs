@@ -45,7 +45,8 @@ impl Sim {
             Action::Assemble { target, scope, uploaded } => return self.assemble(target, &scope, uploaded),
             Action::Summarize { .. } => return Outcome::Summarized(vec![]),
             Action::Forget => self.delete(n),
-            Action::Repeat { .. } => {}
+            // No policy here compares revisions or names a destination.
+            Action::Repeat { .. } | Action::Compare(_) | Action::Deliver { .. } => {}
         }
         Outcome::Done
     }

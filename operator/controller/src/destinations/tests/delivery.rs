@@ -117,7 +117,8 @@ async fn what_is_gone_from_the_volume_is_read_from_the_archive() {
     let mut profile = make(&results, "orders-1").await;
     assert_eq!(delivered(&results, &profile, "archive").await, Delivery::Stored);
     results.delete_session("session-1").await.unwrap();
-    let reading = Reading { keys: vec![profile.uri.clone()], ..Reading::of("session-1", ProfileKind::Cpu) };
+    let reading =
+        Reading { keys: Some(vec![profile.uri.clone()]), ..Reading::of("session-1", ProfileKind::Cpu) };
     let lost = results.fetch(&session(), vec![profile.clone()]).await.unwrap_err();
     assert!(lost.to_string().contains("only the results volume held it"), "{lost}");
     profile.destinations.push("archive".into());
