@@ -1,5 +1,5 @@
 //! Does `agent.mode: Auto` take what the cluster allows, and the same for links, sessions and the webhook?
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod common;
 

@@ -91,7 +91,8 @@ impl Bucket {
     fn path(&self, key: &str) -> Result<Path, String> {
         let ours = session_of(key).is_some() && key.split('/').next() == Some(self.identity.cluster.as_str());
         let path = ours.then(|| Path::parse(format!("{}{key}", self.prefix)));
-        path.and_then(Result::ok).ok_or_else(|| format!("{key:?} is no key of a profile of this cluster"))
+        path.and_then(Result::ok)
+            .ok_or_else(|| format!("{key:?} is not the key of a profile of this cluster"))
     }
 
     /// Makes sure that what lies below the root is this cluster's.
@@ -176,7 +177,7 @@ impl Bucket {
             };
             if found.meta.size > MOST {
                 return Err(ArchiveError::Failed(format!(
-                    "{path} has {} bytes: it is no profile",
+                    "{path} has {} bytes, which is too many for a profile",
                     found.meta.size
                 )));
             }

@@ -1,4 +1,4 @@
-//! What does an administrator tell the operator alone? Files of a mounted Secret, read anew when they change.
+//! What does an administrator tell the operator alone? Files of a mounted Secret, read again when they change.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Secrets {
     }
 }
 
-/// Something that is made of credentials, and made anew when they change.
+/// Something that is made of credentials, and made again when they change.
 pub(super) struct Made<T> {
     folder: Option<PathBuf>,
     held: Mutex<Option<Held<T>>>,

@@ -202,7 +202,7 @@ impl Destinations {
     pub async fn list(&self, name: &str, below: &str) -> Result<Vec<String>, ArchiveError> {
         let line = self.remote_archives().find(|line| line.name == name);
         let archive = line.and_then(|line| line.destination.archive());
-        let archive = archive.ok_or_else(|| ArchiveError::Missing(format!("{name} is no archive")))?;
+        let archive = archive.ok_or_else(|| ArchiveError::Missing(format!("{name} is not an archive")))?;
         archive.list(below, &|_| true, Duration::ZERO).await
     }
 

@@ -92,7 +92,7 @@ pub trait Archive: Send + Sync {
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), ArchiveError>>;
 
     /// The keys of this cluster that lie in the folder `below` its own (all without one), that `picks`, and that are
-    /// older than `age`. What is no key of ours is left out.
+    /// older than `age`. What is not a key of fleetprof is left out.
     ///
     /// # Errors
     /// `Failed`.
@@ -108,7 +108,7 @@ pub trait Archive: Send + Sync {
 pub const INTAKE: &str = ".intake";
 
 /// The part of a key that names its session: the fifth of six of a profile's, and the third of five of a slice's
-/// (`CLUSTER/.intake/SESSION-UID/CAPTURE/FILE`). `None` where it is no key.
+/// (`CLUSTER/.intake/SESSION-UID/CAPTURE/FILE`). `None` where it is not a key.
 #[must_use]
 pub fn session_of(key: &str) -> Option<&str> {
     let parts: Vec<&str> = key.split('/').collect();

@@ -33,7 +33,7 @@ pub(super) struct Part {
 /// The parts of a stored profile; none when it has no samples.
 ///
 /// # Errors
-/// A sentence: it is no profile.
+/// A sentence: it is not a profile.
 pub(super) fn parts(stored: &[u8], kind: ProfileKind, limits: &Limits) -> Result<Vec<Part>, String> {
     let mut profile = decode_valid(stored, limits).map_err(|error| error.to_string())?;
     let labels = labels(&profile, kind);

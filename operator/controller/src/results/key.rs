@@ -121,7 +121,7 @@ impl Key {
     pub(super) fn parse(text: &str) -> Result<Self, ResultsError> {
         let components: Vec<String> = text.split('/').map(str::to_owned).collect();
         Self::read(&components)
-            .ok_or_else(|| ResultsError::Missing(format!("{text:?} is no key of a profile")))
+            .ok_or_else(|| ResultsError::Missing(format!("{text:?} is not the key of a profile")))
     }
 
     /// The key as used in a status.

@@ -102,7 +102,7 @@ fn the_others_follow_after_the_end_and_hold_up_nothing() {
     w.after(10);
     assert_eq!(delivered(&w), told("False", "DestinationFailed", "push: 429: later"));
     let before = w.status().clone();
-    assert_eq!(w.after(10).status(), &before, "nothing new is no write");
+    assert_eq!(w.after(10).status(), &before, "nothing new is not a write");
     w.deliveries.clear();
     w.after(10);
     assert_eq!(w.target("a").profiles[0].destinations, ["archive", "push"]);

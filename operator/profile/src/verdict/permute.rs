@@ -102,7 +102,7 @@ impl Tested {
     /// What of a row's change is beyond chance, from and to.
     pub(super) fn interval(&self, row: &Row, score: &Score) -> Option<(f64, f64)> {
         let half = self.critical * ratio(row.moderated, self.information).sqrt();
-        (half.is_finite() && half > 0.0).then(|| (score.effect - half, score.effect + half))
+        (half.is_finite() && half > 0.0).then_some((score.effect - half, score.effect + half))
     }
 
     /// The least p of any row.

@@ -21,9 +21,11 @@ pub(crate) enum Mood {
     Refuses,
 }
 
-/// Profiles by key. Clones share them.
+type Kept = BTreeMap<String, Bytes>;
+
+/// Profiles by key, and how many attempts there were. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Memory(Arc<Mutex<(Mood, BTreeMap<String, Bytes>, usize)>>);
+pub(crate) struct Memory(Arc<Mutex<(Mood, Kept, usize)>>);
 
 impl Memory {
     pub(crate) fn new(mood: Mood) -> Self {

@@ -84,8 +84,11 @@ async fn push(State(server): State<Shared>, headers: HeaderMap, Json(body): Json
     Json(json!({})).into_response()
 }
 
+/// Labels, profile and id of a series that was taken.
+type Taken = (BTreeMap<String, String>, Vec<u8>, String);
+
 /// Pyroscope's limits.
-fn take(series: &Value) -> Result<(BTreeMap<String, String>, Vec<u8>, String), (u16, String)> {
+fn take(series: &Value) -> Result<Taken, (u16, String)> {
     let labels: BTreeMap<String, String> = series["labels"]
         .as_array()
         .unwrap()

@@ -35,18 +35,19 @@ fn error(status: StatusCode, code: &str, message: &str) -> Response {
 }
 
 /// Repeats what was sent, as some servers do.
-fn check(objects: &Objects, headers: &HeaderMap) -> Result<(), Response> {
+fn check(objects: &Objects, headers: &HeaderMap) -> Result<(), Box<Response>> {
     let signature = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let signed = signature.starts_with("AWS4-HMAC-SHA256 Credential=the-id/") && !*objects.1.lock().unwrap();
     if signed {
         return Ok(());
     }
-    Err(error(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", &format!("{signature} the-secret-key")))
+    let why = format!("{signature} the-secret-key");
+    Err(Box::new(error(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", &why)))
 }
 
 async fn read(State(objects): State<Objects>, Path(key): Path<String>, headers: HeaderMap) -> Response {
     if let Err(refused) = check(&objects, &headers) {
-        return refused;
+        return *refused;
     }
     match objects.0.lock().unwrap().get(&key) {
         None => error(StatusCode::NOT_FOUND, "NoSuchKey", "no such key"),
@@ -64,7 +65,7 @@ async fn write(
     body: Bytes,
 ) -> Response {
     if let Err(refused) = check(&objects, &headers) {
-        return refused;
+        return *refused;
     }
     let mut held = objects.0.lock().unwrap();
     if headers.contains_key("if-none-match") && held.contains_key(&key) {
@@ -76,7 +77,7 @@ async fn write(
 
 async fn remove(State(objects): State<Objects>, Path(key): Path<String>, headers: HeaderMap) -> Response {
     if let Err(refused) = check(&objects, &headers) {
-        return refused;
+        return *refused;
     }
     objects.0.lock().unwrap().remove(&key);
     StatusCode::NO_CONTENT.into_response()
@@ -88,7 +89,7 @@ async fn list(
     headers: HeaderMap,
 ) -> Response {
     if let Err(refused) = check(&objects, &headers) {
-        return refused;
+        return *refused;
     }
     if query.get("list-type").map(String::as_str) != Some("2") {
         return (StatusCode::BAD_REQUEST, Json("only lists of version 2")).into_response();

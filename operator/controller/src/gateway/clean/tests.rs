@@ -159,8 +159,8 @@ fn what_is_kept_of_an_agent_is_bounded() {
     let bytes = |beat: &Heartbeat| beat.captures.iter().map(bytes_of_capture).sum::<usize>();
     let (few, dropped) = heartbeat(beat(4), now());
     assert_eq!((dropped, few.captures[3].note.as_ref().unwrap().len()), (0, MAX_MESSAGE), "all of it");
-    let (more, dropped) = heartbeat(beat(12), now());
-    assert_eq!((dropped, more.captures[11].note.as_ref().unwrap().len()), (0, SHORT_MESSAGE));
+    let (more, dropped) = heartbeat(beat(20), now());
+    assert_eq!((dropped, more.captures[19].note.as_ref().unwrap().len()), (0, SHORT_MESSAGE));
     let (most, dropped) = heartbeat(beat(64), now());
     assert_eq!(most.captures.len() + dropped, 64);
     assert_eq!(most.captures[0].capture, capture(0).capture, "the oldest are reported first");
