@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # Installs real object stores for the tests, and prints the folder of their programs:
-#   versitygw (S3) · fake-gcs-server (Google Cloud Storage) · azurite-blob (Azure Blob Storage)
-# The first two are Go modules, built once (4 min each on 2 cores); the third comes from npm.
+#   versitygw (S3) · azurite-blob (Azure Blob Storage)
+# The first is a Go module, built once (4 min on 2 cores); the second comes from npm.
 set -euo pipefail
 versitygw=v1.8.0
-gcs=v1.56.1
 azurite=3.37.0
 cache=${FLEETPROF_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/fleetprof}
-folder=$cache/stores-$versitygw-$gcs-$azurite
+folder=$cache/stores-$versitygw-$azurite
 
 # A module that the proxy does not serve fails at once, instead of being looked for elsewhere.
 module() {
@@ -21,7 +20,6 @@ exec 9>"$folder.lock"
 flock 9
 export GOPROXY=${GOPROXY:-$(go env GOPROXY)}
 module github.com/versity/versitygw/cmd/versitygw $versitygw
-module github.com/fsouza/fake-gcs-server $gcs
 if [ ! -x "$folder/azurite-blob" ]; then
     npm install --silent --no-fund --no-audit --prefix "$folder/npm" "azurite@$azurite" >&2
     ln -sf npm/node_modules/.bin/azurite-blob "$folder/azurite-blob"

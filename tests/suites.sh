@@ -2,7 +2,7 @@
 # Runs the tests of one layer:
 #   tests/suites.sh unit       no cluster: the three that follow
 #   tests/suites.sh pure       functions, servers, files
-#   tests/suites.sh stores     profiles in real object stores, which it installs (cold 5 min)
+#   tests/suites.sh stores     profiles in real object stores, which it installs (cold 4 min)
 #   tests/suites.sh agent      the three that follow
 #   tests/suites.sh captures   captures of real processes, and the reader of Python beside py-spy; some
 #                              measure time, so nothing else should run on the machine

@@ -175,10 +175,9 @@ async fn a_slower_revision_is_called_so_and_one_that_differs_elsewhere_is_not() 
     ensure!(has_words(&said, "find_issuer") && has_words(&said, "of the old revision (p = 0.0"), "{said:#}");
     let comparison = &session["status"]["comparison"];
     ensure!(comparison["result"] == "Regressed" && comparison["baseRevision"] == "old", "{comparison:#}");
-    ensure!(
-        (&comparison["new"]["pods"], &comparison["old"]["pods"]) == (&json!(4), &json!(4)),
-        "{comparison:#}"
-    );
+    // It begins when three new pods, the least for a verdict, have been ready for the delay.
+    let pods = |side: &str| comparison[side]["pods"].as_i64().unwrap_or_default();
+    ensure!((3..=4).contains(&pods("new")) && pods("old") == 4, "{comparison:#}");
     let first = &comparison["functions"][0];
     ensure!((&first["name"], &first["change"]) == (&json!("find_issuer"), &json!("Rose")), "{comparison:#}");
     ensure!(first["interval"].as_str().is_some_and(|text| text.starts_with('+')), "{comparison:#}");

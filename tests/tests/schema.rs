@@ -504,7 +504,7 @@ async fn defaults_stand_in_what_is_stored() -> Result<()> {
     let stored = accepts(&client, &policy(&json!({}))).await?;
     let expected = json!({
         "selector": {}, "containers": {}, "agent": {"mode": "Sidecar", "existingPods": "AttachOnDemand"},
-        "schedule": {"duration": "2m"}, "profiles": ["cpu"], "frequencyHz": 99,
+        "schedule": {"duration": "2m"}, "profiles": ["cpu"], "frequencyHz": 99, "destinations": ["default"],
         "sampling": {"percent": 100, "replicasPerWorkload": 1, "maxTargets": 50}, "suspend": false, "suspendBehavior": "Finish",
         "budget": {"maxConcurrent": 10, "minContainerCPU": "100m", "priority": 0},
         "session": {"startDeadline": "1m", "resultTimeout": "15m", "resultDeadline": "24h", "ttl": "168h", "history": {"succeeded": 10, "failed": 5}},

@@ -1,5 +1,6 @@
-//! Profiles in real object stores: versitygw (S3), fake-gcs-server, Azurite. `tests/suites.sh stores` installs them
-//! and says by `FLEETPROF_STORES` where they are; no cluster is needed.
+//! Profiles in real object stores: versitygw (S3) and Azurite. `tests/suites.sh stores` installs them and says by
+//! `FLEETPROF_STORES` where they are; no cluster is needed. Google's has no such server: fake-gcs-server answers
+//! uploads of the XML API, which clients of object stores use, with "invalid uploadType".
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
 mod operator;
@@ -42,11 +43,6 @@ async fn round_trip(kind: Kind) {
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_gives_back_what_it_was_given() {
     round_trip(Kind::S3).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn google_cloud_storage_gives_back_what_it_was_given() {
-    round_trip(Kind::Gs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +105,7 @@ async fn a_second_operator_without_the_volume_finds_what_the_first_could_not_wri
 #[ignore = "measures; tests/bench/destinations.sh"]
 async fn figures() {
     let count: u32 = std::env::var("FLEETPROF_SLICES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
-    for kind in [Kind::S3, Kind::Gs, Kind::Az] {
+    for kind in [Kind::S3, Kind::Az] {
         let mut server = Server::start(kind).await;
         let volume = tempfile::tempdir().unwrap();
         let operator = Operator::start(&server, volume.path()).await;

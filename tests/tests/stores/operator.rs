@@ -103,14 +103,18 @@ impl Operator {
     /// Waits until the archive holds all of them.
     pub async fn all_arrive(&self, profiles: &[(String, StoredProfile)]) {
         let mut left: Vec<&(String, StoredProfile)> = profiles.iter().collect();
-        let end = Instant::now() + Duration::from_secs(600);
+        let end = Instant::now() + Duration::from_secs(120);
         while !left.is_empty() {
+            let mut why = None;
             left.retain(|(uid, profile)| match self.deliver(uid, profile) {
                 Delivery::Stored => false,
-                Delivery::Underway(_) => true,
+                Delivery::Underway(said) => {
+                    why = said.or(why.take());
+                    true
+                }
                 Delivery::Failed(reason, why) => panic!("{} failed: {reason}: {why}", profile.uri),
             });
-            assert!(Instant::now() < end, "{} profiles did not arrive", left.len());
+            assert!(Instant::now() < end, "{} profiles did not arrive: {why:?}", left.len());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -10,7 +10,6 @@ use tempfile::TempDir;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     S3,
-    Gs,
     Az,
 }
 
@@ -56,23 +55,6 @@ impl Server {
             Kind::S3 => (
                 "versitygw",
                 vec!["--access", "the-id", "--secret", "the-secret-key", "--port", &address, "posix", data],
-            ),
-            Kind::Gs => (
-                "fake-gcs-server",
-                vec![
-                    "-scheme",
-                    "http",
-                    "-host",
-                    "127.0.0.1",
-                    "-port",
-                    &port,
-                    "-public-host",
-                    &address,
-                    "-backend",
-                    "filesystem",
-                    "-filesystem-root",
-                    data,
-                ],
             ),
             Kind::Az => (
                 "azurite-blob",
@@ -123,13 +105,6 @@ impl Server {
                 put("access-key-id", "the-id");
                 put("secret-access-key", "the-secret-key");
                 format!("kind: s3, bucket: profiles, prefix: fleet, endpoint: '{endpoint}'")
-            }
-            Kind::Gs => {
-                let account = format!(
-                    r#"{{"gcs_base_url": "{endpoint}", "disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": ""}}"#
-                );
-                put("service-account.json", &account);
-                "kind: gs, bucket: profiles, prefix: fleet".to_owned()
             }
             Kind::Az => {
                 put("account-key", KEY);

@@ -109,19 +109,23 @@ impl Bucket {
         let handle = self.handle()?;
         let said = |error: &Error| self.said(error, &handle.secrets);
         let path = Path::parse(format!("{}/{OWNER}", self.root)).map_err(|error| error.to_string())?;
-        let uid = match handle.store.get(&path).await {
-            Ok(found) => found.bytes().await.map_err(|error| said(&error))?,
-            Err(Error::NotFound { .. }) => {
+        let owner = async || match handle.store.get(&path).await {
+            Ok(found) => found.bytes().await.map(Some).map_err(|error| said(&error)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(said(&error)),
+        };
+        let uid = match owner().await? {
+            Some(uid) => uid,
+            None => {
                 let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
                 let uid = PutPayload::from(self.identity.uid.clone());
-                return match handle.store.put_opts(&path, uid, create).await {
-                    // Somebody was faster: the next look says who.
-                    Err(Error::AlreadyExists { .. }) => Err(format!("{path} appeared meanwhile")),
-                    Err(error) => Err(said(&error)),
-                    Ok(_) => Ok(()),
-                };
+                match handle.store.put_opts(&path, uid, create).await {
+                    Ok(_) => return Ok(()),
+                    // Somebody was faster: the check of another profile, or another cluster.
+                    Err(Error::AlreadyExists { .. }) => owner().await?.unwrap_or_default(),
+                    Err(error) => return Err(said(&error)),
+                }
             }
-            Err(error) => return Err(said(&error)),
         };
         if uid == self.identity.uid.as_bytes() {
             return Ok(());
