@@ -53,11 +53,11 @@ step "3/5  Captures of real processes, then Kubernetes (2 min once it is built)"
 busy "building Kubernetes" wait "$tools" || { cat target/tools.log >&2 && exit 1; }
 agent_tests=passed
 tests/suites.sh captures || agent_tests=failed
+tests/suites.sh attacks || agent_tests=failed
 start target/cluster.log "$cluster" up
 cluster_up=${beside[1]}
 tests/suites.sh waits || agent_tests=failed
 busy "bringing up Kubernetes" wait "$cluster_up" || { cat target/cluster.log >&2 && exit 1; }
-tests/suites.sh attacks || agent_tests=failed
 up
 tests/lint.sh chart
 took "agent and cluster" "$t"
