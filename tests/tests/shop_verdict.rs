@@ -123,7 +123,7 @@ async fn a_second_version_with_one_slower_function_is_called_slower_and_others_a
 }
 
 async fn judged(shop: &Shop) -> Result<()> {
-    let rollout = json!({"delay": "30s", "duration": "1m", "wait": "20s", "compare": {}});
+    let rollout = json!({"delay": "30s", "duration": "2m", "wait": "20s", "compare": {}});
     let spec = json!({"selector": {}, "schedule": {"every": "168h"}, "frequencyHz": 499, "budget": {"maxConcurrent": 16},
         "sampling": {"replicasPerWorkload": PODS}, "triggers": {"rollout": rollout}});
     shop.profiled_namespace(SPACE, &[("all", spec)]).await?;
