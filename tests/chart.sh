@@ -150,3 +150,5 @@ for check in "check rules $root/charts/fleetprof/files/rules.yaml" "check rules 
     # shellcheck disable=SC2086
     said=$(promtool $check 2>&1) || { echo "promtool $check fails: $said" >&2; exit 1; }
 done
+# The queries that gate rollouts.
+said=$(tests/queries.sh 2>&1) || { echo "tests/queries.sh fails: $said" >&2; exit 1; }

@@ -3,10 +3,7 @@
 # cluster, but the Debian package prometheus.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-command -v promtool >/dev/null || {
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null
-}
+tests/prometheus.sh
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 - "$dir/test.yml" <<'PY'

@@ -14,6 +14,14 @@ module() {
         go install -ldflags "-s -w" "$1@$2" >&2
 }
 
+command -v npm >/dev/null || [ -x "$folder/azurite-blob" ] || {
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "npm is missing: install it and try again." >&2
+        exit 1
+    fi
+    apt-get update -qq >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends npm >/dev/null
+}
 mkdir -p "$folder"
 # Several tests may ask at the same time.
 exec 9>"$folder.lock"

@@ -106,7 +106,7 @@ pods_of_fleetprof() {
     kubectl -n fleetprof get pods -l 'app.kubernetes.io/name=fleetprof,app.kubernetes.io/component in (operator, webhook)' \
         --no-headers -o custom-columns=ADDRESS:.status.podIP,POD:.metadata.name |
         while read -r address pod; do
-            echo "      - {targets: [\"$address:8080\"], labels: {namespace: fleetprof, pod: $pod}}"
+            echo "      - {targets: [\"$address:8080\"], labels: {namespace: fleetprof, pod: $pod, container: operator, endpoint: http}}"
         done
 }
 
@@ -132,6 +132,7 @@ scrape_configs:
         labels: {namespace: shop, deployment: orders}
   # With the labels that the chart's PodMonitor gives.
   - job_name: fleetprof
+    honor_labels: true
     static_configs:
 $(pods_of_fleetprof)
 YAML
@@ -148,7 +149,6 @@ receivers:
           tls_config: {ca_file: $dir/ca.crt, server_name: fleetprof-alerts.fleetprof.svc}
 YAML
 promtool check config "$dir/prometheus.yml" >/dev/null
-tests/queries.sh
 rm -rf "$dir/data" "$dir/amdata"
 
 # The alert fires once both are running.

@@ -106,6 +106,12 @@ use crate::{Duration, ProfileKind};
     "spec.repeat.interval counts from start to start and must be at least spec.duration"
 ))]
 #[x_kube(validation = Rule::new(
+    "!has(self.compare) || !has(self.repeat)"
+)
+.message(
+    "spec.compare does not allow spec.repeat: revisions are compared once"
+))]
+#[x_kube(validation = Rule::new(
     "!has(self.compare) || self.profiles.exists(p, p == 'cpu')"
 )
 .message(
@@ -126,9 +132,9 @@ use crate::{Duration, ProfileKind};
      || self.compare == oldSelf.compare) && self.container == oldSelf.container && self.duration == \
      oldSelf.duration && self.profiles == oldSelf.profiles && self.frequencyHz == oldSelf.frequencyHz && \
      self.startDeadline == oldSelf.startDeadline && self.resultTimeout == oldSelf.resultTimeout && \
-     self.resultDeadline == oldSelf.resultDeadline && self.ttl == oldSelf.ttl && self.destinations \
-     == oldSelf.destinations && self.labels == oldSelf.labels && has(self.context) == has(oldSelf.context) && (!has(self.context) || self.context == \
-     oldSelf.context) && self.trigger == oldSelf.trigger && has(self.cause) == has(oldSelf.cause) && \
+     self.resultDeadline == oldSelf.resultDeadline && self.ttl == oldSelf.ttl && self.destinations == \
+     oldSelf.destinations && self.labels == oldSelf.labels && has(self.context) == has(oldSelf.context) && \
+     (!has(self.context) || self.context == oldSelf.context) && self.trigger == oldSelf.trigger && has(self.cause) == has(oldSelf.cause) && \
      (!has(self.cause) || self.cause == oldSelf.cause) && has(self.requestedBy) == has(oldSelf.requestedBy) \
      && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)"
 )

@@ -101,12 +101,12 @@ def measure(target, collectors, rounds, seconds, function):
     return costs
 
 
-def compare(title, command, collectors, rounds, seconds, function, also=None):
+def compare(title, command, collectors, rounds, seconds, function, also=None, warm_up=1):
     """Measures one target, in which a function works, and prints its rows; `also` is a further look at the running target."""
     print(f"{title}: {rounds} rounds of {len(collectors)} collectors, about "
           f"{(2 * len(collectors) * rounds + 1) * seconds + 0.3 * len(collectors) * rounds:.0f} s", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
-        target = Target(command, folder)
+        target = Target(command, folder, warm_up)
         try:
             for name, cost in measure(target, collectors, rounds, seconds, function).items():
                 print(cost.row(f"{title} at {HERTZ} Hz by {name}"), flush=True)

@@ -302,7 +302,7 @@ def measured(bench, way, name, seconds):
     time.sleep(seconds)
     used = (cpu(agents) - before) / seconds * 1000
     pss, rss = memory(agents)
-    goal = "≤ 20 MB" if way == "node" else ""
+    goal = f"≤ 20 MB: {'met' if pss <= 20 else 'missed'}" if way == "node" else ""
     print(f"| {name}, {bench.count} containers, at rest | {used:.1f} m CPU, {pss:.1f} MiB | {goal} | PSS; RSS "
           f"{rss:.1f} MiB; over {seconds} s, a heartbeat each 30 s |", flush=True)
     for number in (1, min(BUSY, bench.count)):

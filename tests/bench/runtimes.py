@@ -34,11 +34,14 @@ def main(worker, folder, rounds="8"):
     rounds = int(rounds)
 
     def both(title, command, method, rival, **bound):
-        ours = Fleetprof("fleetprof", worker, method, **bound)
-        compare(f"slowdown of a {title} app", command, [ours, rival], rounds, SECONDS, "blend")
+        ours = Fleetprof(f"fleetprof, {method}", worker, method, **bound)
+        # Java compiles itself in its first seconds.
+        compare(f"slowdown of a {title} app, windows of {SECONDS} s,", command, [ours, rival], rounds, SECONDS, "blend", warm_up=5)
     if shutil.which("perf"):
         both("native", [os.path.join(folder, "steps")], "perf",
              Perf("perf record --call-graph dwarf", ["--call-graph", "dwarf"]))
+    else:
+        print("perf is missing, so native programs are left out: apt-get install linux-perf", file=sys.stderr)
     both("Java", ["java", "-XX:+UseG1GC", "-Xmx128m", "-cp", folder, "Steps"], "jfr", FlightRecorder("a plain JFR recording"))
     port = free_port()
     both("Go", [os.path.join(folder, "steps-go"), str(port)], "go-pprof", GoHandler("/debug/pprof/profile", port, SECONDS),

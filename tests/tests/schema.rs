@@ -428,6 +428,10 @@ async fn sessions() -> Result<()> {
         (json!({"compare": {}}), "spec.compare.revision"),
         (json!({"compare": {"revision": "a b"}}), "spec.compare.revision"),
         (
+            json!({"compare": {"revision": "6d5c"}, "repeat": {"interval": "10m", "count": 3}}),
+            "spec.compare does not allow spec.repeat",
+        ),
+        (
             json!({"compare": {"revision": "6d5c"}, "profiles": ["wall"]}),
             "spec.compare requires cpu in spec.profiles",
         ),

@@ -55,7 +55,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- define "fleetprof.check" -}}
 {{- $r := .Values.results }}
 {{- if and $r.persistence.enabled (not $r.existingClaim) (eq $r.accessMode "ReadWriteOnce") (gt (int .Values.operator.replicas) 1) }}
-{{- fail "operator.replicas is more than 1, but results.accessMode is ReadWriteOnce: a second replica could not mount the volume on another node. Set results.accessMode=ReadWriteMany with a storage class that supports it, or results.existingClaim, or operator.replicas=1." }}
+{{- fail "operator.replicas is more than 1, but results.accessMode is ReadWriteOnce: a second replica could not mount the volume on another node. Set results.accessMode=ReadWriteMany with a storage class that supports it, or results.existingClaim, or operator.replicas=1, or results.persistence.enabled=false with destinations.default in an object store." }}
 {{- end }}
 {{- if and $r.existingClaim (not $r.persistence.enabled) }}
 {{- fail "results.existingClaim is set, but results.persistence.enabled is false: the claim would not be used. Set results.persistence.enabled=true, or clear results.existingClaim." }}

@@ -30,7 +30,15 @@ pub struct Regressions(Mutex<ByPolicy>);
 impl Regressions {
     /// Sets the series of a policy in place of those it had.
     pub fn set(&self, policy_uid: &str, mut series: BTreeMap<Series, f64>) {
-        while series.len() > MAX_SERIES {
+        let beyond = series.len().saturating_sub(MAX_SERIES);
+        if beyond > 0 {
+            tracing::warn!(
+                policy_uid,
+                series = beyond,
+                "the policy has more revisions than fleetprof_regression shows; the rest has no series"
+            );
+        }
+        for _ in 0..beyond {
             series.pop_last();
         }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -93,14 +93,32 @@ pub fn pressure(volume: Volume, demand: Demand) -> u64 {
     needed(volume, demand).saturating_add(margin).saturating_sub(volume.free)
 }
 
-/// The sessions whose results are evicted to free `need` bytes, in their order. Copies of what lies elsewhere go
+/// Sessions whose results leave the volume, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evictions {
+    /// Those of which another destination holds everything.
+    pub copies: Vec<String>,
+    /// Those of which nothing is left.
+    pub lost: Vec<String>,
+}
+
+impl Evictions {
+    /// All of them.
+    #[must_use]
+    pub fn all(self) -> Vec<String> {
+        [self.copies, self.lost].concat()
+    }
+}
+
+/// The sessions whose results are evicted to free `need` bytes. Copies of what lies elsewhere go
 /// first, the oldest first: nobody loses anything. Of the rest, only namespaces over the share
 /// lose anything, the one furthest over it first, and each only until it is no longer over it.
 #[must_use]
-pub fn evictions(need: u64, share: u64, accounts: &BTreeMap<String, u64>, kept: Vec<Kept>) -> Vec<String> {
+pub fn evictions(need: u64, share: u64, accounts: &BTreeMap<String, u64>, kept: Vec<Kept>) -> Evictions {
     let mut left: BTreeMap<String, Vec<Kept>> = BTreeMap::new();
     let (copies, kept): (Vec<Kept>, Vec<Kept>) = kept.into_iter().partition(|result| result.copy);
-    let (mut accounts, mut freed, mut evicted) = remove_copies(need, accounts.clone(), copies);
+    let (mut accounts, mut freed, copies) = remove_copies(need, accounts.clone(), copies);
+    let mut lost = Vec::new();
     for result in kept {
         left.entry(result.namespace.clone()).or_default().push(result);
     }
@@ -114,9 +132,9 @@ pub fn evictions(need: u64, share: u64, accounts: &BTreeMap<String, u64>, kept: 
         let Some(oldest) = left.get_mut(&namespace).and_then(Vec::pop) else { break };
         accounts.insert(namespace, bytes.saturating_sub(oldest.bytes));
         freed = freed.saturating_add(oldest.bytes);
-        evicted.push(oldest.session);
+        lost.push(oldest.session);
     }
-    evicted
+    Evictions { copies, lost }
 }
 
 /// The oldest copies up to `need` bytes; with what is left to the namespaces, and what came free.

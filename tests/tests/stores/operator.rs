@@ -129,6 +129,6 @@ impl Operator {
 
     /// The profile of a capture that this operator has nothing of.
     pub async fn recall(&self, uid: &str, pod: &str) -> Option<StoredProfile> {
-        self.results.recall(&session(uid), &scope(uid, pod), ProfileKind::Cpu, "archive").await
+        self.results.recall(&session(uid), &scope(uid, pod), ProfileKind::Cpu, "archive").await.unwrap()
     }
 }

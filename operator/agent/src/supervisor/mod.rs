@@ -119,16 +119,7 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
     if spool.is_shared() {
         settings.spool_limit = settings.spool_limit.min(settings::MEMORY_LIMIT);
     }
-    let credential = match (mode, &settings.ticket) {
-        (AgentMode::Sidecar | AgentMode::Node | AgentMode::Unknown, _) => {
-            Credential::token_file(settings.token_file.clone())
-        }
-        (AgentMode::Ephemeral, Some(ticket)) => Credential::ticket(ticket.trim().to_owned()),
-        (AgentMode::Ephemeral, None) => {
-            anyhow::bail!("FLEETPROF_TICKET is not set; attached agents need a ticket")
-        }
-    };
-    let gateway = gateway(&settings, &spool, credential)?;
+    let gateway = gateway(&settings, &spool, credential(&settings, mode)?)?;
     let tree = ProcTree::new(settings.proc.clone());
     let observer = Observer::new(tree.clone(), most_rows(mode));
     Ok(Agent {
@@ -153,6 +144,19 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
         stay: Cell::new(None),
         settings,
     })
+}
+
+/// What an agent proves itself with: the token of its pod, or the ticket of one that was attached.
+fn credential(settings: &Settings, mode: AgentMode) -> anyhow::Result<Credential> {
+    match (mode, &settings.ticket) {
+        (AgentMode::Sidecar | AgentMode::Node | AgentMode::Unknown, _) => {
+            Ok(Credential::token_file(settings.token_file.clone()))
+        }
+        (AgentMode::Ephemeral, Some(ticket)) => Ok(Credential::ticket(ticket.trim().to_owned())),
+        (AgentMode::Ephemeral, None) => {
+            anyhow::bail!("FLEETPROF_TICKET is not set; attached agents need a ticket")
+        }
+    }
 }
 
 /// The CA that the gateway sent last is newer than the one in the environment.

@@ -25,7 +25,9 @@ use super::params::{Param, Params};
 use super::sessions::{is_name, kind_of, previous, readable};
 use super::status::Refusal;
 use super::verdict::verdict;
-use super::views::{BASE, BASE_POD, Content, IDLE, POD, PROCESS, Question, Rendered, TYPE, VIEWS, View};
+use super::views::{
+    BASE, BASE_POD, Content, IDLE, POD, PROCESS, Question, Rendered, TEST, TYPE, VIEWS, View,
+};
 use crate::results::{Idle, Load, Reading};
 use crate::server::{PeerInfo, Proof};
 
@@ -85,7 +87,10 @@ pub(super) async fn read(
 ) -> Result<Response, Refusal> {
     let params = Params::read(query.as_deref().unwrap_or_default(), view.all_params())?;
     let access = Access { namespace, name, subresource: view.name };
-    let found = find(&api, &caller.user, &access, params.text(&TYPE), params.text(&POD)).await?;
+    // A verdict is of CPU time, whatever a session captured first.
+    let of_verdict = (params.has(&TEST) && params.word(&TEST) == "true").then_some(ProfileKind::Cpu.name());
+    let kind = params.text(&TYPE).or(of_verdict);
+    let found = find(&api, &caller.user, &access, kind, params.text(&POD)).await?;
     let meant = stored(&found, &params, &POD, compare::main_targets(&found.session));
     let mut readings = vec![fetched(&api, &found, &params, &POD, meant).await?];
     let mut base = None;
@@ -148,7 +153,7 @@ fn reading(found: &Found, params: &Params, pod: &Param, stored: &[StoredProfile]
 
 /// The profiles that are meant, as the session's status says where they are: those of the targets, or of the pod
 /// that is named.
-fn stored<'a>(
+pub(super) fn stored<'a>(
     found: &'a Found,
     params: &Params,
     pod: &Param,

@@ -133,6 +133,11 @@ impl Params {
         self.value(param).and_then(path)
     }
 
+    /// The names of all that was given.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|(name, _)| *name)
+    }
+
     /// The value that was given for the parameter of this name.
     pub(super) fn given(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())

@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::DataApi;
 use super::authorize::Access;
-use super::handlers::{Caller, Found, base_session, response};
+use super::handlers::{Caller, Found, base_session, response, stored};
 use super::packed::pack;
-use super::params::{Param, Params};
+use super::params::Params;
 use super::render::Object;
 use super::status::Refusal;
-use super::views::{BASE, BASE_POD, POD, PROCESS, Question, Rendered};
+use super::views::{BASE, DIFF_FORMAT, POD, Question, Rendered, TEST, TYPE};
 
 /// A verdict with its words.
 #[derive(Serialize)]
@@ -41,9 +41,7 @@ pub(super) async fn verdict(
     };
     for read in [Some(found), base.as_ref().map(|(_, base)| base)].into_iter().flatten() {
         let targets = read.session.status.iter().flat_map(|status| &status.targets);
-        let profiles = targets.flat_map(|target| &target.profiles);
-        let stored = profiles.filter(|profile| profile.kind == found.kind && profile.samples > 0).cloned();
-        api.results.fetch(&read.session, stored.collect()).await?;
+        api.results.fetch(&read.session, stored(read, params, &POD, targets)).await?;
     }
     let comparing = compare::between(&found.session, base.as_ref().map(|(_, base)| &base.session));
     let base_revision = comparing.base_revision.clone();
@@ -75,12 +73,16 @@ fn refuse(kind: ProfileKind, params: &Params) -> Result<(), Refusal> {
             "test=true compares CPU profiles, and {kind} was asked for: use type=cpu"
         )));
     }
-    let given = [&POD, &BASE_POD, &PROCESS].into_iter().find(|param: &&Param| params.has(param));
-    match given {
-        Some(param) => Err(Refusal::bad_request(format!(
-            "test=true compares all pods of both sessions: omit {}",
-            param.name
+    let ignored = |name: &str| ![BASE, TYPE, TEST, DIFF_FORMAT].iter().any(|param| param.name == name);
+    if let Some(name) = params.names().find(|name| ignored(name)) {
+        return Err(Refusal::bad_request(format!(
+            "test=true compares all CPU profiles of both sessions: omit {name}"
+        )));
+    }
+    match params.given(DIFF_FORMAT.name) {
+        None | Some("text" | "json") => Ok(()),
+        Some(other) => Err(Refusal::bad_request(format!(
+            "test=true answers with a verdict, which has no {other}: use format=json or format=text"
         ))),
-        None => Ok(()),
     }
 }

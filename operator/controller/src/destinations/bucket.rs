@@ -87,7 +87,7 @@ impl Bucket {
         Ok(Handle { store, secrets })
     }
 
-    /// Where the profile with that key lies. Keys are made of harmless parts; what is none goes nowhere.
+    /// Where the profile with that key lies. Keys are made of harmless parts; anything else is refused.
     fn path(&self, key: &str) -> Result<Path, String> {
         let ours = session_of(key).is_some() && key.split('/').next() == Some(self.identity.cluster.as_str());
         let path = ours.then(|| Path::parse(format!("{}{key}", self.prefix)));
@@ -128,7 +128,9 @@ impl Bucket {
             }
         };
         if uid == self.identity.uid.as_bytes() {
-            return Ok(());
+            // What can be read may still not be written.
+            let again = PutPayload::from(self.identity.uid.clone());
+            return handle.store.put(&path, again).await.map(drop).map_err(|error| said(&error));
         }
         Err(format!(
             "{path} in {} names another cluster: set another prefix or clusterName, or delete it if that cluster \
@@ -240,7 +242,7 @@ impl Bucket {
     }
 }
 
-/// The root cause of an error of the crate, in which servers repeat what they were sent.
+/// The root cause of an error of the crate; servers repeat in it what they were sent.
 fn brief(error: &Error, secrets: &Secrets) -> String {
     let text = printable(&chain(error));
     let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
@@ -248,7 +250,9 @@ fn brief(error: &Error, secrets: &Secrets) -> String {
     let text = match (code, message) {
         (Some((code, _)), Some((message, _))) => format!("{code}: {message}"),
         (Some((code, _)), None) => code.to_owned(),
-        _ => text,
+        // The crate begins with the address of the request, which has the names of other tenants' objects, and with
+        // how long it took.
+        _ => text.rsplit_once(" - ").map_or(text.as_str(), |(_, cause)| cause).to_owned(),
     };
     cut(&secrets.hide(&text), MAX_CAUSE)
 }

@@ -139,6 +139,12 @@ impl Destinations {
         }
     }
 
+    /// Whether a destination of this name is the results volume.
+    #[must_use]
+    pub fn is_volume(&self, name: &str) -> bool {
+        self.0.lines.get(name).is_some_and(|line| line.is_volume)
+    }
+
     /// Sends a profile that lies on the results volume, or says what became of that.
     #[must_use]
     pub fn deliver(&self, name: &str, parcel: Parcel) -> Delivery {

@@ -35,11 +35,12 @@ pub(super) struct Part {
 /// # Errors
 /// A sentence: it is not a profile.
 pub(super) fn parts(stored: &[u8], kind: ProfileKind, limits: &Limits) -> Result<Vec<Part>, String> {
-    let mut profile = decode_valid(stored, limits).map_err(|error| error.to_string())?;
-    let labels = labels(&profile, kind);
-    retain_labels(&mut profile, |key| key == SPAN);
+    let mut whole = decode_valid(stored, limits).map_err(|error| error.to_string())?;
+    let labels = labels(&whole, kind);
+    retain_labels(&mut whole, |key| key == SPAN);
     // Samples that differed by a label alone become one.
-    let profile = compact(&profile)?;
+    let profile = compact(&whole)?;
+    drop(whole);
     let mut parts = Vec::new();
     split(&profile, &mut parts)?;
     let start = profile.time_nanos;
@@ -62,12 +63,29 @@ fn split(profile: &Profile, parts: &mut Vec<Profile>) -> Result<(), String> {
         parts.push(profile.clone());
         return Ok(());
     }
-    let (first, second) = profile.sample.split_at((samples / 2).clamp(1, SAMPLES));
-    for half in [first, second] {
-        let half = Profile { sample: half.to_vec(), ..profile.clone() };
-        split(&compact(&half)?, parts)?;
+    // One after the other, so that no more than two copies of the profile are in memory.
+    for some in profile.sample.chunks((samples / 2).clamp(1, SAMPLES)) {
+        let some = Profile { sample: some.to_vec(), ..without_samples(profile) };
+        split(&compact(&some)?, parts)?;
     }
     Ok(())
+}
+
+/// What samples refer to.
+fn without_samples(profile: &Profile) -> Profile {
+    Profile {
+        sample: Vec::new(),
+        sample_type: profile.sample_type.clone(),
+        mapping: profile.mapping.clone(),
+        location: profile.location.clone(),
+        function: profile.function.clone(),
+        string_table: profile.string_table.clone(),
+        period_type: profile.period_type,
+        time_nanos: profile.time_nanos,
+        duration_nanos: profile.duration_nanos,
+        period: profile.period,
+        ..Profile::default()
+    }
 }
 
 /// The same with nothing in it that no sample refers to.

@@ -31,6 +31,12 @@ pub(super) const ATTACKS: [Attack; 6] =
 
 /// Pods that attack together.
 const PODS: u8 = 32;
+/// How soon a connection that was closed is opened again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Connections that are opened again a second, at most. Where kube-proxy has left its rules the kernel keeps each in
+/// its table of connections for two minutes after its end, and drops what comes once that is full (262,144): a
+/// client that belongs there would then wait for the kernel of this machine and not for the server.
+const AGAIN_EACH_SECOND: u32 = 1_000;
 
 impl Attack {
     pub(super) fn about(self) -> &'static str {
@@ -54,6 +60,11 @@ impl Attack {
         }
     }
 
+    /// How long an attacker waits before it opens a connection again.
+    fn pause(self) -> Duration {
+        AGAIN.max(Duration::from_secs(1) * self.connections() as u32 / AGAIN_EACH_SECOND)
+    }
+
     /// All connections at once, each again when it is closed, until the time is over.
     pub(super) async fn run(self, victim: Victim, tls: Tls, port: u16, time: Duration) {
         let mut tasks = JoinSet::new();
@@ -64,7 +75,7 @@ impl Attack {
                 let from = [127, 0, 0, 2 + (n % usize::from(PODS)) as u8];
                 loop {
                     let _ = self.once(victim, &tls, from, port, n).await;
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    tokio::time::sleep(self.pause()).await;
                 }
             });
         }

@@ -9,7 +9,6 @@ use super::Results;
 use super::error::ResultsError;
 use super::key::{Key, session_component};
 use super::pprof::{profile_limits, read};
-use super::read::too_slow;
 use super::readers::READ_TIME;
 use super::store::Store;
 
@@ -46,7 +45,10 @@ impl Store {
         let mut captures = Vec::new();
         for stored in comparing.captures.iter().take(2 * MAX_CAPTURES) {
             if Instant::now() >= until {
-                return Err(too_slow());
+                let profiles = comparing.captures.len();
+                return Err(ResultsError::Busy(format!(
+                    "{profiles} profiles could not be read in time: compare fewer pods or sessions"
+                )));
             }
             captures.extend(self.capture(stored)?);
         }

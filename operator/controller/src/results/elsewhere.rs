@@ -10,7 +10,7 @@ use fleetprof_core::capture::CaptureScope;
 use fleetprof_core::destination::Delivery;
 use fleetprof_core::outbox::Attempt;
 use fleetprof_crds::session_status::StoredProfile;
-use fleetprof_crds::{ProfileKind, ProfileSession};
+use fleetprof_crds::{ProfileKind, ProfileSession, Reason};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::ResourceExt;
 
@@ -44,6 +44,11 @@ impl Results {
     /// Sends a profile of the session to a destination, or says what became of that.
     #[must_use]
     pub fn deliver(&self, session: &ProfileSession, profile: &StoredProfile, destination: &str) -> Delivery {
+        // A status of an earlier leader may name a volume that this one does not have.
+        if self.destinations.is_volume(destination) && !self.holds(&profile.uri) {
+            let why = "the results volume does not hold it; it was probably replaced".to_owned();
+            return Delivery::Failed(Reason::StorageLost, why);
+        }
         self.destinations.deliver(destination, parcel(session, profile))
     }
 
@@ -85,22 +90,29 @@ impl Results {
     }
 
     /// The profile of one kind of a capture, where a leader that could not write that down left it in the
-    /// destination, and the volume was not its.
+    /// destination, and the volume was not its; `None`: there is none.
+    ///
+    /// # Errors
+    /// `Busy`: the destination does not answer. `Full`, `Io`: the volume.
     pub async fn recall(
         &self,
         session: &ProfileSession,
         scope: &CaptureScope,
         kind: ProfileKind,
         destination: &str,
-    ) -> Option<StoredProfile> {
+    ) -> Result<Option<StoredProfile>, ResultsError> {
         if !self.destinations.archives().contains(destination) {
-            return None;
+            return Ok(None);
         }
         let uri = self.store.key(scope, kind).as_str().to_owned();
         let destinations = vec![destination.to_owned()];
         let wanted = StoredProfile { kind, uri, bytes: 0, samples: 0, destinations, failed: Vec::new() };
-        tokio::time::timeout(FETCH, self.fetch_one(session, wanted)).await.ok()?.ok()?;
-        self.assemble(scope, kind, 0).await.ok()
+        let fetched = tokio::time::timeout(FETCH, self.fetch_one(session, wanted)).await;
+        match fetched.unwrap_or_else(|_| Err(too_slow())) {
+            Ok(()) => self.assemble(scope, kind, 0).await.map(Some),
+            Err(ResultsError::Missing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The sessions of which the volume holds mere copies.

@@ -4,10 +4,12 @@
 //! ```text
 //! put_slice ─► volume ─► archive: CLUSTER/.intake/SESSION/CAPTURE/TYPE-SEQ.pb.gz ─► Ok
 //!                                     │ fewer on the volume than were uploaded
-//! assemble ◄── volume of a new leader ◄┘            └─► deleted with the profile made
+//! assemble ◄── volume of a new leader ◄┘            └─► deleted once the archive has the profile
 //! ```
 //! An archive that does not answer delays no agent for longer than a moment, and then none at all until it is
 //! checked again: meanwhile slices lie on the volume alone, as without an archive.
+
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 use fleetprof_core::capture::CaptureScope;
@@ -19,6 +21,13 @@ use super::error::ResultsError;
 use super::key::{capture_component, cluster_component, session_component, slice_file, slice_id, slice_kind};
 use super::store::Store;
 use crate::destinations::{INTAKE, Parcel};
+
+/// Slices in an archive.
+#[derive(Debug)]
+pub(super) struct Intake {
+    archive: String,
+    keys: Vec<String>,
+}
 
 impl Store {
     /// The folder of the slices of a capture in an archive, below that of the cluster.
@@ -92,10 +101,23 @@ impl Results {
         Ok(())
     }
 
-    /// Deletes slices of one kind from the archive, whose profile is made.
-    pub(super) fn forget_mirrored(&self, scope: &CaptureScope, files: Vec<String>) {
-        for file in files {
-            self.destinations.delete(&scope.destination, self.store.mirror_key(scope, &file));
+    /// Remembers the slices of a profile that is made, until the archive has it. Those that a leader leaves behind
+    /// go with their session.
+    pub(super) fn keep_intake(&self, scope: &CaptureScope, profile: &str, files: Vec<String>) {
+        if files.is_empty() || !self.destinations.archives().contains(&scope.destination) {
+            return;
+        }
+        let keys = files.iter().map(|file| self.store.mirror_key(scope, file)).collect();
+        let intake = Intake { archive: scope.destination.clone(), keys };
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner).insert(profile.to_owned(), intake);
+    }
+
+    /// Deletes the slices of a profile from the archive, which has the profile now.
+    pub fn forget_intake(&self, profile: &str) {
+        let kept = self.intake.lock().unwrap_or_else(PoisonError::into_inner).remove(profile);
+        let Some(Intake { archive, keys }) = kept else { return };
+        for key in keys {
+            self.destinations.delete(&archive, key);
         }
     }
 

@@ -57,6 +57,7 @@ pub use error::ResultsError;
 use file::Volume;
 pub use index::Merged;
 pub use metrics::ResultsMetrics;
+use mirror::Intake;
 pub use pprof::{Idle, top_function};
 pub use read::{Reading, Stacks, StoredFile};
 pub use readers::Load;
@@ -116,6 +117,8 @@ pub struct Results {
     merges: Arc<Semaphore>,
     readers: Turns,
     chores: Arc<Semaphore>,
+    /// Slices in archives whose profile is not there yet, by its key.
+    intake: Arc<Mutex<HashMap<String, Intake>>>,
 }
 
 impl Results {
@@ -157,6 +160,7 @@ impl Results {
             merges,
             readers: Turns::default(),
             chores: permits(CHORES),
+            intake: Arc::default(),
         }
     }
 
@@ -183,7 +187,7 @@ impl Results {
         let mirrored = self.mirrored(scope, kind);
         let own = scope.clone();
         let made = self.run(&self.merges, move |store| store.assemble(&own, kind, slices)).await?;
-        self.forget_mirrored(scope, mirrored);
+        self.keep_intake(scope, &made.uri, mirrored);
         Ok(made)
     }
 

@@ -150,6 +150,14 @@ impl Store {
                 reading.kind
             )));
         }
+        let wanted = reading.keys.as_ref().map_or(0, Vec::len);
+        if reading.pod.is_none() && keys.len() < wanted {
+            let gone = wanted - keys.len();
+            return Err(ResultsError::Busy(format!(
+                "{gone} of {wanted} profiles left the results volume while they were read: try again, or request \
+                 single pods with ?pod=NAME"
+            )));
+        }
         Ok(keys)
     }
 

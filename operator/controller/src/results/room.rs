@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use fleetprof_core::storage::{self, Account, Demand};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::error::ResultsError;
 use super::index::{FileFacts, Index};
@@ -135,10 +135,15 @@ impl Store {
             let index = self.index();
             (index.accounts(), index.kept())
         };
-        let mut removed = Removed::default();
-        for session in storage::evictions(need, share, &accounts, kept) {
+        let evictions = storage::evictions(need, share, &accounts, kept);
+        let (mut copies, mut removed) = (Removed::default(), Removed::default());
+        for session in evictions.copies {
+            self.delete(&session, &mut copies)?;
+        }
+        for session in evictions.lost {
             self.delete(&session, &mut removed)?;
         }
+        debug!(sessions = copies.sessions, "removed copies of results that another destination holds");
         if removed.sessions > 0 {
             self.metrics.evicted(removed.sessions);
             warn!(

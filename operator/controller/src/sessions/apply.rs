@@ -1,6 +1,7 @@
 //! How is a decided action done, and what came of it?
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use fleetprof_core::budget::Claim;
 use fleetprof_core::capture::CaptureScope;
@@ -10,6 +11,7 @@ use fleetprof_core::text::advised;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};
 use fleetprof_crds::wire::Order;
 use fleetprof_crds::{DEFAULT_DESTINATION, ProfileKind, ProfileSession, Reason, names};
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use kube_runtime::reflector::ObjectRef;
@@ -18,6 +20,11 @@ use super::{Context, Error, attach, report};
 use crate::create::{self, Created};
 use crate::permission;
 use crate::results::{Merged, ResultsError};
+
+/// Longest time to bring the profiles of a comparison back to the results volume.
+const FETCH: Duration = Duration::from_secs(60);
+/// Profiles that are fetched side by side for it.
+const SIDE_BY_SIDE: usize = 4;
 
 /// Does all actions, in their order, and says what came of each.
 pub async fn all(
@@ -50,8 +57,8 @@ async fn one(session: &ProfileSession, action: Action, context: &Context) -> Res
             open(*scope, order, place, context);
             Ok(Outcome::Done)
         }
-        Action::Assemble { target, scope, uploaded } => {
-            let (assembled, slices) = assemble(session, &scope, uploaded, context).await;
+        Action::Assemble { target, scope, uploaded, done } => {
+            let (assembled, slices) = assemble(session, (&scope, &done), uploaded, context).await;
             Ok(Outcome::Assembled { target, assembled, slices })
         }
         Action::Close { capture } => {
@@ -148,14 +155,17 @@ fn close(capture: &str, context: &Context) {
 
 async fn assemble(
     session: &ProfileSession,
-    scope: &CaptureScope,
+    (scope, done): (&CaptureScope, &[ProfileKind]),
     uploaded: u32,
     context: &Context,
 ) -> (Vec<(ProfileKind, Assembled)>, Slices) {
     let mut assembled = Vec::with_capacity(scope.profiles.len());
     let mut slices = Slices { uploaded, found: Some(0), left_out: 0 };
     for kind in &scope.profiles {
-        let (one, merged) = assemble_kind(session, (scope, *kind, uploaded), context).await;
+        let (one, merged) = match done.contains(kind) {
+            true => (Assembled::Kept, context.results.merged(scope, *kind).await.unwrap_or_default()),
+            false => assemble_kind(session, (scope, *kind, uploaded), context).await,
+        };
         assembled.push((*kind, one));
         slices.found = slices.found.zip(merged).map(|(sum, merged)| sum.saturating_add(merged.found));
         slices.left_out = slices.left_out.saturating_add(merged.map_or(0, |merged| merged.left_out));
@@ -172,7 +182,7 @@ async fn assemble_kind(
     let results = &context.results;
     if let Err(error) = results.pull(scope, kind, uploaded).await {
         tracing::warn!(%error, fleetprof.capture = scope.capture, "failed to fetch slices; retrying");
-        return (Assembled::Underway(Some(error.to_string())), None);
+        return (Assembled::Underway(Some(error.to_string()), None), None);
     }
     let made = match results.stored(&scope.capture, kind).await {
         // None may be stored because the profile was made already, by a leader that could not write it down.
@@ -181,9 +191,10 @@ async fn assemble_kind(
     };
     let first = session.spec.destinations.first().map_or(DEFAULT_DESTINATION, String::as_str);
     let made = match made {
-        Err(ResultsError::Missing(why)) => {
-            results.recall(session, scope, kind, first).await.ok_or(ResultsError::Missing(why))
-        }
+        Err(ResultsError::Missing(why)) => match results.recall(session, scope, kind, first).await {
+            Ok(recalled) => recalled.ok_or(ResultsError::Missing(why)),
+            Err(error) => return (Assembled::Underway(Some(error.to_string()), None), None),
+        },
         made => made,
     };
     let merged = match &made {
@@ -207,11 +218,13 @@ fn deliver_first(
 ) -> Assembled {
     match context.results.deliver(session, &profile, first) {
         Delivery::Stored => {
+            context.results.forget_intake(&profile.uri);
             profile.destinations.push(first.to_owned());
             Assembled::Profile(profile)
         }
         Delivery::Underway(problem) => {
-            Assembled::Underway(problem.map(|why| format!("Destination {first}: {why}")))
+            profile.failed.push(first.to_owned());
+            Assembled::Underway(problem.map(|why| format!("Destination {first}: {why}")), Some(profile))
         }
         Delivery::Failed(reason, why) => {
             profile.failed.push(first.to_owned());
@@ -241,25 +254,36 @@ fn from_result(result: Result<StoredProfile, ResultsError>, scope: &CaptureScope
 async fn compare(session: &ProfileSession, comparing: Comparing, context: &Context) -> Outcome {
     fetch_compared(session, &comparing, context).await;
     let base_revision = comparing.base_revision.clone();
+    let wanted = comparing.captures.len();
     let verdict = context.results.compare(comparing).await;
     let verdict = verdict.map(Box::new).map_err(|error| {
         tracing::warn!(%error, "failed to compare two revisions");
         error.to_string()
     });
-    Outcome::Compared { base_revision, verdict }
+    let read = verdict.as_ref().map_or(0, |verdict| verdict.old.captures + verdict.new.captures);
+    Outcome::Compared { base_revision, verdict, unread: wanted.saturating_sub(read) }
 }
 
-/// Brings what is compared back to the results volume. What cannot be had is left out of the comparison, which
-/// says how many captures it had.
+/// Brings what is compared back to the results volume, each profile for itself, for a minute at most. What cannot be
+/// had is left out of the comparison, which says how many that are.
 async fn fetch_compared(session: &ProfileSession, comparing: &Comparing, context: &Context) {
     let wanted: HashSet<&str> = comparing.captures.iter().map(|capture| capture.uri.as_str()).collect();
-    for near in context.sessions.of(&session.namespace().unwrap_or_default()) {
+    let near = context.sessions.of(&session.namespace().unwrap_or_default());
+    let mut fetches = Vec::new();
+    for near in &near {
         let targets = near.status.iter().flat_map(|status| &status.targets);
         let profiles = targets.flat_map(|target| &target.profiles);
-        let stored = profiles.filter(|profile| wanted.contains(profile.uri.as_str())).cloned().collect();
-        if let Err(error) = context.results.fetch(&near, stored).await {
-            tracing::warn!(%error, "failed to fetch profiles for a comparison");
+        for profile in profiles.filter(|profile| wanted.contains(profile.uri.as_str())) {
+            fetches.push(context.results.fetch(near, vec![profile.clone()]));
         }
+    }
+    let all = stream::iter(fetches).buffer_unordered(SIDE_BY_SIDE).for_each(async |fetched| {
+        if let Err(error) = fetched {
+            tracing::warn!(%error, "failed to fetch a profile for a comparison");
+        }
+    });
+    if tokio::time::timeout(FETCH, all).await.is_err() {
+        tracing::warn!(seconds = FETCH.as_secs(), "gave up fetching profiles for a comparison");
     }
 }
 

@@ -1,4 +1,4 @@
-//! When was a revision made, and of what? Asked of the API server once for each revision that may be new, and for
+//! When was a revision made, and what owns it? Asked of the API server once for each revision that may be new, and for
 //! each that was compared.
 
 use fleetprof_core::pod::RevisionObject;

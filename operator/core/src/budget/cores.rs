@@ -1,7 +1,7 @@
 //! How many scheduled and triggered captures may run on a node, where the administrator sets no number?
 
-/// Most of a core that one capture uses, in thousandths. `docs/figures.md` measures 8.7 % of a core for a
-/// Python app at the default 99 Hz and at most 2 % for native programs; this is the larger one, rounded up.
+/// What is set aside for one capture, in thousandths of a core. `docs/figures.md` measures up to 2.2 % of a core at
+/// the default 99 Hz; programs with many threads or higher frequencies cost more.
 const CAPTURE: i64 = 100;
 
 /// Most of a node's CPU that captures may use which nobody is waiting for, in percent.

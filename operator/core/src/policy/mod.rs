@@ -62,10 +62,8 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     outcomes::fill(policy, &mut status, observed.sessions, observed.now);
     link::fill(policy, &mut status, &links, observed);
     let plan = Plan::read(policy.uid, &policy.spec.schedule);
-    let pace = plan
-        .as_ref()
-        .map(|plan| pace::pace(plan, clock::created(policy, observed.now), &status, observed.now))
-        .unwrap_or_default();
+    let created = clock::created(policy, observed.now);
+    let pace = plan.as_ref().map(|plan| pace::pace(plan, created, &status, observed.now)).unwrap_or_default();
     let may_start =
         !policy.spec.suspend && policy.spec.sampling.percent > 0 && links.iter().any(|l| l.linked);
     let create = pace.due.filter(|tick| may_start && !rounds::waits(policy, observed.sessions, tick.round));

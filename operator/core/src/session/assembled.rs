@@ -12,12 +12,15 @@ use crate::text::{advised, cut};
 pub enum Assembled {
     /// One profile was stored.
     Profile(StoredProfile),
+    /// It was settled before: what the status says of it stays.
+    Kept,
     /// There was no slice, or none with a sample.
     Nothing,
     /// It could not be stored now; try again.
     Delayed(Reason, String),
-    /// It is on its way to the destination; the text says what holds it up, if anything does.
-    Underway(Option<String>),
+    /// It is on its way to the destination; the text says what holds it up, if anything does. With what the
+    /// results volume holds of it, for the case that it never arrives.
+    Underway(Option<String>, Option<StoredProfile>),
     /// The destination does not take it, now or later: why, and what the results volume holds.
     Refused(Reason, String, StoredProfile),
 }
@@ -60,8 +63,19 @@ impl Slices {
     }
 }
 
+/// What came of all kinds but their profiles.
+#[derive(Default)]
+struct Rest {
+    /// Kinds of which there was nothing to see.
+    empty: Vec<ProfileKind>,
+    /// Why one is not stored yet.
+    delay: Option<(Reason, String)>,
+    /// Why one never will be where it was to be sent.
+    refused: Option<(Reason, String)>,
+}
+
 /// Folds what came of assembling each kind into a target: with data it succeeded, unless something else ended
-/// its capture. A kind that was stored before stays while another one is delayed.
+/// its capture.
 pub fn fold_assembled(
     target: &mut TargetStatus,
     assembled: Vec<(ProfileKind, Assembled)>,
@@ -69,30 +83,7 @@ pub fn fold_assembled(
     given_up: bool,
     now: Timestamp,
 ) {
-    let before = std::mem::take(&mut target.profiles);
-    let (mut empty, mut delay, mut refused) = (Vec::new(), None, None);
-    for (kind, assembled) in assembled {
-        let kept = before.iter().find(|profile| profile.kind == kind).cloned();
-        match assembled {
-            Assembled::Profile(profile) => target.profiles.push(profile),
-            Assembled::Nothing => empty.push(kind),
-            Assembled::Delayed(reason, message) => {
-                target.profiles.extend(kept);
-                delay = delay.or(Some((reason, message)));
-            }
-            Assembled::Underway(problem) => {
-                target.profiles.extend(kept);
-                delay = delay.or_else(|| Some(underway(target, problem)));
-            }
-            Assembled::Refused(reason, message, profile) => {
-                target.profiles.push(profile);
-                refused = refused.or(Some((reason, message)));
-            }
-        }
-    }
-    if let Some(first) = target.profiles.first() {
-        target.samples = first.samples;
-    }
+    let Rest { empty, delay, refused } = keep_profiles(target, assembled, given_up);
     match (delay, refused) {
         (Some((Reason::Uploading, _)), _) if given_up => {
             finish(target, TargetPhase::Failed, Reason::ResultDeadlineExceeded, String::new(), now);
@@ -106,6 +97,52 @@ pub fn fold_assembled(
         (None, None) => end_with_data(target, &empty, slices, now),
     }
     name_left_out(target);
+}
+
+/// Notes the profiles that are stored, and says what came of the other kinds. A kind that was stored before stays
+/// while another one is delayed; one that did not arrive in time can be read from the results volume.
+fn keep_profiles(
+    target: &mut TargetStatus,
+    assembled: Vec<(ProfileKind, Assembled)>,
+    given_up: bool,
+) -> Rest {
+    let before = std::mem::take(&mut target.profiles);
+    let mut rest = Rest::default();
+    for (kind, assembled) in assembled {
+        let kept = before.iter().find(|profile| profile.kind == kind).cloned();
+        match assembled {
+            Assembled::Profile(profile) => target.profiles.push(profile),
+            Assembled::Kept => {
+                rest.refused = rest.refused.or_else(|| kept.as_ref().and_then(refused_before));
+                target.profiles.extend(kept);
+            }
+            Assembled::Nothing => rest.empty.push(kind),
+            Assembled::Delayed(reason, message) => {
+                target.profiles.extend(kept);
+                rest.delay = rest.delay.or(Some((reason, message)));
+            }
+            Assembled::Underway(problem, held) => {
+                target.profiles.extend(kept.or(held.filter(|_| given_up)));
+                rest.delay = rest.delay.or_else(|| Some(underway(target, problem)));
+            }
+            Assembled::Refused(reason, message, profile) => {
+                target.profiles.push(profile);
+                rest.refused = rest.refused.or(Some((reason, message)));
+            }
+        }
+    }
+    if let Some(first) = target.profiles.first() {
+        target.samples = first.samples;
+    }
+    rest
+}
+
+/// What is said of a profile that its destination refused while another kind was on its way. The cause was logged.
+fn refused_before(profile: &StoredProfile) -> Option<(Reason, String)> {
+    let refused = profile.failed.first().filter(|_| profile.destinations.is_empty())?;
+    let message =
+        format!("Destination {refused} did not take the {} profile; see the operator log.", profile.kind);
+    Some((Reason::UploadRejected, message))
 }
 
 /// What is said of a target whose profile is on its way: what it said before, unless something holds it up and

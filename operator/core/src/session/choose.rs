@@ -1,6 +1,6 @@
 //! Which pods does a session capture? They are chosen once, when it starts, and recorded in its status.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use fleetprof_crds::policy::{Containers, Sampling};
@@ -21,7 +21,7 @@ use crate::text::advised;
 pub struct Chosen {
     /// One workload, or how many.
     pub app: String,
-    /// The targets, ordered by pod name.
+    /// The targets, ordered by pod name; of a session that compares, one of each revision after the other.
     pub targets: Vec<TargetStatus>,
     /// Pods that were asked for, but have no place in the session.
     pub left_out: usize,
@@ -69,8 +69,25 @@ pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, 
     let asked =
         if wants_all(session, observed) { targets.len() + live.len() - picked } else { targets.len() };
     targets.sort_by(|a, b| a.pod.cmp(&b.pod));
+    if session.spec.compare.is_some() {
+        targets = by_turns(targets);
+    }
     targets.truncate(places);
     Ok(Chosen { app: app(&targets), targets, left_out: asked - places })
+}
+
+/// One target of each revision after the other: slots are granted in this order, so that a lack of them leaves as
+/// many of each.
+fn by_turns(targets: Vec<TargetStatus>) -> Vec<TargetStatus> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut turns: Vec<(usize, TargetStatus)> = Vec::with_capacity(targets.len());
+    for target in targets {
+        let turn = seen.entry(target.revision.clone()).or_default();
+        *turn += 1;
+        turns.push((*turn, target));
+    }
+    turns.sort_by_key(|(turn, _)| *turn);
+    turns.into_iter().map(|(_, target)| target).collect()
 }
 
 /// Why the policy has no say over the pod; `None` where it has, or where the session names no policy.

@@ -24,7 +24,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::conditions::{self, REGRESSED, Truth, Wanted};
 use crate::hash::hash;
-use crate::text::{advised, cut, printable};
+use crate::text::{advised, counted, cut, printable};
 
 /// Most bytes of its message: five functions with their names, and what was compared.
 const MAX_VERDICT: usize = 2_048;
@@ -250,16 +250,19 @@ fn stored(session: &ProfileSession, target: &TargetStatus, side: Side, moment: u
     Some(StoredCapture { session_uid, uri: profile.uri.clone(), about })
 }
 
-/// Writes the verdict, or why there is none, into the status.
+/// Writes the verdict, or why there is none, into the status; with how many profiles could not be read.
 pub fn record(
     session: &ProfileSession,
     status: &mut ProfileSessionStatus,
-    (verdict, base_revision): (Result<Verdict, String>, String),
+    (verdict, base_revision, unread): (Result<Verdict, String>, String, usize),
     now: Timestamp,
 ) {
     let Some(compare) = &session.spec.compare else { return };
     let (wanted, mut comparison) = match &verdict {
-        Ok(verdict) => (wanted(verdict), of_verdict(verdict)),
+        Ok(verdict) => {
+            let missing = missing(status, &compare.revision, unread);
+            (wanted(verdict, &missing), of_verdict(verdict))
+        }
         Err(cause) => (failed(cause), Comparison::default()),
     };
     comparison.revision.clone_from(&compare.revision);
@@ -272,19 +275,37 @@ pub fn record(
 
 fn failed(cause: &str) -> Wanted {
     let reason = Reason::ComparisonFailed;
-    let message = advised(format!("The revisions could not be compared: {}", printable(cause)), reason);
+    let cause = printable(cause.trim_end_matches('.'));
+    let message = advised(format!("The revisions could not be compared: {cause}"), reason);
     Wanted::new(Truth::Unknown, reason, cut(&message, MAX_VERDICT))
 }
 
-fn wanted(verdict: &Verdict) -> Wanted {
+/// What was to be compared and was not, as sentences with a space before each.
+fn missing(status: &ProfileSessionStatus, revision: &str, unread: usize) -> String {
+    let mut said = String::new();
+    if !status.targets.iter().any(|target| target.revision == revision) {
+        said += &format!(" No target is of the revision {revision}.");
+    }
+    let (targets, empty) = (status.targets.len(), status.targets.iter().filter(|t| !has_samples(t)).count());
+    if empty > 0 {
+        said += &format!(" {empty} of {targets} targets left no CPU profile; see status.targets.");
+    }
+    if unread > 0 {
+        let profiles = counted(unread, "stored profile", "stored profiles");
+        said += &format!(" {profiles} could not be read; see the operator log.");
+    }
+    said
+}
+
+fn wanted(verdict: &Verdict, missing: &str) -> Wanted {
     let (truth, reason) = match verdict.outcome {
         Outcome::Regressed => (Truth::True, Reason::Regressed),
         Outcome::NotRegressed => (Truth::False, Reason::NotRegressed),
         Outcome::Inconclusive(why) => (Truth::Unknown, because(why)),
     };
     let message = match verdict.outcome {
-        Outcome::Inconclusive(_) => format!("Inconclusive. {}", verdict.message()),
-        _ => verdict.message(),
+        Outcome::Inconclusive(_) => format!("Inconclusive. {}{missing}", verdict.message()),
+        _ => format!("{}{missing}", verdict.message()),
     };
     Wanted::new(truth, reason, cut(&message, MAX_VERDICT))
 }

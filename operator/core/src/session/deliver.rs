@@ -4,16 +4,17 @@
 //! takes, so that one that does not answer holds up no session. What they hold is part of the status, so a new
 //! leader sends the rest.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use fleetprof_crds::session_status::{ProfileSessionStatus, StoredProfile};
 use fleetprof_crds::{ProfileSession, Reason};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::observed::Action;
 use crate::conditions::{self, Truth, Wanted};
 use crate::destination::Delivery;
-use crate::text::{counted, cut};
+use crate::text::{advised, counted, cut};
 
 /// The condition of a session with more than one destination.
 pub const DELIVERED: &str = "Delivered";
@@ -51,7 +52,7 @@ pub fn is_elsewhere(session: &ProfileSession, archives: &HashSet<String>) -> boo
     let mut profiles = status.targets.iter().flat_map(|target| &target.profiles).peekable();
     let archived = |profile: &StoredProfile| profile.destinations.iter().any(|name| archives.contains(name));
     let kept = session.spec.destinations.iter().any(|name| !archives.contains(name));
-    profiles.peek().is_some() && !kept && profiles.all(archived)
+    profiles.peek().is_some() && !kept && profiles.all(archived) && !is_pending(session, status)
 }
 
 /// What became of a profile. Says whether another step should look: it is told by the condition.
@@ -99,6 +100,25 @@ fn missing<'a>(destinations: &'a [String], profile: &'a StoredProfile) -> impl I
     further.filter(|name| !profile.destinations.contains(name) && !profile.failed.contains(name))
 }
 
+/// What is said once nothing is on its way and something did not arrive: the cause if it was the last to be told of,
+/// else how many of which destination. `None`: that is said already.
+fn undelivered(conditions: &[Condition], profiles: &[&StoredProfile]) -> Option<Wanted> {
+    let told = conditions.iter().find(|condition| condition.type_ == DELIVERED);
+    let is_cause =
+        |reason: &str| ![Reason::Delivering, Reason::DestinationFailed].iter().any(|r| r.as_str() == reason);
+    if told.is_some_and(|condition| condition.status == "False" && is_cause(&condition.reason)) {
+        return None;
+    }
+    let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in profiles.iter().flat_map(|profile| &profile.failed) {
+        *by_name.entry(name).or_default() += 1;
+    }
+    let of_each =
+        by_name.iter().map(|(name, n)| format!("{n} of {} profiles are not in {name}", profiles.len()));
+    let message = advised(of_each.collect::<Vec<_>>().join(", "), Reason::UploadRejected);
+    Some(Wanted::new(Truth::False, Reason::UploadRejected, message))
+}
+
 /// Says how far it is. Why something failed was said when it did.
 fn tell(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) {
     let destinations = &session.spec.destinations;
@@ -107,10 +127,12 @@ fn tell(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timest
         return;
     }
     let waiting = profiles.iter().filter(|profile| missing(destinations, profile).next().is_some()).count();
-    let failed = profiles.iter().any(|profile| !profile.failed.is_empty());
     let all = counted(profiles.len(), "profile", "profiles");
     let wanted = match waiting {
-        0 if failed => return,
+        0 if profiles.iter().any(|profile| !profile.failed.is_empty()) => {
+            let Some(wanted) = undelivered(&status.conditions, &profiles) else { return };
+            wanted
+        }
         0 => Wanted::new(Truth::True, Reason::Delivered, format!("{all} in {}.", destinations.join(", "))),
         _ if conditions::is_false(&status.conditions, DELIVERED) => return,
         n => {

@@ -68,6 +68,8 @@ pub enum Outcome {
         base_revision: String,
         /// The verdict, or why there is none, as a sentence.
         verdict: Result<Box<Verdict>, String>,
+        /// Profiles that were to be compared and could not be read.
+        unread: usize,
     },
     /// What became of a profile that is sent to a destination.
     Delivered {
@@ -128,12 +130,26 @@ pub fn fold(session: &mut ProfileSession, answers: &mut Answers, outcome: Outcom
             answers.places.insert(capture, place);
             true
         }
+        outcome => fold_status(session, &mut status, outcome, now),
+    };
+    session.status = Some(status);
+    again
+}
+
+fn fold_status(
+    session: &ProfileSession,
+    status: &mut ProfileSessionStatus,
+    outcome: Outcome,
+    now: Timestamp,
+) -> bool {
+    match outcome {
+        Outcome::Done | Outcome::Recorded | Outcome::Permission(_) | Outcome::Place { .. } => false,
         Outcome::RepeatRefused(name) => {
-            repeat::refuse(&mut status, &name);
+            repeat::refuse(status, &name);
             true
         }
         Outcome::NotAttached { target, reason, message } => {
-            not_attached(&mut status, target, (reason, message), now)
+            not_attached(status, target, (reason, message), now)
         }
         Outcome::AttachDelayed { target, message } => {
             if let Some(target) = status.targets.get_mut(target) {
@@ -142,28 +158,23 @@ pub fn fold(session: &mut ProfileSession, answers: &mut Answers, outcome: Outcom
             false
         }
         Outcome::Assembled { target, assembled, slices } => {
-            fold_target(session, &mut status, target, (assembled, slices), now)
+            fold_target(session, status, target, (assembled, slices), now)
         }
-        Outcome::Compared { base_revision, verdict } => {
-            let made = (verdict.map(|verdict| *verdict), base_revision);
-            compare::record(session, &mut status, made, now);
+        Outcome::Compared { base_revision, verdict, unread } => {
+            let made = (verdict.map(|verdict| *verdict), base_revision, unread);
+            compare::record(session, status, made, now);
             false
         }
-        Outcome::Delivered { target, uri, destination, delivery } => deliver::fold(
-            &mut status,
-            (target, &uri, &destination),
-            delivery,
-            session.metadata.generation,
-            now,
-        ),
+        Outcome::Delivered { target, uri, destination, delivery } => {
+            let sent = (target, uri.as_str(), destination.as_str());
+            deliver::fold(status, sent, delivery, session.metadata.generation, now)
+        }
         Outcome::Summarized(top) => {
-            set_top(&mut status, top);
-            conclude(session, &mut status, now);
+            set_top(status, top);
+            conclude(session, status, now);
             true
         }
-    };
-    session.status = Some(status);
-    again
+    }
 }
 
 fn not_attached(
@@ -188,7 +199,7 @@ fn fold_target(
     let deadline =
         status.capture_end_time.as_ref().map(|t| after(t.0, session.spec.result_deadline.as_signed()));
     let Some(target) = status.targets.get_mut(target) else { return false };
-    let waits = |one: &Assembled| matches!(one, Assembled::Delayed(..) | Assembled::Underway(_));
+    let waits = |one: &Assembled| matches!(one, Assembled::Delayed(..) | Assembled::Underway(..));
     let delayed = assembled.iter().any(|(_, one)| waits(one));
     let before = target.reason;
     fold_assembled(target, assembled, slices, deadline.is_some_and(|d| now > d), now);

@@ -45,9 +45,6 @@ pub fn check(
     if observed.earlier >= settings.session_budget && !load::is_waiting(session) {
         return failed(Reason::TooManySessions, too_many(observed.earlier, settings.session_budget));
     }
-    if let Some(message) = destination::unknown(&session.spec.destinations, &settings.destinations) {
-        return failed(Reason::DestinationUnknown, message);
-    }
     let unchecked = observed.permission == Permission::Unchecked && needs_review(session);
     if let Permission::Denied(why) = &observed.permission {
         return failed(Reason::Forbidden, why.clone());
@@ -55,11 +52,8 @@ pub fn check(
     if unchecked && !load::is_waiting(session) {
         return Verdict::Ask;
     }
-    if let Some((reason, message)) = bars(session, &observed.policy) {
+    if let Some((reason, message)) = refusal(session, &observed.policy, settings) {
         return failed(reason, message);
-    }
-    if let Some(message) = over_limit(session, &observed.policy, settings) {
-        return failed(Reason::LimitExceeded, message);
     }
     match wait(session, status, observed) {
         // It was allowed when it began to wait; it must be when it starts.
@@ -73,6 +67,14 @@ fn too_many(live: usize, limit: usize) -> String {
         "{live} sessions of the namespace have not ended, the limit is {limit} (chart value budgets.sessions)"
     );
     advised(cause, Reason::TooManySessions)
+}
+
+/// Why what the session asks for is refused, if it is.
+fn refusal(session: &ProfileSession, policy: &PolicyFacts, settings: &Settings) -> Option<(Reason, String)> {
+    let unknown = || destination::unknown(&session.spec.destinations, &settings.destinations);
+    bars(session, policy)
+        .or_else(|| unknown().map(|message| (Reason::DestinationUnknown, message)))
+        .or_else(|| over_limit(session, policy, settings).map(|message| (Reason::LimitExceeded, message)))
 }
 
 /// Why the policy that the session names keeps it from starting, if it does.

@@ -247,6 +247,7 @@ fn end_early(
     end(status, phase, now);
     let wanted = Wanted::new(Truth::True, why.0, why.1.clone());
     conditions::set(&mut status.conditions, "Complete", wanted, session.metadata.generation, now);
+    compare::record(session, status, (Err(why.1.clone()), String::new(), 0), now);
     (status.reason, status.message) = (Some(why.0), why.1);
 }
 

@@ -242,6 +242,8 @@ pub enum Action {
         scope: Box<CaptureScope>,
         /// Slices that the gateway has stored, as the agent says.
         uploaded: u32,
+        /// Kinds that are settled already: of these, only the slices are counted.
+        done: Vec<ProfileKind>,
     },
     /// Close an order: its outcome is recorded.
     Close {

@@ -55,10 +55,10 @@ fn copies_go_first_whoever_they_belong_to() {
     let copy = |namespace, session, age| Kept { copy: true, ..kept(namespace, session, 10, age) };
     let all = || vec![kept("greedy", "old", 10, 900), copy("small", "b", 5), copy("small", "a", 50)];
     let accounts = accounts(&[("greedy", 90), ("small", 20)]);
-    assert_eq!(evictions(10, 30, &accounts, all()), ["a"]);
-    assert_eq!(evictions(20, 30, &accounts, all()), ["a", "b"]);
-    assert_eq!(evictions(21, 30, &accounts, all()), ["a", "b", "old"]);
-    assert_eq!(evictions(99, u64::MAX, &accounts, all()), ["a", "b"], "nobody is over that share");
+    assert_eq!(evictions(10, 30, &accounts, all()).all(), ["a"]);
+    assert_eq!(evictions(20, 30, &accounts, all()).all(), ["a", "b"]);
+    assert_eq!(evictions(21, 30, &accounts, all()).all(), ["a", "b", "old"]);
+    assert_eq!(evictions(99, u64::MAX, &accounts, all()).all(), ["a", "b"], "nobody is over that share");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn the_oldest_of_the_furthest_over_go_first() {
         (1_000, &["b-old", "a-old", "b-new", "a-new"]),
     ];
     for (need, wanted) in cases {
-        assert_eq!(evictions(need, 30, &accounts, all()), wanted, "{need}");
+        assert_eq!(evictions(need, 30, &accounts, all()).all(), wanted, "{need}");
     }
 }
 
@@ -127,7 +127,7 @@ proptest! {
         for one in &all {
             *accounts.entry(one.namespace.clone()).or_default() += one.bytes;
         }
-        let evicted = evictions(need, share, &accounts, all.clone());
+        let evicted = evictions(need, share, &accounts, all.clone()).all();
         let (mut now, mut freed) = (accounts.clone(), 0);
         for session in &evicted {
             let one = all.iter().find(|one| &one.session == session).unwrap();
@@ -174,7 +174,7 @@ proptest! {
             let demand = Demand { bytes, writing: 0, largest };
             let now = volume(&slices, &profiles);
             let share = share(now, 25, 4);
-            let gone = evictions(pressure(now, demand), share, &sums(&slices, &profiles), profiles.clone());
+            let gone = evictions(pressure(now, demand), share, &sums(&slices, &profiles), profiles.clone()).all();
             profiles.retain(|p| !gone.contains(&p.session));
             let account = Account {
                 namespace: "x", bytes: sums(&slices, &profiles)[&namespaces[who]], slices: slices[who],

@@ -71,9 +71,7 @@ fn said(compare: &CompareRules, old: &[&PodLink]) -> String {
 /// As many pods of each revision as the policy captures at the same time, half of them of each.
 fn most(policy: &PolicyView, compare: &CompareRules) -> usize {
     let number = |n: i32| usize::try_from(n).unwrap_or(0);
-    let of_policy =
-        number(policy.spec.sampling.replicas_per_workload).max(number(policy.spec.budget.max_concurrent) / 2);
-    number(compare.min_pods).max(of_policy).clamp(1, MOST)
+    number(compare.min_pods).max(number(policy.spec.budget.max_concurrent) / 2).clamp(1, MOST)
 }
 
 /// The pods of the old revision: of those that are warm, the revision that most are of.

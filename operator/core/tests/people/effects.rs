@@ -42,7 +42,9 @@ impl Sim {
             }
             Action::Close { capture } => self.close(&capture),
             Action::Attach { pod_uid, container, name, .. } => self.attach(&pod_uid, container, name),
-            Action::Assemble { target, scope, uploaded } => return self.assemble(target, &scope, uploaded),
+            Action::Assemble { target, scope, uploaded, .. } => {
+                return self.assemble(target, &scope, uploaded);
+            }
             Action::Summarize { .. } => return Outcome::Summarized(vec![]),
             Action::Forget => self.delete(n),
             // No policy here compares revisions or names a destination.

@@ -53,7 +53,7 @@ impl Shelf {
         let namespaces = accounts.len() + usize::from(!accounts.contains_key(namespace));
         let share = storage::share(self.volume(), SHARE, namespaces);
         let need = storage::pressure(self.volume(), demand);
-        for gone in storage::evictions(need, share, &accounts, self.kept.values().cloned().collect()) {
+        for gone in storage::evictions(need, share, &accounts, self.kept.values().cloned().collect()).all() {
             self.kept.remove(&gone);
             self.evicted += 1;
         }

@@ -90,6 +90,19 @@ fn refuses_more_than_the_policy_or_the_administrator_allows_to_users() {
 }
 
 #[test]
+fn a_comparison_takes_one_target_of_each_revision_after_the_other() {
+    let mut w = World::new(json!({"target": {"podSelector": {}}, "compare": {"revision": "new"}}));
+    for (name, revision) in [("a", "new"), ("b", "new"), ("c", "new"), ("d", "old"), ("e", "old")] {
+        let mut pod = pod(name);
+        Arc::make_mut(&mut pod.labels).insert("pod-template-hash".into(), revision.into());
+        w = w.with_pod(pod);
+    }
+    w.step();
+    let order: Vec<&str> = w.status().targets.iter().map(|target| target.pod.as_str()).collect();
+    assert_eq!(order, ["a", "d", "b", "e", "c"]);
+}
+
+#[test]
 fn does_not_limit_what_the_policy_itself_starts() {
     let limits = json!({"selector": {}, "session": {"limits": {"duration": "10s", "frequencyHz": 1}}});
     let mut w = World::new(json!({"policyRef": {"name": "p"}, "trigger": "Schedule"}))

@@ -191,7 +191,11 @@ fn a_verdict_is_a_condition_and_a_comparison() {
     ];
     for (outcome, status, reason, words) in cases {
         let mut session = session_of("s", &comparing(&json!({})), &[]);
-        let made = Outcome::Compared { base_revision: "old".into(), verdict: Ok(Box::new(verdict(outcome))) };
+        let made = Outcome::Compared {
+            base_revision: "old".into(),
+            verdict: Ok(Box::new(verdict(outcome))),
+            unread: 0,
+        };
         assert!(!fold(&mut session, &mut Answers::default(), made, NOW));
         let found = session.status.unwrap();
         let condition = found.conditions.iter().find(|c| c.type_ == "Regressed").unwrap();
@@ -218,7 +222,11 @@ fn a_verdict_is_a_condition_and_a_comparison() {
 #[test]
 fn why_nothing_could_be_compared_is_said_too() {
     let mut session = session_of("s", &comparing(&json!({})), &[]);
-    let made = Outcome::Compared { base_revision: String::new(), verdict: Err("the volume failed".into()) };
+    let made = Outcome::Compared {
+        base_revision: String::new(),
+        verdict: Err("the volume failed".into()),
+        unread: 0,
+    };
     fold(&mut session, &mut Answers::default(), made, NOW);
     let status = session.status.unwrap();
     let condition = status.conditions.iter().find(|c| c.type_ == "Regressed").unwrap();

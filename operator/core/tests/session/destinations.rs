@@ -79,6 +79,8 @@ fn an_outage_longer_than_the_deadline_fails_the_session_with_its_cause() {
     assert_eq!(w.target("a").reason, Some(Reason::DestinationFailed));
     assert_eq!(w.target("a").phase, TargetPhase::Failed);
     assert!(w.status().phase.is_terminal());
+    let held = &w.target("a").profiles[0];
+    assert!(held.samples == 42 && held.destinations.is_empty(), "it can be read from the volume: {held:?}");
 }
 
 #[test]
@@ -126,6 +128,19 @@ fn one_that_is_given_up_is_told_once_and_not_sent_again() {
 }
 
 #[test]
+fn what_did_not_arrive_is_told_once_nothing_is_on_its_way() {
+    let mut w = captured(&["archive", "push"], &[("push", Delivery::Underway(Some("no route".into())))]);
+    w.after(10);
+    assert_eq!(delivered(&w), told("False", "DestinationFailed", "push: no route"));
+    let target = &mut w.session.status.as_mut().unwrap().targets[0];
+    target.profiles[0].failed = vec!["push".into()];
+    w.after(10);
+    let (status, reason, message) = delivered(&w).unwrap();
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "UploadRejected"));
+    assert!(message.starts_with("1 of 1 profiles are not in push"), "{message}");
+}
+
+#[test]
 fn the_volume_holds_mere_copies_where_an_archive_has_everything() {
     let archives: HashSet<String> = ["archive".to_owned()].into();
     let elsewhere = |w: &World| deliver::is_elsewhere(&w.session, &archives);
@@ -134,4 +149,7 @@ fn the_volume_holds_mere_copies_where_an_archive_has_everything() {
     assert!(!elsewhere(&captured(&["archive", "default"], &[])), "the volume is a destination, too");
     assert!(!elsewhere(&captured(&["push"], &[])), "nothing can be read there");
     assert!(!elsewhere(&captured(&["archive"], &[("archive", Delivery::Underway(None))])));
+    let archives: HashSet<String> = ["archive".to_owned(), "push".to_owned()].into();
+    let one_waits = captured(&["archive", "push"], &[("push", Delivery::Underway(None))]);
+    assert!(!deliver::is_elsewhere(&one_waits.session, &archives), "the second one is sent from the volume");
 }

@@ -304,3 +304,58 @@ fn a_refusal_of_a_container_that_has_just_started_is_not_believed() {
     let target = w.target("a");
     assert_eq!((target.phase, target.reason), (TargetPhase::Skipped, Some(Reason::UnsupportedRuntime)));
 }
+
+/// An outbox tells once that a profile has arrived: asked again, it takes it in again.
+#[test]
+fn a_kind_that_has_arrived_is_not_sent_again_while_another_one_is_on_its_way() {
+    use fleetprof_core::destination::Delivery::{Failed, Stored, Underway};
+    let session = json!({"target": {"pods": ["a"]}, "duration": "10s", "profiles": ["cpu", "wall"], "destinations": ["archive"]});
+    let refused = Failed(Reason::UploadRejected, "400: too old".into());
+    // (what is said of wall at last, the target's phase)
+    for (last, phase) in [(Stored, TargetPhase::Succeeded), (refused, TargetPhase::Failed)] {
+        let mut w = World::new(session.clone()).with_pod(pod("a")).with_agent("a");
+        w.settings.destinations = vec!["archive".to_owned()];
+        offer(&mut w, &ProfileKind::ALL.map(|kind| Offer::good(kind, "all")));
+        let turns = w.turns.get_mut();
+        turns.insert(Cpu, [Underway(None), Stored].into());
+        turns.insert(Wall, [Underway(None), Underway(None), Underway(None), last].into());
+        w.step();
+        w.report("a", CaptureState::Running, 0, None);
+        w.after(10).report("a", CaptureState::Finished, 2, None);
+        for _ in 0..4 {
+            w.after(10);
+        }
+        let target = w.target("a");
+        assert_eq!(target.phase, phase, "{target:?}");
+        let held = |kind| target.profiles.iter().find(|p| p.kind == kind).unwrap().destinations.clone();
+        assert_eq!(held(Cpu), ["archive"], "{target:?}");
+        assert_eq!(held(Wall).is_empty(), phase == TargetPhase::Failed, "{target:?}");
+    }
+}
+
+/// The other way round: the refusal comes first, and is not forgotten.
+#[test]
+fn a_kind_that_was_refused_fails_its_target_although_another_one_arrives_later() {
+    use fleetprof_core::destination::Delivery::{Failed, Stored, Underway};
+    let session = json!({"target": {"pods": ["a"]}, "duration": "10s", "profiles": ["cpu", "wall"], "destinations": ["archive"]});
+    let mut w = World::new(session).with_pod(pod("a")).with_agent("a");
+    w.settings.destinations = vec!["archive".to_owned()];
+    offer(&mut w, &ProfileKind::ALL.map(|kind| Offer::good(kind, "all")));
+    let turns = w.turns.get_mut();
+    turns.insert(Cpu, [Failed(Reason::UploadRejected, "400: too old".into())].into());
+    turns.insert(Wall, [Underway(None), Underway(None), Stored].into());
+    w.step();
+    w.report("a", CaptureState::Running, 0, None);
+    w.after(10).report("a", CaptureState::Finished, 2, None);
+    for _ in 0..4 {
+        w.after(10);
+    }
+    let target = w.target("a");
+    assert_eq!(
+        (target.phase, target.reason),
+        (TargetPhase::Failed, Some(Reason::UploadRejected)),
+        "{target:?}"
+    );
+    assert!(target.message.contains("did not take the cpu profile"), "{target:?}");
+    assert_eq!(target.profiles.len(), 2, "both can be read: {target:?}");
+}

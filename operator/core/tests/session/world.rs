@@ -1,6 +1,7 @@
 //! A namespace, a session and a clock to step it by.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::common;
@@ -40,6 +41,9 @@ pub struct World {
     /// What the API server says to whoever attaches an agent, while it attaches none.
     pub attach_delayed: Option<String>,
     pub settings: Settings,
+    /// What an outbox says of the profile of a kind, one after the other; of kinds without an entry, what
+    /// `deliveries` has.
+    pub turns: RefCell<HashMap<ProfileKind, VecDeque<Delivery>>>,
     /// Slices that were uploaded but are not on the volume.
     pub lost: u32,
     /// Slices that do not fit into the profile.
@@ -116,6 +120,7 @@ impl World {
             settings: Settings { rules: rules(), ..Settings::default() },
             lost: 0,
             left_out: 0,
+            turns: RefCell::default(),
             deliveries: HashMap::new(),
         }
     }
@@ -167,10 +172,10 @@ impl World {
     }
     fn act(&mut self, action: Action) -> Outcome {
         match action {
-            Action::Assemble { target, scope, uploaded } => {
+            Action::Assemble { target, scope, uploaded, done } => {
                 let found = uploaded.saturating_sub(self.lost);
                 let slices = Slices { uploaded, found: Some(found), left_out: self.left_out };
-                Outcome::Assembled { target, assembled: self.assemble(&scope), slices }
+                Outcome::Assembled { target, assembled: self.assemble(&scope, &done), slices }
             }
             Action::Claim(claim) => {
                 let capture = claim.capture.clone();
@@ -205,7 +210,7 @@ impl World {
         self.deliveries.get(destination).cloned().unwrap_or(Delivery::Stored)
     }
     /// What the results say of each kind of the session.
-    fn assemble(&self, scope: &CaptureScope) -> Vec<(ProfileKind, Assembled)> {
+    fn assemble(&self, scope: &CaptureScope, done: &[ProfileKind]) -> Vec<(ProfileKind, Assembled)> {
         let report = self.observed.captures.get(&scope.capture).and_then(|c| c.report.as_ref());
         let slices = report.map_or(0, |r| r.slices.saturating_sub(self.lost));
         let samples = |kind| self.stored.get(&kind).copied().unwrap_or(42);
@@ -214,16 +219,20 @@ impl World {
             let (uri, samples) = (format!("k-{kind}"), samples(kind));
             let mut profile =
                 StoredProfile { kind, uri, bytes: 1, samples, destinations: vec![], failed: vec![] };
-            match self.delivery(&first) {
+            // An outbox says once what became of a profile, and then takes it in again.
+            let once = self.turns.borrow_mut().get_mut(&kind).map(VecDeque::pop_front);
+            match once.map_or_else(|| self.delivery(&first), |told| told.unwrap_or(Delivery::Underway(None)))
+            {
                 Delivery::Stored => {
                     profile.destinations.push(first.clone());
                     Assembled::Profile(profile)
                 }
-                Delivery::Underway(problem) => Assembled::Underway(problem),
+                Delivery::Underway(problem) => Assembled::Underway(problem, Some(profile)),
                 Delivery::Failed(reason, why) => Assembled::Refused(reason, why, profile),
             }
         };
         let one = |kind: ProfileKind| match slices {
+            _ if done.contains(&kind) => Assembled::Kept,
             0 => Assembled::Nothing,
             _ if self.delayed.contains(&kind) => Assembled::Delayed(Reason::StorageFailed, "broken".into()),
             _ if self.results_full => Assembled::Delayed(Reason::StorageFull, "full".into()),

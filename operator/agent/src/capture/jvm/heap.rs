@@ -130,6 +130,12 @@ impl Heap {
         if line.is_aborted() {
             return;
         }
+        // Whoever stops a capture early does not want Java to stand still for it, and a process that is gone has no
+        // heap.
+        if Instant::now() < until {
+            let why = "the capture ended early, and Java counts its heap at the end only";
+            return line.fail(ProfileKind::Heap, unsupported(why.to_owned()));
+        }
         match self.count(&|| line.is_aborted()) {
             Ok(text) => line.give(
                 ProfileKind::Heap,

@@ -16,7 +16,7 @@ use super::stacks::Stacks;
 use super::tracer::{Attempt, Tracer, probe};
 use super::{Shared, SharedSymbols};
 use crate::capture::collector::{Capture, Tally};
-use crate::capture::cpu_time::{ThreadTimes, most_worth};
+use crate::capture::cpu_time::{LastStacks, ThreadTimes, Turn, most_worth};
 use crate::capture::protocol::Failure;
 use crate::capture::runtime::Runtime;
 use crate::capture::sight::Sight;
@@ -34,6 +34,7 @@ pub struct PtraceSampler {
     runtime: Runtime,
     period: Duration,
     times: ThreadTimes,
+    last: LastStacks<Vec<u64>>,
     tracer: Tracer,
     space: AddressSpace,
     stacks: Stacks,
@@ -82,6 +83,7 @@ impl PtraceSampler {
             runtime: sight.runtime.clone(),
             period: Duration::from_secs(1) / frequency_hz.max(1),
             times: ThreadTimes::start(pid)?,
+            last: LastStacks::default(),
             tracer: Tracer::new(pid),
             space: AddressSpace::of(pid, &shared.files)?.named_by(compiled),
             stacks: Stacks::default(),
@@ -96,15 +98,21 @@ impl PtraceSampler {
 
     fn sample_thread(&mut self, tid: i32) -> Result<(), Failure> {
         // One that used nothing since its last sample sleeps, or waits for a CPU: it is left alone.
-        let nanos = self.times.uncounted(tid);
-        if nanos == 0 || !self.times.runnable(tid) {
-            return Ok(());
-        }
+        let nanos = match self.last.turn(&self.times, tid) {
+            Turn::Rest => return Ok(()),
+            Turn::Ran(nanos, addresses) => {
+                self.times.count(tid, nanos);
+                self.stacks.add(addresses, most_worth(nanos, self.period));
+                return Ok(());
+            }
+            Turn::Runs(nanos) => nanos,
+        };
         match self.tracer.sample(tid) {
             Attempt::Sample(registers, stack, pause) => {
                 self.times.count(tid, nanos);
                 self.pauses.add(pause);
                 let addresses = self.space.unwind(&registers, &stack);
+                self.last.note(tid, addresses.clone());
                 self.stacks.add(addresses, most_worth(nanos, self.period));
             }
             Attempt::Waiting | Attempt::Gone => {}
@@ -143,6 +151,7 @@ impl Capture for PtraceSampler {
 
     fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
         let slice = into.kind(ProfileKind::Cpu)?;
+        self.last.forget();
         let _gone = self.space.refresh();
         self.space.refresh_jit_names();
         self.stacks.drain(&self.space, &mut self.symbols.borrow_mut(), slice, &mut || {})

@@ -2,7 +2,8 @@
 //! stopping it.
 //!
 //! Each turn reads the stack of the thread that runs PHP, which is the first one of the process. For CPU it
-//! counts only while it is on a CPU, and is worth the CPU time that the thread used since it was last counted.
+//! counts only while it is on a CPU, and is worth the CPU time that the thread used since it was last counted; what
+//! it used before it began to wait went where it was the last time.
 //! For wall time it always counts, and is worth the time that has passed. PHP that was built for several
 //! threads (ZTS: FrankenPHP, some Apache modules) keeps its state elsewhere, and is left to the native collector.
 
@@ -16,7 +17,7 @@ use fleetprof_profile::Frame;
 
 use self::frames::{Called, Frames, Look};
 use super::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
-use super::cpu_time::{ThreadTimes, most_worth, own_cpu_time};
+use super::cpu_time::{LastStacks, ThreadTimes, Turn, most_worth, own_cpu_time};
 use super::memory::ProcessMemory;
 use super::named_stacks::{self, FrameId, Stacks, torn_note};
 use super::protocol::{Failure, FailureReason};
@@ -94,6 +95,7 @@ struct PhpSampler {
     pid: i32,
     frames: Frames<ProcessMemory>,
     times: ThreadTimes,
+    last: LastStacks<Vec<FrameId>>,
     period: Duration,
     names: named_stacks::Frames,
     /// The stacks of CPU time, where that is captured.
@@ -119,6 +121,7 @@ impl PhpSampler {
             pid,
             frames,
             times: ThreadTimes::start(pid).map_err(refused)?,
+            last: LastStacks::default(),
             period: Duration::from_secs(1) / frequency_hz.max(1),
             names: named_stacks::Frames::default(),
             stacks: kinds.contains(&ProfileKind::Cpu).then(Stacks::default),
@@ -142,12 +145,15 @@ impl PhpSampler {
 
     /// Takes a sample of CPU time, if there is some to take.
     fn sample(&mut self) {
-        let nanos = self.times.uncounted(self.pid);
-        if nanos == 0 || !self.times.runnable(self.pid) {
-            self.taken += 1;
-            return;
-        }
-        let Some(stack) = self.read() else { return self.failed += 1 };
+        let (nanos, stack) = match self.last.turn(&self.times, self.pid) {
+            Turn::Rest => return self.taken += 1,
+            Turn::Ran(nanos, stack) => (nanos, stack),
+            Turn::Runs(nanos) => {
+                let Some(stack) = self.read() else { return self.failed += 1 };
+                self.last.note(self.pid, stack.clone());
+                (nanos, stack)
+            }
+        };
         self.taken += 1;
         self.times.count(self.pid, nanos);
         if let Some(stacks) = &mut self.stacks {
@@ -231,6 +237,7 @@ impl Capture for PhpSampler {
 
     fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
         let names = std::mem::take(&mut self.names);
+        self.last.forget();
         if let Some(stacks) = &mut self.stacks {
             let slice = into.kind(ProfileKind::Cpu)?;
             stacks.drain(&names, slice)?;

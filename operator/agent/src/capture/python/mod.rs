@@ -3,7 +3,7 @@
 //!
 //! Each turn reads every thread's stack. For CPU, a stack counts only when its thread is running, and it is
 //! worth the CPU time that the thread used since it was last counted: waiting for a lock, for I/O or for a CPU
-//! quota is worth nothing. For wall time every stack counts, and is worth the time that has passed.
+//! quota is worth nothing. What it used before it began to wait went where it was the last time. For wall time every stack counts, and is worth the time that has passed.
 
 #[cfg(test)]
 mod oracle;
@@ -20,7 +20,7 @@ use py_spy::StackTrace;
 
 use self::source::{PythonThread, Source};
 use super::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
-use super::cpu_time::{ThreadTimes, most_worth, own_cpu_time};
+use super::cpu_time::{LastStacks, ThreadTimes, Turn, most_worth, own_cpu_time};
 use super::named_stacks::{FrameId, Frames, MAX_DEPTH, Stacks, torn_note};
 use super::protocol::{Failure, FailureReason};
 use super::runtime::Runtime;
@@ -79,6 +79,7 @@ pub struct PythonSampler {
     version: String,
     source: Source,
     times: ThreadTimes,
+    last: LastStacks<Vec<FrameId>>,
     ids: ThreadIds,
     period: Duration,
     /// Numbers of frames, so that equal stacks are equal short lists.
@@ -117,6 +118,7 @@ impl PythonSampler {
             version,
             source,
             times: ThreadTimes::start(pid).map_err(refused)?,
+            last: LastStacks::default(),
             ids: ThreadIds::new(pid),
             period: Duration::from_secs(1) / frequency_hz.max(1),
             frames: Frames::default(),
@@ -187,27 +189,32 @@ impl PythonSampler {
     /// By the own reader: for CPU, threads that used none are left alone.
     fn read_threads(&mut self, now: Instant, wall_is_due: bool) {
         self.look_for_threads(now);
-        let Self { source, times, frames, stacks, wall, period, .. } = self;
+        let Self { source, times, last, frames, stacks, wall, period, .. } = self;
         let Source::Reader { reader, threads, .. } = source else { return };
         let mut read =
             |inner| reader.stack(inner, &mut |name, file, line| frames.number(name, file, line_of(line)));
         let (mut taken, mut failed) = (0, 0);
         let mut sampled = Vec::new();
         for PythonThread { outer, inner } in threads.iter().filter(|_| stacks.is_some()) {
-            let nanos = times.uncounted(*outer);
-            if nanos == 0 || !times.runnable(*outer) {
-                continue;
-            }
-            match read(*inner) {
-                Ok(stack) if stack.is_empty() => {}
-                Ok(stack) => {
-                    times.count(*outer, nanos);
-                    sampled.push((stack, most_worth(nanos, *period)));
-                    taken += 1;
-                }
-                // The target ran on while its memory was read; its time counts with the next turn.
-                Err(_) => failed += 1,
-            }
+            let (nanos, stack) = match last.turn(times, *outer) {
+                Turn::Rest => continue,
+                Turn::Ran(nanos, stack) => (nanos, stack),
+                Turn::Runs(nanos) => match read(*inner) {
+                    Ok(stack) if stack.is_empty() => continue,
+                    Ok(stack) => {
+                        last.note(*outer, stack.clone());
+                        taken += 1;
+                        (nanos, stack)
+                    }
+                    // The target ran on while its memory was read; its time counts with the next turn.
+                    Err(_) => {
+                        failed += 1;
+                        continue;
+                    }
+                },
+            };
+            times.count(*outer, nanos);
+            sampled.push((stack, most_worth(nanos, *period)));
         }
         let before = own_cpu_time();
         let wall = wall.as_mut().filter(|_| wall_is_due);
@@ -294,6 +301,7 @@ impl Capture for PythonSampler {
     fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
         let frames = std::mem::take(&mut self.frames);
         self.source.forget_numbers();
+        self.last.forget();
         if let Some(stacks) = &mut self.stacks {
             let slice = into.kind(ProfileKind::Cpu)?;
             stacks.drain(&frames, slice)?;

@@ -122,7 +122,15 @@ pub(super) async fn check_forever(line: Arc<Line>, metrics: DestinationMetrics) 
         };
         let age = oldest.map_or(0, |since| Timestamp::now().duration_since(since).as_secs().max(0));
         metrics.level(&line.name, backlog, age);
-        metrics.dropped(&line.name, dropped_now.saturating_sub(dropped));
+        let more = dropped_now.saturating_sub(dropped);
+        metrics.dropped(&line.name, more);
+        if more > 0 {
+            tracing::error!(
+                fleetprof.destination = line.name,
+                profiles = more,
+                "too many profiles wait for the destination; the oldest are not sent any more"
+            );
+        }
         dropped = dropped_now;
     }
 }

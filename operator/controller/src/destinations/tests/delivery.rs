@@ -132,10 +132,10 @@ async fn what_is_gone_from_the_volume_is_read_from_the_archive() {
     // A leader that finds neither slices nor a profile asks the archive before it says that there is nothing.
     results.delete_session("session-1").await.unwrap();
     let scope = scope_of("orders-1", "session-1", "orders-1");
-    let recalled = results.recall(&session(), &scope, ProfileKind::Cpu, "archive").await.unwrap();
+    let recalled = results.recall(&session(), &scope, ProfileKind::Cpu, "archive").await.unwrap().unwrap();
     assert_eq!((recalled.uri, recalled.samples), (profile.uri, 7));
-    assert!(results.recall(&session(), &scope, ProfileKind::Wall, "archive").await.is_none());
-    assert!(results.recall(&session(), &scope, ProfileKind::Cpu, "default").await.is_none());
+    assert!(results.recall(&session(), &scope, ProfileKind::Wall, "archive").await.unwrap().is_none());
+    assert!(results.recall(&session(), &scope, ProfileKind::Cpu, "default").await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -208,8 +208,11 @@ async fn a_second_leader_has_the_slices_of_the_first_without_its_volume() {
     second.pull(&scope, ProfileKind::Cpu, 4).await.unwrap();
     let profile = second.assemble(&scope, ProfileKind::Cpu, 4).await.unwrap();
     assert_eq!(profile.samples, 28);
+    assert_eq!(archive.keys().len(), 4, "they stay until the archive has the profile");
+    assert_eq!(delivered(&second, &profile, "archive").await, Delivery::Stored);
+    second.forget_intake(&profile.uri);
     for _ in 0..500 {
-        if archive.keys().is_empty() {
+        if archive.keys() == [profile.uri.clone()] {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,8 +1,8 @@
 //! Which actions does a target need in its current phase?
 
-use fleetprof_crds::Reason;
-use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
+use fleetprof_crds::session_status::{StoredProfile, TargetPhase, TargetStatus};
 use fleetprof_crds::wire::{Order, needs};
+use fleetprof_crds::{ProfileKind, Reason};
 
 use super::super::observed::Action;
 use super::{CANCEL_GRACE, Context};
@@ -20,7 +20,8 @@ pub(super) fn actions(index: usize, target: &TargetStatus, context: &Context) ->
             let scope = Box::new(context.scope(target));
             let report = context.observed.captures.get(&target.capture).and_then(|f| f.report.as_ref());
             let uploaded = report.map_or(0, |report| report.uploaded);
-            vec![open(target, context), Action::Assemble { target: index, scope, uploaded }]
+            let done = arrived(target, &scope.destination);
+            vec![open(target, context), Action::Assemble { target: index, scope, uploaded, done }]
         }
         TargetPhase::Uploading => vec![open(target, context)],
         TargetPhase::Succeeded | TargetPhase::Failed | TargetPhase::Skipped | TargetPhase::Cancelled
@@ -30,6 +31,14 @@ pub(super) fn actions(index: usize, target: &TargetStatus, context: &Context) ->
         }
         _ => Vec::new(),
     }
+}
+
+/// Kinds whose profile is in the session's first destination, or was refused by it: they are not sent again while
+/// another kind is on its way.
+fn arrived(target: &TargetStatus, first: &str) -> Vec<ProfileKind> {
+    let names = |profile: &StoredProfile| [&profile.destinations[..], &profile.failed[..]].concat();
+    let settled = target.profiles.iter().filter(|profile| names(profile).iter().any(|name| name == first));
+    settled.map(|profile| profile.kind).collect()
 }
 
 /// The order of a target whose order is out.
