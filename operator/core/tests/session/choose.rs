@@ -94,7 +94,7 @@ fn a_comparison_takes_one_target_of_each_revision_after_the_other() {
     let mut w = World::new(json!({"target": {"podSelector": {}}, "compare": {"revision": "new"}}));
     for (name, revision) in [("a", "new"), ("b", "new"), ("c", "new"), ("d", "old"), ("e", "old")] {
         let mut pod = pod(name);
-        Arc::make_mut(&mut pod.labels).insert("pod-template-hash".into(), revision.into());
+        Arc::make_mut(&mut pod.labels).insert("controller-revision-hash".into(), revision.into());
         w = w.with_pod(pod);
     }
     w.step();

@@ -227,8 +227,15 @@ impl World {
                     profile.destinations.push(first.clone());
                     Assembled::Profile(profile)
                 }
-                Delivery::Underway(problem) => Assembled::Underway(problem, Some(profile)),
-                Delivery::Failed(reason, why) => Assembled::Refused(reason, why, profile),
+                // It lacks the destination until it is there.
+                Delivery::Underway(problem) => {
+                    profile.failed.push(first.clone());
+                    Assembled::Underway(problem, Some(profile))
+                }
+                Delivery::Failed(reason, why) => {
+                    profile.failed.push(first.clone());
+                    Assembled::Refused(reason, why, profile)
+                }
             }
         };
         let one = |kind: ProfileKind| match slices {
