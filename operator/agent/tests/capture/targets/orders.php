@@ -7,10 +7,12 @@ class Shop
         return file_get_contents("http://127.0.0.1:$port/"); // the wait
     }
 
+    // Several turns of the sampler long: where the CPUs are busy, a turn comes late, and finds of a short burst no more
+    // than that it was.
     public static function guilty(): int
     {
         $x = 0;
-        for ($i = 0; $i < 1500000; $i++) { $x = ($x + $i * $i) % 1000003; }
+        for ($i = 0; $i < 6000000; $i++) { $x = ($x + $i * $i) % 1000003; }
         return $x;
     }
 }
