@@ -79,7 +79,8 @@ impl Results {
         let archive = &scope.destination;
         let made = self.store.index().same_target(&self.store.key(scope, kind)).is_some();
         let here = self.store.slice_files(scope, kind);
-        let enough = u32::try_from(here.len()).unwrap_or(u32::MAX) >= uploaded;
+        let all: usize = scope.profiles.iter().map(|kind| self.store.slice_files(scope, *kind).len()).sum();
+        let enough = u32::try_from(all).unwrap_or(u32::MAX) >= uploaded;
         if made || enough || !self.destinations.archives().contains(archive) {
             return Ok(());
         }
