@@ -141,81 +141,9 @@ impl ThreadTimes {
     }
 }
 
-/// What a turn finds of a thread.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Turn<S> {
-    /// It used no CPU time, or nothing tells for what: that counts with a later turn.
-    Rest,
-    /// It runs, and used so many nanoseconds: its stack is to be read.
-    Runs(u64),
-    /// It waits now, and used so many nanoseconds since the last turn, when it ran and had this stack: where it
-    /// waits is not where they went.
-    Ran(u64, S),
-}
-
-/// The stacks that threads had when they were last sampled, of those that have not waited since.
-#[derive(Debug)]
-pub struct LastStacks<S>(HashMap<i32, S>);
-
-impl<S> Default for LastStacks<S> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<S> LastStacks<S> {
-    /// What to count of a thread now.
-    pub fn turn(&mut self, times: &ThreadTimes, tid: i32) -> Turn<S> {
-        self.decide(tid, times.uncounted(tid), || times.runnable(tid))
-    }
-
-    fn decide(&mut self, tid: i32, nanos: u64, runnable: impl FnOnce() -> bool) -> Turn<S> {
-        // One that waits for a CPU has used nothing, and is where it was.
-        if nanos == 0 && !self.0.contains_key(&tid) {
-            return Turn::Rest;
-        }
-        match (runnable(), nanos) {
-            (true, 0) => Turn::Rest,
-            (true, nanos) => Turn::Runs(nanos),
-            (false, nanos) => match self.0.remove(&tid) {
-                Some(stack) if nanos > 0 => Turn::Ran(nanos, stack),
-                _ => Turn::Rest,
-            },
-        }
-    }
-
-    /// Notes the stack of a thread that runs.
-    pub fn note(&mut self, tid: i32, stack: S) {
-        self.0.insert(tid, stack);
-    }
-
-    /// Forgets all of them: what their frames stand for has changed, or their threads may have ended.
-    pub fn forget(&mut self) {
-        self.0.clear();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_thread_used_before_it_waits_went_where_it_was_before() {
-        let mut last = LastStacks::default();
-        let mut turn = |nanos, runnable, stack: Option<&'static str>| {
-            let turn = last.decide(7, nanos, || runnable);
-            stack.into_iter().for_each(|stack| last.note(7, stack));
-            turn
-        };
-        assert_eq!(turn(5, false, None), Turn::Rest, "nothing tells where that went");
-        assert_eq!(turn(9, true, Some("guilty")), Turn::Runs(9));
-        assert_eq!(turn(0, true, None), Turn::Rest, "it waits for a CPU");
-        assert_eq!(turn(4, false, None), Turn::Ran(4, "guilty"), "and waits now");
-        assert_eq!(turn(1, false, None), Turn::Rest, "that was when it woke");
-        assert_eq!(turn(2, true, Some("pay")), Turn::Runs(2));
-        assert_eq!(turn(0, false, None), Turn::Rest);
-        assert_eq!(turn(3, false, None), Turn::Rest, "it has waited since");
-    }
 
     #[test]
     fn a_sample_stands_for_a_while_and_not_for_ever() {

@@ -13,6 +13,7 @@
 mod attach;
 pub mod collector;
 mod container;
+mod cpu_stacks;
 mod cpu_time;
 pub mod dotnet;
 mod exports;

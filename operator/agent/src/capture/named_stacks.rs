@@ -6,8 +6,7 @@ use std::hash::Hash;
 
 use fleetprof_profile::Frame;
 
-use super::protocol::{Failure, bounded};
-use super::slices::Slice;
+use super::protocol::bounded;
 
 /// Deepest stack that is kept; the profile cuts further.
 pub const MAX_DEPTH: usize = 1024;
@@ -142,20 +141,6 @@ impl<K: Copy + Ord + Hash> Stacks<K> {
     }
 }
 
-impl Stacks {
-    /// Moves the stacks into a slice.
-    ///
-    /// # Errors
-    /// The slice cannot hold them.
-    pub fn drain(&mut self, frames: &Frames, slice: &mut Slice<'_>) -> Result<(), Failure> {
-        let names = frames.by_number();
-        for (((), stack), weight) in self.take() {
-            slice.add(&resolve(&stack, &names), weight.samples, weight.nanos)?;
-        }
-        Ok(())
-    }
-}
-
 /// What to say where many reads of an interpreter failed.
 pub fn torn_note(failed: u64, turns: u64) -> Option<String> {
     (failed * 10 > turns).then(|| {
@@ -174,8 +159,6 @@ pub fn resolve<'a>(stack: &[FrameId], names: &[&'a FrameKey]) -> Vec<Frame<'a>> 
 
 #[cfg(test)]
 mod tests {
-    use fleetprof_profile::ProfileKind;
-
     use super::*;
 
     #[test]
@@ -188,11 +171,10 @@ mod tests {
         }
         let leaf = frames.number("price", "orders.php", 8);
         stacks.add((), vec![leaf], 5, &mut frames);
-        let mut slice = Slice::new(ProfileKind::Cpu, 10, 0, vec![]);
-        stacks.drain(&frames, &mut slice).unwrap();
-        assert_eq!((slice.samples, slice.worth, slice.builder().len()), (3, 12, 2));
-        stacks.drain(&frames, &mut slice).unwrap();
-        assert_eq!(slice.samples, 3, "nothing is left");
+        let weights: Vec<_> = stacks.take().into_iter().map(|(_, weight)| weight).collect();
+        let weight = |samples, nanos| Weight { samples, nanos };
+        assert_eq!(weights, [weight(2, 7), weight(1, 5)]);
+        assert_eq!(stacks.take(), [], "nothing is left");
     }
 
     #[test]

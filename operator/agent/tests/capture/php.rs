@@ -168,8 +168,11 @@ fn workers_of_fpm_without_a_request_are_idle() {
     assert!(waits > 2.5 * elapsed(&outcome), "{waits} ns of {} ns", elapsed(&outcome));
     let mut folded = profile(&outcome, "wall");
     fold_idle(&mut folded);
-    let names: Vec<String> = top(&folded, 1, 9).rows.into_iter().map(|row| row.name).collect();
-    assert_eq!(names, [IDLE]);
+    let top = top(&folded, 1, 9);
+    let idle = top.rows.iter().find(|row| row.name == IDLE).unwrap();
+    // The one that starts the others looks after them once a second, and may just do so.
+    let rest: i64 = top.rows.iter().filter(|row| row.name != IDLE).map(|row| row.self_value).sum();
+    assert!(rest < idle.self_value / 10, "{top:?}");
 }
 
 #[test]

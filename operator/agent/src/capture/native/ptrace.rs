@@ -16,7 +16,8 @@ use super::stacks::Stacks;
 use super::tracer::{Attempt, Tracer, probe};
 use super::{Shared, SharedSymbols};
 use crate::capture::collector::{Capture, Tally};
-use crate::capture::cpu_time::{LastStacks, ThreadTimes, Turn, most_worth};
+use crate::capture::cpu_stacks::{LastStacks, Look};
+use crate::capture::cpu_time::{ThreadTimes, most_worth};
 use crate::capture::protocol::Failure;
 use crate::capture::runtime::Runtime;
 use crate::capture::sight::Sight;
@@ -98,14 +99,15 @@ impl PtraceSampler {
 
     fn sample_thread(&mut self, tid: i32) -> Result<(), Failure> {
         // One that used nothing since its last sample sleeps, or waits for a CPU: it is left alone.
-        let nanos = match self.last.turn(&self.times, tid) {
-            Turn::Rest => return Ok(()),
-            Turn::Ran(nanos, addresses) => {
+        let nanos = match self.last.look(&self.times, tid) {
+            // What passed unseen counts with the next sample.
+            Look::Rests | Look::Unseen(_) => return Ok(()),
+            Look::Ran(nanos, addresses) => {
                 self.times.count(tid, nanos);
                 self.stacks.add(addresses, most_worth(nanos, self.period));
                 return Ok(());
             }
-            Turn::Runs(nanos) => nanos,
+            Look::Runs(nanos) => nanos,
         };
         match self.tracer.sample(tid) {
             Attempt::Sample(registers, stack, pause) => {

@@ -17,9 +17,10 @@ use fleetprof_profile::Frame;
 
 use self::frames::{Called, Frames, Look};
 use super::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
-use super::cpu_time::{LastStacks, ThreadTimes, Turn, most_worth, own_cpu_time};
+use super::cpu_stacks::CpuStacks;
+use super::cpu_time::{ThreadTimes, own_cpu_time};
 use super::memory::ProcessMemory;
-use super::named_stacks::{self, FrameId, Stacks, torn_note};
+use super::named_stacks::{self, FrameId, torn_note};
 use super::protocol::{Failure, FailureReason};
 use super::runtime::Runtime;
 use super::schedule::saturating_nanos;
@@ -95,11 +96,10 @@ struct PhpSampler {
     pid: i32,
     frames: Frames<ProcessMemory>,
     times: ThreadTimes,
-    last: LastStacks<Vec<FrameId>>,
     period: Duration,
     names: named_stacks::Frames,
     /// The stacks of CPU time, where that is captured.
-    stacks: Option<Stacks>,
+    stacks: Option<CpuStacks>,
     /// Wall time, where that is captured.
     wall: Option<WallTime>,
     taken: u64,
@@ -115,56 +115,36 @@ impl PhpSampler {
             return Err(unsupported(&text));
         }
         let wall = kinds.contains(&ProfileKind::Wall);
+        let cpu_period = Duration::from_secs(1) / frequency_hz.max(1);
         let (period, now) = (wall::period(frequency_hz), Instant::now());
         let wall = wall.then(|| WallTime::start(pid, period, now, NATIVE_THREADS));
         Ok(Self {
             pid,
             frames,
             times: ThreadTimes::start(pid).map_err(refused)?,
-            last: LastStacks::default(),
-            period: Duration::from_secs(1) / frequency_hz.max(1),
+            period: cpu_period,
             names: named_stacks::Frames::default(),
-            stacks: kinds.contains(&ProfileKind::Cpu).then(Stacks::default),
+            stacks: kinds.contains(&ProfileKind::Cpu).then(|| CpuStacks::new(cpu_period)),
             wall: wall.transpose().map_err(refused)?,
             taken: 0,
             failed: 0,
         })
     }
 
-    /// The stack at this moment; `None` where PHP changed it meanwhile.
-    fn read(&mut self) -> Option<Vec<FrameId>> {
-        match self.frames.look() {
-            Look::Stack(stack) => {
-                let number = |f: &Called| self.names.number(&f.name(), &f.function.file, f.line);
-                Some(stack.iter().map(number).collect())
-            }
-            Look::Idle => Some(vec![self.names.number(NO_CODE, "", 0)]),
-            Look::Torn => None,
-        }
-    }
-
     /// Takes a sample of CPU time, if there is some to take.
     fn sample(&mut self) {
-        let (nanos, stack) = match self.last.turn(&self.times, self.pid) {
-            Turn::Rest => return self.taken += 1,
-            Turn::Ran(nanos, stack) => (nanos, stack),
-            Turn::Runs(nanos) => {
-                let Some(stack) = self.read() else { return self.failed += 1 };
-                self.last.note(self.pid, stack.clone());
-                (nanos, stack)
-            }
-        };
-        self.taken += 1;
-        self.times.count(self.pid, nanos);
-        if let Some(stacks) = &mut self.stacks {
-            stacks.add((), stack, most_worth(nanos, self.period), &mut self.names);
+        let Self { pid, frames, times, names, stacks, .. } = self;
+        let Some(stacks) = stacks else { return };
+        match stacks.look((times, *pid), names, |names| read(frames, names)) {
+            Ok(_) => self.taken += 1,
+            Err(Torn) => self.failed += 1,
         }
     }
 
     /// Counts the wall time up to `now`.
     fn count_wall(&mut self, now: Instant) {
         let before = own_cpu_time();
-        let stack = self.read();
+        let stack = read(&mut self.frames, &mut self.names).ok();
         if self.stacks.is_none() {
             *(if stack.is_some() { &mut self.taken } else { &mut self.failed }) += 1;
         }
@@ -188,6 +168,21 @@ impl PhpSampler {
             }
         }
         Ok(())
+    }
+}
+
+/// PHP changed its stack while it was read.
+struct Torn;
+
+/// The stack at this moment.
+fn read(frames: &mut Frames<ProcessMemory>, names: &mut named_stacks::Frames) -> Result<Vec<FrameId>, Torn> {
+    match frames.look() {
+        Look::Stack(stack) => {
+            let number = |f: &Called| names.number(&f.name(), &f.function.file, f.line);
+            Ok(stack.iter().map(number).collect())
+        }
+        Look::Idle => Ok(vec![names.number(NO_CODE, "", 0)]),
+        Look::Torn => Err(Torn),
     }
 }
 
@@ -237,7 +232,6 @@ impl Capture for PhpSampler {
 
     fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
         let names = std::mem::take(&mut self.names);
-        self.last.forget();
         if let Some(stacks) = &mut self.stacks {
             let slice = into.kind(ProfileKind::Cpu)?;
             stacks.drain(&names, slice)?;

@@ -20,8 +20,9 @@ use py_spy::StackTrace;
 
 use self::source::{PythonThread, Source};
 use super::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
-use super::cpu_time::{LastStacks, ThreadTimes, Turn, most_worth, own_cpu_time};
-use super::named_stacks::{FrameId, Frames, MAX_DEPTH, Stacks, torn_note};
+use super::cpu_stacks::CpuStacks;
+use super::cpu_time::{ThreadTimes, most_worth, own_cpu_time};
+use super::named_stacks::{FrameId, Frames, MAX_DEPTH, torn_note};
 use super::protocol::{Failure, FailureReason};
 use super::runtime::Runtime;
 use super::sight::Sight;
@@ -32,6 +33,8 @@ use super::wall;
 
 /// How often the own reader looks for new threads.
 const LOOK: Duration = Duration::from_millis(100);
+/// In place of the system's id of a thread, where that was not found.
+const UNKNOWN_THREAD: i32 = 0;
 /// The frame for CPU time of threads that run no Python code.
 const NATIVE_THREADS: &str = "[threads without Python code]";
 
@@ -79,13 +82,12 @@ pub struct PythonSampler {
     version: String,
     source: Source,
     times: ThreadTimes,
-    last: LastStacks<Vec<FrameId>>,
     ids: ThreadIds,
     period: Duration,
     /// Numbers of frames, so that equal stacks are equal short lists.
     frames: Frames,
     /// The stacks of CPU time, where that is captured.
-    stacks: Option<Stacks>,
+    stacks: Option<CpuStacks>,
     /// Wall time, where that is captured.
     wall: Option<WallTime>,
     /// Threads with Python code seen since the last slice.
@@ -111,6 +113,7 @@ impl PythonSampler {
                 format!("failed to read the threads of process {pid}: {e}"),
             )
         };
+        let period = Duration::from_secs(1) / frequency_hz.max(1);
         let wall = kinds.contains(&ProfileKind::Wall);
         let wall =
             wall.then(|| WallTime::start(pid, wall::period(frequency_hz), Instant::now(), NATIVE_THREADS));
@@ -118,11 +121,10 @@ impl PythonSampler {
             version,
             source,
             times: ThreadTimes::start(pid).map_err(refused)?,
-            last: LastStacks::default(),
             ids: ThreadIds::new(pid),
-            period: Duration::from_secs(1) / frequency_hz.max(1),
+            period,
             frames: Frames::default(),
-            stacks: kinds.contains(&ProfileKind::Cpu).then(Stacks::default),
+            stacks: kinds.contains(&ProfileKind::Cpu).then(|| CpuStacks::new(period)),
             wall: wall.transpose().map_err(refused)?,
             python_threads: HashSet::new(),
             all_threads_known: true,
@@ -141,7 +143,7 @@ impl PythonSampler {
             self.all_threads_known = false;
             if trace.active && trace.owns_gil {
                 let nanos = super::schedule::saturating_nanos(self.period);
-                self.add(trace, nanos);
+                self.add(UNKNOWN_THREAD, trace, nanos);
             }
             return;
         };
@@ -153,14 +155,14 @@ impl PythonSampler {
         let nanos = if running { self.times.uncounted(tid) } else { 0 };
         if nanos > 0 {
             self.times.count(tid, nanos);
-            self.add(trace, most_worth(nanos, self.period));
+            self.add(tid, trace, most_worth(nanos, self.period));
         }
     }
 
-    fn add(&mut self, trace: &StackTrace, nanos: u64) {
+    fn add(&mut self, tid: i32, trace: &StackTrace, nanos: u64) {
         let Some(stacks) = &mut self.stacks else { return };
         let stack = numbered(trace, &mut self.frames);
-        stacks.add((), stack, nanos, &mut self.frames);
+        stacks.add(tid, stack, nanos, &mut self.frames);
     }
 
     /// Reads the stacks that count now, and counts the times that are due.
@@ -189,43 +191,27 @@ impl PythonSampler {
     /// By the own reader: for CPU, threads that used none are left alone.
     fn read_threads(&mut self, now: Instant, wall_is_due: bool) {
         self.look_for_threads(now);
-        let Self { source, times, last, frames, stacks, wall, period, .. } = self;
+        let Self { source, times, frames, stacks, wall, .. } = self;
         let Source::Reader { reader, threads, .. } = source else { return };
-        let mut read =
-            |inner| reader.stack(inner, &mut |name, file, line| frames.number(name, file, line_of(line)));
+        let mut read = |inner, frames: &mut Frames| {
+            reader.stack(inner, &mut |name, file, line| frames.number(name, file, line_of(line)))
+        };
         let (mut taken, mut failed) = (0, 0);
-        let mut sampled = Vec::new();
-        for PythonThread { outer, inner } in threads.iter().filter(|_| stacks.is_some()) {
-            let (nanos, stack) = match last.turn(times, *outer) {
-                Turn::Rest => continue,
-                Turn::Ran(nanos, stack) => (nanos, stack),
-                Turn::Runs(nanos) => match read(*inner) {
-                    Ok(stack) if stack.is_empty() => continue,
-                    Ok(stack) => {
-                        last.note(*outer, stack.clone());
-                        taken += 1;
-                        (nanos, stack)
-                    }
-                    // The target ran on while its memory was read; its time counts with the next turn.
-                    Err(_) => {
-                        failed += 1;
-                        continue;
-                    }
-                },
-            };
-            times.count(*outer, nanos);
-            sampled.push((stack, most_worth(nanos, *period)));
+        for PythonThread { outer, inner } in threads.iter() {
+            let Some(stacks) = &mut *stacks else { break };
+            match stacks.look((&mut *times, *outer), frames, |frames| read(*inner, frames)) {
+                Ok(is_read) => taken += u64::from(is_read),
+                // The target ran on while its memory was read; its time counts with the next turn.
+                Err(_) => failed += 1,
+            }
         }
         let before = own_cpu_time();
         let wall = wall.as_mut().filter(|_| wall_is_due);
         let seen: Vec<_> = threads
             .iter()
             .filter(|_| wall.is_some())
-            .map(|t| Sighted::new(t.outer, read(t.inner).ok()))
+            .map(|t| Sighted::new(t.outer, read(t.inner, frames).ok()))
             .collect();
-        if let Some(stacks) = stacks {
-            sampled.into_iter().for_each(|(stack, nanos)| stacks.add((), stack, nanos, frames));
-        }
         if let Some(wall) = wall {
             wall.count(seen, frames, now);
             wall.pace.taken(now, own_cpu_time().saturating_sub(before));
@@ -301,7 +287,6 @@ impl Capture for PythonSampler {
     fn drain(&mut self, into: &mut Slices<'_>) -> Result<(), Failure> {
         let frames = std::mem::take(&mut self.frames);
         self.source.forget_numbers();
-        self.last.forget();
         if let Some(stacks) = &mut self.stacks {
             let slice = into.kind(ProfileKind::Cpu)?;
             stacks.drain(&frames, slice)?;
