@@ -139,8 +139,8 @@ pub fn table(findings: &[Finding]) -> String {
         let cell = |way| {
             let wanted = Finding { way, ..row.clone() };
             let found = findings.iter().find(|finding| finding.is_of(&wanted));
-            let is_tried =
-                findings.iter().any(|finding| (&finding.runtime, finding.way) == (&row.runtime, way));
+            // The matrix tries every runtime by each of its ways.
+            let is_tried = findings.iter().any(|finding| finding.way == way);
             let nothing = if is_tried { "no" } else { "not tried" };
             found.map_or(nothing.to_owned(), |finding| {
                 format!("`{}`, {}", finding.collector, if finding.lines { "lines" } else { "functions" })
@@ -217,7 +217,9 @@ mod tests {
                 "| Ruby 3.1 | wall | no | `rbspy`, lines | not tried |",
             ]
         );
-        let by_node = [found.as_slice(), &[finding("wall", Way::Node, "rbspy", true)]].concat();
+        let node = Finding { runtime: "Go".into(), ..finding("wall", Way::Node, "perf", true) };
+        let by_node = [found.as_slice(), &[finding("wall", Way::Node, "rbspy", true), node]].concat();
         assert!(rows(&by_node)[0].ends_with("| no |") && rows(&by_node)[1].ends_with("| `rbspy`, lines |"));
+        assert_eq!(rows(&by_node)[2], "| Go | wall | no | no | `perf`, lines |");
     }
 }

@@ -96,8 +96,8 @@ async fn session(
 ) -> Result<()> {
     let (session, status) = place.session(way, name, "app", kinds).await?;
     let seen = &status["targets"][0];
-    if way == Way::Node && seen["phase"] == "Skipped" {
-        println!("{name}: {} are not captured: {}", kinds.join(", "), seen["message"]);
+    if way == Way::Node && (seen["phase"] == "Skipped" || !target.from_outside) {
+        println!("{name}: {}: {}", kinds.join(", "), seen["message"]);
         return Ok(());
     }
     ensure!(status["phase"] == "Succeeded", "{status:#}");

@@ -33,6 +33,9 @@ pub struct Target {
     pub alone: &'static [&'static str],
     /// Least part of its CPU time in the profile, in %.
     pub coverage: i64,
+    /// Whether an agent of the node sees its functions too. Where a collector has to reach a port of the pod, it sees
+    /// no more than native code, and says so.
+    pub from_outside: bool,
 }
 
 /// What must be on top of the profile of a kind.
@@ -88,6 +91,7 @@ const TARGET: Target = Target {
     guilty: &[],
     alone: &[],
     coverage: 50,
+    from_outside: true,
 };
 
 const BY_PYTHON: &[Guilty] = &[
@@ -106,11 +110,18 @@ const BY_GO: &[Guilty] = &[
     holds("lock", "main.contend", 90.0, "served.go", "func contend("),
     holds("block", "main.contend", 30.0, "served.go", "func contend("),
     holds("goroutine", "main.stuck", 5.0, "served.go", "func stuck("),
+    holds("wall", "main.contend", 5.0, "served.go", "func contend("),
+];
+const BY_PHP: &[Guilty] = &[
+    first("cpu", "Shop::guilty", "busy.php", GUILTY),
+    holds("wall", "Shop::guilty", 10.0, "busy.php", GUILTY),
 ];
 const BY_JAVA: &[Guilty] = &[
     first("cpu", "Busy.guilty", "Busy", "sum += Math.sqrt(i)"),
     first("alloc", "Busy.allocates", "Busy", "kept = new long["),
     holds("lock", "Busy.contends", 30.0, "Busy", "synchronized (MONITOR) {"),
+    holds("wall", "Busy.guilty", 5.0, "Busy", "sum += Math.sqrt(i)"),
+    holds("heap", "byte[]", 1.0, "", ""),
 ];
 
 /// Every runtime once.
@@ -168,6 +179,7 @@ pub const RUNTIMES_ONCE: &[Target] = &[
         command: &["node", "/targets/busy.js", "spin"],
         warm: 2,
         guilty: &[BY_NODE[0], BY_NODE[1]],
+        from_outside: false,
         ..TARGET
     },
     Target {
@@ -176,7 +188,11 @@ pub const RUNTIMES_ONCE: &[Target] = &[
         status: ".NET",
         command: &["/dotnet/dotnet", "exec", "/targets/busy.dll", "spin", "alloc"],
         warm: 3,
-        guilty: &[first("cpu", "Busy.Guilty", "", ""), first("alloc", "Busy.Allocates", "", "")],
+        guilty: &[
+            first("cpu", "Busy.Guilty", "", ""),
+            first("alloc", "Busy.Allocates", "", ""),
+            holds("wall", "Busy.Guilty", 5.0, "", ""),
+        ],
         alone: &["alloc"],
         ..TARGET
     },
@@ -185,7 +201,10 @@ pub const RUNTIMES_ONCE: &[Target] = &[
         runtime: "Ruby 3.1",
         status: "Ruby",
         command: &["ruby", "/targets/busy.rb", "spin"],
-        guilty: &[first("cpu", "guilty", "busy.rb", "# of the guilty method")],
+        guilty: &[
+            first("cpu", "guilty", "busy.rb", "# of the guilty method"),
+            holds("wall", "guilty", 20.0, "busy.rb", "while n > 0"),
+        ],
         ..TARGET
     },
     Target {
@@ -193,7 +212,7 @@ pub const RUNTIMES_ONCE: &[Target] = &[
         runtime: "PHP 8.2, CLI",
         status: "PHP 8.2",
         command: &["php", "/targets/busy.php"],
-        guilty: &[first("cpu", "Shop::guilty", "busy.php", GUILTY)],
+        guilty: BY_PHP,
         ..TARGET
     },
     Target {
@@ -202,7 +221,7 @@ pub const RUNTIMES_ONCE: &[Target] = &[
         status: "PHP 8.2",
         command: &["php-fpm8.2", "-y", "/targets/fpm.conf"],
         beside: Some(&["python3", "/targets/fastcgi.py", "9000", "/targets/busy.php"]),
-        guilty: &[first("cpu", "Shop::guilty", "busy.php", GUILTY)],
+        guilty: BY_PHP,
         ..TARGET
     },
     Target {
@@ -255,6 +274,7 @@ pub const VERSIONS_MORE: &[Target] = &[
         warm: 2,
         guilty: &BY_NODE,
         alone: &["alloc"],
+        from_outside: false,
         ..TARGET
     },
 ];
@@ -272,6 +292,7 @@ pub const PROCESSES: &[Target] = &[
         command: &["node", "/targets/busy.js", "cluster"],
         warm: 4,
         guilty: &[BY_NODE[0]],
+        from_outside: false,
         ..TARGET
     },
     Target {

@@ -26,7 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Tells the second process which server it is.
 const VICTIM: &str = "FLEETPROF_HOSTILE_VICTIM";
 /// How long an attack lasts at most.
-const ATTACK: Duration = Duration::from_secs(6);
+const ATTACK: Duration = Duration::from_secs(4);
 /// The longest that a client that belongs there may wait for an answer, connection included: the API server waits
 /// 3 s for the webhook. A debug build and its attackers share the cores of this machine.
 const BOUND: Duration = Duration::from_secs(3);
