@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The crates whose folders are held to it.
-const CRATES: [&str; 5] =
-    ["crds", "operator/core", "operator/profile", "operator/controller", "operator/agent"];
+const CRATES: [&str; 6] =
+    ["crds", "operator/core", "operator/profile", "operator/controller", "operator/agent", "operator/plugin"];
 
 /// What lies at the ground of the core: facts, small rules and texts that every decision needs.
 const GROUND: [&str; 17] = [

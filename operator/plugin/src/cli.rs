@@ -1,0 +1,59 @@
+//! Which commands are there?
+
+use clap::{Parser, Subcommand};
+
+use crate::flags::Flags;
+use crate::sessions::SessionsArgs;
+
+/// Profile apps of a Kubernetes cluster, and read what came of it.
+///
+/// Flags of kubectl stand behind the command: kubectl fleetprof sessions --context prod.
+#[derive(Parser, Debug)]
+#[command(name = "kubectl-fleetprof", bin_name = "kubectl fleetprof", version, about)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// List sessions.
+    Sessions(SessionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn shorthands_mean_what_they_mean_to_kubectl() {
+        let wanted = [
+            ("namespace", 'n'),
+            ("server", 's'),
+            ("all_namespaces", 'A'),
+            ("selector", 'l'),
+            ("output", 'o'),
+            ("watch", 'w'),
+            ("container", 'c'),
+            ("filename", 'f'),
+        ];
+        let command = Cli::command();
+        let all =
+            command.get_subcommands().flat_map(clap::Command::get_arguments).chain(command.get_arguments());
+        for argument in all {
+            let Some(short) = argument.get_short() else { continue };
+            let id = argument.get_id().as_str();
+            assert!(wanted.contains(&(id, short)) || matches!(short, 'h' | 'V'), "-{short} is {id}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! How is the API server asked? With the caller's kubeconfig, rights and proxies, and nothing else.
+//!
+//! ```text
+//! flags + kubeconfig ─► Config ─► Client ─► send ─┬─ 401 ─► new client (credentials are read again), once
+//!                                                 ├─ 429 ─► wait, up to three times
+//!                                                 └─ else ► answer, or a sentence on what is wrong
+//! ```
+
+use std::error::Error;
+use std::fmt::Write;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+use serde_json::Value;
+
+use crate::exit::Failure;
+use crate::flags::Flags;
+use crate::lines::Lines;
+use crate::proxy;
+use crate::refusal;
+
+/// How often a request that came too early is sent again.
+const TRIES: u32 = 3;
+/// The longest wait for the API server to have time.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// The cluster that the flags choose.
+pub(crate) struct Cluster {
+    flags: Flags,
+    client: Mutex<Client>,
+    namespace: String,
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    method: http::Method,
+    path: String,
+    accept: &'static str,
+    content: &'static str,
+    body: Vec<u8>,
+}
+
+impl Ask {
+    /// Reads JSON.
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self {
+            method: http::Method::GET,
+            path: path.into(),
+            accept: "application/json",
+            content: "application/json",
+            body: Vec::new(),
+        }
+    }
+
+    /// Creates an object.
+    pub(crate) fn create(path: impl Into<String>, object: &Value) -> Self {
+        Self { method: http::Method::POST, body: object.to_string().into_bytes(), ..Self::get(path) }
+    }
+
+    /// Changes some fields of an object.
+    pub(crate) fn merge(path: impl Into<String>, patch: &Value) -> Self {
+        Self {
+            method: http::Method::PATCH,
+            content: "application/merge-patch+json",
+            body: patch.to_string().into_bytes(),
+            ..Self::get(path)
+        }
+    }
+
+    /// The same, as another type.
+    #[must_use]
+    pub(crate) fn accept(self, accept: &'static str) -> Self {
+        Self { accept, ..self }
+    }
+
+    /// What was asked, for errors.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn request(&self) -> Result<Request<Body>, Failure> {
+        Request::builder()
+            .method(self.method.clone())
+            .uri(&self.path)
+            .header(header::ACCEPT, self.accept)
+            .header(header::CONTENT_TYPE, self.content)
+            .body(Body::from(self.body.clone()))
+            .map_err(|error| Failure::error(format!("cannot ask for {}: {error}", self.path)))
+    }
+}
+
+impl Cluster {
+    /// Reads the kubeconfig. Sends nothing, but may run the credential plugin that the kubeconfig names.
+    ///
+    /// # Errors
+    /// The kubeconfig cannot be read, or lacks what the flags name.
+    pub(crate) async fn open(flags: &Flags) -> Result<Self, Failure> {
+        let (client, namespace) = connect(flags).await?;
+        Ok(Self { flags: flags.clone(), client: Mutex::new(client), namespace })
+    }
+
+    /// The namespace of the flags, else of the context.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The answer as JSON.
+    ///
+    /// # Errors
+    /// The API server does not answer, or refuses.
+    pub(crate) async fn json(&self, ask: &Ask) -> Result<Value, Failure> {
+        let bytes = self.bytes(ask).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::error(format!("the answer to {} is not JSON: {error}", ask.path)))
+    }
+
+    /// The answer as it is.
+    ///
+    /// # Errors
+    /// The API server does not answer, or refuses.
+    pub(crate) async fn bytes(&self, ask: &Ask) -> Result<Vec<u8>, Failure> {
+        self.in_time(ask, async {
+            let response = self.send(ask).await?;
+            body(response.into_body(), ask).await
+        })
+        .await
+    }
+
+    /// The answer line by line, as of a watch.
+    ///
+    /// # Errors
+    /// The API server does not answer, or refuses.
+    pub(crate) async fn lines(&self, ask: &Ask) -> Result<Lines, Failure> {
+        let response = self.in_time(ask, self.send(ask)).await?;
+        Ok(Lines::new(response.into_body()))
+    }
+
+    async fn in_time<T>(
+        &self,
+        ask: &Ask,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let limit = self.flags.request_timeout;
+        if limit.is_zero() {
+            return answer.await;
+        }
+        let late = || {
+            Failure::error(format!(
+                "the API server did not answer {} within {} s: raise --request-timeout",
+                ask.path,
+                limit.as_secs_f32()
+            ))
+        };
+        tokio::time::timeout(limit, answer).await.map_err(|_| late())?
+    }
+
+    async fn send(&self, ask: &Ask) -> Result<Response<Body>, Failure> {
+        let (mut renewed, mut tries) = (false, 1);
+        loop {
+            let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let response =
+                client.send(ask.request()?).await.map_err(|error| Failure::error(unreachable(&error)))?;
+            match response.status() {
+                StatusCode::UNAUTHORIZED if !renewed => {
+                    renewed = true;
+                    let (client, _) = connect(&self.flags).await?;
+                    *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+                }
+                StatusCode::TOO_MANY_REQUESTS if tries < TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(wait(&response)).await;
+                }
+                status if status.is_client_error() || status.is_server_error() => {
+                    let body = body(response.into_body(), ask).await?;
+                    return Err(refusal::of(status.as_u16(), &ask.path, &body));
+                }
+                _ => return Ok(response),
+            }
+        }
+    }
+}
+
+/// How long the API server asks to wait.
+fn wait(response: &Response<Body>) -> Duration {
+    let header = response.headers().get(header::RETRY_AFTER);
+    let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(1);
+    Duration::from_secs(seconds).clamp(Duration::from_millis(200), LONGEST_WAIT)
+}
+
+async fn body(body: Body, ask: &Ask) -> Result<Vec<u8>, Failure> {
+    let bytes = body.collect().await;
+    let bytes =
+        bytes.map_err(|error| Failure::error(format!("the answer to {} broke off: {error}", ask.path)))?;
+    Ok(bytes.to_bytes().to_vec())
+}
+
+/// An error of the connection with its causes, without those that only repeat.
+fn unreachable(error: &dyn Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !said.contains(&more) {
+            let _ = write!(said, ": {more}");
+        }
+        cause = error.source();
+    }
+    format!("the API server cannot be asked: {said}; check kubectl version")
+}
+
+async fn connect(flags: &Flags) -> Result<(Client, String), Failure> {
+    let mut config = configured(flags).await?;
+    if let Some(namespace) = &flags.namespace {
+        config.default_namespace.clone_from(namespace);
+    }
+    // It would retry for hours, and without a word.
+    config.default_retry = false;
+    let namespace = config.default_namespace.clone();
+    let client = Client::try_from(config).map_err(|error| Failure::error(unreachable(&error)))?;
+    Ok((client, namespace))
+}
+
+async fn configured(flags: &Flags) -> Result<Config, Failure> {
+    let read = match &flags.kubeconfig {
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
+    };
+    let kubeconfig = match read {
+        Ok(kubeconfig) => kubeconfig,
+        Err(error) if flags.kubeconfig.is_some() => {
+            return Err(Failure::error(format!("{error}: check --kubeconfig")));
+        }
+        Err(_) if flags.names_cluster() => Kubeconfig::default(),
+        Err(error) => return in_pod(flags, &error),
+    };
+    let chosen = flags.apply(&kubeconfig)?;
+    let loaded = Config::from_custom_kubeconfig(chosen.clone(), &KubeConfigOptions::default()).await;
+    let mut config =
+        loaded.map_err(|error| Failure::error(format!("the kubeconfig cannot be used: {error}")))?;
+    config.proxy_url = proxy_of(&chosen, &config)?;
+    Ok(config)
+}
+
+/// Without a kubeconfig, the service account of the pod that this runs in, as kubectl does.
+fn in_pod(flags: &Flags, error: &KubeconfigError) -> Result<Config, Failure> {
+    let none = |_| Failure::error(format!("{error}: set KUBECONFIG, or pass --kubeconfig or --server"));
+    let mut config = Config::incluster().map_err(none)?;
+    config.auth_info.impersonate.clone_from(&flags.as_user);
+    config.auth_info.impersonate_uid.clone_from(&flags.as_uid);
+    config.auth_info.impersonate_groups = (!flags.as_group.is_empty()).then(|| flags.as_group.clone());
+    if let Some(token) = &flags.token {
+        config.auth_info.token_file = None;
+        config.auth_info.token = Some(token.clone().into());
+    }
+    Ok(config)
+}
+
+fn proxy_of(chosen: &Kubeconfig, config: &Config) -> Result<Option<http::Uri>, Failure> {
+    let url = &config.cluster_url;
+    let scheme = url.scheme_str().unwrap_or("https");
+    let port = url.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
+    let target = (scheme, url.host().unwrap_or_default(), port);
+    let proxy = proxy::choose(proxy::of_kubeconfig(chosen), target, |name| std::env::var(name).ok());
+    let parse = |text: String| {
+        text.parse().map_err(|error| Failure::error(format!("the proxy {text:?} is not a URL: {error}")))
+    };
+    proxy.map(parse).transpose()
+}

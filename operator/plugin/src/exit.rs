@@ -1,0 +1,110 @@
+//! With which code does the plugin end, and what does it say then?
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// How a command ended. The codes are part of the interface: scripts branch on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// There is data; of a gate: no regression.
+    Data,
+    /// An error, or a session without data; of a gate: a regression.
+    Error,
+    /// The command line is wrong; of a gate: any error.
+    Usage,
+    /// Some targets have data, others failed; of a gate: it cannot be told.
+    Partial,
+    /// The time to wait is over; the session goes on.
+    TimedOut,
+    /// Interrupted by the user.
+    Interrupted,
+}
+
+impl Exit {
+    /// The code of the process.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Data => 0,
+            Self::Error => 1,
+            Self::Usage => 2,
+            Self::Partial => 3,
+            Self::TimedOut => 4,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Why a command gave no data: one sentence for stderr, and the code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    message: String,
+    exit: Exit,
+    status: Option<u16>,
+}
+
+impl Failure {
+    /// Code 1.
+    pub(crate) fn error(message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit: Exit::Error, status: None }
+    }
+
+    /// Code 2: the command line is wrong.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit: Exit::Usage, status: None }
+    }
+
+    /// The API server refused with this HTTP status.
+    pub(crate) fn refused(status: u16, message: impl Into<String>) -> Self {
+        Self { status: Some(status), ..Self::error(message) }
+    }
+
+    /// Whoever read the output has closed it, such as `head`: nothing is said.
+    pub(crate) const fn closed() -> Self {
+        Self { message: String::new(), exit: Exit::Data, status: None }
+    }
+
+    /// The same with another code.
+    #[must_use]
+    pub(crate) fn with(self, exit: Exit) -> Self {
+        match self.message.is_empty() {
+            true => self,
+            false => Self { exit, ..self },
+        }
+    }
+
+    /// The code.
+    pub(crate) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The HTTP status of a refusal.
+    pub(crate) const fn status(&self) -> Option<u16> {
+        self.status
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_are_those_of_the_guide() {
+        let all = [Exit::Data, Exit::Error, Exit::Usage, Exit::Partial, Exit::TimedOut, Exit::Interrupted]
+            .map(Exit::code);
+        assert_eq!(all, [0, 1, 2, 3, 4, 130]);
+        assert_eq!(Failure::closed().with(Exit::Usage).exit(), Exit::Data, "a closed pipe is not an error");
+        assert_eq!(Failure::error("no").with(Exit::Usage).exit(), Exit::Usage);
+    }
+}
