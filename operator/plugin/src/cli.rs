@@ -2,7 +2,12 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::apps::AppsArgs;
+use crate::compare::{DiffArgs, RegressArgs};
 use crate::flags::Flags;
+use crate::get::GetArgs;
+use crate::now::NowArgs;
+use crate::read::{FlameArgs, TopArgs};
 use crate::sessions::SessionsArgs;
 
 /// Profile apps of a Kubernetes cluster, and read what came of it.
@@ -20,8 +25,22 @@ pub(crate) struct Cli {
 /// The commands.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
+    /// Profile a workload, pods or all apps of a policy now.
+    Now(Box<NowArgs>),
+    /// List the apps that policies link, and why some cannot be profiled.
+    Apps(AppsArgs),
     /// List sessions.
     Sessions(SessionsArgs),
+    /// Show a session in words.
+    Get(GetArgs),
+    /// List the hottest functions of a session.
+    Top(TopArgs),
+    /// Save a flame graph, or the profile, of a session.
+    Flame(FlameArgs),
+    /// Show what changed from another session to this one; with --fail-on as a gate.
+    Diff(DiffArgs),
+    /// Say whether a new revision is slower: 0 no, 1 yes, 3 it cannot be told, 2 an error.
+    Regress(RegressArgs),
 }
 
 #[cfg(test)]

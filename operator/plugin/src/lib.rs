@@ -6,22 +6,35 @@
 //! ```
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
 use tokio::runtime::Builder;
 
+mod age;
+mod apps;
+mod bound;
 mod cli;
 mod cluster;
+mod compare;
+mod ended;
 mod exit;
 mod flags;
+mod follow;
+mod get;
 mod lines;
+mod now;
 mod output;
 mod paths;
+mod policies;
 mod proxy;
+mod read;
 mod refusal;
+mod selector;
 mod sessions;
 mod table;
+mod target;
 
 use cli::{Cli, Verb};
 use cluster::Cluster;
@@ -58,8 +71,27 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 }
 
 async fn command(cli: &Cli) -> Result<Exit, Failure> {
+    let ended = Box::pin(verb(cli)).await;
+    // As with kubectl diff, a gate that could not look is told from one that found something.
+    match &cli.verb {
+        Verb::Diff(_) | Verb::Regress(_) => ended.map_err(|failure| failure.with(Exit::Usage)),
+        _ => ended,
+    }
+}
+
+async fn verb(cli: &Cli) -> Result<Exit, Failure> {
     let cluster = Cluster::open(&cli.flags).await?;
     match &cli.verb {
+        Verb::Now(args) => {
+            let terminal = std::io::stdout().is_terminal();
+            now::run(&cluster, &cli.flags, args, terminal).await
+        }
+        Verb::Apps(args) => apps::run(&cluster, args).await,
+        Verb::Get(args) => get::run(&cluster, args).await,
+        Verb::Top(args) => read::top(&cluster, args).await,
+        Verb::Flame(args) => read::flame(&cluster, args).await,
+        Verb::Diff(args) => compare::diff(&cluster, args).await,
+        Verb::Regress(args) => compare::regress(&cluster, args).await,
         Verb::Sessions(args) => sessions::run(&cluster, args).await,
     }
 }

@@ -1,0 +1,185 @@
+//! `kubectl fleetprof get`: what did a session do, in words?
+
+use std::fmt::Write;
+
+use clap::Args;
+use fleetprof_crds::session_status::TargetStatus;
+use fleetprof_crds::{ProfileKind, ProfileSession, ProfileSessionStatus};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::age::age;
+use crate::cluster::{Ask, Cluster};
+use crate::ended;
+use crate::exit::{Exit, Failure};
+use crate::output::{self, Format};
+use crate::paths;
+use crate::table::Table;
+
+/// What to show.
+#[derive(Args, Debug)]
+pub(crate) struct GetArgs {
+    /// Name of the session.
+    #[arg(value_parser = paths::session_name)]
+    session: String,
+    /// How to print it; wide adds nodes and messages of targets.
+    #[arg(long, short = 'o', value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+/// Shows a session. The code says whether it has data, as that of `now` does; 0 while it goes on.
+pub(crate) async fn run(cluster: &Cluster, args: &GetArgs) -> Result<Exit, Failure> {
+    let namespace = paths::namespace(cluster.namespace())?;
+    let object = cluster.json(&Ask::get(paths::session(namespace, &args.session))).await?;
+    show(&object, args.output)?;
+    Ok(Exit::Data)
+}
+
+/// Prints a session.
+///
+/// # Errors
+/// It is of another version, or stdout does not take it.
+pub(crate) fn show(object: &Value, format: Option<Format>) -> Result<(), Failure> {
+    match format {
+        Some(format @ (Format::Json | Format::Yaml | Format::Name)) => {
+            output::print(&output::object(object, format)?)
+        }
+        wide => {
+            let session: ProfileSession = serde_json::from_value(object.clone()).map_err(|error| {
+                Failure::error(format!(
+                    "the session cannot be read ({error}): use --output yaml, or upgrade this plugin"
+                ))
+            })?;
+            output::print(&words(&session, wide.is_some(), Timestamp::now()))
+        }
+    }
+}
+
+/// A session in words.
+fn words(session: &ProfileSession, wide: bool, now: Timestamp) -> String {
+    let default = ProfileSessionStatus::default();
+    let status = session.status.as_ref().unwrap_or(&default);
+    let name = session.metadata.name.as_deref().unwrap_or_default();
+    let mut text = format!("{}\n", ended::outcome(name, status, now));
+    let _ = writeln!(text, "{}", request(session, now));
+    if !status.targets.is_empty() {
+        let _ = write!(text, "\n{}", targets(&status.targets, wide));
+    }
+    if !status.top_functions.is_empty() {
+        let _ = writeln!(text, "\nHottest functions, by samples in themselves:");
+        let mut table = Table::new(&["self%", "function", "where"]);
+        for top in &status.top_functions {
+            table.row(vec![top.self_percent.clone(), top.name.clone(), top.location.clone()]);
+        }
+        text.push_str(&table.text());
+    }
+    for said in notes(status) {
+        let _ = writeln!(text, "\n{said}");
+    }
+    text
+}
+
+/// Who asked for what.
+fn request(session: &ProfileSession, now: Timestamp) -> String {
+    let spec = &session.spec;
+    let kinds: Vec<&str> = spec.profiles.iter().map(|kind| ProfileKind::name(*kind)).collect();
+    let mut said = format!("{} for {} at {} Hz", kinds.join(", "), spec.duration, spec.frequency_hz);
+    if let Some(app) = session.status.as_ref().map(|status| &status.app).filter(|app| !app.is_empty()) {
+        let _ = write!(said, ", of {app}");
+    }
+    if let Some(policy) = &spec.policy_ref {
+        let _ = write!(said, ", under the {} {}", policy.kind.as_str(), policy.name);
+    }
+    let _ = write!(said, "; started by {}", spec.trigger.as_str());
+    if let Some(requester) = &spec.requested_by {
+        let _ = write!(said, " of {}", requester.username);
+    }
+    if !spec.cause.is_empty() {
+        let _ = write!(said, " ({})", spec.cause);
+    }
+    if let Some(created) = &session.metadata.creation_timestamp {
+        let _ = write!(said, ", {} ago", age(now, created.0));
+    }
+    said
+}
+
+fn targets(targets: &[TargetStatus], wide: bool) -> String {
+    let mut heading =
+        vec!["pod", "container", "runtime", "collector", "phase", "reason", "samples", "coverage"];
+    if wide {
+        heading.extend(["node", "cpu%", "mem%", "message"]);
+    }
+    let number = |value: Option<i32>| value.map_or_else(String::new, |value| value.to_string());
+    let mut table = Table::new(&heading);
+    for target in targets {
+        let mut cells = vec![
+            target.pod.clone(),
+            target.container.clone(),
+            target.runtime.clone().unwrap_or_default(),
+            target.collector.clone().unwrap_or_default(),
+            json!(target.phase).as_str().unwrap_or_default().to_owned(),
+            target.reason.map_or_else(String::new, |reason| reason.to_string()),
+            target.samples.to_string(),
+            target.coverage.map_or_else(String::new, |coverage| format!("{coverage}%")),
+        ];
+        if wide {
+            cells.push(target.node.clone());
+            cells.extend([number(target.cpu_percent), number(target.memory_percent), target.message.clone()]);
+        }
+        table.row(cells);
+    }
+    table.text()
+}
+
+/// Conditions that say how far to believe the profiles, or what a comparison came to.
+fn notes(status: &ProfileSessionStatus) -> Vec<String> {
+    let tells = |type_: &str, value: &str| match type_ {
+        "Representative" | "Delivered" | "AgentReachable" => value != "True",
+        "Regressed" | "ResultsDelayed" | "TargetsLimited" | "TtlLimited" | "ClockWentBack" => true,
+        _ => false,
+    };
+    let told = status.conditions.iter().filter(|condition| tells(&condition.type_, &condition.status));
+    told.filter(|condition| !condition.message.is_empty())
+        .map(|condition| {
+            format!("{}={} ({}): {}", condition.type_, condition.status, condition.reason, condition.message)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_told_in_words() {
+        let object = json!({
+            "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession",
+            "metadata": {"name": "now-1", "namespace": "shop", "creationTimestamp": "1970-01-01T00:00:00Z"},
+            "spec": {"policyRef": {"name": "shop"}, "duration": "30s", "requestedBy": {"username": "ada"}},
+            "status": {
+                "phase": "Succeeded", "reason": "Completed", "app": "Deployment/orders", "samples": 12,
+                "counts": {"desired": 1, "started": 1, "succeeded": 1, "failed": 0, "skipped": 0},
+                "targets": [{"pod": "orders-1", "container": "app", "runtime": "Python 3.11", "phase": "Succeeded", "samples": 12, "coverage": 97, "node": "n1"}],
+                "topFunctions": [{"name": "luhn", "location": "cards.py:42", "selfPercent": "87.3"}],
+                "conditions": [
+                    {"type": "Representative", "status": "False", "reason": "LowCoverage", "message": "Half is missing.", "lastTransitionTime": "1970-01-01T00:00:00Z"},
+                    {"type": "Complete", "status": "True", "reason": "Completed", "message": "Done.", "lastTransitionTime": "1970-01-01T00:00:00Z"}],
+            },
+        });
+        let session: ProfileSession = serde_json::from_value(object).unwrap();
+        let now = Timestamp::from_second(60).unwrap();
+        let text = words(&session, false, now);
+        let wanted = [
+            "Session now-1: Succeeded (Completed)\n",
+            "cpu for 30s at 99 Hz, of Deployment/orders, under the ProfilingPolicy shop; started by OnDemand of ada, 60s ago\n",
+            "orders-1   app         Python 3.11",
+            "87.3    luhn       cards.py:42",
+            "Representative=False (LowCoverage): Half is missing.",
+        ];
+        for words in wanted {
+            assert!(text.contains(words), "{words:?} is not in:\n{text}");
+        }
+        assert!(!text.contains("Done.") && !text.contains("n1"), "{text}");
+        assert!(words(&session, true, now).contains("n1"));
+    }
+}
