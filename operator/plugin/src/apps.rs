@@ -166,7 +166,8 @@ mod tests {
         Policy {
             reference: PolicyRef { kind, name: name.into() },
             namespace: namespace.into(),
-            selector: None,
+            spec: None,
+            created: None,
             status: serde_json::from_value(json!({"linkedApps": apps})).unwrap(),
         }
     }

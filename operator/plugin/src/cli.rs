@@ -4,6 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::apps::AppsArgs;
 use crate::compare::{DiffArgs, RegressArgs};
+use crate::completion::CompletionArgs;
+use crate::doctor::DoctorArgs;
 use crate::flags::Flags;
 use crate::get::GetArgs;
 use crate::now::NowArgs;
@@ -41,6 +43,10 @@ pub(crate) enum Verb {
     Diff(DiffArgs),
     /// Say whether a new revision is slower: 0 no, 1 yes, 3 it cannot be told, 2 an error.
     Regress(RegressArgs),
+    /// Look for what is wrong, with the reasons of the status and what to do.
+    Doctor(DoctorArgs),
+    /// Print a completion script, or install completion for kubectl.
+    Completion(CompletionArgs),
 }
 
 #[cfg(test)]

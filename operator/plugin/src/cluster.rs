@@ -79,11 +79,6 @@ impl Ask {
         Self { accept, ..self }
     }
 
-    /// What was asked, for errors.
-    pub(crate) fn path(&self) -> &str {
-        &self.path
-    }
-
     fn request(&self) -> Result<Request<Body>, Failure> {
         Request::builder()
             .method(self.method.clone())

@@ -18,6 +18,8 @@ mod bound;
 mod cli;
 mod cluster;
 mod compare;
+mod completion;
+mod doctor;
 mod ended;
 mod exit;
 mod flags;
@@ -43,6 +45,9 @@ use exit::{Exit, Failure};
 /// Runs the command of these arguments, the first of which is the program's name.
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    if completion::is_asked(&arguments) {
+        return on_runtime(completion::answer(arguments)).into();
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -50,24 +55,26 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             return if error.use_stderr() { Exit::Usage } else { Exit::Data }.into();
         }
     };
+    on_runtime(Box::pin(command(&cli))).into()
+}
+
+fn on_runtime(command: impl Future<Output = Result<Exit, Failure>>) -> Exit {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             output::note(&format!("error: the async runtime cannot be started: {error}"));
-            return Exit::Error.into();
+            return Exit::Error;
         }
     };
-    let ended = runtime.block_on(Box::pin(command(&cli)));
+    let ended = runtime.block_on(command);
     // A prompt may still wait for its answer.
     runtime.shutdown_background();
-    ended
-        .unwrap_or_else(|failure| {
-            if !failure.to_string().is_empty() {
-                output::note(&format!("error: {failure}"));
-            }
-            failure.exit()
-        })
-        .into()
+    ended.unwrap_or_else(|failure| {
+        if !failure.to_string().is_empty() {
+            output::note(&format!("error: {failure}"));
+        }
+        failure.exit()
+    })
 }
 
 async fn command(cli: &Cli) -> Result<Exit, Failure> {
@@ -80,6 +87,9 @@ async fn command(cli: &Cli) -> Result<Exit, Failure> {
 }
 
 async fn verb(cli: &Cli) -> Result<Exit, Failure> {
+    if let Verb::Completion(args) = &cli.verb {
+        return completion::run(args);
+    }
     let cluster = Cluster::open(&cli.flags).await?;
     match &cli.verb {
         Verb::Now(args) => {
@@ -92,6 +102,8 @@ async fn verb(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Flame(args) => read::flame(&cluster, args).await,
         Verb::Diff(args) => compare::diff(&cluster, args).await,
         Verb::Regress(args) => compare::regress(&cluster, args).await,
+        Verb::Doctor(args) => doctor::run(&cluster, args).await,
+        Verb::Completion(args) => completion::run(args),
         Verb::Sessions(args) => sessions::run(&cluster, args).await,
     }
 }

@@ -40,6 +40,17 @@ pub(crate) fn bytes(data: &[u8]) -> Result<(), Failure> {
     })
 }
 
+/// Prints text with colours, where stdout is a terminal and `NO_COLOR` is not set.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn coloured(text: &str) -> Result<(), Failure> {
+    match anstream::AutoStream::choice(&std::io::stdout()) {
+        anstream::ColorChoice::Never => print(&anstream::adapter::strip_str(text).to_string()),
+        _ => print(text),
+    }
+}
+
 /// Says something that is not data.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");

@@ -1,9 +1,9 @@
 //! Which policies apply to a namespace, and which apps do they list?
 
-use fleetprof_crds::ProfilingPolicyStatus;
 use fleetprof_crds::policy_status::LinkedApp;
 use fleetprof_crds::session::{PolicyKind, PolicyRef};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use fleetprof_crds::{ProfilingPolicySpec, ProfilingPolicyStatus};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cluster::{Ask, Cluster};
@@ -17,8 +17,10 @@ pub(crate) struct Policy {
     pub(crate) reference: PolicyRef,
     /// Empty for a policy of the cluster.
     pub(crate) namespace: String,
-    /// Which pods of its namespace it selects; nothing for a policy of the cluster.
-    pub(crate) selector: Option<LabelSelector>,
+    /// Of a policy of the namespace; nothing for one of the cluster, or that this version cannot read.
+    pub(crate) spec: Option<ProfilingPolicySpec>,
+    /// When it was created.
+    pub(crate) created: Option<Timestamp>,
     /// As the operator wrote it last; empty where this version cannot read it.
     pub(crate) status: ProfilingPolicyStatus,
 }
@@ -29,10 +31,9 @@ impl Policy {
         Self {
             reference: PolicyRef { kind, name: text("name") },
             namespace: text("namespace"),
-            selector: match kind {
-                PolicyKind::ProfilingPolicy => {
-                    serde_json::from_value(object["spec"]["selector"].clone()).ok()
-                }
+            created: object["metadata"]["creationTimestamp"].as_str().and_then(|time| time.parse().ok()),
+            spec: match kind {
+                PolicyKind::ProfilingPolicy => serde_json::from_value(object["spec"].clone()).ok(),
                 PolicyKind::ClusterProfilingPolicy | PolicyKind::Unknown => None,
             },
             status: serde_json::from_value(object["status"].clone()).unwrap_or_default(),

@@ -34,11 +34,6 @@ impl Part {
         ];
         given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
-
-    /// Whether all profiles are meant.
-    pub(crate) const fn is_all(&self) -> bool {
-        self.pod.is_none() && self.kind.is_none() && self.process.is_none()
-    }
 }
 
 /// What to list.
@@ -234,7 +229,7 @@ mod tests {
 
     #[test]
     fn what_is_not_given_is_not_asked_for() {
-        assert!(Part::default().query().is_empty() && Part::default().is_all());
+        assert!(Part::default().query().is_empty());
         let part = Part { pod: Some("a".into()), kind: Some(ProfileKind::Wall), process: None };
         assert_eq!(part.query(), [("pod", "a"), ("type", "wall")]);
     }

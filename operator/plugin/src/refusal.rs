@@ -39,15 +39,15 @@ fn absent(path: &str) -> String {
     }
 }
 
-/// What RBAC refused, as its message says.
+/// What RBAC refuses.
 #[derive(Debug, PartialEq, Eq)]
-struct Denied<'a> {
-    user: &'a str,
-    verb: &'a str,
-    resource: &'a str,
-    group: &'a str,
+pub(crate) struct Denied<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) verb: &'a str,
+    pub(crate) resource: &'a str,
+    pub(crate) group: &'a str,
     /// Nothing: at the scope of the cluster.
-    namespace: Option<&'a str>,
+    pub(crate) namespace: Option<&'a str>,
 }
 
 /// The message with the role that is missing; as it is where it is not one of RBAC. The gate's own messages
@@ -80,7 +80,7 @@ fn denied(message: &str) -> Option<Denied<'_>> {
 }
 
 /// The smallest role of the chart, or of Kubernetes, that grants it.
-fn role(denied: &Denied<'_>) -> &'static str {
+pub(crate) fn role(denied: &Denied<'_>) -> &'static str {
     let reads = matches!(denied.verb, "get" | "list" | "watch");
     match (denied.group, denied.resource) {
         ("data.fleetprof.dev", _) => "fleetprof-viewer",
@@ -96,7 +96,7 @@ fn role(denied: &Denied<'_>) -> &'static str {
 }
 
 /// The command that binds the role.
-fn command(role: &str, denied: &Denied<'_>) -> String {
+pub(crate) fn command(role: &str, denied: &Denied<'_>) -> String {
     let account = denied.user.strip_prefix("system:serviceaccount:");
     let subject = match account {
         Some(account) => format!("--serviceaccount={account}"),

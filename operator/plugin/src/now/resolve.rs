@@ -44,7 +44,7 @@ fn selecting(policies: &[Policy], pods: &[Value]) -> Option<PolicyRef> {
         fleetprof_core::selector::selects(selector, &labels.collect())
     };
     let serves = |policy: &&Policy| {
-        policy.selector.as_ref().is_some_and(|selector| pods.iter().all(|pod| selects(selector, pod)))
+        policy.spec.as_ref().is_some_and(|spec| pods.iter().all(|pod| selects(&spec.selector, pod)))
     };
     (!pods.is_empty()).then(|| policies.iter().find(serves)).flatten().map(|policy| policy.reference.clone())
 }
@@ -194,7 +194,8 @@ mod tests {
         let policy = |name: &str, selector: &str| Policy {
             reference: target::policy(name).unwrap(),
             namespace: "shop".into(),
-            selector: Some(crate::selector::parse(selector).unwrap()),
+            spec: serde_json::from_value(json!({"selector": crate::selector::parse(selector).unwrap()})).ok(),
+            created: None,
             status: fleetprof_crds::ProfilingPolicyStatus::default(),
         };
         let policies = [policy("one", "app=orders"), policy("both", "tier=front")];

@@ -1,0 +1,216 @@
+//! Can this pod be profiled, and if not, why? By the rules that the operator itself decides with, as far as they
+//! need nothing that only the operator knows: which agents report, and the administrator's settings.
+
+use std::collections::{BTreeMap, HashMap};
+
+use fleetprof_core::agent::{Container, NodeAgent, PodSecurity, Presence, Skip, Terms, World, presence};
+use fleetprof_core::image::AgentImages;
+use fleetprof_core::inject::{AdmissionFacts, ClusterRules, ResourceRules, refusal};
+use fleetprof_core::pod::{AgentContainerState, PodFacts};
+use fleetprof_crds::Reason;
+use fleetprof_crds::policy::ProfilingPolicySpec;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::check::{Check, Level};
+use super::statuses::of_app;
+use crate::policies::Policy;
+
+const POD: &str = "Pod";
+const AGENT: &str = "Agent";
+const POLICY: &str = "Policy";
+
+/// The checks of a pod in a namespace with these labels; `None` where the caller may not see them.
+pub(super) fn checks(
+    pod: &Pod,
+    namespace: &str,
+    labels: Option<&BTreeMap<String, String>>,
+    policies: &[Policy],
+) -> Vec<Check> {
+    let Some(facts) = PodFacts::of(pod) else {
+        return vec![Check::of(POD, Level::Failed, "the pod has no spec or no name", "")];
+    };
+    let mut checks = Vec::new();
+    match serving(&facts, policies) {
+        None => checks.push(Check::reason(Reason::NotSelected, Level::Warning, not_selected(&facts))),
+        Some((policy, spec)) => {
+            checks.push(Check::passed(POLICY, format!("policy {} selects the pod", policy.reference.name)));
+            checks.extend(under(&facts, namespace, labels, policy, spec));
+        }
+    }
+    let (kind, name) = (&facts.workload.kind, &facts.workload.name);
+    let rows = policies.iter().flat_map(|policy| policy.apps().map(move |(of, app)| (policy, of, app)));
+    let rows = rows.filter(|(_, of, app)| *of == namespace && *app.kind == **kind && *app.name == **name);
+    checks.extend(rows.map(|(policy, _, app)| of_app(&policy.reference.name, app)));
+    checks
+}
+
+fn not_selected(facts: &PodFacts) -> String {
+    format!("no policy that you may see selects the pod {}", facts.name)
+}
+
+/// The oldest policy of the namespace that selects the pod, as the operator picks it.
+fn serving<'a>(facts: &PodFacts, policies: &'a [Policy]) -> Option<(&'a Policy, &'a ProfilingPolicySpec)> {
+    let with_spec = policies.iter().filter_map(|policy| Some((policy, policy.spec.as_ref()?)));
+    let selecting =
+        with_spec.filter(|(_, spec)| fleetprof_core::selector::selects(&spec.selector, &facts.labels));
+    selecting.min_by_key(|(policy, _)| policy.created)
+}
+
+fn under(
+    facts: &PodFacts,
+    namespace: &str,
+    labels: Option<&BTreeMap<String, String>>,
+    policy: &Policy,
+    spec: &ProfilingPolicySpec,
+) -> Vec<Check> {
+    if facts.opted_out(labels) {
+        return vec![Check::reason(Reason::OptedOut, Level::Failed, "the pod or its namespace opts out")];
+    }
+    let container = match facts.choose("", &spec.containers) {
+        Ok(container) => container,
+        Err(message) => return vec![Check::reason(Reason::NoSelectedContainer, Level::Failed, message)],
+    };
+    if let Some(limit) = container.below(&spec.budget) {
+        let message = format!("the CPU limit of container {} is {limit}m", container.name);
+        return vec![Check::reason(Reason::TooSmall, Level::Failed, message)];
+    }
+    if !facts.running {
+        return vec![Check::reason(Reason::PodNotRunning, Level::Failed, "the pod does not run")];
+    }
+    let mut checks = vec![Check::passed(POD, format!("container {} would be profiled", container.name))];
+    checks.push(agent(facts, &container.name, (namespace, labels), policy, spec));
+    checks
+}
+
+/// Whether the pod has, or can have, an agent. What only the operator knows is taken as the chart sets it by
+/// default: agents may be attached, and no image of the policy is refused.
+fn agent(
+    facts: &PodFacts,
+    container: &str,
+    (namespace, labels): (&str, Option<&BTreeMap<String, String>>),
+    policy: &Policy,
+    spec: &ProfilingPolicySpec,
+) -> Check {
+    let images = AgentImages { default: "agent".into(), allowed: vec!["*".into()] };
+    let rules = ClusterRules {
+        excluded_namespaces: vec!["kube-system".into()],
+        images: images.clone(),
+        ..ClusterRules::default()
+    };
+    let resources = ResourceRules::default();
+    let admission =
+        AdmissionFacts { namespace, namespace_labels: labels, resources: &resources, cluster: &rules };
+    let none = HashMap::new();
+    let level = labels
+        .map_or(PodSecurity::Restricted, |labels| PodSecurity::enforced(labels, PodSecurity::default()));
+    let world = World {
+        agents: &none,
+        images: &images,
+        attach_disabled: false,
+        level,
+        node_agent: NodeAgent::Unserved,
+        policy: Some(Terms { spec, created: policy.created }),
+    };
+    let why = |pod: &PodFacts| refusal(pod, &admission, Some(spec));
+    said(&presence(facts, Container { name: container, attached_as: "" }, &world, &why))
+}
+
+fn said(presence: &Presence<'_>) -> Check {
+    match presence {
+        Presence::Comes(state) if state.cannot_start() => {
+            Check::reason(Reason::AgentImageFailed, Level::Failed, waiting(state))
+        }
+        Presence::Comes(_) | Presence::Answers(_) => {
+            Check::passed(AGENT, "the pod has the sidecar; whether it reports, the app's line below says")
+        }
+        Presence::AwaitsNode(_) => Check::passed(
+            AGENT,
+            "the policy leaves the pod to the agent of its node; the app's line below says whether it reports",
+        ),
+        Presence::Attached { lacks } => Check::passed(
+            AGENT,
+            format!("a session attached an agent, since the pod has no sidecar ({lacks})"),
+        ),
+        Presence::CanBeAttached { user, lacks, .. } => Check::passed(
+            AGENT,
+            format!("the pod has no sidecar ({lacks}); a session attaches an agent, which runs as {user}"),
+        ),
+        Presence::Never(skip) => never(skip),
+    }
+}
+
+fn never(skip: &Skip) -> Check {
+    Check::reason(skip.reason, Level::Failed, format!("no agent can profile the pod: {}", skip.cause))
+}
+
+fn waiting(state: &AgentContainerState) -> String {
+    match state {
+        AgentContainerState::Waiting(why, message) => format!("the sidecar cannot start: {why} {message}"),
+        _ => "the sidecar cannot start".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn policy(spec: &Value) -> Policy {
+        Policy {
+            reference: crate::target::policy("shop").unwrap(),
+            namespace: "shop".into(),
+            spec: Some(serde_json::from_value(spec.clone()).unwrap()),
+            created: None,
+            status: fleetprof_crds::ProfilingPolicyStatus::default(),
+        }
+    }
+
+    fn pod(change: impl Fn(&mut Value)) -> Pod {
+        let mut pod = json!({
+            "metadata": {"name": "orders-1", "namespace": "shop", "uid": "u", "labels": {"app": "orders"}},
+            "spec": {"containers": [{"name": "app", "securityContext": {"runAsUser": 1000, "runAsGroup": 1000}}]},
+            "status": {"phase": "Running"},
+        });
+        change(&mut pod);
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn ids(pod: &Pod, policy: &Policy) -> Vec<(&'static str, Level)> {
+        let labels = BTreeMap::new();
+        let all = checks(pod, "shop", Some(&labels), std::slice::from_ref(policy));
+        all.iter().map(|check| (check.id, check.level)).collect()
+    }
+
+    #[test]
+    fn a_pod_is_judged_by_the_rules_of_the_operator() {
+        let all = policy(&json!({"selector": {}}));
+        assert_eq!(
+            ids(&pod(|_| ()), &all),
+            [("Policy", Level::Passed), ("Pod", Level::Passed), ("Agent", Level::Passed)]
+        );
+        let cases: [(&dyn Fn(&mut Value), &str); 3] = [
+            (&|pod| pod["metadata"]["labels"]["fleetprof.dev/profiling"] = json!("disabled"), "OptedOut"),
+            (&|pod| pod["status"]["phase"] = json!("Pending"), "PodNotRunning"),
+            (
+                &|pod| pod["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "50m"}}),
+                "TooSmall",
+            ),
+        ];
+        for (change, id) in cases {
+            assert_eq!(ids(&pod(change), &all).last(), Some(&(id, Level::Failed)), "{id}");
+        }
+        let other = policy(&json!({"selector": {"matchLabels": {"app": "cart"}}}));
+        assert_eq!(ids(&pod(|_| ()), &other), [("NotSelected", Level::Warning)]);
+    }
+
+    #[test]
+    fn an_unknown_user_under_restricted_is_named() {
+        let labels = [("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())].into();
+        let unknown = pod(|pod| pod["spec"]["containers"][0]["securityContext"] = json!({}));
+        let all = checks(&unknown, "shop", Some(&labels), &[policy(&json!({"selector": {}}))]);
+        let last = all.last().unwrap();
+        assert_eq!((last.id, last.level), ("UnknownUser", Level::Failed), "{all:?}");
+        assert!(last.hint.starts_with("docs/known-issues.md#"), "{last:?}");
+    }
+}

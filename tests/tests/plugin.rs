@@ -1,0 +1,328 @@
+//! Does `kubectl fleetprof` do what it says against a real API server, with people's rights? Sessions are given a
+//! status by the test, since no operator runs.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use fleetprof_tests::people::object;
+use fleetprof_tests::{api_server, chart, wait_for};
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "plugin";
+
+/// The program, which a test of another package cannot ask cargo for.
+fn program() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("the test has no folder")?;
+    let program = folder.join("kubectl-fleetprof");
+    ensure!(program.exists(), "{} is missing: cargo build --workspace --bins", program.display());
+    Ok(program)
+}
+
+/// What a person gets who runs the plugin.
+struct Said {
+    out: String,
+    error: String,
+    code: i32,
+}
+
+impl Said {
+    fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let code = output.status.code().unwrap_or(-1);
+        Self { out: text(&output.stdout), error: text(&output.stderr), code }
+    }
+
+    /// What it printed, if it ended with this code.
+    fn with(self, code: i32) -> Result<Self> {
+        ensure!(self.code == code, "ended with {}, not {code}:\n{}{}", self.code, self.out, self.error);
+        Ok(self)
+    }
+
+    fn holds(self, words: &str) -> Result<Self> {
+        ensure!(
+            self.out.contains(words) || self.error.contains(words),
+            "{words:?} is not in:\n{}{}",
+            self.out,
+            self.error
+        );
+        Ok(self)
+    }
+}
+
+struct Person {
+    kubeconfig: PathBuf,
+    name: &'static str,
+}
+
+impl Person {
+    fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(program()?);
+        command.args(arguments).args([
+            "-n",
+            NAMESPACE,
+            "--as",
+            self.name,
+            "--as-group",
+            "system:authenticated",
+        ]);
+        command.env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null());
+        Ok(command)
+    }
+
+    fn runs(&self, arguments: &[&str]) -> Result<Said> {
+        Ok(Said::of(&self.command(arguments)?.output()?))
+    }
+}
+
+fn apply(kubeconfig: &Path, objects: &[Value]) -> Result<()> {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+    chart::kubectl(kubeconfig, &["apply", "--server-side", "--force-conflicts", "-f", "-"], Some(&list))
+        .map(drop)
+}
+
+fn status(kubeconfig: &Path, kind: &str, name: &str, status: &Value) -> Result<()> {
+    let patch = json!({"status": status}).to_string();
+    let arguments =
+        ["-n", NAMESPACE, "patch", kind, name, "--subresource=status", "--type=merge", "-p", &patch];
+    // The gate lets the operator alone write a status.
+    let operator = ["--as=system:serviceaccount:fleetprof:fleetprof-operator", "--as-group=system:masters"];
+    chart::kubectl(kubeconfig, &[&arguments[..], &operator].concat(), None).map(drop)
+}
+
+/// A namespace with a policy that links the Deployment `orders`; `runner` and `viewer` have the roles of these
+/// names, `nobody` has none.
+fn people() -> Result<[Person; 3]> {
+    let kubeconfig = api_server()?;
+    chart::crds(&kubeconfig)?;
+    chart::apply(&kubeconfig, &["templates/access/"], &[])?;
+    let bind = |user: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": user, "namespace": NAMESPACE},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": format!("fleetprof-{user}")},
+            "subjects": [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}]})
+    };
+    apply(
+        &kubeconfig,
+        &[
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+            object("ProfilingPolicy", NAMESPACE, "shop", &json!({"selector": {}})),
+            bind("runner"),
+            bind("viewer"),
+        ],
+    )?;
+    status(
+        &kubeconfig,
+        "ppol",
+        "shop",
+        &json!({
+            "linkedAppCount": 1,
+            "linkedApps": [{"kind": "Deployment", "name": "orders", "container": "app", "runtime": "Python 3.11", "pods": 2,
+                "linked": 1, "state": "PartiallyLinked", "reason": "WebhookMissed", "agentModes": ["Sidecar"]}],
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Active", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+        }),
+    )?;
+    Ok(["runner", "viewer", "nobody"].map(|name| Person { kubeconfig: kubeconfig.clone(), name }))
+}
+
+/// A session as its requester would be stamped by the webhook, which does not run; with this status.
+fn ended(kubeconfig: &Path, name: &str, of: &Value) -> Result<()> {
+    let spec = json!({"policyRef": {"name": "shop"}, "duration": "30s",
+        "requestedBy": {"username": "runner", "groups": ["system:authenticated"]}});
+    let session = object("ProfileSession", NAMESPACE, name, &spec).to_string();
+    let runner = ["--as=runner", "--as-group=system:authenticated"];
+    let create = [&["create", "-f", "-"][..], &runner].concat();
+    chart::kubectl(kubeconfig, &create, Some(&session))?;
+    status(kubeconfig, "psess", name, of)
+}
+
+fn counts(succeeded: i32) -> Value {
+    json!({"desired": 1, "started": 1, "succeeded": succeeded, "failed": 1 - succeeded, "skipped": 0})
+}
+
+#[tokio::test]
+async fn people_read_what_their_roles_allow_and_are_told_what_is_missing() -> Result<()> {
+    let [runner, viewer, nobody] = people()?;
+    wait_for("the roles are in force", Duration::from_secs(30), || async {
+        Ok((viewer.runs(&["sessions"])?.code == 0 && runner.runs(&["sessions"])?.code == 0).then_some(()))
+    })
+    .await?;
+    let app = json!({"phase": "Succeeded", "reason": "Completed", "app": "Deployment/orders", "samples": 42, "counts": counts(1),
+        "targetsSummary": "1/1", "topFunctions": [{"name": "luhn", "location": "cards.py:42", "selfPercent": "87.3"}]});
+    ended(&viewer.kubeconfig, "read-1", &app)?;
+    listed(&viewer)?;
+    let apps = viewer.runs(&["apps", "-o", "wide"])?.with(0)?;
+    apps.holds("Deployment/orders")?.holds("1/2")?.holds("check that the fleetprof webhook is running")?;
+    let read = viewer.runs(&["get", "read-1"])?.with(0)?;
+    read.holds("Session read-1: Succeeded (Completed)")?.holds("cards.py:42")?;
+    let yaml = viewer.runs(&["get", "psess/read-1", "-o", "yaml"])?.with(0)?;
+    ensure!(serde_yaml::from_str::<Value>(&yaml.out)?["status"]["samples"] == 42, "{}", yaml.out);
+    let refused = nobody.runs(&["sessions"])?.with(1)?;
+    ensure!(refused.out.is_empty(), "data of nobody: {}", refused.out);
+    refused.holds(
+        "kubectl create rolebinding fleetprof-viewer-nobody --clusterrole=fleetprof-viewer --user=nobody -n plugin",
+    )?;
+    viewer.runs(&["get", "no-such-session"])?.with(1)?.holds("\"no-such-session\" not found")?;
+    viewer.runs(&["get", "../secrets"])?.with(2)?;
+    // A gate that could not look must not pass for one that found nothing, or something.
+    viewer.runs(&["diff", "read-1", "--fail-on", "self>5%"])?.with(2)?;
+    viewer.runs(&["regress", "read-1"])?.with(2)?;
+    Ok(())
+}
+
+/// The table is the API server's: the same columns and cells as kubectl's.
+fn listed(viewer: &Person) -> Result<()> {
+    let table = viewer.runs(&["sessions"])?.with(0)?;
+    let kubectl = chart::kubectl(&viewer.kubeconfig, &["-n", NAMESPACE, "get", "psess"], None)?;
+    let words = |text: &str| -> Vec<String> {
+        text.lines().next().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    };
+    ensure!(words(&table.out) == words(&kubectl), "{}\nis not\n{kubectl}", table.out);
+    ensure!(table.out.contains("read-1") && table.error.is_empty(), "{}{}", table.out, table.error);
+    let names = viewer.runs(&["sessions", "-o", "name"])?.with(0)?;
+    ensure!(names.out.lines().any(|line| line == "profilesession.fleetprof.dev/read-1"), "{}", names.out);
+    let none = viewer.runs(&["sessions", "-l", "none=here"])?.with(0)?;
+    ensure!(
+        none.out.is_empty() && none.error.contains("No sessions found in namespace plugin"),
+        "{}",
+        none.error
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn now_asks_for_what_the_api_server_accepts() -> Result<()> {
+    let [runner, viewer, _] = people()?;
+    let shown = runner
+        .runs(&["now", "deploy/orders", "--type", "cpu,wall", "--note", "slow", "--dry-run=client"])?
+        .with(0)?;
+    let session: Value = serde_yaml::from_str(&shown.out)?;
+    ensure!(session["spec"]["policyRef"]["name"] == "shop", "the policy that links it: {session:#}");
+    ensure!(
+        session["spec"]["target"]["workload"] == json!({"kind": "Deployment", "name": "orders"}),
+        "{session:#}"
+    );
+    // The webhook, which stamps the requester, does not run here: that is the only thing that is missing.
+    let said = runner.runs(&["now", "deploy/orders", "--dry-run=server"])?.with(1)?;
+    said.holds("spec.requestedBy is empty. The fleetprof webhook sets it but did not respond")?;
+    let refused = viewer.runs(&["now", "deploy/orders"])?.with(1)?;
+    refused
+        .holds("user viewer may not create profilesessions.fleetprof.dev")?
+        .holds("--clusterrole=fleetprof-runner --user=viewer")?;
+    for wrong in [
+        &["now"][..],
+        &["now", "deploy/orders", "--duration", "7m"],
+        &["now", "deploy/orders", "--frequency", "0"],
+        &["now", "deploy/orders", "--type", "speed"],
+        &["now", "svc/orders"],
+        &["now", "deploy/orders", "-l", "app=orders"],
+        &["now", "--policy", "shop", "--targets", "2", "--dry-run=client"],
+    ] {
+        let said = runner.runs(wrong)?.with(2)?;
+        ensure!(said.out.is_empty() && !said.error.is_empty(), "{wrong:?}: {}", said.out);
+    }
+    Ok(())
+}
+
+/// The result of waiting, with a status that changes while the plugin watches. The requester is stamped by hand.
+#[tokio::test]
+async fn changes_are_shown_as_they_happen() -> Result<()> {
+    let [_, viewer, _] = people()?;
+    ended(&viewer.kubeconfig, "watched", &json!({"phase": "Running", "samples": 0, "counts": counts(0)}))?;
+    let mut child =
+        viewer.command(&["sessions", "-w"])?.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let (send, lines) = std::sync::mpsc::channel();
+    let out = child.stdout.take().context("no stdout")?;
+    std::thread::spawn(move || {
+        for line in std::io::BufRead::lines(std::io::BufReader::new(out)).map_while(std::result::Result::ok) {
+            if send.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let wait = |words: &str| -> Result<()> {
+        loop {
+            let line = lines
+                .recv_timeout(Duration::from_secs(40))
+                .with_context(|| format!("no line with {words}"))?;
+            if line.contains("watched") && line.contains(words) {
+                return Ok(());
+            }
+        }
+    };
+    let seen = wait("Running").and_then(|()| {
+        status(
+            &viewer.kubeconfig,
+            "psess",
+            "watched",
+            &json!({"phase": "Uploading", "samples": 7, "counts": counts(1)}),
+        )?;
+        wait("Uploading")
+    });
+    child.kill()?;
+    child.wait()?;
+    seen
+}
+
+#[tokio::test]
+async fn the_doctor_says_the_reasons_of_the_status_and_what_is_missing() -> Result<()> {
+    let [runner, viewer, nobody] = people()?;
+    let checks = |said: &Said| -> Result<Vec<Value>> {
+        Ok(serde_json::from_str::<Value>(&said.out)?["checks"].as_array().cloned().unwrap_or_default())
+    };
+    // No operator serves the read API here.
+    let said = wait_for("the roles are in force", Duration::from_secs(30), || async {
+        let said = viewer.runs(&["doctor", "-o", "json"])?;
+        Ok(said.out.contains("WebhookMissed").then_some(said))
+    })
+    .await?
+    .with(1)?;
+    let all = checks(&said)?;
+    let level = |id: &str| {
+        all.iter().filter(|check| check["id"] == id).map(|check| check["level"].clone()).collect::<Vec<_>>()
+    };
+    ensure!(level("ReadApi") == ["failed"] && level("Installed") == ["passed"], "{}", said.out);
+    ensure!(level("WebhookMissed") == ["warning"] && level("Forbidden").len() == 2, "{}", said.out);
+    ensure!(said.out.contains("docs/known-issues.md#new-pods-start-without-an-agent"), "{}", said.out);
+    let short = runner.runs(&["doctor", "-o", "short"])?.with(1)?;
+    ensure!(!short.out.contains("Forbidden") && short.out.contains("× ReadApi"), "{}", short.out);
+    ensure!(!short.out.contains('\u{1b}'), "no colours without a terminal: {:?}", short.out);
+    nobody
+        .runs(&["doctor", "--pre"])?
+        .with(1)?
+        .holds("× Forbidden: you may not create customresourcedefinitions")?;
+    nobody.runs(&["doctor"])?.with(1)?.holds("may not list profilingpolicies.fleetprof.dev")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn kubectl_completes_with_names_of_the_cluster() -> Result<()> {
+    let [_, viewer, _] = people()?;
+    ended(
+        &viewer.kubeconfig,
+        "complete-me",
+        &json!({"phase": "Running", "samples": 0, "counts": counts(0)}),
+    )?;
+    let folder = tempfile::tempdir()?;
+    let dir = folder.path().to_string_lossy().into_owned();
+    viewer.runs(&["completion", "install", "--dir", &dir])?.with(0)?;
+    let link = folder.path().join("kubectl_complete-fleetprof");
+    let complete = |words: &[&str]| -> Result<String> {
+        let output = Command::new(&link)
+            .args(["-n", NAMESPACE])
+            .args(words)
+            .env("KUBECONFIG", &viewer.kubeconfig)
+            .output()?;
+        Ok(Said::of(&output).with(0)?.out)
+    };
+    let names = complete(&["top", "comp"])?;
+    ensure!(names.lines().any(|line| line == "complete-me") && names.ends_with(":4\n"), "{names}");
+    let verbs = complete(&["s"])?;
+    ensure!(verbs.lines().any(|line| line.starts_with("sessions\tList sessions")), "{verbs}");
+    ensure!(complete(&["now", "Dep"])?.contains("Deployment/orders\tPython 3.11"), "linked apps");
+    let script = viewer.runs(&["completion", "bash"])?.with(0)?;
+    ensure!(script.out.contains("_kubectl-fleetprof()"), "{}", script.out);
+    Ok(())
+}
