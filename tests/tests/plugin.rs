@@ -326,3 +326,56 @@ async fn kubectl_completes_with_names_of_the_cluster() -> Result<()> {
     ensure!(script.out.contains("_kubectl-fleetprof()"), "{}", script.out);
     Ok(())
 }
+
+/// Credentials that expire while a command runs: the credential plugin gives a token that is not accepted, and
+/// then one that is.
+#[tokio::test]
+async fn credentials_that_are_refused_are_read_again_once() -> Result<()> {
+    let [_, viewer, _] = people()?;
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "ci", "namespace": NAMESPACE}});
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "ci", "namespace": NAMESPACE},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "fleetprof-viewer"},
+        "subjects": [{"kind": "ServiceAccount", "name": "ci", "namespace": NAMESPACE}]});
+    apply(&viewer.kubeconfig, &[account, binding])?;
+    let token = chart::kubectl(&viewer.kubeconfig, &["-n", NAMESPACE, "create", "token", "ci"], None)?;
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let answer = |token: &str| json!({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": token}});
+    std::fs::write(at("good"), answer(token.trim()).to_string())?;
+    std::fs::write(at("bad"), answer("expired").to_string())?;
+    let kubeconfig = |script: &str| -> Result<()> {
+        let mut file: Value = serde_yaml::from_str(&std::fs::read_to_string(&viewer.kubeconfig)?)?;
+        let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script], "interactiveMode": "Never"});
+        for user in file["users"].as_array_mut().into_iter().flatten() {
+            user["user"] = json!({"exec": exec});
+        }
+        Ok(std::fs::write(at("config"), file.to_string())?)
+    };
+    let sessions = || -> Result<Said> {
+        let config = at("config");
+        Ok(Said::of(
+            &Command::new(program()?)
+                .args(["sessions", "-n", NAMESPACE, "--kubeconfig", &config])
+                .output()?,
+        ))
+    };
+    let calls = || std::fs::read_to_string(at("calls")).unwrap_or_default().len();
+    let count = format!("printf x >> {}; ", at("calls"));
+    kubeconfig(&format!(
+        "{count}if [ $(wc -c < {}) = 1 ]; then cat {}; else cat {}; fi",
+        at("calls"),
+        at("bad"),
+        at("good")
+    ))?;
+    wait_for("the role is in force", Duration::from_secs(30), || async {
+        let _ = std::fs::remove_file(at("calls"));
+        Ok((sessions()?.code == 0).then_some(()))
+    })
+    .await?;
+    ensure!(calls() == 2, "the plugin was asked {} times", calls());
+    kubeconfig(&format!("{count}cat {}", at("bad")))?;
+    let _ = std::fs::remove_file(at("calls"));
+    sessions()?.with(1)?.holds("does not accept your credentials")?;
+    ensure!(calls() == 2, "once more, and not for ever: {} times", calls());
+    Ok(())
+}

@@ -81,4 +81,38 @@ mod tests {
             assert!(wanted.contains(&(id, short)) || matches!(short, 'h' | 'V'), "-{short} is {id}");
         }
     }
+
+    /// The words of a line of shell, without its comment.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut quote) = (vec![String::new()], None);
+        for c in line.chars() {
+            match (c, quote) {
+                ('#', None) if words.last().is_some_and(String::is_empty) => break,
+                ('\'' | '"', None) => quote = Some(c),
+                (c, Some(open)) if c == open => quote = None,
+                (' ', None) => words.push(String::new()),
+                _ => words.last_mut().unwrap().push(c),
+            }
+        }
+        words.into_iter().filter(|word| !word.is_empty()).collect()
+    }
+
+    #[test]
+    fn the_commands_of_the_guides_are_understood() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let guide = std::fs::read_to_string(root.join("docs/plugin.md")).unwrap();
+        let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+        let lines: Vec<&str> =
+            guide.lines().chain(readme.lines()).filter(|l| l.starts_with("kubectl fleetprof ")).collect();
+        assert!(lines.len() > 15, "{lines:?}");
+        for line in &lines {
+            let parsed = Cli::try_parse_from(words(line).into_iter().skip(1));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let shown = lines.iter().any(|line| words(line).get(2).is_some_and(|word| word == name));
+            assert!(shown, "docs/plugin.md shows no kubectl fleetprof {name}");
+        }
+    }
 }

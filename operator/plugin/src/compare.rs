@@ -27,12 +27,13 @@ pub(crate) struct DiffArgs {
     /// The session to compare with; by default, the old revision, or the last session of another one.
     #[arg(long, value_name = "SESSION", value_parser = paths::session_name)]
     base: Option<String>,
-    /// End with code 1 if a function's share rose by more, such as self>5% or total>10%, in percentage points of
-    /// all samples. Changes that may be chance do not count. May be given several times.
+    /// End with code 1 if a function's share rose by more, such as self>5% or total>10%, in percentage
+    /// points of all samples. Changes that may be chance do not count. May be given several times.
     #[arg(long, value_name = "BOUND")]
     fail_on: Vec<Bound>,
     /// How many functions, 1 to 1000.
-    #[arg(long, default_value = "20", value_parser = clap::value_parser!(u16).range(1..=1000), value_name = "N")]
+    #[arg(long, value_name = "N", default_value = "20")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
     rows: u16,
     /// How to print it: json or yaml instead of the table.
     #[arg(long, short = 'o', value_name = "FORMAT")]
@@ -115,7 +116,8 @@ async fn read<T: for<'de> Deserialize<'de>>(cluster: &Cluster, path: &str) -> Re
 
 fn newer(error: &serde_json::Error) -> Failure {
     Failure::error(format!(
-        "the comparison cannot be read ({error}): the operator has another version than this plugin, upgrade the older"
+        "the comparison cannot be read ({error}): the operator has another version than this plugin, upgrade \
+         the older"
     ))
 }
 

@@ -1,6 +1,6 @@
-//! How does the shell complete `kubectl fleetprof …`? kubectl runs `kubectl_complete-fleetprof` with the words so
-//! far, the last of which is being typed; the plugin answers when it is called by that name, so a link to it is
-//! all that completion needs.
+//! How does the shell complete `kubectl fleetprof …`? kubectl runs `kubectl_complete-fleetprof` with the
+//! words so far, the last of which is being typed; the plugin answers when it is called by that name, so a
+//! link to it is all that completion needs.
 //!
 //! ```text
 //! words ─► clap: commands, flags, fixed values ─┐
@@ -37,8 +37,8 @@ const NO_FILES: &str = ":4";
 /// What to print or install.
 #[derive(Args, Debug)]
 pub(crate) struct CompletionArgs {
-    /// The shell to print a script for, which completes kubectl-fleetprof itself; install makes kubectl complete
-    /// kubectl fleetprof, in every shell that it completes.
+    /// The shell to print a script for, which completes kubectl-fleetprof itself; install makes kubectl
+    /// complete kubectl fleetprof, in every shell that it completes.
     #[arg(value_name = "SHELL")]
     what: What,
     /// With install: a folder in PATH for the link; by default that of the plugin.

@@ -51,7 +51,9 @@ pub(crate) async fn follow(
         }
     };
     let followed = tokio::select! {
-        ended = until_ended(cluster, namespace, name, &mut progress) => ended.map(|object| Followed::Ended(Box::new(object))),
+        ended = until_ended(cluster, namespace, name, &mut progress) => {
+            ended.map(|object| Followed::Ended(Box::new(object)))
+        }
         () = end => Ok(Followed::TimedOut),
         _ = tokio::signal::ctrl_c() => Ok(Followed::Interrupted),
     };

@@ -27,7 +27,7 @@ pub(crate) struct GetArgs {
     output: Option<Format>,
 }
 
-/// Shows a session. The code says whether it has data, as that of `now` does; 0 while it goes on.
+/// Shows a session.
 pub(crate) async fn run(cluster: &Cluster, args: &GetArgs) -> Result<Exit, Failure> {
     let namespace = paths::namespace(cluster.namespace())?;
     let object = cluster.json(&Ask::get(paths::session(namespace, &args.session))).await?;

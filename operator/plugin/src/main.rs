@@ -1,4 +1,5 @@
-//! `kubectl fleetprof`: profiles apps, and reads sessions, profiles and verdicts, with the caller's own rights.
+//! `kubectl fleetprof`: profiles apps, and reads sessions, profiles and verdicts, with the caller's own
+//! rights.
 
 use std::process::ExitCode;
 

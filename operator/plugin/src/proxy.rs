@@ -43,8 +43,8 @@ fn address(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// Whether a rule of `NO_PROXY` covers the address: `*`, an IP address, a network, `example.com` with all below
-/// it, or `.example.com` with what is below it; each but a network with a port, if that is given.
+/// Whether a rule of `NO_PROXY` covers the address: `*`, an IP address, a network, `example.com` with all
+/// below it, or `.example.com` with what is below it; each but a network with a port, if that is given.
 fn covers(rule: &str, host: &str, port: u16) -> bool {
     if rule.is_empty() {
         return false;

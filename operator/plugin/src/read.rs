@@ -45,7 +45,8 @@ pub(crate) struct TopArgs {
     #[command(flatten)]
     part: Part,
     /// How many functions, 1 to 1000.
-    #[arg(long, default_value = "20", value_parser = clap::value_parser!(u16).range(1..=1000), value_name = "N")]
+    #[arg(long, value_name = "N", default_value = "20")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
     rows: u16,
     /// Show idle threads of a wall profile with their stacks, not as [idle].
     #[arg(long)]
@@ -177,7 +178,10 @@ impl Destination {
 /// Saves the profiles of a session.
 pub(crate) async fn flame(cluster: &Cluster, args: &FlameArgs) -> Result<Exit, Failure> {
     let place = Destination::of(&args.session, args.output.as_deref(), args.format).ok_or_else(|| {
-        Failure::usage("the file's name does not say what to save: end it with .html, .pb.gz, .folded or .json, or pass --format")
+        Failure::usage(
+            "the file's name does not say what to save: end it with .html, .pb.gz, .folded or .json, or pass \
+             --format",
+        )
     })?;
     let (view, format) = place.saved.view();
     let mut query = args.part.query();

@@ -16,7 +16,8 @@ pub(crate) fn of(status: u16, path: &str, body: &[u8]) -> Failure {
     });
     let said = match status {
         401 => format!(
-            "{message}: the API server does not accept your credentials; log in again, or check kubectl auth whoami"
+            "{message}: the API server does not accept your credentials; log in again, or check kubectl auth \
+             whoami"
         ),
         403 => forbidden(&message),
         404 if !named || message.contains("could not find the requested resource") => absent(path),
@@ -60,13 +61,15 @@ fn forbidden(message: &str) -> String {
     let name = if group.is_empty() { (*resource).to_owned() } else { format!("{resource}.{group}") };
     let role = role(&denied);
     format!(
-        "user {user} may not {verb} {name} {place}; the ClusterRole {role} grants it, ask an administrator for:\n  \
+        "user {user} may not {verb} {name} {place}; the ClusterRole {role} grants it, ask an \
+         administrator for:\n  \
          {}",
         command(role, &denied)
     )
 }
 
-/// Reads `… User "ada" cannot list resource "profilesessions" in API group "fleetprof.dev" in the namespace "shop"`.
+/// Reads `… User "ada" cannot list resource "profilesessions" in API group "fleetprof.dev" in the namespace
+/// "shop"`.
 fn denied(message: &str) -> Option<Denied<'_>> {
     let after = |text: &str| message.split_once(text).map(|(_, rest)| rest);
     let quoted = |text: &str| after(text).and_then(|rest| rest.split('"').next());

@@ -1,7 +1,7 @@
 //! `kubectl fleetprof doctor`: what is wrong, and what to do about it?
 //!
 //! ```text
-//! doctor         cluster (version, APIs) ─► rights ─► policies, apps, sessions of the namespace (their status)
+//! doctor         cluster (version, APIs) ─► rights ─► status of policies, apps and sessions
 //! doctor --pre   cluster ─► rights to install
 //! doctor POD     the pod, by the operator's own rules (fleetprof-core), and its app in the status
 //! ```

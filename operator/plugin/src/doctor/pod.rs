@@ -1,5 +1,5 @@
-//! Can this pod be profiled, and if not, why? By the rules that the operator itself decides with, as far as they
-//! need nothing that only the operator knows: which agents report, and the administrator's settings.
+//! Can this pod be profiled, and if not, why? By the rules that the operator itself decides with, as far as
+//! they need nothing that only the operator knows: which agents report, and the administrator's settings.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -125,7 +125,7 @@ fn said(presence: &Presence<'_>) -> Check {
         }
         Presence::AwaitsNode(_) => Check::passed(
             AGENT,
-            "the policy leaves the pod to the agent of its node; the app's line below says whether it reports",
+            "the policy leaves the pod to the agent of its node; the app's line below says if it reports",
         ),
         Presence::Attached { lacks } => Check::passed(
             AGENT,

@@ -35,7 +35,8 @@ pub(super) async fn profile(cluster: &Cluster, namespace: &str) -> Result<Vec<Ch
     let mut user = None;
     for (verb, group, resource, subresource, purpose) in TO_PROFILE {
         let attributes = json!({
-            "namespace": namespace, "verb": verb, "group": group, "resource": resource, "subresource": subresource,
+            "namespace": namespace, "verb": verb,
+            "group": group, "resource": resource, "subresource": subresource,
         });
         if may(cluster, &attributes).await? {
             checks.push(Check::passed(RIGHTS, format!("you may {purpose}")));

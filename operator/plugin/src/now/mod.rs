@@ -31,13 +31,17 @@ use wish::Wish;
 
 /// What to profile, and how.
 #[derive(Args, Debug)]
-#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["target", "selector", "policy"])))]
+#[command(group(
+    clap::ArgGroup::new("what").required(true).multiple(true).args(["target", "selector", "policy"])
+))]
 pub(crate) struct NowArgs {
-    /// What to profile: deploy/NAME, sts/NAME, ds/NAME, pod/NAME, or a kind as kubectl fleetprof apps lists it.
+    /// What to profile: deploy/NAME, sts/NAME, ds/NAME, pod/NAME, or a kind as kubectl fleetprof apps lists
+    /// it.
     #[arg(value_name = "TYPE/NAME", value_parser = target::named)]
     target: Option<Named>,
     /// Profile all pods with these labels, such as app=orders.
-    #[arg(long, short = 'l', value_name = "SELECTOR", value_parser = selector::parse, conflicts_with = "target")]
+    #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with = "target")]
+    #[arg(value_parser = selector::parse)]
     selector: Option<LabelSelector>,
     /// The policy to profile under, as NAME or cppol/NAME; alone, all apps that it links. By default, the one
     /// that serves the target.
@@ -53,9 +57,11 @@ pub(crate) struct NowArgs {
     #[arg(long = "type", value_name = "KIND", value_delimiter = ',', default_value = "cpu")]
     kinds: Vec<ProfileKind>,
     /// Samples per second and target, 1 to 1000.
-    #[arg(long, value_name = "HZ", default_value = "99", value_parser = clap::value_parser!(i32).range(1..=1000))]
+    #[arg(long, value_name = "HZ", default_value = "99")]
+    #[arg(value_parser = clap::value_parser!(i32).range(1..=1000))]
     frequency: i32,
-    /// Profile at most so many pods of the target, 1 to 50, running ones first; by default the policy decides.
+    /// Profile at most so many pods of the target, 1 to 50, running ones first; by default the policy
+    /// decides.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=50))]
     targets: Option<u16>,
     /// The container to profile, if it is not the one that the policy selects.
@@ -70,7 +76,8 @@ pub(crate) struct NowArgs {
     /// How long to wait, such as 5m; the session goes on. 0 means until it ends.
     #[arg(long, value_name = "TIME", default_value = "20m", value_parser = timeout)]
     timeout: Duration,
-    /// Print the session and create nothing: as it would be sent (client), or as the API server would store it.
+    /// Print the session and create nothing: as it would be sent (client), or as the API server would store
+    /// it.
     #[arg(long, value_name = "WHERE")]
     dry_run: Option<DryRun>,
     /// How to print the session.
