@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
-use clap_complete::Shell;
+use clap_complete::{CompletionCandidate, Shell};
 use serde_json::Value;
 
 use crate::cli::Cli;
@@ -109,9 +109,13 @@ pub(crate) async fn answer(mut arguments: Vec<OsString>) -> Result<Exit, Failure
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let at = arguments.len() - 1;
     let fixed = clap_complete::engine::complete(&mut Cli::command(), arguments, at, None).unwrap_or_default();
+    let typed = words.last().map(String::as_str).unwrap_or_default();
+    let is_flag = |candidate: &CompletionCandidate| candidate.get_value().to_string_lossy().starts_with('-');
     let mut lines: Vec<String> = fixed
         .iter()
         .filter(|candidate| !candidate.is_hide_set())
+        // As kubectl does: flags are offered to those who begin one.
+        .filter(|candidate| typed.starts_with('-') || !is_flag(candidate))
         .map(|candidate| {
             let help = candidate.get_help().map(ToString::to_string).unwrap_or_default();
             line(&candidate.get_value().to_string_lossy(), help.lines().next().unwrap_or_default())
@@ -119,7 +123,6 @@ pub(crate) async fn answer(mut arguments: Vec<OsString>) -> Result<Exit, Failure
         .collect();
     if let Some(live) = wanted(&words[1..]) {
         let names = tokio::time::timeout(PATIENCE, names(live, &words)).await;
-        let typed = words.last().map(String::as_str).unwrap_or_default();
         let names = names.ok().and_then(Result::ok).unwrap_or_default();
         lines.extend(
             names.iter().filter(|(name, _)| name.starts_with(typed)).map(|(name, about)| line(name, about)),

@@ -48,7 +48,7 @@ pub(crate) fn named(text: &str) -> Result<Named, String> {
         true => Ok(Named::Workload { kind: kind.to_owned(), name }),
         false => Err(format!(
             "{kind:?} is not a kind that can be profiled: use deploy, sts, ds, rs, job, cronjob, pod, or a \
-             as              kubectl fleetprof apps lists it"
+             kind as kubectl fleetprof apps lists it"
         )),
     }
 }
