@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -393,5 +393,65 @@ async fn credentials_that_are_refused_are_read_again_once() -> Result<()> {
     kubeconfig(&format!("{count}cat {}", at("bad")))?;
     sessions()?.with(1)?.holds("does not accept your credentials")?;
     ensure!(calls() == 2 * once, "once more, and not for ever: {} times", calls());
+    Ok(())
+}
+
+/// The operator's account passes the gate without the webhook, which does not run here.
+fn operator(kubeconfig: &Path, arguments: &[&str]) -> Result<Child> {
+    let account = ["--as=system:serviceaccount:fleetprof:fleetprof-operator", "--as-group=system:masters"];
+    let mut command = Command::new(program()?);
+    command.args(["now", "deploy/orders", "-n", NAMESPACE]).args(account).args(arguments);
+    command.env("KUBECONFIG", kubeconfig).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(command.spawn()?)
+}
+
+/// The session with this note, once it is there.
+async fn noted(kubeconfig: &Path, note: &str) -> Result<String> {
+    wait_for(note, Duration::from_secs(20), || async {
+        let list = chart::kubectl(kubeconfig, &["-n", NAMESPACE, "get", "psess", "-o", "json"], None)?;
+        let list: Value = serde_json::from_str(&list)?;
+        let found = list["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|item| item["spec"]["context"]["note"] == note);
+        Ok(found.and_then(|item| item["metadata"]["name"].as_str()).map(str::to_owned))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_waits_sees_every_phase_and_ends_with_the_code_of_the_session() -> Result<()> {
+    let [_, viewer, _] = people()?;
+    let top = json!([{"name": "luhn", "location": "cards.py:42", "selfPercent": "87.3"}]);
+    for (phase, samples, code) in [("Succeeded", 42, 0), ("PartiallySucceeded", 7, 3), ("Failed", 0, 1)] {
+        let note = format!("{phase} {}", std::process::id());
+        let child = operator(&viewer.kubeconfig, &["--wait", "--note", &note])?;
+        let name = noted(&viewer.kubeconfig, &note).await?;
+        let now = jiff::Timestamp::now().to_string();
+        let running = json!({"phase": "Running", "runningTime": now, "samples": 0, "counts": counts(0)});
+        status(&viewer.kubeconfig, "psess", &name, &running)?;
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let end = json!({"phase": phase, "app": "Deployment/orders", "samples": samples, "topFunctions": top, "counts": counts(1)});
+        status(&viewer.kubeconfig, "psess", &name, &end)?;
+        let said = Said::of(&child.wait_with_output()?).with(code)?;
+        ensure!(said.error.contains("Running · ") && said.error.contains(" s of 30 s"), "{}", said.error);
+        ensure!(
+            said.out.contains(&format!("Session {name}: {phase}")) && said.out.contains("cards.py:42"),
+            "{}",
+            said.out
+        );
+        let next = format!("kubectl fleetprof top {name} -n {NAMESPACE}");
+        ensure!(said.error.contains(&next) == (code != 1), "{}", said.error);
+        ensure!(!said.error.contains('\u{1b}'), "no bar without a terminal: {:?}", said.error);
+    }
+    let said = Said::of(&operator(&viewer.kubeconfig, &["--wait", "--timeout", "1s"])?.wait_with_output()?);
+    said.with(4)?.holds("the session goes on")?;
+    let said = Said::of(&operator(&viewer.kubeconfig, &["-o", "name"])?.wait_with_output()?).with(0)?;
+    ensure!(
+        said.out.starts_with("profilesession.fleetprof.dev/orders-now-"),
+        "without a terminal: {}",
+        said.out
+    );
     Ok(())
 }

@@ -123,7 +123,7 @@ fn newer(error: &serde_json::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use fleetprof_profile::verdict::Why;
+    use fleetprof_profile::verdict::{Revision, Why};
 
     use super::*;
 
@@ -132,5 +132,31 @@ mod tests {
         assert_eq!(exit(Outcome::NotRegressed).code(), 0);
         assert_eq!(exit(Outcome::Regressed).code(), 1);
         assert!(exit(Outcome::Inconclusive(Why::FewPods)).code() > 1, "not told is neither");
+    }
+
+    #[test]
+    fn a_verdict_is_read_as_the_read_api_writes_it() {
+        let revision = Revision { pods: 3, captures: 3, samples: 900, coverage: Some(0.97) };
+        let verdict = |outcome| Verdict {
+            outcome,
+            p: Some(0.01),
+            arrangements: 20,
+            every: true,
+            smallest: Some(0.02),
+            enough: None,
+            load: None,
+            dispersion: Some(1.2),
+            functions: Vec::new(),
+            old: revision.clone(),
+            new: revision.clone(),
+        };
+        for outcome in [Outcome::Regressed, Outcome::NotRegressed, Outcome::Inconclusive(Why::FewPods)] {
+            let mut object = serde_json::to_value(verdict(outcome)).unwrap();
+            object["kind"] = "ProfileVerdict".into();
+            object["baseRevision"] = "a".into();
+            object["message"] = "So it is.".into();
+            let said: Said = serde_json::from_value(object).unwrap();
+            assert_eq!((said.verdict.outcome, said.message.as_str()), (outcome, "So it is."));
+        }
     }
 }

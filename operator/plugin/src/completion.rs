@@ -11,11 +11,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
+use clap::{Args, Command, FromArgMatches, ValueEnum};
 use clap_complete::{CompletionCandidate, Shell};
 use serde_json::Value;
 
-use crate::cli::Cli;
 use crate::cluster::{Ask, Cluster};
 use crate::exit::{Exit, Failure};
 use crate::flags::Flags;
@@ -54,8 +53,8 @@ enum What {
     Install,
 }
 
-/// Prints or installs it.
-pub(crate) fn run(args: &CompletionArgs) -> Result<Exit, Failure> {
+/// Prints or installs it; `command` is the plugin's.
+pub(crate) fn run(args: &CompletionArgs, command: Command) -> Result<Exit, Failure> {
     let shell = match args.what {
         What::Bash => Shell::Bash,
         What::Zsh => Shell::Zsh,
@@ -63,7 +62,7 @@ pub(crate) fn run(args: &CompletionArgs) -> Result<Exit, Failure> {
         What::Install => return install(args.dir.as_deref()),
     };
     let mut script = Vec::new();
-    let mut command = Cli::command().bin_name("kubectl-fleetprof");
+    let mut command = command.bin_name("kubectl-fleetprof");
     clap_complete::generate(shell, &mut command, "kubectl-fleetprof", &mut script);
     output::bytes(&script)?;
     Ok(Exit::Data)
@@ -99,7 +98,7 @@ pub(crate) fn is_asked(arguments: &[OsString]) -> bool {
 }
 
 /// Answers kubectl. Says nothing where something goes wrong: the shell is waiting.
-pub(crate) async fn answer(mut arguments: Vec<OsString>) -> Result<Exit, Failure> {
+pub(crate) async fn answer(command: &Command, mut arguments: Vec<OsString>) -> Result<Exit, Failure> {
     if arguments.len() < 2 {
         arguments.push(OsString::new());
     }
@@ -108,7 +107,8 @@ pub(crate) async fn answer(mut arguments: Vec<OsString>) -> Result<Exit, Failure
     }
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let at = arguments.len() - 1;
-    let fixed = clap_complete::engine::complete(&mut Cli::command(), arguments, at, None).unwrap_or_default();
+    let fixed =
+        clap_complete::engine::complete(&mut command.clone(), arguments, at, None).unwrap_or_default();
     let typed = words.last().map(String::as_str).unwrap_or_default();
     let is_flag = |candidate: &CompletionCandidate| candidate.get_value().to_string_lossy().starts_with('-');
     let mut lines: Vec<String> = fixed
@@ -121,8 +121,8 @@ pub(crate) async fn answer(mut arguments: Vec<OsString>) -> Result<Exit, Failure
             line(&candidate.get_value().to_string_lossy(), help.lines().next().unwrap_or_default())
         })
         .collect();
-    if let Some(live) = wanted(&words[1..]) {
-        let names = tokio::time::timeout(PATIENCE, names(live, &words)).await;
+    if let Some(live) = wanted(command, &words[1..]) {
+        let names = tokio::time::timeout(PATIENCE, names(live, command, &words)).await;
         let names = names.ok().and_then(Result::ok).unwrap_or_default();
         lines.extend(
             names.iter().filter(|(name, _)| name.starts_with(typed)).map(|(name, about)| line(name, about)),
@@ -151,14 +151,14 @@ enum Live {
 }
 
 /// What the last of these words may be the beginning of, if that is a name.
-fn wanted(words: &[String]) -> Option<Live> {
+fn wanted(command: &Command, words: &[String]) -> Option<Live> {
     let (typed, before) = words.split_last()?;
     match before.last().map(String::as_str) {
         Some("-n" | "--namespace") => return Some(Live::Namespaces),
         Some("--context") => return Some(Live::Contexts),
         Some("--base") => return Some(Live::Sessions),
         Some("--policy") => return Some(Live::Policies),
-        Some(flag) if takes_value(flag) => return None,
+        Some(flag) if takes_value(command, flag) => return None,
         _ => {}
     }
     if typed.starts_with('-') {
@@ -170,7 +170,7 @@ fn wanted(words: &[String]) -> Option<Live> {
         if !skip && !word.starts_with('-') {
             positional.push(word.as_str());
         }
-        skip = !skip && takes_value(word);
+        skip = !skip && takes_value(command, word);
     }
     match positional.as_slice() {
         ["get" | "top" | "flame" | "diff" | "regress"] => Some(Live::Sessions),
@@ -181,10 +181,8 @@ fn wanted(words: &[String]) -> Option<Live> {
 }
 
 /// Whether the next word is the value of this flag.
-fn takes_value(flag: &str) -> bool {
-    let command = Cli::command();
-    let mut all =
-        command.get_arguments().chain(command.get_subcommands().flat_map(clap::Command::get_arguments));
+fn takes_value(command: &Command, flag: &str) -> bool {
+    let mut all = command.get_arguments().chain(command.get_subcommands().flat_map(Command::get_arguments));
     let long = flag.strip_prefix("--");
     let short =
         flag.strip_prefix('-').filter(|name| name.chars().count() == 1).and_then(|name| name.chars().next());
@@ -195,9 +193,9 @@ fn takes_value(flag: &str) -> bool {
     })
 }
 
-async fn names(live: Live, words: &[String]) -> Result<Vec<(String, String)>, Failure> {
+async fn names(live: Live, command: &Command, words: &[String]) -> Result<Vec<(String, String)>, Failure> {
     let so_far = &words[..words.len().saturating_sub(1)];
-    let matches = Cli::command().ignore_errors(true).try_get_matches_from(so_far);
+    let matches = command.clone().ignore_errors(true).try_get_matches_from(so_far);
     let flags = matches.ok().and_then(|matches| Flags::from_arg_matches(&matches).ok()).unwrap_or_default();
     if live == Live::Contexts {
         return Ok(contexts(&flags));
@@ -233,7 +231,10 @@ fn contexts(flags: &Flags) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn names_are_asked_for_where_names_belong() {
@@ -254,12 +255,8 @@ mod tests {
             ("|", None),
         ];
         for (text, live) in cases {
-            let words: Vec<String> = text.trim_end_matches('|').split(' ').map(str::to_owned).collect();
-            assert_eq!(
-                wanted(&if text == "top -|" { vec!["top".into(), "-".into()] } else { words }),
-                live,
-                "{text}"
-            );
+            let words: Vec<String> = text.split(' ').map(|word| word.replace('|', "")).collect();
+            assert_eq!(wanted(&Cli::command(), &words), live, "{text}");
         }
     }
 

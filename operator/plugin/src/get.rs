@@ -90,9 +90,9 @@ fn request(session: &ProfileSession, now: Timestamp) -> String {
     if let Some(policy) = &spec.policy_ref {
         let _ = write!(said, ", under the {} {}", policy.kind.as_str(), policy.name);
     }
-    let _ = write!(said, "; started by {}", spec.trigger.as_str());
+    let _ = write!(said, "; trigger {}", spec.trigger.as_str());
     if let Some(requester) = &spec.requested_by {
-        let _ = write!(said, " of {}", requester.username);
+        let _ = write!(said, ", requested by {}", requester.username);
     }
     if !spec.cause.is_empty() {
         let _ = write!(said, " ({})", spec.cause);
@@ -171,7 +171,7 @@ mod tests {
         let text = words(&session, false, now);
         let wanted = [
             "Session now-1: Succeeded (Completed)\n",
-            "cpu for 30s at 99 Hz, of Deployment/orders, under the ProfilingPolicy shop; started by OnDemand of ada, 60s ago\n",
+            "cpu for 30s at 99 Hz, of Deployment/orders, under the ProfilingPolicy shop; trigger OnDemand, requested by ada, 60s ago\n",
             "orders-1   app         Python 3.11",
             "87.3    luhn       cards.py:42",
             "Representative=False (LowCoverage): Half is missing.",

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tokio::runtime::Builder;
 
 mod age;
@@ -46,7 +46,7 @@ use exit::{Exit, Failure};
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     if completion::is_asked(&arguments) {
-        return on_runtime(completion::answer(arguments)).into();
+        return on_runtime(completion::answer(&Cli::command(), arguments)).into();
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -87,23 +87,20 @@ async fn command(cli: &Cli) -> Result<Exit, Failure> {
 }
 
 async fn verb(cli: &Cli) -> Result<Exit, Failure> {
-    if let Verb::Completion(args) = &cli.verb {
-        return completion::run(args);
-    }
-    let cluster = Cluster::open(&cli.flags).await?;
+    let cluster = || Cluster::open(&cli.flags);
     match &cli.verb {
         Verb::Now(args) => {
             let terminal = std::io::stdout().is_terminal();
-            now::run(&cluster, &cli.flags, args, terminal).await
+            now::run(&cluster().await?, &cli.flags, args, terminal).await
         }
-        Verb::Apps(args) => apps::run(&cluster, args).await,
-        Verb::Get(args) => get::run(&cluster, args).await,
-        Verb::Top(args) => read::top(&cluster, args).await,
-        Verb::Flame(args) => read::flame(&cluster, args).await,
-        Verb::Diff(args) => compare::diff(&cluster, args).await,
-        Verb::Regress(args) => compare::regress(&cluster, args).await,
-        Verb::Doctor(args) => doctor::run(&cluster, args).await,
-        Verb::Completion(args) => completion::run(args),
-        Verb::Sessions(args) => sessions::run(&cluster, args).await,
+        Verb::Apps(args) => apps::run(&cluster().await?, args).await,
+        Verb::Sessions(args) => sessions::run(&cluster().await?, args).await,
+        Verb::Get(args) => get::run(&cluster().await?, args).await,
+        Verb::Top(args) => read::top(&cluster().await?, args).await,
+        Verb::Flame(args) => read::flame(&cluster().await?, args).await,
+        Verb::Diff(args) => compare::diff(&cluster().await?, args).await,
+        Verb::Regress(args) => compare::regress(&cluster().await?, args).await,
+        Verb::Doctor(args) => doctor::run(&cluster().await?, args).await,
+        Verb::Completion(args) => completion::run(args, Cli::command()),
     }
 }

@@ -212,7 +212,7 @@ impl Session<'_> {
         Ok(exit)
     }
 
-    /// The last session of the same app that succeeded before, to compare with. Not having one is no fault.
+    /// The last session of the same app that succeeded before, to compare with. Not having one is not an error.
     async fn last_good(&self, app: &str) -> Option<String> {
         let list = self.cluster.json(&Ask::get(paths::sessions(Some(self.namespace)))).await.ok()?;
         resolve::last_good(&list, self.name, app)
