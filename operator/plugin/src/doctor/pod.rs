@@ -189,13 +189,11 @@ mod tests {
             ids(&pod(|_| ()), &all),
             [("Policy", Level::Passed), ("Pod", Level::Passed), ("Agent", Level::Passed)]
         );
-        let cases: [(&dyn Fn(&mut Value), &str); 3] = [
-            (&|pod| pod["metadata"]["labels"]["fleetprof.dev/profiling"] = json!("disabled"), "OptedOut"),
-            (&|pod| pod["status"]["phase"] = json!("Pending"), "PodNotRunning"),
-            (
-                &|pod| pod["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "50m"}}),
-                "TooSmall",
-            ),
+        type Change = fn(&mut Value);
+        let cases: [(Change, &str); 3] = [
+            (|pod| pod["metadata"]["labels"]["fleetprof.dev/profiling"] = json!("disabled"), "OptedOut"),
+            (|pod| pod["status"]["phase"] = json!("Pending"), "PodNotRunning"),
+            (|pod| pod["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "50m"}}), "TooSmall"),
         ];
         for (change, id) in cases {
             assert_eq!(ids(&pod(change), &all).last(), Some(&(id, Level::Failed)), "{id}");
