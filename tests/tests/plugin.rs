@@ -447,6 +447,14 @@ async fn who_waits_sees_every_phase_and_ends_with_the_code_of_the_session() -> R
     }
     let said = Said::of(&operator(&viewer.kubeconfig, &["--wait", "--timeout", "1s"])?.wait_with_output()?);
     said.with(4)?.holds("the session goes on")?;
+    let note = format!("interrupted {}", std::process::id());
+    let child = operator(&viewer.kubeconfig, &["--wait", "--note", &note])?;
+    let name = noted(&viewer.kubeconfig, &note).await?;
+    // Not before it waits.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    ensure!(Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success(), "kill failed");
+    let said = Said::of(&child.wait_with_output()?).with(130)?;
+    said.holds("Interrupted; the session goes on")?.holds(&format!("patch psess {name}"))?;
     let said = Said::of(&operator(&viewer.kubeconfig, &["-o", "name"])?.wait_with_output()?).with(0)?;
     ensure!(
         said.out.starts_with("profilesession.fleetprof.dev/orders-now-"),
