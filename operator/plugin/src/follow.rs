@@ -19,6 +19,9 @@ use crate::paths;
 const SILENCE: i64 = 30;
 /// Before a watch that ended is begun again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often the API server may fail in a row, a pause apart: a laptop that changes its network, or an API server
+/// that restarts, does not end a wait.
+const FAILURES: u32 = 60;
 /// How often a bar moves.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -69,7 +72,7 @@ async fn until_ended(
 ) -> Result<Value, Failure> {
     let field = format!("metadata.name={name}");
     loop {
-        let object = cluster.json(&Ask::get(paths::session(namespace, name))).await?;
+        let object = read(cluster, namespace, name).await?;
         if progress.show(&object)? {
             return Ok(object);
         }
@@ -96,6 +99,23 @@ async fn until_ended(
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// The session, though the API server may not answer for a while.
+async fn read(cluster: &Cluster, namespace: &str, name: &str) -> Result<Value, Failure> {
+    let mut failures = 0;
+    loop {
+        match cluster.json(&Ask::get(paths::session(namespace, name))).await {
+            Err(error) if passes(&error) && failures < FAILURES => failures += 1,
+            answer => return answer,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether it may be otherwise in a moment: nobody answers, or an API server that is not well.
+fn passes(error: &Failure) -> bool {
+    error.status().is_none_or(|status| status == 429 || status >= 500)
 }
 
 /// What is shown of a session that goes on.
@@ -177,5 +197,11 @@ mod tests {
         assert!(!said.is_due("Running", 129));
         assert!(said.is_due("Running", 130) && said.is_due("Uploading", 101));
         assert!(Said::default().is_due("Pending", 0));
+    }
+
+    #[test]
+    fn a_wait_outlasts_a_server_that_does_not_answer_but_no_refusal() {
+        assert!(passes(&Failure::error("connection refused")) && passes(&Failure::refused(503, "")));
+        assert!(!passes(&Failure::refused(404, "")) && !passes(&Failure::refused(403, "")));
     }
 }
