@@ -1,0 +1,110 @@
+// How is the Kubernetes API asked? Through the console's server on this machine, with a token in a header.
+
+/** A request that failed: what the API server, or the way to it, said. */
+export class ApiError extends Error {
+  readonly code: number;
+  readonly reason: string;
+
+  constructor(code: number, reason: string, message: string) {
+    super(message);
+    this.code = code;
+    this.reason = reason;
+  }
+}
+
+/** What the server of the console tells once. */
+export interface Start {
+  token: string;
+  /** Namespace of the kubeconfig or of `--namespace`. */
+  namespace: string;
+  /** Whether to begin with all namespaces. */
+  allNamespaces: boolean;
+  context: string;
+  version: string;
+}
+
+export type Fetch = (path: string, init?: RequestInit) => Promise<Response>;
+
+const HEADER = 'x-fleetprof-console';
+
+/** Exchanges the one-time code of the link for a token. */
+export async function begin(code: string, fetch_: Fetch = fetch): Promise<Start> {
+  const init = {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ code }),
+  };
+  return (await answer(await fetch_('/session', init))).json() as Promise<Start>;
+}
+
+/** The Kubernetes API, as far as the console may use it. */
+export class Api {
+  private readonly token: string;
+  private readonly fetch_: Fetch;
+  /** How far the clock of the API server is ahead of this machine's, in ms. */
+  ahead = 0;
+
+  constructor(token: string, fetch_: Fetch = fetch) {
+    this.token = token;
+    this.fetch_ = fetch_;
+  }
+
+  async get<T>(path: string, signal?: AbortSignal): Promise<T> {
+    return (await this.send('GET', path, { signal: signal ?? null })).json() as Promise<T>;
+  }
+
+  /** The answer as it comes, for streams and files. */
+  async open(path: string, signal?: AbortSignal): Promise<Response> {
+    return this.send('GET', path, { signal: signal ?? null });
+  }
+
+  async post<T>(path: string, body: unknown): Promise<T> {
+    return (await this.write('POST', path, body, 'application/json')).json() as Promise<T>;
+  }
+
+  async patch<T>(path: string, body: unknown): Promise<T> {
+    return (await this.write('PATCH', path, body, 'application/merge-patch+json')).json() as Promise<T>;
+  }
+
+  /** Now, by the clock of the API server. */
+  now(): number {
+    return Date.now() + this.ahead;
+  }
+
+  private write(method: string, path: string, body: unknown, type: string): Promise<Response> {
+    return this.send(method, path, { headers: { 'content-type': type }, body: JSON.stringify(body) });
+  }
+
+  private async send(method: string, path: string, init: RequestInit): Promise<Response> {
+    const headers = { ...(init.headers as Record<string, string>), [HEADER]: this.token };
+    let response: Response;
+    try {
+      response = await this.fetch_(`/api${path}`, { ...init, method, headers, cache: 'no-store' });
+    } catch (error) {
+      if (error instanceof DOMException && error.name === 'AbortError') throw error;
+      throw new ApiError(0, 'Unreachable', 'kubectl fleetprof console does not answer: is it still running?');
+    }
+    const date = Date.parse(response.headers.get('date') ?? '');
+    // The header has whole seconds.
+    if (!Number.isNaN(date) && Math.abs(date - Date.now()) > 2000) this.ahead = date - Date.now();
+    return answer(response);
+  }
+}
+
+/** An answer that is none is an error with the server's own words. */
+async function answer(response: Response): Promise<Response> {
+  if (response.ok) return response;
+  const text = await response.text();
+  try {
+    const status = JSON.parse(text) as { reason?: string; message?: string };
+    throw new ApiError(response.status, status.reason ?? '', status.message ?? text);
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    throw new ApiError(response.status, '', text.slice(0, 500) || `HTTP ${response.status}`);
+  }
+}
+
+/** The words for an error, whatever it is. */
+export function words(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,151 @@
+// How does a list stay true? List, watch, and again: after 410 at once, after an error with growing pauses.
+//
+//   list ─► live ─(stream ends)─► watch again ─► live
+//    ▲       └─(410)─► list          │
+//    └──────(pause)◄── reconnecting ◄┘ (error)        403, 404: failed, asked again every minute
+import { type Api, ApiError, words } from './client.ts';
+import type { Meta } from './types.ts';
+
+interface Item {
+  metadata: Meta;
+}
+
+/** What is known of a list. While it reconnects, its items are those of before. */
+export interface Live<T> {
+  state: 'loading' | 'live' | 'reconnecting' | 'failed';
+  items: ReadonlyMap<string, T>;
+  problem: string;
+  code: number;
+}
+
+/** Nothing is known yet. */
+export function loading<T>(): Live<T> {
+  return { state: 'loading', items: new Map<string, T>(), problem: '', code: 0 };
+}
+
+interface Event<T> {
+  type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR';
+  object: T & { code?: number; reason?: string; message?: string };
+}
+
+interface Page<T> {
+  items: T[];
+  metadata: { resourceVersion: string; continue?: string };
+}
+
+export interface Options<T> {
+  tell: (live: Live<T>) => void;
+  signal: AbortSignal;
+  /** Waits, for tests to be quick. */
+  pause?: (ms: number) => Promise<void>;
+}
+
+const PAGE = 500;
+/** The API server ends a watch by itself after 5 to 10 minutes; this is before. */
+const WATCH_SECONDS = 290;
+const FIRST_PAUSE = 1000;
+const LAST_PAUSE = 30_000;
+const REFUSED_PAUSE = 60_000;
+
+/** Follows a list until the signal says stop. */
+export async function follow<T extends Item>(api: Api, path: string, options: Options<T>): Promise<void> {
+  const { tell, signal } = options;
+  const pause = options.pause ?? ((ms) => new Promise((done) => setTimeout(done, ms)));
+  let live = loading<T>();
+  const say = (next: Partial<Live<T>>) => {
+    live = { ...live, problem: '', code: 0, ...next };
+    if (!signal.aborted) tell(live);
+  };
+  let wait = FIRST_PAUSE;
+  let version: string | undefined;
+  while (!signal.aborted) {
+    try {
+      if (version === undefined) {
+        const all = await listAll<T>(api, path, signal);
+        version = all.version;
+        say({ state: 'live', items: all.items });
+      }
+      const began = Date.now();
+      version = await watch<T>(api, path, version, signal, (change) => {
+        wait = FIRST_PAUSE;
+        say({ state: 'live', items: change(live.items) });
+      });
+      // A way that ends streams at once is not asked all the time.
+      if (Date.now() - began < FIRST_PAUSE) await pause(FIRST_PAUSE);
+    } catch (error) {
+      if (signal.aborted) return;
+      const code = error instanceof ApiError ? error.code : 0;
+      version = code === 410 || code >= 400 ? undefined : version;
+      if (code === 410) continue;
+      const refused = code === 401 || code === 403 || code === 404;
+      say({ state: refused ? 'failed' : 'reconnecting', problem: words(error), code });
+      await pause(refused ? REFUSED_PAUSE : wait);
+      wait = Math.min(wait * 2, LAST_PAUSE);
+    }
+  }
+}
+
+async function listAll<T extends Item>(api: Api, path: string, signal: AbortSignal) {
+  const items = new Map<string, T>();
+  let next = '';
+  let page: Page<T>;
+  do {
+    const more = next === '' ? '' : `&continue=${encodeURIComponent(next)}`;
+    page = await api.get<Page<T>>(`${path}?limit=${PAGE}${more}`, signal);
+    for (const item of page.items) items.set(item.metadata.uid, item);
+    next = page.metadata.continue ?? '';
+  } while (next !== '');
+  return { items, version: page.metadata.resourceVersion };
+}
+
+type Change<T> = (items: ReadonlyMap<string, T>) => ReadonlyMap<string, T>;
+
+/** Watches until the stream ends; the version to go on from. */
+async function watch<T extends Item>(
+  api: Api,
+  path: string,
+  version: string,
+  signal: AbortSignal,
+  tell: (change: Change<T>) => void,
+): Promise<string> {
+  const query = `watch=1&allowWatchBookmarks=true&timeoutSeconds=${WATCH_SECONDS}&resourceVersion=${version}`;
+  const response = await api.open(`${path}?${query}`, signal);
+  // Says that it is live again after a reconnection.
+  tell((items) => items);
+  let at = version;
+  for await (const events of batches<Event<T>>(response)) {
+    for (const { type, object } of events) {
+      if (type === 'ERROR') throw new ApiError(object.code ?? 500, object.reason ?? '', object.message ?? '');
+      at = object.metadata.resourceVersion;
+    }
+    tell((items) => apply(items, events));
+  }
+  return at;
+}
+
+/** The items after some events. */
+export function apply<T extends Item>(
+  items: ReadonlyMap<string, T>,
+  events: readonly Event<T>[],
+): Map<string, T> {
+  const next = new Map(items);
+  for (const { type, object } of events) {
+    if (type === 'DELETED') next.delete(object.metadata.uid);
+    else if (type === 'ADDED' || type === 'MODIFIED') next.set(object.metadata.uid, object);
+  }
+  return next;
+}
+
+/** The lines of JSON of a stream, those that arrive together as one batch. */
+export async function* batches<T>(response: Response): AsyncGenerator<T[]> {
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split('\n');
+    rest = lines.pop()!;
+    const full = lines.filter((line) => line !== '');
+    if (full.length > 0) yield full.map((line) => JSON.parse(line) as T);
+  }
+}

@@ -1,0 +1,118 @@
+// What do mouse, touch and keys do to a flame graph?
+import type { Graph, Under } from './graph.ts';
+import { action } from './move.ts';
+import { pan, zoomAt } from './view.ts';
+
+/** What the page around the graph does. */
+export interface Page {
+  hover: (under: Under, x: number, y: number) => void;
+  selected: (row: number) => void;
+  load: (row: number) => void;
+  match: (step: 1 | -1) => void;
+  search: () => void;
+  copy: (row: number) => void;
+}
+
+/** A press that moved farther than this, in CSS pixels, is a drag and not a click. */
+const SLACK = 4;
+const WHEEL_STEP = 120;
+
+/** Listens on a canvas until the function that it returns is called. */
+export function listen(canvas: HTMLCanvasElement, graph: Graph, page: Page): () => void {
+  const stop = new AbortController();
+  const on = <K extends keyof HTMLElementEventMap>(
+    name: K,
+    listener: (event: HTMLElementEventMap[K]) => void,
+  ) => canvas.addEventListener(name, listener, { signal: stop.signal, passive: false });
+  pointers(on, canvas, graph, page);
+  on('wheel', (event) => wheel(event, graph));
+  on('keydown', (event) => key(event, graph, page));
+  on('focus', () => graph.schedule());
+  on('blur', () => graph.schedule());
+  on('dblclick', (event) => {
+    const under = graph.under(event.offsetX, event.offsetY);
+    if (under && 'run' in under && under.run.hides === 0) page.load(under.run.row);
+  });
+  return () => stop.abort();
+}
+
+type On = <K extends keyof HTMLElementEventMap>(
+  name: K,
+  listener: (event: HTMLElementEventMap[K]) => void,
+) => void;
+
+/** Drags with one pointer, pinches with two; a press without a move is a click. */
+function pointers(on: On, canvas: HTMLCanvasElement, graph: Graph, page: Page): void {
+  const down = new Map<number, { x: number; y: number }>();
+  let moved = 0;
+  on('pointerdown', (event) => {
+    if (down.size === 0) moved = 0;
+    down.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
+    canvas.setPointerCapture(event.pointerId);
+  });
+  on('pointermove', (event) => {
+    const last = down.get(event.pointerId);
+    if (!last) return page.hover(graph.under(event.offsetX, event.offsetY), event.clientX, event.clientY);
+    const [dx, dy] = [event.offsetX - last.x, event.offsetY - last.y];
+    moved += Math.abs(dx) + Math.abs(dy);
+    down.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
+    if (moved <= SLACK) return;
+    page.hover(undefined, 0, 0);
+    const other = [...down].find(([id]) => id !== event.pointerId)?.[1];
+    graph.show(other ? pinch(graph, last, event, other) : pan(graph.view, -dx, -dy));
+  });
+  const up = (event: PointerEvent) => {
+    if (!down.delete(event.pointerId) || moved > SLACK || event.type !== 'pointerup') return;
+    click(graph.under(event.offsetX, event.offsetY), graph, page);
+  };
+  on('pointerup', up);
+  on('pointercancel', up);
+  on('pointerleave', () => page.hover(undefined, 0, 0));
+}
+
+function pinch(graph: Graph, last: { x: number }, event: PointerEvent, other: { x: number }) {
+  const [before, now] = [Math.abs(last.x - other.x), Math.abs(event.offsetX - other.x)];
+  return zoomAt(graph.view, other.x, Math.log(Math.max(now, 1) / Math.max(before, 1)) / Math.log(1.25));
+}
+
+/** A click on a box zooms to it; one on a grey run zooms in there. */
+function click(under: Under, graph: Graph, page: Page): void {
+  if (!under) return;
+  if ('run' in under && under.run.hides > 0) return graph.show(zoomAt(graph.view, under.run.x, 6));
+  const row = 'run' in under ? under.run.row : under.row;
+  graph.zoom(row);
+  page.selected(row);
+}
+
+/** The wheel scrolls; with Ctrl, Alt or Meta, as a pinch on a touch pad says it, it zooms. */
+function wheel(event: WheelEvent, graph: Graph): void {
+  event.preventDefault();
+  const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 18 : 1;
+  if (event.ctrlKey || event.altKey || event.metaKey)
+    return graph.show(zoomAt(graph.view, event.offsetX, (-event.deltaY * lines * 2) / WHEEL_STEP));
+  const [dx, dy] = event.shiftKey ? [event.deltaY, 0] : [event.deltaX, event.deltaY];
+  graph.show(pan(graph.view, dx * lines, dy * lines));
+}
+
+function key(event: KeyboardEvent, graph: Graph, page: Page): void {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const action_ = action(graph.shown.tree, graph.selected, event.key);
+  if (!action_) return;
+  event.preventDefault();
+  switch (action_.kind) {
+    case 'select':
+      graph.select(action_.row);
+      return page.selected(graph.selected);
+    case 'zoom':
+      graph.zoom(action_.row);
+      return page.selected(graph.selected);
+    case 'step':
+      return graph.show(pan(zoomAt(graph.view, graph.view.width / 2, action_.zoom), action_.dx, action_.dy));
+    case 'match':
+      return page.match(action_.step);
+    case 'search':
+      return page.search();
+    case 'copy':
+      return page.copy(graph.selected);
+  }
+}

@@ -1,0 +1,126 @@
+// What will Profile now do? From the form to a session, to words, and to a command line. Pure.
+import { seconds } from './sessions.ts';
+
+/** What is in the form. */
+export interface Form {
+  namespace: string;
+  /** `kind/name` of a policy, or empty. */
+  policy: string;
+  /** `Kind/name` of a workload, or empty: all apps of the policy. */
+  app: string;
+  /** Names of pods, separated by spaces or commas; instead of an app. */
+  pods: string;
+  kinds: string[];
+  duration: string;
+  frequency: string;
+  note: string;
+}
+
+export const KINDS = ['cpu', 'wall', 'alloc', 'heap', 'lock', 'block', 'goroutine'];
+
+export const EMPTY: Form = {
+  namespace: '',
+  policy: '',
+  app: '',
+  pods: '',
+  kinds: ['cpu'],
+  duration: '30s',
+  frequency: '99',
+  note: '',
+};
+
+export function policyOf(form: Form): { kind: string; name: string } | undefined {
+  const [kind, name] = form.policy.split('/');
+  return kind && name ? { kind, name } : undefined;
+}
+
+function pods(form: Form): string[] {
+  return form.pods.split(/[\s,]+/).filter((pod) => pod !== '');
+}
+
+/** Why it cannot be sent; nothing if it can. What the API server alone knows is not checked here. */
+export function problem(form: Form): string | undefined {
+  if (form.namespace === '') return 'Choose a namespace.';
+  if (!policyOf(form) && form.app === '' && pods(form).length === 0)
+    return 'Choose a policy, an app or pods.';
+  if (form.app !== '' && pods(form).length > 0) return 'Choose an app or pods, not both.';
+  if (pods(form).length > 50) return 'A session has at most 50 pods.';
+  if (form.kinds.length === 0) return 'Choose at least one kind of profile.';
+  const length = /^(\d+(ms|h|m|s))+$/.test(form.duration) ? seconds(form.duration) : 0;
+  if (length < 10 || length > 360) return 'The duration must be between 10s and 6m.';
+  const frequency = Number(form.frequency);
+  if (!Number.isInteger(frequency) || frequency < 1 || frequency > 1000)
+    return 'The frequency must be between 1 and 1000 Hz.';
+  if (new TextEncoder().encode(form.note).length > 512) return 'The note must have at most 512 bytes.';
+  return undefined;
+}
+
+/** The session that the form asks for. */
+export function toSession(form: Form): object {
+  const policyRef = policyOf(form);
+  const [kind, name] = form.app.split('/');
+  const named = pods(form);
+  const target = name ? { workload: { kind, name } } : named.length > 0 ? { pods: named } : undefined;
+  return {
+    apiVersion: 'fleetprof.dev/v1alpha1',
+    kind: 'ProfileSession',
+    metadata: { namespace: form.namespace, generateName: `${base(form)}-now-` },
+    spec: {
+      ...(policyRef ? { policyRef } : {}),
+      ...(target ? { target } : {}),
+      duration: form.duration,
+      profiles: form.kinds,
+      frequencyHz: Number(form.frequency),
+      ...(form.note ? { context: { note: form.note } } : {}),
+    },
+  };
+}
+
+/** What the name of the session begins with. */
+function base(form: Form): string {
+  const name = form.app.split('/')[1] || pods(form)[0] || policyOf(form)?.name || 'session';
+  return (
+    name
+      .replace(/[^a-z0-9-]/g, '-')
+      .slice(0, 40)
+      .replace(/^-+|-+$/g, '') || 'session'
+  );
+}
+
+/** The same as a command line. */
+export function command(form: Form): string {
+  const policy = policyOf(form);
+  const [kind, name] = form.app.split('/');
+  const what = name
+    ? `${kind!.toLowerCase()}/${name}`
+    : pods(form)
+        .map((pod) => `pod/${pod}`)
+        .join(' ');
+  const parts = [
+    'kubectl fleetprof now',
+    what,
+    `-n ${form.namespace}`,
+    policy ? `--policy ${policy.name}` : '',
+    `--duration ${form.duration}`,
+    ...form.kinds.map((kind) => `--type ${kind}`),
+    form.frequency === '99' ? '' : `--frequency ${form.frequency}`,
+  ];
+  return parts.filter((part) => part !== '').join(' ');
+}
+
+/** What will happen, in words. `linked` is how many pods of the app can be profiled, if that is known. */
+export function willHappen(form: Form, linked: number | undefined): string {
+  const policy = policyOf(form);
+  const number = pods(form).length;
+  const what = form.app
+    ? `pods of ${form.app}${linked === undefined ? '' : ` (${linked} can be profiled)`}`
+    : number > 0
+      ? `${number} pod${number === 1 ? '' : 's'}`
+      : `pods of all apps that ${policy?.name ?? 'the policy'} links in ${form.namespace}`;
+  const limit = policy && number === 0 ? ', as many as the policy picks of a workload' : '';
+  const attach = policy ? '' : ' Pods without an agent get one attached, which stays until the pod ends.';
+  return (
+    `Records ${form.kinds.join(', ')} of ${what}${limit} for ${form.duration} at ${form.frequency} Hz. ` +
+    `It starts within a second, and the apps run on.${attach}`
+  );
+}

@@ -1,0 +1,325 @@
+// The pane of a profile: how far to believe it, its flame graph, its table, and what changed.
+import { useSignal } from '@preact/signals';
+import { useEffect } from 'preact/hooks';
+import { type Api, ApiError, words } from '../api/client.ts';
+import { session as pathOf, view } from '../api/paths.ts';
+import type { Session } from '../api/types.ts';
+import { decode } from '../flame/columns.ts';
+import { clean, count } from '../flame/format.ts';
+import type { Shown } from '../flame/graph.ts';
+import { layout } from '../flame/layout.ts';
+import { Command } from '../parts.tsx';
+import { app, coverage, ended, kinds, outcome, profiled, progress } from '../sessions.ts';
+import { api, clock, route, sessions, setParams, toast } from '../state.ts';
+import { Flame } from './flame.tsx';
+import { Cancel, Late, Phase } from './sessions.tsx';
+
+export function Profile() {
+  const { namespace, name } = route.value;
+  const known = [...sessions.value.items.values()].find(
+    ({ metadata }) => metadata.namespace === namespace && metadata.name === name,
+  );
+  const fetched = useSignal<{ session?: Session; problem?: string }>({});
+  const live = sessions.value.state;
+  useEffect(() => {
+    if (known || live === 'loading') return;
+    fetched.value = {};
+    api.value?.get<Session>(pathOf(namespace, name)).then(
+      (session) => {
+        fetched.value = { session };
+      },
+      (error: unknown) => {
+        fetched.value = { problem: words(error) };
+      },
+    );
+  }, [namespace, name, known === undefined, live === 'loading']);
+  const session = known ?? fetched.value.session;
+  if (session) return <Known session={session} />;
+  return (
+    <>
+      <h1>{name}</h1>
+      {fetched.value.problem ? (
+        <p role="alert" class="bad">
+          {fetched.value.problem}
+        </p>
+      ) : (
+        <p role="status">Loading…</p>
+      )}
+    </>
+  );
+}
+
+function Known({ session }: { session: Session }) {
+  const state = outcome(session);
+  const { namespace = '', name } = session.metadata;
+  return (
+    <>
+      <h1>
+        {clean(app(session))}{' '}
+        <small>
+          {namespace} / {name}
+        </small>
+      </h1>
+      <p>
+        <Phase session={session} /> {clean(session.status?.message ?? '')}
+      </p>
+      {session.spec.context?.note && <p class="message">“{clean(session.spec.context.note)}”</p>}
+      <Trust session={session} />
+      {!ended(session) && <Collecting session={session} />}
+      {state === 'nothing' && <p class="nothing">The session has ended and captured nothing.</p>}
+      {state === 'failed' && (
+        <p role="alert" class="bad">
+          The session failed: there is no profile.
+        </p>
+      )}
+      {state === 'data' && <Data session={session} />}
+      <Targets session={session} />
+    </>
+  );
+}
+
+function Collecting({ session }: { session: Session }) {
+  const done = progress(session, clock.value);
+  return (
+    <section class="card">
+      <p role="status">Still collecting. The profile appears here by itself.</p>
+      {outcome(session) === 'late' && <Late session={session} />}
+      {done !== undefined && <progress value={done} max={1} aria-label="Capture" />}
+      <Cancel session={session} />
+    </section>
+  );
+}
+
+/** How far to believe the profile. */
+function Trust({ session }: { session: Session }) {
+  const { status } = session;
+  const covered = coverage(session);
+  const facts: [string, string][] = [
+    ['Samples', count(status?.samples ?? 0)],
+    ['Targets', status?.targetsSummary ?? ''],
+    ['Coverage', covered === undefined ? '' : `${covered} %`],
+    ['CPU', status?.cpuPercent === undefined ? '' : `${status.cpuPercent} %`],
+    ['Memory', status?.memoryPercent === undefined ? '' : `${status.memoryPercent} %`],
+    [
+      'Collector',
+      [...new Set((status?.targets ?? []).flatMap((target) => target.collector ?? []))].join(', '),
+    ],
+  ];
+  const doubts = (status?.conditions ?? []).filter(
+    ({ type, status: is }) =>
+      (is === 'False' && type === 'Representative') || (is === 'True' && type === 'TargetsLimited'),
+  );
+  const regressed = status?.conditions?.find(({ type }) => type === 'Regressed');
+  return (
+    <>
+      <dl class="facts">
+        {facts
+          .filter(([, text]) => text !== '')
+          .map(([title, text]) => (
+            <div key={title}>
+              <dt>{title}</dt>
+              <dd>{text}</dd>
+            </div>
+          ))}
+      </dl>
+      {doubts.map(({ type, message }) => (
+        <p key={type} class="warn">
+          {clean(message)}
+        </p>
+      ))}
+      {regressed && <p class={regressed.status === 'True' ? 'bad' : 'plain'}>{clean(regressed.message)}</p>}
+    </>
+  );
+}
+
+/** What happened to each target; open where something went wrong. */
+function Targets({ session }: { session: Session }) {
+  const targets = session.status?.targets ?? [];
+  if (targets.length === 0) return null;
+  const fine = targets.every((target) => target.phase === 'Succeeded' && !target.leftOut);
+  return (
+    <details open={!fine}>
+      <summary>Targets ({targets.length})</summary>
+      <ul class="targets">
+        {targets.map((target) => (
+          <li key={target.pod}>
+            <strong>{target.pod}</strong> {target.container} · {clean(target.runtime ?? '')} · {target.phase}
+            {target.reason ? ` · ${target.reason}` : ''} · {count(target.samples ?? 0)} samples
+            {target.coverage === undefined ? '' : ` · ${target.coverage} % covered`}
+            {target.message && <span class="message"> {clean(target.message)}</span>}
+            {target.leftOut && <span class="warn"> Left out: {clean(target.leftOut)}</span>}
+          </li>
+        ))}
+      </ul>
+    </details>
+  );
+}
+
+type Loaded =
+  | { state: 'loading' }
+  | { state: 'failed'; problem: string; code: number }
+  | { state: 'shown'; shown: Shown };
+
+function Data({ session }: { session: Session }) {
+  const { params } = route.value;
+  const { namespace = '', name } = session.metadata;
+  const all = kinds(session);
+  const type = params.type ?? all[0] ?? 'cpu';
+  const asked = { type, pod: params.pod, idle: params.idle, root: params.root };
+  const path = params.base
+    ? view(namespace, name, 'diff', { ...asked, base: params.base, format: 'flamegraph' })
+    : view(namespace, name, 'flamegraph', { ...asked, format: 'json' });
+  const loaded = useTree(path, session.status?.endTime);
+  return (
+    <>
+      <Choices session={session} type={type} all={all} />
+      {loaded.state === 'loading' && <p role="status">Loading the profile…</p>}
+      {loaded.state === 'failed' && (
+        <p role="alert" class="bad">
+          The profile could not be read: {loaded.problem}
+        </p>
+      )}
+      {loaded.state === 'shown' && <Flame key={path} shown={loaded.shown} />}
+      <Take session={session} type={type} />
+    </>
+  );
+}
+
+/** Reads a tree, again when the session changes; an answer that comes too late is dropped. */
+function useTree(path: string, version: string | undefined): Loaded {
+  const loaded = useSignal<Loaded>({ state: 'loading' });
+  useEffect(() => {
+    const stop = new AbortController();
+    loaded.value = { state: 'loading' };
+    readTree(api.value!, path, stop.signal).then(
+      (shown) => {
+        loaded.value = { state: 'shown', shown };
+      },
+      (error: unknown) => {
+        if (stop.signal.aborted) return;
+        loaded.value = {
+          state: 'failed',
+          problem: words(error),
+          code: error instanceof ApiError ? error.code : 0,
+        };
+      },
+    );
+    return () => stop.abort();
+  }, [path, version]);
+  return loaded.value;
+}
+
+async function readTree(client: Api, path: string, signal: AbortSignal): Promise<Shown> {
+  performance.mark('asked');
+  const answer = await client.get<unknown>(path, signal);
+  performance.mark('received');
+  const tree = decode(answer);
+  return { tree, layout: layout(tree) };
+}
+
+/** Which kind, which pod, compared with what. */
+function Choices({ session, type, all }: { session: Session; type: string; all: string[] }) {
+  const { params } = route.value;
+  const pods = profiled(session).map(({ pod }) => pod);
+  const others = [...sessions.value.items.values()]
+    .filter((other) => other.metadata.uid !== session.metadata.uid && outcome(other) === 'data')
+    .filter((other) => other.metadata.namespace === session.metadata.namespace && app(other) === app(session))
+    .sort((one, other) => ((one.status?.endTime ?? '') < (other.status?.endTime ?? '') ? 1 : -1));
+  return (
+    <div class="choices">
+      {all.length > 1 && (
+        <fieldset class="tabs">
+          <legend class="hidden">Kind of profile</legend>
+          {all.map((kind) => (
+            <button
+              key={kind}
+              type="button"
+              aria-pressed={kind === type}
+              onClick={() => setParams({ type: kind, root: '' }, false)}
+            >
+              {kind}
+            </button>
+          ))}
+        </fieldset>
+      )}
+      {pods.length > 1 && (
+        <label>
+          Pod{' '}
+          <select
+            value={params.pod ?? ''}
+            onChange={(event) => setParams({ pod: event.currentTarget.value, root: '' }, false)}
+          >
+            <option value="">all {pods.length}</option>
+            {pods.map((pod) => (
+              <option key={pod}>{pod}</option>
+            ))}
+          </select>
+        </label>
+      )}
+      <label>
+        Compare with{' '}
+        <select
+          value={params.base ?? ''}
+          onChange={(event) => setParams({ base: event.currentTarget.value, root: '' }, false)}
+        >
+          <option value="">nothing</option>
+          {params.base && !others.some(({ metadata }) => metadata.name === params.base) && (
+            <option>{params.base}</option>
+          )}
+          {others.map(({ metadata, status }) => (
+            <option key={metadata.uid} value={metadata.name}>
+              {metadata.name} ({status?.endTime?.slice(0, 16)})
+            </option>
+          ))}
+        </select>
+      </label>
+      {type === 'wall' && (
+        <label>
+          <input
+            type="checkbox"
+            checked={params.idle === 'true'}
+            onChange={(event) =>
+              setParams({ idle: event.currentTarget.checked ? 'true' : '', root: '' }, false)
+            }
+          />
+          Idle threads
+        </label>
+      )}
+    </div>
+  );
+}
+
+/** Ways to take the profile elsewhere. */
+function Take({ session, type }: { session: Session; type: string }) {
+  const { namespace = '', name } = session.metadata;
+  const { base, pod } = route.value.params;
+  const save = async (of: string, params: Record<string, string>, file: string) => {
+    try {
+      const response = await api.value!.open(view(namespace, name, of, { type, pod, ...params }));
+      const link = document.createElement('a');
+      link.href = URL.createObjectURL(await response.blob());
+      link.download = file;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    } catch (error) {
+      toast(`Not saved: ${words(error)}`, 'bad');
+    }
+  };
+  const line = base
+    ? `kubectl fleetprof diff ${name} -n ${namespace} --base ${base}`
+    : `kubectl fleetprof flame ${name} -n ${namespace} -o ${name}.html`;
+  return (
+    <div class="take">
+      <button type="button" onClick={() => void save('profile', {}, `${name}-${type}.pb.gz`)}>
+        Save as pprof
+      </button>
+      <button
+        type="button"
+        onClick={() => void save('flamegraph', { format: 'html' }, `${name}-${type}.html`)}
+      >
+        Save as page
+      </button>
+      <Command line={line} />
+    </div>
+  );
+}
