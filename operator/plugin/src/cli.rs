@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::apps::AppsArgs;
 use crate::compare::{DiffArgs, RegressArgs};
 use crate::completion::CompletionArgs;
+use crate::console::ConsoleArgs;
 use crate::doctor::DoctorArgs;
 use crate::flags::Flags;
 use crate::get::GetArgs;
@@ -45,6 +46,8 @@ pub(crate) enum Verb {
     Regress(RegressArgs),
     /// Look for what is wrong, with the reasons of the status and what to do.
     Doctor(DoctorArgs),
+    /// Serve a page on this machine that shows and starts sessions.
+    Console(ConsoleArgs),
     /// Print a completion script, or install completion for kubectl.
     Completion(CompletionArgs),
 }

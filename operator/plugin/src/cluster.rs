@@ -155,6 +155,31 @@ impl Cluster {
         tokio::time::timeout(limit, answer).await.map_err(|_| late())?
     }
 
+    /// The answer whatever its status is, for who passes it on. Its body may never end.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub(crate) async fn pass(&self, ask: &Ask) -> Result<Response<Body>, Failure> {
+        let unreachable = |error| Failure::error(unreachable(&error));
+        let response = self.client().send(ask.request()?).await.map_err(unreachable)?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        self.renew().await?;
+        self.client().send(ask.request()?).await.map_err(unreachable)
+    }
+
+    fn client(&self) -> Client {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the credentials again.
+    async fn renew(&self) -> Result<(), Failure> {
+        let (client, _) = connect(&self.flags).await?;
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+        Ok(())
+    }
+
     async fn send(&self, ask: &Ask) -> Result<Response<Body>, Failure> {
         let (mut renewed, mut tries) = (false, 1);
         loop {

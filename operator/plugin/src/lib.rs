@@ -19,6 +19,7 @@ mod cli;
 mod cluster;
 mod compare;
 mod completion;
+mod console;
 mod doctor;
 mod ended;
 mod exit;
@@ -102,5 +103,6 @@ async fn verb(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Regress(args) => compare::regress(&cluster().await?, args).await,
         Verb::Doctor(args) => doctor::run(&cluster().await?, args).await,
         Verb::Completion(args) => completion::run(args, Cli::command()),
+        Verb::Console(args) => console::run(cluster().await?, &cli.flags, args).await,
     }
 }

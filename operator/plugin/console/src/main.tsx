@@ -66,9 +66,9 @@ function Page() {
   const Pane = shown;
   return (
     <>
-      <a class="skip" href="#main" onClick={skip}>
+      <button type="button" class="skip" onClick={() => document.getElementById('main')?.focus()}>
         Skip to the content
-      </a>
+      </button>
       <header>
         <strong>fleetprof</strong>
         <nav aria-label="Panes">
@@ -89,12 +89,6 @@ function Page() {
       <Toasts />
     </>
   );
-}
-
-/** A link would change the hash, which is the address. */
-function skip(event: Event): void {
-  event.preventDefault();
-  document.getElementById('main')?.focus();
 }
 
 function Namespace() {

@@ -61,23 +61,41 @@ export function setParams(params: Record<string, string>, replace = true): void 
   go({ ...route.value, params: { ...route.value.params, ...params } }, replace);
 }
 
-/** Follows everything, again whenever the namespace changes. */
+/** How often cluster policies are listed; they change seldom. */
+const POLL_MS = 20_000;
+
+/** Whether anybody can see the page. A hidden one follows nothing: all tabs share six connections. */
+const seen = signal(!document.hidden);
+document.addEventListener('visibilitychange', () => {
+  seen.value = !document.hidden;
+});
+
+/** Follows everything while the page is seen, from the beginning whenever the namespace changes. */
 export function followAll(client: Api): void {
+  effect(() => {
+    namespace.value;
+    sessions.value = loading();
+    policies.value = loading();
+    clusterPolicies.value = loading();
+  });
   effect(() => {
     const stop = new AbortController();
     const at = namespace.value;
-    const one = <T extends Session | Policy>(plural: Plural, into: { value: Live<T> }, where: string) => {
-      into.value = loading();
-      void follow<T>(client, list(plural, where), {
-        signal: stop.signal,
-        tell: later((live) => {
-          into.value = live;
-        }),
+    if (!seen.value) return;
+    const one = <T extends Session | Policy>(
+      plural: Plural,
+      into: { value: Live<T> },
+      where: string,
+      poll = 0,
+    ) => {
+      const tell = later((live: Live<T>) => {
+        if (!stop.signal.aborted) into.value = live;
       });
+      void follow<T>(client, list(plural, where), { signal: stop.signal, tell, poll });
     };
     one<Session>('profilesessions', sessions, at);
     one<Policy>('profilingpolicies', policies, at);
-    one<Policy>('clusterprofilingpolicies', clusterPolicies, '');
+    one<Policy>('clusterprofilingpolicies', clusterPolicies, '', POLL_MS);
     return () => stop.abort();
   });
   effect(narrow);

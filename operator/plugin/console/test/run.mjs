@@ -25,6 +25,7 @@ await esbuild.build({
 });
 const files = (await readdir(out)).map((name) => join(out, name));
 const { status } = spawnSync(process.execPath, ['--enable-source-maps', '--test', ...files], {
+  cwd: join(here, '..'),
   stdio: 'inherit',
 });
 await rm(out, { recursive: true });

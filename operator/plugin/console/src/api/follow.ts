@@ -36,6 +36,8 @@ interface Page<T> {
 export interface Options<T> {
   tell: (live: Live<T>) => void;
   signal: AbortSignal;
+  /** Lists again after so many ms instead of watching: a browser has six connections for all of its tabs. */
+  poll?: number;
   /** Waits, for tests to be quick. */
   pause?: (ms: number) => Promise<void>;
 }
@@ -63,7 +65,13 @@ export async function follow<T extends Item>(api: Api, path: string, options: Op
       if (version === undefined) {
         const all = await listAll<T>(api, path, signal);
         version = all.version;
+        if (options.poll) wait = FIRST_PAUSE;
         say({ state: 'live', items: all.items });
+      }
+      if (options.poll) {
+        await pause(options.poll);
+        version = undefined;
+        continue;
       }
       const began = Date.now();
       version = await watch<T>(api, path, version, signal, (change) => {

@@ -52,7 +52,10 @@ function pointers(on: On, canvas: HTMLCanvasElement, graph: Graph, page: Page): 
   });
   on('pointermove', (event) => {
     const last = down.get(event.pointerId);
-    if (!last) return page.hover(graph.under(event.offsetX, event.offsetY), event.clientX, event.clientY);
+    if (!last) {
+      page.hover(graph.under(event.offsetX, event.offsetY), event.clientX, event.clientY);
+      return;
+    }
     const [dx, dy] = [event.offsetX - last.x, event.offsetY - last.y];
     moved += Math.abs(dx) + Math.abs(dy);
     down.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
@@ -78,7 +81,10 @@ function pinch(graph: Graph, last: { x: number }, event: PointerEvent, other: { 
 /** A click on a box zooms to it; one on a grey run zooms in there. */
 function click(under: Under, graph: Graph, page: Page): void {
   if (!under) return;
-  if ('run' in under && under.run.hides > 0) return graph.show(zoomAt(graph.view, under.run.x, 6));
+  if ('run' in under && under.run.hides > 0) {
+    graph.show(zoomAt(graph.view, under.run.x, 6));
+    return;
+  }
   const row = 'run' in under ? under.run.row : under.row;
   graph.zoom(row);
   page.selected(row);
@@ -88,31 +94,26 @@ function click(under: Under, graph: Graph, page: Page): void {
 function wheel(event: WheelEvent, graph: Graph): void {
   event.preventDefault();
   const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 18 : 1;
-  if (event.ctrlKey || event.altKey || event.metaKey)
-    return graph.show(zoomAt(graph.view, event.offsetX, (-event.deltaY * lines * 2) / WHEEL_STEP));
+  const zooms = event.ctrlKey || event.altKey || event.metaKey;
   const [dx, dy] = event.shiftKey ? [event.deltaY, 0] : [event.deltaX, event.deltaY];
-  graph.show(pan(graph.view, dx * lines, dy * lines));
+  const steps = (-event.deltaY * lines * 2) / WHEEL_STEP;
+  graph.show(zooms ? zoomAt(graph.view, event.offsetX, steps) : pan(graph.view, dx * lines, dy * lines));
 }
 
 function key(event: KeyboardEvent, graph: Graph, page: Page): void {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const action_ = action(graph.shown.tree, graph.selected, event.key);
-  if (!action_) return;
+  const wanted = action(graph.shown.tree, graph.selected, event.key);
+  if (!wanted) return;
   event.preventDefault();
-  switch (action_.kind) {
-    case 'select':
-      graph.select(action_.row);
-      return page.selected(graph.selected);
-    case 'zoom':
-      graph.zoom(action_.row);
-      return page.selected(graph.selected);
-    case 'step':
-      return graph.show(pan(zoomAt(graph.view, graph.view.width / 2, action_.zoom), action_.dx, action_.dy));
-    case 'match':
-      return page.match(action_.step);
-    case 'search':
-      return page.search();
-    case 'copy':
-      return page.copy(graph.selected);
+  const { view } = graph;
+  if (wanted.kind === 'match') page.match(wanted.step);
+  else if (wanted.kind === 'search') page.search();
+  else if (wanted.kind === 'copy') page.copy(graph.selected);
+  else if (wanted.kind === 'step')
+    graph.show(pan(zoomAt(view, view.width / 2, wanted.zoom), wanted.dx, wanted.dy));
+  else {
+    if (wanted.kind === 'zoom') graph.zoom(wanted.row);
+    else graph.select(wanted.row);
+    page.selected(graph.selected);
   }
 }

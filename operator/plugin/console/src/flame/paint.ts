@@ -80,7 +80,7 @@ export function paint(
   for (const box of painting.boxes) {
     (style.matches(box.row) ? found : byColour[style.colourOf(box.row)])?.push(box);
   }
-  byColour.forEach((boxes, colour) => fill(context, boxes, style.palette[colour] ?? theme.run));
+  for (const [colour, boxes] of byColour.entries()) fill(context, boxes, style.palette[colour]!);
   fill(context, found, theme.found);
   context.fillStyle = theme.run;
   for (const run of painting.runs)

@@ -196,10 +196,10 @@ function Canvas(props: CanvasProps) {
           </button>
         )}
       </p>
+      {/* biome-ignore lint/a11y/noInteractiveElementToNoninteractiveRole: its keys are those of the graph. */}
       <canvas
         ref={canvas}
         class="flame"
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: the graph is moved in by keys.
         tabIndex={0}
         role="application"
         aria-roledescription="flame graph"

@@ -1,0 +1,267 @@
+// What the panes decide: orders, sessions, rows, addresses, rights.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { query, view } from '../src/api/paths.ts';
+import { missing, toProfile } from '../src/api/rights.ts';
+import type { Policy, Session } from '../src/api/types.ts';
+import { command, EMPTY, type Form, problem, toSession, willHappen } from '../src/order.ts';
+import { codeIn, format, parse } from '../src/route.ts';
+import { type Column, clicked, filtered, ordered } from '../src/rows.ts';
+import {
+  ago,
+  app,
+  apps,
+  coverage,
+  kinds,
+  lastChance,
+  outcome,
+  progress,
+  seconds,
+  verdict,
+} from '../src/sessions.ts';
+
+const form = (more: Partial<Form>): Form => ({
+  ...EMPTY,
+  namespace: 'shop',
+  policy: 'ProfilingPolicy/shop',
+  ...more,
+});
+const session = (status: object, spec: object = {}): Session => ({
+  metadata: { name: 'now-1', namespace: 'shop', uid: '1', resourceVersion: '1' },
+  spec: { duration: '30s', ...spec },
+  status,
+});
+
+test('a form becomes a session, its command line, and a sentence', () => {
+  const one = form({ app: 'Deployment/orders', kinds: ['cpu', 'wall'], note: 'slow', frequency: '199' });
+  assert.equal(problem(one), undefined);
+  assert.deepEqual(toSession(one), {
+    apiVersion: 'fleetprof.dev/v1alpha1',
+    kind: 'ProfileSession',
+    metadata: { namespace: 'shop', generateName: 'orders-now-' },
+    spec: {
+      policyRef: { kind: 'ProfilingPolicy', name: 'shop' },
+      target: { workload: { kind: 'Deployment', name: 'orders' } },
+      duration: '30s',
+      profiles: ['cpu', 'wall'],
+      frequencyHz: 199,
+      context: { note: 'slow' },
+    },
+  });
+  assert.equal(
+    command(one),
+    'kubectl fleetprof now deployment/orders -n shop --policy shop --duration 30s --type cpu --type wall --frequency 199',
+  );
+  assert.match(
+    willHappen(one, 3),
+    /^Records cpu, wall of pods of Deployment\/orders \(3 can be profiled\), as many as/,
+  );
+  const pods = form({ policy: '', pods: 'a-1, b.2' });
+  assert.deepEqual((toSession(pods) as { spec: object }).spec, {
+    target: { pods: ['a-1', 'b.2'] },
+    duration: '30s',
+    profiles: ['cpu'],
+    frequencyHz: 99,
+  });
+  assert.match(willHappen(pods, undefined), /of 2 pods for 30s at 99 Hz.*get one attached/);
+});
+
+test('what cannot be sent is said before it is sent', () => {
+  const cases: [Partial<Form>, RegExp][] = [
+    [{ namespace: '' }, /namespace/],
+    [{ policy: '' }, /policy, an app or pods/],
+    [{ app: 'Deployment/a', pods: 'b' }, /not both/],
+    [{ kinds: [] }, /at least one kind/],
+    [{ duration: '9s' }, /between 10s and 6m/],
+    [{ duration: '6m1s' }, /between 10s and 6m/],
+    [{ duration: '30' }, /between 10s and 6m/],
+    [{ frequency: '1001' }, /between 1 and 1000/],
+    [{ frequency: '9.5' }, /between 1 and 1000/],
+    [{ note: 'ü'.repeat(257) }, /512 bytes/],
+    [{ pods: Array.from({ length: 51 }, (_, at) => `p${at}`).join(' ') }, /at most 50 pods/],
+  ];
+  for (const [more, wanted] of cases) assert.match(problem(form(more)) ?? 'nothing', wanted);
+});
+
+test('collecting, late, nothing, failed and data are told apart', () => {
+  const late = [{ type: 'ResultsDelayed', status: 'True', reason: '', message: '' }];
+  const cases: [object, string][] = [
+    [{}, 'collecting'],
+    [{ phase: 'Running', samples: 5 }, 'collecting'],
+    [{ phase: 'Processing', conditions: late }, 'late'],
+    [{ phase: 'Succeeded', samples: 5, conditions: late }, 'data'],
+    [{ phase: 'Cancelled', samples: 5 }, 'data'],
+    [{ phase: 'Cancelled' }, 'nothing'],
+    [{ phase: 'Failed', reason: 'NoSamples' }, 'nothing'],
+    [{ phase: 'Failed', reason: 'PermissionDenied' }, 'failed'],
+    [{ phase: 'Expired' }, 'failed'],
+  ];
+  for (const [status, wanted] of cases)
+    assert.equal(outcome(session(status)), wanted, JSON.stringify(status));
+});
+
+test('a session says what it is of, how much it covers, and how far it is', () => {
+  assert.equal(app(session({}, { target: { pods: ['a', 'b'] } })), 'a, b');
+  assert.equal(app(session({}, { policyRef: { name: 'shop' } })), 'apps of shop');
+  const targets = [
+    {
+      pod: 'a',
+      phase: 'Succeeded',
+      coverage: 97,
+      profiles: [
+        { type: 'wall', samples: 1 },
+        { type: 'cpu', samples: 1 },
+      ],
+    },
+    { pod: 'b', phase: 'Succeeded', coverage: 40 },
+  ];
+  assert.equal(coverage(session({ targets })), 40);
+  assert.equal(coverage(session({})), undefined);
+  assert.deepEqual(kinds(session({ targets }, { profiles: ['cpu', 'heap'] })), ['cpu', 'wall']);
+  assert.equal(
+    progress(session({ runningTime: '2026-01-01T00:00:00Z' }), Date.parse('2026-01-01T00:00:15Z')),
+    0.5,
+  );
+  assert.equal(progress(session({}), 0), undefined);
+  assert.equal(
+    verdict(session({ conditions: [{ type: 'Regressed', status: 'Unknown', reason: '', message: '' }] })),
+    'not decided',
+  );
+  assert.equal(
+    lastChance(session({ captureEndTime: '2026-01-01T00:00:00Z' }, { resultDeadline: '1h' })),
+    Date.parse('2026-01-01T01:00:00Z'),
+  );
+  assert.deepEqual([seconds('1h30m'), seconds('90s'), seconds('500ms'), seconds('x')], [5400, 90, 0.5, 0]);
+  const now = Date.parse('2026-01-02T00:00:00Z');
+  assert.deepEqual(
+    [
+      '2026-01-01T23:59:58Z',
+      '2026-01-01T23:59:00Z',
+      '2026-01-01T22:30:00Z',
+      '2025-12-31T00:00:00Z',
+      undefined,
+    ].map((time) => ago(time, now)),
+    ['now', '60 s ago', '90 min ago', '2 days ago', ''],
+  );
+});
+
+test('an app shows its newest session with data', () => {
+  const linked = {
+    kind: 'Deployment',
+    name: 'orders',
+    pods: 1,
+    linked: 1,
+    state: 'Linked',
+    reason: 'Linked',
+  };
+  const policy: Policy = {
+    metadata: { name: 'shop', namespace: 'shop', uid: 'p', resourceVersion: '1' },
+    spec: {},
+    status: { linkedApps: [linked] },
+  };
+  const target = [{ pod: 'a', workload: 'Deployment/orders', phase: 'Succeeded' }];
+  const old = session({ phase: 'Succeeded', samples: 1, endTime: '2026-01-01T00:00:00Z', targets: target });
+  const last = session({ phase: 'Succeeded', samples: 1, endTime: '2026-01-02T00:00:00Z', targets: target });
+  const failed = session({ phase: 'Failed', endTime: '2026-01-03T00:00:00Z', targets: target });
+  assert.equal(apps([policy], [old, last, failed])[0]!.last, last);
+  const everywhere = {
+    ...policy,
+    metadata: { ...policy.metadata, namespace: undefined as never },
+    status: { linkedApps: [{ ...linked, namespace: 'x' }] },
+  };
+  const { namespace, policy: of } = apps([everywhere], [old])[0]!;
+  assert.deepEqual([namespace, of.kind], ['x', 'ClusterProfilingPolicy']);
+});
+
+test('rows are filtered by all words, and those without a value come last', () => {
+  interface Row {
+    name: string;
+    size?: number;
+  }
+  const columns: Column<Row>[] = [
+    { id: 'name', title: 'Name', key: ({ name }) => name },
+    { id: 'size', title: 'Size', key: ({ size }) => size, high: true },
+  ];
+  const rows: Row[] = [{ name: 'b', size: 2 }, { name: 'none' }, { name: 'a', size: 10 }];
+  const names = (descending: boolean) =>
+    ordered(rows, columns, { id: 'size', descending }).map(({ name }) => name);
+  assert.deepEqual(
+    [names(true), names(false)],
+    [
+      ['a', 'b', 'none'],
+      ['b', 'a', 'none'],
+    ],
+  );
+  assert.deepEqual(filtered(rows, columns, ' A 10'), [{ name: 'a', size: 10 }]);
+  assert.deepEqual(clicked(columns, { id: 'name', descending: false }, 'size'), {
+    id: 'size',
+    descending: true,
+  });
+  assert.deepEqual(clicked(columns, { id: 'size', descending: true }, 'size'), {
+    id: 'size',
+    descending: false,
+  });
+});
+
+test('an address leads to what it was made of, and an unknown one to the sessions', () => {
+  const route = {
+    pane: 'profile',
+    namespace: 'shop',
+    name: 'now-1',
+    params: { q: 'a b&c?d', type: 'cpu' },
+  } as const;
+  assert.deepEqual(parse(format(route)), route);
+  assert.equal(format({ pane: 'apps', params: { q: '' } }), '#/apps');
+  for (const hash of ['', '#', '#/x', '#/profile/shop', '#/%zz', '#code=abc'])
+    assert.equal(parse(hash).pane, 'sessions', hash);
+  assert.deepEqual(
+    [codeIn('#code=a-B_9'), codeIn('#code='), codeIn('#/code=a'), codeIn('#code=a&b')],
+    ['a-B_9', undefined, undefined, undefined],
+  );
+});
+
+test('a missing right names the role that has it', () => {
+  const [create, profile] = toProfile('shop', { kind: 'ClusterProfilingPolicy', name: 'all' });
+  assert.deepEqual(
+    [create!.verb, profile!.resource, profile!.verb],
+    ['create', 'clusterprofilingpolicies', 'profile'],
+  );
+  assert.match(
+    missing(profile!),
+    /You may not profile clusterprofilingpolicies "all" in namespace shop\. The ClusterRole fleetprof-runner/,
+  );
+  const [, pods] = toProfile('shop', undefined);
+  assert.match(missing(pods!), /patch pods\/ephemeralcontainers .* fleetprof-attacher/);
+});
+
+test('empty parameters are not sent', () => {
+  assert.equal(query({ a: '', b: undefined }), '');
+  const path = '/apis/data.fleetprof.dev/v1alpha1/namespaces/shop/profilesessions/now-1/top?pod=a%26b';
+  assert.equal(view('shop', 'now-1', 'top', { pod: 'a&b', root: '' }), path);
+});
+
+test('every field that the console reads is one of the kinds', () => {
+  const crds = ['profilesessions', 'profilingpolicies']
+    .map((kind) => readFileSync(`../../../crds/${kind}.yaml`, 'utf8'))
+    .join('');
+  const types = readFileSync('src/api/types.ts', 'utf8');
+  const fields = [...types.matchAll(/(\w+)\??:/g)].map(([, field]) => field!);
+  const ofKubernetes = [
+    'metadata',
+    'name',
+    'namespace',
+    'uid',
+    'resourceVersion',
+    'creationTimestamp',
+    'kind',
+    'spec',
+    'status',
+  ];
+  const wanted = new Set(fields.filter((field) => !ofKubernetes.includes(field)));
+  assert.ok(wanted.size > 40, `${wanted.size}`);
+  assert.deepEqual(
+    [...wanted].filter((field) => !new RegExp(`^ *(- )?${field}:`, 'm').test(crds)),
+    [],
+  );
+});

@@ -1,0 +1,122 @@
+// Does a list stay true? Against answers in the order in which an API server gives them.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Api, ApiError, begin } from '../src/api/client.ts';
+import { apply, batches, follow, type Live } from '../src/api/follow.ts';
+
+interface Item {
+  metadata: { name: string; uid: string; resourceVersion: string };
+}
+const item = (name: string, version = '1'): Item => ({
+  metadata: { name, uid: name, resourceVersion: version },
+});
+const list =
+  (...names: string[]) =>
+  () =>
+    Response.json({ items: names.map((name) => item(name)), metadata: { resourceVersion: '10' } });
+const stream =
+  (...chunks: string[]) =>
+  () =>
+    new Response(new Blob(chunks).stream().pipeThrough(new TransformStream()));
+const event = (type: string, object: object) => `${JSON.stringify({ type, object })}\n`;
+const refused = (code: number) => () => Response.json({ message: 'no', reason: 'R' }, { status: code });
+const gone = () => {
+  throw new TypeError('network');
+};
+
+/** What is told, and asked, until the answers are used up. */
+async function told(answers: (() => Response)[], poll = 0) {
+  const stop = new AbortController();
+  const asked: string[] = [];
+  const lives: string[] = [];
+  const pauses: number[] = [];
+  const fetch_ = async (path: string) => {
+    asked.push(path);
+    const next = answers.shift();
+    if (!next) {
+      stop.abort();
+      throw new DOMException('', 'AbortError');
+    }
+    return next();
+  };
+  const tell = ({ state, items }: Live<Item>) => lives.push(`${state}: ${[...items.keys()].join(' ')}`);
+  const pause = async (ms: number) => void pauses.push(ms);
+  await follow<Item>(new Api('token', fetch_), '/things', { tell, signal: stop.signal, pause, poll });
+  return { asked, lives, pauses };
+}
+
+test('a list is followed by its changes', async () => {
+  const events =
+    event('ADDED', item('b', '11')) + event('DELETED', item('a', '12')) + event('BOOKMARK', item('x', '15'));
+  const { asked, lives } = await told([list('a'), stream(events)]);
+  assert.deepEqual(lives, ['live: a', 'live: a', 'live: b']);
+  assert.match(asked[1]!, /^\/api\/things\?watch=1.*resourceVersion=10$/);
+  assert.match(asked[2]!, /resourceVersion=15$/, 'it goes on from the bookmark');
+});
+
+test('after 410 it lists again at once, and what is gone is gone', async () => {
+  const expired = stream(event('ERROR', { code: 410, reason: 'Expired', message: 'too old' }));
+  const { lives, pauses } = await told([list('a'), expired, list('b'), refused(410), list('c')]);
+  assert.deepEqual(lives, ['live: a', 'live: a', 'live: b', 'live: c']);
+  assert.deepEqual(pauses, []);
+});
+
+test('while it reconnects, with growing pauses, it keeps what it knows', async () => {
+  const { lives, pauses } = await told([list('a'), gone, gone, refused(500), gone, list('a', 'b')]);
+  assert.deepEqual(lives, ['live: a', ...Array(4).fill('reconnecting: a'), 'live: a b']);
+  assert.deepEqual(pauses, [1000, 2000, 4000, 8000]);
+});
+
+test('who may not read is told so, and asked again after a minute', async () => {
+  const { lives, pauses } = await told([refused(403), list('a')]);
+  assert.deepEqual([lives, pauses], [['failed: ', 'live: a'], [60_000]]);
+});
+
+test('a long list comes in parts', async () => {
+  const first = () =>
+    Response.json({ items: [item('a')], metadata: { resourceVersion: '9', continue: 'n/1' } });
+  const { asked, lives } = await told([first, list('b')]);
+  assert.deepEqual([asked[1], lives], ['/api/things?limit=500&continue=n%2F1', ['live: a b']]);
+});
+
+test('a list that is polled is not watched', async () => {
+  const { asked, pauses } = await told([list('a'), list('b')], 20_000);
+  assert.ok(asked.every((path) => !path.includes('watch')));
+  assert.deepEqual(pauses, [20_000, 20_000]);
+});
+
+test('lines are found wherever the stream is cut', async () => {
+  const text = '{"a":"ü"}\n{"a":2}\n\n{"a":3}\n{"a":4';
+  const bytes = new TextEncoder().encode(text);
+  const cut = new ReadableStream({
+    start(controller) {
+      for (let at = 0; at < bytes.length; at += 3) controller.enqueue(bytes.slice(at, at + 3));
+      controller.close();
+    },
+  });
+  const found: unknown[] = [];
+  for await (const batch of batches<{ a: unknown }>(new Response(cut)))
+    found.push(...batch.map(({ a }) => a));
+  assert.deepEqual(found, ['ü', 2, 3]);
+  assert.deepEqual(
+    [...apply(new Map([['a', item('a')]]), [{ type: 'MODIFIED', object: item('a', '2') }]).values()],
+    [item('a', '2')],
+  );
+});
+
+test('an error has the words of the API server, and the token is in a header alone', async () => {
+  const seen: RequestInit[] = [];
+  const answer = (code: number, body: string) => async (path: string, init?: RequestInit) => {
+    assert.ok(!path.includes('secret'));
+    seen.push(init!);
+    return new Response(body, { status: code });
+  };
+  await assert.rejects(
+    new Api('secret', answer(403, '{"message": "not you", "reason": "Forbidden"}')).get('/x'),
+    new ApiError(403, 'Forbidden', 'not you'),
+  );
+  await assert.rejects(new Api('secret', answer(502, '<html>')).get('/x'), /<html>/);
+  await assert.rejects(new Api('secret', async () => gone()).get('/x'), /is it still running\?/);
+  await assert.rejects(begin('c', answer(401, '{"message": "used"}')), /used/);
+  assert.equal((seen[0]!.headers as Record<string, string>)['x-fleetprof-console'], 'secret');
+});
