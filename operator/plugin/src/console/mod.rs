@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use kube::config::Kubeconfig;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -57,7 +58,7 @@ pub(crate) async fn run(cluster: Cluster, flags: &Flags, args: &ConsoleArgs) -> 
     let about = About {
         namespace,
         all_namespaces: flags.namespace.is_none(),
-        context: flags.context.clone().unwrap_or_default(),
+        context: context(flags),
         version: env!("CARGO_PKG_VERSION"),
     };
     let keys = Arc::new(Keys::new().ok_or_else(no_chance)?);
@@ -81,6 +82,15 @@ pub(crate) async fn run(cluster: Cluster, flags: &Flags, args: &ConsoleArgs) -> 
     }
     serving.abort();
     Ok(Exit::Data)
+}
+
+/// The context that is shown, so that nobody takes one cluster for another; empty without one.
+fn context(flags: &Flags) -> String {
+    let current = || {
+        let read = flags.kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+        read.ok().and_then(|kubeconfig| kubeconfig.current_context)
+    };
+    flags.context.clone().or_else(current).unwrap_or_default()
 }
 
 /// Listens on the loopback address alone.

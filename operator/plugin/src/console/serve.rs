@@ -29,7 +29,7 @@ pub(super) struct About {
     pub(super) namespace: String,
     /// Whether to begin with all namespaces.
     pub(super) all_namespaces: bool,
-    /// The context that the flags name.
+    /// The context of the flags or the kubeconfig.
     pub(super) context: String,
     /// The version of the plugin.
     pub(super) version: &'static str,
@@ -133,7 +133,7 @@ async fn api(console: &Console, parts: &Parts, body: Body) -> Response {
     };
     match console.upstream.send(&ask).await {
         Ok(answer) => passed(answer),
-        Err(why) => refuse(StatusCode::BAD_GATEWAY, &why),
+        Err(why) => refuse(StatusCode::BAD_GATEWAY, &format!("{why} ({} was asked for)", ask.path())),
     }
 }
 

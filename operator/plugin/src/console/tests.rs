@@ -244,9 +244,10 @@ async fn without_an_api_server_the_page_is_told_so() {
     let rig = Rig::new();
     let token = rig.token().await;
     let (status, told) = read(rig.send(own("GET", SESSIONS).header(TOKEN, &token), "").await).await;
-    assert_eq!(
-        (status, &told["message"]),
-        (StatusCode::BAD_GATEWAY, &json!("the API server cannot be asked: gone"))
+    assert_eq!(status, StatusCode::BAD_GATEWAY);
+    assert!(
+        told["message"].as_str().unwrap().starts_with("the API server cannot be asked: gone (/apis/"),
+        "{told}"
     );
 }
 

@@ -7,6 +7,8 @@ import { comparison, HOSTILE, policies, sessions, tree } from './recorded.ts';
 
 type Item = Session | Policy;
 
+const EXPIRED = `${JSON.stringify({ type: 'ERROR', object: { kind: 'Status', code: 410, reason: 'Expired' } })}\n`;
+
 interface Watcher {
   plural: string;
   answer: ServerResponse;
@@ -43,6 +45,7 @@ export class Fake {
 
   remove(name: string, tell = true): void {
     const session = this.sessions.get(name)!;
+    session.metadata.resourceVersion = String(++this.version);
     this.sessions.delete(name);
     if (tell) this.tell('profilesessions', 'DELETED', session);
   }
@@ -55,10 +58,7 @@ export class Fake {
 
   /** Says to all watches that their version is too old. */
   expire(): void {
-    for (const { answer } of this.watchers)
-      answer.end(
-        `${JSON.stringify({ type: 'ERROR', object: { kind: 'Status', code: 410, reason: 'Expired' } })}\n`,
-      );
+    for (const { answer } of this.watchers) answer.end(EXPIRED);
     this.watchers = [];
   }
 
@@ -98,6 +98,11 @@ export class Fake {
     if (url.searchParams.get('watch') === '1') {
       answer.writeHead(200, { 'content-type': 'application/json' });
       answer.flushHeaders();
+      // It keeps no history: what is not the newest version is too old.
+      if (Number(url.searchParams.get('resourceVersion')) < this.version) {
+        answer.end(EXPIRED);
+        return;
+      }
       this.watchers.push({ plural, answer });
       return;
     }
