@@ -2,7 +2,7 @@ import { defineConfig } from '@playwright/test';
 
 // CI has no GPU: what is measured is measured without one.
 export default defineConfig({
-  testDir: 'test/browser',
+  testDir: process.env.FLEETPROF_CONSOLE_TESTS ?? 'test/browser',
   outputDir: process.env.FLEETPROF_CONSOLE_OUT ?? '../../../target/console',
   workers: 1,
   timeout: 30_000,

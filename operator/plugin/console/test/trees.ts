@@ -41,7 +41,7 @@ export const tree = (lines: readonly string[], more: Partial<Columns> = {}): Tre
 /** main ─ c 60, b 30 (of which d 10), and 10 in main itself. */
 export const SMALL = ['total 0', '.main 10', '..c 60', '..b 20', '...d 10'];
 
-/** A tree of `size` nodes that is the same every time, heaviest children first, like one of a real service. */
+/** A tree of `size` nodes that is the same every time: wide and up to 120 deep, like one of a busy service. */
 export function large(size: number): Columns {
   let seed = 42;
   const random = () => {
@@ -53,30 +53,34 @@ export function large(size: number): Columns {
       ? 'total'
       : `shop.${['orders', 'cards', 'stock', 'http', 'json'][at % 5]}.Type${at % 97}.method${at}`,
   );
-  const [depth, name, self] = [[0], [0], [0]];
-  const grow = (level: number, weight: number) => {
-    let left = weight;
-    while (depth.length < size && left > 1) {
-      const part = Math.max(1, Math.floor(left * (0.35 + 0.5 * random())));
+  const depth: number[] = [];
+  const name: number[] = [];
+  const self: number[] = [];
+  // A node, and below it `nodes - 1` more, the heaviest child first.
+  const grow = (level: number, nodes: number) => {
+    depth.push(level);
+    name.push(level === 0 ? 0 : 1 + Math.floor(random() * 5999));
+    self.push(Math.floor(random() * 1e6) + 1);
+    let left = nodes - 1;
+    while (left > 0) {
+      const part =
+        level > 118 ? 1 : Math.max(1, Math.floor(left * (level < 4 ? 0.45 : 0.6 + 0.4 * random())));
+      grow(level + 1, part);
       left -= part;
-      depth.push(level);
-      name.push(1 + Math.floor(random() * 5999));
-      const own = level > 110 ? part : Math.floor(part * 0.08 * random()) + 1;
-      self.push(own);
-      if (part - own > 1 && level < 122) grow(level + 1, part - own);
-      else self[self.length - 1] = part;
     }
   };
-  while (depth.length < size) grow(1, 1e9);
+  grow(0, size);
+  const value = self.reduce((sum, own) => sum + own, 0);
+  const files = names.map((_, at) => `src/${at % 300}.ts`);
   return {
     ...columns(['total 0']),
     names,
-    files: names.map((_, at) => `src/${at % 300}.ts`),
+    files,
     depth,
     name,
     self,
     pruned: self.map(() => 0),
-    total: self.reduce((sum, value) => sum + value, 0),
+    total: value,
     nodes: size,
   };
 }

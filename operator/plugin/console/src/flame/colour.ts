@@ -55,7 +55,7 @@ export function palette(theme: Theme): string[] {
   });
 }
 
-/** By name: its place in the palette. Functions without a package are the first, which is grey-blue. */
+/** By name: its place in the palette. */
 export function byPackage(tree: Tree): Uint8Array {
   return Uint8Array.from(tree.names, (name, at) => hash(packageOf(name, tree.files[at] ?? '')) % HUES);
 }

@@ -51,7 +51,7 @@ export function clean(name: string): string {
   return name.replace(HIDDEN, '\ufffd');
 }
 
-/** The package of a function: what its name begins with, else the folder or name of its file. */
+/** The package of a function: what its name begins with, else its file, else the name itself. */
 export function packageOf(name: string, file: string): string {
   const plain = name.replace(/^<+/, '').replace(/[(<[].*$/, '');
   const slash = plain.lastIndexOf('/') + 1;
@@ -61,7 +61,7 @@ export function packageOf(name: string, file: string): string {
   // Java: a.b.Class.method; Go: path/package.Type.method.
   const kept = slash === 0 && parts.length > 2 ? parts.slice(0, -2) : parts.slice(0, 1);
   if (parts.length > 1) return plain.slice(0, slash) + kept.join('.');
-  return /([^/]+)\/[^/]*$/.exec(file)?.[1] ?? file;
+  return file.slice(file.lastIndexOf('/') + 1) || plain;
 }
 
 /** Shorter forms of a name, the longest first: without its package, then the last part alone. */

@@ -62,7 +62,11 @@ interface SearchProps {
 function Search({ box, found, selected, match }: SearchProps) {
   const { params } = route.value;
   const rank = found ? rankOf(found, selected) : 0;
-  const count = found ? (rank > 0 ? `${rank} of ${found.rows.length}` : `${found.rows.length} places`) : '';
+  const count = found
+    ? rank > 0
+      ? `${rank} of ${found.rows.length}`
+      : `${found.rows.length} ${found.rows.length === 1 ? 'place' : 'places'}`
+    : '';
   return (
     <div class="search">
       <label>
