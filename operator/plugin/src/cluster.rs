@@ -79,6 +79,11 @@ impl Ask {
         Self { accept, ..self }
     }
 
+    /// What is asked for.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     fn request(&self) -> Result<Request<Body>, Failure> {
         Request::builder()
             .method(self.method.clone())
