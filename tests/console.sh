@@ -23,6 +23,10 @@ need() { # need PROGRAM PACKAGE
 # The packages of package-lock.json lie in the cache, and a link here leads to them.
 packages() {
     need npm npm
+    node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' || {
+        echo "Node.js $(node --version) is too old: install 20 or newer and try again." >&2
+        exit 1
+    }
     local cache folder
     cache=${FLEETPROF_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/fleetprof}
     folder=$cache/console-$(sha256sum package-lock.json | cut -c1-12)

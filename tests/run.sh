@@ -44,6 +44,7 @@ t=$(date +%s)
 step "2/5  Tests that need no cluster (cold 11 min, warm 1 min)"
 tests/suites.sh pure
 tests/suites.sh stores
+tests/console.sh
 took "pure tests" "$t"
 tests/compiled.sh save
 

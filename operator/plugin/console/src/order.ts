@@ -87,25 +87,30 @@ function base(form: Form): string {
   );
 }
 
-/** The same as a command line. */
-export function command(form: Form): string {
+/** The same as a command line; nothing for several pods, of which a command takes one. */
+export function command(form: Form): string | undefined {
   const policy = policyOf(form);
   const [kind, name] = form.app.split('/');
-  const what = name
-    ? `${kind!.toLowerCase()}/${name}`
-    : pods(form)
-        .map((pod) => `pod/${pod}`)
-        .join(' ');
+  const named = pods(form);
+  if (named.length > 1) return undefined;
+  const ofPolicy =
+    policy && `--policy ${policy.kind === 'ClusterProfilingPolicy' ? 'cppol/' : ''}${policy.name}`;
   const parts = [
     'kubectl fleetprof now',
-    what,
+    name ? `${kind!.toLowerCase()}/${name}` : named.map((pod) => `pod/${pod}`).join(''),
     `-n ${form.namespace}`,
-    policy ? `--policy ${policy.name}` : '',
+    ofPolicy ?? '--no-policy',
     `--duration ${form.duration}`,
-    ...form.kinds.map((kind) => `--type ${kind}`),
+    `--type ${form.kinds.join(',')}`,
     form.frequency === '99' ? '' : `--frequency ${form.frequency}`,
+    form.note === '' ? '' : `--note ${quoted(form.note)}`,
   ];
   return parts.filter((part) => part !== '').join(' ');
+}
+
+/** A word for a shell. */
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 /** What will happen, in words. `linked` is how many pods of the app can be profiled, if that is known. */

@@ -34,7 +34,7 @@ const session = (status: object, spec: object = {}): Session => ({
 });
 
 test('a form becomes a session, its command line, and a sentence', () => {
-  const one = form({ app: 'Deployment/orders', kinds: ['cpu', 'wall'], note: 'slow', frequency: '199' });
+  const one = form({ app: 'Deployment/orders', kinds: ['cpu', 'wall'], note: "it's slow", frequency: '199' });
   assert.equal(problem(one), undefined);
   assert.deepEqual(toSession(one), {
     apiVersion: 'fleetprof.dev/v1alpha1',
@@ -46,12 +46,12 @@ test('a form becomes a session, its command line, and a sentence', () => {
       duration: '30s',
       profiles: ['cpu', 'wall'],
       frequencyHz: 199,
-      context: { note: 'slow' },
+      context: { note: "it's slow" },
     },
   });
   assert.equal(
     command(one),
-    'kubectl fleetprof now deployment/orders -n shop --policy shop --duration 30s --type cpu --type wall --frequency 199',
+    "kubectl fleetprof now deployment/orders -n shop --policy shop --duration 30s --type cpu,wall --frequency 199 --note 'it'\\''s slow'",
   );
   assert.match(
     willHappen(one, 3),
@@ -64,6 +64,10 @@ test('a form becomes a session, its command line, and a sentence', () => {
     profiles: ['cpu'],
     frequencyHz: 99,
   });
+  assert.equal(command(pods), undefined);
+  const all = form({ policy: 'ClusterProfilingPolicy/all' });
+  assert.match(command(all)!, /now -n shop --policy cppol\/all --duration/);
+  assert.match(command(form({ policy: '', pods: 'a' }))!, /now pod\/a -n shop --no-policy/);
   assert.match(willHappen(pods, undefined), /of 2 pods for 30s at 99 Hz.*get one attached/);
 });
 

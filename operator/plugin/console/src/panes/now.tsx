@@ -28,6 +28,7 @@ export function Now() {
     form.value = { ...form.value, ...change };
   };
   const trouble = problem(form.value);
+  const line = command(form.value);
   useOpinion(form.value, trouble, opinion);
   const submit = async () => {
     busy.value = true;
@@ -69,7 +70,7 @@ export function Now() {
         >
           Profile now
         </Button>
-        {!trouble && <Command line={command(form.value)} />}
+        {!trouble && line && <Command line={line} />}
       </form>
     </>
   );

@@ -97,7 +97,9 @@ test('Profile now says what will happen, and does it', async ({ page, link, fake
   await page.getByRole('textbox', { name: 'Note' }).fill('slow since noon');
   await expect(button).toHaveAttribute('aria-disabled', 'false');
   await expect(
-    page.getByText('kubectl fleetprof now deployment/orders -n shop --policy shop --duration 15s --type cpu'),
+    page.getByText(
+      'kubectl fleetprof now deployment/orders -n shop --policy shop --duration 15s --type cpu --note',
+    ),
   ).toBeVisible();
   await button.click();
   await expect(page.getByText('Still collecting. The profile appears here by itself.')).toBeVisible();
