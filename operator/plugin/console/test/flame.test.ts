@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { callers } from '../src/flame/callers.ts';
 import { byChange, byPackage, changes, DARK, hash, LIGHT, palette } from '../src/flame/colour.ts';
+import type { Tree } from '../src/flame/columns.ts';
 import { decode, NotATree, pathTo, rowAt } from '../src/flame/columns.ts';
 import { cull, runAt } from '../src/flame/cull.ts';
 import { describe, describeRun } from '../src/flame/describe.ts';
@@ -253,6 +255,39 @@ test('arrows move between callers, callees and siblings, and stop at the ends', 
   assert.deepEqual(action(small, 0, 'N'), { kind: 'match', step: -1 });
 });
 
+test('upside down, functions come before their callers, and nothing is lost', () => {
+  const calls = tree(['total 0', '.main 10 pruned 5', '..c 60', '...d 4', '..b 20', '...d 16']);
+  const shape = (of: Tree) =>
+    [...of.depth].map(
+      (depth, row) => `${'.'.repeat(depth)}${of.names[of.name[row]!]} ${of.total[row]} ${of.self[row]}`,
+    );
+  const all = callers(calls);
+  assert.deepEqual(shape(all), [
+    'total 115 0',
+    '.c 60 0',
+    '..main 60 60',
+    '.d 20 0',
+    '..b 16 0',
+    '...main 16 16',
+    '..c 4 0',
+    '...main 4 4',
+    '.b 20 0',
+    '..main 20 20',
+    '.main 10 10',
+  ]);
+  assert.deepEqual([all.pruned[0], [...all.parent].slice(0, 5), all.end[1]], [5, [-1, 0, 1, 0, 3], 3]);
+  assert.deepEqual(shape(callers(calls, calls.names.indexOf('d'))), [
+    'total 20 0',
+    '.d 20 0',
+    '..b 16 0',
+    '...main 16 16',
+    '..c 4 0',
+    '...main 4 4',
+  ]);
+  const again = tree(['total 0', '.a 1', '..a 2', '...b 4']);
+  assert.deepEqual(shape(callers(again, again.names.indexOf('a'))), ['total 7 0', '.a 7 7']);
+});
+
 test('names are shortened until they fit', () => {
   const names = new Names(tree(['total 0', '.java.util.HashMap.put 1']), (text) => text.length * 6);
   assert.equal(names.fit(1, 200), 'java.util.HashMap.put');
@@ -280,6 +315,7 @@ test('100 000 nodes are laid out, culled and searched in the time of a few frame
     cull: took(() => cull(big, shape, view)),
     search: took(() => search(big, shape, 'method1.*9$')),
     table: took(() => functions(big)),
+    callers: took(() => callers(big)),
   };
   console.log('100 000 nodes, ms of CPU:', JSON.stringify(times));
   assert.ok(times.decode + times.layout < 150 && times.cull < 25 && times.search < 40, JSON.stringify(times));

@@ -124,7 +124,8 @@ function checkRows(depth: Uint32Array, name: Uint32Array, names: number): void {
   }
 }
 
-function relations(depth: Uint32Array): Pick<Tree, 'parent' | 'end' | 'deepest'> {
+/** Parents and ends of rows, from their depths. */
+export function relations(depth: Uint32Array): Pick<Tree, 'parent' | 'end' | 'deepest'> {
   const parent = new Int32Array(depth.length).fill(-1);
   const end = new Uint32Array(depth.length).fill(depth.length);
   const way: number[] = [];

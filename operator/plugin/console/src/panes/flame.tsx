@@ -1,18 +1,32 @@
 // The flame graph with all around it: search, what is under the pointer, and the table as its equal.
 import { useSignal } from '@preact/signals';
 import { useEffect, useMemo, useRef } from 'preact/hooks';
+import { callers } from '../flame/callers.ts';
 import { pathTo } from '../flame/columns.ts';
 import { describe, describeRun } from '../flame/describe.ts';
 import { clean, percent } from '../flame/format.ts';
 import { Graph, type Shown, type Under } from '../flame/graph.ts';
 import { listen } from '../flame/input.ts';
+import { layout as layOut } from '../flame/layout.ts';
 import { KEYS } from '../flame/move.ts';
 import { type Found, nextMatch, rankOf, search } from '../flame/search.ts';
 import { type FunctionRow, functions } from '../flame/table.ts';
 import { route, setParams, toast } from '../state.ts';
 import { Functions } from './functions.tsx';
 
-export function Flame({ shown }: { shown: Shown }) {
+export function Flame(props: { shown: Shown }) {
+  const { params } = route.value;
+  const upside = params.view === 'callers' && !props.shown.tree.base;
+  const of = upside && params.of ? props.shown.tree.names.indexOf(params.of) : -1;
+  const shown = useMemo(() => {
+    if (!upside) return props.shown;
+    const tree = callers(props.shown.tree, of >= 0 ? of : undefined);
+    return { tree, layout: layOut(tree) };
+  }, [props.shown, upside, of]);
+  return <Shape key={`${upside} ${of}`} shown={shown} upside={upside} />;
+}
+
+function Shape({ shown, upside }: { shown: Shown; upside: boolean }) {
   const { params } = route.value;
   const { tree, layout } = shown;
   const text = params.q ?? '';
@@ -29,11 +43,11 @@ export function Flame({ shown }: { shown: Shown }) {
     selected.value = row;
   };
   const load = (row: number) =>
-    setParams({ root: [params.root, pathTo(tree, row)].filter((part) => part).join('.') }, false);
+    !upside && setParams({ root: [params.root, pathTo(tree, row)].filter((part) => part).join('.') }, false);
   return (
     <section aria-label="Profile">
       <Search box={box} found={found} selected={selected.value} match={match} />
-      <Above shown={shown} />
+      {upside ? <Callers of={params.of ?? ''} /> : <Above shown={shown} />}
       {params.view === 'table' ? (
         <Functions tree={tree} rows={sums} found={found} />
       ) : (
@@ -45,6 +59,7 @@ export function Flame({ shown }: { shown: Shown }) {
           selected={selected}
           match={match}
           load={load}
+          upside={upside}
           box={box}
         />
       )}
@@ -99,6 +114,7 @@ function Search({ box, found, selected, match }: SearchProps) {
       {found?.problem && <small class="warn">{found.problem}</small>}
       <span class="space" />
       <Toggle name="view" on="table" text="Table" />
+      {!params.base && <Toggle name="view" on="callers" text="Callers" />}
       {params.view !== 'table' && <Toggle name="flip" on="up" text="Root at the bottom" />}
     </div>
   );
@@ -152,6 +168,22 @@ function Above({ shown }: { shown: Shown }) {
   );
 }
 
+/** What the graph of callers shows. */
+function Callers({ of }: { of: string }) {
+  return (
+    <p>
+      {of
+        ? `Who calls ${clean(of)}, by what it used with its callees.`
+        : 'Who calls what, by what each function used itself.'}{' '}
+      {of && (
+        <button type="button" onClick={() => setParams({ of: '' }, false)}>
+          Show all functions
+        </button>
+      )}
+    </p>
+  );
+}
+
 interface CanvasProps {
   shown: Shown;
   found: Found | undefined;
@@ -160,6 +192,7 @@ interface CanvasProps {
   selected: { value: number };
   match: (step: 1 | -1) => void;
   load: (row: number) => void;
+  upside: boolean;
   box: { current: HTMLInputElement | null };
 }
 
@@ -194,7 +227,17 @@ function Canvas(props: CanvasProps) {
     <>
       <p id="selected" class="selected" aria-live="polite">
         <strong>{lines[0]}</strong> {lines.slice(1).join(' · ')}{' '}
-        {pruned && (
+        {row > 0 && !shown.tree.base && (
+          <button
+            type="button"
+            onClick={() =>
+              setParams({ view: 'callers', of: shown.tree.names[shown.tree.name[row]!]! }, false)
+            }
+          >
+            Callers
+          </button>
+        )}{' '}
+        {pruned && !props.upside && (
           <button type="button" onClick={() => props.load(row)}>
             Load what was left out below it
           </button>

@@ -76,6 +76,22 @@ test('the table holds what the graph shows, and leads back to it', async ({ page
   await expect(table).toBeVisible();
 });
 
+test('callers are shown of all functions, and of one', async ({ page, link }) => {
+  await open(page, link, TWO);
+  await page.getByRole('button', { name: 'Callers' }).click();
+  await expect(page.getByText('Who calls what, by what each function used itself.')).toBeVisible();
+  await graph(page).focus();
+  await page.keyboard.press('ArrowDown');
+  await expect(selected(page)).toContainText('find_issuer 700 ns');
+  await page.keyboard.press('ArrowDown');
+  await expect(selected(page)).toContainText('post_order 700 ns');
+  await selected(page).getByRole('button', { name: 'Callers' }).click();
+  await expect(page.getByText('Who calls post_order, by what it used with its callees.')).toBeVisible();
+  await graph(page).focus();
+  await page.keyboard.press('ArrowDown');
+  await expect(selected(page)).toContainText('post_order 820 ns (82.0 %)');
+});
+
 test('two sessions are compared, with what may be chance marked', async ({ page, link, fake }) => {
   await open(page, link, TWO);
   await page.getByRole('combobox', { name: 'Compare with' }).selectOption('orders-old');
