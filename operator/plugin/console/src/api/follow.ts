@@ -14,13 +14,15 @@ interface Item {
 export interface Live<T> {
   state: 'loading' | 'live' | 'reconnecting' | 'failed';
   items: ReadonlyMap<string, T>;
+  /** Whether the items were read at least once: without that, none does not mean that there are none. */
+  known: boolean;
   problem: string;
   code: number;
 }
 
 /** Nothing is known yet. */
 export function loading<T>(): Live<T> {
-  return { state: 'loading', items: new Map<string, T>(), problem: '', code: 0 };
+  return { state: 'loading', items: new Map<string, T>(), known: false, problem: '', code: 0 };
 }
 
 interface Event<T> {
@@ -66,7 +68,7 @@ export async function follow<T extends Item>(api: Api, path: string, options: Op
         const all = await listAll<T>(api, path, signal);
         version = all.version;
         if (options.poll) wait = FIRST_PAUSE;
-        say({ state: 'live', items: all.items });
+        say({ state: 'live', items: all.items, known: true });
       }
       if (options.poll) {
         await pause(options.poll);

@@ -143,7 +143,7 @@ export function Apps() {
           />
         </label>
       </fieldset>
-      {policies.value.state !== 'loading' && (
+      {policies.value.known && (
         <Table
           caption="Linked apps"
           rows={all.filter((row) => shows(show.value, row))}

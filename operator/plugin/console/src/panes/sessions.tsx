@@ -106,14 +106,14 @@ export function Sessions() {
     <>
       <h1>Sessions</h1>
       <State live={sessions.value} what="sessions" />
-      <h2>In progress ({active.value.length})</h2>
-      {active.value.length === 0 && <p class="nothing">No session is in progress.</p>}
+      <h2>In progress{sessions.value.known ? ` (${active.value.length})` : ''}</h2>
+      {sessions.value.known && active.value.length === 0 && <p class="nothing">No session is in progress.</p>}
       <ul class="cards">
         {active.value.map((session) => (
           <InProgress key={session.metadata.uid} session={session} />
         ))}
       </ul>
-      <h2>Recent ({recent.value.length})</h2>
+      <h2>Recent{sessions.value.known ? ` (${recent.value.length})` : ''}</h2>
       <label class="filter">
         Filter{' '}
         <input
@@ -125,7 +125,7 @@ export function Sessions() {
           }}
         />
       </label>
-      {sessions.value.state !== 'loading' && (
+      {sessions.value.known && (
         <Table
           caption="Recent sessions"
           rows={recent.value}
