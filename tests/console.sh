@@ -66,7 +66,7 @@ program() {
 
 browse() { # browse FOLDER-OF-TESTS
     need chromium chromium
-    FLEETPROF_CONSOLE_TESTS=$1 node_modules/.bin/playwright test
+    FLEETPROF_CONSOLE_TESTS=$1 node_modules/.bin/playwright test --max-failures=5
 }
 
 packages
