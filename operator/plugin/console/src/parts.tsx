@@ -33,29 +33,10 @@ export function Table<T>(props: TableProps<T>) {
     <section class="scroll" aria-label={props.caption} tabIndex={0}>
       <table>
         <caption class="hidden">{props.caption}</caption>
-        <thead>
-          <tr>
-            {props.columns.map((column) => (
-              <Title
-                key={column.id}
-                column={column}
-                sorting={sorting.value}
-                sort={() => {
-                  sorting.value = clicked(props.columns, sorting.value, column.id);
-                }}
-              />
-            ))}
-          </tr>
-        </thead>
+        <Titles columns={props.columns} sorting={sorting} />
         <tbody>
           {rows.map((row) => (
-            <tr key={props.id(row)}>
-              {props.columns.map((column) => (
-                <td key={column.id} class={column.number ? 'number' : ''}>
-                  {column.cell ? column.cell(row) : column.key(row)}
-                </td>
-              ))}
-            </tr>
+            <Row key={props.id(row)} row={row} columns={props.columns} />
           ))}
         </tbody>
       </table>
@@ -70,6 +51,34 @@ export function Table<T>(props: TableProps<T>) {
         </button>
       )}
     </section>
+  );
+}
+
+function Titles<T>(props: { columns: readonly Column<T>[]; sorting: { value: Sorting } }) {
+  const { columns, sorting } = props;
+  const sort = (id: string) => {
+    sorting.value = clicked(columns, sorting.value, id);
+  };
+  return (
+    <thead>
+      <tr>
+        {columns.map((column) => (
+          <Title key={column.id} column={column} sorting={sorting.value} sort={() => sort(column.id)} />
+        ))}
+      </tr>
+    </thead>
+  );
+}
+
+function Row<T>({ row, columns }: { row: T; columns: TableProps<T>['columns'] }) {
+  return (
+    <tr>
+      {columns.map((column) => (
+        <td key={column.id} class={column.number ? 'number' : ''}>
+          {column.cell ? column.cell(row) : column.key(row)}
+        </td>
+      ))}
+    </tr>
   );
 }
 

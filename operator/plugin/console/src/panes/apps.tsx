@@ -94,19 +94,54 @@ function Last({ row }: { row: App }) {
   );
 }
 
-export function Apps() {
-  const filter = useSignal('');
-  const show = useSignal<Show>('all');
-  const all = apps(allPolicies.value, sessions.value.items.values());
+const CHOICES: [Show, string][] = [
+  ['all', 'All'],
+  ['not', 'Cannot be profiled'],
+  ['outdated', 'Outdated agent'],
+];
+
+interface Wanted {
+  show: { value: Show };
+  filter: { value: string };
+}
+
+/** Which of the apps are wanted. */
+function Which({ all, show, filter }: Wanted & { all: readonly App[] }) {
+  return (
+    <fieldset class="choices">
+      <legend class="hidden">Which apps</legend>
+      {CHOICES.map(([value, title]) => (
+        <label key={value}>
+          <input
+            type="radio"
+            name="show"
+            checked={show.value === value}
+            onChange={() => {
+              show.value = value;
+            }}
+          />
+          {title} ({all.filter((row) => shows(value, row)).length})
+        </label>
+      ))}
+      <label class="filter">
+        Filter{' '}
+        <input
+          type="search"
+          value={filter.value}
+          onInput={(event) => {
+            filter.value = event.currentTarget.value;
+          }}
+        />
+      </label>
+    </fieldset>
+  );
+}
+
+/** What is not shown, and why. */
+function Missing() {
   const cut = allPolicies.value.filter((policy) => policy.status?.linkedAppsTruncated);
-  const choices: [Show, string][] = [
-    ['all', 'All'],
-    ['not', 'Cannot be profiled'],
-    ['outdated', 'Outdated agent'],
-  ];
   return (
     <>
-      <h1>Linked apps</h1>
       <State live={policies.value} what="policies" />
       {clusterPolicies.value.state === 'failed' && (
         <p class="warn">Cluster policies are left out: {clusterPolicies.value.problem}</p>
@@ -117,32 +152,19 @@ export function Apps() {
           {status?.linkedApps?.length}.
         </p>
       ))}
-      <fieldset class="choices">
-        <legend class="hidden">Which apps</legend>
-        {choices.map(([value, title]) => (
-          <label key={value}>
-            <input
-              type="radio"
-              name="show"
-              checked={show.value === value}
-              onChange={() => {
-                show.value = value;
-              }}
-            />
-            {title} ({all.filter((row) => shows(value, row)).length})
-          </label>
-        ))}
-        <label class="filter">
-          Filter{' '}
-          <input
-            type="search"
-            value={filter.value}
-            onInput={(event) => {
-              filter.value = event.currentTarget.value;
-            }}
-          />
-        </label>
-      </fieldset>
+    </>
+  );
+}
+
+export function Apps() {
+  const filter = useSignal('');
+  const show = useSignal<Show>('all');
+  const all = apps(allPolicies.value, sessions.value.items.values());
+  return (
+    <>
+      <h1>Linked apps</h1>
+      <Missing />
+      <Which all={all} show={show} filter={filter} />
       {policies.value.known && (
         <Table
           caption="Linked apps"

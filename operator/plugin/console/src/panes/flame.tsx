@@ -197,9 +197,35 @@ interface CanvasProps {
 }
 
 function Canvas(props: CanvasProps) {
-  const { shown, found, byName, graph, selected } = props;
   const canvas = useRef<HTMLCanvasElement>(null);
   const hover = useSignal<{ lines: string[]; x: number; y: number } | undefined>(undefined);
+  useGraph(props, canvas, hover);
+  return (
+    <>
+      <Selected {...props} />
+      {/* biome-ignore lint/a11y/noInteractiveElementToNoninteractiveRole: its keys are those of the graph. */}
+      <canvas
+        ref={canvas}
+        class="flame"
+        tabIndex={0}
+        role="application"
+        aria-roledescription="flame graph"
+        aria-label="Flame graph: arrow keys select, Enter zooms, Escape shows everything. The table holds the same."
+        aria-describedby="selected"
+      />
+      {hover.value && <Hover {...hover.value} />}
+      <Keys />
+    </>
+  );
+}
+
+/** Has a graph on the canvas for as long as the tree and the direction stay the same. */
+function useGraph(
+  props: CanvasProps,
+  canvas: { current: HTMLCanvasElement | null },
+  hover: { value: { lines: string[]; x: number; y: number } | undefined },
+): void {
+  const { shown, found, byName, graph, selected } = props;
   const flipped = route.value.params.flip === 'up';
   // What the listeners call is always that of the last rendering.
   const now = useRef(props);
@@ -220,52 +246,45 @@ function Canvas(props: CanvasProps) {
     };
   }, [shown, flipped]);
   useEffect(() => graph.current?.mark(found), [found, shown, flipped]);
-  const row = Math.min(selected.value, shown.tree.size - 1);
-  const lines = describe(shown.tree, row, byName.get(shown.tree.name[row]!));
-  const pruned = shown.tree.pruned[row]! !== 0;
+}
+
+/** What is selected, in words, and what can be done with it. */
+function Selected({ shown, byName, selected, upside, load }: CanvasProps) {
+  const { tree } = shown;
+  const row = Math.min(selected.value, tree.size - 1);
+  const name = tree.name[row]!;
+  const lines = describe(tree, row, byName.get(name));
+  const callers = () => setParams({ view: 'callers', of: tree.names[name]! }, false);
   return (
-    <>
-      <p id="selected" class="selected" aria-live="polite">
-        <strong>{lines[0]}</strong> {lines.slice(1).join(' · ')}{' '}
-        {row > 0 && !shown.tree.base && (
-          <button
-            type="button"
-            onClick={() =>
-              setParams({ view: 'callers', of: shown.tree.names[shown.tree.name[row]!]! }, false)
-            }
-          >
-            Callers
-          </button>
-        )}{' '}
-        {pruned && !props.upside && (
-          <button type="button" onClick={() => props.load(row)}>
-            Load what was left out below it
-          </button>
-        )}
-      </p>
-      {/* biome-ignore lint/a11y/noInteractiveElementToNoninteractiveRole: its keys are those of the graph. */}
-      <canvas
-        ref={canvas}
-        class="flame"
-        tabIndex={0}
-        role="application"
-        aria-roledescription="flame graph"
-        aria-label="Flame graph. Arrow keys select functions, Enter zooms, Escape shows everything. The table holds the same."
-        aria-describedby="selected"
-      />
-      {hover.value && <Hover {...hover.value} />}
-      <details>
-        <summary>Keys</summary>
-        <dl class="keys">
-          {KEYS.map(([keys, what]) => (
-            <div key={keys}>
-              <dt>{keys}</dt>
-              <dd>{what}</dd>
-            </div>
-          ))}
-        </dl>
-      </details>
-    </>
+    <p id="selected" class="selected" aria-live="polite">
+      <strong>{lines[0]}</strong> {lines.slice(1).join(' · ')}{' '}
+      {row > 0 && !tree.base && (
+        <button type="button" onClick={callers}>
+          Callers
+        </button>
+      )}{' '}
+      {tree.pruned[row] !== 0 && !upside && (
+        <button type="button" onClick={() => load(row)}>
+          Load what was left out below it
+        </button>
+      )}
+    </p>
+  );
+}
+
+function Keys() {
+  return (
+    <details>
+      <summary>Keys</summary>
+      <dl class="keys">
+        {KEYS.map(([keys, what]) => (
+          <div key={keys}>
+            <dt>{keys}</dt>
+            <dd>{what}</dd>
+          </div>
+        ))}
+      </dl>
+    </details>
   );
 }
 

@@ -28,25 +28,12 @@ export function Now() {
     form.value = { ...form.value, ...change };
   };
   const trouble = problem(form.value);
-  const line = command(form.value);
   useOpinion(form.value, trouble, opinion);
-  const submit = async () => {
-    busy.value = true;
-    try {
-      const made = await api.value!.post<Session>(
-        list('profilesessions', form.value.namespace),
-        toSession(form.value),
-      );
-      toast(`${made.metadata.name} has been created.`, 'good');
-      go({ pane: 'profile', namespace: made.metadata.namespace ?? '', name: made.metadata.name });
-    } catch (error) {
-      opinion.value = words(error);
-    } finally {
-      busy.value = false;
-    }
-  };
   const reason =
     trouble ?? (opinion.value === '' ? undefined : `The API server refuses it: ${opinion.value}`);
+  const submit = () => {
+    if (reason === undefined && !busy.value) void send(form.value, busy, opinion);
+  };
   return (
     <>
       <h1>Profile now</h1>
@@ -54,24 +41,51 @@ export function Now() {
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          if (reason === undefined && !busy.value) void submit();
+          submit();
         }}
       >
         <What form={form.value} set={set} />
         <How form={form.value} set={set} />
-        <h2>What will happen</h2>
-        <p>{trouble ? 'Nothing yet.' : willHappen(form.value, linkedPods(form.value))}</p>
-        <Button
-          primary
-          busy={busy.value}
-          reason={reason}
-          rights={form.value.namespace ? toProfile(form.value.namespace, policyOf(form.value)) : []}
-          onClick={() => void submit()}
-        >
-          Profile now
-        </Button>
-        {!trouble && line && <Command line={line} />}
+        <Then form={form.value} trouble={trouble} reason={reason} busy={busy.value} submit={submit} />
       </form>
+    </>
+  );
+}
+
+/** Creates the session and goes to its profile, or says why it was not created. */
+async function send(form: Form, busy: { value: boolean }, opinion: { value: string }): Promise<void> {
+  busy.value = true;
+  try {
+    const made = await api.value!.post<Session>(list('profilesessions', form.namespace), toSession(form));
+    toast(`${made.metadata.name} has been created.`, 'good');
+    go({ pane: 'profile', namespace: made.metadata.namespace ?? '', name: made.metadata.name });
+  } catch (error) {
+    opinion.value = words(error);
+  } finally {
+    busy.value = false;
+  }
+}
+
+interface ThenProps {
+  form: Form;
+  trouble: string | undefined;
+  reason: string | undefined;
+  busy: boolean;
+  submit: () => void;
+}
+
+/** What will happen, and the button that lets it happen. */
+function Then({ form, trouble, reason, busy, submit }: ThenProps) {
+  const line = trouble ? undefined : command(form);
+  const rights = form.namespace ? toProfile(form.namespace, policyOf(form)) : [];
+  return (
+    <>
+      <h2>What will happen</h2>
+      <p>{trouble ? 'Nothing yet.' : willHappen(form, linkedPods(form))}</p>
+      <Button primary busy={busy} reason={reason} rights={rights} onClick={submit}>
+        Profile now
+      </Button>
+      {line && <Command line={line} />}
     </>
   );
 }

@@ -221,34 +221,13 @@ async function readTree(client: Api, path: string, signal: AbortSignal): Promise
 function Choices({ session, type, all }: { session: Session; type: string; all: string[] }) {
   const { params } = route.value;
   const pods = profiled(session).map(({ pod }) => pod);
-  const others = [...sessions.value.items.values()]
-    .filter((other) => other.metadata.uid !== session.metadata.uid && outcome(other) === 'data')
-    .filter((other) => other.metadata.namespace === session.metadata.namespace && app(other) === app(session))
-    .sort((one, other) => ((one.status?.endTime ?? '') < (other.status?.endTime ?? '') ? 1 : -1));
   return (
     <div class="choices">
-      {all.length > 1 && (
-        <fieldset class="tabs">
-          <legend class="hidden">Kind of profile</legend>
-          {all.map((kind) => (
-            <button
-              key={kind}
-              type="button"
-              aria-pressed={kind === type}
-              onClick={() => setParams({ type: kind, root: '' }, false)}
-            >
-              {kind}
-            </button>
-          ))}
-        </fieldset>
-      )}
+      {all.length > 1 && <Kinds type={type} all={all} />}
       {pods.length > 1 && (
         <label>
           Pod{' '}
-          <select
-            value={params.pod ?? ''}
-            onChange={(event) => setParams({ pod: event.currentTarget.value, root: '' }, false)}
-          >
+          <select value={params.pod ?? ''} onChange={(event) => choose({ pod: event.currentTarget.value })}>
             <option value="">all {pods.length}</option>
             {pods.map((pod) => (
               <option key={pod}>{pod}</option>
@@ -256,36 +235,60 @@ function Choices({ session, type, all }: { session: Session; type: string; all: 
           </select>
         </label>
       )}
-      <label>
-        Compare with{' '}
-        <select
-          value={params.base ?? ''}
-          onChange={(event) => setParams({ base: event.currentTarget.value, root: '' }, false)}
-        >
-          <option value="">nothing</option>
-          {params.base && !others.some(({ metadata }) => metadata.name === params.base) && (
-            <option>{params.base}</option>
-          )}
-          {others.map(({ metadata, status }) => (
-            <option key={metadata.uid} value={metadata.name}>
-              {metadata.name} ({status?.endTime?.slice(0, 16)})
-            </option>
-          ))}
-        </select>
-      </label>
+      <Base session={session} />
       {type === 'wall' && (
         <label>
           <input
             type="checkbox"
             checked={params.idle === 'true'}
-            onChange={(event) =>
-              setParams({ idle: event.currentTarget.checked ? 'true' : '', root: '' }, false)
-            }
+            onChange={(event) => choose({ idle: event.currentTarget.checked ? 'true' : '' })}
           />
           Idle threads
         </label>
       )}
     </div>
+  );
+}
+
+/** Another profile begins with its whole tree. */
+function choose(params: Record<string, string>): void {
+  setParams({ ...params, root: '' }, false);
+}
+
+function Kinds({ type, all }: { type: string; all: string[] }) {
+  return (
+    <fieldset class="tabs">
+      <legend class="hidden">Kind of profile</legend>
+      {all.map((kind) => (
+        <button key={kind} type="button" aria-pressed={kind === type} onClick={() => choose({ type: kind })}>
+          {kind}
+        </button>
+      ))}
+    </fieldset>
+  );
+}
+
+/** Other sessions of the app with data, the newest first. */
+function Base({ session }: { session: Session }) {
+  const { base } = route.value.params;
+  const others = [...sessions.value.items.values()]
+    .filter((other) => other.metadata.uid !== session.metadata.uid && outcome(other) === 'data')
+    .filter((other) => other.metadata.namespace === session.metadata.namespace && app(other) === app(session))
+    .sort((one, other) => ((one.status?.endTime ?? '') < (other.status?.endTime ?? '') ? 1 : -1));
+  const named = others.some(({ metadata }) => metadata.name === base);
+  return (
+    <label>
+      Compare with{' '}
+      <select value={base ?? ''} onChange={(event) => choose({ base: event.currentTarget.value, view: '' })}>
+        <option value="">nothing</option>
+        {base && !named && <option>{base}</option>}
+        {others.map(({ metadata, status }) => (
+          <option key={metadata.uid} value={metadata.name}>
+            {metadata.name} ({status?.endTime?.slice(0, 16)})
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }
 
