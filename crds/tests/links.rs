@@ -20,7 +20,7 @@ fn documents() -> BTreeMap<PathBuf, String> {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() && name != "target" && !name.starts_with('.') {
+            if path.is_dir() && name != "target" && name != "node_modules" && !name.starts_with('.') {
                 folders.push(path);
             } else if name.ends_with(".md") {
                 let text = std::fs::read_to_string(&path).unwrap();
