@@ -6,6 +6,8 @@ export default defineConfig({
   outputDir: process.env.FLEETPROF_CONSOLE_OUT ?? '../../../target/console',
   workers: 1,
   timeout: 30_000,
+  // A browser beside a compiler is sometimes late. The list says which test needed another try.
+  retries: 2,
   expect: { timeout: 8_000 },
   reporter: [['list']],
   use: {
