@@ -18,6 +18,10 @@ use crate::view::text;
 /// Prefix of keys reserved by pprof.
 pub const RESERVED_PREFIX: &str = "pprof::";
 
+/// Labels by which libraries tell of which trace and span a sample is. `profile_id` is what some call the id of the
+/// span.
+pub const TRACE_LABELS: [&str; 3] = ["trace_id", "span_id", "profile_id"];
+
 /// Whether the key is reserved by pprof.
 pub fn is_reserved(key: &str) -> bool {
     key.starts_with(RESERVED_PREFIX)
@@ -53,6 +57,28 @@ pub fn retain_labels(profile: &mut Profile, keep: impl Fn(&str) -> bool) {
         sample
             .label
             .retain(|label| *known.entry(label.key).or_insert_with(|| keep(text(strings, label.key))));
+    }
+}
+
+/// Calls the label `from` of a sample `to`, where the sample has none of that name.
+pub fn rename_label(profile: &mut Profile, from: &str, to: &str) {
+    let strings = &profile.string_table;
+    let mut renamed = Vec::new();
+    for (n, sample) in profile.sample.iter().enumerate() {
+        let find = |key: &str| sample.label.iter().position(|label| text(strings, label.key) == key);
+        if let (Some(label), None) = (find(from), find(to)) {
+            renamed.push((n, label));
+        }
+    }
+    if renamed.is_empty() {
+        return;
+    }
+    let first_new = strings.len() as i64;
+    let mut table = StringTable::continued(strings);
+    let key = table.intern(to);
+    profile.string_table.extend(table.into_entries(first_new));
+    for (sample, label) in renamed {
+        profile.sample[sample].label[label].key = key;
     }
 }
 
@@ -108,6 +134,21 @@ mod tests {
         set_labels(&mut profile, &[("span_id", "00ff"), ("thread", "t")]);
         retain_labels(&mut profile, |key| key == "span_id");
         assert_eq!(labels(&profile), [vec![("span_id", "00ff")]]);
+    }
+
+    #[test]
+    fn a_label_has_another_name_unless_that_is_taken() {
+        let mut profile = cpu(&[(&["a"], 1), (&["b"], 1)]);
+        set_labels(&mut profile, &[("profile_id", "00ff")]);
+        let mut both = profile.clone();
+        set_labels(&mut both, &[("span_id", "11ee")]);
+        rename_label(&mut profile, "profile_id", "span_id");
+        assert_eq!(labels(&profile), [vec![("span_id", "00ff")], vec![("span_id", "00ff")]]);
+        assert_eq!(validate(&profile), Ok(()));
+        let before = both.clone();
+        rename_label(&mut both, "profile_id", "span_id");
+        rename_label(&mut both, "absent", "other");
+        assert_eq!(both, before);
     }
 
     #[test]

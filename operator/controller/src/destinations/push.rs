@@ -6,7 +6,9 @@
 //! found from traces. Two profiles of one series with the same time replace each other, so parts are a
 //! millisecond apart.
 
-use fleetprof_profile::{Limits, Merger, Overlap, Profile, ProfileKind, decode_valid, encode, retain_labels};
+use fleetprof_profile::{
+    Limits, Merger, Overlap, Profile, ProfileKind, decode_valid, encode, rename_label, retain_labels,
+};
 
 /// Most samples of a part.
 const SAMPLES: usize = 16_000;
@@ -16,8 +18,10 @@ const UNPACKED: u32 = 1_900_000;
 const VALUE: usize = 1_000;
 /// What is told of the target; the operator wrote it on every sample.
 const TARGET: [&str; 6] = ["service_name", "namespace", "pod", "container", "node", "cluster"];
-/// What stays on samples.
+/// What stays on samples: the server finds the samples of a span by it.
 const SPAN: &str = "span_id";
+/// What some libraries call the same.
+const PROFILE: &str = "profile_id";
 /// Between two parts, in nanoseconds.
 const APART: i64 = 1_000_000;
 
@@ -37,6 +41,7 @@ pub(super) struct Part {
 pub(super) fn parts(stored: &[u8], kind: ProfileKind, limits: &Limits) -> Result<Vec<Part>, String> {
     let mut whole = decode_valid(stored, limits).map_err(|error| error.to_string())?;
     let labels = labels(&whole, kind);
+    rename_label(&mut whole, PROFILE, SPAN);
     retain_labels(&mut whole, |key| key == SPAN);
     // Samples that differed by a label alone become one.
     let profile = compact(&whole)?;
@@ -142,6 +147,8 @@ const fn name(kind: ProfileKind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use fleetprof_profile::{Frame, Label, ProfileBuilder, set_labels, total};
 
     use super::*;
@@ -201,6 +208,22 @@ mod tests {
     }
 
     #[test]
+    fn samples_of_spans_are_sent_as_such_whatever_the_library_calls_them() {
+        let mut merger = Merger::new(Overlap::Sequential);
+        for (key, id) in [(SPAN, "00f067aa0ba902b7"), (PROFILE, "00f067aa0ba902b8"), ("thread", "main")] {
+            let mut builder = ProfileBuilder::new(ProfileKind::Cpu, 10_101_010, 1_700_000_000_000_000_000);
+            builder.add_hits(&[Frame::named("work", "main.rs", 1)], 1, &[Label::text(key, id)]).unwrap();
+            merger.add(&builder.finish(10_000_000_000, &[])).unwrap();
+        }
+        let read = read(&sent(&merger.finish().unwrap())[0]);
+        let text = |index: i64| read.string_table[usize::try_from(index).unwrap()].as_str();
+        let labels = read.sample.iter().flat_map(|sample| &sample.label);
+        let labels: Vec<(&str, &str)> = labels.map(|label| (text(label.key), text(label.str))).collect();
+        assert_eq!(labels, [(SPAN, "00f067aa0ba902b7"), (SPAN, "00f067aa0ba902b8")]);
+        assert_eq!(read.sample.len(), 3);
+    }
+
+    #[test]
     fn a_large_profile_comes_in_parts_that_add_up() {
         let profile = profile(40_000);
         let parts = sent(&profile);
@@ -218,6 +241,60 @@ mod tests {
         let empty = ProfileBuilder::new(ProfileKind::Cpu, 1, 0).finish(0, &[]);
         assert_eq!(sent(&empty), []);
         assert!(parts(b"junk", ProfileKind::Cpu, &Limits::default()).is_err());
+    }
+
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Sources {
+        datasources: Vec<Source>,
+    }
+
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Source {
+        uid: String,
+        r#type: String,
+        #[serde(default)]
+        json_data: JsonData,
+    }
+
+    #[derive(Default, serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct JsonData {
+        traces_to_profiles: Option<TracesToProfiles>,
+    }
+
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct TracesToProfiles {
+        datasource_uid: String,
+        profile_type_id: String,
+        tags: Vec<BTreeMap<String, String>>,
+    }
+
+    #[test]
+    fn the_guide_from_traces_to_profiles_names_what_is_sent() {
+        let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/traces-to-profiles.md");
+        let guide = std::fs::read_to_string(guide).unwrap();
+        let yaml = guide.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let sources: Sources = serde_yaml::from_str(yaml).unwrap();
+        let linked =
+            sources.datasources.iter().find_map(|s| s.json_data.traces_to_profiles.as_ref()).unwrap();
+        let target = sources.datasources.iter().find(|source| source.uid == linked.datasource_uid).unwrap();
+        assert_eq!(target.r#type, "grafana-pyroscope-datasource");
+        let sent = read(&sent(&profile(2))[0]);
+        let text = |index: i64| sent.string_table[usize::try_from(index).unwrap()].as_str();
+        let (of_samples, of_period) = (sent.sample_type.last().unwrap(), sent.period_type.unwrap());
+        let types =
+            [of_samples.r#type, of_samples.unit, of_period.r#type, of_period.unit].map(text).join(":");
+        assert_eq!(linked.profile_type_id, format!("{}:{types}", name(ProfileKind::Cpu)));
+        assert!(!linked.tags.is_empty());
+        assert!(linked.tags.iter().all(|tag| TARGET.contains(&tag["value"].as_str())), "{:?}", linked.tags);
+        let told = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let mut told: Vec<&str> = told.collect();
+        let mut wanted = TARGET.to_vec();
+        (told.sort_unstable(), wanted.sort_unstable());
+        assert_eq!(told, wanted, "the table has every label of a series");
     }
 
     #[test]

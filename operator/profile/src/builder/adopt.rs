@@ -1,15 +1,23 @@
 //! How does the profile that a target wrote become a slice of fleetprof?
 //!
 //! Its stacks, names, lines and mappings stay as they are. Only the values that the kind counts are taken. Its
-//! labels are left out: the target chose them, and a destination may keep a series for each.
+//! labels are left out, since the target chose them and a destination may keep a series for each, but for the ids
+//! of traces and spans, by which profiles are found from traces.
 
 use std::collections::HashMap;
 
 use super::frame::{Frame, Label, Line, LocationId, MappingId, MappingInfo};
 use super::{BuildError, ProfileBuilder};
 use crate::kind::ProfileKind;
+use crate::labels::TRACE_LABELS;
 use crate::proto::{self, Location, Mapping, Profile};
 use crate::view::{View, sample_types, value};
+
+/// The part of a builder's stacks that may have ids of spans: with these, hardly two samples are the same, and many
+/// slices of as many would not fit into one profile.
+const WITH_IDS: usize = 4;
+/// Fewest and most digits of an id: 64 bits of a span, 128 of a trace.
+const DIGITS: std::ops::RangeInclusive<usize> = 8..=32;
 
 /// What came in with a profile.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +48,7 @@ pub enum AdoptError {
 
 impl ProfileBuilder {
     /// Adds the samples of a profile that another program wrote, with these labels in place of its own.
+    /// Ids of traces and spans ([`TRACE_LABELS`]) are kept, unless there are more than a slice should hold.
     /// Samples that are all 0 are left out, and negative values count as 0. The first profile of an empty
     /// builder tells the period.
     ///
@@ -55,6 +64,8 @@ impl ProfileBuilder {
         if let Some(main) = profile.mapping.first() {
             moving.mapping(main);
         }
+        let with_ids =
+            moving.builder.samples.len() + profile.sample.len() <= moving.builder.limits.stacks / WITH_IDS;
         let mut adopted = Adopted::default();
         for sample in &profile.sample {
             let values: Vec<i64> = columns.iter().map(|column| value(sample, *column).max(0)).collect();
@@ -66,13 +77,29 @@ impl ProfileBuilder {
             if stack.is_empty() {
                 stack.push(moving.builder.location(&Frame::default()));
             }
-            moving.builder.add_locations(&stack, &values, labels)?;
+            let ids = ids(&view, sample);
+            if with_ids {
+                let all: Vec<Label<'_>> = labels.iter().copied().chain(ids).collect();
+                moving.builder.add_locations(&stack, &values, &all)?;
+            } else {
+                moving.builder.cut.labels += ids.count() as u64;
+                moving.builder.add_locations(&stack, &values, labels)?;
+            }
             let of = |value: Option<&i64>| value.map_or(0, |value| value.unsigned_abs());
             adopted.samples = adopted.samples.saturating_add(of(values.first()));
             adopted.worth = adopted.worth.saturating_add(of(values.last()));
         }
         Ok(adopted)
     }
+}
+
+/// The ids of the trace and the span that a sample is of, as far as they are ids.
+fn ids<'a>(view: &View<'a>, sample: &'a proto::Sample) -> impl Iterator<Item = Label<'a>> {
+    sample.label.iter().filter_map(|label| {
+        let (key, id) = (view.text(label.key), view.text(label.str));
+        let is_id = DIGITS.contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_id && TRACE_LABELS.contains(&key)).then(|| Label::text(key, id))
+    })
 }
 
 /// The indexes of the values of a kind in the samples of a profile.
@@ -237,6 +264,69 @@ mod tests {
             heap.sample[0].label.iter().map(|l| (text(l.key), text(l.str))).collect();
         assert_eq!(labels, [("process", "app")]);
         assert!(!heap.string_table.iter().any(|text| text == "secret"));
+    }
+
+    /// The profile with as many samples, each with these labels; `N` in a value is the number of the sample.
+    fn labelled(samples: usize, labels: &[(&str, &str)]) -> Profile {
+        let mut profile = go_heap();
+        let mut intern = |text: String| {
+            profile.string_table.push(text);
+            profile.string_table.len() as i64 - 1
+        };
+        let of_sample = |n: usize, intern: &mut dyn FnMut(String) -> i64| -> Vec<proto::Label> {
+            let label = |(key, value): &(&str, &str), intern: &mut dyn FnMut(String) -> i64| proto::Label {
+                key: intern((*key).to_owned()),
+                str: intern(value.replace('N', &format!("{n:016x}"))),
+                ..proto::Label::default()
+            };
+            labels.iter().map(|pair| label(pair, intern)).collect()
+        };
+        let labels: Vec<Vec<proto::Label>> = (0..samples).map(|n| of_sample(n, &mut intern)).collect();
+        let sample = |label| proto::Sample { location_id: vec![7], value: vec![9, 900, 2, 200], label };
+        profile.sample = labels.into_iter().map(sample).collect();
+        profile
+    }
+
+    fn labels_of(profile: &Profile) -> Vec<Vec<(String, String)>> {
+        let text = |n: i64| profile.string_table[usize::try_from(n).unwrap()].clone();
+        let of = |sample: &proto::Sample| {
+            let mut labels: Vec<_> = sample.label.iter().map(|l| (text(l.key), text(l.str))).collect();
+            labels.sort();
+            labels
+        };
+        profile.sample.iter().map(of).collect()
+    }
+
+    #[test]
+    fn ids_of_traces_and_spans_stay_on_their_samples() {
+        let ids = [("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"), ("span_id", "N"), ("request", "secret")];
+        let (_, heap) = adopted(ProfileKind::Heap, &labelled(2, &ids)).unwrap();
+        let own = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let of = |n: usize| {
+            vec![own("process", "app"), own("span_id", &format!("{n:016x}")), own("trace_id", ids[0].1)]
+        };
+        assert_eq!(labels_of(&heap), [of(0), of(1)]);
+        assert_eq!(validate(&heap), Ok(()));
+    }
+
+    #[test]
+    fn what_is_no_id_is_left_out_whatever_its_key() {
+        let words = [("span_id", "password"), ("trace_id", "0123"), ("profile_id", "g0f067aa0ba902b7")];
+        let (_, heap) = adopted(ProfileKind::Heap, &labelled(1, &words)).unwrap();
+        assert_eq!(labels_of(&heap), [[("process".to_owned(), "app".to_owned())]]);
+        let long = [("span_id", "NNN")];
+        let (_, heap) = adopted(ProfileKind::Heap, &labelled(1, &long)).unwrap();
+        assert_eq!(labels_of(&heap)[0].len(), 1);
+    }
+
+    #[test]
+    fn more_spans_than_a_slice_should_hold_cost_no_samples() {
+        let many = labelled(16_000 / WITH_IDS + 1, &[("span_id", "N")]);
+        let mut builder = ProfileBuilder::new(ProfileKind::Heap, 1, 5);
+        builder.adopt(&many, &[]).unwrap();
+        assert_eq!((builder.truncation().stacks, builder.truncation().labels), (0, 4_001));
+        let heap = builder.finish(10, &[]);
+        assert_eq!((heap.sample.len(), total(&heap, 0)), (1, 8_002));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{MergeError, Merger, Overlap, merge};
-use crate::builder::{Frame, MappingInfo, ProfileBuilder};
+use crate::builder::{Frame, Label, MappingInfo, ProfileBuilder};
 use crate::kind::ProfileKind;
 use crate::labels::set_labels;
 use crate::proto::Profile;
@@ -23,6 +23,31 @@ fn equal_stacks_are_added_up_and_functions_stand_once() {
     );
     assert_eq!(merged.function.len(), 3);
     assert_eq!(merged.duration_nanos, 20_000_000_000);
+}
+
+#[test]
+fn samples_keep_the_trace_and_the_span_that_they_are_of() {
+    let slice = |span: &str, hits| {
+        let mut builder = ProfileBuilder::new(ProfileKind::Cpu, PERIOD, 1);
+        let labels =
+            [Label::text("span_id", span), Label::text("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736")];
+        builder.add_hits(&[Frame::named("work", "main.rs", 1)], hits, &labels).expect("a sample");
+        let mut slice = builder.finish(10, &[]);
+        set_labels(&mut slice, &[("pod", "orders-1")]);
+        slice
+    };
+    let slices = [slice("00f067aa0ba902b7", 1), slice("00f067aa0ba902b8", 2), slice("00f067aa0ba902b7", 4)];
+    let merged = merge(&slices, Overlap::Sequential).expect("they merge");
+    let text = |index: i64| merged.string_table[usize::try_from(index).expect("an index")].as_str();
+    let mut found: Vec<(Vec<(&str, &str)>, i64)> = Vec::new();
+    for sample in &merged.sample {
+        let mut labels: Vec<_> = sample.label.iter().map(|l| (text(l.key), text(l.str))).collect();
+        labels.sort_unstable();
+        found.push((labels, sample.value[0]));
+    }
+    let of =
+        |span| vec![("pod", "orders-1"), ("span_id", span), ("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736")];
+    assert_eq!(found, [(of("00f067aa0ba902b7"), 5), (of("00f067aa0ba902b8"), 2)]);
 }
 
 #[test]
