@@ -79,15 +79,22 @@ renders "addresses of the API server" 'ipBlock: {cidr: "10.0.0.10/32"}' 'ipBlock
     --set 'networkPolicy.apiServerCIDRs={10.0.0.10/32,fd00::1/128}'
 renders "limits of what users may ask for" 'FLEETPROF_ON_DEMAND_DURATION' 'value: "1m30s"' 'FLEETPROF_ON_DEMAND_FREQUENCY' 'value: "250"' -- \
     --set budgets.onDemandDuration=1m30s --set budgets.onDemandFrequencyHz=250
-renders "destinations" 'name: fleetprof-destinations-' 'archive: {"bucket":"profiles","credentials":"/etc/fleetprof/credentials/archive","kind":"s3"}' \
+renders "destinations" 'name: fleetprof-config-' 'archive: {"bucket":"profiles","credentials":"/etc/fleetprof/credentials/archive","kind":"s3"}' \
     'pyroscope: {"kind":"pyroscope","url":"http://pyroscope.monitoring:4040"}' 'secretName: archive-keys, optional: true' \
-    'mountPath: /etc/fleetprof/credentials/archive' 'value: /etc/fleetprof/destinations/destinations.yaml' 'port: 4040}' \
+    'mountPath: /etc/fleetprof/credentials/archive' 'value: /etc/fleetprof/config/config.yaml' 'port: 4040}' \
     'eks.amazonaws.com/role-arn: arn' 'azure.workload.identity/use: "true"' '!mountPath: /etc/fleetprof/credentials/pyroscope' -- \
     --set destinations.archive.kind=s3 --set destinations.archive.bucket=profiles --set destinations.archive.existingSecret=archive-keys \
     --set destinations.pyroscope.kind=pyroscope --set destinations.pyroscope.url=http://pyroscope.monitoring:4040 \
     --set 'networkPolicy.destinationPorts={443,4040}' --set-string 'operator.serviceAccountAnnotations.eks\.amazonaws\.com/role-arn=arn' \
     --set-string 'operator.podLabels.azure\.workload\.identity/use=true'
-renders "no destinations" '!fleetprof-destinations' '!FLEETPROF_DESTINATIONS' --
+renders "notifications" 'chat: {"credentials":"/etc/fleetprof/receivers/chat","phases":["Failed"],"url":"https://hooks.example.com/x"}' \
+    'mountPath: /etc/fleetprof/receivers/chat' 'secretName: chat-key, optional: true' 'port: 9443}' -- \
+    --set notifications.chat.url=https://hooks.example.com/x --set notifications.chat.existingSecret=chat-key \
+    --set 'notifications.chat.phases={Failed}' --set 'networkPolicy.notificationPorts={9443}'
+# shellcheck disable=SC2016
+renders "links" 'links: [{"name":"Grafana","url":"https://grafana.example.com/${namespace}"}]' 'name: FLEETPROF_CONFIG' -- \
+    --set 'links[0].name=Grafana' --set 'links[0].url=https://grafana.example.com/${namespace}'
+renders "nothing to configure" '!fleetprof-config' '!FLEETPROF_CONFIG' '!/etc/fleetprof/receivers' --
 renders "images from a registry" 'image: "registry.example.com/team/fleetprof-operator:1.0"' 'value: "registry.example.com/team/fleetprof-agent:' \
     'value: "mirror.example.com/*"' '- name: pull' -- \
     --set image.operator.registry=registry.example.com/team --set-string image.operator.tag=1.0 --set image.agent.registry=registry.example.com/team \
@@ -135,6 +142,13 @@ refuses "the namespace kube-system" 'fleetprof cannot be installed in kube-syste
 refuses "a destination without a bucket" 'destinations' -- --set destinations.archive.kind=s3
 refuses "a destination with a password in its address" 'destinations' -- \
     --set destinations.pyroscope.kind=pyroscope --set 'destinations.pyroscope.url=http://user:password@pyroscope'
+refuses "a receiver without a key" 'existingSecret' -- --set notifications.chat.url=https://hooks.example.com/x
+refuses "a receiver with a token in its address" 'notifications' -- --set notifications.chat.existingSecret=x \
+    --set 'notifications.chat.url=https://hooks.example.com/?token=x'
+refuses "a phase that no session ends in" 'phases' -- --set notifications.chat.existingSecret=x \
+    --set notifications.chat.url=https://x/ --set 'notifications.chat.phases={Running}'
+# shellcheck disable=SC2016
+refuses "a link whose server is up to a namespace" 'links' -- --set 'links[0].name=x' --set 'links[0].url=https://${namespace}.example.com/'
 refuses "an unknown Pod Security level" "value must be one of 'privileged', 'baseline', 'restricted'" -- --set podSecurity.default=strict
 refuses "an unknown value" "additional properties 'replica' not allowed" -- --set operator.replica=2
 refuses "a Kubernetes version without ValidatingAdmissionPolicy" 'chart requires kubeVersion: >=1.30.0-0' -- --kube-version 1.29.0

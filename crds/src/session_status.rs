@@ -68,9 +68,13 @@ pub struct ProfileSessionStatus {
     /// The targets, at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetStatus>,
-    /// Where to read the results.
+    /// Where to read the results: the views of the read API, then what an administrator configured (chart value
+    /// `links`, at most 5).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// Receivers (chart value `notifications`) that are still to be told of the end of the session.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending_notifications: Vec<String>,
     /// Status of `spec.repeat`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<RepeatStatus>,
@@ -80,8 +84,8 @@ pub struct ProfileSessionStatus {
     /// `Complete`, `AgentReachable`, `Representative` (whether the profiles hold most of the CPU time that
     /// the containers used); `Regressed` (whether the new revision is slower) with `spec.compare`;
     /// `TargetsLimited` if pods were left out, `ResultsDelayed` if results are late, `TtlLimited` if `spec.ttl` is
-    /// cut, `RepeatsComplete` with `spec.repeat`, `Delivered` with more than one destination; `ClockWentBack` if it
-    /// held times in the future.
+    /// cut, `RepeatsComplete` with `spec.repeat`, `Delivered` with more than one destination; `Notified` if
+    /// receivers are told of its end; `ClockWentBack` if it held times in the future.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Generation of the spec that this status is based on.
@@ -224,8 +228,8 @@ pub struct StoredProfile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Link {
-    /// Name of the view, such as `profile` or `top`.
+    /// Name of the view, such as `profile` or `top`, or of the administrator's link, such as `Grafana`.
     pub name: String,
-    /// Path on the Kubernetes API server, for `kubectl get --raw`.
+    /// Path on the Kubernetes API server, for `kubectl get --raw`, or the administrator's URL.
     pub url: String,
 }

@@ -68,8 +68,9 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 {{- end }}
 
-{{/* The file with the destinations. */}}
-{{- define "fleetprof.destinations" -}}
+{{/* The file with the operator's configuration; empty where there is none. */}}
+{{- define "fleetprof.config" -}}
+{{- if .Values.destinations }}
 destinations:
   {{- range $name, $destination := .Values.destinations }}
   {{- $settings := omit $destination "existingSecret" }}
@@ -79,10 +80,20 @@ destinations:
   {{ $name }}: {{ $settings | toJson }}
   {{- end }}
 {{- end }}
+{{- if .Values.notifications }}
+notifications:
+  {{- range $name, $receiver := .Values.notifications }}
+  {{ $name }}: {{ set (omit $receiver "existingSecret") "credentials" (printf "/etc/fleetprof/receivers/%s" $name) | toJson }}
+  {{- end }}
+{{- end }}
+{{- with .Values.links }}
+links: {{ . | toJson }}
+{{- end }}
+{{- end }}
 
-{{/* Name of the ConfigMap with the destinations. */}}
-{{- define "fleetprof.destinationsName" -}}
-fleetprof-destinations-{{ include "fleetprof.destinations" . | sha256sum | trunc 8 }}
+{{/* Name of the ConfigMap with the operator's configuration. */}}
+{{- define "fleetprof.configName" -}}
+fleetprof-config-{{ include "fleetprof.config" . | sha256sum | trunc 8 }}
 {{- end }}
 
 {{/* Environment variables of both the operator and the webhook. */}}

@@ -8,6 +8,7 @@
 
 pub mod agents;
 pub mod client;
+pub mod configuration;
 mod create;
 pub mod data_api;
 pub mod destinations;
@@ -20,6 +21,7 @@ pub mod leader;
 pub mod listeners;
 pub mod logging;
 pub mod metrics;
+pub mod notifications;
 pub mod panics;
 pub mod permission;
 mod permits;

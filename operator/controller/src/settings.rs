@@ -112,9 +112,10 @@ pub struct RunSettings {
     /// Share of each namespace in percent of the results volume, 1 to 100.
     #[arg(long, env = "FLEETPROF_RESULTS_NAMESPACE_SHARE", default_value_t = 25, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub results_share: u8,
-    /// File with the destinations for profiles, in YAML. If empty, profiles stay on the results volume.
-    #[arg(long, env = "FLEETPROF_DESTINATIONS")]
-    pub destinations: Option<PathBuf>,
+    /// File with destinations for profiles, receivers of notifications and links, in YAML. If empty, there are none,
+    /// and profiles stay on the results volume.
+    #[arg(long, env = "FLEETPROF_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Maximum time for which ended sessions and their profiles are kept, whatever their ttl; such as `720h`.
     #[arg(long, env = "FLEETPROF_RESULTS_MAX_TTL", default_value = "720h")]
     pub max_ttl: Duration,

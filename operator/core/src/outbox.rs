@@ -115,7 +115,7 @@ impl<T: Clone> Outbox<T> {
     /// Takes a parcel in, or tells what became of it. A final answer is told once: whoever asks again sends it
     /// again.
     pub fn offer(&mut self, key: &str, content: T, now: Timestamp) -> Delivery {
-        if let Some(done) = self.done.remove(key) {
+        if let Some(done) = self.settled(key) {
             return done;
         }
         if !self.sending.contains_key(key) && !self.turns.contains_key(key) {
@@ -132,6 +132,11 @@ impl<T: Clone> Outbox<T> {
             self.drop_oldest(key);
         }
         Delivery::Underway(self.problem.clone())
+    }
+
+    /// The final answer of a parcel, which is told once; `None` while there is none.
+    pub fn settled(&mut self, key: &str) -> Option<Delivery> {
+        self.done.remove(key)
     }
 
     /// What to send now. `Send` must be followed by [`settle`](Self::settle).

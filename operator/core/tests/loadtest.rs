@@ -77,6 +77,7 @@ impl World {
             yields: HashMap::new(),
             node_cpu: HashMap::new(),
             until_record: None,
+            recorded: Phase::Pending,
             job: JobFacts::Missing,
             follow_ups: vec![],
             earlier: 0,

@@ -12,7 +12,7 @@ use fleetprof_core::link::{self, Observed as PolicyObserved};
 use fleetprof_core::pod::{AgentContainer, AgentContainerState, PodFacts, Workload};
 use fleetprof_core::session::{self, JobFacts, Observed, Permission, PolicyFacts, Settings};
 use fleetprof_core::view::{Labels, Policies, PolicyView};
-use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
+use fleetprof_crds::session_status::{Phase, TargetPhase, TargetStatus};
 use fleetprof_crds::{ProfileSession, ProfilingPolicy, Reason};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -132,6 +132,7 @@ fn target_by(
         yields: HashMap::new(),
         node_cpu: HashMap::new(),
         until_record: None,
+        recorded: Phase::Pending,
         job: JobFacts::Unlisted,
         earlier: 0,
         baseline: vec![],

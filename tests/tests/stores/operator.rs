@@ -10,7 +10,8 @@ use fleetprof_core::destination::Delivery;
 use fleetprof_crds::session_status::StoredProfile;
 use fleetprof_crds::wire::SliceId;
 use fleetprof_crds::{ProfileKind, ProfileSession};
-use fleetprof_operator::destinations::{Config, DestinationMetrics, Identity, Wake};
+use fleetprof_operator::configuration::Configuration;
+use fleetprof_operator::destinations::{DestinationMetrics, Identity, Wake};
 use fleetprof_operator::gateway::SliceSink;
 use fleetprof_operator::results::{Reading, Results, ResultsConfig, ResultsMetrics};
 use fleetprof_profile::{Frame, Limits, ProfileBuilder, decode_valid, encode, total};
@@ -71,7 +72,7 @@ impl Operator {
     pub async fn start(server: &Server, volume: &Path) -> Self {
         let config =
             ResultsConfig { root: volume.into(), cluster: "prod".into(), capacity: None, share: 100 };
-        let destinations = Config::read(Some(&server.config())).unwrap();
+        let destinations = Configuration::read(Some(&server.config())).unwrap().destinations;
         let identity = Identity { cluster: config.cluster_component(), uid: "cluster-uid".into() };
         let build = move |merges: &_| destinations.build(&identity, merges);
         let metrics = DestinationMetrics::default();

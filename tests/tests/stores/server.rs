@@ -92,7 +92,7 @@ impl Server {
 
     /// The file with the destination `archive`, as the chart writes it.
     pub fn config(&self) -> PathBuf {
-        self.config.path().join("destinations.yaml")
+        self.config.path().join("config.yaml")
     }
 
     fn write_config(&self) {

@@ -32,13 +32,13 @@ const ANSWER: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(30);
 
 /// A connector to http and https.
-pub(super) type Connector = HttpsConnector<HttpConnector>;
+pub(crate) type Connector = HttpsConnector<HttpConnector>;
 
 /// A connector that trusts Mozilla's roots and the CA in `ca.crt`, if there is one.
 ///
 /// # Errors
 /// A sentence: `ca.crt` holds no certificate.
-pub(super) fn connector(secrets: &Secrets) -> Result<Connector, String> {
+pub(crate) fn connector(secrets: &Secrets) -> Result<Connector, String> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(bundle) = secrets.get("ca.crt") {
         let certificates: Vec<CertificateDer<'static>> =
@@ -63,7 +63,7 @@ pub(super) fn connector(secrets: &Secrets) -> Result<Connector, String> {
 }
 
 /// A client over a connector.
-pub(super) fn client<B>(connector: Connector) -> Client<Connector, B>
+pub(crate) fn client<B>(connector: Connector) -> Client<Connector, B>
 where
     B: hyper::body::Body + Send,
     B::Data: Send,
@@ -122,7 +122,7 @@ fn failed(error: hyper_util::client::legacy::Error) -> HttpError {
 }
 
 /// An error with its causes, as one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

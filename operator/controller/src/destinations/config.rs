@@ -1,12 +1,11 @@
-//! Which destinations did an administrator configure? One YAML file, which the chart writes.
+//! Which destinations did an administrator configure?
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use fleetprof_crds::DEFAULT_DESTINATION;
 use serde::Deserialize;
-use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::bucket::{Bucket, Store};
@@ -16,16 +15,10 @@ use super::pyroscope::Pyroscope;
 /// Most destinations.
 const MOST: usize = 16;
 
-/// Why the configuration is not usable.
-#[derive(Debug, Error)]
-#[error("{0}")]
-pub struct ConfigError(String);
-
 /// The configured destinations by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(transparent)]
 pub struct Config {
-    #[serde(default)]
     destinations: BTreeMap<String, Settings>,
 }
 
@@ -84,32 +77,18 @@ pub struct Identity {
 }
 
 impl Config {
-    /// Reads the file; without a path, nothing is configured.
+    /// Whether all of them can work.
     ///
     /// # Errors
-    /// The file cannot be read, or says what this version does not know.
-    pub fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let Some(path) = path else { return Ok(Self::default()) };
-        let failed = |error: &dyn std::fmt::Display| {
-            let path = path.display();
-            ConfigError(format!(
-                "the destinations in {path} are not usable ({error}): correct the chart value \
-                                 destinations"
-            ))
-        };
-        let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-        Self::parse(&text).map_err(|error| failed(&error))
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
-        if config.destinations.len() > MOST {
-            return Err(format!("{} destinations, and the most is {MOST}", config.destinations.len()));
+    /// A sentence without full stop that names the destination and the field.
+    pub fn check(&self) -> Result<(), String> {
+        if self.destinations.len() > MOST {
+            return Err(format!("{} destinations, and the most is {MOST}", self.destinations.len()));
         }
-        for (name, settings) in &config.destinations {
+        for (name, settings) in &self.destinations {
             settings.check(name).map_err(|error| format!("destination {name:?}: {error}"))?;
         }
-        Ok(config)
+        Ok(())
     }
 
     /// The destinations, with their names; the one called `default` is the results volume where none is
@@ -136,14 +115,7 @@ impl Config {
 
 impl Settings {
     fn check(&self, name: &str) -> Result<(), String> {
-        let is_name = !name.is_empty()
-            && name.len() <= 63
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !name.starts_with('-')
-            && !name.ends_with('-');
-        if !is_name {
-            return Err("a name has at most 63 lower-case letters, digits and -".to_owned());
-        }
+        is_name(name)?;
         match self {
             Self::File => Ok(()),
             Self::S3 { bucket, prefix, endpoint, .. } | Self::Gs { bucket, prefix, endpoint, .. } => {
@@ -188,6 +160,16 @@ impl Settings {
     }
 }
 
+/// A name that an administrator gives: that of a folder, a label, and a part of messages.
+pub(crate) fn is_name(name: &str) -> Result<(), String> {
+    let is_name = !name.is_empty()
+        && name.len() <= 63
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if is_name { Ok(()) } else { Err("a name has at most 63 lower-case letters, digits and -".to_owned()) }
+}
+
 fn required(field: &str, value: &str) -> Result<(), String> {
     if value.is_empty() { Err(format!("{field} is empty")) } else { Ok(()) }
 }
@@ -202,7 +184,8 @@ fn is_prefix(prefix: &str) -> Result<(), String> {
     Err(format!("prefix {prefix:?} must be parts of letters, digits, -, _ and ., joined by /, such as a/b"))
 }
 
-fn is_url(field: &str, url: &str) -> Result<(), String> {
+/// An address without anything secret in it; nothing is not wrong.
+pub(crate) fn is_url(field: &str, url: &str) -> Result<(), String> {
     let parsed = url.parse::<http::Uri>().ok();
     let good = parsed.is_some_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
@@ -225,13 +208,18 @@ mod tests {
         config.build(&identity, &Arc::new(Semaphore::new(1)))
     }
 
+    fn parse(text: &str) -> Result<Config, String> {
+        let config: Config = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+        config.check().map(|()| config)
+    }
+
     fn refused(text: &str) -> String {
-        Config::parse(text).unwrap_err()
+        parse(text).unwrap_err()
     }
 
     #[test]
-    fn without_a_file_profiles_stay_on_the_volume() {
-        let config = Config::read(None).unwrap();
+    fn without_destinations_profiles_stay_on_the_volume() {
+        let config = Config::default();
         assert_eq!(config.names(), ["default"]);
         let named = build(&config);
         assert_eq!(named.len(), 1);
@@ -241,14 +229,13 @@ mod tests {
     #[test]
     fn every_kind_is_read() {
         let text = "
-destinations:
   archive: {kind: s3, bucket: profiles, prefix: fleet/prod, region: eu-central-1, credentials: /etc/x}
   google: {kind: gs, bucket: profiles}
   azure: {kind: az, account: acme, container: profiles}
   pyroscope: {kind: pyroscope, url: 'http://pyroscope.monitoring:4040', tenant: team-a}
   volume: {kind: file}
 ";
-        let config = Config::parse(text).unwrap();
+        let config = parse(text).unwrap();
         assert_eq!(config.names(), ["archive", "azure", "default", "google", "pyroscope", "volume"]);
         let named = build(&config);
         assert_eq!(named.iter().filter(|named| named.is_volume()).count(), 2);
@@ -256,14 +243,14 @@ destinations:
 
     #[test]
     fn another_default_replaces_the_volume() {
-        let config = Config::parse("destinations: {default: {kind: s3, bucket: b}}").unwrap();
+        let config = parse("default: {kind: s3, bucket: b}").unwrap();
         assert_eq!(config.names(), ["default"]);
         assert!(!build(&config)[0].is_volume());
     }
 
     #[test]
     fn what_cannot_work_is_refused_with_the_name_and_the_field() {
-        let one = |settings: &str| refused(&format!("destinations: {{archive: {settings}}}"));
+        let one = |settings: &str| refused(&format!("archive: {settings}"));
         let cases = [
             ("{kind: ftp}", "ftp"),
             ("{kind: s3}", "bucket"),
@@ -280,6 +267,6 @@ destinations:
             assert!(error.contains(word), "{settings}: {error}");
             assert!(!error.contains("password@"), "{error}");
         }
-        assert!(refused("destinations: {Archive: {kind: file}}").contains("lower-case"));
+        assert!(refused("Archive: {kind: file}").contains("lower-case"));
     }
 }

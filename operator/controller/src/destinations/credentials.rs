@@ -12,7 +12,7 @@ const MOST: u64 = 1 << 20;
 
 /// The files of a Secret by name, without white space at their ends.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Secrets(BTreeMap<String, String>);
+pub(crate) struct Secrets(BTreeMap<String, String>);
 
 impl Secrets {
     /// Reads the files of a folder; none where there is no folder.
@@ -42,12 +42,12 @@ impl Secrets {
     }
 
     /// The content of a file; `None` where there is none, or nothing in it.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
     /// A text of another server without any of the secrets, should it repeat one.
-    pub(super) fn hide(&self, text: &str) -> String {
+    pub(crate) fn hide(&self, text: &str) -> String {
         let secret = self.0.iter().filter(|(name, value)| *name != "ca.crt" && value.len() >= 4);
         secret.fold(text.to_owned(), |text, (_, value)| text.replace(value.as_str(), "…"))
     }
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Secrets {
 }
 
 /// Something that is made of credentials, and made again when they change.
-pub(super) struct Made<T> {
+pub(crate) struct Made<T> {
     folder: Option<PathBuf>,
     held: Mutex<Option<Held<T>>>,
 }
@@ -80,7 +80,7 @@ struct Held<T> {
 
 impl<T> Made<T> {
     /// Of the credentials in this folder; of none without a folder.
-    pub(super) const fn of(folder: Option<PathBuf>) -> Self {
+    pub(crate) const fn of(folder: Option<PathBuf>) -> Self {
         Self { folder, held: Mutex::new(None) }
     }
 
@@ -88,7 +88,7 @@ impl<T> Made<T> {
     ///
     /// # Errors
     /// Those of `make`, or that the folder cannot be read.
-    pub(super) fn get(
+    pub(crate) fn get(
         &self,
         make: impl FnOnce(&Secrets) -> Result<T, String>,
     ) -> Result<(Arc<T>, Arc<Secrets>), String> {

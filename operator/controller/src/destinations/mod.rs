@@ -27,7 +27,10 @@ use fleetprof_core::outbox::Attempt;
 use fleetprof_crds::ProfileKind;
 use futures::future::BoxFuture;
 
-pub use config::{Config, ConfigError, Identity};
+pub(crate) use client::{Connector, chain, client, connector};
+pub use config::{Config, Identity};
+pub(crate) use config::{is_name, is_url};
+pub(crate) use credentials::{Made, Secrets};
 pub use lines::{Destinations, Named, Wake};
 pub use metrics::DestinationMetrics;
 

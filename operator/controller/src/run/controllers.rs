@@ -25,10 +25,12 @@ use super::requeue::{Queues, Requeues};
 use super::unreadable;
 use super::watches::Watches;
 use crate::agents::Agents;
+use crate::configuration::Configuration;
 use crate::destinations::Wake;
 use crate::events::Events;
 use crate::gateway::Fleet;
 use crate::metrics::Metrics;
+use crate::notifications::Notifications;
 use crate::panics::Panics;
 use crate::results::Results;
 use crate::settings::RunSettings;
@@ -53,6 +55,8 @@ pub struct Parts {
     pub settings: RunSettings,
     pub fleet: Fleet,
     pub results: Results,
+    pub notifications: Notifications,
+    pub configuration: Configuration,
     pub tickets: Arc<Tickets>,
     pub tls: TlsSource,
     pub metrics: Metrics,
@@ -62,13 +66,15 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Starts to send profiles to their destinations. Sessions are looked at when one has arrived.
-    pub fn send_profiles(&self, tasks: &mut JoinSet<anyhow::Result<()>>) {
+    /// Starts to send profiles to their destinations, and notifications to their receivers. Sessions are looked at
+    /// when one has arrived.
+    pub fn send(&self, tasks: &mut JoinSet<anyhow::Result<()>>) {
         let sessions = self.requeues.0.sessions.clone();
         let wake: Wake = Arc::new(move |namespace: &str, name: &str| {
             let _ = sessions.send(ObjectRef::new(name).within(namespace));
         });
         self.results.destinations().start(&wake, tasks);
+        self.notifications.start(&wake, tasks);
     }
 }
 
@@ -133,6 +139,9 @@ impl Parts {
                 on_demand_limits: (self.settings.on_demand_duration, self.settings.on_demand_frequency),
                 max_ttl: self.settings.max_ttl,
                 destinations: self.results.destinations().names(),
+                receivers: self.configuration.receivers.clone(),
+                links: self.configuration.links.clone(),
+                cluster: self.settings.cluster.clone(),
                 rules: (*common.rules).clone(),
                 ..Settings::default()
             },
@@ -145,6 +154,7 @@ impl Parts {
             nodes: self.watches.nodes.clone(),
             agents: common.agents.clone(),
             results: self.results.clone(),
+            notifications: self.notifications.clone(),
             tickets: self.tickets.clone(),
             tls: self.tls.clone(),
             events: common.events.clone(),

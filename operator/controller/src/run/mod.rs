@@ -27,13 +27,15 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
 use crate::client::{self, Fence};
+use crate::configuration::Configuration;
 use crate::data_api::{self, AccessReviews, DataApi, DataApiMetrics, FrontProxySource, SessionsByApi};
-use crate::destinations::{self, DestinationMetrics, Identity};
+use crate::destinations::{DestinationMetrics, Identity};
 use crate::gateway::{self, Fleet, GatewayConfig, GatewayMetrics, GatewayState, TokenReviews, system_clock};
 use crate::health::{self, Gates, Health};
 use crate::leader;
 use crate::listeners;
 use crate::metrics::Metrics;
+use crate::notifications::{NotificationMetrics, Notifications};
 use crate::results::{Results, ResultsConfig, ResultsMetrics};
 use crate::server::{self, ConnectionMetrics, Limits};
 use crate::settings::RunSettings;
@@ -49,6 +51,7 @@ struct AllMetrics {
     gateway: GatewayMetrics,
     results: ResultsMetrics,
     destinations: DestinationMetrics,
+    notifications: NotificationMetrics,
     data: DataApiMetrics,
     connections: ConnectionMetrics,
     watches: WatchMetrics,
@@ -68,6 +71,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         gateway: GatewayMetrics::register(&mut registry, &fleet),
         results: ResultsMetrics::register(&mut registry),
         destinations: DestinationMetrics::register(&mut registry),
+        notifications: NotificationMetrics::register(&mut registry),
         data: DataApiMetrics::register(&mut registry),
         connections: ConnectionMetrics::register(&mut registry),
         watches: WatchMetrics::register(&mut registry),
@@ -107,6 +111,7 @@ async fn lead(
     gates: Gates,
 ) -> anyhow::Result<()> {
     begin(&metrics, &gates);
+    let configuration = Configuration::read(settings.config.as_deref())?;
     let mut tasks = JoinSet::new();
     let (names, mut held) = (certificate_names(&settings), tls::Held::default());
     let ensured =
@@ -114,7 +119,7 @@ async fn lead(
     let tls = TlsSource::watch(client.clone(), &settings.namespace, &names.tls_secret);
     tls.clone().loaded().await;
     gates.set("certificates", true);
-    let results = open_results(&client, &settings, &metrics, &gates).await?;
+    let results = open_results(&client, (&settings, &configuration), &metrics, &gates).await?;
     let (requeues, queues) = requeue::requeues();
     let watches = watches::start(&client, &requeues, &metrics.watches, &mut tasks).await?;
     gates.set("watches", true);
@@ -123,13 +128,18 @@ async fn lead(
         settings: settings.clone(),
         fleet,
         results,
+        notifications: Notifications::new(
+            configuration.notifications.webhooks(),
+            metrics.notifications.clone(),
+        ),
+        configuration,
         tickets: Arc::new(Tickets::new(&ensured.ticket_key)),
         tls: tls.clone(),
         metrics: metrics.own.clone(),
         watches,
         requeues: (requeues, queues),
     };
-    parts.send_profiles(&mut tasks);
+    parts.send(&mut tasks);
     let limits = listeners::alerts(metrics.connections.clone());
     let servers =
         Servers { client: client.clone(), settings: settings.clone(), parts: parts.shared(), metrics };
@@ -149,7 +159,7 @@ fn certificate_names(settings: &RunSettings) -> CertificateNames {
 
 async fn open_results(
     client: &Client,
-    settings: &RunSettings,
+    (settings, configuration): (&RunSettings, &Configuration),
     metrics: &AllMetrics,
     gates: &Gates,
 ) -> anyhow::Result<Results> {
@@ -159,7 +169,7 @@ async fn open_results(
         capacity: settings.results_capacity,
         share: settings.results_share,
     };
-    let destinations = destinations::Config::read(settings.destinations.as_deref())?;
+    let destinations = configuration.destinations.clone();
     let identity = Identity { cluster: config.cluster_component(), uid: cluster_uid(client).await? };
     let build = move |merges: &_| destinations.build(&identity, merges);
     let (of_results, of_destinations) = (metrics.results.clone(), metrics.destinations.clone());

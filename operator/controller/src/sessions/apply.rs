@@ -70,6 +70,10 @@ async fn one(session: &ProfileSession, action: Action, context: &Context) -> Res
             let delivery = context.results.deliver(session, &profile, &destination);
             Ok(Outcome::Delivered { target, uri: profile.uri, destination, delivery })
         }
+        Action::Notify { receiver, notification } => {
+            let delivery = context.notifications.offer(&receiver, session, &notification);
+            Ok(Outcome::Notified { receiver, delivery })
+        }
         Action::Summarize { kind, profiles } => {
             Ok(Outcome::Summarized(top(session, kind, &profiles, context).await))
         }

@@ -136,6 +136,7 @@ async fn compare(
     context: &Context,
 ) {
     context.results.sweep_elsewhere(live);
+    context.notifications.sweep(live);
     close(context, |session| !live.contains(session));
     context.written.retain(|uid| live.contains(uid));
     context.budgets.with(|ledger| ledger.retain_sessions(|uid| live.contains(uid)));

@@ -35,6 +35,7 @@ use crate::agents::Agents;
 use crate::create::NotCreated;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::notifications::Notifications;
 use crate::panics::Panics;
 use crate::results::Results;
 use crate::settings::RunSettings;
@@ -74,6 +75,8 @@ pub struct Context {
     pub agents: Arc<dyn Agents>,
     /// Stored slices and profiles.
     pub results: Results,
+    /// Tells receivers of ends.
+    pub notifications: Notifications,
     /// Makes tickets for attached agents.
     pub tickets: Arc<Tickets>,
     /// The CA that agents are told to trust.

@@ -89,6 +89,7 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         places: answers.places.clone(),
         yields,
         node_cpu: node_cpu(session, context),
+        recorded: phase,
         until_record: pacing::until_record(phase, now.duration_since(written)),
         follow_ups: follow_ups(session, context),
         earlier: earlier(session, context),

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::assembled::{Assembled, Slices, fold_assembled};
 use super::observed::Permission;
 use super::summary::set_top;
-use super::{capture, compare, conclude, deliver, repeat};
+use super::{capture, compare, conclude, deliver, notify, repeat};
 use crate::budget::Place;
 use crate::destination::Delivery;
 use crate::time::after;
@@ -79,6 +79,13 @@ pub enum Outcome {
         uri: String,
         /// Name of the destination.
         destination: String,
+        /// What became of it.
+        delivery: Delivery,
+    },
+    /// What became of a notification.
+    Notified {
+        /// Name of the receiver.
+        receiver: String,
         /// What became of it.
         delivery: Delivery,
     },
@@ -168,6 +175,10 @@ fn fold_status(
         Outcome::Delivered { target, uri, destination, delivery } => {
             let sent = (target, uri.as_str(), destination.as_str());
             deliver::fold(status, sent, delivery, session.metadata.generation, now)
+        }
+        Outcome::Notified { receiver, delivery } => {
+            notify::fold(status, &receiver, delivery, session.metadata.generation, now);
+            false
         }
         Outcome::Summarized(top) => {
             set_top(status, top);

@@ -15,11 +15,14 @@ pub mod capture;
 pub mod choose;
 pub mod compare;
 pub mod deliver;
+pub mod event;
 pub mod fold;
 pub mod gate;
 pub mod history;
+pub mod links;
 pub mod load;
 pub mod newer;
+pub mod notify;
 pub mod observed;
 pub mod pacing;
 mod purpose;
@@ -39,6 +42,7 @@ use crate::conditions::{self, Truth, Wanted};
 use crate::time::after;
 pub use assembled::{Assembled, Slices};
 pub use compare::{Comparing, StoredCapture};
+pub use event::Notification;
 pub use fold::{Answers, Outcome, fold, fold_all};
 pub use observed::{Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings};
 pub use purpose::same_purpose;
@@ -92,6 +96,9 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
         gate::Verdict::Go => advance(session, &mut status, observed, settings),
     };
     actions.extend(repeat::step(session, &mut status, observed));
+    if status.phase.is_terminal() {
+        tell_of_end(session, &mut status, observed, settings);
+    }
     let requeue = (!status.phase.is_terminal()).then(|| next_look(session, &status, observed));
     Step { status, actions, requeue }
 }
@@ -107,6 +114,7 @@ fn ended(
     history::tell_ttl(session, &mut status, settings.max_ttl, observed.now);
     let mut actions = close_all(&status);
     actions.extend(deliver::step(session, &mut status, observed.now));
+    actions.extend(tell_of_end(session, &mut status, observed, settings));
     actions.extend(repeat::step(session, &mut status, observed));
     let ttl = session.spec.ttl.min(settings.max_ttl);
     let left = expires(session, &status, ttl).map(|at| at.duration_since(observed.now));
@@ -114,8 +122,28 @@ fn ended(
     if over && session.metadata.deletion_timestamp.is_none() {
         actions.push(Action::Forget);
     }
-    let longest = if deliver::is_pending(session, &status) { LOOK } else { LOOK_WHILE_WAITING };
+    let longest = match notify::look(&status, observed.now) {
+        _ if deliver::is_pending(session, &status) => LOOK,
+        Some(_) if !observed.recorded.is_terminal() => LOOK,
+        look => look.unwrap_or(LOOK_WHILE_WAITING),
+    };
     Step { status, actions, requeue: left.map_or(Some(LOOK), |left| (!over).then(|| left.min(longest))) }
+}
+
+/// Links to the results, and tells receivers of the end. Until that is on record, both follow from the status and
+/// the settings; from then on they are the session's, whatever an administrator changes.
+fn tell_of_end(
+    session: &ProfileSession,
+    status: &mut ProfileSessionStatus,
+    observed: &Observed,
+    settings: &Settings,
+) -> Vec<Action> {
+    if observed.recorded.is_terminal() {
+        return notify::step(session, status, settings, observed.now);
+    }
+    links::add(session, status, (&settings.links, &settings.cluster));
+    notify::owe(session, status, settings, observed.now);
+    Vec::new()
 }
 
 /// Says that the session waits for its load, and for which.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleetprof_crds::session::PolicyRef;
-use fleetprof_crds::session_status::StoredProfile;
+use fleetprof_crds::session_status::{Phase, StoredProfile};
 use fleetprof_crds::wire::{CaptureReport, Order, Problem};
 use fleetprof_crds::{
     DEFAULT_DESTINATION, Duration, ProfileKind, ProfileSession, ProfilingPolicySpec, Reason,
@@ -12,6 +12,9 @@ use fleetprof_crds::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::compare::Comparing;
+use super::event::Notification;
+use super::links::LinkTemplate;
+use super::notify::Receiver;
 use crate::agent::{AgentFacts, AgentUser, NodeAgents};
 use crate::budget::{Claim, Place};
 use crate::capture::CaptureScope;
@@ -54,6 +57,8 @@ pub struct Observed {
     /// How long it is until places that were granted may be written down; `None`: now. Nothing is done with a
     /// place before it is on record.
     pub until_record: Option<SignedDuration>,
+    /// The phase that is on record. Nobody is told of an end before it is.
+    pub recorded: Phase,
     /// The Job that `spec.startWhen.jobRef` names.
     pub job: JobFacts,
     /// Sessions that were made to repeat this one.
@@ -169,6 +174,12 @@ pub struct Settings {
     pub max_ttl: Duration,
     /// Names of the destinations that are configured.
     pub destinations: Vec<String>,
+    /// Who is told of the end of sessions.
+    pub receivers: Vec<Receiver>,
+    /// Links to the results of sessions.
+    pub links: Vec<LinkTemplate>,
+    /// Name of the cluster.
+    pub cluster: String,
     /// What holds for agents in the whole cluster.
     pub rules: ClusterRules,
 }
@@ -185,6 +196,9 @@ impl Default for Settings {
             on_demand_limits: (Duration::from_secs(6 * 60), 1000),
             max_ttl: Duration::from_secs(30 * 24 * 3600),
             destinations: vec![DEFAULT_DESTINATION.to_owned()],
+            receivers: Vec::new(),
+            links: Vec::new(),
+            cluster: "default".to_owned(),
             rules: ClusterRules::default(),
         }
     }
@@ -267,6 +281,13 @@ pub enum Action {
         profile: StoredProfile,
         /// Name of the destination.
         destination: String,
+    },
+    /// Tell a receiver of the end of the session, or ask what became of that.
+    Notify {
+        /// Name of the receiver.
+        receiver: String,
+        /// What it is told.
+        notification: Box<Notification>,
     },
     /// Delete the session and its profiles: its ttl is over.
     Forget,

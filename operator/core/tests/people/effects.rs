@@ -47,8 +47,8 @@ impl Sim {
             }
             Action::Summarize { .. } => return Outcome::Summarized(vec![]),
             Action::Forget => self.delete(n),
-            // No policy here compares revisions or names a destination.
-            Action::Repeat { .. } | Action::Compare(_) | Action::Deliver { .. } => {}
+            // No policy here compares revisions or names a destination, and nobody is told of ends.
+            Action::Repeat { .. } | Action::Compare(_) | Action::Deliver { .. } | Action::Notify { .. } => {}
         }
         Outcome::Done
     }

@@ -306,6 +306,7 @@ impl Sim {
             places: answers.places.clone(),
             yields: captures.iter().filter_map(yields).collect(),
             node_cpu: ["n1", "n2"].map(|node| (node.to_owned(), self.node_cpu)).into(),
+            recorded: live.written.0.phase,
             until_record: pacing::until_record(live.written.0.phase, self.now.duration_since(live.written.1)),
             job: JobFacts::Unlisted,
             earlier: 0,

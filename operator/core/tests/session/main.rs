@@ -12,6 +12,7 @@ mod fold;
 mod history;
 mod kinds;
 mod life;
+mod notify;
 mod places;
 mod storage;
 mod world;

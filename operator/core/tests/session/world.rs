@@ -48,7 +48,7 @@ pub struct World {
     pub lost: u32,
     /// Slices that do not fit into the profile.
     pub left_out: u32,
-    /// What destinations answer; others hold everything.
+    /// What destinations and receivers answer; others take everything.
     pub deliveries: HashMap<String, Delivery>,
 }
 
@@ -101,6 +101,7 @@ impl World {
             yields: HashMap::new(),
             node_cpu: HashMap::new(),
             until_record: None,
+            recorded: Phase::Pending,
             job: JobFacts::Unlisted,
             follow_ups: vec![],
             earlier: 0,
@@ -153,6 +154,7 @@ impl World {
     /// Steps until nothing new comes of it, doing what the controller does with the actions.
     pub fn step(&mut self) -> &mut Self {
         self.observed.places.clear();
+        self.observed.recorded = self.session.status.as_ref().map_or(Phase::Pending, |s| s.phase);
         for _ in 0..8 {
             let step = step(&self.session, &self.observed, &self.settings);
             (self.session.status, self.requeue) = (Some(step.status), step.requeue);
@@ -201,6 +203,10 @@ impl World {
             Action::Deliver { target, profile, destination } => {
                 let delivery = self.delivery(&destination);
                 Outcome::Delivered { target, uri: profile.uri, destination, delivery }
+            }
+            Action::Notify { receiver, .. } => {
+                let delivery = self.delivery(&receiver);
+                Outcome::Notified { receiver, delivery }
             }
             Action::Summarize { .. } => Outcome::Summarized(vec![]),
             _ => Outcome::Done,

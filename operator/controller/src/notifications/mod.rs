@@ -1,0 +1,172 @@
+//! How are receivers told of the ends of sessions? Over HTTP, as signed CloudEvents.
+//!
+//! ```text
+//! session's step ─► offer ─► outbox of one receiver ─► POST, retried until it is taken ─► the session looks again
+//! ```
+//! Guarantees: each receiver has an outbox and a task of its own, so one that hangs holds up nothing else. What is
+//! sent follows from the statuses of sessions: after a crash it is offered again, with the same id. Nothing but the
+//! status of an HTTP answer is looked at, redirects are not followed, and only an administrator names addresses.
+
+mod config;
+mod metrics;
+mod send;
+mod sign;
+#[cfg(test)]
+mod tests;
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fleetprof_core::destination::Delivery;
+use fleetprof_core::outbox::{Attempt, Bounds, Next, Outbox};
+use fleetprof_core::session::{Notification, event};
+use fleetprof_crds::ProfileSession;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+pub use config::Config;
+pub use metrics::NotificationMetrics;
+pub use send::Webhook;
+
+use crate::destinations::Wake;
+
+/// Most notifications that wait for one receiver, of a few KB each. The rest waits in the statuses of sessions.
+const WAITING: usize = 1_000;
+/// Most notifications that are sent to one receiver side by side.
+const AT_ONCE: usize = 4;
+
+/// What waits, and for which session.
+#[derive(Clone, Debug)]
+struct Parcel {
+    namespace: String,
+    session: String,
+    notification: Notification,
+}
+
+struct Line {
+    name: String,
+    webhook: Webhook,
+    outbox: Mutex<Outbox<Parcel>>,
+    offered: Notify,
+}
+
+/// The configured receivers. Clones share them.
+#[derive(Clone)]
+pub struct Notifications {
+    lines: Arc<BTreeMap<String, Arc<Line>>>,
+    metrics: NotificationMetrics,
+}
+
+impl Notifications {
+    /// These receivers.
+    #[must_use]
+    pub fn new(webhooks: Vec<(String, Webhook)>, metrics: NotificationMetrics) -> Self {
+        let line = |(name, webhook): (String, Webhook)| {
+            let bounds = Bounds { waiting: WAITING, at_once: AT_ONCE };
+            let outbox = Mutex::new(Outbox::new(bounds));
+            (name.clone(), Arc::new(Line { name, webhook, outbox, offered: Notify::new() }))
+        };
+        Self { lines: Arc::new(webhooks.into_iter().map(line).collect()), metrics }
+    }
+
+    /// Starts to send. `wake` is told of sessions with news of a notification.
+    pub fn start(&self, wake: &Wake, tasks: &mut JoinSet<anyhow::Result<()>>) {
+        for line in self.lines.values() {
+            tasks.spawn(send_forever(line.clone(), self.metrics.clone(), wake.clone()));
+        }
+    }
+
+    /// Sends a notification of a session, or says what became of that. While too many wait it is not taken in: the
+    /// session asks again later.
+    #[must_use]
+    pub fn offer(&self, receiver: &str, session: &ProfileSession, notification: &Notification) -> Delivery {
+        // The core gives up what is not configured.
+        let Some(line) = self.lines.get(receiver) else { return Delivery::Underway(None) };
+        let mut outbox = line.outbox();
+        if outbox.backlog() >= WAITING {
+            let problem = outbox.problem().map(str::to_owned);
+            return outbox.settled(&notification.id).unwrap_or(Delivery::Underway(problem));
+        }
+        let parcel = Parcel {
+            namespace: session.namespace().unwrap_or_default(),
+            session: session.name_any(),
+            notification: notification.clone(),
+        };
+        let delivery = outbox.offer(&notification.id, parcel, Timestamp::now());
+        line.offered.notify_one();
+        delivery
+    }
+
+    /// Forgets what belongs to sessions that are gone; `live` holds the uids of all others.
+    pub fn sweep(&self, live: &HashSet<String>) {
+        let is_live = |id: &str| event::session_of(id).is_some_and(|uid| live.contains(uid));
+        self.lines.values().for_each(|line| line.outbox().retain(is_live));
+    }
+}
+
+impl Line {
+    fn outbox(&self) -> MutexGuard<'_, Outbox<Parcel>> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends what waits, as the outbox says.
+async fn send_forever(line: Arc<Line>, metrics: NotificationMetrics, wake: Wake) -> anyhow::Result<()> {
+    let mut sending = FuturesUnordered::new();
+    loop {
+        let wait = loop {
+            let next = line.outbox().take(Timestamp::now());
+            match next {
+                Next::Send(_, parcel) => sending.push(send(&line, parcel)),
+                Next::Wait(until) => {
+                    let left = until.duration_since(Timestamp::now());
+                    break Some(Duration::try_from(left).unwrap_or_default());
+                }
+                Next::Idle => break None,
+            }
+        };
+        tokio::select! {
+            Some((parcel, attempt)) = sending.next(), if !sending.is_empty() => {
+                settle(&line, &parcel, attempt, &metrics);
+                wake(&parcel.namespace, &parcel.session);
+            }
+            () = line.offered.notified() => {}
+            () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+        }
+    }
+}
+
+async fn send(line: &Line, parcel: Parcel) -> (Parcel, Attempt) {
+    let attempt = line.webhook.post(&parcel.notification).await;
+    (parcel, attempt)
+}
+
+fn settle(line: &Line, parcel: &Parcel, attempt: Attempt, metrics: &NotificationMetrics) {
+    let outcome = match &attempt {
+        Attempt::Stored => "sent",
+        Attempt::Again(..) => "failed",
+        Attempt::Failed(..) => "rejected",
+    };
+    if let Attempt::Again(error, _) | Attempt::Failed(_, error) = &attempt {
+        tracing::warn!(
+            fleetprof.receiver = line.name,
+            k8s.namespace.name = parcel.namespace,
+            fleetprof.session.name = parcel.session,
+            outcome,
+            error,
+            "failed to tell a receiver of the end of a session"
+        );
+    }
+    let draw = RandomState::new().build_hasher().finish();
+    let mut outbox = line.outbox();
+    outbox.settle(&parcel.notification.id, attempt, Timestamp::now(), draw);
+    metrics.attempt(&line.name, outcome, outbox.backlog());
+}
