@@ -293,7 +293,8 @@ mod tests {
         let told = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
         let mut told: Vec<&str> = told.collect();
         let mut wanted = TARGET.to_vec();
-        (told.sort_unstable(), wanted.sort_unstable());
+        told.sort_unstable();
+        wanted.sort_unstable();
         assert_eq!(told, wanted, "the table has every label of a series");
     }
 
