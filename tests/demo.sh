@@ -128,6 +128,12 @@ step "5+6/8  Profile Now: the shop, with an agent attached to the running pod (3
 profile_now orders find_issuer
 step "5+6/8  Profile Now: the native worker, with its sidecar (30 s)"
 profile_now worker soften
+# kubectl finds plugins in PATH.
+PATH=$(built):$PATH
+echo "\$ kubectl fleetprof top ${session#*/} -n shop --rows 5"
+top=$(kubectl fleetprof top "${session#*/}" -n shop --rows 5)
+echo "$top"
+grep -q soften <<<"$top"
 
 step "7/8  The policy profiles on schedule (every minute for the demo; up to 2 min)"
 kubectl -n shop patch ppol shop --type=merge -p '{"spec":{"schedule":{"every":"1m","duration":"10s"}}}'
@@ -163,8 +169,9 @@ cat <<END
 
 The demo succeeded. The cluster stays up; explore it with
   export KUBECONFIG=$KUBECONFIG
-  export PATH=$(dirname "$(command -v kubectl)"):\$PATH
+  export PATH=$(built):$(dirname "$(command -v kubectl)"):\$PATH
   kubectl -n shop get ppol,psess
   kubectl -n shop describe psess
+  kubectl fleetprof console -n shop     # sessions, linked apps and flame graphs in your browser
 To remove everything:$removal
 END
