@@ -74,6 +74,8 @@ pub struct Outbox<T> {
     /// Attempts since the last parcel arrived.
     failures: u32,
     not_before: Timestamp,
+    /// Until when the destination itself asked to be left alone.
+    asked_until: Timestamp,
     /// How many parcels have arrived.
     arrived: u64,
     problem: Option<String>,
@@ -106,6 +108,7 @@ impl<T: Clone> Outbox<T> {
             next_turn: 0,
             failures: 0,
             not_before: Timestamp::MIN,
+            asked_until: Timestamp::MIN,
             arrived: 0,
             problem: None,
             dropped: 0,
@@ -139,14 +142,21 @@ impl<T: Clone> Outbox<T> {
         self.done.remove(key)
     }
 
+    /// The same, without forgetting it: for whoever cannot be sure to write it down.
+    #[must_use]
+    pub fn answer(&self, key: &str) -> Option<Delivery> {
+        self.done.get(key).cloned()
+    }
+
     /// What to send now. `Send` must be followed by [`settle`](Self::settle).
     pub fn take(&mut self, now: Timestamp) -> Next<T> {
         let most = if self.failures > 0 { 1 } else { self.bounds.at_once };
         if self.waiting.is_empty() || self.sending.len() >= most {
             return Next::Idle;
         }
-        if self.not_before > now {
-            return Next::Wait(self.not_before);
+        let not_before = self.not_before.max(self.asked_until);
+        if not_before > now {
+            return Next::Wait(not_before);
         }
         let due = self.waiting.iter().find(|(_, parcel)| parcel.not_before <= now).map(|(turn, _)| *turn);
         let Some(parcel) = due.and_then(|turn| self.waiting.remove(&turn)) else {
@@ -183,7 +193,8 @@ impl<T: Clone> Outbox<T> {
         draw: u64,
     ) {
         parcel.tries = parcel.tries.saturating_add(1);
-        if self.arrived > parcel.arrived_before && parcel.tries > 1 {
+        // A destination that asks for time has nothing against this parcel.
+        if self.arrived > parcel.arrived_before && parcel.tries > 1 && least.is_none() {
             parcel.failures = parcel.failures.saturating_add(1);
         }
         parcel.arrived_before = self.arrived;
@@ -194,8 +205,9 @@ impl<T: Clone> Outbox<T> {
         }
         self.failures = self.failures.saturating_add(1);
         let least = least.unwrap_or(SignedDuration::ZERO).min(LONGEST);
-        self.not_before = after(now, pause(self.failures, draw).max(least));
-        parcel.not_before = after(now, pause(parcel.tries, draw));
+        self.not_before = after(now, pause(self.failures, draw));
+        self.asked_until = self.asked_until.max(after(now, least));
+        parcel.not_before = after(now, pause(parcel.tries, draw).max(least));
         self.problem = Some(why);
         let key = parcel.key.clone();
         self.queue(parcel);
@@ -227,6 +239,14 @@ impl<T: Clone> Outbox<T> {
         self.done.retain(|key, _| live(key));
         self.waiting.retain(|_, parcel| live(&parcel.key));
         self.turns.retain(|key, _| live(key));
+    }
+
+    /// Forgets parcels that have waited since before then: they come too late.
+    pub fn forget_before(&mut self, limit: Timestamp) {
+        self.waiting.retain(|_, parcel| parcel.since >= limit);
+        let waiting: std::collections::HashSet<&String> =
+            self.waiting.values().map(|parcel| &parcel.key).collect();
+        self.turns.retain(|key, _| waiting.contains(key));
     }
 
     /// How many parcels wait or are being sent.

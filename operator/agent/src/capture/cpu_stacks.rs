@@ -12,10 +12,13 @@
 
 use std::collections::HashMap;
 
+use fleetprof_profile::Frame;
+
 use super::cpu_time::{ThreadTimes, most_worth};
 use super::named_stacks::{FrameId, Frames, Stacks, resolve};
 use super::protocol::Failure;
 use super::slices::Slice;
+use super::wall::NOT_SAMPLED;
 
 /// What a look finds of a thread.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +71,11 @@ impl<S> LastStacks<S> {
         self.0.insert(tid, stack);
     }
 
+    /// Forgets that of one thread: it has run on, and nothing tells where.
+    pub fn lose(&mut self, tid: i32) {
+        self.0.remove(&tid);
+    }
+
     /// Forgets all: the numbers of frames have changed, or threads may have ended.
     pub fn forget(&mut self) {
         self.0.clear();
@@ -111,6 +119,7 @@ impl CpuStacks {
             }
             Look::Ran(nanos, stack) => (nanos, stack, false),
             Look::Runs(nanos) => {
+                self.last.lose(tid);
                 let stack = read(frames)?;
                 if stack.is_empty() {
                     return Ok(false);
@@ -129,11 +138,17 @@ impl CpuStacks {
         self.stacks.add(tid, stack, nanos, frames);
     }
 
-    /// Moves the stacks into a slice. What passed unseen of a thread without a stack waits for the next one.
+    /// Moves the stacks into a slice. What passed unseen of a thread without a stack waits for the next one; of a
+    /// thread that has ended it is time that was not sampled.
     ///
     /// # Errors
     /// The slice cannot hold them.
-    pub fn drain(&mut self, frames: &Frames, slice: &mut Slice<'_>) -> Result<(), Failure> {
+    pub fn drain(
+        &mut self,
+        times: &ThreadTimes,
+        frames: &Frames,
+        slice: &mut Slice<'_>,
+    ) -> Result<(), Failure> {
         self.last.forget();
         let names = frames.by_number();
         let all = self.stacks.take();
@@ -148,7 +163,11 @@ impl CpuStacks {
             slice.add(&resolve(&stack, &names), weight.samples, weight.nanos.saturating_add(more))?;
         }
         self.unseen.retain(|tid, _| !seen.contains_key(tid));
-        Ok(())
+        let ended = self.unseen.extract_if(|tid, _| !times.knows(*tid)).map(|(_, nanos)| nanos);
+        match ended.sum() {
+            0 => Ok(()),
+            nanos => slice.add(&[Frame::named(NOT_SAMPLED, "", 0)], 1, nanos),
+        }
     }
 }
 
@@ -190,15 +209,21 @@ mod tests {
         for (tid, frame, nanos) in [(1, guilty, 900), (1, pay, 100), (2, other, 50)] {
             stacks.add(tid, vec![frame], nanos, &mut frames);
         }
-        stacks.unseen = [(1, 2_000), (3, 7)].into();
+        let mine = i32::try_from(std::process::id()).unwrap();
+        stacks.unseen = [(1, 2_000), (mine, 7)].into();
+        let times = ThreadTimes::start(mine).unwrap();
         let mut slice = Slice::new(ProfileKind::Cpu, 10, 0, vec![]);
-        stacks.drain(&frames, &mut slice).unwrap();
+        stacks.drain(&times, &frames, &mut slice).unwrap();
         assert_eq!(
             (slice.samples, slice.worth),
             (3, 3_050),
             "900 + 1800, 100 + 200, and 50 of another thread"
         );
-        assert_eq!(stacks.unseen, [(3, 7)].into(), "of this one nothing is known yet");
+        assert_eq!(stacks.unseen, [(mine, 7)].into(), "of this one nothing is known yet");
+        stacks.unseen = [(-1, 9)].into();
+        stacks.drain(&times, &frames, &mut slice).unwrap();
+        assert_eq!((slice.samples, slice.worth), (4, 3_059), "that one has ended");
+        assert!(stacks.unseen.is_empty());
     }
 
     #[test]

@@ -22,7 +22,9 @@ use std::time::Duration;
 
 use fleetprof_core::destination::Delivery;
 use fleetprof_core::outbox::{Attempt, Bounds, Next, Outbox};
+use fleetprof_core::session::notify::TRIED;
 use fleetprof_core::session::{Notification, event};
+use fleetprof_core::time::before;
 use fleetprof_crds::ProfileSession;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -91,9 +93,13 @@ impl Notifications {
         // The core gives up what is not configured.
         let Some(line) = self.lines.get(receiver) else { return Delivery::Underway(None) };
         let mut outbox = line.outbox();
+        // It stays known until the session is gone: were it forgotten now, a status that cannot be written would have
+        // it sent once more.
+        if let Some(done) = outbox.answer(&notification.id) {
+            return done;
+        }
         if outbox.backlog() >= WAITING {
-            let problem = outbox.problem().map(str::to_owned);
-            return outbox.settled(&notification.id).unwrap_or(Delivery::Underway(problem));
+            return Delivery::Underway(outbox.problem().map(str::to_owned));
         }
         let parcel = Parcel {
             namespace: session.namespace().unwrap_or_default(),
@@ -105,10 +111,16 @@ impl Notifications {
         delivery
     }
 
-    /// Forgets what belongs to sessions that are gone; `live` holds the uids of all others.
+    /// Forgets what belongs to sessions that are gone, and what has waited for as long as a receiver is tried; `live`
+    /// holds the uids of all other sessions.
     pub fn sweep(&self, live: &HashSet<String>) {
         let is_live = |id: &str| event::session_of(id).is_some_and(|uid| live.contains(uid));
-        self.lines.values().for_each(|line| line.outbox().retain(is_live));
+        let limit = before(Timestamp::now(), TRIED);
+        for line in self.lines.values() {
+            let mut outbox = line.outbox();
+            outbox.retain(is_live);
+            outbox.forget_before(limit);
+        }
     }
 }
 

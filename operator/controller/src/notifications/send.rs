@@ -19,6 +19,8 @@ use crate::destinations::{Connector, Made, Secrets, chain, client, connector};
 
 /// Longest time for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
+/// What a status says of a receiver to which there is no connection.
+const UNREACHABLE: &str = "no connection to it, or it broke; the operator log has the cause";
 /// Longest text of an error in a message, in bytes.
 const MAX_CAUSE: usize = 240;
 /// Who sends.
@@ -60,7 +62,12 @@ impl Webhook {
         let request = self.request(&ready.keys, &secrets, notification, Timestamp::now())?;
         let answer = timeout(ANSWER, ready.http.request(request)).await;
         let answer = answer.map_err(|_| format!("no answer within {} s", ANSWER.as_secs()))?;
-        let answer = answer.map_err(|error| cut(&printable(&secrets.hide(&chain(&error))), MAX_CAUSE))?;
+        let answer = answer.map_err(|error| {
+            // The status is read by tenants, and the cause may hold the receiver's address.
+            let cause = cut(&printable(&secrets.hide(&chain(&error))), MAX_CAUSE);
+            tracing::warn!(cause, "failed to send a notification");
+            UNREACHABLE.to_owned()
+        })?;
         let again = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         // The body is not read: whatever it says changes nothing.
         Ok((answer.status().as_u16(), again.map(SignedDuration::from_secs)))

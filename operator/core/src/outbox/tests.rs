@@ -32,6 +32,63 @@ fn what_arrives_is_told_once() {
 }
 
 #[test]
+fn an_answer_is_known_as_long_as_it_is_not_taken() {
+    let mut box_ = outbox(10, 2);
+    box_.offer("a", (), at(0));
+    box_.take(at(0));
+    box_.settle("a", Attempt::Stored, at(1), 0);
+    for _ in 0..3 {
+        assert_eq!(box_.answer("a"), Some(Delivery::Stored), "its status could not be written yet");
+    }
+    box_.retain(|_| false);
+    assert_eq!(box_.answer("a"), None);
+}
+
+#[test]
+fn what_waits_too_long_is_forgotten() {
+    let mut box_ = outbox(10, 2);
+    box_.offer("old", (), at(0));
+    box_.offer("new", (), at(50));
+    box_.forget_before(at(50));
+    assert_eq!((box_.backlog(), sent(box_.take(at(60)))), (1, "new".to_owned()));
+    box_.offer("old", (), at(70));
+    assert_eq!(sent(box_.take(at(70))), "old", "it can be offered again");
+}
+
+/// Some of what comes at once is taken, and the rest is told to come later: nothing is wrong with it.
+#[test]
+fn a_destination_that_is_busy_gives_up_nothing_and_is_left_alone_for_as_long_as_it_says() {
+    let (mut box_, least) = (outbox(100, 4), SignedDuration::from_secs(30));
+    for n in 0..40 {
+        box_.offer(&format!("k{n}"), (), at(0));
+    }
+    let (mut now, mut stored, mut rounds) = (at(0), 0, 0);
+    while stored < 40 {
+        rounds += 1;
+        let mut flying = Vec::new();
+        while let Next::Send(key, ()) = box_.take(now) {
+            flying.push(key);
+        }
+        // One is taken, the others are not.
+        for (n, key) in flying.iter().rev().enumerate() {
+            let attempt = if n + 1 == flying.len() {
+                Attempt::Stored
+            } else {
+                Attempt::Again("429".into(), Some(least))
+            };
+            box_.settle(key, attempt, now, 0);
+        }
+        stored = (0..40).filter(|n| box_.answer(&format!("k{n}")) == Some(Delivery::Stored)).count();
+        if flying.len() > 1 {
+            assert_eq!(box_.take(after(now, SignedDuration::from_secs(29))), Next::Wait(after(now, least)));
+        }
+        now = after(now, least);
+        assert!(rounds < 200, "{stored} stored");
+    }
+    assert!((0..40).all(|n| box_.answer(&format!("k{n}")) == Some(Delivery::Stored)), "none was given up");
+}
+
+#[test]
 fn while_a_destination_fails_one_parcel_at_a_time_tries() {
     let mut box_ = outbox(10, 4);
     for key in ["a", "b", "c"] {

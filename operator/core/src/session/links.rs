@@ -96,7 +96,12 @@ impl LinkTemplate {
             match part {
                 Part::Text(text) => url.push_str(text),
                 Part::Variable(variable) => {
-                    url.push_str(&encoded(&value(*variable, session, status, cluster)?));
+                    let value = value(*variable, session, status, cluster)?;
+                    // As a part of a path they would lead elsewhere, however they are escaped.
+                    if matches!(value.as_str(), "." | "..") {
+                        return None;
+                    }
+                    url.push_str(&encoded(&value));
                 }
             }
         }
@@ -256,6 +261,10 @@ mod tests {
             linked(&["https://g/?w=${workload}"], hostile),
             ["https://g/?w=a%2F..%2F%3Fb%3D%23%22%7D%C3%A9"]
         );
+        for up in ["X/..", "X/."] {
+            let upwards = |status: &mut ProfileSessionStatus| status.app = up.into();
+            assert!(linked(&["https://g/d/abc/${workload}/view"], upwards).is_empty(), "{up}");
+        }
     }
 
     #[test]

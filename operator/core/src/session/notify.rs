@@ -26,12 +26,12 @@ use crate::time::after;
 pub const NOTIFIED: &str = "Notified";
 
 /// How long after the end of a session its receivers are tried.
-const TRIED: SignedDuration = SignedDuration::from_hours(24);
+pub const TRIED: SignedDuration = SignedDuration::from_hours(24);
 /// The first intervals at which an ended session asks what became of its notifications; what is sent has it look at
 /// once.
 const LOOK: SignedDuration = SignedDuration::from_secs(60);
 /// The last of these intervals.
-const LAST_LOOK: SignedDuration = SignedDuration::from_hours(1);
+const LAST_LOOK: SignedDuration = SignedDuration::from_mins(10);
 /// Longest part of the condition's message that comes from sending, in bytes.
 const MAX_CAUSE: usize = 300;
 
@@ -158,7 +158,7 @@ pub(super) fn fold(
     match delivery {
         Delivery::Stored => accepted(status, receiver, generation, now),
         Delivery::Failed(_, cause) => give_up(status, receiver, &cause, generation, now),
-        Delivery::Underway(Some(cause)) if !is_given_up(status) => {
+        Delivery::Underway(Some(cause)) if !is_given_up(status) && !is_failing(status, receiver) => {
             let reason = Reason::NotificationFailed;
             let cause = format!("{receiver}: {}", cut(&cause, MAX_CAUSE));
             set(status, Wanted::new(Truth::False, reason, advised(cause, reason)), generation, now);
@@ -198,6 +198,15 @@ fn is_given_up(status: &ProfileSessionStatus) -> bool {
     status.conditions.iter().any(|condition| condition.type_ == NOTIFIED && condition.reason == reason)
 }
 
+/// Whether the condition says already that this receiver fails: causes that take turns are no news for every session
+/// that waits.
+fn is_failing(status: &ProfileSessionStatus, receiver: &str) -> bool {
+    let reason = Reason::NotificationFailed.as_str();
+    let of_receiver =
+        |message: &str| message.strip_prefix(receiver).is_some_and(|rest| rest.starts_with(':'));
+    status.conditions.iter().any(|c| c.type_ == NOTIFIED && c.reason == reason && of_receiver(&c.message))
+}
+
 fn waiting(names: &[String]) -> Wanted {
     Wanted::new(Truth::Unknown, Reason::Notifying, format!("Not told of the end yet: {}.", names.join(", ")))
 }
@@ -227,6 +236,10 @@ pub fn answered(code: u16, again: Option<SignedDuration>) -> Attempt {
         // It will never take this one.
         400 | 410 | 413 | 415 | 422 => {
             Attempt::Failed(Reason::NotificationGivenUp, format!("it answered {code}"))
+        }
+        // It, or what is before it, is busy.
+        429 | 502 | 503 | 504 => {
+            Attempt::Again(format!("it answered {code}"), Some(again.unwrap_or(SignedDuration::ZERO)))
         }
         _ => Attempt::Again(format!("it answered {code}"), again),
     }

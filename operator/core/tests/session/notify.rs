@@ -121,7 +121,7 @@ fn an_outage_is_told_and_tried_for_a_day() {
     let before = w.status().clone();
     assert_eq!(w.after(60).status(), &before, "nothing new is not a write");
     w.after(5 * 3600);
-    assert!(w.requeue.unwrap() > SignedDuration::from_mins(29), "the longer the seldomer");
+    assert_eq!(w.requeue, Some(SignedDuration::from_mins(10)), "the longer the seldomer, up to a bound");
     w.after(19 * 3600);
     assert_eq!(events(&w), []);
     assert!(w.status().pending_notifications.is_empty());
@@ -228,4 +228,24 @@ fn links_are_made_at_the_end_and_stay_as_they_are() {
     w.settings.links = view("https://other/${session}");
     w.after(10);
     assert_eq!(last(&w), "https://g/shop/now");
+}
+
+/// A receiver that fails now in this way and now in that would have every session that waits written again.
+#[test]
+fn causes_that_take_turns_write_no_status() {
+    let busy = |cause: &str| Delivery::Underway(Some(cause.to_owned()));
+    let mut w = captured(vec![receiver("chat", &[], &[])], &[("chat", busy("it answered 503"))]);
+    w.after(1);
+    let first = told(&w);
+    assert!(
+        first.as_ref().is_some_and(|(_, reason, message)| {
+            reason == "NotificationFailed" && message.contains("503")
+        })
+    );
+    w.deliveries.insert("chat".into(), busy("no answer within 10 s"));
+    w.after(60);
+    assert_eq!(told(&w), first);
+    w.deliveries.insert("chat".into(), Delivery::Stored);
+    w.after(60);
+    assert_eq!(told(&w), saying("True", "Notified", "All receivers were told of the end."));
 }

@@ -109,6 +109,7 @@ impl PtraceSampler {
             }
             Look::Runs(nanos) => nanos,
         };
+        self.last.lose(tid);
         match self.tracer.sample(tid) {
             Attempt::Sample(registers, stack, pause) => {
                 self.times.count(tid, nanos);

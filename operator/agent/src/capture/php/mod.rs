@@ -234,7 +234,7 @@ impl Capture for PhpSampler {
         let names = std::mem::take(&mut self.names);
         if let Some(stacks) = &mut self.stacks {
             let slice = into.kind(ProfileKind::Cpu)?;
-            stacks.drain(&names, slice)?;
+            stacks.drain(&self.times, &names, slice)?;
             self.drain_other_threads(slice)?;
         }
         if let Some(wall) = &mut self.wall {

@@ -289,7 +289,7 @@ impl Capture for PythonSampler {
         self.source.forget_numbers();
         if let Some(stacks) = &mut self.stacks {
             let slice = into.kind(ProfileKind::Cpu)?;
-            stacks.drain(&frames, slice)?;
+            stacks.drain(&self.times, &frames, slice)?;
             self.drain_native_threads(slice)?;
         }
         if let Some(wall) = &mut self.wall {
