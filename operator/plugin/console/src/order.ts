@@ -1,4 +1,5 @@
 // What will Profile now do? From the form to a session, to words, and to a command line. Pure.
+import { isName, line } from './lines.ts';
 import { seconds } from './sessions.ts';
 
 /** What is in the form. */
@@ -41,6 +42,9 @@ function pods(form: Form): string[] {
 /** Why it cannot be sent; nothing if it can. What the API server alone knows is not checked here. */
 export function problem(form: Form): string | undefined {
   if (form.namespace === '') return 'Choose a namespace.';
+  const odd = misnamed(form);
+  if (odd !== undefined)
+    return `${JSON.stringify(odd)} is not a name: names have lower-case letters, digits, - and dots.`;
   if (!policyOf(form) && form.app === '' && pods(form).length === 0)
     return 'Choose a policy, an app or pods.';
   if (form.app !== '' && pods(form).length > 0) return 'Choose an app or pods, not both.';
@@ -53,6 +57,21 @@ export function problem(form: Form): string | undefined {
     return 'The frequency must be between 1 and 1000 Hz.';
   if (new TextEncoder().encode(form.note).length > 512) return 'The note must have at most 512 bytes.';
   return undefined;
+}
+
+/** What in the form is no name. An address that somebody else wrote can fill in anything. */
+function misnamed(form: Form): string | undefined {
+  const names = [form.namespace, ...pods(form)];
+  const found = names.find((name) => !isName(name));
+  if (found !== undefined) return found;
+  if (form.policy !== '' && !/^(Cluster)?ProfilingPolicy$/.test(kindOf(form.policy))) return form.policy;
+  if (form.app !== '' && !/^[A-Z][A-Za-z0-9]*$/.test(kindOf(form.app))) return form.app;
+  return [form.policy, form.app].find((of) => of !== '' && !isName(of.slice(kindOf(of).length + 1)));
+}
+
+/** The kind of `Kind/name`. */
+function kindOf(text: string): string {
+  return text.split('/')[0] ?? '';
 }
 
 /** The session that the form asks for. */
@@ -88,29 +107,22 @@ function base(form: Form): string {
 }
 
 /** The same as a command line; nothing for several pods, of which a command takes one. */
-export function command(form: Form): string | undefined {
+export function command(form: Form, context: string): string | undefined {
   const policy = policyOf(form);
-  const [kind, name] = form.app.split('/');
   const named = pods(form);
   if (named.length > 1) return undefined;
-  const ofPolicy =
-    policy && `--policy ${policy.kind === 'ClusterProfilingPolicy' ? 'cppol/' : ''}${policy.name}`;
-  const parts = [
-    'kubectl fleetprof now',
-    name ? `${kind!.toLowerCase()}/${name}` : named.map((pod) => `pod/${pod}`).join(''),
-    `-n ${form.namespace}`,
-    ofPolicy ?? '--no-policy',
-    `--duration ${form.duration}`,
-    `--type ${form.kinds.join(',')}`,
-    form.frequency === '99' ? '' : `--frequency ${form.frequency}`,
-    form.note === '' ? '' : `--note ${quoted(form.note)}`,
+  const ofPolicy = policy && `${policy.kind === 'ClusterProfilingPolicy' ? 'cppol/' : ''}${policy.name}`;
+  const words = [
+    ['kubectl', 'fleetprof', 'now'],
+    // The kind keeps its case: a kind that the command has no other name for is known by it.
+    form.app === '' ? named.map((pod) => `pod/${pod}`) : [form.app],
+    ['-n', form.namespace],
+    ofPolicy ? ['--policy', ofPolicy] : ['--no-policy'],
+    ['--duration', form.duration, '--type', form.kinds.join(',')],
+    form.frequency === '99' ? [] : ['--frequency', form.frequency],
+    form.note === '' ? [] : ['--note', form.note],
   ];
-  return parts.filter((part) => part !== '').join(' ');
-}
-
-/** A word for a shell. */
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`;
+  return line(words.flat(), context);
 }
 
 /** What will happen, in words. `linked` is how many pods of the app can be profiled, if that is known. */

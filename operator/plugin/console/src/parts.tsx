@@ -5,7 +5,7 @@ import { useEffect, useId, useState } from 'preact/hooks';
 import type { Live } from './api/follow.ts';
 import { mayAll, type Right, type Verdict } from './api/rights.ts';
 import { type Column, clicked, filtered, ordered, type Sorting } from './rows.ts';
-import { api, toast } from './state.ts';
+import { api, start, toast } from './state.ts';
 
 /** How many rows a table shows at first, and more with each click. */
 const PAGE = 100;
@@ -158,7 +158,8 @@ export function useRights(rights: readonly Right[] | undefined): Verdict {
     let current = true;
     const client = api.value;
     const wanted = JSON.parse(key) as Right[];
-    if (client && wanted.length > 0) mayAll(client, wanted).then((found) => current && setVerdict(found));
+    if (client && wanted.length > 0)
+      mayAll(client, wanted, start.value?.context ?? '').then((found) => current && setVerdict(found));
     return () => {
       current = false;
     };

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { query, view } from '../src/api/paths.ts';
 import { missing, toProfile } from '../src/api/rights.ts';
 import type { Policy, Session } from '../src/api/types.ts';
+import { profileLine, quoted } from '../src/lines.ts';
 import { command, EMPTY, type Form, problem, toSession, willHappen } from '../src/order.ts';
 import { codeIn, format, parse } from '../src/route.ts';
 import { type Column, clicked, filtered, ordered } from '../src/rows.ts';
@@ -50,8 +51,8 @@ test('a form becomes a session, its command line, and a sentence', () => {
     },
   });
   assert.equal(
-    command(one),
-    "kubectl fleetprof now deployment/orders -n shop --policy shop --duration 30s --type cpu,wall --frequency 199 --note 'it'\\''s slow'",
+    command(one, 'prod eu'),
+    "kubectl fleetprof now Deployment/orders -n shop --policy shop --duration 30s --type cpu,wall --frequency 199 --note 'it'\\''s slow' --context 'prod eu'",
   );
   assert.match(
     willHappen(one, 3),
@@ -64,10 +65,10 @@ test('a form becomes a session, its command line, and a sentence', () => {
     profiles: ['cpu'],
     frequencyHz: 99,
   });
-  assert.equal(command(pods), undefined);
+  assert.equal(command(pods, ''), undefined);
   const all = form({ policy: 'ClusterProfilingPolicy/all' });
-  assert.match(command(all)!, /now -n shop --policy cppol\/all --duration/);
-  assert.match(command(form({ policy: '', pods: 'a' }))!, /now pod\/a -n shop --no-policy/);
+  assert.match(command(all, '')!, /now -n shop --policy cppol\/all --duration/);
+  assert.match(command(form({ policy: '', pods: 'a' }), '')!, /now pod\/a -n shop --no-policy/);
   assert.match(willHappen(pods, undefined), /of 2 pods for 30s at 99 Hz.*get one attached/);
 });
 
@@ -83,9 +84,48 @@ test('what cannot be sent is said before it is sent', () => {
     [{ frequency: '1001' }, /between 1 and 1000/],
     [{ frequency: '9.5' }, /between 1 and 1000/],
     [{ note: 'ü'.repeat(257) }, /512 bytes/],
+    [{ namespace: 'shop;id' }, /"shop;id" is not a name/],
+    [{ policy: '', pods: 'x;curl$' }, /"x;curl\$" is not a name/],
+    [{ policy: 'ProfilingPolicy/$(id)' }, /is not a name/],
+    [{ policy: 'Secret/shop' }, /is not a name/],
+    [{ policy: 'shop' }, /is not a name/],
+    [{ app: 'Deployment/orders;id' }, /is not a name/],
+    [{ app: '--as/orders' }, /is not a name/],
+    [{ app: 'orders' }, /is not a name/],
     [{ pods: Array.from({ length: 51 }, (_, at) => `p${at}`).join(' ') }, /at most 50 pods/],
   ];
   for (const [more, wanted] of cases) assert.match(problem(form(more)) ?? 'nothing', wanted);
+});
+
+test('a copied line is words to a shell, whatever the address says, and names the cluster', () => {
+  const evil = "x;curl$IFSevil|sh '";
+  const safe = "'x;curl$IFSevil|sh '\\'''";
+  const forms: Partial<Form>[] = [
+    { namespace: evil },
+    { policy: `ProfilingPolicy/${evil}` },
+    { app: `Deployment/${evil}` },
+    { policy: '', pods: 'x;curl$IFSevil|sh' },
+    { duration: evil },
+  ];
+  for (const more of forms) {
+    const bare = command(form(more), 'eu')!.replaceAll(/'[^']*'|\\'/g, '');
+    assert.ok(!/[;$|]/.test(bare), bare);
+  }
+  const one = { namespace: 'shop', name: 'orders-1', base: undefined };
+  assert.equal(
+    profileLine(one, evil),
+    `kubectl fleetprof flame orders-1 -n shop -o orders-1.html --context ${safe}`,
+  );
+  assert.equal(
+    profileLine({ ...one, base: 'orders-0' }, ''),
+    'kubectl fleetprof diff orders-1 -n shop --base orders-0',
+  );
+  for (const base of [evil, '--as=admin', '../x'])
+    assert.equal(profileLine({ ...one, base }, ''), undefined, base);
+  assert.deepEqual(
+    [quoted(''), quoted('ada@example.com'), quoted('a\nb')],
+    ["''", 'ada@example.com', "'a\nb'"],
+  );
 });
 
 test('collecting, late, nothing, failed and data are told apart', () => {
@@ -232,11 +272,12 @@ test('a missing right names the role that has it', () => {
     ['create', 'clusterprofilingpolicies', 'profile'],
   );
   assert.match(
-    missing(profile!),
+    missing(profile!, ''),
     /You may not profile clusterprofilingpolicies "all" in namespace shop\. The ClusterRole fleetprof-runner/,
   );
   const [, pods] = toProfile('shop', undefined);
-  assert.match(missing(pods!), /patch pods\/ephemeralcontainers .* fleetprof-attacher/);
+  assert.match(missing({ ...pods!, namespace: 'a;id' }, 'eu'), /kubectl -n 'a;id' create .* --context eu$/);
+  assert.match(missing(pods!, ''), /patch pods\/ephemeralcontainers .* fleetprof-attacher/);
 });
 
 test('empty parameters are not sent', () => {

@@ -1,4 +1,5 @@
 // May the caller do this, and if not, what to say beside the button?
+import { line } from '../lines.ts';
 import { type Api, words } from './client.ts';
 
 /** What is asked of a SelfSubjectAccessReview. */
@@ -20,23 +21,23 @@ export interface Verdict {
 const KEPT_MS = 60_000;
 const kept = new Map<string, { at: number; verdict: Promise<Verdict> }>();
 
-/** Asks, and keeps the answer for a minute. */
-export function may(api: Api, right: Right): Promise<Verdict> {
+/** Asks, and keeps the answer for a minute. `context` is that of the kubeconfig, as in `missing`. */
+export function may(api: Api, right: Right, context: string): Promise<Verdict> {
   const key = JSON.stringify(right);
   const known = kept.get(key);
   if (known && Date.now() - known.at < KEPT_MS) return known.verdict;
-  const verdict = ask(api, right);
+  const verdict = ask(api, right, context);
   kept.set(key, { at: Date.now(), verdict });
   return verdict;
 }
 
 /** All of several rights; the first one that is missing says why. */
-export async function mayAll(api: Api, rights: readonly Right[]): Promise<Verdict> {
-  const verdicts = await Promise.all(rights.map((right) => may(api, right)));
+export async function mayAll(api: Api, rights: readonly Right[], context: string): Promise<Verdict> {
+  const verdicts = await Promise.all(rights.map((right) => may(api, right, context)));
   return verdicts.find((verdict) => !verdict.allowed) ?? { allowed: true, reason: '' };
 }
 
-async function ask(api: Api, right: Right): Promise<Verdict> {
+async function ask(api: Api, right: Right, context: string): Promise<Verdict> {
   const { group, resource, subresource, verb, namespace, name } = right;
   const resourceAttributes = { group, resource, subresource, verb, namespace, name };
   const review = {
@@ -47,7 +48,9 @@ async function ask(api: Api, right: Right): Promise<Verdict> {
   try {
     const path = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews';
     const { status } = await api.post<{ status: { allowed: boolean } }>(path, review);
-    return status.allowed ? { allowed: true, reason: '' } : { allowed: false, reason: missing(right) };
+    return status.allowed
+      ? { allowed: true, reason: '' }
+      : { allowed: false, reason: missing(right, context) };
   } catch (error) {
     // Not known is not forbidden: the API server decides when it is asked to do it.
     kept.delete(JSON.stringify(right));
@@ -55,15 +58,15 @@ async function ask(api: Api, right: Right): Promise<Verdict> {
   }
 }
 
-/** Which right is missing, which role has it, and how somebody who may can give it. */
-export function missing(right: Right): string {
+/** Which right is missing, which role has it, and how somebody who may can give it, in the cluster of a context. */
+export function missing(right: Right, context: string): string {
   const resource = right.subresource ? `${right.resource}/${right.subresource}` : right.resource;
   const role = right.resource === 'pods' ? 'fleetprof-attacher' : 'fleetprof-runner';
   const what = right.name ? `${resource} "${right.name}"` : resource;
+  const grant = ['create', 'rolebinding', role, `--clusterrole=${role}`, '--user=YOU'];
   return (
     `You may not ${right.verb} ${what} in namespace ${right.namespace}. The ClusterRole ${role} allows it; ` +
-    `an administrator can grant it: kubectl -n ${right.namespace} create rolebinding ${role} ` +
-    `--clusterrole=${role} --user=YOU`
+    `an administrator can grant it: ${line(['kubectl', '-n', right.namespace, ...grant], context)}`
   );
 }
 

@@ -76,7 +76,7 @@ interface ThenProps {
 
 /** What will happen, and the button that lets it happen. */
 function Then({ form, trouble, reason, busy, submit }: ThenProps) {
-  const line = trouble ? undefined : command(form);
+  const line = trouble ? undefined : command(form, start.value?.context ?? '');
   const rights = form.namespace ? toProfile(form.namespace, policyOf(form)) : [];
   return (
     <>

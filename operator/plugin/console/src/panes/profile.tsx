@@ -8,9 +8,10 @@ import { decode } from '../flame/columns.ts';
 import { clean, count } from '../flame/format.ts';
 import type { Shown } from '../flame/graph.ts';
 import { layout } from '../flame/layout.ts';
+import { profileLine } from '../lines.ts';
 import { Command } from '../parts.tsx';
 import { app, coverage, ended, kinds, outcome, profiled, progress } from '../sessions.ts';
-import { api, clock, route, sessions, setParams, toast } from '../state.ts';
+import { api, clock, route, sessions, setParams, start, toast } from '../state.ts';
 import { Flame } from './flame.tsx';
 import { Cancel, Late, Phase } from './sessions.tsx';
 
@@ -308,9 +309,7 @@ function Take({ session, type }: { session: Session; type: string }) {
       toast(`Not saved: ${words(error)}`, 'bad');
     }
   };
-  const line = base
-    ? `kubectl fleetprof diff ${name} -n ${namespace} --base ${base}`
-    : `kubectl fleetprof flame ${name} -n ${namespace} -o ${name}.html`;
+  const line = profileLine({ namespace, name, base }, start.value?.context ?? '');
   return (
     <div class="take">
       <button type="button" onClick={() => void save('profile', {}, `${name}-${type}.pb.gz`)}>
@@ -322,7 +321,7 @@ function Take({ session, type }: { session: Session; type: string }) {
       >
         Save as page
       </button>
-      <Command line={line} />
+      {line && <Command line={line} />}
     </div>
   );
 }

@@ -98,7 +98,7 @@ test('Profile now says what will happen, and does it', async ({ page, link, fake
   await expect(button).toHaveAttribute('aria-disabled', 'false');
   await expect(
     page.getByText(
-      'kubectl fleetprof now deployment/orders -n shop --policy shop --duration 15s --type cpu --note',
+      'kubectl fleetprof now Deployment/orders -n shop --policy shop --duration 15s --type cpu --note',
     ),
   ).toBeVisible();
   await button.click();

@@ -103,7 +103,9 @@ test('two sessions are compared, with what may be chance marked', async ({ page,
   await expect(page.getByRole('table', { name: 'Functions' }).getByRole('row').nth(1)).toContainText(
     'find_issuer',
   );
-  await expect(page.getByText('kubectl fleetprof diff orders-two -n shop --base orders-old')).toBeVisible();
+  await expect(
+    page.getByText('kubectl fleetprof diff orders-two -n shop --base orders-old --context fake'),
+  ).toBeVisible();
 });
 
 test('kinds are tabs, and what was left out is loaded when it is asked for', async ({ page, link, fake }) => {
