@@ -1,8 +1,9 @@
 // Does a list stay true? Against answers in the order in which an API server gives them.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Api, ApiError, begin } from '../src/api/client.ts';
+import { Api, ApiError, begin, refuses } from '../src/api/client.ts';
 import { apply, batches, follow, type Live } from '../src/api/follow.ts';
+import { type Read, reread } from '../src/api/reread.ts';
 
 interface Item {
   metadata: { name: string; uid: string; resourceVersion: string };
@@ -119,4 +120,54 @@ test('an error has the words of the API server, and the token is in a header alo
   await assert.rejects(new Api('secret', async () => gone()).get('/x'), /is it still running\?/);
   await assert.rejects(begin('c', answer(401, '{"message": "used"}')), /used/);
   assert.equal((seen[0]!.headers as Record<string, string>)['x-fleetprof-console'], 'secret');
+});
+
+/** What is told of one object, which is done at version 3. */
+async function reading(answers: (() => Response)[], stop = new AbortController()) {
+  const reads: string[] = [];
+  let pauses = 0;
+  const fetch_ = async () => answers.shift()!();
+  const tell = ({ object, problem = '' }: Read<Item>) =>
+    reads.push(`${object?.metadata.resourceVersion} ${problem}`.trim());
+  const pause = async (ms: number) => {
+    assert.equal(ms, 3000);
+    pauses++;
+  };
+  const done = ({ metadata }: Item) => metadata.resourceVersion === '3';
+  await reread<Item>(new Api('token', fetch_), '/thing', { done, tell, pause, signal: stop.signal });
+  return { reads, pauses, left: answers.length };
+}
+
+test('an object that is not followed is read again until it is done', async () => {
+  const version = (at: string) => () => Response.json(item('a', at));
+  const { reads, pauses, left } = await reading([
+    version('1'),
+    refused(503),
+    version('2'),
+    version('3'),
+    gone,
+  ]);
+  assert.deepEqual(reads, ['1', '1 no', '2', '3']);
+  assert.deepEqual([pauses, left], [3, 1]);
+  assert.deepEqual(
+    (await reading([refused(404), gone])).reads,
+    ['undefined no'],
+    'what is not there stays so',
+  );
+});
+
+test('an answer that comes after the page has gone on is dropped', async () => {
+  const stop = new AbortController();
+  const late = () => {
+    stop.abort();
+    return Response.json(item('a', '1'));
+  };
+  assert.deepEqual((await reading([late, gone], stop)).reads, []);
+});
+
+test('what the API server says once more is told apart from what passes', () => {
+  const of = (code: number) => refuses(new ApiError(code, '', ''));
+  assert.deepEqual([400, 403, 404, 409, 422].filter(of), [400, 403, 404, 409, 422]);
+  assert.deepEqual([0, 401, 408, 429, 500, 502, 503, 504].filter(of), []);
+  assert.equal(refuses(new TypeError('x')), false);
 });

@@ -107,6 +107,13 @@ async function answer(response: Response): Promise<Response> {
   }
 }
 
+/** Whether the API server will say the same again: it read the request and does not want it. Not so a wrong
+ * token (401), a request that came too slowly (408) or too soon (429), and its own trouble (5xx). */
+export function refuses(error: unknown): boolean {
+  if (!(error instanceof ApiError) || error.code < 400 || error.code >= 500) return false;
+  return ![401, 408, 429].includes(error.code);
+}
+
 /** The words for an error, whatever it is. */
 export function words(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

@@ -3,6 +3,7 @@ import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
 import { type Api, ApiError, words } from '../api/client.ts';
 import { session as pathOf, view } from '../api/paths.ts';
+import { type Read, reread } from '../api/reread.ts';
 import type { Session } from '../api/types.ts';
 import { decode } from '../flame/columns.ts';
 import { clean, count } from '../flame/format.ts';
@@ -20,34 +21,50 @@ export function Profile() {
   const known = [...sessions.value.items.values()].find(
     ({ metadata }) => metadata.namespace === namespace && metadata.name === name,
   );
-  const fetched = useSignal<{ session?: Session; problem?: string }>({});
-  const live = sessions.value.state;
-  useEffect(() => {
-    if (known || live === 'loading') return;
-    fetched.value = {};
-    api.value?.get<Session>(pathOf(namespace, name)).then(
-      (session) => {
-        fetched.value = { session };
-      },
-      (error: unknown) => {
-        fetched.value = { problem: words(error) };
-      },
+  const path = pathOf(namespace, name);
+  const found = useReread(path, known === undefined && sessions.value.state !== 'loading');
+  const session = known ?? found.object;
+  const { problem } = known ? {} : found;
+  if (session)
+    return (
+      <>
+        {problem && (
+          <p role="status" class="warn">
+            Reconnecting; the session may be out of date. {problem}
+          </p>
+        )}
+        <Known session={session} />
+      </>
     );
-  }, [namespace, name, known === undefined, live === 'loading']);
-  const session = known ?? fetched.value.session;
-  if (session) return <Known session={session} />;
   return (
     <>
       <h1>{name}</h1>
-      {fetched.value.problem ? (
+      {problem ? (
         <p role="alert" class="bad">
-          {fetched.value.problem}
+          {problem}
         </p>
       ) : (
         <p role="status">Loading…</p>
       )}
     </>
   );
+}
+
+/** A session that is not among those that are followed, such as one of another namespace. */
+function useReread(path: string, wanted: boolean): Read<Session> {
+  const found = useSignal<{ path: string; read: Read<Session> }>({ path, read: {} });
+  useEffect(() => {
+    if (!wanted) return;
+    const stop = new AbortController();
+    const tell = (read: Read<Session>) => {
+      found.value = { path, read };
+    };
+    tell({});
+    void reread(api.value!, path, { done: ended, tell, signal: stop.signal, seen: () => !document.hidden });
+    return () => stop.abort();
+  }, [path, wanted]);
+  // Until the effect has run, what is known is of the address before this one.
+  return found.value.path === path ? found.value.read : {};
 }
 
 function Known({ session }: { session: Session }) {

@@ -134,6 +134,20 @@ test('nothing captured, failed and not found are told apart', async ({ page, lin
   await expect(page.getByText('Results are late.')).toBeVisible();
 });
 
+test('a session outside of the followed namespace is shown as it goes on', async ({ page, link, fake }) => {
+  await open(page, link);
+  await page.getByRole('textbox', { name: 'Namespace' }).fill('shop');
+  await page.getByRole('textbox', { name: 'Namespace' }).press('Enter');
+  // No watch tells of it, as none would of another namespace.
+  const runs = session('elsewhere', { phase: 'Running', samples: 0 });
+  runs.metadata.namespace = 'stock';
+  fake.sessions.set('elsewhere', runs);
+  await page.evaluate(() => location.assign('#/profile/stock/elsewhere'));
+  await expect(page.getByText('Still collecting. The profile appears here by itself.')).toBeVisible();
+  fake.sessions.set('elsewhere', { ...runs, status: session('x').status! });
+  await expect(page.getByRole('application', { name: /Flame graph/ })).toBeVisible();
+});
+
 for (const scheme of ['light', 'dark'] as const) {
   test(`every pane can be used without seeing it: ${scheme}`, async ({ page, link }) => {
     await page.emulateMedia({ colorScheme: scheme });
