@@ -123,4 +123,8 @@ function Toasts() {
   );
 }
 
+// A link that is pasted into a tab of the console changes the fragment only, which loads nothing.
+window.addEventListener('hashchange', () => {
+  if (codeIn(location.hash) !== undefined) location.reload();
+});
 void startUp(document.getElementById('app')!);
