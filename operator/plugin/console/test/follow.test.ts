@@ -86,6 +86,48 @@ test('a list that is polled is not watched', async () => {
   assert.deepEqual(pauses, [20_000, 20_000]);
 });
 
+test('a connection that died in silence is given up, and the watch goes on from where it was', async () => {
+  const stop = new AbortController();
+  const asked: string[] = [];
+  const lives: string[] = [];
+  const alarms: { ms: number; ring: () => void; off: boolean }[] = [];
+  // Ends when it is told to, as those of a browser do, and says nothing else.
+  const dead = (signal: AbortSignal) => {
+    signal.throwIfAborted();
+    const start = (stream: ReadableStreamDefaultController) =>
+      signal.addEventListener('abort', () => stream.error(signal.reason));
+    return new Response(new ReadableStream({ start }));
+  };
+  const fetch_ = async (path: string, init?: RequestInit) => {
+    asked.push(path);
+    if (asked.length === 1) return list('a')();
+    if (asked.length === 3) stop.abort();
+    setTimeout(() => alarms.at(-1)!.ring());
+    return dead(init!.signal!);
+  };
+  const alarm = (ms: number, ring: () => void) => {
+    const one = { ms, ring, off: false };
+    alarms.push(one);
+    return () => {
+      one.off = true;
+    };
+  };
+  const tell = ({ state, problem }: Live<Item>) => lives.push(`${state}${problem}`);
+  const pause = async () => {};
+  const api = new Api('token', fetch_);
+  await follow<Item>(api, '/things', { tell, signal: stop.signal, pause, alarm });
+  assert.deepEqual(lives, ['live', 'live', 'reconnectingThe connection is dead.']);
+  assert.match(asked[2]!, /watch=1.*resourceVersion=10$/);
+  assert.deepEqual(
+    alarms.map(({ ms, off }) => [ms, off]),
+    [
+      [80_000, true],
+      [310_000, true],
+      [310_000, true],
+    ],
+  );
+});
+
 test('lines are found wherever the stream is cut', async () => {
   const text = '{"a":"ü"}\n{"a":2}\n\n{"a":3}\n{"a":4';
   const bytes = new TextEncoder().encode(text);

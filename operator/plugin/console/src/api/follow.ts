@@ -42,11 +42,17 @@ export interface Options<T> {
   poll?: number;
   /** Waits, for tests to be quick. */
   pause?: (ms: number) => Promise<void>;
+  /** Calls back later, for tests to be quick; what it returns calls that off. */
+  alarm?: (ms: number, ring: () => void) => () => void;
 }
 
 const PAGE = 500;
-/** The API server ends a watch by itself after 5 to 10 minutes; this is before. */
+/** When the API server is asked to end a watch. By itself it would after 30 to 60 minutes. */
 const WATCH_SECONDS = 290;
+/** What has not ended by then never will: the connection is dead, and nobody has said so. */
+const WATCH_MS = (WATCH_SECONDS + 20) * 1000;
+/** The API server ends other requests after a minute. */
+const LIST_MS = 80_000;
 const FIRST_PAUSE = 1000;
 const LAST_PAUSE = 30_000;
 const REFUSED_PAUSE = 60_000;
@@ -54,18 +60,22 @@ const REFUSED_PAUSE = 60_000;
 /** Follows a list until the signal says stop. */
 export async function follow<T extends Item>(api: Api, path: string, options: Options<T>): Promise<void> {
   const { tell, signal } = options;
-  const pause = options.pause ?? ((ms) => new Promise((done) => setTimeout(done, ms)));
+  const pause = options.pause ?? sleep;
   let live = loading<T>();
   const say = (next: Partial<Live<T>>) => {
     live = { ...live, problem: '', code: 0, ...next };
     if (!signal.aborted) tell(live);
   };
   let wait = FIRST_PAUSE;
+  const heard = (change: Change<T>) => {
+    wait = FIRST_PAUSE;
+    say({ state: 'live', items: change(live.items) });
+  };
   let version: string | undefined;
   while (!signal.aborted) {
     try {
       if (version === undefined) {
-        const all = await listAll<T>(api, path, signal);
+        const all = await within(options, LIST_MS, (until) => listAll<T>(api, path, until));
         version = all.version;
         if (options.poll) wait = FIRST_PAUSE;
         say({ state: 'live', items: all.items, known: true });
@@ -76,10 +86,8 @@ export async function follow<T extends Item>(api: Api, path: string, options: Op
         continue;
       }
       const began = Date.now();
-      version = await watch<T>(api, path, version, signal, (change) => {
-        wait = FIRST_PAUSE;
-        say({ state: 'live', items: change(live.items) });
-      });
+      const from = version;
+      version = await within(options, WATCH_MS, (until) => watch<T>(api, path, from, until, heard));
       // A way that ends streams at once is not asked all the time.
       if (Date.now() - began < FIRST_PAUSE) await pause(FIRST_PAUSE);
     } catch (error) {
@@ -87,11 +95,37 @@ export async function follow<T extends Item>(api: Api, path: string, options: Op
       const code = error instanceof ApiError ? error.code : 0;
       version = code === 410 || code >= 400 ? undefined : version;
       if (code === 410) continue;
-      const refused = code === 401 || code === 403 || code === 404;
+      const refused = [401, 403, 404].includes(code);
       say({ state: refused ? 'failed' : 'reconnecting', problem: words(error), code });
       await pause(refused ? REFUSED_PAUSE : wait);
       wait = Math.min(wait * 2, LAST_PAUSE);
     }
+  }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((done) => setTimeout(done, ms));
+}
+
+function timer(ms: number, ring: () => void): () => void {
+  const id = setTimeout(ring, ms);
+  return () => clearTimeout(id);
+}
+
+/** Does a piece of work that is broken off when the signal says stop, or with an error after so many ms. */
+async function within<R>(
+  { signal, alarm = timer }: Pick<Options<unknown>, 'signal' | 'alarm'>,
+  ms: number,
+  work: (until: AbortSignal) => Promise<R>,
+): Promise<R> {
+  const late = new AbortController();
+  const callOff = alarm(ms, () => late.abort(new ApiError(0, 'Dead', 'The connection is dead.')));
+  try {
+    return await work(AbortSignal.any([signal, late.signal]));
+  } catch (error) {
+    throw late.signal.aborted ? late.signal.reason : error;
+  } finally {
+    callOff();
   }
 }
 
