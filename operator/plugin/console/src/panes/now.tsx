@@ -1,7 +1,7 @@
 // The pane Profile now: what to record, what will happen, what the API server says to it before it happens.
 import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
-import { words } from '../api/client.ts';
+import { refuses, words } from '../api/client.ts';
 import { list } from '../api/paths.ts';
 import { toProfile } from '../api/rights.ts';
 import type { Session } from '../api/types.ts';
@@ -60,10 +60,16 @@ async function send(form: Form, busy: { value: boolean }, opinion: { value: stri
     toast(`${made.metadata.name} has been created.`, 'good');
     go({ pane: 'profile', namespace: made.metadata.namespace ?? '', name: made.metadata.name });
   } catch (error) {
-    opinion.value = words(error);
+    hear(error, opinion);
   } finally {
     busy.value = false;
   }
+}
+
+/** A refusal locks the button until the form changes; trouble on the way passes, and is only told. */
+function hear(error: unknown, opinion: { value: string }): void {
+  if (refuses(error)) opinion.value = words(error);
+  else toast(`The API server could not be asked: ${words(error)}`, 'bad');
 }
 
 interface ThenProps {
@@ -102,7 +108,7 @@ function useOpinion(form: Form, trouble: string | undefined, opinion: { value: s
       api.value?.post(`${list('profilesessions', wanted.namespace)}?dryRun=All`, toSession(wanted)).then(
         () => {},
         (error: unknown) => {
-          if (current) opinion.value = words(error);
+          if (current) hear(error, opinion);
         },
       );
     }, SETTLED_MS);

@@ -113,6 +113,20 @@ test('Profile now says what will happen, and does it', async ({ page, link, fake
   await expect(page.getByRole('application', { name: /Flame graph/ })).toBeVisible();
 });
 
+test('trouble that passes does not lock Profile now', async ({ page, link, fake }) => {
+  await open(page, link, '#/now?namespace=shop&policy=ProfilingPolicy/shop');
+  const button = page.getByRole('button', { name: 'Profile now' });
+  await expect.poll(() => fake.asked.some((asked) => asked.includes('dryRun=All'))).toBe(true);
+  fake.broken = 503;
+  await page.getByRole('textbox', { name: 'Note' }).fill('slow');
+  const told = page.getByText('The API server could not be asked: The API server is ill.').first();
+  await expect(told).toBeVisible();
+  await expect(button).toHaveAttribute('aria-disabled', 'false');
+  fake.broken = 0;
+  await button.click();
+  await expect(page.getByText('Still collecting. The profile appears here by itself.')).toBeVisible();
+});
+
 test('a right that is missing is said beside the button, with the role that has it', async ({
   page,
   link,
