@@ -25,14 +25,11 @@ export function listen(canvas: HTMLCanvasElement, graph: Graph, page: Page): () 
     listener: (event: HTMLElementEventMap[K]) => void,
   ) => canvas.addEventListener(name, listener, { signal: stop.signal, passive: false });
   pointers(on, canvas, graph, page);
+  doubleClicks(on, graph, page);
   on('wheel', (event) => wheel(event, graph));
   on('keydown', (event) => key(event, graph, page));
   on('focus', () => graph.schedule());
   on('blur', () => graph.schedule());
-  on('dblclick', (event) => {
-    const under = graph.under(event.offsetX, event.offsetY);
-    if (under && 'run' in under && under.run.hides === 0) page.load(under.run.row);
-  });
   return () => stop.abort();
 }
 
@@ -40,6 +37,19 @@ type On = <K extends keyof HTMLElementEventMap>(
   name: K,
   listener: (event: HTMLElementEventMap[K]) => void,
 ) => void;
+
+/** A double click loads what was left out under its first press: that click zooms, and something else may lie
+ * under the pointer by the second. */
+function doubleClicks(on: On, graph: Graph, page: Page): void {
+  let presses: Under[] = [];
+  on('pointerdown', (event) => {
+    presses = [...presses.slice(-1), graph.under(event.offsetX, event.offsetY)];
+  });
+  on('dblclick', () => {
+    const [under] = presses;
+    if (under && 'run' in under && under.run.hides === 0) page.load(under.run.row);
+  });
+}
 
 /** Drags with one pointer, pinches with two; a press without a move is a click. */
 function pointers(on: On, canvas: HTMLCanvasElement, graph: Graph, page: Page): void {

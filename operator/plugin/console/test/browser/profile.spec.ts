@@ -1,6 +1,6 @@
 // Does the pane of a profile do its job: graph, search, table, comparison, files, and 100 000 nodes?
 import { readFileSync } from 'node:fs';
-import { HOSTILE } from './recorded.ts';
+import { HOSTILE, session } from './recorded.ts';
 import { expect, open, type Page, test } from './rig.ts';
 
 const TWO = '#/profile/shop/orders-two';
@@ -117,6 +117,26 @@ test('kinds are tabs, and what was left out is loaded when it is asked for', asy
   await page.keyboard.press('ArrowDown');
   await page.getByRole('button', { name: 'Load what was left out below it' }).click();
   await expect.poll(() => fake.asked.some((asked) => asked.includes('root=0&'))).toBe(true);
+});
+
+test('a double click loads what is hatched, though its first click zooms', async ({ page, link, fake }) => {
+  fake.put(session('orders-cut'));
+  await open(page, link, '#/profile/shop/orders-cut');
+  await expect(graph(page)).toBeVisible();
+  await page.waitForFunction(() => performance.getEntriesByName('painted').length > 0);
+  const { x, y, width } = (await graph(page).boundingBox())!;
+  // Rows are 18 px high; the hatched part lies in the third one, below `handle`.
+  await page.mouse.move(x + width * 0.945, y + 45);
+  const cut = page.locator('.hover', { hasText: 'left out' });
+  await expect(cut).toBeVisible();
+  const before = await page.evaluate(() => performance.getEntriesByName('painted').length);
+  await page.mouse.down();
+  await page.mouse.up();
+  await expect(selected(page)).toContainText('handle');
+  await page.waitForFunction((old) => performance.getEntriesByName('painted').length > old, before);
+  await page.mouse.down({ clickCount: 2 });
+  await page.mouse.up({ clickCount: 2 });
+  await expect.poll(() => fake.asked.some((asked) => /flamegraph\?.*root=1&/.test(asked))).toBe(true);
 });
 
 test('a profile is saved as pprof and as a page', async ({ page, link }) => {
