@@ -213,3 +213,18 @@ test('what the API server says once more is told apart from what passes', () => 
   assert.deepEqual([0, 401, 408, 429, 500, 502, 503, 504].filter(of), []);
   assert.equal(refuses(new TypeError('x')), false);
 });
+
+test('the clock of the API server is asked for with each answer', async () => {
+  const ahead = [3_600_000, 0, -3_600_000, 500];
+  const answers = [200, 200, 200, 502].map((status, at) => {
+    const date = new Date(Date.now() + ahead[at]!).toUTCString();
+    return Response.json({}, { status, headers: { date } });
+  });
+  const api = new Api('token', async () => answers.shift()!);
+  const found: number[] = [];
+  for (let at = 0; at < ahead.length; at++) {
+    await api.get('/x').catch(() => {});
+    found.push(Math.round(api.ahead / 60_000));
+  }
+  assert.deepEqual(found, [60, 0, -60, -60], "the console's own refusals have another clock");
+});

@@ -78,6 +78,13 @@ export class Api {
     return this.send(method, path, { headers: { 'content-type': type }, body: JSON.stringify(body) });
   }
 
+  /** Compares the clocks. Less than 2 s is none: the header has whole seconds. */
+  private compare(theirs: number): void {
+    if (Number.isNaN(theirs)) return;
+    const ahead = theirs - Date.now();
+    this.ahead = Math.abs(ahead) > 2000 ? ahead : 0;
+  }
+
   private async send(method: string, path: string, init: RequestInit): Promise<Response> {
     const headers = { ...(init.headers as Record<string, string>), [HEADER]: this.token };
     let response: Response;
@@ -87,9 +94,8 @@ export class Api {
       if (error instanceof DOMException && error.name === 'AbortError') throw error;
       throw new ApiError(0, 'Unreachable', 'kubectl fleetprof console does not answer: is it still running?');
     }
-    const date = Date.parse(response.headers.get('date') ?? '');
-    // The header has whole seconds.
-    if (!Number.isNaN(date) && Math.abs(date - Date.now()) > 2000) this.ahead = date - Date.now();
+    // The console's own refusals have the time of this machine.
+    if (response.ok) this.compare(Date.parse(response.headers.get('date') ?? ''));
     return answer(response);
   }
 }
