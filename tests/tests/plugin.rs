@@ -4,13 +4,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fleetprof_tests::people::object;
 use fleetprof_tests::{api_server, chart, wait_for};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 const NAMESPACE: &str = "plugin";
 
@@ -95,15 +96,15 @@ fn status(kubeconfig: &Path, kind: &str, name: &str, status: &Value) -> Result<(
 }
 
 /// A namespace with a policy that links the Deployment `orders`; `runner` and `viewer` have the roles of these
-/// names, `nobody` has none.
-fn people() -> Result<[Person; 3]> {
-    static READY: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-    let ready = READY.get_or_init(|| set_up().map_err(|error| format!("{error:#}")));
+/// names, `nobody` has none. The roles are in force.
+async fn people() -> Result<[Person; 3]> {
+    static READY: OnceCell<std::result::Result<PathBuf, String>> = OnceCell::const_new();
+    let ready = READY.get_or_init(|| async { set_up().await.map_err(|error| format!("{error:#}")) }).await;
     let kubeconfig = ready.clone().map_err(anyhow::Error::msg)?;
     Ok(["runner", "viewer", "nobody"].map(|name| Person { kubeconfig: kubeconfig.clone(), name }))
 }
 
-fn set_up() -> Result<PathBuf> {
+async fn set_up() -> Result<PathBuf> {
     let kubeconfig = api_server()?;
     chart::crds(&kubeconfig)?;
     chart::apply(&kubeconfig, &["templates/access/"], &[])?;
@@ -132,7 +133,32 @@ fn set_up() -> Result<PathBuf> {
             "conditions": [{"type": "Ready", "status": "True", "reason": "Active", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
         }),
     )?;
+    in_force(&kubeconfig).await?;
     Ok(kubeconfig)
+}
+
+/// The API server learns of roles and of the gate some time after they are created.
+async fn in_force(kubeconfig: &Path) -> Result<()> {
+    let may = |user: &str, verb: &str, resource: &str| {
+        let who = [format!("--as={user}"), "--as-group=system:authenticated".to_owned()];
+        let asked = ["-n", NAMESPACE, "auth", "can-i", verb, resource, &who[0], &who[1]];
+        chart::kubectl(kubeconfig, &asked, None).is_ok()
+    };
+    let rights = [
+        ("viewer", "list", "profilesessions.fleetprof.dev"),
+        ("viewer", "watch", "profilesessions.fleetprof.dev"),
+        ("viewer", "list", "profilingpolicies.fleetprof.dev"),
+        ("runner", "list", "profilingpolicies.fleetprof.dev"),
+        ("runner", "create", "profilesessions.fleetprof.dev"),
+        ("runner", "profile", "profilingpolicies.fleetprof.dev/shop"),
+    ];
+    let runner = Person { kubeconfig: kubeconfig.to_owned(), name: "runner" };
+    wait_for("the roles and the gate are in force", Duration::from_secs(30), || async {
+        let all = rights.iter().all(|(user, verb, resource)| may(user, verb, resource));
+        let gate = || runner.runs(&["now", "deploy/orders", "--dry-run=server"]);
+        Ok((all && gate()?.error.contains("spec.requestedBy is empty")).then_some(()))
+    })
+    .await
 }
 
 /// A session as its requester would be stamped by the webhook, which does not run; with this status.
@@ -154,11 +180,7 @@ fn counts(succeeded: i32) -> Value {
 
 #[tokio::test]
 async fn people_read_what_their_roles_allow_and_are_told_what_is_missing() -> Result<()> {
-    let [runner, viewer, nobody] = people()?;
-    wait_for("the roles are in force", Duration::from_secs(30), || async {
-        Ok((viewer.runs(&["sessions"])?.code == 0 && runner.runs(&["sessions"])?.code == 0).then_some(()))
-    })
-    .await?;
+    let [_, viewer, nobody] = people().await?;
     let app = json!({"phase": "Succeeded", "reason": "Completed", "app": "Deployment/orders", "samples": 42, "counts": counts(1),
         "targetsSummary": "1/1", "topFunctions": [{"name": "luhn", "location": "cards.py:42", "selfPercent": "87.3"}]});
     ended(&viewer.kubeconfig, "read-1", &app)?;
@@ -204,7 +226,7 @@ fn listed(viewer: &Person) -> Result<()> {
 
 #[tokio::test]
 async fn now_asks_for_what_the_api_server_accepts() -> Result<()> {
-    let [runner, viewer, _] = people()?;
+    let [runner, viewer, _] = people().await?;
     let shown = runner
         .runs(&["now", "deploy/orders", "--type", "cpu,wall", "--note", "slow", "--dry-run=client"])?
         .with(0)?;
@@ -239,19 +261,11 @@ async fn now_asks_for_what_the_api_server_accepts() -> Result<()> {
 /// The result of waiting, with a status that changes while the plugin watches. The requester is stamped by hand.
 #[tokio::test]
 async fn changes_are_shown_as_they_happen() -> Result<()> {
-    let [_, viewer, _] = people()?;
+    let [_, viewer, _] = people().await?;
     ended(&viewer.kubeconfig, "watched", &json!({"phase": "Running", "samples": 0, "counts": counts(0)}))?;
     let mut child =
         viewer.command(&["sessions", "-w"])?.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let (send, lines) = std::sync::mpsc::channel();
-    let out = child.stdout.take().context("no stdout")?;
-    std::thread::spawn(move || {
-        for line in std::io::BufRead::lines(std::io::BufReader::new(out)).map_while(std::result::Result::ok) {
-            if send.send(line).is_err() {
-                break;
-            }
-        }
-    });
+    let lines = lines(child.stdout.take().context("no stdout")?);
     let wait = |words: &str| -> Result<()> {
         loop {
             let line = lines
@@ -278,17 +292,12 @@ async fn changes_are_shown_as_they_happen() -> Result<()> {
 
 #[tokio::test]
 async fn the_doctor_says_the_reasons_of_the_status_and_what_is_missing() -> Result<()> {
-    let [runner, viewer, nobody] = people()?;
+    let [runner, viewer, nobody] = people().await?;
     let checks = |said: &Said| -> Result<Vec<Value>> {
         Ok(serde_json::from_str::<Value>(&said.out)?["checks"].as_array().cloned().unwrap_or_default())
     };
     // No operator serves the read API here.
-    let said = wait_for("the roles are in force", Duration::from_secs(30), || async {
-        let said = viewer.runs(&["doctor", "-o", "json"])?;
-        Ok(said.out.contains("WebhookMissed").then_some(said))
-    })
-    .await?
-    .with(1)?;
+    let said = viewer.runs(&["doctor", "-o", "json"])?.with(1)?;
     let all = checks(&said)?;
     let level = |id: &str| {
         all.iter().filter(|check| check["id"] == id).map(|check| check["level"].clone()).collect::<Vec<_>>()
@@ -309,7 +318,7 @@ async fn the_doctor_says_the_reasons_of_the_status_and_what_is_missing() -> Resu
 
 #[tokio::test]
 async fn kubectl_completes_with_names_of_the_cluster() -> Result<()> {
-    let [_, viewer, _] = people()?;
+    let [_, viewer, _] = people().await?;
     ended(
         &viewer.kubeconfig,
         "complete-me",
@@ -341,7 +350,7 @@ async fn kubectl_completes_with_names_of_the_cluster() -> Result<()> {
 /// then one that is.
 #[tokio::test]
 async fn credentials_that_are_refused_are_read_again_once() -> Result<()> {
-    let [_, viewer, _] = people()?;
+    let [_, viewer, _] = people().await?;
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "ci", "namespace": NAMESPACE}});
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "ci", "namespace": NAMESPACE},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "fleetprof-viewer"},
@@ -396,13 +405,54 @@ async fn credentials_that_are_refused_are_read_again_once() -> Result<()> {
     Ok(())
 }
 
+/// The lines of a pipe as they arrive.
+fn lines(pipe: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (send, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in std::io::BufRead::lines(std::io::BufReader::new(pipe)).map_while(std::result::Result::ok)
+        {
+            if send.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}
+
+/// A plugin that runs, and what it has said on stderr so far.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    error: String,
+}
+
+impl Running {
+    /// Waits until it says this.
+    fn says(&mut self, words: &str) -> Result<()> {
+        while !self.error.contains(words) {
+            let line = self.lines.recv_timeout(Duration::from_secs(40));
+            self.error += &line.with_context(|| format!("it did not say {words:?}:\n{}", self.error))?;
+            self.error.push('\n');
+        }
+        Ok(())
+    }
+
+    fn ends(mut self) -> Result<Said> {
+        let output = self.child.wait_with_output()?;
+        self.error.extend(self.lines.iter().map(|line| format!("{line}\n")));
+        Ok(Said { error: self.error, ..Said::of(&output) })
+    }
+}
+
 /// The operator's account passes the gate without the webhook, which does not run here.
-fn operator(kubeconfig: &Path, arguments: &[&str]) -> Result<Child> {
+fn operator(kubeconfig: &Path, arguments: &[&str]) -> Result<Running> {
     let account = ["--as=system:serviceaccount:fleetprof:fleetprof-operator", "--as-group=system:masters"];
     let mut command = Command::new(program()?);
     command.args(["now", "deploy/orders", "-n", NAMESPACE]).args(account).args(arguments);
     command.env("KUBECONFIG", kubeconfig).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Ok(command.spawn()?)
+    let mut child = command.spawn()?;
+    let lines = lines(child.stderr.take().context("no stderr")?);
+    Ok(Running { child, lines, error: String::new() })
 }
 
 /// The session with this note, once it is there.
@@ -422,19 +472,19 @@ async fn noted(kubeconfig: &Path, note: &str) -> Result<String> {
 
 #[tokio::test]
 async fn who_waits_sees_every_phase_and_ends_with_the_code_of_the_session() -> Result<()> {
-    let [_, viewer, _] = people()?;
+    let [_, viewer, _] = people().await?;
     let top = json!([{"name": "luhn", "location": "cards.py:42", "selfPercent": "87.3"}]);
     for (phase, samples, code) in [("Succeeded", 42, 0), ("PartiallySucceeded", 7, 3), ("Failed", 0, 1)] {
         let note = format!("{phase} {}", std::process::id());
-        let child = operator(&viewer.kubeconfig, &["--wait", "--note", &note])?;
+        let mut running = operator(&viewer.kubeconfig, &["--wait", "--note", &note])?;
         let name = noted(&viewer.kubeconfig, &note).await?;
         let now = jiff::Timestamp::now().to_string();
-        let running = json!({"phase": "Running", "runningTime": now, "samples": 0, "counts": counts(0)});
-        status(&viewer.kubeconfig, "psess", &name, &running)?;
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let begun = json!({"phase": "Running", "runningTime": now, "samples": 0, "counts": counts(0)});
+        status(&viewer.kubeconfig, "psess", &name, &begun)?;
+        running.says("Running · ")?;
         let end = json!({"phase": phase, "app": "Deployment/orders", "samples": samples, "topFunctions": top, "counts": counts(1)});
         status(&viewer.kubeconfig, "psess", &name, &end)?;
-        let said = Said::of(&child.wait_with_output()?).with(code)?;
+        let said = running.ends()?.with(code)?;
         ensure!(said.error.contains("Running · ") && said.error.contains(" s of 30 s"), "{}", said.error);
         ensure!(
             said.out.contains(&format!("Session {name}: {phase}")) && said.out.contains("cards.py:42"),
@@ -445,17 +495,19 @@ async fn who_waits_sees_every_phase_and_ends_with_the_code_of_the_session() -> R
         ensure!(said.error.contains(&next) == (code != 1), "{}", said.error);
         ensure!(!said.error.contains('\u{1b}'), "no bar without a terminal: {:?}", said.error);
     }
-    let said = Said::of(&operator(&viewer.kubeconfig, &["--wait", "--timeout", "1s"])?.wait_with_output()?);
+    let said = operator(&viewer.kubeconfig, &["--wait", "--timeout", "1s"])?.ends()?;
     said.with(4)?.holds("the session goes on")?;
     let note = format!("interrupted {}", std::process::id());
-    let child = operator(&viewer.kubeconfig, &["--wait", "--note", &note])?;
+    let mut running = operator(&viewer.kubeconfig, &["--wait", "--note", &note])?;
     let name = noted(&viewer.kubeconfig, &note).await?;
-    // Not before it waits.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    ensure!(Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success(), "kill failed");
-    let said = Said::of(&child.wait_with_output()?).with(130)?;
+    running.says("Pending")?;
+    ensure!(
+        Command::new("kill").args(["-INT", &running.child.id().to_string()]).status()?.success(),
+        "kill failed"
+    );
+    let said = running.ends()?.with(130)?;
     said.holds("Interrupted; the session goes on")?.holds(&format!("patch psess {name}"))?;
-    let said = Said::of(&operator(&viewer.kubeconfig, &["-o", "name"])?.wait_with_output()?).with(0)?;
+    let said = operator(&viewer.kubeconfig, &["-o", "name"])?.ends()?.with(0)?;
     ensure!(
         said.out.starts_with("profilesession.fleetprof.dev/orders-now-"),
         "without a terminal: {}",
