@@ -266,8 +266,14 @@ async fn configured(flags: &Flags) -> Result<Config, Failure> {
     };
     let chosen = flags.apply(&kubeconfig)?;
     let loaded = Config::from_custom_kubeconfig(chosen.clone(), &KubeConfigOptions::default()).await;
-    let mut config =
-        loaded.map_err(|error| Failure::error(format!("the kubeconfig cannot be used: {error}")))?;
+    let mut config = loaded.map_err(|error| match error {
+        // kube looks at the proxy too, but does not say where it is from.
+        KubeconfigError::ParseProxyUrl(_) => no_proxy(match proxy::of_kubeconfig(&chosen) {
+            Some(_) => proxy::OF_KUBECONFIG,
+            None => "HTTPS_PROXY",
+        }),
+        error => Failure::error(format!("the kubeconfig cannot be used: {error}")),
+    })?;
     config.proxy_url = proxy_of(&chosen, &config)?;
     Ok(config)
 }
@@ -292,8 +298,33 @@ fn proxy_of(chosen: &Kubeconfig, config: &Config) -> Result<Option<http::Uri>, F
     let port = url.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
     let target = (scheme, url.host().unwrap_or_default(), port);
     let proxy = proxy::choose(proxy::of_kubeconfig(chosen), target, |name| std::env::var(name).ok());
-    let parse = |text: String| {
-        text.parse().map_err(|error| Failure::error(format!("the proxy {text:?} is not a URL: {error}")))
-    };
-    proxy.map(parse).transpose()
+    proxy.map(|proxy| proxy.url.parse().map_err(|_| no_proxy(proxy.of))).transpose()
+}
+
+/// The URL is not repeated, since it may have a password.
+fn no_proxy(of: &str) -> Failure {
+    Failure::error(format!(
+        "the proxy of {of} is not a URL: write http://HOST:PORT, and special characters of a password as %XX"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_proxy_that_is_not_a_url_is_not_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        let cluster = "{server: 'https://a.example:6443', proxy-url: 'http://ci:pa\"s s@proxy:3128'}";
+        let file = format!(
+            "current-context: a\ncontexts: [{{name: a, context: {{cluster: a}}}}]\n\
+             clusters: [{{name: a, cluster: {cluster}}}]\n"
+        );
+        std::fs::write(&path, file).unwrap();
+        let flags = Flags { kubeconfig: Some(path), ..Flags::default() };
+        let said = configured(&flags).await.unwrap_err().to_string();
+        assert!(said.starts_with("the proxy of proxy-url in the kubeconfig is not a URL"), "{said}");
+        assert!(!said.contains("ci:") && !said.contains("3128"), "{said}");
+    }
 }

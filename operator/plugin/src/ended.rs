@@ -1,6 +1,7 @@
 //! What does a session's status mean for the person who waits for it? The code of the command, one line of
 //! progress, and what can be done next.
 
+use fleetprof_core::text::printable;
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileKind, ProfileSession, ProfileSessionStatus};
 use jiff::Timestamp;
@@ -36,7 +37,7 @@ pub(crate) fn progress(session: &ProfileSession, now: Timestamp) -> String {
         });
     }
     if !status.message.is_empty() {
-        said.push(status.message.clone());
+        said.push(printable(&status.message));
     } else if let Some(reason) = status.reason {
         said.push(reason.as_str().to_owned());
     }
@@ -80,7 +81,7 @@ pub(crate) fn outcome(name: &str, status: &ProfileSessionStatus, now: Timestamp)
         said.push_str(&format!(" after {}", age::age(end.0.min(now), start.0)));
     }
     if !status.message.is_empty() {
-        said.push_str(&format!(". {}", status.message.trim_end_matches('.')));
+        said.push_str(&format!(". {}", printable(&status.message).trim_end_matches('.')));
     }
     if let Some(advice) = status.reason.map(|reason| reason.advice()).filter(|advice| !advice.is_empty()) {
         said.push_str(&format!(". What to do: {advice}"));
@@ -153,6 +154,18 @@ mod tests {
         );
         let kinds = [ProfileKind::Cpu, ProfileKind::Wall];
         assert_eq!(next_steps("a", &kinds, None, &[])[2], "kubectl fleetprof top a --type wall");
+    }
+
+    #[test]
+    fn a_message_of_others_stays_on_its_line_and_drives_no_terminal() {
+        let status = json!({"phase": "Failed", "message": "pod \u{1b}[2Kx\u{202e}\nSession now-1: Succeeded",
+            "counts": {"desired": 0, "started": 0, "succeeded": 0, "failed": 0, "skipped": 0}});
+        let session = session(&status);
+        assert_eq!(progress(&session, Timestamp::UNIX_EPOCH), "Failed · pod [2Kx Session now-1: Succeeded");
+        assert_eq!(
+            outcome("now-1", &session.status.unwrap(), Timestamp::UNIX_EPOCH),
+            "Session now-1: Failed. pod [2Kx Session now-1: Succeeded"
+        );
     }
 
     #[test]

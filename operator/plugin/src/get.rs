@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use clap::Args;
+use fleetprof_core::text::printable;
 use fleetprof_crds::session_status::TargetStatus;
 use fleetprof_crds::{ProfileKind, ProfileSession, ProfileSessionStatus};
 use jiff::Timestamp;
@@ -61,7 +62,7 @@ fn words(session: &ProfileSession, wide: bool, now: Timestamp) -> String {
     let status = session.status.as_ref().unwrap_or(&default);
     let name = session.metadata.name.as_deref().unwrap_or_default();
     let mut text = format!("{}\n", ended::outcome(name, status, now));
-    let _ = writeln!(text, "{}", request(session, now));
+    let _ = writeln!(text, "{}", printable(&request(session, now)));
     if !status.targets.is_empty() {
         let _ = write!(text, "\n{}", targets(&status.targets, wide));
     }
@@ -141,7 +142,8 @@ fn notes(status: &ProfileSessionStatus) -> Vec<String> {
     let told = status.conditions.iter().filter(|condition| tells(&condition.type_, &condition.status));
     told.filter(|condition| !condition.message.is_empty())
         .map(|condition| {
-            format!("{}={} ({}): {}", condition.type_, condition.status, condition.reason, condition.message)
+            let (type_, status) = (&condition.type_, &condition.status);
+            printable(&format!("{type_}={status} ({}): {}", condition.reason, condition.message))
         })
         .collect()
 }
@@ -155,14 +157,14 @@ mod tests {
         let object = json!({
             "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession",
             "metadata": {"name": "now-1", "namespace": "shop", "creationTimestamp": "1970-01-01T00:00:00Z"},
-            "spec": {"policyRef": {"name": "shop"}, "duration": "30s", "requestedBy": {"username": "ada"}},
+            "spec": {"policyRef": {"name": "shop"}, "duration": "30s", "requestedBy": {"username": "a\u{1b}[2Jda"}},
             "status": {
                 "phase": "Succeeded", "reason": "Completed", "app": "Deployment/orders", "samples": 12,
                 "counts": {"desired": 1, "started": 1, "succeeded": 1, "failed": 0, "skipped": 0},
                 "targets": [{"pod": "orders-1", "container": "app", "runtime": "Python 3.11", "phase": "Succeeded", "samples": 12, "coverage": 97, "node": "n1"}],
                 "topFunctions": [{"name": "luhn", "location": "cards.py:42", "selfPercent": "87.3"}],
                 "conditions": [
-                    {"type": "Representative", "status": "False", "reason": "LowCoverage", "message": "Half is missing.", "lastTransitionTime": "1970-01-01T00:00:00Z"},
+                    {"type": "Representative", "status": "False", "reason": "LowCoverage", "message": "Half\nis \u{202e}missing.", "lastTransitionTime": "1970-01-01T00:00:00Z"},
                     {"type": "Complete", "status": "True", "reason": "Completed", "message": "Done.", "lastTransitionTime": "1970-01-01T00:00:00Z"}],
             },
         });
@@ -171,7 +173,7 @@ mod tests {
         let text = words(&session, false, now);
         let wanted = [
             "Session now-1: Succeeded (Completed)\n",
-            "cpu for 30s at 99 Hz, of Deployment/orders, under the ProfilingPolicy shop; trigger OnDemand, requested by ada, 60s ago\n",
+            "cpu for 30s at 99 Hz, of Deployment/orders, under the ProfilingPolicy shop; trigger OnDemand, requested by a[2Jda, 60s ago\n",
             "orders-1   app         Python 3.11",
             "87.3    luhn       cards.py:42",
             "Representative=False (LowCoverage): Half is missing.",

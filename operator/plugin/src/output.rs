@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 
 use clap::ValueEnum;
+use fleetprof_core::text::is_unprintable;
 use serde_json::Value;
 
 use crate::exit::Failure;
@@ -51,9 +52,14 @@ pub(crate) fn coloured(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Says something that is not data.
+/// Says something that is not data. It may quote what others wrote.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", lines(text));
+}
+
+/// Text of several lines without the characters that drive a terminal, or make a line read as what it is not.
+fn lines(text: &str) -> String {
+    text.chars().filter(|c| *c == '\n' || !is_unprintable(*c)).collect()
 }
 
 /// An object, or a list, as JSON, YAML or names.
@@ -90,6 +96,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn notes_keep_their_lines_and_drive_no_terminal() {
+        assert_eq!(lines("Next:\n  a\u{1b}]0;b\u{7}\u{202e}\r\nc"), "Next:\n  a]0;b\nc");
+    }
 
     #[test]
     fn objects_are_named_as_kubectl_names_them() {

@@ -6,32 +6,47 @@ use std::net::IpAddr;
 
 use kube::config::Kubeconfig;
 
+/// Where the kubeconfig names a proxy.
+pub(crate) const OF_KUBECONFIG: &str = "proxy-url in the kubeconfig";
+
+/// A proxy, and who says that it is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proxy {
+    /// A variable of the environment, or [`OF_KUBECONFIG`].
+    pub(crate) of: &'static str,
+    /// May have a password, so it is not printed. Not parsed yet.
+    pub(crate) url: String,
+}
+
 /// The proxy for the API server at `host` and `port`; `variable` reads the environment.
 pub(crate) fn choose(
     of_kubeconfig: Option<&str>,
     (scheme, host, port): (&str, &str, u16),
     variable: impl Fn(&str) -> Option<String>,
-) -> Option<String> {
+) -> Option<Proxy> {
     let given = |name: &str| {
         let either = variable(name).or_else(|| variable(&name.to_lowercase()));
         either.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     };
-    if let Some(proxy) = of_kubeconfig.filter(|proxy| !proxy.is_empty()) {
-        return Some(proxy.to_owned());
+    if let Some(proxy) = of_kubeconfig {
+        return Some(Proxy { of: OF_KUBECONFIG, url: proxy.to_owned() });
     }
-    let proxy = given(if scheme == "http" { "HTTP_PROXY" } else { "HTTPS_PROXY" })?;
+    let of = if scheme == "http" { "HTTP_PROXY" } else { "HTTPS_PROXY" };
+    let proxy = given(of)?;
     let except = given("NO_PROXY").unwrap_or_default();
-    (!is_local(host) && !except.split(',').any(|rule| covers(rule.trim(), host, port))).then(|| {
-        match proxy.contains("://") {
+    (!is_local(host) && !except.split(',').any(|rule| covers(rule.trim(), host, port))).then(|| Proxy {
+        of,
+        url: match proxy.contains("://") {
             true => proxy,
             false => format!("http://{proxy}"),
-        }
+        },
     })
 }
 
 /// The `proxy-url` of the only cluster.
 pub(crate) fn of_kubeconfig(chosen: &Kubeconfig) -> Option<&str> {
-    chosen.clusters.first().and_then(|named| named.cluster.as_ref()?.proxy_url.as_deref())
+    let url = chosen.clusters.first().and_then(|named| named.cluster.as_ref()?.proxy_url.as_deref());
+    url.filter(|url| !url.is_empty())
 }
 
 /// Go sends nothing for this machine through a proxy.
@@ -101,9 +116,10 @@ mod tests {
     use super::*;
 
     fn chosen(of_kubeconfig: Option<&str>, host: &str, environment: &[(&str, &str)]) -> Option<String> {
-        choose(of_kubeconfig, ("https", host, 6443), |name| {
+        let variable = |name: &str| {
             environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-        })
+        };
+        choose(of_kubeconfig, ("https", host, 6443), variable).map(|proxy| proxy.url)
     }
 
     #[test]
@@ -146,7 +162,6 @@ mod tests {
         let all = [("NO_PROXY", "*"), ("HTTPS_PROXY", "http://other:1")];
         assert_eq!(chosen(Some("socks5://p:1"), "api", &all).as_deref(), Some("socks5://p:1"));
         assert_eq!(chosen(None, "api", &[("https_proxy", "p:3128")]).as_deref(), Some("http://p:3128"));
-        assert_eq!(chosen(Some(""), "api", &[]), None);
         assert_eq!(chosen(None, "api", &[("HTTP_PROXY", "http://p:1")]), None, "that is for http");
     }
 }

@@ -1,6 +1,7 @@
 //! What does a refusal of the API server mean to the caller? A 403 becomes the role that is missing and the
 //! command that grants it.
 
+use fleetprof_core::text::printable;
 use serde_json::Value;
 
 use crate::exit::Failure;
@@ -12,7 +13,7 @@ pub(crate) fn of(status: u16, path: &str, body: &[u8]) -> Failure {
     let named = message.is_some();
     let message = message.unwrap_or_else(|| {
         let text: String = String::from_utf8_lossy(body).chars().take(300).collect();
-        format!("HTTP {status} for {path}: {}", text.trim())
+        format!("HTTP {status} for {path}: {}", printable(text.trim()))
     });
     let said = match status {
         401 => format!(
@@ -215,5 +216,11 @@ mod tests {
                 .contains("kubectl get apiservice")
         );
         assert!(said(401, "/", "Unauthorized").contains("log in again"));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_of_kubernetes_drives_no_terminal() {
+        let said = of(502, "/x", b"\x1b]0;mine\x07\r\nBad gateway").to_string();
+        assert_eq!(said, "HTTP 502 for /x: ]0;mine Bad gateway");
     }
 }

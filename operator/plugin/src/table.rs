@@ -1,6 +1,7 @@
 //! How are tables printed? With the columns that the API server sends, so that those of the CRDs are the only
 //! ones; in kubectl's manner: three spaces apart, no lines.
 
+use fleetprof_core::text::is_unprintable;
 use serde_json::Value;
 
 /// What asks the API server for a table.
@@ -66,7 +67,7 @@ impl Table {
 
 /// Text that cannot move the cursor or break the row: what others wrote may hold anything.
 fn plain(cell: &str) -> String {
-    cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    cell.chars().map(|c| if is_unprintable(c) { ' ' } else { c }).collect()
 }
 
 /// The columns of a table of the API server that are shown.
@@ -142,7 +143,7 @@ mod tests {
         let mut table = Table::new(&["a", "b"]);
         table.row(vec!["long".into(), "1".into()]);
         assert_eq!(table.take(), "long   1\n");
-        table.row(vec!["x".into(), "\u{1b}[2J\n".into()]);
+        table.row(vec!["x".into(), "\u{1b}[2J\u{202e}\n".into()]);
         assert_eq!(table.take(), "x       [2J\n");
         assert!(table.is_empty());
         assert_eq!(cell(&json!(null)), "");

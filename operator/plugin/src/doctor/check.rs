@@ -1,5 +1,6 @@
 //! What came of a check, and where is it explained?
 
+use fleetprof_core::text::{is_unprintable, printable};
 use fleetprof_crds::Reason;
 use serde::Serialize;
 
@@ -61,15 +62,20 @@ impl Check {
             Level::Failed => ("×", "\x1b[31m"),
         };
         let plain =
-            |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+            |text: &str| text.chars().map(|c| if is_unprintable(c) { ' ' } else { c }).collect::<String>();
         let mut text = format!("{colour}{mark}\x1b[0m {}: {}\n", self.id, plain(&self.message));
         for (label, more) in [("what to do", &self.advice), ("see", &self.hint)] {
             if !more.is_empty() {
-                text.push_str(&format!("    {label}: {}\n", more.trim_end().replace('\n', "\n    ")));
+                text.push_str(&format!("    {label}: {}\n", indented(more)));
             }
         }
         text
     }
+}
+
+/// Lines below the first one under a label. Advice quotes names that others chose.
+fn indented(text: &str) -> String {
+    text.trim_end().lines().map(printable).collect::<Vec<_>>().join("\n    ")
 }
 
 /// The heading of the guide whose entry names the reason, as a link.
