@@ -250,6 +250,8 @@ async fn now_asks_for_what_the_api_server_accepts() -> Result<()> {
         &["now", "deploy/orders", "--type", "speed"],
         &["now", "svc/orders"],
         &["now", "deploy/orders", "-l", "app=orders"],
+        // No policy serves it, which a typing error must not turn into a session without one.
+        &["now", "deploy/ordres"],
         &["now", "--policy", "shop", "--targets", "2", "--dry-run=client"],
     ] {
         let said = runner.runs(wrong)?.with(2)?;

@@ -167,6 +167,7 @@ mod tests {
             reference: PolicyRef { kind, name: name.into() },
             namespace: namespace.into(),
             spec: None,
+            namespaces: k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector::default(),
             created: None,
             status: serde_json::from_value(json!({"linkedApps": apps})).unwrap(),
         }

@@ -1,14 +1,22 @@
 //! Which policies apply to a namespace, and which apps do they list?
 
+use fleetprof_core::selector::selects;
+use fleetprof_core::view::Labels;
 use fleetprof_crds::policy_status::LinkedApp;
 use fleetprof_crds::session::{PolicyKind, PolicyRef};
-use fleetprof_crds::{ProfilingPolicySpec, ProfilingPolicyStatus};
+use fleetprof_crds::{ClusterProfilingPolicySpec, ProfilingPolicySpec, ProfilingPolicyStatus};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 
 use crate::cluster::{Ask, Cluster};
 use crate::exit::Failure;
 use crate::paths;
+
+/// The label of a namespace that has its name.
+const NAME: &str = "kubernetes.io/metadata.name";
+/// Policies of the cluster never serve it.
+const EXCLUDED: &str = "kube-system";
 
 /// A policy with its status.
 #[derive(Clone, Debug)]
@@ -17,8 +25,10 @@ pub(crate) struct Policy {
     pub(crate) reference: PolicyRef,
     /// Empty for a policy of the cluster.
     pub(crate) namespace: String,
-    /// Of a policy of the namespace; nothing for one of the cluster, or that this version cannot read.
+    /// The part that both kinds share; nothing where this version cannot read it.
     pub(crate) spec: Option<ProfilingPolicySpec>,
+    /// The namespaces that a policy of the cluster serves.
+    pub(crate) namespaces: LabelSelector,
     /// When it was created.
     pub(crate) created: Option<Timestamp>,
     /// As the operator wrote it last; empty where this version cannot read it.
@@ -28,16 +38,49 @@ pub(crate) struct Policy {
 impl Policy {
     fn read(kind: PolicyKind, object: &Value) -> Self {
         let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+        let spec = object["spec"].clone();
+        let (spec, namespaces) = match kind {
+            PolicyKind::ProfilingPolicy => (serde_json::from_value(spec).ok(), LabelSelector::default()),
+            PolicyKind::ClusterProfilingPolicy => {
+                let read = serde_json::from_value::<ClusterProfilingPolicySpec>(spec).ok();
+                read.map(|spec| (Some(spec.policy), spec.namespace_selector)).unwrap_or_default()
+            }
+            PolicyKind::Unknown => (None, LabelSelector::default()),
+        };
         Self {
             reference: PolicyRef { kind, name: text("name") },
             namespace: text("namespace"),
             created: object["metadata"]["creationTimestamp"].as_str().and_then(|time| time.parse().ok()),
-            spec: match kind {
-                PolicyKind::ProfilingPolicy => serde_json::from_value(object["spec"].clone()).ok(),
-                PolicyKind::ClusterProfilingPolicy | PolicyKind::Unknown => None,
-            },
+            spec,
+            namespaces,
             status: serde_json::from_value(object["status"].clone()).unwrap_or_default(),
         }
+    }
+
+    /// Whether it serves the namespace. Without the namespace's labels, a policy of the cluster does if it
+    /// selects all namespaces, or by name.
+    fn covers(&self, namespace: &str, labels: Option<&Labels>) -> bool {
+        if self.reference.kind == PolicyKind::ProfilingPolicy {
+            return self.namespace == namespace;
+        }
+        let selector = &self.namespaces;
+        let name = || [(NAME.to_owned(), namespace.to_owned())].into();
+        let keys = selector.match_labels.iter().flatten().map(|(key, _)| key.as_str());
+        let mut keys = keys.chain(selector.match_expressions.iter().flatten().map(|one| one.key.as_str()));
+        namespace != EXCLUDED
+            && match labels {
+                Some(labels) => selects(selector, labels),
+                None => keys.all(|key| key == NAME) && selects(selector, &name()),
+            }
+    }
+
+    /// As in the status and in messages: `ppol/NAME` or `cppol/NAME`.
+    pub(crate) fn shown(&self) -> String {
+        let kind = match self.reference.kind {
+            PolicyKind::ProfilingPolicy => "ppol",
+            PolicyKind::ClusterProfilingPolicy | PolicyKind::Unknown => "cppol",
+        };
+        format!("{kind}/{}", self.reference.name)
     }
 
     /// The apps that it lists, with the namespace of each.
@@ -56,10 +99,15 @@ impl Policy {
 /// # Errors
 /// The policies of the namespace cannot be listed.
 pub(crate) async fn list(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Policy>, Failure> {
+    seen(cluster, namespace).await.map(|(all, _)| all)
+}
+
+/// As [`list`], and whether the caller may see those of the cluster.
+pub(crate) async fn seen(cluster: &Cluster, namespace: Option<&str>) -> Result<(Vec<Policy>, bool), Failure> {
     let own = cluster.json(&Ask::get(paths::policies(namespace))).await?;
-    let of_cluster = match cluster.json(&Ask::get(paths::cluster_policies())).await {
-        Ok(list) => list,
-        Err(error) if error.status() == Some(403) => Value::Null,
+    let (of_cluster, may) = match cluster.json(&Ask::get(paths::cluster_policies())).await {
+        Ok(list) => (list, true),
+        Err(error) if error.status() == Some(403) => (Value::Null, false),
         Err(error) => return Err(error),
     };
     let mut all = Vec::new();
@@ -67,5 +115,77 @@ pub(crate) async fn list(cluster: &Cluster, namespace: Option<&str>) -> Result<V
     {
         all.extend(list["items"].as_array().into_iter().flatten().map(|item| Policy::read(kind, item)));
     }
-    Ok(all)
+    Ok((all, may))
+}
+
+/// The labels of a namespace; nothing where the caller may not see them.
+///
+/// # Errors
+/// The API server does not answer, or the namespace does not exist.
+pub(crate) async fn labels(cluster: &Cluster, namespace: &str) -> Result<Option<Labels>, Failure> {
+    match cluster.json(&Ask::get(format!("/api/v1/namespaces/{namespace}"))).await {
+        Ok(object) => {
+            Ok(Some(serde_json::from_value(object["metadata"]["labels"].clone()).unwrap_or_default()))
+        }
+        Err(error) if error.status() == Some(403) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The policy that serves a pod of the namespace, by the order of the operator: its own policies before those
+/// of the cluster, then the oldest, then the first by name. `selected` tells whether a policy selects the pod.
+pub(crate) fn serving<'a>(
+    all: &'a [Policy],
+    namespace: &str,
+    labels: Option<&Labels>,
+    selected: impl Fn(&LabelSelector) -> bool,
+) -> Option<(&'a Policy, &'a ProfilingPolicySpec)> {
+    let here = all.iter().filter(|policy| policy.covers(namespace, labels));
+    let with_spec = here.filter_map(|policy| Some((policy, policy.spec.as_ref()?)));
+    with_spec.filter(|(_, spec)| selected(&spec.selector)).min_by_key(|(policy, _)| {
+        let of_cluster = policy.reference.kind != PolicyKind::ProfilingPolicy;
+        (of_cluster, policy.created, policy.reference.name.as_str())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn policy(kind: PolicyKind, name: &str, created: &str, spec: &Value) -> Policy {
+        let of = if kind == PolicyKind::ProfilingPolicy { "shop" } else { "" };
+        let metadata = json!({"name": name, "namespace": of, "creationTimestamp": created});
+        Policy::read(kind, &json!({"metadata": metadata, "spec": spec}))
+    }
+
+    #[test]
+    fn a_pod_is_served_by_the_policy_that_the_operator_takes() {
+        let own = |name: &str, created: &str| {
+            policy(PolicyKind::ProfilingPolicy, name, created, &json!({"selector": {}}))
+        };
+        let of_cluster = |name: &str, namespaces: &Value| {
+            let spec = json!({"selector": {}, "namespaceSelector": namespaces});
+            policy(PolicyKind::ClusterProfilingPolicy, name, "2020-01-01T00:00:00Z", &spec)
+        };
+        let chosen = |all: &[Policy], labels: Option<&Labels>| {
+            serving(all, "shop", labels, |_| true).map(|(policy, _)| policy.shown())
+        };
+        let all = [
+            of_cluster("all", &json!({})),
+            own("a-new", "2026-01-02T00:00:00Z"),
+            own("old", "2026-01-01T00:00:00Z"),
+        ];
+        assert_eq!(chosen(&all, None).as_deref(), Some("ppol/old"), "its own, and the oldest");
+        assert_eq!(chosen(&all[..1], None).as_deref(), Some("cppol/all"));
+        let front = [of_cluster("front", &json!({"matchLabels": {"tier": "front"}}))];
+        let labels = |tier: &str| Some([("tier".to_owned(), tier.to_owned())].into());
+        assert_eq!(chosen(&front, labels("front").as_ref()).as_deref(), Some("cppol/front"));
+        assert_eq!(chosen(&front, labels("back").as_ref()), None);
+        assert_eq!(chosen(&front, None), None, "labels that nobody may see tell nothing");
+        let named = [of_cluster("named", &json!({"matchLabels": {NAME: "shop"}}))];
+        assert_eq!(chosen(&named, None).as_deref(), Some("cppol/named"));
+        assert!(serving(&all[..1], EXCLUDED, None, |_| true).is_none());
+    }
 }

@@ -6,11 +6,9 @@
 //! doctor POD     the pod, by the operator's own rules (fleetprof-core), and its app in the status
 //! ```
 
-use std::collections::BTreeMap;
-
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cluster::{Ask, Cluster};
 use crate::exit::{Exit, Failure};
@@ -89,22 +87,7 @@ async fn of_pod(cluster: &Cluster, namespace: &str, name: &str) -> Result<Vec<Ch
     let object = cluster.json(&Ask::get(format!("/api/v1/namespaces/{namespace}/pods/{name}"))).await?;
     let pod: Pod = serde_json::from_value(object)
         .map_err(|error| Failure::error(format!("the pod {name} cannot be read: {error}")))?;
-    let labels = namespace_labels(cluster, namespace).await?;
+    let labels = policies::labels(cluster, namespace).await?;
     let all = policies::list(cluster, Some(namespace)).await?;
     Ok(pod::checks(&pod, namespace, labels.as_ref(), &all))
-}
-
-/// Nothing where the caller may not see them.
-async fn namespace_labels(
-    cluster: &Cluster,
-    name: &str,
-) -> Result<Option<BTreeMap<String, String>>, Failure> {
-    let read: Result<Value, Failure> = cluster.json(&Ask::get(format!("/api/v1/namespaces/{name}"))).await;
-    match read {
-        Ok(object) => {
-            Ok(Some(serde_json::from_value(object["metadata"]["labels"].clone()).unwrap_or_default()))
-        }
-        Err(error) if error.status() == Some(403) => Ok(None),
-        Err(error) => Err(error),
-    }
 }

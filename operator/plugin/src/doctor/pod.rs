@@ -10,10 +10,11 @@ use fleetprof_core::pod::{AgentContainerState, PodFacts};
 use fleetprof_crds::Reason;
 use fleetprof_crds::policy::ProfilingPolicySpec;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::check::{Check, Level};
 use super::statuses::of_app;
-use crate::policies::Policy;
+use crate::policies::{Policy, serving};
 
 const POD: &str = "Pod";
 const AGENT: &str = "Agent";
@@ -30,7 +31,8 @@ pub(super) fn checks(
         return vec![Check::of(POD, Level::Failed, "the pod has no spec or no name", "")];
     };
     let mut checks = Vec::new();
-    match serving(&facts, policies) {
+    let selected = |selector: &LabelSelector| fleetprof_core::selector::selects(selector, &facts.labels);
+    match serving(policies, namespace, labels, selected) {
         None => checks.push(Check::reason(Reason::NotSelected, Level::Warning, not_selected(&facts))),
         Some((policy, spec)) => {
             checks.push(Check::passed(POLICY, format!("policy {} selects the pod", policy.reference.name)));
@@ -46,14 +48,6 @@ pub(super) fn checks(
 
 fn not_selected(facts: &PodFacts) -> String {
     format!("no policy that you may see selects the pod {}", facts.name)
-}
-
-/// The oldest policy of the namespace that selects the pod, as the operator picks it.
-fn serving<'a>(facts: &PodFacts, policies: &'a [Policy]) -> Option<(&'a Policy, &'a ProfilingPolicySpec)> {
-    let with_spec = policies.iter().filter_map(|policy| Some((policy, policy.spec.as_ref()?)));
-    let selecting =
-        with_spec.filter(|(_, spec)| fleetprof_core::selector::selects(&spec.selector, &facts.labels));
-    selecting.min_by_key(|(policy, _)| policy.created)
 }
 
 fn under(
@@ -161,6 +155,7 @@ mod tests {
             reference: crate::target::policy("shop").unwrap(),
             namespace: "shop".into(),
             spec: Some(serde_json::from_value(spec.clone()).unwrap()),
+            namespaces: LabelSelector::default(),
             created: None,
             status: fleetprof_crds::ProfilingPolicyStatus::default(),
         }

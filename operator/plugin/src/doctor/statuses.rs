@@ -120,6 +120,7 @@ mod tests {
             reference: crate::target::policy("shop").unwrap(),
             namespace: "shop".into(),
             spec: None,
+            namespaces: k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector::default(),
             created: None,
             status: serde_json::from_value(status.clone()).unwrap(),
         }

@@ -149,11 +149,9 @@ async fn wish(cluster: &Cluster, namespace: &str, args: &NowArgs) -> Result<Wish
         note: args.note.clone(),
     };
     if wish.policy.is_none() && !args.no_policy {
-        wish.policy =
+        let policy =
             resolve::policy(cluster, namespace, args.target.as_ref(), args.selector.as_ref()).await?;
-        if wish.policy.is_none() {
-            output::note("No policy of this namespace serves the target: profiling without one.");
-        }
+        wish.policy = Some(policy);
     }
     if let Some(most) = args.targets {
         let pods =

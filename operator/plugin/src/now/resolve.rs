@@ -1,5 +1,6 @@
 //! Which policy serves a target, which pods does it have, and what can its profile be compared with?
 
+use fleetprof_core::view::Labels;
 use fleetprof_crds::session::PolicyRef;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
@@ -11,14 +12,27 @@ use crate::paths;
 use crate::policies::{self, Policy};
 use crate::target::{self, Named};
 
-/// The policy that serves the target; nothing where none does as far as the caller can see.
+/// The policy that serves the target.
+///
+/// # Errors
+/// None does as far as the caller can see, or what is needed to tell cannot be read.
 pub(super) async fn policy(
     cluster: &Cluster,
     namespace: &str,
     named: Option<&Named>,
     selector: Option<&LabelSelector>,
+) -> Result<PolicyRef, Failure> {
+    let (all, of_cluster) = policies::seen(cluster, Some(namespace)).await?;
+    let found = find(cluster, namespace, (named, selector), &all).await?;
+    found.ok_or_else(|| unserved(named, namespace, &all, of_cluster))
+}
+
+async fn find(
+    cluster: &Cluster,
+    namespace: &str,
+    (named, selector): (Option<&Named>, Option<&LabelSelector>),
+    all: &[Policy],
 ) -> Result<Option<PolicyRef>, Failure> {
-    let all = policies::list(cluster, Some(namespace)).await?;
     if let Some(Named::Workload { kind, name }) = named {
         let apps =
             all.iter().flat_map(|policy| policy.apps().map(move |(of, app)| (&policy.reference, of, app)));
@@ -31,11 +45,33 @@ pub(super) async fn policy(
         )),
         _ => error,
     })?;
-    Ok(selecting(&all, &pods))
+    let labels = policies::labels(cluster, namespace).await?;
+    Ok(selecting(all, namespace, labels.as_ref(), &pods))
 }
 
-/// The first policy of the namespace that selects all of the pods.
-fn selecting(policies: &[Policy], pods: &[Value]) -> Option<PolicyRef> {
+/// A session without a policy has other limits and needs other rights, so nobody gets one by a typing error.
+fn unserved(named: Option<&Named>, namespace: &str, looked: &[Policy], of_cluster: bool) -> Failure {
+    let what = match named {
+        Some(Named::Workload { kind, name }) => format!("{kind}/{name}"),
+        Some(Named::Pod(name)) => format!("pod/{name}"),
+        None => "all of the selected pods".to_owned(),
+    };
+    let looked = match looked.is_empty() {
+        true => "there is none".to_owned(),
+        false => format!("looked at {}", looked.iter().map(Policy::shown).collect::<Vec<_>>().join(", ")),
+    };
+    let hidden = match of_cluster {
+        true => "",
+        false => ", and at none of the cluster, which you may not list",
+    };
+    Failure::usage(format!(
+        "no policy serves {what} in namespace {namespace} ({looked}{hidden}): check the name, or pass --policy NAME \
+         or --policy cppol/NAME, or --no-policy to profile without one"
+    ))
+}
+
+/// The policy of the operator's choice that selects all of the pods.
+fn selecting(all: &[Policy], namespace: &str, labels: Option<&Labels>, pods: &[Value]) -> Option<PolicyRef> {
     let label = |pod: &Value, key: &str| pod["metadata"]["labels"][key].as_str().map(str::to_owned);
     let selects = |selector: &LabelSelector, pod: &Value| {
         let labels = pod["metadata"]["labels"].as_object();
@@ -43,10 +79,11 @@ fn selecting(policies: &[Policy], pods: &[Value]) -> Option<PolicyRef> {
             labels.into_iter().flatten().filter_map(|(key, _)| Some((key.clone(), label(pod, key)?)));
         fleetprof_core::selector::selects(selector, &labels.collect())
     };
-    let serves = |policy: &&Policy| {
-        policy.spec.as_ref().is_some_and(|spec| pods.iter().all(|pod| selects(&spec.selector, pod)))
-    };
-    (!pods.is_empty()).then(|| policies.iter().find(serves)).flatten().map(|policy| policy.reference.clone())
+    if pods.is_empty() {
+        return None;
+    }
+    let all_of_them = |selector: &LabelSelector| pods.iter().all(|pod| selects(selector, pod));
+    policies::serving(all, namespace, labels, all_of_them).map(|(policy, _)| policy.reference.clone())
 }
 
 async fn matching(
@@ -191,19 +228,38 @@ mod tests {
 
     #[test]
     fn a_policy_serves_pods_that_it_selects_all() {
-        let policy = |name: &str, selector: &str| Policy {
+        let policy = |name: &str, selector: &str, created: &str| Policy {
             reference: target::policy(name).unwrap(),
             namespace: "shop".into(),
             spec: serde_json::from_value(json!({"selector": crate::selector::parse(selector).unwrap()})).ok(),
-            created: None,
+            namespaces: LabelSelector::default(),
+            created: created.parse().ok(),
             status: fleetprof_crds::ProfilingPolicyStatus::default(),
         };
-        let policies = [policy("one", "app=orders"), policy("both", "tier=front")];
+        let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+        let of_cluster = Policy { namespace: String::new(), ..policy("cppol/all", "kind=batch", old) };
+        let policies = [
+            policy("a-new", "app=orders", new),
+            policy("one", "app=orders", old),
+            policy("both", "tier=front", new),
+            of_cluster,
+        ];
         let pod = |app: &str| json!({"metadata": {"labels": {"app": app, "tier": "front"}}});
-        let chosen = |pods: &[Value]| selecting(&policies, pods).map(|policy| policy.name);
-        assert_eq!(chosen(&[pod("orders")]).as_deref(), Some("one"));
+        let chosen = |pods: &[Value]| selecting(&policies, "shop", None, pods).map(|policy| policy.name);
+        assert_eq!(chosen(&[pod("orders")]).as_deref(), Some("one"), "the oldest, as the operator takes it");
+        let batch = json!({"metadata": {"labels": {"kind": "batch"}}});
+        assert_eq!(chosen(&[batch]).as_deref(), Some("all"), "one of the cluster");
         assert_eq!(chosen(&[pod("orders"), pod("cart")]).as_deref(), Some("both"));
         assert_eq!(chosen(&[json!({"metadata": {}})]), None);
         assert_eq!(chosen(&[]), None, "no pods tell nothing");
+        let typo = Named::Workload { kind: "Deployment".into(), name: "ordres".into() };
+        let said = unserved(Some(&typo), "shop", &policies[2..], false);
+        assert_eq!(said.exit(), crate::exit::Exit::Usage);
+        assert_eq!(
+            said.to_string(),
+            "no policy serves Deployment/ordres in namespace shop (looked at ppol/both, cppol/all, and at none of \
+             the cluster, which you may not list): check the name, or pass --policy NAME or --policy cppol/NAME, \
+             or --no-policy to profile without one"
+        );
     }
 }
