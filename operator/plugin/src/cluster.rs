@@ -138,7 +138,7 @@ impl Cluster {
     /// The API server does not answer, or refuses.
     pub(crate) async fn lines(&self, ask: &Ask) -> Result<Lines, Failure> {
         let response = self.in_time(ask, self.send(ask)).await?;
-        Ok(Lines::new(response.into_body()))
+        Ok(Lines::new(axum::body::Body::new(response.into_body())))
     }
 
     async fn in_time<T>(

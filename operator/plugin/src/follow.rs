@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::cluster::{Ask, Cluster};
 use crate::ended;
 use crate::exit::Failure;
+use crate::lines::WATCH;
 use crate::output;
 use crate::paths;
 
@@ -77,9 +78,8 @@ async fn until_ended(
             return Ok(object);
         }
         let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-        let query =
-            [("watch", "true"), ("fieldSelector", field.as_str()), ("resourceVersion", version.as_str())];
-        let path = paths::with(&paths::sessions(Some(namespace)), &query);
+        let from = [("fieldSelector", field.as_str()), ("resourceVersion", version.as_str())];
+        let path = paths::with(&paths::sessions(Some(namespace)), &[&WATCH[..], &from].concat());
         // Without the right to watch, or when the version is gone, the object is read again.
         if let Ok(mut lines) = cluster.lines(&Ask::get(path)).await {
             loop {
@@ -87,11 +87,12 @@ async fn until_ended(
                     event = lines.event() => event,
                     () = tokio::time::sleep(TICK) => { progress.tick(); continue }
                 };
-                let Some(event) =
-                    event.filter(|event| event["type"] == "MODIFIED" || event["type"] == "ADDED")
-                else {
-                    break;
-                };
+                let Some(event) = event else { break };
+                match event["type"].as_str() {
+                    Some("MODIFIED" | "ADDED") => {}
+                    Some("BOOKMARK") => continue,
+                    _ => break,
+                }
                 if progress.show(&event["object"])? {
                     return Ok(event["object"].clone());
                 }
@@ -103,9 +104,17 @@ async fn until_ended(
 
 /// The session, though the API server may not answer for a while.
 async fn read(cluster: &Cluster, namespace: &str, name: &str) -> Result<Value, Failure> {
+    patient(async || cluster.json(&Ask::get(paths::session(namespace, name))).await).await
+}
+
+/// What `ask` answers, though the API server may not answer for a while.
+///
+/// # Errors
+/// The API server refuses, or has not answered for about a minute.
+pub(crate) async fn patient<T>(ask: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
     let mut failures = 0;
     loop {
-        match cluster.json(&Ask::get(paths::session(namespace, name))).await {
+        match ask().await {
             Err(error) if passes(&error) && failures < FAILURES => failures += 1,
             answer => return answer,
         }
@@ -197,6 +206,18 @@ mod tests {
         assert!(!said.is_due("Running", 129));
         assert!(said.is_due("Running", 130) && said.is_due("Uploading", 101));
         assert!(Said::default().is_due("Pending", 0));
+    }
+
+    #[tokio::test]
+    async fn who_asks_patiently_hears_of_refusals_at_once_and_of_the_rest_once_it_passed() {
+        let asked = std::cell::Cell::new(0);
+        let answer = async |first: u16| {
+            asked.set(asked.get() + 1);
+            if asked.get() == 1 { Err(Failure::refused(first, "")) } else { Ok(asked.get()) }
+        };
+        assert_eq!(patient(async || answer(503).await).await, Ok(2));
+        asked.set(0);
+        assert_eq!(patient(async || answer(410).await).await.unwrap_err().status(), Some(410));
     }
 
     #[test]

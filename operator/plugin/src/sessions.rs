@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use crate::cluster::{Ask, Cluster};
 use crate::exit::{Exit, Failure};
+use crate::follow::patient;
+use crate::lines::WATCH;
 use crate::output::{self, Format};
 use crate::paths;
 use crate::table::{ACCEPT, Columns, Table};
@@ -151,7 +153,7 @@ impl Watch<'_> {
 
     async fn list(&mut self) -> Result<Option<String>, Failure> {
         let ask = Ask::get(paths::with(self.path, &query(self.args, &[]))).accept(ACCEPT);
-        let mut list = self.cluster.json(&ask).await?;
+        let mut list = patient(async || self.cluster.json(&ask).await).await?;
         add(&mut self.table, &self.columns, &mut list, &mut self.seen);
         output::print(&self.table.take())?;
         Ok(version(&list))
@@ -159,9 +161,9 @@ impl Watch<'_> {
 
     /// Prints what changes, until the connection ends. The version to go on from; nothing to list again.
     async fn follow(&mut self, mut at: String) -> Result<Option<String>, Failure> {
-        let watch = [("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", at.as_str())];
+        let watch = [&WATCH[..], &[("resourceVersion", at.as_str())]].concat();
         let ask = Ask::get(paths::with(self.path, &query(self.args, &watch))).accept(ACCEPT);
-        let mut lines = match self.cluster.lines(&ask).await {
+        let mut lines = match patient(async || self.cluster.lines(&ask).await).await {
             Ok(lines) => lines,
             Err(error) if error.status() == Some(GONE) => return Ok(None),
             Err(error) => return Err(error),
