@@ -8,7 +8,6 @@ use jiff::Timestamp;
 
 use crate::age;
 use crate::exit::Exit;
-use crate::refusal::quoted;
 
 /// The code for a session; nothing while it goes on.
 pub(crate) fn exit(status: &ProfileSessionStatus) -> Option<Exit> {
@@ -56,14 +55,13 @@ pub(crate) fn percent(session: &ProfileSession, now: Timestamp) -> Option<u64> {
     u64::try_from(passed.min(whole) * 100 / whole).ok()
 }
 
-/// The commands to go on with, for the session of this name.
+/// The commands to go on with, for the session of this name. `flags` begin with a space.
 pub(crate) fn next_steps(
     name: &str,
     kinds: &[ProfileKind],
     last_good: Option<&str>,
-    flags: &[(&str, &str)],
+    flags: &str,
 ) -> Vec<String> {
-    let flags: String = flags.iter().map(|(flag, value)| format!(" {flag} {}", quoted(value))).collect();
     let command = |verb: &str, more: &str| format!("kubectl fleetprof {verb} {name}{more}{flags}");
     let mut steps = vec![command("top", ""), command("flame", &format!(" -o {name}.html"))];
     steps.extend(kinds.iter().skip(1).take(1).map(|kind| command("top", &format!(" --type {kind}"))));
@@ -142,8 +140,7 @@ mod tests {
 
     #[test]
     fn the_next_steps_can_be_pasted() {
-        let steps =
-            next_steps("now-1", &[ProfileKind::Cpu], Some("old"), &[("-n", "shop"), ("--context", "a b")]);
+        let steps = next_steps("now-1", &[ProfileKind::Cpu], Some("old"), " -n shop --context 'a b'");
         assert_eq!(
             steps,
             [
@@ -153,7 +150,7 @@ mod tests {
             ]
         );
         let kinds = [ProfileKind::Cpu, ProfileKind::Wall];
-        assert_eq!(next_steps("a", &kinds, None, &[])[2], "kubectl fleetprof top a --type wall");
+        assert_eq!(next_steps("a", &kinds, None, "")[2], "kubectl fleetprof top a --type wall");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use clap::Args;
 use kube::config::{AuthInfo, Cluster, Context, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext};
 
 use crate::exit::Failure;
+use crate::refusal::quoted;
 
 /// The flags of kubectl's configuration.
 #[derive(Args, Clone, Debug, Default)]
@@ -107,6 +108,34 @@ impl Flags {
             }],
             ..Kubeconfig::default()
         })
+    }
+
+    /// The flags without which a command would mean another cluster, user or namespace, for kubectl and this
+    /// plugin, each with a space before it. Without the token, which would stay in histories and logs.
+    pub(crate) fn repeated(&self, namespace: &str) -> String {
+        let path = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let given = [
+            ("-n", Some(namespace.to_owned())),
+            ("--kubeconfig", self.kubeconfig.as_ref().map(path)),
+            ("--context", self.context.clone()),
+            ("--cluster", self.cluster.clone()),
+            ("--user", self.user.clone()),
+            ("--server", self.server.clone()),
+            ("--tls-server-name", self.tls_server_name.clone()),
+            ("--certificate-authority", self.certificate_authority.as_ref().map(path)),
+            ("--client-certificate", self.client_certificate.as_ref().map(path)),
+            ("--client-key", self.client_key.as_ref().map(path)),
+            ("--as", self.as_user.clone()),
+            ("--as-uid", self.as_uid.clone()),
+        ];
+        let given = given.into_iter().filter_map(|(flag, value)| Some((flag, value?)));
+        let groups = self.as_group.iter().map(|group| ("--as-group", group.clone()));
+        let mut all: String =
+            given.chain(groups).map(|(flag, value)| format!(" {flag} {}", quoted(&value))).collect();
+        if self.insecure_skip_tls_verify {
+            all.push_str(" --insecure-skip-tls-verify");
+        }
+        all
     }
 
     fn context(&self, kubeconfig: &Kubeconfig) -> Result<Context, Failure> {
@@ -283,6 +312,28 @@ users:
         assert!(user.token.is_some() && user.token_file.is_none() && user.exec.is_none());
         assert_eq!(user.impersonate.as_deref(), Some("eve"));
         assert_eq!(user.impersonate_groups, Some(vec!["dev".to_owned()]));
+    }
+
+    #[test]
+    fn a_command_repeats_what_chooses_cluster_and_user_but_not_the_token() {
+        let flags = Flags {
+            kubeconfig: Some("/a b".into()),
+            context: Some("two".into()),
+            cluster: Some("b".into()),
+            user: Some("ada".into()),
+            namespace: Some("other".into()),
+            server: Some("https://x:1".into()),
+            as_user: Some("eve".into()),
+            as_group: vec!["dev".into(), "ops".into()],
+            token: Some("secret".into()),
+            insecure_skip_tls_verify: true,
+            ..Flags::default()
+        };
+        assert_eq!(
+            flags.repeated("shop"),
+            " -n shop --kubeconfig '/a b' --context two --cluster b --user ada --server https://x:1 --as eve \
+             --as-group dev --as-group ops --insecure-skip-tls-verify"
+        );
     }
 
     #[test]

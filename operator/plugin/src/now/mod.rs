@@ -202,9 +202,11 @@ impl Session<'_> {
         let status = session.status.unwrap_or_default();
         let exit = ended::exit(&status).unwrap_or(Exit::Error);
         if matches!(exit, Exit::Data | Exit::Partial) {
-            let last = self.last_good(&status.app).await;
-            let steps =
-                ended::next_steps(self.name, &session.spec.profiles, last.as_deref(), &self.repeated());
+            let Some(last) = unless_interrupted(self.last_good(&status.app)).await else {
+                return Ok(Exit::Interrupted);
+            };
+            let flags = self.flags.repeated(self.namespace);
+            let steps = ended::next_steps(self.name, &session.spec.profiles, last.as_deref(), &flags);
             output::note(&format!("\nNext:\n  {}", steps.join("\n  ")));
         }
         Ok(exit)
@@ -219,8 +221,9 @@ impl Session<'_> {
     /// Asks whether to cancel the session, where somebody can answer.
     async fn interrupted(&self) -> Result<Exit, Failure> {
         let cancel = format!(
-            "kubectl -n {} patch psess {} --type=merge -p '{{\"spec\":{{\"cancel\":true}}}}'",
-            self.namespace, self.name
+            "kubectl patch psess {}{} --type=merge -p '{{\"spec\":{{\"cancel\":true}}}}'",
+            self.name,
+            self.flags.repeated(self.namespace)
         );
         if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
             output::note(&format!("Interrupted; the session goes on. Cancel it: {cancel}"));
@@ -231,14 +234,15 @@ impl Session<'_> {
             let mut line = String::new();
             std::io::stdin().read_line(&mut line).map(|_| line)
         });
-        let answer = tokio::select! {
-            answer = answer => answer.ok().and_then(Result::ok).unwrap_or_default(),
-            _ = tokio::signal::ctrl_c() => String::new(),
-        };
+        let answer = unless_interrupted(answer).await.and_then(Result::ok).and_then(Result::ok);
+        let answer = answer.unwrap_or_default();
         if answer.trim().eq_ignore_ascii_case("y") {
             let patch = serde_json::json!({"spec": {"cancel": true}});
-            self.cluster.json(&Ask::merge(paths::session(self.namespace, self.name), &patch)).await?;
-            output::note("Cancelled.");
+            let ask = Ask::merge(paths::session(self.namespace, self.name), &patch);
+            match unless_interrupted(self.cluster.json(&ask)).await {
+                Some(answer) => answer.map(|_| output::note("Cancelled."))?,
+                None => output::note(&format!("Nobody answered, so it may go on. Cancel it: {cancel}")),
+            }
         } else {
             output::note(&format!("The session goes on. Cancel it: {cancel}"));
         }
@@ -246,18 +250,15 @@ impl Session<'_> {
     }
 
     fn command(&self, verb: &str) -> String {
-        let flags = self.repeated();
-        let flags: String =
-            flags.iter().map(|(flag, value)| format!(" {flag} {}", crate::refusal::quoted(value))).collect();
-        format!("kubectl fleetprof {verb} {}{flags}", self.name)
+        format!("kubectl fleetprof {verb} {}{}", self.name, self.flags.repeated(self.namespace))
     }
+}
 
-    /// The flags without which a command would mean another cluster or namespace.
-    fn repeated(&self) -> Vec<(&str, &str)> {
-        let mut all = vec![("-n", self.namespace)];
-        let kubeconfig = self.flags.kubeconfig.as_ref().and_then(|path| path.to_str());
-        all.extend(kubeconfig.map(|path| ("--kubeconfig", path)));
-        all.extend(self.flags.context.as_deref().map(|context| ("--context", context)));
-        all
+/// What comes of it; nothing if Ctrl-C is pressed before. After a wait for Ctrl-C, a second one no longer ends
+/// the process by itself.
+async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        _ = tokio::signal::ctrl_c() => None,
     }
 }
