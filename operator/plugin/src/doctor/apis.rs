@@ -7,15 +7,22 @@ use crate::cluster::{Ask, Cluster};
 use crate::exit::Failure;
 
 /// Whether the kinds of fleetprof are served.
-pub(super) const INSTALLED: &str = "Installed";
+const INSTALLED: &str = "Installed";
 const VERSION: &str = "KubernetesVersion";
 const READ_API: &str = "ReadApi";
 /// The oldest minor version of Kubernetes that is supported.
 const OLDEST: u32 = 30;
 
 /// The API server answers, and is not too old.
+///
+/// # Errors
+/// It does not answer at all, so that there is nothing to check.
 pub(super) async fn version(cluster: &Cluster) -> Result<Vec<Check>, Failure> {
-    Ok(vec![of_version(&cluster.json(&Ask::get("/version")).await?)])
+    match cluster.json(&Ask::get("/version")).await {
+        Err(error) if error.status().is_none() => Err(error),
+        Err(error) => Ok(vec![Check::failure(VERSION, &error)]),
+        Ok(version) => Ok(vec![of_version(&version)]),
+    }
 }
 
 fn of_version(version: &Value) -> Check {
@@ -35,37 +42,43 @@ fn of_version(version: &Value) -> Check {
     }
 }
 
-/// The two APIs.
-pub(super) async fn served(cluster: &Cluster) -> Result<Vec<Check>, Failure> {
-    let kinds = is_served(cluster, "/apis/fleetprof.dev/v1alpha1").await?;
-    let reads = is_served(cluster, "/apis/data.fleetprof.dev/v1alpha1").await?;
-    Ok(vec![
-        match kinds {
-            true => Check::passed(INSTALLED, "the kinds of fleetprof are served"),
-            false => Check::of(
-                INSTALLED,
-                Level::Failed,
-                "the cluster does not have the kinds of fleetprof",
-                "install the chart; kubectl fleetprof doctor --pre tells whether you may",
-            ),
-        },
-        match reads {
-            true => Check::passed(READ_API, "profiles can be read"),
-            false => Check::of(
-                READ_API,
-                Level::Failed,
-                "profiles cannot be read: data.fleetprof.dev is not served",
-                "check kubectl get apiservice v1alpha1.data.fleetprof.dev, and that the operator runs",
-            ),
-        },
-    ])
+/// The two APIs; and whether the kinds are served, as far as the caller may see it.
+pub(super) async fn served(cluster: &Cluster) -> (Vec<Check>, bool) {
+    let kinds = cluster.json(&Ask::get("/apis/fleetprof.dev/v1alpha1")).await;
+    let reads = cluster.json(&Ask::get("/apis/data.fleetprof.dev/v1alpha1")).await;
+    let installed = !matches!(&kinds, Err(error) if is_absent(error));
+    (vec![of_kinds(&kinds), of_reads(&reads)], installed)
 }
 
-async fn is_served(cluster: &Cluster, path: &str) -> Result<bool, Failure> {
-    match cluster.json(&Ask::get(path)).await {
-        Ok(_) => Ok(true),
-        Err(error) if matches!(error.status(), Some(403 | 404 | 500..)) => Ok(false),
-        Err(error) => Err(error),
+/// Only this says that there is no such API; a refusal says nothing of it.
+fn is_absent(error: &Failure) -> bool {
+    error.status() == Some(404)
+}
+
+fn of_kinds(answer: &Result<Value, Failure>) -> Check {
+    match answer {
+        Ok(_) => Check::passed(INSTALLED, "the kinds of fleetprof are served"),
+        Err(error) if is_absent(error) => Check::of(
+            INSTALLED,
+            Level::Failed,
+            "the cluster does not have the kinds of fleetprof",
+            "install the chart; kubectl fleetprof doctor --pre tells whether you may",
+        ),
+        Err(error) => Check::failure(INSTALLED, error),
+    }
+}
+
+fn of_reads(answer: &Result<Value, Failure>) -> Check {
+    match answer {
+        Ok(_) => Check::passed(READ_API, "profiles can be read"),
+        // An aggregated API without an operator behind it.
+        Err(error) if is_absent(error) || error.status() == Some(503) => Check::of(
+            READ_API,
+            Level::Failed,
+            "profiles cannot be read: data.fleetprof.dev is not served",
+            "check kubectl get apiservice v1alpha1.data.fleetprof.dev, and that the operator runs",
+        ),
+        Err(error) => Check::failure(READ_API, error),
     }
 }
 
@@ -74,6 +87,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn only_a_404_means_that_fleetprof_is_not_installed() {
+        let refused = |status: u16| Err(Failure::refused(status, "user ada may not get it"));
+        assert!(of_kinds(&refused(404)).message.contains("does not have the kinds"));
+        for status in [403, 500] {
+            let check = of_kinds(&refused(status));
+            assert_eq!((check.level, check.message.as_str()), (Level::Failed, "user ada may not get it"));
+        }
+        assert!(of_reads(&refused(503)).message.contains("is not served"));
+        assert_eq!(of_reads(&refused(403)).message, "user ada may not get it");
+    }
 
     #[test]
     fn old_versions_fail_and_odd_ones_do_not() {

@@ -4,6 +4,8 @@ use fleetprof_core::text::{is_unprintable, printable};
 use fleetprof_crds::Reason;
 use serde::Serialize;
 
+use crate::exit::Failure;
+
 /// The guide whose entries name reasons; compiled in, so that every hint leads to a heading that there is.
 const GUIDE: &str = include_str!("../../../../docs/known-issues.md");
 
@@ -46,6 +48,13 @@ impl Check {
         advice: impl Into<String>,
     ) -> Self {
         Self { level, advice: advice.into(), ..Self::passed(id, message) }
+    }
+
+    /// It could not be looked at.
+    pub(super) fn failure(id: &'static str, error: &Failure) -> Self {
+        let said = error.to_string();
+        let (message, advice) = said.split_once('\n').unwrap_or((&said, ""));
+        Self::of(id, Level::Failed, message, advice.trim())
     }
 
     /// It is not, for a reason of the API.
@@ -112,6 +121,16 @@ mod tests {
         );
         let found = Reason::ALL.iter().filter(|reason| hint(**reason, GUIDE).is_some()).count();
         assert!(found > 30, "{found} reasons have an entry");
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_a_failed_check_with_the_command_that_helps() {
+        let error =
+            Failure::refused(403, "user ada may not list it, ask for:\n  kubectl create rolebinding x");
+        let check = Check::failure("Policies", &error);
+        assert_eq!((check.id, check.level), ("Policies", Level::Failed));
+        assert_eq!(check.message, "user ada may not list it, ask for:");
+        assert_eq!(check.advice, "kubectl create rolebinding x");
     }
 
     #[test]

@@ -70,16 +70,23 @@ pub(crate) async fn run(cluster: &Cluster, args: &DoctorArgs) -> Result<Exit, Fa
 
 async fn of_namespace(cluster: &Cluster, namespace: &str) -> Result<Vec<Check>, Failure> {
     let mut checks = apis::version(cluster).await?;
-    let served = apis::served(cluster).await?;
-    let installed = served.iter().all(|check| check.level != Level::Failed || check.id != apis::INSTALLED);
+    let (served, installed) = apis::served(cluster).await;
     checks.extend(served);
     if !installed {
         return Ok(checks);
     }
-    checks.extend(rights::profile(cluster, namespace).await?);
-    checks.extend(statuses::policies(&policies::list(cluster, Some(namespace)).await?, namespace));
-    let sessions = cluster.json(&Ask::get(paths::sessions(Some(namespace)))).await?;
-    checks.extend(statuses::sessions(&sessions));
+    let rights = rights::profile(cluster, namespace).await;
+    checks.extend(rights.unwrap_or_else(|error| vec![Check::failure(rights::RIGHTS, &error)]));
+    let all = policies::list(cluster, Some(namespace)).await;
+    checks.extend(match all {
+        Ok(all) => statuses::policies(&all, namespace),
+        Err(error) => vec![Check::failure(statuses::POLICIES, &error)],
+    });
+    let sessions = cluster.json(&Ask::get(paths::sessions(Some(namespace)))).await;
+    checks.extend(match sessions {
+        Ok(sessions) => statuses::sessions(&sessions),
+        Err(error) => vec![Check::failure(statuses::SESSIONS, &error)],
+    });
     Ok(checks)
 }
 

@@ -8,7 +8,8 @@ use crate::exit::Failure;
 use crate::refusal::{Denied, command, role};
 
 const ID: &str = "Forbidden";
-const RIGHTS: &str = "Rights";
+/// What the caller may do.
+pub(super) const RIGHTS: &str = "Rights";
 
 /// What a person needs to profile: verb, group, resource, subresource, and what it is for.
 const TO_PROFILE: [(&str, &str, &str, &str, &str); 5] = [

@@ -10,9 +10,11 @@ use serde_json::Value;
 use super::check::{Check, Level};
 use crate::policies::Policy;
 
-const POLICIES: &str = "Policies";
+/// What policies say of themselves.
+pub(super) const POLICIES: &str = "Policies";
 const APPS: &str = "LinkedApps";
-const SESSIONS: &str = "Sessions";
+/// What sessions say of themselves.
+pub(super) const SESSIONS: &str = "Sessions";
 
 /// Conditions of policies that do not hold, and apps that cannot be profiled.
 pub(super) fn policies(all: &[Policy], namespace: &str) -> Vec<Check> {
