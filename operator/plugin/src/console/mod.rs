@@ -17,6 +17,7 @@ mod serve;
 mod tests;
 mod upstream;
 
+use std::io::IsTerminal;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,8 +67,11 @@ pub(crate) async fn run(cluster: Cluster, flags: &Flags, args: &ConsoleArgs) -> 
     let last = console.last_request();
     let serving = tokio::spawn(axum::serve(listener, serve::router(console)).into_future());
     link(&keys, port)?;
+    let mut enter = match in_background() {
+        true => mpsc::channel(1).1,
+        false => lines_of_stdin(),
+    };
     note("Press Enter for another link, which works once and for two minutes. Ctrl-C ends the console.");
-    let mut enter = lines_of_terminal();
     loop {
         tokio::select! {
             () = interrupted() => break,
@@ -121,8 +125,22 @@ async fn interrupted() {
     }
 }
 
-/// One message for each line that is typed. The thread ends with the process.
-fn lines_of_terminal() -> mpsc::Receiver<()> {
+/// Whether the process is in the background of the terminal that it would read: the kernel stops one that does,
+/// and it would serve nothing. Told on Linux alone.
+fn in_background() -> bool {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    std::io::stdin().is_terminal() && !in_foreground(&stat).unwrap_or(true)
+}
+
+/// Whether a process is in the foreground of its terminal, by `/proc/PID/stat`: its process group is the fifth
+/// field, that of the foreground the eighth. The second, its name, may have spaces and parentheses.
+fn in_foreground(stat: &str) -> Option<bool> {
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    Some(fields.get(2)? == fields.get(5)?)
+}
+
+/// One message for each line that is typed, or comes through a pipe. The thread ends with the process.
+fn lines_of_stdin() -> mpsc::Receiver<()> {
     let (told, lines) = mpsc::channel(1);
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {

@@ -14,6 +14,15 @@ use super::serve::{About, Console, router};
 use super::upstream::{Answer, Upstream};
 use crate::cluster::Ask;
 
+#[test]
+fn a_process_in_the_background_is_told_from_one_that_may_read_the_terminal() {
+    let stat =
+        |group: u32, foreground: i32| format!("70 (a (b) c) S 1 {group} 60 34816 {foreground} 4194304 0");
+    assert_eq!(super::in_foreground(&stat(70, 70)), Some(true));
+    assert_eq!(super::in_foreground(&stat(70, 60)), Some(false));
+    assert_eq!(super::in_foreground(""), None, "where there is no such file");
+}
+
 /// Stands for the API server: notes what is asked, and answers the same each time.
 #[derive(Default)]
 struct Recorded {
