@@ -114,7 +114,8 @@ YAML
     kubectl -n shop get "$session" -o jsonpath='{.status.phase}: {.status.message}{"\n"}CPU {.status.cpuPercent} %, memory {.status.memoryPercent} %, collector {.status.targets[0].collector} ({.status.targets[0].runtime}), agent attached as {.status.targets[0].attachedAs}{"\n"}'
     kubectl -n shop get "$session" -o jsonpath='{range .status.topFunctions[*]}{.selfPercent}{" %  "}{.name}{"  "}{.location}{"\n"}{end}'
     [ "$(kubectl -n shop get "$session" -o jsonpath='{.status.phase}')" = Succeeded ]
-    kubectl get --raw "$data/${session#*/}/profile" >"target/demo/$1.pb.gz"
+    profiled=${session#*/}
+    kubectl get --raw "$data/$profiled/profile" >"target/demo/$1.pb.gz"
     echo "\$ go tool pprof -top -lines $1.pb.gz"
     top=$(go tool pprof -top -lines -nodecount 6 "target/demo/$1.pb.gz" 2>/dev/null)
     echo "$top"
@@ -130,8 +131,8 @@ step "5+6/8  Profile Now: the native worker, with its sidecar (30 s)"
 profile_now worker soften
 # kubectl finds plugins in PATH.
 PATH=$(built):$PATH
-echo "\$ kubectl fleetprof top ${session#*/} -n shop --rows 5"
-top=$(kubectl fleetprof top "${session#*/}" -n shop --rows 5)
+echo "\$ kubectl fleetprof top $profiled -n shop --rows 5"
+top=$(kubectl fleetprof top "$profiled" -n shop --rows 5)
 echo "$top"
 grep -q soften <<<"$top"
 
