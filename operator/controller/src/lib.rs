@@ -22,6 +22,7 @@ pub mod listeners;
 pub mod logging;
 pub mod metrics;
 pub mod notifications;
+mod outgoing;
 pub mod panics;
 pub mod permission;
 mod permits;

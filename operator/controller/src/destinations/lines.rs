@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use self::work::{check_forever, delete_forever, search, send_forever};
 use super::{ArchiveError, Destination, DestinationMetrics, Parcel, session_of};
+use crate::outgoing::Outgoing;
 
 /// Most parcels that wait for one destination; each takes some 500 bytes of memory, and its profile lies on the
 /// volume.
@@ -66,8 +67,7 @@ struct Line {
     name: String,
     destination: Arc<dyn Destination>,
     is_volume: bool,
-    outbox: Mutex<Outbox<Parcel>>,
-    offered: Notify,
+    outgoing: Outgoing<Parcel>,
     /// Keys to delete.
     gone: Mutex<VecDeque<String>>,
     deleted: Notify,
@@ -98,8 +98,7 @@ impl Destinations {
                 name: named.name.clone(),
                 destination,
                 is_volume,
-                outbox: Mutex::new(Outbox::new(bounds)),
-                offered: Notify::new(),
+                outgoing: Outgoing::new(bounds),
                 gone: Mutex::default(),
                 deleted: Notify::new(),
                 problem: Mutex::default(),
@@ -157,7 +156,7 @@ impl Destinations {
         }
         let key = parcel.key.clone();
         let delivery = line.outbox().offer(&key, parcel, Timestamp::now());
-        line.offered.notify_one();
+        line.outgoing.look();
         match delivery {
             Delivery::Underway(None) => Delivery::Underway(line.problem().clone()),
             delivery => delivery,
@@ -242,7 +241,7 @@ impl Destinations {
 
 impl Line {
     fn outbox(&self) -> MutexGuard<'_, Outbox<Parcel>> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.outgoing.outbox()
     }
 
     fn problem(&self) -> MutexGuard<'_, Option<String>> {

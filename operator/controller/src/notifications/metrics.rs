@@ -42,10 +42,12 @@ impl NotificationMetrics {
         metrics
     }
 
-    pub(super) fn attempt(&self, receiver: &str, outcome: &'static str, waiting: usize) {
-        let receiver = receiver.to_owned();
-        let of = Of { receiver: receiver.clone() };
-        self.waiting.get_or_create(&of).set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        self.attempts.get_or_create(&Attempts { receiver, outcome }).inc();
+    pub(super) fn attempt(&self, receiver: &str, outcome: &'static str) {
+        self.attempts.get_or_create(&Attempts { receiver: receiver.to_owned(), outcome }).inc();
+    }
+
+    pub(super) fn waiting(&self, receiver: &str, notifications: usize) {
+        let of = Of { receiver: receiver.to_owned() };
+        self.waiting.get_or_create(&of).set(i64::try_from(notifications).unwrap_or(i64::MAX));
     }
 }

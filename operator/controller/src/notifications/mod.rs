@@ -14,31 +14,25 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
-use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashSet};
-use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, MutexGuard};
 
 use fleetprof_core::destination::Delivery;
-use fleetprof_core::outbox::{Attempt, Bounds, Next, Outbox};
+use fleetprof_core::outbox::{Attempt, Bounds, Outbox};
 use fleetprof_core::session::notify::TRIED;
 use fleetprof_core::session::{Notification, event};
 use fleetprof_core::time::before;
 use fleetprof_crds::ProfileSession;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 pub use config::Config;
 pub use metrics::NotificationMetrics;
 pub use send::Webhook;
 
 use crate::destinations::Wake;
+use crate::outgoing::Outgoing;
 
 /// Most notifications that wait for one receiver, of a few KB each. The rest waits in the statuses of sessions.
 const WAITING: usize = 1_000;
@@ -56,8 +50,7 @@ struct Parcel {
 struct Line {
     name: String,
     webhook: Webhook,
-    outbox: Mutex<Outbox<Parcel>>,
-    offered: Notify,
+    outgoing: Outgoing<Parcel>,
 }
 
 /// The configured receivers. Clones share them.
@@ -73,8 +66,7 @@ impl Notifications {
     pub fn new(webhooks: Vec<(String, Webhook)>, metrics: NotificationMetrics) -> Self {
         let line = |(name, webhook): (String, Webhook)| {
             let bounds = Bounds { waiting: WAITING, at_once: AT_ONCE };
-            let outbox = Mutex::new(Outbox::new(bounds));
-            (name.clone(), Arc::new(Line { name, webhook, outbox, offered: Notify::new() }))
+            (name.clone(), Arc::new(Line { name, webhook, outgoing: Outgoing::new(bounds) }))
         };
         Self { lines: Arc::new(webhooks.into_iter().map(line).collect()), metrics }
     }
@@ -107,7 +99,7 @@ impl Notifications {
             notification: notification.clone(),
         };
         let delivery = outbox.offer(&notification.id, parcel, Timestamp::now());
-        line.offered.notify_one();
+        line.outgoing.look();
         delivery
     }
 
@@ -126,34 +118,18 @@ impl Notifications {
 
 impl Line {
     fn outbox(&self) -> MutexGuard<'_, Outbox<Parcel>> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.outgoing.outbox()
     }
 }
 
 /// Sends what waits, as the outbox says.
 async fn send_forever(line: Arc<Line>, metrics: NotificationMetrics, wake: Wake) -> anyhow::Result<()> {
-    let mut sending = FuturesUnordered::new();
-    loop {
-        let wait = loop {
-            let next = line.outbox().take(Timestamp::now());
-            match next {
-                Next::Send(_, parcel) => sending.push(send(&line, parcel)),
-                Next::Wait(until) => {
-                    let left = until.duration_since(Timestamp::now());
-                    break Some(Duration::try_from(left).unwrap_or_default());
-                }
-                Next::Idle => break None,
-            }
-        };
-        tokio::select! {
-            Some((parcel, attempt)) = sending.next(), if !sending.is_empty() => {
-                settle(&line, &parcel, attempt, &metrics);
-                wake(&parcel.namespace, &parcel.session);
-            }
-            () = line.offered.notified() => {}
-            () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
-        }
-    }
+    let note = |parcel: &Parcel, attempt: &Attempt| note(&line, parcel, attempt, &metrics);
+    let settled = |parcel: &Parcel| {
+        metrics.waiting(&line.name, line.outbox().backlog());
+        wake(&parcel.namespace, &parcel.session);
+    };
+    line.outgoing.send_forever(|parcel| send(&line, parcel), note, settled).await
 }
 
 async fn send(line: &Line, parcel: Parcel) -> (Parcel, Attempt) {
@@ -161,13 +137,13 @@ async fn send(line: &Line, parcel: Parcel) -> (Parcel, Attempt) {
     (parcel, attempt)
 }
 
-fn settle(line: &Line, parcel: &Parcel, attempt: Attempt, metrics: &NotificationMetrics) {
-    let outcome = match &attempt {
+fn note(line: &Line, parcel: &Parcel, attempt: &Attempt, metrics: &NotificationMetrics) {
+    let outcome = match attempt {
         Attempt::Stored => "sent",
         Attempt::Again(..) => "failed",
         Attempt::Failed(..) => "rejected",
     };
-    if let Attempt::Again(error, _) | Attempt::Failed(_, error) = &attempt {
+    if let Attempt::Again(error, _) | Attempt::Failed(_, error) = attempt {
         tracing::warn!(
             fleetprof.receiver = line.name,
             k8s.namespace.name = parcel.namespace,
@@ -177,8 +153,5 @@ fn settle(line: &Line, parcel: &Parcel, attempt: Attempt, metrics: &Notification
             "failed to tell a receiver of the end of a session"
         );
     }
-    let draw = RandomState::new().build_hasher().finish();
-    let mut outbox = line.outbox();
-    outbox.settle(&parcel.notification.id, attempt, Timestamp::now(), draw);
-    metrics.attempt(&line.name, outcome, outbox.backlog());
+    metrics.attempt(&line.name, outcome);
 }

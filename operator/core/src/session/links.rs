@@ -200,7 +200,7 @@ pub(super) fn encoded(value: &str) -> String {
     escaped(value, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }
 
-/// An administrator's text, in which only what may not stand in a URL is escaped: JSON may be written as it is.
+/// Escapes only what a URL cannot contain in an administrator's text, so that JSON can be written as it is.
 fn tidy(text: &str) -> String {
     escaped(text, |byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte))
 }

@@ -303,26 +303,33 @@ fn a_refusal_of_a_container_that_has_just_started_is_not_believed() {
     assert_eq!((target.phase, target.reason), (TargetPhase::Skipped, Some(Reason::UnsupportedRuntime)));
 }
 
+/// A session of two kinds whose destination, the archive, says this of their profiles, one after the other.
+fn told(turns: [(ProfileKind, Vec<fleetprof_core::destination::Delivery>); 2]) -> World {
+    let session = json!({"target": {"pods": ["a"]}, "duration": "10s", "profiles": ["cpu", "wall"], "destinations": ["archive"]});
+    let mut w = World::new(session).with_pod(pod("a")).with_agent("a");
+    w.settings.destinations = vec!["archive".to_owned()];
+    offer(&mut w, &ProfileKind::ALL.map(|kind| Offer::good(kind, "all")));
+    w.turns.get_mut().extend(turns.map(|(kind, turns)| (kind, turns.into())));
+    w.step();
+    w.report("a", CaptureState::Running, 0, None);
+    w.after(10).report("a", CaptureState::Finished, 2, None);
+    for _ in 0..4 {
+        w.after(10);
+    }
+    w
+}
+
 /// An outbox tells once that a profile has arrived: asked again, it takes it in again.
 #[test]
 fn a_kind_that_has_arrived_is_not_sent_again_while_another_one_is_on_its_way() {
     use fleetprof_core::destination::Delivery::{Failed, Stored, Underway};
-    let session = json!({"target": {"pods": ["a"]}, "duration": "10s", "profiles": ["cpu", "wall"], "destinations": ["archive"]});
     let refused = Failed(Reason::UploadRejected, "400: too old".into());
     // (what is said of wall at last, the target's phase)
     for (last, phase) in [(Stored, TargetPhase::Succeeded), (refused, TargetPhase::Failed)] {
-        let mut w = World::new(session.clone()).with_pod(pod("a")).with_agent("a");
-        w.settings.destinations = vec!["archive".to_owned()];
-        offer(&mut w, &ProfileKind::ALL.map(|kind| Offer::good(kind, "all")));
-        let turns = w.turns.get_mut();
-        turns.insert(Cpu, [Underway(None), Stored].into());
-        turns.insert(Wall, [Underway(None), Underway(None), Underway(None), last].into());
-        w.step();
-        w.report("a", CaptureState::Running, 0, None);
-        w.after(10).report("a", CaptureState::Finished, 2, None);
-        for _ in 0..4 {
-            w.after(10);
-        }
+        let w = told([
+            (Cpu, vec![Underway(None), Stored]),
+            (Wall, vec![Underway(None), Underway(None), Underway(None), last]),
+        ]);
         let target = w.target("a");
         assert_eq!(target.phase, phase, "{target:?}");
         let held = |kind| target.profiles.iter().find(|p| p.kind == kind).unwrap().destinations.clone();
@@ -335,19 +342,8 @@ fn a_kind_that_has_arrived_is_not_sent_again_while_another_one_is_on_its_way() {
 #[test]
 fn a_kind_that_was_refused_fails_its_target_although_another_one_arrives_later() {
     use fleetprof_core::destination::Delivery::{Failed, Stored, Underway};
-    let session = json!({"target": {"pods": ["a"]}, "duration": "10s", "profiles": ["cpu", "wall"], "destinations": ["archive"]});
-    let mut w = World::new(session).with_pod(pod("a")).with_agent("a");
-    w.settings.destinations = vec!["archive".to_owned()];
-    offer(&mut w, &ProfileKind::ALL.map(|kind| Offer::good(kind, "all")));
-    let turns = w.turns.get_mut();
-    turns.insert(Cpu, [Failed(Reason::UploadRejected, "400: too old".into())].into());
-    turns.insert(Wall, [Underway(None), Underway(None), Stored].into());
-    w.step();
-    w.report("a", CaptureState::Running, 0, None);
-    w.after(10).report("a", CaptureState::Finished, 2, None);
-    for _ in 0..4 {
-        w.after(10);
-    }
+    let refused = Failed(Reason::UploadRejected, "400: too old".into());
+    let w = told([(Cpu, vec![refused]), (Wall, vec![Underway(None), Underway(None), Stored])]);
     let target = w.target("a");
     assert_eq!(
         (target.phase, target.reason),

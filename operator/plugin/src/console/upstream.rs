@@ -1,4 +1,4 @@
-//! Who answers the requests that are passed on? The API server, or in tests something that stands for it.
+//! Where are requests passed on to? To the API server, or in tests to a fake.
 
 use std::pin::Pin;
 

@@ -1,15 +1,11 @@
 //! What does each line do all the time? It sends, checks, and deletes.
 
 use std::collections::HashSet;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetprof_core::outbox::{Attempt, Next};
+use fleetprof_core::outbox::Attempt;
 use fleetprof_crds::Reason;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -34,28 +30,9 @@ pub(super) async fn send_forever(
     metrics: DestinationMetrics,
     wake: Wake,
 ) -> anyhow::Result<()> {
-    let mut sending = FuturesUnordered::new();
-    loop {
-        let wait = loop {
-            let next = line.outbox().take(Timestamp::now());
-            match next {
-                Next::Send(_, parcel) => sending.push(send(&line, &volume, parcel)),
-                Next::Wait(until) => {
-                    let left = until.duration_since(Timestamp::now());
-                    break Some(Duration::try_from(left).unwrap_or_default());
-                }
-                Next::Idle => break None,
-            }
-        };
-        tokio::select! {
-            Some((parcel, attempt)) = sending.next(), if !sending.is_empty() => {
-                settle(&line, &parcel, attempt, &metrics);
-                wake(&parcel.namespace, &parcel.session);
-            }
-            () = line.offered.notified() => {}
-            () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
-        }
-    }
+    let send = |parcel| send(&line, &volume, parcel);
+    let note = |parcel: &Parcel, attempt: &Attempt| note(&line, parcel, attempt, &metrics);
+    line.outgoing.send_forever(send, note, |parcel| wake(&parcel.namespace, &parcel.session)).await
 }
 
 /// One attempt.
@@ -78,8 +55,8 @@ async fn send(line: &Line, volume: &Arc<dyn Destination>, parcel: Parcel) -> (Pa
     (parcel, attempt)
 }
 
-fn settle(line: &Line, parcel: &Parcel, attempt: Attempt, metrics: &DestinationMetrics) {
-    let outcome = match &attempt {
+fn note(line: &Line, parcel: &Parcel, attempt: &Attempt, metrics: &DestinationMetrics) {
+    let outcome = match attempt {
         Attempt::Stored => "stored",
         Attempt::Again(why, _) => {
             tracing::warn!(
@@ -101,8 +78,6 @@ fn settle(line: &Line, parcel: &Parcel, attempt: Attempt, metrics: &DestinationM
         }
     };
     metrics.attempt(&line.name, outcome);
-    let draw = RandomState::new().build_hasher().finish();
-    line.outbox().settle(&parcel.key, attempt, Timestamp::now(), draw);
 }
 
 /// Checks whether profiles would be stored, at the start and once a minute.

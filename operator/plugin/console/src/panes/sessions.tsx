@@ -89,7 +89,7 @@ const COLUMNS: (Column<Session> & { cell?: (row: Session) => preact.ComponentChi
   },
 ];
 
-/** A time that counts up by itself; the exact one stands in its title. */
+/** How long ago it was, updated as time passes; the tooltip shows the exact time. */
 export function Ago(props: { time: string | undefined }) {
   return <time title={props.time}>{ago(props.time, clock.value)}</time>;
 }
