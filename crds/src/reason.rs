@@ -217,14 +217,14 @@ reasons! {
     Delivering => "",
     /// All destinations hold the profiles.
     Delivered => "",
-    /// Receivers are being told of the end of the session.
+    /// Receivers are being notified of the end of the session.
     Notifying => "",
-    /// All receivers were told of the end of the session.
+    /// All receivers were notified of the end of the session.
     Notified => "",
     /// A receiver does not accept the notification now; it is sent again.
     NotificationFailed => "ask an administrator to check the receiver in the chart value notifications, its \
                            Secret, networkPolicy.notificationPorts and the operator log",
-    /// A receiver was not told of the end of the session, and is not told any more.
+    /// A receiver could not be notified of the end of the session; fleetprof has stopped trying.
     NotificationGivenUp => "read the outcome in the status; ask an administrator to check the receiver",
     /// The session was cancelled.
     Cancelled => "",

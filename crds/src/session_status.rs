@@ -219,7 +219,7 @@ pub struct StoredProfile {
     /// Destinations that hold it, of those in `spec.destinations`. Empty: only the results volume does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<String>,
-    /// Destinations that it is not sent to any more; the condition `Delivered` says why.
+    /// Destinations that it is not sent to any more; the message of the target or the condition `Delivered` says why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<String>,
 }

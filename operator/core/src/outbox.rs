@@ -274,6 +274,13 @@ impl<T: Clone> Outbox<T> {
     }
 }
 
+/// After how long a server wants to be asked again that answers `code` because it, or what is before it, is busy;
+/// `again` is what it says of that. `None`: it is not busy.
+#[must_use]
+pub fn busy(code: u16, again: Option<SignedDuration>) -> Option<SignedDuration> {
+    matches!(code, 502..=504).then(|| again.unwrap_or(SignedDuration::ZERO))
+}
+
 /// The interval after so many failures in a row: doubled by each, at most a minute, and between a half and the
 /// whole of that, so that replicas and destinations do not try in step.
 #[must_use]

@@ -1,6 +1,7 @@
 //! `kubectl fleetprof apps`: which apps can be profiled, and if not, why?
 
 use clap::Args;
+use fleetprof_core::text::printable;
 use fleetprof_crds::policy_status::{LinkState, LinkedApp};
 use fleetprof_crds::session::PolicyKind;
 use jiff::Timestamp;
@@ -20,7 +21,7 @@ pub(crate) struct AppsArgs {
     /// The apps of all namespaces.
     #[arg(long, short = 'A')]
     all_namespaces: bool,
-    /// Only apps that not all pods of can be profiled.
+    /// Only apps with pods that cannot be profiled.
     #[arg(long)]
     unlinked: bool,
     /// Only apps with pods whose agent is older than the operator.
@@ -37,7 +38,10 @@ pub(crate) async fn run(cluster: &Cluster, args: &AppsArgs) -> Result<Exit, Fail
         true => None,
         false => Some(paths::namespace(cluster.namespace())?),
     };
-    let all = policies::list(cluster, namespace).await?;
+    let (all, of_cluster) = policies::seen(cluster, namespace).await?;
+    if !of_cluster {
+        output::note("ClusterProfilingPolicies are not included: you may not list them.");
+    }
     let rows = chosen(&all, namespace, args);
     for policy in all.iter().filter(|policy| policy.status.linked_apps_truncated) {
         output::note(&format!(
@@ -51,11 +55,11 @@ pub(crate) async fn run(cluster: &Cluster, args: &AppsArgs) -> Result<Exit, Fail
         Some(format @ (Format::Json | Format::Yaml)) => {
             output::print(&output::object(&objects(&rows), format)?)?
         }
-        Some(Format::Name) => {
-            output::print(&rows.iter().map(|row| format!("{}\n", row.name())).collect::<String>())?
-        }
-        wide if rows.is_empty() => {
-            let _ = wide;
+        Some(Format::Name) => output::print(
+            &rows.iter().map(|row| format!("{}\n", printable(&row.name()))).collect::<String>(),
+        )?,
+        _ if rows.is_empty() && (args.unlinked || args.outdated) => output::note("No apps match."),
+        _ if rows.is_empty() => {
             output::note("No linked apps found: apply a ProfilingPolicy, or see kubectl fleetprof doctor.");
         }
         wide => output::print(&table(&rows, args.all_namespaces, wide.is_some(), Timestamp::now()).text())?,

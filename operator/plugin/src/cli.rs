@@ -13,9 +13,9 @@ use crate::now::NowArgs;
 use crate::read::{FlameArgs, TopArgs};
 use crate::sessions::SessionsArgs;
 
-/// Profile apps of a Kubernetes cluster, and read what came of it.
+/// Profile apps in a Kubernetes cluster and read the results.
 ///
-/// Flags of kubectl stand behind the command: kubectl fleetprof sessions --context prod.
+/// kubectl's flags go after the command: kubectl fleetprof sessions --context prod.
 #[derive(Parser, Debug)]
 #[command(name = "kubectl-fleetprof", bin_name = "kubectl fleetprof", version, about)]
 pub(crate) struct Cli {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::bound::{Bound, exceeding};
 use crate::cluster::{Ask, Cluster};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, after};
 use crate::output::{self, Format};
 use crate::paths;
 use crate::read::{Part, view};
@@ -47,9 +47,9 @@ pub(crate) async fn diff(cluster: &Cluster, args: &DiffArgs) -> Result<Exit, Fai
     query.extend(args.base.as_deref().map(|base| ("base", base)));
     let mut shown = query.clone();
     shown.push(("n", &rows));
-    view(cluster, &args.session, "diff", shown, args.output).await?;
-    if args.fail_on.is_empty() {
-        return Ok(Exit::Data);
+    let printed = view(cluster, &args.session, "diff", shown, args.output).await;
+    if args.fail_on.is_empty() || printed.as_ref().is_err_and(|failure| !failure.is_closed()) {
+        return after(printed, Exit::Data);
     }
     query.extend([("n", ALL), ("format", "json"), ("basis", "share")]);
     let namespace = paths::namespace(cluster.namespace())?;
@@ -58,7 +58,7 @@ pub(crate) async fn diff(cluster: &Cluster, args: &DiffArgs) -> Result<Exit, Fai
     for said in &over {
         output::note(said);
     }
-    Ok(if over.is_empty() { Exit::Data } else { Exit::Error })
+    after(printed, if over.is_empty() { Exit::Data } else { Exit::Error })
 }
 
 /// What to judge.
@@ -91,14 +91,14 @@ pub(crate) async fn regress(cluster: &Cluster, args: &RegressArgs) -> Result<Exi
     let namespace = paths::namespace(cluster.namespace())?;
     let object = cluster.json(&Ask::get(paths::view(namespace, &args.session, "diff", &query))).await?;
     let said: Said = serde_json::from_value(object.clone()).map_err(|error| newer(&error))?;
-    match args.output {
+    let printed = match args.output {
         Some(Format::Name) => {
             return Err(Failure::usage("--output name is for lists of objects: use json or yaml"));
         }
-        Some(format @ (Format::Json | Format::Yaml)) => output::print(&output::object(&object, format)?)?,
-        None | Some(Format::Wide) => output::print(&format!("{}\n", said.message))?,
-    }
-    Ok(exit(said.verdict.outcome))
+        Some(format @ (Format::Json | Format::Yaml)) => output::print(&output::object(&object, format)?),
+        None | Some(Format::Wide) => output::print(&format!("{}\n", said.message)),
+    };
+    after(printed, exit(said.verdict.outcome))
 }
 
 /// 3 where it cannot be told: neither a pass nor a regression.

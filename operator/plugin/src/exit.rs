@@ -72,7 +72,7 @@ impl Failure {
     /// The same with another code.
     #[must_use]
     pub(crate) fn with(self, exit: Exit) -> Self {
-        match self.message.is_empty() {
+        match self.is_closed() {
             true => self,
             false => Self { exit, ..self },
         }
@@ -83,9 +83,23 @@ impl Failure {
         self.exit
     }
 
+    /// Whether only the reader of the output has gone.
+    pub(crate) const fn is_closed(&self) -> bool {
+        self.message.is_empty()
+    }
+
     /// The HTTP status of a refusal.
     pub(crate) const fn status(&self) -> Option<u16> {
         self.status
+    }
+}
+
+/// The code of a command whose result is known, whether or not its output was read to the end: a gate that found
+/// something does not pass because `head` has closed the pipe.
+pub(crate) fn after(printed: Result<(), Failure>, exit: Exit) -> Result<Exit, Failure> {
+    match printed {
+        Err(failure) if !failure.is_closed() => Err(failure),
+        _ => Ok(exit),
     }
 }
 
@@ -106,5 +120,14 @@ mod tests {
         assert_eq!(all, [0, 1, 2, 3, 4, 130]);
         assert_eq!(Failure::closed().with(Exit::Usage).exit(), Exit::Data, "a closed pipe is not an error");
         assert_eq!(Failure::error("no").with(Exit::Usage).exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_closed_pipe_changes_no_result() {
+        for exit in [Exit::Data, Exit::Error, Exit::Partial] {
+            assert_eq!(after(Err(Failure::closed()), exit), Ok(exit));
+            assert_eq!(after(Ok(()), exit), Ok(exit));
+        }
+        assert_eq!(after(Err(Failure::error("no space")), Exit::Data), Err(Failure::error("no space")));
     }
 }

@@ -22,7 +22,8 @@ pub(crate) fn of(status: u16, path: &str, body: &[u8]) -> Failure {
         ),
         403 => forbidden(&message),
         404 if !named || message.contains("could not find the requested resource") => absent(path),
-        503 if path.contains("/data.fleetprof.dev/") => format!(
+        // A leader change has a message of its own; without one, nobody answers.
+        503 if !named && path.contains("/data.fleetprof.dev/") => format!(
             "{message}: the read API of fleetprof is not served; check kubectl get apiservice \
              v1alpha1.data.fleetprof.dev"
         ),
@@ -60,13 +61,14 @@ fn forbidden(message: &str) -> String {
     let place =
         namespace.map_or_else(|| "in the whole cluster".to_owned(), |name| format!("in namespace {name}"));
     let name = if group.is_empty() { (*resource).to_owned() } else { format!("{resource}.{group}") };
-    let role = role(&denied);
-    format!(
-        "user {user} may not {verb} {name} {place}; the ClusterRole {role} grants it, ask an \
-         administrator for:\n  \
-         {}",
-        command(role, &denied)
-    )
+    let refused = format!("user {user} may not {verb} {name} {place}");
+    match role(&denied) {
+        Some(role) => format!(
+            "{refused}; the ClusterRole {role} grants it, ask an administrator for:\n  {}",
+            command(role, &denied)
+        ),
+        None => format!("{refused}; ask an administrator for this permission"),
+    }
 }
 
 /// Reads `… User "ada" cannot list resource "profilesessions" in API group "fleetprof.dev" in the namespace
@@ -83,10 +85,10 @@ fn denied(message: &str) -> Option<Denied<'_>> {
     })
 }
 
-/// The smallest role of the chart, or of Kubernetes, that grants it.
-pub(crate) fn role(denied: &Denied<'_>) -> &'static str {
+/// The smallest role of the chart, or of Kubernetes, that grants it; `None` where none is known to.
+pub(crate) fn role(denied: &Denied<'_>) -> Option<&'static str> {
     let reads = matches!(denied.verb, "get" | "list" | "watch");
-    match (denied.group, denied.resource) {
+    Some(match (denied.group, denied.resource) {
         ("data.fleetprof.dev", _) => "fleetprof-viewer",
         ("fleetprof.dev", _) if reads => "fleetprof-viewer",
         ("fleetprof.dev", "profilesessions") => "fleetprof-runner",
@@ -94,24 +96,27 @@ pub(crate) fn role(denied: &Denied<'_>) -> &'static str {
         ("fleetprof.dev", "profilingpolicies") => "fleetprof-admin",
         ("fleetprof.dev", _) => "fleetprof-cluster-admin",
         (_, "pods/ephemeralcontainers") => "fleetprof-attacher",
-        _ if reads => "view",
-        _ => "admin",
-    }
+        ("authorization.k8s.io" | "authentication.k8s.io", _) => "system:basic-user",
+        ("" | "apps", _) if reads && denied.namespace.is_some() => "view",
+        _ => return None,
+    })
 }
 
 /// The command that binds the role.
 pub(crate) fn command(role: &str, denied: &Denied<'_>) -> String {
     let account = denied.user.strip_prefix("system:serviceaccount:");
     let subject = match account {
-        Some(account) => format!("--serviceaccount={account}"),
+        Some(account) => format!("--serviceaccount={}", quoted(account)),
         None => format!("--user={}", quoted(denied.user)),
     };
     let name: String =
         account.unwrap_or(denied.user).chars().map(|c| if is_plain(c) { c } else { '-' }).collect();
     let name = name.to_lowercase();
-    let name = format!("{role}-{}", name.trim_matches(|c: char| !c.is_ascii_alphanumeric()));
+    let name =
+        format!("{}-{}", role.replace(':', "-"), name.trim_matches(|c: char| !c.is_ascii_alphanumeric()));
     match denied.namespace {
         Some(namespace) => {
+            let namespace = quoted(namespace);
             format!("kubectl create rolebinding {name} --clusterrole={role} {subject} -n {namespace}")
         }
         None => format!("kubectl create clusterrolebinding {name} --clusterrole={role} {subject}"),
@@ -212,10 +217,41 @@ mod tests {
                 .starts_with("the cluster does not serve /apis/fleetprof.dev/v1alpha1/profilesessions:")
         );
         assert!(
-            said(503, "/apis/data.fleetprof.dev/v1alpha1/x", "no endpoints")
+            of(503, "/apis/data.fleetprof.dev/v1alpha1/x", b"service unavailable")
+                .to_string()
                 .contains("kubectl get apiservice")
         );
+        let busy = "the operator has no leader: try again";
+        assert_eq!(said(503, "/apis/data.fleetprof.dev/v1alpha1/x", busy), busy);
         assert!(said(401, "/", "Unauthorized").contains("log in again"));
+    }
+
+    #[test]
+    fn no_role_is_named_that_does_not_grant_it() {
+        let said = said(
+            403,
+            "/",
+            "users \"eve\" is forbidden: User \"ada\" cannot impersonate resource \"users\" in API group \"\" at the \
+             cluster scope",
+        );
+        assert!(said.ends_with("ask an administrator for this permission"), "{said}");
+        let denied =
+            |resource, group, namespace| Denied { user: "a", verb: "list", resource, group, namespace };
+        assert_eq!(role(&denied("pods", "", Some("shop"))), Some("view"));
+        assert_eq!(role(&denied("nodes", "", None)), None);
+    }
+
+    #[test]
+    fn accounts_and_namespaces_are_quoted_as_users_are() {
+        let denied = Denied {
+            user: "system:serviceaccount:$(reboot)",
+            verb: "list",
+            resource: "profilesessions",
+            group: "fleetprof.dev",
+            namespace: Some("$(reboot)"),
+        };
+        let command = command("fleetprof-viewer", &denied);
+        assert!(command.contains("--serviceaccount='$(reboot)' -n '$(reboot)'"), "{command}");
     }
 
     #[test]

@@ -91,12 +91,20 @@ pub struct CpuStacks {
     last: LastStacks<Vec<FrameId>>,
     /// Nanoseconds that passed unseen, by thread.
     unseen: HashMap<i32, u64>,
+    /// Whether the next slice is the last.
+    closed: bool,
 }
 
 impl CpuStacks {
     /// For threads that are looked at so often.
     pub fn new(period: std::time::Duration) -> Self {
-        Self { period, stacks: Stacks::default(), last: LastStacks::default(), unseen: HashMap::new() }
+        Self {
+            period,
+            stacks: Stacks::default(),
+            last: LastStacks::default(),
+            unseen: HashMap::new(),
+            closed: false,
+        }
     }
 
     /// Looks at a thread, and counts what it used. `read` gives its stack, or none where it runs no code of the
@@ -138,8 +146,13 @@ impl CpuStacks {
         self.stacks.add(tid, stack, nanos, frames);
     }
 
+    /// The next slice is the last one.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
     /// Moves the stacks into a slice. What passed unseen of a thread without a stack waits for the next one; of a
-    /// thread that has ended it is time that was not sampled.
+    /// thread that has ended, and in the last slice, it is time that was not sampled.
     ///
     /// # Errors
     /// The slice cannot hold them.
@@ -163,7 +176,8 @@ impl CpuStacks {
             slice.add(&resolve(&stack, &names), weight.samples, weight.nanos.saturating_add(more))?;
         }
         self.unseen.retain(|tid, _| !seen.contains_key(tid));
-        let ended = self.unseen.extract_if(|tid, _| !times.knows(*tid)).map(|(_, nanos)| nanos);
+        let ended =
+            self.unseen.extract_if(|tid, _| self.closed || !times.knows(*tid)).map(|(_, nanos)| nanos);
         match ended.sum() {
             0 => Ok(()),
             nanos => slice.add(&[Frame::named(NOT_SAMPLED, "", 0)], 1, nanos),
@@ -223,6 +237,10 @@ mod tests {
         stacks.unseen = [(-1, 9)].into();
         stacks.drain(&times, &frames, &mut slice).unwrap();
         assert_eq!((slice.samples, slice.worth), (4, 3_059), "that one has ended");
+        stacks.unseen = [(mine, 5)].into();
+        stacks.close();
+        stacks.drain(&times, &frames, &mut slice).unwrap();
+        assert_eq!((slice.samples, slice.worth), (5, 3_064), "there is no other slice for it");
         assert!(stacks.unseen.is_empty());
     }
 

@@ -67,6 +67,9 @@ pub(super) struct Bucket {
     made: Made<Box<dyn ObjectStore>>,
     /// Whether the file with the uid was found to be this cluster's.
     owned: AtomicBool,
+    /// Whether the last object that was written arrived. While it has, a check need not write: in a bucket with
+    /// versions each would stay.
+    wrote: AtomicBool,
 }
 
 struct Handle {
@@ -79,7 +82,8 @@ impl Bucket {
     pub(super) fn new(store: Store, prefix: &str, identity: Identity, credentials: Option<PathBuf>) -> Self {
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let root = Path::parse(format!("{prefix}{}", identity.cluster)).unwrap_or_default();
-        Self { store, root, prefix, identity, made: Made::of(credentials), owned: AtomicBool::new(false) }
+        let (owned, wrote) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { store, root, prefix, identity, made: Made::of(credentials), owned, wrote }
     }
 
     fn handle(&self) -> Result<Handle, String> {
@@ -128,9 +132,14 @@ impl Bucket {
             }
         };
         if uid == self.identity.uid.as_bytes() {
+            if self.wrote.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             // What can be read may still not be written.
             let again = PutPayload::from(self.identity.uid.clone());
-            return handle.store.put(&path, again).await.map(drop).map_err(|error| said(&error));
+            handle.store.put(&path, again).await.map_err(|error| said(&error))?;
+            self.wrote.store(true, Ordering::Relaxed);
+            return Ok(());
         }
         Err(format!(
             "{path} in {} names another cluster: set another prefix or clusterName, or delete it if that cluster \
@@ -162,7 +171,9 @@ impl Bucket {
             let put = handle.store.put(&path, PutPayload::from_bytes(profile)).await;
             put.map_err(|error| self.said(&error, &handle.secrets))
         };
-        match timeout(TRANSFER, put).await {
+        let put = timeout(TRANSFER, put).await;
+        self.wrote.store(matches!(put, Ok(Ok(_))), Ordering::Relaxed);
+        match put {
             Ok(Ok(_)) => Attempt::Stored,
             Ok(Err(error)) => Attempt::Again(error, None),
             Err(_) => Attempt::Again(self.late(TRANSFER), None),

@@ -18,7 +18,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use fleetprof_core::outbox::Attempt;
+use fleetprof_core::outbox::{Attempt, busy};
 use fleetprof_core::text::{cut, printable};
 use fleetprof_crds::Reason;
 use fleetprof_profile::{Limits, ProfileKind};
@@ -230,7 +230,8 @@ fn attempt(error: NotPushed) -> Attempt {
     };
     match refused.status.as_u16() {
         400 | 413 | 422 => Attempt::Failed(Reason::UploadRejected, refused.message),
-        _ => Attempt::Again(refused.message, refused.after),
+        // It answers 429 to what is too large as well, for ever: that counts unless it says when to come back.
+        code => Attempt::Again(refused.message, busy(code, refused.after).or(refused.after)),
     }
 }
 

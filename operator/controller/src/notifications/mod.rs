@@ -98,7 +98,10 @@ impl Notifications {
             session: session.name_any(),
             notification: notification.clone(),
         };
-        let delivery = outbox.offer(&notification.id, parcel, Timestamp::now());
+        // Its age counts from the end of the session, as in the session's own step.
+        let ended = session.status.as_ref().and_then(|status| status.end_time.as_ref());
+        let since = ended.map_or_else(Timestamp::now, |ended| ended.0);
+        let delivery = outbox.offer(&notification.id, parcel, since);
         line.outgoing.look();
         delivery
     }
@@ -112,6 +115,7 @@ impl Notifications {
             let mut outbox = line.outbox();
             outbox.retain(is_live);
             outbox.forget_before(limit);
+            self.metrics.waiting(&line.name, outbox.backlog());
         }
     }
 }
@@ -133,7 +137,7 @@ async fn send_forever(line: Arc<Line>, metrics: NotificationMetrics, wake: Wake)
 }
 
 async fn send(line: &Line, parcel: Parcel) -> (Parcel, Attempt) {
-    let attempt = line.webhook.post(&parcel.notification).await;
+    let attempt = line.webhook.post(&line.name, &parcel.notification).await;
     (parcel, attempt)
 }
 

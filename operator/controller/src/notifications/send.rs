@@ -20,7 +20,7 @@ use crate::destinations::{Connector, Made, Secrets, chain, client, connector};
 /// Longest time for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
 /// What a status says of a receiver to which there is no connection.
-const UNREACHABLE: &str = "no connection to it, or it broke; the operator log has the cause";
+const UNREACHABLE: &str = "could not connect, or the connection broke; see the operator log";
 /// Longest text of an error in a message, in bytes.
 const MAX_CAUSE: usize = 240;
 /// Who sends.
@@ -49,15 +49,19 @@ impl Webhook {
     }
 
     /// One attempt.
-    pub(super) async fn post(&self, notification: &Notification) -> Attempt {
-        match self.ask(notification).await {
+    pub(super) async fn post(&self, name: &str, notification: &Notification) -> Attempt {
+        match self.ask(name, notification).await {
             Ok((code, again)) => notify::answered(code, again),
             Err(error) => Attempt::Again(error, None),
         }
     }
 
     /// The status of the answer, and after how long the receiver wants to be asked again.
-    async fn ask(&self, notification: &Notification) -> Result<(u16, Option<SignedDuration>), String> {
+    async fn ask(
+        &self,
+        name: &str,
+        notification: &Notification,
+    ) -> Result<(u16, Option<SignedDuration>), String> {
         let (ready, secrets) = self.made.get(ready)?;
         let request = self.request(&ready.keys, &secrets, notification, Timestamp::now())?;
         let answer = timeout(ANSWER, ready.http.request(request)).await;
@@ -65,7 +69,11 @@ impl Webhook {
         let answer = answer.map_err(|error| {
             // The status is read by tenants, and the cause may hold the receiver's address.
             let cause = cut(&printable(&secrets.hide(&chain(&error))), MAX_CAUSE);
-            tracing::warn!(cause, "failed to send a notification");
+            tracing::warn!(
+                fleetprof.receiver = name,
+                cause,
+                "failed to tell a receiver: there is no connection"
+            );
             UNREACHABLE.to_owned()
         })?;
         let again = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());

@@ -125,7 +125,9 @@ impl Results {
     /// Forgets what belongs to sessions that are gone, in every destination but the volume. `live` holds the uids
     /// of **every** session of the cluster.
     pub fn sweep_elsewhere(&self, live: &HashSet<String>) {
-        self.destinations.sweep(live.iter().map(|uid| session_component(uid)).collect());
+        let live: HashSet<String> = live.iter().map(|uid| session_component(uid)).collect();
+        self.retain_intake(&live);
+        self.destinations.sweep(live);
     }
 }
 

@@ -9,6 +9,7 @@
 //! An archive that does not answer delays no agent for longer than a moment, and then none at all until it is
 //! checked again: meanwhile slices lie on the volume alone, as without an archive.
 
+use std::collections::HashSet;
 use std::sync::PoisonError;
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use super::Results;
 use super::error::ResultsError;
 use super::key::{capture_component, cluster_component, session_component, slice_file, slice_id, slice_kind};
 use super::store::Store;
-use crate::destinations::{INTAKE, Parcel};
+use crate::destinations::{INTAKE, Parcel, session_of};
 
 /// Slices in an archive.
 #[derive(Debug)]
@@ -120,6 +121,12 @@ impl Results {
         for key in keys {
             self.destinations.delete(&archive, key);
         }
+    }
+
+    /// Forgets the slices of sessions that are gone; the archive is swept as a whole.
+    pub(super) fn retain_intake(&self, live: &HashSet<String>) {
+        let is_live = |profile: &str| session_of(profile).is_some_and(|session| live.contains(session));
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner).retain(|profile, _| is_live(profile));
     }
 
     /// What is in the archive of a kind of a capture, as far as this leader knows.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use fleetprof_crds::session_status::{ProfileSessionStatus, StoredProfile};
+use fleetprof_crds::session_status::{ProfileSessionStatus, StoredProfile, TargetStatus};
 use fleetprof_crds::{ProfileSession, Reason};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -101,8 +101,8 @@ fn missing<'a>(destinations: &'a [String], profile: &'a StoredProfile) -> impl I
 }
 
 /// What is said once nothing is on its way and something did not arrive: the cause if it was the last to be told of,
-/// else how many of which destination. `None`: that is said already.
-fn undelivered(conditions: &[Condition], profiles: &[&StoredProfile]) -> Option<Wanted> {
+/// else how many of which destination; `late` if the deadline ended it. `None`: that is said already.
+fn undelivered(conditions: &[Condition], profiles: &[&StoredProfile], late: bool) -> Option<Wanted> {
     let told = conditions.iter().find(|condition| condition.type_ == DELIVERED);
     let is_cause =
         |reason: &str| ![Reason::Delivering, Reason::DestinationFailed].iter().any(|r| r.as_str() == reason);
@@ -115,8 +115,9 @@ fn undelivered(conditions: &[Condition], profiles: &[&StoredProfile]) -> Option<
     }
     let of_each =
         by_name.iter().map(|(name, n)| format!("{n} of {} profiles are not in {name}", profiles.len()));
-    let message = advised(of_each.collect::<Vec<_>>().join(", "), Reason::UploadRejected);
-    Some(Wanted::new(Truth::False, Reason::UploadRejected, message))
+    let reason = if late { Reason::ResultDeadlineExceeded } else { Reason::UploadRejected };
+    let message = advised(of_each.collect::<Vec<_>>().join(", "), reason);
+    Some(Wanted::new(Truth::False, reason, message))
 }
 
 /// Says how far it is. Why something failed was said when it did.
@@ -130,7 +131,9 @@ fn tell(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timest
     let all = counted(profiles.len(), "profile", "profiles");
     let wanted = match waiting {
         0 if profiles.iter().any(|profile| !profile.failed.is_empty()) => {
-            let Some(wanted) = undelivered(&status.conditions, &profiles) else { return };
+            let is_late = |target: &TargetStatus| target.reason == Some(Reason::ResultDeadlineExceeded);
+            let late = status.targets.iter().any(is_late);
+            let Some(wanted) = undelivered(&status.conditions, &profiles, late) else { return };
             wanted
         }
         0 => Wanted::new(Truth::True, Reason::Delivered, format!("{all} in {}.", destinations.join(", "))),

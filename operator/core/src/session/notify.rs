@@ -18,7 +18,7 @@ use super::observed::{Action, Settings};
 use crate::conditions::{self, Truth, Wanted};
 use crate::container::matches_glob;
 use crate::destination::Delivery;
-use crate::outbox::Attempt;
+use crate::outbox::{Attempt, busy};
 use crate::text::{advised, cut};
 use crate::time::after;
 
@@ -158,9 +158,9 @@ pub(super) fn fold(
     match delivery {
         Delivery::Stored => accepted(status, receiver, generation, now),
         Delivery::Failed(_, cause) => give_up(status, receiver, &cause, generation, now),
-        Delivery::Underway(Some(cause)) if !is_given_up(status) && !is_failing(status, receiver) => {
+        Delivery::Underway(Some(cause)) if !is_given_up(status) && !is_failing(status) => {
             let reason = Reason::NotificationFailed;
-            let cause = format!("{receiver}: {}", cut(&cause, MAX_CAUSE));
+            let cause = format!("{receiver}: at first, {}", cut(&cause, MAX_CAUSE));
             set(status, Wanted::new(Truth::False, reason, advised(cause, reason)), generation, now);
         }
         Delivery::Underway(_) => {}
@@ -173,7 +173,7 @@ fn accepted(status: &mut ProfileSessionStatus, receiver: &str, generation: Optio
         return;
     }
     let wanted = match status.pending_notifications.as_slice() {
-        [] => Wanted::new(Truth::True, Reason::Notified, "All receivers were told of the end."),
+        [] => Wanted::new(Truth::True, Reason::Notified, "All receivers were notified."),
         left => waiting(left),
     };
     set(status, wanted, generation, now);
@@ -198,17 +198,19 @@ fn is_given_up(status: &ProfileSessionStatus) -> bool {
     status.conditions.iter().any(|condition| condition.type_ == NOTIFIED && condition.reason == reason)
 }
 
-/// Whether the condition says already that this receiver fails: causes that take turns are no news for every session
-/// that waits.
-fn is_failing(status: &ProfileSessionStatus, receiver: &str) -> bool {
+/// Whether the condition says already that one of those that are still to be told fails: causes that take turns are
+/// no news for every session that waits.
+fn is_failing(status: &ProfileSessionStatus) -> bool {
     let reason = Reason::NotificationFailed.as_str();
-    let of_receiver =
-        |message: &str| message.strip_prefix(receiver).is_some_and(|rest| rest.starts_with(':'));
-    status.conditions.iter().any(|c| c.type_ == NOTIFIED && c.reason == reason && of_receiver(&c.message))
+    let is_of = |name: &String, message: &str| {
+        message.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(':'))
+    };
+    let is_pending = |message: &str| status.pending_notifications.iter().any(|name| is_of(name, message));
+    status.conditions.iter().any(|c| c.type_ == NOTIFIED && c.reason == reason && is_pending(&c.message))
 }
 
 fn waiting(names: &[String]) -> Wanted {
-    Wanted::new(Truth::Unknown, Reason::Notifying, format!("Not told of the end yet: {}.", names.join(", ")))
+    Wanted::new(Truth::Unknown, Reason::Notifying, format!("Not notified yet: {}.", names.join(", ")))
 }
 
 fn set(status: &mut ProfileSessionStatus, wanted: Wanted, generation: Option<i64>, now: Timestamp) {
@@ -216,7 +218,7 @@ fn set(status: &mut ProfileSessionStatus, wanted: Wanted, generation: Option<i64
 }
 
 /// When an ended session asks again what became of its notifications, although nothing was heard; `None`: all is
-/// settled. The longer they wait the seldomer, since after an outage there are many such sessions.
+/// settled. The longer they wait, the less often, since after an outage there are many such sessions.
 #[must_use]
 pub fn look(status: &ProfileSessionStatus, now: Timestamp) -> Option<SignedDuration> {
     let ended = status.end_time.as_ref().filter(|_| !status.pending_notifications.is_empty())?;
@@ -237,10 +239,7 @@ pub fn answered(code: u16, again: Option<SignedDuration>) -> Attempt {
         400 | 410 | 413 | 415 | 422 => {
             Attempt::Failed(Reason::NotificationGivenUp, format!("it answered {code}"))
         }
-        // It, or what is before it, is busy.
-        429 | 502 | 503 | 504 => {
-            Attempt::Again(format!("it answered {code}"), Some(again.unwrap_or(SignedDuration::ZERO)))
-        }
-        _ => Attempt::Again(format!("it answered {code}"), again),
+        429 => Attempt::Again(format!("it answered {code}"), Some(again.unwrap_or(SignedDuration::ZERO))),
+        _ => Attempt::Again(format!("it answered {code}"), busy(code, again)),
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use crate::cluster::{Ask, Cluster};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, after};
 use crate::output;
 use crate::paths;
 use crate::policies;
@@ -54,18 +54,24 @@ pub(crate) async fn run(cluster: &Cluster, args: &DoctorArgs) -> Result<Exit, Fa
     let namespace = paths::namespace(cluster.namespace())?;
     let checks = match (&args.pod, args.pre) {
         (Some(name), _) => of_pod(cluster, namespace, name).await?,
-        (None, true) => [apis::version(cluster).await?, rights::install(cluster).await?].concat(),
+        (None, true) => {
+            let mut checks = apis::version(cluster).await?;
+            let rights = rights::install(cluster).await;
+            checks.extend(rights.unwrap_or_else(|error| vec![Check::failure(rights::RIGHTS, &error)]));
+            checks
+        }
         (None, false) => of_namespace(cluster, namespace).await?,
     };
     let shown: Vec<&Check> = match args.output {
         Some(Printed::Short) => checks.iter().filter(|check| check.level != Level::Passed).collect(),
         _ => checks.iter().collect(),
     };
-    match args.output {
-        Some(Printed::Json) => output::print(&format!("{:#}\n", json!({"checks": shown})))?,
-        _ => output::coloured(&shown.iter().map(|check| check.text()).collect::<String>())?,
-    }
-    Ok(if checks.iter().any(|check| check.level == Level::Failed) { Exit::Error } else { Exit::Data })
+    let printed = match args.output {
+        Some(Printed::Json) => output::print(&format!("{:#}\n", json!({"checks": shown}))),
+        _ => output::coloured(&shown.iter().map(|check| check.text()).collect::<String>()),
+    };
+    let failed = checks.iter().any(|check| check.level == Level::Failed);
+    after(printed, if failed { Exit::Error } else { Exit::Data })
 }
 
 async fn of_namespace(cluster: &Cluster, namespace: &str) -> Result<Vec<Check>, Failure> {
@@ -94,7 +100,10 @@ async fn of_pod(cluster: &Cluster, namespace: &str, name: &str) -> Result<Vec<Ch
     let object = cluster.json(&Ask::get(format!("/api/v1/namespaces/{namespace}/pods/{name}"))).await?;
     let pod: Pod = serde_json::from_value(object)
         .map_err(|error| Failure::error(format!("the pod {name} cannot be read: {error}")))?;
-    let labels = policies::labels(cluster, namespace).await?;
-    let all = policies::list(cluster, Some(namespace)).await?;
-    Ok(pod::checks(&pod, namespace, labels.as_ref(), &all))
+    let labels = policies::labels(cluster, namespace).await;
+    let all = policies::list(cluster, Some(namespace)).await;
+    Ok(match (labels, all) {
+        (Ok(labels), Ok(all)) => pod::checks(&pod, namespace, labels.as_ref(), &all),
+        (Err(error), _) | (_, Err(error)) => vec![Check::failure(statuses::POLICIES, &error)],
+    })
 }

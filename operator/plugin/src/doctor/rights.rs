@@ -48,13 +48,14 @@ pub(super) async fn profile(cluster: &Cluster, namespace: &str) -> Result<Vec<Ch
         }
         let user = user.as_deref().unwrap_or_default();
         let denied = Denied { user, verb, resource, group, namespace: Some(namespace) };
-        let role = role(&denied);
-        checks.push(Check::of(
-            ID,
-            Level::Warning,
-            format!("you may not {purpose} in namespace {namespace}; the ClusterRole {role} grants it"),
-            command(role, &denied),
-        ));
+        let refused = format!("you may not {purpose} in namespace {namespace}");
+        checks.push(match role(&denied) {
+            Some(role) => {
+                let message = format!("{refused}; the ClusterRole {role} grants it");
+                Check::of(ID, Level::Warning, message, command(role, &denied))
+            }
+            None => Check::of(ID, Level::Warning, refused, "ask an administrator for this permission"),
+        });
     }
     Ok(checks)
 }

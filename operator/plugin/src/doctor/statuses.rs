@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fleetprof_core::conditions::is_true;
 use fleetprof_crds::policy_status::{LinkState, LinkedApp};
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSessionStatus, Reason};
@@ -31,11 +32,18 @@ pub(super) fn policies(all: &[Policy], namespace: &str) -> Vec<Check> {
     let mut checks = Vec::new();
     for policy in all {
         let failing: Vec<Check> = conditions(policy).collect();
-        match failing.is_empty() {
-            true => {
-                checks.push(Check::passed(POLICIES, format!("policy {} is in order", policy.reference.name)))
-            }
-            false => checks.extend(failing),
+        let name = &policy.reference.name;
+        if !failing.is_empty() {
+            checks.extend(failing);
+        } else if is_true(&policy.status.conditions, "Ready") {
+            checks.push(Check::passed(POLICIES, format!("policy {name} is ready")));
+        } else {
+            checks.push(Check::of(
+                POLICIES,
+                Level::Warning,
+                format!("policy {name} is not known to be ready: its status has no condition Ready"),
+                "check that the operator runs, and that this plugin has its version",
+            ));
         }
     }
     let here = all.iter().flat_map(|policy| policy.apps().map(move |(of, app)| (policy, of, app)));
@@ -92,18 +100,23 @@ pub(super) fn sessions(list: &Value) -> Vec<Check> {
         let Ok(status) = serde_json::from_value::<ProfileSessionStatus>(item["status"].clone()) else {
             continue;
         };
-        if matches!(status.phase, Phase::Failed | Phase::Expired) {
+        let is_empty =
+            matches!(status.phase, Phase::Succeeded | Phase::PartiallySucceeded) && status.samples == 0;
+        if is_empty || matches!(status.phase, Phase::Failed | Phase::Expired) {
             let entry = failed.entry(status.reason.unwrap_or(Reason::Unknown)).or_default();
             entry.0 += 1;
             entry.1 = item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         }
     }
     if failed.is_empty() {
-        return vec![Check::passed(SESSIONS, format!("none of {} sessions has failed", items.len()))];
+        return vec![Check::passed(
+            SESSIONS,
+            format!("all of {} sessions that have ended have data", items.len()),
+        )];
     }
     let said = failed.into_iter().map(|(reason, (count, name))| {
         let message = format!(
-            "{count} of {} sessions failed, such as {name}: kubectl fleetprof get {name}",
+            "{count} of {} sessions have no data, such as {name}: kubectl fleetprof get {name}",
             items.len()
         );
         Check::reason(reason, Level::Warning, message)
@@ -146,15 +159,24 @@ mod tests {
         );
         assert!(checks[2].message.contains("0 of 2 pods") && !checks[2].hint.is_empty(), "{checks:?}");
         assert_eq!(policies(&[], "shop")[0].level, Level::Warning);
+        let unknown = policies(&[policy(&json!({}))], "shop");
+        assert_eq!(unknown[0].level, Level::Warning, "an operator that never ran says nothing: {unknown:?}");
+        let ready = json!({"conditions": [{"type": "Ready", "status": "True", "reason": "Active", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        assert_eq!(policies(&[policy(&ready)], "shop")[0].level, Level::Passed);
     }
 
     #[test]
     fn failed_sessions_are_counted_by_reason() {
         let session = |phase: &str, reason: &str| json!({"metadata": {"name": "s"}, "status": {"phase": phase, "reason": reason}});
-        let list = json!({"items": [session("Failed", "NoMatchingPods"), session("Failed", "NoMatchingPods"), session("Succeeded", "Completed")]});
+        let list = json!({"items": [session("Failed", "NoMatchingPods"), session("Failed", "NoMatchingPods"), session("Succeeded", "Completed"), session("Succeeded", "NoSamples"), session("Running", "Capturing")]});
+        let mut list = list;
+        list["items"][2]["status"]["samples"] = json!(7);
         let checks = sessions(&list);
-        assert_eq!((checks.len(), checks[0].id, checks[0].level), (1, "NoMatchingPods", Level::Warning));
-        assert!(checks[0].message.starts_with("2 of 3 sessions failed"), "{checks:?}");
+        assert_eq!((checks[0].id, checks[0].level), ("NoMatchingPods", Level::Warning));
+        let ids: Vec<&str> = checks.iter().map(|check| check.id).collect();
+        assert_eq!(ids.len(), 2, "one that succeeded without a sample counts too: {checks:?}");
+        assert!(ids.contains(&"NoSamples"));
+        assert!(checks[0].message.starts_with("2 of 5 sessions have no data"), "{checks:?}");
         assert_eq!(sessions(&json!({"items": []}))[0].level, Level::Passed);
     }
 }

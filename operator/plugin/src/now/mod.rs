@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::cluster::{Ask, Cluster};
 use crate::ended;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, after};
 use crate::flags::{Flags, span};
 use crate::follow::{Followed, follow};
 use crate::get;
@@ -186,7 +186,7 @@ impl Session<'_> {
             Followed::Ended(object) => self.ended(&object, args.output).await,
             Followed::TimedOut => {
                 output::note(&format!(
-                    "Still not ended; the session goes on. Look again: {}",
+                    "Timed out waiting; the session goes on. Check it: {}",
                     self.command("get")
                 ));
                 Ok(Exit::TimedOut)
@@ -196,7 +196,7 @@ impl Session<'_> {
     }
 
     async fn ended(&self, object: &Value, format: Option<Format>) -> Result<Exit, Failure> {
-        get::show(object, format)?;
+        let printed = get::show(object, format);
         let read = serde_json::from_value::<ProfileSession>(object.clone());
         let session = read.map_err(|error| Failure::error(format!("the session cannot be read: {error}")))?;
         let status = session.status.unwrap_or_default();
@@ -209,7 +209,7 @@ impl Session<'_> {
             let steps = ended::next_steps(self.name, &session.spec.profiles, last.as_deref(), &flags);
             output::note(&format!("\nNext:\n  {}", steps.join("\n  ")));
         }
-        Ok(exit)
+        after(printed, exit)
     }
 
     /// The last session of the same app that succeeded before, to compare with. Not having one is not an error.

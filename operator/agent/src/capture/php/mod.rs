@@ -254,6 +254,7 @@ impl Capture for PhpSampler {
 
     /// Nothing was done to the target; the wall time up to now is counted.
     fn stop(&mut self, _by: Instant) {
+        self.stacks.iter_mut().for_each(CpuStacks::close);
         if self.wall.is_some() {
             self.count_wall(Instant::now());
         }

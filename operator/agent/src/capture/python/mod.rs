@@ -3,7 +3,8 @@
 //!
 //! Each turn reads every thread's stack. For CPU, a stack counts only when its thread is running, and it is
 //! worth the CPU time that the thread used since it was last counted: waiting for a lock, for I/O or for a CPU
-//! quota is worth nothing. What it used before it began to wait went where it was the last time. For wall time every stack counts, and is worth the time that has passed.
+//! quota is worth nothing. By the own reader, what it used before it began to wait
+//! went where it was the last time. For wall time every stack counts, and is worth the time that has passed.
 
 #[cfg(test)]
 mod oracle;
@@ -310,6 +311,7 @@ impl Capture for PythonSampler {
 
     /// Nothing was done to the target; the wall time up to now is counted.
     fn stop(&mut self, _by: Instant) {
+        self.stacks.iter_mut().for_each(CpuStacks::close);
         if self.wall.is_some() {
             self.read(Instant::now(), true);
         }
