@@ -3,6 +3,7 @@
 //! the rights that the chart gives it.
 #![allow(missing_docs)]
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use fleetprof_tests::operator::Operator;
 use fleetprof_tests::people::{cluster_policy, create, object, resource};
 use fleetprof_tests::{admin, api_server, chart, person, wait_for};
 use kube::api::{DynamicObject, ListParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 /// Two namespaces with the label `team: RUN` and one without.
@@ -130,6 +131,12 @@ impl Rig {
         sessions.sort_by(|a, b| (&a.0, &a.1.metadata.name).cmp(&(&b.0, &b.1.metadata.name)));
         Ok(sessions)
     }
+
+    /// The numbers of the rounds that have sessions.
+    async fn rounds(&self, policy: &str) -> Result<BTreeSet<String>> {
+        let sessions = self.sessions(policy).await?;
+        Ok(sessions.iter().filter_map(|(_, s)| s.annotations().get("fleetprof.dev/round").cloned()).collect())
+    }
 }
 
 fn rows(status: &Value) -> Vec<String> {
@@ -181,8 +188,13 @@ async fn a_policy_of_the_cluster_lives_and_goes() -> Result<()> {
             .is_some_and(|m| m.contains("apply to 1 of the selected pods")),
         "{status:#}"
     );
-    let taken = rig.status("ProfilingPolicy", Some(&rig.space("shop")), "own").await?;
-    ensure!(taken["linkedPodCount"] == 1 && taken["linkedApps"][0]["namespace"].is_null(), "{taken:#}");
+    let taken = wait_for("the namespace's own policy has its pod", Duration::from_secs(20), || async {
+        let status = rig.status("ProfilingPolicy", Some(&rig.space("shop")), "own").await?;
+        Ok((status["linkedPodCount"] == 1).then_some(status))
+    })
+    .await?;
+    ensure!(taken["linkedApps"][0]["namespace"].is_null(), "{taken:#}");
+    // The time of creation, in whole seconds, tells which policy is older.
     tokio::time::sleep(Duration::from_secs(1)).await;
     rig.policy("younger").await?;
     let younger = rig
@@ -198,21 +210,22 @@ async fn a_policy_of_the_cluster_lives_and_goes() -> Result<()> {
 
 /// One session in each namespace, of the pods that the policy serves, and of no other.
 async fn a_round(rig: &Rig) -> Result<()> {
-    let first = || async {
-        Ok(rig
-            .sessions("all")
-            .await?
-            .first()
-            .map(|(_, s)| s.metadata.annotations.clone().unwrap_or_default()))
+    // A round that came earlier has the pods that the policy served then.
+    let before = rig.rounds("all").await?;
+    let next = || async { Ok(rig.rounds("all").await?.difference(&before).next().cloned()) };
+    let round = wait_for("a round starts", Duration::from_secs(80), next).await?;
+    let name = format!("all-{}-{round}-cluster", rig.run);
+    let of_round = || async {
+        let of_round = rig.sessions("all").await?.into_iter().filter(|(_, s)| s.name_any() == name);
+        anyhow::Ok(of_round.collect::<Vec<_>>())
     };
-    let round =
-        wait_for("a round starts", Duration::from_secs(80), first).await?["fleetprof.dev/round"].clone();
+    wait_for("both namespaces have a session", Duration::from_secs(20), || async {
+        Ok((of_round().await?.len() >= 2).then_some(()))
+    })
+    .await?;
+    // A third would have come by now.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let sessions = rig.sessions("all").await?;
-    let of_round: Vec<_> = sessions
-        .iter()
-        .filter(|(_, s)| s.metadata.name == Some(format!("all-{}-{round}-cluster", rig.run)))
-        .collect();
+    let of_round = of_round().await?;
     let wanted = [("bank", json!(["web-1"])), ("shop", json!(["web-1"]))];
     ensure!(
         of_round.iter().map(|(n, s)| (n.as_str(), pods(s).clone())).eq(wanted),
