@@ -15,6 +15,17 @@ pub enum Delivery {
     Failed(Reason, String),
 }
 
+/// What came of taking a profile back that is not to be sent any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// Too late: this became of it.
+    Settled(Delivery),
+    /// It is being sent at this moment, for the last time: ask again.
+    Sending,
+    /// It will not be sent any more; the text says what held it up, if anything did.
+    Withdrawn(Option<String>),
+}
+
 /// What is wrong with the destinations that a spec names: that one of them is not configured. `None` where all
 /// are.
 #[must_use]

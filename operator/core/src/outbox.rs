@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use fleetprof_crds::Reason;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::destination::Delivery;
+use crate::destination::{Delivery, Withdrawal};
 use crate::time::after;
 
 /// Shortest interval after a failure.
@@ -93,6 +93,8 @@ struct Parcel<T> {
     /// How many parcels had arrived when it failed last.
     arrived_before: u64,
     tries: u32,
+    /// Not to be tried again.
+    withdrawn: bool,
 }
 
 impl<T: Clone> Outbox<T> {
@@ -130,6 +132,7 @@ impl<T: Clone> Outbox<T> {
                 failures: 0,
                 arrived_before: self.arrived,
                 tries: 0,
+                withdrawn: false,
             };
             self.queue(parcel);
             self.drop_oldest(key);
@@ -146,6 +149,22 @@ impl<T: Clone> Outbox<T> {
     #[must_use]
     pub fn answer(&self, key: &str) -> Option<Delivery> {
         self.done.get(key).cloned()
+    }
+
+    /// Takes a parcel back, so that nothing arrives of which nobody takes note. An attempt that is under way cannot
+    /// be taken back, but is the last one.
+    pub fn withdraw(&mut self, key: &str) -> Withdrawal {
+        if let Some(done) = self.settled(key) {
+            return Withdrawal::Settled(done);
+        }
+        if let Some(parcel) = self.sending.get_mut(key) {
+            parcel.withdrawn = true;
+            return Withdrawal::Sending;
+        }
+        if let Some(turn) = self.turns.remove(key) {
+            self.waiting.remove(&turn);
+        }
+        Withdrawal::Withdrawn(self.problem.clone())
     }
 
     /// What to send now. `Send` must be followed by [`settle`](Self::settle).
@@ -209,6 +228,9 @@ impl<T: Clone> Outbox<T> {
         self.asked_until = self.asked_until.max(after(now, least));
         parcel.not_before = after(now, pause(parcel.tries, draw).max(least));
         self.problem = Some(why);
+        if parcel.withdrawn {
+            return;
+        }
         let key = parcel.key.clone();
         self.queue(parcel);
         self.drop_oldest(&key);

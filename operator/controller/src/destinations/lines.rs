@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetprof_core::destination::Delivery;
+use fleetprof_core::destination::{Delivery, Withdrawal};
 use fleetprof_core::outbox::{Attempt, Bounds, Outbox};
 use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::StoredProfile;
@@ -160,6 +160,16 @@ impl Destinations {
         match delivery {
             Delivery::Underway(None) => Delivery::Underway(line.problem().clone()),
             delivery => delivery,
+        }
+    }
+
+    /// Takes a profile back that is not to be sent any more.
+    #[must_use]
+    pub fn withdraw(&self, name: &str, key: &str) -> Withdrawal {
+        match self.0.lines.get(name) {
+            Some(line) if line.is_volume => Withdrawal::Settled(Delivery::Stored),
+            Some(line) => line.outbox().withdraw(key),
+            None => Withdrawal::Withdrawn(Some(format!("{name} is not configured any more"))),
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use fleetprof_core::capture::CaptureScope;
-use fleetprof_core::destination::Delivery;
+use fleetprof_core::destination::{Delivery, Withdrawal};
 use fleetprof_core::outbox::Attempt;
 use fleetprof_crds::session_status::StoredProfile;
 use fleetprof_crds::{ProfileKind, ProfileSession, Reason};
@@ -44,12 +44,26 @@ impl Results {
     /// Sends a profile of the session to a destination, or says what became of that.
     #[must_use]
     pub fn deliver(&self, session: &ProfileSession, profile: &StoredProfile, destination: &str) -> Delivery {
-        // A status of an earlier leader may name a volume that this one does not have.
-        if self.destinations.is_volume(destination) && !self.holds(&profile.uri) {
-            let why = "the results volume does not hold it; it was probably replaced".to_owned();
-            return Delivery::Failed(Reason::StorageLost, why);
+        match self.lost(profile, destination) {
+            Some(lost) => lost,
+            None => self.destinations.deliver(destination, parcel(session, profile)),
         }
-        self.destinations.deliver(destination, parcel(session, profile))
+    }
+
+    /// Takes a profile back that is not to be sent to the destination any more.
+    #[must_use]
+    pub fn withdraw(&self, profile: &StoredProfile, destination: &str) -> Withdrawal {
+        match self.lost(profile, destination) {
+            Some(lost) => Withdrawal::Settled(lost),
+            None => self.destinations.withdraw(destination, &profile.uri),
+        }
+    }
+
+    /// A status of an earlier leader may name a volume that this one does not have.
+    fn lost(&self, profile: &StoredProfile, destination: &str) -> Option<Delivery> {
+        let is_lost = self.destinations.is_volume(destination) && !self.holds(&profile.uri);
+        let why = "the results volume does not hold it; it was probably replaced";
+        is_lost.then(|| Delivery::Failed(Reason::StorageLost, why.to_owned()))
     }
 
     /// Brings those of the profiles back to the volume that it does not hold, from where their status says that

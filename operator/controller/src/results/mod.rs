@@ -191,6 +191,13 @@ impl Results {
         Ok(made)
     }
 
+    /// The profile of the slices that the volume holds, for when no others will come; `None` without a sample.
+    pub async fn held(&self, scope: &CaptureScope, kind: ProfileKind) -> Option<StoredProfile> {
+        let stored = self.stored(&scope.capture, kind).await.ok()?;
+        let profile = self.assemble(scope, kind, stored.slices).await.ok()?;
+        (profile.samples > 0).then_some(profile)
+    }
+
     /// The `n` hottest functions over these profiles of a session, for its status; over all of that kind when
     /// `keys` is empty. Threads that had nothing to do are no function.
     ///

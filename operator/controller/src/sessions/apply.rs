@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleetprof_core::budget::Claim;
 use fleetprof_core::capture::CaptureScope;
-use fleetprof_core::destination::Delivery;
+use fleetprof_core::destination::{Delivery, Withdrawal};
 use fleetprof_core::session::{Action, Assembled, Comparing, Outcome, Slices};
 use fleetprof_core::text::advised;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};
@@ -57,9 +57,10 @@ async fn one(session: &ProfileSession, action: Action, context: &Context) -> Res
             open(*scope, order, place, context);
             Ok(Outcome::Done)
         }
-        Action::Assemble { target, scope, uploaded, done } => {
-            let (assembled, slices) = assemble(session, (&scope, &done), uploaded, context).await;
-            Ok(Outcome::Assembled { target, assembled, slices })
+        Action::Assemble { target, scope, uploaded, done, overdue } => {
+            let what = (&*scope, &*done);
+            let (assembled, slices) = assemble(session, what, (uploaded, overdue), context).await;
+            Ok(Outcome::Assembled { target, assembled, slices, overdue })
         }
         Action::Close { capture } => {
             close(&capture, context);
@@ -160,7 +161,7 @@ fn close(capture: &str, context: &Context) {
 async fn assemble(
     session: &ProfileSession,
     (scope, done): (&CaptureScope, &[ProfileKind]),
-    uploaded: u32,
+    (uploaded, overdue): (u32, bool),
     context: &Context,
 ) -> (Vec<(ProfileKind, Assembled)>, Slices) {
     let mut assembled = Vec::with_capacity(scope.profiles.len());
@@ -168,7 +169,7 @@ async fn assemble(
     for kind in &scope.profiles {
         let (one, merged) = match done.contains(kind) {
             true => (Assembled::Kept, context.results.merged(scope, *kind).await.unwrap_or_default()),
-            false => assemble_kind(session, (scope, *kind, uploaded), context).await,
+            false => assemble_kind(session, (scope, *kind), (uploaded, overdue), context).await,
         };
         assembled.push((*kind, one));
         slices.found = slices.found.zip(merged).map(|(sum, merged)| sum.saturating_add(merged.found));
@@ -180,20 +181,23 @@ async fn assemble(
 /// What came of one kind, and of which slices.
 async fn assemble_kind(
     session: &ProfileSession,
-    (scope, kind, uploaded): (&CaptureScope, ProfileKind, u32),
+    (scope, kind): (&CaptureScope, ProfileKind),
+    (uploaded, overdue): (u32, bool),
     context: &Context,
 ) -> (Assembled, Option<Merged>) {
     let results = &context.results;
+    let first = session.spec.destinations.first().map_or(DEFAULT_DESTINATION, String::as_str);
     if let Err(error) = results.pull(scope, kind, uploaded).await {
         tracing::warn!(%error, fleetprof.capture = scope.capture, "failed to fetch slices; retrying");
-        return (Assembled::Underway(Some(error.to_string()), None), None);
+        let mut held = if overdue { results.held(scope, kind).await } else { None };
+        held.iter_mut().for_each(|profile| profile.failed.push(first.to_owned()));
+        return (Assembled::Underway(Some(error.to_string()), held), None);
     }
     let made = match results.stored(&scope.capture, kind).await {
         // None may be stored because the profile was made already, by a leader that could not write it down.
         Ok(stored) => results.assemble(scope, kind, stored.slices).await,
         Err(error) => Err(error),
     };
-    let first = session.spec.destinations.first().map_or(DEFAULT_DESTINATION, String::as_str);
     let made = match made {
         Err(ResultsError::Missing(why)) => match results.recall(session, scope, kind, first).await {
             Ok(recalled) => recalled.ok_or(ResultsError::Missing(why)),
@@ -207,20 +211,28 @@ async fn assemble_kind(
         Err(_) => None,
     };
     let assembled = match from_result(made, scope) {
-        Assembled::Profile(profile) => deliver_first(session, profile, first, context),
+        Assembled::Profile(profile) => deliver_first(session, profile, (first, overdue), context),
         assembled => assembled,
     };
     (assembled, merged)
 }
 
-/// Sends a profile to the first destination of its session, which ends once the profile is there.
+/// Sends a profile to the first destination of its session, which ends once the profile is there; an overdue one is
+/// not sent again.
 fn deliver_first(
     session: &ProfileSession,
     mut profile: StoredProfile,
-    first: &str,
+    (first, overdue): (&str, bool),
     context: &Context,
 ) -> Assembled {
-    match context.results.deliver(session, &profile, first) {
+    let withdrawn = overdue.then(|| context.results.withdraw(&profile, first));
+    let delivery = match withdrawn {
+        None => context.results.deliver(session, &profile, first),
+        Some(Withdrawal::Sending) => return Assembled::Sending,
+        Some(Withdrawal::Settled(delivery)) => delivery,
+        Some(Withdrawal::Withdrawn(problem)) => Delivery::Underway(problem),
+    };
+    match delivery {
         Delivery::Stored => {
             context.results.forget_intake(&profile.uri);
             profile.destinations.push(first.to_owned());

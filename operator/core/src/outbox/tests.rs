@@ -45,6 +45,26 @@ fn an_answer_is_known_as_long_as_it_is_not_taken() {
 }
 
 #[test]
+fn what_is_withdrawn_is_not_tried_again_and_an_attempt_under_way_is_told_of() {
+    let mut box_ = outbox(10, 1);
+    assert_eq!(box_.withdraw("a"), Withdrawal::Withdrawn(None), "it was never offered");
+    box_.offer("a", (), at(0));
+    assert_eq!(box_.withdraw("a"), Withdrawal::Withdrawn(None));
+    assert_eq!((box_.take(at(1)), box_.backlog()), (Next::Idle, 0));
+    for (attempt, told) in [
+        (Attempt::Stored, Withdrawal::Settled(Delivery::Stored)),
+        (Attempt::Again("no route".into(), None), Withdrawal::Withdrawn(Some("no route".into()))),
+    ] {
+        box_.offer("a", (), at(2));
+        assert_eq!(sent(box_.take(at(2))), "a");
+        assert_eq!(box_.withdraw("a"), Withdrawal::Sending);
+        box_.settle("a", attempt, at(3), 0);
+        assert_eq!(box_.withdraw("a"), told);
+        assert_eq!((box_.take(at(1_000_000)), box_.backlog()), (Next::Idle, 0), "{told:?}");
+    }
+}
+
+#[test]
 fn what_waits_too_long_is_forgotten() {
     let mut box_ = outbox(10, 2);
     box_.offer("old", (), at(0));

@@ -21,6 +21,9 @@ pub enum Assembled {
     /// It is on its way to the destination; the text says what holds it up, if anything does. With what the
     /// results volume holds of it, for the case that it never arrives.
     Underway(Option<String>, Option<StoredProfile>),
+    /// It is being sent to the destination at this moment, for the last time: what comes of that is waited for, even
+    /// past the result deadline.
+    Sending,
     /// The destination does not take it, now or later: why, and what the results volume holds.
     Refused(Reason, String, StoredProfile),
 }
@@ -83,6 +86,7 @@ pub fn fold_assembled(
     given_up: bool,
     now: Timestamp,
 ) {
+    let given_up = given_up && !assembled.iter().any(|(_, one)| *one == Assembled::Sending);
     let Rest { empty, delay, refused } = keep_profiles(target, assembled, given_up);
     match (delay, refused) {
         (Some((Reason::Uploading, _)), _) if given_up => {
@@ -124,6 +128,10 @@ fn keep_profiles(
             Assembled::Underway(problem, held) => {
                 target.profiles.extend(kept.or(held.filter(|_| given_up)));
                 rest.delay = rest.delay.or_else(|| Some(underway(target, problem)));
+            }
+            Assembled::Sending => {
+                target.profiles.extend(kept);
+                rest.delay = rest.delay.or_else(|| Some(underway(target, None)));
             }
             Assembled::Refused(reason, message, profile) => {
                 target.profiles.push(profile);

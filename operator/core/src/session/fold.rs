@@ -17,7 +17,6 @@ use super::summary::set_top;
 use super::{capture, compare, conclude, deliver, notify, repeat};
 use crate::budget::Place;
 use crate::destination::Delivery;
-use crate::time::after;
 
 /// What came of one action.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +60,8 @@ pub enum Outcome {
         assembled: Vec<(ProfileKind, Assembled)>,
         /// What they were assembled of.
         slices: Slices,
+        /// The result deadline had passed when they were to be assembled.
+        overdue: bool,
     },
     /// Two revisions were compared.
     Compared {
@@ -164,8 +165,8 @@ fn fold_status(
             }
             false
         }
-        Outcome::Assembled { target, assembled, slices } => {
-            fold_target(session, status, target, (assembled, slices), now)
+        Outcome::Assembled { target, assembled, slices, overdue } => {
+            fold_target(status, target, (assembled, slices, overdue), now)
         }
         Outcome::Compared { base_revision, verdict, unread } => {
             let made = (verdict.map(|verdict| *verdict), base_revision, unread);
@@ -201,18 +202,17 @@ fn not_attached(
 
 /// A delay that was already reported is not repeated: the next reconcile retries.
 fn fold_target(
-    session: &ProfileSession,
     status: &mut ProfileSessionStatus,
     target: usize,
-    (assembled, slices): (Vec<(ProfileKind, Assembled)>, Slices),
+    (assembled, slices, overdue): (Vec<(ProfileKind, Assembled)>, Slices, bool),
     now: Timestamp,
 ) -> bool {
-    let deadline =
-        status.capture_end_time.as_ref().map(|t| after(t.0, session.spec.result_deadline.as_signed()));
     let Some(target) = status.targets.get_mut(target) else { return false };
-    let waits = |one: &Assembled| matches!(one, Assembled::Delayed(..) | Assembled::Underway(..));
+    let waits = |one: &Assembled| {
+        matches!(one, Assembled::Delayed(..) | Assembled::Underway(..) | Assembled::Sending)
+    };
     let delayed = assembled.iter().any(|(_, one)| waits(one));
     let before = target.reason;
-    fold_assembled(target, assembled, slices, deadline.is_some_and(|d| now > d), now);
+    fold_assembled(target, assembled, slices, overdue, now);
     !delayed || target.reason != before || target.phase.is_terminal()
 }

@@ -258,6 +258,8 @@ pub enum Action {
         uploaded: u32,
         /// Kinds that are settled already: of these, only the slices are counted.
         done: Vec<ProfileKind>,
+        /// The result deadline has passed: what is there now is all that counts.
+        overdue: bool,
     },
     /// Close an order: its outcome is recorded.
     Close {

@@ -42,8 +42,8 @@ impl Sim {
             }
             Action::Close { capture } => self.close(&capture),
             Action::Attach { pod_uid, container, name, .. } => self.attach(&pod_uid, container, name),
-            Action::Assemble { target, scope, uploaded, .. } => {
-                return self.assemble(target, &scope, uploaded);
+            Action::Assemble { target, scope, uploaded, overdue, .. } => {
+                return self.assemble(target, &scope, (uploaded, overdue));
             }
             Action::Summarize { .. } => return Outcome::Summarized(vec![]),
             Action::Forget => self.delete(n),
@@ -66,7 +66,7 @@ impl Sim {
         self.agents.insert(pod_uid.to_owned(), Agent::attached(self.now));
     }
 
-    fn assemble(&mut self, target: usize, scope: &CaptureScope, uploaded: u32) -> Outcome {
+    fn assemble(&mut self, target: usize, scope: &CaptureScope, (uploaded, overdue): (u32, bool)) -> Outcome {
         let report = self.captures.get(&scope.capture).and_then(|(_, facts)| facts.report.as_ref());
         let slices = report.map_or(0, |report| report.slices);
         let one = |kind| {
@@ -96,6 +96,7 @@ impl Sim {
             target,
             assembled,
             slices: Slices { uploaded, found: Some(uploaded), left_out: 0 },
+            overdue,
         }
     }
 

@@ -88,15 +88,16 @@ fn what_was_assembled_ends_its_target() {
         (full, delayed(), false, TargetPhase::Uploading, full, false),
         (full, delayed(), true, TargetPhase::Failed, full, true),
         (full, profile(), false, TargetPhase::Succeeded, Some(Reason::Completed), true),
+        (up, Assembled::Sending, false, TargetPhase::Uploading, up, false),
+        (up, Assembled::Sending, true, TargetPhase::Uploading, up, false),
     ];
     for (before, assembled, late, phase, reason, again) in cases {
         let mut session = session_with(TargetPhase::Uploading, before);
-        let ended = NOW - jiff::SignedDuration::from_secs(if late { 61 } else { 59 });
-        session.status.as_mut().unwrap().capture_end_time = Some(Time(ended));
         let outcome = Outcome::Assembled {
             target: 0,
             assembled: vec![(ProfileKind::Cpu, assembled)],
             slices: Slices::default(),
+            overdue: late,
         };
         let case = format!("{before:?} {outcome:?} {late}");
         assert_eq!(fold(&mut session, &mut Answers::default(), outcome, NOW), again, "{case}");

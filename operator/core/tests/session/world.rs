@@ -174,10 +174,10 @@ impl World {
     }
     fn act(&mut self, action: Action) -> Outcome {
         match action {
-            Action::Assemble { target, scope, uploaded, done } => {
+            Action::Assemble { target, scope, uploaded, done, overdue } => {
                 let found = uploaded.saturating_sub(self.lost);
                 let slices = Slices { uploaded, found: Some(found), left_out: self.left_out };
-                Outcome::Assembled { target, assembled: self.assemble(&scope, &done), slices }
+                Outcome::Assembled { target, assembled: self.assemble(&scope, &done), slices, overdue }
             }
             Action::Claim(claim) => {
                 let capture = claim.capture.clone();

@@ -221,6 +221,18 @@ async fn a_second_leader_has_the_slices_of_the_first_without_its_volume() {
 }
 
 #[tokio::test]
+async fn what_the_volume_holds_is_a_profile_where_the_archive_never_answers() {
+    let root = tempfile::tempdir().unwrap();
+    let archive = Memory::new(Mood::Down);
+    let scope = CaptureScope { destination: "archive".into(), ..scope_of("cap", "session-1", "orders-1") };
+    let (results, _tasks) = results(root.path(), &[("archive", &archive)]).await;
+    assert_eq!(results.held(&scope, ProfileKind::Cpu).await, None);
+    results.put_slice(&scope, cpu(3), Bytes::from(slice(&[("work", 7)])), [0; 32]).await.unwrap();
+    assert!(results.pull(&scope, ProfileKind::Cpu, 4).await.is_err());
+    assert_eq!(results.held(&scope, ProfileKind::Cpu).await.unwrap().samples, 7);
+}
+
+#[tokio::test]
 async fn an_archive_that_fails_keeps_no_slice_from_being_stored() {
     let root = tempfile::tempdir().unwrap();
     let archive = Memory::new(Mood::Hangs);

@@ -92,7 +92,10 @@ impl Archive for Memory {
         picks: &'a (dyn Fn(&str) -> bool + Send + Sync),
         _: Duration,
     ) -> BoxFuture<'a, Result<Vec<String>, ArchiveError>> {
-        let keys = self.keys().into_iter().filter(|key| key.contains(below) && picks(key)).collect();
-        std::future::ready(Ok(keys)).boxed()
+        let found = match self.mood() {
+            Mood::Up => Ok(self.keys().into_iter().filter(|key| key.contains(below) && picks(key)).collect()),
+            _ => Err(ArchiveError::Failed("no route to host".into())),
+        };
+        std::future::ready(found).boxed()
     }
 }

@@ -21,7 +21,8 @@ pub(super) fn actions(index: usize, target: &TargetStatus, context: &Context) ->
             let report = context.observed.captures.get(&target.capture).and_then(|f| f.report.as_ref());
             let uploaded = report.map_or(0, |report| report.uploaded);
             let done = arrived(target, &scope.destination);
-            vec![open(target, context), Action::Assemble { target: index, scope, uploaded, done }]
+            let overdue = context.overdue();
+            vec![open(target, context), Action::Assemble { target: index, scope, uploaded, done, overdue }]
         }
         TargetPhase::Uploading => vec![open(target, context)],
         TargetPhase::Succeeded | TargetPhase::Failed | TargetPhase::Skipped | TargetPhase::Cancelled
@@ -72,17 +73,21 @@ pub(super) fn complete(target: &TargetStatus, context: &Context) -> bool {
         return true;
     }
     let now = context.observed.now;
-    let given_up = context.results_until.is_some_and(|until| now > until);
     let nobody = context.pod(target).is_none()
         || matches!(
             target.reason,
             Some(Reason::AgentGone | Reason::CaptureTimedOut | Reason::StartDeadlineExceeded)
         )
         || context.cancelled_at.is_some_and(|at| now > after(at, CANCEL_GRACE));
-    given_up || nobody
+    context.overdue() || nobody
 }
 
 impl Context<'_> {
+    /// Whether the result deadline has passed.
+    fn overdue(&self) -> bool {
+        self.results_until.is_some_and(|until| self.observed.now > until)
+    }
+
     /// What the target's capture is of.
     fn scope(&self, target: &TargetStatus) -> CaptureScope {
         CaptureScope::of(self.session, target, self.started)
