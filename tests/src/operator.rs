@@ -1,10 +1,12 @@
 //! How does the operator run beside an API server that has no node? As a process of this machine, with the
 //! rights of the chart's ServiceAccount and no others.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -22,6 +24,8 @@ pub struct Operator {
     pub gateway: u16,
     /// Where its log is.
     pub log: PathBuf,
+    /// How long it took from its start until it led.
+    pub led_after: Duration,
 }
 
 impl Drop for Operator {
@@ -78,7 +82,8 @@ impl Operator {
             &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"],
             None,
         )?;
-        let operator = Self::spawn(kubeconfig, flags)?;
+        let spawned = Instant::now();
+        let mut operator = Self::spawn(kubeconfig, flags)?;
         wait_for(
             &format!("the operator leads; see {}", operator.log.display()),
             Duration::from_secs(60),
@@ -87,6 +92,7 @@ impl Operator {
             },
         )
         .await?;
+        operator.led_after = spawned.elapsed();
         Ok(operator)
     }
 
@@ -117,7 +123,7 @@ impl Operator {
             .stderr(std::fs::File::create(&log)?)
             .spawn()
             .context("the operator did not start")?;
-        Ok(Self { child, health, gateway, log })
+        Ok(Self { child, health, gateway, log, led_after: Duration::ZERO })
     }
 }
 
@@ -134,9 +140,18 @@ fn program() -> Result<PathBuf> {
     built.take(2).find(|program| program.is_file()).context("cargo built no fleetprof-operator")
 }
 
-/// A port that was free a moment ago.
-fn port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// A port that was free a moment ago, and another one each time.
+///
+/// # Errors
+/// When this machine has none.
+pub fn port() -> Result<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
+            return Ok(port);
+        }
+    }
 }
 
 /// The same kubeconfig, acting as the operator's account.

@@ -119,15 +119,44 @@ impl Shop {
         for (policy, spec) in policies {
             self.apply(&object("ProfilingPolicy", name, policy, spec))?;
         }
+        self.registered(name).await
+    }
+
+    /// Waits until pods of a namespace with a policy are sent to the webhook.
+    ///
+    /// # Errors
+    /// When they are not within 30 s.
+    pub async fn registered(&self, namespace: &str) -> Result<()> {
         let path = "jsonpath={.items[*].webhooks[*].namespaceSelector}";
         let registered = ["get", "mutatingwebhookconfigurations", "-o", path];
         wait_for("the webhook is registered for the namespace", Duration::from_secs(30), || async {
-            Ok(self.kubectl(&registered)?.contains(&format!("\"{name}\"")).then_some(()))
+            Ok(self.kubectl(&registered)?.contains(&format!("\"{namespace}\"")).then_some(()))
         })
         .await?;
         // The API server takes a moment to read the registration.
         tokio::time::sleep(Duration::from_secs(2)).await;
         Ok(())
+    }
+
+    /// The operator's pod that holds the lease.
+    ///
+    /// # Errors
+    /// When there is no lease.
+    pub fn leader(&self) -> Result<String> {
+        let holder = "jsonpath={.spec.holderIdentity}";
+        let pod = self.kubectl(&["-n", "fleetprof", "get", "lease", "fleetprof-operator", "-o", holder])?;
+        Ok(pod.trim().to_owned())
+    }
+
+    /// How many slices of CPU profiles this operator has stored since it was started.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn stored(&self, operator: &str) -> Result<u64> {
+        let path = format!("/api/v1/namespaces/fleetprof/pods/{operator}:8080/proxy/metrics");
+        let metrics = self.kubectl(&["get", "--raw", &path])?;
+        let series = "fleetprof_slices_total{outcome=\"stored\",kind=\"cpu\"} ";
+        Ok(metrics.lines().find_map(|line| line.strip_prefix(series)).map_or(Ok(0), str::parse)?)
     }
 
     /// Applies a Deployment like that of the shop's worker, with these labels; `change` makes it another

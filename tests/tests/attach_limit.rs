@@ -63,7 +63,7 @@ async fn a_pod_that_had_as_many_agents_as_it_may_have_is_skipped_and_named() -> 
         place.pod(pod, &json!({"app": "orders"}), None, user)?;
         had_agents(&place, pod, count).await?;
     }
-    let spec = json!({"selector": {"matchLabels": {"app": "orders"}}, "agent": {"mode": "Ephemeral"}});
+    let spec = json!({"selector": {"matchLabels": {"app": "orders"}}, "agent": {"mode": "Ephemeral"}, "schedule": {"every": "168h"}});
     create(&place.client, &object("ProfilingPolicy", &place.namespace, "p", &spec), false).await?;
 
     let status =

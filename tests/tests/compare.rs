@@ -72,7 +72,7 @@ fn deployment(place: &Place, app: &str) -> Result<()> {
         "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}}))
 }
 
-/// Pods of a revision of a Deployment, ready since now, and what their agents tell of them.
+/// Pods of a revision of a Deployment, and what their agents tell of them.
 fn revision(
     place: &Place,
     app: &str,
@@ -94,13 +94,20 @@ fn revision(
     for n in 1..=count {
         let pod = format!("{name}-{n}");
         place.pod(&pod, &labels, Some(&owner), |_| ())?;
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": now}]);
-        place.status("pod", &pod, &json!({"conditions": ready}))?;
         let (bytes, samples) = profile(functions, n)?;
         pods.push((pod, bytes, samples));
     }
     Ok(pods)
+}
+
+/// The pods are ready since now.
+fn ready(place: &Place, pods: &[String]) -> Result<()> {
+    for pod in pods {
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": now}]);
+        place.status("pod", pod, &json!({"conditions": ready}))?;
+    }
+    Ok(())
 }
 
 /// The ended session of a new revision of an app.
@@ -153,7 +160,11 @@ async fn a_slower_revision_is_called_so_and_one_that_differs_elsewhere_is_not() 
         deployment(&place, app)?;
         pods.extend(revision(&place, app, "old", count, BEFORE)?);
     }
+    let names =
+        |pods: &[(String, Vec<u8>, i64)]| pods.iter().map(|(pod, ..)| pod.clone()).collect::<Vec<_>>();
+    let of_old = names(&pods);
     let old = Agents::start(&place, &operator, pods)?;
+    ready(&place, &of_old)?;
     let rollout = json!({"delay": "5s", "duration": "10s", "wait": "10s", "compare": {}});
     let spec = json!({"selector": {}, "schedule": {"every": "168h", "duration": "10s"}, "budget": {"maxConcurrent": 100},
         "sampling": {"replicasPerWorkload": 4}, "triggers": {"rollout": rollout}});
@@ -166,7 +177,10 @@ async fn a_slower_revision_is_called_so_and_one_that_differs_elsewhere_is_not() 
     for (app, count, functions) in apps {
         pods.extend(revision(&place, app, "new", count, functions)?);
     }
+    // Their agents are there when they get ready, so that the delay does not pass before three of them can be captured.
+    let of_new = names(&pods);
     let new = Agents::start(&place, &operator, pods)?;
+    ready(&place, &of_new)?;
     shows(&operator, &place, "single", "NaN").await?;
 
     let session = judged(&place, "slower").await?;

@@ -140,8 +140,10 @@ async fn a_suspended_policy_cancels_what_runs_where_it_says_so() -> Result<()> {
             status["phase"] == "Cancelled" && status["samples"].as_i64() > Some(0),
             "what was captured is kept: {status:#}"
         );
-        ensure!(condition(&shop, "Ready")?.1 == "PolicySuspended");
-        Ok(())
+        wait_for("the policy says so", Duration::from_secs(20), || async {
+            Ok((condition(&shop, "Ready")?.1 == "PolicySuspended").then_some(()))
+        })
+        .await
     })
     .await
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use fleetprof_tests::people::{create, object};
 use fleetprof_tests::shop::{SHOP, Shop, kill_9, processes};
-use fleetprof_tests::{person, wait_for};
+use fleetprof_tests::{chart, person, wait_for};
 use serde_json::{Value, json};
 
 fn now(app: &str, duration: &str) -> Value {
@@ -23,7 +23,7 @@ fn running(status: &Value) -> bool {
 async fn with_a_slice(shop: &Shop) -> Result<String> {
     let (leader, _) = operator(shop).await?;
     let before = wait_for("the leader's metrics", Duration::from_secs(30), || async {
-        stored(shop, &leader).map(Some)
+        shop.stored(&leader).map(Some)
     })
     .await?;
     let name = shop.profile(SHOP, now("worker", "2m")).await?;
@@ -31,23 +31,10 @@ async fn with_a_slice(shop: &Shop) -> Result<String> {
     // A slice is 10 s long; the status shows samples later, and never what is stored. Nothing else is
     // captured meanwhile.
     wait_for("the first slice is stored", Duration::from_secs(80), || async {
-        Ok((stored(shop, &leader)? > before).then_some(()))
+        Ok((shop.stored(&leader)? > before).then_some(()))
     })
     .await?;
     Ok(name)
-}
-
-/// How many slices this operator has stored since it was started.
-fn stored(shop: &Shop, operator: &str) -> Result<u64> {
-    let metrics = shop.kubectl(&[
-        "get",
-        "--raw",
-        &format!("/api/v1/namespaces/fleetprof/pods/{operator}:8080/proxy/metrics"),
-    ])?;
-    let count = metrics
-        .lines()
-        .find_map(|l| l.strip_prefix("fleetprof_slices_total{outcome=\"stored\",kind=\"cpu\"} "));
-    Ok(count.map_or(Ok(0), str::parse)?)
 }
 
 #[tokio::test]
@@ -142,6 +129,7 @@ async fn the_leader_is_killed_in_the_middle() -> Result<()> {
     Ok(())
 }
 
+/// Name and uid of the operator's pod.
 async fn operator(shop: &Shop) -> Result<(String, String)> {
     let text = shop.kubectl(&[
         "-n",
@@ -188,6 +176,26 @@ async fn the_webhook_is_down() -> Result<()> {
     .await;
     shop.kubectl(&["-n", "fleetprof", "scale", "deployment/fleetprof-webhook", "--replicas=2"])?;
     shop.kubectl(&["-n", "fleetprof", "rollout", "status", "deployment/fleetprof-webhook", "--timeout=90s"])?;
+    // The API server reaches the webhook only once the node's rules name its new pods.
+    wait_for("the webhook serves the shop", Duration::from_secs(60), || async {
+        let worker: Value = serde_json::from_str(&shop.kubectl(&[
+            "-n",
+            SHOP,
+            "get",
+            "deployment",
+            "worker",
+            "-o",
+            "json",
+        ])?)?;
+        let template = &worker["spec"]["template"];
+        let metadata = json!({"name": "probe", "namespace": SHOP, "labels": template["metadata"]["labels"]});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]});
+        let names = "jsonpath={.spec.initContainers[*].name}";
+        let create = ["create", "--dry-run=server", "-o", names, "-f", "-"];
+        let added = chart::kubectl(&shop.kubeconfig, &create, Some(&pod.to_string()))?;
+        Ok((added == "fleetprof-agent").then_some(()))
+    })
+    .await?;
     shop.kubectl(&["-n", SHOP, "rollout", "restart", "deployment/worker"])?;
     shop.kubectl(&["-n", SHOP, "rollout", "status", "deployment/worker", "--timeout=90s"])?;
     shop.linked("worker", "Linked").await?;

@@ -141,9 +141,7 @@ async fn strict(shop: &Shop, of: (&str, &str), refused: &str) -> Result<()> {
     .await?;
     let hourly = json!({"selector": {}, "schedule": {"every": "168h"}});
     shop.apply(&object("ProfilingPolicy", NAMESPACE, "all", &hourly))?;
-    // The policy has to be in the webhook's registration.
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    Ok(())
+    shop.registered(NAMESPACE).await
 }
 
 /// Creates a pod on trial.
@@ -215,7 +213,7 @@ async fn without_image(shop: &Shop) -> Result<()> {
     shop.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))?;
     let hourly = json!({"selector": {}, "schedule": {"every": "168h"}});
     shop.apply(&object("ProfilingPolicy", NAMESPACE, "all", &hourly))?;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    shop.registered(NAMESPACE).await?;
     shop.apply(&workload("Deployment", "first", "red"))?;
     let shown =
         wait_for("the policy says that the first pod does not start", Duration::from_secs(60), || async {

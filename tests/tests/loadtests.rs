@@ -148,7 +148,7 @@ async fn a_session_waits_for_a_job_and_repeats_until_it_ends() -> Result<()> {
 async fn cancelling_the_first_session_cancels_what_repeats_it() -> Result<()> {
     let rig = Rig::new("cancel").await?;
     let load = json!({"podSelector": {"matchLabels": {"app": "orders"}}});
-    rig.session("twice", json!({"repeat": {"count": 9, "interval": "10s"}, "startWhen": load, "target": {"pods": ["worker-1"]}})).await?;
+    rig.session("twice", json!({"repeat": {"count": 9, "interval": "10s"}, "startWhen": load, "startDeadline": "1m", "target": {"pods": ["worker-1"]}})).await?;
     rig.until("twice", 10, |s| s["phase"] == "Starting").await?;
     rig.place.end("worker-1")?;
     rig.until("twice", 20, |s| s["targets"][0]["reason"] == "PodGone" && s["endTime"].is_string()).await?;
@@ -167,10 +167,10 @@ async fn cancelling_the_first_session_cancels_what_repeats_it() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_capture_that_is_refused_ends_its_series_in_time() -> Result<()> {
     let rig = Rig::new("refused").await?;
-    rig.session("thrice", json!({"repeat": {"count": 3, "interval": "10s"}})).await?;
+    rig.session("thrice", json!({"repeat": {"count": 3, "interval": "30s"}})).await?;
     rig.until("thrice", 15, |s| s["startTime"].is_string()).await?;
     rig.place.fill_quota()?;
-    let ended = rig.until("thrice", 45, |s| s["repeat"]["endTime"].is_string()).await?;
+    let ended = rig.until("thrice", 120, |s| s["repeat"]["endTime"].is_string()).await?;
     let rows = &ended["repeat"]["captures"];
     ensure!(
         rows[0]["reason"] == "SessionRefused" && rows[1]["phase"] == "Failed" && ended["repeat"]["made"] == 3,

@@ -145,9 +145,14 @@ fn nothing_was_changed(shop: &Shop) -> Result<()> {
 async fn an_agent_that_is_killed_comes_back(shop: &Shop) -> Result<()> {
     let (_, pod) = shop.pod(HARDENED, "plain").await?;
     let targets = processes(&pod, &[]);
+    let leader = shop.leader()?;
+    let before = shop.stored(&leader)?;
     let name = shop.profile(HARDENED, session("plain", "60s")).await?;
     shop.until(HARDENED, &name, 30, |s| s["phase"] == "Running").await?;
-    tokio::time::sleep(Duration::from_secs(12)).await;
+    wait_for("a slice is stored", Duration::from_secs(50), || async {
+        Ok((shop.stored(&leader)? > before).then_some(()))
+    })
+    .await?;
     let killed = agent().context("no agent of a node runs here")?;
     kill_9(killed)?;
     let status = shop.ended(HARDENED, &name, 180).await?;

@@ -10,7 +10,7 @@ use fleetprof_tests::people::resource;
 use fleetprof_tests::shop::{Shop, kill_9, processes};
 use fleetprof_tests::{run, wait_for};
 use jiff::Timestamp;
-use kube::api::{Api, DynamicObject, ListParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 const SPACE: &str = "people";
@@ -58,8 +58,13 @@ impl People {
         .await
     }
 
-    fn patch(&self, policy: &str, body: &str) -> Result<()> {
-        self.0.kubectl(&["-n", SPACE, "patch", "ppol", policy, "--type=merge", "-p", body]).map(drop)
+    /// By the API, since a program that is waited for would stop what is measured beside it.
+    async fn patch(&self, policy: &str, spec: &Value) -> Result<()> {
+        let policies: Api<DynamicObject> =
+            Api::namespaced_with(self.0.client.clone(), SPACE, &resource("ProfilingPolicy"));
+        let patch = Patch::Merge(json!({"spec": spec}));
+        policies.patch(policy, &PatchParams::default(), &patch).await.context("the policy is not patched")?;
+        Ok(())
     }
 
     async fn scheduled(&self, policy: &str) -> Result<Vec<(String, Value)>> {
@@ -143,11 +148,12 @@ async fn people_do_not_wait_for_machines() -> Result<()> {
 
 /// The next round of a policy captures a container when somebody presses.
 async fn a_scheduled_capture_yields_at_once(people: &People, policy: &str) -> Result<()> {
-    let minutely = r#"{"spec":{"schedule":{"every":"1m","duration":"45s"},"sampling":{"maxTargets":1}}}"#;
-    people.patch(policy, minutely)?;
+    let minutely = json!({"schedule": {"every": "1m", "duration": "45s"}, "sampling": {"maxTargets": 1}});
+    people.patch(policy, &minutely).await?;
     let look = || async { Ok(people.scheduled(policy).await?.into_iter().find(|(_, s)| running(s))) };
     let (round, status) = wait_for("a round captures", Duration::from_secs(110), look).await?;
-    people.patch(policy, r#"{"spec":{"schedule":{"every":"168h","duration":"10s"},"sampling":null}}"#)?;
+    let rarely = json!({"schedule": {"every": "168h", "duration": "10s"}, "sampling": null});
+    people.patch(policy, &rarely).await?;
     let app = status["targets"][0]["workload"].as_str().unwrap_or_default();
     let app = app.trim_start_matches("Deployment/");
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -197,12 +203,9 @@ async fn the_leader_is_killed_between_the_yield_and_the_start(people: &People) -
     Ok(())
 }
 
-/// Uid of the pod that holds the lease.
+/// Uid of the pod that leads.
 fn leader(shop: &Shop) -> Result<String> {
-    let lease =
-        ["-n", "fleetprof", "get", "lease", "fleetprof-operator", "-o", "jsonpath={.spec.holderIdentity}"];
-    let pod = shop.kubectl(&lease)?;
-    shop.kubectl(&["-n", "fleetprof", "get", "pod", pod.trim(), "-o", "jsonpath={.metadata.uid}"])
+    shop.kubectl(&["-n", "fleetprof", "get", "pod", &shop.leader()?, "-o", "jsonpath={.metadata.uid}"])
 }
 
 /// Rounds of five workloads share one slot; people have their own.

@@ -3,13 +3,12 @@
 //! Prometheus and Alertmanager: tests/triggers.sh.
 #![allow(missing_docs)]
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fleetprof_tests::kubelet::Place;
-use fleetprof_tests::operator::Operator;
+use fleetprof_tests::operator::{self, Operator};
 use fleetprof_tests::people::{cluster_policy, object};
 use fleetprof_tests::{api_server, chart, run, wait_for};
 use kube::api::ListParams;
@@ -74,7 +73,7 @@ impl Receiver {
 async fn with_alerts(kubeconfig: &Path, port: Option<u16>) -> Result<(Operator, u16)> {
     let port = match port {
         Some(port) => port,
-        None => TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
+        None => operator::port()?,
     };
     let flags = ["--alerts-secret", "fleetprof-alerts", "--alerts-port", &port.to_string()];
     let operator = Operator::start(kubeconfig, &["--set", "alerts.enabled=true"], &flags).await?;

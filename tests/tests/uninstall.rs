@@ -37,7 +37,11 @@ async fn an_uninstalled_fleetprof_stands_in_nobodys_way_and_comes_back_with_ever
     })
     .await?;
 
-    let after = shop.profile(SHOP, json!({"policyRef": {"name": "shop"}, "duration": "10s"})).await?;
+    // A registration is stored a moment before the API server goes by it.
+    let after = wait_for("the API server asks the webhook", Duration::from_secs(30), || async {
+        shop.profile(SHOP, json!({"policyRef": {"name": "shop"}, "duration": "10s"})).await.map(Some)
+    })
+    .await?;
     let status = shop.ended(SHOP, &after, 90).await?;
     ensure!(
         status["phase"] == "Succeeded",

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use super::support::{Agent, BOX, FakeGateway, Scratch, Sleeper, any_file, now, order};
 
 const HANG: &str =
-    "started; slice 0 1000; trap 'finished 10 true' TERM; while [ -e \"$0\" ]; do sleep 0.05; done";
+    "trap 'finished 10 true' TERM; started; slice 0 1000; while [ -e \"$0\" ]; do sleep 0.05; done";
 
 #[test]
 fn an_order_is_run_once_though_the_list_comes_ten_times_and_the_agent_is_killed() {
@@ -55,8 +55,12 @@ fn an_order_reaches_its_worker_at_once() {
     scratch.worker("started; slice 0 10; finished 10 false");
     let _agent = Agent::sidecar(&scratch, &gateway, &[]);
     gateway.wait_for_heartbeats(1);
-    let mut delays = Vec::new();
-    for n in 0..5 {
+    // A machine that is busy delays some of them, but not most.
+    let mut delays: Vec<u128> = Vec::new();
+    for n in 0..20 {
+        if delays.iter().filter(|delay| **delay < 100).count() >= 3 {
+            break;
+        }
         let name = n.to_string();
         let placed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
         gateway.order(|o| *o = vec![order(&name)]);
@@ -64,8 +68,9 @@ fn an_order_reaches_its_worker_at_once() {
         delays.push(scratch.runs()[n].0.saturating_sub(placed) / 1_000_000);
     }
     eprintln!("from order to worker: {delays:?} ms");
-    assert!(delays.iter().min().unwrap() < &100, "{delays:?} ms");
-    let report = gateway.seen().last("4").cloned().unwrap();
+    assert!(delays.iter().filter(|delay| **delay < 100).count() >= 3, "{delays:?} ms");
+    let last = delays.len() - 1;
+    let report = gateway.seen().last(&last.to_string()).cloned().unwrap();
     assert_eq!(
         (report.samples, report.slices, report.started_at, report.memory_percent),
         (10, 1, Some(5), Some(25))
@@ -100,6 +105,7 @@ fn a_cancelled_capture_stops_and_keeps_what_it_has() {
     gateway.order(|o| *o = vec![order("a"), order("b")]);
     gateway.wait_for_state("a", CaptureState::Running);
     assert_eq!(scratch.runs().len(), 1, "one worker a container");
+    gateway.wait("its slice", |s| s.slices.contains_key(&("a".into(), 0)).then_some(()));
     gateway.order(|o| o[0].cancel = true);
     let report = gateway.wait_for_state("a", CaptureState::Cancelled);
     assert_eq!((report.slices, report.uploaded, report.problem.unwrap().reason), (1, 1, Reason::Cancelled));
@@ -115,6 +121,7 @@ fn what_cannot_be_run_says_why() {
     let _target = Sleeper::new(&scratch);
     scratch.worker("finished 1 false");
     let _agent = Agent::sidecar(&scratch, &gateway, &[]);
+    gateway.wait_for_heartbeats(1);
     gateway.order(|o| {
         let (mut old, mut late, mut gone, mut cancelled) =
             (order("old"), order("late"), order("gone"), order("cancelled"));
@@ -144,7 +151,7 @@ fn a_worker_that_hangs_is_killed_and_one_that_crashes_is_reported() {
     let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
     let _target = Sleeper::new(&scratch);
     scratch.worker("started; slice 0 10; trap '' TERM; while [ -e \"$0\" ]; do sleep 0.05; done");
-    let _agent = Agent::sidecar(&scratch, &gateway, &[("FLEETPROF_WORKER_GRACE", "1")]);
+    let _agent = Agent::sidecar(&scratch, &gateway, &[("FLEETPROF_WORKER_GRACE", "3")]);
     let short = |name: &str| fleetprof_crds::wire::Order { duration_ms: 200, ..order(name) };
     gateway.order(|o| *o = vec![short("hangs")]);
     let report = gateway.wait_for_state("hangs", CaptureState::Failed);
@@ -182,7 +189,11 @@ fn asked_to_end_the_agent_ends_its_worker_and_uploads() {
 /// A kubelet kills what takes longer, and a Job's podFailurePolicy sees the exit code.
 #[test]
 fn an_agent_whose_pod_ends_at_once_does_not_wait_for_the_gateway() {
-    ends_without_a_gateway(&[("FLEETPROF_SHUTDOWN_GRACE", "1")], Duration::from_millis(1900));
+    // What else the machine does only adds, so the quickest of a few counts.
+    let grace = [("FLEETPROF_SHUTDOWN_GRACE", "1")];
+    let took: Vec<Duration> =
+        (0..3).map(|_| ends_without_a_gateway(&grace, Duration::from_secs(8))).collect();
+    assert!(took.iter().any(|took| *took <= Duration::from_millis(1900)), "{took:?}");
 }
 
 #[test]
@@ -190,7 +201,8 @@ fn without_a_gateway_the_agent_still_ends_in_time() {
     ends_without_a_gateway(&[], Duration::from_secs(8));
 }
 
-fn ends_without_a_gateway(variables: &[(&str, &str)], limit: Duration) {
+/// How long an agent takes to end.
+fn ends_without_a_gateway(variables: &[(&str, &str)], limit: Duration) -> Duration {
     let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
     let _target = Sleeper::new(&scratch);
     scratch.worker(HANG);
@@ -199,8 +211,11 @@ fn ends_without_a_gateway(variables: &[(&str, &str)], limit: Duration) {
     gateway.wait_for_state("a", CaptureState::Running);
     gateway.seen().faults.extend([super::support::Fault::Status(503, Some(60)); 20]);
     gateway.set_online(false);
+    let asked = std::time::Instant::now();
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.end(limit), Some(0));
+    let took = asked.elapsed();
     let is_record = |p: &std::path::Path| p.extension().is_some_and(|e| e == "json");
     assert!(any_file(&scratch.path("spool/captures"), &is_record));
+    took
 }

@@ -47,7 +47,7 @@ fn an_attached_agent_that_is_refused_for_good_ends_with_a_sentence() {
 #[test]
 fn a_credential_is_renewed_before_it_ends_and_after_nobody_could_renew_it_in_time() {
     let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
-    gateway.seen().renew_after_ms = Some(500);
+    gateway.seen().renew_after_ms = Some(900);
     let agent = attached(&scratch, &gateway, "2h");
     gateway.wait("three credentials, one after another", |s| (s.bearers.len() >= 3).then_some(()));
     {
@@ -57,7 +57,7 @@ fn a_credential_is_renewed_before_it_ends_and_after_nobody_could_renew_it_in_tim
         assert_eq!(seen.bearers[..3], [shown[1], shown[2], "credential-of-the-pod-2"]);
         (seen.refuse_bearers, seen.refuse_enroll) = (true, Some(503));
     }
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(2000));
     let renewals = {
         let mut seen = gateway.seen();
         (seen.refuse_bearers, seen.refuse_enroll, seen.renew_after_ms) = (false, None, Some(3_600_000));
@@ -75,14 +75,15 @@ fn unsent_slices_are_kept_while_the_gateway_lets_nobody_in() {
     let _target = Sleeper::new(&scratch);
     scratch.worker("started; slice 0 10; finished 10 false");
     gateway.seen().faults = vec![Fault::Status(503, Some(2))].into();
-    let agent = attached(&scratch, &gateway, "1s");
+    let agent = attached(&scratch, &gateway, "3s");
     gateway.order(|o| o.push(order("a")));
     gateway.wait("an upload that fails", |s| s.attempts.contains_key(&("a".into(), 0)).then_some(()));
     {
         let mut seen = gateway.seen();
         (seen.refuse_bearers, seen.refuse_enroll) = (true, Some(403));
     }
-    std::thread::sleep(Duration::from_secs(4));
+    // Longer than it may be idle.
+    std::thread::sleep(Duration::from_secs(8));
     {
         let mut seen = gateway.seen();
         assert!(seen.slices.is_empty());

@@ -54,7 +54,14 @@ fn go_program(scratch: &Scratch, source: &str, argument: &str) -> Sleeper {
     let built = Command::new("go").args(["build", "-o"]).arg(&out).arg(source).status().unwrap();
     assert!(built.success(), "this test needs Go");
     let program = Sleeper(Command::new(out).arg(argument).stdin(Stdio::null()).spawn().unwrap());
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let start = std::time::Instant::now();
+    let pid = i32::try_from(program.0.id()).unwrap();
+    let listens = || fleetprof_agent::proc::listeners(pid).is_ok_and(|found| !found.is_empty());
+    while argument != "unserved" && !listens() {
+        assert!(start.elapsed() < std::time::Duration::from_secs(60), "the program does not listen");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(500));
     scratch.put_process(program.0.id());
     program
 }

@@ -81,7 +81,12 @@ fn an_outage_in_mid_capture_loses_nothing() {
     gateway.order(|o| o.push(order("a")));
     gateway.wait("the first slice", |s| s.slices.contains_key(&("a".into(), 0)).then_some(()));
     gateway.set_online(false);
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let start = std::time::Instant::now();
+    while !(scratch.path("kept/cpu-1").exists() && scratch.spooled() >= 1) {
+        assert!(start.elapsed() < std::time::Duration::from_secs(40), "there is no second slice");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(200));
     agent.kill_9();
     let _agent = Agent::sidecar(&scratch, &gateway, &[]);
     std::thread::sleep(std::time::Duration::from_millis(1000));
@@ -131,7 +136,7 @@ fn a_full_spool_drops_the_oldest_slices_and_says_so() {
     let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
     let _target = Sleeper::new(&scratch);
     scratch.worker("started; for i in 0 1 2 3 4 5; do slice $i 1000; done; finished 60 false");
-    gateway.seen().faults.extend([Fault::Status(503, Some(3))]);
+    gateway.seen().faults.extend([Fault::Status(503, Some(8))]);
     let _agent = Agent::sidecar(&scratch, &gateway, &[("FLEETPROF_SPOOL_LIMIT", "3500")]);
     gateway.order(|o| o.push(order("a")));
     let report = gateway.wait_for_state("a", CaptureState::Failed);

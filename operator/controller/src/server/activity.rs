@@ -140,7 +140,7 @@ mod tests {
     const QUICK: Timeouts = Timeouts {
         first_request: Duration::from_millis(20),
         idle: Duration::from_millis(100),
-        stuck: Duration::from_millis(800),
+        stuck: Duration::from_secs(3),
     };
 
     #[tokio::test]
@@ -154,7 +154,7 @@ mod tests {
         };
         let (why, ()) = tokio::join!(activity.overdue(QUICK), keep);
         assert_eq!(why, Overdue::Idle);
-        assert!((500..800).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+        assert!((500..3000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     }
 
     #[tokio::test]
@@ -168,6 +168,6 @@ mod tests {
         };
         let (why, ()) = tokio::join!(activity.overdue(QUICK), keep);
         assert_eq!(why, Overdue::Stuck);
-        assert!(begun.elapsed().as_millis() >= 1300, "{:?}", begun.elapsed());
+        assert!(begun.elapsed().as_millis() >= 3500, "{:?}", begun.elapsed());
     }
 }

@@ -13,14 +13,14 @@ use super::metrics::Limit;
 use super::*;
 
 const SERVER: &str = "test";
-const SOON: Duration = Duration::from_millis(100);
+const SOON: Duration = Duration::from_millis(300);
 const TIMEOUTS: Timeouts = Timeouts {
-    first_request: Duration::from_millis(300),
-    idle: Duration::from_millis(600),
-    stuck: Duration::from_millis(2000),
+    first_request: Duration::from_millis(900),
+    idle: Duration::from_millis(1800),
+    stuck: Duration::from_millis(4000),
 };
 
-/// The port of a server whose `/poll` hangs for 1 s and whose `/stuck` never answers.
+/// The port of a server whose `/poll` hangs for 2.5 s and whose `/stuck` never answers.
 async fn start(connections: u32, per_peer: u32) -> (u16, ConnectionMetrics) {
     let metrics = ConnectionMetrics::default();
     let limits =
@@ -28,7 +28,7 @@ async fn start(connections: u32, per_peer: u32) -> (u16, ConnectionMetrics) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let poll = || async {
-        sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_millis(2500)).await;
         "orders"
     };
     let known = |Extension(peer): Extension<PeerInfo>| async move {
@@ -62,7 +62,8 @@ async fn ask(stream: &mut TcpStream, path: &str) -> std::io::Result<String> {
 /// After how long the server hangs up.
 async fn hung_up(stream: &mut TcpStream) -> Duration {
     let (since, mut rest) = (Instant::now(), Vec::new());
-    let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.expect("it stays connected");
+    let _ =
+        timeout(Duration::from_secs(15), stream.read_to_end(&mut rest)).await.expect("it stays connected");
     since.elapsed()
 }
 
@@ -133,7 +134,7 @@ async fn a_head_that_does_not_end_is_cut_off_when_it_is_too_long() {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     stream.write_all(format!("GET / HTTP/1.1\r\n{many}\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
-    let _ = timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await;
+    let _ = timeout(Duration::from_secs(15), stream.read_to_string(&mut answer)).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
 }
 

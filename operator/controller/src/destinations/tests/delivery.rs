@@ -238,10 +238,12 @@ async fn an_archive_that_fails_keeps_no_slice_from_being_stored() {
     let archive = Memory::new(Mood::Hangs);
     let scope = CaptureScope { destination: "archive".into(), ..scope_of("cap", "session-1", "orders-1") };
     let (results, _tasks) = results(root.path(), &[("archive", &archive)]).await;
-    let began = std::time::Instant::now();
+    let mut waited = 0;
     for n in 0..20 {
+        let began = std::time::Instant::now();
         results.put_slice(&scope, cpu(n), Bytes::from(slice(&[("work", 7)])), [0; 32]).await.unwrap();
+        waited += usize::from(began.elapsed() >= Duration::from_secs(5));
     }
-    assert!(began.elapsed() < Duration::from_secs(9), "only the first waits");
+    assert!(waited <= 1, "only the first waits: {waited}");
     assert!(archive.attempts() <= 1);
 }
