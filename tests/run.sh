@@ -49,7 +49,7 @@ took "pure tests" "$t"
 tests/compiled.sh save
 
 t=$(date +%s)
-step "3/5  Captures of real processes, then Kubernetes (2 min once it is built)"
+step "3/5  Captures of real processes, then Kubernetes; beside it the tests on API servers of their own"
 # Some captures measure time, so nothing is compiled beside them.
 busy "building Kubernetes" wait "$tools" || { cat target/tools.log >&2 && exit 1; }
 agent_tests=passed
@@ -57,14 +57,6 @@ tests/suites.sh captures || agent_tests=failed
 tests/suites.sh attacks || agent_tests=failed
 start target/cluster.log "$cluster" up
 cluster_up=${beside[1]}
-tests/suites.sh waits || agent_tests=failed
-busy "bringing up Kubernetes" wait "$cluster_up" || { cat target/cluster.log >&2 && exit 1; }
-up
-tests/lint.sh chart
-took "agent and cluster" "$t"
-
-t=$(date +%s)
-step "4/5  The demo on the cluster (3 min); beside it the tests on API servers of their own"
 start target/api-tests.log tests/suites.sh api
 api=${beside[2]}
 stop_and_show() {
@@ -73,6 +65,14 @@ stop_and_show() {
     cat target/api-tests.log
 }
 trap stop_and_show EXIT
+tests/suites.sh waits || agent_tests=failed
+busy "bringing up Kubernetes" wait "$cluster_up" || { cat target/cluster.log >&2 && exit 1; }
+up
+tests/lint.sh chart
+took "agent and cluster" "$t"
+
+t=$(date +%s)
+step "4/5  The demo on the cluster (3 min)"
 tests/demo.sh
 took "demo" "$t"
 

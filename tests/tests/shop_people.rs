@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use fleetprof_core::schedule::Plan;
 use fleetprof_tests::people::resource;
 use fleetprof_tests::shop::{Shop, kill_9, processes};
 use fleetprof_tests::{run, wait_for};
@@ -65,6 +66,25 @@ impl People {
         let patch = Patch::Merge(json!({"spec": spec}));
         policies.patch(policy, &PatchParams::default(), &patch).await.context("the policy is not patched")?;
         Ok(())
+    }
+
+    /// A schedule by which the policy's next round comes in 5 to 20 s: when it comes depends on the interval.
+    async fn soon(&self, policy: &str, duration: &str) -> Result<Value> {
+        let policies: Api<DynamicObject> =
+            Api::namespaced_with(self.0.client.clone(), SPACE, &resource("ProfilingPolicy"));
+        let uid = policies.get(policy).await?.metadata.uid.context("a policy has a uid")?;
+        let now = Timestamp::now();
+        let schedules = (60..3600).map(|every| json!({"every": format!("{every}s"), "duration": duration}));
+        for schedule in schedules {
+            let (_, next) = Plan::read(&uid, &serde_json::from_value(schedule.clone())?)
+                .map_err(|invalid| anyhow::anyhow!("{invalid:?}"))?
+                .ticks(now);
+            let seconds = next.map(|tick| tick.at.duration_since(now).as_secs());
+            if seconds.is_some_and(|seconds| (5..20).contains(&seconds)) {
+                return Ok(schedule);
+            }
+        }
+        anyhow::bail!("no interval of up to an hour has a round in 5 to 20 s")
     }
 
     async fn scheduled(&self, policy: &str) -> Result<Vec<(String, Value)>> {
@@ -148,8 +168,8 @@ async fn people_do_not_wait_for_machines() -> Result<()> {
 
 /// The next round of a policy captures a container when somebody presses.
 async fn a_scheduled_capture_yields_at_once(people: &People, policy: &str) -> Result<()> {
-    let minutely = json!({"schedule": {"every": "1m", "duration": "45s"}, "sampling": {"maxTargets": 1}});
-    people.patch(policy, &minutely).await?;
+    let schedule = people.soon(policy, "45s").await?;
+    people.patch(policy, &json!({"schedule": schedule, "sampling": {"maxTargets": 1}})).await?;
     let look = || async { Ok(people.scheduled(policy).await?.into_iter().find(|(_, s)| running(s))) };
     let (round, status) = wait_for("a round captures", Duration::from_secs(110), look).await?;
     let rarely = json!({"schedule": {"every": "168h", "duration": "10s"}, "sampling": null});
