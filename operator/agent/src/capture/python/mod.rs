@@ -12,6 +12,7 @@ mod reader;
 mod source;
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use fleetprof_crds::ProfileKind;
@@ -22,7 +23,7 @@ use py_spy::StackTrace;
 use self::source::{PythonThread, Source};
 use super::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
 use super::cpu_stacks::CpuStacks;
-use super::cpu_time::{ThreadTimes, most_worth, own_cpu_time};
+use super::cpu_time::{ThreadTimes, own_cpu_time};
 use super::named_stacks::{FrameId, Frames, MAX_DEPTH, torn_note};
 use super::protocol::{Failure, FailureReason};
 use super::runtime::Runtime;
@@ -149,15 +150,10 @@ impl PythonSampler {
             return;
         };
         self.python_threads.insert(tid);
-        // py-spy has looked at the thread's state where its id is ours; in another pid namespace it could
-        // not.
-        let looked_at = trace.os_thread_id == u64::try_from(tid).ok();
-        let running = trace.active && (looked_at || self.times.runnable(tid));
-        let nanos = if running { self.times.uncounted(tid) } else { 0 };
-        if nanos > 0 {
-            self.times.count(tid, nanos);
-            self.add(tid, trace, most_worth(nanos, self.period));
-        }
+        let Self { times, frames, stacks, .. } = self;
+        let Some(stacks) = stacks else { return };
+        let read = |frames: &mut Frames| Ok::<_, Infallible>(numbered(trace, frames));
+        let Ok(_counted) = stacks.look((times, tid), frames, read);
     }
 
     fn add(&mut self, tid: i32, trace: &StackTrace, nanos: u64) {
