@@ -12,6 +12,7 @@ pub mod configuration;
 mod create;
 pub mod data_api;
 pub mod destinations;
+pub mod environment;
 pub mod events;
 pub mod gateway;
 pub mod health;

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use fleetprof_operator::settings::RunSettings;
-use fleetprof_operator::{logging, run, server, webhook};
+use fleetprof_operator::{environment, logging, run, server, webhook};
 use tokio::runtime::Builder;
 
 /// A webhook request makes hundreds of small allocations, which are slow with the C library of a static
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         .with_env_filter(logging::filter(&arguments.log))
         .with_writer(std::io::stderr)
         .init();
+    warn_of_unread_settings();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     server::raise_files();
     let runtime = match runtime(&arguments.command).enable_all().build() {
@@ -62,6 +63,13 @@ fn main() -> ExitCode {
             tracing::error!(error = format!("{error:#}"), "stopped");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn warn_of_unread_settings() {
+    let variables = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    for warning in environment::unread(&Arguments::command(), variables) {
+        tracing::warn!("{warning}");
     }
 }
 
