@@ -91,7 +91,7 @@ impl Ask {
             .header(header::ACCEPT, self.accept)
             .header(header::CONTENT_TYPE, self.content)
             .body(Body::from(self.body.clone()))
-            .map_err(|error| Failure::error(format!("cannot ask for {}: {error}", self.path)))
+            .map_err(|error| Failure::error(format!("cannot request {}: {error}", self.path)))
     }
 }
 
@@ -117,7 +117,7 @@ impl Cluster {
     pub(crate) async fn json(&self, ask: &Ask) -> Result<Value, Failure> {
         let bytes = self.bytes(ask).await?;
         serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::error(format!("the answer to {} is not JSON: {error}", ask.path)))
+            .map_err(|error| Failure::error(format!("the response to {} is not JSON: {error}", ask.path)))
     }
 
     /// The answer as it is.
@@ -160,18 +160,27 @@ impl Cluster {
         tokio::time::timeout(limit, answer).await.map_err(|_| late())?
     }
 
-    /// The answer whatever its status is, for who passes it on. Its body may never end.
+    /// The answer whatever its status is, for a caller that passes it on. `--request-timeout` is the time until its
+    /// headers, since its body may never end.
     ///
     /// # Errors
-    /// The API server does not answer.
+    /// The API server does not answer in time.
     pub(crate) async fn pass(&self, ask: &Ask) -> Result<Response<Body>, Failure> {
-        let unreachable = |error| Failure::error(unreachable(&error));
-        let response = self.client().send(ask.request()?).await.map_err(unreachable)?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(response);
-        }
-        self.renew().await?;
-        self.client().send(ask.request()?).await.map_err(unreachable)
+        self.in_time(ask, async {
+            let response = self.once(ask).await?;
+            if response.status() != StatusCode::UNAUTHORIZED {
+                return Ok(response);
+            }
+            self.renew().await?;
+            self.once(ask).await
+        })
+        .await
+    }
+
+    /// One try with the credentials that were read last.
+    async fn once(&self, ask: &Ask) -> Result<Response<Body>, Failure> {
+        let answer = self.client().send(ask.request()?).await;
+        answer.map_err(|error| Failure::error(unreachable(&error)))
     }
 
     fn client(&self) -> Client {
@@ -188,14 +197,11 @@ impl Cluster {
     async fn send(&self, ask: &Ask) -> Result<Response<Body>, Failure> {
         let (mut renewed, mut tries) = (false, 1);
         loop {
-            let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let response =
-                client.send(ask.request()?).await.map_err(|error| Failure::error(unreachable(&error)))?;
+            let response = self.once(ask).await?;
             match response.status() {
                 StatusCode::UNAUTHORIZED if !renewed => {
                     renewed = true;
-                    let (client, _) = connect(&self.flags).await?;
-                    *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+                    self.renew().await?;
                 }
                 StatusCode::TOO_MANY_REQUESTS if tries < TRIES => {
                     tries += 1;
@@ -220,8 +226,8 @@ fn wait(response: &Response<Body>) -> Duration {
 
 async fn body(body: Body, ask: &Ask) -> Result<Vec<u8>, Failure> {
     let bytes = body.collect().await;
-    let bytes =
-        bytes.map_err(|error| Failure::error(format!("the answer to {} broke off: {error}", ask.path)))?;
+    let bytes = bytes
+        .map_err(|error| Failure::error(format!("the response to {} was cut short: {error}", ask.path)))?;
     Ok(bytes.to_bytes().to_vec())
 }
 
@@ -236,7 +242,7 @@ fn unreachable(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    format!("the API server cannot be asked: {said}; check kubectl version")
+    format!("the request to the API server failed: {said}; check kubectl version")
 }
 
 async fn connect(flags: &Flags) -> Result<(Client, String), Failure> {
@@ -304,7 +310,7 @@ fn proxy_of(chosen: &Kubeconfig, config: &Config) -> Result<Option<http::Uri>, F
 /// The URL is not repeated, since it may have a password.
 fn no_proxy(of: &str) -> Failure {
     Failure::error(format!(
-        "the proxy of {of} is not a URL: write http://HOST:PORT, and special characters of a password as %XX"
+        "{of} is not a URL: write http://HOST:PORT, and escape special characters of a password as %XX"
     ))
 }
 
@@ -324,7 +330,26 @@ mod tests {
         std::fs::write(&path, file).unwrap();
         let flags = Flags { kubeconfig: Some(path), ..Flags::default() };
         let said = configured(&flags).await.unwrap_err().to_string();
-        assert!(said.starts_with("the proxy of proxy-url in the kubeconfig is not a URL"), "{said}");
+        assert!(said.starts_with("proxy-url in the kubeconfig is not a URL"), "{said}");
         assert!(!said.contains("ci:") && !said.contains("3128"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn every_request_is_under_the_time_that_a_request_may_take() {
+        // It takes connections and never answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        std::fs::write(&path, "{apiVersion: v1, kind: Config}").unwrap();
+        let flags = Flags {
+            kubeconfig: Some(path),
+            server: Some(format!("http://{}", silent.local_addr().unwrap())),
+            request_timeout: Duration::from_millis(100),
+            ..Flags::default()
+        };
+        let (cluster, ask) = (Cluster::open(&flags).await.unwrap(), Ask::get("/version"));
+        let late = "the API server did not answer /version within 0.1 s: raise --request-timeout";
+        assert_eq!(cluster.json(&ask).await.unwrap_err().to_string(), late);
+        assert_eq!(cluster.pass(&ask).await.err().map(|error| error.to_string()).as_deref(), Some(late));
     }
 }

@@ -116,8 +116,8 @@ async fn read<T: for<'de> Deserialize<'de>>(cluster: &Cluster, path: &str) -> Re
 
 fn newer(error: &serde_json::Error) -> Failure {
     Failure::error(format!(
-        "the comparison cannot be read ({error}): the operator has another version than this plugin, upgrade \
-         the older"
+        "the comparison cannot be read ({error}): the operator and this plugin have different versions, \
+         upgrade the older one"
     ))
 }
 

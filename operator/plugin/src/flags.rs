@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use jiff::SignedDuration;
 use kube::config::{AuthInfo, Cluster, Context, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext};
 
 use crate::exit::Failure;
@@ -48,10 +49,10 @@ pub(crate) struct Flags {
     /// Bearer token for the API server.
     #[arg(long, global = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
-    /// Name that the API server's certificate must have, if it is not that of its address.
+    /// Name expected in the API server's certificate, if it differs from the host of its address.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) tls_server_name: Option<String>,
-    /// Path to a file with the certificate of the authority that the API server's is checked against.
+    /// Path to a certificate file of the authority that signed the API server's certificate.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) certificate_authority: Option<PathBuf>,
     /// Path to a client certificate file.
@@ -143,7 +144,7 @@ impl Flags {
             return match self.server.is_some() || self.cluster.is_some() {
                 true => Ok(Context::default()),
                 false => Err(Failure::error(
-                    "the kubeconfig names no current context: choose one with kubectl config use-context, or \
+                    "the kubeconfig has no current context: choose one with kubectl config use-context, or \
                      pass --context",
                 )),
             };
@@ -240,26 +241,10 @@ fn request_timeout(text: &str) -> Result<Duration, String> {
     span(text).ok_or_else(|| format!("{text:?} is not a time: use seconds, or a unit as in 30s or 2m"))
 }
 
-/// A time such as `90s`, `1m30s` or `1h`.
+/// A time such as `90s`, `1m30s`, `1.5h` or `500ms`.
 pub(crate) fn span(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: u64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let unit = match &rest[..end] {
-            "ms" => Duration::from_millis(1),
-            "s" => Duration::from_secs(1),
-            "m" => Duration::from_mins(1),
-            "h" => Duration::from_hours(1),
-            _ => return None,
-        };
-        total = total.checked_add(unit.checked_mul(u32::try_from(number).ok()?)?)?;
-        rest = &rest[end..];
-    }
-    (!text.is_empty()).then_some(total)
+    // kube's Duration panics on a time that is too long, or with a sign inside it, such as 1s-5m.
+    text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok())
 }
 
 #[cfg(test)]
@@ -354,12 +339,19 @@ users:
 
     #[test]
     fn times_are_read_as_kubectl_reads_them() {
-        let cases =
-            [("0", Some(0)), ("30", Some(30)), ("90s", Some(90)), ("1m30s", Some(90)), ("1h", Some(3600))];
-        for (text, seconds) in cases {
-            assert_eq!(request_timeout(text).ok().map(|time| time.as_secs()), seconds, "{text}");
+        let cases = [
+            ("0", 0),
+            ("30", 30_000),
+            ("90s", 90_000),
+            ("1m30s", 90_000),
+            ("1h", 3_600_000),
+            ("1.5s", 1_500),
+            ("500ms", 500),
+        ];
+        for (text, milliseconds) in cases {
+            assert_eq!(request_timeout(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        for bad in ["", "s", "1x", "-1", "1.5s", "99999999999999999999s"] {
+        for bad in ["", "s", "1x", "-1", "-1s", "1s-5m", "99999999999999999999s", "9999999999999999h"] {
             assert!(request_timeout(bad).is_err(), "{bad}");
         }
     }

@@ -8,6 +8,7 @@ use fleetprof_crds::ProfileSession;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::cluster::{Ask, Cluster};
 use crate::ended;
@@ -20,9 +21,9 @@ use crate::paths;
 const SILENCE: i64 = 30;
 /// Before a watch that ended is begun again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often the API server may fail in a row, a pause apart: a laptop that changes its network, or an API server
-/// that restarts, does not end a wait.
-const FAILURES: u32 = 60;
+/// For how long the API server may fail: a laptop that changes its network, or an API server that restarts, does
+/// not end a wait. Time, not tries: a try that nothing answers can last half a minute.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How often a bar moves.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -107,18 +108,20 @@ async fn read(cluster: &Cluster, namespace: &str, name: &str) -> Result<Value, F
     patient(async || cluster.json(&Ask::get(paths::session(namespace, name))).await).await
 }
 
-/// What `ask` answers, though the API server may not answer for a while.
+/// What `ask` answers, though the API server may fail for a while.
 ///
 /// # Errors
-/// The API server refuses, or has not answered for about a minute.
+/// The API server refuses, or still fails a minute after the first try.
 pub(crate) async fn patient<T>(ask: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
-    let mut failures = 0;
+    until(Instant::now() + PATIENCE, ask).await
+}
+
+async fn until<T>(end: Instant, ask: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
     loop {
         match ask().await {
-            Err(error) if passes(&error) && failures < FAILURES => failures += 1,
+            Err(error) if passes(&error) && Instant::now() < end => tokio::time::sleep(PAUSE).await,
             answer => return answer,
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -218,6 +221,22 @@ mod tests {
         assert_eq!(patient(async || answer(503).await).await, Ok(2));
         asked.set(0);
         assert_eq!(patient(async || answer(410).await).await.unwrap_err().status(), Some(410));
+    }
+
+    #[tokio::test]
+    async fn patience_ends_with_its_time_and_not_after_many_tries() {
+        let tries = async |each: Duration| {
+            let asked = std::cell::Cell::new(0);
+            let answer = until(Instant::now() + PAUSE / 2, async || {
+                asked.set(asked.get() + 1);
+                tokio::time::sleep(each).await;
+                Err::<(), _>(Failure::error("nobody answers"))
+            });
+            assert!(answer.await.is_err());
+            asked.get()
+        };
+        assert_eq!(tries(PAUSE * 3 / 5).await, 1, "a slow try uses up the time");
+        assert_eq!(tries(Duration::ZERO).await, 2, "one within the time, and one after it");
     }
 
     #[test]

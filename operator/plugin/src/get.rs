@@ -67,7 +67,7 @@ fn words(session: &ProfileSession, wide: bool, now: Timestamp) -> String {
         let _ = write!(text, "\n{}", targets(&status.targets, wide));
     }
     if !status.top_functions.is_empty() {
-        let _ = writeln!(text, "\nHottest functions, by samples in themselves:");
+        let _ = writeln!(text, "\nHottest functions by self samples:");
         let mut table = Table::new(&["self%", "function", "where"]);
         for top in &status.top_functions {
             table.row(vec![top.self_percent.clone(), top.name.clone(), top.location.clone()]);
@@ -86,10 +86,10 @@ fn request(session: &ProfileSession, now: Timestamp) -> String {
     let kinds: Vec<&str> = spec.profiles.iter().map(|kind| ProfileKind::name(*kind)).collect();
     let mut said = format!("{} for {} at {} Hz", kinds.join(", "), spec.duration, spec.frequency_hz);
     if let Some(app) = session.status.as_ref().map(|status| &status.app).filter(|app| !app.is_empty()) {
-        let _ = write!(said, ", of {app}");
+        let _ = write!(said, " on {app}");
     }
     if let Some(policy) = &spec.policy_ref {
-        let _ = write!(said, ", under the {} {}", policy.kind.as_str(), policy.name);
+        let _ = write!(said, ", under {} {}", policy.kind.as_str(), policy.name);
     }
     let _ = write!(said, "; trigger {}", spec.trigger.as_str());
     if let Some(requester) = &spec.requested_by {
@@ -173,7 +173,7 @@ mod tests {
         let text = words(&session, false, now);
         let wanted = [
             "Session now-1: Succeeded (Completed)\n",
-            "cpu for 30s at 99 Hz, of Deployment/orders, under the ProfilingPolicy shop; trigger OnDemand, requested by a[2Jda, 60s ago\n",
+            "cpu for 30s at 99 Hz on Deployment/orders, under ProfilingPolicy shop; trigger OnDemand, requested by a[2Jda, 60s ago\n",
             "orders-1   app         Python 3.11",
             "87.3    luhn       cards.py:42",
             "Representative=False (LowCoverage): Half is missing.",

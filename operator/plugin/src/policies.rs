@@ -1,7 +1,6 @@
 //! Which policies apply to a namespace, and which apps do they list?
 
-use fleetprof_core::selector::selects;
-use fleetprof_core::view::Labels;
+use fleetprof_core::view::{Labels, PolicyView};
 use fleetprof_crds::policy_status::LinkedApp;
 use fleetprof_crds::session::{PolicyKind, PolicyRef};
 use fleetprof_crds::{ClusterProfilingPolicySpec, ProfilingPolicySpec, ProfilingPolicyStatus};
@@ -57,21 +56,33 @@ impl Policy {
         }
     }
 
-    /// Whether it serves the namespace. Without the namespace's labels, a policy of the cluster does if it
-    /// selects all namespaces, or by name.
-    fn covers(&self, namespace: &str, labels: Option<&Labels>) -> bool {
-        if self.reference.kind == PolicyKind::ProfilingPolicy {
-            return self.namespace == namespace;
-        }
+    /// As the operator's decisions see it; nothing where this version cannot read its spec.
+    fn view(&self) -> Option<PolicyView<'_>> {
+        let of_cluster = self.reference.kind != PolicyKind::ProfilingPolicy;
+        Some(PolicyView {
+            kind: self.reference.kind,
+            namespace: (!of_cluster).then_some(self.namespace.as_str()),
+            name: &self.reference.name,
+            uid: "",
+            created: self.created,
+            generation: None,
+            spec: self.spec.as_ref()?,
+            namespace_selector: of_cluster.then_some(&self.namespaces),
+            status: Some(&self.status),
+        })
+    }
+
+    /// The labels of the namespace that matter to this policy, where they are known. If the caller may not see
+    /// them, a policy of the cluster may still select all namespaces, or by name.
+    fn labels(&self, namespace: &str, seen: Option<&Labels>) -> Option<Labels> {
         let selector = &self.namespaces;
-        let name = || [(NAME.to_owned(), namespace.to_owned())].into();
         let keys = selector.match_labels.iter().flatten().map(|(key, _)| key.as_str());
         let mut keys = keys.chain(selector.match_expressions.iter().flatten().map(|one| one.key.as_str()));
-        namespace != EXCLUDED
-            && match labels {
-                Some(labels) => selects(selector, labels),
-                None => keys.all(|key| key == NAME) && selects(selector, &name()),
-            }
+        match seen {
+            _ if namespace == EXCLUDED => None,
+            Some(labels) => Some(labels.clone()),
+            None => keys.all(|key| key == NAME).then(|| [(NAME.to_owned(), namespace.to_owned())].into()),
+        }
     }
 
     /// As in the status and in messages: `ppol/NAME` or `cppol/NAME`.
@@ -132,20 +143,19 @@ pub(crate) async fn labels(cluster: &Cluster, namespace: &str) -> Result<Option<
     }
 }
 
-/// The policy that serves a pod of the namespace, by the order of the operator: its own policies before those
-/// of the cluster, then the oldest, then the first by name. `selected` tells whether a policy selects the pod.
+/// The policy that serves a pod of the namespace, in the operator's own order. `selected` says whether a policy
+/// selects the pod.
 pub(crate) fn serving<'a>(
     all: &'a [Policy],
     namespace: &str,
     labels: Option<&Labels>,
     selected: impl Fn(&LabelSelector) -> bool,
 ) -> Option<(&'a Policy, &'a ProfilingPolicySpec)> {
-    let here = all.iter().filter(|policy| policy.covers(namespace, labels));
-    let with_spec = here.filter_map(|policy| Some((policy, policy.spec.as_ref()?)));
-    with_spec.filter(|(_, spec)| selected(&spec.selector)).min_by_key(|(policy, _)| {
-        let of_cluster = policy.reference.kind != PolicyKind::ProfilingPolicy;
-        (of_cluster, policy.created, policy.reference.name.as_str())
-    })
+    let views = all.iter().filter_map(|policy| Some((policy, policy.view()?)));
+    let here = views.filter(|(policy, view)| {
+        view.covers(namespace, policy.labels(namespace, labels).as_ref()) && selected(&view.spec.selector)
+    });
+    here.min_by_key(|(_, view)| view.precedence()).map(|(policy, view)| (policy, view.spec))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use kube::config::Kubeconfig;
 
 /// Where the kubeconfig names a proxy.
@@ -67,8 +68,8 @@ fn covers(rule: &str, host: &str, port: u16) -> bool {
     if rule == "*" {
         return true;
     }
-    if let (Some((network, bits)), Some(address)) = (rule.split_once('/'), address(host)) {
-        return network.parse().is_ok_and(|network| within(network, bits, address));
+    if let (Ok(network), Some(address)) = (rule.parse::<IpNet>(), address(host)) {
+        return network.contains(&address);
     }
     let (name, of_port) = split_port(rule);
     if of_port.is_some_and(|wanted| wanted != port) {
@@ -93,21 +94,6 @@ fn split_port(rule: &str) -> (&str, Option<u16>) {
     match rule.rsplit_once(':').map(|(name, port)| (name, port.parse().ok())) {
         Some((name, Some(port))) => (name, Some(port)),
         _ => (rule, None),
-    }
-}
-
-/// Whether the first `bits` bits of both are the same.
-fn within(network: IpAddr, bits: &str, address: IpAddr) -> bool {
-    let Ok(bits) = bits.parse::<u32>() else { return false };
-    let same = |one: u128, other: u128, all: u32| {
-        bits <= all && (bits == 0 || (one >> (all - bits)) == (other >> (all - bits)))
-    };
-    match (network, address) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => {
-            same(u128::from(one.to_bits()), u128::from(other.to_bits()), 32)
-        }
-        (IpAddr::V6(one), IpAddr::V6(other)) => same(one.to_bits(), other.to_bits(), 128),
-        _ => false,
     }
 }
 
@@ -141,7 +127,10 @@ mod tests {
             ("10.1.2.3", "other, 10.0.0.0/8", false),
             ("[fd00::1]", "fd00::/8", false),
             ("[fd00::1]", "fd00::1", false),
+            ("10.1.2.3", "10.1.7.7/16", false),
             ("10.1.2.3", "10.1.0.0/33", true),
+            ("10.1.2.3", "fd00::/8", true),
+            ("api.example.com", "10.0.0.0/8", true),
             ("10.1.2.3", "0.0.0.0/0", false),
             ("10.1.2.3", "*", false),
             ("localhost", "", false),

@@ -147,10 +147,10 @@ impl Saved {
 
     const fn hint(self) -> &'static str {
         match self {
-            Self::Html => "open it in any browser, it needs no network",
+            Self::Html => "open it in any browser; it needs no network",
             Self::Pprof => "open it with go tool pprof",
             Self::Folded => "for flamegraph.pl, inferno and speedscope",
-            Self::Json => "its fields are in docs/reference.md",
+            Self::Json => "docs/reference.md describes its fields",
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn of(status: u16, path: &str, body: &[u8]) -> Failure {
         404 if !named || message.contains("could not find the requested resource") => absent(path),
         // A leader change has a message of its own; without one, nobody answers.
         503 if !named && path.contains("/data.fleetprof.dev/") => format!(
-            "{message}: the read API of fleetprof is not served; check kubectl get apiservice \
+            "{message}: fleetprof's read API is not available; check kubectl get apiservice \
              v1alpha1.data.fleetprof.dev"
         ),
         _ => message,
@@ -58,13 +58,12 @@ pub(crate) struct Denied<'a> {
 fn forbidden(message: &str) -> String {
     let Some(denied) = denied(message) else { return message.to_owned() };
     let Denied { user, verb, resource, group, namespace } = &denied;
-    let place =
-        namespace.map_or_else(|| "in the whole cluster".to_owned(), |name| format!("in namespace {name}"));
+    let place = namespace.map_or_else(|| "cluster-wide".to_owned(), |name| format!("in namespace {name}"));
     let name = if group.is_empty() { (*resource).to_owned() } else { format!("{resource}.{group}") };
     let refused = format!("user {user} may not {verb} {name} {place}");
     match role(&denied) {
         Some(role) => format!(
-            "{refused}; the ClusterRole {role} grants it, ask an administrator for:\n  {}",
+            "{refused}; the ClusterRole {role} grants it: ask an administrator to run\n  {}",
             command(role, &denied)
         ),
         None => format!("{refused}; ask an administrator for this permission"),
@@ -162,7 +161,7 @@ mod tests {
         assert_eq!(
             rbac("ada", "list", "profilesessions", "fleetprof.dev", shop),
             "user ada may not list profilesessions.fleetprof.dev in namespace shop; the ClusterRole fleetprof-viewer \
-             grants it, ask an administrator for:\n  kubectl create rolebinding fleetprof-viewer-ada \
+             grants it: ask an administrator to run\n  kubectl create rolebinding fleetprof-viewer-ada \
              --clusterrole=fleetprof-viewer --user=ada -n shop"
         );
         let cases = [

@@ -57,12 +57,12 @@ fn is_absent(error: &Failure) -> bool {
 
 fn of_kinds(answer: &Result<Value, Failure>) -> Check {
     match answer {
-        Ok(_) => Check::passed(INSTALLED, "the kinds of fleetprof are served"),
+        Ok(_) => Check::passed(INSTALLED, "the cluster serves the kinds of fleetprof"),
         Err(error) if is_absent(error) => Check::of(
             INSTALLED,
             Level::Failed,
             "the cluster does not have the kinds of fleetprof",
-            "install the chart; kubectl fleetprof doctor --pre tells whether you may",
+            "install the chart; kubectl fleetprof doctor --pre says whether you may",
         ),
         Err(error) => Check::failure(INSTALLED, error),
     }
@@ -76,7 +76,7 @@ fn of_reads(answer: &Result<Value, Failure>) -> Check {
             READ_API,
             Level::Failed,
             "profiles cannot be read: data.fleetprof.dev is not served",
-            "check kubectl get apiservice v1alpha1.data.fleetprof.dev, and that the operator runs",
+            "check kubectl get apiservice v1alpha1.data.fleetprof.dev, and that the operator is running",
         ),
         Err(error) => Check::failure(READ_API, error),
     }

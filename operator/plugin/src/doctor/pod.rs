@@ -47,7 +47,7 @@ pub(super) fn checks(
 }
 
 fn not_selected(facts: &PodFacts) -> String {
-    format!("no policy that you may see selects the pod {}", facts.name)
+    format!("no policy that you may list selects pod {}", facts.name)
 }
 
 fn under(
@@ -58,7 +58,11 @@ fn under(
     spec: &ProfilingPolicySpec,
 ) -> Vec<Check> {
     if facts.opted_out(labels) {
-        return vec![Check::reason(Reason::OptedOut, Level::Failed, "the pod or its namespace opts out")];
+        return vec![Check::reason(
+            Reason::OptedOut,
+            Level::Failed,
+            "the pod or its namespace has opted out",
+        )];
     }
     let container = match facts.choose("", &spec.containers) {
         Ok(container) => container,
@@ -69,7 +73,7 @@ fn under(
         return vec![Check::reason(Reason::TooSmall, Level::Failed, message)];
     }
     if !facts.running {
-        return vec![Check::reason(Reason::PodNotRunning, Level::Failed, "the pod does not run")];
+        return vec![Check::reason(Reason::PodNotRunning, Level::Failed, "the pod is not running")];
     }
     let mut checks = vec![Check::passed(POD, format!("container {} would be profiled", container.name))];
     checks.push(agent(facts, &container.name, (namespace, labels), policy, spec));
@@ -115,19 +119,19 @@ fn said(presence: &Presence<'_>) -> Check {
             Check::reason(Reason::AgentImageFailed, Level::Failed, waiting(state))
         }
         Presence::Comes(_) | Presence::Answers(_) => {
-            Check::passed(AGENT, "the pod has the sidecar; whether it reports, the app's line below says")
+            Check::passed(AGENT, "the pod has the sidecar; the app's line below says whether it reports")
         }
         Presence::AwaitsNode(_) => Check::passed(
             AGENT,
-            "the policy leaves the pod to the agent of its node; the app's line below says if it reports",
+            "the agent of the node profiles the pod; the app's line below says whether it reports",
         ),
         Presence::Attached { lacks } => Check::passed(
             AGENT,
-            format!("a session attached an agent, since the pod has no sidecar ({lacks})"),
+            format!("a session attached an agent because the pod has no sidecar ({lacks})"),
         ),
         Presence::CanBeAttached { user, lacks, .. } => Check::passed(
             AGENT,
-            format!("the pod has no sidecar ({lacks}); a session attaches an agent, which runs as {user}"),
+            format!("the pod has no sidecar ({lacks}); sessions attach an agent, which runs as {user}"),
         ),
         Presence::Never(skip) => never(skip),
     }

@@ -69,7 +69,7 @@ pub(super) async fn install(cluster: &Cluster) -> Result<Vec<Check>, Failure> {
         }
     }
     Ok(vec![match missing.is_empty() {
-        true => Check::passed(RIGHTS, "you may create all that the chart installs for the whole cluster"),
+        true => Check::passed(RIGHTS, "you may create everything that the chart installs cluster-wide"),
         false => Check::of(
             ID,
             Level::Failed,

@@ -24,7 +24,7 @@ pub(super) fn policies(all: &[Policy], namespace: &str) -> Vec<Check> {
             POLICIES,
             Level::Warning,
             format!(
-                "no policy of namespace {namespace}, or of the cluster as far as you may see, links apps here"
+                "namespace {namespace} has no ProfilingPolicy, and there is no ClusterProfilingPolicy that you may list"
             ),
             "apply a ProfilingPolicy, see examples/policy.yaml",
         )];
@@ -42,7 +42,7 @@ pub(super) fn policies(all: &[Policy], namespace: &str) -> Vec<Check> {
                 POLICIES,
                 Level::Warning,
                 format!("policy {name} is not known to be ready: its status has no condition Ready"),
-                "check that the operator runs, and that this plugin has its version",
+                "check that the operator is running and has the same version as this plugin",
             ));
         }
     }
@@ -109,10 +109,11 @@ pub(super) fn sessions(list: &Value) -> Vec<Check> {
         }
     }
     if failed.is_empty() {
-        return vec![Check::passed(
-            SESSIONS,
-            format!("all of {} sessions that have ended have data", items.len()),
-        )];
+        let said = match items.len() {
+            0 => "there are no sessions yet".to_owned(),
+            all => format!("none of {all} sessions ended without data"),
+        };
+        return vec![Check::passed(SESSIONS, said)];
     }
     let said = failed.into_iter().map(|(reason, (count, name))| {
         let message = format!(

@@ -199,10 +199,9 @@ impl Session<'_> {
         let printed = get::show(object, format);
         let read = serde_json::from_value::<ProfileSession>(object.clone());
         let session = read.map_err(|error| Failure::error(format!("the session cannot be read: {error}")))?;
-        let status = session.status.unwrap_or_default();
-        let exit = ended::exit(&status).unwrap_or(Exit::Error);
+        let exit = session.status.as_ref().and_then(ended::exit).unwrap_or(Exit::Error);
         if matches!(exit, Exit::Data | Exit::Partial) {
-            let Some(last) = unless_interrupted(self.last_good(&status.app)).await else {
+            let Some(last) = unless_interrupted(self.last_good(&session)).await else {
                 return Ok(Exit::Interrupted);
             };
             let flags = self.flags.repeated(self.namespace);
@@ -212,10 +211,10 @@ impl Session<'_> {
         after(printed, exit)
     }
 
-    /// The last session of the same app that succeeded before, to compare with. Not having one is not an error.
-    async fn last_good(&self, app: &str) -> Option<String> {
+    /// The last session that succeeded and that this one can be compared with. Not having one is not an error.
+    async fn last_good(&self, session: &ProfileSession) -> Option<String> {
         let list = self.cluster.json(&Ask::get(paths::sessions(Some(self.namespace)))).await.ok()?;
-        resolve::last_good(&list, self.name, app)
+        resolve::last_good(&list, session)
     }
 
     /// Asks whether to cancel the session, where somebody can answer.
@@ -241,7 +240,9 @@ impl Session<'_> {
             let ask = Ask::merge(paths::session(self.namespace, self.name), &patch);
             match unless_interrupted(self.cluster.json(&ask)).await {
                 Some(answer) => answer.map(|_| output::note("Cancelled."))?,
-                None => output::note(&format!("Nobody answered, so it may go on. Cancel it: {cancel}")),
+                None => output::note(&format!(
+                    "The API server did not answer, so the session may go on. Cancel it: {cancel}"
+                )),
             }
         } else {
             output::note(&format!("The session goes on. Cancel it: {cancel}"));

@@ -1,6 +1,7 @@
 //! Which policy serves a target, which pods does it have, and what can its profile be compared with?
 
 use fleetprof_core::view::Labels;
+use fleetprof_crds::ProfileSession;
 use fleetprof_crds::session::PolicyRef;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
@@ -57,12 +58,12 @@ fn unserved(named: Option<&Named>, namespace: &str, looked: &[Policy], of_cluste
         None => "all of the selected pods".to_owned(),
     };
     let looked = match looked.is_empty() {
-        true => "there is none".to_owned(),
+        true => "there are none".to_owned(),
         false => format!("looked at {}", looked.iter().map(Policy::shown).collect::<Vec<_>>().join(", ")),
     };
     let hidden = match of_cluster {
         true => "",
-        false => ", and at none of the cluster, which you may not list",
+        false => "; you may not list ClusterProfilingPolicies",
     };
     Failure::usage(format!(
         "no policy serves {what} in namespace {namespace} ({looked}{hidden}): check the name, or pass --policy NAME \
@@ -107,7 +108,7 @@ async fn matching(
 fn query(selector: &LabelSelector) -> Result<String, Failure> {
     Selector::try_from(selector.clone())
         .map(|selector| selector.to_string())
-        .map_err(|error| Failure::usage(format!("the selector cannot be asked for: {error}")))
+        .map_err(|error| Failure::usage(format!("the selector cannot be used: {error}")))
 }
 
 /// Names of at most `most` pods of the target, for `--targets`.
@@ -137,7 +138,7 @@ pub(super) async fn pods(
     let names = running(&found, most);
     match names.is_empty() {
         true => Err(Failure::error(format!(
-            "no pod of the target runs in namespace {namespace}: check kubectl get pods"
+            "no pod of the target is running in namespace {namespace}: check kubectl get pods"
         ))),
         false => Ok(names),
     }
@@ -156,7 +157,7 @@ async fn selector_of(
         "ReplicaSet" => "replicasets",
         other => {
             return Err(Failure::usage(format!(
-                "--targets does not know the pods of a {other}: use --selector instead"
+                "--targets cannot find the pods of a {other}: use --selector instead"
             )));
         }
     };
@@ -180,15 +181,30 @@ fn running(pods: &[Value], most: usize) -> Vec<String> {
     all.into_iter().take(most).map(|(_, name)| name).collect()
 }
 
-/// The newest other session of the app that succeeded.
-pub(super) fn last_good(list: &Value, name: &str, app: &str) -> Option<String> {
+/// The newest other session that succeeded and that this one can be compared with: of the same workload, and with a
+/// profile of the kind that is compared unless another is asked for, which is the first one. Sessions of several
+/// workloads are compared with none: that both are of "3 apps" does not make them the same three.
+pub(super) fn last_good(list: &Value, session: &ProfileSession) -> Option<String> {
+    let (session, kind) = (serde_json::to_value(session).ok()?, session.spec.profiles.first()?);
+    let (workload, name) = (workload(&session)?, &session["metadata"]["name"]);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let has_kind = |item: &Value| {
+        let kinds = item["spec"]["profiles"].as_array();
+        kinds.is_some_and(|kinds| kinds.iter().any(|other| *other == kind.name()))
+    };
     let good = list["items"].as_array()?.iter().filter(|item| {
-        let status = &item["status"];
-        status["phase"] == "Succeeded" && status["app"] == app && status["samples"].as_i64() > Some(0)
+        let (status, metadata) = (&item["status"], &item["metadata"]);
+        status["phase"] == "Succeeded" && status["samples"].as_i64() > Some(0) && metadata["name"] != *name
     });
-    let others = good.filter(|item| item["metadata"]["name"] != name);
-    others.max_by_key(|item| text(&item["status"]["endTime"])).map(|item| text(&item["metadata"]["name"]))
+    let alike = good.filter(|item| has_kind(item) && self::workload(item) == Some(workload));
+    alike.max_by_key(|item| text(&item["status"]["endTime"])).map(|item| text(&item["metadata"]["name"]))
+}
+
+/// The workload of all targets of a session, as `Kind/name`; nothing if they are of several.
+fn workload(session: &Value) -> Option<&str> {
+    let mut all = session["status"]["targets"].as_array()?.iter().map(|target| target["workload"].as_str());
+    let first = all.next()??;
+    all.all(|other| other == Some(first)).then_some(first)
 }
 
 #[cfg(test)]
@@ -213,17 +229,41 @@ mod tests {
         assert_eq!(running(&pods, 50), ["c", "e", "d"]);
     }
 
+    fn item(name: &str, workloads: &[&str], phase: &str, end: &str, kinds: &Value) -> Value {
+        let target = |workload| json!({"pod": "p", "container": "app", "workload": workload, "phase": phase});
+        let targets: Vec<Value> = workloads.iter().map(target).collect();
+        let status = json!({"phase": phase, "app": "orders", "samples": 5, "endTime": end, "targets": targets,
+            "counts": {"desired": 1, "started": 1, "succeeded": 1, "failed": 0, "skipped": 0}});
+        json!({"apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession", "metadata": {"name": name},
+            "spec": {"policyRef": {"name": "shop"}, "duration": "30s", "profiles": kinds}, "status": status})
+    }
+
     #[test]
-    fn a_session_is_compared_with_the_last_good_one_of_its_app() {
-        let item = |name: &str, app: &str, phase: &str, end: &str| json!({"metadata": {"name": name}, "status": {"phase": phase, "app": app, "samples": 5, "endTime": end}});
+    fn a_session_is_compared_with_the_last_good_one_of_its_workload_and_kind() {
+        let cpu = json!(["cpu"]);
+        let (orders, both) = (["Deployment/orders"; 2], ["Deployment/orders", "Deployment/cart"]);
+        let good =
+            |name: &str, workloads: &[&str], end, kinds| item(name, workloads, "Succeeded", end, kinds);
         let list = json!({"items": [
-            item("new", "Deployment/orders", "Succeeded", "2026-01-09T00:00:00Z"),
-            item("old", "Deployment/orders", "Succeeded", "2026-01-02T00:00:00Z"),
-            item("older", "Deployment/orders", "Succeeded", "2026-01-01T00:00:00Z"),
-            item("bad", "Deployment/orders", "Failed", "2026-01-03T00:00:00Z"),
-            item("other", "Deployment/worker", "Succeeded", "2026-01-03T00:00:00Z")]});
-        assert_eq!(last_good(&list, "new", "Deployment/orders").as_deref(), Some("old"));
-        assert_eq!(last_good(&list, "other", "Deployment/worker"), None);
+            good("new", &orders, "2026-01-09T00:00:00Z", &json!(["cpu", "wall"])),
+            good("heap", &orders, "2026-01-08T00:00:00Z", &json!(["heap"])),
+            good("old", &orders, "2026-01-02T00:00:00Z", &json!(["wall", "cpu"])),
+            good("older", &orders[1..], "2026-01-01T00:00:00Z", &cpu),
+            item("bad", &orders, "Failed", "2026-01-03T00:00:00Z", &cpu),
+            good("other", &["StatefulSet/orders"], "2026-01-03T00:00:00Z", &cpu),
+            good("many", &both, "2026-01-03T00:00:00Z", &cpu),
+            good("more", &both, "2026-01-04T00:00:00Z", &cpu),
+            good("none", &[], "2026-01-04T00:00:00Z", &cpu)]});
+        let base = |name: &str| {
+            let all = list["items"].as_array().unwrap();
+            let session = all.iter().find(|item| item["metadata"]["name"] == name).unwrap();
+            last_good(&list, &serde_json::from_value(session.clone()).unwrap())
+        };
+        assert_eq!(base("new").as_deref(), Some("old"));
+        assert_eq!(base("older").as_deref(), Some("new"));
+        for alone in ["other", "heap", "many", "none"] {
+            assert_eq!(base(alone), None, "{alone}");
+        }
     }
 
     #[test]
@@ -257,9 +297,9 @@ mod tests {
         assert_eq!(said.exit(), crate::exit::Exit::Usage);
         assert_eq!(
             said.to_string(),
-            "no policy serves Deployment/ordres in namespace shop (looked at ppol/both, cppol/all, and at none of \
-             the cluster, which you may not list): check the name, or pass --policy NAME or --policy cppol/NAME, \
-             or --no-policy to profile without one"
+            "no policy serves Deployment/ordres in namespace shop (looked at ppol/both, cppol/all; you may not \
+             list ClusterProfilingPolicies): check the name, or pass --policy NAME or --policy cppol/NAME, or \
+             --no-policy to profile without one"
         );
     }
 }
