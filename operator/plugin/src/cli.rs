@@ -9,6 +9,7 @@ use crate::console::ConsoleArgs;
 use crate::doctor::DoctorArgs;
 use crate::flags::Flags;
 use crate::get::GetArgs;
+use crate::man::ManArgs;
 use crate::now::NowArgs;
 use crate::read::{FlameArgs, TopArgs};
 use crate::sessions::SessionsArgs;
@@ -50,6 +51,10 @@ pub(crate) enum Verb {
     Console(ConsoleArgs),
     /// Print a completion script, or install completion for kubectl.
     Completion(CompletionArgs),
+    /// Write the man pages.
+    // Packagers need it once, people never.
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 #[cfg(test)]
@@ -116,6 +121,57 @@ mod tests {
             let name = command.get_name();
             let shown = lines.iter().any(|line| words(line).get(2).is_some_and(|word| word == name));
             assert!(shown, "docs/plugin.md shows no kubectl fleetprof {name}");
+        }
+    }
+
+    /// The words of a shortcut's command, with what k9s puts in for its variables.
+    fn command_of(shortcut: &serde_json::Value) -> Vec<String> {
+        let words: Vec<&str> =
+            shortcut["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+        let [flag, script, name, rest @ ..] = words.as_slice() else { panic!("{words:?}") };
+        assert_eq!((*flag, *name), ("-c", "sh"));
+        // k9s would replace any other variable, and the shell would read what it replaced it with.
+        assert!(script.contains("\"$@\"") && script.matches('$').count() == 1, "{script}");
+        let values = [("$NAMESPACE", "shop"), ("$NAME", "orders-1"), ("$CONTEXT", "arn:aws:eks:a b")];
+        let filled = rest.iter().map(|word| {
+            values.iter().fold((*word).to_owned(), |word, (name, value)| word.replace(name, value))
+        });
+        let filled: Vec<String> = filled.collect();
+        assert!(filled.iter().all(|word| !word.contains('$')), "k9s does not know a variable of {rest:?}");
+        filled
+    }
+
+    #[test]
+    fn the_shortcuts_for_k9s_are_understood_by_k9s_and_by_this_program() {
+        let file = include_str!("../../../docs/k9s-plugin.yaml");
+        let read: serde_json::Value = serde_yaml::from_str(file).unwrap();
+        let fields = ["shortCut", "description", "dangerous", "scopes", "command", "args"];
+        let (mut keys, mut verbs) = (Vec::new(), Vec::new());
+        for (name, shortcut) in read["plugins"].as_object().unwrap() {
+            assert!(name.starts_with("fleetprof-"), "{name} could be another plugin's");
+            assert!(shortcut.as_object().unwrap().keys().all(|key| fields.contains(&&**key)), "{name}");
+            assert!(
+                !shortcut["description"].as_str().unwrap().is_empty() && shortcut["command"] == "sh",
+                "{name}"
+            );
+            let scopes = shortcut["scopes"].as_array().unwrap();
+            assert!(!scopes.is_empty(), "{name}");
+            keys.extend(scopes.iter().map(|scope| (scope.to_string(), shortcut["shortCut"].to_string())));
+            let words = command_of(shortcut);
+            assert_eq!(words[..2], ["kubectl", "fleetprof"], "{name}");
+            let parsed = Cli::try_parse_from(&words[1..]).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(parsed.flags.namespace.as_deref(), Some("shop"), "{name}");
+            assert_eq!(parsed.flags.context.as_deref(), Some("arn:aws:eks:a b"), "{name}");
+            let starts = matches!(parsed.verb, Verb::Now(_));
+            assert_eq!(shortcut["dangerous"] == true, starts, "{name}: what starts a session is dangerous");
+            verbs.push(words[2].clone());
+        }
+        let all = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), all, "two shortcuts of the same row have the same key: {keys:?}");
+        for wanted in ["now", "top", "flame"] {
+            assert!(verbs.iter().any(|verb| verb == wanted), "{wanted}: {verbs:?}");
         }
     }
 }

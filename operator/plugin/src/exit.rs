@@ -21,6 +21,26 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// All of them, by code.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Data, Self::Error, Self::Usage, Self::Partial, Self::TimedOut, Self::Interrupted];
+
+    /// What it means, for the man pages.
+    pub(crate) const fn meaning(self) -> &'static str {
+        match self {
+            Self::Data => "The command did what it was asked to. diff and regress: no regression.",
+            Self::Error => {
+                "An error, or a session without data. doctor: a check failed. diff and regress: a regression."
+            }
+            Self::Usage => {
+                "The command line is wrong, or no policy serves the target. diff and regress: an error."
+            }
+            Self::Partial => "now: some targets have data, others do not. regress: it cannot be told.",
+            Self::TimedOut => "now: the time of --timeout is over; the session goes on.",
+            Self::Interrupted => "Interrupted by Ctrl-C. now: the session goes on unless you cancel it.",
+        }
+    }
+
     /// The code of the process.
     pub(crate) const fn code(self) -> u8 {
         match self {
@@ -115,9 +135,12 @@ mod tests {
 
     #[test]
     fn the_codes_are_those_of_the_guide() {
-        let all = [Exit::Data, Exit::Error, Exit::Usage, Exit::Partial, Exit::TimedOut, Exit::Interrupted]
-            .map(Exit::code);
-        assert_eq!(all, [0, 1, 2, 3, 4, 130]);
+        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 3, 4, 130], "scripts rely on them");
+        let guide = include_str!("../../../docs/plugin.md");
+        let table = guide.split("## Exit codes").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+        let first = |line: &str| line.strip_prefix("| ")?.split(' ').next()?.parse::<u8>().ok();
+        let codes: Vec<u8> = table.lines().filter_map(first).collect();
+        assert_eq!(codes, Exit::ALL.map(Exit::code), "the table in docs/plugin.md");
         assert_eq!(Failure::closed().with(Exit::Usage).exit(), Exit::Data, "a closed pipe is not an error");
         assert_eq!(Failure::error("no").with(Exit::Usage).exit(), Exit::Usage);
     }

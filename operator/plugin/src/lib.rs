@@ -27,6 +27,7 @@ mod flags;
 mod follow;
 mod get;
 mod lines;
+mod man;
 mod now;
 mod output;
 mod paths;
@@ -103,6 +104,7 @@ async fn verb(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Regress(args) => compare::regress(&cluster().await?, args).await,
         Verb::Doctor(args) => doctor::run(&cluster().await?, args).await,
         Verb::Completion(args) => completion::run(args, Cli::command()),
+        Verb::Man(args) => man::run(args, Cli::command()),
         Verb::Console(args) => console::run(cluster().await?, &cli.flags, args).await,
     }
 }
