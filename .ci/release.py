@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How is a release made? `make release VERSION=0.2.0`, with DRY_RUN=1 to see what it would do.
 
-    check ─► rewrite the version and the changelog ─► images, chart, bills of materials ─► what to run next
+    check ─► rewrite the version and the changelog ─► images, chart, plugin, bills of materials ─► what to run next
 
 It refuses a dirty tree and a version that is not greater than the last one. Nothing is committed, tagged or
 pushed.
@@ -17,9 +17,13 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import krew
+
 ROOT = Path(__file__).resolve().parent.parent
 PLATFORM = "x86_64-unknown-linux-gnu"
 PACKAGES = {"operator": "fleetprof-operator", "agent": "fleetprof-agent"}
+# The plugin runs on machines of people, so it is not static: a static program cannot ask all of their name services.
+PLUGIN = "fleetprof-plugin"
 CHANGELOG = "CHANGELOG.md"
 # Numeric parts have no leading zeros: semver.org, item 2 and 9.
 SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?")
@@ -33,6 +37,7 @@ PLACES = {
     "charts/fleetprof/Chart.yaml": [r"(?m)(^version: )VERSION($)", r"(?m)(^appVersion: )VERSION($)"],
     "README.md": [IMAGE],
     "docs/reference.md": [IMAGE],
+    "docs/plugin.md": [r"(kubectl-fleetprof_v)VERSION(_linux_amd64\.tar\.gz)"],
     "operator/controller/Dockerfile": [IMAGE],
     "operator/agent/Dockerfile": [IMAGE],
 }
@@ -206,15 +211,24 @@ def images(version, out):
             *(beside_agent if name == "agent" else []), "--entrypoint", json.dumps([f"/{crate}"]), "--user", "65532")
 
 
+def plugin(version, out):
+    """The archive of the plugin and the manifest for Krew. A folder of its own keeps the static build."""
+    folder = ROOT / "target" / "plugin"
+    run("cargo", "build", "--release", "--locked", f"--target={PLATFORM}", f"--package={PLUGIN}",
+        f"--target-dir={folder}")
+    krew.release(folder / PLATFORM / "release" / krew.PLUGIN, version, out, "linux", "amd64")
+
+
 def package(version, out):
-    """Images, chart, bills of materials and their checksums, into the folder `out`."""
+    """Images, chart, plugin, bills of materials and their checksums, into the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
     images(version, out)
+    plugin(version, out)
     run(tool("helm"), "package", "charts/fleetprof", "--destination", str(out))
     metadata = json.loads(run("cargo", "metadata", "--format-version=1", "--locked",
                               f"--filter-platform={PLATFORM}"))
     known = checksums((ROOT / "Cargo.lock").read_text())
-    for name, crate in PACKAGES.items():
+    for name, crate in {**PACKAGES, "plugin": PLUGIN}.items():
         built = tree(run("cargo", "tree", "--package", crate, "--edges=normal,no-proc-macro", "--prefix=none",
                          "--locked", f"--target={PLATFORM}"))
         others = beside(rbspy_version((ROOT / RBSPY[0]).read_text())) if name == "agent" else []
@@ -239,6 +253,8 @@ def next_steps(version, out):
   skopeo copy oci-archive:{out}/operator.tar docker://REGISTRY/fleetprof-operator:{version}
   skopeo copy oci-archive:{out}/agent.tar docker://REGISTRY/fleetprof-agent:{version}
   helm push {out}/fleetprof-{version}.tgz oci://REGISTRY/charts
+  tests/krew.sh {out}
+  publish the plugin's archive where {out}/{krew.MANIFEST} says (RELEASES=https://… sets it), then that file in Krew's index
 With Docker, build the images by operator/controller/Dockerfile and operator/agent/Dockerfile instead."""
 
 
@@ -254,7 +270,7 @@ def main(arguments):
     out = Path("target") / f"release-{version}"
     if dry:
         sys.stdout.writelines(differences(changed))
-        print(f"\nDry run: nothing was written. Then images, chart and bills of materials go to {out}.")
+        print(f"\nDry run: nothing was written. Then images, chart, plugin and bills of materials go to {out}.")
         return
     for file, text in changed.items():
         (ROOT / file).write_text(text)

@@ -14,7 +14,7 @@
 #                              on the cluster of tests/demo.sh
 #   tests/suites.sh soak       what takes minutes and needs no cluster: a week of a simulated fleet,
 #                              thousands of simulated rollouts, workers that are killed at hundreds of
-#                              moments
+#                              moments; the plugin from Krew
 #   tests/suites.sh cluster    on the cluster and the shop of tests/demo.sh: the two that follow
 #   tests/suites.sh breaks     failures, control, injection, containers of the shop, agents of nodes
 #   tests/suites.sh alone      attacks, and what measures time on the whole cluster; uninstall
@@ -124,6 +124,7 @@ pods() {
 soak() {
     tests/bench/destinations.sh
     test --test people --test verdict -- --ignored --nocapture
+    tests/krew.sh
     # The target survives the death of its worker at any moment, in every runtime.
     FLEETPROF_DEATHS=${FLEETPROF_DEATHS:-200} test --test capture -- killed death
 }

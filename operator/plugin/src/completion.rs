@@ -7,7 +7,7 @@
 //!      └─► names that only the cluster knows ───┴─► value TAB description, and in the last line a directive
 //! ```
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ const NO_FILES: &str = ":4";
 /// What to print or install.
 #[derive(Args, Debug)]
 pub(crate) struct CompletionArgs {
-    /// The shell to print a script for, which completes kubectl-fleetprof itself; install makes kubectl
-    /// complete kubectl fleetprof, in every shell that it completes.
+    /// The shell to print a script for, which completes kubectl-fleetprof; or install, to complete kubectl
+    /// fleetprof in every shell where kubectl's own completion works.
     #[arg(value_name = "SHELL")]
     what: What,
     /// With install: a folder in PATH for the link; by default that of the plugin.
@@ -70,7 +70,9 @@ pub(crate) fn run(args: &CompletionArgs, command: Command) -> Result<Exit, Failu
 
 fn install(folder: Option<&Path>) -> Result<Exit, Failure> {
     let program = std::env::current_exe()
-        .map_err(|error| Failure::error(format!("the plugin does not know where it is: {error}")))?;
+        .map_err(|error| Failure::error(format!("the plugin cannot find its own program: {error}")))?;
+    let (called, path) = (std::env::args_os().next().unwrap_or_default(), std::env::var_os("PATH"));
+    let program = as_called(&called, &path.unwrap_or_default(), &program).unwrap_or(program);
     let folder = folder.or(program.parent()).unwrap_or(Path::new("."));
     let link = folder.join(NAME);
     let is_ours = std::fs::read_link(&link).is_ok_and(|to| to.file_name() == program.file_name());
@@ -80,15 +82,28 @@ fn install(folder: Option<&Path>) -> Result<Exit, Failure> {
     }
     std::os::unix::fs::symlink(&program, &link).map_err(|error| {
         Failure::error(format!(
-            "{} cannot be made: {error}; choose a folder in PATH with --dir",
+            "{} cannot be created: {error}; choose a folder in PATH with --dir",
             link.display()
         ))
     })?;
     output::print(&format!("{}\n", link.display()))?;
     output::note(
-        "kubectl completes kubectl fleetprof now, if the link is in PATH and kubectl's own completion is on.",
+        "kubectl now completes kubectl fleetprof, provided that this link is in PATH and your shell has kubectl's \
+         completion.",
     );
     Ok(Exit::Data)
+}
+
+/// The path by which the program was called. That may be a link which an update leaves in place, as Krew's is,
+/// while the program behind it lies elsewhere and goes.
+fn as_called(called: &OsStr, path: &OsStr, program: &Path) -> Option<PathBuf> {
+    let folders: Vec<PathBuf> = match called.as_encoded_bytes().contains(&b'/') {
+        true => vec![std::env::current_dir().ok()?],
+        false => std::env::split_paths(path).filter(|folder| folder.is_absolute()).collect(),
+    };
+    let program = program.canonicalize().ok()?;
+    let is_it = |place: &PathBuf| place.canonicalize().is_ok_and(|real| real == program);
+    folders.iter().map(|folder| folder.join(called)).find(is_it)
 }
 
 /// Whether kubectl asks for a completion.
@@ -258,6 +273,26 @@ mod tests {
             let words: Vec<String> = text.split(' ').map(|word| word.replace('|', "")).collect();
             assert_eq!(wanted(&Cli::command(), &words), live, "{text}");
         }
+    }
+
+    #[test]
+    fn the_link_leads_to_what_was_called_and_not_to_what_an_update_removes() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().canonicalize().unwrap().join(name);
+        for folder in ["store/v1", "bin", "other"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        std::fs::write(at("store/v1/kubectl-fleetprof"), "").unwrap();
+        std::fs::write(at("other/kubectl-fleetprof"), "another one").unwrap();
+        std::os::unix::fs::symlink("../store/v1/kubectl-fleetprof", at("bin/kubectl-fleetprof")).unwrap();
+        let (program, link) = (at("store/v1/kubectl-fleetprof"), at("bin/kubectl-fleetprof"));
+        let path = std::env::join_paths([at("other"), at("bin")]).unwrap();
+        let called = |name: &OsStr| as_called(name, &path, &program);
+        assert_eq!(called(link.as_os_str()), Some(link.clone()), "as kubectl calls it");
+        assert_eq!(called(OsStr::new("kubectl-fleetprof")), Some(link), "as a shell calls it");
+        assert_eq!(called(program.as_os_str()), Some(program.clone()));
+        assert_eq!(called(OsStr::new("/gone/kubectl-fleetprof")), None);
+        assert_eq!(called(OsStr::new("")), None);
     }
 
     #[test]
