@@ -49,29 +49,31 @@ fi >&2
 # Nothing else must run on the machine during measurements.
 build >&2
 rows=$(mktemp)
-step "1/10  Session starts and an idle agent ($sessions sessions, about 6 min)"
+step "1/11  Session starts and an idle agent ($sessions sessions, about 6 min)"
 "$(built)/bench-start" "$sessions" | tee -a "$rows"
-step "2/10  Session starts while 30 scheduled captures run (about 4 min)"
+step "2/11  Session starts while 30 scheduled captures run (about 4 min)"
 "$(built)/bench-start" 20 30 | tee -a "$rows"
 rest true
 kubectl -n shop wait pod -l app.kubernetes.io/name=worker --for=delete --timeout=60s >/dev/null 2>&1 || true # gone already
-step "3/10  The webhook (about 1 min)"
+step "3/11  The webhook (about 1 min)"
 tests/bench/webhook.sh | tee -a "$rows"
-step "4/10  Reconciling a large fleet (1 min, plus the build on the first run)"
+step "4/11  Reconciling a large fleet (1 min, plus the build on the first run)"
 cargo run --quiet --locked --release -p fleetprof-core --example decide | tee -a "$rows"
-step "5/10  Overhead of a capture for the application (about 3 min 30 s)"
+step "5/11  Overhead of a capture for the application (about 3 min 30 s)"
 tests/bench/capture.sh | tee -a "$rows"
-step "6/10  The same for native, Java, Go and Node.js, beside their own profilers (about 5 min)"
+step "6/11  The same for native, Java, Go and Node.js, beside their own profilers (about 5 min)"
 tests/bench/runtimes.sh | tee -a "$rows"
 # Last, because the node takes a while to clean up 50 pods.
-step "7/10  A session with 50 targets (about 3 min)"
+step "7/11  A session with 50 targets (about 3 min)"
 tests/bench/writes.sh 50 | tee -a "$rows"
-step "8/10  A leader at rest (about 4 min, plus the build on the first run)"
+step "8/11  A leader at rest (about 4 min, plus the build on the first run)"
 tests/bench/rest.sh | tee -a "$rows"
-step "9/10  Views and merges of profiles (about 3 min, plus the build on the first run)"
+step "9/11  Views and merges of profiles (about 3 min, plus the build on the first run)"
 tests/bench/views.sh | tee -a "$rows"
-step "10/10  The agent of a node beside sidecars (about 6 min)"
+step "10/11  The agent of a node beside sidecars (about 6 min)"
 tests/bench/node.sh | tee -a "$rows"
+step "11/11  The plugin beside kubectl (30 s, plus the build on the first run)"
+tests/bench/plugin.sh | tee -a "$rows"
 
 step "All figures (also written to target/bench.md)"
 {
