@@ -123,7 +123,7 @@ pods() {
 
 soak() {
     tests/bench/destinations.sh
-    test --test people --test verdict -- --ignored --nocapture
+    test --test people --test verdict --test trend -- --ignored --nocapture
     tests/krew.sh
     # The target survives the death of its worker at any moment, in every runtime.
     FLEETPROF_DEATHS=${FLEETPROF_DEATHS:-200} test --test capture -- killed death
@@ -141,7 +141,7 @@ api() {
     export FLEETPROF_OPERATOR
     local code=0
     test --test crates --test floors --test schema --test gate --test own_account --test plugin --test webhook --test leader || code=1
-    test --test attach_limit --test cluster_policies --test compare --test failover --test loadtests --test notifications --test restarts --test rounds --test triggers \
+    test --test attach_limit --test cluster_policies --test compare --test failover --test growth --test loadtests --test notifications --test restarts --test rounds --test triggers \
         --test unreadable -- --test-threads=1 || code=1
     return $code
 }

@@ -13,6 +13,7 @@ pub mod cluster_policy;
 pub mod compare;
 mod defaults;
 pub mod duration;
+pub mod growth;
 pub mod load;
 pub mod names;
 pub mod percent;

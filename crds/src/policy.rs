@@ -10,6 +10,7 @@ pub use crate::agent_mode::AgentMode;
 use crate::agent_resources::AgentResources;
 use crate::budget::Budget;
 use crate::defaults::{default_destinations, default_frequency, default_profiles};
+use crate::growth::GrowthRules;
 pub use crate::policy_status::{
     LinkState, LinkedApp, NamespaceOutcomes, ProfilingPolicyStatus, SessionSummary,
 };
@@ -63,6 +64,12 @@ use crate::triggers::Triggers;
 .message(
     "spec.selector.matchExpressions: In and NotIn require values, Exists and DoesNotExist do not allow them"
 ))]
+#[x_kube(validation = Rule::new(
+    "!has(self.growth) || self.profiles.exists(p, p in ['cpu', 'heap'])"
+)
+.message(
+    "spec.growth requires cpu or heap in spec.profiles"
+))]
 pub struct ProfilingPolicySpec {
     /// Label selector for pods in the policy's namespace; `{}` selects all.
     #[schemars(schema_with = "label_selector")]
@@ -79,6 +86,10 @@ pub struct ProfilingPolicySpec {
     /// Events that start a session. Triggers are off unless they are set.
     #[serde(default, skip_serializing_if = "Triggers::is_empty")]
     pub triggers: Triggers,
+    /// Looks for functions that grow from session to session of the schedule. Off unless it is set; `{}` uses the
+    /// defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GrowthRules>,
     /// Types of profiles to capture.
     #[serde(default = "default_profiles")]
     #[schemars(length(min = 1, max = 7))]

@@ -322,8 +322,19 @@ reasons! {
     FewMoments => "use the baseline Stable, or capture the old revision as often as the message says",
     /// There are too few samples to see a change of the size that counts.
     NotEnoughSamples => "use a longer duration, a higher frequencyHz or more pods, as the message says",
-    /// The revisions ran under different loads.
-    DifferentLoad => "compare both revisions under the same load",
+    /// The revisions ran under different loads, or the load changed over the sessions.
+    DifferentLoad => "compare under the same load",
+    /// At least one function uses more and more from session to session, and chance rarely does that.
+    Growing => "see status.growth for the functions, and the view diff with the first session as its base",
+    /// No function grows, and a growth of twice the size that counts would have been seen.
+    NotGrowing => "",
+    /// There are too few sessions of the revision for a look.
+    FewSessions => "the next sessions of the schedule add to them",
+    /// A function rose in a step, in a cycle, or less and less.
+    NotSteady => "compare the first and the last session with the view diff; with sessions of different hours, \
+                  use a schedule of one session a day",
+    /// The sessions could not be looked at for growth.
+    GrowthFailed => "see the message for the cause; the next session of the schedule looks again",
     /// The revisions could not be compared.
     ComparisonFailed => "see the message for the cause, then compare again with the view diff and test=true",
 

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::Comparison;
+use crate::growth::WorkloadGrowth;
 use crate::load::RepeatStatus;
 pub use crate::phase::{Phase, TargetPhase};
 use crate::trigger::Trigger;
@@ -81,8 +82,12 @@ pub struct ProfileSessionStatus {
     /// Result of `spec.compare`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
+    /// With `growth` of the policy: whether functions of the captured workloads grow, at most 20 rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub growth: Vec<WorkloadGrowth>,
     /// `Complete`, `AgentReachable`, `Representative` (whether the profiles hold most of the CPU time that
     /// the containers used); `Regressed` (whether the new revision is slower) with `spec.compare`;
+    /// `Growing` (whether a function grows from session to session) with `growth` of the policy;
     /// `TargetsLimited` if pods were left out, `ResultsDelayed` if results are late, `TtlLimited` if `spec.ttl` is
     /// cut, `RepeatsComplete` with `spec.repeat`, `Delivered` with more than one destination; `Notified` if
     /// receivers are told of its end; `ClockWentBack` if it held times in the future.

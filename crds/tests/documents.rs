@@ -135,7 +135,11 @@ fn the_metrics_in_the_documents_are_those_that_are_registered() {
     let sources = files(&["operator/controller/src"], ".rs");
     let registered: BTreeSet<String> = sources
         .iter()
-        .flat_map(|(_, text)| ["register(", "encode_descriptor("].map(|call| calls(text, call)).concat())
+        .flat_map(|(_, text)| {
+            ["register(", "encode_descriptor(", "const METRIC: &'static str ="]
+                .map(|call| calls(text, call))
+                .concat()
+        })
         .filter(|name| name.starts_with("fleetprof_"))
         .collect();
     let document = std::fs::read_to_string(root().join("docs/operate.md")).unwrap();

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fleetprof_core::policy::growth;
 use fleetprof_core::trigger::alert::Notification;
 use fleetprof_core::trigger::reach::Reach;
-use fleetprof_core::trigger::regression::Series;
+use fleetprof_core::trigger::regression;
 use fleetprof_crds::session::Trigger;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,7 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::regressions::Regressions;
+use crate::regressions::Verdicts;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
@@ -68,7 +69,8 @@ struct Inner {
     notifications: Family<Answered, Counter>,
     ignored_alerts: Family<Why, Counter>,
     alerts: Family<Reached, Counter>,
-    regressions: Arc<Regressions>,
+    regressions: Arc<Verdicts<regression::Series>>,
+    growth: Arc<Verdicts<growth::Series>>,
 }
 
 impl Default for Inner {
@@ -88,6 +90,7 @@ impl Default for Inner {
             ignored_alerts: Family::default(),
             alerts: Family::default(),
             regressions: Arc::default(),
+            growth: Arc::default(),
         }
     }
 }
@@ -144,11 +147,17 @@ impl Metrics {
             m.0.alerts.clone(),
         );
         registry.register_collector(Box::new(m.0.regressions.clone()));
+        registry.register_collector(Box::new(m.0.growth.clone()));
     }
 
     /// Shows the verdicts on revisions that a policy compares, in place of those it had.
-    pub fn regressions(&self, policy_uid: &str, series: BTreeMap<Series, f64>) {
+    pub fn regressions(&self, policy_uid: &str, series: BTreeMap<regression::Series, f64>) {
         self.0.regressions.set(policy_uid, series);
+    }
+
+    /// Shows the looks for growth of a policy, in place of those it had.
+    pub fn growth(&self, policy_uid: &str, series: BTreeMap<growth::Series, f64>) {
+        self.0.growth.set(policy_uid, series);
     }
 
     /// A notification was read; counts the alerts that were left out.

@@ -1,5 +1,5 @@
-//! Which revisions regressed, for Prometheus? The one metric whose labels name objects: what gates a rollout has
-//! to find its own revision.
+//! Which revisions regressed, and which workloads grow, for Prometheus? The two metrics whose labels name objects:
+//! what gates a rollout has to find its own revision, and who is paged by growth the workload.
 //!
 //! The leader sets the series of each policy with every look at it, so that a new one has them soon, and
 //! nothing is left of policies that are gone.
@@ -9,7 +9,8 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fleetprof_core::trigger::regression::Series;
+use fleetprof_core::policy::growth;
+use fleetprof_core::trigger::regression;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -20,22 +21,62 @@ const GONE: Duration = Duration::from_secs(120);
 /// Most series of a policy; those beyond are left out.
 const MAX_SERIES: usize = 1_000;
 
+/// What a gauge shows of.
+pub trait Shown: Ord + Clone + fmt::Debug + Send + Sync + 'static {
+    /// The name of the gauge.
+    const METRIC: &'static str;
+    /// What it says.
+    const HELP: &'static str;
+    /// Labels and their values.
+    fn labels(&self) -> Vec<(&'static str, &str)>;
+}
+
+impl Shown for regression::Series {
+    const METRIC: &'static str = "fleetprof_regression";
+    const HELP: &'static str =
+        "Whether a revision is slower than the one before it: 1 yes, 0 no, NaN not known";
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        let Self { namespace, kind, workload, revision } = self;
+        vec![("namespace", namespace), ("kind", kind), ("workload", workload), ("revision", revision)]
+    }
+}
+
+impl Shown for growth::Series {
+    const METRIC: &'static str = "fleetprof_growth";
+    const HELP: &'static str = "Whether a function grows from session to session: 1 yes, 0 no, NaN not known";
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        let Self { namespace, kind, workload, revision, profile } = self;
+        let of = [("namespace", namespace), ("kind", kind), ("workload", workload), ("revision", revision)];
+        of.into_iter()
+            .map(|(label, value)| (label, value.as_str()))
+            .chain([("type", profile.name())])
+            .collect()
+    }
+}
+
 /// The series of each policy, by its uid, and when they were set.
-type ByPolicy = HashMap<String, (Instant, BTreeMap<Series, f64>)>;
+type ByPolicy<S> = HashMap<String, (Instant, BTreeMap<S, f64>)>;
 
 /// The series of all policies.
-#[derive(Debug, Default)]
-pub struct Regressions(Mutex<ByPolicy>);
+#[derive(Debug)]
+pub struct Verdicts<S>(Mutex<ByPolicy<S>>);
 
-impl Regressions {
+impl<S> Default for Verdicts<S> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<S: Shown> Verdicts<S> {
     /// Sets the series of a policy in place of those it had.
-    pub fn set(&self, policy_uid: &str, mut series: BTreeMap<Series, f64>) {
+    pub fn set(&self, policy_uid: &str, mut series: BTreeMap<S, f64>) {
         let beyond = series.len().saturating_sub(MAX_SERIES);
         if beyond > 0 {
             tracing::warn!(
                 policy_uid,
                 series = beyond,
-                "the policy has more revisions than fleetprof_regression shows; the rest has no series"
+                metric = S::METRIC,
+                "the policy has more revisions than the metric shows; the rest has no series"
             );
         }
         for _ in 0..beyond {
@@ -51,13 +92,12 @@ impl Regressions {
     }
 }
 
-impl Collector for Regressions {
+impl<S: Shown> Collector for Verdicts<S> {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let help = "Whether a revision is slower than the one before it: 1 yes, 0 no, NaN not known";
-        let mut family = encoder.encode_descriptor("fleetprof_regression", help, None, MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor(S::METRIC, S::HELP, None, MetricType::Gauge)?;
         // A revision that two policies look at is one series.
-        let mut all: BTreeMap<&Series, f64> = BTreeMap::new();
+        let mut all: BTreeMap<&S, f64> = BTreeMap::new();
         for (_, series) in known.values().filter(|(at, _)| at.elapsed() < GONE) {
             for (of, value) in series {
                 let merged = all.entry(of).or_insert(*value);
@@ -65,14 +105,7 @@ impl Collector for Regressions {
             }
         }
         for (of, value) in all {
-            let Series { namespace, kind, workload, revision } = of;
-            let labels = [
-                ("namespace", namespace.as_str()),
-                ("kind", kind.as_str()),
-                ("workload", workload.as_str()),
-                ("revision", revision.as_str()),
-            ];
-            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            ConstGauge::new(value).encode(family.encode_family(&of.labels())?)?;
         }
         Ok(())
     }
@@ -83,6 +116,9 @@ mod tests {
     use std::sync::Arc;
 
     use prometheus_client::registry::Registry;
+
+    use fleetprof_core::trigger::regression::Series;
+    use fleetprof_crds::ProfileKind;
 
     use super::*;
 
@@ -96,7 +132,7 @@ mod tests {
         [(of, value)].into()
     }
 
-    fn shown(regressions: &Arc<Regressions>) -> Vec<String> {
+    fn shown<S: Shown>(regressions: &Arc<Verdicts<S>>) -> Vec<String> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(regressions.clone()));
         let mut text = String::new();
@@ -106,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_revision_is_shown_with_its_verdict_and_not_a_number_until_then() {
-        let regressions = Arc::new(Regressions::default());
+        let regressions = Arc::new(Verdicts::default());
         assert!(shown(&regressions).is_empty());
         let line = |value: &str| {
             format!(
@@ -122,5 +158,20 @@ mod tests {
         regressions.set("p", BTreeMap::new());
         regressions.set("other", BTreeMap::new());
         assert!(shown(&regressions).is_empty(), "the revision is gone");
+    }
+
+    #[test]
+    fn growth_is_shown_by_workload_revision_and_type() {
+        let growth = Arc::new(Verdicts::default());
+        let of = growth::Series {
+            namespace: "shop".into(),
+            kind: "Deployment".into(),
+            workload: "orders".into(),
+            revision: "r2".into(),
+            profile: ProfileKind::Heap,
+        };
+        growth.set("p", [(of, 1.0)].into());
+        let wanted = "fleetprof_growth{namespace=\"shop\",kind=\"Deployment\",workload=\"orders\",revision=\"r2\",type=\"heap\"} 1.0";
+        assert_eq!(shown(&growth), [wanted]);
     }
 }

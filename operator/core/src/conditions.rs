@@ -82,6 +82,9 @@ pub fn set(
 /// The condition of a session that says whether the revision which it compares is slower.
 pub const REGRESSED: &str = "Regressed";
 
+/// The condition of a session that says whether a function grows from session to session.
+pub const GROWING: &str = "Growing";
+
 /// The condition of an object whose status held times in the future.
 pub const CLOCK: &str = "ClockWentBack";
 

@@ -136,7 +136,9 @@ fn targets(targets: &[TargetStatus], wide: bool) -> String {
 fn notes(status: &ProfileSessionStatus) -> Vec<String> {
     let tells = |type_: &str, value: &str| match type_ {
         "Representative" | "Delivered" | "AgentReachable" => value != "True",
-        "Regressed" | "ResultsDelayed" | "TargetsLimited" | "TtlLimited" | "ClockWentBack" => true,
+        "Regressed" | "Growing" | "ResultsDelayed" | "TargetsLimited" | "TtlLimited" | "ClockWentBack" => {
+            true
+        }
         _ => false,
     };
     let told = status.conditions.iter().filter(|condition| tells(&condition.type_, &condition.status));

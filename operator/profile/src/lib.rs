@@ -8,7 +8,7 @@
 //!                                                                                                  │
 //!                                              merge ◄─────────────────────────────────────────────┤
 //!                                                └─► fold_idle ─► top · tree · fold · diff ◄───────┤
-//!                                                                     PodCapture ─► verdict ◄──────┘
+//!                                                             PodCapture ─► verdict · trend ◄──────┘
 //! ```
 //! Functions that read a [`Profile`] never panic, even if it was not validated: dangling references are
 //! skipped.
@@ -38,6 +38,7 @@ mod testing;
 pub mod text;
 pub mod top;
 pub mod tree;
+pub mod trend;
 pub mod validate;
 pub mod verdict;
 mod view;

@@ -1,9 +1,10 @@
 //! How does a decision about a policy reach the cluster?
 
 use fleetprof_core::agent::INFORMED;
-use fleetprof_core::policy::Step;
+use fleetprof_core::policy::{Step, growth};
 use fleetprof_core::text::advised;
 use fleetprof_core::time::after;
+use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{ProfileSession, Reason, names};
 use jiff::SignedDuration;
 use kube::api::DeleteParams;
@@ -13,7 +14,7 @@ use super::restart::{self, Next};
 use super::{Context, Error};
 use crate::create::{self, Created, NotCreated};
 use crate::triggers;
-use crate::watched::PolicyObject;
+use crate::watched::{PolicyObject, sessions_of};
 
 /// Of this many namespaces that take no session an event tells the reason.
 const TOLD: usize = 5;
@@ -44,6 +45,7 @@ pub async fn all<P: PolicyObject>(policy: &P, step: &Step, restart: &Next, conte
     let view = policy.view();
     context.agents.keep(step.keep.clone(), after(step.now, KEEP_FOR));
     let triggers = triggers::look(&view, &step.links, step.now, &context.triggers).await.done;
+    show_growth(&view, step, context);
     restart::apply(&view, restart, context).await;
     let deleted = delete(step, context).await;
     missed(policy, step, context).await;
@@ -51,6 +53,13 @@ pub async fn all<P: PolicyObject>(policy: &P, step: &Step, restart: &Next, conte
     let refused_round = !matches!(round, Round::Begun);
     let created = if let Round::Failed(error) = round { Err(Error::from(error)) } else { Ok(()) };
     Applied { refused_round, triggers, rounds: created.and(deleted) }
+}
+
+/// Shows to Prometheus what looks for growth said.
+fn show_growth(policy: &PolicyView<'_>, step: &Step, context: &Context) {
+    let looks = policy.spec.growth.is_some();
+    let sessions = if looks { sessions_of(&context.sessions, policy) } else { Vec::new() };
+    context.metrics.growth(policy.uid, growth::series(policy, &step.links, &sessions));
 }
 
 /// Deletes the sessions over the history limits.

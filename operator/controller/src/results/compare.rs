@@ -1,8 +1,10 @@
-//! What does a comparison of stored profiles say?
+//! What does a comparison of stored profiles say, and do functions grow in them?
 
 use std::time::{Duration, Instant};
 
-use fleetprof_core::session::{Comparing, StoredCapture};
+use fleetprof_core::session::{Comparing, StoredCapture, Watching};
+use fleetprof_profile::ProfileKind;
+use fleetprof_profile::trend::{self, Trend};
 use fleetprof_profile::verdict::{MAX_CAPTURES, PodCapture, Verdict, verdict};
 
 use super::Results;
@@ -26,7 +28,15 @@ impl Results {
         self.run(&self.merges, move |store| store.compare(&comparing, Instant::now() + END_TIME)).await
     }
 
-    /// The same for a reader, when it is the turn of its namespace; `session_uid` is of a session there.
+    /// What a look for growth comes to, for a session that ends. Profiles are read as those of a comparison.
+    ///
+    /// # Errors
+    /// `Busy`: it takes longer than a minute. `Rejected`: a profile is not of the kind. `Io`.
+    pub async fn watch(&self, watching: Watching) -> Result<Trend, ResultsError> {
+        self.run(&self.merges, move |store| store.watch(&watching, Instant::now() + END_TIME)).await
+    }
+
+    /// The same as [`compare`](Self::compare) for a reader, when it is the turn of its namespace; `session_uid` is of a session there.
     ///
     /// # Errors
     /// As [`compare`](Self::compare); `Busy`: also where too many readers wait already.
@@ -42,21 +52,40 @@ impl Results {
 
 impl Store {
     fn compare(&self, comparing: &Comparing, until: Instant) -> Result<Verdict, ResultsError> {
+        let captures = self.captures(&comparing.captures, ProfileKind::Cpu, until)?;
+        Ok(verdict(&captures, &comparing.settings, comparing.seed))
+    }
+
+    fn watch(&self, watching: &Watching, until: Instant) -> Result<Trend, ResultsError> {
+        let Watching { subject, captures, loads, settings, seed, .. } = watching;
+        // Of each session one number is kept, before the profiles that are looked at are read.
+        let loads = trend::loads(&self.captures(loads, ProfileKind::Cpu, until)?, settings);
+        let captures = self.captures(captures, subject.kind, until)?;
+        Ok(trend::trend(subject.kind, &captures, &loads, settings, *seed))
+    }
+
+    /// Captures by function, one after the other.
+    fn captures(
+        &self,
+        stored: &[StoredCapture],
+        kind: ProfileKind,
+        until: Instant,
+    ) -> Result<Vec<PodCapture>, ResultsError> {
         let mut captures = Vec::new();
-        for stored in comparing.captures.iter().take(2 * MAX_CAPTURES) {
+        for one in stored.iter().take(2 * MAX_CAPTURES) {
             if Instant::now() >= until {
-                let profiles = comparing.captures.len();
+                let profiles = stored.len();
                 return Err(ResultsError::Busy(format!(
                     "{profiles} profiles could not be read in time: compare fewer pods or sessions"
                 )));
             }
-            captures.extend(self.capture(stored)?);
+            captures.extend(self.capture(one, kind)?);
         }
-        Ok(verdict(&captures, &comparing.settings, comparing.seed))
+        Ok(captures)
     }
 
     /// One capture by function; `None` where its profile is gone.
-    fn capture(&self, stored: &StoredCapture) -> Result<Option<PodCapture>, ResultsError> {
+    fn capture(&self, stored: &StoredCapture, kind: ProfileKind) -> Result<Option<PodCapture>, ResultsError> {
         let session = session_component(&stored.session_uid);
         let known = |key: &Key| key.as_str() == stored.uri;
         let key = self.index().profiles(&session).map(|(key, _)| key.clone()).find(known);
@@ -67,13 +96,13 @@ impl Store {
         };
         let profile = read(&bytes, &profile_limits(), key.as_str())?;
         let rejected = |error| ResultsError::Rejected(format!("the stored profile {key}: {error}"));
-        let mut capture = PodCapture::of_profile(&profile, stored.about.clone()).map_err(rejected)?;
+        let mut capture = PodCapture::of_kind(&profile, kind, stored.about.clone()).map_err(rejected)?;
         let about = &mut capture.about;
         if profile.duration_nanos > 0 {
             about.pod_seconds = profile.duration_nanos as f64 / 1e9;
         }
         // What the container used is known by the share of it that the profile holds.
-        let covered = about.coverage.filter(|share| *share > 0);
+        let covered = about.coverage.filter(|share| *share > 0 && kind == ProfileKind::Cpu);
         about.cpu_seconds = covered.map(|share| capture.value as f64 / 1e9 * 100.0 / f64::from(share));
         Ok(Some(capture))
     }

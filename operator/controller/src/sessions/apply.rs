@@ -6,7 +6,7 @@ use std::time::Duration;
 use fleetprof_core::budget::Claim;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_core::destination::{Delivery, Withdrawal};
-use fleetprof_core::session::{Action, Assembled, Comparing, Outcome, Slices};
+use fleetprof_core::session::{Action, Assembled, Comparing, Outcome, Slices, StoredCapture, Watching};
 use fleetprof_core::text::advised;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};
 use fleetprof_crds::wire::Order;
@@ -67,6 +67,7 @@ async fn one(session: &ProfileSession, action: Action, context: &Context) -> Res
             Ok(Outcome::Done)
         }
         Action::Compare(comparing) => Ok(compare(session, *comparing, context).await),
+        Action::Watch(watching) => Ok(watch(session, *watching, context).await),
         Action::Deliver { target, profile, destination } => {
             let delivery = context.results.deliver(session, &profile, &destination);
             Ok(Outcome::Delivered { target, uri: profile.uri, destination, delivery })
@@ -268,7 +269,7 @@ fn from_result(result: Result<StoredProfile, ResultsError>, scope: &CaptureScope
 
 /// The verdict on two revisions; on failure, the session ends with the cause of that.
 async fn compare(session: &ProfileSession, comparing: Comparing, context: &Context) -> Outcome {
-    fetch_compared(session, &comparing, context).await;
+    fetch_compared(session, &comparing.captures, context).await;
     let base_revision = comparing.base_revision.clone();
     let wanted = comparing.captures.len();
     let verdict = context.results.compare(comparing).await;
@@ -280,10 +281,24 @@ async fn compare(session: &ProfileSession, comparing: Comparing, context: &Conte
     Outcome::Compared { base_revision, verdict, unread: wanted.saturating_sub(read) }
 }
 
+/// What a look for growth comes to; on failure, the session ends with the cause of that.
+async fn watch(session: &ProfileSession, watching: Watching, context: &Context) -> Outcome {
+    let wanted: Vec<StoredCapture> = watching.captures.iter().chain(&watching.loads).cloned().collect();
+    fetch_compared(session, &wanted, context).await;
+    let (subject, sessions, profiles) =
+        (watching.subject.clone(), watching.sessions, watching.captures.len());
+    let trend = context.results.watch(watching).await.map(Box::new).map_err(|error| {
+        tracing::warn!(%error, "failed to look for growth");
+        error.to_string()
+    });
+    let read = trend.as_ref().map_or(profiles, |trend| trend.captures);
+    Outcome::Watched { subject, sessions, trend, unread: profiles.saturating_sub(read) }
+}
+
 /// Brings what is compared back to the results volume, each profile for itself, for a minute at most. What cannot be
 /// had is left out of the comparison, which says how many that are.
-async fn fetch_compared(session: &ProfileSession, comparing: &Comparing, context: &Context) {
-    let wanted: HashSet<&str> = comparing.captures.iter().map(|capture| capture.uri.as_str()).collect();
+async fn fetch_compared(session: &ProfileSession, captures: &[StoredCapture], context: &Context) {
+    let wanted: HashSet<&str> = captures.iter().map(|capture| capture.uri.as_str()).collect();
     let near = context.sessions.of(&session.namespace().unwrap_or_default());
     let mut fetches = Vec::new();
     for near in &near {

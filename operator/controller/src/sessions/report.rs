@@ -133,7 +133,7 @@ async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, conte
     }
 }
 
-/// An event when the session begins to wait for its load, when a revision was judged, and when nothing will repeat
+/// An event when the session begins to wait for its load, when a revision was judged or growth looked for, and when nothing will repeat
 /// the session any more.
 async fn announce_changes(
     session: &ProfileSession,
@@ -156,6 +156,9 @@ async fn announce_changes(
     }
     if old.comparison.is_none() {
         verdicts::tell(session, new, context).await;
+    }
+    if old.growth.is_empty() {
+        verdicts::tell_growth(session, new, context).await;
     }
     let ended = |s: &ProfileSessionStatus| s.repeat.clone().filter(|r| r.end_time.is_some());
     if let (None, Some(series)) = (ended(old), ended(new)) {

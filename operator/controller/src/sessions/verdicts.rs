@@ -1,10 +1,11 @@
-//! Who is told of a verdict on a revision? Events on the session and on the workload; what triggers show to
-//! Prometheus follows from the session.
+//! Who is told of a verdict on a revision, and of growth? Events on the session and on the workload; what Prometheus
+//! is shown follows from the session.
 
 use fleetprof_core::conditions::REGRESSED;
 use fleetprof_core::pod::{RevisionObject, Workload};
 use fleetprof_core::session::compare::main_targets;
 use fleetprof_crds::compare::{Comparison, ComparisonResult};
+use fleetprof_crds::growth::{GrowthResult, WorkloadGrowth};
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus, Reason};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
@@ -18,7 +19,10 @@ pub(super) async fn tell(session: &ProfileSession, status: &ProfileSessionStatus
     let message = status.conditions.iter().find(|condition| condition.type_ == REGRESSED).map(|c| &c.message);
     let message = message.cloned().unwrap_or_default();
     event(&session.object_ref(&()), comparison, message.clone(), context).await;
-    if let Some(workload) = workload(session, status, context).await {
+    let session_of = ProfileSession { status: Some(status.clone()), ..session.clone() };
+    let Some(target) = main_targets(&session_of).next() else { return };
+    let namespace = session.namespace().unwrap_or_default();
+    if let Some(workload) = workload(&namespace, (&target.workload, &target.revision), context).await {
         let note = format!("Revision {} (session {}): {message}", comparison.revision, session.name_any());
         event(&workload, comparison, note, context).await;
     }
@@ -33,22 +37,39 @@ async fn event(about: &ObjectReference, comparison: &Comparison, note: String, c
     }
 }
 
-/// The workload of the new revision: what controls the object that stands for the revision.
+/// Reports what came of looks for growth: each on the session, and what grows on its workload.
+pub(super) async fn tell_growth(session: &ProfileSession, status: &ProfileSessionStatus, context: &Context) {
+    let about = session.object_ref(&());
+    for row in status.growth.iter().filter(|row| !row.message.is_empty()) {
+        let WorkloadGrowth { workload: of, revision, kind, result, reason, message, .. } = row;
+        let reason = reason.unwrap_or(Reason::GrowthFailed);
+        let note = format!("{of}, {kind}: {message}");
+        if *result != GrowthResult::Growing {
+            context.events.normal(&about, reason, "Watch", note).await;
+            continue;
+        }
+        context.events.warning(&about, reason, "Watch", note).await;
+        let namespace = session.namespace().unwrap_or_default();
+        if let Some(workload) = workload(&namespace, (of, revision), context).await {
+            let note = format!("Revision {revision} (session {}), {kind}: {message}", session.name_any());
+            context.events.warning(&workload, reason, "Watch", note).await;
+        }
+    }
+}
+
+/// The workload, as in `Deployment/orders`, of a revision: what controls the object that stands for the revision.
 async fn workload(
-    session: &ProfileSession,
-    status: &ProfileSessionStatus,
+    namespace: &str,
+    (workload, revision): (&str, &str),
     context: &Context,
 ) -> Option<ObjectReference> {
-    let namespace = session.namespace().unwrap_or_default();
-    let session = ProfileSession { status: Some(status.clone()), ..session.clone() };
-    let target = main_targets(&session).next()?;
-    let (kind, name) = target.workload.split_once('/')?;
+    let (kind, name) = workload.split_once('/')?;
     let of = Workload { kind: kind.to_owned(), name: name.to_owned() };
-    let object = RevisionObject::of(&of, &target.revision);
-    let meta = match revisions::metadata(&context.client, &namespace, &object).await {
+    let object = RevisionObject::of(&of, revision);
+    let meta = match revisions::metadata(&context.client, namespace, &object).await {
         Ok(meta) => meta?,
         Err(error) => {
-            tracing::warn!(%error, fleetprof.workload = target.workload, "failed to look up the workload of a revision");
+            tracing::warn!(%error, fleetprof.workload = workload, "failed to look up the workload of a revision");
             return None;
         }
     };
@@ -56,7 +77,7 @@ async fn workload(
     Some(ObjectReference {
         api_version: Some(owner.api_version),
         kind: Some(owner.kind),
-        namespace: Some(namespace),
+        namespace: Some(namespace.to_owned()),
         name: Some(owner.name),
         uid: Some(owner.uid),
         ..ObjectReference::default()

@@ -8,6 +8,7 @@
 //! ```
 
 mod clock;
+pub mod growth;
 mod keep;
 mod namespaces;
 pub mod news;

@@ -150,12 +150,21 @@ fn picked<'l>(
     by_namespace
 }
 
-/// Uids of the sessions that new revisions are compared with: the newest of the schedule in each namespace.
-fn baseline(policy: &PolicyView, sessions: &[Arc<ProfileSession>]) -> HashSet<Option<String>> {
+/// How many sessions of the schedule are kept in each namespace, because new revisions are compared with them, or
+/// growth is looked for in them.
+fn needed(policy: &PolicyView) -> i32 {
     let compare = policy.spec.triggers.rollout.as_ref().and_then(|rule| rule.compare.as_ref());
-    let Some(compare) = compare.filter(|compare| compare.baseline == Baseline::Sessions) else {
+    let compared = compare.filter(|compare| compare.baseline == Baseline::Sessions);
+    let compared = compared.map_or(0, |compare| compare.sessions);
+    compared.max(policy.spec.growth.as_ref().map_or(0, |growth| growth.sessions))
+}
+
+/// Uids of the sessions that later ones are looked at with: the newest of the schedule in each namespace.
+fn baseline(policy: &PolicyView, sessions: &[Arc<ProfileSession>]) -> HashSet<Option<String>> {
+    let needed = needed(policy);
+    if needed == 0 {
         return HashSet::new();
-    };
+    }
     let good = |s: &&Arc<ProfileSession>| {
         let data = matches!(phase(s), Phase::Succeeded | Phase::PartiallySucceeded);
         data && s.spec.trigger == Trigger::Schedule
@@ -165,7 +174,7 @@ fn baseline(policy: &PolicyView, sessions: &[Arc<ProfileSession>]) -> HashSet<Op
     newest.sort_by_key(|s| std::cmp::Reverse(ended(s)));
     let mut left: BTreeMap<Option<&String>, i32> = BTreeMap::new();
     newest.retain(|s| {
-        let left = left.entry(s.metadata.namespace.as_ref()).or_insert(compare.sessions);
+        let left = left.entry(s.metadata.namespace.as_ref()).or_insert(needed);
         *left -= 1;
         *left >= 0
     });

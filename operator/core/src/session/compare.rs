@@ -83,8 +83,10 @@ pub fn between(session: &ProfileSession, base: Option<&ProfileSession>) -> Compa
         None => of_one_session(session, &status, &compare),
         Some(base) => {
             let moment = u32::from(!overlap(session, base));
-            let new = main_targets(session).filter_map(|target| stored(session, target, Side::New, 0));
-            let old = main_targets(base).filter_map(|target| stored(base, target, Side::Old, moment));
+            let new = main_targets(session)
+                .filter_map(|target| stored(session, target, ProfileKind::Cpu, (Side::New, 0)));
+            let old = main_targets(base)
+                .filter_map(|target| stored(base, target, ProfileKind::Cpu, (Side::Old, moment)));
             let revision = main_targets(base).next().map(|target| target.revision.clone());
             (new.chain(old).collect(), revision.unwrap_or_default())
         }
@@ -169,7 +171,10 @@ fn of_one_session(
     let revision = old.first().map(|target| target.revision.clone()).unwrap_or_default();
     let sides =
         new.map(|target| (target, Side::New)).chain(old.into_iter().map(|target| (target, Side::Old)));
-    (sides.filter_map(|(target, side)| stored(session, target, side, 0)).collect(), revision)
+    (
+        sides.filter_map(|(target, side)| stored(session, target, ProfileKind::Cpu, (side, 0))).collect(),
+        revision,
+    )
 }
 
 /// The captures of the old revision in earlier sessions, and that revision. Sessions of other triggers are left
@@ -198,7 +203,8 @@ fn of_earlier_sessions(
     let each = pods.min(MAX_CAPTURES / earlier.len().max(1)).max(1);
     let of_session = |(moment, earlier): (u32, &Earlier<'_>)| -> Vec<StoredCapture> {
         let old = earlier.targets.iter().filter(|target| target.revision == last).take(each);
-        old.filter_map(|target| stored(earlier.session, target, Side::Old, moment)).collect()
+        old.filter_map(|target| stored(earlier.session, target, ProfileKind::Cpu, (Side::Old, moment)))
+            .collect()
     };
     ((1..).zip(&earlier).flat_map(of_session).collect(), last)
 }
@@ -237,9 +243,14 @@ fn is_alike(session: &ProfileSession, other: &ProfileSession) -> bool {
         && other.status.as_ref().is_some_and(|status| status.phase.is_terminal())
 }
 
-/// The CPU profile of a target; `None` where it left none.
-fn stored(session: &ProfileSession, target: &TargetStatus, side: Side, moment: u32) -> Option<StoredCapture> {
-    let profile = target.profiles.iter().find(|p| p.kind == ProfileKind::Cpu && p.samples > 0)?;
+/// The profile of a target that is of this kind; `None` where it left none.
+pub(super) fn stored(
+    session: &ProfileSession,
+    target: &TargetStatus,
+    kind: ProfileKind,
+    (side, moment): (Side, u32),
+) -> Option<StoredCapture> {
+    let profile = target.profiles.iter().find(|p| p.kind == kind && p.samples > 0)?;
     let span = target.start_time.as_ref().zip(target.end_time.as_ref());
     let seconds = span.map_or(0.0, |(start, end)| end.0.duration_since(start.0).as_secs_f64());
     let pod = if target.pod_uid.is_empty() { &target.pod } else { &target.pod_uid };

@@ -8,13 +8,15 @@ use std::collections::HashMap;
 
 use fleetprof_crds::session_status::{ProfileSessionStatus, TargetPhase, TopFunction};
 use fleetprof_crds::{ProfileKind, ProfileSession, Reason};
+use fleetprof_profile::trend::Trend;
 use fleetprof_profile::verdict::Verdict;
 use jiff::Timestamp;
 
 use super::assembled::{Assembled, Slices, fold_assembled};
 use super::observed::Permission;
 use super::summary::set_top;
-use super::{capture, compare, conclude, deliver, notify, repeat};
+use super::trend::Subject;
+use super::{capture, compare, conclude, deliver, notify, repeat, trend};
 use crate::budget::Place;
 use crate::destination::Delivery;
 
@@ -70,6 +72,17 @@ pub enum Outcome {
         /// The verdict, or why there is none, as a sentence.
         verdict: Result<Box<Verdict>, String>,
         /// Profiles that were to be compared and could not be read.
+        unread: usize,
+    },
+    /// Sessions were looked at for growth.
+    Watched {
+        /// Of what.
+        subject: Subject,
+        /// How many sessions they were.
+        sessions: usize,
+        /// What came of it, or why nothing did, as a sentence.
+        trend: Result<Box<Trend>, String>,
+        /// Profiles that were to be looked at and could not be read.
         unread: usize,
     },
     /// What became of a profile that is sent to a destination.
@@ -171,6 +184,11 @@ fn fold_status(
         Outcome::Compared { base_revision, verdict, unread } => {
             let made = (verdict.map(|verdict| *verdict), base_revision, unread);
             compare::record(session, status, made, now);
+            false
+        }
+        Outcome::Watched { subject, sessions, trend, unread } => {
+            let made = trend.map(|trend| *trend);
+            trend::record(session, status, (&subject, sessions, &made, unread), now);
             false
         }
         Outcome::Delivered { target, uri, destination, delivery } => {

@@ -29,6 +29,7 @@ mod purpose;
 pub mod recorded;
 pub mod repeat;
 pub mod summary;
+pub mod trend;
 pub mod turns;
 
 use fleetprof_crds::policy::SuspendBehavior;
@@ -46,6 +47,7 @@ pub use event::Notification;
 pub use fold::{Answers, Outcome, fold, fold_all};
 pub use observed::{Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings};
 pub use purpose::same_purpose;
+pub use trend::Watching;
 
 /// A session looks again this often although nothing was heard.
 const LOOK: SignedDuration = SignedDuration::from_secs(10);
@@ -193,6 +195,8 @@ fn advance(
         // Before what ends the session: whoever waits for its end finds the verdict.
         let comparing = compare::comparing(session, status, &observed.baseline);
         actions.extend(comparing.map(|comparing| Action::Compare(Box::new(comparing))));
+        let watching = trend::watching(session, status, &observed.policy, &observed.baseline, observed.now);
+        actions.extend(watching.into_iter().map(|watching| Action::Watch(Box::new(watching))));
         actions.push(summarize(session, status));
     }
     actions

@@ -15,6 +15,7 @@ use super::compare::Comparing;
 use super::event::Notification;
 use super::links::LinkTemplate;
 use super::notify::Receiver;
+use super::trend::Watching;
 use crate::agent::{AgentFacts, AgentUser, NodeAgents};
 use crate::budget::{Claim, Place};
 use crate::capture::CaptureScope;
@@ -66,7 +67,7 @@ pub struct Observed {
     /// How many sessions of the namespace that were created before this one have not ended; 0 once it waits
     /// or has started.
     pub earlier: usize,
-    /// The sessions of the namespace, where the session is compared with earlier ones; else none.
+    /// The sessions of the namespace, where the session is looked at beside earlier ones; else none.
     pub baseline: Vec<Arc<ProfileSession>>,
 }
 
@@ -268,6 +269,8 @@ pub enum Action {
     },
     /// Compare two revisions by these captures.
     Compare(Box<Comparing>),
+    /// Look at these sessions for growth.
+    Watch(Box<Watching>),
     /// Compute the hottest functions over all targets, then end the session.
     Summarize {
         /// The kind of their profiles.

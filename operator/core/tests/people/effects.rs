@@ -48,7 +48,11 @@ impl Sim {
             Action::Summarize { .. } => return Outcome::Summarized(vec![]),
             Action::Forget => self.delete(n),
             // No policy here compares revisions or names a destination, and nobody is told of ends.
-            Action::Repeat { .. } | Action::Compare(_) | Action::Deliver { .. } | Action::Notify { .. } => {}
+            Action::Repeat { .. }
+            | Action::Compare(_)
+            | Action::Watch(_)
+            | Action::Deliver { .. }
+            | Action::Notify { .. } => {}
         }
         Outcome::Done
     }

@@ -1,5 +1,8 @@
 //! What does a policy keep of its sessions, and what do they say of its health?
 
+use std::sync::Arc;
+
+use fleetprof_core::policy::growth;
 use fleetprof_crds::Reason;
 use serde_json::json;
 
@@ -23,6 +26,52 @@ fn history_limits_forget_the_oldest_of_the_policys_own_sessions() {
     assert_eq!(deleted, [("shop", "good-old"), ("shop", "bad-old")]);
     assert_eq!((step.status.active_sessions.len(), step.status.recent_sessions.len()), (1, 5));
     assert_eq!(condition(&step, "ReceivingProfiles").0, "False", "the newest that ended is bad-new");
+}
+
+#[test]
+fn sessions_that_growth_is_looked_for_in_outlive_the_history_limits() {
+    let spec = json!({"growth": {"sessions": 8}, "session": {"history": {"succeeded": 1, "failed": 1}}});
+    let policy = policy_of("p", CREATED, spec);
+    let mut world = World::new(vec![]);
+    world.sessions = (1..=12).map(|n| session(&format!("s{n}"), "Schedule", "Succeeded", NOW - n)).collect();
+    let deleted: Vec<String> = world.step(&policy).delete.into_iter().map(|(_, name)| name).collect();
+    assert_eq!(deleted, ["s10", "s11", "s12"], "eight for growth, and one by the history limit");
+}
+
+#[test]
+fn growth_is_shown_as_the_newest_look_said_and_not_a_number_before_one() {
+    let policy = policy_of("p", CREATED, json!({"growth": {}, "profiles": ["heap", "wall"]}));
+    let mut pod = pod("a", "web");
+    pod.labels = Arc::new([("pod-template-hash".to_owned(), "r2".to_owned())].into());
+    let mut world = World::new(vec![pod]).heard_of(&["a"]);
+    let shown = |world: &World| -> Vec<(String, f64)> {
+        let links = world.step(&policy).links;
+        let sessions: Vec<_> = world.sessions.iter().cloned().map(Arc::new).collect();
+        let series = growth::series(&(&policy).into(), &links, &sessions);
+        series.into_iter().map(|(of, value)| (format!("{of:?}"), value)).collect()
+    };
+    let before = shown(&world);
+    assert_eq!(before.len(), 1, "{before:?}");
+    assert!(before[0].1.is_nan() && before[0].0.contains("Heap"), "{before:?}");
+    let workload = world.step(&policy).links[0].pod.workload.to_string();
+    let revision = world.step(&policy).links[0].pod.revision().map(|(label, _)| label.to_owned());
+    let looked = |name: &str, ended: i64, result: &str, p: Option<&str>| {
+        let mut session = session(name, "Schedule", "Succeeded", ended);
+        let row = json!({"workload": workload, "revision": revision.clone().unwrap_or_default(), "type": "heap",
+            "result": result, "p": p});
+        session.status.as_mut().unwrap().growth = vec![serde_json::from_value(row).unwrap()];
+        session
+    };
+    world.sessions = vec![
+        looked("last", NOW - 1, "Inconclusive", None),
+        looked("newer", NOW - 10, "Growing", Some("0.0010")),
+        looked("older", NOW - 100, "NotGrowing", Some("0.9000")),
+    ];
+    assert_eq!(shown(&world)[0].1, 1.0);
+    let mut off = policy.clone();
+    off.spec.growth = None;
+    let links = world.step(&off).links;
+    assert!(growth::series(&(&off).into(), &links, &[]).is_empty());
 }
 
 #[test]

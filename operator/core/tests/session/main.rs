@@ -15,5 +15,6 @@ mod life;
 mod notify;
 mod places;
 mod storage;
+mod trend;
 mod world;
 mod yields;

@@ -83,10 +83,12 @@ pub struct Call {
 
 /// Why a profile cannot be compared.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a profile of [{have}] says nothing of CPU time: compare profiles of the type cpu")]
-pub struct NotCpu {
+#[error("a profile of [{have}] is not of the type {wanted}: compare profiles of the type {wanted}")]
+pub struct NotOfKind {
     /// The sample types that it has; at most 120 characters.
     have: String,
+    /// The type that was asked for.
+    wanted: ProfileKind,
 }
 
 impl PodCapture {
@@ -95,11 +97,20 @@ impl PodCapture {
     ///
     /// # Errors
     /// The profile is not of CPU time.
-    pub fn of_profile(profile: &Profile, about: About) -> Result<Self, NotCpu> {
+    pub fn of_profile(profile: &Profile, about: About) -> Result<Self, NotOfKind> {
+        Self::of_kind(profile, ProfileKind::Cpu, about)
+    }
+
+    /// The same of a kind whose second value is an amount, such as the bytes of `Heap`: `value`, `own` and `cum`
+    /// are of its unit, and `samples` of its first value.
+    ///
+    /// # Errors
+    /// The profile is not of this kind, or the kind has no second value.
+    pub fn of_kind(profile: &Profile, kind: ProfileKind, about: About) -> Result<Self, NotOfKind> {
         let types = sample_types(profile);
-        if types != ProfileKind::Cpu.sample_types() {
+        if types != kind.sample_types() || types.len() != 2 {
             let have: Vec<String> = types.iter().map(|(name, unit)| format!("{name}/{unit}")).collect();
-            return Err(NotCpu { have: have.join(" ").escape_debug().take(120).collect() });
+            return Err(NotOfKind { have: have.join(" ").escape_debug().take(120).collect(), wanted: kind });
         }
         let symbols = Symbols::new(profile);
         let mut sums = Sums::new(&symbols);

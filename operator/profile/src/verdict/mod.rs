@@ -17,11 +17,12 @@ mod arrange;
 mod capture;
 #[cfg(test)]
 mod capture_tests;
+mod dispersion;
 mod judge;
 mod level;
 mod moved;
 mod names;
-mod numbers;
+pub(crate) mod numbers;
 mod permute;
 mod plan;
 mod sensitivity;
@@ -35,7 +36,8 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-pub use capture::{About, Call, FunctionUse, MAX_CALLS, MAX_FUNCTIONS, NotCpu, PodCapture, Side};
+pub use capture::{About, Call, FunctionUse, MAX_CALLS, MAX_FUNCTIONS, NotOfKind, PodCapture, Side};
+pub use dispersion::{Dispersion, dispersion};
 pub use plan::MAX_CAPTURES;
 pub use sensitivity::REFERENCE;
 pub use settings::{Effect, Settings};

@@ -1,7 +1,7 @@
 //! Small statistics that give a finite number for whatever they are given.
 
 /// The median; 0 of nothing.
-pub(super) fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let half = values.len() / 2;
     let at = |position: usize| values.get(position).copied().unwrap_or(0.0);
@@ -9,7 +9,7 @@ pub(super) fn median(values: &mut [f64]) -> f64 {
 }
 
 /// The value at which half of the weight is reached; `None` without weight.
-pub(super) fn weighted_median(values: &mut [(f64, f64)]) -> Option<f64> {
+pub(crate) fn weighted_median(values: &mut [(f64, f64)]) -> Option<f64> {
     values.sort_unstable_by(|(one, _), (other, _)| one.total_cmp(other));
     let all: f64 = values.iter().map(|(_, weight)| weight).sum();
     let mut sum = 0.0;
@@ -23,26 +23,26 @@ pub(super) fn weighted_median(values: &mut [(f64, f64)]) -> Option<f64> {
 }
 
 /// `part / whole`; 0 where there is no whole.
-pub(super) fn ratio(part: f64, whole: f64) -> f64 {
+pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
     let ratio = part / whole;
     if ratio.is_finite() { ratio } else { 0.0 }
 }
 
 /// The mean; 0 of nothing.
-pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
     ratio(sum, count)
 }
 
 /// The median of χ² with so many degrees of freedom, for each of them (Wilson and Hilferty 1931). What is
 /// estimated by the median of variances is divided by it.
-pub(super) fn chi_square_median(degrees: f64) -> f64 {
+pub(crate) fn chi_square_median(degrees: f64) -> f64 {
     let root = 1.0 - 2.0 / (9.0 * degrees.max(1.0));
     root * root * root
 }
 
 /// In how many ways `picked` of `all` are picked; `u64::MAX` where there are more.
-pub(super) fn combinations(all: usize, picked: usize) -> u64 {
+pub(crate) fn combinations(all: usize, picked: usize) -> u64 {
     let picked = picked.min(all.saturating_sub(picked)) as u128;
     let mut ways: u128 = 1;
     for n in 0..picked {
@@ -56,14 +56,14 @@ pub(super) fn combinations(all: usize, picked: usize) -> u64 {
 
 /// Numbers that look random and are the same for a seed (`SplitMix64`).
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) const fn next(&mut self) -> u64 {
+    pub(crate) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -72,7 +72,7 @@ impl Random {
     }
 
     /// A number below `limit`; 0 where that is 0.
-    pub(super) fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         // The bias is below 2^-50 for as few units as there are.
         ((u128::from(self.next()) * limit as u128) >> 64) as usize
     }

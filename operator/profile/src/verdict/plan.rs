@@ -188,6 +188,19 @@ fn of_captures(moments: BTreeMap<u32, Vec<&PodCapture>>) -> Plan<'_> {
     plan
 }
 
+/// Captures of one revision: every capture is a unit, every moment a block.
+pub(super) fn by_capture<'a>(captures: &[&'a PodCapture]) -> Plan<'a> {
+    of_captures(moments(captures))
+}
+
+/// Captures of one revision: every moment is a unit, and all of them are one block.
+pub(super) fn by_moment<'a>(captures: &[&'a PodCapture]) -> Plan<'a> {
+    let unit = |captures| Unit { side: Side::Old, captures };
+    let units: Vec<Unit<'a>> = moments(captures).into_values().map(unit).collect();
+    let blocks = vec![block(0, &units)];
+    Plan { units, blocks }
+}
+
 /// Every moment is a unit, and all of them are one block. Those of the old revision have no more captures
 /// than the smallest of the new one: a mean of more would spread less, and the new revision would stand out.
 fn of_moments<'a>(captures: &[&'a PodCapture]) -> Plan<'a> {

@@ -76,8 +76,7 @@ impl<'a> Table<'a> {
     pub(super) fn of(plan: &Plan<'a>) -> Self {
         let (functions, columns) = columns(plan);
         let block_of = block_of(plan);
-        let samples: Vec<f64> =
-            plan.units.iter().map(|u| u.captures.iter().map(|c| c.samples as f64).sum()).collect();
+        let samples = samples(plan);
         let mut noise = noise(&columns, &samples, &block_of);
         let worth = |n: &f64| n / (1.0 + noise.correlation * (n - 1.0));
         let weights: Vec<f64> = samples.iter().map(worth).collect();
@@ -254,9 +253,24 @@ impl Centred {
     }
 }
 
+/// How much more shares vary around the means of their blocks than by counting, for the typical function; `None`
+/// where no function is large enough.
+pub(super) fn dispersion_of(plan: &Plan<'_>) -> Option<f64> {
+    let (_, columns) = columns(plan);
+    let is_large = |column: &Column| mean(column.shares.iter().copied()) >= SMALLEST_SHARE;
+    let large: Vec<Column> = columns.into_iter().filter(|c| !c.cumulative && is_large(c)).collect();
+    let noise = dispersion(&large, &samples(plan), &block_of(plan));
+    (!large.is_empty()).then_some(noise)
+}
+
+/// How many samples each unit has.
+fn samples(plan: &Plan<'_>) -> Vec<f64> {
+    plan.units.iter().map(|unit| unit.captures.iter().map(|c| c.samples as f64).sum()).collect()
+}
+
 /// How much more shares vary than by counting: the median over the self shares, so that some functions may
 /// have changed.
-fn noise(columns: &[Column], samples: &[f64], block_of: &[usize]) -> Noise {
+fn dispersion(columns: &[Column], samples: &[f64], block_of: &[usize]) -> f64 {
     let blocks = block_of.iter().max().map_or(0, |last| last + 1);
     let degrees = samples.len().saturating_sub(blocks).max(1) as f64;
     let own = columns.iter().filter(|column| !column.cumulative);
@@ -265,10 +279,17 @@ fn noise(columns: &[Column], samples: &[f64], block_of: &[usize]) -> Noise {
         .filter(|centred| binomial(centred.mean) > 0.0)
         .map(|centred| ratio(centred.squares, degrees * binomial(centred.mean)))
         .collect();
-    let dispersion = match dispersions.is_empty() {
+    match dispersions.is_empty() {
         true => 1.0,
         false => median(&mut dispersions) / chi_square_median(degrees),
-    };
+    }
+}
+
+/// How samples of a unit resemble each other, by how much more shares vary than by counting.
+fn noise(columns: &[Column], samples: &[f64], block_of: &[usize]) -> Noise {
+    let blocks = block_of.iter().max().map_or(0, |last| last + 1);
+    let degrees = samples.len().saturating_sub(blocks).max(1) as f64;
+    let dispersion = dispersion(columns, samples, block_of);
     let size = typical_size(samples, block_of, blocks) / degrees;
     let correlation = ratio(dispersion - 1.0, size - 1.0).clamp(0.0, 0.5);
     Noise { correlation, scale: 1.0, degrees }

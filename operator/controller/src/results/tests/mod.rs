@@ -3,6 +3,7 @@
 mod crash;
 pub(crate) mod fixtures;
 mod full;
+mod growth;
 mod kinds;
 mod share;
 mod volume;
