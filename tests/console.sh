@@ -4,6 +4,7 @@
 #                               pane in Chromium before a stand-in for the API server (warm: a minute)
 #   tests/console.sh cluster    the page on the shop of tests/demo.sh, or of the cluster of KUBECONFIG
 #   tests/console.sh build      builds dist/ from the sources
+#   tests/console.sh screenshots   makes the screenshots of the README, docs/images, again
 # Needs npm 9 and Node.js 20 or newer, and Chromium. Screenshots are left in target/console/.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
@@ -74,7 +75,12 @@ case ${1:-all} in
 build) node build.mjs ;;
 cluster)
     program
+    export FLEETPROF_KUBECTL=${FLEETPROF_KUBECTL:-$("$cluster" kubectl-path)}
     browse test/cluster
+    ;;
+screenshots)
+    program
+    browse test/screenshots
     ;;
 all)
     node_modules/.bin/biome ci .
@@ -84,5 +90,5 @@ all)
     program
     browse test/browser
     ;;
-*) echo "tests/console.sh takes build, cluster or nothing." >&2 && exit 2 ;;
+*) echo "tests/console.sh takes build, cluster, screenshots or nothing." >&2 && exit 2 ;;
 esac

@@ -73,6 +73,11 @@ impl Ask {
         }
     }
 
+    /// Applies some fields of an object (server-side apply).
+    pub(crate) fn apply(path: impl Into<String>, object: &Value) -> Self {
+        Self { content: "application/apply-patch+yaml", ..Self::merge(path, object) }
+    }
+
     /// The same, as another type.
     #[must_use]
     pub(crate) fn accept(self, accept: &'static str) -> Self {

@@ -114,9 +114,14 @@ impl Flags {
     /// The flags without which a command would mean another cluster, user or namespace, for kubectl and this
     /// plugin, each with a space before it. Without the token, which would stay in histories and logs.
     pub(crate) fn repeated(&self, namespace: &str) -> String {
+        let words = [vec!["-n".to_owned(), namespace.to_owned()], self.choosing()].concat();
+        words.iter().map(|word| format!(" {}", quoted(word))).collect()
+    }
+
+    /// The flags that choose cluster and user, word by word and not quoted. Without the token.
+    pub(crate) fn choosing(&self) -> Vec<String> {
         let path = |path: &PathBuf| path.to_string_lossy().into_owned();
         let given = [
-            ("-n", Some(namespace.to_owned())),
             ("--kubeconfig", self.kubeconfig.as_ref().map(path)),
             ("--context", self.context.clone()),
             ("--cluster", self.cluster.clone()),
@@ -131,10 +136,10 @@ impl Flags {
         ];
         let given = given.into_iter().filter_map(|(flag, value)| Some((flag, value?)));
         let groups = self.as_group.iter().map(|group| ("--as-group", group.clone()));
-        let mut all: String =
-            given.chain(groups).map(|(flag, value)| format!(" {flag} {}", quoted(&value))).collect();
+        let mut all: Vec<String> =
+            given.chain(groups).flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
         if self.insecure_skip_tls_verify {
-            all.push_str(" --insecure-skip-tls-verify");
+            all.push("--insecure-skip-tls-verify".to_owned());
         }
         all
     }

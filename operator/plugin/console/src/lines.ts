@@ -6,10 +6,9 @@ export function quoted(word: string): string {
   return /^[A-Za-z0-9./:@_=%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-/** A line of these words for the cluster of a context of the kubeconfig; without a context if that is empty. */
-export function line(words: readonly string[], context: string): string {
-  const all = context === '' ? words : [...words, '--context', context];
-  return all.map(quoted).join(' ');
+/** A line of these words for the cluster that these flags choose. */
+export function line(words: readonly string[], flags: readonly string[]): string {
+  return [...words, ...flags].map(quoted).join(' ');
 }
 
 /** Whether an object can have this name. */
@@ -20,11 +19,11 @@ export function isName(text: string): boolean {
 /** What shows a profile, or its comparison with `base`, on the command line; nothing if `base` is no name. */
 export function profileLine(
   session: { namespace: string; name: string; base: string | undefined },
-  context: string,
+  flags: readonly string[],
 ): string | undefined {
   const { namespace, name, base } = session;
   if (!base)
-    return line(['kubectl', 'fleetprof', 'flame', name, '-n', namespace, '-o', `${name}.html`], context);
+    return line(['kubectl', 'fleetprof', 'flame', name, '-n', namespace, '-o', `${name}.html`], flags);
   if (!isName(base)) return undefined;
-  return line(['kubectl', 'fleetprof', 'diff', name, '-n', namespace, '--base', base], context);
+  return line(['kubectl', 'fleetprof', 'diff', name, '-n', namespace, '--base', base], flags);
 }

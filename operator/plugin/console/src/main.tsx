@@ -1,10 +1,12 @@
 // Where does it start? The code of the link becomes a token; then the panes show what is followed.
 import { render } from 'preact';
+import { useEffect, useRef } from 'preact/hooks';
 import { Api, begin, type Start, words } from './api/client.ts';
 import { Apps } from './panes/apps.tsx';
 import { Now } from './panes/now.tsx';
 import { Profile } from './panes/profile.tsx';
 import { Sessions } from './panes/sessions.tsx';
+import { Triggers } from './panes/triggers.tsx';
 import { codeIn, format, parse, type Route } from './route.ts';
 import { active, api, dismiss, followAll, namespace, narrowed, route, start, toasts } from './state.ts';
 
@@ -58,12 +60,25 @@ const PANES: [Route['pane'], string][] = [
   ['sessions', 'Sessions'],
   ['apps', 'Linked apps'],
   ['now', 'Profile now'],
+  ['triggers', 'Triggers'],
 ];
 
+const SHOWN = { sessions: Sessions, apps: Apps, now: Now, triggers: Triggers, profile: Profile };
+
+/** A pane takes the focus when what had it is gone with the pane before, so that Tab goes on from there. */
+function useFocus(place: string): void {
+  const before = useRef(place);
+  useEffect(() => {
+    if (before.current === place) return;
+    before.current = place;
+    if (document.activeElement === document.body) document.getElementById('main')?.focus();
+  }, [place]);
+}
+
 function Page() {
-  const { pane } = route.value;
-  const shown = { sessions: Sessions, apps: Apps, now: Now, profile: Profile }[pane];
-  const Pane = shown;
+  const { pane, namespace: at, name } = route.value;
+  const Pane = SHOWN[pane];
+  useFocus(`${pane}/${at}/${name}`);
   return (
     <>
       <button type="button" class="skip" onClick={() => document.getElementById('main')?.focus()}>

@@ -107,7 +107,7 @@ function base(form: Form): string {
 }
 
 /** The same as a command line; nothing for several pods, of which a command takes one. */
-export function command(form: Form, context: string): string | undefined {
+export function command(form: Form, flags: readonly string[]): string | undefined {
   const policy = policyOf(form);
   const named = pods(form);
   if (named.length > 1) return undefined;
@@ -122,7 +122,7 @@ export function command(form: Form, context: string): string | undefined {
     form.frequency === '99' ? [] : ['--frequency', form.frequency],
     form.note === '' ? [] : ['--note', form.note],
   ];
-  return line(words.flat(), context);
+  return line(words.flat(), flags);
 }
 
 /** What will happen, in words. `linked` is how many pods of the app can be profiled, if that is known. */

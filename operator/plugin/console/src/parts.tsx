@@ -118,7 +118,8 @@ export function State(props: { live: Live<unknown>; what: string }) {
 /** A button; when it cannot be pressed, the reason is beside it. */
 export function Button(props: {
   children: ComponentChildren;
-  onClick: () => void;
+  /** What it does; nothing if it sends the form that it is in. */
+  onClick?: () => void;
   reason?: string | undefined;
   rights?: readonly Right[];
   primary?: boolean;
@@ -132,12 +133,12 @@ export function Button(props: {
   return (
     <span class="action">
       <button
-        type="button"
+        type={props.onClick ? 'button' : 'submit'}
         class={props.primary ? 'primary' : ''}
         aria-disabled={off}
         aria-label={props.label}
         aria-describedby={reason ? id : undefined}
-        onClick={() => !off && props.onClick()}
+        onClick={(event) => (off ? event.preventDefault() : props.onClick?.())}
       >
         {props.children}
       </button>
@@ -159,7 +160,7 @@ export function useRights(rights: readonly Right[] | undefined): Verdict {
     const client = api.value;
     const wanted = JSON.parse(key) as Right[];
     if (client && wanted.length > 0)
-      mayAll(client, wanted, start.value?.context ?? '').then((found) => current && setVerdict(found));
+      mayAll(client, wanted, start.value?.flags ?? []).then((found) => current && setVerdict(found));
     return () => {
       current = false;
     };
@@ -169,18 +170,25 @@ export function useRights(rights: readonly Right[] | undefined): Verdict {
 
 /** A command line to take elsewhere. */
 export function Command(props: { line: string }) {
-  const copy = () =>
-    navigator.clipboard.writeText(props.line).then(
-      () => toast('Copied.', 'plain'),
-      () => toast('The browser did not allow copying: select the line instead.', 'bad'),
-    );
   return (
     <p class="command">
       <code>{props.line}</code>
-      <button type="button" onClick={copy} aria-label={`Copy: ${props.line}`}>
-        Copy
-      </button>
+      <Copy text={props.line} what={props.line} />
     </p>
+  );
+}
+
+/** A button that copies a text; `what` is it for those who do not see what is beside it. */
+export function Copy(props: { text: string; what: string }) {
+  const copy = () =>
+    navigator.clipboard.writeText(props.text).then(
+      () => toast('Copied.', 'plain'),
+      () => toast('The browser did not allow copying: select the text instead.', 'bad'),
+    );
+  return (
+    <button type="button" onClick={copy} aria-label={`Copy: ${props.what}`}>
+      Copy
+    </button>
   );
 }
 

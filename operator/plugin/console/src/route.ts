@@ -1,14 +1,14 @@
 // What does the address say? The whole state of the page is in the hash, so that Back and links work.
 
 export interface Route {
-  pane: 'sessions' | 'apps' | 'now' | 'profile';
+  pane: 'sessions' | 'apps' | 'now' | 'triggers' | 'profile';
   /** Of `profile`: namespace and name of the session. */
   namespace: string;
   name: string;
   params: Record<string, string>;
 }
 
-const PANES = ['sessions', 'apps', 'now', 'profile'] as const;
+const PANES = ['sessions', 'apps', 'now', 'triggers', 'profile'] as const;
 
 /** Reads a hash such as `#/profile/shop/orders-1?q=json`. What it does not know leads to the sessions. */
 export function parse(hash: string): Route {

@@ -71,6 +71,11 @@ export function profiled(session: Session): Target[] {
   return (session.status?.targets ?? []).filter((target) => (target.profiles ?? []).length > 0);
 }
 
+/** The runtimes of the targets with data. */
+export function runtimes(session: Session): string[] {
+  return [...new Set(profiled(session).flatMap((target) => target.runtime ?? []))];
+}
+
 /** How much of the capture is over, 0 to 1; nothing before it started. */
 export function progress(session: Session, now: number): number | undefined {
   const began = Date.parse(session.status?.runningTime ?? '');

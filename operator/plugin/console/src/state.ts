@@ -4,6 +4,8 @@ import type { Api, Start } from './api/client.ts';
 import { follow, type Live, loading } from './api/follow.ts';
 import { list, type Plural } from './api/paths.ts';
 import type { Policy, Session } from './api/types.ts';
+import { clean } from './flame/format.ts';
+import { notify, permission } from './notify.ts';
 import { format, parse, type Route } from './route.ts';
 import { app, ended, outcome, phase } from './sessions.ts';
 
@@ -37,11 +39,14 @@ export interface Toast {
 }
 export const toasts = signal<Toast[]>([]);
 let lastToast = 0;
+const TOAST_MS = 15_000;
 
 export function toast(text: string, tone: Toast['tone'], href = ''): void {
   const id = ++lastToast;
   toasts.value = [...toasts.value.slice(-3), { id, text, href, tone }];
-  setTimeout(() => dismiss(id), 15_000);
+  // What came while nobody looked stays until somebody has had the time to read it.
+  const over = () => (document.hidden ? void setTimeout(over, TOAST_MS) : dismiss(id));
+  setTimeout(over, TOAST_MS);
 }
 
 export function dismiss(id: number): void {
@@ -61,6 +66,12 @@ export function setParams(params: Record<string, string>, replace = true): void 
   go({ ...route.value, params: { ...route.value.params, ...params } }, replace);
 }
 
+/** A policy as the API server just answered it, before those who follow it are told. */
+export function learn(policy: Policy): void {
+  const into = policy.metadata.namespace ? policies : clusterPolicies;
+  into.value = { ...into.value, items: new Map(into.value.items).set(policy.metadata.uid, policy) };
+}
+
 /** How often cluster policies are listed; they change seldom. */
 const POLL_MS = 20_000;
 
@@ -69,6 +80,8 @@ const seen = signal(!document.hidden);
 document.addEventListener('visibilitychange', () => {
   seen.value = !document.hidden;
 });
+/** A hidden page goes on with sessions, if it is to tell of the end of those that are running. */
+const awaited = computed(() => seen.value || (permission.value === 'granted' && active.value.length > 0));
 
 /** Follows everything while the page is seen, from the beginning whenever the namespace changes. */
 export function followAll(client: Api): void {
@@ -79,30 +92,40 @@ export function followAll(client: Api): void {
     clusterPolicies.value = loading();
   });
   effect(() => {
-    const stop = new AbortController();
     const at = namespace.value;
-    if (!seen.value) return;
-    const one = <T extends Session | Policy>(
-      plural: Plural,
-      into: { value: Live<T> },
-      where: string,
-      poll = 0,
-    ) => {
-      const tell = later((live: Live<T>) => {
-        if (!stop.signal.aborted) into.value = live;
-      });
-      void follow<T>(client, list(plural, where), { signal: stop.signal, tell, poll });
-    };
-    one<Session>('profilesessions', sessions, at);
-    one<Policy>('profilingpolicies', policies, at);
-    one<Policy>('clusterprofilingpolicies', clusterPolicies, '', POLL_MS);
-    return () => stop.abort();
+    return awaited.value ? following<Session>(client, 'profilesessions', sessions, at) : undefined;
+  });
+  effect(() => {
+    const at = namespace.value;
+    return seen.value ? following<Policy>(client, 'profilingpolicies', policies, at) : undefined;
+  });
+  effect(() => {
+    // It begins again with the namespace, as all of them do.
+    namespace.value;
+    const plural = 'clusterprofilingpolicies';
+    return seen.value ? following<Policy>(client, plural, clusterPolicies, '', POLL_MS) : undefined;
   });
   effect(narrow);
   effect(announce);
   setInterval(() => {
     if (!document.hidden) clock.value = client.now();
   }, 1000);
+}
+
+/** Follows a list until the function that it returns is called. */
+function following<T extends Session | Policy>(
+  client: Api,
+  plural: Plural,
+  into: { value: Live<T> },
+  where: string,
+  poll = 0,
+): () => void {
+  const stop = new AbortController();
+  const tell = later((live: Live<T>) => {
+    if (!stop.signal.aborted) into.value = live;
+  });
+  void follow<T>(client, list(plural, where), { signal: stop.signal, tell, poll });
+  return () => stop.abort();
 }
 
 /** The last of several values that come in quick succession, at most 10 times a second. */
@@ -145,11 +168,9 @@ function announce(): void {
     const { namespace: at = '' } = session.metadata;
     const has = outcome(session) === 'data';
     const href = format({ pane: 'profile', namespace: at, name });
-    toast(
-      `${app(session)}: ${phase(session)}`,
-      has ? 'good' : outcome(session) === 'failed' ? 'bad' : 'plain',
-      href,
-    );
+    const text = `${clean(app(session))}: ${phase(session)}`;
+    toast(text, has ? 'good' : outcome(session) === 'failed' ? 'bad' : 'plain', href);
+    notify(text, href);
   }
   running = new Map(active.value.map((session) => [session.metadata.uid, session.metadata.name]));
   document.title = running.size === 0 ? 'fleetprof' : `(${running.size}) fleetprof`;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { query, view } from '../src/api/paths.ts';
-import { missing, toProfile } from '../src/api/rights.ts';
+import { missing, toEdit, toProfile } from '../src/api/rights.ts';
 import type { Policy, Session } from '../src/api/types.ts';
 import { profileLine, quoted } from '../src/lines.ts';
 import { command, EMPTY, type Form, problem, toSession, willHappen } from '../src/order.ts';
@@ -51,8 +51,8 @@ test('a form becomes a session, its command line, and a sentence', () => {
     },
   });
   assert.equal(
-    command(one, 'prod eu'),
-    "kubectl fleetprof now Deployment/orders -n shop --policy shop --duration 30s --type cpu,wall --frequency 199 --note 'it'\\''s slow' --context 'prod eu'",
+    command(one, ['--kubeconfig', '/a b', '--context', 'prod eu']),
+    "kubectl fleetprof now Deployment/orders -n shop --policy shop --duration 30s --type cpu,wall --frequency 199 --note 'it'\\''s slow' --kubeconfig '/a b' --context 'prod eu'",
   );
   assert.match(
     willHappen(one, 3),
@@ -65,10 +65,10 @@ test('a form becomes a session, its command line, and a sentence', () => {
     profiles: ['cpu'],
     frequencyHz: 99,
   });
-  assert.equal(command(pods, ''), undefined);
+  assert.equal(command(pods, []), undefined);
   const all = form({ policy: 'ClusterProfilingPolicy/all' });
-  assert.match(command(all, '')!, /now -n shop --policy cppol\/all --duration/);
-  assert.match(command(form({ policy: '', pods: 'a' }), '')!, /now pod\/a -n shop --no-policy/);
+  assert.match(command(all, [])!, /now -n shop --policy cppol\/all --duration/);
+  assert.match(command(form({ policy: '', pods: 'a' }), [])!, /now pod\/a -n shop --no-policy/);
   assert.match(willHappen(pods, undefined), /of 2 pods for 30s at 99 Hz.*get one attached/);
 });
 
@@ -108,20 +108,20 @@ test('a copied line is words to a shell, whatever the address says, and names th
     { duration: evil },
   ];
   for (const more of forms) {
-    const bare = command(form(more), 'eu')!.replaceAll(/'[^']*'|\\'/g, '');
+    const bare = command(form(more), ['--context', 'eu'])!.replaceAll(/'[^']*'|\\'/g, '');
     assert.ok(!/[;$|]/.test(bare), bare);
   }
   const one = { namespace: 'shop', name: 'orders-1', base: undefined };
   assert.equal(
-    profileLine(one, evil),
+    profileLine(one, ['--context', evil]),
     `kubectl fleetprof flame orders-1 -n shop -o orders-1.html --context ${safe}`,
   );
   assert.equal(
-    profileLine({ ...one, base: 'orders-0' }, ''),
+    profileLine({ ...one, base: 'orders-0' }, []),
     'kubectl fleetprof diff orders-1 -n shop --base orders-0',
   );
   for (const base of [evil, '--as=admin', '../x'])
-    assert.equal(profileLine({ ...one, base }, ''), undefined, base);
+    assert.equal(profileLine({ ...one, base }, []), undefined, base);
   assert.deepEqual(
     [quoted(''), quoted('ada@example.com'), quoted('a\nb')],
     ["''", 'ada@example.com', "'a\nb'"],
@@ -272,12 +272,25 @@ test('a missing right names the role that has it', () => {
     ['create', 'clusterprofilingpolicies', 'profile'],
   );
   assert.match(
-    missing(profile!, ''),
+    missing(profile!, []),
     /You may not profile clusterprofilingpolicies "all" in namespace shop\. The ClusterRole fleetprof-runner/,
   );
   const [, pods] = toProfile('shop', undefined);
-  assert.match(missing({ ...pods!, namespace: 'a;id' }, 'eu'), /kubectl -n 'a;id' create .* --context eu$/);
-  assert.match(missing(pods!, ''), /patch pods\/ephemeralcontainers .* fleetprof-attacher/);
+  assert.match(
+    missing({ ...pods!, namespace: 'a;id' }, ['--context', 'eu']),
+    /kubectl -n 'a;id' create .* --context eu$/,
+  );
+  assert.match(missing(pods!, []), /patch pods\/ephemeralcontainers .* fleetprof-attacher/);
+  const [edit] = toEdit({ namespace: 'shop', name: 'all' });
+  assert.match(
+    missing(edit!, []),
+    /You may not patch profilingpolicies "all" in namespace shop.*fleetprof-admin/,
+  );
+  const [fleet] = toEdit({ name: 'fleet' });
+  assert.match(
+    missing(fleet!, []),
+    /^You may not patch clusterprofilingpolicies "fleet"\. .*kubectl create clusterrolebinding fleetprof-cluster-admin/,
+  );
 });
 
 test('empty parameters are not sent', () => {
@@ -299,6 +312,13 @@ test('every field that the console reads is one of the kinds', () => {
     'uid',
     'resourceVersion',
     'creationTimestamp',
+    'labels',
+    'annotations',
+    'managedFields',
+    'manager',
+    'operation',
+    'subresource',
+    'fieldsV1',
     'kind',
     'spec',
     'status',

@@ -1,18 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { callers } from '../src/flame/callers.ts';
+import { callees, callers, named } from '../src/flame/callers.ts';
 import { byChange, byPackage, changes, DARK, hash, LIGHT, palette } from '../src/flame/colour.ts';
 import type { Tree } from '../src/flame/columns.ts';
 import { decode, NotATree, pathTo, rowAt } from '../src/flame/columns.ts';
 import { cull, runAt } from '../src/flame/cull.ts';
 import { describe, describeRun } from '../src/flame/describe.ts';
+import { filtered, parseFilters } from '../src/flame/filter.ts';
 import { clean, count, packageOf, percent, shorter, value } from '../src/flame/format.ts';
 import { boxAt, layout } from '../src/flame/layout.ts';
 import { action, sibling } from '../src/flame/move.ts';
 import { Names } from '../src/flame/paint.ts';
-import { matcher, nextMatch, rankOf, search } from '../src/flame/search.ts';
+import { countIn, matcher, nextOf, search } from '../src/flame/search.ts';
 import { functions, sorted } from '../src/flame/table.ts';
-import { clamp, pan, ROW, reveal, whole, xAt, zoomAt, zoomTo } from '../src/flame/view.ts';
+import { clamp, depthAt, pan, ROW, reveal, whole, xAt, yOf, zoomAt, zoomTo } from '../src/flame/view.ts';
 import { columns, large, SMALL, tree } from './trees.ts';
 
 const SCREEN = { width: 1000, height: 600 };
@@ -146,14 +147,30 @@ test('a row is brought onto the screen with as little movement as possible', () 
   assert.equal(reveal(view, shape, deep, 50).top, 43 * ROW);
 });
 
+test('with the root at the bottom, a small tree stands on the lower edge', () => {
+  const small = tree(SMALL);
+  const flipped = whole(layout(small), SCREEN, true);
+  assert.equal(yOf(flipped, 0, small.deepest), SCREEN.height - ROW);
+  assert.equal(depthAt(flipped, SCREEN.height - 1, small.deepest), 0);
+  assert.equal(depthAt(flipped, SCREEN.height - 1 - ROW, small.deepest), 1);
+  assert.equal(yOf(whole(layout(small), SCREEN), 0, small.deepest), 0);
+});
+
 test('a search counts nested matches once, and moves around the ends', () => {
   const nested = tree(['total 0', '.find 10', '..find_more 30', '.other 40', '..find 20']);
   const found = search(nested, layout(nested), 'FIND')!;
   assert.deepEqual([found.rows, found.share], [[1, 4], 0.6]);
-  assert.deepEqual([nextMatch(found, 0, 1), nextMatch(found, 1, 1), nextMatch(found, 4, 1)], [1, 4, 1]);
-  assert.deepEqual([nextMatch(found, 4, -1), nextMatch(found, 1, -1), rankOf(found, 4)], [1, 4, 2]);
+  const next = (row: number, step: 1 | -1) => nextOf([found], { part: 0, row }, step)?.row;
+  assert.deepEqual([next(0, 1), next(1, 1), next(4, 1), next(4, -1), next(1, -1)], [1, 4, 1, 1, 4]);
+  assert.equal(countIn([found], { part: 0, row: 4 }).count, '2 of 2, 60.0 % of the total');
+  const both = [found, found];
+  assert.deepEqual(nextOf(both, { part: 0, row: 4 }, 1), { part: 1, row: 1 });
+  assert.deepEqual(nextOf(both, { part: 0, row: 1 }, -1), { part: 1, row: 4 });
+  assert.equal(countIn(both, { part: 0, row: 0 }).count, '2 places among callers, 2 places among callees');
+  assert.deepEqual(countIn([undefined], { part: 0, row: 0 }), { count: '', any: false, problem: undefined });
   assert.equal(search(nested, layout(nested), ''), undefined);
-  assert.equal(nextMatch(search(nested, layout(nested), 'nowhere')!, 0, 1), undefined);
+  const nowhere = search(nested, layout(nested), 'nowhere');
+  assert.equal(nextOf([nowhere], { part: 0, row: 0 }, 1), undefined);
 });
 
 test('a search that is not a pattern is taken literally, and says so', () => {
@@ -276,16 +293,31 @@ test('upside down, functions come before their callers, and nothing is lost', ()
     '.main 10 10',
   ]);
   assert.deepEqual([all.pruned[0], [...all.parent].slice(0, 5), all.end[1]], [5, [-1, 0, 1, 0, 3], 3]);
-  assert.deepEqual(shape(callers(calls, calls.names.indexOf('d'))), [
-    'total 20 0',
-    '.d 20 0',
+  const of = (tree_: Tree, ...names: string[]) =>
+    named(tree_, ...names.map((name) => tree_.names.indexOf(name)));
+  assert.deepEqual(shape(callers(calls, of(calls, 'd'))), [
+    'd 20 0',
+    '.b 16 0',
+    '..main 16 16',
+    '.c 4 0',
+    '..main 4 4',
+  ]);
+  assert.deepEqual(shape(callers(calls, of(calls, 'd', 'c'))), [
+    'total 80 0',
+    '.c 64 0',
+    '..main 64 64',
+    '.d 16 0',
     '..b 16 0',
     '...main 16 16',
-    '..c 4 0',
-    '...main 4 4',
   ]);
   const again = tree(['total 0', '.a 1', '..a 2', '...b 4']);
-  assert.deepEqual(shape(callers(again, again.names.indexOf('a'))), ['total 7 0', '.a 7 7']);
+  assert.deepEqual(shape(callers(again, of(again, 'a'))), ['a 7 7']);
+  assert.deepEqual(shape(callees(again, of(again, 'a'))), ['a 7 1', '.a 6 2', '..b 4 4']);
+  assert.deepEqual(shape(callees(calls, of(calls, 'main', 'c'))).slice(0, 2), [
+    'total 115 0',
+    '.main 115 10',
+  ]);
+  assert.equal(callees(calls, of(calls, 'main')).pruned[0], 5, 'what was left out is told');
 });
 
 test('names are shortened until they fit', () => {
@@ -316,6 +348,7 @@ test('100 000 nodes are laid out, culled and searched in the time of a few frame
     search: took(() => search(big, shape, 'method1.*9$')),
     table: took(() => functions(big)),
     callers: took(() => callers(big)),
+    filter: took(() => filtered(big, parseFilters('HF: method1 SS: orders').filters)),
   };
   console.log('100 000 nodes, ms of CPU:', JSON.stringify(times));
   assert.ok(times.decode + times.layout < 150 && times.cull < 25 && times.search < 40, JSON.stringify(times));

@@ -6,6 +6,7 @@
 //! | GET | the views of a session | – |
 //! | POST | sessions of a namespace | a ProfileSession |
 //! | PATCH | one session | `{"spec":{"cancel":true}}` and nothing else |
+//! | PATCH | one policy | its schedule, triggers and sampling, and nothing else: `edits.rs` |
 //! | POST | selfsubjectaccessreviews | a SelfSubjectAccessReview |
 //!
 //! The caller's rights allow more, such as reading Secrets. A page that was taken over could not use them.
@@ -14,6 +15,7 @@ use fleetprof_crds::names::{DATA_GROUP, GROUP, VERSION, VIEWS};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::edits::{self, Policy};
 use crate::cluster::Ask;
 use crate::paths;
 
@@ -41,6 +43,21 @@ pub(super) fn allowed(method: &Method, path: &str, query: Option<&str>, body: &[
         (GROUP, VERSION, "PATCH") if matches!(rest, ["namespaces", _, "profilesessions", _]) => {
             Ask::merge(full, &cancel(body)?)
         }
+        (GROUP, VERSION, "PATCH") => match rest {
+            ["namespaces", namespace, "profilingpolicies", name] => edits::allowed(
+                &Policy { kind: "ProfilingPolicy", name, namespace: Some(namespace) },
+                path,
+                query,
+                body,
+            )?,
+            ["clusterprofilingpolicies", name] => edits::allowed(
+                &Policy { kind: "ClusterProfilingPolicy", name, namespace: None },
+                path,
+                query,
+                body,
+            )?,
+            _ => return Err(refusal(method, path)),
+        },
         ("authorization.k8s.io", "v1", "POST") if *rest == ["selfsubjectaccessreviews"] => {
             Ask::create(full, &object(body, "SelfSubjectAccessReview")?)
         }
@@ -54,6 +71,7 @@ fn reads(rest: &[&str]) -> bool {
     match rest {
         [kind] | ["namespaces", _, kind] => KINDS.contains(kind),
         ["namespaces", _, kind, _] => KINDS[..2].contains(kind),
+        [kind, _] => *kind == KINDS[2],
         _ => false,
     }
 }
@@ -102,6 +120,7 @@ mod tests {
             format!("{GROUPS}/profilesessions?watch=1&resourceVersion=5"),
             format!("{GROUPS}/namespaces/shop/profilingpolicies?limit=500"),
             format!("{GROUPS}/clusterprofilingpolicies"),
+            format!("{GROUPS}/clusterprofilingpolicies/fleet"),
             format!("{GROUPS}/namespaces/shop/profilesessions/now-1"),
             format!("{DATA}/flamegraph?root=0.1"),
             format!("{DATA}/diff?base=now-0&format=flamegraph"),
@@ -195,6 +214,26 @@ mod tests {
             "",
         ] {
             assert!(!passes(Method::PATCH, &one, patch), "{patch}");
+        }
+    }
+
+    #[test]
+    fn only_whole_policies_are_changed_and_only_by_patches() {
+        let one = format!("{GROUPS}/namespaces/shop/profilingpolicies/all");
+        let change = r#"{"metadata": {"resourceVersion": "7"}, "spec": {"triggers": {"cpu": null}}}"#;
+        assert!(passes(Method::PATCH, &one, change));
+        assert!(passes(Method::PATCH, &format!("{GROUPS}/clusterprofilingpolicies/fleet"), change));
+        for path in [
+            format!("{one}/status"),
+            format!("{GROUPS}/namespaces/shop/profilingpolicies"),
+            format!("{GROUPS}/namespaces/shop/clusterprofilingpolicies/all"),
+            format!("{GROUPS}/profilingpolicies/all"),
+            format!("{GROUPS}/namespaces/shop/profilesessions/all"),
+        ] {
+            assert!(!passes(Method::PATCH, &path, change), "{path}");
+        }
+        for method in [Method::PUT, Method::POST, Method::DELETE] {
+            assert!(!passes(method.clone(), &one, change), "{method}");
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod allow;
 mod assets;
+mod edits;
 mod guard;
 mod keys;
 mod serve;
@@ -19,6 +20,7 @@ mod upstream;
 
 use std::io::IsTerminal;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,6 +62,7 @@ pub(crate) async fn run(cluster: Cluster, flags: &Flags, args: &ConsoleArgs) -> 
         namespace,
         all_namespaces: flags.namespace.is_none(),
         context: context(flags),
+        flags: repeated(flags),
         version: env!("CARGO_PKG_VERSION"),
     };
     let keys = Arc::new(Keys::new().ok_or_else(no_chance)?);
@@ -95,6 +98,24 @@ fn context(flags: &Flags) -> String {
         read.ok().and_then(|kubeconfig| kubeconfig.current_context)
     };
     flags.context.clone().or_else(current).unwrap_or_default()
+}
+
+/// The flags for commands that are copied from the page: they name the context even if it is the current one,
+/// which may be another one by then, and files wherever the command runs.
+fn repeated(flags: &Flags) -> Vec<String> {
+    let context = Some(context(flags)).filter(|context| !context.is_empty());
+    let whole = |file: &Option<PathBuf>| {
+        file.as_ref().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()))
+    };
+    let flags = Flags {
+        context,
+        kubeconfig: whole(&flags.kubeconfig),
+        certificate_authority: whole(&flags.certificate_authority),
+        client_certificate: whole(&flags.client_certificate),
+        client_key: whole(&flags.client_key),
+        ..flags.clone()
+    };
+    flags.choosing()
 }
 
 /// Listens on the loopback address alone.

@@ -31,6 +31,8 @@ pub(super) struct About {
     pub(super) all_namespaces: bool,
     /// The context of the flags or the kubeconfig.
     pub(super) context: String,
+    /// The flags that a command takes to act on the cluster that the page shows, word by word.
+    pub(super) flags: Vec<String>,
     /// The version of the plugin.
     pub(super) version: &'static str,
 }

@@ -13,6 +13,7 @@ use super::keys::Keys;
 use super::serve::{About, Console, router};
 use super::upstream::{Answer, Upstream};
 use crate::cluster::Ask;
+use crate::flags::Flags;
 
 #[test]
 fn a_process_in_the_background_is_told_from_one_that_may_read_the_terminal() {
@@ -21,6 +22,25 @@ fn a_process_in_the_background_is_told_from_one_that_may_read_the_terminal() {
     assert_eq!(super::in_foreground(&stat(70, 70)), Some(true));
     assert_eq!(super::in_foreground(&stat(70, 60)), Some(false));
     assert_eq!(super::in_foreground(""), None, "where there is no such file");
+}
+
+#[test]
+fn copied_commands_repeat_the_flags_for_any_folder_but_not_the_token() {
+    let flags = Flags {
+        kubeconfig: Some("of/the/team".into()),
+        context: Some("eu".into()),
+        as_user: Some("eve".into()),
+        namespace: Some("shop".into()),
+        token: Some("secret".into()),
+        ..Flags::default()
+    };
+    let words = super::repeated(&flags);
+    let (file, rest) = words.split_at(2);
+    assert!(
+        file[0] == "--kubeconfig" && file[1].starts_with('/') && file[1].ends_with("/of/the/team"),
+        "{file:?}"
+    );
+    assert_eq!(rest, ["--context", "eu", "--as", "eve"]);
 }
 
 /// Stands for the API server: notes what is asked, and answers the same each time.
@@ -53,6 +73,7 @@ impl Rig {
             namespace: "shop".into(),
             all_namespaces: true,
             context: "demo".into(),
+            flags: vec!["--context".into(), "demo".into()],
             version: "0.1.0",
         };
         let console = Console::new(Site::new(8001), Arc::clone(&keys), about, Arc::clone(&api) as _);
@@ -120,6 +141,7 @@ async fn a_spent_or_guessed_code_gets_nothing() {
         (status, &told["namespace"], &told["allNamespaces"]),
         (StatusCode::OK, &json!("shop"), &json!(true))
     );
+    assert_eq!(told["flags"], json!(["--context", "demo"]), "for commands that are copied");
     for code in [code.as_str(), "", "guessed"] {
         let (status, told) = rig.begin(code).await;
         assert_eq!((status, told.get("token")), (StatusCode::UNAUTHORIZED, None), "{code}");
@@ -189,6 +211,11 @@ async fn nothing_of_an_attack_reaches_the_api_server() {
         (
             "another host in the target",
             plain("GET", "http://evil.example/api/x").header("host", "evil.example").header(TOKEN, &token),
+            403,
+        ),
+        (
+            "a change of all of a policy",
+            own("PATCH", &SESSIONS.replace("profilesessions", "profilingpolicies/all")).header(TOKEN, &token),
             403,
         ),
         ("deletion", own("DELETE", &format!("{SESSIONS}/now-1")).header(TOKEN, &token), 403),

@@ -4,12 +4,22 @@
 export class ApiError extends Error {
   readonly code: number;
   readonly reason: string;
+  /** What in the request is wrong, field by field. */
+  readonly causes: readonly Cause[];
 
-  constructor(code: number, reason: string, message: string) {
+  constructor(code: number, reason: string, message: string, causes: readonly Cause[] = []) {
     super(message);
     this.code = code;
     this.reason = reason;
+    this.causes = causes;
   }
+}
+
+/** What the API server says of one field. */
+export interface Cause {
+  reason?: string;
+  message?: string;
+  field?: string;
 }
 
 /** What the server of the console tells once. */
@@ -20,6 +30,8 @@ export interface Start {
   /** Whether to begin with all namespaces. */
   allNamespaces: boolean;
   context: string;
+  /** The flags with which a command acts on the cluster that the page shows, word by word. */
+  flags: string[];
   version: string;
 }
 
@@ -69,6 +81,12 @@ export class Api {
     return (await this.write('PATCH', path, body, 'application/merge-patch+json')).json() as Promise<T>;
   }
 
+  /** Server-side apply, in the name of the console. */
+  async apply<T>(path: string, object: object, options: Record<string, string> = {}): Promise<T> {
+    const full = `${path}?${new URLSearchParams(options)}`;
+    return (await this.write('PATCH', full, object, 'application/apply-patch+yaml')).json() as Promise<T>;
+  }
+
   /** Now, by the clock of the API server. */
   now(): number {
     return Date.now() + this.ahead;
@@ -105,8 +123,9 @@ async function answer(response: Response): Promise<Response> {
   if (response.ok) return response;
   const text = await response.text();
   try {
-    const status = JSON.parse(text) as { reason?: string; message?: string };
-    throw new ApiError(response.status, status.reason ?? '', status.message ?? text);
+    const status = JSON.parse(text) as { reason?: string; message?: string; details?: { causes?: Cause[] } };
+    const { reason = '', message = text, details } = status;
+    throw new ApiError(response.status, reason, message, details?.causes ?? []);
   } catch (error) {
     if (error instanceof ApiError) throw error;
     throw new ApiError(response.status, '', text.slice(0, 500) || `HTTP ${response.status}`);

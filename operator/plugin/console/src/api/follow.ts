@@ -66,41 +66,73 @@ export async function follow<T extends Item>(api: Api, path: string, options: Op
     live = { ...live, problem: '', code: 0, ...next };
     if (!signal.aborted) tell(live);
   };
-  let wait = FIRST_PAUSE;
-  const heard = (change: Change<T>) => {
-    wait = FIRST_PAUSE;
-    say({ state: 'live', items: change(live.items) });
-  };
+  const one: Following<T> = { api, path, options, pause, say, items: () => live.items, wait: FIRST_PAUSE };
   let version: string | undefined;
   while (!signal.aborted) {
     try {
-      if (version === undefined) {
-        const all = await within(options, LIST_MS, (until) => listAll<T>(api, path, until));
-        version = all.version;
-        if (options.poll) wait = FIRST_PAUSE;
-        say({ state: 'live', items: all.items, known: true });
-      }
-      if (options.poll) {
-        await pause(options.poll);
-        version = undefined;
-        continue;
-      }
-      const began = Date.now();
-      const from = version;
-      version = await within(options, WATCH_MS, (until) => watch<T>(api, path, from, until, heard));
-      // A way that ends streams at once is not asked all the time.
-      if (Date.now() - began < FIRST_PAUSE) await pause(FIRST_PAUSE);
+      version ??= await begin(one);
+      version = options.poll ? await again(one, options.poll) : await goOn(one, version);
     } catch (error) {
       if (signal.aborted) return;
-      const code = error instanceof ApiError ? error.code : 0;
-      version = code === 410 || code >= 400 ? undefined : version;
-      if (code === 410) continue;
-      const refused = [401, 403, 404].includes(code);
-      say({ state: refused ? 'failed' : 'reconnecting', problem: words(error), code });
-      await pause(refused ? REFUSED_PAUSE : wait);
-      wait = Math.min(wait * 2, LAST_PAUSE);
+      version = await recover(one, error, version);
     }
   }
+}
+
+/** What the steps of following a list share. */
+interface Following<T> {
+  api: Api;
+  path: string;
+  options: Options<T>;
+  pause: (ms: number) => Promise<void>;
+  say: (next: Partial<Live<T>>) => void;
+  items: () => ReadonlyMap<string, T>;
+  /** The next pause after an error. */
+  wait: number;
+}
+
+/** Lists everything; the version to watch from. */
+async function begin<T extends Item>(one: Following<T>): Promise<string> {
+  const { api, path, options, say } = one;
+  const all = await within(options, LIST_MS, (until) => listAll<T>(api, path, until));
+  if (options.poll) one.wait = FIRST_PAUSE;
+  say({ state: 'live', items: all.items, known: true });
+  return all.version;
+}
+
+/** Waits until it is time to list again. */
+async function again<T>(one: Following<T>, poll: number): Promise<undefined> {
+  await one.pause(poll);
+  return undefined;
+}
+
+/** Watches until the stream ends; the version to go on from. */
+async function goOn<T extends Item>(one: Following<T>, from: string): Promise<string> {
+  const { api, path, options, say, items } = one;
+  const heard = (change: Change<T>) => {
+    one.wait = FIRST_PAUSE;
+    say({ state: 'live', items: change(items()) });
+  };
+  const began = Date.now();
+  const version = await within(options, WATCH_MS, (until) => watch<T>(api, path, from, until, heard));
+  // A way that ends streams at once is not asked all the time.
+  if (Date.now() - began < FIRST_PAUSE) await one.pause(FIRST_PAUSE);
+  return version;
+}
+
+/** Says what went wrong and waits; the version to go on from, if there is one. */
+async function recover<T>(
+  one: Following<T>,
+  error: unknown,
+  version: string | undefined,
+): Promise<string | undefined> {
+  const code = error instanceof ApiError ? error.code : 0;
+  if (code === 410) return undefined;
+  const refused = [401, 403, 404].includes(code);
+  one.say({ state: refused ? 'failed' : 'reconnecting', problem: words(error), code });
+  await one.pause(refused ? REFUSED_PAUSE : one.wait);
+  one.wait = Math.min(one.wait * 2, LAST_PAUSE);
+  return code >= 400 ? undefined : version;
 }
 
 function sleep(ms: number): Promise<void> {

@@ -14,6 +14,12 @@ export function session(namespace: string, name: string): string {
   return `${list('profilesessions', namespace)}/${name}`;
 }
 
+/** A policy; one of the cluster has no namespace. */
+export function policy({ namespace, name }: { namespace?: string; name: string }): string {
+  const plural = namespace ? 'profilingpolicies' : 'clusterprofilingpolicies';
+  return `${list(plural, namespace ?? '')}/${name}`;
+}
+
 /** A view of what a session captured. Empty parameters are left out. */
 export function view(
   namespace: string,

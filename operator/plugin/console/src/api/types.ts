@@ -6,6 +6,17 @@ export interface Meta {
   uid: string;
   resourceVersion: string;
   creationTimestamp?: string;
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+  managedFields?: ManagedFields[];
+}
+
+/** Which fields of an object somebody owns. */
+export interface ManagedFields {
+  manager: string;
+  operation: 'Apply' | 'Update';
+  subresource?: string;
+  fieldsV1?: Record<string, unknown>;
 }
 
 export interface Condition {
@@ -93,11 +104,21 @@ export interface LinkedApp {
 export interface Policy {
   kind?: string;
   metadata: Meta;
-  spec: { suspend?: boolean; session?: { limits?: { duration?: string; frequencyHz?: number } } };
+  spec: {
+    suspend?: boolean;
+    session?: { limits?: { duration?: string; frequencyHz?: number } };
+    /** What is edited by path. */
+    schedule?: object;
+    sampling?: object;
+    frequencyHz?: number;
+    triggers?: { alerts?: { matchers: string[] }[]; promQL?: { name: string }[] };
+  };
   status?: {
     linkedApps?: LinkedApp[];
     linkedAppCount?: number;
     linkedAppsTruncated?: boolean;
     schedule?: string;
+    nextSessionTime?: string;
+    conditions?: Condition[];
   };
 }

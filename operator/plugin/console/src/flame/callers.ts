@@ -1,16 +1,9 @@
-// Who calls what is expensive? A call tree upside down: functions first, then their callers, merged.
-import { relations, type Tree } from './columns.ts';
+// Who calls what is expensive, and what does it call? A call tree upside down, and both sides of a function.
+import { merged, Node, reached } from './build.ts';
+import type { Tree } from './columns.ts';
 
 /** Most nodes: the heaviest ways get them, what is left counts as left out where its way ends. */
 const MOST = 200_000;
-
-interface Node {
-  name: number;
-  self: number;
-  pruned: number;
-  total: number;
-  children: Map<number, Node>;
-}
 
 /** Where a way from a function to the outermost caller begins, and what it weighs. */
 interface Start {
@@ -19,44 +12,51 @@ interface Start {
 }
 
 /**
- * The tree upside down. With a name only of that function, by what it and its callees used; else of all
- * functions, by what each used itself. Not of a comparison, whose noise is known for the calls alone.
+ * The tree upside down. With `of`, by name, of these functions, by what they and their callees used; a single one
+ * is the root. Without, of all functions, by what each used itself. Not of a comparison, whose noise is known for
+ * the calls alone.
  */
-export function callers(tree: Tree, name?: number): Tree {
-  const starts = name === undefined ? leaves(tree) : places(tree, name);
+export function callers(tree: Tree, of?: Uint8Array): Tree {
+  const starts = of === undefined ? leaves(tree) : places(tree, of);
   starts.sort((one, other) => other.weight - one.weight);
-  const root = node(tree.name[0]!);
+  const single = of && onlyOne(of);
+  const root = new Node(single ?? tree.name[0]!);
   let left = MOST;
   for (const { row, weight } of starts) {
-    root.total += weight;
     let at = root;
-    let above = row;
+    let above = single === undefined ? row : tree.parent[row]!;
     for (; above > 0; above = tree.parent[above]!) {
-      const known = at.children.get(tree.name[above]!);
+      const known = at.get(tree.name[above]!);
       if (!known && left === 0) break;
-      at = known ?? child(at, tree.name[above]!);
       if (!known) left--;
-      at.total += weight;
+      at = known ?? at.below(tree.name[above]!);
     }
     if (above > 0) at.pruned += weight;
     else at.self += weight;
   }
-  if (name === undefined) {
-    // What was left out was used by functions that are not known.
-    root.pruned += tree.pruned.reduce((sum, value) => sum + value, 0);
-    root.total += tree.pruned.reduce((sum, value) => sum + value, 0);
-  }
-  return columns(tree, root);
+  // What was left out was used by functions that are not known.
+  if (of === undefined) root.pruned += tree.pruned.reduce((sum, value) => sum + value, 0);
+  return reached(tree, root);
 }
 
-function node(name: number): Node {
-  return { name, self: 0, pruned: 0, total: 0, children: new Map() };
+/** What functions call, over all places of theirs; a single one is the root. */
+export function callees(tree: Tree, of: Uint8Array): Tree {
+  const root = new Node(tree.name[0]!);
+  for (const { row } of places(tree, of)) merged(tree, row, root);
+  const single = onlyOne(of);
+  return reached(tree, (single === undefined ? undefined : root.get(single)) ?? root);
 }
 
-function child(parent: Node, name: number): Node {
-  const made = node(name);
-  parent.children.set(name, made);
-  return made;
+/** Functions by their numbers, as `callers` takes them. */
+export function named(tree: Tree, ...names: readonly number[]): Uint8Array {
+  const of = new Uint8Array(tree.names.length);
+  for (const name of names) of[name] = 1;
+  return of;
+}
+
+function onlyOne(of: Uint8Array): number | undefined {
+  const first = of.indexOf(1);
+  return first >= 0 && of.indexOf(1, first + 1) < 0 ? first : undefined;
 }
 
 function leaves(tree: Tree): Start[] {
@@ -67,41 +67,14 @@ function leaves(tree: Tree): Start[] {
   return starts;
 }
 
-/** The outermost places of a function: what a function uses that calls itself counts once. */
-function places(tree: Tree, name: number): Start[] {
+/** The outermost places of functions: what a function uses that calls itself counts once. */
+function places(tree: Tree, of: Uint8Array): Start[] {
   const starts: Start[] = [];
-  for (let row = 0; row < tree.size; ) {
-    const here = tree.name[row] === name;
+  // The root is all of the profile, unless it is the root of a part.
+  for (let row = tree.source.above.length === 0 ? 1 : 0; row < tree.size; ) {
+    const here = of[tree.name[row]!] === 1;
     if (here) starts.push({ row, weight: tree.total[row]! });
     row = here ? tree.end[row]! : row + 1;
   }
   return starts;
-}
-
-/** Nodes as a tree in preorder, the heaviest child first. */
-function columns(tree: Tree, root: Node): Tree {
-  const rows: Node[] = [];
-  const depths: number[] = [];
-  const todo = [{ at: root, depth: 0 }];
-  for (let next = todo.pop(); next; next = todo.pop()) {
-    const { at, depth } = next;
-    rows.push(at);
-    depths.push(depth);
-    // The last one is taken first.
-    const below = [...at.children.values()].sort(
-      (one, other) => one.total - other.total || other.name - one.name,
-    );
-    for (const callee of below) todo.push({ at: callee, depth: depth + 1 });
-  }
-  const depth = Uint32Array.from(depths);
-  return {
-    ...tree,
-    size: rows.length,
-    depth,
-    name: Uint32Array.from(rows, ({ name }) => name),
-    self: Float64Array.from(rows, ({ self }) => self),
-    pruned: Float64Array.from(rows, ({ pruned }) => pruned),
-    total: Float64Array.from(rows, ({ total }) => total),
-    ...relations(depth),
-  };
 }

@@ -46,6 +46,11 @@ function digits(amount: number): string {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to replace.
 const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
+/** The same of a text with several lines. */
+export function cleanLines(text: string): string {
+  return text.split('\n').map(clean).join('\n');
+}
+
 /** A name from a profiled process, safe to be shown as text. */
 export function clean(name: string): string {
   return name.replace(HIDDEN, '\ufffd');

@@ -10,6 +10,7 @@ export interface Page {
   load: (row: number) => void;
   match: (step: 1 | -1) => void;
   search: () => void;
+  keys: () => void;
   copy: (row: number) => void;
 }
 
@@ -118,6 +119,7 @@ function key(event: KeyboardEvent, graph: Graph, page: Page): void {
   const { view } = graph;
   if (wanted.kind === 'match') page.match(wanted.step);
   else if (wanted.kind === 'search') page.search();
+  else if (wanted.kind === 'keys') page.keys();
   else if (wanted.kind === 'copy') page.copy(graph.selected);
   else if (wanted.kind === 'step')
     graph.show(pan(zoomAt(view, view.width / 2, wanted.zoom), wanted.dx, wanted.dy));

@@ -8,6 +8,7 @@ export type Action =
   | { kind: 'step'; zoom: number; dx: number; dy: number }
   | { kind: 'match'; step: 1 | -1 }
   | { kind: 'search' }
+  | { kind: 'keys' }
   | { kind: 'copy' };
 
 /** How far a key pans, in CSS pixels. */
@@ -23,6 +24,7 @@ export const KEYS: readonly [string, string][] = [
   ['/', 'search'],
   ['N  Shift N', 'next and previous match'],
   ['C', 'copy the name of the selected function'],
+  ['?', 'show these keys'],
 ];
 
 /** What a key does at a row; nothing for keys of others. */
@@ -49,6 +51,7 @@ export function action(tree: Tree, row: number, key: string): Action | undefined
     N: () => ({ kind: 'match', step: -1 }),
     '/': () => ({ kind: 'search' }),
     c: () => ({ kind: 'copy' }),
+    '?': () => ({ kind: 'keys' }),
   };
   return Object.hasOwn(keys, key) ? keys[key]?.() : undefined;
 }

@@ -74,7 +74,9 @@ export function paint(
 ): void {
   const { theme } = style;
   context.fillStyle = theme.back;
-  context.fillRect(0, 0, context.canvas.width, context.canvas.height);
+  // A page that is zoomed out has fewer dots than pixels of CSS.
+  const dots = context.getTransform().a || 1;
+  context.fillRect(0, 0, context.canvas.width / dots, context.canvas.height / dots);
   const found: Box[] = [];
   const byColour: Box[][] = style.palette.map(() => []);
   for (const box of painting.boxes) {

@@ -1,5 +1,6 @@
 // What of a profile matches a search? Names are matched once each, and nested matches counted once.
 import type { Tree } from './columns.ts';
+import { percent } from './format.ts';
 import type { Layout } from './layout.ts';
 
 /** What was found. */
@@ -46,15 +47,30 @@ export function search(tree: Tree, layout: Layout, text: string): Found | undefi
   return { names, rows, share: sum / layout.width, ...(problem === undefined ? {} : { problem }) };
 }
 
-/** The match after (`step` 1) or before (-1) a row, around the ends. */
-export function nextMatch(found: Found, row: number, step: 1 | -1): number | undefined {
-  const { rows } = found;
-  if (rows.length === 0) return undefined;
-  if (step > 0) return rows.find((match) => match > row) ?? rows[0];
-  return rows.findLast((match) => match < row) ?? rows[rows.length - 1];
+/** A row of one of several trees that are shown together. */
+export interface Place {
+  part: number;
+  row: number;
 }
 
-/** Which match a row is, as in "3 of 12"; 0 if it is none. */
-export function rankOf(found: Found, row: number): number {
-  return found.rows.indexOf(row) + 1;
+/** The match after or before a place, through all parts and around the ends. */
+export function nextOf(found: readonly (Found | undefined)[], place: Place, step: 1 | -1): Place | undefined {
+  const all = found.flatMap((one, part) => (one?.rows ?? []).map((row) => ({ part, row })));
+  const before = (one: Place, other: Place) => one.part - other.part || one.row - other.row;
+  if (step > 0) return all.find((match) => before(place, match) < 0) ?? all[0];
+  return all.findLast((match) => before(match, place) < 0) ?? all.at(-1);
+}
+
+/** What was found, in words. */
+export function countIn(found: readonly (Found | undefined)[], place: Place) {
+  const [one, other] = found;
+  const rank = (found[place.part]?.rows.indexOf(place.row) ?? -1) + 1;
+  const places = (rows: readonly number[]) => `${rows.length} ${rows.length === 1 ? 'place' : 'places'}`;
+  const any = found.some((part) => (part?.rows.length ?? 0) > 0);
+  const problem = one?.problem;
+  if (!one) return { count: '', any, problem };
+  if (other)
+    return { count: `${places(one.rows)} among callers, ${places(other.rows)} among callees`, any, problem };
+  const count = rank > 0 ? `${rank} of ${one.rows.length}` : places(one.rows);
+  return { count: `${count}, ${percent(one.share)} of the total`, any, problem };
 }

@@ -14,15 +14,17 @@ export interface FunctionRow {
 
 export type SortKey = 'name' | 'self' | 'total' | 'changeSelf' | 'changeTotal';
 
-/** All functions in the order of their numbers; the root is none. A function that calls itself counts once. */
+/** All functions of the tree in the order of their numbers; the root is none. A function that calls itself counts once. */
 export function functions(tree: Tree): FunctionRow[] {
   const rows = tree.names.map((_, name) => ({ name, self: 0, total: 0, baseSelf: 0, baseTotal: 0 }));
   const active = new Uint32Array(tree.names.length);
+  const present = new Uint8Array(tree.names.length);
   const way: number[] = [];
   for (let row = 0; row < tree.size; row++) {
     const name = tree.name[row]!;
     while (way.length > tree.depth[row]!) active[way.pop()!]!--;
     const entry = rows[name]!;
+    present[name] = 1;
     entry.self += tree.self[row]!;
     entry.baseSelf += tree.base?.self[row] ?? 0;
     if (active[name]!++ === 0) {
@@ -32,7 +34,7 @@ export function functions(tree: Tree): FunctionRow[] {
     way.push(name);
   }
   const root = tree.source.above.length === 0 ? tree.name[0] : -1;
-  return rows.filter((entry) => entry.name !== root);
+  return rows.filter((entry) => entry.name !== root && present[entry.name]);
 }
 
 /** Sorts functions; equal ones by name. `scale` makes the two sides of a comparison comparable. */

@@ -28,12 +28,17 @@ export function whole(layout: Layout, size: { width: number; height: number }, f
 
 /** CSS pixels from the top of the content to a row. */
 export function yOf(view: View, depth: number, deepest: number): number {
-  return (view.flipped ? contentRows(deepest) - 1 - depth : depth) * ROW;
+  return (view.flipped ? contentRows(deepest) - 1 - depth : depth) * ROW + slack(view, deepest);
+}
+
+/** With the root at the bottom, what is lower than the screen stands on its lower edge. */
+function slack(view: View, deepest: number): number {
+  return view.flipped ? Math.max(view.height - contentRows(deepest) * ROW, 0) : 0;
 }
 
 /** The depth at a place on the screen. */
 export function depthAt(view: View, y: number, deepest: number): number {
-  const line = Math.floor((y + view.top) / ROW);
+  const line = Math.floor((y + view.top - slack(view, deepest)) / ROW);
   return view.flipped ? contentRows(deepest) - 1 - line : line;
 }
 

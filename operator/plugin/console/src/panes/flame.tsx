@@ -1,269 +1,159 @@
-// The flame graph with all around it: search, what is under the pointer, and the table as its equal.
-import { useSignal } from '@preact/signals';
-import { useEffect, useMemo, useRef } from 'preact/hooks';
-import { callers } from '../flame/callers.ts';
-import { pathTo } from '../flame/columns.ts';
-import { describe, describeRun } from '../flame/describe.ts';
+// A profile in its views: as a graph, from both sides of a function, as a tree, and as a table.
+import { signal } from '@preact/signals';
+import { useMemo, useRef } from 'preact/hooks';
+import { pathTo, type Tree } from '../flame/columns.ts';
+import { describe } from '../flame/describe.ts';
 import { clean, percent } from '../flame/format.ts';
-import { Graph, type Shown, type Under } from '../flame/graph.ts';
-import { listen } from '../flame/input.ts';
-import { layout as layOut } from '../flame/layout.ts';
-import { KEYS } from '../flame/move.ts';
-import { type Found, nextMatch, rankOf, search } from '../flame/search.ts';
+import type { Graph, Shown } from '../flame/graph.ts';
+import { knownRuntimes } from '../flame/mine.ts';
+import { countIn, type Found, nextOf, type Place, search } from '../flame/search.ts';
 import { type FunctionRow, functions } from '../flame/table.ts';
-import { route, setParams, toast } from '../state.ts';
+import { figures } from '../flame/trust.ts';
+import { asked, left, type Part, parts } from '../flame/views.ts';
+import { route, setParams } from '../state.ts';
+import { Canvas, Keys } from './canvas.tsx';
 import { Functions } from './functions.tsx';
+import { Outline } from './outline.tsx';
+import { Filters, Search } from './search.tsx';
 
-export function Flame(props: { shown: Shown }) {
+/** A profile; `runtimes` are those of its targets. */
+export function Flame({ shown, runtimes }: { shown: Shown; runtimes: readonly string[] }) {
   const { params } = route.value;
-  const upside = params.view === 'callers' && !props.shown.tree.base;
-  const of = upside && params.of ? props.shown.tree.names.indexOf(params.of) : -1;
-  const shown = useMemo(() => {
-    if (!upside) return props.shown;
-    const tree = callers(props.shown.tree, of >= 0 ? of : undefined);
-    return { tree, layout: layOut(tree) };
-  }, [props.shown, upside, of]);
-  return <Shape key={`${upside} ${of}`} shown={shown} upside={upside} />;
-}
-
-function Shape({ shown, upside }: { shown: Shown; upside: boolean }) {
-  const { params } = route.value;
-  const { tree, layout } = shown;
-  const text = params.q ?? '';
-  const sums = useMemo(() => functions(tree), [tree]);
-  const byName = useMemo(() => new Map(sums.map((row) => [row.name, row])), [sums]);
-  const found = useMemo(() => search(tree, layout, text), [tree, layout, text]);
-  const selected = useSignal(0);
-  const graph = useRef<Graph | null>(null);
-  const box = useRef<HTMLInputElement>(null);
-  const match = (step: 1 | -1) => {
-    const row = found && nextMatch(found, selected.value, step);
-    if (row === undefined) return;
-    graph.current?.select(row);
-    selected.value = row;
-  };
-  const load = (row: number) =>
-    !upside && setParams({ root: [params.root, pathTo(tree, row)].filter((part) => part).join('.') }, false);
+  const compared = shown.tree.base !== undefined;
+  const families = knownRuntimes(runtimes);
+  const wanted = useMemo(
+    () => asked(params, compared, families),
+    [params.f, params.mine, params.view, params.of, compared, families.join()],
+  );
+  const here = useMemo(() => left(shown, wanted), [shown, wanted.key]);
+  const sides = useMemo(() => parts(here, wanted), [here, wanted.key]);
   return (
     <section aria-label="Profile">
-      <Search box={box} found={found} selected={selected.value} match={match} />
-      {upside ? <Callers of={params.of ?? ''} /> : <Above shown={shown} />}
-      {params.view === 'table' ? (
-        <Functions tree={tree} rows={sums} found={found} />
-      ) : (
-        <Canvas
-          shown={shown}
-          found={found}
-          byName={byName}
-          graph={graph}
-          selected={selected}
-          match={match}
-          load={load}
-          upside={upside}
-          box={box}
-        />
-      )}
+      <Shape whole={shown} here={here} sides={sides} compared={compared}>
+        <Filters compared={compared} problem={wanted.problem} runtimes={families} />
+        <Above whole={shown} here={here.tree} of={wanted.title} />
+      </Shape>
     </section>
   );
 }
 
-interface SearchProps {
-  box: { current: HTMLInputElement | null };
-  found: Found | undefined;
-  selected: number;
-  match: (step: 1 | -1) => void;
+interface ShapeProps {
+  whole: Shown;
+  here: Shown;
+  sides: readonly Part[];
+  compared: boolean;
+  children: preact.ComponentChildren;
 }
 
-function Search({ box, found, selected, match }: SearchProps) {
+function Shape({ whole, here, sides, compared, children }: ShapeProps) {
   const { params } = route.value;
-  const rank = found ? rankOf(found, selected) : 0;
-  const count = found
-    ? rank > 0
-      ? `${rank} of ${found.rows.length}`
-      : `${found.rows.length} ${found.rows.length === 1 ? 'place' : 'places'}`
-    : '';
+  const text = params.q ?? '';
+  const sums = useMemo(() => functions(here.tree), [here]);
+  const byName = useMemo(() => new Map(sums.map((row) => [row.name, row])), [sums]);
+  const found = useMemo(() => sides.map(({ tree, layout }) => search(tree, layout, text)), [sides, text]);
+  const place = useMemo(() => signal<Place>({ part: sides.length - 1, row: 0 }), [sides]);
+  const graphs = useMemo(() => sides.map(() => ({ current: null as Graph | null })), [sides]);
+  const box = useRef<HTMLInputElement>(null);
+  const keys = useRef<HTMLDetailsElement>(null);
+  const match = (step: 1 | -1) => {
+    const next = nextOf(found, place.value, step);
+    if (!next) return;
+    graphs[next.part]?.current?.select(next.row);
+    place.value = next;
+  };
+  const load = (row: number) => {
+    const way = [params.root, pathTo(whole.tree, row)].filter((part) => part).join('.');
+    if (here === whole && sides[0]?.tree === whole.tree) setParams({ root: way }, false);
+  };
+  const common = { byName, match, load, box, keys };
   return (
-    <div class="search">
-      <label>
-        Search{' '}
-        <input
-          ref={box}
-          type="search"
-          value={params.q ?? ''}
-          placeholder="function, as text or pattern"
-          onInput={(event) => setParams({ q: event.currentTarget.value })}
-          onKeyDown={(event) => {
-            if (event.key !== 'Enter') return;
-            event.preventDefault();
-            match(event.shiftKey ? -1 : 1);
-          }}
+    <>
+      <Search box={box} match={match} compared={compared} {...countIn(found, place.value)} />
+      {children}
+      {params.view === 'table' && !params.of ? (
+        <Functions tree={here.tree} rows={sums} found={found[0]} />
+      ) : (
+        <>
+          <Selected part={sides[place.value.part]!} place={place.value} byName={byName} load={load} />
+          <Sides {...common} sides={sides} found={found} graphs={graphs} place={place} />
+        </>
+      )}
+    </>
+  );
+}
+
+interface SidesProps {
+  sides: readonly Part[];
+  found: readonly (Found | undefined)[];
+  graphs: readonly { current: Graph | null }[];
+  place: { value: Place };
+  byName: Map<number, FunctionRow>;
+  match: (step: 1 | -1) => void;
+  load: (row: number) => void;
+  box: { current: HTMLInputElement | null };
+  keys: { current: HTMLDetailsElement | null };
+}
+
+/** The graph, the two halves of a sandwich, or the call tree. */
+function Sides({ sides, found, graphs, place, ...common }: SidesProps) {
+  const { params } = route.value;
+  const select = (part: number) => (row: number) => {
+    place.value = { part, row };
+  };
+  if (params.view === 'tree' && !params.of)
+    return (
+      <Outline
+        tree={sides[0]!.tree}
+        found={found[0]}
+        selected={place.value.row}
+        current={() => place.value.row}
+        select={select(0)}
+        search={() => common.box.current?.focus()}
+        match={common.match}
+      />
+    );
+  return (
+    <div class={sides.length > 1 ? 'sandwich' : ''}>
+      {sides.map((side, part) => (
+        <Canvas
+          key={side.label}
+          {...common}
+          shown={side}
+          flipped={side.flipped || (sides.length === 1 && params.flip === 'up')}
+          label={side.label}
+          found={found[part]}
+          graph={graphs[part]!}
+          selected={() => (place.value.part === part ? place.value.row : 0)}
+          select={select(part)}
         />
-      </label>
-      <button
-        type="button"
-        disabled={!found?.rows.length}
-        onClick={() => match(-1)}
-        aria-label="Previous match"
-      >
-        ◂
-      </button>
-      <button type="button" disabled={!found?.rows.length} onClick={() => match(1)} aria-label="Next match">
-        ▸
-      </button>
-      <output>{found ? `${count}, ${percent(found.share)} of the total` : ''}</output>
-      {found?.problem && <small class="warn">{found.problem}</small>}
-      <span class="space" />
-      <Toggle name="view" on="table" text="Table" />
-      {!params.base && <Toggle name="view" on="callers" text="Callers" />}
-      {params.view !== 'table' && <Toggle name="flip" on="up" text="Root at the bottom" />}
+      ))}
+      <Keys sheet={common.keys} />
     </div>
   );
 }
 
-function Toggle(props: { name: string; on: string; text: string }) {
-  const pressed = route.value.params[props.name] === props.on;
-  return (
-    <button
-      type="button"
-      aria-pressed={pressed}
-      onClick={() => setParams({ [props.name]: pressed ? '' : props.on }, false)}
-    >
-      {props.text}
-    </button>
-  );
-}
-
-/** Where the tree begins, if it is a part; and what of it was left out. */
-function Above({ shown }: { shown: Shown }) {
-  const { source } = shown.tree;
-  const basis = {
-    perPodSecond: 'values per pod and second',
-    share: 'shares of the totals',
-    absolute: 'values',
-  };
-  return (
-    <>
-      {source.above.length > 0 && (
-        <p>
-          Below {source.above.map(clean).slice(1).join(' › ') || 'the root'}{' '}
-          <button type="button" onClick={() => setParams({ root: '' }, false)}>
-            Show everything
-          </button>
-        </p>
-      )}
-      {source.prunedNodes > 0 && (
-        <p class="plain">
-          {percent(Math.abs(source.prunedValue) / (source.total || 1))} lies in {source.prunedNodes} small
-          functions that are left out here and hatched; a double click on them loads them.
-        </p>
-      )}
-      {shown.tree.base && (
-        <p class="legend">
-          Compares {basis[shown.tree.base.basis]}. <span class="swatch more" /> more{' '}
-          <span class="swatch less" /> less <span class="swatch noise" /> may be chance. Boxes are as wide as
-          both sides together.
-        </p>
-      )}
-    </>
-  );
-}
-
-/** What the graph of callers shows. */
-function Callers({ of }: { of: string }) {
-  return (
-    <p>
-      {of
-        ? `Who calls ${clean(of)}, by what it used with its callees.`
-        : 'Who calls what, by what each function used itself.'}{' '}
-      {of && (
-        <button type="button" onClick={() => setParams({ of: '' }, false)}>
-          Show all functions
-        </button>
-      )}
-    </p>
-  );
-}
-
-interface CanvasProps {
-  shown: Shown;
-  found: Found | undefined;
+interface SelectedProps {
+  part: Part;
+  place: Place;
   byName: Map<number, FunctionRow>;
-  graph: { current: Graph | null };
-  selected: { value: number };
-  match: (step: 1 | -1) => void;
   load: (row: number) => void;
-  upside: boolean;
-  box: { current: HTMLInputElement | null };
-}
-
-function Canvas(props: CanvasProps) {
-  const canvas = useRef<HTMLCanvasElement>(null);
-  const hover = useSignal<{ lines: string[]; x: number; y: number } | undefined>(undefined);
-  useGraph(props, canvas, hover);
-  return (
-    <>
-      <Selected {...props} />
-      {/* biome-ignore lint/a11y/noInteractiveElementToNoninteractiveRole: its keys are those of the graph. */}
-      <canvas
-        ref={canvas}
-        class="flame"
-        tabIndex={0}
-        role="application"
-        aria-roledescription="flame graph"
-        aria-label="Flame graph: arrow keys select, Enter zooms, Escape shows everything. The table holds the same."
-        aria-describedby="selected"
-      />
-      {hover.value && <Hover {...hover.value} />}
-      <Keys />
-    </>
-  );
-}
-
-/** Has a graph on the canvas for as long as the tree and the direction stay the same. */
-function useGraph(
-  props: CanvasProps,
-  canvas: { current: HTMLCanvasElement | null },
-  hover: { value: { lines: string[]; x: number; y: number } | undefined },
-): void {
-  const { shown, found, byName, graph, selected } = props;
-  const flipped = route.value.params.flip === 'up';
-  // What the listeners call is always that of the last rendering.
-  const now = useRef(props);
-  now.current = props;
-  useEffect(() => {
-    const element = canvas.current!;
-    const made = new Graph(element, shown, flipped);
-    graph.current = made;
-    made.selected = selected.value;
-    const unlisten = listen(element, made, page(now, hover, shown, byName));
-    const sizes = new ResizeObserver(() => made.resize(element.clientWidth, element.clientHeight));
-    sizes.observe(element);
-    return () => {
-      sizes.disconnect();
-      unlisten();
-      made.close();
-      graph.current = null;
-    };
-  }, [shown, flipped]);
-  useEffect(() => graph.current?.mark(found), [found, shown, flipped]);
 }
 
 /** What is selected, in words, and what can be done with it. */
-function Selected({ shown, byName, selected, upside, load }: CanvasProps) {
-  const { tree } = shown;
-  const row = Math.min(selected.value, tree.size - 1);
+function Selected({ part, place, byName, load }: SelectedProps) {
+  const { tree } = part;
+  const row = Math.min(place.row, tree.size - 1);
   const name = tree.name[row]!;
   const lines = describe(tree, row, byName.get(name));
-  const callers = () => setParams({ view: 'callers', of: tree.names[name]! }, false);
   return (
     <p id="selected" class="selected" aria-live="polite">
       <strong>{lines[0]}</strong> {lines.slice(1).join(' · ')}{' '}
-      {row > 0 && !tree.base && (
-        <button type="button" onClick={callers}>
-          Callers
+      {(row > 0 || part.ofOne) && !tree.base && (
+        <button type="button" onClick={() => setParams({ of: tree.names[name]! }, false)}>
+          Callers and callees
         </button>
       )}{' '}
-      {tree.pruned[row] !== 0 && !upside && (
+      {tree.pruned[row] !== 0 && part.whole && (
         <button type="button" onClick={() => load(row)}>
           Load what was left out below it
         </button>
@@ -272,63 +162,71 @@ function Selected({ shown, byName, selected, upside, load }: CanvasProps) {
   );
 }
 
-function Keys() {
+/** What is shown: how much of the profile, how far to believe it, and where it begins. */
+function Above({ whole, here, of }: { whole: Shown; here: Tree; of: string }) {
+  const { tree } = whole;
+  const { source } = tree;
+  const total = source.total || 1;
   return (
-    <details>
-      <summary>Keys</summary>
-      <dl class="keys">
-        {KEYS.map(([keys, what]) => (
-          <div key={keys}>
-            <dt>{keys}</dt>
-            <dd>{what}</dd>
-          </div>
-        ))}
-      </dl>
-    </details>
+    <>
+      {!tree.base && <Figures tree={tree} />}
+      {source.above.length > 0 && (
+        <p>
+          Below {source.above.map(clean).slice(1).join(' › ') || 'the root'}{' '}
+          <button type="button" onClick={() => setParams({ root: '' }, false)}>
+            Show everything
+          </button>
+        </p>
+      )}
+      {here !== tree && (
+        <p>
+          Filtered: {percent(here.total[0]! / total)} of the profile is shown
+          {here.size === 1 && ', and none of its functions'}.
+          {source.prunedNodes > 0 && ' Functions that are left out are filtered with their callers.'}
+        </p>
+      )}
+      {of && (
+        <p>
+          {clean(of)}{' '}
+          <button type="button" onClick={() => setParams({ of: '' }, false)}>
+            Show all functions
+          </button>
+        </p>
+      )}
+      {source.prunedNodes > 0 && here === tree && (
+        <p class="plain">
+          {percent(Math.abs(source.prunedValue) / total)} lies in {source.prunedNodes} small functions that
+          are left out here and hatched; a double click on them loads them.
+        </p>
+      )}
+      {tree.base && <Legend basis={tree.base.basis} />}
+    </>
   );
 }
 
-/** What the page does for the graph's listeners. */
-function page(
-  now: { current: CanvasProps },
-  hover: { value: { lines: string[]; x: number; y: number } | undefined },
-  { tree }: Shown,
-  byName: Map<number, FunctionRow>,
-) {
-  return {
-    hover: (under: Under, x: number, y: number) => {
-      const lines = !under
-        ? []
-        : 'run' in under
-          ? describeRun(tree, under.run)
-          : describe(tree, under.row, byName.get(tree.name[under.row]!));
-      hover.value = lines.length === 0 ? undefined : { lines, x, y };
-    },
-    selected: (row: number) => {
-      now.current.selected.value = row;
-    },
-    load: (row: number) => now.current.load(row),
-    match: (step: 1 | -1) => now.current.match(step),
-    search: () => now.current.box.current?.focus(),
-    copy: (row: number) =>
-      void navigator.clipboard.writeText(tree.names[tree.name[row]!]!).then(
-        () => toast('Copied.', 'plain'),
-        () => toast('The browser did not allow copying.', 'bad'),
-      ),
-  };
+function Figures({ tree }: { tree: Tree }) {
+  const all = useMemo(() => figures(tree), [tree]);
+  return (
+    <p class="figures">
+      {all.map(({ title, share, about }) => (
+        <span key={title} title={about}>
+          {title} <strong>{percent(share)}</strong>
+        </span>
+      ))}
+    </p>
+  );
 }
 
-/** What is under the pointer, beside it. */
-function Hover(props: { lines: string[]; x: number; y: number }) {
-  const right = props.x > window.innerWidth / 2;
-  const place = right
-    ? { right: `${window.innerWidth - props.x + 12}px`, top: `${props.y + 12}px` }
-    : { left: `${props.x + 12}px`, top: `${props.y + 12}px` };
+function Legend({ basis }: { basis: 'perPodSecond' | 'share' | 'absolute' }) {
+  const named = {
+    perPodSecond: 'values per pod and second',
+    share: 'shares of the totals',
+    absolute: 'values',
+  };
   return (
-    <div class="hover" style={place} aria-hidden="true">
-      {props.lines.map((line, at) =>
-        at === 0 ? <strong key={at}>{line}</strong> : <div key={at}>{line}</div>,
-      )}
-    </div>
+    <p class="legend">
+      Compares {named[basis]}. <span class="swatch more" /> more <span class="swatch less" /> less{' '}
+      <span class="swatch noise" /> may be chance. Boxes are as wide as both sides together.
+    </p>
   );
 }

@@ -56,7 +56,17 @@ function Name({ tree, row }: { tree: Tree; row: FunctionRow }) {
       <button type="button" class="link" onClick={() => setParams({ q: exact, view: '' }, false)}>
         {clean(name)}
       </button>
-      <small class="message"> {clean(tree.files[row.name] ?? '')}</small>
+      <small class="message"> {clean(tree.files[row.name] ?? '')}</small>{' '}
+      {!tree.base && (
+        <button
+          type="button"
+          class="link"
+          aria-label={`Callers and callees of ${clean(name)}`}
+          onClick={() => setParams({ of: name }, false)}
+        >
+          ⇅
+        </button>
+      )}
     </>
   );
 }

@@ -46,7 +46,7 @@ export function Now() {
       >
         <What form={form.value} set={set} />
         <How form={form.value} set={set} />
-        <Then form={form.value} trouble={trouble} reason={reason} busy={busy.value} submit={submit} />
+        <Then form={form.value} trouble={trouble} reason={reason} busy={busy.value} />
       </form>
     </>
   );
@@ -77,18 +77,17 @@ interface ThenProps {
   trouble: string | undefined;
   reason: string | undefined;
   busy: boolean;
-  submit: () => void;
 }
 
 /** What will happen, and the button that lets it happen. */
-function Then({ form, trouble, reason, busy, submit }: ThenProps) {
-  const line = trouble ? undefined : command(form, start.value?.context ?? '');
+function Then({ form, trouble, reason, busy }: ThenProps) {
+  const line = trouble ? undefined : command(form, start.value?.flags ?? []);
   const rights = form.namespace ? toProfile(form.namespace, policyOf(form)) : [];
   return (
     <>
       <h2>What will happen</h2>
       <p>{trouble ? 'Nothing yet.' : willHappen(form, linkedPods(form))}</p>
-      <Button primary busy={busy} reason={reason} rights={rights} onClick={submit}>
+      <Button primary busy={busy} reason={reason} rights={rights}>
         Profile now
       </Button>
       {line && <Command line={line} />}

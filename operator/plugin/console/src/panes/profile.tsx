@@ -11,7 +11,7 @@ import type { Shown } from '../flame/graph.ts';
 import { layout } from '../flame/layout.ts';
 import { profileLine } from '../lines.ts';
 import { Command } from '../parts.tsx';
-import { app, coverage, ended, kinds, outcome, profiled, progress } from '../sessions.ts';
+import { app, coverage, ended, kinds, outcome, profiled, progress, runtimes } from '../sessions.ts';
 import { api, clock, route, sessions, setParams, start, toast } from '../state.ts';
 import { Flame } from './flame.tsx';
 import { Cancel, Late, Phase } from './sessions.tsx';
@@ -197,7 +197,7 @@ function Data({ session }: { session: Session }) {
           The profile could not be read: {loaded.problem}
         </p>
       )}
-      {loaded.state === 'shown' && <Flame key={path} shown={loaded.shown} />}
+      {loaded.state === 'shown' && <Flame key={path} shown={loaded.shown} runtimes={runtimes(session)} />}
       <Take session={session} type={type} />
     </>
   );
@@ -326,7 +326,7 @@ function Take({ session, type }: { session: Session; type: string }) {
       toast(`Not saved: ${words(error)}`, 'bad');
     }
   };
-  const line = profileLine({ namespace, name, base }, start.value?.context ?? '');
+  const line = profileLine({ namespace, name, base }, start.value?.flags ?? []);
   return (
     <div class="take">
       <button type="button" onClick={() => void save('profile', {}, `${name}-${type}.pb.gz`)}>

@@ -5,6 +5,7 @@ import { session as pathOf } from '../api/paths.ts';
 import { toCancel } from '../api/rights.ts';
 import type { Session } from '../api/types.ts';
 import { clean, count } from '../flame/format.ts';
+import { ask, permission } from '../notify.ts';
 import { Button, State, Table } from '../parts.tsx';
 import { format } from '../route.ts';
 import type { Column } from '../rows.ts';
@@ -108,6 +109,7 @@ export function Sessions() {
       <State live={sessions.value} what="sessions" />
       <h2>In progress{sessions.value.known ? ` (${active.value.length})` : ''}</h2>
       {sessions.value.known && active.value.length === 0 && <p class="nothing">No session is in progress.</p>}
+      {active.value.length > 0 && <Notify />}
       <ul class="cards">
         {active.value.map((session) => (
           <InProgress key={session.metadata.uid} session={session} />
@@ -141,6 +143,19 @@ export function Sessions() {
         />
       )}
     </>
+  );
+}
+
+/** Lets the browser tell of the end of sessions while the page is not looked at. */
+function Notify() {
+  if (permission.value === 'none') return null;
+  if (permission.value === 'granted')
+    return <p class="plain">The browser tells you when a session ends while this page is hidden.</p>;
+  const reason = permission.value === 'denied' ? 'The browser does not allow it for this page.' : undefined;
+  return (
+    <Button onClick={() => void ask()} reason={reason}>
+      Tell me when a session ends
+    </Button>
   );
 }
 

@@ -74,7 +74,9 @@ test('an address offers no command of its own to a shell', async ({ page, link }
   await expect(page.getByRole('button', { name: 'Save as pprof' })).toBeVisible();
   await expect(copy).toHaveCount(0);
   await page.evaluate((to) => location.assign(to), '#/profile/shop/orders-two');
-  await expect(copy).toHaveAccessibleName(/ orders-two -n shop -o orders-two\.html --context fake$/);
+  await expect(copy).toHaveAccessibleName(
+    / orders-two -n shop -o orders-two\.html --kubeconfig \S+ --context fake$/,
+  );
 });
 
 test('another page cannot read, change or frame the console', async ({

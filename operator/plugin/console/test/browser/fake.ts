@@ -3,6 +3,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Policy, Session } from '../../src/api/types.ts';
+import { apply } from './apply.ts';
 import { comparison, HOSTILE, policies, sessions, tree } from './recorded.ts';
 
 type Item = Session | Policy;
@@ -17,6 +18,8 @@ interface Watcher {
 export class Fake {
   sessions = new Map<string, Session>(sessions().map((one) => [one.metadata.name, one]));
   policies = new Map<string, Policy>(policies().map((one) => [one.metadata.name, one]));
+  /** The call trees of sessions. */
+  trees: (name: string) => object = tree;
   asked: string[] = [];
   /** While set, every request is answered with this code. */
   broken = 0;
@@ -41,6 +44,13 @@ export class Fake {
     session.metadata.resourceVersion = String(++this.version);
     this.sessions.set(session.metadata.name, session);
     this.tell('profilesessions', known ? 'MODIFIED' : 'ADDED', session);
+  }
+
+  /** Changes a policy, as somebody else would. */
+  putPolicy(policy: Policy): void {
+    policy.metadata.resourceVersion = String(++this.version);
+    this.policies.set(policy.metadata.name, policy);
+    this.tell('profilingpolicies', 'MODIFIED', policy);
   }
 
   remove(name: string, tell = true): void {
@@ -75,10 +85,24 @@ export class Fake {
     if (this.broken) return json(answer, this.broken, { kind: 'Status', message: 'The API server is ill.' });
     const [, , group, , ...rest] = url.pathname.split('/');
     if (group === 'authorization.k8s.io') return json(answer, 201, review(body));
-    if (group === 'data.fleetprof.dev') return view(answer, url, rest);
+    if (group === 'data.fleetprof.dev') return view(answer, url, rest, this.trees);
     if (request.method === 'GET') return this.read(answer, url, rest);
     if (request.method === 'POST') return this.create(answer, url, rest[1]!, body);
+    if (rest[2] === 'profilingpolicies') return this.apply(answer, url, rest[3]!, body);
     return this.cancel(answer, rest[3]!);
+  }
+
+  private apply(answer: ServerResponse, url: URL, name: string, body: string): void {
+    const force = url.searchParams.get('force') === 'true';
+    const asked = JSON.parse(body) as Policy;
+    const applied = apply(this.policies.get(name)!, asked, force, String(this.version + 1));
+    if ('code' in applied) json(answer, applied.code, { kind: 'Status', ...applied.status });
+    else if (JSON.stringify(asked.spec).includes('13s'))
+      json(answer, 422, { kind: 'Status', reason: 'Invalid', message: 'spec: 13 is unlucky' });
+    else {
+      if (!url.searchParams.has('dryRun')) this.putPolicy(applied.policy);
+      json(answer, 200, applied.policy);
+    }
   }
 
   private read(answer: ServerResponse, url: URL, rest: string[]): void {
@@ -140,7 +164,7 @@ function review(body: string): object {
   return { spec, status: { allowed: spec.resourceAttributes.namespace !== 'locked' } };
 }
 
-function view(answer: ServerResponse, url: URL, rest: string[]): void {
+function view(answer: ServerResponse, url: URL, rest: string[], trees: (name: string) => object): void {
   const [name, of] = [rest[3]!, rest[4]!];
   const format = url.searchParams.get('format');
   if (of === 'profile') {
@@ -148,7 +172,7 @@ function view(answer: ServerResponse, url: URL, rest: string[]): void {
   } else if (format === 'html') {
     answer.writeHead(200, { 'content-type': 'text/html' }).end(`<p>${HOSTILE}</p>`);
   } else if (of === 'diff') json(answer, 200, comparison());
-  else json(answer, 200, tree(name));
+  else json(answer, 200, trees(name));
 }
 
 function json(answer: ServerResponse, code: number, body: unknown): void {

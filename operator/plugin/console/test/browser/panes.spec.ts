@@ -54,6 +54,50 @@ test('a watch whose version is too old is followed by a new list', async ({ page
   await expect(page.getByRole('link', { name: 'orders-old' })).toHaveCount(0);
 });
 
+test('the end of a session is told by the browser while nobody looks, if the person wants that', async ({
+  page,
+  link,
+  fake,
+}) => {
+  await page.addInitScript(() => {
+    const told: string[] = [];
+    class Fake {
+      static permission = 'default';
+      static async requestPermission() {
+        Fake.permission = 'granted';
+        return 'granted';
+      }
+      constructor(_: string, { body }: { body: string }) {
+        told.push(body);
+      }
+    }
+    Object.assign(globalThis, { Notification: Fake, told });
+  });
+  const told = () => page.evaluate(() => (globalThis as unknown as { told: string[] }).told);
+  const hide = (hidden: boolean) =>
+    page.evaluate((to) => {
+      Object.defineProperty(document, 'hidden', { value: to, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
+  const watches = () => fake.asked.filter((asked) => asked.includes('watch=1')).length;
+  await open(page, link);
+  await expect(page.getByRole('heading', { name: 'In progress (2)' })).toBeVisible();
+  await page.getByRole('button', { name: 'Tell me when a session ends' }).click();
+  await expect(page.getByText('The browser tells you when a session ends')).toBeVisible();
+  fake.put({ ...fake.sessions.get('orders-runs')!, status: session('x').status! });
+  const toast = page.getByRole('status').getByRole('link', { name: 'Deployment/orders: Succeeded' });
+  await expect(toast).toBeVisible();
+  expect(await told(), 'who looks at the page sees it').toEqual([]);
+  await page.getByRole('button', { name: 'Dismiss' }).click();
+  const before = watches();
+  await hide(true);
+  await expect.poll(watches, 'only sessions are followed, and go on').toBe(before);
+  fake.put({ ...fake.sessions.get('orders-late')!, status: { ...session('x').status!, phase: 'Cancelled' } });
+  await expect.poll(told).toEqual(['Deployment/orders: Cancelled']);
+  await hide(false);
+  await expect(page.getByRole('status').getByRole('link', { name: /Cancelled/ })).toBeVisible();
+});
+
 test('a session is cancelled', async ({ page, link, fake }) => {
   await open(page, link);
   await page.getByRole('button', { name: 'Cancel orders-runs' }).click();
@@ -170,8 +214,12 @@ for (const scheme of ['light', 'dark'] as const) {
       'sessions',
       'apps',
       'now',
+      'triggers?policy=shop%2Fshop',
+      'triggers?policy=stock%2Fstock',
       'profile/shop/orders-two?q=json',
       'profile/shop/orders-two?view=table',
+      'profile/shop/orders-two?view=tree',
+      'profile/shop/orders-two?of=post_order',
       'profile/shop/orders-two?base=orders-old',
     ];
     for (const pane of panes) {

@@ -25,7 +25,7 @@ test('a search finds, counts and shows one match after the other', async ({ page
 test('the graph is walked by the keyboard alone', async ({ page, link }) => {
   await open(page, link, TWO);
   await expect(graph(page)).toBeVisible();
-  for (let tabs = 0; tabs < 40; tabs++) {
+  for (let tabs = 0; tabs < 60; tabs++) {
     await page.keyboard.press('Tab');
     if (await graph(page).evaluate((element) => element === document.activeElement)) break;
   }
@@ -66,30 +66,99 @@ test('the table holds what the graph shows, and leads back to it', async ({ page
   const table = page.getByRole('table', { name: 'Functions' });
   await expect(table.getByRole('row').nth(1)).toContainText('find_issuer');
   await expect(table.getByRole('row').nth(1)).toContainText('700 ns (70.0 %)');
-  await expect(table.getByRole('button', { name: HOSTILE })).toBeVisible();
+  await expect(table.getByRole('button', { name: HOSTILE, exact: true })).toBeVisible();
   await page.getByRole('searchbox', { name: 'Search' }).fill('gc');
   await expect(table.getByRole('row')).toHaveCount(2);
-  await table.getByRole('button', { name: 'gc' }).click();
+  await table.getByRole('button', { name: 'gc', exact: true }).click();
   await expect(graph(page)).toBeVisible();
   await expect(page.locator('output')).toContainText('1 place, 5.00 % of the total');
   await page.goBack();
   await expect(table).toBeVisible();
 });
 
-test('callers are shown of all functions, and of one', async ({ page, link }) => {
+test('the tree is turned upside down, and a function shown from both sides', async ({ page, link }) => {
   await open(page, link, TWO);
-  await page.getByRole('button', { name: 'Callers' }).click();
-  await expect(page.getByText('Who calls what, by what each function used itself.')).toBeVisible();
+  await page.getByRole('button', { name: 'Inverted' }).click();
   await graph(page).focus();
   await page.keyboard.press('ArrowDown');
   await expect(selected(page)).toContainText('find_issuer 700 ns');
   await page.keyboard.press('ArrowDown');
   await expect(selected(page)).toContainText('post_order 700 ns');
-  await selected(page).getByRole('button', { name: 'Callers' }).click();
-  await expect(page.getByText('Who calls post_order, by what it used with its callees.')).toBeVisible();
-  await graph(page).focus();
-  await page.keyboard.press('ArrowDown');
+  await selected(page).getByRole('button', { name: 'Callers and callees' }).click();
+  await expect(page.getByText('Callers of post_order above, what it calls below')).toBeVisible();
+  await expect(graph(page)).toHaveCount(2);
   await expect(selected(page)).toContainText('post_order 820 ns (82.0 %)');
+  await page.getByRole('application', { name: 'Flame graph of callees' }).focus();
+  await page.keyboard.press('ArrowDown');
+  await expect(selected(page)).toContainText('find_issuer 700 ns');
+  await page.getByRole('application', { name: 'Flame graph of callers' }).focus();
+  await page.keyboard.press('ArrowDown');
+  await expect(selected(page)).toContainText('main 820 ns');
+  await page.getByRole('searchbox', { name: 'Search' }).fill('main|json');
+  await expect(page.locator('output')).toHaveText('1 place among callers, 1 place among callees');
+  await page.getByRole('searchbox', { name: 'Search' }).press('Enter');
+  await expect(selected(page)).toContainText('json');
+  await page.getByRole('button', { name: 'Show all functions' }).click();
+  await expect(graph(page)).toHaveCount(1);
+});
+
+test('filter words leave a part of the profile, and say how much', async ({ page, link }) => {
+  await open(page, link, TWO);
+  const filter = page.getByRole('searchbox', { name: 'Filter' });
+  await filter.pressSequentially('SS: json HF: post_order');
+  await expect(page.getByText('Filtered: 10.0 % of the profile is shown.')).toBeVisible();
+  await expect(filter, 'the box keeps the focus while it is typed in').toBeFocused();
+  await graph(page).focus();
+  for (const key of ['ArrowDown', 'ArrowDown']) await page.keyboard.press(key);
+  await expect(selected(page)).toContainText('json 100 ns (10.0 %)');
+  await filter.fill('P: find|json');
+  await expect(page.getByText('Callers of functions like find|json above')).toBeVisible();
+  await expect(graph(page)).toHaveCount(2);
+  await filter.fill('json');
+  await expect(page.getByText('"json" has no word before it')).toBeVisible();
+  await filter.fill('SFF: nowhere');
+  await expect(page.getByText('0.00 % of the profile is shown, and none of its functions.')).toBeVisible();
+  await page.evaluate(() => location.assign('#/profile/shop/orders-two?base=orders-old'));
+  await expect(filter).toBeDisabled();
+  await expect(page.getByRole('button', { name: 'My code' })).toHaveAccessibleDescription(
+    'A comparison is not filtered: it would not be known what may be chance.',
+  );
+});
+
+test('my code is what is left without the runtime and its libraries', async ({ page, link, fake }) => {
+  fake.put(session('orders-files'));
+  await open(page, link, '#/profile/shop/orders-files?view=table');
+  const table = page.getByRole('table', { name: 'Functions' });
+  await expect(table.getByRole('button', { name: 'json', exact: true })).toBeVisible();
+  await page.getByRole('button', { name: 'My code' }).click();
+  await expect(table.getByRole('button', { name: 'json', exact: true })).toHaveCount(0);
+  await expect(table.getByRole('row', { name: /post_order/ })).toContainText('120 ns (12.0 %)');
+  expect(new URL(page.url()).hash).toContain('mine=1');
+});
+
+test('the call tree is opened and searched by the keyboard', async ({ page, link }) => {
+  await open(page, link, TWO);
+  await page.getByRole('button', { name: 'Call tree' }).click();
+  const tree = page.getByRole('tree');
+  await expect(tree.getByRole('treeitem')).toHaveCount(7);
+  await expect(tree.getByRole('treeitem', { name: '70.0 % 70.0 % find_issuer' })).toBeVisible();
+  await tree.focus();
+  for (const key of ['ArrowDown', 'ArrowDown', 'ArrowLeft']) await page.keyboard.press(key);
+  await expect(tree.getByRole('treeitem')).toHaveCount(5);
+  await expect(tree.getByRole('treeitem', { name: /post_order/ })).toHaveAttribute('aria-expanded', 'false');
+  await page.keyboard.press('/');
+  await page.keyboard.type('json');
+  await page.keyboard.press('Enter');
+  await expect(selected(page), 'a match is shown, even where its caller was closed').toContainText(
+    'json 100 ns',
+  );
+  await expect(tree.getByRole('treeitem', { selected: true })).toContainText('json');
+});
+
+test('how far the profile can be believed is beside it', async ({ page, link }) => {
+  await open(page, link, '#/profile/shop/orders-old');
+  await expect(page.getByText('Named functions 100.0 %')).toBeVisible();
+  await expect(page.getByText('Left out 75.0 %')).toBeVisible();
 });
 
 test('two sessions are compared, with what may be chance marked', async ({ page, link, fake }) => {
@@ -104,7 +173,9 @@ test('two sessions are compared, with what may be chance marked', async ({ page,
     'find_issuer',
   );
   await expect(
-    page.getByText('kubectl fleetprof diff orders-two -n shop --base orders-old --context fake'),
+    page.getByText(
+      /^kubectl fleetprof diff orders-two -n shop --base orders-old --kubeconfig \S+ --context fake$/,
+    ),
   ).toBeVisible();
 });
 
@@ -138,6 +209,21 @@ test('a double click loads what is hatched, though its first click zooms', async
   await page.mouse.up({ clickCount: 2 });
   await expect.poll(() => fake.asked.some((asked) => /flamegraph\?.*root=1&/.test(asked))).toBe(true);
 });
+
+for (const deviceScaleFactor of [0.8, 1, 2.5]) {
+  test.describe(`zoomed to ${deviceScaleFactor}`, () => {
+    test.use({ deviceScaleFactor });
+    test('the whole canvas is painted', async ({ page, link }) => {
+      await open(page, link, TWO);
+      await page.waitForFunction(() => performance.getEntriesByName('painted').length > 0);
+      const corner = await graph(page).evaluate((canvas: HTMLCanvasElement) => {
+        const pixels = canvas.getContext('2d')!.getImageData(canvas.width - 1, canvas.height - 1, 1, 1);
+        return [...pixels.data];
+      });
+      expect(corner).toEqual([255, 255, 255, 255]);
+    });
+  });
+}
 
 test('a profile is saved as pprof and as a page', async ({ page, link }) => {
   await open(page, link, TWO);

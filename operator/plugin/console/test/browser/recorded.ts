@@ -1,6 +1,7 @@
 // What the API server answers in the tests: as a cluster did, with names that an attacker would choose.
 import type { Policy, Session } from '../../src/api/types.ts';
 import { columns, large } from '../trees.ts';
+import { managing } from './apply.ts';
 
 /** Text that runs if it is ever read as HTML. */
 export const HOSTILE = '</script><img/src=x/onerror="window.hit=1"><b>';
@@ -86,14 +87,39 @@ export function sessions(): Session[] {
   ];
 }
 
+/** A policy that Argo CD applies. */
+function deployed(): Policy {
+  const labels = { 'argocd.argoproj.io/instance': `stock ${HOSTILE}` };
+  return {
+    metadata: { ...meta('stock', 'stock'), labels },
+    spec: { schedule: { every: '2h', duration: '2m' }, frequencyHz: 49 },
+    status: { schedule: 'every 2h for 2m', linkedAppCount: 0 },
+  };
+}
+
+/** What the policy `shop` says of when it profiles, and who has said so. */
+const SPEC = {
+  schedule: { every: '1h', duration: '2m' },
+  triggers: {
+    cpu: { threshold: 80, window: '30s', duration: '30s', cooldown: '4h' },
+    alerts: [{ matchers: [`alertname="${HOSTILE}"`], duration: '30s', cooldown: '4h' }],
+  },
+  sampling: { percent: 100, replicasPerWorkload: 1, maxTargets: 50 },
+  frequencyHz: 99,
+  suspend: false,
+};
+const MANAGED = [managing('kubectl', 'Update', ['triggers.cpu.threshold', 'schedule.every'])];
+
 /** The policies at the beginning. */
 export function policies(): Policy[] {
   const app = { kind: 'Deployment', container: 'app', pods: 3, linked: 3, state: 'Linked', reason: 'Linked' };
   return [
     {
-      metadata: meta('shop', 'shop'),
-      spec: {},
+      metadata: { ...meta('shop', 'shop'), managedFields: MANAGED },
+      spec: SPEC,
       status: {
+        schedule: 'every 1h for 2m',
+        conditions: [{ type: 'Ready', status: 'True', reason: 'Ready', message: HOSTILE }],
         linkedAppCount: 3,
         linkedApps: [
           {
@@ -108,6 +134,7 @@ export function policies(): Policy[] {
         ],
       },
     },
+    deployed(),
   ];
 }
 
@@ -124,10 +151,22 @@ const SMALL = [
 /** What was left out is the left half of `handle`, which itself is the right tenth of all. */
 const CUT = ['total 0', '.idle 900', '.handle 50 pruned 50'];
 
+/** The files of SMALL: the third function is of Python's library. */
+const FILES = [
+  '',
+  '/app/main.py',
+  '/app/orders.py',
+  '/app/cards.py',
+  '/usr/lib/python3.11/json/decoder.py',
+  '',
+  '',
+];
+
 /** The call tree of a session. */
 export function tree(name: string): object {
   if (name === 'orders-big') return large(100_000);
   if (name === 'orders-cut') return columns(CUT);
+  if (name === 'orders-files') return columns(SMALL, { files: FILES });
   return columns(name === 'orders-old' ? ['total 0', '.main 10 pruned 90', '..post_order 20'] : SMALL);
 }
 

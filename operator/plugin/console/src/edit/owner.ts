@@ -1,0 +1,44 @@
+// Does a tool keep the policy as a repository has it, so that it takes back what is changed here? Pure.
+import type { Policy } from '../api/types.ts';
+
+/** A tool that applies the policy. */
+export interface Owner {
+  tool: 'Argo CD' | 'Flux' | 'Helm';
+  /** What of it, such as the application; empty if that is not known. */
+  of: string;
+}
+
+const FLUX = ['kustomize.toolkit.fluxcd.io', 'helm.toolkit.fluxcd.io'];
+/** Who writes for which tool, by the manager of the fields. */
+const MANAGERS: readonly [RegExp, Owner['tool']][] = [
+  [/^argocd-(application-)?controller$/, 'Argo CD'],
+  [/^(kustomize|helm)-controller$/, 'Flux'],
+  [/^helm$/, 'Helm'],
+];
+
+/** The tool that applies a policy, by the marks that it leaves on what it applies. */
+export function ownerOf({ metadata }: Policy): Owner | undefined {
+  const { labels = {}, annotations = {}, managedFields = [] } = metadata;
+  const argo = annotations['argocd.argoproj.io/tracking-id']?.split(':')[0];
+  const instance = argo ?? labels['argocd.argoproj.io/instance'];
+  if (instance !== undefined) return { tool: 'Argo CD', of: instance };
+  for (const prefix of FLUX) {
+    const name = labels[`${prefix}/name`];
+    const namespace = labels[`${prefix}/namespace`];
+    if (name !== undefined) return { tool: 'Flux', of: namespace ? `${namespace}/${name}` : name };
+  }
+  const release = annotations['meta.helm.sh/release-name'];
+  if (release !== undefined) return { tool: 'Helm', of: release };
+  for (const { manager, subresource } of managedFields) {
+    const [, tool] = MANAGERS.find(([pattern]) => pattern.test(manager)) ?? [];
+    if (tool && !subresource) return { tool, of: '' };
+  }
+  return undefined;
+}
+
+/** What such a tool does to a change made here. */
+export function warning({ tool, of }: Owner): string {
+  const name = of === '' ? tool : `${tool} (${of})`;
+  const then = tool === 'Helm' ? 'Its next upgrade may take back' : 'It takes back, or reports as drift,';
+  return `${name} manages this policy. ${then} what you change here: change it in the repository instead, with this patch.`;
+}

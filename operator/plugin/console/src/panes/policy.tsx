@@ -1,0 +1,275 @@
+// The form of one policy: when it profiles, and what its changes do before they are applied.
+import { useSignal } from '@preact/signals';
+import { useEffect } from 'preact/hooks';
+import { refuses, words } from '../api/client.ts';
+import { toEdit } from '../api/rights.ts';
+import type { Policy } from '../api/types.ts';
+import {
+  at,
+  type Edits,
+  type Field as FieldOf,
+  type Group,
+  groups,
+  isOn,
+  trouble,
+  valueAt,
+} from '../edit/fields.ts';
+import { ownerOf, warning } from '../edit/owner.ts';
+import { asYaml, changes } from '../edit/patch.ts';
+import { type Conflict, conflictsIn, send, tryOut } from '../edit/send.ts';
+import { kindOf } from '../edit/yaml.ts';
+import { clean, cleanLines } from '../flame/format.ts';
+import { Button, Copy, Field, useRights } from '../parts.tsx';
+import { api, learn, toast } from '../state.ts';
+
+/** How long nothing must change before the API server is asked for its opinion. */
+const SETTLED_MS = 400;
+
+/** What the API server says to the change. */
+interface Opinion {
+  conflicts: readonly Conflict[];
+  refusal: string;
+}
+
+const NONE: Opinion = { conflicts: [], refusal: '' };
+
+interface Part {
+  policy: Policy;
+  edits: Edits;
+  set: (path: string, value: string) => void;
+}
+
+export function Edit({ policy }: { policy: Policy }) {
+  const edits = useSignal<Edits>({});
+  const opinion = useSignal(NONE);
+  const busy = useSignal(false);
+  const set = (path: string, value: string) => {
+    edits.value = { ...edits.value, [path]: value };
+  };
+  const wrong = problemIn(policy, edits.value);
+  const none = changes(policy, edits.value).size === 0;
+  const rights = useRights(toEdit(policy.metadata));
+  useOpinion(policy, edits.value, none || wrong !== undefined || !rights.allowed, opinion);
+  const { refusal, conflicts } = opinion.value;
+  const refused = refusal === '' ? undefined : `The API server refuses it: ${refusal}`;
+  const forbidden = rights.allowed ? undefined : rights.reason;
+  const reason = forbidden ?? (none ? 'Nothing is changed.' : (wrong ?? refused));
+  const apply = async () => {
+    busy.value = true;
+    try {
+      learn(await send(api.value!, policy, edits.value, conflicts.length > 0 ? { force: 'true' } : {}));
+      edits.value = {};
+      toast(`${policy.metadata.name} is changed.`, 'good');
+    } catch (error) {
+      hear(error, opinion);
+    } finally {
+      busy.value = false;
+    }
+  };
+  const part = { policy, edits: edits.value, set };
+  return (
+    <form
+      aria-label={`Policy ${policy.metadata.name}`}
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (reason === undefined && !busy.value) void apply();
+      }}
+    >
+      <Head policy={policy} />
+      {groups(policy, edits.value).map((group) => (
+        <Groups key={group.id} group={group} {...part} />
+      ))}
+      <Changes {...part} opinion={opinion.value} />
+      <p class="choices">
+        <Button primary busy={busy.value} reason={reason}>
+          {conflicts.length > 0 ? 'Apply, and take these fields over' : 'Apply'}
+        </Button>
+        {!none && (
+          <button
+            type="button"
+            onClick={() => {
+              edits.value = {};
+            }}
+          >
+            Discard the changes
+          </button>
+        )}
+      </p>
+    </form>
+  );
+}
+
+/** A refusal is said beside the button until something changes; trouble on the way passes, and is only told. */
+function hear(error: unknown, opinion: { value: Opinion }): void {
+  const conflicts = conflictsIn(error);
+  if (conflicts.length > 0) opinion.value = { conflicts, refusal: '' };
+  else if (refuses(error)) opinion.value = { conflicts: [], refusal: words(error) };
+  else toast(`The API server could not be asked: ${words(error)}`, 'bad');
+}
+
+/** Asks the API server by a dry run what it thinks of the change, once the form is left alone. */
+function useOpinion(policy: Policy, edits: Edits, none: boolean, opinion: { value: Opinion }): void {
+  const key = JSON.stringify([policy.spec, edits]);
+  useEffect(() => {
+    opinion.value = NONE;
+    if (none) return;
+    let current = true;
+    const timer = setTimeout(() => {
+      tryOut(api.value!, policy, edits).then(
+        (conflicts) => {
+          if (current) opinion.value = { conflicts, refusal: '' };
+        },
+        (error: unknown) => {
+          if (current) hear(error, opinion);
+        },
+      );
+    }, SETTLED_MS);
+    return () => {
+      current = false;
+      clearTimeout(timer);
+    };
+  }, [key, none]);
+}
+
+/** The first field with a text that cannot be. */
+function problemIn(policy: Policy, edits: Edits): string | undefined {
+  for (const group of groups(policy, edits)) {
+    if (group.trigger && !isOn(policy, edits, group.trigger)) continue;
+    for (const field of group.fields) {
+      if (edits[field.path] === undefined) continue;
+      const found = trouble(field, valueAt(policy, edits, field.path));
+      if (found) return `${clean(group.title)}: ${found}`;
+    }
+  }
+  return undefined;
+}
+
+/** Which policy it is, and who else changes it. */
+function Head({ policy }: { policy: Policy }) {
+  const owner = ownerOf(policy);
+  const { name, namespace } = policy.metadata;
+  return (
+    <>
+      <h2>
+        {name}{' '}
+        <small>
+          {kindOf(policy)}
+          {namespace ? ` in ${namespace}` : ''}
+        </small>
+      </h2>
+      {owner && (
+        <p role="note" class="warn">
+          {clean(warning(owner))}
+        </p>
+      )}
+    </>
+  );
+}
+
+/** The fields of a group; those of a trigger that is off are not shown. */
+function Groups({ group, policy, edits, set }: Part & { group: Group }) {
+  const on = group.trigger === undefined || isOn(policy, edits, group.trigger);
+  const title = clean(group.title);
+  return (
+    <fieldset class={on ? 'group' : 'group off'}>
+      <legend>
+        {group.trigger === undefined ? (
+          title
+        ) : (
+          <label>
+            <input
+              type="checkbox"
+              checked={on}
+              onChange={(event) => set(group.trigger!, event.currentTarget.checked ? 'on' : '')}
+            />
+            {title}
+          </label>
+        )}
+      </legend>
+      {on && (
+        <div class="fields">
+          {group.fields.map((field) => (
+            <Input key={field.path} field={field} group={group} policy={policy} edits={edits} set={set} />
+          ))}
+        </div>
+      )}
+    </fieldset>
+  );
+}
+
+function Input({ field, group, policy, edits, set }: Part & { field: FieldOf; group: Group }) {
+  const initial = group.initial?.[field.path.slice((group.trigger?.length ?? 0) + 1)];
+  const value = valueAt(policy, edits, field.path) || String(initial ?? '');
+  const wrong = edits[field.path] === undefined ? undefined : trouble(field, edits[field.path]!);
+  if (field.kind === 'switch')
+    return (
+      <label class="field">
+        <span>{field.label}</span>
+        <input
+          type="checkbox"
+          checked={value === 'true'}
+          onChange={(event) => set(field.path, String(event.currentTarget.checked))}
+        />
+      </label>
+    );
+  return (
+    <Field label={field.label} hint={field.hint ?? ''}>
+      {field.kind === 'choice' ? (
+        <select value={value} onChange={(event) => set(field.path, event.currentTarget.value)}>
+          {(field.choices ?? []).map((choice) => (
+            <option key={choice}>{choice}</option>
+          ))}
+        </select>
+      ) : (
+        <input
+          value={value}
+          size={field.kind === 'text' ? 20 : 8}
+          inputMode={field.kind === 'number' ? 'numeric' : 'text'}
+          aria-invalid={wrong !== undefined}
+          onInput={(event) => set(field.path, event.currentTarget.value.trim())}
+        />
+      )}
+    </Field>
+  );
+}
+
+/** What will change, who else has set it, and the same as a patch for a repository. */
+function Changes({ policy, edits, opinion }: Part & { opinion: Opinion }) {
+  const changed = [...changes(policy, edits)];
+  if (changed.length === 0) return null;
+  const shown = (value: unknown) => (value === undefined ? 'nothing' : JSON.stringify(value));
+  const yaml = asYaml(policy, edits);
+  return (
+    <>
+      <h3>What will change</h3>
+      <ul>
+        {changed.map(([path, value]) => (
+          <li key={path}>
+            <code>spec.{path}</code>: {clean(shown(at(policy.spec, path)))} → {clean(shown(value))}
+          </li>
+        ))}
+      </ul>
+      {opinion.conflicts.length > 0 && (
+        <div role="note" class="warn">
+          Somebody else has set:
+          <ul>
+            {opinion.conflicts.map(({ field, message }) => (
+              <li key={field + message}>
+                <code>{clean(field)}</code>: {clean(message)}
+              </li>
+            ))}
+          </ul>
+        </div>
+      )}
+      <details open={ownerOf(policy) !== undefined}>
+        <summary>The change as YAML</summary>
+        <pre>{cleanLines(yaml)}</pre>
+        <Copy text={yaml} what="the change as YAML" />
+        <p class="message">
+          A patch of Kustomize, or for <code>kubectl patch --type=merge --patch-file</code>. A null takes a
+          field away.
+        </p>
+      </details>
+    </>
+  );
+}

@@ -1,0 +1,208 @@
+// What filters, "my code", the call tree and the figures of trust make of a profile.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { decode, type Tree } from '../src/flame/columns.ts';
+import { filtered, formatFilters, parseFilters } from '../src/flame/filter.ts';
+import { layout } from '../src/flame/layout.ts';
+import { foreign, knownRuntimes } from '../src/flame/mine.ts';
+import { atFirst, lines, press, showing, toggled } from '../src/flame/outline.ts';
+import { figures } from '../src/flame/trust.ts';
+import { asked, left, parts } from '../src/flame/views.ts';
+import { large, tree } from './trees.ts';
+
+const shape = (of: Tree) =>
+  [...of.depth].map(
+    (depth, row) => `${'.'.repeat(depth)}${of.names[of.name[row]!]} ${of.total[row]} ${of.self[row]}`,
+  );
+const CALLS = tree([
+  'total 0',
+  '.main 10',
+  '..web 5',
+  '...json 20',
+  '...db 30 pruned 1',
+  '..gc 8',
+  '...json 2',
+]);
+const by = (text: string) => shape(filtered(CALLS, parseFilters(text).filters));
+
+test('filter words are read in any case, short or long, and say what is wrong', () => {
+  assert.deepEqual(parseFilters('SS: a b  hf:c|d Show From Frame: e'), {
+    filters: [
+      { word: 'SS', text: 'a b' },
+      { word: 'HF', text: 'c|d' },
+      { word: 'SFF', text: 'e' },
+    ],
+  });
+  assert.deepEqual(parseFilters(''), { filters: [] });
+  assert.match(parseFilters('json').problem!, /^"json" has no word before it/);
+  assert.match(parseFilters('SS: a HF:').problem!, /^HF: needs a function/);
+  assert.match(parseFilters('SS: f(').problem!, /Not a regular expression/);
+  const { filters } = parseFilters('P: std::vec SS: x');
+  assert.deepEqual(parseFilters(formatFilters(filters)).filters, filters, 'std:: is no filter word');
+  assert.equal(filters[0]!.text, 'std::vec');
+});
+
+test('stacks are shown and hidden by their functions', () => {
+  assert.deepEqual(by('SS: json'), [
+    'total 22 0',
+    '.main 22 0',
+    '..web 20 0',
+    '...json 20 20',
+    '..gc 2 0',
+    '...json 2 2',
+  ]);
+  assert.deepEqual(by('HS: web'), ['total 20 0', '.main 20 10', '..gc 10 8', '...json 2 2']);
+  assert.deepEqual(by('SS: json HS: gc').at(-1), '...json 20 20');
+  assert.deepEqual(by('SS: total'), ['total 0 0'], 'the root is no function');
+});
+
+test('frames are taken out, or begin the stacks', () => {
+  assert.deepEqual(by('HF: web'), [
+    'total 76 0',
+    '.main 76 15',
+    '..db 31 30',
+    '..json 20 20',
+    '..gc 10 8',
+    '...json 2 2',
+  ]);
+  assert.deepEqual(by('SFF: json'), ['total 22 0', '.json 22 22']);
+  assert.deepEqual(by('SFF: web|gc').slice(0, 3), ['total 66 0', '.web 56 5', '..db 31 30']);
+  assert.deepEqual(by('HF: .'), ['total 76 75']);
+});
+
+test('whatever is filtered, what is shown adds up, and hiding frames loses nothing', () => {
+  const big = decode(large(20_000));
+  for (const text of [
+    'SS: method1',
+    'HS: Type9',
+    'SFF: orders',
+    'HF: json',
+    'HF: orders SS: method7',
+    'P: json',
+  ]) {
+    const out = filtered(big, parseFilters(text).filters);
+    const sum = out.self.reduce((all, own) => all + own, 0) + out.pruned.reduce((all, own) => all + own, 0);
+    assert.equal(out.total[0], sum, text);
+    if (/^(HF|P): \w+$/.test(text)) assert.equal(sum, big.total[0], text);
+    else assert.ok(sum > 0 && sum < big.total[0]!, text);
+    assert.ok(
+      [...out.parent].every((parent, row) => parent < row),
+      text,
+    );
+  }
+});
+
+test('own code is told apart by runtime', () => {
+  const cases: [string, string, string, boolean][] = [
+    ['Python 3.11', 'post_order', '/app/shop/orders.py', true],
+    ['Python 3.11', 'loads', '/usr/lib/python3.11/json/__init__.py', false],
+    ['Python 3.11', 'get', '/venv/lib/python3.12/site-packages/requests/api.py', false],
+    ['Python 3.11', '_find_and_load', '<frozen importlib._bootstrap>', false],
+    ['Node.js', 'handle', '/app/server.js', true],
+    ['Node.js', 'processTimers', 'node:internal/timers', false],
+    ['Node.js', 'next', '/app/node_modules/express/lib/router.js', false],
+    ['JVM', 'shop.Orders.post', 'Orders.java', true],
+    ['JVM', 'java.util.HashMap.put', 'HashMap.java', false],
+    ['JVM', 'javafoo.Orders.post', 'Orders.java', true],
+    ['JVM', 'org.springframework.web.Filter.run', 'Filter.java', false],
+    ['.NET', 'Shop.Orders.Post', '', true],
+    ['.NET', 'System.Threading.Monitor.Wait', '', false],
+    ['Ruby', 'post', '/app/orders.rb', true],
+    ['Ruby', 'call', '/usr/lib/ruby/gems/3.1.0/gems/puma-6/lib/puma/server.rb', false],
+    ['Ruby', 'pop', '<internal:thread_sync>', false],
+    ['PHP 8.3', 'Shop\\Orders::post', '/app/src/Orders.php', true],
+    ['PHP 8.3', 'strlen', '', false],
+    ['PHP 8.3', 'Symfony\\Kernel::handle', '/app/vendor/symfony/Kernel.php', false],
+    ['Erlang', 'orders:post/2', '', true],
+    ['Erlang', 'gen_server:loop/7', '', false],
+    ['Go 1.26', 'main.postOrder', '/src/main.go', true],
+    ['Go 1.26', 'shop/orders.(*Store).Post', '/src/orders/store.go', true],
+    ['Go 1.26', 'net/http.(*conn).serve', '/usr/local/go/src/net/http/server.go', false],
+    ['Go 1.26', 'runtime.mallocgc', '', false],
+    ['Go 1.26', 'github.com/lib/pq.Open', '/go/pkg/mod/github.com/lib/pq@v1.10.0/conn.go', false],
+    ['Go 1.26', 'github.com/me/shop.Open', '/src/shop.go', true],
+    ['Native', 'shop::post', 'src/main.rs', true],
+    ['Native', 'core::ops::function::FnOnce::call_once', '', false],
+    ['Native', 'serde_json::from_str', '/root/.cargo/registry/src/serde_json-1/src/lib.rs', false],
+    ['Native', '[libc.so.6]', '', false],
+    ['Unknown', 'anything', '', true],
+  ];
+  for (const [runtime, name, file, own] of cases)
+    assert.equal(
+      foreign({ names: [name], files: [file] }, [runtime])[0],
+      own ? 0 : 1,
+      `${runtime}: ${name} ${file}`,
+    );
+  assert.deepEqual(knownRuntimes(['Python 3.11', 'Go 1.26', 'Unknown']), ['Python', 'Go']);
+});
+
+test('the address says which parts are shown', () => {
+  const whole = { tree: CALLS, layout: layout(CALLS) };
+  const shown = (params: Record<string, string>, compared = false) => {
+    const wanted = asked(params, compared, ['Python']);
+    const here = left(whole, wanted);
+    return parts(here, wanted).map(
+      (part) => `${part.label}: ${shape(part.tree)[0]} ${part.flipped} ${part.whole}`,
+    );
+  };
+  assert.deepEqual(shown({}), ['Flame graph: total 76 0 false true']);
+  assert.deepEqual(shown({ of: 'json' }), [
+    'Flame graph of callers: json 22 0 true false',
+    'Flame graph of callees: json 22 22 false false',
+  ]);
+  assert.deepEqual(shown({ f: 'P: web|gc' })[1], 'Flame graph of callees: total 66 0 false false');
+  assert.deepEqual(shown({ view: 'inverted' }), ['Flame graph: total 76 0 false false']);
+  assert.deepEqual(shown({ f: 'HF: web' }), ['Flame graph: total 76 0 false false']);
+  assert.deepEqual(shown({ mine: '1' }), ['Flame graph: total 76 75 false false'], 'no file: none is own');
+  assert.deepEqual(
+    shown({ of: 'json', f: 'HF: web', view: 'inverted' }, true),
+    shown({}),
+    'not of a comparison',
+  );
+  const unknown = shown({ of: 'gone' });
+  assert.deepEqual(unknown[0], 'Flame graph of callers: total 0 0 true false');
+});
+
+test('the call tree opens along the heaviest way, and moves as trees do', () => {
+  const open = atFirst(CALLS);
+  const names = (of: ReadonlySet<number>) =>
+    lines(CALLS, of).rows.map((row) => CALLS.names[CALLS.name[row]!]);
+  assert.deepEqual(names(open), ['total', 'main', 'web', 'json', 'db', 'gc']);
+  const to = (row: number, key: string) => press(CALLS, open, row, key)?.row;
+  assert.deepEqual([to(0, 'ArrowDown'), to(3, 'ArrowLeft'), to(5, 'ArrowUp'), to(1, 'End')], [1, 2, 4, 5]);
+  assert.deepEqual([to(0, 'ArrowUp'), to(3, 'ArrowRight'), to(2, 'ArrowRight')], [0, 3, 3]);
+  assert.equal(press(CALLS, open, 0, 'toString'), undefined);
+  const opened = press(CALLS, open, 5, 'ArrowRight')!;
+  assert.deepEqual([opened.row, opened.open.has(5)], [5, true]);
+  assert.ok(!press(CALLS, open, 2, 'ArrowLeft')!.open.has(2));
+  assert.ok(press(CALLS, new Set([0, 1]), 2, '*')!.open.has(5));
+  assert.deepEqual([...showing(CALLS, new Set(), 6)], [0, 1, 5]);
+  assert.equal(showing(CALLS, open, 3), open);
+  assert.deepEqual([...toggled(toggled(open, 5), 5)], [...open]);
+  const wide = tree(['total 0', ...Array.from({ length: 600 }, (_, at) => `.f${at} 1`)]);
+  const all = lines(wide, new Set([0]));
+  assert.deepEqual([all.rows.length, all.more], [500, true]);
+});
+
+test('the figures say how much of the profile says what ran', () => {
+  const odd = tree([
+    'total 0',
+    '.main 50 pruned 10',
+    '.[libc.so.6] 10',
+    '.[idle] 5',
+    '.[not_sampled] 0',
+    '.0x7f01 5',
+    '.[truncated] 0',
+    '..deep 20',
+  ]);
+  const names = odd.names.map((name) => name.replace('_', ' '));
+  const found = figures({ ...odd, names, source: { ...odd.source, prunedValue: 10 } });
+  assert.deepEqual(
+    found.map(({ title, share }) => `${title} ${share.toFixed(2)}`),
+    ['Named functions 0.85', 'Cut stacks 0.20', 'Left out 0.10'],
+  );
+  assert.deepEqual(
+    figures(tree(['total 0', '.main 1'])).map(({ title, share }) => [title, share]),
+    [['Named functions', 1]],
+  );
+});
