@@ -2,7 +2,7 @@
 SHELL := bash
 CLUSTER := tests/cluster/cluster
 
-.PHONY: help demo test triggers unit lint bench down kubeconfig kubectl generate api cluster fuzz matrix soak doc release
+.PHONY: help demo test triggers unit lint bench down kubeconfig kubectl generate api cluster fuzz matrix soak doc screenshots release
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -65,6 +65,9 @@ soak: ## Simulate a week of a fleet and thousands of rollouts, and kill workers 
 
 doc: ## Build the documentation of all crates; a warning is an error
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+
+screenshots: ## Make the screenshots of the README again, with Chromium
+	@tests/console.sh screenshots
 
 release: ## Set VERSION everywhere, package chart and images into target/ (DRY_RUN=1: show it)
 	@.ci/release.py "$(VERSION)"
