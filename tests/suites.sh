@@ -141,7 +141,7 @@ api() {
     export FLEETPROF_OPERATOR
     local code=0
     test --test crates --test floors --test schema --test gate --test own_account --test plugin --test webhook --test leader || code=1
-    test --test attach_limit --test cluster_policies --test compare --test failover --test growth --test loadtests --test notifications --test restarts --test rounds --test triggers \
+    test --test attach_limit --test cluster_policies --test compare --test failover --test growth --test loadtests --test notifications --test restarts --test rounds --test samples --test triggers \
         --test unreadable -- --test-threads=1 || code=1
     return $code
 }

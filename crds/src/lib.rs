@@ -23,6 +23,7 @@ pub mod policy_status;
 pub mod quantity;
 pub mod reason;
 pub mod restart;
+pub mod sampling;
 pub mod schedule;
 mod selector;
 pub mod session;

@@ -14,6 +14,7 @@ use crate::growth::GrowthRules;
 pub use crate::policy_status::{
     LinkState, LinkedApp, NamespaceOutcomes, ProfilingPolicyStatus, SessionSummary,
 };
+pub use crate::sampling::Sampling;
 pub use crate::schedule::{Preset, Schedule, SuspendBehavior};
 use crate::selector::label_selector;
 pub use crate::session_rules::{History, SessionLimits, SessionRules};
@@ -69,6 +70,19 @@ use crate::triggers::Triggers;
 )
 .message(
     "spec.growth requires cpu or heap in spec.profiles"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.sampling.samplesPerHour) || self.profiles.exists(p, p == 'cpu')"
+)
+.message(
+    "sampling.samplesPerHour counts CPU samples and requires cpu in spec.profiles"
+))]
+#[x_kube(validation = Rule::new(
+    "!has(self.sampling.samplesPerHour) || self.session.history.succeeded > 0"
+)
+.message(
+    "sampling.samplesPerHour requires session.history.succeeded of at least 1: kept sessions tell how many \
+     samples a workload gives"
 ))]
 pub struct ProfilingPolicySpec {
     /// Label selector for pods in the policy's namespace; `{}` selects all.
@@ -202,43 +216,4 @@ pub enum ExistingPods {
     #[serde(other)]
     #[schemars(skip)]
     Unknown,
-}
-
-/// Which pods are picked in each round.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Sampling {
-    /// Maximum number of targets per round, as a percentage of the pods that can be profiled, rounded up. 0
-    /// disables rounds; on-demand and triggered sessions then pick as with 100.
-    #[serde(default = "default_percent")]
-    #[schemars(range(min = 0, max = 100))]
-    pub percent: i32,
-    /// Number of pods per workload and round. Rounds rotate through all pods.
-    #[serde(default = "default_replicas")]
-    #[schemars(range(min = 1, max = 50))]
-    pub replicas_per_workload: i32,
-    /// Maximum number of targets per round.
-    #[serde(default = "default_max_targets")]
-    #[schemars(range(min = 1, max = 50))]
-    pub max_targets: i32,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            percent: default_percent(),
-            replicas_per_workload: default_replicas(),
-            max_targets: default_max_targets(),
-        }
-    }
-}
-
-const fn default_percent() -> i32 {
-    100
-}
-const fn default_replicas() -> i32 {
-    1
-}
-const fn default_max_targets() -> i32 {
-    50
 }

@@ -152,6 +152,9 @@ pub struct LinkedApp {
     /// When the workload was last profiled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_profile_time: Option<Time>,
+    /// CPU samples per hour that its last rounds captured, at most 4; only with `sampling.samplesPerHour`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_samples_per_hour: Option<i64>,
 }
 
 /// State of a linked app.

@@ -9,7 +9,7 @@ use crate::growth::WorkloadGrowth;
 use crate::load::RepeatStatus;
 pub use crate::phase::{Phase, TargetPhase};
 use crate::trigger::Trigger;
-use crate::{ProfileKind, Reason};
+use crate::{Duration, ProfileKind, Reason};
 
 /// Status of a session. Only the leader writes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -69,6 +69,9 @@ pub struct ProfileSessionStatus {
     /// The targets, at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetStatus>,
+    /// How much of each workload the session captured, sorted by workload; at most 50.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<WorkloadStatus>,
     /// Where to read the results: the views of the read API, then what an administrator configured (chart value
     /// `links`, at most 5).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -112,6 +115,25 @@ pub struct Counts {
     pub failed: i32,
     /// Targets that were never attempted.
     pub skipped: i32,
+}
+
+/// How much of a workload a session captured. CPU time in its profiles, divided by `podSeconds` and multiplied by
+/// `pods`, is the number of cores that the whole workload uses: so workloads compare.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadStatus {
+    /// The workload, as in `Deployment/orders`.
+    pub workload: String,
+    /// Number of its pods that were running when the targets were picked.
+    pub pods: i32,
+    /// Number of its pods that were picked.
+    pub targets: i32,
+    /// Number of targets with data.
+    pub captured: i32,
+    /// For how long these were captured, added up over the targets, in seconds.
+    pub pod_seconds: i64,
+    /// Samples captured.
+    pub samples: i64,
 }
 
 /// One of the hottest functions of the profile.
@@ -163,6 +185,16 @@ pub struct TargetStatus {
     /// Collector used, such as `cpython` or `perf`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collector: Option<String>,
+    /// Number of pods of the workload that were running when the target was picked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_pods: Option<i32>,
+    /// How long the target is captured, where `sampling.samplesPerHour` of the policy needs less than
+    /// `spec.duration`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_duration: Option<Duration>,
+    /// Sampling frequency in Hz, where `sampling.samplesPerHour` of the policy needs less than `spec.frequencyHz`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_frequency_hz: Option<i32>,
     /// Phase of the target.
     #[serde(default)]
     pub phase: TargetPhase,

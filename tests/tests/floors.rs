@@ -14,7 +14,7 @@ const CRATES: [&str; 6] =
     ["crds", "operator/core", "operator/profile", "operator/controller", "operator/agent", "operator/plugin"];
 
 /// What lies at the ground of the core: facts, small rules and texts that every decision needs.
-const GROUND: [&str; 17] = [
+const GROUND: [&str; 18] = [
     "agent",
     "budget",
     "conditions",
@@ -25,6 +25,7 @@ const GROUND: [&str; 17] = [
     "outbox",
     "pick",
     "pod",
+    "sampling",
     "schedule",
     "selector",
     "storage",

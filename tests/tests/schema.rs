@@ -78,6 +78,8 @@ async fn policies() -> Result<()> {
         json!({"schedule": {"preset": "High", "duration": "45s"}, "suspend": true, "suspendBehavior": "Cancel"}),
         json!({"budget": {"maxConcurrent": 1, "maxConcurrentPerNode": 100, "minContainerCPU": "0.25", "priority": -1000}, "sampling": {"percent": 0}}),
         json!({"frequencyHz": 1000, "profiles": ["cpu", "wall"], "sampling": {"replicasPerWorkload": 50, "maxTargets": 1}}),
+        json!({"sampling": {"samplesPerHour": 100, "replicasPerWorkload": 50, "percent": 1}, "profiles": ["wall", "cpu"]}),
+        json!({"sampling": {"samplesPerHour": 10_000_000}, "session": {"history": {"succeeded": 1}}}),
         json!({"triggers": {"cpu": {}, "memory": {"threshold": 1, "window": "10s", "duration": "10s", "cooldown": "2m"}}}),
         json!({"triggers": {"rollout": {}, "alerts": [{"matchers": ["alertname=\"Slow Orders\"", "severity=~\"page|warn\"", "team!=shop"]}]}}),
         json!({"triggers": {"rollout": {"delay": "0s", "duration": "6m"}, "alerts": [{"matchers": ["a=b"], "duration": "10s", "cooldown": "2m"}]}}),
@@ -279,6 +281,20 @@ async fn policies() -> Result<()> {
         (json!({"frequencyHz": 1001}), "spec.frequencyHz"),
         (json!({"sampling": {"replicasPerWorkload": 0}}), "spec.sampling.replicasPerWorkload"),
         (json!({"sampling": {"maxTargets": 51}}), "spec.sampling.maxTargets"),
+        (json!({"sampling": {"samplesPerHour": 99}}), "spec.sampling.samplesPerHour"),
+        (json!({"sampling": {"samplesPerHour": 10_000_001}}), "spec.sampling.samplesPerHour"),
+        (
+            json!({"sampling": {"samplesPerHour": 5000, "percent": 0}}),
+            "sampling.samplesPerHour requires a sampling.percent above 0",
+        ),
+        (
+            json!({"sampling": {"samplesPerHour": 5000}, "profiles": ["wall", "heap"]}),
+            "sampling.samplesPerHour counts CPU samples and requires cpu in spec.profiles",
+        ),
+        (
+            json!({"sampling": {"samplesPerHour": 5000}, "session": {"history": {"succeeded": 0}}}),
+            "sampling.samplesPerHour requires session.history.succeeded of at least 1",
+        ),
         (json!({"session": {"startDeadline": "4s"}}), "session.startDeadline must be between 5s and 1h"),
         (
             json!({"session": {"resultTimeout": "9s"}}),
@@ -324,6 +340,14 @@ async fn cluster_policies() -> Result<()> {
     let expression = |requirement: Value| json!({"namespaceSelector": {"matchExpressions": [requirement]}});
     let bad = [
         (json!({"namespaceSelector": null}), "spec.namespaceSelector"),
+        (
+            json!({"sampling": {"samplesPerHour": 5000}, "profiles": ["wall"]}),
+            "sampling.samplesPerHour counts CPU samples and requires cpu in spec.profiles",
+        ),
+        (
+            json!({"sampling": {"samplesPerHour": 5000, "percent": 0}}),
+            "sampling.samplesPerHour requires a sampling.percent above 0",
+        ),
         (
             json!({"namespaceSelector": {"matchLabels": {"team": "not a label"}}}),
             "spec.namespaceSelector.matchLabels",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fleetprof_crds::session_status::TargetStatus;
 use fleetprof_crds::wire::MAX_SLICE_BYTES;
-use fleetprof_crds::{DEFAULT_DESTINATION, Duration, ProfileKind, ProfileSession};
+use fleetprof_crds::{DEFAULT_DESTINATION, ProfileKind, ProfileSession, Rate};
 use jiff::Timestamp;
 
 /// What a capture is of and who may upload for it.
@@ -36,10 +36,21 @@ pub struct CaptureScope {
     pub destination: String,
     /// Labels for every sample.
     pub labels: BTreeMap<String, String>,
+    /// How much of the workload the session captures.
+    pub weight: Weight,
     /// Most bytes of its slices together, as they are uploaded.
     pub max_bytes: u64,
     /// When the capture was ordered.
     pub started: Timestamp,
+}
+
+/// How much of a workload a session captures: what a profile says of it times `pods` is what the whole workload does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weight {
+    /// Pods of the workload that were running when the targets were picked; 0 where that is not known.
+    pub pods: i32,
+    /// Targets of the session among them.
+    pub targets: i32,
 }
 
 /// What the stacks of one tick may take in a slice, in bytes: 32 running threads with 32 bytes each, compressed.
@@ -51,10 +62,10 @@ const SLICE: u64 = 10;
 
 /// Most bytes of the slices of a capture: they follow from its length, its rate and its kinds. Kinds that are not
 /// sampled by a clock may fill each slice.
-fn most_bytes(duration: Duration, frequency_hz: i32, kinds: &[ProfileKind]) -> u64 {
-    let seconds = u64::from(duration.as_secs());
+fn most_bytes(rate: Rate, kinds: &[ProfileKind]) -> u64 {
+    let seconds = u64::from(rate.seconds);
     let slices = seconds.div_ceil(SLICE) + 1;
-    let ticks = seconds * u64::try_from(frequency_hz).unwrap_or(0);
+    let ticks = seconds * u64::from(rate.frequency_hz);
     let full = slices * MAX_SLICE_BYTES as u64;
     let of = |kind: &ProfileKind| match kind.is_sampled() {
         true => (slices * NAMES + ticks * TICK).min(full),
@@ -64,9 +75,9 @@ fn most_bytes(duration: Duration, frequency_hz: i32, kinds: &[ProfileKind]) -> u
 }
 
 impl CaptureScope {
-    /// The scope of the capture of one target.
+    /// The scope of the capture of one target, of so many of its workload.
     #[must_use]
-    pub fn of(session: &ProfileSession, target: &TargetStatus, started: Timestamp) -> Self {
+    pub fn of(session: &ProfileSession, target: &TargetStatus, targets: i32, started: Timestamp) -> Self {
         let (meta, spec) = (&session.metadata, &session.spec);
         let profiles = kinds(session, target);
         Self {
@@ -80,10 +91,11 @@ impl CaptureScope {
             workload: target.workload.clone(),
             container: target.container.clone(),
             container_id: target.container_id.clone(),
-            max_bytes: most_bytes(spec.duration, spec.frequency_hz, &profiles),
+            max_bytes: most_bytes(rate(session, target), &profiles),
             profiles,
             destination: spec.destinations.first().cloned().unwrap_or_else(|| DEFAULT_DESTINATION.to_owned()),
             labels: labels(session, target),
+            weight: Weight { pods: target.workload_pods.unwrap_or(0), targets },
             started,
         }
     }
@@ -95,6 +107,16 @@ impl CaptureScope {
 pub fn kinds(session: &ProfileSession, target: &TargetStatus) -> Vec<ProfileKind> {
     let wanted = if target.ordered.is_empty() { &session.spec.profiles } else { &target.ordered };
     wanted.iter().copied().filter(|kind| kind.is_known()).collect()
+}
+
+/// For how long and how often a target is sampled: as its session asks, or less where the policy has a goal for
+/// samples.
+#[must_use]
+pub fn rate(session: &ProfileSession, target: &TargetStatus) -> Rate {
+    let spec = &session.spec;
+    let duration = target.effective_duration.map_or(spec.duration, |less| less.min(spec.duration));
+    let hz = target.effective_frequency_hz.map_or(spec.frequency_hz, |less| less.min(spec.frequency_hz));
+    Rate { seconds: duration.as_secs(), frequency_hz: u32::try_from(hz).unwrap_or(99) }
 }
 
 /// The session's own labels, the trace that it was asked for, and the target's revision where the session
@@ -122,8 +144,9 @@ mod tests {
         use ProfileKind::{Cpu, Heap, Wall};
         const MIB: u64 = 1 << 20;
         // Two minutes at 99 Hz are 11.6 MiB of stacks and 6.5 MiB of names in 13 slices.
-        let of =
-            |seconds, hz, kinds: &[ProfileKind]| most_bytes(Duration::from_secs(seconds), hz, kinds) / MIB;
+        let of = |seconds, frequency_hz, kinds: &[ProfileKind]| {
+            most_bytes(Rate { seconds, frequency_hz }, kinds) / MIB
+        };
         let cases = [
             ("the shortest and slowest", of(10, 1, &[Cpu]), 1),
             ("a default session", of(120, 99, &[Cpu]), 18),

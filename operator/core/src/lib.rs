@@ -17,6 +17,7 @@ pub mod outbox;
 pub mod pick;
 pub mod pod;
 pub mod policy;
+pub mod sampling;
 pub mod schedule;
 pub mod selector;
 pub mod session;

@@ -27,13 +27,13 @@ const ATTACH_EVERY: u64 = 8;
 /// A pod of a workload, and whether it has an agent.
 type Pod<'c> = (&'c str, bool);
 
-/// Picks `replicas` pods of each workload and at most `max_targets` in total, as pod UIDs.
+/// Picks as many pods of each workload as `replicas` says, and at most `max_targets` in total, as pod UIDs.
 ///
 /// The pods of a workload are ordered by hash, and each round takes the next `replicas` of them, so that
-/// every pod is picked within [`cycle`] rounds. If `max_targets` is not sufficient for all workloads, they
-/// rotate in the same way, and the pods of a workload advance whenever it was picked. If `max_targets` is
-/// lower than `replicas`, it is used as the step: otherwise pods cut off by the limit would count as picked
-/// and never be profiled.
+/// every pod is picked within [`cycle`] rounds as long as that number stays the same. If `max_targets` is not
+/// sufficient for all workloads, they rotate in the same way, and the pods of a workload advance whenever it
+/// was picked. If `max_targets` is lower than `replicas`, it is used as the step: otherwise pods cut off by
+/// the limit would count as picked and never be profiled.
 ///
 /// Where only some pods of a workload have an agent, these rotate among themselves, so that few agents are
 /// attached; every [`ATTACH_EVERY`]th turn the next pod of all is picked. An agent that was attached stays, so
@@ -46,25 +46,43 @@ pub fn pick(
     seed: &str,
     round: u64,
     candidates: &[Candidate],
-    replicas: usize,
+    replicas: impl Fn(&Workload) -> usize,
     max_targets: usize,
 ) -> Vec<String> {
-    let replicas = replicas.min(max_targets.max(1));
     let mut by_workload: BTreeMap<&Workload, Vec<Pod>> = BTreeMap::new();
     for c in candidates {
         by_workload.entry(&c.workload).or_default().push((&c.pod_uid, c.has_agent));
     }
-    let mut workloads: Vec<(u64, Vec<Pod>)> = by_workload
+    let mut workloads: Vec<(u64, usize, Vec<Pod>)> = by_workload
         .into_iter()
-        .map(|(workload, pods)| (hash(&[seed, &workload.kind, &workload.name]), pods))
+        .map(|(workload, pods)| {
+            let place = hash(&[seed, &workload.kind, &workload.name]);
+            (place, replicas(workload).min(max_targets.max(1)), pods)
+        })
         .collect();
     workloads.sort();
-    let per_round = max_targets.div_euclid(replicas.max(1)).max(1);
+    let per_round = fit(workloads.iter().map(|(_, replicas, _)| *replicas), max_targets);
     let all_served = workloads.len() <= per_round;
     let turn = if all_served { round } else { round / cycle(workloads.len(), per_round) };
     let start = if all_served { 0 } else { start(round, workloads.len(), per_round) };
     let order = workloads.iter().cycle().skip(start).take(workloads.len());
-    order.flat_map(|(_, pods)| next(seed, turn, pods.clone(), replicas)).take(max_targets).collect()
+    order
+        .flat_map(|(_, replicas, pods)| next(seed, turn, pods.clone(), *replicas))
+        .take(max_targets)
+        .collect()
+}
+
+/// How many workloads fit into a round with all the pods that are wanted of them, whichever workloads they are:
+/// as many as of those that want the most. At least 1.
+fn fit(replicas: impl Iterator<Item = usize>, mut places: usize) -> usize {
+    let mut largest_first: Vec<usize> = replicas.map(|n| n.max(1)).collect();
+    largest_first.sort_unstable_by(|a, b| b.cmp(a));
+    let fits = |n: &usize| {
+        let left = places.checked_sub(*n);
+        places = left.unwrap_or(0);
+        left.is_some()
+    };
+    largest_first.into_iter().take_while(fits).count().max(1)
 }
 
 /// Number of rounds in which each of `len` pods is picked, with `step` pods per round: `len / step`, rounded
@@ -158,7 +176,7 @@ mod tests {
             let all = candidates(2, pods);
             let rounds = cycle(pods, replicas);
             prop_assert!(rounds <= (pods + pods / 8 + 1).div_ceil(replicas) as u64);
-            let seen: HashSet<String> = (first..first + rounds).flat_map(|r| pick("p", r, &all, replicas, 1000)).collect();
+            let seen: HashSet<String> = (first..first + rounds).flat_map(|r| pick("p", r, &all, |_| replicas, 1000)).collect();
             prop_assert_eq!(seen.len(), all.len());
         }
 
@@ -166,7 +184,7 @@ mod tests {
         fn every_workload_has_its_turn_under_max_targets(workloads in 1usize..40, max in 1usize..10) {
             let all = candidates(workloads, 1);
             let rounds = cycle(workloads, max);
-            let seen: HashSet<String> = (7..7 + rounds).flat_map(|r| pick("p", r, &all, 1, max)).collect();
+            let seen: HashSet<String> = (7..7 + rounds).flat_map(|r| pick("p", r, &all, |_| 1, max)).collect();
             prop_assert_eq!(seen.len(), workloads);
         }
 
@@ -177,7 +195,7 @@ mod tests {
             let of_workloads = if workloads <= max { 1 } else { cycle(workloads, max) };
             // A cycle that has begun is not counted.
             let rounds = of_workloads * (cycle(pods, 1) + 1);
-            let seen: HashSet<String> = (first..first + rounds).flat_map(|r| pick("p", r, &all, 1, max)).collect();
+            let seen: HashSet<String> = (first..first + rounds).flat_map(|r| pick("p", r, &all, |_| 1, max)).collect();
             prop_assert_eq!(seen.len(), all.len());
         }
 
@@ -190,13 +208,13 @@ mod tests {
             let all = candidates(workloads, pods);
             let of_workloads = if workloads == 1 { 1 } else { cycle(workloads, 1) };
             let rounds = of_workloads * (cycle(pods, max) + 1);
-            let seen: HashSet<String> = (first..first + rounds).flat_map(|r| pick("p", r, &all, replicas, max)).collect();
+            let seen: HashSet<String> = (first..first + rounds).flat_map(|r| pick("p", r, &all, |_| replicas, max)).collect();
             prop_assert_eq!(seen.len(), all.len());
         }
 
         #[test]
         fn bounds_hold_and_nobody_is_picked_twice(workloads in 0usize..9, pods in 1usize..20, replicas in 1usize..30, max in 1usize..50, round: u64) {
-            let picked = pick("p", round, &candidates(workloads, pods), replicas, max);
+            let picked = pick("p", round, &candidates(workloads, pods), |_| replicas, max);
             prop_assert!(picked.len() <= max);
             prop_assert_eq!(picked.iter().collect::<HashSet<_>>().len(), picked.len());
             prop_assert_eq!(picked.len(), max.min(workloads * replicas.min(pods)));
@@ -207,7 +225,7 @@ mod tests {
         fn pods_with_an_agent_are_picked_first(pods in 1usize..30, with in 0usize..30, replicas in 1usize..8, round: u64) {
             prop_assume!(!round.is_multiple_of(ATTACH_EVERY));
             let all = partly(pods, with);
-            let picked = pick("p", round, &all, replicas, 1000);
+            let picked = pick("p", round, &all, |_| replicas, 1000);
             let attached = picked.iter().filter(|uid| all.iter().any(|c| c.pod_uid == **uid && !c.has_agent)).count();
             prop_assert_eq!(attached, replicas.min(pods).saturating_sub(with.min(pods)));
             prop_assert_eq!(picked.iter().collect::<HashSet<_>>().len(), replicas.min(pods));
@@ -218,7 +236,7 @@ mod tests {
         fn every_pod_has_its_turn_where_only_some_have_an_agent(pods in 1usize..40, with in 0usize..40, replicas in 1usize..4, first in 0u64..1_000_000) {
             let all = partly(pods, with);
             let rounds = ATTACH_EVERY * (cycle(pods, replicas) + 1);
-            let seen: HashSet<String> = (first..first + rounds).flat_map(|r| pick("p", r, &all, replicas, 1000)).collect();
+            let seen: HashSet<String> = (first..first + rounds).flat_map(|r| pick("p", r, &all, |_| replicas, 1000)).collect();
             prop_assert_eq!(seen.len(), pods);
         }
 
@@ -226,18 +244,39 @@ mod tests {
         #[test]
         fn a_pick_outside_of_a_schedule_attaches_as_few_agents_as_it_can(pods in 1usize..30, with in 0usize..30, replicas in 1usize..8, round: u64) {
             let all = with_agents_first(partly(pods, with), replicas);
-            let picked: HashSet<String> = pick("p", round, &all, replicas, 1000).into_iter().collect();
+            let picked: HashSet<String> = pick("p", round, &all, |_| replicas, 1000).into_iter().collect();
             prop_assert_eq!(picked.len(), replicas.min(pods));
             let attached = all.iter().filter(|c| !c.has_agent && picked.contains(&c.pod_uid)).count();
             prop_assert!(with < replicas.min(pods) || attached == 0);
         }
 
+        /// Also where workloads want different numbers of pods, and not all have place.
+        #[test]
+        fn every_workload_has_its_turn_however_many_pods_it_wants(
+            wanted in prop::collection::vec(1usize..20, 1..24), pods in 1usize..20, max in 1usize..51, first in 0u64..1_000_000
+        ) {
+            let all = candidates(wanted.len(), pods);
+            let replicas = |workload: &Workload| wanted[workload.name[3..].parse::<usize>().unwrap()];
+            let per_round = fit(wanted.iter().map(|n| (*n).min(max)), max);
+            let mut seen: HashSet<String> = HashSet::new();
+            for round in first..first + cycle(wanted.len(), per_round) {
+                let picked = pick("p", round, &all, replicas, max);
+                prop_assert!(picked.len() <= max);
+                for (workload, n) in wanted.iter().enumerate() {
+                    let of = picked.iter().filter(|uid| uid.starts_with(&format!("{workload}-"))).count();
+                    prop_assert!(of <= *n);
+                }
+                seen.extend(picked.iter().map(|uid| uid.split('-').next().unwrap().to_owned()));
+            }
+            prop_assert_eq!(seen.len(), wanted.len());
+        }
+
         #[test]
         fn the_pick_does_not_depend_on_the_order_of_pods(round: u64) {
             let mut all = candidates(3, 7);
-            let one = pick("p", round, &all, 2, 50);
+            let one = pick("p", round, &all, |_| 2, 50);
             all.reverse();
-            prop_assert_eq!(one, pick("p", round, &all, 2, 50));
+            prop_assert_eq!(one, pick("p", round, &all, |_| 2, 50));
         }
     }
 
@@ -268,7 +307,7 @@ mod tests {
                     }
                     pods.truncate(scaled);
                 }
-                seen.extend(pick("p", round + seed * 1000 * cycle, &pods, replicas, 50));
+                seen.extend(pick("p", round + seed * 1000 * cycle, &pods, |_| replicas, 50));
                 if round + 1 == cycle {
                     after_one = seen.iter().filter(|uid| uid.starts_with("0-")).count();
                 }

@@ -65,7 +65,7 @@ impl World {
             has_agent: pod.agent.is_some(),
         };
         let candidates: Vec<Candidate> = self.pods.iter().map(candidate).collect();
-        for uid in pick("policy", self.hour, &candidates, 1, 10_000) {
+        for uid in pick("policy", self.hour, &candidates, |_| 1, 10_000) {
             let pod = self.pods.get_mut(&uid).unwrap();
             pod.entries += usize::from(pod.agent.is_none());
             pod.captures += 1;

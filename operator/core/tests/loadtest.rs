@@ -81,7 +81,7 @@ impl World {
             job: JobFacts::Missing,
             follow_ups: vec![],
             earlier: 0,
-            baseline: vec![],
+            sessions: vec![],
         };
         Self { now, session, observed, made: vec![], asked: 0, requeue: None, forgotten: false }
     }

@@ -135,7 +135,7 @@ fn target_by(
         recorded: Phase::Pending,
         job: JobFacts::Unlisted,
         earlier: 0,
-        baseline: vec![],
+        sessions: vec![],
         follow_ups: vec![],
     };
     let settings = Settings { rules, ..Settings::default() };

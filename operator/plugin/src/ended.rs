@@ -1,6 +1,7 @@
 //! What does a session's status mean for the person who waits for it? The code of the command, one line of
 //! progress, and what can be done next.
 
+use fleetprof_core::capture::rate;
 use fleetprof_core::text::printable;
 use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileKind, ProfileSession, ProfileSessionStatus};
@@ -26,7 +27,7 @@ pub(crate) fn progress(session: &ProfileSession, now: Timestamp) -> String {
     let mut said = vec![status.phase.as_str().to_owned()];
     if let (Phase::Running, Some(start)) = (status.phase, &status.running_time) {
         let passed = now.as_second().saturating_sub(start.0.as_second()).max(0);
-        said.push(format!("{passed} s of {} s", session.spec.duration.as_secs()));
+        said.push(format!("{passed} s of {} s", seconds(session)));
     }
     let counts = status.counts;
     if counts.desired > 0 {
@@ -43,6 +44,13 @@ pub(crate) fn progress(session: &ProfileSession, now: Timestamp) -> String {
     said.join(" · ")
 }
 
+/// How long the longest capture of the session takes: a policy with a goal for samples may need less than it allows.
+fn seconds(session: &ProfileSession) -> u32 {
+    let targets = session.status.iter().flat_map(|status| &status.targets);
+    let longest = targets.map(|target| rate(session, target).seconds).max();
+    longest.unwrap_or_else(|| session.spec.duration.as_secs())
+}
+
 /// How much of the capture has passed, in percent; nothing before it begins.
 pub(crate) fn percent(session: &ProfileSession, now: Timestamp) -> Option<u64> {
     let status = session.status.as_ref()?;
@@ -51,7 +59,7 @@ pub(crate) fn percent(session: &ProfileSession, now: Timestamp) -> Option<u64> {
         return Some(100);
     }
     let passed = now.as_second().saturating_sub(start.0.as_second()).max(0);
-    let whole = i64::from(session.spec.duration.as_secs()).max(1);
+    let whole = i64::from(seconds(session)).max(1);
     u64::try_from(passed.min(whole) * 100 / whole).ok()
 }
 
@@ -134,6 +142,11 @@ mod tests {
         );
         assert_eq!(percent(&running, now), Some(40));
         assert_eq!(percent(&running, Timestamp::from_second(500).unwrap()), Some(100));
+        let short = session(&json!({"phase": "Running", "runningTime": "1970-01-01T00:00:10Z",
+            "targets": [{"pod": "a", "effectiveDuration": "15s"}, {"pod": "b", "effectiveDuration": "20s"}],
+            "counts": {"desired": 2, "started": 2, "succeeded": 0, "failed": 0, "skipped": 0}}));
+        assert_eq!(progress(&short, now), "Running · 12 s of 20 s · 2 targets");
+        assert_eq!(percent(&short, now), Some(60));
         let pending = session(&json!(null));
         assert_eq!((progress(&pending, now).as_str(), percent(&pending, now)), ("Pending", None));
     }

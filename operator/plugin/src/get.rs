@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::Args;
 use fleetprof_core::text::printable;
-use fleetprof_crds::session_status::TargetStatus;
+use fleetprof_crds::session_status::{TargetStatus, WorkloadStatus};
 use fleetprof_crds::{ProfileKind, ProfileSession, ProfileSessionStatus};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -64,7 +64,10 @@ fn words(session: &ProfileSession, wide: bool, now: Timestamp) -> String {
     let mut text = format!("{}\n", ended::outcome(name, status, now));
     let _ = writeln!(text, "{}", printable(&request(session, now)));
     if !status.targets.is_empty() {
-        let _ = write!(text, "\n{}", targets(&status.targets, wide));
+        let _ = write!(text, "\n{}", targets(session, &status.targets, wide));
+    }
+    if wide && !status.workloads.is_empty() {
+        let _ = write!(text, "\n{}", workloads(&status.workloads));
     }
     if !status.top_functions.is_empty() {
         let _ = writeln!(text, "\nHottest functions by self samples:");
@@ -104,11 +107,11 @@ fn request(session: &ProfileSession, now: Timestamp) -> String {
     said
 }
 
-fn targets(targets: &[TargetStatus], wide: bool) -> String {
+fn targets(session: &ProfileSession, targets: &[TargetStatus], wide: bool) -> String {
     let mut heading =
         vec!["pod", "container", "runtime", "collector", "phase", "reason", "samples", "coverage"];
     if wide {
-        heading.extend(["node", "cpu%", "mem%", "message"]);
+        heading.extend(["node", "cpu%", "mem%", "for", "Hz", "message"]);
     }
     let number = |value: Option<i32>| value.map_or_else(String::new, |value| value.to_string());
     let mut table = Table::new(&heading);
@@ -125,9 +128,23 @@ fn targets(targets: &[TargetStatus], wide: bool) -> String {
         ];
         if wide {
             cells.push(target.node.clone());
-            cells.extend([number(target.cpu_percent), number(target.memory_percent), target.message.clone()]);
+            cells.extend([number(target.cpu_percent), number(target.memory_percent)]);
+            cells.push(target.effective_duration.unwrap_or(session.spec.duration).to_string());
+            cells.push(target.effective_frequency_hz.unwrap_or(session.spec.frequency_hz).to_string());
+            cells.push(target.message.clone());
         }
         table.row(cells);
+    }
+    table.text()
+}
+
+/// Of how many pods of each workload the session is.
+fn workloads(workloads: &[WorkloadStatus]) -> String {
+    let mut table = Table::new(&["workload", "pods", "targets", "captured", "pod-seconds", "samples"]);
+    for row in workloads {
+        let numbers = [row.pods, row.targets, row.captured].map(|number| number.to_string());
+        let totals = [row.pod_seconds, row.samples].map(|number| number.to_string());
+        table.row([vec![row.workload.clone()], numbers.to_vec(), totals.to_vec()].concat());
     }
     table.text()
 }
@@ -163,7 +180,9 @@ mod tests {
             "status": {
                 "phase": "Succeeded", "reason": "Completed", "app": "Deployment/orders", "samples": 12,
                 "counts": {"desired": 1, "started": 1, "succeeded": 1, "failed": 0, "skipped": 0},
-                "targets": [{"pod": "orders-1", "container": "app", "runtime": "Python 3.11", "phase": "Succeeded", "samples": 12, "coverage": 97, "node": "n1"}],
+                "targets": [{"pod": "orders-1", "container": "app", "runtime": "Python 3.11", "phase": "Succeeded", "samples": 12, "coverage": 97, "node": "n1",
+                    "effectiveDuration": "20s"}],
+                "workloads": [{"workload": "Deployment/orders", "pods": 7, "targets": 1, "captured": 1, "podSeconds": 20, "samples": 12}],
                 "topFunctions": [{"name": "luhn", "location": "cards.py:42", "selfPercent": "87.3"}],
                 "conditions": [
                     {"type": "Representative", "status": "False", "reason": "LowCoverage", "message": "Half\nis \u{202e}missing.", "lastTransitionTime": "1970-01-01T00:00:00Z"},
@@ -184,6 +203,10 @@ mod tests {
             assert!(text.contains(words), "{words:?} is not in:\n{text}");
         }
         assert!(!text.contains("Done.") && !text.contains("n1"), "{text}");
-        assert!(words(&session, true, now).contains("n1"));
+        let wide = words(&session, true, now);
+        let rows = wide.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let rows: Vec<String> = rows.collect();
+        assert!(rows.iter().any(|row| row.contains(" n1 20s 99")), "{wide}");
+        assert!(rows.contains(&"Deployment/orders 7 1 1 20 12".to_owned()), "{wide}");
     }
 }

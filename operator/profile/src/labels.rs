@@ -49,6 +49,21 @@ pub fn set_labels(profile: &mut Profile, labels: &[(&str, &str)]) {
     }
 }
 
+/// Adds a comment that begins with `prefix`, in place of those that began with it before: so what an agent claims
+/// under that prefix is gone.
+pub fn set_comment(profile: &mut Profile, prefix: &str, rest: &str) {
+    let strings = &profile.string_table;
+    profile.comment.retain(|comment| !text(strings, *comment).starts_with(prefix));
+    if profile.string_table.is_empty() {
+        profile.string_table.push(String::new());
+    }
+    let first_new = profile.string_table.len() as i64;
+    let mut table = StringTable::continued(&profile.string_table);
+    let comment = table.intern(&format!("{prefix}{rest}"));
+    profile.string_table.extend(table.into_entries(first_new));
+    profile.comment.push(comment);
+}
+
 /// Keeps only the sample labels whose key `keep` accepts. Samples that become equal stay apart until a merge.
 pub fn retain_labels(profile: &mut Profile, keep: impl Fn(&str) -> bool) {
     let strings = &profile.string_table;

@@ -55,7 +55,7 @@ pub use fold::{TooLong, fold};
 pub use growth::growth;
 pub use idle::{IDLE, fold_idle};
 pub use kind::{ProfileKind, Rate, UnknownKind};
-pub use labels::{TRACE_LABELS, rename_label, retain_labelled, retain_labels, set_labels};
+pub use labels::{TRACE_LABELS, rename_label, retain_labelled, retain_labels, set_comment, set_labels};
 pub use merge::{MergeError, Merger, Overlap, merge};
 pub use proto::Profile;
 pub use read::ReadError;

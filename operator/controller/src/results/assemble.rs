@@ -96,6 +96,7 @@ impl Store {
         }
         let (mut profile, left_out) = self.merge_slices(capture, &entry, kind)?;
         pprof::label(&mut profile, scope, &self.config.cluster);
+        pprof::weigh(&mut profile, scope);
         let samples = total(&profile, 0);
         let bytes = pprof::pack(&profile)?;
         let admit = |bytes, writing| self.admit_profile(bytes, writing);

@@ -6,12 +6,12 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use fleetprof_core::capture::CaptureScope;
+use fleetprof_core::capture::{CaptureScope, Weight};
 use fleetprof_crds::session_status::TopFunction;
 use fleetprof_crds::wire::{MAX_SLICE_BYTES, MAX_SLICE_UNPACKED};
 use fleetprof_profile::{
     Limits, Merger, Overlap, Profile, ProfileKind, Top, TopRow, decode_valid, encode, fold_idle,
-    retain_labelled, retain_labels, sample_types, set_labels, top, total,
+    retain_labelled, retain_labels, sample_types, set_comment, set_labels, top, total,
 };
 
 use super::error::ResultsError;
@@ -242,6 +242,17 @@ pub(super) fn label(profile: &mut Profile, scope: &CaptureScope, cluster: &str) 
     set_labels(profile, &labels);
 }
 
+/// What a comment begins with that says how much of a workload was captured.
+const WEIGHT: &str = "fleetprof.dev/weight: ";
+
+/// Writes into a comment of how many pods of the workload the profile is one, and how many the session captures, so
+/// that profiles of several workloads compare. A label would part the series of a workload whenever it is scaled.
+pub(super) fn weigh(profile: &mut Profile, scope: &CaptureScope) {
+    let Weight { pods, targets } = scope.weight;
+    let weight = format!("workload={} pods={} targets={targets}", scope.workload, pods.max(targets));
+    set_comment(profile, WEIGHT, &weight);
+}
+
 /// The labels of single samples: each belongs to its sample, and a session's would blot it out.
 fn of_samples(profile: &Profile) -> Vec<&'static str> {
     let text = |index: i64| {
@@ -350,6 +361,22 @@ mod tests {
             ("thread", "main"),
         ];
         assert_eq!(labels, wanted);
+    }
+
+    #[test]
+    fn a_comment_tells_how_much_of_the_workload_was_captured_whatever_the_agent_says() {
+        let mut scope = scope("one");
+        scope.weight = Weight { pods: 12, targets: 3 };
+        let claims =
+            [format!("{WEIGHT}workload=Deployment/orders pods=1 targets=1"), "counts by class".into()];
+        let claims: Vec<&str> = claims.iter().map(String::as_str).collect();
+        let mut profile = fleetprof_profile::ProfileBuilder::new(ProfileKind::Cpu, 1, 0).finish(0, &claims);
+        weigh(&mut profile, &scope);
+        let text = |index: &i64| profile.string_table[usize::try_from(*index).unwrap()].as_str();
+        let comments: Vec<&str> = profile.comment.iter().map(text).collect();
+        let wanted =
+            ["counts by class", "fleetprof.dev/weight: workload=Deployment/orders pods=12 targets=3"];
+        assert_eq!(comments, wanted);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::{
-    Answers, CaptureFacts, JobFacts, Observed, PolicyFacts, load, pacing, repeat, trend,
+    Answers, CaptureFacts, JobFacts, Observed, PolicyFacts, has_goal, load, pacing, repeat, trend,
 };
 use fleetprof_crds::ProfileSession;
 use fleetprof_crds::compare::Baseline;
@@ -58,11 +58,18 @@ fn earlier(session: &ProfileSession, context: &Context) -> usize {
     near.iter().filter(|s| age(s) < age(session) && is_live(s)).count()
 }
 
-/// The sessions of the namespace, where the session is looked at beside earlier ones.
-fn baseline(session: &ProfileSession, policy: &PolicyFacts, context: &Context) -> Vec<Arc<ProfileSession>> {
+/// The sessions of the namespace, where the session is looked at beside earlier ones, or they decide how much it
+/// captures.
+fn earlier_sessions(
+    session: &ProfileSession,
+    policy: &PolicyFacts,
+    context: &Context,
+) -> Vec<Arc<ProfileSession>> {
     let compares = session.spec.compare.as_ref().is_some_and(|c| c.rules.baseline == Baseline::Sessions);
+    let has_begun = session.status.as_ref().is_some_and(|status| status.start_time.is_some());
     let ended = session.status.as_ref().is_some_and(|status| status.phase.is_terminal());
-    match (compares || trend::watches(session, policy)) && !ended {
+    let begins = !has_begun && has_goal(session, policy);
+    match !ended && (compares || begins || trend::watches(session, policy)) {
         true => context.sessions.of(&session.namespace().unwrap_or_default()),
         false => Vec::new(),
     }
@@ -95,7 +102,7 @@ pub fn observe(session: &ProfileSession, answers: &Answers, context: &Context) -
         until_record: pacing::until_record(phase, now.duration_since(written)),
         follow_ups: follow_ups(session, context),
         earlier: earlier(session, context),
-        baseline: baseline(session, &policy, context),
+        sessions: earlier_sessions(session, &policy, context),
         policy,
         namespace_labels: context.namespaces.labels(&session.namespace().unwrap_or_default()),
         resources: context.resources.of(&session.namespace().unwrap_or_default()),

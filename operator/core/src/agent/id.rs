@@ -109,7 +109,7 @@ mod tests {
             container: "app".into(),
             ..TargetStatus::default()
         };
-        CaptureScope::of(&session, &target, Timestamp::UNIX_EPOCH)
+        CaptureScope::of(&session, &target, 1, Timestamp::UNIX_EPOCH)
     }
 
     #[test]

@@ -6,6 +6,7 @@ use fleetprof_crds::policy::{LinkState, LinkedApp};
 use fleetprof_crds::{ProfilingPolicyStatus, Reason, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::samples::Samples;
 use super::{Observed, PodLink};
 use crate::pod::{PodFacts, Workload};
 use crate::view::PolicyView;
@@ -42,13 +43,16 @@ pub fn fill(policy: &PolicyView, status: &mut ProfilingPolicyStatus, links: &[Po
     };
     status.outdated_apps = count(by_workload.values().filter(|pods| pods.iter().any(&outdated)).count());
     let before = std::mem::take(&mut status.linked_apps);
+    let samples = Samples::of(policy, observed);
     status.linked_apps = worth_a_row(by_workload)
         .into_iter()
         .map(|((namespace, workload), pods)| {
             let old = before
                 .iter()
                 .find(|a| a.namespace == namespace && a.kind == workload.kind && a.name == workload.name);
-            LinkedApp { namespace: namespace.to_owned(), ..app(policy, workload, &pods, old, observed) }
+            let effective_samples_per_hour = samples.as_ref().and_then(|samples| samples.of_app(&pods));
+            let app = app(policy, workload, &pods, old, observed);
+            LinkedApp { namespace: namespace.to_owned(), effective_samples_per_hour, ..app }
         })
         .collect();
     let taken = serde_json::to_vec(&status.failing_namespaces).map_or(0, |list| list.len());
@@ -121,6 +125,7 @@ fn app(
         reason: worst.map_or(Reason::Linked, |l| l.reason),
         message: worst.map(|l| l.cause.clone()).unwrap_or_default(),
         last_profile_time: last_profile(pods, observed).max(before.and_then(|b| b.last_profile_time.clone())),
+        effective_samples_per_hour: None,
     }
 }
 

@@ -7,6 +7,7 @@
 mod apps;
 mod observed;
 mod pods;
+mod samples;
 
 pub use apps::{fill, is_quiet};
 pub use observed::Observed;

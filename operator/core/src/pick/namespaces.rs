@@ -3,19 +3,24 @@
 
 use std::collections::BTreeMap;
 
-use super::{Candidate, Pod, cycle, next, start};
+use super::{Candidate, Pod, cycle, fit, next, start};
 use crate::hash::hash;
+use crate::pod::Workload;
+
+/// How many pods of a workload are wanted, and those that it has.
+type Wanted<'c> = (usize, Vec<Pod<'c>>);
 
 /// A namespace with its workloads and their pods, in the order of their turns.
 struct Namespace<'c> {
-    workloads: Vec<Vec<Pod<'c>>>,
+    workloads: Vec<Wanted<'c>>,
     /// The workload that goes first in this round.
     first: usize,
     /// How many times each workload was picked before.
     turn: u64,
 }
 
-/// Picks `replicas` pods of each workload and at most `max_targets` in total, as pod UIDs.
+/// Picks as many pods of each workload as `replicas` says, by namespace and workload, and at most `max_targets`
+/// in total, as pod UIDs.
 ///
 /// Each namespace picks a workload, then each another one, until there are enough targets; namespaces with
 /// few workloads are done early, and leave the rest to the others. Where there are more namespaces than
@@ -25,15 +30,18 @@ pub fn pick_by_namespace(
     seed: &str,
     round: u64,
     namespaces: &BTreeMap<&str, Vec<Candidate>>,
-    replicas: usize,
+    replicas: impl Fn(&str, &Workload) -> usize,
     max_targets: usize,
 ) -> Vec<String> {
-    let replicas = replicas.min(max_targets.max(1));
-    let per_round = max_targets.div_euclid(replicas.max(1)).max(1);
-    let mut ordered: Vec<(u64, &str, Vec<Vec<Pod>>)> = namespaces
+    let mut ordered: Vec<(u64, &str, Vec<Wanted>)> = namespaces
         .iter()
-        .map(|(name, candidates)| (hash(&[seed, name]), *name, workloads(seed, name, candidates)))
+        .map(|(name, candidates)| {
+            let replicas = |workload: &Workload| replicas(name, workload).min(max_targets.max(1));
+            (hash(&[seed, name]), *name, workloads(seed, name, candidates, replicas))
+        })
         .collect();
+    let wanted = ordered.iter().flat_map(|(.., workloads)| workloads).map(|(replicas, _)| *replicas);
+    let per_round = fit(wanted, max_targets);
     ordered.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
     let count = ordered.len();
     let rotates = count > per_round;
@@ -45,12 +53,15 @@ pub fn pick_by_namespace(
     let turns = || all.iter().cycle().skip(from).take(count);
     let most = all.iter().map(|n| n.workloads.len()).max().unwrap_or(0);
     let order = (0..most).flat_map(|n| turns().filter_map(move |of| Some((of.nth(n)?, of.turn))));
-    order.flat_map(|(pods, turn)| next(seed, turn, pods.clone(), replicas)).take(max_targets).collect()
+    order
+        .flat_map(|((replicas, pods), turn)| next(seed, turn, pods.clone(), *replicas))
+        .take(max_targets)
+        .collect()
 }
 
 impl<'c> Namespace<'c> {
     /// How it stands after so many turns, in each of which at least `level` of its workloads were picked.
-    fn at(workloads: Vec<Vec<Pod<'c>>>, turn: u64, level: usize) -> Self {
+    fn at(workloads: Vec<Wanted<'c>>, turn: u64, level: usize) -> Self {
         let count = workloads.len();
         if count <= level {
             return Self { workloads, first: 0, turn };
@@ -59,21 +70,26 @@ impl<'c> Namespace<'c> {
     }
 
     /// The workload that is picked after `n` others of the namespace.
-    fn nth(&self, n: usize) -> Option<&Vec<Pod<'c>>> {
+    fn nth(&self, n: usize) -> Option<&Wanted<'c>> {
         let count = self.workloads.len();
         (n < count).then(|| self.workloads.get((self.first + n) % count)).flatten()
     }
 }
 
 /// The pods of each workload, workloads in the order of their hashes.
-fn workloads<'c>(seed: &str, namespace: &str, candidates: &'c [Candidate]) -> Vec<Vec<Pod<'c>>> {
-    let mut by_workload: BTreeMap<_, Vec<Pod>> = BTreeMap::new();
+fn workloads<'c>(
+    seed: &str,
+    namespace: &str,
+    candidates: &'c [Candidate],
+    replicas: impl Fn(&Workload) -> usize,
+) -> Vec<Wanted<'c>> {
+    let mut by_workload: BTreeMap<(u64, &Workload), Vec<Pod>> = BTreeMap::new();
     for candidate in candidates {
         let workload = &candidate.workload;
         let place = hash(&[seed, namespace, &workload.kind, &workload.name]);
         by_workload.entry((place, workload)).or_default().push((&candidate.pod_uid, candidate.has_agent));
     }
-    by_workload.into_values().collect()
+    by_workload.into_iter().map(|((_, workload), pods)| (replicas(workload), pods)).collect()
 }
 
 /// How many workloads every namespace that has so many can pick when `places` are shared out one by one; at
@@ -90,7 +106,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pod::Workload;
 
     const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
 
@@ -121,7 +136,7 @@ mod tests {
     fn a_namespace_with_many_workloads_takes_nobodys_place() {
         let all = namespaces(&[50, 1, 2, 3, 1], 1);
         for round in 0..200 {
-            let picked = pick_by_namespace("p", round, &all, 1, 10);
+            let picked = pick_by_namespace("p", round, &all, |_, _| 1, 10);
             assert_eq!(shares(&picked), [("a", 3), ("b", 1), ("c", 2), ("d", 3), ("e", 1)].into());
         }
     }
@@ -138,7 +153,7 @@ mod tests {
             // A cycle that has begun is not counted.
             let rounds = of_namespaces * (of_workloads * (cycle(pods, 1) + 1) + 1);
             let seen: HashSet<String> =
-                (first..first + rounds).flat_map(|round| pick_by_namespace("p", round, &all, 1, max)).collect();
+                (first..first + rounds).flat_map(|round| pick_by_namespace("p", round, &all, |_, _| 1, max)).collect();
             prop_assert_eq!(seen.len(), sizes.iter().sum::<usize>() * pods);
         }
 
@@ -148,7 +163,7 @@ mod tests {
             sizes in prop::collection::vec(1..30usize, 1..12), pods in 1..4usize, replicas in 1..4usize, max in 1..51usize, round: u64
         ) {
             let all = namespaces(&sizes, pods);
-            let picked = pick_by_namespace("p", round, &all, replicas, max);
+            let picked = pick_by_namespace("p", round, &all, |_, _| replicas, max);
             let all_pods: usize = sizes.iter().map(|size| size * replicas.min(pods)).sum();
             prop_assert_eq!(picked.len(), max.min(all_pods));
             prop_assert_eq!(picked.iter().collect::<HashSet<_>>().len(), picked.len());
@@ -164,9 +179,9 @@ mod tests {
         #[test]
         fn the_pick_does_not_depend_on_the_order_of_pods(round: u64, sizes in prop::collection::vec(1..6usize, 1..6)) {
             let mut all = namespaces(&sizes, 3);
-            let one = pick_by_namespace("p", round, &all, 2, 7);
+            let one = pick_by_namespace("p", round, &all, |_, _| 2, 7);
             all.values_mut().for_each(|candidates| candidates.reverse());
-            prop_assert_eq!(one, pick_by_namespace("p", round, &all, 2, 7));
+            prop_assert_eq!(one, pick_by_namespace("p", round, &all, |_, _| 2, 7));
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod pace;
 pub mod restart;
 pub mod rounds;
 pub mod verdict;
+mod wanted;
 
 use fleetprof_crds::{ProfileSession, ProfilingPolicyStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
@@ -70,7 +71,8 @@ pub fn step(policy: &PolicyView, observed: &Observed) -> Step {
     let create = pace.due.filter(|tick| may_start && !rounds::waits(policy, observed.sessions, tick.round));
     let round = |tick| {
         let resting = namespaces::resting(&status, plan.as_ref().ok(), tick);
-        rounds::sessions(policy, tick, &links, &rounds::left_out(resting, observed.sessions, tick))
+        let left_out = rounds::left_out(resting, observed.sessions, tick);
+        rounds::sessions(policy, tick, (&links, observed.sessions), &left_out)
     };
     let sessions = create.map(round).unwrap_or_default();
     note_ticks(&mut status, pace, create, may_start);

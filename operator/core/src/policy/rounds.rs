@@ -10,8 +10,10 @@ use fleetprof_crds::session_status::Phase;
 use fleetprof_crds::{ProfileSession, ProfilingPolicyStatus, names};
 use jiff::Timestamp;
 
+use super::wanted::Wanted;
 use crate::link::PodLink;
 use crate::pick::{Candidate, most_of, pick_by_namespace};
+use crate::pod::Workload;
 use crate::schedule::Tick;
 use crate::trigger::admit::still_counts;
 use crate::view::PolicyView;
@@ -102,7 +104,7 @@ pub fn number_of(session: &ProfileSession) -> Option<&str> {
 pub fn sessions(
     policy: &PolicyView,
     tick: Tick,
-    links: &[PodLink],
+    (links, earlier): (&[PodLink], &[Arc<ProfileSession>]),
     left_out: &BTreeSet<String>,
 ) -> Vec<ProfileSession> {
     let name = format!("{}-{}", policy.name, tick.round);
@@ -120,14 +122,14 @@ pub fn sessions(
         session.spec.target = Some(Target { pods: Some(pods), ..Target::default() });
         session
     };
-    picked(policy, tick.round, links, left_out).into_iter().map(of_namespace).collect()
+    picked(policy, tick, (links, earlier), left_out).into_iter().map(of_namespace).collect()
 }
 
 /// Names of the pods that a round of a cluster policy captures, by namespace.
 fn picked<'l>(
     policy: &PolicyView,
-    round: u64,
-    links: &'l [PodLink],
+    tick: Tick,
+    (links, earlier): (&'l [PodLink], &[Arc<ProfileSession>]),
     left_out: &BTreeSet<String>,
 ) -> BTreeMap<&'l str, Vec<String>> {
     let linked = || links.iter().filter(|l| l.linked && !left_out.contains(&*l.pod.namespace));
@@ -138,10 +140,11 @@ fn picked<'l>(
         candidates.entry(&link.pod.namespace).or_default().push(candidate);
     }
     let sampling = &policy.spec.sampling;
-    let replicas = usize::try_from(sampling.replicas_per_workload).unwrap_or(1);
     let most = most_of(sampling, linked().count());
+    let wanted = Wanted::of(policy, tick.at, earlier, &candidates);
+    let replicas = |namespace: &str, workload: &Workload| wanted.pods(namespace, workload);
     let uids: HashSet<String> =
-        pick_by_namespace(policy.uid, round, &candidates, replicas, most).into_iter().collect();
+        pick_by_namespace(policy.uid, tick.round, &candidates, replicas, most).into_iter().collect();
     let mut by_namespace: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for link in linked().filter(|l| uids.contains(&l.pod.uid)) {
         by_namespace.entry(&link.pod.namespace).or_default().push(link.pod.name.clone());

@@ -8,6 +8,7 @@ use fleetprof_crds::session::{Target, Trigger};
 use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
 use fleetprof_crds::{ProfileSession, Reason, names};
 
+use super::efforts::Efforts;
 use super::observed::{Observed, PolicyFacts};
 use crate::agent::has_agent;
 use crate::hash::{hash, short_name};
@@ -48,8 +49,10 @@ pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, 
     let (mine, foreign): (Vec<_>, Vec<_>) = named.into_iter().partition(|p| allowed(p));
     let opted_out = |p: &PodFacts| p.opted_out(Some(&observed.namespace_labels));
     let (live, rest): (Vec<_>, Vec<_>) = mine.into_iter().partition(|p| p.running && !opted_out(p));
-    let mut targets: Vec<TargetStatus> =
-        live_picks(session, observed, &live).iter().map(|pod| target(session, observed, pod)).collect();
+    let efforts = Efforts::of(session, observed, &live);
+    let picks = live_picks(session, observed, &live, &efforts);
+    let mut targets: Vec<TargetStatus> = picks.iter().map(|pod| target(session, observed, pod)).collect();
+    efforts.set(session, &mut targets);
     let picked = targets.len();
     if by_name {
         targets.extend(gone(session, observed).map(absent));
@@ -68,12 +71,25 @@ pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, 
     let places = names::MAX_TARGETS.min(targets.len());
     let asked =
         if wants_all(session, observed) { targets.len() + live.len() - picked } else { targets.len() };
+    weigh(&mut targets, observed);
     targets.sort_by(|a, b| a.pod.cmp(&b.pod));
     if session.spec.compare.is_some() {
         targets = by_turns(targets);
     }
     targets.truncate(places);
     Ok(Chosen { app: app(&targets), targets, left_out: asked - places })
+}
+
+/// Notes of how many pods each target is one: those of its workload that run, whatever the policy selects.
+fn weigh(targets: &mut [TargetStatus], observed: &Observed) {
+    let mut pods: HashMap<String, i32> = HashMap::new();
+    for pod in observed.pods.iter().filter(|pod| pod.running && !pod.ending) {
+        let count = pods.entry(pod.workload.to_string()).or_default();
+        *count = count.saturating_add(1);
+    }
+    for target in targets {
+        target.workload_pods = pods.get(&target.workload).copied();
+    }
 }
 
 /// One target of each revision after the other: slots are granted in this order, so that a lack of them leaves as
@@ -151,7 +167,12 @@ fn is_explicit(session: &ProfileSession) -> bool {
 
 /// Pods named one by one or by labels are all captured; of a workload, and of a whole policy, as many as the
 /// policy says.
-fn live_picks(session: &ProfileSession, observed: &Observed, live: &[Arc<PodFacts>]) -> Vec<Arc<PodFacts>> {
+fn live_picks(
+    session: &ProfileSession,
+    observed: &Observed,
+    live: &[Arc<PodFacts>],
+    efforts: &Efforts,
+) -> Vec<Arc<PodFacts>> {
     let (seed, sampling) = match &observed.policy {
         PolicyFacts::Found { uid, spec, .. } => (uid.as_str(), spec.sampling.clone()),
         _ => ("", Sampling { replicas_per_workload: i32::MAX, ..Sampling::default() }),
@@ -164,6 +185,10 @@ fn live_picks(session: &ProfileSession, observed: &Observed, live: &[Arc<PodFact
     let candidates = match session.spec.trigger {
         Trigger::Schedule => candidates,
         _ => with_agents_first(candidates, replicas),
+    };
+    let replicas = |workload: &Workload| match explicit {
+        true => replicas,
+        false => efforts.pods(workload).unwrap_or(replicas),
     };
     let picked: HashSet<String> =
         pick(seed, round(session), &candidates, replicas, max).into_iter().collect();

@@ -15,6 +15,7 @@ pub mod capture;
 pub mod choose;
 pub mod compare;
 pub mod deliver;
+mod efforts;
 pub mod event;
 pub mod fold;
 pub mod gate;
@@ -31,6 +32,7 @@ pub mod repeat;
 pub mod summary;
 pub mod trend;
 pub mod turns;
+mod workloads;
 
 use fleetprof_crds::policy::SuspendBehavior;
 use fleetprof_crds::session_status::{Phase, TargetPhase, TargetStatus};
@@ -43,6 +45,7 @@ use crate::conditions::{self, Truth, Wanted};
 use crate::time::after;
 pub use assembled::{Assembled, Slices};
 pub use compare::{Comparing, StoredCapture};
+pub use efforts::has_goal;
 pub use event::Notification;
 pub use fold::{Answers, Outcome, fold, fold_all};
 pub use observed::{Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings};
@@ -193,9 +196,9 @@ fn advance(
     summary::fold(session, status, observed.now);
     if status.phase == Phase::Processing && status.targets.iter().all(|t| t.phase.is_terminal()) {
         // Before what ends the session: whoever waits for its end finds the verdict.
-        let comparing = compare::comparing(session, status, &observed.baseline);
+        let comparing = compare::comparing(session, status, &observed.sessions);
         actions.extend(comparing.map(|comparing| Action::Compare(Box::new(comparing))));
-        let watching = trend::watching(session, status, &observed.policy, &observed.baseline, observed.now);
+        let watching = trend::watching(session, status, &observed.policy, &observed.sessions, observed.now);
         actions.extend(watching.into_iter().map(|watching| Action::Watch(Box::new(watching))));
         actions.push(summarize(session, status));
     }

@@ -67,8 +67,9 @@ pub struct Observed {
     /// How many sessions of the namespace that were created before this one have not ended; 0 once it waits
     /// or has started.
     pub earlier: usize,
-    /// The sessions of the namespace, where the session is looked at beside earlier ones; else none.
-    pub baseline: Vec<Arc<ProfileSession>>,
+    /// The sessions of the namespace, where the session is looked at beside earlier ones, or begins as a round of a
+    /// policy with a goal for samples; else none.
+    pub sessions: Vec<Arc<ProfileSession>>,
 }
 
 /// The Job that `spec.startWhen.jobRef` of a session names.

@@ -1,19 +1,20 @@
 //! What is the state of a session, given the states of its targets?
 
 use fleetprof_crds::session_status::{Counts, Link, Phase, TargetPhase, TargetStatus, TopFunction};
-use fleetprof_crds::{ProfileKind, ProfileSession, ProfileSessionStatus, Rate, Reason, names};
+use fleetprof_crds::{Duration, ProfileKind, ProfileSession, ProfileSessionStatus, Reason, names};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::workloads;
+use crate::capture::rate;
 use crate::conditions::{self, Truth, Wanted};
 use crate::text::{counted, cut};
 use crate::time::after;
 
 /// Folds the targets into counts, phase, message and conditions. The phase never goes backwards.
 pub fn fold(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) {
-    status.counts = counts(&status.targets);
-    status.targets_summary = format!("{}/{}", with_data(&status.targets), status.counts.desired);
     status.samples = samples(session, &mut status.targets);
+    tally(status);
     status.cpu_percent = mean(status.targets.iter().filter_map(|t| t.cpu_percent));
     status.memory_percent = status.targets.iter().filter_map(|t| t.memory_percent).max();
     if status.running_time.is_none() {
@@ -49,6 +50,13 @@ pub fn fold(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Ti
     let running =
         Wanted::new(Truth::False, status.reason.unwrap_or(Reason::Capturing), status.message.clone());
     conditions::set(&mut status.conditions, "Complete", running, generation, now);
+}
+
+/// Counts the targets, and those of each workload.
+fn tally(status: &mut ProfileSessionStatus) {
+    status.counts = counts(&status.targets);
+    status.targets_summary = format!("{}/{}", with_data(&status.targets), status.counts.desired);
+    status.workloads = workloads::of(&status.targets);
 }
 
 const fn is_capturing(phase: TargetPhase) -> bool {
@@ -90,11 +98,9 @@ pub(super) fn counts(targets: &[TargetStatus]) -> Counts {
 /// things. An agent shares its pod with the app, and a slice is what the agent says it is: so nothing has more
 /// samples than its kind allows.
 fn samples(session: &ProfileSession, targets: &mut [TargetStatus]) -> i64 {
-    let spec = &session.spec;
-    let frequency_hz = u32::try_from(spec.frequency_hz).unwrap_or(0);
-    let rate = Rate { seconds: spec.duration.as_secs(), frequency_hz };
-    let first = spec.profiles.first().copied().unwrap_or(ProfileKind::Unknown);
+    let first = session.spec.profiles.first().copied().unwrap_or(ProfileKind::Unknown);
     targets.iter_mut().fold(0, |sum: i64, target| {
+        let rate = rate(session, target);
         for profile in &mut target.profiles {
             profile.samples = profile.samples.clamp(0, profile.kind.most_samples(rate));
         }
@@ -138,7 +144,7 @@ fn explanation(
         }
         Phase::Running => (
             Some(Reason::Capturing),
-            format!("Capturing {n} target{} for {}.", if n == 1 { "" } else { "s" }, session.spec.duration),
+            format!("Capturing {n} target{} for {}.", if n == 1 { "" } else { "s" }, length(session, status)),
         ),
         Phase::Uploading => {
             (Some(Reason::Uploading), format!("Captured; {} of {n} profiles are being uploaded.", live.len()))
@@ -148,6 +154,14 @@ fn explanation(
         }
         _ => (Some(Reason::Processing), "All profiles are stored; computing the hottest functions.".into()),
     }
+}
+
+/// For how long the targets are captured, as in `2m` or `30s to 2m`.
+fn length(session: &ProfileSession, status: &ProfileSessionStatus) -> String {
+    let seconds = || status.targets.iter().map(|target| rate(session, target).seconds);
+    let (least, most) = (seconds().min().unwrap_or(0), seconds().max().unwrap_or(0));
+    let [least, most] = [least, most].map(Duration::from_secs);
+    if least == most { most.to_string() } else { format!("{least} to {most}") }
 }
 
 const fn waiting_for(reason: Reason) -> &'static str {
@@ -237,8 +251,7 @@ fn all_yielded(targets: &[TargetStatus]) -> bool {
 
 /// Says how an ended session ended.
 pub fn conclude(session: &ProfileSession, status: &mut ProfileSessionStatus, now: Timestamp) {
-    status.counts = counts(&status.targets);
-    status.targets_summary = format!("{}/{}", with_data(&status.targets), status.counts.desired);
+    tally(status);
     let (reason, message) = conclusion(status);
     (status.reason, status.message) = because(session, (reason, message + unknown_kinds(session)));
     let generation = session.metadata.generation;

@@ -307,6 +307,42 @@ fn the_bounds_of_a_round_hold_over_all_namespaces_and_each_has_its_turn() {
 }
 
 #[test]
+fn a_round_picks_as_many_pods_of_each_workload_as_its_samples_take() {
+    let of = |namespace: &'static str, app: &'static str, pods: usize| {
+        (0..pods).map(move |n| pod(namespace, &format!("{app}-{n}"), app))
+    };
+    let pods = of("shop", "web", 20).chain(of("bank", "web", 20)).collect();
+    let mut world = World::new(pods);
+    // Of the same name in both namespaces: busy in one, quiet in the other.
+    let ended = |namespace: &str, pods: usize, samples: i64| -> ProfileSession {
+        let target = json!({"pod": "web-0", "workload": "Deployment/web", "phase": "Succeeded",
+            "startTime": at(NOW - 3600).to_string(), "endTime": at(NOW - 3480).to_string(),
+            "profiles": [{"type": "cpu", "uri": "k", "bytes": 1, "samples": samples}]});
+        serde_json::from_value(json!({
+            "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession",
+            "metadata": {"name": "all-1-cluster", "namespace": namespace, "uid": namespace},
+            "spec": {"policyRef": {"kind": "ClusterProfilingPolicy", "name": "all"}, "trigger": "Schedule"},
+            "status": {"phase": "Succeeded", "startTime": at(NOW - 3600).to_string(), "endTime": at(NOW - 3480).to_string(),
+                "targets": vec![target; pods]},
+        }))
+        .unwrap()
+    };
+    world.sessions = vec![ended("shop", 1, 11_880), ended("bank", 5, 300)];
+    let sampling = json!({"samplesPerHour": 2000, "replicasPerWorkload": 10, "maxTargets": 20});
+    let policy = cluster("all", CREATED, json!({"sampling": sampling}));
+    let rows = world.step(&policy).status.linked_apps;
+    let given: Vec<_> = rows.iter().map(|app| (&*app.namespace, app.effective_samples_per_hour)).collect();
+    assert_eq!(given, [("bank", Some(1500)), ("shop", Some(11_880))]);
+    let (_, step) = world.at_tick(&policy);
+    let picked = targets(&step);
+    let picked: Vec<_> = picked.iter().map(|(namespace, pods)| (namespace.as_str(), pods.len())).collect();
+    assert_eq!(picked, [("bank", 9), ("shop", 1)]);
+    let without = cluster("all", CREATED, json!({"sampling": {"replicasPerWorkload": 3}}));
+    let rows = world.step(&without).status.linked_apps;
+    assert!(rows.iter().all(|app| app.effective_samples_per_hour.is_none()));
+}
+
+#[test]
 fn history_is_kept_in_each_namespace_and_rows_name_theirs() {
     let ended = |namespace: &str, name: &str, ago: i64| -> ProfileSession {
         serde_json::from_value(json!({

@@ -310,7 +310,7 @@ impl Sim {
             until_record: pacing::until_record(live.written.0.phase, self.now.duration_since(live.written.1)),
             job: JobFacts::Unlisted,
             earlier: 0,
-            baseline: vec![],
+            sessions: vec![],
             follow_ups: vec![],
         }
     }

@@ -14,6 +14,7 @@ mod kinds;
 mod life;
 mod notify;
 mod places;
+mod samples;
 mod storage;
 mod trend;
 mod world;

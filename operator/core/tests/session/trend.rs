@@ -63,7 +63,7 @@ fn asked(
     let policy = json!({"selector": {}, "growth": rules});
     let mut world = World::new(json!({"target": {"pods": ["a"]}})).with_policy(policy);
     world.session = session.clone();
-    world.observed.baseline = sessions;
+    world.observed.sessions = sessions;
     let step = step(&world.session, &world.observed, &world.settings);
     let ended = ProfileSession { status: Some(step.status), ..session.clone() };
     let watching = step.actions.into_iter().filter_map(|action| match action {

@@ -105,7 +105,7 @@ impl World {
             job: JobFacts::Unlisted,
             follow_ups: vec![],
             earlier: 0,
-            baseline: vec![],
+            sessions: vec![],
         };
         Self {
             now,

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use fleetprof_core::agent::{AgentId, PodAgent};
-use fleetprof_core::capture::CaptureScope;
+use fleetprof_core::capture::{CaptureScope, Weight};
 use fleetprof_core::pod::PodFacts;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::Reason;
@@ -243,6 +243,7 @@ pub(super) fn scope(capture: &str, pod: &str) -> CaptureScope {
         profiles: vec![ProfileKind::Cpu, ProfileKind::Wall],
         destination: "default".into(),
         labels: BTreeMap::new(),
+        weight: Weight::default(),
         max_bytes: u64::MAX,
         started: Timestamp::from_second(START).unwrap(),
     }

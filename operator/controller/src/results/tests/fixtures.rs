@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use fleetprof_core::capture::CaptureScope;
+use fleetprof_core::capture::{CaptureScope, Weight};
 use fleetprof_crds::wire::SliceId;
 use fleetprof_profile::{Frame, Label, Profile, ProfileBuilder, ProfileKind, decode_valid, encode};
 use jiff::Timestamp;
@@ -31,6 +31,7 @@ pub(crate) fn scope(capture: &str) -> CaptureScope {
         profiles: vec![ProfileKind::Cpu],
         destination: "default".into(),
         labels: BTreeMap::new(),
+        weight: Weight::default(),
         max_bytes: u64::MAX,
         started: Timestamp::from_second(1_700_000_000).unwrap(),
     }

@@ -7,7 +7,7 @@ use fleetprof_crds::{ProfileKind, Reason};
 use super::super::observed::Action;
 use super::{CANCEL_GRACE, Context};
 use crate::agent::Presence;
-use crate::capture::{CaptureScope, kinds};
+use crate::capture::{CaptureScope, kinds, rate};
 use crate::time::after;
 
 /// What to do for a target in its present phase. Orders are kept open until the outcome is recorded, so that
@@ -90,21 +90,22 @@ impl Context<'_> {
 
     /// What the target's capture is of.
     fn scope(&self, target: &TargetStatus) -> CaptureScope {
-        CaptureScope::of(self.session, target, self.started)
+        let targets = self.targets.get(&target.workload).copied().unwrap_or(1);
+        CaptureScope::of(self.session, target, targets, self.started)
     }
 
     /// The order to capture the target. It says the least protocol that knows all it asks for, so that agents
     /// of the version before this one go on with what they know.
     pub(super) fn order(&self, target: &TargetStatus) -> Order {
-        let spec = &self.session.spec;
+        let rate = rate(self.session, target);
         let order = Order {
             capture: target.capture.clone(),
             session: self.session.metadata.uid.clone().unwrap_or_default(),
             protocol: 0,
             container_id: target.container_id.clone(),
             profiles: kinds(self.session, target),
-            frequency_hz: u32::try_from(spec.frequency_hz).unwrap_or(99),
-            duration_ms: u64::from(spec.duration.as_secs()) * 1000,
+            frequency_hz: rate.frequency_hz,
+            duration_ms: u64::from(rate.seconds) * 1000,
             slice_ms: u64::from(self.settings.slice_seconds) * 1000,
             start_before: self.start_before(target).as_second(),
             // The gateway counts it when it sends the order.

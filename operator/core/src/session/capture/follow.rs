@@ -3,13 +3,14 @@
 use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{TargetPhase, TargetStatus};
 use fleetprof_crds::wire::{CaptureReport, CaptureState, Problem};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::act::complete;
 use super::coverage;
 use super::prepare::unstarted;
 use super::{CANCEL_GRACE, Context, GRACE, explain, finish, gives_way};
+use crate::capture::rate;
 use crate::pod::AgentContainerState;
 use crate::text::{advised, capital};
 use crate::time::after;
@@ -159,10 +160,8 @@ fn silence(target: &TargetStatus, context: &Context) -> Option<(Reason, String)>
             advised("The attached agent exited during the capture", Reason::AgentGone),
         ));
     }
-    let end = target
-        .start_time
-        .as_ref()
-        .map(|t| after(t.0, context.session.spec.duration.as_signed().saturating_add(GRACE)));
+    let length = SignedDuration::from_secs(rate(context.session, target).seconds.into());
+    let end = target.start_time.as_ref().map(|t| after(t.0, length.saturating_add(GRACE)));
     if end.is_some_and(|end| now > end) {
         return Some((
             Reason::CaptureTimedOut,

@@ -13,6 +13,8 @@ mod follow;
 mod prepare;
 mod turn;
 
+use std::collections::HashMap;
+
 use fleetprof_crds::session_status::{ProfileSessionStatus, TargetPhase, TargetStatus};
 use fleetprof_crds::{ProfileSession, Reason, names};
 use jiff::{SignedDuration, Timestamp};
@@ -43,6 +45,8 @@ pub struct Context<'a> {
     started: Timestamp,
     cancelled_at: Option<Timestamp>,
     results_until: Option<Timestamp>,
+    /// Targets of each workload.
+    targets: HashMap<String, i32>,
 }
 
 impl<'a> Context<'a> {
@@ -55,7 +59,12 @@ impl<'a> Context<'a> {
         settings: &'a Settings,
     ) -> Self {
         let started = status.start_time.as_ref().map_or(observed.now, |t| t.0);
+        let mut targets: HashMap<String, i32> = HashMap::new();
+        for target in &status.targets {
+            *targets.entry(target.workload.clone()).or_default() += 1;
+        }
         Self {
+            targets,
             session,
             observed,
             settings,
