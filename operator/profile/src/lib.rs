@@ -16,6 +16,8 @@
 pub mod basis;
 pub mod builder;
 pub mod codec;
+#[cfg(feature = "demangle")]
+pub mod demangle;
 pub mod diff;
 pub mod fold;
 mod functions;
@@ -30,6 +32,7 @@ mod named;
 mod noise;
 pub mod proto;
 pub mod read;
+pub mod resolve;
 mod samples;
 mod strings;
 mod sums;

@@ -8,7 +8,7 @@ use crate::proto::{Function, Line, Location, Profile};
 use crate::view::{UNKNOWN, View};
 
 /// Whether functions, file names, line numbers and inlined functions are known.
-type Known = [bool; 4];
+pub(crate) type Known = [bool; 4];
 
 /// Sets the flags of every mapping to what all of its locations have. A mapping without locations has none;
 /// what its flags said before does not count.
@@ -36,7 +36,7 @@ fn both(one: Known, other: Known) -> Known {
 }
 
 /// What is inlined is known where something is, and where the line is: both are in the debug information.
-fn of_location(view: &View<'_>, location: &Location) -> Known {
+pub(crate) fn of_location(view: &View<'_>, location: &Location) -> Known {
     let lines = &location.line;
     let every = |has: &dyn Fn(&Line) -> bool| !lines.is_empty() && lines.iter().all(has);
     let functions = every(&|line| view.function(line.function_id).is_some_and(|f| has_name(view, f)));

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use blazesym::symbolize::source::{Elf as ElfSource, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
+use fleetprof_profile::demangle::demangle;
 use fleetprof_profile::{Frame, Line, MappingId};
 
 use super::elf::Elf;
@@ -147,18 +148,6 @@ fn location(name: &str, code: Option<&CodeInfo<'_>>) -> SourceLocation {
     }
 }
 
-/// The name as its author wrote it, where the compiler has mangled it.
-///
-/// Viewers demangle names themselves unless the linker's name stands beside, and cut Rust's `<T as Trait>`
-/// doing so.
-fn demangle(name: &str) -> Option<String> {
-    if let Ok(rust) = rustc_demangle::try_demangle(name) {
-        return Some(format!("{rust:#}"));
-    }
-    let symbol = name.starts_with("_Z").then(|| cpp_demangle::Symbol::new(name).ok())??;
-    symbol.demangle().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::space::AddressSpace;
@@ -187,17 +176,6 @@ mod tests {
         );
         assert_eq!(symbols.lookup(elf, u64::MAX / 2), None);
         assert!(landmark() == 7);
-    }
-
-    #[test]
-    fn names_are_demangled_once() {
-        assert_eq!(
-            demangle("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE").as_deref(),
-            Some("core::fmt::Write::write_fmt")
-        );
-        assert_eq!(demangle("_Z6guiltyi").as_deref(), Some("guilty(int)"));
-        assert_eq!(demangle("guilty"), None);
-        assert_eq!(demangle("_ZZZZ"), None);
     }
 
     #[test]
