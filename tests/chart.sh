@@ -92,6 +92,12 @@ renders "notifications" 'chat: {"credentials":"/etc/fleetprof/receivers/chat","p
     --set notifications.chat.url=https://hooks.example.com/x --set notifications.chat.existingSecret=chat-key \
     --set 'notifications.chat.phases={Failed}' --set 'networkPolicy.notificationPorts={9443}'
 # shellcheck disable=SC2016
+renders "the symbols volume" 'symbols:' 'volume: /var/lib/fleetprof-symbols' '{name: symbols, mountPath: /var/lib/fleetprof-symbols, readOnly: true}' \
+    'persistentVolumeClaim: {claimName: debug-files, readOnly: true}' 'name: FLEETPROF_CONFIG' -- --set symbols.existingClaim=debug-files
+renders "a debuginfod server" 'debuginfod: {"cacheSize":"2Gi","credentials":"/etc/fleetprof/debuginfod","url":"https://debuginfod.example.com"}' \
+    'secret: {secretName: debug, optional: true}' 'port: 8002' -- --set symbols.debuginfod.url=https://debuginfod.example.com \
+    --set symbols.debuginfod.existingSecret=debug --set symbols.debuginfod.cacheSize=2Gi
+renders "no symbols by default" '!/var/lib/fleetprof-symbols' '!port: 8002' --
 renders "links" 'links: [{"name":"Grafana","url":"https://grafana.example.com/${namespace}"}]' 'name: FLEETPROF_CONFIG' -- \
     --set 'links[0].name=Grafana' --set 'links[0].url=https://grafana.example.com/${namespace}'
 renders "nothing to configure" '!fleetprof-config' '!FLEETPROF_CONFIG' '!/etc/fleetprof/receivers' --
@@ -148,6 +154,7 @@ refuses "a receiver with a token in its address" 'notifications' -- --set notifi
 refuses "a phase that no session ends in" 'phases' -- --set notifications.chat.existingSecret=x \
     --set notifications.chat.url=https://x/ --set 'notifications.chat.phases={Running}'
 # shellcheck disable=SC2016
+refuses "a debuginfod server with a password in its URL" 'debuginfod' -- --set symbols.debuginfod.url=https://me:secret@example.com
 refuses "a link whose server is up to a namespace" 'links' -- --set 'links[0].name=x' --set 'links[0].url=https://${namespace}.example.com/'
 refuses "an unknown Pod Security level" "value must be one of 'privileged', 'baseline', 'restricted'" -- --set podSecurity.default=strict
 refuses "an unknown value" "additional properties 'replica' not allowed" -- --set operator.replica=2

@@ -44,6 +44,7 @@ test() { cargo test --workspace --locked --quiet --no-fail-fast "$@"; }
 pure() {
     local suites
     suites=$(suites)
+    tests/symbols.sh
     build
     # shellcheck disable=SC2086
     test --lib --bins $suites

@@ -238,6 +238,35 @@ pub struct TargetStatus {
     /// Stored profiles.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub profiles: Vec<StoredProfile>,
+    /// How much of its native code has names. Absent where there is none in the profiles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub symbols: Option<TargetSymbols>,
+}
+
+/// How much of a target's native code has names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetSymbols {
+    /// Frames that have the name of a function, in % of all frames of the samples (0 to 100); of the type of profile
+    /// in which these are fewest.
+    pub named: i32,
+    /// Files whose functions have no names, at most 5: those with the most samples first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingSymbols>,
+}
+
+/// A file whose functions have no names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MissingSymbols {
+    /// The file, as the target sees it.
+    pub file: String,
+    /// Its build ID, by which its symbols are found; empty where it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub build_id: String,
+    /// Why its functions have no names, where symbols were looked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// A stored profile.

@@ -89,6 +89,20 @@ notifications:
 {{- with .Values.links }}
 links: {{ . | toJson }}
 {{- end }}
+{{- $server := .Values.symbols.debuginfod }}
+{{- if or .Values.symbols.existingClaim $server.url }}
+symbols:
+  {{- if .Values.symbols.existingClaim }}
+  volume: /var/lib/fleetprof-symbols
+  {{- end }}
+  {{- if $server.url }}
+  {{- $settings := omit $server "existingSecret" }}
+  {{- if $server.existingSecret }}
+  {{- $settings = set $settings "credentials" "/etc/fleetprof/debuginfod" }}
+  {{- end }}
+  debuginfod: {{ $settings | toJson }}
+  {{- end }}
+{{- end }}
 {{- end }}
 
 {{/* Name of the ConfigMap with the operator's configuration. */}}

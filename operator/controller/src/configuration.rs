@@ -7,7 +7,7 @@ use fleetprof_core::session::notify::Receiver;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{destinations, notifications};
+use crate::{destinations, notifications, symbols};
 
 /// Why the configuration is not usable.
 #[derive(Debug, Error)]
@@ -23,6 +23,8 @@ struct File {
     notifications: notifications::Config,
     #[serde(default)]
     links: Vec<LinkSettings>,
+    #[serde(default)]
+    symbols: symbols::Config,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +45,8 @@ pub struct Configuration {
     pub receivers: Vec<Receiver>,
     /// Links to the results of sessions.
     pub links: Vec<LinkTemplate>,
+    /// Where the symbols of stripped programs are.
+    pub symbols: symbols::Config,
 }
 
 impl Configuration {
@@ -56,19 +60,20 @@ impl Configuration {
         text.and_then(|text| Self::parse(&text)).map_err(|error| {
             ConfigError(format!(
                 "the configuration in {} is not usable ({error}): correct the chart values destinations, \
-                 notifications and links",
+                 notifications, links and symbols",
                 path.display()
             ))
         })
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let File { destinations, notifications, links } =
+        let File { destinations, notifications, links, symbols } =
             serde_yaml::from_str(text).map_err(|error| error.to_string())?;
         destinations.check()?;
+        symbols.check()?;
         let receivers = notifications.receivers()?;
         let links = templates(links.iter().map(|link| (link.name.as_str(), link.url.as_str())))?;
-        Ok(Self { destinations, notifications, receivers, links })
+        Ok(Self { destinations, notifications, receivers, links, symbols })
     }
 }
 
@@ -107,6 +112,7 @@ links:
                 "receiver \"chat\" of notifications: url must be",
             ),
             ("destinations: {a: {kind: s3, bucket: ''}}", "destination \"a\": bucket is empty"),
+            ("symbols: {volume: here}", "symbols.volume must be an absolute path"),
             ("linx: []", "linx"),
         ];
         for (text, word) in cases {

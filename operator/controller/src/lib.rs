@@ -36,6 +36,7 @@ pub mod sessions;
 pub mod settings;
 mod sha256;
 pub mod signals;
+pub mod symbols;
 pub mod tickets;
 pub mod tls;
 pub mod triggers;

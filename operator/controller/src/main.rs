@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use fleetprof_operator::settings::RunSettings;
-use fleetprof_operator::{environment, logging, run, server, webhook};
+use fleetprof_operator::{environment, logging, run, server, symbols, webhook};
 use tokio::runtime::Builder;
 
 /// A webhook request makes hundreds of small allocations, which are slow with the C library of a static
@@ -29,10 +29,16 @@ enum Command {
     Run(Box<RunSettings>),
     /// Run the admission webhook. All replicas are active.
     Webhook(Box<webhook::WebhookArgs>),
+    /// Name addresses of one file: what `run` starts to read a file that may be malformed.
+    #[command(hide = true)]
+    Symbolize(symbols::WorkerArgs),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Command::Symbolize(args) = arguments.command {
+        return symbols::main(args);
+    }
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -53,6 +59,7 @@ fn main() -> ExitCode {
         match arguments.command {
             Command::Run(settings) => Box::pin(run::run(*settings)).await,
             Command::Webhook(args) => Box::pin(webhook::run(*args)).await,
+            Command::Symbolize(_) => Ok(()),
         }
     });
     // Blocking work on the results volume must not hold a replica that lost its lease.
@@ -78,6 +85,6 @@ fn warn_of_unread_settings() {
 fn runtime(command: &Command) -> Builder {
     match command {
         Command::Run(_) => Builder::new_multi_thread(),
-        Command::Webhook(_) => Builder::new_current_thread(),
+        Command::Webhook(_) | Command::Symbolize(_) => Builder::new_current_thread(),
     }
 }

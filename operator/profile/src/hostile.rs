@@ -37,9 +37,24 @@ fn read_all(profile: &Profile) {
         let _ = crate::diff::render_diff(&differ.finish(Basis::Share, 10));
         let _ = crate::view::total(profile, index);
     }
+    let _ = crate::resolve::standing(profile, 2);
+    let mut named = profile.clone();
+    crate::resolve::name(&mut named, &names_of(&crate::resolve::lacking(profile)));
     let mut labelled = profile.clone();
     crate::labels::set_labels(&mut labelled, &[("pod", "p"), ("pprof::x", "y"), ("gone", "")]);
     let _ = merge([profile, &labelled], Overlap::Sequential);
+}
+
+/// A name for everything that lacks one.
+fn names_of(lacking: &[crate::resolve::Lacking]) -> crate::resolve::Names {
+    let name = |file: &crate::resolve::Lacking| {
+        let mut names = crate::resolve::FileNames::default();
+        let line =
+            crate::builder::Line { function: "f", file: "f.c", line: 3, ..crate::builder::Line::default() };
+        file.addresses.iter().for_each(|address| names.add(*address, true, &[line]));
+        (file.build_id.clone(), names)
+    };
+    lacking.iter().map(name).collect()
 }
 
 /// The call tree of a profile compared with itself.

@@ -33,6 +33,7 @@ pub(crate) use config::{is_name, is_url};
 pub(crate) use credentials::{Made, Secrets};
 pub use lines::{Destinations, Named, Wake};
 pub use metrics::DestinationMetrics;
+pub(crate) use pyroscope::authorization;
 
 /// A profile that is sent, beside its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

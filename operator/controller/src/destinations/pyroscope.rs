@@ -207,7 +207,8 @@ fn id(key: &str, n: usize) -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-fn authorization(secrets: &Secrets) -> Option<String> {
+/// The header by which the credentials prove who asks; none without any.
+pub(crate) fn authorization(secrets: &Secrets) -> Option<String> {
     if let Some(token) = secrets.get("token") {
         return Some(format!("Bearer {token}"));
     }

@@ -9,8 +9,10 @@
 //! try.
 
 use fleetprof_core::capture::CaptureScope;
+use fleetprof_core::session::symbols::MAX_MISSING;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::StoredProfile;
+use fleetprof_profile::resolve::standing;
 use fleetprof_profile::{Profile, total};
 use tracing::warn;
 
@@ -18,21 +20,26 @@ use super::error::ResultsError;
 use super::index::{CaptureSlices, FileFacts, Merged};
 use super::key::{Key, capture_component, session_component, slice_kind};
 use super::metrics::Outcome;
+use super::naming::{Assembly, Naming};
 use super::pprof::{self, Merge};
 use super::store::Store;
 
 impl Store {
-    /// Makes the profile of one kind of a capture, once.
+    /// Makes the profile of one kind of a capture, once; or tells for what names are to be found first.
     ///
     /// # Errors
     /// `Missing`, `Full`, `Io`.
-    pub(super) fn assemble(
+    pub(super) fn assemble_with(
         &self,
         scope: &CaptureScope,
         kind: ProfileKind,
         slices: u32,
-    ) -> Result<StoredProfile, ResultsError> {
-        let made = self.assemble_once(scope, kind, slices);
+        naming: &Naming,
+    ) -> Result<Assembly, ResultsError> {
+        let made = match self.assemble_once(scope, kind, slices, naming) {
+            Ok((Assembly::Lacks(lacking), _)) => return Ok(Assembly::Lacks(lacking)),
+            made => made,
+        };
         let outcome = made.as_ref().map_or_else(Outcome::from, |(_, outcome)| *outcome);
         self.metrics.profile(outcome, kind);
         // A volume that does not answer has failed the work above already.
@@ -45,7 +52,8 @@ impl Store {
         scope: &CaptureScope,
         kind: ProfileKind,
         slices: u32,
-    ) -> Result<(StoredProfile, Outcome), ResultsError> {
+        naming: &Naming,
+    ) -> Result<(Assembly, Outcome), ResultsError> {
         let capture = capture_component(&scope.capture);
         let _one = self.lock_capture(&capture);
         let _room = self.lock_assembling();
@@ -55,9 +63,12 @@ impl Store {
         }
         let key = self.key(scope, kind);
         let (profile, outcome) = match self.made_before(&key)? {
-            Some(profile) => (profile, Outcome::Repeated),
-            None => (self.make(scope, key, &capture, slices)?, Outcome::Stored),
+            Some(profile) => (Assembly::Stored(profile, None), Outcome::Repeated),
+            None => (self.make(scope, key, (&capture, slices), naming)?, Outcome::Stored),
         };
+        if matches!(profile, Assembly::Lacks(_)) {
+            return Ok((profile, outcome));
+        }
         self.drop_slices(&capture, Some(kind))?;
         Ok((profile, outcome))
     }
@@ -82,9 +93,9 @@ impl Store {
         &self,
         scope: &CaptureScope,
         key: Key,
-        capture: &str,
-        slices: u32,
-    ) -> Result<StoredProfile, ResultsError> {
+        (capture, slices): (&str, u32),
+        naming: &Naming,
+    ) -> Result<Assembly, ResultsError> {
         let entry = self.index().capture(capture).cloned().unwrap_or_default();
         let kind = key.kind();
         let have = u32::try_from(entry.of(kind).count()).unwrap_or(u32::MAX);
@@ -95,6 +106,10 @@ impl Store {
             )));
         }
         let (mut profile, left_out) = self.merge_slices(capture, &entry, kind)?;
+        if let Some(lacking) = naming.apply(&mut profile) {
+            return Ok(Assembly::Lacks(lacking));
+        }
+        let standing = standing(&profile, MAX_MISSING);
         pprof::label(&mut profile, scope, &self.config.cluster);
         pprof::weigh(&mut profile, scope);
         let samples = total(&profile, 0);
@@ -104,7 +119,7 @@ impl Store {
             index.add_profile(key.clone(), facts);
             index.set_merged(key.clone(), Merged { found: have, left_out });
         })?;
-        Ok(stored(&key, bytes.len() as u64, samples))
+        Ok(Assembly::Stored(stored(&key, bytes.len() as u64, samples), Some(standing)))
     }
 
     /// What the profile of one kind of a capture was made of; nothing where an earlier process made it.

@@ -23,6 +23,7 @@ mod index;
 mod key;
 mod metrics;
 mod mirror;
+mod naming;
 mod pprof;
 mod put;
 mod read;
@@ -52,12 +53,14 @@ use tokio::sync::Semaphore;
 
 use crate::destinations::{DestinationMetrics, Destinations, Named};
 use crate::gateway::{SinkError, SliceSink, Stored};
+use crate::symbols::Symbols;
 
 pub use error::ResultsError;
 use file::Volume;
 pub use index::Merged;
 pub use metrics::ResultsMetrics;
 use mirror::Intake;
+use naming::Told;
 pub use pprof::{Idle, top_function};
 pub use read::{Reading, Stacks, StoredFile};
 pub use readers::Load;
@@ -119,6 +122,8 @@ pub struct Results {
     chores: Arc<Semaphore>,
     /// Slices in archives whose profile is not there yet, by its key.
     intake: Arc<Mutex<HashMap<String, Intake>>>,
+    symbols: Symbols,
+    told: Arc<Told>,
 }
 
 impl Results {
@@ -161,7 +166,15 @@ impl Results {
             readers: Turns::default(),
             chores: permits(CHORES),
             intake: Arc::default(),
+            symbols: Symbols::default(),
+            told: Arc::default(),
         }
+    }
+
+    /// The same, with names from where an administrator keeps symbols.
+    #[must_use]
+    pub fn named_by(self, symbols: Symbols) -> Self {
+        Self { symbols, ..self }
     }
 
     /// What is stored of one kind of a capture; nothing once its profile was made.
@@ -185,8 +198,7 @@ impl Results {
         slices: u32,
     ) -> Result<StoredProfile, ResultsError> {
         let mirrored = self.mirrored(scope, kind);
-        let own = scope.clone();
-        let made = self.run(&self.merges, move |store| store.assemble(&own, kind, slices)).await?;
+        let made = self.assemble_named(scope, kind, slices).await?;
         self.keep_intake(scope, &made.uri, mirrored);
         Ok(made)
     }
@@ -299,7 +311,12 @@ impl Results {
     /// # Errors
     /// `Io`: the volume does not answer.
     pub async fn usage(&self) -> Result<Usage, ResultsError> {
-        self.run(&self.chores, Store::usage).await
+        let measure = |store: &Store| {
+            // A download may have ended since.
+            store.measure_symbols();
+            store.usage()
+        };
+        self.run(&self.chores, measure).await
     }
 
     /// Runs file work where it may block. It runs to its end even when the caller goes away.

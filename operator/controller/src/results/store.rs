@@ -17,6 +17,7 @@ use super::key::{Key, KeyParts};
 use super::metrics::ResultsMetrics;
 use super::space::{self, Usage};
 use super::{ResultsConfig, scan};
+use crate::symbols::FOLDER;
 
 const STRIPES: usize = 64;
 
@@ -55,7 +56,7 @@ impl Store {
         }
         writer.clear_tmp().map_err(failed)?;
         let mut found = scan::scan(&root.join("slices"), &root.join("profiles")).map_err(failed)?;
-        found.index.add_foreign(scan::beside(root, &["slices", "profiles", "tmp"]).map_err(failed)?);
+        found.index.add_foreign(scan::beside(root, &["slices", "profiles", "tmp", FOLDER]).map_err(failed)?);
         if found.strange > 0 {
             warn!(count = found.strange, path = %root.display(), "ignoring files on the results volume that \
                                                                   do not belong to fleetprof");
@@ -71,6 +72,7 @@ impl Store {
             config,
         };
         store.measure_folders(&store.writer.tmp());
+        store.measure_symbols();
         let usage = store.usage()?;
         info!(
             path = %store.config.root.display(),

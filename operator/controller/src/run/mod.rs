@@ -40,6 +40,7 @@ use crate::results::{Results, ResultsConfig, ResultsMetrics};
 use crate::server::{self, ConnectionMetrics, Limits};
 use crate::settings::RunSettings;
 use crate::signals;
+use crate::symbols::Symbols;
 use crate::tickets::Tickets;
 use crate::tls::{self, CertificateNames, ClientAuth, TlsSource};
 use crate::watched::WatchMetrics;
@@ -169,6 +170,8 @@ async fn open_results(
         capacity: settings.results_capacity,
         share: settings.results_share,
     };
+    let program = std::env::current_exe().context("the path of the operator's program is not known")?;
+    let symbols = Symbols::new(&configuration.symbols, &config.root, program);
     let destinations = configuration.destinations.clone();
     let identity = Identity { cluster: config.cluster_component(), uid: cluster_uid(client).await? };
     let build = move |merges: &_| destinations.build(&identity, merges);
@@ -176,7 +179,7 @@ async fn open_results(
     let results = Results::open_with(config, of_results, (build, of_destinations)).await;
     let results = results.context("the results volume is not usable")?;
     gates.set("results", true);
-    Ok(results)
+    Ok(results.named_by(symbols))
 }
 
 /// What no other cluster has: the uid of `kube-system`.

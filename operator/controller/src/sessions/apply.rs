@@ -8,7 +8,7 @@ use fleetprof_core::capture::CaptureScope;
 use fleetprof_core::destination::{Delivery, Withdrawal};
 use fleetprof_core::session::{Action, Assembled, Comparing, Outcome, Slices, StoredCapture, Watching};
 use fleetprof_core::text::advised;
-use fleetprof_crds::session_status::{StoredProfile, TopFunction};
+use fleetprof_crds::session_status::{StoredProfile, TargetSymbols, TopFunction};
 use fleetprof_crds::wire::Order;
 use fleetprof_crds::{DEFAULT_DESTINATION, ProfileKind, ProfileSession, Reason, names};
 use futures::{StreamExt, stream};
@@ -58,9 +58,7 @@ async fn one(session: &ProfileSession, action: Action, context: &Context) -> Res
             Ok(Outcome::Done)
         }
         Action::Assemble { target, scope, uploaded, done, overdue } => {
-            let what = (&*scope, &*done);
-            let (assembled, slices) = assemble(session, what, (uploaded, overdue), context).await;
-            Ok(Outcome::Assembled { target, assembled, slices, overdue })
+            Ok(assemble(session, target, (&scope, &done), (uploaded, overdue), context).await)
         }
         Action::Close { capture } => {
             close(&capture, context);
@@ -161,22 +159,39 @@ fn close(capture: &str, context: &Context) {
 
 async fn assemble(
     session: &ProfileSession,
+    target: usize,
     (scope, done): (&CaptureScope, &[ProfileKind]),
     (uploaded, overdue): (u32, bool),
     context: &Context,
-) -> (Vec<(ProfileKind, Assembled)>, Slices) {
+) -> Outcome {
     let mut assembled = Vec::with_capacity(scope.profiles.len());
     let mut slices = Slices { uploaded, found: Some(0), left_out: 0 };
+    let mut symbols = Vec::new();
     for kind in &scope.profiles {
         let (one, merged) = match done.contains(kind) {
             true => (Assembled::Kept, context.results.merged(scope, *kind).await.unwrap_or_default()),
             false => assemble_kind(session, (scope, *kind), (uploaded, overdue), context).await,
         };
+        symbols.extend(symbols_of(&one, context).await);
         assembled.push((*kind, one));
         slices.found = slices.found.zip(merged).map(|(sum, merged)| sum.saturating_add(merged.found));
         slices.left_out = slices.left_out.saturating_add(merged.map_or(0, |merged| merged.left_out));
     }
-    (assembled, slices)
+    Outcome::Assembled { target, assembled, slices, overdue, symbols }
+}
+
+/// How much of a profile that was made has names. One that cannot be read has a worse fault than that.
+async fn symbols_of(assembled: &Assembled, context: &Context) -> Option<TargetSymbols> {
+    let (Assembled::Profile(profile) | Assembled::Refused(_, _, profile)) = assembled else { return None };
+    match context.results.symbols(profile).await {
+        Ok(symbols) => symbols,
+        // It lies in another destination, where an earlier leader put it.
+        Err(ResultsError::Missing(_)) => None,
+        Err(error) => {
+            tracing::warn!(%error, "failed to look which functions of a profile have names");
+            None
+        }
+    }
 }
 
 /// What came of one kind, and of which slices.

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use fleetprof_crds::session_status::{ProfileSessionStatus, TargetPhase, TopFunction};
+use fleetprof_crds::session_status::{ProfileSessionStatus, TargetPhase, TargetSymbols, TopFunction};
 use fleetprof_crds::{ProfileKind, ProfileSession, Reason};
 use fleetprof_profile::trend::Trend;
 use fleetprof_profile::verdict::Verdict;
@@ -16,7 +16,7 @@ use super::assembled::{Assembled, Slices, fold_assembled};
 use super::observed::Permission;
 use super::summary::set_top;
 use super::trend::Subject;
-use super::{capture, compare, conclude, deliver, notify, repeat, trend};
+use super::{capture, compare, conclude, deliver, notify, repeat, symbols, trend};
 use crate::budget::Place;
 use crate::destination::Delivery;
 
@@ -64,6 +64,8 @@ pub enum Outcome {
         slices: Slices,
         /// The result deadline had passed when they were to be assembled.
         overdue: bool,
+        /// How much of each profile has names, where it holds native code.
+        symbols: Vec<TargetSymbols>,
     },
     /// Two revisions were compared.
     Compared {
@@ -178,7 +180,10 @@ fn fold_status(
             }
             false
         }
-        Outcome::Assembled { target, assembled, slices, overdue } => {
+        Outcome::Assembled { target, assembled, slices, overdue, symbols } => {
+            if let Some(target) = status.targets.get_mut(target) {
+                symbols::fold(&mut target.symbols, symbols);
+            }
             fold_target(status, target, (assembled, slices, overdue), now)
         }
         Outcome::Compared { base_revision, verdict, unread } => {

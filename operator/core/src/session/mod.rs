@@ -30,6 +30,7 @@ mod purpose;
 pub mod recorded;
 pub mod repeat;
 pub mod summary;
+pub mod symbols;
 pub mod trend;
 pub mod turns;
 mod workloads;

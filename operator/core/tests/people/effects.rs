@@ -101,6 +101,7 @@ impl Sim {
             assembled,
             slices: Slices { uploaded, found: Some(uploaded), left_out: 0 },
             overdue,
+            symbols: Vec::new(),
         }
     }
 

@@ -98,6 +98,7 @@ fn what_was_assembled_ends_its_target() {
             assembled: vec![(ProfileKind::Cpu, assembled)],
             slices: Slices::default(),
             overdue: late,
+            symbols: Vec::new(),
         };
         let case = format!("{before:?} {outcome:?} {late}");
         assert_eq!(fold(&mut session, &mut Answers::default(), outcome, NOW), again, "{case}");

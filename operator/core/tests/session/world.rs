@@ -177,7 +177,8 @@ impl World {
             Action::Assemble { target, scope, uploaded, done, overdue } => {
                 let found = uploaded.saturating_sub(self.lost);
                 let slices = Slices { uploaded, found: Some(found), left_out: self.left_out };
-                Outcome::Assembled { target, assembled: self.assemble(&scope, &done), slices, overdue }
+                let assembled = self.assemble(&scope, &done);
+                Outcome::Assembled { target, assembled, slices, overdue, symbols: Vec::new() }
             }
             Action::Claim(claim) => {
                 let capture = claim.capture.clone();

@@ -2,8 +2,9 @@
 
 #![no_main]
 
+use fleetprof_profile::resolve::{FileNames, Names, lacking, name, standing};
 use fleetprof_profile::{
-    Basis, Differ, Grower, Limits, Overlap, Side, TreeLimits, decode, decode_valid, encode, fold, merge, render_diff,
+    Basis, Differ, Grower, Limits, Line, Overlap, Side, TreeLimits, decode, decode_valid, encode, fold, merge, render_diff,
     render_top, set_labels, top, total, validate,
 };
 use libfuzzer_sys::fuzz_target;
@@ -26,7 +27,18 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = grower.finish().columns(100, Some(Basis::Share));
         let _ = render_diff(&differ.finish(Basis::Share, 10));
     }
+    let _ = standing(&profile, 5);
+    let mut names = Names::new();
+    for file in lacking(&profile) {
+        let mut found = FileNames::default();
+        let line = Line { function: "f", file: "f.c", line: 3, ..Line::default() };
+        file.addresses.iter().for_each(|address| found.add(*address, true, &[line]));
+        names.insert(file.build_id, found);
+    }
     let valid = validate(&profile).is_ok();
+    let mut named = profile.clone();
+    name(&mut named, &names);
+    assert!(!valid || validate(&named).is_ok(), "a valid profile with names is valid");
     let merged = merge([&profile, &profile], Overlap::Sequential);
     set_labels(&mut profile, &[("pod", "cart-0")]);
     if !valid {

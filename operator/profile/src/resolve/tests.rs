@@ -124,6 +124,18 @@ fn one_function_at_two_addresses_is_one_function() {
 }
 
 #[test]
+fn the_names_of_a_file_stay_within_bounds() {
+    let mut file = FileNames::default();
+    for address in 0..100_000_u64 {
+        let name = format!("{address:05}{}", "x".repeat(5_000));
+        file.add(address, true, &vec![line(&name, "a.c", 3); 100]);
+    }
+    assert!((12 << 20..13 << 20).contains(&file.memory()), "{}", file.memory());
+    let addresses: Vec<u64> = (0..100_000).collect();
+    assert!(file.answers(&addresses), "names are cut, and functions at one address are limited");
+}
+
+#[test]
 fn an_answer_that_names_a_function_without_a_text_is_refused() {
     let mut file = FileNames::default();
     file.add(0x1000, true, &[line("", "a.c", 3)]);

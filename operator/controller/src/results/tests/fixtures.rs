@@ -6,14 +6,17 @@ use std::path::Path;
 use std::process::Command;
 
 use fleetprof_core::capture::{CaptureScope, Weight};
+use fleetprof_crds::session_status::StoredProfile;
 use fleetprof_crds::wire::SliceId;
 use fleetprof_profile::{Frame, Label, Profile, ProfileBuilder, ProfileKind, decode_valid, encode};
 use jiff::Timestamp;
 
 use crate::results::disk::{Disk, Volume};
+use crate::results::naming::{Assembly, Naming};
 use crate::results::store::Store;
-use crate::results::{Results, ResultsConfig, ResultsMetrics};
+use crate::results::{Results, ResultsConfig, ResultsError, ResultsMetrics};
 use crate::sha256::sha256;
+use crate::symbols::Symbols;
 
 /// A capture of the pod `orders-1`.
 pub(crate) fn scope(capture: &str) -> CaptureScope {
@@ -189,4 +192,19 @@ pub(crate) fn files(root: &Path) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+impl Store {
+    /// Makes the profile of a capture where nobody knows more names.
+    pub(crate) fn assemble(
+        &self,
+        scope: &CaptureScope,
+        kind: ProfileKind,
+        slices: u32,
+    ) -> Result<StoredProfile, ResultsError> {
+        match self.assemble_with(scope, kind, slices, &Naming::Ask(Symbols::default()))? {
+            Assembly::Stored(profile, _) => Ok(profile),
+            Assembly::Lacks(lacking) => panic!("nobody is to be asked for {lacking:?}"),
+        }
+    }
 }

@@ -1,0 +1,278 @@
+//! How are addresses in stored profiles named, whose files had no symbols where they ran?
+//!
+//! ```text
+//! results ─► lacking ─► volume ─► cache ─► debuginfod ─► a file ─► read by a process of its own ─► names ─► results
+//! ```
+//! Guarantees: only servers and volumes that an administrator configured are asked; a file whose build id is not
+//! the one that was asked for names nothing; a file that is malformed costs the process that reads it; and a
+//! profile waits for names for a bounded time. What is read on the way is hostile: profiles come from agents, and
+//! files from those who built the programs.
+
+mod ask;
+mod cache;
+mod config;
+mod debuginfod;
+mod protocol;
+mod read;
+mod volume;
+mod worker;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fleetprof_profile::resolve::{FileNames, Lacking, Names, is_build_id};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use ask::Reader;
+pub(crate) use cache::disk;
+pub use config::Config;
+use debuginfod::{Debuginfod, Download};
+use protocol::{Answer, Question, Supplement};
+pub use worker::{WorkerArgs, main};
+
+/// Longest time that a profile waits for names, beside the turns in which files are read.
+const WAIT: Duration = Duration::from_secs(30);
+/// How long after its beginning a download is waited for. It goes on, for the next profile.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Most bytes of names for one profile.
+const MAX_HELD: usize = 16 << 20;
+/// Folder of the cache on the results volume.
+pub(crate) const FOLDER: &str = "symbols";
+
+/// What is asked for names. Clones share it.
+#[derive(Clone, Default)]
+pub struct Symbols(Option<Arc<Inner>>);
+
+struct Inner {
+    reader: Reader,
+    volume: Option<PathBuf>,
+    debuginfod: Option<Arc<Debuginfod>>,
+}
+
+/// What came of a question for names.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Names by build id.
+    pub names: Names,
+    /// Why there are none, by build id: a clause without a full stop. The keys are those of [`Lacking`].
+    pub failed: HashMap<String, String>,
+}
+
+impl Symbols {
+    /// What the configuration says; nothing is asked without any. Files are read by `program`, the operator's own,
+    /// and kept below `results`.
+    #[must_use]
+    pub fn new(config: &Config, results: &Path, program: PathBuf) -> Self {
+        if *config == Config::default() {
+            return Self::default();
+        }
+        let server = |server| Arc::new(Debuginfod::new(server, results.join(FOLDER)));
+        Self(Some(Arc::new(Inner {
+            reader: Reader::new(program),
+            volume: config.volume.clone(),
+            debuginfod: config.debuginfod.as_ref().map(server),
+        })))
+    }
+
+    /// Whether there may be names for one of these. Quick: a look at the volume, and at what is remembered.
+    ///
+    /// A server is asked only for files with functions that have no name at all.
+    #[must_use]
+    pub fn may_name(&self, lacking: &[Lacking]) -> bool {
+        let Some(inner) = &self.0 else { return false };
+        lacking
+            .iter()
+            .any(|file| inner.on_volume(&file.build_id).is_some() || inner.may_fetch(file).is_some())
+    }
+
+    /// Names for these, within half a minute and the turns in which files are read: one takes memory from `memory`.
+    /// Downloads write at most `room` bytes.
+    pub async fn find(&self, lacking: &[Lacking], memory: &Semaphore, room: u64) -> Found {
+        let mut found = Found::default();
+        let Some(inner) = &self.0 else { return found };
+        let sources = inner.sources(lacking, room).await;
+        let (mut left, mut held) = (Left(WAIT), 0);
+        for (file, source) in lacking.iter().zip(sources) {
+            let named = inner.names(file, source, memory, &mut left).await;
+            match named {
+                Ok(names) if !names.is_empty() && held + names.memory() <= MAX_HELD => {
+                    held += names.memory();
+                    found.names.insert(file.build_id.clone(), names);
+                }
+                Ok(names) => {
+                    let why = if names.is_empty() {
+                        "its symbols do not name these"
+                    } else {
+                        "its names are too many"
+                    };
+                    found.failed.insert(file.build_id.clone(), why.to_owned());
+                }
+                Err(why) => {
+                    tracing::debug!(file.build_id = %file.build_id, error = why, "failed to name functions");
+                    found.failed.insert(file.build_id.clone(), why);
+                }
+            }
+        }
+        found
+    }
+
+    /// Why a file has no names as far as is known without asking, as a clause; empty where nothing is configured.
+    #[must_use]
+    pub fn why_not(&self, build_id: &str) -> String {
+        let Some(inner) = &self.0 else { return String::new() };
+        if !is_build_id(build_id) {
+            return "it has no build ID, by which its symbols could be found".to_owned();
+        }
+        let paused = inner.debuginfod.as_ref().and_then(|server| server.failure());
+        paused.unwrap_or_else(|| inner.absent().to_owned())
+    }
+}
+
+impl Inner {
+    fn on_volume(&self, build_id: &str) -> Option<PathBuf> {
+        self.volume.as_deref().and_then(|root| volume::find(root, build_id))
+    }
+
+    /// The server, where it may have the file of something that has no name at all.
+    fn may_fetch(&self, file: &Lacking) -> Option<&Arc<Debuginfod>> {
+        let server = self.debuginfod.as_ref().filter(|_| file.unnamed > 0)?;
+        server.may_have(&file.build_id).then_some(server)
+    }
+
+    /// Where each of the files may be. What is not on the volume is fetched from now on.
+    async fn sources(self: &Arc<Self>, lacking: &[Lacking], room: u64) -> Vec<Sources> {
+        let (inner, files) = (Arc::clone(self), lacking.to_vec());
+        let look = move || -> Vec<(Option<PathBuf>, bool)> {
+            let source = |file: &Lacking| (inner.on_volume(&file.build_id), inner.may_fetch(file).is_some());
+            files.iter().map(source).collect()
+        };
+        let places = spawn_blocking(look).await.unwrap_or_default();
+        let source = |(file, (volume, fetch)): (&Lacking, (Option<PathBuf>, bool))| {
+            let server = self.debuginfod.as_ref().filter(|_| fetch);
+            // One that is on the volume is fetched only if it turns out to be of no use.
+            let begun = server.filter(|_| volume.is_none()).map(|server| server.get(&file.build_id, room));
+            Sources { volume, server: server.cloned(), begun, room }
+        };
+        lacking.iter().zip(places).map(source).collect()
+    }
+
+    /// The names of one file, from the first source whose file can be used.
+    async fn names(
+        &self,
+        file: &Lacking,
+        source: Sources,
+        memory: &Semaphore,
+        left: &mut Left,
+    ) -> Result<FileNames, String> {
+        let Sources { volume, server, begun, room } = source;
+        let mut refused = None;
+        if let Some(path) = volume {
+            match self.read(&path, file, (memory, room), left).await {
+                Ok(names) => return Ok(names),
+                Err(why) => refused = Some(format!("the file on the symbols volume is of no use: {why}")),
+            }
+        }
+        let Some(server) = server else { return Err(refused.unwrap_or_else(|| self.absent().to_owned())) };
+        let (since, download) = begun.unwrap_or_else(|| server.get(&file.build_id, room));
+        let failed = match left.wait(since, download).await {
+            Ok(Some(path)) => match self.read(&path, file, (memory, room), left).await {
+                Ok(names) => return Ok(names),
+                Err(why) => {
+                    server.discard(&file.build_id);
+                    format!("the file of the debuginfod server is of no use: {why}")
+                }
+            },
+            Ok(None) => self.absent().to_owned(),
+            Err(why) => why,
+        };
+        Err(refused.unwrap_or(failed))
+    }
+
+    /// That nobody has the symbols, as a clause.
+    const fn absent(&self) -> &'static str {
+        match (&self.volume, &self.debuginfod) {
+            (Some(_), Some(_)) => "neither the symbols volume nor the debuginfod server has its symbols",
+            (Some(_), None) => "the symbols volume does not have its symbols",
+            _ => "the debuginfod server does not have its symbols",
+        }
+    }
+
+    /// Reads a file, and its supplement if it has one.
+    async fn read(
+        &self,
+        path: &Path,
+        file: &Lacking,
+        (memory, room): (&Semaphore, u64),
+        left: &mut Left,
+    ) -> Result<FileNames, String> {
+        let mut question = Question {
+            file: path.to_owned(),
+            build_id: file.build_id.clone(),
+            supplement: Supplement::Unknown,
+            addresses: file.addresses.clone(),
+        };
+        for _ in 0..2 {
+            let permit = memory.acquire().await.map_err(|error| error.to_string())?;
+            let answer = left.spend(self.reader.ask(&question)).await?;
+            drop(permit);
+            match answer {
+                Answer::Named(names) => return Ok(names),
+                Answer::Refused(why) => return Err(why),
+                Answer::Needs { path, build_id } => {
+                    question.supplement = self.supplement(path, build_id, room, left).await;
+                }
+            }
+        }
+        Err("it asks for its supplement again and again".to_owned())
+    }
+
+    async fn supplement(&self, told: String, build_id: String, room: u64, left: &mut Left) -> Supplement {
+        if !is_build_id(&build_id) {
+            return Supplement::Nowhere;
+        }
+        let (root, id) = (self.volume.clone(), build_id.clone());
+        let look = move || root.and_then(|root| volume::find_supplement(&root, &id, &told));
+        let found = match (spawn_blocking(look).await.ok().flatten(), &self.debuginfod) {
+            (Some(path), _) => Some(path),
+            (None, Some(server)) => {
+                let (since, download) = server.get(&build_id, room);
+                left.wait(since, download).await.ok().flatten()
+            }
+            (None, None) => None,
+        };
+        found.map_or(Supplement::Nowhere, |path| Supplement::File(path, build_id))
+    }
+}
+
+/// Where the file of a build id may be.
+struct Sources {
+    volume: Option<PathBuf>,
+    server: Option<Arc<Debuginfod>>,
+    begun: Option<(Instant, Download)>,
+    room: u64,
+}
+
+/// What is left of the time that a profile waits.
+struct Left(Duration);
+
+impl Left {
+    /// Does something that takes of it.
+    async fn spend<T>(&mut self, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        let start = Instant::now();
+        let late = |_| Err(format!("naming functions took longer than {} s", WAIT.as_secs()));
+        let done = timeout(self.0, work).await.unwrap_or_else(late);
+        self.0 = self.0.saturating_sub(start.elapsed());
+        done
+    }
+
+    /// Waits for a download, if that did not begin too long ago.
+    async fn wait(&mut self, since: Instant, download: Download) -> Result<Option<PathBuf>, String> {
+        let patience = PATIENCE.saturating_sub(since.elapsed());
+        let late = |_| Err("its symbols are still being downloaded: capture again to have names".to_owned());
+        self.spend(async { timeout(patience, download).await.unwrap_or_else(late) }).await
+    }
+}
