@@ -13,6 +13,7 @@ use crate::man::ManArgs;
 use crate::now::NowArgs;
 use crate::read::{FlameArgs, TopArgs};
 use crate::sessions::SessionsArgs;
+use crate::symbols::SymbolsArgs;
 
 /// Profile apps in a Kubernetes cluster and read the results.
 ///
@@ -45,6 +46,8 @@ pub(crate) enum Verb {
     Diff(DiffArgs),
     /// Say whether a new revision is slower: 0 no, 1 yes, 3 it cannot be told, 2 an error.
     Regress(RegressArgs),
+    /// List the files whose functions have no names in profiles.
+    Symbols(SymbolsArgs),
     /// Look for what is wrong, with the reasons of the status and what to do.
     Doctor(DoctorArgs),
     /// Serve a page on this machine that shows and starts sessions.

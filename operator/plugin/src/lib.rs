@@ -37,6 +37,7 @@ mod read;
 mod refusal;
 mod selector;
 mod sessions;
+mod symbols;
 mod table;
 mod target;
 
@@ -102,6 +103,7 @@ async fn verb(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Flame(args) => read::flame(&cluster().await?, args).await,
         Verb::Diff(args) => compare::diff(&cluster().await?, args).await,
         Verb::Regress(args) => compare::regress(&cluster().await?, args).await,
+        Verb::Symbols(args) => symbols::run(&cluster().await?, args).await,
         Verb::Doctor(args) => doctor::run(&cluster().await?, args).await,
         Verb::Completion(args) => completion::run(args, Cli::command()),
         Verb::Man(args) => man::run(args, Cli::command()),

@@ -1,0 +1,164 @@
+//! `kubectl fleetprof symbols`: of which files do the functions have no names? As the statuses of sessions tell.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::cluster::{Ask, Cluster};
+use crate::exit::{Exit, Failure};
+use crate::output::{self, Format};
+use crate::paths;
+use crate::table::Table;
+
+/// What to do.
+#[derive(Args, Debug)]
+pub(crate) struct SymbolsArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// List the files whose functions have no names in the profiles of sessions.
+    Missing(MissingArgs),
+}
+
+#[derive(Args, Debug)]
+struct MissingArgs {
+    /// The sessions of all namespaces.
+    #[arg(long, short = 'A')]
+    all_namespaces: bool,
+    /// How to print them; wide adds why they have none.
+    #[arg(long, short = 'o', value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+/// Does it.
+pub(crate) async fn run(cluster: &Cluster, args: &SymbolsArgs) -> Result<Exit, Failure> {
+    let Verb::Missing(args) = &args.verb;
+    let namespace = match args.all_namespaces {
+        true => None,
+        false => Some(paths::namespace(cluster.namespace())?),
+    };
+    let list = cluster.json(&Ask::get(paths::sessions(namespace))).await?;
+    let files = missing(&list);
+    match args.output {
+        Some(format @ (Format::Json | Format::Yaml)) => {
+            output::print(&output::object(&json!({"missing": objects(&files)}), format)?)?;
+        }
+        Some(Format::Name) => {
+            output::print(&files.iter().map(|file| format!("{}\n", file.build_id)).collect::<String>())?
+        }
+        _ if files.is_empty() => output::note("No session reports a file without symbols."),
+        wide => output::print(&table(&files, wide.is_some()).text())?,
+    }
+    Ok(Exit::Data)
+}
+
+/// A file that lacks symbols.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct File {
+    build_id: String,
+    file: String,
+    /// Targets whose profiles have functions of it without names.
+    targets: usize,
+    /// The workload of the last one.
+    workload: String,
+    /// Why, as the newest session says.
+    message: String,
+    /// When that one began.
+    last: String,
+}
+
+/// The files in a list of sessions, those of most targets first.
+fn missing(list: &Value) -> Vec<File> {
+    let mut files: BTreeMap<(String, String), File> = BTreeMap::new();
+    for session in list["items"].as_array().into_iter().flatten() {
+        let started = text(&session["status"]["startTime"]);
+        for target in session["status"]["targets"].as_array().into_iter().flatten() {
+            for one in target["symbols"]["missing"].as_array().into_iter().flatten() {
+                let (build_id, path) = (text(&one["buildId"]), text(&one["file"]));
+                let file = files.entry((build_id.clone(), path.clone())).or_insert_with(|| File {
+                    build_id,
+                    file: path,
+                    targets: 0,
+                    workload: String::new(),
+                    message: String::new(),
+                    last: String::new(),
+                });
+                file.targets += 1;
+                if started >= file.last {
+                    file.last.clone_from(&started);
+                    file.workload = text(&target["workload"]);
+                    file.message = text(&one["message"]);
+                }
+            }
+        }
+    }
+    let mut files: Vec<File> = files.into_values().collect();
+    files.sort_by(|one, other| other.targets.cmp(&one.targets));
+    files
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn table(files: &[File], wide: bool) -> Table {
+    let mut heading = vec!["build id", "file", "targets", "workload"];
+    heading.extend(wide.then_some("message"));
+    let mut table = Table::new(&heading);
+    for file in files {
+        let build_id = if file.build_id.is_empty() { "-" } else { &file.build_id };
+        let targets = file.targets.to_string();
+        let mut cells = vec![build_id.to_owned(), file.file.clone(), targets, file.workload.clone()];
+        cells.extend(wide.then(|| file.message.clone()));
+        table.row(cells);
+    }
+    table
+}
+
+fn objects(files: &[File]) -> Vec<Value> {
+    let object = |file: &File| {
+        json!({
+            "buildId": file.build_id, "file": file.file, "targets": file.targets, "workload": file.workload,
+            "message": file.message, "lastTime": file.last,
+        })
+    };
+    files.iter().map(object).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(started: &str, missing: &Value) -> Value {
+        json!({"status": {"startTime": started, "targets": [
+            {"pod": "orders-1", "workload": "Deployment/orders", "symbols": {"named": 40, "missing": missing}},
+            {"pod": "python", "workload": "Deployment/py"},
+        ]}})
+    }
+
+    #[test]
+    fn files_are_listed_once_with_what_the_newest_session_says() {
+        let shop = |message: &str| json!({"file": "/app/shop", "buildId": "abcd", "message": message});
+        let list = json!({"items": [
+            session("2026-12-01T10:00:00Z", &json!([shop("new"), {"file": "/lib/jit.so"}])),
+            session("2026-12-01T09:00:00Z", &json!([shop("old")])),
+            {"status": {}}, {}, {"status": {"targets": [{"symbols": {"missing": "nonsense"}}]}},
+        ]});
+        let files = missing(&list);
+        assert_eq!(files.len(), 2);
+        assert_eq!(
+            (files[0].build_id.as_str(), files[0].targets, files[0].message.as_str()),
+            ("abcd", 2, "new")
+        );
+        let shown = table(&files, true).text();
+        assert!(shown.starts_with("BUILD ID   FILE"), "{shown}");
+        assert!(shown.contains("abcd       /app/shop     2         Deployment/orders   new"), "{shown}");
+        assert!(shown.contains("-          /lib/jit.so   1"), "{shown}");
+        assert_eq!(objects(&files)[0]["lastTime"], "2026-12-01T10:00:00Z");
+        assert!(missing(&json!({"items": []})).is_empty());
+    }
+}
