@@ -5,6 +5,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod programs;
+mod server;
 mod stored;
 
 use std::os::unix::fs::FileExt;
