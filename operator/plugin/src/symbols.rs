@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
+use fleetprof_core::text::printable;
 use serde_json::{Value, json};
 
 use crate::cluster::{Ask, Cluster};
@@ -48,7 +49,8 @@ pub(crate) async fn run(cluster: &Cluster, args: &SymbolsArgs) -> Result<Exit, F
             output::print(&output::object(&json!({"missing": objects(&files)}), format)?)?;
         }
         Some(Format::Name) => {
-            output::print(&files.iter().map(|file| format!("{}\n", file.build_id)).collect::<String>())?
+            let ids = files.iter().map(|file| &file.build_id).filter(|id| !id.is_empty());
+            output::print(&ids.map(|id| format!("{}\n", printable(id))).collect::<String>())?;
         }
         _ if files.is_empty() => output::note("No session reports a file without symbols."),
         wide => output::print(&table(&files, wide.is_some()).text())?,
