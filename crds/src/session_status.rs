@@ -1,5 +1,7 @@
 //! What does the status of a session show?
 
+mod shared;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,10 +12,13 @@ use crate::load::RepeatStatus;
 pub use crate::phase::{Phase, TargetPhase};
 use crate::trigger::Trigger;
 use crate::{Duration, ProfileKind, Reason};
+pub use shared::{FEWEST, SharedFacts, SharedProfile};
 
 /// Status of a session. Only the leader writes it.
+// It is read and written by `shared`, to which `remote` gives the derived functions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
+#[schemars(rename = "ProfileSessionStatus")]
 pub struct ProfileSessionStatus {
     /// Phase of the session.
     #[serde(default)]
@@ -66,6 +71,10 @@ pub struct ProfileSessionStatus {
     /// The hottest functions across all targets, at most 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top_functions: Vec<TopFunction>,
+    /// What targets of one phase have in common, where there are at least 5 of them. A field that a target does not
+    /// have is read here, by its phase.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<SharedFacts>,
     /// The targets, at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetStatus>,
@@ -277,6 +286,7 @@ pub struct StoredProfile {
     #[serde(rename = "type")]
     pub kind: ProfileKind,
     /// Its key, the same in every destination.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uri: String,
     /// Stored size in bytes.
     pub bytes: i64,

@@ -15,6 +15,7 @@ mod life;
 mod notify;
 mod places;
 mod samples;
+mod size;
 mod storage;
 mod trend;
 mod world;

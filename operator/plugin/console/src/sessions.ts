@@ -35,16 +35,25 @@ export function app(session: Session): string {
   return session.spec.policyRef ? `apps of ${session.spec.policyRef.name}` : 'pods by label';
 }
 
+/** Its targets, each with what those of its phase have in common: many targets say that once, in `status.shared`. */
+export function targets(session: Session): Target[] {
+  const { targets = [], shared = [] } = session.status ?? {};
+  return targets.map((target) => {
+    const { profiles: _, capture: __, ...facts } = shared.find(({ phase }) => phase === target.phase) ?? {};
+    return { ...facts, ...target };
+  });
+}
+
 /** The pods that were profiled: the first one, and how many more. */
 export function instance(session: Session): string {
-  const [first, ...more] = session.status?.targets ?? [];
+  const [first, ...more] = targets(session);
   if (!first) return '';
   return more.length === 0 ? first.pod : `${first.pod} + ${more.length}`;
 }
 
 /** The lowest coverage of its targets in percent: how far the profile holds what was used. */
 export function coverage(session: Session): number | undefined {
-  const known = (session.status?.targets ?? []).flatMap((target) => target.coverage ?? []);
+  const known = targets(session).flatMap((target) => target.coverage ?? []);
   return known.length === 0 ? undefined : Math.min(...known);
 }
 
@@ -57,7 +66,7 @@ export function verdict(session: Session): string {
 
 /** The kinds of profiles that it has, the first one first. */
 export function kinds(session: Session): string[] {
-  const stored = (session.status?.targets ?? []).flatMap((target) => target.profiles ?? []);
+  const stored = targets(session).flatMap((target) => target.profiles ?? []);
   const found = new Set(stored.map((profile) => profile.type));
   const wanted = session.spec.profiles ?? ['cpu'];
   return [
@@ -68,7 +77,7 @@ export function kinds(session: Session): string[] {
 
 /** The targets with data. */
 export function profiled(session: Session): Target[] {
-  return (session.status?.targets ?? []).filter((target) => (target.profiles ?? []).length > 0);
+  return targets(session).filter((target) => (target.profiles ?? []).length > 0);
 }
 
 /** The runtimes of the targets with data. */
@@ -122,7 +131,7 @@ export function apps(policies: Iterable<Policy>, sessions: Iterable<Session>): A
   const last = new Map<string, Session>();
   for (const session of sessions) {
     if (outcome(session) !== 'data') continue;
-    for (const target of session.status?.targets ?? []) {
+    for (const target of targets(session)) {
       const key = `${session.metadata.namespace}/${target.workload}`;
       const known = last.get(key);
       if (!known || (known.status?.endTime ?? '') < (session.status?.endTime ?? '')) last.set(key, session);

@@ -19,6 +19,7 @@ import {
   outcome,
   progress,
   seconds,
+  targets,
   verdict,
 } from '../src/sessions.ts';
 
@@ -297,6 +298,31 @@ test('empty parameters are not sent', () => {
   assert.equal(query({ a: '', b: undefined }), '');
   const path = '/apis/data.fleetprof.dev/v1alpha1/namespaces/shop/profilesessions/now-1/top?pod=a%26b';
   assert.equal(view('shop', 'now-1', 'top', { pod: 'a&b', root: '' }), path);
+});
+
+test('targets have what those of their phase have in common', () => {
+  const many = session({
+    shared: [
+      { phase: 'Succeeded', workload: 'Deployment/a', capture: 's-', profiles: [{ type: 'cpu', uri: 'x' }] },
+    ],
+    targets: [
+      { pod: 'a', phase: 'Succeeded', capture: '1', profiles: [{ type: 'cpu', samples: 3 }] },
+      { pod: 'b', phase: 'Succeeded', workload: 'Deployment/b' },
+      { pod: 'c', phase: 'Failed' },
+    ],
+  });
+  assert.deepEqual(targets(many), [
+    {
+      pod: 'a',
+      phase: 'Succeeded',
+      workload: 'Deployment/a',
+      capture: '1',
+      profiles: [{ type: 'cpu', samples: 3 }],
+    },
+    { pod: 'b', phase: 'Succeeded', workload: 'Deployment/b' },
+    { pod: 'c', phase: 'Failed' },
+  ]);
+  assert.deepEqual(targets(session({})), []);
 });
 
 test('every field that the console reads is one of the kinds', () => {

@@ -75,6 +75,8 @@ export interface SessionStatus {
   memoryPercent?: number;
   topFunctions?: { name: string; location?: string; selfPercent: string }[];
   targets?: Target[];
+  /** What targets of one phase have in common, and do not say themselves. */
+  shared?: (Omit<Target, 'pod' | 'profiles'> & { profiles?: unknown; capture?: string })[];
   conditions?: Condition[];
 }
 
