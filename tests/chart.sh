@@ -80,11 +80,12 @@ renders "addresses of the API server" 'ipBlock: {cidr: "10.0.0.10/32"}' 'ipBlock
 renders "limits of what users may ask for" 'FLEETPROF_ON_DEMAND_DURATION' 'value: "1m30s"' 'FLEETPROF_ON_DEMAND_FREQUENCY' 'value: "250"' -- \
     --set budgets.onDemandDuration=1m30s --set budgets.onDemandFrequencyHz=250
 renders "destinations" 'name: fleetprof-config-' 'archive: {"bucket":"profiles","credentials":"/etc/fleetprof/credentials/archive","kind":"s3"}' \
-    'pyroscope: {"kind":"pyroscope","url":"http://pyroscope.monitoring:4040"}' 'secretName: archive-keys, optional: true' \
+    'pyroscope: {"kind":"pyroscope","url":"http://pyroscope.monitoring:4040"}' 'collector: {"kind":"otlp","path":"/otlp","url":"http://collector:4318"}' 'secretName: archive-keys, optional: true' \
     'mountPath: /etc/fleetprof/credentials/archive' 'value: /etc/fleetprof/config/config.yaml' 'port: 4040}' \
     'eks.amazonaws.com/role-arn: arn' 'azure.workload.identity/use: "true"' '!mountPath: /etc/fleetprof/credentials/pyroscope' -- \
     --set destinations.archive.kind=s3 --set destinations.archive.bucket=profiles --set destinations.archive.existingSecret=archive-keys \
     --set destinations.pyroscope.kind=pyroscope --set destinations.pyroscope.url=http://pyroscope.monitoring:4040 \
+    --set destinations.collector.kind=otlp --set destinations.collector.url=http://collector:4318 --set destinations.collector.path=/otlp \
     --set 'networkPolicy.destinationPorts={443,4040}' --set-string 'operator.serviceAccountAnnotations.eks\.amazonaws\.com/role-arn=arn' \
     --set-string 'operator.podLabels.azure\.workload\.identity/use=true'
 renders "notifications" 'chat: {"credentials":"/etc/fleetprof/receivers/chat","phases":["Failed"],"url":"https://hooks.example.com/x"}' \
@@ -148,6 +149,8 @@ refuses "the namespace kube-system" 'fleetprof cannot be installed in kube-syste
 refuses "a destination without a bucket" 'destinations' -- --set destinations.archive.kind=s3
 refuses "a destination with a password in its address" 'destinations' -- \
     --set destinations.pyroscope.kind=pyroscope --set 'destinations.pyroscope.url=http://user:password@pyroscope'
+refuses "a path with a query" 'destinations' -- \
+    --set destinations.collector.kind=otlp --set destinations.collector.url=http://collector:4318 --set 'destinations.collector.path=/v1?key=1'
 refuses "a receiver without a key" 'existingSecret' -- --set notifications.chat.url=https://hooks.example.com/x
 refuses "a receiver with a token in its address" 'notifications' -- --set notifications.chat.existingSecret=x \
     --set 'notifications.chat.url=https://hooks.example.com/?token=x'

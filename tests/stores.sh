@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Installs real object stores for the tests, and prints the folder of their programs:
-#   versitygw (S3) · azurite-blob (Azure Blob Storage)
-# The first is a Go module, built once (4 min on 2 cores); the second comes from npm.
+# Installs real servers that profiles are sent to, for the tests, and prints the folder of their programs:
+#   versitygw (S3) · azurite-blob (Azure Blob Storage) · collector (OTLP)
+# The first is a Go module, and the last is made of Go modules (tests/collector), built once (4 and 3 min on 2 cores); the
+# second comes from npm.
 set -euo pipefail
 versitygw=v1.8.0
 azurite=3.37.0
 cache=${FLEETPROF_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/fleetprof}
-folder=$cache/stores-$versitygw-$azurite
+source=$(cd "$(dirname "$0")" && pwd)/collector
+collector=$(cat "$source"/go.mod "$source"/go.sum "$source"/main.go | sha256sum | cut -c 1-12)
+folder=$cache/stores-$versitygw-$azurite-$collector
 
 # A module that the proxy does not serve fails at once, instead of being looked for elsewhere.
 module() {
@@ -28,6 +31,10 @@ exec 9>"$folder.lock"
 flock 9
 export GOPROXY=${GOPROXY:-$(go env GOPROXY)}
 module github.com/versity/versitygw/cmd/versitygw $versitygw
+[ -x "$folder/collector" ] || (
+    cd "$source"
+    GOPROXY=${GOPROXY%%,direct} CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false" go build -ldflags "-s -w" -o "$folder/collector" . >&2
+)
 if [ ! -x "$folder/azurite-blob" ]; then
     npm install --silent --no-fund --no-audit --prefix "$folder/npm" "azurite@$azurite" >&2
     ln -sf npm/node_modules/.bin/azurite-blob "$folder/azurite-blob"

@@ -2,7 +2,7 @@
 # Runs the tests of one layer:
 #   tests/suites.sh unit       no cluster: the three that follow
 #   tests/suites.sh pure       functions, servers, files
-#   tests/suites.sh stores     profiles in real object stores, which it installs (cold 4 min)
+#   tests/suites.sh stores     profiles in real object stores and an OpenTelemetry Collector, which it installs (cold 8 min)
 #   tests/suites.sh agent      the three that follow
 #   tests/suites.sh captures   captures of real processes, and the reader of Python beside py-spy; some
 #                              measure time, so nothing else should run on the machine
@@ -89,7 +89,7 @@ python() {
 }
 
 stores() {
-    busy "installing object stores" tests/stores.sh >/dev/null
+    busy "installing object stores and a collector" tests/stores.sh >/dev/null
     FLEETPROF_STORES=$(tests/stores.sh)
     export FLEETPROF_STORES
     test --test stores

@@ -30,6 +30,7 @@ pub mod labels;
 pub mod merge;
 mod named;
 mod noise;
+pub mod otlp;
 pub mod proto;
 pub mod read;
 pub mod resolve;

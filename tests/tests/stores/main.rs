@@ -1,8 +1,9 @@
-//! Profiles in real object stores: versitygw (S3) and Azurite. `tests/suites.sh stores` installs them and says by
+//! Profiles in real object stores, versitygw (S3) and Azurite, and in an OpenTelemetry Collector. `tests/suites.sh stores` installs them and says by
 //! `FLEETPROF_STORES` where they are; no cluster is needed. Google's has no such server: fake-gcs-server answers
 //! uploads of the XML API, which clients of object stores use, with "invalid uploadType".
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
+mod collector;
 mod operator;
 mod server;
 

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_core::destination::Delivery;
-use fleetprof_crds::session_status::StoredProfile;
+use fleetprof_crds::session_status::{StoredProfile, TargetStatus};
 use fleetprof_crds::wire::SliceId;
-use fleetprof_crds::{ProfileKind, ProfileSession};
+use fleetprof_crds::{ProfileKind, ProfileSession, ProfileSessionStatus};
 use fleetprof_operator::configuration::Configuration;
 use fleetprof_operator::destinations::{DestinationMetrics, Identity, Wake};
 use fleetprof_operator::gateway::SliceSink;
@@ -33,6 +33,22 @@ pub fn session(uid: &str) -> ProfileSession {
         "metadata": {"name": "now", "namespace": "shop", "uid": uid}, "spec": {},
     });
     serde_json::from_value(object).unwrap()
+}
+
+/// The same with the target whose profile it is.
+pub fn session_of(uid: &str, pod: &str) -> ProfileSession {
+    let mut session = session(uid);
+    let scope = scope(uid, pod);
+    let target = TargetStatus {
+        pod: scope.pod_name,
+        pod_uid: scope.pod_uid,
+        workload: scope.workload,
+        container: scope.container,
+        container_id: scope.container_id,
+        ..TargetStatus::default()
+    };
+    session.status = Some(ProfileSessionStatus { targets: vec![target], ..ProfileSessionStatus::default() });
+    session
 }
 
 fn scope(uid: &str, pod: &str) -> CaptureScope {
@@ -70,9 +86,14 @@ fn slice() -> Vec<u8> {
 impl Operator {
     /// One on that volume.
     pub async fn start(server: &Server, volume: &Path) -> Self {
+        Self::of(&server.config(), volume).await
+    }
+
+    /// One with that file of destinations.
+    pub async fn of(file: &Path, volume: &Path) -> Self {
         let config =
             ResultsConfig { root: volume.into(), cluster: "prod".into(), capacity: None, share: 100 };
-        let destinations = Configuration::read(Some(&server.config())).unwrap().destinations;
+        let destinations = Configuration::read(Some(file)).unwrap().destinations;
         let identity = Identity { cluster: config.cluster_component(), uid: "cluster-uid".into() };
         let build = move |merges: &_| destinations.build(&identity, merges);
         let metrics = DestinationMetrics::default();

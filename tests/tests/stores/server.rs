@@ -125,7 +125,7 @@ impl Drop for Server {
     }
 }
 
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     let folder = std::env::var("FLEETPROF_STORES");
     Path::new(&folder.expect("FLEETPROF_STORES is not set: run tests/suites.sh stores")).to_owned()
 }

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::bucket::{Bucket, Store};
 use super::lines::Named;
+use super::otlp::Otlp;
 use super::pyroscope::Pyroscope;
 
 /// Most destinations.
@@ -65,6 +66,17 @@ enum Settings {
         tenant: String,
         credentials: Option<PathBuf>,
     },
+    /// OTLP over HTTP; experimental, as its profiles are.
+    Otlp {
+        url: String,
+        #[serde(default = "otlp_path")]
+        path: String,
+        credentials: Option<PathBuf>,
+    },
+}
+
+fn otlp_path() -> String {
+    super::otlp::PATH.to_owned()
 }
 
 /// Whose profiles lie in a bucket.
@@ -133,6 +145,11 @@ impl Settings {
                 required("url", url)?;
                 is_url("url", url)
             }
+            Self::Otlp { url, path, .. } => {
+                required("url", url)?;
+                is_url("url", url)?;
+                is_path(path)
+            }
         }
     }
 
@@ -155,6 +172,9 @@ impl Settings {
             }
             Self::Pyroscope { url, tenant, credentials } => {
                 Named::remote(name, Arc::new(Pyroscope::new(&url, &tenant, credentials, merges)))
+            }
+            Self::Otlp { url, path, credentials } => {
+                Named::remote(name, Arc::new(Otlp::new(&url, &path, credentials, merges)))
             }
         }
     }
@@ -182,6 +202,15 @@ fn is_prefix(prefix: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("prefix {prefix:?} must be parts of letters, digits, -, _ and ., joined by /, such as a/b"))
+}
+
+/// A path of a URL without query.
+fn is_path(path: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+    if path.starts_with('/') && path.len() <= 200 && path.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(format!("path {path:?} must begin with / and have letters, digits, -, ., _, ~ and / alone"))
 }
 
 /// An address without anything secret in it; nothing is not wrong.
@@ -233,10 +262,11 @@ mod tests {
   google: {kind: gs, bucket: profiles}
   azure: {kind: az, account: acme, container: profiles}
   pyroscope: {kind: pyroscope, url: 'http://pyroscope.monitoring:4040', tenant: team-a}
+  otlp: {kind: otlp, url: 'http://collector.monitoring:4318'}
   volume: {kind: file}
 ";
         let config = parse(text).unwrap();
-        assert_eq!(config.names(), ["archive", "azure", "default", "google", "pyroscope", "volume"]);
+        assert_eq!(config.names(), ["archive", "azure", "default", "google", "otlp", "pyroscope", "volume"]);
         let named = build(&config);
         assert_eq!(named.iter().filter(|named| named.is_volume()).count(), 2);
     }
@@ -261,6 +291,9 @@ mod tests {
             ("{kind: s3, bucket: b, endpoint: minio}", "endpoint must be a URL"),
             ("{kind: pyroscope, url: 'http://user:password@host'}", "without user"),
             ("{kind: pyroscope, url: 'file:///etc/passwd'}", "url must be a URL"),
+            ("{kind: otlp, url: ''}", "url is empty"),
+            ("{kind: otlp, url: 'http://host', path: 'v1?token=1'}", "path \"v1?token=1\" must begin with /"),
+            ("{kind: otlp, url: 'http://host', protocol: grpc}", "protocol"),
         ];
         for (settings, word) in cases {
             let error = one(settings);

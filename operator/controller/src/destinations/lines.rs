@@ -21,7 +21,7 @@ use self::work::{check_forever, delete_forever, search, send_forever};
 use super::{ArchiveError, Destination, DestinationMetrics, Parcel, session_of};
 use crate::outgoing::Outgoing;
 
-/// Most parcels that wait for one destination; each takes some 500 bytes of memory, and its profile lies on the
+/// Most parcels that wait for one destination; each takes some 600 bytes of memory, and its profile lies on the
 /// volume.
 const WAITING: usize = 50_000;
 /// Longest time in which a slice is kept in an archive as well, while its agent waits.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! results volume ─► Destinations::deliver ─► outbox of one destination ─► put, retried until it arrives
-//!       ▲                                                                  file · s3 · gs · az · pyroscope
+//!       ▲                                                                  file · s3 · gs · az · pyroscope · otlp
 //!       └──────────── Archive::get ◄── a reader, where the volume has no copy (any more)
 //! ```
 //! Guarantees: each destination has an outbox and tasks of its own, so one that hangs holds up nothing else.
@@ -15,6 +15,8 @@ mod config;
 mod credentials;
 mod lines;
 mod metrics;
+mod otlp;
+mod posts;
 mod push;
 mod pyroscope;
 #[cfg(test)]
@@ -33,7 +35,7 @@ pub(crate) use config::{is_name, is_url};
 pub(crate) use credentials::{Made, Secrets};
 pub use lines::{Destinations, Named, Wake};
 pub use metrics::DestinationMetrics;
-pub(crate) use pyroscope::authorization;
+pub(crate) use posts::authorization;
 
 /// A profile that is sent, beside its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,19 @@ pub struct Parcel {
     pub namespace: String,
     /// Name of its session.
     pub session: String,
+    /// What else is known of what it is of; empty for a slice.
+    pub target: Target,
+}
+
+/// What is known of the target of a profile beside what its labels say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Its workload, such as `Deployment/orders`.
+    pub workload: Box<str>,
+    /// UID of its pod.
+    pub pod_uid: Box<str>,
+    /// Id of its container.
+    pub container_id: Box<str>,
 }
 
 /// Why something is not in an archive, or cannot be told.

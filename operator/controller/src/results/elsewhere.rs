@@ -16,10 +16,10 @@ use kube::ResourceExt;
 
 use super::error::ResultsError;
 use super::file::Volume;
-use super::key::{Key, cluster_component, session_component};
+use super::key::{Key, cluster_component, container_prefix, session_component};
 use super::read::too_slow;
 use super::{Results, ResultsConfig};
-use crate::destinations::{ArchiveError, Destination, Destinations, Parcel};
+use crate::destinations::{ArchiveError, Destination, Destinations, Parcel, Target};
 
 /// Profiles that are fetched side by side for one reader.
 const SIDE_BY_SIDE: usize = 4;
@@ -151,5 +151,18 @@ fn parcel(session: &ProfileSession, profile: &StoredProfile) -> Parcel {
         kind: profile.kind,
         namespace: session.namespace().unwrap_or_default(),
         session: session.name_any(),
+        target: target(session, profile),
     }
+}
+
+/// What the profile is of, by the name of its file; nothing when the status does not have that target.
+fn target(session: &ProfileSession, profile: &StoredProfile) -> Target {
+    let file = profile.uri.rsplit('/').next().unwrap_or_default();
+    let mut targets = session.status.iter().flat_map(|status| &status.targets);
+    let found = targets.find(|target| file.starts_with(&container_prefix(&target.pod, &target.container)));
+    found.map_or_else(Target::default, |target| Target {
+        workload: target.workload.as_str().into(),
+        pod_uid: target.pod_uid.as_str().into(),
+        container_id: target.container_id.as_str().into(),
+    })
 }

@@ -71,6 +71,11 @@ pub(super) fn pod_prefix(pod: &str) -> String {
     format!("{}_", component(pod, MAX_POD))
 }
 
+/// What the file name of every profile of a container begins with.
+pub(super) fn container_prefix(pod: &str, container: &str) -> String {
+    format!("{}{}_", pod_prefix(pod), component(container, MAX_NAME))
+}
+
 /// What a key is made of.
 pub(super) struct KeyParts<'a> {
     pub(super) cluster: &'a str,
@@ -92,14 +97,13 @@ impl Key {
     pub(super) fn new(parts: &KeyParts<'_>) -> Self {
         let workload = parts.workload.replacen('/', "-", 1);
         Self(format!(
-            "{}/{}/{}/{}/{}/{}{}_{}{SUFFIX}",
+            "{}/{}/{}/{}/{}/{}{}{SUFFIX}",
             cluster_component(parts.cluster),
             namespace_component(parts.namespace),
             component(&workload, MAX_WORKLOAD),
             component(&parts.day.strftime("%Y-%m-%d").to_string(), MAX_NAME),
             session_component(parts.session_uid),
-            pod_prefix(parts.pod),
-            component(parts.container, MAX_NAME),
+            container_prefix(parts.pod, parts.container),
             parts.kind.name(),
         ))
     }

@@ -21,7 +21,7 @@ use super::Results;
 use super::error::ResultsError;
 use super::key::{capture_component, cluster_component, session_component, slice_file, slice_id, slice_kind};
 use super::store::Store;
-use crate::destinations::{INTAKE, Parcel, session_of};
+use crate::destinations::{INTAKE, Parcel, Target, session_of};
 
 /// Slices in an archive.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ impl Results {
             kind: slice.kind,
             namespace: scope.session_namespace.clone(),
             session: scope.session_name.clone(),
+            target: Target::default(),
         };
         if !self.destinations.keep(&scope.destination, parcel, body).await {
             tracing::debug!(fleetprof.capture = scope.capture, "a slice lies on the results volume alone");

@@ -9,14 +9,14 @@ use fleetprof_crds::{ProfileKind, Reason};
 
 use super::s3::{self, Objects};
 use crate::destinations::bucket::{Bucket, Store};
-use crate::destinations::{Archive, ArchiveError, Destination, Identity, Parcel};
+use crate::destinations::{Archive, ArchiveError, Destination, Identity, Parcel, Target};
 use crate::results::tests::fixtures::hostile_key;
 
 const KEY: &str = "prod/shop/Deployment-orders/2026-11-30/session-1/orders-1_app_cpu.pb.gz";
 
 fn parcel(key: &str) -> Parcel {
     let (namespace, session) = ("shop".to_owned(), "now".to_owned());
-    Parcel { key: key.to_owned(), kind: ProfileKind::Cpu, namespace, session }
+    Parcel { key: key.to_owned(), kind: ProfileKind::Cpu, namespace, session, target: Target::default() }
 }
 
 /// The bucket of a new server as the cluster of that uid sees it.

@@ -4,5 +4,6 @@
 mod buckets;
 mod delivery;
 pub(crate) mod memory;
+mod otlp;
 mod pushes;
 mod s3;

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::destinations::pyroscope::Pyroscope;
-use crate::destinations::{Destination, Parcel};
+use crate::destinations::{Destination, Parcel, Target};
 use crate::results::tests::fixtures::decoded;
 
 /// What it has, and how it answers next instead.
@@ -117,7 +117,7 @@ fn take(series: &Value) -> Result<Taken, (u16, String)> {
     Ok((labels, packed, series["samples"][0]["ID"].as_str().unwrap().to_owned()))
 }
 
-fn stored(stacks: usize) -> Bytes {
+pub(super) fn stored(stacks: usize) -> Bytes {
     let mut merger = Merger::new(Overlap::Sequential);
     for first in (0..stacks.max(1)).step_by(5_000) {
         let mut builder = ProfileBuilder::new(ProfileKind::Cpu, 10_101_010, 1_700_000_000_000_000_000);
@@ -137,7 +137,7 @@ fn stored(stacks: usize) -> Bytes {
 
 fn parcel(key: &str) -> Parcel {
     let (namespace, session) = ("shop".to_owned(), "now".to_owned());
-    Parcel { key: key.to_owned(), kind: ProfileKind::Cpu, namespace, session }
+    Parcel { key: key.to_owned(), kind: ProfileKind::Cpu, namespace, session, target: Target::default() }
 }
 
 fn pyroscope(address: SocketAddr, folder: &std::path::Path) -> Pyroscope {
