@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fleetprof_core::capture::CaptureScope;
+use fleetprof_core::capture::{CaptureScope, Weight};
 use fleetprof_core::destination::Delivery;
 use fleetprof_crds::session_status::{StoredProfile, TargetStatus};
 use fleetprof_crds::wire::SliceId;
@@ -68,6 +68,7 @@ fn scope(uid: &str, pod: &str) -> CaptureScope {
         labels: BTreeMap::new(),
         max_bytes: u64::MAX,
         started: Timestamp::from_second(1_700_000_000).unwrap(),
+        weight: Weight::default(),
     }
 }
 
