@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 
 use fleetprof_crds::compare::{Baseline, ComparisonResult};
+use fleetprof_crds::growth::GrowthResult;
 use fleetprof_crds::phase::{Phase, TargetPhase};
 use fleetprof_crds::policy::{AgentMode, ExistingPods};
 use fleetprof_crds::policy_status::LinkState;
@@ -33,6 +34,7 @@ fn a_word_of_a_newer_version_is_read_as_unknown() {
     is_read(SuspendBehavior::Unknown);
     is_read(Baseline::Unknown);
     is_read(ComparisonResult::Unknown);
+    is_read(GrowthResult::Unknown);
     is_read(wire::AgentMode::Unknown);
     is_read(wire::CaptureState::Unknown);
 }

@@ -43,15 +43,20 @@ fn look(captures: &[PodCapture]) -> Trend {
 
 #[test]
 fn a_leak_is_named_with_what_it_grew_from_and_to() {
-    let trend = look(&leak(12));
-    assert_eq!(trend.outcome, Outcome::Growing, "{trend:?}");
-    let [first, ..] = trend.functions.as_slice() else { panic!("{trend:?}") };
+    let leaks = look(&leak(12));
+    assert_eq!(leaks.outcome, Outcome::Growing, "{leaks:?}");
+    let [first, ..] = leaks.functions.as_slice() else { panic!("{leaks:?}") };
     assert_eq!((first.name.as_str(), first.what), ("put", What::Grows));
     assert!((first.from / f64::from(1 << 20) - 10.0).abs() < 0.5, "{first:?}");
     assert!((first.to / f64::from(1 << 20) - 21.0).abs() < 0.5, "{first:?}");
-    let said = trend.message();
+    let said = leaks.message();
     assert!(said.starts_with("Growth in memory by pod: put (leak.go) 10."), "{said}");
     assert!(said.contains("12 captures in 12 sessions (p = 0.0"), "{said}");
+    assert!(said.contains("How the load changed is not known."), "{said}");
+    let loads = (0..12).map(|n| (n, 0.5)).collect();
+    let known = trend(ProfileKind::Heap, &leak(12), &loads, &Settings::default(), 1);
+    assert_eq!((known.outcome, known.load), (Outcome::Growing, Some(1.0)));
+    assert!(!known.message().contains("not known"), "{}", known.message());
 }
 
 #[test]

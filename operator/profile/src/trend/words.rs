@@ -67,7 +67,8 @@ impl Trend {
     fn looked(&self) -> String {
         let (sessions, captures) = (self.sessions, self.captures);
         let p = self.p.map(|p| format!(" (p = {p:.4})")).unwrap_or_default();
-        format!("Looked at {captures} captures in {sessions} sessions{p}.")
+        let unknown = if self.load.is_none() { " How the load changed is not known." } else { "" };
+        format!("Looked at {captures} captures in {sessions} sessions{p}.{unknown}")
     }
 
     fn visible(&self) -> String {
