@@ -17,6 +17,8 @@ use crate::{ProfileKind, Reason};
 
 /// Fewest targets of one phase whose facts are written once: fewer are easier to read with everything beside them.
 pub const FEWEST: usize = 5;
+/// Digits of the id of a container that `crictl ps` prints.
+const SHORT_ID: usize = 13;
 /// What stands for the name of the pod in the shared key of profiles.
 const POD: &str = "{pod}";
 
@@ -26,9 +28,10 @@ const POD: &str = "{pod}";
 pub struct SharedFacts {
     /// The phase of these targets.
     pub phase: TargetPhase,
-    /// Node of the pod.
+    /// What the names of all of their nodes end with, such as `.eu-central-1.compute.internal`; `node` of a target is what
+    /// precedes it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub node: String,
+    pub node_domain: String,
     /// Workload of the pod, as in `Deployment/orders`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub workload: String,
@@ -117,7 +120,6 @@ impl<T: Clone + PartialEq> Fact for Vec<T> {
 /// Calls `$each!(field)` for every field of a target that is shared as it is.
 macro_rules! for_each_fact {
     ($each:ident) => {
-        $each!(node);
         $each!(workload);
         $each!(revision);
         $each!(container);
@@ -179,6 +181,10 @@ fn facts(phase: TargetPhase, targets: &mut [&mut TargetStatus]) -> SharedFacts {
     let mut facts = SharedFacts { phase, ..SharedFacts::default() };
     facts.profiles = profiles(targets);
     facts.capture = captures(targets);
+    facts.node_domain = node_domain(targets);
+    if phase.is_terminal() {
+        targets.iter_mut().for_each(|target| cut_id(&mut target.container_id));
+    }
     macro_rules! take {
         ($field:ident) => {
             let own: Vec<_> = targets.iter_mut().map(|target| &mut target.$field).collect();
@@ -203,6 +209,7 @@ fn give(facts: &SharedFacts, target: &mut TargetStatus) {
     if !facts.capture.is_empty() {
         target.capture.insert_str(0, &facts.capture);
     }
+    target.node.push_str(&facts.node_domain);
     for profile in &mut target.profiles {
         let of_kind = |shared: &&SharedProfile| shared.kind.is_known() && shared.kind == profile.kind;
         let Some(shared) = facts.profiles.iter().find(of_kind) else { continue };
@@ -248,6 +255,28 @@ fn captures(targets: &mut [&mut TargetStatus]) -> String {
         target.capture.drain(..shared.len());
     }
     shared
+}
+
+/// Takes what all names of nodes end with out of them: all from the first `.` on, where it is the same for all.
+fn node_domain(targets: &mut [&mut TargetStatus]) -> String {
+    let end = |target: &TargetStatus| target.node.find('.').map(|from| target.node[from..].to_owned());
+    let Some(shared) = targets.first().and_then(|first| end(first)) else { return String::new() };
+    if !targets.iter().all(|target| end(target).as_ref() == Some(&shared)) {
+        return String::new();
+    }
+    for target in targets {
+        let rest = target.node.len().saturating_sub(shared.len());
+        target.node.truncate(rest);
+    }
+    shared
+}
+
+/// Keeps as much of the id of a container that nothing will be ordered of any more as the tools of a node print and
+/// take.
+fn cut_id(id: &mut String) {
+    if id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        id.truncate(SHORT_ID);
+    }
 }
 
 /// Takes what the profiles of each type have in common out of them.

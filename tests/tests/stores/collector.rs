@@ -117,10 +117,14 @@ fn sums(request: &Value) -> BTreeMap<(String, String), i64> {
     sums
 }
 
+/// The attributes of the resource, whose texts the Collector writes into the table.
 fn resource(request: &Value) -> BTreeMap<String, String> {
     let attributes = request["resourceProfiles"][0]["resource"]["attributes"].as_array().unwrap();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    attributes.iter().map(|a| (text(&a["key"]), text(&a["value"]["stringValue"]))).collect()
+    let text = |index: &Value| at(&request["dictionary"]["stringTable"], index).as_str().unwrap().to_owned();
+    let pair = |attribute: &Value| {
+        (text(&attribute["keyStrindex"]), text(&attribute["value"]["stringValueStrindex"]))
+    };
+    attributes.iter().map(pair).collect()
 }
 
 /// Offers a profile until something came of it.
@@ -155,7 +159,7 @@ async fn a_collector_understands_what_it_is_sent() {
     let told = resource(request);
     let told: Vec<(&str, &str)> = told.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let wanted = [
-        ("container.id", "c0ffee"),
+        ("container.id", "c0ffee0123456789"),
         ("k8s.cluster.name", "prod"),
         ("k8s.container.name", "app"),
         ("k8s.deployment.name", "orders"),

@@ -62,7 +62,7 @@ fn scope(uid: &str, pod: &str) -> CaptureScope {
         node: "node-1".into(),
         workload: "Deployment/orders".into(),
         container: "app".into(),
-        container_id: "c0ffee".into(),
+        container_id: "c0ffee0123456789".into(),
         profiles: vec![ProfileKind::Cpu],
         destination: "archive".into(),
         labels: BTreeMap::new(),

@@ -72,6 +72,29 @@ fn what_many_targets_have_in_common_is_written_once() {
 }
 
 #[test]
+fn names_of_nodes_share_their_domain_and_ids_of_containers_are_cut_after_the_end() {
+    let id = "0123456789abcdef0123456789abcdef";
+    let of = |phase| {
+        let mut all = status((0..6).map(|n| target(n, phase)).collect());
+        for (n, target) in all.targets.iter_mut().enumerate() {
+            (target.node, target.container_id) = (format!("node-{n}.example.com"), id.to_owned());
+        }
+        all
+    };
+    let mut ended = of(TargetPhase::Succeeded);
+    let object = written(&ended);
+    assert_eq!(object["shared"][0]["nodeDomain"], ".example.com");
+    assert_eq!(object["targets"][3]["node"], "node-3");
+    ended.targets.iter_mut().for_each(|target| target.container_id.truncate(13));
+    assert_eq!(read(object), ended);
+    let running = of(TargetPhase::Running);
+    assert_eq!(read(written(&running)), running, "orders go by the whole id");
+    let mut mixed = of(TargetPhase::Running);
+    mixed.targets[4].node = "node-4".into();
+    assert_eq!(read(written(&mixed)), mixed);
+}
+
+#[test]
 fn a_few_targets_and_those_of_other_phases_say_everything_themselves() {
     let few = status((0..4).map(|n| target(n, TargetPhase::Succeeded)).collect());
     let object = written(&few);
@@ -138,7 +161,8 @@ fn text() -> impl Strategy<Value = String> {
 prop_compose! {
     fn arbitrary_target()(
         pod in prop::sample::select(vec!["p1", "p2", "", "{pod}"]),
-        (workload, node, message) in (text(), text(), text()),
+        (workload, message) in (text(), text()),
+        node in prop::sample::select(vec!["", "a", "a.b", "c.b", "a.b.c", ".b"]),
         capture in prop::sample::select(vec!["", "s-1", "s-2", "s-a-1", "none", "-"]),
         runtime in prop::option::of(text()),
         processes in prop::option::of(0..3),
@@ -148,7 +172,7 @@ prop_compose! {
         profiles in prop::collection::vec(arbitrary_profile(), 0..3),
     ) -> TargetStatus {
         TargetStatus {
-            pod: pod.to_owned(), workload, node, message, capture: capture.to_owned(), runtime, processes,
+            pod: pod.to_owned(), workload, node: node.to_owned(), message, capture: capture.to_owned(), runtime, processes,
             start_time: seconds.and_then(time), phase, reason, profiles, ..TargetStatus::default()
         }
     }

@@ -26,6 +26,9 @@ const SIDE_BY_SIDE: usize = 4;
 /// Longest time to fetch what a reader asks for, in which the API server does not give up.
 const FETCH: Duration = Duration::from_secs(40);
 
+/// What is as short may be cut: a status of many targets has the beginning of the ids of containers after the end.
+const CUT_ID: usize = 13;
+
 impl ResultsConfig {
     /// The first part of every key.
     #[must_use]
@@ -163,6 +166,9 @@ fn target(session: &ProfileSession, profile: &StoredProfile) -> Target {
     found.map_or_else(Target::default, |target| Target {
         workload: target.workload.as_str().into(),
         pod_uid: target.pod_uid.as_str().into(),
-        container_id: target.container_id.as_str().into(),
+        container_id: Some(target.container_id.as_str())
+            .filter(|id| id.len() > CUT_ID)
+            .unwrap_or_default()
+            .into(),
     })
 }

@@ -12,7 +12,7 @@ use fleetprof_crds::{ProfileSession, Reason};
 use serde_json::json;
 
 /// Most bytes of a session of as many targets as there can be, without what the API server adds.
-const MOST: usize = 19_000;
+const MOST: usize = 17_500;
 
 /// Names as long as they are in production: a hash of the template and one of the pod, nodes of a cloud.
 fn target(n: usize) -> PodFacts {
@@ -83,7 +83,9 @@ fn a_session_of_the_most_targets_is_small_and_nothing_of_it_is_lost() {
     assert!(session.status.as_ref().unwrap().targets.len() == MAX_TARGETS);
     let bytes = serde_json::to_vec(&session).unwrap();
     let read: ProfileSession = serde_json::from_slice(&bytes).unwrap();
-    assert_eq!(read, session);
+    let mut wanted = session.clone();
+    wanted.status.iter_mut().flat_map(|status| &mut status.targets).for_each(|t| t.container_id.truncate(13));
+    assert_eq!(read, wanted, "all but digits of container ids that tools of a node do not print");
     let spec = serde_json::to_vec(&session.spec).unwrap().len();
     let (first, shared) = {
         let object: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
