@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use fleetprof_core::capture::CaptureScope;
+use fleetprof_core::capture::{CaptureScope, Weight};
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::StoredProfile;
 use fleetprof_crds::wire::SliceId;
@@ -36,6 +36,7 @@ fn scope(capture: &str) -> CaptureScope {
         labels: BTreeMap::new(),
         max_bytes: u64::MAX,
         started: Timestamp::from_second(1_700_000_000).unwrap(),
+        weight: Weight::default(),
     }
 }
 
