@@ -60,6 +60,20 @@ impl Place {
         .map(drop)
     }
 
+    /// The same in the operator's name: only it may create sessions of the schedule.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn apply_as_operator(&self, object: &Value) -> Result<()> {
+        let account = ["--as", ACCOUNT, "--as-group", "system:masters"];
+        chart::kubectl(
+            &self.kubeconfig,
+            &[&["apply", "--server-side", "--force-conflicts", "-f", "-"][..], &account].concat(),
+            Some(&object.to_string()),
+        )
+        .map(drop)
+    }
+
     /// A pod that is running and ready, changed by `edit` before it is made.
     ///
     /// # Errors
