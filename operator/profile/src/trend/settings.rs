@@ -13,7 +13,7 @@ pub struct Settings {
     pub relative: f64,
     /// It also has to be this part of all that a pod uses; 0.001 to 1.
     pub least: f64,
-    /// How often a workload in which nothing grows may be called growing; 0.001 to 0.2.
+    /// How often a workload in which nothing grows may be called growing; 0.0005 to 0.2.
     pub error_rate: f64,
     /// A capture of CPU time with less coverage than this, in %, is left out.
     pub min_coverage: i32,
@@ -38,7 +38,7 @@ impl Settings {
         Self {
             relative: within(self.relative, 0.0, 100.0, usual.relative),
             least: within(self.least, 0.001, 1.0, usual.least),
-            error_rate: within(self.error_rate, 0.001, 0.2, usual.error_rate),
+            error_rate: within(self.error_rate, 0.000_5, 0.2, usual.error_rate),
             min_coverage: self.min_coverage.clamp(0, 100),
             orders: self.orders.clamp(1_000, 100_000),
         }
@@ -74,5 +74,8 @@ mod tests {
             Settings { relative: 0.2, least: 0.001, error_rate: 0.2, min_coverage: 100, orders: 1_000 };
         assert_eq!(wild.bounded(), wanted);
         assert_eq!(Settings::default().bounded(), Settings::default());
+        // The least rate of a policy, of which each of two kinds has half.
+        let strict = Settings { error_rate: 0.000_5, ..Settings::default() };
+        assert_eq!((strict.bounded().error_rate, strict.allowed(10_000)), (0.000_5, 5));
     }
 }
