@@ -23,10 +23,18 @@ fn target(workload: &str, samples: i64) -> Value {
         "profiles": [{"type": "cpu", "uri": "k", "bytes": 1, "samples": samples}]})
 }
 
-/// Three pods of a StatefulSet.
+/// Three pods of a StatefulSet, which is there so that the garbage collector leaves them alone.
 fn stateful_set(place: &Place, name: &str) -> Result<()> {
-    let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name, "uid": name, "controller": true});
-    (0..3).try_for_each(|n| place.pod(&format!("{name}-{n}"), &json!({"app": name}), Some(&owner), |_| ()))
+    let labels = json!({"app": name});
+    let template =
+        json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}});
+    let spec = json!({"replicas": 0, "serviceName": name, "selector": {"matchLabels": labels}, "template": template});
+    let metadata = json!({"name": name, "namespace": place.namespace});
+    place.apply(
+        &json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec}),
+    )?;
+    let owner = place.owner("apps/v1", "StatefulSet", name)?;
+    (0..3).try_for_each(|n| place.pod(&format!("{name}-{n}"), &labels, Some(&owner), |_| ()))
 }
 
 /// A round that has ended, in which one workload kept two cores busy, and another one next to none.
