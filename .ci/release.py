@@ -214,9 +214,16 @@ def images(version, out):
 def plugin(version, out):
     """The archive of the plugin and the manifest for Krew. A folder of its own keeps the static build."""
     folder = ROOT / "target" / "plugin"
+    # The variable replaces the static linking of `.cargo/config.toml`: names are found as the machine's other programs
+    # find them.
+    dynamic = {**os.environ, "RUSTFLAGS": "-C target-feature=-crt-static"}
     run("cargo", "build", "--release", "--locked", f"--target={PLATFORM}", f"--package={PLUGIN}",
-        f"--target-dir={folder}")
-    krew.release(folder / PLATFORM / "release" / krew.PLUGIN, version, out, "linux", "amd64")
+        f"--target-dir={folder}", env=dynamic)
+    program = folder / PLATFORM / "release" / krew.PLUGIN
+    if b"/ld-linux" not in program.read_bytes():
+        sys.exit(f"error: {program} is static, and so finds no name that the C library of a machine looks up elsewhere; "
+                 "check RUSTFLAGS in .ci/release.py")
+    krew.release(program, version, out, "linux", "amd64")
 
 
 def package(version, out):

@@ -57,6 +57,7 @@ tests/suites.sh captures || agent_tests=failed
 tests/suites.sh attacks || agent_tests=failed
 start target/cluster.log "$cluster" up
 cluster_up=${beside[1]}
+tests/suites.sh waits || agent_tests=failed
 start target/api-tests.log tests/suites.sh api
 api=${beside[2]}
 stop_and_show() {
@@ -65,7 +66,6 @@ stop_and_show() {
     cat target/api-tests.log
 }
 trap stop_and_show EXIT
-tests/suites.sh waits || agent_tests=failed
 busy "bringing up Kubernetes" wait "$cluster_up" || { cat target/cluster.log >&2 && exit 1; }
 up
 tests/lint.sh chart

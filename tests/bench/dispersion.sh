@@ -24,6 +24,9 @@ for session in json.load(open(sys.argv[1]))["items"]:
     if not status.get("endTime") or session["spec"].get("trigger") not in ("Schedule", "OnDemand", "Rollout"):
         continue
     for target in status.get("targets", []):
+        # What many targets of a phase have in common is written once.
+        shared = (facts for facts in status.get("shared", []) if facts["phase"] == target["phase"])
+        target = {**next(shared, {}), "profiles": [], **target}
         for profile in target.get("profiles", []):
             if profile["type"] in ("cpu", "heap") and profile.get("samples", 0) > 0:
                 revision = safe(f'{target.get("workload", "")}_{target.get("revision", "")}')

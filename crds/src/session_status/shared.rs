@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{ProfileSessionStatus, StoredProfile, TargetPhase, TargetStatus};
 use crate::names::MAX_TARGETS;
-use crate::{ProfileKind, Reason};
+use crate::{Duration, ProfileKind, Reason};
 
 /// Fewest targets of one phase whose facts are written once: fewer are easier to read with everything beside them.
 pub const FEWEST: usize = 5;
@@ -50,6 +50,15 @@ pub struct SharedFacts {
     /// Collector used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collector: Option<String>,
+    /// Number of pods of the workload that were running when the target was picked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_pods: Option<i32>,
+    /// How long the targets are captured, where `sampling.samplesPerHour` needs less than `spec.duration`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_duration: Option<Duration>,
+    /// Sampling frequency in Hz, where `sampling.samplesPerHour` needs less than `spec.frequencyHz`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_frequency_hz: Option<i32>,
     /// Reason for the phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
@@ -125,6 +134,9 @@ macro_rules! for_each_fact {
         $each!(container);
         $each!(runtime);
         $each!(collector);
+        $each!(workload_pods);
+        $each!(effective_duration);
+        $each!(effective_frequency_hz);
         $each!(reason);
         $each!(message);
         $each!(processes);

@@ -6,6 +6,7 @@ use fleetprof_core::session::{Comparing, StoredCapture, Watching};
 use fleetprof_profile::ProfileKind;
 use fleetprof_profile::trend::{self, Trend};
 use fleetprof_profile::verdict::{MAX_CAPTURES, PodCapture, Verdict, verdict};
+use tracing::warn;
 
 use super::Results;
 use super::error::ResultsError;
@@ -50,17 +51,26 @@ impl Results {
     }
 }
 
+/// What a stored profile that is none does to what is read beside it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unreadable {
+    Fails,
+    IsLeftOut,
+}
+
 impl Store {
     fn compare(&self, comparing: &Comparing, until: Instant) -> Result<Verdict, ResultsError> {
-        let captures = self.captures(&comparing.captures, ProfileKind::Cpu, until)?;
+        let captures = self.captures(&comparing.captures, ProfileKind::Cpu, until, Unreadable::Fails)?;
         Ok(verdict(&captures, &comparing.settings, comparing.seed))
     }
 
     fn watch(&self, watching: &Watching, until: Instant) -> Result<Trend, ResultsError> {
         let Watching { subject, captures, loads, settings, seed, .. } = watching;
         // Of each session one number is kept, before the profiles that are looked at are read.
-        let loads = trend::loads(&self.captures(loads, ProfileKind::Cpu, until)?, settings);
-        let captures = self.captures(captures, subject.kind, until)?;
+        let loads = self.captures(loads, ProfileKind::Cpu, until, Unreadable::IsLeftOut)?;
+        let loads = trend::loads(&loads, settings);
+        // A session of many that cannot be read would else end every look that it is part of.
+        let captures = self.captures(captures, subject.kind, until, Unreadable::IsLeftOut)?;
         Ok(trend::trend(subject.kind, &captures, &loads, settings, *seed))
     }
 
@@ -70,6 +80,7 @@ impl Store {
         stored: &[StoredCapture],
         kind: ProfileKind,
         until: Instant,
+        unreadable: Unreadable,
     ) -> Result<Vec<PodCapture>, ResultsError> {
         let mut captures = Vec::new();
         for one in stored.iter().take(2 * MAX_CAPTURES) {
@@ -79,7 +90,12 @@ impl Store {
                     "{profiles} profiles could not be read in time: compare fewer pods or sessions"
                 )));
             }
-            captures.extend(self.capture(one, kind)?);
+            match self.capture(one, kind) {
+                Err(ResultsError::Rejected(why)) if unreadable == Unreadable::IsLeftOut => {
+                    warn!(%why, "left out a profile that cannot be read");
+                }
+                capture => captures.extend(capture?),
+            }
         }
         Ok(captures)
     }

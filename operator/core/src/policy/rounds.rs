@@ -153,7 +153,7 @@ fn picked<'l>(
     by_namespace
 }
 
-/// How many sessions of the schedule are kept in each namespace, because new revisions are compared with them, or
+/// How many sessions of the schedule are kept of each workload, because new revisions are compared with them, or
 /// growth is looked for in them.
 fn needed(policy: &PolicyView) -> i32 {
     let compare = policy.spec.triggers.rollout.as_ref().and_then(|rule| rule.compare.as_ref());
@@ -162,7 +162,8 @@ fn needed(policy: &PolicyView) -> i32 {
     compared.max(policy.spec.growth.as_ref().map_or(0, |growth| growth.sessions))
 }
 
-/// Uids of the sessions that later ones are looked at with: the newest of the schedule in each namespace.
+/// Uids of the sessions that later ones are looked at with: the newest of the schedule of each workload. By namespace
+/// they would be too few where workloads take turns.
 fn baseline(policy: &PolicyView, sessions: &[Arc<ProfileSession>]) -> HashSet<Option<String>> {
     let needed = needed(policy);
     if needed == 0 {
@@ -175,13 +176,23 @@ fn baseline(policy: &PolicyView, sessions: &[Arc<ProfileSession>]) -> HashSet<Op
     let mut newest: Vec<&Arc<ProfileSession>> = sessions.iter().filter(good).collect();
     let ended = |s: &ProfileSession| Some(s.status.as_ref()?.end_time.as_ref()?.0);
     newest.sort_by_key(|s| std::cmp::Reverse(ended(s)));
-    let mut left: BTreeMap<Option<&String>, i32> = BTreeMap::new();
+    let mut left: BTreeMap<(Option<&String>, &str), i32> = BTreeMap::new();
     newest.retain(|s| {
-        let left = left.entry(s.metadata.namespace.as_ref()).or_insert(needed);
-        *left -= 1;
-        *left >= 0
+        let namespace = s.metadata.namespace.as_ref();
+        // As many are counted of each workload that the session captured.
+        workloads(s).into_iter().fold(false, |is_needed, workload| {
+            let left = left.entry((namespace, workload)).or_insert(needed);
+            *left = left.saturating_sub(1);
+            is_needed || *left >= 0
+        })
     });
     newest.into_iter().map(|s| s.metadata.uid.clone()).collect()
+}
+
+/// What the session captured, each workload once.
+fn workloads(session: &ProfileSession) -> BTreeSet<&str> {
+    let targets = session.status.iter().flat_map(|status| &status.targets);
+    targets.filter(|target| !target.profiles.is_empty()).map(|target| target.workload.as_str()).collect()
 }
 
 /// Sessions to delete, as (namespace, name): of the policy's own, in each namespace, what is over the history

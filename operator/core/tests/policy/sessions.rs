@@ -33,9 +33,25 @@ fn sessions_that_growth_is_looked_for_in_outlive_the_history_limits() {
     let spec = json!({"growth": {"sessions": 8}, "session": {"history": {"succeeded": 1, "failed": 1}}});
     let policy = policy_of("p", CREATED, spec);
     let mut world = World::new(vec![]);
-    world.sessions = (1..=12).map(|n| session(&format!("s{n}"), "Schedule", "Succeeded", NOW - n)).collect();
-    let deleted: Vec<String> = world.step(&policy).delete.into_iter().map(|(_, name)| name).collect();
-    assert_eq!(deleted, ["s10", "s11", "s12"], "eight for growth, and one by the history limit");
+    let captured = |n: i64, workloads: &[&str]| {
+        let mut session = session(&format!("s{n}"), "Schedule", "Succeeded", NOW - n);
+        let profiles = json!([{"type": "cpu", "uri": "k", "bytes": 1, "samples": 9}]);
+        let target = |w: &&str| json!({"pod": w, "workload": w, "phase": "Succeeded", "profiles": profiles});
+        let targets = json!(workloads.iter().map(target).collect::<Vec<_>>());
+        session.status.as_mut().unwrap().targets = serde_json::from_value(targets).unwrap();
+        session
+    };
+    let deleted = |world: &World| -> Vec<String> {
+        world.step(&policy).delete.into_iter().map(|(_, name)| name).collect()
+    };
+    world.sessions = (1..=12).map(|n| captured(n, &["web"])).collect();
+    assert_eq!(deleted(&world), ["s10", "s11", "s12"], "eight for growth, and one by the history limit");
+    // Workloads that take turns have as many each.
+    let turn = |n: i64| if n % 3 == 0 { captured(n, &["rare"]) } else { captured(n, &["web", "api"]) };
+    world.sessions = (1..=30).map(turn).collect();
+    let wanted = (13..=30).filter(|n| n % 3 != 0 || *n > 24).map(|n| format!("s{n}"));
+    let kept_by_history = "s13";
+    assert_eq!(deleted(&world), wanted.filter(|name| name != kept_by_history).collect::<Vec<_>>());
 }
 
 #[test]

@@ -135,6 +135,44 @@ fn other_revisions_policies_and_triggers_are_not_looked_at() {
 }
 
 #[test]
+fn an_older_session_that_has_not_ended_may_be_part_of_a_look_of_its_own() {
+    let mut session = round("now", None, &[target("p7", "r2", &["heap"])]);
+    let mut sessions = earlier(7, one(&["heap"]));
+    let started = |second: i64| {
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            NOW + jiff::SignedDuration::from_secs(second),
+        ))
+    };
+    session.status.as_mut().unwrap().start_time = started(60);
+    for (second, looks) in [(0, 0), (120, 1)] {
+        let mut other = round("slow", None, &[target("p8", "r2", &[])]);
+        other.status.as_mut().unwrap().start_time = started(second);
+        sessions.push(Arc::new(other));
+        let (watching, ended) = asked(&session, json!({"sessions": 8}), sessions.clone());
+        assert_eq!(watching.len(), looks, "{second}");
+        assert_eq!(ended.status.unwrap().growth.len(), 1 - looks, "it is said what is waited for");
+        sessions.pop();
+    }
+}
+
+#[test]
+fn of_many_workloads_those_that_waited_longest_are_looked_at_first() {
+    let of = |pod: &str, app: usize| {
+        let mut target = target(pod, "r2", &["heap"]);
+        target["workload"] = json!(format!("Deployment/app-{app:02}"));
+        target
+    };
+    let all: Vec<Value> = (0..30).map(|app| of(&format!("now-{app}"), app)).collect();
+    let session = round("now", None, &all);
+    // The last of them, by name, has been captured more often.
+    let sessions = earlier(7, |n| vec![of(&format!("p{n}"), 29)]);
+    let (watching, ended) = asked(&session, json!({"sessions": 8}), sessions);
+    let [last] = watching.as_slice() else { panic!("{watching:#?}") };
+    assert_eq!(last.subject.workload, "Deployment/app-29");
+    assert_eq!(ended.status.unwrap().growth.len(), 19, "the others say how many sessions they have");
+}
+
+#[test]
 fn no_session_is_part_of_two_looks() {
     let session = round("now", None, &[target("p20", "r2", &["heap"])]);
     let mut sessions = earlier(20, one(&["heap"]));

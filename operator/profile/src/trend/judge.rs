@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::order::{self, Places, Score, Tested};
 use super::sensitivity::Sensitivity;
-use super::settings::Settings;
+use super::settings::{LEAST_SESSIONS, Settings};
 use super::steady::{is_steady, resemble_neighbours};
 use super::table::{Row, Table};
 use super::units::{Unit, total};
@@ -117,7 +117,7 @@ fn explains(kind: ProfileKind, load: Load, row: Option<&Row>, score: Option<&Sco
     !fell && score.rise <= MOST_OF_LOAD * change * before
 }
 
-/// How the load changed; `None` where it is not known of every session.
+/// How the load changed; `None` where it is known of too few sessions.
 fn load(
     kind: ProfileKind,
     units: &[Unit<'_>],
@@ -126,8 +126,8 @@ fn load(
 ) -> Option<Load> {
     let change = |loads: &[f64]| change_of(loads, settings, seed);
     if kind != ProfileKind::Cpu {
-        let known: Option<Vec<f64>> = units.iter().map(|unit| loads.get(&unit.moment).copied()).collect();
-        return known.map(|loads| change(&loads));
+        let known: Vec<f64> = units.iter().filter_map(|unit| loads.get(&unit.moment).copied()).collect();
+        return (known.len() >= LEAST_SESSIONS).then(|| change(&known));
     }
     let all: Vec<f64> = units.iter().map(|unit| total(kind, unit)).collect();
     let [all, typical] = [&all, &table.levels].map(|loads| change(loads));

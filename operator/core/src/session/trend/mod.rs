@@ -28,7 +28,7 @@ pub use record::record;
 
 /// Most rows of a session.
 const MAX_ROWS: usize = 20;
-/// Most looks of a session; what is left is looked at when the next one ends.
+/// Most looks of a session; what is left is looked at when the next one ends, since what waits longest goes first.
 const MAX_LOOKS: usize = 4;
 /// Most profiles that a look reads.
 const MAX_PROFILES: usize = 2 * MAX_CAPTURES;
@@ -92,12 +92,14 @@ pub fn watching(
     let kinds = subjects.iter().map(|subject| subject.kind).collect::<BTreeSet<_>>().len();
     let settings = settings(rules, kinds);
     let mut due = Vec::new();
-    for subject in subjects.into_iter().take(MAX_ROWS) {
-        if is_told(status, &subject) {
-            continue;
-        }
-        let earlier = since_last_look(session, &subject, sessions);
-        if earlier.len() + 1 < wanted {
+    let told = status.growth.len();
+    let untold = subjects.into_iter().filter(|subject| !is_told(status, subject));
+    let mut subjects: Vec<_> =
+        untold.map(|subject| (since_last_look(session, &subject, sessions), subject)).collect();
+    subjects.sort_by_key(|(earlier, _)| std::cmp::Reverse(earlier.len()));
+    for (earlier, subject) in subjects.into_iter().take(MAX_ROWS.saturating_sub(told)) {
+        // One that has not ended yet may be part of a look of its own.
+        if earlier.len() + 1 < wanted || is_captured_by_an_older(session, &subject, sessions) {
             record::waits(session, status, (&subject, earlier.len() + 1), now);
         } else if due.len() < MAX_LOOKS {
             let skipped = earlier.len() + 1 - wanted;
@@ -174,6 +176,24 @@ fn since_last_look<'s>(
     };
     let last = alike.iter().rposition(looked).map_or(0, |at| at + 1);
     alike.split_off(last)
+}
+
+/// Whether an older session of the schedule that captures the workload has not ended.
+fn is_captured_by_an_older(
+    session: &ProfileSession,
+    subject: &Subject,
+    sessions: &[Arc<ProfileSession>],
+) -> bool {
+    let started = |s: &ProfileSession| Some(s.status.as_ref()?.start_time.as_ref()?.0);
+    sessions.iter().any(|s| {
+        let status = s.status.as_ref().filter(|status| !status.phase.is_terminal());
+        let mut targets = status.into_iter().flat_map(|status| &status.targets);
+        s.spec.trigger == Trigger::Schedule
+            && s.spec.policy_ref == session.spec.policy_ref
+            && s.metadata.uid != session.metadata.uid
+            && started(s).is_some_and(|at| started(session).is_none_or(|own| at < own))
+            && targets.any(|target| target.workload == subject.workload)
+    })
 }
 
 fn of_sessions(subject: Subject, sessions: &[&ProfileSession], settings: Settings) -> Watching {
