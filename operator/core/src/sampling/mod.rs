@@ -140,6 +140,6 @@ fn within(number: u64, least: u32, most: u32) -> u32 {
 /// The first prime number from here on: such a rate does not keep step with timers of the app. Numbers above 1000,
 /// which is more than any policy allows, are given back.
 fn prime_from(number: u64) -> u64 {
-    let is_prime = |n: &u64| *n > 1 && (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    let is_prime = |n: &u64| *n > 1 && (2..*n).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
     if number > 1000 { number } else { (number..).find(is_prime).unwrap_or(number) }
 }
