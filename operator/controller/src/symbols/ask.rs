@@ -11,7 +11,7 @@ use tokio::process::Command;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::protocol::{Answer, Question};
+use super::protocol::{Answer, Question, Unread};
 use super::worker::{CPU, MAX_QUESTION, MEMORY};
 
 /// Longest time for an answer.
@@ -23,38 +23,42 @@ const MOST: u64 = 24 << 20;
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
     program: PathBuf,
+    arguments: Vec<String>,
     answer: Duration,
 }
 
 impl Reader {
     /// The program of this path, which knows the subcommand.
-    pub(super) const fn new(program: PathBuf) -> Self {
-        Self { program, answer: ANSWER }
+    pub(super) fn new(program: PathBuf) -> Self {
+        Self { program, arguments: vec!["symbolize".to_owned()], answer: ANSWER }
     }
 
     /// What is in the file. What the process says is believed only as far as it was asked.
     ///
     /// # Errors
-    /// A clause without a full stop: the process failed.
-    pub(super) async fn ask(&self, question: &Question) -> Result<Answer, String> {
+    /// The file cannot be used, or the process failed.
+    pub(super) async fn ask(&self, question: &Question) -> Result<Answer, Unread> {
         let text = serde_json::to_vec(question).map_err(|error| error.to_string())?;
         if text.len() > MAX_QUESTION {
-            return Err("too many of its addresses are to be named at once".to_owned());
+            return Err("too many of its addresses are to be named at once".to_owned().into());
         }
-        let late = |_| Err(format!("it was not read within {} s", self.answer.as_secs()));
+        let late = |_| Err(format!("it was not read within {} s", self.answer.as_secs()).into());
         match timeout(self.answer, self.exchange(&text)).await.unwrap_or_else(late)? {
             Answer::Named(names) if !names.answers(&question.addresses) => {
-                Err("the process that read it gave an answer that was not asked for".to_owned())
+                Err("the process that read it gave an answer that was not asked for".to_owned().into())
             }
+            Answer::Refused(why) => Err(Unread::Useless(why)),
+            Answer::Unable(why) => Err(Unread::Unable(why)),
             answer => Ok(answer),
         }
     }
 
     /// The process ends with this future.
-    async fn exchange(&self, question: &[u8]) -> Result<Answer, String> {
-        let failed = |error: std::io::Error| format!("the process that reads it failed ({error})");
+    async fn exchange(&self, question: &[u8]) -> Result<Answer, Unread> {
+        let failed =
+            |error: std::io::Error| Unread::Unable(format!("the process that reads it failed ({error})"));
         let mut command = Command::new(&self.program);
-        command.arg("symbolize").env_clear().current_dir("/").kill_on_drop(true);
+        command.args(&self.arguments).env_clear().current_dir("/").kill_on_drop(true);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -73,12 +77,12 @@ impl Reader {
             if let Some(stdout) = stdout {
                 stdout.take(MOST + 1).read_to_end(&mut text).await?;
             }
-            Ok(text)
+            Ok::<_, std::io::Error>(text)
         };
         let ((), text) = tokio::join!(write, read);
         let text = text.map_err(failed)?;
         if text.len() as u64 > MOST {
-            return Err("its names are too many to be held".to_owned());
+            return Err("its names are too many to be held".to_owned().into());
         }
         let status = child.wait().await.map_err(failed)?;
         if !status.success() {
@@ -86,46 +90,53 @@ impl Reader {
         }
         // A long one takes its time.
         let parsed = spawn_blocking(move || serde_json::from_slice(&text)).await;
-        parsed.ok().and_then(Result::ok).ok_or_else(|| "the process that read it gave no answer".to_owned())
+        let none = || Unread::Unable("the process that read it gave no answer".to_owned());
+        parsed.ok().and_then(Result::ok).ok_or_else(none)
     }
 }
 
 /// Why the process ended.
-fn died(status: ExitStatus) -> String {
-    match status.signal() {
+fn died(status: ExitStatus) -> Unread {
+    let useless = match status.signal() {
         Some(SIGABRT) => {
             format!("reading it takes more than {} MiB of memory, or it is malformed", MEMORY >> 20)
         }
-        Some(SIGKILL | SIGXCPU) => {
-            format!("reading it takes more than {CPU} s of CPU time, or the operator has no memory left")
-        }
+        Some(SIGXCPU) => format!("reading it takes more than {CPU} s of CPU time"),
         Some(SIGSEGV) => "it is malformed: the process that read it crashed".to_owned(),
-        _ => format!("the process that reads it failed ({status})"),
-    }
+        Some(SIGKILL) => {
+            let why = "the process that reads it was killed: the operator probably has no memory left";
+            return Unread::Unable(why.to_owned());
+        }
+        _ => return Unread::Unable(format!("the process that reads it failed ({status})")),
+    };
+    Unread::Useless(useless)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-    use std::time::Instant;
-
     use super::super::protocol::Supplement;
     use super::*;
 
-    /// The answer of a program that does this instead of reading.
-    async fn heard(script: &str) -> Result<Answer, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("reader");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    /// The answer of a program that does this instead of reading, for which it has that many seconds.
+    async fn heard_within(script: &str, seconds: u64) -> Result<Answer, Unread> {
+        let script = vec!["-c".to_owned(), script.to_owned()];
         let question = Question {
             file: "/x".into(),
             build_id: "abcdef01".into(),
             supplement: Supplement::Unknown,
             addresses: vec![0x10; 100_000],
         };
-        let reader = Reader { answer: Duration::from_secs(2), ..Reader::new(program) };
-        reader.ask(&question).await
+        let answer = Duration::from_secs(seconds);
+        Reader { program: "/bin/sh".into(), arguments: script, answer }.ask(&question).await
+    }
+
+    /// The same, with time enough for a machine that has much to do.
+    async fn heard(script: &str) -> Result<Answer, Unread> {
+        heard_within(script, 120).await
+    }
+
+    fn unable(why: &str) -> Unread {
+        Unread::Unable(why.to_owned())
     }
 
     #[tokio::test]
@@ -138,27 +149,28 @@ mod tests {
         };
         assert!(matches!(heard(&named("16")).await, Ok(Answer::Named(names)) if names.len() == 1));
         let lie = heard(&named("17")).await.unwrap_err();
-        assert!(lie.contains("was not asked for"), "{lie}");
+        assert_eq!(lie, unable("the process that read it gave an answer that was not asked for"));
         for nonsense in ["echo hello", "true"] {
-            assert_eq!(heard(nonsense).await.unwrap_err(), "the process that read it gave no answer");
+            assert_eq!(heard(nonsense).await, Err(unable("the process that read it gave no answer")));
         }
     }
 
     #[tokio::test]
     async fn a_process_that_hangs_floods_or_dies_is_ended_with_a_sentence() {
-        let start = Instant::now();
-        for (script, word) in [
-            ("exec sleep 60", "was not read within 2 s"),
-            ("exec cat /dev/zero", "too many to be held"),
-            ("kill -ABRT $$", "more than 224 MiB of memory"),
-            ("kill -SEGV $$", "malformed"),
-            ("kill -KILL $$", "more than 20 s of CPU time"),
-            ("exit 3", "exit status: 3"),
+        for (script, seconds, useless, word) in [
+            ("exec sleep 100000", 2, false, "was not read within 2 s"),
+            ("exec cat /dev/zero", 120, false, "too many to be held"),
+            ("kill -ABRT $$", 120, true, "more than 224 MiB of memory"),
+            ("kill -SEGV $$", 120, true, "malformed"),
+            ("kill -XCPU $$", 120, true, "more than 20 s of CPU time"),
+            ("kill -KILL $$", 120, false, "no memory left"),
+            ("exit 3", 120, false, "exit status: 3"),
         ] {
-            let why = heard(script).await.unwrap_err();
+            let why = heard_within(script, seconds).await.unwrap_err();
+            assert_eq!(why.is_useless(), useless, "{script}: {why:?}");
+            let why = why.of("of a test");
             assert!(why.contains(word), "{script}: {why}");
         }
-        assert!(start.elapsed() < Duration::from_secs(30));
         let none = Reader::new("/nowhere/at/all".into());
         let question = Question {
             file: "/x".into(),
@@ -166,6 +178,25 @@ mod tests {
             supplement: Supplement::Nowhere,
             addresses: Vec::new(),
         };
-        assert!(none.ask(&question).await.unwrap_err().contains("failed"));
+        let why = none.ask(&question).await.unwrap_err();
+        assert!(matches!(&why, Unread::Unable(why) if why.contains("failed")), "{why:?}");
+    }
+
+    #[tokio::test]
+    async fn what_the_process_says_of_the_file_tells_a_bad_file_from_a_bad_moment() {
+        for (word, useless) in [("Refused", true), ("Unable", false)] {
+            let script = format!(r#"cat >/dev/null; echo '{{"{word}":"it is so"}}'"#);
+            let why = heard(&script).await.unwrap_err();
+            assert_eq!(
+                (why.is_useless(), why),
+                (
+                    useless,
+                    match useless {
+                        true => Unread::Useless("it is so".to_owned()),
+                        false => unable("it is so"),
+                    }
+                )
+            );
+        }
     }
 }

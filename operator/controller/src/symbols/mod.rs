@@ -31,7 +31,7 @@ use ask::Reader;
 pub(crate) use cache::disk;
 pub use config::Config;
 use debuginfod::{Debuginfod, Download};
-use protocol::{Answer, Question, Supplement};
+use protocol::{Answer, Question, Supplement, Unread};
 pub use worker::{WorkerArgs, main};
 
 /// Longest time that a profile waits for names, beside the turns in which files are read.
@@ -173,7 +173,7 @@ impl Inner {
         if let Some(path) = volume {
             match self.read(&path, file, (memory, room), left).await {
                 Ok(names) => return Ok(names),
-                Err(why) => refused = Some(format!("the file on the symbols volume is of no use: {why}")),
+                Err(why) => refused = Some(why.of("on the symbols volume")),
             }
         }
         let Some(server) = server else { return Err(refused.unwrap_or_else(|| self.absent().to_owned())) };
@@ -182,8 +182,10 @@ impl Inner {
             Ok(Some(path)) => match self.read(&path, file, (memory, room), left).await {
                 Ok(names) => return Ok(names),
                 Err(why) => {
-                    server.discard(&file.build_id);
-                    format!("the file of the debuginfod server is of no use: {why}")
+                    if why.is_useless() {
+                        server.discard(&file.build_id);
+                    }
+                    why.of("of the debuginfod server")
                 }
             },
             Ok(None) => self.absent().to_owned(),
@@ -208,7 +210,7 @@ impl Inner {
         file: &Lacking,
         (memory, room): (&Semaphore, u64),
         left: &mut Left,
-    ) -> Result<FileNames, String> {
+    ) -> Result<FileNames, Unread> {
         let mut question = Question {
             file: path.to_owned(),
             build_id: file.build_id.clone(),
@@ -221,13 +223,14 @@ impl Inner {
             drop(permit);
             match answer {
                 Answer::Named(names) => return Ok(names),
-                Answer::Refused(why) => return Err(why),
+                Answer::Refused(why) => return Err(Unread::Useless(why)),
+                Answer::Unable(why) => return Err(Unread::Unable(why)),
                 Answer::Needs { path, build_id } => {
                     question.supplement = self.supplement(path, build_id, room, left).await;
                 }
             }
         }
-        Err("it asks for its supplement again and again".to_owned())
+        Err(Unread::Useless("it asks for its supplement again and again".to_owned()))
     }
 
     async fn supplement(&self, told: String, build_id: String, room: u64, left: &mut Left) -> Supplement {
@@ -261,9 +264,9 @@ struct Left(Duration);
 
 impl Left {
     /// Does something that takes of it.
-    async fn spend<T>(&mut self, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    async fn spend<T, E: From<String>>(&mut self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let start = Instant::now();
-        let late = |_| Err(format!("naming functions took longer than {} s", WAIT.as_secs()));
+        let late = |_| Err(format!("naming functions took longer than {} s", WAIT.as_secs()).into());
         let done = timeout(self.0, work).await.unwrap_or_else(late);
         self.0 = self.0.saturating_sub(start.elapsed());
         done

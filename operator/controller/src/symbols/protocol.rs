@@ -41,6 +41,38 @@ pub enum Answer {
         /// The build id in hex; hostile.
         build_id: String,
     },
-    /// The file cannot be used: why, as a clause without a full stop.
+    /// The file cannot be used, now or later: why, as a clause without a full stop.
     Refused(String),
+    /// It could not be looked at this time: why, as a clause without a full stop.
+    Unable(String),
+}
+
+/// Why a file was not read, as a clause without a full stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// The file is at fault, and will be the next time.
+    Useless(String),
+    /// Something else is, such as the time or the memory of the operator: another try may do better.
+    Unable(String),
+}
+
+impl Unread {
+    /// Whether the file itself is at fault.
+    pub const fn is_useless(&self) -> bool {
+        matches!(self, Self::Useless(_))
+    }
+
+    /// The clause, about the file of `whom`.
+    pub fn of(self, whom: &str) -> String {
+        match self {
+            Self::Useless(why) => format!("the file {whom} is of no use: {why}"),
+            Self::Unable(why) => format!("the file {whom} could not be read: {why}"),
+        }
+    }
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        Self::Unable(why)
+    }
 }

@@ -16,7 +16,7 @@ use fleetprof_profile::resolve::FileNames;
 use object::read::ReadCache;
 use object::{BinaryFormat, CompressionFormat, Object, ObjectSection};
 
-use super::protocol::{Answer, Question, Supplement};
+use super::protocol::{Answer, Question, Supplement, Unread};
 
 /// Largest file, in bytes: it is mapped, not read into memory.
 pub(super) const MAX_FILE: u64 = 2 << 30;
@@ -32,13 +32,16 @@ pub(super) fn answer(question: &Question, close: impl FnOnce()) -> Answer {
     // What panics is a file that cannot be read.
     let looked = catch_unwind(AssertUnwindSafe(|| look(question, close)));
     looked
-        .unwrap_or_else(|_| Err("its debug information is malformed".to_owned()))
-        .unwrap_or_else(Answer::Refused)
+        .unwrap_or_else(|_| Err(Unread::Useless("its debug information is malformed".to_owned())))
+        .unwrap_or_else(|why| match why {
+            Unread::Useless(why) => Answer::Refused(why),
+            Unread::Unable(why) => Answer::Unable(why),
+        })
 }
 
-fn look(question: &Question, close: impl FnOnce()) -> Result<Answer, String> {
+fn look(question: &Question, close: impl FnOnce()) -> Result<Answer, Unread> {
     let file = open(&question.file)?;
-    let other = check(&file, &question.build_id)?;
+    let other = check(&file, &question.build_id).map_err(Unread::Useless)?;
     let supplement = match (&question.supplement, other) {
         (Supplement::Unknown, Some((path, build_id))) => return Ok(Answer::Needs { path, build_id }),
         // Without a usable one there are still the names that the file itself holds.
@@ -48,20 +51,24 @@ fn look(question: &Question, close: impl FnOnce()) -> Result<Answer, String> {
         _ => None,
     };
     let loader = Loader::new_with_sup(of_descriptor(&file), supplement.as_ref().map(of_descriptor))
-        .map_err(|error| format!("its symbols cannot be read ({error})"))?;
+        .map_err(|error| Unread::Useless(format!("its symbols cannot be read ({error})")))?;
     close();
     Ok(Answer::Named(names(&loader, &question.addresses)))
 }
 
-fn open(path: &Path) -> Result<File, String> {
+/// A file that is not there may be evicted from the cache: that says nothing of what was in it.
+fn open(path: &Path) -> Result<File, Unread> {
     let file = File::open(path).map_err(|error| format!("it cannot be opened ({error})"))?;
     let meta = file.metadata().map_err(|error| format!("it cannot be read ({error})"))?;
     if !meta.is_file() {
-        return Err("it is not a regular file".to_owned());
+        return Err(Unread::Useless("it is not a regular file".to_owned()));
     }
     match meta.len() {
         0..=MAX_FILE => Ok(file),
-        bytes => Err(format!("it has {} MiB, and the most is {} MiB", bytes >> 20, MAX_FILE >> 20)),
+        bytes => {
+            let why = format!("it has {} MiB, and the most is {} MiB", bytes >> 20, MAX_FILE >> 20);
+            Err(Unread::Useless(why))
+        }
     }
 }
 

@@ -51,12 +51,13 @@ pub fn main(args: WorkerArgs) -> ExitCode {
 
 /// Sets the bounds and starts over.
 fn begin_again() -> std::io::Result<()> {
+    // The kernel kills at the hard limit, as it does without memory; before that it says that the time is over.
+    setrlimit(Resource::RLIMIT_CPU, CPU, CPU + 2)?;
     for (resource, bound) in [
         (Resource::RLIMIT_CORE, 0),
         (Resource::RLIMIT_FSIZE, 0),
         (Resource::RLIMIT_AS, ADDRESS_SPACE),
         (Resource::RLIMIT_DATA, MEMORY),
-        (Resource::RLIMIT_CPU, CPU),
         (Resource::RLIMIT_NOFILE, OPEN_FILES),
     ] {
         setrlimit(resource, bound, bound)?;
@@ -76,7 +77,7 @@ fn serve() -> std::io::Result<()> {
     let answer = read::answer(&question, || closed = setrlimit(Resource::RLIMIT_NOFILE, 0, 0).is_ok());
     let answer = match answer {
         Answer::Named(_) if !closed => {
-            Answer::Refused("the process that reads it could not be bounded".to_owned())
+            Answer::Unable("the process that reads it could not be bounded".to_owned())
         }
         answer => answer,
     };
