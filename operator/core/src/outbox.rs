@@ -12,7 +12,7 @@
 //! Nothing here outlives the process: what is offered follows from the statuses of sessions, so a new leader
 //! offers it again, and sending it twice is harmless.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fleetprof_crds::Reason;
 use jiff::{SignedDuration, Timestamp};
@@ -24,6 +24,8 @@ use crate::time::after;
 const SHORTEST: SignedDuration = SignedDuration::from_secs(1);
 /// Longest interval between two attempts, before jitter.
 const LONGEST: SignedDuration = SignedDuration::from_secs(60);
+/// Longest time that a parcel waits for the one attempt that is left to it.
+const LAST: SignedDuration = SignedDuration::from_secs(60);
 /// After how many failures of its own a parcel is given up, counted only where the destination accepted others in
 /// between.
 pub const MAX_FAILURES: u32 = 5;
@@ -70,6 +72,8 @@ pub struct Outbox<T> {
     turns: HashMap<String, u64>,
     /// What came of parcels, until it is asked for.
     done: HashMap<String, Delivery>,
+    /// Parcels whose last attempt failed, or that have none left.
+    given_up: HashSet<String>,
     next_turn: u64,
     /// Attempts since the last parcel arrived.
     failures: u32,
@@ -107,6 +111,7 @@ impl<T: Clone> Outbox<T> {
             sending: HashMap::new(),
             turns: HashMap::new(),
             done: HashMap::new(),
+            given_up: HashSet::new(),
             next_turn: 0,
             failures: 0,
             not_before: Timestamp::MIN,
@@ -123,21 +128,26 @@ impl<T: Clone> Outbox<T> {
         if let Some(done) = self.settled(key) {
             return done;
         }
+        self.given_up.remove(key);
         if !self.sending.contains_key(key) && !self.turns.contains_key(key) {
-            let parcel = Parcel {
-                key: key.to_owned(),
-                content,
-                since: now,
-                not_before: Timestamp::MIN,
-                failures: 0,
-                arrived_before: self.arrived,
-                tries: 0,
-                withdrawn: false,
-            };
-            self.queue(parcel);
-            self.drop_oldest(key);
+            self.take_in(key, content, false, now);
         }
         Delivery::Underway(self.problem.clone())
+    }
+
+    fn take_in(&mut self, key: &str, content: T, withdrawn: bool, now: Timestamp) {
+        let parcel = Parcel {
+            key: key.to_owned(),
+            content,
+            since: now,
+            not_before: Timestamp::MIN,
+            failures: 0,
+            arrived_before: self.arrived,
+            tries: 0,
+            withdrawn,
+        };
+        self.queue(parcel);
+        self.drop_oldest(key);
     }
 
     /// The final answer of a parcel, which is told once; `None` while there is none.
@@ -152,19 +162,34 @@ impl<T: Clone> Outbox<T> {
     }
 
     /// Takes a parcel back, so that nothing arrives of which nobody takes note. An attempt that is under way cannot
-    /// be taken back, but is the last one.
-    pub fn withdraw(&mut self, key: &str) -> Withdrawal {
-        if let Some(done) = self.settled(key) {
+    /// be taken back, but is the last one. A parcel that was never tried has one attempt before that, within a minute
+    /// and while the destination takes others: it may have been made too late for more. What came of it is told until
+    /// [`retain`](Self::retain) forgets it, as whoever asks may fail to write it down.
+    pub fn withdraw(&mut self, key: &str, content: T, now: Timestamp) -> Withdrawal {
+        if let Some(done) = self.answer(key) {
             return Withdrawal::Settled(done);
         }
         if let Some(parcel) = self.sending.get_mut(key) {
             parcel.withdrawn = true;
             return Withdrawal::Sending;
         }
-        if let Some(turn) = self.turns.remove(key) {
-            self.waiting.remove(&turn);
+        let waits = self.turns.get(key).and_then(|turn| self.waiting.get_mut(turn));
+        let untried = match &waits {
+            Some(parcel) => parcel.tries == 0 && after(parcel.since, LAST) > now,
+            None => !self.given_up.contains(key),
+        };
+        if self.failures > 0 || !untried {
+            if let Some(turn) = self.turns.remove(key) {
+                self.waiting.remove(&turn);
+            }
+            self.given_up.insert(key.to_owned());
+            return Withdrawal::Withdrawn(self.problem.clone());
         }
-        Withdrawal::Withdrawn(self.problem.clone())
+        match waits {
+            Some(parcel) => parcel.withdrawn = true,
+            None => self.take_in(key, content, true, now),
+        }
+        Withdrawal::Sending
     }
 
     /// What to send now. `Send` must be followed by [`settle`](Self::settle).
@@ -229,6 +254,7 @@ impl<T: Clone> Outbox<T> {
         parcel.not_before = after(now, pause(parcel.tries, draw).max(least));
         self.problem = Some(why);
         if parcel.withdrawn {
+            self.given_up.insert(parcel.key);
             return;
         }
         let key = parcel.key.clone();
@@ -259,6 +285,7 @@ impl<T: Clone> Outbox<T> {
     /// Forgets what came of parcels that nobody will ask for any more.
     pub fn retain(&mut self, live: impl Fn(&str) -> bool) {
         self.done.retain(|key, _| live(key));
+        self.given_up.retain(|key| live(key));
         self.waiting.retain(|_, parcel| live(&parcel.key));
         self.turns.retain(|key, _| live(key));
     }
@@ -266,8 +293,7 @@ impl<T: Clone> Outbox<T> {
     /// Forgets parcels that have waited since before then: they come too late.
     pub fn forget_before(&mut self, limit: Timestamp) {
         self.waiting.retain(|_, parcel| parcel.since >= limit);
-        let waiting: std::collections::HashSet<&String> =
-            self.waiting.values().map(|parcel| &parcel.key).collect();
+        let waiting: HashSet<&String> = self.waiting.values().map(|parcel| &parcel.key).collect();
         self.turns.retain(|key, _| waiting.contains(key));
     }
 

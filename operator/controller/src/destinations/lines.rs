@@ -163,14 +163,19 @@ impl Destinations {
         }
     }
 
-    /// Takes a profile back that is not to be sent any more.
+    /// Takes a profile back that is not to be sent any more, but for one attempt where there was none.
     #[must_use]
-    pub fn withdraw(&self, name: &str, key: &str) -> Withdrawal {
-        match self.0.lines.get(name) {
-            Some(line) if line.is_volume => Withdrawal::Settled(Delivery::Stored),
-            Some(line) => line.outbox().withdraw(key),
-            None => Withdrawal::Withdrawn(Some(format!("{name} is not configured any more"))),
+    pub fn withdraw(&self, name: &str, parcel: Parcel) -> Withdrawal {
+        let Some(line) = self.0.lines.get(name) else {
+            return Withdrawal::Withdrawn(Some(format!("{name} is not configured any more")));
+        };
+        if line.is_volume {
+            return Withdrawal::Settled(Delivery::Stored);
         }
+        let key = parcel.key.clone();
+        let withdrawal = line.outbox().withdraw(&key, parcel, Timestamp::now());
+        line.outgoing.look();
+        withdrawal
     }
 
     /// The profile with that key, of the first of the named destinations that has it.

@@ -53,12 +53,18 @@ impl Results {
         }
     }
 
-    /// Takes a profile back that is not to be sent to the destination any more.
+    /// Takes a profile of the session back that is not to be sent to the destination any more, but for one attempt
+    /// where there was none.
     #[must_use]
-    pub fn withdraw(&self, profile: &StoredProfile, destination: &str) -> Withdrawal {
+    pub fn withdraw(
+        &self,
+        session: &ProfileSession,
+        profile: &StoredProfile,
+        destination: &str,
+    ) -> Withdrawal {
         match self.lost(profile, destination) {
             Some(lost) => Withdrawal::Settled(lost),
-            None => self.destinations.withdraw(destination, &profile.uri),
+            None => self.destinations.withdraw(destination, parcel(session, profile)),
         }
     }
 

@@ -234,14 +234,14 @@ async fn assemble_kind(
 }
 
 /// Sends a profile to the first destination of its session, which ends once the profile is there; an overdue one is
-/// not sent again.
+/// not sent again once it was tried.
 fn deliver_first(
     session: &ProfileSession,
     mut profile: StoredProfile,
     (first, overdue): (&str, bool),
     context: &Context,
 ) -> Assembled {
-    let withdrawn = overdue.then(|| context.results.withdraw(&profile, first));
+    let withdrawn = overdue.then(|| context.results.withdraw(session, &profile, first));
     let delivery = match withdrawn {
         None => context.results.deliver(session, &profile, first),
         Some(Withdrawal::Sending) => return Assembled::Sending,

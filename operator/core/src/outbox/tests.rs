@@ -47,21 +47,67 @@ fn an_answer_is_known_as_long_as_it_is_not_taken() {
 #[test]
 fn what_is_withdrawn_is_not_tried_again_and_an_attempt_under_way_is_told_of() {
     let mut box_ = outbox(10, 1);
-    assert_eq!(box_.withdraw("a"), Withdrawal::Withdrawn(None), "it was never offered");
-    box_.offer("a", (), at(0));
-    assert_eq!(box_.withdraw("a"), Withdrawal::Withdrawn(None));
-    assert_eq!((box_.take(at(1)), box_.backlog()), (Next::Idle, 0));
     for (attempt, told) in [
         (Attempt::Stored, Withdrawal::Settled(Delivery::Stored)),
         (Attempt::Again("no route".into(), None), Withdrawal::Withdrawn(Some("no route".into()))),
     ] {
         box_.offer("a", (), at(2));
         assert_eq!(sent(box_.take(at(2))), "a");
-        assert_eq!(box_.withdraw("a"), Withdrawal::Sending);
+        assert_eq!(box_.withdraw("a", (), at(2)), Withdrawal::Sending);
         box_.settle("a", attempt, at(3), 0);
-        assert_eq!(box_.withdraw("a"), told);
+        for _ in 0..3 {
+            assert_eq!(box_.withdraw("a", (), at(3)), told, "its status could not be written yet");
+        }
         assert_eq!((box_.take(at(1_000_000)), box_.backlog()), (Next::Idle, 0), "{told:?}");
+        box_.settled("a");
     }
+}
+
+#[test]
+fn what_is_made_after_its_deadline_has_one_attempt_and_no_other() {
+    for (attempt, told) in [
+        (Attempt::Stored, Withdrawal::Settled(Delivery::Stored)),
+        (Attempt::Again("no route".into(), None), Withdrawal::Withdrawn(Some("no route".into()))),
+        (
+            Attempt::Again("busy".into(), Some(SignedDuration::ZERO)),
+            Withdrawal::Withdrawn(Some("busy".into())),
+        ),
+    ] {
+        let mut box_ = outbox(10, 1);
+        assert_eq!(box_.withdraw("late", (), at(0)), Withdrawal::Sending, "it was never offered");
+        assert_eq!(box_.withdraw("late", (), at(1)), Withdrawal::Sending, "it is taken in once");
+        assert_eq!((box_.backlog(), sent(box_.take(at(1)))), (1, "late".to_owned()));
+        assert_eq!(box_.withdraw("late", (), at(2)), Withdrawal::Sending);
+        box_.settle("late", attempt, at(3), 0);
+        assert_eq!(box_.withdraw("late", (), at(3)), told);
+        // The destination is well again, and this one stays given up.
+        box_.offer("other", (), at(200_000));
+        assert_eq!(sent(box_.take(at(200_000))), "other");
+        box_.settle("other", Attempt::Stored, at(200_000), 0);
+        let again = box_.withdraw("late", (), at(200_001));
+        assert!(!matches!(again, Withdrawal::Sending), "{again:?}");
+        assert_eq!((box_.take(at(1_000_000)), box_.backlog()), (Next::Idle, 0), "{told:?}");
+        assert!(matches!(box_.offer("late", (), at(1_000_000)), Delivery::Stored | Delivery::Underway(_)));
+    }
+}
+
+#[test]
+fn what_waits_unhindered_is_tried_before_it_is_withdrawn_and_what_failed_is_not() {
+    let mut box_ = outbox(10, 1);
+    for key in ["first", "second", "third"] {
+        box_.offer(key, (), at(0));
+    }
+    assert_eq!(sent(box_.take(at(0))), "first");
+    assert_eq!(box_.withdraw("second", (), at(1)), Withdrawal::Sending, "it comes next");
+    assert_eq!(box_.withdraw("third", (), at(60_000)), Withdrawal::Withdrawn(None), "others take too long");
+    box_.settle("first", Attempt::Again("down".into(), None), at(60_000), 0);
+    let down = Withdrawal::Withdrawn(Some("down".into()));
+    for key in ["first", "second", "new"] {
+        assert_eq!(box_.withdraw(key, (), at(60_001)), down, "{key}");
+    }
+    assert_eq!((box_.take(at(1_000_000)), box_.backlog()), (Next::Idle, 0));
+    box_.retain(|_| false);
+    assert!(box_.given_up.is_empty());
 }
 
 #[test]
@@ -209,6 +255,40 @@ proptest! {
         let pause = pause(failures, draw).as_millis();
         prop_assert!((500..=60_000).contains(&pause), "{pause}");
         prop_assert!(failures < 7 || pause >= 30_000, "{pause}");
+    }
+
+    /// Whatever a destination does, who asks to withdraw soon hears the end, after one attempt more at most.
+    #[test]
+    fn withdrawing_ends(
+        steps in prop::collection::vec((0_u8..5, 0_usize..3, any::<u64>(), 0_i64..70_000), 0..60),
+        answers in prop::collection::vec(any::<bool>(), 8),
+    ) {
+        let mut box_ = outbox(5, 2);
+        let mut now = 0;
+        let attempt = |stored| if stored { Attempt::Stored } else { Attempt::Again("x".into(), None) };
+        for (what, key, draw, passed) in steps {
+            now += passed;
+            let key = format!("k{key}");
+            match what {
+                0 | 1 => { box_.offer(&key, (), at(now)); }
+                2 => { box_.withdraw(&key, (), at(now)); }
+                _ => if let Next::Send(key, ()) = box_.take(at(now)) {
+                    box_.settle(&key, attempt(what == 3), at(now), draw);
+                },
+            }
+        }
+        let mut tries = 0;
+        for stored in answers {
+            if box_.withdraw("k0", (), at(now)) != Withdrawal::Sending {
+                break;
+            }
+            if let Next::Send(key, ()) = box_.take(at(now)) {
+                tries += usize::from(key == "k0");
+                box_.settle(&key, attempt(stored), at(now), 0);
+            }
+            now += 30_000;
+        }
+        prop_assert!(box_.withdraw("k0", (), at(now)) != Withdrawal::Sending && tries <= 1, "{tries}");
     }
 
     /// Whatever is offered arrives, is given up with a word, or waits; nothing is sent twice at once, nothing is
