@@ -105,15 +105,20 @@ impl Posts {
         let stored = self.begun().get(key).copied().unwrap_or(0);
         for (n, part) in parts.iter().enumerate().skip(stored) {
             if let Err(attempt) = send(n, part).await {
-                let mut begun = self.begun();
-                if n > 0 && begun.len() < MOST_BEGUN {
-                    begun.insert(key.to_owned(), n);
-                }
                 return attempt;
             }
+            // At once: whoever waits for this may give up at the next part.
+            self.note(key, n + 1);
         }
         self.begun().remove(key);
         Attempt::Stored
+    }
+
+    fn note(&self, key: &str, stored: usize) {
+        let mut begun = self.begun();
+        if begun.len() < MOST_BEGUN || begun.contains_key(key) {
+            begun.insert(key.to_owned(), stored);
+        }
     }
 
     /// Sends a request, which `make` makes of the credentials as they are now.
@@ -153,4 +158,34 @@ pub(crate) fn authorization(secrets: &Secrets) -> Option<String> {
     }
     let (user, password) = (secrets.get("username")?, secrets.get("password")?);
     Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As when the time for the whole attempt is over.
+    #[tokio::test]
+    async fn a_part_that_was_stored_is_not_sent_again_by_whoever_gave_up_later() {
+        let posts = Posts::new("a server".to_owned(), None, &Arc::new(Semaphore::new(1)));
+        let sent = Mutex::new(Vec::new());
+        let send = |hangs: Option<usize>| {
+            let sent = &sent;
+            move |n: usize, _: &()| async move {
+                if hangs == Some(n) {
+                    std::future::pending::<()>().await;
+                }
+                sent.lock().unwrap().push(n);
+                Ok(())
+            }
+        };
+        let parts = [(), (), (), ()];
+        for hangs in [0, 1, 3] {
+            let attempt = posts.send("key", &parts, send(Some(hangs)));
+            assert!(timeout(Duration::from_millis(50), attempt).await.is_err());
+        }
+        assert_eq!(posts.send("key", &parts, send(None)).await, Attempt::Stored);
+        assert_eq!(*sent.lock().unwrap(), [0, 1, 2, 3]);
+        assert!(posts.begun().is_empty(), "the next profile of that name is another one");
+    }
 }
