@@ -30,6 +30,7 @@ use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Request};
 use http_body_util::Full;
+use jiff::SignedDuration;
 use tokio::sync::Semaphore;
 
 use super::credentials::Secrets;
@@ -101,7 +102,12 @@ impl Otlp {
     fn meaning(&self, answer: Answer) -> Result<(), Attempt> {
         let code = answer.status.as_u16();
         let said = |text: &str| self.posts.said(&hidden(text, &answer.secrets), &answer.secrets);
-        let again = |text: &str| Err(Attempt::Again(said(text), busy(code, answer.after).or(answer.after)));
+        // Whoever asks for fewer requests has nothing against this one, whether or not it says when.
+        let after = match code {
+            429 => answer.after.or(Some(SignedDuration::ZERO)),
+            _ => busy(code, answer.after).or(answer.after),
+        };
+        let again = |text: &str| Err(Attempt::Again(said(text), after));
         if answer.status.is_success() {
             return match otlp::answer(&answer.body) {
                 otlp::Answer::Taken => Ok(()),
@@ -219,11 +225,17 @@ fn own_headers(text: &str) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-/// A text of the server without the values of the headers, should it repeat one.
+/// A text of the server without the values of the headers, should it repeat one or, as of `Basic …`, a word of one.
 fn hidden(text: &str, secrets: &Secrets) -> String {
     let lines = secrets.get("headers").unwrap_or_default().lines();
-    let values = lines.filter_map(|line| line.split_once(':')).map(|(_, value)| value.trim());
-    values.filter(|value| value.len() >= 4).fold(text.to_owned(), |text, value| text.replace(value, "…"))
+    let values: Vec<&str> =
+        lines.filter_map(|line| line.split_once(':')).map(|(_, value)| value.trim()).collect();
+    let words = values.iter().flat_map(|value| value.split_whitespace()).filter(|word| word.len() >= 8);
+    let mut secret: Vec<&str> =
+        values.iter().copied().filter(|value| value.len() >= 4).chain(words).collect();
+    // The longest first, so that no rest of one is left where another is a part of it.
+    secret.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
+    secret.into_iter().fold(text.to_owned(), |text, value| text.replace(value, "…"))
 }
 
 impl Destination for Otlp {
