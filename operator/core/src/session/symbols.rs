@@ -44,7 +44,7 @@ fn is_same(one: &MissingSymbols, other: &MissingSymbols) -> bool {
 fn bounded(file: MissingSymbols) -> MissingSymbols {
     MissingSymbols {
         file: cut(&printable(&file.file), MAX_FILE),
-        build_id: cut(&file.build_id, MAX_BUILD_ID),
+        build_id: cut(&printable(&file.build_id), MAX_BUILD_ID),
         message: cut(&file.message, MAX_MESSAGE),
     }
 }
@@ -75,6 +75,17 @@ mod tests {
         let mut status = None;
         fold(&mut status, Vec::new());
         assert_eq!(status, None);
+    }
+
+    #[test]
+    fn what_an_agent_sends_can_be_printed() {
+        let mut status = None;
+        let file = "/app\u{1b}[2J".to_owned();
+        let missing =
+            vec![MissingSymbols { file, build_id: "ab\u{1b}[2J\n".to_owned(), ..MissingSymbols::default() }];
+        fold(&mut status, vec![TargetSymbols { named: 0, missing }]);
+        let told = &status.unwrap().missing[0];
+        assert!(!format!("{}{}", told.file, told.build_id).contains(char::is_control), "{told:?}");
     }
 
     #[test]
