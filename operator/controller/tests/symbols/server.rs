@@ -35,10 +35,14 @@ async fn server(volume: &Path) -> (String, Heard) {
 }
 
 fn symbols(root: &Path, volume: Option<&Path>, url: &str) -> Symbols {
+    read_by(env!("CARGO_BIN_EXE_fleetprof-operator"), root, volume, url)
+}
+
+fn read_by(program: &str, root: &Path, volume: Option<&Path>, url: &str) -> Symbols {
     let volume = volume.map(|volume| format!("volume: {}, ", volume.display())).unwrap_or_default();
     let config: Config = serde_yaml::from_str(&format!("{{{volume}debuginfod: {{url: '{url}'}}}}")).unwrap();
     std::fs::create_dir_all(root).unwrap();
-    Symbols::new(&config, root, PathBuf::from(env!("CARGO_BIN_EXE_fleetprof-operator")))
+    Symbols::new(&config, root, PathBuf::from(program))
 }
 
 async fn named(symbols: &Symbols, mut profile: Profile) -> Profile {
@@ -90,6 +94,26 @@ async fn a_wrong_file_of_the_server_is_refused_and_not_fetched_again() {
     assert!(!symbols.may_name(&asked), "nobody else has it");
     symbols.find(&asked, &Semaphore::new(1), 1 << 30).await;
     assert_eq!(heard.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_could_not_be_read_for_another_cause_is_kept_and_read_the_next_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::cpp(folder.path(), "shop");
+    program.symbols(folder.path());
+    let (url, heard) = server(folder.path()).await;
+    let results = folder.path().join("results");
+    let failing = read_by("/bin/false", &results, None, &url);
+    let profile = program.profile(program.function("Basket"));
+    for _ in 0..2 {
+        let found = failing.find(&lacking(&profile), &Semaphore::new(1), 1 << 30).await;
+        let why = &found.failed[&program.build_id];
+        assert!(why.contains("could not be read: the process that reads it failed"), "{why}");
+        assert!(failing.may_name(&lacking(&profile)), "it may be read the next time");
+    }
+    let profile = named(&symbols(&results, None, &url), profile).await;
+    are_in(&shown(&profile), "shop::Basket::total(unsigned long)", "shop.cpp", "discount");
+    assert_eq!(heard.lock().unwrap().len(), 1, "it was fetched once");
 }
 
 #[tokio::test]
