@@ -30,7 +30,7 @@ const ROOM: u64 = 4;
 
 /// What is to be done about names while a profile is made.
 pub(super) enum Naming {
-    /// Ask, where somebody may know some.
+    /// Ask, where somebody may know some. The volume with symbols is not looked at before nothing is held any more.
     Ask(Symbols),
     /// Put in what was found.
     Found(Found),

@@ -32,6 +32,7 @@ pub(crate) use cache::disk;
 pub use config::Config;
 use debuginfod::{Debuginfod, Download};
 use protocol::{Answer, Question, Supplement, Unread};
+use volume::Volume;
 pub use worker::{WorkerArgs, main};
 
 /// Longest time that a profile waits for names, beside the turns in which files are read.
@@ -40,6 +41,8 @@ const WAIT: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Most bytes of names for one profile.
 const MAX_HELD: usize = 16 << 20;
+/// Why nothing is on a volume, as a clause.
+const HANGS: &str = "the symbols volume does not answer";
 /// Folder of the cache on the results volume.
 pub(crate) const FOLDER: &str = "symbols";
 
@@ -49,7 +52,7 @@ pub struct Symbols(Option<Arc<Inner>>);
 
 struct Inner {
     reader: Reader,
-    volume: Option<PathBuf>,
+    volume: Option<Volume>,
     debuginfod: Option<Arc<Debuginfod>>,
 }
 
@@ -73,20 +76,21 @@ impl Symbols {
         let server = |server| Arc::new(Debuginfod::new(server, results.join(FOLDER)));
         Self(Some(Arc::new(Inner {
             reader: Reader::new(program),
-            volume: config.volume.clone(),
+            volume: config.volume.clone().map(Volume::new),
             debuginfod: config.debuginfod.as_ref().map(server),
         })))
     }
 
-    /// Whether there may be names for one of these. Quick: a look at the volume, and at what is remembered.
+    /// Whether there may be names for one of these, as far as is remembered: the symbols volume is not looked at, so
+    /// that nothing that is held meanwhile waits for it.
     ///
     /// A server is asked only for files with functions that have no name at all.
     #[must_use]
     pub fn may_name(&self, lacking: &[Lacking]) -> bool {
         let Some(inner) = &self.0 else { return false };
-        lacking
-            .iter()
-            .any(|file| inner.on_volume(&file.build_id).is_some() || inner.may_fetch(file).is_some())
+        let on_volume =
+            |file: &Lacking| inner.volume.as_ref().is_some_and(|volume| volume.may_have(&file.build_id));
+        lacking.iter().any(|file| on_volume(file) || inner.may_fetch(file).is_some())
     }
 
     /// Names for these, within half a minute and the turns in which files are read: one takes memory from `memory`.
@@ -94,8 +98,8 @@ impl Symbols {
     pub async fn find(&self, lacking: &[Lacking], memory: &Semaphore, room: u64) -> Found {
         let mut found = Found::default();
         let Some(inner) = &self.0 else { return found };
-        let sources = inner.sources(lacking, room).await;
         let (mut left, mut held) = (Left(WAIT), 0);
+        let sources = inner.sources(lacking, room, &mut left).await;
         for (file, source) in lacking.iter().zip(sources) {
             let named = inner.names(file, source, memory, &mut left).await;
             match named {
@@ -128,15 +132,13 @@ impl Symbols {
             return "it has no build ID, by which its symbols could be found".to_owned();
         }
         let paused = inner.debuginfod.as_ref().and_then(|server| server.failure());
+        let hangs = inner.volume.as_ref().is_some_and(|volume| !volume.answers());
+        let paused = paused.or_else(|| hangs.then(|| HANGS.to_owned()));
         paused.unwrap_or_else(|| inner.absent().to_owned())
     }
 }
 
 impl Inner {
-    fn on_volume(&self, build_id: &str) -> Option<PathBuf> {
-        self.volume.as_deref().and_then(|root| volume::find(root, build_id))
-    }
-
     /// The server, where it may have the file of something that has no name at all.
     fn may_fetch(&self, file: &Lacking) -> Option<&Arc<Debuginfod>> {
         let server = self.debuginfod.as_ref().filter(|_| file.unnamed > 0)?;
@@ -144,13 +146,10 @@ impl Inner {
     }
 
     /// Where each of the files may be. What is not on the volume is fetched from now on.
-    async fn sources(self: &Arc<Self>, lacking: &[Lacking], room: u64) -> Vec<Sources> {
-        let (inner, files) = (Arc::clone(self), lacking.to_vec());
-        let look = move || -> Vec<(Option<PathBuf>, bool)> {
-            let source = |file: &Lacking| (inner.on_volume(&file.build_id), inner.may_fetch(file).is_some());
-            files.iter().map(source).collect()
-        };
-        let places = spawn_blocking(look).await.unwrap_or_default();
+    async fn sources(self: &Arc<Self>, lacking: &[Lacking], room: u64, left: &mut Left) -> Vec<Sources> {
+        let nowhere = || vec![(None, false); lacking.len()];
+        let places = left.spend(async { Ok::<_, String>(self.places(lacking).await) });
+        let places = places.await.ok().flatten().unwrap_or_else(nowhere);
         let source = |(file, (volume, fetch)): (&Lacking, (Option<PathBuf>, bool))| {
             let server = self.debuginfod.as_ref().filter(|_| fetch);
             // One that is on the volume is fetched only if it turns out to be of no use.
@@ -158,6 +157,18 @@ impl Inner {
             Sources { volume, server: server.cloned(), begun, room }
         };
         lacking.iter().zip(places).map(source).collect()
+    }
+
+    /// For each of the files, where it lies on the volume, and whether the server may have it.
+    async fn places(self: &Arc<Self>, lacking: &[Lacking]) -> Option<Vec<(Option<PathBuf>, bool)>> {
+        let build_ids = lacking.iter().map(|file| file.build_id.clone()).collect();
+        let found = match &self.volume {
+            Some(volume) => volume.find_all(build_ids).await,
+            None => vec![None; lacking.len()],
+        };
+        let (inner, files) = (Arc::clone(self), lacking.to_vec());
+        let may_fetch = move || files.iter().map(|file| inner.may_fetch(file).is_some()).collect::<Vec<_>>();
+        Some(found.into_iter().zip(spawn_blocking(may_fetch).await.ok()?).collect())
     }
 
     /// The names of one file, from the first source whose file can be used.
@@ -176,6 +187,8 @@ impl Inner {
                 Err(why) => refused = Some(why.of("on the symbols volume")),
             }
         }
+        let hangs = self.volume.as_ref().is_some_and(|volume| !volume.answers());
+        let refused = refused.or_else(|| hangs.then(|| HANGS.to_owned()));
         let Some(server) = server else { return Err(refused.unwrap_or_else(|| self.absent().to_owned())) };
         let (since, download) = begun.unwrap_or_else(|| server.get(&file.build_id, room));
         let failed = match left.wait(since, download).await {
@@ -237,9 +250,13 @@ impl Inner {
         if !is_build_id(&build_id) {
             return Supplement::Nowhere;
         }
-        let (root, id) = (self.volume.clone(), build_id.clone());
-        let look = move || root.and_then(|root| volume::find_supplement(&root, &id, &told));
-        let found = match (spawn_blocking(look).await.ok().flatten(), &self.debuginfod) {
+        let look = async {
+            match &self.volume {
+                Some(volume) => Ok::<_, String>(volume.find_other(build_id.clone(), told).await),
+                None => Ok(None),
+            }
+        };
+        let found = match (left.spend(look).await.ok().flatten(), &self.debuginfod) {
             (Some(path), _) => Some(path),
             (None, Some(server)) => {
                 let (since, download) = server.get(&build_id, room);

@@ -244,3 +244,18 @@ async fn nothing_is_asked_without_configuration() {
     assert!(found.names.is_empty() && found.failed.is_empty());
     assert!(symbols(folder.path()).may_name(&asked));
 }
+
+#[tokio::test]
+async fn whether_there_may_be_names_is_told_without_a_look_at_the_volume() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::cpp(folder.path(), "shop");
+    let symbols = symbols(folder.path());
+    let asked = lacking(&program.profile(program.function("Basket")));
+    assert!(symbols.may_name(&asked), "nobody looked so far");
+    let found = symbols.find(&asked, &Semaphore::new(1), 0).await;
+    assert_eq!(found.failed[&program.build_id], "the symbols volume does not have its symbols");
+    program.symbols(folder.path());
+    assert!(!symbols.may_name(&asked), "it was not there a moment ago");
+    let found = symbols.find(&asked, &Semaphore::new(1), 0).await;
+    assert_eq!(found.names.len(), 1, "who asks has it looked for: {found:?}");
+}
