@@ -28,8 +28,11 @@ pub fn unchanged() -> Vec<(&'static str, ProfileKind, Life)> {
     ]
 }
 
+/// A revision for how much a change makes.
+type Disguise = fn(f64) -> Life;
+
 /// Revisions in which nothing grows, but the time of day or a change looks like it.
-pub fn disguised() -> Vec<(&'static str, ProfileKind, fn(f64) -> Life)> {
+pub fn disguised() -> Vec<(&'static str, ProfileKind, Disguise)> {
     let day = |start| Life { load: Load::Day(start), ..PLAIN };
     vec![
         ("CPU, a day, small functions take more of a larger load", Cpu, day),
