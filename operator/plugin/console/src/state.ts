@@ -1,7 +1,7 @@
 // What does the page know? Signals: what is followed, where the page is, and who asks.
 import { computed, effect, signal } from '@preact/signals';
 import type { Api, Start } from './api/client.ts';
-import { follow, type Live, loading } from './api/follow.ts';
+import { follow, type Live, loading, still } from './api/follow.ts';
 import { list, type Plural } from './api/paths.ts';
 import type { Policy, Session } from './api/types.ts';
 import { clean } from './flame/format.ts';
@@ -122,7 +122,7 @@ function following<T extends Session | Policy>(
 ): () => void {
   const stop = new AbortController();
   const tell = later((live: Live<T>) => {
-    if (!stop.signal.aborted) into.value = live;
+    if (!stop.signal.aborted) into.value = still(into.value, live);
   });
   void follow<T>(client, list(plural, where), { signal: stop.signal, tell, poll });
   return () => stop.abort();

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Api, ApiError } from '../src/api/client.ts';
 import type { ManagedFields, Policy } from '../src/api/types.ts';
-import { at, type Edits, groups, trouble, valueAt } from '../src/edit/fields.ts';
+import { carried } from '../src/edit/carried.ts';
+import { at, type Edits, groups, problemIn, trouble, valueAt } from '../src/edit/fields.ts';
 import { ownerOf, warning } from '../src/edit/owner.ts';
 import { asYaml, changes, owned, toApply, toRemove } from '../src/edit/patch.ts';
 import { conflictsIn, send, tryOut } from '../src/edit/send.ts';
@@ -131,6 +132,43 @@ test('what cannot be in a field is said before it is sent', () => {
   ];
   for (const [path, text, good] of cases)
     assert.equal(trouble(fields.get(path)!, text) === undefined, good, `${path} ${text}`);
+});
+
+test('a timing that is chosen needs its value', () => {
+  const hourly = policy({ schedule: HOURLY });
+  const wrong = (edits: Edits, one = hourly) => problemIn(one, edits);
+  assert.equal(wrong({ 'schedule.timing': 'cron' }), 'Schedule: Cron expression: a value is missing.');
+  assert.equal(wrong({ 'schedule.timing': 'preset' }), 'Schedule: Share of the time: a value is missing.');
+  assert.equal(wrong({ 'schedule.timing': 'preset', 'schedule.preset': 'High' }), undefined);
+  assert.equal(wrong({ 'schedule.timing': 'cron', 'schedule.cron': '0 3 * * *' }), undefined);
+  const nightly = policy({ schedule: { cron: '0 3 * * *', duration: '2m' } });
+  assert.equal(wrong({ 'schedule.timing': 'cron' }, nightly), undefined, 'it has one');
+  assert.equal(wrong({ 'schedule.timing': 'every' }, nightly), undefined, 'the schema has one');
+  assert.equal(wrong({}, policy({ schedule: { cron: '' } })), undefined, 'only what was changed is judged');
+});
+
+test('edits of alerts and queries stay with these when somebody else changes the lists', () => {
+  const of = (matchers: string[], names: string[] = ['slow']) =>
+    policy({
+      triggers: {
+        alerts: matchers.map((matcher) => ({ matchers: [matcher], cooldown: '4h' })),
+        promQL: names.map((name) => ({ name })),
+      },
+    });
+  const edits = { 'triggers.alerts.1.cooldown': '1h', 'triggers.promQL.0.for': '5m', frequencyHz: '49' };
+  const { 'triggers.alerts.1.cooldown': _, ...others } = edits;
+  const now = (after: Policy, before = of(['a', 'b'])) => carried(before, after, edits);
+  assert.equal(now(of(['a', 'b'])), edits, 'nothing has changed');
+  assert.deepEqual(now(of(['b', 'c'])), { ...others, 'triggers.alerts.0.cooldown': '1h' }, 'it moved');
+  assert.deepEqual(now(of(['a'])), others, 'it is gone');
+  assert.deepEqual(now(of(['a', 'c'])), others, 'another is in its place');
+  assert.deepEqual(now(of(['b', 'b'])), others, 'which one it was cannot be told');
+  assert.deepEqual(now(of(['b', 'b', 'a']), of(['b', 'b'])), others, 'it could not be told before');
+  assert.deepEqual(now(of(['a', 'b'], [])), {
+    'triggers.alerts.1.cooldown': '1h',
+    frequencyHz: '49',
+  });
+  assert.deepEqual(now(policy({})), { frequencyHz: '49' }, 'without any triggers');
 });
 
 test('a path leads to own fields alone', () => {
@@ -312,6 +350,21 @@ test('triggers of others go by a patch of their own, once that is wanted', async
       'PATCH {"metadata":{"resourceVersion":"8"},"spec":{"triggers":{"cpu":null}}}',
     ],
   );
+});
+
+test('a trigger of others stays whole until the patch takes it away', () => {
+  const mine = applied('triggers.cpu.threshold', 'triggers.memory.threshold', 'triggers.cpu.cooldown');
+  const one = policy({ triggers: { cpu: CPU, memory: CPU }, frequencyHz: 99 }, [
+    mine,
+    managing('kubectl', ['triggers.cpu.window']),
+  ]);
+  const edits = { 'triggers.cpu': '', 'triggers.memory': '', frequencyHz: '49' };
+  assert.deepEqual(
+    specOf(one, edits),
+    { triggers: { cpu: { threshold: 80, cooldown: '4h' } }, frequencyHz: 49 },
+    'without its threshold, what is left of it would be refused',
+  );
+  assert.deepEqual(toRemove(one, edits)?.paths, ['triggers.cpu']);
 });
 
 test('triggers are listed in words', () => {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Api, ApiError, begin, refuses } from '../src/api/client.ts';
-import { apply, batches, follow, type Live } from '../src/api/follow.ts';
+import { apply, batches, follow, type Live, loading, still } from '../src/api/follow.ts';
 import { type Read, reread } from '../src/api/reread.ts';
 
 interface Item {
@@ -227,4 +227,18 @@ test('the clock of the API server is asked for with each answer', async () => {
     found.push(Math.round(api.ahead / 60_000));
   }
   assert.deepEqual(found, [60, 0, -60, -60], "the console's own refusals have another clock");
+});
+
+test('what was known stays until a list is read again', () => {
+  const known = {
+    ...loading<Item>(),
+    state: 'live' as const,
+    known: true,
+    items: new Map([['a', item('a')]]),
+  };
+  const ill = { ...loading<Item>(), state: 'reconnecting' as const, problem: 'ill', code: 503 };
+  assert.deepEqual(still(known, ill), { ...ill, known: true, items: known.items });
+  assert.deepEqual(still(loading(), ill), ill, 'nothing was known');
+  const empty = { ...known, items: new Map() };
+  assert.equal(still(known, empty), empty, 'none are left');
 });

@@ -25,6 +25,11 @@ export function loading<T>(): Live<T> {
   return { state: 'loading', items: new Map<string, T>(), known: false, problem: '', code: 0 };
 }
 
+/** What is known now: until a list is read again, what was known before still is. */
+export function still<T>(before: Live<T>, now: Live<T>): Live<T> {
+  return now.known ? now : { ...now, items: before.items, known: before.known };
+}
+
 interface Event<T> {
   type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR';
   object: T & { code?: number; reason?: string; message?: string };

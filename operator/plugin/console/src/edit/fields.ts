@@ -1,5 +1,6 @@
 // Which fields of a policy can be edited, and what may be in them? Pure.
 import type { Policy } from '../api/types.ts';
+import { clean } from '../flame/format.ts';
 import { seconds } from '../sessions.ts';
 
 /** Part of an object of Kubernetes. */
@@ -216,6 +217,21 @@ export function trouble(field: Field, value: string): string | undefined {
     const length = /^(\d+h)?(\d+m)?(\d+s)?$/.test(value) ? seconds(value) : -1;
     if (length < least || length > most)
       return `${field.label}: it must be from ${field.hint}, written as in 1h30m or 90s.`;
+  }
+  return undefined;
+}
+
+/** The first field with a text that cannot be: of those that were changed, and of the timing that was chosen. */
+export function problemIn(policy: Policy, edits: Edits): string | undefined {
+  // A new timing without its value would leave none, and the policy would fall back to the default.
+  const chosen = edits[TIMING] === undefined ? '' : `schedule.${edits[TIMING]}`;
+  for (const group of groups(policy, edits)) {
+    if (group.trigger && !isOn(policy, edits, group.trigger)) continue;
+    for (const field of group.fields) {
+      if (edits[field.path] === undefined && field.path !== chosen) continue;
+      const found = trouble(field, valueAt(policy, edits, field.path));
+      if (found) return `${clean(group.title)}: ${found}`;
+    }
   }
   return undefined;
 }

@@ -123,8 +123,10 @@ export function toApply(policy: Policy, edits: Edits): object {
   const others = foreign(policy, edits);
   const spec: Record<string, Json> = {};
   for (const path of own(policy)) {
+    // A trigger that is left to the patch stays whole until then: without a field of it, it would be refused.
     const gone = [...changed].some(
-      ([field, value]) => value === undefined && (path === field || path.startsWith(`${field}.`)),
+      ([field, value]) =>
+        value === undefined && !others.includes(field) && (path === field || path.startsWith(`${field}.`)),
     );
     const value = at(policy.spec, path);
     if (!gone && value !== undefined && value !== null) put(spec, path, value);

@@ -1,9 +1,10 @@
 // The form of one policy: when it profiles, and what its changes do before they are applied.
 import { useSignal } from '@preact/signals';
-import { useEffect } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
 import { refuses, words } from '../api/client.ts';
 import { toEdit } from '../api/rights.ts';
 import type { Policy } from '../api/types.ts';
+import { carried } from '../edit/carried.ts';
 import {
   at,
   type Edits,
@@ -11,6 +12,7 @@ import {
   type Group,
   groups,
   isOn,
+  problemIn,
   trouble,
   valueAt,
 } from '../edit/fields.ts';
@@ -46,6 +48,7 @@ export function Edit({ policy }: { policy: Policy }) {
   const set = (path: string, value: string) => {
     edits.value = { ...edits.value, [path]: value };
   };
+  useCarried(policy, edits);
   const wrong = problemIn(policy, edits.value);
   const none = changes(policy, edits.value).size === 0;
   const rights = useRights(toEdit(policy.metadata));
@@ -99,6 +102,16 @@ export function Edit({ policy }: { policy: Policy }) {
   );
 }
 
+/** Keeps what was typed with the alert or query that it was typed for, when somebody changes the policy meanwhile. */
+function useCarried(policy: Policy, edits: { value: Edits }): void {
+  const before = useRef(policy);
+  // Before anybody sees it, and before anything is sent.
+  useLayoutEffect(() => {
+    edits.value = carried(before.current, policy, edits.value);
+    before.current = policy;
+  }, [policy]);
+}
+
 /** A refusal is said beside the button until something changes; trouble on the way passes, and is only told. */
 function hear(error: unknown, opinion: { value: Opinion }): void {
   const conflicts = conflictsIn(error);
@@ -129,19 +142,6 @@ function useOpinion(policy: Policy, edits: Edits, none: boolean, opinion: { valu
       clearTimeout(timer);
     };
   }, [key, none]);
-}
-
-/** The first field with a text that cannot be. */
-function problemIn(policy: Policy, edits: Edits): string | undefined {
-  for (const group of groups(policy, edits)) {
-    if (group.trigger && !isOn(policy, edits, group.trigger)) continue;
-    for (const field of group.fields) {
-      if (edits[field.path] === undefined) continue;
-      const found = trouble(field, valueAt(policy, edits, field.path));
-      if (found) return `${clean(group.title)}: ${found}`;
-    }
-  }
-  return undefined;
 }
 
 /** Which policy it is, and who else changes it. */

@@ -11,7 +11,7 @@ import type { Shown } from '../flame/graph.ts';
 import { layout } from '../flame/layout.ts';
 import { profileLine } from '../lines.ts';
 import { Command } from '../parts.tsx';
-import { app, coverage, ended, kinds, outcome, profiled, progress, runtimes } from '../sessions.ts';
+import { app, coverage, ended, kinds, outcome, profiled, progress, runtimes, targets } from '../sessions.ts';
 import { api, clock, route, sessions, setParams, start, toast } from '../state.ts';
 import { Flame } from './flame.tsx';
 import { Cancel, Late, Phase } from './sessions.tsx';
@@ -118,10 +118,7 @@ function Trust({ session }: { session: Session }) {
     ['Coverage', covered === undefined ? '' : `${covered} %`],
     ['CPU', status?.cpuPercent === undefined ? '' : `${status.cpuPercent} %`],
     ['Memory', status?.memoryPercent === undefined ? '' : `${status.memoryPercent} %`],
-    [
-      'Collector',
-      [...new Set((status?.targets ?? []).flatMap((target) => target.collector ?? []))].join(', '),
-    ],
+    ['Collector', [...new Set(targets(session).flatMap((target) => target.collector ?? []))].join(', ')],
   ];
   const doubts = (status?.conditions ?? []).filter(
     ({ type, status: is }) =>
@@ -152,14 +149,14 @@ function Trust({ session }: { session: Session }) {
 
 /** What happened to each target; open where something went wrong. */
 function Targets({ session }: { session: Session }) {
-  const targets = session.status?.targets ?? [];
-  if (targets.length === 0) return null;
-  const fine = targets.every((target) => target.phase === 'Succeeded' && !target.leftOut);
+  const all = targets(session);
+  if (all.length === 0) return null;
+  const fine = all.every((target) => target.phase === 'Succeeded' && !target.leftOut);
   return (
     <details open={!fine}>
-      <summary>Targets ({targets.length})</summary>
+      <summary>Targets ({all.length})</summary>
       <ul class="targets">
-        {targets.map((target) => (
+        {all.map((target) => (
           <li key={target.pod}>
             <strong>{target.pod}</strong> {target.container} · {clean(target.runtime ?? '')} · {target.phase}
             {target.reason ? ` · ${target.reason}` : ''} · {count(target.samples ?? 0)} samples

@@ -192,6 +192,49 @@ test('nothing captured, failed and not found are told apart', async ({ page, lin
   await expect(page.getByText('Results are late.')).toBeVisible();
 });
 
+test('what many targets have in common is shown at each of them', async ({ page, link, fake }) => {
+  const targets = Array.from({ length: 5 }, (_, at) => ({
+    pod: `orders-${at}`,
+    phase: 'Failed',
+    samples: 0,
+  }));
+  const facts = { container: 'app', collector: 'perf', reason: 'PermissionDenied' };
+  const texts = { message: 'perf is forbidden.', leftOut: 'wall: no ptrace' };
+  const shared = [{ phase: 'Failed', ...facts, ...texts }];
+  fake.put(session('orders-many', { phase: 'Failed', samples: 0, targets, shared }));
+  await open(page, link, '#/profile/shop/orders-many');
+  const shown = page.locator('.targets').getByRole('listitem');
+  await expect(shown).toHaveCount(5);
+  await expect(shown.last()).toHaveText(
+    /^orders-4 app .* Failed · PermissionDenied · 0 samples perf is forbidden\. Left out: wall: no ptrace$/,
+  );
+  await expect(page.locator('.facts')).toContainText('Collectorperf');
+});
+
+test('a page that was hidden shows what it knew while the API server is away', async ({
+  page,
+  link,
+  fake,
+}) => {
+  const hide = (hidden: boolean) =>
+    page.evaluate((to) => {
+      Object.defineProperty(document, 'hidden', { value: to, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
+  await open(page, link, '#/triggers?policy=shop%2Fshop');
+  const cooldown = page.getByRole('group', { name: 'CPU', exact: true }).getByLabel('Cooldown');
+  await cooldown.fill('1h');
+  await hide(true);
+  fake.broken = 503;
+  await hide(false);
+  await expect(page.getByText(/^Reconnecting/).first()).toBeVisible();
+  await expect(cooldown, 'what was typed').toHaveValue('1h');
+  await expect(page, 'the running sessions').toHaveTitle('(2) fleetprof');
+  fake.broken = 0;
+  await expect(page.getByText(/^Reconnecting/)).toHaveCount(0);
+  await expect(cooldown).toHaveValue('1h');
+});
+
 test('a session outside of the followed namespace is shown as it goes on', async ({ page, link, fake }) => {
   await open(page, link);
   await page.getByRole('textbox', { name: 'Namespace' }).fill('shop');

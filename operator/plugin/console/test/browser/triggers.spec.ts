@@ -91,3 +91,28 @@ test('a change of somebody else is neither undone nor overlooked', async ({ page
   await expect(page.getByText('shop is changed.')).toBeVisible();
   expect(specOf(fake)).toMatchObject({ frequencyHz: 49, triggers: { cpu: { cooldown: '1h' } } });
 });
+
+test('a timing without its value is not applied, and edits stay with their alert', async ({
+  page,
+  link,
+  fake,
+}) => {
+  await open(page, link, SHOP);
+  await group(page, 'Schedule').getByLabel('Rounds').selectOption('preset');
+  await expect(apply(page)).toHaveAccessibleDescription('Schedule: Share of the time: a value is missing.');
+  await page.getByRole('button', { name: 'Discard the changes' }).click();
+  const alert = (name: string) => group(page, `Alert alertname="${name}"`).getByLabel('Cooldown');
+  await alert(HOSTILE).fill('1h');
+  // Somebody puts another alert before it, then takes it away.
+  const policy = structuredClone(fake.policies.get('shop')!);
+  const alerts = (policy.spec as { triggers: { alerts: object[] } }).triggers.alerts;
+  alerts.unshift({ matchers: ['alertname="First"'], duration: '30s', cooldown: '5h' });
+  fake.putPolicy(structuredClone(policy));
+  await expect(alert('First')).toHaveValue('5h');
+  await expect(alert(HOSTILE)).toHaveValue('1h');
+  alerts.pop();
+  fake.putPolicy(policy);
+  await expect(alert(HOSTILE)).toHaveCount(0);
+  await expect(alert('First')).toHaveValue('5h');
+  await expect(apply(page)).toHaveAccessibleDescription('Nothing is changed.');
+});
