@@ -99,7 +99,7 @@ fn missing(list: &Value) -> Vec<File> {
         }
     }
     let mut files: Vec<File> = files.into_values().collect();
-    files.sort_by(|one, other| other.targets.cmp(&one.targets));
+    files.sort_by_key(|file| std::cmp::Reverse(file.targets));
     files
 }
 
