@@ -113,13 +113,18 @@ async fn read(cluster: &Cluster, namespace: &str, name: &str) -> Result<Value, F
 /// # Errors
 /// The API server refuses, or still fails a minute after the first try.
 pub(crate) async fn patient<T>(ask: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
-    until(Instant::now() + PATIENCE, ask).await
+    until(Instant::now() + PATIENCE, Instant::now, ask).await
 }
 
-async fn until<T>(end: Instant, ask: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
+/// Asks again and again; `now` is the clock.
+async fn until<T>(
+    end: Instant,
+    now: impl Fn() -> Instant,
+    ask: impl AsyncFn() -> Result<T, Failure>,
+) -> Result<T, Failure> {
     loop {
         match ask().await {
-            Err(error) if passes(&error) && Instant::now() < end => tokio::time::sleep(PAUSE).await,
+            Err(error) if passes(&error) && now() < end => tokio::time::sleep(PAUSE).await,
             answer => return answer,
         }
     }
@@ -226,13 +231,15 @@ mod tests {
     #[tokio::test]
     async fn patience_ends_with_its_time_and_not_after_many_tries() {
         let tries = async |each: Duration| {
-            let asked = std::cell::Cell::new(0);
-            let answer = until(Instant::now() + PAUSE / 2, async || {
+            let (start, asked) = (Instant::now(), std::cell::Cell::new(0));
+            // On the clock of a busy machine, a quick try may take as long as a slow one.
+            let now = || start + each * asked.get() + PAUSE * (asked.get() - 1);
+            let answer = until(start + PAUSE / 2, now, async || {
                 asked.set(asked.get() + 1);
-                tokio::time::sleep(each).await;
                 Err::<(), _>(Failure::error("nobody answers"))
             });
             assert!(answer.await.is_err());
+            assert!(start.elapsed() >= PAUSE * (asked.get() - 1), "it waits before it asks again");
             asked.get()
         };
         assert_eq!(tries(PAUSE * 3 / 5).await, 1, "a slow try uses up the time");
