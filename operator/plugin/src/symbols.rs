@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use fleetprof_core::text::printable;
+use fleetprof_crds::ProfileSessionStatus;
 use serde_json::{Value, json};
 
 use crate::cluster::{Ask, Cluster};
@@ -77,13 +78,17 @@ struct File {
 fn missing(list: &Value) -> Vec<File> {
     let mut files: BTreeMap<(String, String), File> = BTreeMap::new();
     for session in list["items"].as_array().into_iter().flatten() {
-        let started = text(&session["status"]["startTime"]);
-        for target in session["status"]["targets"].as_array().into_iter().flatten() {
-            for one in target["symbols"]["missing"].as_array().into_iter().flatten() {
-                let (build_id, path) = (text(&one["buildId"]), text(&one["file"]));
-                let file = files.entry((build_id.clone(), path.clone())).or_insert_with(|| File {
-                    build_id,
-                    file: path,
+        // What cannot be read, such as the status of a newer version, is passed over.
+        let Ok(status) = serde_json::from_value::<ProfileSessionStatus>(session["status"].clone()) else {
+            continue;
+        };
+        let started = status.start_time.map(|time| time.0.to_string()).unwrap_or_default();
+        for target in &status.targets {
+            for one in target.symbols.iter().flat_map(|symbols| &symbols.missing) {
+                let key = (one.build_id.clone(), one.file.clone());
+                let file = files.entry(key).or_insert_with(|| File {
+                    build_id: one.build_id.clone(),
+                    file: one.file.clone(),
                     targets: 0,
                     workload: String::new(),
                     message: String::new(),
@@ -92,8 +97,8 @@ fn missing(list: &Value) -> Vec<File> {
                 file.targets += 1;
                 if started >= file.last {
                     file.last.clone_from(&started);
-                    file.workload = text(&target["workload"]);
-                    file.message = text(&one["message"]);
+                    file.workload.clone_from(&target.workload);
+                    file.message.clone_from(&one.message);
                 }
             }
         }
@@ -101,10 +106,6 @@ fn missing(list: &Value) -> Vec<File> {
     let mut files: Vec<File> = files.into_values().collect();
     files.sort_by_key(|file| std::cmp::Reverse(file.targets));
     files
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }
 
 fn table(files: &[File], wide: bool) -> Table {
@@ -148,7 +149,7 @@ mod tests {
         let list = json!({"items": [
             session("2026-12-01T10:00:00Z", &json!([shop("new"), {"file": "/lib/jit.so"}])),
             session("2026-12-01T09:00:00Z", &json!([shop("old")])),
-            {"status": {}}, {}, {"status": {"targets": [{"symbols": {"missing": "nonsense"}}]}},
+            {"status": {}}, {}, {"status": {"targets": [{"pod": "p", "symbols": {"named": 1, "missing": "nonsense"}}]}},
         ]});
         let files = missing(&list);
         assert_eq!(files.len(), 2);
@@ -162,5 +163,21 @@ mod tests {
         assert!(shown.contains("-          /lib/jit.so   1"), "{shown}");
         assert_eq!(objects(&files)[0]["lastTime"], "2026-12-01T10:00:00Z");
         assert!(missing(&json!({"items": []})).is_empty());
+    }
+
+    #[test]
+    fn many_targets_say_once_of_which_workload_they_are() {
+        let target = |n| {
+            let missing = json!([{"file": "/app/shop", "buildId": "abcd"}]);
+            json!({"pod": format!("orders-{n}"), "workload": "Deployment/orders", "phase": "Succeeded",
+                "symbols": {"named": 40, "missing": missing}})
+        };
+        let targets: Vec<Value> = (0..6).map(target).collect();
+        let status: ProfileSessionStatus = serde_json::from_value(json!({"targets": targets})).unwrap();
+        let written = json!({"status": status});
+        assert_eq!(written["status"]["targets"][0]["workload"], Value::Null, "{written}");
+        let files = missing(&json!({"items": [written]}));
+        assert_eq!(files.len(), 1);
+        assert_eq!((files[0].targets, files[0].workload.as_str()), (6, "Deployment/orders"));
     }
 }

@@ -3,8 +3,11 @@
 use fleetprof_core::view::Labels;
 use fleetprof_crds::ProfileSession;
 use fleetprof_crds::session::PolicyRef;
+use fleetprof_crds::session_status::Phase;
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cluster::{Ask, Cluster};
@@ -185,26 +188,32 @@ fn running(pods: &[Value], most: usize) -> Vec<String> {
 /// profile of the kind that is compared unless another is asked for, which is the first one. Sessions of several
 /// workloads are compared with none: that both are of "3 apps" does not make them the same three.
 pub(super) fn last_good(list: &Value, session: &ProfileSession) -> Option<String> {
-    let (session, kind) = (serde_json::to_value(session).ok()?, session.spec.profiles.first()?);
-    let (workload, name) = (workload(&session)?, &session["metadata"]["name"]);
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let has_kind = |item: &Value| {
-        let kinds = item["spec"]["profiles"].as_array();
-        kinds.is_some_and(|kinds| kinds.iter().any(|other| *other == kind.name()))
-    };
-    let good = list["items"].as_array()?.iter().filter(|item| {
-        let (status, metadata) = (&item["status"], &item["metadata"]);
-        status["phase"] == "Succeeded" && status["samples"].as_i64() > Some(0) && metadata["name"] != *name
+    let (workload, kind) = (workload(session)?, session.spec.profiles.first()?);
+    // What cannot be read, such as a session of a newer version, is passed over.
+    let all = list["items"].as_array()?.iter().filter_map(|item| ProfileSession::deserialize(item).ok());
+    let alike = all.filter(|other| {
+        other.metadata.name != session.metadata.name
+            && has_data(other)
+            && other.spec.profiles.contains(kind)
+            && self::workload(other) == Some(workload)
     });
-    let alike = good.filter(|item| has_kind(item) && self::workload(item) == Some(workload));
-    alike.max_by_key(|item| text(&item["status"]["endTime"])).map(|item| text(&item["metadata"]["name"]))
+    alike.max_by_key(end).and_then(|other| other.metadata.name)
 }
 
-/// The workload of all targets of a session, as `Kind/name`; nothing if they are of several.
-fn workload(session: &Value) -> Option<&str> {
-    let mut all = session["status"]["targets"].as_array()?.iter().map(|target| target["workload"].as_str());
-    let first = all.next()??;
-    all.all(|other| other == Some(first)).then_some(first)
+/// Whether a session succeeded, and not with nothing.
+fn has_data(session: &ProfileSession) -> bool {
+    session.status.as_ref().is_some_and(|status| status.phase == Phase::Succeeded && status.samples > 0)
+}
+
+fn end(session: &ProfileSession) -> Option<Timestamp> {
+    session.status.as_ref()?.end_time.as_ref().map(|time| time.0)
+}
+
+/// The workload of all targets of a session, as `Kind/name`; nothing if they are of several, or of an unknown one.
+fn workload(session: &ProfileSession) -> Option<&str> {
+    let targets = &session.status.as_ref()?.targets;
+    let first = targets.first().map(|target| target.workload.as_str()).filter(|name| !name.is_empty())?;
+    targets.iter().all(|target| target.workload == first).then_some(first)
 }
 
 #[cfg(test)]
@@ -264,6 +273,32 @@ mod tests {
         for alone in ["other", "heap", "many", "none"] {
             assert_eq!(base(alone), None, "{alone}");
         }
+    }
+
+    /// As the operator writes it: what many targets have in common stands beside them.
+    fn written(name: &str, end: &str, workloads: &[&str]) -> Value {
+        let session = item(name, workloads, "Succeeded", end, &json!(["cpu"]));
+        serde_json::to_value(ProfileSession::deserialize(session).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn sessions_of_many_targets_have_their_workload_in_common() {
+        let (orders, mut mixed) = (["Deployment/orders"; 6], ["Deployment/orders"; 6]);
+        mixed[5] = "Deployment/cart";
+        let now = written("now", "2026-01-09T00:00:00Z", &orders);
+        assert_eq!(now["status"]["targets"][0]["workload"], Value::Null, "{now}");
+        let mut unreadable = written("unreadable", "2026-01-08T00:00:00Z", &orders);
+        unreadable["status"]["samples"] = json!("many");
+        let old = written("old", "2026-01-02T00:00:00Z", &orders);
+        let few = written("few", "2026-01-01T00:00:00Z", &orders[..2]);
+        let carts = written("carts", "2026-01-07T00:00:00Z", &["Deployment/cart"; 6]);
+        let both = written("both", "2026-01-08T00:00:00Z", &mixed);
+        let session = |object: &Value| ProfileSession::deserialize(object).unwrap();
+        let list = json!({"items": [unreadable, few, old, carts, both, {}, now]});
+        assert_eq!(last_good(&list, &session(&now)).as_deref(), Some("old"));
+        assert_eq!(last_good(&list, &session(&few)).as_deref(), Some("now"));
+        assert_eq!(last_good(&list, &session(&both)), None, "of several workloads");
+        assert_eq!(last_good(&list, &session(&carts)), None, "the only one of its workload");
     }
 
     #[test]
