@@ -252,3 +252,19 @@ impl Destination for Otlp {
         4
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_repeats_a_header_or_the_credentials_in_it_gives_no_secret_away() {
+        let secrets = Secrets::from([("headers", "api-key: key-1234\nx-auth: Token key-1234-and-more")]);
+        for (said, told) in [
+            ("a Token, key-1234-and-more, is expired", "a Token, …, is expired"),
+            ("who is Token key-1234-and-more with key-1234?", "who is … with …?"),
+        ] {
+            assert_eq!(hidden(said, &secrets), told);
+        }
+    }
+}
