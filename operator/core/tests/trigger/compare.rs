@@ -98,7 +98,10 @@ fn earlier_sessions_as_a_baseline_need_no_old_pod_and_are_kept() {
         let mut session: ProfileSession = serde_json::from_value(json!({
             "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession",
             "metadata": {"name": format!("p-{n}"), "namespace": "shop", "uid": format!("uid-{n}")},
-            "spec": {"trigger": "Schedule"}, "status": {"phase": "Succeeded"},
+            "spec": {"trigger": "Schedule"}, "status": {"phase": "Succeeded", "targets": [{
+                "pod": "old-1", "workload": "Deployment/shop", "phase": "Succeeded",
+                "profiles": [{"type": "cpu", "uri": "k", "bytes": 1, "samples": 9}],
+            }]},
         }))
         .unwrap();
         session.status.as_mut().unwrap().end_time = Some(Time(at(n)));
