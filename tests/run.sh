@@ -25,7 +25,10 @@ start() {
     beside+=("$!")
     set +m
 }
+# A subshell that is stopped before it has forgotten the trap runs it as well: it must stop nothing.
+in_subshell() { [ "$BASHPID" != $$ ]; }
 stop_all() {
+    in_subshell && return
     for group in "${beside[@]}"; do kill -- "-$group" 2>/dev/null || true; done
 }
 trap stop_all EXIT
@@ -49,7 +52,7 @@ took "pure tests" "$t"
 tests/compiled.sh save
 
 t=$(date +%s)
-step "3/5  Captures of real processes, then Kubernetes; beside it the tests on API servers of their own"
+step "3/5  Captures of real processes, then Kubernetes (2 min once it is built)"
 # Some captures measure time, so nothing is compiled beside them.
 busy "building Kubernetes" wait "$tools" || { cat target/tools.log >&2 && exit 1; }
 agent_tests=passed
@@ -58,21 +61,22 @@ tests/suites.sh attacks || agent_tests=failed
 start target/cluster.log "$cluster" up
 cluster_up=${beside[1]}
 tests/suites.sh waits || agent_tests=failed
-start target/api-tests.log tests/suites.sh api
-api=${beside[2]}
-stop_and_show() {
-    stop_all
-    echo "── What the tests on API servers of their own said before they were stopped:"
-    cat target/api-tests.log
-}
-trap stop_and_show EXIT
 busy "bringing up Kubernetes" wait "$cluster_up" || { cat target/cluster.log >&2 && exit 1; }
 up
 tests/lint.sh chart
 took "agent and cluster" "$t"
 
 t=$(date +%s)
-step "4/5  The demo on the cluster (3 min)"
+step "4/5  The demo on the cluster (3 min); beside it the tests on API servers of their own"
+start target/api-tests.log tests/suites.sh api
+api=${beside[2]}
+stop_and_show() {
+    in_subshell && return
+    stop_all
+    echo "── What the tests on API servers of their own said before they were stopped:"
+    cat target/api-tests.log
+}
+trap stop_and_show EXIT
 tests/demo.sh
 took "demo" "$t"
 
