@@ -214,6 +214,8 @@ async fn without_image(shop: &Shop) -> Result<()> {
     let hourly = json!({"selector": {}, "schedule": {"every": "168h"}});
     shop.apply(&object("ProfilingPolicy", NAMESPACE, "all", &hourly))?;
     shop.registered(NAMESPACE).await?;
+    // Webhooks of before the upgrade answer until they have ended.
+    tokio::time::sleep(Duration::from_secs(10)).await;
     shop.apply(&workload("Deployment", "first", "red"))?;
     let shown =
         wait_for("the policy says that the first pod does not start", Duration::from_secs(60), || async {
