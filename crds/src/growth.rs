@@ -19,8 +19,8 @@ use crate::{ProfileKind, Reason};
     "growth.errorRate must be between 0.1% and 20%"
 ))]
 pub struct GrowthRules {
-    /// Number of sessions of a look. No session is part of two looks, and the policy keeps so many of the newest
-    /// ones in each namespace for their `ttl`, whatever its history limits say.
+    /// Number of sessions per look. No session is part of two looks. The policy keeps this many of the newest sessions
+    /// of each workload until their `ttl`, whatever its history limits are.
     #[serde(default = "default_sessions")]
     #[schemars(range(min = 8, max = 60))]
     pub sessions: i32,
@@ -110,8 +110,8 @@ pub struct WorkloadGrowth {
     /// was no look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p: Option<String>,
-    /// The smallest growth of a function with 5 % of all that is found in 4 of 5 such looks, in % of all that a pod
-    /// uses, with one decimal; `none` where none could have been found.
+    /// The smallest growth, in % of all that a pod uses, of a function with a 5 % share that 4 of 5 such looks would
+    /// find; one decimal. `none` if no growth could be found.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub smallest_growth: String,
     /// At most 3 functions: what grows, then what rose unsteadily, then what rose most by chance.

@@ -328,7 +328,7 @@ reasons! {
     Growing => "see status.growth for the functions, and the view diff with the first session as its base",
     /// No function grows, and a growth of twice the size that counts would have been seen.
     NotGrowing => "",
-    /// There are too few sessions of the revision for a look.
+    /// There are too few sessions of the revision for a look, or an earlier one has not ended.
     FewSessions => "the next sessions of the schedule add to them",
     /// A function rose in a step, in a cycle, or less and less.
     NotSteady => "compare the first and the last session with the view diff; with sessions of different hours, \

@@ -179,8 +179,8 @@ pub struct TargetStatus {
     /// The captured container.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub container: String,
-    /// Container ID at the time of the order; its first 13 digits after the end, where `shared` has something of the
-    /// target.
+    /// Container ID at the time of the order; after the end, only its first 13 digits if the target's phase has an entry
+    /// in `shared`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub container_id: String,
     /// Idempotency key of the capture.

@@ -15,7 +15,7 @@ pub enum Delivery {
     Failed(Reason, String),
 }
 
-/// What came of taking a profile back that is not to be sent any more.
+/// Result of withdrawing a profile that is not to be sent any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Withdrawal {
     /// Too late: this became of it.

@@ -161,7 +161,7 @@ impl<T: Clone> Outbox<T> {
         self.done.get(key).cloned()
     }
 
-    /// Takes a parcel back, so that nothing arrives of which nobody takes note. An attempt that is under way cannot
+    /// Withdraws a parcel, so that nothing is delivered that nobody records. An attempt that is under way cannot
     /// be taken back, but is the last one. A parcel that was never tried has one attempt before that, within a minute
     /// and while the destination takes others: it may have been made too late for more. What came of it is told until
     /// [`retain`](Self::retain) forgets it, as whoever asks may fail to write it down.

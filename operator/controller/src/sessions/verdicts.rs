@@ -1,5 +1,5 @@
-//! Who is told of a verdict on a revision, and of growth? Events on the session and on the workload; what Prometheus
-//! is shown follows from the session.
+//! Which events tell of a verdict on a revision, and of growth? Events on the session and on the workload; the metrics
+//! follow from the session.
 
 use fleetprof_core::conditions::REGRESSED;
 use fleetprof_core::pod::{RevisionObject, Workload};

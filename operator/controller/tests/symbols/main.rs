@@ -257,5 +257,5 @@ async fn whether_there_may_be_names_is_told_without_a_look_at_the_volume() {
     program.symbols(folder.path());
     assert!(!symbols.may_name(&asked), "it was not there a moment ago");
     let found = symbols.find(&asked, &Semaphore::new(1), 0).await;
-    assert_eq!(found.names.len(), 1, "who asks has it looked for: {found:?}");
+    assert_eq!(found.names.len(), 1, "asking for names looks at the volume again: {found:?}");
 }

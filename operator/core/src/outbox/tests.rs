@@ -257,7 +257,7 @@ proptest! {
         prop_assert!(failures < 7 || pause >= 30_000, "{pause}");
     }
 
-    /// Whatever a destination does, who asks to withdraw soon hears the end, after one attempt more at most.
+    /// Whatever a destination does, withdrawing a parcel ends soon, after at most one more attempt.
     #[test]
     fn withdrawing_ends(
         steps in prop::collection::vec((0_u8..5, 0_usize..3, any::<u64>(), 0_i64..70_000), 0..60),

@@ -52,7 +52,6 @@ pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, 
     let efforts = Efforts::of(session, observed, &live);
     let picks = live_picks(session, observed, &live, &efforts);
     let mut targets: Vec<TargetStatus> = picks.iter().map(|pod| target(session, observed, pod)).collect();
-    efforts.set(session, &mut targets);
     let picked = targets.len();
     if by_name {
         targets.extend(gone(session, observed).map(absent));
@@ -64,6 +63,8 @@ pub fn targets(session: &ProfileSession, observed: &Observed) -> Result<Chosen, 
                 .map(|p| skipped(p, if opted_out(p) { Reason::OptedOut } else { Reason::PodNotRunning })),
         );
     }
+    // Of all targets, since the next round goes by what this one was to do.
+    efforts.set(session, &mut targets);
     if targets.is_empty() {
         return Err(opted_out_all(&rest, observed)
             .unwrap_or_else(|| nothing(session, rest.len() + live.len(), foreign.len())));

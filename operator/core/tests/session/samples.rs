@@ -95,6 +95,26 @@ fn rounds_take_as_many_samples_of_each_workload_as_the_policy_wants() {
     assert!(shown.contains(&(Some(Duration::from_secs(110)), None)), "what the session says is not repeated");
 }
 
+/// A round of a cluster policy names its pods.
+#[test]
+fn a_target_that_is_left_out_says_the_same_of_its_round_as_the_others() {
+    let sampling = json!({"samplesPerHour": 100, "replicasPerWorkload": 20});
+    let past = vec![ended(&round(0, &sampling, &[]), |_| 4.0)];
+    let mut w = world("Schedule", &sampling);
+    w.session.spec.target = serde_json::from_value(json!({"pods": ["busy-0", "busy-1"]})).unwrap();
+    w.observed.sessions = past;
+    for pod in &mut w.observed.pods {
+        if pod.name == "busy-0" {
+            Arc::make_mut(pod).running = false;
+        }
+    }
+    w.step();
+    let shown: Vec<_> = w.status().targets.iter().map(|t| (t.phase, t.effective_frequency_hz)).collect();
+    assert_eq!(shown.len(), 2);
+    assert!(shown.iter().any(|(phase, _)| *phase == TargetPhase::Skipped), "{shown:?}");
+    assert!(shown.iter().all(|(_, hz)| *hz == Some(11)), "{shown:?}");
+}
+
 #[test]
 fn only_rounds_follow_the_goal_and_only_rounds_are_learned_from() {
     let sampling = json!({"samplesPerHour": 100, "replicasPerWorkload": 20});

@@ -97,7 +97,7 @@ fn sessions_are_looked_at_once_there_are_as_many_as_the_policy_says() {
     assert!(rows.iter().all(|row| row.sessions == 7 && row.p.is_none()), "{rows:#?}");
     let (status, reason, message) = condition(&ended);
     assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "FewSessions"));
-    assert!(message.starts_with("7 sessions since the last look, fewer than growth.sessions"), "{message}");
+    assert!(message.starts_with("7 sessions since the last look. The next look"), "{message}");
 
     let (watching, ended) = asked(&session, rules(), earlier(7, one(&["cpu", "heap"])));
     assert_eq!(ended.status.unwrap().growth, []);
@@ -170,6 +170,15 @@ fn of_many_workloads_those_that_waited_longest_are_looked_at_first() {
     let [last] = watching.as_slice() else { panic!("{watching:#?}") };
     assert_eq!(last.subject.workload, "Deployment/app-29");
     assert_eq!(ended.status.unwrap().growth.len(), 19, "the others say how many sessions they have");
+
+    // Of more than four that are due, the others say that they were not looked at.
+    let sessions = earlier(7, |n| (0..6).map(|app| of(&format!("p{n}-{app}"), app)).collect());
+    let (watching, ended) = asked(&session, json!({"sessions": 8}), sessions);
+    assert_eq!(watching.len(), 4);
+    let rows = ended.status.unwrap().growth;
+    let due: Vec<&str> = rows.iter().filter(|row| row.sessions == 8).map(|row| &*row.workload).collect();
+    assert_eq!(due, ["Deployment/app-04", "Deployment/app-05"]);
+    assert!(rows.iter().all(|row| row.p.is_none()), "the next session looks at them: {rows:#?}");
 }
 
 #[test]

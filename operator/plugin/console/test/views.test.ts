@@ -38,7 +38,7 @@ test('filter words are read in any case, short or long, and say what is wrong', 
   assert.match(parseFilters('SS: a HF:').problem!, /^HF: needs a function/);
   assert.match(parseFilters('SS: f(').problem!, /Not a regular expression/);
   const { filters } = parseFilters('P: std::vec SS: x');
-  assert.deepEqual(parseFilters(formatFilters(filters)).filters, filters, 'std:: is no filter word');
+  assert.deepEqual(parseFilters(formatFilters(filters)).filters, filters, 'std:: is not a filter word');
   assert.equal(filters[0]!.text, 'std::vec');
 });
 
@@ -53,7 +53,7 @@ test('stacks are shown and hidden by their functions', () => {
   ]);
   assert.deepEqual(by('HS: web'), ['total 20 0', '.main 20 10', '..gc 10 8', '...json 2 2']);
   assert.deepEqual(by('SS: json HS: gc').at(-1), '...json 20 20');
-  assert.deepEqual(by('SS: total'), ['total 0 0'], 'the root is no function');
+  assert.deepEqual(by('SS: total'), ['total 0 0'], 'the root is not a function');
 });
 
 test('frames are taken out, or begin the stacks', () => {

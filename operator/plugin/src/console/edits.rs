@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::cluster::Ask;
 use crate::paths;
 
-/// Who owns the fields that the page sets.
+/// The field manager of what the page applies.
 const MANAGER: &str = "fleetprof-console";
 /// What the page may set of a spec. Not, for example, whom the policy selects, or its agent's image.
 const EDITABLE: [&str; 5] = ["schedule", "triggers", "sampling", "frequencyHz", "suspend"];

@@ -2,15 +2,10 @@
 
 use super::order::{Places, Score, Tested};
 use super::settings::{MOST_SESSIONS, Settings};
-use super::table::{PRIOR, Row, Table};
-use crate::verdict::numbers::{chi_square_median, median, ratio};
-
-/// The part of all that is used of the function that stands for others when the smallest visible growth is told.
-const REFERENCE: f64 = 0.05;
-/// So many standard errors above the threshold, and growth is seen in 80 % of looks.
-const POWER: f64 = 0.841_6;
-/// "Not growing" needs that so many times the growth that counts would have been seen.
-const VISIBLE: f64 = 2.0;
+use super::table::{Row, Table};
+use crate::verdict::numbers::{
+    POWER, PRIOR, REFERENCE, VISIBLE, chi_square_median, errors_of_significance, median, ratio,
+};
 
 /// How the test sees.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,12 +48,9 @@ impl Sensitivity {
         (self.total > 0.0 && part.is_finite() && part < 1.0).then_some(part)
     }
 
-    /// Standard errors that a rise needs to be significant; infinite where none is enough: a rise adds to its own
-    /// spread, so its score cannot exceed a bound, whatever its size.
+    /// Standard errors that a rise needs to be significant.
     fn factor(&self) -> f64 {
-        let degrees = PRIOR + self.degrees;
-        let left = degrees - self.critical * self.critical;
-        if left > 0.0 { self.critical * (degrees / left).sqrt() } else { f64::INFINITY }
+        errors_of_significance(self.critical, PRIOR + self.degrees)
     }
 
     /// Whether growth of the size that matters would have been seen.

@@ -8,16 +8,13 @@ use std::collections::HashMap;
 
 use super::units::{Unit, amount, total};
 use crate::kind::ProfileKind;
-use crate::verdict::numbers::{chi_square_median, mean, median, ratio, weighted_median};
+use crate::verdict::numbers::{PRIOR, chi_square_median, mean, median, ratio, weighted_median};
 
 /// Most functions that are looked at, those that use most with what they call.
 const MAX_FUNCTIONS: usize = 512;
 /// A function is looked at if it has this part of all that is used in the third of the sessions in which it is
 /// largest.
 const SMALLEST_PART: f64 = 0.005;
-/// How many sessions the spread that functions have in common counts for beside that of a function itself
-/// (Smyth 2004: moderated statistics).
-pub(super) const PRIOR: f64 = 4.0;
 
 /// A function by name and file.
 pub(super) type Name<'a> = (&'a str, &'a str);

@@ -32,7 +32,7 @@ impl Trend {
             Outcome::Growing => format!("Growth in {subject}: {}.", self.words(What::Grows)),
             Outcome::NotGrowing => format!("No growth in {subject} that counts."),
             Outcome::Inconclusive(Why::FewSessions) => format!(
-                "{} sessions have a usable profile of {subject}: {LEAST_SESSIONS} are the fewest.",
+                "Only {} sessions have a usable profile of {subject}; at least {LEAST_SESSIONS} are needed.",
                 self.sessions
             ),
             Outcome::Inconclusive(Why::NotSteady) => format!(
@@ -48,7 +48,7 @@ impl Trend {
             Outcome::Inconclusive(Why::NotEnoughSamples) => match self.enough {
                 Some(sessions) => {
                     format!(
-                        "The sessions differ too much to see growth in {subject}: look at {sessions} of them."
+                        "The sessions differ too much to see growth in {subject}: set growth.sessions to {sessions}."
                     )
                 }
                 None => format!(
@@ -74,7 +74,8 @@ impl Trend {
     fn visible(&self) -> String {
         match self.smallest {
             Some(smallest) => format!(
-                "A function with 5 % of it that grows by {:.1} % of all would be found in 4 of 5 such looks.",
+                "A function that uses 5 % of the total would be found in 4 of 5 such looks if it grew by {:.1} % of \
+                 the total.",
                 100.0 * smallest
             ),
             None => "No growth could have been found, however large.".to_owned(),

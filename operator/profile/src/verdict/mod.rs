@@ -38,8 +38,8 @@ use serde::{Deserialize, Serialize};
 
 pub use capture::{About, Call, FunctionUse, MAX_CALLS, MAX_FUNCTIONS, NotOfKind, PodCapture, Side};
 pub use dispersion::{Dispersion, dispersion};
+pub use numbers::REFERENCE;
 pub use plan::MAX_CAPTURES;
-pub use sensitivity::REFERENCE;
 pub use settings::{Effect, Settings};
 
 use numbers::mean;

@@ -41,6 +41,23 @@ pub(crate) fn chi_square_median(degrees: f64) -> f64 {
     root * root * root
 }
 
+/// The share of the function that stands for all others when the smallest visible change is told.
+pub const REFERENCE: f64 = 0.05;
+/// So many standard errors above the threshold, and a change is seen by 80 % of the tests.
+pub(crate) const POWER: f64 = 0.841_6;
+/// "It did not change" needs that so many times the change that counts would have been seen.
+pub(crate) const VISIBLE: f64 = 2.0;
+/// How many units the spread that functions have in common counts for beside that of a function itself. With
+/// few units, some function always varies little by chance (Smyth 2004: moderated statistics).
+pub(crate) const PRIOR: f64 = 4.0;
+
+/// Standard errors that a rise needs to be significant above the `critical` score; infinite where none is enough: a
+/// rise adds to its own spread, so its score cannot exceed a bound, whatever its size.
+pub(crate) fn errors_of_significance(critical: f64, degrees: f64) -> f64 {
+    let left = degrees - critical * critical;
+    if left > 0.0 { critical * (degrees / left).sqrt() } else { f64::INFINITY }
+}
+
 /// In how many ways `picked` of `all` are picked; `u64::MAX` where there are more.
 pub(crate) fn combinations(all: usize, picked: usize) -> u64 {
     let picked = picked.min(all.saturating_sub(picked)) as u128;

@@ -2,18 +2,14 @@
 
 use super::Enough;
 use super::capture::Side;
-use super::numbers::{chi_square_median, median, ratio};
+use super::numbers::{
+    POWER, PRIOR, REFERENCE, VISIBLE, chi_square_median, errors_of_significance, median, ratio,
+};
 use super::permute::{Score, Tested};
 use super::plan::Plan;
 use super::settings::{Effect, Settings};
-use super::table::{LEAST_NOISE, PRIOR, Row, Table, binomial};
+use super::table::{LEAST_NOISE, Row, Table, binomial};
 
-/// The share of the function that stands for all others when the smallest visible change is told.
-pub const REFERENCE: f64 = 0.05;
-/// So many standard errors above the threshold, and a change is seen in 80 % of comparisons.
-const POWER: f64 = 0.841_6;
-/// "Not regressed" needs that so many times the change that counts would have been seen.
-const VISIBLE: f64 = 2.0;
 /// Where captures alone cannot give more information, since samples of a pod resemble each other.
 const MOST_CORRELATED: f64 = 0.9;
 
@@ -69,12 +65,9 @@ impl Sensitivity {
         (smallest.is_finite() && smallest < 1.0 - old).then_some(smallest)
     }
 
-    /// Standard errors, as the test has them, that a rise needs to be significant; infinite where none is
-    /// enough: a rise adds to its own spread, so its score cannot exceed a bound, whatever its size.
+    /// Standard errors, as the test has them, that a rise needs to be significant.
     fn factor(&self) -> f64 {
-        let degrees = PRIOR + self.degrees;
-        let left = degrees - self.critical * self.critical;
-        if left > 0.0 { self.critical * (degrees / left).sqrt() } else { f64::INFINITY }
+        errors_of_significance(self.critical, PRIOR + self.degrees)
     }
 
     fn error_of_test(&self, binomial: f64, variance: f64) -> f64 {

@@ -7,16 +7,13 @@
 use std::collections::HashMap;
 
 use super::capture::{PodCapture, Side};
-use super::numbers::{chi_square_median, mean, median, ratio};
+use super::numbers::{PRIOR, chi_square_median, mean, median, ratio};
 use super::plan::{Plan, Unit};
 
 /// Most functions that are compared, those with the largest cumulative share.
 const MAX_FUNCTIONS: usize = 512;
 /// A function is compared if it has this share in as many units as the smaller revision has.
 const SMALLEST_SHARE: f64 = 0.005;
-/// How many units the spread that functions have in common counts for beside that of a function itself. With
-/// few units, some function always varies little by chance (Smyth 2004: moderated statistics).
-pub(super) const PRIOR: f64 = 4.0;
 /// A function varies at least by this part of what counting alone would give.
 pub(super) const LEAST_NOISE: f64 = 0.1;
 

@@ -145,7 +145,7 @@ fn too_few_sessions_are_said_with_how_many_are_needed() {
             let trend = look(kind, &life, &Settings::default(), 1);
             assert_eq!(trend.outcome, Outcome::Inconclusive(Why::FewSessions));
             assert_eq!((trend.enough, trend.p, trend.sessions), (Some(8), None, sessions as usize));
-            assert!(trend.message().contains("8 are the fewest"), "{}", trend.message());
+            assert!(trend.message().contains("at least 8 are needed"), "{}", trend.message());
         }
     }
 }

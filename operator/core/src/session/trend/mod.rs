@@ -98,15 +98,16 @@ pub fn watching(
         untold.map(|subject| (since_last_look(session, &subject, sessions), subject)).collect();
     subjects.sort_by_key(|(earlier, _)| std::cmp::Reverse(earlier.len()));
     for (earlier, subject) in subjects.into_iter().take(MAX_ROWS.saturating_sub(told)) {
-        // One that has not ended yet may be part of a look of its own.
-        if earlier.len() + 1 < wanted || is_captured_by_an_older(session, &subject, sessions) {
-            record::waits(session, status, (&subject, earlier.len() + 1), now);
-        } else if due.len() < MAX_LOOKS {
+        // An older session that has not ended yet may be part of a look of its own.
+        let is_due = earlier.len() + 1 >= wanted && !is_captured_by_an_older(session, &subject, sessions);
+        if is_due && due.len() < MAX_LOOKS {
             let skipped = earlier.len() + 1 - wanted;
             let current = ProfileSession { status: Some(status.clone()), ..session.clone() };
             let taken: Vec<&ProfileSession> =
                 earlier.iter().skip(skipped).map(|s| &***s).chain([&current]).collect();
             due.push(of_sessions(subject, &taken, settings.clone()));
+        } else {
+            record::waits(session, status, (&subject, earlier.len() + 1), now);
         }
     }
     due

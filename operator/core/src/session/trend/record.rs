@@ -92,7 +92,10 @@ fn wanted(rows: &[WorkloadGrowth]) -> Wanted {
 fn too_few(rows: &[&WorkloadGrowth]) -> String {
     let most = rows.iter().map(|row| row.sessions).max().unwrap_or(0);
     let sessions = counted(usize::try_from(most).unwrap_or(0), "session", "sessions");
-    format!("{sessions} since the last look, fewer than growth.sessions of the policy.")
+    format!(
+        "{sessions} since the last look. The next look is made once there are growth.sessions of them and earlier \
+         sessions have ended."
+    )
 }
 
 fn about(row: &WorkloadGrowth) -> String {

@@ -1,5 +1,5 @@
-// Which part of a profile is looked at? Perfetto's filter words, and "my code": what is no code of the app is taken
-// out, and what it used counts for who called it. Pure.
+// Which part of a profile is shown? Perfetto's filter words, and "my code": frames of libraries and of the runtime are
+// left out, and their amounts count for their callers. Pure.
 import { compact, merged, Node, reached } from './build.ts';
 import type { Tree } from './columns.ts';
 import { matcher } from './search.ts';

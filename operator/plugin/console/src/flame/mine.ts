@@ -55,7 +55,7 @@ export function foreign(tree: Pick<Tree, 'names' | 'files'>, runtimes: readonly 
   const rules = RULES.filter(([family]) => families.includes(family)).map(([, rule]) => rule);
   return Uint8Array.from(tree.names, (name, at) => {
     const file = tree.files[at] ?? '';
-    // What is in brackets is no function: idle threads, or code without a name.
+    // Names in brackets are not functions, but idle threads or code without a name.
     const special = name.startsWith('[') || /^\/?(usr\/)?lib(64)?\//.test(file) || /\.so(\.|$)/.test(file);
     return special || rules.some((rule) => rule(name, file)) ? 1 : 0;
   });
