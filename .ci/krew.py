@@ -95,9 +95,11 @@ def main(arguments):
     if len(arguments) != 2:
         sys.exit("Which binary, and where to? .ci/krew.py BINARY OUT")
     binary, out = arguments[0], Path(arguments[1])
+    if (arch := ARCHITECTURES.get(platform.machine())) is None:
+        sys.exit(f"error: no archive for {platform.machine()}: Krew's users have {' or '.join(ARCHITECTURES)}")
     said = subprocess.run([binary, "--version"], check=True, text=True, stdout=subprocess.PIPE).stdout
     out.mkdir(parents=True, exist_ok=True)
-    release(binary, said.split()[-1], out, platform.system().lower(), ARCHITECTURES[platform.machine()])
+    release(binary, said.split()[-1], out, platform.system().lower(), arch)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@
 #   tests/suites.sh attacks    attacks on the servers; they measure time as well
 #   tests/suites.sh api        schema, gate, webhook, leader … on API servers that the tests start
 #   tests/suites.sh matrix     captures of every version of Python and Node.js that can be installed, and of
-#                              every runtime in pods by every way, autoscalers, and verdicts on rollouts;
+#                              every runtime in pods by every way, autoscalers, updates of node agents, and
+#                              verdicts on rollouts;
 #                              on the cluster of tests/demo.sh
 #   tests/suites.sh soak       what takes minutes and needs no cluster: a week of a simulated fleet,
 #                              thousands of simulated rollouts, workers that are killed at hundreds of
@@ -110,6 +111,7 @@ matrix() {
     local code=0
     test --test runtimes -- --include-ignored --nocapture --test-threads=1 || code=1
     test --test hpa -- --nocapture || code=1
+    test --test node_mode -- --ignored --nocapture || code=1
     test --test shop_verdict -- --nocapture || code=1
     return $code
 }
@@ -148,7 +150,7 @@ api() {
 }
 
 breaks() {
-    test --test failures --test control --test injection --test shop_containers --test node_mode -- --test-threads=1
+    test --test failures --test control --test injection --test shop_archive --test shop_containers --test node_mode -- --test-threads=1
 }
 
 alone() {

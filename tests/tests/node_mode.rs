@@ -79,12 +79,26 @@ fn agent() -> Option<u32> {
 async fn pods_that_nobody_may_change_are_profiled_by_the_agent_of_their_node() -> Result<()> {
     let shop = Shop::open().await?;
     let outcome = by_node(&shop).await;
-    shop.kubectl(&["delete", "namespace", HARDENED, "--ignore-not-found", "--timeout=90s"])?;
-    shop.helm(&[])?;
+    remove(&shop)?;
     outcome
 }
 
-async fn by_node(shop: &Shop) -> Result<()> {
+#[tokio::test]
+#[ignore = "2 min: make matrix"]
+async fn an_update_of_the_node_agents_and_a_drain_keep_what_was_captured() -> Result<()> {
+    let shop = Shop::open().await?;
+    let outcome = updated_and_drained(&shop).await;
+    remove(&shop)?;
+    outcome
+}
+
+fn remove(shop: &Shop) -> Result<()> {
+    shop.kubectl(&["delete", "namespace", HARDENED, "--ignore-not-found", "--timeout=90s"])?;
+    shop.helm(&[])
+}
+
+/// A namespace that enforces *restricted*, with two workloads and a policy of mode `Node`.
+fn prepare(shop: &Shop) -> Result<()> {
     shop.kubectl(&["delete", "namespace", HARDENED, "--ignore-not-found", "--timeout=90s"])?;
     let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
     shop.apply(
@@ -94,7 +108,23 @@ async fn by_node(shop: &Shop) -> Result<()> {
     deploy(shop, "alone", &json!({"shareProcessNamespace": false}))?;
     let policy = json!({"selector": {}, "agent": {"mode": "Node"}, "schedule": {"every": "168h"}});
     shop.apply(&object("ProfilingPolicy", HARDENED, "all", &policy))?;
-    shop.kubectl(&["-n", HARDENED, "rollout", "status", "deployment", "--timeout=90s"])?;
+    shop.kubectl(&["-n", HARDENED, "rollout", "status", "deployment", "--timeout=90s"]).map(drop)
+}
+
+/// Installs the node agents, and waits until both workloads are linked.
+async fn install(shop: &Shop) -> Result<()> {
+    let namespace =
+        ["label", "namespace", "fleetprof", "pod-security.kubernetes.io/enforce=privileged", "--overwrite"];
+    shop.kubectl(&namespace)?;
+    shop.helm(&["--set", "nodeAgent.enabled=true"])?;
+    for app in ["plain", "alone"] {
+        is(shop, app, "Linked").await?;
+    }
+    Ok(())
+}
+
+async fn by_node(shop: &Shop) -> Result<()> {
+    prepare(shop)?;
     // An agent may still come to a pod that has just started.
     let mut impatient = session("plain", "10s");
     impatient["startDeadline"] = json!("10s");
@@ -106,16 +136,8 @@ async fn by_node(shop: &Shop) -> Result<()> {
         "{refused:#}"
     );
 
-    shop.kubectl(&[
-        "label",
-        "namespace",
-        "fleetprof",
-        "pod-security.kubernetes.io/enforce=privileged",
-        "--overwrite",
-    ])?;
-    shop.helm(&["--set", "nodeAgent.enabled=true"])?;
+    install(shop).await?;
     for app in ["plain", "alone"] {
-        is(shop, app, "Linked").await?;
         let (status, took) = profiled(shop, app).await?;
         ensure!(status["phase"] == "Succeeded", "{status:#}");
         let target = &status["targets"][0];
@@ -141,18 +163,65 @@ fn nothing_was_changed(shop: &Shop) -> Result<()> {
     Ok(())
 }
 
-/// The capture that it made ends as `AgentGone` or with what there is; the target goes on, and the next one runs.
-async fn an_agent_that_is_killed_comes_back(shop: &Shop) -> Result<()> {
-    let (_, pod) = shop.pod(HARDENED, "plain").await?;
-    let targets = processes(&pod, &[]);
+/// A capture of an app that runs, once a slice of it is stored.
+async fn with_a_slice(shop: &Shop, app: &str) -> Result<String> {
     let leader = shop.leader()?;
     let before = shop.stored(&leader)?;
-    let name = shop.profile(HARDENED, session("plain", "60s")).await?;
+    let name = shop.profile(HARDENED, session(app, "60s")).await?;
     shop.until(HARDENED, &name, 30, |s| s["phase"] == "Running").await?;
     wait_for("a slice is stored", Duration::from_secs(50), || async {
         Ok((shop.stored(&leader)? > before).then_some(()))
     })
     .await?;
+    Ok(name)
+}
+
+async fn updated_and_drained(shop: &Shop) -> Result<()> {
+    prepare(shop)?;
+    install(shop).await?;
+    // A rolling update replaces the agent in the middle of a capture.
+    let name = with_a_slice(shop, "plain").await?;
+    let before = agent().context("no agent of a node runs here")?;
+    shop.kubectl(&["-n", "fleetprof", "rollout", "restart", "daemonset/fleetprof-node-agent"])?;
+    let rollout = ["-n", "fleetprof", "rollout", "status", "daemonset/fleetprof-node-agent", "--timeout=90s"];
+    shop.kubectl(&rollout)?;
+    let status = shop.ended(HARDENED, &name, 120).await?;
+    kept(&status)?;
+    eprintln!("updated: {} {}", status["targets"][0]["reason"], status["message"]);
+    ensure!(agent().is_some_and(|pid| pid != before), "the agent is a new one");
+    is(shop, "plain", "Linked").await?;
+    let (status, _) = profiled(shop, "plain").await?;
+    ensure!(status["phase"] == "Succeeded", "{status:#}");
+
+    // The node is drained: its pods go, and the agent stays until the last of them has gone.
+    let name = with_a_slice(shop, "alone").await?;
+    let node = shop.kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"])?;
+    let selector = "--pod-selector=app.kubernetes.io/name=alone";
+    let drain = ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", selector, "--timeout=90s"];
+    let drained = shop.kubectl(&drain);
+    shop.kubectl(&["uncordon", &node])?;
+    drained?;
+    let status = shop.ended(HARDENED, &name, 120).await?;
+    kept(&status)?;
+    eprintln!("drained: {} {}", status["targets"][0]["reason"], status["message"]);
+    is(shop, "alone", "Linked").await
+}
+
+/// What came before the end of a capture is there, and the target says why there is no more.
+fn kept(status: &Value) -> Result<()> {
+    let target = &status["targets"][0];
+    let reason = target["reason"].as_str().unwrap_or_default();
+    ensure!(["AgentGone", "TargetExited", "PodGone"].contains(&reason), "{status:#}");
+    ensure!(target["samples"].as_i64() > Some(0), "{status:#}");
+    ensure!(target["profiles"].as_array().is_some_and(|profiles| !profiles.is_empty()), "{status:#}");
+    Ok(())
+}
+
+/// The capture that it made ends as `AgentGone` or with what there is; the target goes on, and the next one runs.
+async fn an_agent_that_is_killed_comes_back(shop: &Shop) -> Result<()> {
+    let (_, pod) = shop.pod(HARDENED, "plain").await?;
+    let targets = processes(&pod, &[]);
+    let name = with_a_slice(shop, "plain").await?;
     let killed = agent().context("no agent of a node runs here")?;
     kill_9(killed)?;
     let status = shop.ended(HARDENED, &name, 180).await?;

@@ -19,10 +19,11 @@ const MOVED: [(&str, &str); 1] = [(
 pub fn unread(command: &Command, variables: impl Iterator<Item = String>) -> Vec<String> {
     let mut known = BTreeSet::new();
     read(command, &mut known);
-    let unknown =
-        variables.filter(|name| name.starts_with(PREFIX) && !is_link(name) && !known.contains(name));
-    let sorted: BTreeSet<String> = unknown.collect();
-    sorted.iter().map(|name| warning(name)).collect()
+    let set: BTreeSet<String> = variables.filter(|name| name.starts_with(PREFIX)).collect();
+    set.iter()
+        .filter(|name| !known.contains(*name) && !is_link(name, &set))
+        .map(|name| warning(name))
+        .collect()
 }
 
 fn read(command: &Command, known: &mut BTreeSet<String>) {
@@ -31,13 +32,14 @@ fn read(command: &Command, known: &mut BTreeSet<String>) {
     command.get_subcommands().for_each(|subcommand| read(subcommand, known));
 }
 
-/// Whether Kubernetes sets it for a Service, such as `FLEETPROF_LEADER_SERVICE_HOST`. The chart switches that off.
-fn is_link(name: &str) -> bool {
-    let address = |part: &str| part.starts_with(|c: char| c.is_ascii_digit());
-    name.ends_with("_PORT")
-        || name.contains("_SERVICE_HOST")
-        || name.contains("_SERVICE_PORT")
-        || name.split("_PORT_").nth(1).is_some_and(address)
+/// Whether Kubernetes sets it for a Service: `FLEETPROF_LEADER_SERVICE_HOST`, and others that begin as that one
+/// does, such as `FLEETPROF_LEADER_PORT`. The chart switches that off.
+fn is_link(name: &str, set: &BTreeSet<String>) -> bool {
+    let of_service = |service: &str| set.contains(&format!("{service}_SERVICE_HOST"));
+    ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"]
+        .iter()
+        .flat_map(|part| name.match_indices(part))
+        .any(|(at, _)| of_service(&name[..at]))
 }
 
 fn warning(name: &str) -> String {
@@ -80,8 +82,8 @@ mod tests {
             "FLEETPROF_LEADER_PORT_8443_TCP_ADDR",
         ];
         assert!(unread_of(&links).is_empty(), "{:?}", unread_of(&links));
-        let said = unread_of(&["FLEETPROF_CONFIGS", "FLEETPROF_CLUSTRE"]);
-        assert_eq!(said.len(), 2, "{said:?}");
+        let said = unread_of(&["FLEETPROF_CONFIGS", "FLEETPROF_CLUSTRE", "FLEETPROF_GATEWAY_PORT"]);
+        assert_eq!(said.len(), 3, "without a Service of that name, a port is a setting: {said:?}");
         assert!(said[0].starts_with("FLEETPROF_CLUSTRE is set") && said[0].contains("spelling"), "{said:?}");
     }
 }

@@ -76,7 +76,7 @@ impl<S: Shown> Verdicts<S> {
                 policy_uid,
                 series = beyond,
                 metric = S::METRIC,
-                "the policy has more revisions than the metric shows; the rest has no series"
+                "the policy has more series of this metric than are exported; the last by name are left out"
             );
         }
         for _ in 0..beyond {

@@ -84,14 +84,10 @@ impl Otlp {
     fn request(&self, secrets: &Secrets, part: Bytes) -> Result<Request<Full<Bytes>>, String> {
         let mut request = Request::post(&self.address)
             .body(Full::new(part))
-            .map_err(|_| "the address is none".to_owned())?;
+            .map_err(|_| "its url or path has a character that a request cannot have".to_owned())?;
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static("fleetprof-operator"));
-        if let Some(credentials) = authorization(secrets) {
-            let credentials = HeaderValue::from_str(&credentials);
-            let credentials = credentials.map_err(|_| "the credentials are no header".to_owned())?;
-            headers.insert(AUTHORIZATION, credentials);
-        }
+        headers.extend(authorization(secrets)?.map(|credentials| (AUTHORIZATION, credentials)));
         headers.extend(own_headers(secrets.get("headers").unwrap_or_default())?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -216,8 +212,13 @@ fn own_headers(text: &str) -> Result<HeaderMap, String> {
                 "line {line} of headers in the Secret is not a header such as api-key: 1234"
             ));
         };
-        if OWN.contains(&name.as_str()) || headers.len() >= MOST_HEADERS {
-            return Err(format!("line {line} of headers in the Secret sets {name}, or is one of too many"));
+        if OWN.contains(&name.as_str()) {
+            return Err(format!(
+                "line {line} of headers in the Secret sets {name}, which fleetprof sets: remove it"
+            ));
+        }
+        if headers.len() >= MOST_HEADERS {
+            return Err(format!("headers in the Secret has more than {MOST_HEADERS} lines: remove some"));
         }
         value.set_sensitive(true);
         headers.insert(name, value);

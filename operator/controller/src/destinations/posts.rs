@@ -14,7 +14,7 @@ use fleetprof_core::text::{cut, printable};
 use fleetprof_crds::Reason;
 use fleetprof_profile::Limits;
 use http::header::RETRY_AFTER;
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use jiff::SignedDuration;
@@ -151,13 +151,21 @@ impl Posts {
     }
 }
 
-/// The credentials as the header `Authorization`.
-pub(crate) fn authorization(secrets: &Secrets) -> Option<String> {
-    if let Some(token) = secrets.get("token") {
-        return Some(format!("Bearer {token}"));
-    }
-    let (user, password) = (secrets.get("username")?, secrets.get("password")?);
-    Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+/// The credentials as the header `Authorization`; none where the Secret has none. The error says what is wrong with
+/// them, without them.
+pub(crate) fn authorization(secrets: &Secrets) -> Result<Option<HeaderValue>, String> {
+    let value = match (secrets.get("token"), secrets.get("username"), secrets.get("password")) {
+        (Some(token), ..) => format!("Bearer {token}"),
+        (None, Some(user), Some(password)) => {
+            format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+        }
+        _ => return Ok(None),
+    };
+    let mut header = HeaderValue::from_str(&value).map_err(|_| {
+        "the token of the Secret has a character that a header cannot have, such as a line break".to_owned()
+    })?;
+    header.set_sensitive(true);
+    Ok(Some(header))
 }
 
 #[cfg(test)]

@@ -97,14 +97,14 @@ impl Pyroscope {
     fn request(&self, secrets: &Secrets, body: &serde_json::Value) -> Result<Request<Full<Bytes>>, String> {
         let mut request = Request::post(format!("{}/push.v1.PusherService/Push", self.url))
             .header(CONTENT_TYPE, "application/json");
-        if let Some(credentials) = authorization(secrets) {
+        if let Some(credentials) = authorization(secrets)? {
             request = request.header(AUTHORIZATION, credentials);
         }
         if !self.tenant.is_empty() {
             request = request.header("X-Scope-OrgID", &self.tenant);
         }
         let request = request.body(Full::new(Bytes::from(body.to_string())));
-        request.map_err(|_| "the credentials or the tenant are no header".to_owned())
+        request.map_err(|_| "its url or tenant has a character that a request cannot have".to_owned())
     }
 
     /// A push of nothing: every part of the way is the same, and nothing is stored.

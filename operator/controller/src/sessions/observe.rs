@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::{
-    Answers, CaptureFacts, JobFacts, Observed, PolicyFacts, has_goal, load, pacing, repeat, trend,
+    Answers, CaptureFacts, JobFacts, Observed, PolicyFacts, load, needs_earlier, pacing, repeat,
 };
 use fleetprof_crds::ProfileSession;
-use fleetprof_crds::compare::Baseline;
 use fleetprof_crds::wire::CaptureReport;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -58,18 +57,13 @@ fn earlier(session: &ProfileSession, context: &Context) -> usize {
     near.iter().filter(|s| age(s) < age(session) && is_live(s)).count()
 }
 
-/// The sessions of the namespace, where the session is looked at beside earlier ones, or they decide how much it
-/// captures.
+/// The sessions of the namespace, where the next step looks at them.
 fn earlier_sessions(
     session: &ProfileSession,
     policy: &PolicyFacts,
     context: &Context,
 ) -> Vec<Arc<ProfileSession>> {
-    let compares = session.spec.compare.as_ref().is_some_and(|c| c.rules.baseline == Baseline::Sessions);
-    let has_begun = session.status.as_ref().is_some_and(|status| status.start_time.is_some());
-    let ended = session.status.as_ref().is_some_and(|status| status.phase.is_terminal());
-    let begins = !has_begun && has_goal(session, policy);
-    match !ended && (compares || begins || trend::watches(session, policy)) {
+    match needs_earlier(session, policy) {
         true => context.sessions.of(&session.namespace().unwrap_or_default()),
         false => Vec::new(),
     }

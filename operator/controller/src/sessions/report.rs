@@ -133,8 +133,8 @@ async fn announce(session: &ProfileSession, status: &ProfileSessionStatus, conte
     }
 }
 
-/// An event when the session begins to wait for its load, when a revision was judged or growth looked for, and when nothing will repeat
-/// the session any more.
+/// An event when the session begins to wait for its load, when a revision was judged or growth looked for, and
+/// when nothing will repeat the session any more.
 async fn announce_changes(
     session: &ProfileSession,
     old: &ProfileSessionStatus,
@@ -157,9 +157,7 @@ async fn announce_changes(
     if old.comparison.is_none() {
         verdicts::tell(session, new, context).await;
     }
-    if old.growth.is_empty() {
-        verdicts::tell_growth(session, new, context).await;
-    }
+    verdicts::tell_growth(session, (old, new), context).await;
     let ended = |s: &ProfileSessionStatus| s.repeat.clone().filter(|r| r.end_time.is_some());
     if let (None, Some(series)) = (ended(old), ended(new)) {
         let note = format!("{} captures, {} with data. {}", series.made, series.succeeded, series.message);

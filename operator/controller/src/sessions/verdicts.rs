@@ -37,10 +37,16 @@ async fn event(about: &ObjectReference, comparison: &Comparison, note: String, c
     }
 }
 
-/// Reports what came of looks for growth: each on the session, and what grows on its workload.
-pub(super) async fn tell_growth(session: &ProfileSession, status: &ProfileSessionStatus, context: &Context) {
+/// Reports the results of looks for growth that the status did not have before: each on the session, and what grows
+/// on its workload.
+pub(super) async fn tell_growth(
+    session: &ProfileSession,
+    (old, new): (&ProfileSessionStatus, &ProfileSessionStatus),
+    context: &Context,
+) {
     let about = session.object_ref(&());
-    for row in status.growth.iter().filter(|row| !row.message.is_empty()) {
+    let known = |row: &&WorkloadGrowth| old.growth.contains(row);
+    for row in new.growth.iter().filter(|row| !row.message.is_empty()).filter(|row| !known(row)) {
         let WorkloadGrowth { workload: of, revision, kind, result, reason, message, .. } = row;
         let reason = reason.unwrap_or(Reason::GrowthFailed);
         let note = format!("{of}, {kind}: {message}");

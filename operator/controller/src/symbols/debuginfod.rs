@@ -204,10 +204,12 @@ impl Debuginfod {
 
     fn request(&self, build_id: &str, secrets: &Secrets) -> Result<Request<Empty<Bytes>>, String> {
         let mut request = Request::get(format!("{}/buildid/{build_id}/debuginfo", self.url));
-        if let Some(credentials) = authorization(secrets) {
+        if let Some(credentials) = authorization(secrets)? {
             request = request.header(AUTHORIZATION, credentials);
         }
-        request.body(Empty::new()).map_err(|_| "the credentials cannot be sent as a header".to_owned())
+        request
+            .body(Empty::new())
+            .map_err(|_| "its url has a character that a request cannot have".to_owned())
     }
 
     async fn store(

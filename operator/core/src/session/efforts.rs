@@ -13,8 +13,7 @@ use crate::sampling::{Effort, Goal, Past};
 
 /// Whether the session is a round of a policy with a goal, so that earlier sessions decide how much it captures.
 /// What a trigger or a user asks for is captured as it was asked for.
-#[must_use]
-pub fn has_goal(session: &ProfileSession, policy: &PolicyFacts) -> bool {
+pub(super) fn has_goal(session: &ProfileSession, policy: &PolicyFacts) -> bool {
     let PolicyFacts::Found { spec, .. } = policy else { return false };
     session.spec.trigger == Trigger::Schedule && spec.sampling.samples_per_hour.is_some()
 }

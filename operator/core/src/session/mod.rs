@@ -46,10 +46,11 @@ use crate::conditions::{self, Truth, Wanted};
 use crate::time::after;
 pub use assembled::{Assembled, Slices};
 pub use compare::{Comparing, StoredCapture};
-pub use efforts::has_goal;
 pub use event::Notification;
 pub use fold::{Answers, Outcome, fold, fold_all};
-pub use observed::{Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings};
+pub use observed::{
+    Action, CaptureFacts, JobFacts, Observed, Permission, PolicyFacts, Settings, needs_earlier,
+};
 pub use purpose::same_purpose;
 pub use trend::Watching;
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use fleetprof_crds::compare::Baseline;
 use fleetprof_crds::session::PolicyRef;
 use fleetprof_crds::session_status::{Phase, StoredProfile};
 use fleetprof_crds::wire::{CaptureReport, Order, Problem};
@@ -12,10 +13,11 @@ use fleetprof_crds::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::compare::Comparing;
+use super::efforts::has_goal;
 use super::event::Notification;
 use super::links::LinkTemplate;
 use super::notify::Receiver;
-use super::trend::Watching;
+use super::trend::{self, Watching};
 use crate::agent::{AgentFacts, AgentUser, NodeAgents};
 use crate::budget::{Claim, Place};
 use crate::capture::CaptureScope;
@@ -119,6 +121,18 @@ pub enum PolicyFacts {
         /// Pods that it selects but another policy serves, by uid, with the reason.
         yielded: HashMap<String, Reason>,
     },
+}
+
+/// Whether the next step of a session looks at the other sessions of its namespace: at those that it is compared
+/// with, or at those whose samples say how much it captures.
+#[must_use]
+pub fn needs_earlier(session: &ProfileSession, policy: &PolicyFacts) -> bool {
+    let status = session.status.as_ref();
+    let has_begun = status.is_some_and(|status| status.start_time.is_some());
+    let has_ended = status.is_some_and(|status| status.phase.is_terminal());
+    let compares = session.spec.compare.as_ref().is_some_and(|c| c.rules.baseline == Baseline::Sessions);
+    let begins = !has_begun && has_goal(session, policy);
+    !has_ended && (compares || begins || trend::watches(session, policy))
 }
 
 impl PolicyFacts {

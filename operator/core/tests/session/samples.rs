@@ -6,10 +6,10 @@ use std::sync::Arc;
 use crate::common;
 use crate::world::*;
 use fleetprof_core::capture::{Weight, rate};
-use fleetprof_core::session::Action;
+use fleetprof_core::session::{Action, needs_earlier};
 use fleetprof_crds::session_status::{Phase, StoredProfile, TargetPhase, TargetStatus};
 use fleetprof_crds::wire::CaptureState;
-use fleetprof_crds::{Duration, ProfileKind, ProfileSession, Reason};
+use fleetprof_crds::{Duration, ProfileKind, ProfileSession, ProfileSessionStatus, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
@@ -180,4 +180,24 @@ fn idle_apps_are_known_to_give_nothing_and_failed_captures_tell_nothing() {
     };
     assert_eq!(with(json!("NoSamples")), (2, 120, 99));
     assert_eq!(with(json!("AgentGone")), (1, 120, 99));
+}
+
+#[test]
+fn only_sessions_that_go_by_others_look_at_them() {
+    let needs = |trigger, sampling: Value, growth: Value, phase: Phase| {
+        let spec = json!({"policyRef": {"name": "p"}, "trigger": trigger});
+        let policy = json!({"selector": {}, "sampling": sampling, "growth": growth});
+        let mut w = World::new(spec).with_policy(policy);
+        w.session.status = Some(ProfileSessionStatus { phase, ..Default::default() });
+        needs_earlier(&w.session, &w.observed.policy)
+    };
+    let goal = || json!({"samplesPerHour": 100});
+    assert!(needs("Schedule", goal(), Value::Null, Phase::Pending));
+    assert!(needs("Schedule", json!({}), json!({"sessions": 8}), Phase::Running));
+    assert!(!needs("Schedule", json!({}), Value::Null, Phase::Pending));
+    assert!(
+        !needs("Manual", goal(), json!({"sessions": 8}), Phase::Pending),
+        "a person asks for what is written"
+    );
+    assert!(!needs("Schedule", goal(), json!({"sessions": 8}), Phase::Succeeded));
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fleetprof_core::session::trend::{Subject, watches};
+use fleetprof_core::session::needs_earlier;
+use fleetprof_core::session::trend::Subject;
 use fleetprof_core::session::{Action, Answers, Outcome, StoredCapture, Watching, fold, step};
 use fleetprof_crds::growth::WorkloadGrowth;
 use fleetprof_crds::{ProfileKind, ProfileSession, Reason};
@@ -207,7 +208,7 @@ fn only_sessions_of_the_schedule_look_and_only_once() {
     let sessions = earlier(7, one(&["heap"]));
     let due = |session: &ProfileSession, rules: Value| asked(session, rules, sessions.clone()).0.len();
     assert_eq!((due(&session, json!({"sessions": 8})), due(&session, Value::Null)), (1, 0));
-    assert!(!watches(&session, &fleetprof_core::session::PolicyFacts::Missing));
+    assert!(!needs_earlier(&session, &fleetprof_core::session::PolicyFacts::Missing));
     let made = Outcome::Watched {
         subject: subject(ProfileKind::Heap),
         sessions: 8,

@@ -64,8 +64,7 @@ pub struct Watching {
 }
 
 /// Whether growth is looked for when this session ends.
-#[must_use]
-pub fn watches(session: &ProfileSession, policy: &PolicyFacts) -> bool {
+pub(super) fn watches(session: &ProfileSession, policy: &PolicyFacts) -> bool {
     rules(session, policy).is_some()
 }
 
