@@ -1,8 +1,9 @@
 //! How are profiles encoded, and untrusted bytes decoded?
 
+mod usual;
 mod wire;
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 
 use flate2::Compression;
 use flate2::bufread::GzDecoder;
@@ -100,8 +101,53 @@ pub struct EncodeError(#[from] io::Error);
 /// # Errors Only if the compressor fails, which cannot happen in memory.
 pub fn encode(profile: &Profile) -> Result<Vec<u8>, EncodeError> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-    gzip.write_all(&profile.encode_to_vec())?;
+    write_message(profile, &mut gzip)?;
     Ok(gzip.finish()?)
+}
+
+/// Writes a profile as a message piece by piece: the whole is never in memory beside the profile.
+fn write_message(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(64 << 10, out);
+    write_parts(1, &profile.sample_type, &mut out)?;
+    write_parts(2, &profile.sample, &mut out)?;
+    write_parts(3, &profile.mapping, &mut out)?;
+    write_parts(4, &profile.location, &mut out)?;
+    write_parts(5, &profile.function, &mut out)?;
+    let mut length = Vec::new();
+    for text in &profile.string_table {
+        length.clear();
+        length.push(PART | 6 << 3);
+        prost::encode_length_delimiter(text.len(), &mut length)?;
+        out.write_all(&length)?;
+        out.write_all(text.as_bytes())?;
+    }
+    let rest = Profile {
+        sample_type: Vec::new(),
+        sample: Vec::new(),
+        mapping: Vec::new(),
+        location: Vec::new(),
+        function: Vec::new(),
+        string_table: Vec::new(),
+        comment: profile.comment.clone(),
+        ..*profile
+    };
+    out.write_all(&rest.encode_to_vec())?;
+    out.flush()
+}
+
+/// The wire type of what has a length.
+const PART: u8 = 2;
+
+/// Writes each message of a list as field `number` of the profile.
+fn write_parts<M: Message>(number: u8, parts: &[M], out: &mut impl Write) -> io::Result<()> {
+    let mut part = Vec::new();
+    for message in parts {
+        part.clear();
+        part.push(PART | number << 3);
+        message.encode_length_delimited(&mut part)?;
+        out.write_all(&part)?;
+    }
+    Ok(())
 }
 
 /// Reads a gzipped (or plain) pprof message within `limits`.
@@ -135,8 +181,11 @@ fn decode_message(message: &[u8], limits: &Limits) -> Result<Profile, DecodeErro
         let most = limits.uncompressed_bytes;
         return Err(DecodeError::too_many("uncompressed bytes", message.len(), most));
     }
-    wire::measure(message, limits)?;
-    Ok(Profile::decode(message)?)
+    let measure = wire::measure(message, limits)?;
+    match usual::decode(message, &measure) {
+        Some(profile) => Ok(profile),
+        None => Ok(Profile::decode(message)?),
+    }
 }
 
 fn gunzip(bytes: &[u8], most: usize) -> Result<Vec<u8>, DecodeError> {
@@ -149,5 +198,28 @@ fn gunzip(bytes: &[u8], most: usize) -> Result<Vec<u8>, DecodeError> {
     match gzip.into_inner().len() {
         0 => Ok(message),
         trailing => Err(DecodeError::Trailing(trailing)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::labels::set_labels;
+    use crate::testing::profiles;
+
+    proptest! {
+        #[test]
+        fn pieces_together_are_the_whole_message(profile in profiles(), numbers in any::<[i64; 4]>()) {
+            let mut profile = profile;
+            set_labels(&mut profile, &[("pod", &"a text of more than 127 bytes".repeat(9))]);
+            let [drop_frames, keep_frames, doc_url, remark] = numbers;
+            profile.comment.push(remark);
+            let profile = Profile { drop_frames, keep_frames, doc_url, ..profile };
+            let mut message = Vec::new();
+            write_message(&profile, &mut message).expect("memory takes bytes");
+            prop_assert_eq!(message, profile.encode_to_vec());
+        }
     }
 }

@@ -25,6 +25,7 @@ pub mod growth;
 #[cfg(test)]
 mod hostile;
 pub mod idle;
+mod index;
 pub mod kind;
 pub mod labels;
 pub mod merge;

@@ -108,26 +108,47 @@ pub fn validate(profile: &Profile) -> Result<(), Invalid> {
     }
     let check = Check { profile };
     check.header()?;
-    let mappings = unique_ids("mapping", profile.mapping.iter().map(|mapping| mapping.id))?;
-    let functions = unique_ids("function", profile.function.iter().map(|function| function.id))?;
-    let locations = unique_ids("location", profile.location.iter().map(|location| location.id))?;
+    let mappings = Ids::unique("mapping", profile.mapping.iter().map(|mapping| mapping.id))?;
+    let functions = Ids::unique("function", profile.function.iter().map(|function| function.id))?;
+    let locations = Ids::unique("location", profile.location.iter().map(|location| location.id))?;
     check.mappings()?;
     check.functions()?;
     check.locations(&mappings, &functions)?;
     check.samples(&locations)
 }
 
-fn unique_ids(table: &'static str, ids: impl Iterator<Item = u64>) -> Result<HashSet<u64>, Invalid> {
-    let mut seen = HashSet::new();
-    for (position, id) in ids.enumerate() {
-        if id == 0 {
-            return Err(Invalid::ZeroId { table, position });
+/// The ids of a table.
+enum Ids {
+    /// From 1 to this one, as nearly all writers number.
+    Dense(u64),
+    Some(HashSet<u64>),
+}
+
+impl Ids {
+    /// The ids of a table in its order: none is 0, none is there twice.
+    fn unique(table: &'static str, ids: impl Iterator<Item = u64> + Clone) -> Result<Self, Invalid> {
+        let mut last = 0;
+        if ids.clone().all(|id| std::mem::replace(&mut last, id).checked_add(1) == Some(id)) {
+            return Ok(Self::Dense(last));
         }
-        if !seen.insert(id) {
-            return Err(Invalid::DuplicateId { table, id });
+        let mut seen = HashSet::new();
+        for (position, id) in ids.enumerate() {
+            if id == 0 {
+                return Err(Invalid::ZeroId { table, position });
+            }
+            if !seen.insert(id) {
+                return Err(Invalid::DuplicateId { table, id });
+            }
+        }
+        Ok(Self::Some(seen))
+    }
+
+    fn contains(&self, id: u64) -> bool {
+        match self {
+            Self::Dense(last) => (1..=*last).contains(&id),
+            Self::Some(ids) => ids.contains(&id),
         }
     }
-    Ok(seen)
 }
 
 struct Check<'a> {
@@ -172,7 +193,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn locations(&self, mappings: &HashSet<u64>, functions: &HashSet<u64>) -> Result<(), Invalid> {
+    fn locations(&self, mappings: &Ids, functions: &Ids) -> Result<(), Invalid> {
         for (position, location) in self.profile.location.iter().enumerate() {
             if location.mapping_id != 0 {
                 exists("location", position, "mapping", mappings, location.mapping_id)?;
@@ -185,7 +206,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn samples(&self, locations: &HashSet<u64>) -> Result<(), Invalid> {
+    fn samples(&self, locations: &Ids) -> Result<(), Invalid> {
         let need = self.profile.sample_type.len();
         for (position, sample) in self.profile.sample.iter().enumerate() {
             let have = sample.value.len();
@@ -234,10 +255,10 @@ fn exists(
     holder: &'static str,
     position: usize,
     table: &'static str,
-    ids: &HashSet<u64>,
+    ids: &Ids,
     id: u64,
 ) -> Result<(), Invalid> {
-    if ids.contains(&id) {
+    if ids.contains(id) {
         return Ok(());
     }
     Err(Invalid::Dangling { holder, position, table, id })

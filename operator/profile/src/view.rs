@@ -106,8 +106,12 @@ impl<'a> View<'a> {
         (position < self.profile.location.len()).then_some(position)
     }
 
+    pub(crate) fn function_position(&self, id: u64) -> Option<usize> {
+        self.functions.position(id)
+    }
+
     pub(crate) fn function(&self, id: u64) -> Option<&'a Function> {
-        self.profile.function.get(self.functions.position(id)?)
+        self.profile.function.get(self.function_position(id)?)
     }
 
     /// What a location without a function is called: by the file it lies in.

@@ -23,7 +23,7 @@ use crate::kind::ProfileKind;
 use crate::labels::is_reserved;
 use crate::named::set_flags;
 use crate::proto::{self, Profile, ValueType};
-use crate::samples::{SampleKey, SampleTable, sort_labels};
+use crate::samples::{SampleTable, sort_labels};
 use strings::Strings;
 use tables::Tables;
 
@@ -111,7 +111,7 @@ impl ProfileBuilder {
     ) -> Result<(), BuildError> {
         self.check(values, labels)?;
         let keep = self.kept_depth(stack.len());
-        let ids = stack.iter().take(keep).map(|frame| self.location(frame).0).collect();
+        let ids = stack.iter().take(keep).map(|frame| short(self.location(frame))).collect();
         self.insert(ids, stack.len() - keep, values, labels);
         Ok(())
     }
@@ -145,7 +145,7 @@ impl ProfileBuilder {
             return Err(BuildError::UnknownLocation(unknown.0));
         }
         let keep = self.kept_depth(stack.len());
-        let ids = stack.iter().take(keep).map(|id| id.0).collect();
+        let ids = stack.iter().take(keep).map(|id| short(*id)).collect();
         self.insert(ids, stack.len() - keep, values, labels);
         Ok(())
     }
@@ -215,29 +215,29 @@ impl ProfileBuilder {
         if depth <= self.limits.depth { depth } else { self.limits.depth.saturating_sub(1) }
     }
 
-    fn insert(&mut self, mut ids: Vec<u64>, cut: usize, values: &[i64], labels: &[Label<'_>]) {
+    fn insert(&mut self, mut ids: Vec<u32>, cut: usize, values: &[i64], labels: &[Label<'_>]) {
         if cut > 0 {
             self.cut.frames += cut as u64;
-            ids.push(self.tables.truncated(&mut self.strings).0);
+            ids.push(short(self.tables.truncated(&mut self.strings)));
         }
-        let labels = self.intern_labels(labels);
-        let mut key = (ids, labels);
-        if !self.fits(&key) {
+        let mut labels = self.intern_labels(labels);
+        if !self.fits(&ids, &labels) {
             self.cut.stacks += 1;
-            key = (vec![self.tables.truncated(&mut self.strings).0], Vec::new());
+            ids = vec![short(self.tables.truncated(&mut self.strings))];
+            labels.clear();
         }
-        if !self.samples.contains(&key) {
-            self.entries += key.0.len();
+        if self.samples.find(&ids, &labels).is_none() {
+            self.entries += ids.len();
         }
         let width = self.kind.sample_types().len();
-        self.samples.add(key, values, width);
+        self.samples.add(&ids, &labels, values, width);
     }
 
     /// Whether there is room for this stack; one place is kept for the overflow bucket.
-    fn fits(&self, key: &SampleKey) -> bool {
-        self.samples.contains(key)
+    fn fits(&self, stack: &[u32], labels: &[proto::Label]) -> bool {
+        self.samples.find(stack, labels).is_some()
             || self.samples.len() + 1 < self.limits.stacks
-                && self.entries + key.0.len() <= self.limits.stack_entries
+                && self.entries + stack.len() <= self.limits.stack_entries
     }
 
     fn intern_labels(&mut self, labels: &[Label<'_>]) -> Vec<proto::Label> {
@@ -250,6 +250,11 @@ impl ProfileBuilder {
         sort_labels(&mut interned);
         interned
     }
+}
+
+/// The id of a location in the table of samples: memory ends long before 4 billion locations.
+fn short(location: LocationId) -> u32 {
+    u32::try_from(location.0).unwrap_or_default()
 }
 
 fn intern_label(label: &Label<'_>, strings: &mut Strings, limits: &BuilderLimits) -> Option<proto::Label> {

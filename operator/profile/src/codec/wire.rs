@@ -19,8 +19,10 @@ pub(crate) struct Measure {
 }
 
 /// A field of a message: its number and what it holds.
-enum Field<'a> {
-    Number,
+pub(super) enum Field<'a> {
+    Number(u64),
+    /// A number of 4 or 8 bytes, which pprof has nowhere.
+    Fixed,
     Bytes(&'a [u8]),
 }
 
@@ -57,7 +59,7 @@ impl Measure {
             (5, Field::Bytes(_)) => self.entry(cost::<Function>()),
             (6, Field::Bytes(body)) => self.string(body, limits)?,
             (13, Field::Bytes(body)) => self.memory += packed(body) * cost::<i64>(),
-            (13, Field::Number) => self.memory += cost::<i64>(),
+            (13, Field::Number(_)) => self.memory += cost::<i64>(),
             _ => {}
         }
         Ok(())
@@ -83,9 +85,9 @@ impl Measure {
         walk(body, |number, field| {
             let (list, count) = match (number, field) {
                 (1, Field::Bytes(body)) => (0, packed(body)),
-                (1, Field::Number) => (0, 1),
+                (1, Field::Number(_)) => (0, 1),
                 (2, Field::Bytes(body)) => (1, packed(body)),
-                (2, Field::Number) => (1, 1),
+                (2, Field::Number(_)) => (1, 1),
                 (3, Field::Bytes(_)) => (2, 1),
                 _ => return Ok(()),
             };
@@ -144,26 +146,47 @@ fn walk<'a>(
 }
 
 /// The first field of a message and what follows it; groups, which pprof does not know, are refused.
-fn field(bytes: &[u8]) -> Option<(u64, Field<'_>, &[u8])> {
+#[inline]
+pub(super) fn field(bytes: &[u8]) -> Option<(u64, Field<'_>, &[u8])> {
     let (tag, rest) = varint(bytes)?;
     let (field, rest) = match tag & 7 {
-        0 => (Field::Number, varint(rest)?.1),
-        1 => (Field::Number, rest.get(8..)?),
+        0 => {
+            let (value, rest) = varint(rest)?;
+            (Field::Number(value), rest)
+        }
+        1 => (Field::Fixed, rest.get(8..)?),
         2 => {
             let (length, rest) = varint(rest)?;
             let (body, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
             (Field::Bytes(body), rest)
         }
-        5 => (Field::Number, rest.get(4..)?),
+        5 => (Field::Fixed, rest.get(4..)?),
         _ => return None,
     };
     Some((tag >> 3, field, rest))
 }
 
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+/// A number of at most 64 bits and what follows it.
+#[inline]
+pub(super) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    match bytes {
+        // Nearly all numbers are small.
+        [low, rest @ ..] if *low < 0x80 => Some((u64::from(*low), rest)),
+        [low, high, rest @ ..] if *high < 0x80 => {
+            Some((u64::from(*low & 0x7f) | u64::from(*high) << 7, rest))
+        }
+        _ => long_varint(bytes),
+    }
+}
+
+fn long_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0_u64;
     for (position, byte) in bytes.iter().take(10).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * position);
+        let bits = u64::from(byte & 0x7f);
+        if position == 9 && bits > 1 {
+            return None;
+        }
+        value |= bits << (7 * position);
         if byte & 0x80 == 0 {
             return Some((value, bytes.get(position + 1..)?));
         }
@@ -172,7 +195,7 @@ fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// How many numbers a packed list holds.
-fn packed(body: &[u8]) -> usize {
+pub(super) fn packed(body: &[u8]) -> usize {
     body.iter().filter(|byte| **byte & 0x80 == 0).count()
 }
 
@@ -184,6 +207,9 @@ mod tests {
     fn varints_end_within_ten_bytes() {
         assert_eq!(varint(&[0x96, 0x01, 7]), Some((150, &[7_u8][..])));
         assert_eq!(varint(&[0x80; 11]), None);
+        let most = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+        assert_eq!(varint(&most), Some((u64::MAX, &[][..])));
+        assert_eq!(varint(&[&most[..9], &[0x02]].concat()), None, "65 bits");
         assert_eq!(varint(&[]), None);
     }
 

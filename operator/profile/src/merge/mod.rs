@@ -13,6 +13,7 @@ mod tests;
 
 use std::collections::HashMap;
 
+use crate::index::Index;
 use crate::named::set_flags;
 use crate::proto::{Function, Line, Location, Mapping, Profile, ValueType};
 use crate::samples::SampleTable;
@@ -80,14 +81,12 @@ struct Tables {
     locations: Vec<Location>,
     functions: Vec<Function>,
     mapping_ids: HashMap<MappingKey, u64>,
-    location_ids: HashMap<LocationKey, u64>,
-    function_ids: HashMap<Function, u64>,
+    location_index: Index,
+    function_index: Index,
 }
 
 /// Size in pages, offset, build id or else file.
 type MappingKey = (u64, u64, i64);
-/// Mapping, address, lines, folded.
-type LocationKey = (u64, u64, Vec<Line>, bool);
 
 impl Tables {
     /// Moves every mapping, which lies where the first profile had it, to the lowest place that one had.
@@ -109,13 +108,13 @@ impl Tables {
         }
     }
 
-    /// Everything is stored in a table and, as a key, in a map; both may hold twice what they need.
+    /// Lists and maps may hold twice what they need; texts and mappings are stored as keys as well.
     fn memory(&self) -> usize {
         let strings = self.strings.bytes() + 2 * size_of::<(String, i64)>() * self.strings.len();
         let lines: usize =
-            self.locations.iter().map(|location| 2 * size_of::<Line>() * location.line.len()).sum();
-        let locations = 2 * (size_of::<Location>() + size_of::<(LocationKey, u64)>()) * self.locations.len();
-        let functions = 2 * (2 * size_of::<Function>() + size_of::<u64>()) * self.functions.len();
+            self.locations.iter().map(|location| size_of::<Line>() * location.line.len()).sum();
+        let locations = (2 * size_of::<Location>() + Index::ENTRY) * self.locations.len();
+        let functions = (2 * size_of::<Function>() + Index::ENTRY) * self.functions.len();
         let mappings = 2 * (size_of::<Mapping>() + size_of::<(MappingKey, u64)>()) * self.mappings.len();
         strings + lines + locations + functions + mappings
     }
@@ -135,8 +134,8 @@ impl Merger {
                 locations: Vec::new(),
                 functions: Vec::new(),
                 mapping_ids: HashMap::new(),
-                location_ids: HashMap::new(),
-                function_ids: HashMap::new(),
+                location_index: Index::default(),
+                function_index: Index::default(),
             },
             samples: SampleTable::default(),
         }
@@ -157,8 +156,8 @@ impl Merger {
         source.main_mapping();
         for sample in &profile.sample {
             if sample.value.iter().any(|value| *value != 0) {
-                let key = source.sample_key(sample);
-                self.samples.add(key, &sample.value, width);
+                let (stack, labels) = source.sample_key(sample);
+                self.samples.add(stack, labels, &sample.value, width);
             }
         }
         Ok(())

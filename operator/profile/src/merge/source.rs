@@ -2,7 +2,7 @@
 
 use super::Tables;
 use crate::proto::{Function, Label, Line, Location, Mapping, Sample};
-use crate::samples::{SampleKey, sort_labels};
+use crate::samples::sort_labels;
 use crate::view::View;
 
 /// Mappings are compared by size in pages: loaders round differently.
@@ -13,7 +13,13 @@ pub(super) struct Source<'a> {
     view: View<'a>,
     tables: &'a mut Tables,
     strings: Vec<Option<i64>>,
-    locations: Vec<Option<u64>>,
+    /// The ids of locations and functions in the merged tables; 0 is not moved yet.
+    locations: Vec<u32>,
+    functions: Vec<u32>,
+    /// The stack, the labels and the lines that are being moved.
+    stack: Vec<u32>,
+    labels: Vec<Label>,
+    lines: Vec<Line>,
 }
 
 impl<'a> Source<'a> {
@@ -21,7 +27,11 @@ impl<'a> Source<'a> {
         let profile = view.profile;
         Self {
             strings: vec![None; profile.string_table.len()],
-            locations: vec![None; profile.location.len()],
+            locations: vec![0; profile.location.len()],
+            functions: vec![0; profile.function.len()],
+            stack: Vec::new(),
+            labels: Vec::new(),
+            lines: Vec::new(),
             view,
             tables,
         }
@@ -34,11 +44,21 @@ impl<'a> Source<'a> {
         }
     }
 
-    pub(super) fn sample_key(&mut self, sample: &Sample) -> SampleKey {
-        let locations = sample.location_id.iter().filter_map(|id| self.location(*id)).collect();
-        let mut labels: Vec<Label> = sample.label.iter().map(|label| self.label(label)).collect();
-        sort_labels(&mut labels);
-        (locations, labels)
+    /// Stack and labels of a sample in the merged tables.
+    pub(super) fn sample_key(&mut self, sample: &Sample) -> (&[u32], &[Label]) {
+        self.stack.clear();
+        for id in &sample.location_id {
+            if let Some(id) = self.location(*id) {
+                self.stack.push(id);
+            }
+        }
+        self.labels.clear();
+        for label in &sample.label {
+            let label = self.label(label);
+            self.labels.push(label);
+        }
+        sort_labels(&mut self.labels);
+        (&self.stack, &self.labels)
     }
 
     fn label(&mut self, label: &Label) -> Label {
@@ -63,16 +83,15 @@ impl<'a> Source<'a> {
     }
 
     /// The id of a location in the merged table, or nothing where the source has none.
-    fn location(&mut self, id: u64) -> Option<u64> {
+    fn location(&mut self, id: u64) -> Option<u32> {
         let position = self.view.location_position(id)?;
-        if let Some(Some(id)) = self.locations.get(position) {
-            return Some(*id);
+        match self.locations.get(position) {
+            None | Some(0) => {}
+            Some(id) => return Some(*id),
         }
         let location = self.view.profile.location.get(position)?;
-        let id = self.new_location(location);
-        if let Some(slot) = self.locations.get_mut(position) {
-            *slot = Some(id);
-        }
+        let id = u32::try_from(self.new_location(location)).ok()?;
+        *self.locations.get_mut(position)? = id;
         Some(id)
     }
 
@@ -81,20 +100,26 @@ impl<'a> Source<'a> {
             Some(mapping) => self.moved_address(mapping, location.address),
             None => (0, location.address),
         };
-        let lines: Vec<Line> = location.line.iter().map(|line| self.line(line)).collect();
-        let key = (mapping_id, address, lines, location.is_folded);
-        if let Some(id) = self.tables.location_ids.get(&key) {
-            return *id;
+        self.lines.clear();
+        for line in &location.line {
+            let line = self.line(line);
+            self.lines.push(line);
         }
-        let id = self.tables.locations.len() as u64 + 1;
-        self.tables.locations.push(Location {
-            id,
-            mapping_id,
-            address,
-            line: key.2.clone(),
-            is_folded: location.is_folded,
-        });
-        self.tables.location_ids.insert(key, id);
+        let is_folded = location.is_folded;
+        let Tables { locations, location_index, .. } = &mut *self.tables;
+        let hash = location_index.hash((mapping_id, address, &self.lines, is_folded));
+        let is_equal = |other: &Location| {
+            other.mapping_id == mapping_id
+                && other.address == address
+                && other.is_folded == is_folded
+                && other.line == self.lines
+        };
+        let position = location_index.find(hash, |at| locations.get(at).is_some_and(is_equal));
+        let id = position.unwrap_or(locations.len()) as u64 + 1;
+        if position.is_none() {
+            location_index.insert(hash, locations.len());
+            locations.push(Location { id, mapping_id, address, line: self.lines.clone(), is_folded });
+        }
         id
     }
 
@@ -127,27 +152,42 @@ impl<'a> Source<'a> {
     }
 
     fn line(&mut self, line: &Line) -> Line {
-        let function_id = match self.view.function(line.function_id) {
-            Some(function) => self.function(function),
-            None => self.function(&Function::default()),
+        let position = self.view.function_position(line.function_id);
+        let function_id = match position.and_then(|position| self.functions.get(position)) {
+            None => self.new_function(&Function::default()),
+            Some(0) => self.first_function(position.unwrap_or_default()),
+            Some(id) => u64::from(*id),
         };
         Line { function_id, ..*line }
     }
 
-    fn function(&mut self, function: &Function) -> u64 {
-        let key = Function {
+    /// Moves the function at a position that was not moved yet.
+    fn first_function(&mut self, position: usize) -> u64 {
+        let functions = &self.view.profile.function;
+        let id = self.new_function(&functions.get(position).copied().unwrap_or_default());
+        if let Some(slot) = self.functions.get_mut(position) {
+            *slot = u32::try_from(id).unwrap_or_default();
+        }
+        id
+    }
+
+    fn new_function(&mut self, function: &Function) -> u64 {
+        let moved = Function {
             id: 0,
             name: self.text(function.name),
             system_name: self.text(function.system_name),
             filename: self.text(function.filename),
             start_line: function.start_line,
         };
-        if let Some(id) = self.tables.function_ids.get(&key) {
-            return *id;
+        let Tables { functions, function_index, .. } = &mut *self.tables;
+        let hash = function_index.hash(moved);
+        let is_equal = |other: &Function| Function { id: 0, ..*other } == moved;
+        let position = function_index.find(hash, |at| functions.get(at).is_some_and(is_equal));
+        let id = position.unwrap_or(functions.len()) as u64 + 1;
+        if position.is_none() {
+            function_index.insert(hash, functions.len());
+            functions.push(Function { id, ..moved });
         }
-        let id = self.tables.functions.len() as u64 + 1;
-        self.tables.functions.push(Function { id, ..key });
-        self.tables.function_ids.insert(key, id);
         id
     }
 }
