@@ -34,8 +34,8 @@ fn main() {
         ["slices", folder, count] => slices(Path::new(folder), count.parse().expect("a number")),
         ["merge", out, files @ ..] => {
             let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
-            let merged = merge(files.iter().map(|file| std::fs::read(file).expect("a slice")), true);
-            std::fs::write(out, encode(&merged).expect("it is encoded")).expect("a folder");
+            let merger = merger(files.iter().map(|file| std::fs::read(file).expect("a slice")), true);
+            std::fs::write(out, merger.encode().expect("it is encoded")).expect("a folder");
         }
         _ => eprintln!("views [slices FOLDER N | merge OUT FILE...]"),
     }
@@ -49,7 +49,7 @@ fn slices(folder: &Path, count: u64) {
 }
 
 /// Merges as the operator does, one after the other.
-fn merge(files: impl Iterator<Item = Vec<u8>>, labels: bool) -> Profile {
+fn merger(files: impl Iterator<Item = Vec<u8>>, labels: bool) -> Merger {
     let limits = Limits { memory_bytes: 1 << 30, ..Limits::default() };
     let mut merger = Merger::new(Overlap::Parallel);
     for bytes in files {
@@ -59,7 +59,7 @@ fn merge(files: impl Iterator<Item = Vec<u8>>, labels: bool) -> Profile {
         }
         merger.add(&profile).expect("the same kind");
     }
-    merger.finish().expect("a profile")
+    merger
 }
 
 /// Numbers that look random and are the same every time.
@@ -120,7 +120,9 @@ fn views() {
     let before: Vec<Vec<u8>> = (0..50).map(target).collect();
     let after: Vec<Vec<u8>> = (50..100).map(target).collect();
     for (targets, rounds) in [(1, 200), (50, 20)] {
-        let read = |files: &[Vec<u8>]| merge(files.iter().take(targets).cloned(), false);
+        let read = |files: &[Vec<u8>]| {
+            merger(files.iter().take(targets).cloned(), false).finish().expect("a profile")
+        };
         let stacks = read(&after);
         let nodes = tree(&[(Side::After, &stacks)]).len();
         let size = format!("{} stacks, {nodes} nodes", stacks.sample.len());

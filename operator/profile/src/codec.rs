@@ -10,7 +10,7 @@ use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use prost::Message;
 
-use crate::proto::Profile;
+use crate::proto::{Profile, Sample};
 use crate::validate::{Invalid, validate};
 
 /// Limits of [`decode`], which never allocates beyond them.
@@ -100,28 +100,51 @@ pub struct EncodeError(#[from] io::Error);
 ///
 /// # Errors Only if the compressor fails, which cannot happen in memory.
 pub fn encode(profile: &Profile) -> Result<Vec<u8>, EncodeError> {
+    encode_with(profile, |write| profile.sample.iter().try_for_each(write))
+}
+
+/// The same with samples that need not be in memory together: `samples` gives each to a writer. Those of
+/// `profile` do not count.
+pub(crate) fn encode_with(
+    profile: &Profile,
+    samples: impl FnOnce(WriteSample<'_>) -> io::Result<()>,
+) -> Result<Vec<u8>, EncodeError> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-    write_message(profile, &mut gzip)?;
+    write_message(profile, samples, &mut gzip)?;
     Ok(gzip.finish()?)
 }
 
+/// Takes one sample after the other.
+pub(crate) type WriteSample<'w> = &'w mut dyn FnMut(&Sample) -> io::Result<()>;
+
 /// Writes a profile as a message piece by piece: the whole is never in memory beside the profile.
-fn write_message(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
+fn write_message(
+    profile: &Profile,
+    samples: impl FnOnce(WriteSample<'_>) -> io::Result<()>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(64 << 10, out);
+    let mut part = Vec::new();
     write_parts(1, &profile.sample_type, &mut out)?;
-    write_parts(2, &profile.sample, &mut out)?;
+    let mut buffers = Buffers::default();
+    samples(&mut |sample| out.write_all(buffers.fill(sample)?))?;
     write_parts(3, &profile.mapping, &mut out)?;
     write_parts(4, &profile.location, &mut out)?;
     write_parts(5, &profile.function, &mut out)?;
-    let mut length = Vec::new();
     for text in &profile.string_table {
-        length.clear();
-        length.push(PART | 6 << 3);
-        prost::encode_length_delimiter(text.len(), &mut length)?;
-        out.write_all(&length)?;
-        out.write_all(text.as_bytes())?;
+        part.clear();
+        part.push(PART | 6 << 3);
+        prost::encode_length_delimiter(text.len(), &mut part)?;
+        part.extend_from_slice(text.as_bytes());
+        out.write_all(&part)?;
     }
-    let rest = Profile {
+    out.write_all(&without_lists(profile).encode_to_vec())?;
+    out.flush()
+}
+
+/// What the fields after the lists say.
+fn without_lists(profile: &Profile) -> Profile {
+    Profile {
         sample_type: Vec::new(),
         sample: Vec::new(),
         mapping: Vec::new(),
@@ -130,24 +153,74 @@ fn write_message(profile: &Profile, out: &mut impl Write) -> io::Result<()> {
         string_table: Vec::new(),
         comment: profile.comment.clone(),
         ..*profile
-    };
-    out.write_all(&rest.encode_to_vec())?;
-    out.flush()
+    }
 }
 
 /// The wire type of what has a length.
 const PART: u8 = 2;
 
+/// The bytes of one sample, which is by far the most frequent message: each list is walked over once.
+#[derive(Default)]
+struct Buffers {
+    part: Vec<u8>,
+    body: Vec<u8>,
+    list: Vec<u8>,
+}
+
+impl Buffers {
+    /// The sample as field 2 of the profile, as prost writes it.
+    fn fill(&mut self, sample: &Sample) -> io::Result<&[u8]> {
+        self.body.clear();
+        self.put_list(1, sample.location_id.iter().copied());
+        self.put_list(2, sample.value.iter().map(|value| *value as u64));
+        for label in &sample.label {
+            self.body.push(PART | 3 << 3);
+            label.encode_length_delimited(&mut self.body)?;
+        }
+        self.part.clear();
+        self.part.push(PART | 2 << 3);
+        put_varint(self.body.len() as u64, &mut self.part);
+        self.part.extend_from_slice(&self.body);
+        Ok(&self.part)
+    }
+
+    /// Puts a packed list into the body.
+    fn put_list(&mut self, number: u8, values: impl Iterator<Item = u64>) {
+        self.list.clear();
+        values.for_each(|value| put_varint(value, &mut self.list));
+        if !self.list.is_empty() {
+            self.body.push(PART | number << 3);
+            put_varint(self.list.len() as u64, &mut self.body);
+            self.body.extend_from_slice(&self.list);
+        }
+    }
+}
+
+fn put_varint(mut value: u64, bytes: &mut Vec<u8>) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
 /// Writes each message of a list as field `number` of the profile.
 fn write_parts<M: Message>(number: u8, parts: &[M], out: &mut impl Write) -> io::Result<()> {
-    let mut part = Vec::new();
-    for message in parts {
-        part.clear();
-        part.push(PART | number << 3);
-        message.encode_length_delimited(&mut part)?;
-        out.write_all(&part)?;
-    }
-    Ok(())
+    let mut buffer = Vec::new();
+    parts.iter().try_for_each(|part| write_part(number, part, &mut buffer, out))
+}
+
+/// Writes a message as field `number` of the profile, by way of a buffer.
+fn write_part<M: Message>(
+    number: u8,
+    part: &M,
+    buffer: &mut Vec<u8>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    buffer.clear();
+    buffer.push(PART | number << 3);
+    part.encode_length_delimited(buffer)?;
+    out.write_all(buffer)
 }
 
 /// Reads a gzipped (or plain) pprof message within `limits`.
@@ -211,14 +284,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_together_are_the_whole_message(profile in profiles(), numbers in any::<[i64; 4]>()) {
+        fn pieces_together_are_the_whole_message(
+            profile in profiles(),
+            numbers in any::<[i64; 4]>(),
+            ids in proptest::collection::vec(any::<u64>(), 0..200),
+        ) {
             let mut profile = profile;
             set_labels(&mut profile, &[("pod", &"a text of more than 127 bytes".repeat(9))]);
             let [drop_frames, keep_frames, doc_url, remark] = numbers;
             profile.comment.push(remark);
+            profile.sample.push(Sample { location_id: ids, value: numbers.to_vec(), label: Vec::new() });
             let profile = Profile { drop_frames, keep_frames, doc_url, ..profile };
             let mut message = Vec::new();
-            write_message(&profile, &mut message).expect("memory takes bytes");
+            let samples = |write: WriteSample<'_>| profile.sample.iter().try_for_each(write);
+            write_message(&profile, samples, &mut message).expect("memory takes bytes");
             prop_assert_eq!(message, profile.encode_to_vec());
         }
     }

@@ -1,5 +1,7 @@
 //! Which stacks are the same one?
 
+use std::convert::Infallible;
+
 use crate::index::Index;
 use crate::proto::{Label, Sample};
 
@@ -69,8 +71,8 @@ impl SampleTable {
         self.find_row(self.index.hash((labels, stack)), stack, labels)
     }
 
-    /// Adds `values` to the stack with these labels, which are in order; `width` is how many every sample has,
-    /// and the first one's counts.
+    /// Adds `values` to the stack with these labels, which are in order; `width` is how many every sample has:
+    /// the first one's counts.
     pub(crate) fn add(&mut self, stack: &[u32], labels: &[Label], values: &[i64], width: usize) {
         if self.rows.is_empty() {
             self.width = width;
@@ -89,21 +91,35 @@ impl SampleTable {
 
     /// The samples in the order in which they were first seen.
     pub(crate) fn into_samples(self) -> Vec<Sample> {
+        let mut samples = Vec::with_capacity(self.len());
+        let push = |sample: &Sample| {
+            samples.push(sample.clone());
+            Ok::<(), Infallible>(())
+        };
+        match self.each(push) {
+            Ok(()) => samples,
+        }
+    }
+
+    /// Shows each sample, in the order in which they were first seen, until `visit` fails.
+    pub(crate) fn each<E>(self, mut visit: impl FnMut(&Sample) -> Result<(), E>) -> Result<(), E> {
         let Self { rows, blocks, values, width, labels, index, .. } = self;
         drop(index);
-        let mut samples = Vec::with_capacity(rows.len());
+        let mut sample = Sample::default();
         let mut rows = rows.iter().enumerate().peekable();
-        // A block is freed when its rows have become samples.
+        // A block is freed when its rows have been shown.
         for (number, block) in blocks.into_iter().enumerate() {
             while let Some((at, row)) = rows.next_if(|(_, row)| row.block as usize == number) {
-                samples.push(Sample {
-                    location_id: row.stack(&block).iter().map(|id| u64::from(*id)).collect(),
-                    value: values.get(at * width..(at + 1) * width).unwrap_or_default().to_vec(),
-                    label: labels.get(row.labels).to_vec(),
-                });
+                sample.location_id.clear();
+                sample.location_id.extend(row.stack(&block).iter().map(|id| u64::from(*id)));
+                sample.value.clear();
+                sample.value.extend_from_slice(values.get(at * width..(at + 1) * width).unwrap_or_default());
+                sample.label.clear();
+                sample.label.extend_from_slice(labels.get(row.labels));
+                visit(&sample)?;
             }
         }
-        samples
+        Ok(())
     }
 
     fn find_row(&self, hash: u32, stack: &[u32], labels: u32) -> Option<usize> {

@@ -1,9 +1,9 @@
 //! How is a usual message decoded without a detour?
 //!
-//! A general decoder lets every list of every sample grow from a few elements on. Here the bytes have been
-//! measured, so that lists are as long as they must be, and two of three requests for memory are saved. What all
-//! writers of pprof write is decoded; on anything else, such as a field that pprof does not have or broken text,
-//! this gives up, and prost alone says what it is or what is wrong with it.
+//! A general decoder lets every list of every sample grow from a few elements on. Here a list is counted before
+//! it is read, and asks for memory once. What all writers of pprof write is decoded; on anything else, such as a
+//! field that pprof does not have or broken text, this gives up, and prost alone says what it is or what is
+//! wrong with it.
 
 use super::wire::{Field, Measure, field, packed, varint};
 use crate::proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
@@ -224,6 +224,53 @@ mod tests {
         assert_eq!(profile.sample[0].location_id, [1, 2, 128, 3]);
         assert_eq!(profile.period_type, Some(ValueType { r#type: 1, unit: 2 }));
         assert_eq!(profile.comment, [1, 2, 3]);
+    }
+
+    /// Names every field without a default, so that a new one does not compile here until it is decoded.
+    #[test]
+    fn every_field_is_decoded() {
+        let (key, str, num, num_unit) = (1, 2, 3, 4);
+        let line = Line { function_id: 1, line: 2, column: -3 };
+        let (has_functions, has_filenames, has_line_numbers, has_inline_frames) = (true, true, true, true);
+        let profile = Profile {
+            sample_type: vec![ValueType { r#type: 1, unit: 2 }],
+            sample: vec![Sample {
+                location_id: vec![u64::MAX, 1],
+                value: vec![i64::MIN, 1],
+                label: vec![Label { key, str, num, num_unit }; 2],
+            }],
+            mapping: vec![Mapping {
+                id: 1,
+                memory_start: 2,
+                memory_limit: 3,
+                file_offset: 4,
+                filename: 5,
+                build_id: 6,
+                has_functions,
+                has_filenames,
+                has_line_numbers,
+                has_inline_frames,
+            }],
+            location: vec![Location {
+                id: 1,
+                mapping_id: 2,
+                address: 3,
+                line: vec![line; 2],
+                is_folded: true,
+            }],
+            function: vec![Function { id: 1, name: 2, system_name: 3, filename: 4, start_line: 5 }],
+            string_table: vec![String::new(), "größe".to_owned()],
+            drop_frames: 1,
+            keep_frames: 2,
+            time_nanos: 3,
+            duration_nanos: 4,
+            period_type: Some(ValueType { r#type: 3, unit: 4 }),
+            period: 5,
+            comment: vec![6, 7],
+            default_sample_type: 8,
+            doc_url: 9,
+        };
+        assert_eq!(agrees_with_prost(&profile.encode_to_vec()), Some(profile));
     }
 
     #[test]

@@ -7,18 +7,21 @@
 //! another, a merged mapping lies where it lies lowest, and its flags tell what is known of all of its
 //! locations, so that the order of the profiles does not matter.
 
+mod places;
 mod source;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 
+use crate::codec::encode_with;
 use crate::index::Index;
 use crate::named::set_flags;
-use crate::proto::{Function, Line, Location, Mapping, Profile, ValueType};
+use crate::proto::{Function, Location, Mapping, Profile, ValueType};
 use crate::samples::SampleTable;
 use crate::strings::StringTable;
 use crate::view::{View, sample_types, text};
+use places::Places;
 use source::Source;
 
 /// How the durations of profiles combine.
@@ -44,6 +47,9 @@ pub enum MergeError {
         /// Those of the first profile.
         need: String,
     },
+    /// The compressor failed.
+    #[error("the merged profile was not written: {0}")]
+    Encode(String),
 }
 
 /// Merges profiles, all of them in memory at once; for many use a [`Merger`].
@@ -78,10 +84,9 @@ struct Tables {
     mappings: Vec<Mapping>,
     /// The lowest start of each mapping in any of the profiles.
     lowest: Vec<u64>,
-    locations: Vec<Location>,
+    locations: Places,
     functions: Vec<Function>,
     mapping_ids: HashMap<MappingKey, u64>,
-    location_index: Index,
     function_index: Index,
 }
 
@@ -89,11 +94,12 @@ struct Tables {
 type MappingKey = (u64, u64, i64);
 
 impl Tables {
-    /// Moves every mapping, which lies where the first profile had it, to the lowest place that one had.
+    /// Moves every mapping, which lies where the first profile had it, to the lowest place that one had, and
+    /// its `locations` with it.
     ///
     /// Slices of earlier versions hold addresses of a running process: linked ones, which a resolver needs,
     /// are lower.
-    fn move_down(&mut self) {
+    fn move_down(&mut self, locations: &mut [Location]) {
         let down = |mapping: &Mapping, lowest: &u64| mapping.memory_start.saturating_sub(*lowest);
         let down: Vec<u64> =
             self.mappings.iter().zip(&self.lowest).map(|(m, lowest)| down(m, lowest)).collect();
@@ -101,7 +107,7 @@ impl Tables {
             mapping.memory_start -= down;
             mapping.memory_limit = mapping.memory_limit.saturating_sub(*down);
         }
-        for location in self.locations.iter_mut().filter(|location| location.address != 0) {
+        for location in locations.iter_mut().filter(|location| location.address != 0) {
             let position = usize::try_from(location.mapping_id).ok().and_then(|id| id.checked_sub(1));
             let down = position.and_then(|position| down.get(position)).copied().unwrap_or_default();
             location.address = location.address.wrapping_sub(down);
@@ -111,12 +117,9 @@ impl Tables {
     /// Lists and maps may hold twice what they need; texts and mappings are stored as keys as well.
     fn memory(&self) -> usize {
         let strings = self.strings.bytes() + 2 * size_of::<(String, i64)>() * self.strings.len();
-        let lines: usize =
-            self.locations.iter().map(|location| size_of::<Line>() * location.line.len()).sum();
-        let locations = (2 * size_of::<Location>() + Index::ENTRY) * self.locations.len();
         let functions = (2 * size_of::<Function>() + Index::ENTRY) * self.functions.len();
         let mappings = 2 * (size_of::<Mapping>() + size_of::<(MappingKey, u64)>()) * self.mappings.len();
-        strings + lines + locations + functions + mappings
+        strings + self.locations.memory() + functions + mappings
     }
 }
 
@@ -131,10 +134,9 @@ impl Merger {
                 strings: StringTable::new(),
                 mappings: Vec::new(),
                 lowest: Vec::new(),
-                locations: Vec::new(),
+                locations: Places::default(),
                 functions: Vec::new(),
                 mapping_ids: HashMap::new(),
-                location_index: Index::default(),
                 function_index: Index::default(),
             },
             samples: SampleTable::default(),
@@ -182,19 +184,36 @@ impl Merger {
     ///
     /// # Errors
     /// Nothing was added.
-    pub fn finish(mut self) -> Result<Profile, MergeError> {
+    pub fn finish(self) -> Result<Profile, MergeError> {
+        let (profile, samples) = self.into_parts()?;
+        Ok(Profile { sample: samples.into_samples(), ..profile })
+    }
+
+    /// The merged profile, [encoded](crate::encode), in less memory: its samples are made and written one by
+    /// one.
+    ///
+    /// # Errors
+    /// Nothing was added. `Encode` has no cause in practice.
+    pub fn encode(self) -> Result<Vec<u8>, MergeError> {
+        let (profile, samples) = self.into_parts()?;
+        let encoded = encode_with(&profile, |write| samples.each(write));
+        encoded.map_err(|error| MergeError::Encode(error.to_string()))
+    }
+
+    /// The merged profile without samples, and these.
+    fn into_parts(mut self) -> Result<(Profile, SampleTable), MergeError> {
         let header = self.header.ok_or(MergeError::Nothing)?;
-        self.tables.move_down();
+        let mut location = std::mem::take(&mut self.tables.locations).into_locations();
+        self.tables.move_down(&mut location);
         let mut profile = Profile {
-            sample: self.samples.into_samples(),
             mapping: self.tables.mappings,
-            location: self.tables.locations,
+            location,
             function: self.tables.functions,
             string_table: self.tables.strings.into_entries(0),
             ..header
         };
         set_flags(&mut profile);
-        Ok(profile)
+        Ok((profile, self.samples))
     }
 
     fn add_header(&mut self, profile: &Profile) {

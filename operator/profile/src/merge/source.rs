@@ -105,22 +105,8 @@ impl<'a> Source<'a> {
             let line = self.line(line);
             self.lines.push(line);
         }
-        let is_folded = location.is_folded;
-        let Tables { locations, location_index, .. } = &mut *self.tables;
-        let hash = location_index.hash((mapping_id, address, &self.lines, is_folded));
-        let is_equal = |other: &Location| {
-            other.mapping_id == mapping_id
-                && other.address == address
-                && other.is_folded == is_folded
-                && other.line == self.lines
-        };
-        let position = location_index.find(hash, |at| locations.get(at).is_some_and(is_equal));
-        let id = position.unwrap_or(locations.len()) as u64 + 1;
-        if position.is_none() {
-            location_index.insert(hash, locations.len());
-            locations.push(Location { id, mapping_id, address, line: self.lines.clone(), is_folded });
-        }
-        id
+        let moved = Location { mapping_id, address, is_folded: location.is_folded, ..Location::default() };
+        self.tables.locations.id(&moved, &self.lines)
     }
 
     /// An address of a mapping where the merged profile has that mapping; 0 stays "unknown".
@@ -180,7 +166,7 @@ impl<'a> Source<'a> {
             start_line: function.start_line,
         };
         let Tables { functions, function_index, .. } = &mut *self.tables;
-        let hash = function_index.hash(moved);
+        let hash = function_index.hash([moved.name, moved.system_name, moved.filename, moved.start_line]);
         let is_equal = |other: &Function| Function { id: 0, ..*other } == moved;
         let position = function_index.find(hash, |at| functions.get(at).is_some_and(is_equal));
         let id = position.unwrap_or(functions.len()) as u64 + 1;

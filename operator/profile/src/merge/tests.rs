@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::{MergeError, Merger, Overlap, merge};
 use crate::builder::{Frame, Label, MappingInfo, ProfileBuilder};
+use crate::codec::encode;
 use crate::kind::ProfileKind;
 use crate::labels::set_labels;
 use crate::proto::Profile;
@@ -86,6 +87,7 @@ fn what_counts_other_things_is_refused_and_leaves_the_merger_usable() {
     let error = merge([&cpu, &heap], Overlap::Parallel).expect_err("cpu and heap");
     assert!(error.to_string().contains("inuse_space/bytes"), "{error}");
     assert_eq!(merge([], Overlap::Parallel), Err(MergeError::Nothing));
+    assert_eq!(Merger::new(Overlap::Parallel).encode(), Err(MergeError::Nothing));
 
     let mut merger = super::Merger::new(Overlap::Sequential);
     merger.add(&cpu).expect("the first");
@@ -185,6 +187,17 @@ proptest! {
         for index in 0..2 {
             prop_assert_eq!(total(&merged, index), total(&one, index) + total(&two, index));
         }
+    }
+
+    #[test]
+    fn a_merge_is_encoded_as_the_merged_profile_is(one in profiles(), two in profiles()) {
+        let merger = || {
+            let mut merger = Merger::new(Overlap::Sequential);
+            [&one, &two].into_iter().try_for_each(|profile| merger.add(profile)).expect("they merge");
+            merger
+        };
+        let profile = merger().finish().expect("two were added");
+        prop_assert_eq!(merger().encode().expect("it encodes"), encode(&profile).expect("it encodes"));
     }
 
     #[test]
