@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Measures a merge of slices by fleetprof beside `go tool pprof -proto` on the same files, and prints a row
-for `make bench`: wall time, CPU time and the most memory of each, the best of five runs.
+for `make bench`: wall time, CPU time and the most memory of each, medians of five runs in turn.
 
     tests/bench/views.py EXAMPLE [SLICES]     EXAMPLE is the built example `views`; SLICES defaults to 100
 """
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,8 +25,10 @@ def measure(command):
     return wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
-def best(command):
-    return tuple(min(column) for column in zip(*(measure(command) for _ in range(RUNS))))
+def medians(*commands):
+    """Of each command, what it mostly takes. They run in turn: other work then slows down all alike."""
+    runs = [[measure(command) for command in commands] for _ in range(RUNS)]
+    return [tuple(statistics.median(column) for column in zip(*of_one)) for of_one in zip(*runs)]
 
 
 def pprof_itself():
@@ -39,9 +42,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([example, "slices", folder, slices], check=True)
         files = sorted(os.path.join(folder, name) for name in os.listdir(folder))
-        ours = best([example, "merge", os.path.join(folder, "ours"), *files])
         output = "-output=" + os.path.join(folder, "theirs")
-        theirs = best([pprof_itself(), "-proto", output, *files])
+        ours, theirs = medians(
+            [example, "merge", os.path.join(folder, "ours"), *files],
+            [pprof_itself(), "-proto", output, *files],
+        )
     factor = [their / our for our, their in zip(ours, theirs)]
     met = "met" if factor[0] >= 3 and factor[2] >= 2 else "missed"
     print(
