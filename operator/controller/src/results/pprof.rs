@@ -10,7 +10,7 @@ use fleetprof_core::capture::{CaptureScope, Weight};
 use fleetprof_crds::session_status::TopFunction;
 use fleetprof_crds::wire::{MAX_SLICE_BYTES, MAX_SLICE_UNPACKED};
 use fleetprof_profile::{
-    Limits, Merger, Overlap, Profile, ProfileKind, Top, TopRow, decode_valid, encode, fold_idle,
+    Limits, MergeError, Merger, Overlap, Profile, ProfileKind, Top, TopRow, decode_valid, encode, fold_idle,
     retain_labelled, retain_labels, sample_types, set_comment, set_labels, top, total,
 };
 
@@ -173,11 +173,21 @@ impl Merge {
     /// # Errors
     /// `Missing`: nothing was added. `NoProcess`: no sample is of a process of that name.
     pub(super) fn finish_stacks(self) -> Result<Stacks, ResultsError> {
-        if let Some(process) = self.process.as_ref().filter(|_| self.merger.is_empty()) {
-            return Err(no_process(process, &self.processes));
-        }
+        self.has_process()?;
         let pod_nanos = self.nanos;
         Ok(Stacks { profile: self.finish()?, pod_nanos })
+    }
+
+    /// The merged profile, packed: in less memory than both one after the other.
+    ///
+    /// # Errors
+    /// As [`finish_stacks`](Self::finish_stacks).
+    pub(super) fn finish_packed(self) -> Result<Bytes, ResultsError> {
+        self.has_process()?;
+        self.merger.encode().map(Bytes::from).map_err(|error| match error {
+            MergeError::Encode(_) => ResultsError::Io(error.to_string()),
+            _ => ResultsError::Missing(error.to_string()),
+        })
     }
 
     /// The merged profile.
@@ -186,6 +196,13 @@ impl Merge {
     /// `Missing`: nothing was added.
     pub(super) fn finish(self) -> Result<Profile, ResultsError> {
         self.merger.finish().map_err(|error| ResultsError::Missing(error.to_string()))
+    }
+
+    fn has_process(&self) -> Result<(), ResultsError> {
+        match self.process.as_ref().filter(|_| self.merger.is_empty()) {
+            Some(process) => Err(no_process(process, &self.processes)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use fleetprof_profile::Profile;
 
 use super::error::ResultsError;
 use super::key::{Key, pod_prefix, session_component};
-use super::pprof::{self, Idle, Merge};
+use super::pprof::{Idle, Merge};
 use super::store::Store;
 
 /// What is read of a session's profiles: always of one kind, so that kinds are never mixed.
@@ -101,7 +101,7 @@ impl Store {
     pub(super) fn stacks(&self, reading: &Reading) -> Result<Stacks, ResultsError> {
         let merge = Merge::of_stacks(reading.idle);
         let merge = if reading.compared { merge.beside_another() } else { merge };
-        self.merged(merge, reading, &self.keys(reading)?)
+        self.merge(merge, reading, &self.keys(reading)?)?.finish_stacks()
     }
 
     /// One file of all profiles; a single one is passed on as it is stored.
@@ -111,7 +111,7 @@ impl Store {
     pub(super) fn session_profile(&self, reading: &Reading) -> Result<Bytes, ResultsError> {
         match (self.keys(reading)?.as_slice(), &reading.process) {
             ([key], None) => self.read_profile(key).map(Bytes::from),
-            (keys, _) => pprof::pack(&self.merged(Merge::of_profiles(), reading, keys)?.profile),
+            (keys, _) => self.merge(Merge::of_profiles(), reading, keys)?.finish_packed(),
         }
     }
 
@@ -161,7 +161,7 @@ impl Store {
         Ok(keys)
     }
 
-    fn merged(&self, merge: Merge, reading: &Reading, keys: &[Key]) -> Result<Stacks, ResultsError> {
+    fn merge(&self, merge: Merge, reading: &Reading, keys: &[Key]) -> Result<Merge, ResultsError> {
         let mut merge = merge.of_process(reading.process.clone());
         for key in keys {
             reading.in_time()?;
@@ -172,7 +172,7 @@ impl Store {
                 )));
             }
         }
-        merge.finish_stacks()
+        Ok(merge)
     }
 
     /// The bytes of a stored profile.
