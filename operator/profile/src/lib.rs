@@ -19,6 +19,8 @@ pub mod codec;
 #[cfg(feature = "demangle")]
 pub mod demangle;
 pub mod diff;
+#[cfg(feature = "elf")]
+pub mod elf;
 pub mod fold;
 mod functions;
 pub mod growth;
