@@ -98,10 +98,12 @@ renders "the symbols volume" 'symbols:' 'volume: /var/lib/fleetprof-symbols' '{n
 renders "a debuginfod server" 'debuginfod: {"cacheSize":"2Gi","credentials":"/etc/fleetprof/debuginfod","url":"https://debuginfod.example.com"}' \
     'secret: {secretName: debug, optional: true}' 'port: 8002' -- --set symbols.debuginfod.url=https://debuginfod.example.com \
     --set symbols.debuginfod.existingSecret=debug --set symbols.debuginfod.cacheSize=2Gi
-renders "no symbols by default" '!/var/lib/fleetprof-symbols' '!port: 8002' --
+renders "no symbols but uploads by default" 'uploads: {"size":"1Gi"}' 'name: fleetprof-symbols' 'resources: [symbols/content]' \
+    '!/var/lib/fleetprof-symbols' '!port: 8002' --
 renders "links" 'links: [{"name":"Grafana","url":"https://grafana.example.com/${namespace}"}]' 'name: FLEETPROF_CONFIG' -- \
     --set 'links[0].name=Grafana' --set 'links[0].url=https://grafana.example.com/${namespace}'
-renders "nothing to configure" '!fleetprof-config' '!FLEETPROF_CONFIG' '!/etc/fleetprof/receivers' --
+renders "nothing to configure" '!fleetprof-config' '!FLEETPROF_CONFIG' '!/etc/fleetprof/receivers' -- \
+    --set-string symbols.uploads.size=0
 renders "images from a registry" 'image: "registry.example.com/team/fleetprof-operator:1.0"' 'value: "registry.example.com/team/fleetprof-agent:' \
     'value: "mirror.example.com/*"' '- name: pull' -- \
     --set image.operator.registry=registry.example.com/team --set-string image.operator.tag=1.0 --set image.agent.registry=registry.example.com/team \

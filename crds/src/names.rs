@@ -63,6 +63,15 @@ pub const FIELD_MANAGER: &str = "fleetprof-operator";
 /// API has a table of the same names that says what each answers.
 pub const VIEWS: [&str; 5] = ["profile", "top", "flamegraph", "folded", "diff"];
 
+/// The uploaded files with symbols: a resource of [`DATA_GROUP`] without a namespace.
+pub const SYMBOLS: &str = "symbols";
+/// What a file with symbols is sent to, in pieces: a subresource of [`SYMBOLS`].
+pub const SYMBOLS_CONTENT: &str = "content";
+/// Most bytes of one piece: it arrives within the 60 s that API servers give a request, also over a slow line.
+pub const MAX_SYMBOLS_PIECE: usize = 2 << 20;
+/// The ClusterRole that may upload, list and delete files with symbols.
+pub const SYMBOLS_ROLE: &str = "fleetprof-symbols";
+
 /// Maximum number of agents that are attached to a pod in its lifetime: Kubernetes never removes an ephemeral
 /// container from a pod, and each takes about 3 KB of the pod's object.
 pub const MAX_ATTACHED: usize = 10;

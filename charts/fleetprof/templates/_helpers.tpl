@@ -90,7 +90,8 @@ notifications:
 links: {{ . | toJson }}
 {{- end }}
 {{- $server := .Values.symbols.debuginfod }}
-{{- if or .Values.symbols.existingClaim $server.url }}
+{{- $uploads := .Values.symbols.uploads.size }}
+{{- if or .Values.symbols.existingClaim $server.url (ne $uploads "0") }}
 symbols:
   {{- if .Values.symbols.existingClaim }}
   volume: /var/lib/fleetprof-symbols
@@ -102,6 +103,7 @@ symbols:
   {{- end }}
   debuginfod: {{ $settings | toJson }}
   {{- end }}
+  uploads: {{ dict "size" $uploads | toJson }}
 {{- end }}
 {{- end }}
 

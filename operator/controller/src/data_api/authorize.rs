@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fleetprof_crds::names::{DATA_GROUP, VERSION};
+use fleetprof_crds::names::{DATA_GROUP, SYMBOLS, VERSION};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -21,20 +21,38 @@ const REMEMBERED: usize = 1_024;
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a caller wants to read.
+/// What a caller wants to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Access {
-    /// Namespace of the session.
+    /// The verb of RBAC, such as `get`.
+    pub verb: &'static str,
+    /// The resource, such as `profilesessions`.
+    pub resource: &'static str,
+    /// Namespace of the session; empty for what has none.
     pub namespace: String,
-    /// Name of the session.
+    /// Name of the session, or another object; empty for all of them.
     pub name: String,
-    /// Name of the view, such as `top`.
+    /// Name of the view, such as `top`, or another subresource; empty for the object itself.
     pub subresource: &'static str,
 }
 
-/// Answers whether a caller may read something.
+impl Access {
+    /// Reading a view of a session.
+    #[must_use]
+    pub const fn view(namespace: String, name: String, view: &'static str) -> Self {
+        Self { verb: "get", resource: "profilesessions", namespace, name, subresource: view }
+    }
+
+    /// Doing something with uploaded symbols.
+    #[must_use]
+    pub const fn symbols(verb: &'static str, name: String, subresource: &'static str) -> Self {
+        Self { verb, resource: SYMBOLS, namespace: String::new(), name, subresource }
+    }
+}
+
+/// Answers whether a caller may do something.
 pub trait Authorize: Send + Sync + 'static {
-    /// Whether `user` may `get` it.
+    /// Whether `user` may do it.
     ///
     /// # Errors
     /// A sentence, when nobody could be asked.
@@ -119,15 +137,19 @@ fn question(user: &User, access: &Access) -> SubjectAccessReviewSpec {
         resource_attributes: Some(ResourceAttributes {
             group: Some(DATA_GROUP.to_owned()),
             version: Some(VERSION.to_owned()),
-            resource: Some("profilesessions".to_owned()),
-            subresource: Some(access.subresource.to_owned()),
-            namespace: Some(access.namespace.clone()),
-            name: Some(access.name.clone()),
-            verb: Some("get".to_owned()),
+            resource: Some(access.resource.to_owned()),
+            subresource: given(access.subresource),
+            namespace: given(&access.namespace),
+            name: given(&access.name),
+            verb: Some(access.verb.to_owned()),
             ..ResourceAttributes::default()
         }),
         non_resource_attributes: None,
     }
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 #[cfg(test)]

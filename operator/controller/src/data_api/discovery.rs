@@ -1,14 +1,17 @@
 //! What does this API offer? The documents that the API server, kubectl and the namespace controller ask for.
 //!
-//! Only subresources with the verb `get` are listed. The namespace controller deletes whatever is listed with
-//! `list` and `delete`; results are deleted with their session instead, so nothing here may look deletable.
+//! Of namespaces, only subresources with the verb `get` are listed. The namespace controller deletes whatever is
+//! listed with `list` and `delete`; results are deleted with their session instead, so nothing there may look
+//! deletable. Symbols have no namespace. They have no verb `create` themselves, so that no backup takes their list
+//! for the files; nor `watch`, so that no garbage collector looks after them.
 
 use axum::Json;
 use axum::extract::Path;
-use fleetprof_crds::names::{DATA_GROUP, VERSION};
+use fleetprof_crds::names::{DATA_GROUP, SYMBOLS, SYMBOLS_CONTENT, VERSION};
 use serde_json::{Value, json};
 
 use super::status::Refusal;
+use super::symbols::KIND;
 use super::views::VIEWS;
 
 /// `/apis`. The API server asks for aggregated discovery; this is not it, so it reads the older documents.
@@ -45,11 +48,23 @@ pub(super) async fn resources(
                 "verbs": ["get"],
             })
         })
+        .chain(symbols())
         .collect();
     let group_version = format!("{DATA_GROUP}/{VERSION}");
     Ok(Json(
         json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}),
     ))
+}
+
+/// The uploaded symbols, and what a file is sent to.
+fn symbols() -> [Value; 2] {
+    let resource = |name: &str, singular: &str, verbs: &[&str]| {
+        json!({
+            "name": name, "singularName": singular, "namespaced": false, "kind": KIND, "verbs": verbs,
+        })
+    };
+    let content = format!("{SYMBOLS}/{SYMBOLS_CONTENT}");
+    [resource(SYMBOLS, SYMBOLS, &["delete", "get", "list"]), resource(&content, "", &["create"])]
 }
 
 fn group_object() -> Value {

@@ -86,7 +86,7 @@ pub(super) async fn read(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let params = Params::read(query.as_deref().unwrap_or_default(), view.all_params())?;
-    let access = Access { namespace, name, subresource: view.name };
+    let access = Access::view(namespace, name, view.name);
     // A verdict is of CPU time, whatever a session captured first.
     let of_verdict = (params.has(&TEST) && params.word(&TEST) == "true").then_some(ProfileKind::Cpu.name());
     let kind = params.text(&TYPE).or(of_verdict);
@@ -265,7 +265,7 @@ async fn find(
     kind: Option<&str>,
     pod: Option<&str>,
 ) -> Result<Found, Refusal> {
-    let Access { namespace, name, subresource } = access;
+    let Access { namespace, name, subresource, .. } = access;
     let unknown = || {
         Refusal::not_found(format!(
             "profilesessions.fleetprof.dev \"{name}\" not found: see kubectl get profilesessions -n \

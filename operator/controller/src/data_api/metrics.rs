@@ -1,6 +1,6 @@
 //! What does the read API tell Prometheus?
 
-use fleetprof_crds::names::DATA_GROUP;
+use fleetprof_crds::names::{DATA_GROUP, SYMBOLS};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 
 use super::views::View;
 
-/// What a path is for: the name of a view, `discovery` or `other`. Bounded, whatever is asked.
+/// What a path is for: the name of a view, `symbols`, `discovery` or `other`. Bounded, whatever is asked.
 pub(super) fn resource(path: &str) -> &'static str {
     let parts: Vec<&str> = path.split('/').skip(1).take(10).collect();
     match parts.as_slice() {
@@ -16,6 +16,7 @@ pub(super) fn resource(path: &str) -> &'static str {
         ["apis", _, _, "namespaces", _, "profilesessions", _, view] => {
             View::find(view).map_or("other", |view| view.name)
         }
+        ["apis", _, _, SYMBOLS, ..] => SYMBOLS,
         _ => "other",
     }
 }
@@ -60,6 +61,8 @@ mod tests {
             ("/apis/data.fleetprof.dev/v1alpha1/namespaces/n/profilesessions/s/profile", "profile"),
             ("/apis/data.fleetprof.dev/v1alpha1/namespaces/n/profilesessions/s/top", "top"),
             ("/apis/data.fleetprof.dev/v1alpha1/namespaces/n/profilesessions/s/top/x", "other"),
+            ("/apis/data.fleetprof.dev/v1alpha1/symbols", "symbols"),
+            ("/apis/data.fleetprof.dev/v1alpha1/symbols/abcd/content", "symbols"),
             ("/apisx", "other"),
             ("/", "other"),
         ];

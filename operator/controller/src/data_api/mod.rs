@@ -6,7 +6,8 @@
 //!          front_proxy: is it the API server, and for whom? ─► authorize: may they (asked again)?
 //!             ─► sessions: has it ended with samples? ─► results: merged profile ─► views: what is made of it
 //! ```
-//! What can be read is a table, `views`. Every refusal is a Kubernetes `Status` that says what to do. The
+//! What can be read is a table, `views`. Beside it, `symbols` takes files with symbols from those who may put names
+//! into profiles. Every refusal is a Kubernetes `Status` that says what to do. The
 //! router is a value: give it to [`crate::tls::serve`] with [`FrontProxySource::client_auth`].
 
 mod answers;
@@ -25,6 +26,7 @@ mod render;
 mod sessions;
 mod source;
 mod status;
+mod symbols;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -76,10 +78,12 @@ pub fn router(api: DataApi) -> Router {
         router.route(&format!("{session}/{}", view.name), get(answer))
     });
     with_views
+        .merge(symbols::routes())
         .fallback(handlers::unknown)
         .method_not_allowed_fallback(|| async { Refusal::method_not_allowed() })
         .layer(from_fn_with_state(api.clone(), authenticate))
         .layer(Extension(Answers::default()))
+        .layer(Extension(symbols::bodies()))
         .layer(from_fn_with_state(api.clone(), count))
         .with_state(api)
 }

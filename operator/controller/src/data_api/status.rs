@@ -41,9 +41,13 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
-    /// Only GET is served.
+    /// Another method is served.
     pub(super) fn method_not_allowed() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "profiles are read-only: use GET")
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            "nothing here takes this method: use GET",
+        )
     }
 
     /// The API server that has to be asked does not answer; helps to try again.
@@ -59,6 +63,11 @@ impl Refusal {
     /// The caller, or all callers, read as much as they may at one time; helps to try again.
     pub(super) fn busy(message: impl Into<String>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+    }
+
+    /// The operator failed; helps to try again.
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {

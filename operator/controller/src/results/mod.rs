@@ -36,6 +36,7 @@ mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 mod turns;
+mod uploads;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -311,8 +312,9 @@ impl Results {
     /// # Errors
     /// `Io`: the volume does not answer.
     pub async fn usage(&self) -> Result<Usage, ResultsError> {
+        self.expire_uploads();
         let measure = |store: &Store| {
-            // A download may have ended since.
+            // A download or an upload may have ended since.
             store.measure_symbols();
             store.usage()
         };

@@ -20,8 +20,9 @@ use super::Results;
 use super::error::ResultsError;
 use super::key::Key;
 use super::pprof::profile_limits;
+use super::scan::tree;
 use super::store::Store;
-use crate::symbols::{FOLDER, Found, Symbols, disk};
+use crate::symbols::{FOLDER, Found, Symbols};
 
 /// Most profiles of which it is remembered how well they are named.
 const MOST_TOLD: usize = 1_000;
@@ -157,11 +158,15 @@ impl Results {
 }
 
 impl Store {
-    /// Counts what downloaded files with symbols take on the volume.
+    /// Counts what files with symbols take on the volume, downloaded and uploaded ones.
     pub(super) fn measure_symbols(&self) {
         let folder = self.config.root.join(FOLDER);
         let _one = self.lock_measuring();
-        let bytes = disk(&folder);
-        self.index().set_folder(&folder, (bytes > 0).then_some(bytes));
+        match tree(&folder) {
+            Ok(bytes) => self.index().set_folder(&folder, Some(bytes)),
+            Err(_) if !folder.exists() => self.index().set_folder(&folder, None),
+            // A file was gone between two looks: the last answer stays until the next.
+            Err(_) => {}
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! How is the process asked that reads a file, and what ends it when it does not answer?
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -33,6 +33,13 @@ impl Reader {
         Self { program, arguments: vec!["symbolize".to_owned()], answer: ANSWER }
     }
 
+    /// A shell with this script in its place.
+    #[cfg(test)]
+    pub(super) fn script(script: &str) -> Self {
+        let arguments = vec!["-c".to_owned(), script.to_owned()];
+        Self { program: "/bin/sh".into(), arguments, answer: Duration::from_secs(120) }
+    }
+
     /// What is in the file. What the process says is believed only as far as it was asked.
     ///
     /// # Errors
@@ -49,7 +56,21 @@ impl Reader {
             }
             Answer::Refused(why) => Err(Unread::Useless(why)),
             Answer::Unable(why) => Err(Unread::Unable(why)),
+            Answer::Usable if !question.check => {
+                Err("the process that read it gave an answer that was not asked for".to_owned().into())
+            }
             answer => Ok(answer),
+        }
+    }
+
+    /// Whether a file can be used for what has this build id.
+    ///
+    /// # Errors
+    /// It cannot, or the process failed.
+    pub(super) async fn check(&self, file: &Path, build_id: &str) -> Result<(), Unread> {
+        match self.ask(&Question::check(file.to_owned(), build_id)).await? {
+            Answer::Usable => Ok(()),
+            _ => Err("the process that read it gave an answer that was not asked for".to_owned().into()),
         }
     }
 
@@ -125,6 +146,7 @@ mod tests {
             build_id: "abcdef01".into(),
             supplement: Supplement::Unknown,
             addresses: vec![0x10; 100_000],
+            check: false,
         };
         let answer = Duration::from_secs(seconds);
         Reader { program: "/bin/sh".into(), arguments: script, answer }.ask(&question).await
@@ -177,6 +199,7 @@ mod tests {
             build_id: String::new(),
             supplement: Supplement::Nowhere,
             addresses: Vec::new(),
+            check: false,
         };
         let why = none.ask(&question).await.unwrap_err();
         assert!(matches!(&why, Unread::Unable(why) if why.contains("failed")), "{why:?}");

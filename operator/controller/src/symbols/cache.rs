@@ -2,8 +2,8 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -116,13 +116,6 @@ impl Cache {
     fn reserved(&self) -> MutexGuard<'_, u64> {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Bytes on the disk of all files in a folder of downloaded files; 0 where there is none.
-pub(crate) fn disk(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let files: u64 = entries.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.blocks() * 512).sum();
-    files + std::fs::symlink_metadata(folder).map_or(0, |meta| meta.blocks() * 512)
 }
 
 impl Unfinished<'_> {

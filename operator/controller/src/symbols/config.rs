@@ -20,6 +20,17 @@ pub struct Config {
     pub(super) volume: Option<PathBuf>,
     /// A server that speaks the protocol of debuginfod.
     pub(super) debuginfod: Option<Server>,
+    /// Files that people upload.
+    pub(super) uploads: Option<Allowed>,
+}
+
+/// What people may upload.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Allowed {
+    /// Most bytes of all files on the results volume; 0: nothing may be uploaded.
+    #[serde(deserialize_with = "size")]
+    pub(super) size: u64,
 }
 
 /// A debuginfod server.
@@ -39,8 +50,16 @@ const fn cache() -> u64 {
 }
 
 fn bytes<'de, D: Deserializer<'de>>(text: D) -> Result<u64, D::Error> {
+    quantity_of("cacheSize", text)
+}
+
+fn size<'de, D: Deserializer<'de>>(text: D) -> Result<u64, D::Error> {
+    quantity_of("uploads.size", text)
+}
+
+fn quantity_of<'de, D: Deserializer<'de>>(field: &str, text: D) -> Result<u64, D::Error> {
     let text = String::deserialize(text)?;
-    let wrong = || format!("cacheSize: {text:?} is not a size in bytes; write it as 5Gi or 500Mi");
+    let wrong = || format!("{field}: {text:?} is not a size in bytes; write it as 5Gi or 500Mi");
     quantity::bytes(&text).ok_or_else(|| serde::de::Error::custom(wrong()))
 }
 
@@ -84,6 +103,8 @@ mod tests {
         assert_eq!(config.debuginfod.unwrap().cache_size, CACHE);
         let config = read("debuginfod: {url: 'http://d:8002', cacheSize: 2Gi, credentials: /etc/d}").unwrap();
         assert_eq!(config.debuginfod.unwrap().cache_size, 2 << 30);
+        assert_eq!(read("uploads: {size: 1Gi}").unwrap().uploads, Some(Allowed { size: 1 << 30 }));
+        assert_eq!(read("uploads: {size: '0'}").unwrap().uploads, Some(Allowed { size: 0 }));
         assert_eq!(read("{}").unwrap(), Config::default());
     }
 
@@ -95,6 +116,7 @@ mod tests {
             ("debuginfod: {url: 'ftp://x'}", "symbols.debuginfod: url must"),
             ("debuginfod: {url: 'https://x', cacheSize: 1Mi}", "the least is 64Mi"),
             ("debuginfod: {url: 'https://x', cacheSize: much}", "is not a size in bytes"),
+            ("uploads: {size: all}", "uploads.size: \"all\" is not a size in bytes"),
             ("server: x", "server"),
         ] {
             let error = read(text).unwrap_err();

@@ -1,7 +1,7 @@
 //! How are addresses in stored profiles named, whose files had no symbols where they ran?
 //!
 //! ```text
-//! results ─► lacking ─► volume ─► cache ─► debuginfod ─► a file ─► read by a process of its own ─► names ─► results
+//! results ─► lacking ─► volume ─► uploads ─► cache ─► debuginfod ─► a file ─► read by a process of its own ─► names
 //! ```
 //! Guarantees: only servers and volumes that an administrator configured are asked; a file whose build id is not
 //! the one that was asked for names nothing; a file that is malformed costs the process that reads it; and a
@@ -14,6 +14,7 @@ mod config;
 mod debuginfod;
 mod protocol;
 mod read;
+pub mod uploads;
 mod volume;
 mod worker;
 
@@ -28,10 +29,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use ask::Reader;
-pub(crate) use cache::disk;
 pub use config::Config;
 use debuginfod::{Debuginfod, Download};
 use protocol::{Answer, Question, Supplement, Unread};
+use uploads::Uploads;
 use volume::Volume;
 pub use worker::{WorkerArgs, main};
 
@@ -45,6 +46,8 @@ const MAX_HELD: usize = 16 << 20;
 const HANGS: &str = "the symbols volume does not answer";
 /// Folder of the cache on the results volume.
 pub(crate) const FOLDER: &str = "symbols";
+/// Folder of uploaded files below it.
+const UPLOADED: &str = "uploaded";
 
 /// What is asked for names. Clones share it.
 #[derive(Clone, Default)]
@@ -53,6 +56,7 @@ pub struct Symbols(Option<Arc<Inner>>);
 struct Inner {
     reader: Reader,
     volume: Option<Volume>,
+    uploads: Option<Arc<Uploads>>,
     debuginfod: Option<Arc<Debuginfod>>,
 }
 
@@ -67,18 +71,40 @@ pub struct Found {
 
 impl Symbols {
     /// What the configuration says; nothing is asked without any. Files are read by `program`, the operator's own,
-    /// and kept below `results`.
+    /// and kept below `results`. Looks at the files that were uploaded, so it may block.
     #[must_use]
     pub fn new(config: &Config, results: &Path, program: PathBuf) -> Self {
+        Self::read_by(Reader::new(program), config, results)
+    }
+
+    /// The same, read by whatever this is.
+    pub(crate) fn read_by(reader: Reader, config: &Config, results: &Path) -> Self {
         if *config == Config::default() {
             return Self::default();
         }
-        let server = |server| Arc::new(Debuginfod::new(server, results.join(FOLDER)));
+        let folder = results.join(FOLDER);
+        let server = |server| Arc::new(Debuginfod::new(server, folder.clone()));
+        let allowed = config.uploads.as_ref().filter(|allowed| allowed.size > 0);
+        let uploads = |size| Uploads::open(folder.join(UPLOADED), size, reader.clone());
         Self(Some(Arc::new(Inner {
-            reader: Reader::new(program),
             volume: config.volume.clone().map(Volume::new),
+            uploads: allowed.map(|allowed| Arc::new(uploads(allowed.size))),
             debuginfod: config.debuginfod.as_ref().map(server),
+            reader,
         })))
+    }
+
+    /// Uploads of so many bytes, which a shell with this script checks.
+    #[cfg(test)]
+    pub(crate) fn scripted(script: &str, size: u64, results: &Path) -> Self {
+        let config = Config { uploads: Some(config::Allowed { size }), ..Config::default() };
+        Self::read_by(Reader::script(script), &config, results)
+    }
+
+    /// What people uploaded; `None` where they may not.
+    #[must_use]
+    pub fn uploads(&self) -> Option<&Arc<Uploads>> {
+        self.0.as_ref()?.uploads.as_ref()
     }
 
     /// Whether there may be names for one of these, as far as is remembered: the symbols volume is not looked at, so
@@ -90,7 +116,9 @@ impl Symbols {
         let Some(inner) = &self.0 else { return false };
         let on_volume =
             |file: &Lacking| inner.volume.as_ref().is_some_and(|volume| volume.may_have(&file.build_id));
-        lacking.iter().any(|file| on_volume(file) || inner.may_fetch(file).is_some())
+        lacking.iter().any(|file| {
+            on_volume(file) || inner.uploaded(&file.build_id).is_some() || inner.may_fetch(file).is_some()
+        })
     }
 
     /// Names for these, within half a minute and the turns in which files are read: one takes memory from `memory`.
@@ -139,6 +167,11 @@ impl Symbols {
 }
 
 impl Inner {
+    /// What was uploaded for a build id.
+    fn uploaded(&self, build_id: &str) -> Option<PathBuf> {
+        self.uploads.as_ref()?.path(build_id)
+    }
+
     /// The server, where it may have the file of something that has no name at all.
     fn may_fetch(&self, file: &Lacking) -> Option<&Arc<Debuginfod>> {
         let server = self.debuginfod.as_ref().filter(|_| file.unnamed > 0)?;
@@ -152,9 +185,11 @@ impl Inner {
         let places = places.await.ok().flatten().unwrap_or_else(nowhere);
         let source = |(file, (volume, fetch)): (&Lacking, (Option<PathBuf>, bool))| {
             let server = self.debuginfod.as_ref().filter(|_| fetch);
-            // One that is on the volume is fetched only if it turns out to be of no use.
-            let begun = server.filter(|_| volume.is_none()).map(|server| server.get(&file.build_id, room));
-            Sources { volume, server: server.cloned(), begun, room }
+            let uploaded = self.uploaded(&file.build_id);
+            // One that is here is fetched only if it turns out to be of no use.
+            let is_here = volume.is_some() || uploaded.is_some();
+            let begun = server.filter(|_| !is_here).map(|server| server.get(&file.build_id, room));
+            Sources { volume, uploaded, server: server.cloned(), begun, room }
         };
         lacking.iter().zip(places).map(source).collect()
     }
@@ -179,12 +214,13 @@ impl Inner {
         memory: &Semaphore,
         left: &mut Left,
     ) -> Result<FileNames, String> {
-        let Sources { volume, server, begun, room } = source;
+        let Sources { volume, uploaded, server, begun, room } = source;
         let mut refused = None;
-        if let Some(path) = volume {
+        let here = [(volume, "on the symbols volume"), (uploaded, "that was uploaded")];
+        for (path, whose) in here.into_iter().filter_map(|(path, whose)| Some((path?, whose))) {
             match self.read(&path, file, (memory, room), left).await {
                 Ok(names) => return Ok(names),
-                Err(why) => refused = Some(why.of("on the symbols volume")),
+                Err(why) => refused = refused.or_else(|| Some(why.of(whose))),
             }
         }
         let hangs = self.volume.as_ref().is_some_and(|volume| !volume.answers());
@@ -209,10 +245,20 @@ impl Inner {
 
     /// That nobody has the symbols, as a clause.
     const fn absent(&self) -> &'static str {
-        match (&self.volume, &self.debuginfod) {
-            (Some(_), Some(_)) => "neither the symbols volume nor the debuginfod server has its symbols",
-            (Some(_), None) => "the symbols volume does not have its symbols",
-            _ => "the debuginfod server does not have its symbols",
+        match (&self.volume, &self.debuginfod, &self.uploads) {
+            (Some(_), Some(_), None) => "neither the symbols volume nor the debuginfod server has its symbols",
+            (Some(_), None, None) => "the symbols volume does not have its symbols",
+            (None, _, None) => "the debuginfod server does not have its symbols",
+            (Some(_), Some(_), Some(_)) => {
+                "neither the symbols volume nor the debuginfod server has its symbols, and nobody uploaded them"
+            }
+            (Some(_), None, Some(_)) => {
+                "the symbols volume does not have its symbols, and nobody uploaded them"
+            }
+            (None, Some(_), Some(_)) => {
+                "the debuginfod server does not have its symbols, and nobody uploaded them"
+            }
+            (None, None, Some(_)) => "nobody uploaded its symbols",
         }
     }
 
@@ -229,6 +275,7 @@ impl Inner {
             build_id: file.build_id.clone(),
             supplement: Supplement::Unknown,
             addresses: file.addresses.clone(),
+            check: false,
         };
         for _ in 0..2 {
             let permit = memory.acquire().await.map_err(|error| error.to_string())?;
@@ -238,6 +285,7 @@ impl Inner {
                 Answer::Named(names) => return Ok(names),
                 Answer::Refused(why) => return Err(Unread::Useless(why)),
                 Answer::Unable(why) => return Err(Unread::Unable(why)),
+                Answer::Usable => return Err("it was not read".to_owned().into()),
                 Answer::Needs { path, build_id } => {
                     question.supplement = self.supplement(path, build_id, room, left).await;
                 }
@@ -256,7 +304,8 @@ impl Inner {
                 None => Ok(None),
             }
         };
-        let found = match (left.spend(look).await.ok().flatten(), &self.debuginfod) {
+        let found = left.spend(look).await.ok().flatten().or_else(|| self.uploaded(&build_id));
+        let found = match (found, &self.debuginfod) {
             (Some(path), _) => Some(path),
             (None, Some(server)) => {
                 let (since, download) = server.get(&build_id, room);
@@ -271,6 +320,7 @@ impl Inner {
 /// Where the file of a build id may be.
 struct Sources {
     volume: Option<PathBuf>,
+    uploaded: Option<PathBuf>,
     server: Option<Arc<Debuginfod>>,
     begun: Option<(Instant, Download)>,
     room: u64,

@@ -16,6 +16,17 @@ pub struct Question {
     pub supplement: Supplement,
     /// Addresses, sorted.
     pub addresses: Vec<u64>,
+    /// Whether it is only asked if the file can be used at all.
+    #[serde(default)]
+    pub check: bool,
+}
+
+impl Question {
+    /// Whether a file can be used for what has this build id.
+    pub fn check(file: PathBuf, build_id: &str) -> Self {
+        let (build_id, supplement) = (build_id.to_owned(), Supplement::Nowhere);
+        Self { file, build_id, supplement, addresses: Vec::new(), check: true }
+    }
 }
 
 /// Where the other part of split debug information is.
@@ -34,6 +45,8 @@ pub enum Supplement {
 pub enum Answer {
     /// The names that were found.
     Named(FileNames),
+    /// The file can be used.
+    Usable,
     /// The file needs its other part: its path as the file says, and its build id.
     Needs {
         /// The path; hostile.

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use addr2line::Loader;
 use fleetprof_profile::Line;
 use fleetprof_profile::demangle::demangle;
+use fleetprof_profile::elf::{ReadCache, facts, hex};
 use fleetprof_profile::resolve::FileNames;
-use object::read::ReadCache;
 use object::{BinaryFormat, CompressionFormat, Object, ObjectSection};
 
 use super::protocol::{Answer, Question, Supplement, Unread};
@@ -42,6 +42,10 @@ pub(super) fn answer(question: &Question, close: impl FnOnce()) -> Answer {
 fn look(question: &Question, close: impl FnOnce()) -> Result<Answer, Unread> {
     let file = open(&question.file)?;
     let other = check(&file, &question.build_id).map_err(Unread::Useless)?;
+    if question.check {
+        close();
+        return can_name(&file).map(|()| Answer::Usable).map_err(Unread::Useless);
+    }
     let supplement = match (&question.supplement, other) {
         (Supplement::Unknown, Some((path, build_id))) => return Ok(Answer::Needs { path, build_id }),
         // Without a usable one there are still the names that the file itself holds.
@@ -96,8 +100,12 @@ fn check(file: &File, build_id: &str) -> Result<Option<(String, String)>, String
     }))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Whether there is anything in the file that names functions.
+fn can_name(file: &File) -> Result<(), String> {
+    match facts(&ReadCache::new(file)).is_some_and(|facts| facts.has_symbols) {
+        true => Ok(()),
+        false => Err("it has neither debug information nor a table of symbols".to_owned()),
+    }
 }
 
 fn is_small_enough<'a>(object: &impl Object<'a>) -> Result<(), String> {

@@ -76,7 +76,7 @@ fn serve() -> std::io::Result<()> {
     let mut closed = false;
     let answer = read::answer(&question, || closed = setrlimit(Resource::RLIMIT_NOFILE, 0, 0).is_ok());
     let answer = match answer {
-        Answer::Named(_) if !closed => {
+        Answer::Named(_) | Answer::Usable if !closed => {
             Answer::Unable("the process that reads it could not be bounded".to_owned())
         }
         answer => answer,

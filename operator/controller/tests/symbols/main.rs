@@ -7,6 +7,7 @@
 mod programs;
 mod server;
 mod stored;
+mod uploads;
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -213,21 +214,25 @@ async fn a_file_that_takes_all_memory_ends_the_process_that_reads_it() {
     assert!(why.contains("takes more than 224 MiB of memory"), "{why}");
 }
 
-#[tokio::test]
-async fn debug_information_that_unpacks_to_too_much_is_refused_before_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let program = Program::cpp(folder.path(), "shop");
-    let path = program.symbols(folder.path());
-    run("objcopy", &["--compress-debug-sections=zlib", text(&path)]);
-    let image = std::fs::read(&path).unwrap();
+/// Compresses debug information, and has it say that it unpacks to so many bytes.
+fn unpacks_to(path: &Path, bytes: u64) {
+    run("objcopy", &["--compress-debug-sections=zlib", text(path)]);
+    let image = std::fs::read(path).unwrap();
     let number = |at: u64| u64::from_le_bytes(image[usize::try_from(at).unwrap()..][..8].try_into().unwrap());
     let (headers, count) = (number(0x28), u64::from(image[0x3c]));
     let is_packed = |n: &u64| number(headers + n * 64 + 8) & 0x800 != 0;
     let section = (0..count).find(is_packed).expect("a compressed section");
     let contents = number(headers + section * 64 + 0x18);
-    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     // `ch_size` of its header says what it unpacks to.
-    file.write_all_at(&(1_u64 << 40).to_le_bytes(), contents + 8).unwrap();
+    file.write_all_at(&bytes.to_le_bytes(), contents + 8).unwrap();
+}
+
+#[tokio::test]
+async fn debug_information_that_unpacks_to_too_much_is_refused_before_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::cpp(folder.path(), "shop");
+    unpacks_to(&program.symbols(folder.path()), 1 << 40);
     let why = refused(folder.path(), &program).await;
     assert!(why.contains("of which 96 MiB can be held: store it uncompressed"), "{why}");
 }

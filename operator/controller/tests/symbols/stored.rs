@@ -40,14 +40,14 @@ fn scope(capture: &str) -> CaptureScope {
     }
 }
 
-async fn results(root: &Path, symbols: Symbols) -> Results {
+pub async fn results(root: &Path, symbols: Symbols) -> Results {
     let config =
         ResultsConfig { root: root.join("results"), cluster: "test".into(), capacity: None, share: 100 };
     Results::open(config, ResultsMetrics::default()).await.unwrap().named_by(symbols)
 }
 
 /// Uploads two slices of a capture, and has its profile made.
-async fn capture(results: &Results, capture: &str, slice: &Profile) -> StoredProfile {
+pub async fn capture(results: &Results, capture: &str, slice: &Profile) -> StoredProfile {
     for seq in 0..2 {
         let body = Bytes::from(encode(slice).unwrap());
         results.put_slice(&scope(capture), SliceId::new(CPU, seq), body, [0; 32]).await.unwrap();
@@ -55,7 +55,7 @@ async fn capture(results: &Results, capture: &str, slice: &Profile) -> StoredPro
     results.assemble(&scope(capture), CPU, 2).await.unwrap()
 }
 
-fn stored(root: &Path, profile: &StoredProfile) -> Profile {
+pub fn stored(root: &Path, profile: &StoredProfile) -> Profile {
     let bytes = std::fs::read(root.join("results/profiles").join(&profile.uri)).unwrap();
     decode_valid(&bytes, &Limits::default()).unwrap()
 }

@@ -159,7 +159,7 @@ async fn only_the_api_server_is_believed_and_only_the_allowed_may_read() {
 }
 
 #[tokio::test]
-async fn discovery_lists_nothing_that_could_be_deleted() {
+async fn discovery_lists_nothing_of_namespaces_that_could_be_deleted() {
     let world = World::new().await;
     let groups = world.get("/apis").await.json();
     assert_eq!(
@@ -175,8 +175,19 @@ async fn discovery_lists_nothing_that_could_be_deleted() {
     assert_eq!(list.headers["content-type"], "application/json");
     let list: k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList =
         serde_json::from_slice(&list.body).unwrap();
-    let listed: Vec<(&str, &[String])> =
-        list.resources.iter().map(|r| (r.name.as_str(), r.verbs.as_slice())).collect();
+    let listed: Vec<(&str, &[String])> = list
+        .resources
+        .iter()
+        .filter(|r| r.namespaced)
+        .map(|r| (r.name.as_str(), r.verbs.as_slice()))
+        .collect();
+    let symbols: Vec<(&str, String)> = list
+        .resources
+        .iter()
+        .filter(|r| !r.namespaced)
+        .map(|r| (r.name.as_str(), r.verbs.join(",")))
+        .collect();
+    assert_eq!(symbols, [("symbols", "delete,get,list".into()), ("symbols/content", "create".into())]);
     let get: &[String] = &["get".to_owned()];
     let views = ["profile", "top", "flamegraph", "folded", "diff"];
     let wanted: Vec<String> = views.iter().map(|view| format!("profilesessions/{view}")).collect();

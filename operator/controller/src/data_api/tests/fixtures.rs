@@ -8,7 +8,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_crds::ProfileKind;
-use fleetprof_crds::names::{REVISION_LABEL, WORKLOAD_ANNOTATION};
+use fleetprof_crds::names::{REVISION_LABEL, SYMBOLS, WORKLOAD_ANNOTATION};
 use fleetprof_crds::session_status::{Phase, ProfileSessionStatus, StoredProfile, TargetStatus};
 use fleetprof_crds::wire::SliceId;
 use fleetprof_crds::{ProfileSession, ProfileSessionSpec};
@@ -28,6 +28,7 @@ use crate::data_api::{
 use crate::gateway::SliceSink;
 use crate::results::tests::fixtures::{cpu, open, scope_of, slice, slice_of_processes, waiting_slice};
 use crate::server::PeerInfo;
+use crate::symbols::Symbols;
 
 /// A certificate with this common name.
 pub(in crate::data_api) fn certificate(common_name: &str) -> CertificateDer<'static> {
@@ -138,14 +139,16 @@ impl Sessions for Table {
     }
 }
 
-/// Members of the group `devs` may read everything but the session `secret`; counts how often it is asked.
+/// Members of the group `devs` may read everything but the session `secret`, and those of `builders` do everything
+/// with symbols; counts how often it is asked.
 #[derive(Default)]
 pub(in crate::data_api) struct Devs(AtomicUsize);
 
 impl Authorize for Devs {
     fn allows<'a>(&'a self, user: &'a User, access: &'a Access) -> BoxFuture<'a, Result<bool, String>> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        let known = user.groups.iter().any(|group| group == "devs");
+        let wanted = if access.resource == SYMBOLS { "builders" } else { "devs" };
+        let known = user.groups.iter().any(|group| group == wanted);
         async move { Ok(known && access.name != "secret") }.boxed()
     }
 }
@@ -154,7 +157,7 @@ impl Authorize for Devs {
 /// profiled the revision before, and of two processes of one pod of `shop/mixed`.
 pub(in crate::data_api) struct World {
     pub(in crate::data_api) api: DataApi,
-    _volume: tempfile::TempDir,
+    volume: tempfile::TempDir,
 }
 
 impl World {
@@ -212,7 +215,24 @@ impl World {
             results,
             metrics: DataApiMetrics::default(),
         };
-        Self { api, _volume: volume }
+        Self { api, volume }
+    }
+
+    /// The same, where people may upload so many bytes of symbols, which a shell with this script checks.
+    pub(in crate::data_api) async fn with_uploads(script: &str, size: u64) -> Self {
+        Self::new().await.restarted(script, size)
+    }
+
+    /// The same after another process has looked at what was uploaded.
+    pub(in crate::data_api) fn restarted(self, script: &str, size: u64) -> Self {
+        let symbols = Symbols::scripted(script, size, self.volume.path());
+        let api = DataApi { results: self.api.results.clone().named_by(symbols), ..self.api.clone() };
+        Self { api, ..self }
+    }
+
+    /// How many files are where uploads are kept, unfinished ones included.
+    pub(in crate::data_api) fn uploaded_files(&self) -> usize {
+        std::fs::read_dir(self.volume.path().join("symbols/uploaded")).map_or(0, Iterator::count)
     }
 
     /// Sends a request as the front proxy does for Ann, a member of `devs`.
@@ -233,7 +253,17 @@ impl World {
         pairs: &[(&str, &str)],
         name: Option<&str>,
     ) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        self.send_body(method, path, pairs, (name, Body::empty())).await
+    }
+
+    pub(in crate::data_api) async fn send_body(
+        &self,
+        method: &str,
+        path: &str,
+        pairs: &[(&str, &str)],
+        (name, body): (Option<&str>, Body),
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).body(body).unwrap();
         *request.headers_mut() = headers(pairs);
         let client_certs: Vec<_> = name.map(certificate).into_iter().collect();
         request.extensions_mut().insert(PeerInfo::new("10.0.0.1:4000".parse().unwrap(), client_certs));

@@ -5,5 +5,6 @@ mod cluster;
 pub(super) mod fixtures;
 mod reviews;
 mod served;
+mod symbols;
 mod verdict;
 mod views;

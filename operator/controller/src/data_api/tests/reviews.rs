@@ -33,7 +33,7 @@ fn client(asked: &Arc<Mutex<Vec<Value>>>) -> kube::Client {
 }
 
 fn access(name: &str) -> Access {
-    Access { namespace: "shop".into(), name: name.into(), subresource: "profile" }
+    Access::view("shop".into(), name.into(), "profile")
 }
 
 fn user(name: &str) -> User {
@@ -80,6 +80,20 @@ async fn the_whole_caller_and_the_subresource_are_asked_about() {
         },
     });
     assert_eq!(asked.lock().unwrap()[0], wanted);
+}
+
+#[tokio::test]
+async fn what_has_no_namespace_is_asked_about_without_one() {
+    let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let reviews = AccessReviews::new(client(&asked));
+    reviews.allows(&user("ann"), &Access::symbols("list", String::new(), "")).await.unwrap();
+    reviews.allows(&user("ann"), &Access::symbols("create", "abcd".into(), "content")).await.unwrap();
+    let all =
+        json!({"group": "data.fleetprof.dev", "version": "v1alpha1", "resource": "symbols", "verb": "list"});
+    let one = json!({"group": "data.fleetprof.dev", "version": "v1alpha1", "resource": "symbols", "verb": "create",
+        "subresource": "content", "name": "abcd"});
+    let asked = asked.lock().unwrap();
+    assert_eq!((&asked[0]["resourceAttributes"], &asked[1]["resourceAttributes"]), (&all, &one));
 }
 
 #[tokio::test]
