@@ -46,7 +46,7 @@ pub(crate) enum Verb {
     Diff(DiffArgs),
     /// Say whether a new revision is slower: 0 no, 1 yes, 3 it cannot be told, 2 an error.
     Regress(RegressArgs),
-    /// List the files whose functions have no names in profiles.
+    /// List the files whose functions have no names in profiles, and upload files with symbols.
     Symbols(SymbolsArgs),
     /// Look for what is wrong, with the reasons of the status and what to do.
     Doctor(DoctorArgs),

@@ -63,6 +63,16 @@ impl Ask {
         Self { method: http::Method::POST, body: object.to_string().into_bytes(), ..Self::get(path) }
     }
 
+    /// Sends bytes.
+    pub(crate) fn send(path: impl Into<String>, body: Vec<u8>) -> Self {
+        Self { method: http::Method::POST, content: "application/octet-stream", body, ..Self::get(path) }
+    }
+
+    /// Deletes an object.
+    pub(crate) fn delete(path: impl Into<String>) -> Self {
+        Self { method: http::Method::DELETE, ..Self::get(path) }
+    }
+
     /// Changes some fields of an object.
     pub(crate) fn merge(path: impl Into<String>, patch: &Value) -> Self {
         Self {

@@ -58,7 +58,7 @@ pub(crate) fn note(text: &str) {
 }
 
 /// Text of several lines without the characters that drive a terminal, or make a line read as what it is not.
-fn lines(text: &str) -> String {
+pub(crate) fn lines(text: &str) -> String {
     text.chars().filter(|c| *c == '\n' || !is_unprintable(*c)).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Where is what on the API server?
 
-use fleetprof_crds::names::{DATA_GROUP, GROUP, VERSION};
+use fleetprof_crds::names::{DATA_GROUP, GROUP, SYMBOLS, SYMBOLS_CONTENT, VERSION};
 
 use crate::exit::Failure;
 
@@ -28,6 +28,16 @@ pub(crate) fn cluster_policies() -> String {
 pub(crate) fn view(namespace: &str, name: &str, view: &str, query: &[(&str, &str)]) -> String {
     let path = format!("/apis/{DATA_GROUP}/{VERSION}/namespaces/{namespace}/profilesessions/{name}/{view}");
     with(&path, query)
+}
+
+/// The uploaded files with symbols.
+pub(crate) fn symbols() -> String {
+    format!("/apis/{DATA_GROUP}/{VERSION}/{SYMBOLS}")
+}
+
+/// What a file with symbols is sent to; a build id is hex digits.
+pub(crate) fn symbols_content(build_id: &str, query: &[(&str, &str)]) -> String {
+    with(&format!("{}/{build_id}/{SYMBOLS_CONTENT}", symbols()), query)
 }
 
 /// The path with a query, if there is anything to ask.

@@ -2,6 +2,7 @@
 //! command that grants it.
 
 use fleetprof_core::text::printable;
+use fleetprof_crds::names::{SYMBOLS, SYMBOLS_ROLE};
 use serde_json::Value;
 
 use crate::exit::Failure;
@@ -88,6 +89,7 @@ fn denied(message: &str) -> Option<Denied<'_>> {
 pub(crate) fn role(denied: &Denied<'_>) -> Option<&'static str> {
     let reads = matches!(denied.verb, "get" | "list" | "watch");
     Some(match (denied.group, denied.resource) {
+        ("data.fleetprof.dev", resource) if resource.starts_with(SYMBOLS) => SYMBOLS_ROLE,
         ("data.fleetprof.dev", _) => "fleetprof-viewer",
         ("fleetprof.dev", _) if reads => "fleetprof-viewer",
         ("fleetprof.dev", "profilesessions") => "fleetprof-runner",
@@ -171,6 +173,8 @@ mod tests {
             ("create", "profilingpolicies", "fleetprof.dev", "fleetprof-admin"),
             ("create", "clusterprofilingpolicies", "fleetprof.dev", "fleetprof-cluster-admin"),
             ("get", "profilesessions/top", "data.fleetprof.dev", "fleetprof-viewer"),
+            ("create", "symbols/content", "data.fleetprof.dev", "fleetprof-symbols"),
+            ("list", "symbols", "data.fleetprof.dev", "fleetprof-symbols"),
             ("patch", "pods/ephemeralcontainers", "", "fleetprof-attacher"),
             ("list", "pods", "", "view"),
         ];

@@ -1,8 +1,8 @@
-//! `kubectl fleetprof symbols`: of which files do the functions have no names? As the statuses of sessions tell.
+//! `kubectl fleetprof symbols missing`: of which files do the functions have no names? As the statuses of sessions tell.
 
 use std::collections::BTreeMap;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use fleetprof_core::text::printable;
 use fleetprof_crds::ProfileSessionStatus;
 use serde_json::{Value, json};
@@ -13,21 +13,13 @@ use crate::output::{self, Format};
 use crate::paths;
 use crate::table::Table;
 
-/// What to do.
-#[derive(Args, Debug)]
-pub(crate) struct SymbolsArgs {
-    #[command(subcommand)]
-    verb: Verb,
-}
+/// What to do about it.
+const NEXT: &str = "Next: send the files with symbols that your build kept; later captures have their names:
+  kubectl fleetprof symbols upload FILE|FOLDER…";
 
-#[derive(Subcommand, Debug)]
-enum Verb {
-    /// List the files whose functions have no names in the profiles of sessions.
-    Missing(MissingArgs),
-}
-
+/// What to list.
 #[derive(Args, Debug)]
-struct MissingArgs {
+pub(super) struct MissingArgs {
     /// The sessions of all namespaces.
     #[arg(long, short = 'A')]
     all_namespaces: bool,
@@ -36,9 +28,8 @@ struct MissingArgs {
     output: Option<Format>,
 }
 
-/// Does it.
-pub(crate) async fn run(cluster: &Cluster, args: &SymbolsArgs) -> Result<Exit, Failure> {
-    let Verb::Missing(args) = &args.verb;
+/// Lists them.
+pub(super) async fn run(cluster: &Cluster, args: &MissingArgs) -> Result<Exit, Failure> {
     let namespace = match args.all_namespaces {
         true => None,
         false => Some(paths::namespace(cluster.namespace())?),
@@ -54,7 +45,10 @@ pub(crate) async fn run(cluster: &Cluster, args: &SymbolsArgs) -> Result<Exit, F
             output::print(&ids.map(|id| format!("{}\n", printable(id))).collect::<String>())?;
         }
         _ if files.is_empty() => output::note("No session reports a file without symbols."),
-        wide => output::print(&table(&files, wide.is_some()).text())?,
+        wide => {
+            output::print(&table(&files, wide.is_some()).text())?;
+            output::note(NEXT);
+        }
     }
     Ok(Exit::Data)
 }
