@@ -77,6 +77,9 @@ pub const SYMBOLS_ROLE: &str = "fleetprof-symbols";
 pub const MAX_ATTACHED: usize = 10;
 /// Maximum of `spec.resultDeadline`, in hours.
 pub const MAX_RESULT_DEADLINE_HOURS: i64 = 168;
+/// Digits of the id of a container that `crictl ps` prints, and that the status of many targets keeps after the
+/// end.
+pub const SHORT_CONTAINER_ID: usize = 13;
 /// Maximum number of targets per session.
 pub const MAX_TARGETS: usize = 50;
 /// Maximum number of captures of a session with `spec.repeat`, including its own.

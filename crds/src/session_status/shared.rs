@@ -12,13 +12,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{ProfileSessionStatus, StoredProfile, TargetPhase, TargetStatus};
-use crate::names::MAX_TARGETS;
+use crate::names::{MAX_TARGETS, SHORT_CONTAINER_ID};
 use crate::{Duration, ProfileKind, Reason};
 
 /// Fewest targets of one phase whose facts are written once: fewer are easier to read with everything beside them.
 pub const FEWEST: usize = 5;
-/// Digits of the id of a container that `crictl ps` prints.
-const SHORT_ID: usize = 13;
 /// What stands for the name of the pod in the shared key of profiles.
 const POD: &str = "{pod}";
 
@@ -287,7 +285,7 @@ fn node_domain(targets: &mut [&mut TargetStatus]) -> String {
 /// take.
 fn cut_id(id: &mut String) {
     if id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        id.truncate(SHORT_ID);
+        id.truncate(SHORT_CONTAINER_ID);
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_core::destination::{Delivery, Withdrawal};
 use fleetprof_core::outbox::Attempt;
+use fleetprof_crds::names::SHORT_CONTAINER_ID;
 use fleetprof_crds::session_status::StoredProfile;
 use fleetprof_crds::{ProfileKind, ProfileSession, Reason};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -25,9 +26,6 @@ use crate::destinations::{ArchiveError, Destination, Destinations, Parcel, Targe
 const SIDE_BY_SIDE: usize = 4;
 /// Longest time to fetch what a reader asks for, in which the API server does not give up.
 const FETCH: Duration = Duration::from_secs(40);
-
-/// What is as short may be cut: a status of many targets has the beginning of the ids of containers after the end.
-const CUT_ID: usize = 13;
 
 impl ResultsConfig {
     /// The first part of every key.
@@ -173,7 +171,8 @@ fn target(session: &ProfileSession, profile: &StoredProfile) -> Target {
         workload: target.workload.as_str().into(),
         pod_uid: target.pod_uid.as_str().into(),
         container_id: Some(target.container_id.as_str())
-            .filter(|id| id.len() > CUT_ID)
+            // What is as short may be cut.
+            .filter(|id| id.len() > SHORT_CONTAINER_ID)
             .unwrap_or_default()
             .into(),
     })

@@ -6,7 +6,7 @@
 //! ```
 //! So every reader and every destination gets a plain profile, and none waits for a server.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use fleetprof_core::capture::CaptureScope;
@@ -87,18 +87,17 @@ impl Results {
     ) -> Result<StoredProfile, ResultsError> {
         let ask = Naming::Ask(self.symbols.clone());
         let lacking = match self.try_assemble(scope, kind, slices, ask).await? {
-            Assembly::Stored(profile, standing) => {
-                return Ok(self.remember(profile, standing, &HashMap::new()));
-            }
+            Assembly::Stored(profile, standing) => return Ok(self.remember(profile, standing, None)),
             Assembly::Lacks(lacking) => lacking,
         };
         let room = self.usage().await.map_or(0, |usage| usage.free / ROOM);
         let found = self.symbols.find(&lacking, &self.merges, room).await;
         // What was downloaded counts before the profile is written.
         let _ = self.usage().await;
-        let failed = found.failed.clone();
+        let asked = lacking.into_iter().map(|file| file.build_id).collect();
+        let looked = Looked { failed: found.failed.clone(), asked };
         match self.try_assemble(scope, kind, slices, Naming::Found(found)).await? {
-            Assembly::Stored(profile, standing) => Ok(self.remember(profile, standing, &failed)),
+            Assembly::Stored(profile, standing) => Ok(self.remember(profile, standing, Some(&looked))),
             Assembly::Lacks(_) => Err(super::stopped()),
         }
     }
@@ -118,10 +117,14 @@ impl Results {
         &self,
         profile: StoredProfile,
         standing: Option<Standing>,
-        failed: &HashMap<String, String>,
+        looked: Option<&Looked>,
     ) -> StoredProfile {
         if let Some(standing) = standing {
-            self.told.remember(&profile.uri, self.target_symbols(standing, failed));
+            let why = |build_id: &str| {
+                let failed = looked.and_then(|looked| looked.failed.get(build_id).cloned());
+                failed.unwrap_or_else(|| self.symbols.why_not(build_id, looked.map(|looked| &looked.asked)))
+            };
+            self.told.remember(&profile.uri, target_symbols(standing, why));
         }
         profile
     }
@@ -141,20 +144,28 @@ impl Results {
                 read.map_err(|error| ResultsError::Io(format!("profile {key} cannot be read: {error}")))?;
             Ok(standing(&read, MAX_MISSING))
         };
-        let symbols = self.target_symbols(self.run(&self.merges, read).await?, &HashMap::new());
+        let standing = self.run(&self.merges, read).await?;
+        let symbols = target_symbols(standing, |build_id| self.symbols.why_unknown(build_id));
         self.told.remember(&profile.uri, symbols.clone());
         Ok(symbols)
     }
+}
 
-    fn target_symbols(&self, standing: Standing, failed: &HashMap<String, String>) -> Option<TargetSymbols> {
-        let why = |build_id: &str| failed.get(build_id).cloned();
-        let missing = standing.missing.into_iter().map(|file| MissingSymbols {
-            message: why(&file.build_id).unwrap_or_else(|| self.symbols.why_not(&file.build_id)),
-            file: file.file,
-            build_id: file.build_id,
-        });
-        Some(TargetSymbols { named: i32::from(standing.named?), missing: missing.collect() })
-    }
+/// What was looked up for a profile.
+struct Looked {
+    /// Why some or all addresses have no name, by build id.
+    failed: HashMap<String, String>,
+    /// The build ids.
+    asked: HashSet<String>,
+}
+
+fn target_symbols(standing: Standing, why: impl Fn(&str) -> String) -> Option<TargetSymbols> {
+    let missing = standing.missing.into_iter().map(|file| MissingSymbols {
+        message: why(&file.build_id),
+        file: file.file,
+        build_id: file.build_id,
+    });
+    Some(TargetSymbols { named: i32::from(standing.named?), missing: missing.collect() })
 }
 
 impl Store {

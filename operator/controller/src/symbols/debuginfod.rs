@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | 200 | the file | it is kept, if it is not too large |
 //! | 404 | the server does not know the build id | it is not asked again for an hour |
+//! | a file of no use | another build id, no symbols, too large | the same, and it is remembered why |
 //! | other, none | the server is down, or the address or the credentials are wrong | nothing is asked for a minute |
 //!
 //! A redirect is not followed: the server that was configured is the one that learns what runs here.
@@ -50,6 +51,9 @@ const PIECES: usize = 16;
 /// Longest text of a failure, in bytes.
 const MAX_CAUSE: usize = 160;
 
+/// Longest text of what is wrong with a file, in bytes.
+const MAX_WHY: usize = 300;
+
 type Http = Client<Connector, Empty<Bytes>>;
 /// A file that is fetched, for everybody who asked for it: `None` where the server has none.
 pub(super) type Download = Shared<BoxFuture<'static, Result<Option<PathBuf>, String>>>;
@@ -66,7 +70,8 @@ pub(super) struct Debuginfod {
 /// What was learnt of the server.
 #[derive(Default)]
 struct Known {
-    absent: HashMap<String, Instant>,
+    /// What is not asked for, until when, and why there is no file that can be used; nothing where there is none.
+    absent: HashMap<String, (Instant, Option<String>)>,
     /// Until when nothing is asked, and why.
     paused: Option<(Instant, String)>,
     /// What is being fetched, and since when, by build id.
@@ -105,7 +110,7 @@ impl Debuginfod {
     pub(super) fn may_have(&self, build_id: &str) -> bool {
         let now = Instant::now();
         let known = self.known();
-        let absent = known.absent.get(build_id).is_some_and(|until| *until > now);
+        let absent = known.absent.get(build_id).is_some_and(|(until, _)| *until > now);
         let paused = known.paused.as_ref().is_some_and(|(until, _)| *until > now);
         drop(known);
         !absent && (!paused || self.cache.get(build_id).is_some())
@@ -115,6 +120,11 @@ impl Debuginfod {
     pub(super) fn failure(&self) -> Option<String> {
         let paused = self.known().paused.clone();
         paused.filter(|(until, _)| *until > Instant::now()).map(|(_, why)| why)
+    }
+
+    /// Why the file that the server has cannot be used, as a clause; nothing where that is not known.
+    pub(super) fn useless(&self, build_id: &str) -> Option<String> {
+        self.known().absent.get(build_id).filter(|(until, _)| *until > Instant::now())?.1.clone()
     }
 
     /// Fetches the file of a build id, of which at most `room` bytes are written, whether or not anybody waits for it;
@@ -146,9 +156,9 @@ impl Debuginfod {
         if kept.is_some() {
             return Ok(kept);
         }
-        let absent = self.known().absent.get(build_id).copied();
-        if absent.is_some_and(|until| until > Instant::now()) {
-            return Ok(None);
+        let absent = self.known().absent.get(build_id).cloned();
+        if let Some((_, why)) = absent.filter(|(until, _)| *until > Instant::now()) {
+            return why.map_or(Ok(None), Err);
         }
         let permit = self.downloads.acquire().await.map_err(|error| error.to_string())?;
         if let Some(why) = self.failure() {
@@ -171,20 +181,21 @@ impl Debuginfod {
                 Err(why)
             }
             Err(NotFetched::Absent) => {
-                known.remember(build_id, now);
+                known.remember(build_id, now, None);
                 Ok(None)
             }
             Err(NotFetched::Unusable(why)) => {
-                known.remember(build_id, now);
-                Err(format!("the debuginfod server has it, but {why}"))
+                let why = format!("the debuginfod server has it, but {why}");
+                known.remember(build_id, now, Some(why.clone()));
+                Err(why)
             }
         }
     }
 
-    /// Forgets a file that is not what it should be, and does not ask for it again soon.
-    pub(super) fn discard(&self, build_id: &str) {
+    /// Forgets a file that is not what it should be, does not ask for it again soon, and remembers why.
+    pub(super) fn discard(&self, build_id: &str, why: String) {
         self.cache.remove(build_id);
-        self.known().remember(build_id, Instant::now());
+        self.known().remember(build_id, Instant::now(), Some(why));
     }
 
     async fn fetch(&self, build_id: &str, room: u64) -> Result<PathBuf, NotFetched> {
@@ -267,12 +278,13 @@ fn write(
 }
 
 impl Known {
-    fn remember(&mut self, build_id: &str, now: Instant) {
+    fn remember(&mut self, build_id: &str, now: Instant, why: Option<String>) {
         if self.absent.len() >= MOST_ABSENT {
-            self.absent.retain(|_, until| *until > now);
+            self.absent.retain(|_, (until, _)| *until > now);
         }
         if self.absent.len() < MOST_ABSENT {
-            self.absent.insert(build_id.to_owned(), now + ABSENT);
+            let why = why.map(|why| cut(&why, MAX_WHY));
+            self.absent.insert(build_id.to_owned(), (now + ABSENT, why));
         }
     }
 }

@@ -18,7 +18,7 @@ pub mod uploads;
 mod volume;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +44,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MAX_HELD: usize = 16 << 20;
 /// Why nothing is on a volume, as a clause.
 const HANGS: &str = "the symbols volume does not answer";
+/// Why a file names nothing, as a clause.
+const NONE: &str = "its symbols name none of the sampled addresses";
+/// Why functions of a file have no name though others have, as a clause.
+const SOME: &str = "its symbols name only some of the sampled addresses";
+/// Why nobody looked for a file, as a clause.
+const CUT: &str = "it was not looked up: of one profile, 64 files with 100,000 addresses are";
+/// Why functions of a file have no name of whose addresses all that were asked for have, as a clause.
+const PARTLY: &str = "not all of its addresses were looked up: of one profile, 100,000 are";
 /// Folder of the cache on the results volume.
 pub(crate) const FOLDER: &str = "symbols";
 /// Folder of uploaded files below it.
@@ -65,7 +73,7 @@ struct Inner {
 pub struct Found {
     /// Names by build id.
     pub names: Names,
-    /// Why there are none, by build id: a clause without a full stop. The keys are those of [`Lacking`].
+    /// Why some or all have none, by build id: a clause without a full stop. The keys are those of [`Lacking`].
     pub failed: HashMap<String, String>,
 }
 
@@ -78,7 +86,7 @@ impl Symbols {
     }
 
     /// The same, read by whatever this is.
-    pub(crate) fn read_by(reader: Reader, config: &Config, results: &Path) -> Self {
+    fn read_by(reader: Reader, config: &Config, results: &Path) -> Self {
         if *config == Config::default() {
             return Self::default();
         }
@@ -133,14 +141,13 @@ impl Symbols {
             match named {
                 Ok(names) if !names.is_empty() && held + names.memory() <= MAX_HELD => {
                     held += names.memory();
+                    if names.len() < file.addresses.len() {
+                        found.failed.insert(file.build_id.clone(), SOME.to_owned());
+                    }
                     found.names.insert(file.build_id.clone(), names);
                 }
                 Ok(names) => {
-                    let why = if names.is_empty() {
-                        "its symbols do not name these"
-                    } else {
-                        "its names are too many"
-                    };
+                    let why = if names.is_empty() { NONE } else { "its names are too many" };
                     found.failed.insert(file.build_id.clone(), why.to_owned());
                 }
                 Err(why) => {
@@ -152,17 +159,28 @@ impl Symbols {
         found
     }
 
-    /// Why a file has no names as far as is known without asking, as a clause; empty where nothing is configured.
+    /// Why functions of a file have no names that are not in what was found, as a clause; empty where nothing is
+    /// configured. `asked` are the build ids that were looked up for the profile, if any were.
     #[must_use]
-    pub fn why_not(&self, build_id: &str) -> String {
+    pub fn why_not(&self, build_id: &str, asked: Option<&HashSet<String>>) -> String {
         let Some(inner) = &self.0 else { return String::new() };
         if !is_build_id(build_id) {
             return "it has no build ID, by which its symbols could be found".to_owned();
         }
-        let paused = inner.debuginfod.as_ref().and_then(|server| server.failure());
-        let hangs = inner.volume.as_ref().is_some_and(|volume| !volume.answers());
-        let paused = paused.or_else(|| hangs.then(|| HANGS.to_owned()));
-        paused.unwrap_or_else(|| inner.absent().to_owned())
+        match asked.map(|asked| asked.contains(build_id)) {
+            Some(true) => PARTLY.to_owned(),
+            Some(false) => CUT.to_owned(),
+            None => inner.why_not(build_id),
+        }
+    }
+
+    /// Why nothing is known of a profile's names, as a clause; empty where nothing is configured.
+    #[must_use]
+    pub fn why_unknown(&self, build_id: &str) -> String {
+        match self.0.is_some() && is_build_id(build_id) {
+            true => "not known: another operator process stored this profile".to_owned(),
+            false => self.why_not(build_id, None),
+        }
     }
 }
 
@@ -223,18 +241,21 @@ impl Inner {
                 Err(why) => refused = refused.or_else(|| Some(why.of(whose))),
             }
         }
-        let hangs = self.volume.as_ref().is_some_and(|volume| !volume.answers());
-        let refused = refused.or_else(|| hangs.then(|| HANGS.to_owned()));
-        let Some(server) = server else { return Err(refused.unwrap_or_else(|| self.absent().to_owned())) };
+        let refused = refused.or_else(|| self.hangs());
+        let Some(server) = server else {
+            return Err(refused.unwrap_or_else(|| self.why_not(&file.build_id)));
+        };
         let (since, download) = begun.unwrap_or_else(|| server.get(&file.build_id, room));
         let failed = match left.wait(since, download).await {
             Ok(Some(path)) => match self.read(&path, file, (memory, room), left).await {
                 Ok(names) => return Ok(names),
                 Err(why) => {
-                    if why.is_useless() {
-                        server.discard(&file.build_id);
+                    let useless = why.is_useless();
+                    let why = why.of("of the debuginfod server");
+                    if useless {
+                        server.discard(&file.build_id, why.clone());
                     }
-                    why.of("of the debuginfod server")
+                    why
                 }
             },
             Ok(None) => self.absent().to_owned(),
@@ -243,10 +264,25 @@ impl Inner {
         Err(refused.unwrap_or(failed))
     }
 
+    /// That the volume does not answer, as a clause.
+    fn hangs(&self) -> Option<String> {
+        let hangs = self.volume.as_ref().is_some_and(|volume| !volume.answers());
+        hangs.then(|| HANGS.to_owned())
+    }
+
+    /// Why a file has no names as far as is known without asking, as a clause.
+    fn why_not(&self, build_id: &str) -> String {
+        let server = self.debuginfod.as_ref();
+        let known = server.and_then(|server| server.useless(build_id).or_else(|| server.failure()));
+        known.or_else(|| self.hangs()).unwrap_or_else(|| self.absent().to_owned())
+    }
+
     /// That nobody has the symbols, as a clause.
     const fn absent(&self) -> &'static str {
         match (&self.volume, &self.debuginfod, &self.uploads) {
-            (Some(_), Some(_), None) => "neither the symbols volume nor the debuginfod server has its symbols",
+            (Some(_), Some(_), None) => {
+                "neither the symbols volume nor the debuginfod server has its symbols"
+            }
             (Some(_), None, None) => "the symbols volume does not have its symbols",
             (None, _, None) => "the debuginfod server does not have its symbols",
             (Some(_), Some(_), Some(_)) => {

@@ -92,7 +92,9 @@ async fn a_wrong_file_of_the_server_is_refused_and_not_fetched_again() {
     let why = &found.failed[&program.build_id];
     assert!(why.ends_with(&format!("it is the file of build id {}", other.build_id)), "{why}");
     assert!(!symbols.may_name(&asked), "nobody else has it");
-    symbols.find(&asked, &Semaphore::new(1), 1 << 30).await;
+    let again = symbols.find(&asked, &Semaphore::new(1), 1 << 30).await;
+    assert_eq!(&again.failed[&program.build_id], why, "the next status says so too");
+    assert_eq!(symbols.why_not(&program.build_id, None), *why);
     assert_eq!(heard.lock().unwrap().len(), 1);
 }
 

@@ -11,7 +11,9 @@ use fleetprof_crds::wire::SliceId;
 use fleetprof_operator::gateway::SliceSink;
 use fleetprof_operator::results::{Results, ResultsConfig, ResultsMetrics};
 use fleetprof_operator::symbols::Symbols;
-use fleetprof_profile::{Limits, Profile, decode_valid, encode};
+use fleetprof_profile::{
+    Frame, Limits, MappingInfo, Profile, ProfileBuilder, decode_valid, encode,
+};
 use jiff::Timestamp;
 
 use crate::programs::{Program, place, shown};
@@ -95,8 +97,8 @@ async fn what_lacks_names_is_stored_and_told() {
     let with = results(folder.path(), symbols(folder.path())).await;
     let told = with.symbols(&made).await.unwrap().unwrap();
     assert_eq!(
-        told.missing[0].message, "the symbols volume does not have its symbols",
-        "also of an earlier leader's"
+        told.missing[0].message, "not known: another operator process stored this profile",
+        "what an earlier leader was told is not made up"
     );
     std::fs::write(place(folder.path(), &program.build_id), "not what it should be").unwrap();
     let made = capture(&with, "two", &slice).await;
@@ -106,4 +108,49 @@ async fn what_lacks_names_is_stored_and_told() {
         told.missing[0].message,
         "the file on the symbols volume is of no use: it is not a whole ELF file"
     );
+}
+
+#[tokio::test]
+async fn a_file_that_names_only_some_addresses_is_not_called_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::cpp(folder.path(), "shop");
+    program.symbols(folder.path());
+    let results = results(folder.path(), symbols(folder.path())).await;
+    // Nothing is linked for the first of these, and no symbol comes before it.
+    let addresses = std::iter::once(1).chain(program.function("Basket"));
+    let made = capture(&results, "one", &program.profile(addresses)).await;
+    let told = results.symbols(&made).await.unwrap().unwrap();
+    assert!((1..100).contains(&told.named), "{told:?}");
+    assert_eq!(told.missing[0].message, "its symbols name only some of the sampled addresses");
+    let made = capture(&results, "two", &program.profile(std::iter::once(1))).await;
+    let told = results.symbols(&made).await.unwrap().unwrap();
+    assert_eq!(told.missing[0].message, "its symbols name none of the sampled addresses");
+}
+
+#[tokio::test]
+async fn what_lies_beyond_the_bounds_of_a_look_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::cpp(folder.path(), "shop");
+    program.symbols(folder.path());
+    let results = results(folder.path(), symbols(folder.path())).await;
+    let mut builder = ProfileBuilder::new(CPU, 10_000_000, 0);
+    // The file of the volume comes first, so that somebody is asked; its last addresses are beyond the bound.
+    let mut files = vec![(program.build_id.clone(), "/app/shop".to_owned())];
+    files.extend((0..65).map(|n| (format!("{n:016x}"), format!("/lib/{n:02}.so"))));
+    for (n, (build_id, file)) in files.iter().enumerate() {
+        let mapping = builder.mapping(&MappingInfo {
+            memory_start: 0,
+            memory_limit: 1 << 40,
+            file_offset: 0,
+            file,
+            build_id,
+        });
+        // The last file has the most weight, so that the status names it.
+        let hits = if n == 65 { 1_000 } else { 1 };
+        builder.add_hits(&[Frame::unsymbolized(0x1234, Some(mapping))], hits, &[]).unwrap();
+    }
+    let made = capture(&results, "one", &builder.finish(1_000_000_000, &[])).await;
+    let told = results.symbols(&made).await.unwrap().unwrap();
+    let last = told.missing.iter().find(|file| file.file == "/lib/64.so").unwrap();
+    assert!(last.message.starts_with("it was not looked up: "), "{told:?}");
 }

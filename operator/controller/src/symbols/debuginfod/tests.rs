@@ -74,9 +74,12 @@ async fn a_file_is_asked_for_once_and_kept() {
     assert_eq!(*heard.authorization.lock().unwrap(), "Bearer s3cr3t");
     assert!(client.known().under_way.is_empty(), "nothing is kept of what is done");
     assert_eq!(client.get("abcdef01", MIB).1.await.unwrap(), Some(path.clone()));
-    client.discard("abcdef01");
+    assert_eq!(client.useless("abcdef01"), None);
+    client.discard("abcdef01", "it is of no use".to_owned());
     assert!(!path.exists() && !client.may_have("abcdef01"), "a file of no use is not fetched again");
-    assert_eq!((client.get("abcdef01", MIB).1.await, heard.count()), (Ok(None), 1));
+    let why = Some("it is of no use".to_owned());
+    assert_eq!(client.useless("abcdef01"), why, "and it is known why");
+    assert_eq!((client.get("abcdef01", MIB).1.await.err(), heard.count()), (why, 1));
 }
 
 #[tokio::test]
@@ -124,7 +127,8 @@ async fn what_is_too_large_is_not_kept() {
     {
         let why = client.get(id, u64::MAX).1.await.unwrap_err();
         assert!(why.contains(word), "{why}");
-        assert_eq!(client.get(id, u64::MAX).1.await, Ok(None), "it is not fetched again");
+        assert_eq!(client.get(id, u64::MAX).1.await, Err(why.clone()), "it is not fetched again");
+        assert_eq!(client.useless(id), Some(why));
     }
     assert_eq!(heard.count(), 2);
     assert_eq!(std::fs::read_dir(folder.path().join("symbols")).unwrap().count(), 0);
