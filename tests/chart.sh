@@ -102,6 +102,7 @@ renders "no symbols but uploads by default" 'uploads: {"size":"1Gi"}' 'name: fle
     '!/var/lib/fleetprof-symbols' '!port: 8002' --
 renders "links" 'links: [{"name":"Grafana","url":"https://grafana.example.com/${namespace}"}]' 'name: FLEETPROF_CONFIG' -- \
     --set 'links[0].name=Grafana' --set 'links[0].url=https://grafana.example.com/${namespace}'
+renders "quotas" 'default: "1Gi"' 'namespaces: {"shop":"5Gi"}' -- --set results.quotas.default=1Gi --set results.quotas.namespaces.shop=5Gi
 renders "nothing to configure" '!fleetprof-config' '!FLEETPROF_CONFIG' '!/etc/fleetprof/receivers' -- \
     --set-string symbols.uploads.size=0
 renders "images from a registry" 'image: "registry.example.com/team/fleetprof-operator:1.0"' 'value: "registry.example.com/team/fleetprof-agent:' \

@@ -195,9 +195,9 @@ reasons! {
     ResultDeadlineExceeded => "",
     /// The results volume is full.
     StorageFull => "free space on the results volume, enlarge it, or lower ttl",
-    /// The namespace keeps more than its share of the results volume.
-    NamespaceStorageFull => "delete old sessions, lower ttl, or ask an administrator to raise results.size or \
-                             results.namespaceShare of the fleetprof chart",
+    /// The namespace keeps more than its share of the results volume, or than its quota.
+    NamespaceStorageFull => "delete old sessions, lower ttl, or ask an administrator to raise results.size, \
+                             results.namespaceShare or results.quotas of the fleetprof chart",
     /// Some of the uploaded slices are missing from the profile.
     SlicesLost => "profile again; see the message for how many are missing and why",
     /// All uploaded slices are gone from the results volume.

@@ -105,6 +105,14 @@ symbols:
   {{- end }}
   uploads: {{ dict "size" $uploads | toJson }}
 {{- end }}
+{{- $quotas := .Values.results.quotas }}
+{{- if or $quotas.default $quotas.namespaces }}
+quotas:
+  {{- with $quotas.default }}
+  default: {{ . | toJson }}
+  {{- end }}
+  namespaces: {{ $quotas.namespaces | toJson }}
+{{- end }}
 {{- end }}
 
 {{/* Name of the ConfigMap with the operator's configuration. */}}

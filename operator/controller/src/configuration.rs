@@ -1,13 +1,19 @@
 //! What did an administrator configure for the operator alone? One YAML file, which the chart writes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use fleetprof_core::session::links::{LinkTemplate, templates};
 use fleetprof_core::session::notify::Receiver;
+use fleetprof_core::storage::quota::Quotas;
+use fleetprof_crds::quantity;
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::{destinations, notifications, symbols};
+
+/// Least quota of a namespace, in bytes.
+const LEAST_QUOTA: u64 = 16 << 20;
 
 /// Why the configuration is not usable.
 #[derive(Debug, Error)]
@@ -25,6 +31,41 @@ struct File {
     links: Vec<LinkSettings>,
     #[serde(default)]
     symbols: symbols::Config,
+    #[serde(default)]
+    quotas: QuotaSettings,
+}
+
+/// Sizes such as `5Gi`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QuotaSettings {
+    /// Of every namespace that is not named.
+    default: Option<String>,
+    #[serde(default)]
+    namespaces: BTreeMap<String, String>,
+}
+
+impl QuotaSettings {
+    fn quotas(&self) -> Result<Quotas, String> {
+        let size = |of: &str, text: &String| {
+            let wrong = || {
+                format!(
+                    "the quota of {of} is {text:?}, which is not a size in bytes: write it as 5Gi or 500Mi"
+                )
+            };
+            let bytes = quantity::bytes(text).ok_or_else(wrong)?;
+            match bytes < LEAST_QUOTA {
+                true => Err(format!(
+                    "the quota of {of} is {text:?}, and the least is 16Mi: less holds no capture"
+                )),
+                false => Ok(bytes),
+            }
+        };
+        let default = self.default.as_ref().map(|text| size("namespaces", text)).transpose()?;
+        let named =
+            |(name, text): (&String, &String)| Ok((name.clone(), size(&format!("namespace {name}"), text)?));
+        Ok(Quotas::new(default, self.namespaces.iter().map(named).collect::<Result<_, String>>()?))
+    }
 }
 
 #[derive(Deserialize)]
@@ -47,6 +88,8 @@ pub struct Configuration {
     pub links: Vec<LinkTemplate>,
     /// Where the symbols of stripped programs are.
     pub symbols: symbols::Config,
+    /// What namespaces may have at most on the results volume.
+    pub quotas: Quotas,
 }
 
 impl Configuration {
@@ -60,20 +103,21 @@ impl Configuration {
         text.and_then(|text| Self::parse(&text)).map_err(|error| {
             ConfigError(format!(
                 "the configuration in {} is not usable ({error}): correct the chart values destinations, \
-                 notifications, links and symbols",
+                 notifications, links, symbols and results.quotas",
                 path.display()
             ))
         })
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let File { destinations, notifications, links, symbols } =
+        let File { destinations, notifications, links, symbols, quotas } =
             serde_yaml::from_str(text).map_err(|error| error.to_string())?;
         destinations.check()?;
         symbols.check()?;
         let receivers = notifications.receivers()?;
         let links = templates(links.iter().map(|link| (link.name.as_str(), link.url.as_str())))?;
-        Ok(Self { destinations, notifications, receivers, links, symbols })
+        let quotas = quotas.quotas()?;
+        Ok(Self { destinations, notifications, receivers, links, symbols, quotas })
     }
 }
 
@@ -94,6 +138,8 @@ links:
         let read = Configuration::parse(text).unwrap();
         assert_eq!(read.destinations.names(), ["archive", "default"]);
         assert_eq!((read.receivers.len(), read.links.len()), (1, 1));
+        let quotas = Configuration::parse("quotas: {default: 1Gi, namespaces: {shop: 5Gi}}").unwrap().quotas;
+        assert_eq!((quotas.of("shop"), quotas.of("other")), (Some(5 << 30), Some(1 << 30)));
         let empty = Configuration::read(None).unwrap();
         assert_eq!((empty.destinations.names(), empty.receivers.len()), (vec!["default".to_owned()], 0));
     }
@@ -113,6 +159,11 @@ links:
             ),
             ("destinations: {a: {kind: s3, bucket: ''}}", "destination \"a\": bucket is empty"),
             ("symbols: {volume: here}", "symbols.volume must be an absolute path"),
+            ("quotas: {default: much}", "the quota of namespaces is \"much\""),
+            (
+                "quotas: {namespaces: {shop: 1Mi}}",
+                "the quota of namespace shop is \"1Mi\", and the least is 16Mi",
+            ),
             ("linx: []", "linx"),
         ];
         for (text, word) in cases {

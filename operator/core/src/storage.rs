@@ -10,6 +10,7 @@
 //! only what is over a share goes. Slices that wait to be assembled cannot be evicted, so they stay within the
 //! share of their namespace at all times.
 
+pub mod quota;
 pub mod uploads;
 
 use std::cmp::Reverse;

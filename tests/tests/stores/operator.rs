@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use fleetprof_core::capture::{CaptureScope, Weight};
 use fleetprof_core::destination::Delivery;
+use fleetprof_core::storage::quota::Quotas;
 use fleetprof_crds::session_status::{StoredProfile, TargetStatus};
 use fleetprof_crds::wire::SliceId;
 use fleetprof_crds::{ProfileKind, ProfileSession, ProfileSessionStatus};
@@ -92,8 +93,13 @@ impl Operator {
 
     /// One with that file of destinations.
     pub async fn of(file: &Path, volume: &Path) -> Self {
-        let config =
-            ResultsConfig { root: volume.into(), cluster: "prod".into(), capacity: None, share: 100 };
+        let config = ResultsConfig {
+            root: volume.into(),
+            cluster: "prod".into(),
+            capacity: None,
+            share: 100,
+            quotas: Quotas::default(),
+        };
         let destinations = Configuration::read(Some(file)).unwrap().destinations;
         let identity = Identity { cluster: config.cluster_component(), uid: "cluster-uid".into() };
         let build = move |merges: &_| destinations.build(&identity, merges);

@@ -45,6 +45,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleetprof_core::capture::CaptureScope;
+use fleetprof_core::storage::quota::Quotas;
 use fleetprof_crds::session_status::{StoredProfile, TopFunction};
 use fleetprof_crds::wire::{Problem, SliceId};
 use fleetprof_crds::{DEFAULT_DESTINATION, ProfileKind};
@@ -97,6 +98,8 @@ pub struct ResultsConfig {
     pub capacity: Option<u64>,
     /// Share of each namespace in percent of the volume, 1 to 100.
     pub share: u8,
+    /// What single namespaces, or all, may have at most.
+    pub quotas: Quotas,
 }
 
 /// What is stored of one kind of a capture that has no profile yet.

@@ -1,7 +1,7 @@
 //! Is there room for another file, and what goes when there is none?
 //!
 //! ```text
-//! put ─► waiting slices in share? ─► pressure? evict ─► room? ─► write ─► measure file and folders ─► index
+//! put ─► waiting slices in share? ─► quota? ─► pressure? evict ─► room? ─► write ─► measure file and folders ─► index
 //! ```
 //! A file counts from before it is written until the index has it, so uploads side by side never take the same
 //! room twice.
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use fleetprof_core::storage::{self, Account, Demand};
+use fleetprof_core::storage::{self, Account, Demand, Evictions, quota};
 use tracing::{debug, warn};
 
 use super::error::ResultsError;
@@ -89,9 +89,28 @@ impl Store {
         let share = self.share(namespace)?;
         let account = |bytes| Account { namespace, bytes, slices: waiting };
         storage::check_waiting(demand, account(self.account(namespace)), share)?;
+        self.keep_quota(demand, account(self.account(namespace)))?;
         self.evict(demand, share)?;
         let volume = self.usage()?.volume();
         Ok(storage::check_room(volume, demand, account(self.account(namespace)), share)?)
+    }
+
+    /// Evicts the oldest results of a namespace that would have more than its quota, and refuses the slice where that
+    /// is not enough.
+    fn keep_quota(&self, demand: Demand, account: Account<'_>) -> Result<(), ResultsError> {
+        let Some(quota) = self.config.quotas.of(account.namespace) else {
+            return Ok(());
+        };
+        quota::check_waiting(demand, account, quota)?;
+        if quota::check(demand, account, quota).is_ok() {
+            return Ok(());
+        }
+        let kept = self.index().kept();
+        self.drop_results(
+            quota::evictions(demand, account, quota, kept),
+            "a namespace is at its quota: evicted its oldest results",
+        )?;
+        Ok(quota::check(demand, Account { bytes: self.account(account.namespace), ..account }, quota)?)
     }
 
     /// Refuses a profile that the volume has no room for.
@@ -135,7 +154,13 @@ impl Store {
             let index = self.index();
             (index.accounts(), index.kept())
         };
-        let evictions = storage::evictions(need, share, &accounts, kept);
+        self.drop_results(
+            storage::evictions(need, share, &accounts, kept),
+            "the results volume is almost full: evicted the oldest results of namespaces over their share",
+        )
+    }
+
+    fn drop_results(&self, evictions: Evictions, why: &'static str) -> Result<(), ResultsError> {
         let (mut copies, mut removed) = (Removed::default(), Removed::default());
         for session in evictions.copies {
             self.delete(&session, &mut copies)?;
@@ -143,14 +168,12 @@ impl Store {
         for session in evictions.lost {
             self.delete(&session, &mut removed)?;
         }
-        debug!(sessions = copies.sessions, "removed copies of results that another destination holds");
+        if copies.sessions > 0 {
+            debug!(sessions = copies.sessions, "removed copies of results that another destination holds");
+        }
         if removed.sessions > 0 {
             self.metrics.evicted(removed.sessions);
-            warn!(
-                sessions = removed.sessions,
-                bytes = removed.bytes,
-                "the results volume is almost full: evicted the oldest results of namespaces over their share"
-            );
+            warn!(sessions = removed.sessions, bytes = removed.bytes, "{why}");
         }
         Ok(())
     }

@@ -169,6 +169,7 @@ async fn open_results(
         cluster: settings.cluster.clone(),
         capacity: settings.results_capacity,
         share: settings.results_share,
+        quotas: configuration.quotas.clone(),
     };
     let program = std::env::current_exe().context("the path of the operator's program is not known")?;
     let symbols = Symbols::new(&configuration.symbols, &config.root, program);

@@ -5,15 +5,14 @@ use std::path::Path;
 
 use bytes::Bytes;
 use fleetprof_core::capture::{CaptureScope, Weight};
+use fleetprof_core::storage::quota::Quotas;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::session_status::StoredProfile;
 use fleetprof_crds::wire::SliceId;
 use fleetprof_operator::gateway::SliceSink;
 use fleetprof_operator::results::{Results, ResultsConfig, ResultsMetrics};
 use fleetprof_operator::symbols::Symbols;
-use fleetprof_profile::{
-    Frame, Limits, MappingInfo, Profile, ProfileBuilder, decode_valid, encode,
-};
+use fleetprof_profile::{Frame, Limits, MappingInfo, Profile, ProfileBuilder, decode_valid, encode};
 use jiff::Timestamp;
 
 use crate::programs::{Program, place, shown};
@@ -43,8 +42,13 @@ fn scope(capture: &str) -> CaptureScope {
 }
 
 pub async fn results(root: &Path, symbols: Symbols) -> Results {
-    let config =
-        ResultsConfig { root: root.join("results"), cluster: "test".into(), capacity: None, share: 100 };
+    let config = ResultsConfig {
+        root: root.join("results"),
+        cluster: "test".into(),
+        capacity: None,
+        share: 100,
+        quotas: Quotas::default(),
+    };
     Results::open(config, ResultsMetrics::default()).await.unwrap().named_by(symbols)
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use fleetprof_core::capture::{CaptureScope, Weight};
+use fleetprof_core::storage::quota::Quotas;
 use fleetprof_crds::session_status::StoredProfile;
 use fleetprof_crds::wire::SliceId;
 use fleetprof_profile::{Frame, Label, Profile, ProfileBuilder, ProfileKind, decode_valid, encode};
@@ -112,7 +113,8 @@ pub(crate) fn large_slice(seed: u32, functions: u32) -> Vec<u8> {
 }
 
 pub(crate) fn config(root: &Path) -> ResultsConfig {
-    ResultsConfig { root: root.into(), cluster: "prod".into(), capacity: None, share: 100 }
+    let quotas = Quotas::default();
+    ResultsConfig { root: root.into(), cluster: "prod".into(), capacity: None, share: 100, quotas }
 }
 
 /// The volume below `root`, opened.

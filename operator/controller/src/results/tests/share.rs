@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fleetprof_core::capture::CaptureScope;
 use fleetprof_core::storage;
+use fleetprof_core::storage::quota::Quotas;
 use fleetprof_crds::{ProfileKind, Reason};
 use proptest::prelude::*;
 
@@ -39,6 +40,41 @@ fn keep(store: &Store, namespace: &str, session: &str, functions: u32) -> Result
 
 fn profiles_of(store: &Store, namespace: &str) -> usize {
     files(&store.profiles()).iter().filter(|file| file.contains(&format!("/{namespace}/"))).count()
+}
+
+#[test]
+fn a_quota_holds_though_the_volume_is_empty_and_costs_only_its_own_namespace_anything() {
+    let root = tempfile::tempdir().unwrap();
+    let quota = 100 << 10;
+    let quotas = Quotas::new(None, [("greedy".to_owned(), quota)].into());
+    let store = opened(ResultsConfig { quotas, ..config(root.path()) });
+    for n in 0..30 {
+        keep(&store, "modest", &format!("m{n:02}"), 200).unwrap();
+        keep(&store, "greedy", &format!("g{n:02}"), 200).unwrap();
+        let kept = store.index().accounts()["greedy"];
+        // A profile may take a page more than its slice took.
+        assert!(kept <= quota + 4096, "{kept} after {n}");
+    }
+    let greedy = files(&store.profiles()).into_iter().filter(|file| file.contains("/greedy/"));
+    let greedy: Vec<String> = greedy.collect();
+    assert!((2..30).contains(&greedy.len()), "{greedy:?}");
+    assert!(
+        greedy.iter().any(|file| file.contains("g29")) && !greedy.iter().any(|file| file.contains("g00"))
+    );
+    assert_eq!(profiles_of(&store, "modest"), 30, "nobody else loses anything");
+}
+
+#[test]
+fn slices_that_wait_are_refused_beyond_the_quota_with_its_size() {
+    let root = tempfile::tempdir().unwrap();
+    let quotas = Quotas::new(Some(64 << 10), std::collections::BTreeMap::new());
+    let store = opened(ResultsConfig { quotas, ..config(root.path()) });
+    let refused = (0..100).find_map(|n| {
+        let scope = of("greedy", &format!("s{n}"));
+        store.put_slice(&scope, cpu(0), &large_slice(200, 200)).err()
+    });
+    let Some(ResultsError::NamespaceFull(message)) = refused else { panic!("{refused:?}") };
+    assert!(message.ends_with("and its quota is 64 KiB"), "{message}");
 }
 
 #[test]
