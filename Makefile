@@ -59,6 +59,7 @@ fuzz: ## Fuzz the profile readers, FUZZ_SECONDS (60) each
 matrix: ## Capture every runtime in pods by every way, after the demo, and all versions of Python and Node.js
 	@tests/demo.sh
 	@tests/suites.sh matrix
+	@tests/console.sh speedscope
 
 soak: ## Simulate a week of a fleet and thousands of rollouts, and kill workers hundreds of times (25 min)
 	@tests/suites.sh soak

@@ -3,6 +3,7 @@
 #   tests/console.sh            formatting, types, decisions, whether dist/ is what the sources give, and every
 #                               pane in Chromium before a stand-in for the API server (warm: a minute)
 #   tests/console.sh cluster    the page on the shop of tests/demo.sh, or of the cluster of KUBECONFIG
+#   tests/console.sh speedscope    the page of a plugin that is built with speedscope, and that feature's own tests
 #   tests/console.sh build      builds dist/ from the sources
 #   tests/console.sh screenshots   makes the screenshots of the README, docs/images, again
 # Needs npm 9 and Node.js 20 or newer, and Chromium. Screenshots are left in target/console/.
@@ -78,6 +79,23 @@ cluster)
     export FLEETPROF_KUBECTL=${FLEETPROF_KUBECTL:-$("$cluster" kubectl-path)}
     browse test/cluster
     ;;
+speedscope)
+    FLEETPROF_SPEEDSCOPE=$("$root/tests/speedscope.sh")
+    export FLEETPROF_SPEEDSCOPE
+    feature=fleetprof-plugin/speedscope
+    (
+        cd "$root"
+        busy "compiling the plugin with speedscope" \
+            cargo build --workspace --bin kubectl-fleetprof --locked --quiet --features "$feature"
+        cargo test --workspace --lib --locked --quiet --features "$feature" -- console::
+    )
+    # The next build takes the program back.
+    FLEETPROF_PLUGIN=$(mktemp -d)/kubectl-fleetprof
+    cp "$(built)/kubectl-fleetprof" "$FLEETPROF_PLUGIN"
+    export FLEETPROF_PLUGIN
+    browse test/speedscope
+    rm -r "$(dirname "$FLEETPROF_PLUGIN")"
+    ;;
 screenshots)
     program
     browse test/screenshots
@@ -90,5 +108,5 @@ all)
     program
     browse test/browser
     ;;
-*) echo "tests/console.sh takes build, cluster, screenshots or nothing." >&2 && exit 2 ;;
+*) echo "tests/console.sh takes build, cluster, screenshots, speedscope or nothing." >&2 && exit 2 ;;
 esac

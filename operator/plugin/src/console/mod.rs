@@ -14,6 +14,8 @@ mod edits;
 mod guard;
 mod keys;
 mod serve;
+#[cfg(feature = "speedscope")]
+mod speedscope;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -64,6 +66,7 @@ pub(crate) async fn run(cluster: Cluster, flags: &Flags, args: &ConsoleArgs) -> 
         context: context(flags),
         flags: repeated(flags),
         version: env!("CARGO_PKG_VERSION"),
+        speedscope: cfg!(feature = "speedscope"),
     };
     let keys = Arc::new(Keys::new().ok_or_else(no_chance)?);
     let console = Console::new(Site::new(port), Arc::clone(&keys), about, Arc::new(cluster));

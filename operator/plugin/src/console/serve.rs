@@ -35,6 +35,8 @@ pub(super) struct About {
     pub(super) flags: Vec<String>,
     /// The version of the plugin.
     pub(super) version: &'static str,
+    /// Whether it has speedscope.
+    pub(super) speedscope: bool,
 }
 
 /// The server of the page.
@@ -98,6 +100,7 @@ fn asset(parts: &Parts) -> Response {
     };
     let mut response = Response::new(Body::from(asset.content));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.media));
+    response.headers_mut().extend(asset.own);
     response
 }
 

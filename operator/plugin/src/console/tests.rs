@@ -75,6 +75,7 @@ impl Rig {
             context: "demo".into(),
             flags: vec!["--context".into(), "demo".into()],
             version: "0.1.0",
+            speedscope: cfg!(feature = "speedscope"),
         };
         let console = Console::new(Site::new(8001), Arc::clone(&keys), about, Arc::clone(&api) as _);
         Self { api, keys, console }
@@ -263,6 +264,37 @@ async fn every_answer_forbids_code_of_others_and_says_nothing_to_other_pages() {
         }
     }
     assert_eq!(rig.asked().len(), 1);
+}
+
+#[cfg(feature = "speedscope")]
+#[tokio::test]
+async fn speedscope_has_no_origin_and_only_the_page_frames_it() {
+    let rig = Rig::new();
+    let answer = rig.send(own("GET", "/speedscope"), "").await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let header =
+        |name: &str| answer.headers().get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+    let policy = header("content-security-policy");
+    assert_eq!(policy.len(), 1, "two policies would forbid what either does");
+    assert!(policy[0].contains("sandbox allow-scripts") && policy[0].contains("frame-ancestors 'self'"));
+    assert_eq!(header("x-frame-options"), ["SAMEORIGIN"]);
+    assert_eq!(header("x-content-type-options"), ["nosniff"]);
+    let page = rig.send(own("GET", "/"), "").await;
+    let policy = page.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("frame-src 'self'"), "{policy}");
+    // What is in the frame has the origin null, and no token.
+    let token = rig.token().await;
+    let here = "127.0.0.1:8001";
+    for path in [SESSIONS, "/session"] {
+        let request =
+            Request::builder().method("POST").uri(path).header("host", here).header("origin", "null");
+        assert_eq!(
+            rig.send(request.header(TOKEN, &token), "").await.status(),
+            StatusCode::FORBIDDEN,
+            "{path}"
+        );
+    }
+    assert_eq!(rig.asked(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ export interface Start {
   /** The flags with which a command acts on the cluster that the page shows, word by word. */
   flags: string[];
   version: string;
+  /** Whether the plugin was built with speedscope. */
+  speedscope: boolean;
 }
 
 export type Fetch = (path: string, init?: RequestInit) => Promise<Response>;

@@ -15,6 +15,7 @@ import { app, coverage, ended, kinds, outcome, profiled, progress, runtimes, tar
 import { api, clock, route, sessions, setParams, start, toast } from '../state.ts';
 import { Flame } from './flame.tsx';
 import { Cancel, Late, Phase } from './sessions.tsx';
+import { Speedscope } from './speedscope.tsx';
 
 export function Profile() {
   const { namespace, name } = route.value;
@@ -180,6 +181,18 @@ function Data({ session }: { session: Session }) {
   const { namespace = '', name } = session.metadata;
   const all = kinds(session);
   const type = params.type ?? all[0] ?? 'cpu';
+  if (params.view === 'speedscope' && start.value?.speedscope) {
+    const file = `${name}-${type}`;
+    const path = view(namespace, name, 'profile', { type, pod: params.pod });
+    return <Speedscope key={path} path={path} file={file} />;
+  }
+  return <Drawn session={session} type={type} all={all} />;
+}
+
+/** The profile in views of this page. */
+function Drawn({ session, type, all }: { session: Session; type: string; all: string[] }) {
+  const { params } = route.value;
+  const { namespace = '', name } = session.metadata;
   const asked = { type, pod: params.pod, idle: params.idle, root: params.root };
   const path = params.base
     ? view(namespace, name, 'diff', { ...asked, base: params.base, format: 'flamegraph' })
@@ -335,6 +348,11 @@ function Take({ session, type }: { session: Session; type: string }) {
       >
         Save as page
       </button>
+      {start.value?.speedscope && !base && (
+        <button type="button" onClick={() => setParams({ view: 'speedscope' }, false)}>
+          Open in speedscope
+        </button>
+      )}
       {line && <Command line={line} />}
     </div>
   );

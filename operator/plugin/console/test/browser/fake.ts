@@ -20,6 +20,8 @@ export class Fake {
   policies = new Map<string, Policy>(policies().map((one) => [one.metadata.name, one]));
   /** The call trees of sessions. */
   trees: (name: string) => object = tree;
+  /** What is saved as pprof. */
+  profile: Uint8Array | string = 'pprof';
   asked: string[] = [];
   /** While set, every request is answered with this code. */
   broken = 0;
@@ -85,7 +87,7 @@ export class Fake {
     if (this.broken) return json(answer, this.broken, { kind: 'Status', message: 'The API server is ill.' });
     const [, , group, , ...rest] = url.pathname.split('/');
     if (group === 'authorization.k8s.io') return json(answer, 201, review(body));
-    if (group === 'data.fleetprof.dev') return view(answer, url, rest, this.trees);
+    if (group === 'data.fleetprof.dev') return view(answer, url, rest, this);
     if (request.method === 'GET') return this.read(answer, url, rest);
     if (request.method === 'POST') return this.create(answer, url, rest[1]!, body);
     if (rest[2] === 'profilingpolicies') return this.apply(answer, url, rest[3]!, body);
@@ -164,11 +166,11 @@ function review(body: string): object {
   return { spec, status: { allowed: spec.resourceAttributes.namespace !== 'locked' } };
 }
 
-function view(answer: ServerResponse, url: URL, rest: string[], trees: (name: string) => object): void {
+function view(answer: ServerResponse, url: URL, rest: string[], { trees, profile }: Fake): void {
   const [name, of] = [rest[3]!, rest[4]!];
   const format = url.searchParams.get('format');
   if (of === 'profile') {
-    answer.writeHead(200, { 'content-type': 'application/octet-stream' }).end('pprof');
+    answer.writeHead(200, { 'content-type': 'application/octet-stream' }).end(profile);
   } else if (format === 'html') {
     answer.writeHead(200, { 'content-type': 'text/html' }).end(`<p>${HOSTILE}</p>`);
   } else if (of === 'diff') json(answer, 200, comparison());
