@@ -5,7 +5,7 @@ import { useEffect, useId, useState } from 'preact/hooks';
 import type { Live } from './api/follow.ts';
 import { mayAll, type Right, type Verdict } from './api/rights.ts';
 import { type Column, clicked, filtered, ordered, type Sorting } from './rows.ts';
-import { api, start, toast } from './state.ts';
+import { api, clusterPolicies, policies, start, toast } from './state.ts';
 
 /** How many rows a table shows at first, and more with each click. */
 const PAGE = 100;
@@ -115,6 +115,35 @@ export function State(props: { live: Live<unknown>; what: string }) {
   return null;
 }
 
+/** What is said of policies: of those of namespaces, and of those of the cluster where they may not be listed. */
+export function PoliciesState() {
+  return (
+    <>
+      <State live={policies.value} what="policies" />
+      {clusterPolicies.value.state === 'failed' && (
+        <p class="warn">Cluster policies are left out: {clusterPolicies.value.problem}</p>
+      )}
+    </>
+  );
+}
+
+/** The box with the words that rows of a table must have. */
+export function Filter({ filter, hint = '' }: { filter: { value: string }; hint?: string }) {
+  return (
+    <label class="filter">
+      Filter{' '}
+      <input
+        type="search"
+        value={filter.value}
+        placeholder={hint}
+        onInput={(event) => {
+          filter.value = event.currentTarget.value;
+        }}
+      />
+    </label>
+  );
+}
+
 /** A button; when it cannot be pressed, the reason is beside it. */
 export function Button(props: {
   children: ComponentChildren;
@@ -178,15 +207,18 @@ export function Command(props: { line: string }) {
   );
 }
 
+/** Copies a text, and says whether the browser let it. */
+export function copy(text: string): void {
+  navigator.clipboard.writeText(text).then(
+    () => toast('Copied.', 'plain'),
+    () => toast('The browser did not allow copying: select the text instead.', 'bad'),
+  );
+}
+
 /** A button that copies a text; `what` is it for those who do not see what is beside it. */
 export function Copy(props: { text: string; what: string }) {
-  const copy = () =>
-    navigator.clipboard.writeText(props.text).then(
-      () => toast('Copied.', 'plain'),
-      () => toast('The browser did not allow copying: select the text instead.', 'bad'),
-    );
   return (
-    <button type="button" onClick={copy} aria-label={`Copy: ${props.what}`}>
+    <button type="button" onClick={() => copy(props.text)} aria-label={`Copy: ${props.what}`}>
       Copy
     </button>
   );

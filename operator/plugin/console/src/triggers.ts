@@ -1,23 +1,13 @@
 // Which triggers does a policy have, in words? Pure.
 import type { Policy } from './api/types.ts';
-import { at, type Json } from './edit/fields.ts';
-
-const MEASURED: readonly [string, string, string][] = [
-  ['cpu', 'CPU', ' %'],
-  ['memory', 'memory', ' %'],
-  ['throttling', 'throttling', ' %'],
-  ['pressure.cpu', 'CPU pressure', ' %'],
-  ['pressure.memory', 'memory pressure', ' %'],
-  ['pressure.io', 'I/O pressure', ' %'],
-  ['threads', 'threads', ''],
-];
+import { at, type Json, MEASURED } from './edit/fields.ts';
 
 /** The triggers that are on, such as `CPU 80 %`. */
 export function triggersOf(policy: Policy): string[] {
   const found: string[] = [];
-  for (const [path, name, unit] of MEASURED) {
-    const threshold = at(policy.spec, `triggers.${path}.threshold`);
-    if (threshold !== undefined) found.push(`${name} ${String(threshold)}${unit}`);
+  for (const { trigger, word, unit } of MEASURED) {
+    const threshold = at(policy.spec, `${trigger}.threshold`);
+    if (threshold !== undefined) found.push(`${word} ${String(threshold)}${unit}`);
   }
   const listed = (path: string, one: string) => {
     const list = at(policy.spec, `triggers.${path}`) as Json[] | undefined;

@@ -61,24 +61,50 @@ const after = (path: string): Field[] => [
 ];
 
 /** A trigger that measures something. */
-function measured(path: string, title: string, threshold: Field, initial: number): Group {
+export interface Measured extends Group {
+  trigger: string;
+  /** What it measures, in a list. */
+  word: string;
+  /** Of its threshold. */
+  unit: string;
+}
+
+/** Its title in the form, and its word in a list. */
+type Titles = readonly [string, string];
+/** The label of a threshold, its range and its step. */
+type Limit = readonly [string, number, number, number];
+
+function measured(name: string, [title, word]: Titles, threshold: Limit, initial: number): Measured {
+  const path = `triggers.${name}`;
+  const [label, least, most, step] = threshold;
   return {
     id: path,
     title,
+    word,
+    unit: label.includes('%') ? ' %' : '',
     trigger: path,
     initial: { threshold: initial, window: '30s', duration: '30s', cooldown: '4h' },
-    fields: [threshold, duration(`${path}.window`, 'For at least', '10s', '1h'), ...after(path)],
+    fields: [
+      number(`${path}.threshold`, label, least, most, step),
+      duration(`${path}.window`, 'For at least', '10s', '1h'),
+      ...after(path),
+    ],
   };
 }
 
-const share = (name: string, title: string): Group => {
-  const path = `triggers.${name}`;
-  return measured(path, title, number(`${path}.threshold`, 'Threshold, % of the time', 5, 100, 5), 25);
-};
-const level = (name: string, title: string): Group => {
-  const path = `triggers.${name}`;
-  return measured(path, title, number(`${path}.threshold`, 'Threshold, % of the limit', 1, 100), 80);
-};
+const OF_TIME: Limit = ['Threshold, % of the time', 5, 100, 5];
+const OF_LIMIT: Limit = ['Threshold, % of the limit', 1, 100, 1];
+
+/** The triggers that measure something. */
+export const MEASURED: readonly Measured[] = [
+  measured('cpu', ['CPU', 'CPU'], OF_LIMIT, 80),
+  measured('memory', ['Memory', 'memory'], OF_LIMIT, 80),
+  measured('throttling', ['CPU throttling', 'throttling'], OF_TIME, 25),
+  measured('pressure.cpu', ['Pressure: CPU', 'CPU pressure'], OF_TIME, 25),
+  measured('pressure.memory', ['Pressure: memory', 'memory pressure'], OF_TIME, 25),
+  measured('pressure.io', ['Pressure: block devices', 'I/O pressure'], OF_TIME, 25),
+  measured('threads', ['Threads', 'threads'], ['Threshold, threads', 2, 1_000_000, 1], 500),
+];
 
 /** How a schedule says when: one of these. */
 export const TIMINGS = ['every', 'cron', 'preset'] as const;
@@ -113,23 +139,12 @@ const FIXED: readonly Group[] = [
       number('sampling.maxTargets', 'Pods per round, at most', 1, 50),
     ],
   },
-  level('cpu', 'CPU'),
-  level('memory', 'Memory'),
-  share('throttling', 'CPU throttling'),
-  share('pressure.cpu', 'Pressure: CPU'),
-  share('pressure.memory', 'Pressure: memory'),
-  share('pressure.io', 'Pressure: block devices'),
-  measured(
-    'triggers.threads',
-    'Threads',
-    number('triggers.threads.threshold', 'Threshold, threads', 2, 1_000_000),
-    500,
-  ),
+  ...MEASURED,
   {
     id: 'triggers.rollout',
     title: 'Rollout',
     trigger: 'triggers.rollout',
-    initial: { delay: '60s', duration: '30s' },
+    initial: { delay: '1m', duration: '30s' },
     fields: [
       duration('triggers.rollout.delay', 'Delay', '0s', '24h'),
       duration('triggers.rollout.duration', 'Capture', '10s', '6m'),

@@ -1,6 +1,6 @@
 // Who calls what is expensive, and what does it call? A call tree upside down, and both sides of a function.
 import { merged, Node, reached } from './build.ts';
-import type { Tree } from './columns.ts';
+import { outermost, type Tree } from './columns.ts';
 
 /** Most nodes: the heaviest ways get them, what is left counts as left out where its way ends. */
 const MOST = 200_000;
@@ -69,12 +69,7 @@ function leaves(tree: Tree): Start[] {
 
 /** The outermost places of functions: what a function uses that calls itself counts once. */
 function places(tree: Tree, of: Uint8Array): Start[] {
-  const starts: Start[] = [];
   // The root is all of the profile, unless it is the root of a part.
-  for (let row = tree.source.above.length === 0 ? 1 : 0; row < tree.size; ) {
-    const here = of[tree.name[row]!] === 1;
-    if (here) starts.push({ row, weight: tree.total[row]! });
-    row = here ? tree.end[row]! : row + 1;
-  }
-  return starts;
+  const rows = outermost(tree, of, tree.source.above.length === 0 ? 1 : 0);
+  return rows.map((row) => ({ row, weight: tree.total[row]! }));
 }

@@ -177,3 +177,14 @@ export function rowAt(tree: Tree, path: string): number {
   }
   return at;
 }
+
+/** The rows of functions, by name, that lie below no other of them, from a row on. */
+export function outermost(tree: Tree, of: Uint8Array, from = 0): number[] {
+  const rows: number[] = [];
+  for (let row = from; row < tree.size; ) {
+    const here = of[tree.name[row]!] === 1;
+    if (here) rows.push(row);
+    row = here ? tree.end[row]! : row + 1;
+  }
+  return rows;
+}

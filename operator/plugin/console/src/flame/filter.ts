@@ -1,7 +1,7 @@
 // Which part of a profile is shown? Perfetto's filter words, and "my code": frames of libraries and of the runtime are
 // left out, and their amounts count for their callers. Pure.
 import { compact, merged, Node, reached } from './build.ts';
-import type { Tree } from './columns.ts';
+import { outermost, type Tree } from './columns.ts';
 import { matcher } from './search.ts';
 
 /** What a word does. */
@@ -90,12 +90,7 @@ function stacks(tree: Tree, names: Uint8Array, wanted: boolean): Tree {
 /** Stacks from their outermost matching function on. */
 function from(tree: Tree, names: Uint8Array): Tree {
   const root = new Node(tree.name[0]!);
-  for (let row = 1; row < tree.size; ) {
-    if (names[tree.name[row]!] === 1) {
-      merged(tree, row, root);
-      row = tree.end[row]!;
-    } else row++;
-  }
+  for (const row of outermost(tree, names, 1)) merged(tree, row, root);
   return reached(tree, root);
 }
 

@@ -1,5 +1,5 @@
 // What of a profile matches a search? Names are matched once each, and nested matches counted once.
-import type { Tree } from './columns.ts';
+import { outermost, type Tree } from './columns.ts';
 import { percent } from './format.ts';
 import type { Layout } from './layout.ts';
 
@@ -35,15 +35,8 @@ export function search(tree: Tree, layout: Layout, text: string): Found | undefi
   if (text === '') return undefined;
   const { test, problem } = matcher(text);
   const names = Uint8Array.from(tree.names, (name) => (test(name) ? 1 : 0));
-  const rows: number[] = [];
-  let sum = 0;
-  for (let row = 0; row < tree.size; ) {
-    if (names[tree.name[row]!]) {
-      rows.push(row);
-      sum += layout.size[row]!;
-      row = tree.end[row]!;
-    } else row++;
-  }
+  const rows = outermost(tree, names);
+  const sum = rows.reduce((all, row) => all + layout.size[row]!, 0);
   return { names, rows, share: sum / layout.width, ...(problem === undefined ? {} : { problem }) };
 }
 

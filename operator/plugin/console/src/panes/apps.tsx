@@ -1,11 +1,11 @@
 // The pane of linked apps: what policies select, whether it can be profiled, and what to do if not.
 import { useSignal } from '@preact/signals';
 import { clean } from '../flame/format.ts';
-import { State, Table } from '../parts.tsx';
+import { Filter, PoliciesState, Table } from '../parts.tsx';
 import { format } from '../route.ts';
 import type { Column } from '../rows.ts';
 import { type App, apps, coverage } from '../sessions.ts';
-import { allPolicies, clusterPolicies, policies, sessions } from '../state.ts';
+import { allPolicies, policies, sessions } from '../state.ts';
 import { Ago, SessionLink } from './sessions.tsx';
 
 type Show = 'all' | 'outdated' | 'not';
@@ -123,16 +123,7 @@ function Which({ all, show, filter }: Wanted & { all: readonly App[] }) {
           {title} ({all.filter((row) => shows(value, row)).length})
         </label>
       ))}
-      <label class="filter">
-        Filter{' '}
-        <input
-          type="search"
-          value={filter.value}
-          onInput={(event) => {
-            filter.value = event.currentTarget.value;
-          }}
-        />
-      </label>
+      <Filter filter={filter} />
     </fieldset>
   );
 }
@@ -142,10 +133,7 @@ function Missing() {
   const cut = allPolicies.value.filter((policy) => policy.status?.linkedAppsTruncated);
   return (
     <>
-      <State live={policies.value} what="policies" />
-      {clusterPolicies.value.state === 'failed' && (
-        <p class="warn">Cluster policies are left out: {clusterPolicies.value.problem}</p>
-      )}
+      <PoliciesState />
       {cut.map(({ metadata, status }) => (
         <p key={metadata.uid} class="warn">
           {metadata.name} links {status?.linkedAppCount} apps; its status lists only{' '}

@@ -7,7 +7,7 @@ import { listen } from '../flame/input.ts';
 import { KEYS } from '../flame/move.ts';
 import type { Found } from '../flame/search.ts';
 import type { FunctionRow } from '../flame/table.ts';
-import { toast } from '../state.ts';
+import { copy } from '../parts.tsx';
 
 export interface CanvasProps {
   shown: Shown;
@@ -120,11 +120,7 @@ function page(now: { current: CanvasProps }, hover: { value: At | undefined }) {
       sheet.open = !sheet.open;
       sheet.scrollIntoView({ block: 'nearest' });
     },
-    copy: (row: number) =>
-      void navigator.clipboard.writeText(tree.names[tree.name[row]!]!).then(
-        () => toast('Copied.', 'plain'),
-        () => toast('The browser did not allow copying.', 'bad'),
-      ),
+    copy: (row: number) => copy(tree.names[tree.name[row]!]!),
   };
 }
 

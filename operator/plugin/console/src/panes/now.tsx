@@ -6,9 +6,9 @@ import { list } from '../api/paths.ts';
 import { toProfile } from '../api/rights.ts';
 import type { Session } from '../api/types.ts';
 import { command, EMPTY, type Form, KINDS, policyOf, problem, toSession, willHappen } from '../order.ts';
-import { Button, Command, Field, State } from '../parts.tsx';
+import { Button, Command, Field, PoliciesState } from '../parts.tsx';
 import { apps } from '../sessions.ts';
-import { allPolicies, api, go, namespace, policies, route, start, toast } from '../state.ts';
+import { allPolicies, api, go, namespace, route, start, toast } from '../state.ts';
 
 /** How long nothing must change before the API server is asked for its opinion. */
 const SETTLED_MS = 400;
@@ -37,7 +37,7 @@ export function Now() {
   return (
     <>
       <h1>Profile now</h1>
-      <State live={policies.value} what="policies" />
+      <PoliciesState />
       <form
         onSubmit={(event) => {
           event.preventDefault();

@@ -6,7 +6,7 @@ import { toCancel } from '../api/rights.ts';
 import type { Session } from '../api/types.ts';
 import { clean, count } from '../flame/format.ts';
 import { ask, permission } from '../notify.ts';
-import { Button, State, Table } from '../parts.tsx';
+import { Button, Filter, State, Table } from '../parts.tsx';
 import { format } from '../route.ts';
 import type { Column } from '../rows.ts';
 import { ago, app, coverage, instance, lastChance, outcome, phase, progress, verdict } from '../sessions.ts';
@@ -116,17 +116,7 @@ export function Sessions() {
         ))}
       </ul>
       <h2>Recent{sessions.value.known ? ` (${recent.value.length})` : ''}</h2>
-      <label class="filter">
-        Filter{' '}
-        <input
-          type="search"
-          value={filter.value}
-          placeholder="app, pod, trigger, reason…"
-          onInput={(event) => {
-            filter.value = event.currentTarget.value;
-          }}
-        />
-      </label>
+      <Filter filter={filter} hint="app, pod, trigger, reason…" />
       {sessions.value.known && (
         <Table
           caption="Recent sessions"

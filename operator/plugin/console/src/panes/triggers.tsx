@@ -3,10 +3,10 @@ import { useSignal } from '@preact/signals';
 import type { Policy } from '../api/types.ts';
 import { ownerOf } from '../edit/owner.ts';
 import { clean } from '../flame/format.ts';
-import { State, Table } from '../parts.tsx';
+import { Filter, PoliciesState, Table } from '../parts.tsx';
 import { format } from '../route.ts';
 import type { Column } from '../rows.ts';
-import { allPolicies, clusterPolicies, policies, route } from '../state.ts';
+import { allPolicies, policies, route } from '../state.ts';
 import { triggersOf } from '../triggers.ts';
 import { Edit } from './policy.tsx';
 
@@ -73,10 +73,7 @@ export function Triggers() {
   return (
     <>
       <h1>Triggers</h1>
-      <State live={policies.value} what="policies" />
-      {clusterPolicies.value.state === 'failed' && (
-        <p class="warn">Cluster policies are left out: {clusterPolicies.value.problem}</p>
-      )}
+      <PoliciesState />
       {policy && <Edit key={policy.metadata.uid} policy={policy} />}
       {!policy && named && policies.value.known && (
         <p role="alert" class="bad">
@@ -84,16 +81,7 @@ export function Triggers() {
         </p>
       )}
       <h2>Policies</h2>
-      <label class="filter">
-        Filter{' '}
-        <input
-          type="search"
-          value={filter.value}
-          onInput={(event) => {
-            filter.value = event.currentTarget.value;
-          }}
-        />
-      </label>
+      <Filter filter={filter} />
       {policies.value.known && (
         <Table
           caption="Policies"

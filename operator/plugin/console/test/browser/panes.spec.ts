@@ -1,6 +1,6 @@
 // Does each pane do its job, in a real browser, with the real program before a stand-in for the API server?
 import { HOSTILE, session } from './recorded.ts';
-import { accessible, expect, open, test } from './rig.ts';
+import { accessible, expect, hide, open, test } from './rig.ts';
 
 test('sessions in progress and recent ones are shown, sorted and filtered', async ({ page, link }) => {
   await open(page, link);
@@ -74,11 +74,6 @@ test('the end of a session is told by the browser while nobody looks, if the per
     Object.assign(globalThis, { Notification: Fake, told });
   });
   const told = () => page.evaluate(() => (globalThis as unknown as { told: string[] }).told);
-  const hide = (hidden: boolean) =>
-    page.evaluate((to) => {
-      Object.defineProperty(document, 'hidden', { value: to, configurable: true });
-      document.dispatchEvent(new Event('visibilitychange'));
-    }, hidden);
   const watches = () => fake.asked.filter((asked) => asked.includes('watch=1')).length;
   await open(page, link);
   await expect(page.getByRole('heading', { name: 'In progress (2)' })).toBeVisible();
@@ -90,11 +85,11 @@ test('the end of a session is told by the browser while nobody looks, if the per
   expect(await told(), 'who looks at the page sees it').toEqual([]);
   await page.getByRole('button', { name: 'Dismiss' }).click();
   const before = watches();
-  await hide(true);
+  await hide(page, true);
   await expect.poll(watches, 'only sessions are followed, and go on').toBe(before);
   fake.put({ ...fake.sessions.get('orders-late')!, status: { ...session('x').status!, phase: 'Cancelled' } });
   await expect.poll(told).toEqual(['Deployment/orders: Cancelled']);
-  await hide(false);
+  await hide(page, false);
   await expect(page.getByRole('status').getByRole('link', { name: /Cancelled/ })).toBeVisible();
 });
 
@@ -216,17 +211,12 @@ test('a page that was hidden shows what it knew while the API server is away', a
   link,
   fake,
 }) => {
-  const hide = (hidden: boolean) =>
-    page.evaluate((to) => {
-      Object.defineProperty(document, 'hidden', { value: to, configurable: true });
-      document.dispatchEvent(new Event('visibilitychange'));
-    }, hidden);
   await open(page, link, '#/triggers?policy=shop%2Fshop');
   const cooldown = page.getByRole('group', { name: 'CPU', exact: true }).getByLabel('Cooldown');
   await cooldown.fill('1h');
-  await hide(true);
+  await hide(page, true);
   fake.broken = 503;
-  await hide(false);
+  await hide(page, false);
   await expect(page.getByText(/^Reconnecting/).first()).toBeVisible();
   await expect(cooldown, 'what was typed').toHaveValue('1h');
   await expect(page, 'the running sessions').toHaveTitle('(2) fleetprof');

@@ -116,6 +116,14 @@ export async function open(page: Page, link: string, hash = ''): Promise<void> {
   if (hash) await page.evaluate((to) => location.assign(to), hash);
 }
 
+/** Hides the page as another tab before it does, or shows it again. */
+export async function hide(page: Page, hidden: boolean): Promise<void> {
+  await page.evaluate((to) => {
+    Object.defineProperty(document, 'hidden', { value: to, configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+  }, hidden);
+}
+
 /** The page is usable without seeing it, as far as a program can tell. */
 export async function accessible(page: Page): Promise<void> {
   const { violations } = await new AxeBuilder({ page }).analyze();
