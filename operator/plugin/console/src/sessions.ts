@@ -57,6 +57,13 @@ export function coverage(session: Session): number | undefined {
   return known.length === 0 ? undefined : Math.min(...known);
 }
 
+/** The lowest share of frames with names, in percent, of its targets or of one pod; nothing without native code. */
+export function named(session: Session, pod?: string): number | undefined {
+  const asked = targets(session).filter((target) => !pod || target.pod === pod);
+  const known = asked.flatMap((target) => target.symbols?.named ?? []);
+  return known.length === 0 ? undefined : Math.min(...known);
+}
+
 /** The verdict of a comparison of revisions. */
 export function verdict(session: Session): string {
   const regressed = session.status?.conditions?.find((condition) => condition.type === 'Regressed');

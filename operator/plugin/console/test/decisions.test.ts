@@ -16,6 +16,7 @@ import {
   coverage,
   kinds,
   lastChance,
+  named,
   outcome,
   progress,
   seconds,
@@ -154,14 +155,18 @@ test('a session says what it is of, how much it covers, and how far it is', () =
       pod: 'a',
       phase: 'Succeeded',
       coverage: 97,
+      symbols: { named: 80 },
       profiles: [
         { type: 'wall', samples: 1 },
         { type: 'cpu', samples: 1 },
       ],
     },
-    { pod: 'b', phase: 'Succeeded', coverage: 40 },
+    { pod: 'b', phase: 'Succeeded', coverage: 40, profiles: [], symbols: { named: 0 } },
   ];
   assert.equal(coverage(session({ targets })), 40);
+  assert.equal(named(session({ targets })), 0, 'the lowest');
+  assert.equal(named(session({ targets }), 'a'), 80, 'of one pod');
+  assert.equal(named(session({ targets: [{ pod: 'a', phase: 'Succeeded' }] })), undefined, 'no native code');
   assert.equal(coverage(session({})), undefined);
   assert.deepEqual(kinds(session({ targets }, { profiles: ['cpu', 'heap'] })), ['cpu', 'wall']);
   assert.equal(

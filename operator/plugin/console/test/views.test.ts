@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { decode, type Tree } from '../src/flame/columns.ts';
 import { filtered, formatFilters, parseFilters } from '../src/flame/filter.ts';
 import { layout } from '../src/flame/layout.ts';
-import { foreign, knownRuntimes } from '../src/flame/mine.ts';
+import { foreign, ownRuntime } from '../src/flame/mine.ts';
 import { atFirst, lines, press, showing, toggled } from '../src/flame/outline.ts';
 import { figures } from '../src/flame/trust.ts';
 import { asked, left, parts } from '../src/flame/views.ts';
@@ -126,20 +126,98 @@ test('own code is told apart by runtime', () => {
     ['Native', 'serde_json::from_str', '/root/.cargo/registry/src/serde_json-1/src/lib.rs', false],
     ['Native', '[libc.so.6]', '', false],
     ['Unknown', 'anything', '', true],
+    // Names that only begin like those of others.
+    ['Go 1.26', 'golibrary.main', '/src/golibrary/main.go', true],
+    ['Go 1.26', 'logistics.Ship', '/src/logistics/ship.go', true],
+    ['Go 1.26', 'main.run', '/home/me/shop@v2beta/main.go', true],
+    ['Go 1.26', 'github.com/lib/pq.Open', 'github.com/lib/pq@v1.10.0/conn.go', false],
+    ['Go 1.26', 'runtime_cost.Sum', '/src/cost.go', true],
+    ['.NET', 'Systematic.Orders.Post', '', true],
+    ['.NET', 'InteropShop.Orders.Post', '', true],
+    ['.NET', 'Interop.Sys.Read', '', false],
+    ['.NET', 'Interop+Sys.Read', '', false],
+    ['Erlang', 'Elixir.MapRoute:find/1', 'lib/map_route.ex', true],
+    ['Erlang', 'Elixir.Map:fetch/2', '', false],
+    ['Erlang', 'Elixir.Task.Supervised:invoke_mfa/2', '', false],
+    ['Erlang', 'Elixir.Shop.Orders:post/2', 'lib/shop/orders.ex', true],
+    ['Erlang', 'cowboys:ride/0', '', true],
+    ['Erlang', 'cowboy_req:reply/4', '', false],
+    ['Ruby', 'post', 'lib/shop/orders.rb', true],
+    ['Node.js', 'handle', 'lib/server.js', true],
+    ['Native', 'poll', '/usr/lib/x86_64-linux-gnu/libc.so.6', false],
+    ['Native', 'poll', '/lib64/libc.so.6', false],
   ];
   for (const [runtime, name, file, own] of cases)
     assert.equal(
-      foreign({ names: [name], files: [file] }, [runtime])[0],
+      foreign({ names: [name], files: [file] }, runtime)[0],
       own ? 0 : 1,
       `${runtime}: ${name} ${file}`,
     );
-  assert.deepEqual(knownRuntimes(['Python 3.11', 'Go 1.26', 'Unknown']), ['Python', 'Go']);
+});
+
+test('words of the C library are whole names, and what begins like one is own code', () => {
+  const own = (name: string) => foreign({ names: [name], files: [''] }, 'Native')[0] === 0;
+  const mine = [
+    'member_list',
+    'memo_lookup',
+    'memory_ends',
+    'free_seats',
+    'freeze',
+    'clone_order',
+    'malloc_stats_of_shop',
+    'reallocate',
+    '_start_server',
+    'start_threads',
+    'futexes',
+    'syscalls_ends',
+    'stdlib::run',
+    'coreutils::main',
+    'allocator::next',
+  ];
+  assert.deepEqual(mine.filter(own), mine);
+  const theirs = [
+    'malloc',
+    'free',
+    'cfree',
+    'memcpy',
+    '__memmove_avx_unaligned_erms',
+    '__libc_start_main',
+    '_int_malloc',
+    'clone',
+    'clone3',
+    '__clone3',
+    'pthread_mutex_lock',
+    'epoll_wait',
+    'syscall',
+    'futex',
+    'futex_wait',
+    '_start',
+    'start_thread',
+    'std::vector<int>::push_back',
+    '<core::iter::Map<I> as Iterator>::next',
+  ];
+  assert.deepEqual(theirs.filter(own), []);
+});
+
+test('own code is known where all targets are of one runtime that has rules', () => {
+  const cases: [string[], string | undefined][] = [
+    [['Python 3.11', 'Python 3.12'], 'Python'],
+    [['Node.js'], 'Node'],
+    [['Go 1.26'], 'Go'],
+    [['.NET'], '.NET'],
+    [['Python 3.11', 'Go 1.26'], undefined],
+    [['Python 3.11', 'Unknown'], undefined],
+    [['Gopher 1'], undefined],
+    [['Unknown'], undefined],
+    [[], undefined],
+  ];
+  for (const [runtimes, wanted] of cases) assert.equal(ownRuntime(runtimes), wanted, runtimes.join());
 });
 
 test('the address says which parts are shown', () => {
   const whole = { tree: CALLS, layout: layout(CALLS) };
   const shown = (params: Record<string, string>, compared = false) => {
-    const wanted = asked(params, compared, ['Python']);
+    const wanted = asked(params, compared, 'Python');
     const here = left(whole, wanted);
     return parts(here, wanted).map(
       (part) => `${part.label}: ${shape(part.tree)[0]} ${part.flipped} ${part.whole}`,
@@ -196,13 +274,11 @@ test('the figures say how much of the profile says what ran', () => {
     '..deep 20',
   ]);
   const names = odd.names.map((name) => name.replace('_', ' '));
-  const found = figures({ ...odd, names, source: { ...odd.source, prunedValue: 10 } });
-  assert.deepEqual(
-    found.map(({ title, share }) => `${title} ${share.toFixed(2)}`),
-    ['Named functions 0.85', 'Cut stacks 0.20', 'Left out 0.10'],
-  );
-  assert.deepEqual(
-    figures(tree(['total 0', '.main 1'])).map(({ title, share }) => [title, share]),
-    [['Named functions', 1]],
-  );
+  const cut = { ...odd, names, source: { ...odd.source, prunedValue: 10 } };
+  const shown = (of: Tree, named?: number) => figures(of, named).map(({ title, text }) => `${title} ${text}`);
+  const rest = ['Cut stacks 20.0 %', 'Left out 10.0 %'];
+  assert.deepEqual(shown(cut), ['Named functions 85.0 %', ...rest], 'as the tree tells');
+  assert.deepEqual(shown(cut, 40), ['Named frames 40 %', ...rest], 'as the status tells');
+  assert.deepEqual(shown(cut, 0), ['Named frames 0 %', ...rest], 'none has a name');
+  assert.deepEqual(shown(tree(['total 0', '.main 1'])), ['Named functions 100.0 %']);
 });

@@ -5,8 +5,14 @@ import type { Tree } from './columns.ts';
 /** Whether a function is somebody else's. */
 type Rule = (name: string, file: string) => boolean;
 
-const begins = (list: string): RegExp =>
-  new RegExp(`^(${list.trim().split(/\s+/).join('|').replaceAll('.', '\\.')})`);
+/** Names of this list, and what begins with one that ends with a sign, as packages do: `free` is not `freeze`. */
+const begins = (list: string): RegExp => {
+  const words = list.trim().split(/\s+/);
+  const plain = (word: string) => word.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+  return new RegExp(
+    `^(${words.map((word) => plain(word) + (/\w$/.test(word) && !word.endsWith('_') ? '(?![\\w$])' : '')).join('|')})`,
+  );
+};
 
 const JAVA = begins(`
   java. javax. jakarta. jdk. sun. com.sun. kotlin. kotlinx. scala. groovy. clojure. akka. cats. zio. io.netty.
@@ -24,10 +30,12 @@ const GO = begins(`
   unicode/ unique. unsafe. vendor/ weak. golang.org/x/ google.golang.org/ type..`);
 const NATIVE = begins(`
   std:: core:: alloc:: <std:: <core:: <alloc:: <&std:: tokio:: <tokio:: hyper:: <hyper:: boost:: folly:: __gnu_cxx::
-  __libc_ __GI_ _start start_thread clone malloc calloc realloc free mem pthread_ epoll_ futex syscall`);
+  __libc_ __GI_ _start start_thread clone clone3 __clone __clone3 malloc calloc realloc free cfree _int_malloc _int_free
+  _int_realloc memcpy memmove memset memcmp memchr memrchr mempcpy memmem __memcpy_ __memmove_ __memset_ __memcmp_
+  __memchr_ pthread_ __pthread_ epoll_ futex futex_ syscall`);
 const ERLANG = begins(`
   erlang: erts_ gen_server: gen_statem: gen_event: gen: proc_lib: lists: maps: ets: binary: timer: supervisor:
-  application: io: file: prim_ code: inet: gen_tcp: ssl: crypto: cowboy ranch Elixir.Enum Elixir.Stream Elixir.Map
+  application: io: file: prim_ code: inet: gen_tcp: ssl: crypto: cowboy: cowboy_ ranch: ranch_ Elixir.Enum Elixir.Stream Elixir.Map
   Elixir.List Elixir.String Elixir.GenServer Elixir.Task Elixir.Kernel Elixir.Plug Elixir.Phoenix Elixir.Ecto`);
 
 /** By what the name of the runtime begins with, which the agent tells. */
@@ -39,24 +47,30 @@ const RULES: readonly [string, Rule][] = [
   ['Ruby', (_, file) => file === '' || /\/gems\/|\/lib\/ruby\/|^<internal:/.test(file)],
   ['PHP', (name, file) => (file === '' && name !== '{main}') || /\/vendor\//.test(file)],
   ['Erlang', (name) => ERLANG.test(name) || !name.includes(':')],
-  ['Go', (name, file) => GO.test(name) || !name.includes('.') || /\/pkg\/mod\/|\/vendor\/|@v\d/.test(file)],
+  [
+    'Go',
+    (name, file) =>
+      GO.test(name) || !name.includes('.') || /\/pkg\/mod\/|\/vendor\/|@v\d+\.\d+\.\d+/.test(file),
+  ],
   ['Native', (name, file) => NATIVE.test(name) || /\/rustc\/|\/\.cargo\/|^\/usr\/(include|lib)\//.test(file)],
 ];
 
-/** The runtimes of which it is known what is the app's own. */
-export function knownRuntimes(runtimes: readonly string[]): string[] {
-  const families = RULES.map(([family]) => family);
-  return families.filter((family) => runtimes.some((runtime) => runtime.startsWith(family)));
+/** The runtime of all targets, if it is one of which it is known what is the app's own. Where there are several, what
+ * is own in one looks foreign by the rules of the other. */
+export function ownRuntime(runtimes: readonly string[]): string | undefined {
+  const of = (runtime: string) =>
+    RULES.find(([family]) => runtime.startsWith(family) && !/^\w/.test(runtime.slice(family.length)))?.[0];
+  const [first, ...rest] = runtimes.map(of);
+  return rest.every((family) => family === first) ? first : undefined;
 }
 
 /** By name: whether a function belongs to a runtime, a library or the system, and not to the app. */
-export function foreign(tree: Pick<Tree, 'names' | 'files'>, runtimes: readonly string[]): Uint8Array {
-  const families = knownRuntimes(runtimes);
-  const rules = RULES.filter(([family]) => families.includes(family)).map(([, rule]) => rule);
+export function foreign(tree: Pick<Tree, 'names' | 'files'>, runtime: string): Uint8Array {
+  const rule = RULES.find(([family]) => family === ownRuntime([runtime]))?.[1];
   return Uint8Array.from(tree.names, (name, at) => {
     const file = tree.files[at] ?? '';
     // Names in brackets are not functions, but idle threads or code without a name.
-    const special = name.startsWith('[') || /^\/?(usr\/)?lib(64)?\//.test(file) || /\.so(\.|$)/.test(file);
-    return special || rules.some((rule) => rule(name, file)) ? 1 : 0;
+    const special = name.startsWith('[') || /^\/(usr\/)?lib(64)?\//.test(file) || /\.so(\.|$)/.test(file);
+    return special || rule?.(name, file) ? 1 : 0;
   });
 }

@@ -13,8 +13,8 @@ export interface Asked {
   filters: readonly Filter[];
   /** Why the filters cannot be read. */
   problem: string | undefined;
-  /** The runtimes whose code is taken out; none shows all code. */
-  mine: readonly string[];
+  /** The runtime whose code is taken out; none shows all code. */
+  mine: string | undefined;
   view: string;
   /** The function whose callers and callees are shown, or a pattern for several; empty for none. */
   of: string;
@@ -34,14 +34,14 @@ export interface Part extends Shown {
   whole: boolean;
 }
 
-/** Reads the address. A comparison is neither filtered nor turned. */
+/** Reads the address; `own` is the runtime whose code is known. A comparison is neither filtered nor turned. */
 export function asked(
   params: Readonly<Record<string, string>>,
   compared: boolean,
-  runtimes: readonly string[],
+  own: string | undefined,
 ): Asked {
   const { filters, problem } = parseFilters(compared ? '' : (params.f ?? ''));
-  const mine = params.mine === '1' && !compared ? runtimes : [];
+  const mine = params.mine === '1' && !compared ? own : undefined;
   const of = compared ? '' : (params.of ?? '');
   const pivot = of === '' ? (filters.findLast(({ word }) => word === 'P')?.text ?? '') : '';
   // What was called callers before.
@@ -63,7 +63,7 @@ export function asked(
 /** What the filters leave; the profile itself without any. */
 export function left(shown: Shown, { filters, mine }: Asked): Shown {
   let { tree } = shown;
-  if (mine.length > 0) tree = without(tree, foreign(tree, mine));
+  if (mine !== undefined) tree = without(tree, foreign(tree, mine));
   tree = filtered(tree, filters);
   return tree === shown.tree ? shown : laidOut(tree);
 }
@@ -86,5 +86,5 @@ export function parts(here: Shown, { view, of, pivot, filters, mine }: Asked): P
   }
   const one = { label: 'Flame graph', flipped: false, ...none };
   if (view === 'inverted') return [{ ...laidOut(callers(tree)), ...one }];
-  return [{ ...here, ...one, whole: filters.length === 0 && mine.length === 0 }];
+  return [{ ...here, ...one, whole: filters.length === 0 && mine === undefined }];
 }

@@ -5,7 +5,7 @@ import { pathTo, type Tree } from '../flame/columns.ts';
 import { describe } from '../flame/describe.ts';
 import { clean, percent } from '../flame/format.ts';
 import type { Graph, Shown } from '../flame/graph.ts';
-import { knownRuntimes } from '../flame/mine.ts';
+import { ownRuntime } from '../flame/mine.ts';
 import { countIn, type Found, nextOf, type Place, search } from '../flame/search.ts';
 import { type FunctionRow, functions } from '../flame/table.ts';
 import { figures } from '../flame/trust.ts';
@@ -16,22 +16,30 @@ import { Functions } from './functions.tsx';
 import { Outline } from './outline.tsx';
 import { Filters, Search } from './search.tsx';
 
-/** A profile; `runtimes` are those of its targets. */
-export function Flame({ shown, runtimes }: { shown: Shown; runtimes: readonly string[] }) {
+interface FlameProps {
+  shown: Shown;
+  /** Those of its targets. */
+  runtimes: readonly string[];
+  /** How many of its frames have names, in %, as the status says. */
+  named: number | undefined;
+}
+
+/** A profile. */
+export function Flame({ shown, runtimes, named }: FlameProps) {
   const { params } = route.value;
   const compared = shown.tree.base !== undefined;
-  const families = knownRuntimes(runtimes);
+  const own = ownRuntime(runtimes);
   const wanted = useMemo(
-    () => asked(params, compared, families),
-    [params.f, params.mine, params.view, params.of, compared, families.join()],
+    () => asked(params, compared, own),
+    [params.f, params.mine, params.view, params.of, compared, own],
   );
   const here = useMemo(() => left(shown, wanted), [shown, wanted.key]);
   const sides = useMemo(() => parts(here, wanted), [here, wanted.key]);
   return (
     <section aria-label="Profile">
       <Shape whole={shown} here={here} sides={sides} compared={compared}>
-        <Filters compared={compared} problem={wanted.problem} runtimes={families} />
-        <Above whole={shown} here={here.tree} of={wanted.title} />
+        <Filters compared={compared} problem={wanted.problem} own={own !== undefined} />
+        <Above whole={shown} here={here.tree} of={wanted.title} named={named} />
       </Shape>
     </section>
   );
@@ -162,14 +170,21 @@ function Selected({ part, place, byName, load }: SelectedProps) {
   );
 }
 
+interface AboveProps {
+  whole: Shown;
+  here: Tree;
+  of: string;
+  named: number | undefined;
+}
+
 /** What is shown: how much of the profile, how far to believe it, and where it begins. */
-function Above({ whole, here, of }: { whole: Shown; here: Tree; of: string }) {
+function Above({ whole, here, of, named }: AboveProps) {
   const { tree } = whole;
   const { source } = tree;
   const total = source.total || 1;
   return (
     <>
-      {!tree.base && <Figures tree={tree} />}
+      {!tree.base && <Figures tree={tree} named={named} />}
       {source.above.length > 0 && (
         <p>
           Below {source.above.map(clean).slice(1).join(' › ') || 'the root'}{' '}
@@ -204,13 +219,13 @@ function Above({ whole, here, of }: { whole: Shown; here: Tree; of: string }) {
   );
 }
 
-function Figures({ tree }: { tree: Tree }) {
-  const all = useMemo(() => figures(tree), [tree]);
+function Figures({ tree, named }: { tree: Tree; named: number | undefined }) {
+  const all = useMemo(() => figures(tree, named), [tree, named]);
   return (
     <p class="figures">
-      {all.map(({ title, share, about }) => (
+      {all.map(({ title, text, about }) => (
         <span key={title} title={about}>
-          {title} <strong>{percent(share)}</strong>
+          {title} <strong>{text}</strong>
         </span>
       ))}
     </p>

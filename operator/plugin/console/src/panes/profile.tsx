@@ -11,7 +11,18 @@ import type { Shown } from '../flame/graph.ts';
 import { layout } from '../flame/layout.ts';
 import { profileLine } from '../lines.ts';
 import { Command } from '../parts.tsx';
-import { app, coverage, ended, kinds, outcome, profiled, progress, runtimes, targets } from '../sessions.ts';
+import {
+  app,
+  coverage,
+  ended,
+  kinds,
+  named,
+  outcome,
+  profiled,
+  progress,
+  runtimes,
+  targets,
+} from '../sessions.ts';
 import { api, clock, route, sessions, setParams, start, toast } from '../state.ts';
 import { Flame } from './flame.tsx';
 import { Cancel, Late, Phase } from './sessions.tsx';
@@ -112,13 +123,13 @@ function Collecting({ session }: { session: Session }) {
 /** How far to believe the profile. */
 function Trust({ session }: { session: Session }) {
   const { status } = session;
-  const covered = coverage(session);
+  const share = (percent: number | undefined) => (percent === undefined ? '' : `${percent} %`);
   const facts: [string, string][] = [
     ['Samples', count(status?.samples ?? 0)],
     ['Targets', status?.targetsSummary ?? ''],
-    ['Coverage', covered === undefined ? '' : `${covered} %`],
-    ['CPU', status?.cpuPercent === undefined ? '' : `${status.cpuPercent} %`],
-    ['Memory', status?.memoryPercent === undefined ? '' : `${status.memoryPercent} %`],
+    ['Coverage', share(coverage(session))],
+    ['CPU', share(status?.cpuPercent)],
+    ['Memory', share(status?.memoryPercent)],
     ['Collector', [...new Set(targets(session).flatMap((target) => target.collector ?? []))].join(', ')],
   ];
   const doubts = (status?.conditions ?? []).filter(
@@ -207,7 +218,14 @@ function Drawn({ session, type, all }: { session: Session; type: string; all: st
           The profile could not be read: {loaded.problem}
         </p>
       )}
-      {loaded.state === 'shown' && <Flame key={path} shown={loaded.shown} runtimes={runtimes(session)} />}
+      {loaded.state === 'shown' && (
+        <Flame
+          key={path}
+          shown={loaded.shown}
+          runtimes={runtimes(session)}
+          named={named(session, params.pod)}
+        />
+      )}
       <Take session={session} type={type} />
     </>
   );

@@ -92,18 +92,18 @@ function Toggle(props: { name: string; on: string; text: string }) {
 interface FiltersProps {
   compared: boolean;
   problem: string | undefined;
-  /** Of which runtimes the own code is known. */
-  runtimes: readonly string[];
+  /** Whether the app's own code is known. */
+  own: boolean;
 }
 
 /** Which part of the profile is looked at. */
-export function Filters({ compared, problem, runtimes }: FiltersProps) {
+export function Filters({ compared, problem, own }: FiltersProps) {
   const { params } = route.value;
   const why = compared
     ? 'A comparison is not filtered: it would not be known what may be chance.'
-    : runtimes.length === 0
-      ? 'The runtime is not known, so your own code is not either.'
-      : '';
+    : own
+      ? ''
+      : 'Your own code is known only where all targets have the same runtime, and a known one.';
   return (
     <div class="search">
       <label>
