@@ -44,7 +44,7 @@ pub(crate) enum Verb {
     Flame(FlameArgs),
     /// Show what changed from another session to this one; with --fail-on as a gate.
     Diff(DiffArgs),
-    /// Say whether a new revision is slower: 0 no, 1 yes, 3 it cannot be told, 2 an error.
+    /// Say whether a new revision is slower; exits with 0 if not, 1 if so, 2 on an error, 3 if inconclusive.
     Regress(RegressArgs),
     /// List the files whose functions have no names in profiles, and upload files with symbols.
     Symbols(SymbolsArgs),

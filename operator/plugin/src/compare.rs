@@ -101,7 +101,7 @@ pub(crate) async fn regress(cluster: &Cluster, args: &RegressArgs) -> Result<Exi
     after(printed, exit(said.verdict.outcome))
 }
 
-/// 3 where it cannot be told: neither a pass nor a regression.
+/// 3 where it is inconclusive: neither a pass nor a regression.
 const fn exit(outcome: Outcome) -> Exit {
     match outcome {
         Outcome::NotRegressed => Exit::Data,

@@ -12,9 +12,9 @@ pub(crate) enum Exit {
     Error,
     /// The command line is wrong; of a gate: any error.
     Usage,
-    /// Some targets have data, others failed; of a gate: it cannot be told.
+    /// Some targets have data, others failed; of a gate: inconclusive.
     Partial,
-    /// The time to wait is over; the session goes on.
+    /// The time to wait has passed; the session goes on.
     TimedOut,
     /// Interrupted by the user.
     Interrupted,
@@ -35,8 +35,8 @@ impl Exit {
             Self::Usage => {
                 "The command line is wrong, or no policy serves the target. diff and regress: an error."
             }
-            Self::Partial => "now: some targets have data, others do not. regress: it cannot be told.",
-            Self::TimedOut => "now: the time of --timeout is over; the session goes on.",
+            Self::Partial => "now: some targets have data, others do not. regress: inconclusive.",
+            Self::TimedOut => "now: the time of --timeout has passed; the session goes on.",
             Self::Interrupted => "Interrupted by Ctrl-C. now: the session goes on unless you cancel it.",
         }
     }

@@ -244,7 +244,7 @@ test('tools that would take the change back are known by their marks', () => {
   for (const [found, wanted] of cases) assert.deepEqual(found, wanted);
   assert.match(
     warning({ tool: 'Argo CD', of: 'shop' }),
-    /^Argo CD \(shop\) manages this policy\. It takes back/,
+    /^Argo CD \(shop\) manages this policy: it will revert/,
   );
 });
 
@@ -295,7 +295,7 @@ test('another version is no obstacle unless somebody changed the spec', async ()
   assert.ok(!asked[0]!.path.includes('force'), asked[0]!.path);
   const other = { ...newer, spec: { frequencyHz: 20 } };
   const again = answering(outdated, () => Response.json(other));
-  await assert.rejects(send(again.api, one, { frequencyHz: '49' }), /Somebody has just changed/);
+  await assert.rejects(send(again.api, one, { frequencyHz: '49' }), /Somebody else has just changed/);
   assert.equal(again.asked.length, 2, 'nothing is sent over it');
   const always = answering(
     ...Array.from({ length: 9 }, (_, at) => (at % 2 ? () => Response.json(one) : outdated)),
@@ -331,7 +331,7 @@ test('triggers of others go by a patch of their own, once that is wanted', async
   const newer = { ...one, metadata: { ...one.metadata, resourceVersion: '8' } };
   const fine = () => Response.json(newer);
   const unasked = answering();
-  await assert.rejects(send(unasked.api, one, edits), /Somebody else has set these triggers/);
+  await assert.rejects(send(unasked.api, one, edits), /Other field managers have set these triggers/);
   assert.deepEqual(unasked.asked, [], 'nothing is changed by halves');
   const dry = answering(fine, fine, fine);
   assert.deepEqual(await tryOut(dry.api, one, edits), [

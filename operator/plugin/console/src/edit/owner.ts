@@ -1,22 +1,22 @@
-// Does a tool keep the policy as a repository has it, so that it takes back what is changed here? Pure.
+// Does a GitOps tool or Helm manage the policy, and revert what is changed here? Pure.
 import type { Policy } from '../api/types.ts';
 
 /** A tool that applies the policy. */
 export interface Owner {
   tool: 'Argo CD' | 'Flux' | 'Helm';
-  /** What of it, such as the application; empty if that is not known. */
+  /** Which application or release; empty if that is not known. */
   of: string;
 }
 
 const FLUX = ['kustomize.toolkit.fluxcd.io', 'helm.toolkit.fluxcd.io'];
-/** Who writes for which tool, by the manager of the fields. */
+/** The field managers of the tools. */
 const MANAGERS: readonly [RegExp, Owner['tool']][] = [
   [/^argocd-(application-)?controller$/, 'Argo CD'],
   [/^(kustomize|helm)-controller$/, 'Flux'],
   [/^helm$/, 'Helm'],
 ];
 
-/** The tool that applies a policy, by the marks that it leaves on what it applies. */
+/** The tool that applies a policy, by the labels, annotations and field managers that it leaves. */
 export function ownerOf({ metadata }: Policy): Owner | undefined {
   const { labels = {}, annotations = {}, managedFields = [] } = metadata;
   const argo = annotations['argocd.argoproj.io/tracking-id']?.split(':')[0];
@@ -36,9 +36,12 @@ export function ownerOf({ metadata }: Policy): Owner | undefined {
   return undefined;
 }
 
-/** What such a tool does to a change made here. */
+/** What becomes of a change that is made here. */
 export function warning({ tool, of }: Owner): string {
   const name = of === '' ? tool : `${tool} (${of})`;
-  const then = tool === 'Helm' ? 'Its next upgrade may take back' : 'It takes back, or reports as drift,';
-  return `${name} manages this policy. ${then} what you change here: change it in the repository instead, with this patch.`;
+  const then =
+    tool === 'Helm'
+      ? 'its next upgrade may revert what you change here.'
+      : 'it will revert what you change here, or report it as drift.';
+  return `${name} manages this policy: ${then} Change it in your repository instead, with the patch below.`;
 }

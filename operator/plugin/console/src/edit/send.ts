@@ -1,4 +1,4 @@
-// How does a change of a policy reach the API server? First as a dry run, which says who else sets the same fields.
+// How does a change of a policy reach the API server? First as a dry run, which tells who owns the same fields.
 import { type Api, ApiError } from '../api/client.ts';
 import { policy as pathOf, query } from '../api/paths.ts';
 import type { Policy } from '../api/types.ts';
@@ -12,7 +12,7 @@ export interface Conflict {
   message: string;
 }
 
-/** How often a change is sent again because the status of the policy, or another field, changed meanwhile. */
+/** How often a change is retried because the status of the policy, or another field, changed meanwhile. */
 const TRIES = 4;
 /** What the API server calls a field that somebody else has set. */
 const CONFLICT = 'FieldManagerConflict';
@@ -35,7 +35,7 @@ function takenAway(policy: Policy, edits: Edits): Conflict[] {
   return paths.map((path) => ({ field: `spec.${path}`, message: `set by ${owners(path)}` }));
 }
 
-/** Asks the API server what it would say to a change. Throws what it refuses it for. */
+/** Tries a change as a dry run. Throws what the API server rejects it for. */
 export async function tryOut(api: Api, policy: Policy, edits: Edits): Promise<Conflict[]> {
   const conflicts = takenAway(policy, edits);
   try {
@@ -47,7 +47,7 @@ export async function tryOut(api: Api, policy: Policy, edits: Edits): Promise<Co
     );
     if (conflicts.length === 0) throw error;
   }
-  // Conflicts come before the schema: what it says is only heard when they are taken over.
+  // Conflicts are reported before errors of the schema: these only show when the fields are taken over.
   await send(api, policy, edits, { dryRun: 'All', force: 'true' });
   return conflicts;
 }
@@ -73,14 +73,14 @@ export async function send(api: Api, policy: Policy, edits: Edits, options: Opti
   if (!removal) return now;
   if (refused) {
     const causes = removal.paths.map((field) => ({ reason: CONFLICT, field: `.spec.${field}` }));
-    throw new ApiError(409, 'Conflict', 'Somebody else has set these triggers.', causes);
+    throw new ApiError(409, 'Conflict', 'Other field managers have set these triggers.', causes);
   }
   return retried(api, dryRun ? policy : now, ({ metadata: { resourceVersion } }) =>
     api.patch<Policy>(path + query({ dryRun }), { ...removal.patch, metadata: { resourceVersion } }),
   );
 }
 
-/** Changes a policy; of another version again, as long as nobody has changed what the person has seen. */
+/** Changes a policy, and tries again with a newer version as long as nobody has changed the spec that was shown. */
 async function retried(
   api: Api,
   policy: Policy,
@@ -95,11 +95,15 @@ async function retried(
     }
     now = await api.get<Policy>(pathOf(policy.metadata));
     if (JSON.stringify(now.spec) !== JSON.stringify(policy.spec))
-      throw new ApiError(409, 'Conflict', 'Somebody has just changed this policy: look at it again.');
+      throw new ApiError(
+        409,
+        'Conflict',
+        'Somebody else has just changed this policy: review it, then try again.',
+      );
   }
 }
 
-/** Whether the object has another version by now. */
+/** Whether the object has a newer version. */
 function isOutdated(error: unknown): boolean {
   return error instanceof ApiError && error.code === 409 && conflictsIn(error).length === 0;
 }

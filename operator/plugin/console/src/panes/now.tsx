@@ -10,7 +10,7 @@ import { Button, Command, Field, PoliciesState } from '../parts.tsx';
 import { apps } from '../sessions.ts';
 import { allPolicies, api, go, namespace, route, start, toast } from '../state.ts';
 
-/** How long nothing must change before the API server is asked for its opinion. */
+/** How long the form must be left alone before the dry run. */
 const SETTLED_MS = 400;
 
 export function Now() {
@@ -30,7 +30,7 @@ export function Now() {
   const trouble = problem(form.value);
   useOpinion(form.value, trouble, opinion);
   const reason =
-    trouble ?? (opinion.value === '' ? undefined : `The API server refuses it: ${opinion.value}`);
+    trouble ?? (opinion.value === '' ? undefined : `The API server rejects it: ${opinion.value}`);
   const submit = () => {
     if (reason === undefined && !busy.value) void send(form.value, busy, opinion);
   };
@@ -66,10 +66,10 @@ async function send(form: Form, busy: { value: boolean }, opinion: { value: stri
   }
 }
 
-/** A refusal locks the button until the form changes; trouble on the way passes, and is only told. */
+/** A rejection disables the button until the form changes; a lost connection is only reported. */
 function hear(error: unknown, opinion: { value: string }): void {
   if (refuses(error)) opinion.value = words(error);
-  else toast(`The API server could not be asked: ${words(error)}`, 'bad');
+  else toast(`The API server could not be reached: ${words(error)}`, 'bad');
 }
 
 interface ThenProps {
@@ -79,7 +79,7 @@ interface ThenProps {
   busy: boolean;
 }
 
-/** What will happen, and the button that lets it happen. */
+/** What will happen, and the button that starts it. */
 function Then({ form, trouble, reason, busy }: ThenProps) {
   const line = trouble ? undefined : command(form, start.value?.flags ?? []);
   const rights = form.namespace ? toProfile(form.namespace, policyOf(form)) : [];
@@ -95,7 +95,7 @@ function Then({ form, trouble, reason, busy }: ThenProps) {
   );
 }
 
-/** Asks the API server by a dry run what it thinks of the session, once the form is left alone. */
+/** Tries the session as a dry run, once the form is left alone. */
 function useOpinion(form: Form, trouble: string | undefined, opinion: { value: string }): void {
   const key = JSON.stringify(form);
   useEffect(() => {
@@ -214,7 +214,7 @@ function How({ form, set }: Part) {
           onInput={(event) => set({ frequency: event.currentTarget.value.trim() })}
         />
       </Field>
-      <Field label="Note" hint="for those who read the session later">
+      <Field label="Note" hint="for whoever reads the session later">
         <input value={form.note} onInput={(event) => set({ note: event.currentTarget.value })} />
       </Field>
     </div>

@@ -24,7 +24,7 @@ import { clean, cleanLines } from '../flame/format.ts';
 import { Button, Copy, Field, useRights } from '../parts.tsx';
 import { api, learn, toast } from '../state.ts';
 
-/** How long nothing must change before the API server is asked for its opinion. */
+/** How long the form must be left alone before the dry run. */
 const SETTLED_MS = 400;
 
 /** What the API server says to the change. */
@@ -54,15 +54,15 @@ export function Edit({ policy }: { policy: Policy }) {
   const rights = useRights(toEdit(policy.metadata));
   useOpinion(policy, edits.value, none || wrong !== undefined || !rights.allowed, opinion);
   const { refusal, conflicts } = opinion.value;
-  const refused = refusal === '' ? undefined : `The API server refuses it: ${refusal}`;
+  const refused = refusal === '' ? undefined : `The API server rejects it: ${refusal}`;
   const forbidden = rights.allowed ? undefined : rights.reason;
-  const reason = forbidden ?? (none ? 'Nothing is changed.' : (wrong ?? refused));
+  const reason = forbidden ?? (none ? 'There is nothing to apply.' : (wrong ?? refused));
   const apply = async () => {
     busy.value = true;
     try {
       learn(await send(api.value!, policy, edits.value, conflicts.length > 0 ? { force: 'true' } : {}));
       edits.value = {};
-      toast(`${policy.metadata.name} is changed.`, 'good');
+      toast(`${policy.metadata.name} has been changed.`, 'good');
     } catch (error) {
       hear(error, opinion);
     } finally {
@@ -85,7 +85,7 @@ export function Edit({ policy }: { policy: Policy }) {
       <Changes {...part} opinion={opinion.value} />
       <p class="choices">
         <Button primary busy={busy.value} reason={reason}>
-          {conflicts.length > 0 ? 'Apply, and take these fields over' : 'Apply'}
+          {conflicts.length > 0 ? 'Apply and take over these fields' : 'Apply'}
         </Button>
         {!none && (
           <button
@@ -94,7 +94,7 @@ export function Edit({ policy }: { policy: Policy }) {
               edits.value = {};
             }}
           >
-            Discard the changes
+            Discard changes
           </button>
         )}
       </p>
@@ -102,25 +102,25 @@ export function Edit({ policy }: { policy: Policy }) {
   );
 }
 
-/** Keeps what was typed with the alert or query that it was typed for, when somebody changes the policy meanwhile. */
+/** Keeps what was typed with its alert or query when somebody changes the policy meanwhile. */
 function useCarried(policy: Policy, edits: { value: Edits }): void {
   const before = useRef(policy);
-  // Before anybody sees it, and before anything is sent.
+  // Before it is painted, and before anything is sent.
   useLayoutEffect(() => {
     edits.value = carried(before.current, policy, edits.value);
     before.current = policy;
   }, [policy]);
 }
 
-/** A refusal is said beside the button until something changes; trouble on the way passes, and is only told. */
+/** A rejection stays beside the button until something changes; a lost connection is only reported. */
 function hear(error: unknown, opinion: { value: Opinion }): void {
   const conflicts = conflictsIn(error);
   if (conflicts.length > 0) opinion.value = { conflicts, refusal: '' };
   else if (refuses(error)) opinion.value = { conflicts: [], refusal: words(error) };
-  else toast(`The API server could not be asked: ${words(error)}`, 'bad');
+  else toast(`The API server could not be reached: ${words(error)}`, 'bad');
 }
 
-/** Asks the API server by a dry run what it thinks of the change, once the form is left alone. */
+/** Tries the change as a dry run, once the form is left alone. */
 function useOpinion(policy: Policy, edits: Edits, none: boolean, opinion: { value: Opinion }): void {
   const key = JSON.stringify([policy.spec, edits]);
   useEffect(() => {
@@ -144,7 +144,7 @@ function useOpinion(policy: Policy, edits: Edits, none: boolean, opinion: { valu
   }, [key, none]);
 }
 
-/** Which policy it is, and who else changes it. */
+/** Which policy it is, and which tool manages it. */
 function Head({ policy }: { policy: Policy }) {
   const owner = ownerOf(policy);
   const { name, namespace } = policy.metadata;
@@ -233,7 +233,7 @@ function Input({ field, group, policy, edits, set }: Part & { field: FieldOf; gr
   );
 }
 
-/** What will change, who else has set it, and the same as a patch for a repository. */
+/** What will change, who else has set it, and the change as a patch for a repository. */
 function Changes({ policy, edits, opinion }: Part & { opinion: Opinion }) {
   const changed = [...changes(policy, edits)];
   if (changed.length === 0) return null;
@@ -251,7 +251,7 @@ function Changes({ policy, edits, opinion }: Part & { opinion: Opinion }) {
       </ul>
       {opinion.conflicts.length > 0 && (
         <div role="note" class="warn">
-          Somebody else has set:
+          Other field managers have set:
           <ul>
             {opinion.conflicts.map(({ field, message }) => (
               <li key={field + message}>
@@ -266,8 +266,8 @@ function Changes({ policy, edits, opinion }: Part & { opinion: Opinion }) {
         <pre>{cleanLines(yaml)}</pre>
         <Copy text={yaml} what="the change as YAML" />
         <p class="message">
-          A patch of Kustomize, or for <code>kubectl patch --type=merge --patch-file</code>. A null takes a
-          field away.
+          For Kustomize as a patch, or for <code>kubectl patch --type=merge --patch-file</code>. A null
+          removes the field.
         </p>
       </details>
     </>

@@ -100,7 +100,7 @@ interface FiltersProps {
 export function Filters({ compared, problem, own }: FiltersProps) {
   const { params } = route.value;
   const why = compared
-    ? 'A comparison is not filtered: it would not be known what may be chance.'
+    ? 'Comparisons cannot be filtered: what may be chance is known for whole profiles only.'
     : own
       ? ''
       : 'Your own code is known only where all targets have the same runtime, and a known one.';

@@ -3,8 +3,14 @@ import { session } from './recorded.ts';
 import { expect, open, test } from './rig.ts';
 
 const SECONDS = 10;
+/** As docs/console.md says; measured are 1.2 % with sessions and 0.3 % with apps. */
+const MOST_PERCENT = 3;
 
-test('an idle page with 1000 sessions and 500 apps costs next to nothing', async ({ page, link, fake }) => {
+test('an idle page with 1000 sessions and 500 apps takes less than 3 % of a core', async ({
+  page,
+  link,
+  fake,
+}) => {
   test.setTimeout(90_000);
   for (let number = 0; number < 1000; number++) {
     const one = session(`load-${number}`);
@@ -31,10 +37,10 @@ test('an idle page with 1000 sessions and 500 apps costs next to nothing', async
     const before = await metrics();
     await page.waitForTimeout(SECONDS * 1000);
     const after = await metrics();
-    const used = after('TaskDuration') - before('TaskDuration');
-    figures[pane] = `${((100 * used) / SECONDS).toFixed(2)} % of a core`;
+    const percent = (100 * (after('TaskDuration') - before('TaskDuration'))) / SECONDS;
+    figures[pane] = `${percent.toFixed(2)} % of a core`;
     figures[`${pane}, heap`] = `${(after('JSHeapUsedSize') / 2 ** 20).toFixed(1)} MiB`;
-    expect(used / SECONDS, pane).toBeLessThan(0.1);
+    expect(percent, `${pane}: % of a core`).toBeLessThan(MOST_PERCENT);
   }
   console.log('1000 sessions and 500 apps, idle:', JSON.stringify(figures));
 });

@@ -103,11 +103,11 @@ test('a threshold is changed with keys alone', async ({ page, link, fake }) => {
   await page.keyboard.press('ControlOrMeta+a');
   await page.keyboard.type('2h');
   await page.keyboard.press('Enter');
-  await expect(page.getByText('shop is changed.')).toBeVisible();
+  await expect(page.getByText('shop has been changed.')).toBeVisible();
   expect(fake.policies.get('shop')!.spec.triggers).toMatchObject({ cpu: { cooldown: '2h' } });
   await tabTo(page, 'button', 'Dismiss');
   await page.keyboard.press('Enter');
-  await expect(page.getByText('shop is changed.')).toHaveCount(0);
+  await expect(page.getByText('shop has been changed.')).toHaveCount(0);
 });
 
 test('the keys of the graph are shown by one of them', async ({ page, link }) => {

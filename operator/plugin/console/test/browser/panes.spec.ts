@@ -132,7 +132,7 @@ test('Profile now says what will happen, and does it', async ({ page, link, fake
   await expect(button).toHaveAccessibleDescription('The duration must be between 10s and 6m.');
   await page.getByRole('textbox', { name: 'Duration' }).fill('15s');
   await page.getByRole('textbox', { name: 'Note' }).fill('refuse me');
-  await expect(button).toHaveAccessibleDescription('The API server refuses it: spec: the schema says no');
+  await expect(button).toHaveAccessibleDescription('The API server rejects it: spec: the schema says no');
   await page.getByRole('textbox', { name: 'Note' }).fill('slow since noon');
   await expect(button).toHaveAttribute('aria-disabled', 'false');
   await expect(
@@ -158,7 +158,7 @@ test('trouble that passes does not lock Profile now', async ({ page, link, fake 
   await expect.poll(() => fake.asked.some((asked) => asked.includes('dryRun=All'))).toBe(true);
   fake.broken = 503;
   await page.getByRole('textbox', { name: 'Note' }).fill('slow');
-  const told = page.getByText('The API server could not be asked: The API server is ill.').first();
+  const told = page.getByText('The API server could not be reached: The API server is ill.').first();
   await expect(told).toBeVisible();
   await expect(button).toHaveAttribute('aria-disabled', 'false');
   fake.broken = 0;

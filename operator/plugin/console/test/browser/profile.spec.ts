@@ -121,7 +121,7 @@ test('filter words leave a part of the profile, and say how much', async ({ page
   await page.evaluate(() => location.assign('#/profile/shop/orders-two?base=orders-old'));
   await expect(filter).toBeDisabled();
   await expect(page.getByRole('button', { name: 'My code' })).toHaveAccessibleDescription(
-    'A comparison is not filtered: it would not be known what may be chance.',
+    'Comparisons cannot be filtered: what may be chance is known for whole profiles only.',
   );
 });
 

@@ -13,33 +13,33 @@ test('a policy is found, and its threshold changed', async ({ page, link, fake }
   const table = page.getByRole('table', { name: 'Policies' });
   await expect(table.getByRole('row').nth(1)).toContainText('CPU 80 %, 1 alert');
   await table.getByRole('link', { name: 'shop' }).click();
-  await expect(apply(page)).toHaveAccessibleDescription('Nothing is changed.');
+  await expect(apply(page)).toHaveAccessibleDescription('There is nothing to apply.');
   await expect(page.getByText(`Alert alertname="${HOSTILE}"`)).toBeVisible();
   await group(page, 'CPU').getByLabel('Cooldown').fill('1h');
   await expect(page.getByText('spec.triggers.cpu.cooldown: "4h" → "1h"')).toBeVisible();
   await expect.poll(() => fake.asked.some((asked) => /PATCH .*dryRun=All/.test(asked))).toBe(true);
   await apply(page).click();
-  await expect(page.getByText('shop is changed.')).toBeVisible();
+  await expect(page.getByText('shop has been changed.')).toBeVisible();
   expect(specOf(fake).triggers!.cpu).toMatchObject({ threshold: 80, cooldown: '1h' });
   const sent = fake.asked.filter((asked) => asked.startsWith('PATCH') && !asked.includes('dryRun'));
   expect(sent).toEqual([
     'PATCH /apis/fleetprof.dev/v1alpha1/namespaces/shop/profilingpolicies/shop?fieldManager=fleetprof-console&fieldValidation=Strict',
   ]);
-  await expect(apply(page)).toHaveAccessibleDescription('Nothing is changed.');
+  await expect(apply(page)).toHaveAccessibleDescription('There is nothing to apply.');
 });
 
 test('who else has set a field is said before it is taken over', async ({ page, link, fake }) => {
   await open(page, link, SHOP);
   await group(page, 'CPU').getByLabel('Threshold').fill('70');
   await expect(page.getByText('spec.triggers.cpu.threshold: conflict with "kubectl"')).toBeVisible();
-  await expect(apply(page)).toHaveText('Apply, and take these fields over');
+  await expect(apply(page)).toHaveText('Apply and take over these fields');
   await apply(page).click();
-  await expect(page.getByText('shop is changed.')).toBeVisible();
+  await expect(page.getByText('shop has been changed.')).toBeVisible();
   expect(specOf(fake).triggers!.cpu).toMatchObject({ threshold: 70 });
   await group(page, 'CPU').getByRole('checkbox', { name: 'CPU' }).uncheck();
   await group(page, 'Threads').getByRole('checkbox').check();
   await expect(page.getByText('spec.triggers.threads.threshold: nothing → 500')).toBeVisible();
-  await expect(apply(page)).toHaveText('Apply, and take these fields over');
+  await expect(apply(page)).toHaveText('Apply and take over these fields');
   await apply(page).click();
   await expect.poll(() => Object.keys(specOf(fake).triggers!)).toEqual(['alerts', 'threads']);
 });
@@ -54,9 +54,9 @@ test('what is wrong, refused or forbidden is said beside the button', async ({ p
   await expect(cooldown).toHaveAttribute('aria-invalid', 'true');
   await cooldown.fill('4h');
   await group(page, 'CPU').getByLabel('Capture').fill('13s');
-  await expect(apply(page)).toHaveAccessibleDescription('The API server refuses it: spec: 13 is unlucky');
-  await page.getByRole('button', { name: 'Discard the changes' }).click();
-  await expect(apply(page)).toHaveAccessibleDescription('Nothing is changed.');
+  await expect(apply(page)).toHaveAccessibleDescription('The API server rejects it: spec: 13 is unlucky');
+  await page.getByRole('button', { name: 'Discard changes' }).click();
+  await expect(apply(page)).toHaveAccessibleDescription('There is nothing to apply.');
   expect(fake.asked.filter((asked) => asked.startsWith('PATCH') && !asked.includes('dryRun'))).toEqual([]);
   const locked = structuredClone(fake.policies.get('shop')!);
   locked.metadata = { ...locked.metadata, namespace: 'locked', name: 'mine', uid: 'locked' };
@@ -69,7 +69,9 @@ test('what is wrong, refused or forbidden is said beside the button', async ({ p
 
 test('a policy of a repository is changed there: the patch is given', async ({ page, link }) => {
   await open(page, link, '#/triggers?policy=stock%2Fstock');
-  await expect(page.getByRole('note')).toContainText(`Argo CD (stock ${HOSTILE}) manages this policy.`);
+  await expect(page.getByRole('note')).toContainText(
+    `Argo CD (stock ${HOSTILE}) manages this policy: it will revert`,
+  );
   await group(page, 'Schedule').getByLabel('Rounds').selectOption('cron');
   await group(page, 'Schedule').getByLabel('Cron expression').fill('0 3 * * *');
   await expect(page.locator('pre')).toHaveText(
@@ -88,7 +90,7 @@ test('a change of somebody else is neither undone nor overlooked', async ({ page
   fake.putPolicy(policy);
   await expect(page.getByLabel('Samples per second')).toHaveValue('49');
   await apply(page).click();
-  await expect(page.getByText('shop is changed.')).toBeVisible();
+  await expect(page.getByText('shop has been changed.')).toBeVisible();
   expect(specOf(fake)).toMatchObject({ frequencyHz: 49, triggers: { cpu: { cooldown: '1h' } } });
 });
 
@@ -100,7 +102,7 @@ test('a timing without its value is not applied, and edits stay with their alert
   await open(page, link, SHOP);
   await group(page, 'Schedule').getByLabel('Rounds').selectOption('preset');
   await expect(apply(page)).toHaveAccessibleDescription('Schedule: Share of the time: a value is missing.');
-  await page.getByRole('button', { name: 'Discard the changes' }).click();
+  await page.getByRole('button', { name: 'Discard changes' }).click();
   const alert = (name: string) => group(page, `Alert alertname="${name}"`).getByLabel('Cooldown');
   await alert(HOSTILE).fill('1h');
   // Somebody puts another alert before it, then takes it away.
@@ -114,5 +116,5 @@ test('a timing without its value is not applied, and edits stay with their alert
   fake.putPolicy(policy);
   await expect(alert(HOSTILE)).toHaveCount(0);
   await expect(alert('First')).toHaveValue('5h');
-  await expect(apply(page)).toHaveAccessibleDescription('Nothing is changed.');
+  await expect(apply(page)).toHaveAccessibleDescription('There is nothing to apply.');
 });

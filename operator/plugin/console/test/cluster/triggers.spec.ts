@@ -35,7 +35,7 @@ async function apply(page: Page, button: string): Promise<void> {
   const found = page.getByRole('button', { name: button, exact: true });
   await expect(found).toHaveAttribute('aria-disabled', 'false');
   await found.click();
-  await expect(page.getByText('all is changed.')).toBeVisible();
+  await expect(page.getByText('all has been changed.')).toBeVisible();
   await page.getByRole('button', { name: 'Dismiss' }).click();
 }
 
@@ -54,7 +54,7 @@ test('triggers and schedule of a policy that kubectl applied are changed', async
   const program = new Program(KUBECONFIG, ['--namespace', NAMESPACE]);
   try {
     await open(page, await program.first(), `#/triggers?policy=${NAMESPACE}%2Fall`);
-    const others = 'Apply, and take these fields over';
+    const others = 'Apply and take over these fields';
     // What nobody has set is the console's without a word.
     await group(page, 'Threads').getByRole('checkbox').check();
     await apply(page, 'Apply');
@@ -93,7 +93,7 @@ test('what the schema refuses is said beside the button', async ({ page }) => {
     await group(page, 'Schedule').getByLabel('Rounds').selectOption('cron');
     await group(page, 'Schedule').getByLabel('Cron expression').fill('every day');
     await expect(page.getByRole('button', { name: /^Apply/ })).toHaveAccessibleDescription(
-      /The API server refuses it: .*schedule\.cron must have five fields/,
+      /The API server rejects it: .*schedule\.cron must have five fields/,
     );
   } finally {
     program.stop();
