@@ -1,5 +1,5 @@
 //! `kubectl fleetprof man`: what do the man pages say? They are made of the definitions that the command line and
-//! its help come from, so none can be out of date: one for the plugin and one for each command.
+//! its help come from, so none can be out of date: one for the plugin and one for each command, also below others.
 
 use std::path::PathBuf;
 
@@ -35,13 +35,28 @@ pub(crate) fn run(args: &ManArgs, command: Command) -> Result<Exit, Failure> {
 
 /// The pages by the names of their files.
 fn pages(command: Command) -> std::io::Result<Vec<(String, Vec<u8>)>> {
-    let mut command = command.disable_help_subcommand(true);
+    let mut command = without_help(command);
     command.build();
-    let verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set());
-    std::iter::once(&command).chain(verbs).map(|one| page(one.clone())).collect()
+    let mut pages = Vec::new();
+    add(&command, &["kubectl", "kubectl-fleetprof"], &mut pages)?;
+    Ok(pages)
 }
 
-fn page(command: Command) -> std::io::Result<(String, Vec<u8>)> {
+/// Without the commands `help`, which clap gives everything that has commands.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
+}
+
+/// Adds the page of a command, and those of the commands below it; `above` are the pages that lead to it.
+fn add(command: &Command, above: &[&str], pages: &mut Vec<(String, Vec<u8>)>) -> std::io::Result<()> {
+    pages.push(page(command.clone(), above)?);
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+    let mut way = above.to_vec();
+    way.extend((!way.contains(&name)).then_some(name));
+    command.get_subcommands().filter(|verb| !verb.is_hide_set()).try_for_each(|verb| add(verb, &way, pages))
+}
+
+fn page(command: Command, above: &[&str]) -> std::io::Result<(String, Vec<u8>)> {
     let source = concat!("fleetprof ", env!("CARGO_PKG_VERSION"));
     let man = Man::new(command).source(source).manual("kubectl fleetprof");
     let mut page = Vec::new();
@@ -53,7 +68,12 @@ fn page(command: Command) -> std::io::Result<(String, Vec<u8>)> {
         roff.text([bold(exit.code().to_string())]).text([roman(exit.meaning())]);
     }
     roff.control("SH", ["SEE ALSO"]);
-    roff.text([bold("kubectl"), roman("(1), "), bold("kubectl-fleetprof"), roman("(1)")]);
+    let mut see = Vec::new();
+    for (at, name) in above.iter().enumerate() {
+        see.extend((at > 0).then(|| roman(", ")));
+        see.extend([bold(*name), roman("(1)")]);
+    }
+    roff.text(see);
     page.extend(roff.render().into_bytes());
     Ok((man.get_filename(), page))
 }
@@ -78,12 +98,34 @@ mod tests {
         };
         let whole = text("kubectl-fleetprof.1");
         let command = Cli::command();
-        let shown: Vec<&Command> = command.get_subcommands().filter(|verb| !verb.is_hide_set()).collect();
-        assert_eq!(pages.len(), shown.len() + 1);
-        for verb in shown {
-            let name = verb.get_name();
-            assert!(whole.contains(&format!("kubectl-fleetprof-{name}(1)")), "{name} is not in {whole}");
+        let below = |of: &Command| -> Vec<Command> {
+            of.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect()
+        };
+        let first: Vec<(String, Command, String)> = below(&command)
+            .into_iter()
+            .map(|verb| (verb.get_name().to_owned(), verb, whole.clone()))
+            .collect();
+        let nested: Vec<(String, Command, String)> = first
+            .iter()
+            .flat_map(|(name, verb, _)| {
+                let parent = text(&format!("kubectl-fleetprof-{name}.1"));
+                let named = |of: Command| (format!("{name}-{}", of.get_name()), of, parent.clone());
+                below(verb).into_iter().map(named).collect::<Vec<_>>()
+            })
+            .collect();
+        assert!(nested.iter().any(|(name, ..)| name == "symbols-missing"), "{nested:?}");
+        assert_eq!(pages.len(), first.len() + nested.len() + 1);
+        for (name, verb, parent) in first.iter().chain(&nested) {
+            assert!(parent.contains(&format!("kubectl-fleetprof-{name}(1)")), "{name} is not in {parent}");
             let page = text(&format!("kubectl-fleetprof-{name}.1"));
+            let way = name
+                .rsplit_once('-')
+                .map_or("kubectl-fleetprof".to_owned(), |(up, _)| format!("kubectl-fleetprof-{up}"));
+            assert!(
+                page.contains(&format!("\\fB{way}\\fR(1)")),
+                "{name} does not lead back to {way}: {page}"
+            );
+            assert!(!page.contains(&format!("{name}-help")), "{page}");
             let flags = verb.get_arguments().chain(command.get_arguments());
             for flag in flags.filter_map(clap::Arg::get_long) {
                 assert!(page.contains(&format!("--{flag}")), "{name}: --{flag} is not in {page}");

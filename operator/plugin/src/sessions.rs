@@ -65,6 +65,14 @@ fn query<'a>(args: &'a SessionsArgs, more: &[(&'a str, &'a str)]) -> Vec<(&'a st
         .collect()
 }
 
+/// What is said where there is no session; `None` stands for all namespaces.
+pub(crate) fn none_found(namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) => format!("No sessions found in namespace {namespace}."),
+        None => "No sessions found.".to_owned(),
+    }
+}
+
 /// The items of a list with their kinds, which the API server leaves out.
 fn kinds(mut list: Value) -> Value {
     let version = list["apiVersion"].clone();
@@ -87,10 +95,7 @@ async fn table(
     let mut seen = Seen::default();
     add(&mut table, &columns, &mut list, &mut seen);
     if table.is_empty() && !args.watch {
-        output::note(&match namespace {
-            Some(namespace) => format!("No sessions found in namespace {namespace}."),
-            None => "No sessions found.".to_owned(),
-        });
+        output::note(&none_found(namespace));
         return Ok(());
     }
     output::print(&table.text())?;

@@ -43,27 +43,29 @@ pub(super) fn allowed(method: &Method, path: &str, query: Option<&str>, body: &[
         (GROUP, VERSION, "PATCH") if matches!(rest, ["namespaces", _, "profilesessions", _]) => {
             Ask::merge(full, &cancel(body)?)
         }
-        (GROUP, VERSION, "PATCH") => match rest {
-            ["namespaces", namespace, "profilingpolicies", name] => edits::allowed(
-                &Policy { kind: "ProfilingPolicy", name, namespace: Some(namespace) },
-                path,
-                query,
-                body,
-            )?,
-            ["clusterprofilingpolicies", name] => edits::allowed(
-                &Policy { kind: "ClusterProfilingPolicy", name, namespace: None },
-                path,
-                query,
-                body,
-            )?,
-            _ => return Err(refusal(method, path)),
-        },
+        (GROUP, VERSION, "PATCH") => {
+            let policy = policy(rest).ok_or_else(|| refusal(method, path))?;
+            edits::allowed(&policy, path, query, body)?
+        }
         ("authorization.k8s.io", "v1", "POST") if *rest == ["selfsubjectaccessreviews"] => {
             Ask::create(full, &object(body, "SelfSubjectAccessReview")?)
         }
         _ => return Err(refusal(method, path)),
     };
     Ok(ask)
+}
+
+/// The policy of a path.
+fn policy<'a>(rest: &[&'a str]) -> Option<Policy<'a>> {
+    match *rest {
+        ["namespaces", namespace, "profilingpolicies", name] => {
+            Some(Policy { kind: "ProfilingPolicy", name, namespace: Some(namespace) })
+        }
+        ["clusterprofilingpolicies", name] => {
+            Some(Policy { kind: "ClusterProfilingPolicy", name, namespace: None })
+        }
+        _ => None,
+    }
 }
 
 /// Lists and single objects.

@@ -11,6 +11,7 @@ use crate::cluster::{Ask, Cluster};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 use crate::paths;
+use crate::sessions::none_found;
 use crate::table::Table;
 
 /// What to do about it.
@@ -35,7 +36,9 @@ pub(super) async fn run(cluster: &Cluster, args: &MissingArgs) -> Result<Exit, F
         false => Some(paths::namespace(cluster.namespace())?),
     };
     let list = cluster.json(&Ask::get(paths::sessions(namespace))).await?;
-    let files = missing(&list);
+    let Found { files, sessions, unread } = missing(&list);
+    let notes = notes(namespace, files.is_empty(), sessions, unread);
+    notes.iter().for_each(|words| output::note(words));
     match args.output {
         Some(format @ (Format::Json | Format::Yaml)) => {
             output::print(&output::object(&json!({"missing": objects(&files)}), format)?)?;
@@ -44,7 +47,7 @@ pub(super) async fn run(cluster: &Cluster, args: &MissingArgs) -> Result<Exit, F
             let ids = files.iter().map(|file| &file.build_id).filter(|id| !id.is_empty());
             output::print(&ids.map(|id| format!("{}\n", printable(id))).collect::<String>())?;
         }
-        _ if files.is_empty() => output::note("No session reports a file without symbols."),
+        _ if files.is_empty() => {}
         wide => {
             output::print(&table(&files, wide.is_some()).text())?;
             output::note(NEXT);
@@ -68,12 +71,48 @@ struct File {
     last: String,
 }
 
-/// The files in a list of sessions, those of most targets first.
-fn missing(list: &Value) -> Vec<File> {
+/// What a list of sessions tells.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Found {
+    /// The files, those of most targets first.
+    files: Vec<File>,
+    sessions: usize,
+    /// How many of these could not be read, such as those of a newer version.
+    unread: usize,
+}
+
+/// What is to be said beside the files.
+fn notes(namespace: Option<&str>, no_files: bool, sessions: usize, unread: usize) -> Vec<String> {
+    if sessions == 0 {
+        return vec![none_found(namespace)];
+    }
+    let read = sessions.saturating_sub(unread);
+    let none = (no_files && read > 0).then(|| "No session reports a file without symbols.".to_owned());
+    let lost = (unread > 0).then(|| {
+        format!(
+            "{unread} of {sessions} sessions could not be read: their status has what this version of the plugin \
+             does not know. Use the plugin of the operator's version."
+        )
+    });
+    none.into_iter().chain(lost).collect()
+}
+
+/// The status of a session; one that has just been created has none.
+fn status(session: &Value) -> Option<ProfileSessionStatus> {
+    match &session["status"] {
+        Value::Null => Some(ProfileSessionStatus::default()),
+        status => serde_json::from_value(status.clone()).ok(),
+    }
+}
+
+/// The files in a list of sessions.
+fn missing(list: &Value) -> Found {
+    let mut found = Found::default();
     let mut files: BTreeMap<(String, String), File> = BTreeMap::new();
     for session in list["items"].as_array().into_iter().flatten() {
-        // What cannot be read, such as the status of a newer version, is passed over.
-        let Ok(status) = serde_json::from_value::<ProfileSessionStatus>(session["status"].clone()) else {
+        found.sessions += 1;
+        let Some(status) = status(session) else {
+            found.unread += 1;
             continue;
         };
         let started = status.start_time.map(|time| time.0.to_string()).unwrap_or_default();
@@ -97,9 +136,9 @@ fn missing(list: &Value) -> Vec<File> {
             }
         }
     }
-    let mut files: Vec<File> = files.into_values().collect();
-    files.sort_by_key(|file| std::cmp::Reverse(file.targets));
-    files
+    found.files = files.into_values().collect();
+    found.files.sort_by_key(|file| std::cmp::Reverse(file.targets));
+    found
 }
 
 fn table(files: &[File], wide: bool) -> Table {
@@ -145,8 +184,8 @@ mod tests {
             session("2026-12-01T09:00:00Z", &json!([shop("old")])),
             {"status": {}}, {}, {"status": {"targets": [{"pod": "p", "symbols": {"named": 1, "missing": "nonsense"}}]}},
         ]});
-        let files = missing(&list);
-        assert_eq!(files.len(), 2);
+        let Found { files, sessions, unread } = missing(&list);
+        assert_eq!((files.len(), sessions, unread), (2, 5, 1), "one without a status is only young");
         assert_eq!(
             (files[0].build_id.as_str(), files[0].targets, files[0].message.as_str()),
             ("abcd", 2, "new")
@@ -156,7 +195,22 @@ mod tests {
         assert!(shown.contains("abcd       /app/shop     2         Deployment/orders   new"), "{shown}");
         assert!(shown.contains("-          /lib/jit.so   1"), "{shown}");
         assert_eq!(objects(&files)[0]["lastTime"], "2026-12-01T10:00:00Z");
-        assert!(missing(&json!({"items": []})).is_empty());
+        assert_eq!(missing(&json!({"items": []})), Found::default());
+    }
+
+    #[test]
+    fn an_empty_answer_says_why_it_is_empty() {
+        let none = "No session reports a file without symbols.";
+        let lost = |words: &str| format!("{words} sessions could not be read: ");
+        assert_eq!(notes(Some("shop"), true, 0, 0), ["No sessions found in namespace shop."]);
+        assert_eq!(notes(None, true, 0, 0), ["No sessions found."]);
+        assert_eq!(notes(None, true, 3, 0), [none]);
+        assert!(notes(None, false, 3, 0).is_empty());
+        let some = notes(None, true, 3, 1);
+        assert!(some.len() == 2 && some[0] == none && some[1].starts_with(&lost("1 of 3")), "{some:?}");
+        let all = notes(None, true, 3, 3);
+        assert!(all.len() == 1 && all[0].starts_with(&lost("3 of 3")), "nothing is known: {all:?}");
+        assert_eq!(notes(None, false, 3, 2).len(), 1);
     }
 
     #[test]
@@ -170,7 +224,7 @@ mod tests {
         let status: ProfileSessionStatus = serde_json::from_value(json!({"targets": targets})).unwrap();
         let written = json!({"status": status});
         assert_eq!(written["status"]["targets"][0]["workload"], Value::Null, "{written}");
-        let files = missing(&json!({"items": [written]}));
+        let Found { files, .. } = missing(&json!({"items": [written]}));
         assert_eq!(files.len(), 1);
         assert_eq!((files[0].targets, files[0].workload.as_str()), (6, "Deployment/orders"));
     }
