@@ -230,6 +230,10 @@ pub struct TargetStatus {
     /// Highest memory usage during the capture, in % of the container's limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_percent: Option<i32>,
+    /// CPU throttling during the capture: in how many of the CPU limit's periods in which the container ran it was
+    /// throttled, in % (0 to 100). Absent without a CPU limit, and where the agent cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled_percent: Option<i32>,
     /// When the target got its slot in the budgets; the start deadline counts from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot_time: Option<Time>,

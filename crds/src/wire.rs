@@ -277,6 +277,10 @@ pub struct CaptureReport {
     /// Highest memory use of the target during the capture, % of its limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_percent: Option<i32>,
+    /// Share of the CPU limit's periods, of those in which the target ran during the capture, in which it was throttled,
+    /// in %. Absent without a CPU limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled_percent: Option<i32>,
     /// Processes of the container that have samples in the slices. Absent from agents that captured one
     /// process alone, as the next three fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -312,6 +316,7 @@ impl CaptureReport {
             ended_ago_ms: None,
             cpu_percent: None,
             memory_percent: None,
+            throttled_percent: None,
             processes: None,
             profiled_ms: None,
             used_ms: None,

@@ -66,6 +66,9 @@ pub struct SharedFacts {
     /// Number of the container's processes that have samples in the profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<i32>,
+    /// CPU throttling during the capture, in % of the CPU limit's periods in which the container ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled_percent: Option<i32>,
     /// When the target got its slot in the budgets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot_time: Option<Time>,
@@ -138,6 +141,7 @@ macro_rules! for_each_fact {
         $each!(reason);
         $each!(message);
         $each!(processes);
+        $each!(throttled_percent);
         $each!(slot_time);
         $each!(start_time);
         $each!(end_time);

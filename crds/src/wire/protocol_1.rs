@@ -177,6 +177,7 @@ fn this_gateway_reads_what_an_agent_of_protocol_1_says() {
     };
     assert_eq!(finished, &known);
     assert_eq!((failed.state, failed.processes, failed.started_ago_ms), (CaptureState::Failed, None, None));
+    assert_eq!(failed.throttled_percent, None);
     // What it does not know it does not say either, so that nothing is made up on the way.
     assert_eq!(
         from_str::<Value>(&to_string(&heartbeat).unwrap()).unwrap(),
@@ -265,6 +266,7 @@ fn heartbeat() -> Heartbeat {
         started_ago_ms: Some(9),
         ended_at: Some(6),
         ended_ago_ms: Some(8),
+        throttled_percent: Some(30),
         processes: Some(4),
         profiled_ms: Some(7),
         used_ms: Some(8),

@@ -108,11 +108,21 @@ fn request(session: &ProfileSession, now: Timestamp) -> String {
 }
 
 fn targets(session: &ProfileSession, targets: &[TargetStatus], wide: bool) -> String {
-    let mut heading =
-        vec!["pod", "container", "runtime", "collector", "phase", "reason", "samples", "coverage"];
+    let mut heading = vec![
+        "pod",
+        "container",
+        "runtime",
+        "collector",
+        "phase",
+        "reason",
+        "samples",
+        "coverage",
+        "throttled",
+    ];
     if wide {
         heading.extend(["node", "cpu%", "mem%", "for", "Hz", "message"]);
     }
+    let share = |value: Option<i32>| value.map_or_else(String::new, |value| format!("{value}%"));
     let number = |value: Option<i32>| value.map_or_else(String::new, |value| value.to_string());
     let mut table = Table::new(&heading);
     for target in targets {
@@ -124,7 +134,8 @@ fn targets(session: &ProfileSession, targets: &[TargetStatus], wide: bool) -> St
             json!(target.phase).as_str().unwrap_or_default().to_owned(),
             target.reason.map_or_else(String::new, |reason| reason.to_string()),
             target.samples.to_string(),
-            target.coverage.map_or_else(String::new, |coverage| format!("{coverage}%")),
+            share(target.coverage),
+            share(target.throttled_percent),
         ];
         if wide {
             cells.push(target.node.clone());
@@ -180,7 +191,7 @@ mod tests {
             "status": {
                 "phase": "Succeeded", "reason": "Completed", "app": "Deployment/orders", "samples": 12,
                 "counts": {"desired": 1, "started": 1, "succeeded": 1, "failed": 0, "skipped": 0},
-                "targets": [{"pod": "orders-1", "container": "app", "runtime": "Python 3.11", "phase": "Succeeded", "samples": 12, "coverage": 97, "node": "n1",
+                "targets": [{"pod": "orders-1", "container": "app", "runtime": "Python 3.11", "phase": "Succeeded", "samples": 12, "coverage": 97, "throttledPercent": 40, "node": "n1",
                     "effectiveDuration": "20s"}],
                 "workloads": [{"workload": "Deployment/orders", "pods": 7, "targets": 1, "captured": 1, "podSeconds": 20, "samples": 12}],
                 "topFunctions": [{"name": "luhn", "location": "cards.py:42", "selfPercent": "87.3"}],
@@ -196,6 +207,7 @@ mod tests {
             "Session now-1: Succeeded (Completed)\n",
             "cpu for 30s at 99 Hz on Deployment/orders, under ProfilingPolicy shop; trigger OnDemand, requested by a[2Jda, 60s ago\n",
             "orders-1   app         Python 3.11",
+            "97%        40%\n",
             "87.3    luhn       cards.py:42",
             "Representative=False (LowCoverage): Half is missing.",
         ];

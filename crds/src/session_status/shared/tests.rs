@@ -165,7 +165,7 @@ prop_compose! {
         node in prop::sample::select(vec!["", "a", "a.b", "c.b", "a.b.c", ".b"]),
         capture in prop::sample::select(vec!["", "s-1", "s-2", "s-a-1", "none", "-"]),
         runtime in prop::option::of(text()),
-        processes in prop::option::of(0..3),
+        (processes, throttled_percent) in (prop::option::of(0..3), prop::option::of(0..3)),
         seconds in prop::option::of(0_i64..3),
         phase in prop::sample::select(vec![TargetPhase::Failed, TargetPhase::Running, TargetPhase::Succeeded]),
         reason in prop::option::of(prop::sample::select(vec![Reason::Completed, Reason::PodGone])),
@@ -173,7 +173,7 @@ prop_compose! {
     ) -> TargetStatus {
         TargetStatus {
             pod: pod.to_owned(), workload, node: node.to_owned(), message, capture: capture.to_owned(), runtime, processes,
-            start_time: seconds.and_then(time), phase, reason, profiles, ..TargetStatus::default()
+            throttled_percent, start_time: seconds.and_then(time), phase, reason, profiles, ..TargetStatus::default()
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use super::captures::{Action, Captures, Stop, problem, record};
 use super::gateway::Gateway;
+use super::gauge::Gauge;
 use super::heartbeat::Lines;
 use super::observe::Observer;
 use super::run_worker;
@@ -199,10 +200,12 @@ impl Agent {
     }
 
     /// The target's use of CPU and memory during its capture; goes with the next heartbeat.
-    pub fn measured(&self, capture: &str, cpu_percent: Option<i32>, memory_percent: Option<i32>) {
+    pub fn measured(&self, capture: &str, gauge: &Gauge) {
         if let Some(capture) = self.captures.borrow_mut().get_mut(capture) {
-            capture.record.report.cpu_percent = cpu_percent;
-            capture.record.report.memory_percent = memory_percent;
+            let report = &mut capture.record.report;
+            report.cpu_percent = gauge.cpu_percent();
+            report.memory_percent = gauge.memory_percent();
+            report.throttled_percent = gauge.throttled_percent();
         }
     }
 

@@ -1,4 +1,4 @@
-//! How much CPU and memory does a target use during its capture?
+//! How much CPU and memory does a target use during its capture, and is it throttled?
 
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,14 @@ impl Gauge {
         last.cpu_percent(&first, nanos(end.duration_since(start)), self.node)
     }
 
+    /// Share of the CPU limit's periods in which the target was throttled, in %; `None` without a limit, or with fewer
+    /// than two readings.
+    #[must_use]
+    pub fn throttled_percent(&self) -> Option<i32> {
+        let ((first, start), (last, end)) = (self.first?, self.last?);
+        if start == end { None } else { last.throttled_percent(&first) }
+    }
+
     /// Highest memory use in % of the target's limit.
     #[must_use]
     pub const fn memory_percent(&self) -> Option<i32> {
@@ -58,10 +66,12 @@ mod tests {
         let mut gauge = Gauge::new(Node { cpu_millis: 1000, memory_bytes: 1000 });
         let start = Instant::now();
         assert_eq!((gauge.cpu_percent(), gauge.memory_percent()), (None, None));
-        for (second, cpu_seconds, memory) in [(0, 10, 100), (1, 11, 900), (4, 12, 200)] {
+        let seconds = [(0, 10, 100, 30, None), (1, 11, 900, 30, Some(0)), (4, 12, 200, 40, Some(25))];
+        for (second, cpu_seconds, memory, throttled, share) in seconds {
             let usage = Reading {
                 cpu_nanos: cpu_seconds * 1_000_000_000,
                 cpu_limit_millis: None,
+                periods: Some((100 + 10 * second, throttled)),
                 memory_bytes: memory,
                 memory_limit: None,
             };
@@ -69,6 +79,7 @@ mod tests {
                 &Inspection { usage: Some(usage), ..Inspection::default() },
                 start + Duration::from_secs(second),
             );
+            assert_eq!(gauge.throttled_percent(), share, "after {second} s");
         }
         gauge.take(&Inspection::default(), start + Duration::from_secs(9));
         assert_eq!((gauge.cpu_percent(), gauge.memory_percent()), (Some(50), Some(90)));

@@ -213,6 +213,7 @@ mod tests {
         let wanted = Reading {
             cpu_nanos: 7,
             cpu_limit_millis: Some(400),
+            periods: None,
             memory_bytes: 800,
             memory_limit: Some(2000),
         };

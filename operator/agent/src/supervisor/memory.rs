@@ -56,7 +56,13 @@ mod tests {
     fn a_capture_takes_what_its_container_or_the_target_can_spare() {
         let reading = |used: u64, limit: Option<u64>| {
             let memory_limit = limit.map(|limit| limit * MIB);
-            Some(Reading { cpu_nanos: 0, cpu_limit_millis: None, memory_bytes: used * MIB, memory_limit })
+            Some(Reading {
+                cpu_nanos: 0,
+                cpu_limit_millis: None,
+                periods: None,
+                memory_bytes: used * MIB,
+                memory_limit,
+            })
         };
         let (sidecar, attached) = (AgentMode::Sidecar, AgentMode::Ephemeral);
         let node = AgentMode::Node;

@@ -234,7 +234,7 @@ impl<'a> Run<'a> {
             }
         }
         self.gauge.take(&inspection, std::time::Instant::now());
-        self.agent.measured(&self.order.capture, self.gauge.cpu_percent(), self.gauge.memory_percent());
+        self.agent.measured(&self.order.capture, &self.gauge);
     }
 
     fn conclude(mut self) -> Outcome {

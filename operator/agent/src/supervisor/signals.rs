@@ -8,7 +8,7 @@ use std::path::Path;
 use fleetprof_crds::wire::Signals;
 use serde::{Deserialize, Serialize};
 
-use super::usage::{MAX_FILE_BYTES, field, number};
+use super::usage::{MAX_FILE_BYTES, field, number, share, throttled};
 use crate::proc::read_bounded;
 
 /// The counters of a container's cgroup at one moment. Each is absent where the kernel does not count it.
@@ -37,12 +37,6 @@ impl Counters {
 
     /// The signals of the `nanos` since an earlier reading; without one, those that need no other.
     pub fn signals(&self, earlier: Option<(&Self, u64)>) -> Signals {
-        let throttled = || {
-            let (before, now) = (earlier?.0.periods?, self.periods?);
-            let (all, throttled) = (now.0.checked_sub(before.0)?, now.1.checked_sub(before.1)?);
-            // A container that never wanted to run was not throttled.
-            if all == 0 { Some(0) } else { share(throttled, all) }
-        };
         let pressure = |at: usize| {
             let (before, nanos) = earlier?;
             let stalled = (*self.stalled.get(at)?)?.checked_sub((*before.stalled.get(at)?)?)?;
@@ -50,7 +44,7 @@ impl Counters {
         };
         let [cpu, memory, io] = [0, 1, 2].map(pressure);
         Signals {
-            throttled_percent: throttled(),
+            throttled_percent: earlier.and_then(|(before, _)| throttled(before.periods?, self.periods?)),
             cpu_pressure_percent: cpu,
             memory_pressure_percent: memory,
             io_pressure_percent: io,
@@ -58,12 +52,6 @@ impl Counters {
         }
         .coarse()
     }
-}
-
-/// In %, rounded down, at most 100. `None` of nothing.
-fn share(part: u64, whole: u64) -> Option<i32> {
-    let percent = u128::from(part).checked_mul(100)?.checked_div(u128::from(whole))?;
-    i32::try_from(percent.min(100)).ok()
 }
 
 /// The counters of the cgroup that is mounted at `root`; `None` where nothing can be read there.

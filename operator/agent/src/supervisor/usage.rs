@@ -24,6 +24,10 @@ pub struct Reading {
     pub cpu_nanos: u64,
     /// CPU limit in thousandths of a core; `None` without one.
     pub cpu_limit_millis: Option<u64>,
+    /// Periods of the CPU limit in which it wanted to run, and how many of them it was throttled in; `None` without a
+    /// limit.
+    #[serde(default)]
+    pub periods: Option<(u64, u64)>,
     /// Working set, bytes.
     pub memory_bytes: u64,
     /// Memory limit, bytes; `None` without one.
@@ -46,6 +50,13 @@ impl Reading {
         percent(u128::from(self.memory_bytes), u128::from(self.memory_limit.unwrap_or(node.memory_bytes)))
     }
 
+    /// Share of the CPU limit's periods since an earlier reading in which it was throttled, in %. `None` without a
+    /// limit, and when the container was restarted in between.
+    #[must_use]
+    pub fn throttled_percent(&self, earlier: &Self) -> Option<i32> {
+        throttled(earlier.periods?, self.periods?)
+    }
+
     /// CPU use in % of the container's limit, else of the node's cores, over the `nanos` since an earlier
     /// reading. `None` without time between the two, and when the container was restarted in between.
     #[must_use]
@@ -53,6 +64,20 @@ impl Reading {
         let used = u128::from(self.cpu_nanos.checked_sub(earlier.cpu_nanos)?) * 1000;
         percent(used, u128::from(nanos) * u128::from(self.cpu_limit_millis.unwrap_or(node.cpu_millis)))
     }
+}
+
+/// In how many of the periods between two readings a container was throttled, in %, rounded down. `None` where it
+/// was restarted in between.
+pub(super) fn throttled(before: (u64, u64), now: (u64, u64)) -> Option<i32> {
+    let (all, throttled) = (now.0.checked_sub(before.0)?, now.1.checked_sub(before.1)?);
+    // A container that never wanted to run was not throttled.
+    if all == 0 { Some(0) } else { share(throttled, all) }
+}
+
+/// In %, rounded down, at most 100. `None` of nothing.
+pub(super) fn share(part: u64, whole: u64) -> Option<i32> {
+    let percent = u128::from(part).checked_mul(100)?.checked_div(u128::from(whole))?;
+    i32::try_from(percent.min(100)).ok()
 }
 
 /// Rounded to the nearest whole %, at most 10,000.
@@ -81,6 +106,7 @@ pub fn read(root: &Path) -> io::Result<Reading> {
             &text("cpuacct/cpuacct.usage")?,
             &text("cpu/cpu.cfs_quota_us")?,
             &text("cpu/cpu.cfs_period_us")?,
+            &text("cpu/cpu.stat").unwrap_or_default(),
         ),
         Err(e) => return Err(e),
     }
@@ -90,9 +116,11 @@ pub fn read(root: &Path) -> io::Result<Reading> {
 fn parse_v2(current: &str, max: &str, stat: &str, cpu_stat: &str, cpu_max: &str) -> Option<Reading> {
     let mut quota = cpu_max.split_ascii_whitespace();
     let (limit, period) = (quota.next()?, quota.next()?.parse::<u64>().ok()?);
+    let cpu_limit_millis = limit.parse::<u64>().ok().and_then(|l| millis(l, period));
     Some(Reading {
         cpu_nanos: field(cpu_stat, "usage_usec")?.saturating_mul(1000),
-        cpu_limit_millis: limit.parse::<u64>().ok().and_then(|l| millis(l, period)),
+        cpu_limit_millis,
+        periods: cpu_limit_millis.and_then(|_| periods(cpu_stat)),
         memory_bytes: number(current)?.saturating_sub(field(stat, "inactive_file").unwrap_or(0)),
         memory_limit: number(max),
     })
@@ -105,10 +133,13 @@ fn parse_v1(
     cpu_usage: &str,
     quota: &str,
     period: &str,
+    cpu_stat: &str,
 ) -> Option<Reading> {
+    let cpu_limit_millis = number(quota).and_then(|q| millis(q, number(period)?));
     Some(Reading {
         cpu_nanos: number(cpu_usage)?,
-        cpu_limit_millis: number(quota).and_then(|q| millis(q, number(period)?)),
+        cpu_limit_millis,
+        periods: cpu_limit_millis.and_then(|_| periods(cpu_stat)),
         memory_bytes: number(usage)?.saturating_sub(field(stat, "total_inactive_file").unwrap_or(0)),
         memory_limit: number(limit).filter(|l| *l < NO_LIMIT_V1),
     })
@@ -117,6 +148,11 @@ fn parse_v1(
 /// A quota per period, as thousandths of a core; `None` without a quota.
 fn millis(quota: u64, period: u64) -> Option<u64> {
     quota.checked_mul(1000)?.checked_div(period).filter(|m| *m > 0)
+}
+
+/// The periods of a limit that is there: the kernel counts those of an earlier one as well.
+fn periods(cpu_stat: &str) -> Option<(u64, u64)> {
+    Some((field(cpu_stat, "nr_periods")?, field(cpu_stat, "nr_throttled")?))
 }
 
 /// A number alone in a file; `None` for `max` and for `-1`.
@@ -168,7 +204,7 @@ mod tests {
             "1000\n",
             "4000\n",
             "anon 5\ninactive_file 200\n",
-            "usage_usec 7\nuser_usec 3\n",
+            "usage_usec 7\nuser_usec 3\nnr_periods 20\nnr_throttled 5\nthrottled_usec 90\n",
             "50000 100000\n",
         )
         .unwrap();
@@ -177,11 +213,14 @@ mod tests {
             Reading {
                 cpu_nanos: 7000,
                 cpu_limit_millis: Some(500),
+                periods: Some((20, 5)),
                 memory_bytes: 800,
                 memory_limit: Some(4000)
             }
         );
-        let free = v2("1000", "max", "inactive_file 2000", "usage_usec 7", "max 100000").unwrap();
+        let stat = "usage_usec 7\nnr_periods 3\nnr_throttled 1\n";
+        let free = v2("1000", "max", "inactive_file 2000", stat, "max 100000").unwrap();
+        assert_eq!(free.periods, None, "of a limit that was taken away");
         assert_eq!((free.memory_bytes, free.memory_limit, free.cpu_limit_millis), (0, None, None));
         assert_eq!(v2("x", "max", "", "usage_usec 7", "max 100000"), None);
         assert_eq!(v2("1", "max", "", "user_usec 7", "max 100000"), None);
@@ -191,18 +230,21 @@ mod tests {
     #[test]
     fn cgroup_v1() {
         let stat = "inactive_file 9\ntotal_inactive_file 300\n";
-        let limited = parse_v1("1000", "2000", stat, "42", "200000", "100000").unwrap();
+        let limited =
+            parse_v1("1000", "2000", stat, "42", "200000", "100000", "nr_periods 7\nnr_throttled 0\n")
+                .unwrap();
         assert_eq!(
             limited,
             Reading {
                 cpu_nanos: 42,
                 cpu_limit_millis: Some(2000),
+                periods: Some((7, 0)),
                 memory_bytes: 700,
                 memory_limit: Some(2000)
             }
         );
-        let free = parse_v1("1000", "9223372036854771712", stat, "42", "-1", "100000").unwrap();
-        assert_eq!((free.memory_limit, free.cpu_limit_millis), (None, None));
+        let free = parse_v1("1000", "9223372036854771712", stat, "42", "-1", "100000", "").unwrap();
+        assert_eq!((free.memory_limit, free.cpu_limit_millis, free.periods), (None, None, None));
     }
 
     #[test]
@@ -211,6 +253,7 @@ mod tests {
         let reading = |cpu_nanos, cpu_limit_millis, memory_bytes, memory_limit| Reading {
             cpu_nanos,
             cpu_limit_millis,
+            periods: None,
             memory_bytes,
             memory_limit,
         };

@@ -183,6 +183,7 @@ fn capture(row: CaptureReport, now: Timestamp) -> CaptureReport {
         ended_at: counted(row.ended_ago_ms, row.ended_at, now),
         cpu_percent: percent(row.cpu_percent),
         memory_percent: percent(row.memory_percent),
+        throttled_percent: row.throttled_percent.map(|share| share.clamp(0, 100)),
         processes: row.processes.map(|n| n.min(MAX_PROCESSES)),
         profiled_ms: row.profiled_ms.map(millis),
         used_ms: row.used_ms.map(millis),

@@ -59,12 +59,13 @@ fn a_profile_of_little_of_its_container_says_so_and_an_agent_that_cannot_tell_sa
         w.after(10).report_with("a", CaptureState::Finished, 1, None, |report| {
             report.processes = times.map(|_| 3);
             (report.profiled_ms, report.used_ms) = (times.map(|t| t.0), times.map(|t| t.1));
+            report.throttled_percent = times.map(|_| 40);
             report.note.clone_from(&note);
         });
         w.is(Phase::Succeeded, Reason::Completed);
         let (target, status) = (w.target("a"), w.status());
         assert_eq!((target.reason, target.coverage), (Some(reason), coverage), "{target:#?}");
-        assert_eq!(target.processes, times.map(|_| 3));
+        assert_eq!((target.processes, target.throttled_percent), (times.map(|_| 3), times.map(|_| 40)));
         let representative = status.conditions.iter().find(|c| c.type_ == "Representative");
         assert_eq!(representative.map(|c| c.status.as_str()), condition, "{status:#?}");
         let low = reason == Reason::LowCoverage;

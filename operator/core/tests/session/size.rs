@@ -56,6 +56,8 @@ fn ended() -> ProfileSession {
             (report.processes, report.profiled_ms, report.used_ms) =
                 (Some(1), Some(980 - n as i64), Some(1_000));
             (report.cpu_percent, report.memory_percent) = (Some(n as i32), Some(50 - n as i32 / 2));
+            // Few containers are throttled.
+            report.throttled_percent = Some(i32::from(n % 20 == 0) * 12);
         });
     }
     world.is(Phase::Succeeded, Reason::Completed);

@@ -57,6 +57,12 @@ export function coverage(session: Session): number | undefined {
   return known.length === 0 ? undefined : Math.min(...known);
 }
 
+/** The most that one of its targets was throttled, in % of its CPU limit's periods; nothing without a limit. */
+export function throttled(session: Session): number | undefined {
+  const known = targets(session).flatMap((target) => target.throttledPercent ?? []);
+  return known.length === 0 ? undefined : Math.max(...known);
+}
+
 /** The lowest share of frames with names, in percent, of its targets or of one pod; nothing without native code. */
 export function named(session: Session, pod?: string): number | undefined {
   const asked = targets(session).filter((target) => !pod || target.pod === pod);

@@ -21,6 +21,7 @@ import {
   progress,
   seconds,
   targets,
+  throttled,
   verdict,
 } from '../src/sessions.ts';
 
@@ -155,15 +156,21 @@ test('a session says what it is of, how much it covers, and how far it is', () =
       pod: 'a',
       phase: 'Succeeded',
       coverage: 97,
+      throttledPercent: 0,
       symbols: { named: 80 },
       profiles: [
         { type: 'wall', samples: 1 },
         { type: 'cpu', samples: 1 },
       ],
     },
-    { pod: 'b', phase: 'Succeeded', coverage: 40, profiles: [], symbols: { named: 0 } },
+    { pod: 'b', phase: 'Succeeded', coverage: 40, throttledPercent: 35, profiles: [], symbols: { named: 0 } },
   ];
   assert.equal(coverage(session({ targets })), 40);
+  assert.deepEqual(
+    [throttled(session({ targets })), throttled(session({ targets: [targets[0]!] }))],
+    [35, 0],
+  );
+  assert.equal(throttled(session({})), undefined, 'without a limit, and of older agents');
   assert.equal(named(session({ targets })), 0, 'the lowest');
   assert.equal(named(session({ targets }), 'a'), 80, 'of one pod');
   assert.equal(named(session({ targets: [{ pod: 'a', phase: 'Succeeded' }] })), undefined, 'no native code');

@@ -45,6 +45,7 @@ fn numbers_are_brought_into_range() {
         ended_at: Some(i64::MAX),
         cpu_percent: Some(-1),
         memory_percent: Some(i32::MAX),
+        throttled_percent: Some(i32::MAX),
         processes: Some(u32::MAX),
         profiled_ms: Some(i64::MIN),
         used_ms: Some(i64::MAX),
@@ -56,7 +57,7 @@ fn numbers_are_brought_into_range() {
     assert_eq!((clean.started_at, clean.ended_at), (None, None));
     assert_eq!((clean.cpu_percent, clean.memory_percent), (Some(0), Some(MAX_PERCENT)));
     assert_eq!((clean.processes, clean.profiled_ms), (Some(MAX_PROCESSES), Some(0)));
-    assert_eq!(clean.used_ms, Some(MAX_CPU_MS));
+    assert_eq!((clean.used_ms, clean.throttled_percent), (Some(MAX_CPU_MS), Some(100)));
     assert!(clean.note.unwrap().len() <= MAX_MESSAGE);
     assert_eq!(capture(CaptureReport { samples: i64::MAX, ..report("c") }, now()).samples, MAX_SAMPLES);
 }

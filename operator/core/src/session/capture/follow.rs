@@ -66,6 +66,7 @@ fn copy_report(target: &mut TargetStatus, report: &CaptureReport, now: Timestamp
     target.coverage = coverage::percent(report).or(target.coverage);
     target.cpu_percent = report.cpu_percent.or(target.cpu_percent);
     target.memory_percent = report.memory_percent.or(target.memory_percent);
+    target.throttled_percent = report.throttled_percent.or(target.throttled_percent);
     let time =
         |seconds: Option<i64>| seconds.and_then(|s| Timestamp::from_second(s).ok()).map(|t| Time(t.min(now)));
     target.start_time = target.start_time.clone().or_else(|| time(report.started_at));

@@ -43,6 +43,8 @@ export interface Target {
   leftOut?: string;
   samples?: number;
   coverage?: number;
+  /** In how many of its CPU limit's periods it was throttled, in %. */
+  throttledPercent?: number;
   /** How much of its native code has names, in % of all frames. */
   symbols?: { named: number };
   profiles?: StoredProfile[];

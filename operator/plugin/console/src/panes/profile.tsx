@@ -22,6 +22,7 @@ import {
   progress,
   runtimes,
   targets,
+  throttled,
 } from '../sessions.ts';
 import { api, clock, route, sessions, setParams, start, toast } from '../state.ts';
 import { Flame } from './flame.tsx';
@@ -129,6 +130,7 @@ function Trust({ session }: { session: Session }) {
     ['Targets', status?.targetsSummary ?? ''],
     ['Coverage', share(coverage(session))],
     ['CPU', share(status?.cpuPercent)],
+    ['CPU throttled', share(throttled(session))],
     ['Memory', share(status?.memoryPercent)],
     ['Collector', [...new Set(targets(session).flatMap((target) => target.collector ?? []))].join(', ')],
   ];
@@ -173,6 +175,7 @@ function Targets({ session }: { session: Session }) {
             <strong>{target.pod}</strong> {target.container} · {clean(target.runtime ?? '')} · {target.phase}
             {target.reason ? ` · ${target.reason}` : ''} · {count(target.samples ?? 0)} samples
             {target.coverage === undefined ? '' : ` · ${target.coverage} % covered`}
+            {target.throttledPercent ? ` · throttled in ${target.throttledPercent} % of its CPU periods` : ''}
             {target.message && <span class="message"> {clean(target.message)}</span>}
             {target.leftOut && <span class="warn"> Left out: {clean(target.leftOut)}</span>}
           </li>

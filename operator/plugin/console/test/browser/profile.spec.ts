@@ -161,6 +161,27 @@ test('how far the profile can be believed is beside it', async ({ page, link }) 
   await expect(page.getByText('Left out 75.0 %')).toBeVisible();
 });
 
+test('throttling and names are shown as the status has them, also none', async ({ page, link, fake }) => {
+  await open(page, link, '#/profile/shop/orders-old');
+  const facts = page.locator('.facts');
+  const figures = page.locator('.figures');
+  for (const [throttledPercent, named] of [
+    [37, 80],
+    [0, 0],
+  ] as const) {
+    const old = fake.sessions.get('orders-old')!;
+    const target = { ...old.status!.targets![0]!, throttledPercent, symbols: { named } };
+    fake.put({ ...old, status: { ...old.status!, targets: [target] } });
+    await expect(facts).toContainText(`CPU throttled${throttledPercent} %`);
+    await expect(figures).toContainText(`Named frames ${named} %`);
+    const said = page.getByText('throttled in 37 % of its CPU periods');
+    await expect(said).toHaveCount(throttledPercent === 0 ? 0 : 1);
+  }
+  await page.evaluate(() => location.assign('#/profile/shop/orders-two'));
+  await expect(figures, 'of an older operator').toContainText('Named functions 100.0 %');
+  await expect(facts).not.toContainText('throttled');
+});
+
 test('two sessions are compared, with what may be chance marked', async ({ page, link, fake }) => {
   await open(page, link, TWO);
   await page.getByRole('combobox', { name: 'Compare with' }).selectOption('orders-old');
