@@ -197,6 +197,29 @@ export function useRights(rights: readonly Right[] | undefined): Verdict {
   return rights && rights.length > 0 ? verdict : { allowed: true, reason: '' };
 }
 
+/** How long a form must be left alone before it is tried. */
+const SETTLED_MS = 400;
+
+/** Tries a form, whose content `key` is, once it has been left alone. `ask` gives what to do with the answer, which is
+ * not done if the form has changed by then; `forget` takes back what an earlier one did. */
+export function useSettled(
+  key: string,
+  skip: boolean,
+  forget: () => void,
+  ask: () => Promise<() => void>,
+): void {
+  useEffect(() => {
+    forget();
+    if (skip) return;
+    let current = true;
+    const timer = setTimeout(() => void ask().then((tell) => current && tell()), SETTLED_MS);
+    return () => {
+      current = false;
+      clearTimeout(timer);
+    };
+  }, [key, skip]);
+}
+
 /** A command line to take elsewhere. */
 export function Command(props: { line: string }) {
   return (

@@ -1,17 +1,13 @@
 // The pane Profile now: what to record, what will happen, what the API server says to it before it happens.
 import { useSignal } from '@preact/signals';
-import { useEffect } from 'preact/hooks';
 import { refuses, words } from '../api/client.ts';
 import { list } from '../api/paths.ts';
 import { toProfile } from '../api/rights.ts';
 import type { Session } from '../api/types.ts';
 import { command, EMPTY, type Form, KINDS, policyOf, problem, toSession, willHappen } from '../order.ts';
-import { Button, Command, Field, PoliciesState } from '../parts.tsx';
+import { Button, Command, Field, PoliciesState, useSettled } from '../parts.tsx';
 import { apps } from '../sessions.ts';
 import { allPolicies, api, go, namespace, route, start, toast } from '../state.ts';
-
-/** How long the form must be left alone before the dry run. */
-const SETTLED_MS = 400;
 
 export function Now() {
   const { params } = route.value;
@@ -97,25 +93,15 @@ function Then({ form, trouble, reason, busy }: ThenProps) {
 
 /** Tries the session as a dry run, once the form is left alone. */
 function useOpinion(form: Form, trouble: string | undefined, opinion: { value: string }): void {
-  const key = JSON.stringify(form);
-  useEffect(() => {
+  const forget = () => {
     opinion.value = '';
-    if (trouble !== undefined) return;
-    const wanted = JSON.parse(key) as Form;
-    let current = true;
-    const timer = setTimeout(() => {
-      api.value?.post(`${list('profilesessions', wanted.namespace)}?dryRun=All`, toSession(wanted)).then(
-        () => {},
-        (error: unknown) => {
-          if (current) hear(error, opinion);
-        },
-      );
-    }, SETTLED_MS);
-    return () => {
-      current = false;
-      clearTimeout(timer);
-    };
-  }, [key, trouble]);
+  };
+  const ask = () =>
+    api.value!.post(`${list('profilesessions', form.namespace)}?dryRun=All`, toSession(form)).then(
+      () => () => {},
+      (error: unknown) => () => hear(error, opinion),
+    );
+  useSettled(JSON.stringify(form), trouble !== undefined, forget, ask);
 }
 
 /** The apps that can be chosen: those of the policy and namespace. */

@@ -1,6 +1,6 @@
 // The form of one policy: when it profiles, and what its changes do before they are applied.
 import { useSignal } from '@preact/signals';
-import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef } from 'preact/hooks';
 import { refuses, words } from '../api/client.ts';
 import { toEdit } from '../api/rights.ts';
 import type { Policy } from '../api/types.ts';
@@ -21,11 +21,8 @@ import { asYaml, changes } from '../edit/patch.ts';
 import { type Conflict, conflictsIn, send, tryOut } from '../edit/send.ts';
 import { kindOf } from '../edit/yaml.ts';
 import { clean, cleanLines } from '../flame/format.ts';
-import { Button, Copy, Field, useRights } from '../parts.tsx';
+import { Button, Copy, Field, useRights, useSettled } from '../parts.tsx';
 import { api, learn, toast } from '../state.ts';
-
-/** How long the form must be left alone before the dry run. */
-const SETTLED_MS = 400;
 
 /** What the API server says to the change. */
 interface Opinion {
@@ -122,26 +119,17 @@ function hear(error: unknown, opinion: { value: Opinion }): void {
 
 /** Tries the change as a dry run, once the form is left alone. */
 function useOpinion(policy: Policy, edits: Edits, none: boolean, opinion: { value: Opinion }): void {
-  const key = JSON.stringify([policy.spec, edits]);
-  useEffect(() => {
+  const forget = () => {
     opinion.value = NONE;
-    if (none) return;
-    let current = true;
-    const timer = setTimeout(() => {
-      tryOut(api.value!, policy, edits).then(
-        (conflicts) => {
-          if (current) opinion.value = { conflicts, refusal: '' };
-        },
-        (error: unknown) => {
-          if (current) hear(error, opinion);
-        },
-      );
-    }, SETTLED_MS);
-    return () => {
-      current = false;
-      clearTimeout(timer);
-    };
-  }, [key, none]);
+  };
+  const ask = () =>
+    tryOut(api.value!, policy, edits).then(
+      (conflicts) => () => {
+        opinion.value = { conflicts, refusal: '' };
+      },
+      (error: unknown) => () => hear(error, opinion),
+    );
+  useSettled(JSON.stringify([policy.spec, edits]), none, forget, ask);
 }
 
 /** Which policy it is, and which tool manages it. */
