@@ -58,6 +58,7 @@ pure() {
 captures() {
     # Downloads and builds that no test should wait for.
     tests/dotnet.sh >/dev/null
+    tests/pythons.py 3.14 >/dev/null
     tests/targets.sh
     busy "building rbspy" tests/rbspy.sh >/dev/null
     # One more than there are cores, since a test waits as often as it works.

@@ -25,6 +25,7 @@ use crate::kind::ProfileKind;
 use crate::proto::{Function, Line, Location, Profile, Sample};
 use crate::view::{View, sample_types, text};
 use ruby::is_ruby;
+pub use rules::ASYNCIO_TASK;
 use rules::{Role, Waits, role, waits};
 
 /// The frame that stands for the stacks of idle threads.

@@ -60,7 +60,7 @@ pub use codec::{DecodeError, EncodeError, Limits, decode, decode_valid, encode};
 pub use diff::{Diff, DiffRow, DiffSide, Differ, render_diff};
 pub use fold::{TooLong, fold};
 pub use growth::growth;
-pub use idle::{IDLE, fold_idle};
+pub use idle::{ASYNCIO_TASK, IDLE, fold_idle};
 pub use kind::{ProfileKind, Rate, UnknownKind};
 pub use labels::{TRACE_LABELS, rename_label, retain_labelled, retain_labels, set_comment, set_labels};
 pub use merge::{MergeError, Merger, Overlap, merge};

@@ -46,13 +46,15 @@ pub enum Wait {
     Condition,
     /// A value of a channel, or room in it.
     Channel,
+    /// What a task of the language awaits, where nothing tells more of it.
+    Future,
     /// Something else, such as another system call or code in C.
     Other,
 }
 
 impl Wait {
     /// Every value.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Futex,
         Self::Epoll,
         Self::Poll,
@@ -74,6 +76,7 @@ impl Wait {
         Self::Lock,
         Self::Condition,
         Self::Channel,
+        Self::Future,
         Self::Other,
     ];
 
@@ -102,6 +105,7 @@ impl Wait {
             Self::Lock => "lock",
             Self::Condition => "condition",
             Self::Channel => "channel",
+            Self::Future => "future",
             Self::Other => "other",
         }
     }

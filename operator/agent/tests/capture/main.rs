@@ -19,6 +19,7 @@ mod python;
 mod ruby;
 mod safety;
 mod symbols;
+mod tasks;
 mod users;
 mod wall;
 mod wall_of_runtimes;

@@ -43,7 +43,7 @@ const SYSTEM_LIBRARIES: [&str; 7] =
     ["libc.so", "libc-", "libpthread", "ld-musl-", "ld-linux", "libstdc++", "[vdso]"];
 
 /// Values of the label that no system call tells, but the runtime of a language, or nobody.
-const NOT_BY_KERNEL: [&str; 6] = ["", "memory", "lock", "condition", "channel", "other"];
+const NOT_BY_KERNEL: [&str; 7] = ["", "memory", "lock", "condition", "channel", "future", "other"];
 
 /// Functions of the C library that wait, for programs that hold it: names as [`plain`] makes them. Those on
 /// top of a stack are known without their names.
@@ -163,6 +163,22 @@ const STARTS: [&str; 10] = [
     "std::invoke",
 ];
 
+/// Of tasks of asyncio: function, and the end of its file in the standard library. Not `Lock.acquire`.
+const ASYNCIO_WAITS: [(&str, &str); 12] = [
+    ("get", "/asyncio/queues.py"),
+    ("join", "/asyncio/queues.py"),
+    ("sleep", "/asyncio/tasks.py"),
+    ("wait", "/asyncio/tasks.py"),
+    ("_wait", "/asyncio/tasks.py"),
+    ("wait_for", "/asyncio/tasks.py"),
+    ("wait", "/asyncio/locks.py"),
+    ("wait_for", "/asyncio/locks.py"),
+    ("_block", "/asyncio/locks.py"),
+    ("_wait", "/asyncio/locks.py"),
+    ("__aexit__", "/asyncio/taskgroups.py"),
+    ("_aexit", "/asyncio/taskgroups.py"),
+];
+
 /// Of Python: function, and the end of its file in the standard library.
 const PYTHON_WAITS: [(&str, &str); 11] = [
     ("wait", "/threading.py"),
@@ -179,7 +195,7 @@ const PYTHON_WAITS: [(&str, &str); 11] = [
 ];
 
 /// Loops of Python: function, and the end of its file in the standard library or among installed packages.
-const PYTHON_LOOPS: [(&str, &str); 16] = [
+const PYTHON_LOOPS: [(&str, &str); 19] = [
     ("get", "/queue.py"),
     ("_worker", "/concurrent/futures/thread.py"),
     ("_process_worker", "/concurrent/futures/process.py"),
@@ -190,6 +206,9 @@ const PYTHON_LOOPS: [(&str, &str); 16] = [
     ("_wait_for_updates", "/multiprocessing/pool.py"),
     ("_run_once", "/asyncio/base_events.py"),
     ("run", "/asyncio/runners.py"),
+    ("serve_forever", "/asyncio/base_events.py"),
+    ("main_loop", "/uvicorn/server.py"),
+    ("start", "/aiohttp/web_protocol.py"),
     ("serve_forever", "/socketserver.py"),
     ("accept", "/socket.py"),
     ("wait", "/gunicorn/workers/sync.py"),
@@ -204,6 +223,9 @@ const PYTHON_STARTS: [(&str, &str); 3] =
 
 /// What the agent calls the threads of a Python process that run no Python code: pools of libraries.
 const NO_PYTHON: &str = "[threads without Python code]";
+
+/// The frame at the root of each task of asyncio; a name of the task stands before the last character.
+pub const ASYNCIO_TASK: &str = "[asyncio task]";
 
 /// What a thread waits for, and whether the kernel told so.
 pub(super) fn waits(waits_for: &str) -> (Waits, bool) {
@@ -222,10 +244,13 @@ pub(super) fn role(function: &str, file: &str, library: &str) -> Role {
     }
     match () {
         () if function == NO_PYTHON => Role::Loop,
+        () if function.starts_with(ASYNCIO_TASK.trim_end_matches(']')) => Role::Start,
         () if file.ends_with(".go") => of_go(function),
         () if is_java(function, file) => of_java(function),
         () if file.ends_with(".py") || file.starts_with("<frozen ") => of_python(function, file),
-        () if file.is_empty() => of_dotnet(function).unwrap_or_else(|| of_machine_code(function, library)),
+        () if file.is_empty() => {
+            of_dotnet(function).unwrap_or_else(|| of_machine_code(function, library))
+        }
         () => of_machine_code(function, library),
     }
 }
@@ -239,7 +264,7 @@ fn of_python(function: &str, file: &str) -> Role {
     };
     match () {
         () if is_in(&PYTHON_LOOPS) => Role::Loop,
-        () if is_in(&PYTHON_WAITS) => Role::Wait,
+        () if is_in(&PYTHON_WAITS) || is_in(&ASYNCIO_WAITS) => Role::Wait,
         () if is_in(&PYTHON_STARTS) || file.contains("runpy") => Role::Start,
         () => Role::Code,
     }

@@ -128,6 +128,44 @@ fn dotnet_threads_without_work_are_idle_and_those_that_somebody_waits_for_are_no
 }
 
 #[test]
+fn tasks_of_asyncio_without_work_are_idle_and_those_that_somebody_waits_for_are_not() {
+    let task = |rest: &[&'static str], root| [rest, &[root]].concat();
+    let of = |rest: &[&'static str]| task(rest, "[asyncio task worker-#]");
+    let cases = [
+        ("a pool", true, "channel", of(&["Queue.get", "worker"])),
+        ("a task without a name", true, "channel", task(&["Queue.get", "worker"], "[asyncio task]")),
+        ("a value that a handler waits for", false, "channel", of(&["Queue.get", "ask", "handle"])),
+        (
+            "the task that waits for the others",
+            true,
+            "condition",
+            of(&["TaskGroup._aexit", "TaskGroup.__aexit__", "main"]),
+        ),
+        (
+            "a group that a handler waits for",
+            false,
+            "condition",
+            of(&["TaskGroup.__aexit__", "ask", "handle"]),
+        ),
+        ("an answer", false, "socket", of(&["StreamReader.read", "pay"])),
+        ("a future", false, "future", of(&["pay"])),
+        ("a lock", false, "lock", of(&["Lock.acquire", "pay"])),
+        ("a sleep", false, "sleep", of(&["sleep", "watch"])),
+        ("a server", true, "accept", of(&["Server.serve_forever", "main", "run"])),
+    ];
+    hold(&cases, |name| match name {
+        "Queue.get" => "/usr/lib/python3.14/asyncio/queues.py",
+        "TaskGroup.__aexit__" | "TaskGroup._aexit" => "/usr/lib/python3.14/asyncio/taskgroups.py",
+        "StreamReader.read" => "/usr/lib/python3.14/asyncio/streams.py",
+        "Lock.acquire" => "/usr/lib/python3.14/asyncio/locks.py",
+        "sleep" => "/usr/lib/python3.14/asyncio/tasks.py",
+        "Server.serve_forever" => "/usr/lib/python3.14/asyncio/base_events.py",
+        name if name.starts_with('[') => "",
+        _ => "/app/shop.py",
+    });
+}
+
+#[test]
 fn php_without_a_request_is_idle_and_a_function_that_somebody_waits_for_is_not() {
     let pay = ["file_get_contents", "Shop::pay", "order", "{main}"];
     let queue = ["usleep", "Symfony\\Component\\Messenger\\Worker::run", "{main}"];

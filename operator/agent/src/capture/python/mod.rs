@@ -4,12 +4,14 @@
 //! Each turn reads every thread's stack. For CPU, a stack counts only when its thread is running, and it is
 //! worth the CPU time that the thread used since it was last counted: waiting for a lock, for I/O or for a CPU
 //! quota is worth nothing. By the own reader, what it used before it began to wait
-//! went where it was the last time. For wall time every stack counts, and is worth the time that has passed.
+//! went where it was the last time. For wall time every stack counts, and is worth the time that has passed; so
+//! does each task of asyncio, from Python 3.14 on.
 
 #[cfg(test)]
 mod oracle;
 mod reader;
 mod source;
+mod tasks;
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -21,6 +23,7 @@ use fleetprof_profile::Frame;
 use py_spy::StackTrace;
 
 use self::source::{PythonThread, Source};
+use self::tasks::TaskTimes;
 use super::collector::{Ask, Attached, Attaches, Capture, Collector, Tally};
 use super::cpu_stacks::CpuStacks;
 use super::cpu_time::{ThreadTimes, own_cpu_time};
@@ -92,6 +95,8 @@ pub struct PythonSampler {
     stacks: Option<CpuStacks>,
     /// Wall time, where that is captured.
     wall: Option<WallTime>,
+    /// With it, the time of the tasks of asyncio.
+    tasks: TaskTimes,
     /// Threads with Python code seen since the last slice.
     python_threads: HashSet<i32>,
     /// Whether the system's id of every Python thread was found since the last slice.
@@ -128,6 +133,7 @@ impl PythonSampler {
             frames: Frames::default(),
             stacks: kinds.contains(&ProfileKind::Cpu).then(|| CpuStacks::new(period)),
             wall: wall.transpose().map_err(refused)?,
+            tasks: TaskTimes::new(Instant::now()),
             python_threads: HashSet::new(),
             all_threads_known: true,
             taken: 0,
@@ -188,7 +194,7 @@ impl PythonSampler {
     /// By the own reader: for CPU, threads that used none are left alone.
     fn read_threads(&mut self, now: Instant, wall_is_due: bool) {
         self.look_for_threads(now);
-        let Self { source, times, frames, stacks, wall, .. } = self;
+        let Self { source, times, frames, stacks, wall, tasks, .. } = self;
         let Source::Reader { reader, threads, .. } = source else { return };
         let mut read = |inner, frames: &mut Frames| {
             reader.stack(inner, &mut |name, file, line| frames.number(name, file, line_of(line)))
@@ -202,15 +208,14 @@ impl PythonSampler {
                 Err(_) => failed += 1,
             }
         }
-        let before = own_cpu_time();
-        let wall = wall.as_mut().filter(|_| wall_is_due);
-        let seen: Vec<_> = threads
-            .iter()
-            .filter(|_| wall.is_some())
-            .map(|t| Sighted::new(t.outer, read(t.inner, frames).ok()))
-            .collect();
-        if let Some(wall) = wall {
+        if let Some(wall) = wall.as_mut().filter(|_| wall_is_due) {
+            let before = own_cpu_time();
+            let seen = threads.iter().map(|t| Sighted::new(t.outer, read(t.inner, frames).ok())).collect();
             wall.count(seen, frames, now);
+            let mut number = |name: &str, file: &str, line| frames.number(name, file, line_of(line));
+            if let Ok(Some(look)) = reader.tasks(&mut number) {
+                tasks.count(look, frames, now);
+            }
             wall.pace.taken(now, own_cpu_time().saturating_sub(before));
         }
         if failed > 0 && taken == 0 { self.failed += 1 } else { self.taken += 1 }
@@ -290,7 +295,9 @@ impl Capture for PythonSampler {
             self.drain_native_threads(slice)?;
         }
         if let Some(wall) = &mut self.wall {
-            wall.drain(&frames, into.kind(ProfileKind::Wall)?)?;
+            let slice = into.kind(ProfileKind::Wall)?;
+            wall.drain(&frames, slice)?;
+            self.tasks.drain(&frames, slice)?;
         }
         self.python_threads = self.source.threads().iter().map(|thread| thread.outer).collect();
         self.all_threads_known = true;
@@ -299,7 +306,7 @@ impl Capture for PythonSampler {
 
     fn tally(&self) -> Tally {
         let turns = self.taken + self.failed;
-        let notes = torn_note(self.failed, turns).into_iter().collect();
+        let notes = torn_note(self.failed, turns).into_iter().chain(self.tasks.notes()).collect();
         // Turns are fewer than the schedule's where they are those of wall time.
         let expected = self.stacks.is_none().then_some(turns);
         Tally { expected, taken: self.taken, lost: self.failed, notes, ..Tally::default() }

@@ -141,13 +141,24 @@ impl Codes {
     }
 
     fn text(&self, address: u64) -> io::Result<String> {
+        self.text_of(address, |length| bounded(length, MAX_NAME))
+    }
+
+    /// The beginning of a string object's text, at most so many characters.
+    ///
+    /// # Errors
+    /// There is none, as far as can be told.
+    pub fn beginning(&self, address: u64, most: usize) -> io::Result<String> {
+        self.text_of(address, |length| Ok(usize::try_from(length).unwrap_or(most).min(most)))
+    }
+
+    fn text_of(&self, address: u64, len: impl FnOnce(u64) -> io::Result<usize>) -> io::Result<String> {
         let (ascii, other) = self.layout.text;
         let mut head = [0; layout::STATE + 4];
         self.memory.read(address, &mut head)?;
         let length = word_at(&head, layout::LENGTH).ok_or(io::ErrorKind::InvalidData)?;
         let state = Text::of(&head).ok_or(io::ErrorKind::InvalidData)?;
-        let len = bounded(length, MAX_NAME)?;
-        let mut bytes = vec![0; len * state.width];
+        let mut bytes = vec![0; len(length)? * state.width];
         let start = if state.is_ascii { ascii } else { other };
         self.memory.read(address.saturating_add(start as u64), &mut bytes)?;
         state.decode(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())

@@ -25,6 +25,8 @@ pub struct Layout {
     pub code: Code,
     /// Bytes of a string object before its text: of ASCII, and of any other.
     pub text: (usize, usize),
+    /// Of coroutines that await something; `None` where it is not told.
+    pub awaits: Option<Awaits>,
 }
 
 /// Where interpreters are found.
@@ -83,6 +85,21 @@ pub struct Code {
     pub instructions: usize,
 }
 
+/// Fields that lead from a coroutine, or a generator, to what it awaits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Awaits {
+    /// In a type: the address of its name.
+    pub type_name: usize,
+    /// In a coroutine: its frame.
+    pub frame: usize,
+    /// In a coroutine: what its frame does, one byte.
+    pub state: usize,
+    /// In a frame: its variables, after which its stack of values begins.
+    pub values: usize,
+    /// In a frame: the address after its last value.
+    pub end: usize,
+}
+
 /// Owners of frames that run no Python code begin here: the C stack and the interpreter itself.
 pub const OWNED_BY_C: u8 = 3;
 
@@ -94,6 +111,7 @@ const V3_11: Layout = Layout {
     frame: Frame { size: 72, code: 32, previous: 48, instruction: 56, owner: None },
     code: Code { size: 184, file: 112, name: 128, lines: 136, first_line: 72, instructions: 184 },
     text: (48, 72),
+    awaits: None,
 };
 
 /// Python 3.12.
@@ -104,6 +122,7 @@ const V3_12: Layout = Layout {
     frame: Frame { size: 72, code: 0, previous: 8, instruction: 56, owner: Some(70) },
     code: Code { size: 192, file: 112, name: 128, lines: 136, first_line: 68, instructions: 192 },
     text: (40, 56),
+    awaits: None,
 };
 
 /// The layout of a version that does not tell its own.
@@ -148,6 +167,7 @@ pub fn told(minor: u64, table: &[u8]) -> Option<Layout> {
         frame: frame_at(table, frame)?,
         code: code_at(table, code)?,
         text: (field(text + 3)?, field(text + 3)? + 16),
+        awaits: (minor == 14).then(|| awaits_at(table, frame, code + 13, text + 6)).flatten(),
     };
     (layout.is_plausible() && field(text + 1)? == STATE && field(text + 2)? == LENGTH).then_some(layout)
 }
@@ -196,6 +216,22 @@ fn code_at(table: &[u8], start: usize) -> Option<Code> {
     })
 }
 
+fn awaits_at(table: &[u8], frame: usize, types: usize, coroutine: usize) -> Option<Awaits> {
+    let field = |n: usize| offset(table, n);
+    let awaits = Awaits {
+        type_name: field(types + 1)?,
+        frame: field(coroutine + 2)?,
+        state: field(coroutine + 3)?,
+        values: field(frame + 4)?,
+        end: field(frame + 6)?,
+    };
+    let frame_size = field(frame)?;
+    let is_plausible = [awaits.type_name, awaits.frame, awaits.state].iter().all(|at| *at < MAX_OBJECT)
+        && awaits.values <= frame_size
+        && awaits.end + 8 <= frame_size;
+    is_plausible.then_some(awaits)
+}
+
 /// Offsets are smaller: an interpreter has some hundred kilobytes.
 const MAX_OFFSET: usize = 4 << 20;
 /// Bytes of a thread, and of a frame or a code object, are fewer.
@@ -227,6 +263,30 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The table of CPython 3.14.6 on x86-64, as numbers.
+    const OF_3_14: &str = "0 51250928 0 316616 784 808 225864 7280 7272 7344 7360 7408 7688 7672 7680 \
+         16 7784 0 7800 7792 7992 0 832 0 8 16 72 152 160 232 32 88 8 0 56 80 74 64 0 216 112 120 128 136 68 52 96 \
+         104 208 0 16 8 416 24 88 168 40 32 16 40 24 16 200 24 40 32 48 32 40 24 16 32 16 24 40 16 32 \
+         64 32 16 40 264 192 160 24 72 67 0 8 24";
+
+    fn table_of_3_14() -> Vec<u8> {
+        let mut table: Vec<u8> =
+            OF_3_14.split(' ').flat_map(|number| number.parse::<u64>().unwrap().to_ne_bytes()).collect();
+        table[..8].copy_from_slice(COOKIE);
+        table.resize(TABLE, 0);
+        table
+    }
+
+    #[test]
+    fn a_table_of_3_14_tells_of_coroutines_and_one_without_the_global_lock_is_refused() {
+        let layout = told(14, &table_of_3_14()).unwrap();
+        let awaits = Awaits { type_name: 24, frame: 72, state: 67, values: 80, end: 64 };
+        assert_eq!((layout.awaits, layout.text), (Some(awaits), (40, 56)));
+        let mut free_threaded = table_of_3_14();
+        free_threaded[16] = 1;
+        assert_eq!(told(14, &free_threaded), None);
+    }
 
     #[test]
     fn a_table_that_holds_nonsense_is_not_believed() {

@@ -8,22 +8,31 @@
 //! A thread's frames lie one after another in its data stack, so that they are read in one piece, and hardly
 //! change between.
 
+mod asyncio;
 mod codes;
 #[cfg(test)]
 mod hostile;
 mod layout;
 mod line_table;
 mod memory;
+mod sections;
 mod snapshot;
+mod tasks;
+#[cfg(test)]
+mod tasks_hostile;
+mod view;
 
 use std::collections::HashMap;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use self::asyncio::TaskFields;
 use self::codes::{Codes, Found, word_at};
 use self::layout::{Current, Layout, OWNED_BY_C};
 use self::memory::{Memory, Place};
 use self::snapshot::Snapshot;
+use self::tasks::Tasks;
+pub use self::tasks::{Does, Look, MAX_TASKS, Task};
 
 /// Most interpreters, and most threads of them together.
 const MAX_INTERPRETERS: usize = 256;
@@ -45,11 +54,15 @@ const PAGE: usize = 4096;
 /// Bits of a pointer that may be a tag.
 const TAG: u64 = 7;
 
+/// How often it is looked whether the target has loaded asyncio.
+const SEARCH: Duration = Duration::from_secs(5);
+
 /// Numbers of functions, files and lines: `(name, file, line)` to a number.
 pub type Number<'a> = dyn FnMut(&str, &str, i32) -> u32 + 'a;
 
 /// Reads the interpreters of one process.
 pub struct Reader {
+    pid: i32,
     memory: Memory,
     layout: Layout,
     root: Root,
@@ -58,6 +71,10 @@ pub struct Reader {
     threads: HashMap<i32, Thread>,
     /// Numbers given to instructions: code object and offset.
     numbers: HashMap<(u64, u32), u32>,
+    /// The tasks of asyncio, once it is loaded.
+    tasks: Option<Tasks>,
+    /// When asyncio is looked for again.
+    next_search: Instant,
 }
 
 /// Where the list of interpreters is.
@@ -90,8 +107,9 @@ impl Reader {
             }
         };
         let codes = Codes::new(memory.clone(), layout);
+        let (threads, numbers, next_search) = (HashMap::new(), HashMap::new(), Instant::now());
         let mut reader =
-            Self { memory, layout, root, codes, threads: HashMap::new(), numbers: HashMap::new() };
+            Self { pid, memory, layout, root, codes, threads, numbers, tasks: None, next_search };
         reader.refresh().ok()?;
         (!reader.threads.is_empty()).then_some(reader)
     }
@@ -138,6 +156,30 @@ impl Reader {
         }
         self.threads.insert(id, thread);
         stack
+    }
+
+    /// What the tasks of asyncio do now, and the number of each of their frames, the innermost first. `None`
+    /// where the interpreter does not say where tasks are.
+    ///
+    /// # Errors
+    /// The process is gone, or may not be read.
+    pub fn tasks(&mut self, number: &mut Number<'_>) -> io::Result<Option<Look<u32>>> {
+        let now = Instant::now();
+        if let Root::First(runtime) = self.root
+            && self.tasks.is_none()
+            && now >= self.next_search
+        {
+            self.next_search = now + SEARCH;
+            self.tasks = TaskFields::find(self.pid, runtime).and_then(|f| Tasks::new(f, &self.layout));
+        }
+        let Some(mut tasks) = self.tasks.take() else { return Ok(None) };
+        let interpreters = self.interpreters()?;
+        let threads: Vec<u64> = self.threads.values().map(|thread| thread.address).collect();
+        let mut look = || tasks.look(&self.memory, &self.codes, (&interpreters, &threads));
+        // What is torn may not be the next time.
+        let looked = look().and_then(|first| if first.is_torn { look() } else { Ok(first) });
+        self.tasks = Some(tasks);
+        Ok(Some(looked?.numbered(|(code, instruction)| self.number(code, instruction, now, number))))
     }
 
     /// Forgets the numbers that were given.
