@@ -2,10 +2,15 @@
 
 use std::time::Instant;
 
+use anyhow::bail;
 use py_spy::PythonSpy;
 use py_spy::config::{LineNo, LockingStrategy};
 
-use super::reader::Reader;
+use super::reader::{Reader, is_free_threaded};
+
+/// Why an interpreter without the global lock is refused.
+const FREE_THREADED: &str = "CPython without the global interpreter lock (free-threaded) is not supported; run \
+     the program with a build that has the lock to see its functions and lines";
 
 /// What reads the interpreter of one process.
 pub enum Source {
@@ -36,7 +41,7 @@ impl Source {
     /// such as `3.11.7`, as well.
     ///
     /// # Errors
-    /// There is none, or it may not be read.
+    /// There is none, it may not be read, or it is one without the global lock.
     pub fn attach(pid: i32, attempts: u64) -> anyhow::Result<(String, Self)> {
         let config = py_spy::Config {
             blocking: LockingStrategy::NonBlocking,
@@ -45,7 +50,12 @@ impl Source {
             full_filenames: true,
             ..py_spy::Config::default()
         };
-        let spy = PythonSpy::retry_new(pid, &config, attempts)?;
+        let refuse_free_threaded = || if is_free_threaded(pid) { bail!(FREE_THREADED) } else { Ok(()) };
+        refuse_free_threaded()?;
+        let spy = PythonSpy::retry_new(pid, &config, attempts);
+        // One that was just starting had not loaded its library yet.
+        refuse_free_threaded()?;
+        let spy = spy?;
         let version = format!("{}.{}.{}", spy.version.major, spy.version.minor, spy.version.patch);
         Ok((version, Self::of(spy)))
     }

@@ -9,6 +9,7 @@
 //! change between.
 
 mod asyncio;
+mod build;
 mod codes;
 #[cfg(test)]
 mod hostile;
@@ -27,6 +28,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use self::asyncio::TaskFields;
+pub use self::build::is_free_threaded;
 use self::codes::{Codes, Found, word_at};
 use self::layout::{Current, Layout, OWNED_BY_C};
 use self::memory::{Memory, Place};
