@@ -3,13 +3,11 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use fleetprof_agent::capture::protocol::CaptureRequest;
 use fleetprof_agent::proc;
-use fleetprof_crds::ProfileKind::Wall;
 use fleetprof_profile::{ASYNCIO_TASK, IDLE, fold_idle, top};
 
 use crate::wall::{both, elapsed, http, profile, samples, third_party, time, within_a_tenth};
-use crate::worker::{AUTO, Target, Worker, directory, request, source, within};
+use crate::worker::{Target, Worker, directory, source, within};
 
 /// `tasks.py` with Python 3.14.
 fn target(arguments: &[&str]) -> Target {
@@ -54,21 +52,4 @@ fn a_coroutine_that_awaits_an_answer_is_on_top_of_wall_time_and_not_of_cpu_time(
     let rows = || top.rows.iter().filter(|row| row.name != IDLE && !row.file.ends_with("/asyncio/tasks.py"));
     let heaviest = rows().max_by_key(|row| row.self_value).unwrap();
     assert!(heaviest.file.ends_with("/asyncio/streams.py"), "the wait for the answer is first: {top:?}");
-}
-
-#[test]
-fn tasks_that_come_and_go_add_up_and_cost_little() {
-    let target = target(&["crowd", "1000"]);
-    let before = target.cpu();
-    let ask = CaptureRequest { profiles: vec![Wall], slice_ms: 2500, ..request(target.pid(), AUTO, 6000) };
-    let outcome = Worker::start(&[], &ask).finish();
-    assert!(target.cpu() > before, "it runs on");
-    let wall = samples(&outcome, "wall");
-    let waiting = [("thread_state", "blocked")];
-    within_a_tenth(time(&wall, "again", &waiting), 1000.0 * elapsed(&outcome), "those that stay");
-    // One for each of them, but while that one is told that it has ended.
-    let brief = time(&wall, "brief", &[]) / elapsed(&outcome);
-    assert!((600.0..1100.0).contains(&brief), "{brief} at a time of those that come and go");
-    let finished = outcome.finished();
-    assert!(finished.lost * 10 < finished.taken, "{finished:?}");
 }

@@ -248,9 +248,7 @@ pub(super) fn role(function: &str, file: &str, library: &str) -> Role {
         () if file.ends_with(".go") => of_go(function),
         () if is_java(function, file) => of_java(function),
         () if file.ends_with(".py") || file.starts_with("<frozen ") => of_python(function, file),
-        () if file.is_empty() => {
-            of_dotnet(function).unwrap_or_else(|| of_machine_code(function, library))
-        }
+        () if file.is_empty() => of_dotnet(function).unwrap_or_else(|| of_machine_code(function, library)),
         () => of_machine_code(function, library),
     }
 }

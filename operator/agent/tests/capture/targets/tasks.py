@@ -60,20 +60,5 @@ async def main(port):
         group.create_task(stream(), name="stream\n\x1b[31m")
 
 
-async def brief(number):
-    await asyncio.sleep(0.001 * (number % 37))
-
-
-async def again(number):
-    while True:
-        await asyncio.create_task(brief(number))
-
-
-async def crowd(count):
-    await asyncio.gather(*(again(number) for number in range(count)))
-
-
-if sys.argv[1] == "crowd":
-    asyncio.run(crowd(int(sys.argv[2])))
 threading.Thread(target=asyncio.run, args=(silent(),), daemon=True).start()
 asyncio.run(main(int(sys.argv[1])))
