@@ -1,7 +1,7 @@
 //! Does a table hold an equal entry, and where?
 //!
 //! The entries stay in their table, and nothing is copied into a key. The hash of each is remembered, so that
-//! an index that grows reads no entry again. It is keyed anew for each index, so that nobody can send entries
+//! an index that grows reads no entry again. Each index has keys of its own, so that nobody can send entries
 //! whose hashes are the same.
 
 use std::hash::{BuildHasher, Hash, RandomState};

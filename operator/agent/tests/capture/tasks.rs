@@ -3,11 +3,13 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use fleetprof_agent::capture::protocol::CaptureRequest;
 use fleetprof_agent::proc;
+use fleetprof_crds::ProfileKind::Wall;
 use fleetprof_profile::{ASYNCIO_TASK, IDLE, fold_idle, top};
 
 use crate::wall::{both, elapsed, http, profile, samples, third_party, time, within_a_tenth};
-use crate::worker::{Target, Worker, directory, source, within};
+use crate::worker::{AUTO, Target, Worker, directory, request, source, within};
 
 /// `tasks.py` with Python 3.14.
 fn target(arguments: &[&str]) -> Target {
@@ -52,4 +54,21 @@ fn a_coroutine_that_awaits_an_answer_is_on_top_of_wall_time_and_not_of_cpu_time(
     let rows = || top.rows.iter().filter(|row| row.name != IDLE && !row.file.ends_with("/asyncio/tasks.py"));
     let heaviest = rows().max_by_key(|row| row.self_value).unwrap();
     assert!(heaviest.file.ends_with("/asyncio/streams.py"), "the wait for the answer is first: {top:?}");
+}
+
+#[test]
+fn hundreds_of_tasks_that_come_and_go_add_up() {
+    let target = target(&["crowd", "300"]);
+    assert!(within(Duration::from_secs(30), || proc::threads(target.pid()).unwrap().len() == 2));
+    let ask = CaptureRequest { profiles: vec![Wall], ..request(target.pid(), AUTO, 4000) };
+    let outcome = Worker::start(&[], &ask).finish();
+    let wall = samples(&outcome, "wall");
+    within_a_tenth(time(&wall, "again", &[]), 300.0 * elapsed(&outcome), "those that stay");
+    within_a_tenth(
+        time(&wall, "brief", &[]),
+        300.0 * elapsed(&outcome),
+        "one at a time of those that come and go",
+    );
+    let finished = outcome.finished();
+    assert!(finished.lost * 10 < finished.taken, "{finished:?}");
 }

@@ -60,5 +60,24 @@ async def main(port):
         group.create_task(stream(), name="stream\n\x1b[31m")
 
 
+async def brief(number):
+    await asyncio.sleep(0.1 + 0.01 * (number % 37))
+
+
+async def again(number):
+    while True:
+        await asyncio.create_task(brief(number))
+
+
+async def crowd(count):
+    tasks = [asyncio.create_task(again(number)) for number in range(count)]
+    await asyncio.sleep(0.5)
+    # The second thread says that all of them are there.
+    threading.Thread(target=time.sleep, args=(1e6,), daemon=True).start()
+    await asyncio.wait(tasks)
+
+
+if sys.argv[1] == "crowd":
+    asyncio.run(crowd(int(sys.argv[2])))
 threading.Thread(target=asyncio.run, args=(silent(),), daemon=True).start()
 asyncio.run(main(int(sys.argv[1])))

@@ -255,7 +255,7 @@ impl Tasks {
     fn newest_value(&self, coroutine: u64, end: u64, view: &mut View<'_>) -> io::Result<u64> {
         let first = coroutine.saturating_add((self.awaits.frame + self.awaits.values) as u64);
         let at = end.checked_sub(8).ok_or(io::ErrorKind::InvalidData)?;
-        if at < first || at - first > MAX_VALUES || end % 8 != 0 {
+        if at < first || at - first > MAX_VALUES || !end.is_multiple_of(8) {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(view.word(at)? & !TAG)
