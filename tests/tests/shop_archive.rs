@@ -80,7 +80,9 @@ fn install(shop: &Shop) -> Result<()> {
         "endpoint": format!("http://{}:{PORT}", node.trim())});
     let destination = format!("destinations.default={archive}");
     let ports = format!("networkPolicy.destinationPorts=[443,{PORT}]");
-    shop.helm(&["--set", "operator.replicas=2", "--set-json", &destination, "--set-json", &ports])
+    // Other tests scale the Deployment with kubectl, and Helm would leave the replicas to them.
+    let replicas = ["--force-conflicts", "--set", "operator.replicas=2"];
+    shop.helm(&[&replicas[..], &["--set-json", &destination, "--set-json", &ports]].concat())
 }
 
 #[tokio::test]

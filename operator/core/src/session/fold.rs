@@ -174,12 +174,7 @@ fn fold_status(
         Outcome::NotAttached { target, reason, message } => {
             not_attached(status, target, (reason, message), now)
         }
-        Outcome::AttachDelayed { target, message } => {
-            if let Some(target) = status.targets.get_mut(target) {
-                capture::explain(target, Reason::Attaching, message);
-            }
-            false
-        }
+        Outcome::AttachDelayed { target, message } => attach_delayed(status, target, message),
         Outcome::Assembled { target, assembled, slices, overdue, symbols } => {
             if let Some(target) = status.targets.get_mut(target) {
                 symbols::fold(&mut target.symbols, symbols);
@@ -210,6 +205,14 @@ fn fold_status(
             true
         }
     }
+}
+
+/// The target waits, and the status need not be written for that alone.
+fn attach_delayed(status: &mut ProfileSessionStatus, target: usize, message: String) -> bool {
+    if let Some(target) = status.targets.get_mut(target) {
+        capture::explain(target, Reason::Attaching, message);
+    }
+    false
 }
 
 fn not_attached(
