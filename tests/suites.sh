@@ -17,7 +17,7 @@
 #                              thousands of simulated rollouts, workers that are killed at hundreds of
 #                              moments; the plugin from Krew
 #   tests/suites.sh cluster    on the cluster and the shop of tests/demo.sh: the two that follow
-#   tests/suites.sh breaks     failures, control, injection, containers of the shop, agents of nodes
+#   tests/suites.sh breaks     failures, control, injection, containers of the shop, agents of nodes, an archive
 #   tests/suites.sh alone      attacks, and what measures time on the whole cluster; uninstall
 # Each call of cargo names the whole workspace and picks suites by name. With one package at a time cargo would
 # choose other features for the same dependencies, and compile them again.

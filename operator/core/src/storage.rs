@@ -167,7 +167,7 @@ pub fn check_waiting(demand: Demand, account: Account<'_>, share: u64) -> Result
     if account.slices.saturating_add(demand.bytes) <= share {
         return Ok(());
     }
-    Err(namespace_full(account, share))
+    Err(namespace_full(account, "share", share))
 }
 
 /// Whether the slice is stored, after what can be evicted is evicted.
@@ -179,21 +179,22 @@ pub fn check_room(volume: Volume, demand: Demand, account: Account<'_>, share: u
         return Ok(());
     }
     if account.bytes.saturating_add(demand.bytes) > share {
-        return Err(namespace_full(account, share));
+        return Err(namespace_full(account, "share", share));
     }
     let message =
         format!("the results volume is full: {} are free of {}", size(volume.free), size(volume.total));
     Err(Problem { reason: Reason::StorageFull, message })
 }
 
-fn namespace_full(account: Account<'_>, share: u64) -> Problem {
+/// That a namespace has no room within its `limit`, which is its share or its quota, of `most` bytes.
+fn namespace_full(account: Account<'_>, limit: &str, most: u64) -> Problem {
     let Account { namespace, bytes, slices } = account;
     let message = format!(
         "namespace {namespace} keeps {} on the results volume, {} of it in captures that are not assembled yet, \
-         and its share is {}",
+         and its {limit} is {}",
         size(bytes),
         size(slices),
-        size(share)
+        size(most)
     );
     Problem { reason: Reason::NamespaceStorageFull, message }
 }

@@ -70,7 +70,8 @@ pub(super) struct Debuginfod {
 /// What was learnt of the server.
 #[derive(Default)]
 struct Known {
-    /// What is not asked for, until when, and why there is no file that can be used; nothing where there is none.
+    /// Build ids that are not asked for again, until when, and why the server's file cannot be used; `None` where the
+    /// server has no file.
     absent: HashMap<String, (Instant, Option<String>)>,
     /// Until when nothing is asked, and why.
     paused: Option<(Instant, String)>,

@@ -10,10 +10,9 @@
 
 use std::collections::BTreeMap;
 
-use fleetprof_crds::Reason;
 use fleetprof_crds::wire::Problem;
 
-use super::{Account, Demand, Evictions, Kept, size};
+use super::{Account, Demand, Evictions, Kept};
 
 /// Quotas in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,23 +62,14 @@ pub fn check(demand: Demand, account: Account<'_>, quota: u64) -> Result<(), Pro
 }
 
 fn refuse_unless(fits: bool, account: Account<'_>, quota: u64) -> Result<(), Problem> {
-    if fits {
-        return Ok(());
-    }
-    let Account { namespace, bytes, slices } = account;
-    let message = format!(
-        "namespace {namespace} keeps {} on the results volume, {} of it in captures that are not assembled yet, \
-         and its quota is {}",
-        size(bytes),
-        size(slices),
-        size(quota)
-    );
-    Err(Problem { reason: Reason::NamespaceStorageFull, message })
+    if fits { Ok(()) } else { Err(super::namespace_full(account, "quota", quota)) }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
+
+    use fleetprof_crds::Reason;
 
     use super::*;
 

@@ -4,22 +4,24 @@
 use super::Reader;
 
 /// An object in memory; its address stays.
-struct Object(Box<[u64; 256]>);
+pub(super) struct Words<const SIZE: usize>(Box<[u64; SIZE]>);
 
-impl Object {
-    fn new(words: &[(usize, u64)]) -> Self {
-        let mut object = Self(Box::new([0; 256]));
+type Object = Words<256>;
+
+impl<const SIZE: usize> Words<SIZE> {
+    pub(super) fn new(words: &[(usize, u64)]) -> Self {
+        let mut object = Self(Box::new([0; SIZE]));
         for (offset, word) in words {
             object.set(*offset, *word);
         }
         object
     }
 
-    fn set(&mut self, offset: usize, word: u64) {
+    pub(super) fn set(&mut self, offset: usize, word: u64) {
         self.0[offset / 8] = word;
     }
 
-    fn at(&self) -> u64 {
+    pub(super) fn at(&self) -> u64 {
         self.0.as_ptr() as u64
     }
 }

@@ -3,30 +3,12 @@
 
 use super::asyncio::TaskFields;
 use super::codes::Codes;
+use super::hostile::Words;
 use super::layout::{self, Awaits, Layout};
 use super::memory::Memory;
 use super::tasks::{Does, Look, MAX_TASKS, Position, Tasks};
 
-/// An object in memory; its address stays.
-struct Object(Box<[u64; 32]>);
-
-impl Object {
-    fn new(words: &[(usize, u64)]) -> Self {
-        let mut object = Self(Box::new([0; 32]));
-        for (offset, word) in words {
-            object.set(*offset, *word);
-        }
-        object
-    }
-
-    fn set(&mut self, offset: usize, word: u64) {
-        self.0[offset / 8] = word;
-    }
-
-    fn at(&self) -> u64 {
-        self.0.as_ptr() as u64
-    }
-}
+type Object = Words<32>;
 
 const FIELDS: TaskFields =
     TaskFields { size: 48, name: 16, coroutine: 24, node: 32, of_interpreter: 0, of_thread: 8 };
