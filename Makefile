@@ -27,6 +27,7 @@ bench: ## Measure the figures in docs/figures.md on the cluster of `make demo`
 
 down: ## Remove the cluster and everything in it; caches stay
 	@$(CLUSTER) down; $(CLUSTER) down --api-only
+	@FLEETPROF_CLUSTER_DIR=$$(dirname "$$($(CLUSTER) kubeconfig)")-second $(CLUSTER) down --api-only
 
 kubeconfig: ## Print the path of the cluster's kubeconfig
 	@$(CLUSTER) kubeconfig

@@ -163,7 +163,7 @@ removal=" make down"
 [ "$own_cluster" = yes ] || removal="
   helm uninstall fleetprof -n fleetprof
   kubectl delete namespace shop
-  kubectl delete validatingadmissionpolicybinding,validatingadmissionpolicy fleetprof-gate fleetprof-status
+  kubectl delete validatingadmissionpolicybinding,validatingadmissionpolicy fleetprof-gate fleetprof-status fleetprof-keep
   kubectl delete crd profilesessions.fleetprof.dev profilingpolicies.fleetprof.dev clusterprofilingpolicies.fleetprof.dev
   kubectl delete namespace fleetprof"
 cat <<END

@@ -38,6 +38,12 @@ pub const WORKLOAD_ANNOTATION: &str = "fleetprof.dev/workload";
 /// Annotation on a triggered session: the trigger of the policy, such as `cpu`.
 pub const SOURCE_ANNOTATION: &str = "fleetprof.dev/source";
 
+/// Annotation on a session, whose value says why: it and its profiles are kept beyond ttl, history and quotas. Needs
+/// [`KEEP_VERB`].
+pub const KEEP_ANNOTATION: &str = "fleetprof.dev/keep";
+/// The verb on `profilesessions` that [`KEEP_ANNOTATION`] needs.
+pub const KEEP_VERB: &str = "keep";
+
 /// Name of the injected native sidecar.
 pub const SIDECAR_NAME: &str = "fleetprof-agent";
 /// Prefix of the names of attached (ephemeral) agents.

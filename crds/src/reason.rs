@@ -247,6 +247,8 @@ reasons! {
     TooManyTargets => "a session captures at most 50 targets: select fewer pods, or create multiple sessions",
     /// The ttl of the session exceeds the administrator's maximum, which applies instead.
     TtlLimited => "lower spec.ttl, or download the profiles before they are deleted",
+    /// The session has the annotation `fleetprof.dev/keep`: it and its profiles are kept until that is removed.
+    Kept => "remove the annotation fleetprof.dev/keep when the profiles are no longer needed",
     /// The spec is invalid.
     InvalidSpec => "see the message for the field",
     /// The object exists, but this version of the operator cannot decode it and leaves it as it is.

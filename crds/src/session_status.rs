@@ -101,7 +101,7 @@ pub struct ProfileSessionStatus {
     /// the containers used); `Regressed` (whether the new revision is slower) with `spec.compare`;
     /// `Growing` (whether a function grows from session to session) with `growth` of the policy;
     /// `TargetsLimited` if pods were left out, `ResultsDelayed` if results are late, `TtlLimited` if `spec.ttl` is
-    /// cut, `RepeatsComplete` with `spec.repeat`, `Delivered` with more than one destination; `Notified` if
+    /// cut, `Kept` with the annotation `fleetprof.dev/keep`, `RepeatsComplete` with `spec.repeat`, `Delivered` with more than one destination; `Notified` if
     /// receivers are told of its end; `ClockWentBack` if it held times in the future.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

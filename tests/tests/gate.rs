@@ -69,6 +69,8 @@ fn setup() -> Vec<Value> {
         bind("narrow", "Role", "create"),
         bind("narrow", "Role", "profile-one"),
         bind("runner", "ClusterRole", "fleetprof-runner"),
+        bind("keeper", "ClusterRole", "fleetprof-runner"),
+        bind("keeper", "ClusterRole", "fleetprof-keeper"),
         bind("attacher", "ClusterRole", "fleetprof-runner"),
         bind("attacher", "ClusterRole", "fleetprof-attacher"),
         bind(OPERATOR, "Role", "create"),
@@ -285,6 +287,45 @@ async fn cancelling_needs_no_more_than_update() -> Result<()> {
         &["delete", "psess", &name, "-n", NAMESPACE, "--as", "runner", "--as-group", "system:authenticated"],
         None,
     )?;
+    Ok(())
+}
+
+/// Annotates a session as `user`; `word` is as kubectl takes it.
+fn annotate(kubeconfig: &Path, user: &str, session: &str, word: &str) -> Result<String> {
+    let what = ["annotate", "psess", session, "-n", NAMESPACE, "--overwrite", word];
+    let account = ["--as", user, "--as-group", "system:authenticated"];
+    chart::kubectl(kubeconfig, &[&what[..], &account].concat(), None)
+}
+
+#[tokio::test]
+async fn keeping_a_session_needs_a_verb_of_its_own_and_removing_the_annotation_does_not() -> Result<()> {
+    let kubeconfig = gate().await?;
+    let keeper = person(&kubeconfig, Some("keeper"), &["system:authenticated"]).await?;
+    let runner = person(&kubeconfig, Some("runner"), &["system:authenticated"]).await?;
+    let wanted = |user: &str, annotations: Value| {
+        let mut session = session(user, "one");
+        session["metadata"] =
+            json!({"generateName": "keep-", "namespace": NAMESPACE, "annotations": annotations});
+        session
+    };
+    let kept = json!({"fleetprof.dev/keep": "incident 4711"});
+    let name = create(&runner, &wanted("runner", json!({"team": "a"})), false).await?.metadata.name;
+    let name = name.unwrap_or_default();
+    let words = "may not set the annotation fleetprof.dev/keep";
+    wait_for("the rule is in force", Duration::from_secs(30), || async {
+        let refused = annotate(&kubeconfig, "runner", &name, "fleetprof.dev/keep=mine").err();
+        Ok(refused.filter(|error| error.to_string().contains(words)).map(drop))
+    })
+    .await?;
+    rejects(&runner, &wanted("runner", kept.clone()), "The ClusterRole fleetprof-keeper grants it").await?;
+    accepts(&keeper, &wanted("keeper", kept)).await?;
+    annotate(&kubeconfig, "keeper", &name, "fleetprof.dev/keep=incident 4711")?;
+    // What others change beside it is none of its business.
+    annotate(&kubeconfig, "runner", &name, "team=b")?;
+    let changed = annotate(&kubeconfig, "runner", &name, "fleetprof.dev/keep=mine").unwrap_err();
+    assert!(changed.to_string().contains(words), "{changed}");
+    annotate(&kubeconfig, "runner", &name, "fleetprof.dev/keep-")?;
+    chart::kubectl(&kubeconfig, &["delete", "psess", &name, "-n", NAMESPACE], None)?;
     Ok(())
 }
 

@@ -23,6 +23,7 @@ async fn server() -> Result<Client> {
             "validatingadmissionpolicybinding",
             "fleetprof-gate",
             "fleetprof-status",
+            "fleetprof-keep",
             "--ignore-not-found",
         ],
         None,

@@ -17,13 +17,21 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use fleetprof_crds::Reason;
+use fleetprof_crds::names::KEEP_ANNOTATION;
 use fleetprof_crds::wire::Problem;
+use fleetprof_crds::{ProfileSession, Reason};
 
 /// Part of the volume that slices never take, in percent: profiles are assembled there.
 pub const ROOM_PERCENT: u64 = 12;
 /// Part of the volume beside that room that is kept free by evicting results, in percent.
 pub const MARGIN_PERCENT: u64 = 5;
+
+/// Whether somebody with the right to do so wants the session and its results kept until the annotation
+/// `fleetprof.dev/keep` is removed.
+#[must_use]
+pub fn is_kept(session: &ProfileSession) -> bool {
+    session.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(KEEP_ANNOTATION))
+}
 
 /// The volume, in bytes as the disk counts them: blocks of files and folders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +82,8 @@ pub struct Kept {
     pub session: String,
     /// Whether all of it lies in another destination as well.
     pub copy: bool,
+    /// Whether the session has the annotation `fleetprof.dev/keep`.
+    pub keep: bool,
     /// Bytes that come free.
     pub bytes: u64,
     /// When its newest file was written.
@@ -115,7 +125,8 @@ impl Evictions {
 
 /// The sessions whose results are evicted to free `need` bytes. Copies of what lies elsewhere go
 /// first, the oldest first: nobody loses anything. Of the rest, only namespaces over the share
-/// lose anything, the one furthest over it first, and each only until it is no longer over it.
+/// lose anything, the one furthest over it first, and each only until it is no longer over it; what
+/// somebody wants kept is the last of its namespace to go.
 #[must_use]
 pub fn evictions(need: u64, share: u64, accounts: &BTreeMap<String, u64>, kept: Vec<Kept>) -> Evictions {
     let mut left: BTreeMap<String, Vec<Kept>> = BTreeMap::new();
@@ -126,7 +137,8 @@ pub fn evictions(need: u64, share: u64, accounts: &BTreeMap<String, u64>, kept: 
         left.entry(result.namespace.clone()).or_default().push(result);
     }
     // The oldest last, to be taken from there.
-    left.values_mut().for_each(|results| results.sort_by_key(|r| (Reverse(r.written), r.session.clone())));
+    let order = |r: &Kept| (Reverse(r.keep), Reverse(r.written), r.session.clone());
+    left.values_mut().for_each(|results| results.sort_by_key(order));
     while freed < need {
         let over = left.iter().filter(|(_, results)| !results.is_empty()).filter_map(|(namespace, _)| {
             accounts.get(namespace).filter(|bytes| **bytes > share).map(|bytes| (*bytes, namespace.clone()))

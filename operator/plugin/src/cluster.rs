@@ -131,8 +131,13 @@ impl Cluster {
     /// The API server does not answer, or refuses.
     pub(crate) async fn json(&self, ask: &Ask) -> Result<Value, Failure> {
         let bytes = self.bytes(ask).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::error(format!("the response to {} is not JSON: {error}", ask.path)))
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Failure::error(format!(
+                "the response to {} is not JSON ({error}): something other than an API server answers, such as the \
+                 login page of a proxy. Check the server of the kubeconfig's context: kubectl cluster-info",
+                ask.path
+            ))
+        })
     }
 
     /// The answer as it is.

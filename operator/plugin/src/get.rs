@@ -164,9 +164,8 @@ fn workloads(workloads: &[WorkloadStatus]) -> String {
 fn notes(status: &ProfileSessionStatus) -> Vec<String> {
     let tells = |type_: &str, value: &str| match type_ {
         "Representative" | "Delivered" | "AgentReachable" => value != "True",
-        "Regressed" | "Growing" | "ResultsDelayed" | "TargetsLimited" | "TtlLimited" | "ClockWentBack" => {
-            true
-        }
+        "Regressed" | "Growing" | "ResultsDelayed" | "TargetsLimited" | "TtlLimited" | "Kept"
+        | "ClockWentBack" => true,
         _ => false,
     };
     let told = status.conditions.iter().filter(|condition| tells(&condition.type_, &condition.status));

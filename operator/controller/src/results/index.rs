@@ -71,6 +71,8 @@ pub(super) struct Index {
     of_profiles: BTreeMap<String, u64>,
     /// Components of sessions whose profiles all lie in another destination as well.
     copies: BTreeSet<String>,
+    /// Components of sessions that somebody wants kept.
+    keep: BTreeSet<String>,
     /// What files and folders take on the disk.
     disk: u64,
 }
@@ -79,7 +81,8 @@ impl Index {
     /// How much each map holds: captures, profiles, what they were made of, folders, owners, accounts.
     #[cfg(test)]
     pub(super) fn held(&self) -> [usize; 6] {
-        let Self { captures, profiles, merged, folders, owners, of_profiles, copies: _, disk: _ } = self;
+        let Self { captures, profiles, merged, folders, owners, of_profiles, copies: _, keep: _, disk: _ } =
+            self;
         [captures.len(), profiles.len(), merged.len(), folders.len(), owners.len(), of_profiles.len()]
     }
 
@@ -115,6 +118,17 @@ impl Index {
     /// Records of which sessions the volume holds mere copies.
     pub(super) fn set_copies(&mut self, sessions: BTreeSet<String>) {
         self.copies = sessions;
+    }
+
+    /// Records which sessions somebody wants kept.
+    pub(super) fn set_keep(&mut self, sessions: BTreeSet<String>) {
+        self.keep = sessions;
+    }
+
+    /// What the results of a namespace that somebody wants kept take on the disk.
+    pub(super) fn to_keep(&self, namespace: &str) -> u64 {
+        let files = self.keep.iter().flat_map(|session| self.profiles(session));
+        files.filter(|(key, _)| key.namespace() == namespace).map(|(_, facts)| facts.disk).sum()
     }
 
     /// Records whose a session is; both are components.
@@ -162,6 +176,7 @@ impl Index {
                     namespace: files.keys().next()?.namespace().to_owned(),
                     session: session.clone(),
                     copy: self.copies.contains(session),
+                    keep: self.keep.contains(session),
                     bytes: files.values().map(|facts| facts.disk).sum(),
                     written: files.values().map(|facts| facts.modified).max()?,
                 })

@@ -66,7 +66,7 @@ use naming::Told;
 pub use pprof::{Idle, top_function};
 pub use read::{Reading, Stacks, StoredFile};
 pub use readers::Load;
-pub use retention::Removed;
+pub use retention::{Owned, Removed};
 pub use space::Usage;
 use store::Store;
 use turns::Turns;
@@ -266,21 +266,16 @@ impl Results {
         self.run(&self.chores, move |store| Ok(store.made_of(&scope, kind))).await
     }
 
-    /// Records whose sessions are: namespaces by uid, of **every** session. Slices that an earlier process stored
-    /// count to somebody from then on. `elsewhere` are the uids of ended sessions whose profiles all lie in another
-    /// destination as well: of those the volume holds mere copies, which go first when it fills up.
+    /// Records what the sessions of the cluster say of their results. Slices that an earlier process stored count
+    /// to somebody from then on; mere copies go first when the volume fills up, and what is to be kept last.
     ///
     /// # Errors
     /// `Io`: the work was interrupted.
-    pub async fn own(
-        &self,
-        owners: HashMap<String, String>,
-        elsewhere: HashSet<String>,
-    ) -> Result<(), ResultsError> {
-        let namespaces: HashSet<String> = owners.values().cloned().collect();
+    pub async fn own(&self, owned: Owned) -> Result<(), ResultsError> {
+        let namespaces: HashSet<String> = owned.namespaces.values().cloned().collect();
         self.refusals().retain(|namespace, _| namespaces.contains(namespace));
         self.run(&self.chores, move |store| {
-            store.own(&owners, &elsewhere);
+            store.own(&owned);
             Ok(())
         })
         .await

@@ -18,6 +18,18 @@ pub struct Removed {
     pub bytes: u64,
 }
 
+/// What the sessions of the cluster say of their results.
+#[derive(Clone, Debug, Default)]
+pub struct Owned {
+    /// The namespaces of **every** session, by uid.
+    pub namespaces: HashMap<String, String>,
+    /// The uids of ended sessions whose profiles all lie in another destination as well: of those the volume holds
+    /// mere copies.
+    pub elsewhere: HashSet<String>,
+    /// The uids of sessions with the annotation `fleetprof.dev/keep`.
+    pub keep: HashSet<String>,
+}
+
 impl Store {
     /// Removes everything of a session.
     ///
@@ -31,17 +43,19 @@ impl Store {
     }
 
     /// Records whose sessions are, by uid, so that the slices of an earlier process are counted to somebody; and
-    /// of which of them the volume holds mere copies.
-    pub(super) fn own(&self, owners: &HashMap<String, String>, elsewhere: &HashSet<String>) {
+    /// what else the sessions say of their results.
+    pub(super) fn own(&self, owned: &Owned) {
         let mut index = self.index();
         let busy = index.with_slices();
-        for (session, namespace) in owners {
+        for (session, namespace) in &owned.namespaces {
             let session = session_component(session);
             if busy.contains(&session) {
                 index.own(&session, &namespace_component(namespace));
             }
         }
-        index.set_copies(elsewhere.iter().map(|uid| session_component(uid)).collect());
+        let components = |uids: &HashSet<String>| uids.iter().map(|uid| session_component(uid)).collect();
+        index.set_copies(components(&owned.elsewhere));
+        index.set_keep(components(&owned.keep));
     }
 
     /// Removes everything of sessions that are not live and whose newest file is older than `min_age`.

@@ -89,7 +89,7 @@ impl Store {
         let share = self.share(namespace)?;
         let account = |bytes| Account { namespace, bytes, slices: waiting };
         storage::check_waiting(demand, account(self.account(namespace)), share)?;
-        self.keep_quota(demand, account(self.account(namespace)))?;
+        self.keep_quota(demand, account(self.of_quota(namespace)))?;
         self.evict(demand, share)?;
         let volume = self.usage()?.volume();
         Ok(storage::check_room(volume, demand, account(self.account(namespace)), share)?)
@@ -110,7 +110,7 @@ impl Store {
             quota::evictions(demand, account, quota, kept),
             "a namespace is at its quota: evicted its oldest results",
         )?;
-        Ok(quota::check(demand, Account { bytes: self.account(account.namespace), ..account }, quota)?)
+        Ok(quota::check(demand, Account { bytes: self.of_quota(account.namespace), ..account }, quota)?)
     }
 
     /// Refuses a profile that the volume has no room for.
@@ -134,6 +134,11 @@ impl Store {
 
     fn account(&self, namespace: &str) -> u64 {
         self.index().accounts().get(namespace).copied().unwrap_or(0)
+    }
+
+    /// What counts towards the quota of a namespace.
+    fn of_quota(&self, namespace: &str) -> u64 {
+        self.account(namespace).saturating_sub(self.index().to_keep(namespace))
     }
 
     /// The share of each namespace while `namespace` is one of them.

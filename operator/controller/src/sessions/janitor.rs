@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetprof_core::session::{deliver, history};
+use fleetprof_core::storage::is_kept;
 use fleetprof_crds::session_status::StoredProfile;
 use fleetprof_crds::{ProfileSession, ProfileSessionStatus};
 use kube::ResourceExt;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{Context, report};
+use crate::results::Owned;
 use crate::watched::{Cache, SessionIndex};
 
 /// Deleted sessions that are cleaned up together.
@@ -76,7 +78,7 @@ pub async fn sweep_forever(
             }
             () = sleep_until(due), if !again.is_empty() => forget(&std::mem::take(&mut again), &context).await,
             _ = sweep.tick() => {
-                compare(&sessions.uids(), (owners(&sessions), elsewhere(&sessions, &context)), &context).await;
+                compare(&sessions.uids(), owned(&sessions, &context), &context).await;
                 keep_history(&sessions, &context).await;
             }
             _ = count.tick() => context.metrics.sessions_active(index.live()),
@@ -102,22 +104,28 @@ async fn forget(gone: &[Gone], context: &Context) {
     }
 }
 
+/// What the sessions say of their results.
+fn owned(sessions: &Cache<ProfileSession>, context: &Context) -> Owned {
+    let archives = context.results.destinations().archives();
+    let all = sessions.all();
+    let uids = |is_so: &dyn Fn(&ProfileSession) -> bool| -> HashSet<String> {
+        all.iter().filter(|session| is_so(session)).filter_map(|session| session.uid()).collect()
+    };
+    Owned {
+        namespaces: namespaces(sessions),
+        elsewhere: uids(&|session| deliver::is_elsewhere(session, &archives)),
+        keep: uids(&is_kept),
+    }
+}
+
 /// The namespaces of all sessions, by uid.
-fn owners(sessions: &Cache<ProfileSession>) -> HashMap<String, String> {
+fn namespaces(sessions: &Cache<ProfileSession>) -> HashMap<String, String> {
     let readable = sessions.all().into_iter().filter_map(|s| Some((s.uid()?, s.namespace()?)));
     let unreadable = sessions
         .unreadable()
         .into_iter()
         .map(|object| (object.uid().to_owned(), object.namespace().to_owned()));
     readable.chain(unreadable).collect()
-}
-
-/// The uids of ended sessions whose profiles all lie in a destination other than the results volume, where none
-/// of their destinations is the volume.
-fn elsewhere(sessions: &Cache<ProfileSession>, context: &Context) -> HashSet<String> {
-    let archives = context.results.destinations().archives();
-    let all = sessions.all().into_iter().filter(|session| deliver::is_elsewhere(session, &archives));
-    all.filter_map(|session| session.uid()).collect()
 }
 
 /// Deletes what people have started and nobody keeps any more.
@@ -130,17 +138,13 @@ async fn keep_history(sessions: &Cache<ProfileSession>, context: &Context) {
 }
 
 /// Forgets every session that does not exist.
-async fn compare(
-    live: &HashSet<String>,
-    (owners, elsewhere): (HashMap<String, String>, HashSet<String>),
-    context: &Context,
-) {
+async fn compare(live: &HashSet<String>, owned: Owned, context: &Context) {
     context.results.sweep_elsewhere(live);
     context.notifications.sweep(live);
     close(context, |session| !live.contains(session));
     context.written.retain(|uid| live.contains(uid));
     context.budgets.with(|ledger| ledger.retain_sessions(|uid| live.contains(uid)));
-    let swept = match context.results.own(owners, elsewhere).await {
+    let swept = match context.results.own(owned).await {
         Ok(()) => context.results.sweep(live, YOUNG).await,
         Err(error) => Err(error),
     };

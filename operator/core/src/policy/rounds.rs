@@ -15,6 +15,7 @@ use crate::link::PodLink;
 use crate::pick::{Candidate, most_of, pick_by_namespace};
 use crate::pod::Workload;
 use crate::schedule::Tick;
+use crate::storage::is_kept;
 use crate::trigger::admit::still_counts;
 use crate::view::PolicyView;
 
@@ -210,6 +211,7 @@ pub fn expired(
     let own = |s: &Arc<ProfileSession>| {
         s.spec.trigger != Trigger::OnDemand
             && phase(s).is_terminal()
+            && !is_kept(s)
             && !still_counts(policy, s, now)
             && !kept.contains(&s.metadata.uid)
     };

@@ -2,6 +2,7 @@
 //!
 //! Policies limit the history of the sessions that they start ([`crate::policy::rounds`]). The limit here is
 //! for those that people start, with a policy or without: the newest of each namespace are kept.
+//! A session that somebody wants kept ([`is_kept`]) counts towards none of these, and has no ttl.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -14,6 +15,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::repeat;
 use crate::conditions::{self, Truth, Wanted};
+use crate::storage::is_kept;
+
+/// The condition of a session that is kept.
+const KEPT: &str = "Kept";
 
 /// The ended sessions that people started beyond the newest `keep` of their namespace. Sessions that repeat
 /// another one go with it, and it stays until its last repeat is over.
@@ -37,6 +42,7 @@ pub fn over(sessions: &[Arc<ProfileSession>], keep: usize) -> Vec<Arc<ProfileSes
 fn ended_at(session: &ProfileSession) -> Option<Timestamp> {
     let status = session.status.as_ref().filter(|status| status.phase.is_terminal())?;
     let counts = session.spec.trigger == Trigger::OnDemand
+        && !is_kept(session)
         && session.metadata.deletion_timestamp.is_none()
         && repeat::root(session).is_none()
         && !repeat::is_open(session, status);
@@ -45,13 +51,21 @@ fn ended_at(session: &ProfileSession) -> Option<Timestamp> {
     counts.then(|| last.max(of(&status.end_time))).flatten()
 }
 
-/// Says in the status that the session is kept for less than its ttl.
+/// Says in the status that the session is kept for longer than its ttl, or for less.
 pub fn tell_ttl(
     session: &ProfileSession,
     status: &mut ProfileSessionStatus,
     max_ttl: Duration,
     now: Timestamp,
 ) {
+    if is_kept(session) {
+        let message = "The session and its profiles are kept until the annotation fleetprof.dev/keep is removed, \
+                       whatever ttl, history and quota say.";
+        let wanted = Wanted::new(Truth::True, Reason::Kept, message);
+        conditions::set(&mut status.conditions, KEPT, wanted, session.metadata.generation, now);
+        return;
+    }
+    status.conditions.retain(|condition| condition.type_ != KEPT);
     if session.spec.ttl <= max_ttl {
         return;
     }

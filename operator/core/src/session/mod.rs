@@ -43,6 +43,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::budget::{Place, is_busy};
 use crate::conditions::{self, Truth, Wanted};
+use crate::storage::is_kept;
 use crate::time::after;
 pub use assembled::{Assembled, Slices};
 pub use compare::{Comparing, StoredCapture};
@@ -111,7 +112,7 @@ pub fn step(session: &ProfileSession, observed: &Observed, settings: &Settings) 
 }
 
 /// An ended session has its captures closed, goes on making those that repeat it, and is kept until its ttl
-/// is over.
+/// is over, or for as long as its annotation says so.
 fn ended(
     session: &ProfileSession,
     mut status: ProfileSessionStatus,
@@ -124,7 +125,8 @@ fn ended(
     actions.extend(tell_of_end(session, &mut status, observed, settings));
     actions.extend(repeat::step(session, &mut status, observed));
     let ttl = session.spec.ttl.min(settings.max_ttl);
-    let left = expires(session, &status, ttl).map(|at| at.duration_since(observed.now));
+    let kept = is_kept(session);
+    let left = expires(session, &status, ttl).map(|at| at.duration_since(observed.now)).filter(|_| !kept);
     let over = left.is_some_and(|left| left <= SignedDuration::ZERO);
     if over && session.metadata.deletion_timestamp.is_none() {
         actions.push(Action::Forget);
@@ -134,7 +136,8 @@ fn ended(
         Some(_) if !observed.recorded.is_terminal() => LOOK,
         look => look.unwrap_or(LOOK_WHILE_WAITING),
     };
-    Step { status, actions, requeue: left.map_or(Some(LOOK), |left| (!over).then(|| left.min(longest))) }
+    let open = if kept { longest } else { LOOK };
+    Step { status, actions, requeue: left.map_or(Some(open), |left| (!over).then(|| left.min(longest))) }
 }
 
 /// Links to the results, and tells receivers of the end. Until that is on record, both follow from the status and

@@ -6,6 +6,7 @@
 //!              │ no                       namespace go: copies first              NamespaceStorageFull
 //!              └► NamespaceStorageFull
 //! ```
+//! What somebody wants kept (`fleetprof.dev/keep`) counts towards no quota, and none evicts it.
 //! Beside it every namespace has its share, which counts once the volume fills up.
 
 use std::collections::BTreeMap;
@@ -47,7 +48,7 @@ pub fn check_waiting(demand: Demand, account: Account<'_>, quota: u64) -> Result
 /// The sessions whose results leave the volume so that the namespace stays within its quota with the slice.
 #[must_use]
 pub fn evictions(demand: Demand, account: Account<'_>, quota: u64, mut kept: Vec<Kept>) -> Evictions {
-    kept.retain(|result| result.namespace == account.namespace);
+    kept.retain(|result| result.namespace == account.namespace && (result.copy || !result.keep));
     let wanted = account.bytes.saturating_add(demand.bytes);
     let accounts = BTreeMap::from([(account.namespace.to_owned(), wanted)]);
     super::evictions(wanted.saturating_sub(quota), quota, &accounts, kept)
@@ -76,8 +77,9 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn kept(namespace: &str, session: &str, copy: bool, mib: u64, age: u64) -> Kept {
+        let keep = false;
         let written = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age);
-        Kept { namespace: namespace.into(), session: session.into(), copy, bytes: mib * MIB, written }
+        Kept { namespace: namespace.into(), session: session.into(), copy, keep, bytes: mib * MIB, written }
     }
 
     #[test]
@@ -111,6 +113,18 @@ mod tests {
         for (quota, gone) in cases {
             assert_eq!(evictions(demand, account, quota * MIB, all()).all(), gone, "{quota} MiB");
         }
+    }
+
+    #[test]
+    fn what_somebody_wants_kept_stays_whatever_the_quota() {
+        let all = || {
+            let incident = Kept { keep: true, ..kept("shop", "incident", false, 10, 900) };
+            vec![incident, kept("shop", "old", false, 10, 800), kept("shop", "new", false, 10, 1)]
+        };
+        let account = Account { namespace: "shop", bytes: 20 * MIB, slices: 0 };
+        let demand = Demand { bytes: 10 * MIB, ..Demand::default() };
+        assert_eq!(evictions(demand, account, 20 * MIB, all()).all(), ["old"]);
+        assert_eq!(evictions(demand, account, 0, all()).all(), ["old", "new"]);
     }
 
     #[test]

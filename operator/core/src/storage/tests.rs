@@ -10,7 +10,7 @@ const MIB: u64 = 1 << 20;
 
 fn kept(namespace: &str, session: &str, bytes: u64, age: u64) -> Kept {
     let written = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age);
-    Kept { namespace: namespace.into(), session: session.into(), copy: false, bytes, written }
+    Kept { namespace: namespace.into(), session: session.into(), copy: false, keep: false, bytes, written }
 }
 
 fn accounts(rows: &[(&str, u64)]) -> BTreeMap<String, u64> {
@@ -110,18 +110,34 @@ fn the_oldest_of_the_furthest_over_go_first() {
     }
 }
 
+#[test]
+fn what_somebody_wants_kept_is_the_last_of_its_namespace_to_go() {
+    let all = || {
+        let keep = Kept { keep: true, ..kept("a", "a-keep", 10, 900) };
+        vec![keep, kept("a", "a-old", 10, 90), kept("a", "a-new", 10, 1), kept("b", "b-old", 10, 999)]
+    };
+    let accounts = accounts(&[("a", 30), ("b", 10)]);
+    assert_eq!(evictions(1, 9, &accounts, all()).all(), ["a-old"]);
+    assert_eq!(evictions(11, 9, &accounts, all()).all(), ["a-old", "a-new"]);
+    // A namespace that wants more kept than its share takes nothing from others.
+    assert_eq!(evictions(30, 10, &accounts, all()).all(), ["a-old", "a-new"]);
+    assert_eq!(evictions(30, 9, &accounts, all()).all(), ["a-old", "a-new", "b-old"]);
+    assert_eq!(evictions(31, 9, &accounts, all()).all(), ["a-old", "a-new", "b-old", "a-keep"]);
+}
+
 proptest! {
     /// No namespace at or under its share loses anything; each loses oldest first, only what it has over its
-    /// share needs, and nothing goes once enough is free.
+    /// share needs, what somebody wants kept last, and nothing goes once enough is free.
     #[test]
     fn nobody_under_the_share_loses_anything(
-        files in prop::collection::vec((0..6_u8, 1..40_u64, 0..1_000_u64), 0..60),
+        files in prop::collection::vec((0..6_u8, 1..40_u64, 0..1_000_u64, any::<bool>()), 0..60),
         waiting in prop::collection::vec(0..100_u64, 6),
         (need, share) in (0..600_u64, 0..300_u64),
     ) {
         let name = |n: u8| format!("ns-{n}");
         let all: Vec<Kept> = files.iter().enumerate()
-            .map(|(n, (ns, bytes, age))| kept(&name(*ns), &format!("s{n:02}"), *bytes, *age)).collect();
+            .map(|(n, (ns, bytes, age, keep))| Kept { keep: *keep, ..kept(&name(*ns), &format!("s{n:02}"), *bytes, *age) })
+            .collect();
         let mut accounts: BTreeMap<String, u64> =
             waiting.iter().zip(0..).map(|(bytes, n)| (name(n), *bytes)).collect();
         for one in &all {
@@ -133,7 +149,8 @@ proptest! {
             let one = all.iter().find(|one| &one.session == session).unwrap();
             prop_assert!(freed < need, "more than needed");
             prop_assert!(now[&one.namespace] > share, "{} is not over its share", one.namespace);
-            let older = all.iter().filter(|other| other.namespace == one.namespace && other.written < one.written);
+            let before = |of: &Kept| (of.keep, of.written);
+            let older = all.iter().filter(|other| other.namespace == one.namespace && before(other) < before(one));
             for other in older {
                 prop_assert!(evicted.contains(&other.session), "an older one stays");
             }

@@ -63,6 +63,7 @@ impl Shelf {
             namespace: namespace.to_owned(),
             session: session.to_owned(),
             copy: false,
+            keep: false,
             bytes: 0,
             written: SystemTime::UNIX_EPOCH,
         });

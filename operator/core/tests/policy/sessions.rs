@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fleetprof_core::policy::growth;
+use fleetprof_crds::names::KEEP_ANNOTATION;
 use fleetprof_crds::Reason;
 use serde_json::json;
 
@@ -26,6 +27,24 @@ fn history_limits_forget_the_oldest_of_the_policys_own_sessions() {
     assert_eq!(deleted, [("shop", "good-old"), ("shop", "bad-old")]);
     assert_eq!((step.status.active_sessions.len(), step.status.recent_sessions.len()), (1, 5));
     assert_eq!(condition(&step, "ReceivingProfiles").0, "False", "the newest that ended is bad-new");
+}
+
+#[test]
+fn what_somebody_wants_kept_is_beyond_the_history_limits() {
+    let policy = policy_of("p", CREATED, json!({"session": {"history": {"succeeded": 1, "failed": 1}}}));
+    let mut world = World::new(vec![]);
+    let mut kept = session("kept", "Schedule", "Succeeded", NOW - 900);
+    kept.metadata
+        .annotations
+        .get_or_insert_default()
+        .insert(KEEP_ANNOTATION.to_owned(), "incident".to_owned());
+    world.sessions = vec![
+        kept,
+        session("good-old", "Schedule", "Succeeded", NOW - 300),
+        session("good-new", "Schedule", "Succeeded", NOW - 100),
+    ];
+    let deleted = world.step(&policy).delete;
+    assert_eq!(deleted, [("shop".to_owned(), "good-old".to_owned())]);
 }
 
 #[test]

@@ -55,6 +55,15 @@ fn a_policy_makes_no_difference_and_what_policies_start_is_theirs() {
 }
 
 #[test]
+fn what_somebody_wants_kept_stays_and_takes_nobodys_place() {
+    let mut kept = ProfileSession::clone(&ended("a", "kept", 9));
+    kept.metadata.annotations = Some([("fleetprof.dev/keep".to_owned(), String::new())].into());
+    let all = [Arc::new(kept), ended("a", "a1", 1), ended("a", "a2", 2)];
+    assert_eq!(names(&all, 1), ["a1"]);
+    assert_eq!(names(&all, 0), ["a2", "a1"]);
+}
+
+#[test]
 fn what_runs_or_is_repeated_stays_and_repeats_go_with_their_root() {
     let repeat = json!({"repeat": {"interval": "5m", "count": 3}});
     let series = |end: Value| {

@@ -2,9 +2,9 @@
 
 use crate::world::*;
 use fleetprof_core::session::Action;
-use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
 use fleetprof_crds::wire::{CaptureState, Problem};
+use fleetprof_crds::{Reason, names};
 use serde_json::json;
 
 #[test]
@@ -131,6 +131,24 @@ fn what_ended_a_capture_stays_the_reason_when_slices_are_lost_too() {
         assert!(message.contains("1 of 4 uploaded slices are gone"), "{message}");
         assert_ne!(session, Phase::Succeeded);
     }
+}
+
+#[test]
+fn what_somebody_wants_kept_has_no_ttl_until_the_annotation_goes() {
+    let mut w = World::new(json!({"target": {"pods": ["a"]}, "duration": "10s", "ttl": "99999h"}));
+    let annotations = [(names::KEEP_ANNOTATION.to_owned(), "incident 4711".to_owned())].into();
+    w.session.metadata.annotations = Some(annotations);
+    w.step();
+    w.after(1);
+    let kept = w.status().conditions.iter().find(|c| c.type_ == "Kept").unwrap();
+    assert_eq!((kept.status.as_str(), kept.reason.as_str()), ("True", "Kept"));
+    assert!(w.status().conditions.iter().all(|c| c.type_ != "TtlLimited"));
+    w.after(400 * 24 * 3600);
+    assert!(!w.actions.contains(&Action::Forget));
+    w.session.metadata.annotations = None;
+    w.after(1);
+    assert!(w.actions.contains(&Action::Forget));
+    assert!(w.status().conditions.iter().all(|c| c.type_ != "Kept"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::memory::{Memory, Mood};
 use crate::destinations::{DestinationMetrics, Named, Wake};
 use crate::gateway::SliceSink;
 use crate::results::tests::fixtures::{config, cpu, decoded, scope_of, slice};
-use crate::results::{Reading, Results, ResultsMetrics};
+use crate::results::{Owned, Reading, Results, ResultsMetrics};
 
 /// Results with these destinations beside the volume, and their tasks.
 async fn results(
@@ -182,8 +182,9 @@ async fn a_full_volume_gives_up_copies_before_anything_else() {
     let (results, _tasks) = results(root.path(), &[("archive", &archive)]).await;
     let profile = make(&results, "orders-1").await;
     assert_eq!(delivered(&results, &profile, "archive").await, Delivery::Stored);
-    let owners = [("session-1".to_owned(), "shop".to_owned())].into();
-    results.own(owners, HashSet::from(["session-1".to_owned()])).await.unwrap();
+    let namespaces = [("session-1".to_owned(), "shop".to_owned())].into();
+    let elsewhere = HashSet::from(["session-1".to_owned()]);
+    results.own(Owned { namespaces, elsewhere, ..Owned::default() }).await.unwrap();
     let kept = results.copies();
     assert_eq!(kept, ["session-1"]);
 }

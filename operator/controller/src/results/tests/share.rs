@@ -14,7 +14,7 @@ use crate::gateway::SliceSink;
 use crate::results::disk::Volume;
 use crate::results::index::Merged;
 use crate::results::store::Store;
-use crate::results::{ResultsConfig, ResultsError, ResultsMetrics};
+use crate::results::{Owned, ResultsConfig, ResultsError, ResultsMetrics};
 
 const CPU: ProfileKind = ProfileKind::Cpu;
 
@@ -62,6 +62,27 @@ fn a_quota_holds_though_the_volume_is_empty_and_costs_only_its_own_namespace_any
         greedy.iter().any(|file| file.contains("g29")) && !greedy.iter().any(|file| file.contains("g00"))
     );
     assert_eq!(profiles_of(&store, "modest"), 30, "nobody else loses anything");
+}
+
+#[test]
+fn what_somebody_wants_kept_outlives_the_quota_and_does_not_count() {
+    let root = tempfile::tempdir().unwrap();
+    let quotas = Quotas::new(Some(100 << 10), std::collections::BTreeMap::new());
+    let store = opened(ResultsConfig { quotas, ..config(root.path()) });
+    for n in 0..30 {
+        keep(&store, "shop", &format!("s{n:02}"), 200).unwrap();
+        if n == 1 {
+            let sessions = ["s00".to_owned(), "s01".to_owned()];
+            store.own(&Owned { keep: sessions.into(), ..Owned::default() });
+        }
+    }
+    let left = |session: &str| files(&store.profiles()).iter().any(|file| file.contains(session));
+    assert!(left("/s00/") && left("/s01/") && !left("/s02/") && left("/s29/"));
+    let counted = store.index().accounts()["shop"] - store.index().to_keep("shop");
+    assert!(store.index().to_keep("shop") > 0 && counted <= (100 << 10) + 4096, "{counted}");
+    store.own(&Owned::default());
+    keep(&store, "shop", "s30", 200).unwrap();
+    assert!(!left("/s00/"), "nobody wants it kept any more");
 }
 
 #[test]
@@ -138,7 +159,8 @@ fn slices_of_an_earlier_process_count_to_their_namespace_once_it_is_known() {
     let store = opened(config);
     assert_eq!(store.usage().unwrap().used, du(root.path()));
     assert!(put(&store, many).is_ok(), "nobody has told yet whose they are");
-    store.own(&(0..many).map(|n| (format!("g{n}"), "greedy".to_owned())).collect(), &HashSet::new());
+    let namespaces = (0..many).map(|n| (format!("g{n}"), "greedy".to_owned())).collect();
+    store.own(&Owned { namespaces, ..Owned::default() });
     assert!(matches!(put(&store, many + 1), Err(ResultsError::NamespaceFull(_))));
 }
 
