@@ -17,20 +17,21 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use fleetprof_crds::Reason;
 use fleetprof_crds::names::KEEP_ANNOTATION;
 use fleetprof_crds::wire::Problem;
-use fleetprof_crds::{ProfileSession, Reason};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Part of the volume that slices never take, in percent: profiles are assembled there.
 pub const ROOM_PERCENT: u64 = 12;
 /// Part of the volume beside that room that is kept free by evicting results, in percent.
 pub const MARGIN_PERCENT: u64 = 5;
 
-/// Whether somebody with the right to do so wants the session and its results kept until the annotation
-/// `fleetprof.dev/keep` is removed.
+/// Whether somebody with the right to do so wants the session with this metadata and its results kept until the
+/// annotation `fleetprof.dev/keep` is removed.
 #[must_use]
-pub fn is_kept(session: &ProfileSession) -> bool {
-    session.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(KEEP_ANNOTATION))
+pub fn is_kept(meta: &ObjectMeta) -> bool {
+    meta.annotations.as_ref().is_some_and(|all| all.contains_key(KEEP_ANNOTATION))
 }
 
 /// The volume, in bytes as the disk counts them: blocks of files and folders.

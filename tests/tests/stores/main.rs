@@ -34,7 +34,16 @@ async fn round_trip(kind: Kind) {
     let gone = tempfile::tempdir().unwrap();
     let late = Operator::start(&server, gone.path()).await;
     let end = Instant::now() + Duration::from_secs(20);
-    while late.results.fetch(&session("session-1"), vec![profile.clone()]).await.is_ok() {
+    while late
+        .results
+        .fetch(
+            &session("session-1"),
+            vec![profile.clone()],
+            std::time::Instant::now() + std::time::Duration::from_secs(30),
+        )
+        .await
+        .is_ok()
+    {
         late.results.delete_session("session-1").await.unwrap();
         assert!(Instant::now() < end, "{kind:?} still holds it");
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -150,7 +150,14 @@ impl Operator {
 
     /// The samples of a profile, as a reader gets it.
     pub async fn samples(&self, uid: &str, profile: &StoredProfile) -> i64 {
-        self.results.fetch(&session(uid), vec![profile.clone()]).await.unwrap();
+        self.results
+            .fetch(
+                &session(uid),
+                vec![profile.clone()],
+                std::time::Instant::now() + std::time::Duration::from_secs(30),
+            )
+            .await
+            .unwrap();
         let reading = Reading { keys: Some(vec![profile.uri.clone()]), ..Reading::of(uid, ProfileKind::Cpu) };
         let bytes = self.results.session_profile(reading).await.unwrap();
         total(&decode_valid(&bytes, &Limits::default()).unwrap(), 0)

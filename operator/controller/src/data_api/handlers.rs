@@ -1,5 +1,7 @@
 //! What is answered to a caller who is known?
 
+use std::time::Instant;
+
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use axum::http::header::{
@@ -22,13 +24,13 @@ use super::authorize::Access;
 use super::front_proxy::User;
 use super::packed::{Packed, pack};
 use super::params::{Param, Params};
-use super::sessions::{is_name, kind_of, previous, readable};
+use super::sessions::{is_name, is_of_same_workload, kind_of, previous, readable};
 use super::status::Refusal;
 use super::verdict::verdict;
 use super::views::{
     BASE, BASE_POD, Content, IDLE, POD, PROCESS, Question, Rendered, TEST, TYPE, VIEWS, View,
 };
-use crate::results::{Idle, Load, Reading};
+use crate::results::{Idle, Load, READ_TIME, Reading};
 use crate::server::{PeerInfo, Proof};
 
 /// The caller, its connection, what it takes, and the memory for answers.
@@ -75,6 +77,8 @@ pub(super) struct Found {
     pub(super) session: ProfileSession,
     pub(super) uid: String,
     pub(super) kind: ProfileKind,
+    /// When its reader is given up.
+    pub(super) until: Instant,
 }
 
 /// Answers a request for a view of a session.
@@ -147,6 +151,7 @@ fn reading(found: &Found, params: &Params, pod: &Param, stored: &[StoredProfile]
         process: text(&PROCESS),
         idle,
         keys: Some(keys),
+        until: Some(found.until),
         ..Reading::of(&found.uid, found.kind)
     }
 }
@@ -178,7 +183,7 @@ async fn fetched(
     stored: Vec<StoredProfile>,
 ) -> Result<Reading, Refusal> {
     let reading = reading(found, params, pod, &stored);
-    api.results.fetch(&found.session, stored).await?;
+    api.results.fetch(&found.session, stored, found.until).await?;
     Ok(reading)
 }
 
@@ -214,13 +219,15 @@ pub(super) async fn base_session(
     let name = match params.text(&BASE) {
         Some(name) => name.to_owned(),
         None => {
-            let rollouts = api.sessions.rollouts(&access.namespace).await.map_err(Refusal::unavailable)?;
+            let picks = |other: &ProfileSession| is_of_same_workload(&after.session, other);
+            let rollouts = api.sessions.rollouts(&access.namespace, &picks).await;
+            let rollouts = rollouts.map_err(Refusal::unavailable)?;
             previous(&after.session, &rollouts, after.kind)?
         }
     };
     let access = Access { name: name.clone(), ..access.clone() };
     let found = find(api, user, &access, Some(after.kind.name()), params.text(&BASE_POD)).await?;
-    Ok((name, found))
+    Ok((name, Found { until: after.until, ..found }))
 }
 
 pub(super) fn response(packed: &Packed, body: Body, length: u64, file: &str) -> Response {
@@ -295,5 +302,5 @@ async fn find(
         "profile read"
     );
     let uid = session.metadata.uid.clone().ok_or_else(unknown)?;
-    Ok(Found { session, uid, kind })
+    Ok(Found { session, uid, kind, until: Instant::now() + READ_TIME })
 }

@@ -43,7 +43,7 @@ use axum::{Extension, Router};
 pub use authorize::{Access, AccessReviews, Authorize};
 pub use front_proxy::{FrontProxy, User};
 pub use metrics::DataApiMetrics;
-pub use sessions::{Sessions, SessionsByApi};
+pub use sessions::{Picks, Rollouts, Sessions, SessionsByApi};
 pub use source::{FrontProxyFeed, FrontProxySource};
 
 use fleetprof_crds::names::{DATA_GROUP, VERSION};

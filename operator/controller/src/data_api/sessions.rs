@@ -21,15 +21,20 @@ pub trait Sessions: Send + Sync + 'static {
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<ProfileSession>, String>>;
 
-    /// Sessions of rollouts in the namespace, at most [`MOST_ROLLOUTS`].
+    /// Those sessions of rollouts in the namespace that `picks`.
     ///
     /// # Errors
     /// A sentence, when they could not be looked up.
-    fn rollouts<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Result<Vec<ProfileSession>, String>>;
+    fn rollouts<'a>(&'a self, namespace: &'a str, picks: Picks<'a>) -> BoxFuture<'a, Rollouts>;
 }
 
-/// Most sessions among which that of another revision is looked for; each may have 60 KiB.
-const MOST_ROLLOUTS: u32 = 200;
+/// Which sessions are wanted.
+pub type Picks<'a> = &'a (dyn Fn(&ProfileSession) -> bool + Send + Sync);
+/// Sessions, or a sentence that says why there are none.
+pub type Rollouts = Result<Vec<ProfileSession>, String>;
+
+/// Sessions of rollouts that are looked through at a time; each may have 60 KiB.
+const PAGE: u32 = 200;
 
 /// Looks sessions up at the API server.
 pub struct SessionsByApi(Client);
@@ -56,16 +61,24 @@ impl Sessions for SessionsByApi {
         .boxed()
     }
 
-    fn rollouts<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Result<Vec<ProfileSession>, String>> {
+    fn rollouts<'a>(&'a self, namespace: &'a str, picks: Picks<'a>) -> BoxFuture<'a, Rollouts> {
         async move {
             let api: Api<ProfileSession> = Api::namespaced(self.0.clone(), namespace);
-            let params = ListParams::default().labels(names::REVISION_LABEL).limit(MOST_ROLLOUTS);
+            let mut params = ListParams::default().labels(names::REVISION_LABEL).limit(PAGE);
             let failed = |error: kube::Error| {
                 format!(
                     "failed to list the sessions of rollouts ({error}): name one with base=NAME, or try again"
                 )
             };
-            Ok(api.list(&params).await.map_err(failed)?.items)
+            let mut picked = Vec::new();
+            loop {
+                let page = api.list(&params).await.map_err(failed)?;
+                picked.extend(page.items.into_iter().filter(picks));
+                params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+                if params.continue_token.is_none() {
+                    return Ok(picked);
+                }
+            }
         }
         .boxed()
     }
@@ -149,10 +162,9 @@ pub(super) fn previous(
              compare it with by base=NAME"
         )));
     };
-    let workload = session.annotations().get(names::WORKLOAD_ANNOTATION);
     let comparable = |other: &&ProfileSession| {
         other.labels().get(names::REVISION_LABEL).is_some_and(|label| label != revision)
-            && other.annotations().get(names::WORKLOAD_ANNOTATION) == workload
+            && is_of_same_workload(session, other)
             && other.creation_timestamp() < session.creation_timestamp()
             && readable(other, kind, None).is_ok()
     };
@@ -163,6 +175,12 @@ pub(super) fn previous(
              to compare it with by base=NAME"
         ))
     })
+}
+
+/// Whether both sessions are of rollouts of one workload.
+pub(super) fn is_of_same_workload(session: &ProfileSession, other: &ProfileSession) -> bool {
+    let workload = |of: &ProfileSession| of.annotations().get(names::WORKLOAD_ANNOTATION).cloned();
+    workload(session) == workload(other)
 }
 
 fn has_samples(target: &TargetStatus, kind: ProfileKind) -> bool {

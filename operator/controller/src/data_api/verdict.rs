@@ -41,11 +41,11 @@ pub(super) async fn verdict(
     };
     for read in [Some(found), base.as_ref().map(|(_, base)| base)].into_iter().flatten() {
         let targets = read.session.status.iter().flat_map(|status| &status.targets);
-        api.results.fetch(&read.session, stored(read, params, &POD, targets)).await?;
+        api.results.fetch(&read.session, stored(read, params, &POD, targets), found.until).await?;
     }
     let comparing = compare::between(&found.session, base.as_ref().map(|(_, base)| &base.session));
     let base_revision = comparing.base_revision.clone();
-    let verdict = api.results.compare_for_reader(&found.uid, comparing).await?;
+    let verdict = api.results.compare_for_reader(&found.uid, comparing, found.until).await?;
     let said = Said { message: verdict.message(), base_revision, verdict };
     let question = Question {
         namespace: access.namespace.clone(),

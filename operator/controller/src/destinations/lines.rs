@@ -13,11 +13,12 @@ use fleetprof_core::outbox::{Attempt, Bounds, Outbox};
 use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::StoredProfile;
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use self::work::{check_forever, delete_forever, search, send_forever};
+use self::work::{Source, check_forever, delete_forever, search, send_forever};
+use super::transfers::{Room, Transfers};
 use super::{ArchiveError, Destination, DestinationMetrics, Parcel, session_of};
 use crate::outgoing::Outgoing;
 
@@ -84,12 +85,19 @@ struct Inner {
     lines: BTreeMap<String, Arc<Line>>,
     volume: Arc<dyn Destination>,
     metrics: DestinationMetrics,
+    transfers: Transfers,
 }
 
 impl Destinations {
     /// These destinations, of which those that are the results volume are `volume`; profiles are sent from there.
     #[must_use]
-    pub fn new(named: Vec<Named>, volume: Arc<dyn Destination>, metrics: DestinationMetrics) -> Self {
+    pub fn new(
+        named: Vec<Named>,
+        volume: Arc<dyn Destination>,
+        metrics: DestinationMetrics,
+        merges: &Arc<Semaphore>,
+    ) -> Self {
+        let transfers = Transfers::new(merges);
         let line = |named: Named| {
             let is_volume = named.is_volume();
             let destination = named.destination.unwrap_or_else(|| volume.clone());
@@ -106,7 +114,13 @@ impl Destinations {
             };
             (named.name, Arc::new(line))
         };
-        Self(Arc::new(Inner { lines: named.into_iter().map(line).collect(), volume, metrics }))
+        Self(Arc::new(Inner { lines: named.into_iter().map(line).collect(), volume, metrics, transfers }))
+    }
+
+    /// Waits until there is room in memory for a profile of so many bytes that comes from an archive; 0 where that is
+    /// not known.
+    pub async fn room(&self, bytes: u64) -> Room {
+        self.0.transfers.take(bytes, false).await
     }
 
     /// Their names.
@@ -130,7 +144,8 @@ impl Destinations {
     pub fn start(&self, wake: &Wake, tasks: &mut JoinSet<anyhow::Result<()>>) {
         for line in self.0.lines.values().filter(|line| !line.is_volume) {
             let (volume, metrics) = (self.0.volume.clone(), self.0.metrics.clone());
-            tasks.spawn(send_forever(line.clone(), volume, metrics.clone(), wake.clone()));
+            let from = Source { volume, transfers: self.0.transfers.clone() };
+            tasks.spawn(send_forever(line.clone(), from, metrics.clone(), wake.clone()));
             tasks.spawn(check_forever(line.clone(), metrics));
             if line.destination.archive().is_some() {
                 tasks.spawn(delete_forever(line.clone()));

@@ -21,6 +21,7 @@ mod push;
 mod pyroscope;
 #[cfg(test)]
 pub(crate) mod tests;
+mod transfers;
 
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct Parcel {
     pub namespace: String,
     /// Name of its session.
     pub session: String,
+    /// Its bytes; 0 where they are not known.
+    pub bytes: u64,
     /// What else is known of what it is of; empty for a slice.
     pub target: Target,
 }

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::data_api::{
-    self, Access, Authorize, DataApi, DataApiMetrics, FrontProxy, FrontProxySource, Sessions, User,
+    self, Access, Authorize, DataApi, DataApiMetrics, FrontProxy, FrontProxySource, Picks, Rollouts,
+    Sessions, User,
 };
 use crate::gateway::{
     Fleet, GatewayConfig, GatewayMetrics, GatewayState, Identify, IdentifyError, PodId, ServedNamespaces,
@@ -237,7 +238,7 @@ impl Sessions for NoSessions {
         async { Ok(None) }.boxed()
     }
 
-    fn rollouts<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<ProfileSession>, String>> {
+    fn rollouts<'a>(&'a self, _: &'a str, _: Picks<'a>) -> BoxFuture<'a, Rollouts> {
         async { Ok(Vec::new()) }.boxed()
     }
 }

@@ -2,12 +2,13 @@
 
 use fleetprof_core::agent::INFORMED;
 use fleetprof_core::policy::{Step, growth};
+use fleetprof_core::storage::is_kept;
 use fleetprof_core::text::advised;
 use fleetprof_core::time::after;
 use fleetprof_core::view::PolicyView;
 use fleetprof_crds::{ProfileSession, Reason, names};
 use jiff::SignedDuration;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, ResourceExt};
 
 use super::restart::{self, Next};
@@ -62,12 +63,18 @@ fn show_growth(policy: &PolicyView<'_>, step: &Step, context: &Context) {
     context.metrics.growth(policy.uid, growth::series(policy, &step.links, &sessions));
 }
 
-/// Deletes the sessions over the history limits.
+/// Deletes the sessions over the history limits, as they are known: one that somebody has changed meanwhile, such
+/// as to have it kept, is looked at again with the policy.
 async fn delete(step: &Step, context: &Context) -> Result<(), Error> {
     let mut deleted = Ok(());
     for (namespace, name) in &step.delete {
+        let Some(session) = context.sessions.get(namespace, name).filter(|s| !is_kept(&s.metadata)) else {
+            continue;
+        };
         let api = Api::<ProfileSession>::namespaced(context.client.clone(), namespace);
-        deleted = deleted.and(ignore(api.delete(name, &DeleteParams::default()).await.map(drop), 404));
+        let as_seen = Preconditions { uid: session.uid(), resource_version: session.resource_version() };
+        let answer = api.delete(name, &DeleteParams::default().preconditions(as_seen)).await;
+        deleted = deleted.and(ignore(answer.map(drop), &[404, 409]));
     }
     deleted
 }
@@ -141,9 +148,9 @@ async fn create<P: PolicyObject>(
     Ok(())
 }
 
-fn ignore(result: kube::Result<()>, code: u16) -> Result<(), Error> {
+fn ignore(result: kube::Result<()>, codes: &[u16]) -> Result<(), Error> {
     match result {
-        Err(kube::Error::Api(answer)) if answer.code == code => Ok(()),
+        Err(kube::Error::Api(answer)) if codes.contains(&answer.code) => Ok(()),
         other => other.map_err(Error::from),
     }
 }

@@ -12,7 +12,6 @@ use super::Results;
 use super::error::ResultsError;
 use super::key::{Key, session_component};
 use super::pprof::{profile_limits, read};
-use super::readers::READ_TIME;
 use super::store::Store;
 
 /// Longest time for the comparison of a session that ends, once it is its turn.
@@ -37,7 +36,8 @@ impl Results {
         self.run(&self.merges, move |store| store.watch(&watching, Instant::now() + END_TIME)).await
     }
 
-    /// The same as [`compare`](Self::compare) for a reader, when it is the turn of its namespace; `session_uid` is of a session there.
+    /// The same as [`compare`](Self::compare) for a reader, when it is the turn of its namespace; `session_uid` is of a session there, and `until` is when
+    /// the reader is given up.
     ///
     /// # Errors
     /// As [`compare`](Self::compare); `Busy`: also where too many readers wait already.
@@ -45,8 +45,8 @@ impl Results {
         &self,
         session_uid: &str,
         comparing: Comparing,
+        until: Instant,
     ) -> Result<Verdict, ResultsError> {
-        let until = Instant::now() + READ_TIME;
         self.read(session_uid, until, move |store| store.compare(&comparing, until)).await
     }
 }

@@ -74,7 +74,7 @@ impl Results {
     }
 
     /// Brings those of the profiles back to the volume that it does not hold, from where their status says that
-    /// they are.
+    /// they are, `until` then at most.
     ///
     /// # Errors
     /// `Missing`: one is nowhere. `Full`, `Io`: the volume, or a destination, failed. `Busy`: it takes too long.
@@ -82,11 +82,12 @@ impl Results {
         &self,
         session: &ProfileSession,
         profiles: Vec<StoredProfile>,
+        until: Instant,
     ) -> Result<(), ResultsError> {
         let missing = profiles.into_iter().filter(|profile| !self.holds(&profile.uri));
         let fetches: Vec<_> = missing.map(|profile| self.fetch_one(session, profile)).collect();
         let all = stream::iter(fetches).buffer_unordered(SIDE_BY_SIDE).try_collect::<Vec<()>>();
-        let done = tokio::time::timeout_at((Instant::now() + FETCH).into(), all).await;
+        let done = tokio::time::timeout_at(until.min(Instant::now() + FETCH).into(), all).await;
         done.unwrap_or_else(|_| Err(too_slow())).map(|_| ())
     }
 
@@ -95,6 +96,7 @@ impl Results {
     }
 
     async fn fetch_one(&self, session: &ProfileSession, profile: StoredProfile) -> Result<(), ResultsError> {
+        let _room = self.destinations.room(u64::try_from(profile.bytes).unwrap_or(0)).await;
         let bytes = self.destinations.get(&profile.destinations, &profile.uri).await;
         let bytes = bytes.map_err(|error| match error {
             ArchiveError::Missing(why) => ResultsError::Missing(format!(
@@ -158,6 +160,7 @@ fn parcel(session: &ProfileSession, profile: &StoredProfile) -> Parcel {
         kind: profile.kind,
         namespace: session.namespace().unwrap_or_default(),
         session: session.name_any(),
+        bytes: u64::try_from(profile.bytes).unwrap_or(0),
         target: target(session, profile),
     }
 }

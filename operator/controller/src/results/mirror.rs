@@ -60,6 +60,7 @@ impl Results {
             kind: slice.kind,
             namespace: scope.session_namespace.clone(),
             session: scope.session_name.clone(),
+            bytes: body.len() as u64,
             target: Target::default(),
         };
         if !self.destinations.keep(&scope.destination, parcel, body).await {

@@ -65,7 +65,7 @@ use mirror::Intake;
 use naming::Told;
 pub use pprof::{Idle, top_function};
 pub use read::{Reading, Stacks, StoredFile};
-pub use readers::Load;
+pub use readers::{Load, READ_TIME};
 pub use retention::{Owned, Removed};
 pub use space::Usage;
 use store::Store;
@@ -79,8 +79,9 @@ const UPLOADS: usize = 2;
 /// whose budget is smaller.
 ///
 /// So the operator's memory limit of 512 MiB holds whatever agents send: 2 × 90 + 250, and the 32 MiB of
-/// bodies that arrive or wait (`UPLOADS_MIB` of the gateway), are 462. What is left is for the process and
-/// its connections, see [`crate::server::Server`].
+/// bodies that arrive or wait (`UPLOADS_MIB` of the gateway), are 462. Profiles on their way to destinations and
+/// back take 16 MiB more, or the place of a merge ([`crate::destinations`]). What is left is for the process
+/// and its connections, see [`crate::server::Server`].
 ///
 /// The end of a session waits for one reader at most: readers take turns before they queue for the merge.
 const MERGES: usize = 1;
@@ -162,7 +163,7 @@ impl Results {
         let store = Arc::new(store);
         let volume = Arc::new(Volume(Arc::clone(&store)));
         Self {
-            destinations: Destinations::new(named, volume, metrics),
+            destinations: Destinations::new(named, volume, metrics, &merges),
             store,
             refused: Arc::default(),
             uploads: permits(UPLOADS),

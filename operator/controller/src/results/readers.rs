@@ -12,7 +12,13 @@ use super::{Results, stopped};
 
 /// Longest time for an answer, waiting for others included. API servers end a request after 60 s
 /// (`--request-timeout`), with an error that says nothing.
-pub(super) const READ_TIME: Duration = Duration::from_secs(50);
+pub const READ_TIME: Duration = Duration::from_secs(50);
+
+/// When a reader is given up: when its first reading says, else after [`READ_TIME`].
+fn until<'a>(readings: impl IntoIterator<Item = &'a Reading>) -> Instant {
+    let said = readings.into_iter().filter_map(|reading| reading.until).min();
+    said.unwrap_or_else(|| Instant::now() + READ_TIME)
+}
 
 /// Gives the stacks of a reading, by its number.
 pub type Load<'a> = &'a dyn Fn(usize) -> Result<Stacks, ResultsError>;
@@ -30,7 +36,7 @@ impl Results {
         mut readings: Vec<Reading>,
         render: impl FnOnce(Load<'_>) -> T + Send + 'static,
     ) -> Result<T, ResultsError> {
-        let until = Instant::now() + READ_TIME;
+        let until = until(readings.iter());
         let compared = readings.len() > 1;
         for reading in &mut readings {
             (reading.until, reading.compared) = (Some(until), compared);
@@ -48,7 +54,7 @@ impl Results {
     /// # Errors
     /// As [`stacks`](Self::stacks).
     pub async fn session_profile(&self, mut reading: Reading) -> Result<Bytes, ResultsError> {
-        let until = Instant::now() + READ_TIME;
+        let until = until([&reading]);
         reading.until = Some(until);
         let session = reading.session.clone();
         self.read(&session, until, move |store| store.session_profile(&reading)).await

@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use fleetprof_core::inject::ClusterRules;
 use fleetprof_core::session::Settings;
 use fleetprof_core::trigger::verdict::Setup;
@@ -210,6 +211,13 @@ pub async fn start(
     let policy_context = Arc::new(parts.policy_context(&common));
     let Parts { client, settings, fleet, tls, watches, requeues: (requeues, queues), .. } = parts;
     reopen(&watches.sessions, &session_context).await;
+    // Before any slice comes, which may evict what somebody wants kept.
+    let owned = sessions::owned(&watches.sessions, &session_context);
+    session_context
+        .results
+        .own(owned)
+        .await
+        .context("the index of the results volume cannot be completed")?;
     fleet.set_synced(true, Timestamp::now());
     run_sessions(&watches.sessions, &session_context, queues.sessions, tasks);
     let store = watches.policies.namespaced.store();

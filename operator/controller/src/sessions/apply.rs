@@ -1,7 +1,7 @@
 //! How is a decided action done, and what came of it?
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fleetprof_core::budget::Claim;
 use fleetprof_core::capture::CaptureScope;
@@ -314,13 +314,14 @@ async fn watch(session: &ProfileSession, watching: Watching, context: &Context) 
 /// had is left out of the comparison, which says how many that are.
 async fn fetch_compared(session: &ProfileSession, captures: &[StoredCapture], context: &Context) {
     let wanted: HashSet<&str> = captures.iter().map(|capture| capture.uri.as_str()).collect();
+    let until = Instant::now() + FETCH;
     let near = context.sessions.of(&session.namespace().unwrap_or_default());
     let mut fetches = Vec::new();
     for near in &near {
         let targets = near.status.iter().flat_map(|status| &status.targets);
         let profiles = targets.flat_map(|target| &target.profiles);
         for profile in profiles.filter(|profile| wanted.contains(profile.uri.as_str())) {
-            fetches.push(context.results.fetch(near, vec![profile.clone()]));
+            fetches.push(context.results.fetch(near, vec![profile.clone()], until));
         }
     }
     let all = stream::iter(fetches).buffer_unordered(SIDE_BY_SIDE).for_each(async |fetched| {
@@ -347,7 +348,7 @@ async fn top(
     let uid = session.uid().unwrap_or_default();
     let named = session.status.iter().flat_map(|status| &status.targets).flat_map(|target| &target.profiles);
     let stored = named.filter(|profile| profiles.contains(&profile.uri)).cloned().collect();
-    if let Err(error) = context.results.fetch(session, stored).await {
+    if let Err(error) = context.results.fetch(session, stored, Instant::now() + FETCH).await {
         tracing::warn!(%error, "failed to fetch profiles for the hottest functions");
     }
     let top = context.results.top(&uid, kind, profiles, names::MAX_TOP_FUNCTIONS).await;

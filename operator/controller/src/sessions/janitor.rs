@@ -105,16 +105,16 @@ async fn forget(gone: &[Gone], context: &Context) {
 }
 
 /// What the sessions say of their results.
-fn owned(sessions: &Cache<ProfileSession>, context: &Context) -> Owned {
+pub fn owned(sessions: &Cache<ProfileSession>, context: &Context) -> Owned {
     let archives = context.results.destinations().archives();
-    let all = sessions.all();
-    let uids = |is_so: &dyn Fn(&ProfileSession) -> bool| -> HashSet<String> {
-        all.iter().filter(|session| is_so(session)).filter_map(|session| session.uid()).collect()
-    };
+    let (all, unreadable) = (sessions.all(), sessions.unreadable());
+    let elsewhere = all.iter().filter(|session| deliver::is_elsewhere(session, &archives));
+    let metas = all.iter().map(|session| &session.metadata);
+    let metas = metas.chain(unreadable.iter().map(|object| &object.meta));
     Owned {
         namespaces: namespaces(sessions),
-        elsewhere: uids(&|session| deliver::is_elsewhere(session, &archives)),
-        keep: uids(&is_kept),
+        elsewhere: elsewhere.filter_map(|session| session.uid()).collect(),
+        keep: metas.filter(|meta| is_kept(meta)).filter_map(|meta| meta.uid.clone()).collect(),
     }
 }
 

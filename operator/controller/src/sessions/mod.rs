@@ -28,7 +28,7 @@ use kube_runtime::controller::Action;
 use kube_runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use janitor::{Gone, sweep_forever};
+pub use janitor::{Gone, owned, sweep_forever};
 pub use written::Written;
 
 use crate::agents::Agents;

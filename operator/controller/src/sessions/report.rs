@@ -169,9 +169,9 @@ async fn announce_changes(
 pub async fn forget(session: &ProfileSession, context: &Context) -> Result<(), Error> {
     let api =
         Api::<ProfileSession>::namespaced(context.client.clone(), &session.namespace().unwrap_or_default());
-    let exactly_this =
-        DeleteParams::default().preconditions(Preconditions { uid: session.uid(), resource_version: None });
-    match api.delete(&session.name_any(), &exactly_this).await {
+    // Somebody may have said meanwhile that it is to be kept.
+    let as_seen = Preconditions { uid: session.uid(), resource_version: session.resource_version() };
+    match api.delete(&session.name_any(), &DeleteParams::default().preconditions(as_seen)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(()),
         Err(error) => Err(error.into()),

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use fleetprof_core::text::cut;
+use fleetprof_crds::names::KEEP_ANNOTATION;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::de::DeserializeOwned;
@@ -18,7 +19,7 @@ const MAX_ERROR: usize = 256;
 /// An object that this version cannot decode. It exists: whatever deletes has to count it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unreadable {
-    /// Its name, namespace, uid, version and generation; nothing else.
+    /// Its name, namespace, uid, version and generation, and whether it is to be kept; nothing else.
     pub meta: ObjectMeta,
     /// Which field, and what is wrong with it.
     pub error: String,
@@ -33,6 +34,7 @@ pub struct Guarded<K>(pub Result<K, Unreadable>);
 impl Unreadable {
     fn of(object: &Value, error: &impl std::fmt::Display) -> Self {
         let text = |field: &str| object["metadata"][field].as_str().map(str::to_owned);
+        let keep = object["metadata"]["annotations"].get(KEEP_ANNOTATION);
         Self {
             meta: ObjectMeta {
                 name: text("name"),
@@ -40,6 +42,7 @@ impl Unreadable {
                 uid: text("uid"),
                 resource_version: text("resourceVersion"),
                 generation: object["metadata"]["generation"].as_i64(),
+                annotations: keep.map(|_| [(KEEP_ANNOTATION.to_owned(), String::new())].into()),
                 ..ObjectMeta::default()
             },
             error: cut(&error.to_string(), MAX_ERROR),

@@ -211,7 +211,7 @@ pub fn expired(
     let own = |s: &Arc<ProfileSession>| {
         s.spec.trigger != Trigger::OnDemand
             && phase(s).is_terminal()
-            && !is_kept(s)
+            && !is_kept(&s.metadata)
             && !still_counts(policy, s, now)
             && !kept.contains(&s.metadata.uid)
     };

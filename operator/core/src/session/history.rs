@@ -5,7 +5,7 @@
 //! A session that somebody wants kept ([`is_kept`]) counts towards none of these, and has no ttl.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use fleetprof_crds::session::Trigger;
@@ -19,13 +19,19 @@ use crate::storage::is_kept;
 
 /// The condition of a session that is kept.
 const KEPT: &str = "Kept";
+/// The condition of a session that is kept for less than its ttl.
+const TTL_LIMITED: &str = "TtlLimited";
 
 /// The ended sessions that people started beyond the newest `keep` of their namespace. Sessions that repeat
-/// another one go with it, and it stays until its last repeat is over.
+/// another one go with it, so it stays until its last repeat is over, and while one of them is kept.
 #[must_use]
 pub fn over(sessions: &[Arc<ProfileSession>], keep: usize) -> Vec<Arc<ProfileSession>> {
     let mut ended: BTreeMap<&str, Vec<(Timestamp, &Arc<ProfileSession>)>> = BTreeMap::new();
-    for session in sessions {
+    let kept = sessions.iter().filter(|session| is_kept(&session.metadata));
+    let roots: HashSet<&str> = kept.filter_map(|s| Some(repeat::root(s)?.uid.as_str())).collect();
+    let stays =
+        |session: &ProfileSession| session.metadata.uid.as_deref().is_some_and(|uid| roots.contains(uid));
+    for session in sessions.iter().filter(|session| !stays(session)) {
         if let Some(at) = ended_at(session) {
             let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
             ended.entry(namespace).or_default().push((at, session));
@@ -42,7 +48,7 @@ pub fn over(sessions: &[Arc<ProfileSession>], keep: usize) -> Vec<Arc<ProfileSes
 fn ended_at(session: &ProfileSession) -> Option<Timestamp> {
     let status = session.status.as_ref().filter(|status| status.phase.is_terminal())?;
     let counts = session.spec.trigger == Trigger::OnDemand
-        && !is_kept(session)
+        && !is_kept(&session.metadata)
         && session.metadata.deletion_timestamp.is_none()
         && repeat::root(session).is_none()
         && !repeat::is_open(session, status);
@@ -58,7 +64,8 @@ pub fn tell_ttl(
     max_ttl: Duration,
     now: Timestamp,
 ) {
-    if is_kept(session) {
+    if is_kept(&session.metadata) {
+        status.conditions.retain(|condition| condition.type_ != TTL_LIMITED);
         let message = "The session and its profiles are kept until the annotation fleetprof.dev/keep is removed, \
                        whatever ttl, history and quota say.";
         let wanted = Wanted::new(Truth::True, Reason::Kept, message);
@@ -75,5 +82,5 @@ pub fn tell_ttl(
         session.spec.ttl
     );
     let wanted = Wanted::new(Truth::True, Reason::TtlLimited, message);
-    conditions::set(&mut status.conditions, "TtlLimited", wanted, session.metadata.generation, now);
+    conditions::set(&mut status.conditions, TTL_LIMITED, wanted, session.metadata.generation, now);
 }

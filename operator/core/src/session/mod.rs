@@ -125,7 +125,9 @@ fn ended(
     actions.extend(tell_of_end(session, &mut status, observed, settings));
     actions.extend(repeat::step(session, &mut status, observed));
     let ttl = session.spec.ttl.min(settings.max_ttl);
-    let kept = is_kept(session);
+    // What repeats the session goes with it.
+    let mut all = observed.follow_ups.iter().map(|session| &session.metadata).chain([&session.metadata]);
+    let kept = all.any(is_kept);
     let left = expires(session, &status, ttl).map(|at| at.duration_since(observed.now)).filter(|_| !kept);
     let over = left.is_some_and(|left| left <= SignedDuration::ZERO);
     if over && session.metadata.deletion_timestamp.is_none() {
@@ -136,7 +138,7 @@ fn ended(
         Some(_) if !observed.recorded.is_terminal() => LOOK,
         look => look.unwrap_or(LOOK_WHILE_WAITING),
     };
-    let open = if kept { longest } else { LOOK };
+    let open = if repeat::is_open(session, &status) { LOOK } else { longest };
     Step { status, actions, requeue: left.map_or(Some(open), |left| (!over).then(|| left.min(longest))) }
 }
 

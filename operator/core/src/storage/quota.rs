@@ -48,7 +48,7 @@ pub fn check_waiting(demand: Demand, account: Account<'_>, quota: u64) -> Result
 /// The sessions whose results leave the volume so that the namespace stays within its quota with the slice.
 #[must_use]
 pub fn evictions(demand: Demand, account: Account<'_>, quota: u64, mut kept: Vec<Kept>) -> Evictions {
-    kept.retain(|result| result.namespace == account.namespace && (result.copy || !result.keep));
+    kept.retain(|result| result.namespace == account.namespace && !result.keep);
     let wanted = account.bytes.saturating_add(demand.bytes);
     let accounts = BTreeMap::from([(account.namespace.to_owned(), wanted)]);
     super::evictions(wanted.saturating_sub(quota), quota, &accounts, kept)
@@ -118,8 +118,9 @@ mod tests {
     #[test]
     fn what_somebody_wants_kept_stays_whatever_the_quota() {
         let all = || {
-            let incident = Kept { keep: true, ..kept("shop", "incident", false, 10, 900) };
-            vec![incident, kept("shop", "old", false, 10, 800), kept("shop", "new", false, 10, 1)]
+            let incident = |name, copy| Kept { keep: true, ..kept("shop", name, copy, 10, 900) };
+            let [incident, copy] = [incident("incident", false), incident("copy", true)];
+            vec![incident, copy, kept("shop", "old", false, 10, 800), kept("shop", "new", false, 10, 1)]
         };
         let account = Account { namespace: "shop", bytes: 20 * MIB, slices: 0 };
         let demand = Demand { bytes: 10 * MIB, ..Demand::default() };

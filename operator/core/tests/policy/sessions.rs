@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use fleetprof_core::policy::growth;
-use fleetprof_crds::names::KEEP_ANNOTATION;
 use fleetprof_crds::Reason;
+use fleetprof_crds::names::KEEP_ANNOTATION;
 use serde_json::json;
 
 use super::{CREATED, NOW, World, condition, pod, policy_of, session};

@@ -64,6 +64,22 @@ fn what_somebody_wants_kept_stays_and_takes_nobodys_place() {
 }
 
 #[test]
+fn the_root_of_a_session_that_somebody_wants_kept_stays_with_it() {
+    let series = json!({"phase": "Succeeded", "endTime": "2027-01-01T10:01:00Z",
+        "repeat": {"captures": [], "made": 2, "succeeded": 2, "failed": 0, "endTime": "2027-01-01T10:05:00Z"}});
+    let root = session("a", "peak", json!({"repeat": {"interval": "1m", "count": 2}}), series);
+    let mut child = ProfileSession::clone(&ended("a", "peak-2", 5));
+    child.metadata.owner_references = Some(
+        serde_json::from_value(json!([{"apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession",
+            "name": "peak", "uid": "peak", "controller": true}]))
+        .unwrap(),
+    );
+    assert_eq!(names(&[Arc::clone(&root), Arc::new(child.clone())], 0), ["peak"]);
+    child.metadata.annotations = Some([("fleetprof.dev/keep".to_owned(), String::new())].into());
+    assert_eq!(names(&[root, Arc::new(child)], 0), [""; 0]);
+}
+
+#[test]
 fn what_runs_or_is_repeated_stays_and_repeats_go_with_their_root() {
     let repeat = json!({"repeat": {"interval": "5m", "count": 3}});
     let series = |end: Value| {

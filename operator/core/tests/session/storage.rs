@@ -137,8 +137,10 @@ fn what_ended_a_capture_stays_the_reason_when_slices_are_lost_too() {
 fn what_somebody_wants_kept_has_no_ttl_until_the_annotation_goes() {
     let mut w = World::new(json!({"target": {"pods": ["a"]}, "duration": "10s", "ttl": "99999h"}));
     let annotations = [(names::KEEP_ANNOTATION.to_owned(), "incident 4711".to_owned())].into();
-    w.session.metadata.annotations = Some(annotations);
     w.step();
+    w.after(1);
+    assert!(w.status().conditions.iter().any(|c| c.type_ == "TtlLimited"));
+    w.session.metadata.annotations = Some(annotations);
     w.after(1);
     let kept = w.status().conditions.iter().find(|c| c.type_ == "Kept").unwrap();
     assert_eq!((kept.status.as_str(), kept.reason.as_str()), ("True", "Kept"));

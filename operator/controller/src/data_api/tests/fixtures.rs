@@ -23,7 +23,8 @@ use rustls_pki_types::CertificateDer;
 use tower::ServiceExt;
 
 use crate::data_api::{
-    Access, Authorize, DataApi, DataApiMetrics, FrontProxy, FrontProxySource, Sessions, User, router,
+    Access, Authorize, DataApi, DataApiMetrics, FrontProxy, FrontProxySource, Picks, Rollouts, Sessions,
+    User, router,
 };
 use crate::gateway::SliceSink;
 use crate::results::tests::fixtures::{cpu, open, scope_of, slice, slice_of_processes, waiting_slice};
@@ -132,8 +133,9 @@ impl Sessions for Table {
         .boxed()
     }
 
-    fn rollouts<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<ProfileSession>, String>> {
-        let of_rollout = |session: &&ProfileSession| session.labels().contains_key(REVISION_LABEL);
+    fn rollouts<'a>(&'a self, _: &'a str, picks: Picks<'a>) -> BoxFuture<'a, Rollouts> {
+        let of_rollout =
+            |session: &&ProfileSession| session.labels().contains_key(REVISION_LABEL) && picks(session);
         let rollouts = self.0.values().filter(of_rollout).cloned().collect();
         async move { Ok(rollouts) }.boxed()
     }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::{Line, Wake};
+use crate::destinations::transfers::Transfers;
 use crate::destinations::{ArchiveError, Destination, DestinationMetrics, Parcel, session_of};
 
 /// Longest attempt; destinations have shorter limits of their own.
@@ -23,26 +24,34 @@ const DELETE_AGAIN: Duration = Duration::from_secs(30);
 /// What is younger is left alone: its session may not have reached this leader's watch.
 const YOUNG: Duration = Duration::from_secs(3600);
 
+/// Where profiles are sent from.
+pub(super) struct Source {
+    pub(super) volume: Arc<dyn Destination>,
+    pub(super) transfers: Transfers,
+}
+
 /// Sends what waits, as the outbox says.
 pub(super) async fn send_forever(
     line: Arc<Line>,
-    volume: Arc<dyn Destination>,
+    from: Source,
     metrics: DestinationMetrics,
     wake: Wake,
 ) -> anyhow::Result<()> {
-    let send = |parcel| send(&line, &volume, parcel);
+    let send = |parcel| send(&line, &from, parcel);
     let note = |parcel: &Parcel, attempt: &Attempt| note(&line, parcel, attempt, &metrics);
     line.outgoing.send_forever(send, note, |parcel| wake(&parcel.namespace, &parcel.session)).await
 }
 
-/// One attempt.
-async fn send(line: &Line, volume: &Arc<dyn Destination>, parcel: Parcel) -> (Parcel, Attempt) {
+/// One attempt. Waiting for room is none.
+async fn send(line: &Line, from: &Source, parcel: Parcel) -> (Parcel, Attempt) {
+    let merges = line.destination.archive().is_none();
+    let _room = from.transfers.take(parcel.bytes, merges).await;
     let lost = |why: ArchiveError| match why {
         ArchiveError::Missing(why) => Attempt::Failed(Reason::StorageLost, why),
         ArchiveError::Failed(why) => Attempt::Again(why, None),
     };
     let attempt = async {
-        let Some(held) = volume.archive() else {
+        let Some(held) = from.volume.archive() else {
             return Attempt::Again("the results volume cannot be read".to_owned(), None);
         };
         match held.get(&parcel.key).await {

@@ -16,7 +16,14 @@ const KEY: &str = "prod/shop/Deployment-orders/2026-11-30/session-1/orders-1_app
 
 fn parcel(key: &str) -> Parcel {
     let (namespace, session) = ("shop".to_owned(), "now".to_owned());
-    Parcel { key: key.to_owned(), kind: ProfileKind::Cpu, namespace, session, target: Target::default() }
+    Parcel {
+        key: key.to_owned(),
+        kind: ProfileKind::Cpu,
+        namespace,
+        session,
+        bytes: 1,
+        target: Target::default(),
+    }
 }
 
 /// The bucket of a new server as the cluster of that uid sees it.

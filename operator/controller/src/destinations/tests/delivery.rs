@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fleetprof_core::capture::CaptureScope;
@@ -119,14 +119,14 @@ async fn what_is_gone_from_the_volume_is_read_from_the_archive() {
     results.delete_session("session-1").await.unwrap();
     let reading =
         Reading { keys: Some(vec![profile.uri.clone()]), ..Reading::of("session-1", ProfileKind::Cpu) };
-    let lost = results.fetch(&session(), vec![profile.clone()]).await.unwrap_err();
+    let lost = results.fetch(&session(), vec![profile.clone()], soon()).await.unwrap_err();
     assert!(lost.to_string().contains("only the results volume held it"), "{lost}");
     profile.destinations.push("archive".into());
     archive.set(Mood::Down);
-    let failed = results.fetch(&session(), vec![profile.clone()]).await.unwrap_err();
+    let failed = results.fetch(&session(), vec![profile.clone()], soon()).await.unwrap_err();
     assert!(failed.to_string().contains("no route to host: try again"), "{failed}");
     archive.set(Mood::Up);
-    results.fetch(&session(), vec![profile.clone()]).await.unwrap();
+    results.fetch(&session(), vec![profile.clone()], soon()).await.unwrap();
     let read = results.session_profile(reading).await.unwrap();
     assert_eq!(fleetprof_profile::total(&decoded(&read), 0), 7);
     // A leader that finds neither slices nor a profile asks the archive before it says that there is nothing.
@@ -247,4 +247,8 @@ async fn an_archive_that_fails_keeps_no_slice_from_being_stored() {
     }
     assert!(waited <= 1, "only the first waits: {waited}");
     assert!(archive.attempts() <= 1);
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
 }

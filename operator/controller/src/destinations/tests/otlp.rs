@@ -100,7 +100,7 @@ fn parcel(key: &str) -> Parcel {
     let target =
         Target { workload: "Deployment/orders".into(), pod_uid: "f3b0".into(), container_id: "".into() };
     let (namespace, session) = ("shop".to_owned(), "now".to_owned());
-    Parcel { key: key.to_owned(), kind: ProfileKind::Cpu, namespace, session, target }
+    Parcel { key: key.to_owned(), kind: ProfileKind::Cpu, namespace, session, bytes: 1, target }
 }
 
 /// The sum of the counts of a request.

@@ -137,7 +137,14 @@ pub(super) fn stored(stacks: usize) -> Bytes {
 
 fn parcel(key: &str) -> Parcel {
     let (namespace, session) = ("shop".to_owned(), "now".to_owned());
-    Parcel { key: key.to_owned(), kind: ProfileKind::Cpu, namespace, session, target: Target::default() }
+    Parcel {
+        key: key.to_owned(),
+        kind: ProfileKind::Cpu,
+        namespace,
+        session,
+        bytes: 1,
+        target: Target::default(),
+    }
 }
 
 fn pyroscope(address: SocketAddr, folder: &std::path::Path) -> Pyroscope {
