@@ -51,6 +51,14 @@ renders "an allowed image" "r'^mirror\.example/agent:.*\$'" -- --set 'image.agen
 renders "agents of nodes" 'kind: DaemonSet' 'hostPID: true' '- SYS_PTRACE' 'FLEETPROF_NODE_AGENTS' 'value: "shop,team-*"' \
     'resourceNames: [fleetprof-ca-bundle]' 'name: fleetprof-node-agent' 'value: "268435456"' '!privileged: true' '!hostPath' -- \
     --set nodeAgent.enabled=true --set 'nodeAgent.namespaces={shop,team-*}'
+# What a node's agent has captured is lost with its pod: it uploads as long as the kubelet waits, less what it takes to end.
+seconds() { template --set nodeAgent.enabled=true --show-only templates/node-agent/daemonset.yaml | sed -n "$1"; }
+waits=$(seconds 's/^ *terminationGracePeriodSeconds: //p')
+uploads=$(seconds '/FLEETPROF_SHUTDOWN_GRACE/{n;s/[^0-9]//gp;}')
+[ "${uploads:-5}" -lt "$waits" ] && [ "${uploads:-5}" -ge $((waits - 10)) ] || {
+    echo "The agent of a node uploads for ${uploads:-5} of the $waits s that the kubelet waits." >&2
+    exit 1
+}
 renders "no agents of nodes" '!kind: DaemonSet' '!hostPID' '!FLEETPROF_NODE_AGENTS' '!fleetprof-ca-bundle' '!configmaps' --
 renders "no values" 'emptyDir:' 'sizeLimit: 5Gi' 'ephemeral-storage: 5Gi' 'value: "25"' 'value: "720h"' \
     'type: RollingUpdate' 'image: "fleetprof-operator:' \
@@ -75,6 +83,10 @@ renders "alerts and a Prometheus" 'FLEETPROF_ALERTS_SECRET' 'containerPort: 8445
     'value: "https://prometheus.monitoring:9091"' 'value: "prometheus-token"' 'port: 9091}' -- \
     --set alerts.enabled=true --set prometheus.url=https://prometheus.monitoring:9091 --set prometheus.existingSecret=prometheus-token \
     --set 'networkPolicy.prometheusPorts={9091}'
+renders "DNS as clusters have it, OpenShift's pods on 5353" '{protocol: UDP, port: 53}' '{protocol: TCP, port: 5353}' \
+    '{protocol: UDP, port: 5353}' '!port: 1053' -- --set nodeAgent.enabled=true
+renders "another port of DNS" '{protocol: UDP, port: 1053}' '!port: 53}' '!port: 5353}' -- \
+    --set nodeAgent.enabled=true --set 'networkPolicy.dnsPorts={1053}'
 renders "addresses of the API server" 'ipBlock: {cidr: "10.0.0.10/32"}' 'ipBlock: {cidr: "fd00::1/128"}' -- \
     --set 'networkPolicy.apiServerCIDRs={10.0.0.10/32,fd00::1/128}'
 renders "limits of what users may ask for" 'FLEETPROF_ON_DEMAND_DURATION' 'value: "1m30s"' 'FLEETPROF_ON_DEMAND_FREQUENCY' 'value: "250"' -- \
@@ -143,6 +155,7 @@ refuses "an alert that there is not" 'metrics.rules.disabled names FleetprofNoLe
 refuses "an interval that is none" 'interval' -- --set metrics.podMonitor.interval=often
 refuses "two operators and a ReadWriteOnce claim" 'operator.replicas is more than 1, but results.accessMode is ReadWriteOnce' -- \
     --set operator.replicas=2 --set results.persistence.enabled=true
+refuses "no port of DNS" 'networkPolicy/dnsPorts' -- --set-json 'networkPolicy.dnsPorts=[]'
 refuses "an address without a prefix" 'networkPolicy/apiServerCIDRs/0' -- --set 'networkPolicy.apiServerCIDRs={10.0.0.10}'
 refuses "a duration that is none" 'onDemandDuration' -- --set budgets.onDemandDuration=long
 refuses "an unused claim" 'results.existingClaim is set, but results.persistence.enabled is false' -- --set results.existingClaim=theirs

@@ -31,6 +31,14 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- with $image.registry }}{{ . }}/{{ end }}{{ $image.repository }}:{{ $image.tag | default (index . 0).Chart.AppVersion }}
 {{- end }}
 
+{{/* Ports of the cluster's DNS, for network policies. */}}
+{{- define "fleetprof.dnsPorts" -}}
+{{- range .Values.networkPolicy.dnsPorts }}
+- {protocol: UDP, port: {{ . }}}
+- {protocol: TCP, port: {{ . }}}
+{{- end }}
+{{- end }}
+
 {{/* Name of the Secret with the serving certificate. */}}
 {{- define "fleetprof.tlsSecret" -}}
 {{ .Values.tls.existingSecret | default "fleetprof-tls" }}
