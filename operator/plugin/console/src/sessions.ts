@@ -102,7 +102,16 @@ export function runtimes(session: Session): string[] {
 export function progress(session: Session, now: number): number | undefined {
   const began = Date.parse(session.status?.runningTime ?? '');
   if (Number.isNaN(began)) return undefined;
-  return Math.min(Math.max((now - began) / (seconds(session.spec.duration ?? '2m') * 1000), 0), 1);
+  // What was captured may still be uploading.
+  if (session.status?.captureEndTime) return 1;
+  return Math.min(Math.max((now - began) / (longest(session) * 1000), 0), 1);
+}
+
+/** Seconds that its longest capture takes: a policy with a goal for samples may need less than it allows. */
+function longest(session: Session): number {
+  const allowed = seconds(session.spec.duration ?? '2m');
+  const needed = targets(session).map(({ effectiveDuration: less }) => (less ? seconds(less) : allowed));
+  return needed.length === 0 ? allowed : Math.min(Math.max(...needed), allowed);
 }
 
 /** Seconds of a duration such as `1h30m`; 0 if it is none. */

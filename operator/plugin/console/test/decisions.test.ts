@@ -181,6 +181,25 @@ test('a session says what it is of, how much it covers, and how far it is', () =
     0.5,
   );
   assert.equal(progress(session({}), 0), undefined);
+  // A policy with a goal for samples may need less time than it allows, and not the same of every target.
+  const runningTime = '2026-01-01T00:00:00Z';
+  const at = (second: number, status: object) =>
+    progress(
+      session({ runningTime, ...status }, { duration: '2m' }),
+      Date.parse(runningTime) + second * 1000,
+    );
+  const needs = (...durations: (string | undefined)[]) => ({
+    targets: durations.map((effectiveDuration, n) => ({
+      pod: `${n}`,
+      phase: 'Capturing',
+      ...(effectiveDuration === undefined ? {} : { effectiveDuration }),
+    })),
+  });
+  assert.equal(at(15, needs('20s', '30s')), 0.5);
+  assert.equal(at(15, needs('20s', undefined)), 0.125, 'one of them needs all of it');
+  const many = { ...needs(undefined, undefined), shared: [{ phase: 'Capturing', effectiveDuration: '30s' }] };
+  assert.equal(at(15, many), 0.5);
+  assert.equal(at(12, { captureEndTime: '2026-01-01T00:00:11Z' }), 1, 'what is left is uploading');
   assert.equal(
     verdict(session({ conditions: [{ type: 'Regressed', status: 'Unknown', reason: '', message: '' }] })),
     'not decided',

@@ -42,6 +42,8 @@ export interface Target {
   message?: string;
   leftOut?: string;
   samples?: number;
+  /** How long it is captured, where that is less than the session allows. */
+  effectiveDuration?: string;
   coverage?: number;
   /** In how many of its CPU limit's periods it was throttled, in %. */
   throttledPercent?: number;
