@@ -93,6 +93,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn flags_that_every_command_of_kubectl_takes_are_taken() {
+        let sets = [
+            "--cache-dir /tmp/x --disable-compression",
+            "--disable-compression=true --insecure-skip-tls-verify=false",
+            "--insecure-skip-tls-verify --request-timeout=5s",
+        ];
+        for set in sets {
+            let parsed = Cli::try_parse_from(words(&format!("kubectl-fleetprof sessions {set} -A")));
+            let flags = parsed.unwrap_or_else(|error| panic!("{set}: {error}")).flags;
+            assert_eq!(flags.insecure_skip_tls_verify, set.contains("verify "), "{set}");
+        }
+    }
+
     /// The words of a line of shell, without its comment.
     fn words(line: &str) -> Vec<String> {
         let (mut words, mut quote) = (vec![String::new()], None);

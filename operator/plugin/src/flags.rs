@@ -2,10 +2,12 @@
 //!
 //! kubectl passes everything after the plugin's name on, so these flags stand behind `kubectl fleetprof`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
 use jiff::SignedDuration;
 use kube::config::{AuthInfo, Cluster, Context, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext};
 
@@ -62,8 +64,19 @@ pub(crate) struct Flags {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) client_key: Option<PathBuf>,
     /// Do not check the API server's certificate. This makes the connection insecure.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, value_name = "true|false", num_args = 0..=1, require_equals = true)]
+    #[arg(action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true)]
     pub(crate) insecure_skip_tls_verify: bool,
+    /// Do not ask for compressed responses.
+    // Whoever passes one set of flags to every command of kubectl passes these too.
+    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true)]
+    #[arg(action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    #[arg(default_value = "false", default_missing_value = "true")]
+    pub(crate) disable_compression: bool,
+    /// Where kubectl keeps which APIs there are; this plugin keeps nothing.
+    #[arg(long, global = true, hide = true, value_name = "FOLDER")]
+    pub(crate) cache_dir: Option<OsString>,
 }
 
 /// Name of the only context that [`Flags::apply`] leaves.
@@ -83,9 +96,8 @@ impl Flags {
         let mut context = self.context(kubeconfig)?;
         let mut cluster = self.cluster(kubeconfig, &context.cluster)?;
         let mut user = self.user(kubeconfig, context.user.as_deref());
-        if let Some(namespace) = &self.namespace {
-            context.namespace = Some(namespace.clone());
-        }
+        let namespace = self.namespace.clone().or(context.namespace);
+        context.namespace = namespace.filter(|namespace| !namespace.is_empty());
         self.change_cluster(&mut cluster);
         self.change_user(&mut user);
         context.cluster = CHOSEN.into();
@@ -195,6 +207,9 @@ impl Flags {
         if let Some(file) = &self.certificate_authority {
             cluster.certificate_authority = Some(file.to_string_lossy().into_owned());
             cluster.certificate_authority_data = None;
+        }
+        if self.disable_compression {
+            cluster.disable_compression = Some(true);
         }
         if self.insecure_skip_tls_verify {
             cluster.insecure_skip_tls_verify = Some(true);

@@ -26,8 +26,8 @@ pub(crate) fn choose(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Option<Proxy> {
     let given = |name: &str| {
-        let either = variable(name).or_else(|| variable(&name.to_lowercase()));
-        either.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        let set = |name: &str| Some(variable(name)?.trim().to_owned()).filter(|text| !text.is_empty());
+        set(name).or_else(|| set(&name.to_lowercase()))
     };
     if let Some(proxy) = of_kubeconfig {
         return Some(Proxy { of: OF_KUBECONFIG, url: proxy.to_owned() });
@@ -152,5 +152,13 @@ mod tests {
         assert_eq!(chosen(Some("socks5://p:1"), "api", &all).as_deref(), Some("socks5://p:1"));
         assert_eq!(chosen(None, "api", &[("https_proxy", "p:3128")]).as_deref(), Some("http://p:3128"));
         assert_eq!(chosen(None, "api", &[("HTTP_PROXY", "http://p:1")]), None, "that is for http");
+    }
+
+    #[test]
+    fn a_variable_that_is_empty_is_not_set() {
+        let lower = [("HTTPS_PROXY", " "), ("https_proxy", "http://p:1")];
+        assert_eq!(chosen(None, "api.corp", &lower).as_deref(), Some("http://p:1"));
+        let except = [("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", ""), ("no_proxy", ".corp")];
+        assert_eq!(chosen(None, "api.corp", &except), None);
     }
 }

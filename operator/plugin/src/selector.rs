@@ -6,13 +6,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 
 /// Reads a selector.
 pub(crate) fn parse(text: &str) -> Result<LabelSelector, String> {
-    let (mut labels, mut expressions) = (BTreeMap::new(), Vec::new());
+    let (mut labels, mut expressions) = (BTreeMap::<String, String>::new(), Vec::new());
     for part in parts(text) {
         match requirement(&part)
             .ok_or_else(|| format!("{part:?} does not select by a label: write app=orders"))?
         {
-            Requirement { key, operator: "In", mut values } if values.len() == 1 => {
-                labels.extend(values.pop().map(|value| (key, value)));
+            // A second value for a label is a requirement of its own: both have to hold.
+            Requirement { key, operator: "In", values: one }
+                if one.len() == 1 && labels.get(&key).is_none_or(|known| *known == one[0]) =>
+            {
+                labels.extend(one.into_iter().map(|value| (key.clone(), value)));
             }
             Requirement { key, operator, values } => expressions.push(LabelSelectorRequirement {
                 key,
@@ -101,6 +104,12 @@ mod tests {
                 json!({"matchExpressions": [
                 {"key": "a", "operator": "In", "values": ["b", "c"]},
                 {"key": "d", "operator": "DoesNotExist"}, {"key": "e", "operator": "Exists"}]}),
+            ),
+            // Both have to hold, so that what a script adds to a selector never selects more.
+            (
+                "app=a,app=b,app in (a),app=a",
+                json!({"matchLabels": {"app": "a"},
+                    "matchExpressions": [{"key": "app", "operator": "In", "values": ["b"]}]}),
             ),
             (
                 "a notin (b)",

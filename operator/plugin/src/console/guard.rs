@@ -20,7 +20,11 @@ pub(super) struct Site {
 impl Site {
     /// The site on this port of the loopback address.
     pub(super) fn new(port: u16) -> Self {
-        let hosts = ["127.0.0.1", "localhost"].map(|host| format!("{host}:{port}"));
+        let hosts = ["127.0.0.1", "localhost"].map(|host| match port {
+            // Browsers leave out the port of http.
+            80 => host.to_owned(),
+            port => format!("{host}:{port}"),
+        });
         let origins = hosts.clone().map(|host| format!("http://{host}"));
         Self { hosts, origins }
     }
@@ -130,6 +134,18 @@ mod tests {
         }
         assert_eq!(code(Purpose::Asset, &Method::GET, &[]), 403, "no host");
         assert_eq!(code(Purpose::Asset, &Method::GET, &[HOST, ("host", "evil.example")]), 403, "two hosts");
+    }
+
+    #[test]
+    fn browsers_leave_out_the_port_80() {
+        let keys = Keys::new().unwrap();
+        let reads = |port, host| {
+            let headers = headers(&[("host", host), ("origin", &format!("http://{host}"))]);
+            check(&Site::new(port), &keys, Purpose::Session, &Method::POST, &headers).is_ok()
+        };
+        assert!(reads(80, "127.0.0.1") && reads(80, "localhost"));
+        assert!(!reads(80, "evil.example") && !reads(80, "127.0.0.1:8001") && !reads(80, ""));
+        assert!(reads(8001, "localhost:8001") && !reads(8001, "localhost"));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use fleetprof_core::agent::{Container, NodeAgent, PodSecurity, Presence, Skip, Terms, World, presence};
 use fleetprof_core::image::AgentImages;
 use fleetprof_core::inject::{AdmissionFacts, ClusterRules, ResourceRules, refusal};
-use fleetprof_core::pod::{AgentContainerState, PodFacts};
+use fleetprof_core::pod::{AgentContainerState, PodFacts, Workload};
 use fleetprof_crds::Reason;
-use fleetprof_crds::policy::ProfilingPolicySpec;
+use fleetprof_crds::policy::{AgentMode, ProfilingPolicySpec};
+use fleetprof_crds::policy_status::LinkedApp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -39,11 +40,18 @@ pub(super) fn checks(
             checks.extend(under(&facts, namespace, labels, policy, spec));
         }
     }
-    let (kind, name) = (&facts.workload.kind, &facts.workload.name);
-    let rows = policies.iter().flat_map(|policy| policy.apps().map(move |(of, app)| (policy, of, app)));
-    let rows = rows.filter(|(_, of, app)| *of == namespace && *app.kind == **kind && *app.name == **name);
-    checks.extend(rows.map(|(policy, _, app)| of_app(&policy.reference.name, app)));
+    let rows =
+        policies.iter().flat_map(|policy| rows(policy, namespace, &facts).map(move |app| (policy, app)));
+    checks.extend(rows.map(|(policy, app)| of_app(&policy.reference.name, app)));
     checks
+}
+
+/// What a policy's status says of the pod's app.
+fn rows<'p>(policy: &'p Policy, namespace: &str, pod: &PodFacts) -> impl Iterator<Item = &'p LinkedApp> {
+    let Workload { kind, name } = &*pod.workload;
+    let apps =
+        policy.apps().filter(move |(of, app)| *of == namespace && *app.kind == **kind && *app.name == **name);
+    apps.map(|(_, app)| app)
 }
 
 fn not_selected(facts: &PodFacts) -> String {
@@ -81,7 +89,8 @@ fn under(
 }
 
 /// Whether the pod has, or can have, an agent. What only the operator knows is taken as the chart sets it by
-/// default: agents may be attached, and no image of the policy is refused.
+/// default: agents may be attached, and no image of the policy is refused. Whether agents of nodes serve the app, the
+/// policy's status tells.
 fn agent(
     facts: &PodFacts,
     container: &str,
@@ -98,6 +107,7 @@ fn agent(
     let resources = ResourceRules::default();
     let admission =
         AdmissionFacts { namespace, namespace_labels: labels, resources: &resources, cluster: &rules };
+    let by_node = rows(policy, namespace, facts).any(|app| app.agent_modes.contains(&AgentMode::Node));
     let none = HashMap::new();
     let level = labels
         .map_or(PodSecurity::Restricted, |labels| PodSecurity::enforced(labels, PodSecurity::default()));
@@ -106,7 +116,7 @@ fn agent(
         images: &images,
         attach_disabled: false,
         level,
-        node_agent: NodeAgent::Unserved,
+        node_agent: if by_node { NodeAgent::Answers } else { NodeAgent::Unserved },
         policy: Some(Terms { spec, created: policy.created }),
     };
     let why = |pod: &PodFacts| refusal(pod, &admission, Some(spec));
@@ -199,6 +209,30 @@ mod tests {
         }
         let other = policy(&json!({"selector": {"matchLabels": {"app": "cart"}}}));
         assert_eq!(ids(&pod(|_| ()), &other), [("NotSelected", Level::Warning)]);
+    }
+
+    #[test]
+    fn a_pod_that_the_agent_of_its_node_profiles_is_not_said_to_have_none() {
+        let labels = [("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())].into();
+        let unknown = pod(|pod| pod["spec"]["containers"][0]["securityContext"] = json!({}));
+        let of_kubelet =
+            pod(|pod| pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"}));
+        let linked = |modes: &[&str]| {
+            let app = json!([{"kind": "Pod", "name": "orders-1", "pods": 1, "linked": 1, "state": "Linked",
+                "reason": "Linked", "agentModes": modes}]);
+            let status = json!({"linkedApps": app, "linkedAppCount": 1});
+            let status = serde_json::from_value(status).unwrap();
+            Policy { status, ..policy(&json!({"selector": {}, "agent": {"mode": "Auto"}})) }
+        };
+        for pod in [&unknown, &of_kubelet] {
+            let failed = |modes: &[&str]| {
+                let all = checks(pod, "shop", Some(&labels), &[linked(modes)]);
+                assert_eq!(all.last().map(|check| check.id), Some("Linked"), "{all:?}");
+                all.iter().any(|check| check.level == Level::Failed)
+            };
+            assert!(!failed(&["Node"]), "as the status says");
+            assert!(failed(&["Sidecar"]), "that would be another pod's");
+        }
     }
 
     #[test]

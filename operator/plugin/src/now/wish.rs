@@ -69,10 +69,9 @@ impl Wish {
 
     fn prefix(&self) -> String {
         let after = self.named.as_deref().or(self.policy.as_ref().map(|policy| policy.name.as_str()));
-        let mut prefix: String =
-            after.unwrap_or("pods").chars().take(LONGEST_PREFIX - "-now-".len()).collect();
-        prefix.push_str("-now-");
-        prefix
+        let cut: String = after.unwrap_or("pods").chars().take(LONGEST_PREFIX - "-now-".len()).collect();
+        // Behind a dot, what comes next would begin with a hyphen, as no part of a name may.
+        format!("{}-now-", cut.trim_end_matches(['.', '-']))
     }
 }
 
@@ -125,5 +124,19 @@ mod tests {
         );
         let long = wish(None, Some(&"x".repeat(253))).session("shop");
         assert_eq!(long["metadata"]["generateName"].as_str().map(str::len), Some(LONGEST_PREFIX));
+    }
+
+    #[test]
+    fn a_name_that_is_cut_ends_as_the_api_server_allows() {
+        let after = |name: &str| {
+            let session = wish(None, Some(name)).session("shop");
+            session["metadata"]["generateName"].as_str().unwrap().to_owned()
+        };
+        // A static pod of a node with a long name.
+        assert_eq!(
+            after("kube-controller-manager-ip-10-0-123-45.us-gov-west-1.compute.internal"),
+            "kube-controller-manager-ip-10-0-123-45.us-gov-west-1-now-"
+        );
+        assert_eq!(after(&format!("{}-.-b", "x".repeat(50))), format!("{}-now-", "x".repeat(50)));
     }
 }
