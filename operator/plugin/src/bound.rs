@@ -3,19 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use fleetprof_profile::{Diff, DiffRow};
+use fleetprof_profile::{Diff, DiffRow, Order};
 
 /// A bound of `--fail-on`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Bound {
-    value: Value,
+    value: Order,
     points: f64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Value {
-    Own,
-    Total,
 }
 
 impl FromStr for Bound {
@@ -25,8 +19,8 @@ impl FromStr for Bound {
         let wrong = || format!("{text:?} is not a bound: write self>5% or total>10%, in percentage points");
         let (value, points) = text.split_once('>').ok_or_else(wrong)?;
         let value = match value.trim() {
-            "self" => Value::Own,
-            "total" | "cum" => Value::Total,
+            "self" => Order::Own,
+            "total" | "cum" => Order::Total,
             _ => return Err(wrong()),
         };
         let points: f64 =
@@ -40,7 +34,7 @@ impl FromStr for Bound {
 
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}>{}%", if self.value == Value::Own { "self" } else { "total" }, self.points)
+        write!(f, "{}>{}%", name(self.value), self.points)
     }
 }
 
@@ -48,10 +42,37 @@ impl Bound {
     /// The change of the function in percentage points, and whether it may be chance.
     fn change(self, row: &DiffRow) -> (f64, bool) {
         match self.value {
-            Value::Own => (row.self_delta, row.self_noise == Some(true)),
-            Value::Total => (row.cum_delta, row.cum_noise == Some(true)),
+            Order::Own => (row.self_delta, row.self_noise == Some(true)),
+            Order::Total => (row.cum_delta, row.cum_noise == Some(true)),
         }
     }
+}
+
+/// The bounds by the order in which the read API has to list functions, so that the first ones decide them.
+pub(crate) fn by_order(bounds: &[Bound]) -> impl Iterator<Item = (&'static str, Vec<Bound>)> {
+    [Order::Own, Order::Total].into_iter().filter_map(|order| {
+        let own: Vec<Bound> = bounds.iter().filter(|bound| bound.value == order).copied().collect();
+        (!own.is_empty()).then_some((name(order), own))
+    })
+}
+
+/// A sentence for each bound that may be exceeded by a function which the comparison does not list. `diff` must be
+/// on the basis of shares.
+pub(crate) fn unchecked(diff: &Diff, bounds: &[Bound]) -> Vec<String> {
+    let listed = diff.rows.len();
+    let all = diff.functions + diff.left_out;
+    let decided = |bound: &Bound| {
+        let least = diff.rows.last().map_or(0.0, |row| bound.change(row).0.abs());
+        // In this order, what is not listed changed no more than the last one that is.
+        let rest_is_within = diff.order == bound.value && least <= bound.points;
+        diff.left_out == 0 && (listed >= diff.functions || rest_is_within)
+    };
+    let said = |bound: &Bound| {
+        format!(
+            "{bound} could be checked for {listed} of {all} functions only: narrow it with --pod or --process"
+        )
+    };
+    bounds.iter().filter(|bound| !decided(bound)).map(said).collect()
 }
 
 /// A sentence for each function that exceeds a bound. `diff` must be on the basis of shares.
@@ -69,10 +90,10 @@ pub(crate) fn exceeding(diff: &Diff, bounds: &[Bound]) -> Vec<String> {
     bounds.iter().flat_map(|bound| diff.rows.iter().filter_map(move |row| over(bound, row))).collect()
 }
 
-const fn name(value: Value) -> &'static str {
+const fn name(value: Order) -> &'static str {
     match value {
-        Value::Own => "self",
-        Value::Total => "total",
+        Order::Own => "self",
+        Order::Total => "total",
     }
 }
 
@@ -92,6 +113,7 @@ mod tests {
             after: side,
             functions: rows.len(),
             left_out: 0,
+            order: Order::Own,
             rows,
         }
     }
@@ -139,5 +161,39 @@ mod tests {
         assert_eq!(over[0], "hot: self rose by 6.0 percentage points, more than self>5% allows");
         assert_eq!(exceeding(&diff, &bound("total>5%")).len(), 4, "totals are another bound");
         assert!(exceeding(&diff, &bound("self>10%")).is_empty());
+    }
+
+    #[test]
+    fn a_bound_that_what_is_not_listed_may_exceed_is_not_passed() {
+        let rows = || vec![row("hot", 6.0, Some(false)), row("cooler", -3.0, Some(false))];
+        let of = |functions, left_out, order| Diff { functions, left_out, order, ..diff(rows()) };
+        let cases = [
+            ("self>5%", of(2, 0, Order::Own), true),
+            ("total>5%", of(2, 0, Order::Own), true),
+            // The others changed by 3 points at most, and their totals by 6.
+            ("self>3%", of(9000, 0, Order::Own), true),
+            ("self>2%", of(9000, 0, Order::Own), false),
+            ("total>6%", of(9000, 0, Order::Total), true),
+            ("total>5%", of(9000, 0, Order::Total), false),
+            // Their totals may be anything: in the order by self, or of an operator that knows no other.
+            ("total>50%", of(9000, 0, Order::Own), false),
+            ("self>5%", of(9000, 1, Order::Own), false),
+            ("total>50%", of(9000, 1, Order::Total), false),
+        ];
+        for (text, diff, decided) in cases {
+            let said = unchecked(&diff, &[text.parse().unwrap()]);
+            assert_eq!(said.is_empty(), decided, "{text} {} {}: {said:?}", diff.functions, diff.left_out);
+        }
+        let said = unchecked(&of(9000, 1, Order::Own), &["total>5%".parse().unwrap()]);
+        assert!(said[0].starts_with("total>5% could be checked for 2 of 9001 functions only"), "{said:?}");
+    }
+
+    #[test]
+    fn each_bound_is_checked_in_the_order_that_decides_it() {
+        let bounds: Vec<Bound> =
+            ["total>5%", "self>5%", "total>9%"].iter().map(|text| text.parse().unwrap()).collect();
+        let asked: Vec<(&str, usize)> = by_order(&bounds).map(|(order, own)| (order, own.len())).collect();
+        assert_eq!(asked, [("self", 1), ("total", 2)]);
+        assert_eq!(by_order(&bounds[..1]).count(), 1, "nothing is asked for that no bound needs");
     }
 }

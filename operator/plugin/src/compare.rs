@@ -1,19 +1,19 @@
 //! `kubectl fleetprof diff` and `regress`: did a session get slower than another? Both end with the codes of
-//! `kubectl diff`: 0 within bounds, 1 a regression, more than 1 an error.
+//! `kubectl diff`: 0 within bounds, 1 a regression, more than 1 an error, of which 3 is that it cannot be told.
 
 use clap::Args;
 use fleetprof_profile::Diff;
 use fleetprof_profile::verdict::{Outcome, Verdict};
 use serde::Deserialize;
 
-use crate::bound::{Bound, exceeding};
+use crate::bound::{Bound, by_order, exceeding, unchecked};
 use crate::cluster::{Ask, Cluster};
 use crate::exit::{Exit, Failure, after};
 use crate::output::{self, Format};
 use crate::paths;
 use crate::read::{Part, view};
 
-/// Most functions that the read API compares: a bound is checked against all of them.
+/// Most functions that the read API lists.
 const ALL: &str = "1000";
 
 /// What to compare.
@@ -53,12 +53,26 @@ pub(crate) async fn diff(cluster: &Cluster, args: &DiffArgs) -> Result<Exit, Fai
     }
     query.extend([("n", ALL), ("format", "json"), ("basis", "share")]);
     let namespace = paths::namespace(cluster.namespace())?;
-    let diff: Diff = read(cluster, &paths::view(namespace, &args.session, "diff", &query)).await?;
-    let over = exceeding(&diff, &args.fail_on);
-    for said in &over {
+    let (mut over, mut unsure) = (Vec::new(), Vec::new());
+    for (order, bounds) in by_order(&args.fail_on) {
+        let query = [&query[..], &[("order", order)]].concat();
+        let diff: Diff = read(cluster, &paths::view(namespace, &args.session, "diff", &query)).await?;
+        over.extend(exceeding(&diff, &bounds));
+        unsure.extend(unchecked(&diff, &bounds));
+    }
+    for said in over.iter().chain(&unsure) {
         output::note(said);
     }
-    after(printed, if over.is_empty() { Exit::Data } else { Exit::Error })
+    after(printed, checked(!over.is_empty(), unsure.is_empty()))
+}
+
+/// What is found is a regression, whatever could not be looked at.
+const fn checked(is_over: bool, is_sure: bool) -> Exit {
+    match (is_over, is_sure) {
+        (true, _) => Exit::Error,
+        (false, true) => Exit::Data,
+        (false, false) => Exit::Partial,
+    }
 }
 
 /// What to judge.
@@ -132,6 +146,9 @@ mod tests {
         assert_eq!(exit(Outcome::NotRegressed).code(), 0);
         assert_eq!(exit(Outcome::Regressed).code(), 1);
         assert!(exit(Outcome::Inconclusive(Why::FewPods)).code() > 1, "not told is neither");
+        assert_eq!(checked(true, false).code(), 1);
+        assert_eq!(checked(false, true).code(), 0);
+        assert_eq!(checked(false, false).code(), exit(Outcome::Inconclusive(Why::FewPods)).code());
     }
 
     #[test]

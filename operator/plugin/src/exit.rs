@@ -35,7 +35,7 @@ impl Exit {
             Self::Usage => {
                 "The command line is wrong, or no policy serves the target. diff and regress: an error."
             }
-            Self::Partial => "now: some targets have data, others do not. regress: inconclusive.",
+            Self::Partial => "now: some targets have data, others do not. diff and regress: inconclusive.",
             Self::TimedOut => "now: the time of --timeout has passed; the session goes on.",
             Self::Interrupted => "Interrupted by Ctrl-C. now: the session goes on unless you cancel it.",
         }

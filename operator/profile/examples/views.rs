@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use fleetprof_profile::{
-    Basis, CallTree, Differ, Frame, Grower, Limits, Merger, Overlap, Profile, ProfileBuilder, ProfileKind,
-    Side, TreeLimits, decode_valid, encode, render_diff, render_top, retain_labels, set_labels, top,
+    Basis, CallTree, Differ, Frame, Grower, Limits, Merger, Order, Overlap, Profile, ProfileBuilder,
+    ProfileKind, Side, TreeLimits, decode_valid, encode, render_diff, render_top, retain_labels, set_labels,
+    top,
 };
 
 /// Samples of a slice: more than 15 s of 10 busy cores at 99 Hz give.
@@ -134,7 +135,7 @@ fn views() {
             let mut differ = Differ::default();
             differ.add(Side::Base, &read(&before), 1, Some(120_000_000_000));
             differ.add(Side::After, &read(&after), 1, Some(120_000_000_000));
-            render_diff(&differ.finish(Basis::PerPodSecond, 20)).into_bytes()
+            render_diff(&differ.finish(Basis::PerPodSecond, Order::Own, 20)).into_bytes()
         });
         row("/diff as a call tree", &what, &size, rounds, || {
             let mut grower = Grower::new(TreeLimits::default());

@@ -32,6 +32,18 @@ struct Counted {
     cum_samples: i64,
 }
 
+/// Which change makes a function come first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// That of its self value, then that of its cumulative value.
+    #[default]
+    #[serde(rename = "self")]
+    Own,
+    /// That of its cumulative value, then that of its self value.
+    #[serde(rename = "total")]
+    Total,
+}
+
 /// Two profiles compared function by function.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -50,7 +62,10 @@ pub struct Diff {
     pub functions: usize,
     /// Functions that were not compared, because there are too many; the lightest ones.
     pub left_out: usize,
-    /// The largest change of self value first, whatever its sign.
+    /// By which change functions are ordered.
+    #[serde(default)]
+    pub order: Order,
+    /// The largest change first, whatever its sign: what is left out changed no more than the last of them.
     pub rows: Vec<DiffRow>,
 }
 
@@ -127,9 +142,9 @@ impl Differ {
         self.totals[side as usize]
     }
 
-    /// The `n` functions that changed most.
+    /// The `n` functions that changed most by this order.
     #[must_use]
-    pub fn finish(&self, basis: Basis, n: usize) -> Diff {
+    pub fn finish(&self, basis: Basis, order: Order, n: usize) -> Diff {
         let mut changes: Vec<(f64, f64, u32)> = (0_u32..)
             .zip(&self.rows)
             .map(|(number, row)| {
@@ -139,7 +154,12 @@ impl Differ {
         changes.sort_unstable_by(|one, other| {
             let larger = |of: fn(&(f64, f64, u32)) -> f64| of(other).abs().total_cmp(&of(one).abs());
             let texts = |number| self.functions.texts(number);
-            larger(|c| c.0).then_with(|| larger(|c| c.1)).then_with(|| texts(one.2).cmp(&texts(other.2)))
+            let (own, total) = (larger(|c| c.0), larger(|c| c.1));
+            let by_change = match order {
+                Order::Own => own.then(total),
+                Order::Total => total.then(own),
+            };
+            by_change.then_with(|| texts(one.2).cmp(&texts(other.2)))
         });
         let [after, base] = SIDES.map(|side| DiffSide::of(self.totals(side)));
         let rows = changes.iter().take(n).map(|(own, cum, number)| self.row(*number, basis, *own, *cum));
@@ -151,6 +171,7 @@ impl Differ {
             after,
             functions: self.rows.len(),
             left_out: self.left_out,
+            order,
             rows: rows.collect(),
         }
     }

@@ -34,7 +34,7 @@ fn read_all(profile: &Profile) {
         let _ = compared(profile, index).columns(5, Some(Basis::Absolute));
         let mut differ = crate::diff::Differ::default();
         differ.add(Side::After, profile, index, None);
-        let _ = crate::diff::render_diff(&differ.finish(Basis::Share, 10));
+        let _ = crate::diff::render_diff(&differ.finish(Basis::Share, crate::diff::Order::Own, 10));
         let _ = crate::view::total(profile, index);
     }
     let _ = crate::resolve::standing(profile, 2);

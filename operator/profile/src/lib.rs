@@ -57,7 +57,7 @@ pub use builder::{
     MappingInfo, ProfileBuilder, Truncation,
 };
 pub use codec::{DecodeError, EncodeError, Limits, decode, decode_valid, encode};
-pub use diff::{Diff, DiffRow, DiffSide, Differ, render_diff};
+pub use diff::{Diff, DiffRow, DiffSide, Differ, Order, render_diff};
 pub use fold::{TooLong, fold};
 pub use growth::growth;
 pub use idle::{ASYNCIO_TASK, IDLE, fold_idle};

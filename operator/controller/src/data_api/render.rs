@@ -4,8 +4,8 @@ use bytes::Bytes;
 use fleetprof_crds::ProfileKind;
 use fleetprof_crds::names::{DATA_GROUP, VERSION};
 use fleetprof_profile::{
-    Basis, BasisError, CallTree, Differ, Grower, Side, Totals, TreeLimits, default_value_index, encode,
-    render_diff, render_top, top,
+    Basis, BasisError, CallTree, Differ, Grower, Order, Side, Totals, TreeLimits, default_value_index,
+    encode, render_diff, render_top, top,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,8 +14,8 @@ use super::bounded::{self, LARGEST};
 use super::page::page;
 use super::status::Refusal;
 use super::views::{
-    BASE_SESSION, BASIS, DIFF_FORMAT, FLAMEGRAPH_FORMAT, FORMAT, NODES, Question, ROOT, ROWS, Rendered,
-    SESSION,
+    BASE_SESSION, BASIS, DIFF_FORMAT, FLAMEGRAPH_FORMAT, FORMAT, NODES, ORDER, Question, ROOT, ROWS,
+    Rendered, SESSION,
 };
 use crate::results::{Load, Stacks};
 
@@ -89,7 +89,11 @@ pub(super) fn diff(load: Load<'_>, question: &Question) -> Result<Rendered, Refu
         differ.add(side, &profile, default_value_index(&profile), pod_nanos);
     }
     let basis = basis(question, differ.totals(Side::Base), differ.totals(Side::After))?;
-    let diff = differ.finish(basis, question.params.number(&ROWS));
+    let order = match question.params.word(&ORDER) {
+        "total" => Order::Total,
+        _ => Order::Own,
+    };
+    let diff = differ.finish(basis, order, question.params.number(&ROWS));
     match format {
         "json" => Object::new("ProfileDiff", question, &diff).json(),
         _ => Ok(Rendered::text(render_diff(&diff))),

@@ -160,7 +160,7 @@ const DIFF: View = View {
     name: "diff",
     media: &["text/plain", "application/json", "text/html"],
     about: "what changed from another session to this one, as a table or a call tree",
-    params: &[BASE, BASE_POD, BASIS, TEST, ROWS, DIFF_FORMAT, NODES, ROOT, IDLE],
+    params: &[BASE, BASE_POD, BASIS, TEST, ROWS, ORDER, DIFF_FORMAT, NODES, ROOT, IDLE],
     content: Content::Comparison(render::diff),
 };
 
@@ -176,6 +176,13 @@ pub(super) const ROWS: Param = Param {
     name: "n",
     about: "number of functions, 1 to 1000",
     values: Values::Number { default: 20, most: 1_000 },
+};
+
+/// Which changes a table of a comparison begins with.
+pub(super) const ORDER: Param = Param {
+    name: "order",
+    about: "which functions the table begins with: those whose own values changed most, or those whose totals did",
+    values: Values::Words(&["self", "total"]),
 };
 
 /// What a table comes as.

@@ -4,7 +4,7 @@
 
 use fleetprof_profile::resolve::{FileNames, Names, lacking, name, standing};
 use fleetprof_profile::{
-    Basis, Differ, Grower, Limits, Line, Overlap, Side, TreeLimits, decode, decode_valid, encode, fold, merge, render_diff,
+    Basis, Differ, Grower, Limits, Line, Order, Overlap, Side, TreeLimits, decode, decode_valid, encode, fold, merge, render_diff,
     render_top, set_labels, top, total, validate,
 };
 use libfuzzer_sys::fuzz_target;
@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
             differ.add(side, &profile, index, Some(1));
         }
         let _ = grower.finish().columns(100, Some(Basis::Share));
-        let _ = render_diff(&differ.finish(Basis::Share, 10));
+        let _ = render_diff(&differ.finish(Basis::Share, Order::Own, 10));
     }
     let _ = standing(&profile, 5);
     let mut names = Names::new();

@@ -12,7 +12,7 @@ fn diff_of(base: &Profile, after: &Profile, basis: Basis, n: usize) -> Diff {
     let mut differ = Differ::default();
     differ.add(Side::Base, base, 1, SECONDS);
     differ.add(Side::After, after, 1, SECONDS);
-    differ.finish(basis, n)
+    differ.finish(basis, Order::Own, n)
 }
 
 fn deltas(diff: &Diff) -> Vec<(&str, f64, f64)> {
@@ -31,15 +31,32 @@ fn shares_are_of_each_profiles_own_total() {
 }
 
 #[test]
+fn what_has_no_samples_of_its_own_comes_first_by_the_change_of_its_total() {
+    let base = cpu(&[(&["a", "checkout"], 10), (&["b"], 50), (&["e"], 40)]);
+    let spread = [(&["a", "checkout"][..], 10), (&["c", "checkout"], 15), (&["d", "checkout"], 15)];
+    let after = cpu(&[&spread[..], &[(&["b"], 35), (&["e"], 25)]].concat());
+    let mut differ = Differ::default();
+    differ.add(Side::Base, &base, 1, SECONDS);
+    differ.add(Side::After, &after, 1, SECONDS);
+    let names = |order, n| -> Vec<String> {
+        let diff = differ.finish(Basis::Share, order, n);
+        assert_eq!((diff.order, diff.functions), (order, 6));
+        diff.rows.into_iter().map(|row| row.name).collect()
+    };
+    assert_eq!(names(Order::Own, 4), ["b", "c", "d", "e"], "it rose by 30 points, but is not among them");
+    assert_eq!(names(Order::Total, 2), ["checkout", "b"]);
+}
+
+#[test]
 fn a_pod_second_is_compared_with_a_pod_second() {
     let profile = cpu(&[(&["a"], 100)]);
     let mut differ = Differ::default();
     differ.add(Side::Base, &profile, 1, SECONDS);
     differ.add(Side::After, &profile, 1, Some(40_000_000_000));
-    let diff = differ.finish(Basis::PerPodSecond, 1);
+    let diff = differ.finish(Basis::PerPodSecond, Order::Own, 1);
     assert_eq!(deltas(&diff), [("a", 25e6 - 100e6, 25e6 - 100e6)]);
     assert_eq!(diff.rows[0].self_noise, Some(false));
-    assert_eq!(deltas(&differ.finish(Basis::Absolute, 1)), [("a", 0.0, 0.0)]);
+    assert_eq!(deltas(&differ.finish(Basis::Absolute, Order::Own, 1)), [("a", 0.0, 0.0)]);
 }
 
 #[test]

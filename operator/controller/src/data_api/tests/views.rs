@@ -90,6 +90,15 @@ async fn two_sessions_are_compared_by_pod_and_second() {
     let share = json_of(&world, "now/diff?base=before&format=json&basis=share&n=1").await;
     assert_eq!((&share["basis"], share["rows"].as_array().unwrap().len()), (&"share".into(), 1));
 
+    let by_total = json_of(&world, "now/diff?base=before&format=json&order=total").await;
+    let totals: Vec<f64> = by_total["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["cumDelta"].as_f64().unwrap().abs())
+        .collect();
+    assert_eq!((&diff["order"], &by_total["order"]), (&"self".into(), &"total".into()));
+    assert!(totals.is_sorted_by(|one, next| one >= next), "{totals:?}");
     let text = world.get(&format!("{SHOP}/now/diff?base=before")).await;
     for part in
         ["by pod and second (basis perPodSecond)", "11 samples, 20 pod-seconds", "may be chance", "work"]
