@@ -407,6 +407,48 @@ async fn credentials_that_are_refused_are_read_again_once() -> Result<()> {
     Ok(())
 }
 
+/// The kubeconfigs that kubectl takes, the plugin takes, and what kubectl refuses, it refuses.
+#[tokio::test]
+async fn kubeconfigs_are_read_as_by_kubectl() -> Result<()> {
+    let [_, viewer, _] = people().await?;
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(at("unset"), "{apiVersion: v1, kind: Config, current-context: ''}")?;
+    std::fs::write(at("broken"), "apiVersion: v1\nkind: Config\n  clusters: [\n")?;
+    let good = viewer.kubeconfig.to_string_lossy().into_owned();
+    let file: Value = serde_yaml::from_str(&std::fs::read_to_string(&good)?)?;
+    let server = file["clusters"][0]["cluster"]["server"].as_str().context("no server")?.to_owned();
+    let current = file["current-context"].as_str().context("no current context")?.to_owned();
+    let cases: [(&[&str], &[&str]); 8] = [
+        (&[&good, "/absent"], &[]),
+        (&["/absent", &good], &["--context", &current]),
+        (&[&at("unset"), &good], &[]),
+        (&[&at("broken"), &good], &[]),
+        (&[&good, &at("broken")], &["--context", &current]),
+        (&[&at("broken")], &["-s", &server, "--insecure-skip-tls-verify=true"]),
+        (&["/absent"], &["--context", &current]),
+        (&[&good], &["--kubeconfig", "/absent"]),
+    ];
+    for (files, flags) in cases {
+        let list = std::env::join_paths(files)?;
+        let asks = |program: &mut Command, words: &[&str]| -> Result<Said> {
+            program.args(words).args(["-n", NAMESPACE]).args(flags).env("KUBECONFIG", &list);
+            Ok(Said::of(&program.stdin(Stdio::null()).output()?))
+        };
+        let kubectl = asks(&mut Command::new(chart::tool("kubectl")?), &["get", "psess"])?;
+        let plugin = asks(&mut Command::new(program()?), &["sessions"])?;
+        ensure!(
+            (kubectl.code == 0) == (plugin.code == 0),
+            "KUBECONFIG={list:?} {flags:?}: kubectl ended with {}, the plugin with {}:\n{}{}",
+            kubectl.code,
+            plugin.code,
+            kubectl.error,
+            plugin.error
+        );
+    }
+    Ok(())
+}
+
 /// The lines of a pipe as they arrive.
 fn lines(pipe: impl std::io::Read + Send + 'static) -> Receiver<String> {
     let (send, lines) = std::sync::mpsc::channel();

@@ -1,7 +1,8 @@
 //! How is the API server asked? With the caller's kubeconfig, rights and proxies, and nothing else.
 //!
 //! ```text
-//! flags + kubeconfig ─► Config ─► Client ─► send ─┬─ 401 ─► new client (credentials are read again), once
+//! flags + kubeconfig ─► Config ─► Client ─► send ─┬─ 401 ─► new client (credentials are read again), once, if
+//!                                                 │         the kubeconfig still leads to the same cluster
 //!                                                 ├─ 429 ─► wait, up to three times
 //!                                                 └─ else ► answer, or a sentence on what is wrong
 //! ```
@@ -20,6 +21,7 @@ use serde_json::Value;
 
 use crate::exit::Failure;
 use crate::flags::Flags;
+use crate::kubeconfig::Files;
 use crate::lines::Lines;
 use crate::proxy;
 use crate::refusal;
@@ -31,9 +33,29 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// The cluster that the flags choose.
 pub(crate) struct Cluster {
+    /// With the context that was the current one when the command began.
     flags: Flags,
     client: Mutex<Client>,
     namespace: String,
+    place: Place,
+}
+
+/// Which cluster a command acts on. Another terminal may change the kubeconfig while a command runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    origin: Origin,
+    url: http::Uri,
+    /// Behind one address, such as that of a proxy for many clusters, this name may tell which is meant.
+    tls_server_name: Option<String>,
+}
+
+/// Where it is known from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The service account of the pod that this runs in.
+    Pod,
+    /// The kubeconfig and the flags, with this context.
+    Kubeconfig(Option<String>),
 }
 
 /// A request.
@@ -116,8 +138,17 @@ impl Cluster {
     /// # Errors
     /// The kubeconfig cannot be read, or lacks what the flags name.
     pub(crate) async fn open(flags: &Flags) -> Result<Self, Failure> {
-        let (client, namespace) = connect(flags).await?;
-        Ok(Self { flags: flags.clone(), client: Mutex::new(client), namespace })
+        let (client, namespace, place) = connect(flags).await?;
+        let mut flags = flags.clone();
+        if let Origin::Kubeconfig(context) = &place.origin {
+            flags.context.clone_from(context);
+        }
+        Ok(Self { flags, client: Mutex::new(client), namespace, place })
+    }
+
+    /// The context that it was found by, so that nobody takes one cluster for another; empty without one.
+    pub(crate) fn context(&self) -> &str {
+        self.flags.context.as_deref().unwrap_or_default()
     }
 
     /// The namespace of the flags, else of the context.
@@ -207,9 +238,15 @@ impl Cluster {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the credentials again.
+    /// Reads the credentials again, for this cluster and no other.
     async fn renew(&self) -> Result<(), Failure> {
-        let (client, _) = connect(&self.flags).await?;
+        let (client, _, place) = connect(&self.flags).await?;
+        if place != self.place {
+            return Err(Failure::error(
+                "the API server does not accept your credentials any more, and the kubeconfig leads to another \
+                 cluster than when this command began: start the command again",
+            ));
+        }
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
         Ok(())
     }
@@ -265,31 +302,34 @@ fn unreachable(error: &dyn Error) -> String {
     format!("the request to the API server failed: {said}; check kubectl version")
 }
 
-async fn connect(flags: &Flags) -> Result<(Client, String), Failure> {
-    let mut config = configured(flags).await?;
+async fn connect(flags: &Flags) -> Result<(Client, String, Place), Failure> {
+    let (mut config, origin) = configured(flags).await?;
     if let Some(namespace) = &flags.namespace {
         config.default_namespace.clone_from(namespace);
     }
     // It would retry for hours, and without a word.
     config.default_retry = false;
     let namespace = config.default_namespace.clone();
+    let place =
+        Place { origin, url: config.cluster_url.clone(), tls_server_name: config.tls_server_name.clone() };
     let client = Client::try_from(config).map_err(|error| Failure::error(unreachable(&error)))?;
-    Ok((client, namespace))
+    Ok((client, namespace, place))
 }
 
-async fn configured(flags: &Flags) -> Result<Config, Failure> {
-    let read = match &flags.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
-    };
-    let kubeconfig = match read {
-        Ok(kubeconfig) => kubeconfig,
-        Err(error) if flags.kubeconfig.is_some() => {
-            return Err(Failure::error(format!("{error}: check --kubeconfig")));
+async fn configured(flags: &Flags) -> Result<(Config, Origin), Failure> {
+    let files = Files::of(flags);
+    let found = files.read()?;
+    let names_one = found.as_ref().is_some_and(|kubeconfig| kubeconfig.current_context.is_some());
+    // Who names a file means that one, whatever it lacks.
+    if !flags.names_cluster() && !names_one && !files.are_named() {
+        if let Some(config) = in_pod(flags) {
+            return Ok((config, Origin::Pod));
         }
-        Err(_) if flags.names_cluster() => Kubeconfig::default(),
-        Err(error) => return in_pod(flags, &error),
-    };
+        if found.is_none() {
+            return Err(files.missing());
+        }
+    }
+    let kubeconfig = found.unwrap_or_default();
     let chosen = flags.apply(&kubeconfig)?;
     let loaded = Config::from_custom_kubeconfig(chosen.clone(), &KubeConfigOptions::default()).await;
     let mut config = loaded.map_err(|error| match error {
@@ -301,13 +341,14 @@ async fn configured(flags: &Flags) -> Result<Config, Failure> {
         error => Failure::error(format!("the kubeconfig cannot be used: {error}")),
     })?;
     config.proxy_url = proxy_of(&chosen, &config)?;
-    Ok(config)
+    Ok((config, Origin::Kubeconfig(flags.context.clone().or(kubeconfig.current_context))))
 }
 
-/// Without a kubeconfig, the service account of the pod that this runs in, as kubectl does.
-fn in_pod(flags: &Flags, error: &KubeconfigError) -> Result<Config, Failure> {
-    let none = |_| Failure::error(format!("{error}: set KUBECONFIG, or pass --kubeconfig or --server"));
-    let mut config = Config::incluster().map_err(none)?;
+/// Where neither flags nor a kubeconfig name a cluster, the service account of the pod that this runs in, as kubectl
+/// does; nothing outside of pods.
+fn in_pod(flags: &Flags) -> Option<Config> {
+    let mut config = Config::incluster().ok()?;
+    config.disable_compression = flags.disable_compression;
     config.auth_info.impersonate.clone_from(&flags.as_user);
     config.auth_info.impersonate_uid.clone_from(&flags.as_uid);
     config.auth_info.impersonate_groups = (!flags.as_group.is_empty()).then(|| flags.as_group.clone());
@@ -315,7 +356,7 @@ fn in_pod(flags: &Flags, error: &KubeconfigError) -> Result<Config, Failure> {
         config.auth_info.token_file = None;
         config.auth_info.token = Some(token.clone().into());
     }
-    Ok(config)
+    Some(config)
 }
 
 fn proxy_of(chosen: &Kubeconfig, config: &Config) -> Result<Option<http::Uri>, Failure> {
@@ -336,6 +377,10 @@ fn no_proxy(of: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
     use super::*;
 
     #[tokio::test]
@@ -352,6 +397,62 @@ mod tests {
         let said = configured(&flags).await.unwrap_err().to_string();
         assert!(said.starts_with("proxy-url in the kubeconfig is not a URL"), "{said}");
         assert!(!said.contains("ci:") && !said.contains("3128"), "{said}");
+    }
+
+    /// An API server that takes one token, and the tokens that it was sent.
+    async fn server(token: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&sent);
+        let answer = move |headers: http::HeaderMap| {
+            let given = headers[header::AUTHORIZATION].to_str().unwrap().replace("Bearer ", "");
+            let code = if given == token { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+            seen.lock().unwrap().push(given);
+            std::future::ready((code, "{}"))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, axum::Router::new().fallback(answer)).into_future());
+        (url, sent)
+    }
+
+    /// A kubeconfig with two contexts, and tokens for both clusters.
+    fn two_contexts(current: &str, (a, token_a): (&str, &str), (b, token_b): (&str, &str)) -> String {
+        json!({
+            "current-context": current,
+            "contexts": [{"name": "prod-a", "context": {"cluster": "a", "user": "a"}},
+                {"name": "prod-b", "context": {"cluster": "b", "user": "b"}}],
+            "clusters": [{"name": "a", "cluster": {"server": a}}, {"name": "b", "cluster": {"server": b}}],
+            "users": [{"name": "a", "user": {"token": token_a}}, {"name": "b", "user": {"token": token_b}}],
+        })
+        .to_string()
+    }
+
+    #[tokio::test]
+    async fn credentials_are_read_again_for_the_cluster_that_was_chosen_and_no_other() {
+        let ((a, sent_to_a), (b, sent_to_b)) = (server("new").await, server("other").await);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        let write = |current, a, token| {
+            std::fs::write(&path, two_contexts(current, (a, token), (&b, "other"))).unwrap();
+        };
+        let flags = Flags { kubeconfig: Some(path.clone()), ..Flags::default() };
+        write("prod-a", &a, "old");
+        let (one, other) = (Cluster::open(&flags).await.unwrap(), Cluster::open(&flags).await.unwrap());
+        let create = Ask::create("/apis/fleetprof.dev/v1alpha1/namespaces/shop/profilesessions", &json!({}));
+        // As kubectl config use-context prod-b in another terminal.
+        write("prod-b", &a, "new");
+        one.json(&create).await.unwrap();
+        assert_eq!(other.pass(&create).await.unwrap().status(), StatusCode::OK);
+        assert_eq!(*sent_to_a.lock().unwrap(), ["old", "new", "old", "new"]);
+
+        write("prod-a", &a, "old");
+        let cluster = Cluster::open(&flags).await.unwrap();
+        write("prod-a", &b, "other");
+        let said = cluster.json(&create).await.unwrap_err().to_string();
+        assert!(said.contains("start the command again"), "{said}");
+        let said = cluster.pass(&create).await.err().unwrap().to_string();
+        assert!(said.contains("start the command again"), "{said}");
+        assert!(sent_to_b.lock().unwrap().is_empty(), "nothing is sent to another cluster");
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::cluster::{Ask, Cluster};
 use crate::exit::{Exit, Failure};
 use crate::flags::Flags;
+use crate::kubeconfig::Files;
 use crate::output;
 use crate::paths;
 use crate::policies;
@@ -238,9 +239,7 @@ async fn apps(cluster: &Cluster, namespace: &str) -> Result<Vec<(String, String)
 }
 
 fn contexts(flags: &Flags) -> Vec<(String, String)> {
-    use kube::config::Kubeconfig;
-    let read = flags.kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
-    let all = read.map(|kubeconfig| kubeconfig.contexts).unwrap_or_default();
+    let all = Files::of(flags).read().ok().flatten().unwrap_or_default().contexts;
     all.into_iter().map(|context| (context.name, String::new())).collect()
 }
 

@@ -26,6 +26,7 @@ mod exit;
 mod flags;
 mod follow;
 mod get;
+mod kubeconfig;
 mod lines;
 mod man;
 mod now;

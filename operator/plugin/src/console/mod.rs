@@ -27,7 +27,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use kube::config::Kubeconfig;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -63,8 +62,8 @@ pub(crate) async fn run(cluster: Cluster, flags: &Flags, args: &ConsoleArgs) -> 
     let about = About {
         namespace,
         all_namespaces: flags.namespace.is_none(),
-        context: context(flags),
-        flags: repeated(flags),
+        context: cluster.context().to_owned(),
+        flags: repeated(flags, cluster.context()),
         version: env!("CARGO_PKG_VERSION"),
         speedscope: cfg!(feature = "speedscope"),
     };
@@ -94,19 +93,10 @@ pub(crate) async fn run(cluster: Cluster, flags: &Flags, args: &ConsoleArgs) -> 
     Ok(Exit::Data)
 }
 
-/// The context that is shown, so that nobody takes one cluster for another; empty without one.
-fn context(flags: &Flags) -> String {
-    let current = || {
-        let read = flags.kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
-        read.ok().and_then(|kubeconfig| kubeconfig.current_context)
-    };
-    flags.context.clone().or_else(current).unwrap_or_default()
-}
-
 /// The flags for commands that are copied from the page: they name the context even if it is the current one,
 /// which may be another one by then, and files wherever the command runs.
-fn repeated(flags: &Flags) -> Vec<String> {
-    let context = Some(context(flags)).filter(|context| !context.is_empty());
+fn repeated(flags: &Flags, context: &str) -> Vec<String> {
+    let context = Some(context.to_owned()).filter(|context| !context.is_empty());
     let whole = |file: &Option<PathBuf>| {
         file.as_ref().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()))
     };

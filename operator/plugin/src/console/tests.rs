@@ -28,13 +28,12 @@ fn a_process_in_the_background_is_told_from_one_that_may_read_the_terminal() {
 fn copied_commands_repeat_the_flags_for_any_folder_but_not_the_token() {
     let flags = Flags {
         kubeconfig: Some("of/the/team".into()),
-        context: Some("eu".into()),
         as_user: Some("eve".into()),
         namespace: Some("shop".into()),
         token: Some("secret".into()),
         ..Flags::default()
     };
-    let words = super::repeated(&flags);
+    let words = super::repeated(&flags, "eu");
     let (file, rest) = words.split_at(2);
     assert!(
         file[0] == "--kubeconfig" && file[1].starts_with('/') && file[1].ends_with("/of/the/team"),
