@@ -84,7 +84,7 @@ reasons! {
     /// or the pod would lose its QoS class `Guaranteed`.
     ResourcesConflict => "change what the message names or agent.resources, or use agent.mode Ephemeral",
     /// Pods of the workload that had an agent were refused by the API server, or the kubelet could not pull the
-    /// agent's image, so that this one was created without.
+    /// agent's image or start it, so that this one was created without.
     InjectionRefused => "remove the cause in the message, then restart the workload to get the sidecar",
     /// The pod is in a namespace that is excluded from injection.
     NamespaceExcluded => "fleetprof profiles nothing in kube-system and its own namespace",
@@ -167,7 +167,7 @@ reasons! {
     /// The agent could not be attached to the pod.
     AttachFailed => "see the message for the error from the API server",
     /// The agent image could not be started in the pod.
-    AgentImageFailed => "check that the node can pull the agent image",
+    AgentImageFailed => "check that the node can pull the agent image and run it",
     /// The agent lacks permission to inspect the target process.
     PermissionDenied => "the agent needs the target's user and group: set securityContext.runAsUser and \
                          runAsGroup",

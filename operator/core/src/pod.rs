@@ -131,14 +131,17 @@ pub enum AgentContainerState {
     Ended(Box<str>),
 }
 
-/// What the kubelet says of a container that it cannot start: mostly that it cannot pull the image.
-const CANNOT_START: [&str; 6] = [
+/// What the kubelet says of a container that it cannot start: mostly that it cannot pull the image. Or that it ends
+/// again and again: the kubelet says no other word of one whose program is not for this processor.
+const CANNOT_START: [&str; 8] = [
     "ErrImagePull",
     "ImagePullBackOff",
     "InvalidImageName",
     "ErrImageNeverPull",
     "CreateContainerError",
     "CreateContainerConfigError",
+    "RunContainerError",
+    "CrashLoopBackOff",
 ];
 
 impl AgentContainerState {

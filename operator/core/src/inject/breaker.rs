@@ -1,107 +1,55 @@
-//! Was a pod refused because of its agent? Whoever creates pods says so in an event; from then on the pods of that
-//! workload start without one.
+//! Was a pod refused because of its agent, or did it not start? Whoever creates pods, or runs them, says so in an
+//! event; from then on the pods of that workload start without one.
 //!
 //! ```text
 //! pod with an agent ─► attempt ─► injected, and remembered for two minutes
 //!                         ▲               │
 //!                         │     FailedCreate of its owner: refused(words)
 //!                         │               ▼
-//!                         └──── the workload is left alone, until its revision or its policy changes
+//!                         └──── the workload is left alone, as long as its revision, its policy and the image are
+//!                               these, for a day at most
 //! ```
 //! A pod that gets no agent is told why in an annotation. Where that is refused as well, the next ones of the workload
-//! are not changed at all.
+//! are not changed at all. What is known of one revision does not end what is known of another: both may have pods at
+//! the same time, and anybody can post a pod of a revision that there is not.
 //!
 //! An image that a kubelet cannot pull is left out of the namespace's pods, until no kubelet has complained for ten
-//! minutes: the app of a pod that has it does not start. An event counts in its own namespace alone, since anyone who
-//! may write events there can forge it.
+//! minutes: the app of a pod that has it does not start. A container that it cannot start, or that ends as soon as it
+//! was started, is left out of the pods of that workload for as long; see [`Breaker::not_started`]. An event counts in
+//! its own namespace alone, since anyone who may write events there can forge it.
 //!
 //! No cause has to be known for a refusal: whatever refuses pods, be it a rule of the API server or the webhook of
 //! somebody else, the second pod is as its owner wanted it. An event that follows no injection is ignored: a
 //! workload whose pods fail without one keeps its agents.
 
-use std::collections::HashMap;
+mod attempt;
+mod recent;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
-use serde::Deserialize;
-use serde_json::{Value, json};
 
-use crate::hash::short_name;
-use crate::pod::{Workload, controller, workload};
+pub use attempt::Attempt;
+use attempt::stems;
+use recent::Recent;
+
+use crate::hash::{Key, key};
 use crate::text::{cut, printable};
 use crate::time::after;
-use crate::view::PolicyView;
 
 /// How long after an attempt a refusal is put down to it. Controllers tell at once; watches may lag.
 const OURS: SignedDuration = SignedDuration::from_mins(2);
 /// How long a workload is left alone that does not change.
 const HOLD: SignedDuration = SignedDuration::from_hours(24);
-/// Most attempts, refused workloads, refusals from before the start, and namespaces with an image that cannot be pulled;
-/// about 1 KiB each.
-const MOST: usize = 10_000;
-/// How long an image is left out after a kubelet could not pull it. A kubelet tries every 5 minutes at least.
-const IMAGE_HOLD: SignedDuration = SignedDuration::from_mins(10);
+/// How long an agent is left out after a kubelet could not pull or start it. A kubelet tries every 5 minutes at least.
+const RESTED: SignedDuration = SignedDuration::from_mins(10);
+/// An agent that has run for so long has started. One that cannot work ends within seconds; the next crashes come
+/// 10, 20 and 40 s later.
+const WORKED: SignedDuration = SignedDuration::from_mins(2);
 /// Most bytes of the API server's words.
 const WORDS: usize = 200;
-
-/// The label of a revision's pods where one owner serves all revisions.
-const REVISION: &str = "controller-revision-hash";
-
-/// A pod of a workload that is about to get an agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// UID of the pod's controller, such as a ReplicaSet: events name it.
-    pub owner: String,
-    /// The workload, which stays when its controller changes.
-    pub of: (String, Workload),
-    /// Image of the agent.
-    pub image: String,
-    /// What another attempt would be made under, once it changed.
-    pub terms: Terms,
-}
-
-/// What refused pods depend on: while it is as it was, the next pod would be refused as well.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
-    policy: String,
-    generation: Option<i64>,
-    revision: String,
-}
-
-impl Attempt {
-    /// The attempt on a pod; `None` for a pod without a controller, whose creator gets the refusal as an answer.
-    #[must_use]
-    pub fn of(
-        (pod, namespace): (&Value, &str),
-        (policy, image): (&PolicyView<'_>, &str),
-        now: Timestamp,
-    ) -> Option<Self> {
-        let meta = ObjectMeta::deserialize(pod.get("metadata")?).ok()?;
-        // A run of a CronJob is known by the minute in its name, beside which its pod was made.
-        let creation_timestamp = meta.creation_timestamp.clone().or(Some(Time(now)));
-        let typed = Pod { metadata: ObjectMeta { creation_timestamp, ..meta }, ..Pod::default() };
-        let owner = controller(&typed).filter(|owner| !owner.uid.is_empty())?;
-        let revision = revision(owner, &typed.metadata, &pod["spec"]);
-        Some(Self {
-            owner: owner.uid.clone(),
-            of: (namespace.to_owned(), workload(&typed)),
-            image: image.to_owned(),
-            terms: Terms { policy: policy.uid.to_owned(), generation: policy.generation, revision },
-        })
-    }
-}
-
-/// What is another one once the workload's template changed: the owner that is made for each revision, else the
-/// label. Each run of a CronJob has a Job of its own, so that only what the pod itself asks for tells.
-fn revision(owner: &OwnerReference, meta: &ObjectMeta, spec: &Value) -> String {
-    if owner.kind == "Job" {
-        let parts = ["containers", "initContainers", "securityContext", "resources"].map(|key| &spec[key]);
-        return short_name(&[&json!(parts).to_string()]);
-    }
-    let label = meta.labels.as_ref().and_then(|labels| labels.get(REVISION)).map_or("", String::as_str);
-    short_name(&[&owner.name, label])
-}
+/// Revisions of one owner that are tried side by side: a canary has two.
+const REVISIONS: usize = 4;
+/// What a kubelet says where the image is the cause; another event names it.
+const NOT_PULLED: [&str; 4] = ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"];
 
 /// Why a pod gets no agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +58,30 @@ pub struct Held {
     pub words: String,
     /// Whether the pod may carry them: the API server has not refused pods that did.
     pub is_told: bool,
+}
+
+/// What a kubelet says of the agent's container in a pod.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'a> {
+    /// Namespace of the event.
+    pub namespace: &'a str,
+    /// Name and UID of the pod.
+    pub pod: (&'a str, &'a str),
+    /// Reason of the event.
+    pub reason: &'a str,
+    /// Its message.
+    pub words: &'a str,
+    /// When the kubelet said it first, by its clock.
+    pub first: Timestamp,
+}
+
+/// Which pods start without an agent from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// Those of the namespace that would get this image.
+    Image(String),
+    /// Those whose names are like that of the pod.
+    Workload,
 }
 
 /// What was done with the last pod of an owner.
@@ -121,126 +93,151 @@ enum Done {
     Told,
 }
 
-/// What is remembered of attempts and refusals. Bounded: what is oldest is forgotten first.
+/// An attempt that the next refusal may be of.
+#[derive(Clone, Copy, Debug)]
+struct Tried {
+    of: Key,
+    done: Done,
+    at: Timestamp,
+}
+
+/// What is remembered of attempts and refusals. Each part has at most 10,000 entries, and of an entry no more than
+/// [`WORDS`] bytes come from outside: 18 MiB in all, 3 MiB of them of attempts, which anybody can post.
 #[derive(Debug, Default)]
 pub struct Breaker {
-    /// By UID of the owner.
-    attempts: HashMap<String, (Attempt, Done, Timestamp)>,
-    /// By namespace and workload.
-    refused: HashMap<(String, Workload), Refused>,
-    /// Refusals from before the start, by namespace and UID of the owner: who made the attempt is not known any more.
-    before: HashMap<(String, String), (String, Timestamp)>,
+    /// By owner, the latest attempt of each revision.
+    attempts: Recent<[Option<Tried>; REVISIONS]>,
+    /// By workload and revision, what the API server said.
+    refused: Recent<Complaint>,
+    /// Refusals from before the start, by owner: who made the attempt is not known any more.
+    before: Recent<Complaint>,
     /// By namespace, the image that could not be pulled last.
-    images: HashMap<String, Image>,
-    /// By namespace and workload, pods that were refused because they were told why they get no agent.
-    untold: HashMap<(String, Workload), (Terms, Timestamp)>,
+    images: Recent<(Key, Complaint)>,
+    /// By stem of the pods' names, the pod whose agent did not start last, and when that was said first.
+    stuck: Recent<((Key, Timestamp), Complaint)>,
+    /// By pod, when its agent started first.
+    started: Recent<Timestamp>,
+    /// By workload and revision, pods that were refused because they were told why they get no agent.
+    untold: Recent<Timestamp>,
 }
 
-/// An image that a kubelet could not pull.
-#[derive(Debug)]
-struct Image {
-    name: String,
-    words: String,
+/// The words of the API server or of a kubelet.
+#[derive(Clone, Debug)]
+struct Complaint {
+    words: Box<str>,
     at: Timestamp,
 }
 
-impl Image {
-    fn is_left_out(&self, name: &str, now: Timestamp) -> bool {
-        self.name == name && now < after(self.at, IMAGE_HOLD)
+impl Complaint {
+    fn new(words: &str, at: Timestamp) -> Self {
+        Self { words: cut(&printable(cut(words, 4 * WORDS).as_str()), WORDS).into(), at }
     }
-}
 
-#[derive(Debug)]
-struct Refused {
-    words: String,
-    terms: Terms,
-    at: Timestamp,
+    fn holds(&self, time: SignedDuration, now: Timestamp) -> bool {
+        now < after(self.at, time)
+    }
 }
 
 impl Breaker {
     /// Why pods of the workload get no agent, if that still holds; else this one gets it. What is done with it is
     /// remembered.
     pub fn attempt(&mut self, attempt: Attempt, now: Timestamp) -> Option<Held> {
-        let words = self.words(&attempt, now);
-        let is_untold = self
-            .untold
-            .get(&attempt.of)
-            .is_some_and(|(terms, at)| *terms == attempt.terms && now.duration_since(*at) < HOLD);
-        if !is_untold {
-            self.untold.remove(&attempt.of);
+        if let Some(complaint) = self.before.take(&attempt.owner) {
+            self.refused.put(attempt.of, complaint);
         }
-        let held = words.map(|words| Held { words, is_told: !is_untold });
-        let done = held.as_ref().map_or(Some(Done::Injected), |held| held.is_told.then_some(Done::Told));
-        if let Some(done) = done {
-            if self.attempts.len() >= MOST {
-                self.attempts.retain(|_, (.., at)| now.duration_since(*at) < OURS);
-                oldest_out(&mut self.attempts, |(.., at)| *at);
-            }
-            self.attempts.insert(attempt.owner.clone(), (attempt, done, now));
+        let is_told = self.untold.get(&attempt.of).is_none_or(|at| now >= after(*at, HOLD));
+        let held = self.words(&attempt, now).map(|words| Held { words, is_told });
+        match &held {
+            None => self.remember(&attempt, Done::Injected, now),
+            Some(held) if held.is_told => self.remember(&attempt, Done::Told, now),
+            Some(_) => {}
         }
         held
     }
 
-    fn words(&mut self, attempt: &Attempt, now: Timestamp) -> Option<String> {
-        let owner = (attempt.of.0.clone(), attempt.owner.clone());
-        if let Some((words, at)) = self.before.remove(&owner) {
-            self.hold(attempt.of.clone(), Refused { words, terms: attempt.terms.clone(), at });
+    /// An attempt under other terms stays beside it: which of them a refusal is of is not told.
+    fn remember(&mut self, attempt: &Attempt, done: Done, now: Timestamp) {
+        let mut all = self.attempts.take(&attempt.owner).unwrap_or_default();
+        let same = all.iter().position(|tried| tried.is_none_or(|tried| tried.of == attempt.of));
+        let oldest = (0..REVISIONS).min_by_key(|n| all.get(*n).copied().flatten().map(|tried| tried.at));
+        if let Some(place) = same.or(oldest).and_then(|n| all.get_mut(n)) {
+            *place = Some(Tried { of: attempt.of, done, at: now });
         }
-        let image = self.images.get(&attempt.of.0).filter(|image| image.is_left_out(&attempt.image, now));
-        if let Some(image) = image {
-            return Some(image.words.clone());
-        }
-        let refused = self.refused.get(&attempt.of)?;
-        if refused.terms == attempt.terms && now.duration_since(refused.at) < HOLD {
-            return Some(refused.words.clone());
-        }
-        self.refused.remove(&attempt.of);
-        None
+        self.attempts.put(attempt.owner, all);
     }
 
-    /// The owner, by namespace of the event and UID, could not create a pod. Gives the workload that is left alone from
-    /// now on; `None` where no attempt of the last minutes can be the cause, or it is left alone already.
-    pub fn refused(
-        &mut self,
-        (namespace, owner): (&str, &str),
-        words: &str,
-        now: Timestamp,
-    ) -> Option<(String, Workload)> {
-        self.attempts.get(owner).filter(|(attempt, ..)| attempt.of.0 == namespace)?;
-        let (attempt, done, _) =
-            self.attempts.remove(owner).filter(|(.., at)| now.duration_since(*at).abs() < OURS)?;
-        if done == Done::Told {
-            oldest_out(&mut self.untold, |(_, at)| *at);
-            self.untold.insert(attempt.of, (attempt.terms, now));
-            return None;
-        }
-        let words = cut(&printable(words), WORDS);
-        self.hold(attempt.of.clone(), Refused { words, terms: attempt.terms, at: now });
-        Some(attempt.of)
+    fn words(&self, attempt: &Attempt, now: Timestamp) -> Option<String> {
+        let image = self.images.get(&attempt.namespace).filter(|(image, _)| *image == attempt.image);
+        let image = image.map(|(_, complaint)| complaint).filter(|complaint| complaint.holds(RESTED, now));
+        let stuck = self.stuck.get(&attempt.stem).filter(|((pod, first), _)| !self.worked(pod, *first));
+        let stuck = stuck.map(|(_, complaint)| complaint).filter(|complaint| complaint.holds(RESTED, now));
+        let refused = self.refused.get(&attempt.of).filter(|complaint| complaint.holds(HOLD, now));
+        image.or(stuck).or(refused).map(|complaint| complaint.words.to_string())
     }
 
-    /// A kubelet could not start the agent's container in a pod of the namespace. Gives the image that is left out there
-    /// from now on; `None` where the words name none, or it is left out already.
-    pub fn not_started(&mut self, namespace: &str, words: &str, now: Timestamp) -> Option<String> {
-        let name = image_of(words)?.to_owned();
-        let is_known = self.images.get(namespace).is_some_and(|image| image.is_left_out(&name, now));
-        if !self.images.contains_key(namespace) {
-            oldest_out(&mut self.images, |image| image.at);
+    /// The owner, by namespace of the event and UID, could not create a pod. Whether a workload is left alone from now
+    /// on; not where no attempt of the last minutes can be the cause, or it is left alone already.
+    pub fn refused(&mut self, (namespace, owner): (&str, &str), words: &str, now: Timestamp) -> bool {
+        let all = self.attempts.take(&key(&[namespace, owner])).unwrap_or_default();
+        let mut is_news = false;
+        for tried in all.into_iter().flatten().filter(|tried| now.duration_since(tried.at).abs() < OURS) {
+            match tried.done {
+                Done::Told => self.untold.put(tried.of, now),
+                Done::Injected => {
+                    is_news = true;
+                    self.refused.put(tried.of, Complaint::new(words, now));
+                }
+            }
         }
-        let image = Image { name: name.clone(), words: cut(&printable(words), WORDS), at: now };
-        self.images.insert(namespace.to_owned(), image);
-        (!is_known).then_some(name)
+        is_news
     }
 
     /// An owner that could not create a pod before this process started: an attempt of another one may be the cause.
     pub fn was_refused(&mut self, (namespace, owner): (&str, &str), words: &str, now: Timestamp) {
-        oldest_out(&mut self.before, |(_, at)| *at);
-        self.before.insert((namespace.to_owned(), owner.to_owned()), (cut(&printable(words), WORDS), now));
+        self.before.put(key(&[namespace, owner]), Complaint::new(words, now));
     }
 
-    fn hold(&mut self, of: (String, Workload), refused: Refused) {
-        oldest_out(&mut self.refused, |refused| refused.at);
-        self.refused.insert(of, refused);
+    /// A kubelet has started the agent's container in a pod.
+    pub fn started(&mut self, said: &Said<'_>) {
+        let pod = key(&[said.namespace, said.pod.1]);
+        let first = self.started.get(&pod).map_or(said.first, |known| said.first.min(*known));
+        self.started.put(pod, first);
+    }
+
+    /// A kubelet could not start the agent's container in a pod, or waits before it tries again. Gives what is left out
+    /// from now on; `None` where that is so already, or the agent of this pod has worked before: then the pod has
+    /// started with it, and others will.
+    ///
+    /// The image is left out in the namespace where it cannot be pulled. Anything else may have its cause in the
+    /// workload, such as its user or a profile of its security context, so its pods alone are left out: those whose
+    /// names are like this one's. No attempt has to be known for that, so none that is forged can hide it.
+    pub fn not_started(&mut self, said: &Said<'_>, now: Timestamp) -> Option<LeftOut> {
+        let complaint = Complaint::new(said.words, now);
+        if let Some(name) = image_of(said.words) {
+            let (of, image) = (key(&[said.namespace]), key(&[name]));
+            let known = self.images.get(&of);
+            let is_known = known.is_some_and(|(known, at)| *known == image && at.holds(RESTED, now));
+            self.images.put(of, (image, complaint));
+            return (!is_known).then(|| LeftOut::Image(cut(name, WORDS)));
+        }
+        let pod = key(&[said.namespace, said.pod.1]);
+        let is_pulled = said.words.strip_prefix("Error: ").is_none_or(|why| !NOT_PULLED.contains(&why));
+        if !matches!(said.reason, "Failed" | "BackOff") || !is_pulled || self.worked(&pod, said.first) {
+            return None;
+        }
+        let mut is_news = false;
+        for stem in stems(said.pod.0) {
+            let stem = key(&[said.namespace, stem]);
+            is_news |= !self.stuck.get(&stem).is_some_and(|(_, known)| known.holds(RESTED, now));
+            self.stuck.put(stem, ((pod, said.first), complaint.clone()));
+        }
+        is_news.then_some(LeftOut::Workload)
+    }
+
+    /// Whether the agent of a pod had run for a while before its kubelet complained. Events come in any order when a
+    /// process starts, so this is asked again when it matters.
+    fn worked(&self, pod: &Key, complained: Timestamp) -> bool {
+        self.started.get(pod).is_some_and(|started| complained.duration_since(*started) >= WORKED)
     }
 }
 
@@ -249,15 +246,6 @@ fn image_of(words: &str) -> Option<&str> {
     let (before, rest) = words.split_once('"')?;
     let (image, _) = rest.split_once('"')?;
     (before.to_lowercase().contains("image") && !image.is_empty()).then_some(image)
-}
-
-/// Makes room for one, if there is none.
-fn oldest_out<K: Clone + Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, at: impl Fn(&V) -> Timestamp) {
-    if map.len() < MOST {
-        return;
-    }
-    let oldest = map.iter().min_by_key(|(_, value)| at(value)).map(|(key, _)| key.clone());
-    oldest.map(|key| map.remove(&key));
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use fleetprof_crds::{ProfilingPolicySpec, Reason, names};
 use serde_json::{Value, json};
 
 pub use bounds::ResourceRules;
-pub use breaker::{Attempt, Breaker, Held, Terms};
+pub use breaker::{Attempt, Breaker, Held, LeftOut, Said};
 pub use patch::PatchOp;
 pub use read::read;
 

@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::agent::Skip;
 
+/// Most bytes of a container's name.
+const LONGEST_NAME: usize = 63;
+
 /// A checked view of a pod's JSON.
 pub(super) struct RawPod<'a> {
     metadata: &'a Map<String, Value>,
@@ -87,6 +90,10 @@ impl<'a> RawContainer<'a> {
         let container = container.as_object().ok_or_else(|| malformed("spec.containers[]", "an object"))?;
         let name =
             string(container, "name")?.ok_or_else(|| malformed("spec.containers[].name", "present"))?;
+        // Admission comes before validation, and the name is repeated in a note on the pod.
+        if name.len() > LONGEST_NAME {
+            return Err(malformed("spec.containers[].name", "at most 63 characters long"));
+        }
         // A quantity may stand as a number as well; one that cannot be read is the API server's to refuse.
         let cpu_limit =
             container.get("resources").and_then(|r| r.pointer("/limits/cpu")).and_then(|cpu| match cpu {

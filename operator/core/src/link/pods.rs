@@ -10,7 +10,7 @@ use super::Observed;
 use crate::agent::{Container, Presence, Reach, Terms, World, at_limit, has_agent, presence};
 use crate::pod::{AgentContainerState, PodFacts};
 use crate::selector;
-use crate::text::cut;
+use crate::text::{cut, printable};
 use crate::view::PolicyView;
 
 /// How long the agent of a running pod may take to report before it counts as lost.
@@ -81,8 +81,7 @@ fn judge(policy: &PolicyView, pod: &PodFacts, container: &str, observed: &Observ
         return unlinked(Reason::TooSmall);
     }
     if !pod.running {
-        let stuck = pod.sidecar.as_ref().is_some_and(AgentContainerState::cannot_start);
-        return unlinked(if stuck { Reason::AgentImageFailed } else { Reason::PodNotRunning });
+        return unlinked(if is_stuck(pod) { Reason::AgentImageFailed } else { Reason::PodNotRunning });
     }
     by_agent(policy, pod, container, observed)
 }
@@ -135,14 +134,31 @@ fn cause(pod: &PodFacts, reason: Reason, observed: &Observed) -> String {
     let cause = match reason {
         Reason::ResourcesConflict | Reason::InjectionRefused => refusal().map(|skip| skip.cause),
         Reason::AgentImageFailed => Some(format!(
-            "the pod {} does not start: the kubelet cannot start its container {}",
+            "the pod {} does not start: the kubelet cannot start its container {}{}",
             pod.name,
-            names::SIDECAR_NAME
+            names::SIDECAR_NAME,
+            words(pod)
         )),
         Reason::AttachLimit => Some(at_limit(pod)),
         _ => None,
     };
     cause.map(|cause| cut(&cause, names::MAX_LINK_MESSAGE)).unwrap_or_default()
+}
+
+/// Whether a pod that does not run waits for its sidecar. Between two tries that has ended; no sidecar of a pod that has
+/// not started ends as it should.
+fn is_stuck(pod: &PodFacts) -> bool {
+    let sidecar = pod.sidecar.as_ref();
+    sidecar.is_some_and(|state| state.cannot_start() || matches!(state, AgentContainerState::Ended(_)))
+}
+
+/// What the kubelet says of the sidecar.
+fn words(pod: &PodFacts) -> String {
+    match &pod.sidecar {
+        Some(AgentContainerState::Waiting(why, message)) => format!(": {why}: {}", printable(message)),
+        Some(AgentContainerState::Ended(why)) => format!(": {why}"),
+        _ => String::new(),
+    }
 }
 
 fn is_young(pod: &PodFacts, observed: &Observed) -> bool {

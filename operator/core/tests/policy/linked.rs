@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fleetprof_core::agent::{PodSecurity, Reach};
-use fleetprof_core::pod::{Owner, PodFacts, User};
+use fleetprof_core::pod::{AgentContainerState, Owner, PodFacts, User};
 use fleetprof_crds::Reason;
 use fleetprof_crds::policy::LinkState;
 use jiff::Timestamp;
@@ -76,6 +76,30 @@ fn a_rule_that_keeps_the_agent_out_is_named_in_the_row_and_the_event() {
     world.refusal = Some(Reason::UnknownUser);
     let app = &world.step(&policy_of("p", CREATED, json!({}))).status.linked_apps[0];
     assert_eq!((app.reason, app.message.as_str()), (Reason::UnknownUser, ""), "the reason says it all");
+}
+
+#[test]
+fn a_pod_that_waits_for_its_sidecar_says_why() {
+    let waiting = |why: &str| AgentContainerState::Waiting(why.into(), "exec format error".into());
+    let cases = [
+        (waiting("CrashLoopBackOff"), Reason::AgentImageFailed, "CrashLoopBackOff: exec format error"),
+        (waiting("RunContainerError"), Reason::AgentImageFailed, "RunContainerError: exec format error"),
+        (
+            AgentContainerState::Ended("StartError (exit code 128)".into()),
+            Reason::AgentImageFailed,
+            "StartError",
+        ),
+        (waiting("PodInitializing"), Reason::PodNotRunning, ""),
+        (AgentContainerState::Running, Reason::PodNotRunning, ""),
+    ];
+    for (state, reason, words) in cases {
+        let mut pod = pod("a", "web");
+        (pod.running, pod.sidecar) = (false, Some(state.clone()));
+        let status = World::new(vec![pod]).step(&policy_of("p", CREATED, json!({}))).status;
+        let app = &status.linked_apps[0];
+        assert_eq!((app.linked, app.reason), (0, reason), "{state:?}");
+        assert!(app.message.contains(words) && app.message.is_empty() == words.is_empty(), "{}", app.message);
+    }
 }
 
 #[test]
