@@ -42,13 +42,7 @@ impl Answers {
                 MEMORY >> 20
             )));
         }
-        let held = self.hold(user, proof, bytes.len())?;
-        let parts = stream::unfold((bytes, held), |(mut bytes, held)| async move {
-            // A copy: a part of the bytes would keep all of them until the last part was taken.
-            let part = Bytes::copy_from_slice(&bytes.split_to(CHUNK.min(bytes.len())));
-            (!part.is_empty()).then_some((Ok::<_, Error>(part), (bytes, held)))
-        });
-        Ok(Body::from_stream(parts))
+        Ok(self.hold(user, proof, bytes.len())?.body(bytes))
     }
 
     /// Hands on a stored file, a part at a time.

@@ -3,6 +3,7 @@
 use std::io::Result;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
@@ -20,14 +21,26 @@ pub(super) enum Attack {
     Bodies,
     /// Small bodies that become large once they are read.
     Values,
+    /// Whole requests with pods of owners that nobody has heard of, with long names.
+    Owners,
+    /// Whole requests whose answers would be as long, which nobody takes.
+    Echoes,
     /// Connections that are kept after an answer.
     Idle,
     /// Connections without a handshake.
     Silent,
 }
 
-pub(super) const ATTACKS: [Attack; 6] =
-    [Attack::Heads, Attack::Http2, Attack::Bodies, Attack::Values, Attack::Idle, Attack::Silent];
+pub(super) const ATTACKS: [Attack; 8] = [
+    Attack::Heads,
+    Attack::Http2,
+    Attack::Bodies,
+    Attack::Values,
+    Attack::Owners,
+    Attack::Echoes,
+    Attack::Idle,
+    Attack::Silent,
+];
 
 /// Pods that attack together.
 const PODS: u8 = 32;
@@ -45,6 +58,8 @@ impl Attack {
             Self::Http2 => "256 connections with HTTP/2, streams and half-sent bodies",
             Self::Bodies => "120 half-sent bodies of 8 MiB, 4 MiB and 8 KiB",
             Self::Values => "64 bodies of 3 MiB of nested lists",
+            Self::Owners => "whole requests of 3 MiB, each of another owner, on 64 connections",
+            Self::Echoes => "192 whole requests of 3 MiB whose answers are as large and not taken",
             Self::Idle => "2,048 connections that ask once and stay",
             Self::Silent => "2,048 connections that say nothing",
         }
@@ -55,7 +70,8 @@ impl Attack {
             Self::Heads => 1_024,
             Self::Http2 => 256,
             Self::Bodies => 120,
-            Self::Values => 64,
+            Self::Values | Self::Owners => 64,
+            Self::Echoes => 192,
             Self::Idle | Self::Silent => 2_048,
         }
     }
@@ -103,6 +119,28 @@ impl Attack {
                 let lists = "[0,".repeat(1 << 20);
                 stream.write_all(post(path(victim), "", &lists).as_bytes()).await?;
             }
+            Self::Owners => {
+                for asked in 0.. {
+                    let uid = format!("{n}-{asked}-{}", "x".repeat(3 << 20));
+                    stream.write_all(post(path(victim), "", &owned(&uid)).as_bytes()).await?;
+                    read_answer(&mut stream).await?;
+                }
+            }
+            Self::Echoes => {
+                let long = "x".repeat(3 << 20);
+                let body = match n % 3 {
+                    0 => json!({"request": {"uid": long, "operation": "CREATE"}}),
+                    1 => json!({"request": {"uid": "u-1", "operation": long}}),
+                    _ => {
+                        json!({"request": {"uid": "u-1", "operation": "CREATE", "namespace": "shop", "object": {
+                            "metadata": {},
+                            "spec": {"containers": [{"name": long, "securityContext": {"runAsUser": 1000}}]},
+                        }}})
+                    }
+                };
+                stream.write_all(post(path(victim), "", &body.to_string()).as_bytes()).await?;
+                std::future::pending::<()>().await;
+            }
             Self::Idle => {
                 let body = if victim == Victim::Webhook { review() } else { "{}".to_owned() };
                 stream.write_all(post(path(victim), "", &body).as_bytes()).await?;
@@ -122,6 +160,15 @@ fn path(victim: Victim) -> &'static str {
         Victim::Webhook => "/mutate/pods",
         Victim::Alerts => "/v1/alerts",
     }
+}
+
+/// A review of a pod whose controller has this uid.
+fn owned(uid: &str) -> String {
+    let owner =
+        json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a-1", "uid": uid, "controller": true});
+    let spec = json!({"containers": [{"name": "a", "securityContext": {"runAsUser": 1000}}]});
+    let pod = json!({"metadata": {"generateName": "a-1-", "ownerReferences": [owner]}, "spec": spec});
+    json!({"request": {"uid": "u-1", "operation": "CREATE", "namespace": "shop", "object": pod}}).to_string()
 }
 
 fn head(path: &str, length: usize) -> String {

@@ -3,11 +3,13 @@
 //! A body takes its share of a budget in bytes before they are read. Where the budget is taken up by others,
 //! the caller whose bodies are the largest together gives up one of them: a small body is always read.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
+use futures::stream;
 use http_body_util::BodyExt;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -19,6 +21,8 @@ use crate::permits::NoPermit;
 /// Memory that is taken before the first byte has come, whatever length is announced, and the least step by
 /// which it grows.
 const STEP: usize = 16 * 1024;
+/// Bytes of an answer that are handed on at a time.
+const PART: usize = 64 << 10;
 
 /// How fast a body must come.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +104,18 @@ async fn take(free: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermi
 /// The memory of an answer that was not taken yet.
 #[derive(Debug)]
 pub(crate) struct HeldAnswer(#[expect(dead_code, reason = "given back when dropped")] Place<Holder>);
+
+impl HeldAnswer {
+    /// Hands on what is in memory, a part at a time.
+    pub(crate) fn body(self, bytes: Bytes) -> Body {
+        let parts = stream::unfold((bytes, self), |(mut bytes, held)| async move {
+            // A copy: a part of the bytes would keep all of them until the last part was taken.
+            let part = Bytes::copy_from_slice(&bytes.split_to(PART.min(bytes.len())));
+            (!part.is_empty()).then_some((Ok::<_, Infallible>(part), (bytes, held)))
+        });
+        Body::from_stream(parts)
+    }
+}
 
 impl HeldBody {
     /// Takes `bytes` more for what is made of the body.

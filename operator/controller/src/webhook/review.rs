@@ -6,9 +6,21 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fleetprof_core::inject::PatchOp;
+use fleetprof_core::text::cut;
 use fleetprof_crds::session::Requester;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+/// Most bytes of what a warning quotes; the API server cuts warnings at 256 characters.
+pub(super) const MAX_QUOTED: usize = 256;
+/// Most bytes of a request's uid, which is a UUID, and of a namespace. Anybody may ask, and both are repeated.
+const MAX_UID: usize = 128;
+const MAX_NAMESPACE: usize = 253;
+
+/// Whether an API server may have given a request this uid.
+pub(super) fn is_uid(uid: &str) -> bool {
+    uid.len() <= MAX_UID
+}
 
 /// An `AdmissionReview` with a request.
 #[derive(Deserialize)]
@@ -34,6 +46,11 @@ pub(super) struct Request<'a> {
 }
 
 impl Request<'_> {
+    /// Whether an API server may have asked this.
+    pub fn is_possible(&self) -> bool {
+        is_uid(&self.uid) && self.namespace.len() <= MAX_NAMESPACE
+    }
+
     /// Who asks; `None` when that cannot be read.
     pub fn user(&self) -> Option<Requester> {
         #[derive(Deserialize)]
@@ -86,9 +103,9 @@ impl<'a> Reply<'a> {
         })
     }
 
-    /// Allowed as it is, with a warning for whoever asked. The API server cuts it at 256 characters.
+    /// Allowed as it is, with a warning for whoever asked.
     pub fn warned(uid: &'a str, warning: &str) -> Self {
-        let warning = [format!("fleetprof: {warning}")];
+        let warning = [format!("fleetprof: {}", cut(warning, MAX_QUOTED))];
         Self::new(Response { uid, allowed: true, patch_type: None, patch: None, warnings: Some(warning) })
     }
 

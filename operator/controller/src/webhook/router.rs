@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use fleetprof_core::inject::{AgentSettings, ClusterRules};
+use fleetprof_core::text::cut;
 use fleetprof_crds::Reason;
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use super::index::Index;
 use super::metrics::{Answer, Metrics};
 use super::refusals::Refusals;
-use super::review::{Reply, Request, Review};
+use super::review::{MAX_QUOTED, Reply, Request, Review, is_uid};
 use super::weight::weight;
 use super::{pods, sessions};
 use crate::server::{Bodies, BodyError, HeldBody, Holder, Pace, PeerInfo};
@@ -27,6 +28,8 @@ const MAX_REQUEST: usize = 4 << 20;
 /// Bytes of requests of one address, and of all, at one time, with what is made of them. API servers send a few
 /// KiB a pod.
 const MEMORY: (usize, usize) = (16 << 20, 24 << 20);
+/// Bytes of an answer that its connection has room for. A larger one takes memory until the caller has taken it.
+const SMALL_ANSWER: usize = 8 << 10;
 /// The API server waits 3 s for an answer, and sends what it has at once.
 const PACE: Pace = Pace { grace: Duration::from_secs(1), bytes_per_second: 2 << 20 };
 
@@ -80,7 +83,11 @@ impl Bounded {
         let began = Instant::now();
         let peer = peer.map(|Extension(peer)| peer);
         let (response, answer) = match self.read(peer.as_ref(), body).await {
-            Ok(body) => review(&self.state, webhook, peer.as_ref(), &body.bytes, handler),
+            Ok(body) => {
+                let (json, answer) = review(&self.state, webhook, peer.as_ref(), &body.bytes, handler);
+                drop(body);
+                (self.hand_on(peer.as_ref(), json), answer)
+            }
             Err(error) => {
                 tracing::warn!(webhook, ?error, "failed to read request");
                 (refused(error), malformed(webhook))
@@ -90,13 +97,29 @@ impl Bounded {
         response
     }
 
+    /// The answer, with its memory until it was taken: nobody has to take what they asked for.
+    fn hand_on(&self, peer: Option<&PeerInfo>, json: Vec<u8>) -> Response {
+        let head = [(header::CONTENT_TYPE, "application/json")];
+        if json.len() <= SMALL_ANSWER {
+            return (head, json).into_response();
+        }
+        let proof = peer.map(|peer| peer.proof.clone()).unwrap_or_default();
+        match self.bodies.answer(&holder(peer), json.len(), &proof) {
+            Ok(held) => (head, held.body(json.into())).into_response(),
+            Err(error) => refused(BodyError::NoRoom(error)),
+        }
+    }
+
     /// The request, with the memory that it and what is made of it take.
     async fn read(&self, peer: Option<&PeerInfo>, body: Body) -> Result<HeldBody, BodyError> {
-        let holder = Holder::of(peer.map_or([0; 4].into(), |peer| peer.addr.ip()));
-        let mut body = self.bodies.read(&holder, body, MAX_REQUEST, PACE).await?;
+        let mut body = self.bodies.read(&holder(peer), body, MAX_REQUEST, PACE).await?;
         body.grow(weight(&body.bytes)).await.map_err(BodyError::NoRoom)?;
         Ok(body)
     }
+}
+
+fn holder(peer: Option<&PeerInfo>) -> Holder {
+    Holder::of(peer.map_or([0; 4].into(), |peer| peer.addr.ip()))
 }
 
 fn refused(error: BodyError) -> Response {
@@ -120,29 +143,33 @@ fn review(
     peer: Option<&PeerInfo>,
     body: &[u8],
     handler: Handler,
-) -> (Response, Answer) {
-    match serde_json::from_slice::<Review<'_>>(body) {
-        Ok(Review { request }) if request.operation == "CREATE" => {
-            // Others could send it too, so it only decides which caller is disconnected first.
-            peer.inspect(|peer| peer.proof.is_expected());
-            let (reply, answer) = handler(state, &request);
-            (write(&reply), answer)
-        }
-        Ok(Review { request }) => {
-            let warning = format!(
-                "unsupported operation {:?} (only CREATE); the MutatingWebhookConfiguration is stale",
-                request.operation
-            );
-            (write(&Reply::warned(&request.uid, &warning)), malformed(webhook))
-        }
+) -> (Vec<u8>, Answer) {
+    let request = match serde_json::from_slice::<Review<'_>>(body) {
+        Ok(Review { request }) => request,
         Err(error) => {
-            tracing::warn!(webhook, %error, "invalid AdmissionReview");
-            (
-                write(&Reply::warned(&uid(body), &format!("invalid AdmissionReview: {error}"))),
-                malformed(webhook),
-            )
+            let error = cut(&error.to_string(), MAX_QUOTED);
+            tracing::warn!(webhook, error, "invalid AdmissionReview");
+            let warning = format!("invalid AdmissionReview: {error}");
+            return (write(&Reply::warned(&uid(body), &warning)), malformed(webhook));
         }
+    };
+    if !request.is_possible() {
+        return (
+            write(&Reply::warned("", "the request has a uid or namespace that is too long")),
+            malformed(webhook),
+        );
     }
+    if request.operation != "CREATE" {
+        let warning = format!(
+            "unsupported operation {:?} (only CREATE); the MutatingWebhookConfiguration is stale",
+            cut(&request.operation, MAX_QUOTED)
+        );
+        return (write(&Reply::warned(&request.uid, &warning)), malformed(webhook));
+    }
+    // Others could send it too, so it only decides which caller is disconnected first.
+    peer.inspect(|peer| peer.proof.is_expected());
+    let (reply, answer) = handler(state, &request);
+    (write(&reply), answer)
 }
 
 fn malformed(webhook: &'static str) -> Answer {
@@ -162,15 +189,11 @@ fn uid(body: &[u8]) -> String {
         uid: String,
     }
     let lenient: Lenient = serde_json::from_slice(body).unwrap_or_default();
-    lenient.request.uid
+    Some(lenient.request.uid).filter(|uid| is_uid(uid)).unwrap_or_default()
 }
 
-fn write(reply: &Reply<'_>) -> Response {
-    match serde_json::to_vec(reply) {
-        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
-        Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to serialize the response: {error}\n"))
-                .into_response()
-        }
-    }
+/// An answer is made of strings and JSON values, so it can always be written; the API server admits what is answered
+/// with nothing.
+fn write(reply: &Reply<'_>) -> Vec<u8> {
+    serde_json::to_vec(reply).unwrap_or_default()
 }

@@ -159,6 +159,41 @@ async fn requests_of_another_shape_are_admitted_with_a_warning() {
     }
 }
 
+/// Whoever posts a request need not take its answer, so that one must not be as large.
+#[tokio::test]
+async fn an_answer_repeats_nothing_that_is_longer_than_an_api_server_sends() {
+    let webhook = Webhook::new();
+    let long = json!("é\u{1}".repeat(1 << 18));
+    let mut named = pod();
+    named["spec"]["containers"][0]["name"] = long.clone();
+    for path in [PODS, SESSIONS] {
+        for request in [
+            with(create("shop", pod()), "uid", long.clone()),
+            with(create("shop", pod()), "namespace", long.clone()),
+            with(create("shop", pod()), "operation", long.clone()),
+            with(create("shop", session(json!(null))), "userInfo", json!({"username": long})),
+            create("shop", named.clone()),
+            long.clone(),
+        ] {
+            let body = json!({"request": request}).to_string();
+            let (status, answer) = webhook.post(path, body).await;
+            assert_eq!((status, &answer["response"]["allowed"]), (StatusCode::OK, &json!(true)));
+            assert!(answer.to_string().len() < 16 << 10, "{path}: {}", answer.to_string().len());
+        }
+        let broken = format!("{{\"request\": {{\"uid\": {long}}}");
+        assert!(webhook.post(path, broken).await.1.to_string().len() < 16 << 10);
+    }
+}
+
+#[tokio::test]
+async fn a_large_answer_comes_whole() {
+    let groups = vec!["g".repeat(1_000); 128];
+    let request =
+        with(create("shop", session(json!(null))), "userInfo", json!({"username": "eve", "groups": groups}));
+    let stamp = patch(&Webhook::new().review(SESSIONS, request).await)[0]["value"].clone();
+    assert_eq!(stamp["groups"], json!(groups));
+}
+
 #[tokio::test]
 async fn a_request_without_end_is_refused() {
     let webhook = Webhook::new();
