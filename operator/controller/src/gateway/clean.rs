@@ -41,10 +41,8 @@ pub(super) fn heartbeat(beat: Heartbeat, now: Timestamp) -> (Heartbeat, usize) {
     let Heartbeat { version, protocol, mode, instance, containers, captures, sent_at_ms, leaving, number } =
         beat;
     let rows = containers.len() + captures.len();
-    let containers: Vec<_> =
-        containers.into_iter().filter(|row| is_id(&row.id)).take(MAX_ROWS).map(container).collect();
-    let captures: Vec<_> =
-        captures.into_iter().filter(is_known).take(MAX_ROWS).map(|row| capture(row, now)).collect();
+    let containers = exact(containers.into_iter().filter(|row| is_id(&row.id)).take(MAX_ROWS).map(container));
+    let captures = exact(captures.into_iter().filter(is_known).take(MAX_ROWS).map(|row| capture(row, now)));
     let has_room = bytes(&containers, &captures) <= MAX_ROWS_BYTES;
     let (containers, captures) = fit(containers, captures);
     let dropped = rows - containers.len() - captures.len();
@@ -62,7 +60,7 @@ pub(super) fn heartbeat(beat: Heartbeat, now: Timestamp) -> (Heartbeat, usize) {
 pub(super) fn node_heartbeat(beat: Heartbeat, now: Timestamp) -> (Heartbeat, usize) {
     let rows = beat.captures.len();
     let known = beat.captures.into_iter().filter(is_known).take(MAX_NODE_ROWS);
-    let captures: Vec<_> = known.map(|row| capture(row, now)).collect();
+    let captures = exact(known.map(|row| capture(row, now)));
     let dropped = rows - captures.len();
     let head = Heartbeat { containers: Vec::new(), captures: Vec::new(), ..beat };
     let (head, _) = heartbeat(head, now);
@@ -127,6 +125,13 @@ fn texts(row: &mut CaptureReport) -> impl Iterator<Item = &mut String> {
     [row.collector_why.as_mut(), row.note.as_mut(), problem].into_iter().flatten()
 }
 
+/// A list of these alone: one that is collected from the rows of a longer one keeps the memory of all of them.
+fn exact<T>(rows: impl Iterator<Item = T>) -> Vec<T> {
+    let mut rows: Vec<T> = rows.collect();
+    rows.shrink_to_fit();
+    rows
+}
+
 /// A capture of a possible name, in a state that this version knows.
 fn is_known(row: &CaptureReport) -> bool {
     is_id(&row.capture) && row.state != CaptureState::Unknown
@@ -153,12 +158,7 @@ pub(super) fn container(row: ContainerReport) -> ContainerReport {
         cpu_of_node,
         memory_of_node,
         problem: why.map(problem),
-        offers: offers
-            .into_iter()
-            .filter(|offer| offer.kind.is_known())
-            .take(MAX_OFFERS)
-            .map(offer)
-            .collect(),
+        offers: exact(offers.into_iter().filter(|offer| offer.kind.is_known()).take(MAX_OFFERS).map(offer)),
     }
 }
 

@@ -3,6 +3,7 @@
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::AgentMode;
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
@@ -166,6 +167,28 @@ fn what_is_kept_of_an_agent_is_bounded() {
     assert_eq!(most.captures.len() + dropped, 64);
     assert_eq!(most.captures[0].capture, capture(0).capture, "the oldest are reported first");
     assert!(bytes(&most) <= MAX_ROWS_BYTES && most.captures.len() >= 12, "{}", most.captures.len());
+}
+
+/// 64 KiB of the shortest rows become a few MiB once they are read.
+#[test]
+fn the_rows_that_are_dropped_leave_no_memory_behind() {
+    let offer = json!({"kind": "CPU", "collector": ""});
+    let few = json!({"id": "a", "offers": vec![offer; 500]});
+    let body = json!({
+        "version": "1", "protocol": 1, "mode": "Sidecar", "instance": "i",
+        "containers": [vec![few], vec![json!({"id": "b"}); 4_000]].concat(),
+        "captures": vec![json!({"capture": "c", "state": "Running"}); 500],
+    });
+    let told: Heartbeat = serde_json::from_value(body).unwrap();
+    for beat in [heartbeat(told.clone(), now()).0, node_heartbeat(told, now()).0] {
+        assert!(beat.containers.capacity() <= MAX_ROWS, "{}", beat.containers.capacity());
+        assert!(
+            beat.captures.capacity() <= beat.captures.len().max(MAX_ROWS),
+            "{}",
+            beat.captures.capacity()
+        );
+        assert!(beat.containers.iter().all(|row| row.offers.capacity() <= MAX_OFFERS));
+    }
 }
 
 proptest! {
