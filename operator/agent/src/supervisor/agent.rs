@@ -16,9 +16,10 @@ use super::captures::{Action, Captures, Stop, problem, record};
 use super::gateway::Gateway;
 use super::gauge::Gauge;
 use super::heartbeat::Lines;
+use super::memory::Promises;
 use super::observe::Observer;
 use super::run_worker;
-use super::settings::Settings;
+use super::settings::{MEMORY_LIMIT, Settings};
 use super::spool::{KEPT, Outcome, Record, Spool};
 use super::stay::ABANDONED;
 use super::told::Told;
@@ -55,6 +56,8 @@ pub struct Agent {
     pub observer: Mutex<Observer>,
     /// Every capture.
     pub captures: RefCell<Captures>,
+    /// The memory of its workers.
+    pub promises: Promises,
     /// The newest list of orders.
     pub orders: RefCell<Vec<Order>>,
     /// A heartbeat is due at once.
@@ -83,6 +86,7 @@ impl Agent {
     /// Takes over what the spool holds, so that no capture runs twice and every slice is still uploaded.
     pub fn restore(&self) {
         let mut table = Captures::restore(&self.settings.kinds(), most_rows(self.mode), self.spool.load());
+        table.add_all(self.captures.take());
         for gone in table.prune(seconds() - i64::try_from(KEPT.as_secs()).unwrap_or(0)) {
             self.spool.forget(&gone);
         }
@@ -99,6 +103,7 @@ impl Agent {
         if *self.shutdown.borrow() {
             return;
         }
+        self.find_room();
         let actions = self.captures.borrow().decide(&self.orders.borrow(), steady_seconds());
         for action in actions {
             self.last_work.set(Instant::now());
@@ -107,6 +112,14 @@ impl Agent {
                 Action::Conclude(order, state, why) => self.conclude(&order, state, why),
                 Action::Cancel(capture) => self.stop(&capture, Stop::Cancelled),
             }
+        }
+    }
+
+    /// Opens the spool, where there was no room for it when the agent started.
+    fn find_room(&self) {
+        if self.spool.reopen().is_ok_and(|was_closed| was_closed) {
+            tracing::info!(spool = ?self.spool.root().ok(), "there is room for the spool again");
+            self.restore();
         }
     }
 
@@ -274,7 +287,8 @@ impl Agent {
     }
 
     fn drop_over_limit(&self) {
-        let limit = self.settings.spool_limit;
+        let limit =
+            self.settings.spool_limit.min(if self.spool.is_shared() { MEMORY_LIMIT } else { u64::MAX });
         let dropped = self.captures.borrow().over_limit(limit);
         for (capture, slice) in dropped {
             let mib = limit / (1024 * 1024);

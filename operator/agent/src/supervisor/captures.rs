@@ -58,7 +58,7 @@ pub enum Action {
 }
 
 /// Every capture that the agent knows.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Captures {
     /// What the collectors capture.
     kinds: Vec<ProfileKind>,
@@ -103,6 +103,21 @@ impl Captures {
         }
         table.live.sort_by_key(|c| c.record.taken_at);
         table
+    }
+
+    /// Adds what another table knows and this one does not.
+    pub fn add_all(&mut self, other: Self) {
+        for capture in other.live {
+            let name = &capture.record.report.capture;
+            if self.get(name).is_none() && !self.settled.contains_key(name) {
+                self.live.push(capture);
+            }
+        }
+        for (name, at) in other.settled {
+            if self.get(&name).is_none() {
+                self.settled.entry(name).or_insert(at);
+            }
+        }
     }
 
     /// Decides on a list of orders at `now` (seconds since 1970). An order that has to wait brings no action.

@@ -328,3 +328,18 @@ fn the_deadline_of_an_order_counts_from_its_arrival_whatever_the_gateways_clock_
         assert_eq!(matches!(actions[..], [Action::Start(..)]), start, "{skew} {left_ms:?}: {actions:?}");
     }
 }
+
+#[test]
+fn what_was_concluded_before_there_was_room_stays_beside_what_the_spool_holds() {
+    let settled = Record { settled: true, ..record(&order("old", "box"), CaptureState::Finished, NOW) };
+    let lost = record(&order("lost", "box"), CaptureState::Running, NOW);
+    let mut table = Captures::restore(&KINDS, MAX_ROWS, vec![settled, lost]);
+    let mut without_room = Captures::of(&KINDS, MAX_ROWS);
+    for capture in ["old", "lost", "new"] {
+        without_room.add(record(&order(capture, "box"), CaptureState::Failed, NOW + 1), None);
+    }
+    table.add_all(without_room);
+    let names: Vec<&str> = table.live().map(|c| c.record.report.capture.as_str()).collect();
+    assert_eq!(names, ["lost", "new"]);
+    assert!(table.decide(&["old", "lost", "new"].map(|name| order(name, "box")), NOW).is_empty());
+}

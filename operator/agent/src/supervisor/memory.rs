@@ -1,6 +1,9 @@
-//! How much memory may a capture take, so that the app never lacks it? That of the agent's own container, or where
-//! that has no limit, half of what the target leaves of its own. On a node, where many captures run at once, each
-//! takes half of what is left.
+//! How much memory may a capture take, so that the app never lacks it? That of the agent's own container, or where that
+//! has no limit, half of what the target leaves of its own. Captures that run at once share it: what one was promised
+//! is not there for the next. On a node, where many may follow, each takes half of what is left.
+
+use std::cell::Cell;
+use std::rc::Rc;
 
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{AgentMode, Problem};
@@ -17,20 +20,76 @@ const LEAST: u64 = 16 * MIB;
 /// it uploads.
 const SUPERVISOR: u64 = 32 * MIB;
 
+/// The other captures of the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// Bytes that those whose workers run may allocate.
+    pub promised: u64,
+    /// How many are about to start.
+    pub waiting: u64,
+}
+
+/// The memory of the workers that run. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Promises(Rc<Cell<(u64, usize)>>);
+
+/// What a worker may allocate, until it has ended.
+#[derive(Debug)]
+pub struct Promise {
+    of: Promises,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Promises {
+    /// A promise of so many bytes.
+    #[must_use]
+    pub fn make(&self, bytes: u64) -> Promise {
+        let (sum, workers) = self.0.get();
+        self.0.set((sum.saturating_add(bytes), workers + 1));
+        Promise { of: self.clone(), bytes }
+    }
+
+    /// What is promised, where `captures` have begun, one of which is the one that asks.
+    #[must_use]
+    pub fn others(&self, captures: usize) -> Others {
+        let (promised, workers) = self.0.get();
+        let waiting = captures.saturating_sub(workers).saturating_sub(1);
+        Others { promised, waiting: u64::try_from(waiting).unwrap_or(u64::MAX) }
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        let (sum, workers) = self.of.0.get();
+        self.of.0.set((sum.saturating_sub(self.bytes), workers.saturating_sub(1)));
+    }
+}
+
 /// Bytes that a worker may allocate. `own` is the agent's container, `target` the one that is captured; what cannot
 /// be read bounds nothing.
 ///
 /// # Errors
 /// `NotEnoughMemory` where that is too little for a capture.
-pub fn of_worker(mode: AgentMode, own: Option<Reading>, target: Option<Reading>) -> Result<u64, Problem> {
+pub fn of_worker(
+    mode: AgentMode,
+    (own, target): (Option<Reading>, Option<Reading>),
+    others: Others,
+) -> Result<u64, Problem> {
     let limit = own.and_then(|own| own.memory_limit);
-    let used = own.map_or(0, |own| own.memory_bytes).max(SUPERVISOR);
+    let taken = SUPERVISOR.saturating_add(others.promised);
+    let used = own.map_or(0, |own| own.memory_bytes).max(taken);
     let (bound, whose) = match (limit, target) {
         // Others of its captures may run, and more may follow.
         (Some(limit), _) if mode == AgentMode::Node => {
             (limit.saturating_sub(used) / 2, "the node agent's container (nodeAgent.resources)")
         }
-        (Some(limit), _) => (limit.saturating_sub(SUPERVISOR), "the agent's container (agent.resources)"),
+        // The first takes no more than its share, and none gets less than it needs for the sake of a later one.
+        (Some(limit), _) => {
+            let left = limit.saturating_sub(taken);
+            let share = left / others.waiting.saturating_add(1);
+            (share.max(left.min(LEAST)), "the agent's container (agent.resources)")
+        }
         (None, Some(target)) if mode == AgentMode::Ephemeral => {
             let left = target.memory_limit.map(|limit| limit.saturating_sub(target.memory_bytes));
             (left.map_or(MOST, |left| left / 2), "the container")
@@ -81,13 +140,43 @@ mod tests {
             ("the same when it is full", node, reading(490, Some(512)), None, Err("nodeAgent.resources")),
             ("more than it may", attached, None, reading(130, Some(128)), Err("0 MiB")),
         ] {
-            match (of_worker(mode, own, target), wanted) {
+            match (of_worker(mode, (own, target), Others::default()), wanted) {
                 (Ok(bytes), Ok(mib)) => assert_eq!(bytes / MIB, mib, "{sentence}"),
                 (Err(problem), Err(said)) => {
                     assert_eq!(problem.reason, Reason::NotEnoughMemory, "{sentence}");
                     assert!(problem.message.contains(said), "{sentence}: {}", problem.message);
                 }
                 (answer, _) => panic!("{sentence}: {answer:?}"),
+            }
+        }
+    }
+    /// The captures of a pod start at the same time, one for each container.
+    #[test]
+    fn captures_at_the_same_time_take_no_more_than_the_limit_together() {
+        for mode in [AgentMode::Sidecar, AgentMode::Node] {
+            for limit in [48, 64, 100, 256, 1024, 8192] {
+                for captures in 1..=12 {
+                    let own = Reading {
+                        cpu_nanos: 0,
+                        cpu_limit_millis: None,
+                        periods: None,
+                        memory_bytes: 9 * MIB,
+                        memory_limit: Some(limit * MIB),
+                    };
+                    let promises = Promises::default();
+                    let began = |_: &usize| {
+                        let bytes = of_worker(mode, (Some(own), None), promises.others(captures)).ok()?;
+                        Some(promises.make(bytes))
+                    };
+                    let running: Vec<Promise> = (0..captures).filter_map(|n| began(&n)).collect();
+                    let sum: u64 = running.iter().map(|promise| promise.bytes).sum();
+                    let left = (limit - 32) * MIB;
+                    assert!(sum <= left, "{mode:?} {limit} {captures}: {sum}");
+                    let fit = captures.min((left / LEAST) as usize);
+                    assert!(mode == AgentMode::Node || running.len() == fit, "{limit} {captures}");
+                    drop(running);
+                    assert_eq!(promises.others(1), Others::default(), "what has ended is free again");
+                }
             }
         }
     }

@@ -35,12 +35,13 @@ pub mod told;
 pub mod usage;
 
 use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use fleetprof_crds::wire::{AgentMode, Heartbeat};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::LocalSet;
 
@@ -49,6 +50,7 @@ use agent::{Agent, most_rows};
 use captures::Captures;
 use credential::Credential;
 use gateway::Gateway;
+use memory::Promises;
 use observe::Observer;
 pub use settings::Settings;
 use spool::Spool;
@@ -71,12 +73,16 @@ pub fn run(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> {
 async fn serve(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let agent = Rc::new(assemble(settings, mode)?);
+    let agent = match assemble(settings, mode) {
+        Ok(agent) => Rc::new(agent),
+        Err(error) if mode == AgentMode::Sidecar => return Ok(stay_idle(&error, terminate, interrupt).await),
+        Err(error) => return Err(error),
+    };
     agent.restore();
     tracing::info!(
         mode = ?mode,
         instance = agent.instance,
-        spool = %agent.spool.root().display(),
+        spool = ?agent.spool.root().ok(),
         version = env!("CARGO_PKG_VERSION"),
         "agent runs"
     );
@@ -97,6 +103,16 @@ async fn serve(settings: Settings, mode: AgentMode) -> anyhow::Result<ExitCode> 
     ended.map(|_| ExitCode::SUCCESS)
 }
 
+/// While a sidecar is down its pod is not Ready, and no restart changes what it was told.
+async fn stay_idle(error: &anyhow::Error, mut terminate: Signal, mut interrupt: Signal) -> ExitCode {
+    tracing::error!(%error, "the agent cannot work; it stays, so that its pod is ready");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    ExitCode::SUCCESS
+}
+
 /// Starts what the agent does all day; whatever ends, ends the agent.
 fn start(agent: &Rc<Agent>) -> tokio::task::JoinSet<anyhow::Error> {
     let mut loops = tokio::task::JoinSet::new();
@@ -113,12 +129,9 @@ fn broken(error: tokio::task::JoinError) -> anyhow::Error {
     anyhow::anyhow!("a task of the agent ended: {error}")
 }
 
-fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
+fn assemble(settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
     let instance = spool::hex(&agent::random_bytes::<8>());
-    let spool = Spool::open(&settings.spool_candidates(&instance))?;
-    if spool.is_shared() {
-        settings.spool_limit = settings.spool_limit.min(settings::MEMORY_LIMIT);
-    }
+    let spool = spool(&settings.spool_candidates(&instance), mode)?;
     let gateway = gateway(&settings, &spool, credential(&settings, mode)?)?;
     let tree = ProcTree::new(settings.proc.clone());
     let observer = Observer::new(tree.clone(), most_rows(mode));
@@ -131,6 +144,7 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
         spool,
         gateway,
         captures: RefCell::new(Captures::of(&settings.kinds(), most_rows(mode))),
+        promises: Promises::default(),
         orders: RefCell::new(Vec::new()),
         beat: Notify::new(),
         told: RefCell::default(),
@@ -144,6 +158,19 @@ fn assemble(mut settings: Settings, mode: AgentMode) -> anyhow::Result<Agent> {
         stay: Cell::new(None),
         settings,
     })
+}
+
+/// The memory of a pod, where a sidecar's spool is, may be full when it is started again: orders fail until there is
+/// room, and the pod is ready meanwhile.
+fn spool(candidates: &[PathBuf], mode: AgentMode) -> anyhow::Result<Spool> {
+    let spool = Spool::closed(candidates);
+    match spool.reopen() {
+        Err(error) if mode == AgentMode::Sidecar => {
+            tracing::warn!(%error, "no capture can run until there is room for the spool");
+        }
+        opened => drop(opened?),
+    }
+    Ok(spool)
 }
 
 /// What an agent proves itself with: the token of its pod, or the ticket of one that was attached.

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use fleetprof_crds::Reason;
-use fleetprof_crds::wire::{AgentMode, ContainerReport, MAX_OFFERS, Problem, Signals};
+use fleetprof_crds::wire::{ContainerReport, MAX_OFFERS, Problem, Signals};
 
 use super::captures::problem;
 use super::choose::{self, Container, Earlier};
@@ -12,7 +12,6 @@ use super::gauge::nanos;
 use super::glance::{Glance, LIVELY};
 use super::heartbeat::SignalsOf;
 use super::inspect::{Inspection, Seen, Wanted, inspect};
-use super::memory;
 use super::offers::of_container;
 use super::signals::Counters;
 use super::usage::{self, Node, Reading};
@@ -226,10 +225,10 @@ impl Observer {
         Seen { runtime, offers }
     }
 
-    /// Bytes that a worker may allocate that captures the process `pid`.
-    pub async fn worker_memory(&self, mode: AgentMode, pid: i32) -> Result<u64, Problem> {
+    /// How much of its memory the agent uses, and how much of its own the container of the process `pid`.
+    pub async fn memory_of(&self, pid: i32) -> (Option<Reading>, Option<Reading>) {
         let target = inspect(&self.tree, pid, Wanted::default()).await.usage;
-        memory::of_worker(mode, usage::read(OWN_CGROUP.as_ref()).ok(), target)
+        (usage::read(OWN_CGROUP.as_ref()).ok(), target)
     }
 
     /// CPU use since the last reading, and the signals where they were read.

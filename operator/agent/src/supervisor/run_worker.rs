@@ -18,6 +18,7 @@ use super::agent::{Agent, steady_seconds};
 use super::captures::{Stop, problem};
 use super::gauge::Gauge;
 use super::inspect::{Wanted, inspect};
+use super::memory::{Promise, of_worker};
 use super::observe::Target;
 use super::order::container_id;
 use super::outcome::{Ending, before_its_start, outcome};
@@ -39,21 +40,24 @@ pub async fn run(agent: Rc<Agent>, order: Order, mut stop: watch::Receiver<Optio
         Ok(()) = stop.changed() => Err(before_its_start(*stop.borrow())),
     };
     let outcome = match begun {
-        Ok((target, child)) => Run::new(&agent, &order, target, child, stop).until_it_ends().await,
+        Ok((target, worker)) => Run::new(&agent, &order, target, worker, stop).until_it_ends().await,
         Err(outcome) => outcome,
     };
     agent.ended(&order, outcome);
 }
 
-async fn start(agent: &Agent, order: &Order) -> Result<(Target, Child), Outcome> {
+/// A worker with its memory.
+type Worker = (Child, Promise);
+
+async fn start(agent: &Agent, order: &Order) -> Result<(Target, Worker), Outcome> {
     let failed = |problem| Outcome { state: CaptureState::Failed, problem: Some(problem) };
     let target = find(agent, order).await.map_err(failed)?;
-    let child = begin(agent, order, &target).await.map_err(failed)?;
-    Ok((target, child))
+    let worker = begin(agent, order, &target).await.map_err(failed)?;
+    Ok((target, worker))
 }
 
 /// Starts the worker.
-async fn begin(agent: &Agent, order: &Order, target: &Target) -> Result<Child, Problem> {
+async fn begin(agent: &Agent, order: &Order, target: &Target) -> Result<Worker, Problem> {
     tracing::info!(
         fleetprof.capture = order.capture,
         fleetprof.session.uid = order.session,
@@ -69,7 +73,7 @@ async fn begin(agent: &Agent, order: &Order, target: &Target) -> Result<Child, P
     };
     let spooled =
         |e: std::io::Error| problem(Reason::SpoolFailed, format!("failed to prepare the spool: {e}"));
-    let memory = agent.observer.lock().await.worker_memory(agent.mode, target.pid).await?;
+    let promise = promise(agent, target).await?;
     let output_dir = agent.spool.slices_dir(&order.capture).map_err(spooled)?;
     let request = CaptureRequest {
         pid: target.pid,
@@ -83,10 +87,18 @@ async fn begin(agent: &Agent, order: &Order, target: &Target) -> Result<Child, P
         output_dir,
         labels: std::collections::BTreeMap::new(),
         assume_target_uid: true,
-        memory_bytes: Some(memory),
+        memory_bytes: Some(promise.bytes),
         owner: None,
     };
-    spawn(agent, &request).await.map_err(failed)
+    Ok((spawn(agent, &request).await.map_err(failed)?, promise))
+}
+
+/// The memory of a worker. Nothing waits between the question and the promise, so that no two get the same.
+async fn promise(agent: &Agent, target: &Target) -> Result<Promise, Problem> {
+    let readings = agent.observer.lock().await.memory_of(target.pid).await;
+    let captures = agent.captures.borrow().running().count();
+    let bytes = of_worker(agent.mode, readings, agent.promises.others(captures))?;
+    Ok(agent.promises.make(bytes))
 }
 
 /// The container of an order. It may be behind its status, so it is looked for twice; one that was never
@@ -139,6 +151,7 @@ struct Run<'a> {
     started: Instant,
     kill_at: Instant,
     ending: Ending,
+    _promise: Promise,
 }
 
 impl<'a> Run<'a> {
@@ -146,7 +159,7 @@ impl<'a> Run<'a> {
         agent: &'a Agent,
         order: &'a Order,
         target: Target,
-        mut child: Child,
+        (mut child, promise): Worker,
         stop: watch::Receiver<Option<Stop>>,
     ) -> Self {
         let lines = Lines { from: child.stdout.take(), buffer: Vec::new() };
@@ -165,6 +178,7 @@ impl<'a> Run<'a> {
             started,
             kill_at: started + allowed,
             ending: Ending { profiles: order.profiles.clone(), ..Ending::default() },
+            _promise: promise,
         }
     }
 

@@ -8,6 +8,7 @@
 //! ```
 //! A record of a settled capture is kept for [`KEPT`]; everything else of it is removed at once.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -71,19 +72,37 @@ pub struct Record {
     pub report: CaptureReport,
 }
 
-/// A directory that the agent alone writes; its workers write below `slices/`.
-#[derive(Clone, Debug)]
+/// A directory that the agent alone writes; its workers write below `slices/`. Where there is no room for one, nothing
+/// is in it and nothing can be written, until [`Spool::reopen`] finds room.
+#[derive(Debug)]
 pub struct Spool {
-    root: PathBuf,
+    candidates: Vec<PathBuf>,
+    root: OnceCell<PathBuf>,
 }
 
 impl Spool {
     /// Opens the spool in the first of the directories that can be written. Errors name each and why not.
     pub fn open(candidates: &[PathBuf]) -> io::Result<Self> {
+        let spool = Self::closed(candidates);
+        spool.reopen()?;
+        Ok(spool)
+    }
+
+    /// A spool that is not open yet.
+    #[must_use]
+    pub fn closed(candidates: &[PathBuf]) -> Self {
+        Self { candidates: candidates.to_vec(), root: OnceCell::new() }
+    }
+
+    /// Opens it where it is closed, and says whether it was. Errors as [`Spool::open`].
+    pub fn reopen(&self) -> io::Result<bool> {
+        if self.root.get().is_some() {
+            return Ok(false);
+        }
         let mut refusals = String::new();
-        for root in candidates {
+        for root in &self.candidates {
             match Self::create(root) {
-                Ok(spool) => return Ok(spool),
+                Ok(()) => return Ok(self.root.set(root.clone()).is_ok()),
                 Err(e) => refusals.push_str(&format!(" {}: {e};", root.display())),
             }
         }
@@ -92,7 +111,7 @@ impl Spool {
         )))
     }
 
-    fn create(root: &Path) -> io::Result<Self> {
+    fn create(root: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         let meta = fs::symlink_metadata(root)?;
         let shared =
@@ -105,38 +124,41 @@ impl Spool {
         }
         let probe = root.join(".probe");
         write_synced(&probe, b"fleetprof")?;
-        fs::remove_file(probe)?;
-        Ok(Self { root: root.to_owned() })
+        fs::remove_file(probe)
     }
 
     /// The directory of the spool.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
+    ///
+    /// # Errors
+    /// It is closed.
+    pub fn root(&self) -> io::Result<&Path> {
+        let closed = || io::Error::other("there is no room for the spool; see the agent's log");
+        self.root.get().map(PathBuf::as_path).ok_or_else(closed)
     }
 
     /// Writes a record durably: when this returns it survives the agent and the node.
     pub fn save(&self, record: &Record) -> io::Result<()> {
-        let path = self.record_path(&record.report.capture);
+        let path = self.record_path(&record.report.capture)?;
         write_synced(&path, &serde_json::to_vec(record)?)
     }
 
     /// Every readable record; one that is damaged is left out and named in the log.
     #[must_use]
     pub fn load(&self) -> Vec<Record> {
-        let files = fs::read_dir(self.root.join("captures")).into_iter().flatten().flatten();
+        let files = self.root().and_then(|root| fs::read_dir(root.join("captures")));
+        let files = files.into_iter().flatten().flatten();
         let paths = files.map(|f| f.path()).filter(|p| p.extension().is_some_and(|e| e == "json"));
         paths.take(MAX_RECORDS).filter_map(|path| read_record(&path)).collect()
     }
 
     /// Removes the record of a capture.
     pub fn forget(&self, capture: &str) {
-        let _ = fs::remove_file(self.record_path(capture));
+        let _ = self.record_path(capture).and_then(fs::remove_file);
     }
 
     /// The directory for the slices of a capture, made when it is not there.
     pub fn slices_dir(&self, capture: &str) -> io::Result<PathBuf> {
-        let dir = self.dir(capture);
+        let dir = self.dir(capture)?;
         DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         Ok(dir)
     }
@@ -145,7 +167,7 @@ impl Spool {
     #[must_use]
     pub fn slices(&self, capture: &str) -> Vec<(SliceId, u64)> {
         let most = 4 * MAX_SLICES as usize * ProfileKind::ALL.len();
-        let files = fs::read_dir(self.dir(capture)).into_iter().flatten().flatten().take(most);
+        let files = self.dir(capture).and_then(fs::read_dir).into_iter().flatten().flatten().take(most);
         let slice = |f: fs::DirEntry| {
             let slice = slice_id(f.file_name().to_str()?).filter(|slice| slice.seq < MAX_SLICES)?;
             let meta = f.metadata().ok().filter(fs::Metadata::is_file)?;
@@ -160,7 +182,8 @@ impl Spool {
     /// runs as the target's user, so the file is as hostile as the target.
     pub fn read_slice(&self, capture: &str, slice: SliceId) -> io::Result<Vec<u8>> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(self.slice_path(capture, slice))?;
+        let file =
+            OpenOptions::new().read(true).custom_flags(flags).open(self.slice_path(capture, slice)?)?;
         let length = file.metadata().ok().filter(fs::Metadata::is_file).map(|m| m.len());
         match length {
             Some(length) if length <= MAX_SLICE_BYTES as u64 => {
@@ -177,24 +200,24 @@ impl Spool {
 
     /// Removes a slice.
     pub fn remove_slice(&self, capture: &str, slice: SliceId) {
-        let _ = fs::remove_file(self.slice_path(capture, slice));
+        let _ = self.slice_path(capture, slice).and_then(fs::remove_file);
     }
 
     /// Removes every slice of a capture.
     pub fn remove_slices(&self, capture: &str) {
-        let _ = fs::remove_dir_all(self.dir(capture));
+        let _ = self.dir(capture).and_then(fs::remove_dir_all);
     }
 
     /// Removes the spool with all that is in it.
     pub fn remove(&self) {
-        let _ = fs::remove_dir_all(&self.root);
+        let _ = self.root().and_then(fs::remove_dir_all);
     }
 
     /// Whether it is in memory that other containers of the pod share: those of the same user can write there, so
     /// no trust is kept in it.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        self.root.starts_with(MEMORY_DIR)
+        self.root().is_ok_and(|root| root.starts_with(MEMORY_DIR))
     }
 
     /// The CA certificates that were kept, if any.
@@ -203,7 +226,7 @@ impl Spool {
         if self.is_shared() {
             return None;
         }
-        let bytes = crate::proc::read_bounded(self.root.join("ca.pem"), MAX_CA_BYTES as u64).ok()?;
+        let bytes = crate::proc::read_bounded(self.root().ok()?.join("ca.pem"), MAX_CA_BYTES as u64).ok()?;
         String::from_utf8(bytes).ok()
     }
 
@@ -212,19 +235,19 @@ impl Spool {
         if self.is_shared() {
             return Ok(());
         }
-        write_synced(&self.root.join("ca.pem"), pem.as_bytes())
+        write_synced(&self.root()?.join("ca.pem"), pem.as_bytes())
     }
 
-    fn record_path(&self, capture: &str) -> PathBuf {
-        self.root.join("captures").join(format!("{}.json", file_name(capture)))
+    fn record_path(&self, capture: &str) -> io::Result<PathBuf> {
+        Ok(self.root()?.join("captures").join(format!("{}.json", file_name(capture))))
     }
 
-    fn dir(&self, capture: &str) -> PathBuf {
-        self.root.join("slices").join(file_name(capture))
+    fn dir(&self, capture: &str) -> io::Result<PathBuf> {
+        Ok(self.root()?.join("slices").join(file_name(capture)))
     }
 
-    fn slice_path(&self, capture: &str, slice: SliceId) -> PathBuf {
-        self.dir(capture).join(slice_file(slice))
+    fn slice_path(&self, capture: &str, slice: SliceId) -> io::Result<PathBuf> {
+        Ok(self.dir(capture)?.join(slice_file(slice)))
     }
 }
 
@@ -296,7 +319,7 @@ mod tests {
         let name = format!("fleetprof-test-{}", std::process::id());
         let spool = Spool::open(&[Path::new(MEMORY_DIR).join(name)]).unwrap();
         spool.save_ca("forged").unwrap();
-        fs::write(spool.root().join("ca.pem"), "forged").unwrap();
+        fs::write(spool.root().unwrap().join("ca.pem"), "forged").unwrap();
         assert!(spool.is_shared() && spool.ca().is_none());
         spool.remove();
     }
@@ -307,16 +330,16 @@ mod tests {
         let hostile = record("../../etc/passwd");
         spool.save(&hostile).unwrap();
         spool.save(&record("b")).unwrap();
-        fs::write(spool.root().join("captures/torn.json"), b"{\"session\":").unwrap();
-        fs::write(spool.root().join("captures/half.tmp"), b"x").unwrap();
-        let again = Spool::open(&[spool.root().to_owned()]).unwrap();
+        fs::write(spool.root().unwrap().join("captures/torn.json"), b"{\"session\":").unwrap();
+        fs::write(spool.root().unwrap().join("captures/half.tmp"), b"x").unwrap();
+        let again = Spool::open(&[spool.root().unwrap().to_owned()]).unwrap();
         let mut loaded = again.load();
         loaded.sort_by(|a, b| a.report.capture.cmp(&b.report.capture));
         assert_eq!(loaded, [hostile, record("b")]);
         again.forget("b");
         assert_eq!(again.load().len(), 1);
         spool.remove();
-        assert!(!spool.root().exists());
+        assert!(!spool.root().unwrap().exists());
     }
 
     #[test]
@@ -344,9 +367,28 @@ mod tests {
     fn the_first_directory_that_can_be_written_is_taken() {
         let good = scratch("second");
         let spool = Spool::open(&["/proc/nothing".into(), good.clone(), scratch("third")]).unwrap();
-        assert_eq!(spool.root(), good);
+        assert_eq!(spool.root().unwrap(), good);
         spool.remove();
         let error = Spool::open(&["/proc/nothing".into()]).unwrap_err().to_string();
         assert!(error.contains("/proc/nothing") && error.contains("make one of them writable"), "{error}");
+    }
+
+    #[test]
+    fn a_spool_without_room_takes_nothing_until_there_is_room() {
+        let dir = scratch("closed");
+        fs::write(&dir, "in the way").unwrap();
+        let spool = Spool::closed(&[dir.join("spool")]);
+        assert!(
+            spool.reopen().is_err() && spool.save(&record("a")).is_err() && spool.slices_dir("a").is_err()
+        );
+        assert!(spool.load().is_empty() && spool.slices("a").is_empty() && spool.ca().is_none());
+        spool.remove_slices("a");
+        spool.remove();
+        fs::remove_file(&dir).unwrap();
+        assert!(spool.reopen().unwrap(), "it was closed");
+        assert!(!spool.reopen().unwrap(), "it is open");
+        spool.save(&record("a")).unwrap();
+        assert_eq!(spool.load(), [record("a")]);
+        fs::remove_dir_all(dir).unwrap();
     }
 }

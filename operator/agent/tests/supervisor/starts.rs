@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use fleetprof_crds::Reason;
 use fleetprof_crds::wire::{CaptureState, Heartbeat};
+use nix::sys::signal::Signal;
 
 use super::support::gateway::Seen;
 use super::support::{Agent, BOX, FakeGateway, Scratch, Sleeper, now, order};
@@ -33,6 +34,31 @@ fn a_container_that_starts_after_the_agent_is_told_long_before_the_next_heartbea
     });
     let delay = told.duration_since(start);
     assert!(delay < Duration::from_secs(5), "{delay:?}");
+}
+
+/// Its spool is in memory of the pod, which the app may have filled when the agent is started again.
+#[test]
+fn a_sidecar_without_room_for_its_spool_stays_and_captures_once_there_is_room() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    let _target = Sleeper::new(&scratch);
+    scratch.worker(ENDS);
+    let agent = Agent::sidecar_of_full_memory(&scratch, &gateway);
+    gateway.order(|orders| orders.push(order("a")));
+    gateway.wait_for_state("a", CaptureState::Failed);
+    assert_eq!(gateway.seen().reason("a"), Some(Reason::SpoolFailed));
+    agent.free_memory();
+    gateway.order(|orders| orders.push(order("b")));
+    gateway.wait_for_state("b", CaptureState::Finished);
+    assert_eq!(gateway.seen().state("a"), Some(CaptureState::Failed), "it is not run later");
+}
+
+#[test]
+fn a_sidecar_that_cannot_work_stays_so_that_its_pod_is_ready() {
+    let (scratch, gateway) = (Scratch::new(), FakeGateway::start());
+    let agent = Agent::sidecar(&scratch, &gateway, &[("FLEETPROF_CA", "nonsense")]);
+    std::thread::sleep(Duration::from_secs(2));
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.end(Duration::from_secs(10)), Some(0));
 }
 
 #[test]

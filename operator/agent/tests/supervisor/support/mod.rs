@@ -224,6 +224,21 @@ impl Agent {
         Self::run(command, "sidecar", scratch, gateway, &[])
     }
 
+    /// Starts the agent as a sidecar whose app has filled the memory that they share.
+    pub fn sidecar_of_full_memory(scratch: &Scratch, gateway: &FakeGateway) -> Self {
+        let fill =
+            "mount -t tmpfs -o size=256k none /dev/shm; cat /dev/zero > /dev/shm/full; exec \"$0\" \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", fill, env!("CARGO_BIN_EXE_fleetprof-agent")]);
+        let env = [("FLEETPROF_SPOOL", "/dev/shm/fleetprof-sidecar"), ("TMPDIR", "/proc/nothing")];
+        Self::run(command, "sidecar", scratch, gateway, &env)
+    }
+
+    /// Removes what the app has filled the memory with.
+    pub fn free_memory(&self) {
+        fs::remove_file(format!("/proc/{}/root/dev/shm/full", self.0.id())).unwrap();
+    }
+
     fn run(
         mut command: Command,
         mode: &str,
