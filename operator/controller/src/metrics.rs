@@ -138,7 +138,7 @@ impl Metrics {
         );
         registry.register(
             "fleetprof_alerts_ignored",
-            "Alerts ignored: Unusable, or OutOfRange for a startsAt over 366 days ago or in the future",
+            "Alerts ignored: Unusable, TooLarge, or OutOfRange for a startsAt over 366 days ago or in the future",
             m.0.ignored_alerts.clone(),
         );
         registry.register(
@@ -162,8 +162,9 @@ impl Metrics {
 
     /// A notification was read; counts the alerts that were left out.
     pub fn alerts_ignored(&self, notification: &Notification) {
-        let Notification { unusable, out_of_range, .. } = notification;
-        for (reason, number) in [("Unusable", *unusable), ("OutOfRange", *out_of_range)] {
+        let Notification { unusable, too_large, out_of_range, .. } = notification;
+        let reasons = [("Unusable", *unusable), ("TooLarge", *too_large), ("OutOfRange", *out_of_range)];
+        for (reason, number) in reasons {
             self.0.ignored_alerts.get_or_create(&Why { reason }).inc_by(number as u64);
         }
     }

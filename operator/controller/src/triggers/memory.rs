@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fleetprof_core::trigger::alert::{Alert, KNOWN, Notification, Rules, Told};
+use fleetprof_core::trigger::alert::{Notification, Rules, Told};
+use fleetprof_core::trigger::answers::{Answers, KnownQueries};
+use fleetprof_core::trigger::known_alerts::KnownAlerts;
 use fleetprof_core::trigger::level::{Known, Measure};
-use fleetprof_core::trigger::promql;
 use fleetprof_core::trigger::questions::Question;
 use fleetprof_core::trigger::reach::Reach;
 use fleetprof_core::trigger::rollout::Revision;
@@ -16,14 +17,12 @@ use fleetprof_crds::ProfileSession;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::prometheus::{Answer, KnownQueries};
+use super::prometheus::Answer;
 
 /// By then the watch has brought a session that was created.
 const FRESH: SignedDuration = SignedDuration::from_secs(30);
 /// What was told is forgotten as a whole at this many rows.
 const MAX_TOLD: usize = 10_000;
-/// Most alerts that are remembered; the oldest are dropped.
-const MAX_ALERTS: usize = 10_000;
 /// The levels of a policy that was not reconciled for this long are forgotten: every policy is looked at each
 /// 15 s, so it is gone.
 const GONE: SignedDuration = SignedDuration::from_mins(10);
@@ -55,11 +54,11 @@ struct State {
     nowhere: HashMap<Reach, Timestamp>,
     created: Vec<(Timestamp, Arc<ProfileSession>)>,
     told: HashSet<(String, String, String)>,
-    alerts: Vec<Told>,
+    alerts: KnownAlerts,
     /// By uid of the policy, with its generation.
     rules: HashMap<String, (i64, Arc<Rules>)>,
     revisions: HashMap<Revision, Timestamp>,
-    queries: HashMap<String, Arc<KnownQueries>>,
+    queries: Answers,
 }
 
 impl Memory {
@@ -163,49 +162,29 @@ impl Memory {
         seen
     }
 
-    /// Takes in a notification: what fires is kept for an hour, what is resolved is forgotten.
+    /// Takes in a notification.
     pub(super) fn take_alerts(&self, notification: Notification, now: Timestamp) {
-        let Notification { firing, resolved, unusable: _, out_of_range: _ } = notification;
-        let mut state = self.state();
-        let again = |old: &Alert| {
-            firing.iter().any(|a| a.fingerprint == old.fingerprint && a.starts_at == old.starts_at)
-        };
-        state.alerts.retain(|old| {
-            is_known(old, now) && !resolved.contains(&old.alert.fingerprint) && !again(&old.alert)
-        });
-        state.alerts.extend(firing.into_iter().map(|alert| Told { at: now, alert }));
-        let over = state.alerts.len().saturating_sub(MAX_ALERTS);
-        state.alerts.drain(..over);
+        self.state().alerts.take(notification, now);
     }
 
     /// The alerts that are known to fire.
     pub(super) fn alerts(&self, now: Timestamp) -> Vec<Told> {
-        self.state().alerts.iter().filter(|told| is_known(told, now)).cloned().collect()
+        self.state().alerts.all(now)
     }
 
     /// Takes in an answer of Prometheus.
     pub(super) fn take_answer(&self, question: &Question, answer: Answer, now: Timestamp) {
-        let mut state = self.state();
-        let known = Arc::make_mut(state.queries.entry(question.policy.clone()).or_default());
-        let after = promql::follow(known.get(&question.name), &question.query, answer, now);
-        known.insert(question.name.clone(), after);
+        self.state().queries.take(question, answer, now);
     }
 
     /// Forgets the answers to all other queries.
     pub(super) fn keep_answers(&self, to: &HashSet<Question>) {
-        let asked: HashSet<_> = to.iter().map(|q| (q.policy.as_str(), q.name.as_str())).collect();
-        self.state().queries.retain(|policy, known| {
-            let is_asked = |name: &str| asked.contains(&(policy.as_str(), name));
-            if !known.keys().all(|name| is_asked(name)) {
-                Arc::make_mut(known).retain(|name, _| is_asked(name));
-            }
-            !known.is_empty()
-        });
+        self.state().queries.keep(to);
     }
 
     /// What is known of the queries of a policy, by name.
     pub(super) fn queries(&self, policy: &PolicyView<'_>) -> Arc<KnownQueries> {
-        self.state().queries.get(policy.uid).cloned().unwrap_or_default()
+        self.state().queries.of(policy.uid)
     }
 
     /// When a revision was made, where that is known.
@@ -238,14 +217,11 @@ fn key(session: &ProfileSession) -> (String, String) {
     (namespace.clone().unwrap_or_default(), name.clone().unwrap_or_default())
 }
 
-fn is_known(told: &Told, now: Timestamp) -> bool {
-    now.duration_since(told.at) < KNOWN
-}
-
 #[cfg(test)]
 mod tests {
     use fleetprof_core::pod::{RevisionObject, Workload};
     use fleetprof_core::trigger::Firing;
+    use fleetprof_core::trigger::alert::Alert;
 
     use fleetprof_crds::ProfilingPolicy;
     use fleetprof_crds::session::Trigger;
@@ -308,12 +284,13 @@ mod tests {
         for n in 0..8640 {
             let now = at(n * 10);
             let alert = Alert { labels: [].into(), fingerprint: n.to_string(), starts_at: now };
-            let firing = vec![alert];
-            memory.take_alerts(Notification { firing, resolved: vec![], unusable: 0, out_of_range: 0 }, now);
+            let firing = vec![Arc::new(alert)];
+            memory.take_alerts(Notification { firing, ..Notification::default() }, now);
             memory.created(session(usize::try_from(n).unwrap()), now);
             memory.with_created(vec![], &(&policy).into(), now);
             let state = memory.state();
-            assert!(state.alerts.len() <= 361, "{} alerts are remembered for an hour", state.alerts.len());
+            let alerts = state.alerts.all(now).len();
+            assert!(alerts <= 361, "{alerts} alerts are remembered for an hour");
             assert!(state.created.len() <= 3, "{} sessions are remembered for 30 s", state.created.len());
         }
     }
@@ -346,23 +323,6 @@ mod tests {
         }
         let state = memory.state();
         assert_eq!((state.told.len(), state.revisions.len()), (10, 10));
-    }
-
-    #[test]
-    fn answers_to_queries_that_are_gone_are_forgotten() {
-        let memory = Memory::default();
-        let question = |policy: &str, name: &str| Question {
-            namespace: "shop".into(),
-            policy: policy.into(),
-            name: name.into(),
-            query: "up".into(),
-        };
-        let all = [question("p", "a"), question("p", "b"), question("q", "a")];
-        all.iter().for_each(|question| memory.take_answer(question, Ok(Vec::new()), at(0)));
-        memory.keep_answers(&all.iter().skip(1).take(1).cloned().collect());
-        let state = memory.state();
-        assert_eq!(state.queries.keys().collect::<Vec<_>>(), ["p"]);
-        assert_eq!(state.queries["p"].keys().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Each question is bounded in time and size, and only a few are asked at once: a slow server delays
 //! triggers, nothing else.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,9 +200,6 @@ impl Prometheus {
 
 /// The series of a query, or why there are none.
 pub(super) type Answer = Result<Vec<Series>, Problem>;
-
-/// What is known of the queries of a policy, by name.
-pub(super) type KnownQueries = HashMap<String, promql::Known>;
 
 #[cfg(test)]
 mod tests {

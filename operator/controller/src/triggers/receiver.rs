@@ -130,15 +130,19 @@ async fn take(receiver: &Receiver, body: Body) -> Result<String, Refusal> {
     let now = Timestamp::now();
     let notification = alert::parse(&body, now).map_err(Refusal::Malformed)?;
     receiver.metrics.alerts_ignored(&notification);
+    let too_large = notification.says_too_large();
+    if let Some(words) = &too_large {
+        tracing::warn!("{words}");
+    }
     let arrival = Arrival::Alerts(notification.firing.clone());
     receiver.memory.take_alerts(notification, now);
     let rechecked = receiver.recheck.recheck(arrival).await;
     receiver.nowhere.tell(&rechecked.reached, &receiver.memory).await;
-    if rechecked.again { Err(Refusal::TryAgain) } else { Ok(answer(&rechecked)) }
+    if rechecked.again { Err(Refusal::TryAgain) } else { Ok(answer(&rechecked, too_large)) }
 }
 
 /// What Alertmanager's debug log shows.
-fn answer(rechecked: &Rechecked) -> String {
+fn answer(rechecked: &Rechecked, too_large: Option<String>) -> String {
     let refused = match rechecked.refused {
         0 => String::new(),
         n => format!(
@@ -146,7 +150,8 @@ fn answer(rechecked: &Rechecked) -> String {
             counted(n, "session", "sessions")
         ),
     };
-    format!("{}{refused}\n", reach::summary(&rechecked.reached))
+    let too_large = too_large.map(|words| format!("; {words}")).unwrap_or_default();
+    format!("{}{refused}{too_large}\n", reach::summary(&rechecked.reached))
 }
 
 async fn read(body: Body) -> Result<Bytes, Refusal> {

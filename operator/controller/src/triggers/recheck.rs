@@ -1,5 +1,7 @@
 //! What arrives between two reconciles, which policies does it concern, and what came of it?
 
+use std::sync::Arc;
+
 use fleetprof_core::trigger::alert::Alert;
 use fleetprof_core::trigger::place;
 use fleetprof_core::trigger::reach::{self, Reach};
@@ -10,7 +12,7 @@ use futures::future::BoxFuture;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// Alerts that fire.
-    Alerts(Vec<Alert>),
+    Alerts(Vec<Arc<Alert>>),
     /// Answers of Prometheus.
     QueryResults,
 }
@@ -33,13 +35,13 @@ impl Arrival {
     /// Its alerts, as far as they come before any policy is asked.
     #[must_use]
     pub fn begin(&self) -> Rechecked {
-        let reached = self.alerts().iter().map(reach::before_policies).collect();
+        let reached = self.alerts().iter().map(|alert| reach::before_policies(alert)).collect();
         Rechecked { again: false, refused: 0, reached }
     }
 
     /// Its alerts.
     #[must_use]
-    pub fn alerts(&self) -> &[Alert] {
+    pub fn alerts(&self) -> &[Arc<Alert>] {
         match self {
             Self::Alerts(alerts) => alerts,
             Self::QueryResults => &[],

@@ -2,6 +2,7 @@
 //! version 4.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fleetprof_crds::session::Trigger;
 use fleetprof_crds::triggers::AlertTrigger;
@@ -15,6 +16,7 @@ use super::{Firing, most_pods};
 use crate::hash::short_name;
 use crate::link::PodLink;
 use crate::pod::Workload;
+use crate::text::counted;
 use crate::time::{after, before};
 use crate::view::PolicyView;
 
@@ -26,6 +28,8 @@ pub const MAX_ALERTS: usize = 1000;
 const MAX_LABELS: usize = 64;
 /// Most bytes of a label's name or value.
 const MAX_LABEL: usize = 1024;
+/// Most bytes of all of them; usual alerts have less than 2 KiB.
+const MAX_LABELS_BYTES: usize = 8 * 1024;
 
 /// An alert that starts no session is retried for this long, then not before Alertmanager repeats it: longer
 /// than the cooldown between two triggers.
@@ -56,21 +60,34 @@ pub struct Alert {
 pub struct Told {
     /// When.
     pub at: Timestamp,
-    /// The alert.
-    pub alert: Alert,
+    /// The alert, which all who look at it share.
+    pub alert: Arc<Alert>,
 }
 
 /// What a notification tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notification {
     /// Alerts that fire.
-    pub firing: Vec<Alert>,
+    pub firing: Vec<Arc<Alert>>,
     /// Fingerprints of alerts that fire no more.
     pub resolved: Vec<String>,
-    /// Alerts that name nothing here, or are larger than an alert can be.
+    /// Alerts without a fingerprint, or of a status that nobody knows.
     pub unusable: usize,
+    /// Alerts with more or larger labels than are kept.
+    pub too_large: usize,
     /// Alerts that fire since more than 366 days, or since a time more than 5 minutes in the future.
     pub out_of_range: usize,
+}
+
+impl Notification {
+    /// What is to be said of alerts that are too large.
+    #[must_use]
+    pub fn says_too_large(&self) -> Option<String> {
+        let alerts = || counted(self.too_large, "alert is ignored: it has", "alerts are ignored: each has");
+        let limits =
+            || format!("labels of more than {MAX_LABELS_BYTES} bytes, or one of more than {MAX_LABEL}");
+        (self.too_large > 0).then(|| format!("{} {}", alerts(), limits()))
+    }
 }
 
 /// Why a notification is refused.
@@ -124,8 +141,12 @@ pub fn parse(body: &[u8], now: Timestamp) -> Result<Notification, Malformed> {
     }
     let mut notification = Notification::default();
     for alert in payload.alerts {
-        match (alert.status.as_str(), read(&alert)) {
-            ("firing", Some(read)) if is_in_range(read.starts_at, now) => notification.firing.push(read),
+        let small = is_small(&alert.labels);
+        match (alert.status.clone().as_str(), read(alert)) {
+            ("firing" | "resolved", Some(_)) if !small => notification.too_large += 1,
+            ("firing", Some(read)) if is_in_range(read.starts_at, now) => {
+                notification.firing.push(read.into());
+            }
             ("firing", Some(_)) => notification.out_of_range += 1,
             ("resolved", Some(read)) => notification.resolved.push(read.fingerprint),
             _ => notification.unusable += 1,
@@ -134,13 +155,17 @@ pub fn parse(body: &[u8], now: Timestamp) -> Result<Notification, Malformed> {
     Ok(notification)
 }
 
-fn read(alert: &PayloadAlert) -> Option<Alert> {
+fn read(alert: PayloadAlert) -> Option<Alert> {
     let PayloadAlert { labels, starts_at, fingerprint, .. } = alert;
     let hex = (1..=64).contains(&fingerprint.len()) && fingerprint.bytes().all(|b| b.is_ascii_hexdigit());
-    let small = labels.len() <= MAX_LABELS
-        && labels.iter().all(|(k, v)| k.len() <= MAX_LABEL && v.len() <= MAX_LABEL);
     let starts_at = starts_at.parse().ok()?;
-    (hex && small).then(|| Alert { labels: labels.clone(), fingerprint: fingerprint.clone(), starts_at })
+    hex.then_some(Alert { labels, fingerprint, starts_at })
+}
+
+fn is_small(labels: &Labels) -> bool {
+    labels.len() <= MAX_LABELS
+        && labels.iter().all(|(k, v)| k.len() <= MAX_LABEL && v.len() <= MAX_LABEL)
+        && labels.iter().flat_map(|(k, v)| [k.len(), v.len()]).sum::<usize>() <= MAX_LABELS_BYTES
 }
 
 fn is_in_range(starts_at: Timestamp, now: Timestamp) -> bool {

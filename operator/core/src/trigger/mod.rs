@@ -13,6 +13,8 @@
 
 pub mod admit;
 pub mod alert;
+pub mod answers;
+pub mod known_alerts;
 pub mod level;
 pub mod matcher;
 mod measure;

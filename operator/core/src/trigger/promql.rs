@@ -147,6 +147,23 @@ pub struct Known {
     pub problem: Option<Problem>,
 }
 
+/// What a series takes beside its labels: its place in a map, and since when it is there.
+const OF_A_SERIES: usize = 64;
+/// What a label of a series takes beside its value.
+const OF_A_LABEL: usize = 48;
+
+impl Known {
+    /// The bytes that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let labels = |series: &Series| {
+            series.names.iter().flat_map(|(_, value)| [OF_A_LABEL, value.len()]).sum::<usize>()
+        };
+        let series = self.since.keys().flat_map(|series| [OF_A_SERIES, labels(series)]);
+        series.chain([self.query.len()]).sum()
+    }
+}
+
 /// What is known after one more answer. A server that does not answer takes nothing away; another query
 /// restarts.
 #[must_use]

@@ -1,5 +1,7 @@
 //! Which workloads does an alert reach, and if none, what is missing?
 
+use std::borrow::Borrow;
+
 use super::alert::Alert;
 use super::matcher::Matcher;
 use super::place::{namespace, places};
@@ -78,7 +80,7 @@ pub fn before_policies(alert: &Alert) -> Reach {
 
 /// How far each alert comes with one policy whose pods are `links`.
 #[must_use]
-pub fn with_policy(policy: &PolicyView, links: &[PodLink], alerts: &[Alert]) -> Vec<Reach> {
+pub fn with_policy(policy: &PolicyView, links: &[PodLink], alerts: &[impl Borrow<Alert>]) -> Vec<Reach> {
     let rules: Vec<Vec<Matcher>> = policy
         .spec
         .triggers
@@ -86,7 +88,7 @@ pub fn with_policy(policy: &PolicyView, links: &[PodLink], alerts: &[Alert]) -> 
         .iter()
         .filter_map(|rule| rule.matchers.iter().map(|m| Matcher::parse(m)).collect::<Result<_, _>>().ok())
         .collect();
-    alerts.iter().map(|alert| one(policy, &rules, links, alert)).collect()
+    alerts.iter().map(|alert| one(policy, &rules, links, alert.borrow())).collect()
 }
 
 fn one(policy: &PolicyView, rules: &[Vec<Matcher>], links: &[PodLink], alert: &Alert) -> Reach {

@@ -131,7 +131,8 @@ proptest! {
         let labels = [("alertname", "Slow"), ("namespace", "shop"), ("pod", "web-0")];
         let labels: BTreeMap<String, String> = labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let told: Vec<alert::Told> = (0..).zip(alerts).map(|(n, (at, starts_at))| {
-            alert::Told { at, alert: alert::Alert { labels: labels.clone(), fingerprint: format!("{n}"), starts_at } }
+            let alert = alert::Alert { labels: labels.clone(), fingerprint: format!("{n}"), starts_at };
+            alert::Told { at, alert: alert.into() }
         }).collect();
         let mut firings = alert::firings(&view, &alert::Rules::of(&view), &links, &told, now);
         let asked = rollout::questions(&view, &links, now);

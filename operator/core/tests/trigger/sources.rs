@@ -53,7 +53,7 @@ fn an_alert_that_is_repeated_starts_no_second_session_even_after_the_cooldown() 
             &(&world.policy).into(),
             &rules(world),
             &world.links,
-            &[Told { at: at(second), alert }],
+            &[Told { at: at(second), alert: alert.into() }],
             at(second),
         );
         world.admit(second, firings)
@@ -90,7 +90,7 @@ fn alerts_of_several_pods_are_one_firing_that_captures_as_many_as_the_policy_say
     let alert = |pod: &str, print: &str, second: i64| {
         let mut alert = alert_of("Slow", &[("namespace", "shop"), ("pod", pod)], print);
         alert.starts_at = at(second);
-        Told { at: at(second + 5), alert }
+        Told { at: at(second + 5), alert: alert.into() }
     };
     let told = [alert("b", "b2", 0), alert("c", "c3", 1), alert("a", "a1", 60), alert("d", "d4", 60)];
     let (mut starts, mut held) = (vec![], 0);
