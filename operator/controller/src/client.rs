@@ -8,6 +8,8 @@
 //! check it leads, so the version is from before anything that a successor wrote; after it the version is
 //! refused once a successor has written.
 
+mod lists;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
@@ -21,6 +23,9 @@ use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service};
+
+use lists::Lists;
+pub(crate) use lists::kept;
 
 /// Longest wait for the head of an answer: the API server itself gives up after 60 s.
 const ANSWER: Duration = Duration::from_secs(65);
@@ -76,7 +81,7 @@ pub async fn connect(fence: Option<&Fence>) -> anyhow::Result<Client> {
 pub fn with_config(mut config: Config, fence: Option<&Fence>) -> kube::Result<Client> {
     config.read_timeout = Some(SILENCE);
     let calls = Calls { fence: fence.cloned(), answer: ANSWER };
-    Ok(ClientBuilder::try_from(config)?.with_layer(&calls).build())
+    Ok(ClientBuilder::try_from(config)?.with_layer(&calls).with_layer(&Lists).build())
 }
 
 /// Why a request was not answered.

@@ -8,6 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::status::Refusal;
+use crate::client::kept;
 
 /// Finds sessions.
 pub trait Sessions: Send + Sync + 'static {
@@ -64,21 +65,14 @@ impl Sessions for SessionsByApi {
     fn rollouts<'a>(&'a self, namespace: &'a str, picks: Picks<'a>) -> BoxFuture<'a, Rollouts> {
         async move {
             let api: Api<ProfileSession> = Api::namespaced(self.0.clone(), namespace);
-            let mut params = ListParams::default().labels(names::REVISION_LABEL).limit(PAGE);
+            let params = ListParams::default().labels(names::REVISION_LABEL).limit(PAGE);
             let failed = |error: kube::Error| {
                 format!(
                     "failed to list the sessions of rollouts ({error}): name one with base=NAME, or try again"
                 )
             };
-            let mut picked = Vec::new();
-            loop {
-                let page = api.list(&params).await.map_err(failed)?;
-                picked.extend(page.items.into_iter().filter(picks));
-                params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-                if params.continue_token.is_none() {
-                    return Ok(picked);
-                }
-            }
+            let pick = |session: ProfileSession| picks(&session).then_some(session);
+            kept(&api, params, usize::MAX, pick).await.map_err(failed)
         }
         .boxed()
     }

@@ -12,6 +12,10 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::Value;
 
 use super::super::Context;
+use crate::client::kept;
+
+/// Objects of a page of a list.
+const PAGE: u32 = 250;
 
 /// Workloads and budgets as they were found.
 #[derive(Default)]
@@ -51,10 +55,8 @@ pub async fn at(keys: &[Key], context: &Context) -> kube::Result<Found> {
     let namespaces: BTreeSet<&str> = keys.iter().map(|k| k.namespace.as_str()).collect();
     for namespace in namespaces {
         let api = Api::<PodDisruptionBudget>::namespaced(context.client.clone(), namespace);
-        found
-            .seen
-            .budgets
-            .extend(api.list(&ListParams::default()).await?.into_iter().filter_map(|b| budget(namespace, b)));
+        let params = ListParams::default().limit(PAGE);
+        found.seen.budgets.extend(kept(&api, params, usize::MAX, |found| budget(namespace, found)).await?);
     }
     Ok(found)
 }
