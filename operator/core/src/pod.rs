@@ -3,6 +3,7 @@
 
 mod injection;
 mod shared;
+mod size;
 mod workload;
 
 use std::collections::BTreeMap;

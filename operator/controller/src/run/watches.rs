@@ -18,7 +18,7 @@ use super::unreadable::Report;
 use crate::sessions::Gone;
 use crate::watched::{
     Cache, JobState, NodeState, PodChange, Pods, PolicyCaches, PolicyKey, PolicyObject, ResourceCaches,
-    SessionIndex, Told, Unreadable, WatchMetrics, Writer, events, policy, prune, whole,
+    SessionIndex, Told, Unreadable, WatchMetrics, Writer, events, metadata, policy, prune,
 };
 
 /// How long the leader waits for a list that its role may not allow before it starts without.
@@ -90,7 +90,7 @@ pub async fn start(
     let index = tell.index.clone();
     let (sessions, of_sessions) = Cache::new(metrics.clone());
     let told = tell.clone();
-    spawn(client, tasks, of_sessions, whole, move |change| told.session(&change));
+    spawn(client, tasks, of_sessions, metadata::session, move |change| told.session(&change));
     let policies = follow_policies(client, metrics, &tell, tasks);
     let (jobs, of_jobs) = Cache::new(metrics.clone());
     let (told, above) = (tell.clone(), pods.clone());
@@ -100,7 +100,7 @@ pub async fn start(
     });
     let nodes = follow_nodes(client, metrics, tasks);
     let (namespaces, of_namespaces) = Cache::new(metrics.clone());
-    spawn(client, tasks, of_namespaces, whole, move |_| tell.namespaces.send_replace(()));
+    spawn(client, tasks, of_namespaces, metadata::namespace, move |_| tell.namespaces.send_replace(()));
     pods_synced.await.context("failed to list pods")?;
     policies.synced().await.context("failed to list policies")?;
     sessions.synced().await.context("failed to list sessions")?;
@@ -119,14 +119,14 @@ fn follow_policies(
 ) -> PolicyCaches {
     let (namespaced, of_namespaced) = Cache::new(metrics.clone());
     let told = tell.clone();
-    spawn(client, tasks, of_namespaced, whole, move |change: Told<'_, ProfilingPolicy>| {
+    spawn(client, tasks, of_namespaced, metadata::policy, move |change: Told<'_, ProfilingPolicy>| {
         if let Some(policy) = told.policy(&change) {
             let _ = told.requeues.policies.send(ObjectRef::from_obj(policy));
         }
     });
     let (cluster, of_cluster) = Cache::new(metrics.clone());
     let told = tell.clone();
-    spawn(client, tasks, of_cluster, whole, move |change: Told<'_, ClusterProfilingPolicy>| {
+    spawn(client, tasks, of_cluster, metadata::policy, move |change: Told<'_, ClusterProfilingPolicy>| {
         if let Some(policy) = told.policy(&change) {
             let _ = told.requeues.edited.send(ObjectRef::from_obj(policy));
         }

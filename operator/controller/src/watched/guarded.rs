@@ -1,7 +1,7 @@
 //! What if an object cannot be decoded? It is known as [`Unreadable`], and never stops a watch.
 //!
-//! As `kube::core::DeserializeGuard`, but also for objects whose metadata cannot be decoded, and without
-//! `managedFields`, often half of an object and of no interest here.
+//! As `kube::core::DeserializeGuard`, but also for objects whose metadata cannot be decoded, and of the metadata only
+//! with [what is read](super::metadata).
 
 use std::borrow::Cow;
 
@@ -12,6 +12,8 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+
+use super::metadata;
 
 /// Most bytes of an error; it may quote a value of the object.
 const MAX_ERROR: usize = 256;
@@ -32,6 +34,13 @@ pub struct Unreadable {
 pub struct Guarded<K>(pub Result<K, Unreadable>);
 
 impl Unreadable {
+    /// One of which more would have to be kept than of any object.
+    pub(super) fn too_large(meta: &ObjectMeta, error: String) -> Self {
+        let ObjectMeta { name, namespace, uid, resource_version, generation, .. } = meta.clone();
+        let meta = ObjectMeta { name, namespace, uid, resource_version, generation, ..ObjectMeta::default() };
+        Self { meta, error, conditions: Vec::new() }
+    }
+
     fn of(object: &Value, error: &impl std::fmt::Display) -> Self {
         let text = |field: &str| object["metadata"][field].as_str().map(str::to_owned);
         let keep = object["metadata"]["annotations"].get(KEEP_ANNOTATION);
@@ -79,7 +88,7 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut object = Value::deserialize(deserializer)?;
         if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            meta.remove("managedFields");
+            metadata::keep(meta);
         }
         Ok(Self(serde_path_to_error::deserialize(&object).map_err(|error| Unreadable::of(&object, &error))))
     }

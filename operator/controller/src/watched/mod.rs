@@ -3,6 +3,7 @@
 mod cache;
 mod guarded;
 mod jobs;
+pub(crate) mod metadata;
 mod metrics;
 mod namespaces;
 mod nodes;

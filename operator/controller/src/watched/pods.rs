@@ -17,6 +17,9 @@ use super::guarded::{Guarded, Unreadable};
 use super::metrics::WatchMetrics;
 use super::watch;
 
+/// Most bytes that are kept of a pod; usual ones take 1 to 3 KiB, one with 100 containers 40 KiB.
+const MOST_OF_A_POD: usize = 64 << 10;
+
 /// A pod that changed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodChange {
@@ -165,7 +168,7 @@ impl Pods {
 }
 
 /// Takes what the watch brings into the cache.
-struct Writer {
+pub(super) struct Writer {
     pods: Pods,
     shared: SharedFacts,
     listing: Option<ByNamespace>,
@@ -176,24 +179,18 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(pods: Pods, changes: UnboundedSender<PodChange>, metrics: WatchMetrics) -> Self {
+    pub(super) fn new(pods: Pods, changes: UnboundedSender<PodChange>, metrics: WatchMetrics) -> Self {
         let (shared, unreadable) = (SharedFacts::default(), HashSet::new());
         Self { pods, shared, listing: None, unreadable, changes, metrics }
     }
 
-    fn take(&mut self, event: Event<Guarded<Pod>>) {
+    pub(super) fn take(&mut self, event: Event<Guarded<Pod>>) {
         match event {
             Event::Init => {
                 self.listing = Some(ByNamespace::default());
                 self.unreadable.clear();
             }
-            Event::InitApply(Guarded(Ok(pod))) => {
-                if let Some(facts) = self.facts(&pod)
-                    && let Some(listing) = &mut self.listing
-                {
-                    insert(listing, facts);
-                }
-            }
+            Event::InitApply(Guarded(Ok(pod))) => self.list(&pod),
             Event::InitApply(Guarded(Err(pod))) => self.keep_listed(&pod),
             Event::InitDone => {
                 if let Some(all) = self.listing.take() {
@@ -207,14 +204,38 @@ impl Writer {
         }
     }
 
-    fn facts(&mut self, pod: &Pod) -> Option<PodFacts> {
-        let mut facts = PodFacts::of(pod)?;
+    /// What is known of a pod; nothing of one that is hardly a pod.
+    ///
+    /// # Errors
+    /// It is so large that it counts as unreadable.
+    fn facts(&mut self, pod: &Pod) -> Result<Option<PodFacts>, Unreadable> {
+        let Some(mut facts) = PodFacts::of(pod) else { return Ok(None) };
+        let bytes = facts.bytes();
+        if bytes > MOST_OF_A_POD {
+            let error = format!(
+                "spec: {bytes} bytes of its labels, containers and placement would be kept, more than \
+                 {MOST_OF_A_POD}"
+            );
+            return Err(Unreadable::too_large(&pod.metadata, error));
+        }
         self.shared.share(&mut facts);
-        Some(facts)
+        Ok(Some(facts))
+    }
+
+    fn list(&mut self, pod: &Pod) {
+        match self.facts(pod) {
+            Ok(Some(facts)) => drop(self.listing.as_mut().and_then(|listing| insert(listing, facts))),
+            Ok(None) => {}
+            Err(unreadable) => self.keep_listed(&unreadable),
+        }
     }
 
     fn apply(&mut self, pod: &Pod) {
-        let Some(facts) = self.facts(pod) else { return };
+        let facts = match self.facts(pod) {
+            Ok(Some(facts)) => facts,
+            Ok(None) => return,
+            Err(unreadable) => return self.note(&unreadable),
+        };
         let change = PodChange { namespace: facts.namespace.to_string(), uid: facts.uid.clone() };
         self.readable(&change.uid);
         if self.pods.write(|state| state.insert(facts)) {

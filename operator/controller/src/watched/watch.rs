@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 
 use super::guarded::{Guarded, Unreadable};
 
+/// Objects of a page of a list. Fewer come where they are large: the client asks for as many as it may hold.
+const PAGE: u32 = 250;
+
 /// The events of a watch that goes on for ever, with back-off after a failure. `prune` takes away what is of
 /// no interest.
 pub fn events<K>(
@@ -31,7 +34,7 @@ pub fn events_where<K>(
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
-    let config = watcher::Config::default();
+    let config = watcher::Config::default().page_size(PAGE);
     let config = if fields.is_empty() { config } else { config.fields(fields) };
     let events = watcher(api, config).default_backoff();
     events.map_ok(move |mut event| {

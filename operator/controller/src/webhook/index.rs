@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 
-use crate::watched::{Cache, PolicyCaches, ResourceCaches, Snapshot, WatchMetrics, events, prune, whole};
+use crate::watched::{Cache, PolicyCaches, ResourceCaches, Snapshot, WatchMetrics, events, metadata, prune};
 
 /// The policies and labels of every namespace. Clones are cheap and see the same.
 #[derive(Clone)]
@@ -35,11 +35,17 @@ impl Index {
         let (namespaced, policies) = Cache::new(metrics.clone());
         let (cluster, cluster_policies) = Cache::new(metrics.clone());
         let (namespaces, labels) = Cache::new(metrics.clone());
-        let status: fn(&mut ProfilingPolicy) = |policy| policy.status = None;
-        let cluster_status: fn(&mut ClusterProfilingPolicy) = |policy| policy.status = None;
-        let of_policies = events(Api::all(client.clone()), status);
-        let of_cluster = events(Api::all(client.clone()), cluster_status);
-        let of_namespaces = events(Api::all(client.clone()), whole);
+        let spec: fn(&mut ProfilingPolicy) = |policy| {
+            policy.status = None;
+            metadata::policy(policy);
+        };
+        let cluster_spec: fn(&mut ClusterProfilingPolicy) = |policy| {
+            policy.status = None;
+            metadata::policy(policy);
+        };
+        let of_policies = events(Api::all(client.clone()), spec);
+        let of_cluster = events(Api::all(client.clone()), cluster_spec);
+        let of_namespaces = events(Api::all(client.clone()), metadata::namespace);
         tokio::spawn(never_ends(policies.keep(of_policies, |_| {})));
         tokio::spawn(never_ends(cluster_policies.keep(of_cluster, |_| {})));
         tokio::spawn(never_ends(labels.keep(of_namespaces, |_| {})));
