@@ -21,7 +21,7 @@ pub(super) enum Attack {
     Bodies,
     /// Small bodies that become large once they are read.
     Values,
-    /// Whole requests with pods of owners that nobody has heard of, with long names.
+    /// Whole requests with pods of owners that there are not, with long names.
     Owners,
     /// Whole requests whose answers would be as long, which nobody takes.
     Echoes,
@@ -127,18 +127,7 @@ impl Attack {
                 }
             }
             Self::Echoes => {
-                let long = "x".repeat(3 << 20);
-                let body = match n % 3 {
-                    0 => json!({"request": {"uid": long, "operation": "CREATE"}}),
-                    1 => json!({"request": {"uid": "u-1", "operation": long}}),
-                    _ => {
-                        json!({"request": {"uid": "u-1", "operation": "CREATE", "namespace": "shop", "object": {
-                            "metadata": {},
-                            "spec": {"containers": [{"name": long, "securityContext": {"runAsUser": 1000}}]},
-                        }}})
-                    }
-                };
-                stream.write_all(post(path(victim), "", &body.to_string()).as_bytes()).await?;
+                stream.write_all(post(path(victim), "", &echoing(n)).as_bytes()).await?;
                 std::future::pending::<()>().await;
             }
             Self::Idle => {
@@ -169,6 +158,21 @@ fn owned(uid: &str) -> String {
     let spec = json!({"containers": [{"name": "a", "securityContext": {"runAsUser": 1000}}]});
     let pod = json!({"metadata": {"generateName": "a-1-", "ownerReferences": [owner]}, "spec": spec});
     json!({"request": {"uid": "u-1", "operation": "CREATE", "namespace": "shop", "object": pod}}).to_string()
+}
+
+/// A review of which the answer might repeat a long text.
+fn echoing(n: usize) -> String {
+    let long = "x".repeat(3 << 20);
+    let request = match n % 3 {
+        0 => json!({"uid": long, "operation": "CREATE"}),
+        1 => json!({"uid": "u-1", "operation": long}),
+        _ => {
+            let container = json!({"name": long, "securityContext": {"runAsUser": 1000}});
+            let pod = json!({"metadata": {}, "spec": {"containers": [container]}});
+            json!({"uid": "u-1", "operation": "CREATE", "namespace": "shop", "object": pod})
+        }
+    };
+    json!({"request": request}).to_string()
 }
 
 fn head(path: &str, length: usize) -> String {

@@ -174,9 +174,10 @@ fn what_is_kept_of_an_agent_is_bounded() {
 fn the_rows_that_are_dropped_leave_no_memory_behind() {
     let offer = json!({"kind": "CPU", "collector": ""});
     let few = json!({"id": "a", "offers": vec![offer; 500]});
+    let containers = [vec![few], vec![json!({"id": "b"}); 4_000]].concat();
     let body = json!({
         "version": "1", "protocol": 1, "mode": "Sidecar", "instance": "i",
-        "containers": [vec![few], vec![json!({"id": "b"}); 4_000]].concat(),
+        "containers": containers,
         "captures": vec![json!({"capture": "c", "state": "Running"}); 500],
     });
     let told: Heartbeat = serde_json::from_value(body).unwrap();
