@@ -58,7 +58,7 @@ impl Attack {
             Self::Http2 => "256 connections with HTTP/2, streams and half-sent bodies",
             Self::Bodies => "120 half-sent bodies of 8 MiB, 4 MiB and 8 KiB",
             Self::Values => "64 bodies of 3 MiB of nested lists",
-            Self::Owners => "whole requests of 3 MiB, each of another owner, on 64 connections",
+            Self::Owners => "whole requests of 3 MiB, each of another owner, on 16 connections",
             Self::Echoes => "192 whole requests of 3 MiB whose answers are as large and not taken",
             Self::Idle => "2,048 connections that ask once and stay",
             Self::Silent => "2,048 connections that say nothing",
@@ -70,7 +70,8 @@ impl Attack {
             Self::Heads => 1_024,
             Self::Http2 => 256,
             Self::Bodies => 120,
-            Self::Values | Self::Owners => 64,
+            Self::Values => 64,
+            Self::Owners => 16,
             Self::Echoes => 192,
             Self::Idle | Self::Silent => 2_048,
         }

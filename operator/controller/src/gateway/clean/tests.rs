@@ -173,12 +173,12 @@ fn what_is_kept_of_an_agent_is_bounded() {
 #[test]
 fn the_rows_that_are_dropped_leave_no_memory_behind() {
     let offer = json!({"kind": "CPU", "collector": ""});
-    let few = json!({"id": "a", "offers": vec![offer; 500]});
-    let containers = [vec![few], vec![json!({"id": "b"}); 4_000]].concat();
+    let few = json!({"id": "a", "runtime": "", "offers": vec![offer; 500]});
+    let containers = [vec![few], vec![json!({"id": "b", "runtime": ""}); 4_000]].concat();
     let body = json!({
         "version": "1", "protocol": 1, "mode": "Sidecar", "instance": "i",
         "containers": containers,
-        "captures": vec![json!({"capture": "c", "state": "Running"}); 500],
+        "captures": vec![report("c"); 500],
     });
     let told: Heartbeat = serde_json::from_value(body).unwrap();
     for beat in [heartbeat(told.clone(), now()).0, node_heartbeat(told, now()).0] {

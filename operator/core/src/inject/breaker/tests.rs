@@ -209,7 +209,7 @@ fn a_sidecar_that_does_not_start_is_left_out_of_its_workload_until_nobody_compla
         for ignored in [
             Said { namespace: "evil", ..event },
             Said { reason: "Unhealthy", ..event },
-            Said { pod: ("web-2-x2x9k", "p"), ..event },
+            Said { pod: ("web-c-x2x9k", "p"), ..event },
             Said { pod: ("", ""), ..event },
         ] {
             breaker.not_started(&ignored, at(0));
