@@ -208,7 +208,7 @@ impl Writer {
     ///
     /// # Errors
     /// It is so large that it counts as unreadable.
-    fn facts(&mut self, pod: &Pod) -> Result<Option<PodFacts>, Unreadable> {
+    fn facts(&mut self, pod: &Pod) -> Result<Option<PodFacts>, Box<Unreadable>> {
         let Some(mut facts) = PodFacts::of(pod) else { return Ok(None) };
         let bytes = facts.bytes();
         if bytes > MOST_OF_A_POD {
@@ -216,7 +216,7 @@ impl Writer {
                 "spec: {bytes} bytes of its labels, containers and placement would be kept, more than \
                  {MOST_OF_A_POD}"
             );
-            return Err(Unreadable::too_large(&pod.metadata, error));
+            return Err(Unreadable::too_large(&pod.metadata, error).into());
         }
         self.shared.share(&mut facts);
         Ok(Some(facts))
