@@ -81,20 +81,14 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the spool in the first of the directories that can be written. Errors name each and why not.
-    pub fn open(candidates: &[PathBuf]) -> io::Result<Self> {
-        let spool = Self::closed(candidates);
-        spool.reopen()?;
-        Ok(spool)
-    }
-
     /// A spool that is not open yet.
     #[must_use]
     pub fn closed(candidates: &[PathBuf]) -> Self {
         Self { candidates: candidates.to_vec(), root: OnceCell::new() }
     }
 
-    /// Opens it where it is closed, and says whether it was. Errors as [`Spool::open`].
+    /// Opens it where it is closed, in the first of the directories that can be written, and says whether it was.
+    /// Errors name each directory and why not.
     pub fn reopen(&self) -> io::Result<bool> {
         if self.root.get().is_some() {
             return Ok(false);
@@ -286,6 +280,15 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    impl Spool {
+        fn open(candidates: &[PathBuf]) -> io::Result<Self> {
+            let spool = Self::closed(candidates);
+            spool.reopen()?;
+            Ok(spool)
+        }
+    }
+
     use crate::supervisor::captures;
 
     fn scratch(name: &str) -> PathBuf {

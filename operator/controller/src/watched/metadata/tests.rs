@@ -144,7 +144,7 @@ fn a_session_is_kept_whatever_is_said_of_why() {
     let meta = json!({"name": "s", "namespace": "shop", "annotations": {"fleetprof.dev/keep": long}});
     let object = json!({"apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfileSession", "metadata": meta, "spec": {}});
     let kept = serde_json::from_str::<Guarded<ProfileSession>>(&object.to_string()).unwrap().0.unwrap();
-    assert!(fleetprof_core::storage::is_kept(&kept));
+    assert!(fleetprof_core::storage::is_kept(&kept.metadata));
 }
 
 #[test]
