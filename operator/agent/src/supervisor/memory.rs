@@ -25,7 +25,7 @@ const SUPERVISOR: u64 = 32 * MIB;
 pub struct Others {
     /// Bytes that those whose workers run may allocate.
     pub promised: u64,
-    /// How many are about to start.
+    /// How many are about to start, or may be.
     pub waiting: u64,
 }
 
@@ -50,7 +50,7 @@ impl Promises {
         Promise { of: self.clone(), bytes }
     }
 
-    /// What is promised, where `captures` have begun, one of which is the one that asks.
+    /// What is promised, where so many `captures` have begun or may begin, one of which is the one that asks.
     #[must_use]
     pub fn others(&self, captures: usize) -> Others {
         let (promised, workers) = self.0.get();

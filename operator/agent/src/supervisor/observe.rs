@@ -288,6 +288,11 @@ impl Observer {
         chosen.map(target).ok_or_else(|| missing(container, &containers, &processes))
     }
 
+    /// How many containers there are now.
+    pub fn containers(&self) -> usize {
+        choose::containers(&self.processes(), own_pid(), self.most).len()
+    }
+
     fn processes(&self) -> Vec<Process> {
         self.tree
             .processes()

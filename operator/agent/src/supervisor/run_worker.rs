@@ -95,8 +95,12 @@ async fn begin(agent: &Agent, order: &Order, target: &Target) -> Result<Worker, 
 
 /// The memory of a worker. Nothing waits between the question and the promise, so that no two get the same.
 async fn promise(agent: &Agent, target: &Target) -> Result<Promise, Problem> {
-    let readings = agent.observer.lock().await.memory_of(target.pid).await;
-    let captures = agent.captures.borrow().running().count();
+    let (readings, containers) = {
+        let observer = agent.observer.lock().await;
+        (observer.memory_of(target.pid).await, observer.containers())
+    };
+    // Another container of the pod may be captured before this capture ends: the session of it may come at any time.
+    let captures = agent.captures.borrow().running().count().max(containers);
     let bytes = of_worker(agent.mode, readings, agent.promises.others(captures))?;
     Ok(agent.promises.make(bytes))
 }
