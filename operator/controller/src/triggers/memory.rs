@@ -32,8 +32,8 @@ const REFUSED: SignedDuration = SignedDuration::from_secs(60);
 const REFUSAL_KNOWN: SignedDuration = SignedDuration::from_hours(1);
 /// An event about alerts that lead nowhere is written at most so often for each cause.
 const NOWHERE: SignedDuration = SignedDuration::from_mins(30);
-/// Matchers of so many policies are kept compiled.
-const MAX_RULES: usize = 1_000;
+/// Compiled matchers that are kept take at most so many bytes together, and are forgotten as a whole beyond that.
+const MAX_RULES: usize = 16 << 20;
 /// Revisions are forgotten as a whole at this many.
 const MAX_REVISIONS: usize = 10_000;
 
@@ -126,7 +126,8 @@ impl Memory {
         // Not under the lock: it may take a while.
         let rules = Arc::new(Rules::of(policy));
         let mut state = self.state();
-        if state.rules.len() >= MAX_RULES {
+        let kept: usize = state.rules.values().map(|(_, rules)| rules.bytes()).sum();
+        if kept + rules.bytes() > MAX_RULES {
             state.rules.clear();
         }
         state.rules.insert(policy.uid.to_owned(), (generation, rules.clone()));
@@ -355,5 +356,24 @@ mod tests {
         assert_eq!((first.problems.len(), edited.problems.len()), (0, 1));
         memory.forget(&(&policy(2, "")).into());
         assert!(memory.state().rules.is_empty());
+    }
+
+    /// Many policies with patterns that compile to much.
+    #[test]
+    fn compiled_matchers_take_a_number_of_bytes() {
+        let memory = Memory::default();
+        let large: Vec<String> = (0..16).map(|n| format!("a=~\"{n}[a-z]{{500}}\"")).collect();
+        for n in 0..30 {
+            let policy: ProfilingPolicy = serde_json::from_value(json!({
+                "apiVersion": "fleetprof.dev/v1alpha1", "kind": "ProfilingPolicy",
+                "metadata": {"name": "p", "namespace": "shop", "uid": n.to_string(), "generation": 1},
+                "spec": {"selector": {}, "triggers": {"alerts": [{"matchers": large}, {"matchers": large}]}},
+            }))
+            .unwrap();
+            let rules = memory.rules(&(&policy).into());
+            assert!(rules.problems[0].contains("take too much memory together"), "{:?}", rules.problems);
+            let kept: usize = memory.state().rules.values().map(|(_, rules)| rules.bytes()).sum();
+            assert!(kept <= MAX_RULES && rules.bytes() > 4 << 20, "{kept} {}", rules.bytes());
+        }
     }
 }

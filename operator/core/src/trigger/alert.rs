@@ -172,6 +172,21 @@ fn is_in_range(starts_at: Timestamp, now: Timestamp) -> bool {
     (before(now, OLDEST)..=after(now, AHEAD)).contains(&starts_at)
 }
 
+/// Most bytes of the matchers of a policy: 256 patterns as people write them take 8 MiB.
+const MAX_MATCHERS: usize = 12 << 20;
+
+/// Counts a matcher of a policy.
+///
+/// # Errors
+/// A sentence, where they take too much memory together.
+fn within(bytes: &mut usize, matcher: Matcher) -> Result<Matcher, String> {
+    *bytes += matcher.bytes();
+    if *bytes <= MAX_MATCHERS {
+        return Ok(matcher);
+    }
+    Err("the patterns of the policy take too much memory together; write fewer or simpler ones".to_owned())
+}
+
 /// The compiled matchers of `spec.triggers.alerts`. A policy may have hundreds of patterns, so they are
 /// compiled once for each generation of it.
 #[derive(Clone, Debug, Default)]
@@ -186,11 +201,11 @@ impl Rules {
     /// Compiles the matchers of a policy.
     #[must_use]
     pub fn of(policy: &PolicyView) -> Self {
-        let mut rules = Self::default();
+        let (mut rules, mut bytes) = (Self::default(), 0);
         for (n, rule) in policy.spec.triggers.alerts.iter().enumerate() {
             let mut matchers = Some(Vec::new());
             for (m, text) in rule.matchers.iter().enumerate() {
-                match Matcher::parse(text) {
+                match Matcher::parse(text).and_then(|matcher| within(&mut bytes, matcher)) {
                     Ok(matcher) => matchers.iter_mut().for_each(|all| all.push(matcher.clone())),
                     Err(why) => {
                         matchers = None;
@@ -201,6 +216,13 @@ impl Rules {
             rules.matchers.push(matchers);
         }
         rules
+    }
+
+    /// Most bytes that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let matchers = self.matchers.iter().flatten().flatten().map(Matcher::bytes).sum::<usize>();
+        matchers + self.problems.iter().map(String::capacity).sum::<usize>()
     }
 }
 

@@ -5,8 +5,10 @@ use regex::{Regex, RegexBuilder};
 
 use super::place::Labels;
 
-/// Most bytes that a compiled pattern may take.
+/// Most bytes that a compiled pattern may take, and again what it remembers while it matches.
 const MAX_COMPILED: usize = 256 * 1024;
+/// As many of the patterns that people write.
+const USUAL: usize = 16 * 1024;
 
 /// One matcher.
 #[derive(Clone, Debug)]
@@ -19,7 +21,8 @@ pub struct Matcher {
 #[derive(Clone, Debug)]
 enum Value {
     Text(String),
-    Pattern(Regex),
+    /// With the bytes that it may take.
+    Pattern(Regex, usize),
 }
 
 impl Matcher {
@@ -44,7 +47,7 @@ impl Matcher {
             return Err(shape());
         }
         let value = unquoted(rest.trim()).ok_or_else(shape)?;
-        let value = if is_pattern { Value::Pattern(pattern(&value)?) } else { Value::Text(value) };
+        let value = if is_pattern { pattern(&value)? } else { Value::Text(value) };
         Ok(Self { name, wanted, value })
     }
 
@@ -54,15 +57,29 @@ impl Matcher {
         let value = labels.get(&self.name).map_or("", String::as_str);
         let equal = match &self.value {
             Value::Text(text) => text == value,
-            Value::Pattern(pattern) => pattern.is_match(value),
+            Value::Pattern(pattern, _) => pattern.is_match(value),
         };
         equal == self.wanted
     }
+
+    /// Most bytes that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let value = match &self.value {
+            Value::Text(text) => text.capacity(),
+            Value::Pattern(_, bytes) => *bytes,
+        };
+        size_of::<Self>() + self.name.capacity() + value
+    }
 }
 
-fn pattern(text: &str) -> Result<Regex, String> {
-    let built = RegexBuilder::new(&format!("^(?:{text})$")).size_limit(MAX_COMPILED).build();
-    built.map_err(|error| {
+fn pattern(text: &str) -> Result<Value, String> {
+    let within = |bytes: usize| {
+        let mut builder = RegexBuilder::new(&format!("^(?:{text})$"));
+        let built = builder.size_limit(bytes).dfa_size_limit(bytes).build();
+        built.map(|pattern| Value::Pattern(pattern, 2 * bytes))
+    };
+    within(USUAL).or_else(|_| within(MAX_COMPILED)).map_err(|error| {
         format!(
             "invalid regular expression {text:?}: {}",
             error.to_string().lines().last().unwrap_or_default().trim()
