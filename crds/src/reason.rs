@@ -38,7 +38,8 @@ macro_rules! reasons {
 
 reasons! {
     // Why a pod is not injected or not linked.
-    /// The pod or its namespace has the label `fleetprof.dev/profiling: disabled`.
+    /// The pod or its namespace has the label `fleetprof.dev/profiling: disabled`, or the namespace has more than 16 KiB
+    /// of labels.
     OptedOut => "remove the label fleetprof.dev/profiling=disabled",
     /// The pod shares the host's process namespace (hostPID).
     HostPid => "remove hostPID, or use agent.mode Ephemeral",

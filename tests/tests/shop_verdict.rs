@@ -127,21 +127,20 @@ fn verdict(session: &Value) -> (String, String, String) {
 
 #[tokio::test]
 async fn a_second_version_with_one_slower_function_is_called_slower_and_others_are_not() -> Result<()> {
-    let shop = Shop::open().await?;
-    // All pods of both versions are captured at once.
-    shop.node_budget(Some(16))?;
-    let outcome = judged(&shop).await;
-    shop.kubectl(&["delete", "namespace", SPACE, "--ignore-not-found", "--timeout=120s"])?;
-    shop.node_budget(None)?;
-    outcome
+    with_room(judged).await
 }
 
 #[tokio::test]
-#[ignore = "an hour: cargo test --test shop_verdict -- --ignored"]
+#[ignore = "an hour: cargo test --workspace --locked --test shop_verdict -- --ignored"]
 async fn rollouts_that_change_nothing_are_hardly_ever_called_slower() -> Result<()> {
+    with_room(unchanged).await
+}
+
+/// Runs a test while all pods of both versions may be captured at once, and cleans up after it.
+async fn with_room(test: impl AsyncFnOnce(&Shop) -> Result<()>) -> Result<()> {
     let shop = Shop::open().await?;
     shop.node_budget(Some(16))?;
-    let outcome = unchanged(&shop).await;
+    let outcome = test(&shop).await;
     shop.kubectl(&["delete", "namespace", SPACE, "--ignore-not-found", "--timeout=120s"])?;
     shop.node_budget(None)?;
     outcome

@@ -320,7 +320,7 @@ async fn configured(flags: &Flags) -> Result<(Config, Origin), Failure> {
     let files = Files::of(flags);
     let found = files.read()?;
     let names_one = found.as_ref().is_some_and(|kubeconfig| kubeconfig.current_context.is_some());
-    // Who names a file means that one, whatever it lacks.
+    // A kubeconfig that is named explicitly is used even if it names no cluster: an error is better than another one.
     if !flags.names_cluster() && !names_one && !files.are_named() {
         if let Some(config) = in_pod(flags) {
             return Ok((config, Origin::Pod));

@@ -34,9 +34,9 @@ use tower::{BoxError, Layer, Service};
 const MOST: usize = 8 << 20;
 /// Pages that are read at once.
 const AT_ONCE: usize = 2;
-/// A page that is too large is asked for again with so much fewer objects.
+/// The number of objects is divided by this after a page that was too large.
 const FEWER: u32 = 4;
-/// The page after one that was not too large has so many times its objects.
+/// The number of objects is multiplied by this after a page that fitted.
 const MORE: u32 = 2;
 
 /// What `keep` keeps of the first `most` objects of a list, of which a page at a time is held. `params` has the length

@@ -21,7 +21,7 @@ pub(super) enum Attack {
     Bodies,
     /// Small bodies that become large once they are read.
     Values,
-    /// Whole requests with pods of owners that there are not, with long names.
+    /// Whole requests with pods of owners that do not exist, with long names.
     Owners,
     /// Whole requests whose answers would be as long, which nobody takes.
     Echoes,

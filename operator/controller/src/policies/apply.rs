@@ -2,7 +2,6 @@
 
 use fleetprof_core::agent::INFORMED;
 use fleetprof_core::policy::{Step, growth};
-use fleetprof_core::storage::is_kept;
 use fleetprof_core::text::advised;
 use fleetprof_core::time::after;
 use fleetprof_core::view::PolicyView;
@@ -68,9 +67,7 @@ fn show_growth(policy: &PolicyView<'_>, step: &Step, context: &Context) {
 async fn delete(step: &Step, context: &Context) -> Result<(), Error> {
     let mut deleted = Ok(());
     for (namespace, name) in &step.delete {
-        let Some(session) = context.sessions.get(namespace, name).filter(|s| !is_kept(&s.metadata)) else {
-            continue;
-        };
+        let Some(session) = context.sessions.get(namespace, name) else { continue };
         let api = Api::<ProfileSession>::namespaced(context.client.clone(), namespace);
         let as_seen = Preconditions { uid: session.uid(), resource_version: session.resource_version() };
         let answer = api.delete(name, &DeleteParams::default().preconditions(as_seen)).await;

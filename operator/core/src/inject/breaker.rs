@@ -6,12 +6,12 @@
 //!                         ▲               │
 //!                         │     FailedCreate of its owner: refused(words)
 //!                         │               ▼
-//!                         └──── the workload is left alone, as long as its revision, its policy and the image are
-//!                               these, for a day at most
+//!                         └──── the workload is left alone, while its revision, its policy and the image are
+//!                               unchanged, for a day at most
 //! ```
 //! A pod that gets no agent is told why in an annotation. Where that is refused as well, the next ones of the workload
 //! are not changed at all. What is known of one revision does not end what is known of another: both may have pods at
-//! the same time, and anybody can post a pod of a revision that there is not.
+//! the same time, and anybody can post a pod of a revision that does not exist.
 //!
 //! An image that a kubelet cannot pull is left out of the namespace's pods, until no kubelet has complained for ten
 //! minutes: the app of a pod that has it does not start. A container that it cannot start, or that ends as soon as it
@@ -40,7 +40,7 @@ const OURS: SignedDuration = SignedDuration::from_mins(2);
 /// How long a workload is left alone that does not change.
 const HOLD: SignedDuration = SignedDuration::from_hours(24);
 /// How long an agent is left out after a kubelet could not pull or start it. A kubelet tries every 5 minutes at least.
-const RESTED: SignedDuration = SignedDuration::from_mins(10);
+const LEFT_OUT_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// An agent that has run for so long has started. One that cannot work ends within seconds; the next crashes come
 /// 10, 20 and 40 s later.
 const WORKED: SignedDuration = SignedDuration::from_mins(2);
@@ -168,9 +168,11 @@ impl Breaker {
 
     fn words(&self, attempt: &Attempt, now: Timestamp) -> Option<String> {
         let image = self.images.get(&attempt.namespace).filter(|(image, _)| *image == attempt.image);
-        let image = image.map(|(_, complaint)| complaint).filter(|complaint| complaint.holds(RESTED, now));
+        let image =
+            image.map(|(_, complaint)| complaint).filter(|complaint| complaint.holds(LEFT_OUT_FOR, now));
         let stuck = self.stuck.get(&attempt.stem).filter(|((pod, first), _)| !self.worked(pod, *first));
-        let stuck = stuck.map(|(_, complaint)| complaint).filter(|complaint| complaint.holds(RESTED, now));
+        let stuck =
+            stuck.map(|(_, complaint)| complaint).filter(|complaint| complaint.holds(LEFT_OUT_FOR, now));
         let refused = self.refused.get(&attempt.of).filter(|complaint| complaint.holds(HOLD, now));
         image.or(stuck).or(refused).map(|complaint| complaint.words.to_string())
     }
@@ -216,7 +218,7 @@ impl Breaker {
         if let Some(name) = image_of(said.words) {
             let (of, image) = (key(&[said.namespace]), key(&[name]));
             let known = self.images.get(&of);
-            let is_known = known.is_some_and(|(known, at)| *known == image && at.holds(RESTED, now));
+            let is_known = known.is_some_and(|(known, at)| *known == image && at.holds(LEFT_OUT_FOR, now));
             self.images.put(of, (image, complaint));
             return (!is_known).then(|| LeftOut::Image(cut(name, WORDS)));
         }
@@ -228,7 +230,7 @@ impl Breaker {
         let mut is_news = false;
         for stem in stems(said.pod.0) {
             let stem = key(&[said.namespace, stem]);
-            is_news |= !self.stuck.get(&stem).is_some_and(|(_, known)| known.holds(RESTED, now));
+            is_news |= !self.stuck.get(&stem).is_some_and(|(_, known)| known.holds(LEFT_OUT_FOR, now));
             self.stuck.put(stem, ((pod, said.first), complaint.clone()));
         }
         is_news.then_some(LeftOut::Workload)

@@ -29,9 +29,9 @@ pub fn over(sessions: &[Arc<ProfileSession>], keep: usize) -> Vec<Arc<ProfileSes
     let mut ended: BTreeMap<&str, Vec<(Timestamp, &Arc<ProfileSession>)>> = BTreeMap::new();
     let kept = sessions.iter().filter(|session| is_kept(&session.metadata));
     let roots: HashSet<&str> = kept.filter_map(|s| Some(repeat::root(s)?.uid.as_str())).collect();
-    let stays =
+    let is_root =
         |session: &ProfileSession| session.metadata.uid.as_deref().is_some_and(|uid| roots.contains(uid));
-    for session in sessions.iter().filter(|session| !stays(session)) {
+    for session in sessions.iter().filter(|session| !is_root(session)) {
         if let Some(at) = ended_at(session) {
             let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
             ended.entry(namespace).or_default().push((at, session));
@@ -57,17 +57,24 @@ fn ended_at(session: &ProfileSession) -> Option<Timestamp> {
     counts.then(|| last.max(of(&status.end_time))).flatten()
 }
 
-/// Says in the status that the session is kept for longer than its ttl, or for less.
+/// Whether the session stays whatever its ttl: it is kept, or one of `follow_ups`, which are deleted with it.
+#[must_use]
+pub fn stays(session: &ProfileSession, follow_ups: &[Arc<ProfileSession>]) -> bool {
+    is_kept(&session.metadata) || follow_ups.iter().any(|session| is_kept(&session.metadata))
+}
+
+/// Says in the status that the session stays whatever its ttl, or is deleted before that is over.
 pub fn tell_ttl(
     session: &ProfileSession,
     status: &mut ProfileSessionStatus,
-    max_ttl: Duration,
+    (stays, max_ttl): (bool, Duration),
     now: Timestamp,
 ) {
-    if is_kept(&session.metadata) {
+    if stays {
         status.conditions.retain(|condition| condition.type_ != TTL_LIMITED);
-        let message = "The session and its profiles are kept until the annotation fleetprof.dev/keep is removed, \
-                       whatever ttl, history and quota say.";
+        let message = "The session is not deleted until the annotation fleetprof.dev/keep is removed from it and \
+                       from the sessions that repeat it. Profiles of a session with the annotation count towards no \
+                       quota; if the results volume fills up, they are the last of their namespace to be deleted.";
         let wanted = Wanted::new(Truth::True, Reason::Kept, message);
         conditions::set(&mut status.conditions, KEPT, wanted, session.metadata.generation, now);
         return;

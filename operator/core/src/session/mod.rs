@@ -43,7 +43,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::budget::{Place, is_busy};
 use crate::conditions::{self, Truth, Wanted};
-use crate::storage::is_kept;
 use crate::time::after;
 pub use assembled::{Assembled, Slices};
 pub use compare::{Comparing, StoredCapture};
@@ -119,16 +118,14 @@ fn ended(
     observed: &Observed,
     settings: &Settings,
 ) -> Step {
-    history::tell_ttl(session, &mut status, settings.max_ttl, observed.now);
+    let stays = history::stays(session, &observed.follow_ups);
+    history::tell_ttl(session, &mut status, (stays, settings.max_ttl), observed.now);
     let mut actions = close_all(&status);
     actions.extend(deliver::step(session, &mut status, observed.now));
     actions.extend(tell_of_end(session, &mut status, observed, settings));
     actions.extend(repeat::step(session, &mut status, observed));
     let ttl = session.spec.ttl.min(settings.max_ttl);
-    // What repeats the session goes with it.
-    let mut all = observed.follow_ups.iter().map(|session| &session.metadata).chain([&session.metadata]);
-    let kept = all.any(is_kept);
-    let left = expires(session, &status, ttl).map(|at| at.duration_since(observed.now)).filter(|_| !kept);
+    let left = expires(session, &status, ttl).map(|at| at.duration_since(observed.now)).filter(|_| !stays);
     let over = left.is_some_and(|left| left <= SignedDuration::ZERO);
     if over && session.metadata.deletion_timestamp.is_none() {
         actions.push(Action::Forget);

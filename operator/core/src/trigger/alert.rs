@@ -172,8 +172,9 @@ fn is_in_range(starts_at: Timestamp, now: Timestamp) -> bool {
     (before(now, OLDEST)..=after(now, AHEAD)).contains(&starts_at)
 }
 
-/// Most bytes of the matchers of a policy: 256 patterns as people write them take 8 MiB.
-const MAX_MATCHERS: usize = 12 << 20;
+/// Most bytes of the matchers of a policy: 256 usual patterns take 8 MiB, and 110
+/// with two `\w` as much as this.
+const MAX_MATCHERS: usize = 16 << 20;
 
 /// Counts a matcher of a policy.
 ///

@@ -5,10 +5,11 @@ use regex::{Regex, RegexBuilder};
 
 use super::place::Labels;
 
-/// Most bytes that a compiled pattern may take, and again what it remembers while it matches.
-const MAX_COMPILED: usize = 256 * 1024;
-/// As many of the patterns that people write.
-const USUAL: usize = 16 * 1024;
+/// Bytes that a compiled pattern may take: the first of these that suffices is what counts. Patterns without classes such
+/// as `\w`, which holds all letters of Unicode, need less than the first.
+const COMPILED: [usize; 5] = [16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10];
+/// Bytes that it may take beside them while it matches.
+const MATCHING: usize = 16 << 10;
 
 /// One matcher.
 #[derive(Clone, Debug)]
@@ -76,10 +77,11 @@ impl Matcher {
 fn pattern(text: &str) -> Result<Value, String> {
     let within = |bytes: usize| {
         let mut builder = RegexBuilder::new(&format!("^(?:{text})$"));
-        let built = builder.size_limit(bytes).dfa_size_limit(bytes).build();
-        built.map(|pattern| Value::Pattern(pattern, 2 * bytes))
+        let built = builder.size_limit(bytes).dfa_size_limit(MATCHING).build();
+        built.map(|pattern| Value::Pattern(pattern, bytes + MATCHING))
     };
-    within(USUAL).or_else(|_| within(MAX_COMPILED)).map_err(|error| {
+    let [least, more @ ..] = COMPILED;
+    more.into_iter().fold(within(least), |built, bytes| built.or_else(|_| within(bytes))).map_err(|error| {
         format!(
             "invalid regular expression {text:?}: {}",
             error.to_string().lines().last().unwrap_or_default().trim()
@@ -112,6 +114,18 @@ fn unquoted(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A policy may have 256 patterns, and the usual ones have to fit into its 16 MiB.
+    #[test]
+    fn patterns_as_people_write_them_are_small() {
+        let bytes = |pattern: &str| Matcher::parse(&format!("team=~\"{pattern}\"")).unwrap().bytes();
+        for pattern in ["shop|pay.*", ".+", "[^/]+/[a-z0-9-]+", "(?i)(critical|page)", "prod-.*-[0-9]{1,3}"] {
+            assert!(bytes(pattern) < 33 * 1024, "{pattern}: {}", bytes(pattern));
+        }
+        for pattern in [r"\d+", r"\w+Orders", r"\w+-\w+"] {
+            assert!(bytes(pattern) < 145 * 1024, "{pattern}: {}", bytes(pattern));
+        }
+    }
 
     #[test]
     fn matchers_are_read_as_alertmanager_reads_them() {

@@ -154,6 +154,23 @@ fn what_somebody_wants_kept_has_no_ttl_until_the_annotation_goes() {
 }
 
 #[test]
+fn a_session_stays_for_those_that_repeat_it_and_says_so() {
+    let mut w = World::new(json!({"target": {"pods": ["a"]}, "duration": "10s", "ttl": "99999h"}));
+    let mut repeat = w.session.clone();
+    repeat.metadata.annotations = Some([(names::KEEP_ANNOTATION.to_owned(), String::new())].into());
+    w.step();
+    w.after(1);
+    w.observed.follow_ups = vec![repeat.into()];
+    w.after(400 * 24 * 3600);
+    assert!(!w.actions.contains(&Action::Forget));
+    let types: Vec<&str> = w.status().conditions.iter().map(|c| c.type_.as_str()).collect();
+    assert!(types.contains(&"Kept") && !types.contains(&"TtlLimited"), "{types:?}");
+    w.observed.follow_ups.clear();
+    w.after(1);
+    assert!(w.actions.contains(&Action::Forget));
+}
+
+#[test]
 fn a_ttl_over_the_maximum_is_cut_and_said() {
     let mut w = World::new(json!({"target": {"pods": ["a"]}, "duration": "10s", "ttl": "99999h"}));
     w.step();

@@ -5,26 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleetprof_core::outbox::Attempt;
-use fleetprof_crds::{ProfileKind, Reason};
+use fleetprof_crds::Reason;
 
+use super::parcel;
 use super::s3::{self, Objects};
 use crate::destinations::bucket::{Bucket, Store};
-use crate::destinations::{Archive, ArchiveError, Destination, Identity, Parcel, Target};
+use crate::destinations::{Archive, ArchiveError, Destination, Identity};
 use crate::results::tests::fixtures::hostile_key;
 
 const KEY: &str = "prod/shop/Deployment-orders/2026-11-30/session-1/orders-1_app_cpu.pb.gz";
-
-fn parcel(key: &str) -> Parcel {
-    let (namespace, session) = ("shop".to_owned(), "now".to_owned());
-    Parcel {
-        key: key.to_owned(),
-        kind: ProfileKind::Cpu,
-        namespace,
-        session,
-        bytes: 1,
-        target: Target::default(),
-    }
-}
 
 /// The bucket of a new server as the cluster of that uid sees it.
 fn bucket(address: std::net::SocketAddr, uid: &str, credentials: &Path) -> Bucket {

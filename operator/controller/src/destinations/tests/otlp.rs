@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use fleetprof_core::outbox::Attempt;
-use fleetprof_crds::{ProfileKind, Reason};
+use fleetprof_crds::Reason;
 use fleetprof_profile::otlp::proto::any_value::Value;
 use fleetprof_profile::otlp::proto::{
     ExportProfilesPartialSuccess, ExportProfilesServiceRequest, ExportProfilesServiceResponse, Status,
@@ -99,8 +99,7 @@ fn of_path(address: SocketAddr, folder: &std::path::Path, path: &str) -> Otlp {
 fn parcel(key: &str) -> Parcel {
     let target =
         Target { workload: "Deployment/orders".into(), pod_uid: "f3b0".into(), container_id: "".into() };
-    let (namespace, session) = ("shop".to_owned(), "now".to_owned());
-    Parcel { key: key.to_owned(), kind: ProfileKind::Cpu, namespace, session, bytes: 1, target }
+    Parcel { target, ..super::parcel(key) }
 }
 
 /// The sum of the counts of a request.

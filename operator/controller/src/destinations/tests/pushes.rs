@@ -20,8 +20,9 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::parcel;
+use crate::destinations::Destination;
 use crate::destinations::pyroscope::Pyroscope;
-use crate::destinations::{Destination, Parcel, Target};
 use crate::results::tests::fixtures::decoded;
 
 /// What it has, and how it answers next instead.
@@ -133,18 +134,6 @@ pub(super) fn stored(stacks: usize) -> Bytes {
     let mut profile = merger.finish().unwrap();
     set_labels(&mut profile, &[("service_name", "orders"), ("namespace", "shop"), ("pod", "orders-1")]);
     encode(&profile).unwrap().into()
-}
-
-fn parcel(key: &str) -> Parcel {
-    let (namespace, session) = ("shop".to_owned(), "now".to_owned());
-    Parcel {
-        key: key.to_owned(),
-        kind: ProfileKind::Cpu,
-        namespace,
-        session,
-        bytes: 1,
-        target: Target::default(),
-    }
 }
 
 fn pyroscope(address: SocketAddr, folder: &std::path::Path) -> Pyroscope {
