@@ -200,34 +200,65 @@ async fn refused(shop: &Shop) -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_image_that_cannot_be_pulled_stops_one_pod_and_no_more() -> Result<()> {
+async fn an_agent_that_cannot_be_pulled_or_started_stops_one_pod_and_no_more() -> Result<()> {
     let shop = Shop::open().await?;
-    shop.helm(&["--set", "image.agent.tag=nowhere"])?;
-    let outcome = without_image(&shop).await;
+    let outcome = without_agent(&shop).await;
     shop.kubectl(&["delete", "ns/strict", "--ignore-not-found"])?;
     shop.helm(&[])?;
     outcome
 }
 
-async fn without_image(shop: &Shop) -> Result<()> {
+async fn without_agent(shop: &Shop) -> Result<()> {
     shop.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))?;
     let hourly = json!({"selector": {}, "schedule": {"every": "168h"}});
     shop.apply(&object("ProfilingPolicy", NAMESPACE, "all", &hourly))?;
+    stops_one_pod(shop, "nowhere", false, "nowhere").await?;
+    load_image_without_program()?;
+    // What does not start in one workload may start in another, so only its own pods go without.
+    stops_one_pod(shop, EMPTY, true, "no such file").await
+}
+
+/// The tag of an agent's image whose program is missing.
+const EMPTY: &str = "empty";
+
+fn load_image_without_program() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let tar = folder.path().join("empty.tar");
+    let tar = tar.to_string_lossy();
+    let name = format!("fleetprof-agent:{EMPTY}");
+    let entrypoint = json!(["/fleetprof-agent"]).to_string();
+    let layer = ["--layer", "/etc/hostname=/nothing"];
+    let image = [&["image", &name], &layer[..], &["--entrypoint", &entrypoint, "-o", &tar]].concat();
+    fleetprof_tests::run("tests/cluster/cluster", &image)?;
+    fleetprof_tests::run("tests/cluster/cluster", &["load", &tar])?;
+    Ok(())
+}
+
+/// With an image of the agent that no kubelet can start, the first pod of a workload waits, and the policy says
+/// so; the next pod, of the same or another workload, starts without an agent and says why in the kubelet's words.
+async fn stops_one_pod(shop: &Shop, tag: &str, same: bool, words: &str) -> Result<()> {
+    shop.helm(&["--set", &format!("image.agent.tag={tag}")])?;
     shop.registered(NAMESPACE).await?;
     // Webhooks of before the upgrade answer until they have ended.
     tokio::time::sleep(Duration::from_secs(10)).await;
-    shop.apply(&workload("Deployment", "first", "red"))?;
+    shop.apply(&workload("Deployment", tag, "red"))?;
+    let first = format!("Deployment/{tag}");
     let shown =
         wait_for("the policy says that the first pod does not start", Duration::from_secs(60), || async {
-            let shown = app(shop, "Deployment/first")?;
+            let shown = app(shop, &first)?;
             Ok((shown["reason"] == "AgentImageFailed").then_some(shown))
         })
         .await
-        .with_context(|| format!("{:#}", app(shop, "Deployment/first").unwrap_or_default()))?;
+        .with_context(|| format!("{:#}", app(shop, &first).unwrap_or_default()))?;
     ensure!(shown["message"].as_str().is_some_and(|m| m.contains("does not start")), "{shown:#}");
-    shop.apply(&workload("Deployment", "second", "red"))?;
-    let (time, words) = one_runs(shop, "second", false).await?;
-    println!("the next workload runs without an agent after {time:?}: {words}");
-    ensure!(words.contains("nowhere"), "{words}");
+    let next = if same { tag } else { "another" };
+    if same {
+        shop.kubectl(&["-n", NAMESPACE, "scale", &first, "--replicas=2"])?;
+    } else {
+        shop.apply(&workload("Deployment", next, "red"))?;
+    }
+    let (time, said) = one_runs(shop, next, false).await?;
+    println!("{tag}: the next pod runs without an agent after {time:?}: {said}");
+    ensure!(said.contains(words), "{said}");
     Ok(())
 }

@@ -161,6 +161,7 @@ fn prune(event: &mut Recorded) {
 
 #[cfg(test)]
 mod tests {
+    use fleetprof_core::inject::read;
     use fleetprof_crds::ProfilingPolicy;
     use serde_json::json;
 
@@ -177,10 +178,9 @@ mod tests {
     fn attempt(refusals: &Refusals, owner: &str) -> Option<String> {
         let policy: ProfilingPolicy = super::super::tests::policy("shop", "all", json!({}));
         let owners = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": true}]);
-        let held = refusals.attempt(
-            (&json!({"metadata": {"generateName": format!("{owner}-"), "ownerReferences": owners}}), "shop"),
-            (&PolicyView::from(&policy), "agent:1"),
-        );
+        let pod = json!({"metadata": {"generateName": format!("{owner}-"), "ownerReferences": owners}});
+        let pod = read(&pod.to_string()).unwrap();
+        let held = refusals.attempt((&pod, "shop"), (&PolicyView::from(&policy), "agent:1"));
         held.map(|held| held.words)
     }
 

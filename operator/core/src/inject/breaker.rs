@@ -230,8 +230,14 @@ impl Breaker {
         let mut is_news = false;
         for stem in stems(said.pod.0) {
             let stem = key(&[said.namespace, stem]);
-            is_news |= !self.stuck.get(&stem).is_some_and(|(_, known)| known.holds(LEFT_OUT_FOR, now));
-            self.stuck.put(stem, ((pod, said.first), complaint.clone()));
+            let known = self.stuck.get(&stem).map(|(_, known)| known);
+            let known = known.filter(|known| known.holds(LEFT_OUT_FOR, now));
+            is_news |= known.is_none();
+            // That it waits before it tries again is no cause.
+            let words =
+                known.filter(|_| said.reason == "BackOff").map_or(&complaint.words, |known| &known.words);
+            let complaint = Complaint { words: words.clone(), at: now };
+            self.stuck.put(stem, ((pod, said.first), complaint));
         }
         is_news.then_some(LeftOut::Workload)
     }

@@ -21,8 +21,13 @@ use Part::{Each, Fields, Whole};
 
 const POD: Part = Fields(&[("metadata", &METADATA), ("spec", &SPEC)]);
 
-const METADATA: Part =
-    Fields(&[("labels", &Whole), ("annotations", &ANNOTATIONS), ("ownerReferences", &Whole)]);
+const METADATA: Part = Fields(&[
+    ("name", &Whole),
+    ("generateName", &Whole),
+    ("labels", &Whole),
+    ("annotations", &ANNOTATIONS),
+    ("ownerReferences", &Whole),
+]);
 
 const ANNOTATIONS: Part = Fields(&[
     (names::DEFAULT_CONTAINER_ANNOTATION, &Whole),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::recent::MOST;
 use super::*;
+use crate::inject::read;
 use crate::view::PolicyView;
 
 fn at(second: i64) -> Timestamp {
@@ -48,7 +49,9 @@ fn attempt(pod: &Value, generation: i64) -> Attempt {
 
 fn attempt_with(pod: &Value, generation: i64, image: &str) -> Option<Attempt> {
     let policy = policy(generation);
-    Attempt::of((pod, "shop"), (&PolicyView::from(&policy), image), at(0))
+    // As the webhook reads it: what it passes over, no attempt may rest on.
+    let pod = read(&pod.to_string()).unwrap();
+    Attempt::of((&pod, "shop"), (&PolicyView::from(&policy), image), at(0))
 }
 
 /// The UID of the owner of a pod that was made here.
@@ -222,6 +225,24 @@ fn a_sidecar_that_does_not_start_is_left_out_of_its_workload_until_nobody_compla
         assert_eq!(breaker.attempt(web, at(900)), None);
         assert!(breaker.not_started(&event, at(1000)).is_some());
     }
+}
+
+#[test]
+fn the_cause_is_told_and_not_that_the_kubelet_waits() {
+    let mut breaker = Breaker::default();
+    let web = attempt(&web("1"), 1);
+    let back_off = Said { reason: "BackOff", ..pulled("shop", "Back-off restarting failed container") };
+    for (event, told) in [
+        (back_off, back_off.words),
+        (pulled("shop", "Error: exec format error"), "Error: exec format error"),
+        (back_off, "Error: exec format error"),
+        (pulled("shop", "Error: no such file"), "Error: no such file"),
+    ] {
+        breaker.not_started(&event, at(0));
+        assert_eq!(said(breaker.attempt(web, at(1))).as_deref(), Some(told));
+    }
+    breaker.not_started(&back_off, at(500));
+    assert!(breaker.attempt(web, at(1_000)).is_some(), "it still waits");
 }
 
 #[test]
