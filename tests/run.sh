@@ -12,6 +12,14 @@ fi
 mkdir -p target
 began=$(date +%s)
 took() { echo "── $1: $(($(date +%s) - $2)) s"; }
+# Runs a command and says how long it took.
+part() {
+    local t code=0
+    t=$(date +%s)
+    "$@" || code=$?
+    took "$*" "$t"
+    return $code
+}
 
 # What runs beside this script, as process group: a program is not the cargo that started it, and a test is not
 # the operator that it runs.
@@ -45,9 +53,9 @@ took "lint" "$t"
 
 t=$(date +%s)
 step "2/5  Tests that need no cluster (cold 11 min, warm 1 min)"
-tests/suites.sh pure
-tests/suites.sh stores
-tests/console.sh
+part tests/suites.sh pure
+part tests/suites.sh stores
+part tests/console.sh
 took "pure tests" "$t"
 tests/compiled.sh save
 
@@ -56,11 +64,11 @@ step "3/5  Captures of real processes, then Kubernetes (2 min once it is built)"
 # Some captures measure time, so nothing is compiled beside them.
 busy "building Kubernetes" wait "$tools" || { cat target/tools.log >&2 && exit 1; }
 agent_tests=passed
-tests/suites.sh captures || agent_tests=failed
-tests/suites.sh attacks || agent_tests=failed
+part tests/suites.sh captures || agent_tests=failed
+part tests/suites.sh attacks || agent_tests=failed
 start target/cluster.log "$cluster" up
 cluster_up=${beside[1]}
-tests/suites.sh waits || agent_tests=failed
+part tests/suites.sh waits || agent_tests=failed
 busy "bringing up Kubernetes" wait "$cluster_up" || { cat target/cluster.log >&2 && exit 1; }
 up
 tests/lint.sh chart
@@ -83,12 +91,12 @@ took "demo" "$t"
 t=$(date +%s)
 step "5/5  Failures and control on the cluster (13 min)"
 cluster_tests=passed
-tests/suites.sh breaks || cluster_tests=failed
+part tests/suites.sh breaks || cluster_tests=failed
 api_tests=passed
 busy "tests on API servers of their own" wait "$api" || api_tests=failed
 trap stop_all EXIT
 cat target/api-tests.log
-tests/suites.sh alone || cluster_tests=failed
+part tests/suites.sh alone || cluster_tests=failed
 took "cluster and API tests" "$t"
 case "$agent_tests $cluster_tests $api_tests" in
 *failed*)
