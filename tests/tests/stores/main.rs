@@ -6,6 +6,7 @@
 mod collector;
 mod operator;
 mod server;
+mod symbols;
 
 use std::time::{Duration, Instant};
 

@@ -25,7 +25,7 @@ use super::front_proxy::User;
 use super::handlers::Caller;
 use super::status::Refusal;
 use crate::server::{Bodies, BodyError, HeldBody, Holder, Pace};
-use crate::symbols::uploads::{Claim, MAX_NAME, Piece, Progress, Refused, Uploaded};
+use crate::symbols::uploads::{Claim, Listed, MAX_NAME, Piece, Progress, Refused};
 
 /// Kind of the objects.
 pub(super) const KIND: &str = "Symbols";
@@ -57,15 +57,19 @@ async fn list(
 ) -> Result<Json<Value>, Refusal> {
     allow(&api, &caller.user, &Access::symbols("list", String::new(), "")).await?;
     let wanted = name_of(query.as_deref().unwrap_or_default());
-    let all = api.results.uploaded_symbols().map_err(refusal)?;
+    let (all, warning) = api.results.uploaded_symbols().map_err(refusal)?;
     let items: Vec<Value> = all
         .iter()
-        .filter(|one| wanted.as_ref().is_none_or(|name| *name == one.build_id))
+        .filter(|one| wanted.as_ref().is_none_or(|name| *name == one.file.build_id))
         .map(object)
         .collect();
-    Ok(Json(json!({
+    let mut list = json!({
         "kind": format!("{KIND}List"), "apiVersion": api_version(), "metadata": {}, "items": items,
-    })))
+    });
+    if let Some(warning) = warning {
+        list["warning"] = json!(warning);
+    }
+    Ok(Json(list))
 }
 
 async fn one(
@@ -75,8 +79,8 @@ async fn one(
 ) -> Result<Json<Value>, Refusal> {
     let id = named(id)?;
     allow(&api, &caller.user, &Access::symbols("get", id.clone(), "")).await?;
-    let all = api.results.uploaded_symbols().map_err(refusal)?;
-    let found = all.iter().find(|one| one.build_id == id);
+    let (all, _) = api.results.uploaded_symbols().map_err(refusal)?;
+    let found = all.iter().find(|one| one.file.build_id == id);
     found.map(|one| Json(object(one))).ok_or_else(|| {
         Refusal::not_found(format!(
             "{SYMBOLS}.{DATA_GROUP} {id:?} not found: see kubectl fleetprof symbols ls"
@@ -91,8 +95,8 @@ async fn delete(
 ) -> Result<Json<Value>, Refusal> {
     let id = named(id)?;
     allow(&api, &caller.user, &Access::symbols("delete", id.clone(), "")).await?;
-    let gone = api.results.delete_symbols(&id).await.map_err(refusal)?;
-    tracing::info!(file.build_id = %gone.build_id, enduser.id = %caller.user.name, "symbols deleted");
+    api.results.delete_symbols(&id).await.map_err(refusal)?;
+    tracing::info!(file.build_id = %id, enduser.id = %caller.user.name, "symbols deleted");
     let details = json!({"name": id, "group": DATA_GROUP, "kind": SYMBOLS});
     Ok(Json(
         json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
@@ -113,15 +117,18 @@ async fn receive(
     let user = caller.user.name;
     let held = body(&bodies, &user, request.into_body()).await?;
     let piece = Piece { claim, user, offset, bytes: held.bytes.clone() };
-    let size = piece.claim.bytes;
+    let (size, id) = (piece.claim.bytes, piece.claim.build_id.clone());
     let progress = api.results.upload_symbols(piece).await.map_err(refusal)?;
     let (phase, offset) = match progress {
         Progress::Receiving(offset) => ("Receiving", offset),
         Progress::Checking => ("Checking", size),
         Progress::Stored(_) => ("Stored", size),
     };
-    let answer =
+    let mut answer =
         json!({"kind": "SymbolsUpload", "apiVersion": api_version(), "phase": phase, "offset": offset});
+    if let Some(warning) = api.results.alone_symbols(&id).filter(|_| phase == "Stored") {
+        answer["warning"] = json!(warning);
+    }
     Ok(Json(answer).into_response())
 }
 
@@ -191,12 +198,17 @@ fn api_version() -> String {
     format!("{DATA_GROUP}/{VERSION}")
 }
 
-fn object(one: &Uploaded) -> Value {
-    json!({
+fn object(listed: &Listed) -> Value {
+    let one = &listed.file;
+    let mut object = json!({
         "kind": KIND, "apiVersion": api_version(),
         "metadata": {"name": one.build_id, "creationTimestamp": one.at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()},
         "file": one.name, "bytes": one.bytes, "sha256": one.sha256, "uploadedBy": one.by, "source": "Upload",
-    })
+    });
+    if let Some(archived) = listed.archived {
+        object["archived"] = json!(archived);
+    }
+    object
 }
 
 fn refusal(refused: Refused) -> Refusal {

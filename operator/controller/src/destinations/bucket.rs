@@ -3,6 +3,7 @@
 //! ```text
 //! PREFIX/CLUSTER/NAMESPACE/WORKLOAD/DATE/SESSION-UID/POD_CONTAINER_TYPE.pb.gz
 //! PREFIX/CLUSTER/.intake/SESSION-UID/CAPTURE/TYPE-SEQ.pb.gz          slices that wait to be assembled
+//! PREFIX/CLUSTER/.symbols/BUILD-ID/SHA-256/FILE                     uploaded files with symbols, in pieces
 //! PREFIX/CLUSTER/.fleetprof                                          the uid of the cluster whose profiles lie beside it
 //! ```
 //! What has no session any more is deleted, so two clusters of one name below one prefix would delete each
@@ -31,7 +32,7 @@ use tokio::time::timeout;
 use super::client::{Plug, chain, connector};
 use super::config::Identity;
 use super::credentials::{Made, Secrets};
-use super::{Archive, ArchiveError, Destination, Parcel, session_of};
+use super::{Archive, ArchiveError, Destination, Parcel, SYMBOLS_PIECE, is_of_symbols, session_of};
 
 /// Longest time to write or read a profile.
 const TRANSFER: Duration = Duration::from_secs(60);
@@ -93,10 +94,9 @@ impl Bucket {
 
     /// Where the profile with that key lies. Keys are made of harmless parts; anything else is refused.
     fn path(&self, key: &str) -> Result<Path, String> {
-        let ours = session_of(key).is_some() && key.split('/').next() == Some(self.identity.cluster.as_str());
+        let ours = is_key(key) && key.split('/').next() == Some(self.identity.cluster.as_str());
         let path = ours.then(|| Path::parse(format!("{}{key}", self.prefix)));
-        path.and_then(Result::ok)
-            .ok_or_else(|| format!("{key:?} is not the key of a profile of this cluster"))
+        path.and_then(Result::ok).ok_or_else(|| format!("{key:?} is not a key of this cluster"))
     }
 
     /// Makes sure that what lies below the root is this cluster's.
@@ -192,9 +192,9 @@ impl Bucket {
                 }
                 found => found.map_err(failed)?,
             };
-            if found.meta.size > MOST {
+            if found.meta.size > most(key) {
                 return Err(ArchiveError::Failed(format!(
-                    "{path} has {} bytes, which is too many for a profile",
+                    "{path} has {} bytes, which is too many",
                     found.meta.size
                 )));
             }
@@ -223,8 +223,7 @@ impl Bucket {
         picks: &(dyn Fn(&str) -> bool + Send + Sync),
         age: Duration,
     ) -> Result<Vec<String>, ArchiveError> {
-        let before = SystemTime::now().checked_sub(age).and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let before = before.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        let before = older_than(age);
         let list = async {
             self.own().await?;
             let handle = self.handle()?;
@@ -237,7 +236,7 @@ impl Bucket {
                 objects.try_next().await.map_err(|error| self.said(&error, &handle.secrets))?
             {
                 let key = object.location.as_ref().strip_prefix(&self.prefix).unwrap_or_default();
-                let ours = session_of(key).is_some() && object.last_modified.timestamp() < before;
+                let ours = is_key(key) && object.last_modified.timestamp() < before;
                 if ours && picks(key) {
                     keys.push(key.to_owned());
                 }
@@ -251,6 +250,26 @@ impl Bucket {
     fn late(&self, within: Duration) -> String {
         format!("{} did not answer within {} s", self.store.place(), within.as_secs())
     }
+}
+
+/// The second before which an object of that age was written. Where any age will do, the store's clock is not asked: it may be
+/// ahead.
+fn older_than(age: Duration) -> i64 {
+    if age.is_zero() {
+        return i64::MAX;
+    }
+    let before = SystemTime::now().checked_sub(age).and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    before.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Whether something of fleetprof can have this key.
+fn is_key(key: &str) -> bool {
+    session_of(key).is_some() || is_of_symbols(key)
+}
+
+/// Most bytes that are read of what lies under a key.
+fn most(key: &str) -> u64 {
+    if is_of_symbols(key) { SYMBOLS_PIECE as u64 } else { MOST }
 }
 
 /// The root cause of an error of the crate; servers repeat in it what they were sent.
@@ -364,6 +383,10 @@ impl Destination for Bucket {
 }
 
 impl Archive for Bucket {
+    fn keep<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<(), ArchiveError>> {
+        self.put_profile(key, body).map(ArchiveError::of).boxed()
+    }
+
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Bytes, ArchiveError>> {
         self.get_profile(key).boxed()
     }

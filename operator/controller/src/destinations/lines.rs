@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use fleetprof_core::destination::{Delivery, Withdrawal};
 use fleetprof_core::outbox::{Attempt, Bounds, Outbox};
-use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::StoredProfile;
+use fleetprof_crds::{DEFAULT_DESTINATION, Reason};
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use self::work::{Source, check_forever, delete_forever, search, send_forever};
 use super::transfers::{Room, Transfers};
-use super::{ArchiveError, Destination, DestinationMetrics, Parcel, session_of};
+use super::{ArchiveError, Destination, DestinationMetrics, Parcel, SharedArchive, session_of};
 use crate::outgoing::Outgoing;
 
 /// Most parcels that wait for one destination; each takes some 600 bytes of memory, and its profile lies on the
@@ -64,9 +64,9 @@ impl Named {
     }
 }
 
-struct Line {
-    name: String,
-    destination: Arc<dyn Destination>,
+pub(super) struct Line {
+    pub(super) name: String,
+    pub(super) destination: Arc<dyn Destination>,
     is_volume: bool,
     outgoing: Outgoing<Parcel>,
     /// Keys to delete.
@@ -137,6 +137,15 @@ impl Destinations {
 
     fn remote_archives(&self) -> impl Iterator<Item = &Arc<Line>> {
         self.0.lines.values().filter(|line| !line.is_volume && line.destination.archive().is_some())
+    }
+
+    /// The archive for what belongs to no session: the destination `default`, or else the first by name. `None` where
+    /// neither is one.
+    #[must_use]
+    pub fn shared_archive(&self) -> Option<SharedArchive> {
+        let default = self.remote_archives().find(|line| line.name == DEFAULT_DESTINATION);
+        let line = default.or_else(|| self.remote_archives().next())?;
+        Some(SharedArchive::new(Arc::clone(line), self.0.transfers.clone()))
     }
 
     /// Starts to send, check and delete. `wake` is told of sessions one of whose profiles has arrived, or never
@@ -274,7 +283,8 @@ impl Line {
         self.outgoing.outbox()
     }
 
-    fn problem(&self) -> MutexGuard<'_, Option<String>> {
+    /// Why the destination does not accept anything, as far as the last check or a later attempt found.
+    pub(super) fn problem(&self) -> MutexGuard<'_, Option<String>> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

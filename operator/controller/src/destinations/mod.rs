@@ -19,6 +19,7 @@ mod otlp;
 mod posts;
 mod push;
 mod pyroscope;
+mod shared;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transfers;
@@ -37,6 +38,7 @@ pub(crate) use credentials::{Made, Secrets};
 pub use lines::{Destinations, Named, Wake};
 pub use metrics::DestinationMetrics;
 pub(crate) use posts::authorization;
+pub use shared::SharedArchive;
 
 /// A profile that is sent, beside its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,16 @@ pub enum ArchiveError {
     Failed(String),
 }
 
+impl ArchiveError {
+    /// What an attempt to store something says.
+    pub(crate) fn of(attempt: Attempt) -> Result<(), Self> {
+        match attempt {
+            Attempt::Stored => Ok(()),
+            Attempt::Again(why, _) | Attempt::Failed(_, why) => Err(Self::Failed(why)),
+        }
+    }
+}
+
 /// Where profiles are sent.
 pub trait Destination: Send + Sync {
     /// Stores a profile. Putting it again with the same bytes changes nothing.
@@ -101,6 +113,12 @@ pub trait Destination: Send + Sync {
 
 /// A destination that gives back what was put.
 pub trait Archive: Send + Sync {
+    /// Stores bytes under a key. The same once more changes nothing.
+    ///
+    /// # Errors
+    /// `Failed`.
+    fn keep<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<(), ArchiveError>>;
+
     /// The profile with that key.
     ///
     /// # Errors
@@ -128,6 +146,32 @@ pub trait Archive: Send + Sync {
 
 /// The folder of slices that wait to be assembled, below that of the cluster.
 pub const INTAKE: &str = ".intake";
+
+/// The folder of uploaded files with symbols, below that of the cluster.
+pub const SYMBOLS: &str = ".symbols";
+/// Most bytes that are stored under a key below [`SYMBOLS`]: files come in pieces.
+pub const SYMBOLS_PIECE: usize = 4 << 20;
+
+/// Whether it is the key of something that belongs to uploaded symbols, and to no session:
+/// `CLUSTER/.symbols/BUILD-ID/FILE` or `CLUSTER/.symbols/BUILD-ID/SHA-256/FILE`.
+#[must_use]
+pub fn is_of_symbols(key: &str) -> bool {
+    let parts: Vec<&str> = key.split('/').collect();
+    let plain = |part: &&str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.')
+    };
+    match parts.as_slice() {
+        [cluster, SYMBOLS, below @ ..] => {
+            !cluster.is_empty()
+                && !cluster.starts_with('.')
+                && matches!(below.len(), 2 | 3)
+                && below.iter().all(plain)
+        }
+        _ => false,
+    }
+}
 
 /// The part of a key that names its session: the fifth of six of a profile's, and the third of five of a slice's
 /// (`CLUSTER/.intake/SESSION-UID/CAPTURE/FILE`). `None` where it is not a key.

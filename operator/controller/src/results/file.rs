@@ -42,8 +42,7 @@ impl From<ResultsError> for ArchiveError {
 impl Destination for Volume {
     fn put<'a>(&'a self, parcel: &'a Parcel, profile: Bytes) -> BoxFuture<'a, Attempt> {
         async move {
-            let key = parcel.key.clone();
-            match self.run(move |store| store.restore(&Key::parse(&key)?, &profile)).await {
+            match self.keep(&parcel.key, profile).await {
                 Ok(()) => Attempt::Stored,
                 Err(ArchiveError::Missing(why)) => Attempt::Failed(Reason::UploadRejected, why),
                 Err(ArchiveError::Failed(why)) => Attempt::Again(why, None),
@@ -62,6 +61,11 @@ impl Destination for Volume {
 }
 
 impl Archive for Volume {
+    fn keep<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<(), ArchiveError>> {
+        let key = key.to_owned();
+        self.run(move |store| store.restore(&Key::parse(&key)?, &body)).boxed()
+    }
+
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Bytes, ArchiveError>> {
         let key = key.to_owned();
         self.run(move |store| store.read_profile(&Key::parse(&key)?).map(Bytes::from)).boxed()

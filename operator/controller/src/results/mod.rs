@@ -179,6 +179,7 @@ impl Results {
     /// The same, with names from where an administrator keeps symbols.
     #[must_use]
     pub fn named_by(self, symbols: Symbols) -> Self {
+        symbols.archived_in(&self.destinations, &self.store.config.cluster_component());
         Self { symbols, ..self }
     }
 

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+
 use super::Results;
-use crate::symbols::uploads::{Piece, Progress, Refused, Uploaded, Uploads};
+use crate::symbols::uploads::{Listed, Piece, Progress, Refused, Uploads};
 
 impl Results {
     fn uploads(&self) -> Result<&Arc<Uploads>, Refused> {
@@ -33,24 +35,50 @@ impl Results {
         Ok(progress)
     }
 
-    /// The files with symbols that people uploaded, by build id.
+    /// The files with symbols that people uploaded, by build id, and what is wrong with the archive of them: a sentence
+    /// without a full stop.
     ///
     /// # Errors
     /// They may upload none.
-    pub fn uploaded_symbols(&self) -> Result<Vec<Uploaded>, Refused> {
-        Ok(self.uploads()?.list())
+    pub fn uploaded_symbols(&self) -> Result<(Vec<Listed>, Option<String>), Refused> {
+        let uploads = self.uploads()?;
+        Ok((uploads.list(), uploads.warning()))
     }
 
-    /// Removes one of them.
+    /// Why a file is on the results volume alone though there is an archive, as a sentence without a full stop.
+    #[must_use]
+    pub fn alone_symbols(&self, build_id: &str) -> Option<String> {
+        self.symbols.uploads()?.alone(build_id)
+    }
+
+    /// Removes one of them, also from the archive.
     ///
     /// # Errors
-    /// It is not there, or the volume does not let it go.
-    pub async fn delete_symbols(&self, build_id: &str) -> Result<Uploaded, Refused> {
+    /// It is not there, or the volume or the archive does not let it go.
+    pub async fn delete_symbols(&self, build_id: &str) -> Result<(), Refused> {
         let (uploads, build_id) = (Arc::clone(self.uploads()?), build_id.to_owned());
-        let removed = tokio::task::spawn_blocking(move || uploads.delete(&build_id)).await;
+        // It runs to its end even when the caller goes away: half of a deletion is none.
+        let removed = tokio::spawn(async move { uploads.delete(&build_id).await }).await;
         let removed = removed.unwrap_or_else(|error| Err(Refused::Failed(error.to_string())));
         let _ = self.usage().await;
         removed
+    }
+
+    /// Starts to bring uploaded files and the archive together, where people may upload.
+    pub fn start_symbols(&self, tasks: &mut JoinSet<anyhow::Result<()>>) {
+        if let Some(uploads) = self.symbols.uploads().cloned() {
+            tasks.spawn(async move {
+                uploads.keep_archived().await;
+                Ok(())
+            });
+        }
+    }
+
+    /// Lists the archive of uploaded files once, and settles what is on this volume.
+    pub async fn settle_symbols(&self) {
+        if let Some(uploads) = self.symbols.uploads() {
+            uploads.bring_together().await;
+        }
     }
 
     /// Gives up uploads that have paused for too long.

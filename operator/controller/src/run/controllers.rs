@@ -75,6 +75,7 @@ impl Parts {
             let _ = sessions.send(ObjectRef::new(name).within(namespace));
         });
         self.results.destinations().start(&wake, tasks);
+        self.results.start_symbols(tasks);
         self.notifications.start(&wake, tasks);
     }
 }

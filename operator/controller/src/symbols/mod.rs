@@ -1,7 +1,7 @@
 //! How are addresses in stored profiles named, whose files had no symbols where they ran?
 //!
 //! ```text
-//! results ─► lacking ─► volume ─► uploads ─► cache ─► debuginfod ─► a file ─► read by a process of its own ─► names
+//! results ─► lacking ─► volume ─► uploads ─► archive ─► cache ─► debuginfod ─► a file ─► read by a process of its own ─► names
 //! ```
 //! Guarantees: only servers and volumes that an administrator configured are asked; a file whose build id is not
 //! the one that was asked for names nothing; a file that is malformed costs the process that reads it; and a
@@ -12,6 +12,7 @@ mod ask;
 mod cache;
 mod config;
 mod debuginfod;
+mod left;
 mod protocol;
 mod read;
 pub mod uploads;
@@ -21,25 +22,22 @@ mod worker;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fleetprof_profile::resolve::{FileNames, Lacking, Names, is_build_id};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
+use crate::destinations::Destinations;
 use ask::Reader;
 pub use config::Config;
 use debuginfod::{Debuginfod, Download};
+use left::Left;
 use protocol::{Answer, Question, Supplement, Unread};
 use uploads::Uploads;
 use volume::Volume;
 pub use worker::{WorkerArgs, main};
 
-/// Longest time that a profile waits for names, beside the turns in which files are read.
-const WAIT: Duration = Duration::from_secs(30);
-/// How long after its beginning a download is waited for. It goes on, for the next profile.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Most bytes of names for one profile.
 const MAX_HELD: usize = 16 << 20;
 /// Why nothing is on a volume, as a clause.
@@ -115,6 +113,13 @@ impl Symbols {
         self.0.as_ref()?.uploads.as_ref()
     }
 
+    /// Keeps uploads in the archive of these destinations as well, if one of them is one.
+    pub(crate) fn archived_in(&self, destinations: &Destinations, cluster: &str) {
+        if let Some(uploads) = self.uploads() {
+            uploads.archived_in(destinations, cluster);
+        }
+    }
+
     /// Whether there may be names for one of these, as far as is remembered: the symbols volume is not looked at, so
     /// that nothing that is held meanwhile waits for it.
     ///
@@ -125,17 +130,21 @@ impl Symbols {
         let on_volume =
             |file: &Lacking| inner.volume.as_ref().is_some_and(|volume| volume.may_have(&file.build_id));
         lacking.iter().any(|file| {
-            on_volume(file) || inner.uploaded(&file.build_id).is_some() || inner.may_fetch(file).is_some()
+            let id = &file.build_id;
+            on_volume(file)
+                || inner.uploaded(id).is_some()
+                || inner.archived(id).is_some()
+                || inner.may_fetch(file).is_some()
         })
     }
 
     /// Names for these, within half a minute and the turns in which files are read: one takes memory from `memory`.
     /// Downloads write at most `room` bytes.
-    pub async fn find(&self, lacking: &[Lacking], memory: &Semaphore, room: u64) -> Found {
+    pub async fn find(&self, lacking: &[Lacking], memory: &Arc<Semaphore>, room: u64) -> Found {
         let mut found = Found::default();
         let Some(inner) = &self.0 else { return found };
-        let (mut left, mut held) = (Left(WAIT), 0);
-        let sources = inner.sources(lacking, room, &mut left).await;
+        let (mut left, mut held) = (Left::new(), 0);
+        let sources = inner.sources(lacking, (memory, room), &mut left).await;
         for (file, source) in lacking.iter().zip(sources) {
             let named = inner.names(file, source, memory, &mut left).await;
             match named {
@@ -190,6 +199,11 @@ impl Inner {
         self.uploads.as_ref()?.path(build_id)
     }
 
+    /// Uploads, where the archive may have a file of this build id that the volume lacks.
+    fn archived(&self, build_id: &str) -> Option<&Arc<Uploads>> {
+        self.uploads.as_ref().filter(|uploads| uploads.may_fetch(build_id))
+    }
+
     /// The server, where it may have the file of something that has no name at all.
     fn may_fetch(&self, file: &Lacking) -> Option<&Arc<Debuginfod>> {
         let server = self.debuginfod.as_ref().filter(|_| file.unnamed > 0)?;
@@ -197,7 +211,12 @@ impl Inner {
     }
 
     /// Where each of the files may be. What is not on the volume is fetched from now on.
-    async fn sources(self: &Arc<Self>, lacking: &[Lacking], room: u64, left: &mut Left) -> Vec<Sources> {
+    async fn sources(
+        self: &Arc<Self>,
+        lacking: &[Lacking],
+        (memory, room): (&Arc<Semaphore>, u64),
+        left: &mut Left,
+    ) -> Vec<Sources> {
         let nowhere = || vec![(None, false); lacking.len()];
         let places = left.spend(async { Ok::<_, String>(self.places(lacking).await) });
         let places = places.await.ok().flatten().unwrap_or_else(nowhere);
@@ -206,8 +225,12 @@ impl Inner {
             let uploaded = self.uploaded(&file.build_id);
             // One that is here is fetched only if it turns out to be of no use.
             let is_here = volume.is_some() || uploaded.is_some();
-            let begun = server.filter(|_| !is_here).map(|server| server.get(&file.build_id, room));
-            Sources { volume, uploaded, server: server.cloned(), begun, room }
+            let archive = self.archived(&file.build_id).filter(|_| !is_here);
+            let archived = archive.map(|archive| archive.fetch(&file.build_id, room, memory));
+            // What somebody uploaded comes before what a server may have.
+            let at_once = !is_here && archived.is_none();
+            let begun = server.filter(|_| at_once).map(|server| server.get(&file.build_id, room));
+            Sources { volume, uploaded, archived, server: server.cloned(), begun, room }
         };
         lacking.iter().zip(places).map(source).collect()
     }
@@ -229,12 +252,12 @@ impl Inner {
         &self,
         file: &Lacking,
         source: Sources,
-        memory: &Semaphore,
+        memory: &Arc<Semaphore>,
         left: &mut Left,
     ) -> Result<FileNames, String> {
-        let Sources { volume, uploaded, server, begun, room } = source;
-        let mut refused = None;
-        let here = [(volume, "on the symbols volume"), (uploaded, "that was uploaded")];
+        let Sources { volume, uploaded, archived, server, begun, room } = source;
+        let (fetched, mut refused) = left.wait_for(archived).await;
+        let here = [(volume, "on the symbols volume"), (uploaded.or(fetched), "that was uploaded")];
         for (path, whose) in here.into_iter().filter_map(|(path, whose)| Some((path?, whose))) {
             match self.read(&path, file, (memory, room), left).await {
                 Ok(names) => return Ok(names),
@@ -273,8 +296,9 @@ impl Inner {
     /// Why a file has no names as far as is known without asking, as a clause.
     fn why_not(&self, build_id: &str) -> String {
         let server = self.debuginfod.as_ref();
-        let known = server.and_then(|server| server.useless(build_id).or_else(|| server.failure()));
-        known.or_else(|| self.hangs()).unwrap_or_else(|| self.absent().to_owned())
+        let archive = self.uploads.as_ref().and_then(|uploads| uploads.not_archived(build_id));
+        let known = || server.and_then(|server| server.useless(build_id).or_else(|| server.failure()));
+        archive.or_else(known).or_else(|| self.hangs()).unwrap_or_else(|| self.absent().to_owned())
     }
 
     /// That nobody has the symbols, as a clause.
@@ -303,7 +327,7 @@ impl Inner {
         &self,
         path: &Path,
         file: &Lacking,
-        (memory, room): (&Semaphore, u64),
+        (memory, room): (&Arc<Semaphore>, u64),
         left: &mut Left,
     ) -> Result<FileNames, Unread> {
         let mut question = Question {
@@ -323,14 +347,19 @@ impl Inner {
                 Answer::Unable(why) => return Err(Unread::Unable(why)),
                 Answer::Usable => return Err("it was not read".to_owned().into()),
                 Answer::Needs { path, build_id } => {
-                    question.supplement = self.supplement(path, build_id, room, left).await;
+                    question.supplement = self.supplement((path, build_id), (memory, room), left).await;
                 }
             }
         }
         Err(Unread::Useless("it asks for its supplement again and again".to_owned()))
     }
 
-    async fn supplement(&self, told: String, build_id: String, room: u64, left: &mut Left) -> Supplement {
+    async fn supplement(
+        &self,
+        (told, build_id): (String, String),
+        (memory, room): (&Arc<Semaphore>, u64),
+        left: &mut Left,
+    ) -> Supplement {
         if !is_build_id(&build_id) {
             return Supplement::Nowhere;
         }
@@ -341,6 +370,11 @@ impl Inner {
             }
         };
         let found = left.spend(look).await.ok().flatten().or_else(|| self.uploaded(&build_id));
+        let archive = self.archived(&build_id).filter(|_| found.is_none());
+        let found = match archive.map(|archive| archive.fetch(&build_id, room, memory)) {
+            Some((since, fetch)) => left.wait(since, fetch).await.ok().flatten(),
+            None => found,
+        };
         let found = match (found, &self.debuginfod) {
             (Some(path), _) => Some(path),
             (None, Some(server)) => {
@@ -357,28 +391,9 @@ impl Inner {
 struct Sources {
     volume: Option<PathBuf>,
     uploaded: Option<PathBuf>,
+    /// What comes from the archive of uploads.
+    archived: Option<(Instant, Download)>,
     server: Option<Arc<Debuginfod>>,
     begun: Option<(Instant, Download)>,
     room: u64,
-}
-
-/// What is left of the time that a profile waits.
-struct Left(Duration);
-
-impl Left {
-    /// Does something that takes of it.
-    async fn spend<T, E: From<String>>(&mut self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let start = Instant::now();
-        let late = |_| Err(format!("naming functions took longer than {} s", WAIT.as_secs()).into());
-        let done = timeout(self.0, work).await.unwrap_or_else(late);
-        self.0 = self.0.saturating_sub(start.elapsed());
-        done
-    }
-
-    /// Waits for a download, if that did not begin too long ago.
-    async fn wait(&mut self, since: Instant, download: Download) -> Result<Option<PathBuf>, String> {
-        let patience = PATIENCE.saturating_sub(since.elapsed());
-        let late = |_| Err("its symbols are still being downloaded: capture again to have names".to_owned());
-        self.spend(async { timeout(patience, download).await.unwrap_or_else(late) }).await
-    }
 }

@@ -6,19 +6,23 @@
 //! A piece says where it belongs. One that comes twice, or too early, changes nothing, and the answer says which
 //! one is wanted, so an upload goes on after whatever broke it off. Nothing counts before it was checked: the
 //! digest that was claimed, an ELF file, the build id *inside* it, and symbols. What was kept survives a crash;
-//! what is unfinished does not, nor a pause of two minutes.
+//! what is unfinished does not, nor a pause of two minutes. Where an archive keeps results, it keeps these files too
+//! ([`archived`]).
 
+mod archived;
 mod coming;
+mod fetched;
+mod layout;
+mod remote;
 mod shelf;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fleetprof_core::storage::uploads::{Shelf, admit};
-use fleetprof_core::text::{cut, printable};
 use fleetprof_profile::resolve::is_build_id;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -28,7 +32,11 @@ use tokio::time::timeout;
 
 use super::ask::Reader;
 use super::protocol::Unread;
+use crate::destinations::Destinations;
+pub use archived::Listed;
+use archived::absent;
 use coming::{Check, Coming, Unfinished};
+use remote::{Catalogue, Remote};
 
 /// How long an upload may pause.
 const EXPIRES: Duration = Duration::from_secs(120);
@@ -38,9 +46,6 @@ const MOST_AT_ONCE: usize = 4;
 const ANSWER: Duration = Duration::from_secs(20);
 /// Longest name of a file, in bytes.
 pub(crate) const MAX_NAME: usize = 160;
-
-/// Longest name of a person, in bytes.
-const MAX_USER: usize = 512;
 
 /// What a person says of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,12 +122,18 @@ pub struct Uploads {
     most: u64,
     reader: Reader,
     state: Mutex<State>,
+    /// The archive, where there is one; set once destinations are known.
+    remote: OnceLock<Remote>,
 }
 
 #[derive(Default)]
 struct State {
     /// By build id.
     kept: BTreeMap<String, Uploaded>,
+    /// What the archive has, by build id; `None` before it was listed.
+    there: Option<Catalogue>,
+    /// Bytes that are being fetched from it.
+    fetching: u64,
     /// By who sends it.
     coming: HashMap<String, Coming>,
     /// Uploads that began.
@@ -144,7 +155,19 @@ impl Uploads {
     /// The files in a folder, which is made when it is needed: `most` bytes of them.
     pub(super) fn open(folder: PathBuf, most: u64, reader: Reader) -> Self {
         let kept = shelf::load(&folder);
-        Self { folder, most, reader, state: Mutex::new(State { kept, ..State::default() }) }
+        let state = Mutex::new(State { kept, ..State::default() });
+        Self { folder, most, reader, state, remote: OnceLock::new() }
+    }
+
+    /// Keeps files in the archive of these destinations as well, if one of them is one.
+    pub(super) fn archived_in(&self, destinations: &Destinations, cluster: &str) {
+        if let Some(archive) = destinations.shared_archive() {
+            tracing::info!(
+                fleetprof.destination = archive.name(),
+                "uploaded symbols are kept in the archive as well"
+            );
+            let _ = self.remote.set(Remote::new(archive, cluster.to_owned()));
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -161,28 +184,20 @@ impl Uploads {
         self.has(build_id).then(|| shelf::path(&self.folder, build_id))
     }
 
-    /// All files by build id.
-    pub fn list(&self) -> Vec<Uploaded> {
-        self.state().kept.values().cloned().collect()
-    }
-
     /// Gives up what has paused for too long.
     pub(crate) fn expire(&self) {
         self.state().expire();
     }
 
-    /// Forgets a file and removes it. Blocks.
-    ///
-    /// # Errors
-    /// There is none, or the volume does not let it go.
-    pub(crate) fn delete(&self, build_id: &str) -> Result<Uploaded, Refused> {
+    /// Forgets a file and removes it from this volume. Blocks.
+    fn remove(&self, build_id: &str) -> Result<(), Refused> {
         let Some(gone) = self.state().kept.remove(build_id) else { return Err(absent(build_id)) };
         let removed = shelf::remove(&self.folder, build_id);
         if let Err(error) = removed {
             self.state().kept.insert(build_id.to_owned(), gone);
             return Err(Refused::Failed(format!("{build_id} cannot be removed ({error}): try again")));
         }
-        Ok(gone)
+        Ok(())
     }
 
     /// Takes a piece. `free` bytes are free on the volume; what checks the file takes its memory from `memory`.
@@ -258,8 +273,7 @@ impl Uploads {
             Unread::Unable(why) => Refused::Failed(format!("{} could not be checked: {why}", claim.name)),
         })?;
         let Claim { build_id, name, bytes, sha256 } = claim;
-        let by = cut(&printable(&by), MAX_USER);
-        let one = Uploaded { build_id, name, bytes, sha256, by, at: Timestamp::now() };
+        let one = Uploaded { build_id, name, bytes, sha256, by, at: Timestamp::now() }.clean();
         let (folder, own) = (self.folder.clone(), one.clone());
         let kept = spawn_blocking(move || {
             let kept = shelf::keep(&folder, &path, &own);
@@ -273,6 +287,7 @@ impl Uploads {
             "symbols uploaded"
         );
         self.state().kept.insert(one.build_id.clone(), one.clone());
+        self.archive(&one).await;
         Ok(one)
     }
 }
@@ -299,8 +314,13 @@ impl State {
     fn step(&mut self, piece: &Piece, most: u64, free: u64) -> Result<Step, Refused> {
         self.expire();
         let Piece { claim, user, offset, .. } = piece;
-        let kept = self.kept.get(&claim.build_id).filter(|kept| kept.sha256 == claim.sha256);
-        if let Some(kept) = kept {
+        if let Some(Coming::Checking(of, check, _)) = self.coming.get(user)
+            && of == claim
+        {
+            // It may be kept already, and still be on its way to the archive.
+            return Ok(Step::Await(check.clone()));
+        }
+        if let Some(kept) = self.kept.get(&claim.build_id).filter(|kept| kept.sha256 == claim.sha256) {
             return Ok(Step::Say(Progress::Stored(kept.clone())));
         }
         let bytes = claim.bytes;
@@ -314,10 +334,6 @@ impl State {
                 self.coming.insert(user.clone(), Coming::Busy(bytes));
                 Ok(Step::Write(file))
             }
-            Some(Coming::Checking(of, check, since)) if of == *claim => {
-                self.coming.insert(user.clone(), Coming::Checking(of, check.clone(), since));
-                Ok(Step::Await(check))
-            }
             Some(other) if !other.gives_way_to(claim) => {
                 self.coming.insert(user.clone(), other);
                 Err(Refused::Busy(format!(
@@ -329,6 +345,11 @@ impl State {
         }
     }
 
+    /// Bytes that are under way to this volume.
+    fn coming(&self) -> u64 {
+        self.coming.values().map(Coming::bytes).fold(self.fetching, u64::saturating_add)
+    }
+
     fn begin(&mut self, piece: &Piece, most: u64, free: u64) -> Result<Step, Refused> {
         let Piece { claim, user, .. } = piece;
         if self.coming.len() >= MOST_AT_ONCE {
@@ -336,12 +357,12 @@ impl State {
                 "{MOST_AT_ONCE} others are uploading files: try again in a minute"
             )));
         }
-        let others = || self.kept.values().filter(|kept| kept.build_id != claim.build_id);
+        let others = || self.all().filter(|kept| kept.build_id != claim.build_id);
         let shelf = Shelf {
             most,
             kept: others().map(|kept| kept.bytes).fold(0, u64::saturating_add),
             files: others().count(),
-            coming: self.coming.values().map(Coming::bytes).fold(0, u64::saturating_add),
+            coming: self.coming(),
             free,
         };
         admit(claim.bytes, &shelf).map_err(Refused::TooLarge)?;
@@ -349,11 +370,6 @@ impl State {
         self.coming.insert(user.clone(), Coming::Busy(claim.bytes));
         Ok(Step::Begin(self.begun))
     }
-}
-
-/// That nothing was uploaded for a build id.
-fn absent(build_id: &str) -> Refused {
-    Refused::Absent(format!("symbols {build_id:?} not found: see kubectl fleetprof symbols ls"))
 }
 
 /// Whether the claim can be right, and the piece be of it.

@@ -11,6 +11,7 @@ mod uploads;
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleetprof_operator::symbols::{Config, Found, Symbols};
@@ -26,8 +27,13 @@ fn symbols(volume: &Path) -> Symbols {
     Symbols::new(&config, volume, PathBuf::from(env!("CARGO_BIN_EXE_fleetprof-operator")))
 }
 
+/// The memory of one reader.
+fn memory() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(1))
+}
+
 async fn find(volume: &Path, profile: &Profile) -> Found {
-    symbols(volume).find(&lacking(profile), &Semaphore::new(1), 1 << 30).await
+    symbols(volume).find(&lacking(profile), &memory(), 1 << 30).await
 }
 
 /// The profile with the names that are found, and those that are not.
@@ -189,7 +195,7 @@ async fn a_damaged_file_costs_its_names_and_nothing_else() {
         damaged.truncate(if round % 5 == 0 { next() % whole.len() } else { whole.len() });
         std::fs::write(&path, &damaged).unwrap();
         let start = Instant::now();
-        let found = symbols.find(&asked, &Semaphore::new(1), 0).await;
+        let found = symbols.find(&asked, &memory(), 0).await;
         // Half a minute is what reading may take, however slow the machine; the rest is for starting and ending.
         assert!(start.elapsed() < Duration::from_secs(60), "round {round}: {:?}", start.elapsed());
         named += found.names.len();
@@ -245,7 +251,7 @@ async fn nothing_is_asked_without_configuration() {
     let asked = lacking(&program.profile(program.function("Basket")));
     let off = Symbols::default();
     assert!(!off.may_name(&asked));
-    let found = off.find(&asked, &Semaphore::new(1), 0).await;
+    let found = off.find(&asked, &memory(), 0).await;
     assert!(found.names.is_empty() && found.failed.is_empty());
     assert!(symbols(folder.path()).may_name(&asked));
 }
@@ -257,10 +263,10 @@ async fn whether_there_may_be_names_is_told_without_a_look_at_the_volume() {
     let symbols = symbols(folder.path());
     let asked = lacking(&program.profile(program.function("Basket")));
     assert!(symbols.may_name(&asked), "nobody looked so far");
-    let found = symbols.find(&asked, &Semaphore::new(1), 0).await;
+    let found = symbols.find(&asked, &memory(), 0).await;
     assert_eq!(found.failed[&program.build_id], "the symbols volume does not have its symbols");
     program.symbols(folder.path());
     assert!(!symbols.may_name(&asked), "it was not there a moment ago");
-    let found = symbols.find(&asked, &Semaphore::new(1), 0).await;
+    let found = symbols.find(&asked, &memory(), 0).await;
     assert_eq!(found.names.len(), 1, "asking for names looks at the volume again: {found:?}");
 }

@@ -11,8 +11,8 @@ use fleetprof_operator::symbols::{Config, Symbols};
 use fleetprof_profile::Profile;
 use fleetprof_profile::resolve::{lacking, name};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
+use crate::memory;
 use crate::programs::{Program, place, shown};
 use crate::{are_in, with_supplement};
 
@@ -46,7 +46,7 @@ fn read_by(program: &str, root: &Path, volume: Option<&Path>, url: &str) -> Symb
 }
 
 async fn named(symbols: &Symbols, mut profile: Profile) -> Profile {
-    let found = symbols.find(&lacking(&profile), &Semaphore::new(1), 1 << 30).await;
+    let found = symbols.find(&lacking(&profile), &memory(), 1 << 30).await;
     assert!(found.failed.is_empty(), "{found:?}");
     name(&mut profile, &found.names);
     profile
@@ -88,11 +88,11 @@ async fn a_wrong_file_of_the_server_is_refused_and_not_fetched_again() {
     let (url, heard) = server(folder.path()).await;
     let symbols = symbols(&folder.path().join("results"), None, &url);
     let asked = lacking(&program.profile(program.function("Basket")));
-    let found = symbols.find(&asked, &Semaphore::new(1), 1 << 30).await;
+    let found = symbols.find(&asked, &memory(), 1 << 30).await;
     let why = &found.failed[&program.build_id];
     assert!(why.ends_with(&format!("it is the file of build id {}", other.build_id)), "{why}");
     assert!(!symbols.may_name(&asked), "nobody else has it");
-    let again = symbols.find(&asked, &Semaphore::new(1), 1 << 30).await;
+    let again = symbols.find(&asked, &memory(), 1 << 30).await;
     assert_eq!(&again.failed[&program.build_id], why, "the next status says so too");
     assert_eq!(symbols.why_not(&program.build_id, None), *why);
     assert_eq!(heard.lock().unwrap().len(), 1);
@@ -108,7 +108,7 @@ async fn a_file_that_could_not_be_read_for_another_cause_is_kept_and_read_the_ne
     let failing = read_by("/bin/false", &results, None, &url);
     let profile = program.profile(program.function("Basket"));
     for _ in 0..2 {
-        let found = failing.find(&lacking(&profile), &Semaphore::new(1), 1 << 30).await;
+        let found = failing.find(&lacking(&profile), &memory(), 1 << 30).await;
         let why = &found.failed[&program.build_id];
         assert!(why.contains("could not be read: the process that reads it failed"), "{why}");
         assert!(failing.may_name(&lacking(&profile)), "it may be read the next time");
@@ -128,6 +128,6 @@ async fn a_server_is_not_asked_for_lines_alone() {
     assert!(symbols.may_name(&asked));
     asked[0].unnamed = 0;
     assert!(!symbols.may_name(&asked));
-    symbols.find(&asked, &Semaphore::new(1), 1 << 30).await;
+    symbols.find(&asked, &memory(), 1 << 30).await;
     assert_eq!(heard.lock().unwrap().len(), 0);
 }

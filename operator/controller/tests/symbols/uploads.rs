@@ -71,7 +71,7 @@ async fn a_stripped_program_has_names_in_captures_after_its_symbols_were_uploade
 
     drop(results);
     let again = open(folder.path()).await;
-    assert_eq!(again.uploaded_symbols().unwrap(), [one], "it survives the process");
+    assert_eq!(again.uploaded_symbols().unwrap().0[0].file, one, "it survives the process");
     assert_eq!(again.usage().await.unwrap().used, used, "and counts as before");
     let third = capture(&again, "three", &slice).await;
     assert_eq!(again.symbols(&third).await.unwrap().unwrap().named, 100);
@@ -103,7 +103,7 @@ async fn what_is_not_what_it_is_said_to_be_is_refused_and_leaves_nothing() {
             Err(Refused::Invalid(why)) => assert!(why.contains(&word), "{}: {why}", path.display()),
             other => panic!("{}: {other:?}", path.display()),
         }
-        assert_eq!((results.uploaded_symbols().unwrap().len(), files(folder.path())), (0, 0));
+        assert_eq!((results.uploaded_symbols().unwrap().0.len(), files(folder.path())), (0, 0));
     }
 }
 

@@ -1,4 +1,7 @@
-//! May a file with symbols be uploaded? Only as far as what is uploaded leaves room for what is captured.
+//! May a file with symbols be uploaded, and which of its copies counts? It may as far as what is uploaded leaves room
+//! for what is captured.
+
+use jiff::Timestamp;
 
 use super::size;
 
@@ -70,11 +73,94 @@ pub fn admit(bytes: u64, shelf: &Shelf) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether an archive takes a file of so many bytes beside `files` others that take `taken`, within the same bounds as
+/// the volume. They may be exceeded where files were uploaded while the archive did not answer.
+///
+/// # Errors
+/// A clause without a full stop: what is too much, and what to do.
+pub fn admit_to_archive(bytes: u64, (files, taken): (usize, u64), most: u64) -> Result<(), String> {
+    if files >= MOST_FILES {
+        return Err(format!("the archive has {MOST_FILES} files, which is the most: delete some"));
+    }
+    if taken.saturating_add(bytes) > most {
+        return Err(format!(
+            "files in the archive take {}, this one has {}, and the most is {}: delete some (kubectl fleetprof symbols \
+             rm), or have an administrator raise symbols.uploads.size",
+            size(taken),
+            size(bytes),
+            size(most)
+        ));
+    }
+    Ok(())
+}
+
+/// A copy of an uploaded file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// Its SHA-256.
+    pub sha256: String,
+    /// When it was uploaded.
+    pub at: Timestamp,
+}
+
+/// What is to be done with the copy on a results volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The archive has it.
+    Same,
+    /// It is to be sent to the archive.
+    Send,
+    /// It is to be removed: somebody deleted the file, or replaced it, while another operator led.
+    Drop,
+}
+
+/// Compares the copy on this volume with that in the archive, and with when the file was last deleted, if it was.
+///
+/// The volume of an operator that leads again may hold what was deleted meanwhile. What is missing in the archive without
+/// having been deleted is sent again: the archive may be new.
+#[must_use]
+pub fn settle(here: &Copy, there: Option<&Copy>, deleted: Option<Timestamp>) -> Settled {
+    match there {
+        _ if deleted.is_some_and(|deleted| here.at <= deleted) => Settled::Drop,
+        Some(there) if there.sha256 == here.sha256 => Settled::Same,
+        Some(there) if there.at > here.at => Settled::Drop,
+        _ => Settled::Send,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_newest_copy_counts_and_what_was_deleted_does_not_come_back() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let copy = |sha256: &str, second: i64| Copy { sha256: sha256.to_owned(), at: at(second) };
+        let here = copy("aa", 100);
+        let cases = [
+            (None, None, Settled::Send),
+            (Some(copy("aa", 50)), None, Settled::Same),
+            (Some(copy("bb", 99)), None, Settled::Send),
+            (Some(copy("bb", 101)), None, Settled::Drop),
+            (None, Some(at(100)), Settled::Drop),
+            (None, Some(at(99)), Settled::Send),
+            (Some(copy("aa", 50)), Some(at(200)), Settled::Drop),
+            (Some(copy("aa", 50)), Some(at(60)), Settled::Same),
+        ];
+        for (there, deleted, wanted) in cases {
+            assert_eq!(settle(&here, there.as_ref(), deleted), wanted, "{there:?} {deleted:?}");
+        }
+    }
+
     const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn an_archive_has_the_bounds_of_the_volume() {
+        assert_eq!(admit_to_archive(10 * MIB, (3, 90 * MIB), 100 * MIB), Ok(()));
+        let why = admit_to_archive(11 * MIB, (3, 90 * MIB), 100 * MIB).unwrap_err();
+        assert!(why.contains("take 90 MiB, this one has 11 MiB, and the most is 100 MiB"), "{why}");
+        assert!(admit_to_archive(1, (MOST_FILES, 0), MIB).unwrap_err().contains("delete some"));
+    }
 
     #[test]
     fn what_is_too_much_is_refused_with_what_to_do() {

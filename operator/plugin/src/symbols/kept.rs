@@ -42,6 +42,7 @@ pub(super) async fn list(cluster: &Cluster, args: &LsArgs) -> Result<Exit, Failu
         _ if items(&list).next().is_none() => output::note("No symbols are uploaded."),
         wide => output::print(&table(&list, wide.is_some(), Timestamp::now()).text())?,
     }
+    super::warn(&list);
     Ok(Exit::Data)
 }
 

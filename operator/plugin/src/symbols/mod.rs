@@ -7,9 +7,12 @@ mod send;
 mod upload;
 
 use clap::{Args, Subcommand};
+use fleetprof_core::text::printable;
+use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::exit::{Exit, Failure};
+use crate::output;
 
 /// What to do.
 #[derive(Args, Debug)]
@@ -38,6 +41,13 @@ pub(crate) async fn run(cluster: &Cluster, args: &SymbolsArgs) -> Result<Exit, F
         Verb::Upload(args) => upload::run(cluster, args).await,
         Verb::Ls(args) => kept::list(cluster, args).await,
         Verb::Rm(args) => kept::remove(cluster, args).await,
+    }
+}
+
+/// Says what the operator warns of in an answer.
+fn warn(answer: &Value) {
+    if let Some(warning) = answer["warning"].as_str() {
+        output::note(&format!("warning: {}", printable(warning)));
     }
 }
 

@@ -1,5 +1,6 @@
 //! `kubectl fleetprof symbols upload`: how do files with symbols come into the cluster?
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::IsTerminal;
@@ -103,7 +104,7 @@ async fn one(cluster: &Cluster, found: &Found) -> Result<(), Failure> {
     let sum = send::sum(&file).map_err(unreadable)?;
     let name = found.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let size = found.bytes.to_string();
-    let mut progress = Progress::new(&name, found.bytes);
+    let (mut progress, last) = (Progress::new(&name, found.bytes), RefCell::new(Value::Null));
     let ask = async |offset: u64, piece: Vec<u8>| {
         let at = offset.to_string();
         let query = [
@@ -113,10 +114,14 @@ async fn one(cluster: &Cluster, found: &Found) -> Result<(), Failure> {
             ("name", name.as_str()),
         ];
         let ask = Ask::send(paths::symbols_content(&found.build_id, &query), piece);
-        Told::read(&patient(async || cluster.json(&ask).await).await?)
+        let answer = patient(async || cluster.json(&ask).await).await?;
+        let told = Told::read(&answer);
+        last.replace(answer);
+        told
     };
     let sent = send::send(&file, found.bytes, ask, |offset| progress.show(offset)).await;
     progress.finish();
+    super::warn(&last.borrow());
     sent
 }
 

@@ -37,6 +37,10 @@ impl Memory {
     pub(crate) fn keys(&self) -> Vec<String> {
         self.0.lock().unwrap().1.keys().cloned().collect()
     }
+    /// Puts other bytes under a key, as somebody with the store's credentials may.
+    pub(crate) fn forge(&self, key: &str, body: &[u8]) {
+        self.0.lock().unwrap().1.insert(key.to_owned(), Bytes::copy_from_slice(body));
+    }
     /// How often something was put, whatever came of it.
     pub(crate) fn attempts(&self) -> usize {
         self.0.lock().unwrap().2
@@ -72,6 +76,19 @@ impl Destination for Memory {
 }
 
 impl Archive for Memory {
+    fn keep<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<(), ArchiveError>> {
+        async move {
+            match self.mood() {
+                Mood::Up => {
+                    self.0.lock().unwrap().1.insert(key.to_owned(), body);
+                    Ok(())
+                }
+                Mood::Hangs => std::future::pending().await,
+                Mood::Down | Mood::Refuses => Err(ArchiveError::Failed("no route to host".into())),
+            }
+        }
+        .boxed()
+    }
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Bytes, ArchiveError>> {
         let found = match self.mood() {
             Mood::Up => {
@@ -83,8 +100,14 @@ impl Archive for Memory {
         std::future::ready(found).boxed()
     }
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), ArchiveError>> {
-        self.0.lock().unwrap().1.remove(key);
-        std::future::ready(Ok(())).boxed()
+        let gone = match self.mood() {
+            Mood::Down => Err(ArchiveError::Failed("no route to host".into())),
+            _ => {
+                self.0.lock().unwrap().1.remove(key);
+                Ok(())
+            }
+        };
+        std::future::ready(gone).boxed()
     }
     fn list<'a>(
         &'a self,

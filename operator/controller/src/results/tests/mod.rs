@@ -1,5 +1,6 @@
 //! Does the volume keep what it promises?
 
+mod archived_symbols;
 mod crash;
 pub(crate) mod fixtures;
 mod full;
