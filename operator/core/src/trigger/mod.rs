@@ -14,6 +14,7 @@
 pub mod admit;
 pub mod alert;
 pub mod answers;
+mod decode;
 pub mod known_alerts;
 pub mod level;
 pub mod matcher;

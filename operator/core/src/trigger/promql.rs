@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use fleetprof_crds::session::Trigger;
 use jiff::Timestamp;
-use serde::Deserialize;
 
+use super::decode::Answer;
 use super::place::{self, Labels, places};
 use super::together::{Found, Together, together};
 use super::{Firing, most_pods};
@@ -22,7 +22,7 @@ pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Most series of an answer.
 pub const MAX_SERIES: usize = 1000;
 /// Most bytes of what Prometheus says about a query.
-const MAX_WORDS: usize = 300;
+pub(super) const MAX_WORDS: usize = 300;
 /// Longer values of labels name nothing in Kubernetes.
 const MAX_NAME: usize = 253;
 /// Most bytes of the values that are kept of one series.
@@ -35,29 +35,6 @@ pub enum Problem {
     Invalid(String),
     /// It could not be asked now.
     Failed(String),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    status: String,
-    #[serde(default)]
-    error_type: String,
-    #[serde(default)]
-    error: String,
-    data: Option<Data>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Data {
-    result_type: String,
-    result: serde_json::Value,
-}
-
-#[derive(Deserialize)]
-struct Sample {
-    metric: Labels,
 }
 
 /// What is kept of a series: the labels that may name a workload, and which series it is. A query can give
@@ -73,16 +50,9 @@ impl Series {
     /// Of a series with these labels. Values beyond 512 bytes in all are left out.
     #[must_use]
     pub fn of(labels: &Labels) -> Self {
-        let mut room = MAX_KEPT;
-        let mut names = Vec::new();
-        for name in place::names() {
-            let Some(value) = labels.get(name).filter(|v| v.len() <= MAX_NAME.min(room)) else { continue };
-            room -= value.len();
-            names.push((name, value.as_str().into()));
-        }
-        let all: Vec<&str> =
-            labels.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect();
-        Self { names: names.into(), id: hash(&all) }
+        let mut builder = SeriesBuilder::default();
+        labels.iter().for_each(|(name, value)| builder.label(name, value));
+        builder.finish()
     }
 
     /// The value of a label that may name a workload.
@@ -92,37 +62,67 @@ impl Series {
     }
 }
 
-/// Reads the answer to an instant query.
+/// A series whose labels come one after the other, in any order, and are not held.
+#[derive(Default)]
+pub(super) struct SeriesBuilder {
+    kept: BTreeMap<&'static str, Box<str>>,
+    id: u64,
+}
+
+impl SeriesBuilder {
+    /// Takes in a label.
+    pub(super) fn label(&mut self, name: &str, value: &str) {
+        // A sum does not depend on the order, which servers may change from one answer to the next.
+        self.id = self.id.wrapping_add(hash(&[name, value]));
+        let known = place::names().find(|known| *known == name);
+        if let Some(known) = known.filter(|_| value.len() <= MAX_NAME) {
+            self.kept.insert(known, value.into());
+        }
+    }
+
+    /// The series.
+    pub(super) fn finish(mut self) -> Series {
+        let (mut room, mut names) = (MAX_KEPT, Vec::new());
+        for name in place::names() {
+            let Some(value) = self.kept.remove(name).filter(|value| value.len() <= room) else { continue };
+            room -= value.len();
+            names.push((name, value));
+        }
+        Series { names: names.into(), id: self.id }
+    }
+}
+
+/// Reads the answer to an instant query. Beside the answer itself it holds no more than the series that are kept.
 ///
 /// # Errors If the query is invalid, or the response is not from Prometheus.
 pub fn parse(body: &[u8]) -> Result<Vec<Series>, Problem> {
     let failed = || Problem::Failed("the response is not from Prometheus; check the URL".into());
     let answer: Answer = serde_json::from_slice(body).map_err(|_| failed())?;
-    if answer.status != "success" {
+    if answer.status.0 != "success" {
         return Err(refused(&answer));
     }
     let data = answer.data.ok_or_else(failed)?;
-    if data.result_type != "vector" {
-        let kind = cut(&plain(&data.result_type), 20);
+    if data.result_type.0 != "vector" {
+        let kind = cut(&plain(&data.result_type.0), 20);
         return Err(Problem::Invalid(format!(
             "it returns a {kind}; write an expression that returns an instant vector, such as latency > 0.5"
         )));
     }
-    let samples: Vec<Sample> = serde_json::from_value(data.result).map_err(|_| failed())?;
-    if samples.len() > MAX_SERIES {
+    let result = data.result.filter(|result| result.others == 0).ok_or_else(failed)?;
+    if result.count > MAX_SERIES {
         return Err(Problem::Invalid(format!(
             "it returns {} series, more than {MAX_SERIES}; make it more specific",
-            samples.len()
+            result.count
         )));
     }
-    Ok(samples.iter().map(|s| Series::of(&s.metric)).collect())
+    Ok(result.series)
 }
 
 /// Why a query was not answered. The words of Prometheus are shown where they speak of the query and the
 /// server alone: those about an evaluation name series, which may be others' than the query's author's.
 fn refused(answer: &Answer) -> Problem {
-    let said = || cut(&plain(&answer.error), MAX_WORDS);
-    match answer.error_type.as_str() {
+    let said = || cut(&plain(&answer.error.0), MAX_WORDS);
+    match answer.error_type.0.as_str() {
         "bad_data" => Problem::Invalid(said()),
         "timeout" | "canceled" | "unavailable" => Problem::Failed(said()),
         "execution" => {
@@ -282,6 +282,27 @@ mod tests {
         let scalar = br#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"#;
         assert!(matches!(parse(scalar), Err(Problem::Invalid(w)) if w.starts_with("it returns a scalar")));
         assert!(matches!(parse(b"<html>"), Err(Problem::Failed(_))));
+    }
+
+    #[test]
+    fn the_order_of_fields_and_labels_does_not_matter() {
+        let one = br#"{"data":{"result":[{"value":[1,"0"],"metric":{"pod":"a\u0062","job":"j"}}],"resultType":"vector"},"status":"success","warnings":["w"]}"#;
+        let other = br#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"job":"j","pod":"ab"},"value":[1,"0"]}]}}"#;
+        assert_eq!(parse(one), parse(other));
+        assert_eq!(parse(one).unwrap()[0], Series::of(&labels(&[("pod", "ab"), ("job", "j")])));
+        let twice = br#"{"status":"success","data":{"resultType":"vector","result":[{"value":[1,"0"]}]}}"#;
+        assert!(matches!(parse(twice), Err(Problem::Failed(_))), "a series without labels is none");
+        let matrix = br#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1"]]}]}}"#;
+        assert!(matches!(parse(matrix), Err(Problem::Invalid(w)) if w.starts_with("it returns a matrix")));
+    }
+
+    #[test]
+    fn too_many_series_are_counted_and_not_kept() {
+        let series = vec![r#"{"metric":{"pod":"a"},"value":[1,"0"]}"#; MAX_SERIES + 5].join(",");
+        let body = format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{series}]}}}}"#);
+        assert!(
+            matches!(parse(body.as_bytes()), Err(Problem::Invalid(w)) if w.starts_with("it returns 1005 series"))
+        );
     }
 
     #[test]
