@@ -11,6 +11,11 @@ pub const VERSION: &str = "v1alpha1";
 pub const OPT_LABEL: &str = "fleetprof.dev/profiling";
 /// Value of [`OPT_LABEL`] that opts out.
 pub const OPT_DISABLED: &str = "disabled";
+/// Value of [`OPT_LABEL`] that the operator keeps in place of the labels of a namespace that are too large to be kept. No
+/// label can have it, since it has spaces.
+pub const OPT_OVERSIZED: &str = "labels are too large";
+/// Most bytes of the labels of an object, keys and values. Usual ones have 1 KiB.
+pub const MAX_LABELS: usize = 16 << 10;
 /// Value of [`OPT_LABEL`] on a pod that overrides `disabled` on its namespace.
 pub const OPT_ENABLED: &str = "enabled";
 

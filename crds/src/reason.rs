@@ -40,7 +40,7 @@ reasons! {
     // Why a pod is not injected or not linked.
     /// The pod or its namespace has the label `fleetprof.dev/profiling: disabled`, or the namespace has more than 16 KiB
     /// of labels.
-    OptedOut => "remove the label fleetprof.dev/profiling=disabled",
+    OptedOut => "remove the label fleetprof.dev/profiling=disabled, or labels of a namespace that has more than 16 KiB",
     /// The pod shares the host's process namespace (hostPID).
     HostPid => "remove hostPID, or use agent.mode Ephemeral",
     /// The pod sets `shareProcessNamespace: false`, but the sidecar requires true.

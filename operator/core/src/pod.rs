@@ -160,6 +160,58 @@ pub enum OptOut {
     Pod,
     /// On its namespace.
     Namespace,
+    /// Nowhere as far as is known: the labels of its namespace are too large to be kept.
+    Oversized,
+}
+
+impl OptOut {
+    /// What the labels of a pod and of its namespace say.
+    #[must_use]
+    pub fn by_labels(of_pod: Option<&str>, of_namespace: Option<&str>) -> Option<Self> {
+        match (of_pod, of_namespace) {
+            (Some(names::OPT_DISABLED), _) => Some(Self::Pod),
+            (Some(names::OPT_ENABLED), _) => None,
+            (_, Some(names::OPT_DISABLED)) => Some(Self::Namespace),
+            (_, Some(names::OPT_OVERSIZED)) => Some(Self::Oversized),
+            _ => None,
+        }
+    }
+
+    /// What is the matter, as a clause.
+    #[must_use]
+    pub fn why(self) -> String {
+        let (label, most) =
+            (format!("{}={}", names::OPT_LABEL, names::OPT_DISABLED), names::MAX_LABELS >> 10);
+        match self {
+            Self::Pod => format!("the pod has the label {label}"),
+            Self::Namespace => format!("the namespace has the label {label}"),
+            Self::Oversized => format!(
+                "the namespace has more than {most} KiB of labels, so it is not known which policies select it"
+            ),
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn advice(self) -> String {
+        match self {
+            Self::Pod | Self::Namespace => {
+                format!("remove the label {}={}", names::OPT_LABEL, names::OPT_DISABLED)
+            }
+            Self::Oversized => {
+                format!(
+                    "remove labels of the namespace until it has less than {} KiB",
+                    names::MAX_LABELS >> 10
+                )
+            }
+        }
+    }
+}
+
+/// Whether labels are too large to be kept.
+#[must_use]
+pub fn are_oversized(labels: &BTreeMap<String, String>) -> bool {
+    labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > names::MAX_LABELS
 }
 
 impl PodFacts {
@@ -228,12 +280,7 @@ impl PodFacts {
     #[must_use]
     pub fn opted_out_by(&self, namespace_labels: Option<&BTreeMap<String, String>>) -> Option<OptOut> {
         let of_namespace = namespace_labels.and_then(|l| l.get(names::OPT_LABEL)).map(String::as_str);
-        match (self.labels.get(names::OPT_LABEL).map(String::as_str), of_namespace) {
-            (Some(names::OPT_DISABLED), _) => Some(OptOut::Pod),
-            (Some(names::OPT_ENABLED), _) => None,
-            (_, Some(names::OPT_DISABLED)) => Some(OptOut::Namespace),
-            _ => None,
-        }
+        OptOut::by_labels(self.labels.get(names::OPT_LABEL).map(String::as_str), of_namespace)
     }
 
     /// The container with this name.

@@ -3,6 +3,7 @@
 //!
 //! Copies of objects are never written back: a status is applied by its own fields.
 
+use fleetprof_core::pod::are_oversized;
 use fleetprof_core::text::cut;
 use fleetprof_crds::{ProfileSession, names};
 use k8s_openapi::api::core::v1::Namespace;
@@ -40,8 +41,6 @@ const MOST_OF_A_VALUE: usize = 512;
 const MOST_OF_AN_OWNER: usize = 512;
 /// Most owners beside the controller.
 const MOST_OWNERS: usize = 16;
-/// Most bytes of the labels of an object. Usual ones have 1 KiB.
-const MOST_OF_LABELS: usize = 16 << 10;
 
 /// Leaves of the metadata of any object what is read of it.
 pub(super) fn keep(meta: &mut Map<String, Value>) {
@@ -78,7 +77,7 @@ fn is_small(owner: &Value) -> bool {
 }
 
 fn are_large<K: Resource>(object: &K) -> bool {
-    object.labels().iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MOST_OF_LABELS
+    are_oversized(object.labels())
 }
 
 /// Leaves of a policy no labels and no owners, which nothing reads.
@@ -107,9 +106,10 @@ pub(crate) fn namespace(namespace: &mut PartialObjectMeta<Namespace>) {
     if are_large(namespace) {
         tracing::warn!(
             k8s.namespace.name = namespace.name_any(),
-            "the labels of a namespace exceed {MOST_OF_LABELS} bytes; it counts as opted out"
+            "the labels of a namespace exceed {} bytes; it counts as opted out until some are removed",
+            names::MAX_LABELS
         );
-        let opted_out = (names::OPT_LABEL.to_owned(), names::OPT_DISABLED.to_owned());
+        let opted_out = (names::OPT_LABEL.to_owned(), names::OPT_OVERSIZED.to_owned());
         namespace.metadata.labels = Some([opted_out].into());
     }
 }

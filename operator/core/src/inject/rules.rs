@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::AdmissionFacts;
 use super::raw::{RawPod, array, boolean, object, objects, string};
 use crate::agent::Skip;
+use crate::pod::OptOut;
 
 /// The labels that every node has for its operating system.
 const OS_LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
@@ -47,15 +48,9 @@ fn opted_in(pod: &RawPod<'_>, facts: &AdmissionFacts<'_>) -> Result<(), Skip> {
 }
 
 fn by_label(of_pod: Option<&str>, of_namespace: Option<&str>) -> Result<(), Skip> {
-    match (of_pod, of_namespace) {
-        (Some(names::OPT_DISABLED), _) => {
-            Err(Skip::new(Reason::OptedOut, "the pod has the label fleetprof.dev/profiling=disabled"))
-        }
-        (Some(names::OPT_ENABLED), _) => Ok(()),
-        (_, Some(names::OPT_DISABLED)) => {
-            Err(Skip::new(Reason::OptedOut, "the namespace has the label fleetprof.dev/profiling=disabled"))
-        }
-        _ => Ok(()),
+    match OptOut::by_labels(of_pod, of_namespace) {
+        Some(out) => Err(Skip::new(Reason::OptedOut, out.why())),
+        None => Ok(()),
     }
 }
 

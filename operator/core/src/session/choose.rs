@@ -299,19 +299,31 @@ fn skip(mut target: TargetStatus, reason: Reason, message: String) -> TargetStat
 /// The refusal of a session all of whose running pods are opted out; `rest` are those that run and are, and
 /// those that do not run.
 fn opted_out_all(rest: &[Arc<PodFacts>], observed: &Observed) -> Option<Refusal> {
-    let by = |p: &Arc<PodFacts>| p.opted_out_by(Some(&observed.namespace_labels));
-    let running = rest.iter().filter(|p| p.running).count();
-    let own = rest.iter().filter(|p| p.running && by(p) == Some(OptOut::Pod)).count();
-    let whose = match (own, running - own) {
-        (0, 0) => return None,
-        (_, 0) => "the pods".to_owned(),
-        (0, _) => "the namespace".to_owned(),
-        (own, others) => format!("the pods ({own}) and the namespace ({others})"),
+    let running = || rest.iter().filter(|p| p.running);
+    let outs: Vec<OptOut> =
+        running().filter_map(|p| p.opted_out_by(Some(&observed.namespace_labels))).collect();
+    let own = outs.iter().filter(|out| **out == OptOut::Pod).count();
+    let of_namespace = *outs.iter().find(|out| **out != OptOut::Pod).unwrap_or(&OptOut::Pod);
+    let (label, all) = (names::OPT_LABEL, "All selected running pods");
+    let value = names::OPT_DISABLED;
+    let by = match (own, running().count() - own, of_namespace) {
+        (0, 0, _) => return None,
+        (0, _, out @ OptOut::Oversized) => format!("count as opted out: {}; {}", out.why(), out.advice()),
+        (own, others, out @ OptOut::Oversized) => format!(
+            "are opted out: {own} by the label {label}={value}, and {others} because {}; remove the label, and {}",
+            out.why(),
+            out.advice()
+        ),
+        (own, others, _) => {
+            let whose = match (own, others) {
+                (_, 0) => "the pods".to_owned(),
+                (0, _) => "the namespace".to_owned(),
+                (own, others) => format!("the pods ({own}) and the namespace ({others})"),
+            };
+            format!("are opted out by the label {label}={value} on {whose}; {}", OptOut::Pod.advice())
+        }
     };
-    let (key, value, advice) = (names::OPT_LABEL, names::OPT_DISABLED, Reason::OptedOut.advice());
-    let message =
-        format!("All selected running pods are opted out by the label {key}={value} on {whose}; {advice}.");
-    Some(Refusal { reason: Reason::OptedOut, message })
+    Some(Refusal { reason: Reason::OptedOut, message: format!("{all} {by}.") })
 }
 
 fn nothing(session: &ProfileSession, mine: usize, foreign: usize) -> Refusal {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::world::*;
 use fleetprof_core::pod::PodFacts;
 use fleetprof_core::session::PolicyFacts;
-use fleetprof_crds::Reason;
 use fleetprof_crds::session_status::{Phase, TargetPhase};
+use fleetprof_crds::{Reason, names};
 use serde_json::json;
 
 #[test]
@@ -129,8 +129,14 @@ fn says_whose_label_opts_the_pods_out() {
     let of_namespace = " the label fleetprof.dev/profiling=disabled on the namespace; remove the label";
     let of_both =
         " the label fleetprof.dev/profiling=disabled on the pods (1) and the namespace (1); remove the label";
+    let oversized = "count as opted out: the namespace has more than 16 KiB of labels, so it is not known which \
+                     policies select it; remove labels of the namespace until it has less than 16 KiB.";
+    let partly =
+        "1 by the label fleetprof.dev/profiling=disabled, and 1 because the namespace has more than 16 KiB";
     // (pods, the namespace's label, reason, words)
     let cases = [
+        (vec![pod("a"), pod("b")], names::OPT_OVERSIZED, Reason::OptedOut, oversized),
+        (vec![disabled(), pod("b")], names::OPT_OVERSIZED, Reason::OptedOut, partly),
         (vec![disabled()], "", Reason::OptedOut, of_pod),
         (vec![disabled(), waiting(pod("b"))], "", Reason::OptedOut, of_pod),
         (vec![pod("a"), pod("b")], "disabled", Reason::OptedOut, of_namespace),

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use fleetprof_core::agent::{Container, NodeAgent, PodSecurity, Presence, Skip, Terms, World, presence};
 use fleetprof_core::image::AgentImages;
 use fleetprof_core::inject::{AdmissionFacts, ClusterRules, ResourceRules, refusal};
-use fleetprof_core::pod::{AgentContainerState, PodFacts, Workload};
-use fleetprof_crds::Reason;
+use fleetprof_core::pod::{AgentContainerState, PodFacts, Workload, are_oversized};
 use fleetprof_crds::policy::{AgentMode, ProfilingPolicySpec};
 use fleetprof_crds::policy_status::LinkedApp;
+use fleetprof_crds::{Reason, names};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -58,6 +58,11 @@ fn not_selected(facts: &PodFacts) -> String {
     format!("no policy that you may list selects pod {}", facts.name)
 }
 
+/// What the operator keeps in place of labels that are too large.
+fn oversized() -> BTreeMap<String, String> {
+    [(names::OPT_LABEL.to_owned(), names::OPT_OVERSIZED.to_owned())].into()
+}
+
 fn under(
     facts: &PodFacts,
     namespace: &str,
@@ -65,12 +70,11 @@ fn under(
     policy: &Policy,
     spec: &ProfilingPolicySpec,
 ) -> Vec<Check> {
-    if facts.opted_out(labels) {
-        return vec![Check::reason(
-            Reason::OptedOut,
-            Level::Failed,
-            "the pod or its namespace has opted out",
-        )];
+    // The operator keeps no labels that are too large, so it does not see this one either.
+    let instead = labels.is_some_and(are_oversized).then(oversized);
+    if let Some(out) = facts.opted_out_by(instead.as_ref().or(labels)) {
+        let check = Check::reason(Reason::OptedOut, Level::Failed, out.why());
+        return vec![Check { advice: out.advice(), ..check }];
     }
     let container = match facts.choose("", &spec.containers) {
         Ok(container) => container,
@@ -209,6 +213,16 @@ mod tests {
         }
         let other = policy(&json!({"selector": {"matchLabels": {"app": "cart"}}}));
         assert_eq!(ids(&pod(|_| ()), &other), [("NotSelected", Level::Warning)]);
+    }
+
+    #[test]
+    fn a_namespace_whose_labels_are_too_large_is_said_to_have_too_many() {
+        let labels = (0..300).map(|n| (format!("example.com/{n}"), "v".repeat(60))).collect();
+        let all = checks(&pod(|_| ()), "shop", Some(&labels), &[policy(&json!({"selector": {}}))]);
+        let last = all.last().unwrap();
+        assert_eq!((last.id, last.level), ("OptedOut", Level::Failed), "{all:?}");
+        assert!(last.message.contains("more than 16 KiB of labels"), "{last:?}");
+        assert!(last.advice.starts_with("remove labels of the namespace"), "{last:?}");
     }
 
     #[test]

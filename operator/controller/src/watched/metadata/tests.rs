@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use fleetprof_core::pod::PodFacts;
+use fleetprof_core::pod::{OptOut, PodFacts};
 use fleetprof_crds::{ClusterProfilingPolicy, ProfilingPolicy};
 use k8s_openapi::api::core::v1::Pod;
 use kube_runtime::watcher::Event;
@@ -163,5 +163,6 @@ fn a_namespace_whose_labels_are_forgotten_is_not_profiled() {
     let object = json!({"metadata": large(1)});
     let mut kept: PartialObjectMeta<Namespace> = serde_json::from_value(object).unwrap();
     namespace(&mut kept);
-    assert_eq!(kept.labels().get(names::OPT_LABEL).map(String::as_str), Some(names::OPT_DISABLED));
+    let kept = kept.labels().get(names::OPT_LABEL).map(String::as_str);
+    assert_eq!(OptOut::by_labels(None, kept), Some(OptOut::Oversized), "and it is said why");
 }

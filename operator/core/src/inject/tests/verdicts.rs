@@ -6,6 +6,7 @@ use fleetprof_crds::Reason::{self, *};
 const RESTRICTED: &[(&str, &str)] = &[("pod-security.kubernetes.io/enforce", "restricted")];
 pub(super) const BASELINE: &[(&str, &str)] = &[("pod-security.kubernetes.io/enforce", "baseline")];
 pub(super) const DISABLED: &[(&str, &str)] = &[("fleetprof.dev/profiling", "disabled")];
+const OVERSIZED: &[(&str, &str)] = &[("fleetprof.dev/profiling", fleetprof_crds::names::OPT_OVERSIZED)];
 pub(super) const OPT: &str = "/metadata/labels/fleetprof.dev~1profiling";
 pub(super) const USER: &str = "/spec/containers/0/securityContext";
 
@@ -17,6 +18,8 @@ fn opting_out() -> Vec<Case> {
         ("a plain pod is injected", pod(), &[], None),
         ("its label keeps the agent out", pod_with(OPT, json!("disabled")), &[], Some(OptedOut)),
         ("its namespace's label too", pod(), DISABLED, Some(OptedOut)),
+        ("a namespace whose labels are too large counts", pod(), OVERSIZED, Some(OptedOut)),
+        ("the pod's `enabled` wins over that too", pod_with(OPT, json!("enabled")), OVERSIZED, None),
         ("the pod's `enabled` wins over its namespace", pod_with(OPT, json!("enabled")), DISABLED, None),
         (
             "the pod's `disabled` holds in an enabled namespace",
