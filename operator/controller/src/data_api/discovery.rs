@@ -5,13 +5,15 @@
 //! deletable. Symbols have no namespace. They have no verb `create` themselves, so that no backup takes their list
 //! for the files; nor `watch`, so that no garbage collector looks after them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::Json;
 use axum::extract::Path;
-use fleetprof_crds::names::{DATA_GROUP, SYMBOLS, SYMBOLS_CONTENT, VERSION};
+use fleetprof_crds::names::{DATA_GROUP, SYMBOLS, VERSION};
 use serde_json::{Value, json};
 
 use super::status::Refusal;
-use super::symbols::KIND;
+use super::symbols::{KIND, OPERATIONS};
 use super::views::VIEWS;
 
 /// `/apis`. The API server asks for aggregated discovery; this is not it, so it reads the older documents.
@@ -56,15 +58,16 @@ pub(super) async fn resources(
     ))
 }
 
-/// The uploaded symbols, and what a file is sent to.
-fn symbols() -> [Value; 2] {
-    let resource = |name: &str, singular: &str, verbs: &[&str]| {
-        json!({
-            "name": name, "singularName": singular, "namespaced": false, "kind": KIND, "verbs": verbs,
-        })
-    };
-    let content = format!("{SYMBOLS}/{SYMBOLS_CONTENT}");
-    [resource(SYMBOLS, SYMBOLS, &["delete", "get", "list"]), resource(&content, "", &["create"])]
+/// The uploaded symbols, and what a file is sent to, each with the verbs of the requests that are served.
+fn symbols() -> impl Iterator<Item = Value> {
+    let mut verbs: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for operation in OPERATIONS {
+        verbs.entry(operation.resource()).or_default().insert(operation.verb);
+    }
+    verbs.into_iter().map(|(name, verbs)| {
+        let singular = if name.contains('/') { "" } else { SYMBOLS };
+        json!({"name": name, "singularName": singular, "namespaced": false, "kind": KIND, "verbs": verbs})
+    })
 }
 
 fn group_object() -> Value {

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Extension, Json, Router};
 use fleetprof_core::text::{cut, printable};
 use fleetprof_crds::names::{DATA_GROUP, MAX_SYMBOLS_PIECE, SYMBOLS, SYMBOLS_CONTENT, SYMBOLS_ROLE, VERSION};
@@ -41,13 +42,132 @@ pub(super) fn bodies() -> Bodies {
     Bodies::new(EACH, ALL)
 }
 
+/// A request that is served: the route, what documents say of it, and the verb that the caller needs.
+pub(super) struct Operation {
+    pub(super) method: Method,
+    of: Of,
+    /// The verb of RBAC.
+    pub(super) verb: &'static str,
+    /// What it does, for documents.
+    pub(super) about: &'static str,
+    pub(super) query: &'static [Query],
+    /// The media type of what is sent.
+    pub(super) body: Option<&'static str>,
+    route: fn(MethodFilter) -> MethodRouter<DataApi>,
+}
+
+/// A parameter of the query.
+pub(super) struct Query {
+    pub(super) name: &'static str,
+    /// What it says, for documents.
+    pub(super) about: &'static str,
+    /// Its type in OpenAPI.
+    pub(super) kind: &'static str,
+    pub(super) is_required: bool,
+}
+
+const FIELD_SELECTOR: Query =
+    Query { name: "fieldSelector", about: "only metadata.name=BUILD_ID", kind: "string", is_required: false };
+const OFFSET: Query =
+    Query { name: "offset", about: "where the piece begins in the file", kind: "integer", is_required: true };
+const SIZE: Query = Query { name: "size", about: "bytes of the file", kind: "integer", is_required: true };
+const SHA256: Query =
+    Query { name: "sha256", about: "SHA-256 of the file, in hex", kind: "string", is_required: true };
+const NAME: Query =
+    Query { name: "name", about: "name of the file, for people", kind: "string", is_required: false };
+
+/// All requests, in the order in which documents list them.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation {
+        method: Method::GET,
+        of: Of::All,
+        verb: "list",
+        about: "the files with symbols that were uploaded",
+        query: &[FIELD_SELECTOR],
+        body: None,
+        route: |method| on(method, list),
+    },
+    Operation {
+        method: Method::GET,
+        of: Of::One,
+        verb: "get",
+        about: "what is known of an uploaded file with symbols",
+        query: &[],
+        body: None,
+        route: |method| on(method, one),
+    },
+    Operation {
+        method: Method::DELETE,
+        of: Of::One,
+        verb: "delete",
+        about: "deletes an uploaded file with symbols, by which later captures are named no more",
+        query: &[],
+        body: None,
+        route: |method| on(method, delete),
+    },
+    Operation {
+        method: Method::POST,
+        of: Of::Content,
+        verb: "create",
+        about: "takes a piece of a file with symbols, of at most 2 MiB; says which one is wanted next",
+        query: &[OFFSET, SIZE, SHA256, NAME],
+        body: Some("application/octet-stream"),
+        route: |method| on(method, receive),
+    },
+];
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    /// All files.
+    All,
+    /// One of them.
+    One,
+    /// What is in it.
+    Content,
+}
+
+impl Operation {
+    /// Its path, with the names of what varies in braces.
+    pub(super) fn path(&self) -> String {
+        let all = format!("/apis/{DATA_GROUP}/{VERSION}/{SYMBOLS}");
+        match self.of {
+            Of::All => all,
+            Of::One => format!("{all}/{{name}}"),
+            Of::Content => format!("{all}/{{name}}/{SYMBOLS_CONTENT}"),
+        }
+    }
+
+    /// Whether it is about a single file.
+    pub(super) fn is_of_one(&self) -> bool {
+        self.of != Of::All
+    }
+
+    /// The resource that the caller needs its verb on.
+    pub(super) fn resource(&self) -> String {
+        match self.of {
+            Of::All | Of::One => SYMBOLS.to_owned(),
+            Of::Content => format!("{SYMBOLS}/{SYMBOLS_CONTENT}"),
+        }
+    }
+
+    /// Its subject, in ids of documents.
+    pub(super) const fn subject(&self) -> &'static str {
+        match self.of {
+            Of::All | Of::One => "Symbols",
+            Of::Content => "SymbolsContent",
+        }
+    }
+}
+
 /// What is served.
 pub(super) fn routes() -> Router<DataApi> {
-    let all = format!("/apis/{DATA_GROUP}/{VERSION}/{SYMBOLS}");
-    Router::new()
-        .route(&all, get(list))
-        .route(&format!("{all}/{{id}}"), get(one).delete(delete))
-        .route(&format!("{all}/{{id}}/{SYMBOLS_CONTENT}"), post(receive))
+    OPERATIONS.iter().fold(Router::new(), |router, operation| {
+        match MethodFilter::try_from(operation.method.clone()) {
+            Ok(method) => router.route(&operation.path(), (operation.route)(method)),
+            Err(_) => router,
+        }
+    })
 }
 
 async fn list(
@@ -173,24 +293,25 @@ fn named(id: String) -> Result<String, Refusal> {
 
 /// What the query says of a file, and where the piece begins.
 fn claim(build_id: String, query: &str) -> Result<(Claim, u64), Refusal> {
-    let value = |name: &str| {
+    let value = |wanted: &Query| {
         let mut pairs = form_urlencoded::parse(query.as_bytes());
-        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        pairs.find(|(key, _)| key == wanted.name).map(|(_, value)| value.into_owned())
     };
-    let number = |name: &str| {
-        let number = value(name).and_then(|text| text.parse::<u64>().ok());
-        number.ok_or_else(|| Refusal::bad_request(format!("{name} is missing, or is not a number: {name}=0")))
+    let number = |wanted: &Query| {
+        let number = value(wanted).and_then(|text| text.parse::<u64>().ok());
+        let wrong = |name| format!("{name} is missing, or is not a number: {name}=0");
+        number.ok_or_else(|| Refusal::bad_request(wrong(wanted.name)))
     };
-    let (offset, bytes) = (number("offset")?, number("size")?);
-    let sha256 = value("sha256").unwrap_or_default().to_ascii_lowercase();
-    let name = cut(&printable(&value("name").unwrap_or_default()), MAX_NAME);
+    let (offset, bytes) = (number(&OFFSET)?, number(&SIZE)?);
+    let sha256 = value(&SHA256).unwrap_or_default().to_ascii_lowercase();
+    let name = cut(&printable(&value(&NAME).unwrap_or_default()), MAX_NAME);
     Ok((Claim { build_id, name, bytes, sha256 }, offset))
 }
 
 /// The only object that is asked for, as kubectl does that waits for its deletion.
 fn name_of(query: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
-    let (_, selector) = pairs.find(|(key, _)| key == "fieldSelector")?;
+    let (_, selector) = pairs.find(|(key, _)| key == FIELD_SELECTOR.name)?;
     Some(selector.strip_prefix("metadata.name=")?.to_owned())
 }
 
