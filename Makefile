@@ -52,7 +52,7 @@ FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-covera
 FUZZ_SECONDS ?= 60
 
 fuzz: ## Fuzz the profile readers, FUZZ_SECONDS (60) each
-	@cd operator/profile/fuzz && for target in decode collect v8 jfr nettrace otlp; do \
+	@cd operator/profile/fuzz && for target in decode collect v8 jfr nettrace portable_pdb otlp; do \
 		RUSTFLAGS="$(FUZZ_FLAGS)" cargo run --quiet --locked --release --target x86_64-unknown-linux-gnu \
 			--target-dir ../../../target/fuzz --bin $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done

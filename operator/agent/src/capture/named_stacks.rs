@@ -49,13 +49,13 @@ impl Frames {
         *self.numbers.entry(key).or_insert(next)
     }
 
-    /// The frames by their numbers, with other names where `name` gives some.
-    pub fn renamed(self, name: &dyn Fn(&str) -> Option<String>) -> Vec<FrameKey> {
+    /// The frames by their numbers; others in their place where `other` gives some for their names.
+    pub fn renamed(self, other: &dyn Fn(&str) -> Option<FrameKey>) -> Vec<FrameKey> {
         let mut all: Vec<(FrameId, FrameKey)> = self.numbers.into_iter().map(|(key, n)| (n, key)).collect();
         all.sort_unstable_by_key(|(n, _)| *n);
-        let key = |(old, file, line): FrameKey| {
-            let new = name(&old).map(|new| clean(&new, MAX_NAME));
-            (new.unwrap_or(old), file, line)
+        let key = |old: FrameKey| {
+            let new = other(&old.0);
+            new.map_or(old, |(name, file, line)| (clean(&name, MAX_NAME), clean(&file, MAX_PATH), line))
         };
         all.into_iter().map(|(_, old)| key(old)).collect()
     }

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use fleetprof_profile::read::nettrace::{Allocations, Event, Limits, Methods, Reader};
+use fleetprof_profile::read::nettrace::{Allocations, Event, Limits, Methods, Place, Reader};
 use fleetprof_profile::validate;
 use libfuzzer_sys::fuzz_target;
 
@@ -32,10 +32,17 @@ fn read(bytes: &[u8], part: usize, limits: Limits) -> bool {
     let mut sink = |event: Event<'_>| match event {
         Event::Method(method) => methods.add(method),
         Event::Allocation { bytes, object, stack } => allocations.add(bytes, object, stack),
+        Event::Map(map) => methods.add_map(map),
+        Event::Module(module) => methods.add_module(module),
         Event::Sample { .. } => {}
     };
     let is_good = bytes.chunks(part).all(|part| reader.push(part, &mut sink).is_ok());
-    assert_eq!(validate(&allocations.take(&methods, 0)), Ok(()));
+    let place = |address| {
+        let code = methods.code(address)?;
+        let _files = code.module.map(|module| module.symbol_files());
+        Some(Place::named(code.name))
+    };
+    assert_eq!(validate(&allocations.take(&place, 0)), Ok(()));
     is_good
 }
 

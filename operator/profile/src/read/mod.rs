@@ -9,6 +9,7 @@ pub mod goroutines;
 pub mod jfr;
 mod json;
 pub mod nettrace;
+pub mod portable_pdb;
 pub mod thread_dump;
 pub mod v8;
 

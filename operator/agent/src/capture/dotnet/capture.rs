@@ -8,18 +8,19 @@
 //! ```
 //! The live session begins first, so that no method falls between the two.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleetprof_profile::ProfileKind;
-use fleetprof_profile::read::nettrace::{Allocations, Event, Limits, Methods};
+use fleetprof_profile::read::nettrace::{Allocations, Event, Limits};
 
 use super::ipc::Session;
+use super::program::Program;
 use super::session::{Port, Stream};
 use super::threads::{self, Threads};
 use crate::capture::collector::{Ask, Attached, Capture, Tally};
 use crate::capture::looks::Looks;
-use crate::capture::native::{self, Compiled, SharedMethods};
+use crate::capture::native::{self, Compiled, SharedMethods, TellsMethods};
 use crate::capture::protocol::{Failure, FailureReason};
 use crate::capture::recording::{Line, Recording};
 use crate::capture::session::unix_nanos;
@@ -45,7 +46,7 @@ pub struct DotNetCapture {
     /// For wall time.
     looks: Option<Looks>,
     recording: Recording,
-    methods: SharedMethods,
+    program: Arc<Program>,
     has_allocations: bool,
 }
 
@@ -61,21 +62,21 @@ impl DotNetCapture {
         let allocations = ask.kinds.contains(&ProfileKind::Alloc);
         let limits = Limits::within(ask.memory / ask.sharers.max(1));
         let live = port.start(Session::Live { allocations }, limits, Instant::now() + ANSWERS)?;
-        let methods = SharedMethods::new(Mutex::new(Methods::new(limits)));
+        let program = Arc::new(Program::new(pid, limits));
         let mut work = Work {
             pid,
             start_ticks: proc::start_ticks(pid).unwrap_or(0),
             port,
             live,
-            methods: Arc::clone(&methods),
+            program: Arc::clone(&program),
             allocations: Allocations::new(limits),
             is_of_allocations: allocations,
             slice: ask.slice,
             since: unix_nanos(),
         };
         let told = work.methods_so_far(limits)?;
-        let (sampler, mut refused) = sampler(ask, &methods)?;
-        let looks = looks(ask, limits, &methods, &mut refused)?;
+        let (sampler, mut refused) = sampler(ask, &program)?;
+        let looks = looks(ask, limits, &program, &mut refused)?;
         let (method, how) = match &sampler {
             Some(attached) => {
                 (attached.method, format!("; CPU is sampled by {}: {}", attached.method, attached.why))
@@ -85,7 +86,7 @@ impl DotNetCapture {
         let why = format!(".NET {version} told the names of {told} compiled methods{how}");
         let recording = Recording::start(move |line| work.run(line))?;
         let sampler = sampler.map(|attached| attached.capture);
-        let capture = Box::new(Self { sampler, looks, recording, methods, has_allocations: allocations });
+        let capture = Box::new(Self { sampler, looks, recording, program, has_allocations: allocations });
         Ok(Attached { method, why, capture, refused })
     }
 }
@@ -94,11 +95,12 @@ impl DotNetCapture {
 type Refused = Vec<(ProfileKind, Failure)>;
 
 /// A sampler of machine code, where CPU is asked for. A refusal leaves the other kinds.
-fn sampler(ask: &Ask<'_>, methods: &SharedMethods) -> Result<(Option<Attached>, Refused), Failure> {
+fn sampler(ask: &Ask<'_>, program: &Arc<Program>) -> Result<(Option<Attached>, Refused), Failure> {
     if !ask.kinds.contains(&ProfileKind::Cpu) {
         return Ok((None, Vec::new()));
     }
-    let compiled = Compiled { methods: Some(Arc::clone(methods)), advice: Some(ADVICE) };
+    let methods: SharedMethods = program.clone();
+    let compiled = Compiled { methods: Some(methods), advice: Some(ADVICE) };
     match native::sampler(ask, compiled) {
         Ok(attached) => Ok((Some(attached), Vec::new())),
         Err(failure) if ask.kinds.len() == 1 => Err(failure),
@@ -110,7 +112,7 @@ fn sampler(ask: &Ask<'_>, methods: &SharedMethods) -> Result<(Option<Attached>, 
 fn looks(
     ask: &Ask<'_>,
     limits: Limits,
-    methods: &SharedMethods,
+    program: &Arc<Program>,
     refused: &mut Refused,
 ) -> Result<Option<Looks>, Failure> {
     if !ask.kinds.contains(&ProfileKind::Wall) {
@@ -118,7 +120,7 @@ fn looks(
     }
     let pid = ask.sight.pid;
     let begun = Port::open(pid).and_then(|port| {
-        let threads = Threads::new(pid, port, limits, Arc::clone(methods));
+        let threads = Threads::new(pid, port, limits, Arc::clone(program));
         Looks::begin(threads, ask.frequency_hz)
     });
     match begun {
@@ -146,8 +148,7 @@ impl Capture for DotNetCapture {
         }
         if let Some(looks) = &self.looks {
             // The methods are locked after what was seen, as where a look is added.
-            let methods = || self.methods.lock().unwrap_or_else(PoisonError::into_inner);
-            looks.drain_named(into, &|name| threads::told(&methods(), name))?;
+            looks.drain_named(into, &|name| threads::told(&*self.program, name))?;
         }
         self.recording.drain(into)
     }
@@ -155,14 +156,11 @@ impl Capture for DotNetCapture {
     fn tally(&self) -> Tally {
         let mut tally = self.sampler.as_ref().map(|sampler| sampler.tally()).unwrap_or_default();
         let samples = self.recording.samples();
-        let left_out = self.methods.lock().unwrap_or_else(PoisonError::into_inner).left_out();
-        let note =
-            || format!("{left_out} compiled methods have no names: there are too many to keep them all");
         tally.add(Tally {
             expected: self.has_allocations.then_some(samples),
             taken: samples,
             failures: self.recording.failures(),
-            notes: (left_out > 0).then(note).into_iter().collect(),
+            notes: self.program.notes(),
             ..Tally::default()
         });
         if let Some(looks) = &self.looks {
@@ -198,7 +196,7 @@ struct Work {
     start_ticks: u64,
     port: Port,
     live: Stream,
-    methods: SharedMethods,
+    program: Arc<Program>,
     allocations: Allocations,
     is_of_allocations: bool,
     slice: Duration,
@@ -211,9 +209,9 @@ impl Work {
     fn methods_so_far(&mut self, limits: Limits) -> Result<usize, Failure> {
         let by = Instant::now() + TELLS;
         let mut session = self.port.start(Session::Methods, limits, by)?;
-        let methods = &self.methods;
-        session.stop(by, &|| false, &mut |event| add(methods, None, event))?;
-        let known = methods.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let program = &self.program;
+        session.stop(by, &|| false, &mut |event| add(program, None, event))?;
+        let known = program.methods().len();
         if session.is_whole() && known > 0 {
             return Ok(known);
         }
@@ -261,13 +259,13 @@ impl Work {
     }
 
     fn read(&mut self) -> Result<bool, Failure> {
-        let Self { live, methods, allocations, .. } = self;
-        live.read(Instant::now() + LOOK, &mut |event| add(methods, Some(&mut *allocations), event))
+        let Self { live, program, allocations, .. } = self;
+        live.read(Instant::now() + LOOK, &mut |event| add(program, Some(&mut *allocations), event))
     }
 
     fn end(&mut self, line: &Line) -> Result<(), Failure> {
-        let Self { live, methods, allocations, .. } = self;
-        let sink = &mut |event: Event<'_>| add(methods, Some(&mut *allocations), event);
+        let Self { live, program, allocations, .. } = self;
+        let sink = &mut |event: Event<'_>| add(program, Some(&mut *allocations), event);
         live.stop(Instant::now() + ENDS, &|| line.is_aborted(), sink)
     }
 
@@ -275,21 +273,15 @@ impl Work {
     fn give(&mut self, line: &Line) {
         let start = i64::try_from(std::mem::replace(&mut self.since, unix_nanos())).unwrap_or(0);
         if self.is_of_allocations {
-            let methods = self.methods.lock().unwrap_or_else(PoisonError::into_inner);
-            let profile = self.allocations.take(&methods, start);
+            let profile = self.allocations.take(&|address| self.program.method(address), start);
             line.give(ProfileKind::Alloc, Box::new(move || Ok(profile)));
         }
     }
 }
 
-fn add(methods: &SharedMethods, allocations: Option<&mut Allocations>, event: Event<'_>) {
-    match event {
-        Event::Method(method) => methods.lock().unwrap_or_else(PoisonError::into_inner).add(method),
-        Event::Allocation { bytes, object, stack } => {
-            if let Some(allocations) = allocations {
-                allocations.add(bytes, object, stack);
-            }
-        }
-        Event::Sample { .. } => {}
+fn add(program: &Program, allocations: Option<&mut Allocations>, event: Event<'_>) {
+    let rest = program.take(event);
+    if let (Some(Event::Allocation { bytes, object, stack }), Some(allocations)) = (rest, allocations) {
+        allocations.add(bytes, object, stack);
     }
 }

@@ -12,8 +12,9 @@ pub const HEADER: usize = 20;
 /// What the answer to a good command is.
 const GOOD: (u8, u8) = (0xff, 0x00);
 
-/// Events of compiled methods.
-const COMPILED: u64 = 0x10 | 0x20;
+/// Events of compiled methods; of the maps from their machine code to their instructions, and of modules, which lead
+/// to their lines. At the end of a session the runtime tells all of these unasked.
+const COMPILED: u64 = 0x10 | 0x20 | 0x2_0000 | 0x8;
 /// Events of the garbage collector, and of allocations at [`ALL`].
 const MEMORY: u64 = 0x1;
 /// Events of every level.
@@ -161,8 +162,8 @@ mod tests {
         assert_eq!(&start[33..45], b"\0\0\0\0\0\0\0\0\x01\0\0\0");
         assert_eq!(&start[45..51], b"\x20\0\0\0M\0");
         let live = |allocations| Command::Start(Session::Live { allocations }, 16).message()[28..45].to_vec();
-        assert_eq!(live(true), b"\0\x01\0\0\0\x31\0\0\0\0\0\0\0\x05\0\0\0");
-        assert_eq!(live(false)[5], 0x30);
+        assert_eq!(live(true), b"\0\x01\0\0\0\x39\0\x02\0\0\0\0\0\x05\0\0\0");
+        assert_eq!(live(false)[5], 0x38);
     }
 
     #[test]

@@ -9,18 +9,20 @@
 //! ticks only, several times a second or less.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fleetprof_profile::read::nettrace::{Event, Limits, Methods};
+use fleetprof_profile::read::nettrace::{Event, Limits, Place};
 use fleetprof_profile::{Frame, Wait};
 
 use super::ipc::Session;
+use super::program::Program;
 use super::session::Port;
 use crate::capture::cpu_time::cpu_time_of;
 use crate::capture::kernel_threads::KernelThreads;
 use crate::capture::looks::{Doing, Seen, Telling};
-use crate::capture::native::SharedMethods;
+use crate::capture::named_stacks::FrameKey;
+use crate::capture::native::TellsMethods;
 use crate::capture::protocol::{Failure, FailureReason};
 
 /// Most threads of a process whose sampler is used.
@@ -40,7 +42,7 @@ const UNTOLD: &str = "[code at 0x";
 pub struct Threads {
     port: Port,
     limits: Limits,
-    methods: SharedMethods,
+    program: Arc<Program>,
     kernel: KernelThreads,
     samples: Duration,
     /// What the threads of the last answer do, as the kernel said at the first tick: they run, or wait for this.
@@ -52,9 +54,9 @@ pub type Stacks = BTreeMap<u64, Box<[u64]>>;
 
 impl Threads {
     /// The threads of a process whose methods are known to these.
-    pub fn new(pid: i32, port: Port, limits: Limits, methods: SharedMethods) -> Self {
+    pub fn new(pid: i32, port: Port, limits: Limits, program: Arc<Program>) -> Self {
         let (kernel, states) = (KernelThreads::new(pid), BTreeMap::new());
-        Self { port, limits, methods, kernel, samples: SAMPLES, states }
+        Self { port, limits, program, kernel, samples: SAMPLES, states }
     }
 
     /// The stacks at the first tick of a short session.
@@ -124,8 +126,8 @@ impl Telling for Threads {
     fn add(&mut self, answer: &Stacks, seen: &mut Seen) -> Result<(), Failure> {
         self.states.retain(|thread, _| answer.contains_key(thread));
         for (thread, stack) in answer {
-            let names = names(&self.methods.lock().unwrap_or_else(PoisonError::into_inner), stack);
-            let frames: Vec<Frame<'_>> = names.iter().map(|name| Frame::named(name, "", 0)).collect();
+            let places = places(&*self.program, stack);
+            let frames: Vec<Frame<'_>> = places.iter().map(Place::frame).collect();
             let doing = self.doing(*thread, &frames);
             seen.add(&frames, 1, doing);
         }
@@ -138,19 +140,21 @@ impl Telling for Threads {
 }
 
 /// The methods of a stack. Addresses of callers are those to which is returned.
-fn names(methods: &Methods, stack: &[u64]) -> Vec<Arc<str>> {
-    let name = |(depth, address): (usize, &u64)| {
+fn places(methods: &dyn TellsMethods, stack: &[u64]) -> Vec<Place> {
+    let place = |(depth, address): (usize, &u64)| {
         let address = if depth == 0 { *address } else { address.saturating_sub(1) };
-        methods.find(address).map_or_else(|| format!("{UNTOLD}{address:x}]").into(), Arc::clone)
+        let untold = || Place::named(format!("{UNTOLD}{address:x}]").into());
+        methods.method(address).unwrap_or_else(untold)
     };
-    stack.iter().enumerate().map(name).collect()
+    stack.iter().enumerate().map(place).collect()
 }
 
-/// The name of a method that was not told yet when its thread was looked at.
-pub fn told(methods: &Methods, name: &str) -> Option<String> {
+/// The method, file and line of code that was not told yet when its thread was looked at.
+pub fn told(methods: &dyn TellsMethods, name: &str) -> Option<FrameKey> {
     let address = name.strip_prefix(UNTOLD)?.strip_suffix(']')?;
     let address = u64::from_str_radix(address, 16).ok()?;
-    Some(methods.find(address).map_or_else(|| UNNAMED.to_owned(), ToString::to_string))
+    let place = methods.method(address).unwrap_or_else(|| Place::named(UNNAMED.into()));
+    Some((place.name.to_string(), place.file.to_string(), place.line))
 }
 
 fn too_many(threads: usize) -> Failure {
@@ -188,17 +192,19 @@ mod tests {
 
     #[test]
     fn methods_are_named_by_their_addresses_callers_by_where_they_called() {
-        let mut methods = Methods::new(Limits::default());
-        for (start, name) in [(100, "Shop.Pay"), (200, "Shop.Order")] {
-            methods.add(Method { start, end: start + 50, name: name.into() });
-        }
-        let named = names(&methods, &[100, 250, 0x321]);
-        let named: Vec<&str> = named.iter().map(|name| &**name).collect();
+        let program = Program::new(1, Limits::default());
+        let add = |start: u64, end: u64, name: &str| {
+            program.methods().add(Method { start, end, name: name.into(), ..Method::default() });
+        };
+        add(100, 150, "Shop.Pay");
+        add(200, 250, "Shop.Order");
+        let named = places(&program, &[100, 250, 0x321]);
+        let named: Vec<&str> = named.iter().map(|place| &*place.name).collect();
         assert_eq!(named, ["Shop.Pay", "Shop.Order", "[code at 0x320]"]);
-        assert_eq!(told(&methods, named[2]).as_deref(), Some(UNNAMED));
-        methods.add(Method { start: 0x310, end: 0x330, name: "Shop.Late".into() });
-        assert_eq!(told(&methods, named[2]).as_deref(), Some("Shop.Late"));
-        assert_eq!(told(&methods, "Shop.Pay"), None);
+        assert_eq!(told(&program, named[2]).unwrap().0, UNNAMED);
+        add(0x310, 0x330, "Shop.Late");
+        assert_eq!(told(&program, named[2]).unwrap().0, "Shop.Late");
+        assert_eq!(told(&program, "Shop.Pay"), None);
     }
 
     #[test]

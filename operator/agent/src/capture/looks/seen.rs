@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fleetprof_profile::{Frame, Wait};
 
-use crate::capture::named_stacks::{Frames, MAX_DEPTH, Stacks, Weight, resolve};
+use crate::capture::named_stacks::{FrameKey, Frames, MAX_DEPTH, Stacks, Weight, resolve};
 use crate::capture::protocol::Failure;
 use crate::capture::schedule::saturating_nanos;
 use crate::capture::slices::Slice;
@@ -13,8 +13,8 @@ use crate::capture::wall::{MOST_WORTH, NOT_SAMPLED, ThreadState, split};
 /// A longer mean distance of answers than this is said.
 const SELDOM: Duration = Duration::from_millis(500);
 
-/// Gives a function another name, by the one that it has.
-pub type Naming<'a> = dyn Fn(&str) -> Option<String> + 'a;
+/// Gives a function another name, and file and line, by the name that it has.
+pub type Naming<'a> = dyn Fn(&str) -> Option<FrameKey> + 'a;
 
 /// What some threads do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +183,8 @@ mod tests {
     /// Name, state and what for, samples and nanoseconds.
     fn drained(seen: &mut Seen) -> Vec<(String, String, i64, i64)> {
         let mut slice = Slice::new(ProfileKind::Wall, 10, 0, vec![]);
-        seen.drain(&mut slice, &|name| (name == "late").then(|| "known".to_owned())).unwrap();
+        seen.drain(&mut slice, &|name| (name == "late").then(|| ("known".to_owned(), String::new(), 0)))
+            .unwrap();
         let fresh = ProfileBuilder::new(ProfileKind::Wall, 10, 0);
         let profile: Profile = std::mem::replace(slice.builder(), fresh).finish(1, &[]);
         let text = |n: i64| profile.string_table[usize::try_from(n).unwrap()].clone();

@@ -6,9 +6,9 @@
 
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use fleetprof_profile::read::nettrace::Methods;
+use fleetprof_profile::read::nettrace::Place;
 
 use super::elf::open_below_root;
 use crate::proc;
@@ -29,7 +29,14 @@ struct Function {
 }
 
 /// The methods that a runtime tells; there are more all the time.
-pub type SharedMethods = Arc<Mutex<Methods>>;
+pub trait TellsMethods: Send + Sync {
+    /// The method at an address, and the line where that is known. The address of a caller is one before that to
+    /// which is returned.
+    fn method(&self, address: u64) -> Option<Place>;
+}
+
+/// The same for all who ask.
+pub type SharedMethods = Arc<dyn TellsMethods>;
 
 /// What is known of the code that the runtime of a process made.
 #[derive(Clone)]
@@ -59,10 +66,9 @@ impl JitNames {
         self.compiled.advice
     }
 
-    /// The name of the method at an address, where the runtime has told it.
-    pub fn told(&self, address: u64) -> Option<Arc<str>> {
-        let methods = self.compiled.methods.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        methods.find(address).cloned()
+    /// The method at an address, where the runtime has told it.
+    pub fn told(&self, address: u64) -> Option<Place> {
+        self.compiled.methods.as_ref()?.method(address)
     }
 
     /// Reads the file again where it has grown; most processes have none.
@@ -82,7 +88,7 @@ impl JitNames {
 
     /// The name of the function at an address.
     pub fn find(&self, address: u64) -> Option<Arc<str>> {
-        self.told(address).or_else(|| self.find_in_map(address))
+        self.told(address).map(|place| place.name).or_else(|| self.find_in_map(address))
     }
 
     fn find_in_map(&self, address: u64) -> Option<Arc<str>> {
@@ -111,9 +117,16 @@ fn parse_line(line: &str) -> Option<Function> {
 
 #[cfg(test)]
 mod tests {
-    use fleetprof_profile::read::nettrace::{Limits, Method};
-
     use super::*;
+
+    /// One method.
+    struct Told(std::ops::Range<u64>, &'static str);
+
+    impl TellsMethods for Told {
+        fn method(&self, address: u64) -> Option<Place> {
+            self.0.contains(&address).then(|| Place::named(self.1.into()))
+        }
+    }
 
     #[test]
     fn the_latest_function_at_an_address_is_found() {
@@ -132,13 +145,10 @@ mod tests {
 
     #[test]
     fn what_the_runtime_tells_comes_before_the_map() {
-        let methods = SharedMethods::new(Mutex::new(Methods::new(Limits::default())));
-        let compiled = Compiled { methods: Some(Arc::clone(&methods)), advice: None };
+        let methods = Arc::new(Told(0x1000..0x1010, "Shop.Orders.Price"));
+        let compiled = Compiled { methods: Some(methods), advice: None };
         let names = JitNames { functions: parse("1000 20 old"), ..JitNames::new(compiled) };
-        assert_eq!((names.find(0x1000).as_deref(), names.told(0x1000)), (Some("old"), None));
-        let name = "Shop.Orders.Price".into();
-        methods.lock().unwrap().add(Method { start: 0x1000, end: 0x1010, name });
         assert_eq!(names.find(0x100f).as_deref(), Some("Shop.Orders.Price"));
-        assert_eq!(names.find(0x1010).as_deref(), Some("old"));
+        assert_eq!((names.find(0x1010).as_deref(), names.told(0x1010)), (Some("old"), None));
     }
 }

@@ -35,7 +35,7 @@ use fleetprof_crds::wire::Offer;
 
 pub use self::elf::open_below_root;
 pub use self::go_table::names as go_names;
-pub use self::jit_names::{Compiled, SharedMethods};
+pub use self::jit_names::{Compiled, SharedMethods, TellsMethods};
 use self::lacking::lacking;
 use self::perf::PerfSampler;
 use self::ptrace::PtraceSampler;

@@ -6,6 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use fleetprof_profile::read::nettrace;
 use framehop::{CacheNative, MayAllocateDuringUnwind, Module, Unwinder, UnwinderNative};
 
 use super::elf::{Elf, Part};
@@ -85,8 +86,8 @@ impl AddressSpace {
         self.jit.find(address)
     }
 
-    /// The name of a method, also of one in a file, where the target's runtime has told it.
-    pub fn told_name(&self, address: u64) -> Option<Arc<str>> {
+    /// A method, also one in a file, where the target's runtime has told it.
+    pub fn told(&self, address: u64) -> Option<nettrace::Place> {
         self.jit.told(address)
     }
 

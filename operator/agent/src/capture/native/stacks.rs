@@ -130,8 +130,8 @@ impl Naming<'_> {
             return slice.builder().location(&Frame::named(CUT_FRAME, "", 0));
         }
         let space = self.space;
-        if let Some(name) = space.told_name(address) {
-            return slice.builder().location(&Frame::named(&name, "", 0));
+        if let Some(place) = space.told(address) {
+            return slice.builder().location(&place.frame());
         }
         let region = space.find(address).filter(|_| !in_memory(space, address));
         let Some(region) = region else {

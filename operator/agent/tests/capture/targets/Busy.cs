@@ -18,7 +18,7 @@ public static class Busy
     static ulong Guilty(ulong seed)
     {
         ulong h = seed | 1;
-        for (int i = 0; i < 900000; i++) { h ^= h << 13; h ^= h >> 7; h ^= h << 17; }
+        for (int i = 0; i < 900000; i++) { h ^= h << 13; h ^= h >> 7; h ^= h << 17; } // the guilty line
         return h;
     }
 

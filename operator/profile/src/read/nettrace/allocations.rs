@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Limits, Methods};
+use super::{Limits, Place};
 use crate::builder::{Frame, ProfileBuilder};
 use crate::kind::ProfileKind;
 use crate::proto::Profile;
@@ -39,17 +39,20 @@ impl Allocations {
         }
     }
 
-    /// Makes a profile of what was added since the last one; it began at `start_nanos` since 1970.
+    /// Makes a profile of what was added since the last one; it began at `start_nanos` since 1970. What is at an
+    /// address is asked of `place`.
     #[must_use]
-    pub fn take(&mut self, methods: &Methods, start_nanos: i64) -> Profile {
+    pub fn take(&mut self, place: &dyn Fn(u64) -> Option<Place>, start_nanos: i64) -> Profile {
         let mut builder = ProfileBuilder::new(ProfileKind::Alloc, 1, start_nanos);
         let mut sums: Vec<_> = self.sums.drain().collect();
         sums.sort_unstable();
         for (stack, values) in sums {
-            let name =
-                |address: &u64| methods.find(address.saturating_sub(1)).map_or(UNNAMED, |name| &**name);
-            let mut frames: Vec<Frame<'_>> =
-                stack.iter().map(|address| Frame::named(name(address), "", 0)).collect();
+            let unnamed = || Place::named(UNNAMED.into());
+            let places: Vec<Place> = stack
+                .iter()
+                .map(|address| place(address.saturating_sub(1)).unwrap_or_else(unnamed))
+                .collect();
+            let mut frames: Vec<Frame<'_>> = places.iter().map(Place::frame).collect();
             if frames.is_empty() {
                 frames.push(Frame::named(RUNTIME, "", 0));
             }

@@ -37,7 +37,8 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
+    /// So many of the next bytes.
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
         Ok(array)

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::bytes::Cursor;
+use super::maps::Map;
 use super::methods::Method;
+use super::modules::Module;
 use super::{Event, damaged};
 use crate::read::ReadError;
 
@@ -17,6 +19,10 @@ const ACTIVITY: usize = 16;
 pub(super) enum Known {
     /// A method with its names.
     Method,
+    /// The map of a method's machine code.
+    Map,
+    /// A module with its file.
+    Module,
     /// About 100 KB were allocated.
     Allocation,
     /// A thread at a tick of the sampler.
@@ -28,6 +34,11 @@ fn known(provider: &str, number: u32, version: u32) -> Option<Known> {
     match (provider, number) {
         ("Microsoft-Windows-DotNETRuntime", 143) => Some(Known::Method),
         ("Microsoft-Windows-DotNETRuntimeRundown", 143 | 144) => Some(Known::Method),
+        ("Microsoft-Windows-DotNETRuntime", 190) => Some(Known::Map),
+        ("Microsoft-Windows-DotNETRuntimeRundown", 149 | 150) => Some(Known::Map),
+        // Older ones do not say which debug information is theirs.
+        ("Microsoft-Windows-DotNETRuntime", 152) if version >= 2 => Some(Known::Module),
+        ("Microsoft-Windows-DotNETRuntimeRundown", 153 | 154) if version >= 2 => Some(Known::Module),
         ("Microsoft-Windows-DotNETRuntime", 10) if version >= 2 => Some(Known::Allocation),
         ("Microsoft-DotNETCore-SampleProfiler", 0) => Some(Known::Sample),
         _ => None,
@@ -183,6 +194,11 @@ pub(super) fn read(
         let stack = stacks.get(&header.stack).map_or(&[][..], |stack| stack);
         match kinds.get(&header.kind) {
             Some(Known::Method) => sink(Event::Method(Method::read(&mut content)?)),
+            // Names do not depend on these: what another version of the runtime says costs lines only.
+            Some(Known::Map) => Map::read(&mut content).into_iter().for_each(|map| sink(Event::Map(map))),
+            Some(Known::Module) => {
+                Module::read(&mut content).into_iter().for_each(|module| sink(Event::Module(module)));
+            }
             Some(Known::Allocation) => {
                 let (bytes, object) = allocation(&mut content)?;
                 sink(Event::Allocation { bytes, object, stack });

@@ -3,8 +3,10 @@
 //! ```text
 //! bytes as they come ─► objects: Trace · MetadataBlock · StackBlock · EventBlock · SPBlock …
 //!   metadata ─► which number is which event ─┐
-//!   stacks ──────────────────────────────────┴─► events: a method, an allocation, a sample of a thread
-//! methods ─► Methods: the name of an address    allocations ─► Allocations ─► a profile
+//!   stacks ──────────────────────────────────┴─► events: a method, its map, a module, an allocation,
+//!                                                a sample of a thread
+//! methods, their maps, modules ─► Methods: name and instruction of an address
+//! allocations ─► Allocations ─► a profile
 //! ```
 //! A stream goes on for as long as its session, so it is read as it comes, and what is not needed is not
 //! kept.
@@ -13,19 +15,25 @@
 mod allocations;
 mod bytes;
 mod events;
+mod maps;
 mod methods;
+mod modules;
 mod objects;
 #[cfg(test)]
 mod tests;
 
 pub use allocations::Allocations;
-pub use methods::{Method, Methods};
+pub use maps::{Il, Map, MethodKey};
+pub use methods::{Code, Method, Methods};
+pub use modules::{Guid, Module};
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use self::events::Known;
 use self::objects::{Buffer, Object};
 use super::ReadError;
+use crate::builder::Frame;
 
 const FORMAT: &str = ".NET trace";
 
@@ -42,12 +50,18 @@ pub struct Limits {
     pub methods: usize,
     /// Bytes of these names.
     pub name_bytes: usize,
+    /// Bytes of the maps from their machine code to their instructions.
+    pub map_bytes: usize,
+    /// Modules that are kept.
+    pub modules: usize,
+    /// Bytes of files with debug information that may be in memory.
+    pub symbol_bytes: usize,
     /// Different stacks of allocations.
     pub stacks: usize,
 }
 
 impl Default for Limits {
-    /// Limits for a large service: about 100 MiB.
+    /// Limits for a large service: about 150 MiB.
     fn default() -> Self {
         Self {
             block_bytes: 4 << 20,
@@ -55,6 +69,9 @@ impl Default for Limits {
             addresses: 2_000_000,
             methods: 300_000,
             name_bytes: 32 << 20,
+            map_bytes: 32 << 20,
+            modules: 10_000,
+            symbol_bytes: 32 << 20,
             stacks: 50_000,
         }
     }
@@ -68,8 +85,11 @@ impl Limits {
         Self {
             block_bytes: most.block_bytes.min(bytes / 8).max(1 << 20),
             addresses: most.addresses.min(bytes / 64),
-            methods: most.methods.min(bytes / 300),
-            name_bytes: most.name_bytes.min(bytes / 3),
+            methods: most.methods.min(bytes / 400),
+            name_bytes: most.name_bytes.min(bytes / 5),
+            map_bytes: most.map_bytes.min(bytes / 8),
+            modules: most.modules.min(bytes / 16_384),
+            symbol_bytes: most.symbol_bytes.min(bytes / 8),
             stacks: most.stacks.min(bytes / 4096),
             ..most
         }
@@ -82,6 +102,10 @@ impl Limits {
 pub enum Event<'a> {
     /// A method has been compiled, or was when the session ended.
     Method(Method),
+    /// The map from a method's machine code to its instructions.
+    Map(Map),
+    /// A module has been loaded, or was when the session ended.
+    Module(Module),
     /// So many bytes were allocated since the last such event, the last of them for an object of that size.
     Allocation {
         /// Bytes since the last event.
@@ -98,6 +122,34 @@ pub enum Event<'a> {
         /// Where it is.
         stack: &'a [u64],
     },
+}
+
+/// A method and the line in it, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// `Namespace.Class.Method`.
+    pub name: Arc<str>,
+    /// Its source file, or empty.
+    pub file: Arc<str>,
+    /// The line, from 1, or 0.
+    pub line: u32,
+    /// The line on which the method begins, from 1, or 0.
+    pub start_line: u32,
+}
+
+impl Place {
+    /// A method whose lines are not known.
+    #[must_use]
+    pub fn named(name: Arc<str>) -> Self {
+        Self { name, ..Self::default() }
+    }
+
+    /// As a frame of a profile.
+    #[must_use]
+    pub fn frame(&self) -> Frame<'_> {
+        let frame = Frame::named(&self.name, &self.file, i64::from(self.line));
+        Frame { start_line: i64::from(self.start_line), ..frame }
+    }
 }
 
 /// Reads one stream.

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use proptest::prelude::*;
 
-use super::{Allocations, Event, Limits, Method, Methods, Reader};
+use super::{Allocations, Event, Il, Limits, Map, Method, MethodKey, Methods, Module, Place, Reader};
 use crate::read::ReadError;
 use crate::{top, total, validate};
 
@@ -27,7 +27,7 @@ fn dotnet8() -> &'static [u8] {
 struct Seen {
     methods: Methods,
     allocations: Allocations,
-    events: [usize; 3],
+    events: [usize; 5],
     bytes: u64,
     /// Samples with a stack and without a thread.
     of_no_thread: usize,
@@ -38,7 +38,7 @@ struct Seen {
 fn read_parts<'b>(parts: impl IntoIterator<Item = &'b [u8]>, limits: Limits) -> Result<Seen, ReadError> {
     let mut reader = Reader::new(limits);
     let (methods, allocations) = (Methods::new(limits), Allocations::new(limits));
-    let mut seen = Seen { methods, allocations, events: [0; 3], bytes: 0, of_no_thread: 0, is_over: false };
+    let mut seen = Seen { methods, allocations, events: [0; 5], bytes: 0, of_no_thread: 0, is_over: false };
     for part in parts {
         reader.push(part, &mut |event| match event {
             Event::Method(method) => {
@@ -50,6 +50,14 @@ fn read_parts<'b>(parts: impl IntoIterator<Item = &'b [u8]>, limits: Limits) -> 
                 seen.bytes = seen.bytes.saturating_add(bytes);
                 seen.events[1] += 1;
             }
+            Event::Map(map) => {
+                seen.methods.add_map(map);
+                seen.events[3] += 1;
+            }
+            Event::Module(module) => {
+                seen.methods.add_module(module);
+                seen.events[4] += 1;
+            }
             Event::Sample { thread, stack } => {
                 seen.of_no_thread += usize::from(thread == 0 && !stack.is_empty());
                 seen.events[2] += 1;
@@ -60,6 +68,13 @@ fn read_parts<'b>(parts: impl IntoIterator<Item = &'b [u8]>, limits: Limits) -> 
     Ok(seen)
 }
 
+impl Seen {
+    fn profile(&mut self, start: i64) -> crate::Profile {
+        let methods = &self.methods;
+        self.allocations.take(&|address| methods.find(address).cloned().map(Place::named), start)
+    }
+}
+
 fn read(bytes: &[u8]) -> Result<Seen, ReadError> {
     read_parts([bytes], Limits::default())
 }
@@ -67,9 +82,9 @@ fn read(bytes: &[u8]) -> Result<Seen, ReadError> {
 #[test]
 fn methods_allocations_and_samples_are_found() {
     let mut seen = read(dotnet8()).unwrap();
-    assert_eq!((seen.events, seen.bytes, seen.is_over), ([37 + 754, 981, 3148], 104_585_440, true));
+    assert_eq!((seen.events, seen.bytes, seen.is_over), ([37 + 754, 981, 3148, 52, 8], 104_585_440, true));
     assert_eq!(seen.of_no_thread, 0);
-    let profile = seen.allocations.take(&seen.methods, 5);
+    let profile = seen.profile(5);
     assert_eq!(validate(&profile), Ok(()));
     assert_eq!([0, 1].map(|index| total(&profile, index)), [104_903, 104_585_440]);
     assert_eq!(profile.time_nanos, 5);
@@ -78,34 +93,88 @@ fn methods_allocations_and_samples_are_found() {
     assert!(row.self_value > 100_000_000, "{row:?}");
     let names = |wanted: &str| profile.string_table.iter().any(|text| text == wanted);
     assert!(names("Busy.Alloc") && names("System.String.Ctor"), "{:?}", profile.string_table);
-    let next = seen.allocations.take(&seen.methods, 6);
+    let next = seen.profile(6);
     assert_eq!(total(&next, 1), 0, "what was taken does not come again");
 }
 
 #[test]
 fn a_method_has_an_address_for_each_time_it_was_compiled() {
     let methods = read(dotnet8()).unwrap().methods;
-    let guilty = methods.methods.values().filter(|(_, name)| &**name == "Busy.Guilty").count();
+    let guilty = methods.methods.values().filter(|method| &*method.name == "Busy.Guilty").count();
     assert!(guilty >= 2, "{guilty}");
     assert!(
-        methods.methods.values().any(|(_, name)| name.starts_with("System.")),
+        methods.methods.values().any(|method| method.name.starts_with("System.")),
         "precompiled ones as well"
     );
-    let (start, (end, name)) = methods.methods.iter().find(|(_, (_, name))| &**name == "Busy.Main").unwrap();
+    let main = methods.methods.values().find(|method| &*method.name == "Busy.Main").unwrap();
+    let Method { start, end, name, .. } = main;
     for (address, wanted) in [(*start, Some(name)), (end - 1, Some(name)), (start - 1, None)] {
         assert_eq!(methods.find(address).filter(|found| *found == name), wanted, "{address:x}");
     }
 }
 
 #[test]
+fn machine_code_leads_to_an_instruction_of_an_assembly() {
+    let methods = read(dotnet8()).unwrap().methods;
+    let main = methods.methods.values().find(|method| &*method.name == "Busy.Main").unwrap();
+    let code = methods.code(main.start).unwrap();
+    assert_eq!((&*code.name, code.il, code.token >> 24), ("Busy.Main", Some(Il::Prolog), 0x06));
+    let module = code.module.unwrap();
+    assert!(module.path.ends_with("/busy.dll"), "{module:?}");
+    assert_eq!(module.guid, [0; 16], "it was compiled without debug information");
+    let own =
+        |module: &Module| module.path.ends_with("/System.Private.CoreLib.dll") && module.guid != [0; 16];
+    let mut codes = methods.methods.keys().filter_map(|start| methods.code(*start));
+    let precompiled = codes.find(|code| code.module.as_deref().is_some_and(own)).unwrap();
+    assert_eq!(precompiled.il, None, "no map is told of {}", precompiled.name);
+    assert_eq!(methods.code(main.end), None);
+}
+
+#[test]
+fn a_map_may_come_before_its_method_or_after_it_and_maps_are_bounded() {
+    let mut methods = Methods::new(Limits { map_bytes: 160, modules: 1, ..Limits::default() });
+    let key = |id| MethodKey { id, version: 1 };
+    let method = |id: u64| Method {
+        start: id * 16,
+        end: id * 16 + 16,
+        name: "a".into(),
+        key: key(id),
+        ..Method::default()
+    };
+    methods.add_map(Map::new(key(1), [(0, 5)]));
+    methods.add(method(1));
+    methods.add(method(2));
+    methods.add_map(Map::new(key(2), [(0, 6)]));
+    methods.add(method(3));
+    methods.add_map(Map::new(key(3), [(0, 7)]));
+    let il = |methods: &Methods, id: u64| methods.code(id * 16 + 15).unwrap().il;
+    assert_eq!([1, 2, 3].map(|id| il(&methods, id)), [Some(Il::Offset(5)), Some(Il::Offset(6)), None]);
+    assert_eq!((methods.without_map(), methods.left_out()), (1, 0));
+    // The same told again keeps it; another method at its place does not, and leaves room.
+    methods.add(method(1));
+    methods.add_map(Map::new(key(1), [(0, 8)]));
+    assert_eq!(il(&methods, 1), Some(Il::Offset(8)));
+    methods.add(Method { start: 16, ..method(9) });
+    methods.add_map(Map::new(key(3), [(0, 7)]));
+    assert_eq!((methods.code(16).unwrap().il, il(&methods, 3)), (None, Some(Il::Offset(7))));
+    for number in [0, 0, 4] {
+        methods.add_module(Module { number, path: number.to_string(), ..Module::default() });
+    }
+    assert_eq!(methods.code(16).unwrap().module.unwrap().path, "0");
+    methods.add(Method { module: 4, ..method(5) });
+    assert_eq!(methods.code(80).unwrap().module, None);
+}
+
+#[test]
 fn of_two_methods_at_one_place_the_later_one_is_right_and_names_are_bounded() {
-    let method = |start, name: &str| Method { start, end: start + 16, name: name.into() };
+    let method =
+        |start, name: &str| Method { start, end: start + 16, name: name.into(), ..Method::default() };
     let mut methods = Methods::new(Limits { methods: 2, name_bytes: 8, ..Limits::default() });
     for name in ["old", "new"] {
         methods.add(method(16, name));
     }
     assert_eq!((methods.find(16).map(|name| &**name), methods.len()), (Some("new"), 1));
-    methods.add(Method { start: 99, end: 99, name: "empty".into() });
+    methods.add(Method { start: 99, end: 99, name: "empty".into(), ..Method::default() });
     methods.add(method(64, ""));
     methods.add(method(32, "too long"));
     assert_eq!((methods.len(), methods.left_out()), (1, 1));
@@ -123,7 +192,7 @@ fn stacks_of_allocations_are_bounded_and_nothing_is_lost() {
         allocations.add(100, 30, &[address]);
     }
     allocations.add(u64::MAX, 0, &[]);
-    let profile = allocations.take(&Methods::new(Limits::default()), 0);
+    let profile = allocations.take(&|_| None, 0);
     assert_eq!((profile.sample.len(), validate(&profile)), (2, Ok(())));
     assert_eq!(total(&profile, 0), 9 * 3 + 1);
     assert_eq!(total(&profile, 1), i64::MAX);
@@ -187,7 +256,7 @@ proptest! {
         }
         parts.push(rest);
         let seen = read_parts(parts, Limits::default()).unwrap();
-        prop_assert_eq!((seen.events, seen.bytes, seen.is_over), ([37 + 754, 981, 3148], 104_585_440, true));
+        prop_assert_eq!((seen.events, seen.bytes, seen.is_over), ([37 + 754, 981, 3148, 52, 8], 104_585_440, true));
     }
 
     #[test]
@@ -205,7 +274,7 @@ proptest! {
             bytes.truncate(cut.index(bytes.len()));
         }
         if let Ok(mut seen) = read(&bytes) {
-            prop_assert_eq!(validate(&seen.allocations.take(&seen.methods, 0)), Ok(()));
+            prop_assert_eq!(validate(&seen.profile(0)), Ok(()));
         }
     }
 
