@@ -210,6 +210,10 @@ fn a_dotnet_method_that_waits_for_an_answer_is_on_top_of_wall_time_and_not_of_cp
     assert!(top.rows.iter().all(|row| row.name != "Orders.Parked"), "{top:?}");
     let shown = |name: &str| top.rows.iter().find(|row| row.name == name).map_or(0, |row| row.cum_value);
     assert!(shown("Orders.Pay") as f64 > worked, "{top:?}");
+    let line =
+        1 + include_str!("targets/Orders.cs").lines().position(|l| l.contains("stream.Read(")).unwrap();
+    let pay = wall_lines(&outcome, "Orders.Pay");
+    assert!(pay.contains(&(line as i64)), "{pay:?} and not {line}");
     is_well(&target);
 }
 
