@@ -15,7 +15,7 @@ pythons=(3.10 3.12 3.14)
 nodes=(22)
 cache=${FLEETPROF_CACHE_DIR:-$HOME/.cache/fleetprof}
 images=$cache/images
-key=$(cat tests/runtimes.sh $targets/* | sha256sum | cut -c1-16)
+key=$(cat tests/runtimes.sh tests/csharp.sh tests/csharp/* $targets/* | sha256sum | cut -c1-16)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -40,7 +40,7 @@ runtimes() {
     cp $targets/busy.{js,php,py,rb} $targets/{forks,fastcgi}.py $targets/fpm.conf "$work/targets"
     javac --release 11 -d "$work/targets" $targets/Busy.java
     erlc -o "$work/targets" $targets/busy.erl
-    mcs -optimize+ -nowarn:414 "-out:$work/targets/busy.dll" $targets/Busy.cs
+    tests/csharp.sh beside $targets/Busy.cs "$work/targets/busy.dll"
     cat >"$work/targets/busy.runtimeconfig.json" <<'JSON'
 {"runtimeOptions": {"tfm": "net8.0", "framework": {"name": "Microsoft.NETCore.App", "version": "8.0.0"},
  "configProperties": {"System.Globalization.Invariant": true}}}

@@ -189,9 +189,9 @@ pub const RUNTIMES_ONCE: &[Target] = &[
         command: &["/dotnet/dotnet", "exec", "/targets/busy.dll", "spin", "alloc"],
         warm: 3,
         guilty: &[
-            first("cpu", "Busy.Guilty", "", ""),
-            first("alloc", "Busy.Allocates", "", ""),
-            holds("wall", "Busy.Guilty", 5.0, "", ""),
+            first("cpu", "Busy.Guilty", "Busy.cs", GUILTY),
+            first("alloc", "Busy.Allocates", "Busy.cs", "kept = new byte["),
+            holds("wall", "Busy.Guilty", 5.0, "Busy.cs", GUILTY),
         ],
         alone: &["alloc"],
         ..TARGET
