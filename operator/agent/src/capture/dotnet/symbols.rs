@@ -104,3 +104,60 @@ fn read(file: &File, range: Range<u64>) -> Option<Vec<u8>> {
     file.read_exact_at(&mut bytes, range.start).ok()?;
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const BESIDE: &[u8] = include_bytes!("../../../../profile/tests/recordings/dotnet.pdb");
+    const ASSEMBLY: &[u8] = include_bytes!("../../../../profile/tests/recordings/dotnet.dll");
+
+    /// A module of this process in a directory of its own, whose debug information is that of some bytes.
+    fn module(name: &str, pdb: &[u8]) -> (PathBuf, Module) {
+        let own = std::env::temp_dir().join(format!("fleetprof-symbols-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&own).unwrap();
+        let guid = *PortablePdb::read(pdb.to_vec()).unwrap().guid();
+        let path = own.join("busy.dll").to_str().unwrap().to_owned();
+        (own, Module { number: 1, path, guid, symbols: "/src/obj/built.pdb".into() })
+    }
+
+    fn found(module: &Module, most: usize) -> &'static str {
+        match of(i32::try_from(std::process::id()).unwrap(), module, most) {
+            Found::Here(_) => "here",
+            Found::TooLarge => "too large",
+            Found::Nothing => "nothing",
+        }
+    }
+
+    #[test]
+    fn a_file_beside_the_assembly_is_used_where_it_is_of_the_same_build() {
+        let (own, module) = module("beside", BESIDE);
+        assert_eq!(found(&module, 1 << 20), "nothing");
+        std::fs::write(own.join("busy.pdb"), BESIDE).unwrap();
+        assert_eq!((found(&module, 1 << 20), found(&module, 100)), ("here", "too large"));
+        // The name of the build comes first, and a wrong file does not hide the right one.
+        std::fs::write(own.join("built.pdb"), b"BSJB").unwrap();
+        assert_eq!(found(&module, 1 << 20), "here");
+        assert_eq!(found(&Module { guid: [7; 16], ..module }, 1 << 20), "nothing");
+        std::fs::remove_dir_all(own).unwrap();
+    }
+
+    #[test]
+    fn what_is_packed_in_the_assembly_is_used_where_no_file_is_beside_it() {
+        let packed = portable_pdb::embedded(&[&[0; 12][..], &[17, 0, 0, 0], &[0; 12]].concat());
+        assert_eq!(packed, Some(0..0));
+        let directory = portable_pdb::debug_directory(&ASSEMBLY[..HEADERS]).unwrap().unwrap();
+        let part = |range: Range<u64>| &ASSEMBLY[range.start as usize..range.end as usize];
+        let place = portable_pdb::embedded(part(directory)).unwrap();
+        let (own, module) = module("packed", &portable_pdb::unpack(part(place), 1 << 20).unwrap());
+        std::fs::write(own.join("busy.dll"), ASSEMBLY).unwrap();
+        std::fs::write(own.join("busy.pdb"), BESIDE).unwrap();
+        assert_eq!((found(&module, 1 << 20), found(&module, 100)), ("here", "too large"));
+        // Cut in the middle of it.
+        std::fs::write(own.join("busy.dll"), &ASSEMBLY[..1000]).unwrap();
+        assert_eq!(found(&module, 1 << 20), "nothing");
+        std::fs::remove_dir_all(own).unwrap();
+    }
+}
