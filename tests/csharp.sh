@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Compiles a C# program for the .NET runtime of tests/dotnet.sh, with or without the lines of its methods:
 #   tests/csharp.sh none|beside|embedded SOURCE.cs OUT.dll
-# Debian's compiler is Mono's, which writes lines in a format of its own; tests/csharp/Lines.cs makes a portable
-# PDB of them: OUT.pdb, or a part of OUT.dll.
+# Debian's compiler is Mono's, which writes lines in a format of its own; tests/csharp/Lines.cs makes a
+# portable PDB of them: OUT.pdb, or a part of OUT.dll.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 lines=$1 source=$2 out=$3

@@ -1,5 +1,6 @@
-// Writes the lines that mcs tells in a file of its own (IN.dll.mdb) as the compilers of .NET do: in a portable PDB
-// beside the assembly, or packed in it. Mono.Cecil writes it, which shares no code with fleetprof's reader.
+// Writes the lines that mcs tells in a file of its own (IN.dll.mdb) as the compilers of .NET do: in a
+// portable PDB beside the assembly, or packed in it. Mono.Cecil writes it, which shares no code with
+// fleetprof's reader.
 //   mono Lines.exe IN.dll OUT.dll beside|embedded
 
 using System.Collections.Generic;

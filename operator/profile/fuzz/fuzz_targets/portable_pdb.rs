@@ -6,7 +6,8 @@ use fleetprof_profile::read::nettrace::Il;
 use fleetprof_profile::read::portable_pdb::{PortablePdb, debug_directory, embedded, unpack};
 use libfuzzer_sys::fuzz_target;
 
-/// Random bytes are hardly ever the streams of a file, so that the fuzzer gives rows and blobs, and these get some.
+/// Random bytes are hardly ever the streams of a file, so that the fuzzer gives rows and blobs, and these get
+/// some.
 fn file(content: &[u8]) -> Vec<u8> {
     let (count, rest) = content.split_first().unwrap_or((&0, &[]));
     let rows = u32::from(*count % 16);

@@ -12,8 +12,8 @@ pub const HEADER: usize = 20;
 /// What the answer to a good command is.
 const GOOD: (u8, u8) = (0xff, 0x00);
 
-/// Events of compiled methods; of the maps from their machine code to their instructions, and of modules, which lead
-/// to their lines. At the end of a session the runtime tells all of these unasked.
+/// Events of compiled methods; of the maps from their machine code to their instructions, and of modules,
+/// which lead to their lines. At the end of a session the runtime tells all of these unasked.
 const COMPILED: u64 = 0x10 | 0x20 | 0x2_0000 | 0x8;
 /// Events of the garbage collector, and of allocations at [`ALL`].
 const MEMORY: u64 = 0x1;
@@ -31,8 +31,8 @@ const INFORMATIONAL: u32 = 4;
 pub enum Command {
     /// Asks for its version, among other things.
     Describe,
-    /// Begins a session: the answer is its number, and then the stream of its events. The runtime keeps at most
-    /// so many megabytes of events that are not sent yet, and drops others.
+    /// Begins a session: the answer is its number, and then the stream of its events. The runtime keeps at
+    /// most so many megabytes of events that are not sent yet, and drops others.
     Start(Session, u32),
     /// Ends a session.
     Stop(u64),

@@ -1,5 +1,5 @@
-//! How is .NET profiled? CPU by its machine code, with the names of methods that the runtime tells, and the lines
-//! that their debug information does; allocations by the runtime's own events.
+//! How is .NET profiled? CPU by its machine code, with the names of methods that the runtime tells, and the
+//! lines that their debug information does; allocations by the runtime's own events.
 //!
 //! ```text
 //! socket (in the process's TMPDIR) ─► session (start, read, stop) ─► thread: methods, allocations ┐
@@ -7,8 +7,8 @@
 //! sessions of the sampler, for some ticks ─► stacks of threads (wall) ───────────────────────────┘
 //! program ─► symbols (PDB beside the assembly, or in it) ─► lines
 //! ```
-//! The runtime has a sampler of its own. For CPU it is not used: it stops all threads at each tick, and counts
-//! those that wait like those that run. That is what wall time needs.
+//! The runtime has a sampler of its own. For CPU it is not used: it stops all threads at each tick, and
+//! counts those that wait like those that run. That is what wall time needs.
 
 mod capture;
 mod ipc;

@@ -1,7 +1,7 @@
 //! Where is the debug information of an assembly of a .NET process? In a file beside it, or in it.
 //!
-//! Files are opened below the root of the process, and one is only used where it is of the build that the process
-//! has loaded.
+//! Files are opened below the root of the process, and one is only used where it is of the build that the
+//! process has loaded.
 
 use std::fs::File;
 use std::ops::Range;
@@ -12,8 +12,8 @@ use fleetprof_profile::read::portable_pdb::{self, HEADERS, PortablePdb};
 
 use crate::capture::native::open_below_root;
 
-/// Packed debug information is at most so many bytes larger than what is unpacked: what does not shrink is kept
-/// as it is, in blocks.
+/// Packed debug information is at most so many bytes larger than what is unpacked: what does not shrink is
+/// kept as it is, in blocks.
 const PACKING: usize = 64 * 1024;
 
 /// What there is.
@@ -78,8 +78,8 @@ fn packed(pid: i32, module: &Module, most: usize) -> Option<Found> {
     })
 }
 
-/// The debug information in some bytes, where it is of the right build. The number that the compiler gave the build
-/// is in the assembly too, and the runtime tells it.
+/// The debug information in some bytes, where it is of the right build. The number that the compiler gave the
+/// build is in the assembly too, and the runtime tells it.
 fn checked(module: &Module, bytes: Vec<u8>) -> Found {
     match PortablePdb::read(bytes) {
         Ok(pdb) if *pdb.guid() == module.guid => Found::Here(pdb),

@@ -39,8 +39,8 @@ impl Allocations {
         }
     }
 
-    /// Makes a profile of what was added since the last one; it began at `start_nanos` since 1970. What is at an
-    /// address is asked of `place`.
+    /// Makes a profile of what was added since the last one; it began at `start_nanos` since 1970. What is at
+    /// an address is asked of `place`.
     #[must_use]
     pub fn take(&mut self, place: &dyn Fn(u64) -> Option<Place>, start_nanos: i64) -> Profile {
         let mut builder = ProfileBuilder::new(ProfileKind::Alloc, 1, start_nanos);

@@ -51,8 +51,8 @@ pub struct Map {
 }
 
 impl Map {
-    /// A map of such points: where in the machine code, and the offset of the instruction or what the runtime says
-    /// in place of one.
+    /// A map of such points: where in the machine code, and the offset of the instruction or what the runtime
+    /// says in place of one.
     #[must_use]
     pub fn new(key: MethodKey, points: impl IntoIterator<Item = (u32, i32)>) -> Self {
         let mut points: Box<[(u32, i32)]> = points.into_iter().collect();

@@ -256,7 +256,8 @@ proptest! {
         }
         parts.push(rest);
         let seen = read_parts(parts, Limits::default()).unwrap();
-        prop_assert_eq!((seen.events, seen.bytes, seen.is_over), ([37 + 754, 981, 3148, 52, 8], 104_585_440, true));
+        let whole = ([37 + 754, 981, 3148, 52, 8], 104_585_440, true);
+        prop_assert_eq!((seen.events, seen.bytes, seen.is_over), whole);
     }
 
     #[test]

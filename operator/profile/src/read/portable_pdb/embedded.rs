@@ -27,8 +27,8 @@ const DEBUG: usize = 6;
 /// Bytes of the header of a section.
 const SECTION: usize = 40;
 
-/// Where the debug directory is, in bytes from the start of the file, by the first [`HEADERS`] bytes of it; `None`
-/// where there is none.
+/// Where the debug directory is, in bytes from the start of the file, by the first [`HEADERS`] bytes of it;
+/// `None` where there is none.
 ///
 /// # Errors
 /// The file is no assembly, or a damaged one.

@@ -5,8 +5,8 @@
 //! NAME.dll ─► debug directory ─► unpacked ┴─► streams ─► tables: documents, methods
 //!                                                          blobs: names of files, sequence points
 //! ```
-//! A method is read when it is asked for. What a file says of its sizes is never believed: everything is a part of
-//! the bytes that are there.
+//! A method is read when it is asked for. What a file says of its sizes is never believed: everything is a
+//! part of the bytes that are there.
 
 mod bytes;
 mod embedded;

@@ -1,7 +1,7 @@
 //! Real debug information, whole and damaged.
 //!
-//! It is of `operator/agent/tests/capture/targets/Busy.cs`, compiled by `tests/csharp.sh`: `dotnet.pdb` beside the
-//! assembly, and packed in `dotnet.dll`. Mono.Cecil wrote both.
+//! It is of `operator/agent/tests/capture/targets/Busy.cs`, compiled by `tests/csharp.sh`: `dotnet.pdb`
+//! beside the assembly, and packed in `dotnet.dll`. Mono.Cecil wrote both.
 
 use proptest::prelude::*;
 
