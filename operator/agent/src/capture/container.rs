@@ -12,6 +12,7 @@ use fleetprof_crds::ProfileKind;
 
 use super::attach::{Attachment, attach};
 use super::collector::{Ask, Tally};
+use super::elsewhere::Elsewhere;
 use super::member::{Member, guarded};
 use super::members::{Earlier, Identity, MAX_PROCESSES, Plan, Seen, plan};
 use super::native::Shared;
@@ -56,6 +57,7 @@ pub struct Container<'a> {
     members: Vec<Member>,
     ended: Vec<Member>,
     earlier: Earlier,
+    elsewhere: Elsewhere,
     refusals: HashMap<Identity, Refusal>,
     /// Kinds that a captured process does without, and why.
     unmet: BTreeMap<ProfileKind, Failure>,
@@ -84,6 +86,7 @@ impl<'a> Container<'a> {
             members: Vec::new(),
             ended: Vec::new(),
             earlier: Earlier::new(),
+            elsewhere: Elsewhere::default(),
             refusals: HashMap::new(),
             unmet: BTreeMap::new(),
             names: ProcessNames::default(),
@@ -264,17 +267,16 @@ impl<'a> Container<'a> {
     }
 
     /// The living processes that are meant.
-    fn seen(&self) -> Vec<Seen> {
+    fn seen(&mut self) -> Vec<Seen> {
         let tree = ProcTree::new("/proc");
         let request = self.request;
         let main = tree.process(request.pid).filter(|p| p.is_alive() && p.start_ticks == self.start_ticks);
-        let all = match &request.container {
-            Some(_) => tree.processes().unwrap_or_default(),
-            None => Vec::new(),
-        };
-        let inside = |p: &proc::Process| {
-            p.is_alive() && p.container.is_some() && p.container == request.container && p.pid != request.pid
-        };
+        let all = request.container.as_ref().map_or_else(Vec::new, |id| {
+            let pids = tree.pids().unwrap_or_default();
+            let now = proc::since_boot().unwrap_or_default();
+            self.elsewhere.inside(id, &pids, |pid| tree.process(pid), now)
+        });
+        let inside = |p: &proc::Process| p.is_alive() && p.pid != request.pid;
         let is_ours = |pid| request.owner.is_none_or(|ours| proc::owner(pid).is_ok_and(|o| o == ours));
         let meant = main.into_iter().chain(all.into_iter().filter(inside));
         meant.filter(|p| is_ours(p.pid)).map(seen).collect()

@@ -16,6 +16,7 @@ mod container;
 mod cpu_stacks;
 mod cpu_time;
 pub mod dotnet;
+mod elsewhere;
 mod exports;
 pub mod findings;
 pub mod go;
