@@ -233,7 +233,7 @@ impl Breaker {
             let known = self.stuck.get(&stem).map(|(_, known)| known);
             let known = known.filter(|known| known.holds(LEFT_OUT_FOR, now));
             is_news |= known.is_none();
-            // That it waits before it tries again is no cause.
+            // That it waits before it tries again is not the cause.
             let words =
                 known.filter(|_| said.reason == "BackOff").map_or(&complaint.words, |known| &known.words);
             let complaint = Complaint { words: words.clone(), at: now };

@@ -13,7 +13,7 @@ use fleetprof_profile::read::portable_pdb::{MethodSource, PortablePdb};
 use super::symbols::{self, Found};
 use crate::capture::native::TellsMethods;
 
-/// Most methods of a process whose lines are remembered; later ones are looked up anew.
+/// Most methods of a process whose lines are remembered; later ones are looked up again.
 const MAX_REMEMBERED: usize = 20_000;
 /// Most files that are named in a note.
 const MAX_NAMED: usize = 4;
@@ -42,7 +42,7 @@ impl Program {
         self.methods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an event that tells of methods; gives back others.
+    /// Takes an event about methods; gives back others.
     pub fn take<'e>(&self, event: Event<'e>) -> Option<Event<'e>> {
         match event {
             Event::Method(method) => self.methods().add(method),

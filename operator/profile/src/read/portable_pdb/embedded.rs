@@ -31,12 +31,12 @@ const SECTION: usize = 40;
 /// `None` where there is none.
 ///
 /// # Errors
-/// The file is no assembly, or a damaged one.
+/// The file is not an assembly, or a damaged one.
 pub fn debug_directory(first: &[u8]) -> Result<Option<Range<u64>>, ReadError> {
     let pe = usize::try_from(at(first, PE_AT)?.int()?).unwrap_or(usize::MAX);
     let mut header = at(first, pe)?;
     if !first.starts_with(b"MZ") || header.take(4)? != b"PE\0\0" {
-        return Err(damaged(0, "it is no PE file"));
+        return Err(damaged(0, "it is not a PE file"));
     }
     let (_machine, sections) = (header.short()?, header.short()?);
     header.take(12)?;
