@@ -215,7 +215,7 @@ async fn without_agent(shop: &Shop) -> Result<()> {
     stops_one_pod(shop, "nowhere", false, "nowhere").await?;
     load_image_without_program()?;
     // What does not start in one workload may start in another, so only its own pods go without.
-    stops_one_pod(shop, EMPTY, true, "no such file").await
+    stops_one_pod(shop, EMPTY, true, "exec: \"/fleetprof-agent\"").await
 }
 
 /// The tag of an agent's image whose program is missing.

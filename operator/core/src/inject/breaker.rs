@@ -214,7 +214,7 @@ impl Breaker {
     /// workload, such as its user or a profile of its security context, so its pods alone are left out: those whose
     /// names are like this one's. No attempt has to be known for that, so none that is forged can hide it.
     pub fn not_started(&mut self, said: &Said<'_>, now: Timestamp) -> Option<LeftOut> {
-        let complaint = Complaint::new(said.words, now);
+        let complaint = Complaint::new(cause(said.words), now);
         if let Some(name) = image_of(said.words) {
             let (of, image) = (key(&[said.namespace]), key(&[name]));
             let known = self.images.get(&of);
@@ -247,6 +247,13 @@ impl Breaker {
     fn worked(&self, pod: &Key, complained: Timestamp) -> bool {
         self.started.get(pod).is_some_and(|started| complained.duration_since(*started) >= WORKED)
     }
+}
+
+/// The cause in the words of a kubelet: container runtimes put the names of four of their parts before it, which would
+/// take all of [`WORDS`].
+fn cause(words: &str) -> &str {
+    let cause = words.rsplit_once("create failed: ").map(|(_, cause)| cause);
+    cause.filter(|cause| !cause.is_empty()).unwrap_or(words)
 }
 
 /// The image in the words of a kubelet that cannot pull it, such as `Failed to pull image "a:1": not found`.

@@ -220,11 +220,20 @@ fn a_sidecar_that_does_not_start_is_left_out_of_its_workload_until_nobody_compla
         }
         assert_eq!(breaker.not_started(&event, at(0)), Some(LeftOut::Workload), "{words}");
         assert_eq!(breaker.not_started(&event, at(300)), None, "it is left out already");
-        assert_eq!(said(breaker.attempt(web, at(899))), Some(cut(words, WORDS)));
+        assert_eq!(said(breaker.attempt(web, at(899))), Some(cause(words).to_owned()));
         assert_eq!(breaker.attempt(other, at(300)), None, "another workload");
         assert_eq!(breaker.attempt(web, at(900)), None);
         assert!(breaker.not_started(&event, at(1000)).is_some());
     }
+}
+
+#[test]
+fn what_runtimes_put_before_the_cause_is_left_out() {
+    let told =
+        "unable to start container process: exec: \"/fleetprof-agent\": stat /fleetprof-agent: no such file";
+    assert_eq!(cause(NOT_STARTED[0].1), told);
+    assert_eq!(cause(NOT_STARTED[1].1), NOT_STARTED[1].1);
+    assert_eq!(cause("Error: container create failed: "), "Error: container create failed: ");
 }
 
 #[test]
