@@ -1,6 +1,7 @@
 //! Lines of .NET methods, by the maps that the runtime tells and the debug information that `tests/csharp.sh`
 //! writes.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fleetprof_agent::capture::protocol::Event;
@@ -50,19 +51,25 @@ fn lines_are_told_by_debug_information_in_the_assembly_as_by_that_beside_it() {
     }
 }
 
+/// The program `busy` without its debug information, in a folder of that name.
+fn bare(folder: &str) -> PathBuf {
+    let own = program_of("busy", "Busy.cs", "beside");
+    let folder = directory().join(folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    for name in ["busy.dll", "busy.runtimeconfig.json"] {
+        std::fs::copy(own.with_file_name(name), folder.join(name)).unwrap();
+    }
+    folder.join("busy.dll")
+}
+
 #[test]
 fn without_debug_information_of_the_same_build_there_are_names_and_no_lines() {
     let none = program_of("busy", "Busy.cs", "none");
     // The same source, compiled as an assembly of another name.
-    let other = directory().join("other");
-    std::fs::create_dir_all(&other).unwrap();
-    let own = program_of("busy", "Busy.cs", "beside");
-    for name in ["busy.dll", "busy.runtimeconfig.json"] {
-        std::fs::copy(own.with_file_name(name), other.join(name)).unwrap();
-    }
+    let other = bare("other");
     let again = program_of("again", "Busy.cs", "beside");
-    std::fs::copy(again.with_extension("pdb"), other.join("busy.pdb")).unwrap();
-    for program in [none, other.join("busy.dll")] {
+    std::fs::copy(again.with_extension("pdb"), other.with_extension("pdb")).unwrap();
+    for program in [none, other] {
         let target = busy_by(&program, &["spin"]);
         let outcome = capture(&target, &[Cpu]);
         outcome.blames("Busy.Guilty");
@@ -73,16 +80,11 @@ fn without_debug_information_of_the_same_build_there_are_names_and_no_lines() {
 }
 
 #[test]
-fn what_is_no_regular_file_in_the_place_of_debug_information_is_left_alone() {
-    let own = program_of("busy", "Busy.cs", "beside");
-    let own_pipe = directory().join("pipe");
-    std::fs::create_dir_all(&own_pipe).unwrap();
-    for name in ["busy.dll", "busy.runtimeconfig.json"] {
-        std::fs::copy(own.with_file_name(name), own_pipe.join(name)).unwrap();
-    }
-    // A pipe would hold up who opens it.
-    nix::unistd::mkfifo(&own_pipe.join("busy.pdb"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let target = busy_by(&own_pipe.join("busy.dll"), &["spin"]);
+fn a_pipe_in_the_place_of_debug_information_is_left_alone() {
+    let program = bare("pipe");
+    // Opening a pipe to read it would block until something writes.
+    nix::unistd::mkfifo(&program.with_extension("pdb"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let target = busy_by(&program, &["spin"]);
     let outcome = capture(&target, &[Cpu]);
     outcome.blames("Busy.Guilty");
     assert!(!outcome.pprof(&["-top", "-lines"]).contains("Busy.cs"));

@@ -17,7 +17,7 @@ mod remote;
 mod shelf;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ use super::protocol::Unread;
 use crate::destinations::Destinations;
 pub use archived::Listed;
 use archived::absent;
-use coming::{Check, Coming, Unfinished};
+use coming::{Check, Coming, Removed, Unfinished};
 use remote::{Catalogue, Remote};
 
 /// How long an upload may pause.
@@ -262,25 +262,33 @@ impl Uploads {
         Ok(Written::Whole(check))
     }
 
-    /// Checks a whole file, and keeps it.
-    async fn keep(&self, file: Unfinished, by: String, memory: Arc<Semaphore>) -> Result<Uploaded, Refused> {
-        let (file, claim, path) = file.closed()?;
-        let permit = memory.acquire_owned().await.map_err(|error| Refused::Failed(error.to_string()))?;
-        let checked = self.reader.check(&path, &claim.build_id).await;
-        drop(permit);
-        checked.map_err(|why| match why {
-            Unread::Useless(why) => Refused::Invalid(format!("{} cannot be used: {why}", claim.name)),
-            Unread::Unable(why) => Refused::Failed(format!("{} could not be checked: {why}", claim.name)),
-        })?;
-        let Claim { build_id, name, bytes, sha256 } = claim;
-        let one = Uploaded { build_id, name, bytes, sha256, by, at: Timestamp::now() }.clean();
+    /// Has a process of its own check that a file is of a build id and has symbols.
+    async fn check(&self, path: &Path, build_id: &str, memory: Arc<Semaphore>) -> Result<(), Unread> {
+        let _permit = memory.acquire_owned().await.map_err(|error| Unread::Unable(error.to_string()))?;
+        self.reader.check(path, build_id).await
+    }
+
+    /// Gives a checked file its place on the volume.
+    async fn shelve(&self, one: &Uploaded, file: Removed, path: PathBuf) -> std::io::Result<()> {
         let (folder, own) = (self.folder.clone(), one.clone());
         let kept = spawn_blocking(move || {
             let kept = shelf::keep(&folder, &path, &own);
             drop(file);
             kept
         });
-        let kept = kept.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        kept.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    }
+
+    /// Checks a whole file, and keeps it.
+    async fn keep(&self, file: Unfinished, by: String, memory: Arc<Semaphore>) -> Result<Uploaded, Refused> {
+        let (file, claim, path) = file.closed()?;
+        self.check(&path, &claim.build_id, memory).await.map_err(|why| match why {
+            Unread::Useless(why) => Refused::Invalid(format!("{} cannot be used: {why}", claim.name)),
+            Unread::Unable(why) => Refused::Failed(format!("{} could not be checked: {why}", claim.name)),
+        })?;
+        let Claim { build_id, name, bytes, sha256 } = claim;
+        let one = Uploaded { build_id, name, bytes, sha256, by, at: Timestamp::now() }.clean();
+        let kept = self.shelve(&one, file, path).await;
         kept.map_err(|error| Refused::Failed(format!("the file could not be kept ({error}): try again")))?;
         tracing::info!(
             file.build_id = %one.build_id, file.name = %one.name, file.size = one.bytes, enduser.id = %one.by,

@@ -290,8 +290,9 @@ mod tests {
         let other = br#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"job":"j","pod":"ab"},"value":[1,"0"]}]}}"#;
         assert_eq!(parse(one), parse(other));
         assert_eq!(parse(one).unwrap()[0], Series::of(&labels(&[("pod", "ab"), ("job", "j")])));
-        let twice = br#"{"status":"success","data":{"resultType":"vector","result":[{"value":[1,"0"]}]}}"#;
-        assert!(matches!(parse(twice), Err(Problem::Failed(_))), "a series without labels is none");
+        let unlabeled =
+            br#"{"status":"success","data":{"resultType":"vector","result":[{"value":[1,"0"]}]}}"#;
+        assert!(matches!(parse(unlabeled), Err(Problem::Failed(_))), "a series without labels is none");
         let matrix = br#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1"]]}]}}"#;
         assert!(matches!(parse(matrix), Err(Problem::Invalid(w)) if w.starts_with("it returns a matrix")));
     }

@@ -8,6 +8,7 @@ pub mod class_histogram;
 pub mod goroutines;
 pub mod jfr;
 mod json;
+mod little_endian;
 pub mod nettrace;
 pub mod portable_pdb;
 pub mod thread_dump;

@@ -173,21 +173,13 @@ impl Uploads {
         let (file, claim, path) = file.closed().map_err(|_| {
             NotFetched::Useless("its SHA-256 is not the one that it was stored under".to_owned())
         })?;
-        let permit = memory.acquire_owned().await.map_err(|error| unable(error.to_string()))?;
-        let checked = self.reader.check(&path, &claim.build_id).await;
-        drop(permit);
-        checked.map_err(|why| match why {
+        self.check(&path, &claim.build_id, memory).await.map_err(|why| match why {
             Unread::Useless(why) => NotFetched::Useless(why),
             Unread::Unable(why) => unable(format!("they could not be checked: {why}")),
         })?;
-        let (folder, own) = (self.folder.clone(), one.clone());
-        let kept = spawn_blocking(move || {
-            let kept = shelf::keep(&folder, &path, &own);
-            drop(file);
-            kept
-        });
-        let kept = kept.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        kept.map_err(|error| unable(format!("they could not be stored ({error})")))?;
+        self.shelve(one, file, path)
+            .await
+            .map_err(|error| unable(format!("they could not be stored ({error})")))?;
         let adopted = self.state().adopt(one);
         if adopted {
             return Ok(shelf::path(&self.folder, &one.build_id));

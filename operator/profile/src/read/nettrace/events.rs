@@ -94,8 +94,8 @@ impl<'a> Blobs<'a> {
         let place = self.cursor.place();
         let content = self.cursor.take(self.header.size)?;
         if !self.compressed {
-            let padding = self.header.size.wrapping_neg() % 4;
-            self.cursor.take(padding.min(self.cursor.left()))?;
+            let padding = (self.header.size.wrapping_neg() % 4).min(self.cursor.left());
+            self.cursor.take(padding)?;
         }
         Ok(Some((self.header, Cursor::new(content, place))))
     }

@@ -1,77 +1,32 @@
 //! How are the numbers of .NET's metadata read?
 
-use super::damaged;
-use crate::read::ReadError;
+use std::ops::{Deref, DerefMut};
+
+use super::{FORMAT, damaged};
+use crate::read::{ReadError, little_endian};
 
 /// A place in some bytes from which is read on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    /// Where the bytes begin in the file.
-    base: usize,
+pub(super) struct Cursor<'a>(little_endian::Cursor<'a>);
+
+impl<'a> Deref for Cursor<'a> {
+    type Target = little_endian::Cursor<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Cursor<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
 }
 
 impl<'a> Cursor<'a> {
-    /// A cursor at the first of some bytes, which begin at `base` in the file.
+    /// A cursor at the first of some bytes, which begin at `base`.
     pub(super) const fn new(bytes: &'a [u8], base: usize) -> Self {
-        Self { bytes, at: 0, base }
-    }
-
-    /// Where it is, in bytes from the start of the file.
-    pub(super) const fn place(&self) -> usize {
-        self.base.saturating_add(self.at)
-    }
-
-    /// The bytes that follow.
-    pub(super) fn rest(self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
-    }
-
-    /// Whether none follow.
-    pub(super) const fn is_at_end(&self) -> bool {
-        self.at >= self.bytes.len()
-    }
-
-    /// The next bytes.
-    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], ReadError> {
-        let end = self.at.checked_add(count);
-        let taken = end.and_then(|end| self.bytes.get(self.at..end));
-        let taken = taken.ok_or_else(|| damaged(self.place(), "it ends in the middle of a value"))?;
-        self.at += count;
-        Ok(taken)
-    }
-
-    /// So many of the next bytes.
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.take(N)?);
-        Ok(array)
-    }
-
-    /// The next byte.
-    pub(super) fn byte(&mut self) -> Result<u8, ReadError> {
-        self.array().map(|[byte]| byte)
-    }
-
-    /// A number of two bytes.
-    pub(super) fn short(&mut self) -> Result<u16, ReadError> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    /// A number of four bytes.
-    pub(super) fn int(&mut self) -> Result<u32, ReadError> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    /// A number of four bytes that counts bytes.
-    pub(super) fn size(&mut self) -> Result<usize, ReadError> {
-        Ok(usize::try_from(self.int()?).unwrap_or(usize::MAX))
-    }
-
-    /// A number of eight bytes.
-    pub(super) fn long(&mut self) -> Result<u64, ReadError> {
-        self.array().map(u64::from_le_bytes)
+        Self(little_endian::Cursor::new(FORMAT, bytes, base))
     }
 
     /// A number of four bytes, or of two.

@@ -93,7 +93,7 @@ impl PortablePdb {
     /// The path of a source file.
     fn document(&self, row: u32) -> Result<String, ReadError> {
         let blob = self.tables.document(&self.bytes, row)?;
-        source::path(self.blob(blob)?, &|part| self.blob(part).map(Cursor::rest))
+        source::path(self.blob(blob)?, &|part| self.blob(part).map(|part| part.rest()))
     }
 
     /// The content of a blob, by where it begins among them.

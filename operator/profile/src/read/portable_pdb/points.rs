@@ -24,7 +24,7 @@ pub(super) fn read(mut blob: Cursor<'_>, document: u32) -> Result<Vec<Point>, Re
     let document = if document == 0 { blob.number()? } else { document };
     let mut last = Point { document, ..Point::default() };
     let (mut points, mut line) = (Vec::new(), None);
-    while !blob.is_at_end() {
+    while blob.left() > 0 {
         let at = blob.place();
         let delta = blob.number()?;
         if delta == 0 && !points.is_empty() {

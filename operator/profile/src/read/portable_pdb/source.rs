@@ -81,7 +81,7 @@ pub(super) fn path<'b>(
         return Err(damaged(at, "the parts of a path are not separated by a character"));
     }
     let (mut path, mut is_first) = (Vec::new(), true);
-    while !name.is_at_end() && path.len() < MAX_PATH {
+    while name.left() > 0 && path.len() < MAX_PATH {
         let part = name.number()?;
         if !is_first && separator != 0 {
             path.push(separator);
